@@ -1,0 +1,64 @@
+# One word per job. `make` alone prints this help.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+DURATION ?= 10m
+TRACE ?=
+
+help: ## this help
+	@grep -hE '^[a-z][a-z-]*%?:.*##' $(MAKEFILE_LIST) | sort | awk -F':.*## ' '{printf "  \033[1mmake %-14s\033[0m %s\n", $$1, $$2}'
+
+setup: $(VENV)/.ready ## make .venv and install everything into it, from the hash-locked constraints
+
+$(VENV)/.ready: pyproject.toml constraints/all.txt tools/setup
+	PYTHON=$(PYTHON) tools/setup
+
+demo: setup ## the whole thing on a real cluster: install, play a recorded day, draw it (DURATION=2m, TRACE=FILE)
+	$(BIN)/python -m r1_demo --duration $(DURATION) $(if $(TRACE),--trace $(TRACE))
+
+test: setup ## all tests: lint, unit, properties, contract, and on a real cluster
+	tools/test
+
+lint: setup ## format, lint, types and layers
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/lint-imports
+	$(BIN)/mypy
+
+fmt: setup ## put the code into shape
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+unit: setup ## the fast tests alone (no cluster)
+	$(BIN)/python -m pytest tests/unit tests/properties tests/contract -n 2 -q
+
+crds: setup ## write crds/ (and the chart's copy) out of the Python types
+	$(BIN)/r1 crd > crds/deepseek.ai_r1inferences.yaml
+	$(BIN)/python -m r1_operator.api.reference
+	tools/chart-crd
+
+up: setup ## boot the local cluster and leave it running
+	$(BIN)/r1-cluster up
+
+down: setup ## take the local cluster away without a trace
+	$(BIN)/r1-cluster down
+
+images: setup ## build the four full images (torch: 5 GB each, 20 GB of disk at the peak)
+	$(BIN)/r1-cluster build-image --all
+
+bench: setup ## every benchmark; rows go to out/bench-*.json
+	for name in gateway runtime operator-scale cluster decision; do $(MAKE) bench-$$name || exit 1; done
+
+bench-%: setup ## one benchmark, e.g. make bench-gateway
+	@mkdir -p out
+	$(BIN)/python -m r1_bench.$(subst -,_,$*)
+
+lock: setup ## rewrite constraints/*.txt
+	tools/lock
+
+clean: ## remove what was built here (the cache outside the clone stays)
+	rm -rf $(VENV) out build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+
+.PHONY: help setup demo test lint fmt unit crds up down images bench lock clean
