@@ -1,0 +1,40 @@
+"""A row judges itself by its ratio where a peer ran, by its value where none did."""
+
+import json
+from pathlib import Path
+
+import pytest
+from r1_bench.rows import Row, table, write
+
+
+@pytest.mark.parametrize(
+    ("row", "ok"),
+    [
+        (Row("cpu", "us", 15.0, "haproxy", 13.0, bar=1.3), True),
+        (Row("cpu", "us", 18.0, "haproxy", 13.0, bar=1.3), False),
+        (Row("tokens/s", "1/s", 30.0, "generate", 10.0, bar=2.0, higher_is_better=True), True),
+        (Row("boot", "s", 31.0, bar=30.0), False),
+        (Row("boot", "s", 9.0), None),
+    ],
+)
+def test_a_row_knows_on_which_side_of_its_bar_it_fell(row: Row, ok: bool | None) -> None:
+    assert row.ok is ok
+
+
+def test_losing_rows_stand_in_the_table() -> None:
+    assert "**misses**" in table([Row("boot", "s", 31.0, bar=30.0)])
+
+
+def test_the_file_holds_the_agreed_keys(tmp_path: Path) -> None:
+    path = write("x", [Row("cpu", "us", 26.0, "haproxy", 13.0, bar=3.0)], tmp_path)
+    (row,) = json.loads(path.read_text())
+    assert row == {
+        "name": "cpu",
+        "unit": "us",
+        "ours": 26.0,
+        "peer": "haproxy",
+        "peer_value": 13.0,
+        "ratio": 2.0,
+        "bar": 3.0,
+        "ok": True,
+    }
