@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
+
 from r1_bench.rows import Row, table, write
 
 
