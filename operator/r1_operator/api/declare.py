@@ -1,0 +1,119 @@
+"""What a field of the API says about itself.
+
+The types in `v1.py` are plain dataclasses; each field is `Annotated` with one
+`Doc`, and a class may carry `RULES`. From these three things (type, default,
+Doc) come the CRD's schema, the parser and the reference page, so that they
+cannot disagree. A rule is written twice, in CEL for the API server and in
+Python for `parse`, side by side; the contract tests run both on the same input.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import MISSING, Field, dataclass, fields
+from enum import Enum
+from types import NoneType, UnionType
+from typing import Annotated, Any, Union, get_args, get_origin, get_type_hints
+
+
+@dataclass(frozen=True, slots=True)
+class Doc:
+    """Description and limits of one field, in the words of OpenAPI.
+
+    `max_items` counts list items or map entries; `item_*` bound the strings inside.
+    `keys` names the fields that identify an item (list type map); `unique` makes a
+    list of scalars a set.
+    """
+
+    text: str
+    minimum: int | None = None
+    maximum: int | None = None
+    min_length: int | None = None
+    max_length: int | None = None
+    pattern: str | None = None
+    min_items: int | None = None
+    max_items: int | None = None
+    item_max_length: int | None = None
+    item_min_length: int | None = None
+    item_pattern: str | None = None
+    keys: tuple[str, ...] = ()
+    unique: bool = False
+    positive: bool = False
+    """A quantity that must be above zero (else: zero or more)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """A rule across the fields of one object; `cel` and `holds` say the same."""
+
+    cel: str
+    message: str
+    holds: Callable[[Any], bool]
+    field: str = ""
+    """The JSON name that the error points at, below the object; "" for the object."""
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """One field as the schema, the parser and the reference see it."""
+
+    name: str
+    """snake_case, as in Python"""
+    json: str
+    """camelCase, as in the API"""
+    type: Any
+    optional: bool
+    """its type admits None: absent means absent, no default is filled in"""
+    default: Any
+    """MISSING when the field is required"""
+    doc: Doc
+
+    @property
+    def required(self) -> bool:
+        return self.default is MISSING
+
+
+def camel(name: str) -> str:
+    """`max_replicas` -> `maxReplicas`."""
+    first, *rest = name.split("_")
+    return first + "".join(part.capitalize() for part in rest)
+
+
+def members(cls: type) -> tuple[Member, ...]:
+    """The declared fields of an API type, in order."""
+    hints = get_type_hints(cls, include_extras=True)
+    return tuple(_member(field, hints[field.name]) for field in fields(cls))
+
+
+def rules(cls: type) -> tuple[Rule, ...]:
+    """The rules a class carries (none by default)."""
+    return tuple(getattr(cls, "RULES", ()))
+
+
+def _member(field: "Field[Any]", hint: Any) -> Member:
+    if get_origin(hint) is not Annotated:
+        raise TypeError(f"API field {field.name} has no Doc")
+    inner, doc = get_args(hint)[:2]
+    optional = False
+    if get_origin(inner) in (Union, UnionType):
+        alternatives = [kind for kind in get_args(inner) if kind is not NoneType]
+        optional = len(alternatives) < len(get_args(inner))
+        (inner,) = alternatives
+    default = field.default
+    if field.default_factory is not MISSING:
+        default = field.default_factory()
+    return Member(field.name, camel(field.name), inner, optional, default, doc)
+
+
+def to_json(value: Any) -> Any:
+    """A typed value in the API's own shape (defaults spelled out, None left out)."""
+    if isinstance(value, Enum):
+        return value.value
+    if hasattr(value, "raw"):
+        return value.raw
+    if isinstance(value, tuple | list):
+        return [to_json(item) for item in value]
+    if isinstance(value, Mapping):
+        return {key: to_json(item) for key, item in value.items()}
+    if hasattr(type(value), "__dataclass_fields__"):
+        pairs = ((member.json, getattr(value, member.name)) for member in members(type(value)))
+        return {key: to_json(item) for key, item in pairs if item is not None}
+    return value

@@ -1,0 +1,109 @@
+"""Every name the API promises: labels, annotations, conditions, reasons.
+
+A name here is a contract: people select by the labels, alert on the reasons and
+script against the condition types. Add freely; rename never. The docs list of
+reasons (`docs/reference/conditions.md`) is compared with these enums by a test.
+"""
+
+from enum import StrEnum
+from typing import Final
+
+GROUP: Final = "deepseek.ai"
+VERSION: Final = "v1"
+API_VERSION: Final = f"{GROUP}/{VERSION}"
+KIND: Final = "R1Inference"
+PLURAL: Final = "r1inferences"
+SINGULAR: Final = "r1inference"
+SHORT_NAME: Final = "r1"
+FIELD_MANAGER: Final = "r1-operator"
+
+CONTAINER: Final = "engine"
+PORT_NAME: Final = "http"
+PORT: Final = 8000
+ROUTE_KEY: Final = "route.json"
+
+
+class Label(StrEnum):
+    """Labels on children and pods."""
+
+    NAME = "app.kubernetes.io/name"
+    INSTANCE = "app.kubernetes.io/instance"
+    MANAGED_BY = "app.kubernetes.io/managed-by"
+    RESOURCE = "deepseek.ai/r1inference"
+    ROUTE = "deepseek.ai/route"
+
+
+class Annotation(StrEnum):
+    """Annotations the operator writes (on children) or reads (on the resource)."""
+
+    REVISION = "deepseek.ai/revision"
+    REVISION_VERSION = "deepseek.ai/revision-version"
+    RENDERER = "deepseek.ai/renderer"
+    RUNTIME_IMAGE = "deepseek.ai/runtime-image"
+    REFRESH = "deepseek.ai/refresh"
+
+
+class Condition(StrEnum):
+    """Condition types. The first four are always present, the rest only while True."""
+
+    READY = "Ready"
+    AVAILABLE = "Available"
+    PROGRESSING = "Progressing"
+    SCALING_ACTIVE = "ScalingActive"
+    DEGRADED = "Degraded"
+    SCALING_LIMITED = "ScalingLimited"
+    FORECAST_UNAVAILABLE = "ForecastUnavailable"
+
+
+ALWAYS: Final = (
+    Condition.READY,
+    Condition.AVAILABLE,
+    Condition.PROGRESSING,
+    Condition.SCALING_ACTIVE,
+)
+
+
+class Reason(StrEnum):
+    """Why Ready, Available, Progressing and Degraded say what they say."""
+
+    # Ready and Available
+    ALL_REPLICAS_READY = "AllReplicasReady"
+    ASLEEP = "Asleep"
+    SERVING = "Serving"
+    NO_REPLICA_SERVES = "NoReplicaServes"
+    WAITING_FOR_REPLICAS = "WaitingForReplicas"
+    # Progressing
+    APPLYING = "Applying"
+    STARTING = "Starting"
+    ROLLING_OUT = "RollingOut"
+    SCALING_UP = "ScalingUp"
+    SCALING_DOWN = "ScalingDown"
+    SETTLED = "Settled"
+    DEADLINE_EXCEEDED = "DeadlineExceeded"
+    # Degraded: each message says what to do
+    INVALID_SPEC = "InvalidSpec"
+    MODEL_SOURCE_UNUSABLE = "ModelSourceUnusable"
+    CHILD_NOT_OWNED = "ChildNotOwned"
+    CHILD_REFUSED = "ChildRefused"
+    MISSING_SECRET = "MissingSecret"  # noqa: S105 - a reason, not a password
+    MISSING_CONFIG_MAP = "MissingConfigMap"
+    CONTAINER_CONFIG_INVALID = "ContainerConfigInvalid"
+    MISSING_VOLUME_CLAIM = "MissingVolumeClaim"
+    UNSCHEDULABLE = "Unschedulable"
+    IMAGE_PULL_FAILED = "ImagePullFailed"
+    MODEL_LOAD_FAILED = "ModelLoadFailed"
+    OUT_OF_MEMORY = "OutOfMemory"
+    CRASH_LOOPING = "CrashLooping"
+    QUOTA_EXCEEDED = "QuotaExceeded"
+    POD_REJECTED = "PodRejected"
+    # ScalingActive, where the resource has no autoscaling or no decision exists yet
+    AUTOSCALING_OFF = "AutoscalingOff"
+    NOT_DECIDED = "NotDecided"
+
+
+class Mode(StrEnum):
+    """Who sets the replica count."""
+
+    MANUAL = "Manual"
+    REACTIVE = "Reactive"
+    PREDICTIVE = "Predictive"

@@ -1,0 +1,199 @@
+"""From JSON to the declared types: every wrong field is named, none is guessed.
+
+The reader follows the declarations of `declare.py` and refuses what the CRD's
+schema refuses. It collects all errors instead of stopping at the first.
+"""
+
+import re
+from collections.abc import Mapping
+from dataclasses import MISSING, dataclass
+from enum import Enum
+from typing import Any, TypeVar, get_args, get_origin
+
+from r1_operator.api.declare import Doc, Member, members, rules
+from r1_operator.api.quantity import NotAQuantity, Quantity, parse_quantity
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class BadField:
+    """One field and what is wrong with it."""
+
+    path: str
+    message: str
+
+    def __str__(self) -> str:
+        return f"{self.path}: {self.message}" if self.path else self.message
+
+
+class Invalid(ValueError):
+    """The object is no valid R1Inference; `errors` has one entry per wrong field."""
+
+    def __init__(self, errors: list[BadField]) -> None:
+        self.errors = tuple(errors)
+        super().__init__("; ".join(str(error) for error in errors))
+
+
+def read(
+    cls: type[T], value: Any, path: str, errors: list[BadField], *, strict: bool = False
+) -> T | None:
+    """An instance of `cls`, or None after adding to `errors`."""
+    if not isinstance(value, Mapping):
+        errors.append(BadField(path, f"must be an object, not {_kind(value)}"))
+        return None
+    before = len(errors)
+    declared = {member.json: member for member in members(cls)}
+    if strict:
+        for key in value:
+            if key not in declared:
+                errors.append(BadField(f"{path}.{key}", "unknown field"))
+    filled: dict[str, Any] = {}
+    for json, member in declared.items():
+        found = value.get(json)
+        if found is not None:
+            here = f"{path}.{json}"
+            filled[member.name] = _member_value(member, found, here, errors, strict)
+        elif member.default is MISSING:
+            errors.append(BadField(f"{path}.{json}", "is required"))
+    if len(errors) > before:
+        return None
+    instance = cls(**filled)
+    for rule in rules(cls):
+        if not rule.holds(instance):
+            where = f"{path}.{rule.field}" if rule.field else path
+            errors.append(BadField(where, rule.message))
+    return instance if len(errors) == before else None
+
+
+def _member_value(
+    member: Member, value: Any, path: str, errors: list[BadField], strict: bool
+) -> Any:
+    doc, origin = member.doc, get_origin(member.type)
+    if origin is tuple:
+        return _items(get_args(member.type)[0], doc, value, path, errors, strict)
+    if origin is not None and issubclass(origin, Mapping):
+        return _entries(get_args(member.type)[1], doc, value, path, errors)
+    return _scalar(member.type, doc, value, path, errors, strict)
+
+
+def _items(
+    kind: Any, doc: Doc, value: Any, path: str, errors: list[BadField], strict: bool
+) -> tuple[Any, ...]:
+    if not isinstance(value, list | tuple):
+        errors.append(BadField(path, f"must be a list, not {_kind(value)}"))
+        return ()
+    _count(len(value), doc, path, errors, "items")
+    inner = _of_items(doc)
+    items = tuple(
+        _scalar(kind, inner, item, f"{path}[{index}]", errors, strict)
+        for index, item in enumerate(value)
+    )
+    if doc.unique and len(set(items)) < len(items):
+        errors.append(BadField(path, "must not repeat an item"))
+    for key in doc.keys:
+        found = [getattr(item, key) for item in items if item is not None]
+        if len(set(found)) < len(found):
+            errors.append(BadField(path, f"must not have two items with the same {key}"))
+    return items
+
+
+def _entries(
+    kind: Any, doc: Doc, value: Any, path: str, errors: list[BadField]
+) -> Mapping[str, Any]:
+    if not isinstance(value, Mapping):
+        errors.append(BadField(path, f"must be an object, not {_kind(value)}"))
+        return {}
+    _count(len(value), doc, path, errors, "entries")
+    inner = _of_items(doc)
+    return {
+        key: item if kind is Any else _scalar(kind, inner, item, f"{path}[{key}]", errors, False)
+        for key, item in value.items()
+    }
+
+
+def _scalar(
+    kind: Any, doc: Doc, value: Any, path: str, errors: list[BadField], strict: bool
+) -> Any:
+    if kind is int:
+        return _integer(doc, value, path, errors)
+    if kind is str:
+        return _text(doc, value, path, errors)
+    if kind is Quantity:
+        return _quantity(doc, value, path, errors)
+    if issubclass(kind, Enum):
+        try:
+            return kind(value)
+        except ValueError:
+            known = ", ".join(str(item.value) for item in kind)
+            errors.append(BadField(path, f"must be one of {known}, not {value!r}"))
+            return None
+    return read(kind, value, path, errors, strict=strict)
+
+
+def _integer(doc: Doc, value: Any, path: str, errors: list[BadField]) -> int:
+    if isinstance(value, bool) or not isinstance(value, int):
+        errors.append(BadField(path, f"must be an integer, not {_kind(value)}"))
+        return 0
+    if doc.minimum is not None and value < doc.minimum:
+        errors.append(BadField(path, f"must be at least {doc.minimum}, not {value}"))
+    if doc.maximum is not None and value > doc.maximum:
+        errors.append(BadField(path, f"must be at most {doc.maximum}, not {value}"))
+    return value
+
+
+def _text(doc: Doc, value: Any, path: str, errors: list[BadField]) -> str:
+    if not isinstance(value, str):
+        errors.append(BadField(path, f"must be a string, not {_kind(value)}"))
+        return ""
+    if doc.min_length is not None and len(value) < doc.min_length:
+        errors.append(BadField(path, "must not be empty"))
+    elif doc.max_length is not None and len(value) > doc.max_length:
+        errors.append(BadField(path, f"must have at most {doc.max_length} characters"))
+    elif doc.pattern is not None and not re.search(doc.pattern, value):
+        errors.append(BadField(path, f"must match {doc.pattern}, not {value[:80]!r}"))
+    return value
+
+
+def _quantity(doc: Doc, value: Any, path: str, errors: list[BadField]) -> Quantity | None:
+    if isinstance(value, str) and doc.max_length is not None and len(value) > doc.max_length:
+        errors.append(BadField(path, f"must have at most {doc.max_length} characters"))
+        return None
+    try:
+        quantity = parse_quantity(value)
+    except NotAQuantity as error:
+        errors.append(BadField(path, str(error)))
+        return None
+    if doc.positive and quantity.value <= 0:
+        errors.append(BadField(path, f"must be greater than zero, not {quantity}"))
+    elif quantity.value < 0:
+        errors.append(BadField(path, f"must not be negative, not {quantity}"))
+    return quantity
+
+
+def _of_items(doc: Doc) -> Doc:
+    return Doc(
+        doc.text,
+        min_length=doc.item_min_length,
+        max_length=doc.item_max_length,
+        pattern=doc.item_pattern,
+    )
+
+
+def _count(count: int, doc: Doc, path: str, errors: list[BadField], what: str) -> None:
+    if doc.min_items is not None and count < doc.min_items:
+        errors.append(BadField(path, f"must have at least {doc.min_items} {what}"))
+    if doc.max_items is not None and count > doc.max_items:
+        errors.append(BadField(path, f"must have at most {doc.max_items} {what}"))
+
+
+def _kind(value: Any) -> str:
+    if value is None:
+        return "null"
+    if isinstance(value, bool):
+        return "a boolean"
+    if isinstance(value, int | float):
+        return f"the number {value}"
+    if isinstance(value, str):
+        return f"the string {value[:40]!r}"
+    return "a list" if isinstance(value, list | tuple) else "an object"

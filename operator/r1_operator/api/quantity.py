@@ -1,0 +1,74 @@
+"""Kubernetes quantities, exact.
+
+`500m`, `0.5`, `8Gi`, `1e3` and the bare integer 1000 are numbers in the API.
+They are read into fractions, never floats, and keep the spelling that the user
+chose, so that a child gets the resource's own words back.
+
+The grammar and the two roundings (up to the next 1e-9, capped at 2**63 - 1)
+are those of apimachinery's `resource.Quantity`.
+"""
+
+import re
+from dataclasses import dataclass
+from fractions import Fraction
+from math import ceil
+from typing import Any, Final
+
+LARGEST: Final = Fraction(2**63 - 1)
+_NANO: Final = 10**9
+_FURTHEST_EXPONENT: Final = 60  # beyond both roundings; keeps 1e999999999 cheap
+_GRAMMAR: Final = re.compile(
+    r"(?P<sign>[+-]?)(?P<number>[0-9]+(?:\.[0-9]*)?|\.[0-9]+)"
+    r"(?P<suffix>[KMGTPE]i|[numkMGTPE]|[eE][+-]?[0-9]+)?"
+)
+_DECIMAL: Final = {"n": -9, "u": -6, "m": -3, "k": 3, "M": 6, "G": 9, "T": 12, "P": 15, "E": 18}
+_BINARY: Final = {"Ki": 10, "Mi": 20, "Gi": 30, "Ti": 40, "Pi": 50, "Ei": 60}
+
+
+class NotAQuantity(ValueError):
+    """The text is no Kubernetes quantity."""
+
+
+def _scale(suffix: str | None) -> Fraction:
+    if not suffix:
+        return Fraction(1)
+    if suffix in _BINARY:
+        return Fraction(2 ** _BINARY[suffix])
+    exponent = _DECIMAL[suffix] if suffix in _DECIMAL else int(suffix[1:])
+    exponent = max(-_FURTHEST_EXPONENT, min(exponent, _FURTHEST_EXPONENT))
+    return Fraction(10) ** exponent
+
+
+@dataclass(frozen=True, slots=True)
+class Quantity:
+    """A number as the user spelled it: an int or a string of the grammar above."""
+
+    raw: int | str
+
+    def __post_init__(self) -> None:
+        _ = self.value  # raises NotAQuantity
+
+    @property
+    def value(self) -> Fraction:
+        """The number, rounded away from zero to 1e-9 and capped at 2**63 - 1."""
+        if isinstance(self.raw, int):
+            return max(-LARGEST, min(Fraction(self.raw), LARGEST))
+        match = _GRAMMAR.fullmatch(self.raw)
+        if match is None:
+            raise NotAQuantity(f"{self.raw!r} is not a quantity such as 1000, 0.5, 500m or 8Gi")
+        exact = Fraction(match["number"].rstrip(".")) * _scale(match["suffix"])
+        rounded = min(Fraction(ceil(exact * _NANO), _NANO), LARGEST)
+        return -rounded if match["sign"] == "-" else rounded
+
+    def __float__(self) -> float:
+        return float(self.value)
+
+    def __str__(self) -> str:
+        return str(self.raw)
+
+
+def parse_quantity(raw: Any) -> Quantity:
+    """Read a quantity; raises NotAQuantity for floats, booleans and anything unparsable."""
+    if isinstance(raw, bool) or not isinstance(raw, int | str):
+        raise NotAQuantity(f"{raw!r} is not a quantity: write an integer or a string such as 500m")
+    return Quantity(raw)

@@ -1,0 +1,125 @@
+"""`deepseek.ai/v1` R1Inference: the resource that users write.
+
+`parse` is the one place where an object from outside becomes these types:
+beyond it nothing is validated again. Where the API server has checked the
+object already, `parse` finds nothing; it exists for files, tests and an older
+CRD. The spec's parts are in `serving.py` and `scaling.py`.
+"""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Annotated, Any
+
+from r1_operator.api import names
+from r1_operator.api.declare import Doc
+from r1_operator.api.parsing import BadField, Invalid, read
+from r1_operator.api.scaling import Autoscaling, Priority
+from r1_operator.api.serving import Engine, Model, PodTemplate, Resources, Rollout, Runtime
+
+NAME = r"^[a-z]([-a-z0-9]*[a-z0-9])?$"
+LONGEST_NAME = 63  # of a DNS label: the Service has the same name
+NAME_RULE = (
+    f"the name must start with a lower-case letter, hold only a-z, 0-9 and '-', and have at most "
+    f"{LONGEST_NAME} characters: a Service and a label carry it"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Spec:
+    """What the user wants."""
+
+    replicas: Annotated[
+        int,
+        Doc(
+            "is the count when autoscaling is absent, and the starting count otherwise; kubectl "
+            "scale sets it.",
+            minimum=0,
+            maximum=10_000,
+        ),
+    ] = 1
+    model: Annotated[Model, Doc("is what is served, and under which names.")] = field(
+        default_factory=Model
+    )
+    engine: Annotated[Engine, Doc("is what serves it.")] = field(default_factory=Engine)
+    runtime: Annotated[Runtime, Doc("sizes the engine.")] = field(default_factory=Runtime)
+    resources: Annotated[Resources, Doc("are the compute resources of one replica.")] = field(
+        default_factory=Resources
+    )
+    priority: Annotated[Priority, Doc("is how requests queue at the gateway.")] = field(
+        default_factory=Priority
+    )
+    autoscaling: Annotated[
+        Autoscaling | None, Doc("sets the count by load; absent means by spec.replicas.")
+    ] = None
+    rollout: Annotated[Rollout, Doc("is how replicas are replaced and stopped.")] = field(
+        default_factory=Rollout
+    )
+    template: Annotated[PodTemplate, Doc("changes the pods beyond the fields above.")] = field(
+        default_factory=PodTemplate
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class R1Inference:
+    """One resource as found. Times are Unix seconds; `status` is the last one, as stored."""
+
+    name: str
+    namespace: str
+    spec: Spec
+    uid: str = ""
+    generation: int = 0
+    created_at: float = 0.0
+    deleted_at: float | None = None
+    labels: Mapping[str, str] = field(default_factory=dict)
+    annotations: Mapping[str, str] = field(default_factory=dict)
+    status: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def key(self) -> str:
+        """`namespace/name`, as the gateway and the forecaster call it."""
+        return f"{self.namespace}/{self.name}"
+
+
+def unix_seconds(text: str) -> float:
+    """RFC 3339, as the API writes it, to Unix seconds."""
+    return datetime.fromisoformat(text).timestamp()
+
+
+def parse(obj: Mapping[str, Any], *, strict: bool = False) -> R1Inference:
+    """Read a manifest or an API object; fills the defaults.
+
+    `strict` refuses unknown fields, as kubectl does; without it they are ignored, as a newer
+    CRD may bring them. Raises Invalid, whose message names every wrong field by its path.
+    """
+    errors: list[BadField] = []
+    if not isinstance(obj, Mapping):
+        raise Invalid([BadField("", "must be an object")])
+    for key, wanted in (("apiVersion", names.API_VERSION), ("kind", names.KIND)):
+        if obj.get(key) != wanted:
+            errors.append(BadField(key, f"must be {wanted}, not {obj.get(key)!r}"))
+    metadata = obj.get("metadata")
+    if not isinstance(metadata, Mapping):
+        raise Invalid([*errors, BadField("metadata", "is required")])
+    name = metadata.get("name")
+    if not isinstance(name, str) or len(name) > LONGEST_NAME or not re.match(NAME, name):
+        errors.append(BadField("metadata.name", NAME_RULE))
+    if "spec" not in obj:
+        errors.append(BadField("spec", "is required; an empty one, {}, takes every default"))
+    spec = read(Spec, obj.get("spec", {}), "spec", errors, strict=strict)
+    if errors or spec is None:
+        raise Invalid(errors)
+    deleted = metadata.get("deletionTimestamp")
+    return R1Inference(
+        name=str(name),
+        namespace=metadata.get("namespace") or "default",
+        spec=spec,
+        uid=metadata.get("uid", ""),
+        generation=metadata.get("generation", 0),
+        created_at=unix_seconds(metadata.get("creationTimestamp") or "1970-01-01T00:00:00Z"),
+        deleted_at=unix_seconds(deleted) if deleted else None,
+        labels=metadata.get("labels") or {},
+        annotations=metadata.get("annotations") or {},
+        status=obj.get("status") or {},
+    )

@@ -1,0 +1,155 @@
+"""What a plan is made from: everything observed, frozen, with no way to ask for more.
+
+Times are Unix seconds (UTC). An object that does not exist is `ABSENT`; children
+are kept as found, because the planner reads only a few of their fields and the
+applier compares all of them. Pods are reduced on arrival by `read_pod`: there may
+be tens of thousands.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Any, Final, Literal
+
+from r1_operator.api.names import CONTAINER
+from r1_operator.api.serving import ModelSource
+from r1_operator.api.v1 import R1Inference, unix_seconds
+
+Object = Mapping[str, Any]
+"""A Kubernetes object in the API's own JSON shape."""
+
+
+class Absent(Enum):
+    """The type of `ABSENT`: looked for and not there."""
+
+    ABSENT = "absent"
+
+
+ABSENT: Final[Literal[Absent.ABSENT]] = Absent.ABSENT
+Found = Object | Literal[Absent.ABSENT]
+
+
+@dataclass(frozen=True, slots=True)
+class Pod:
+    """A model pod, reduced to what decisions need.
+
+    `created_at`: accepted by the API server; `started_at`: the engine's container began to run;
+    `ready_at`: the Ready condition's last change to True. None where it has not happened.
+    """
+
+    name: str
+    uid: str
+    phase: str
+    ready: bool
+    created_at: float
+    node: str | None = None
+    started_at: float | None = None
+    ready_at: float | None = None
+    deleted_at: float | None = None
+    restarts: int = 0
+    waiting_reason: str = ""
+    waiting_message: str = ""
+    exit_code: int | None = None
+    """of the container's last end, whether it runs again or not"""
+    termination_reason: str = ""
+    termination_message: str = ""
+    unschedulable_message: str = ""
+    labels: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def terminating(self) -> bool:
+        return self.deleted_at is not None
+
+    @property
+    def serves(self) -> bool:
+        """Ready and not told to stop: the gateway may send it requests."""
+        return self.ready and not self.terminating
+
+
+@dataclass(frozen=True, slots=True)
+class Defaults:
+    """What the operator fills in where a resource says nothing.
+
+    `template` is a pod template ({metadata, spec}) merged over every pod before the resource's
+    own: a site's pull secrets, tolerations or node volumes.
+    """
+
+    runtime_image: str
+    model_source: ModelSource = field(default_factory=lambda: ModelSource(bundled="demo"))
+    image_pull_policy: str = "IfNotPresent"
+    template: Object = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Observed:
+    """One resource and everything that belongs to it, at one moment."""
+
+    resource: R1Inference
+    defaults: Defaults
+    deployment: Found = ABSENT
+    service: Found = ABSENT
+    disruption_budget: Found = ABSENT
+    route: Found = ABSENT
+    service_monitor: Found = ABSENT
+    pods: tuple[Pod, ...] = ()
+    has_service_monitors: bool = False
+    """the API server knows monitoring.coreos.com/v1 ServiceMonitor"""
+    refusals: tuple["Refusal", ...] = ()
+    """children that the API server would not take when they were last applied"""
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """A child that could not be applied, with the API server's words."""
+
+    kind: str
+    name: str
+    message: str
+
+
+def read_pod(obj: Object) -> Pod:
+    """Reduce a Pod object; tolerates absent parts, as a fresh pod has almost none."""
+    metadata, status = obj["metadata"], obj.get("status") or {}
+    conditions = {one.get("type"): one for one in status.get("conditions") or ()}
+    ready = conditions.get("Ready", {})
+    scheduled = conditions.get("PodScheduled", {})
+    statuses = status.get("containerStatuses") or ()
+    engine: Object = next((one for one in statuses if one.get("name") == CONTAINER), {})
+    state, last = engine.get("state") or {}, engine.get("lastState") or {}
+    waiting = state.get("waiting") or _blocked_init(status)
+    ended = state.get("terminated") or last.get("terminated") or {}
+    running = state.get("running") or {}
+    is_ready = ready.get("status") == "True"
+    unscheduled = scheduled.get("status") == "False"
+    return Pod(
+        name=metadata["name"],
+        uid=metadata.get("uid", ""),
+        phase=status.get("phase", "Pending"),
+        ready=is_ready,
+        created_at=_time(metadata.get("creationTimestamp")) or 0.0,
+        node=(obj.get("spec") or {}).get("nodeName"),
+        started_at=_time(running.get("startedAt")),
+        ready_at=_time(ready.get("lastTransitionTime")) if is_ready else None,
+        deleted_at=_time(metadata.get("deletionTimestamp")),
+        restarts=engine.get("restartCount", 0),
+        waiting_reason=waiting.get("reason") or "",
+        waiting_message=waiting.get("message") or "",
+        exit_code=ended.get("exitCode"),
+        termination_reason=ended.get("reason") or "",
+        termination_message=ended.get("message") or "",
+        unschedulable_message=scheduled.get("message") or "" if unscheduled else "",
+        labels=metadata.get("labels") or {},
+    )
+
+
+def _blocked_init(status: Object) -> Object:
+    """The waiting state of the first init container that does not run, if any."""
+    for one in status.get("initContainerStatuses") or ():
+        waiting = (one.get("state") or {}).get("waiting")
+        if waiting and waiting.get("reason") != "PodInitializing":
+            return dict(waiting)
+    return {}
+
+
+def _time(text: str | None) -> float | None:
+    return unix_seconds(text) if text else None
