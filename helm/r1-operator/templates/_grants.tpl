@@ -1,0 +1,82 @@
+{{/* What each service account may do where R1Inferences live. */}}
+
+{{- define "r1.operatorRules" -}}
+- apiGroups: [deepseek.ai]
+  resources: [r1inferences]
+  verbs: [get, list, watch]
+- apiGroups: [deepseek.ai]
+  resources: [r1inferences/status]
+  verbs: [patch]
+- apiGroups: [apps]
+  resources: [deployments]
+  verbs: [get, list, watch, create, patch, delete]
+- apiGroups: [""]
+  resources: [services, configmaps]
+  verbs: [get, list, watch, create, patch, delete]
+- apiGroups: [policy]
+  resources: [poddisruptionbudgets]
+  verbs: [get, list, watch, create, patch, delete]
+- apiGroups: [""]
+  resources: [pods]
+  verbs: [get, list, watch]
+- apiGroups: ["", events.k8s.io]
+  resources: [events]
+  verbs: [create, patch]
+{{- if .Capabilities.APIVersions.Has "monitoring.coreos.com/v1" }}
+- apiGroups: [monitoring.coreos.com]
+  resources: [servicemonitors]
+  verbs: [get, list, watch, create, patch, delete]
+{{- end }}
+{{- end -}}
+
+{{- define "r1.gatewayRules" -}}
+- apiGroups: [""]
+  resources: [configmaps]
+  verbs: [get, list, watch]
+- apiGroups: [discovery.k8s.io]
+  resources: [endpointslices]
+  verbs: [get, list, watch]
+{{- end -}}
+
+{{/*
+The rules, bound: a Role and a RoleBinding in each of watchNamespaces, or a ClusterRole and a ClusterRoleBinding.
+Takes (dict "root" $ "component" "..." "rules" "<yaml>").
+*/}}
+{{- define "r1.grant" -}}
+{{- $it := . }}
+{{- $account := include "r1.name" $it }}
+{{- $name := include "r1.clusterName" $it }}
+{{- range $namespace := .root.Values.watchNamespaces | default (list "") }}
+{{- $scope := ternary "" "Cluster" (ne $namespace "") }}
+---
+apiVersion: rbac.authorization.k8s.io/v1
+kind: {{ $scope }}Role
+metadata:
+  name: {{ $name }}
+  {{- with $namespace }}
+  namespace: {{ . }}
+  {{- end }}
+  labels:
+    {{- include "r1.labels" $it | nindent 4 }}
+rules:
+  {{- $it.rules | nindent 2 }}
+---
+apiVersion: rbac.authorization.k8s.io/v1
+kind: {{ $scope }}RoleBinding
+metadata:
+  name: {{ $name }}
+  {{- with $namespace }}
+  namespace: {{ . }}
+  {{- end }}
+  labels:
+    {{- include "r1.labels" $it | nindent 4 }}
+roleRef:
+  apiGroup: rbac.authorization.k8s.io
+  kind: {{ $scope }}Role
+  name: {{ $name }}
+subjects:
+  - kind: ServiceAccount
+    name: {{ $account }}
+    namespace: {{ $it.root.Release.Namespace }}
+{{- end }}
+{{- end -}}

@@ -1,0 +1,41 @@
+{{/* Names and labels. A component is operator, gateway or forecaster; helpers take (dict "root" $ "component" "..."). */}}
+
+{{- define "r1.prefix" -}}
+{{- .Values.namePrefix | default .Release.Name | trunc 50 | trimSuffix "-" -}}
+{{- end -}}
+
+{{- define "r1.name" -}}
+{{- printf "%s-%s" (include "r1.prefix" .root) .component -}}
+{{- end -}}
+
+{{/* Cluster-scoped names carry the namespace, so that two releases never meet. */}}
+{{- define "r1.clusterName" -}}
+{{- printf "%s-%s" .root.Release.Namespace (include "r1.name" .) -}}
+{{- end -}}
+
+{{- define "r1.selector" -}}
+app.kubernetes.io/name: {{ .root.Chart.Name }}
+app.kubernetes.io/instance: {{ .root.Release.Name }}
+app.kubernetes.io/component: {{ .component }}
+{{- end -}}
+
+{{- define "r1.labels" -}}
+{{ include "r1.selector" . }}
+app.kubernetes.io/version: {{ .root.Chart.AppVersion | quote }}
+app.kubernetes.io/part-of: r1
+app.kubernetes.io/managed-by: {{ .root.Release.Service }}
+helm.sh/chart: {{ printf "%s-%s" .root.Chart.Name .root.Chart.Version | replace "+" "_" }}
+{{- end -}}
+
+{{/* name, namespace and labels: the metadata of every namespaced object of one component. */}}
+{{- define "r1.metadata" -}}
+name: {{ include "r1.name" . }}
+namespace: {{ .root.Release.Namespace }}
+labels:
+  {{- include "r1.labels" . | nindent 2 }}
+{{- end -}}
+
+{{/* A component's image; the tag follows appVersion unless it is set. */}}
+{{- define "r1.image" -}}
+{{- printf "%s:%s" .image.repository (.image.tag | default .root.Chart.AppVersion) -}}
+{{- end -}}

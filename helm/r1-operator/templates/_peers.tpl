@@ -1,0 +1,23 @@
+{{/* Parts of NetworkPolicies. */}}
+
+{{/* `from:` or `to:` with the peers; nothing, which means anyone, where the list is empty. */}}
+{{- define "r1.peers" -}}
+{{- with .peers -}}
+{{ $.direction }}:
+  {{- toYaml . | nindent 2 }}
+{{- end -}}
+{{- end -}}
+
+{{- define "r1.egressToDns" -}}
+- ports: [{port: 53, protocol: UDP}, {port: 53, protocol: TCP}]
+{{- end -}}
+
+{{- define "r1.egressToApiServer" -}}
+- ports:
+    {{- range .apiServerPorts }}
+    - {port: {{ . }}, protocol: TCP}
+    {{- end }}
+  {{- with include "r1.peers" (dict "direction" "to" "peers" .apiServerTo) }}
+  {{- . | nindent 2 }}
+  {{- end }}
+{{- end -}}

@@ -1,0 +1,74 @@
+{{/*
+What every pod of the chart has in common: the restricted Pod Security level, a read-only root with /tmp beside it,
+and the site's own scheduling. Service links are off in all of them: the variables that Kubernetes makes of a Service
+named r1-gateway (R1_GATEWAY_PORT=tcp://...) would look like settings. Helpers take (dict "root" $ "component" "operator" "values" .Values.operator).
+*/}}
+
+{{- define "r1.podMetadata" -}}
+labels:
+  {{- include "r1.labels" . | nindent 2 }}
+annotations:
+  prometheus.io/scrape: "true"
+  prometheus.io/port: {{ .metricsPort | quote }}
+  prometheus.io/path: /metrics
+  {{- with .values.podAnnotations }}
+  {{- toYaml . | nindent 2 }}
+  {{- end }}
+{{- end -}}
+
+{{- define "r1.podSecurity" -}}
+securityContext:
+  runAsNonRoot: true
+  runAsUser: 65532
+  runAsGroup: 65532
+  fsGroup: 65532
+  seccompProfile: {type: RuntimeDefault}
+{{- end -}}
+
+{{- define "r1.containerSecurity" -}}
+securityContext:
+  allowPrivilegeEscalation: false
+  readOnlyRootFilesystem: true
+  capabilities: {drop: [ALL]}
+{{- end -}}
+
+{{/* Caches of libraries belong into /tmp, the only place that can be written. */}}
+{{- define "r1.commonEnv" -}}
+- {name: HOME, value: /tmp}
+- {name: PYTHONDONTWRITEBYTECODE, value: "1"}
+- {name: PYTHONUNBUFFERED, value: "1"}
+- {name: R1_LOG_LEVEL, value: {{ .values.logLevel }}}
+- name: POD_NAME
+  valueFrom: {fieldRef: {fieldPath: metadata.name}}
+- name: POD_NAMESPACE
+  valueFrom: {fieldRef: {fieldPath: metadata.namespace}}
+{{- end -}}
+
+{{- define "r1.scheduling" -}}
+topologySpreadConstraints:
+  - maxSkew: 1
+    topologyKey: kubernetes.io/hostname
+    whenUnsatisfiable: ScheduleAnyway
+    labelSelector:
+      matchLabels:
+        {{- include "r1.selector" . | nindent 8 }}
+{{- with .values.priorityClassName }}
+priorityClassName: {{ . }}
+{{- end }}
+{{- with .values.nodeSelector }}
+nodeSelector:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with .values.tolerations }}
+tolerations:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with .values.affinity }}
+affinity:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with .root.Values.imagePullSecrets }}
+imagePullSecrets:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- end -}}
