@@ -1,0 +1,171 @@
+"""Builds the pinned programs once per machine, into a cache keyed by the pins.
+
+A finished program is moved into place in one step, so a program that is there is whole. Two
+processes never build at once: the second waits for the first and finds its work done.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+from r1_cluster import pins
+from r1_cluster.commands import run
+from r1_cluster.errors import BuildFailed, ClusterError, MissingTool
+from r1_cluster.locking import exclusive
+from r1_cluster.paths import cache_root
+
+MINIMUM_GO = (1, 25)
+KWOK_STAGES = "kwok-stages.yaml"
+
+Report = Callable[[str], None]
+
+
+def to_stderr(line: str) -> None:
+    """Report progress to a person; stdout stays free for what a command prints."""
+    print(line, file=sys.stderr, flush=True)
+
+
+def tools_folder() -> Path:
+    """Return the folder of the pinning go.mod. Raises ClusterError outside a clone."""
+    folder = Path(__file__).resolve().parents[1]
+    if not (folder / "go.mod").is_file():
+        raise ClusterError(
+            f"There is no go.mod in {folder}: run r1-cluster from a clone of the project "
+            "(pip install -e .), whose tools/go.mod pins the cluster's programs."
+        )
+    return folder
+
+
+def binaries_folder() -> Path:
+    """Return the cache folder of the pinned set, whether or not it is built."""
+    return cache_root() / "bin" / pins.cache_key(tools_folder())
+
+
+def ensure_binaries(
+    names: Iterable[str] = pins.ALL_BINARIES, report: Report = to_stderr
+) -> dict[str, Path]:
+    """Return the path of each named program, building those that are missing.
+
+    KUBEBUILDER_ASSETS, when set, gives kube-apiserver, etcd and kubectl.
+    Raises MissingTool without a Go that is new enough, BuildFailed when a build fails.
+    """
+    found: dict[str, Path] = {}
+    assets = os.environ.get("KUBEBUILDER_ASSETS")
+    folder = binaries_folder()
+    for name in names:
+        if assets and name in pins.APISERVER_SET:
+            found[name] = _asset(Path(assets), name)
+        else:
+            found[name] = folder / name
+    missing = [name for name, path in found.items() if not path.is_file()]
+    if missing:
+        waiting = f"another process is building the cluster's programs into {folder}: waiting"
+        with exclusive(folder.parent / f"{folder.name}.lock", lambda: report(waiting)):
+            still = [name for name in missing if not (folder / name).is_file()]
+            if still:
+                _build(still, folder, report)
+    if "kwok" in found:
+        _write_kwok_stages(folder)
+    return found
+
+
+def _asset(assets: Path, name: str) -> Path:
+    path = assets / name
+    if not path.is_file():
+        raise MissingTool(
+            f"KUBEBUILDER_ASSETS={assets} holds no {name}; unset the variable to use the "
+            "programs pinned in tools/go.mod, or point it at a folder that has "
+            f"{', '.join(pins.APISERVER_SET)}."
+        )
+    return path
+
+
+def _build(names: list[str], folder: Path, report: Report) -> None:
+    go = _go()
+    folder.mkdir(parents=True, exist_ok=True)
+    report(f"building {len(names)} programs into {folder} (once per machine and set of pins)")
+    # A folder beside the target: the move into place is then a rename, atomic.
+    with tempfile.TemporaryDirectory(dir=folder.parent, prefix="building-") as scratch:
+        for count, name in enumerate(names, start=1):
+            started = time.monotonic()
+            report(f"[{count}/{len(names)}] {name} ...")
+            built = _build_one(go, name, Path(scratch))
+            built.rename(folder / name)
+            report(f"[{count}/{len(names)}] {name} built in {time.monotonic() - started:.0f} s")
+
+
+def _build_one(go: str, name: str, scratch: Path) -> Path:
+    tools = tools_folder()
+    # GOBIN refuses a relative path, GOFLAGS of the user may hold -mod=vendor or worse.
+    environment = os.environ | {"CGO_ENABLED": "0", "GOFLAGS": "-mod=mod", "GOBIN": str(scratch)}
+    target = scratch / name
+    for pin in pins.INSTALL_PINS:
+        if pin.name == name:
+            argv = [go, "install", "-ldflags", "-s -w", f"{pin.package}@{pin.version}"]
+            _run(argv, name, scratch, environment)
+            return target
+    flags = "-s -w"
+    if name == "etcd":
+        package = pins.ETCD
+    elif name == "pause":
+        package = "./pause"
+    else:
+        package = f"{pins.KUBERNETES}/cmd/{name}"
+        version = pins.module_version((tools / "go.mod").read_text(), pins.KUBERNETES)
+        flags = pins.version_flags(version)
+    _run([go, "build", "-o", str(target), "-ldflags", flags, package], name, tools, environment)
+    return target
+
+
+def _run(argv: list[str], name: str, cwd: Path, environment: dict[str, str]) -> None:
+    failure = (
+        f"building {name} failed; check that the Go module proxy is reachable "
+        "(go env GOPROXY) and that the disk has 5 GB free"
+    )
+    run(argv, failure, cwd=cwd, environment=environment, error=BuildFailed)
+
+
+def _go() -> str:
+    wanted = ".".join(map(str, MINIMUM_GO))
+    go = shutil.which("go") or shutil.which("/usr/local/go/bin/go")
+    if go is None:
+        raise MissingTool(
+            f"Go {wanted} or newer is needed to build the local cluster: install it and put it "
+            "on PATH, or set R1_USE_KUBECONFIG=1 with KUBECONFIG to use a cluster you have."
+        )
+    text = run([go, "version"], "Go does not start")
+    version = re.search(r"go(\d+)\.(\d+)", text)
+    if version is None or (int(version[1]), int(version[2])) < MINIMUM_GO:
+        raise MissingTool(f"Go {wanted} or newer is needed, {go} says: {text.strip()!r}.")
+    return go
+
+
+def _write_kwok_stages(folder: Path) -> None:
+    """Gather kwok's Stages from its own module: without them it simulates nothing."""
+    target = folder / KWOK_STAGES
+    if target.is_file():
+        return
+    pin = next(pin for pin in pins.INSTALL_PINS if pin.name == "kwok")
+    cache = run([_go(), "env", "GOMODCACHE"], "Go does not start").strip()
+    stages = Path(cache) / f"sigs.k8s.io/kwok@{pin.version}" / "kustomize/stage"
+    files = [
+        file
+        for part in ("pod/fast", "node/fast", "node/heartbeat-with-lease")
+        for file in sorted((stages / part).glob("*.yaml"))
+        if file.name != "kustomization.yaml"
+    ]
+    if not files:
+        raise BuildFailed(
+            f"kwok's module is not in the Go module cache ({stages}); remove {folder / 'kwok'} "
+            "and run again, so that it is downloaded and built anew."
+        )
+    partial = target.with_suffix(".partial")
+    partial.write_text("\n---\n".join(file.read_text() for file in files))
+    partial.rename(target)
