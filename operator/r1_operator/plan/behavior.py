@@ -1,0 +1,184 @@
+"""The limiters: rules that stand between what demand asks for and what is done.
+
+Each is a function of the situation and the count so far; it returns the count it allows with
+reason and message, or None when it has nothing to say. `LIMITERS` is the order in which they are
+asked, and the order is the policy: data first, then patience, then pace, then bounds, which
+nothing overrides.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from .decision import Reason
+from .history import History
+from .limits import highest_allowed, lowest_allowed
+from .policy import DownPolicy, ScalingPolicy
+from .unavailable import Unavailable
+
+
+@dataclass(frozen=True, slots=True)
+class Situation:
+    """What a limiter may look at.
+
+    `missing` are the demand figures that could not be had, `waiting` whether a request waits or
+    runs somewhere, whatever the rates say.
+    """
+
+    policy: ScalingPolicy
+    history: History
+    now: float
+    current: int
+    missing: tuple[Unavailable, ...]
+    waiting: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Limit:
+    """The count a limiter allows, why, and one sentence."""
+
+    replicas: int
+    reason: Reason
+    message: str
+
+
+Limiter = Callable[[Situation, int], Limit | None]
+
+
+def hold_on_missing(situation: Situation, wanted: int) -> Limit | None:
+    """Do not go down on half of the data: what is missing may be the half that is high."""
+    if not situation.missing or wanted >= situation.current:
+        return None
+    why = situation.missing[0].message
+    return Limit(
+        situation.current,
+        Reason.METRICS_UNAVAILABLE,
+        f"Held at {situation.current}: some demand is not known. {why}",
+    )
+
+
+def hold_until_idle(situation: Situation, wanted: int) -> Limit | None:
+    """Sleep only after nothing was asked for a whole down window, under either down policy."""
+    if wanted > 0 or situation.current == 0 or situation.policy.min_replicas > 0:
+        return None
+    idle = situation.now - situation.history.active_at
+    window = situation.policy.down.stabilization_window_seconds
+    if idle >= window:
+        return None
+    return Limit(
+        1,
+        Reason.AWAITING_IDLE,
+        f"One replica stays: nothing was asked for {idle:.0f} s, and it sleeps after {window:.0f}.",
+    )
+
+
+def stabilize_up(situation: Situation, wanted: int) -> Limit | None:
+    """Believe a rise only when it held for the whole up window (0 s: at once)."""
+    if wanted <= situation.current or situation.policy.up.stabilization_window_seconds <= 0:
+        return None
+    window = situation.policy.up.stabilization_window_seconds
+    lowest = min((noted.replicas for noted in situation.history.lowest), default=wanted)
+    if situation.history.watched_for(situation.now) < window:
+        lowest = min(lowest, situation.current)
+    allowed = max(situation.current, min(wanted, lowest))
+    if allowed == wanted:
+        return None
+    return Limit(
+        allowed,
+        Reason.STABILIZED,
+        f"{allowed} for now: {wanted} are needed, but not yet for {window:.0f} s without a break.",
+    )
+
+
+def stabilize_down(situation: Situation, wanted: int) -> Limit | None:
+    """Believe a fall as the policy says, and none before a full window was watched."""
+    current, down = situation.current, situation.policy.down
+    if wanted >= current:
+        return None
+    window, watched = (
+        down.stabilization_window_seconds,
+        situation.history.watched_for(situation.now),
+    )
+    if watched < window:
+        return Limit(
+            current,
+            Reason.STABILIZED,
+            f"Held at {current}: demand now needs {wanted}, and only {watched:.0f} of {window:.0f} "
+            "s have been watched since the start.",
+        )
+    if down.policy is DownPolicy.THRESHOLD:
+        if wanted < current * down.threshold_percent / 100:
+            return None
+        return Limit(
+            current,
+            Reason.STABILIZED,
+            f"Held at {current}: demand now needs {wanted}, which is not below "
+            f"{down.threshold_percent:.0f} % of it.",
+        )
+    highest = max((noted.replicas for noted in situation.history.highest), default=wanted)
+    allowed = min(current, max(wanted, highest))
+    if allowed == wanted:
+        return None
+    return Limit(
+        allowed,
+        Reason.STABILIZED,
+        f"{allowed} kept: the highest need of the last {window:.0f} s was {highest}; "
+        f"demand now needs {wanted}.",
+    )
+
+
+def limit_rate(situation: Situation, wanted: int) -> Limit | None:
+    """Move no faster than the behaviour allows."""
+    current, policy = situation.current, situation.policy
+    changes, now = situation.history.changes, situation.now
+    if wanted > current:
+        reach = highest_allowed(current, changes, policy.up.limits, now)
+        if reach is None or reach >= wanted:
+            return None
+    elif wanted < current:
+        reach = lowest_allowed(current, changes, policy.down.limits, now)
+        if reach is None or reach <= wanted:
+            return None
+    else:
+        return None
+    return Limit(
+        reach,
+        Reason.RATE_LIMITED,
+        f"{reach} for now, on the way to {wanted}: the rate limit allows no more at once.",
+    )
+
+
+def wake(situation: Situation, wanted: int) -> Limit | None:
+    """Wake from zero as soon as anything waits, whatever the rules before said."""
+    if situation.current > 0 or wanted > 0 or not situation.waiting:
+        return None
+    return Limit(1, Reason.WAKE_UP, "1 replica wakes: a request is waiting for it.")
+
+
+def at_least(situation: Situation, wanted: int) -> Limit | None:
+    """Start from the minimum: below it there is nothing to be patient about."""
+    low = situation.policy.min_replicas
+    if wanted >= low:
+        return None
+    return Limit(low, Reason.AT_MIN, f"{low}, the minimum: {wanted} would do.")
+
+
+def bound(situation: Situation, wanted: int) -> Limit | None:
+    """Stay between the policy's minimum and maximum."""
+    low, high = situation.policy.min_replicas, situation.policy.max_replicas
+    if wanted > high:
+        return Limit(high, Reason.AT_MAX, f"{high}, the maximum: {wanted} would be needed.")
+    if wanted < low:
+        return Limit(low, Reason.AT_MIN, f"{low}, the minimum: {wanted} would do.")
+    return None
+
+
+LIMITERS: tuple[tuple[str, Limiter], ...] = (
+    ("Minimum", at_least),
+    ("MissingMetrics", hold_on_missing),
+    ("Idle", hold_until_idle),
+    ("StabilizeUp", stabilize_up),
+    ("StabilizeDown", stabilize_down),
+    ("RateLimit", limit_rate),
+    ("WakeUp", wake),
+    ("Bounds", bound),
+)

@@ -1,0 +1,281 @@
+"""Demand out of the gateways' counters.
+
+Scaling follows what was *offered* at the door, never what was completed: an under-scaled service
+completes less, which would read as less demand. The gateways publish counters since their own
+start; a window keeps the last minute of them and takes differences.
+
+Two clocks are involved and never mixed: rates use the gateway's clock (`at`), staleness uses
+ours (`received_at`). A counter that falls, or a new `started_at`, is a restart: what it counts
+since then is all new.
+
+A rate over a minute is late and a rate over ten seconds is noise. Both are taken: the short one
+only with the part that cannot be chance, its lower bound under a Poisson count
+(`rate x (1 - 2 / sqrt(arrivals))`), and the larger of the two is the demand.
+"""
+
+import math
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+from itertools import pairwise
+
+from .unavailable import Unavailable
+
+WINDOW_SECONDS = 60.0
+BURST_SECONDS = 10.0
+STALE_SECONDS = 15.0
+SHORTEST_SECONDS = 5.0
+_POINTS_PER_WINDOW = 30
+_BURST_DEVIATIONS = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class CounterSample:
+    """What one gateway said about one resource: counters since `started_at` and gauges at `at`.
+
+    Sums over the classes; `queued` counts every request that waits for a seat and `held` those
+    among the waiting that wait for a pod to exist. Times are unix seconds.
+    """
+
+    gateway: str
+    started_at: float
+    at: float
+    received_at: float
+    offered_requests: float
+    offered_tokens: float
+    completed: float
+    rejected: float
+    in_flight: float
+    queued: float
+    held: float
+    oldest_wait_seconds: float
+    seats: float
+    ready_endpoints: float
+
+    def fault(self) -> str | None:
+        """Return what is impossible about the figures, None when nothing is."""
+        for name in self.__dataclass_fields__:
+            value = getattr(self, name)
+            if isinstance(value, float | int) and not (math.isfinite(value) and value >= 0):
+                return f"{name} is {value}"
+        return f"at {self.at} lies before startedAt" if self.at < self.started_at else None
+
+
+@dataclass(frozen=True, slots=True)
+class Demand:
+    """Demand on one resource, summed over its gateways.
+
+    Rates are per second; `completed_per_replica` is requests finished a second by one ready
+    replica, which is its capacity while requests have to wait. `missing` names gateways that are known and silent: the figures are
+    then a lower bound, good for scaling up and not for scaling down.
+    """
+
+    requests_per_second: float | Unavailable
+    tokens_per_second: float | Unavailable
+    in_flight: float
+    queued: float
+    oldest_wait_seconds: float
+    completed_per_replica: float | Unavailable = 0.0
+    rejected_per_second: float | Unavailable = 0.0
+    held: float = 0.0
+    seats: float = 0.0
+    missing: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class _Point:
+    at: float
+    requests: float
+    tokens: float
+    completed: float
+    rejected: float
+    replica_seconds: float
+
+
+@dataclass(slots=True)
+class _Series:
+    """One gateway's counters, restarts already added up, and its newest gauges."""
+
+    newest: CounterSample
+    points: list[_Point]
+    fault: str | None = None
+
+
+@dataclass(slots=True)
+class DemandWindow:
+    """The last `seconds` of every gateway's counters of one resource.
+
+    It keeps at most some thirty points a gateway however often it is fed, so that ten thousand
+    resources fit in memory.
+    """
+
+    seconds: float = WINDOW_SECONDS
+    burst_seconds: float = BURST_SECONDS
+    stale_seconds: float = STALE_SECONDS
+    _series: dict[str, _Series] = field(default_factory=dict)
+
+    def observe(self, sample: CounterSample) -> None:
+        """Take in a sample; one with impossible figures is remembered as a fault, not as data."""
+        series = self._series.get(sample.gateway)
+        fault = sample.fault()
+        if fault is not None:
+            if series is not None:
+                series.fault = fault
+            return
+        if series is None:
+            self._series[sample.gateway] = _Series(sample, _first_points(sample, self.seconds))
+            return
+        if sample.at <= series.newest.at and sample.started_at == series.newest.started_at:
+            return
+        self._append(series, sample)
+
+    def _append(self, series: _Series, sample: CounterSample) -> None:
+        old, last = series.newest, series.points[-1]
+        if sample.at <= last.at:  # its clock was set back: start anew, as after a restart of ours
+            series.points = _first_points(sample, self.seconds)
+        else:
+            fresh = sample.started_at != old.started_at
+            point = _Point(
+                sample.at,
+                last.requests + _increase(old.offered_requests, sample.offered_requests, fresh),
+                last.tokens + _increase(old.offered_tokens, sample.offered_tokens, fresh),
+                last.completed + _increase(old.completed, sample.completed, fresh),
+                last.rejected + _increase(old.rejected, sample.rejected, fresh),
+                last.replica_seconds + old.ready_endpoints * (sample.at - old.at),
+            )
+            # The newest point moves along until it is far enough from the one before it.
+            spacing = self.seconds / _POINTS_PER_WINDOW
+            if len(series.points) > 1 and last.at - series.points[-2].at < spacing:
+                series.points[-1] = point
+            else:
+                series.points.append(point)
+            # One point at or before the window's start stays, to measure the whole window.
+            while len(series.points) > 2 and series.points[1].at <= sample.at - self.seconds:
+                del series.points[0]
+        series.newest = sample
+        series.fault = None
+
+    def read(self, now: float, gateways: Collection[str] | None = None) -> "Demand | Unavailable":
+        """Return the demand at `now` by our clock.
+
+        `gateways` are the ones that should be heard, when that is known; others that fell silent
+        are forgotten, since a gateway that was scaled away is no gap in the data.
+        """
+        if gateways is not None:
+            for gone in set(self._series) - set(gateways):
+                del self._series[gone]
+        live = {
+            name: series
+            for name, series in self._series.items()
+            if series.fault is None and now - series.newest.received_at <= self.stale_seconds
+        }
+        expected = set(self._series) if gateways is None else set(gateways)
+        missing = tuple(sorted(expected - set(live)))
+        if not live:
+            return self._nothing(now, missing)
+        newest = [series.newest for series in live.values()]
+        return Demand(
+            requests_per_second=self._demand_rate(live, "requests"),
+            tokens_per_second=self._demand_rate(live, "tokens"),
+            completed_per_replica=self._per_replica(live),
+            rejected_per_second=self._mean_rate(live, "rejected"),
+            in_flight=sum(sample.in_flight for sample in newest),
+            queued=sum(sample.queued for sample in newest),
+            held=sum(sample.held for sample in newest),
+            seats=max(sample.seats for sample in newest),
+            oldest_wait_seconds=max(sample.oldest_wait_seconds for sample in newest),
+            missing=missing,
+        )
+
+    def _nothing(self, now: float, missing: tuple[str, ...]) -> Unavailable:
+        faults = [f"{name}: {s.fault}" for name, s in self._series.items() if s.fault is not None]
+        if faults:
+            return Unavailable("InvalidSignals", f"Gateway figures are impossible ({faults[0]}).")
+        if self._series:
+            age = now - max(series.newest.received_at for series in self._series.values())
+            return Unavailable(
+                "StaleSignals",
+                f"No gateway has answered for {age:.0f} s ({', '.join(missing) or 'none known'}).",
+            )
+        return Unavailable("NoSignals", "No gateway has reported on this resource yet.")
+
+    def _mean_rate(self, live: Mapping[str, _Series], counter: str) -> float | Unavailable:
+        total = 0.0
+        for series in live.values():
+            rate = _rate(series.points, counter, self.seconds)
+            if rate is None:
+                return _TOO_SHORT
+            total += rate
+        return total
+
+    def _per_replica(self, live: Mapping[str, _Series]) -> float | Unavailable:
+        completed = self._mean_rate(live, "completed")
+        if isinstance(completed, Unavailable):
+            return completed
+        # Every gateway sees the same pods: the one that saw most of them is the best informed.
+        replicas = max(
+            _rate(s.points, "replica_seconds", self.seconds) or 0.0 for s in live.values()
+        )
+        return completed / replicas if replicas > 0 else _NOT_SERVED
+
+    def _demand_rate(self, live: Mapping[str, _Series], counter: str) -> float | Unavailable:
+        mean = self._mean_rate(live, counter)
+        if isinstance(mean, Unavailable):
+            return mean
+        burst = arrivals = 0.0
+        for series in live.values():
+            burst += _rate(series.points, counter, self.burst_seconds) or 0.0
+            arrivals += (_rate(series.points, "requests", self.burst_seconds) or 0.0) * min(
+                self.burst_seconds, series.points[-1].at - series.points[0].at
+            )
+        if arrivals <= _BURST_DEVIATIONS**2:
+            return mean
+        return max(mean, burst * (1 - _BURST_DEVIATIONS / math.sqrt(arrivals)))
+
+
+_TOO_SHORT = Unavailable(
+    "WarmingUp", f"A rate needs {SHORTEST_SECONDS:g} s of a gateway's counters."
+)
+
+_NOT_SERVED = Unavailable("NoReadyReplica", "No replica was ready in the window.")
+
+
+def _first_points(sample: CounterSample, window: float) -> list[_Point]:
+    """Return the points a first sample gives.
+
+    A gateway younger than the window counted from zero within it, so its first sample already
+    holds a rate; an older one only gives the point that the next sample is compared with.
+    """
+    point = _Point(
+        sample.at,
+        sample.offered_requests,
+        sample.offered_tokens,
+        sample.completed,
+        sample.rejected,
+        0.0,
+    )
+    if 0 < sample.at - sample.started_at <= window:
+        return [_Point(sample.started_at, 0.0, 0.0, 0.0, 0.0, 0.0), point]
+    return [point]
+
+
+def _increase(before: float, after: float, restarted: bool) -> float:
+    return after if restarted or after < before else after - before
+
+
+def _rate(points: list[_Point], counter: str, seconds: float) -> float | None:
+    """Return the mean increase per second over the last `seconds`, None when seen too briefly.
+
+    The window's edge falls between two points: the counter is taken as linear between them.
+    """
+    newest = points[-1]
+    edge = max(newest.at - seconds, points[0].at)
+    if newest.at - edge < min(SHORTEST_SECONDS, seconds):
+        return None
+    value = float(getattr(points[0], counter))
+    for left, right in pairwise(points):
+        if left.at <= edge <= right.at:
+            share = (edge - left.at) / (right.at - left.at)
+            start, end = float(getattr(left, counter)), float(getattr(right, counter))
+            value = start + share * (end - start)
+            break
+    return (float(getattr(newest, counter)) - value) / (newest.at - edge)

@@ -1,0 +1,60 @@
+"""What a scaling decision remembers of the ones before it.
+
+Everything in it lives in memory only. A restarted operator knows nothing, and the empty history
+is built so that knowing nothing never lowers a count: the count that is found stands as a
+recommendation of that moment, and a full window has to pass before anything lower is believed.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from .counterfactual import Reactive
+from .limits import Change, Noted, note_highest, note_lowest, recent
+from .policy import RateLimit, ScalingPolicy
+
+
+@dataclass(frozen=True, slots=True)
+class History:
+    """The memory of one resource's scaling; `History()` is that of a fresh start.
+
+    `since`: first decision; `active_at`: when demand was last seen (or could not be ruled out);
+    `highest` and `lowest`: recommendations as staircases; `changes`: counts that were changed.
+    """
+
+    since: float | None = None
+    active_at: float = 0.0
+    highest: tuple[Noted, ...] = ()
+    lowest: tuple[Noted, ...] = ()
+    changes: tuple[Change, ...] = ()
+    reactive: Reactive | None = None
+
+    def started(self, now: float, current: int) -> "History":
+        """Begin to watch at the first decision."""
+        if self.since is not None:
+            return self
+        found = (Noted(now, current),)
+        return replace(self, since=now, active_at=now, highest=found)
+
+    def noted(self, now: float, replicas: int, *, active: bool, policy: ScalingPolicy) -> "History":
+        """Remember a recommendation, and forget what no window reaches back to any more."""
+        down, up = policy.down.stabilization_window_seconds, policy.up.stabilization_window_seconds
+        return replace(
+            self,
+            active_at=now if active else self.active_at,
+            highest=recent(note_highest(self.highest, now, replicas), now, down),
+            lowest=recent(note_lowest(self.lowest, now, replicas), now, up),
+        )
+
+    def changed(self, now: float, by: int, policy: ScalingPolicy) -> "History":
+        """Remember a change of the count for as long as a rate limit may ask about it."""
+        longest = max(_period(policy.up.limits), _period(policy.down.limits))
+        kept = tuple(change for change in self.changes if now - change.at < longest)
+        return replace(self, changes=(*kept, Change(now, by)) if by else kept)
+
+    def watched_for(self, now: float) -> float:
+        """Return for how many seconds decisions have been made."""
+        return 0.0 if self.since is None else now - self.since
+
+
+def _period(limits: Sequence[RateLimit]) -> float:
+    return max((limit.period_seconds for limit in limits), default=0.0)

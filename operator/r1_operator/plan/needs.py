@@ -1,0 +1,140 @@
+"""How many replicas demand asks for now.
+
+Per metric: `required = ceil(demand / (target utilisation x what one replica takes))`. Utilisation
+is the headroom of rates and concurrency, which are capacities; a `QueueLength` target is already
+the wait one accepts, so it is taken as it stands.
+
+A queue says what the arrival rate cannot: that the figure the user gave for a replica is too
+high. So beside the metrics a backlog (requests waiting longer than the policy's patience) asks
+for the replicas that would drain it in time, by what a replica was *seen* to finish:
+`ceil((arrivals + queue / drain time) / completions per ready replica)`, and never for more than
+would seat everyone at once.
+"""
+
+import math
+from dataclasses import dataclass
+from typing import TypeGuard
+
+from .decision import Reason
+from .demand import Demand
+from .policy import Metric, MetricType, ScalingPolicy
+from .unavailable import Unavailable
+
+_UNITS = {
+    MetricType.REQUESTS_PER_SECOND: "requests/s",
+    MetricType.TOKENS_PER_SECOND: "tokens/s",
+    MetricType.CONCURRENCY: "concurrent requests",
+    MetricType.QUEUE_LENGTH: "queued requests",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Need:
+    """A count that something asks for: why, and the figures in a clause for people."""
+
+    replicas: int
+    reason: Reason
+    clause: str
+
+
+def metric_value(kind: MetricType, demand: Demand) -> float | Unavailable:
+    """Return the demand a metric counts; a figure that no demand can have is `Unavailable`."""
+    value: float | Unavailable
+    parts = (demand.in_flight, demand.queued)
+    match kind:
+        case MetricType.REQUESTS_PER_SECOND:
+            value = demand.requests_per_second
+        case MetricType.TOKENS_PER_SECOND:
+            value = demand.tokens_per_second
+        case MetricType.CONCURRENCY:
+            value = sum(parts) if min(parts) >= 0 else min(parts)
+        case MetricType.QUEUE_LENGTH:
+            value = demand.queued
+    if isinstance(value, Unavailable) or (math.isfinite(value) and value >= 0):
+        return value
+    return Unavailable("InvalidSignals", f"{kind.value} reads {value}, which no demand can be.")
+
+
+def capacity(metric: Metric, policy: ScalingPolicy) -> float:
+    """Return what is planned on one replica, in the metric's unit."""
+    if metric.type is MetricType.QUEUE_LENGTH:
+        return metric.target
+    return metric.target * policy.target_utilization
+
+
+def replicas_for(value: float, metric: Metric, policy: ScalingPolicy) -> int:
+    """Return `ceil(value / capacity)`; a hair above a whole number is that number."""
+    return _whole(value / capacity(metric, policy))
+
+
+def metric_needs(policy: ScalingPolicy, demand: Demand) -> list[Need | Unavailable]:
+    """Return what each metric of the policy asks for, in the policy's order."""
+    needs: list[Need | Unavailable] = []
+    for metric in policy.metrics:
+        value = metric_value(metric.type, demand)
+        if isinstance(value, Unavailable):
+            needs.append(value)
+            continue
+        replicas = replicas_for(value, metric, policy)
+        needs.append(Need(replicas, Reason.REAL_TIME_DEMAND, clause(value, metric, policy)))
+    return needs
+
+
+def clause(value: float, metric: Metric, policy: ScalingPolicy) -> str:
+    """Return "12.4 requests/s need 5 at 70 % of 4 each"."""
+    need = replicas_for(value, metric, policy)
+    share = (
+        f"{figure(metric.target)}"
+        if metric.type is MetricType.QUEUE_LENGTH
+        else f"{policy.target_utilization:.0%} of {figure(metric.target)}"
+    )
+    return f"{figure(value)} {_UNITS[metric.type]} need {need} at {share} each"
+
+
+def backlog_need(
+    policy: ScalingPolicy, demand: Demand, current: int, ready: int, seats: int
+) -> Need | None:
+    """Return what a queue that will not drain by itself asks for, None without one.
+
+    While no completions were seen, pods that are still starting are the answer to the backlog
+    already: more are asked for only once all of them serve.
+    """
+    waiting = demand.queued
+    if not (math.isfinite(waiting) and waiting > 0):
+        return None
+    if not demand.oldest_wait_seconds >= policy.backlog_patience_seconds:
+        return None
+    busy = demand.in_flight if math.isfinite(demand.in_flight) else 0.0
+    seated = _whole((busy + waiting) / max(1, seats))
+    wait = f"{waiting:.0f} requests wait, the oldest for {demand.oldest_wait_seconds:.0f} s"
+    finished, arrivals = demand.completed_per_replica, demand.requests_per_second
+    if _positive(finished) and not isinstance(arrivals, Unavailable) and math.isfinite(arrivals):
+        rate = arrivals + waiting / policy.backlog_drain_seconds
+        draining = _whole(rate / finished)
+        if draining < seated:
+            text = (
+                f"{wait}; with {figure(arrivals)} requests/s arriving and {figure(finished)} "
+                f"finished by a replica each second, {draining} drain them in "
+                f"{policy.backlog_drain_seconds:.0f} s"
+            )
+            return Need(draining, Reason.QUEUE_BACKLOG, text)
+    elif ready < current:
+        text = f"{wait} while {current - ready} of {current} replicas start"
+        return Need(min(current, seated), Reason.QUEUE_BACKLOG, text)
+    return Need(seated, Reason.QUEUE_BACKLOG, f"{wait}; {seated} seat them all")
+
+
+def _whole(replicas: float) -> int:
+    # A maximum is far below this; it keeps a quotient that overflowed countable.
+    return math.ceil(min(replicas, 1e9) - 1e-9)
+
+
+def _positive(value: float | Unavailable) -> TypeGuard[float]:
+    return not isinstance(value, Unavailable) and math.isfinite(value) and value > 0
+
+
+def figure(value: float) -> str:
+    """Return a figure as people write it: three digits that matter, no exponent."""
+    if value >= 100 or value == round(value):
+        return f"{value:.0f}"
+    return f"{value:.1f}" if value >= 10 else f"{value:.2f}"

@@ -1,0 +1,181 @@
+"""How many replicas, and why: the decision itself.
+
+`decide` asks what is needed (demand now, a backlog, the forecast; the highest wins), then passes
+that count through an ordered chain of limiters. The first step shows where the count came from,
+each further one what it did to it, and the last that changed it gives the decision its reason.
+
+It is a pure function of the policy, what was observed, what it remembers and `now`. It is total:
+whatever is missing, late or impossible in the input, it returns a decision, and none of that can
+lower the count.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from . import counterfactual
+from .anticipation import forecast_need
+from .behavior import LIMITERS, Situation
+from .decision import Decision, ForecastNote, Json, Mode, Reason, Step
+from .demand import Demand
+from .evidence import evidence
+from .forecasts import Forecast
+from .history import History
+from .needs import Need, backlog_need, capacity, metric_needs, metric_value
+from .policy import ScalingPolicy
+from .unavailable import Unavailable
+
+
+@dataclass(frozen=True, slots=True)
+class ScalingInputs:
+    """What was observed of one resource.
+
+    `current` is the count its Deployment asks for now, `ready` how many pods serve. `forecast`
+    is None when none was asked for.
+    """
+
+    current: int
+    ready: int
+    demand: Demand | Unavailable
+    forecast: Forecast | Unavailable | None = None
+    seats_per_replica: int = 8
+
+
+def decide(
+    policy: ScalingPolicy, observed: ScalingInputs, history: History, now: float
+) -> tuple[Decision, History]:
+    """Return the decision at `now` (unix seconds) and the memory to pass in next time."""
+    current = max(0, observed.current)
+    history = history.started(now, current)
+    foreseen, note = forecast_need(policy, observed.forecast, now)
+    needs, missing = _real_time(policy, observed, current)
+    waiting = _anything_waits(observed.demand)
+    demand_step = _first_step(current, needs, foreseen, missing)
+    wanted = demand_step.after
+
+    recommended = max(wanted, current) if missing else wanted
+    history = history.noted(
+        now,
+        recommended,
+        active=bool(missing) or waiting or any(need.replicas > 0 for need in needs),
+        policy=policy,
+    )
+    situation = Situation(policy, history, now, current, missing, waiting)
+    steps = [demand_step]
+    for name, limiter in LIMITERS:
+        limit = limiter(situation, wanted)
+        if limit is not None:
+            steps.append(Step(name, wanted, limit.replicas, limit.reason, limit.message))
+            wanted = limit.replicas
+
+    history = replace(
+        history.changed(now, wanted - current, policy),
+        reactive=_imagine(policy, observed.demand, history.reactive, current, now),
+    )
+    deciding = next((step for step in reversed(steps[1:]) if step.changed), demand_step)
+    decision = Decision(
+        at=now,
+        current=current,
+        replicas=wanted,
+        reason=deciding.reason,
+        message=deciding.message,
+        mode=Mode.PREDICTIVE if note is not None and note.acting else Mode.REACTIVE,
+        steps=tuple(steps),
+        inputs=evidence(policy, observed, history, now),
+        forecast=note,
+        reactive=None if history.reactive is None else history.reactive.replicas,
+    )
+    return decision, history
+
+
+def fixed(replicas: int, current: int, now: float) -> Decision:
+    """Return the decision of a resource without autoscaling: the count the user wrote."""
+    message = f"{replicas}, as spec.replicas says: autoscaling is not set."
+    step = Step("Manual", current, replicas, Reason.MANUAL, message)
+    return Decision(now, current, replicas, Reason.MANUAL, message, Mode.MANUAL, (step,))
+
+
+def _real_time(
+    policy: ScalingPolicy, observed: ScalingInputs, current: int
+) -> tuple[list[Need], tuple[Unavailable, ...]]:
+    demand = observed.demand
+    if isinstance(demand, Unavailable):
+        return [], (demand,)
+    answers = metric_needs(policy, demand)
+    needs = [answer for answer in answers if isinstance(answer, Need)]
+    missing = [answer for answer in answers if isinstance(answer, Unavailable)]
+    backlog = backlog_need(policy, demand, current, observed.ready, observed.seats_per_replica)
+    if backlog is not None:
+        needs.append(backlog)
+    if demand.missing:
+        names = ", ".join(demand.missing)
+        missing.append(Unavailable("GatewaySilent", f"Gateway {names} does not answer."))
+    return needs, tuple(missing)
+
+
+def _first_step(
+    current: int,
+    needs: Sequence[Need],
+    foreseen: Need | None,
+    missing: tuple[Unavailable, ...],
+) -> Step:
+    """Return where the count comes from: the highest need, real time before the forecast."""
+    if not needs and missing:
+        # The forecast alone may raise the count; without real time it may not lower it.
+        if foreseen is not None and foreseen.replicas > current:
+            return _step(current, foreseen)
+        message = f"Held at {current}: demand is not known. {missing[0].message}"
+        return Step("Demand", current, current, Reason.METRICS_UNAVAILABLE, message)
+    now = max(needs, key=lambda need: need.replicas, default=None)
+    highest = now
+    if foreseen is not None and (now is None or foreseen.replicas > now.replicas):
+        highest = foreseen
+    if highest is None:
+        message = "Held: the policy counts no metric."
+        return Step("Demand", current, current, Reason.METRICS_UNAVAILABLE, message)
+    if highest is foreseen and now is not None:
+        highest = replace(highest, clause=f"{highest.clause}; now {now.clause}")
+    return _step(current, highest)
+
+
+def _step(current: int, need: Need) -> Step:
+    reason = need.reason
+    if current == 0 and need.replicas > 0 and reason is not Reason.FORECAST_DEMAND:
+        reason = Reason.WAKE_UP
+    elif need.replicas == 0 and reason is Reason.REAL_TIME_DEMAND:
+        reason = Reason.IDLE
+    elif need.replicas == current and reason is Reason.REAL_TIME_DEMAND:
+        reason = Reason.WITHIN_TARGET
+    return Step("Demand", current, need.replicas, reason, f"{need.replicas}: {need.clause}.")
+
+
+def _anything_waits(demand: Demand | Unavailable) -> bool:
+    if isinstance(demand, Unavailable):
+        return False
+    return any(
+        math.isfinite(figure) and figure > 0
+        for figure in (demand.queued, demand.held, demand.in_flight)
+    )
+
+
+def _imagine(
+    policy: ScalingPolicy,
+    demand: Demand | Unavailable,
+    state: counterfactual.Reactive | None,
+    current: int,
+    now: float,
+) -> counterfactual.Reactive | None:
+    """Let the plain autoscaler look at the same demand, counted in replicas' worth."""
+    worth: float | None = None
+    if not isinstance(demand, Unavailable) and policy.metrics:
+        values = [(metric, metric_value(metric.type, demand)) for metric in policy.metrics]
+        known = [v / capacity(m, policy) for m, v in values if not isinstance(v, Unavailable)]
+        worth = max(known) if len(known) == len(values) else None
+    if state is None:
+        if worth is None:
+            return None
+        state = counterfactual.Reactive(current)
+    return counterfactual.step(state, worth, 1.0, policy.min_replicas, policy.max_replicas, now)
+
+
+__all__ = ["Decision", "ForecastNote", "History", "Json", "ScalingInputs", "decide", "fixed"]

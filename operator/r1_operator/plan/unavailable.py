@@ -1,0 +1,20 @@
+"""Missing data as a type.
+
+A load signal that could not be read is not a load of zero: read as zero it would send a busy
+service to its minimum. Whatever may be missing is typed `T | Unavailable`, so that mypy asks
+every reader what happens without it.
+"""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Unavailable:
+    """Why a value is not there: a CamelCase reason that stays the same, a sentence for people."""
+
+    reason: str
+    message: str
+
+    def to_json(self) -> dict[str, object]:
+        """Return the reason and message under the key `unavailable`."""
+        return {"unavailable": {"reason": self.reason, "message": self.message}}

@@ -1,0 +1,76 @@
+"""A stage for scaling stories: a virtual clock, a policy, demand by the second."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+
+import pytest
+
+from r1_operator.plan.decision import Decision
+from r1_operator.plan.demand import Demand
+from r1_operator.plan.forecasts import Forecast
+from r1_operator.plan.policy import Metric, MetricType, ScalingPolicy
+from r1_operator.plan.scaling import History, ScalingInputs, decide
+from r1_operator.plan.unavailable import Unavailable
+
+TEN_EACH = Metric(MetricType.REQUESTS_PER_SECOND, 10.0)
+START = 1_700_000_000.0
+
+
+def demand_of(rate: float | Unavailable = 0.0, **figures: object) -> Demand:
+    plain = Demand(
+        requests_per_second=rate,
+        tokens_per_second=0.0,
+        in_flight=0.0,
+        queued=0.0,
+        oldest_wait_seconds=0.0,
+    )
+    return replace(plain, **figures)  # type: ignore[arg-type]
+
+
+@dataclass
+class Stage:
+    """Plays seconds: each `play` decides once a second and obeys at once."""
+
+    policy: ScalingPolicy
+    replicas: int = 1
+    now: float = START
+    history: History = field(default_factory=History)
+    decisions: list[Decision] = field(default_factory=list)
+
+    def once(
+        self,
+        demand: Demand | Unavailable | float,
+        forecast: Forecast | Unavailable | None = None,
+        *,
+        ready: int | None = None,
+        seats: int = 8,
+    ) -> Decision:
+        if isinstance(demand, float | int):
+            demand = demand_of(float(demand))
+        seen = self.replicas if ready is None else ready
+        observed = ScalingInputs(self.replicas, seen, demand, forecast, seats)
+        decision, self.history = decide(self.policy, observed, self.history, self.now)
+        self.replicas = decision.replicas
+        self.decisions.append(decision)
+        self.now += 1
+        return decision
+
+    def play(self, seconds: int, demand: Demand | Unavailable | float, **more: object) -> Decision:
+        for _ in range(seconds):
+            decision = self.once(demand, **more)  # type: ignore[arg-type]
+        return decision
+
+
+@pytest.fixture
+def stage() -> Callable[..., Stage]:
+    """Build a stage: 1 to 20 replicas of ten requests a second at 70 %, unless told otherwise."""
+
+    def build(replicas: int = 1, *, watched: bool = True, **changes: object) -> Stage:
+        plain = ScalingPolicy(min_replicas=1, max_replicas=20, metrics=(TEN_EACH,))
+        policy = replace(plain, **changes)  # type: ignore[arg-type]
+        built = Stage(policy, replicas)
+        if watched:  # long enough in service that no start-up rule holds anything
+            built.history = replace(History().started(START - 3600, replicas), highest=())
+        return built
+
+    return build
