@@ -37,11 +37,6 @@ securityContext:
 - {name: HOME, value: /tmp}
 - {name: PYTHONDONTWRITEBYTECODE, value: "1"}
 - {name: PYTHONUNBUFFERED, value: "1"}
-- {name: R1_LOG_LEVEL, value: {{ .values.logLevel }}}
-- name: POD_NAME
-  valueFrom: {fieldRef: {fieldPath: metadata.name}}
-- name: POD_NAMESPACE
-  valueFrom: {fieldRef: {fieldPath: metadata.namespace}}
 {{- end -}}
 
 {{- define "r1.scheduling" -}}

@@ -1,0 +1,121 @@
+"""The chart, rendered by the pinned Helm. A rendering costs 0.1 s, so equal ones are made once."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from r1_cluster.binaries import ensure_binaries
+
+ROOT = Path(__file__).resolve().parents[3]
+CHART = ROOT / "helm" / "r1-operator"
+KUBERNETES = "1.34.4"
+PREFERENCE = "nodeAffinity.preferredDuringSchedulingIgnoredDuringExecution[0]"
+
+VALUE_SETS: dict[str, tuple[str, ...]] = {
+    "defaults": (),
+    "two teams": ("watchNamespaces={team-a,team-b}",),
+    "no forecaster": ("forecaster.enabled=false",),
+    "bare": (
+        "forecaster.enabled=false",
+        "networkPolicy.enabled=false",
+        "podDisruptionBudget.enabled=false",
+        "dashboards.enabled=false",
+        "crds.enabled=false",
+    ),
+    "everything": (
+        "namePrefix=serving",
+        "imagePullSecrets[0].name=registry",
+        "gateway.replicas=3",
+        "gateway.apiKeysSecret.name=clients",
+        "gateway.publicService.enabled=true",
+        "gateway.publicService.annotations.example=yes",
+        "networkPolicy.clientsFrom[0].ipBlock.cidr=10.0.0.0/8",
+        "networkPolicy.metricsFrom[0].namespaceSelector.matchLabels.team=monitoring",
+        "networkPolicy.apiServerTo[0].ipBlock.cidr=10.1.0.0/16",
+        "networkPolicy.prometheusTo[0].podSelector.matchLabels.app=prometheus",
+        "serviceMonitor.enabled=true",
+        "serviceMonitor.labels.release=prometheus",
+        "dashboards.annotations.grafana_folder=R1",
+        *(
+            f"{component}.{setting}"
+            for component in ("operator", "gateway", "forecaster")
+            for setting in (
+                "image.tag=1.2.3",
+                "priorityClassName=high",
+                "nodeSelector.pool=cpu",
+                "tolerations[0].key=dedicated",
+                "tolerations[0].operator=Exists",
+                "podAnnotations.note=kept",
+                f"affinity.{PREFERENCE}.weight=1",
+                f"affinity.{PREFERENCE}.preference.matchExpressions[0].key=zone",
+                f"affinity.{PREFERENCE}.preference.matchExpressions[0].operator=Exists",
+                "extraEnv[0].name=PYTHONPATH",
+                "extraEnv[0].value=/packages",
+                "extraVolumes[0].name=packages",
+                "extraVolumes[0].persistentVolumeClaim.claimName=packages",
+                "extraVolumeMounts[0].name=packages",
+                "extraVolumeMounts[0].mountPath=/packages",
+                "extraVolumeMounts[0].readOnly=true",
+            )
+        ),
+    ),
+}
+
+
+@pytest.fixture(scope="session")
+def chart() -> Path:
+    return CHART
+
+
+@pytest.fixture(scope="session")
+def helm() -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Run the pinned Helm with the given arguments, without a cluster."""
+    binary = ensure_binaries(["helm"])["helm"]
+
+    def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [binary, *arguments], capture_output=True, text=True, timeout=60, check=False
+        )
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def render(
+    helm: Callable[..., subprocess.CompletedProcess[str]],
+) -> Callable[..., list[dict[str, Any]]]:
+    """Return the manifests of the chart under `--set` settings (strings)."""
+
+    @cache
+    def rendered(settings: tuple[str, ...], apis: tuple[str, ...]) -> str:
+        arguments = ["template", "r1", str(CHART), "-n", "r1-system", "--kube-version", KUBERNETES]
+        for setting in settings:
+            # --set-string where a value is meant as text: annotations, labels and images' tags.
+            text = setting.split("=")[0].rpartition(".")[2] in {"tag", "example", "note"}
+            arguments += ["--set-string" if text else "--set", setting]
+        for api in apis:
+            arguments += ["--api-versions", api]
+        done = helm(*arguments)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    def load(*settings: str, apis: tuple[str, ...] = ()) -> list[dict[str, Any]]:
+        documents = yaml.load_all(rendered(settings, apis), Loader=yaml.CSafeLoader)
+        return [document for document in documents if document]
+
+    return load
+
+
+@pytest.fixture(params=list(VALUE_SETS), scope="session")
+def manifests(
+    request: pytest.FixtureRequest, render: Callable[..., list[dict[str, Any]]]
+) -> list[dict[str, Any]]:
+    """The chart under each of the value sets."""
+    return render(*VALUE_SETS[request.param], apis=("monitoring.coreos.com/v1",))

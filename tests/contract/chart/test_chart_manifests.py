@@ -1,0 +1,111 @@
+"""Whatever the values, the chart gives objects that the API server takes and people find."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import kubernetes_validate
+import pytest
+
+Manifest = dict[str, Any]
+CLUSTER_SCOPED = {"ClusterRole", "ClusterRoleBinding", "CustomResourceDefinition"}
+# Schemas of these are not Kubernetes' own.
+FOREIGN = {"ServiceMonitor"}
+
+
+@pytest.mark.parametrize("version", ["1.29", "1.34"])
+def test_every_object_follows_its_schema(manifests: list[Manifest], version: str) -> None:
+    for manifest in manifests:
+        if manifest["kind"] not in FOREIGN:
+            kubernetes_validate.validate(manifest, version, strict=True)
+
+
+def test_every_object_is_there_once(manifests: list[Manifest]) -> None:
+    names = Counter(
+        (m["kind"], m["metadata"].get("namespace"), m["metadata"]["name"]) for m in manifests
+    )
+    assert [name for name, count in names.items() if count > 1] == []
+
+
+def test_every_object_says_where_it_belongs(manifests: list[Manifest]) -> None:
+    for manifest in manifests:
+        metadata = manifest["metadata"]
+        assert ("namespace" in metadata) == (manifest["kind"] not in CLUSTER_SCOPED), metadata
+        assert (
+            metadata["labels"].items()
+            >= {
+                "app.kubernetes.io/name": "r1-operator",
+                "app.kubernetes.io/instance": "r1",
+                "app.kubernetes.io/part-of": "r1",
+                "app.kubernetes.io/managed-by": "Helm",
+            }.items()
+        ), metadata["name"]
+
+
+def test_the_defaults_bring_all_three_components(render: Callable[..., list[Manifest]]) -> None:
+    found = {(m["kind"], m["metadata"]["name"]) for m in render()}
+    assert found >= {
+        ("CustomResourceDefinition", "r1inferences.deepseek.ai"),
+        *(
+            (kind, f"r1-{component}")
+            for kind in ("Deployment", "Service", "ServiceAccount", "NetworkPolicy")
+            for component in ("operator", "gateway", "forecaster")
+        ),
+        ("PodDisruptionBudget", "r1-operator"),
+        ("PodDisruptionBudget", "r1-gateway"),
+    }
+
+
+def test_the_gateway_has_the_ports_that_others_rely_on(
+    render: Callable[..., list[Manifest]],
+) -> None:
+    (service,) = [
+        m for m in render() if (m["kind"], m["metadata"]["name"]) == ("Service", "r1-gateway")
+    ]
+    assert service["spec"]["ports"] == [
+        {"name": "http", "port": 80, "targetPort": "http"},
+        {"name": "admin", "port": 8081, "targetPort": "admin"},
+    ]
+
+
+def test_the_public_service_does_not_show_the_admin_port(
+    render: Callable[..., list[Manifest]],
+) -> None:
+    services = [
+        m
+        for m in render("gateway.publicService.enabled=true")
+        if m["kind"] == "Service" and m["spec"].get("type", "ClusterIP") != "ClusterIP"
+    ]
+    assert [[port["name"] for port in s["spec"]["ports"]] for s in services] == [["http"]]
+
+
+def test_the_grace_period_follows_the_drain(render: Callable[..., list[Manifest]]) -> None:
+    (gateway,) = [
+        m
+        for m in render("gateway.drainSeconds=300")
+        if (m["kind"], m["metadata"]["name"]) == ("Deployment", "r1-gateway")
+    ]
+    pod = gateway["spec"]["template"]["spec"]
+    assert pod["terminationGracePeriodSeconds"] > 300
+
+
+def test_service_monitors_only_on_request(render: Callable[..., list[Manifest]]) -> None:
+    assert not [m for m in render() if m["kind"] == "ServiceMonitor"]
+    asked = [m for m in render("serviceMonitor.enabled=true") if m["kind"] == "ServiceMonitor"]
+    assert {m["metadata"]["name"] for m in asked} == {"r1-operator", "r1-gateway", "r1-forecaster"}
+
+
+def test_helm_lint_finds_nothing(helm: Callable[..., Any], chart: Path) -> None:
+    done = helm("lint", str(chart), "--strict", "--kube-version", "1.34.4")
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_old_clusters_are_refused_with_the_version_that_is_wanted(
+    helm: Callable[..., Any], chart: Path
+) -> None:
+    done = helm("template", "r1", str(chart), "--kube-version", "1.28.0")
+    assert done.returncode != 0
+    assert ">=1.29" in done.stderr

@@ -1,0 +1,131 @@
+"""Who may do what, as one table. A right that appears here needs a reason; one that is missing, a bug."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+Manifest = dict[str, Any]
+Right = tuple[str, str, str]
+
+READ = ("get", "list", "watch")
+OWN = (*READ, "create", "patch", "delete")
+
+
+def rights(role: Manifest) -> set[Right]:
+    """Return (group/resource, resourceNames, verb) of all rules."""
+    return {
+        (f"{group}/{resource}", ",".join(rule.get("resourceNames", [])), verb)
+        for rule in role["rules"]
+        for group in rule["apiGroups"]
+        for resource in rule["resources"]
+        for verb in rule["verbs"]
+    }
+
+
+def table(rows: dict[str, tuple[str, ...]], names: str = "") -> set[Right]:
+    return {(resource, names, verb) for resource, verbs in rows.items() for verb in verbs}
+
+
+OPERATOR = table(
+    {
+        "deepseek.ai/r1inferences": READ,
+        "deepseek.ai/r1inferences/status": ("patch",),
+        "apps/deployments": OWN,
+        "/services": OWN,
+        "/configmaps": OWN,
+        "policy/poddisruptionbudgets": OWN,
+        "/pods": READ,
+        "events.k8s.io/events": ("create", "patch"),
+    }
+)
+OPERATOR_AT_HOME = (
+    table({"coordination.k8s.io/leases": ("create",)})
+    | table({"coordination.k8s.io/leases": ("get", "update")}, names="r1-operator")
+    | table({"discovery.k8s.io/endpointslices": READ})
+)
+GATEWAY = table({"/configmaps": READ, "discovery.k8s.io/endpointslices": READ})
+
+
+def test_the_table(render: Callable[..., list[Manifest]]) -> None:
+    granted = {
+        (m["kind"], m["metadata"]["name"]): rights(m)
+        for m in render()
+        if m["kind"] in ("Role", "ClusterRole")
+    }
+    assert granted == {
+        ("ClusterRole", "r1-system-r1-operator"): OPERATOR,
+        ("Role", "r1-operator"): OPERATOR_AT_HOME,
+        ("ClusterRole", "r1-system-r1-gateway"): GATEWAY,
+    }
+
+
+def test_watch_namespaces_leave_nothing_cluster_wide(render: Callable[..., list[Manifest]]) -> None:
+    manifests = render("watchNamespaces={team-a,team-b}")
+    assert not [m for m in manifests if m["kind"] in ("ClusterRole", "ClusterRoleBinding")]
+    granted = {
+        (m["metadata"]["namespace"], m["metadata"]["name"]): rights(m)
+        for m in manifests
+        if m["kind"] == "Role"
+    }
+    assert granted == {
+        ("r1-system", "r1-operator"): OPERATOR_AT_HOME,
+        **{(team, "r1-system-r1-operator"): OPERATOR for team in ("team-a", "team-b")},
+        **{(team, "r1-system-r1-gateway"): GATEWAY for team in ("team-a", "team-b")},
+    }
+
+
+def test_service_monitors_are_a_right_only_where_they_exist_and_are_wanted(
+    render: Callable[..., list[Manifest]],
+) -> None:
+    def operator(*settings: str, apis: tuple[str, ...] = ()) -> set[Right]:
+        (role,) = [
+            m
+            for m in render(*settings, apis=apis)
+            if m["metadata"]["name"] == "r1-system-r1-operator" and m["kind"] == "ClusterRole"
+        ]
+        return rights(role)
+
+    there = ("monitoring.coreos.com/v1",)
+    assert operator(apis=there) - OPERATOR == table({"monitoring.coreos.com/servicemonitors": OWN})
+    assert operator("serviceMonitor.models=false", apis=there) == OPERATOR
+
+
+def test_no_wildcards_no_secrets_no_way_up(manifests: list[Manifest]) -> None:
+    for manifest in manifests:
+        if manifest["kind"] not in ("Role", "ClusterRole"):
+            continue
+        for resource, _, verb in rights(manifest):
+            assert "*" not in resource + verb
+            assert verb not in ("escalate", "bind", "impersonate", "deletecollection")
+            assert resource.split("/")[1] not in ("secrets", "serviceaccounts", "nodes")
+
+
+def test_every_binding_joins_an_account_and_a_role_that_exist(manifests: list[Manifest]) -> None:
+    accounts = {
+        (m["metadata"]["namespace"], m["metadata"]["name"])
+        for m in manifests
+        if m["kind"] == "ServiceAccount"
+    }
+    roles = {
+        (m["kind"], m["metadata"].get("namespace"), m["metadata"]["name"])
+        for m in manifests
+        if m["kind"] in ("Role", "ClusterRole")
+    }
+    bound = set()
+    for manifest in manifests:
+        if manifest["kind"] not in ("RoleBinding", "ClusterRoleBinding"):
+            continue
+        reference = manifest["roleRef"]
+        role = (reference["kind"], manifest["metadata"].get("namespace"), reference["name"])
+        assert role in roles
+        bound.add(role)
+        for subject in manifest["subjects"]:
+            assert (subject["namespace"], subject["name"]) in accounts
+    assert bound == roles
+
+
+def test_the_forecaster_may_do_nothing(manifests: list[Manifest]) -> None:
+    for manifest in manifests:
+        for subject in manifest.get("subjects", []):
+            assert not subject["name"].endswith("forecaster")
