@@ -15,12 +15,13 @@ for longer than it takes to start one is cheaper stopped.
 
 import math
 
-from .decision import ForecastNote, Reason
-from .forecasts import Forecast, at_level
-from .limits import earliest_needed
-from .needs import Need, clause, figure, replicas_for
-from .policy import Activation, Metric, ScalingPolicy
-from .unavailable import Unavailable
+from r1_operator.api.scaling import Activation
+from r1_operator.plan.decision import ForecastNote, Reason
+from r1_operator.plan.forecasts import Forecast, at_level
+from r1_operator.plan.limits import earliest_needed
+from r1_operator.plan.needs import Need, clause, figure, replicas_for
+from r1_operator.plan.policy import Metric, ScalingPolicy
+from r1_operator.plan.unavailable import Unavailable
 
 
 def forecast_need(

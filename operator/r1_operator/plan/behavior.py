@@ -9,11 +9,12 @@ nothing overrides.
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from .decision import Reason
-from .history import History
-from .limits import highest_allowed, lowest_allowed
-from .policy import DownPolicy, ScalingPolicy
-from .unavailable import Unavailable
+from r1_operator.api.scaling import DownPolicy
+from r1_operator.plan.decision import Reason
+from r1_operator.plan.history import History
+from r1_operator.plan.limits import highest_allowed, lowest_allowed
+from r1_operator.plan.policy import ScalingPolicy
+from r1_operator.plan.unavailable import Unavailable
 
 
 @dataclass(frozen=True, slots=True)

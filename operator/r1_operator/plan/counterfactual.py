@@ -10,13 +10,14 @@ counts of its own, so that every decision can say what was saved or spent.
 import math
 from dataclasses import dataclass
 
-from .limits import Change, Noted, highest_allowed, note_highest, recent
-from .policy import RateLimit, RateType
+from r1_operator.api.scaling import PolicyType
+from r1_operator.plan.limits import Change, Noted, highest_allowed, note_highest, recent
+from r1_operator.plan.policy import RateLimit
 
 SYNC_SECONDS = 15.0
 TOLERANCE = 0.1
 DOWN_WINDOW_SECONDS = 300.0
-UP_LIMITS = (RateLimit(RateType.PERCENT, 100, 15), RateLimit(RateType.PODS, 4, 15))
+UP_LIMITS = (RateLimit(PolicyType.PERCENT, 100, 15), RateLimit(PolicyType.PODS, 4, 15))
 
 
 @dataclass(frozen=True, slots=True)

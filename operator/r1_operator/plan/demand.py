@@ -18,7 +18,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from itertools import pairwise
 
-from .unavailable import Unavailable
+from r1_operator.plan.unavailable import Unavailable
 
 WINDOW_SECONDS = 60.0
 BURST_SECONDS = 10.0

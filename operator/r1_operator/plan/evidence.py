@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from .decision import Json
-from .demand import Demand
-from .forecasts import Forecast, at_level
-from .history import History
-from .policy import ScalingPolicy
-from .unavailable import Unavailable
+from r1_operator.plan.decision import Json
+from r1_operator.plan.demand import Demand
+from r1_operator.plan.forecasts import Forecast, at_level
+from r1_operator.plan.history import History
+from r1_operator.plan.policy import ScalingPolicy
+from r1_operator.plan.unavailable import Unavailable
 
 if TYPE_CHECKING:
-    from .scaling import ScalingInputs
+    from r1_operator.plan.scaling import ScalingInputs
 
 
 def evidence(

@@ -8,9 +8,9 @@ recommendation of that moment, and a full window has to pass before anything low
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from .counterfactual import Reactive
-from .limits import Change, Noted, note_highest, note_lowest, recent
-from .policy import RateLimit, ScalingPolicy
+from r1_operator.plan.counterfactual import Reactive
+from r1_operator.plan.limits import Change, Noted, note_highest, note_lowest, recent
+from r1_operator.plan.policy import RateLimit, ScalingPolicy
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,8 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from .policy import RateLimit, RateType
+from r1_operator.api.scaling import PolicyType
+from r1_operator.plan.policy import RateLimit
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +61,7 @@ def highest_allowed(
     reach = []
     for limit in limits:
         start = _period_start(current, changes, limit, now)
-        if limit.type is RateType.PODS:
+        if limit.type is PolicyType.PODS:
             reach.append(start + math.floor(limit.value))
         else:
             reach.append(math.ceil(start * (1 + limit.value / 100)))
@@ -76,7 +77,7 @@ def lowest_allowed(
     reach = []
     for limit in limits:
         start = _period_start(current, changes, limit, now)
-        if limit.type is RateType.PODS:
+        if limit.type is PolicyType.PODS:
             reach.append(start - math.floor(limit.value))
         else:
             reach.append(math.floor(start * (1 - limit.value / 100)))
@@ -105,7 +106,7 @@ def earliest_needed(required: int, limits: Sequence[RateLimit], periods: int) ->
 
 
 def _one_period_before(count: int, limit: RateLimit) -> int:
-    if limit.type is RateType.PODS:
+    if limit.type is PolicyType.PODS:
         return count - math.floor(limit.value)
     # The smallest start whose ceiling(start x (1 + p)) reaches the count.
     growth = 1 + limit.value / 100

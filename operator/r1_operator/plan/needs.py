@@ -15,10 +15,11 @@ import math
 from dataclasses import dataclass
 from typing import TypeGuard
 
-from .decision import Reason
-from .demand import Demand
-from .policy import Metric, MetricType, ScalingPolicy
-from .unavailable import Unavailable
+from r1_operator.api.scaling import MetricType
+from r1_operator.plan.decision import Reason
+from r1_operator.plan.demand import Demand
+from r1_operator.plan.policy import Metric, ScalingPolicy
+from r1_operator.plan.unavailable import Unavailable
 
 _UNITS = {
     MetricType.REQUESTS_PER_SECOND: "requests/s",

@@ -5,43 +5,15 @@ are valid. The defaults are the schema's.
 """
 
 from dataclasses import dataclass, field
-from enum import StrEnum
 
-
-class MetricType(StrEnum):
-    """What is counted per replica."""
-
-    REQUESTS_PER_SECOND = "RequestsPerSecond"
-    TOKENS_PER_SECOND = "TokensPerSecond"
-    CONCURRENCY = "Concurrency"
-    QUEUE_LENGTH = "QueueLength"
-
-
-class DownPolicy(StrEnum):
-    """When a lower count is believed.
-
-    `Stabilized` takes the highest need of the window; `Threshold` waits until the need is below
-    a share of the current count. At equal service the first is 5 to 13 % cheaper.
-    """
-
-    STABILIZED = "Stabilized"
-    THRESHOLD = "Threshold"
-
-
-class Activation(StrEnum):
-    """When a forecast may raise the count: never, shown only, while its backtest wins, always."""
-
-    NEVER = "Never"
-    ADVISORY = "Advisory"
-    REQUIRE_BACKTEST = "RequireBacktest"
-    ALWAYS = "Always"
-
-
-class RateType(StrEnum):
-    """The unit of a rate limit."""
-
-    PODS = "Pods"
-    PERCENT = "Percent"
+from r1_operator.api.scaling import (
+    Activation,
+    Autoscaling,
+    DownPolicy,
+    MetricType,
+    PolicyType,
+    ScalingRate,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +28,7 @@ class Metric:
 class RateLimit:
     """At most `value` pods, or percent of the count, within any `period_seconds`."""
 
-    type: RateType
+    type: PolicyType
     value: float
     period_seconds: float
 
@@ -67,8 +39,8 @@ class UpBehavior:
 
     stabilization_window_seconds: float = 0.0
     limits: tuple[RateLimit, ...] = (
-        RateLimit(RateType.PERCENT, 100, 15),
-        RateLimit(RateType.PODS, 4, 15),
+        RateLimit(PolicyType.PERCENT, 100, 15),
+        RateLimit(PolicyType.PODS, 4, 15),
     )
 
 
@@ -79,7 +51,7 @@ class DownBehavior:
     policy: DownPolicy = DownPolicy.STABILIZED
     stabilization_window_seconds: float = 300.0
     threshold_percent: float = 60.0
-    limits: tuple[RateLimit, ...] = (RateLimit(RateType.PERCENT, 100, 15),)
+    limits: tuple[RateLimit, ...] = (RateLimit(PolicyType.PERCENT, 100, 15),)
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,3 +80,30 @@ class ScalingPolicy:
     forecast: ForecastUse = field(default_factory=ForecastUse)
     backlog_patience_seconds: float = 5.0
     backlog_drain_seconds: float = 30.0
+
+
+def policy_of(autoscaling: Autoscaling) -> ScalingPolicy:
+    """Return the policy a resource's `spec.autoscaling` asks for."""
+    up, down = autoscaling.behavior.scale_up, autoscaling.behavior.scale_down
+    return ScalingPolicy(
+        min_replicas=autoscaling.min_replicas,
+        max_replicas=autoscaling.max_replicas,
+        metrics=tuple(Metric(m.type, float(m.target.value)) for m in autoscaling.metrics),
+        target_utilization=autoscaling.target_utilization_percent / 100,
+        up=UpBehavior(up.stabilization_window_seconds, _limits(up.policies)),
+        down=DownBehavior(
+            down.policy,
+            down.stabilization_window_seconds,
+            down.threshold_percent,
+            _limits(down.policies),
+        ),
+        forecast=ForecastUse(
+            autoscaling.forecast.activation,
+            autoscaling.forecast.quantile_percent / 100,
+            autoscaling.forecast.horizon_seconds,
+        ),
+    )
+
+
+def _limits(rates: tuple[ScalingRate, ...]) -> tuple[RateLimit, ...]:
+    return tuple(RateLimit(rate.type, rate.value, rate.period_seconds) for rate in rates)

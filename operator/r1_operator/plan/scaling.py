@@ -13,17 +13,17 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from . import counterfactual
-from .anticipation import forecast_need
-from .behavior import LIMITERS, Situation
-from .decision import Decision, ForecastNote, Json, Mode, Reason, Step
-from .demand import Demand
-from .evidence import evidence
-from .forecasts import Forecast
-from .history import History
-from .needs import Need, backlog_need, capacity, metric_needs, metric_value
-from .policy import ScalingPolicy
-from .unavailable import Unavailable
+from r1_operator.plan import counterfactual
+from r1_operator.plan.anticipation import forecast_need
+from r1_operator.plan.behavior import LIMITERS, Situation
+from r1_operator.plan.decision import Decision, ForecastNote, Json, Mode, Reason, Step
+from r1_operator.plan.demand import Demand
+from r1_operator.plan.evidence import evidence
+from r1_operator.plan.forecasts import Forecast
+from r1_operator.plan.history import History
+from r1_operator.plan.needs import Need, backlog_need, capacity, metric_needs, metric_value
+from r1_operator.plan.policy import ScalingPolicy
+from r1_operator.plan.unavailable import Unavailable
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,10 +5,11 @@ from dataclasses import dataclass, field, replace
 
 import pytest
 
+from r1_operator.api.scaling import MetricType
 from r1_operator.plan.decision import Decision
 from r1_operator.plan.demand import Demand
 from r1_operator.plan.forecasts import Forecast
-from r1_operator.plan.policy import Metric, MetricType, ScalingPolicy
+from r1_operator.plan.policy import Metric, ScalingPolicy
 from r1_operator.plan.scaling import History, ScalingInputs, decide
 from r1_operator.plan.unavailable import Unavailable
 
