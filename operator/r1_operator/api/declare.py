@@ -8,10 +8,12 @@ Python for `parse`, side by side; the contract tests run both on the same input.
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import MISSING, Field, dataclass, fields
+from dataclasses import MISSING, Field, dataclass, fields, is_dataclass
 from enum import Enum
 from types import NoneType, UnionType
 from typing import Annotated, Any, Union, get_args, get_origin, get_type_hints
+
+from r1_operator.api.quantity import Quantity
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,17 +105,25 @@ def _member(field: "Field[Any]", hint: Any) -> Member:
     return Member(field.name, camel(field.name), inner, optional, default, doc)
 
 
-def to_json(value: Any) -> Any:
-    """A typed value in the API's own shape (defaults spelled out, None left out)."""
+def to_json(value: Any, *, defaults: bool = True) -> Any:
+    """A typed value in the API's own shape; None is left out.
+
+    Without `defaults`, fields that have their default value are left out too: what remains
+    does not change when a later version adds a field.
+    """
     if isinstance(value, Enum):
         return value.value
-    if hasattr(value, "raw"):
+    if isinstance(value, Quantity):
         return value.raw
     if isinstance(value, tuple | list):
-        return [to_json(item) for item in value]
+        return [to_json(item, defaults=defaults) for item in value]
     if isinstance(value, Mapping):
-        return {key: to_json(item) for key, item in value.items()}
-    if hasattr(type(value), "__dataclass_fields__"):
-        pairs = ((member.json, getattr(value, member.name)) for member in members(type(value)))
-        return {key: to_json(item) for key, item in pairs if item is not None}
+        return {key: to_json(item, defaults=defaults) for key, item in value.items()}
+    if is_dataclass(value):
+        found = {
+            member.json: to_json(getattr(value, member.name), defaults=defaults)
+            for member in members(type(value))
+            if defaults or getattr(value, member.name) != member.default
+        }
+        return {key: item for key, item in found.items() if item is not None}
     return value

@@ -87,16 +87,20 @@ class Reason(StrEnum):
     CHILD_REFUSED = "ChildRefused"
     MISSING_SECRET = "MissingSecret"  # noqa: S105 - a reason, not a password
     MISSING_CONFIG_MAP = "MissingConfigMap"
-    CONTAINER_CONFIG_INVALID = "ContainerConfigInvalid"
     MISSING_VOLUME_CLAIM = "MissingVolumeClaim"
+    VOLUME_CLAIM_UNBOUND = "VolumeClaimUnbound"
+    VOLUME_NOT_MOUNTED = "VolumeNotMounted"
     UNSCHEDULABLE = "Unschedulable"
     IMAGE_PULL_FAILED = "ImagePullFailed"
+    CONTAINER_START_FAILED = "ContainerStartFailed"
+    ENGINE_ARGUMENTS_REFUSED = "EngineArgumentsRefused"
     MODEL_LOAD_FAILED = "ModelLoadFailed"
     OUT_OF_MEMORY = "OutOfMemory"
     CRASH_LOOPING = "CrashLooping"
     QUOTA_EXCEEDED = "QuotaExceeded"
     POD_REJECTED = "PodRejected"
-    # ScalingActive, where the resource has no autoscaling or no decision exists yet
+    # ScalingActive, beside the reasons of the scaling decision
+    METRICS_AVAILABLE = "MetricsAvailable"
     AUTOSCALING_OFF = "AutoscalingOff"
     NOT_DECIDED = "NotDecided"
 

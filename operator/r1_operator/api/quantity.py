@@ -23,6 +23,7 @@ _GRAMMAR: Final = re.compile(
 )
 _DECIMAL: Final = {"n": -9, "u": -6, "m": -3, "k": 3, "M": 6, "G": 9, "T": 12, "P": 15, "E": 18}
 _BINARY: Final = {"Ki": 10, "Mi": 20, "Gi": 30, "Ti": 40, "Pi": 50, "Ei": 60}
+_UNITS: Final = {0: ""} | {power: unit for unit, power in _DECIMAL.items()}
 
 
 class NotAQuantity(ValueError):
@@ -37,6 +38,15 @@ def _scale(suffix: str | None) -> Fraction:
     exponent = _DECIMAL[suffix] if suffix in _DECIMAL else int(suffix[1:])
     exponent = max(-_FURTHEST_EXPONENT, min(exponent, _FURTHEST_EXPONENT))
     return Fraction(10) ** exponent
+
+
+def _suffix(raw: int | str) -> str:
+    match = _GRAMMAR.fullmatch(str(raw))
+    return (match["suffix"] or "") if match else ""
+
+
+def _whole(value: Fraction, exponent: int) -> bool:
+    return (value / Fraction(10) ** exponent).denominator == 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +69,23 @@ class Quantity:
         exact = Fraction(match["number"].rstrip(".")) * _scale(match["suffix"])
         rounded = min(Fraction(ceil(exact * _NANO), _NANO), LARGEST)
         return -rounded if match["sign"] == "-" else rounded
+
+    @property
+    def canonical(self) -> str:
+        """The spelling in which the API server stores it: `2000m` is `2`, `1.5Gi` is `1536Mi`."""
+        value = self.value
+        suffix = _suffix(self.raw)
+        if suffix in _BINARY and abs(value) >= 1024 and value.denominator == 1:
+            for unit, power in reversed(_BINARY.items()):
+                if value % 2**power == 0:
+                    return f"{value // 2**power}{unit}"
+            return str(value)
+        exponents = range(18, -10, -3)
+        exponent = 0 if value == 0 else next(e for e in exponents if _whole(value, e))
+        number = value / Fraction(10) ** exponent
+        if suffix[:1] in ("e", "E") and len(suffix) > 1 and suffix not in _BINARY:
+            return f"{number}e{exponent}" if exponent else str(number)
+        return f"{number}{_UNITS[exponent]}"
 
     def __float__(self) -> float:
         return float(self.value)

@@ -59,12 +59,12 @@ class PriorityClass:
     ] = None
     max_queue_seconds: Annotated[
         int | None,
-        Doc("is how long a request may wait before it gets 503.", minimum=1, maximum=86_400),
+        Doc("is how long a request may wait before it is refused.", minimum=1, maximum=86_400),
     ] = None
     age_after_seconds: Annotated[
         int | None,
         Doc(
-            "is the wait after which a request moves up by one class.",
+            "is the wait after which a request may pass in front of more urgent ones now and then.",
             minimum=1,
             maximum=86_400,
         ),

@@ -54,6 +54,8 @@ class Pod:
     termination_reason: str = ""
     termination_message: str = ""
     unschedulable_message: str = ""
+    mount_message: str = ""
+    """of the last FailedMount event: a pod's status does not say why a volume is missing"""
     labels: Mapping[str, str] = field(default_factory=dict)
 
     @property

@@ -1,0 +1,45 @@
+"""The plan of one resource: everything that should exist, and what to say about it.
+
+Total: whatever was observed, there is a plan. Where no children can be made (a template
+that cannot be merged, a child of that name which is not ours) none is applied, what runs
+stays as it is, and the status says why.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+from r1_operator.plan.children import plan_children
+from r1_operator.plan.decision import Decision
+from r1_operator.plan.diagnosis import foreign_child
+from r1_operator.plan.problem import Problem, Unplannable
+from r1_operator.plan.snapshot import Observed
+from r1_operator.plan.status import desired_replicas, plan_status
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """Manifests to apply in this order, and the status to write."""
+
+    children: tuple[dict[str, Any], ...]
+    status: dict[str, Any]
+    problem: Problem | None = None
+    """why there are no children, if there are none"""
+
+
+def plan(observed: Observed, decision: Decision | None, now: float) -> Plan:
+    """What should exist, given what is observed and how many replicas were decided."""
+    problem = foreign_child(observed)
+    children: list[dict[str, Any]] = []
+    if problem is None:
+        try:
+            children = plan_children(
+                observed.resource,
+                observed.defaults,
+                desired_replicas(observed, decision),
+                deployment=observed.deployment,
+                service_monitors=observed.has_service_monitors,
+            )
+        except Unplannable as error:
+            problem = error.problem
+    status = plan_status(observed, decision, now, unplannable=problem)
+    return Plan(tuple(children), status, problem)

@@ -1,0 +1,57 @@
+"""How far the pods are: counts from the pods themselves, the move from the Deployment."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from r1_operator.plan.diagnosis import condition
+from r1_operator.plan.snapshot import ABSENT, Observed
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """Pods by state. `current`: the Deployment controller has seen the newest template."""
+
+    desired: int
+    replicas: int
+    ready: int
+    available: int
+    updated: int
+    current: bool
+    deadline_exceeded: bool
+
+    @property
+    def settled(self) -> bool:
+        """Exactly the pods that should be, all of the newest template and serving."""
+        counts = {self.replicas, self.ready, self.available, self.updated}
+        return self.current and counts == {self.desired}
+
+    @property
+    def complete(self) -> bool:
+        """Enough serving pods of the newest template (perhaps too many, or old ones leaving)."""
+        return self.current and min(self.available, self.updated) >= self.desired
+
+    @property
+    def rolling(self) -> bool:
+        """Pods of an older template are being replaced."""
+        return not self.current or self.updated < min(self.replicas, self.desired)
+
+
+def progress(observed: Observed, desired: int) -> Progress:
+    """Count. Terminating pods exist but do not serve; ended ones do not exist."""
+    pods = [pod for pod in observed.pods if pod.phase not in ("Succeeded", "Failed")]
+    deployment: dict[str, Any] = {} if observed.deployment is ABSENT else dict(observed.deployment)
+    status = deployment.get("status") or {}
+    generation = (deployment.get("metadata") or {}).get("generation", 0)
+    planned = (deployment.get("spec") or {}).get("replicas")
+    moving = condition(observed.deployment, "Progressing")
+    return Progress(
+        desired=desired,
+        replicas=len(pods),
+        ready=sum(pod.ready for pod in pods),
+        available=sum(pod.serves for pod in pods),
+        updated=status.get("updatedReplicas") or 0,
+        current=bool(deployment)
+        and status.get("observedGeneration", -1) >= generation
+        and planned == desired,
+        deadline_exceeded=moving.get("reason") == "ProgressDeadlineExceeded",
+    )

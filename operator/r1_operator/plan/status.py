@@ -1,0 +1,210 @@
+"""From what is observed to the status that people read.
+
+Ready is the summary: the wished number of replicas of the newest spec serves (or the
+resource sleeps on purpose). Available says that somebody serves at all. Degraded is there
+only while something needs a person.
+"""
+
+from typing import Any
+
+from r1_operator.api.names import Condition, Reason
+from r1_operator.plan.children.metadata import selector_text
+from r1_operator.plan.conditions import Verdict, rfc3339, with_times
+from r1_operator.plan.decision import Decision, Mode
+from r1_operator.plan.diagnosis import diagnose
+from r1_operator.plan.problem import Problem
+from r1_operator.plan.rollout import Progress, progress
+from r1_operator.plan.snapshot import ABSENT, Observed
+
+
+def desired_replicas(observed: Observed, decision: Decision | None) -> int:
+    """The decision's count; before the first one the present count, or spec.replicas."""
+    if decision is not None:
+        return decision.replicas
+    if observed.deployment is not ABSENT:
+        present = (observed.deployment.get("spec") or {}).get("replicas")
+        if isinstance(present, int):
+            return present
+    return observed.resource.spec.replicas
+
+
+def plan_status(
+    observed: Observed,
+    decision: Decision | None,
+    now: float,
+    *,
+    unplannable: Problem | None = None,
+) -> dict[str, Any]:
+    """The whole `status`. `unplannable` is why no children could be made, if so."""
+    resource = observed.resource
+    desired = desired_replicas(observed, decision)
+    state = progress(observed, desired)
+    problem = unplannable
+    if problem is None and not state.settled:
+        problem = diagnose(observed)
+    verdicts = [
+        _ready(state, problem),
+        _available(state),
+        _progressing(observed, state, problem),
+        _scaling_active(observed, decision),
+        *_degraded(problem),
+        *_load(decision),
+    ]
+    before = resource.status
+    status: dict[str, Any] = {
+        "conditions": with_times(
+            verdicts, before.get("conditions") or (), resource.generation, now
+        ),
+        "observedGeneration": resource.generation,
+        "replicas": state.replicas,
+        "desiredReplicas": desired,
+        "readyReplicas": state.ready,
+        "availableReplicas": state.available,
+        "updatedReplicas": state.updated,
+        "selector": selector_text(resource),
+        "mode": (decision.mode if decision else _mode(observed)).value,
+    }
+    last_scale = _last_scale(observed, decision)
+    return status | ({"lastScale": last_scale} if last_scale else {})
+
+
+def _ready(state: Progress, problem: Problem | None) -> Verdict:
+    if problem is not None and not state.complete:
+        return Verdict(Condition.READY, "False", problem.reason, problem.message)
+    if problem is not None and problem.reason in REFUSING:
+        return Verdict(Condition.READY, "False", problem.reason, problem.message)
+    if state.complete and state.desired == 0:
+        return Verdict(
+            Condition.READY, "True", Reason.ASLEEP, "No replica is wanted now; none runs."
+        )
+    if state.complete:
+        return Verdict(
+            Condition.READY,
+            "True",
+            Reason.ALL_REPLICAS_READY,
+            f"All {_replicas(state.desired)} of the newest spec can serve.",
+        )
+    if state.rolling and state.available >= state.desired > 0:
+        reason, what = Reason.ROLLING_OUT, "of the newest spec"
+        return Verdict(
+            Condition.READY,
+            "False",
+            reason,
+            f"{state.updated} of {_replicas(state.desired)} {what} exist; the rollout goes on.",
+        )
+    return Verdict(
+        Condition.READY,
+        "False",
+        Reason.WAITING_FOR_REPLICAS,
+        f"{state.available} of {_replicas(state.desired)} can serve.",
+    )
+
+
+REFUSING = (
+    Reason.INVALID_SPEC,
+    Reason.MODEL_SOURCE_UNUSABLE,
+    Reason.CHILD_NOT_OWNED,
+    Reason.CHILD_REFUSED,
+)
+"""The newest spec is not what runs, whatever the counts say."""
+
+
+def _available(state: Progress) -> Verdict:
+    if state.available:
+        return Verdict(
+            Condition.AVAILABLE, "True", Reason.SERVING, "At least one replica can serve."
+        )
+    if state.desired == 0:
+        message = "No replica is wanted now; the first request wakes one if minReplicas is 0."
+        return Verdict(Condition.AVAILABLE, "False", Reason.ASLEEP, message)
+    return Verdict(Condition.AVAILABLE, "False", Reason.NO_REPLICA_SERVES, "No replica can serve.")
+
+
+def _progressing(observed: Observed, state: Progress, problem: Problem | None) -> Verdict:
+    def verdict(status: bool, reason: Reason, message: str) -> Verdict:
+        return Verdict(Condition.PROGRESSING, "True" if status else "False", reason, message)
+
+    if problem is not None and problem.reason in REFUSING:
+        return verdict(False, problem.reason, problem.message)
+    if state.deadline_exceeded and not state.complete:
+        seconds = observed.resource.spec.rollout.progress_deadline_seconds
+        message = f"Nothing moved for {seconds} s (spec.rollout.progressDeadlineSeconds)."
+        return verdict(False, Reason.DEADLINE_EXCEEDED, message)
+    if state.settled:
+        return verdict(False, Reason.SETTLED, "Everything is as it should be.")
+    if observed.deployment is ABSENT or not state.current:
+        return verdict(True, Reason.APPLYING, "The newest spec is being applied.")
+    if state.rolling:
+        message = f"{state.updated} of {_replicas(state.desired)} are of the newest spec."
+        return verdict(True, Reason.ROLLING_OUT, message)
+    if state.replicas > state.desired:
+        message = f"{_replicas(state.replicas)} exist, {state.desired} are wanted."
+        return verdict(True, Reason.SCALING_DOWN, message)
+    message = f"{state.available} of {_replicas(state.desired)} can serve."
+    return verdict(True, Reason.SCALING_UP if state.available else Reason.STARTING, message)
+
+
+def _scaling_active(observed: Observed, decision: Decision | None) -> Verdict:
+    kind = Condition.SCALING_ACTIVE
+    if observed.resource.spec.autoscaling is None:
+        message = "spec.autoscaling is absent: spec.replicas sets the count."
+        return Verdict(kind, "False", Reason.AUTOSCALING_OFF, message)
+    if decision is None:
+        return Verdict(kind, "Unknown", Reason.NOT_DECIDED, "No decision has been made yet.")
+    if not decision.metrics_available:
+        return Verdict(kind, "False", decision.reason.value, decision.message, steady=True)
+    return Verdict(kind, "True", Reason.METRICS_AVAILABLE, "The load is known and sets the count.")
+
+
+def _degraded(problem: Problem | None) -> list[Verdict]:
+    if problem is None:
+        return []
+    return [Verdict(Condition.DEGRADED, "True", problem.reason, problem.message)]
+
+
+def _load(decision: Decision | None) -> list[Verdict]:
+    verdicts: list[Verdict] = []
+    if decision is not None and decision.limited:
+        verdicts.append(
+            Verdict(
+                Condition.SCALING_LIMITED,
+                "True",
+                decision.reason.value,
+                decision.message,
+                steady=True,
+            )
+        )
+    note = decision.forecast if decision is not None else None
+    if note is not None and note.unavailable is not None:
+        verdicts.append(
+            Verdict(
+                Condition.FORECAST_UNAVAILABLE,
+                "True",
+                note.unavailable.reason,
+                note.unavailable.message,
+                steady=True,
+            )
+        )
+    return verdicts
+
+
+def _last_scale(observed: Observed, decision: Decision | None) -> dict[str, Any] | None:
+    before = observed.resource.status.get("desiredReplicas")
+    if decision is None or before is None or before == decision.replicas:
+        last = observed.resource.status.get("lastScale")
+        return dict(last) if last else None
+    return {
+        "at": rfc3339(decision.at),
+        "from": before,
+        "to": decision.replicas,
+        "reason": decision.reason.value,
+        "message": decision.message,
+    }
+
+
+def _mode(observed: Observed) -> Mode:
+    return Mode.MANUAL if observed.resource.spec.autoscaling is None else Mode.REACTIVE
+
+
+def _replicas(count: int) -> str:
+    return f"{count} replica" if count == 1 else f"{count} replicas"
