@@ -183,7 +183,7 @@ def _unschedulable(observed: Observed, pod: Pod) -> Problem | None:
     if not pod.unschedulable_message:
         return None
     resource = observed.resource
-    asked = resource.spec.resources.limits | dict(resource.spec.resources.requests)
+    asked = dict(resource.spec.resources.limits) | dict(resource.spec.resources.requests)
     asks = ", ".join(f"{quantity} {name}" for name, quantity in sorted(asked.items()))
     stuck = sum(1 for one in observed.pods if one.unschedulable_message and not one.terminating)
     whole = len([one for one in observed.pods if not one.terminating])
