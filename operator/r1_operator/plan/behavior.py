@@ -163,14 +163,17 @@ def at_least(situation: Situation, wanted: int) -> Limit | None:
     return Limit(low, Reason.AT_MIN, f"{low}, the minimum: {wanted} would do.")
 
 
+def at_most(situation: Situation, wanted: int) -> Limit | None:
+    """Want no more than the maximum."""
+    high = situation.policy.max_replicas
+    if wanted <= high:
+        return None
+    return Limit(high, Reason.AT_MAX, f"{high}, the maximum: {wanted} would be needed.")
+
+
 def bound(situation: Situation, wanted: int) -> Limit | None:
-    """Stay between the policy's minimum and maximum."""
-    low, high = situation.policy.min_replicas, situation.policy.max_replicas
-    if wanted > high:
-        return Limit(high, Reason.AT_MAX, f"{high}, the maximum: {wanted} would be needed.")
-    if wanted < low:
-        return Limit(low, Reason.AT_MIN, f"{low}, the minimum: {wanted} would do.")
-    return None
+    """Stay between minimum and maximum, whatever patience and pace made of it."""
+    return at_least(situation, wanted) or at_most(situation, wanted)
 
 
 LIMITERS: tuple[tuple[str, Limiter], ...] = (
@@ -179,6 +182,7 @@ LIMITERS: tuple[tuple[str, Limiter], ...] = (
     ("Idle", hold_until_idle),
     ("StabilizeUp", stabilize_up),
     ("StabilizeDown", stabilize_down),
+    ("Maximum", at_most),
     ("RateLimit", limit_rate),
     ("WakeUp", wake),
     ("Bounds", bound),

@@ -25,6 +25,7 @@ BURST_SECONDS = 10.0
 STALE_SECONDS = 15.0
 SHORTEST_SECONDS = 5.0
 _POINTS_PER_WINDOW = 30
+_LARGEST = 2.0**53  # counters beyond it no longer count by ones
 _BURST_DEVIATIONS = 2.0
 
 
@@ -55,7 +56,7 @@ class CounterSample:
         """Return what is impossible about the figures, None when nothing is."""
         for name in self.__dataclass_fields__:
             value = getattr(self, name)
-            if isinstance(value, float | int) and not (math.isfinite(value) and value >= 0):
+            if isinstance(value, float | int) and not 0 <= value <= _LARGEST:
                 return f"{name} is {value}"
         return f"at {self.at} lies before startedAt" if self.at < self.started_at else None
 

@@ -8,7 +8,7 @@ import pytest
 from r1_operator.api.scaling import MetricType
 from r1_operator.plan.decision import Decision
 from r1_operator.plan.demand import Demand
-from r1_operator.plan.forecasts import Forecast
+from r1_operator.plan.forecasts import Forecast, ForecastPoint, Gate
 from r1_operator.plan.policy import Metric, ScalingPolicy
 from r1_operator.plan.scaling import History, ScalingInputs, decide
 from r1_operator.plan.unavailable import Unavailable
@@ -73,5 +73,44 @@ def stage() -> Callable[..., Stage]:
         if watched:  # long enough in service that no start-up rule holds anything
             built.history = replace(History().started(START - 3600, replicas), highest=())
         return built
+
+    return build
+
+
+@pytest.fixture
+def demand() -> Callable[..., Demand]:
+    """Build a demand: requests/s first, every other figure by name, zero unless told."""
+
+    def build(requests_per_second: float | Unavailable = 0.0, **figures: object) -> Demand:
+        return demand_of(requests_per_second, **figures)
+
+    return build
+
+
+@pytest.fixture
+def forecast() -> Callable[..., Forecast]:
+    """Build a forecast that acts: its 90 % peak over a lead of 45 s, and points at offsets."""
+
+    def build(
+        peak: float,
+        *,
+        points: dict[float, float] | None = None,
+        acts: bool = True,
+        now: float = START,
+        metric: MetricType = MetricType.REQUESTS_PER_SECOND,
+    ) -> Forecast:
+        return Forecast(
+            model="lstm",
+            issued_at=now,
+            valid_until=now + 1e6,
+            lead_seconds=45.0,
+            peak_over_lead={0.5: peak * 0.8, 0.9: peak, 0.95: peak * 1.1},
+            points=tuple(
+                ForecastPoint(now + ahead, {0.5: value * 0.8, 0.9: value})
+                for ahead, value in (points or {}).items()
+            ),
+            gate=Gate(acts, "BeatsBaselines" if acts else "LosesToLastValue", "By the backtest."),
+            metric=metric,
+        )
 
     return build

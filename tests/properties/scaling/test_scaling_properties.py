@@ -1,0 +1,249 @@
+"""What holds whatever happens: bounds, pace, patience with missing data, order in demand."""
+
+import math
+from dataclasses import replace
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from r1_operator.api.scaling import Activation, DownPolicy, MetricType, PolicyType
+from r1_operator.plan.demand import CounterSample, Demand, DemandWindow
+from r1_operator.plan.forecasts import Forecast, ForecastPoint, Gate
+from r1_operator.plan.policy import (
+    DownBehavior,
+    ForecastUse,
+    Metric,
+    RateLimit,
+    ScalingPolicy,
+    UpBehavior,
+)
+from r1_operator.plan.scaling import History, ScalingInputs, decide
+from r1_operator.plan.unavailable import Unavailable
+
+GONE = Unavailable("StaleSignals", "Gone.")
+START = 1_700_000_000.0
+
+sane = st.floats(0, 1e4, allow_nan=False)
+wild = st.one_of(
+    st.floats(allow_nan=True, allow_infinity=True),
+    st.sampled_from([math.nan, math.inf, -math.inf, -1.0, 0.0, 1e308, 5e-324]),
+)
+limits = st.lists(
+    st.builds(
+        RateLimit, st.sampled_from(list(PolicyType)), st.integers(1, 300), st.integers(1, 120)
+    ),
+    min_size=1,
+    max_size=3,
+).map(tuple)
+
+
+@st.composite
+def policies(draw: st.DrawFn) -> ScalingPolicy:
+    low = draw(st.integers(0, 20))
+    kinds = draw(st.lists(st.sampled_from(list(MetricType)), min_size=1, max_size=4, unique=True))
+    return ScalingPolicy(
+        min_replicas=low,
+        max_replicas=draw(st.integers(max(1, low), 60)),
+        metrics=tuple(Metric(kind, draw(st.floats(0.1, 1e3))) for kind in kinds),
+        target_utilization=draw(st.floats(0.05, 1.0)),
+        up=UpBehavior(draw(st.sampled_from([0.0, 30.0])), draw(limits)),
+        down=DownBehavior(
+            draw(st.sampled_from(list(DownPolicy))),
+            draw(st.sampled_from([0.0, 10.0, 300.0])),
+            draw(st.floats(1, 99)),
+            draw(limits),
+        ),
+        forecast=ForecastUse(draw(st.sampled_from(list(Activation)))),
+    )
+
+
+def demands(figures: st.SearchStrategy[float]) -> st.SearchStrategy[Demand]:
+    maybe = st.one_of(figures, st.just(GONE))
+    return st.builds(
+        Demand,
+        requests_per_second=maybe,
+        tokens_per_second=maybe,
+        in_flight=figures,
+        queued=figures,
+        oldest_wait_seconds=figures,
+        completed_per_replica=maybe,
+        held=figures,
+        missing=st.sampled_from([(), ("gw-1",)]),
+    )
+
+
+def forecasts(
+    figures: st.SearchStrategy[float],
+) -> st.SearchStrategy[Forecast | Unavailable | None]:
+    quantiles = st.dictionaries(st.sampled_from([0.5, 0.9, 0.95]), figures, max_size=3)
+    return st.one_of(
+        st.none(),
+        st.just(GONE),
+        st.builds(
+            Forecast,
+            model=st.just("lstm"),
+            issued_at=st.just(START),
+            valid_until=st.sampled_from([START - 1, START + 1e6]),
+            lead_seconds=st.floats(1, 600),
+            peak_over_lead=quantiles,
+            points=st.lists(
+                st.builds(ForecastPoint, st.floats(START - 10, START + 900), quantiles), max_size=4
+            ).map(tuple),
+            gate=st.builds(Gate, st.booleans(), st.just("Reason"), st.just("Message.")),
+        ),
+    )
+
+
+stories = st.lists(
+    st.tuples(st.one_of(st.just(GONE), demands(sane)), forecasts(sane), st.floats(0.1, 60)),
+    min_size=1,
+    max_size=25,
+)
+
+
+@given(policies(), st.integers(0, 80), stories)
+def test_bounds_and_pace_hold_through_any_story(
+    policy: ScalingPolicy,
+    replicas: int,
+    story: list[tuple[Demand | Unavailable, Forecast | Unavailable | None, float]],
+) -> None:
+    now, history = START, History()
+    trail: list[tuple[float, int]] = []
+    for demand, forecast, pause in story:
+        inputs = ScalingInputs(replicas, replicas, demand, forecast)
+        decision, history = decide(policy, inputs, history, now)
+        assert policy.min_replicas <= decision.replicas <= policy.max_replicas
+        assert decision.message
+        if policy.min_replicas <= replicas <= policy.max_replicas:
+            assert _within_pace(policy, trail, replicas, decision.replicas, now)
+        trail.append((now, decision.replicas - replicas))
+        replicas, now = decision.replicas, now + pause
+
+
+def _within_pace(
+    policy: ScalingPolicy, trail: list[tuple[float, int]], before: int, after: int, now: float
+) -> bool:
+    """The rule in its own words: some limit's period began with a count that allows this one."""
+    if after == before or (before == 0 and after == 1):
+        return True
+    rates = policy.up.limits if after > before else policy.down.limits
+    for rate in rates:
+        start = max(0, before - sum(by for at, by in trail if now - at < rate.period_seconds))
+        change = rate.value if rate.type is PolicyType.PODS else start * rate.value / 100
+        if after > before and after <= math.ceil(start + change):
+            return True
+        if after < before and after >= math.floor(start - change):
+            return True
+    return False
+
+
+@given(policies(), st.integers(0, 80), demands(wild), forecasts(wild), st.floats(0, 1e5))
+@settings(max_examples=300)
+def test_nothing_impossible_crashes_or_lowers(
+    policy: ScalingPolicy,
+    replicas: int,
+    demand: Demand,
+    forecast: Forecast | Unavailable | None,
+    after: float,
+) -> None:
+    """Every metric of the policy is broken in some way: the count may not fall."""
+    broken = replace(
+        demand,
+        requests_per_second=math.nan,
+        tokens_per_second=GONE,
+        in_flight=-1.0,
+        queued=math.nan,
+    )
+    history = History().started(START - after, replicas)
+    decision, _ = decide(
+        policy, ScalingInputs(replicas, replicas, broken, forecast), history, START
+    )
+    assert decision.replicas >= min(replicas, policy.max_replicas)
+    decision.to_json()
+    decide(policy, ScalingInputs(replicas, replicas, demand, forecast), history, START)
+
+
+@given(policies(), st.integers(0, 80), st.floats(0, 1e6), st.one_of(st.just(GONE), demands(sane)))
+def test_half_of_the_data_lowers_nothing(
+    policy: ScalingPolicy, replicas: int, after: float, demand: Demand | Unavailable
+) -> None:
+    partial = demand if isinstance(demand, Unavailable) else replace(demand, missing=("gw-1",))
+    history = History().started(START - after, replicas)
+    decision, _ = decide(policy, ScalingInputs(replicas, replicas, partial), history, START)
+    assert decision.replicas >= min(replicas, policy.max_replicas)
+
+
+@given(policies(), st.integers(0, 80), demands(sane), st.floats(0, 1e3))
+def test_a_restart_lowers_nothing(
+    policy: ScalingPolicy, replicas: int, demand: Demand, pause: float
+) -> None:
+    """With an empty memory, and then until a full window has been watched."""
+    found = min(max(replicas, policy.min_replicas), policy.max_replicas)
+    history, now = History(), START
+    window = policy.down.stabilization_window_seconds
+    while now - START < window:
+        decision, history = decide(policy, ScalingInputs(found, found, demand), history, now)
+        assert decision.replicas >= found
+        now += max(pause, 1.0)
+
+
+@given(
+    policies(),
+    st.integers(0, 80),
+    demands(sane),
+    st.tuples(sane, sane, sane, sane),
+    st.floats(0, 1e6),
+)
+def test_more_demand_never_means_fewer_replicas(
+    policy: ScalingPolicy,
+    replicas: int,
+    demand: Demand,
+    more: tuple[float, float, float, float],
+    after: float,
+) -> None:
+    higher = replace(
+        demand,
+        requests_per_second=_plus(demand.requests_per_second, more[0]),
+        tokens_per_second=_plus(demand.tokens_per_second, more[1]),
+        in_flight=demand.in_flight + more[2],
+        queued=demand.queued + more[3],
+    )
+    history = History().started(START - after, replicas)
+    one, _ = decide(policy, ScalingInputs(replicas, replicas, demand), history, START)
+    two, _ = decide(policy, ScalingInputs(replicas, replicas, higher), history, START)
+    assert two.replicas >= one.replicas
+
+
+def _plus(value: float | Unavailable, more: float) -> float | Unavailable:
+    return value if isinstance(value, Unavailable) else value + more
+
+
+@given(policies(), st.integers(0, 80), demands(sane), forecasts(sane), st.floats(0, 1e6))
+def test_a_forecast_only_ever_raises(
+    policy: ScalingPolicy,
+    replicas: int,
+    demand: Demand,
+    forecast: Forecast | Unavailable | None,
+    after: float,
+) -> None:
+    """So a forecast that is wrong by a tenth costs nothing that real time would have had."""
+    history = History().started(START - after, replicas)
+    alone, _ = decide(policy, ScalingInputs(replicas, replicas, demand), history, START)
+    advised, _ = decide(policy, ScalingInputs(replicas, replicas, demand, forecast), history, START)
+    assert advised.replicas >= alone.replicas
+
+
+@given(st.lists(st.tuples(st.floats(0.01, 30), wild, st.booleans()), max_size=40))
+def test_a_window_reads_any_counters(steps: list[tuple[float, float, bool]]) -> None:
+    window, at, started = DemandWindow(), 1000.0, 0.0
+    for pause, figure, restarts in steps:
+        at += pause
+        started = at if restarts else started
+        window.observe(
+            CounterSample(
+                "gw-0", started, at, at, figure, figure, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 8.0, 1.0
+            )
+        )
+    demand = window.read(at)
+    if isinstance(demand, Demand) and not isinstance(demand.requests_per_second, Unavailable):
+        assert demand.requests_per_second >= 0

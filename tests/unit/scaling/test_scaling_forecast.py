@@ -1,0 +1,195 @@
+"""When the forecast acts, and what it may do."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any, ClassVar
+
+import pytest
+
+from r1_operator.api.scaling import Activation, MetricType, PolicyType
+from r1_operator.plan.decision import Mode, Reason
+from r1_operator.plan.forecasts import Forecast, at_level, parse_forecast
+from r1_operator.plan.policy import ForecastUse, Metric, RateLimit, UpBehavior
+from r1_operator.plan.unavailable import Unavailable
+
+AT_ONCE = UpBehavior(limits=())
+Build = Callable[..., Any]
+
+
+@pytest.mark.parametrize(
+    ("activation", "acts", "replicas", "mode"),
+    [
+        (Activation.NEVER, True, 1, Mode.REACTIVE),
+        (Activation.ADVISORY, True, 1, Mode.REACTIVE),
+        (Activation.REQUIRE_BACKTEST, False, 1, Mode.REACTIVE),
+        (Activation.REQUIRE_BACKTEST, True, 5, Mode.PREDICTIVE),
+        (Activation.ALWAYS, False, 5, Mode.PREDICTIVE),
+    ],
+)
+def test_activation(
+    stage: Build, forecast: Build, activation: Activation, acts: bool, replicas: int, mode: Mode
+) -> None:
+    story = stage(forecast=ForecastUse(activation))
+    decision = story.once(7.0, forecast(35.0, acts=acts))
+    assert (decision.replicas, decision.mode) == (replicas, mode)
+
+
+def test_advice_is_shown_where_it_does_not_act(stage: Build, forecast: Build) -> None:
+    decision = stage(forecast=ForecastUse(Activation.ADVISORY)).once(7.0, forecast(35.0))
+    assert decision.forecast is not None
+    assert (decision.forecast.acting, decision.forecast.replicas) == (False, 5)
+    assert decision.forecast.message.startswith("Advisory only: up to 35 requests/s need 5")
+
+
+def test_a_gate_that_is_shut_says_why(stage: Build, forecast: Build) -> None:
+    decision = stage().once(7.0, forecast(35.0, acts=False))
+    assert decision.forecast is not None
+    assert decision.forecast.message == "Not acting (LosesToLastValue): By the backtest."
+    assert decision.forecast.unavailable is None
+
+
+def test_it_raises_before_the_load_and_names_the_quantile(stage: Build, forecast: Build) -> None:
+    decision = stage().once(7.0, forecast(35.0))
+    assert decision.reason is Reason.FORECAST_DEMAND
+    assert decision.message == (
+        "5: up to 35 requests/s need 5 at 70% of 10 each, expected within 45 s (90% quantile); "
+        "now 7 requests/s need 1 at 70% of 10 each."
+    )
+
+
+@pytest.mark.parametrize("wrong", [0.0, 0.1, 0.5])
+def test_a_forecast_that_is_too_low_changes_nothing(
+    stage: Build, forecast: Build, wrong: float
+) -> None:
+    decision = stage(up=AT_ONCE).once(70.0, forecast(70.0 * wrong))
+    assert (decision.replicas, decision.reason) == (10, Reason.REAL_TIME_DEMAND)
+
+
+def test_it_can_raise_but_not_lower_while_demand_is_unknown(stage: Build, forecast: Build) -> None:
+    gone = Unavailable("StaleSignals", "Gone.")
+    story = stage(replicas=4, up=AT_ONCE)
+    assert story.play(600, gone, forecast=forecast(7.0)).replicas == 4
+    assert story.once(gone, forecast(42.0)).replicas == 6
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"valid_until": 0.0}, "Expired"),
+        ({"peak_over_lead": {0.9: float("nan")}}, "Invalid"),
+        ({"peak_over_lead": {0.9: -1.0}}, "Invalid"),
+        ({"peak_over_lead": {0.9: float("inf")}}, "Invalid"),
+        ({"peak_over_lead": {}}, "Invalid"),
+        ({"issued_at": 1e12}, "Invalid"),
+        ({"metric": MetricType.TOKENS_PER_SECOND}, "NoSuchMetric"),
+    ],
+)
+def test_what_cannot_be_right_is_dropped_and_said(
+    stage: Build, forecast: Build, change: dict[str, Any], reason: str
+) -> None:
+    broken = replace(forecast(700.0, points={60.0: 700.0}), **change)
+    decision = stage().once(7.0, broken)
+    assert (decision.replicas, decision.mode) == (1, Mode.REACTIVE)
+    assert decision.forecast is not None
+    assert decision.forecast.unavailable is not None
+    assert decision.forecast.unavailable.reason == reason
+
+
+def test_without_a_forecaster_real_time_goes_on(stage: Build) -> None:
+    decision = stage().once(14.0, Unavailable("Training", "The model is being trained."))
+    assert (decision.replicas, decision.reason) == (2, Reason.REAL_TIME_DEMAND)
+    assert decision.forecast is not None
+    assert decision.forecast.unavailable == Unavailable("Training", "The model is being trained.")
+
+
+class TestMidTerm:
+    """A later peak asks for replicas now only when the rate limits need the time."""
+
+    SLOW = UpBehavior(limits=(RateLimit(PolicyType.PODS, 1, 60),))
+
+    def test_a_peak_that_can_be_met_later_asks_for_nothing_now(
+        self, stage: Build, forecast: Build
+    ) -> None:
+        assert stage().once(7.0, forecast(7.0, points={300.0: 70.0})).replicas == 1
+
+    def test_slow_limits_begin_early(self, stage: Build, forecast: Build) -> None:
+        # 10 are needed at 300 s and must be asked for by 255 s: one a minute leaves 4 steps.
+        decision = stage(replicas=6, up=self.SLOW).once(42.0, forecast(42.0, points={300.0: 70.0}))
+        assert decision.replicas == 6
+        decision = stage(replicas=5, up=self.SLOW).once(35.0, forecast(35.0, points={300.0: 70.0}))
+        assert (decision.replicas, decision.reason) == (6, Reason.FORECAST_DEMAND)
+        assert "has to begin from 6 now" in decision.message
+
+    def test_points_beyond_the_horizon_are_not_asked(self, stage: Build, forecast: Build) -> None:
+        story = stage(replicas=5, up=self.SLOW, forecast=ForecastUse(horizon_seconds=200))
+        assert story.once(35.0, forecast(35.0, points={300.0: 70.0})).replicas == 5
+
+    def test_walked_step_by_step_the_rise_arrives_in_time(
+        self, stage: Build, forecast: Build
+    ) -> None:
+        story = stage(replicas=2, up=self.SLOW)
+        peak_at = story.now + 600.0
+        while story.now < peak_at - 45.0:
+            story.once(14.0, forecast(14.0, points={peak_at - story.now: 70.0}, now=story.now))
+        assert story.replicas == 10
+
+
+class TestSleepAndForecast:
+    def test_less_than_one_expected_request_lets_it_sleep(
+        self, stage: Build, forecast: Build
+    ) -> None:
+        story = stage(replicas=1, min_replicas=0)
+        assert story.play(301, 0.0, forecast=forecast(0.02)).replicas == 0
+
+    def test_an_expected_load_wakes_it_before_the_first_request(
+        self, stage: Build, forecast: Build
+    ) -> None:
+        decision = stage(replicas=0, min_replicas=0).once(0.0, forecast(5.0))
+        assert (decision.replicas, decision.reason) == (1, Reason.FORECAST_DEMAND)
+
+
+class TestParsing:
+    ANSWER: ClassVar[dict[str, Any]] = {
+        "subject": "default/r1",
+        "state": "Ready",
+        "reason": "BeatsBaselines",
+        "message": "",
+        "issuedAt": 100.0,
+        "validUntil": 160.0,
+        "model": "lstm",
+        "gate": {"acts": True, "reason": "BeatsBaselines", "message": "."},
+        "points": [{"at": 160.0, "quantiles": {"0.5": 10.0, "0.9": 14}}],
+        "peakOverLead": {"0.5": 11.0, "0.9": 15.0, "0.95": 16.0},
+    }
+
+    def test_the_contract_parses(self) -> None:
+        parsed = parse_forecast(self.ANSWER, lead_seconds=45.0)
+        assert isinstance(parsed, Forecast)
+        assert parsed.points[0].quantiles == {0.5: 10.0, 0.9: 14.0}
+        assert parsed.fault(now=120.0) is None
+
+    def test_unavailable_keeps_its_words(self) -> None:
+        answer = {"state": "Unavailable", "reason": "Training", "message": "Wait."}
+        assert parse_forecast(answer, 45.0) == Unavailable("Training", "Wait.")
+
+    @pytest.mark.parametrize("key", ["issuedAt", "gate", "points", "peakOverLead", "model"])
+    @pytest.mark.parametrize("value", [None, "text", [1], {"x": "y"}, 7])
+    def test_anything_else_is_unavailable_and_raises_nothing(self, key: str, value: Any) -> None:
+        parsed = parse_forecast({**self.ANSWER, key: value}, 45.0)
+        assert isinstance(parsed, Forecast | Unavailable)
+
+
+@pytest.mark.parametrize(
+    ("level", "value"), [(0.5, 10.0), (0.7, 12.0), (0.9, 14.0), (0.99, 14.0), (0.1, 10.0)]
+)
+def test_levels_between_the_published_ones(level: float, value: float) -> None:
+    assert at_level({0.5: 10.0, 0.9: 14.0}, level) == pytest.approx(value)
+
+
+def test_a_forecast_of_tokens_counts_against_the_token_metric(
+    stage: Build, forecast: Build
+) -> None:
+    metrics = (Metric(MetricType.TOKENS_PER_SECOND, 100.0),)
+    story = stage(metrics=metrics)
+    told = forecast(210.0, metric=MetricType.TOKENS_PER_SECOND)
+    assert story.once(0.0, told).replicas == 3
