@@ -1,8 +1,11 @@
 """What every test may ask for: a real API server, or a whole cluster.
 
 - `apiserver` (mark `apiserver`): kubeconfig of an etcd and kube-apiserver of this session alone.
+- `cluster` (mark `cluster`): a cluster with a node, Prometheus, fake GPUs and kwok. A healthy one
+  called `r1-test` is used and left as it is; one that this session boots is taken away at its
+  end, unless `R1_KEEP_CLUSTER=1`. All xdist workers share it.
 
-`R1_USE_KUBECONFIG=1` with `KUBECONFIG` set makes it the given cluster instead.
+`R1_USE_KUBECONFIG=1` with `KUBECONFIG` set makes both the given cluster instead.
 """
 
 from __future__ import annotations
@@ -13,17 +16,17 @@ from pathlib import Path
 
 import pytest
 
+from r1_cluster import providers
 from r1_cluster.controlplane import ControlPlane, control_plane
+from r1_cluster.locking import exclusive
+from r1_cluster.paths import cache_root
+
+TEST_CLUSTER = "r1-test"
 
 
-def given_kubeconfig() -> Path | None:
-    """Return the kubeconfig of a cluster that the user wants the tests to run on."""
-    if os.environ.get("R1_USE_KUBECONFIG") != "1":
-        return None
-    path = os.environ.get("KUBECONFIG", "")
-    if not Path(path).is_file():
-        pytest.exit("R1_USE_KUBECONFIG=1 needs KUBECONFIG to name one file that exists", 2)
-    return Path(path)
+def booted_note(session: str) -> Path:
+    """Return the file that says that the pytest run called `session` booted the cluster."""
+    return cache_root() / "locks" / f"booted-by-{session}"
 
 
 @pytest.fixture(scope="session")
@@ -36,8 +39,44 @@ def local_control_plane() -> Iterator[ControlPlane]:
 @pytest.fixture(scope="session")
 def apiserver(request: pytest.FixtureRequest) -> Path:
     """Return the kubeconfig (a file) of a real API server; it may have no nodes."""
-    given = given_kubeconfig()
+    given = providers.given_kubeconfig()
     if given is not None:
         return given
     running: ControlPlane = request.getfixturevalue("local_control_plane")
     return running.kubeconfig
+
+
+@pytest.fixture(scope="session")
+def cluster() -> providers.Cluster:
+    """Return a real cluster with at least one node; see the module's docstring."""
+    with exclusive(cache_root() / "locks" / "pytest-cluster.lock"):
+        running = providers.find(TEST_CLUSTER)
+        if running is None:
+            running = providers.obtain(TEST_CLUSTER, kwok=True)
+            booted_note(_session()).touch()
+        return running
+
+
+def _session() -> str:
+    # xdist names the run for its workers; alone, the run is this process.
+    return os.environ.get("PYTEST_XDIST_TESTRUNUID", str(os.getpid()))
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Take the cluster away if this run booted it; only the run's first process does."""
+    if hasattr(session.config, "workerinput"):
+        return
+    run = getattr(session.config, "_r1_run", None) or _session()
+    note = booted_note(run)
+    if not note.exists():
+        return
+    note.unlink()
+    if os.environ.get("R1_KEEP_CLUSTER") != "1":
+        providers.release(TEST_CLUSTER)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_configure_node(node: object) -> None:
+    """Note xdist's name of this run (a hook of xdist, called in the first process)."""
+    worker_input = node.workerinput  # type: ignore[attr-defined]
+    node.config._r1_run = worker_input["testrunuid"]  # type: ignore[attr-defined]
