@@ -1,0 +1,55 @@
+"""`python -m r1_operator run` and `python -m r1_operator crd`."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import sys
+from collections.abc import Sequence
+
+from r1_operator.settings import BadSetting, Settings
+
+USAGE = """\
+usage: r1-operator run [flags]   watch R1Inferences and act (flags: r1-operator run --help)
+       r1-operator crd           print the CustomResourceDefinition
+"""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The exit code: 0 ended on request, 1 failed or lost the Lease, 2 used wrongly."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    if given[:1] == ["run"]:
+        return _run(given[1:])
+    if given[:1] == ["crd"]:
+        from r1_operator.cli import main as r1
+
+        return r1(given)
+    print(USAGE, end="", file=sys.stdout if "--help" in given or "-h" in given else sys.stderr)
+    return 0 if "--help" in given or "-h" in given else 2
+
+
+def _run(arguments: Sequence[str]) -> int:
+    try:
+        settings = Settings.load(arguments)
+    except BadSetting as error:
+        print(f"r1-operator: {error}", file=sys.stderr)
+        return 2
+    logging.basicConfig(
+        level=logging.DEBUG if settings.dev else logging.INFO,
+        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
+        stream=sys.stderr,
+    )
+    for noisy in ("kopf", "asyncio", "aiohttp", "kubernetes"):
+        logging.getLogger(noisy).setLevel(logging.WARNING)
+    from r1_operator.controller.operation import operate  # imports kopf: not for `--help`
+    from r1_operator.kube.client import ApiError
+
+    try:
+        return asyncio.run(operate(settings))
+    except ApiError as error:
+        print(f"r1-operator: {error}", file=sys.stderr)
+        return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,243 @@
+"""The operator as a process: stand by, lead, and end when leading is over.
+
+A standby serves probes and waits for the Lease; it watches nothing. The active process watches,
+reconciles and decides. Losing the Lease ends the process, and whatever runs it starts it again as a
+standby with empty views: there is no other way back.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import signal
+from collections.abc import Callable
+
+from r1_operator.api.serving import ModelSource
+from r1_operator.controller.decisions import DecisionBook
+from r1_operator.controller.liveness import Liveness
+from r1_operator.controller.reconcile import Reconciler
+from r1_operator.controller.resync import Resync
+from r1_operator.controller.scaling_loop import ScalingLoop
+from r1_operator.controller.server import OperatorServer
+from r1_operator.controller.wiring import WATCHED, watch
+from r1_operator.controller.workqueue import WorkQueue
+from r1_operator.kube.client import Api, ApiError, NotFound
+from r1_operator.kube.events import EventWriter
+from r1_operator.kube.kinds import R1INFERENCE, SERVICE_MONITOR, Key
+from r1_operator.kube.lease import Leadership, LeaseLost
+from r1_operator.kube.views import Views
+from r1_operator.metrics import Metrics
+from r1_operator.plan.snapshot import Defaults
+from r1_operator.settings import Settings
+from r1_operator.sources.forecast import Forecaster
+from r1_operator.sources.gateways import GatewayDirectory
+from r1_operator.sources.signals import GatewaySignals
+
+logger = logging.getLogger(__name__)
+
+
+class Operation:
+    """Everything one operator process is made of."""
+
+    def __init__(self, settings: Settings, api: Api) -> None:
+        self.settings = settings
+        self.api = api
+        self.metrics = Metrics()
+        self.views = Views()
+        self.queue: WorkQueue[Key] = WorkQueue()
+        self.book = DecisionBook()
+        self.liveness = Liveness(silent_seconds=settings.silent_watch_seconds)
+        self.stop = asyncio.Event()
+        self.settled = asyncio.Event()
+        """Set once the first listing is complete and everything in it was reconciled."""
+        self._active = settings.dev
+        self._service_monitors = False
+        self.leadership = Leadership(
+            api,
+            namespace=settings.own_namespace,
+            name=settings.lease_name,
+            identity=settings.identity,
+            lease_seconds=settings.lease_seconds,
+            renew_seconds=settings.renew_seconds,
+        )
+        self.events = EventWriter(api, identity=settings.identity)
+        directory = GatewayDirectory(
+            api, service=settings.gateway_service, urls=settings.gateway_urls
+        )
+        self.signals = GatewaySignals(directory)
+        self.forecaster = Forecaster(settings.forecaster_url)
+        self.scaling = ScalingLoop(
+            self.views,
+            self.signals,
+            self.forecaster,
+            self.book,
+            enqueue=self.queue.add,
+            tell=self.events.tell,
+            metrics=self.metrics,
+            decision_seconds=settings.decision_seconds,
+            min_rate_seconds=settings.min_rate_seconds,
+        )
+        self.reconciler = Reconciler(
+            api,
+            self.views,
+            self.scaling,
+            defaults=Defaults(
+                runtime_image=settings.default_image,
+                model_source=ModelSource(bundled=settings.default_model),
+                image_pull_policy=settings.image_pull_policy,
+            ),
+            has_service_monitors=lambda: self._service_monitors,
+            enqueue=self.queue.add,
+            tell=self.events.tell,
+            metrics=self.metrics,
+        )
+        self.server = OperatorServer(
+            liveness=self.liveness,
+            metrics=self.metrics,
+            decisions=self.book,
+            is_active=lambda: self._active,
+            exists=lambda key: self.views.resources.get(key) is not None,
+        )
+        self.metrics.resources.set_function(lambda: len(self.views.resources))
+        self.metrics.queue_length.set_function(lambda: len(self.queue))
+
+    async def run(self) -> None:
+        """Stand by, lead, and return when told to stop.
+
+        Raises:
+            LeaseLost: somebody else may lead now.
+        """
+        await self.server.start(self.settings.http_host, self.settings.http_port)
+        try:
+            if self.settings.dev:
+                await self._until_stopped(self._lead)
+            else:
+                await self._until_stopped(self.leadership.acquire)
+                if not self.stop.is_set():
+                    self.api.may_write = lambda: self.leadership.is_held
+                    await self._until_stopped(self._lead)
+                    self._active = False
+                    await self.leadership.release()
+        finally:
+            self._active = False
+            await self.signals.close()
+            await self.forecaster.close()
+            await self.server.stop()
+
+    async def _until_stopped(self, work: Callable[[], object]) -> None:
+        """Run `work` until it returns or `stop` is set; its error is raised."""
+        task = asyncio.ensure_future(work())  # type: ignore[arg-type]
+        stopping = asyncio.ensure_future(self.stop.wait())
+        try:
+            await asyncio.wait({task, stopping}, return_when=asyncio.FIRST_COMPLETED)
+            if task.done():
+                task.result()
+        finally:
+            for each in (task, stopping):
+                each.cancel()
+            await asyncio.gather(task, stopping, return_exceptions=True)
+
+    async def _lead(self) -> None:
+        self._active = True
+        self.metrics.leading.set(1)
+        self.liveness.beat()
+        await self._wait_for_crd()
+        try:
+            async with asyncio.TaskGroup() as group:
+                if not self.settings.dev:
+                    group.create_task(self.leadership.keep())
+                group.create_task(self._watch(), name="watch")
+                group.create_task(self._resync().run(), name="resync")
+                group.create_task(self._look_for_service_monitors(), name="service monitors")
+                group.create_task(self.events.run(), name="events")
+                group.create_task(self._work(), name="work")
+        except* LeaseLost as lost:
+            raise lost.exceptions[0] from None
+        finally:
+            self.metrics.leading.set(0)
+
+    async def _watch(self) -> None:
+        await watch(
+            self.api.configuration,
+            self.views,
+            enqueue=self.queue.add,
+            liveness=self.liveness,
+            metrics=self.metrics,
+            namespaces=self.settings.namespaces,
+            stop=self.stop,
+        )
+        if not self.stop.is_set():
+            raise RuntimeError("the watches ended by themselves")
+
+    def _resync(self) -> Resync:
+        return Resync(
+            self.api,
+            self.views,
+            kinds=(*WATCHED, SERVICE_MONITOR),
+            namespaces=self.settings.namespaces,
+            enqueue=self.queue.add,
+            liveness=self.liveness,
+            metrics=self.metrics,
+            period_seconds=self.settings.resync_seconds,
+        )
+
+    async def _work(self) -> None:
+        """Plan nothing before every view is complete; then reconcile and decide."""
+        for kind in (*WATCHED, SERVICE_MONITOR):
+            await self.views.of(kind).complete.wait()
+        logger.info("%d resources in view", len(self.views.resources))
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._note_settled())
+            group.create_task(self.scaling.run())
+            group.create_task(self.queue.run(self.settings.workers, self.reconciler.reconcile))
+
+    async def _note_settled(self) -> None:
+        await self.queue.wait_idle()
+        self.settled.set()
+        logger.info("all resources reconciled; %d writes so far", self.api.log.writes)
+
+    async def _wait_for_crd(self) -> None:
+        namespace = self.settings.namespaces[0] if self.settings.namespaces else None
+        while True:
+            try:
+                async for _ in self.api.list_pages(R1INFERENCE, namespace, page_size=1):
+                    return
+            except NotFound:
+                logger.warning("the CRD of R1Inference is not installed yet: waiting for it")
+            except ApiError as error:
+                logger.warning("waiting for the API server: %s", error)
+            await asyncio.sleep(2.0)
+
+    async def _look_for_service_monitors(self) -> None:
+        while self.settings.service_monitors:
+            with contextlib.suppress(ApiError):
+                served = await self._serves_service_monitors()
+                if served != self._service_monitors:
+                    self._service_monitors = served
+                    for key in list(self.views.resources.objects):
+                        self.queue.add(key)
+            await asyncio.sleep(self.settings.resync_seconds)
+
+    async def _serves_service_monitors(self) -> bool:
+        group = f"/apis/{SERVICE_MONITOR.group}/{SERVICE_MONITOR.version}"
+        try:
+            answer = await self.api.request("GET", group)
+        except NotFound:
+            return False
+        return any(one["name"] == SERVICE_MONITOR.plural for one in answer.get("resources", ()))
+
+
+async def operate(settings: Settings) -> int:
+    """Run until a signal or the loss of the Lease; the process' exit code."""
+    async with await Api.connect(max_concurrent=settings.max_concurrent_requests) as api:
+        operation = Operation(settings, api)
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, operation.stop.set)
+        try:
+            await operation.run()
+        except LeaseLost as lost:
+            logger.error("%s; ending this process", lost)
+            return 1
+    return 0

@@ -1,0 +1,141 @@
+"""A second look at the cluster, so that a lost watch event costs one period and not for ever.
+
+A listing of names and resourceVersions (metadata only, in pages) is compared with the view. What
+the view has and the listing has not is gone; what the view has older, or not at all, is given a few
+seconds to arrive by itself and is then fetched. The first round does one thing more: once the view
+holds everything that was listed, the view is complete, and only then does anything get planned.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from collections.abc import Callable, Sequence
+
+from r1_operator.api.names import Label
+from r1_operator.controller.liveness import Liveness
+from r1_operator.kube.client import Api, ApiError, NotFound
+from r1_operator.kube.kinds import POD, R1INFERENCE, Key, Kind, key_of
+from r1_operator.kube.views import PodView, View, Views, concerned, version_of
+from r1_operator.metrics import Metrics
+
+logger = logging.getLogger(__name__)
+
+_GRACE_SECONDS = 5.0
+
+
+class Resync:
+    """Compares views with listings, at the start and then every period."""
+
+    def __init__(
+        self,
+        api: Api,
+        views: Views,
+        *,
+        kinds: Sequence[Kind],
+        namespaces: Sequence[str],
+        enqueue: Callable[[Key], None],
+        liveness: Liveness,
+        metrics: Metrics,
+        period_seconds: float,
+        rng: random.Random | None = None,
+    ) -> None:
+        self._api = api
+        self._views = views
+        self._kinds = tuple(kinds)
+        self._namespaces: tuple[str | None, ...] = tuple(namespaces) or (None,)
+        self._enqueue = enqueue
+        self._liveness = liveness
+        self._metrics = metrics
+        self._period = period_seconds
+        self._rng = rng or random.Random()  # noqa: S311 (jitter, not a secret)
+
+    async def run(self) -> None:
+        """Look now, and then once a period, for ever."""
+        while True:
+            await asyncio.gather(*(self._round(kind) for kind in self._kinds))
+            self._liveness.beat()
+            waiting = any(not self._views.of(kind).complete.is_set() for kind in self._kinds)
+            await asyncio.sleep(1.0 if waiting else self._period * self._rng.uniform(0.9, 1.1))
+
+    async def _round(self, kind: Kind) -> None:
+        try:
+            await self.look(kind)
+        except ApiError as error:
+            logger.warning("resync of %s failed: %s", kind.plural, error)
+
+    async def look(self, kind: Kind) -> int:
+        """Compare one kind once; the number of objects that the watch had missed."""
+        view = self._views.of(kind)
+        listed, as_of = await self._listed(kind)
+        self._drop_gone(kind, view, listed, as_of)
+        behind = await self._wait_for(view, listed)
+        for key in behind:
+            await self._fetch(kind, key)
+        if behind:
+            logger.warning("the watch had missed %d %s, such as %s", len(behind), kind.plural, behind[0])
+            self._metrics.resync_repairs.labels(kind.name).inc(len(behind))
+            self._liveness.missed(kind)
+        view.complete.set()
+        return len(behind)
+
+    async def _listed(self, kind: Kind) -> tuple[dict[Key, tuple[str, int]], int]:
+        selector = "" if kind == R1INFERENCE else Label.RESOURCE
+        found: dict[Key, tuple[str, int]] = {}
+        as_of = 2**63
+        for namespace in self._namespaces:
+            try:
+                async for page in self._api.list_pages(
+                    kind, namespace, label_selector=selector, metadata_only=True
+                ):
+                    as_of = min(as_of, version_of(page))
+                    for item in page["items"]:
+                        found[key_of(item)] = (item["metadata"]["uid"], version_of(item))
+            except NotFound:  # the kind itself is not installed here: there are none
+                continue
+        return found, as_of
+
+    def _drop_gone(
+        self, kind: Kind, view: View | PodView, listed: dict[Key, tuple[str, int]], as_of: int
+    ) -> None:
+        for key, uid, version in view.versions():
+            there = listed.get(key)
+            if version <= as_of and (there is None or there[0] != uid):
+                owner = _owner(kind, view, key)
+                if view.remove(key, uid) and owner is not None:
+                    self._enqueue(owner)
+
+    async def _wait_for(
+        self, view: View | PodView, listed: dict[Key, tuple[str, int]]
+    ) -> list[Key]:
+        """What is still behind the listing when nothing more has arrived for the grace time."""
+        behind = list(listed)
+        quiet_since = asyncio.get_running_loop().time()
+        while True:
+            have = {key: version for key, _, version in view.versions()}
+            still = [key for key in behind if have.get(key, -1) < listed[key][1]]
+            now = asyncio.get_running_loop().time()
+            if len(still) < len(behind):
+                quiet_since = now
+            behind = still
+            if not behind or now - quiet_since > _GRACE_SECONDS:
+                return behind
+            await asyncio.sleep(0.2)
+
+    async def _fetch(self, kind: Kind, key: Key) -> None:
+        obj = await self._api.get(kind, key.namespace, key.name)
+        if obj is None:
+            return
+        owner = self._views.put(kind, obj)
+        if owner is not None:
+            self._enqueue(owner)
+
+
+def _owner(kind: Kind, view: View | PodView, key: Key) -> Key | None:
+    if kind == R1INFERENCE:
+        return key
+    if isinstance(view, PodView):
+        return view.owner(key)
+    stored = view.get(key)
+    return concerned(kind, stored.load()) if stored is not None and kind != POD else None

@@ -1,0 +1,274 @@
+"""The replica count of every autoscaled resource, decided anew every two seconds.
+
+One path: read the gateways, take the latest forecast, `decide` (pure, in `plan/scaling.py`), note
+the decision; where the count changed, tell the reconcile, which is the only writer. The loop itself
+writes nothing.
+
+What a restart must not do is change a count. So the first decision about a resource starts from the
+count that its Deployment has, and the history that `decide` keeps lets nothing fall before a whole
+window was watched.
+
+Ten thousand resources that nobody calls must cost little: one whose signals stand still is decided
+every fifteen seconds instead of every two.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from r1_operator.api.scaling import Activation
+from r1_operator.api.scaling import Forecast as ForecastSpec
+from r1_operator.api.v1 import R1Inference
+from r1_operator.controller.decisions import DecisionBook
+from r1_operator.kube.events import Notice
+from r1_operator.kube.kinds import DEPLOYMENT, Key
+from r1_operator.kube.views import Views
+from r1_operator.metrics import Metrics
+from r1_operator.plan.decision import Decision
+from r1_operator.plan.demand import CounterSample, Demand, DemandWindow
+from r1_operator.plan.forecasts import Forecast
+from r1_operator.plan.history import History
+from r1_operator.plan.policy import ScalingPolicy, policy_of
+from r1_operator.plan.scaling import ScalingInputs, decide, fixed
+from r1_operator.plan.unavailable import Unavailable
+from r1_operator.sources.forecast import Forecaster, build_question, forecast_metric
+from r1_operator.sources.lead_time import StartTimes
+from r1_operator.sources.signals import NO_GATEWAY, GatewaySignals, Reading
+
+logger = logging.getLogger(__name__)
+
+IDLE_SECONDS = 15.0
+ACTIVE_SECONDS = 90.0
+WARM_UP_SECONDS = 15.0
+SHOW_SECONDS = 30.0
+
+
+@dataclass(slots=True)
+class Scaled:
+    """What the loop knows of one autoscaled resource.
+
+    `target` is the last decided count. `shown` is the decision that the status tells: it follows at
+    once when the count changes and otherwise at a pace that people can read.
+    """
+
+    uid: str
+    generation: int
+    policy: ScalingPolicy
+    forecast: ForecastSpec
+    seats: int
+    window: DemandWindow = field(default_factory=DemandWindow)
+    history: History = field(default_factory=History)
+    starts: StartTimes = field(default_factory=StartTimes)
+    target: int | None = None
+    shown: Decision | None = None
+    shown_at: float = 0.0
+    known: dict[str, CounterSample] = field(default_factory=dict)
+    moved_at: float = 0.0
+    decided_at: float = 0.0
+
+
+class ScalingLoop:
+    """Targets for the reconcile, decisions for people."""
+
+    def __init__(
+        self,
+        views: Views,
+        signals: GatewaySignals,
+        forecaster: Forecaster,
+        book: DecisionBook,
+        *,
+        enqueue: Callable[[Key], None],
+        tell: Callable[[Notice], None],
+        metrics: Metrics,
+        decision_seconds: float = 2.0,
+        min_rate_seconds: int = 60,
+        now: Callable[[], float] = time.time,
+    ) -> None:
+        self._views = views
+        self._signals = signals
+        self._forecaster = forecaster
+        self._book = book
+        self._enqueue = enqueue
+        self._tell = tell
+        self._metrics = metrics
+        self._period = decision_seconds
+        self._min_rate_seconds = min_rate_seconds
+        self._now = now
+        self._scaled: dict[Key, Scaled] = {}
+        self._reading = Reading()
+        self._started_at = now()
+
+    @property
+    def warming_up(self) -> bool:
+        """Whether this process has watched too briefly to contradict what the status says."""
+        return self._now() - self._started_at < WARM_UP_SECONDS
+
+    def target(self, key: Key, resource: R1Inference) -> int:
+        """The count that the Deployment should have now; also makes the loop follow the resource."""
+        live = self._live_replicas(key)
+        autoscaling = resource.spec.autoscaling
+        if autoscaling is None:
+            self._follow_user(key, resource, live)
+            return resource.spec.replicas
+        state = self._scaled.get(key)
+        if state is None or state.uid != resource.uid or state.generation != resource.generation:
+            policy = policy_of(autoscaling)
+            seats = resource.spec.runtime.max_concurrent_sequences
+            fresh = Scaled(resource.uid, resource.generation, policy, autoscaling.forecast, seats)
+            if state is not None and state.uid == resource.uid:
+                fresh.window, fresh.history, fresh.starts = (
+                    state.window,
+                    state.history,
+                    state.starts,
+                )
+                fresh.target, fresh.shown, fresh.known = state.target, state.shown, state.known
+            state = self._scaled[key] = fresh
+        if state.target is not None:
+            return state.target
+        if live is not None:
+            return live
+        return min(max(resource.spec.replicas, autoscaling.min_replicas), autoscaling.max_replicas)
+
+    def shown(self, key: Key) -> Decision | None:
+        """The decision that the status should tell of, None before the first."""
+        state = self._scaled.get(key)
+        return state.shown if state is not None else None
+
+    def forget(self, key: Key) -> None:
+        """The resource has gone."""
+        self._scaled.pop(key, None)
+        self._forecaster.forget(key)
+        self._book.forget(key)
+
+    async def run(self) -> None:
+        """Decide for ever."""
+        self._started_at = self._now()
+        while True:
+            started = asyncio.get_running_loop().time()
+            await self.round()
+            spent = asyncio.get_running_loop().time() - started
+            await asyncio.sleep(max(self._period / 4, self._period - spent))
+
+    async def round(self) -> None:
+        """Read the gateways once and decide what is due."""
+        self._reading = await self._signals.read()
+        silent = len(self._reading.silent)
+        self._metrics.gateways.labels("silent").set(silent)
+        self._metrics.gateways.labels("answering").set(len(self._reading.gateways) - silent)
+        with self._metrics.decision_seconds.time():
+            for count, (key, state) in enumerate(list(self._scaled.items())):
+                if count % 100 == 99:
+                    await asyncio.sleep(0)  # ten thousand decisions must not hold up the watches
+                self._observe(key, state)
+                if self._scaled.get(key) is state and self._is_due(state):
+                    self._decide(key, state)
+
+    def _observe(self, key: Key, state: Scaled) -> None:
+        now = self._now()
+        for sample in self._reading.routes.get(str(key), ()):
+            state.window.observe(sample)
+            known = state.known.get(sample.gateway)
+            if known is None or _moves(known, sample):
+                state.moved_at = now
+            state.known[sample.gateway] = sample
+
+    def _is_due(self, state: Scaled) -> bool:
+        now = self._now()
+        active = now - state.moved_at < ACTIVE_SECONDS
+        return state.target is None or active or now - state.decided_at >= IDLE_SECONDS
+
+    def _decide(self, key: Key, state: Scaled) -> None:
+        live = self._live_replicas(key)
+        if live is None:
+            return  # nothing to scale yet; the reconcile makes it
+        now = self._now()
+        pods = self._views.pods.of(key)
+        state.starts.observe(pods)
+        observed = ScalingInputs(
+            current=live if state.target is None else state.target,
+            ready=sum(pod.serves for pod in pods),
+            demand=self._demand(state, now),
+            forecast=self._forecast(key, state),
+            seats_per_replica=state.seats,
+        )
+        decision, state.history = decide(state.policy, observed, state.history, now)
+        state.decided_at = now
+        self._metrics.decisions.labels(decision.reason.value).inc()
+        self._book.add(key, decision)
+        self._publish(key, state, decision)
+
+    def _publish(self, key: Key, state: Scaled, decision: Decision) -> None:
+        before = state.target
+        state.target = decision.replicas
+        changed = decision.replicas != decision.current
+        if changed:
+            self._metrics.desired.labels(key.namespace, key.name).set(decision.replicas)
+            logger.info(
+                "%s: %d -> %d replicas (%s) %s",
+                key,
+                decision.current,
+                decision.replicas,
+                decision.reason,
+                decision.message,
+            )
+            self._tell(_scaled_notice(key, state.uid, decision))
+        paced = decision.at - state.shown_at >= SHOW_SECONDS or before is None
+        if changed or (paced and _mark(decision) != _mark(state.shown)):
+            state.shown, state.shown_at = decision, decision.at
+            self._enqueue(key)
+
+    def _demand(self, state: Scaled, now: float) -> Demand | Unavailable:
+        if not self._reading.gateways:
+            return NO_GATEWAY
+        return state.window.read(now, self._reading.gateways)
+
+    def _forecast(self, key: Key, state: Scaled) -> Forecast | Unavailable | None:
+        metric = forecast_metric(state.policy.metrics)
+        if metric is None or state.forecast.activation is Activation.NEVER:
+            return None
+        lead = state.starts.lead_seconds(self._period)
+        question = build_question(key, state.forecast, metric, lead, self._min_rate_seconds)
+        return self._forecaster.latest(key, question)
+
+    def _live_replicas(self, key: Key) -> int | None:
+        stored = self._views.children[DEPLOYMENT.name].get(key)
+        return stored.replicas if stored is not None else None
+
+    def _follow_user(self, key: Key, resource: R1Inference, live: int | None) -> None:
+        if self._scaled.pop(key, None) is not None:
+            self._forecaster.forget(key)
+        if live is not None and live != resource.spec.replicas:
+            self._book.add(key, fixed(resource.spec.replicas, live, self._now()))
+
+
+def _moves(before: CounterSample, after: CounterSample) -> bool:
+    return (
+        after.in_flight + after.queued + after.held > 0
+        or after.offered_requests != before.offered_requests
+        or after.completed != before.completed
+        or after.started_at != before.started_at
+    )
+
+
+def _mark(decision: Decision | None) -> tuple[object, ...]:
+    if decision is None:
+        return ()
+    note = decision.forecast
+    unavailable = note.unavailable.reason if note is not None and note.unavailable else None
+    return (decision.replicas, decision.reason, decision.mode, unavailable)
+
+
+def _scaled_notice(key: Key, uid: str, decision: Decision) -> Notice:
+    up = decision.replicas > decision.current
+    change = f"{decision.current} to {decision.replicas}"
+    return Notice(
+        key=key,
+        uid=uid,
+        reason="ScaledUp" if up else "ScaledDown",
+        note=f"From {change} replicas ({decision.reason}): {decision.message}",
+        action="Scale",
+    )

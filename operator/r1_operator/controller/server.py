@@ -1,0 +1,79 @@
+"""The operator's own small HTTP service: probes, metrics, and decisions for `r1 explain`.
+
+`/readyz` is good for a standby as well: it stands ready to take over. Decisions are the active
+operator's; a standby says so with 503 and the message names the way.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from aiohttp import web
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+
+from r1_operator.controller.decisions import DecisionBook
+from r1_operator.controller.liveness import Liveness
+from r1_operator.kube.kinds import Key
+from r1_operator.metrics import Metrics
+
+
+class OperatorServer:
+    """Serves on `host:port`; `port` is the real one after `start`, also when 0 was asked for."""
+
+    def __init__(
+        self,
+        *,
+        liveness: Liveness,
+        metrics: Metrics,
+        decisions: DecisionBook,
+        is_active: Callable[[], bool],
+        exists: Callable[[Key], bool],
+    ) -> None:
+        self._liveness = liveness
+        self._metrics = metrics
+        self._decisions = decisions
+        self._is_active = is_active
+        self._exists = exists
+        self._runner: web.AppRunner | None = None
+        self.port = 0
+
+    async def start(self, host: str, port: int) -> None:
+        """Begin to listen."""
+        app = web.Application()
+        app.router.add_get("/healthz", self._healthz)
+        app.router.add_get("/readyz", self._readyz)
+        app.router.add_get("/metrics", self._serve_metrics)
+        app.router.add_get("/decisions/{namespace}/{name}", self._serve_decisions)
+        self._runner = web.AppRunner(app, access_log=None, handle_signals=False)
+        await self._runner.setup()
+        site = web.TCPSite(self._runner, host, port)
+        await site.start()
+        self.port = self._runner.addresses[0][1]
+
+    async def stop(self) -> None:
+        """Stop listening."""
+        if self._runner is not None:
+            await self._runner.cleanup()
+
+    async def _healthz(self, _: web.Request) -> web.Response:
+        fault = self._liveness.fault() if self._is_active() else None
+        return web.Response(text=f"{fault or 'ok'}\n", status=503 if fault else 200)
+
+    async def _readyz(self, _: web.Request) -> web.Response:
+        return web.Response(text="active\n" if self._is_active() else "standby\n")
+
+    async def _serve_metrics(self, _: web.Request) -> web.Response:
+        body = generate_latest(self._metrics.registry)
+        return web.Response(body=body, headers={"Content-Type": CONTENT_TYPE_LATEST})
+
+    async def _serve_decisions(self, request: web.Request) -> web.Response:
+        key = Key(request.match_info["namespace"], request.match_info["name"])
+        if not self._is_active():
+            message = "this operator stands by; ask the holder of the Lease"
+            return web.json_response({"error": message}, status=503)
+        if not self._exists(key):
+            return web.json_response({"error": f"there is no R1Inference {key}"}, status=404)
+        found = self._decisions.of(key)
+        return web.json_response(
+            {"namespace": key.namespace, "name": key.name, "decisions": found}
+        )

@@ -1,0 +1,116 @@
+"""kopf, and nothing else: watches that fill the views and mark resources in the queue.
+
+Only `@kopf.on.event`: no create, update or timer handlers, hence no finalizers and no annotations
+on the objects, and no `@kopf.index`, whose start is worse than quadratic. Children and pods are
+watched with a label selector on the server's side, so that a cluster full of other pods costs
+nothing. kopf keeps the watches alive (bookmarks, inactivity timeout, reconnects, credentials).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import kopf
+from kubernetes.aio.client import Configuration
+
+from r1_operator.api.names import Label
+from r1_operator.controller.liveness import Liveness
+from r1_operator.kube.kinds import (
+    CONFIG_MAP,
+    DEPLOYMENT,
+    POD,
+    POD_DISRUPTION_BUDGET,
+    R1INFERENCE,
+    SERVICE,
+    Key,
+    Kind,
+)
+from r1_operator.kube.views import Views
+from r1_operator.metrics import Metrics
+
+WATCHED = (R1INFERENCE, DEPLOYMENT, SERVICE, CONFIG_MAP, POD_DISRUPTION_BUDGET, POD)
+"""ServiceMonitors are left to the resync: kopf wants every kind it watches to exist at its start."""
+
+
+async def watch(
+    configuration: Configuration,
+    views: Views,
+    *,
+    enqueue: Callable[[Key], None],
+    liveness: Liveness,
+    metrics: Metrics,
+    namespaces: Sequence[str],
+    stop: asyncio.Event,
+) -> None:
+    """Watch until `stop` is set or a signal tells the process to end."""
+    registry = kopf.OperatorRegistry()
+    _login_as(configuration, registry)
+    for kind in WATCHED:
+        _fill_view(kind, views, enqueue, liveness, metrics, registry)
+    logging.getLogger("kopf").setLevel(logging.WARNING)
+    await kopf.operator(
+        registry=registry,
+        settings=_settings(),
+        standalone=True,
+        clusterwide=not namespaces,
+        namespaces=namespaces,
+        stop_flag=stop,
+    )
+
+
+def _fill_view(
+    kind: Kind,
+    views: Views,
+    enqueue: Callable[[Key], None],
+    liveness: Liveness,
+    metrics: Metrics,
+    registry: kopf.OperatorRegistry,
+) -> None:
+    count = metrics.watch_events.labels(kind.name).inc
+
+    @kopf.on.event(kind.group, kind.version, kind.plural, id=kind.plural, registry=registry)
+    async def seen(event: kopf.RawEvent, **_: Any) -> None:
+        count()
+        liveness.heard(kind)
+        obj: Any = event["object"]
+        change = views.remove if event["type"] == "DELETED" else views.put
+        owner = change(kind, obj)
+        if owner is not None:
+            enqueue(owner)
+
+
+def _login_as(configuration: Configuration, registry: kopf.OperatorRegistry) -> None:
+    @kopf.on.login(registry=registry)
+    async def login(**_: Any) -> kopf.ConnectionInfo:
+        token = None
+        for auth in (await configuration.auth_settings()).values():
+            if auth["key"].lower() == "authorization":
+                token = auth["value"].partition(" ")[2]
+        return kopf.ConnectionInfo(
+            server=configuration.host,
+            ca_path=configuration.ssl_ca_cert,
+            insecure=not configuration.verify_ssl,
+            certificate_path=configuration.cert_file,
+            private_key_path=configuration.key_file,
+            token=token,
+        )
+
+
+def _settings() -> kopf.OperatorSettings:
+    settings = kopf.OperatorSettings()
+    settings.peering.standalone = True
+    settings.posting.enabled = False
+    settings.scanning.disabled = True
+    settings.networking.request_timeout = 30
+    settings.networking.connect_timeout = 5
+    settings.watching.server_timeout = 600
+    for kind in WATCHED:
+        if kind != R1INFERENCE:
+            selector = kopf.Selector(kind.group, kind.version, kind.plural)
+            settings.watching.label_selectors[selector] = Label.RESOURCE
+    settings.queueing.idle_timeout = 1.0
+    settings.process.ultimate_exiting_timeout = 20
+    return settings

@@ -1,0 +1,176 @@
+"""One operator acts, one stands by: leader election by a `coordination.k8s.io` Lease.
+
+The Lease names its holder and when it was last renewed. Clocks of two machines are never compared:
+a stand-by notes on its *own* monotonic clock when it last saw the Lease change, and takes over when
+that was a whole lease duration ago. Every write carries the resourceVersion it was read at, so of
+two that try at once the API server lets one win.
+
+The holder gives up earlier than the others take over: it counts from the moment it *sent* its last
+good renewal, and stops writing (`is_held`) after two thirds of the duration. A holder that loses
+the Lease ends its process; there is no way back to standing by, for in-memory state would be old.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+
+from r1_operator.kube.client import Api, ApiError, Conflict
+from r1_operator.kube.kinds import LEASE, Json
+
+logger = logging.getLogger(__name__)
+
+
+class LeaseLost(Exception):
+    """Another process may act now; this one must stop."""
+
+
+class Leadership:
+    """This process' claim on one Lease."""
+
+    def __init__(
+        self,
+        api: Api,
+        *,
+        namespace: str,
+        name: str,
+        identity: str,
+        lease_seconds: float = 15.0,
+        renew_seconds: float = 5.0,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """`identity` must be unique for each process, also for one restarted under its old name."""
+        self._api = api
+        self._namespace = namespace
+        self._name = name
+        self._identity = identity
+        self._lease_seconds = lease_seconds
+        self._renew_seconds = renew_seconds
+        self._clock = clock
+        self._held_since_send: float | None = None
+        self._taken_by = ""
+        self._seen: tuple[str, str] | None = None
+        self._seen_at = 0.0
+
+    @property
+    def is_held(self) -> bool:
+        """Whether this process may act now."""
+        sent = self._held_since_send
+        return sent is not None and self._clock() - sent < self._lease_seconds * 2 / 3
+
+    async def acquire(self) -> None:
+        """Return when this process holds the Lease; wait for as long as that takes."""
+        while True:
+            try:
+                if await self._try_once():
+                    logger.info("Lease %s/%s is ours (%s)", self._namespace, self._name, self._identity)
+                    return
+            except ApiError as error:
+                logger.warning("Lease %s/%s: %s", self._namespace, self._name, error)
+            await asyncio.sleep(self._renew_seconds / 2)
+
+    async def keep(self) -> None:
+        """Renew for ever.
+
+        Raises:
+            LeaseLost: when it could not be renewed in time or somebody else holds it.
+        """
+        while True:
+            await asyncio.sleep(self._renew_seconds if self._renewed_lately() else 1.0)
+            try:
+                renewed = await self._try_once()
+            except ApiError as error:
+                logger.warning("renewing Lease %s/%s: %s", self._namespace, self._name, error)
+            else:
+                if not renewed and self._taken_by:
+                    raise LeaseLost(f"{self._taken_by} holds Lease {self._namespace}/{self._name}")
+            if not self.is_held:
+                raise LeaseLost(f"Lease {self._namespace}/{self._name} was not renewed in time")
+
+    async def release(self) -> None:
+        """Let a stand-by take over at once; best effort, for the Lease runs out anyway."""
+        if not self.is_held:
+            return
+        try:
+            lease = await self._api.get(LEASE, self._namespace, self._name)
+            if lease is not None and lease["spec"].get("holderIdentity") == self._identity:
+                lease["spec"]["holderIdentity"] = ""
+                await self._api.replace(LEASE, self._namespace, self._name, lease)
+        except ApiError as error:
+            logger.warning("releasing Lease %s/%s: %s", self._namespace, self._name, error)
+        self._held_since_send = None
+
+    def _renewed_lately(self) -> bool:
+        sent = self._held_since_send
+        return sent is not None and self._clock() - sent < self._renew_seconds
+
+    async def _try_once(self) -> bool:
+        sent = self._clock()
+        lease = await self._request("GET")
+        if lease is None:
+            taken = await self._write("POST", self._manifest(None))
+        elif self._may_take(lease):
+            taken = await self._write("PUT", self._manifest(lease))
+        else:
+            taken = False
+        if taken:
+            self._held_since_send = sent
+        return taken
+
+    def _may_take(self, lease: Json) -> bool:
+        spec = lease.get("spec", {})
+        holder = spec.get("holderIdentity", "")
+        if holder in ("", self._identity):
+            return True
+        if self._held_since_send is not None:
+            self._taken_by = holder  # it was ours and another one has it: never fight for it
+            return False
+        mark = (holder, lease["metadata"]["resourceVersion"])
+        if mark != self._seen:
+            self._seen, self._seen_at = mark, self._clock()
+            return False
+        duration = float(spec.get("leaseDurationSeconds") or self._lease_seconds)
+        return self._clock() - self._seen_at > duration
+
+    def _manifest(self, old: Json | None) -> Json:
+        now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+        spec: Json = dict(old.get("spec", {})) if old else {}
+        if spec.get("holderIdentity") != self._identity:
+            spec["leaseTransitions"] = spec.get("leaseTransitions", 0) + (1 if old else 0)
+            spec["acquireTime"] = now
+        spec |= {
+            "holderIdentity": self._identity,
+            "leaseDurationSeconds": round(self._lease_seconds),
+            "renewTime": now,
+        }
+        metadata: Json = {"name": self._name, "namespace": self._namespace}
+        if old:
+            metadata["resourceVersion"] = old["metadata"]["resourceVersion"]
+        return {
+            "apiVersion": LEASE.api_version,
+            "kind": LEASE.name,
+            "metadata": metadata,
+            "spec": spec,
+        }
+
+    async def _write(self, method: str, manifest: Json) -> bool:
+        try:
+            await self._request(method, manifest)
+        except Conflict:
+            return False  # somebody was faster
+        return True
+
+    async def _request(self, method: str, body: Json | None = None) -> Json | None:
+        # One attempt with a short timeout: the loops above are the retry, and they watch the time.
+        path = LEASE.path(self._namespace, None if method == "POST" else self._name)
+        try:
+            return await self._api.request(
+                method, path, body=body, attempts=1, timeout_seconds=self._lease_seconds / 5
+            )
+        except ApiError as error:
+            if method == "GET" and error.status == 404:
+                return None
+            raise

@@ -1,0 +1,82 @@
+"""Which gateways there are: the pods behind the gateway's Service, by its EndpointSlices.
+
+Asked every few seconds rather than watched: it is one small read, and a gateway that is gone shows
+at once anyway, because it no longer answers. A pod that is not ready still has counters worth
+reading; one that is terminating still has requests in flight.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Mapping, Sequence
+
+from r1_operator.kube.client import Api, ApiError
+from r1_operator.kube.kinds import ENDPOINT_SLICE, Json
+
+logger = logging.getLogger(__name__)
+
+ADMIN_PORT = 8081
+
+
+class GatewayDirectory:
+    """Names and signal URLs of the gateways."""
+
+    def __init__(
+        self,
+        api: Api | None,
+        *,
+        service: str = "",
+        urls: Sequence[str] = (),
+        refresh_seconds: float = 5.0,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """`service` is `namespace/name`; `urls`, when given, are used instead of any discovery."""
+        self._api = api
+        self._service = service
+        self._refresh = refresh_seconds
+        self._clock = clock
+        self._asked_at = float("-inf")
+        self._known: dict[str, str] = {url: _signals_url(url) for url in urls}
+        self._fixed = bool(urls)
+
+    @property
+    def configured(self) -> bool:
+        """Whether there is anywhere to look at all."""
+        return self._fixed or bool(self._service)
+
+    async def known(self) -> Mapping[str, str]:
+        """Gateway to URL. What was last known stays when the API server does not answer."""
+        due = self._clock() - self._asked_at >= self._refresh
+        if self._fixed or not self._service or self._api is None or not due:
+            return self._known
+        self._asked_at = self._clock()
+        namespace, _, name = self._service.partition("/")
+        found: dict[str, str] = {}
+        try:
+            async for page in self._api.list_pages(
+                ENDPOINT_SLICE, namespace, label_selector=f"kubernetes.io/service-name={name}"
+            ):
+                for item in page["items"]:
+                    found |= _gateways(item)
+        except ApiError as error:
+            logger.warning("gateways of %s: %s", self._service, error)
+        else:
+            self._known = found
+        return self._known
+
+
+def _gateways(endpoint_slice: Json) -> dict[str, str]:
+    ports = {port.get("name"): port.get("port") for port in endpoint_slice.get("ports") or ()}
+    port = ports.get("admin") or ADMIN_PORT
+    found = {}
+    for endpoint in endpoint_slice.get("endpoints") or ():
+        for address in endpoint.get("addresses") or ():
+            host = f"[{address}]" if ":" in address else address
+            name = (endpoint.get("targetRef") or {}).get("name") or address
+            found[name] = f"http://{host}:{port}/signals"
+    return found
+
+
+def _signals_url(url: str) -> str:
+    return url if url.rstrip("/").endswith("/signals") else f"{url.rstrip('/')}/signals"

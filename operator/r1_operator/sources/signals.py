@@ -1,0 +1,98 @@
+"""Load signals, read from every gateway at once.
+
+A gateway that does not answer in time is silent, not idle: its name stays among the expected ones
+and the demand windows say that something is missing. Gateways are known here by the name that the
+directory gives them, whatever they call themselves in the answer, so that one that has never
+answered is missed as well.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+
+import aiohttp
+
+from r1_operator.plan.demand import CounterSample
+from r1_operator.plan.signals import read_signals
+from r1_operator.plan.unavailable import Unavailable
+from r1_operator.sources.gateways import GatewayDirectory
+
+logger = logging.getLogger(__name__)
+
+NO_GATEWAY = Unavailable(
+    "NoGateway", "No gateway is known: set R1_GATEWAY_SERVICE, or start the gateway."
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """One round: who should have answered, what came, and who was silent (with the reason)."""
+
+    gateways: frozenset[str] = frozenset()
+    routes: Mapping[str, tuple[CounterSample, ...]] = field(default_factory=dict)
+    silent: Mapping[str, str] = field(default_factory=dict)
+
+
+class GatewaySignals:
+    """Polls `/signals` of every known gateway."""
+
+    def __init__(
+        self,
+        directory: GatewayDirectory,
+        *,
+        timeout_seconds: float = 1.5,
+        now: Callable[[], float] = time.time,
+    ) -> None:
+        self._directory = directory
+        self._timeout = aiohttp.ClientTimeout(total=timeout_seconds)
+        self._now = now
+        self._session: aiohttp.ClientSession | None = None
+
+    async def close(self) -> None:
+        """Close the connections."""
+        if self._session is not None:
+            await self._session.close()
+
+    async def read(self) -> Reading:
+        """One round over all gateways; never raises for what a gateway does."""
+        gateways = await self._directory.known()
+        if self._session is None:
+            self._session = aiohttp.ClientSession(timeout=self._timeout)
+        answers = await asyncio.gather(
+            *(self._ask(self._session, name, url) for name, url in gateways.items())
+        )
+        routes: dict[str, list[CounterSample]] = {}
+        silent: dict[str, str] = {}
+        for name, answer in zip(gateways, answers, strict=True):
+            if isinstance(answer, str):
+                silent[name] = answer
+                continue
+            for route, sample in answer.items():
+                routes.setdefault(route, []).append(sample)
+        return Reading(
+            frozenset(gateways), {route: tuple(found) for route, found in routes.items()}, silent
+        )
+
+    async def _ask(
+        self, session: aiohttp.ClientSession, name: str, url: str
+    ) -> dict[str, CounterSample] | str:
+        try:
+            async with session.get(url) as response:
+                response.raise_for_status()
+                answer = await response.json(content_type=None)
+        except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
+            return f"{type(error).__name__}: {error}"
+        samples = read_signals(answer, self._now())
+        if isinstance(samples, Unavailable):
+            return samples.message
+        good: dict[str, CounterSample] = {}
+        for route, sample in samples.items():
+            if isinstance(sample, Unavailable):
+                logger.warning("signals of %s about %s: %s", name, route, sample.message)
+            else:
+                good[route] = replace(sample, gateway=name)
+        return good
