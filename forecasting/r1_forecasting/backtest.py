@@ -1,0 +1,221 @@
+"""Rolling-origin backtest: what each model would have asked for, and what that cost.
+
+At every origin a model states quantiles of the maximum over the lead, corrected only by
+errors that were known by then. Its decision cost is that of the replicas it would have
+kept: the operator always takes ``max(forecast, now)``, and being short costs
+``level / (1 - level)`` times as much as being over (the newsvendor's pinball cost at the
+level scaling uses), so models are ranked by what they decide, not by how near they come.
+
+Origins lie a prime number of steps apart that does not divide the season: a round stride
+would always meet the same minute of the hour.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from r1_forecasting import conformal
+from r1_forecasting.gate import Gate, decide
+from r1_forecasting.models.last_value import HELD_STEPS
+from r1_forecasting.protocol import (
+    Fitted,
+    FloatArray,
+    Forecaster,
+    IntArray,
+    Shape,
+    Unavailable,
+)
+from r1_forecasting.scale import RootScale
+from r1_forecasting.series import Series
+from r1_forecasting.windows import future_peak
+
+CEILING = 2.0
+"""No calibrated quantile exceeds this many times the highest demand seen so far."""
+
+CALIBRATION_SEASONS = 2.0
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Track:
+    """One model over all origins; NaN where it was silent, in-sample or not yet calibrated."""
+
+    raw: FloatArray  # (origins, levels) of the peak, before correction
+    issued: FloatArray  # (origins, levels) after correction
+    cost: FloatArray  # (origins,)
+    offsets: FloatArray  # (levels,) the correction that holds now
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Board:
+    """Everything a backtest found."""
+
+    levels: tuple[float, ...]
+    decision_level: float
+    shape: Shape
+    scale: RootScale
+    origins: IntArray
+    actual: FloatArray
+    tracks: Mapping[str, Track]
+    failures: Mapping[str, Unavailable] = field(default_factory=dict)
+
+    def costs(self) -> dict[str, FloatArray]:
+        """Decision cost (origins,) of each model."""
+        return {name: track.cost for name, track in self.tracks.items()}
+
+    def coverage(self, name: str) -> dict[float, float]:
+        """Share of scored peaks at or below each issued quantile; NaN without any."""
+        issued = self.tracks[name].issued
+        known = ~np.isnan(self.actual) & ~np.isnan(issued).any(axis=1)
+        if not known.any():
+            return dict.fromkeys(self.levels, float("nan"))
+        held = self.actual[known, None] <= issued[known] + 1e-12
+        return dict(zip(self.levels, held.mean(axis=0).tolist(), strict=True))
+
+    def gated_cost(self, *, every: int = 5) -> float:
+        """Cost of following the gate as it would have stood, relative to last value.
+
+        The gate is asked again at every ``every``-th origin, on outcomes known by then.
+        1.0 where nothing was scored.
+        """
+        base = self.tracks["last-value"].cost
+        known_until = np.searchsorted(self.origins, self.origins - self.shape.lead, side="right")
+        total = reference = 0.0
+        gate: Gate | None = None
+        for i in range(len(self.origins)):
+            if np.isnan(base[i]):
+                continue
+            if gate is None or i % every == 0:
+                past = {name: cost[: known_until[i]] for name, cost in self.costs().items()}
+                gate = decide(past, incumbent=gate.model if gate else None)
+            spent = self.tracks[gate.model].cost[i]
+            total += base[i] if np.isnan(spent) else spent
+            reference += base[i]
+        return total / reference if reference > 0 else 1.0
+
+
+def choose_origins(length: int, season: float, most: int) -> IntArray:
+    """Origins over the later part of a series: from one season on, or from its middle."""
+    first = min(int(np.ceil(season)), length // 2)
+    stride = _prime_from(-(-(length - first) // most), round(season))
+    return np.arange(length - 1, first - 1, -stride, dtype=np.int64)[::-1].copy()
+
+
+def _prime_from(least: int, season: int) -> int:
+    if least <= 1:
+        return 1
+    candidate = least
+    while any(candidate % d == 0 for d in range(2, int(candidate**0.5) + 1)) or (
+        season % candidate == 0 and season >= candidate
+    ):
+        candidate += 1
+    return candidate
+
+
+def score(
+    series: Series,
+    fitted: Mapping[str, Fitted],
+    shape: Shape,
+    levels: Sequence[float],
+    *,
+    decision_level: float,
+    most_origins: int = 600,
+) -> Board:
+    """Score fitted models (the last value must be among them) on their out-of-sample origins.
+
+    ``levels`` ascend and hold ``decision_level``; at least two observations are needed.
+    """
+    ordered = tuple(levels)
+    if list(ordered) != sorted(set(ordered)) or decision_level not in ordered:
+        raise ValueError("levels need to ascend and to hold the decision level")
+    origins = choose_origins(len(series), shape.season, most_origins)
+    stride = int(origins[1] - origins[0]) if len(origins) > 1 else 1
+    actual = future_peak(series.values, origins, shape.lead)
+    now = series.held(HELD_STEPS)[origins]
+    scale = RootScale.of(series.head(int(origins[0]) + 1))
+    highest = np.fmax.accumulate(series.values)[origins]
+    window = max(round(CALIBRATION_SEASONS * shape.season / stride), 5 * conformal.FEWEST)
+    window = min(window, len(origins))
+    tracks = {}
+    for name, model in fitted.items():
+        raw = model.peak(series, origins, shape.lead, ordered)
+        raw[origins <= series.index(model.trained_until)] = np.nan
+        errors = conformal.scores(raw, actual, scale)
+        known = np.flatnonzero(~np.isnan(errors).any(axis=1))
+        available = np.searchsorted(origins[known] + shape.lead, origins, side="right")
+        offsets = conformal.rolling_offsets(errors[known], available, window=window, levels=ordered)
+        issued = conformal.corrected(raw, offsets, scale, CEILING * highest[:, None])
+        kept = np.fmax(issued[:, ordered.index(decision_level)], now)
+        kept[np.isnan(issued).any(axis=1)] = np.nan
+        cost = decision_cost(kept, actual, decision_level)
+        tracks[name] = Track(raw, issued, cost, offsets[-1])
+    return Board(ordered, decision_level, shape, scale, origins, actual, tracks)
+
+
+def decision_cost(kept: FloatArray, actual: FloatArray, level: float) -> FloatArray:
+    """Pinball cost of having kept capacity for ``kept`` when the peak was ``actual``."""
+    short = actual - kept
+    return np.maximum(level * short, (level - 1.0) * short)
+
+
+def run(
+    series: Series,
+    forecasters: Sequence[Forecaster],
+    shape: Shape,
+    *,
+    levels: Sequence[float] = (0.5, 0.9, 0.95),
+    decision_level: float = 0.9,
+    train_share: float = 0.7,
+    most_origins: int = 600,
+) -> Board:
+    """Fit every forecaster on the first ``train_share`` of the series and score the rest.
+
+    Models that could not be fitted are in ``failures``; the last value is always scored.
+    """
+    from r1_forecasting.models.last_value import LastValue
+
+    training = series.head(int(len(series) * train_share))
+    fitted: dict[str, Fitted] = {"last-value": LastValue()}
+    failures: dict[str, Unavailable] = {}
+    for forecaster in forecasters:
+        outcome = forecaster.fit(training, shape)
+        if isinstance(outcome, Unavailable):
+            failures[forecaster.name] = outcome
+        else:
+            fitted[forecaster.name] = outcome
+    board = score(
+        series, fitted, shape, levels, decision_level=decision_level, most_origins=most_origins
+    )
+    return Board(
+        board.levels,
+        board.decision_level,
+        board.shape,
+        board.scale,
+        board.origins,
+        board.actual,
+        board.tracks,
+        failures,
+    )
+
+
+def point_offsets(
+    series: Series,
+    model: Fitted,
+    board: Board,
+    horizons: IntArray,
+) -> FloatArray:
+    """Corrections (horizons, levels) for the values themselves, from the same origins."""
+    raw = model.predict(series, board.origins, horizons, board.levels)
+    raw[board.origins <= series.index(model.trained_until)] = np.nan
+    result = np.full((len(horizons), len(board.levels)), np.nan)
+    for i, h in enumerate(horizons.tolist()):
+        at = board.origins + h
+        actual = np.where(at < len(series), series.values[np.minimum(at, len(series) - 1)], np.nan)
+        errors = conformal.scores(raw[:, i], actual, board.scale)
+        known = errors[~np.isnan(errors).any(axis=1)]
+        stride = int(board.origins[1] - board.origins[0]) if len(board.origins) > 1 else 1
+        window = max(round(CALIBRATION_SEASONS * board.shape.season / stride), 5 * conformal.FEWEST)
+        result[i] = conformal.offset(known[-window:], board.levels)
+    return result

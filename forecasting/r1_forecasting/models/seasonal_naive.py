@@ -1,0 +1,56 @@
+"""The same time in earlier seasons: what is used in production today, made probabilistic.
+
+For the peak over the lead it looks at the *same window* in each of the last seasons and
+takes the quantiles of those maxima, so it sees a recurring ramp coming before it starts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from r1_forecasting.protocol import Fitted, FloatArray, IntArray, Reason, Shape, Unavailable
+from r1_forecasting.series import Series
+from r1_forecasting.windows import largest, row_quantiles, seasonal
+
+
+@dataclass(frozen=True, slots=True)
+class FittedSeasonalNaive:
+    """Empirical quantiles over the last ``seasons`` seasons of ``season`` steps."""
+
+    season: float
+    seasons: int
+    name: str = "seasonal-naive"
+    trained_until: float = -np.inf
+
+    def predict(
+        self, series: Series, origins: IntArray, horizons: IntArray, levels: Sequence[float]
+    ) -> FloatArray:
+        past = seasonal(series.values, origins, horizons, self.season, self.seasons)
+        flat = row_quantiles(past.reshape(-1, self.seasons), levels)
+        return flat.reshape(len(origins), len(horizons), len(levels))
+
+    def peak(
+        self, series: Series, origins: IntArray, steps: int, levels: Sequence[float]
+    ) -> FloatArray:
+        window = np.arange(1, steps + 1, dtype=np.int64)
+        past = seasonal(series.values, origins, window, self.season, self.seasons)
+        return row_quantiles(largest(past, axis=1), levels)
+
+
+@dataclass(frozen=True, slots=True)
+class SeasonalNaive:
+    """Needs two seasons: one to repeat and one to score the repetition on."""
+
+    seasons: int = 5
+    name: str = "seasonal-naive"
+
+    def fit(self, series: Series, shape: Shape) -> Fitted | Unavailable:
+        known = len(series) / shape.season
+        if known < 2:
+            return Unavailable(
+                Reason.TOO_LITTLE_HISTORY, f"{known:.1f} seasons of history, needs 2"
+            )
+        return FittedSeasonalNaive(shape.season, self.seasons)

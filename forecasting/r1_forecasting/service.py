@@ -1,0 +1,122 @@
+"""The forecaster's HTTP face: one question, three probes.
+
+The first request for a subject answers from the quick models within a second or two and
+enlists the subject for training; learned models join when they are ready.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import time
+from collections import OrderedDict
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+
+from aiohttp import web
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+
+from r1_forecasting.history import History
+from r1_forecasting.metrics import ForecastMetrics
+from r1_forecasting.request import InvalidRequest, parse_request
+from r1_forecasting.subject import Subject
+from r1_forecasting.training import FitOutcome, Order, Trainer
+
+LOG = logging.getLogger(__name__)
+
+
+@dataclass(slots=True)
+class ForecastService:
+    """Subjects by name, the least recently asked ones forgotten beyond ``most_subjects``."""
+
+    history: History
+    trainer: Trainer
+    patience: float = 1.5
+    most_subjects: int = 2000
+    metrics: ForecastMetrics = field(default_factory=ForecastMetrics)
+    subjects: OrderedDict[str, Subject] = field(default_factory=OrderedDict)
+    _enlisted: dict[str, object] = field(default_factory=dict)
+
+    def application(self) -> web.Application:
+        app = web.Application(client_max_size=256 * 1024)
+        app.add_routes(
+            [
+                web.post("/v1/forecast", self.forecast),
+                web.get("/healthz", self.healthy),
+                web.get("/readyz", self.healthy),
+                web.get("/metrics", self.show_metrics),
+            ]
+        )
+        app.cleanup_ctx.append(self._training)
+        return app
+
+    async def forecast(self, http: web.Request) -> web.Response:
+        started = time.perf_counter()
+        try:
+            request = parse_request(await http.json())
+        except json.JSONDecodeError as error:
+            return _refused(f"the body is not JSON: {error}")
+        except InvalidRequest as error:
+            return _refused(str(error))
+        subject = self._subject(request.subject)
+        body = await subject.answer(request, self.patience)
+        if subject.series is not None and body["state"] == "Ready":
+            self._enlist(request.subject, subject, request.source)
+        self.metrics.show(request.subject, subject)
+        self.metrics.answers.labels(body["state"], body["reason"]).inc()
+        self.metrics.answer_seconds.observe(time.perf_counter() - started)
+        return web.json_response(body)
+
+    async def healthy(self, _: web.Request) -> web.Response:
+        return web.json_response({"status": "ok", "subjects": len(self.subjects)})
+
+    async def show_metrics(self, _: web.Request) -> web.Response:
+        return web.Response(
+            body=generate_latest(self.metrics.registry),
+            headers={"Content-Type": CONTENT_TYPE_LATEST},
+        )
+
+    def _subject(self, name: str) -> Subject:
+        if name not in self.subjects:
+            self.subjects[name] = Subject(self.history)
+            while len(self.subjects) > self.most_subjects:
+                gone, _ = self.subjects.popitem(last=False)
+                self._enlisted.pop(gone, None)
+                self.trainer.dismiss(gone)
+                self.metrics.forget(gone)
+        self.subjects.move_to_end(name)
+        return self.subjects[name]
+
+    def _enlist(self, name: str, subject: Subject, source: object) -> None:
+        """Order training once per subject, and again when it asks about another series."""
+        if self._enlisted.get(name) == source:
+            return
+        self._enlisted[name] = source
+
+        def done(outcome: FitOutcome) -> None:
+            self.metrics.fit_seconds.labels(outcome.model).observe(outcome.seconds)
+            if self._enlisted.get(name) == source:
+                subject.join(outcome)
+
+        self.trainer.enlist(
+            Order(
+                name,
+                series=subject.training_material,
+                done=done,
+                wanted=lambda: subject.asked_since_fit,
+                due=time.monotonic(),
+            )
+        )
+
+    async def _training(self, _: web.Application) -> AsyncIterator[None]:
+        self.trainer.start()
+        with contextlib.suppress(GeneratorExit):
+            yield
+        await self.trainer.stop()
+        for subject in self.subjects.values():
+            await subject.close()
+
+
+def _refused(message: str) -> web.Response:
+    return web.json_response({"error": message}, status=400)

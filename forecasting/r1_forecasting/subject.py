@@ -1,0 +1,201 @@
+"""One subject's forecasting: its history, its models, its judgement, its last answer.
+
+An answer is made at most once per step and cached until the next grid point. Each one
+reads only the newest history. Only the very first answer waits for a backtest; later ones
+go on with the judgement at hand while a new one is made behind them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from r1_forecasting import answer
+from r1_forecasting.coverage import CoverageLedger, Issued
+from r1_forecasting.forecast import Forecast, check_history, issue
+from r1_forecasting.gate import Gate, GateReason
+from r1_forecasting.history import History
+from r1_forecasting.judgement import Judgement, judge
+from r1_forecasting.protocol import Fitted, Reason, Shape, Unavailable
+from r1_forecasting.request import ForecastRequest
+from r1_forecasting.series import Series, merge
+from r1_forecasting.training import FitOutcome
+
+LOG = logging.getLogger(__name__)
+
+REREAD_STEPS = 3
+"""Steps read again at each refresh: late samples still count."""
+
+
+@dataclass(frozen=True, slots=True)
+class Cached:
+    """An answer and how long it stands."""
+
+    request: ForecastRequest
+    body: dict[str, Any]
+    until: float
+
+
+@dataclass(slots=True)
+class Subject:
+    """State of one subject. ``answer`` may be called concurrently."""
+
+    history: History
+    clock: Callable[[], float] = time.time
+    series: Series | None = None
+    learned: dict[str, Fitted] = field(default_factory=dict)
+    judgement: Judgement | None = None
+    ledger: CoverageLedger = field(default_factory=CoverageLedger)
+    request: ForecastRequest | None = None
+    forecast: Forecast | None = None
+    asked_since_fit: bool = False
+    _cached: Cached | None = None
+    _joined: bool = False
+    _working: asyncio.Task[None] | None = None
+    _judging: asyncio.Task[None] | None = None
+
+    async def answer(self, request: ForecastRequest, patience: float) -> dict[str, Any]:
+        """The answer within about ``patience`` seconds; the work goes on behind it."""
+        self.asked_since_fit = True
+        if self._working is not None:  # one piece of work at a time
+            await asyncio.wait({self._working}, timeout=patience)
+        cached = self._current(request)
+        if cached is not None:
+            return cached
+        if self._working is None or self._working.done():
+            self._working = asyncio.create_task(self._work(request))
+            await asyncio.wait({self._working}, timeout=patience)
+        cached = self._current(request)
+        if cached is not None:
+            return cached
+        reason = Reason.TRAINING if self.judgement is None else Reason.PROMETHEUS_UNREACHABLE
+        said = f"no answer within {patience:g} s: the history is still being read"
+        return answer.unavailable(request.subject, Unavailable(reason, said))
+
+    def training_material(self) -> tuple[Series, Shape] | None:
+        """What a learned model would be fitted on now."""
+        if self.series is None or self.request is None:
+            return None
+        self.asked_since_fit = False
+        return self.series, self.request.shape
+
+    def join(self, outcome: FitOutcome) -> None:
+        """A learned model is ready; it is judged behind the next answer."""
+        if not isinstance(outcome.result, Unavailable):
+            self.learned[outcome.model] = outcome.result
+            self._joined = True
+
+    async def close(self) -> None:
+        """Give up what is under way."""
+        for task in (self._working, self._judging):
+            if task is not None and not task.done():
+                task.cancel()
+                await asyncio.wait({task})
+
+    def _current(self, request: ForecastRequest) -> dict[str, Any] | None:
+        cached = self._cached
+        if cached is None or cached.request.key != request.key or self.clock() >= cached.until:
+            return None
+        return cached.body
+
+    async def _work(self, request: ForecastRequest) -> None:
+        now = self.clock()
+        try:
+            made = await self._forecast(request, now)
+        except Exception as error:  # noqa: BLE001 - a bug in one subject stays its own
+            made = Unavailable(Reason.FAILED, f"{type(error).__name__}: {error}"[:300])
+        if isinstance(made, Unavailable) or self.judgement is None:
+            self.forecast = None
+            why = made if isinstance(made, Unavailable) else Unavailable(Reason.FAILED, "")
+            body = answer.unavailable(request.subject, why)
+            self._cached = Cached(request, body, now + min(request.step, 1.0))
+            return
+        self.forecast = made
+        body = answer.ready(request.subject, made, self.judgement.board, self.ledger)
+        self._cached = Cached(request, body, made.valid_until)
+
+    async def _forecast(self, request: ForecastRequest, now: float) -> Forecast | Unavailable:
+        if self.request is None or self.request.source != request.source:
+            if self._judging is not None:
+                await asyncio.wait({self._judging})
+            self.series, self.judgement = None, None
+            self.learned, self.ledger = {}, CoverageLedger()
+        self.request = request
+        missing = await self._refresh(request, now)
+        series = self.series
+        if series is None:
+            return missing or Unavailable(Reason.NO_DATA, "no history")
+        refused = check_history(series, request, now)
+        if refused is not None:
+            return missing or refused
+        self.ledger.settle(series)
+        judged = self.judgement
+        if judged is None or not judged.answers(request):
+            await self._judge(series, request)
+        elif (self._joined or judged.aged(request, series.end)) and not self._busy_judging:
+            self._judging = asyncio.create_task(self._judge_behind(series, request))
+        judged = self.judgement
+        if judged is None:
+            return Unavailable(Reason.FAILED, "no judgement could be made")
+        made = await asyncio.to_thread(
+            issue,
+            series,
+            judged.fitted,
+            judged.board,
+            self._guarded(judged.gate, request),
+            judged.points,
+            request,
+            now,
+        )
+        if isinstance(made, Forecast):
+            said = tuple(zip(made.levels, made.peak_over_lead, strict=True))
+            self.ledger.announce(Issued(made.last_observed_at, made.peak_steps, said))
+        return made
+
+    async def _judge(self, series: Series, request: ForecastRequest) -> None:
+        self._joined = False
+        incumbent = self.judgement.gate.model if self.judgement else None
+        self.judgement = await asyncio.to_thread(
+            judge, series, request, dict(self.learned), incumbent
+        )
+
+    @property
+    def _busy_judging(self) -> bool:
+        return self._judging is not None and not self._judging.done()
+
+    async def _judge_behind(self, series: Series, request: ForecastRequest) -> None:
+        try:
+            await self._judge(series, request)
+        except Exception:
+            LOG.exception("backtest of %s failed; the one before stands", request.subject)
+
+    def _guarded(self, gate: Gate, request: ForecastRequest) -> Gate:
+        """The gate, shut while live coverage says that the backtest flattered."""
+        level = request.decision_level
+        if not gate.acts or not self.ledger.lost(level, request.shape.lead):
+            return gate
+        share, samples = self.ledger.live(level)
+        return replace(
+            gate,
+            acts=False,
+            reason=GateReason.COVERAGE_LOST,
+            message=f"only {share:.0%} of the last {samples} peaks stayed below their "
+            f"{level:g} quantile",
+        )
+
+    async def _refresh(self, request: ForecastRequest, now: float) -> Unavailable | None:
+        """Read what is new; on failure keep what is known and say what was missing."""
+        known = self.series
+        since = now - request.history
+        if known is not None:
+            since = max(since, known.end - REREAD_STEPS * request.step)
+        read = await asyncio.to_thread(self.history.read, request.query, request.step, since, now)
+        if isinstance(read, Unavailable):
+            return read
+        length = request.history_steps
+        self.series = read.tail(length) if known is None else merge(known, read, length)
+        return None
