@@ -1,0 +1,279 @@
+"""A client's connection: requests in, one at a time, answers out in order.
+
+The connection is never paused while its request runs: a paused socket would hide that the client
+has gone.  Requests that arrive early (pipelining) are parsed and kept, up to a bound; past it, input
+is thrown away and the connection closes after the answers owed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import deque
+from typing import TYPE_CHECKING, cast
+
+import httptools
+
+from r1_gateway.errors import ApiError, bad_request
+from r1_gateway.exchange import Exchange
+from r1_gateway.http_request import HttpRequest, body_too_large, check_head
+from r1_gateway.response_head import error_answer, json_answer
+
+if TYPE_CHECKING:
+    from r1_gateway.door import Door
+
+logger = logging.getLogger(__name__)
+
+HEAD_BYTES = 1 << 16
+PIPELINED_REQUESTS = 16
+PIPELINED_BYTES = 1 << 18
+IDLE_SECONDS = 75.0
+HEAD_SECONDS = 10.0
+BODY_SECONDS = 60.0
+STALL_SECONDS = 60.0
+LINGER_SECONDS = 2.0
+NEVER = float("inf")
+
+
+class ClientConnection(asyncio.Protocol):
+    """One accepted connection."""
+
+    __slots__ = (
+        "_body", "_body_bytes", "_head_bytes", "_headers", "_in_head", "_parser", "_request",
+        "_target", "close_after", "deadline", "door", "exchange", "paused", "pipeline",
+        "pipelined_bytes", "refusing", "transport",
+    )  # fmt: skip
+
+    def __init__(self, door: Door) -> None:
+        self.door = door
+        self.transport: asyncio.Transport | None = None
+        self.exchange: Exchange | None = None
+        self.pipeline: deque[HttpRequest | ApiError] = deque()
+        self.pipelined_bytes = 0
+        self.close_after = False
+        self.refusing = False
+        self.paused = False
+        self.deadline = NEVER
+        self._parser = httptools.HttpRequestParser(self)
+        self._in_head = True
+        self._head_bytes = 0
+        self._target = b""
+        self._headers: list[tuple[bytes, bytes]] = []
+        self._request: HttpRequest | None = None
+        self._body: list[bytes] = []
+        self._body_bytes = 0
+
+    # -- transport callbacks -------------------------------------------------------------------
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = cast("asyncio.Transport", transport)  # uvloop registers no subclass
+        self.door.clients.add(self)
+        self.deadline = self.door.now() + HEAD_SECONDS
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.transport = None
+        self.door.clients.discard(self)
+        self.pipeline.clear()
+        exchange, self.exchange = self.exchange, None
+        if exchange is not None:
+            exchange.client_gone()
+
+    def data_received(self, data: bytes) -> None:
+        if self.refusing:
+            return
+        self._head_bytes += len(data)
+        try:
+            self._parser.feed_data(data)
+        except httptools.HttpParserUpgrade:
+            self.refusing = True  # we speak nothing else: answer what came, then close
+        except httptools.HttpParserError as error:
+            self._refuse(_explain(error))
+        if self._in_head and self._head_bytes > HEAD_BYTES and not self.refusing:
+            self._refuse(_HEAD_TOO_LARGE)
+
+    def pause_writing(self) -> None:
+        self.paused = True
+        self.deadline = self.door.now() + STALL_SECONDS
+        if self.exchange is not None and self.exchange.connection is not None:
+            self.exchange.connection.pause()
+
+    def resume_writing(self) -> None:
+        self.paused = False
+        self.deadline = NEVER
+        if self.exchange is None:
+            self._next()
+        elif self.exchange.connection is not None:
+            self.exchange.connection.resume()
+
+    # -- parser callbacks ----------------------------------------------------------------------
+
+    def on_message_begin(self) -> None:
+        self._in_head = True
+        self._headers = []
+        self._target = b""
+        if self.exchange is None:
+            self.deadline = self.door.now() + HEAD_SECONDS
+
+    def on_url(self, url: bytes) -> None:
+        self._target += url
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        if self._in_head:  # trailers also come here: nobody reads them
+            self._headers.append((name.lower(), value))
+
+    def on_headers_complete(self) -> None:
+        parser = self._parser
+        version = parser.get_http_version()
+        request = HttpRequest(
+            parser.get_method(),
+            self._target,
+            version,
+            self._headers,
+            parser.should_keep_alive() and version == "1.1",
+        )
+        self._in_head = False
+        self._body = []
+        self._body_bytes = 0
+        if self.refusing:
+            return
+        length = check_head(request, self.door.max_body_bytes)
+        self._request = request
+        if self.exchange is None:
+            self.deadline = self.door.now() + BODY_SECONDS
+        expect = request.header(b"expect")
+        if expect is not None and length != 0:
+            if expect.lower() != b"100-continue":
+                raise ApiError(417, "invalid_request_error", "expect", "unknown expectation")
+            if self.exchange is None and not self.pipeline and self.transport is not None:
+                self.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+
+    def on_body(self, body: bytes) -> None:
+        self._body_bytes += len(body)
+        if self._body_bytes > self.door.max_body_bytes:
+            raise body_too_large(self.door.max_body_bytes)
+        self._body.append(body)
+
+    def on_message_complete(self) -> None:
+        request, self._request = self._request, None
+        self._head_bytes = 0
+        self._in_head = True
+        if request is None or self.refusing:
+            return
+        request.body = self._body[0] if len(self._body) == 1 else b"".join(self._body)
+        self._body = []
+        if self.exchange is None and not self.pipeline and not self.paused:
+            self._start(request)
+            return
+        self.pipeline.append(request)
+        self.pipelined_bytes += len(request.body) + 256
+        if len(self.pipeline) >= PIPELINED_REQUESTS or self.pipelined_bytes > PIPELINED_BYTES:
+            self.refusing = True
+
+    # -- answering -----------------------------------------------------------------------------
+
+    def _start(self, request: HttpRequest) -> None:
+        self.deadline = NEVER
+        self.close_after = not request.keep_alive or self.door.closing
+        self.door.serve(self, request)
+
+    def _refuse(self, error: ApiError) -> None:
+        """Answer ``error`` after what is owed, and read nothing more."""
+        self.refusing = True
+        self._body = []
+        self._request = None
+        if self.exchange is not None or self.pipeline:
+            self.pipeline.append(error)
+        else:
+            self._refuse_now(error)
+
+    def _refuse_now(self, error: ApiError) -> None:
+        self.close_after = True
+        self.door.count_refused(error)
+        self.write_error(error, self.connection_header())
+        self._linger()
+
+    def _next(self) -> None:
+        """The answer was written: on with the next request, or wait, or close."""
+        if self.transport is None:
+            return
+        if self.close_after or self.door.closing or (self.refusing and not self.pipeline):
+            self._linger()
+        elif self.pipeline:
+            if self.paused:
+                return
+            request = self.pipeline.popleft()
+            if isinstance(request, ApiError):
+                self._refuse_now(request)
+                return
+            self.pipelined_bytes -= len(request.body) + 256
+            self._start(request)
+        elif not self.paused:
+            self.deadline = self.door.now() + IDLE_SECONDS
+
+    def _linger(self) -> None:
+        """Close so that the answer survives: unread input would make the kernel reset it away."""
+        self.refusing = True
+        self.pipeline.clear()
+        transport = self.transport
+        if transport is None:
+            return
+        if transport.can_write_eof():
+            transport.write_eof()
+            unsent = transport.get_write_buffer_size() > 0
+            self.deadline = self.door.now() + (STALL_SECONDS if unsent else LINGER_SECONDS)
+        else:
+            transport.close()
+
+    def connection_header(self) -> bytes:
+        """The header line that tells the client whether the connection stays."""
+        if self.close_after or self.door.closing:
+            self.close_after = True
+            return b"connection: close\r\n"
+        return b""
+
+    def write(self, data: bytes) -> None:
+        """Write bytes as they are."""
+        if self.transport is not None:
+            self.transport.write(data)
+
+    def write_json(self, status: int, body: bytes, extra: bytes = b"") -> None:
+        """Write a whole JSON answer."""
+        self.write(json_answer(status, body, extra))
+
+    @property
+    def is_idle(self) -> bool:
+        """Nothing was asked that is not answered."""
+        return self.exchange is None and not self.pipeline and self._request is None
+
+    def write_error(self, error: ApiError, extra: bytes) -> None:
+        """Write a whole error answer."""
+        self.write(error_answer(error, self.door.jitter(error.retry_after_seconds), extra))
+
+    def exchange_done(self) -> None:
+        """The answer to the current request is written."""
+        self.exchange = None
+        self._next()
+
+    def finish(self) -> None:
+        """Close an idle connection as politely as HTTP allows."""
+        self._linger()
+
+    def overdue(self) -> None:
+        """The deadline passed: too slow, idle for too long, or done lingering."""
+        if self.transport is not None:
+            self.transport.abort()
+
+
+def _explain(error: httptools.HttpParserError) -> ApiError:
+    cause = error.__context__
+    if isinstance(cause, ApiError):
+        return cause
+    if isinstance(error, httptools.HttpParserCallbackError):
+        logger.error("a request broke the gateway's own code", exc_info=cause)
+        return ApiError(500, "server_error", "internal_error", "the gateway failed; see its log")
+    return bad_request(f"not valid HTTP: {error}")
+
+
+_HEAD_TOO_LARGE = ApiError(
+    431, "invalid_request_error", "head_too_large", f"the head is larger than {HEAD_BYTES} bytes"
+)

@@ -1,0 +1,379 @@
+"""One request's life: wait for a seat, ask a pod, relay the answer, give the seat back once.
+
+Bytes of the answer are relayed as they came, so a stream's chunks are neither joined, split nor
+held; only the head gets a few lines.  An answer that is not an event stream is held until it is
+complete (up to ``HOLD_BYTES``), so that a pod that dies half-way yields a 502 and not half a JSON.
+
+What is tried again, and when (never after a byte reached the client):
+
+- no connection to the pod: as often as the queue's patience allows, the breaker picks the pace;
+- a kept connection that the pod had closed meanwhile: once, same pod, new connection;
+- a pod that died before its head, or said 503 with Retry-After: once, another pod.
+
+The last two share one budget, so a generation is started at most twice.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import time
+from typing import TYPE_CHECKING
+
+from r1_gateway.admission import Ticket
+from r1_gateway.classes import PriorityClass
+from r1_gateway.errors import ApiError, bad_gateway
+from r1_gateway.http_request import HttpRequest, build_upstream_request
+from r1_gateway.response_head import HeadFacts, edit_head, read_head
+from r1_gateway.upstream import UpstreamConnection
+
+if TYPE_CHECKING:
+    from r1_gateway.client_connection import ClientConnection
+    from r1_gateway.route import Route
+
+HOLD_BYTES = 1 << 20
+HEAD_BYTES = 1 << 16
+_COMPLETION_TOKENS = re.compile(rb'"completion_tokens"\s*:\s*(\d{1,9})')
+
+
+class Exchange:
+    """A request that was admitted to a route, from its arrival to its last byte."""
+
+    __slots__ = (
+        "arrived",
+        "body",
+        "client",
+        "connecting",
+        "connection",
+        "facts",
+        "first_byte_at",
+        "forward_key",
+        "give_up_at",
+        "held",
+        "klass",
+        "last_bytes",
+        "pieces",
+        "queue_seconds",
+        "replayed",
+        "request",
+        "request_id",
+        "route",
+        "status",
+        "stream",
+        "ticket",
+        "wrote",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        route: Route,
+        client: ClientConnection,
+        request: HttpRequest,
+        *,
+        body: bytes,
+        klass: PriorityClass,
+        request_id: bytes,
+        stream: bool,
+        forward_key: bool,
+        now: float,
+        patience: float | None,
+    ) -> None:
+        self.route = route
+        self.client = client
+        self.request = request
+        self.body = body
+        self.klass = klass
+        self.request_id = request_id
+        self.stream = stream
+        self.forward_key = forward_key
+        self.arrived = now
+        self.give_up_at = None if patience is None else now + patience
+        self.ticket: Ticket[Exchange] | None = None
+        self.connection: UpstreamConnection | None = None
+        self.connecting: asyncio.Task[None] | None = None
+        self.facts: HeadFacts | None = None
+        self.held: bytearray | None = bytearray()
+        self.last_bytes = b""
+        self.pieces = 0
+        self.queue_seconds: float | None = None
+        self.first_byte_at: float | None = None
+        self.replayed = False
+        self.status = 0
+        self.wrote = False
+
+    # -- asking a pod --------------------------------------------------------------------------
+
+    def begin(self, now: float) -> None:
+        """A seat was given (``ticket.endpoint``): ask that pod."""
+        assert self.ticket is not None  # noqa: S101
+        assert self.ticket.endpoint is not None  # noqa: S101
+        if self.queue_seconds is None:
+            self.queue_seconds = now - self.arrived
+            self.route.tally.queue_wait[self.klass].observe(self.queue_seconds)
+        address = self.ticket.endpoint.address
+        connection = self.route.connections.take(address)
+        if connection is not None:
+            self._send(connection)
+        else:
+            self._connect(address)
+
+    def _connect(self, address: str) -> None:
+        self.connecting = asyncio.get_running_loop().create_task(self._open(address))
+
+    async def _open(self, address: str) -> None:
+        try:
+            connection = await self.route.connections.open(address)
+        except OSError as error:
+            self.connecting = None
+            self._unreachable(str(error) or type(error).__name__)
+            return
+        self.connecting = None
+        if self.ticket is None:
+            connection.close()
+        else:
+            self._send(connection)
+
+    def _send(self, connection: UpstreamConnection) -> None:
+        self.connection = connection
+        connection.keep_parts = self.request.version == "1.0"
+        connection.send(
+            self,
+            build_upstream_request(
+                self.request,
+                connection.address,
+                self.body,
+                self.request_id,
+                forward_key=self.forward_key,
+            ),
+        )
+
+    def _unreachable(self, why: str) -> None:
+        ticket = self.ticket
+        assert ticket is not None and ticket.endpoint is not None  # noqa: S101, PT018
+        route = self.route
+        route.admission.pool.failed(ticket.endpoint, time.monotonic(), unreachable=True)
+        route.last_trouble = f"pod {ticket.endpoint.address}: {why}"
+        route.tally.retries["ConnectFailed"] += 1
+        route.admission.retry(ticket)
+        route.pump()
+
+    def _try_again(self, reason: str, *, avoid: str | None) -> None:
+        assert self.ticket is not None  # noqa: S101
+        self.replayed = True
+        self.held = bytearray()
+        self.facts = None
+        route = self.route
+        route.tally.retries[reason] += 1
+        deadline = time.monotonic() + route.spec.policies[self.klass].max_queue_seconds
+        if self.give_up_at is not None:
+            deadline = min(deadline, self.give_up_at)
+        route.admission.retry(self.ticket, avoid=avoid, deadline=deadline)
+        route.pump()
+
+    # -- the pod's answer ----------------------------------------------------------------------
+
+    def upstream_bytes(self, data: bytes) -> None:
+        """Bytes of the answer, already framed by the connection."""
+        connection = self.connection
+        assert connection is not None  # noqa: S101
+        head = b""
+        if self.facts is None:
+            found = self._take_head(connection, data)
+            if found is None:
+                return
+            head, data = found
+        if connection.keep_parts:
+            parts, connection.body_parts = connection.body_parts, []
+            data = b"".join(parts)
+        held = self.held
+        if held is not None:
+            held += head
+            held += data
+            if len(held) > HOLD_BYTES and not connection.complete:
+                self.held = None
+                self._write(bytes(held))
+        else:
+            if data and self.stream:
+                self._see_stream(data)
+            self._write(head + data if head else data)
+        if connection.complete:
+            self._complete(connection)
+
+    def _take_head(self, connection: UpstreamConnection, data: bytes) -> tuple[bytes, bytes] | None:
+        """Collect the head: as the client gets it, with what came after it; None while incomplete."""
+        held = self.held
+        assert held is not None  # noqa: S101
+        held += data
+        if not connection.head_complete:
+            if len(held) > HEAD_BYTES:
+                connection.lose("the head of the pod's answer is too large")
+            return None
+        data = bytes(held)
+        for _ in range(connection.interim_heads):  # 1xx answers are not for the client
+            data = data[data.index(b"\r\n\r\n") + 4 :]
+        end = data.find(b"\r\n\r\n") + 4
+        if end < 4:
+            connection.lose("the pod's answer is not HTTP")
+            return None
+        facts = read_head(data[:end])
+        if (
+            connection.status == 503
+            and not self.replayed
+            and self._try_elsewhere(connection, facts)
+        ):
+            return None
+        self.facts = facts
+        self.status = connection.status
+        ticket = self.ticket
+        assert ticket is not None and ticket.endpoint is not None  # noqa: S101, PT018
+        self.route.admission.pool.succeeded(ticket.endpoint)
+        dechunk = connection.keep_parts and facts.is_chunked
+        if facts.ends_at_close or dechunk:
+            self.client.close_after = True
+        self.stream = facts.is_event_stream
+        streamed = facts.is_event_stream or (facts.content_length or 0) > HOLD_BYTES
+        self.held = None if streamed else bytearray()
+        head = edit_head(data[:end], facts, self.answer_headers(), dechunk=dechunk)
+        return head, data[end:]
+
+    def _try_elsewhere(self, connection: UpstreamConnection, facts: HeadFacts) -> bool:
+        """A pod that turns us away and says until when (it drains) is left alone that long."""
+        seconds = facts.header(b"retry-after")
+        ticket = self.ticket
+        if seconds is None or not seconds.isdigit() or ticket is None or ticket.endpoint is None:
+            return False
+        pool = self.route.admission.pool
+        address = ticket.endpoint.address
+        pool.pause(ticket.endpoint, time.monotonic(), max(float(seconds), 0.1))
+        self._drop_connection()
+        self._try_again("PodRefused", avoid=address if pool.has_other({address}) else None)
+        return True
+
+    def _see_stream(self, data: bytes) -> None:
+        self.last_bytes = data
+        self.pieces += data.count(b"data:")
+        if self.first_byte_at is None:
+            now = time.monotonic()
+            self.first_byte_at = now
+            self.route.first_token(self.klass, now - self.arrived)
+
+    def _write(self, data: bytes) -> None:
+        self.wrote = True
+        self.client.write(data)
+
+    def _complete(self, connection: UpstreamConnection) -> None:
+        tail = self.last_bytes
+        if self.held is not None:
+            tail = bytes(self.held)
+            self._write(tail)
+        found = _COMPLETION_TOKENS.search(tail, max(0, len(tail) - 4096))
+        if found is not None:
+            self.route.tally.learn_output(int(found[1]))
+        elif self.pieces > 1:
+            self.route.tally.learn_output(self.pieces - 1)
+        self.connection = None
+        connection.done()
+        self._end()
+
+    def upstream_lost(self, reason: str) -> None:
+        """The connection to the pod ended before the answer was complete."""
+        connection, self.connection = self.connection, None
+        facts = self.facts
+        ticket = self.ticket
+        if connection is None or ticket is None or ticket.endpoint is None:
+            return
+        if facts is not None and facts.ends_at_close and connection.head_complete:
+            if self.held is not None:
+                self._write(bytes(self.held))
+            self._end()
+            return
+        pool = self.route.admission.pool
+        endpoint = ticket.endpoint
+        if facts is None and connection.used and not self.replayed and not self.held:
+            self.replayed = True
+            self.route.tally.retries["StaleConnection"] += 1
+            self._connect(endpoint.address)
+            return
+        pool.failed(endpoint, time.monotonic(), unreachable=False)
+        if facts is None and not self.replayed and pool.has_other({endpoint.address}):
+            self._try_again("PodDied", avoid=endpoint.address)
+            return
+        error = bad_gateway("pod_died", f"the model pod broke the request: {reason}")
+        if self.wrote:
+            self._break_stream(connection, error)
+        else:
+            self.fail(error)
+
+    def _break_stream(self, connection: UpstreamConnection, error: ApiError) -> None:
+        """Tell a streaming client, if the framing still allows it, then cut without an end mark."""
+        facts = self.facts
+        assert facts is not None  # noqa: S101
+        self.status = 502
+        if facts.is_event_stream:
+            sent = self.last_bytes
+            if connection.keep_parts:
+                self.client.write(_after(sent, error.event()))
+            elif facts.is_chunked and not connection.chunk_open and sent[-2:] in (b"", b"\r\n"):
+                event = _after(sent[:-2], error.event())
+                self.client.write(b"%x\r\n%s\r\n" % (len(event), event))
+        self.client.close_after = True
+        self._end()
+
+    # -- the end -------------------------------------------------------------------------------
+
+    def answer_headers(self) -> bytes:
+        """Header lines that every answer of an admitted request carries."""
+        return b"x-request-id: %s\r\nx-r1-queue-ms: %d\r\nx-r1-class: %s\r\n%s" % (
+            self.request_id,
+            round((self.queue_seconds or 0.0) * 1000),
+            _CLASS_BYTES[self.klass],
+            self.client.connection_header(),
+        )
+
+    def fail(self, error: ApiError) -> None:
+        """Answer with an error of ours; nothing of an answer was written before."""
+        self._drop_connection()
+        self.status = error.status
+        self.client.write_error(error, self.answer_headers())
+        self._end()
+
+    def expired(self, now: float) -> None:
+        """The request waited as long as it may (its ticket is already out of the queue)."""
+        self.queue_seconds = now - self.arrived
+        self.fail_queued(self.route.explain_expiry(self, now))
+
+    def fail_queued(self, error: ApiError) -> None:
+        """Answer with an error of ours; counted already, and not (or no longer) in the queue."""
+        self.ticket = None
+        self.status = error.status
+        self.client.write_error(error, self.answer_headers())
+        self._end()
+
+    def client_gone(self) -> None:
+        """The client closed: free its place, and let the pod stop."""
+        if self.connecting is not None:
+            self.connecting.cancel()
+            self.connecting = None
+        self._drop_connection()
+        ticket, self.ticket = self.ticket, None
+        if ticket is not None:
+            self.route.cancelled(self, ticket)
+
+    def _drop_connection(self) -> None:
+        connection, self.connection = self.connection, None
+        if connection is not None:
+            connection.close()
+
+    def _end(self) -> None:
+        ticket, self.ticket = self.ticket, None
+        client = self.client
+        self.route.ended(self, ticket)
+        client.exchange_done()
+
+
+def _after(sent: bytes, event: bytes) -> bytes:
+    """``event`` so that it stands alone after ``sent``, which may end inside another event."""
+    return event if not sent or sent.endswith((b"\n\n", b"\r\n\r\n")) else b"\n\n" + event
+
+
+_CLASS_BYTES = tuple(klass.name.encode() for klass in PriorityClass)

@@ -1,0 +1,112 @@
+"""A parsed request, and the strictness that the parser leaves to us.
+
+The parser (llhttp, strict) refuses what smuggling lives on: ``Content-Length`` beside
+``Transfer-Encoding``, repeated or malformed lengths, folded headers, bare line feeds, NULs.  Added
+here: one ``Host``, HTTP/1.0 or 1.1, no ``Transfer-Encoding`` on 1.0 or other than ``chunked``.  The
+request to the pod is written anew with a length of our own, so that no doubt about where a request
+ends can pass through.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from r1_gateway.errors import ApiError, bad_request
+
+_NOT_FORWARDED = frozenset(
+    (
+        b"connection", b"content-length", b"expect", b"host", b"keep-alive", b"proxy-authenticate",
+        b"proxy-authorization", b"proxy-connection", b"te", b"trailer", b"transfer-encoding",
+        b"upgrade", b"x-request-id", b"x-r1-class",
+    )
+)  # fmt: skip
+
+
+@dataclass(slots=True, eq=False)
+class HttpRequest:
+    """Method, target, headers (names in lower case, in order) and the whole body."""
+
+    method: bytes
+    target: bytes
+    version: str
+    headers: list[tuple[bytes, bytes]]
+    keep_alive: bool
+    body: bytes = b""
+
+    @property
+    def path(self) -> bytes:
+        """The target without its query."""
+        return self.target.partition(b"?")[0]
+
+    def header(self, name: bytes) -> bytes | None:
+        """First value of a header (name in lower case), or None."""
+        for header, value in self.headers:
+            if header == name:
+                return value
+        return None
+
+
+def check_head(request: HttpRequest, max_body_bytes: int) -> int | None:
+    """Refuse what no honest client sends; returns the declared length, None when chunked or absent.
+
+    Raises:
+        ApiError: 400, 413, 501 or 505.
+    """
+    if request.version not in ("1.1", "1.0"):
+        raise ApiError(505, "invalid_request_error", "http_version", "use HTTP/1.1")
+    hosts = 0
+    length: int | None = None
+    for name, value in request.headers:
+        if name == b"host":
+            hosts += 1
+        elif name == b"content-length":
+            length = int(value)
+        elif name == b"transfer-encoding":
+            if request.version == "1.0":
+                raise bad_request("Transfer-Encoding is not part of HTTP/1.0")
+            if value.lower() != b"chunked":
+                raise ApiError(
+                    501, "invalid_request_error", "transfer_encoding", "only chunked is supported"
+                )
+    if hosts > 1 or (hosts == 0 and request.version == "1.1"):
+        raise bad_request("a request needs exactly one Host header")
+    if length is not None and length > max_body_bytes:
+        raise body_too_large(max_body_bytes)
+    return length
+
+
+def body_too_large(max_body_bytes: int) -> ApiError:
+    """413, saying how much is allowed."""
+    return ApiError(
+        413,
+        "invalid_request_error",
+        "request_too_large",
+        f"the request body is larger than {max_body_bytes} bytes",
+    )
+
+
+def build_upstream_request(
+    request: HttpRequest, address: str, body: bytes, request_id: bytes, *, forward_key: bool
+) -> bytes:
+    """The request as the pod gets it: same target, headers and body; connection headers our own.
+
+    ``forward_key`` passes ``Authorization`` on, for engines that check keys themselves; keys that
+    the gateway checked stay here.
+    """
+    unwanted: frozenset[bytes] = _NOT_FORWARDED
+    parts = [
+        b"%s %s HTTP/1.1\r\nhost: %s\r\nx-request-id: %s\r\ncontent-length: %d\r\n"
+        % (request.method, request.target, address.encode(), request_id, len(body))
+    ]
+    for name, value in request.headers:
+        if name == b"connection" and value.lower() not in (b"keep-alive", b"close"):
+            named = {token.strip().lower() for token in value.split(b",")}
+            unwanted = unwanted | named
+    if not forward_key:
+        unwanted = unwanted | {b"authorization"}
+    for name, value in request.headers:
+        if name not in unwanted:
+            parts.append(b"%s: %s\r\n" % (name, value))
+    parts.append(b"\r\n")
+    parts.append(body)
+    return b"".join(parts)

@@ -1,0 +1,99 @@
+"""Reaching the API server: credentials of a pod, or of a KUBECONFIG.
+
+Two requests (list and watch) on two kinds of object need no generated client: plain aiohttp reads
+the same bytes and keeps a quarter of a client library's memory and start time away from the door.
+A kubeconfig's many ways to authenticate are the client library's business, so it is imported then,
+and only then.
+"""
+
+from __future__ import annotations
+
+import os
+import ssl
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+SERVICE_ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
+
+
+class NoCluster(Exception):
+    """Neither a service account nor a kubeconfig can be used; the message says what was tried."""
+
+
+@dataclass(frozen=True, slots=True)
+class KubeAccess:
+    """Where the API server is, and how to be let in (headers are asked for at each request)."""
+
+    url: str
+    tls: ssl.SSLContext | bool
+    headers: Callable[[], Awaitable[dict[str, str]]]
+
+
+async def find_access(environment: Mapping[str, str] | None = None) -> KubeAccess:
+    """The pod's own access, unless KUBECONFIG is set on purpose.
+
+    Raises:
+        NoCluster: nothing usable was found.
+    """
+    env = os.environ if environment is None else environment
+    if not env.get("KUBECONFIG") and env.get("KUBERNETES_SERVICE_HOST"):
+        return _from_service_account(env)
+    return await _from_kubeconfig(env.get("KUBECONFIG"))
+
+
+def _from_service_account(env: Mapping[str, str]) -> KubeAccess:
+    token = SERVICE_ACCOUNT / "token"
+    authority = SERVICE_ACCOUNT / "ca.crt"
+    if not token.is_file() or not authority.is_file():
+        raise NoCluster(
+            f"{SERVICE_ACCOUNT} has no token: set automountServiceAccountToken, or use --config"
+        )
+    host = env["KUBERNETES_SERVICE_HOST"]
+    host = f"[{host}]" if ":" in host else host
+    port = env.get("KUBERNETES_SERVICE_PORT", "443")
+
+    async def headers() -> dict[str, str]:
+        return {"Authorization": "Bearer " + token.read_text("ascii").strip()}  # it rotates
+
+    return KubeAccess(f"https://{host}:{port}", _trusting(str(authority)), headers)
+
+
+async def _from_kubeconfig(path: str | None) -> KubeAccess:
+    from kubernetes.aio.client import Configuration
+    from kubernetes.aio.config import load_kube_config
+    from kubernetes.aio.config.config_exception import ConfigException
+
+    configuration = Configuration()
+    try:
+        await load_kube_config(config_file=path, client_configuration=configuration)
+    except (ConfigException, OSError) as error:
+        raise NoCluster(
+            f"no cluster: {error}; set KUBECONFIG, run in a pod, or use --config FILE"
+        ) from None
+
+    async def headers() -> dict[str, str]:
+        bearer = await configuration.get_api_key_with_prefix("BearerToken")
+        return {"Authorization": bearer} if bearer else {}
+
+    return KubeAccess(configuration.host.rstrip("/"), _tls(configuration), headers)
+
+
+def _tls(configuration: object) -> ssl.SSLContext | bool:
+    """TLS settings of the client library's Configuration; True (the default) for plain HTTP."""
+    if not str(getattr(configuration, "host", "")).startswith("https:"):
+        return True
+    context = _trusting(getattr(configuration, "ssl_ca_cert", None))
+    certificate = getattr(configuration, "cert_file", None)
+    if certificate:
+        context.load_cert_chain(certificate, getattr(configuration, "key_file", None))
+    if not getattr(configuration, "verify_ssl", True):
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+    return context
+
+
+def _trusting(authority: str | None) -> ssl.SSLContext:
+    context = ssl.create_default_context(cafile=authority)
+    context.verify_flags &= ~ssl.VERIFY_X509_STRICT  # many clusters' CAs lack a key identifier
+    return context

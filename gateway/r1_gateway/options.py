@@ -1,0 +1,134 @@
+"""Command line and environment of the gateway: each flag ``--a-b`` is also ``R1_GATEWAY_A_B``."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+_EXAMPLES = """
+examples:
+  python -m r1_gateway --config routes.json
+      no Kubernetes: routes and pods from a file, read again when it changes
+  python -m r1_gateway --watch-namespace default
+      in a pod, or with KUBECONFIG set: routes from ConfigMaps labelled deepseek.ai/route=true,
+      pods from EndpointSlices labelled deepseek.ai/r1inference
+
+  curl localhost:8000/v1/models
+  curl localhost:8000/v1/chat/completions -H 'content-type: application/json' \\
+    -H 'x-r1-priority: Q1' -H 'x-request-deadline-ms: 5000' \\
+    -d '{"model": "production-r1", "messages": [{"role": "user", "content": "Hello"}]}'
+  curl localhost:8081/signals
+
+every flag --some-name is also read from the environment as R1_GATEWAY_SOME_NAME.
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """How this process runs."""
+
+    host: str = "0.0.0.0"  # noqa: S104 - a door is for others
+    port: int = 8000
+    admin_host: str = "0.0.0.0"  # noqa: S104
+    admin_port: int = 8081
+    name: str = ""
+    config: Path | None = None
+    keys_file: Path | None = None
+    watch_namespace: str | None = None
+    gateway_service: str | None = None
+    max_body_bytes: int = 8 << 20
+    linger_seconds: float = 5.0
+    drain_seconds: float = 120.0
+    access_log: bool = False
+    log_level: str = "info"
+
+
+def parse_options(
+    arguments: Sequence[str] | None = None, environment: Mapping[str, str] | None = None
+) -> Options:
+    """Options from flags, else from the environment, else the defaults.
+
+    Raises:
+        SystemExit: 2 with the usual message on standard error, or 0 after ``--help``.
+    """
+    env = os.environ if environment is None else environment
+    default = Options()
+    parser = argparse.ArgumentParser(
+        prog="python -m r1_gateway",
+        description="The OpenAI-compatible door in front of every R1Inference: priority classes, "
+        "bounded queues, seats per pod, streams passed through.",
+        epilog=_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+
+    def add(flag: str, text: str, kind: type, fallback: object, metavar: str) -> None:
+        given = env.get("R1_GATEWAY_" + flag.upper().replace("-", "_")) or fallback
+        shown = "" if fallback in (None, "") else f" (default {fallback})"
+        parser.add_argument(
+            f"--{flag}", type=kind, default=given, metavar=metavar, help=text + shown
+        )
+
+    add("host", "address of the data listener", str, default.host, "ADDRESS")
+    add("port", "port of the data listener", int, default.port, "PORT")
+    add("admin-host", "address of the admin listener", str, default.admin_host, "ADDRESS")
+    add(
+        "admin-port",
+        "port of /healthz /readyz /metrics /signals",
+        int,
+        default.admin_port,
+        "PORT",
+    )
+    name = env.get("HOSTNAME") or "r1-gateway"
+    add("name", "this gateway's name in the signals", str, name, "NAME")
+    add("config", "routes and pods from this JSON file, no Kubernetes", Path, None, "FILE")
+    add(
+        "keys-file",
+        "API keys: JSON {sha256 of key: {tenant, defaultClass, maxClass}}; with it, a request "
+        "without a known key is refused",
+        Path,
+        None,
+        "FILE",
+    )
+    add("watch-namespace", "watch one namespace, not all", str, None, "NAMESPACE")
+    add(
+        "gateway-service",
+        "NAMESPACE/NAME of the gateways' own Service: seats are shared among its ready pods",
+        str,
+        None,
+        "SERVICE",
+    )
+    add("max-body-bytes", "largest request body", int, default.max_body_bytes, "BYTES")
+    add(
+        "linger-seconds",
+        "after SIGTERM: accept that long while others take us off their lists",
+        float,
+        default.linger_seconds,
+        "SECONDS",
+    )
+    add(
+        "drain-seconds",
+        "after that: let requests finish for at most that long",
+        float,
+        default.drain_seconds,
+        "SECONDS",
+    )
+    add("log-level", "debug, info, warning or error", str, default.log_level, "LEVEL")
+    parser.add_argument(
+        "--access-log",
+        action=argparse.BooleanOptionalAction,
+        default=env.get("R1_GATEWAY_ACCESS_LOG", "").lower() in ("1", "true", "yes"),
+        help="one JSON line per request, without prompts or keys (default off)",
+    )
+    given = parser.parse_args(arguments)
+    if given.max_body_bytes < 1:
+        parser.error("--max-body-bytes must be at least 1")
+    if min(given.linger_seconds, given.drain_seconds) < 0:
+        parser.error("--linger-seconds and --drain-seconds must not be negative")
+    if given.log_level not in ("debug", "info", "warning", "error"):
+        parser.error("--log-level must be debug, info, warning or error")
+    if given.gateway_service is not None and given.gateway_service.count("/") != 1:
+        parser.error("--gateway-service must be NAMESPACE/NAME")
+    return Options(**vars(given))

@@ -1,0 +1,92 @@
+"""The one edit that the gateway makes to an answer: a few header lines in front of the blank line.
+
+Everything else is relayed byte for byte.  Headers that speak about the connection to the pod are
+taken out, which is rare (a closing pod); then, and only then, the head is rebuilt.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from http import HTTPStatus
+
+from r1_gateway.errors import ApiError
+
+# Headers that belong to one connection, or that we set ourselves.
+_OURS = (b"x-request-id:", b"x-r1-queue-ms:", b"x-r1-class:")
+_HOP = (b"connection:", b"keep-alive:", b"proxy-connection:", b"upgrade:")
+
+
+@dataclass(frozen=True, slots=True)
+class HeadFacts:
+    """What the relay must know of an answer's head."""
+
+    lower: bytes
+    is_event_stream: bool
+    is_chunked: bool
+    content_length: int | None
+
+    @property
+    def ends_at_close(self) -> bool:
+        """Nothing but the end of the connection ends the body (HTTP/1.0 style)."""
+        return not self.is_chunked and self.content_length is None
+
+    def header(self, name: bytes) -> bytes | None:
+        """Value of a header, in lower case, or None; ``name`` in lower case."""
+        start = self.lower.find(b"\n" + name + b":")
+        if start < 0:
+            return None
+        start += len(name) + 2
+        return self.lower[start : self.lower.index(b"\r", start)].strip()
+
+
+def read_head(head: bytes) -> HeadFacts:
+    """Facts of a head (status line to blank line) that the parser has accepted."""
+    lower = head.lower()
+    length: int | None = None
+    at = lower.find(b"\ncontent-length:")
+    if at >= 0:
+        length = int(lower[at + 16 : lower.index(b"\r", at)])
+    return HeadFacts(
+        lower=lower,
+        is_event_stream=b"text/event-stream" in lower,
+        is_chunked=b"\ntransfer-encoding:" in lower,
+        content_length=length,
+    )
+
+
+def edit_head(head: bytes, facts: HeadFacts, extra: bytes, *, dechunk: bool = False) -> bytes:
+    """``head`` (status line to blank line) with ``extra`` (lines, each ending in CRLF) added.
+
+    ``dechunk`` drops ``Transfer-Encoding``, for a client that cannot read chunks.
+    """
+    lower = facts.lower
+    unwanted = [name for name in (*_HOP, *_OURS) if b"\n" + name in lower]
+    if dechunk:
+        unwanted.append(b"transfer-encoding:")
+    if not unwanted:
+        return head[:-2] + extra + b"\r\n"
+    lines = head[:-4].split(b"\r\n")
+    kept = [line for line in lines if not line.lower().startswith(tuple(unwanted))]
+    return b"\r\n".join(kept) + b"\r\n" + extra + b"\r\n"
+
+
+def json_answer(status: int, body: bytes, extra: bytes = b"") -> bytes:
+    """A whole answer of our own."""
+    phrase = _PHRASES.get(status, b"")
+    return b"HTTP/1.1 %d %s\r\ncontent-type: application/json\r\ncontent-length: %d\r\n%s\r\n%s" % (
+        status,
+        phrase,
+        len(body),
+        extra,
+        body,
+    )
+
+
+def error_answer(error: ApiError, retry_after: int | None, extra: bytes = b"") -> bytes:
+    """An :class:`ApiError` on the wire; ``retry_after`` in whole seconds, jitter already in."""
+    if retry_after is not None:
+        extra += b"retry-after: %d\r\n" % retry_after
+    return json_answer(error.status, error.body(), extra)
+
+
+_PHRASES = {status.value: status.phrase.encode() for status in HTTPStatus}

@@ -1,0 +1,161 @@
+"""What the operator promises about one resource (``route.json``), and which model name means which.
+
+Parsing is the only validation: past this module a route is a frozen value that can be trusted.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+from r1_gateway.classes import (
+    CLASSES,
+    DEFAULT_POLICIES,
+    ClassPolicy,
+    PriorityClass,
+    UnknownClass,
+    parse_class,
+)
+
+_NAME = re.compile(r"[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?")
+
+
+class InvalidRoute(ValueError):
+    """A route that cannot be used; the message names the field and what it must be."""
+
+
+@dataclass(frozen=True, slots=True)
+class RouteSpec:
+    """One resource as the gateway sees it: names, classes, seats per pod."""
+
+    namespace: str
+    name: str
+    models: tuple[str, ...]
+    seats_per_replica: int
+    default_class: PriorityClass = PriorityClass.Q2
+    policies: tuple[ClassPolicy, ...] = DEFAULT_POLICIES
+    port: int = 8000
+    may_wake: bool = False
+    drain_seconds: float = 120.0
+
+    @property
+    def key(self) -> str:
+        """``namespace/name``, the key in signals and the model name that always works."""
+        return f"{self.namespace}/{self.name}"
+
+
+@dataclass(frozen=True, slots=True)
+class ModelTable:
+    """Which route a model name means: the first route that claims a name keeps it."""
+
+    routes: Mapping[str, str] = field(default_factory=dict)
+    conflicts: tuple[str, ...] = ()
+
+
+def build_model_table(specs: Iterable[RouteSpec]) -> ModelTable:
+    """Names of all routes; ``specs`` oldest first, because the oldest claim wins."""
+    routes: dict[str, str] = {}
+    conflicts: list[str] = []
+    specs = list(specs)
+    for spec in specs:
+        routes[spec.key] = spec.key
+    for spec in specs:
+        for model in spec.models:
+            owner = routes.setdefault(model, spec.key)
+            if owner != spec.key:
+                conflicts.append(f"model {model!r} of {spec.key} belongs to the older {owner}")
+    return ModelTable(routes, tuple(conflicts))
+
+
+def parse_route(document: object) -> RouteSpec:
+    """Read one ``route.json``; unknown fields are let through, for operators newer than us.
+
+    Raises:
+        InvalidRoute: a field is missing or wrong.
+    """
+    if not isinstance(document, dict):
+        raise InvalidRoute("route.json must be a JSON object")
+    namespace = _name(document, "namespace")
+    name = _name(document, "name")
+    models = document.get("models", [name])
+    if not isinstance(models, list) or not all(isinstance(m, str) and m for m in models):
+        raise InvalidRoute("models must be a list of non-empty strings")
+    may_wake = document.get("mayWake", False)
+    if not isinstance(may_wake, bool):
+        raise InvalidRoute("mayWake must be true or false")
+    try:
+        default_class = parse_class(str(document.get("defaultClass", "Q2")))
+    except UnknownClass as error:
+        raise InvalidRoute(f"defaultClass: {error}") from None
+    return RouteSpec(
+        namespace=namespace,
+        name=name,
+        models=tuple(dict.fromkeys([name, *models])),
+        seats_per_replica=_whole(document, "seatsPerReplica", "", 1, 1_000_000),
+        default_class=default_class,
+        policies=_policies(document.get("classes", {})),
+        port=_whole(document, "port", "", 1, 65535, 8000),
+        may_wake=may_wake,
+        drain_seconds=_number(document, "drainSeconds", "", 120.0),
+    )
+
+
+def _policies(classes: object) -> tuple[ClassPolicy, ...]:
+    if not isinstance(classes, dict):
+        raise InvalidRoute("classes must be an object with the keys Q1, Q2, Q3")
+    unknown = set(classes) - {klass.name for klass in CLASSES}
+    if unknown:
+        raise InvalidRoute(f"classes: unknown class {min(map(str, unknown))!r}")
+    return tuple(_policy(classes.get(klass.name) or {}, klass) for klass in CLASSES)
+
+
+def _policy(entry: object, klass: PriorityClass) -> ClassPolicy:
+    where = f"classes.{klass.name}."
+    default = DEFAULT_POLICIES[klass]
+    if not isinstance(entry, dict):
+        raise InvalidRoute(f"classes.{klass.name} must be an object")
+    promise = entry.get("timeToFirstTokenMilliseconds")
+    return ClassPolicy(
+        max_queue_length=_whole(
+            entry, "maxQueueLength", where, 0, 1_000_000, default.max_queue_length
+        ),
+        max_queue_seconds=_number(entry, "maxQueueSeconds", where, default.max_queue_seconds),
+        age_after_seconds=_number(entry, "ageAfterSeconds", where, default.age_after_seconds),
+        time_to_first_token_seconds=None
+        if promise is None
+        else _number(entry, "timeToFirstTokenMilliseconds", where, 0.0) / 1000.0,
+    )
+
+
+def _name(document: Mapping[str, object], field_name: str) -> str:
+    value = document.get(field_name)
+    if not isinstance(value, str) or not _NAME.fullmatch(value):
+        raise InvalidRoute(f"{field_name} must be a Kubernetes name")
+    return value
+
+
+def _whole(
+    document: Mapping[str, object],
+    field_name: str,
+    where: str,
+    low: int,
+    high: int,
+    default: int | None = None,
+) -> int:
+    value = document.get(field_name)
+    value = default if value is None else value
+    if not isinstance(value, int) or isinstance(value, bool) or not low <= value <= high:
+        raise InvalidRoute(f"{where}{field_name} must be a whole number from {low} to {high}")
+    return value
+
+
+def _number(document: Mapping[str, object], field_name: str, where: str, default: float) -> float:
+    value = document.get(field_name)
+    value = default if value is None else value
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise InvalidRoute(f"{where}{field_name} must be a number")
+    if not math.isfinite(value) or value < 0:
+        raise InvalidRoute(f"{where}{field_name} must be finite and not negative")
+    return float(value)

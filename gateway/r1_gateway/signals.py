@@ -1,0 +1,48 @@
+"""``GET /signals``: what the operator reads every second or two (ARCHITECTURE.md has the contract).
+
+Counters since the gateway's start; the reader takes differences.  ``cancelled`` (the client went
+away) is ours beyond the contract: offered = completed + failed + rejected + cancelled + queued +
+in flight, at any instant.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+
+from r1_gateway.classes import CLASS_NAMES, CLASSES
+from r1_gateway.door import Door
+from r1_gateway.route import Route
+
+
+def build_signals(door: Door, gateway: str) -> dict[str, object]:
+    """The document, as JSON-able values."""
+    return {
+        "gateway": gateway,
+        "startedAt": door.started_at,
+        "at": time.time(),
+        "routes": {key: _route_signals(route, door.now()) for key, route in door.routes.items()},
+    }
+
+
+def _by_class(values: Sequence[float]) -> dict[str, float]:
+    return dict(zip(CLASS_NAMES, values, strict=True))
+
+
+def _route_signals(route: Route, now: float) -> dict[str, object]:
+    tally, admission = route.tally, route.admission
+    ready = admission.pool.ready
+    return {
+        "offeredRequests": _by_class(tally.offered_requests),
+        "offeredTokens": _by_class(tally.offered_tokens),
+        "completed": _by_class(tally.completed),
+        "failed": _by_class(tally.failed),
+        "rejected": _by_class(tally.rejected),
+        "cancelled": _by_class(tally.cancelled),
+        "queued": _by_class([admission.queued(klass) for klass in CLASSES]),
+        "oldestWaitSeconds": _by_class([admission.oldest_wait(klass, now) for klass in CLASSES]),
+        "inFlight": _by_class(admission.in_flight),
+        "held": admission.waiting if ready == 0 else 0,
+        "seats": admission.pool.seats,
+        "readyEndpoints": ready,
+    }

@@ -1,0 +1,234 @@
+"""Connections to pods: one request at a time each, kept open and used again.
+
+An :class:`UpstreamConnection` only frames: it tells its exchange about bytes, and knows when the
+answer's head and the answer are complete.  ``should_keep_alive()`` is read when the head is
+complete; read after ``feed_data`` it would be wrong, and each request would open a connection.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from typing import Protocol, cast
+
+import httptools
+
+IDLE_SECONDS = 4.0  # uvicorn, below vLLM, closes idle connections after 5 s
+CONNECT_SECONDS = 3.0
+
+
+class AnswerReader(Protocol):
+    """Who gets what a pod sends: the exchange."""
+
+    def upstream_bytes(self, data: bytes) -> None:
+        """Bytes came; the connection's flags already say what they completed."""
+
+    def upstream_lost(self, reason: str) -> None:
+        """The connection ended or broke before the answer was complete."""
+
+
+class UpstreamConnection(asyncio.Protocol):
+    """One connection to one pod."""
+
+    __slots__ = (
+        "address", "body_parts", "chunk_open", "complete", "excess", "head_complete", "idle_since",
+        "interim", "interim_heads", "keep_alive", "keep_parts", "parser", "pool", "reader",
+        "status", "transport", "used",
+    )  # fmt: skip
+
+    def __init__(self, pool: ConnectionPool, address: str) -> None:
+        self.pool = pool
+        self.address = address
+        self.parser = httptools.HttpResponseParser(self)
+        self.transport: asyncio.Transport | None = None
+        self.reader: AnswerReader | None = None
+        self.idle_since = 0.0
+        self.used = False
+        self._reset()
+
+    def _reset(self) -> None:
+        self.status = 0
+        self.head_complete = self.complete = self.keep_alive = False
+        self.chunk_open = self.excess = self.interim = False
+        self.interim_heads = 0
+        self.keep_parts = False
+        self.body_parts: list[bytes] = []
+
+    # -- parser callbacks ----------------------------------------------------------------------
+
+    def on_message_begin(self) -> None:
+        if self.complete:
+            self.excess = True
+
+    def on_headers_complete(self) -> None:
+        status = self.parser.get_status_code()
+        if status < 200:
+            self.interim = True
+            return
+        self.status = status
+        self.keep_alive = self.parser.should_keep_alive()
+        self.head_complete = True
+
+    def on_body(self, body: bytes) -> None:
+        if self.keep_parts:
+            self.body_parts.append(body)
+
+    def on_chunk_header(self) -> None:
+        self.chunk_open = True
+
+    def on_chunk_complete(self) -> None:
+        self.chunk_open = False
+
+    def on_message_complete(self) -> None:
+        if self.interim:
+            self.interim = False
+            self.interim_heads += 1
+        else:
+            self.complete = True
+
+    # -- transport callbacks -------------------------------------------------------------------
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = cast("asyncio.Transport", transport)  # uvloop registers no subclass
+
+    def data_received(self, data: bytes) -> None:
+        reader = self.reader
+        if reader is None:  # an idle connection must be silent
+            self.close()
+            return
+        try:
+            self.parser.feed_data(data)
+        except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
+            self.excess = True
+            if not self.complete:
+                self.lose(f"the pod's answer is not HTTP: {error}")
+                return
+        if self.excess:
+            self.keep_alive = False
+            self.lose("the pod sent more than one answer")
+            return
+        reader.upstream_bytes(data)
+
+    def eof_received(self) -> bool:
+        return False
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.transport = None
+        self.pool.forget(self)
+        reader, self.reader = self.reader, None
+        if reader is not None:
+            reader.upstream_lost(
+                "the pod closed the connection" if exc is None else f"connection lost: {exc}"
+            )
+
+    # -- for the exchange ----------------------------------------------------------------------
+
+    def send(self, reader: AnswerReader, request: bytes) -> None:
+        """Write a request; its answer goes to ``reader``."""
+        assert self.transport is not None  # noqa: S101
+        if self.used:
+            self._reset()
+        self.reader = reader
+        self.transport.write(request)
+
+    def lose(self, reason: str) -> None:
+        """Give the connection up and tell the exchange."""
+        reader, self.reader = self.reader, None
+        self.close()
+        if reader is not None:
+            reader.upstream_lost(reason)
+
+    def done(self) -> None:
+        """The answer was read: keep the connection for the next request, or close it."""
+        self.reader = None
+        self.used = True
+        self.body_parts = []
+        if self.keep_alive and self.transport is not None and not self.transport.is_closing():
+            self.pool.put(self)
+        else:
+            self.close()
+
+    def close(self) -> None:
+        """Close without telling anybody; what is unsent is dropped."""
+        self.reader = None
+        if self.transport is not None:
+            self.transport.abort()
+            self.transport = None
+
+    def pause(self) -> None:
+        """Stop reading: the client is slower than the pod."""
+        if self.transport is not None:
+            with contextlib.suppress(RuntimeError):
+                self.transport.pause_reading()
+
+    def resume(self) -> None:
+        """Read again."""
+        if self.transport is not None:
+            with contextlib.suppress(RuntimeError):
+                self.transport.resume_reading()
+
+
+class ConnectionPool:
+    """Idle connections by pod, the latest used first, so that the surplus grows old and closes."""
+
+    def __init__(self) -> None:
+        self._idle: dict[str, list[UpstreamConnection]] = {}
+        self.opened = 0
+
+    def take(self, address: str) -> UpstreamConnection | None:
+        """An idle connection to the pod, or None."""
+        idle = self._idle.get(address)
+        while idle:
+            connection = idle.pop()
+            if connection.transport is not None and not connection.transport.is_closing():
+                return connection
+        return None
+
+    async def open(self, address: str) -> UpstreamConnection:
+        """A new connection.
+
+        Raises:
+            OSError: no connection within ``CONNECT_SECONDS``.
+        """
+        host, port = split_address(address)
+        loop = asyncio.get_running_loop()
+        async with asyncio.timeout(CONNECT_SECONDS):
+            _, connection = await loop.create_connection(
+                lambda: UpstreamConnection(self, address), host, port
+            )
+        self.opened += 1
+        return connection
+
+    def put(self, connection: UpstreamConnection) -> None:
+        """Keep a connection whose answer has been read."""
+        connection.resume()
+        connection.idle_since = asyncio.get_running_loop().time()
+        self._idle.setdefault(connection.address, []).append(connection)
+
+    def forget(self, connection: UpstreamConnection) -> None:
+        """The connection is gone."""
+        idle = self._idle.get(connection.address)
+        if idle and connection in idle:
+            idle.remove(connection)
+
+    def close_idle(self, before: float) -> None:
+        """Close connections idle since before that loop time."""
+        for address, idle in list(self._idle.items()):
+            stale = [c for c in idle if c.idle_since < before]
+            self._idle[address] = [c for c in idle if c.idle_since >= before]
+            for connection in stale:
+                connection.close()
+            if not self._idle[address]:
+                del self._idle[address]
+
+
+def split_address(address: str) -> tuple[str, int]:
+    """``host:port`` or ``[v6]:port`` as host and port.
+
+    Raises:
+        ValueError: no port, or it is not a number.
+    """
+    host, _, port = address.rpartition(":")
+    if not host or not port.isdigit():
+        raise ValueError(f"{address!r} is not host:port")
+    return host.strip("[]"), int(port)
