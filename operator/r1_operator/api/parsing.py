@@ -5,7 +5,7 @@ schema refuses. It collects all errors instead of stopping at the first.
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, dataclass
 from enum import Enum
 from typing import Any, TypeVar, get_args, get_origin
@@ -89,13 +89,22 @@ def _items(
         _scalar(kind, inner, item, f"{path}[{index}]", errors, strict)
         for index, item in enumerate(value)
     )
-    if doc.unique and len(set(items)) < len(items):
-        errors.append(BadField(path, "must not repeat an item"))
+    if doc.unique:
+        _refuse_repeats(items, path, "has this value", errors)
     for key in doc.keys:
-        found = [getattr(item, key) for item in items if item is not None]
-        if len(set(found)) < len(found):
-            errors.append(BadField(path, f"must not have two items with the same {key}"))
+        identities = [getattr(item, key, None) for item in items]
+        _refuse_repeats(identities, path, f"has this {key}", errors)
     return items
+
+
+def _refuse_repeats(
+    identities: Sequence[Any], path: str, what: str, errors: list[BadField]
+) -> None:
+    seen: set[Any] = set()
+    for index, identity in enumerate(identities):
+        if identity is not None and identity in seen:
+            errors.append(BadField(f"{path}[{index}]", f"another item {what} already"))
+        seen.add(identity)
 
 
 def _entries(
@@ -107,7 +116,7 @@ def _entries(
     _count(len(value), doc, path, errors, "entries")
     inner = _of_items(doc)
     return {
-        key: item if kind is Any else _scalar(kind, inner, item, f"{path}[{key}]", errors, False)
+        key: item if kind is Any else _scalar(kind, inner, item, f"{path}.{key}", errors, False)
         for key, item in value.items()
     }
 

@@ -24,7 +24,7 @@ def _message(text: str) -> dict[str, Any]:
     return {"description": text, "type": "string", "maxLength": 32_768}
 
 
-_GENERATION: Final = {"type": "integer", "format": "int64", "minimum": 0, "maximum": 2**63 - 1}
+_GENERATION: Final = {"type": "integer", "format": "int64", "minimum": 0, "maximum": 2**53 - 1}
 
 _CONDITIONS: Final[dict[str, Any]] = {
     "description": "conditions say how the resource is. Ready, Available, Progressing and "
