@@ -1,0 +1,1 @@
+"""Continuous batching: sequences, blocks and the scheduler (pure), the runner (torch), the loop."""

@@ -1,0 +1,233 @@
+"""The loop: commands in, one scheduler step after another, text out.
+
+The engine runs in a thread of its own and shares nothing with the event loop. Commands (add, abort)
+go in through a locked list; results come out once per step, all of them in one call of `deliver`,
+which is the only thing the engine knows of its surroundings.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Sequence as Rows
+from dataclasses import dataclass, field
+
+from r1_runtime.engine.detokenize import Detokenizer
+from r1_runtime.engine.runner import Runner
+from r1_runtime.engine.scheduler import Scheduler, Step
+from r1_runtime.engine.sequence import Finish, SamplingParams, Sequence
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What is to be generated."""
+
+    id: str
+    prompt: tuple[int, ...]
+    params: SamplingParams
+    arrived: float  # seconds, `time.monotonic`
+
+
+@dataclass(frozen=True, slots=True)
+class Timing:
+    """A finished request's moments, in seconds of `time.monotonic`."""
+
+    arrived: float
+    scheduled: float | None
+    first_token: float | None
+    finished: float
+
+
+@dataclass(frozen=True, slots=True)
+class Output:
+    """What a step added to one request."""
+
+    request_id: str
+    text: str
+    new_tokens: int
+    generated: int  # in all so far
+    finish: Finish | None = None
+    timing: Timing | None = None  # with the last output
+    error: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class EngineState:
+    """What the engine looked like after a step."""
+
+    running: int = 0
+    waiting: int = 0
+    cache_usage: float = 0.0
+    preemptions: int = 0
+    step_tokens: int = 0
+
+
+Deliver = Callable[[list[Output], EngineState], None]
+
+
+@dataclass(slots=True)
+class _Job:
+    sequence: Sequence
+    detokenizer: Detokenizer
+    first_token: float | None = None
+    generated: int = 0
+
+
+@dataclass(slots=True)
+class _Inbox:
+    ready: threading.Condition = field(default_factory=threading.Condition)
+    requests: list[Request] = field(default_factory=list)
+    aborts: list[str] = field(default_factory=list)
+    stop: bool = False
+
+
+class Engine:
+    """Owns scheduler and runner while its thread runs.
+
+    Args:
+        scheduler: the sequences.
+        runner: the tensors.
+        decode: tokens to text, special tokens left out.
+        eos: tokens that end an output.
+        deliver: called from the engine's thread after each step with something to say.
+        clock: seconds; for tests.
+    """
+
+    def __init__(
+        self,
+        scheduler: Scheduler,
+        runner: Runner,
+        decode: Callable[[Rows[int]], str],
+        eos: Rows[int],
+        deliver: Deliver,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._scheduler = scheduler
+        self._runner = runner
+        self._decode = decode
+        self._eos = frozenset(eos)
+        self._deliver = deliver
+        self._clock = clock
+        self._inbox = _Inbox()
+        self._jobs: dict[str, _Job] = {}
+        self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End the thread after the step it is in; unfinished requests are abandoned."""
+        with self._inbox.ready:
+            self._inbox.stop = True
+            self._inbox.ready.notify()
+        self._thread.join()
+
+    def submit(self, request: Request) -> None:
+        """Queue a request; from any thread."""
+        with self._inbox.ready:
+            self._inbox.requests.append(request)
+            self._inbox.ready.notify()
+
+    def abort(self, request_id: str) -> None:
+        """Give a request up, wherever it stands; unknown ones are fine. From any thread."""
+        with self._inbox.ready:
+            self._inbox.aborts.append(request_id)
+            self._inbox.ready.notify()
+
+    def _run(self) -> None:
+        while self._take_commands():
+            self.step()
+
+    def _take_commands(self) -> bool:
+        with self._inbox.ready:
+            while not (self._inbox.requests or self._inbox.aborts or self._inbox.stop):
+                if not self._scheduler.idle:
+                    break
+                self._inbox.ready.wait()
+            requests, self._inbox.requests = self._inbox.requests, []
+            aborts, self._inbox.aborts = self._inbox.aborts, []
+            stop = self._inbox.stop
+        for request in requests:
+            self._admit(request)
+        ended = [self._end(self._jobs[name], Finish.ABORT) for name in aborts if name in self._jobs]
+        if ended:
+            self._deliver(ended, self._state(Step(())))
+        return not stop
+
+    def _admit(self, request: Request) -> None:
+        sequence = Sequence(
+            id=request.id,
+            tokens=list(request.prompt),
+            prompt_length=len(request.prompt),
+            params=request.params,
+            arrived=request.arrived,
+        )
+        detokenizer = Detokenizer(self._decode, request.prompt, request.params.stop)
+        self._jobs[request.id] = _Job(sequence, detokenizer)
+        self._scheduler.add(sequence)
+
+    def step(self) -> None:
+        """One step of the scheduler and the model; delivers what it produced."""
+        step = self._scheduler.schedule(self._clock())
+        if not step.chunks:
+            return
+        try:
+            sampled = self._runner.execute(step)
+        except Exception as error:  # noqa: BLE001  (one bad step must not end the server)
+            self._fail(step, error)
+            return
+        self._scheduler.advance(step)
+        outputs = [self._append(self._jobs[sequence.id], token) for sequence, token in sampled]
+        self._deliver(outputs, self._state(step))
+
+    def _fail(self, step: Step, error: Exception) -> None:
+        """Give up the requests of a step that raised; the others go on."""
+        message = f"{type(error).__name__}: {error}"
+        outputs = [
+            self._end(self._jobs[chunk.sequence.id], Finish.ERROR, error=message)
+            for chunk in step.chunks
+        ]
+        self._deliver(outputs, self._state(step))
+
+    def _append(self, job: _Job, token: int) -> Output:
+        sequence, params = job.sequence, job.sequence.params
+        job.generated += 1
+        if job.first_token is None:
+            job.first_token = self._clock()
+        if token in self._eos and not params.ignore_eos:
+            return self._end(job, Finish.STOP, job.detokenizer.flush(), new_tokens=1)
+        sequence.tokens.append(token)
+        text = job.detokenizer.push((token,))
+        if job.detokenizer.stopped:
+            return self._end(job, Finish.STOP, text, new_tokens=1)
+        if job.generated >= params.max_tokens:
+            text += job.detokenizer.flush()
+            reason = Finish.STOP if job.detokenizer.stopped else Finish.LENGTH
+            return self._end(job, reason, text, new_tokens=1)
+        return Output(sequence.id, text, 1, job.generated)
+
+    def _end(
+        self,
+        job: _Job,
+        reason: Finish,
+        text: str = "",
+        *,
+        new_tokens: int = 0,
+        error: str | None = None,
+    ) -> Output:
+        sequence = job.sequence
+        self._scheduler.finish(sequence, reason)
+        self._runner.forget(sequence)
+        del self._jobs[sequence.id]
+        timing = Timing(sequence.arrived, sequence.first_scheduled, job.first_token, self._clock())
+        return Output(sequence.id, text, new_tokens, job.generated, reason, timing, error)
+
+    def _state(self, step: Step) -> EngineState:
+        scheduler = self._scheduler
+        return EngineState(
+            running=len(scheduler.running),
+            waiting=len(scheduler.waiting),
+            cache_usage=scheduler.pool.usage,
+            preemptions=scheduler.preemptions,
+            step_tokens=step.tokens,
+        )

@@ -1,0 +1,108 @@
+"""The only part of the engine that touches tensors: a scheduler's step in, sampled tokens out."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from r1_runtime.engine.sampling import generator_for, sample
+from r1_runtime.engine.scheduler import Chunk, Step
+from r1_runtime.engine.sequence import Sequence
+from r1_runtime.layers.context import PrefillChunk, StepContext
+from r1_runtime.models.deepseek_v3 import DeepseekV3
+
+
+class Runner:
+    """Holds the model and the paged cache.
+
+    Args:
+        model: in inference mode, on its device.
+        block_count: blocks of the cache.
+        block_size: tokens per block.
+    """
+
+    def __init__(self, model: DeepseekV3, block_count: int, block_size: int) -> None:
+        self.model = model
+        self.block_size = block_size
+        weight = model.embed_tokens.weight
+        self.device = weight.device
+        config = model.config
+        slots = block_count * block_size
+        shape = (config.num_hidden_layers, slots, config.latent_dim)
+        self.caches = torch.zeros(shape, dtype=weight.dtype, device=self.device)
+        self._generators: dict[str, torch.Generator | None] = {}
+        self._in_block = torch.arange(block_size)
+
+    def execute(self, step: Step) -> list[tuple[Sequence, int]]:
+        """Compute the step; returns (sequence, next token) for the chunks that sample.
+
+        The step's decode chunks come first, as `Scheduler.schedule` orders them.
+        """
+        tokens, context = self._prepare(step)
+        logits = self.model.forward_paged(tokens, self.caches, context)
+        sequences = [chunk.sequence for chunk in step.chunks if chunk.samples]
+        if not sequences:
+            return []
+        generators = [self._generator(sequence) for sequence in sequences]
+        sampled = sample(logits, [sequence.params for sequence in sequences], generators)
+        return list(zip(sequences, sampled, strict=True))
+
+    def forget(self, sequence: Sequence) -> None:
+        """Drop what is kept for a sequence that has ended."""
+        self._generators.pop(sequence.id, None)
+
+    def _generator(self, sequence: Sequence) -> torch.Generator | None:
+        if sequence.id not in self._generators:
+            self._generators[sequence.id] = generator_for(sequence.params, str(self.device))
+        return self._generators[sequence.id]
+
+    def _prepare(self, step: Step) -> tuple[Tensor, StepContext]:
+        tokens: list[int] = []
+        positions: list[int] = []
+        slots: list[Tensor] = []
+        prefill: list[PrefillChunk] = []
+        decode: list[Tensor] = []
+        sample_rows: list[int] = []
+        for chunk in step.chunks:
+            end = chunk.start + chunk.count
+            known = self._slots(chunk.sequence, end)
+            row = len(tokens)
+            tokens += chunk.sequence.tokens[chunk.start : end]
+            positions += range(chunk.start, end)
+            slots.append(known[chunk.start :])
+            if _decodes(chunk):
+                decode.append(known)
+            else:
+                prefill.append(PrefillChunk(row, len(tokens), known.to(self.device)))
+            if chunk.samples:
+                sample_rows.append(len(tokens) - 1)
+        context, mask = self._decode_context(decode)
+        return torch.tensor(tokens, device=self.device), StepContext(
+            positions=torch.tensor(positions, device=self.device),
+            slots=torch.cat(slots).to(self.device),
+            decode=len(decode),
+            decode_context=context,
+            decode_mask=mask,
+            prefill=tuple(prefill),
+            sample_rows=torch.tensor(sample_rows, device=self.device, dtype=torch.long),
+        )
+
+    def _slots(self, sequence: Sequence, length: int) -> Tensor:
+        """Cache slots of the sequence's first `length` tokens."""
+        blocks = torch.tensor(sequence.blocks[: -(-length // self.block_size)])
+        return (blocks.unsqueeze(1) * self.block_size + self._in_block).flatten()[:length]
+
+    def _decode_context(self, known: list[Tensor]) -> tuple[Tensor | None, Tensor | None]:
+        if not known:
+            return None, None
+        lengths = torch.tensor([len(slots) for slots in known])
+        longest = int(lengths.max())
+        context = torch.nn.utils.rnn.pad_sequence(known, batch_first=True).to(self.device)
+        if bool((lengths == longest).all()):
+            return context, None
+        mask = torch.arange(longest) < lengths.unsqueeze(1)
+        return context, mask[:, None, None, :].to(self.device)
+
+
+def _decodes(chunk: Chunk) -> bool:
+    return chunk.count == 1 and chunk.start > 0

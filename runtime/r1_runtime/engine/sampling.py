@@ -1,0 +1,43 @@
+"""Next tokens from logits: greedy, or drawn from the tempered distribution cut at top_p."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence as Rows
+
+import torch
+from torch import Tensor
+
+from r1_runtime.engine.sequence import SamplingParams
+
+
+def sample(
+    logits: Tensor, params: Rows[SamplingParams], generators: Rows[torch.Generator | None]
+) -> list[int]:
+    """One token per row of logits [n, vocab] (float32)."""
+    greedy = logits.argmax(dim=-1).tolist()
+    return [
+        int(token) if row.temperature == 0 else _draw(logits[index], row, generators[index])
+        for index, (token, row) in enumerate(zip(greedy, params, strict=True))
+    ]
+
+
+def _draw(logits: Tensor, params: SamplingParams, generator: torch.Generator | None) -> int:
+    probabilities = torch.softmax(logits / max(params.temperature, 1e-5), dim=-1)
+    if params.top_p >= 1:
+        return int(torch.multinomial(probabilities, 1, generator=generator))
+    ordered, tokens = probabilities.sort(descending=True)
+    # The first token always stays: what counts is the mass before a token, not with it.
+    ordered = ordered.masked_fill(ordered.cumsum(0) - ordered >= params.top_p, 0.0)
+    return int(tokens[torch.multinomial(ordered, 1, generator=generator)])
+
+
+def generator_for(params: SamplingParams, device: str) -> torch.Generator | None:
+    """The request's own random source, or None when none is needed."""
+    if params.temperature == 0:
+        return None
+    generator = torch.Generator(device=device)
+    if params.seed is None:
+        generator.seed()
+    else:
+        generator.manual_seed(params.seed % 2**63)
+    return generator

@@ -1,0 +1,1 @@
+"""Whole networks and the way their checkpoints come in."""
