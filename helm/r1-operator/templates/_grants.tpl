@@ -38,15 +38,20 @@
   verbs: [get, list, watch]
 {{- end -}}
 
+{{/* A gateway watches one namespace or all of them: with several in watchNamespaces it needs to read them all. */}}
+{{- define "r1.gatewayNamespace" -}}
+{{- if eq (len .Values.watchNamespaces) 1 }}{{ first .Values.watchNamespaces }}{{ end -}}
+{{- end -}}
+
 {{/*
-The rules, bound: a Role and a RoleBinding in each of watchNamespaces, or a ClusterRole and a ClusterRoleBinding.
-Takes (dict "root" $ "component" "..." "rules" "<yaml>").
+The rules, bound: a Role and a RoleBinding in each of the namespaces, or, of none, ClusterRole and ClusterRoleBinding.
+Takes (dict "root" $ "component" "..." "namespaces" (list ...) "rules" "<yaml>").
 */}}
 {{- define "r1.grant" -}}
 {{- $it := . }}
 {{- $account := include "r1.name" $it }}
 {{- $name := include "r1.clusterName" $it }}
-{{- range $namespace := .root.Values.watchNamespaces | default (list "") }}
+{{- range $namespace := .namespaces | default (list "") }}
 {{- $scope := ternary "" "Cluster" (ne $namespace "") }}
 ---
 apiVersion: rbac.authorization.k8s.io/v1

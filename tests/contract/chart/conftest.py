@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 from collections.abc import Callable
 from functools import cache
@@ -119,3 +120,14 @@ def manifests(
 ) -> list[dict[str, Any]]:
     """The chart under each of the value sets."""
     return render(*VALUE_SETS[request.param], apis=("monitoring.coreos.com/v1",))
+
+
+@pytest.fixture(scope="session")
+def distinct_manifests(render: Callable[..., list[dict[str, Any]]]) -> list[dict[str, Any]]:
+    """Each different object of all value sets once, for checks of one object at a time."""
+    found = {
+        json.dumps(manifest, sort_keys=True, default=str): manifest
+        for settings in VALUE_SETS.values()
+        for manifest in render(*settings, apis=("monitoring.coreos.com/v1",))
+    }
+    return list(found.values())

@@ -1,0 +1,140 @@
+"""Every query of every dashboard asks for metrics and labels that the code has."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+from prometheus_client import CollectorRegistry
+
+from r1_forecasting.metrics import ForecastMetrics
+from r1_gateway.door import Door
+from r1_gateway.metrics import GatewayCollector
+from r1_operator.metrics import Metrics
+
+Manifest = dict[str, Any]
+Dashboard = dict[str, Any]
+CHART = Path(__file__).resolve().parents[3] / "helm" / "r1-operator"
+FILES = sorted((CHART / "dashboards").glob("*.json"))
+SUFFIXES = {"counter": ["_total"], "gauge": [""], "histogram": ["_bucket", "_sum", "_count"]}
+
+
+def registered(registry: CollectorRegistry) -> Iterator[tuple[str, str, tuple[str, ...]]]:
+    """Yield (family, type, labels) of metrics that stand in a registry, with or without values."""
+    found: list[Any] = list(registry._collector_to_names)
+    for collector in found:
+        if hasattr(collector, "_labelnames"):
+            yield collector._name, collector._type, tuple(collector._labelnames)
+
+
+def gateway() -> Iterator[tuple[str, str, tuple[str, ...]]]:
+    no_traffic = SimpleNamespace(
+        routes={},
+        now=lambda: 0.0,
+        refused={},
+        clients=(),
+        connections=SimpleNamespace(opened=0),
+    )
+    for family in GatewayCollector(cast(Door, no_traffic), lambda: 0).collect():
+        yield family.name, family.type, tuple(getattr(family, "_labelnames", ()))
+
+
+@pytest.fixture(scope="module")
+def series() -> dict[str, set[str]]:
+    """Return each time series' name with its labels."""
+    families = [
+        *registered(Metrics().registry),
+        *registered(ForecastMetrics().registry),
+        *gateway(),
+    ]
+    return {
+        family + suffix: {*labels, *(["le"] if suffix == "_bucket" else [])}
+        for family, kind, labels in families
+        for suffix in SUFFIXES[kind]
+    }
+
+
+def load(path: Path) -> Dashboard:
+    loaded: Dashboard = json.loads(path.read_text())
+    return loaded
+
+
+def queries(dashboard: Dashboard) -> Iterator[tuple[str, str]]:
+    """Yield (where, PromQL) of all panels and variables."""
+    for panel in dashboard["panels"]:
+        for target in panel.get("targets", []):
+            yield panel["title"], target["expr"]
+    for variable in dashboard["templating"]["list"]:
+        if variable["type"] == "query":
+            inner = re.fullmatch(r"label_values\((.+), (\w+)\)", variable["query"]["query"])
+            assert inner, variable
+            yield variable["name"], f"sum by ({inner[2]}) ({inner[1]})"
+
+
+def labels_of(query: str) -> set[str]:
+    matched = re.findall(r"(\w+)\s*(?:=~|!=|!~|=)\s*\"", query)
+    grouped = re.findall(r"\b(?:by|without)\s*\(([^)]*)\)", query)
+    return {*matched, *(name.strip() for group in grouped for name in group.split(","))}
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+def test_queries_ask_for_what_the_code_exports(path: Path, series: dict[str, set[str]]) -> None:
+    asked = list(queries(load(path)))
+    assert asked
+    for where, query in asked:
+        names = set(re.findall(r"\b(?:r1_|vllm:)\w+", query))
+        assert names, f"{where}: no metric of ours in {query}"
+        assert names <= series.keys(), f"{where}: {names - series.keys()} is exported by nobody"
+        for name in names:
+            assert labels_of(query) <= series[name], f"{where}: {name} has not these labels"
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+def test_legends_use_labels_that_survive_the_query(path: Path) -> None:
+    for panel in load(path)["panels"]:
+        for target in panel.get("targets", []):
+            shown = set(re.findall(r"\{\{(\w+)\}\}", target["legendFormat"]))
+            grouped = re.findall(r"\bby\s*\(([^)]*)\)", target["expr"])
+            kept = {name.strip() for group in grouped for name in group.split(",")}
+            assert shown <= kept, panel["title"]
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+def test_panels_do_not_overlap_and_explain_themselves(path: Path) -> None:
+    dashboard = load(path)
+    taken: set[tuple[int, int]] = set()
+    for panel in dashboard["panels"]:
+        at = panel["gridPos"]
+        cells = {
+            (x, y)
+            for x in range(at["x"], at["x"] + at["w"])
+            for y in range(at["y"], at["y"] + at["h"])
+        }
+        assert not cells & taken, panel["title"]
+        assert at["x"] + at["w"] <= 24
+        taken |= cells
+        assert panel["type"] == "row" or panel["description"].endswith(".")
+    assert len({panel["id"] for panel in dashboard["panels"]}) == len(dashboard["panels"])
+
+
+def test_grafana_can_keep_them_apart() -> None:
+    uids = [load(path)["uid"] for path in FILES]
+    assert len(set(uids)) == len(uids) >= 2
+
+
+def test_the_sidecar_finds_them_unchanged(render: Callable[..., list[Manifest]]) -> None:
+    found = {
+        name: text
+        for manifest in render()
+        if manifest["kind"] == "ConfigMap"
+        and manifest["metadata"]["labels"].get("grafana_dashboard") == "1"
+        for name, text in manifest["data"].items()
+    }
+    assert found.keys() == {path.name for path in FILES}
+    for path in FILES:
+        assert json.loads(found[path.name]) == load(path)

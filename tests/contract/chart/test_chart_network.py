@@ -1,0 +1,169 @@
+"""Who may talk to whom, and that no selector or port points into the void."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+Manifest = dict[str, Any]
+MODEL_POD = {"deepseek.ai/r1inference": "production-r1"}
+
+
+def component(manifest: Manifest) -> str:
+    return str(manifest["metadata"]["labels"]["app.kubernetes.io/component"])
+
+
+def templates(manifests: list[Manifest]) -> dict[str, Manifest]:
+    """Return pod templates by component, the test's pod among them."""
+    found = {component(m): m["spec"]["template"] for m in manifests if m["kind"] == "Deployment"}
+    return found | {component(m): m for m in manifests if m["kind"] == "Pod"}
+
+
+def chosen(selector: dict[str, str], manifests: list[Manifest]) -> set[str]:
+    """Return the components whose pods have all labels of the selector."""
+    return {
+        name
+        for name, template in templates(manifests).items()
+        if selector.items() <= template["metadata"]["labels"].items()
+    }
+
+
+def port_names(template: Manifest) -> dict[str, int]:
+    return {
+        port["name"]: port["containerPort"]
+        for container in template["spec"]["containers"]
+        for port in container.get("ports", [])
+    }
+
+
+def policies(manifests: list[Manifest]) -> dict[str, Manifest]:
+    return {component(m): m["spec"] for m in manifests if m["kind"] == "NetworkPolicy"}
+
+
+def flows(rules: list[Manifest], side: str) -> set[tuple[int, str]]:
+    """Return (port, peer): a component, "models", "given" for peers of the values, or "any"."""
+    found = set()
+    for rule in rules:
+        peers = set()
+        for peer in rule.get(side, [{}]):
+            labels = peer.get("podSelector", {}).get("matchLabels", {})
+            if peer.get("podSelector", {}).get("matchExpressions"):
+                peers.add("models")
+            elif "app.kubernetes.io/component" in labels:
+                peers.add(labels["app.kubernetes.io/component"])
+            else:
+                peers.add("given" if peer else "any")
+        found |= {(port["port"], peer) for port in rule["ports"] for peer in peers}
+    return found
+
+
+def test_services_choose_one_component_and_a_port_it_has(manifests: list[Manifest]) -> None:
+    for manifest in manifests:
+        if manifest["kind"] == "Service":
+            assert chosen(manifest["spec"]["selector"], manifests) == {component(manifest)}
+            names = port_names(templates(manifests)[component(manifest)])
+            for port in manifest["spec"]["ports"]:
+                assert port["targetPort"] in names
+
+
+def test_budgets_and_monitors_choose_what_they_are_named_for(manifests: list[Manifest]) -> None:
+    for manifest in manifests:
+        if manifest["kind"] == "PodDisruptionBudget":
+            selector = manifest["spec"]["selector"]["matchLabels"]
+            assert chosen(selector, manifests) == {component(manifest)}
+        if manifest["kind"] == "ServiceMonitor":
+            selector = manifest["spec"]["selector"]["matchLabels"]
+            services = [
+                m
+                for m in manifests
+                if m["kind"] == "Service" and selector.items() <= m["metadata"]["labels"].items()
+            ]
+            assert {component(m) for m in services} == {component(manifest)}
+            wanted = {endpoint["port"] for endpoint in manifest["spec"]["endpoints"]}
+            assert wanted <= {port["name"] for s in services for port in s["spec"]["ports"]}
+
+
+def test_policies_choose_pods_and_peers_that_exist(manifests: list[Manifest]) -> None:
+    for name, policy in policies(manifests).items():
+        assert chosen(policy["podSelector"]["matchLabels"], manifests) == {name}
+        assert policy["policyTypes"] == ["Ingress", "Egress"]
+        own = set(port_names(templates(manifests)[name]).values())
+        assert {port for port, _ in flows(policy["ingress"], "from")} == own
+        for rule in policy["ingress"] + policy["egress"]:
+            for peer in rule.get("from", []) + rule.get("to", []):
+                labels = peer.get("podSelector", {}).get("matchLabels", {})
+                if "app.kubernetes.io/component" in labels:
+                    (other,) = chosen(labels, manifests)
+                    ports = set(port_names(templates(manifests)[other]).values())
+                    if "to" in rule:
+                        assert {port["port"] for port in rule["ports"]} <= ports
+
+
+def test_the_flows_of_the_defaults(render: Callable[..., list[Manifest]]) -> None:
+    found = {
+        name: (flows(policy["ingress"], "from"), flows(policy["egress"], "to"))
+        for name, policy in policies(render()).items()
+    }
+    dns, api = {(53, "any")}, {(443, "any"), (6443, "any")}
+    assert found == {
+        "operator": (
+            {(8080, "any")},
+            dns | api | {(8081, "gateway"), (8082, "forecaster")},
+        ),
+        "gateway": ({(8000, "any"), (8081, "any")}, dns | api | {(8000, "models")}),
+        "forecaster": ({(8082, "any")}, dns | {(9090, "any")}),
+    }
+
+
+def test_given_peers_close_the_doors_for_others_but_not_for_ours(
+    render: Callable[..., list[Manifest]],
+) -> None:
+    manifests = render(
+        "networkPolicy.clientsFrom[0].ipBlock.cidr=10.0.0.0/8",
+        "networkPolicy.metricsFrom[0].podSelector.matchLabels.app=prometheus",
+        "networkPolicy.apiServerTo[0].ipBlock.cidr=10.1.0.1/32",
+        "networkPolicy.prometheusTo[0].podSelector.matchLabels.app=prometheus",
+        "networkPolicy.prometheusPorts={9091}",
+    )
+    found = policies(manifests)
+    assert flows(found["gateway"]["ingress"], "from") == {
+        (8000, "given"),
+        (8000, "test"),
+        (8081, "given"),
+        (8081, "operator"),
+    }
+    assert flows(found["forecaster"]["ingress"], "from") == {(8082, "given"), (8082, "operator")}
+    assert flows(found["forecaster"]["egress"], "to") == {(53, "any"), (9091, "given")}
+    assert {(443, "given"), (6443, "given")} <= flows(found["operator"]["egress"], "to")
+
+
+def test_the_gateways_peers_are_the_pods_that_the_operator_makes(
+    render: Callable[..., list[Manifest]],
+) -> None:
+    (rule,) = [
+        rule
+        for rule in policies(render())["gateway"]["egress"]
+        if any(peer.get("podSelector") for peer in rule.get("to", []))
+    ]
+    (peer,) = rule["to"]
+    assert peer["namespaceSelector"] == {}, "models live in any namespace"
+    (expression,) = peer["podSelector"]["matchExpressions"]
+    assert expression == {"key": next(iter(MODEL_POD)), "operator": "Exists"}
+
+
+def test_settings_name_services_that_the_chart_makes(manifests: list[Manifest]) -> None:
+    services = {
+        (m["metadata"]["namespace"], m["metadata"]["name"]): {
+            port["port"] for port in m["spec"]["ports"]
+        }
+        for m in manifests
+        if m["kind"] == "Service"
+    }
+    (container,) = templates(manifests)["operator"]["spec"]["containers"]
+    settings = {each["name"]: each.get("value", "") for each in container["env"]}
+    namespace, _, name = settings["R1_GATEWAY_SERVICE"].partition("/")
+    assert (namespace, name) in services
+    if url := settings.get("R1_FORECASTER_URL"):
+        host, _, port = url.removeprefix("http://").partition(":")
+        name, namespace, _ = host.split(".")
+        assert int(port) in services[namespace, name]

@@ -1,0 +1,130 @@
+"""Each environment variable and flag that the chart sets is one that the component reads."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import r1_forecasting.__main__
+from r1_gateway.options import parse_options
+from r1_operator.settings import Settings
+
+Manifest = dict[str, Any]
+GATEWAY = "R1_GATEWAY_"
+FORECASTER_READS = {"R1_FORECASTER_LOG_LEVEL"}
+
+
+def container(manifests: list[Manifest], component: str) -> Manifest:
+    (deployment,) = [
+        m
+        for m in manifests
+        if m["kind"] == "Deployment"
+        and m["metadata"]["labels"]["app.kubernetes.io/component"] == component
+    ]
+    (found,) = deployment["spec"]["template"]["spec"]["containers"]
+    return dict(found)
+
+
+def settings(manifests: list[Manifest], component: str) -> dict[str, str]:
+    """Return the component's own variables with their values (a pod's field as its path)."""
+    return {
+        each["name"]: each.get("value") or each["valueFrom"]["fieldRef"]["fieldPath"]
+        for each in container(manifests, component)["env"]
+        if each["name"].startswith("R1_")
+    }
+
+
+def test_the_operator_reads_what_the_chart_says(render: Callable[..., list[Manifest]]) -> None:
+    environment = settings(
+        render("watchNamespaces={team-a,team-b}", "serviceMonitor.models=false"), "operator"
+    )
+    loaded = Settings.load(environment=environment)
+    unknown = {name for name in environment if not hasattr(loaded, name[3:].lower())}
+    assert unknown == set()
+    assert loaded.namespaces == ("team-a", "team-b")
+    assert loaded.own_namespace == "r1-system"
+    assert loaded.lease_name == "r1-operator"
+    assert loaded.gateway_service == "r1-system/r1-gateway"
+    assert loaded.forecaster_url == "http://r1-forecaster.r1-system.svc:8082"
+    assert loaded.default_model == "demo"
+    assert loaded.default_image == "docker.io/local/r1-runtime:0.1.0"
+    assert loaded.service_monitors is False
+
+
+def test_without_a_forecaster_the_operator_asks_none(
+    render: Callable[..., list[Manifest]],
+) -> None:
+    environment = settings(render("forecaster.enabled=false"), "operator")
+    assert Settings.load(environment=environment).forecaster_url == ""
+
+
+def test_the_operators_ports_are_the_charts(render: Callable[..., list[Manifest]]) -> None:
+    (port,) = container(render(), "operator")["ports"]
+    assert port["containerPort"] == Settings.load(environment={}).http_port
+
+
+def test_the_gateway_reads_what_the_chart_says(render: Callable[..., list[Manifest]]) -> None:
+    environment = settings(
+        render(
+            "watchNamespaces={team-a}",
+            "gateway.apiKeysSecret.name=clients",
+            "gateway.drainSeconds=60",
+            "gateway.logLevel=debug",
+        ),
+        "gateway",
+    )
+    options = parse_options([], environment)
+    unknown = {
+        name for name in environment if not hasattr(options, name.removeprefix(GATEWAY).lower())
+    }
+    assert unknown == set()
+    assert options.watch_namespace == "team-a"
+    assert options.gateway_service == "r1-system/r1-gateway"
+    assert options.keys_file == Path("/etc/r1/api-keys/keys.json")
+    assert options.drain_seconds == 60
+    assert options.log_level == "debug"
+
+
+@pytest.mark.parametrize("settings_given", [(), ("watchNamespaces={team-a,team-b}",)])
+def test_a_gateway_of_many_namespaces_watches_all(
+    render: Callable[..., list[Manifest]], settings_given: tuple[str, ...]
+) -> None:
+    options = parse_options([], settings(render(*settings_given), "gateway"))
+    assert options.watch_namespace is None
+
+
+def test_the_grace_period_holds_linger_and_drain(render: Callable[..., list[Manifest]]) -> None:
+    manifests = render("gateway.drainSeconds=300")
+    options = parse_options([], settings(manifests, "gateway"))
+    (pod,) = [
+        m["spec"]["template"]["spec"]
+        for m in manifests
+        if (m["kind"], m["metadata"]["name"]) == ("Deployment", "r1-gateway")
+    ]
+    wanted = options.linger_seconds + options.drain_seconds
+    assert pod["terminationGracePeriodSeconds"] >= wanted + 10
+
+
+def test_the_gateways_ports_are_the_charts(render: Callable[..., list[Manifest]]) -> None:
+    options = parse_options([], {})
+    ports = {
+        port["name"]: port["containerPort"] for port in container(render(), "gateway")["ports"]
+    }
+    assert ports == {"http": options.port, "admin": options.admin_port}
+
+
+def test_the_forecaster_reads_what_the_chart_says(
+    render: Callable[..., list[Manifest]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    manifests = render("prometheus.url=http://prometheus:9090", "forecaster.logLevel=debug")
+    for name, value in settings(manifests, "forecaster").items():
+        assert name in FORECASTER_READS
+        monkeypatch.setenv(name, value)
+    made = container(manifests, "forecaster")
+    options = r1_forecasting.__main__.parse(made["args"])
+    assert options.prometheus_url == "http://prometheus:9090"
+    assert options.log_level == "debug"
+    assert [port["containerPort"] for port in made["ports"]] == [int(options.port)]
