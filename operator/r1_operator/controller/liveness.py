@@ -18,7 +18,9 @@ _MISSES = 2
 class Liveness:
     """Notes signs of life and says what is wrong, if anything."""
 
-    def __init__(self, *, silent_seconds: float, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, *, silent_seconds: float, clock: Callable[[], float] = time.monotonic
+    ) -> None:
         self._silent = silent_seconds
         self._clock = clock
         self._beat_at = clock()

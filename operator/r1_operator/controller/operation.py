@@ -11,7 +11,8 @@ import asyncio
 import contextlib
 import logging
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
+from typing import Any
 
 from r1_operator.api.serving import ModelSource
 from r1_operator.controller.decisions import DecisionBook
@@ -125,10 +126,10 @@ class Operation:
             await self.forecaster.close()
             await self.server.stop()
 
-    async def _until_stopped(self, work: Callable[[], object]) -> None:
+    async def _until_stopped(self, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
         """Run `work` until it returns or `stop` is set; its error is raised."""
-        task = asyncio.ensure_future(work())  # type: ignore[arg-type]
-        stopping = asyncio.ensure_future(self.stop.wait())
+        task = asyncio.create_task(work())
+        stopping = asyncio.create_task(self.stop.wait())
         try:
             await asyncio.wait({task, stopping}, return_when=asyncio.FIRST_COMPLETED)
             if task.done():

@@ -15,9 +15,10 @@ import logging
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
-from r1_operator.api.v1 import R1Inference, parse
 from r1_operator.api.parsing import Invalid
+from r1_operator.api.v1 import R1Inference, parse
 from r1_operator.controller.drift import APPLIED, drift, manifest_hash, with_hash
 from r1_operator.controller.fights import Fights
 from r1_operator.controller.scaling_loop import ScalingLoop
@@ -39,12 +40,13 @@ from r1_operator.kube.kinds import (
 )
 from r1_operator.kube.views import Stored, Views
 from r1_operator.metrics import Metrics
-from r1_operator.plan.children import plan_children
-from r1_operator.plan.problem import Unplannable
 from r1_operator.plan.snapshot import ABSENT, Defaults, Found, Observed, Refusal
 from r1_operator.plan.status import plan_status
+from r1_operator.plan.whole import plan
 
 logger = logging.getLogger(__name__)
+
+_BLOCKED_SECONDS = 20.0
 
 
 @dataclass(slots=True)
@@ -56,7 +58,11 @@ class _Round:
     live: dict[str, Found] = field(default_factory=dict)
     refusals: list[Refusal] = field(default_factory=list)
     writes: int = 0
-    contested_until: float = 0.0
+    again: float | None = None
+
+    def look_again_in(self, seconds: float) -> None:
+        """Want another reconcile after so many seconds, or earlier."""
+        self.again = seconds if self.again is None else min(self.again, seconds)
 
 
 class Reconciler:
@@ -114,15 +120,26 @@ class Reconciler:
             return 0, None  # the garbage collector takes the children
         this = _Round(key, resource)
         for kind, name in self._child_names(key):
-            this.live[kind.name] = await self._find(kind, Key(key.namespace, name))
+            this.live[kind.name] = await self._find(kind, Key(key.namespace, name), resource.uid)
+        observed, decision = self._observed(this), self._scaling.follow(key, resource)
+        planned = plan(observed, decision, self._now())
         try:
-            await self._apply_children(this)
+            for manifest in planned.children:
+                await self._apply_child(this, manifest)
+            if planned.problem is None:
+                await self._delete_unwanted(this, {one["kind"] for one in planned.children})
         except NotFound:
             return this.writes, None  # the namespace went away under us, and the resource with it
-        again = await self._apply_status(this, stored)
-        if this.contested_until:
-            again = min(again or 3600.0, max(1.0, this.contested_until - self._now()))
-        return this.writes, again
+        status = planned.status
+        if this.writes or this.refusals:
+            status = plan_status(
+                self._observed(this), decision, self._now(), unplannable=planned.problem
+            )
+        await self._apply_status(this, stored, status)
+        if planned.problem is not None or this.refusals:
+            # What is in the way may be no object of ours, so no watch tells when it is gone.
+            this.look_again_in(_BLOCKED_SECONDS)
+        return this.writes, this.again
 
     def _child_names(self, key: Key) -> list[tuple[Kind, str]]:
         names = [
@@ -135,42 +152,36 @@ class Reconciler:
             names.append((SERVICE_MONITOR, key.name))
         return names
 
-    async def _find(self, kind: Kind, key: Key) -> Found:
+    async def _find(self, kind: Kind, key: Key, owner_uid: str) -> Found:
         stored = self._views.children[kind.name].get(key)
         if stored is not None:
             return stored.load()
         found = await self._api.get(kind, key.namespace, key.name)
         if found is None:
             return ABSENT
-        self._views.put(kind, found)
+        if _is_owned(found, owner_uid):
+            self._views.put(kind, found)
         return found
 
-    async def _apply_children(self, this: _Round) -> None:
-        replicas = self._scaling.target(this.key, this.resource)
-        try:
-            wanted = plan_children(
-                this.resource,
-                self._defaults,
-                replicas,
-                deployment=this.live[DEPLOYMENT.name],
-                service_monitors=self._has_service_monitors(),
-            )
-        except Unplannable as error:
-            logger.warning("%s: %s", this.key, error)
-            return  # the status says it in the same words
-        for manifest in wanted:
-            await self._apply_child(this, manifest)
-        await self._delete_unwanted(this, {manifest["kind"] for manifest in wanted})
+    def _observed(self, this: _Round) -> Observed:
+        return Observed(
+            resource=this.resource,
+            defaults=self._defaults,
+            deployment=this.live[DEPLOYMENT.name],
+            service=this.live[SERVICE.name],
+            disruption_budget=this.live[POD_DISRUPTION_BUDGET.name],
+            route=this.live[CONFIG_MAP.name],
+            service_monitor=this.live.get(SERVICE_MONITOR.name, ABSENT),
+            pods=self._views.pods.of(this.key),
+            has_service_monitors=self._has_service_monitors(),
+            refusals=tuple(this.refusals),
+        )
 
     async def _apply_child(self, this: _Round, manifest: Json) -> None:
         kind = BY_NAME[manifest["kind"]]
         key = Key(this.key.namespace, manifest["metadata"]["name"])
         live = this.live[kind.name]
         view = self._views.children[kind.name]
-        if live is not ABSENT and not _is_ours(live, this.resource):
-            view.remove(key, "")  # a stranger's: no watch of ours would tell when it goes
-            this.contested_until = self._now() + 20
-            return
         digest, stored = manifest_hash(manifest), view.get(key)
         why = _why(manifest, digest, live, stored)
         if why is None:
@@ -180,7 +191,7 @@ class Reconciler:
         if why == "repair":
             pause = self._fights.pause((kind.name, key), self._now())
             if pause > 0:
-                this.contested_until = self._now() + pause
+                this.look_again_in(pause)
                 return
         try:
             answer = await self._api.apply(kind, *key, with_hash(manifest, digest))
@@ -203,7 +214,7 @@ class Reconciler:
             if kind.name in wanted:
                 continue
             live = this.live.get(kind.name, ABSENT)
-            if live is ABSENT or not _is_ours(live, this.resource):
+            if live is ABSENT or not _is_owned(live, this.resource.uid):
                 continue
             metadata = live["metadata"]
             await self._api.delete(kind, *this.key, uid=metadata["uid"])
@@ -211,28 +222,11 @@ class Reconciler:
             self._metrics.writes.labels(kind.name, "delete").inc()
             this.writes += 1
 
-    async def _apply_status(self, this: _Round, stored: Stored) -> float | None:
-        key, resource = this.key, this.resource
-        decision = self._scaling.shown(key)
-        observed = Observed(
-            resource=resource,
-            defaults=self._defaults,
-            deployment=this.live[DEPLOYMENT.name],
-            service=this.live[SERVICE.name],
-            disruption_budget=this.live[POD_DISRUPTION_BUDGET.name],
-            route=this.live[CONFIG_MAP.name],
-            service_monitor=this.live.get(SERVICE_MONITOR.name, ABSENT),
-            pods=self._views.pods.of(key),
-            has_service_monitors=self._has_service_monitors(),
-            refusals=tuple(this.refusals),
-        )
-        planned = plan_status(observed, decision, self._now())
-        status = planned.status
+    async def _apply_status(self, this: _Round, stored: Stored, status: Json) -> None:
         if self._scaling.warming_up:
-            status = carried_over(status, resource.status)
-        if status_differs(status, resource.status):
+            status = carried_over(status, this.resource.status)
+        if status_differs(status, this.resource.status):
             await self._write_status(this, stored, status)
-        return planned.check_again_in
 
     async def _write_status(self, this: _Round, stored: Stored, status: Json) -> None:
         manifest = {
@@ -246,9 +240,7 @@ class Reconciler:
             "status": status,
         }
         try:
-            answer = await self._api.apply(
-                R1INFERENCE, *this.key, manifest, subresource="status"
-            )
+            answer = await self._api.apply(R1INFERENCE, *this.key, manifest, subresource="status")
         except (NotFound, Conflict):
             return  # deleted meanwhile, or made anew under the same name: its event is on the way
         this.writes += 1
@@ -259,7 +251,7 @@ class Reconciler:
             self._enqueue(this.key)  # the answer brought a change of the spec with it
         self._tell_of_conditions(this, status)
 
-    def _tell_of_conditions(self, this: _Round, status: Mapping[str, object]) -> None:
+    def _tell_of_conditions(self, this: _Round, status: Mapping[str, Any]) -> None:
         before = _conditions(this.resource.status)
         for name, (value, reason, message) in _conditions(status).items():
             if before.get(name, ("", "", ""))[:2] == (value, reason):
@@ -285,22 +277,11 @@ def _why(manifest: Json, digest: str, live: Found, stored: Stored | None) -> str
     return "repair" if drift(manifest, live) else None
 
 
-def _is_ours(live: Mapping[str, object], resource: R1Inference) -> bool:
-    """Whether a child belongs to this resource, or to nobody and was once made by us.
-
-    A child of a deleted resource of the same name has another owner uid: it is about to be
-    collected, and is made anew after that.
-    """
-    metadata = live["metadata"]
-    assert isinstance(metadata, Mapping)
-    owners = metadata.get("ownerReferences") or ()
-    if any(owner.get("uid") == resource.uid for owner in owners):
-        return True
-    controlled = any(owner.get("controller") for owner in owners)
-    return not controlled and APPLIED in (metadata.get("annotations") or {})
+def _is_owned(live: Mapping[str, Any], uid: str) -> bool:
+    owners = live["metadata"].get("ownerReferences") or ()
+    return any(owner.get("uid") == uid for owner in owners)
 
 
-def _conditions(status: Mapping[str, object]) -> dict[str, tuple[str, str, str]]:
+def _conditions(status: Mapping[str, Any]) -> dict[str, tuple[str, str, str]]:
     found = status.get("conditions") or ()
-    assert isinstance(found, list | tuple)
     return {one["type"]: (one["status"], one["reason"], one["message"]) for one in found}

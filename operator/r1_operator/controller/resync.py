@@ -74,7 +74,9 @@ class Resync:
         for key in behind:
             await self._fetch(kind, key)
         if behind:
-            logger.warning("the watch had missed %d %s, such as %s", len(behind), kind.plural, behind[0])
+            logger.warning(
+                "the watch had missed %d %s, such as %s", len(behind), kind.plural, behind[0]
+            )
             self._metrics.resync_repairs.labels(kind.name).inc(len(behind))
             self._liveness.missed(kind)
         view.complete.set()

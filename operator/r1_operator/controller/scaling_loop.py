@@ -44,7 +44,7 @@ logger = logging.getLogger(__name__)
 IDLE_SECONDS = 15.0
 ACTIVE_SECONDS = 90.0
 WARM_UP_SECONDS = 15.0
-SHOW_SECONDS = 30.0
+SHOW_SECONDS = 5.0
 
 
 @dataclass(slots=True)
@@ -52,7 +52,7 @@ class Scaled:
     """What the loop knows of one autoscaled resource.
 
     `target` is the last decided count. `shown` is the decision that the status tells: it follows at
-    once when the count changes and otherwise at a pace that people can read.
+    once when the count changes and otherwise not more often than people can read.
     """
 
     uid: str
@@ -107,36 +107,28 @@ class ScalingLoop:
         """Whether this process has watched too briefly to contradict what the status says."""
         return self._now() - self._started_at < WARM_UP_SECONDS
 
-    def target(self, key: Key, resource: R1Inference) -> int:
-        """The count that the Deployment should have now; also makes the loop follow the resource."""
-        live = self._live_replicas(key)
+    def follow(self, key: Key, resource: R1Inference) -> Decision | None:
+        """The decision that stands for this resource; from now on the loop follows its policy.
+
+        None while an autoscaled resource has not been decided about: its count stays as it is.
+        """
         autoscaling = resource.spec.autoscaling
         if autoscaling is None:
-            self._follow_user(key, resource, live)
-            return resource.spec.replicas
+            return self._follow_user(key, resource)
         state = self._scaled.get(key)
-        if state is None or state.uid != resource.uid or state.generation != resource.generation:
-            policy = policy_of(autoscaling)
-            seats = resource.spec.runtime.max_concurrent_sequences
-            fresh = Scaled(resource.uid, resource.generation, policy, autoscaling.forecast, seats)
-            if state is not None and state.uid == resource.uid:
-                fresh.window, fresh.history, fresh.starts = (
-                    state.window,
-                    state.history,
-                    state.starts,
-                )
-                fresh.target, fresh.shown, fresh.known = state.target, state.shown, state.known
-            state = self._scaled[key] = fresh
-        if state.target is not None:
-            return state.target
-        if live is not None:
-            return live
-        return min(max(resource.spec.replicas, autoscaling.min_replicas), autoscaling.max_replicas)
-
-    def shown(self, key: Key) -> Decision | None:
-        """The decision that the status should tell of, None before the first."""
-        state = self._scaled.get(key)
-        return state.shown if state is not None else None
+        if state is not None and state.uid == resource.uid:
+            if state.generation != resource.generation:
+                state.generation, state.policy = resource.generation, policy_of(autoscaling)
+                state.forecast, state.seats = autoscaling.forecast, _seats(resource)
+            return state.shown
+        self._scaled[key] = Scaled(
+            uid=resource.uid,
+            generation=resource.generation,
+            policy=policy_of(autoscaling),
+            forecast=autoscaling.forecast,
+            seats=_seats(resource),
+        )
+        return None
 
     def forget(self, key: Key) -> None:
         """The resource has gone."""
@@ -238,11 +230,19 @@ class ScalingLoop:
         stored = self._views.children[DEPLOYMENT.name].get(key)
         return stored.replicas if stored is not None else None
 
-    def _follow_user(self, key: Key, resource: R1Inference, live: int | None) -> None:
+    def _follow_user(self, key: Key, resource: R1Inference) -> Decision:
         if self._scaled.pop(key, None) is not None:
             self._forecaster.forget(key)
-        if live is not None and live != resource.spec.replicas:
-            self._book.add(key, fixed(resource.spec.replicas, live, self._now()))
+        live = self._live_replicas(key)
+        wanted = resource.spec.replicas
+        decision = fixed(wanted, wanted if live is None else live, self._now())
+        if live != wanted:
+            self._book.add(key, decision)
+        return decision
+
+
+def _seats(resource: R1Inference) -> int:
+    return resource.spec.runtime.max_concurrent_sequences
 
 
 def _moves(before: CounterSample, after: CounterSample) -> bool:
@@ -255,11 +255,13 @@ def _moves(before: CounterSample, after: CounterSample) -> bool:
 
 
 def _mark(decision: Decision | None) -> tuple[object, ...]:
+    """What of a decision the status shows."""
     if decision is None:
         return ()
     note = decision.forecast
     unavailable = note.unavailable.reason if note is not None and note.unavailable else None
-    return (decision.replicas, decision.reason, decision.mode, unavailable)
+    bound = decision.reason if decision.limited or not decision.metrics_available else None
+    return (decision.replicas, decision.mode, bound, unavailable)
 
 
 def _scaled_notice(key: Key, uid: str, decision: Decision) -> Notice:

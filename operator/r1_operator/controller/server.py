@@ -74,6 +74,4 @@ class OperatorServer:
         if not self._exists(key):
             return web.json_response({"error": f"there is no R1Inference {key}"}, status=404)
         found = self._decisions.of(key)
-        return web.json_response(
-            {"namespace": key.namespace, "name": key.name, "decisions": found}
-        )
+        return web.json_response({"namespace": key.namespace, "name": key.name, "decisions": found})

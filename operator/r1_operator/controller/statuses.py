@@ -1,8 +1,8 @@
 """When is a status worth a write? Pure.
 
-Counts and conditions are. The figures in the sentences of the scaling conditions are not: demand
-moves all the time, and a status that moves with it would be a heartbeat. Those sentences are written
-when their condition changes; `r1 explain` has the rest.
+The plan keeps what need not move (times of transitions, sentences with figures in them), so this is
+equality, with two allowances: the list of conditions has no order, and conditions of types that are
+not ours belong to somebody else.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from typing import Any, Final
 from r1_operator.api.names import Condition
 from r1_operator.kube.kinds import Json
 
+_OURS: Final = frozenset(condition.value for condition in Condition)
 _SCALING: Final = frozenset(
     {
         Condition.SCALING_ACTIVE.value,
@@ -44,12 +45,6 @@ def carried_over(wanted: Json, live: Mapping[str, Any]) -> Json:
 
 
 def _comparable(status: Mapping[str, Any]) -> dict[str, Any]:
-    plain = {key: value for key, value in status.items() if value is not None}
-    conditions = {}
-    for one in plain.pop("conditions", None) or ():
-        fields = dict(one)
-        fields.pop("lastTransitionTime", None)
-        if one["type"] in _SCALING:
-            fields.pop("message", None)
-        conditions[one["type"]] = fields
-    return {**plain, "conditions": conditions}
+    plain = dict(status)
+    conditions = plain.pop("conditions", None) or ()
+    return {**plain, "conditions": {one["type"]: one for one in conditions if one["type"] in _OURS}}

@@ -136,7 +136,7 @@ class WorkQueue(Generic[K]):
             self._in_work.add(key)
             try:
                 again = await work(key, loop.time() - added_at)
-            except Exception as error:
+            except Exception as error:  # noqa: BLE001 (whatever it was: later is another try)
                 self._retry(key, error)
             else:
                 self._failures.pop(key, None)

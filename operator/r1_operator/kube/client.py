@@ -214,7 +214,13 @@ class Api:
             query["continue"] = token
 
     async def apply(
-        self, kind: Kind, namespace: str, name: str, manifest: Json, *, subresource: str | None = None
+        self,
+        kind: Kind,
+        namespace: str,
+        name: str,
+        manifest: Json,
+        *,
+        subresource: str | None = None,
     ) -> Json:
         """Server-side apply: make our fields say this, take them back from whoever else has them.
 
@@ -237,7 +243,9 @@ class Api:
         """Put the whole object; `Conflict` unless its resourceVersion is still the current one."""
         return await self.request("PUT", kind.path(namespace, name), body=manifest)
 
-    async def delete(self, kind: Kind, namespace: str, name: str, *, uid: str | None = None) -> bool:
+    async def delete(
+        self, kind: Kind, namespace: str, name: str, *, uid: str | None = None
+    ) -> bool:
         """Delete exactly this object; False where it had gone already (or is another one now)."""
         body: Json = {"propagationPolicy": "Background"}
         if uid is not None:

@@ -76,7 +76,9 @@ class EventWriter:
             try:
                 await self._api.create(EVENT, notice.key.namespace, self._manifest(notice))
             except ApiError as error:
-                logger.warning("event %s about %s not written: %s", notice.reason, notice.key, error)
+                logger.warning(
+                    "event %s about %s not written: %s", notice.reason, notice.key, error
+                )
 
     def _forget_before(self, moment: float) -> None:
         while self._told:

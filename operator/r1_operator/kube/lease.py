@@ -21,6 +21,9 @@ from datetime import UTC, datetime
 from r1_operator.kube.client import Api, ApiError, Conflict
 from r1_operator.kube.kinds import LEASE, Json
 
+LEASE_LABEL = ("deepseek.ai/elects", "r1-operator")
+"""On the Lease, so that `r1 explain` finds the active operator in whatever namespace it runs."""
+
 logger = logging.getLogger(__name__)
 
 
@@ -66,7 +69,9 @@ class Leadership:
         while True:
             try:
                 if await self._try_once():
-                    logger.info("Lease %s/%s is ours (%s)", self._namespace, self._name, self._identity)
+                    logger.info(
+                        "Lease %s/%s is ours (%s)", self._namespace, self._name, self._identity
+                    )
                     return
             except ApiError as error:
                 logger.warning("Lease %s/%s: %s", self._namespace, self._name, error)
@@ -146,7 +151,11 @@ class Leadership:
             "leaseDurationSeconds": round(self._lease_seconds),
             "renewTime": now,
         }
-        metadata: Json = {"name": self._name, "namespace": self._namespace}
+        metadata: Json = {
+            "name": self._name,
+            "namespace": self._namespace,
+            "labels": dict([LEASE_LABEL]),
+        }
         if old:
             metadata["resourceVersion"] = old["metadata"]["resourceVersion"]
         return {

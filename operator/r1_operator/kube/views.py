@@ -207,6 +207,8 @@ def _pack(obj: Json) -> tuple[bytes, bytes]:
     kept = {**obj, "metadata": metadata}
     text = json.dumps(kept, separators=(",", ":")).encode()
     asked = {k: v for k, v in obj.items() if k not in ("metadata", "status")}
-    marks = [metadata.get(k) for k in ("labels", "annotations", "ownerReferences", "deletionTimestamp")]
+    marks = [
+        metadata.get(k) for k in ("labels", "annotations", "ownerReferences", "deletionTimestamp")
+    ]
     content = json.dumps([asked, marks], separators=(",", ":"), sort_keys=True).encode()
     return text, hashlib.blake2b(content, digest_size=16).digest()

@@ -16,9 +16,10 @@ from dataclasses import dataclass
 import aiohttp
 
 from r1_operator.api.scaling import Forecast as ForecastSpec
+from r1_operator.api.scaling import MetricType
 from r1_operator.kube.kinds import Json, Key
 from r1_operator.plan.forecasts import Forecast, parse_forecast
-from r1_operator.plan.policy import Metric, MetricType
+from r1_operator.plan.policy import Metric
 from r1_operator.plan.unavailable import Unavailable
 
 logger = logging.getLogger(__name__)

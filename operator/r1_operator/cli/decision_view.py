@@ -1,0 +1,93 @@
+"""A decision as people read it: the sentence first, the rules in their order, then the figures."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from r1_operator.cli.output import clock
+
+Decision = dict[str, Any]
+
+
+def print_decisions(out: Console, name: str, decisions: Sequence[Decision]) -> None:
+    """The decisions oldest first, so that the newest stands last, with all its inputs."""
+    if not decisions:
+        out.print(
+            f"No decision about {name} yet. A resource without spec.autoscaling has the count of"
+            " spec.replicas, and nothing is decided about it."
+        )
+        return
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for heading in ("AT", "REPLICAS", "REASON", "MODE", "WHY"):
+        table.add_column(heading, no_wrap=heading != "WHY", overflow="fold")
+    for decision in decisions:
+        moved = decision["replicas"] != decision["current"]
+        count = f"{decision['current']} -> {decision['replicas']}"
+        table.add_row(
+            clock(decision["at"]),
+            f"[bold]{count}[/bold]" if moved else str(decision["replicas"]),
+            decision["reason"],
+            decision["mode"],
+            escape(decision["message"]),
+        )
+    out.print(table)
+    _print_newest(out, decisions[-1])
+
+
+def _print_newest(out: Console, decision: Decision) -> None:
+    out.print(f"\n[bold]The newest, {clock(decision['at'])}, rule by rule[/bold]")
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for heading in ("RULE", "COUNT", "REASON", "WHY"):
+        table.add_column(heading, no_wrap=heading != "WHY", overflow="fold")
+    for step in decision["steps"]:
+        table.add_row(
+            step["name"],
+            f"{step['before']} -> {step['after']}",
+            step["reason"],
+            escape(step["message"]),
+        )
+    out.print(table)
+    note = decision.get("forecast")
+    if note:
+        acted = "acted" if note["acting"] else "did not act"
+        out.print(f"Forecast ({acted}): {escape(note['message'])}")
+    if decision.get("reactive") is not None:
+        out.print(f"A plain HorizontalPodAutoscaler would run {decision['reactive']} now.")
+    if decision["inputs"]:
+        out.print("\n[bold]What it was decided from[/bold]")
+        table = Table(box=None, pad_edge=False, show_header=False)
+        for path, value in flattened(decision["inputs"]):
+            table.add_row(path, escape(value))
+        out.print(table)
+
+
+def flattened(value: Any, path: str = "") -> list[tuple[str, str]]:
+    """Nested JSON as lines of `a.b` and a figure to four digits."""
+    if isinstance(value, dict):
+        return [
+            line
+            for key, inner in value.items()
+            for line in flattened(inner, f"{path}.{key}" if path else str(key))
+        ]
+    if isinstance(value, list) and any(isinstance(item, dict | list) for item in value):
+        return [
+            line
+            for index, inner in enumerate(value)
+            for line in flattened(inner, f"{path}[{index}]")
+        ]
+    return [(path, _figure(value))]
+
+
+def _figure(value: Any) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, float):
+        return f"{value:.4g}" if abs(value) < 1e6 else f"{value:.0f}"
+    if isinstance(value, list):
+        return ", ".join(_figure(item) for item in value) or "-"
+    return "-" if value is None else str(value)

@@ -1,0 +1,119 @@
+"""`r1 explain NAME`: the last decisions, each with the sentence, the rules and every figure.
+
+Decisions live in the active operator. It is found by its Lease and asked through the API server's
+pod proxy, so that no port has to be opened; `--operator-url` asks a given address instead.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+from typing import Any
+
+import aiohttp
+
+from r1_operator.cli.decision_view import print_decisions
+from r1_operator.cli.output import FAILED, NOT_FOUND, OK, CommandFailed, console, print_json
+from r1_operator.kube.client import Api, ApiError, NotFound
+from r1_operator.kube.kinds import LEASE, POD, R1INFERENCE
+from r1_operator.kube.lease import LEASE_LABEL
+
+NAME = "explain"
+HELP = "show why a resource has the replicas it has: the last decisions with every input"
+EXAMPLES = """\
+examples:
+  r1 explain production-r1                 the last 10 decisions
+  r1 explain production-r1 -n team-a --last 1
+  r1 explain production-r1 --watch         again every 2 s, until Ctrl-C
+  r1 explain production-r1 --json          all of it, for a program
+"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Name, namespace, how many, and where to ask."""
+    parser.add_argument("name", help="the R1Inference")
+    parser.add_argument("-n", "--namespace", default="default", help="default: default")
+    parser.add_argument("--last", type=int, default=10, metavar="N", help="how many; default: 10")
+    parser.add_argument("--watch", action="store_true", help="print again every 2 s")
+    parser.add_argument("--operator-url", metavar="URL", help="ask here, not through the cluster")
+
+
+async def run(options: argparse.Namespace) -> int:
+    """Print the decisions once, or again and again."""
+    if options.last < 1:
+        raise CommandFailed("--last must be at least 1", 2)
+    while True:
+        found = await _fetch(options)
+        shown = found[-options.last :]
+        if options.json:
+            print_json({"namespace": options.namespace, "name": options.name, "decisions": shown})
+        else:
+            out = console()
+            if options.watch:
+                out.clear()
+            print_decisions(out, f"{options.namespace}/{options.name}", shown)
+        if not options.watch:
+            return OK
+        await asyncio.sleep(2.0)
+
+
+async def _fetch(options: argparse.Namespace) -> list[dict[str, Any]]:
+    if options.operator_url:
+        return await _from_url(options)
+    try:
+        async with await Api.connect() as api:
+            return await _through_cluster(api, options)
+    except ApiError as error:
+        raise CommandFailed(str(error), FAILED) from error
+
+
+async def _through_cluster(api: Api, options: argparse.Namespace) -> list[dict[str, Any]]:
+    if await api.get(R1INFERENCE, options.namespace, options.name) is None:
+        raise CommandFailed(_no_resource(options), NOT_FOUND)
+    namespace, pod = await _active_operator(api)
+    path = POD.path(namespace, f"{pod}:8080", "proxy")
+    try:
+        answer = await api.request(
+            "GET", f"{path}/decisions/{options.namespace}/{options.name}", attempts=1
+        )
+    except NotFound as error:
+        raise CommandFailed(
+            f"the operator {namespace}/{pod} has not seen {options.name} yet ({error})", NOT_FOUND
+        ) from error
+    return list(answer["decisions"])
+
+
+async def _active_operator(api: Api) -> tuple[str, str]:
+    key, value = LEASE_LABEL
+    async for page in api.list_pages(LEASE, label_selector=f"{key}={value}"):
+        for lease in page["items"]:
+            holder = lease["spec"].get("holderIdentity", "")
+            if holder:
+                return lease["metadata"]["namespace"], holder.rpartition("_")[0]
+    raise CommandFailed(
+        "no operator is active in this cluster: is the chart installed?"
+        " (kubectl get leases -A; or give --operator-url)",
+        NOT_FOUND,
+    )
+
+
+async def _from_url(options: argparse.Namespace) -> list[dict[str, Any]]:
+    base = options.operator_url.rstrip("/")
+    url = f"{base}/decisions/{options.namespace}/{options.name}"
+    try:
+        async with (
+            aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=10)) as session,
+            session.get(url) as response,
+        ):
+            answer = await response.json(content_type=None)
+    except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
+        raise CommandFailed(f"{url}: {error or type(error).__name__}") from error
+    if response.status == 404:
+        raise CommandFailed(_no_resource(options), NOT_FOUND)
+    if response.status != 200:
+        raise CommandFailed(f"{url}: {response.status} {answer.get('error', '')}")
+    return list(answer["decisions"])
+
+
+def _no_resource(options: argparse.Namespace) -> str:
+    return f"there is no R1Inference {options.namespace}/{options.name}"

@@ -1,0 +1,46 @@
+"""`r1 serve MODEL`: the runtime alone, on this machine, without Kubernetes."""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import os
+import sys
+from collections.abc import Sequence
+
+from r1_operator.cli.output import FAILED, OK, USAGE
+
+NAME = "serve"
+HELP = "serve one model on this machine: r1 serve MODEL [flags of the runtime]"
+EXAMPLES = """\
+examples:
+  r1 serve bundled:demo
+  r1 serve /models/deepseek-r1 --port 8080
+  r1 serve /models/deepseek-r1 -- --help     the runtime's own flags
+"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """What is typed after `serve` is the runtime's; see `dispatch`."""
+
+
+async def run(options: argparse.Namespace) -> int:
+    """Never reached with arguments: `dispatch` takes them."""
+    return dispatch([])
+
+
+def dispatch(arguments: Sequence[str]) -> int:
+    """Become the runtime; only the first argument, the model, is ours."""
+    rest = [argument for argument in arguments if argument != "--"]
+    if rest[:1] in ([], ["-h"], ["--help"]):
+        print(f"usage: r1 serve MODEL [flags]\n\n{HELP}\n\n{EXAMPLES}", end="")
+        return OK if rest else USAGE
+    if importlib.util.find_spec("r1_runtime") is None or importlib.util.find_spec("torch") is None:
+        print(
+            "r1: the runtime is not installed here: pip install 'r1-inference-operator[runtime]'",
+            file=sys.stderr,
+        )
+        return FAILED
+    command = [sys.executable, "-m", "r1_runtime.serve"]
+    model = [] if rest[0].startswith("-") else ["--model-path", rest.pop(0)]
+    os.execv(sys.executable, [*command, *model, *rest])  # noqa: S606
