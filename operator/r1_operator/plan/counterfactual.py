@@ -37,6 +37,8 @@ def step(
     min_replicas: int,
     max_replicas: int,
     now: float,
+    *,
+    down_window: float = DOWN_WINDOW_SECONDS,
 ) -> Reactive:
     """Return the state after a look at `now`; unchanged before the next sync is due.
 
@@ -54,7 +56,7 @@ def step(
     # It too remembers nothing before its first look, and takes the count it finds as advice.
     known = state.recommendations or (Noted(now, current),)
     recommendations = note_highest(known, now, desired)
-    recommendations = recent(recommendations, now, DOWN_WINDOW_SECONDS)
+    recommendations = recent(recommendations, now, down_window)
     stable = desired
     if desired < current:
         stable = min(current, max(noted.replicas for noted in recommendations))
