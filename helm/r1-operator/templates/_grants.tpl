@@ -7,6 +7,10 @@
 - apiGroups: [deepseek.ai]
   resources: [r1inferences/status]
   verbs: [patch]
+# Children block their owner's deletion, which clusters with OwnerReferencesPermissionEnforcement allow only so.
+- apiGroups: [deepseek.ai]
+  resources: [r1inferences/finalizers]
+  verbs: [update]
 - apiGroups: [apps]
   resources: [deployments]
   verbs: [get, list, watch, create, patch, delete]
@@ -22,11 +26,10 @@
 - apiGroups: [events.k8s.io]
   resources: [events]
   verbs: [create, patch]
-{{- if and .Values.serviceMonitor.models (.Capabilities.APIVersions.Has "monitoring.coreos.com/v1") }}
+# Also where that API does not exist: the operator asks for it, and only with this right is the answer "not found".
 - apiGroups: [monitoring.coreos.com]
   resources: [servicemonitors]
   verbs: [get, list, watch, create, patch, delete]
-{{- end }}
 {{- end -}}
 
 {{- define "r1.gatewayRules" -}}
