@@ -89,7 +89,8 @@ def _rejected_pods(observed: Observed) -> Problem | None:
     failure = condition(observed.deployment, "ReplicaFailure")
     if failure.get("status") != "True":
         return None
-    text = failure.get("message") or ""
+    # The name of the pod that was refused is a new one at each try.
+    text = re.sub(r'^pods "[^"]*" is forbidden: ', "", failure.get("message") or "")
     if "exceeded quota" in text:
         return Problem(
             Reason.QUOTA_EXCEEDED,

@@ -23,7 +23,7 @@ from typing import Any
 from r1_operator.api.declare import to_json
 from r1_operator.api.names import Annotation
 from r1_operator.api.v1 import R1Inference
-from r1_operator.plan.snapshot import ABSENT, Defaults, Found
+from r1_operator.plan.snapshot import ABSENT, Defaults, Found, Object
 
 HASH_VERSION = "1"
 RENDERER = 1
@@ -66,14 +66,27 @@ def rendering_for(resource: R1Inference, defaults: Defaults, deployment: Found) 
     newest = Rendering(RENDERER, defaults.runtime_image)
     if deployment is ABSENT:
         return newest
-    stamp: Mapping[str, Any] = (deployment.get("metadata") or {}).get("annotations") or {}
+    stamp = _stamp(deployment)
     renderer, image = stamp.get(Annotation.RENDERER), stamp.get(Annotation.RUNTIME_IMAGE)
     if not image or renderer not in {str(known) for known in RENDERERS}:
         return newest
-    comparable = stamp.get(Annotation.REVISION_VERSION) == HASH_VERSION
-    if comparable and stamp.get(Annotation.REVISION) != revision(resource, defaults):
+    if not is_applied(resource, defaults, deployment):
         return newest
     return Rendering(int(renderer), image)
+
+
+def is_applied(resource: R1Inference, defaults: Defaults, deployment: Found) -> bool:
+    """Whether the Deployment was made from these decisions, as far as its stamp can tell."""
+    if deployment is ABSENT:
+        return False
+    stamp = _stamp(deployment)
+    if stamp.get(Annotation.REVISION_VERSION) != HASH_VERSION:
+        return Annotation.REVISION_VERSION in stamp
+    return bool(stamp.get(Annotation.REVISION) == revision(resource, defaults))
+
+
+def _stamp(deployment: Object) -> Mapping[str, Any]:
+    return (deployment.get("metadata") or {}).get("annotations") or {}
 
 
 def stamps(resource: R1Inference, defaults: Defaults, rendering: Rendering) -> dict[str, str]:

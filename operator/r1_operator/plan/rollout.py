@@ -1,17 +1,22 @@
 """How far the pods are: counts from the pods themselves, the move from the Deployment."""
 
 from dataclasses import dataclass
-from typing import Any
 
 from r1_operator.plan.diagnosis import condition
-from r1_operator.plan.snapshot import ABSENT, Observed
+from r1_operator.plan.revision import is_applied
+from r1_operator.plan.snapshot import ABSENT, Object, Observed
 
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """Pods by state. `current`: the Deployment controller has seen the newest template."""
+    """Pods by state.
+
+    `current`: the Deployment has the newest spec and its controller has seen it. `planned`: its
+    count. Scaling alone does not end `current`: replicas that serve go on being ready.
+    """
 
     desired: int
+    planned: int | None
     replicas: int
     ready: int
     available: int
@@ -22,7 +27,7 @@ class Progress:
     @property
     def settled(self) -> bool:
         """Exactly the pods that should be, all of the newest template and serving."""
-        counts = {self.replicas, self.ready, self.available, self.updated}
+        counts = {self.planned, self.replicas, self.ready, self.available, self.updated}
         return self.current and counts == {self.desired}
 
     @property
@@ -33,25 +38,25 @@ class Progress:
     @property
     def rolling(self) -> bool:
         """Pods of an older template are being replaced."""
-        return not self.current or self.updated < min(self.replicas, self.desired)
+        return self.updated < min(self.replicas, self.desired)
 
 
 def progress(observed: Observed, desired: int) -> Progress:
     """Count. Terminating pods exist but do not serve; ended ones do not exist."""
     pods = [pod for pod in observed.pods if pod.phase not in ("Succeeded", "Failed")]
-    deployment: dict[str, Any] = {} if observed.deployment is ABSENT else dict(observed.deployment)
+    deployment: Object = {} if observed.deployment is ABSENT else observed.deployment
     status = deployment.get("status") or {}
+    seen = status.get("observedGeneration", -1)
     generation = (deployment.get("metadata") or {}).get("generation", 0)
-    planned = (deployment.get("spec") or {}).get("replicas")
     moving = condition(observed.deployment, "Progressing")
     return Progress(
         desired=desired,
+        planned=(deployment.get("spec") or {}).get("replicas"),
         replicas=len(pods),
         ready=sum(pod.ready for pod in pods),
         available=sum(pod.serves for pod in pods),
         updated=status.get("updatedReplicas") or 0,
-        current=bool(deployment)
-        and status.get("observedGeneration", -1) >= generation
-        and planned == desired,
+        current=seen >= generation
+        and is_applied(observed.resource, observed.defaults, observed.deployment),
         deadline_exceeded=moving.get("reason") == "ProgressDeadlineExceeded",
     )

@@ -84,14 +84,10 @@ def _ready(state: Progress, problem: Problem | None) -> Verdict:
             Reason.ALL_REPLICAS_READY,
             f"All {_replicas(state.desired)} of the newest spec can serve.",
         )
-    if state.rolling and state.available >= state.desired > 0:
-        reason, what = Reason.ROLLING_OUT, "of the newest spec"
-        return Verdict(
-            Condition.READY,
-            "False",
-            reason,
-            f"{state.updated} of {_replicas(state.desired)} {what} exist; the rollout goes on.",
-        )
+    if not state.current:
+        return Verdict(Condition.READY, "False", Reason.APPLYING, APPLYING)
+    if state.rolling:
+        return Verdict(Condition.READY, "False", Reason.ROLLING_OUT, _rolled(state))
     return Verdict(
         Condition.READY,
         "False",
@@ -99,6 +95,8 @@ def _ready(state: Progress, problem: Problem | None) -> Verdict:
         f"{state.available} of {_replicas(state.desired)} can serve.",
     )
 
+
+APPLYING = "The newest spec is being applied."
 
 REFUSING = (
     Reason.INVALID_SPEC,
@@ -132,11 +130,10 @@ def _progressing(observed: Observed, state: Progress, problem: Problem | None) -
         return verdict(False, Reason.DEADLINE_EXCEEDED, message)
     if state.settled:
         return verdict(False, Reason.SETTLED, "Everything is as it should be.")
-    if observed.deployment is ABSENT or not state.current:
-        return verdict(True, Reason.APPLYING, "The newest spec is being applied.")
+    if not state.current:
+        return verdict(True, Reason.APPLYING, APPLYING)
     if state.rolling:
-        message = f"{state.updated} of {_replicas(state.desired)} are of the newest spec."
-        return verdict(True, Reason.ROLLING_OUT, message)
+        return verdict(True, Reason.ROLLING_OUT, _rolled(state))
     if state.replicas > state.desired:
         message = f"{_replicas(state.replicas)} exist, {state.desired} are wanted."
         return verdict(True, Reason.SCALING_DOWN, message)
@@ -204,6 +201,10 @@ def _last_scale(observed: Observed, decision: Decision | None) -> dict[str, Any]
 
 def _mode(observed: Observed) -> Mode:
     return Mode.MANUAL if observed.resource.spec.autoscaling is None else Mode.REACTIVE
+
+
+def _rolled(state: Progress) -> str:
+    return f"{state.updated} of {_replicas(state.desired)} are of the newest spec."
 
 
 def _replicas(count: int) -> str:

@@ -62,7 +62,11 @@ def test_no_floats_no_booleans_no_durations() -> None:
 
 
 def test_durations_carry_their_unit() -> None:
-    timed = [path for path, _ in SPEC if re.search(r"(window|period|delay|timeout)$", path, re.I)]
+    timed = [
+        path
+        for path, _ in SPEC
+        if re.search(r"(window|period|delay|timeout)$", path, re.IGNORECASE)
+    ]
     assert not timed
 
 
