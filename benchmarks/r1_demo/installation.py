@@ -60,11 +60,11 @@ class Installation:
         helm(self.cluster, "uninstall", RELEASE, "--namespace", NAMESPACE, "--wait")
 
 
-def helm(cluster: Cluster, *arguments: str) -> str:
+def helm(cluster: Cluster, *arguments: str, stdin: str | None = None) -> str:
     """Run the pinned helm on the cluster; returns stdout. Raises ClusterError."""
     program = ensure_binaries(("helm",))["helm"]
     argv = [str(program), "--kubeconfig", str(cluster.kubeconfig), *arguments]
-    return run(argv, f"helm {arguments[0]} failed", timeout=600)
+    return run(argv, f"helm {arguments[0]} failed", stdin=stdin, timeout=600)
 
 
 def local_values(cluster: Cluster) -> dict[str, Any]:
@@ -128,7 +128,6 @@ def install(
 
 def with_values(cluster: Cluster, chart: Path, values: dict[str, Any]) -> None:
     """Run `helm upgrade --install` with `values` and wait for the pods."""
-    file = Path(cluster.kubeconfig).parent / "chart-values.json"
-    file.write_text(json.dumps(values, indent=1))
-    target = ("--namespace", NAMESPACE, "--values", str(file))
-    helm(cluster, "upgrade", "--install", RELEASE, str(chart), *target, "--wait", "--timeout=5m")
+    target = ("--namespace", NAMESPACE, "--values", "-", "--wait", "--timeout=5m")
+    arguments = ("upgrade", "--install", RELEASE, str(chart), *target)
+    helm(cluster, *arguments, stdin=json.dumps(values))
