@@ -9,12 +9,12 @@ from r1_demo.arrivals import Share
 NAMESPACE = "default"
 CHAT, NOTES = "demo-chat", "demo-notes"
 
-# Who asks for what: half of the chat is urgent, a fifth of all requests goes to the notes.
+# Who asks for what: half of the chat is urgent, three of ten requests go to the notes.
 SHARES = (
-    Share(CHAT, "Q1", 0.40),
-    Share(CHAT, "Q2", 0.24),
-    Share(CHAT, "Q3", 0.16),
-    Share(NOTES, None, 0.20),
+    Share(CHAT, "Q1", 0.35),
+    Share(CHAT, "Q2", 0.21),
+    Share(CHAT, "Q3", 0.14),
+    Share(NOTES, None, 0.30),
 )
 MAX_REPLICAS = {CHAT: 4, NOTES: 2}
 FORECAST_STEPS_PER_SEASON = 120
@@ -72,7 +72,7 @@ def build_resource(
     return {
         "apiVersion": "deepseek.ai/v1",
         "kind": "R1Inference",
-        "metadata": {"name": name, "namespace": NAMESPACE},
+        "metadata": {"name": name, "namespace": NAMESPACE, "labels": {"r1-demo": "true"}},
         "spec": spec,
     }
 

@@ -1,0 +1,247 @@
+"""The stage: a cluster, the chart on it, the two resources, and the doors to them.
+
+Everything that is set up is taken away again in the reverse order, also after Ctrl-C or an
+error, unless it is to be kept. What was found already there is left there.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from r1_cluster import images, providers, site_packages
+from r1_cluster.binaries import ensure_binaries
+from r1_cluster.cluster import LocalCluster
+from r1_cluster.commands import run
+from r1_cluster.errors import ClusterError, NotReady
+from r1_cluster.paths import repository_root
+from r1_cluster.providers import Cluster
+from r1_demo.observation import get_json
+
+RELEASE, SYSTEM = "r1", "r1-system"
+READY_SECONDS = 240.0
+SCRAPE_SECONDS = 1.0
+
+Report = Callable[[str], None]
+
+
+@dataclass(slots=True)
+class Stage:
+    """What stands: the cluster and the URLs by which this machine reaches its Services."""
+
+    cluster: Cluster
+    gateway_url: str = ""
+    signals_url: str = ""
+    decisions_url: str = ""
+    forwards: list[subprocess.Popen[str]] = field(default_factory=list)
+
+    def kubectl(self, *arguments: str, stdin: str | None = None) -> str:
+        """Run kubectl as admin."""
+        return self.cluster.kubectl(*arguments, stdin=stdin)
+
+    def apply(self, documents: Sequence[Mapping[str, Any]]) -> None:
+        """Apply objects on the server's side."""
+        listed = {"apiVersion": "v1", "kind": "List", "items": list(documents)}
+        self.kubectl(
+            "apply", "--server-side", "--field-manager=r1-demo", "-f", "-", stdin=json.dumps(listed)
+        )
+
+    def wait_ready(self, name: str, namespace: str, seconds: float = READY_SECONDS) -> None:
+        """Wait until a resource is Ready; raises NotReady with what its conditions say."""
+        resource = f"r1inferences.deepseek.ai/{name}"
+        try:
+            self.kubectl(
+                "wait",
+                "-n",
+                namespace,
+                "--for=condition=Ready",
+                resource,
+                f"--timeout={seconds:.0f}s",
+            )
+        except ClusterError as error:
+            said = self.kubectl(
+                "get", "-n", namespace, resource, "-o", "jsonpath={.status.conditions}"
+            )
+            raise NotReady(f"{name} did not get Ready in {seconds:.0f} s: {said}") from error
+
+
+@contextlib.contextmanager
+def cluster_of(name: str, keep: bool, report: Report) -> Iterator[Cluster]:
+    """Yield a cluster; one that was booted here goes away at the end unless it is kept."""
+    found = providers.find(name)
+    if found is not None:
+        report(f"using the cluster {found.name} that is up")
+        yield found
+        return
+    report("booting a cluster (the first time its programs are built: some minutes)")
+    cluster = providers.obtain(name)
+    try:
+        yield cluster
+    finally:
+        if keep:
+            report(f"cluster {name} stays: export KUBECONFIG={cluster.kubeconfig}")
+        else:
+            report(f"taking the cluster {name} away")
+            providers.release(name)
+
+
+@contextlib.contextmanager
+def stage_on(
+    cluster: Cluster, values: Mapping[str, Any], keep: bool, report: Report
+) -> Iterator[Stage]:
+    """Yield the chart installed on a cluster, its Services within reach."""
+    stage = Stage(cluster)
+    _load_images(cluster, report)
+    try:
+        with contextlib.suppress(ClusterError):
+            stage.kubectl("create", "namespace", SYSTEM)
+        if _thin(cluster):
+            for namespace in (SYSTEM, "default"):
+                stage.apply(site_packages.manifests(namespace))
+        report("helm install r1 helm/r1-operator")
+        helm(cluster, "upgrade", "--install", RELEASE, str(chart()), values=values)
+        _open_doors(stage)
+        yield stage
+    finally:
+        for forward in stage.forwards:
+            forward.terminate()
+            forward.wait()
+        if not keep:
+            report("helm uninstall r1")
+            _take_down(stage)
+
+
+def chart() -> Path:
+    """Return the chart's folder in this clone."""
+    return repository_root() / "helm" / "r1-operator"
+
+
+def helm(cluster: Cluster, *arguments: str, values: Mapping[str, Any] | None = None) -> str:
+    """Run helm on a cluster, with values from a file of its own."""
+    program = ensure_binaries(("helm",))["helm"]
+    argv = [str(program), *arguments, "--namespace", SYSTEM]
+    environment = os.environ | {"KUBECONFIG": str(cluster.kubeconfig)}
+    with tempfile.NamedTemporaryFile("w", suffix=".json") as file:
+        if values is not None:
+            json.dump(values, file)
+            file.flush()
+            argv += ["--values", file.name]
+        return run(argv, f"helm {arguments[0]} failed", environment=environment, timeout=300)
+
+
+def build_values(cluster: Cluster, season: float | None) -> dict[str, Any]:
+    """Return the chart's values for a play: our images, one of everything, quick eyes.
+
+    Rates are taken over four scrapes; scraped every second that is 4 s, against a minute as a
+    production Prometheus has it: the day is that much shorter too.
+    """
+    image = {"image": {"tag": "dev"}}
+    window = str(round(4 * SCRAPE_SECONDS))
+    environment = [
+        {"name": "R1_DECISION_SECONDS", "value": "1"},
+        {"name": "R1_MIN_RATE_SECONDS", "value": window},
+    ]
+    values: dict[str, Any] = {
+        "operator": image | {"replicas": 1, "extraEnv": environment},
+        "gateway": image | {"drainSeconds": 10},
+        "forecaster": image
+        | {
+            "enabled": season is not None and cluster.prometheus_url is not None,
+            "extraEnv": [{"name": "R1_FORECASTER_TRAINING_SHARE", "value": "0.5"}],
+        },
+        "runtimeImage": {"tag": "dev"},
+    }
+    if cluster.prometheus_url is not None:
+        values["prometheus"] = {"url": cluster.prometheus_url}
+    if _thin(cluster):
+        values["forecaster"]["extraVolumes"] = site_packages.volumes()
+        values["forecaster"]["extraVolumeMounts"] = site_packages.volume_mounts()
+        values["forecaster"]["extraEnv"] += site_packages.environment()
+    return values
+
+
+def with_libraries(cluster: Cluster, resource: dict[str, Any]) -> dict[str, Any]:
+    """Return a resource whose pods take torch from the node, where the images have none."""
+    if _thin(cluster):
+        resource["spec"]["template"] = site_packages.pod_template()
+    return resource
+
+
+def _thin(cluster: Cluster) -> bool:
+    return isinstance(cluster, LocalCluster) and site_packages.fits_thin_images()
+
+
+def _load_images(cluster: Cluster, report: Report) -> None:
+    if isinstance(cluster, providers.GivenCluster):
+        report("a given cluster: its nodes must know the images docker.io/local/r1-*:dev")
+        return
+    for part in images.PARTS:
+        image = images.build(part, thin=_thin(cluster), report=report)
+        images.load(image, cluster)
+
+
+def _take_down(stage: Stage) -> None:
+    """Remove resources and release; a cluster that dies meanwhile needs no tidying."""
+    with contextlib.suppress(ClusterError):
+        stage.kubectl(
+            "delete",
+            "r1inferences.deepseek.ai",
+            "-n",
+            "default",
+            "-l",
+            "r1-demo=true",
+            "--wait=true",
+            "--timeout=60s",
+        )
+    with contextlib.suppress(ClusterError):
+        helm(stage.cluster, "uninstall", RELEASE, "--wait", "--timeout", "60s")
+
+
+def _open_doors(stage: Stage) -> None:
+    """Find URLs of gateway and operator: their ClusterIP where this machine routes to it."""
+    admin = f"{_reach(stage, f'{RELEASE}-gateway', 8081)}"
+    stage.gateway_url = _reach(stage, f"{RELEASE}-gateway", 80)
+    stage.signals_url = f"{admin}/signals"
+    stage.decisions_url = f"{_reach(stage, f'{RELEASE}-operator', 8080)}/decisions"
+    deadline = time.monotonic() + READY_SECONDS
+    while get_json(stage.signals_url) is None:
+        if time.monotonic() > deadline:
+            pods = stage.kubectl("get", "pods", "-n", SYSTEM)
+            raise NotReady(f"the gateway does not answer at {stage.signals_url}:\n{pods}")
+        time.sleep(0.5)
+
+
+def _reach(stage: Stage, service: str, port: int) -> str:
+    if isinstance(stage.cluster, LocalCluster):
+        address = stage.kubectl(
+            "get", "service", service, "-n", SYSTEM, "-o", "jsonpath={.spec.clusterIP}"
+        )
+        return f"http://{address}:{port}"
+    stage.kubectl(
+        "rollout",
+        "status",
+        f"deployment/{service}",
+        "-n",
+        SYSTEM,
+        f"--timeout={READY_SECONDS:.0f}s",
+    )
+    program = ensure_binaries(("kubectl",))["kubectl"]
+    argv = [str(program), f"--kubeconfig={stage.cluster.kubeconfig}", "port-forward", "-n", SYSTEM]
+    forward = subprocess.Popen(
+        [*argv, f"service/{service}", f":{port}"], stdout=subprocess.PIPE, text=True
+    )
+    stage.forwards.append(forward)
+    line = forward.stdout.readline() if forward.stdout else ""
+    found = re.search(r"127\.0\.0\.1:(\d+)", line)
+    if found is None:
+        raise NotReady(f"kubectl port-forward to {service} did not begin: {line!r}")
+    return f"http://127.0.0.1:{found[1]}"
