@@ -162,8 +162,10 @@ def _build_image(options: argparse.Namespace) -> int:
             "build-image needs a part: operator, gateway, forecaster, runtime, --all"
         )
     running = _require(options.name) if options.load else None
-    for part in parts:
-        image = images.build(part, thin=options.thin)
+    whole = options.all and not options.thin
+    for image in (
+        images.build_all() if whole else (images.build(part, thin=options.thin) for part in parts)
+    ):
         print(image)
         if running is not None:
             images.load(image, running)
