@@ -239,7 +239,9 @@ def _ended(observed: Observed, pod: Pod) -> Problem | None:
             f"({pod.restarts} restarts): raise spec.resources.limits.memory, or lower "
             "spec.runtime.kvCacheBlocks or maxConcurrentSequences.",
         )
-    if re.search(r"unrecognized arguments|^usage: |error: argument ", text, re.MULTILINE):
+    if re.search(
+        r"unrecognized arguments|^usage: |error: argument |command line: ", text, re.MULTILINE
+    ):
         return Problem(
             Reason.ENGINE_ARGUMENTS_REFUSED,
             f"The engine refused its command line: {_quote(text)} Correct spec.engine.args.",

@@ -118,7 +118,7 @@ def read_pod(obj: Object) -> Pod:
     statuses = status.get("containerStatuses") or ()
     engine: Object = next((one for one in statuses if one.get("name") == CONTAINER), {})
     state, last = engine.get("state") or {}, engine.get("lastState") or {}
-    waiting = state.get("waiting") or _blocked_init(status)
+    waiting = _blocked_init(status) or state.get("waiting") or {}
     ended = state.get("terminated") or last.get("terminated") or {}
     running = state.get("running") or {}
     is_ready = ready.get("status") == "True"

@@ -11,6 +11,7 @@ from r1_operator.api.names import Condition, Reason
 from r1_operator.plan.children.metadata import selector_text
 from r1_operator.plan.conditions import Verdict, rfc3339, with_times
 from r1_operator.plan.decision import Decision, Mode
+from r1_operator.plan.decision import Reason as Why
 from r1_operator.plan.diagnosis import diagnose
 from r1_operator.plan.problem import Problem
 from r1_operator.plan.rollout import Progress, progress
@@ -149,8 +150,14 @@ def _scaling_active(observed: Observed, decision: Decision | None) -> Verdict:
     if decision is None:
         return Verdict(kind, "Unknown", Reason.NOT_DECIDED, "No decision has been made yet.")
     if not decision.metrics_available:
-        return Verdict(kind, "False", decision.reason.value, decision.message, steady=True)
+        return Verdict(kind, "False", Why.METRICS_UNAVAILABLE, _blindness(decision), steady=True)
     return Verdict(kind, "True", Reason.METRICS_AVAILABLE, "The load is known and sets the count.")
+
+
+def _blindness(decision: Decision) -> str:
+    """The words of the rule that missed the metrics; a later one may have set the count."""
+    words = (one.message for one in decision.steps if one.reason is Why.METRICS_UNAVAILABLE)
+    return next(words, decision.message)
 
 
 def _degraded(problem: Problem | None) -> list[Verdict]:

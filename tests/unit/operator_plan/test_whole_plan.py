@@ -1,0 +1,71 @@
+"""Children and status together: a plan for whatever is found."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from r1_operator.plan.whole import plan
+
+KINDS = ["ConfigMap", "Service", "PodDisruptionBudget", "Deployment"]
+
+
+def reason(status: dict[str, Any], kind: str) -> str:
+    return next(str(one["reason"]) for one in status["conditions"] if one["type"] == kind)
+
+
+def test_everything_is_made_and_owned(resource: Any, observed: Any, now: float) -> None:
+    made = plan(observed(resource({"replicas": 3})), None, now)
+    assert [child["kind"] for child in made.children] == KINDS
+    assert made.children[-1]["spec"]["replicas"] == 3
+    for child in made.children:
+        (owner,) = child["metadata"]["ownerReferences"]
+        assert owner["controller"] is True
+        assert owner["uid"] == resource().uid
+        assert child["metadata"]["labels"]["deepseek.ai/r1inference"] == "r1"
+
+
+def test_the_monitor_comes_where_its_api_exists(resource: Any, observed: Any, now: float) -> None:
+    seen = observed(resource(), has_service_monitors=True)
+    kinds = [child["kind"] for child in plan(seen, None, now).children]
+    assert kinds == [*KINDS[:3], "ServiceMonitor", "Deployment"]
+
+
+def test_the_decision_sets_the_count(
+    resource: Any, observed: Any, decision: Any, now: float
+) -> None:
+    made = plan(observed(resource({"replicas": 3})), decision(7), now)
+    assert made.children[-1]["spec"]["replicas"] == 7
+    assert made.status["desiredReplicas"] == 7
+
+
+def test_before_the_first_decision_the_present_count_stays(
+    resource: Any, observed: Any, now: float
+) -> None:
+    """An operator that restarts under load changes nothing until it knows the load."""
+    scaled = {
+        "replicas": 1,
+        "autoscaling": {"maxReplicas": 9, "metrics": [{"type": "Concurrency", "target": 4}]},
+    }
+    made = plan(observed(resource(scaled), replicas=6), None, now)
+    assert made.children[-1]["spec"]["replicas"] == 6
+
+
+def test_a_template_that_cannot_be_merged_stops_nothing_that_runs(
+    resource: Any, observed: Any, pod: Any, now: float
+) -> None:
+    bad = resource({"template": {"spec": {"containers": [{"image": "x"}]}}})
+    good = observed(resource(), replicas=1, pods=(pod(ready=True),))
+    made = plan(replace(good, resource=bad), None, now)
+    assert made.children == ()
+    assert reason(made.status, "Ready") == "InvalidSpec"
+    assert reason(made.status, "Degraded") == "InvalidSpec"
+    assert reason(made.status, "Available") == "Serving"
+
+
+def test_a_child_of_somebody_else_is_left_alone(resource: Any, observed: Any, now: float) -> None:
+    foreign = {"kind": "Service", "metadata": {"name": "r1", "labels": {}}}
+    made = plan(observed(resource(), service=foreign), None, now)
+    assert made.children == ()
+    assert reason(made.status, "Ready") == "ChildNotOwned"
+    assert reason(made.status, "Progressing") == "ChildNotOwned"
