@@ -9,60 +9,15 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Sequence as Rows
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from collections.abc import Sequence as Rows
+from dataclasses import dataclass, field, replace
 
 from r1_runtime.engine.detokenize import Detokenizer
+from r1_runtime.engine.messages import Deliver, EngineState, Output, Request, Timing
 from r1_runtime.engine.runner import Runner
 from r1_runtime.engine.scheduler import Scheduler, Step
-from r1_runtime.engine.sequence import Finish, SamplingParams, Sequence
-
-
-@dataclass(frozen=True, slots=True)
-class Request:
-    """What is to be generated."""
-
-    id: str
-    prompt: tuple[int, ...]
-    params: SamplingParams
-    arrived: float  # seconds, `time.monotonic`
-
-
-@dataclass(frozen=True, slots=True)
-class Timing:
-    """A finished request's moments, in seconds of `time.monotonic`."""
-
-    arrived: float
-    scheduled: float | None
-    first_token: float | None
-    finished: float
-
-
-@dataclass(frozen=True, slots=True)
-class Output:
-    """What a step added to one request."""
-
-    request_id: str
-    text: str
-    new_tokens: int
-    generated: int  # in all so far
-    finish: Finish | None = None
-    timing: Timing | None = None  # with the last output
-    error: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class EngineState:
-    """What the engine looked like after a step."""
-
-    running: int = 0
-    waiting: int = 0
-    cache_usage: float = 0.0
-    preemptions: int = 0
-    step_tokens: int = 0
-
-
-Deliver = Callable[[list[Output], EngineState], None]
+from r1_runtime.engine.sequence import Finish, Sequence
 
 
 @dataclass(slots=True)
@@ -190,10 +145,18 @@ class Engine:
         self._deliver(outputs, self._state(step))
 
     def _append(self, job: _Job, token: int) -> Output:
-        sequence, params = job.sequence, job.sequence.params
+        sequence = job.sequence
         job.generated += 1
+        first_after = None
         if job.first_token is None:
             job.first_token = self._clock()
+            first_after = job.first_token - sequence.arrived
+        output = self._text_of(job, token)
+        return output if first_after is None else replace(output, first_after=first_after)
+
+    def _text_of(self, job: _Job, token: int) -> Output:
+        """The output that one more token makes, which may be the last."""
+        sequence, params = job.sequence, job.sequence.params
         if token in self._eos and not params.ignore_eos:
             return self._end(job, Finish.STOP, job.detokenizer.flush(), new_tokens=1)
         sequence.tokens.append(token)
@@ -220,7 +183,15 @@ class Engine:
         self._runner.forget(sequence)
         del self._jobs[sequence.id]
         timing = Timing(sequence.arrived, sequence.first_scheduled, job.first_token, self._clock())
-        return Output(sequence.id, text, new_tokens, job.generated, reason, timing, error)
+        return Output(
+            sequence.id,
+            text,
+            new_tokens,
+            job.generated,
+            finish=reason,
+            timing=timing,
+            error=error,
+        )
 
     def _state(self, step: Step) -> EngineState:
         scheduler = self._scheduler

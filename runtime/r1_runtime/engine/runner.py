@@ -7,7 +7,7 @@ from torch import Tensor
 
 from r1_runtime.engine.sampling import generator_for, sample
 from r1_runtime.engine.scheduler import Chunk, Step
-from r1_runtime.engine.sequence import Sequence
+from r1_runtime.engine.sequence import SamplingParams, Sequence
 from r1_runtime.layers.context import PrefillChunk, StepContext
 from r1_runtime.models.deepseek_v3 import DeepseekV3
 
@@ -46,6 +46,20 @@ class Runner:
         generators = [self._generator(sequence) for sequence in sequences]
         sampled = sample(logits, [sequence.params for sequence in sequences], generators)
         return list(zip(sequences, sampled, strict=True))
+
+    def warm_up(self) -> None:
+        """Run one prefill and one decode step, so that no request pays for first-time set-up."""
+        sequence = Sequence(
+            "warm-up",
+            [0, 0],
+            2,
+            SamplingParams(temperature=0),
+            0.0,
+            [0, 1][: -(-2 // self.block_size)],
+        )
+        self.execute(Step((Chunk(sequence, 0, 1),)))
+        self.execute(Step((Chunk(sequence, 1, 1),)))
+        self.forget(sequence)
 
     def forget(self, sequence: Sequence) -> None:
         """Drop what is kept for a sequence that has ended."""

@@ -11,11 +11,12 @@ are kept. Keys and values are linear in c, which gives two equal ways to attend:
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F  # noqa: N812
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from r1_runtime.config import ModelConfig
 from r1_runtime.layers.context import PrefillChunk, StepContext
+from r1_runtime.layers.linear import Linear
 from r1_runtime.layers.norm import RMSNorm
 from r1_runtime.layers.rotary import rotate
 
@@ -28,17 +29,17 @@ class LatentAttention(nn.Module):
         self.config = config
         heads, bias = config.num_attention_heads, config.attention_bias
         if config.q_lora_rank is None:
-            self.q_proj = nn.Linear(config.hidden_size, heads * config.qk_head_dim, bias=False)
+            self.q_proj = Linear(config.hidden_size, heads * config.qk_head_dim, bias=False)
         else:
-            self.q_a_proj = nn.Linear(config.hidden_size, config.q_lora_rank, bias=bias)
+            self.q_a_proj = Linear(config.hidden_size, config.q_lora_rank, bias=bias)
             # The inner norms use 1e-6 whatever rms_norm_eps says, as the reference code does.
             self.q_a_layernorm = RMSNorm(config.q_lora_rank)
-            self.q_b_proj = nn.Linear(config.q_lora_rank, heads * config.qk_head_dim, bias=False)
-        self.kv_a_proj_with_mqa = nn.Linear(config.hidden_size, config.latent_dim, bias=bias)
+            self.q_b_proj = Linear(config.q_lora_rank, heads * config.qk_head_dim, bias=False)
+        self.kv_a_proj_with_mqa = Linear(config.hidden_size, config.latent_dim, bias=bias)
         self.kv_a_layernorm = RMSNorm(config.kv_lora_rank)
         per_head = config.qk_nope_head_dim + config.v_head_dim
-        self.kv_b_proj = nn.Linear(config.kv_lora_rank, heads * per_head, bias=False)
-        self.o_proj = nn.Linear(heads * config.v_head_dim, config.hidden_size, bias=bias)
+        self.kv_b_proj = Linear(config.kv_lora_rank, heads * per_head, bias=False)
+        self.o_proj = Linear(heads * config.v_head_dim, config.hidden_size, bias=bias)
 
     def forward(self, x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
         """Causal attention within whole sequences, no cache: x [batch, length, hidden]."""

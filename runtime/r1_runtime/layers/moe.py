@@ -14,10 +14,11 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import torch
-import torch.nn.functional as F  # noqa: N812
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from r1_runtime.config import ModelConfig
+from r1_runtime.layers.linear import Linear
 
 # Public since torch 2.10 or so; until then the segments are multiplied one by one.
 _grouped_mm: Callable[..., Tensor] | None = getattr(F, "grouped_mm", None)
@@ -28,9 +29,9 @@ class FeedForward(nn.Module):
 
     def __init__(self, hidden: int, intermediate: int) -> None:
         super().__init__()
-        self.gate_proj = nn.Linear(hidden, intermediate, bias=False)
-        self.up_proj = nn.Linear(hidden, intermediate, bias=False)
-        self.down_proj = nn.Linear(intermediate, hidden, bias=False)
+        self.gate_proj = Linear(hidden, intermediate, bias=False)
+        self.up_proj = Linear(hidden, intermediate, bias=False)
+        self.down_proj = Linear(intermediate, hidden, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.down_proj(F.silu(self.gate_proj(x)) * self.up_proj(x))  # type: ignore[no-any-return]
@@ -54,7 +55,7 @@ class Router(nn.Module):
             grouped = choice.unflatten(-1, (config.n_group, -1))
             best = grouped.topk(2, dim=-1).values.sum(dim=-1)
             worst = best.topk(config.n_group - config.topk_group, dim=-1, largest=False).indices
-            shut = torch.zeros_like(best, dtype=torch.bool).scatter_(-1, worst, True)  # noqa: FBT003
+            shut = torch.zeros_like(best, dtype=torch.bool).scatter_(-1, worst, True)
             choice = grouped.masked_fill(shut.unsqueeze(-1), float("-inf")).flatten(-2)
         experts = choice.topk(config.num_experts_per_tok, dim=-1, sorted=False).indices
         weights = scores.gather(-1, experts)

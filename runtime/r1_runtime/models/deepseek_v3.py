@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from r1_runtime.config import ModelConfig
 from r1_runtime.layers.attention import LatentAttention
 from r1_runtime.layers.context import StepContext
+from r1_runtime.layers.linear import Embedding, Linear
 from r1_runtime.layers.moe import FeedForward, MixtureOfExperts
 from r1_runtime.layers.norm import RMSNorm
 from r1_runtime.layers.rotary import rotary_table
@@ -58,11 +59,11 @@ class DeepseekV3(nn.Module):
         super().__init__()
         length = min(max_length or config.max_position_embeddings, config.max_position_embeddings)
         self.config = replace(config, max_position_embeddings=length)
-        self.embed_tokens = nn.Embedding(config.vocab_size, config.hidden_size)
+        self.embed_tokens = Embedding(config.vocab_size, config.hidden_size)
         layers = [DecoderLayer(config, index) for index in range(config.num_hidden_layers)]
         self.layers = nn.ModuleList(layers)
         self.norm = RMSNorm(config.hidden_size, config.rms_norm_eps)
-        self.lm_head = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
+        self.lm_head = Linear(config.hidden_size, config.vocab_size, bias=False)
         if config.tie_word_embeddings:
             self.lm_head.weight = self.embed_tokens.weight
         self.register_buffer("rotary", rotary_table(config, length), persistent=False)

@@ -1,7 +1,7 @@
 """From a checkpoint folder to a model: safetensors, sharded or not, in the published layout.
 
-The model is built without memory, then every parameter is assigned from the files (read by mmap),
-so nothing is initialised only to be overwritten. Experts, one matrix each in the files, are stacked
+The model is built with untouched memory, then every parameter is assigned from the files (read by
+mmap), so nothing is initialised only to be overwritten. Experts, one matrix each in the files, are stacked
 here. Whatever is missing, left over or of the wrong shape is an error that names the tensor.
 """
 
@@ -18,7 +18,6 @@ from torch import Tensor
 
 from r1_runtime.config import ModelConfig, read_config
 from r1_runtime.errors import ModelLoadError
-from r1_runtime.layers.rotary import rotary_table
 from r1_runtime.models.deepseek_v3 import DeepseekV3
 
 _EXPERT = re.compile(r"(.*\.mlp\.experts\.)(\d+)\.(gate|up|down)_proj\.weight$")
@@ -39,8 +38,7 @@ def load_model(
         ModelLoadError: naming the file or tensor at fault.
     """
     config = config or read_config(folder)
-    with torch.device("meta"):
-        model = DeepseekV3(config, max_length)
+    model = DeepseekV3(config, max_length)
     expected = {name: value.shape for name, value in model.state_dict().items()}
     if config.tie_word_embeddings:
         del expected["lm_head.weight"]
@@ -56,7 +54,7 @@ def load_model(
     if config.tie_word_embeddings:
         state["lm_head.weight"] = state["embed_tokens.weight"]
     model.load_state_dict(state, strict=True, assign=True)
-    model.rotary = rotary_table(config, model.config.max_position_embeddings).to(device)
+    model.rotary = model.rotary.to(device)
     for parameter in model.parameters():
         parameter.requires_grad_(False)
     return model.eval()

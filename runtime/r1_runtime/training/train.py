@@ -23,12 +23,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import torch.nn.functional as F  # noqa: N812
+import torch.nn.functional as F
+from tokenizers import Tokenizer
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from r1_runtime.layers.moe import FeedForward, Router
 from r1_runtime.models.deepseek_v3 import DeepseekV3
+from r1_runtime.models.loader import load_model
 from r1_runtime.training.corpus import Section
 from r1_runtime.training.dialogues import as_document, read_corpus, training_texts
 from r1_runtime.training.export import save_checkpoint
@@ -36,16 +38,20 @@ from r1_runtime.training.initial import DEMO_CONFIG, demo_model
 from r1_runtime.training.optimizer import MasterWeights
 from r1_runtime.training.tokenizer import train_tokenizer, write_tokenizer
 
-BALANCE_STEP = 0.001
+BALANCE_STEP = 0.01  # ten times DeepSeek's: this run has a thousandth of their steps
 DECAY_SHARE = 0.4
 WARM_UP_STEPS = 40
 
 
 def token_batches(
-    sections: list[Section], encode: Callable[[list[str]], list[list[int]]], rows: int, length: int
+    sections: list[Section],
+    encode: Callable[[list[str]], list[list[int]]],
+    rows: int,
+    length: int,
+    seed: int,
 ) -> Iterator[Tensor]:
     """Endless [rows, length + 1] batches: epoch after epoch, texts packed without padding."""
-    rng = random.Random(0)  # noqa: S311  (shuffling, not secrets)
+    rng = random.Random(seed)  # noqa: S311  (shuffling, not secrets)
     buffer: list[int] = []
     need = rows * (length + 1)
     while True:
@@ -147,7 +153,11 @@ def train(options: argparse.Namespace) -> None:
     sections = read_corpus(options.corpus / "sections.jsonl")
     seen = [section for section in sections if not section.held_out]
     held_out = [section for section in sections if section.held_out]
-    tokenizer = train_tokenizer((as_document(s) for s in seen), DEMO_CONFIG["vocab_size"])
+    start: Path | None = options.start
+    if start is None:
+        tokenizer = train_tokenizer((as_document(s) for s in seen), DEMO_CONFIG["vocab_size"])
+    else:  # the same numbers must mean the same pieces
+        tokenizer = Tokenizer.from_file(str(start / "tokenizer.json"))
     write_tokenizer(tokenizer, out, DEMO_CONFIG["max_position_embeddings"])
 
     def encode(texts: list[str]) -> list[list[int]]:
@@ -155,13 +165,14 @@ def train(options: argparse.Namespace) -> None:
 
     rows, length = options.rows, options.length
     validation = held_out_batches(held_out, encode, rows, length)
-    model = prepare(demo_model(), options.compile)
+    fresh = demo_model() if start is None else load_model(start, dtype=torch.float32)
+    model = prepare(fresh.requires_grad_(), options.compile)
     weights = MasterWeights(model.named_parameters())
     balancer = Balancer(model)
     log = (out / "log.jsonl").open("a", encoding="utf-8")
     started = saved = time.monotonic()
     budget = options.minutes * 60
-    batches = token_batches(seen, encode, rows, length)
+    batches = token_batches(seen, encode, rows, length, options.seed)
     for step, batch in enumerate(batches):
         if options.threads == 0 and step % 10 == 0:
             torch.set_num_threads(quiet_threads())
@@ -217,6 +228,8 @@ def main() -> None:
     )
     parser.add_argument("--corpus", type=Path, required=True, help="folder with sections.jsonl")
     parser.add_argument("--out", type=Path, required=True, help="folder of the run")
+    parser.add_argument("--from", dest="start", type=Path, help="go on from this checkpoint")
+    parser.add_argument("--seed", type=int, default=0, help="order of the texts")
     parser.add_argument("--minutes", type=float, default=60.0)
     parser.add_argument("--save-minutes", type=float, default=4.0)
     parser.add_argument("--rows", type=int, default=8, help="sequences per step")

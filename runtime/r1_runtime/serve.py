@@ -1,0 +1,134 @@
+"""`python -m r1_runtime.serve`: listen at once, load behind the open door, drain on SIGTERM.
+
+Exit codes: 0 after a drain, 2 for what the user can mend (one line on stderr, and in the
+container's termination message), 1 for a fault of ours.
+"""
+
+from __future__ import annotations
+
+import time
+
+_PYTHON_READY = time.time()
+
+import asyncio
+import logging
+import os
+import signal
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from r1_runtime.errors import OptionError, RuntimeFault
+from r1_runtime.server.options import ServeOptions, parse_options
+
+TERMINATION_LOG = Path("/dev/termination-log")
+_log = logging.getLogger("r1_runtime")
+
+
+async def serve(options: ServeOptions) -> None:
+    """Serve until a signal, then drain.
+
+    Raises:
+        RuntimeFault: the port is taken, or the model does not load.
+    """
+    from aiohttp import web
+
+    from r1_runtime.server.app import build_app
+    from r1_runtime.server.loading import Phases, load
+    from r1_runtime.server.metrics import Metrics
+    from r1_runtime.server.service import Service
+
+    phases = Phases.begin()
+    phases.seconds["python"] = round(_seconds_since_start(), 3)
+    service = Service(options.names, Metrics(options.names[0]))
+    # Without an access log: at this rate it would be most of the output.
+    runner = web.AppRunner(
+        build_app(service), handler_cancellation=True, access_log=None, shutdown_timeout=5
+    )
+    await runner.setup()
+    try:
+        await web.TCPSite(runner, options.host, options.port, backlog=1024).start()
+    except OSError as error:
+        await runner.cleanup()
+        raise OptionError(
+            f"command line: cannot listen on {options.host}:{options.port} ({error.strerror}). "
+            "Fix: choose another --port."
+        ) from error
+    phases.end("listen")
+    _log.info("listening on %s, loading %s", _addresses(runner), options.model_path)
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    stopped = asyncio.create_task(stop.wait())
+    try:
+        loading = asyncio.create_task(asyncio.to_thread(load, options, service.deliver, phases))
+        await asyncio.wait({loading, stopped}, return_when=asyncio.FIRST_COMPLETED)
+        if not loading.done():
+            # The loading thread cannot be interrupted, and nothing is in flight yet.
+            _log.info("stopped while loading")
+            logging.shutdown()
+            os._exit(0)
+        loaded = loading.result()
+        service.open(loaded.engine, loaded.tokenizer, loaded.limits)
+        _log.info("ready: %s; start-up seconds: %s", loaded.description, phases.line())
+        await stopped
+        await _drain(service, options.drain_seconds)
+        service.stop()
+    finally:
+        stopped.cancel()
+        await runner.cleanup()
+
+
+async def _drain(service: object, seconds: float) -> None:
+    from r1_runtime.server.service import Service
+
+    assert isinstance(service, Service)  # noqa: S101
+    service.begin_drain()
+    _log.info("draining: %d requests in flight, at most %g s", service.in_flight, seconds)
+    try:
+        await asyncio.wait_for(service.drained(), seconds)
+    except TimeoutError:
+        _log.warning("%d requests did not end in %g s: aborted", service.in_flight, seconds)
+        service.abort_all()
+        await asyncio.wait_for(service.drained(), 5)
+    _log.info("drained")
+
+
+def _addresses(runner: object) -> str:
+    return ", ".join(f"{host}:{port}" for host, port, *_ in runner.addresses)  # type: ignore[attr-defined]
+
+
+def _seconds_since_start() -> float:
+    """Seconds from the process's start to this module's first line; 0 where /proc is missing."""
+    try:
+        fields = Path("/proc/self/stat").read_text().rpartition(")")[2].split()
+        uptime = float(Path("/proc/uptime").read_text().split()[0])
+    except OSError:
+        return 0.0
+    age = uptime - int(fields[19]) / os.sysconf("SC_CLK_TCK")
+    return max(0.0, age - (time.time() - _PYTHON_READY))
+
+
+def report(error: RuntimeFault, termination_log: Path = TERMINATION_LOG) -> None:
+    """One line on stderr, and as the container's termination message where there is one."""
+    line = f"{type(error).__name__}: {error}"
+    sys.stderr.write(line + "\n")
+    if termination_log.exists() and os.access(termination_log, os.W_OK):
+        termination_log.write_text(line + "\n", encoding="utf-8")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    logging.basicConfig(
+        level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr
+    )
+    try:
+        asyncio.run(serve(parse_options(arguments)))
+    except RuntimeFault as error:
+        report(error)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

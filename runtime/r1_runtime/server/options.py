@@ -1,0 +1,137 @@
+"""The command line of `python -m r1_runtime.serve`, and the folder a model path means."""
+
+from __future__ import annotations
+
+import argparse
+import math
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+
+from r1_runtime.errors import ModelLoadError, OptionError
+
+BUNDLED = "bundled:"
+_DTYPES = ("auto", "float32", "bfloat16")
+
+
+@dataclass(frozen=True, slots=True)
+class ServeOptions:
+    """Checked options; see `--help` for each."""
+
+    model_path: str
+    names: tuple[str, ...]
+    host: str
+    port: int
+    dtype: str
+    device: str
+    max_num_seqs: int
+    max_model_len: int
+    num_blocks: int | None
+    block_size: int
+    max_step_tokens: int
+    max_waiting: int
+    drain_seconds: float
+    threads: int
+
+
+def parse_options(arguments: Sequence[str] | None = None) -> ServeOptions:
+    """Read the command line.
+
+    Raises:
+        OptionError: naming the option and what it takes.
+    """
+    parser = _Parser(prog="python -m r1_runtime.serve", description="Serve one model.")
+    add = parser.add_argument
+    add("--model-path", required=True, help="checkpoint folder, or bundled:NAME")
+    add("--served-model-name", action="append", help="name in requests; may be repeated")
+    add("--host", default="0.0.0.0", help="address to listen on")  # noqa: S104  (a pod's port)
+    add("--port", type=int, default=8000)
+    add("--dtype", choices=_DTYPES, type=str.lower, default="auto")
+    add("--device", default="auto", help="auto, cpu or cuda")
+    add("--max-num-seqs", type=int, default=8, help="requests that run at once")
+    add("--max-model-len", type=int, default=2048, help="tokens of prompt and output together")
+    add("--num-blocks", type=int, help="cache blocks (default: enough for every seat)")
+    add("--block-size", type=int, default=16, help="tokens per cache block")
+    add("--max-step-tokens", type=int, default=256, help="token budget of one engine step")
+    add("--max-waiting", type=int, default=256, help="requests that may wait before 429")
+    add("--drain-seconds", type=float, default=120.0, help="time for requests after SIGTERM")
+    add("--threads", type=int, default=0, help="CPU threads (default: the container's limit)")
+    given = parser.parse_args(arguments)
+    for name in ("max_num_seqs", "max_model_len", "block_size", "max_step_tokens"):
+        _at_least(name, getattr(given, name), 1)
+    for name in ("port", "max_waiting", "drain_seconds", "threads"):
+        _at_least(name, getattr(given, name), 0)
+    if given.num_blocks is not None:
+        _at_least("num_blocks", given.num_blocks, 1)
+    names = given.served_model_name or [given.model_path.removeprefix(BUNDLED)]
+    return ServeOptions(
+        model_path=given.model_path,
+        names=tuple(dict.fromkeys(names)),
+        host=given.host,
+        port=given.port,
+        dtype=given.dtype,
+        device=given.device,
+        max_num_seqs=given.max_num_seqs,
+        max_model_len=given.max_model_len,
+        num_blocks=given.num_blocks,
+        block_size=given.block_size,
+        max_step_tokens=max(given.max_step_tokens, given.max_num_seqs),
+        max_waiting=given.max_waiting,
+        drain_seconds=given.drain_seconds,
+        threads=given.threads or cpu_limit(),
+    )
+
+
+class _Parser(argparse.ArgumentParser):
+    """Reports a bad option as an error value instead of printing a page of usage."""
+
+    def error(self, message: str) -> None:  # type: ignore[override]
+        raise OptionError(f"command line: {message}. See --help.")
+
+
+def _at_least(name: str, value: float, least: int) -> None:
+    if value < least:
+        option = "--" + name.replace("_", "-")
+        raise OptionError(f"command line: {option} is {value}, it must be at least {least}.")
+
+
+def resolve_model(path: str) -> Path:
+    """The folder of a model path; `bundled:NAME` lies inside this package.
+
+    Raises:
+        ModelLoadError: no model of that name is bundled.
+    """
+    if not path.startswith(BUNDLED):
+        return Path(path)
+    name = path.removeprefix(BUNDLED)
+    root = Path(str(resources.files("r1_runtime") / "models_bundled"))
+    known = sorted(entry.parent.name for entry in root.glob("*/config.json"))
+    if name not in known:
+        raise ModelLoadError(
+            path, "no such bundled model.", f"choose one of: {', '.join(known) or 'none'}."
+        )
+    return root / name
+
+
+def cpu_limit(cgroup: Path = Path("/sys/fs/cgroup")) -> int:
+    """CPUs this process may use: the smaller of its affinity and its cgroup's quota, at least 1."""
+    allowed = len(os.sched_getaffinity(0))
+    quota = _cgroup_quota(cgroup)
+    return allowed if quota is None else max(1, min(allowed, math.ceil(quota)))
+
+
+def _cgroup_quota(cgroup: Path) -> float | None:
+    """CPUs of the quota, from cgroup v2's or v1's files; None when there is none."""
+    try:
+        limit, period = (cgroup / "cpu.max").read_text().split()
+        return None if limit == "max" else int(limit) / int(period)
+    except (OSError, ValueError):
+        pass
+    try:
+        limit = (cgroup / "cpu" / "cpu.cfs_quota_us").read_text()
+        period = (cgroup / "cpu" / "cpu.cfs_period_us").read_text()
+        return None if int(limit) <= 0 else int(limit) / int(period)
+    except (OSError, ValueError, ZeroDivisionError):
+        return None
