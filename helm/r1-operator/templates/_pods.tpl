@@ -32,9 +32,13 @@ securityContext:
   capabilities: {drop: [ALL]}
 {{- end -}}
 
-{{/* Caches of libraries belong into /tmp, the only place that can be written. */}}
+{{/*
+Caches of libraries belong into /tmp, the only place that can be written. USER, because an image need not know the
+user 65532, and libraries that ask for its name would raise.
+*/}}
 {{- define "r1.commonEnv" -}}
 - {name: HOME, value: /tmp}
+- {name: USER, value: r1}
 - {name: PYTHONDONTWRITEBYTECODE, value: "1"}
 - {name: PYTHONUNBUFFERED, value: "1"}
 {{- end -}}
