@@ -1,0 +1,144 @@
+"""From a trace to a programme: squeezed time, scaled rates, seeded arrivals, a past."""
+
+import random
+
+import pytest
+
+from r1_demo.arrivals import Caps, Curve, Share, counted, curve_of, draw, poisson_times, replay
+from r1_demo.load import RateTrace, RecordedRequest, RequestTrace
+from r1_demo.manifests import SHARES, build_resource
+from r1_demo.past import openmetrics
+from r1_demo.program import arrange
+from r1_demo.recorded import servegen_m_small
+from r1_operator.api.v1 import parse
+
+CAPS = Caps(prompt_tokens=64, output_tokens=16)
+ONE = (Share("r1", "Q1", 1.0),)
+
+
+def test_a_poisson_process_follows_its_rate() -> None:
+    curve = Curve(10.0, (50.0, 0.0, 5.0), (True,) * 3)
+    times = list(poisson_times(curve, random.Random(1)))
+    assert times == sorted(times)
+    parts = [sum(a <= t < a + 10 for t in times) for a in (0, 10, 20)]
+    assert parts[0] == pytest.approx(500, abs=90)
+    assert parts[1] == 0
+    assert parts[2] == pytest.approx(50, abs=28)
+    assert max(times) < 30
+
+
+def test_the_same_seed_gives_the_same_load() -> None:
+    trace = servegen_m_small()
+    one, two, other = (arrange(trace, 60.0, 30.0, 5.0, SHARES, CAPS, seed) for seed in (1, 1, 2))
+    assert one.arrivals == two.arrivals
+    assert one.arrivals != other.arrivals
+
+
+class TestTheBundledFortnight:
+    PLAY = arrange(servegen_m_small(), 600.0, 90.0, 10.0, SHARES, CAPS, seed=14)
+
+    def test_a_day_in_ten_minutes_runs_144_times_faster(self) -> None:
+        assert self.PLAY.compression == 144
+        assert self.PLAY.season == 600
+        assert self.PLAY.speaks(10) == "24 minutes"
+
+    def test_history_and_play_meet_without_a_seam(self) -> None:
+        assert self.PLAY.history is not None
+        assert self.PLAY.lead_in == pytest.approx(90, abs=4.2)
+        whole = self.PLAY.history.seconds + self.PLAY.seconds
+        assert whole == pytest.approx(14 * 600)
+
+    def test_the_busiest_moment_of_the_day_is_offered_at_the_peak(self) -> None:
+        last_day = self.PLAY.live.rates[-144:]
+        assert max(last_day) == pytest.approx(10.0)
+        assert self.PLAY.live.seconds == pytest.approx(690, abs=4.2)
+
+    def test_arrivals_carry_the_mix_of_classes_and_capped_lengths(self) -> None:
+        arrivals = self.PLAY.arrivals
+        for share in SHARES:
+            part = sum((a.model, a.klass) == (share.model, share.klass) for a in arrivals)
+            assert part / len(arrivals) == pytest.approx(share.share, abs=0.03)
+        assert max(a.prompt_tokens for a in arrivals) == 64
+        assert max(a.output_tokens for a in arrivals) == 16
+        assert min(a.output_tokens for a in arrivals) >= 8
+
+    def test_gaps_are_played_as_a_line_and_known_as_gaps(self) -> None:
+        assert not all(self.PLAY.live.measured)
+        assert min(self.PLAY.live.rates) > 0
+
+
+def test_a_trace_of_an_hour_has_no_past() -> None:
+    trace = RateTrace("hour", 60.0, (60.0,) * 57)
+    play = arrange(trace, 120.0, 90.0, 4.0, ONE, CAPS, seed=1)
+    assert (play.history, play.season, play.lead_in) == (None, None, 0.0)
+    assert play.seconds == pytest.approx(120)
+    assert len(play.arrivals) == pytest.approx(480, abs=80)
+
+
+def test_single_requests_keep_their_moments_and_are_thinned_to_the_peak() -> None:
+    requests = tuple(RecordedRequest(10.0 + i, 5000, 3) for i in range(1000))
+    trace = RequestTrace("azure", requests)
+    play = arrange(trace, 100.0, 90.0, 5.0, ONE, CAPS, seed=1)
+    assert play.compression == pytest.approx(10, rel=0.01)
+    assert len(play.arrivals) == pytest.approx(500, abs=70)
+    assert {(a.prompt_tokens, a.output_tokens) for a in play.arrivals} == {(64, 3)}
+    everything = replay(trace, 100.0, 1.0, ONE, CAPS, seed=1)
+    assert len(everything) == 1000
+    assert everything[0].at == 0.0
+    assert {a.at for a in play.arrivals} < {a.at for a in everything}
+
+
+def test_counting_arrivals_gives_back_their_rate() -> None:
+    curve = Curve(5.0, (20.0, 40.0), (True, True))
+    arrivals = draw(curve, ONE, {0.0: 8.0, 1.0: 9.0}, {0.0: 2.0, 1.0: 3.0}, CAPS, seed=3)
+    back = counted(arrivals, 10.0, 5.0)
+    assert back.rates[1] == pytest.approx(40, rel=0.25)
+    assert sum(back.rates) * 5.0 == len(arrivals)
+
+
+class TestThePast:
+    def lines(self) -> list[str]:
+        trace = RateTrace("t", 600.0, (600.0, None, None, 1200.0))
+        curve = curve_of(trace, compression=60.0, scale=1 / 60)
+        shares = (Share("chat", "Q1", 0.5), Share("notes", None, 0.5))
+        return list(openmetrics(curve, shares, "default", ends_at=2000.0, every=1.0, seed=5))
+
+    def samples(self, model: str) -> list[tuple[float, int]]:
+        found = [line.split() for line in self.lines() if f'inference="{model}"' in line]
+        return [(float(at), int(count)) for _, count, at in found]
+
+    def test_it_is_openmetrics_of_the_gateways_counter(self) -> None:
+        lines = self.lines()
+        assert lines[1] == "# TYPE r1_gateway_requests_offered counter"
+        assert lines[2].startswith(
+            'r1_gateway_requests_offered_total{inference_namespace="default",'
+            'inference="chat",class="Q1"} '
+        )
+        assert 'inference="notes",class="Q2"' in lines[-2]
+        assert lines[-1] == "# EOF"
+
+    def test_it_ends_now_and_counts_upwards(self) -> None:
+        samples = self.samples("chat")
+        assert samples[-1][0] == 2000.0
+        counts = [count for _, count in samples]
+        assert counts == sorted(counts)
+        assert counts[-1] == pytest.approx(0.5 * (10 * 10 + 20 * 15 + 10 * 20), rel=0.3)
+
+    def test_a_gap_has_no_samples_and_the_counter_went_on(self) -> None:
+        samples = self.samples("chat")
+        inside = [at for at, _ in samples if 1970.0 <= at < 1990.0]
+        assert inside == []
+        before = max(count for at, count in samples if at < 1970.0)
+        after = min(count for at, count in samples if at >= 1990.0)
+        assert after - before > 80
+
+
+@pytest.mark.parametrize("season", [None, 120.0, 600.0])
+@pytest.mark.parametrize("name", ["demo-chat", "demo-notes"])
+def test_the_resources_are_ones_that_the_operator_takes(name: str, season: float | None) -> None:
+    document = build_resource(
+        name, 2.37, 30.0, season, seats=4, cpu_request="100m", cpu_limit="400m", memory="512Mi"
+    )
+    resource = parse(document | {"metadata": document["metadata"] | {"uid": "u", "generation": 1}})
+    assert resource.spec.autoscaling is not None
+    assert float(resource.spec.autoscaling.metrics[0].target.value) == 2.37
