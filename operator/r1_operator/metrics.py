@@ -74,7 +74,10 @@ class Metrics:
             registry=self.registry,
         )
         self.watch_events = Counter(
-            "r1_operator_watch_events_total", "Watch events by kind.", ["kind"], registry=self.registry
+            "r1_operator_watch_events_total",
+            "Watch events by kind.",
+            ["kind"],
+            registry=self.registry,
         )
         self.resync_repairs = Counter(
             "r1_operator_resync_repairs_total",

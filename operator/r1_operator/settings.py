@@ -39,7 +39,9 @@ class Settings:
     gateway_service: str = _setting(
         "", "namespace/name of the gateway's Service, whose pods' load signals are read."
     )
-    gateway_urls: tuple[str, ...] = _setting((), "Signal URLs to read instead, for tests and --dev.")
+    gateway_urls: tuple[str, ...] = _setting(
+        (), "Signal URLs to read instead, for tests and --dev."
+    )
     forecaster_url: str = _setting("", "http://host:8082 of the forecaster; empty: no forecasts.")
     min_rate_seconds: int = _setting(
         60, "Shortest window of the rates that forecasts learn from: four scrapes of Prometheus."
@@ -49,7 +51,9 @@ class Settings:
     http_port: int = _setting(8080, "Port of the same; 0 picks a free one.")
 
     lease_name: str = _setting("r1-operator", "Name of the Lease that elects the active operator.")
-    lease_seconds: float = _setting(15.0, "A standby takes over when this long nothing was renewed.")
+    lease_seconds: float = _setting(
+        15.0, "A standby takes over when this long nothing was renewed."
+    )
     renew_seconds: float = _setting(5.0, "How often the active operator renews the Lease.")
 
     workers: int = _setting(8, "Resources that are reconciled at the same time.")

@@ -117,9 +117,11 @@ class Operation:
                 await self._until_stopped(self.leadership.acquire)
                 if not self.stop.is_set():
                     self.api.may_write = lambda: self.leadership.is_held
-                    await self._until_stopped(self._lead)
-                    self._active = False
-                    await self.leadership.release()
+                    try:
+                        await self._until_stopped(self._lead)
+                    finally:
+                        self._active = False
+                        await self.leadership.release()
         finally:
             self._active = False
             await self.signals.close()

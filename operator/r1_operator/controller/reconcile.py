@@ -21,7 +21,7 @@ from r1_operator.api.parsing import Invalid
 from r1_operator.api.v1 import R1Inference, parse
 from r1_operator.controller.drift import APPLIED, drift, manifest_hash, with_hash
 from r1_operator.controller.fights import Fights
-from r1_operator.controller.scaling_loop import ScalingLoop
+from r1_operator.controller.scaling_loop import WARM_UP_SECONDS, ScalingLoop
 from r1_operator.controller.statuses import carried_over, status_differs
 from r1_operator.kube.client import Api, Conflict, NotFound, Refused
 from r1_operator.kube.events import Notice
@@ -223,8 +223,11 @@ class Reconciler:
             this.writes += 1
 
     async def _apply_status(self, this: _Round, stored: Stored, status: Json) -> None:
-        if self._scaling.warming_up:
-            status = carried_over(status, this.resource.status)
+        if self._scaling.warming_up and this.resource.spec.autoscaling is not None:
+            kept = carried_over(status, this.resource.status)
+            if status_differs(kept, status):
+                this.look_again_in(WARM_UP_SECONDS)
+            status = kept
         if status_differs(status, this.resource.status):
             await self._write_status(this, stored, status)
 

@@ -220,7 +220,8 @@ class ScalingLoop:
 
     def _forecast(self, key: Key, state: Scaled) -> Forecast | Unavailable | None:
         metric = forecast_metric(state.policy.metrics)
-        if metric is None or state.forecast.activation is Activation.NEVER:
+        never = state.forecast.activation is Activation.NEVER
+        if metric is None or never or not self._forecaster.configured:
             return None
         lead = state.starts.lead_seconds(self._period)
         question = build_question(key, state.forecast, metric, lead, self._min_rate_seconds)

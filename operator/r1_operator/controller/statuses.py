@@ -35,7 +35,8 @@ def carried_over(wanted: Json, live: Mapping[str, Any]) -> Json:
     before it knew is a better answer, as long as there is one.
     """
     known = {one["type"]: one for one in live.get("conditions") or () if one["type"] in _SCALING}
-    if Condition.SCALING_ACTIVE.value not in known:
+    active = known.get(Condition.SCALING_ACTIVE.value, {"status": "Unknown"})
+    if active["status"] == "Unknown":
         return wanted
     generation = wanted.get("observedGeneration")
     others = [one for one in wanted["conditions"] if one["type"] not in _SCALING]

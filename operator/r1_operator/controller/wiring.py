@@ -109,8 +109,8 @@ def _settings() -> kopf.OperatorSettings:
     settings.watching.server_timeout = 600
     for kind in WATCHED:
         if kind != R1INFERENCE:
-            selector = kopf.Selector(kind.group, kind.version, kind.plural)
-            settings.watching.label_selectors[selector] = Label.RESOURCE
+            where = (kind.group, kind.version, kind.plural)
+            settings.watching.label_selectors[where] = Label.RESOURCE
     settings.queueing.idle_timeout = 1.0
     settings.process.ultimate_exiting_timeout = 20
     return settings

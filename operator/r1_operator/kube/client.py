@@ -207,6 +207,7 @@ class Api:
             accept = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
         while True:
             page = await self.request("GET", kind.path(namespace), query=query, accept=accept)
+            page["items"] = page.get("items") or []  # metadata-only lists write null for none
             yield page
             token = page.get("metadata", {}).get("continue")
             if not token:
@@ -255,6 +256,17 @@ class Api:
         except (NotFound, Conflict):
             return False
         return True
+
+    async def stream(self, path: str, query: Mapping[str, str]) -> aiohttp.ClientResponse:
+        """An open response, a watch for example; the caller reads and closes it."""
+        answer = await self._rest.request(
+            "GET",
+            f"{self.configuration.host}{path}?{urlencode(query)}",
+            headers=await self._headers("application/json", "application/json"),
+            _request_timeout=aiohttp.ClientTimeout(total=None, sock_connect=5.0),
+        )
+        response: aiohttp.ClientResponse = answer.response
+        return response
 
     async def request(
         self,
@@ -306,10 +318,7 @@ class Api:
         accept: str,
         timeout_seconds: float,
     ) -> tuple[int, float | None, bytes]:
-        headers = {"Accept": accept, "Content-Type": content_type, "User-Agent": FIELD_MANAGER}
-        for auth in (await self.configuration.auth_settings()).values():
-            if auth["in"] == "header":
-                headers[auth["key"]] = auth["value"]
+        headers = await self._headers(content_type, accept)
         timeout = aiohttp.ClientTimeout(total=timeout_seconds, sock_connect=5.0)
         async with self._slots:
             response = await self._rest.request(
@@ -317,6 +326,13 @@ class Api:
             )
             data: bytes = await response.read()
         return response.status, _seconds(response.headers.get("Retry-After")), data
+
+    async def _headers(self, content_type: str, accept: str) -> dict[str, str]:
+        headers = {"Accept": accept, "Content-Type": content_type, "User-Agent": FIELD_MANAGER}
+        for auth in (await self.configuration.auth_settings()).values():
+            if auth["in"] == "header":
+                headers[auth["key"]] = auth["value"]
+        return headers
 
 
 async def load_configuration() -> Configuration:

@@ -24,7 +24,6 @@ from r1_operator.plan.unavailable import Unavailable
 
 logger = logging.getLogger(__name__)
 
-NOT_CONFIGURED = Unavailable("NotConfigured", "No forecaster is configured (R1_FORECASTER_URL).")
 PENDING = Unavailable("Pending", "The forecaster has not answered yet.")
 
 _SERIES = {
@@ -88,7 +87,7 @@ class Forecaster:
         rng: random.Random | None = None,
         clock: Callable[[], float] | None = None,
     ) -> None:
-        """`url` may be empty: then every forecast is `Unavailable`."""
+        """`url` may be empty: then nothing is `configured` and nothing should be asked."""
         self._url = url.rstrip("/")
         self._timeout = aiohttp.ClientTimeout(total=timeout_seconds)
         self._slots = asyncio.Semaphore(max_concurrent)
@@ -98,6 +97,11 @@ class Forecaster:
         self._latest: dict[Key, Forecast | Unavailable] = {}
         self._due: dict[Key, float] = {}
         self._tasks: dict[Key, asyncio.Task[None]] = {}
+
+    @property
+    def configured(self) -> bool:
+        """Whether there is a forecaster to ask; a site may do without."""
+        return bool(self._url)
 
     async def close(self) -> None:
         """Drop what is being asked and close the connections."""
@@ -109,8 +113,6 @@ class Forecaster:
 
     def latest(self, key: Key, question: Question) -> Forecast | Unavailable:
         """The latest answer, at once; asks again in the background when that is due."""
-        if not self._url:
-            return NOT_CONFIGURED
         now = self._time()
         if key not in self._tasks and now >= self._due.get(key, float("-inf")):
             self._due[key] = now + question.every_seconds * self._rng.uniform(0.9, 1.1)
