@@ -26,7 +26,7 @@ INK, GRID, BLUE, BAND, ORANGE, GREY = (
     "#d9822b",
     "#9aa5b1",
 )
-CLASS_INK = {"Q1": "#b83b5e", "Q2": "#6a2c70", "Q3": "#f08a5d", "-": "#3d5a80"}
+CLASS_INK = {"Q1": "#c1272d", "Q2": "#2f6fb2", "Q3": "#8a9a5b", "-": "#3d5a80"}
 
 
 def draw_picture(
@@ -80,12 +80,13 @@ def draw_picture(
         for axes in rows:
             _shade(axes, program)
         figure.suptitle(
-            f"{program.name} on {resource}: {summary}",
+            f"{program.name} on {resource}, {program.compression:.0f} times faster",
             x=0.008,
             ha="left",
-            fontsize=12,
+            fontsize=13,
             fontweight="bold",
         )
+        load.set_title(summary, loc="right", fontsize=9, fontweight="normal")
         path.parent.mkdir(parents=True, exist_ok=True)
         figure.savefig(path, dpi=150)
         pyplot.close(figure)
@@ -204,7 +205,8 @@ def _draw_clock(axes: Axes, program: Program, seconds: int) -> None:
     axes.set_xticks(ticks, names)
     axes.set_xlim(0, seconds)
     axes.set_xlabel(
-        f"the trace's clock, {program.compression:.0f} times faster; below it, seconds of the play"
+        "the trace's clock; below it, seconds of the play (grey: the day before, played live while "
+        "the forecaster trains; orange: gaps of the trace, played as a line)"
     )
 
 
@@ -212,6 +214,7 @@ def _shade(axes: Axes, program: Program) -> None:
     """Mark the lead-in, and gaps of the trace where the load is the line across them."""
     if program.lead_in > 0:
         axes.axvspan(0, program.lead_in, color=GREY, alpha=0.12, linewidth=0)
+        axes.axvline(program.lead_in, color=GREY, linewidth=0.8)
     live = program.live
     for index, measured in enumerate(live.measured):
         if not measured:
