@@ -1,0 +1,127 @@
+"""What each condition and reason means, and what to do: the text of the reference page.
+
+Reasons of the scaling decision and of the forecaster are defined where they are made
+(`plan/decision.py`, the forecast contract); here they get their explanation.
+"""
+
+from typing import Final
+
+from r1_operator.api.names import Condition, Reason
+
+Meanings = dict[str, tuple[str, str]]
+
+CONDITIONS: Final[dict[Condition, str]] = {
+    Condition.READY: "The wanted number of replicas of the newest spec can serve, or the resource "
+    "sleeps on purpose. What `kubectl wait` asks for.",
+    Condition.AVAILABLE: "At least one replica, of whatever spec, can serve.",
+    Condition.PROGRESSING: "Something is on its way: pods start, are replaced or leave.",
+    Condition.SCALING_ACTIVE: "Load is known and sets the count.",
+    Condition.DEGRADED: "Something keeps replicas from serving and will not pass by itself.",
+    Condition.SCALING_LIMITED: "A limit keeps the count off what the load asks for.",
+    Condition.FORECAST_UNAVAILABLE: "A forecast is wanted and there is none; scaling goes on "
+    "without.",
+}
+
+_SUMMARY: Final[Meanings] = {
+    Reason.ALL_REPLICAS_READY: ("All wanted replicas of the newest spec can serve.", ""),
+    Reason.ASLEEP: ("No replica is wanted now.", "Send a request, or raise minReplicas."),
+    Reason.SERVING: ("At least one replica can serve.", ""),
+    Reason.NO_REPLICA_SERVES: ("None can.", "See Ready for why."),
+    Reason.WAITING_FOR_REPLICAS: ("Pods are starting.", "Wait."),
+    Reason.APPLYING: ("The newest spec is being applied.", "Wait."),
+}
+
+_PROGRESS: Final[Meanings] = {
+    Reason.STARTING: ("The first replicas load.", "Wait."),
+    Reason.ROLLING_OUT: ("Replicas of the newest spec replace older ones.", "Wait."),
+    Reason.SCALING_UP: ("More replicas load.", "Wait."),
+    Reason.SCALING_DOWN: ("Replicas finish their requests and leave.", "Wait."),
+    Reason.SETTLED: ("Everything is as it should be.", ""),
+    Reason.DEADLINE_EXCEEDED: (
+        "Nothing moved for spec.rollout.progressDeadlineSeconds.",
+        "See the pods' logs; raise the deadline if the model loads slowly.",
+    ),
+}
+
+_PROBLEMS: Final[Meanings] = {
+    Reason.INVALID_SPEC: (
+        "The spec was taken, yet no pod can be made of it.",
+        "Correct the field that the message names.",
+    ),
+    Reason.MODEL_SOURCE_UNUSABLE: (
+        "The engine cannot load the model source.",
+        "Set spec.model.source to a claim or a path.",
+    ),
+    Reason.CHILD_NOT_OWNED: (
+        "An object of the child's name belongs to somebody else.",
+        "Delete it or choose another name.",
+    ),
+    Reason.CHILD_REFUSED: (
+        "The API server refused a child.",
+        "Correct spec.template or spec.resources.",
+    ),
+    Reason.MISSING_SECRET: ("A Secret, or a key in it, is missing.", "Create it."),
+    Reason.MISSING_CONFIG_MAP: ("A ConfigMap, or a key in it, is missing.", "Create it."),
+    Reason.MISSING_VOLUME_CLAIM: (
+        "The PersistentVolumeClaim does not exist.",
+        "Create it or correct its name.",
+    ),
+    Reason.VOLUME_CLAIM_UNBOUND: (
+        "The claim has no volume.",
+        "Check its storage class and capacity.",
+    ),
+    Reason.VOLUME_NOT_MOUNTED: ("A volume cannot be mounted.", "Check the volume."),
+    Reason.UNSCHEDULABLE: (
+        "No node takes the pods.",
+        "Add nodes, or lower replicas or resources; check tolerations and selectors.",
+    ),
+    Reason.IMAGE_PULL_FAILED: (
+        "The image cannot be pulled.",
+        "Check spec.engine.image and the pull secret.",
+    ),
+    Reason.CONTAINER_START_FAILED: (
+        "The container cannot be started.",
+        "Check the image, its command and spec.template.",
+    ),
+    Reason.ENGINE_ARGUMENTS_REFUSED: (
+        "The engine does not know its arguments.",
+        "Correct spec.engine.args.",
+    ),
+    Reason.MODEL_LOAD_FAILED: (
+        "The model cannot be loaded.",
+        "Check spec.model.source and spec.runtime.",
+    ),
+    Reason.OUT_OF_MEMORY: (
+        "A replica used more memory than its limit.",
+        "Raise spec.resources.limits.memory or lower spec.runtime.",
+    ),
+    Reason.CRASH_LOOPING: ("The engine ends again and again.", "See the pod's previous logs."),
+    Reason.QUOTA_EXCEEDED: (
+        "The namespace's quota is used up.",
+        "Raise the ResourceQuota or lower the replicas.",
+    ),
+    Reason.POD_REJECTED: (
+        "The namespace does not admit the pods.",
+        "Remove what spec.template loosens, or ask who owns the namespace.",
+    ),
+}
+
+_SCALING: Final[Meanings] = {
+    Reason.METRICS_AVAILABLE: ("Load is known and sets the count.", ""),
+    Reason.AUTOSCALING_OFF: ("spec.autoscaling is absent.", "Set it, or spec.replicas."),
+    Reason.NOT_DECIDED: ("The operator has just started.", "Wait."),
+    "MetricsUnavailable": (
+        "Load is not known: the count is held, never lowered.",
+        "Check that the operator reaches the gateways.",
+    ),
+    "AtMax": ("The load asks for more than maxReplicas.", "Raise maxReplicas or the target."),
+    "RateLimited": ("behavior's policies bound the change.", "Wait, or widen them."),
+}
+
+REASONS: Final[dict[str, Meanings]] = {
+    "Ready and Available": _SUMMARY,
+    "Progressing": _PROGRESS,
+    "Degraded (and Ready=False)": _PROBLEMS,
+    "ScalingActive and ScalingLimited": _SCALING,
+}
+"""By the conditions that carry them. ForecastUnavailable carries the forecaster's own reasons."""

@@ -1,0 +1,142 @@
+"""The reference pages, generated from the types: `docs/reference/`.
+
+`python -m r1_operator.api.reference` writes them; a test compares. A page that is
+written by hand would lie within a month.
+"""
+
+import json
+import sys
+from collections.abc import Iterator, Mapping
+from dataclasses import MISSING
+from enum import Enum
+from pathlib import Path
+from typing import Any, get_args, get_origin
+
+from r1_operator.api import meanings, names
+from r1_operator.api.declare import Member, members, rules, to_json
+from r1_operator.api.quantity import Quantity
+from r1_operator.api.status import STATUS
+from r1_operator.api.v1 import NAME_RULE, Spec
+
+FOLDER = Path("docs/reference")
+
+_RESOURCE_HEAD = f"""\
+# {names.KIND}
+
+Generated from `r1_operator.api` by `make crds`; a test compares.
+
+`apiVersion: {names.API_VERSION}`, `kind: {names.KIND}`, short name `{names.SHORT_NAME}`. \
+Only `spec` is required, and an empty one takes every default. `metadata.name`: {NAME_RULE}.
+
+A *quantity* is an integer or a string such as `500m`, `"0.5"` or `8Gi`. Unknown fields are \
+refused by kubectl.
+"""
+
+_TABLE = "| field | type | default | meaning |\n|---|---|---|---|"
+
+_TEMPLATE_NOTE = """\
+The template is merged over a pod that keeps to the `restricted` Pod Security level. It may \
+loosen that (`securityContext`, `volumes` of other kinds); the namespace's own level then decides.
+"""
+
+_CONDITIONS_HEAD = """\
+# Conditions and reasons
+
+Generated from `r1_operator.api` by `make crds`; a test compares.
+
+Reasons are stable: alerts and scripts may rely on them. Messages are for people and change.
+"""
+
+
+def resource_page() -> str:
+    """`docs/reference/r1inference.md`."""
+    parts = [_RESOURCE_HEAD, *_sections(Spec, "spec"), _status_section()]
+    return "\n".join(parts)
+
+
+def conditions_page() -> str:
+    """`docs/reference/conditions.md`."""
+    lines = [_CONDITIONS_HEAD, "| condition | present | says |", "|---|---|---|"]
+    for kind in names.Condition:
+        present = "always" if kind in names.ALWAYS else "only while True"
+        lines.append(f"| `{kind}` | {present} | {meanings.CONDITIONS[kind]} |")
+    for title, group in meanings.REASONS.items():
+        lines += ["", f"## {title}", "", "| reason | means | do |", "|---|---|---|"]
+        lines += [f"| `{name}` | {means} | {remedy} |" for name, (means, remedy) in group.items()]
+    return "\n".join(lines) + "\n"
+
+
+def _sections(cls: type, path: str) -> Iterator[str]:
+    rows = [_row(member) for member in members(cls)]
+    notes = [f"- {rule.message}" for rule in rules(cls)]
+    body = "\n".join([f"## {path}", "", _TABLE, *rows])
+    yield body + ("\n\n" + "\n".join(notes) if notes else "") + "\n"
+    if path == "spec.template":
+        yield _TEMPLATE_NOTE
+    for member in members(cls):
+        inner, suffix = _inner(member.type)
+        if hasattr(inner, "__dataclass_fields__") and inner is not Quantity:
+            yield from _sections(inner, f"{path}.{member.json}{suffix}")
+
+
+def _inner(kind: Any) -> tuple[Any, str]:
+    if get_origin(kind) is tuple:
+        return get_args(kind)[0], "[]"
+    return kind, ""
+
+
+def _row(member: Member) -> str:
+    text = member.doc.text + _limits(member)
+    return f"| `{member.json}` | {_type(member.type)} | {_default(member)} | {text} |"
+
+
+def _type(kind: Any) -> str:
+    origin = get_origin(kind)
+    if origin is tuple:
+        return f"list of {_type(get_args(kind)[0])}"
+    if origin is not None and issubclass(origin, Mapping):
+        value = get_args(kind)[1]
+        return "object" if value is Any else f"map to {_type(value)}"
+    if kind is Quantity:
+        return "quantity"
+    if issubclass(kind, Enum):
+        return " \\| ".join(f"`{item.value}`" for item in kind)
+    return {int: "integer", str: "string"}.get(kind, "object")
+
+
+def _default(member: Member) -> str:
+    if member.default is MISSING:
+        return "required"
+    value = to_json(member.default)
+    if value in (None, [], {}) or isinstance(value, dict):
+        return ""
+    return f"`{json.dumps(value) if isinstance(value, list) else value}`"
+
+
+def _limits(member: Member) -> str:
+    doc = member.doc
+    if doc.minimum is not None and doc.maximum is not None:
+        return f" {doc.minimum} to {doc.maximum}."
+    if doc.positive:
+        return " Above zero."
+    return ""
+
+
+def _status_section() -> str:
+    rows = [
+        f"| `{name}` | {node['description'].removeprefix(name + ' ')} |"
+        for name, node in STATUS["properties"].items()
+    ]
+    head = ["## status", "", "Conditions and their reasons: [conditions.md](conditions.md).", ""]
+    return "\n".join([*head, "| field | meaning |", "|---|---|", *rows]) + "\n"
+
+
+def main(folder: Path = FOLDER) -> None:
+    """Write both pages."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "r1inference.md").write_text(resource_page())
+    (folder / "conditions.md").write_text(conditions_page())
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]) if len(sys.argv) > 1 else FOLDER)

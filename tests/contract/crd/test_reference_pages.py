@@ -1,0 +1,51 @@
+"""The reference pages say what the code does."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from r1_operator.api import meanings
+from r1_operator.api.names import Condition, Reason
+from r1_operator.api.reference import conditions_page, main, resource_page
+from r1_operator.plan.decision import Decision, Mode
+from r1_operator.plan.decision import Reason as Why
+
+FOLDER = Path(__file__).parents[3] / "docs" / "reference"
+
+
+def test_the_pages_are_what_the_types_say() -> None:
+    assert (FOLDER / "r1inference.md").read_text() == resource_page(), "run `make crds`"
+    assert (FOLDER / "conditions.md").read_text() == conditions_page(), "run `make crds`"
+
+
+def test_every_reason_is_explained_once() -> None:
+    explained = [name for group in meanings.REASONS.values() for name in group]
+    assert len(explained) == len(set(explained))
+    assert set(Reason) <= set(explained)
+
+
+def test_every_problem_says_what_to_do() -> None:
+    for name, (means, remedy) in meanings.REASONS["Degraded (and Ready=False)"].items():
+        assert means.endswith("."), name
+        assert remedy.endswith("."), name
+
+
+def test_the_decisions_reasons_that_reach_conditions_are_explained() -> None:
+    limits = {why.value for why in Why if Decision(0.0, 1, 1, why, "", Mode.REACTIVE).limited}
+    scaling = set(meanings.REASONS["ScalingActive and ScalingLimited"])
+    assert limits | {Why.METRICS_UNAVAILABLE.value} <= scaling
+
+
+def test_every_condition_is_explained() -> None:
+    assert set(meanings.CONDITIONS) == set(Condition)
+
+
+def test_every_field_is_on_the_page() -> None:
+    page = resource_page()
+    for field in ("`maxConcurrentSequences`", "`quantilePercent`", "`subPath`", "`lastScale`"):
+        assert field in page
+
+
+def test_writing_makes_the_folder(tmp_path: Path) -> None:
+    main(tmp_path / "new")
+    assert (tmp_path / "new" / "conditions.md").read_text() == conditions_page()
