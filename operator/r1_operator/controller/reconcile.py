@@ -46,7 +46,7 @@ from r1_operator.plan.whole import plan
 
 logger = logging.getLogger(__name__)
 
-_BLOCKED_SECONDS = 20.0
+_BLOCKED_SECONDS = 10.0
 
 
 @dataclass(slots=True)

@@ -2,6 +2,7 @@
 
 import asyncio
 import random
+from itertools import pairwise
 
 import pytest
 
@@ -74,7 +75,7 @@ async def test_keys_pass_one_that_fails_and_it_backs_off_and_recovers() -> None:
     await asyncio.sleep(60)
     times = [at for at, key in bench.done if key == "bad"]
     assert len(times) == 5, "four failures, then done, then quiet"
-    pauses = [later - earlier for earlier, later in zip(times, times[1:], strict=False)]
+    pauses = [later - earlier for earlier, later in pairwise(times)]
     assert all(1 <= pause <= 8.2 for pause in pauses)
     assert pauses[-1] > pauses[0]
     await bench.stop()
