@@ -84,12 +84,28 @@ class ClientConnection(asyncio.Protocol):
         self._head_bytes += len(data)
         try:
             self._parser.feed_data(data)
-        except httptools.HttpParserUpgrade:
-            self.refusing = True  # we speak nothing else: answer what came, then close
+        except httptools.HttpParserUpgrade as offer:
+            self._decline_upgrade(data[offer.args[0] :])
+            return
         except httptools.HttpParserError as error:
             self._refuse(_explain(error))
         if self._in_head and self._head_bytes > HEAD_BYTES and not self.refusing:
             self._refuse(_HEAD_TOO_LARGE)
+
+    def _decline_upgrade(self, rest: bytes) -> None:
+        """Read the request again without its offer to change the protocol (h2c, from Java's client).
+
+        The parser takes an offered upgrade for an accepted one and would lose the body.
+        """
+        lines = [b"%s: %s\r\n" % field for field in self._headers if field[0] not in _UPGRADE]
+        head = b"%s %s HTTP/%s\r\n%s\r\n" % (
+            self._parser.get_method(),
+            self._target,
+            self._parser.get_http_version().encode(),
+            b"".join(lines),
+        )
+        self._parser = httptools.HttpRequestParser(self)
+        self.data_received(head + rest)
 
     def pause_writing(self) -> None:
         self.paused = True
@@ -134,7 +150,9 @@ class ClientConnection(asyncio.Protocol):
         self._in_head = False
         self._body = []
         self._body_bytes = 0
-        if self.refusing:
+        if request.method == b"CONNECT":
+            raise ApiError(405, "invalid_request_error", "method_not_allowed", "no tunnels here")
+        if self.refusing or parser.should_upgrade():
             return
         length = check_head(request, self.door.max_body_bytes)
         self._request = request
@@ -173,7 +191,8 @@ class ClientConnection(asyncio.Protocol):
 
     def _start(self, request: HttpRequest) -> None:
         self.deadline = NEVER
-        self.close_after = not request.keep_alive or self.door.closing
+        last = self.refusing and not self.pipeline
+        self.close_after = not request.keep_alive or self.door.closing or last
         self.door.serve(self, request)
 
     def _refuse(self, error: ApiError) -> None:
@@ -262,6 +281,9 @@ class ClientConnection(asyncio.Protocol):
         """The deadline passed: too slow, idle for too long, or done lingering."""
         if self.transport is not None:
             self.transport.abort()
+
+
+_UPGRADE = frozenset((b"connection", b"upgrade", b"http2-settings"))
 
 
 def _explain(error: httptools.HttpParserError) -> ApiError:

@@ -349,17 +349,26 @@ class Exchange:
         self.client.write_error(error, self.answer_headers())
         self._end()
 
+    def cut(self, error: ApiError) -> None:
+        """The gateway has no more time: tell the client, whatever it has already got."""
+        connection = self.connection
+        if connection is None or not self.wrote:
+            self.fail(error)
+        else:
+            self._drop_connection()
+            self._break_stream(connection, error)
+
     def client_gone(self) -> None:
         """The client closed: free its place, and let the pod stop."""
-        if self.connecting is not None:
-            self.connecting.cancel()
-            self.connecting = None
         self._drop_connection()
         ticket, self.ticket = self.ticket, None
         if ticket is not None:
             self.route.cancelled(self, ticket)
 
     def _drop_connection(self) -> None:
+        if self.connecting is not None:
+            self.connecting.cancel()
+            self.connecting = None
         connection, self.connection = self.connection, None
         if connection is not None:
             connection.close()

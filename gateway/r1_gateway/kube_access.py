@@ -59,7 +59,12 @@ def _from_service_account(env: Mapping[str, str]) -> KubeAccess:
     return KubeAccess(f"https://{host}:{port}", _trusting(str(authority)), headers)
 
 
-async def _from_kubeconfig(path: str | None) -> KubeAccess:
+async def _from_kubeconfig(given: str | None) -> KubeAccess:
+    path = given or os.path.expanduser("~/.kube/config")  # noqa: ASYNC240 - once, at the start
+    if not any(map(os.path.isfile, path.split(os.pathsep))):
+        raise NoCluster(
+            f"no cluster: there is no {path}; set KUBECONFIG, run in a pod, or use --config FILE"
+        )
     from kubernetes.aio.client import Configuration
     from kubernetes.aio.config import load_kube_config
     from kubernetes.aio.config.config_exception import ConfigException
@@ -69,7 +74,7 @@ async def _from_kubeconfig(path: str | None) -> KubeAccess:
         await load_kube_config(config_file=path, client_configuration=configuration)
     except (ConfigException, OSError) as error:
         raise NoCluster(
-            f"no cluster: {error}; set KUBECONFIG, run in a pod, or use --config FILE"
+            f"no cluster: {path}: {error}; set KUBECONFIG, or use --config FILE"
         ) from None
 
     async def headers() -> dict[str, str]:

@@ -23,6 +23,7 @@ from r1_gateway.admin import build_admin
 from r1_gateway.client_connection import ClientConnection
 from r1_gateway.discovery import Discovery
 from r1_gateway.door import Door
+from r1_gateway.errors import unavailable
 from r1_gateway.exchange import Exchange
 from r1_gateway.kube_access import NoCluster
 from r1_gateway.metrics import build_registry
@@ -34,6 +35,7 @@ logger = logging.getLogger(__name__)
 
 SWEEP_SECONDS = 1.0
 BACKLOG = 1024
+FAREWELL_SECONDS = 0.5
 
 
 class ConfigurationError(Exception):
@@ -138,6 +140,11 @@ class GatewayServer:
         left = door.busy
         if left:
             logger.warning("%d requests were cut off", left)
+            error = unavailable("gateway_stopping", "the gateway stopped; ask again", 1.0)
+            for client in [c for c in door.clients if c.exchange is not None]:
+                if client.exchange is not None:
+                    client.exchange.cut(error)
+            await _wait(hurry, FAREWELL_SECONDS, lambda: not door.clients)
         for client in list(door.clients):
             client.overdue()
         for task in self._tasks:

@@ -1,0 +1,254 @@
+"""What no honest client sends, and what an honest one may: framing on real sockets."""
+
+import asyncio
+import json
+from collections.abc import Awaitable, Callable
+
+import h11
+import pytest
+
+from r1_gateway import client_connection
+from r1_gateway.scripted_pod import Conversation, ScriptedPod
+from r1_gateway.server import GatewayServer
+
+OpenGateway = Callable[..., Awaitable[GatewayServer]]
+NewPod = Callable[..., Awaitable[ScriptedPod]]
+BODY = b'{"model":"m"}'
+START = b"POST /v1/chat/completions HTTP/1.1\r\nhost: m\r\n"
+GOOD = START + b"content-length: 13\r\n\r\n" + BODY
+
+
+async def exchange(gateway: GatewayServer, *pieces: bytes) -> bytes:
+    """Write the pieces one by one; everything that comes until the gateway closes."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", gateway.port)
+    for piece in pieces:
+        writer.write(piece)
+        await asyncio.sleep(0.005)
+    async with asyncio.timeout(10):
+        answer = await reader.read()
+    writer.close()
+    return answer
+
+
+def statuses(stream: bytes) -> list[int]:
+    """Statuses of all answers in a byte stream, read by another HTTP implementation."""
+    connection = h11.Connection(h11.CLIENT)
+    found: list[int] = []
+    connection.receive_data(stream)
+    connection.receive_data(b"")
+    connection.send(h11.Request(method="POST", target="/", headers=[("host", "m")]))
+    connection.send(h11.EndOfMessage())
+    while True:
+        event = connection.next_event()
+        if isinstance(event, h11.Response):
+            found.append(event.status_code)
+        elif isinstance(event, h11.EndOfMessage):
+            if connection.their_state is not h11.DONE or not connection.trailing_data[0]:
+                return found
+            connection.start_next_cycle()
+            connection.send(h11.Request(method="POST", target="/", headers=[("host", "m")]))
+            connection.send(h11.EndOfMessage())
+        elif isinstance(event, h11.ConnectionClosed) or event in (h11.NEED_DATA, h11.PAUSED):
+            return found
+
+
+SMUGGLING = {
+    "length and chunks": START
+    + b"content-length: 13\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n",
+    "chunks and length": START
+    + b"transfer-encoding: chunked\r\ncontent-length: 13\r\n\r\n0\r\n\r\n",
+    "two lengths": START + b"content-length: 13\r\ncontent-length: 14\r\n\r\n" + BODY,
+    "same length twice": START + b"content-length: 13\r\ncontent-length: 13\r\n\r\n" + BODY,
+    "list of lengths": START + b"content-length: 13, 13\r\n\r\n" + BODY,
+    "signed length": START + b"content-length: +13\r\n\r\n" + BODY,
+    "hex length": START + b"content-length: 0xd\r\n\r\n" + BODY,
+    "space before colon": START + b"content-length : 13\r\n\r\n" + BODY,
+    "folded header": START + b"x: a\r\n b\r\ncontent-length: 13\r\n\r\n" + BODY,
+    "bare line feed": START + b"x: a\ncontent-length: 13\r\n\r\n" + BODY,
+    "bare carriage return": START + b"x: a\rcontent-length: 13\r\n\r\n" + BODY,
+    "zero byte": START + b"x: a\x00b\r\ncontent-length: 13\r\n\r\n" + BODY,
+    "other coding": START + b"transfer-encoding: gzip, chunked\r\n\r\n0\r\n\r\n",
+    "unknown coding": START + b"transfer-encoding: xchunked\r\n\r\n0\r\n\r\n",
+    "coding after chunked": START + b"transfer-encoding: chunked, identity\r\n\r\n0\r\n\r\n",
+    "coding twice": START
+    + b"transfer-encoding: chunked\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n",
+    "tab in coding": START + b"transfer-encoding:\tchunked\r\ncontent-length: 13\r\n\r\n0\r\n\r\n",
+    "bad chunk size": START + b"transfer-encoding: chunked\r\n\r\n-1\r\n",
+    "long chunk": START + b"transfer-encoding: chunked\r\n\r\n3\r\nabcdef\r\n0\r\n\r\n",
+    "chunks in 1.0": b"POST /v1/chat/completions HTTP/1.0\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n",
+    "no host": b"POST /v1/chat/completions HTTP/1.1\r\ncontent-length: 13\r\n\r\n" + BODY,
+    "two hosts": START + b"host: n\r\ncontent-length: 13\r\n\r\n" + BODY,
+    "version 2.0": b"POST /v1/chat/completions HTTP/2.0\r\nhost: m\r\ncontent-length: 13\r\n\r\n"
+    + BODY,
+    "not http": b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",
+}
+
+
+@pytest.mark.parametrize("case", SMUGGLING)
+async def test_doubtful_framing_is_refused_and_closes(
+    open_gateway: OpenGateway, new_pod: NewPod, case: str
+) -> None:
+    pod = await new_pod()
+    gateway = await open_gateway(pod)
+    answer = await exchange(gateway, SMUGGLING[case], GOOD)
+    (status,) = statuses(answer)
+    assert 400 <= status < 600
+    assert b"connection: close" in answer
+    assert json.loads(answer.partition(b"\r\n\r\n")[2])["error"]["message"]
+    assert pod.requests == []
+
+
+async def test_what_follows_a_request_cannot_ride_on_it(
+    open_gateway: OpenGateway, new_pod: NewPod
+) -> None:
+    pod = await new_pod()
+    gateway = await open_gateway(pod)
+    hidden = b"GET /admin HTTP/1.1\r\nhost: m\r\n\r\n"
+    trailers = (
+        START
+        + b"transfer-encoding: chunked\r\n\r\nd\r\n"
+        + BODY
+        + b"\r\n0\r\nx-r1-priority: Q1\r\n\r\n"
+    )
+    last = GOOD.replace(b"host: m", b"host: m\r\nconnection: close, x-secret\r\nx-secret: 1")
+    answer = await exchange(gateway, trailers, hidden, last)
+    assert statuses(answer) == [200, 404, 200]
+    assert b"x-r1-class: Q1" not in answer
+    assert [request.target for request in pod.requests] == ["/v1/chat/completions"] * 2
+    assert all(request.body == BODY for request in pod.requests)
+    assert all(request.headers["content-length"] == "13" for request in pod.requests)
+    assert "x-secret" not in pod.requests[1].headers
+
+
+async def test_a_request_may_come_byte_by_byte(open_gateway: OpenGateway, new_pod: NewPod) -> None:
+    pod = await new_pod()
+    gateway = await open_gateway(pod)
+    reader, writer = await asyncio.open_connection("127.0.0.1", gateway.port)
+    for at in range(len(GOOD)):
+        writer.write(GOOD[at : at + 1])
+        await asyncio.sleep(0)
+    assert (await reader.readline()) == b"HTTP/1.1 200 OK\r\n"
+    writer.close()
+
+
+async def test_large_heads_and_bodies_are_refused(
+    open_gateway: OpenGateway, new_pod: NewPod
+) -> None:
+    pod = await new_pod()
+    gateway = await open_gateway(pod, options={"max_body_bytes": 1000})
+    huge_head = START + b"x: " + b"y" * 70_000
+    assert statuses(await exchange(gateway, huge_head)) == [431]
+    many = START + b"".join(b"x-%d: y\r\n" % n for n in range(9000))
+    assert statuses(await exchange(gateway, many)) == [431]
+    declared = START + b"content-length: 1001\r\n\r\n"
+    assert statuses(await exchange(gateway, declared)) == [413]
+    assert statuses(await exchange(gateway, declared, b"z" * 1001)) == [413]
+    chunked = START + b"transfer-encoding: chunked\r\n\r\n"
+    assert statuses(await exchange(gateway, chunked, b"3e9\r\n" + b"z" * 1001)) == [413]
+    assert pod.requests == []
+
+
+async def test_100_continue(open_gateway: OpenGateway, new_pod: NewPod) -> None:
+    pod = await new_pod()
+    gateway = await open_gateway(pod, options={"max_body_bytes": 1000})
+    reader, writer = await asyncio.open_connection("127.0.0.1", gateway.port)
+    head = START + b"expect: 100-continue\r\ncontent-length: %d\r\n\r\n"
+    writer.write(head % 13)
+    assert await reader.readuntil(b"\r\n\r\n") == b"HTTP/1.1 100 Continue\r\n\r\n"
+    writer.write(BODY)
+    assert (await reader.readline()) == b"HTTP/1.1 200 OK\r\n"
+    assert "expect" not in pod.requests[0].headers
+    writer.close()
+    assert statuses(await exchange(gateway, head % 1001)) == [413]  # without asking for the body
+    other = START + b"expect: tea\r\ncontent-length: 13\r\n\r\n"
+    assert statuses(await exchange(gateway, other)) == [417]
+
+
+async def test_pipelined_requests_are_answered_in_order_one_at_a_time(
+    open_gateway: OpenGateway, new_pod: NewPod
+) -> None:
+    async def slow(conversation: Conversation) -> None:
+        await asyncio.sleep(0.01)
+        conversation.answer(conversation.request.headers["x-n"].encode())
+
+    pod = await new_pod(slow)
+    gateway = await open_gateway(pod)
+    requests = [GOOD.replace(b"host: m", b"host: m\r\nx-n: %d" % n) for n in range(5)]
+    requests[-1] = requests[-1].replace(b"host: m", b"host: m\r\nconnection: close")
+    answer = await exchange(gateway, b"".join(requests))
+    assert statuses(answer) == [200] * 5
+    bodies = [part[:1] for part in answer.split(b"\r\n\r\n")[1:]]
+    assert bodies == [b"0", b"1", b"2", b"3", b"4"]
+    assert pod.most_running == 1
+
+
+async def test_pipelining_is_bounded_and_what_was_taken_is_answered(
+    open_gateway: OpenGateway, new_pod: NewPod
+) -> None:
+    async def slow(conversation: Conversation) -> None:
+        await asyncio.sleep(0.001)
+        conversation.answer(b"{}")
+
+    pod = await new_pod(slow)
+    gateway = await open_gateway(pod)
+    answer = await exchange(gateway, GOOD * 100)
+    assert statuses(answer) == [200] * (client_connection.PIPELINED_REQUESTS + 1)
+
+
+async def test_a_bad_request_behind_a_good_one_does_not_hurt_it(
+    open_gateway: OpenGateway, new_pod: NewPod
+) -> None:
+    async def slow(conversation: Conversation) -> None:
+        await asyncio.sleep(0.02)
+        conversation.answer(b"{}")
+
+    gateway = await open_gateway(await new_pod(slow))
+    assert statuses(await exchange(gateway, GOOD + b"NONSENSE\r\n\r\n")) == [200, 400]
+
+
+async def test_connections_live_on_after_an_error_answer(
+    open_gateway: OpenGateway, new_pod: NewPod
+) -> None:
+    gateway = await open_gateway(await new_pod())
+    wrong = GOOD.replace(b"/v1/chat/completions", b"/v1/nothing/there/is")
+    last = GOOD.replace(b"host: m", b"host: m\r\nconnection: close")
+    assert statuses(await exchange(gateway, wrong, GOOD, wrong, last)) == [404, 200, 404, 200]
+
+
+async def test_head_options_and_upgrade_do_not_confuse(
+    open_gateway: OpenGateway, new_pod: NewPod
+) -> None:
+    gateway = await open_gateway(await new_pod())
+    head = b"HEAD /v1/models HTTP/1.1\r\nhost: m\r\n\r\n"
+    assert (await exchange(gateway, head)).startswith(b"HTTP/1.1 405 ")
+    options = b"OPTIONS /v1/models HTTP/1.1\r\nhost: m\r\nconnection: close\r\n\r\n"
+    assert statuses(await exchange(gateway, options)) == [405]
+    upgrade = START + (
+        b"connection: Upgrade, HTTP2-Settings\r\nupgrade: h2c\r\nhttp2-settings: AAM\r\n"
+        b"content-length: 13\r\n\r\n" + BODY
+    )
+    last = GOOD.replace(b"host: m", b"host: m\r\nconnection: close")
+    assert statuses(await exchange(gateway, upgrade + last)) == [200, 200]
+    assert statuses(await exchange(gateway, upgrade[:-5], upgrade[-5:] + last)) == [200, 200]
+    connect = b"CONNECT m:80 HTTP/1.1\r\nhost: m\r\n\r\n"
+    assert statuses(await exchange(gateway, connect)) == [405]
+
+
+async def test_slow_and_idle_connections_are_closed(
+    open_gateway: OpenGateway, new_pod: NewPod, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(client_connection, "HEAD_SECONDS", 0.05)
+    monkeypatch.setattr(client_connection, "BODY_SECONDS", 0.05)
+    monkeypatch.setattr(client_connection, "IDLE_SECONDS", 0.05)
+    gateway = await open_gateway(await new_pod())
+    for pieces in ([b""], [START], [START + b"content-length: 13\r\n\r\n{"], [GOOD]):
+        reader, writer = await asyncio.open_connection("127.0.0.1", gateway.port)
+        writer.writelines(pieces)
+        async with asyncio.timeout(5):
+            try:
+                answer = await reader.read()
+            except ConnectionResetError:
+                answer = b""
+        assert answer.startswith(b"HTTP/1.1 200") is (pieces == [GOOD])
+        writer.close()
+    assert gateway.door.clients == set()

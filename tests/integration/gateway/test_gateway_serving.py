@@ -1,0 +1,324 @@
+"""The door on real sockets: what a client gets when all goes well, or when it asks wrongly."""
+
+import asyncio
+import hashlib
+import json
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import aiohttp
+import pytest
+
+from r1_gateway.scripted_pod import Conversation, ScriptedPod, until
+from r1_gateway.server import GatewayServer
+
+OpenGateway = Callable[..., Awaitable[GatewayServer]]
+NewPod = Callable[..., Awaitable[ScriptedPod]]
+CHAT = "/v1/chat/completions"
+
+
+async def ask(
+    gateway: GatewayServer, body: object, *, path: str = CHAT, **headers: str
+) -> tuple[int, dict[str, str], bytes]:
+    """POST a JSON body; status, headers, body of the answer."""
+    url = f"http://127.0.0.1:{gateway.port}{path}"
+    fields = {name.replace("_", "-"): value for name, value in headers.items()}
+    async with (
+        aiohttp.ClientSession() as session,
+        session.post(url, data=json.dumps(body), headers=fields) as answer,
+    ):
+        lower = {name.lower(): value for name, value in answer.headers.items()}
+        return answer.status, lower, await answer.read()
+
+
+async def fetch(gateway: GatewayServer, path: str, *, admin: bool = False) -> tuple[int, Any]:
+    port = gateway.admin_port if admin else gateway.port
+    async with (
+        aiohttp.ClientSession() as session,
+        session.get(f"http://127.0.0.1:{port}{path}") as answer,
+    ):
+        text = await answer.text()
+        return answer.status, json.loads(text) if text.startswith("{") else text
+
+
+async def test_a_completion_passes_through(open_gateway: OpenGateway, new_pod: NewPod) -> None:
+    pod = await new_pod()
+    gateway = await open_gateway(pod)
+    body = {"model": "chat", "messages": [{"role": "user", "content": "hé"}], "seed": 1}
+    status, headers, answer = await ask(gateway, body, x_r1_priority="q1", x_custom="kept")
+    assert status == 200
+    assert json.loads(answer)["usage"] == {"completion_tokens": 3}
+    assert headers["x-r1-class"] == "Q1"
+    assert headers["x-r1-queue-ms"] == "0"
+    assert headers["x-request-id"].startswith("r1-")
+    seen = pod.requests[0]
+    assert seen.target == CHAT
+    assert seen.json == body
+    assert seen.headers["x-custom"] == "kept"
+    assert seen.headers["x-request-id"] == headers["x-request-id"]
+    assert "x-r1-class" not in seen.headers
+
+
+async def test_the_clients_request_id_is_kept(open_gateway: OpenGateway, new_pod: NewPod) -> None:
+    async def echo(conversation: Conversation) -> None:
+        conversation.answer(b"{}", "200 OK", "X-Request-Id: engine", "connection: keep-alive")
+
+    pod = await new_pod(echo)
+    gateway = await open_gateway(pod)
+    _, headers, _ = await ask(gateway, {"model": "m"}, x_request_id="mine-1")
+    assert headers["x-request-id"] == "mine-1"
+    assert "engine" not in str(headers)
+    assert pod.requests[0].headers["x-request-id"] == "mine-1"
+
+
+async def test_namespace_slash_name_reaches_the_engine_under_its_own_name(
+    open_gateway: OpenGateway, new_pod: NewPod
+) -> None:
+    pod = await new_pod()
+    gateway = await open_gateway(pod)
+    status, _, _ = await ask(gateway, {"model": "default/m", "prompt": "x"}, path="/v1/completions")
+    assert status == 200
+    assert pod.requests[0].json == {"model": "m", "prompt": "x"}
+
+
+async def test_models_are_listed(open_gateway: OpenGateway) -> None:
+    gateway = await open_gateway()
+    status, listing = await fetch(gateway, "/v1/models")
+    assert status == 200
+    assert [model["id"] for model in listing["data"]] == ["m", "chat"]
+    assert (await fetch(gateway, "/v1/models/chat"))[1]["owned_by"] == "default/m"
+    assert (await fetch(gateway, "/v1/models/default%2Fm"))[0] == 200
+    assert (await fetch(gateway, "/v1/models/other"))[0] == 404
+
+
+@pytest.mark.parametrize(
+    ("body", "headers", "status", "code", "words"),
+    [
+        ({"model": "other"}, {}, 404, "model_not_found", "GET /v1/models"),
+        ({"messages": []}, {}, 400, "missing_model", "model"),
+        ({"model": 7}, {}, 400, "missing_model", "model"),
+        ([], {}, 400, "invalid_json", "object"),
+        ({"model": "m", "stream": "yes"}, {}, 400, "bad_request", "stream"),
+        ({"model": "m"}, {"x_r1_priority": "hot"}, 400, "unknown_priority", "Q1, Q2, Q3"),
+        ({"model": "m"}, {"x_request_deadline_ms": "soon"}, 400, "bad_request", "milliseconds"),
+        ({"model": "m"}, {"x_request_deadline_ms": "-1"}, 400, "bad_request", "positive"),
+        ({"model": "m"}, {"x_request_deadline_ms": "nan"}, 400, "bad_request", "positive"),
+    ],
+)
+async def test_a_wrong_request_is_told_what_is_wrong(
+    open_gateway: OpenGateway,
+    new_pod: NewPod,
+    body: object,
+    headers: dict[str, str],
+    status: int,
+    code: str,
+    words: str,
+) -> None:
+    pod = await new_pod()
+    gateway = await open_gateway(pod)
+    got, _, answer = await ask(gateway, body, **headers)
+    error = json.loads(answer)["error"]
+    assert (got, error["code"]) == (status, code)
+    assert words in error["message"]
+    assert set(error) == {"message", "type", "param", "code"}
+    assert pod.requests == []
+
+
+async def test_wrong_paths_and_methods(open_gateway: OpenGateway) -> None:
+    gateway = await open_gateway()
+    assert (await fetch(gateway, "/"))[0] == 404
+    assert (await fetch(gateway, CHAT))[0] == 405
+    assert (await ask(gateway, {}, path="/v1/models"))[0] == 405
+
+
+KEYS = {
+    hashlib.sha256(b"sk-batch").hexdigest(): {
+        "tenant": "batch",
+        "defaultClass": "Q3",
+        "maxClass": "Q2",
+    },
+    hashlib.sha256(b"sk-plain").hexdigest(): {"tenant": "plain"},
+}
+
+
+@pytest.mark.parametrize("header", [{}, {"authorization": "Bearer sk-no"}, {"authorization": "x"}])
+async def test_without_a_known_key_nothing_opens(
+    open_gateway: OpenGateway, header: dict[str, str]
+) -> None:
+    gateway = await open_gateway(keys=KEYS)
+    status, _, answer = await ask(gateway, {"model": "m"}, **header)
+    assert status == 401
+    assert json.loads(answer)["error"]["code"] == "invalid_api_key"
+    assert (await fetch(gateway, "/v1/models"))[0] == 401
+
+
+@pytest.mark.parametrize(
+    ("key", "asked", "klass"),
+    [
+        ("sk-batch", {}, "Q3"),
+        ("sk-batch", {"x_r1_priority": "Q1"}, "Q2"),
+        ("sk-plain", {}, "Q2"),
+        ("sk-plain", {"x_r1_priority": "Q1"}, "Q1"),
+    ],
+)
+async def test_a_key_gives_the_class_and_its_limit_and_stays_here(
+    open_gateway: OpenGateway, new_pod: NewPod, key: str, asked: dict[str, str], klass: str
+) -> None:
+    pod = await new_pod()
+    gateway = await open_gateway(pod, keys=KEYS)
+    status, headers, _ = await ask(gateway, {"model": "m"}, authorization=f"Bearer {key}", **asked)
+    assert status == 200
+    assert headers["x-r1-class"] == klass
+    assert "authorization" not in pod.requests[0].headers
+
+
+async def test_without_a_keys_file_the_engine_gets_the_key(
+    open_gateway: OpenGateway, new_pod: NewPod
+) -> None:
+    pod = await new_pod()
+    gateway = await open_gateway(pod)
+    await ask(gateway, {"model": "m"}, authorization="Bearer sk-engine")
+    assert pod.requests[0].headers["authorization"] == "Bearer sk-engine"
+
+
+async def test_pods_are_used_evenly_and_connections_again(
+    open_gateway: OpenGateway, new_pod: NewPod
+) -> None:
+    pods = [await new_pod(), await new_pod()]
+    gateway = await open_gateway(*pods)
+    for _ in range(10):
+        await asyncio.gather(*(ask(gateway, {"model": "m"}) for _ in range(4)))
+    assert [len(pod.requests) for pod in pods] == [20, 20]
+    assert sum(pod.connections for pod in pods) <= 8
+    assert gateway.door.connections.opened == sum(pod.connections for pod in pods)
+
+
+async def test_seats_are_never_exceeded_and_urgent_requests_pass_in_front(
+    open_gateway: OpenGateway, new_pod: NewPod
+) -> None:
+    order: list[str] = []
+    all_here = asyncio.Event()
+
+    async def slow(conversation: Conversation) -> None:
+        order.append(conversation.request.headers["x-tag"])
+        await all_here.wait()
+        await asyncio.sleep(0.02)
+        conversation.answer(b"{}")
+
+    pod = await new_pod(slow)
+    gateway = await open_gateway(pod, seatsPerReplica=1)
+    waiting = []
+    for tag in ("Q2", "Q3", "Q3", "Q2", "Q1"):
+        waiting.append(
+            asyncio.create_task(ask(gateway, {"model": "m"}, x_r1_priority=tag, x_tag=tag))
+        )
+        await until(lambda: gateway.door.busy == len(waiting))
+    all_here.set()
+    answers = await asyncio.gather(*waiting)
+    assert [status for status, _, _ in answers] == [200] * 5
+    assert order == ["Q2", "Q1", "Q2", "Q3", "Q3"]
+    assert pod.most_running == 1
+    assert int(answers[2][1]["x-r1-queue-ms"]) >= 40
+
+
+async def test_a_full_queue_says_when_to_come_back(
+    open_gateway: OpenGateway, new_pod: NewPod
+) -> None:
+    async def hang(conversation: Conversation) -> None:
+        await asyncio.sleep(3600)
+
+    pod = await new_pod(hang)
+    gateway = await open_gateway(
+        pod, seatsPerReplica=1, classes={"Q2": {"maxQueueLength": 2, "maxQueueSeconds": 60}}
+    )
+    held = []
+    for _ in range(3):
+        held.append(asyncio.create_task(ask(gateway, {"model": "m"})))
+        await until(lambda: gateway.door.busy == len(held))
+    status, headers, answer = await ask(gateway, {"model": "m"})
+    assert status == 429
+    assert 1 <= int(headers["retry-after"]) <= 60
+    assert json.loads(answer)["error"]["type"] == "rate_limit_error"
+    other = asyncio.create_task(ask(gateway, {"model": "m"}, x_r1_priority="Q1"))
+    await until(lambda: gateway.door.busy == 4)  # another class still has room
+    _, signals = await fetch(gateway, "/signals", admin=True)
+    route = signals["routes"]["default/m"]
+    assert route["offeredRequests"] == {"Q1": 1, "Q2": 4, "Q3": 0}
+    assert route["rejected"] == {"Q1": 0, "Q2": 1, "Q3": 0}
+    assert route["queued"] == {"Q1": 1, "Q2": 2, "Q3": 0}
+    assert route["inFlight"] == {"Q1": 0, "Q2": 1, "Q3": 0}
+    assert route["oldestWaitSeconds"]["Q2"] > 0
+    assert (route["seats"], route["readyEndpoints"], route["held"]) == (1, 1, 0)
+    for task in [*held, other]:
+        task.cancel()
+    await asyncio.gather(*held, other, return_exceptions=True)
+    await until(lambda: gateway.door.busy == 0)
+    _, signals = await fetch(gateway, "/signals", admin=True)
+    route = signals["routes"]["default/m"]
+    assert route["queued"] == route["inFlight"] == {"Q1": 0, "Q2": 0, "Q3": 0}
+    assert route["cancelled"] == {"Q1": 1, "Q2": 3, "Q3": 0}
+
+
+@pytest.mark.parametrize(
+    ("header", "status", "code"),
+    [({"x_request_deadline_ms": "50"}, 504, "deadline_exceeded"), ({}, 503, "queue_timeout")],
+)
+async def test_who_waited_too_long_is_told_and_never_sent(
+    open_gateway: OpenGateway, new_pod: NewPod, header: dict[str, str], status: int, code: str
+) -> None:
+    async def hang(conversation: Conversation) -> None:
+        await asyncio.sleep(3600)
+
+    pod = await new_pod(hang)
+    gateway = await open_gateway(pod, seatsPerReplica=1, classes={"Q2": {"maxQueueSeconds": 0.1}})
+    first = asyncio.create_task(ask(gateway, {"model": "m"}, x_r1_priority="Q1"))
+    await until(lambda: len(pod.requests) > 0)
+    got, _, answer = await ask(gateway, {"model": "m"}, **header)
+    assert (got, json.loads(answer)["error"]["code"]) == (status, code)
+    assert len(pod.requests) == 1
+    first.cancel()
+    await asyncio.gather(first, return_exceptions=True)
+
+
+async def test_requests_are_held_until_a_pod_is_ready(
+    open_gateway: OpenGateway, new_pod: NewPod
+) -> None:
+    gateway = await open_gateway(mayWake=True, seatsPerReplica=2)
+    waiting = [asyncio.create_task(ask(gateway, {"model": "m"})) for _ in range(6)]
+    await until(lambda: gateway.door.busy == 6)
+    _, signals = await fetch(gateway, "/signals", admin=True)
+    assert signals["routes"]["default/m"]["held"] == 6
+    assert signals["routes"]["default/m"]["readyEndpoints"] == 0
+
+    async def slow(conversation: Conversation) -> None:
+        await asyncio.sleep(0.01)
+        conversation.answer(b"{}")
+
+    pod = await new_pod(slow)
+    gateway.door.set_pods("default/m", {pod.address: False})  # it starts
+    await asyncio.sleep(0.02)
+    assert pod.requests == []
+    gateway.door.set_pods("default/m", {pod.address: True})
+    assert [status for status, _, _ in await asyncio.gather(*waiting)] == [200] * 6
+    assert pod.most_running == 2
+
+
+async def test_metrics_carry_the_same_numbers(open_gateway: OpenGateway, new_pod: NewPod) -> None:
+    gateway = await open_gateway(await new_pod())
+    await ask(gateway, {"model": "m", "stream": True}, x_r1_priority="Q1")
+    await ask(gateway, {"model": "m", "prompt": "x" * 400, "max_tokens": 5})
+    await ask(gateway, {"model": "no"})
+    status, text = await fetch(gateway, "/metrics", admin=True)
+    assert status == 200
+    labels = 'inference="m",inference_namespace="default"'
+    for line in (
+        f'r1_gateway_requests_offered_total{{class="Q1",{labels}}} 1.0',
+        f'r1_gateway_tokens_offered_total{{class="Q2",{labels}}} 105.0',
+        f'r1_gateway_requests_total{{class="Q2",code="200",{labels}}} 1.0',
+        f'r1_gateway_queue_wait_seconds_count{{class="Q2",{labels}}} 1.0',
+        f'r1_gateway_time_to_first_token_seconds_count{{class="Q1",{labels}}} 1.0',
+        f'r1_gateway_in_flight{{class="Q1",{labels}}} 0.0',
+        f"r1_gateway_seats{{{labels}}} 4.0",
+        'r1_gateway_refused_total{code="404",reason="model_not_found"} 1.0',
+    ):
+        assert line in text.splitlines()

@@ -1,0 +1,154 @@
+"""Whatever happens in whatever order: seats add up, nobody is lost, nobody is served twice."""
+
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+
+from r1_gateway.admission import DISPATCHES_PER_OVERRIDE, Admission, Refusal, Ticket, TicketState
+from r1_gateway.classes import CLASSES, ClassPolicy, PriorityClass
+from r1_gateway.routing import EndpointPool
+
+ADDRESSES = ("a", "b", "c")
+
+
+class AdmissionMachine(RuleBasedStateMachine):
+    """Arrivals, endings, departures, failures and resizes on a clock that never goes back."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.now = 100.0
+        self.pool = EndpointPool()
+        policies = [ClassPolicy(4, 10.0 * (k + 1), 2.0) for k in range(len(CLASSES))]
+        self.admission: Admission[int] = Admission(policies, self.pool)
+        self.tickets: list[Ticket[int]] = []
+        self.ended: set[int] = set()
+        self.seats = 0
+        self.offered = self.refused = 0
+        self.starts = self.overrides = 0
+
+    def _in(self, state: TicketState) -> list[Ticket[int]]:
+        return [ticket for ticket in self.tickets if ticket.state is state]
+
+    def _end(self, ticket: Ticket[int]) -> None:
+        assert ticket.item not in self.ended, "ended twice"
+        self.ended.add(ticket.item)
+        self.tickets.remove(ticket)
+
+    def _pump(self) -> None:
+        for ticket in self.admission.expire(self.now):
+            assert ticket.deadline <= self.now
+            self._end(ticket)
+        while (started := self.admission.start_next(self.now)) is not None:
+            assert started.deadline > self.now, "expired, and started all the same"
+            assert started.endpoint is not None
+            assert started.endpoint.address not in started.avoid
+            self.starts += 1
+            address = started.endpoint.address
+            self.overrides += any(
+                ticket.klass < started.klass and address not in ticket.avoid
+                for ticket in self._in(TicketState.QUEUED)
+            )
+
+    @rule(klass=st.sampled_from(CLASSES), patience=st.none() | st.floats(0.1, 50))
+    def arrive(self, klass: PriorityClass, patience: float | None) -> None:
+        self._pump()
+        outcome = self.admission.offer(self.offered, klass, self.now, patience)
+        self.offered += 1
+        if isinstance(outcome, Refusal):
+            self.refused += 1
+            assert 1 <= outcome.retry_after_seconds <= 60
+            assert self.admission.queued(klass) >= 4
+        else:
+            self.tickets.append(outcome)
+            self.starts += outcome.state is TicketState.RUNNING
+            self._pump()
+
+    @precondition(lambda self: self._in(TicketState.RUNNING))
+    @rule(data=st.data(), good=st.booleans())
+    def finish(self, data: st.DataObject, good: bool) -> None:
+        ticket = data.draw(st.sampled_from(self._in(TicketState.RUNNING)))
+        assert ticket.endpoint is not None
+        if good:
+            self.pool.succeeded(ticket.endpoint)
+        else:
+            self.pool.failed(ticket.endpoint, self.now, unreachable=False)
+        assert self.admission.finish(ticket, self.now)
+        assert not self.admission.finish(ticket, self.now)
+        self._end(ticket)
+        self._pump()
+
+    @precondition(lambda self: self._in(TicketState.RUNNING))
+    @rule(data=st.data(), elsewhere=st.booleans())
+    def fail_and_retry(self, data: st.DataObject, elsewhere: bool) -> None:
+        ticket = data.draw(st.sampled_from(self._in(TicketState.RUNNING)))
+        assert ticket.endpoint is not None
+        self.pool.failed(ticket.endpoint, self.now, unreachable=not elsewhere)
+        if elsewhere:
+            avoid = ticket.endpoint.address
+            self.admission.retry(ticket, avoid=avoid, deadline=self.now + 5)
+        else:
+            self.admission.retry(ticket)
+        self._pump()
+
+    @precondition(lambda self: self._in(TicketState.QUEUED))
+    @rule(data=st.data())
+    def leave_the_queue(self, data: st.DataObject) -> None:
+        ticket = data.draw(st.sampled_from(self._in(TicketState.QUEUED)))
+        assert self.admission.finish(ticket, self.now)
+        self._end(ticket)
+
+    @rule(
+        ready=st.dictionaries(st.sampled_from(ADDRESSES), st.booleans()),
+        seats=st.integers(1, 3),
+    )
+    def discover(self, ready: dict[str, bool], seats: int) -> None:
+        self.pool.update(ready, seats)
+        self.seats = seats
+        self._pump()
+
+    @rule(seconds=st.floats(0, 20))
+    def wait(self, seconds: float) -> None:
+        self.now += seconds
+        self._pump()
+
+    @rule()
+    def drain(self) -> None:
+        for ticket in self.admission.drain():
+            self._end(ticket)
+
+    @invariant()
+    def seats_add_up(self) -> None:
+        running = self._in(TicketState.RUNNING)
+        assert sum(endpoint.in_flight for endpoint in self.pool) == len(running)
+        for klass in CLASSES:
+            assert self.admission.in_flight[klass] == sum(t.klass is klass for t in running)
+        for endpoint in self.pool:
+            assert endpoint.in_flight == sum(t.endpoint is endpoint for t in running)
+            assert 0 <= endpoint.in_flight <= 3
+            assert endpoint.in_flight > 0 or not endpoint.gone
+
+    @invariant()
+    def nobody_is_lost(self) -> None:
+        queued = self._in(TicketState.QUEUED)
+        assert self.admission.waiting == len(queued)
+        assert sum(self.admission.queued(klass) for klass in CLASSES) == len(queued)
+        assert self.offered == self.refused + len(self.ended) + len(self.tickets)
+
+    @invariant()
+    def no_seat_is_idle_while_someone_could_use_it(self) -> None:
+        free = [e for e in self.pool if e.has_room(self.now)]
+        for ticket in self._in(TicketState.QUEUED):
+            assert all(endpoint.address in ticket.avoid for endpoint in free)
+
+    @invariant()
+    def there_is_always_a_next_event(self) -> None:
+        event = self.admission.next_event(self.now)
+        assert (event is None) == (self.admission.waiting == 0)
+
+    @invariant()
+    def overrides_are_rare(self) -> None:
+        assert self.overrides * DISPATCHES_PER_OVERRIDE <= self.starts
+
+
+TestAdmissionAccounting = AdmissionMachine.TestCase
+TestAdmissionAccounting.settings = settings(max_examples=40, stateful_step_count=40, deadline=None)

@@ -1,0 +1,287 @@
+"""What comes from outside: classes, keys, routes, bodies, flags; and what is said when it is wrong."""
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from r1_gateway.classes import PriorityClass, UnknownClass, choose_class
+from r1_gateway.completion_request import CompletionRequest, parse_completion, with_model
+from r1_gateway.errors import ApiError
+from r1_gateway.keys import InvalidKeys, parse_keys
+from r1_gateway.options import parse_options
+from r1_gateway.response_head import edit_head, read_head
+from r1_gateway.route_spec import InvalidRoute, RouteSpec, build_model_table, parse_route
+from r1_gateway.static_config import parse_config
+from r1_gateway.tally import SECONDS_BUCKETS, Tally
+from r1_gateway.upstream import split_address
+
+Q1, Q2, Q3 = PriorityClass
+
+
+@pytest.mark.parametrize(
+    ("asked", "key_default", "key_limit", "expected"),
+    [
+        (None, None, None, Q2),
+        ("Q1", None, None, Q1),
+        (" q3 ", Q1, None, Q3),
+        (None, Q3, None, Q3),
+        ("Q1", Q3, Q2, Q2),
+        ("Q3", Q1, Q2, Q3),
+        (None, None, Q3, Q3),
+    ],
+)
+def test_class_of_a_request(
+    asked: str | None,
+    key_default: PriorityClass | None,
+    key_limit: PriorityClass | None,
+    expected: PriorityClass,
+) -> None:
+    chosen = choose_class(asked, route_default=Q2, key_default=key_default, key_limit=key_limit)
+    assert chosen is expected
+
+
+@pytest.mark.parametrize("name", ["", "Q4", "high", "1", "Q1,Q2"])
+def test_an_unknown_class_names_the_known(name: str) -> None:
+    with pytest.raises(UnknownClass, match="Q1, Q2, Q3"):
+        choose_class(name, route_default=Q2)
+
+
+DIGEST = hashlib.sha256(b"sk-1").hexdigest()
+
+
+def test_keys_are_found_by_their_digest() -> None:
+    ring = parse_keys({DIGEST.upper(): {"tenant": "a", "maxClass": "q3"}})
+    key = ring.find(b"bearer  sk-1 ")
+    assert key is not None
+    assert (key.tenant, key.default_class, key.max_class) == ("a", None, Q3)
+    for header in (None, b"", b"Bearer", b"Bearer ", b"Basic sk-1", b"Bearer sk-2", b"sk-1"):
+        assert ring.find(header) is None
+
+
+@pytest.mark.parametrize(
+    ("document", "words"),
+    [
+        ([], "JSON object"),
+        ({"sk-1": {"tenant": "a"}}, "SHA-256"),
+        ({DIGEST: []}, "must be an object"),
+        ({DIGEST: {}}, "tenant"),
+        ({DIGEST: {"tenant": ""}}, "tenant"),
+        ({DIGEST: {"tenant": "a", "maxClass": "Q9"}}, "maxClass: unknown priority class 'Q9'"),
+        ({DIGEST: {"tenant": "a", "class": "Q1"}}, "unknown field 'class'"),
+    ],
+)
+def test_a_wrong_keys_file_says_where_and_not_which_key(document: object, words: str) -> None:
+    with pytest.raises(InvalidKeys, match=words) as caught:
+        parse_keys(document)
+    assert DIGEST not in str(caught.value)
+
+
+ROUTE: dict[str, Any] = {
+    "namespace": "default",
+    "name": "production-r1",
+    "models": ["production-r1", "chat"],
+    "defaultClass": "Q3",
+    "classes": {
+        "Q1": {
+            "maxQueueLength": 9,
+            "maxQueueSeconds": 8,
+            "ageAfterSeconds": 7,
+            "timeToFirstTokenMilliseconds": 500,
+        },
+        "Q2": {},
+        "Q3": {},
+    },
+    "seatsPerReplica": 8,
+    "port": 8000,
+    "mayWake": True,
+    "drainSeconds": 120,
+}
+
+
+def test_a_route_of_the_operator() -> None:
+    spec = parse_route({**ROUTE, "fromANewerOperator": 1})
+    assert spec.key == "default/production-r1"
+    assert spec.models == ("production-r1", "chat")
+    assert (spec.default_class, spec.seats_per_replica, spec.may_wake) == (Q3, 8, True)
+    policy = spec.policies[Q1]
+    assert (policy.max_queue_length, policy.max_queue_seconds, policy.age_after_seconds) == (
+        9,
+        8,
+        7,
+    )
+    assert policy.time_to_first_token_seconds == 0.5
+    assert spec.policies[Q2].max_queue_length == 512
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"namespace": None}, "namespace must be"),
+        ({"name": "Not_A_Name"}, "name must be"),
+        ({"models": "chat"}, "models must be"),
+        ({"models": [""]}, "models must be"),
+        ({"seatsPerReplica": None}, "seatsPerReplica must be a whole number from 1"),
+        ({"seatsPerReplica": 0}, "seatsPerReplica"),
+        ({"seatsPerReplica": True}, "seatsPerReplica"),
+        ({"seatsPerReplica": 2.5}, "seatsPerReplica"),
+        ({"port": 70000}, "port must be"),
+        ({"mayWake": "yes"}, "mayWake"),
+        ({"drainSeconds": -1}, "drainSeconds"),
+        ({"defaultClass": "Q7"}, "defaultClass"),
+        ({"classes": []}, "classes must be"),
+        ({"classes": {"Q4": {}}}, "unknown class 'Q4'"),
+        ({"classes": {"Q1": 3}}, "classes.Q1 must be"),
+        ({"classes": {"Q1": {"maxQueueLength": -1}}}, "classes.Q1.maxQueueLength"),
+        ({"classes": {"Q2": {"maxQueueSeconds": "1"}}}, "classes.Q2.maxQueueSeconds"),
+        ({"classes": {"Q2": {"ageAfterSeconds": float("nan")}}}, "classes.Q2.ageAfterSeconds"),
+    ],
+)
+def test_a_wrong_route_names_the_field(change: dict[str, object], words: str) -> None:
+    with pytest.raises(InvalidRoute, match=words):
+        parse_route({**ROUTE, **change})
+
+
+def test_the_oldest_claim_to_a_name_wins_and_the_full_name_always_works() -> None:
+    old = RouteSpec("a", "r1", ("r1", "chat"), 1)
+    new = RouteSpec("b", "r1", ("r1", "fast"), 1)
+    thief = RouteSpec("c", "thief", ("thief", "chat", "a/r1"), 1)
+    table = build_model_table([old, new, thief])
+    assert table.routes == {
+        "r1": "a/r1", "chat": "a/r1", "a/r1": "a/r1", "b/r1": "b/r1", "fast": "b/r1",
+        "thief": "c/thief", "c/thief": "c/thief",
+    }  # fmt: skip
+    assert len(table.conflicts) == 3
+
+
+@pytest.mark.parametrize(
+    ("endpoints", "words"),
+    [("x", "list"), (["x"], "host:port"), (["x:"], "host:port"), ([{"ready": True}], "address")],
+)
+def test_a_wrong_endpoint_is_named(endpoints: object, words: str) -> None:
+    with pytest.raises(InvalidRoute, match=words):
+        parse_config({"routes": [{**ROUTE, "endpoints": endpoints}]})
+
+
+def test_static_routes() -> None:
+    config = parse_config(
+        {"routes": [{**ROUTE, "endpoints": ["h:1", {"address": "[::1]:2", "ready": False}]}]}
+    )
+    assert config.pods == {"default/production-r1": {"h:1": True, "[::1]:2": False}}
+    assert split_address("[::1]:2") == ("::1", 2)
+    with pytest.raises(InvalidRoute, match="same namespace and name"):
+        parse_config({"routes": [ROUTE, ROUTE]})
+
+
+@pytest.mark.parametrize(
+    ("body", "expected"),
+    [
+        ({"model": "m"}, CompletionRequest("m", False, 0, None)),
+        ({"model": "m", "prompt": "abc", "stream": True}, CompletionRequest("m", True, 3, None)),
+        ({"model": "m", "prompt": ["ab", "é"]}, CompletionRequest("m", False, 4, None)),
+        ({"model": "m", "prompt": [1, 2, 3]}, CompletionRequest("m", False, 12, None)),
+        ({"model": "m", "prompt": [[1, 2], [3]]}, CompletionRequest("m", False, 12, None)),
+        (
+            {
+                "model": "m",
+                "max_tokens": 9,
+                "messages": [
+                    {"content": "abcd"},
+                    {"content": [{"type": "text", "text": "ef"}, {"type": "image_url"}]},
+                    {"content": None},
+                    7,
+                ],
+            },
+            CompletionRequest("m", False, 6, 9),
+        ),
+        (
+            {"model": "m", "max_tokens": 9, "max_completion_tokens": 3},
+            CompletionRequest("m", False, 0, 3),
+        ),
+        ({"model": "m", "max_tokens": "9"}, CompletionRequest("m", False, 0, None)),
+        ({"model": "m", "max_tokens": True}, CompletionRequest("m", False, 0, None)),
+    ],
+)
+def test_what_a_body_says(body: object, expected: CompletionRequest) -> None:
+    assert parse_completion(json.dumps(body, ensure_ascii=False).encode()) == expected
+
+
+def test_a_body_nested_beyond_reason_is_an_error_and_no_crash() -> None:
+    deep = b'{"model":"m","prompt":' + b"[" * 900 + b"]" * 900 + b"}"
+    assert parse_completion(deep).prompt_bytes == 4
+    with pytest.raises(ApiError) as caught:
+        parse_completion(b'{"model":' + b"[" * 100_000)
+    assert caught.value.status == 400
+
+
+def test_the_model_can_be_renamed() -> None:
+    assert json.loads(with_model(b'{"model": "a/b", "x": [1]}', "b")) == {"model": "b", "x": [1]}
+
+
+def test_offered_tokens_are_prompt_bytes_by_four_and_what_may_come_out() -> None:
+    tally = Tally()
+    tally.offer(Q1, 400, 7)
+    tally.offer(Q1, 400, None)
+    tally.offer(Q1, 0, 100_000)
+    assert tally.offered_tokens[Q1] == 107 + 228 + 128
+    for _ in range(500):
+        tally.learn_output(10)
+    tally.offer(Q2, 0, None)
+    assert tally.offered_tokens[Q2] in (10, 11)
+    assert tally.offered_requests == [3, 1, 0]
+
+
+def test_histogram_bounds_include_their_value() -> None:
+    tally = Tally()
+    tally.queue_wait[Q1].observe(SECONDS_BUCKETS[0])
+    tally.queue_wait[Q1].observe(1e9)
+    assert tally.queue_wait[Q1].counts[0] == tally.queue_wait[Q1].counts[-1] == 1
+
+
+def test_a_head_gets_our_lines_and_loses_only_what_is_about_the_connection() -> None:
+    head = b"HTTP/1.1 200 OK\r\nServer: x\r\nContent-Length: 5\r\n\r\n"
+    facts = read_head(head)
+    assert facts.content_length == 5
+    assert facts.header(b"server") == b"x"
+    assert facts.header(b"retry-after") is None
+    assert edit_head(head, facts, b"a: b\r\n") == head[:-2] + b"a: b\r\n\r\n"
+    closing = head[:-2] + b"Connection: close\r\nX-Request-ID: 1\r\n\r\n"
+    assert edit_head(closing, read_head(closing), b"a: b\r\n") == head[:-2] + b"a: b\r\n\r\n"
+    chunked = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+    assert read_head(chunked).is_chunked
+    assert edit_head(chunked, read_head(chunked), b"", dechunk=True) == b"HTTP/1.1 200 OK\r\n\r\n"
+
+
+def test_flags_win_over_the_environment_and_the_environment_over_defaults() -> None:
+    env = {"R1_GATEWAY_PORT": "9", "R1_GATEWAY_KEYS_FILE": "/k", "R1_GATEWAY_DRAIN_SECONDS": "3"}
+    options = parse_options(["--port", "10"], env)
+    assert (options.port, options.keys_file, options.drain_seconds) == (10, Path("/k"), 3.0)
+    assert (options.admin_port, options.config, options.access_log) == (8081, None, False)
+
+
+@pytest.mark.parametrize(
+    "flags",
+    [
+        ["--port", "x"],
+        ["--max-body-bytes", "0"],
+        ["--drain-seconds", "-1"],
+        ["--log-level", "loud"],
+        ["--gateway-service", "name"],
+        ["--prot", "1"],
+    ],
+)
+def test_wrong_flags_are_refused(flags: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        parse_options(flags, {})
+    assert caught.value.code == 2
+    assert flags[0] in capsys.readouterr().err
+
+
+def test_help_teaches(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        parse_options(["--help"], {})
+    text = capsys.readouterr().out
+    for word in ("--config", "x-r1-priority", "R1_GATEWAY_", "/signals"):
+        assert word in text
