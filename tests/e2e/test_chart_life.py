@@ -1,0 +1,52 @@
+"""The chart comes and goes; what people wrote stays."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from e2e_story import MODELS, ready
+from r1_cluster.errors import ClusterError
+from r1_cluster.paths import repository_root
+from r1_demo.installation import NAMESPACE, RELEASE, Installation, helm, install
+
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(600)]
+
+
+def test_a_typo_is_refused_by_name(installation: Installation) -> None:
+    chart = str(repository_root() / "helm" / "r1-operator")
+    with pytest.raises(ClusterError, match="replicaCount"):
+        helm(installation.cluster, "upgrade", RELEASE, chart, "--namespace", NAMESPACE,
+             "--reuse-values", "--set", "operator.replicaCount=2")  # fmt: skip
+
+
+def test_helm_test_passes(installation: Installation) -> None:
+    helm(installation.cluster, "test", RELEASE, "--namespace", NAMESPACE)
+
+
+def test_uninstall_keeps_resources_and_pods_and_a_new_install_takes_them_over(
+    installation: Installation,
+    demo_resource: Callable[..., dict[str, Any]],
+    pinned: dict[str, str],
+) -> None:
+    installation.apply(demo_resource("keeper", replicas=1))
+    ready(installation, "keeper")
+
+    def pods() -> set[str]:
+        selector = ("-n", MODELS, "-l", "deepseek.ai/r1inference=keeper")
+        return {pod["metadata"]["uid"] for pod in installation.get("pods", *selector)["items"]}
+
+    before = pods()
+    installation.uninstall()
+    kept = installation.get("r1", "keeper", "-n", MODELS)
+    assert kept["spec"]["replicas"] == 1
+    assert pods() == before
+
+    parts = ("operator", "gateway", "forecaster")
+    values = {part: {"nodeSelector": pinned} for part in parts}
+    install(installation.cluster, print, model_namespaces=(MODELS,), values=values)
+    ready(installation, "keeper")
+    assert pods() == before, "a new operator restarted a model pod"
+    installation.kubectl("delete", "r1", "keeper", "-n", MODELS)

@@ -1,0 +1,123 @@
+"""Replicas rise before the load: the same ramp with a forecast and without one.
+
+A season is three minutes here. Eight seasons of a ramp that comes at the same phase stand in
+Prometheus as history of two resources; then the ninth is played for real, to both at once. The
+one with a forecast has its second pod Ready before demand passes what one pod can take; the one
+without begins to start its pod when the demand is already there.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from e2e_story import MODELS, load, ready, wait_for
+from r1_cluster.backfill import prometheus_backfill
+from r1_cluster.cluster import LocalCluster
+from r1_cluster.providers import Cluster
+from r1_demo.arrivals import Caps, Curve, Share, draw
+from r1_demo.installation import Installation
+from r1_demo.past import openmetrics
+
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(900)]
+
+SEASON, STEP, SEASONS = 180, 3, 8
+CAPACITY = 2.0  # requests per second of one replica, as the manifest says
+QUIET, BUSY = 0.3, 2.6
+RAMP_FROM, RAMP_TO, RAMP_END = 105, 117, 165
+SHARES = (Share("foresees", None, 0.5), Share("reacts", None, 0.5))
+
+
+def rate(phase: float) -> float:
+    """Requests per second that each of the two is offered at a phase of the season."""
+    if phase < RAMP_FROM or phase >= RAMP_END:
+        return QUIET
+    return QUIET + (BUSY - QUIET) * min(1.0, (phase - RAMP_FROM) / (RAMP_TO - RAMP_FROM))
+
+
+PASSES_AT = RAMP_FROM + (RAMP_TO - RAMP_FROM) * (CAPACITY - QUIET) / (BUSY - QUIET)
+
+
+def curve(seasons: int) -> Curve:
+    """What both are offered together."""
+    rates = tuple(2 * rate(second % SEASON + 0.5) for second in range(seasons * SEASON))
+    return Curve(1.0, rates, (True,) * len(rates))
+
+
+def manifest(build: Callable[..., dict[str, Any]], name: str, activation: str) -> dict[str, Any]:
+    forecast = {
+        "activation": activation,
+        "seasonSeconds": SEASON,
+        "stepSeconds": STEP,
+        "horizonSeconds": 60,
+        "historySeconds": SEASON * SEASONS,
+    }
+    autoscaling = {
+        "minReplicas": 1,
+        "maxReplicas": 2,
+        "metrics": [{"type": "RequestsPerSecond", "target": CAPACITY}],
+        "behavior": {"scaleDown": {"stabilizationWindowSeconds": 30}},
+        "forecast": forecast,
+    }
+    runtime = {"maxModelLength": 256, "maxConcurrentSequences": 8}
+    return build(name, replicas=1, autoscaling=autoscaling, runtime=runtime)
+
+
+def test_the_pod_is_ready_before_the_load(
+    installation: Installation,
+    cluster: Cluster,
+    demo_resource: Callable[..., dict[str, Any]],
+    tmp_path: Path,
+) -> None:
+    assert isinstance(cluster, LocalCluster), "the past can be written into our own Prometheus only"
+    names = ("foresees", "reacts")
+    installation.apply(
+        manifest(demo_resource, "foresees", "RequireBacktest"),
+        manifest(demo_resource, "reacts", "Never"),
+    )
+    for name in names:
+        ready(installation, name, 180)
+
+    past = tmp_path / "past.om"
+    now = time.time()
+    past.write_text("\n".join(openmetrics(curve(SEASONS), SHARES, MODELS, now, 2.0, seed=7)) + "\n")
+    prometheus_backfill(cluster, past)
+
+    arrivals = draw(
+        curve(1), SHARES, {0.0: 4, 1.0: 8}, {0.0: 4, 1.0: 8}, Caps(16, 8), seed=11
+    )  # fmt: skip
+    ready_at: dict[str, float] = {}
+    counts: dict[str, int] = {}
+
+    with load(installation.gateway_url, arrivals, tmp_path, now) as offered:
+
+        def ended() -> bool:
+            phase = time.time() - now
+            for each in installation.get("r1", "-n", MODELS)["items"]:
+                name, status = each["metadata"]["name"], each.get("status", {})
+                if name not in names:
+                    continue
+                counts[name] = status.get("readyReplicas", 0)
+                # What noise raised before the ramp and went down again does not count.
+                if counts[name] < 2:
+                    ready_at.pop(name, None)
+                else:
+                    ready_at.setdefault(name, phase)
+            return phase > RAMP_END - 2
+
+        wait_for("the season goes by", SEASON + 60, ended)
+        outcomes = offered.finish()
+
+    decisions = installation.kubectl("get", "events", "-n", MODELS)
+    story = f"demand passes one pod at {PASSES_AT:.0f} s, second pods ready at {ready_at}\n"
+    print(story)
+    assert "foresees" in ready_at, f"{story}{decisions}"
+    assert ready_at["foresees"] < PASSES_AT, f"{story}{decisions}"
+    assert ready_at.get("reacts", SEASON) > PASSES_AT, f"{story}{decisions}"
+    lost = [outcome for outcome in outcomes if outcome.failed]
+    assert not lost
+    installation.kubectl("delete", "r1", *names, "-n", MODELS)

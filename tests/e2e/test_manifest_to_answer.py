@@ -1,0 +1,147 @@
+"""From one manifest to an answer: what the README promises first."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from openai import OpenAI
+from openai.types.chat import ChatCompletionMessageParam
+
+from e2e_story import MODELS, deployment, ready, wait_for
+from r1_cluster import images, site_packages
+from r1_demo.installation import Installation
+
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(600)]
+
+ASK: list[ChatCompletionMessageParam] = [{"role": "user", "content": "What is a generator?"}]
+
+
+def test_a_manifest_becomes_an_answer(
+    installation: Installation, demo_resource: Callable[..., dict[str, Any]]
+) -> None:
+    installation.apply(demo_resource("story", replicas=1, model={
+        "source": {"bundled": "demo"}, "aliases": ["story-teller"]}))  # fmt: skip
+    ready(installation, "story")
+
+    client = OpenAI(base_url=f"{installation.gateway_url}/v1", api_key="none", max_retries=0)
+    chunks = list(
+        client.chat.completions.create(
+            model="story", messages=ASK, stream=True, max_tokens=24, temperature=0,
+            extra_headers={"x-r1-priority": "Q1"},
+        )
+    )  # fmt: skip
+    text = "".join(chunk.choices[0].delta.content or "" for chunk in chunks if chunk.choices)
+    assert len(chunks) > 3
+    assert text.strip()
+
+    aliased = client.chat.completions.create(
+        model="story-teller", messages=ASK, max_tokens=24, temperature=0
+    )  # fmt: skip
+    assert aliased.choices[0].message.content == text
+    assert aliased.usage is not None
+    assert aliased.usage.completion_tokens > 0
+    assert {"story", "story-teller"} <= {model.id for model in client.models.list()}
+
+
+POD_SCRIPT = """
+from openai import OpenAI
+client = OpenAI(base_url="http://r1-gateway.r1-system.svc.cluster.local/v1", api_key="none")
+stream = client.chat.completions.create(model="story", stream=True, max_tokens=24, temperature=0,
+    messages=[{"role": "user", "content": "What is a generator?"}])
+print(sum(1 for chunk in stream))
+"""
+
+
+def test_the_same_from_a_pod_by_its_name(
+    installation: Installation, pinned: dict[str, str]
+) -> None:
+    security = {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}}
+    container = {
+        "name": "client",
+        "image": images.load_python(installation.cluster),
+        "imagePullPolicy": "IfNotPresent",
+        "command": ["python3", "-c", POD_SCRIPT],
+        "env": site_packages.environment(),
+        "volumeMounts": site_packages.volume_mounts(),
+        "securityContext": security,
+    }
+    pod = {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {"name": "client", "namespace": MODELS},
+        "spec": {
+            "restartPolicy": "Never",
+            "nodeSelector": pinned,
+            "automountServiceAccountToken": False,
+            "securityContext": {
+                "runAsNonRoot": True,
+                "runAsUser": 65532,
+                "seccompProfile": {"type": "RuntimeDefault"},
+            },
+            "containers": [container],
+            "volumes": site_packages.volumes(),
+        },
+    }
+    installation.kubectl("delete", "pod", "client", "-n", MODELS, "--ignore-not-found")
+    installation.apply(pod)
+
+    def ended() -> str | None:
+        phase = str(installation.get("pod", "client", "-n", MODELS)["status"]["phase"])
+        return phase if phase in ("Succeeded", "Failed") else None
+
+    phase = wait_for("the client pod ends", 120, ended)
+    log = installation.kubectl("logs", "client", "-n", MODELS)
+    assert phase == "Succeeded", log
+    assert int(log.strip().splitlines()[-1]) > 3
+
+
+def test_people_see_what_they_asked_for(installation: Installation) -> None:
+    table = installation.kubectl("get", "r1", "story", "-n", MODELS)
+    header, row = table.strip().splitlines()
+    assert header.split() == ["NAME", "READY", "DESIRED", "AVAILABLE", "MODE", "AGE"]
+    assert row.split()[:5] == ["story", "True", "1", "1", "Manual"]
+
+
+def test_kubectl_scale_and_wait(installation: Installation) -> None:
+    installation.kubectl("scale", "r1/story", "-n", MODELS, "--replicas=2")
+    wait_for(
+        "two pods are available", 120,
+        lambda: deployment(installation, "story")["status"].get("availableReplicas") == 2,
+    )  # fmt: skip
+    ready(installation, "story")
+    installation.kubectl("scale", "r1/story", "-n", MODELS, "--replicas=1")
+    wait_for(
+        "one pod is left", 120,
+        lambda: installation.get("r1", "story", "-n", MODELS)["status"]["replicas"] == 1,
+    )  # fmt: skip
+
+
+def test_a_model_that_does_not_load_says_so(
+    installation: Installation, demo_resource: Callable[..., dict[str, Any]]
+) -> None:
+    installation.apply(demo_resource("broken", model={"source": {"path": "/nowhere"}}))
+
+    def degraded() -> dict[str, Any] | None:
+        status = installation.get("r1", "broken", "-n", MODELS).get("status", {})
+        conditions = {each["type"]: each for each in status.get("conditions", [])}
+        found: dict[str, Any] | None = conditions.get("Degraded")
+        return found if found and found["reason"] == "ModelLoadFailed" else None
+
+    condition = wait_for("the condition names the model", 90, degraded)
+    assert "/nowhere" in condition["message"]
+    installation.kubectl("delete", "r1", "broken", "-n", MODELS)
+
+
+def test_delete_leaves_nothing(installation: Installation) -> None:
+    installation.kubectl("delete", "r1", "story", "-n", MODELS, "--timeout=60s")
+    kinds = "deployments,replicasets,pods,services,endpointslices,configmaps,poddisruptionbudgets"
+    selector = ("-n", MODELS, "-l", "deepseek.ai/r1inference=story")
+
+    def gone() -> bool:
+        listing = json.loads(installation.kubectl("get", kinds, *selector, "-o", "json"))
+        return not listing["items"]
+
+    wait_for("every child is gone", 60, gone)

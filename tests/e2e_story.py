@@ -1,0 +1,101 @@
+"""The words the end-to-end stories are told in: wait, load, kill."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from r1_cluster.cluster import LocalCluster
+from r1_cluster.providers import Cluster
+from r1_demo.arrivals import Arrival
+from r1_demo.installation import Installation
+from r1_demo.load_generator import Outcome, read_outcomes, write_schedule
+
+MODELS = "models"
+"""The namespace of the resources that the stories make."""
+
+
+def wait_for(what: str, seconds: float, check: Callable[[], Any]) -> Any:
+    """Return the first truthy answer of `check`, asked twice a second; fail after `seconds`."""
+    deadline = time.monotonic() + seconds
+    while True:
+        answer = check()
+        if answer:
+            return answer
+        if time.monotonic() > deadline:
+            pytest.fail(f"{what}: not within {seconds:.0f} s")
+        time.sleep(0.5)
+
+
+def ready(installation: Installation, name: str, seconds: float = 120) -> None:
+    """Wait as a user does."""
+    wait = ("wait", "--for=condition=Ready", f"r1/{name}", "-n", MODELS)
+    installation.kubectl(*wait, f"--timeout={seconds:.0f}s")
+
+
+def deployment(installation: Installation, name: str) -> dict[str, Any]:
+    """The resource's Deployment."""
+    found: dict[str, Any] = installation.get("deployment", name, "-n", MODELS)
+    return found
+
+
+@dataclass(slots=True)
+class Load:
+    """An open-loop load in a process of its own."""
+
+    process: subprocess.Popen[bytes]
+    results: Path
+
+    def outcomes(self) -> list[Outcome]:
+        """What has ended so far."""
+        return read_outcomes(self.results)[0] if self.results.exists() else []
+
+    def finish(self, seconds: float = 180) -> list[Outcome]:
+        """Wait for the last request; returns every outcome."""
+        assert self.process.wait(timeout=seconds) == 0
+        return self.outcomes()
+
+
+@contextmanager
+def load(url: str, arrivals: Sequence[Arrival], folder: Path, starts_at: float) -> Iterator[Load]:
+    """Offer `arrivals` to the gateway from the unix time `starts_at` on."""
+    schedule, results = folder / "schedule.jsonl", folder / "results.jsonl"
+    write_schedule(schedule, arrivals)
+    argv = [sys.executable, "-m", "r1_demo.load_generator", "--url", url, "--schedule",
+            str(schedule), "--results", str(results), "--starts-at", str(starts_at)]  # fmt: skip
+    process = subprocess.Popen(argv)
+    try:
+        yield Load(process, results)
+    finally:
+        process.kill()
+        process.wait()
+
+
+def pids(cluster: Cluster, program: str) -> list[int]:
+    """The processes of `program` in the pods of the local cluster, as this machine numbers them."""
+    assert isinstance(cluster, LocalCluster)
+    found = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            command = (folder / "cmdline").read_bytes().split(b"\0")
+            group = (folder / "cgroup").read_text()
+        except OSError:
+            continue
+        if program.encode() in command and cluster.settings.cgroup in group:
+            found.append(int(folder.name))
+    return found
+
+
+def kill(pid: int) -> None:
+    """kill -9."""
+    os.kill(pid, signal.SIGKILL)
