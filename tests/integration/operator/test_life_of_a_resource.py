@@ -181,7 +181,7 @@ async def test_edits_reach_the_children_and_removed_fields_leave_them(
         await patch(api, R1INFERENCE, key, {"spec": {"template": None}})
 
         async def gone() -> bool:
-            return await selector() == "none"
+            return bool(await selector() == "none")
 
         await until(gone, "the removed field is gone from the Deployment")
 
