@@ -8,9 +8,9 @@ Two clocks are involved and never mixed: rates use the gateway's clock (`at`), s
 ours (`received_at`). A counter that falls, or a new `started_at`, is a restart: what it counts
 since then is all new.
 
-A rate over a minute is late and a rate over ten seconds is noise. Both are taken: the short one
-only with the part that cannot be chance, its lower bound under a Poisson count
-(`rate x (1 - 2 / sqrt(arrivals))`), and the larger of the two is the demand.
+A rate over a minute is late and a rate over ten seconds is noise. Both are taken, and one in
+between: the short ones only with the part that cannot be chance, their lower bound under a
+Poisson count (`rate x (1 - 2 / sqrt(arrivals))`), and the largest of all is the demand.
 """
 
 import math
@@ -21,7 +21,7 @@ from itertools import pairwise
 from r1_operator.plan.unavailable import Unavailable
 
 WINDOW_SECONDS = 60.0
-BURST_SECONDS = 10.0
+BURST_SECONDS = (10.0, 30.0)
 STALE_SECONDS = 15.0
 SHORTEST_SECONDS = 5.0
 _POINTS_PER_WINDOW = 30
@@ -110,7 +110,7 @@ class DemandWindow:
     """
 
     seconds: float = WINDOW_SECONDS
-    burst_seconds: float = BURST_SECONDS
+    burst_seconds: tuple[float, ...] = BURST_SECONDS
     stale_seconds: float = STALE_SECONDS
     _series: dict[str, _Series] = field(default_factory=dict)
 
@@ -222,15 +222,18 @@ class DemandWindow:
         mean = self._mean_rate(live, counter)
         if isinstance(mean, Unavailable):
             return mean
-        burst = arrivals = 0.0
+        return max(mean, *(self._sure_rate(live, counter, span) for span in self.burst_seconds))
+
+    def _sure_rate(self, live: Mapping[str, _Series], counter: str, span: float) -> float:
+        """Return the rate of a short span less what may be chance, 0 for a handful of arrivals."""
+        rate = arrivals = 0.0
         for series in live.values():
-            burst += _rate(series.points, counter, self.burst_seconds) or 0.0
-            arrivals += (_rate(series.points, "requests", self.burst_seconds) or 0.0) * min(
-                self.burst_seconds, series.points[-1].at - series.points[0].at
-            )
+            rate += _rate(series.points, counter, span) or 0.0
+            seen = min(span, series.points[-1].at - series.points[0].at)
+            arrivals += (_rate(series.points, "requests", span) or 0.0) * seen
         if arrivals <= _BURST_DEVIATIONS**2:
-            return mean
-        return max(mean, burst * (1 - _BURST_DEVIATIONS / math.sqrt(arrivals)))
+            return 0.0
+        return rate * (1 - _BURST_DEVIATIONS / math.sqrt(arrivals))
 
 
 _TOO_SHORT = Unavailable(
