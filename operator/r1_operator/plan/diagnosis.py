@@ -17,6 +17,8 @@ from r1_operator.plan.snapshot import ABSENT, Found, Object, Observed, Pod
 QUOTED_CHARACTERS = 600
 MODEL_LOAD_EXIT_CODE = 2
 """The bundled runtime exits with it when the model cannot be loaded."""
+SANDBOX_SECONDS = 15.0
+"""Mounting and networking take a second or two; this long means that something is missing."""
 KILLED_EXIT_CODES = (137, 143)
 PULL_REASONS = (
     "ErrImagePull",
@@ -29,15 +31,22 @@ PULL_REASONS = (
 START_REASONS = ("RunContainerError", "CreateContainerError", "CreateContainerConfigError")
 
 
-def diagnose(observed: Observed) -> Problem | None:
+def diagnose(observed: Observed, now: float) -> Problem | None:
     """What keeps the resource from having all its replicas, None when nothing is known."""
     return (
         _foreign_child(observed)
         or _refused_child(observed)
         or _rejected_pods(observed)
         or _pods(observed)
+        or _no_sandbox(observed, now)
         or _deadline(observed)
     )
+
+
+def seconds_until_more_is_known(observed: Observed, now: float) -> float | None:
+    """When to look again though nothing changes: a pod's silence becomes a problem with time."""
+    waits = [since + SANDBOX_SECONDS - now for since, _ in _without_sandbox(observed)]
+    return min((wait for wait in waits if wait >= 0), default=None)
 
 
 def foreign_child(observed: Observed) -> Problem | None:
@@ -224,6 +233,28 @@ def _mounts(observed: Observed, pod: Pod) -> Problem | None:
         f"A volume of pod {pod.name} cannot be mounted: {_quote(text)} Check the volume and "
         "spec.model.source.",
     )
+
+
+def _without_sandbox(observed: Observed) -> list[tuple[float, Pod]]:
+    return [
+        (pod.scheduled_at, pod)
+        for pod in observed.pods
+        if pod.lacks_sandbox and pod.scheduled_at is not None and not pod.terminating
+    ]
+
+
+def _no_sandbox(observed: Observed, now: float) -> Problem | None:
+    """A volume that cannot be mounted is in the pod's events only; its status is just silent."""
+    for since, pod in sorted(_without_sandbox(observed), key=lambda item: (item[0], item[1].name)):
+        if now - since > SANDBOX_SECONDS:
+            return Problem(
+                Reason.VOLUME_NOT_MOUNTED,
+                f"Pod {pod.name} has a node and cannot start: most often a Secret, ConfigMap or "
+                "volume that spec.template or spec.model.source names is missing or cannot be "
+                f"mounted. kubectl describe pod {pod.name} -n {observed.resource.namespace} has "
+                "the events.",
+            )
+    return None
 
 
 def _ended(observed: Observed, pod: Pod) -> Problem | None:

@@ -33,8 +33,8 @@ Found = Object | Literal[Absent.ABSENT]
 class Pod:
     """A model pod, reduced to what decisions need.
 
-    `created_at`: accepted by the API server; `started_at`: the engine's container began to run;
-    `ready_at`: the Ready condition's last change to True. None where it has not happened.
+    `created_at`: accepted by the API server; `scheduled_at`: given a node; `started_at`: the
+    engine's container began to run; `ready_at`: the Ready condition's last change to True. None where it has not happened.
     """
 
     name: str
@@ -43,6 +43,9 @@ class Pod:
     ready: bool
     created_at: float
     node: str | None = None
+    scheduled_at: float | None = None
+    lacks_sandbox: bool = False
+    """the kubelet says that volumes and network are not ready yet"""
     started_at: float | None = None
     ready_at: float | None = None
     deleted_at: float | None = None
@@ -123,6 +126,8 @@ def read_pod(obj: Object) -> Pod:
     running = state.get("running") or {}
     is_ready = ready.get("status") == "True"
     unscheduled = scheduled.get("status") == "False"
+    on_node = scheduled.get("status") == "True"
+    sandbox = conditions.get("PodReadyToStartContainers", {})
     return Pod(
         name=metadata["name"],
         uid=metadata.get("uid", ""),
@@ -130,6 +135,8 @@ def read_pod(obj: Object) -> Pod:
         ready=is_ready,
         created_at=_time(metadata.get("creationTimestamp")) or 0.0,
         node=(obj.get("spec") or {}).get("nodeName"),
+        scheduled_at=_time(scheduled.get("lastTransitionTime")) if on_node else None,
+        lacks_sandbox=sandbox.get("status") == "False",
         started_at=_time(running.get("startedAt")),
         ready_at=_time(ready.get("lastTransitionTime")) if is_ready else None,
         deleted_at=_time(metadata.get("deletionTimestamp")),

@@ -42,7 +42,7 @@ def plan_status(
     state = progress(observed, desired)
     problem = unplannable
     if problem is None and not state.settled:
-        problem = diagnose(observed)
+        problem = diagnose(observed, now)
     verdicts = [
         _ready(state, problem),
         _available(state),

@@ -10,7 +10,7 @@ from typing import Any
 
 from r1_operator.plan.children import plan_children
 from r1_operator.plan.decision import Decision
-from r1_operator.plan.diagnosis import foreign_child
+from r1_operator.plan.diagnosis import foreign_child, seconds_until_more_is_known
 from r1_operator.plan.problem import Problem, Unplannable
 from r1_operator.plan.snapshot import Observed
 from r1_operator.plan.status import desired_replicas, plan_status
@@ -24,6 +24,8 @@ class Plan:
     status: dict[str, Any]
     problem: Problem | None = None
     """why there are no children, if there are none"""
+    look_again: float | None = None
+    """seconds after which the same observation may mean something else"""
 
 
 def plan(observed: Observed, decision: Decision | None, now: float) -> Plan:
@@ -42,4 +44,5 @@ def plan(observed: Observed, decision: Decision | None, now: float) -> Plan:
         except Unplannable as error:
             problem = error.problem
     status = plan_status(observed, decision, now, unplannable=problem)
-    return Plan(tuple(children), status, problem)
+    again = seconds_until_more_is_known(observed, now)
+    return Plan(tuple(children), status, problem, again)

@@ -11,8 +11,16 @@ from typing import Any
 import pytest
 
 from r1_operator.api.names import Reason
-from r1_operator.plan.diagnosis import diagnose
+from r1_operator.plan.diagnosis import diagnose as diagnose_at
+from r1_operator.plan.problem import Problem
 from r1_operator.plan.snapshot import Observed, Refusal
+from r1_operator.plan.whole import plan
+
+NOW = 1_800_000_000.0
+
+
+def diagnose(seen: Observed) -> Problem | None:
+    return diagnose_at(seen, NOW)
 
 
 def waiting(why: str, words: str = "") -> dict[str, Any]:
@@ -295,6 +303,23 @@ def test_a_volume_that_does_not_mount(resource: Any, observed: Any, pod: Any) ->
         Reason.VOLUME_NOT_MOUNTED,
         ("timed out",),
     )
+
+
+def test_a_pod_that_stays_silent_on_its_node(resource: Any, observed: Any, pod: Any) -> None:
+    """A missing Secret behind a volume is in no status: the kubelet only waits."""
+    conditions = [
+        {"type": kind, "status": truth, "lastTransitionTime": "2027-01-15T08:00:00Z"}
+        for kind, truth in (("PodScheduled", "True"), ("PodReadyToStartContainers", "False"))
+    ]
+    silent = pod(phase="Pending", container=waiting("ContainerCreating"), conditions=conditions)
+    seen = observed(resource(SPEC), replicas=1, pods=(silent,))
+    assert diagnose_at(seen, NOW + 10) is None
+    assert plan(seen, None, NOW + 10).look_again == 5
+    problem = diagnose_at(seen, NOW + 16)
+    assert problem is not None
+    assert problem.reason is Reason.VOLUME_NOT_MOUNTED
+    assert "kubectl describe pod r1-1 -n team" in problem.message
+    assert plan(seen, None, NOW + 16).look_again is None
 
 
 def test_an_init_container_that_cannot_start(resource: Any, observed: Any, pod: Any) -> None:
