@@ -11,8 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from r1_cluster import cgroups, images
+from r1_cluster import cgroups
 from r1_cluster import cluster as local
+from r1_cluster.node_files import PAUSE_IMAGE
 from r1_cluster.providers import Cluster
 from r1_cluster.settings import Settings, cgroup_name, state_folder
 from r1_cluster.waiting import wait_until
@@ -71,9 +72,7 @@ def neighbour(cluster: Cluster, rules_before: str) -> Iterator[local.LocalCluste
         pytest.skip("only the local cluster is ours to boot twice and to kill")
     running = local.up(NAME, prometheus=False)
     try:
-        image = images.load_python(running)
-        sleep = ["--command", "--", "python3", "-c", "import time; time.sleep(9999)"]
-        running.kubectl("run", "sleeper", f"--image={image}", "--restart=Never", *sleep)
+        running.kubectl("run", "sleeper", f"--image={PAUSE_IMAGE}", "--restart=Never")
         running.kubectl("wait", "--for=condition=Ready", "pod/sleeper", "--timeout=90s")
         yield running
     finally:
