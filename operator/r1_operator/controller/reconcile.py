@@ -23,7 +23,7 @@ from r1_operator.controller.drift import APPLIED, drift, manifest_hash, with_has
 from r1_operator.controller.fights import Fights
 from r1_operator.controller.scaling_loop import WARM_UP_SECONDS, ScalingLoop
 from r1_operator.controller.statuses import carried_over, status_differs
-from r1_operator.kube.client import Api, Conflict, NotFound, Refused
+from r1_operator.kube.client import Api, ApiError, Busy, Conflict, NotFound, Refused, Unreachable
 from r1_operator.kube.events import Notice
 from r1_operator.kube.kinds import (
     BY_NAME,
@@ -57,6 +57,7 @@ class _Round:
     resource: R1Inference
     live: dict[str, Found] = field(default_factory=dict)
     refusals: list[Refusal] = field(default_factory=list)
+    failures: list[ApiError] = field(default_factory=list)
     writes: int = 0
     again: float | None = None
 
@@ -125,7 +126,12 @@ class Reconciler:
         planned = plan(observed, decision, self._now())
         try:
             for manifest in planned.children:
-                await self._apply_child(this, manifest)
+                try:
+                    await self._apply_child(this, manifest)
+                except (Busy, Conflict, Unreachable) as error:
+                    this.failures.append(error)  # the others need not wait for this one
+            if this.failures:
+                raise this.failures[0]
             if planned.problem is None:
                 await self._delete_unwanted(this, {one["kind"] for one in planned.children})
         except NotFound:
@@ -244,8 +250,8 @@ class Reconciler:
         }
         try:
             answer = await self._api.apply(R1INFERENCE, *this.key, manifest, subresource="status")
-        except (NotFound, Conflict):
-            return  # deleted meanwhile, or made anew under the same name: its event is on the way
+        except NotFound:
+            return  # deleted meanwhile: its event is on the way
         this.writes += 1
         self._metrics.writes.labels(R1INFERENCE.name, "status").inc()
         self._views.put(R1INFERENCE, answer)

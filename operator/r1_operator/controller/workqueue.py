@@ -30,7 +30,7 @@ class Backoff:
     """How long a failing key waits: a random part of `base x 2^failures`, at most `cap` seconds."""
 
     base_seconds: float = 0.5
-    cap_seconds: float = 60.0
+    cap_seconds: float = 30.0
 
     def delay(self, failures: int, rng: random.Random) -> float:
         """Seconds before the next try after `failures` (at least 1) failures in a row."""

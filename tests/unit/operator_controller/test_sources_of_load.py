@@ -1,0 +1,233 @@
+"""Signals, forecasts and start-up times as the scaling loop gets them."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+from aiohttp import web
+
+from r1_operator.api.scaling import Forecast as ForecastSpec
+from r1_operator.api.scaling import MetricType
+from r1_operator.kube.kinds import Key
+from r1_operator.plan.forecasts import Forecast
+from r1_operator.plan.policy import Metric
+from r1_operator.plan.snapshot import Pod
+from r1_operator.plan.unavailable import Unavailable
+from r1_operator.sources.forecast import Forecaster, build_question, forecast_metric
+from r1_operator.sources.gateways import GatewayDirectory
+from r1_operator.sources.lead_time import DEFAULT_SECONDS, StartTimes, quantile
+from r1_operator.sources.signals import GatewaySignals
+
+KEY = Key("default", "r1")
+ROUTE = {
+    "offeredRequests": {"Q1": 5, "Q2": 7},
+    "offeredTokens": {"Q1": 50, "Q2": 70},
+    "completed": {"Q1": 1},
+    "failed": {},
+    "rejected": {},
+    "queued": {"Q2": 3},
+    "oldestWaitSeconds": {"Q1": 1.5, "Q2": 4.0},
+    "inFlight": {"Q1": 2},
+    "held": 1,
+    "seats": 16,
+    "readyEndpoints": 2,
+}
+
+
+class Served:
+    """One HTTP server whose answers a test sets."""
+
+    def __init__(self) -> None:
+        self.url = ""
+        self.answer: Any = None
+        self.status = 200
+        self.delay = 0.0
+        self.asked = 0
+
+    async def handle(self, _: web.Request) -> web.Response:
+        self.asked += 1
+        await asyncio.sleep(self.delay)
+        return web.json_response(self.answer, status=self.status)
+
+
+@pytest.fixture
+async def served() -> AsyncIterator[Served]:
+    """A server on a free port."""
+    site = Served()
+    app = web.Application()
+    app.router.add_route("*", "/{anything:.*}", site.handle)
+    runner = web.AppRunner(app, access_log=None)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    site.url = f"http://127.0.0.1:{runner.addresses[0][1]}"
+    yield site
+    await runner.cleanup()
+
+
+async def test_signals_are_summed_over_classes_and_a_silent_gateway_is_missed(
+    served: Served,
+) -> None:
+    served.answer = {
+        "gateway": "its-own-name",
+        "startedAt": 100.0,
+        "at": 200.0,
+        "routes": {"default/r1": ROUTE},
+    }
+    directory = GatewayDirectory(None, urls=(served.url, "http://127.0.0.1:9"))
+    signals = GatewaySignals(directory, timeout_seconds=1.0, now=lambda: 1000.0)
+    reading = await signals.read()
+    (sample,) = reading.routes["default/r1"]
+    assert sample.offered_requests == 12
+    assert sample.queued == 3
+    assert sample.oldest_wait_seconds == 4.0
+    assert sample.received_at == 1000.0
+    assert sample.gateway in reading.gateways, "the name by which it is missed when it is silent"
+    assert len(reading.gateways) == 2
+    assert len(reading.silent) == 1
+    await signals.close()
+
+
+@pytest.mark.parametrize("answer", [None, [], {"routes": 5}, {"gateway": "g", "routes": {}}])
+async def test_nonsense_is_silence(served: Served, answer: Any) -> None:
+    served.answer = answer
+    signals = GatewaySignals(GatewayDirectory(None, urls=(served.url,)), timeout_seconds=1.0)
+    reading = await signals.read()
+    assert reading.routes == {}
+    assert len(reading.silent) == 1
+    await signals.close()
+
+
+async def test_a_slow_gateway_does_not_hold_up_the_round(served: Served) -> None:
+    served.delay = 30.0
+    signals = GatewaySignals(GatewayDirectory(None, urls=(served.url,)), timeout_seconds=0.1)
+    reading = await asyncio.wait_for(signals.read(), 10)
+    assert len(reading.silent) == 1
+    await signals.close()
+
+
+def question(seconds: float = 45.0) -> Any:
+    return build_question(KEY, ForecastSpec(), MetricType.REQUESTS_PER_SECOND, seconds, 60)
+
+
+def test_the_question_is_the_contract() -> None:
+    asked = question(42.3)
+    assert asked.body == {
+        "subject": "default/r1",
+        "query": (
+            'sum(rate(r1_gateway_requests_offered_total{inference_namespace="default",'
+            'inference="r1"}[60s]))'
+        ),
+        "stepSeconds": 60,
+        "seasonSeconds": 86400,
+        "historySeconds": 1209600,
+        "leadSeconds": 45.0,
+        "horizonSeconds": 600,
+        "levels": [0.5, 0.9, 0.95],
+    }
+
+
+def test_only_arrivals_are_forecast() -> None:
+    concurrency, requests = (
+        Metric(MetricType.CONCURRENCY, 4),
+        Metric(MetricType.REQUESTS_PER_SECOND, 4),
+    )
+    assert forecast_metric((concurrency, requests)) is MetricType.REQUESTS_PER_SECOND
+    assert forecast_metric((concurrency,)) is None
+
+
+async def settle(forecaster: Forecaster) -> Forecast | Unavailable:
+    """Ask and wait for the answer."""
+    for _ in range(200):
+        answer = forecaster.latest(KEY, question())
+        if not isinstance(answer, Unavailable) or answer.reason != "Pending":
+            return answer
+        await asyncio.sleep(0.02)
+    raise TimeoutError("no answer")
+
+
+async def test_a_forecast_never_holds_up_who_asks_and_is_asked_once_a_step(served: Served) -> None:
+    served.delay = 0.2
+    served.answer = {
+        "state": "Ready",
+        "model": "lstm",
+        "issuedAt": 1.0,
+        "validUntil": 61.0,
+        "gate": {"acts": True, "reason": "r", "message": "m"},
+        "points": [],
+        "peakOverLead": {"0.9": 12.0},
+    }
+    forecaster = Forecaster(served.url)
+    first = forecaster.latest(KEY, question())
+    assert isinstance(first, Unavailable)
+    assert first.reason == "Pending"
+    answer = await settle(forecaster)
+    assert isinstance(answer, Forecast)
+    assert answer.peak_over_lead == {0.9: 12.0}
+    for _ in range(50):
+        forecaster.latest(KEY, question())
+    await asyncio.sleep(0.3)
+    assert served.asked == 1
+    await forecaster.close()
+
+
+@pytest.mark.parametrize(
+    ("status", "answer", "reason"),
+    [
+        (200, {"state": "Unavailable", "reason": "Training", "message": "m"}, "Training"),
+        (200, {"state": "Ready"}, "Invalid"),
+        (200, "nonsense", "Refused"),
+        (400, {"error": "levels"}, "Refused"),
+        (500, {}, "Refused"),
+    ],
+)
+async def test_what_is_no_forecast_has_a_reason(
+    served: Served, status: int, answer: Any, reason: str
+) -> None:
+    served.status, served.answer = status, answer
+    forecaster = Forecaster(served.url)
+    found = await settle(forecaster)
+    assert isinstance(found, Unavailable)
+    assert found.reason == reason
+    await forecaster.close()
+
+
+async def test_an_unreachable_forecaster_is_said_to_be_so() -> None:
+    forecaster = Forecaster("http://127.0.0.1:9")
+    found = await settle(forecaster)
+    assert isinstance(found, Unavailable)
+    assert found.reason == "Unreachable"
+    await forecaster.close()
+
+
+def pod(uid: str, took: float | None, restarts: int = 0) -> Pod:
+    return Pod(
+        name=uid,
+        uid=uid,
+        phase="Running",
+        ready=took is not None,
+        created_at=100.0,
+        ready_at=None if took is None else 100.0 + took,
+        restarts=restarts,
+    )
+
+
+def test_lead_time_is_a_default_until_a_pod_was_seen_to_start() -> None:
+    starts = StartTimes()
+    starts.observe([pod("a", None), pod("b", 5.0, restarts=1)])
+    assert starts.lead_seconds(2.0) == DEFAULT_SECONDS + 2.0
+    starts.observe([pod("a", 30.0)])
+    assert starts.lead_seconds(2.0) == 32.0
+
+
+def test_a_pod_that_loses_readiness_and_regains_it_is_measured_once() -> None:
+    starts = StartTimes()
+    starts.observe([pod("a", 30.0)])
+    starts.observe([pod("a", 5000.0)])
+    assert list(starts.seconds) == [30.0]
+
+
+def test_the_quantile_is_the_nearest_rank() -> None:
+    assert quantile(range(1, 11), 0.9, 0.0) == 9
+    assert quantile([7.0], 0.9, 0.0) == 7.0
+    assert quantile([], 0.9, 4.0) == 4.0
