@@ -22,8 +22,8 @@ FEWEST = 20
 
 def scores(raw: FloatArray, actual: FloatArray, scale: RootScale) -> FloatArray:
     """(n, levels) raw quantiles and (n,) outcomes -> (n, levels) signed errors."""
-    errors = scale.to(actual)[:, None] - scale.to(raw)
-    return np.asarray(errors, dtype=np.float64)
+    errors: FloatArray = np.subtract(scale.to(actual)[:, None], scale.to(raw))
+    return errors
 
 
 def offset(recent: FloatArray, levels: Sequence[float]) -> FloatArray:

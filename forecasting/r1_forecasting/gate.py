@@ -1,8 +1,8 @@
 """Who may act: a model only while the past says that its decisions cost less.
 
 Ungated, a learned model loses 4 to 11 % to the last value on real LLM traffic. So a
-learned model acts only while its decision cost beats the last value's by a margin and the
-seasonal naive's too; the seasonal naive may win against the last value and act itself;
+learned model acts only while its decision cost beats the last value's by a margin and
+beyond chance, and the seasonal naive's too; the seasonal naive may win against the last value and act itself;
 where nothing beats the last value the gate stays shut and the operator scales on real
 time. A model in charge stays until another is clearly better. Because the operator takes
 ``max(forecast, now)``, the worst a wrong gate can do is to keep too much, and that is
@@ -24,6 +24,7 @@ SEASONAL_NAIVE = "seasonal-naive"
 MARGIN = 0.02
 STAY = 0.03
 FEWEST_OUTCOMES = 30
+STRETCHES = 10
 
 
 class GateReason(StrEnum):
@@ -64,6 +65,20 @@ def relative_cost(cost: FloatArray, base: FloatArray) -> float:
     if theirs <= 0:
         return 1.0 if mine <= 0 else float("inf")
     return mine / theirs
+
+
+def clearly_cheaper(cost: FloatArray, base: FloatArray) -> bool:
+    """Whether ``cost`` beats ``base`` by more than chance would, on the outcomes they share.
+
+    Neighbouring outcomes overlap, so the differences are averaged over ten stretches of
+    time, and the mean of those must lie more than a standard error below zero.
+    """
+    both = ~np.isnan(cost) & ~np.isnan(base)
+    stretches = np.array_split(cost[both] - base[both], STRETCHES)
+    means = np.array([part.mean() for part in stretches if len(part)])
+    if len(means) < 2:
+        return False
+    return bool(means.mean() < -means.std(ddof=1) / np.sqrt(len(means)))
 
 
 def decide(costs: Mapping[str, FloatArray], *, incumbent: str | None = None) -> Gate:
@@ -123,7 +138,7 @@ def decide(costs: Mapping[str, FloatArray], *, incumbent: str | None = None) -> 
 
 
 def _wins(name: str, costs: Mapping[str, FloatArray], scored: Mapping[str, float]) -> bool:
-    if not scored[name] < 1 - MARGIN:
+    if not (scored[name] < 1 - MARGIN and clearly_cheaper(costs[name], costs[LAST_VALUE])):
         return False
     if name == SEASONAL_NAIVE or SEASONAL_NAIVE not in costs:
         return True

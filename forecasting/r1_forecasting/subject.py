@@ -55,7 +55,7 @@ class Subject:
     asked_since_fit: bool = False
     _cached: Cached | None = None
     _joined: bool = False
-    _working: asyncio.Task[None] | None = None
+    _working: asyncio.Task[Cached] | None = None
     _judging: asyncio.Task[None] | None = None
 
     async def answer(self, request: ForecastRequest, patience: float) -> dict[str, Any]:
@@ -68,10 +68,10 @@ class Subject:
             return cached
         if self._working is None or self._working.done():
             self._working = asyncio.create_task(self._work(request))
-            await asyncio.wait({self._working}, timeout=patience)
-        cached = self._current(request)
-        if cached is not None:
-            return cached
+        working = self._working
+        await asyncio.wait({working}, timeout=patience)
+        if working.done() and working.result().request.key == request.key:
+            return working.result().body  # just made, even where a step is shorter than that
         reason = Reason.TRAINING if self.judgement is None else Reason.PROMETHEUS_UNREACHABLE
         said = f"no answer within {patience:g} s: the history is still being read"
         return answer.unavailable(request.subject, Unavailable(reason, said))
@@ -102,34 +102,34 @@ class Subject:
             return None
         return cached.body
 
-    async def _work(self, request: ForecastRequest) -> None:
-        now = self.clock()
+    async def _work(self, request: ForecastRequest) -> Cached:
         try:
-            made = await self._forecast(request, now)
+            made = await self._forecast(request)
         except Exception as error:  # noqa: BLE001 - a bug in one subject stays its own
             made = Unavailable(Reason.FAILED, f"{type(error).__name__}: {error}"[:300])
         if isinstance(made, Unavailable) or self.judgement is None:
             self.forecast = None
             why = made if isinstance(made, Unavailable) else Unavailable(Reason.FAILED, "")
             body = answer.unavailable(request.subject, why)
-            self._cached = Cached(request, body, now + min(request.step, 1.0))
-            return
+            self._cached = Cached(request, body, self.clock() + min(request.step, 1.0))
+            return self._cached
         self.forecast = made
         body = answer.ready(request.subject, made, self.judgement.board, self.ledger)
         self._cached = Cached(request, body, made.valid_until)
+        return self._cached
 
-    async def _forecast(self, request: ForecastRequest, now: float) -> Forecast | Unavailable:
+    async def _forecast(self, request: ForecastRequest) -> Forecast | Unavailable:
         if self.request is None or self.request.source != request.source:
             if self._judging is not None:
                 await asyncio.wait({self._judging})
             self.series, self.judgement = None, None
             self.learned, self.ledger = {}, CoverageLedger()
         self.request = request
-        missing = await self._refresh(request, now)
+        missing = await self._refresh(request, self.clock())
         series = self.series
         if series is None:
             return missing or Unavailable(Reason.NO_DATA, "no history")
-        refused = check_history(series, request, now)
+        refused = check_history(series, request, self.clock())
         if refused is not None:
             return missing or refused
         self.ledger.settle(series)
@@ -149,7 +149,7 @@ class Subject:
             self._guarded(judged.gate, request),
             judged.points,
             request,
-            now,
+            self.clock(),
         )
         if isinstance(made, Forecast):
             said = tuple(zip(made.levels, made.peak_over_lead, strict=True))

@@ -130,8 +130,8 @@ class Trainer:
         return min((o for o in due if o.wanted()), key=lambda order: order.due, default=None)
 
     def _pause(self, now: float) -> float:
-        upcoming = [order.due for order in self.orders.values()]
-        return max(0.2, min([5.0, *(due - now for due in upcoming if due > now)]))
+        upcoming = [order.due for order in self.orders.values()] + [self._rest_until]
+        return max(0.02, min([5.0, *(due - now for due in upcoming if due > now)]))
 
     async def _fit(self, order: Order) -> None:
         given = order.series()

@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from r1_forecasting.models.adam import AdamW, one_cycle
 from r1_forecasting.models.lstm_inputs import CONTEXT, Inputs, build_inputs
 from r1_forecasting.protocol import Fitted, FloatArray, IntArray, Reason, Shape, Unavailable
 from r1_forecasting.scale import RootScale
@@ -130,7 +131,14 @@ class Lstm:
             return Unavailable(
                 Reason.TOO_LITTLE_HISTORY, f"{int(usable.sum())} unbroken windows, needs {CONTEXT}"
             )
-        weights = self._train(inputs, target, usable)
+        import torch
+
+        threads = torch.get_num_threads()
+        torch.set_num_threads(1)  # matrices this small only lose by being shared out
+        try:
+            weights = self._train(inputs, target, usable)
+        finally:
+            torch.set_num_threads(threads)
         if not all(np.isfinite(getattr(weights, part)).all() for part in Weights.__slots__):
             return Unavailable(Reason.FAILED, "training diverged")
         return FittedLstm(weights, scale, unit, shape.season, steps, series.end)
@@ -153,10 +161,7 @@ class Lstm:
         modules = torch.nn.ModuleList([recurrent, hidden, out])
         batch = 256
         batches = -(-len(context) // batch)
-        optimizer = torch.optim.AdamW(modules.parameters(), lr=3e-3, weight_decay=1e-3)
-        schedule = torch.optim.lr_scheduler.OneCycleLR(
-            optimizer, max_lr=6e-3, total_steps=self.epochs * batches
-        )
+        optimizer = AdamW(modules.parameters(), weight_decay=1e-3)
         started = time.monotonic()
         for _ in range(self.epochs):
             for rows in torch.split(torch.randperm(len(context)), batch):
@@ -166,11 +171,9 @@ class Lstm:
                 error = wanted[rows].unsqueeze(-1) - heads
                 pinball = torch.maximum(levels * error, (levels - 1) * error).mean(dim=-1)
                 loss = (pinball * known[rows]).sum() / known[rows].sum().clamp(min=1)
-                optimizer.zero_grad()
                 torch.autograd.backward(loss)
-                torch.nn.utils.clip_grad_norm_(modules.parameters(), 1.0)
-                optimizer.step()
-                schedule.step()
+                rate = one_cycle(optimizer.steps / (self.epochs * batches), peak=6e-3)
+                optimizer.step(rate, clip=1.0)
             if time.monotonic() - started > self.seconds:
                 break
 

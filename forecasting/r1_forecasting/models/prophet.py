@@ -10,6 +10,7 @@ asked for and fourteen seasons are there. The fitted object is the drawn curve i
 from __future__ import annotations
 
 import logging
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -88,9 +89,19 @@ class ProphetForecaster:
             return Unavailable(Reason.NO_DATA, "demand was zero throughout")
         for noisy in ("prophet", "prophet.plot", "cmdstanpy"):
             logging.getLogger(noisy).setLevel(logging.CRITICAL)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # Prophet's own use of pandas; not ours to mend
+            curve = self._draw(series, shape, unit)
+        if not np.isfinite(curve).all():
+            return Unavailable(Reason.FAILED, "Prophet drew a curve that is not finite")
+        return FittedProphet(series.start, series.step, curve, series.end)
+
+    def _draw(self, series: Series, shape: Shape, unit: float) -> FloatArray:
+        """Demand on the grid from the series' start to ``SEASONS_AHEAD`` past its end."""
         import pandas as pd
         from prophet import Prophet
 
+        seasons = len(series) / shape.season
         length = len(series) + round(SEASONS_AHEAD * shape.season)
         day = (series.start / series.step + np.arange(length)) / shape.season
         # Prophet's own clock: any day will do, as long as one season is one of its days.
@@ -115,7 +126,4 @@ class ProphetForecaster:
         frame = pd.DataFrame({"ds": clock[chosen], "y": np.log1p(smooth / unit)}).dropna()
         model.fit(frame)
         drawn = model.predict(pd.DataFrame({"ds": clock}))["yhat"].to_numpy(dtype=np.float64)
-        curve = unit * np.expm1(np.clip(drawn, 0.0, 30.0))
-        if not np.isfinite(curve).all():
-            return Unavailable(Reason.FAILED, "Prophet drew a curve that is not finite")
-        return FittedProphet(series.start, series.step, curve, series.end)
+        return np.asarray(unit * np.expm1(np.clip(drawn, 0.0, 30.0)), dtype=np.float64)

@@ -1,0 +1,68 @@
+"""Who may act: the rules of the gate, one case each."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from r1_forecasting.gate import Gate, GateReason, decide, relative_cost
+
+
+def gate(incumbent: str | None = None, **mean_costs: float) -> Gate:
+    costs = {name.replace("_", "-"): np.full(100, value) for name, value in mean_costs.items()}
+    return decide(costs, incumbent=incumbent)
+
+
+@pytest.mark.parametrize(
+    ("costs", "acts", "model", "reason"),
+    [
+        ({"lstm": 0.8, "seasonal_naive": 1.5}, True, "lstm", GateReason.BEATS_BASELINES),
+        ({"lstm": 0.8, "prophet": 0.7}, True, "prophet", GateReason.BEATS_BASELINES),
+        ({"seasonal_naive": 0.3, "lstm": 0.5}, True, "seasonal-naive", GateReason.BEATS_LAST_VALUE),
+        (
+            {"seasonal_naive": 1.3, "lstm": 1.1},
+            False,
+            "last-value",
+            GateReason.NOTHING_BEATS_LAST_VALUE,
+        ),
+        ({"lstm": 0.99}, False, "last-value", GateReason.NOTHING_BEATS_LAST_VALUE),
+        ({}, False, "last-value", GateReason.NOTHING_BEATS_LAST_VALUE),
+    ],
+)
+def test_the_cheapest_decisions_act_if_they_beat_both_baselines(
+    costs: dict[str, float], acts: bool, model: str, reason: GateReason
+) -> None:
+    found = gate(None, last_value=1.0, **costs)
+    assert (found.acts, found.model, found.reason) == (acts, model, reason)
+    assert found.message
+    assert found.scores["last-value"] == 1.0
+
+
+def test_a_model_in_charge_stays_until_another_is_clearly_better() -> None:
+    assert gate("lstm", last_value=1.0, lstm=0.80, prophet=0.79).model == "lstm"
+    assert gate("lstm", last_value=1.0, lstm=0.80, prophet=0.70).model == "prophet"
+    assert not gate("lstm", last_value=1.0, lstm=1.01).acts
+
+
+def test_models_are_compared_on_outcomes_they_share() -> None:
+    """The learned model was scored in the quiet half only: the baseline's other half is out."""
+    base = np.concatenate([np.full(50, 9.0), np.full(50, 1.0)])
+    learned = np.concatenate([np.full(50, np.nan), np.full(50, 1.2)])
+    assert relative_cost(learned, base) == pytest.approx(1.2)
+
+
+def test_a_handful_of_outcomes_judges_nobody() -> None:
+    found = decide({"last-value": np.ones(5), "lstm": np.zeros(5)})
+    assert (found.acts, found.reason) == (False, GateReason.TOO_FEW_OUTCOMES)
+    assert "5 forecasts" in found.message
+
+
+def test_where_the_last_value_never_errs_there_is_nothing_to_gain() -> None:
+    found = gate(last_value=0.0, lstm=0.0)
+    assert (found.acts, found.reason) == (False, GateReason.NOTHING_TO_GAIN)
+
+
+def test_a_model_dearer_than_a_faultless_baseline_has_no_finite_score() -> None:
+    found = gate(last_value=0.0, lstm=0.1)
+    assert not found.acts
+    assert "lstm" not in found.scores

@@ -1,0 +1,118 @@
+"""The HTTP face: contract out, bad fields named, metrics shown."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+import numpy as np
+import pytest
+from aiohttp.test_utils import TestClient, TestServer
+
+from r1_forecasting.__main__ import parse
+from r1_forecasting.protocol import Unavailable
+from r1_forecasting.series import Series, from_samples
+from r1_forecasting.service import ForecastService
+from r1_forecasting.training import Trainer
+
+
+class Sine:
+    def read(self, query: str, step: float, since: float, until: float) -> Series | Unavailable:
+        steps = np.arange(np.ceil(since / step), np.floor(until / step) + 1)
+        at = steps * step
+        values = 10 + 8 * np.sin(2 * np.pi * at / 60) + np.sin(at * 3.1)
+        return from_samples(list(zip(at.tolist(), values.tolist(), strict=True)), step, until=until)
+
+
+QUESTION: dict[str, Any] = {
+    "subject": "default/r1",
+    "query": "demand",
+    "stepSeconds": 1,
+    "seasonSeconds": 60,
+    "historySeconds": 420,
+    "leadSeconds": 5,
+    "horizonSeconds": 10,
+    "levels": [0.5, 0.9],
+}
+
+
+@pytest.fixture
+async def client() -> AsyncIterator[Any]:
+    service = ForecastService(Sine(), Trainer(models=()), patience=60, most_subjects=2)
+    async with TestClient(TestServer(service.application())) as running:
+        yield running
+
+
+async def test_a_question_is_answered_as_the_contract_says(client: Any) -> None:
+    reply = await client.post("/v1/forecast", json=QUESTION)
+    assert reply.status == 200
+    body = await reply.json()
+    assert body.keys() == {
+        "subject",
+        "state",
+        "reason",
+        "message",
+        "issuedAt",
+        "validUntil",
+        "model",
+        "gate",
+        "points",
+        "peakOverLead",
+        "coverage",
+        "lastObserved",
+    }
+    assert body["gate"].keys() == {"acts", "reason", "message", "scores"}
+    assert body["gate"]["scores"]["last-value"] == 1.0
+    assert body["coverage"]["0.9"].keys() == {"live", "samples", "backtest"}
+    assert len(body["points"]) == 10
+    assert all(point["at"] > body["issuedAt"] for point in body["points"])
+
+
+async def test_a_bad_question_names_the_field(client: Any) -> None:
+    reply = await client.post("/v1/forecast", json=QUESTION | {"levels": [2]})
+    assert reply.status == 400
+    assert (await reply.json())["error"].startswith("levels")
+    reply = await client.post(
+        "/v1/forecast", data="{", headers={"Content-Type": "application/json"}
+    )
+    assert reply.status == 400
+    assert "not JSON" in (await reply.json())["error"]
+
+
+async def test_probes_and_metrics(client: Any) -> None:
+    await client.post("/v1/forecast", json=QUESTION)
+    assert (await client.get("/healthz")).status == 200
+    assert (await client.get("/readyz")).status == 200
+    text = await (await client.get("/metrics")).text()
+    assert 'r1_forecast_gate_acts{subject="default/r1"} 1.0' in text
+    assert 'r1_forecast_decision_cost{model="last-value",subject="default/r1"} 1.0' in text
+    assert 'r1_forecast_answers_total{reason="BeatsLastValue",state="Ready"} 1.0' in text
+    assert "r1_forecast_fit_seconds" in text
+
+
+async def test_subjects_not_asked_for_are_forgotten_with_their_metrics(client: Any) -> None:
+    for name in ("default/a", "default/b", "default/c"):
+        await client.post("/v1/forecast", json=QUESTION | {"subject": name})
+    text = await (await client.get("/metrics")).text()
+    assert "default/a" not in text
+    assert "default/c" in text
+    assert (await (await client.get("/healthz")).json())["subjects"] == 2
+
+
+def test_options_come_from_the_environment_and_the_command_line(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("R1_FORECASTER_PROMETHEUS_URL", "http://prometheus:9090")
+    monkeypatch.setenv("R1_FORECASTER_MODELS", "lstm")
+    options = parse(["--port", "9000"])
+    assert options.prometheus_url == "http://prometheus:9090"
+    assert options.models == ("lstm",)
+    assert options.port == 9000
+    assert options.training_share == 0.25
+
+
+@pytest.mark.parametrize("bad", [["--models", "arima"], ["--training-share", "0"]])
+def test_bad_options_are_refused(bad: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        parse(bad)
+    assert bad[0] in capsys.readouterr().err

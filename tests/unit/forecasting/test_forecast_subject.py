@@ -1,0 +1,183 @@
+"""One subject over time, with a clock of the test's own and a history it controls."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from r1_forecasting.protocol import Reason, Shape, Unavailable
+from r1_forecasting.request import ForecastRequest, parse_request
+from r1_forecasting.series import Series, from_samples
+from r1_forecasting.subject import Subject
+from r1_forecasting.training import FitOutcome, fit_one
+
+NOON = 1_700_000_000.0
+PATIENCE = 60.0
+
+
+@dataclass
+class Clock:
+    now: float = NOON + 0.4
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@dataclass
+class Recorded:
+    """Demand known in full; remembers what was read and can be made to fail or to hang."""
+
+    reads: list[tuple[float, float]] = field(default_factory=list)
+    failing: Unavailable | None = None
+    hang: threading.Event | None = None
+    scale: float = 1.0
+
+    def demand(self, at: float) -> float:
+        ramp = 20.0 if (at % 60) >= 40 else 2.0
+        return self.scale * ramp * (1 + 0.1 * float(np.sin(at * 1.7)))
+
+    def read(self, query: str, step: float, since: float, until: float) -> Series | Unavailable:
+        self.reads.append((since, until))
+        if self.hang is not None:
+            self.hang.wait(10)
+        if self.failing is not None:
+            return self.failing
+        steps = np.arange(np.ceil(since / step), np.floor(until / step) + 1)
+        return from_samples([(k * step, self.demand(k * step)) for k in steps], step, until=until)
+
+
+def question(**changes: object) -> ForecastRequest:
+    return parse_request(
+        {
+            "subject": "default/r1",
+            "query": "demand",
+            "stepSeconds": 1,
+            "seasonSeconds": 60,
+            "historySeconds": 480,
+            "leadSeconds": 5,
+            "horizonSeconds": 10,
+        }
+        | changes
+    )
+
+
+async def test_the_first_answer_acts_on_a_quick_model() -> None:
+    subject = Subject(Recorded(), clock=Clock())
+    body = await subject.answer(question(), PATIENCE)
+    assert (body["state"], body["reason"]) == ("Ready", "BeatsLastValue")
+    assert body["gate"]["acts"] is True
+    assert set(body["peakOverLead"]) == {"0.5", "0.9", "0.95"}
+    assert body["lastObserved"]["at"] == NOON
+    assert body["points"][0]["at"] == body["validUntil"] == NOON + 1
+
+
+async def test_within_a_step_the_answer_is_the_same_and_costs_no_read() -> None:
+    clock, history = Clock(), Recorded()
+    subject = Subject(history, clock=clock)
+    first = await subject.answer(question(), PATIENCE)
+    clock.now += 0.5
+    assert await subject.answer(question(), PATIENCE) is first
+    assert len(history.reads) == 1
+
+
+async def test_the_next_step_reads_only_what_is_new() -> None:
+    clock, history = Clock(), Recorded()
+    subject = Subject(history, clock=clock)
+    await subject.answer(question(), PATIENCE)
+    clock.now += 1
+    body = await subject.answer(question(), PATIENCE)
+    since, until = history.reads[-1]
+    assert until - since < 6
+    assert body["lastObserved"]["at"] == NOON + 1
+
+
+async def test_concurrent_questions_share_one_piece_of_work() -> None:
+    history = Recorded()
+    subject = Subject(history, clock=Clock())
+    bodies = await asyncio.gather(*(subject.answer(question(), PATIENCE) for _ in range(5)))
+    assert len(history.reads) == 1
+    assert all(body is bodies[0] for body in bodies)
+
+
+async def test_a_slow_history_is_said_to_be_training_and_is_there_later() -> None:
+    history = Recorded(hang=threading.Event())
+    subject = Subject(history, clock=Clock())
+    body = await subject.answer(question(), 0.05)
+    assert (body["state"], body["reason"]) == ("Unavailable", "Training")
+    assert history.hang is not None
+    history.hang.set()
+    body = await subject.answer(question(), PATIENCE)
+    assert body["state"] == "Ready"
+    assert len(history.reads) == 1
+
+
+async def test_prometheus_may_be_away_for_some_steps() -> None:
+    clock, history = Clock(), Recorded()
+    subject = Subject(history, clock=clock)
+    await subject.answer(question(), PATIENCE)
+    history.failing = Unavailable(Reason.PROMETHEUS_UNREACHABLE, "gone")
+    clock.now += 4
+    body = await subject.answer(question(), PATIENCE)
+    assert body["state"] == "Ready"
+    assert body["lastObserved"]["at"] == NOON
+    assert body["points"][0]["at"] == NOON + 5
+    clock.now += 30
+    body = await subject.answer(question(), PATIENCE)
+    assert (body["state"], body["reason"], body["message"]) == (
+        "Unavailable",
+        "PrometheusUnreachable",
+        "gone",
+    )
+    history.failing = None
+    clock.now += 1
+    assert (await subject.answer(question(), PATIENCE))["state"] == "Ready"
+
+
+async def test_another_series_under_the_same_name_starts_afresh() -> None:
+    clock, history = Clock(), Recorded()
+    subject = Subject(history, clock=clock)
+    first = await subject.answer(question(), PATIENCE)
+    history.scale = 100.0
+    body = await subject.answer(question(query="tokens"), PATIENCE)
+    assert body["peakOverLead"]["0.5"] > 50 * first["peakOverLead"]["0.5"]
+    since, until = history.reads[-1]
+    assert until - since == 480
+
+
+async def test_announced_peaks_are_counted_as_live_coverage() -> None:
+    clock = Clock()
+    subject = Subject(Recorded(), clock=clock)
+    for _ in range(90):
+        body = await subject.answer(question(), PATIENCE)
+        clock.now += 1
+    assert body["coverage"]["0.9"]["samples"] == 90 - 6
+    assert body["coverage"]["0.9"]["live"] > 0.7
+
+
+async def test_a_learned_model_is_judged_when_it_joins() -> None:
+    clock = Clock()
+    subject = Subject(Recorded(), clock=clock)
+    await subject.answer(question(), PATIENCE)
+    material = subject.training_material()
+    assert material is not None
+    outcome = fit_one("prophet", *material)
+    assert not isinstance(outcome.result, Unavailable), outcome.result
+    subject.join(outcome)
+    for _ in range(2):
+        clock.now += 1
+        body = await subject.answer(question(), PATIENCE)
+        await asyncio.wait({t for t in (subject._judging,) if t is not None})
+    clock.now += 1
+    body = await subject.answer(question(), PATIENCE)
+    assert "prophet" in body["gate"]["scores"]
+    await subject.close()
+
+
+def test_a_fit_that_raises_is_an_outcome() -> None:
+    broken = Series(0, 1, np.full(400, 1e308))
+    outcome = fit_one("lstm", broken, Shape(60, 5, 10))
+    assert isinstance(outcome, FitOutcome)
+    assert isinstance(outcome.result, Unavailable)

@@ -1,0 +1,141 @@
+"""Who is trained when: first fits first, refits within their budget, failures survived."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from dataclasses import dataclass, field
+
+import numpy as np
+import pytest
+
+from r1_forecasting.protocol import Reason, Shape, Unavailable
+from r1_forecasting.selection import fit_quick, training_part
+from r1_forecasting.series import Series
+from r1_forecasting.training import FitOutcome, Order, Trainer
+
+SERIES, SHAPE = Series(0, 1, np.ones(100)), Shape(10, 2, 3)
+
+
+@dataclass(slots=True)
+class Recording(Trainer):
+    """A trainer whose fits take no time and are written down."""
+
+    log: list[str] = field(default_factory=list)
+
+    async def _in_worker(self, model: str, series: Series, shape: Shape) -> FitOutcome:
+        return FitOutcome(model, Unavailable(Reason.FAILED, "not fitted in this test"), 0.0)
+
+    def order(self, name: str, *, wanted: bool = True, again: bool = False) -> Order:
+        order = Order(
+            name,
+            series=lambda: (SERIES, SHAPE),
+            done=lambda outcome: self.log.append(f"{name}:{outcome.model}"),
+            wanted=lambda: wanted,
+            due=time.monotonic(),
+            fitted_before=again,
+        )
+        self.enlist(order)
+        return order
+
+
+async def until(trainer: Recording, count: int) -> None:
+    for _ in range(500):
+        if len(trainer.log) >= count:
+            return
+        await asyncio.sleep(0.01)
+
+
+async def test_every_model_is_fitted_for_every_subject() -> None:
+    trainer = Recording(models=("lstm", "prophet"))
+    trainer.start()
+    trainer.order("a")
+    trainer.order("b")
+    await until(trainer, 4)
+    await trainer.stop()
+    assert trainer.log == ["a:lstm", "a:prophet", "b:lstm", "b:prophet"]
+
+
+async def test_first_fits_go_ahead_of_refits() -> None:
+    trainer = Recording(models=("lstm",))
+    trainer.order("old", again=True)
+    trainer.order("new")
+    trainer.start()
+    await until(trainer, 2)
+    await trainer.stop()
+    assert trainer.log == ["new:lstm", "old:lstm"]
+
+
+async def test_nobody_refits_what_nobody_asks_for() -> None:
+    trainer = Recording(models=("lstm",))
+    trainer.order("idle", wanted=False, again=True)
+    trainer.order("asked", again=True)
+    trainer.start()
+    await until(trainer, 1)
+    await asyncio.sleep(0.1)
+    await trainer.stop()
+    assert trainer.log == ["asked:lstm"]
+
+
+async def test_the_next_refit_is_a_season_away_and_staggered() -> None:
+    trainer = Recording(models=("lstm",))
+    trainer.start()
+    orders = [trainer.order(name) for name in ("a", "b", "c")]
+    await until(trainer, 3)
+    await trainer.stop()
+    waits = [order.due - time.monotonic() for order in orders]
+    assert all(8 < wait <= 12.5 for wait in waits)
+    assert len({round(wait, 2) for wait in waits}) == 3
+
+
+async def test_refits_rest_after_a_costly_one() -> None:
+    trainer = Recording(models=("lstm",), share=0.25)
+    trainer._rest_until = time.monotonic() + 60
+    trainer.order("refit", again=True)
+    trainer.start()
+    trainer.order("first")
+    await until(trainer, 1)
+    await asyncio.sleep(0.1)
+    await trainer.stop()
+    assert trainer.log == ["first:lstm"]
+
+
+async def test_a_dismissed_subject_is_not_trained() -> None:
+    trainer = Recording(models=("lstm",))
+    trainer.order("gone")
+    trainer.dismiss("gone")
+    trainer.start()
+    await asyncio.sleep(0.05)
+    await trainer.stop()
+    assert trainer.log == []
+
+
+async def test_an_order_that_fails_does_not_stop_the_others() -> None:
+    trainer = Recording(models=("lstm",))
+    broken = trainer.order("broken")
+
+    def fail() -> tuple[Series, Shape] | None:
+        raise RuntimeError("no material")
+
+    broken.series = fail
+    trainer.start()
+    trainer.order("fine")
+    await until(trainer, 1)
+    await trainer.stop()
+    assert trainer.log == ["fine:lstm"]
+
+
+@pytest.mark.parametrize(("seasons", "kept"), [(3.0, 1.2), (10.0, 3.0), (30.0, 9.0)])
+def test_at_least_a_season_is_kept_back_for_scoring(seasons: float, kept: float) -> None:
+    series = Series(0, 1, np.ones(int(seasons * 100)))
+    back = len(series) - len(training_part(series, Shape(100, 5, 5)))
+    assert back == pytest.approx(kept * 100 + 5, abs=1)
+
+
+def test_quick_models_join_as_history_grows() -> None:
+    rng = np.random.default_rng(0)
+    series = Series(0, 1, rng.gamma(50, 0.2, 700))
+    shape = Shape(100, 5, 5)
+    assert set(fit_quick(series.head(150), shape)) == {"last-value"}
+    assert set(fit_quick(series.head(250), shape)) == {"last-value", "seasonal-naive"}
+    assert set(fit_quick(series, shape)) == {"last-value", "seasonal-naive", "seasonal-level"}
