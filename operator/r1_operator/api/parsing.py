@@ -159,9 +159,14 @@ def _text(doc: Doc, value: Any, path: str, errors: list[BadField]) -> str:
         errors.append(BadField(path, "must not be empty"))
     elif doc.max_length is not None and len(value) > doc.max_length:
         errors.append(BadField(path, f"must have at most {doc.max_length} characters"))
-    elif doc.pattern is not None and not re.search(doc.pattern, value):
+    elif doc.pattern is not None and not matches(doc.pattern, value):
         errors.append(BadField(path, f"must match {doc.pattern}, not {value[:80]!r}"))
     return value
+
+
+def matches(pattern: str, text: str) -> bool:
+    """Whether the text matches as in OpenAPI: `$` is the very end, no line feed may follow."""
+    return re.search(re.sub(r"\$$", r"\\Z", pattern), text) is not None
 
 
 def _quantity(doc: Doc, value: Any, path: str, errors: list[BadField]) -> Quantity | None:

@@ -194,7 +194,8 @@ def _quantity(doc: Doc) -> Schema:
         "maxLength": doc.max_length,
         "x-kubernetes-validations": [
             {
-                "rule": "isQuantity(string(self))",
+                # Without a digit: the library takes a lone suffix, "E", for zero.
+                "rule": "isQuantity(string(self)) && string(self).matches('[0-9]')",
                 "message": "must be a quantity such as 1000, '0.5', 500m or 8Gi",
             },
             {

@@ -6,7 +6,6 @@ object already, `parse` finds nothing; it exists for files, tests and an older
 CRD. The spec's parts are in `serving.py` and `scaling.py`.
 """
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -14,7 +13,7 @@ from typing import Annotated, Any
 
 from r1_operator.api import names
 from r1_operator.api.declare import Doc
-from r1_operator.api.parsing import BadField, Invalid, read
+from r1_operator.api.parsing import BadField, Invalid, matches, read
 from r1_operator.api.scaling import Autoscaling, Priority
 from r1_operator.api.serving import Engine, Model, PodTemplate, Resources, Rollout, Runtime
 
@@ -103,7 +102,7 @@ def parse(obj: Mapping[str, Any], *, strict: bool = False) -> R1Inference:
     if not isinstance(metadata, Mapping):
         raise Invalid([*errors, BadField("metadata", "is required")])
     name = metadata.get("name")
-    if not isinstance(name, str) or len(name) > LONGEST_NAME or not re.match(NAME, name):
+    if not isinstance(name, str) or len(name) > LONGEST_NAME or not matches(NAME, name):
         errors.append(BadField("metadata.name", NAME_RULE))
     if "spec" not in obj:
         errors.append(BadField("spec", "is required; an empty one, {}, takes every default"))
