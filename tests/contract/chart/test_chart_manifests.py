@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import kubernetes_validate
+import yaml
 
 Manifest = dict[str, Any]
 CLUSTER_SCOPED = {"ClusterRole", "ClusterRoleBinding", "CustomResourceDefinition"}
@@ -105,3 +106,23 @@ def test_old_clusters_are_refused_with_the_version_that_is_wanted(
     done = helm("template", "r1", str(chart), "--kube-version", "1.28.0")
     assert done.returncode != 0
     assert ">=1.29" in done.stderr
+
+
+def test_artifact_hub_is_told_the_default_images(
+    chart: Path, render: Callable[..., list[Manifest]]
+) -> None:
+    annotations = yaml.safe_load((chart / "Chart.yaml").read_text())["annotations"]
+    listed = {each["image"] for each in yaml.safe_load(annotations["artifacthub.io/images"])}
+    containers = [
+        container
+        for m in render()
+        if m["kind"] == "Deployment"
+        for container in m["spec"]["template"]["spec"]["containers"]
+    ]
+    (runtime,) = [
+        variable["value"]
+        for container in containers
+        for variable in container["env"]
+        if variable["name"] == "R1_DEFAULT_IMAGE"
+    ]
+    assert listed == {container["image"] for container in containers} | {runtime}

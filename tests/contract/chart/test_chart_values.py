@@ -71,13 +71,16 @@ REFUSED = [
 ]
 
 
-@pytest.mark.parametrize(("setting", "message"), REFUSED, ids=[row[0] for row in REFUSED])
-def test_a_wrong_value_is_refused_by_its_name(
-    helm: Callable[..., Any], chart: Path, setting: str, message: str
+@pytest.mark.parametrize("half", [0, 1])
+def test_wrong_values_are_refused_by_their_names(
+    helm: Callable[..., Any], chart: Path, half: int
 ) -> None:
-    done = helm("template", "r1", str(chart), "--kube-version", "1.34.4", "--set", setting)
+    # Helm reports everything that is wrong at once. Two halves, because some rows spoil the same value.
+    given = REFUSED[half::2]
+    settings = [argument for setting, _ in given for argument in ("--set", setting)]
+    done = helm("template", "r1", str(chart), "--kube-version", "1.34.4", *settings)
     assert done.returncode != 0
-    assert message in done.stderr
+    assert [row for row in given if row[1] not in done.stderr] == []
 
 
 def test_the_chart_can_be_a_part_of_another(helm: Callable[..., Any], chart: Path) -> None:
