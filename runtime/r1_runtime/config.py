@@ -99,7 +99,7 @@ class ModelConfig:
 
     @property
     def softmax_scale(self) -> float:
-        scale = self.qk_head_dim**-0.5
+        scale = 1 / math.sqrt(self.qk_head_dim)
         return scale * self.yarn.softmax_scale() if self.yarn else scale
 
     def is_moe_layer(self, index: int) -> bool:

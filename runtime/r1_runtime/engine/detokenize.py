@@ -10,8 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 _REPLACEMENT = "\ufffd"
-# A UTF-8 character has at most four bytes; more unfinished tokens than that are truly broken.
-_LONGEST_CHARACTER = 4
+_CONTEXT = 4  # prompt tokens that stay in the first window
 
 
 class Detokenizer:
@@ -30,9 +29,12 @@ class Detokenizer:
         stop: Sequence[str] = (),
     ) -> None:
         self._decode = decode
-        self._tokens = list(prompt[-_LONGEST_CHARACTER:])
-        self._start = 0  # where the decoded window begins
-        self._done = len(self._tokens)  # tokens whose text has been given out
+        self._tokens = list(prompt[-_CONTEXT:])
+        # Only a window of the tokens is decoded each time: it begins one whole piece back,
+        # because a decoder may treat the first token of a text specially.
+        self._start = 0
+        self._done = len(self._tokens)
+        self._given = len(decode(self._tokens)) if self._tokens else 0  # characters of the window
         self._stop = tuple(text for text in stop if text)
         self._pending = ""
         self.stopped = False
@@ -42,22 +44,24 @@ class Detokenizer:
         if self.stopped:
             return ""
         self._tokens += tokens
-        before = self._decode(self._tokens[self._start : self._done])
-        after = self._decode(self._tokens[self._start :])
-        unfinished = after.endswith(_REPLACEMENT)
-        if unfinished and len(self._tokens) - self._done < _LONGEST_CHARACTER:
-            return ""
-        self._start, self._done = self._done, len(self._tokens)
-        return self._release(after[len(before) :], last=False)
+        text = self._decode(self._tokens[self._start :])
+        # An unfinished character is one U+FFFD at the end; it becomes itself or stays broken.
+        unfinished = text.endswith(_REPLACEMENT)
+        stable = text[:-1] if unfinished else text
+        fresh = stable[self._given :]
+        self._given = len(stable)
+        if not unfinished:
+            self._start, self._done = self._done, len(self._tokens)
+            self._given = len(self._decode(self._tokens[self._start :]))
+        return self._release(fresh, last=False)
 
     def flush(self) -> str:
         """The rest, when no more tokens come; half a character comes out as U+FFFD."""
         if self.stopped:
             return ""
-        before = self._decode(self._tokens[self._start : self._done])
-        after = self._decode(self._tokens[self._start :])
-        self._start = self._done = len(self._tokens)
-        return self._release(after[len(before) :], last=True)
+        text = self._decode(self._tokens[self._start :])
+        fresh, self._given = text[self._given :], len(text)
+        return self._release(fresh, last=True)
 
     def _release(self, fresh: str, *, last: bool) -> str:
         text = self._pending + fresh

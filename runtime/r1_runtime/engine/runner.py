@@ -38,7 +38,7 @@ class Runner:
 
         The step's decode chunks come first, as `Scheduler.schedule` orders them.
         """
-        tokens, context = self._prepare(step)
+        tokens, context = self.prepare(step)
         logits = self.model.forward_paged(tokens, self.caches, context)
         sequences = [chunk.sequence for chunk in step.chunks if chunk.samples]
         if not sequences:
@@ -70,7 +70,8 @@ class Runner:
             self._generators[sequence.id] = generator_for(sequence.params, str(self.device))
         return self._generators[sequence.id]
 
-    def _prepare(self, step: Step) -> tuple[Tensor, StepContext]:
+    def prepare(self, step: Step) -> tuple[Tensor, StepContext]:
+        """The step's tokens [T] and what the layers need to know beside them."""
         tokens: list[int] = []
         positions: list[int] = []
         slots: list[Tensor] = []

@@ -75,10 +75,12 @@ class LatentAttention(nn.Module):
         else:
             query = self.q_b_proj(self.q_a_layernorm(self.q_a_proj(x)))
         query = query.unflatten(-1, (config.num_attention_heads, config.qk_head_dim))
-        plain, turned = query.split((config.qk_nope_head_dim, config.qk_rope_head_dim), dim=-1)
+        plain, turned = query.split_with_sizes(
+            [config.qk_nope_head_dim, config.qk_rope_head_dim], dim=-1
+        )
         turned = rotate(turned, cos.unsqueeze(-2), sin.unsqueeze(-2), config.rope_interleave)
-        latent, shared = self.kv_a_proj_with_mqa(x).split(
-            (config.kv_lora_rank, config.qk_rope_head_dim), dim=-1
+        latent, shared = self.kv_a_proj_with_mqa(x).split_with_sizes(
+            [config.kv_lora_rank, config.qk_rope_head_dim], dim=-1
         )
         shared = rotate(shared, cos, sin, config.rope_interleave)
         latent = torch.cat((self.kv_a_layernorm(latent), shared), dim=-1)
@@ -88,11 +90,13 @@ class LatentAttention(nn.Module):
         """Per-head keys [S, heads, qk_head_dim] and values [S, heads, v] of latents [S, ...]."""
         config = self.config
         heads = config.num_attention_heads
-        compressed, shared = latent.split((config.kv_lora_rank, config.qk_rope_head_dim), dim=-1)
+        compressed, shared = latent.split_with_sizes(
+            [config.kv_lora_rank, config.qk_rope_head_dim], dim=-1
+        )
         plain, value = (
             self.kv_b_proj(compressed)
             .unflatten(-1, (heads, config.qk_nope_head_dim + config.v_head_dim))
-            .split((config.qk_nope_head_dim, config.v_head_dim), dim=-1)
+            .split_with_sizes([config.qk_nope_head_dim, config.v_head_dim], dim=-1)
         )
         key = torch.cat((plain, shared.unsqueeze(1).expand(-1, heads, -1)), dim=-1)
         return key, value
@@ -120,8 +124,10 @@ class LatentAttention(nn.Module):
         config = self.config
         to_key, to_value = self.kv_b_proj.weight.view(
             config.num_attention_heads, -1, config.kv_lora_rank
-        ).split((config.qk_nope_head_dim, config.v_head_dim), dim=1)
-        plain, turned = query.split((config.qk_nope_head_dim, config.qk_rope_head_dim), dim=-1)
+        ).split_with_sizes([config.qk_nope_head_dim, config.v_head_dim], dim=1)
+        plain, turned = query.split_with_sizes(
+            [config.qk_nope_head_dim, config.qk_rope_head_dim], dim=-1
+        )
         inward = torch.bmm(plain.transpose(0, 1), to_key).transpose(0, 1)
         inward = torch.cat((inward, turned), dim=-1).unsqueeze(1)  # [B, 1, heads, latent_dim]
         assert step.decode_context is not None  # noqa: S101  (set whenever decode > 0)

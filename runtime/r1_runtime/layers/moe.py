@@ -52,7 +52,7 @@ class Router(nn.Module):
         scores = F.linear(x.float(), self.weight.float()).sigmoid()
         choice = scores + self.e_score_correction_bias
         if config.topk_group < config.n_group:
-            grouped = choice.unflatten(-1, (config.n_group, -1))
+            grouped = choice.view(len(choice), config.n_group, -1)
             best = grouped.topk(2, dim=-1).values.sum(dim=-1)
             worst = best.topk(config.n_group - config.topk_group, dim=-1, largest=False).indices
             shut = torch.zeros_like(best, dtype=torch.bool).scatter_(-1, worst, True)
@@ -102,7 +102,7 @@ class Experts(nn.Module):
         back = torch.empty_like(order).scatter_(
             0, order, torch.arange(len(order), device=order.device)
         )
-        return parts[back].unflatten(0, (-1, chosen)).sum(dim=1)
+        return parts[back].view(len(x), chosen, -1).sum(dim=1)
 
     def _multiply(self, rows: Tensor, weight: Tensor, ends: Tensor) -> Tensor:
         """Rows up to ends[0] times weight[0] transposed, rows up to ends[1] times weight[1], ..."""

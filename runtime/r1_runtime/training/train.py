@@ -89,7 +89,7 @@ class Balancer:
         for router, counts in zip(self.routers, self.counts, strict=True):
             mean = counts.mean()
             worst = max(worst, float(counts.max() / mean))
-            router.e_score_correction_bias += BALANCE_STEP * (mean - counts).sign()
+            router.e_score_correction_bias.add_((mean - counts).sign(), alpha=BALANCE_STEP)
             counts.zero_()
         return worst
 
@@ -118,7 +118,7 @@ def prepare(model: DeepseekV3, compile_parts: bool) -> DeepseekV3:
         router.e_score_correction_bias = nn.Buffer(bias)
     if compile_parts:
         for layer in model.layers:
-            layer.self_attn.compile(dynamic=False)  # type: ignore[union-attr, operator]
+            layer.self_attn.compile(dynamic=False)  # type: ignore[union-attr]
         for module in model.modules():
             if isinstance(module, FeedForward):
                 module.compile(dynamic=False)

@@ -1,0 +1,74 @@
+"""Text comes out whole: no half characters, nothing of a stop string."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pytest
+
+from r1_runtime.engine.detokenize import Detokenizer
+
+
+def decode_bytes(tokens: Sequence[int]) -> str:
+    """A tokenizer with one token per byte: the worst case for characters."""
+    return bytes(tokens).decode("utf-8", errors="replace")
+
+
+def pieces(text: str, stop: Sequence[str] = ()) -> tuple[list[str], Detokenizer]:
+    detokenizer = Detokenizer(decode_bytes, stop=stop)
+    out = [detokenizer.push([byte]) for byte in text.encode()]
+    out.append(detokenizer.flush())
+    return out, detokenizer
+
+
+@pytest.mark.parametrize(
+    "text", ["plain", "naïve café", "東京", "🙂 and 👩‍🚀", "Привет", "a\u0301"]
+)
+def test_characters_of_several_tokens_come_out_whole(text: str) -> None:
+    out, _ = pieces(text)
+    assert "".join(out) == text
+    assert not any("\ufffd" in piece for piece in out)
+
+
+def test_truly_broken_bytes_come_out_and_do_not_block_the_rest() -> None:
+    detokenizer = Detokenizer(decode_bytes)
+    out = "".join(detokenizer.push([byte]) for byte in b"\xff\xfe\xfd\xfcok") + detokenizer.flush()
+    assert out.endswith("ok")
+    assert "\ufffd" in out
+
+
+def test_a_character_cut_off_by_the_limit_comes_out_at_the_end() -> None:
+    detokenizer = Detokenizer(decode_bytes)
+    assert detokenizer.push("é".encode()[:1]) == ""
+    assert detokenizer.flush() == "\ufffd"
+
+
+def test_a_stop_string_ends_the_text_before_it() -> None:
+    out, detokenizer = pieces("one. two. STOP three", stop=["STOP"])
+    assert "".join(out) == "one. two. "
+    assert detokenizer.stopped
+
+
+def test_what_only_began_like_a_stop_string_is_not_lost() -> None:
+    out, detokenizer = pieces("ST and STO", stop=["STOP"])
+    assert "".join(out) == "ST and STO"
+    assert not detokenizer.stopped
+
+
+def test_the_earliest_of_several_stop_strings_counts() -> None:
+    detokenizer = Detokenizer(decode_bytes, stop=["three", "two"])
+    assert detokenizer.push(b"one two three") == "one "
+
+
+def test_nothing_of_a_stop_string_is_given_out_while_it_may_still_come() -> None:
+    detokenizer = Detokenizer(decode_bytes, stop=["\n\n"])
+    assert detokenizer.push(b"a\n") == "a"
+    assert detokenizer.push(b"b") == "\nb"
+    assert detokenizer.push(b"\n") == ""
+    assert detokenizer.push(b"\n") == ""
+    assert detokenizer.stopped
+
+
+def test_the_prompt_is_not_repeated() -> None:
+    detokenizer = Detokenizer(decode_bytes, prompt=list(b"prompt"))
+    assert detokenizer.push(b" text") == " text"

@@ -1,0 +1,152 @@
+"""The scheduler's one rule, told as small stories; no tensors anywhere."""
+
+from __future__ import annotations
+
+import pytest
+
+from r1_runtime.engine.blocks import BlockPool
+from r1_runtime.engine.scheduler import Scheduler, Step
+from r1_runtime.engine.sequence import Finish, SamplingParams, Sequence
+
+
+def sequence(name: str, prompt: int) -> Sequence:
+    return Sequence(name, list(range(prompt)), prompt, SamplingParams(), arrived=0.0)
+
+
+def scheduler(blocks: int = 16, seats: int = 4, budget: int = 8) -> Scheduler:
+    return Scheduler(BlockPool(blocks, block_size=4), seats, budget)
+
+
+def run(engine: Scheduler, now: float = 0.0) -> Step:
+    """One step in which every chunk that samples gets one more token."""
+    step = engine.schedule(now)
+    engine.advance(step)
+    for chunk in step.chunks:
+        if chunk.samples or chunk.sequence.missing == 0:
+            chunk.sequence.tokens.append(7)
+    engine.check_integrity()
+    return step
+
+
+def shape(step: Step) -> list[tuple[str, int, int]]:
+    return [(chunk.sequence.id, chunk.start, chunk.count) for chunk in step.chunks]
+
+
+def test_a_long_prompt_is_computed_in_chunks_of_the_budget() -> None:
+    engine = scheduler(budget=8)
+    engine.add(sequence("a", 20))
+    assert [shape(run(engine)) for _ in range(4)] == [
+        [("a", 0, 8)],
+        [("a", 8, 8)],
+        [("a", 16, 4)],
+        [("a", 20, 1)],
+    ]
+
+
+def test_decoding_goes_on_beside_a_prefill_and_comes_first_in_the_step() -> None:
+    engine = scheduler(budget=8)
+    engine.add(sequence("a", 4))
+    run(engine)
+    engine.add(sequence("b", 20))
+    assert shape(run(engine)) == [("a", 4, 1), ("b", 0, 7)]
+    assert shape(run(engine)) == [("a", 5, 1), ("b", 7, 7)]
+
+
+def test_a_prefill_in_the_middle_leaves_a_token_for_each_sequence_behind_it() -> None:
+    engine = scheduler(blocks=64, budget=8)
+    engine.add(sequence("long", 40))
+    run(engine)
+    engine.running.append(late := sequence("late", 4))
+    late.blocks = engine.pool.take(2) or []
+    late.computed = 3
+    assert shape(run(engine)) == [("late", 3, 1), ("long", 8, 7)]
+
+
+def test_seats_bound_what_runs_and_the_rest_waits_in_order() -> None:
+    engine = scheduler(seats=2, budget=8)
+    for name in "abc":
+        engine.add(sequence(name, 2))
+    assert [name for name, _, _ in shape(run(engine))] == ["a", "b"]
+    engine.finish(engine.running[0], Finish.STOP)
+    assert [name for name, _, _ in shape(run(engine))] == ["b", "c"]
+
+
+def test_the_youngest_gives_its_blocks_back_and_is_computed_again() -> None:
+    engine = scheduler(blocks=4, seats=2, budget=16)
+    a, b = sequence("a", 7), sequence("b", 7)
+    engine.add(a)
+    engine.add(b)
+    run(engine)  # both prompts: two blocks each, all four are taken
+    run(engine)  # both have 8 tokens in the cache, exactly full
+    step = run(engine)
+    assert step.preempted == 1
+    assert shape(step) == [("a", 8, 1)]
+    assert (b.computed, b.blocks, list(engine.waiting)) == (0, [], [b])
+    engine.finish(a, Finish.STOP)
+    assert shape(run(engine)) == [("b", 0, 9)]
+    assert engine.preemptions == 1
+
+
+def test_the_oldest_is_never_preempted_for_a_younger_one() -> None:
+    engine = scheduler(blocks=4, seats=4, budget=16)
+    first = sequence("first", 3)
+    engine.add(first)
+    for name in ("x", "y", "z"):
+        engine.add(sequence(name, 3))
+    while len(first.tokens) < 16:
+        run(engine)
+        assert first in engine.running
+
+
+def test_a_finished_sequence_leaves_once_and_frees_its_blocks() -> None:
+    engine = scheduler()
+    a = sequence("a", 9)
+    engine.add(a)
+    run(engine)
+    assert engine.pool.free == 13
+    assert engine.finish(a, Finish.ABORT)
+    assert not engine.finish(a, Finish.STOP)
+    assert (a.finish, engine.pool.free, engine.idle) == (Finish.ABORT, 16, True)
+
+
+def test_a_waiting_sequence_can_be_given_up() -> None:
+    engine = scheduler(seats=1)
+    a, b = sequence("a", 2), sequence("b", 2)
+    engine.add(a)
+    engine.add(b)
+    run(engine)
+    engine.finish(b, Finish.ABORT)
+    assert list(engine.waiting) == []
+
+
+def test_the_time_of_the_first_step_is_kept_through_a_preemption() -> None:
+    engine = scheduler(blocks=4, seats=2, budget=16)
+    a, b = sequence("a", 7), sequence("b", 7)
+    engine.add(a)
+    engine.add(b)
+    for now in (1.0, 2.0, 3.0):
+        run(engine, now)
+    engine.finish(a, Finish.STOP)
+    run(engine, 4.0)
+    assert b.first_scheduled == 1.0
+
+
+def test_only_what_fits_into_the_whole_cache_fits() -> None:
+    engine = scheduler(blocks=4)
+    assert engine.fits(16)
+    assert not engine.fits(17)
+
+
+def test_a_block_is_not_released_twice() -> None:
+    pool = BlockPool(2, 4)
+    blocks = pool.take(1)
+    assert blocks is not None
+    pool.release(blocks)
+    with pytest.raises(ValueError, match="not held"):
+        pool.release(blocks)
+
+
+def test_too_few_blocks_change_nothing() -> None:
+    pool = BlockPool(2, 4)
+    assert pool.take(3) is None
+    assert pool.free == 2
