@@ -21,7 +21,12 @@ DEFAULT_NAME = "r1"
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; 0 when it worked, 1 with one sentence on stderr when not."""
-    options = _parser().parse_args(argv)
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    # argparse would read the flags of kubectl and helm as ours: they stand behind a "--".
+    if arguments[:1] in (["kubectl"], ["helm"]):
+        own = 3 if arguments[1:2] == ["--name"] else 1
+        arguments = [*arguments[:own], "--", *arguments[own:]]
+    options = _parser().parse_args(arguments)
     command: Callable[[argparse.Namespace], int] = options.command
     try:
         check_name(options.name)
@@ -61,7 +66,7 @@ def _parser() -> argparse.ArgumentParser:
     load.add_argument("archives", nargs="+", type=Path, metavar="ARCHIVE")
     for program in ("kubectl", "helm"):
         run = add(program, _passthrough(program), f"run the pinned {program} on the cluster")
-        run.add_argument("arguments", nargs=argparse.REMAINDER)
+        run.add_argument("arguments", nargs="*")
     build = add("build-image", _build_image, "build the project's images, and load them if asked")
     build.add_argument(
         "parts", nargs="*", metavar="PART", help="operator gateway forecaster runtime"
@@ -146,9 +151,8 @@ def _passthrough(program: str) -> Callable[[argparse.Namespace], int]:
         kubeconfig = _require(options.name).kubeconfig
         path = ensure_binaries((program,))[program]
         environment = os.environ | {"KUBECONFIG": str(kubeconfig)}
-        arguments = options.arguments[1:] if options.arguments[:1] == ["--"] else options.arguments
         sys.stdout.flush()
-        os.execve(path, [program, *arguments], environment)  # noqa: S606
+        os.execve(path, [program, *options.arguments], environment)  # noqa: S606
 
     return command
 

@@ -51,3 +51,8 @@ def image_names(init_pid: int) -> list[str]:
     """Return the names of the images that the node has."""
     names = ctr(init_pid, "images", "list", "--quiet").split()
     return sorted(name for name in names if not name.startswith("sha256:"))
+
+
+def blobs(init_pid: int) -> list[str]:
+    """Return the digests of the content that the node has: layers, configurations, manifests."""
+    return ctr(init_pid, "content", "list", "--quiet").split()

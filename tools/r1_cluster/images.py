@@ -14,6 +14,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+from r1_cluster import containers
 from r1_cluster.binaries import Report, to_stderr
 from r1_cluster.buildah import (
     buildah,
@@ -30,6 +31,7 @@ from r1_cluster.locking import exclusive
 from r1_cluster.paths import repository_root
 from r1_cluster.providers import Cluster
 from r1_cluster.python_base import ensure_base
+from r1_cluster.thin_transfer import write_new_layers
 
 PARTS = ("operator", "gateway", "forecaster", "runtime")
 THIN_PARTS = ("forecaster", "runtime")
@@ -107,22 +109,29 @@ def _build_with_buildah(
 
 
 def load(image: str, cluster: Cluster) -> None:
-    """Load a built image into the cluster; nothing is copied when it is there already."""
-    wanted = identity(image)
-    note: Path | None = None
-    if isinstance(cluster, LocalCluster):
-        note = cluster.settings.folder / "loaded" / image.replace("/", "_")
-        if note.is_file() and note.read_text() == wanted:
-            return
+    """Load a built image into the cluster; only what its node lacks is carried."""
     folder = storage_folder()
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder, prefix="load-") as scratch:
         archive = Path(scratch, "image.tar")
-        save(image, archive)
+        if not isinstance(cluster, LocalCluster) or built_by_docker(image):
+            save(image, archive)
+            cluster.load_image(archive)
+            return
+        note = cluster.settings.folder / "loaded" / image.replace("/", "_")
+        wanted = identity(image)
+        if note.is_file() and note.read_text() == wanted:
+            return
+        with exclusive(folder / "layouts.lock"):
+            write_new_layers(image, archive, containers.blobs(cluster.init_pid))
         cluster.load_image(archive)
-    if note is not None:
         note.parent.mkdir(exist_ok=True)
         note.write_text(wanted)
+
+
+def built_by_docker(image: str) -> bool:
+    """Return whether `image` lies in docker's storage, not in ours."""
+    return docker_works() and image != LOCAL_PYTHON
 
 
 def load_python(cluster: Cluster) -> str:
@@ -137,7 +146,7 @@ def load_python(cluster: Cluster) -> str:
 
 def save(image: str, archive: Path) -> None:
     """Write a built image as a docker archive (uncompressed: it is read once, right away)."""
-    if docker_works() and image != LOCAL_PYTHON:
+    if built_by_docker(image):
         run(["docker", "save", "--output", str(archive), image], f"saving {image} failed")
     else:
         target = f"docker-archive:{archive}:{image}"
@@ -146,7 +155,7 @@ def save(image: str, archive: Path) -> None:
 
 def identity(image: str) -> str:
     """Return what changes whenever the image does. Raises ClusterError before it is built."""
-    if docker_works() and image != LOCAL_PYTHON:
+    if built_by_docker(image):
         argv = ["docker", "image", "inspect", "--format={{.Id}}", image]
         return run(argv, f"{image} is not built: run r1-cluster build-image").strip()
     ensure_buildah()
