@@ -79,10 +79,15 @@ def camel(name: str) -> str:
     return first + "".join(part.capitalize() for part in rest)
 
 
+_KNOWN: dict[type, tuple[Member, ...]] = {}
+
+
 def members(cls: type) -> tuple[Member, ...]:
-    """The declared fields of an API type, in order."""
-    hints = get_type_hints(cls, include_extras=True)
-    return tuple(_member(field, hints[field.name]) for field in fields(cls))
+    """The declared fields of an API type, in order; looked up once per type."""
+    if cls not in _KNOWN:
+        hints = get_type_hints(cls, include_extras=True)
+        _KNOWN[cls] = tuple(_member(field, hints[field.name]) for field in fields(cls))
+    return _KNOWN[cls]
 
 
 def rules(cls: type) -> tuple[Rule, ...]:

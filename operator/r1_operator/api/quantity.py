@@ -11,6 +11,7 @@ are those of apimachinery's `resource.Quantity`.
 import re
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import lru_cache
 from math import ceil
 from typing import Any, Final
 
@@ -49,6 +50,36 @@ def _whole(value: Fraction, exponent: int) -> bool:
     return (value / Fraction(10) ** exponent).denominator == 1
 
 
+# Both are asked for the same few spellings again and again, in every plan of every resource.
+@lru_cache(maxsize=4096)
+def _value(raw: int | str) -> Fraction:
+    if isinstance(raw, int):
+        return max(-LARGEST, min(Fraction(raw), LARGEST))
+    match = _GRAMMAR.fullmatch(raw)
+    if match is None:
+        raise NotAQuantity(f"{raw!r} is not a quantity such as 1000, 0.5, 500m or 8Gi")
+    exact = Fraction(match["number"].rstrip(".")) * _scale(match["suffix"])
+    rounded = min(Fraction(ceil(exact * _NANO), _NANO), LARGEST)
+    return -rounded if match["sign"] == "-" else rounded
+
+
+@lru_cache(maxsize=4096)
+def _canonical(raw: int | str) -> str:
+    value = _value(raw)
+    suffix = _suffix(raw)
+    if suffix in _BINARY and abs(value) >= 1024 and value.denominator == 1:
+        for unit, power in reversed(_BINARY.items()):
+            if value % 2**power == 0:
+                return f"{value // 2**power}{unit}"
+        return str(value)
+    exponents = range(18, -10, -3)
+    exponent = 0 if value == 0 else next(e for e in exponents if _whole(value, e))
+    number = value / Fraction(10) ** exponent
+    if suffix[:1] in ("e", "E") and len(suffix) > 1 and suffix not in _BINARY:
+        return f"{number}e{exponent}" if exponent else str(number)
+    return f"{number}{_UNITS[exponent]}"
+
+
 @dataclass(frozen=True, slots=True)
 class Quantity:
     """A number as the user spelled it: an int or a string of the grammar above."""
@@ -61,31 +92,12 @@ class Quantity:
     @property
     def value(self) -> Fraction:
         """The number, rounded away from zero to 1e-9 and capped at 2**63 - 1."""
-        if isinstance(self.raw, int):
-            return max(-LARGEST, min(Fraction(self.raw), LARGEST))
-        match = _GRAMMAR.fullmatch(self.raw)
-        if match is None:
-            raise NotAQuantity(f"{self.raw!r} is not a quantity such as 1000, 0.5, 500m or 8Gi")
-        exact = Fraction(match["number"].rstrip(".")) * _scale(match["suffix"])
-        rounded = min(Fraction(ceil(exact * _NANO), _NANO), LARGEST)
-        return -rounded if match["sign"] == "-" else rounded
+        return _value(self.raw)
 
     @property
     def canonical(self) -> str:
         """The spelling in which the API server stores it: `2000m` is `2`, `1.5Gi` is `1536Mi`."""
-        value = self.value
-        suffix = _suffix(self.raw)
-        if suffix in _BINARY and abs(value) >= 1024 and value.denominator == 1:
-            for unit, power in reversed(_BINARY.items()):
-                if value % 2**power == 0:
-                    return f"{value // 2**power}{unit}"
-            return str(value)
-        exponents = range(18, -10, -3)
-        exponent = 0 if value == 0 else next(e for e in exponents if _whole(value, e))
-        number = value / Fraction(10) ** exponent
-        if suffix[:1] in ("e", "E") and len(suffix) > 1 and suffix not in _BINARY:
-            return f"{number}e{exponent}" if exponent else str(number)
-        return f"{number}{_UNITS[exponent]}"
+        return _canonical(self.raw)
 
     def __float__(self) -> float:
         return float(self.value)

@@ -34,7 +34,7 @@ START_REASONS = ("RunContainerError", "CreateContainerError", "CreateContainerCo
 def diagnose(observed: Observed, now: float) -> Problem | None:
     """What keeps the resource from having all its replicas, None when nothing is known."""
     return (
-        _foreign_child(observed)
+        foreign_child(observed)
         or _refused_child(observed)
         or _rejected_pods(observed)
         or _pods(observed)
@@ -49,11 +49,6 @@ def seconds_until_more_is_known(observed: Observed, now: float) -> float | None:
     return min((wait for wait in waits if wait >= 0), default=None)
 
 
-def foreign_child(observed: Observed) -> Problem | None:
-    """A child of that name which is somebody else's: nothing may be applied."""
-    return _foreign_child(observed)
-
-
 def condition(found: Found, kind: str) -> Object:
     """A condition of a child, {} when it is not there."""
     if found is ABSENT:
@@ -62,7 +57,8 @@ def condition(found: Found, kind: str) -> Object:
     return next((one for one in conditions if one.get("type") == kind), {})
 
 
-def _foreign_child(observed: Observed) -> Problem | None:
+def foreign_child(observed: Observed) -> Problem | None:
+    """A child of that name which is somebody else's: nothing may be applied."""
     children = (
         ("Deployment", observed.deployment),
         ("Service", observed.service),
