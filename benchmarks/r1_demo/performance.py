@@ -34,11 +34,11 @@ from r1_demo.traces import read_trace
 
 UTILIZATION = 0.7
 SEATS = 4
-CPU_REQUEST, CPU_LIMIT, MEMORY = "100m", "400m", "512Mi"
+CPU_REQUEST, MEMORY = "100m", "512Mi"
 CAPS = Caps()
 CALIBRATION_SECONDS = 10.0
 DOWN_WINDOW_SHARE = 0.05  # of the day: 72 minutes of the trace, 30 s of a day in ten minutes
-LINGER_SECONDS = 20.0
+LINGER_SECONDS = 45.0
 
 
 def perform(options: Options, console: Console) -> None:
@@ -82,6 +82,14 @@ def has_past(trace: Trace) -> bool:
     return isinstance(trace, RateTrace) and trace.seconds >= FEWEST_DAYS * DAY
 
 
+def cpu_limit(cores: int) -> str:
+    """Return a replica's CPU limit: six of them must leave room for everything else.
+
+    Without one, a single replica would take the whole machine, and more would add nothing.
+    """
+    return f"{round(1000 * min(1.0, max(0.3, 0.13 * cores)))}m"
+
+
 def peak_of(capacity: float) -> float:
     """Return the rate of all requests at which the chat just needs all its replicas."""
     chat = UTILIZATION * capacity * manifests.MAX_REPLICAS[manifests.CHAT] * 0.98
@@ -98,7 +106,7 @@ def _resources(stage: Stage, capacity: float, season: float | None, duration: fl
             season,
             seats=SEATS,
             cpu_request=CPU_REQUEST,
-            cpu_limit=CPU_LIMIT,
+            cpu_limit=cpu_limit(os.cpu_count() or 1),
             memory=MEMORY,
         )
         documents.append(with_libraries(stage.cluster, resource))

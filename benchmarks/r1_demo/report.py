@@ -12,6 +12,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from r1_demo.arrivals import Arrival
 from r1_demo.load_generator import Outcome
 from r1_demo.measures import (
     ClassFigures,
@@ -83,6 +84,7 @@ def tell(
 ) -> Telling:
     """Return the figures of a play. `start_seconds` None: no start was seen, 15 s are assumed."""
     seconds = max(1, round(program.seconds))
+    outcomes = [*outcomes, *unanswered(program.arrivals, outcomes)]
     start = 15.0 if start_seconds is None else start_seconds
     resources = []
     for setting in settings:
@@ -109,6 +111,16 @@ def tell(
             )
         )
     return Telling(program, resources, moments, outcomes, start, start_seconds is not None, speaker)
+
+
+def unanswered(arrivals: Sequence[Arrival], outcomes: Sequence[Outcome]) -> list[Outcome]:
+    """Return an outcome for each arrival that has none: it failed, whatever became of it."""
+    ended = {(outcome.at, outcome.model) for outcome in outcomes}
+    return [
+        Outcome(a.at, a.model, a.klass, 0, None, 0.0, 0, 0.0, "no answer before the play ended")
+        for a in arrivals
+        if (a.at, a.model) not in ended
+    ]
 
 
 def seen_by_second(

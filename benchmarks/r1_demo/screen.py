@@ -24,7 +24,9 @@ _LINE_EVERY = 15.0
 
 
 def clock(program: Program, at: float) -> str:
-    """Return the moment on the trace's own clock, such as "day 14 07:24"."""
+    """Return the moment on the trace's own clock, such as "the day 07:24"."""
+    if at > program.seconds:
+        return "the last answers"
     if program.season is None:
         own = at * program.compression
         return f"{int(own // 3600)}:{int(own % 3600 // 60):02}:{int(own % 60):02}"
@@ -146,7 +148,7 @@ def milliseconds(value: float | None) -> str:
 
 
 def _rate(program: Program, at: float) -> float:
-    return program.live.at(at) if at >= 0 else 0.0
+    return program.live.at(at) if 0 <= at <= program.seconds else 0.0
 
 
 def _count(value: int | None) -> str:

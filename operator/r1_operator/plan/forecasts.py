@@ -13,6 +13,8 @@ from r1_operator.api.scaling import MetricType
 from r1_operator.plan.unavailable import Unavailable
 
 Quantiles = Mapping[float, float]
+GRACE = 0.25
+"""The share of its lead by which a forecast outlives its validity."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +53,8 @@ class Forecast:
 
     def fault(self, now: float) -> Unavailable | None:
         """Return why this forecast cannot be used at `now`, None when it can."""
-        if now > self.valid_until:
+        # The next answer may be a moment late, and the peak this one speaks of still lies ahead.
+        if now > self.valid_until + self.lead_seconds * GRACE:
             return Unavailable(
                 "Expired", f"The forecast ran out {now - self.valid_until:.0f} s ago."
             )

@@ -138,6 +138,12 @@ class TestTelling:
         assert told["timeline"][60]["resources"][CHAT]["ready"] == 2
         assert image.read_bytes().startswith(b"\x89PNG")
 
+    def test_a_request_without_an_outcome_failed(self, telling: Telling) -> None:
+        program = telling.program
+        silent = tell(program, [r.setting for r in telling.resources], [], [], None, "none")
+        assert silent.total.failed == len(program.arrivals)
+        assert "no answer before the play ended" in {o.error for o in silent.outcomes}
+
     def test_the_tables_name_what_reactive_scaling_would_have_done(self, telling: Telling) -> None:
         console = Console(file=io.StringIO(), width=120)
         show(console, telling)
@@ -177,6 +183,7 @@ class TestScreen:
         assert clock(program, program.lead_in) == "the day 00:00"
         assert clock(program, program.lead_in + 60.0) == "the day 12:00"
         assert clock(program, program.lead_in - 10.0) == "the day before 22:00"
+        assert clock(program, program.seconds + 1.0) == "the last answers"
 
     def test_sparks(self) -> None:
         assert sparkline([0.0, 1.0, 2.0], 10) == " ▄█"

@@ -95,6 +95,15 @@ def test_what_cannot_be_right_is_dropped_and_said(
     assert decision.forecast.unavailable.reason == reason
 
 
+@pytest.mark.parametrize(("late", "used"), [(0.0, True), (11.0, True), (12.0, False)])
+def test_an_answer_that_is_late_is_bridged_for_a_quarter_of_the_lead(
+    stage: Build, forecast: Build, late: float, used: bool
+) -> None:
+    story = stage()
+    ends = replace(forecast(35.0), valid_until=story.now - late)
+    assert (story.once(7.0, ends).mode is Mode.PREDICTIVE) is used
+
+
 def test_without_a_forecaster_real_time_goes_on(stage: Build) -> None:
     decision = stage().once(14.0, Unavailable("Training", "The model is being trained."))
     assert (decision.replicas, decision.reason) == (2, Reason.REAL_TIME_DEMAND)
