@@ -157,7 +157,8 @@ class Trainer:
         season_seconds = shape.season * series.step
         stagger = 1.0 + 0.25 * (zlib.crc32(order.subject.encode()) % 1000) / 1000
         order.due = time.monotonic() + max(season_seconds, spent / self.share) * stagger
-        self._rest_until = time.monotonic() + spent * (1 / self.share - 1)
+        rest = time.monotonic() + spent * (1 / self.share - 1)
+        self._rest_until = max(self._rest_until, rest)
 
     async def _in_worker(self, model: str, series: Series, shape: Shape) -> FitOutcome:
         if self._pool is None:

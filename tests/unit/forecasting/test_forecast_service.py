@@ -47,6 +47,7 @@ async def test_a_question_is_answered_as_the_contract_says(client: Any) -> None:
     reply = await client.post("/v1/forecast", json=QUESTION)
     assert reply.status == 200
     body = await reply.json()
+    assert body["state"] == "Ready", body["message"]
     assert body.keys() == {
         "subject",
         "state",

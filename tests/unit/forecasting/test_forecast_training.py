@@ -40,7 +40,7 @@ class Recording(Trainer):
 
 
 async def until(trainer: Recording, count: int) -> None:
-    for _ in range(500):
+    for _ in range(6000):
         if len(trainer.log) >= count:
             return
         await asyncio.sleep(0.01)
