@@ -109,8 +109,10 @@ def _true_of(function: Any) -> Any:
 
 
 @contextlib.asynccontextmanager
-async def operator_process(kubeconfig: Path, log: Path) -> AsyncIterator[tuple[int, int]]:
-    """The operator as a process of its own; its pid and port."""
+async def operator_process(
+    kubeconfig: Path, log: Path
+) -> AsyncIterator[tuple[asyncio.subprocess.Process, int]]:
+    """The operator as a process of its own, and its port."""
     port = random.randrange(20_000, 30_000)  # noqa: S311
     environment = os.environ | {"KUBECONFIG": str(kubeconfig)}
     flags = ["--http-port", str(port), "--lease-seconds", "15", "--lease-name", f"scale-{port}"]
@@ -119,7 +121,7 @@ async def operator_process(kubeconfig: Path, log: Path) -> AsyncIterator[tuple[i
             sys.executable, "-m", "r1_operator", "run", *flags, env=environment, stderr=out
         )
         try:
-            yield process.pid, port
+            yield process, port
         finally:
             with contextlib.suppress(ProcessLookupError):
                 process.send_signal(signal.SIGTERM)
@@ -131,12 +133,14 @@ async def measure(kubeconfig: Path, count: int, folder: Path) -> Measured:
     log = folder / f"operator-{count}.log"
     async with await connect(kubeconfig) as api:
         started = time.monotonic()
-        async with operator_process(kubeconfig, log) as (pid, port):
+        async with operator_process(kubeconfig, log) as (process, port):
 
             async def settled() -> bool:
+                if process.returncode is not None:
+                    raise RuntimeError(f"the operator ended: {log.read_text()[-2000:]}")
                 return "all resources reconciled" in log.read_text()
 
-            await until(settled, f"settled ({log.read_text()[-500:]})", seconds=600)
+            await until(settled, "the measured operator has settled", seconds=600)
             seconds = time.monotonic() - started
             text = log.read_text()
             seen = int(text.split(" resources in view")[0].rsplit(" ", 1)[1])
@@ -145,7 +149,7 @@ async def measure(kubeconfig: Path, count: int, folder: Path) -> Measured:
             await asyncio.sleep(20)  # past the warm-up, when statuses are looked at again
             writes = await _writes_to_resources(port)
             times = sorted(await _changes(api, count))
-            rss = _peak_rss_mb(pid)
+            rss = _peak_rss_mb(process.pid)
     return Measured(
         seconds,
         writes,
@@ -229,10 +233,12 @@ async def bench(kubeconfig: Path, counts: list[int], folder: Path) -> list[Row]:
     """Rows of all counts, smallest first."""
     rows = []
     for count in sorted(counts):
+        print(f"{count:,} resources: making and settling them first", file=sys.stderr, flush=True)
         async with await connect(kubeconfig, max_concurrent=32) as api:
             await install_crd(api)
             await make_resources(api, count)
         await settle(kubeconfig, count)
+        print(f"{count:,} resources: measuring", file=sys.stderr, flush=True)
         found = await measure(kubeconfig, count, folder)
         name = f"{count:,} resources"
         rows += [

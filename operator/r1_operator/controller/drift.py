@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any, Final
 
 from r1_operator.api.quantity import NotAQuantity, parse_quantity
@@ -55,60 +55,56 @@ def with_hash(manifest: Json, digest: str) -> Json:
 
 def drift(wanted: Any, live: Any) -> list[str]:
     """Paths at which the live object does not say what is wanted; empty when it does."""
-    return list(_differences(wanted, live, "", ""))
+    found: list[str] = []
+    _compare(wanted, live, "", False, found)
+    return found
 
 
-def _differences(wanted: Any, live: Any, path: str, parent: str) -> Iterator[str]:
-    if wanted is None or (live is None and not wanted):
+def _compare(wanted: Any, live: Any, path: str, quantities: bool, found: list[str]) -> None:
+    # Ten thousand restarts' worth of objects come through here at once: plain recursion, and
+    # equality first, which most branches end with.
+    if wanted is None or wanted == live or (live is None and not wanted):
         return
-    if isinstance(wanted, Mapping):
-        if not isinstance(live, Mapping):
-            yield path
+    if isinstance(wanted, dict):
+        if not isinstance(live, dict):
+            found.append(path)
             return
         for key, value in wanted.items():
-            yield from _differences(value, live.get(key), f"{path}.{key}", _kept(parent, key))
+            other = live.get(key)
+            if value != other:
+                inner = quantities or key in _QUANTITIES
+                _compare(value, other, f"{path}.{key}", inner, found)
     elif isinstance(wanted, list | tuple):
-        yield from _list_differences(list(wanted), live, path)
-    elif not _same(wanted, live, parent):
-        yield path
+        _compare_lists(list(wanted), live, path, found)
+    elif not (quantities and _same_quantity(wanted, live)):
+        found.append(path)
 
 
-def _kept(parent: str, key: str) -> str:
-    return parent if parent in _QUANTITIES else key
-
-
-def _list_differences(wanted: list[Any], live: Any, path: str) -> Iterator[str]:
+def _compare_lists(wanted: list[Any], live: Any, path: str, found: list[str]) -> None:
     field = path.rpartition(".")[2].partition("[")[0]
     if not isinstance(live, list):
-        yield path
-    elif field in _LIST_KEYS and all(isinstance(item, Mapping) for item in [*wanted, *live]):
+        found.append(path)
+    elif field in _LIST_KEYS and all(isinstance(item, dict) for item in [*wanted, *live]):
+        keys = _LIST_KEYS[field]
         for item in wanted:
-            same = [other for other in live if _matches(item, other, _LIST_KEYS[field])]
-            where = f"{path}[{_identity(item, _LIST_KEYS[field])}]"
-            if not same:
-                yield where
+            same = next((other for other in live if _matches(item, other, keys)), None)
+            where = f"{path}[{','.join(str(item[key]) for key in keys if key in item)}]"
+            if same is None:
+                found.append(where)
             else:
-                yield from _differences(item, same[0], where, "")
+                _compare(item, same, where, False, found)
     elif len(wanted) != len(live):
-        yield path
+        found.append(path)
     else:
         for index, (item, other) in enumerate(zip(wanted, live, strict=True)):
-            yield from _differences(item, other, f"{path}[{index}]", "")
+            _compare(item, other, f"{path}[{index}]", False, found)
 
 
-def _matches(item: Mapping[str, Any], other: Mapping[str, Any], keys: tuple[str, ...]) -> bool:
+def _matches(item: Json, other: Json, keys: tuple[str, ...]) -> bool:
     return all(item[key] == other.get(key) for key in keys if key in item)
 
 
-def _identity(item: Mapping[str, Any], keys: tuple[str, ...]) -> str:
-    return ",".join(str(item[key]) for key in keys if key in item)
-
-
-def _same(wanted: Any, live: Any, parent: str) -> bool:
-    if wanted == live:
-        return True
-    if parent not in _QUANTITIES:
-        return False
+def _same_quantity(wanted: Any, live: Any) -> bool:
     try:
         return parse_quantity(wanted).value == parse_quantity(live).value
     except NotAQuantity:

@@ -189,6 +189,7 @@ class Operation:
         for kind in (*WATCHED, SERVICE_MONITOR):
             await self.views.of(kind).complete.wait()
         logger.info("%d resources in view", len(self.views.resources))
+        await self.scaling.prime()
         async with asyncio.TaskGroup() as group:
             group.create_task(self._note_settled())
             group.create_task(self.scaling.run())

@@ -121,14 +121,17 @@ class ScalingLoop:
                 state.generation, state.policy = resource.generation, policy_of(autoscaling)
                 state.forecast, state.seats = autoscaling.forecast, _seats(resource)
             return state.shown
-        self._scaled[key] = Scaled(
+        fresh = self._scaled[key] = Scaled(
             uid=resource.uid,
             generation=resource.generation,
             policy=policy_of(autoscaling),
             forecast=autoscaling.forecast,
             seats=_seats(resource),
         )
-        return None
+        # Decided at once where that is possible: the reconcile that asks need not come again.
+        self._observe(key, fresh)
+        self._decide(key, fresh, asked=True)
+        return fresh.shown
 
     def forget(self, key: Key) -> None:
         """The resource has gone."""
@@ -136,9 +139,13 @@ class ScalingLoop:
         self._forecaster.forget(key)
         self._book.forget(key)
 
+    async def prime(self) -> None:
+        """Read the gateways for the first time, before anything asks for a decision."""
+        self._started_at = self._now()
+        self._reading = await self._signals.read()
+
     async def run(self) -> None:
         """Decide for ever."""
-        self._started_at = self._now()
         while True:
             started = asyncio.get_running_loop().time()
             await self.round()
@@ -173,7 +180,7 @@ class ScalingLoop:
         active = now - state.moved_at < ACTIVE_SECONDS
         return state.target is None or active or now - state.decided_at >= IDLE_SECONDS
 
-    def _decide(self, key: Key, state: Scaled) -> None:
+    def _decide(self, key: Key, state: Scaled, *, asked: bool = False) -> None:
         live = self._live_replicas(key)
         if live is None:
             return  # nothing to scale yet; the reconcile makes it
@@ -191,9 +198,9 @@ class ScalingLoop:
         state.decided_at = now
         self._metrics.decisions.labels(decision.reason.value).inc()
         self._book.add(key, decision)
-        self._publish(key, state, decision)
+        self._publish(key, state, decision, asked)
 
-    def _publish(self, key: Key, state: Scaled, decision: Decision) -> None:
+    def _publish(self, key: Key, state: Scaled, decision: Decision, asked: bool) -> None:
         before = state.target
         state.target = decision.replicas
         changed = decision.replicas != decision.current
@@ -211,7 +218,8 @@ class ScalingLoop:
         paced = decision.at - state.shown_at >= SHOW_SECONDS or before is None
         if changed or (paced and _mark(decision) != _mark(state.shown)):
             state.shown, state.shown_at = decision, decision.at
-            self._enqueue(key)
+            if not asked:
+                self._enqueue(key)
 
     def _demand(self, state: Scaled, now: float) -> Demand | Unavailable:
         if not self._reading.gateways:
