@@ -1,0 +1,216 @@
+"""The real service beside a real Prometheus that holds eight recorded seasons of a ramp.
+
+A season lasts a minute here and a step one second; nothing in the forecaster may care. The
+recording runs on past the present, so time passes as it does with a scraped service.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+SEASON, STEP, SEASONS = 60, 1, 8
+QUIET, BUSY = 2.0, 20.0
+NAME = "r1_gateway_requests_offered"
+
+pytestmark = pytest.mark.skipif(
+    not (shutil.which("prometheus") and shutil.which("promtool")),
+    reason="needs Debian's prometheus package (prometheus and promtool)",
+)
+
+
+def demand(at: float) -> float:
+    """The ramp: busy from .5 to .8 of each season."""
+    return BUSY if 0.5 <= (at % SEASON) / SEASON < 0.8 else QUIET
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def wait_for(check: Callable[[], Any], seconds: float, what: str) -> Any:
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        try:
+            found = check()
+        except (OSError, urllib.error.URLError):
+            found = None
+        if found:
+            return found
+        time.sleep(0.2)
+    raise AssertionError(f"not within {seconds:g} s: {what}")
+
+
+@contextmanager
+def running(command: list[str], log: Path, env: dict[str, str] | None = None) -> Iterator[int]:
+    with log.open("wb") as out:
+        process = subprocess.Popen(
+            command, stdout=out, stderr=subprocess.STDOUT, env=os.environ | (env or {})
+        )
+        try:
+            yield process.pid
+        finally:
+            process.send_signal(signal.SIGTERM)
+            try:
+                process.wait(30)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+
+
+def record(folder: Path, since: float, until: float) -> None:
+    """Blocks with one counter, restarted once on the way."""
+    lines = [f"# HELP {NAME} Requests.", f"# TYPE {NAME} counter"]
+    count, restart = 1000.0, since + 3.3 * SEASON
+    at = since
+    while at < until:
+        count += demand(at) * STEP
+        if restart <= at < restart + STEP:
+            count = 0.0
+        lines.append(f'{NAME}_total{{inference="r1"}} {count} {at:.3f}')
+        at += STEP
+    text = folder / "recorded.om"
+    text.write_text("\n".join([*lines, "# EOF", ""]))
+    subprocess.run(
+        ["promtool", "tsdb", "create-blocks-from", "openmetrics", str(text), str(folder / "data")],
+        check=True,
+        capture_output=True,
+        timeout=120,
+    )
+
+
+@pytest.fixture(scope="module")
+def prometheus(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    folder = tmp_path_factory.mktemp("prometheus")
+    now = float(int(time.time()))
+    record(folder, now - SEASONS * SEASON, now + 900)
+    (folder / "prometheus.yml").write_text("scrape_configs: []\n")
+    port = free_port()
+    command = [
+        "prometheus",
+        f"--config.file={folder / 'prometheus.yml'}",
+        f"--storage.tsdb.path={folder / 'data'}",
+        f"--web.listen-address=127.0.0.1:{port}",
+    ]
+    with running(command, folder / "prometheus.log"):
+        url = f"http://127.0.0.1:{port}"
+        wait_for(lambda: get(f"{url}/-/ready"), 60, "Prometheus is ready")
+        yield url
+
+
+@pytest.fixture(scope="module")
+def forecaster(prometheus: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    port = free_port()
+    log = tmp_path_factory.mktemp("forecaster") / "forecaster.log"
+    command = [sys.executable, "-m", "r1_forecasting", "--port", str(port), "--host", "127.0.0.1"]
+    settings = {"R1_FORECASTER_PROMETHEUS_URL": prometheus, "R1_FORECASTER_MODELS": "lstm"}
+    with running(command, log, settings):
+        url = f"http://127.0.0.1:{port}"
+        wait_for(lambda: get(f"{url}/readyz"), 60, "the forecaster is ready")
+        yield url
+
+
+def get(url: str) -> str:
+    with urllib.request.urlopen(url, timeout=10) as reply:
+        return str(reply.read().decode())
+
+
+def ask(url: str, **changes: object) -> dict[str, Any]:
+    body = {
+        "subject": "default/r1",
+        "query": f'sum(rate({NAME}_total{{inference="r1"}}[4s]))',
+        "stepSeconds": STEP,
+        "seasonSeconds": SEASON,
+        "historySeconds": SEASONS * SEASON,
+        "leadSeconds": 8,
+        "horizonSeconds": 20,
+        "levels": [0.5, 0.9, 0.95],
+    } | changes
+    request = urllib.request.Request(
+        f"{url}/v1/forecast",
+        data=json.dumps(body).encode(),
+        headers={"Content-Type": "application/json"},
+    )
+    with urllib.request.urlopen(request, timeout=30) as reply:
+        answer: dict[str, Any] = json.load(reply)
+        return answer
+
+
+def ready(url: str, **changes: object) -> dict[str, Any] | None:
+    answer = ask(url, **changes)
+    return answer if answer["state"] == "Ready" else None
+
+
+def phase(at: float) -> float:
+    return (at % SEASON) / SEASON
+
+
+def test_the_ramp_is_announced_before_it_begins(forecaster: str) -> None:
+    answer = wait_for(lambda: ready(forecaster), 60, "a first forecast")
+    assert answer["gate"]["acts"], answer["gate"]
+
+    def announced() -> dict[str, Any] | None:
+        """An answer in the last seconds before the ramp."""
+        found = ready(forecaster)
+        return found if found and 0.40 <= phase(found["issuedAt"]) < 0.48 else None
+
+    answer = wait_for(announced, 3 * SEASON, "an answer shortly before the ramp")
+    assert answer["lastObserved"]["value"] < BUSY / 2
+    assert answer["peakOverLead"]["0.9"] > 0.9 * BUSY
+    assert all(point["at"] > answer["issuedAt"] for point in answer["points"])
+
+
+def test_a_cached_answer_is_quick(forecaster: str) -> None:
+    wait_for(lambda: ready(forecaster), 60, "a forecast")
+    took = []
+    for _ in range(30):
+        started = time.perf_counter()
+        ask(forecaster)
+        took.append(time.perf_counter() - started)
+    assert sorted(took)[15] < 1.0  # the real bar, 50 ms, is the benchmark's to hold
+
+
+@pytest.mark.timeout(400)
+def test_the_lstm_joins_when_it_is_trained(forecaster: str) -> None:
+    def joined() -> dict[str, Any] | None:
+        answer = ready(forecaster)
+        return answer if answer and "lstm" in answer["gate"]["scores"] else None
+
+    answer = wait_for(joined, 300, "the LSTM among the scored models")
+    assert answer["gate"]["acts"]
+    text = get(f"{forecaster}/metrics")
+    assert 'r1_forecast_fit_seconds_count{model="lstm"}' in text
+    assert 'r1_forecast_decision_cost{model="lstm",subject="default/r1"}' in text
+    assert 'r1_forecast_coverage{level="0.9",subject="default/r1"}' in text
+
+
+def test_what_prometheus_refuses_or_lacks_is_said(forecaster: str) -> None:
+    refused = ask(forecaster, subject="default/typo", query="sum(rate(")
+    assert (refused["state"], refused["reason"]) == ("Unavailable", "Failed")
+    assert "refused the query" in refused["message"]
+    nothing = ask(forecaster, subject="default/new", query="no_such_metric")
+    assert (nothing["state"], nothing["reason"]) == ("Unavailable", "NoData")
+
+
+def test_a_long_history_comes_in_pieces(forecaster: str) -> None:
+    """12,001 points: one more query than Prometheus would allow at once."""
+    answer = wait_for(
+        lambda: ready(forecaster, subject="default/long", historySeconds=12_000), 60, "an answer"
+    )
+    assert answer["lastObserved"]["value"] > 0
