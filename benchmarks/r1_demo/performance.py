@@ -87,7 +87,7 @@ def cpu_limit(cores: int) -> str:
 
     Without one, a single replica would take the whole machine, and more would add nothing.
     """
-    return f"{round(1000 * min(1.0, max(0.3, 0.13 * cores)))}m"
+    return f"{round(1000 * min(1.0, max(0.4, 0.13 * cores)))}m"
 
 
 def peak_of(capacity: float) -> float:

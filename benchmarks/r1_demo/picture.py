@@ -103,22 +103,27 @@ def _draw_load(
     seconds = [index + 0.5 for index in range(len(counts))]
     axes.bar(seconds, counts, width=1.0, color=GRID, label="arrivals in each second")
     axes.plot(seconds, smoothed(counts, 9), color=BLUE, linewidth=1.6, label="offered, mean of 9 s")
-    told = [(m.at, m.resources[resource].band) for m in moments if m.resources[resource].band]
-    if told:
-        at = [moment for moment, _ in told]
-        low = [min(band.values()) for _, band in told]
-        high = [band[max(band, key=float)] for _, band in told]
-        middle = [band.get("0.9", max(band.values())) for _, band in told]
+    # Where there was no forecast the band has a hole, and no line across it.
+    none = float("nan")
+    bands = [m.resources[resource].band for m in moments]
+    at = [m.at for m in moments]
+    if any(bands):
         axes.fill_between(
             at,
-            low,
-            high,
+            [min(band.values(), default=none) for band in bands],
+            [max(band.values(), default=none) for band in bands],
             color=BAND,
             alpha=0.45,
             linewidth=0,
             label="forecast peak within the lead, 50 to 95 %",
         )
-        axes.plot(at, middle, color=ORANGE, linewidth=1.3, label="its 90 % quantile")
+        axes.plot(
+            at,
+            [band.get("0.9", none) for band in bands],
+            color=ORANGE,
+            linewidth=1.3,
+            label="its 90 % quantile",
+        )
     axes.set_ylabel("requests/s")
     axes.set_ylim(bottom=0)
     axes.legend(loc="upper left", frameon=False, ncols=2, fontsize=8)
