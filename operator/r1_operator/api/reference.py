@@ -32,6 +32,14 @@ A *quantity* is an integer or a string such as `500m`, `"0.5"` or `8Gi`. Unknown
 refused by kubectl.
 """
 
+_ANNOTATIONS = f"""\
+## metadata.annotations
+
+`{names.Annotation.REFRESH}`: any text. An upgrade of the operator keeps the pods that run, with \
+the runtime image and pod layout they were made with, until the owner changes the spec. Changing \
+this annotation takes the newest of both without changing the spec.
+"""
+
 _TABLE = "| field | type | default | meaning |\n|---|---|---|---|"
 
 _TEMPLATE_NOTE = """\
@@ -50,7 +58,7 @@ Reasons are stable: alerts and scripts may rely on them. Messages are for people
 
 def resource_page() -> str:
     """`docs/reference/r1inference.md`."""
-    parts = [_RESOURCE_HEAD, *_sections(Spec, "spec"), _status_section()]
+    parts = [_RESOURCE_HEAD, _ANNOTATIONS, *_sections(Spec, "spec"), _status_section()]
     return "\n".join(parts)
 
 

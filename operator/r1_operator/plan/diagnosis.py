@@ -329,7 +329,7 @@ def _last_words(text: str) -> str:
 
 def _quote(text: str) -> str:
     """The text in quotes, on one line, its end rather than its start when it is long."""
-    line = " ".join(text.split())
+    line = " ".join(text.split()).rstrip(".")
     if len(line) > QUOTED_CHARACTERS:
         line = "..." + line[-QUOTED_CHARACTERS:]
     return f"“{line}”."

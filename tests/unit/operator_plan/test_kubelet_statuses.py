@@ -1,0 +1,32 @@
+"""Statuses as Kubernetes 1.34.4 with containerd 1.6.20 reported them, 45 s after `kubectl apply`.
+
+Each pod was made from a resource with one fault, by this project's own children. Only fields
+that decide nothing were left out.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from r1_operator.api.v1 import unix_seconds
+from r1_operator.plan.diagnosis import diagnose
+from r1_operator.plan.snapshot import read_pod
+
+SEEN: list[dict[str, Any]] = json.loads(
+    Path(__file__).with_name("kubelet_statuses.json").read_text()
+)
+
+
+@pytest.mark.parametrize("case", SEEN, ids=lambda case: str(case["name"]))
+def test_the_reason_within_thirty_seconds(
+    case: dict[str, Any], resource: Any, observed: Any
+) -> None:
+    asked = resource({"resources": {"limits": {"nvidia.com/gpu": 4}}}, name=case["name"])
+    pod = read_pod(case["pod"])
+    after = unix_seconds(case["pod"]["metadata"]["creationTimestamp"]) + 30
+    problem = diagnose(observed(asked, replicas=1, pods=(pod,)), after)
+    assert (None if problem is None else problem.reason) == case["reason"]
