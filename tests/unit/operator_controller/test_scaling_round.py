@@ -1,0 +1,233 @@
+"""The loop around `decide`: what it asks, what it keeps, what it tells. Virtual clock, no network."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+
+from r1_operator.api.names import Label
+from r1_operator.api.v1 import R1Inference, parse
+from r1_operator.controller.decisions import DecisionBook
+from r1_operator.controller.scaling_loop import ScalingLoop
+from r1_operator.kube.events import Notice
+from r1_operator.kube.kinds import DEPLOYMENT, Json, Key
+from r1_operator.kube.views import Views
+from r1_operator.metrics import Metrics
+from r1_operator.plan.demand import CounterSample
+from r1_operator.plan.scaling import fixed
+from r1_operator.sources.signals import Reading
+
+KEY = Key("default", "r1")
+START = 1_800_000_000.0
+
+
+class World:
+    """A clock, a gateway whose counters rise at a rate, and a Deployment that obeys."""
+
+    def __init__(self, replicas: int | None = 2, *, gateway: bool = True) -> None:
+        self.now = START
+        self.rate = 0.0
+        self.offered = 0.0
+        self.gateway = gateway
+        self.version = 1
+        self.enqueued: list[Key] = []
+        self.told: list[Notice] = []
+        self.views = Views()
+        self.book = DecisionBook()
+        if replicas is not None:
+            self.deploy(replicas)
+        signals: Any = self
+        forecaster: Any = self
+        self.loop = ScalingLoop(
+            self.views,
+            signals,
+            forecaster,
+            self.book,
+            enqueue=self.enqueued.append,
+            tell=self.told.append,
+            metrics=Metrics(),
+            now=lambda: self.now,
+        )
+
+    configured = False
+
+    def forget(self, key: Key) -> None:
+        """The forecaster's part."""
+
+    async def read(self) -> Reading:
+        """The gateway's part."""
+        if not self.gateway:
+            return Reading()
+        sample = CounterSample(
+            gateway="gw",
+            started_at=START - 3600,
+            at=self.now,
+            received_at=self.now,
+            offered_requests=self.offered,
+            offered_tokens=0.0,
+            completed=self.offered,
+            rejected=0.0,
+            in_flight=0.0,
+            queued=0.0,
+            held=0.0,
+            oldest_wait_seconds=0.0,
+            seats=16.0,
+            ready_endpoints=2.0,
+        )
+        return Reading(frozenset({"gw"}), {str(KEY): (sample,)})
+
+    def deploy(self, replicas: int) -> None:
+        """What the reconcile and the watch would do."""
+        self.version += 1
+        metadata = {
+            "namespace": KEY.namespace,
+            "name": KEY.name,
+            "uid": "d",
+            "resourceVersion": str(self.version),
+            "labels": {Label.RESOURCE.value: KEY.name},
+        }
+        self.views.put(DEPLOYMENT, {"metadata": metadata, "spec": {"replicas": replicas}})
+
+    async def pass_time(self, seconds: float) -> None:
+        """Rounds every two seconds; every wish is applied."""
+        end = self.now + seconds
+        while self.now < end:
+            self.now += 2.0
+            self.offered += 2.0 * self.rate
+            await self.loop.round()
+            shown = self.loop.follow(KEY, resource())
+            if shown is not None:
+                self.deploy(shown.replicas)
+
+
+def resource(autoscaling: bool = True, replicas: int = 2, uid: str = "u") -> R1Inference:
+    spec: Json = {"replicas": replicas}
+    if autoscaling:
+        metrics = [{"type": "RequestsPerSecond", "target": 10}]
+        spec["autoscaling"] = {"minReplicas": 1, "maxReplicas": 20, "metrics": metrics}
+    metadata = {"name": KEY.name, "namespace": KEY.namespace, "uid": uid, "generation": 1}
+    manifest = {"apiVersion": "deepseek.ai/v1", "kind": "R1Inference"}
+    return parse({**manifest, "metadata": metadata, "spec": spec})
+
+
+def counts(told: Sequence[Notice]) -> list[str]:
+    return [notice.reason for notice in told]
+
+
+async def test_without_autoscaling_the_user_decides() -> None:
+    world = World(replicas=2)
+    decision = world.loop.follow(KEY, resource(autoscaling=False, replicas=5))
+    assert decision is not None
+    assert decision.replicas == 5
+    assert decision.mode == "Manual"
+    assert world.book.of(KEY)[-1]["replicas"] == 5
+
+
+async def test_before_there_is_a_deployment_nothing_is_decided() -> None:
+    world = World(replicas=None)
+    await world.loop.prime()
+    assert world.loop.follow(KEY, resource()) is None
+    await world.pass_time(10)
+    assert world.book.of(KEY) == []
+
+
+@pytest.mark.parametrize("found", [1, 7, 20])
+async def test_a_fresh_process_keeps_the_count_that_it_finds(found: int) -> None:
+    world = World(replicas=found)
+    await world.loop.prime()
+    world.loop.follow(KEY, resource())
+    await world.pass_time(280)  # one default window is 300 s
+    stored = world.views.children["Deployment"].get(KEY)
+    assert stored is not None
+    assert stored.replicas == found
+    assert world.told == []
+
+
+async def test_and_lets_it_fall_when_a_whole_window_was_quiet() -> None:
+    world = World(replicas=7)
+    await world.loop.prime()
+    world.loop.follow(KEY, resource())
+    await world.pass_time(400)
+    stored = world.views.children["Deployment"].get(KEY)
+    assert stored is not None
+    assert stored.replicas == 1
+    assert set(counts(world.told)) == {"ScaledDown"}
+
+
+async def test_load_raises_the_count_with_the_same_words_everywhere() -> None:
+    world = World(replicas=2)
+    await world.loop.prime()
+    world.loop.follow(KEY, resource())
+    await world.pass_time(20)
+    world.enqueued.clear()
+    world.rate = 63.0  # 63 / (0.7 x 10) = 9
+    await world.pass_time(90)
+    assert world.loop.follow(KEY, resource()) is not None
+    stored = world.views.children["Deployment"].get(KEY)
+    assert stored is not None
+    assert stored.replicas == 9
+    assert KEY in world.enqueued
+    risen = [one for one in world.book.of(KEY) if one["replicas"] > one["current"]]
+    assert risen[-1]["message"] in world.told[-1].note
+
+
+async def test_without_gateways_the_count_is_held_and_it_is_said_why() -> None:
+    world = World(replicas=4, gateway=False)
+    await world.loop.prime()
+    decision = world.loop.follow(KEY, resource())
+    assert decision is not None
+    assert decision.replicas == 4
+    assert not decision.metrics_available
+    await world.pass_time(600)
+    assert world.told == []
+    assert world.book.of(KEY)[-1]["replicas"] == 4
+
+
+async def test_a_resource_made_anew_under_the_same_name_starts_anew() -> None:
+    world = World(replicas=4, gateway=False)
+    await world.loop.prime()
+    first = world.loop.follow(KEY, resource(uid="one"))
+    world.deploy(2)
+    second = world.loop.follow(KEY, resource(uid="two"))
+    assert first is not None
+    assert second is not None
+    assert (first.replicas, second.replicas) == (4, 2)
+
+
+async def test_idle_resources_are_decided_seldom_and_busy_ones_each_round() -> None:
+    world = World(replicas=2)
+    await world.loop.prime()
+    world.loop.follow(KEY, resource())
+    await world.pass_time(200)
+    counter = _Counting(world.loop)
+    await world.pass_time(60)
+    idle = counter.count
+    world.rate = 5.0
+    await world.pass_time(60)
+    assert idle <= 5
+    assert counter.count - idle >= 28
+
+
+class _Counting:
+    def __init__(self, loop: ScalingLoop) -> None:
+        self.count = 0
+        decide = loop._decide
+
+        def counted(*arguments: Any, **options: Any) -> None:
+            self.count += 1
+            decide(*arguments, **options)
+
+        loop._decide = counted  # type: ignore[method-assign]
+
+
+def test_the_book_is_bounded_and_keeps_the_newest() -> None:
+    book = DecisionBook(last=5, budget=100)
+    for n in range(50):
+        book.add(KEY, fixed(n, n - 1, START + n))
+    assert [one["replicas"] for one in book.of(KEY)] == [45, 46, 47, 48, 49]
+    for n in range(50):
+        book.add(KEY, fixed(7, 7, START + 100 + n * 0.1))
+    assert [one["replicas"] for one in book.of(KEY)] == [46, 47, 48, 49, 7]
+    assert book.of(KEY)[-1]["at"] == pytest.approx(START + 104.9)
+    book.forget(KEY)
+    assert book.of(KEY) == []
