@@ -1,0 +1,123 @@
+"""Routes and pods as the API server tells them, in any order, good or bad."""
+
+import json
+import logging
+from typing import Any
+
+import pytest
+
+from r1_gateway.discovery import PodView, RouteView
+
+
+def config_map(name: str, created: str = "2026-01-01T00:00:00Z", **route: Any) -> dict[str, Any]:
+    resource = name.removesuffix("-route")
+    document = {"namespace": "default", "name": resource, "seatsPerReplica": 4, **route}
+    return {
+        "metadata": {"namespace": "default", "name": name, "creationTimestamp": created},
+        "data": {"route.json": json.dumps(document)},
+    }
+
+
+def endpoint_slice(
+    name: str, service: str, *endpoints: dict[str, Any], port: int = 8000
+) -> dict[str, Any]:
+    return {
+        "metadata": {
+            "namespace": "default",
+            "name": name,
+            "labels": {"kubernetes.io/service-name": service},
+        },
+        "ports": [{"name": "metrics", "port": 9}, {"name": "http", "port": port}],
+        "endpoints": list(endpoints),
+    }
+
+
+def endpoint(address: str, **conditions: bool) -> dict[str, Any]:
+    return {"addresses": [address], "conditions": conditions}
+
+
+def test_the_oldest_route_comes_first() -> None:
+    view = RouteView()
+    assert view.take("default/b-route", config_map("b-route", "2026-01-02T00:00:00Z"))
+    assert view.take("default/a-route", config_map("a-route", "2026-01-03T00:00:00Z"))
+    assert view.take("default/c-route", config_map("c-route", "2026-01-01T00:00:00Z"))
+    assert [spec.name for spec in view.oldest_first()] == ["c", "b", "a"]
+    assert not view.take("default/c-route", config_map("c-route", "2026-01-01T00:00:00Z"))
+    assert view.take("default/c-route", None)
+    assert not view.take("default/c-route", None)
+    assert [spec.name for spec in view.oldest_first()] == ["b", "a"]
+
+
+@pytest.mark.parametrize(
+    ("bad", "words"),
+    [
+        ({"data": {"route.json": "{"}}, "not JSON"),
+        ({"data": {}}, "missing"),
+        ({"data": None}, "missing"),
+        ({"data": {"route.json": "{}"}}, "namespace must be"),
+    ],
+)
+def test_a_bad_route_keeps_the_old_one_and_is_reported_once(
+    bad: dict[str, Any], words: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    view = RouteView()
+    view.take("default/a-route", config_map("a-route"))
+    broken = {**config_map("a-route"), **bad}
+    with caplog.at_level(logging.ERROR):
+        assert not view.take("default/a-route", broken)
+        assert not view.take("default/a-route", broken)
+    assert [spec.name for spec in view.oldest_first()] == ["a"]
+    assert view.errors == 1
+    assert len(caplog.records) == 1
+    assert words in caplog.text
+    assert "the old route stays" in caplog.text
+
+
+def test_a_route_cannot_speak_for_another_namespace() -> None:
+    view = RouteView()
+    assert not view.take("default/a-route", config_map("a-route", namespace="kube-system"))
+    assert view.oldest_first() == []
+
+
+def test_ready_means_ready_and_not_terminating() -> None:
+    view = PodView()
+    touched = view.take(
+        "default/m-1",
+        endpoint_slice(
+            "m-1",
+            "m",
+            endpoint("10.0.0.1", ready=True),
+            endpoint("10.0.0.2", ready=False),
+            endpoint("10.0.0.3", ready=True, terminating=True),
+            endpoint("fd00::1"),
+        ),
+    )
+    assert touched == {"default/m"}
+    assert view.readiness("default/m") == {
+        "10.0.0.1:8000": True,
+        "10.0.0.2:8000": False,
+        "10.0.0.3:8000": False,
+        "[fd00::1]:8000": True,
+    }
+
+
+def test_slices_of_a_service_are_merged_and_may_move_or_go() -> None:
+    view = PodView()
+    view.take("default/m-1", endpoint_slice("m-1", "m", endpoint("10.0.0.1", ready=True)))
+    view.take("default/m-2", endpoint_slice("m-2", "m", endpoint("10.0.0.2", ready=True)))
+    assert set(view.readiness("default/m")) == {"10.0.0.1:8000", "10.0.0.2:8000"}
+    # While a pod moves between slices it may be in both: ready in one is ready.
+    view.take(
+        "default/m-2",
+        endpoint_slice(
+            "m-2", "m", endpoint("10.0.0.2", ready=True), endpoint("10.0.0.1", ready=False)
+        ),
+    )
+    assert view.readiness("default/m")["10.0.0.1:8000"] is True
+    assert view.take("default/m-1", None) == {"default/m"}
+    assert view.readiness("default/m")["10.0.0.1:8000"] is False
+    assert view.take("default/m-2", endpoint_slice("m-2", "n")) == {"default/m", "default/n"}
+    assert view.readiness("default/m") == {}
+    no_ports = {**endpoint_slice("m-3", "m", endpoint("10.0.0.9", ready=True)), "ports": None}
+    view.take("default/m-3", no_ports)
+    assert view.readiness("default/m") == {}
