@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import torch
@@ -42,12 +42,10 @@ def load_model(
     expected = {name: value.shape for name, value in model.state_dict().items()}
     if config.tie_word_embeddings:
         del expected["lm_head.weight"]
-    state: dict[str, Tensor] = {}
+    assembly = _Assembly(folder, config, expected)
     for name, tensor in _published_tensors(folder):
-        _place(state, name, tensor, config, expected, folder)
-    missing = sorted(expected.keys() - state.keys())
-    if missing:
-        raise ModelLoadError(folder, f"the weights lack {missing[0]}{_more(missing)}.", _COPY_AGAIN)
+        assembly.place(name, tensor)
+    state = assembly.complete()
     for name, tensor in state.items():
         wanted = torch.float32 if name.endswith("e_score_correction_bias") else dtype
         state[name] = tensor.to(device=device, dtype=wanted)
@@ -60,51 +58,83 @@ def load_model(
     return model.eval()
 
 
-def _more(names: list[str]) -> str:
-    return f" and {len(names) - 1} more" if len(names) > 1 else ""
+class _Assembly:
+    """Puts published tensors where the model wants them and knows when that is done."""
 
+    def __init__(
+        self, folder: Path, config: ModelConfig, expected: Mapping[str, torch.Size]
+    ) -> None:
+        self._folder = folder
+        self._config = config
+        self._expected = expected
+        self._state: dict[str, Tensor] = {}
+        self._parts: dict[str, set[tuple[int, str]]] = {}  # of stacked experts
 
-def _place(
-    state: dict[str, Tensor],
-    published: str,
-    tensor: Tensor,
-    config: ModelConfig,
-    expected: dict[str, torch.Size],
-    folder: Path,
-) -> None:
-    """Put one published tensor where the model wants it."""
-    name = published.removeprefix("model.")
-    if _is_spare(name, config):
-        return
-    match = _EXPERT.fullmatch(name)
-    target = name
-    if match:
-        stem, kind = match[1], match[3]
+    def place(self, published: str, tensor: Tensor) -> None:
+        name = published.removeprefix("model.")
+        if _is_spare(name, self._config):
+            return
+        match = _EXPERT.fullmatch(name)
+        if match:
+            self._place_expert(published, tensor, match[1], int(match[2]), match[3])
+            return
+        self._check(published, tensor, self._expected_shape(published, name))
+        self._state[name] = tensor
+
+    def complete(self) -> dict[str, Tensor]:
+        """All parameters by the model's names; an error when one is missing."""
+        missing = sorted(self._expected.keys() - self._state.keys())
+        if missing:
+            more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
+            raise ModelLoadError(self._folder, f"the weights lack {missing[0]}{more}.", _COPY_AGAIN)
+        for name, parts in self._parts.items():
+            kinds = ("down",) if name.endswith("down_proj") else ("gate", "up")
+            wanted = {(i, kind) for i in range(self._expected[name][0]) for kind in kinds}
+            lacking = sorted(wanted - parts)
+            if lacking:
+                expert, kind = lacking[0]
+                stem = name.rsplit(".", 1)[0]
+                raise ModelLoadError(
+                    self._folder, f"the weights lack {stem}.{expert}.{kind}_proj.", _COPY_AGAIN
+                )
+        return self._state
+
+    def _place_expert(
+        self, published: str, tensor: Tensor, stem: str, expert: int, kind: str
+    ) -> None:
         target = stem + ("down_proj" if kind == "down" else "gate_up_proj")
-    shape = expected.get(target)
-    if shape is None:
-        raise ModelLoadError(
-            folder,
-            f"the weights hold {published}, which config.json has no place for.",
-            _COPY_AGAIN,
-        )
-    if not match:
-        _check_shape(published, tensor, shape, folder)
-        state[name] = tensor
-        return
-    expert = int(match[2])
-    if expert >= shape[0]:
-        raise ModelLoadError(
-            folder, f"{published} is beyond n_routed_experts {shape[0]}.", _COPY_AGAIN
-        )
-    if target not in state:
-        state[target] = torch.full(shape, float("nan"), dtype=tensor.dtype)
-    slot = state[target][expert]
-    if kind != "down":
-        half = shape[1] // 2
-        slot = slot[:half] if kind == "gate" else slot[half:]
-    _check_shape(published, tensor, slot.shape, folder)
-    slot.copy_(tensor)
+        shape = self._expected_shape(published, target)
+        if expert >= shape[0]:
+            raise ModelLoadError(
+                self._folder, f"{published} is beyond n_routed_experts {shape[0]}.", _COPY_AGAIN
+            )
+        if target not in self._state:
+            self._state[target] = torch.empty(shape, dtype=tensor.dtype)
+        slot = self._state[target][expert]
+        if kind != "down":
+            half = shape[1] // 2
+            slot = slot[:half] if kind == "gate" else slot[half:]
+        self._check(published, tensor, slot.shape)
+        slot.copy_(tensor)
+        self._parts.setdefault(target, set()).add((expert, kind))
+
+    def _expected_shape(self, published: str, name: str) -> torch.Size:
+        shape = self._expected.get(name)
+        if shape is None:
+            raise ModelLoadError(
+                self._folder,
+                f"the weights hold {published}, which config.json has no place for.",
+                _COPY_AGAIN,
+            )
+        return shape
+
+    def _check(self, published: str, tensor: Tensor, shape: torch.Size) -> None:
+        if tensor.shape != shape:
+            raise ModelLoadError(
+                self._folder,
+                f"{published} has shape {list(tensor.shape)}, config.json asks for {list(shape)}.",
+                "use the config.json that belongs to these weights.",
+            )
 
 
 def _is_spare(name: str, config: ModelConfig) -> bool:
@@ -115,15 +145,6 @@ def _is_spare(name: str, config: ModelConfig) -> bool:
         return True
     layer = re.match(r"layers\.(\d+)\.", name)
     return layer is not None and int(layer[1]) >= config.num_hidden_layers
-
-
-def _check_shape(name: str, tensor: Tensor, shape: torch.Size, folder: Path) -> None:
-    if tensor.shape != shape:
-        raise ModelLoadError(
-            folder,
-            f"{name} has shape {list(tensor.shape)}, config.json asks for {list(shape)}.",
-            "use the config.json that belongs to these weights.",
-        )
 
 
 def _published_tensors(folder: Path) -> Iterator[tuple[str, Tensor]]:

@@ -1,0 +1,158 @@
+"""Checkpoints that do not load: one line that names the file or field and the fix."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from r1_runtime.config import read_config
+from r1_runtime.errors import ModelLoadError
+from r1_runtime.models.loader import load_model
+from r1_runtime.models.tokenizer import ChatTokenizer
+
+
+@pytest.fixture
+def folder(tiny_checkpoint: Path, tmp_path: Path) -> Path:
+    target = tmp_path / "model"
+    shutil.copytree(tiny_checkpoint, target)
+    return target
+
+
+def change_config(folder: Path, **changes: Any) -> None:
+    raw = json.loads((folder / "config.json").read_text())
+    raw |= changes
+    raw = {name: value for name, value in raw.items() if value != "drop"}
+    (folder / "config.json").write_text(json.dumps(raw))
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"model_type": "llama", "architectures": ["Llama"]}, "model_type is 'llama'"),
+        ({"vocab_size": "drop"}, "vocab_size is missing"),
+        ({"hidden_size": -4}, "hidden_size is -4"),
+        ({"hidden_size": "big"}, "hidden_size is 'big'"),
+        ({"hidden_size": True}, "hidden_size is True"),
+        ({"rms_norm_eps": "small"}, "rms_norm_eps is 'small'"),
+        ({"scoring_func": "softmax"}, "scoring_func is 'softmax'"),
+        ({"topk_method": "greedy"}, "topk_method is 'greedy'"),
+        ({"hidden_act": "gelu"}, "hidden_act is 'gelu'"),
+        ({"moe_layer_freq": 2}, "moe_layer_freq"),
+        ({"quantization_config": {"quant_method": "fp8"}}, "quantization_config"),
+        ({"rope_scaling": {"type": "linear", "factor": 2}}, "rope type 'linear'"),
+        ({"rope_scaling": {"type": "yarn"}}, "yarn rope parameters"),
+        ({"eos_token_id": "end"}, "eos_token_id is 'end'"),
+        ({"n_group": 3}, "no multiple of n_group"),
+        ({"n_group": 8}, "fewer than 2 experts"),
+        ({"topk_group": 5}, "topk_group is above"),
+        ({"num_experts_per_tok": 8}, "num_experts_per_tok is above"),
+        ({"qk_rope_head_dim": 7}, "qk_rope_head_dim is odd"),
+    ],
+)
+def test_a_bad_configuration_is_named(folder: Path, changes: dict[str, Any], words: str) -> None:
+    change_config(folder, **changes)
+    with pytest.raises(ModelLoadError, match=words) as caught:
+        read_config(folder)
+    assert "Fix: " in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def remove(name: str) -> Callable[[Path], None]:
+    return lambda folder: (folder / name).unlink()
+
+
+def truncate(name: str) -> Callable[[Path], None]:
+    return lambda folder: (folder / name).write_bytes((folder / name).read_bytes()[:100])
+
+
+@pytest.mark.parametrize(
+    ("damage", "words"),
+    [
+        (remove("config.json"), "config.json is missing"),
+        (remove("model.safetensors"), "no \\*.safetensors file"),
+        (remove("tokenizer.json"), "tokenizer.json is missing"),
+        (truncate("config.json"), "not readable as JSON"),
+        (truncate("model.safetensors"), "not a readable safetensors file"),
+        (truncate("tokenizer.json"), "not a readable tokenizer"),
+        (shutil.rmtree, "no such folder"),
+    ],
+)
+def test_missing_and_broken_files_are_named(
+    folder: Path, damage: Callable[[Path], None], words: str
+) -> None:
+    damage(folder)
+    with pytest.raises(ModelLoadError, match=words):
+        load_everything(folder)
+
+
+def load_everything(folder: Path) -> None:
+    config = read_config(folder)
+    ChatTokenizer(folder, config)
+    load_model(folder, dtype=torch.float32, config=config)
+
+
+def test_a_missing_tensor_is_named(folder: Path) -> None:
+    edit_weights(folder, lambda weights: weights.pop("model.norm.weight"))
+    with pytest.raises(ModelLoadError, match=r"lack norm\.weight"):
+        load_everything(folder)
+
+
+def test_a_missing_expert_is_found(folder: Path) -> None:
+    name = "model.layers.1.mlp.experts.3.up_proj.weight"
+    edit_weights(folder, lambda weights: weights.pop(name))
+    with pytest.raises(ModelLoadError, match=r"lack layers\.1\.mlp\.experts\.3\.up_proj"):
+        load_everything(folder)
+
+
+def test_a_tensor_without_a_place_is_named(folder: Path) -> None:
+    edit_weights(folder, lambda weights: weights.update({"model.extra": torch.zeros(1)}))
+    with pytest.raises(ModelLoadError, match=r"model\.extra"):
+        load_everything(folder)
+
+
+def test_a_wrong_shape_is_named_with_both_shapes(folder: Path) -> None:
+    edit_weights(folder, lambda weights: weights.update({"model.norm.weight": torch.zeros(5)}))
+    with pytest.raises(ModelLoadError, match=r"shape \[5\], config.json asks for \[64\]"):
+        load_everything(folder)
+
+
+def test_a_sharded_checkpoint_loads_by_its_index(folder: Path, tiny_checkpoint: Path) -> None:
+    shard(folder)
+    whole = load_model(tiny_checkpoint, dtype=torch.float32).state_dict()
+    for name, value in load_model(folder, dtype=torch.float32).state_dict().items():
+        assert torch.equal(value, whole[name]), name
+
+
+def test_a_missing_shard_is_named(folder: Path) -> None:
+    shard(folder)
+    (folder / "b.safetensors").unlink()
+    with pytest.raises(ModelLoadError, match=r"b\.safetensors: named by the shard index"):
+        load_everything(folder)
+
+
+def edit_weights(folder: Path, change: Callable[[dict[str, torch.Tensor]], object]) -> None:
+    path = folder / "model.safetensors"
+    weights = load_file(path)
+    change(weights)
+    save_file(weights, path)
+
+
+def shard(folder: Path) -> None:
+    path = folder / "model.safetensors"
+    weights = load_file(path)
+    path.unlink()
+    names = sorted(weights)
+    places = {
+        name: ("a" if index % 2 else "b") + ".safetensors" for index, name in enumerate(names)
+    }
+    for file in set(places.values()):
+        save_file({name: weights[name] for name in names if places[name] == file}, folder / file)
+    index = {"weight_map": places}
+    (folder / "model.safetensors.index.json").write_text(json.dumps(index))
