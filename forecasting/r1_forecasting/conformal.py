@@ -22,15 +22,14 @@ FEWEST = 20
 
 def scores(raw: FloatArray, actual: FloatArray, scale: RootScale) -> FloatArray:
     """(n, levels) raw quantiles and (n,) outcomes -> (n, levels) signed errors."""
-    errors: FloatArray = np.subtract(scale.to(actual)[:, None], scale.to(raw))
-    return errors
+    return scale.to(actual).reshape(-1, 1) - scale.to(raw)
 
 
 def offset(recent: FloatArray, levels: Sequence[float]) -> FloatArray:
     """The correction (levels,) from scores (n, levels); NaN with fewer than ``FEWEST``."""
-    return rolling_offsets(
-        recent, np.array([len(recent)]), window=max(len(recent), 1), levels=levels
-    )[0]
+    now = np.array([len(recent)])
+    found: FloatArray = rolling_offsets(recent, now, window=max(len(recent), 1), levels=levels)[0]
+    return found
 
 
 def rolling_offsets(
