@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from r1_demo.arrivals import Arrival, Caps, Curve, Share, counted, curve_of, draw, replay
-from r1_demo.load import RequestTrace, Trace
+from r1_demo.load import RequestTrace, Trace, UnreadableTrace
 
 DAY = 86_400.0
 FEWEST_DAYS = 3
@@ -69,20 +69,22 @@ def arrange(
         return _of_requests(trace, duration, peak, shares, caps, seed)
     per_day = round(DAY / trace.bucket_seconds)
     days = len(trace.per_minute) / per_day
-    with_past = days >= FEWEST_DAYS
-    played = (
-        trace.part(len(trace.per_minute) - per_day, len(trace.per_minute)) if with_past else trace
-    )
-    scale = peak / max(rate for rate in played.per_minute if rate is not None)
-    compression = played.seconds / duration
+    played = per_day if days >= FEWEST_DAYS else len(trace.per_minute)
+    first = len(trace.per_minute) - played
+    compression = played * trace.bucket_seconds / duration
+    live_from = first
+    if days >= FEWEST_DAYS:
+        live_from -= min(round(lead_in * compression / trace.bucket_seconds), per_day)
+    shown = trace.part(live_from, len(trace.per_minute))
+    highest = max((rate for rate in shown.per_minute if rate is not None), default=0.0)
+    if not highest > 0:
+        raise UnreadableTrace(f"{trace.name} has no requests in the part that would be played")
+    scale = peak / highest
     season = history = None
-    live_from = 0
-    if with_past:
+    if days >= FEWEST_DAYS:
         season = DAY / compression
-        steps = round(lead_in * compression / trace.bucket_seconds)
-        live_from = len(trace.per_minute) - per_day - steps
         history = curve_of(trace.part(0, live_from), compression, scale)
-    live = curve_of(trace.part(live_from, len(trace.per_minute)), compression, scale)
+    live = curve_of(shown, compression, scale)
     arrivals = draw(
         live,
         shares,

@@ -13,6 +13,7 @@ from __future__ import annotations
 import csv
 import gzip
 import math
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
@@ -126,8 +127,7 @@ def _on_a_grid(
     times = sorted(rates)
     if len(times) < 2:
         raise UnreadableTrace(f"{path.name} has fewer than two buckets")
-    steps = [after - before for before, after in pairwise(times)]
-    bucket = max(set(steps), key=steps.count)
+    [(bucket, _)] = Counter(after - before for before, after in pairwise(times)).most_common(1)
     count = round((times[-1] - times[0]) / bucket) + 1
     grid: list[float | None] = [None] * count
     for at in times:

@@ -5,7 +5,7 @@ import random
 import pytest
 
 from r1_demo.arrivals import Caps, Curve, Share, counted, curve_of, draw, poisson_times, replay
-from r1_demo.load import RateTrace, RecordedRequest, RequestTrace
+from r1_demo.load import RateTrace, RecordedRequest, RequestTrace, UnreadableTrace
 from r1_demo.manifests import SHARES, build_resource
 from r1_demo.past import openmetrics
 from r1_demo.program import arrange
@@ -48,9 +48,8 @@ class TestTheBundledFortnight:
         whole = self.PLAY.history.seconds + self.PLAY.seconds
         assert whole == pytest.approx(14 * 600)
 
-    def test_the_busiest_moment_of_the_day_is_offered_at_the_peak(self) -> None:
-        last_day = self.PLAY.live.rates[-144:]
-        assert max(last_day) == pytest.approx(10.0)
+    def test_the_busiest_moment_of_the_play_is_offered_at_the_peak(self) -> None:
+        assert max(self.PLAY.live.rates) == pytest.approx(10.0)
         assert self.PLAY.live.seconds == pytest.approx(690, abs=4.2)
 
     def test_arrivals_carry_the_mix_of_classes_and_capped_lengths(self) -> None:
@@ -73,6 +72,18 @@ def test_a_trace_of_an_hour_has_no_past() -> None:
     assert (play.history, play.season, play.lead_in) == (None, None, 0.0)
     assert play.seconds == pytest.approx(120)
     assert len(play.arrivals) == pytest.approx(480, abs=80)
+
+
+def test_a_trace_without_requests_is_refused() -> None:
+    with pytest.raises(UnreadableTrace, match="no requests in the part"):
+        arrange(RateTrace("still", 60.0, (0.0,) * 60), 60.0, 30.0, 4.0, ONE, CAPS, seed=1)
+
+
+def test_a_short_play_still_has_a_past() -> None:
+    play = arrange(servegen_m_small(), 30.0, 90.0, 4.0, ONE, CAPS, seed=1)
+    assert play.lead_in == pytest.approx(30.0)
+    assert play.history is not None
+    assert play.history.seconds == pytest.approx(12 * 30.0)
 
 
 def test_single_requests_keep_their_moments_and_are_thinned_to_the_peak() -> None:
