@@ -24,9 +24,11 @@ def pytest_asyncio_loop_factories(
 
 @pytest.fixture(scope="session", autouse=True)
 def main_loop() -> Iterator[None]:
-    """The loop that pytest-asyncio makes, remembers as the old one and never closes: ours, closed."""
-    loop = asyncio.new_event_loop()
-    asyncio.set_event_loop(loop)
+    """Close, in the end, the loop that looptime asks for in every test without one of its own."""
+    try:
+        loop = asyncio.get_event_loop()
+    except RuntimeError:
+        loop = asyncio.new_event_loop()
     yield
     loop.close()
 
