@@ -160,7 +160,7 @@ def test_scale_sets_replicas_and_status_fills_the_columns(
     header, row = kubectl("get", "r1", "production-r1").splitlines()
     assert header.split() == ["NAME", "READY", "DESIRED", "AVAILABLE", "MODE", "AGE"]
     assert row.split()[:5] == ["production-r1", "False", "3", "0", "Reactive"]
-    assert "WaitingForReplicas" in kubectl("get", "r1", "production-r1", "-o", "wide")
+    assert "Applying" in kubectl("get", "r1", "production-r1", "-o", "wide")
     scale = json.loads(kubectl("get", "r1", "production-r1", "--subresource=scale", "-o", "json"))
     assert scale["status"]["selector"] == "deepseek.ai/r1inference=production-r1"
 
