@@ -153,8 +153,8 @@ class Discovery:
 
     @property
     def synced(self) -> bool:
-        """Everything was listed once."""
-        return bool(self._mirrors) and all(mirror.synced for mirror in self._mirrors)
+        """Routes and pods were listed once (other gateways may come later)."""
+        return len(self._mirrors) >= 2 and all(mirror.synced for mirror in self._mirrors[:2])
 
     async def connect(self) -> None:
         """Find the API server.

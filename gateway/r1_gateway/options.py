@@ -55,6 +55,8 @@ def parse_options(
         SystemExit: 2 with the usual message on standard error, or 0 after ``--help``.
     """
     env = os.environ if environment is None else environment
+    # A Service called r1-gateway makes Kubernetes set R1_GATEWAY_PORT=tcp://... in every pod.
+    env = {name: value for name, value in env.items() if not value.startswith("tcp://")}
     default = Options()
     parser = argparse.ArgumentParser(
         prog="python -m r1_gateway",

@@ -259,6 +259,7 @@ def test_flags_win_over_the_environment_and_the_environment_over_defaults() -> N
     options = parse_options(["--port", "10"], env)
     assert (options.port, options.keys_file, options.drain_seconds) == (10, Path("/k"), 3.0)
     assert (options.admin_port, options.config, options.access_log) == (8081, None, False)
+    assert parse_options([], {"R1_GATEWAY_PORT": "tcp://10.96.0.7:80"}).port == 8000
 
 
 @pytest.mark.parametrize(
