@@ -1,0 +1,156 @@
+"""`r1`: exit codes, JSON alone on stdout, help that teaches."""
+
+import json
+import threading
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+from typing import ClassVar
+
+import pytest
+
+from r1_operator.cli import main
+from r1_operator.cli.decision_view import flattened
+from r1_operator.cli.output import age
+
+DECISION = {
+    "at": 1_800_000_000.0,
+    "current": 2,
+    "replicas": 7,
+    "reason": "RealTimeDemand",
+    "message": "7: 45 requests/s [per second].",
+    "mode": "Reactive",
+    "reactive": 6,
+    "forecast": {"acting": False, "replicas": None, "message": "Soon.", "unavailable": "Training"},
+    "steps": [
+        {
+            "name": "Demand",
+            "before": 2,
+            "after": 7,
+            "reason": "RealTimeDemand",
+            "message": "7: 45 requests/s.",
+        }
+    ],
+    "inputs": {"ready": 2, "demand": {"requestsPerSecond": 45.0}, "silent": []},
+}
+
+
+class FakeOperator(BaseHTTPRequestHandler):
+    """Knows one resource, `default/r1`."""
+
+    decisions: ClassVar[list[object]] = [dict(DECISION, replicas=n) for n in range(1, 8)]
+
+    def do_GET(self) -> None:
+        known = self.path == "/decisions/default/r1"
+        body = {"decisions": self.decisions} if known else {"error": "no"}
+        self.send_response(200 if known else 404)
+        self.end_headers()
+        self.wfile.write(json.dumps(body).encode())
+
+    def log_message(self, format: str, *args: object) -> None:
+        """Say nothing."""
+
+
+@pytest.fixture
+def operator_url() -> Iterator[str]:
+    """The fake operator's address."""
+    server = HTTPServer(("127.0.0.1", 0), FakeOperator)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+@pytest.fixture
+def no_cluster(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A machine without any kubeconfig."""
+    monkeypatch.delenv("KUBECONFIG", raising=False)
+    monkeypatch.delenv("KUBERNETES_SERVICE_HOST", raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path))
+
+
+def test_crd_is_json_and_nothing_else(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["crd", "--json"]) == 0
+    out = json.loads(capsys.readouterr().out)
+    assert out["metadata"]["name"] == "r1inferences.deepseek.ai"
+
+
+def test_explain_prints_the_sentence_the_rules_and_the_figures(
+    operator_url: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["explain", "r1", "--operator-url", operator_url]) == 0
+    out = capsys.readouterr().out
+    assert "7: 45 requests/s [per second]." in out, "brackets in a message are no markup"
+    assert "Demand" in out
+    assert "demand.requestsPerSecond" in out
+    assert "HorizontalPodAutoscaler would run 6" in out
+
+
+def test_explain_json_has_the_last_n(operator_url: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["explain", "r1", "--operator-url", operator_url, "--last", "2", "--json"]) == 0
+    out = json.loads(capsys.readouterr().out)
+    assert [one["replicas"] for one in out["decisions"]] == [6, 7]
+
+
+def test_not_found_is_three(operator_url: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["explain", "other", "--operator-url", operator_url]) == 3
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert "there is no R1Inference default/other" in captured.err
+
+
+def test_failure_is_one_and_json_stays_json(
+    no_cluster: None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["status", "--json"]) == 1
+    captured = capsys.readouterr()
+    assert "KUBECONFIG" in json.loads(captured.out)["error"]
+    assert "KUBECONFIG" in captured.err
+
+
+@pytest.mark.parametrize(
+    "arguments", [[], ["nonsense"], ["explain"], ["explain", "r1", "--last", "many"]]
+)
+def test_wrong_use_is_two_and_names_the_way_out(
+    arguments: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(arguments) == 2
+    assert "--help" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", ["status", "explain", "crd", "serve"])
+def test_help_teaches_by_example(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([command, "--help"]) == 0
+    assert f"r1 {command}" in capsys.readouterr().out.split("examples:")[1]
+
+
+def test_serve_needs_a_model(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["serve"]) == 2
+    assert "MODEL" in capsys.readouterr().out
+
+
+def test_inputs_become_lines() -> None:
+    assert flattened({"a": {"b": 1.23456, "c": [1, 2]}, "d": None, "e": [{"f": True}]}) == [
+        ("a.b", "1.235"),
+        ("a.c", "1, 2"),
+        ("d", "-"),
+        ("e[0].f", "yes"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("then", "said"),
+    [
+        ("2026-01-01T00:00:00Z", "3d"),
+        ("2026-01-03T20:00:00Z", "4h"),
+        ("2026-01-03T23:55:00Z", "5m"),
+        ("2026-01-03T23:59:54Z", "6s"),
+        (None, "-"),
+    ],
+)
+def test_age(then: str | None, said: str) -> None:
+
+    assert age(then, datetime(2026, 1, 4, tzinfo=UTC)) == said
