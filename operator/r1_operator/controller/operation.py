@@ -8,7 +8,6 @@ standby with empty views: there is no other way back.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import signal
 from collections.abc import Callable, Coroutine
@@ -23,7 +22,7 @@ from r1_operator.controller.scaling_loop import ScalingLoop
 from r1_operator.controller.server import OperatorServer
 from r1_operator.controller.wiring import WATCHED, watch
 from r1_operator.controller.workqueue import WorkQueue
-from r1_operator.kube.client import Api, ApiError, NotFound
+from r1_operator.kube.client import Api, ApiError, NotFound, Refused
 from r1_operator.kube.events import EventWriter
 from r1_operator.kube.kinds import R1INFERENCE, SERVICE_MONITOR, Key
 from r1_operator.kube.lease import Leadership, LeaseLost
@@ -152,7 +151,7 @@ class Operation:
                     group.create_task(self.leadership.keep())
                 group.create_task(self._watch(), name="watch")
                 group.create_task(self._resync().run(), name="resync")
-                group.create_task(self._look_for_service_monitors(), name="service monitors")
+                group.create_task(self._follow_service_monitors(), name="service monitors")
                 group.create_task(self.events.run(), name="events")
                 group.create_task(self._work(), name="work")
         except* LeaseLost as lost:
@@ -176,7 +175,7 @@ class Operation:
         return Resync(
             self.api,
             self.views,
-            kinds=(*WATCHED, SERVICE_MONITOR),
+            kinds=lambda: (*WATCHED, SERVICE_MONITOR) if self._service_monitors else WATCHED,
             namespaces=self.settings.namespaces,
             enqueue=self.queue.add,
             liveness=self.liveness,
@@ -186,8 +185,9 @@ class Operation:
 
     async def _work(self) -> None:
         """Plan nothing before every view is complete; then reconcile and decide."""
-        for kind in (*WATCHED, SERVICE_MONITOR):
+        for kind in WATCHED:
             await self.views.of(kind).complete.wait()
+        await self._look_for_service_monitors()
         logger.info("%d resources in view", len(self.views.resources))
         await self.scaling.prime()
         async with asyncio.TaskGroup() as group:
@@ -212,23 +212,34 @@ class Operation:
                 logger.warning("waiting for the API server: %s", error)
             await asyncio.sleep(2.0)
 
-    async def _look_for_service_monitors(self) -> None:
-        while self.settings.service_monitors:
-            with contextlib.suppress(ApiError):
-                served = await self._serves_service_monitors()
-                if served != self._service_monitors:
-                    self._service_monitors = served
-                    for key in list(self.views.resources.objects):
-                        self.queue.add(key)
+    async def _follow_service_monitors(self) -> None:
+        """Notice when the Prometheus operator's API comes or goes."""
+        while True:
             await asyncio.sleep(self.settings.resync_seconds)
+            await self._look_for_service_monitors()
+
+    async def _look_for_service_monitors(self) -> None:
+        if not self.settings.service_monitors:
+            return
+        try:
+            served = await self._serves_service_monitors()
+        except ApiError as error:
+            logger.warning("is there a ServiceMonitor API? %s", error)
+            return
+        if served != self._service_monitors:
+            self._service_monitors = served
+            for key in list(self.views.resources.objects):
+                self.queue.add(key)
 
     async def _serves_service_monitors(self) -> bool:
-        group = f"/apis/{SERVICE_MONITOR.group}/{SERVICE_MONITOR.version}"
+        """Whether the API exists and we may use it: rights that lack are no reason to fail."""
+        namespace = self.settings.namespaces[0] if self.settings.namespaces else None
         try:
-            answer = await self.api.request("GET", group)
-        except NotFound:
+            async for _ in self.api.list_pages(SERVICE_MONITOR, namespace, page_size=1):
+                break
+        except (NotFound, Refused):
             return False
-        return any(one["name"] == SERVICE_MONITOR.plural for one in answer.get("resources", ()))
+        return True
 
 
 async def operate(settings: Settings) -> int:

@@ -33,7 +33,7 @@ class Resync:
         api: Api,
         views: Views,
         *,
-        kinds: Sequence[Kind],
+        kinds: Callable[[], Sequence[Kind]],
         namespaces: Sequence[str],
         enqueue: Callable[[Key], None],
         liveness: Liveness,
@@ -43,7 +43,7 @@ class Resync:
     ) -> None:
         self._api = api
         self._views = views
-        self._kinds = tuple(kinds)
+        self._kinds = kinds
         self._namespaces: tuple[str | None, ...] = tuple(namespaces) or (None,)
         self._enqueue = enqueue
         self._liveness = liveness
@@ -54,9 +54,10 @@ class Resync:
     async def run(self) -> None:
         """Look now, and then once a period, for ever."""
         while True:
-            await asyncio.gather(*(self._round(kind) for kind in self._kinds))
+            kinds = self._kinds()
+            await asyncio.gather(*(self._round(kind) for kind in kinds))
             self._liveness.beat()
-            waiting = any(not self._views.of(kind).complete.is_set() for kind in self._kinds)
+            waiting = any(not self._views.of(kind).complete.is_set() for kind in kinds)
             await asyncio.sleep(1.0 if waiting else self._period * self._rng.uniform(0.9, 1.1))
 
     async def _round(self, kind: Kind) -> None:

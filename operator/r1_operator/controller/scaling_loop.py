@@ -162,9 +162,12 @@ class ScalingLoop:
             for count, (key, state) in enumerate(list(self._scaled.items())):
                 if count % 100 == 99:
                     await asyncio.sleep(0)  # ten thousand decisions must not hold up the watches
-                self._observe(key, state)
-                if self._scaled.get(key) is state and self._is_due(state):
-                    self._decide(key, state)
+                try:
+                    self._observe(key, state)
+                    if self._scaled.get(key) is state and self._is_due(state):
+                        self._decide(key, state)
+                except Exception:  # one resource's bug must not stop the others' scaling
+                    logger.exception("%s: no decision, the count stays", key)
 
     def _observe(self, key: Key, state: Scaled) -> None:
         now = self._now()
