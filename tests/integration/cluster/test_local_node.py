@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import time
 import urllib.parse
 import urllib.request
@@ -12,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from r1_cluster import images
+from r1_cluster import images, site_packages
 from r1_cluster.backfill import prometheus_backfill
 from r1_cluster.cluster import LocalCluster
 from r1_cluster.providers import Cluster
@@ -20,7 +21,8 @@ from r1_cluster.simulated_nodes import add_kwok_nodes, simulated_pod_settings
 
 pytestmark = pytest.mark.cluster
 
-NAMESPACE = "r1-cluster-tests"
+# Workers of one pytest run share the cluster, not the namespace.
+NAMESPACE = f"r1-cluster-tests-{os.environ.get('PYTEST_XDIST_WORKER', 'alone')}"
 SERVER = """\
 import http.server
 class Handler(http.server.BaseHTTPRequestHandler):
@@ -168,6 +170,37 @@ def test_pods_run_on_simulated_nodes(cluster: Cluster, apply: Callable[..., str]
         apply("delete", *names, "--wait=true")
     finally:
         cluster.kubectl("delete", "node", "kwok-900")
+
+
+def test_a_restricted_pod_takes_libraries_from_the_node(
+    cluster: Cluster, apply: Callable[..., str], image: str
+) -> None:
+    local_only(cluster)
+    if not site_packages.fits_thin_images():
+        pytest.skip("this environment's Python is not the images'")
+    container = {
+        "name": "main",
+        "env": site_packages.environment(),
+        "volumeMounts": site_packages.volume_mounts(),
+    }
+    script = "import numpy; print(numpy.arange(4).sum(), numpy.__file__)"
+    pod = build_pod(
+        "borrower",
+        image,
+        script,
+        restartPolicy="Never",
+        volumes=site_packages.volumes(),
+        container=container,
+    )
+    volume, claim = site_packages.manifests(NAMESPACE)
+    apply(objects=[claim, pod])
+    cluster.kubectl("apply", "-f", "-", stdin=json.dumps(volume))
+    try:
+        apply("wait", "--for=jsonpath={.status.phase}=Succeeded", "pod/borrower", "--timeout=120s")
+        assert apply("logs", "borrower").startswith(f"6 {site_packages.MOUNT_PATH}/numpy")
+    finally:
+        apply("delete", "pod/borrower", f"pvc/{site_packages.CLAIM}")
+        cluster.kubectl("delete", "pv", volume["metadata"]["name"])
 
 
 def query(url: str, text: str) -> list[dict[str, Any]]:
