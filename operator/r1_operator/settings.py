@@ -29,7 +29,7 @@ class Settings:
 
     namespaces: tuple[str, ...] = _setting((), "Namespaces to serve; none means all.")
     own_namespace: str = _setting("default", "Where the Lease and the operator's pods live.")
-    identity: str = _setting("", "This process in the Lease; the pod's name, made unique.")
+    identity: str = _setting("", "The pod's name, for the Lease; no two at a time.")
 
     default_model: str = _setting("demo", "Bundled model of a resource that names none.")
     default_image: str = _setting("r1-runtime:latest", "Image of the bundled engine.")
@@ -105,8 +105,8 @@ class Settings:
         for name in ("resync_seconds", "decision_seconds", "silent_watch_seconds"):
             if getattr(self, name) <= 0:
                 raise BadSetting(f"{variable(name)} must be greater than 0")
-        unique = f"{self.identity or socket.gethostname()}_{uuid.uuid4().hex[:8]}"
-        return replace(self, identity=unique)
+        name = self.identity or f"{socket.gethostname()}-{os.getpid()}"
+        return replace(self, identity=f"{name}_{uuid.uuid4().hex[:8]}")
 
 
 def variable(name: str) -> str:

@@ -45,7 +45,11 @@ class Leadership:
         renew_seconds: float = 5.0,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """`identity` must be unique for each process, also for one restarted under its old name."""
+        """`identity` is `NAME_SUFFIX`: no two processes have one NAME at a time, and each its SUFFIX.
+
+        So a holder of our NAME and another SUFFIX is this pod's container before its restart: it is
+        dead, and nobody need wait for its Lease to run out.
+        """
         self._api = api
         self._namespace = namespace
         self._name = name
@@ -130,6 +134,8 @@ class Leadership:
         holder = spec.get("holderIdentity", "")
         if holder in ("", self._identity):
             return True
+        if self._held_since_send is None and _name(holder) == _name(self._identity):
+            return True
         if self._held_since_send is not None:
             self._taken_by = holder  # it was ours and another one has it: never fight for it
             return False
@@ -183,3 +189,7 @@ class Leadership:
             if method == "GET" and error.status == 404:
                 return None
             raise
+
+
+def _name(identity: str) -> str:
+    return identity.rpartition("_")[0] or identity

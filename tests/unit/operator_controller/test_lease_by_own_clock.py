@@ -175,6 +175,17 @@ async def test_who_lets_go_is_followed_at_once() -> None:
     assert asyncio.get_running_loop().time() - released < 5
 
 
+async def test_a_restarted_container_follows_itself_at_once() -> None:
+    store = LeaseStore()
+    before, after = leadership(store, "pod-a_1"), leadership(store, "pod-a_2")
+    await before.acquire()
+    started = asyncio.get_running_loop().time()
+    await after.acquire()
+    assert asyncio.get_running_loop().time() - started < 1
+    with pytest.raises(LeaseLost):
+        await before.keep()
+
+
 async def test_of_two_that_try_at_once_one_wins() -> None:
     store = LeaseStore()
     both = [leadership(store, name) for name in ("one", "two")]
