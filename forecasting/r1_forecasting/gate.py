@@ -25,6 +25,7 @@ MARGIN = 0.02
 STAY = 0.03
 FEWEST_OUTCOMES = 30
 STRETCHES = 10
+DOUBT = 0.75
 
 
 class GateReason(StrEnum):
@@ -71,14 +72,14 @@ def clearly_cheaper(cost: FloatArray, base: FloatArray) -> bool:
     """Whether ``cost`` beats ``base`` by more than chance would, on the outcomes they share.
 
     Neighbouring outcomes overlap, so the differences are averaged over ten stretches of
-    time, and the mean of those must lie more than a standard error below zero.
+    time, and the mean of those must lie ``DOUBT`` standard errors below zero.
     """
     both = ~np.isnan(cost) & ~np.isnan(base)
     stretches = np.array_split(cost[both] - base[both], STRETCHES)
     means = np.array([part.mean() for part in stretches if len(part)])
     if len(means) < 2:
         return False
-    return bool(means.mean() < -means.std(ddof=1) / np.sqrt(len(means)))
+    return bool(means.mean() < -DOUBT * means.std(ddof=1) / np.sqrt(len(means)))
 
 
 def decide(costs: Mapping[str, FloatArray], *, incumbent: str | None = None) -> Gate:

@@ -125,7 +125,8 @@ class Subject:
             self.series, self.judgement = None, None
             self.learned, self.ledger = {}, CoverageLedger()
         self.request = request
-        missing = await self._refresh(request, self.clock())
+        read_at = self.clock()
+        missing = await self._refresh(request, read_at)
         series = self.series
         if series is None:
             return missing or Unavailable(Reason.NO_DATA, "no history")
@@ -136,9 +137,9 @@ class Subject:
         judged = self.judgement
         if judged is None or not judged.answers(request):
             await self._judge(series, request)
-            # A first backtest may have outlasted some steps of the history it was made on.
-            await self._refresh(request, self.clock())
-            series = self.series if self.series is not None else series
+            if self.clock() - read_at > request.step:  # the first backtest outlasted its history
+                await self._refresh(request, self.clock())
+                series = self.series if self.series is not None else series
         elif (self._joined or judged.aged(request, series.end)) and not self._busy_judging:
             self._judging = asyncio.create_task(self._judge_behind(series, request))
         judged = self.judgement
