@@ -258,8 +258,12 @@ def measure_overload(
     name = f"{proxy}, {'first come first served' if fifo else 'classes'}"
     shown = ", ".join(
         f"{k} p50 {v['p50'] * 1000:.0f} p99 {v['p99'] * 1000:.0f} ms {v['perSecond']:.0f}/s"
+        if v["p99"] is not None
+        else f"{k} none served"
         for k, v in found.items()
     )
+    if found["Q1"]["p99"] is None:
+        raise RuntimeError("no Q1 request was served: the machine is too busy for this scene")
     print(f"overload, {name}: {shown}", file=sys.stderr)
     return found
 

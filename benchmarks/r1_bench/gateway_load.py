@@ -243,8 +243,8 @@ async def run_overload(port: int, seconds: float, classes: bool) -> dict[str, ob
     found: dict[str, object] = {}
     for name, values in latencies.items():
         found[name] = {
-            "p50": quantile(values, 0.5),
-            "p99": quantile(values, 0.99),
+            "p50": quantile(values, 0.5) if values else None,
+            "p99": quantile(values, 0.99) if values else None,
             "perSecond": len(values) / (seconds * 0.8),
         }
     return found

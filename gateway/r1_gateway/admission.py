@@ -21,7 +21,7 @@ import heapq
 import math
 from collections import OrderedDict
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 from r1_gateway.classes import CLASSES, ClassPolicy, PriorityClass
@@ -52,7 +52,7 @@ class Ticket(Generic[Item]):
     deadline: float
     state: TicketState = TicketState.QUEUED
     endpoint: Endpoint | None = None
-    avoid: set[str] = field(default_factory=set)
+    avoid: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,7 +214,7 @@ class Admission(Generic[Item]):
         """
         self._give_back(ticket)
         if avoid is not None:
-            ticket.avoid.add(avoid)
+            ticket.avoid |= {avoid}
         if deadline is not None:
             ticket.deadline = deadline
         self._enqueue(ticket, first=True)

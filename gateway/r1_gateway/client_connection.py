@@ -39,7 +39,7 @@ class ClientConnection(asyncio.Protocol):
     """One accepted connection."""
 
     __slots__ = (
-        "_body", "_body_bytes", "_head_bytes", "_headers", "_in_head", "_parser", "_request",
+        "_body", "_body_bytes", "_first", "_head_bytes", "_headers", "_in_head", "_parser", "_request",
         "_target", "close_after", "deadline", "door", "exchange", "paused", "pipeline",
         "pipelined_bytes", "refusing", "transport",
     )  # fmt: skip
@@ -59,6 +59,7 @@ class ClientConnection(asyncio.Protocol):
         self._head_bytes = 0
         self._target = b""
         self._headers: list[tuple[bytes, bytes]] = []
+        self._first: dict[bytes, bytes] = {}
         self._request: HttpRequest | None = None
         self._body: list[bytes] = []
         self._body_bytes = 0
@@ -126,6 +127,7 @@ class ClientConnection(asyncio.Protocol):
     def on_message_begin(self) -> None:
         self._in_head = True
         self._headers = []
+        self._first = {}
         self._target = b""
         if self.exchange is None:
             self.deadline = self.door.now() + HEAD_SECONDS
@@ -135,7 +137,9 @@ class ClientConnection(asyncio.Protocol):
 
     def on_header(self, name: bytes, value: bytes) -> None:
         if self._in_head:  # trailers also come here: nobody reads them
-            self._headers.append((name.lower(), value))
+            name = name.lower()
+            self._headers.append((name, value))
+            self._first.setdefault(name, value)
 
     def on_headers_complete(self) -> None:
         parser = self._parser
@@ -145,6 +149,7 @@ class ClientConnection(asyncio.Protocol):
             self._target,
             version,
             self._headers,
+            self._first,
             parser.should_keep_alive() and version == "1.1",
         )
         self._in_head = False

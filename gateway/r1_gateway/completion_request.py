@@ -14,7 +14,7 @@ from r1_gateway.errors import bad_request
 BYTES_PER_TOKEN = 4
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # not frozen: made once per request, and freezing doubles its cost
 class CompletionRequest:
     """Model, streaming or not, and what the load estimate needs."""
 

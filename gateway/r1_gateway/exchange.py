@@ -186,7 +186,10 @@ class Exchange:
             parts, connection.body_parts = connection.body_parts, []
             data = b"".join(parts)
         held = self.held
-        if held is not None:
+        if held is not None and connection.complete and not held:
+            self.last_bytes = data
+            self._write(head + data)
+        elif held is not None:
             held += head
             held += data
             if len(held) > HOLD_BYTES and not connection.complete:
@@ -203,12 +206,13 @@ class Exchange:
         """Collect the head: as the client gets it, with what came after it; None while incomplete."""
         held = self.held
         assert held is not None  # noqa: S101
-        held += data
+        if held or not connection.head_complete:
+            held += data
+            data = bytes(held)
         if not connection.head_complete:
-            if len(held) > HEAD_BYTES:
+            if len(data) > HEAD_BYTES:
                 connection.lose("the head of the pod's answer is too large")
             return None
-        data = bytes(held)
         for _ in range(connection.interim_heads):  # 1xx answers are not for the client
             data = data[data.index(b"\r\n\r\n") + 4 :]
         end = data.find(b"\r\n\r\n") + 4
@@ -263,11 +267,11 @@ class Exchange:
 
     def _complete(self, connection: UpstreamConnection) -> None:
         tail = self.last_bytes
-        if self.held is not None:
+        if self.held:
             tail = bytes(self.held)
             self._write(tail)
-        found = _COMPLETION_TOKENS.search(tail, max(0, len(tail) - 4096))
-        if found is not None:
+        at = tail.rfind(b'"completion_tokens"')
+        if at >= 0 and (found := _COMPLETION_TOKENS.match(tail, at)) is not None:
             self.route.tally.learn_output(int(found[1]))
         elif self.pieces > 1:
             self.route.tally.learn_output(self.pieces - 1)

@@ -24,12 +24,13 @@ _NOT_FORWARDED = frozenset(
 
 @dataclass(slots=True, eq=False)
 class HttpRequest:
-    """Method, target, headers (names in lower case, in order) and the whole body."""
+    """Method, target, headers (lower case, in order; ``first`` of each name), the whole body."""
 
     method: bytes
     target: bytes
     version: str
     headers: list[tuple[bytes, bytes]]
+    first: dict[bytes, bytes]
     keep_alive: bool
     body: bytes = b""
 
@@ -40,10 +41,7 @@ class HttpRequest:
 
     def header(self, name: bytes) -> bytes | None:
         """First value of a header (name in lower case), or None."""
-        for header, value in self.headers:
-            if header == name:
-                return value
-        return None
+        return self.first.get(name)
 
 
 def check_head(request: HttpRequest, max_body_bytes: int) -> int | None:
@@ -54,22 +52,21 @@ def check_head(request: HttpRequest, max_body_bytes: int) -> int | None:
     """
     if request.version not in ("1.1", "1.0"):
         raise ApiError(505, "invalid_request_error", "http_version", "use HTTP/1.1")
-    hosts = 0
-    length: int | None = None
-    for name, value in request.headers:
-        if name == b"host":
-            hosts += 1
-        elif name == b"content-length":
-            length = int(value)
-        elif name == b"transfer-encoding":
-            if request.version == "1.0":
-                raise bad_request("Transfer-Encoding is not part of HTTP/1.0")
-            if value.lower() != b"chunked":
-                raise ApiError(
-                    501, "invalid_request_error", "transfer_encoding", "only chunked is supported"
-                )
-    if hosts > 1 or (hosts == 0 and request.version == "1.1"):
+    first = request.first  # the parser lets no second Content-Length or Transfer-Encoding through
+    coding = first.get(b"transfer-encoding")
+    if coding is not None:
+        if request.version == "1.0":
+            raise bad_request("Transfer-Encoding is not part of HTTP/1.0")
+        if coding.lower() != b"chunked":
+            raise ApiError(
+                501, "invalid_request_error", "transfer_encoding", "only chunked is supported"
+            )
+    if b"host" not in first and request.version == "1.1":
         raise bad_request("a request needs exactly one Host header")
+    if len(first) < len(request.headers) and sum(h[0] == b"host" for h in request.headers) > 1:
+        raise bad_request("a request needs exactly one Host header")
+    declared = first.get(b"content-length")
+    length = None if declared is None else int(declared)
     if length is not None and length > max_body_bytes:
         raise body_too_large(max_body_bytes)
     return length
@@ -98,15 +95,15 @@ def build_upstream_request(
         b"%s %s HTTP/1.1\r\nhost: %s\r\nx-request-id: %s\r\ncontent-length: %d\r\n"
         % (request.method, request.target, address.encode(), request_id, len(body))
     ]
-    for name, value in request.headers:
-        if name == b"connection" and value.lower() not in (b"keep-alive", b"close"):
-            named = {token.strip().lower() for token in value.split(b",")}
-            unwanted = unwanted | named
-    if not forward_key:
-        unwanted = unwanted | {b"authorization"}
-    for name, value in request.headers:
-        if name not in unwanted:
-            parts.append(b"%s: %s\r\n" % (name, value))
+    if b"connection" in request.first:
+        for name, value in request.headers:
+            if name == b"connection":
+                unwanted = unwanted | {token.strip().lower() for token in value.split(b",")}
+    parts += [
+        b"%s: %s\r\n" % field
+        for field in request.headers
+        if field[0] not in unwanted and (forward_key or field[0] != b"authorization")
+    ]
     parts.append(b"\r\n")
     parts.append(body)
     return b"".join(parts)

@@ -16,7 +16,7 @@ _OURS = (b"x-request-id:", b"x-r1-queue-ms:", b"x-r1-class:")
 _HOP = (b"connection:", b"keep-alive:", b"proxy-connection:", b"upgrade:")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # not frozen: made once per request, and freezing doubles its cost
 class HeadFacts:
     """What the relay must know of an answer's head."""
 

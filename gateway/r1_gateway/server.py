@@ -122,7 +122,7 @@ class GatewayServer:
             now = self.door.now()
             for client in [c for c in self.door.clients if c.deadline <= now]:
                 client.overdue()
-            self.door.connections.close_idle(asyncio.get_running_loop().time() - IDLE_SECONDS)
+            self.door.connections.close_idle(now - IDLE_SECONDS)
 
     async def stop(self, hurry: asyncio.Event | None = None) -> None:
         """Stop without losing a request, unless ``hurry`` is set or the grace ends."""

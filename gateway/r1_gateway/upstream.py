@@ -8,7 +8,7 @@ complete; read after ``feed_data`` it would be wrong, and each request would ope
 from __future__ import annotations
 
 import asyncio
-import contextlib
+import time
 from typing import Protocol, cast
 
 import httptools
@@ -32,7 +32,7 @@ class UpstreamConnection(asyncio.Protocol):
 
     __slots__ = (
         "address", "body_parts", "chunk_open", "complete", "excess", "head_complete", "idle_since",
-        "interim", "interim_heads", "keep_alive", "keep_parts", "parser", "pool", "reader",
+        "interim", "interim_heads", "keep_alive", "keep_parts", "parser", "paused", "pool", "reader",
         "status", "transport", "used",
     )  # fmt: skip
 
@@ -44,6 +44,7 @@ class UpstreamConnection(asyncio.Protocol):
         self.reader: AnswerReader | None = None
         self.idle_since = 0.0
         self.used = False
+        self.paused = False
         self._reset()
 
     def _reset(self) -> None:
@@ -157,15 +158,15 @@ class UpstreamConnection(asyncio.Protocol):
 
     def pause(self) -> None:
         """Stop reading: the client is slower than the pod."""
-        if self.transport is not None:
-            with contextlib.suppress(RuntimeError):
-                self.transport.pause_reading()
+        if self.transport is not None and not self.paused:
+            self.paused = True
+            self.transport.pause_reading()
 
     def resume(self) -> None:
         """Read again."""
-        if self.transport is not None:
-            with contextlib.suppress(RuntimeError):
-                self.transport.resume_reading()
+        if self.transport is not None and self.paused:
+            self.paused = False
+            self.transport.resume_reading()
 
 
 class ConnectionPool:
@@ -202,7 +203,7 @@ class ConnectionPool:
     def put(self, connection: UpstreamConnection) -> None:
         """Keep a connection whose answer has been read."""
         connection.resume()
-        connection.idle_since = asyncio.get_running_loop().time()
+        connection.idle_since = time.monotonic()
         self._idle.setdefault(connection.address, []).append(connection)
 
     def forget(self, connection: UpstreamConnection) -> None:
@@ -212,7 +213,7 @@ class ConnectionPool:
             idle.remove(connection)
 
     def close_idle(self, before: float) -> None:
-        """Close connections idle since before that loop time."""
+        """Close connections idle since before that monotonic time."""
         for address, idle in list(self._idle.items()):
             stale = [c for c in idle if c.idle_since < before]
             self._idle[address] = [c for c in idle if c.idle_since >= before]
