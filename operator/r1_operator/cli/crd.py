@@ -7,8 +7,6 @@ import argparse
 from r1_operator.api.schema import crd, crd_yaml
 from r1_operator.cli.output import OK, print_json
 
-NAME = "crd"
-HELP = "print the CustomResourceDefinition of R1Inference"
 EXAMPLES = """\
 examples:
   r1 crd | kubectl apply --server-side -f -

@@ -2,30 +2,12 @@
 
 from __future__ import annotations
 
-import argparse
 import importlib
 import importlib.util
 import sys
 from collections.abc import Sequence
 
 from r1_operator.cli.output import FAILED
-
-NAME = "demo"
-HELP = "a cluster, two models, a recorded day of load in ten minutes"
-EXAMPLES = """\
-examples:
-  r1 demo
-  r1 demo --help
-"""
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """What is typed after `demo` is the demo's; see `dispatch`."""
-
-
-async def run(options: argparse.Namespace) -> int:
-    """Never reached with arguments: `dispatch` takes them."""
-    return dispatch([])
 
 
 def dispatch(arguments: Sequence[str]) -> int:

@@ -8,16 +8,25 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import importlib
 import json
 import os
 import sys
 from collections.abc import Sequence
 from typing import NoReturn
 
-from r1_operator.cli import crd, demo, explain, serve, status
 from r1_operator.cli.output import FAILED, OK, USAGE, CommandFailed
 
-COMMANDS = (status, explain, demo, serve, crd)
+COMMANDS = {
+    "status": "show R1Inferences: ready, wanted and available replicas, and what is wrong",
+    "explain": "show why a resource has the replicas it has: the last decisions with every input",
+    "demo": "a cluster, two models, a recorded day of load in ten minutes",
+    "serve": "serve one model on this machine: r1 serve MODEL [flags of the runtime]",
+    "crd": "print the CustomResourceDefinition of R1Inference",
+}
+"""Each is a module of this package, loaded when it is used: a Kubernetes client takes a second."""
+HANDED_ON = ("demo", "serve")
+"""What follows these belongs to another program and is passed on untouched."""
 
 DESCRIPTION = (
     "Serve DeepSeek-R1 class models on Kubernetes, and see why they have the replicas they have."
@@ -41,8 +50,8 @@ class _Parser(argparse.ArgumentParser):
         raise SystemExit(USAGE)
 
 
-def build_parser() -> argparse.ArgumentParser:
-    """The parser of all commands."""
+def build_parser(used: str = "") -> argparse.ArgumentParser:
+    """The parser, with the arguments of the command that is used."""
     parser = _Parser(
         prog="r1",
         description=DESCRIPTION,
@@ -50,31 +59,31 @@ def build_parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
-    for command in COMMANDS:
+    for name, about in COMMANDS.items():
         sub = commands.add_parser(
-            command.NAME,
-            help=command.HELP,
-            description=command.HELP,
-            epilog=command.EXAMPLES,
+            name,
+            help=about,
+            description=about,
             formatter_class=argparse.RawDescriptionHelpFormatter,
-            add_help=command.NAME not in ("demo", "serve"),
         )
-        command.add_arguments(sub)
-        if command.NAME not in ("demo", "serve"):
+        if name == used:
+            module = importlib.import_module(f"r1_operator.cli.{name}")
+            sub.epilog = module.EXAMPLES
+            module.add_arguments(sub)
             sub.add_argument("--json", action="store_true", help="print JSON and nothing else")
-        sub.set_defaults(run=command.run)
+            sub.set_defaults(run=module.run)
     return parser
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; its exit code."""
     given = list(sys.argv[1:] if arguments is None else arguments)
-    for command in (demo, serve):  # their arguments are another program's: passed on untouched
-        if given[:1] == [command.NAME]:
-            code: int = command.dispatch(given[1:])
-            return code
+    used = given[0] if given[:1] and given[0] in COMMANDS else ""
+    if used in HANDED_ON:
+        code: int = importlib.import_module(f"r1_operator.cli.{used}").dispatch(given[1:])
+        return code
     try:
-        options = build_parser().parse_args(given)
+        options = build_parser(used).parse_args(given)
     except SystemExit as ended:
         return ended.code if isinstance(ended.code, int) else FAILED
     try:

@@ -18,8 +18,6 @@ from r1_operator.kube.client import Api, ApiError, NotFound
 from r1_operator.kube.kinds import LEASE, POD, R1INFERENCE
 from r1_operator.kube.lease import LEASE_LABEL
 
-NAME = "explain"
-HELP = "show why a resource has the replicas it has: the last decisions with every input"
 EXAMPLES = """\
 examples:
   r1 explain production-r1                 the last 10 decisions

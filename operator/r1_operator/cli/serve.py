@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import importlib.util
 import os
 import sys
@@ -10,8 +9,6 @@ from collections.abc import Sequence
 
 from r1_operator.cli.output import FAILED, OK, USAGE
 
-NAME = "serve"
-HELP = "serve one model on this machine: r1 serve MODEL [flags of the runtime]"
 EXAMPLES = """\
 examples:
   r1 serve bundled:demo
@@ -20,20 +17,11 @@ examples:
 """
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """What is typed after `serve` is the runtime's; see `dispatch`."""
-
-
-async def run(options: argparse.Namespace) -> int:
-    """Never reached with arguments: `dispatch` takes them."""
-    return dispatch([])
-
-
 def dispatch(arguments: Sequence[str]) -> int:
     """Become the runtime; only the first argument, the model, is ours."""
     rest = [argument for argument in arguments if argument != "--"]
     if rest[:1] in ([], ["-h"], ["--help"]):
-        print(f"usage: r1 serve MODEL [flags]\n\n{HELP}\n\n{EXAMPLES}", end="")
+        print(f"usage: r1 serve MODEL [flags]\n\n{EXAMPLES}", end="")
         return OK if rest else USAGE
     if importlib.util.find_spec("r1_runtime") is None or importlib.util.find_spec("torch") is None:
         print(

@@ -20,8 +20,6 @@ from r1_operator.cli.output import (
 from r1_operator.kube.client import Api, ApiError, NotFound
 from r1_operator.kube.kinds import POD, R1INFERENCE, Json
 
-NAME = "status"
-HELP = "show R1Inferences: ready, wanted and available replicas, and what is wrong"
 EXAMPLES = """\
 examples:
   r1 status                        all namespaces
