@@ -23,6 +23,8 @@ from r1_demo.load_generator import Outcome, read_outcomes, write_schedule
 
 MODELS = "models"
 """The namespace of the resources that the stories make."""
+VERBATIM = "production-r1"
+"""The resource of the README's manifest, in the namespace default."""
 
 
 def wait_for(what: str, seconds: float, check: Callable[[], Any]) -> Any:
@@ -99,3 +101,10 @@ def pids(cluster: Cluster, program: str) -> list[int]:
 def kill(pid: int) -> None:
     """kill -9."""
     os.kill(pid, signal.SIGKILL)
+
+
+def verbatim_pods(installation: Installation) -> list[dict[str, Any]]:
+    """The pods of the README's manifest that are not on their way out."""
+    selector = f"deepseek.ai/r1inference={VERBATIM}"
+    found = installation.get("pods", "-n", "default", "-l", selector)["items"]
+    return [pod for pod in found if "deletionTimestamp" not in pod["metadata"]]

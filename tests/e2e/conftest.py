@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 
-from e2e_story import MODELS
+from e2e_story import MODELS, VERBATIM
 from r1_cluster import site_packages
+from r1_cluster.cluster import LocalCluster
+from r1_cluster.paths import repository_root
 from r1_cluster.providers import Cluster
+from r1_cluster.simulated_nodes import add_kwok_nodes
 from r1_demo.installation import Installation, install, prepare_namespace
 
 SMALL = {"requests": {"cpu": "50m", "memory": "600Mi"}}
@@ -38,6 +42,23 @@ def installation(cluster: Cluster, pinned: dict[str, str]) -> Iterator[Installat
     yield installed
     installed.kubectl("delete", "r1", "--all", "-n", MODELS, "--wait=true", "--timeout=60s")
     installed.uninstall()
+
+
+@pytest.fixture(scope="session")
+def simulated(installation: Installation) -> Iterator[Installation]:
+    """The README's first manifest, applied early: five minutes have to pass before it may fall.
+
+    Two nodes with eight GPUs each simulate what it needs; every pod may land on them.
+    """
+    cluster = installation.cluster
+    assert isinstance(cluster, LocalCluster), "simulated nodes need the local cluster's kwok"
+    readme = (repository_root() / "README.md").read_text()
+    manifest = re.findall(r"```yaml\n(apiVersion.*?)```", readme, re.DOTALL)[0]
+    nodes = add_kwok_nodes(cluster.kubectl, 2, gpus=8, taint=False, first=100)
+    installation.kubectl("apply", "-f", "-", stdin=manifest)
+    yield installation
+    installation.kubectl("delete", "r1", VERBATIM, "--ignore-not-found", "--timeout=60s")
+    installation.kubectl("delete", "node", *nodes, "--timeout=60s")
 
 
 @pytest.fixture

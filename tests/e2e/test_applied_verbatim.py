@@ -1,0 +1,24 @@
+"""The manifest of the README, verbatim, on nodes that simulate GPUs: the first minute of its life.
+
+Its pods run nowhere: kwok says that they are ready. What load does to their number is told in
+`test_verbatim_under_load.py`, which comes last, because five minutes have to pass first.
+"""
+
+from __future__ import annotations
+
+import pytest
+
+from e2e_story import verbatim_pods, wait_for
+from r1_demo.installation import Installation
+
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(600)]
+
+
+def test_four_pods_with_one_gpu_each(simulated: Installation) -> None:
+    wait_for("four pods run", 90, lambda: len(
+        [pod for pod in verbatim_pods(simulated) if pod["status"]["phase"] == "Running"]) == 4)  # fmt: skip
+    for pod in verbatim_pods(simulated):
+        [engine] = [each for each in pod["spec"]["containers"] if each["name"] == "engine"]
+        resources = engine["resources"]
+        assert resources["limits"]["nvidia.com/gpu"] == "1"
+        assert resources["requests"] == {"cpu": "2", "memory": "8Gi", "nvidia.com/gpu": "1"}
