@@ -158,7 +158,7 @@ def build_values(cluster: Cluster, season: float | None) -> dict[str, Any]:
         "forecaster": image
         | {
             "enabled": season is not None and cluster.prometheus_url is not None,
-            "extraEnv": [{"name": "R1_FORECASTER_TRAINING_SHARE", "value": "0.5"}],
+            "extraEnv": [{"name": "R1_FORECASTER_TRAINING_SHARE", "value": "0.25"}],
         },
         "runtimeImage": {"tag": "dev"},
     }
