@@ -7,6 +7,7 @@ which is the only thing the engine knows of its surroundings.
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections.abc import Callable
@@ -18,6 +19,8 @@ from r1_runtime.engine.messages import Deliver, EngineState, Output, Request, Ti
 from r1_runtime.engine.runner import Runner
 from r1_runtime.engine.scheduler import Scheduler, Step
 from r1_runtime.engine.sequence import Finish, Sequence
+
+_log = logging.getLogger("r1_runtime")
 
 
 @dataclass(slots=True)
@@ -89,9 +92,25 @@ class Engine:
             self._inbox.aborts.append(request_id)
             self._inbox.ready.notify()
 
+    @property
+    def alive(self) -> bool:
+        """Whether the thread runs."""
+        return self._thread.is_alive()
+
     def _run(self) -> None:
-        while self._take_commands():
-            self.step()
+        try:
+            while self._take_commands():
+                self.step()
+        except Exception:  # noqa: BLE001
+            # A fault of ours, not of one step's tensors: say so to everyone who waits.
+            _log.exception("the engine has stopped")
+            message = "the engine has stopped"
+            jobs = list(self._jobs.values())
+            outputs = [
+                Output(job.sequence.id, "", 0, job.generated, finish=Finish.ERROR, error=message)
+                for job in jobs
+            ]
+            self._deliver(outputs, EngineState())
 
     def _take_commands(self) -> bool:
         with self._inbox.ready:

@@ -69,8 +69,9 @@ async def _close_while_draining(request: web.Request, response: web.StreamRespon
         response.force_close()  # a kept connection would bring its next request here
 
 
-async def _health(_request: web.Request) -> web.Response:
-    return _json({"status": "ok"})
+async def _health(request: web.Request) -> web.Response:
+    alive = request.app[_SERVICE].alive
+    return _json({"status": "ok" if alive else "the engine has stopped"}, 200 if alive else 503)
 
 
 async def _ready(request: web.Request) -> web.Response:

@@ -100,6 +100,11 @@ class Service:
         await self._empty.wait()
 
     @property
+    def alive(self) -> bool:
+        """False when the engine's thread has died: the pod must be restarted."""
+        return self._engine is None or self._engine.alive
+
+    @property
     def in_flight(self) -> int:
         return len(self._live)
 
@@ -135,6 +140,8 @@ class Service:
             raise self._unavailable("this server is shutting down", _DRAINING_RETRY_SECONDS)
         if self._engine is None or self._tokenizer is None or self.limits is None:
             raise self._unavailable("the model is still loading", _LOADING_RETRY_SECONDS)
+        if not self._engine.alive:
+            raise self._unavailable("the engine has stopped", _LOADING_RETRY_SECONDS)
         if len(self._live) >= self.limits.max_in_flight:
             self.metrics.note_rejected("queue_full")
             raise RequestError(
@@ -160,7 +167,9 @@ class Service:
             while output.finish is None and not generation.outputs.empty():
                 later = generation.outputs.get_nowait()
                 output = replace(
-                    later, text=output.text + later.text, new_tokens=output.new_tokens + 1
+                    later,
+                    text=output.text + later.text,
+                    new_tokens=output.new_tokens + later.new_tokens,
                 )
             yield output
             if output.finish is not None:

@@ -23,7 +23,7 @@ from r1_runtime.training.random_model import write_random_model
 
 CHAT = {"model": "tiny", "messages": [{"role": "user", "content": "hello"}], "max_tokens": 8}
 # The untrained model may draw its end token at any time.
-ENDLESS = CHAT | {"max_tokens": 1900, "ignore_eos": True}
+ENDLESS = CHAT | {"max_tokens": 1000, "ignore_eos": True}
 START_SECONDS = 240  # importing torch on a busy machine
 
 
@@ -273,18 +273,22 @@ async def loading_story(server: Server, http: aiohttp.ClientSession) -> None:
 
 
 async def draining_story(server: Server, http: aiohttp.ClientSession) -> None:
+    """Eight long answers are under way, so that the drain takes its time."""
     async with http.post("/v1/chat/completions", json=ENDLESS | {"stream": True}) as running:
         await running.content.readline()
+        whole = [asyncio.create_task(post(http, ENDLESS)) for _ in range(7)]
+        await eventually(http, "vllm:num_requests_running", 8)
         server.terminate()
-        for _ in range(500):
-            async with http.get("/ready") as answer:
-                if answer.status == 503:
-                    break
-            await asyncio.sleep(0.01)
-        status, body, headers = await post(http, CHAT)
+        status, body, headers = 200, {}, {}
+        while status == 200:  # until the signal has arrived
+            status, body, headers = await post(http, CHAT | {"max_tokens": 1})
         assert (status, "shutting down" in body["error"]["message"]) == (503, True)
         assert "Retry-After" in headers
+        async with http.get("/ready") as answer:
+            assert answer.status == 503
         rest = [line async for line in running.content]
+    for status, body, _ in await asyncio.gather(*whole):
+        assert (status, body["usage"]["completion_tokens"]) == (200, ENDLESS["max_tokens"])
     assert rest[-2] == b"data: [DONE]\n"
     assert b'"finish_reason":"length"' in rest[-4]
 
