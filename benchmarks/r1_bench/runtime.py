@@ -77,8 +77,8 @@ def theirs(model: Any, wanted: list[list[int]], tokens: int) -> list[list[int]]:
         batch,
         attention_mask=torch.ones_like(batch),
         max_new_tokens=tokens,
-        min_new_tokens=tokens,
         do_sample=False,
+        eos_token_id=None,  # as ours here, which has no end either
         pad_token_id=0,
     )
     return [row.tolist() for row in out[:, PROMPT_TOKENS:]]

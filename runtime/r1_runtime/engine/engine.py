@@ -13,14 +13,24 @@ import time
 from collections.abc import Callable
 from collections.abc import Sequence as Rows
 from dataclasses import dataclass, field, replace
+from typing import Protocol
 
 from r1_runtime.engine.detokenize import Detokenizer
 from r1_runtime.engine.messages import Deliver, EngineState, Output, Request, Timing
-from r1_runtime.engine.runner import Runner
 from r1_runtime.engine.scheduler import Scheduler, Step
 from r1_runtime.engine.sequence import Finish, Sequence
 
 _log = logging.getLogger("r1_runtime")
+
+
+class StepRunner(Protocol):
+    """What computes a step; `engine.runner.Runner` outside of tests."""
+
+    def execute(self, step: Step) -> list[tuple[Sequence, int]]:
+        """Compute the step; (sequence, next token) for the chunks that sample."""
+
+    def forget(self, sequence: Sequence) -> None:
+        """Drop what is kept for a sequence that has ended."""
 
 
 @dataclass(slots=True)
@@ -54,7 +64,7 @@ class Engine:
     def __init__(
         self,
         scheduler: Scheduler,
-        runner: Runner,
+        runner: StepRunner,
         decode: Callable[[Rows[int]], str],
         eos: Rows[int],
         deliver: Deliver,

@@ -21,6 +21,7 @@ class PaperRunner:
     def __init__(self) -> None:
         self.broken: set[str] = set()
         self.forgotten: list[str] = []
+        self.says_nonsense = False
 
     def execute(self, step: Step) -> list[tuple[Sequence, int]]:
         if any(chunk.sequence.id in self.broken for chunk in step.chunks):
@@ -29,6 +30,8 @@ class PaperRunner:
         return [(sequence, self.next_token(sequence)) for sequence in sampling]
 
     def next_token(self, sequence: Sequence) -> int:
+        if self.says_nonsense:
+            return 10**9  # chr() refuses it: the detokenizer raises
         said = sequence.generated
         return END if said >= sequence.tokens[0] else 97 + said % 26
 
@@ -44,7 +47,7 @@ class Desk:
     """An engine and what it has delivered."""
 
     def __init__(self) -> None:
-        self.runner: Any = PaperRunner()
+        self.runner = PaperRunner()
         self.outputs: list[Output] = []
         self.states: list[EngineState] = []
         self.changed = threading.Condition()
@@ -135,7 +138,7 @@ def test_a_request_is_given_up_wherever_it_stands() -> None:
 
 def test_a_fault_of_the_engine_itself_is_told_to_everyone_and_seen_in_its_health() -> None:
     desk = Desk()
-    desk.runner.next_token = lambda _sequence: 10**9  # chr() refuses it: the detokenizer raises
+    desk.runner.says_nonsense = True
     desk.submit("a", 3)
     assert desk.result("a")[1] is Finish.ERROR
     desk.engine.stop()

@@ -69,7 +69,10 @@ def remove(name: str) -> Callable[[Path], None]:
 
 
 def truncate(name: str) -> Callable[[Path], None]:
-    return lambda folder: (folder / name).write_bytes((folder / name).read_bytes()[:100])
+    def cut(folder: Path) -> None:
+        (folder / name).write_bytes((folder / name).read_bytes()[:100])
+
+    return cut
 
 
 @pytest.mark.parametrize(

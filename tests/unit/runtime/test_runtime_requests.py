@@ -93,7 +93,13 @@ def test_the_body_must_be_an_object(body: object) -> None:
 
 
 def test_what_asks_for_nothing_is_accepted() -> None:
-    neutral = {"n": 1, "presence_penalty": 0, "logprobs": None, "logit_bias": {}, "user": "u"}
+    neutral: dict[str, Any] = {
+        "n": 1,
+        "presence_penalty": 0,
+        "logprobs": None,
+        "logit_bias": {},
+        "user": "u",
+    }
     assert parse_chat(CHAT | neutral) == parse_chat(CHAT)
 
 
