@@ -142,7 +142,7 @@ class Admission(Generic[Item]):
 
         Call :meth:`expire` first: a request past its deadline must never start.
         """
-        if not self._waiting:
+        if not self._waiting or self.pool.choose(now) is None:
             return None
         may_override = self._since_override >= DISPATCHES_PER_OVERRIDE - 1
         if may_override:

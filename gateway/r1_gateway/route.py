@@ -40,6 +40,7 @@ class Route:
         self._on_end = on_end
         self._alive_at = time.monotonic()
         self._timer: asyncio.TimerHandle | None = None
+        self._timer_at = 0.0
 
     # -- what the world looks like -------------------------------------------------------------
 
@@ -116,13 +117,14 @@ class Route:
         self._set_timer(now)
 
     def _set_timer(self, now: float) -> None:
+        at = self.admission.next_event(now)
+        if at is None or (self._timer is not None and self._timer_at <= at):
+            return  # a timer that fires too early only looks again
         if self._timer is not None:
             self._timer.cancel()
-            self._timer = None
-        at = self.admission.next_event(now)
-        if at is not None:
-            loop = asyncio.get_running_loop()
-            self._timer = loop.call_later(max(at - now, 0.0) + 0.001, self._on_timer)
+        loop = asyncio.get_running_loop()
+        self._timer = loop.call_later(max(at - now, 0.0) + 0.001, self._on_timer)
+        self._timer_at = at
 
     def _on_timer(self) -> None:
         self._timer = None
