@@ -55,7 +55,8 @@ class Resync:
         """Look now, and then once a period, for ever."""
         while True:
             kinds = self._kinds()
-            await asyncio.gather(*(self._round(kind) for kind in kinds))
+            for kind in kinds:  # one after the other: pages are the largest things in memory
+                await self._round(kind)
             self._liveness.beat()
             waiting = any(not self._views.of(kind).complete.is_set() for kind in kinds)
             await asyncio.sleep(1.0 if waiting else self._period * self._rng.uniform(0.9, 1.1))

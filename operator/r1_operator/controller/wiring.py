@@ -111,6 +111,7 @@ def _settings() -> kopf.OperatorSettings:
         if kind != R1INFERENCE:
             where = (kind.group, kind.version, kind.plural)
             settings.watching.label_selectors[where] = Label.RESOURCE
-    settings.queueing.idle_timeout = 1.0
+    settings.watching.chunk_size = 200  # a listing is never in memory as a whole
+    settings.queueing.idle_timeout = 0.1
     settings.process.ultimate_exiting_timeout = 20
     return settings

@@ -192,7 +192,7 @@ class Api:
         *,
         label_selector: str = "",
         metadata_only: bool = False,
-        page_size: int = 500,
+        page_size: int = 250,
     ) -> AsyncIterator[Json]:
         """The pages (List objects) of a collection; at least one, maybe with no items.
 

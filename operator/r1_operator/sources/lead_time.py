@@ -8,9 +8,8 @@ first seen ready, and one whose engine was restarted is not measured at all.
 from __future__ import annotations
 
 import math
-from collections import deque
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from r1_operator.plan.snapshot import Pod
 
@@ -23,16 +22,17 @@ _QUANTILE = 0.9
 class StartTimes:
     """The last start-up times (seconds) of one resource's pods."""
 
-    seconds: deque[float] = field(default_factory=lambda: deque(maxlen=_REMEMBERED))
-    _measured: deque[str] = field(default_factory=lambda: deque(maxlen=10 * _REMEMBERED))
+    seconds: tuple[float, ...] = ()
+    _measured: tuple[str, ...] = ()
 
     def observe(self, pods: Iterable[Pod]) -> None:
         """Measure pods that have become ready since the last look."""
         for pod in pods:
             if pod.ready_at is None or pod.restarts or pod.uid in self._measured:
                 continue
-            self._measured.append(pod.uid)
-            self.seconds.append(max(0.0, pod.ready_at - pod.created_at))
+            took = max(0.0, pod.ready_at - pod.created_at)
+            self.seconds = (*self.seconds, took)[-_REMEMBERED:]
+            self._measured = (*self._measured, pod.uid)[-10 * _REMEMBERED :]
 
     def lead_seconds(self, decision_seconds: float) -> float:
         """The 90 % quantile (nearest rank) of start-up plus the time to the next decision."""
