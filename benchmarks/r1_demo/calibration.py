@@ -10,7 +10,7 @@ import aiohttp
 from r1_demo.arrivals import Arrival, Caps
 from r1_demo.load_generator import Outcome, send
 
-PRUDENCE = 0.8
+PRUDENCE = 0.7
 """Share of the measured maximum that is called a replica's capacity: at the maximum queues grow."""
 
 

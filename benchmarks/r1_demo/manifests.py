@@ -31,6 +31,7 @@ def build_resource(
     down_window: float,
     season: float | None,
     *,
+    min_replicas: int = 1,
     seats: int,
     cpu_request: str,
     cpu_limit: str | None,
@@ -51,7 +52,7 @@ def build_resource(
         },
         "resources": {"requests": {"cpu": cpu_request, "memory": memory}, **limits},
         "autoscaling": {
-            "minReplicas": 1,
+            "minReplicas": min_replicas,
             "maxReplicas": MAX_REPLICAS[name],
             "targetUtilizationPercent": 70,
             "metrics": [{"type": "RequestsPerSecond", "target": f"{capacity:.3f}"}],

@@ -116,9 +116,10 @@ def imagine_reactive(
     bounds: tuple[int, int],
     start_seconds: float,
     down_window: float,
+    first: int = 1,
     signal: Mapping[str, float] | None = None,
 ) -> Imagined:
-    """Return what a HorizontalPodAutoscaler would have run on the same arrivals.
+    """Return what a HorizontalPodAutoscaler would have run on the same arrivals, from `first` on.
 
     It sees the mean of `window` seconds that is `delay` seconds old, as metrics pipelines do
     (15 s each unless told); `down_window` is the one our own policy was given, and its replicas
@@ -126,11 +127,11 @@ def imagine_reactive(
     """
     seen = {"window": 15.0, "delay": 15.0} | dict(signal or {})
     window, delay = round(seen["window"]), round(seen["delay"])
-    state = Reactive(bounds[0])
+    state = Reactive(max(first, bounds[0]))
     replicas: list[int] = []
     ready: list[int] = []
     starts: list[float] = []  # when each replica beyond those already serving will serve
-    serving = bounds[0]
+    serving = state.replicas
     for second in range(len(counts)):
         newest = second - delay
         past = counts[max(0, newest - window) : max(0, newest)]

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import subprocess
 import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from rich.console import Console
@@ -56,7 +57,7 @@ def perform(options: Options, console: Console) -> None:
         stage_on(cluster, build_values(cluster, season), options.keep, report) as stage,
         tempfile.TemporaryDirectory(prefix="r1-demo-") as scratch,
     ):
-        capacity = _settle(stage, options, season, report)
+        capacity = _settle(stage, options, report)
         program = arrange(
             trace,
             options.duration,
@@ -67,6 +68,7 @@ def perform(options: Options, console: Console) -> None:
             options.seed,
         )
         _announce(program, capacity, report)
+        _fill(stage, program, capacity, season, options, report)
         moments, results = _play(stage, program, Path(scratch), season, options, console, report)
         telling = _tell(program, capacity, options, moments, results)
     document, image = write(telling, options.out)
@@ -96,7 +98,23 @@ def peak_of(capacity: float) -> float:
     return chat / manifests.share_of(manifests.CHAT)
 
 
-def _resources(stage: Stage, capacity: float, season: float | None, duration: float) -> None:
+def first_counts(program: Program, capacity: float) -> dict[str, int]:
+    """Return the replicas each resource needs in the first seconds of the play."""
+    counts = {}
+    for name in (manifests.CHAT, manifests.NOTES):
+        rate = program.live.rates[0] * manifests.share_of(name)
+        needed = math.ceil(rate / (UTILIZATION * capacity))
+        counts[name] = min(max(1, needed), manifests.MAX_REPLICAS[name])
+    return counts
+
+
+def _resources(
+    stage: Stage,
+    capacity: float,
+    season: float | None,
+    duration: float,
+    least: Mapping[str, int] | None = None,
+) -> None:
     documents = []
     for name in (manifests.CHAT, manifests.NOTES):
         resource = manifests.build_resource(
@@ -104,6 +122,7 @@ def _resources(stage: Stage, capacity: float, season: float | None, duration: fl
             capacity,
             duration * DOWN_WINDOW_SHARE,
             season,
+            min_replicas=1 if least is None else least[name],
             seats=SEATS,
             cpu_request=CPU_REQUEST,
             cpu_limit=cpu_limit(os.cpu_count() or 1),
@@ -113,9 +132,7 @@ def _resources(stage: Stage, capacity: float, season: float | None, duration: fl
     stage.apply(documents)
 
 
-def _settle(
-    stage: Stage, options: Options, season: float | None, report: Callable[[str], None]
-) -> float:
+def _settle(stage: Stage, options: Options, report: Callable[[str], None]) -> float:
     """Bring both resources up, and return what one replica takes (requests/s)."""
     report("two R1Inferences of the bundled demo model: demo-chat with classes, demo-notes")
     # While it is measured nothing may scale: the target is out of reach.
@@ -129,8 +146,24 @@ def _settle(
             measure_capacity(stage.gateway_url, manifests.CHAT, SEATS, CALIBRATION_SECONDS, CAPS),
             2,
         )
-    _resources(stage, capacity, season, options.duration)
     return capacity
+
+
+def _fill(
+    stage: Stage,
+    program: Program,
+    capacity: float,
+    season: float | None,
+    options: Options,
+    report: Callable[[str], None],
+) -> None:
+    """Begin with the replicas that a service in mid-day has; from then on they may go."""
+    counts = first_counts(program, capacity)
+    report("the day begins in mid-day: " + ", ".join(f"{n} {name}" for name, n in counts.items()))
+    _resources(stage, capacity, season, options.duration, counts)
+    for name, count in counts.items():
+        stage.wait_replicas(name, manifests.NAMESPACE, count)
+    _resources(stage, capacity, season, options.duration)
 
 
 def _announce(program: Program, capacity: float, report: Callable[[str], None]) -> None:
@@ -265,6 +298,7 @@ def _tell(
             1,
             manifests.MAX_REPLICAS[name],
             options.duration * DOWN_WINDOW_SHARE,
+            first_counts(program, capacity)[name],
         )
         for name in names
     ]

@@ -33,7 +33,10 @@ from r1_demo.screen import milliseconds
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """What the play was told about one resource: requests/s of a replica, bounds, windows."""
+    """What the play was told about one resource.
+
+    `capacity`: requests/s of a replica; `down_window`: seconds; `first`: replicas at the start.
+    """
 
     name: str
     capacity: float
@@ -41,6 +44,7 @@ class Setting:
     min_replicas: int
     max_replicas: int
     down_window: float
+    first: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,8 +101,9 @@ def tell(
             (setting.min_replicas, setting.max_replicas),
             start,
             setting.down_window,
+            setting.first,
         )
-        wanted, ready = seen_by_second(moments, setting.name, seconds)
+        wanted, ready = seen_by_second(moments, setting.name, seconds, setting.first)
         resources.append(
             ResourceFigures(
                 setting,
@@ -124,11 +129,11 @@ def unanswered(arrivals: Sequence[Arrival], outcomes: Sequence[Outcome]) -> list
 
 
 def seen_by_second(
-    moments: Sequence[Moment], name: str, seconds: int
+    moments: Sequence[Moment], name: str, seconds: int, first: int = 1
 ) -> tuple[list[int], list[int]]:
     """Return wanted and ready replicas in each second: the last that was seen by then."""
     wanted, ready = [], []
-    position, last_wanted, last_ready = 0, 1, 1
+    position, last_wanted, last_ready = 0, first, first
     for second in range(seconds):
         while position < len(moments) and moments[position].at <= second:
             seen = moments[position].resources[name]

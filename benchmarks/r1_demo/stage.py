@@ -73,6 +73,22 @@ class Stage:
             )
             raise NotReady(f"{name} did not get Ready in {seconds:.0f} s: {said}") from error
 
+    def wait_replicas(
+        self, name: str, namespace: str, count: int, seconds: float = READY_SECONDS
+    ) -> None:
+        """Wait until a resource has so many ready replicas; raises NotReady."""
+        resource = f"r1inferences.deepseek.ai/{name}"
+        deadline = time.monotonic() + seconds
+        while True:
+            said = self.kubectl(
+                "get", "-n", namespace, resource, "-o", "jsonpath={.status.readyReplicas}"
+            )
+            if int(said or 0) >= count:
+                return
+            if time.monotonic() > deadline:
+                raise NotReady(f"{name} has {said or 0} of {count} replicas after {seconds:.0f} s")
+            time.sleep(1.0)
+
 
 @contextlib.contextmanager
 def cluster_of(name: str, keep: bool, report: Report) -> Iterator[Cluster]:

@@ -115,6 +115,10 @@ class TestReactive:
         assert 75 <= first <= 105  # a metric 15 s old, a look every 15 s
         assert run.ready.index(2) == first + 12
 
+    def test_it_begins_with_what_it_is_given(self) -> None:
+        run = imagine_reactive([21.0] * 60, 10.0, 0.7, (1, 4), 12.0, 30.0, first=3)
+        assert set(run.replicas) == set(run.ready) == {3}
+
     def test_it_comes_down_after_its_window(self) -> None:
         counts = [28.0] * 60 + [7.0] * 120
         run = imagine_reactive(counts, 10.0, 0.7, (1, 4), start_seconds=5.0, down_window=30.0)

@@ -15,9 +15,11 @@ from r1_cluster.cluster import LocalCluster
 from r1_cluster.providers import Cluster, GivenCluster
 from r1_cluster.settings import Settings
 from r1_demo import manifests
+from r1_demo.arrivals import Curve
 from r1_demo.load import RateTrace, RecordedRequest, RequestTrace
 from r1_demo.observation import Observer, Results
-from r1_demo.performance import UTILIZATION, cpu_limit, has_past, peak_of
+from r1_demo.performance import UTILIZATION, cpu_limit, first_counts, has_past, peak_of
+from r1_demo.program import Program
 from r1_demo.recorded import servegen_m_small
 from r1_demo.stage import build_values, chart, with_libraries
 
@@ -59,6 +61,15 @@ def test_at_the_peak_the_chat_needs_all_its_replicas_and_no_more() -> None:
     assert most - 1 < chat / (UTILIZATION * capacity) <= most
     notes = peak_of(capacity) * manifests.share_of(manifests.NOTES)
     assert 1 < notes / (UTILIZATION * capacity) <= manifests.MAX_REPLICAS[manifests.NOTES]
+
+
+def test_the_play_begins_with_what_its_first_seconds_need() -> None:
+    live = Curve(5.0, (10.0, 1.0), (True, True))
+    program = Program("t", "", 144.0, None, None, live, 0.0, ())
+    # 7 requests/s of chat at 70 % of 2.5 each need 4; 3 of notes need 2.
+    assert first_counts(program, 2.5) == {manifests.CHAT: 4, manifests.NOTES: 2}
+    assert first_counts(program, 100.0) == {manifests.CHAT: 1, manifests.NOTES: 1}
+    assert first_counts(program, 0.1) == manifests.MAX_REPLICAS
 
 
 @pytest.mark.parametrize(("cores", "limit"), [(1, "400m"), (2, "400m"), (4, "520m"), (64, "1000m")])
