@@ -73,16 +73,15 @@ class Resync:
         listed, as_of = await self._listed(kind)
         self._drop_gone(kind, view, listed, as_of)
         behind = await self._wait_for(view, listed)
-        for key in behind:
-            await self._fetch(kind, key)
-        if behind:
+        missed = [key for key in behind if await self._fetch(kind, key)]
+        if missed:
             logger.warning(
-                "the watch had missed %d %s, such as %s", len(behind), kind.plural, behind[0]
+                "the watch had missed %d %s, such as %s", len(missed), kind.plural, missed[0]
             )
-            self._metrics.resync_repairs.labels(kind.name).inc(len(behind))
+            self._metrics.resync_repairs.labels(kind.name).inc(len(missed))
             self._liveness.missed(kind)
         view.complete.set()
-        return len(behind)
+        return len(missed)
 
     async def _listed(self, kind: Kind) -> tuple[dict[Key, tuple[str, int]], int]:
         selector = "" if kind == R1INFERENCE else Label.RESOURCE
@@ -127,13 +126,13 @@ class Resync:
                 return behind
             await asyncio.sleep(0.2)
 
-    async def _fetch(self, kind: Kind, key: Key) -> None:
-        obj = await self._api.get(kind, key.namespace, key.name)
-        if obj is None:
-            return
-        owner = self._views.put(kind, obj)
+    async def _fetch(self, kind: Kind, key: Key) -> bool:
+        """Whether the object is there and said something new."""
+        obj = await self._api.get(kind, *key)
+        owner = self._views.put(kind, obj) if obj is not None else None
         if owner is not None:
             self._enqueue(owner)
+        return owner is not None
 
 
 def _owner(kind: Kind, view: View | PodView, key: Key) -> Key | None:
