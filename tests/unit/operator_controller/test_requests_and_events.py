@@ -1,0 +1,187 @@
+"""The API client against a server that answers as a test says, and the Events written by it."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+from aiohttp import web
+from kubernetes.aio.client import Configuration
+
+from r1_operator.kube.client import (
+    Api,
+    ApiError,
+    Busy,
+    Conflict,
+    NotFound,
+    NotLeading,
+    Refused,
+    RetryPolicy,
+    Unreachable,
+)
+from r1_operator.kube.events import EventWriter, Notice
+from r1_operator.kube.kinds import DEPLOYMENT, R1INFERENCE, Key
+
+KEY = Key("ns", "r1")
+
+
+class Server:
+    """Answers in the order given, then with an empty object; notes what was asked."""
+
+    def __init__(self) -> None:
+        self.answers: list[tuple[int, Any, dict[str, str]]] = []
+        self.asked: list[web.Request] = []
+        self.bodies: list[Any] = []
+        self.delay = 0.0
+        self.url = ""
+
+    def then(self, status: int, body: Any = None, **headers: str) -> None:
+        self.answers.append((status, body or {}, headers))
+
+    async def handle(self, request: web.Request) -> web.Response:
+        self.asked.append(request)
+        self.bodies.append(await request.json() if request.can_read_body else None)
+        await asyncio.sleep(self.delay)
+        status, body, headers = self.answers.pop(0) if self.answers else (200, {}, {})
+        return web.json_response(body, status=status, headers=headers)
+
+
+@pytest.fixture
+async def server() -> AsyncIterator[Server]:
+    """A running server."""
+    it = Server()
+    app = web.Application()
+    app.router.add_route("*", "/{any:.*}", it.handle)
+    runner = web.AppRunner(app, access_log=None)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    it.url = f"http://127.0.0.1:{runner.addresses[0][1]}"
+    yield it
+    await runner.cleanup()
+
+
+@pytest.fixture
+async def api(server: Server) -> AsyncIterator[Api]:
+    """A client of it with quick retries."""
+    configuration = type.__call__(Configuration)
+    configuration.host = server.url
+    retry = RetryPolicy(attempts=3, base_seconds=0.01, cap_seconds=0.05)
+    async with Api(configuration, retry=retry, timeout_seconds=5.0) as client:
+        yield client
+
+
+async def test_apply_is_server_side_with_our_manager_and_force(server: Server, api: Api) -> None:
+    await api.apply(DEPLOYMENT, *KEY, {"spec": {"replicas": 1}})
+    (asked,) = server.asked
+    assert asked.method == "PATCH"
+    assert asked.path == "/apis/apps/v1/namespaces/ns/deployments/r1"
+    assert dict(asked.query) == {"fieldManager": "r1-operator", "force": "true"}
+    assert asked.headers["Content-Type"] == "application/apply-patch+yaml"
+    assert server.bodies == [{"spec": {"replicas": 1}}]
+    assert api.log.writes == 1
+
+
+async def test_a_busy_server_is_asked_again(server: Server, api: Api) -> None:
+    server.then(500)
+    server.then(429, **{"Retry-After": "1"})
+    server.then(200, {"kind": "Deployment"})
+    assert await api.get(DEPLOYMENT, *KEY) == {"kind": "Deployment"}
+    assert [record.status for record in api.log.recent] == [500, 429, 200]
+    assert api.log.writes == 0
+
+
+@pytest.mark.parametrize(
+    ("status", "kind", "requests"),
+    [(404, NotFound, 1), (409, Conflict, 1), (422, Refused, 1), (403, Refused, 1), (503, Busy, 3)],
+)
+async def test_errors_by_kind_with_the_servers_words(
+    server: Server, api: Api, status: int, kind: type[ApiError], requests: int
+) -> None:
+    for _ in range(requests):
+        server.then(status, {"message": "spec.x: is wrong", "reason": "Because"})
+    with pytest.raises(kind, match=r"spec\.x: is wrong") as raised:
+        await api.apply(DEPLOYMENT, *KEY, {})
+    assert raised.value.reason == "Because"
+    assert len(server.asked) == requests
+
+
+async def test_no_answer_is_unreachable(server: Server, api: Api) -> None:
+    server.delay = 30.0
+    with pytest.raises(Unreachable):
+        await api.request("GET", "/x", timeout_seconds=0.05, attempts=2)
+    assert [record.status for record in api.log.recent] == [0, 0]
+
+
+async def test_nothing_is_written_without_the_lease(server: Server, api: Api) -> None:
+    api.may_write = lambda: False
+    with pytest.raises(NotLeading):
+        await api.apply(DEPLOYMENT, *KEY, {})
+    assert await api.get(DEPLOYMENT, *KEY) == {}, "reading is free"
+    assert [asked.method for asked in server.asked] == ["GET"]
+
+
+async def test_delete_names_the_uid_and_gone_is_fine(server: Server, api: Api) -> None:
+    assert await api.delete(DEPLOYMENT, *KEY, uid="u") is True
+    assert server.bodies[0]["preconditions"] == {"uid": "u"}
+    server.then(404)
+    assert await api.delete(DEPLOYMENT, *KEY) is False
+    server.then(409)
+    assert await api.delete(DEPLOYMENT, *KEY, uid="other") is False
+
+
+async def test_pages_are_followed_and_null_is_none(server: Server, api: Api) -> None:
+    server.then(200, {"metadata": {"continue": "abc"}, "items": [{"a": 1}]})
+    server.then(200, {"metadata": {}, "items": None})
+    pages = [page["items"] async for page in api.list_pages(R1INFERENCE, label_selector="x")]
+    assert pages == [[{"a": 1}], []]
+    assert server.asked[1].query["continue"] == "abc"
+
+
+def notice(note: str = "From 1 to 2.", uid: str = "u") -> Notice:
+    return Notice(KEY, uid, "ScaledUp", note, action="Scale")
+
+
+async def test_an_event_says_what_about_whom_and_is_not_repeated(server: Server, api: Api) -> None:
+    now = [0.0]
+    writer = EventWriter(api, identity="me", quiet_seconds=600, burst=3, clock=lambda: now[0])
+    running = asyncio.create_task(writer.run())
+    for _ in range(5):
+        writer.tell(notice())
+    await _until(lambda: len(server.bodies) == 1)
+    event = server.bodies[0]
+    assert event["apiVersion"] == "events.k8s.io/v1"
+    assert event["reason"] == "ScaledUp"
+    assert event["action"] == "Scale"
+    assert event["regarding"]["uid"] == "u"
+    assert event["reportingController"] == "deepseek.ai/r1-operator"
+    for n in range(10):
+        writer.tell(notice(f"other {n}"))
+    await _until(lambda: len(server.bodies) == 3)
+    await asyncio.sleep(0.1)
+    assert len(server.bodies) == 3, "three about one object in ten minutes are enough"
+    writer.tell(notice(uid="another"))
+    now[0] = 700.0
+    writer.tell(notice())
+    await _until(lambda: len(server.bodies) == 5)
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+
+
+async def test_an_event_that_is_refused_is_dropped(server: Server, api: Api) -> None:
+    writer = EventWriter(api, identity="me")
+    running = asyncio.create_task(writer.run())
+    server.then(403)
+    writer.tell(notice())
+    writer.tell(notice("next"))
+    await _until(lambda: len(server.bodies) == 2)
+    assert not running.done()
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+
+
+async def _until(holds: Any) -> None:
+    for _ in range(500):
+        if holds():
+            return
+        await asyncio.sleep(0.02)
+    raise AssertionError("it did not come to be")
