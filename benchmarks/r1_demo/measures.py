@@ -117,10 +117,12 @@ def imagine_reactive(
     start_seconds: float,
     down_window: float,
     first: int = 1,
+    hold: float = 0.0,
     signal: Mapping[str, float] | None = None,
 ) -> Imagined:
-    """Return what a HorizontalPodAutoscaler would have run on the same arrivals, from `first` on.
+    """Return what a HorizontalPodAutoscaler would have run on the same arrivals.
 
+    It begins with `first` replicas and keeps them for `hold` seconds, as ours did.
     It sees the mean of `window` seconds that is `delay` seconds old, as metrics pipelines do
     (15 s each unless told); `down_window` is the one our own policy was given, and its replicas
     start in the time that ours took.
@@ -136,8 +138,15 @@ def imagine_reactive(
         newest = second - delay
         past = counts[max(0, newest - window) : max(0, newest)]
         demand = sum(past) / len(past) if past else None
+        low = max(bounds[0], first) if second < hold else bounds[0]
         state = step(
-            state, demand, capacity * utilization, *bounds, float(second), down_window=down_window
+            state,
+            demand,
+            capacity * utilization,
+            low,
+            bounds[1],
+            float(second),
+            down_window=down_window,
         )
         serving += sum(at <= second for at in starts)
         starts = [at for at in starts if at > second]

@@ -69,7 +69,17 @@ def perform(options: Options, console: Console) -> None:
         )
         _announce(program, capacity, report)
         _fill(stage, program, capacity, season, options, report)
-        moments, results = _play(stage, program, Path(scratch), season, options, console, report)
+        release = threading.Timer(
+            hold_seconds(program),
+            lambda: _resources(stage, capacity, season, options.duration),
+        )
+        release.start()
+        try:
+            moments, results = _play(
+                stage, program, Path(scratch), season, options, console, report
+            )
+        finally:
+            release.cancel()
         telling = _tell(program, capacity, options, moments, results)
     document, image = write(telling, options.out)
     if options.json:
@@ -98,6 +108,11 @@ def peak_of(capacity: float) -> float:
     return chat / manifests.share_of(manifests.CHAT)
 
 
+def down_window(duration: float) -> float:
+    """Return the scale-down window: a small part of the day, and not a blink of the eye."""
+    return max(15.0, duration * DOWN_WINDOW_SHARE)
+
+
 def first_counts(program: Program, capacity: float) -> dict[str, int]:
     """Return the replicas each resource needs in the first seconds of the play."""
     counts = {}
@@ -120,7 +135,7 @@ def _resources(
         resource = manifests.build_resource(
             name,
             capacity,
-            duration * DOWN_WINDOW_SHARE,
+            down_window(duration),
             season,
             min_replicas=1 if least is None else least[name],
             seats=SEATS,
@@ -157,13 +172,17 @@ def _fill(
     options: Options,
     report: Callable[[str], None],
 ) -> None:
-    """Begin with the replicas that a service in mid-day has; from then on they may go."""
+    """Begin with the replicas that a service in mid-day has."""
     counts = first_counts(program, capacity)
     report("the day begins in mid-day: " + ", ".join(f"{n} {name}" for name, n in counts.items()))
     _resources(stage, capacity, season, options.duration, counts)
     for name, count in counts.items():
         stage.wait_replicas(name, manifests.NAMESPACE, count)
-    _resources(stage, capacity, season, options.duration)
+
+
+def hold_seconds(program: Program) -> float:
+    """Return for how long the first replicas stay: rates are means of a minute, empty at first."""
+    return max(program.lead_in, 60.0)
 
 
 def _announce(program: Program, capacity: float, report: Callable[[str], None]) -> None:
@@ -297,8 +316,9 @@ def _tell(
             UTILIZATION,
             1,
             manifests.MAX_REPLICAS[name],
-            options.duration * DOWN_WINDOW_SHARE,
+            down_window(options.duration),
             first_counts(program, capacity)[name],
+            hold_seconds(program),
         )
         for name in names
     ]

@@ -35,7 +35,8 @@ from r1_demo.screen import milliseconds
 class Setting:
     """What the play was told about one resource.
 
-    `capacity`: requests/s of a replica; `down_window`: seconds; `first`: replicas at the start.
+    `capacity`: requests/s of a replica; `down_window`: seconds; `first`: replicas at the
+    start, which stay for `hold` seconds.
     """
 
     name: str
@@ -45,6 +46,7 @@ class Setting:
     max_replicas: int
     down_window: float
     first: int = 1
+    hold: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +104,7 @@ def tell(
             start,
             setting.down_window,
             setting.first,
+            setting.hold,
         )
         wanted, ready = seen_by_second(moments, setting.name, seconds, setting.first)
         resources.append(

@@ -119,6 +119,11 @@ class TestReactive:
         run = imagine_reactive([21.0] * 60, 10.0, 0.7, (1, 4), 12.0, 30.0, first=3)
         assert set(run.replicas) == set(run.ready) == {3}
 
+    def test_it_keeps_them_as_long_as_ours_were_kept(self) -> None:
+        run = imagine_reactive([1.0] * 120, 10.0, 0.7, (1, 4), 12.0, 15.0, first=3, hold=60.0)
+        assert run.replicas[59] == 3
+        assert run.replicas[-1] == 1
+
     def test_it_comes_down_after_its_window(self) -> None:
         counts = [28.0] * 60 + [7.0] * 120
         run = imagine_reactive(counts, 10.0, 0.7, (1, 4), start_seconds=5.0, down_window=30.0)
