@@ -1,0 +1,69 @@
+"""The model that ships with the package: small, whole, readable by others, with a chat format."""
+
+from __future__ import annotations
+
+import json
+import math
+
+import pytest
+import torch
+
+from r1_runtime.config import read_config
+from r1_runtime.models.loader import load_model
+from r1_runtime.models.tokenizer import ChatTokenizer
+from r1_runtime.server.options import resolve_model
+from r1_runtime.training.dialogues import as_dialogue
+
+FOLDER = resolve_model("bundled:demo")
+SENTENCES = (
+    "The module provides a function that returns a list of the names of the columns in the table. "
+    "If the value is not specified, the default is used. This is the same as the previous section."
+)
+
+
+def test_it_is_small_and_has_every_part_of_the_architecture() -> None:
+    assert sum(path.stat().st_size for path in FOLDER.iterdir()) <= 20 * 2**20
+    config = read_config(FOLDER)
+    assert config.n_routed_experts >= 8
+    assert config.n_shared_experts >= 1
+    assert config.topk_group < config.n_group
+    assert config.q_lora_rank is not None
+    assert config.dtype == "bfloat16"
+
+
+def test_it_has_learnt_english() -> None:
+    """Far better than chance on common words; the held-out figure is in docs/demo-model.md."""
+    config = read_config(FOLDER)
+    model = load_model(FOLDER, dtype=torch.float32, config=config)
+    tokens = torch.tensor([ChatTokenizer(FOLDER, config).encode(SENTENCES)])
+    with torch.no_grad():
+        loss = torch.nn.functional.cross_entropy(model(tokens)[0, :-1], tokens[0, 1:])
+    assert float(loss) < 0.6 * math.log(config.vocab_size)
+
+
+def test_its_template_lays_a_chat_out_as_it_was_trained() -> None:
+    tokenizer = ChatTokenizer(FOLDER, read_config(FOLDER))
+    asked = tokenizer.encode_chat([{"role": "user", "content": "What is a page?"}])
+    trained = tokenizer.encode(as_dialogue("What is a page?", "A page."))
+    assert trained[: len(asked)] == asked
+    assert trained[-1] in tokenizer.eos_ids
+
+
+def test_transformers_reads_it_and_computes_the_same() -> None:
+    transformers = pytest.importorskip("transformers")
+    oracle = transformers.DeepseekV3ForCausalLM.from_pretrained(FOLDER, dtype=torch.float32).eval()
+    model = load_model(FOLDER, dtype=torch.float32)
+    tokens = torch.randint(5, 4000, (1, 60), generator=torch.Generator().manual_seed(1))
+    with torch.no_grad():
+        torch.testing.assert_close(model(tokens), oracle(tokens).logits, atol=1e-4, rtol=0)
+    tokenizer = transformers.AutoTokenizer.from_pretrained(FOLDER)
+    messages = [{"role": "user", "content": "naïve 東京?"}]
+    theirs = tokenizer.apply_chat_template(messages, add_generation_prompt=True, return_dict=False)
+    ours = ChatTokenizer(FOLDER, read_config(FOLDER)).encode_chat(messages)
+    assert ours == theirs
+
+
+def test_its_settings_are_readable() -> None:
+    settings = json.loads((FOLDER / "tokenizer_config.json").read_text())
+    assert settings["chat_template"] == (FOLDER / "chat_template.jinja").read_text()
+    assert (FOLDER / "model.safetensors").stat().st_mode & 0o044 == 0o044
