@@ -35,6 +35,42 @@ WATCHED = (R1INFERENCE, DEPLOYMENT, SERVICE, CONFIG_MAP, POD_DISRUPTION_BUDGET, 
 """ServiceMonitors are left to the resync: kopf wants every kind it watches to exist at its start."""
 
 
+class _NothingHandled(kopf.DiffBaseStorage):
+    """We keep no last-handled state, so nothing is copied to compare with it.
+
+    kopf's default copies every object three times for the sake of handlers that we do not have:
+    more than half of the cost of an event, measured with 1,300 resources.
+    """
+
+    def build(self, **_: Any) -> Any:
+        return {}
+
+    def fetch(self, **_: Any) -> None:
+        return None
+
+    def store(self, **_: Any) -> None:
+        return None
+
+
+class _NothingInProgress(kopf.ProgressStorage):
+    """`on.event` handlers have no progress to keep."""
+
+    def clear(self, *, essence: Any) -> Any:
+        return essence
+
+    def fetch(self, **_: Any) -> None:
+        return None
+
+    def store(self, **_: Any) -> None:
+        return None
+
+    def purge(self, **_: Any) -> None:
+        return None
+
+    def touch(self, **_: Any) -> None:
+        return None
+
+
 async def watch(
     configuration: Configuration,
     views: Views,
@@ -107,6 +143,8 @@ def _settings() -> kopf.OperatorSettings:
     settings.networking.request_timeout = 30
     settings.networking.connect_timeout = 5
     settings.watching.server_timeout = 600
+    settings.persistence.diffbase_storage = _NothingHandled()
+    settings.persistence.progress_storage = _NothingInProgress()
     for kind in WATCHED:
         if kind != R1INFERENCE:
             where = (kind.group, kind.version, kind.plural)
