@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 
-_PYTHON_READY = time.time()
+_BEGUN = time.perf_counter()
 
 import asyncio
 import logging
@@ -21,6 +21,19 @@ from pathlib import Path
 from r1_runtime.errors import OptionError, RuntimeFault
 from r1_runtime.server.options import ServeOptions, parse_options
 
+
+def _seconds_since_start() -> float:
+    """The process's age in seconds; 0 where /proc is missing."""
+    try:
+        fields = Path("/proc/self/stat").read_text().rpartition(")")[2].split()
+        uptime = float(Path("/proc/uptime").read_text().split()[0])
+    except OSError:
+        return 0.0
+    return uptime - int(fields[19]) / os.sysconf("SC_CLK_TCK")
+
+
+# The interpreter's own start: the age now, less what this module has taken since.
+_PYTHON_SECONDS = max(0.0, _seconds_since_start() - (time.perf_counter() - _BEGUN))
 TERMINATION_LOG = Path("/dev/termination-log")
 _log = logging.getLogger("r1_runtime")
 
@@ -38,8 +51,7 @@ async def serve(options: ServeOptions) -> None:
     from r1_runtime.server.metrics import Metrics
     from r1_runtime.server.service import Service
 
-    phases = Phases.begin()
-    phases.seconds["python"] = round(_seconds_since_start(), 3)
+    phases = Phases({"python": round(_PYTHON_SECONDS, 3)}, _BEGUN)
     service = Service(options.names, Metrics(options.names[0]))
     # Without an access log: at this rate it would be most of the output.
     runner = web.AppRunner(
@@ -97,17 +109,6 @@ async def _drain(service: object, seconds: float) -> None:
 
 def _addresses(runner: object) -> str:
     return ", ".join(f"{host}:{port}" for host, port, *_ in runner.addresses)  # type: ignore[attr-defined]
-
-
-def _seconds_since_start() -> float:
-    """Seconds from the process's start to this module's first line; 0 where /proc is missing."""
-    try:
-        fields = Path("/proc/self/stat").read_text().rpartition(")")[2].split()
-        uptime = float(Path("/proc/uptime").read_text().split()[0])
-    except OSError:
-        return 0.0
-    age = uptime - int(fields[19]) / os.sysconf("SC_CLK_TCK")
-    return max(0.0, age - (time.time() - _PYTHON_READY))
 
 
 def report(error: RuntimeFault, termination_log: Path = TERMINATION_LOG) -> None:

@@ -31,16 +31,12 @@ class Phases:
     """Seconds of each part of the start-up."""
 
     seconds: dict[str, float]
-    _last: float
-
-    @classmethod
-    def begin(cls) -> Phases:
-        return cls({}, time.perf_counter())
+    last: float  # `time.perf_counter` at the end of the phase before
 
     def end(self, name: str) -> None:
         now = time.perf_counter()
-        self.seconds[name] = round(now - self._last, 3)
-        self._last = now
+        self.seconds[name] = round(now - self.last, 3)
+        self.last = now
 
     def line(self) -> str:
         parts = " ".join(f"{name}={value:.2f}" for name, value in self.seconds.items())
