@@ -10,8 +10,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import pytest
@@ -80,3 +81,29 @@ def pytest_configure_node(node: object) -> None:
     """Note xdist's name of this run (a hook of xdist, called in the first process)."""
     worker_input = node.workerinput  # type: ignore[attr-defined]
     node.config._r1_run = worker_input["testrunuid"]  # type: ignore[attr-defined]
+
+
+def close_stray_loop() -> None:
+    """Close the thread's event loop if it is not running.
+
+    looptime and pytest-asyncio ask for an event loop around every test, also one that is not
+    async; asyncio then makes one that nobody closes, and warnings are errors here.
+    """
+    policy = asyncio.get_event_loop_policy()
+    stray = getattr(getattr(policy, "_local", None), "_loop", None)
+    if stray is not None and not stray.is_running() and not stray.is_closed():
+        stray.close()
+        policy.set_event_loop(None)
+
+
+@pytest.hookimpl(wrapper=True, trylast=True)
+def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> Generator[None, object, object]:
+    """Runs right around the test's own function, inside looptime's."""
+    synchronous = pyfuncitem.get_closest_marker("asyncio") is None
+    if synchronous:
+        close_stray_loop()
+    try:
+        return (yield)
+    finally:
+        if synchronous:
+            close_stray_loop()

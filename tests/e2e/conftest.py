@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import sys
 from collections.abc import Callable, Iterator
@@ -40,6 +41,8 @@ def installation(cluster: Cluster, pinned: dict[str, str]) -> Iterator[Installat
         values={part: {"nodeSelector": pinned} for part in parts},
     )
     yield installed
+    if os.environ.get("R1_KEEP_CLUSTER") == "1":  # to look at what a story left behind
+        return
     installed.kubectl("delete", "r1", "--all", "-n", MODELS, "--wait=true", "--timeout=60s")
     installed.uninstall()
 

@@ -145,6 +145,8 @@ class Reconciler:
         if planned.problem is not None or this.refusals:
             # What is in the way may be no object of ours, so no watch tells when it is gone.
             this.look_again_in(_BLOCKED_SECONDS)
+        if planned.look_again is not None:
+            this.look_again_in(planned.look_again)
         return this.writes, this.again
 
     def _child_names(self, key: Key) -> list[tuple[Kind, str]]:

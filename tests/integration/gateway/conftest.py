@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
@@ -20,17 +20,6 @@ def pytest_asyncio_loop_factories(
 ) -> dict[str, Callable[[], asyncio.AbstractEventLoop]]:
     """The loop that runs in production."""
     return {"uvloop": uvloop.new_event_loop}
-
-
-@pytest.fixture(scope="session", autouse=True)
-def main_loop() -> Iterator[None]:
-    """Close, in the end, the loop that looptime asks for in every test without one of its own."""
-    try:
-        loop = asyncio.get_event_loop()
-    except RuntimeError:
-        loop = asyncio.new_event_loop()
-    yield
-    loop.close()
 
 
 @pytest_asyncio.fixture
