@@ -68,18 +68,10 @@ def perform(options: Options, console: Console) -> None:
             options.seed,
         )
         _announce(program, capacity, report)
-        _fill(stage, program, capacity, season, options, report)
-        release = threading.Timer(
-            hold_seconds(program),
-            lambda: _resources(stage, capacity, season, options.duration),
+        _fill(stage, program, capacity, options, report)
+        moments, results = _play(
+            stage, program, Path(scratch), capacity, season, options, console, report
         )
-        release.start()
-        try:
-            moments, results = _play(
-                stage, program, Path(scratch), season, options, console, report
-            )
-        finally:
-            release.cancel()
         telling = _tell(program, capacity, options, moments, results)
     document, image = write(telling, options.out)
     if options.json:
@@ -168,14 +160,13 @@ def _fill(
     stage: Stage,
     program: Program,
     capacity: float,
-    season: float | None,
     options: Options,
     report: Callable[[str], None],
 ) -> None:
     """Begin with the replicas that a service in mid-day has."""
     counts = first_counts(program, capacity)
     report("the day begins in mid-day: " + ", ".join(f"{n} {name}" for name, n in counts.items()))
-    _resources(stage, capacity, season, options.duration, counts)
+    _resources(stage, capacity, None, options.duration, counts)
     for name, count in counts.items():
         stage.wait_replicas(name, manifests.NAMESPACE, count)
 
@@ -209,6 +200,7 @@ def _play(
     stage: Stage,
     program: Program,
     scratch: Path,
+    capacity: float,
     season: float | None,
     options: Options,
     console: Console,
@@ -217,9 +209,20 @@ def _play(
     schedule, results = scratch / "schedule.jsonl", Results(scratch / "results.jsonl")
     write_schedule(schedule, program.arrivals)
     starts_at = time.time() + 2.0
-    past = threading.Thread(
-        target=_lay_past, args=(stage, program, scratch, starts_at, season, options.seed, report)
-    )
+    over = threading.Event()
+
+    def prepare() -> None:
+        """The past first, then the forecast that learns from it, then the replicas may go."""
+        try:
+            _lay_past(stage, program, scratch, starts_at, season, options.seed, report)
+            counts = first_counts(program, capacity)
+            _resources(stage, capacity, season, options.duration, counts)
+            if not over.wait(max(0.0, starts_at + hold_seconds(program) - time.time())):
+                _resources(stage, capacity, season, options.duration)
+        except ClusterError as error:
+            report(f"the policy could not be changed: {error}")
+
+    stagehand = threading.Thread(target=prepare)
     generator = subprocess.Popen(
         [
             sys.executable,
@@ -239,14 +242,15 @@ def _play(
         manifests.NAMESPACE,
         (manifests.CHAT, manifests.NOTES),
     )
-    past.start()
+    stagehand.start()
     try:
         with screen(console, program) as display:
             moments = _watch(observer, results, program, starts_at, generator, display)
     finally:
         generator.terminate()
         generator.wait()
-        past.join()
+        over.set()
+        stagehand.join()
     results.poll()
     return moments, results
 
