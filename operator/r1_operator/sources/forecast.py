@@ -10,6 +10,7 @@ import asyncio
 import logging
 import math
 import random
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -30,6 +31,9 @@ _SERIES = {
     MetricType.REQUESTS_PER_SECOND: "sum(rate(r1_gateway_requests_offered_total{%s}[%ds]))",
     MetricType.TOKENS_PER_SECOND: "sum(rate(r1_gateway_tokens_offered_total{%s}[%ds]))",
 }
+
+
+UNREACHABLE = "Unreachable"
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +90,7 @@ class Forecaster:
         max_concurrent: int = 4,
         rng: random.Random | None = None,
         clock: Callable[[], float] | None = None,
+        wall: Callable[[], float] = time.time,
     ) -> None:
         """`url` may be empty: then nothing is `configured` and nothing should be asked."""
         self._url = url.rstrip("/")
@@ -93,6 +98,7 @@ class Forecaster:
         self._slots = asyncio.Semaphore(max_concurrent)
         self._rng = rng or random.Random()  # noqa: S311 (jitter, not a secret)
         self._clock = clock
+        self._wall = wall
         self._session: aiohttp.ClientSession | None = None
         self._latest: dict[Key, Forecast | Unavailable] = {}
         self._due: dict[Key, float] = {}
@@ -121,6 +127,10 @@ class Forecaster:
             task.add_done_callback(lambda _: self._tasks.pop(key, None))
         return self._latest.get(key, PENDING)
 
+    def expire(self, key: Key) -> None:
+        """Ask again at the next look."""
+        self._due[key] = float("-inf")
+
     def forget(self, key: Key) -> None:
         """The resource has gone."""
         self._latest.pop(key, None)
@@ -136,8 +146,15 @@ class Forecaster:
             logger.debug("forecast of %s: %s", key, answer.message)
             # Asked again soon: training may be done long before a step of a day has passed.
             self._due[key] = min(self._due[key], self._time() + 15.0)
-        if key in self._due:
+        if key in self._due and not self._outlives(self._latest.get(key), answer):
             self._latest[key] = answer
+
+    def _outlives(
+        self, known: Forecast | Unavailable | None, answer: Forecast | Unavailable
+    ) -> bool:
+        """Whether silence came instead of an answer while the last forecast still holds."""
+        silent = isinstance(answer, Unavailable) and answer.reason == UNREACHABLE
+        return silent and isinstance(known, Forecast) and known.fault(self._wall()) is None
 
     async def _post(self, question: Question) -> Forecast | Unavailable:
         if self._session is None:
@@ -153,5 +170,5 @@ class Forecaster:
                     )
         except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
             what = str(error) or type(error).__name__
-            return Unavailable("Unreachable", f"The forecaster does not answer: {what}.")
+            return Unavailable(UNREACHABLE, f"The forecaster does not answer: {what}.")
         return parse_forecast(answer, question.lead_seconds, question.metric)

@@ -200,6 +200,29 @@ async def test_an_unreachable_forecaster_is_said_to_be_so() -> None:
     await forecaster.close()
 
 
+@pytest.mark.parametrize(("wall", "kept"), [(50.0, True), (500.0, False)])
+async def test_a_forecast_holds_until_it_runs_out_although_the_next_did_not_come(
+    served: Served, wall: float, kept: bool
+) -> None:
+    served.answer = {
+        "state": "Ready",
+        "model": "lstm",
+        "issuedAt": 1.0,
+        "validUntil": 61.0,
+        "gate": {"acts": True, "reason": "r", "message": "m"},
+        "points": [],
+        "peakOverLead": {"0.9": 12.0},
+    }
+    forecaster = Forecaster(served.url, timeout_seconds=0.2, wall=lambda: wall)
+    assert isinstance(await settle(forecaster), Forecast)
+    served.delay = 1.0  # longer than the client waits
+    forecaster.expire(KEY)
+    forecaster.latest(KEY, question())
+    await asyncio.sleep(0.5)
+    assert isinstance(forecaster.latest(KEY, question()), Forecast) is kept
+    await forecaster.close()
+
+
 def pod(uid: str, took: float | None, restarts: int = 0) -> Pod:
     return Pod(
         name=uid,
