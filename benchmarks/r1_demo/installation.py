@@ -9,16 +9,17 @@ node (`r1_cluster.site_packages`) instead of from a five-gigabyte image.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from r1_cluster import images, site_packages
 from r1_cluster.binaries import ensure_binaries
+from r1_cluster.cluster import LocalCluster
 from r1_cluster.commands import run
 from r1_cluster.paths import repository_root
-from r1_cluster.providers import Cluster
+from r1_cluster.providers import Cluster, GivenCluster
 
 NAMESPACE, RELEASE = "r1-system", "r1"
 RESTRICTED = {"pod-security.kubernetes.io/enforce": "restricted"}
@@ -57,41 +58,102 @@ class Installation:
 
     def uninstall(self) -> None:
         """Run `helm uninstall`; custom resources and the CRD stay."""
-        helm(self.cluster, "uninstall", RELEASE, "--namespace", NAMESPACE, "--wait")
+        helm(self.cluster, "uninstall", RELEASE, "--wait")
 
 
-def helm(cluster: Cluster, *arguments: str, stdin: str | None = None) -> str:
-    """Run the pinned helm on the cluster; returns stdout. Raises ClusterError."""
+def helm(
+    cluster: Cluster, *arguments: str, values: Mapping[str, Any] | None = None, seconds: float = 600
+) -> str:
+    """Run the pinned helm in the system's namespace; returns stdout. Raises ClusterError."""
     program = ensure_binaries(("helm",))["helm"]
     argv = [str(program), "--kubeconfig", str(cluster.kubeconfig), *arguments]
-    return run(argv, f"helm {arguments[0]} failed", stdin=stdin, timeout=600)
+    argv += ["--namespace", NAMESPACE]
+    if values is not None:
+        argv += ["--values", "-"]
+    stdin = None if values is None else json.dumps(values)
+    return run(argv, f"helm {arguments[0]} failed", stdin=stdin, timeout=seconds)
 
 
-def local_values(cluster: Cluster) -> dict[str, Any]:
-    """Return the chart's values for a cluster without a registry."""
+def chart() -> Path:
+    """Return the chart's folder in this clone."""
+    return repository_root() / "helm" / "r1-operator"
+
+
+def thin(cluster: Cluster) -> bool:
+    """Return whether pods of this cluster can take torch from the node."""
+    return isinstance(cluster, LocalCluster) and site_packages.fits_thin_images()
+
+
+def with_libraries(cluster: Cluster, resource: dict[str, Any]) -> dict[str, Any]:
+    """Return a resource whose pods take torch from the node, where the images have none."""
+    if thin(cluster):
+        resource["spec"]["template"] = site_packages.pod_template()
+    return resource
+
+
+def merged(under: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    """Return `under` with `over` laid over it as helm lays values: maps by key, lists whole."""
+    result = dict(under)
+    for key, value in over.items():
+        both = isinstance(value, Mapping) and isinstance(under.get(key), Mapping)
+        result[key] = merged(under[key], value) if both else value
+    return result
+
+
+def base_values(cluster: Cluster) -> dict[str, Any]:
+    """Return the chart's values for the images built here, on this cluster."""
 
     def image(part: str) -> dict[str, str]:
         repository = images.image_name(part).rpartition(":")[0]
         return {"repository": repository, "tag": TAG, "pullPolicy": "IfNotPresent"}
 
-    return {
+    values: dict[str, Any] = {
         "operator": {"image": image("operator")},
         "gateway": {"image": image("gateway"), "drainSeconds": 30},
-        "forecaster": {"image": image("forecaster"), **site_packages.chart_values()},
+        "forecaster": {"image": image("forecaster")},
         "runtimeImage": image("runtime"),
-        "prometheus": {"url": cluster.prometheus_url},
     }
+    if thin(cluster):
+        values["forecaster"] |= site_packages.chart_values()
+    if cluster.prometheus_url is not None:
+        values["prometheus"] = {"url": cluster.prometheus_url}
+    return values
+
+
+def load_images(cluster: Cluster, report: Report) -> dict[str, Any]:
+    """Build and load what is new; returns values that make the chart's pods take it.
+
+    The tag stays the same, so something else of a pod must change with its image.
+    """
+    if isinstance(cluster, GivenCluster):
+        report("a given cluster: its nodes must know the images docker.io/local/r1-*:dev")
+        return {}
+    taken: dict[str, Any] = {}
+    for part in images.PARTS:
+        name = images.build(part, thin=thin(cluster), report=report)
+        images.load(name, cluster)
+        mark = {"deepseek.ai/image": images.identity(name)[:24]}
+        if part != "runtime":
+            taken[part] = {"podAnnotations": mark}
+    return taken
 
 
 def prepare_namespace(cluster: Cluster, namespace: str) -> None:
-    """Make a namespace at the restricted level whose pods can mount the node's packages."""
-    wanted = [
-        {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace}},
-        *site_packages.manifests(namespace),
-    ]
-    wanted[0]["metadata"]["labels"] = RESTRICTED
+    """Make a namespace at the restricted level whose pods can mount the node's packages.
+
+    The namespace `default` is its owner's: it gets no label.
+    """
+    wanted: list[dict[str, Any]] = []
+    if namespace != "default":
+        metadata = {"name": namespace, "labels": RESTRICTED}
+        wanted = [{"apiVersion": "v1", "kind": "Namespace", "metadata": metadata}]
+    if thin(cluster):
+        wanted += site_packages.manifests(namespace)
+    if not wanted:
+        return
     document = json.dumps({"apiVersion": "v1", "kind": "List", "items": wanted})
-    cluster.kubectl("apply", "-f", "-", stdin=document)
+    arguments = ("apply", "--server-side", "--field-manager=r1-installation", "-f", "-")
+    cluster.kubectl(*arguments, stdin=document)
 
 
 def install(
@@ -99,35 +161,17 @@ def install(
     report: Report,
     *,
     model_namespaces: Sequence[str] = ("default",),
-    values: dict[str, Any] | None = None,
+    values: Mapping[str, Any] | None = None,
 ) -> Installation:
-    """Build and load what is new, install or upgrade the chart, and wait until it serves.
+    """Build and load what is new, install or upgrade the chart, and wait until its pods are ready.
 
-    `values` are merged over `local_values`, key by key at the top level. Raises ClusterError with
-    the failing command's words.
+    `values` are laid over `base_values`. Raises ClusterError with the failing command's words.
     """
-    identities = {}
-    for part in images.PARTS:
-        name = images.build(part, thin=True, report=report)
-        images.load(name, cluster)
-        identities[part] = images.identity(name)
+    taken = load_images(cluster, report)
     for namespace in (NAMESPACE, *model_namespaces):
         prepare_namespace(cluster, namespace)
-    merged = local_values(cluster)
-    for key, value in (values or {}).items():
-        merged[key] = {**merged[key], **value} if isinstance(merged.get(key), dict) else value
-    for part in ("operator", "gateway", "forecaster"):
-        # The tag stays, so that a new image must change something of the pod to be taken.
-        annotations = merged[part].setdefault("podAnnotations", {})
-        annotations.setdefault("deepseek.ai/image", identities[part][:24])
-    chart = repository_root() / "helm" / "r1-operator"
-    report("installing the chart")
-    with_values(cluster, chart, merged)
+    whole = merged(merged(base_values(cluster), taken), values or {})
+    report("helm install r1 helm/r1-operator")
+    wait = ("--wait", "--timeout", "5m")
+    helm(cluster, "upgrade", "--install", RELEASE, str(chart()), *wait, values=whole)
     return Installation(cluster)
-
-
-def with_values(cluster: Cluster, chart: Path, values: dict[str, Any]) -> None:
-    """Run `helm upgrade --install` with `values` and wait for the pods."""
-    target = ("--namespace", NAMESPACE, "--values", "-", "--wait", "--timeout=5m")
-    arguments = ("upgrade", "--install", RELEASE, str(chart), *target)
-    helm(cluster, *arguments, stdin=json.dumps(values))

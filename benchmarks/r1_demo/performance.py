@@ -21,6 +21,7 @@ from r1_cluster.errors import ClusterError
 from r1_demo import manifests
 from r1_demo.arrivals import Caps
 from r1_demo.calibration import measure_capacity
+from r1_demo.installation import with_libraries
 from r1_demo.load import RateTrace, Trace
 from r1_demo.load_generator import write_schedule
 from r1_demo.observation import Moment, Observer, Results
@@ -30,7 +31,7 @@ from r1_demo.program import DAY, FEWEST_DAYS, Program, arrange
 from r1_demo.recorded import servegen_m_small
 from r1_demo.report import Setting, Telling, measured_start, show, tell, to_json, write
 from r1_demo.screen import Show, screen
-from r1_demo.stage import Stage, build_values, cluster_of, stage_on, with_libraries
+from r1_demo.stage import Stage, build_values, cluster_of, stage_on
 from r1_demo.traces import read_trace
 
 UTILIZATION = 0.7

@@ -8,30 +8,31 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import re
 import subprocess
-import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
-from r1_cluster import images, providers, site_packages
+from r1_cluster import providers
 from r1_cluster.binaries import ensure_binaries
 from r1_cluster.cluster import LocalCluster
-from r1_cluster.commands import run
 from r1_cluster.errors import ClusterError, NotReady
-from r1_cluster.paths import repository_root
 from r1_cluster.providers import Cluster
+from r1_demo.installation import (
+    NAMESPACE,
+    RELEASE,
+    Report,
+    base_values,
+    helm,
+    install,
+    merged,
+)
 from r1_demo.observation import get_json
 
-RELEASE, SYSTEM = "r1", "r1-system"
 READY_SECONDS = 240.0
 SCRAPE_SECONDS = 2.0  # as the local cluster's Prometheus is set
-
-Report = Callable[[str], None]
 
 
 @dataclass(slots=True)
@@ -116,15 +117,8 @@ def stage_on(
 ) -> Iterator[Stage]:
     """Yield the chart installed on a cluster, its Services within reach."""
     stage = Stage(cluster)
-    _load_images(cluster, report)
     try:
-        with contextlib.suppress(ClusterError):
-            stage.kubectl("create", "namespace", SYSTEM)
-        if _thin(cluster):
-            for namespace in (SYSTEM, "default"):
-                stage.apply(site_packages.manifests(namespace))
-        report("helm install r1 helm/r1-operator")
-        helm(cluster, "upgrade", "--install", RELEASE, str(chart()), values=values)
+        install(cluster, report, values=values)
         _open_doors(stage)
         yield stage
     finally:
@@ -136,31 +130,12 @@ def stage_on(
             _take_down(stage)
 
 
-def chart() -> Path:
-    """Return the chart's folder in this clone."""
-    return repository_root() / "helm" / "r1-operator"
-
-
-def helm(cluster: Cluster, *arguments: str, values: Mapping[str, Any] | None = None) -> str:
-    """Run helm on a cluster, with values from a file of its own."""
-    program = ensure_binaries(("helm",))["helm"]
-    argv = [str(program), *arguments, "--namespace", SYSTEM]
-    environment = os.environ | {"KUBECONFIG": str(cluster.kubeconfig)}
-    with tempfile.NamedTemporaryFile("w", suffix=".json") as file:
-        if values is not None:
-            json.dump(values, file)
-            file.flush()
-            argv += ["--values", file.name]
-        return run(argv, f"helm {arguments[0]} failed", environment=environment, timeout=300)
-
-
 def build_values(cluster: Cluster, season: float | None) -> dict[str, Any]:
     """Return the chart's values for a play: our images, one of everything, quick eyes.
 
     Rates are taken over four scrapes: 8 s here, against a minute or more in production, where
     the day is longer too.
     """
-    image = {"image": {"tag": "dev"}}
     window = str(round(4 * SCRAPE_SECONDS))
     environment = [
         {"name": "R1_DECISION_SECONDS", "value": "1"},
@@ -168,43 +143,17 @@ def build_values(cluster: Cluster, season: float | None) -> dict[str, Any]:
         # With one operator nobody waits for the Lease, and a busy machine may be late.
         {"name": "R1_LEASE_SECONDS", "value": "60"},
     ]
-    values: dict[str, Any] = {
-        "operator": image | {"replicas": 1, "extraEnv": environment},
-        "gateway": image | {"drainSeconds": 10},
-        "forecaster": image
-        | {
+    base = base_values(cluster)
+    training = [{"name": "R1_FORECASTER_TRAINING_SHARE", "value": "0.25"}]
+    play = {
+        "operator": {"replicas": 1, "extraEnv": environment},
+        "gateway": {"drainSeconds": 10},
+        "forecaster": {
             "enabled": season is not None and cluster.prometheus_url is not None,
-            "extraEnv": [{"name": "R1_FORECASTER_TRAINING_SHARE", "value": "0.25"}],
+            "extraEnv": training + base["forecaster"].get("extraEnv", []),
         },
-        "runtimeImage": {"tag": "dev"},
     }
-    if cluster.prometheus_url is not None:
-        values["prometheus"] = {"url": cluster.prometheus_url}
-    if _thin(cluster):
-        values["forecaster"]["extraVolumes"] = site_packages.volumes()
-        values["forecaster"]["extraVolumeMounts"] = site_packages.volume_mounts()
-        values["forecaster"]["extraEnv"] += site_packages.environment()
-    return values
-
-
-def with_libraries(cluster: Cluster, resource: dict[str, Any]) -> dict[str, Any]:
-    """Return a resource whose pods take torch from the node, where the images have none."""
-    if _thin(cluster):
-        resource["spec"]["template"] = site_packages.pod_template()
-    return resource
-
-
-def _thin(cluster: Cluster) -> bool:
-    return isinstance(cluster, LocalCluster) and site_packages.fits_thin_images()
-
-
-def _load_images(cluster: Cluster, report: Report) -> None:
-    if isinstance(cluster, providers.GivenCluster):
-        report("a given cluster: its nodes must know the images docker.io/local/r1-*:dev")
-        return
-    for part in images.PARTS:
-        image = images.build(part, thin=_thin(cluster), report=report)
-        images.load(image, cluster)
+    return merged(base, play)
 
 
 def _take_down(stage: Stage) -> None:
@@ -233,7 +182,7 @@ def _open_doors(stage: Stage) -> None:
     deadline = time.monotonic() + READY_SECONDS
     while get_json(stage.signals_url) is None:
         if time.monotonic() > deadline:
-            pods = stage.kubectl("get", "pods", "-n", SYSTEM)
+            pods = stage.kubectl("get", "pods", "-n", NAMESPACE)
             raise NotReady(f"the gateway does not answer at {stage.signals_url}:\n{pods}")
         time.sleep(0.5)
 
@@ -241,7 +190,7 @@ def _open_doors(stage: Stage) -> None:
 def _reach(stage: Stage, service: str, port: int) -> str:
     if isinstance(stage.cluster, LocalCluster):
         address = stage.kubectl(
-            "get", "service", service, "-n", SYSTEM, "-o", "jsonpath={.spec.clusterIP}"
+            "get", "service", service, "-n", NAMESPACE, "-o", "jsonpath={.spec.clusterIP}"
         )
         return f"http://{address}:{port}"
     stage.kubectl(
@@ -249,11 +198,17 @@ def _reach(stage: Stage, service: str, port: int) -> str:
         "status",
         f"deployment/{service}",
         "-n",
-        SYSTEM,
+        NAMESPACE,
         f"--timeout={READY_SECONDS:.0f}s",
     )
     program = ensure_binaries(("kubectl",))["kubectl"]
-    argv = [str(program), f"--kubeconfig={stage.cluster.kubeconfig}", "port-forward", "-n", SYSTEM]
+    argv = [
+        str(program),
+        f"--kubeconfig={stage.cluster.kubeconfig}",
+        "port-forward",
+        "-n",
+        NAMESPACE,
+    ]
     forward = subprocess.Popen(
         [*argv, f"service/{service}", f":{port}"], stdout=subprocess.PIPE, text=True
     )

@@ -9,21 +9,19 @@ import pytest
 
 from e2e_story import MODELS, ready
 from r1_cluster.errors import ClusterError
-from r1_cluster.paths import repository_root
-from r1_demo.installation import NAMESPACE, RELEASE, Installation, helm, install
+from r1_demo.installation import RELEASE, Installation, chart, helm, install
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(600)]
 
 
 def test_a_typo_is_refused_by_name(installation: Installation) -> None:
-    chart = str(repository_root() / "helm" / "r1-operator")
     with pytest.raises(ClusterError, match="replicaCount"):
-        helm(installation.cluster, "upgrade", RELEASE, chart, "--namespace", NAMESPACE,
+        helm(installation.cluster, "upgrade", RELEASE, str(chart()),
              "--reuse-values", "--set", "operator.replicaCount=2")  # fmt: skip
 
 
 def test_helm_test_passes(installation: Installation) -> None:
-    helm(installation.cluster, "test", RELEASE, "--namespace", NAMESPACE)
+    helm(installation.cluster, "test", RELEASE)
 
 
 def test_uninstall_keeps_resources_and_pods_and_a_new_install_takes_them_over(

@@ -84,7 +84,7 @@ async def sites() -> AsyncIterator[FakeSites]:
     app = web.Application()
     app.router.add_get("/signals", fakes.signals)
     app.router.add_post("/v1/forecast", fakes.forecast)
-    runner = web.AppRunner(app, access_log=None)
+    runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", 0).start()
     fakes.url = f"http://127.0.0.1:{runner.addresses[0][1]}"

@@ -16,12 +16,13 @@ from r1_cluster.providers import Cluster, GivenCluster
 from r1_cluster.settings import Settings
 from r1_demo import manifests
 from r1_demo.arrivals import Curve
+from r1_demo.installation import chart, merged, with_libraries
 from r1_demo.load import RateTrace, RecordedRequest, RequestTrace
 from r1_demo.observation import Observer, Results
 from r1_demo.performance import UTILIZATION, cpu_limit, first_counts, has_past, peak_of
 from r1_demo.program import Program
 from r1_demo.recorded import servegen_m_small
-from r1_demo.stage import build_values, chart, with_libraries
+from r1_demo.stage import build_values
 
 LOCAL = LocalCluster(Settings(name="demo", index=3), init_pid=1)
 GIVEN = GivenCluster(Path("/nowhere"))
@@ -35,17 +36,9 @@ def test_the_chart_takes_our_values(cluster: Cluster, season: float | None) -> N
     # The schema speaks of whole values: the chart's own under ours, as helm merges them.
     import yaml
 
-    whole = _merged(yaml.safe_load((chart() / "values.yaml").read_text()), values)
+    whole = merged(yaml.safe_load((chart() / "values.yaml").read_text()), values)
     jsonschema.validate(whole, schema)
     assert values["forecaster"]["enabled"] is (season is not None and cluster is LOCAL)
-
-
-def _merged(under: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
-    merged = dict(under)
-    for key, value in over.items():
-        both = isinstance(value, dict) and isinstance(under.get(key), dict)
-        merged[key] = _merged(under[key], value) if both else value
-    return merged
 
 
 def test_thin_images_take_their_libraries_from_the_node() -> None:

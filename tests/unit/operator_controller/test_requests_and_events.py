@@ -52,7 +52,7 @@ async def server() -> AsyncIterator[Server]:
     it = Server()
     app = web.Application()
     app.router.add_route("*", "/{any:.*}", it.handle)
-    runner = web.AppRunner(app, access_log=None)
+    runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", 0).start()
     it.url = f"http://127.0.0.1:{runner.addresses[0][1]}"

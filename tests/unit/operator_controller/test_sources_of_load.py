@@ -57,7 +57,7 @@ async def served() -> AsyncIterator[Served]:
     site = Served()
     app = web.Application()
     app.router.add_route("*", "/{anything:.*}", site.handle)
-    runner = web.AppRunner(app, access_log=None)
+    runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", 0).start()
     site.url = f"http://127.0.0.1:{runner.addresses[0][1]}"
