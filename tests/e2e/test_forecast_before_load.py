@@ -96,10 +96,7 @@ def test_the_pod_is_ready_before_the_load(
 ) -> None:
     assert isinstance(cluster, LocalCluster), "the past can be written into our own Prometheus only"
     names = ("foresees", "reacts")
-    installation.apply(
-        manifest(demo_resource, "foresees", "RequireBacktest"),
-        manifest(demo_resource, "reacts", "Never"),
-    )
+    installation.apply(*(manifest(demo_resource, name, "Never") for name in names))
     for name in names:
         ready(installation, name, 180)
 
@@ -107,6 +104,8 @@ def test_the_pod_is_ready_before_the_load(
     now = time.time()
     past.write_text("\n".join(openmetrics(curve(SEASONS), SHARES, MODELS, now, 2.0, seed=7)) + "\n")
     prometheus_backfill(cluster, past)
+    # Only now: the forecaster reads a history once, and then follows it.
+    installation.apply(manifest(demo_resource, "foresees", "RequireBacktest"))
 
     arrivals = draw(
         curve(1), SHARES, {0.0: 4, 1.0: 8}, {0.0: 4, 1.0: 8}, Caps(16, 8), seed=11
