@@ -66,7 +66,10 @@ async def _errors(request: web.Request, handler: Handler) -> web.StreamResponse:
 
 async def _close_while_draining(request: web.Request, response: web.StreamResponse) -> None:
     if request.app[_SERVICE].phase is Phase.DRAINING:
-        response.force_close()  # a kept connection would bring its next request here
+        # A kept connection would bring its next request here. aiohttp has prepared the headers
+        # by now, and a connection that is closed unannounced fails the client's next request.
+        response.force_close()
+        response.headers["Connection"] = "close"
 
 
 async def _health(request: web.Request) -> web.Response:
@@ -119,7 +122,11 @@ async def _generate(
     try:
         if wanted.stream:
             return await _stream(request, service, generation, shape, wanted.include_usage)
-        return await _whole(service, generation, shape)
+        answer = await _whole(service, generation, shape)
+        # Written before the release: a drain that ends now would cut what aiohttp writes later.
+        await answer.prepare(request)
+        await answer.write_eof()
+        return answer
     finally:
         service.release(generation)
 
