@@ -9,6 +9,7 @@ without begins to start its pod when the demand is already there.
 from __future__ import annotations
 
 import json
+import math
 import os
 import subprocess
 import sys
@@ -32,7 +33,8 @@ pytestmark = [pytest.mark.cluster, pytest.mark.timeout(900)]
 SEASON, STEP, SEASONS = 180, 3, 8
 CAPACITY = 2.0  # requests per second of one replica, as the manifest says
 QUIET, BUSY = 0.3, 2.6
-RAMP_FROM, RAMP_TO, RAMP_END = 105, 117, 165
+RAMP_FROM, RAMP_TO, RAMP_END = 105, 129, 165
+TRIES = 2  # one season may be spoiled by a machine that is busy elsewhere, two are a fault
 SHARES = (Share("foresees", None, 0.5), Share("reacts", None, 0.5))
 
 
@@ -108,36 +110,45 @@ def test_the_pod_is_ready_before_the_load(
     installation.apply(manifest(demo_resource, "foresees", "RequireBacktest"))
 
     arrivals = draw(
-        curve(1), SHARES, {0.0: 4, 1.0: 8}, {0.0: 4, 1.0: 8}, Caps(16, 8), seed=11
+        curve(TRIES), SHARES, {0.0: 4, 1.0: 8}, {0.0: 4, 1.0: 8}, Caps(16, 8), seed=11
     )  # fmt: skip
-    ready_at: dict[str, float] = {}
-    counts: dict[str, int] = {}
-
+    told = []
     with load(installation.gateway_url, arrivals, tmp_path, now) as offered:
+        for season in range(TRIES):
+            ready_at = second_pods(installation, names, now + season * SEASON)
+            told.append(f"demand passes one pod at {PASSES_AT:.0f} s, second pods {ready_at}\n")
+            print(told[-1])
+            if ready_at["foresees"] < PASSES_AT < ready_at["reacts"]:
+                break
+        else:
+            pytest.fail(
+                "".join(told) + "".join(explained(installation, each, now) for each in names)
+            )
+        outcomes = offered.outcomes()
 
-        def ended() -> bool:
-            phase = time.time() - now
-            for each in installation.get("r1", "-n", MODELS)["items"]:
-                name, status = each["metadata"]["name"], each.get("status", {})
-                if name not in names:
-                    continue
-                counts[name] = status.get("readyReplicas", 0)
-                # What noise raised before the ramp and went down again does not count.
-                if counts[name] < 2:
-                    ready_at.pop(name, None)
-                else:
-                    ready_at.setdefault(name, phase)
-            return phase > RAMP_END - 2
-
-        wait_for("the season goes by", SEASON + 60, ended)
-        outcomes = offered.finish()
-
-    story = f"demand passes one pod at {PASSES_AT:.0f} s, second pods ready at {ready_at}\n"
-    why = "".join(explained(installation, name, now) for name in names)
-    print(story)
-    assert "foresees" in ready_at, f"{story}{why}"
-    assert ready_at["foresees"] < PASSES_AT, f"{story}{why}"
-    assert ready_at.get("reacts", SEASON) > PASSES_AT, f"{story}{why}"
-    lost = [outcome for outcome in outcomes if outcome.failed]
-    assert not lost
+    assert [outcome for outcome in outcomes if outcome.completed]
+    assert not [outcome for outcome in outcomes if outcome.failed]
     installation.kubectl("delete", "r1", *names, "-n", MODELS)
+
+
+def second_pods(
+    installation: Installation, names: tuple[str, ...], zero: float
+) -> dict[str, float]:
+    """From which second of a season on each resource had two pods Ready, to the ramp's end.
+
+    What noise raised before and went down again does not count.
+    """
+    ready_at = dict.fromkeys(names, math.inf)
+
+    def ended() -> bool:
+        phase = time.time() - zero
+        for each in installation.get("r1", "-n", MODELS)["items"]:
+            name = each["metadata"]["name"]
+            if name not in names:
+                continue
+            enough = each.get("status", {}).get("readyReplicas", 0) >= 2
+            ready_at[name] = min(ready_at[name], phase) if enough else math.inf
+        return phase > RAMP_END - 2
+
+    wait_for("the season goes by", 2 * SEASON + 60, ended)
+    return ready_at

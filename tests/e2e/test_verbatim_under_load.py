@@ -39,7 +39,7 @@ def test_load_raises_it_and_the_maximum_holds(simulated: Installation) -> None:
     with socket.create_connection((address, 80), timeout=10):
         pass
     argv = ["wrk", "-t1", "-c800", "-d60s", "-s", str(OFFER), f"http://{address}/v1/completions"]
-    offering = subprocess.Popen(argv, stdout=subprocess.PIPE, text=True)
+    offering = subprocess.Popen(argv, stdout=subprocess.DEVNULL)
     seen: list[int] = []
 
     def raised() -> bool:
@@ -52,5 +52,6 @@ def test_load_raises_it_and_the_maximum_holds(simulated: Installation) -> None:
         seen.append(desired(simulated))
     finally:
         offering.kill()
+        offering.wait()
     assert max(seen) <= 10
     assert len(verbatim_pods(simulated)) <= 10
