@@ -52,6 +52,9 @@ def load_model(
     if config.tie_word_embeddings:
         state["lm_head.weight"] = state["embed_tokens.weight"]
     model.load_state_dict(state, strict=True, assign=True)
+    if config.tie_word_embeddings:
+        # Assigning made two parameters of one tensor; a cast or a training step would part them.
+        model.lm_head.weight = model.embed_tokens.weight
     model.rotary = model.rotary.to(device)
     for parameter in model.parameters():
         parameter.requires_grad_(False)
