@@ -169,3 +169,17 @@ def _write_kwok_stages(folder: Path) -> None:
     partial = target.with_suffix(".partial")
     partial.write_text("\n---\n".join(file.read_text() for file in files))
     partial.rename(target)
+
+
+def main() -> int:
+    """Build whatever is missing of the pinned set: `python -m r1_cluster.binaries`."""
+    try:
+        ensure_binaries()
+    except ClusterError as failure:
+        print(f"r1-cluster: {failure}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
