@@ -17,7 +17,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from r1_operator.api.scaling import Activation
@@ -35,6 +35,7 @@ from r1_operator.plan.history import History
 from r1_operator.plan.policy import ScalingPolicy, policy_of
 from r1_operator.plan.scaling import ScalingInputs, decide, fixed
 from r1_operator.plan.unavailable import Unavailable
+from r1_operator.plan.victims import pod_loads
 from r1_operator.sources.forecast import Forecaster, build_question, forecast_metric
 from r1_operator.sources.lead_time import StartTimes
 from r1_operator.sources.signals import NO_GATEWAY, GatewaySignals, Reading
@@ -138,6 +139,12 @@ class ScalingLoop:
         self._scaled.pop(key, None)
         self._forecaster.forget(key)
         self._book.forget(key)
+
+    def loads(self, key: Key) -> Mapping[str, float] | Unavailable:
+        """Requests in flight by pod address, as the gateways last said."""
+        reading = self._reading
+        samples = reading.routes.get(str(key), ())
+        return pod_loads(samples, gateways=reading.gateways, silent=reading.silent)
 
     async def prime(self) -> None:
         """Read the gateways for the first time, before anything asks for a decision."""

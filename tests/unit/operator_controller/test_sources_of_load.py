@@ -29,6 +29,7 @@ ROUTE = {
     "queued": {"Q2": 3},
     "oldestWaitSeconds": {"Q1": 1.5, "Q2": 4.0},
     "inFlight": {"Q1": 2},
+    "inFlightByEndpoint": {"10.1.0.4:8000": 2, "[fd00::4]:8000": 1},
     "held": 1,
     "seats": 16,
     "readyEndpoints": 2,
@@ -82,6 +83,7 @@ async def test_signals_are_summed_over_classes_and_a_silent_gateway_is_missed(
     assert sample.queued == 3
     assert sample.oldest_wait_seconds == 4.0
     assert sample.received_at == 1000.0
+    assert sample.in_flight_by_pod == {"10.1.0.4": 2, "fd00::4": 1}
     assert sample.gateway in reading.gateways, "the name by which it is missed when it is silent"
     assert len(reading.gateways) == 2
     assert len(reading.silent) == 1
