@@ -17,7 +17,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from r1_operator.api.scaling import Activation
@@ -52,7 +52,7 @@ SHOW_SECONDS = 5.0
 class Scaled:
     """What the loop knows of one autoscaled resource.
 
-    `target` is the last decided count. `shown` is the decision that the status tells: it follows at
+    `target` is the last decided count and `observed` what it was decided on. `shown` is the decision that the status tells: it follows at
     once when the count changes and otherwise not more often than people can read.
     """
 
@@ -65,6 +65,7 @@ class Scaled:
     history: History = field(default_factory=History)
     starts: StartTimes = field(default_factory=StartTimes)
     target: int | None = None
+    observed: ScalingInputs | None = None
     shown: Decision | None = None
     shown_at: float = 0.0
     known: dict[str, CounterSample] = field(default_factory=dict)
@@ -133,6 +134,10 @@ class ScalingLoop:
         self._observe(key, fresh)
         self._decide(key, fresh, asked=True)
         return fresh.shown
+
+    def followed(self) -> Sequence[tuple[Key, Scaled]]:
+        """Every autoscaled resource, with what is known of it."""
+        return tuple(self._scaled.items())
 
     def forget(self, key: Key) -> None:
         """The resource has gone."""
@@ -205,7 +210,7 @@ class ScalingLoop:
             seats_per_replica=state.seats,
         )
         decision, state.history = decide(state.policy, observed, state.history, now)
-        state.decided_at = now
+        state.decided_at, state.observed = now, observed
         self._metrics.decisions.labels(decision.reason.value).inc()
         self._book.add(key, decision)
         self._publish(key, state, decision, asked)
@@ -215,7 +220,6 @@ class ScalingLoop:
         state.target = decision.replicas
         changed = decision.replicas != decision.current
         if changed:
-            self._metrics.desired.labels(key.namespace, key.name).set(decision.replicas)
             logger.info(
                 "%s: %d -> %d replicas (%s) %s",
                 key,
