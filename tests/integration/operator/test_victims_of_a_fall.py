@@ -1,12 +1,13 @@
 """The count falls, and the pod that goes is the one that does nothing.
 
-The API server is real; the pods of the Deployment, and what the ReplicaSet controller reads of
-them, are written by the test. What the gateway knows comes from a fake gateway.
+The API server is real, in the last story the Deployment and ReplicaSet controllers are too; what a
+kubelet would say of the pods is written by the test. What the gateway knows comes from a fake one.
 """
 
 import asyncio
+import subprocess
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -14,6 +15,8 @@ import pytest
 from aiohttp import web
 
 from r1_bench.operator_lab import QUICK, connect, operating, resource, until
+from r1_cluster import providers
+from r1_cluster.binaries import ensure_binaries
 from r1_operator.api.names import POD_DELETION_COST, Label
 from r1_operator.controller.victims import MANAGER
 from r1_operator.kube.client import Api
@@ -65,6 +68,19 @@ async def gateway() -> AsyncIterator[FakeGateway]:
     await runner.cleanup()
 
 
+async def say_ready(api: Api, namespace: str, name: str, address: str) -> None:
+    """What a kubelet says of a pod that serves."""
+    ready = {"type": "Ready", "status": "True", "lastTransitionTime": "2026-01-01T00:00:00Z"}
+    status = {"phase": "Running", "podIP": address, "podIPs": [{"ip": address}],
+              "conditions": [ready]}  # fmt: skip
+    await api.request(
+        "PATCH",
+        POD.path(namespace, name, "status"),
+        body={"status": status},
+        content_type="application/merge-patch+json",
+    )
+
+
 async def make_pod(api: Api, owner: Key, name: str, address: str) -> None:
     """A ready model pod, as the ReplicaSet controller and a kubelet would leave it."""
     labels = {Label.RESOURCE.value: owner.name, "pod-template-hash": "1"}
@@ -75,15 +91,7 @@ async def make_pod(api: Api, owner: Key, name: str, address: str) -> None:
         "spec": {"containers": [{"name": "engine", "image": "engine"}]},
     }
     await api.create(POD, owner.namespace, manifest)
-    ready = {"type": "Ready", "status": "True", "lastTransitionTime": "2026-01-01T00:00:00Z"}
-    status = {"phase": "Running", "podIP": address, "podIPs": [{"ip": address}],
-              "conditions": [ready]}  # fmt: skip
-    await api.request(
-        "PATCH",
-        POD.path(owner.namespace, name, "status"),
-        body={"status": status},
-        content_type="application/merge-patch+json",
-    )
+    await say_ready(api, owner.namespace, name, address)
 
 
 async def costs(api: Api, owner: Key, *names: str) -> list[str | None]:
@@ -178,3 +186,69 @@ async def test_a_gateway_that_is_silent_does_not_hold_up_the_fall(
         )
         await until(lambda: asked(1), "the fall")
         assert await costs(api, key, "alone-1", "alone-2") == [None, None]
+
+
+@pytest.fixture
+def replica_sets(apiserver: Path, tmp_path: Path) -> Iterator[None]:
+    """The controllers that make and delete the pods of a Deployment; a given cluster has its own."""
+    if providers.given_kubeconfig() is not None:
+        yield
+        return
+    program = ensure_binaries(("kube-controller-manager",))["kube-controller-manager"]
+    flags = ["--controllers=deployment-controller,replicaset-controller", "--leader-elect=false",
+             "--secure-port=0", f"--kubeconfig={apiserver}"]  # fmt: skip
+    with (
+        (tmp_path / "controllers.log").open("wb") as log,
+        subprocess.Popen([program, *flags], stdout=log, stderr=log) as process,
+    ):
+        yield
+        process.kill()
+
+
+async def test_the_replica_set_controller_deletes_the_idle_pods_and_no_busy_one(
+    api: Api, apiserver: Path, namespace: str, gateway: FakeGateway, replica_sets: None
+) -> None:
+    key = Key(namespace, "real")
+    gateway.route = str(key)
+    settings = replace(QUICK, namespaces=(namespace,), gateway_urls=(gateway.url,))
+    await api.create(R1INFERENCE, namespace, resource(key.name, namespace, replicas=6))
+
+    async def pods() -> list[Json]:
+        answer = await api.request("GET", POD.path(namespace))
+        return [pod for pod in answer["items"] if "deletionTimestamp" not in pod["metadata"]]
+
+    async def made() -> list[Json]:
+        found = await pods()
+        return found if len(found) == 6 else []
+
+    async with await connect(apiserver) as own, operating(settings, own) as operation:
+        found = await until(made, "six pods")
+        busy = set()
+        # By its own rules the controller would take the youngest, or any: those are busy here.
+        for number, pod in enumerate(sorted(found, key=lambda one: one["metadata"]["name"])):
+            name, address = pod["metadata"]["name"], f"10.9.2.{number}"
+            target = {"apiVersion": "v1", "kind": "Node", "name": "nowhere"}
+            binding = {"metadata": {"name": name}, "target": target}
+            await api.request("POST", POD.path(namespace, name, "binding"), body=binding)
+            await say_ready(api, namespace, name, address)
+            gateway.in_flight[address] = number % 2 * 3
+            if number % 2:
+                busy.add(name)
+
+        async def seen() -> bool:
+            return all(pod.ready for pod in operation.views.pods.of(key))
+
+        await until(seen, "six ready pods in view")
+        await asyncio.sleep(1)  # one round of the signals
+        await api.request(
+            "PATCH",
+            R1INFERENCE.path(*key),
+            body={"spec": {"replicas": 3}},
+            content_type="application/merge-patch+json",
+        )
+
+        async def fallen() -> bool:
+            return len(await pods()) == 3
+
+        await until(fallen, "three pods are left")
+        assert {pod["metadata"]["name"] for pod in await pods()} == busy

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -15,7 +16,7 @@ HASH = "pod-template-hash"
 
 
 def pod(
-    name: str, *, ready: bool = True, born: float = 0.0, revision: str = "a", **more: object
+    name: str, *, ready: bool = True, born: float = 0.0, revision: str = "a", **more: Any
 ) -> Pod:
     """A pod whose address is `10.0.0.<name>`."""
     made = Pod(
