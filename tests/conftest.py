@@ -15,12 +15,17 @@ import os
 from collections.abc import Generator, Iterator
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 from r1_cluster import providers
 from r1_cluster.controlplane import ControlPlane, control_plane
 from r1_cluster.locking import exclusive
 from r1_cluster.paths import cache_root
+
+# A busy machine is no fault of the code: an example may take as long as a hang.
+hypothesis.settings.register_profile("r1", deadline=None)
+hypothesis.settings.load_profile("r1")
 
 TEST_CLUSTER = "r1-test"
 

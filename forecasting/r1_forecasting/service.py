@@ -62,7 +62,7 @@ class ForecastService:
         subject = self._subject(request.subject)
         body = await subject.answer(request, self.patience)
         if subject.series is not None and body["state"] == "Ready":
-            self._enlist(request.subject, subject, request.source)
+            self._enlist(request.subject, subject, (request.source, subject.pasts))
         self.metrics.show(request.subject, subject)
         self.metrics.answers.labels(body["state"], body["reason"]).inc()
         self.metrics.answer_seconds.observe(time.perf_counter() - started)
@@ -88,15 +88,15 @@ class ForecastService:
         self.subjects.move_to_end(name)
         return self.subjects[name]
 
-    def _enlist(self, name: str, subject: Subject, source: object) -> None:
-        """Order training once per subject, and again when it asks about another series."""
-        if self._enlisted.get(name) == source:
+    def _enlist(self, name: str, subject: Subject, material: object) -> None:
+        """Order training once per subject, and again for another series or a longer past."""
+        if self._enlisted.get(name) == material:
             return
-        self._enlisted[name] = source
+        self._enlisted[name] = material
 
         def done(outcome: FitOutcome) -> None:
             self.metrics.fit_seconds.labels(outcome.model).observe(outcome.seconds)
-            if self._enlisted.get(name) == source:
+            if self._enlisted.get(name) == material:
                 subject.join(outcome)
 
         self.trainer.enlist(

@@ -1,8 +1,9 @@
 """One subject's forecasting: its history, its models, its judgement, its last answer.
 
 An answer is made at most once per step and cached until the next grid point. Each one
-reads only the newest history. Only the very first answer waits for a backtest; later ones
-go on with the judgement at hand while a new one is made behind them.
+reads only the newest history; what may have arrived behind that is looked for in the
+background (`past.py`). Only the very first answer waits for a backtest; later ones go on
+with the judgement at hand while a new one is made behind them.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from r1_forecasting.forecast import Forecast, check_history, issue
 from r1_forecasting.gate import Gate, GateReason
 from r1_forecasting.history import History
 from r1_forecasting.judgement import Judgement, judge
+from r1_forecasting.past import PastWatch, Span, has_grown
 from r1_forecasting.protocol import Fitted, Reason, Shape, Unavailable
 from r1_forecasting.request import ForecastRequest
 from r1_forecasting.series import Series, merge
@@ -53,10 +55,14 @@ class Subject:
     request: ForecastRequest | None = None
     forecast: Forecast | None = None
     asked_since_fit: bool = False
+    pasts: int = 0
+    """how often the known past has grown: learned models of before know too little"""
+    _watch: PastWatch = field(default_factory=PastWatch)
     _cached: Cached | None = None
     _joined: bool = False
     _working: asyncio.Task[Cached] | None = None
     _judging: asyncio.Task[None] | None = None
+    _looking: asyncio.Task[None] | None = None
 
     async def answer(self, request: ForecastRequest, patience: float) -> dict[str, Any]:
         """The answer within about ``patience`` seconds; the work goes on behind it."""
@@ -89,9 +95,15 @@ class Subject:
             self.learned[outcome.model] = outcome.result
             self._joined = True
 
+    async def quiet(self) -> None:
+        """Wait until nothing is under way in the background."""
+        for task in (self._looking, self._judging):
+            if task is not None:
+                await asyncio.wait({task})
+
     async def close(self) -> None:
         """Give up what is under way."""
-        for task in (self._working, self._judging):
+        for task in (self._working, self._judging, self._looking):
             if task is not None and not task.done():
                 task.cancel()
                 await asyncio.wait({task})
@@ -122,7 +134,7 @@ class Subject:
         if self.request is None or self.request.source != request.source:
             if self._judging is not None:
                 await asyncio.wait({self._judging})
-            self.series, self.judgement = None, None
+            self.series, self.judgement, self._watch = None, None, PastWatch()
             self.learned, self.ledger = {}, CoverageLedger()
         self.request = request
         read_at = self.clock()
@@ -200,6 +212,39 @@ class Subject:
         read = await asyncio.to_thread(self.history.read, request.query, request.step, since, now)
         if isinstance(read, Unavailable):
             return read
-        length = request.history_steps
-        self.series = read.tail(length) if known is None else merge(known, read, length)
+        if known is None:
+            self._watch.begin(now)
+        self._take_in(read, request)
+        self._look_back(request, now)
         return None
+
+    def _take_in(self, read: Series, request: ForecastRequest) -> None:
+        # What is known now, not before the read: another read may have ended meanwhile.
+        length = request.history_steps
+        known = self.series
+        self.series = read.tail(length) if known is None else merge(known, read, length)
+
+    def _look_back(self, request: ForecastRequest, now: float) -> None:
+        """Have the past looked at again where that is due; no answer waits for it."""
+        busy = self._looking is not None and not self._looking.done()
+        if self.series is None or busy:
+            return
+        span = self._watch.due(self.series, request, now)
+        if span is not None:
+            self._looking = asyncio.create_task(self._look(request, span))
+
+    async def _look(self, request: ForecastRequest, span: Span) -> None:
+        try:
+            read = await asyncio.to_thread(self.history.read, request.query, request.step, *span)
+        except Exception:
+            LOG.exception("looking back at %s failed; what is known stands", request.subject)
+            return
+        before = self.series
+        same = self.request is not None and self.request.source == request.source
+        if isinstance(read, Unavailable) or before is None or not same:
+            return
+        self._take_in(read, request)
+        if self.series is not None and has_grown(before, self.series):
+            LOG.info("the past of %s has grown: models learn anew", request.subject)
+            self.pasts += 1
+            self._joined = True  # judge behind the next answer

@@ -39,7 +39,7 @@ class ClientConnection(asyncio.Protocol):
     """One accepted connection."""
 
     __slots__ = (
-        "_body", "_body_bytes", "_first", "_head_bytes", "_headers", "_in_head", "_parser", "_request",
+        "_body", "_body_bytes", "_head_bytes", "_headers", "_in_head", "_parser", "_request",
         "_target", "close_after", "deadline", "door", "exchange", "paused", "pipeline",
         "pipelined_bytes", "refusing", "transport",
     )  # fmt: skip
@@ -59,7 +59,6 @@ class ClientConnection(asyncio.Protocol):
         self._head_bytes = 0
         self._target = b""
         self._headers: list[tuple[bytes, bytes]] = []
-        self._first: dict[bytes, bytes] = {}
         self._request: HttpRequest | None = None
         self._body: list[bytes] = []
         self._body_bytes = 0
@@ -127,7 +126,6 @@ class ClientConnection(asyncio.Protocol):
     def on_message_begin(self) -> None:
         self._in_head = True
         self._headers = []
-        self._first = {}
         self._target = b""
         if self.exchange is None:
             self.deadline = self.door.now() + HEAD_SECONDS
@@ -137,19 +135,18 @@ class ClientConnection(asyncio.Protocol):
 
     def on_header(self, name: bytes, value: bytes) -> None:
         if self._in_head:  # trailers also come here: nobody reads them
-            name = name.lower()
-            self._headers.append((name, value))
-            self._first.setdefault(name, value)
+            self._headers.append((name.lower(), value))
 
     def on_headers_complete(self) -> None:
         parser = self._parser
         version = parser.get_http_version()
+        headers = self._headers
         request = HttpRequest(
             parser.get_method(),
             self._target,
             version,
-            self._headers,
-            self._first,
+            headers,
+            dict(reversed(headers)),  # the first of each name wins
             parser.should_keep_alive() and version == "1.1",
         )
         self._in_head = False

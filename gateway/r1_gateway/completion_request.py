@@ -48,10 +48,10 @@ def parse_completion(body: bytes) -> CompletionRequest:
         raise bad_request("stream must be true or false", param="stream")
     limit = document.get("max_completion_tokens", document.get("max_tokens"))
     return CompletionRequest(
-        model=model,
-        stream=stream is True,
-        prompt_bytes=_prompt_bytes(document),
-        max_tokens=limit if type(limit) is int and limit >= 0 else None,
+        model,
+        stream is True,
+        _prompt_bytes(document),
+        limit if type(limit) is int and limit >= 0 else None,
     )
 
 
@@ -59,7 +59,11 @@ def _prompt_bytes(document: dict[str, object]) -> int:
     messages = document.get("messages")
     if not isinstance(messages, list):
         return _text_bytes(document.get("prompt"))
-    return sum(_text_bytes(m.get("content")) for m in messages if isinstance(m, dict))
+    total = 0
+    for message in messages:
+        if isinstance(message, dict):
+            total += _text_bytes(message.get("content"))
+    return total
 
 
 def _text_bytes(content: object) -> int:

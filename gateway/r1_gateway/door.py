@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import orjson
 
-from r1_gateway.classes import UnknownClass, choose_class
+from r1_gateway.classes import PriorityClass, UnknownClass, choose_class
 from r1_gateway.completion_request import CompletionRequest, parse_completion, with_model
 from r1_gateway.errors import ApiError, bad_request
 from r1_gateway.exchange import Exchange
@@ -105,7 +105,7 @@ class Door:
     def serve(self, client: ClientConnection, request: HttpRequest) -> None:
         """Answer a request, now or when a pod has."""
         self._requests += 1
-        request_id = request.header(b"x-request-id")
+        request_id = request.first.get(b"x-request-id")
         if request_id is None or len(request_id) > 128 or not request_id.isascii():
             request_id = b"r1-%s-%x" % (self._id_prefix, self._requests)
         try:
@@ -125,20 +125,15 @@ class Door:
     ) -> None:
         if request.method != b"POST":
             raise _wrong_method(client, request, "POST")
-        key = self._authenticate(request)
+        key = None if self.keys is None else self._authenticate(request)
         asked = parse_completion(request.body)
         route = self._find_route(asked)
-        priority = request.header(b"x-r1-priority")
-        try:
-            klass = choose_class(
-                None if priority is None else priority.decode("latin-1"),
-                route_default=route.spec.default_class,
-                key_default=key.default_class if key else None,
-                key_limit=key.max_class if key else None,
-            )
-        except UnknownClass as error:
-            raise bad_request(str(error), param="x-r1-priority", code="unknown_priority") from None
-        patience = _patience(request)
+        klass = route.spec.default_class
+        priority = request.first.get(b"x-r1-priority")
+        if priority is not None or key is not None:
+            klass = _class_asked_for(priority, key, klass)
+        deadline = request.first.get(b"x-request-deadline-ms")
+        patience = None if deadline is None else _patience(deadline)
         body = request.body
         if asked.model not in route.spec.models:  # namespace/name: the engine knows it by name
             body = with_model(body, route.spec.name)
@@ -148,13 +143,13 @@ class Door:
             route,
             client,
             request,
-            body=body,
-            klass=klass,
-            request_id=request_id,
-            stream=asked.stream,
-            forward_key=self.keys is None,
-            now=now,
-            patience=patience,
+            body,
+            klass,
+            request_id,
+            asked.stream,
+            self.keys is None,
+            now,
+            patience,
         )
         route.admit(exchange, now, patience)
 
@@ -231,15 +226,31 @@ class Door:
         return min(high, max(low, math.ceil(seconds * spread)))
 
 
-def _patience(request: HttpRequest) -> float | None:
-    """Seconds that the client will wait for a seat (``x-request-deadline-ms``), None if unsaid.
+def _class_asked_for(
+    priority: bytes | None, key: ApiKey | None, default: PriorityClass
+) -> PriorityClass:
+    """The class by header, key and route.
+
+    Raises:
+        ApiError: 400, no such class.
+    """
+    try:
+        return choose_class(
+            None if priority is None else priority.decode("latin-1"),
+            route_default=default,
+            key_default=key.default_class if key else None,
+            key_limit=key.max_class if key else None,
+        )
+    except UnknownClass as error:
+        raise bad_request(str(error), param="x-r1-priority", code="unknown_priority") from None
+
+
+def _patience(value: bytes) -> float:
+    """Seconds that the client will wait for a seat, from ``x-request-deadline-ms``.
 
     Raises:
         ApiError: 400, not a positive number.
     """
-    value = request.header(b"x-request-deadline-ms")
-    if value is None:
-        return None
     try:
         milliseconds = float(value)
     except ValueError:

@@ -69,7 +69,6 @@ class Exchange:
         route: Route,
         client: ClientConnection,
         request: HttpRequest,
-        *,
         body: bytes,
         klass: PriorityClass,
         request_id: bytes,
@@ -236,7 +235,10 @@ class Exchange:
             self.client.close_after = True
         self.stream = facts.is_event_stream
         streamed = facts.is_event_stream or (facts.content_length or 0) > HOLD_BYTES
-        self.held = None if streamed else bytearray()
+        if streamed:
+            self.held = None
+        elif held:
+            held.clear()
         head = edit_head(data[:end], facts, self.answer_headers(), dechunk=dechunk)
         return head, data[end:]
 

@@ -13,13 +13,14 @@ from dataclasses import dataclass
 
 from r1_gateway.errors import ApiError, bad_request
 
-_NOT_FORWARDED = frozenset(
+_PRIVATE = frozenset(
     (
         b"connection", b"content-length", b"expect", b"host", b"keep-alive", b"proxy-authenticate",
         b"proxy-authorization", b"proxy-connection", b"te", b"trailer", b"transfer-encoding",
         b"upgrade", b"x-request-id", b"x-r1-class",
     )
 )  # fmt: skip
+_PRIVATE_WITH_KEY = _PRIVATE | {b"authorization"}
 
 
 @dataclass(slots=True, eq=False)
@@ -90,20 +91,19 @@ def build_upstream_request(
     ``forward_key`` passes ``Authorization`` on, for engines that check keys themselves; keys that
     the gateway checked stay here.
     """
-    unwanted: frozenset[bytes] = _NOT_FORWARDED
-    parts = [
-        b"%s %s HTTP/1.1\r\nhost: %s\r\nx-request-id: %s\r\ncontent-length: %d\r\n"
-        % (request.method, request.target, address.encode(), request_id, len(body))
-    ]
+    private = _PRIVATE if forward_key else _PRIVATE_WITH_KEY
     if b"connection" in request.first:
         for name, value in request.headers:
-            if name == b"connection":
-                unwanted = unwanted | {token.strip().lower() for token in value.split(b",")}
-    parts += [
-        b"%s: %s\r\n" % field
-        for field in request.headers
-        if field[0] not in unwanted and (forward_key or field[0] != b"authorization")
-    ]
-    parts.append(b"\r\n")
-    parts.append(body)
-    return b"".join(parts)
+            if name == b"connection" and value.lower() != b"keep-alive":
+                private = private | {token.strip().lower() for token in value.split(b",")}
+    lines = [b": ".join(field) for field in request.headers if field[0] not in private]
+    lines.append(b"\r\n")
+    return b"%s %s HTTP/1.1\r\nhost: %s\r\nx-request-id: %s\r\ncontent-length: %d\r\n%s%s" % (
+        request.method,
+        request.target,
+        address.encode(),
+        request_id,
+        len(body),
+        b"\r\n".join(lines),
+        body,
+    )

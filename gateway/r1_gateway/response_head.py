@@ -6,14 +6,18 @@ taken out, which is rare (a closing pod); then, and only then, the head is rebui
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from http import HTTPStatus
 
 from r1_gateway.errors import ApiError
 
 # Headers that belong to one connection, or that we set ourselves.
-_OURS = (b"x-request-id:", b"x-r1-queue-ms:", b"x-r1-class:")
-_HOP = (b"connection:", b"keep-alive:", b"proxy-connection:", b"upgrade:")
+_UNWANTED = (
+    b"connection:", b"keep-alive:", b"proxy-connection:", b"upgrade:",
+    b"x-request-id:", b"x-r1-queue-ms:", b"x-r1-class:",
+)  # fmt: skip
+_ANY_UNWANTED = re.compile(b"\n(?:" + b"|".join(_UNWANTED) + b")")
 
 
 @dataclass(slots=True)  # not frozen: made once per request, and freezing doubles its cost
@@ -46,12 +50,7 @@ def read_head(head: bytes) -> HeadFacts:
     at = lower.find(b"\ncontent-length:")
     if at >= 0:
         length = int(lower[at + 16 : lower.index(b"\r", at)])
-    return HeadFacts(
-        lower=lower,
-        is_event_stream=b"text/event-stream" in lower,
-        is_chunked=b"\ntransfer-encoding:" in lower,
-        content_length=length,
-    )
+    return HeadFacts(lower, b"text/event-stream" in lower, b"\ntransfer-encoding:" in lower, length)
 
 
 def edit_head(head: bytes, facts: HeadFacts, extra: bytes, *, dechunk: bool = False) -> bytes:
@@ -59,14 +58,11 @@ def edit_head(head: bytes, facts: HeadFacts, extra: bytes, *, dechunk: bool = Fa
 
     ``dechunk`` drops ``Transfer-Encoding``, for a client that cannot read chunks.
     """
-    lower = facts.lower
-    unwanted = [name for name in (*_HOP, *_OURS) if b"\n" + name in lower]
-    if dechunk:
-        unwanted.append(b"transfer-encoding:")
-    if not unwanted:
-        return head[:-2] + extra + b"\r\n"
+    if not dechunk and _ANY_UNWANTED.search(facts.lower) is None:
+        return b"%s%s\r\n" % (head[:-2], extra)
+    unwanted = (*_UNWANTED, b"transfer-encoding:") if dechunk else _UNWANTED
     lines = head[:-4].split(b"\r\n")
-    kept = [line for line in lines if not line.lower().startswith(tuple(unwanted))]
+    kept = [line for line in lines if not line.lower().startswith(unwanted)]
     return b"\r\n".join(kept) + b"\r\n" + extra + b"\r\n"
 
 

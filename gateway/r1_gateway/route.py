@@ -10,7 +10,7 @@ import asyncio
 import time
 from collections.abc import Callable, Mapping
 
-from r1_gateway.admission import Admission, Refusal, Ticket, TicketState
+from r1_gateway.admission import Admission, Refusal, Ticket
 from r1_gateway.classes import PriorityClass
 from r1_gateway.errors import ApiError, unavailable
 from r1_gateway.exchange import Exchange
@@ -91,7 +91,7 @@ class Route:
             )
             return
         exchange.ticket = outcome
-        if outcome.state is TicketState.RUNNING:
+        if outcome.endpoint is not None:
             exchange.begin(now)
         else:
             self.pump()

@@ -47,6 +47,8 @@ class EndpointPool:
         self._endpoints: dict[str, Endpoint] = {}
         self._order: list[Endpoint] = []
         self._turn = 0
+        self.ready = 0
+        """Pods that may get new requests (breaker or not: that is our view, not theirs)."""
 
     def __iter__(self) -> Iterator[Endpoint]:
         return iter(self._order)
@@ -55,11 +57,6 @@ class EndpointPool:
     def known(self) -> int:
         """Pods that exist in any state, draining ones with work included."""
         return len(self._order)
-
-    @property
-    def ready(self) -> int:
-        """Pods that may get new requests (breaker or not: that is our view, not theirs)."""
-        return sum(1 for endpoint in self._order if endpoint.serving)
 
     @property
     def seats(self) -> int:
@@ -91,6 +88,7 @@ class EndpointPool:
         left = [e for e in self._endpoints.values() if not e.gone or e.in_flight]
         self._endpoints = {e.address: e for e in left}
         self._order = left
+        self.ready = sum(e.serving for e in left)
 
     def choose(self, now: float, avoid: Collection[str] = ()) -> Endpoint | None:
         """Least in flight among pods with room, in turn when equal; None when all are full."""

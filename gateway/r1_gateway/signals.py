@@ -42,6 +42,7 @@ def _route_signals(route: Route, now: float) -> dict[str, object]:
         "queued": _by_class([admission.queued(klass) for klass in CLASSES]),
         "oldestWaitSeconds": _by_class([admission.oldest_wait(klass, now) for klass in CLASSES]),
         "inFlight": _by_class(admission.in_flight),
+        "inFlightByEndpoint": {each.address: each.in_flight for each in admission.pool},
         "held": admission.waiting if ready == 0 else 0,
         "seats": admission.pool.seats,
         "readyEndpoints": ready,

@@ -61,12 +61,6 @@ class Metrics:
             buckets=_SECONDS,
             registry=self.registry,
         )
-        self.desired = Gauge(
-            "r1_operator_desired_replicas",
-            "Replicas that a resource should have.",
-            ["inference_namespace", "inference"],
-            registry=self.registry,
-        )
         self.gateways = Gauge(
             "r1_operator_gateways",
             "Gateways by whether their signals could be read.",

@@ -18,6 +18,7 @@ from r1_cluster.paths import repository_root
 from r1_cluster.providers import Cluster
 from r1_cluster.simulated_nodes import add_kwok_nodes
 from r1_demo.installation import Installation, install, prepare_namespace
+from r1_demo.stage import SCRAPE_SECONDS
 
 SMALL = {"requests": {"cpu": "50m", "memory": "600Mi"}}
 
@@ -34,11 +35,16 @@ def installation(cluster: Cluster, pinned: dict[str, str]) -> Iterator[Installat
     """The chart, installed as README says; taken away at the end."""
     prepare_namespace(cluster, MODELS)
     parts = ("operator", "gateway", "forecaster")
+    # As the demo: rates over four scrapes, which come every two seconds here. Over the default
+    # minute a ramp of half a minute is smoothed away.
+    window = {"name": "R1_MIN_RATE_SECONDS", "value": str(round(4 * SCRAPE_SECONDS))}
+    values: dict[str, dict[str, Any]] = {part: {"nodeSelector": pinned} for part in parts}
+    values["operator"]["extraEnv"] = [window]
     installed = install(
         cluster,
         lambda line: print(line, file=sys.stderr),
         model_namespaces=(MODELS,),
-        values={part: {"nodeSelector": pinned} for part in parts},
+        values=values,
     )
     yield installed
     if os.environ.get("R1_KEEP_CLUSTER") == "1":  # to look at what a story left behind

@@ -106,7 +106,7 @@ def test_the_pod_is_ready_before_the_load(
     now = time.time()
     past.write_text("\n".join(openmetrics(curve(SEASONS), SHARES, MODELS, now, 2.0, seed=7)) + "\n")
     prometheus_backfill(cluster, past)
-    # Only now: the forecaster reads a history once, and then follows it.
+    # Only now: a past that comes later is found, but some steps later, and the season runs.
     installation.apply(manifest(demo_resource, "foresees", "RequireBacktest"))
 
     arrivals = draw(

@@ -17,6 +17,9 @@ SINGULAR: Final = "r1inference"
 SHORT_NAME: Final = "r1"
 FIELD_MANAGER: Final = "r1-operator"
 
+POD_DELETION_COST: Final = "controller.kubernetes.io/pod-deletion-cost"
+"""Kubernetes' own annotation: the ReplicaSet controller deletes the pod of the lowest first."""
+
 CONTAINER: Final = "engine"
 PORT_NAME: Final = "http"
 PORT: Final = 8000

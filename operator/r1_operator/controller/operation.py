@@ -15,6 +15,7 @@ from typing import Any
 
 from r1_operator.api.serving import ModelSource
 from r1_operator.controller.decisions import DecisionBook
+from r1_operator.controller.exposition import ScalingCollector
 from r1_operator.controller.liveness import Liveness
 from r1_operator.controller.reconcile import Reconciler
 from r1_operator.controller.resync import Resync
@@ -99,6 +100,7 @@ class Operation:
             is_active=lambda: self._active,
             exists=lambda key: self.views.resources.get(key) is not None,
         )
+        self.metrics.registry.register(ScalingCollector(self.scaling.followed))
         self.metrics.resources.set_function(lambda: len(self.views.resources))
         self.metrics.queue_length.set_function(lambda: len(self.queue))
 

@@ -23,6 +23,7 @@ from r1_operator.controller.drift import APPLIED, drift, manifest_hash, with_has
 from r1_operator.controller.fights import Fights
 from r1_operator.controller.scaling_loop import WARM_UP_SECONDS, ScalingLoop
 from r1_operator.controller.statuses import carried_over, status_differs
+from r1_operator.controller.victims import write_deletion_cost
 from r1_operator.kube.client import Api, ApiError, Busy, Conflict, NotFound, Refused, Unreachable
 from r1_operator.kube.events import Notice
 from r1_operator.kube.kinds import (
@@ -42,6 +43,7 @@ from r1_operator.kube.views import Stored, Views
 from r1_operator.metrics import Metrics
 from r1_operator.plan.snapshot import ABSENT, Defaults, Found, Observed, Refusal
 from r1_operator.plan.status import plan_status
+from r1_operator.plan.victims import plan_deletion_costs
 from r1_operator.plan.whole import plan
 
 logger = logging.getLogger(__name__)
@@ -201,6 +203,8 @@ class Reconciler:
             if pause > 0:
                 this.look_again_in(pause)
                 return
+        if kind == DEPLOYMENT and why != "create":
+            await self._choose_victims(this, manifest["spec"]["replicas"])
         try:
             answer = await self._api.apply(kind, *key, with_hash(manifest, digest))
         except Refused as error:
@@ -216,6 +220,17 @@ class Reconciler:
         logger.info("%s: %s %s %s", this.key, why, kind.name, key.name)
         if why == "repair":
             self._tell_of(this, "Repaired", f"{kind.name} {key.name} was changed from outside.")
+
+    async def _choose_victims(self, this: _Round, wanted: int) -> None:
+        """Say which pods go, before the count falls and somebody else has to pick."""
+        live = this.live[DEPLOYMENT.name]
+        if live is ABSENT or live["spec"].get("replicas", 1) <= wanted:
+            return
+        pods, loads = self._views.pods.of(this.key), self._scaling.loads(this.key)
+        for cost in plan_deletion_costs(pods, loads, wanted):
+            this.writes += await write_deletion_cost(
+                self._api, self._views, self._metrics, this.key.namespace, cost
+            )
 
     async def _delete_unwanted(self, this: _Round, wanted: set[str]) -> None:
         for kind in CHILD_KINDS:

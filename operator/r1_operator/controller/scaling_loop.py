@@ -17,7 +17,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from r1_operator.api.scaling import Activation
@@ -35,6 +35,7 @@ from r1_operator.plan.history import History
 from r1_operator.plan.policy import ScalingPolicy, policy_of
 from r1_operator.plan.scaling import ScalingInputs, decide, fixed
 from r1_operator.plan.unavailable import Unavailable
+from r1_operator.plan.victims import pod_loads
 from r1_operator.sources.forecast import Forecaster, build_question, forecast_metric
 from r1_operator.sources.lead_time import StartTimes
 from r1_operator.sources.signals import NO_GATEWAY, GatewaySignals, Reading
@@ -51,7 +52,7 @@ SHOW_SECONDS = 5.0
 class Scaled:
     """What the loop knows of one autoscaled resource.
 
-    `target` is the last decided count. `shown` is the decision that the status tells: it follows at
+    `target` is the last decided count and `observed` what it was decided on. `shown` is the decision that the status tells: it follows at
     once when the count changes and otherwise not more often than people can read.
     """
 
@@ -64,6 +65,7 @@ class Scaled:
     history: History = field(default_factory=History)
     starts: StartTimes = field(default_factory=StartTimes)
     target: int | None = None
+    observed: ScalingInputs | None = None
     shown: Decision | None = None
     shown_at: float = 0.0
     known: dict[str, CounterSample] = field(default_factory=dict)
@@ -133,11 +135,21 @@ class ScalingLoop:
         self._decide(key, fresh, asked=True)
         return fresh.shown
 
+    def followed(self) -> Sequence[tuple[Key, Scaled]]:
+        """Every autoscaled resource, with what is known of it."""
+        return tuple(self._scaled.items())
+
     def forget(self, key: Key) -> None:
         """The resource has gone."""
         self._scaled.pop(key, None)
         self._forecaster.forget(key)
         self._book.forget(key)
+
+    def loads(self, key: Key) -> Mapping[str, float] | Unavailable:
+        """Requests in flight by pod address, as the gateways last said."""
+        reading = self._reading
+        samples = reading.routes.get(str(key), ())
+        return pod_loads(samples, gateways=reading.gateways, silent=reading.silent)
 
     async def prime(self) -> None:
         """Read the gateways for the first time, before anything asks for a decision."""
@@ -198,7 +210,7 @@ class ScalingLoop:
             seats_per_replica=state.seats,
         )
         decision, state.history = decide(state.policy, observed, state.history, now)
-        state.decided_at = now
+        state.decided_at, state.observed = now, observed
         self._metrics.decisions.labels(decision.reason.value).inc()
         self._book.add(key, decision)
         self._publish(key, state, decision, asked)
@@ -208,7 +220,6 @@ class ScalingLoop:
         state.target = decision.replicas
         changed = decision.replicas != decision.current
         if changed:
-            self._metrics.desired.labels(key.namespace, key.name).set(decision.replicas)
             logger.info(
                 "%s: %d -> %d replicas (%s) %s",
                 key,

@@ -222,16 +222,18 @@ class Api:
         manifest: Json,
         *,
         subresource: str | None = None,
+        manager: str = FIELD_MANAGER,
     ) -> Json:
         """Server-side apply: make our fields say this, take them back from whoever else has them.
 
         Returns the object as it now is. Fields that the manifest does not name stay with their
-        owners; fields that an earlier manifest of ours named and this one does not are removed.
+        owners; fields that an earlier manifest of the same `manager` named and this one does not
+        are removed.
         """
         return await self.request(
             "PATCH",
             kind.path(namespace, name, subresource),
-            query={"fieldManager": FIELD_MANAGER, "force": "true"},
+            query={"fieldManager": manager, "force": "true"},
             body=manifest,
             content_type="application/apply-patch+yaml",
         )

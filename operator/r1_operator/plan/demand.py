@@ -51,6 +51,8 @@ class CounterSample:
     oldest_wait_seconds: float
     seats: float
     ready_endpoints: float
+    in_flight_by_pod: Mapping[str, float] | None = None
+    """by pod address, without the port; None from a gateway that does not say"""
 
     def fault(self) -> str | None:
         """Return what is impossible about the figures, None when nothing is."""

@@ -44,10 +44,23 @@ def read_signals(
                 oldest_wait_seconds=_highest(route, "oldestWaitSeconds"),
                 seats=_number(route.get("seats"), "seats"),
                 ready_endpoints=_number(route.get("readyEndpoints"), "readyEndpoints"),
+                in_flight_by_pod=_by_pod(route),
             )
         except TypeError as error:
             samples[name] = Unavailable("InvalidSignals", f"Signals do not parse: {error}.")
     return samples
+
+
+def _by_pod(route: Mapping[str, object]) -> Mapping[str, float] | None:
+    """Requests in flight by address; a gateway of before this field has none to tell."""
+    key = "inFlightByEndpoint"
+    if key not in route:
+        return None
+    found: dict[str, float] = {}
+    for endpoint, value in _mapping(route[key], key).items():
+        address = endpoint.rpartition(":")[0].strip("[]")
+        found[address] = found.get(address, 0.0) + _number(value, key)
+    return found
 
 
 def _total(route: Mapping[str, object], key: str) -> float:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any, Final, Literal
 
-from r1_operator.api.names import CONTAINER
+from r1_operator.api.names import CONTAINER, POD_DELETION_COST
 from r1_operator.api.serving import ModelSource
 from r1_operator.api.v1 import R1Inference, unix_seconds
 
@@ -60,6 +60,10 @@ class Pod:
     mount_message: str = ""
     """of the last FailedMount event: a pod's status does not say why a volume is missing"""
     labels: Mapping[str, str] = field(default_factory=dict)
+    address: str = ""
+    """its IP, by which gateways know it; empty until it has one"""
+    deletion_cost: int | None = None
+    """what the ReplicaSet controller compares when the count falls; None where none is set"""
 
     @property
     def terminating(self) -> bool:
@@ -148,6 +152,8 @@ def read_pod(obj: Object) -> Pod:
         termination_message=ended.get("message") or "",
         unschedulable_message=scheduled.get("message") or "" if unscheduled else "",
         labels=metadata.get("labels") or {},
+        address=status.get("podIP") or "",
+        deletion_cost=_whole((metadata.get("annotations") or {}).get(POD_DELETION_COST)),
     )
 
 
@@ -158,6 +164,13 @@ def _blocked_init(status: Object) -> Object:
         if waiting and waiting.get("reason") != "PodInitializing":
             return dict(waiting)
     return {}
+
+
+def _whole(text: str | None) -> int | None:
+    try:
+        return int(text) if text is not None else None
+    except ValueError:
+        return None
 
 
 def _time(text: str | None) -> float | None:

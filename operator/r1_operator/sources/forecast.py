@@ -57,10 +57,15 @@ def forecast_metric(metrics: tuple[Metric, ...]) -> MetricType | None:
 def build_question(
     key: Key, ask: ForecastSpec, metric: MetricType, lead_seconds: float, min_rate_seconds: int
 ) -> Question:
-    """The request body of `POST /v1/forecast`; the lead is rounded up to whole steps of 5 s."""
+    """The request body of `POST /v1/forecast`; the lead is rounded up to whole steps of 5 s.
+
+    The series is a trailing mean: what it shows at a time was demanded half its window earlier. A
+    demand that replicas have to meet after `lead_seconds` shows up that much later, so that long
+    the forecast has to look.
+    """
     labels = f'inference_namespace="{key.namespace}",inference="{key.name}"'
     window = max(min_rate_seconds, ask.step_seconds)
-    lead = 5.0 * math.ceil(lead_seconds / 5.0)
+    lead = 5.0 * math.ceil((lead_seconds + window / 2) / 5.0)
     level = ask.quantile_percent / 100
     return Question(
         body={
@@ -102,6 +107,7 @@ class Forecaster:
         self._session: aiohttp.ClientSession | None = None
         self._latest: dict[Key, Forecast | Unavailable] = {}
         self._due: dict[Key, float] = {}
+        self._asked: dict[Key, Question] = {}
         self._tasks: dict[Key, asyncio.Task[None]] = {}
 
     @property
@@ -118,9 +124,14 @@ class Forecaster:
             await self._session.close()
 
     def latest(self, key: Key, question: Question) -> Forecast | Unavailable:
-        """The latest answer, at once; asks again in the background when that is due."""
+        """The latest answer, at once; asks again in the background when that is due.
+
+        Another question than the last (a lead measured anew, an edited resource) is due at once.
+        """
         now = self._time()
-        if key not in self._tasks and now >= self._due.get(key, float("-inf")):
+        due = now >= self._due.get(key, float("-inf")) or question != self._asked.get(key)
+        if key not in self._tasks and due:
+            self._asked[key] = question
             self._due[key] = now + question.every_seconds * self._rng.uniform(0.9, 1.1)
             task = asyncio.create_task(self._ask(key, question))
             self._tasks[key] = task
@@ -133,8 +144,8 @@ class Forecaster:
 
     def forget(self, key: Key) -> None:
         """The resource has gone."""
-        self._latest.pop(key, None)
-        self._due.pop(key, None)
+        for known in (self._latest, self._due, self._asked):
+            known.pop(key, None)
 
     def _time(self) -> float:
         return self._clock() if self._clock else asyncio.get_running_loop().time()

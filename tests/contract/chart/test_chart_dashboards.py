@@ -15,6 +15,7 @@ from prometheus_client import CollectorRegistry
 from r1_forecasting.metrics import ForecastMetrics
 from r1_gateway.door import Door
 from r1_gateway.metrics import GatewayCollector
+from r1_operator.controller.exposition import ScalingCollector
 from r1_operator.metrics import Metrics
 
 Manifest = dict[str, Any]
@@ -44,6 +45,11 @@ def gateway() -> Iterator[tuple[str, str, tuple[str, ...]]]:
         yield family.name, family.type, tuple(getattr(family, "_labelnames", ()))
 
 
+def scaling() -> Iterator[tuple[str, str, tuple[str, ...]]]:
+    for family in ScalingCollector(lambda: ()).collect():
+        yield family.name, family.type, tuple(getattr(family, "_labelnames", ()))
+
+
 @pytest.fixture(scope="module")
 def series() -> dict[str, set[str]]:
     """Return each time series' name with its labels."""
@@ -51,6 +57,7 @@ def series() -> dict[str, set[str]]:
         *registered(Metrics().registry),
         *registered(ForecastMetrics().registry),
         *gateway(),
+        *scaling(),
     ]
     return {
         family + suffix: {*labels, *(["le"] if suffix == "_bucket" else [])}
@@ -120,6 +127,23 @@ def test_panels_do_not_overlap_and_explain_themselves(path: Path) -> None:
         taken |= cells
         assert panel["type"] == "row" or panel["description"].endswith(".")
     assert len({panel["id"] for panel in dashboard["panels"]}) == len(dashboard["panels"])
+
+
+def test_demand_is_drawn_against_the_band_of_its_forecast() -> None:
+    """The one panel this dashboard is opened for: without the band nobody sees who was right."""
+    panels = load(CHART / "dashboards" / "inference.json")["panels"]
+    (panel,) = (one for one in panels if one["title"] == "Demand against the forecast")
+    asked = " ".join(target["expr"] for target in panel["targets"])
+    assert {"r1_operator_demand", "r1_operator_forecast_peak"} <= set(re.findall(r"r1_\w+", asked))
+    band = [
+        one
+        for one in panel["fieldConfig"]["overrides"]
+        if one["properties"][0]["id"] == "custom.fillBelowTo"
+    ]
+    (filled,) = band
+    legends = [target["legendFormat"] for target in panel["targets"]]
+    assert filled["matcher"]["options"] in legends
+    assert filled["properties"][0]["value"] in legends
 
 
 def test_grafana_can_keep_them_apart() -> None:

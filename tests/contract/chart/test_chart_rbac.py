@@ -37,7 +37,8 @@ OPERATOR = table(
         "/services": OWN,
         "/configmaps": OWN,
         "policy/poddisruptionbudgets": OWN,
-        "/pods": READ,
+        # One annotation: which model pods go first when the count falls.
+        "/pods": (*READ, "patch"),
         "events.k8s.io/events": ("create", "patch"),
         # Authorization comes before "not found": without the right, a cluster that has no such API
         # would answer "forbidden".

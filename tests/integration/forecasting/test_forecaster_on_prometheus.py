@@ -6,6 +6,7 @@ recording runs on past the present, so time passes as it does with a scraped ser
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -74,7 +75,7 @@ def running(command: list[str], log: Path, env: dict[str, str] | None = None) ->
                 process.wait()
 
 
-def record(folder: Path, since: float, until: float) -> None:
+def record(folder: Path, since: float, until: float, pod: str = "a") -> None:
     """Blocks with one counter, restarted once on the way."""
     lines = [f"# HELP {NAME} Requests.", f"# TYPE {NAME} counter"]
     count, restart = 1000.0, since + 3.3 * SEASON
@@ -83,7 +84,7 @@ def record(folder: Path, since: float, until: float) -> None:
         count += demand(at) * STEP
         if restart <= at < restart + STEP:
             count = 0.0
-        lines.append(f'{NAME}_total{{inference="r1"}} {count} {at:.3f}')
+        lines.append(f'{NAME}_total{{inference="r1",pod="{pod}"}} {count} {at:.3f}')
         at += STEP
     text = folder / "recorded.om"
     text.write_text("\n".join([*lines, "# EOF", ""]))
@@ -95,13 +96,10 @@ def record(folder: Path, since: float, until: float) -> None:
     )
 
 
-@pytest.fixture(scope="module")
-def prometheus(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    folder = tmp_path_factory.mktemp("prometheus")
-    now = float(int(time.time()))
-    record(folder, now - SEASONS * SEASON, now + 900)
+@contextmanager
+def serving(folder: Path, port: int) -> Iterator[str]:
+    """A Prometheus over the blocks in a folder; its URL."""
     (folder / "prometheus.yml").write_text("scrape_configs: []\n")
-    port = free_port()
     command = [
         "prometheus",
         f"--config.file={folder / 'prometheus.yml'}",
@@ -114,15 +112,30 @@ def prometheus(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         yield url
 
 
-@pytest.fixture(scope="module")
-def forecaster(prometheus: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+@contextmanager
+def forecasting(folder: Path, prometheus: str, models: str) -> Iterator[str]:
+    """A forecaster service; its URL."""
     port = free_port()
-    log = tmp_path_factory.mktemp("forecaster") / "forecaster.log"
     command = [sys.executable, "-m", "r1_forecasting", "--port", str(port), "--host", "127.0.0.1"]
-    settings = {"R1_FORECASTER_PROMETHEUS_URL": prometheus, "R1_FORECASTER_MODELS": "lstm"}
-    with running(command, log, settings):
+    settings = {"R1_FORECASTER_PROMETHEUS_URL": prometheus, "R1_FORECASTER_MODELS": models}
+    with running(command, folder / "forecaster.log", settings):
         url = f"http://127.0.0.1:{port}"
         wait_for(lambda: get(f"{url}/readyz"), 60, "the forecaster is ready")
+        yield url
+
+
+@pytest.fixture(scope="module")
+def prometheus(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    folder = tmp_path_factory.mktemp("prometheus")
+    now = float(int(time.time()))
+    record(folder, now - SEASONS * SEASON, now + 900)
+    with serving(folder, free_port()) as url:
+        yield url
+
+
+@pytest.fixture(scope="module")
+def forecaster(prometheus: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    with forecasting(tmp_path_factory.mktemp("forecaster"), prometheus, "lstm") as url:
         yield url
 
 
@@ -214,3 +227,26 @@ def test_a_long_history_comes_in_pieces(forecaster: str) -> None:
         lambda: ready(forecaster, subject="default/long", historySeconds=12_000), 60, "an answer"
     )
     assert answer["lastObserved"]["value"] > 0
+
+
+def test_a_past_that_prometheus_has_only_later_is_learned_from(tmp_path: Path) -> None:
+    """Prometheus knows not even a season, goes away, and comes back with eight.
+
+    Two seasons, which is the least that could teach it anything, would take longer than is waited.
+    """
+    began = float(int(time.time())) - 0.8 * SEASON
+    record(tmp_path, began, began + 900, pod="b")
+    port = free_port()
+    with contextlib.ExitStack() as stack:
+        with serving(tmp_path, port) as url:
+            forecaster = stack.enter_context(forecasting(tmp_path, url, ""))
+            answer = wait_for(lambda: ready(forecaster), 60, "a first forecast")
+            assert "seasonal-naive" not in answer["gate"]["scores"], "it needs two seasons"
+        record(tmp_path, began - (SEASONS - 1) * SEASON, began, pod="a")
+        stack.enter_context(serving(tmp_path, port))
+
+        def learned() -> bool:
+            found = ready(forecaster)
+            return found is not None and found["gate"]["acts"] is True
+
+        wait_for(learned, 60, "a forecast from eight seasons")

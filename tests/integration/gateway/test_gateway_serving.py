@@ -247,6 +247,7 @@ async def test_a_full_queue_says_when_to_come_back(
     assert route["rejected"] == {"Q1": 0, "Q2": 1, "Q3": 0}
     assert route["queued"] == {"Q1": 1, "Q2": 2, "Q3": 0}
     assert route["inFlight"] == {"Q1": 0, "Q2": 1, "Q3": 0}
+    assert list(route["inFlightByEndpoint"].values()) == [1], "the operator picks victims by it"
     assert route["oldestWaitSeconds"]["Q2"] > 0
     assert (route["seats"], route["readyEndpoints"], route["held"]) == (1, 1, 0)
     for task in [*held, other]:

@@ -1,26 +1,5 @@
-"""A client of the real API server, with the CRD, and a namespace for each test."""
+"""Stories on a real API server."""
 
-import uuid
-from collections.abc import AsyncIterator
-from pathlib import Path
+from api_story import api, namespace
 
-import pytest
-
-from r1_bench.operator_lab import connect, install_crd, make_namespace
-from r1_operator.kube.client import Api
-
-
-@pytest.fixture
-async def api(apiserver: Path) -> AsyncIterator[Api]:
-    """The test's own client; what an operator does is not in its log."""
-    async with await connect(apiserver) as client:
-        await install_crd(client)
-        yield client
-
-
-@pytest.fixture
-async def namespace(api: Api) -> str:
-    """A fresh namespace."""
-    name = f"it-{uuid.uuid4().hex[:8]}"
-    await make_namespace(api, name)
-    return name
+__all__ = ["api", "namespace"]

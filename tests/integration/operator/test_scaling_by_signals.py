@@ -208,3 +208,11 @@ async def test_a_forecast_raises_the_count_before_the_load_does(
             return str(found["status"]["mode"]) == "Predictive"
 
         await until(predictive, "mode Predictive")
+        url = f"http://127.0.0.1:{operation.server.port}/metrics"
+        async with aiohttp.ClientSession() as session, session.get(url) as response:
+            exposed = await response.text()
+        labels = f'inference="{key.name}",inference_namespace="{namespace}"'
+        per_metric = f'{labels},metric="RequestsPerSecond"'
+        assert f'r1_operator_forecast_peak{{{per_metric},quantile="0.9"}} 40.0' in exposed
+        assert f"r1_operator_demand{{{per_metric}}}" in exposed
+        assert f"r1_operator_desired_replicas{{{labels}}} 6.0" in exposed

@@ -29,6 +29,7 @@ ROUTE = {
     "queued": {"Q2": 3},
     "oldestWaitSeconds": {"Q1": 1.5, "Q2": 4.0},
     "inFlight": {"Q1": 2},
+    "inFlightByEndpoint": {"10.1.0.4:8000": 2, "[fd00::4]:8000": 1},
     "held": 1,
     "seats": 16,
     "readyEndpoints": 2,
@@ -82,6 +83,7 @@ async def test_signals_are_summed_over_classes_and_a_silent_gateway_is_missed(
     assert sample.queued == 3
     assert sample.oldest_wait_seconds == 4.0
     assert sample.received_at == 1000.0
+    assert sample.in_flight_by_pod == {"10.1.0.4": 2, "fd00::4": 1}
     assert sample.gateway in reading.gateways, "the name by which it is missed when it is silent"
     assert len(reading.gateways) == 2
     assert len(reading.silent) == 1
@@ -121,7 +123,7 @@ def test_the_question_is_the_contract() -> None:
         "stepSeconds": 60,
         "seasonSeconds": 86400,
         "historySeconds": 1209600,
-        "leadSeconds": 45.0,
+        "leadSeconds": 75.0,  # 42.3, and half of the 60 s by which a minute's mean comes late
         "horizonSeconds": 600,
         "levels": [0.5, 0.9, 0.95],
     }
@@ -168,6 +170,17 @@ async def test_a_forecast_never_holds_up_who_asks_and_is_asked_once_a_step(serve
         forecaster.latest(KEY, question())
     await asyncio.sleep(0.3)
     assert served.asked == 1
+    await forecaster.close()
+
+
+async def test_another_lead_is_another_question_and_waits_for_no_step(served: Served) -> None:
+    served.answer = {"state": "Unavailable", "reason": "Training", "message": "m"}
+    forecaster = Forecaster(served.url)
+    await settle(forecaster)
+    for seconds in (45.0, 44.0, 20.0, 20.0):  # a pod was measured: 20 s instead of 45
+        forecaster.latest(KEY, question(seconds))
+        await asyncio.sleep(0.1)
+    assert served.asked == 2
     await forecaster.close()
 
 

@@ -1,0 +1,78 @@
+"""What the last decision about each resource saw and said, for Prometheus.
+
+Read from the scaling loop's state when it is scraped: a decision pays nothing for it, a resource
+that has gone or a forecast that is not there leaves no series behind, and the figures are those that
+were decided on and not asked for again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+from prometheus_client import Metric
+from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.registry import Collector
+
+from r1_operator.controller.scaling_loop import Scaled
+from r1_operator.kube.kinds import Key
+from r1_operator.plan.forecasts import Forecast
+from r1_operator.plan.needs import capacity, metric_value
+from r1_operator.plan.unavailable import Unavailable
+
+_RESOURCE = ("inference_namespace", "inference")
+_METRIC = (*_RESOURCE, "metric")
+
+
+class ScalingCollector(Collector):
+    """Gauges of every resource that the loop follows."""
+
+    def __init__(self, followed: Callable[[], Iterable[tuple[Key, Scaled]]]) -> None:
+        self._followed = followed
+
+    def collect(self) -> Iterable[Metric]:
+        """All families; a figure that is not known has no sample."""
+        desired = GaugeMetricFamily(
+            "r1_operator_desired_replicas", "Replicas a resource should have.", labels=_RESOURCE
+        )
+        demand = GaugeMetricFamily(
+            "r1_operator_demand", "Demand as decided on, in the metric's unit.", labels=_METRIC
+        )
+        worth = GaugeMetricFamily(
+            "r1_operator_demand_replicas",
+            "The same in replicas: divided by what is planned on one.",
+            labels=_METRIC,
+        )
+        peak = GaugeMetricFamily(
+            "r1_operator_forecast_peak",
+            "Quantiles of the highest demand within the lead, in the metric's unit.",
+            labels=(*_METRIC, "quantile"),
+        )
+        peak_worth = GaugeMetricFamily(
+            "r1_operator_forecast_peak_replicas",
+            "The same in replicas: divided by what is planned on one.",
+            labels=(*_METRIC, "quantile"),
+        )
+        lead = GaugeMetricFamily(
+            "r1_operator_forecast_lead_seconds",
+            "The lead: how far the forecast's peak looks ahead.",
+            labels=_RESOURCE,
+        )
+        for key, state in self._followed():
+            if state.target is not None:
+                desired.add_metric(tuple(key), state.target)
+            if state.observed is None:
+                continue
+            per_replica = {m.type: capacity(m, state.policy) for m in state.policy.metrics}
+            seen, forecast = state.observed.demand, state.observed.forecast
+            for kind, one in per_replica.items():
+                value = seen if isinstance(seen, Unavailable) else metric_value(kind, seen)
+                if not isinstance(value, Unavailable):
+                    demand.add_metric((*key, kind.value), value)
+                    worth.add_metric((*key, kind.value), value / one)
+            if isinstance(forecast, Forecast) and forecast.metric in per_replica:
+                lead.add_metric(tuple(key), forecast.lead_seconds)
+                for level, value in sorted(forecast.peak_over_lead.items()):
+                    labels = (*key, forecast.metric.value, f"{level:g}")
+                    peak.add_metric(labels, value)
+                    peak_worth.add_metric(labels, value / per_replica[forecast.metric])
+        yield from (desired, demand, worth, peak, peak_worth, lead)

@@ -1,0 +1,228 @@
+"""A past that arrives late: a backfill, a Prometheus that came back, a remote write catching up."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import threading
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pytest
+from aiohttp.test_utils import TestClient, TestServer
+
+from r1_forecasting.past import LOOK_STEPS, PastWatch, Span
+from r1_forecasting.protocol import Unavailable
+from r1_forecasting.request import ForecastRequest, parse_request
+from r1_forecasting.series import Series, from_samples
+from r1_forecasting.service import ForecastService
+from r1_forecasting.subject import Subject
+from r1_forecasting.training import Order, Trainer
+
+NOON = 1_700_000_000.0
+PATIENCE = 60.0
+QUESTION: dict[str, Any] = {
+    "subject": "default/r1",
+    "query": "demand",
+    "stepSeconds": 1,
+    "seasonSeconds": 60,
+    "historySeconds": 480,
+    "leadSeconds": 5,
+    "horizonSeconds": 10,
+}
+
+
+def question(**changes: object) -> ForecastRequest:
+    return parse_request(QUESTION | changes)
+
+
+@dataclass
+class Clock:
+    now: float = NOON + 0.4
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@dataclass
+class Filling:
+    """A Prometheus that knows demand from `since` on, but for the `lost` span."""
+
+    since: float = -math.inf
+    lost: Span = field(default_factory=lambda: Span(math.inf, math.inf))
+    reads: list[Span] = field(default_factory=list)
+    hang: threading.Event | None = None
+
+    def read(self, query: str, step: float, since: float, until: float) -> Series | Unavailable:
+        self.reads.append(Span(since, until))
+        if self.hang is not None and until - since > 20:
+            self.hang.wait(10)
+        steps = np.arange(np.ceil(since / step), np.floor(until / step) + 1) * step
+        known = [at for at in steps.tolist() if at >= self.since and not self.lost.holds(at)]
+        return from_samples(
+            [(at, 20.0 if at % 60 >= 40 else 2.0) for at in known], step, until=until
+        )
+
+
+async def ask(subject: Subject, request: ForecastRequest | None = None) -> dict[str, Any]:
+    """One answer, and what it set off in the background."""
+    body = await subject.answer(request or question(), PATIENCE)
+    await subject.quiet()
+    return body
+
+
+async def test_a_backfill_is_seen_and_judged_within_a_few_steps() -> None:
+    clock, history = Clock(), Filling(since=NOON - 100)
+    subject = Subject(history, clock=clock)
+    before = await ask(subject)
+    assert before["reason"] != "BeatsLastValue", "a season and a half teaches nothing yet"
+    history.since = -math.inf
+    for _ in range(LOOK_STEPS + 2):
+        clock.now += 1
+        after = await ask(subject)
+    assert subject.series is not None
+    assert subject.series.observed >= 480
+    assert subject.pasts == 1
+    assert after["reason"] == "BeatsLastValue"
+
+
+async def test_a_past_that_is_not_there_is_looked_for_seldom_and_only_where_it_lacks() -> None:
+    clock, history = Clock(), Filling(since=NOON - 100)
+    subject = Subject(history, clock=clock)
+    for _ in range(2 * LOOK_STEPS + 1):
+        await ask(subject)
+        clock.now += 1
+    looks = [span for span in history.reads[1:] if span.since < NOON - 110]
+    assert len(looks) == 2
+    assert all(span.until < NOON - 100 for span in looks), "what is known is not read again"
+    assert subject.pasts == 0
+
+
+async def test_a_gap_that_fills_later_is_found_by_reading_all_again_now_and_then() -> None:
+    clock, history = Clock(), Filling(lost=Span(NOON - 200, NOON - 60))
+    subject = Subject(history, clock=clock)
+    await ask(subject)
+    history.lost = Span(math.inf, math.inf)
+    whole = 0
+    for _ in range(45):
+        clock.now += 1
+        await ask(subject)
+        whole = sum(span.until - span.since > 400 for span in history.reads)
+    assert whole == 1 + 2, "at the start, and twice in 45 steps"
+    assert subject.series is not None
+    assert subject.series.observed >= 480
+    assert subject.pasts == 1
+
+
+async def test_a_few_late_samples_are_taken_in_without_learning_anew() -> None:
+    clock, history = Clock(), Filling(lost=Span(NOON - 200, NOON - 195))
+    subject = Subject(history, clock=clock)
+    await ask(subject)
+    history.lost = Span(math.inf, math.inf)
+    for _ in range(45):
+        clock.now += 1
+        await ask(subject)
+    assert subject.series is not None
+    assert not np.isnan(subject.series.values).any()
+    assert subject.pasts == 0
+
+
+async def test_looking_back_holds_up_no_answer_and_loses_none_of_what_is_new() -> None:
+    clock, history = Clock(), Filling(since=NOON - 100)
+    subject = Subject(history, clock=clock)
+    await ask(subject)
+    history.since, history.hang = -math.inf, threading.Event()
+    for _ in range(LOOK_STEPS + 4):
+        clock.now += 1
+        body = await subject.answer(question(), PATIENCE)
+    assert body["lastObserved"]["at"] == math.floor(clock.now), "answered while a read hangs"
+    history.hang.set()
+    await subject.quiet()
+    assert subject.series is not None
+    assert subject.series.end == math.floor(clock.now)
+    assert not np.isnan(subject.series.values).any()
+
+
+async def test_what_was_read_for_another_series_is_dropped() -> None:
+    clock, history = Clock(), Filling(since=NOON - 100)
+    subject = Subject(history, clock=clock)
+    await ask(subject)
+    history.since, history.hang = -math.inf, threading.Event()
+    for _ in range(LOOK_STEPS):
+        clock.now += 1
+        await subject.answer(question(), PATIENCE)
+    history.since = NOON - 50
+    answering = asyncio.create_task(subject.answer(question(query="tokens"), PATIENCE))
+    await asyncio.sleep(0.05)
+    history.hang.set()
+    await answering
+    await subject.quiet()
+    assert subject.series is not None
+    assert subject.series.start == NOON - 50
+
+
+class Noted(Trainer):
+    """A trainer that fits nothing and notes its orders."""
+
+    def __init__(self) -> None:
+        super().__init__(models=("lstm",))
+        self.noted: list[str] = []
+
+    def start(self) -> None:
+        """Nothing runs."""
+
+    def enlist(self, order: Order) -> None:
+        self.noted.append(order.subject)
+
+
+async def test_learned_models_are_trained_anew_on_it() -> None:
+    service = ForecastService(Filling(), trainer := Noted(), patience=PATIENCE)
+    async with TestClient(TestServer(service.application())) as client:
+        for _ in range(2):
+            await client.post("/v1/forecast", json=QUESTION)
+        assert trainer.noted == ["default/r1"]
+        service.subjects["default/r1"].pasts += 1
+        await client.post("/v1/forecast", json=QUESTION)
+        assert trainer.noted == ["default/r1"] * 2
+
+
+class TestPace:
+    DAY = parse_request(
+        QUESTION
+        | {"stepSeconds": 60, "seasonSeconds": 86400, "historySeconds": 1209600, "leadSeconds": 60}
+    )
+
+    def test_a_fortnight_is_read_again_every_hour_and_its_missing_start_every_five_minutes(
+        self,
+    ) -> None:
+        full = Series(NOON - 1209600, 60.0, np.ones(20161))
+        young = Series(NOON - 86400, 60.0, np.ones(1441))
+        watch = PastWatch()
+        watch.begin(NOON)
+        assert watch.due(full, self.DAY, NOON + 3599) is None
+        assert watch.due(full, self.DAY, NOON + 3600) == Span(NOON + 3600 - 1209600, NOON + 3600)
+        assert watch.due(young, self.DAY, NOON + 3600 + 299) is None
+        found = watch.due(young, self.DAY, NOON + 3600 + 300)
+        assert found == Span(NOON + 3900 - 1209600, NOON - 86400 - 60)
+
+    def test_a_read_that_is_due_counts_as_done(self) -> None:
+        young = Series(NOON - 86400, 60.0, np.ones(1441))
+        watch = PastWatch()
+        watch.begin(NOON)
+        assert watch.due(young, self.DAY, NOON + 300) is not None
+        assert watch.due(young, self.DAY, NOON + 301) is None
+
+
+def test_spans_hold_both_ends() -> None:
+    assert Span(1, 2).holds(1)
+    assert Span(1, 2).holds(2)
+    assert not Span(1, 2).holds(2.5)
+
+
+@pytest.mark.parametrize(("first", "second"), [(0, 1), (1, 0)])
+def test_a_clock_set_back_does_not_stop_the_looking(first: float, second: float) -> None:
+    young = Series(NOON - 100, 1.0, np.ones(100))
+    watch = PastWatch()
+    watch.begin(NOON + 1000 * first)
+    assert watch.due(young, question(), NOON + 1000 * second + LOOK_STEPS) is not None

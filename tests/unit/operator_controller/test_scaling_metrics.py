@@ -1,0 +1,113 @@
+"""What Prometheus is told about each resource's last decision."""
+
+from dataclasses import replace
+
+from prometheus_client import CollectorRegistry
+
+from r1_operator.api.scaling import Forecast as ForecastSpec
+from r1_operator.api.scaling import MetricType
+from r1_operator.api.v1 import parse
+from r1_operator.controller.exposition import ScalingCollector
+from r1_operator.controller.scaling_loop import Scaled
+from r1_operator.kube.kinds import Key
+from r1_operator.plan.demand import Demand
+from r1_operator.plan.forecasts import Forecast, Gate
+from r1_operator.plan.policy import policy_of
+from r1_operator.plan.scaling import ScalingInputs
+from r1_operator.plan.unavailable import Unavailable
+
+KEY = Key("team", "chat")
+LABELS = {"inference_namespace": "team", "inference": "chat"}
+RATE = LABELS | {"metric": "RequestsPerSecond"}
+FORECAST = Forecast(
+    model="lstm",
+    issued_at=1.0,
+    valid_until=61.0,
+    lead_seconds=45.0,
+    peak_over_lead={0.5: 14.0, 0.95: 28.0},
+    points=(),
+    gate=Gate(acts=True, reason="BeatsBaselines", message="It does."),
+    metric=MetricType.REQUESTS_PER_SECOND,
+)
+SEEN = ScalingInputs(
+    current=1,
+    ready=1,
+    demand=Demand(
+        requests_per_second=21.0,
+        tokens_per_second=2100.0,
+        in_flight=3.0,
+        queued=1.0,
+        oldest_wait_seconds=0.0,
+    ),
+    forecast=FORECAST,
+)
+
+
+def scraped(state: Scaled) -> CollectorRegistry:
+    registry = CollectorRegistry()
+    registry.register(ScalingCollector(lambda: [(KEY, state)]))
+    return registry
+
+
+def followed(observed: ScalingInputs | None) -> Scaled:
+    """A resource with two metrics, 10 requests/s and 8 requests at once a replica at 70 %."""
+    resource = parse(
+        {
+            "apiVersion": "deepseek.ai/v1",
+            "kind": "R1Inference",
+            "metadata": {"name": "chat", "namespace": "team", "uid": "u", "generation": 1},
+            "spec": {
+                "autoscaling": {
+                    "maxReplicas": 4,
+                    "metrics": [
+                        {"type": "RequestsPerSecond", "target": 10},
+                        {"type": "Concurrency", "target": 8},
+                    ],
+                }
+            },
+        },
+        strict=True,
+    )
+    assert resource.spec.autoscaling is not None
+    return Scaled(
+        uid="u",
+        generation=1,
+        policy=policy_of(resource.spec.autoscaling),
+        forecast=ForecastSpec(),
+        seats=8,
+        target=3,
+        observed=observed,
+    )
+
+
+def test_demand_and_the_band_of_its_forecast_in_their_unit_and_in_replicas() -> None:
+    at = scraped(followed(SEEN)).get_sample_value
+    assert at("r1_operator_desired_replicas", LABELS) == 3
+    assert at("r1_operator_demand", RATE) == 21
+    assert at("r1_operator_demand_replicas", RATE) == 3
+    assert at("r1_operator_demand", LABELS | {"metric": "Concurrency"}) == 4
+    assert at("r1_operator_forecast_peak", RATE | {"quantile": "0.5"}) == 14
+    assert at("r1_operator_forecast_peak", RATE | {"quantile": "0.95"}) == 28
+    assert at("r1_operator_forecast_peak_replicas", RATE | {"quantile": "0.95"}) == 4
+    assert at("r1_operator_forecast_lead_seconds", LABELS) == 45
+
+
+def test_what_is_not_known_has_no_sample_and_is_not_zero() -> None:
+    missing = Unavailable("NoGateway", "There is none.")
+    at = scraped(followed(replace(SEEN, demand=missing, forecast=missing))).get_sample_value
+    assert at("r1_operator_demand", RATE) is None
+    assert at("r1_operator_forecast_peak", RATE | {"quantile": "0.5"}) is None
+    assert at("r1_operator_forecast_lead_seconds", LABELS) is None
+    assert at("r1_operator_desired_replicas", LABELS) == 3
+
+
+def test_before_the_first_decision_only_what_was_decided_is_told() -> None:
+    at = scraped(followed(None)).get_sample_value
+    assert at("r1_operator_demand", RATE) is None
+    assert at("r1_operator_desired_replicas", LABELS) == 3
+
+
+def test_a_forecast_of_a_metric_that_the_policy_no_longer_counts_is_not_told() -> None:
+    other = replace(FORECAST, metric=MetricType.TOKENS_PER_SECOND)
+    at = scraped(followed(replace(SEEN, forecast=other))).get_sample_value
+    assert at("r1_operator_forecast_lead_seconds", LABELS) is None
