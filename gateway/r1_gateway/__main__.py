@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import logging
+import os
+import signal
 import sys
-
-import uvloop
-
-from r1_gateway.options import parse_options
-from r1_gateway.server import run
 
 
 def main() -> int:
     """Parse the options and serve until told to stop."""
+    # Before the slow imports: process 1 of a container has no default action, and would not hear.
+    signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
+    import uvloop
+
+    from r1_gateway.options import parse_options
+    from r1_gateway.server import run
+
     options = parse_options()
     logging.basicConfig(
         level=options.log_level.upper(),

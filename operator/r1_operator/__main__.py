@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
+import signal
 import sys
 from collections.abc import Sequence
 
@@ -19,6 +21,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """The exit code: 0 ended on request, 1 failed or lost the Lease, 2 used wrongly."""
     given = list(sys.argv[1:] if arguments is None else arguments)
     if given[:1] == ["run"]:
+        # Process 1 of a container has no default action: until `operate` listens, it would not hear.
+        signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
         return _run(given[1:])
     if given[:1] == ["crd"]:
         from r1_operator.cli import main as r1

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-import r1_forecasting.__main__
+import r1_forecasting.options
 from r1_gateway.options import parse_options
 from r1_operator.settings import Settings
 
@@ -124,7 +124,7 @@ def test_the_forecaster_reads_what_the_chart_says(
         assert name in FORECASTER_READS
         monkeypatch.setenv(name, value)
     made = container(manifests, "forecaster")
-    options = r1_forecasting.__main__.parse(made["args"])
+    options = r1_forecasting.options.parse_options(made["args"])
     assert options.prometheus_url == "http://prometheus:9090"
     assert options.log_level == "debug"
     assert [port["containerPort"] for port in made["ports"]] == [int(options.port)]

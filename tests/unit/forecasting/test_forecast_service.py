@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from aiohttp.test_utils import TestClient, TestServer
 
-from r1_forecasting.__main__ import parse
+from r1_forecasting.options import parse_options
 from r1_forecasting.protocol import Unavailable
 from r1_forecasting.series import Series, from_samples
 from r1_forecasting.service import ForecastService
@@ -105,7 +105,7 @@ def test_options_come_from_the_environment_and_the_command_line(
 ) -> None:
     monkeypatch.setenv("R1_FORECASTER_PROMETHEUS_URL", "http://prometheus:9090")
     monkeypatch.setenv("R1_FORECASTER_MODELS", "lstm")
-    options = parse(["--port", "9000"])
+    options = parse_options(["--port", "9000"])
     assert options.prometheus_url == "http://prometheus:9090"
     assert options.models == ("lstm",)
     assert options.port == 9000
@@ -115,5 +115,5 @@ def test_options_come_from_the_environment_and_the_command_line(
 @pytest.mark.parametrize("bad", [["--models", "arima"], ["--training-share", "0"]])
 def test_bad_options_are_refused(bad: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
-        parse(bad)
+        parse_options(bad)
     assert bad[0] in capsys.readouterr().err

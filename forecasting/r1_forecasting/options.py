@@ -1,0 +1,49 @@
+"""Options of the forecaster: from the command line or from the environment (`R1_FORECASTER_*`)."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from collections.abc import Sequence
+
+from r1_forecasting.selection import learned
+
+
+def parse_options(arguments: Sequence[str]) -> argparse.Namespace:
+    """Options; exits with a message that names a bad one."""
+    known = [forecaster.name for forecaster in learned()]
+
+    def env(name: str, default: str) -> str:
+        return os.environ.get(f"R1_FORECASTER_{name}", default)
+
+    def models(text: str) -> tuple[str, ...]:
+        chosen = tuple(part.strip() for part in text.split(",") if part.strip())
+        for name in chosen:
+            if name not in known:
+                raise argparse.ArgumentTypeError(f"{name!r} is none of {', '.join(known)}")
+        return chosen
+
+    def share(text: str) -> float:
+        value = float(text)
+        if not 0.01 <= value <= 1.0:
+            raise argparse.ArgumentTypeError(f"{text} needs to lie from 0.01 to 1")
+        return value
+
+    parser = argparse.ArgumentParser(prog="r1-forecaster", description=__doc__)
+    parser.add_argument("--prometheus-url", default=env("PROMETHEUS_URL", "http://127.0.0.1:9090"))
+    parser.add_argument("--host", default=env("HOST", "0.0.0.0"))  # noqa: S104 - a pod's port
+    parser.add_argument("--port", type=int, default=env("PORT", "8082"))
+    parser.add_argument(
+        "--models",
+        type=models,
+        default=env("MODELS", ",".join(known)),
+        help="learned models to train, comma-separated; empty for none",
+    )
+    parser.add_argument(
+        "--training-share",
+        type=share,
+        default=env("TRAINING_SHARE", "0.25"),
+        help="share of one core that refits may use",
+    )
+    parser.add_argument("--log-level", default=env("LOG_LEVEL", "INFO"))
+    return parser.parse_args(arguments)
