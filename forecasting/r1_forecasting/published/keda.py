@@ -11,7 +11,7 @@ import logging
 import math
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NoReturn
 
 import grpc
 import grpc.aio
@@ -80,9 +80,7 @@ class KedaScaler:
     async def _shown(self, trigger: Trigger, context: Any) -> PublishedValue:
         shown = await self.publisher.value_of(trigger.wanted)
         if isinstance(shown, Unavailable):
-            said = f"{shown.reason}: {shown.message}"
-            await context.abort(grpc.StatusCode.UNAVAILABLE, said)
-            raise AssertionError("abort raises")
+            await _refuse(context, grpc.StatusCode.UNAVAILABLE, f"{shown.reason}: {shown.message}")
         return shown
 
     def handler(self) -> Any:
@@ -113,8 +111,12 @@ async def _understood(ref: Any, context: Any) -> Trigger:
     try:
         return parse_trigger(ref.namespace, ref.name, dict(ref.scalerMetadata))
     except InvalidRequest as error:
-        await context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(error))
-        raise AssertionError("abort raises") from error
+        await _refuse(context, grpc.StatusCode.INVALID_ARGUMENT, str(error))
+
+
+async def _refuse(context: Any, code: grpc.StatusCode, said: str) -> NoReturn:
+    await context.abort(code, said)
+    raise RuntimeError("gRPC's abort came back")
 
 
 def _spec(trigger: Trigger) -> Any:

@@ -22,7 +22,6 @@ from grpc_tools import protoc
 from r1_forecasting.protocol import Reason, Unavailable
 from r1_forecasting.published.keda import KedaScaler, open_keda_door
 from r1_forecasting.published.publication import InferenceName, Publication
-from r1_forecasting.published.value import PublishedValue
 
 PROTO = """\
 syntax = "proto3";
@@ -49,21 +48,6 @@ service ExternalScaler {
 TRIGGER = {"query": "sum(rate(orders_total[2m]))", "leadSeconds": "90", "threshold": "2.5"}
 
 
-class Script:
-    """A publisher whose values the test says."""
-
-    def __init__(self) -> None:
-        self.now: PublishedValue | Unavailable = Unavailable(Reason.NO_DATA, "nothing yet")
-        self.asked: list[Publication | InferenceName] = []
-
-    def says(self, value: float) -> None:
-        self.now = PublishedValue(value, 1000.0, "BeatsBaselines", "said")
-
-    async def value_of(self, wanted: Publication | InferenceName) -> PublishedValue | Unavailable:
-        self.asked.append(wanted)
-        return self.now
-
-
 def load(folder: Path, name: str) -> ModuleType:
     spec = importlib.util.spec_from_file_location(name, folder / f"{name}.py")
     assert spec is not None
@@ -87,14 +71,8 @@ def kedas(tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
 
 
 @pytest.fixture
-def script() -> Script:
-    return Script()
-
-
-@pytest.fixture
-async def client(kedas: SimpleNamespace, script: Script) -> AsyncIterator[Any]:
-    publisher: Any = script
-    server, port = await open_keda_door(KedaScaler(publisher, look_seconds=0.02), "127.0.0.1", 0)
+async def client(kedas: SimpleNamespace, script: Any) -> AsyncIterator[Any]:
+    server, port = await open_keda_door(KedaScaler(script, look_seconds=0.02), "127.0.0.1", 0)
     async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
         yield kedas.rpc.ExternalScalerStub(channel)
     await server.stop(None)
@@ -112,7 +90,7 @@ async def test_the_target_is_what_one_replica_carries(client: Any, ref: Any) -> 
 
 
 async def test_the_metric_is_the_number_shown(
-    client: Any, ref: Any, kedas: SimpleNamespace, script: Script
+    client: Any, ref: Any, kedas: SimpleNamespace, script: Any
 ) -> None:
     script.says(15.25)
     asked = kedas.pb.GetMetricsRequest(scaledObjectRef=ref, metricName="r1-forecast")
@@ -129,7 +107,7 @@ async def test_the_metric_is_the_number_shown(
 
 
 async def test_nothing_is_zero_and_wakes_nobody(
-    client: Any, ref: Any, kedas: SimpleNamespace, script: Script
+    client: Any, ref: Any, kedas: SimpleNamespace, script: Any
 ) -> None:
     script.says(0.0)
     (value,) = (
@@ -142,7 +120,7 @@ async def test_nothing_is_zero_and_wakes_nobody(
 
 
 async def test_an_inference_is_asked_for_by_its_name(
-    client: Any, kedas: SimpleNamespace, script: Script
+    client: Any, kedas: SimpleNamespace, script: Any
 ) -> None:
     script.says(1.0)
     metadata = {"inference": "production-r1", "threshold": "1000"}
@@ -188,21 +166,18 @@ async def test_bad_metadata_is_refused_by_every_call_with_the_field_and_the_fix(
 
 
 async def test_the_stream_tells_changes_and_is_silent_while_it_knows_nothing(
-    client: Any, ref: Any, script: Script
+    client: Any, ref: Any, script: Any
 ) -> None:
     stream = aiter(client.StreamIsActive(ref))
     told: asyncio.Future[Any] = asyncio.ensure_future(anext(stream))
-    while len(script.asked) < 3:
-        await asyncio.sleep(0.01)
+    await script.looked_at(3)
     assert not told.done(), "there is no number yet"
     script.says(0.0)
     assert (await told).result is False
     script.says(4.0)
     assert (await anext(stream)).result is True
     script.now = Unavailable(Reason.PROMETHEUS_UNREACHABLE, "gone")
-    seen = len(script.asked)
-    while len(script.asked) < seen + 3:
-        await asyncio.sleep(0.01)
+    await script.looked_at(3)
     script.says(0.0)
     assert (await anext(stream)).result is False, "an outage in between was no change"
 
@@ -217,11 +192,10 @@ async def test_the_target_stream_says_the_spec_at_once_and_stays_open(
         await asyncio.wait_for(anext(stream), 0.2)
 
 
-async def test_a_port_that_is_taken_is_an_error(script: Script) -> None:
-    publisher: Any = script
-    server, port = await open_keda_door(KedaScaler(publisher), "127.0.0.1", 0)
+async def test_a_port_that_is_taken_is_an_error(script: Any) -> None:
+    server, port = await open_keda_door(KedaScaler(script), "127.0.0.1", 0)
     try:
         with pytest.raises(OSError, match="for KEDA cannot be opened"):
-            await open_keda_door(KedaScaler(publisher), "127.0.0.1", port)
+            await open_keda_door(KedaScaler(script), "127.0.0.1", port)
     finally:
         await server.stop(None)
