@@ -11,7 +11,6 @@ import logging
 from pathlib import Path
 
 from r1_forecasting.published.catalogue import EMPTY, Catalogue, parse_catalogue
-from r1_forecasting.request import InvalidRequest
 
 LOG = logging.getLogger(__name__)
 
@@ -22,7 +21,7 @@ class CatalogueFile:
     """The list in ``path``; no path is an empty list."""
 
     def __init__(self, path: Path | None) -> None:
-        """Raises ``InvalidRequest`` or ``OSError``: a list that is wrong from the start is told."""
+        """Raises ``ValueError`` or ``OSError``: a list that is wrong from the start is told."""
         self.path = path
         self._text = "" if path is None else path.read_text()
         self.catalogue: Catalogue = EMPTY if path is None else parse_catalogue(self._text)
@@ -37,7 +36,7 @@ class CatalogueFile:
                 return
             self._text = text
             self.catalogue = parse_catalogue(text)
-        except (InvalidRequest, OSError) as error:
+        except (ValueError, OSError) as error:
             LOG.error("%s: %s; the list before it stays in force", self.path, error)
             return
         LOG.info("%s: %d forecasts are published", self.path, len(self.catalogue))

@@ -134,7 +134,7 @@ async def open_keda_door(scaler: KedaScaler, host: str, port: int) -> tuple[Any,
     server = grpc.aio.server(options=[("grpc.so_reuseport", 0)])
     server.add_generic_rpc_handlers((scaler.handler(),))
     try:
-        bound = server.add_insecure_port(f"{host}:{port}")
+        bound = server.add_insecure_port(f"[{host}]:{port}" if ":" in host else f"{host}:{port}")
     except RuntimeError as error:
         raise OSError(f"port {port} for KEDA cannot be opened: {error}") from error
     await server.start()

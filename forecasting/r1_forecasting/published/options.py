@@ -8,7 +8,6 @@ from pathlib import Path
 
 from r1_forecasting.published.catalogue_file import CatalogueFile
 from r1_forecasting.published.service_account import MOUNTED
-from r1_forecasting.request import InvalidRequest
 
 
 def add_door_options(parser: argparse.ArgumentParser, env: Callable[[str, str], str]) -> None:
@@ -69,5 +68,5 @@ def _port(text: str) -> int | None:
 def _catalogue(text: str) -> CatalogueFile:
     try:
         return CatalogueFile(Path(text) if text else None)
-    except (InvalidRequest, OSError) as error:
+    except (ValueError, OSError) as error:
         raise argparse.ArgumentTypeError(f"{text}: {error}") from error

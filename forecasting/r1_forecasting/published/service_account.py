@@ -59,7 +59,10 @@ class ServiceAccount:
                         "account needs the Role extension-apiserver-authentication-reader of "
                         f"kube-system: {body[:200]}"
                     )
-            return parse_front_proxy(json.loads(body))
-        except (OSError, aiohttp.ClientError, TimeoutError, json.JSONDecodeError) as error:
+            found = json.loads(body)
+        except (OSError, aiohttp.ClientError, TimeoutError, ValueError) as error:
             said = str(error) or type(error).__name__
             raise Unreadable(f"{CONFIG_MAP} cannot be read: {said}") from error
+        if not isinstance(found, dict):
+            raise Unreadable(f"{CONFIG_MAP} cannot be read: it came as {body[:50]}")
+        return parse_front_proxy(found)

@@ -8,6 +8,7 @@ leave a default in force.
 from __future__ import annotations
 
 import hashlib
+import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -33,6 +34,8 @@ KEDAS_OWN = frozenset(
 )
 OWN = frozenset({"threshold", "activationThreshold", "inference"})
 KNOWN = FORECAST_FIELDS | OWN
+FROM_ENVIRONMENT = "FromEnv"
+"""Ending of a key whose value KEDA has taken from the workload's environment."""
 TEXTS = frozenset({"query", "activation"})
 
 
@@ -54,7 +57,13 @@ def parse_trigger(namespace: str, name: str, metadata: Mapping[str, str]) -> Tri
 
     Raises ``InvalidRequest``, whose message begins with the field and says what it needs.
     """
-    given = {key: value for key, value in metadata.items() if key not in KEDAS_OWN}
+    given: dict[str, str] = {}
+    for key, value in metadata.items():
+        field = key.removesuffix(FROM_ENVIRONMENT)
+        if field in given:
+            raise InvalidRequest(f"{field}: is given twice, once with {FROM_ENVIRONMENT}; drop one")
+        if field not in KEDAS_OWN:
+            given[field] = value
     unknown = sorted(given.keys() - KNOWN)
     if unknown:
         raise InvalidRequest(f"{unknown[0]}: unknown field; known are {', '.join(sorted(KNOWN))}")
@@ -81,9 +90,9 @@ def _wanted(namespace: str, name: str, given: Mapping[str, str]) -> Publication 
     if "query" not in asked:
         raise InvalidRequest("query: is missing; give a PromQL query, or inference: NAME")
     body: dict[str, object] = {key: _read(key, value) for key, value in asked.items()}
-    # Several triggers of one ScaledObject are several series.
-    series = "\n".join(asked.get(key, "") for key in ("query", "stepSeconds", "seasonSeconds"))
-    digest = hashlib.sha256(series.encode()).hexdigest()[:8]
+    # Several triggers of one ScaledObject are several questions, each with its own judgement.
+    question = json.dumps({**asked, "activation": ""}, sort_keys=True)
+    digest = hashlib.sha256(question.encode()).hexdigest()[:8]
     subject = f"keda/{namespace}/{name}/{digest}"
     return parse_publication(body | {"namespace": namespace, "name": name}, subject)
 

@@ -61,6 +61,25 @@ def test_two_triggers_of_one_object_are_two_series() -> None:
     assert first.wanted == read(threshold="99").wanted, "the target is no part of the series"
 
 
+@pytest.mark.parametrize("changes", [{"leadSeconds": "300"}, {"quantilePercent": "50"}])
+def test_two_triggers_on_one_series_do_not_take_turns_in_one_subject(
+    changes: dict[str, str],
+) -> None:
+    # One subject has one judgement: two questions in turn would have it made anew each time.
+    first, second = read(), read(**changes)
+    assert isinstance(first.wanted, Publication)
+    assert isinstance(second.wanted, Publication)
+    assert first.wanted.request.subject != second.wanted.request.subject
+
+
+def test_values_out_of_the_workloads_environment_are_taken() -> None:
+    # KEDA has looked the variable up and keeps the key's ending.
+    given = {key: value for key, value in METADATA.items() if key != "threshold"}
+    assert parse_trigger("shop", "orders", given | {"thresholdFromEnv": "7"}).target == 7
+    with pytest.raises(InvalidRequest, match="^threshold: is given twice"):
+        read(thresholdFromEnv="7")
+
+
 @pytest.mark.parametrize(
     ("changes", "field"),
     [

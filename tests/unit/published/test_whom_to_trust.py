@@ -131,9 +131,10 @@ async def test_another_server_than_the_cluster_s_is_not_believed(
 
 async def test_silence_and_nonsense_are_said(api: Any, mounted: Path) -> None:
     server, account = api
-    server.body = "<html>"
-    with pytest.raises(Unreadable, match="cannot be read"):
-        await account.fetch_front_proxy()
+    for nonsense in ("<html>", "[]"):
+        server.body = nonsense
+        with pytest.raises(Unreadable, match="cannot be read"):
+            await account.fetch_front_proxy()
     with pytest.raises(Unreadable, match="cannot be read"):
         await ServiceAccount("https://localhost:1", mounted).fetch_front_proxy()
     with pytest.raises(Unreadable, match="cannot be read"):
