@@ -42,11 +42,13 @@ class _Prometheus(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         url = urllib.parse.urlsplit(self.path)
         asked = dict(urllib.parse.parse_qsl(url.query))
-        if url.path != "/api/v1/query_range" or asked["query"] != SHAPE["query"]:
+        if url.path != "/api/v1/query_range":
             self.send_error(404)
             return
         start, end, step = (float(asked[name]) for name in ("start", "end", "step"))
         count = math.floor((min(end, time.time()) - start) / step + 1e-6) + 1
+        if asked["query"] != SHAPE["query"]:
+            count = 0  # nobody exports it
         values = [[start + i * step, str(demand(start + i * step))] for i in range(count)]
         result = [{"metric": {}, "values": values}] if values else []
         body = {"status": "success", "data": {"resultType": "matrix", "result": result}}
