@@ -23,19 +23,25 @@ from typing import Any
 
 SEASON, STEP, LEAD = 60.0, 1.0, 20.0
 QUIET, BUSY = 2.0, 20.0
-SHAPE = {
-    "query": "demand",
-    "stepSeconds": STEP,
-    "seasonSeconds": SEASON,
-    "historySeconds": 8 * SEASON,
-    "leadSeconds": LEAD,
-}
-"""The forecast's fields, as `POST /v1/forecast` and a publication have them."""
 
 
-def demand(at: float) -> float:
+def shape(query: str, season: float, step: float, lead: float) -> dict[str, Any]:
+    """The forecast's fields, as `POST /v1/forecast` and a publication have them."""
+    return {
+        "query": query,
+        "stepSeconds": step,
+        "seasonSeconds": season,
+        "historySeconds": 8 * season,
+        "leadSeconds": lead,
+    }
+
+
+SHAPE = shape("demand", SEASON, STEP, LEAD)
+
+
+def demand(at: float, season: float = SEASON) -> float:
     """Busy from .5 to .8 of each season."""
-    return BUSY if 0.5 <= (at % SEASON) / SEASON < 0.8 else QUIET
+    return BUSY if 0.5 <= (at % season) / season < 0.8 else QUIET
 
 
 class _Prometheus(BaseHTTPRequestHandler):

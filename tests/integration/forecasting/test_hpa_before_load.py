@@ -13,6 +13,7 @@ import base64
 import json
 import subprocess
 import time
+import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -60,7 +61,8 @@ class Stage:
     """A control plane with the forecaster behind its aggregator."""
 
     plane: ControlPlane
-    log: Path
+    forecaster: str
+    """URL of the port that the operator asks at."""
 
     def kubectl(
         self, *arguments: str, stdin: str | None = None
@@ -174,7 +176,7 @@ def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
     port, tls_port = free_ports(2)
     quick = ["--horizontal-pod-autoscaler-sync-period=2s"]
     with control_plane() as plane, controllers(plane, CONTROLLERS, quick), prometheus() as url:
-        made = Stage(plane, log)
+        made = Stage(plane, f"http://127.0.0.1:{port}")
         for namespace in (SYSTEM, SHOP):
             made.do("create", "namespace", namespace)
         made.apply(service(), *of_the_chart(tls_port))
@@ -255,10 +257,29 @@ def test_people_read_what_an_hpa_reads(stage: Stage) -> None:
     assert found["items"][0]["metricName"] == "demand-ahead"
     unknown = stage.kubectl("get", "--raw", f"{ROOT}/namespaces/{SHOP}/orders")
     assert "no metric orders is published in the namespace shop" in unknown.stderr
-    other = f"{ROOT}/namespaces/{SHOP}/r1-forecast?labelSelector=inference%3Dproduction-r1"
-    assert "asks for no forecast of an R1Inference shop/production-r1" in (
+    other = f"{ROOT}/namespaces/{SHOP}/r1-forecast?labelSelector=inference%3Dnobody"
+    assert "asks for no forecast of an R1Inference shop/nobody" in (
         stage.kubectl("get", "--raw", other).stderr
     )
+
+
+def test_an_inference_is_shown_as_the_operator_was_answered(stage: Stage) -> None:
+    body = SHAPE | {"subject": f"{SHOP}/production-r1", "horizonSeconds": 30, "levels": [0.5, 0.9]}
+    request = urllib.request.Request(
+        f"{stage.forecaster}/v1/forecast",
+        data=json.dumps(body).encode(),
+        headers={"Content-Type": "application/json"},
+    )
+
+    def asked() -> bool:
+        with urllib.request.urlopen(request, timeout=60) as reply:
+            return bool(json.load(reply)["state"] == "Ready")
+
+    wait_for(asked, 60, "a forecast for the operator")
+    path = f"{ROOT}/namespaces/{SHOP}/r1-forecast?labelSelector=inference%3Dproduction-r1"
+    (item,) = json.loads(stage.do("get", "--raw", path))["items"]
+    assert item["metricLabels"] == {"inference": "production-r1"}
+    assert QUIET <= int(item["value"].removesuffix("m")) / 1000 <= 2 * BUSY
 
 
 def test_the_api_server_itself_keeps_strangers_out(stage: Stage) -> None:
