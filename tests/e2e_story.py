@@ -20,11 +20,23 @@ from r1_cluster.providers import Cluster
 from r1_demo.arrivals import Arrival
 from r1_demo.installation import Installation
 from r1_demo.load_generator import Outcome, read_outcomes, write_schedule
+from ramp_story import shape
 
 MODELS = "models"
 """The namespace of the resources that the stories make."""
 VERBATIM = "production-r1"
 """The resource of the README's manifest, in the namespace default."""
+SHOP = "shop"
+"""The namespace of a Deployment that is nobody's R1Inference."""
+SHOP_SEASON, SHOP_STEP = 120.0, 2.0
+# The lead has room for the HPA's period of 15 s and the start of a pod.
+_SHOP_DEMAND = shape("shop_demand", SHOP_SEASON, SHOP_STEP, lead=40.0)
+PUBLISHED: list[dict[str, Any]] = [
+    _SHOP_DEMAND | {"namespace": SHOP, "name": "demand-ahead"},
+    # The same series without the forecast's help: what a plain HPA would see.
+    _SHOP_DEMAND | {"namespace": SHOP, "name": "demand-now", "activation": "Advisory"},
+]
+"""The chart's value forecaster.published."""
 
 
 def wait_for(what: str, seconds: float, check: Callable[[], Any]) -> Any:

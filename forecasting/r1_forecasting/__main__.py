@@ -17,6 +17,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     from r1_forecasting.history import PrometheusHistory
     from r1_forecasting.options import parse_options
+    from r1_forecasting.published.service_account import Unreadable
+    from r1_forecasting.published.serving import open_doors
     from r1_forecasting.service import ForecastService
     from r1_forecasting.training import Trainer
 
@@ -28,8 +30,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         PrometheusHistory(options.prometheus_url),
         Trainer(options.models, share=options.training_share),
     )
+    app = service.application()
+    try:
+        open_doors(app, service, options)
+    except Unreadable as error:
+        print(f"r1-forecaster: {error}", file=sys.stderr)
+        return 2
     web.run_app(
-        service.application(),
+        app,
         host=options.host,
         port=options.port,
         access_log=None,

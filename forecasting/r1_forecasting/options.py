@@ -6,6 +6,7 @@ import argparse
 import os
 from collections.abc import Sequence
 
+from r1_forecasting.published.options import add_door_options, check_doors
 from r1_forecasting.selection import learned
 
 
@@ -46,4 +47,5 @@ def parse_options(arguments: Sequence[str]) -> argparse.Namespace:
         help="share of one core that refits may use",
     )
     parser.add_argument("--log-level", default=env("LOG_LEVEL", "INFO"))
-    return parser.parse_args(arguments)
+    add_door_options(parser, env)
+    return check_doors(parser, parser.parse_args(arguments))

@@ -13,13 +13,14 @@ import time
 from collections import OrderedDict
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
+from typing import Any
 
 from aiohttp import web
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from r1_forecasting.history import History
 from r1_forecasting.metrics import ForecastMetrics
-from r1_forecasting.request import InvalidRequest, parse_request
+from r1_forecasting.request import ForecastRequest, InvalidRequest, parse_request
 from r1_forecasting.subject import Subject
 from r1_forecasting.training import FitOutcome, Order, Trainer
 
@@ -52,21 +53,35 @@ class ForecastService:
         return app
 
     async def forecast(self, http: web.Request) -> web.Response:
-        started = time.perf_counter()
         try:
             request = parse_request(await http.json())
         except json.JSONDecodeError as error:
             return _refused(f"the body is not JSON: {error}")
         except InvalidRequest as error:
             return _refused(str(error))
+        return web.json_response(await self.answer(request, self.patience))
+
+    async def answer(self, request: ForecastRequest, patience: float) -> dict[str, Any]:
+        """The answer within about ``patience`` seconds; enlists what can be trained on."""
+        started = time.perf_counter()
         subject = self._subject(request.subject)
-        body = await subject.answer(request, self.patience)
+        body = await subject.answer(request, patience)
         if subject.series is not None and body["state"] == "Ready":
             self._enlist(request.subject, subject, (request.source, subject.pasts))
         self.metrics.show(request.subject, subject)
         self.metrics.answers.labels(body["state"], body["reason"]).inc()
         self.metrics.answer_seconds.observe(time.perf_counter() - started)
-        return web.json_response(body)
+        return body
+
+    def standing_request(self, name: str) -> ForecastRequest | None:
+        """What is being asked about a subject, None while nobody asks."""
+        subject = self.subjects.get(name)
+        return None if subject is None else subject.request
+
+    def latest(self, name: str) -> tuple[float, float] | None:
+        """Time and value of a subject's newest observation, None where there is none."""
+        subject = self.subjects.get(name)
+        return None if subject is None or subject.series is None else subject.series.last()
 
     async def healthy(self, _: web.Request) -> web.Response:
         return web.json_response({"status": "ok", "subjects": len(self.subjects)})

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from e2e_story import MODELS, VERBATIM
+from e2e_story import MODELS, PUBLISHED, VERBATIM
 from r1_cluster import site_packages
 from r1_cluster.cluster import LocalCluster
 from r1_cluster.paths import repository_root
@@ -40,6 +40,8 @@ def installation(cluster: Cluster, pinned: dict[str, str]) -> Iterator[Installat
     window = {"name": "R1_MIN_RATE_SECONDS", "value": str(round(4 * SCRAPE_SECONDS))}
     values: dict[str, dict[str, Any]] = {part: {"nodeSelector": pinned} for part in parts}
     values["operator"]["extraEnv"] = [window]
+    doors = {"keda": {"enabled": True}, "externalMetrics": {"enabled": True}}
+    values["forecaster"] |= doors | {"published": PUBLISHED}
     installed = install(
         cluster,
         lambda line: print(line, file=sys.stderr),

@@ -230,8 +230,6 @@ def _write_files(settings: Settings) -> None:
         write_kubeconfig(target, settings.server, certs / "ca.crt", pair, settings.name)
     masters = ("system:masters",)
     certificates.issue(certs, "apiserver-kubelet", authority, "kube-apiserver-kubelet", masters)
-    front = certificates.create_authority(certs, "front-proxy-ca")
-    certificates.issue(certs, "front-proxy-client", front, "front-proxy-client")
     admin = certificates.KeyPair(certs / "admin.crt", certs / "admin.key")
     name = f"r1-cluster-{settings.name}"
     write_kubeconfig(folder / "kubeconfig", settings.server, certs / "ca.crt", admin, name)

@@ -1,7 +1,8 @@
 """etcd and a kube-apiserver alone: what tests of the API's own behaviour need, in seconds.
 
-No root, no node, no controllers: objects are stored, validated, defaulted and watched, and
-nothing acts on them. Ports are free ones of the loopback interface.
+No root, no node: objects are stored, validated, defaulted and watched, and nothing acts on them
+unless a test starts the controllers that it is about. Ports are free ones of the loopback
+interface.
 """
 
 from __future__ import annotations
@@ -35,6 +36,11 @@ class ControlPlane:
     server: str
     audit_log: Path
     """One JSON line per request (metadata only): who asked for what."""
+
+    @property
+    def certs(self) -> Path:
+        """The folder of its keys and certificates."""
+        return self.folder / "certs"
 
 
 def free_ports(count: int) -> list[int]:
@@ -80,6 +86,14 @@ def apiserver_arguments(
         "--max-requests-inflight=2000",
         "--max-mutating-requests-inflight=1000",
         "--profiling=false",
+        # What an aggregated API (external.metrics.k8s.io for an HPA) needs to trust its caller.
+        f"--requestheader-client-ca-file={certs}/front-proxy-ca.crt",
+        "--requestheader-allowed-names=front-proxy-client",
+        "--requestheader-username-headers=X-Remote-User",
+        "--requestheader-group-headers=X-Remote-Group",
+        "--requestheader-extra-headers-prefix=X-Remote-Extra-",
+        f"--proxy-client-cert-file={certs}/front-proxy-client.crt",
+        f"--proxy-client-key-file={certs}/front-proxy-client.key",
     ]
     if audit is not None:
         flags += [f"--audit-policy-file={certs}/audit.yaml", f"--audit-log-path={audit}"]
@@ -117,6 +131,8 @@ def write_certificates(certs: Path, address: str, service_address: str) -> None:
         ),
     )
     certificates.issue(certs, "admin", authority, user="r1-admin", groups=("system:masters",))
+    front = certificates.create_authority(certs, "front-proxy-ca")
+    certificates.issue(certs, "front-proxy-client", front, user="front-proxy-client")
     certificates.create_private_key(certs / "service-account.key")
     (certs / "audit.yaml").write_text(AUDIT_POLICY)
 
@@ -169,6 +185,44 @@ def control_plane(extra_arguments: Sequence[str] = ()) -> Iterator[ControlPlane]
             process.kill()
             process.wait()
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def controller_manager_arguments(
+    plane: ControlPlane, port: int, controllers: Sequence[str]
+) -> list[str]:
+    """Return the flags of a kube-controller-manager that runs the named controllers alone.
+
+    Each acts as its own service account, so that its rights are those it has in any cluster.
+    """
+    return [
+        f"--kubeconfig={plane.kubeconfig}",
+        f"--bind-address={LOOPBACK}",
+        f"--secure-port={port}",
+        "--leader-elect=false",
+        f"--controllers={','.join(controllers)}",
+        "--use-service-account-credentials=true",
+        f"--service-account-private-key-file={plane.certs}/service-account.key",
+    ]
+
+
+@contextlib.contextmanager
+def controllers(
+    plane: ControlPlane, names: Sequence[str], extra_arguments: Sequence[str] = ()
+) -> Iterator[Path]:
+    """Run the named controllers of the real kube-controller-manager; gives the log's path.
+
+    `extra_arguments` are appended to its flags.
+    """
+    program = ensure_binaries(("kube-controller-manager",))["kube-controller-manager"]
+    (port,) = free_ports(1)
+    log = plane.folder / "kube-controller-manager.log"
+    flags = controller_manager_arguments(plane, port, names)
+    process = _start([str(program), *flags, *extra_arguments], log)
+    try:
+        yield log
+    finally:
+        process.kill()
+        process.wait()
 
 
 def _start(argv: list[str], log: Path) -> subprocess.Popen[bytes]:

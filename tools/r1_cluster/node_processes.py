@@ -88,14 +88,7 @@ def _apiserver(settings: Settings, programs: Mapping[str, Path]) -> list[str]:
         f"--kubelet-client-key={certs}/apiserver-kubelet.key",
         # By name, exec and logs would ask a DNS that does not have the node.
         "--kubelet-preferred-address-types=InternalIP",
-        # What an aggregated API (external.metrics.k8s.io for an HPA) needs to trust its caller.
-        f"--requestheader-client-ca-file={certs}/front-proxy-ca.crt",
-        "--requestheader-allowed-names=front-proxy-client",
-        "--requestheader-username-headers=X-Remote-User",
-        "--requestheader-group-headers=X-Remote-Group",
-        "--requestheader-extra-headers-prefix=X-Remote-Extra-",
-        f"--proxy-client-cert-file={certs}/front-proxy-client.crt",
-        f"--proxy-client-key-file={certs}/front-proxy-client.key",
+        # Aggregated APIs are called at their pods' addresses.
         "--enable-aggregator-routing=true",
         # Two weeks of tests would fill the disk otherwise.
         "--audit-log-maxsize=200",

@@ -30,8 +30,31 @@ VALUE_SETS: dict[str, tuple[str, ...]] = {
         "dashboards.enabled=false",
         "crds.enabled=false",
     ),
+    "own certificate": (
+        "forecaster.externalMetrics.enabled=true",
+        "forecaster.externalMetrics.tlsSecret=from-cert-manager",
+        "forecaster.externalMetrics.caBundle=UEVN",
+    ),
     "everything": (
         "namePrefix=serving",
+        "forecaster.keda.enabled=true",
+        "forecaster.externalMetrics.enabled=true",
+        *(
+            f"forecaster.published[0].{field}"
+            for field in (
+                "namespace=shop",
+                "name=orders",
+                "query=sum(rate(orders_total[2m]))",
+                "leadSeconds=90",
+                "stepSeconds=15",
+                "seasonSeconds=86400",
+                "historySeconds=864000",
+                "quantilePercent=95",
+                "activation=Always",
+                "weekly=true",
+            )
+        ),
+        "networkPolicy.kedaFrom[0].namespaceSelector.matchLabels.team=keda",
         "imagePullSecrets[0].name=registry",
         "gateway.replicas=3",
         "gateway.apiKeysSecret.name=clients",

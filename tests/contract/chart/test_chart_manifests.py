@@ -11,7 +11,7 @@ import kubernetes_validate
 import yaml
 
 Manifest = dict[str, Any]
-CLUSTER_SCOPED = {"ClusterRole", "ClusterRoleBinding", "CustomResourceDefinition"}
+CLUSTER_SCOPED = {"APIService", "ClusterRole", "ClusterRoleBinding", "CustomResourceDefinition"}
 # Schemas of these are not Kubernetes' own.
 FOREIGN = {"ServiceMonitor"}
 

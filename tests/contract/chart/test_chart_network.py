@@ -115,6 +115,25 @@ def test_the_flows_of_the_defaults(render: Callable[..., list[Manifest]]) -> Non
     }
 
 
+def test_the_doors_for_other_autoscalers_open_on_request_alone(
+    render: Callable[..., list[Manifest]],
+) -> None:
+    def forecaster(*settings: str) -> tuple[set[tuple[int, str]], set[tuple[int, str]]]:
+        policy = policies(render(*settings))["forecaster"]
+        return flows(policy["ingress"], "from"), flows(policy["egress"], "to")
+
+    incoming, outgoing = forecaster()
+    assert forecaster("forecaster.keda.enabled=true") == (incoming | {(8083, "any")}, outgoing)
+    assert forecaster("forecaster.externalMetrics.enabled=true") == (
+        incoming | {(8443, "any")},
+        outgoing | {(443, "any"), (6443, "any")},
+    )
+    given, _ = forecaster(
+        "forecaster.keda.enabled=true", "networkPolicy.kedaFrom[0].podSelector.matchLabels.app=keda"
+    )
+    assert given == incoming | {(8083, "given")}
+
+
 def test_given_peers_close_the_doors_for_others_but_not_for_ours(
     render: Callable[..., list[Manifest]],
 ) -> None:

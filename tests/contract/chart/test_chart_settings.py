@@ -14,7 +14,13 @@ from r1_operator.settings import Settings
 
 Manifest = dict[str, Any]
 GATEWAY = "R1_GATEWAY_"
-FORECASTER_READS = {"R1_FORECASTER_LOG_LEVEL"}
+FORECASTER_READS = {
+    "R1_FORECASTER_LOG_LEVEL",
+    "R1_FORECASTER_KEDA_PORT",
+    "R1_FORECASTER_EXTERNAL_METRICS_PORT",
+    "R1_FORECASTER_EXTERNAL_METRICS_TLS",
+    "R1_FORECASTER_PUBLISHED",
+}
 
 
 def container(manifests: list[Manifest], component: str) -> Manifest:
@@ -128,3 +134,40 @@ def test_the_forecaster_reads_what_the_chart_says(
     assert options.prometheus_url == "http://prometheus:9090"
     assert options.log_level == "debug"
     assert [port["containerPort"] for port in made["ports"]] == [int(options.port)]
+
+
+def test_the_forecasters_doors_are_the_charts(
+    render: Callable[..., list[Manifest]], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    manifests = render(
+        "forecaster.keda.enabled=true",
+        "forecaster.externalMetrics.enabled=true",
+        "forecaster.published[0].namespace=shop",
+        "forecaster.published[0].name=orders",
+        "forecaster.published[0].query=sum(rate(orders_total[2m]))",
+        "forecaster.published[0].leadSeconds=90",
+    )
+    (listed,) = [
+        m["data"]
+        for m in manifests
+        if (m["kind"], m["metadata"]["name"]) == ("ConfigMap", "r1-forecaster-published")
+    ]
+    environment = settings(manifests, "forecaster")
+    assert environment.keys() <= FORECASTER_READS
+    folder, _, file = environment["R1_FORECASTER_PUBLISHED"].rpartition("/")
+    assert listed.keys() == {file}
+    (tmp_path / file).write_text(listed[file])
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value.replace(folder, str(tmp_path)))
+
+    made = container(manifests, "forecaster")
+    options = r1_forecasting.options.parse_options(made["args"])
+    ports = {port["name"]: port["containerPort"] for port in made["ports"]}
+    assert ports == {
+        "http": int(options.port),
+        "keda": options.keda_port,
+        "ext-metrics": options.external_metrics_port,
+    }
+    assert options.published.catalogue.keys() == {("shop", "orders")}
+    mounted = {each["mountPath"] for each in made["volumeMounts"]}
+    assert {str(options.external_metrics_tls), folder} <= mounted

@@ -68,6 +68,13 @@ REFUSED = [
     ("operator.extraEnv[0].value=x", "missing property 'name'"),
     ("operator.tolerations[0].operator=exists", "/operator/tolerations/0/operator"),
     ("namePrefix=Big", "/namePrefix"),
+    ("forecaster.keda.enable=true", "additional properties 'enable' not allowed"),
+    ("forecaster.externalMetrics.enabled=maybe", "/forecaster/externalMetrics/enabled"),
+    ("forecaster.externalMetrics.caBundle=-----BEGIN", "/forecaster/externalMetrics/caBundle"),
+    ("forecaster.published[0].leadsSeconds=1", "additional properties 'leadsSeconds' not allowed"),
+    ("forecaster.published[1].name=r1-forecast", "/forecaster/published/1/name"),
+    ("forecaster.published[2].quantilePercent=0.9", "/forecaster/published/2/quantilePercent"),
+    ("forecaster.published[3].activation=Never", "/forecaster/published/3/activation"),
 ]
 
 

@@ -1,0 +1,37 @@
+"""All published forecasts by namespace and name, read from one JSON list."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from types import MappingProxyType
+
+from r1_forecasting.published.publication import Publication, parse_publication
+from r1_forecasting.request import InvalidRequest
+
+Catalogue = Mapping[tuple[str, str], Publication]
+EMPTY: Catalogue = MappingProxyType({})
+
+
+def parse_catalogue(text: str) -> Catalogue:
+    """Parse the list; raises ``InvalidRequest`` that names entry and field, as in ``[2].query``."""
+    try:
+        entries = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise InvalidRequest(f"is not JSON: {error}") from error
+    if not isinstance(entries, list):
+        raise InvalidRequest("needs to be a JSON list of published forecasts")
+    found: dict[tuple[str, str], Publication] = {}
+    for index, entry in enumerate(entries):
+        try:
+            made = parse_publication(entry)
+        except InvalidRequest as error:
+            joint = "." if isinstance(entry, Mapping) else " "
+            raise InvalidRequest(f"[{index}]{joint}{error}") from error
+        key = (made.namespace, made.name)
+        if key in found:
+            raise InvalidRequest(
+                f"[{index}].name: {made.namespace}/{made.name} is published twice; rename one"
+            )
+        found[key] = made
+    return MappingProxyType(found)

@@ -1,0 +1,154 @@
+"""The documents of ``external.metrics.k8s.io/v1beta1``, as values; pure.
+
+An HPA asks for one metric of one namespace and reads the sum of the items' values. What cannot
+be shown is a ``Status`` with a message, which the HPA repeats in its condition and Events.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime
+from http import HTTPStatus
+from typing import Any
+
+from r1_forecasting.published.catalogue import Catalogue
+from r1_forecasting.published.publication import INFERENCE_METRIC, InferenceName, Publication
+from r1_forecasting.published.value import PublishedValue
+
+GROUP = "external.metrics.k8s.io"
+VERSION = "v1beta1"
+GROUP_VERSION = f"{GROUP}/{VERSION}"
+LABEL = "inference"
+
+Document = dict[str, Any]
+
+
+class Refused(Exception):
+    """A question that gets a Status instead of a value."""
+
+    def __init__(self, code: HTTPStatus, message: str) -> None:
+        super().__init__(message)
+        self.code = code
+
+    @property
+    def status(self) -> Document:
+        """The Status object; its reason is what Kubernetes calls the code."""
+        reasons = {
+            HTTPStatus.BAD_REQUEST: "BadRequest",
+            HTTPStatus.UNAUTHORIZED: "Unauthorized",
+            HTTPStatus.FORBIDDEN: "Forbidden",
+            HTTPStatus.NOT_FOUND: "NotFound",
+            HTTPStatus.METHOD_NOT_ALLOWED: "MethodNotAllowed",
+            HTTPStatus.SERVICE_UNAVAILABLE: "ServiceUnavailable",
+        }
+        return {
+            "kind": "Status",
+            "apiVersion": "v1",
+            "metadata": {},
+            "status": "Failure",
+            "message": str(self),
+            "reason": reasons.get(self.code, "InternalError"),
+            "code": int(self.code),
+        }
+
+
+def find_metric(
+    catalogue: Catalogue, namespace: str, metric: str, selector: str
+) -> tuple[Publication | InferenceName, dict[str, str]]:
+    """What is asked for and the labels that it carries; raises ``Refused``."""
+    labels = _labels(selector)
+    if metric == INFERENCE_METRIC:
+        if labels.keys() != {LABEL}:
+            raise Refused(
+                HTTPStatus.BAD_REQUEST,
+                f"labelSelector: {selector!r} needs to be {LABEL}=NAME of an R1Inference, "
+                f"which is matchLabels: {{{LABEL}: NAME}} in an HPA",
+            )
+        return InferenceName(namespace, labels[LABEL]), labels
+    found = catalogue.get((namespace, metric))
+    if found is None:
+        here = sorted(name for place, name in catalogue if place == namespace)
+        raise Refused(
+            HTTPStatus.NOT_FOUND,
+            f"no metric {metric} is published in the namespace {namespace}; there are "
+            + ", ".join([*here, f"{INFERENCE_METRIC} (of R1Inferences)"]),
+        )
+    if labels:
+        raise Refused(
+            HTTPStatus.BAD_REQUEST,
+            f"labelSelector: {selector!r} chooses nothing, since {metric} has no labels; "
+            "leave the selector out",
+        )
+    return found, {}
+
+
+def _labels(selector: str) -> dict[str, str]:
+    """The labels of a selector made of ``key=value`` terms; raises ``Refused`` on others."""
+    labels = {}
+    for term in filter(None, (part.strip() for part in selector.split(","))):
+        key, found, value = term.partition("=")
+        key, value = key.strip(), value.removeprefix("=").strip()
+        if not found or not value or not key or key.endswith("!") or " " in key + value:
+            raise Refused(
+                HTTPStatus.BAD_REQUEST, f"labelSelector: {term!r} needs to be of the form key=value"
+            )
+        labels[key] = value
+    return labels
+
+
+def value_list(metric: str, labels: Mapping[str, str], shown: PublishedValue) -> Document:
+    """The ``ExternalMetricValueList`` with its one item; the value in thousandths."""
+    return {
+        "kind": "ExternalMetricValueList",
+        "apiVersion": GROUP_VERSION,
+        "metadata": {},
+        "items": [
+            {
+                "metricName": metric,
+                "metricLabels": dict(labels),
+                "timestamp": datetime.fromtimestamp(shown.observed_at, UTC).strftime(
+                    "%Y-%m-%dT%H:%M:%SZ"
+                ),
+                "value": f"{round(shown.value * 1000)}m",
+            }
+        ],
+    }
+
+
+def group() -> Document:
+    """The one group, in its one version."""
+    version = {"groupVersion": GROUP_VERSION, "version": VERSION}
+    return {
+        "kind": "APIGroup",
+        "apiVersion": "v1",
+        "name": GROUP,
+        "versions": [version],
+        "preferredVersion": version,
+    }
+
+
+def group_list() -> Document:
+    """All groups: one."""
+    inner = {key: value for key, value in group().items() if key not in ("kind", "apiVersion")}
+    return {"kind": "APIGroupList", "apiVersion": "v1", "groups": [inner]}
+
+
+def resource_list(catalogue: Iterable[tuple[str, str]]) -> Document:
+    """The metrics as resources. Only ``get`` is claimed: collectors of garbage and quota go
+    through all that can be listed or deleted."""
+    names = sorted({INFERENCE_METRIC, *(name for _, name in catalogue)})
+    return {
+        "kind": "APIResourceList",
+        "apiVersion": "v1",
+        "groupVersion": GROUP_VERSION,
+        "resources": [
+            {
+                "name": name,
+                "singularName": "",
+                "namespaced": True,
+                "kind": "ExternalMetricValueList",
+                "verbs": ["get"],
+            }
+            for name in names
+        ],
+    }

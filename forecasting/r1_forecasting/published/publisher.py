@@ -1,0 +1,53 @@
+"""Between the doors and the forecaster: what is wanted goes in, the number to show comes out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from r1_forecasting.protocol import Reason, Unavailable
+from r1_forecasting.published.publication import Activation, InferenceName, Publication
+from r1_forecasting.published.value import Observation, PublishedValue, published_value
+from r1_forecasting.request import ForecastRequest
+
+PATIENCE = 4.0
+"""Seconds a caller waits for a first answer; the API server gives an HPA's question longer."""
+
+
+class Answers(Protocol):
+    """The forecaster, as far as publishing needs it."""
+
+    async def answer(self, request: ForecastRequest, patience: float) -> dict[str, Any]: ...
+
+    def standing_request(self, name: str) -> ForecastRequest | None: ...
+
+    def latest(self, name: str) -> Observation | None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Publisher:
+    """Values of what is published, from the same subjects that answer the operator."""
+
+    answers: Answers
+    patience: float = PATIENCE
+
+    async def value_of(self, wanted: Publication | InferenceName) -> PublishedValue | Unavailable:
+        """The number to show now, or why there is none."""
+        if isinstance(wanted, Publication):
+            return await self._value(wanted.request, wanted.activation)
+        # Asked with the operator's own question, the answer is the one it made already.
+        standing = self.answers.standing_request(wanted.subject)
+        if standing is None:
+            return Unavailable(
+                Reason.NO_DATA,
+                f"the operator asks for no forecast of an R1Inference {wanted.subject}: check "
+                "the name and that its spec.autoscaling.forecast is not Never",
+            )
+        return await self._value(standing, Activation.REQUIRE_BACKTEST)
+
+    async def _value(
+        self, request: ForecastRequest, activation: Activation
+    ) -> PublishedValue | Unavailable:
+        answer = await self.answers.answer(request, self.patience)
+        latest = self.answers.latest(request.subject)
+        return published_value(answer, request.decision_level, activation, latest)

@@ -1,0 +1,68 @@
+"""The one question that the forecaster has for the API server: whom an aggregated API may believe."""
+
+from __future__ import annotations
+
+import json
+import os
+import ssl
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import aiohttp
+
+from r1_forecasting.published.front_proxy import CONFIG_MAP, FrontProxy, parse_front_proxy
+
+MOUNTED = Path("/var/run/secrets/kubernetes.io/serviceaccount")
+
+
+class Unreadable(Exception):
+    """The front proxy's trust cannot be read now; the message says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class ServiceAccount:
+    """Where the API server is, and a folder with ``token`` and ``ca.crt``, as pods have it."""
+
+    server: str
+    folder: Path = MOUNTED
+
+    @classmethod
+    def of_pod(cls, folder: Path, environment: Mapping[str, str] | None = None) -> ServiceAccount:
+        """What Kubernetes tells each pod. Raises ``Unreadable`` outside one."""
+        environment = os.environ if environment is None else environment
+        host, port = (environment.get(f"KUBERNETES_SERVICE_{part}") for part in ("HOST", "PORT"))
+        if not host or not port:
+            raise Unreadable(
+                "KUBERNETES_SERVICE_HOST and _PORT are not set: external metrics are served from "
+                "a pod, or with both set to the API server's address"
+            )
+        return cls(f"https://{f'[{host}]' if ':' in host else host}:{port}", folder)
+
+    async def fetch_front_proxy(self) -> FrontProxy:
+        """Read the ConfigMap. Raises ``Unreadable``, or ``InvalidFrontProxy`` on its contents."""
+        url = f"{self.server}/api/v1/namespaces/kube-system/configmaps/{CONFIG_MAP}"
+        timeout = aiohttp.ClientTimeout(total=10)
+        try:
+            # Read anew each time: the kubelet renews the token about once an hour.
+            token = (self.folder / "token").read_text().strip()
+            authority = ssl.create_default_context(cafile=str(self.folder / "ca.crt"))
+            headers = {"Authorization": f"Bearer {token}", "Accept": "application/json"}
+            async with (
+                aiohttp.ClientSession(timeout=timeout) as session,
+                session.get(url, headers=headers, ssl=authority) as answer,
+            ):
+                body = await answer.text()
+                if answer.status != 200:
+                    raise Unreadable(
+                        f"the API server answered {answer.status} for {CONFIG_MAP}; the service "
+                        "account needs the Role extension-apiserver-authentication-reader of "
+                        f"kube-system: {body[:200]}"
+                    )
+            found = json.loads(body)
+        except (OSError, aiohttp.ClientError, TimeoutError, ValueError) as error:
+            said = str(error) or type(error).__name__
+            raise Unreadable(f"{CONFIG_MAP} cannot be read: {said}") from error
+        if not isinstance(found, dict):
+            raise Unreadable(f"{CONFIG_MAP} cannot be read: it came as {body[:50]}")
+        return parse_front_proxy(found)

@@ -1,0 +1,65 @@
+"""The doors, opened and closed with the forecaster's own."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Callable
+
+from aiohttp import web
+
+from r1_forecasting.published.aggregated import ExternalMetricsApi
+from r1_forecasting.published.catalogue_file import CatalogueFile
+from r1_forecasting.published.publisher import Answers, Publisher
+from r1_forecasting.published.service_account import ServiceAccount
+from r1_forecasting.published.tls_door import TlsDoor
+
+
+def open_doors(app: web.Application, answers: Answers, options: argparse.Namespace) -> None:
+    """Open what ``options`` ask for when ``app`` starts. Raises ``Unreadable`` outside a pod."""
+    publisher = Publisher(answers)
+    if options.keda_port is not None:
+        app.cleanup_ctx.append(_keda(publisher, options.host, options.keda_port))
+    if options.external_metrics_port is not None:
+        account = ServiceAccount.of_pod(options.service_account)
+        door = TlsDoor(
+            options.host,
+            options.external_metrics_port,
+            options.external_metrics_tls,
+            account.fetch_front_proxy,
+        )
+        app.cleanup_ctx.append(_external_metrics(publisher, door, options.published))
+
+
+def _keda(
+    publisher: Publisher, host: str, port: int
+) -> Callable[[web.Application], AsyncIterator[None]]:
+    async def run(_: web.Application) -> AsyncIterator[None]:
+        # gRPC takes memory and a moment to load, and most installations have no KEDA.
+        from r1_forecasting.published.keda import KedaScaler, open_keda_door
+
+        server, _bound = await open_keda_door(KedaScaler(publisher), host, port)
+        with contextlib.suppress(GeneratorExit):
+            yield
+        await server.stop(1.0)
+
+    return run
+
+
+def _external_metrics(
+    publisher: Publisher, door: TlsDoor, listed: CatalogueFile
+) -> Callable[[web.Application], AsyncIterator[None]]:
+    async def run(_: web.Application) -> AsyncIterator[None]:
+        api = ExternalMetricsApi(publisher, lambda: listed.catalogue, lambda: door.trust)
+        tasks = [
+            asyncio.create_task(door.follow(api.application())),
+            asyncio.create_task(listed.follow()),
+        ]
+        with contextlib.suppress(GeneratorExit):
+            yield
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    return run

@@ -1,0 +1,64 @@
+"""The one number an autoscaler sees: real time, raised by a forecast that has earned it.
+
+A plain HPA or KEDA trigger divides this number by its target. It never lies below what was last
+observed, so a forecast can only bring replicas earlier; and where there is no observation there
+is no number: the autoscaler is told so and holds.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from r1_forecasting.protocol import Reason, Unavailable
+from r1_forecasting.published.publication import Activation
+
+Observation = tuple[float, float]
+"""Time (Unix seconds) and value."""
+
+
+@dataclass(frozen=True, slots=True)
+class PublishedValue:
+    """What an autoscaler is shown, in the unit of the query, and why."""
+
+    value: float
+    observed_at: float
+    reason: str
+    message: str
+
+
+def published_value(
+    answer: Mapping[str, Any],
+    level: float,
+    activation: Activation,
+    latest: Observation | None,
+) -> PublishedValue | Unavailable:
+    """max(last observed, calibrated peak over the lead at ``level`` while it may act).
+
+    ``answer`` is that of ``POST /v1/forecast``; ``latest`` is the newest observation of the same
+    series, which stands alone while there is too little history to forecast from.
+    """
+    if answer["state"] != "Ready":
+        why = Unavailable(Reason(answer["reason"]), str(answer["message"]))
+        if why.reason is Reason.TOO_LITTLE_HISTORY and latest is not None:
+            return _checked(latest[1], latest[0], str(why.reason), why.message)
+        return why
+    observed_at, observed = answer["lastObserved"]["at"], answer["lastObserved"]["value"]
+    peak = answer["peakOverLead"][f"{level:g}"]
+    gate = answer["gate"]
+    if activation is Activation.ADVISORY:
+        said = f"the peak of {peak:g} is advice only"
+        return _checked(observed, observed_at, str(activation), said)
+    if activation is Activation.ALWAYS or gate["acts"]:
+        reason = str(activation if activation is Activation.ALWAYS else gate["reason"])
+        said = f"last observed {observed:g}, peak over the lead {peak:g}"
+        return _checked(max(observed, peak), observed_at, reason, said)
+    return _checked(observed, observed_at, gate["reason"], gate["message"])
+
+
+def _checked(value: float, at: float, reason: str, message: str) -> PublishedValue | Unavailable:
+    if not math.isfinite(value):
+        return Unavailable(Reason.FAILED, f"the value came out as {value}")
+    return PublishedValue(float(value), at, reason, message)

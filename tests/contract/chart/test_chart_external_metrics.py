@@ -1,0 +1,122 @@
+"""The APIService of external metrics: one Service, one certificate, and no guessing about either."""
+
+from __future__ import annotations
+
+import base64
+import ssl
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from r1_cluster.commands import run
+from r1_forecasting.published.front_proxy import common_name
+from r1_forecasting.published.publication import FIELDS
+
+Manifest = dict[str, Any]
+ON = "forecaster.externalMetrics.enabled=true"
+
+
+def only(manifests: list[Manifest], kind: str, name: str) -> Manifest:
+    (found,) = [m for m in manifests if (m["kind"], m["metadata"]["name"]) == (kind, name)]
+    return found
+
+
+def service_of(manifests: list[Manifest]) -> dict[str, Any]:
+    api = only(manifests, "APIService", "v1beta1.external.metrics.k8s.io")
+    reference: dict[str, Any] = api["spec"]["service"]
+    return reference
+
+
+@pytest.mark.parametrize("settings", [(), ("forecaster.keda.enabled=true",)])
+def test_nothing_claims_the_api_unless_asked(
+    render: Callable[..., list[Manifest]], settings: tuple[str, ...]
+) -> None:
+    assert not [m for m in render(*settings) if m["kind"] in ("APIService", "Secret")]
+
+
+def test_without_a_forecaster_nobody_serves_it(render: Callable[..., list[Manifest]]) -> None:
+    assert not [m for m in render(ON, "forecaster.enabled=false") if m["kind"] == "APIService"]
+
+
+def test_the_api_server_is_led_to_the_port_that_speaks_tls(
+    render: Callable[..., list[Manifest]],
+) -> None:
+    manifests = render(ON)
+    reference = service_of(manifests)
+    service = only(manifests, "Service", reference["name"])
+    assert service["metadata"]["namespace"] == reference["namespace"]
+    ports = {port["port"]: port["targetPort"] for port in service["spec"]["ports"]}
+    assert ports[reference["port"]] == "ext-metrics"
+
+
+def test_the_certificate_is_for_that_service_and_signed_by_what_the_api_server_is_told(
+    render: Callable[..., list[Manifest]], tmp_path: Path
+) -> None:
+    manifests = render(ON)
+    reference = service_of(manifests)
+    secret = only(manifests, "Secret", "r1-forecaster-tls")
+    for name, text in secret["data"].items():
+        (tmp_path / name).write_bytes(base64.b64decode(text))
+    api = only(manifests, "APIService", "v1beta1.external.metrics.k8s.io")
+    assert api["spec"]["caBundle"] == secret["data"]["ca.crt"]
+
+    host = f"{reference['name']}.{reference['namespace']}.svc"
+    check = ["openssl", "verify", "-CAfile", str(tmp_path / "ca.crt"), "-verify_hostname", host]
+    run([*check, str(tmp_path / "tls.crt")], "the certificate is not believed")
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(tmp_path / "tls.crt", tmp_path / "tls.key")  # they belong together
+    context.load_verify_locations(tmp_path / "ca.crt")
+    assert [common_name(each) for each in context.get_ca_certs()] == ["r1-forecaster-authority"]
+
+
+def test_the_pod_shows_that_certificate(render: Callable[..., list[Manifest]]) -> None:
+    def shown(*settings: str) -> str:
+        deployment = only(render(ON, *settings), "Deployment", "r1-forecaster")
+        (volume,) = [
+            each
+            for each in deployment["spec"]["template"]["spec"]["volumes"]
+            if each["name"] == "external-metrics"
+        ]
+        return str(volume["secret"]["secretName"])
+
+    assert shown() == "r1-forecaster-tls"
+    own = "forecaster.externalMetrics.tlsSecret=mine", "forecaster.externalMetrics.caBundle=UEVN"
+    assert shown(*own) == "mine"
+    manifests = render(ON, *own)
+    assert not [m for m in manifests if m["kind"] == "Secret"]
+    api = only(manifests, "APIService", "v1beta1.external.metrics.k8s.io")
+    assert api["spec"]["caBundle"] == "UEVN"
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ([ON, "forecaster.externalMetrics.tlsSecret=mine"], "caBundle: needed beside tlsSecret"),
+        (
+            [
+                "forecaster.published[0].namespace=shop",
+                "forecaster.published[0].name=orders",
+                "forecaster.published[0].query=orders",
+                "forecaster.published[0].leadSeconds=60",
+            ],
+            "forecaster.published: nothing serves the list",
+        ),
+    ],
+)
+def test_halves_are_refused_with_the_other_half(
+    helm: Callable[..., Any], chart: Path, settings: list[str], said: str
+) -> None:
+    flags = [argument for setting in settings for argument in ("--set", setting)]
+    done = helm("template", "r1", str(chart), "--kube-version", "1.34.4", *flags)
+    assert done.returncode != 0
+    assert said in done.stderr
+
+
+def test_the_schema_knows_the_fields_that_the_forecaster_knows(chart: Path) -> None:
+    schema = yaml.safe_load((chart / "values.schema.json").read_text())
+    assert set(schema["$defs"]["publication"]["properties"]) == FIELDS
+    values = yaml.safe_load((chart / "values.yaml").read_text())
+    assert values["forecaster"]["published"] == []

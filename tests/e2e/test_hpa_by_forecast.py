@@ -1,0 +1,139 @@
+"""A Deployment that is nobody's R1Inference, on the cluster: its own HPA rises before its load.
+
+Prometheus holds eight seasons of a ramp that comes back every two minutes, and more that are still
+to come: time passes over them as over a scraped service. Everything else is as installed: the chart's
+APIService leads the API server to the forecaster's pod, and the cluster's own HPA controller asks.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pytest
+
+from e2e_story import PUBLISHED, SHOP, SHOP_SEASON, SHOP_STEP, wait_for
+from kedas_view import generated_client
+from r1_cluster.backfill import prometheus_backfill
+from r1_cluster.cluster import LocalCluster
+from r1_cluster.node_files import PAUSE_IMAGE
+from r1_cluster.providers import Cluster
+from r1_demo.installation import Installation
+from ramp_story import BUSY, QUIET, demand
+
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(900)]
+
+TARGET = 5
+TO_COME = 900.0
+NAMES = ("demand-ahead", "demand-now")
+
+
+def openmetrics(since: float, until: float) -> str:
+    """The ramp as a gauge, in the format that promtool reads."""
+    name = PUBLISHED[0]["query"]
+    times = [since + i * SHOP_STEP for i in range(int((until - since) / SHOP_STEP))]
+    samples = [f"{name} {demand(at, SHOP_SEASON)} {at:.3f}" for at in times]
+    return "\n".join([f"# TYPE {name} gauge", *samples, "# EOF", ""])
+
+
+def workload(name: str, node: dict[str, str]) -> list[dict[str, Any]]:
+    """A Deployment of pods that do nothing, and an HPA on the metric of the same name."""
+    labels = {"app": name}
+    container = {
+        "name": "pause",
+        "image": PAUSE_IMAGE,
+        "imagePullPolicy": "IfNotPresent",
+        "resources": {"requests": {"cpu": "1m", "memory": "4Mi"}},
+    }
+    pod = {"nodeSelector": node, "containers": [container], "terminationGracePeriodSeconds": 1}
+    metric = {
+        "metric": {"name": name},
+        "target": {"type": "AverageValue", "averageValue": str(TARGET)},
+    }
+    return [
+        {
+            "apiVersion": "apps/v1",
+            "kind": "Deployment",
+            "metadata": {"name": name, "namespace": SHOP},
+            "spec": {
+                "selector": {"matchLabels": labels},
+                "template": {"metadata": {"labels": labels}, "spec": pod},
+            },
+        },
+        {
+            "apiVersion": "autoscaling/v2",
+            "kind": "HorizontalPodAutoscaler",
+            "metadata": {"name": name, "namespace": SHOP},
+            "spec": {
+                "scaleTargetRef": {"apiVersion": "apps/v1", "kind": "Deployment", "name": name},
+                "minReplicas": 1,
+                "maxReplicas": 6,
+                "metrics": [{"type": "External", "external": metric}],
+                "behavior": {"scaleDown": {"stabilizationWindowSeconds": 0}},
+            },
+        },
+    ]
+
+
+@pytest.fixture
+def shop(
+    installation: Installation, cluster: Cluster, pinned: dict[str, str], tmp_path: Path
+) -> Iterator[None]:
+    assert isinstance(cluster, LocalCluster), "the past can be written into our own Prometheus only"
+    past = tmp_path / "past.om"
+    now = float(int(time.time()))
+    past.write_text(openmetrics(now - 8 * SHOP_SEASON, now + TO_COME))
+    prometheus_backfill(cluster, past)
+    installation.kubectl("create", "namespace", SHOP)
+    installation.apply(*(each for name in NAMES for each in workload(name, pinned)))
+    yield
+    installation.kubectl("delete", "namespace", SHOP, "--wait=true", "--timeout=60s")
+
+
+@pytest.mark.usefixtures("shop")
+def test_its_pods_run_before_its_load(installation: Installation) -> None:
+    risen: dict[str, list[float]] = {name: [] for name in NAMES}
+    low = dict.fromkeys(NAMES, False)
+
+    def each_has_risen() -> bool:
+        found = installation.get("deployments", "-n", SHOP)["items"]
+        now = time.time()
+        for each in found:
+            name, ready = each["metadata"]["name"], each["status"].get("readyReplicas", 0)
+            if low[name] and ready >= BUSY / TARGET:
+                risen[name].append(now)
+                low[name] = False
+            low[name] = low[name] or ready == 1
+        return all(risen.values())
+
+    wait_for("both Deployments have their pods for the busy time", 4 * SHOP_SEASON, each_has_risen)
+    ahead, plain = (risen[name][-1] for name in NAMES)
+    phases = f"{ahead % SHOP_SEASON:.0f} s with, {plain % SHOP_SEASON:.0f} s without a forecast"
+    print(f"load from {SHOP_SEASON / 2:.0f} s, pods ready at {phases}")
+    assert demand(ahead, SHOP_SEASON) == QUIET, "ready while it is still quiet"
+    assert demand(plain, SHOP_SEASON) == BUSY, "ready when the load is there already"
+
+
+def test_keda_is_answered_by_the_service(installation: Installation, tmp_path: Path) -> None:
+    view = generated_client(tmp_path)
+    metadata = {"inference": "nobody", "threshold": "5", "scalerAddress": "r1-forecaster:8083"}
+    ref = view.pb.ScaledObjectRef(namespace=SHOP, name="orders", scalerMetadata=metadata)
+    address = f"{installation.service_address('forecaster')}:8083"
+    with grpc.insecure_channel(address) as channel:
+        scaler = view.rpc.ExternalScalerStub(channel)
+        (spec,) = scaler.GetMetricSpec(ref, timeout=30).metricSpecs
+        with pytest.raises(grpc.RpcError) as refused:
+            scaler.IsActive(ref, timeout=30)
+    assert (spec.metricName, spec.targetSizeFloat) == ("r1-forecast", 5.0)
+    assert refused.value.code() is grpc.StatusCode.UNAVAILABLE
+
+
+def test_people_see_what_is_served(installation: Installation) -> None:
+    listed = json.loads(
+        installation.kubectl("get", "--raw", "/apis/external.metrics.k8s.io/v1beta1")
+    )
+    assert {each["name"] for each in listed["resources"]} == {"r1-forecast", *NAMES}

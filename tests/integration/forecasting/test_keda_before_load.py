@@ -1,0 +1,91 @@
+"""KEDA's client at the real forecaster's door: a workload at zero is woken before its load."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from types import SimpleNamespace
+from typing import Any
+
+import grpc
+import pytest
+
+from kedas_view import generated_client
+from r1_cluster.controlplane import free_ports
+from ramp_story import (
+    BUSY,
+    LEAD,
+    QUIET,
+    SEASON,
+    SHAPE,
+    demand,
+    forecaster,
+    is_ready,
+    prometheus,
+    wait_for,
+)
+
+TRIGGER = {key: str(value) for key, value in SHAPE.items()} | {
+    "scalerAddress": "r1-forecaster.r1-system.svc:8083",
+    "threshold": "5",
+    "activationThreshold": "10",
+}
+
+
+@pytest.fixture(scope="module")
+def keda(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SimpleNamespace]:
+    """The generated messages (`pb`) and a client (`scaler`) of the forecaster's process."""
+    folder = tmp_path_factory.mktemp("keda")
+    view = generated_client(folder)
+    port, keda_port = free_ports(2)
+    with prometheus() as url:
+        ports = ["--port", str(port), "--keda-port", str(keda_port)]
+        log = folder / "forecaster.log"
+        with forecaster([*ports, "--prometheus-url", url], log) as process:
+
+            def up() -> bool:
+                assert process.poll() is None, log.read_text()
+                return is_ready(port)
+
+            wait_for(up, 60, "the forecaster is ready")
+            with grpc.insecure_channel(f"127.0.0.1:{keda_port}") as channel:
+                yield SimpleNamespace(pb=view.pb, scaler=view.rpc.ExternalScalerStub(channel))
+
+
+def ref(keda: SimpleNamespace, **changes: str) -> Any:
+    return keda.pb.ScaledObjectRef(
+        namespace="shop", name="orders", scalerMetadata=TRIGGER | changes
+    )
+
+
+def test_the_stream_wakes_the_workload_before_its_load(keda: SimpleNamespace) -> None:
+    stream = keda.scaler.StreamIsActive(ref(keda), timeout=5 * SEASON)
+    asleep = False
+    for said in stream:
+        now = time.time()
+        if said.result and asleep:
+            break
+        asleep = not said.result
+    stream.cancel()
+    assert demand(now) == QUIET, "woken while it is still quiet"
+    ahead = max(demand(now + second) for second in range(int(LEAD) + 10))
+    assert ahead == BUSY, "and the load comes about a lead later"
+
+
+def test_the_metric_rises_before_the_load(keda: SimpleNamespace) -> None:
+    asked = keda.pb.GetMetricsRequest(scaledObjectRef=ref(keda), metricName="r1-forecast")
+
+    def value() -> float:
+        (found,) = keda.scaler.GetMetrics(asked, timeout=60).metricValues
+        return float(found.metricValueFloat)
+
+    def ahead() -> bool:
+        return value() > 0.9 * BUSY and demand(time.time()) == QUIET
+
+    wait_for(ahead, 3 * SEASON, "a high value while it is quiet")
+
+
+def test_a_query_without_an_answer_is_an_error_and_no_zero(keda: SimpleNamespace) -> None:
+    with pytest.raises(grpc.RpcError) as refused:
+        keda.scaler.IsActive(ref(keda, query="no_such_metric"), timeout=60)
+    assert refused.value.code() is grpc.StatusCode.UNAVAILABLE

@@ -1,0 +1,128 @@
+"""A ramp that comes back each minute, a Prometheus that has always seen it, a forecaster beside it.
+
+The Prometheus is a stand-in that computes what it is asked for: `demand(t)` for any time up to now.
+So every story starts with a long past, and what is under test is what the forecaster's doors do.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import subprocess
+import sys
+import threading
+import time
+import urllib.parse
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+SEASON, STEP, LEAD = 60.0, 1.0, 20.0
+QUIET, BUSY = 2.0, 20.0
+
+
+def shape(query: str, season: float, step: float, lead: float) -> dict[str, Any]:
+    """The forecast's fields, as `POST /v1/forecast` and a publication have them."""
+    return {
+        "query": query,
+        "stepSeconds": step,
+        "seasonSeconds": season,
+        "historySeconds": 8 * season,
+        "leadSeconds": lead,
+    }
+
+
+SHAPE = shape("demand", SEASON, STEP, LEAD)
+
+
+def demand(at: float, season: float = SEASON) -> float:
+    """Busy from .5 to .8 of each season."""
+    return BUSY if 0.5 <= (at % season) / season < 0.8 else QUIET
+
+
+class _Prometheus(BaseHTTPRequestHandler):
+    def do_GET(self) -> None:
+        url = urllib.parse.urlsplit(self.path)
+        asked = dict(urllib.parse.parse_qsl(url.query))
+        if url.path != "/api/v1/query_range":
+            self.send_error(404)
+            return
+        start, end, step = (float(asked[name]) for name in ("start", "end", "step"))
+        count = math.floor((min(end, time.time()) - start) / step + 1e-6) + 1
+        if asked["query"] != SHAPE["query"]:
+            count = 0  # nobody exports it
+        values = [[start + i * step, str(demand(start + i * step))] for i in range(count)]
+        result = [{"metric": {}, "values": values}] if values else []
+        body = {"status": "success", "data": {"resultType": "matrix", "result": result}}
+        text = json.dumps(body).encode()
+        self.send_response(200)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(text)))
+        self.end_headers()
+        self.wfile.write(text)
+
+    def log_message(self, format: str, *_: Any) -> None:
+        """Say nothing."""
+
+
+@contextmanager
+def prometheus() -> Iterator[str]:
+    """Give the URL of the stand-in."""
+    server = ThreadingHTTPServer(("127.0.0.1", 0), _Prometheus)
+    server.daemon_threads = True
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}"
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
+
+@contextmanager
+def forecaster(
+    arguments: list[str], log: Path, environment: dict[str, str] | None = None
+) -> Iterator[subprocess.Popen[bytes]]:
+    """Run the forecaster's own process until the block ends; it trains no models."""
+    command = [sys.executable, "-m", "r1_forecasting", "--host", "127.0.0.1", "--models", ""]
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            [*command, *arguments],
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            env=os.environ | (environment or {}),
+        )
+    try:
+        yield process
+    finally:
+        process.terminate()
+        try:
+            process.wait(30)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+def wait_for(check: Callable[[], Any], seconds: float, what: str) -> Any:
+    """Return the first result that is something; fail with `what` was waited for."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        found = check()
+        if found:
+            return found
+        time.sleep(0.25)
+    raise AssertionError(f"not within {seconds:g} s: {what}")
+
+
+def is_ready(port: int) -> bool:
+    """Whether the forecaster answers its probe."""
+    try:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/readyz", timeout=5) as reply:
+            return bool(reply.status == 200)
+    except OSError:
+        return False

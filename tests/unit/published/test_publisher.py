@@ -1,0 +1,102 @@
+"""Between the doors and the forecaster: the same subjects, the operator's own question."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+import numpy as np
+import pytest
+
+from r1_forecasting.protocol import Reason, Unavailable
+from r1_forecasting.published.publication import InferenceName, parse_publication
+from r1_forecasting.published.publisher import Publisher
+from r1_forecasting.published.value import PublishedValue
+from r1_forecasting.request import parse_request
+from r1_forecasting.series import Series, from_samples
+from r1_forecasting.service import ForecastService
+from r1_forecasting.training import Trainer
+
+
+class Ramp:
+    """Busy (20) in the second half of each minute, quiet (2) in the first; or young, or silent."""
+
+    def __init__(self) -> None:
+        self.queries: list[str] = []
+        self.seconds = 10_000.0
+
+    def read(self, query: str, step: float, since: float, until: float) -> Series | Unavailable:
+        self.queries.append(query)
+        since = max(since, until - self.seconds)
+        at = np.arange(np.ceil(since / step), np.floor(until / step) + 1) * step
+        values = np.where(at % 60 < 30, 2.0, 20.0)
+        return from_samples(list(zip(at.tolist(), values.tolist(), strict=True)), step, until=until)
+
+
+ORDERS: dict[str, Any] = {
+    "namespace": "shop",
+    "name": "orders",
+    "query": "orders",
+    "stepSeconds": 1,
+    "seasonSeconds": 60,
+    "historySeconds": 480,
+    "leadSeconds": 50,
+}
+
+
+@pytest.fixture
+def ramp() -> Ramp:
+    return Ramp()
+
+
+@pytest.fixture
+async def service(ramp: Ramp) -> AsyncIterator[ForecastService]:
+    made = ForecastService(ramp, Trainer(models=()))
+    yield made
+    for subject in made.subjects.values():
+        await subject.close()
+
+
+async def test_the_peak_that_lies_ahead_is_shown(service: ForecastService) -> None:
+    shown = await Publisher(service, patience=60).value_of(parse_publication(ORDERS))
+    assert isinstance(shown, PublishedValue), shown
+    # A lead of 50 s of a minute reaches into the busy half from wherever this test runs.
+    assert shown.value == pytest.approx(20, rel=0.1)
+    assert shown.reason in ("BeatsBaselines", "BeatsLastValue")
+    assert list(service.subjects) == ["published/shop/orders"]
+
+
+async def test_an_inference_is_shown_with_the_operators_own_question(
+    service: ForecastService, ramp: Ramp
+) -> None:
+    publisher = Publisher(service, patience=60)
+    name = InferenceName("team-a", "production-r1")
+    unknown = await publisher.value_of(name)
+    assert isinstance(unknown, Unavailable)
+    assert "team-a/production-r1" in unknown.message
+    assert ramp.queries == [], "nobody but the operator starts a forecast of an R1Inference"
+
+    asked = {key: ORDERS[key] for key in ORDERS if key not in ("namespace", "name")}
+    request = parse_request(asked | {"subject": "team-a/production-r1"})
+    answer = await service.answer(request, 60)
+    shown = await publisher.value_of(name)
+    assert isinstance(shown, PublishedValue), shown
+    assert shown.value >= answer["lastObserved"]["value"]
+    assert shown.observed_at >= answer["lastObserved"]["at"]
+
+
+async def test_a_young_service_is_scaled_on_what_is_observed(
+    service: ForecastService, ramp: Ramp
+) -> None:
+    ramp.seconds = 20
+    shown = await Publisher(service, patience=60).value_of(parse_publication(ORDERS))
+    assert isinstance(shown, PublishedValue), shown
+    assert shown.reason == "TooLittleHistory"
+    assert shown.value in (2.0, 20.0)
+
+
+async def test_no_observation_is_no_number(service: ForecastService, ramp: Ramp) -> None:
+    ramp.seconds = -10
+    shown = await Publisher(service, patience=60).value_of(parse_publication(ORDERS))
+    assert isinstance(shown, Unavailable)
+    assert shown.reason is Reason.NO_DATA

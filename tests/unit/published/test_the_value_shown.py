@@ -1,0 +1,89 @@
+"""The number an autoscaler sees: never below real time, never a zero for want of data."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from r1_forecasting.protocol import Reason, Unavailable
+from r1_forecasting.published.publication import Activation
+from r1_forecasting.published.value import PublishedValue, published_value
+
+
+def answer(*, acts: bool = True, observed: float = 9.0, peak: float = 15.0) -> dict[str, Any]:
+    return {
+        "state": "Ready",
+        "gate": {"acts": acts, "reason": "BeatsBaselines", "message": "lstm costs 0.8"},
+        "peakOverLead": {"0.5": observed, "0.9": peak},
+        "lastObserved": {"at": 1000.0, "value": observed},
+    }
+
+
+def unavailable(reason: Reason) -> dict[str, Any]:
+    return {"state": "Unavailable", "reason": str(reason), "message": "said"}
+
+
+def shown(
+    given_answer: dict[str, Any], activation: Activation, level: float = 0.9
+) -> PublishedValue:
+    made = published_value(given_answer, level, activation, None)
+    assert isinstance(made, PublishedValue)
+    return made
+
+
+@pytest.mark.parametrize(
+    ("activation", "acts", "value"),
+    [
+        (Activation.REQUIRE_BACKTEST, True, 15.0),
+        (Activation.REQUIRE_BACKTEST, False, 9.0),
+        (Activation.ALWAYS, True, 15.0),
+        (Activation.ALWAYS, False, 15.0),
+        (Activation.ADVISORY, True, 9.0),
+        (Activation.ADVISORY, False, 9.0),
+    ],
+)
+def test_the_gate_and_the_activation_decide_together(
+    activation: Activation, acts: bool, value: float
+) -> None:
+    made = shown(answer(acts=acts), activation)
+    assert made.value == value
+    assert made.observed_at == 1000.0
+    assert made.reason
+    assert made.message
+
+
+@given(
+    observed=st.floats(0, 1e9),
+    peak=st.floats(0, 1e9),
+    acts=st.booleans(),
+    activation=st.sampled_from(Activation),
+)
+def test_a_forecast_never_takes_anything_away(
+    observed: float, peak: float, acts: bool, activation: Activation
+) -> None:
+    made = shown(answer(acts=acts, observed=observed, peak=peak), activation)
+    assert observed <= made.value <= max(observed, peak)
+
+
+@pytest.mark.parametrize("reason", [Reason.NO_DATA, Reason.PROMETHEUS_UNREACHABLE, Reason.FAILED])
+def test_without_data_there_is_no_number(reason: Reason) -> None:
+    made = published_value(unavailable(reason), 0.9, Activation.ALWAYS, (1000.0, 9.0))
+    assert made == Unavailable(reason, "said")
+
+
+def test_a_service_too_young_for_a_forecast_scales_on_real_time() -> None:
+    young = unavailable(Reason.TOO_LITTLE_HISTORY)
+    made = published_value(young, 0.9, Activation.REQUIRE_BACKTEST, (1000.0, 9.0))
+    assert made == PublishedValue(9.0, 1000.0, "TooLittleHistory", "said")
+    nothing = published_value(young, 0.9, Activation.REQUIRE_BACKTEST, None)
+    assert isinstance(nothing, Unavailable)
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf])
+def test_what_is_not_a_number_is_not_shown(bad: float) -> None:
+    made = published_value(answer(peak=bad, observed=bad), 0.9, Activation.ALWAYS, None)
+    assert isinstance(made, Unavailable)
