@@ -8,6 +8,9 @@ rules keep the less urgent classes alive.  A head of queue older than its class'
 passes in front (the least urgent first), and such overrides are at most one dispatch in ten, so
 that they cost the urgent classes a bounded share.
 
+A class that promises a time to first token has seats held back for it (``holdback``): a less urgent
+request starts only while enough of them stay free.  An aged head that passes in front ignores that.
+
 ``Retry-After`` is the predicted time until the queue ahead has drained: its length over the rate at
 which seats were freed lately.
 
@@ -25,6 +28,7 @@ from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 from r1_gateway.classes import CLASSES, ClassPolicy, PriorityClass
+from r1_gateway.holdback import Holdback
 from r1_gateway.routing import Endpoint, EndpointPool
 
 Item = TypeVar("Item")
@@ -44,7 +48,7 @@ class TicketState(enum.Enum):
 
 @dataclass(slots=True, eq=False)
 class Ticket(Generic[Item]):
-    """A request's place: its class, when it came, when it stops waiting, where it runs."""
+    """A request's place: class, when it came, when it stops waiting, where it runs and since when."""
 
     item: Item
     klass: PriorityClass
@@ -53,6 +57,7 @@ class Ticket(Generic[Item]):
     state: TicketState = TicketState.QUEUED
     endpoint: Endpoint | None = None
     avoid: frozenset[str] = frozenset()
+    started: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +73,8 @@ class Admission(Generic[Item]):
     """Queues of one route in front of its pods.  Amortised O(log queue) per request."""
 
     def __init__(self, policies: Sequence[ClassPolicy], pool: EndpointPool) -> None:
-        self.policies = tuple(policies)
+        self._policies = tuple(policies)
+        self._holdback = Holdback(self._policies)
         self.pool = pool
         self.in_flight = [0] * len(CLASSES)
         self._queues: tuple[OrderedDict[Ticket[Item], None], ...] = tuple(
@@ -80,6 +86,16 @@ class Admission(Generic[Item]):
         self._since_override = 0
         self._drain_rate = 0.0
         self._drained_at = 0.0
+
+    @property
+    def policies(self) -> tuple[ClassPolicy, ...]:
+        """Bounds and promises of each class; what waits keeps its place when they change."""
+        return self._policies
+
+    @policies.setter
+    def policies(self, policies: Sequence[ClassPolicy]) -> None:
+        self._policies = tuple(policies)
+        self._holdback.promise(self._policies)
 
     # -- arriving ------------------------------------------------------------------------------
 
@@ -95,10 +111,11 @@ class Admission(Generic[Item]):
         if give_up_after is not None and give_up_after < patience:
             patience = give_up_after
         ticket = Ticket(item, klass, now, now + patience)
-        if not self._waiting:
+        self._holdback.arrived(klass, now)
+        if not self._waiting and not self._is_held_back(klass, now):
             endpoint = self.pool.choose(now)
             if endpoint is not None and patience > 0:
-                self._start(ticket, endpoint)
+                self._start(ticket, endpoint, now)
                 self._since_override = min(self._since_override + 1, DISPATCHES_PER_OVERRIDE - 1)
                 return ticket
         queue = self._queues[klass]
@@ -131,8 +148,9 @@ class Admission(Generic[Item]):
 
     # -- dispatching ---------------------------------------------------------------------------
 
-    def _start(self, ticket: Ticket[Item], endpoint: Endpoint) -> None:
+    def _start(self, ticket: Ticket[Item], endpoint: Endpoint, now: float) -> None:
         self.pool.acquire(endpoint)
+        ticket.started = now
         ticket.state = TicketState.RUNNING
         ticket.endpoint = endpoint
         self.in_flight[ticket.klass] += 1
@@ -151,11 +169,22 @@ class Admission(Generic[Item]):
                     self._since_override = 0
                     return ticket
         for klass in CLASSES:
-            if self._queues[klass] and (ticket := self._start_from(klass, now)):
+            if not self._queues[klass]:
+                continue
+            if self._is_held_back(klass, now):
+                return None  # and nobody less urgent may pass it
+            if ticket := self._start_from(klass, now):
                 if not may_override:
                     self._since_override += 1
                 return ticket
         return None
+
+    def _is_held_back(self, klass: PriorityClass, now: float) -> bool:
+        """Whether the free seats are being kept for classes above this one."""
+        if not self._holdback.holds_against(klass):
+            return False
+        seats = self.pool.seats
+        return seats - sum(self.in_flight) <= self._holdback.reserve(klass, seats, now)
 
     def _is_aged(self, klass: PriorityClass, now: float) -> bool:
         queue = self._queues[klass]
@@ -169,7 +198,7 @@ class Admission(Generic[Item]):
             endpoint = self.pool.choose(now, ticket.avoid)
             if endpoint is not None:
                 self._remove(ticket)
-                self._start(ticket, endpoint)
+                self._start(ticket, endpoint, now)
                 return ticket
             if not ticket.avoid:
                 return None
@@ -184,6 +213,7 @@ class Admission(Generic[Item]):
         """
         if ticket.state is TicketState.RUNNING:
             self._give_back(ticket)
+            self._holdback.released(now - ticket.started)
             elapsed = now - self._drained_at
             self._drain_rate = self._decayed_rate(elapsed) + 1.0 / DRAIN_RATE_SECONDS
             self._drained_at = now
