@@ -15,7 +15,7 @@ waiting: a promise that no pool could keep would say nothing.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from r1_demo.load import RecordedRequest
 from r1_gateway.classes import DEFAULT_POLICIES, ClassPolicy, PriorityClass
@@ -35,7 +35,7 @@ class Site:
 
     recorded: tuple[RecordedRequest, ...]
     replicas: int = 8
-    speed: EngineSpeed = EngineSpeed()
+    speed: EngineSpeed = field(default_factory=EngineSpeed)
     interactive_share: float = 0.7
     urgent_share: float = 0.5
 
