@@ -8,6 +8,9 @@ rules keep the less urgent classes alive.  A head of queue older than its class'
 passes in front (the least urgent first), and such overrides are at most one dispatch in ten, so
 that they cost the urgent classes a bounded share.
 
+A class that promises a time to first token has seats held back for it (``holdback``): a less urgent
+request starts only while enough of them stay free.  An aged head that passes in front ignores that.
+
 ``Retry-After`` is the predicted time until the queue ahead has drained: its length over the rate at
 which seats were freed lately.
 
@@ -25,6 +28,7 @@ from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 from r1_gateway.classes import CLASSES, ClassPolicy, PriorityClass
+from r1_gateway.holdback import Holdback
 from r1_gateway.routing import Endpoint, EndpointPool
 
 Item = TypeVar("Item")
@@ -49,7 +53,7 @@ _QUEUED, _RUNNING, _DONE = TicketState.QUEUED, TicketState.RUNNING, TicketState.
 
 @dataclass(slots=True, eq=False)
 class Ticket(Generic[Item]):
-    """A request's place: its class, when it came, when it stops waiting, where it runs."""
+    """A request's place: class, when it came, when it stops waiting, where it runs and since when."""
 
     item: Item
     klass: PriorityClass
@@ -58,6 +62,7 @@ class Ticket(Generic[Item]):
     state: TicketState = _QUEUED
     endpoint: Endpoint | None = None
     avoid: frozenset[str] = frozenset()
+    started: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +78,8 @@ class Admission(Generic[Item]):
     """Queues of one route in front of its pods.  Amortised O(log queue) per request."""
 
     def __init__(self, policies: Sequence[ClassPolicy], pool: EndpointPool) -> None:
-        self.policies = tuple(policies)
+        self._policies = tuple(policies)
+        self._holdback = Holdback(self._policies)
         self.pool = pool
         self.in_flight = [0] * len(CLASSES)
         self._queues: tuple[OrderedDict[Ticket[Item], None], ...] = tuple(
@@ -87,6 +93,16 @@ class Admission(Generic[Item]):
         self._drained_at = 0.0
         self._freed = 0  # since then
 
+    @property
+    def policies(self) -> tuple[ClassPolicy, ...]:
+        """Bounds and promises of each class; what waits keeps its place when they change."""
+        return self._policies
+
+    @policies.setter
+    def policies(self, policies: Sequence[ClassPolicy]) -> None:
+        self._policies = tuple(policies)
+        self._holdback.promise(self._policies)
+
     # -- arriving ------------------------------------------------------------------------------
 
     def offer(
@@ -96,15 +112,17 @@ class Admission(Generic[Item]):
 
         ``give_up_after`` is the client's own patience in seconds; the class's maximum also holds.
         """
-        policy = self.policies[klass]
+        policy = self._policies[klass]
         patience = policy.max_queue_seconds
         if give_up_after is not None and give_up_after < patience:
             patience = give_up_after
         ticket = Ticket(item, klass, now, now + patience)
-        if not self._waiting:
+        if self._holdback.active:
+            self._holdback.arrived(klass, now)
+        if not self._waiting and not self._is_held_back(klass, now):
             endpoint = self.pool.choose(now)
             if endpoint is not None and patience > 0:
-                self._start(ticket, endpoint)
+                self._start(ticket, endpoint, now)
                 self._since_override = min(self._since_override + 1, DISPATCHES_PER_OVERRIDE - 1)
                 return ticket
         queue = self._queues[klass]
@@ -136,8 +154,9 @@ class Admission(Generic[Item]):
 
     # -- dispatching ---------------------------------------------------------------------------
 
-    def _start(self, ticket: Ticket[Item], endpoint: Endpoint) -> None:
+    def _start(self, ticket: Ticket[Item], endpoint: Endpoint, now: float) -> None:
         self.pool.acquire(endpoint)
+        ticket.started = now
         ticket.state = _RUNNING
         ticket.endpoint = endpoint
         self.in_flight[ticket.klass] += 1
@@ -156,11 +175,22 @@ class Admission(Generic[Item]):
                     self._since_override = 0
                     return ticket
         for klass in CLASSES:
-            if self._queues[klass] and (ticket := self._start_from(klass, now)):
+            if not self._queues[klass]:
+                continue
+            if self._is_held_back(klass, now):
+                return None  # and nobody less urgent may pass it
+            if ticket := self._start_from(klass, now):
                 if not may_override:
                     self._since_override += 1
                 return ticket
         return None
+
+    def _is_held_back(self, klass: PriorityClass, now: float) -> bool:
+        """Whether the free seats are being kept for classes above this one."""
+        if not self._holdback.holds_against(klass):
+            return False
+        seats = self.pool.seats
+        return seats - sum(self.in_flight) <= self._holdback.reserve(klass, seats, now)
 
     def _is_aged(self, klass: PriorityClass, now: float) -> bool:
         queue = self._queues[klass]
@@ -174,7 +204,7 @@ class Admission(Generic[Item]):
             endpoint = self.pool.choose(now, ticket.avoid)
             if endpoint is not None:
                 self._remove(ticket)
-                self._start(ticket, endpoint)
+                self._start(ticket, endpoint, now)
                 return ticket
             if not ticket.avoid:
                 return None
@@ -189,6 +219,8 @@ class Admission(Generic[Item]):
         """
         if ticket.state is _RUNNING:
             self._give_back(ticket)
+            if self._holdback.active:
+                self._holdback.released(now - ticket.started)
             self._freed += 1
             if now - self._drained_at >= DRAIN_STEP_SECONDS:
                 self._note_drained(now)

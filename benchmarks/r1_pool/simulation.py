@@ -1,0 +1,179 @@
+"""The pool itself: arrivals, the gateway's admission, engines, and what became of each request.
+
+The admission is `r1_gateway.admission.Admission`, the very code of the gateway, with the
+simulation's clock. `fifo` puts every request into one class: what a gateway without priorities does.
+"""
+
+from __future__ import annotations
+
+import heapq
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from r1_gateway.admission import Admission, Refusal, Ticket, TicketState
+from r1_gateway.classes import CLASSES, ClassPolicy, PriorityClass
+from r1_gateway.routing import EndpointPool
+from r1_pool.arrivals import Arrival
+from r1_pool.engine import Engine, EngineSpeed, Work
+
+
+@dataclass(slots=True)
+class ClassOutcome:
+    """What became of one class. `waits` are times to first token, infinite for who never got one."""
+
+    offered: int = 0
+    refused: int = 0
+    expired: int = 0
+    completed: int = 0
+    waits: list[float] = field(default_factory=list)
+
+    def attained(self, promise: float) -> float:
+        """Share of the offered requests whose first token came within `promise` seconds."""
+        if not self.offered:
+            return 1.0
+        return sum(wait <= promise for wait in self.waits) / self.offered
+
+    def quantile(self, level: float) -> float:
+        """Nearest-rank quantile of time to first token; NaN where nobody came."""
+        ordered = sorted(self.waits)
+        if not ordered:
+            return math.nan
+        return ordered[min(len(ordered) - 1, max(0, math.ceil(level * len(ordered)) - 1))]
+
+
+@dataclass(slots=True)
+class Outcome:
+    """A whole run, scored between its warm-up and its end.
+
+    `utilisation` is the mean share of seats in use.
+    """
+
+    classes: tuple[ClassOutcome, ...]
+    utilisation: float
+
+    def of(self, klass: PriorityClass) -> ClassOutcome:
+        """One class of it."""
+        return self.classes[klass]
+
+
+@dataclass(slots=True, eq=False)
+class _Request:
+    arrival: Arrival
+    work: Work
+
+
+class Pool:
+    """A fixed number of replicas behind one admission."""
+
+    def __init__(
+        self, replicas: int, speed: EngineSpeed, policies: Sequence[ClassPolicy], *, fifo: bool
+    ) -> None:
+        self._engines = {f"replica-{n}": Engine(speed) for n in range(replicas)}
+        pool = EndpointPool()
+        pool.update(dict.fromkeys(self._engines, True), speed.seats)
+        self._admission: Admission[_Request] = Admission(policies, pool)
+        self._seats = replicas * speed.seats
+        self._fifo = fifo
+        self._events: list[tuple[float, str]] = []
+        self._running: dict[Work, Ticket[_Request]] = {}
+        self._busy_seat_seconds = 0.0
+        self._counted_at = 0.0
+
+    def run(self, arrivals: Sequence[Arrival], *, warm_up: float, seconds: float) -> Outcome:
+        """Play the arrivals (in order of time) and return what happened after the warm-up."""
+        self._classes = tuple(ClassOutcome() for _ in CLASSES)
+        self._warm_up, self._end = warm_up, seconds
+        for arrival in arrivals:
+            if arrival.at >= seconds:
+                break
+            self._advance_to(arrival.at)
+            self._arrive(arrival)
+        self._advance_to(seconds)
+        self._count_seats(seconds)
+        self._leave_unserved()
+        scored = self._seats * (seconds - warm_up)
+        return Outcome(self._classes, self._busy_seat_seconds / scored)
+
+    def _arrive(self, arrival: Arrival) -> None:
+        now = arrival.at
+        self._count_seats(now)
+        counted = self._classes[arrival.klass]
+        scored = now >= self._warm_up
+        counted.offered += scored
+        request = _Request(arrival, Work(arrival.prompt_tokens, arrival.output_tokens))
+        klass = PriorityClass.Q3 if self._fifo else arrival.klass  # the most patient one
+        outcome = self._admission.offer(request, klass, now)
+        if isinstance(outcome, Refusal):
+            counted.refused += scored
+            if scored:
+                counted.waits.append(math.inf)
+        elif outcome.state is TicketState.RUNNING:
+            self._start(outcome, now)
+        else:
+            self._pump(now)
+
+    def _start(self, ticket: Ticket[_Request], now: float) -> None:
+        assert ticket.endpoint is not None  # noqa: S101 (RUNNING implies a pod)
+        address = ticket.endpoint.address
+        engine = self._engines[address]
+        self._running[ticket.item.work] = ticket
+        before = engine.ends_at
+        engine.add(ticket.item.work, now)
+        if engine.ends_at != before:
+            heapq.heappush(self._events, (engine.ends_at, address))
+
+    def _pump(self, now: float) -> None:
+        for ticket in self._admission.expire(now):
+            arrival = ticket.item.arrival
+            if arrival.at >= self._warm_up:
+                self._classes[arrival.klass].expired += 1
+                self._classes[arrival.klass].waits.append(math.inf)
+        while (ticket := self._admission.start_next(now)) is not None:
+            self._start(ticket, now)
+
+    def _advance_to(self, until: float) -> None:
+        events = self._events
+        while events and events[0][0] <= until:
+            now, address = heapq.heappop(events)
+            engine = self._engines[address]
+            if engine.ends_at != now:
+                continue  # a request joined since, and the span ended earlier
+            ended = engine.advance(now)
+            if engine.busy:
+                heapq.heappush(events, (engine.ends_at, address))
+            if ended:
+                self._count_seats(now)
+                for work in ended:
+                    self._finish(work, now)
+                self._pump(now)
+
+    def _finish(self, work: Work, now: float) -> None:
+        ticket = self._running.pop(work)
+        self._admission.finish(ticket, now)
+        arrival = ticket.item.arrival
+        if arrival.at >= self._warm_up:
+            counted = self._classes[arrival.klass]
+            counted.completed += 1
+            counted.waits.append((work.first_token_at or now) - arrival.at)
+
+    def _count_seats(self, now: float) -> None:
+        since = max(self._counted_at, self._warm_up)
+        if now > since:
+            self._busy_seat_seconds += (now - since) * len(self._running)
+        self._counted_at = now
+
+    def _leave_unserved(self) -> None:
+        """At the end: who runs keeps the first token it had; who still waits is not scored."""
+        for work, ticket in self._running.items():
+            arrival = ticket.item.arrival
+            if arrival.at < self._warm_up:
+                continue
+            if work.first_token_at is None:
+                self._classes[arrival.klass].offered -= 1
+            else:
+                self._classes[arrival.klass].waits.append(work.first_token_at - arrival.at)
+        for ticket in self._admission.drain():
+            if ticket.item.arrival.at >= self._warm_up:
+                late = self._end - ticket.item.arrival.at
+                self._classes[ticket.item.arrival.klass].waits.append(late)

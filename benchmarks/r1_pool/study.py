@@ -1,0 +1,129 @@
+"""How full may a pool run while Q1's promise holds: without priorities, with them, and why.
+
+Interactive load (Q1, Q2) is recorded and fixed; batch work (Q3) is raised until the promise "99.9 %
+of Q1 within its time to first token" breaks. What counts is the highest mean share of seats in use
+before that. Three ways of admission see the same arrivals:
+
+- *none*: one queue, first come first served;
+- *order*: Q1 before Q2 before Q3, nothing held back;
+- *gateway*: what `r1_gateway` does: order, ageing, and seats held back for what is promised.
+
+The promise is what the slowest prompt of the trace needs on an idle replica, and a second for
+waiting: a promise that no pool could keep would say nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+
+from r1_demo.load import RecordedRequest
+from r1_gateway.classes import DEFAULT_POLICIES, ClassPolicy, PriorityClass
+from r1_pool.arrivals import Arrival, batch, interactive
+from r1_pool.engine import EngineSpeed
+from r1_pool.simulation import Outcome, Pool
+
+WAITING_SECONDS = 1.0
+ATTAINED = 0.999
+WARM_UP_SHARE = 0.1
+ADMISSIONS = ("none", "order", "gateway")
+
+
+@dataclass(frozen=True, slots=True)
+class Site:
+    """A pool and its interactive load."""
+
+    recorded: tuple[RecordedRequest, ...]
+    replicas: int = 8
+    speed: EngineSpeed = field(default_factory=EngineSpeed)
+    interactive_share: float = 0.7
+    urgent_share: float = 0.5
+
+    @property
+    def seconds(self) -> float:
+        """The recording's length."""
+        return self.recorded[-1].at - self.recorded[0].at
+
+    @property
+    def promise(self) -> float:
+        """Q1's time to first token, seconds."""
+        longest = max(one.prompt_tokens for one in self.recorded)
+        return self.speed.alone_seconds(longest) + WAITING_SECONDS
+
+    def policies(self, admission: str) -> tuple[ClassPolicy, ...]:
+        """The classes; a promise only where it is to have an effect."""
+        first = DEFAULT_POLICIES[PriorityClass.Q1]
+        if admission == "gateway":
+            first = replace(first, time_to_first_token_seconds=self.promise)
+        return (first, *DEFAULT_POLICIES[1:])
+
+
+@dataclass(frozen=True, slots=True)
+class Level:
+    """One run: how much batch was offered (requests/s), and what came of it."""
+
+    batch_rate: float
+    outcome: Outcome
+    kept: bool
+
+
+def run(site: Site, admission: str, factor: float, batch_rate: float, seed: int) -> Outcome:
+    """Play one load through one admission."""
+    arrivals: list[Arrival] = [
+        *interactive(site.recorded, factor, site.urgent_share, seed),
+        *batch(site.recorded, batch_rate, site.seconds, seed + 1),
+    ]
+    arrivals.sort(key=lambda arrival: arrival.at)
+    pool = Pool(site.replicas, site.speed, site.policies(admission), fifo=admission == "none")
+    return pool.run(arrivals, warm_up=WARM_UP_SHARE * site.seconds, seconds=site.seconds)
+
+
+def interactive_factor(site: Site, seed: int) -> float:
+    """How often to repeat the recording: a share of what one queue can take without batch work."""
+    low, high = 0.01, 16.0
+    for _ in range(8):
+        middle = (low * high) ** 0.5
+        kept = _keeps(site, run(site, "none", middle, 0.0, seed))
+        low, high = (middle, high) if kept else (low, middle)
+    return low * site.interactive_share
+
+
+def _keeps(site: Site, outcome: Outcome) -> bool:
+    return outcome.of(PriorityClass.Q1).attained(site.promise) >= ATTAINED
+
+
+def highest(site: Site, admission: str, factor: float, seed: int, steps: int = 9) -> Level | None:
+    """The fullest run that keeps the promise, by bisection of the batch rate; None where none does."""
+    seats = site.replicas * site.speed.seats
+    best: Level | None = None
+    low, high = 0.0, float(seats)
+    for _ in range(steps):
+        rate = low if best is None and high == seats else (low + high) / 2
+        outcome = run(site, admission, factor, rate, seed)
+        kept = _keeps(site, outcome)
+        if kept:
+            if best is None or outcome.utilisation > best.outcome.utilisation:
+                best = Level(rate, outcome, kept)
+            low = rate
+        elif rate == 0.0:
+            return None
+        else:
+            high = rate
+        if rate == 0.0:
+            high = _saturating(site, factor, seed)
+    return best
+
+
+def _saturating(site: Site, factor: float, seed: int) -> float:
+    """A batch rate that surely fills the pool."""
+    rate = 0.05
+    while run(site, "order", factor, rate, seed).utilisation < 0.97 and rate < 1000:
+        rate *= 2
+    return rate
+
+
+def study(recorded: Sequence[RecordedRequest], site: Site, seed: int) -> dict[str, Level | None]:
+    """The highest level per admission, on the same arrivals."""
+    site = replace(site, recorded=tuple(recorded))
+    factor = interactive_factor(site, seed)
+    return {admission: highest(site, admission, factor, seed) for admission in ADMISSIONS}
