@@ -41,7 +41,7 @@ class Endpoint:
 
 
 class EndpointPool:
-    """The pods of one route.  All methods are O(pods)."""
+    """The pods of one route.  All methods are O(pods), but for an idle pod the first is enough."""
 
     def __init__(self) -> None:
         self._endpoints: dict[str, Endpoint] = {}
@@ -100,12 +100,15 @@ class EndpointPool:
         start = self._turn % count if count else 0
         for index in range(start, start + count):
             endpoint = order[index if index < count else index - count]
+            running = endpoint.in_flight
             if (
-                (best is None or endpoint.in_flight < least)
+                (best is None or running < least)
                 and endpoint.has_room(now)
                 and endpoint.address not in avoid
             ):
-                best, least = endpoint, endpoint.in_flight
+                best, least = endpoint, running
+                if running == 0:  # nobody has less
+                    break
         return best
 
     def has_other(self, avoid: Collection[str]) -> bool:
