@@ -1,8 +1,8 @@
 """A replica as a continuous batching engine sees time: one iteration after another.
 
 An iteration decodes one token for each running sequence and prefills up to `chunk_tokens` of waiting
-prompts, first come first served (chunked prefill, as vLLM and SGLang do it and as our runtime's
-scheduler does). Its length is `base + per_sequence x running + per_prefill_token x prefilled`. The
+prompts (chunked prefill, as vLLM and SGLang do it), first come first served, the urgent before the
+others as our runtime's scheduler does. Its length is `base + per_sequence x running + per_prefill_token x prefilled`. The
 first token of a request comes at the end of the iteration that finishes its prompt.
 
 While nothing is prefilled and nobody ends, iterations are all alike, so they pass as one *span*: one
@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import heapq
 import math
-from collections import deque
+from bisect import insort
 from dataclasses import dataclass, field
 
 
@@ -52,6 +52,7 @@ class Work:
 
     prompt_tokens: int
     output_tokens: int
+    urgency: int = 1
     to_prefill: int = field(init=False)
     first_token_at: float | None = None
 
@@ -66,7 +67,7 @@ class Engine:
     def __init__(self, speed: EngineSpeed) -> None:
         self.speed = speed
         self.ends_at = math.inf
-        self._prefill: deque[Work] = deque()
+        self._prefill: list[Work] = []
         self._finishing: list[tuple[int, int, Work]] = []
         self._iteration = 0
         self._serial = 0
@@ -82,7 +83,7 @@ class Engine:
 
     def add(self, work: Work, now: float) -> None:
         """Take in a request; it joins at the start of the next iteration."""
-        self._prefill.append(work)
+        insort(self._prefill, work, key=lambda one: one.urgency)
         if not self.busy:
             self._begin(now)
         elif self._span > 1:  # the span ends with the iteration that runs now
@@ -120,7 +121,7 @@ class Engine:
             left -= part
             taken += part
             if work.to_prefill == 0:
-                self._prefilled.append(self._prefill.popleft())
+                self._prefilled.append(self._prefill.pop(0))
         self._length = self.speed.iteration_seconds(len(self._finishing), taken)
         self._span = 1 if taken else self._finishing[0][0] - self._iteration
         self._started_at = now

@@ -64,10 +64,19 @@ class _Request:
 
 
 class Pool:
-    """A fixed number of replicas behind one admission."""
+    """A fixed number of replicas behind one admission.
+
+    `engine_order`: engines compute urgent prompts first, as our runtime does.
+    """
 
     def __init__(
-        self, replicas: int, speed: EngineSpeed, policies: Sequence[ClassPolicy], *, fifo: bool
+        self,
+        replicas: int,
+        speed: EngineSpeed,
+        policies: Sequence[ClassPolicy],
+        *,
+        fifo: bool,
+        engine_order: bool = True,
     ) -> None:
         self._engines = {f"replica-{n}": Engine(speed) for n in range(replicas)}
         pool = EndpointPool()
@@ -75,6 +84,7 @@ class Pool:
         self._admission: Admission[_Request] = Admission(policies, pool)
         self._seats = replicas * speed.seats
         self._fifo = fifo
+        self._engine_order = engine_order
         self._events: list[tuple[float, str]] = []
         self._running: dict[Work, Ticket[_Request]] = {}
         self._busy_seat_seconds = 0.0
@@ -101,8 +111,10 @@ class Pool:
         counted = self._classes[arrival.klass]
         scored = now >= self._warm_up
         counted.offered += scored
-        request = _Request(arrival, Work(arrival.prompt_tokens, arrival.output_tokens))
         klass = PriorityClass.Q3 if self._fifo else arrival.klass  # the most patient one
+        urgency = klass if self._engine_order else 0
+        work = Work(arrival.prompt_tokens, arrival.output_tokens, urgency)
+        request = _Request(arrival, work)
         outcome = self._admission.offer(request, klass, now)
         if isinstance(outcome, Refusal):
             counted.refused += scored

@@ -5,8 +5,9 @@ of Q1 within its time to first token" breaks. What counts is the highest mean sh
 before that. Three ways of admission see the same arrivals:
 
 - *none*: one queue, first come first served;
-- *order*: Q1 before Q2 before Q3, nothing held back;
-- *gateway*: what `r1_gateway` does: order, ageing, and seats held back for what is promised.
+- *order*: Q1 before Q2 before Q3 at the door, nothing held back, engines that know no classes;
+- *gateway*: what `r1_gateway` and our runtime do: order, ageing, seats held back for what is
+  promised, and urgent prompts computed first.
 
 The promise is what the slowest prompt of the trace needs on an idle replica, and a second for
 waiting: a promise that no pool could keep would say nothing.
@@ -74,7 +75,13 @@ def run(site: Site, admission: str, factor: float, batch_rate: float, seed: int)
         *batch(site.recorded, batch_rate, site.seconds, seed + 1),
     ]
     arrivals.sort(key=lambda arrival: arrival.at)
-    pool = Pool(site.replicas, site.speed, site.policies(admission), fifo=admission == "none")
+    pool = Pool(
+        site.replicas,
+        site.speed,
+        site.policies(admission),
+        fifo=admission == "none",
+        engine_order=admission == "gateway",
+    )
     return pool.run(arrivals, warm_up=WARM_UP_SHARE * site.seconds, seconds=site.seconds)
 
 

@@ -142,6 +142,7 @@ class Exchange:
                 connection.address,
                 self.body,
                 self.request_id,
+                _CLASS_BYTES[self.klass],
                 forward_key=self.forward_key,
             ),
         )

@@ -17,7 +17,7 @@ _PRIVATE = frozenset(
     (
         b"connection", b"content-length", b"expect", b"host", b"keep-alive", b"proxy-authenticate",
         b"proxy-authorization", b"proxy-connection", b"te", b"trailer", b"transfer-encoding",
-        b"upgrade", b"x-request-id", b"x-r1-class",
+        b"upgrade", b"x-request-id", b"x-r1-class", b"x-r1-priority",
     )
 )  # fmt: skip
 _PRIVATE_WITH_KEY = _PRIVATE | {b"authorization"}
@@ -84,9 +84,17 @@ def body_too_large(max_body_bytes: int) -> ApiError:
 
 
 def build_upstream_request(
-    request: HttpRequest, address: str, body: bytes, request_id: bytes, *, forward_key: bool
+    request: HttpRequest,
+    address: str,
+    body: bytes,
+    request_id: bytes,
+    klass: bytes,
+    *,
+    forward_key: bool,
 ) -> bytes:
     """The request as the pod gets it: same target, headers and body; connection headers our own.
+
+    ``x-r1-priority`` tells the engine the class that the request has here, asked for or not.
 
     ``forward_key`` passes ``Authorization`` on, for engines that check keys themselves; keys that
     the gateway checked stay here.
@@ -98,12 +106,16 @@ def build_upstream_request(
                 private = private | {token.strip().lower() for token in value.split(b",")}
     lines = [b": ".join(field) for field in request.headers if field[0] not in private]
     lines.append(b"\r\n")
-    return b"%s %s HTTP/1.1\r\nhost: %s\r\nx-request-id: %s\r\ncontent-length: %d\r\n%s%s" % (
-        request.method,
-        request.target,
-        address.encode(),
-        request_id,
-        len(body),
-        b"\r\n".join(lines),
-        body,
+    return (
+        b"%s %s HTTP/1.1\r\nhost: %s\r\nx-request-id: %s\r\nx-r1-priority: %s\r\ncontent-length: %d\r\n%s%s"
+        % (
+            request.method,
+            request.target,
+            address.encode(),
+            request_id,
+            klass,
+            len(body),
+            b"\r\n".join(lines),
+            body,
+        )
     )

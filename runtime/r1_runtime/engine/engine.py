@@ -145,6 +145,7 @@ class Engine:
             prompt_length=len(request.prompt),
             params=request.params,
             arrived=request.arrived,
+            urgency=request.urgency,
         )
         detokenizer = Detokenizer(self._decode, request.prompt, request.params.stop)
         self._jobs[request.id] = _Job(sequence, detokenizer)

@@ -16,6 +16,7 @@ class Request:
     prompt: tuple[int, ...]
     params: SamplingParams
     arrived: float  # seconds, `time.monotonic`
+    urgency: int = 1  # the smaller, the sooner its prompt is computed
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,19 +1,22 @@
 """Which tokens of which sequences the next step computes.
 
-One rule covers chunked prefill, decode and recomputation (vLLM's second scheduler has it too):
-running sequences first, in order of arrival, each gets as many of its missing tokens as the step's
-token budget allows; then waiting ones are admitted while seats, blocks and budget last. When a
-running sequence finds no block, the youngest one gives all of its blocks back and waits at the
-front of the queue, to be computed again from its tokens.
+One rule covers chunked prefill, decode and recomputation (vLLM's second scheduler has it too): each
+running sequence gets as many of its missing tokens as the step's token budget allows, and waiting
+ones are admitted while seats, blocks and budget last. Sequences that only decode come first, for
+they need one token each. Prompts follow by urgency, and in order of arrival inside it, running and
+waiting ones alike: a long prompt of batch work does not hold up an urgent one, it goes on with what
+the step has left and at least one token. When a running sequence finds no block, the least urgent
+one (of these the youngest) gives all of its blocks back and waits in front of its kind, to be
+computed again from its tokens.
 
-A sequence that fits into the whole cache always finishes: the oldest is never preempted for a
-younger one. What does not fit even alone is refused at the door (`fits`).
+A sequence that fits into the whole cache finishes once nothing more urgent comes: the oldest of the
+most urgent is never preempted. What does not fit even alone is refused at the door (`fits`).
 """
 
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from r1_runtime.engine.blocks import BlockPool
 from r1_runtime.engine.sequence import Finish, Sequence
@@ -45,6 +48,19 @@ class Step:
         return sum(chunk.count for chunk in self.chunks)
 
 
+@dataclass(slots=True)
+class _Plan:
+    """A step in the making: what is left of its budget, and what was chosen."""
+
+    budget: int
+    chunks: list[Chunk] = field(default_factory=list)
+    preempted: int = 0
+
+    def add(self, chunk: Chunk) -> None:
+        self.chunks.append(chunk)
+        self.budget -= chunk.count
+
+
 class Scheduler:
     """Owns the sequences and their blocks.
 
@@ -73,44 +89,56 @@ class Scheduler:
         return -(-length // self.pool.block_size) <= self.pool.count
 
     def add(self, sequence: Sequence) -> None:
-        self.waiting.append(sequence)
+        """Queue a sequence behind all that are as urgent."""
+        place = len(self.waiting)
+        while place and self.waiting[place - 1].urgency > sequence.urgency:
+            place -= 1
+        self.waiting.insert(place, sequence)
 
     def schedule(self, now: float) -> Step:
         """Choose the next step's chunks and take the blocks they need."""
-        budget = self.max_step_tokens
-        chunks: list[Chunk] = []
-        preempted = 0
-        position = 0
-        while position < len(self.running):
-            sequence = self.running[position]
-            position += 1
-            # Those behind keep at least one token each, so that decoding never starves.
-            behind = len(self.running) - position
-            count = min(sequence.missing, max(1, budget - behind))
+        plan = _Plan(self.max_step_tokens)
+        todo = sorted(self.running, key=lambda one: (one.missing > 1, one.urgency))
+        while todo:
+            sequence = todo.pop(0)
+            if sequence.missing > 1:
+                # Those already running keep at least one token each.
+                self._admit(plan, now, keep=len(todo) + 1, above=sequence.urgency)
+            # So do those behind, so that decoding never starves.
+            count = min(sequence.missing, max(1, plan.budget - len(todo)))
             while not self._extend(sequence, sequence.computed + count):
-                preempted += 1
-                if self._preempt_youngest() is sequence:
+                plan.preempted += 1
+                victim = self._victim(todo, sequence)
+                self._preempt(victim)
+                if victim is sequence:
                     break
+                todo.remove(victim)
             else:
-                chunks.append(Chunk(sequence, sequence.computed, count))
-                budget -= count
-        while self.waiting and budget > 0 and len(self.running) < self.max_sequences:
-            if preempted:
-                break  # there was no room a moment ago
+                plan.add(Chunk(sequence, sequence.computed, count))
+        self._admit(plan, now)
+        self.preemptions += plan.preempted
+        plan.chunks.sort(key=lambda chunk: not (chunk.count == 1 and chunk.start > 0))
+        return Step(tuple(plan.chunks), plan.preempted)
+
+    def _admit(self, plan: _Plan, now: float, keep: int = 0, above: int | None = None) -> None:
+        """Start waiting sequences while the step has more than `keep` tokens left.
+
+        `above` admits only what is more urgent than that.
+        """
+        while self.waiting and plan.budget > keep and len(self.running) < self.max_sequences:
             sequence = self.waiting[0]
-            count = min(sequence.missing, budget)
+            if plan.preempted:
+                return  # there was no room a moment ago
+            if above is not None and sequence.urgency >= above:
+                return
             # Room for the whole prompt is asked for, or half-filled prompts would starve each other.
             if not self._extend(sequence, len(sequence.tokens)):
-                break
+                return
             self.waiting.popleft()
             self.running.append(sequence)
             if sequence.first_scheduled is None:
                 sequence.first_scheduled = now
-            chunks.append(Chunk(sequence, 0, count))
-            budget -= count
-        self.preemptions += preempted
-        chunks.sort(key=lambda chunk: not (chunk.count == 1 and chunk.start > 0))
-        return Step(tuple(chunks), preempted)
+            plan.add(Chunk(sequence, 0, min(sequence.missing, plan.budget - keep)))
 
     def advance(self, step: Step) -> None:
         """Note that the step's chunks are in the cache now."""
@@ -148,11 +176,18 @@ class Scheduler:
         sequence.blocks += blocks
         return True
 
-    def _preempt_youngest(self) -> Sequence:
-        sequence = self.running.pop()
+    def _victim(self, todo: list[Sequence], asking: Sequence) -> Sequence:
+        """The least urgent of those not yet in the step, the youngest of several."""
+        place = {id(one): index for index, one in enumerate(self.running)}
+        return max([*todo, asking], key=lambda one: (one.urgency, place[id(one)]))
+
+    def _preempt(self, sequence: Sequence) -> None:
+        self.running.remove(sequence)
         self._free(sequence)
-        self.waiting.appendleft(sequence)
-        return sequence
+        place = 0
+        while place < len(self.waiting) and self.waiting[place].urgency < sequence.urgency:
+            place += 1
+        self.waiting.insert(place, sequence)
 
     def _free(self, sequence: Sequence) -> None:
         self.pool.release(sequence.blocks)

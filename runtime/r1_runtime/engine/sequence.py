@@ -54,6 +54,7 @@ class Sequence:
     computed: int = 0  # tokens whose latents are in the cache
     first_scheduled: float | None = None
     finish: Finish | None = None
+    urgency: int = 1  # the smaller, the sooner its prompt is computed
 
     @property
     def missing(self) -> int:

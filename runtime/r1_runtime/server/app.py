@@ -8,13 +8,19 @@ from __future__ import annotations
 
 import time
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from typing import Any
 
 import orjson
 from aiohttp import web
 
 from r1_runtime.errors import RequestError
-from r1_runtime.server.requests import GenerationRequest, parse_chat, parse_completion
+from r1_runtime.server.requests import (
+    GenerationRequest,
+    parse_chat,
+    parse_completion,
+    parse_urgency,
+)
 from r1_runtime.server.responses import Shape, Usage, error_object
 from r1_runtime.server.service import Generation, Phase, Service, failure_of
 
@@ -117,7 +123,8 @@ async def _generate(
     request: web.Request, wanted: GenerationRequest, prefix: str
 ) -> web.StreamResponse:
     service = request.app[_SERVICE]
-    generation = service.admit(wanted, prefix)
+    urgency = parse_urgency(request.headers.get("x-r1-priority"))
+    generation = service.admit(replace(wanted, urgency=urgency), prefix)
     shape = Shape(generation.id, wanted.model, int(time.time()), chat=wanted.messages is not None)
     try:
         if wanted.stream:

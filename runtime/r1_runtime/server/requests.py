@@ -41,6 +41,8 @@ _CHAT_FIELDS = _SAMPLING | {"messages", "max_completion_tokens"}
 _COMPLETION_FIELDS = _SAMPLING | {"prompt"}
 _ROLES = frozenset({"system", "user", "assistant", "developer", "tool"})
 _MAX_STOPS = 16
+# Of the header `x-r1-priority`, which the gateway sets: the rank of each class.
+_URGENCY: Mapping[str, int] = {"Q1": 0, "Q2": 1, "Q3": 2}
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +57,24 @@ class GenerationRequest:
     messages: tuple[Mapping[str, str], ...] | None = None
     text: str | None = None
     tokens: tuple[int, ...] | None = None
+    urgency: int = 1
+
+
+def parse_urgency(header: str | None) -> int:
+    """The rank of a request's class: 0 is computed first; a request without one is Q2.
+
+    Raises:
+        RequestError: 400, no such class.
+    """
+    if header is None:
+        return _URGENCY["Q2"]
+    urgency = _URGENCY.get(header.strip().upper())
+    if urgency is None:
+        raise RequestError(
+            f"x-r1-priority is {header[:40]!r}; it must be one of {', '.join(_URGENCY)}",
+            param="x-r1-priority",
+        )
+    return urgency
 
 
 def parse_chat(body: object) -> GenerationRequest:

@@ -157,7 +157,9 @@ class Service:
         self._empty.clear()
         self.metrics.note_admitted(len(prompt))
         params = self._params(request, len(prompt), self.limits)
-        self._engine.submit(Request(generation.id, tuple(prompt), params, time.monotonic()))
+        self._engine.submit(
+            Request(generation.id, tuple(prompt), params, time.monotonic(), request.urgency)
+        )
         return generation
 
     async def outputs(self, generation: Generation) -> AsyncIterator[Output]:

@@ -57,6 +57,7 @@ async def test_a_completion_passes_through(open_gateway: OpenGateway, new_pod: N
     assert seen.headers["x-custom"] == "kept"
     assert seen.headers["x-request-id"] == headers["x-request-id"]
     assert "x-r1-class" not in seen.headers
+    assert seen.headers["x-r1-priority"] == "Q1"  # the engine computes urgent prompts first
 
 
 async def test_the_clients_request_id_is_kept(open_gateway: OpenGateway, new_pod: NewPod) -> None:

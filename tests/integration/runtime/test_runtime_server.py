@@ -182,6 +182,12 @@ async def test_refusals_are_openai_errors(http: aiohttp.ClientSession) -> None:
     assert (status, body["error"]["code"]) == (400, "context_length_exceeded")
     status, body, _ = await post(http, {"model": "tiny", "prompt": [10**6]}, "completions")
     assert (status, body["error"]["param"]) == (400, "prompt")
+    async with http.post(
+        "/v1/chat/completions", json=CHAT, headers={"x-r1-priority": "Q9"}
+    ) as answer:
+        body = await answer.json()
+        assert (answer.status, body["error"]["param"]) == (400, "x-r1-priority")
+        assert "one of Q1, Q2, Q3" in body["error"]["message"]
     async with http.post("/v1/completions", data="{") as answer:
         assert answer.status == 400
         assert "not JSON" in (await answer.json())["error"]["message"]

@@ -17,6 +17,7 @@ requests = st.lists(
         st.integers(1, 24),  # prompt
         st.integers(1, 12),  # output
         st.one_of(st.none(), st.integers(0, 20)),  # step at which the client leaves
+        st.integers(0, 2),  # urgency
     ),
     min_size=1,
     max_size=12,
@@ -28,20 +29,21 @@ requests = st.lists(
     arrivals=requests, blocks=st.integers(9, 20), seats=st.integers(1, 5), budget=st.integers(5, 40)
 )
 def test_every_request_ends_and_every_block_comes_back(
-    arrivals: list[tuple[int, int, int, int | None]], blocks: int, seats: int, budget: int
+    arrivals: list[tuple[int, int, int, int | None, int]], blocks: int, seats: int, budget: int
 ) -> None:
     engine = Scheduler(BlockPool(blocks, BLOCK), seats, budget)
     limits: dict[Sequence, int] = {}
     live: dict[str, Sequence] = {}
     last = max(at for at, *_ in arrivals)
     for now in range(2000):
-        for index, (at, prompt, output, _) in enumerate(arrivals):
+        for index, (at, prompt, output, _, urgency) in enumerate(arrivals):
             if at == now:
                 made = Sequence(str(index), [0] * prompt, prompt, SamplingParams(), float(now))
+                made.urgency = urgency
                 limits[made] = output
                 live[made.id] = made
                 engine.add(made)
-        for index, (*_, leaves) in enumerate(arrivals):
+        for index, (*_, leaves, _) in enumerate(arrivals):
             if leaves == now and str(index) in live:
                 engine.finish(live.pop(str(index)), Finish.ABORT)
         step = engine.schedule(float(now))

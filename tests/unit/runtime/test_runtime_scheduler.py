@@ -9,8 +9,9 @@ from r1_runtime.engine.scheduler import Scheduler, Step
 from r1_runtime.engine.sequence import Finish, SamplingParams, Sequence
 
 
-def sequence(name: str, prompt: int) -> Sequence:
-    return Sequence(name, list(range(prompt)), prompt, SamplingParams(), arrived=0.0)
+def sequence(name: str, prompt: int, urgency: int = 1) -> Sequence:
+    tokens = list(range(prompt))
+    return Sequence(name, tokens, prompt, SamplingParams(), arrived=0.0, urgency=urgency)
 
 
 def scheduler(blocks: int = 16, seats: int = 4, budget: int = 8) -> Scheduler:
@@ -150,3 +151,33 @@ def test_too_few_blocks_change_nothing() -> None:
     pool = BlockPool(2, 4)
     assert pool.take(3) is None
     assert pool.free == 2
+
+
+def test_an_urgent_prompt_passes_one_of_batch_work_that_is_being_computed() -> None:
+    engine = scheduler(blocks=64, budget=8)
+    engine.add(sequence("batch", 40, urgency=2))
+    run(engine)
+    engine.add(sequence("urgent", 10, urgency=0))
+    assert shape(run(engine)) == [("batch", 8, 1), ("urgent", 0, 7)]
+    assert shape(run(engine)) == [("urgent", 7, 3), ("batch", 9, 5)]
+    assert shape(run(engine)) == [("urgent", 10, 1), ("batch", 14, 7)]
+
+
+def test_the_urgent_wait_in_front_of_the_others_in_order_of_arrival() -> None:
+    engine = scheduler(seats=1, budget=8)
+    for name, urgency in (("b", 2), ("n", 1), ("u", 0), ("v", 0), ("m", 1)):
+        engine.add(sequence(name, 2, urgency))
+    assert [waiting.id for waiting in engine.waiting] == ["u", "v", "n", "m", "b"]
+
+
+def test_the_least_urgent_gives_its_blocks_back_even_when_it_is_older() -> None:
+    engine = scheduler(blocks=4, seats=2, budget=16)
+    old, urgent = sequence("old", 7, urgency=2), sequence("urgent", 7, urgency=0)
+    engine.add(old)
+    run(engine)
+    engine.add(urgent)
+    run(engine)  # the old one has 8 tokens in the cache
+    step = run(engine)  # and finds no block for a ninth
+    assert step.preempted == 1
+    assert list(engine.waiting) == [old]
+    assert engine.running == [urgent]
