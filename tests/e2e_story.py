@@ -39,6 +39,19 @@ PUBLISHED: list[dict[str, Any]] = [
 """The chart's value forecaster.published."""
 
 
+def chart_values(node: dict[str, str]) -> dict[str, Any]:
+    """The values of every installation: all parts on the node so labelled, all doors open."""
+    values: dict[str, Any] = {
+        part: {"nodeSelector": node} for part in ("operator", "gateway", "forecaster")
+    }
+    values["forecaster"] |= {
+        "keda": {"enabled": True},
+        "externalMetrics": {"enabled": True},
+        "published": PUBLISHED,
+    }
+    return values
+
+
 def wait_for(what: str, seconds: float, check: Callable[[], Any]) -> Any:
     """Return the first truthy answer of `check`, asked twice a second; fail after `seconds`."""
     deadline = time.monotonic() + seconds

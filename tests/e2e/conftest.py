@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from e2e_story import MODELS, PUBLISHED, VERBATIM
+from e2e_story import MODELS, VERBATIM, chart_values
 from r1_cluster import site_packages
 from r1_cluster.cluster import LocalCluster
 from r1_cluster.paths import repository_root
@@ -33,15 +33,11 @@ def pinned(cluster: Cluster) -> dict[str, str]:
 def installation(cluster: Cluster, pinned: dict[str, str]) -> Iterator[Installation]:
     """The chart, installed as README says; taken away at the end."""
     prepare_namespace(cluster, MODELS)
-    parts = ("operator", "gateway", "forecaster")
-    values: dict[str, Any] = {part: {"nodeSelector": pinned} for part in parts}
-    doors = {"keda": {"enabled": True}, "externalMetrics": {"enabled": True}}
-    values["forecaster"] |= doors | {"published": PUBLISHED}
     installed = install(
         cluster,
         lambda line: print(line, file=sys.stderr),
         model_namespaces=(MODELS,),
-        values=values,
+        values=chart_values(pinned),
     )
     yield installed
     if os.environ.get("R1_KEEP_CLUSTER") == "1":  # to look at what a story left behind
