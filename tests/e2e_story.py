@@ -20,6 +20,7 @@ from r1_cluster.providers import Cluster
 from r1_demo.arrivals import Arrival
 from r1_demo.installation import Installation
 from r1_demo.load_generator import Outcome, read_outcomes, write_schedule
+from r1_demo.stage import SCRAPE_SECONDS
 from ramp_story import shape
 
 MODELS = "models"
@@ -37,6 +38,23 @@ PUBLISHED: list[dict[str, Any]] = [
     _SHOP_DEMAND | {"namespace": SHOP, "name": "demand-now", "activation": "Advisory"},
 ]
 """The chart's value forecaster.published."""
+
+
+def chart_values(node: dict[str, str]) -> dict[str, Any]:
+    """The values of every installation: all parts on the node so labelled, all doors open."""
+    values: dict[str, Any] = {
+        part: {"nodeSelector": node} for part in ("operator", "gateway", "forecaster")
+    }
+    # As the demo: rates over four scrapes, which come every two seconds here. Over the default
+    # minute a ramp of half a minute is smoothed away.
+    window = {"name": "R1_MIN_RATE_SECONDS", "value": str(round(4 * SCRAPE_SECONDS))}
+    values["operator"]["extraEnv"] = [window]
+    values["forecaster"] |= {
+        "keda": {"enabled": True},
+        "externalMetrics": {"enabled": True},
+        "published": PUBLISHED,
+    }
+    return values
 
 
 def wait_for(what: str, seconds: float, check: Callable[[], Any]) -> Any:

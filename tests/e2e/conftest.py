@@ -11,14 +11,13 @@ from typing import Any
 
 import pytest
 
-from e2e_story import MODELS, PUBLISHED, VERBATIM
+from e2e_story import MODELS, VERBATIM, chart_values
 from r1_cluster import site_packages
 from r1_cluster.cluster import LocalCluster
 from r1_cluster.paths import repository_root
 from r1_cluster.providers import Cluster
 from r1_cluster.simulated_nodes import add_kwok_nodes
 from r1_demo.installation import Installation, install, prepare_namespace
-from r1_demo.stage import SCRAPE_SECONDS
 
 SMALL = {"requests": {"cpu": "50m", "memory": "600Mi"}}
 
@@ -34,19 +33,11 @@ def pinned(cluster: Cluster) -> dict[str, str]:
 def installation(cluster: Cluster, pinned: dict[str, str]) -> Iterator[Installation]:
     """The chart, installed as README says; taken away at the end."""
     prepare_namespace(cluster, MODELS)
-    parts = ("operator", "gateway", "forecaster")
-    # As the demo: rates over four scrapes, which come every two seconds here. Over the default
-    # minute a ramp of half a minute is smoothed away.
-    window = {"name": "R1_MIN_RATE_SECONDS", "value": str(round(4 * SCRAPE_SECONDS))}
-    values: dict[str, dict[str, Any]] = {part: {"nodeSelector": pinned} for part in parts}
-    values["operator"]["extraEnv"] = [window]
-    doors = {"keda": {"enabled": True}, "externalMetrics": {"enabled": True}}
-    values["forecaster"] |= doors | {"published": PUBLISHED}
     installed = install(
         cluster,
         lambda line: print(line, file=sys.stderr),
         model_namespaces=(MODELS,),
-        values=values,
+        values=chart_values(pinned),
     )
     yield installed
     if os.environ.get("R1_KEEP_CLUSTER") == "1":  # to look at what a story left behind

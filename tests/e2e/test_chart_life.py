@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from e2e_story import MODELS, ready
+from e2e_story import MODELS, chart_values, ready
 from r1_cluster.errors import ClusterError
 from r1_demo.installation import RELEASE, Installation, chart, helm, install
 
@@ -42,9 +42,8 @@ def test_uninstall_keeps_resources_and_pods_and_a_new_install_takes_them_over(
     assert kept["spec"]["replicas"] == 1
     assert pods() == before
 
-    parts = ("operator", "gateway", "forecaster")
-    values = {part: {"nodeSelector": pinned} for part in parts}
-    install(installation.cluster, print, model_namespaces=(MODELS,), values=values)
+    again = chart_values(pinned)
+    install(installation.cluster, print, model_namespaces=(MODELS,), values=again)
     ready(installation, "keeper")
     assert pods() == before, "a new operator restarted a model pod"
     installation.kubectl("delete", "r1", "keeper", "-n", MODELS)
