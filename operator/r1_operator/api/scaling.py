@@ -24,7 +24,7 @@ class MetricType(StrEnum):
     TOKENS_PER_SECOND = "TokensPerSecond"
     CONCURRENCY = "Concurrency"
     QUEUE_LENGTH = "QueueLength"
-    TIME_TO_FIRST_TOKEN = "TimeToFirstToken"
+    TIME_TO_FIRST_TOKEN = "TimeToFirstToken"  # noqa: S105 (a token of text)
     MEAN_LATENCY = "MeanLatency"
     EXTERNAL = "External"
 
