@@ -21,11 +21,12 @@ COMMANDS = {
     "status": "show R1Inferences: ready, wanted and available replicas, and what is wrong",
     "explain": "show why a resource has the replicas it has: the last decisions with every input",
     "demo": "a cluster, two models, a recorded day of load in ten minutes",
+    "leaderboard": "score scaling policies on a recorded load: cost at equal service",
     "serve": "serve one model on this machine: r1 serve MODEL [flags of the runtime]",
     "crd": "print the CustomResourceDefinition of R1Inference",
 }
 """Each is a module of this package, loaded when it is used: a Kubernetes client takes a second."""
-HANDED_ON = ("demo", "serve")
+HANDED_ON = ("demo", "leaderboard", "serve")
 """What follows these belongs to another program and is passed on untouched."""
 
 DESCRIPTION = (
@@ -37,6 +38,7 @@ examples:
   kubectl apply -f model.yaml      make an R1Inference
   r1 status                        all of them, in one table
   r1 explain production-r1         why it has the replicas it has
+  r1 leaderboard --trace load.csv  what each scaling policy would have cost on that load
   r1 serve bundled:demo            the runtime alone, on this machine
 
 exit codes: 0 done, 1 failed, 2 used wrongly, 3 not found

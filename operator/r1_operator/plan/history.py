@@ -18,7 +18,8 @@ class History:
     """The memory of one resource's scaling; `History()` is that of a fresh start.
 
     `since`: first decision; `active_at`: when demand was last seen (or could not be ruled out);
-    `highest` and `lowest`: recommendations as staircases; `changes`: counts that were changed.
+    `highest` and `lowest`: recommendations as staircases; `changes`: counts that were changed; `promised_since`: since when
+    the forecast has asked for more than demand came to need.
     """
 
     since: float | None = None
@@ -27,6 +28,7 @@ class History:
     lowest: tuple[Noted, ...] = ()
     changes: tuple[Change, ...] = ()
     reactive: Reactive | None = None
+    promised_since: float | None = None
 
     def started(self, now: float, current: int) -> "History":
         """Begin to watch at the first decision."""

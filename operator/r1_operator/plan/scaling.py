@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from r1_operator.plan import counterfactual
-from r1_operator.plan.anticipation import forecast_need
+from r1_operator.plan.anticipation import anticipate
 from r1_operator.plan.behavior import LIMITERS, Situation
 from r1_operator.plan.decision import Decision, ForecastNote, Json, Mode, Reason, Step
 from r1_operator.plan.demand import Demand
@@ -47,8 +47,11 @@ def decide(
     """Return the decision at `now` (unix seconds) and the memory to pass in next time."""
     current = max(0, observed.current)
     history = history.started(now, current)
-    foreseen, note = forecast_need(policy, observed.forecast, now)
     needs, missing = _real_time(policy, observed, current)
+    ahead = anticipate(
+        policy, observed.forecast, observed.demand, needs, history.promised_since, now
+    )
+    foreseen, note = ahead.need, ahead.note
     waiting = _anything_waits(observed.demand)
     demand_step = _first_step(current, needs, foreseen, missing)
     wanted = demand_step.after
@@ -60,7 +63,7 @@ def decide(
         active=bool(missing) or waiting or any(need.replicas > 0 for need in needs),
         policy=policy,
     )
-    situation = Situation(policy, history, now, current, missing, waiting)
+    situation = Situation(policy, history, now, current, missing, waiting, ahead.vouches)
     steps = [demand_step]
     for name, limiter in LIMITERS:
         limit = limiter(situation, wanted)
@@ -70,6 +73,7 @@ def decide(
 
     history = replace(
         history.changed(now, wanted - current, policy),
+        promised_since=ahead.promised_since,
         reactive=_imagine(policy, observed.demand, history.reactive, current, now),
     )
     deciding = next((step for step in reversed(steps[1:]) if step.changed), demand_step)
@@ -168,8 +172,9 @@ def _imagine(
     """Let the plain autoscaler look at the same demand, counted in replicas' worth."""
     worth: float | None = None
     if not isinstance(demand, Unavailable) and policy.metrics:
+        use = policy.target_utilization
         values = [(metric, metric_value(metric.type, demand)) for metric in policy.metrics]
-        known = [v / capacity(m, policy) for m, v in values if not isinstance(v, Unavailable)]
+        known = [v / capacity(m, use) for m, v in values if not isinstance(v, Unavailable)]
         worth = max(known) if len(known) == len(values) else None
     if state is None:
         if worth is None:
