@@ -203,9 +203,15 @@ def _parser(name: str, about: str, examples: str, since: str) -> argparse.Argume
         "--since", type=span, default=span(since), metavar="SPAN", help=f"how far back ({since})"
     )
     parser.add_argument(
-        "--start", type=span, default=60.0, metavar="SPAN", help="what a replica takes to serve (1m)"
+        "--start",
+        type=span,
+        default=60.0,
+        metavar="SPAN",
+        help="what a replica takes to serve (1m)",
     )
-    parser.add_argument("--query", metavar="PROMQL", help="a load in requests/s, instead of its own")
+    parser.add_argument(
+        "--query", metavar="PROMQL", help="a load in requests/s, instead of its own"
+    )
     parser.add_argument(
         "--capacity", type=_positive, metavar="RATE",
         help="requests/s of one replica, where there is no resource",

@@ -27,9 +27,7 @@ def fetch_trace(
     found = history.read(query, BUCKET_SECONDS, end - seconds, end)
     if isinstance(found, Unavailable):
         missing = found.reason in (Reason.NO_DATA, Reason.TOO_LITTLE_HISTORY)
-        raise CommandFailed(
-            f"{found.message}\nquery: {query}", NOT_FOUND if missing else FAILED
-        )
+        raise CommandFailed(f"{found.message}\nquery: {query}", NOT_FOUND if missing else FAILED)
     if found.observed < _SHORTEST_BUCKETS:
         raise CommandFailed(
             f"only {found.observed} minutes of history: at least {_SHORTEST_BUCKETS} are needed"

@@ -132,7 +132,10 @@ def ask(
         for tried in TRIED_PERCENT:
             said(f"a utilisation of {tried} %")
             course = _course(
-                world, replace(change, utilization_percent=tried).of(subject), foresight, slo_seconds
+                world,
+                replace(change, utilization_percent=tried).of(subject),
+                foresight,
+                slo_seconds,
             )
             if course.late is not None and course.late <= 1 - KEPT_SHARE:
                 percent, kept = tried, course

@@ -10,9 +10,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from r1_operator.api.scaling import DownPolicy
+from r1_operator.plan.anticipation import BELIEVED_WINDOW_SECONDS
 from r1_operator.plan.decision import Reason
 from r1_operator.plan.history import History
-from r1_operator.plan.limits import highest_allowed, lowest_allowed
+from r1_operator.plan.limits import highest_allowed, lowest_allowed, recent
 from r1_operator.plan.policy import ScalingPolicy
 from r1_operator.plan.unavailable import Unavailable
 
@@ -22,7 +23,7 @@ class Situation:
     """What a limiter may look at.
 
     `missing` are the demand figures that could not be had, `waiting` whether a request waits or
-    runs somewhere, whatever the rates say.
+    runs somewhere, whatever the rates say, `vouched` whether a forecast that acts covers the lead.
     """
 
     policy: ScalingPolicy
@@ -31,6 +32,7 @@ class Situation:
     current: int
     missing: tuple[Unavailable, ...]
     waiting: bool
+    vouched: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +117,14 @@ def stabilize_down(situation: Situation, wanted: int) -> Limit | None:
             f"Held at {current}: demand now needs {wanted}, which is not below "
             f"{down.threshold_percent:.0f} % of it.",
         )
-    highest = max((noted.replicas for noted in situation.history.highest), default=wanted)
+    if situation.vouched:
+        # What demand does within the lead is in the need already; the rest of the window would
+        # keep replicas for a rise that can still be met by starting them again.
+        window = min(window, BELIEVED_WINDOW_SECONDS)
+    highest = max(
+        (noted.replicas for noted in recent(situation.history.highest, situation.now, window)),
+        default=wanted,
+    )
     allowed = min(current, max(wanted, highest))
     if allowed == wanted:
         return None

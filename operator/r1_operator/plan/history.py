@@ -21,6 +21,7 @@ class History:
 
     `since`: first decision; `active_at`: when demand was last seen (or could not be ruled out);
     `highest` and `lowest`: recommendations as staircases; `changes`: counts that were changed;
+    `promised_since`: since when the forecast has asked for more than demand came to need;
     `latency`: what each latency metric remembers, by its label; `capacity`: what a replica was seen
     to finish.
     """
@@ -31,6 +32,7 @@ class History:
     lowest: tuple[Noted, ...] = ()
     changes: tuple[Change, ...] = ()
     reactive: Reactive | None = None
+    promised_since: float | None = None
     latency: Mapping[str, LatencyMemory] = field(default_factory=dict)
     capacity: LearnedCapacity = field(default_factory=LearnedCapacity)
 

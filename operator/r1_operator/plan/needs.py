@@ -59,16 +59,16 @@ def metric_value(kind: MetricType, demand: Demand) -> float | Unavailable:
     return Unavailable("InvalidSignals", f"{kind.value} reads {value}, which no demand can be.")
 
 
-def capacity(metric: Metric, policy: ScalingPolicy) -> float:
-    """Return what is planned on one replica, in the metric's unit."""
+def capacity(metric: Metric, utilization: float) -> float:
+    """Return what is planned on one replica at a utilisation, in the metric's unit."""
     if metric.type is MetricType.QUEUE_LENGTH:
         return metric.target
-    return metric.target * policy.target_utilization
+    return metric.target * utilization
 
 
-def replicas_for(value: float, metric: Metric, policy: ScalingPolicy) -> int:
+def replicas_for(value: float, metric: Metric, utilization: float) -> int:
     """Return `ceil(value / capacity)`; a hair above a whole number is that number."""
-    return whole(value / capacity(metric, policy))
+    return whole(value / capacity(metric, utilization))
 
 
 def metric_needs(policy: ScalingPolicy, demand: Demand) -> list[Need | Unavailable]:
@@ -81,8 +81,9 @@ def metric_needs(policy: ScalingPolicy, demand: Demand) -> list[Need | Unavailab
         if isinstance(value, Unavailable):
             needs.append(value)
             continue
-        replicas = replicas_for(value, metric, policy)
-        needs.append(Need(replicas, Reason.REAL_TIME_DEMAND, clause(value, metric, policy)))
+        utilization = policy.target_utilization
+        replicas = replicas_for(value, metric, utilization)
+        needs.append(Need(replicas, Reason.REAL_TIME_DEMAND, clause(value, metric, utilization)))
     return needs
 
 
@@ -115,13 +116,13 @@ def external_needs(
 _NOT_ASKED = Unavailable("Pending", "Prometheus has not answered yet.")
 
 
-def clause(value: float, metric: Metric, policy: ScalingPolicy) -> str:
+def clause(value: float, metric: Metric, utilization: float) -> str:
     """Return "12.4 requests/s need 5 at 70 % of 4 each"."""
-    need = replicas_for(value, metric, policy)
+    need = replicas_for(value, metric, utilization)
     share = (
         f"{figure(metric.target)}"
         if metric.type is MetricType.QUEUE_LENGTH
-        else f"{policy.target_utilization:.0%} of {figure(metric.target)}"
+        else f"{utilization:.0%} of {figure(metric.target)}"
     )
     return f"{figure(value)} {_UNITS[metric.type]} need {need} at {share} each"
 

@@ -104,6 +104,15 @@ class ScalingPolicy:
     backlog_patience_seconds: float = 5.0
     backlog_drain_seconds: float = 30.0
 
+    @property
+    def peak_utilization(self) -> float:
+        """The utilisation up to which an upper quantile of the coming peak may fill replicas.
+
+        Half of the headroom: the target's headroom is for what is not known, and such a quantile
+        already holds the demand that is merely likely.
+        """
+        return max(self.target_utilization, (1 + self.target_utilization) / 2)
+
 
 def policy_of(autoscaling: Autoscaling) -> ScalingPolicy:
     """Return the policy a resource's `spec.autoscaling` asks for."""

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field, replace
 
 from r1_operator.api.scaling import LATENCY_TYPES
 from r1_operator.plan import counterfactual
-from r1_operator.plan.anticipation import forecast_need
+from r1_operator.plan.anticipation import anticipate
 from r1_operator.plan.behavior import LIMITERS, Situation
 from r1_operator.plan.decision import Decision, ForecastNote, Json, Mode, Reason, Step
 from r1_operator.plan.demand import Demand
@@ -66,10 +66,13 @@ def decide(
     learned = history.capacity.watched(observed.demand, observed.ready, now)
     history = replace(history, capacity=learned)
     asked, policy = policy, with_learned(policy, learned)
-    foreseen, note = forecast_need(policy, observed.forecast, now)
     needs, missing = _real_time(policy, observed, current)
     objectives, unknown, history = _objectives(policy, observed, history, now)
     needs, missing = [*needs, *objectives], (*missing, *unknown)
+    ahead = anticipate(
+        policy, observed.forecast, observed.demand, needs, history.promised_since, now
+    )
+    foreseen, note = ahead.need, ahead.note
     waiting = _anything_waits(observed.demand)
     demand_step = _first_step(current, needs, foreseen, missing)
     wanted = demand_step.after
@@ -81,7 +84,9 @@ def decide(
         active=bool(missing) or waiting or any(need.replicas > 0 for need in needs),
         policy=policy,
     )
-    situation = Situation(policy, history, now, current, missing, waiting)
+    # A forecast of arrivals says nothing about latencies and values from elsewhere.
+    vouched = ahead.vouches and all(metric.counted for metric in policy.metrics)
+    situation = Situation(policy, history, now, current, missing, waiting, vouched)
     steps = [demand_step]
     for name, limiter in LIMITERS:
         limit = limiter(situation, wanted)
@@ -91,6 +96,7 @@ def decide(
 
     history = replace(
         history.changed(now, wanted - current, policy),
+        promised_since=ahead.promised_since,
         reactive=_imagine(asked, observed.demand, history.reactive, current, now),
     )
     deciding = next((step for step in reversed(steps[1:]) if step.changed), demand_step)
@@ -216,9 +222,10 @@ def _imagine(
     """Let the plain autoscaler look at the same demand, counted in replicas' worth."""
     worth: float | None = None
     if not isinstance(demand, Unavailable) and policy.metrics:
+        use = policy.target_utilization
         counted = [metric for metric in policy.metrics if metric.counted]
         values = [(metric, metric_value(metric.type, demand)) for metric in counted]
-        known = [v / capacity(m, policy) for m, v in values if not isinstance(v, Unavailable)]
+        known = [v / capacity(m, use) for m, v in values if not isinstance(v, Unavailable)]
         worth = max(known) if known and len(known) == len(values) else None
     if state is None:
         if worth is None:
