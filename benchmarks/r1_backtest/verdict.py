@@ -90,7 +90,7 @@ def _found(ours: float | None, other: float | None) -> tuple[Finding, float | No
 def _sentence(
     finding: Finding, ratio: float | None, other: str, max_overload: float, helps: bool
 ) -> str:
-    objective = f"at most {max_overload:.2g} of the requests overloaded"
+    objective = f"at most {max_overload:.1%} of requests overloaded"
     match finding:
         case Finding.CHEAPER if ratio is not None:
             why = "the forecast makes the difference" if helps else "without help of the forecast"

@@ -18,7 +18,7 @@ from r1_demo.load import RateTrace, UnreadableTrace
 from r1_operator.api.scaling import Activation
 
 KEPT_SHARE = 0.99
-TRIED_PERCENT = tuple(range(95, 25, -5))
+TRIED_PERCENT = tuple(range(30, 100, 5))
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,19 +129,36 @@ def ask(
     changed = _course(world, other, foresight, slo_seconds)
     percent, kept = None, None
     if slo_seconds is not None:
-        for tried in TRIED_PERCENT:
+
+        def at(tried: int) -> Course:
             said(f"a utilisation of {tried} %")
-            course = _course(
-                world,
-                replace(change, utilization_percent=tried).of(subject),
-                foresight,
-                slo_seconds,
-            )
-            if course.late is not None and course.late <= 1 - KEPT_SHARE:
-                percent, kept = tried, course
-                break
+            settings = replace(change, utilization_percent=tried).of(subject)
+            return _course(world, settings, foresight, slo_seconds)
+
+        percent, kept = _highest_that_keeps(at)
     hours = float(np.count_nonzero(world.scored[world.played])) * STEP_SECONDS / 3600
     return WhatIf(hours, as_it_is, changed, percent, kept)
+
+
+def _highest_that_keeps(at: Callable[[int], Course]) -> tuple[int | None, Course | None]:
+    """Halve the utilisations between the lowest, which has to keep the objective, and the rest:
+    a fuller replica never makes waits shorter."""
+
+    def keeps(course: Course) -> bool:
+        return course.late is not None and course.late <= 1 - KEPT_SHARE
+
+    good, kept = TRIED_PERCENT[0], at(TRIED_PERCENT[0])
+    if not keeps(kept):
+        return None, None
+    rest = list(TRIED_PERCENT[1:])
+    while rest:
+        middle = len(rest) // 2
+        course = at(rest[middle])
+        if keeps(course):
+            good, kept, rest = rest[middle], course, rest[middle + 1 :]
+        else:
+            rest = rest[:middle]
+    return good, kept
 
 
 def _recent(world: World, seconds: float) -> World:
