@@ -63,7 +63,7 @@ def decide(
         active=bool(missing) or waiting or any(need.replicas > 0 for need in needs),
         policy=policy,
     )
-    situation = Situation(policy, history, now, current, missing, waiting, ahead.vouches)
+    situation = Situation(policy, history, now, current, missing, waiting, ahead.vouched_seconds)
     steps = [demand_step]
     for name, limiter in LIMITERS:
         limit = limiter(situation, wanted)
