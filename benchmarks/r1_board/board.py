@@ -7,6 +7,7 @@ the cheapest target that keeps to the SLO, tuned on the scored window for every 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 
@@ -128,11 +129,11 @@ def _row(
         cost_at_u07=whole[planned].cost,
         actions_per_hour=actions[whole.index(best) if best else planned],
         curve=tuple(whole),
-        before=late[early.index(tuned)] if tuned else None,
+        before=late[early.index(tuned)] if tuned and bounds[2] > 0 else None,
     )
 
 
 def _mean_point(target: float, ends: Sequence[Outcome], bound: float) -> Point:
     paid = float(np.mean([end.paid for end in ends]))
     overload = float(np.mean([end.overload for end in ends]))
-    return Point(target, paid / bound if bound > 0 else float("nan"), overload)
+    return Point(target, paid / bound if bound > 0 else math.inf, overload)

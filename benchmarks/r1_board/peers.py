@@ -73,25 +73,36 @@ def aibrix_apa(worth: Floats, most: int) -> Ints:
     return np.array(course, dtype=np.int64)
 
 
-def aibrix_kpa_step(count: int, stable: float, panic: float) -> int:
-    """Return AIBrix' KPA as documented, on totals in replicas' worth (windows 180 s and 60 s)."""
+def aibrix_kpa_step(
+    count: int, stable: float, panic: float, panicking: bool, highest: int
+) -> tuple[int, int]:
+    """Return (count, highest count of the panic) of AIBrix' KPA as documented.
+
+    `stable` and `panic` are totals in replicas' worth (windows of 180 s and 60 s). At most to
+    double and to half, and in a panic never down. As written the latch does not hold and the
+    metric is a mean over pods (the project's study of autoscalers, 1.7): this is what it means.
+    """
 
     def desired(total: float) -> int:
         near = abs(1 - total / count) <= 0.1
         wanted = count if near else math.ceil(total)
         return min(max(wanted, count // 2), max(1, math.ceil(2 * count)))
 
-    in_panic = stable <= 0 or panic / stable > _PANIC_RATIO
-    return max(desired(stable), desired(panic)) if in_panic else desired(stable)
+    if not panicking:
+        return desired(stable), 0
+    highest = max(highest, desired(stable), desired(panic))
+    return highest, highest
 
 
 def aibrix_kpa(worth: Floats, most: int) -> Ints:
-    """Return the course of AIBrix' KPA as documented, without its cool-down."""
+    """Return the course of AIBrix' KPA as documented, in panic while twice its stable mean."""
     stable = trailing_mean(worth, round(180 / STEP_SECONDS))
-    count = min(max(math.ceil(worth[0]), 1), most)
+    count, highest = min(max(math.ceil(worth[0]), 1), most), 0
     course = []
     for long, short in zip(stable.tolist(), worth.tolist(), strict=True):
-        count = min(max(aibrix_kpa_step(count, long, short), 1), most)
+        panicking = long <= 0 or short / long > _PANIC_RATIO
+        count, highest = aibrix_kpa_step(count, long, short, panicking, highest)
+        count = min(max(count, 1), most)
         course.append(count)
     return np.array(course, dtype=np.int64)
 

@@ -17,7 +17,7 @@ from r1_board.fluid import coming_max
 from r1_board.foresight import Foresight, foresee, perfect
 from r1_board.world import DAY_SECONDS, MAX_REPLICAS, STEP_SECONDS, Bools, Floats, Ints, World
 from r1_operator.api.scaling import MetricType
-from r1_operator.plan.anticipation import BELIEVED_WINDOW_SECONDS, PROMISE_LEADS
+from r1_operator.plan.anticipation import PROMISE_LEADS
 from r1_operator.plan.policy import DownBehavior, ForecastUse, Metric, ScalingPolicy
 
 _DAY = round(DAY_SECONDS / STEP_SECONDS)
@@ -164,7 +164,8 @@ def _production(bench: Bench, target: float, peak: Floats | None) -> Ints:
         foreseen = bench.replicas(peak, policy.peak_utilization)
         acting = courses.believed(foreseen, needed, PROMISE_LEADS * lead)
         needed = np.maximum(needed, np.where(acting, foreseen, 0))
-        windows.append((BELIEVED_WINDOW_SECONDS, acting & (peak >= bench.reading)))
+        window = min(lead, _DOWN.stabilization_window_seconds)
+        windows.append((window, acting & (peak >= bench.reading)))
     return courses.stabilized(needed, bench.most, windows, bench.least)
 
 

@@ -11,11 +11,11 @@ Two levels, and the forecast never lowers what real time asks for:
   which it can still be reached in time, and that is the floor now.
 
 Two things bound what a wrong forecast does. It *vouches* for a fall, which shortens the down
-window, only while its peak is no lower than the demand at hand: a peak over the time to come that
-lies below the present is an error or a fall that has begun, and in either case the whole window is
-the safer word. And a promise that is not kept is not believed: when more than twice the replicas
-that demand needs were asked for and twice the lead has passed, the forecast asks for nothing until
-it asks for less than that.
+window to the lead, only while its peak is no lower than the demand at hand: a peak that lies below
+the present is an error, or a fall that has begun, and either way the whole window is the safer
+word. And a promise that is not kept is not believed: when it has asked for more than twice the
+replicas that demand needs for twice the lead (and the horizon more, where the promise was for
+later), it is not heard until it asks for less than that.
 """
 
 import math
@@ -31,8 +31,6 @@ from r1_operator.plan.needs import Need, clause, figure, metric_value, replicas_
 from r1_operator.plan.policy import Metric, ScalingPolicy
 from r1_operator.plan.unavailable import Unavailable
 
-BELIEVED_WINDOW_SECONDS = 60.0
-"""The down window while a forecast vouches: the span over which the rate itself is taken."""
 PROMISE_FACTOR = 2
 PROMISE_LEADS = 2.0
 
@@ -41,14 +39,15 @@ PROMISE_LEADS = 2.0
 class Anticipation:
     """What the forecast asks for and may.
 
-    `need` is None while it does not act, `note` None when none was asked for. `vouches` says that
-    the down window may be short. `promised_since` is since when it has asked for more than twice
+    `need` is None while it does not act, `note` None when none was asked for. `vouched_seconds` is
+    how far ahead it vouches that no more is needed, which is as long as the down window has to be
+    (None: it does not). `promised_since` is since when it has asked for more than twice
     what demand needs (unix seconds; None: it does not).
     """
 
     need: Need | None = None
     note: ForecastNote | None = None
-    vouches: bool = False
+    vouched_seconds: float | None = None
     promised_since: float | None = None
 
 
@@ -75,25 +74,28 @@ def anticipate(
         said = f"The forecast is of {kind}, which the policy does not count."
         return _silent(Unavailable("NoSuchMetric", said))
     peak = at_level(forecast.peak_over_lead, policy.forecast.quantile)
-    need = max(
-        (_short_term(policy, forecast, metric, peak), _mid_term(policy, forecast, metric, now)),
-        key=lambda candidate: candidate.replicas,
-    )
+    soon = _short_term(policy, forecast, metric, peak)
+    later = _mid_term(policy, forecast, metric, now)
+    need = later if later.replicas > soon.replicas else soon
     if activation is Activation.ADVISORY:
         return _idle(need, f"Advisory only: {need.clause}.")
     if activation is Activation.REQUIRE_BACKTEST and not forecast.gate.acts:
         return _idle(need, f"Not acting ({forecast.gate.reason}): {forecast.gate.message}")
-    since = _promised_since(need, needs, promised_since, now)
+    bound = PROMISE_FACTOR * max((1, *(other.replicas for other in needs)))
+    since = _promised_since(need.replicas > bound, bool(needs), promised_since, now)
     patience = PROMISE_LEADS * forecast.lead_seconds
+    if soon.replicas <= bound:
+        patience += policy.forecast.horizon_seconds
     if since is not None and now - since > patience:
         said = f"Not believed: {need.replicas} were not needed within {patience:.0f} s"
         return Anticipation(note=ForecastNote(False, need.replicas, f"{said}; {need.clause}."),
                             promised_since=since)  # fmt: skip
     present = demand if isinstance(demand, Unavailable) else metric_value(metric.type, demand)
+    short_of = isinstance(present, Unavailable) or peak < present
     return Anticipation(
         need,
         ForecastNote(True, need.replicas, f"{forecast.model}: {need.clause}."),
-        vouches=not isinstance(present, Unavailable) and peak >= present,
+        vouched_seconds=None if short_of else forecast.lead_seconds,
         promised_since=since,
     )
 
@@ -107,13 +109,10 @@ def _idle(need: Need, message: str) -> Anticipation:
 
 
 def _promised_since(
-    need: Need, needs: Sequence[Need], before: float | None, now: float
+    promises: bool, demand_known: bool, before: float | None, now: float
 ) -> float | None:
-    # Without real time there is nothing to hold the promise against: the clock stands still.
-    if not needs:
-        return before
-    present = max(1, *(other.replicas for other in needs))
-    if need.replicas <= PROMISE_FACTOR * present:
+    # Without real time there is nothing to hold the promise against: the clock starts anew.
+    if not promises or not demand_known:
         return None
     return now if before is None else before
 

@@ -10,7 +10,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from r1_operator.api.scaling import DownPolicy
-from r1_operator.plan.anticipation import BELIEVED_WINDOW_SECONDS
 from r1_operator.plan.decision import Reason
 from r1_operator.plan.history import History
 from r1_operator.plan.limits import highest_allowed, lowest_allowed, recent
@@ -23,7 +22,7 @@ class Situation:
     """What a limiter may look at.
 
     `missing` are the demand figures that could not be had, `waiting` whether a request waits or
-    runs somewhere, whatever the rates say, `vouched` whether a forecast that acts covers the lead.
+    runs somewhere, whatever the rates say, `vouched_seconds` how far ahead a forecast covers.
     """
 
     policy: ScalingPolicy
@@ -32,7 +31,7 @@ class Situation:
     current: int
     missing: tuple[Unavailable, ...]
     waiting: bool
-    vouched: bool = False
+    vouched_seconds: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,10 +116,10 @@ def stabilize_down(situation: Situation, wanted: int) -> Limit | None:
             f"Held at {current}: demand now needs {wanted}, which is not below "
             f"{down.threshold_percent:.0f} % of it.",
         )
-    if situation.vouched:
-        # What demand does within the lead is in the need already; the rest of the window would
-        # keep replicas for a rise that can still be met by starting them again.
-        window = min(window, BELIEVED_WINDOW_SECONDS)
+    if situation.vouched_seconds is not None:
+        # A rise within the lead is in the need already, and what was needed longer ago than a
+        # lead can be started again in time: only the time between says something.
+        window = min(window, situation.vouched_seconds)
     highest = max(
         (noted.replicas for noted in recent(situation.history.highest, situation.now, window)),
         default=wanted,

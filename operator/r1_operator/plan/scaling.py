@@ -85,7 +85,7 @@ def decide(
         policy=policy,
     )
     # A forecast of arrivals says nothing about latencies and values from elsewhere.
-    vouched = ahead.vouches and all(metric.counted for metric in policy.metrics)
+    vouched = ahead.vouched_seconds if all(metric.counted for metric in policy.metrics) else None
     situation = Situation(policy, history, now, current, missing, waiting, vouched)
     steps = [demand_step]
     for name, limiter in LIMITERS:
