@@ -13,6 +13,7 @@ from r1_operator.plan.durations import NOT_REPORTED, Durations, Latencies, Recen
 from r1_operator.plan.latency import LatencyMemory, Service, latency_need
 from r1_operator.plan.needs import Need
 from r1_operator.plan.policy import Metric
+from r1_operator.plan.scaling import ScalingInputs, decide
 from r1_operator.plan.unavailable import Unavailable
 
 NOW = 1_700_000_000.0
@@ -229,6 +230,32 @@ class TestNotKnown:
         both = (Metric(MetricType.REQUESTS_PER_SECOND, 10.0), MEAN)
         decision = stage(replicas=2, metrics=both).once(demand(28.0, in_flight=1.0))
         assert decision.replicas == 4
+
+
+def test_a_forecast_of_arrivals_does_not_vouch_for_a_latency(
+    stage: Callable[..., Any], demand: Callable[..., Any], forecast: Callable[..., Any]
+) -> None:
+    """It shortens the down window of the loads it speaks of, and of nothing else."""
+    load = Metric(MetricType.REQUESTS_PER_SECOND, 10.0)
+    outside = Metric(MetricType.EXTERNAL, 1.0)
+    counts = {}
+    for metrics in ((load,), (load, outside)):
+        story = stage(replicas=1, metrics=metrics)
+        for second in range(200):
+            rate = 63.0 if second < 60 else 7.0
+            inputs = ScalingInputs(
+                story.replicas,
+                story.replicas,
+                demand(rate),
+                forecast(rate, now=story.now),
+                external={"External": 0.0},
+            )
+            decision, story.history = decide(story.policy, inputs, story.history, story.now)
+            story.replicas = decision.replicas
+            story.now += 1
+        counts[metrics] = story.replicas
+    assert counts[(load,)] == 1
+    assert counts[(load, outside)] == 9
 
 
 class TestWhoseLatency:
