@@ -49,6 +49,12 @@ class GatewayCollector(Collector):
             routes,
             lambda route: route.tally.time_to_first_token,
         )
+        yield _histogram(
+            "r1_gateway_request_duration_seconds",
+            "Seconds from arrival to the last byte of a good answer.",
+            routes,
+            lambda route: route.tally.latency,
+        )
         refused = CounterMetricFamily(
             "r1_gateway_refused",
             "Requests that reached no route: bad, unauthorized, unknown model.",

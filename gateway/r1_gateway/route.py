@@ -171,6 +171,8 @@ class Route:
             klass = exchange.klass
             tally = self.tally
             (tally.completed if exchange.status < 500 else tally.failed)[klass] += 1
+            if exchange.status < 400:  # a refused body is answered at once and says nothing of load
+                tally.latency[klass].observe(time.monotonic() - exchange.arrived)
             tally.by_code[klass, exchange.status] += 1
             self.pump()
         if self._on_end is not None:

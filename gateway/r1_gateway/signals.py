@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from r1_gateway.classes import CLASS_NAMES, CLASSES
 from r1_gateway.door import Door
 from r1_gateway.route import Route
+from r1_gateway.tally import SECONDS_BUCKETS, Histogram
 
 
 def build_signals(door: Door, gateway: str) -> dict[str, object]:
@@ -21,6 +22,7 @@ def build_signals(door: Door, gateway: str) -> dict[str, object]:
         "gateway": gateway,
         "startedAt": door.started_at,
         "at": time.time(),
+        "secondsBuckets": SECONDS_BUCKETS,
         "routes": {key: _route_signals(route, door.now()) for key, route in door.routes.items()},
     }
 
@@ -46,4 +48,15 @@ def _route_signals(route: Route, now: float) -> dict[str, object]:
         "held": admission.waiting if ready == 0 else 0,
         "seats": admission.pool.seats,
         "readyEndpoints": ready,
+        "timeToFirstToken": _durations(tally.time_to_first_token),
+        "latency": _durations(tally.latency),
+    }
+
+
+def _durations(histograms: Sequence[Histogram]) -> dict[str, object]:
+    """Counts by bucket and the sum of each class; one that saw nothing is left out."""
+    return {
+        name: {"counts": seen.counts, "sumSeconds": seen.total}
+        for name, seen in zip(CLASS_NAMES, histograms, strict=True)
+        if seen.total > 0
     }

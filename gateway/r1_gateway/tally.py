@@ -59,6 +59,7 @@ class Tally:
     retries: Counter[str] = field(default_factory=Counter)
     queue_wait: list[Histogram] = field(default_factory=_histograms)
     time_to_first_token: list[Histogram] = field(default_factory=_histograms)
+    latency: list[Histogram] = field(default_factory=_histograms)
     output_tokens: float = FIRST_OUTPUT_GUESS
 
     def offer(self, klass: int, prompt_bytes: int, max_tokens: int | None) -> None:

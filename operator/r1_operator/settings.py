@@ -43,6 +43,9 @@ class Settings:
         (), "Signal URLs to read instead, for tests and --dev."
     )
     forecaster_url: str = _setting("", "http://host:8082 of the forecaster; empty: no forecasts.")
+    prometheus_url: str = _setting(
+        "", "http://host:9090 of Prometheus, for External metrics; empty: they hold the count."
+    )
     min_rate_seconds: int = _setting(
         60, "Shortest window of the rates that forecasts learn from: four scrapes of Prometheus."
     )

@@ -21,3 +21,13 @@
   {{- . | nindent 2 }}
   {{- end }}
 {{- end -}}
+
+{{- define "r1.egressToPrometheus" -}}
+- ports:
+    {{- range .prometheusPorts }}
+    - {port: {{ . }}, protocol: TCP}
+    {{- end }}
+  {{- with include "r1.peers" (dict "direction" "to" "peers" .prometheusTo) }}
+  {{- . | nindent 2 }}
+  {{- end }}
+{{- end -}}

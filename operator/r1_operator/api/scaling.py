@@ -1,5 +1,6 @@
 """The parts of the spec that shape load: priority classes, autoscaling, behaviour, forecast."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Annotated, ClassVar
@@ -17,10 +18,19 @@ class ClassName(StrEnum):
 
 
 class MetricType(StrEnum):
+    """Loads are counted and shared among replicas; latencies are objectives; External is asked."""
+
     REQUESTS_PER_SECOND = "RequestsPerSecond"
     TOKENS_PER_SECOND = "TokensPerSecond"
     CONCURRENCY = "Concurrency"
     QUEUE_LENGTH = "QueueLength"
+    TIME_TO_FIRST_TOKEN = "TimeToFirstToken"  # noqa: S105 (a token of text)
+    MEAN_LATENCY = "MeanLatency"
+    EXTERNAL = "External"
+
+
+LATENCY_TYPES = frozenset({MetricType.TIME_TO_FIRST_TOKEN, MetricType.MEAN_LATENCY})
+_LATENCIES = "['TimeToFirstToken', 'MeanLatency']"
 
 
 class PolicyType(StrEnum):
@@ -96,11 +106,74 @@ class Metric:
     target: Annotated[
         Quantity,
         Doc(
-            'is what one replica can carry: an integer or a quantity such as 500m or "0.5".',
+            "is what one replica can carry; of TimeToFirstToken and MeanLatency it is the "
+            "objective in milliseconds, of External the value per replica. An integer or a "
+            'quantity such as 500m or "0.5".',
             max_length=32,
             positive=True,
         ),
     ]
+    name: Annotated[
+        str | None,
+        Doc(
+            "tells metrics of one type apart, in messages too.",
+            max_length=63,
+            pattern=r"^[A-Za-z0-9]([-_.A-Za-z0-9]*[A-Za-z0-9])?$",
+        ),
+    ] = None
+    priority_class: Annotated[
+        ClassName | None,
+        Doc("is the class whose latency counts; absent means all requests."),
+    ] = None
+    percentile: Annotated[
+        int | None,
+        Doc(
+            "is the percentile of TimeToFirstToken that should keep to target; absent means "
+            "the mean.",
+            minimum=50,
+            maximum=99,
+        ),
+    ] = None
+    step_percent: Annotated[
+        int | None,
+        Doc(
+            "makes a latency a step rule: above target so many percent of the replicas are "
+            "asked for; absent means in proportion to the excess, at most double.",
+            minimum=101,
+            maximum=400,
+        ),
+    ] = None
+    query: Annotated[
+        str | None,
+        Doc("is the PromQL of External; it has to give one value.", min_length=1, max_length=2048),
+    ] = None
+
+    RULES: ClassVar[tuple[Rule, ...]] = (
+        Rule(
+            "(self.type == 'External') == has(self.query)",
+            "query must be set with type External, and with no other",
+            lambda self: (self.type is MetricType.EXTERNAL) == (self.query is not None),
+            "query",
+        ),
+        Rule(
+            "!has(self.percentile) || self.type == 'TimeToFirstToken'",
+            "percentile goes with type TimeToFirstToken alone",
+            lambda self: self.percentile is None or self.type is MetricType.TIME_TO_FIRST_TOKEN,
+            "percentile",
+        ),
+        Rule(
+            f"!has(self.stepPercent) || self.type in {_LATENCIES}",
+            "stepPercent goes with types TimeToFirstToken and MeanLatency alone",
+            lambda self: self.step_percent is None or self.type in LATENCY_TYPES,
+            "stepPercent",
+        ),
+        Rule(
+            f"!has(self.priorityClass) || self.type in {_LATENCIES}",
+            "priorityClass goes with types TimeToFirstToken and MeanLatency alone",
+            lambda self: self.priority_class is None or self.type in LATENCY_TYPES,
+            "priorityClass",
+        ),
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,10 +282,9 @@ class Autoscaling:
     metrics: Annotated[
         tuple[Metric, ...],
         Doc(
-            "are the loads that set the count; the largest demand wins.",
+            "are what sets the count; the one that asks for most wins.",
             min_items=1,
-            max_items=4,
-            keys=("type",),
+            max_items=8,
         ),
     ]
     min_replicas: Annotated[
@@ -235,4 +307,16 @@ class Autoscaling:
             lambda self: self.min_replicas <= self.max_replicas,
             "minReplicas",
         ),
+        Rule(
+            "self.metrics.all(one, self.metrics.exists_one(other, one.type == other.type && "
+            "(has(one.name) ? one.name : '') == (has(other.name) ? other.name : '')))",
+            "metrics of one type need a different name each",
+            lambda self: _all_differ((metric.type, metric.name or "") for metric in self.metrics),
+            "metrics",
+        ),
     )
+
+
+def _all_differ(identities: Iterable[tuple[MetricType, str]]) -> bool:
+    found = list(identities)
+    return len(set(found)) == len(found)

@@ -33,10 +33,16 @@ def print_decisions(out: Console, name: str, decisions: Sequence[Decision]) -> N
             f"[bold]{count}[/bold]" if moved else str(decision["replicas"]),
             decision["reason"],
             decision["mode"],
-            escape(decision["message"]),
+            escape(decision["message"]) + _later(decision),
         )
     out.print(table)
     _print_newest(out, decisions[-1])
+
+
+def _later(decision: Decision) -> str:
+    """What the decision came to, once that is known, on a line of its own."""
+    later = decision.get("score")
+    return f"\n[dim]later: {later['message']}[/dim]" if later else ""
 
 
 def _print_newest(out: Console, decision: Decision) -> None:

@@ -20,12 +20,15 @@ from r1_operator.cli.output import FAILED, OK, USAGE, CommandFailed
 COMMANDS = {
     "status": "show R1Inferences: ready, wanted and available replicas, and what is wrong",
     "explain": "show why a resource has the replicas it has: the last decisions with every input",
+    "backtest": "try a policy on its own history in Prometheus before it is switched on",
+    "whatif": "live through the last days again with other settings",
     "demo": "a cluster, two models, a recorded day of load in ten minutes",
+    "leaderboard": "score scaling policies on a recorded load: cost at equal service",
     "serve": "serve one model on this machine: r1 serve MODEL [flags of the runtime]",
     "crd": "print the CustomResourceDefinition of R1Inference",
 }
 """Each is a module of this package, loaded when it is used: a Kubernetes client takes a second."""
-HANDED_ON = ("demo", "serve")
+HANDED_ON = ("backtest", "whatif", "demo", "leaderboard", "serve")
 """What follows these belongs to another program and is passed on untouched."""
 
 DESCRIPTION = (
@@ -37,6 +40,9 @@ examples:
   kubectl apply -f model.yaml      make an R1Inference
   r1 status                        all of them, in one table
   r1 explain production-r1         why it has the replicas it has
+  r1 backtest production-r1 --prometheus URL         what its policy would have cost, and others
+  r1 whatif production-r1 --prometheus URL --max 6   yesterday with other settings
+  r1 leaderboard --trace load.csv  what each scaling policy would have cost on that load
   r1 serve bundled:demo            the runtime alone, on this machine
 
 exit codes: 0 done, 1 failed, 2 used wrongly, 3 not found

@@ -1,6 +1,7 @@
 """`r1 explain NAME`: the last decisions, each with the sentence, the rules and every figure.
 
-Decisions live in the active operator. It is found by its Lease and asked through the API server's
+Each decision that moved the count and has stood for its lead is scored by what came after it
+(`plan/scoring.py`). Decisions live in the active operator. It is found by its Lease and asked through the API server's
 pod proxy, so that no port has to be opened; `--operator-url` asks a given address instead.
 """
 
@@ -17,6 +18,7 @@ from r1_operator.cli.output import FAILED, NOT_FOUND, OK, CommandFailed, console
 from r1_operator.kube.client import Api, ApiError, NotFound
 from r1_operator.kube.kinds import LEASE, POD, R1INFERENCE
 from r1_operator.kube.lease import LEASE_LABEL
+from r1_operator.plan.scoring import score
 
 EXAMPLES = """\
 examples:
@@ -42,6 +44,8 @@ async def run(options: argparse.Namespace) -> int:
         raise CommandFailed("--last must be at least 1", 2)
     while True:
         found = await _fetch(options)
+        for decision, later in zip(found, score(found), strict=True):
+            decision["score"] = None if later is None else later.to_json()
         shown = found[-options.last :]
         if options.json:
             print_json({"namespace": options.namespace, "name": options.name, "decisions": shown})

@@ -31,6 +31,7 @@ from r1_operator.kube.views import Views
 from r1_operator.metrics import Metrics
 from r1_operator.plan.snapshot import Defaults
 from r1_operator.settings import Settings
+from r1_operator.sources.external import ExternalMetrics
 from r1_operator.sources.forecast import Forecaster
 from r1_operator.sources.gateways import GatewayDirectory
 from r1_operator.sources.signals import GatewaySignals
@@ -68,10 +69,12 @@ class Operation:
         )
         self.signals = GatewaySignals(directory)
         self.forecaster = Forecaster(settings.forecaster_url)
+        self.external = ExternalMetrics(settings.prometheus_url)
         self.scaling = ScalingLoop(
             self.views,
             self.signals,
             self.forecaster,
+            self.external,
             self.book,
             enqueue=self.queue.add,
             tell=self.events.tell,
@@ -127,6 +130,7 @@ class Operation:
             self._active = False
             await self.signals.close()
             await self.forecaster.close()
+            await self.external.close()
             await self.server.stop()
 
     async def _until_stopped(self, work: Callable[[], Coroutine[Any, Any, None]]) -> None:

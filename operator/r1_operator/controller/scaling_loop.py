@@ -20,7 +20,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from r1_operator.api.scaling import Activation
+from r1_operator.api.scaling import LATENCY_TYPES, Activation, MetricType
 from r1_operator.api.scaling import Forecast as ForecastSpec
 from r1_operator.api.v1 import R1Inference
 from r1_operator.controller.decisions import DecisionBook
@@ -30,12 +30,14 @@ from r1_operator.kube.views import Views
 from r1_operator.metrics import Metrics
 from r1_operator.plan.decision import Decision
 from r1_operator.plan.demand import CounterSample, Demand, DemandWindow
+from r1_operator.plan.durations import NOT_REPORTED, Latencies, LatencyWindow
 from r1_operator.plan.forecasts import Forecast
 from r1_operator.plan.history import History
 from r1_operator.plan.policy import ScalingPolicy, policy_of
 from r1_operator.plan.scaling import ScalingInputs, decide, fixed
 from r1_operator.plan.unavailable import Unavailable
 from r1_operator.plan.victims import pod_loads
+from r1_operator.sources.external import ExternalMetrics
 from r1_operator.sources.forecast import Forecaster, build_question, forecast_metric
 from r1_operator.sources.lead_time import StartTimes
 from r1_operator.sources.signals import NO_GATEWAY, GatewaySignals, Reading
@@ -62,6 +64,7 @@ class Scaled:
     forecast: ForecastSpec
     seats: int
     window: DemandWindow = field(default_factory=DemandWindow)
+    latencies: LatencyWindow = field(default_factory=LatencyWindow)
     history: History = field(default_factory=History)
     starts: StartTimes = field(default_factory=StartTimes)
     target: int | None = None
@@ -81,6 +84,7 @@ class ScalingLoop:
         views: Views,
         signals: GatewaySignals,
         forecaster: Forecaster,
+        external: ExternalMetrics,
         book: DecisionBook,
         *,
         enqueue: Callable[[Key], None],
@@ -93,6 +97,7 @@ class ScalingLoop:
         self._views = views
         self._signals = signals
         self._forecaster = forecaster
+        self._external = external
         self._book = book
         self._enqueue = enqueue
         self._tell = tell
@@ -143,6 +148,7 @@ class ScalingLoop:
         """The resource has gone."""
         self._scaled.pop(key, None)
         self._forecaster.forget(key)
+        self._external.keep(key, ())
         self._book.forget(key)
 
     def loads(self, key: Key) -> Mapping[str, float] | Unavailable:
@@ -189,6 +195,9 @@ class ScalingLoop:
             if known is None or _moves(known, sample):
                 state.moved_at = now
             state.known[sample.gateway] = sample
+        if _counts_latency(state.policy):
+            for latencies in self._reading.latencies(str(key)):
+                state.latencies.observe(latencies)
 
     def _is_due(self, state: Scaled) -> bool:
         now = self._now()
@@ -208,6 +217,9 @@ class ScalingLoop:
             demand=self._demand(state, now),
             forecast=self._forecast(key, state),
             seats_per_replica=state.seats,
+            latencies=self._latencies(state, now),
+            external=self._external_values(key, state.policy),
+            lead=state.starts.lead(self._period),
         )
         decision, state.history = decide(state.policy, observed, state.history, now)
         state.decided_at, state.observed = now, observed
@@ -240,12 +252,22 @@ class ScalingLoop:
             return NO_GATEWAY
         return state.window.read(now, self._reading.gateways)
 
+    def _latencies(self, state: Scaled, now: float) -> Latencies | Unavailable:
+        if not _counts_latency(state.policy):
+            return NOT_REPORTED
+        return state.latencies.read(now, self._reading.gateways)
+
+    def _external_values(self, key: Key, policy: ScalingPolicy) -> dict[str, float | Unavailable]:
+        asked = {m.label: m.query for m in policy.metrics if m.type is MetricType.EXTERNAL}
+        self._external.keep(key, asked.values())
+        return {label: self._external.latest(key, query) for label, query in asked.items()}
+
     def _forecast(self, key: Key, state: Scaled) -> Forecast | Unavailable | None:
         metric = forecast_metric(state.policy.metrics)
         never = state.forecast.activation is Activation.NEVER
         if metric is None or never or not self._forecaster.configured:
             return None
-        lead = state.starts.lead_seconds(self._period)
+        lead = state.starts.lead(self._period).seconds
         question = build_question(key, state.forecast, metric, lead, self._min_rate_seconds)
         return self._forecaster.latest(key, question)
 
@@ -256,6 +278,7 @@ class ScalingLoop:
     def _follow_user(self, key: Key, resource: R1Inference) -> Decision:
         if self._scaled.pop(key, None) is not None:
             self._forecaster.forget(key)
+            self._external.keep(key, ())
         live = self._live_replicas(key)
         wanted = resource.spec.replicas
         decision = fixed(wanted, wanted if live is None else live, self._now())
@@ -266,6 +289,10 @@ class ScalingLoop:
 
 def _seats(resource: R1Inference) -> int:
     return resource.spec.runtime.max_concurrent_sequences
+
+
+def _counts_latency(policy: ScalingPolicy) -> bool:
+    return any(metric.type in LATENCY_TYPES for metric in policy.metrics)
 
 
 def _moves(before: CounterSample, after: CounterSample) -> bool:

@@ -1,78 +1,132 @@
-"""How many replicas the forecast asks for.
+"""How many replicas the forecast asks for, and how far it is believed.
 
-Two levels, and the forecast may only ever raise what real time asks for:
+Two levels, and the forecast never lowers what real time asks for:
 
 - *short term*: the policy's quantile of the maximum over the lead, the time a replica needs from
-  the decision to serving. A replica asked for later would come too late for that peak.
+  the decision to serving. A replica asked for later would come too late for that peak. The
+  quantile holds what is merely likely, so it may fill half of the target's headroom.
 - *mid term*: a later peak can still be met later, so it asks for nothing yet, unless the rate
   limits on scaling up would stretch the rise over several periods. Then the rise has to begin
   earlier: each point of the horizon is walked back through the limits to the smallest count from
   which it can still be reached in time, and that is the floor now.
 
-Keeping replicas through a dip between two peaks is left to the down policy: a replica stopped
-for longer than it takes to start one is cheaper stopped.
+Two things bound what a wrong forecast does. It *vouches* for a fall, which shortens the down
+window to the lead, only while its peak is no lower than the demand at hand: a peak that lies below
+the present is an error, or a fall that has begun, and either way the whole window is the safer
+word. And a promise that is not kept is not believed: when it has asked for more than twice the
+replicas that demand needs for twice the lead (and the horizon more, where the promise was for
+later), it is not heard until it asks for less than that.
 """
 
 import math
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 from r1_operator.api.scaling import Activation
 from r1_operator.plan.decision import ForecastNote, Reason
+from r1_operator.plan.demand import Demand
 from r1_operator.plan.forecasts import Forecast, at_level
 from r1_operator.plan.limits import earliest_needed
-from r1_operator.plan.needs import Need, clause, figure, replicas_for
+from r1_operator.plan.needs import Need, clause, figure, metric_value, replicas_for
 from r1_operator.plan.policy import Metric, ScalingPolicy
 from r1_operator.plan.unavailable import Unavailable
 
+PROMISE_FACTOR = 2
+PROMISE_LEADS = 2.0
 
-def forecast_need(
-    policy: ScalingPolicy, forecast: Forecast | Unavailable | None, now: float
-) -> tuple[Need | None, ForecastNote | None]:
-    """Return what the forecast asks for when it may act, and the note that says what it did.
 
-    None and None when the policy never asks for a forecast.
+@dataclass(frozen=True, slots=True)
+class Anticipation:
+    """What the forecast asks for and may.
+
+    `need` is None while it does not act, `note` None when none was asked for. `vouched_seconds` is
+    how far ahead it vouches that no more is needed, which is as long as the down window has to be
+    (None: it does not). `promised_since` is since when it has asked for more than twice
+    what demand needs (unix seconds; None: it does not).
     """
+
+    need: Need | None = None
+    note: ForecastNote | None = None
+    vouched_seconds: float | None = None
+    promised_since: float | None = None
+
+
+def anticipate(
+    policy: ScalingPolicy,
+    forecast: Forecast | Unavailable | None,
+    demand: Demand | Unavailable,
+    needs: Sequence[Need],
+    promised_since: float | None,
+    now: float,
+) -> Anticipation:
+    """Return what the forecast asks for beside the real-time `needs`."""
     activation = policy.forecast.activation
     if activation is Activation.NEVER or forecast is None:
-        return None, None
+        return Anticipation()
     if isinstance(forecast, Unavailable):
-        return None, _silent(forecast)
+        return _silent(forecast)
     fault = forecast.fault(now)
     if fault is not None:
-        return None, _silent(fault)
+        return _silent(fault)
     metric = next((m for m in policy.metrics if m.type is forecast.metric), None)
     if metric is None:
-        return None, _silent(
-            Unavailable(
-                "NoSuchMetric",
-                f"The forecast is of {forecast.metric.value}, which the policy does not count.",
-            )
-        )
-    need = max(
-        (_short_term(policy, forecast, metric), _mid_term(policy, forecast, metric, now)),
-        key=lambda candidate: candidate.replicas,
-    )
-    if activation is Activation.ADVISORY:
-        return None, ForecastNote(False, need.replicas, f"Advisory only: {need.clause}.")
-    if activation is Activation.REQUIRE_BACKTEST and not forecast.gate.acts:
-        message = f"Not acting ({forecast.gate.reason}): {forecast.gate.message}"
-        return None, ForecastNote(False, need.replicas, message)
-    return need, ForecastNote(True, need.replicas, f"{forecast.model}: {need.clause}.")
-
-
-def _silent(why: Unavailable) -> ForecastNote:
-    return ForecastNote(False, None, why.message, why)
-
-
-def _short_term(policy: ScalingPolicy, forecast: Forecast, metric: Metric) -> Need:
+        kind = forecast.metric.value
+        said = f"The forecast is of {kind}, which the policy does not count."
+        return _silent(Unavailable("NoSuchMetric", said))
     peak = at_level(forecast.peak_over_lead, policy.forecast.quantile)
+    soon = _short_term(policy, forecast, metric, peak)
+    later = _mid_term(policy, forecast, metric, now)
+    need = later if later.replicas > soon.replicas else soon
+    if activation is Activation.ADVISORY:
+        return _idle(need, f"Advisory only: {need.clause}.")
+    if activation is Activation.REQUIRE_BACKTEST and not forecast.gate.acts:
+        return _idle(need, f"Not acting ({forecast.gate.reason}): {forecast.gate.message}")
+    bound = PROMISE_FACTOR * max((1, *(other.replicas for other in needs)))
+    since = _promised_since(need.replicas > bound, bool(needs), promised_since, now)
+    patience = PROMISE_LEADS * forecast.lead_seconds
+    if soon.replicas <= bound:
+        patience += policy.forecast.horizon_seconds
+    if since is not None and now - since > patience:
+        said = f"Not believed: {need.replicas} were not needed within {patience:.0f} s"
+        return Anticipation(note=ForecastNote(False, need.replicas, f"{said}; {need.clause}."),
+                            promised_since=since)  # fmt: skip
+    present = demand if isinstance(demand, Unavailable) else metric_value(metric.type, demand)
+    short_of = isinstance(present, Unavailable) or peak < present
+    return Anticipation(
+        need,
+        ForecastNote(True, need.replicas, f"{forecast.model}: {need.clause}."),
+        vouched_seconds=None if short_of else forecast.lead_seconds,
+        promised_since=since,
+    )
+
+
+def _silent(why: Unavailable) -> Anticipation:
+    return Anticipation(note=ForecastNote(False, None, why.message, why))
+
+
+def _idle(need: Need, message: str) -> Anticipation:
+    return Anticipation(note=ForecastNote(False, need.replicas, message))
+
+
+def _promised_since(
+    promises: bool, demand_known: bool, before: float | None, now: float
+) -> float | None:
+    # Without real time there is nothing to hold the promise against: the clock starts anew.
+    if not promises or not demand_known:
+        return None
+    return now if before is None else before
+
+
+def _short_term(policy: ScalingPolicy, forecast: Forecast, metric: Metric, peak: float) -> Need:
+    utilization = policy.peak_utilization
     text = (
-        f"up to {clause(peak, metric, policy)}, expected within {forecast.lead_seconds:.0f} s "
-        f"({policy.forecast.quantile:.0%} quantile)"
+        f"up to {clause(peak, metric, utilization)}, expected within "
+        f"{forecast.lead_seconds:.0f} s ({policy.forecast.quantile:.0%} quantile)"
     )
     # A service that may sleep is not woken for less than one request: that one wakes it.
     if policy.min_replicas == 0 and peak * forecast.lead_seconds < 1:
         return Need(0, Reason.FORECAST_DEMAND, f"no request is expected ({figure(peak)}/s)")
-    return Need(replicas_for(peak, metric, policy), Reason.FORECAST_DEMAND, text)
+    return Need(replicas_for(peak, metric, utilization), Reason.FORECAST_DEMAND, text)
 
 
 def _mid_term(policy: ScalingPolicy, forecast: Forecast, metric: Metric, now: float) -> Need:
@@ -80,6 +134,7 @@ def _mid_term(policy: ScalingPolicy, forecast: Forecast, metric: Metric, now: fl
     best = Need(0, Reason.FORECAST_DEMAND, "")
     if not limits:
         return best
+    utilization = policy.peak_utilization
     period = max(limit.period_seconds for limit in limits)
     for point in forecast.points:
         ahead = point.at - now
@@ -87,11 +142,11 @@ def _mid_term(policy: ScalingPolicy, forecast: Forecast, metric: Metric, now: fl
         if slack < 0 or ahead > policy.forecast.horizon_seconds:
             continue
         value = at_level(point.quantiles, policy.forecast.quantile)
-        required = min(replicas_for(value, metric, policy), policy.max_replicas)
+        required = min(replicas_for(value, metric, utilization), policy.max_replicas)
         floor = earliest_needed(required, limits, math.floor(slack / period))
         if floor > best.replicas and required > 1:
             text = (
-                f"{clause(value, metric, policy)} in {ahead:.0f} s, and to rise to {required} "
+                f"{clause(value, metric, utilization)} in {ahead:.0f} s, and to rise to {required} "
                 f"within the rate limits has to begin from {floor} now"
             )
             best = Need(floor, Reason.FORECAST_DEMAND, text)

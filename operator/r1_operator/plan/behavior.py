@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from r1_operator.api.scaling import DownPolicy
 from r1_operator.plan.decision import Reason
 from r1_operator.plan.history import History
-from r1_operator.plan.limits import highest_allowed, lowest_allowed
+from r1_operator.plan.limits import highest_allowed, lowest_allowed, recent
 from r1_operator.plan.policy import ScalingPolicy
 from r1_operator.plan.unavailable import Unavailable
 
@@ -22,7 +22,7 @@ class Situation:
     """What a limiter may look at.
 
     `missing` are the demand figures that could not be had, `waiting` whether a request waits or
-    runs somewhere, whatever the rates say.
+    runs somewhere, whatever the rates say, `vouched_seconds` how far ahead a forecast covers.
     """
 
     policy: ScalingPolicy
@@ -31,6 +31,7 @@ class Situation:
     current: int
     missing: tuple[Unavailable, ...]
     waiting: bool
+    vouched_seconds: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +116,14 @@ def stabilize_down(situation: Situation, wanted: int) -> Limit | None:
             f"Held at {current}: demand now needs {wanted}, which is not below "
             f"{down.threshold_percent:.0f} % of it.",
         )
-    highest = max((noted.replicas for noted in situation.history.highest), default=wanted)
+    if situation.vouched_seconds is not None:
+        # A rise within the lead is in the need already, and what was needed longer ago than a
+        # lead can be started again in time: only the time between says something.
+        window = min(window, situation.vouched_seconds)
+    highest = max(
+        (noted.replicas for noted in recent(situation.history.highest, situation.now, window)),
+        default=wanted,
+    )
     allowed = min(current, max(wanted, highest))
     if allowed == wanted:
         return None

@@ -22,6 +22,8 @@ class Reason(StrEnum):
     WITHIN_TARGET = "WithinTarget"
     REAL_TIME_DEMAND = "RealTimeDemand"
     FORECAST_DEMAND = "ForecastDemand"
+    LATENCY_OBJECTIVE = "LatencyObjective"
+    EXTERNAL_METRIC = "ExternalMetric"
     QUEUE_BACKLOG = "QueueBacklog"
     WAKE_UP = "WakeUp"
     IDLE = "Idle"

@@ -68,8 +68,10 @@ class Demand:
     """Demand on one resource, summed over its gateways.
 
     Rates are per second; `completed_per_replica` is requests finished a second by one ready
-    replica, which is its capacity while requests have to wait. `missing` names gateways that are known and silent: the figures are
-    then a lower bound, good for scaling up and not for scaling down.
+    replica, which is its capacity while requests have to wait. `missing` names gateways that are
+    known and silent: the figures are then a lower bound, good for scaling up and not for scaling
+    down. `completed` counts what was finished since the gateways were first seen; it falls when
+    one of them leaves.
     """
 
     requests_per_second: float | Unavailable
@@ -82,6 +84,7 @@ class Demand:
     held: float = 0.0
     seats: float = 0.0
     missing: tuple[str, ...] = ()
+    completed: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +103,7 @@ class _Series:
 
     newest: CounterSample
     points: list[_Point]
+    completed_before: float
     fault: str | None = None
 
 
@@ -125,7 +129,8 @@ class DemandWindow:
                 series.fault = fault
             return
         if series is None:
-            self._series[sample.gateway] = _Series(sample, _first_points(sample, self.seconds))
+            points = _first_points(sample, self.seconds)
+            self._series[sample.gateway] = _Series(sample, points, sample.completed)
             return
         if sample.at <= series.newest.at and sample.started_at == series.newest.started_at:
             return
@@ -135,6 +140,7 @@ class DemandWindow:
         old, last = series.newest, series.points[-1]
         if sample.at <= last.at:  # its clock was set back: start anew, as after a restart of ours
             series.points = _first_points(sample, self.seconds)
+            series.completed_before = sample.completed
         else:
             fresh = sample.started_at != old.started_at
             point = _Point(
@@ -187,6 +193,7 @@ class DemandWindow:
             seats=max(sample.seats for sample in newest),
             oldest_wait_seconds=max(sample.oldest_wait_seconds for sample in newest),
             missing=missing,
+            completed=sum(s.points[-1].completed - s.completed_before for s in live.values()),
         )
 
     def _nothing(self, now: float, missing: tuple[str, ...]) -> Unavailable:

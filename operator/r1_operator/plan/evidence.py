@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from r1_operator.api.scaling import LATENCY_TYPES, MetricType
 from r1_operator.plan.decision import Json
 from r1_operator.plan.demand import Demand
 from r1_operator.plan.forecasts import Forecast, at_level
 from r1_operator.plan.history import History
+from r1_operator.plan.latency import LatencyMemory, milliseconds_of
+from r1_operator.plan.needs import metric_value
 from r1_operator.plan.policy import ScalingPolicy
 from r1_operator.plan.unavailable import Unavailable
 
@@ -16,20 +19,34 @@ if TYPE_CHECKING:
 
 
 def evidence(
-    policy: ScalingPolicy, observed: ScalingInputs, history: History, now: float
+    asked: ScalingPolicy,
+    policy: ScalingPolicy,
+    observed: ScalingInputs,
+    history: History,
+    now: float,
 ) -> dict[str, Json]:
-    """Return every input of a decision under stable names."""
+    """Return every input of a decision under stable names.
+
+    `asked` is the policy as the user wrote it, `policy` the one with the learned capacity.
+    """
     return {
         "ready": observed.ready,
         "seatsPerReplica": observed.seats_per_replica,
         "demand": _demand(observed.demand),
+        "replicasWorth": _worth(policy, observed.demand),
+        "latency": _latencies(policy, observed, history),
+        "external": {label: _rate(value) for label, value in observed.external.items()},
+        "capacity": _capacity(asked, policy, history),
+        "lead": None
+        if observed.lead is None
+        else {"seconds": observed.lead.seconds, "measuredStarts": observed.lead.samples},
         "forecast": _forecast(observed.forecast, policy.forecast.quantile),
         "policy": {
             "minReplicas": policy.min_replicas,
             "maxReplicas": policy.max_replicas,
             "targetUtilization": policy.target_utilization,
             "metrics": [
-                {"type": metric.type.value, "target": metric.target} for metric in policy.metrics
+                {"type": metric.label, "target": metric.target} for metric in asked.metrics
             ],
             "scaleDown": policy.down.policy.value,
             "activation": policy.forecast.activation.value,
@@ -56,6 +73,55 @@ def _demand(demand: Demand | Unavailable) -> Json:
         "held": demand.held,
         "oldestWaitSeconds": demand.oldest_wait_seconds,
         "silentGateways": list(demand.missing),
+    }
+
+
+def _worth(policy: ScalingPolicy, demand: Demand | Unavailable) -> Json:
+    """How many replicas' worth of load there is, each taken as full; None where none is known."""
+    if isinstance(demand, Unavailable):
+        return None
+    known = [
+        value / metric.target
+        for metric in policy.metrics
+        if metric.counted
+        and not isinstance(value := metric_value(metric.type, demand), Unavailable)
+    ]
+    return max(known, default=None)
+
+
+def _latencies(policy: ScalingPolicy, observed: ScalingInputs, history: History) -> Json:
+    found: dict[str, Json] = {}
+    for metric in policy.metrics:
+        if metric.type not in LATENCY_TYPES:
+            continue
+        memory = history.latency.get(metric.label, LatencyMemory())
+        milliseconds = milliseconds_of(metric, observed.latencies)
+        found[metric.label] = {
+            "milliseconds": _rate(milliseconds) if milliseconds is not None else None,
+            "objectiveMilliseconds": metric.target,
+            "heldAtPerReplica": memory.held_at,
+            "missedAtPerReplica": memory.broke_at,
+        }
+    return found
+
+
+def _capacity(asked: ScalingPolicy, policy: ScalingPolicy, history: History) -> Json:
+    """What a replica was seen to finish beside the figure it was given, in requests/s."""
+    estimate = history.capacity.estimate()
+    figures = [
+        (theirs.target, ours.target)
+        for theirs, ours in zip(asked.metrics, policy.metrics, strict=True)
+        if theirs.type is MetricType.REQUESTS_PER_SECOND
+    ]
+    if not figures or estimate is None:
+        return {"samples": len(history.capacity.samples)}
+    return {
+        "target": figures[0][0],
+        "learned": estimate.mean,
+        "error": estimate.error,
+        "samples": estimate.samples,
+        "proven": estimate.proven,
+        "planned": figures[0][1],
     }
 
 

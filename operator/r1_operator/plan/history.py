@@ -5,10 +5,12 @@ is built so that knowing nothing never lowers a count: the count that is found s
 recommendation of that moment, and a full window has to pass before anything lower is believed.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 from r1_operator.plan.counterfactual import Reactive
+from r1_operator.plan.latency import LatencyMemory
+from r1_operator.plan.learned_capacity import LearnedCapacity
 from r1_operator.plan.limits import Change, Noted, note_highest, note_lowest, recent
 from r1_operator.plan.policy import RateLimit, ScalingPolicy
 
@@ -18,7 +20,10 @@ class History:
     """The memory of one resource's scaling; `History()` is that of a fresh start.
 
     `since`: first decision; `active_at`: when demand was last seen (or could not be ruled out);
-    `highest` and `lowest`: recommendations as staircases; `changes`: counts that were changed.
+    `highest` and `lowest`: recommendations as staircases; `changes`: counts that were changed;
+    `promised_since`: since when the forecast has asked for more than demand came to need;
+    `latency`: what each latency metric remembers, by its label; `capacity`: what a replica was seen
+    to finish.
     """
 
     since: float | None = None
@@ -27,6 +32,9 @@ class History:
     lowest: tuple[Noted, ...] = ()
     changes: tuple[Change, ...] = ()
     reactive: Reactive | None = None
+    promised_since: float | None = None
+    latency: Mapping[str, LatencyMemory] = field(default_factory=dict)
+    capacity: LearnedCapacity = field(default_factory=LearnedCapacity)
 
     def started(self, now: float, current: int) -> "History":
         """Begin to watch at the first decision."""

@@ -12,7 +12,8 @@ would seat everyone at once.
 """
 
 import math
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from typing import TypeGuard
 
 from r1_operator.api.scaling import MetricType
@@ -51,54 +52,94 @@ def metric_value(kind: MetricType, demand: Demand) -> float | Unavailable:
             value = sum(parts) if min(parts) >= 0 else min(parts)
         case MetricType.QUEUE_LENGTH:
             value = demand.queued
+        case _:
+            return Unavailable("NotCounted", f"{kind.value} is not counted by the gateways.")
     if isinstance(value, Unavailable) or (math.isfinite(value) and value >= 0):
         return value
     return Unavailable("InvalidSignals", f"{kind.value} reads {value}, which no demand can be.")
 
 
-def capacity(metric: Metric, policy: ScalingPolicy) -> float:
-    """Return what is planned on one replica, in the metric's unit."""
+def capacity(metric: Metric, utilization: float) -> float:
+    """Return what is planned on one replica at a utilisation, in the metric's unit."""
     if metric.type is MetricType.QUEUE_LENGTH:
         return metric.target
-    return metric.target * policy.target_utilization
+    return metric.target * utilization
 
 
-def replicas_for(value: float, metric: Metric, policy: ScalingPolicy) -> int:
+def replicas_for(value: float, metric: Metric, utilization: float) -> int:
     """Return `ceil(value / capacity)`; a hair above a whole number is that number."""
-    return _whole(value / capacity(metric, policy))
+    return whole(value / capacity(metric, utilization))
 
 
 def metric_needs(policy: ScalingPolicy, demand: Demand) -> list[Need | Unavailable]:
-    """Return what each metric of the policy asks for, in the policy's order."""
+    """Return what each counted metric of the policy asks for, in the policy's order."""
     needs: list[Need | Unavailable] = []
     for metric in policy.metrics:
+        if not metric.counted:
+            continue
         value = metric_value(metric.type, demand)
         if isinstance(value, Unavailable):
             needs.append(value)
             continue
-        replicas = replicas_for(value, metric, policy)
-        needs.append(Need(replicas, Reason.REAL_TIME_DEMAND, clause(value, metric, policy)))
+        utilization = policy.target_utilization
+        replicas = replicas_for(value, metric, utilization)
+        needs.append(Need(replicas, Reason.REAL_TIME_DEMAND, clause(value, metric, utilization)))
     return needs
 
 
-def clause(value: float, metric: Metric, policy: ScalingPolicy) -> str:
+def external_needs(
+    policy: ScalingPolicy, values: Mapping[str, float | Unavailable]
+) -> list[Need | Unavailable]:
+    """Return what each External metric asks for: `ceil(value / target)`, the target as it stands.
+
+    `values` are by the metric's label; a value no replica count follows from is `Unavailable`.
+    """
+    needs: list[Need | Unavailable] = []
+    for metric in policy.metrics:
+        if metric.type is not MetricType.EXTERNAL:
+            continue
+        value = values.get(metric.label, _NOT_ASKED)
+        if isinstance(value, Unavailable):
+            needs.append(replace(value, message=f"{metric.label}: {value.message}"))
+        elif not (math.isfinite(value) and value >= 0):
+            message = f"{metric.label} reads {value}, from which no count follows."
+            needs.append(Unavailable("InvalidMetric", message))
+        else:
+            count = whole(value / metric.target)
+            text = (
+                f"{metric.label} of {figure(value)} needs {count} at {figure(metric.target)} each"
+            )
+            needs.append(Need(count, Reason.EXTERNAL_METRIC, text))
+    return needs
+
+
+_NOT_ASKED = Unavailable("Pending", "Prometheus has not answered yet.")
+
+
+def clause(value: float, metric: Metric, utilization: float) -> str:
     """Return "12.4 requests/s need 5 at 70 % of 4 each"."""
-    need = replicas_for(value, metric, policy)
+    need = replicas_for(value, metric, utilization)
     share = (
         f"{figure(metric.target)}"
         if metric.type is MetricType.QUEUE_LENGTH
-        else f"{policy.target_utilization:.0%} of {figure(metric.target)}"
+        else f"{utilization:.0%} of {figure(metric.target)}"
     )
     return f"{figure(value)} {_UNITS[metric.type]} need {need} at {share} each"
 
 
 def backlog_need(
-    policy: ScalingPolicy, demand: Demand, current: int, ready: int, seats: int
+    policy: ScalingPolicy,
+    demand: Demand,
+    current: int,
+    ready: int,
+    seats: int,
+    lead_seconds: float = 0.0,
 ) -> Need | None:
     """Return what a queue that will not drain by itself asks for, None without one.
 
     While no completions were seen, pods that are still starting are the answer to the backlog
-    already: more are asked for only once all of them serve.
+    already: more are asked for only once all of them serve. The time to drain is at least the
+    lead: a replica that comes after the queue has gone is of no use.
     """
     waiting = demand.queued
     if not (math.isfinite(waiting) and waiting > 0):
@@ -106,17 +147,18 @@ def backlog_need(
     if not demand.oldest_wait_seconds >= policy.backlog_patience_seconds:
         return None
     busy = demand.in_flight if math.isfinite(demand.in_flight) else 0.0
-    seated = _whole((busy + waiting) / max(1, seats))
+    seated = whole((busy + waiting) / max(1, seats))
     wait = f"{waiting:.0f} requests wait, the oldest for {demand.oldest_wait_seconds:.0f} s"
     finished, arrivals = demand.completed_per_replica, demand.requests_per_second
     if _positive(finished) and not isinstance(arrivals, Unavailable) and math.isfinite(arrivals):
-        rate = arrivals + waiting / policy.backlog_drain_seconds
-        draining = _whole(rate / finished)
+        drain_seconds = max(policy.backlog_drain_seconds, lead_seconds)
+        rate = arrivals + waiting / drain_seconds
+        draining = whole(rate / finished)
         if draining < seated:
             text = (
                 f"{wait}; with {figure(arrivals)} requests/s arriving and {figure(finished)} "
                 f"finished by a replica each second, {draining} drain them in "
-                f"{policy.backlog_drain_seconds:.0f} s"
+                f"{drain_seconds:.0f} s"
             )
             return Need(draining, Reason.QUEUE_BACKLOG, text)
     elif ready < current:
@@ -125,7 +167,8 @@ def backlog_need(
     return Need(seated, Reason.QUEUE_BACKLOG, f"{wait}; {seated} seat them all")
 
 
-def _whole(replicas: float) -> int:
+def whole(replicas: float) -> int:
+    """Round up; a hair above a whole number is that number."""
     # A maximum is far below this; it keeps a quotient that overflowed countable.
     return math.ceil(min(replicas, 1e9) - 1e-9)
 

@@ -6,9 +6,12 @@ are valid. The defaults are the schema's.
 
 from dataclasses import dataclass, field
 
+from r1_operator.api import scaling as api
 from r1_operator.api.scaling import (
+    LATENCY_TYPES,
     Activation,
     Autoscaling,
+    ClassName,
     DownPolicy,
     MetricType,
     PolicyType,
@@ -18,10 +21,30 @@ from r1_operator.api.scaling import (
 
 @dataclass(frozen=True, slots=True)
 class Metric:
-    """A metric and what one replica can take of it (rates per second)."""
+    """A metric and what one replica can take of it (rates per second).
+
+    Of a latency `target` is the objective in milliseconds, of the requests of `priority_class`
+    (None: of all); `percentile` is a share of one, None for the mean; `step` is the factor of a
+    step rule, None for a proportional one. `query` is the PromQL of an External metric.
+    """
 
     type: MetricType
     target: float
+    name: str = ""
+    priority_class: ClassName | None = None
+    percentile: float | None = None
+    step: float | None = None
+    query: str = ""
+
+    @property
+    def label(self) -> str:
+        """The metric as people and memories call it: `TimeToFirstToken/urgent`."""
+        return f"{self.type.value}/{self.name}" if self.name else self.type.value
+
+    @property
+    def counted(self) -> bool:
+        """Whether the gateways count it as a load that replicas share."""
+        return self.type not in LATENCY_TYPES and self.type is not MetricType.EXTERNAL
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +104,15 @@ class ScalingPolicy:
     backlog_patience_seconds: float = 5.0
     backlog_drain_seconds: float = 30.0
 
+    @property
+    def peak_utilization(self) -> float:
+        """The utilisation up to which an upper quantile of the coming peak may fill replicas.
+
+        Half of the headroom: the target's headroom is for what is not known, and such a quantile
+        already holds the demand that is merely likely.
+        """
+        return max(self.target_utilization, (1 + self.target_utilization) / 2)
+
 
 def policy_of(autoscaling: Autoscaling) -> ScalingPolicy:
     """Return the policy a resource's `spec.autoscaling` asks for."""
@@ -88,7 +120,7 @@ def policy_of(autoscaling: Autoscaling) -> ScalingPolicy:
     return ScalingPolicy(
         min_replicas=autoscaling.min_replicas,
         max_replicas=autoscaling.max_replicas,
-        metrics=tuple(Metric(m.type, float(m.target.value)) for m in autoscaling.metrics),
+        metrics=tuple(_metric(metric) for metric in autoscaling.metrics),
         target_utilization=autoscaling.target_utilization_percent / 100,
         up=UpBehavior(up.stabilization_window_seconds, _limits(up.policies)),
         down=DownBehavior(
@@ -102,6 +134,18 @@ def policy_of(autoscaling: Autoscaling) -> ScalingPolicy:
             autoscaling.forecast.quantile_percent / 100,
             autoscaling.forecast.horizon_seconds,
         ),
+    )
+
+
+def _metric(asked: api.Metric) -> Metric:
+    return Metric(
+        type=asked.type,
+        target=float(asked.target.value),
+        name=asked.name or "",
+        priority_class=asked.priority_class,
+        percentile=None if asked.percentile is None else asked.percentile / 100,
+        step=None if asked.step_percent is None else asked.step_percent / 100,
+        query=asked.query or "",
     )
 
 

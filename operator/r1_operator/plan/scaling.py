@@ -10,18 +10,30 @@ lower the count.
 """
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
+from r1_operator.api.scaling import LATENCY_TYPES
 from r1_operator.plan import counterfactual
-from r1_operator.plan.anticipation import forecast_need
+from r1_operator.plan.anticipation import anticipate
 from r1_operator.plan.behavior import LIMITERS, Situation
 from r1_operator.plan.decision import Decision, ForecastNote, Json, Mode, Reason, Step
 from r1_operator.plan.demand import Demand
+from r1_operator.plan.durations import NOT_REPORTED, Latencies
 from r1_operator.plan.evidence import evidence
 from r1_operator.plan.forecasts import Forecast
 from r1_operator.plan.history import History
-from r1_operator.plan.needs import Need, backlog_need, capacity, metric_needs, metric_value
+from r1_operator.plan.latency import LatencyMemory, Service, latency_need
+from r1_operator.plan.lead import LeadTime
+from r1_operator.plan.learned_capacity import with_learned
+from r1_operator.plan.needs import (
+    Need,
+    backlog_need,
+    capacity,
+    external_needs,
+    metric_needs,
+    metric_value,
+)
 from r1_operator.plan.policy import ScalingPolicy
 from r1_operator.plan.unavailable import Unavailable
 
@@ -31,7 +43,8 @@ class ScalingInputs:
     """What was observed of one resource.
 
     `current` is the count its Deployment asks for now, `ready` how many pods serve. `forecast`
-    is None when none was asked for.
+    is None when none was asked for, `lead` when start-ups are not measured. `external` has the
+    values of External metrics by label.
     """
 
     current: int
@@ -39,6 +52,9 @@ class ScalingInputs:
     demand: Demand | Unavailable
     forecast: Forecast | Unavailable | None = None
     seats_per_replica: int = 8
+    latencies: Latencies | Unavailable = NOT_REPORTED
+    external: Mapping[str, float | Unavailable] = field(default_factory=dict)
+    lead: LeadTime | None = None
 
 
 def decide(
@@ -47,8 +63,16 @@ def decide(
     """Return the decision at `now` (unix seconds) and the memory to pass in next time."""
     current = max(0, observed.current)
     history = history.started(now, current)
-    foreseen, note = forecast_need(policy, observed.forecast, now)
+    learned = history.capacity.watched(observed.demand, observed.ready, now)
+    history = replace(history, capacity=learned)
+    asked, policy = policy, with_learned(policy, learned)
     needs, missing = _real_time(policy, observed, current)
+    objectives, unknown, history = _objectives(policy, observed, history, now)
+    needs, missing = [*needs, *objectives], (*missing, *unknown)
+    ahead = anticipate(
+        policy, observed.forecast, observed.demand, needs, history.promised_since, now
+    )
+    foreseen, note = ahead.need, ahead.note
     waiting = _anything_waits(observed.demand)
     demand_step = _first_step(current, needs, foreseen, missing)
     wanted = demand_step.after
@@ -60,7 +84,9 @@ def decide(
         active=bool(missing) or waiting or any(need.replicas > 0 for need in needs),
         policy=policy,
     )
-    situation = Situation(policy, history, now, current, missing, waiting)
+    # A forecast of arrivals says nothing about latencies and values from elsewhere.
+    vouched = ahead.vouched_seconds if all(metric.counted for metric in policy.metrics) else None
+    situation = Situation(policy, history, now, current, missing, waiting, vouched)
     steps = [demand_step]
     for name, limiter in LIMITERS:
         limit = limiter(situation, wanted)
@@ -70,7 +96,8 @@ def decide(
 
     history = replace(
         history.changed(now, wanted - current, policy),
-        reactive=_imagine(policy, observed.demand, history.reactive, current, now),
+        promised_since=ahead.promised_since,
+        reactive=_imagine(asked, observed.demand, history.reactive, current, now),
     )
     deciding = next((step for step in reversed(steps[1:]) if step.changed), demand_step)
     decision = Decision(
@@ -81,7 +108,7 @@ def decide(
         message=deciding.message,
         mode=Mode.PREDICTIVE if note is not None and note.acting else Mode.REACTIVE,
         steps=tuple(steps),
-        inputs=evidence(policy, observed, history, now),
+        inputs=evidence(asked, policy, observed, history, now),
         forecast=note,
         reactive=None if history.reactive is None else history.reactive.replicas,
     )
@@ -101,16 +128,43 @@ def _real_time(
     demand = observed.demand
     if isinstance(demand, Unavailable):
         return [], (demand,)
-    answers = metric_needs(policy, demand)
+    answers = [*metric_needs(policy, demand), *external_needs(policy, observed.external)]
     needs = [answer for answer in answers if isinstance(answer, Need)]
     missing = [answer for answer in answers if isinstance(answer, Unavailable)]
-    backlog = backlog_need(policy, demand, current, observed.ready, observed.seats_per_replica)
+    lead = 0.0 if observed.lead is None else observed.lead.seconds
+    backlog = backlog_need(
+        policy, demand, current, observed.ready, observed.seats_per_replica, lead
+    )
     if backlog is not None:
         needs.append(backlog)
     if demand.missing:
         names = ", ".join(demand.missing)
         missing.append(Unavailable("GatewaySilent", f"Gateway {names} does not answer."))
     return needs, tuple(missing)
+
+
+def _objectives(
+    policy: ScalingPolicy, observed: ScalingInputs, history: History, now: float
+) -> tuple[list[Need], list[Unavailable], History]:
+    """Return what the latency objectives ask for, which are not known, and what is remembered."""
+    metrics = [metric for metric in policy.metrics if metric.type in LATENCY_TYPES]
+    if not metrics or isinstance(observed.demand, Unavailable):
+        return [], [], history
+    lead = 0.0 if observed.lead is None else observed.lead.seconds
+    service = Service(observed.demand, max(0, observed.current), observed.ready, lead)
+    needs: list[Need] = []
+    unknown: list[Unavailable] = []
+    memories: dict[str, LatencyMemory] = {}
+    for metric in metrics:
+        memory = history.latency.get(metric.label, LatencyMemory())
+        answer, memories[metric.label] = latency_need(
+            metric, observed.latencies, service, memory, now
+        )
+        if isinstance(answer, Unavailable):
+            unknown.append(answer)
+        else:
+            needs.append(answer)
+    return needs, unknown, replace(history, latency=memories)
 
 
 def _first_step(
@@ -144,7 +198,7 @@ def _step(current: int, need: Need) -> Step:
         reason = Reason.WAKE_UP
     elif need.replicas == 0 and reason is Reason.REAL_TIME_DEMAND:
         reason = Reason.IDLE
-    elif need.replicas == current and reason is Reason.REAL_TIME_DEMAND:
+    elif need.replicas == current and reason in (Reason.REAL_TIME_DEMAND, Reason.EXTERNAL_METRIC):
         reason = Reason.WITHIN_TARGET
     return Step("Demand", current, need.replicas, reason, f"{need.replicas}: {need.clause}.")
 
@@ -168,9 +222,11 @@ def _imagine(
     """Let the plain autoscaler look at the same demand, counted in replicas' worth."""
     worth: float | None = None
     if not isinstance(demand, Unavailable) and policy.metrics:
-        values = [(metric, metric_value(metric.type, demand)) for metric in policy.metrics]
-        known = [v / capacity(m, policy) for m, v in values if not isinstance(v, Unavailable)]
-        worth = max(known) if len(known) == len(values) else None
+        use = policy.target_utilization
+        counted = [metric for metric in policy.metrics if metric.counted]
+        values = [(metric, metric_value(metric.type, demand)) for metric in counted]
+        known = [v / capacity(m, use) for m, v in values if not isinstance(v, Unavailable)]
+        worth = max(known) if known and len(known) == len(values) else None
     if state is None:
         if worth is None:
             return None

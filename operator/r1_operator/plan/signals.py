@@ -4,9 +4,12 @@ The answer comes from another process and another release: what does not parse i
 for the resource it concerns, and the other resources keep their figures.
 """
 
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 
+from r1_operator.api.scaling import ClassName
 from r1_operator.plan.demand import CounterSample
+from r1_operator.plan.durations import Durations, LatencySample
 from r1_operator.plan.unavailable import Unavailable
 
 
@@ -61,6 +64,68 @@ def _by_pod(route: Mapping[str, object]) -> Mapping[str, float] | None:
         address = endpoint.rpartition(":")[0].strip("[]")
         found[address] = found.get(address, 0.0) + _number(value, key)
     return found
+
+
+def read_latencies(
+    answer: Mapping[str, object], name: str, received_at: float
+) -> LatencySample | None:
+    """Return the histograms of the resource `name` in an answer that `read_signals` has read.
+
+    None where the gateway sends none (an older release) or they do not parse: then latencies
+    are not known, and nothing else is lost.
+    """
+    try:
+        route = _mapping(_mapping(answer.get("routes"), "routes").get(name), name)
+        bounds = tuple(
+            _number(bound, "secondsBuckets") for bound in _sequence(answer, "secondsBuckets")
+        )
+        waits = _mapping(route.get("oldestWaitSeconds"), "oldestWaitSeconds")
+        return LatencySample(
+            gateway=str(answer["gateway"]),
+            started_at=_number(answer.get("startedAt"), "startedAt"),
+            at=_number(answer.get("at"), "at"),
+            received_at=received_at,
+            first_token=_histograms(route, "timeToFirstToken", bounds),
+            whole=_histograms(route, "latency", bounds),
+            oldest_wait={
+                name: _duration(waits[name.value], "oldestWaitSeconds")
+                for name in ClassName
+                if name.value in waits
+            },
+        )
+    except (KeyError, TypeError):
+        return None
+
+
+def _histograms(
+    route: Mapping[str, object], key: str, bounds: tuple[float, ...]
+) -> dict[ClassName, Durations]:
+    found: dict[ClassName, Durations] = {}
+    by_class = _mapping(route.get(key), key)
+    for name in ClassName:
+        if name.value not in by_class:
+            continue
+        histogram = _mapping(by_class[name.value], key)
+        counts = tuple(_duration(count, key) for count in _sequence(histogram, "counts"))
+        if len(counts) != len(bounds) + 1:
+            raise TypeError(f"{key} has {len(counts)} counts for {len(bounds)} bounds")
+        total = _duration(histogram.get("sumSeconds"), key)
+        found[name] = Durations(bounds, counts, total)
+    return found
+
+
+def _sequence(whole: Mapping[str, object], key: str) -> Sequence[object]:
+    value = whole.get(key)
+    if not isinstance(value, list):
+        raise TypeError(f"{key} is no list")
+    return value
+
+
+def _duration(value: object, what: str) -> float:
+    number = _number(value, what)
+    if not 0 <= number < math.inf:
+        raise TypeError(f"{what} is {number}")
+    return number
 
 
 def _total(route: Mapping[str, object], key: str) -> float:

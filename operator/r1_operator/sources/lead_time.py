@@ -11,6 +11,7 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from r1_operator.plan.lead import LeadTime
 from r1_operator.plan.snapshot import Pod
 
 DEFAULT_SECONDS = 60.0
@@ -34,9 +35,10 @@ class StartTimes:
             self.seconds = (*self.seconds, took)[-_REMEMBERED:]
             self._measured = (*self._measured, pod.uid)[-10 * _REMEMBERED :]
 
-    def lead_seconds(self, decision_seconds: float) -> float:
+    def lead(self, decision_seconds: float) -> LeadTime:
         """The 90 % quantile (nearest rank) of start-up plus the time to the next decision."""
-        return quantile(self.seconds, _QUANTILE, DEFAULT_SECONDS) + decision_seconds
+        start = quantile(self.seconds, _QUANTILE, DEFAULT_SECONDS)
+        return LeadTime(start + decision_seconds, len(self.seconds))
 
 
 def quantile(values: Iterable[float], level: float, default: float) -> float:

@@ -17,7 +17,8 @@ from dataclasses import dataclass, field, replace
 import aiohttp
 
 from r1_operator.plan.demand import CounterSample
-from r1_operator.plan.signals import read_signals
+from r1_operator.plan.durations import LatencySample
+from r1_operator.plan.signals import read_latencies, read_signals
 from r1_operator.plan.unavailable import Unavailable
 from r1_operator.sources.gateways import GatewayDirectory
 
@@ -29,12 +30,33 @@ NO_GATEWAY = Unavailable(
 
 
 @dataclass(frozen=True, slots=True)
+class Answer:
+    """A gateway's `/signals`, read: the whole, its samples by route, and when it came (ours)."""
+
+    whole: Mapping[str, object]
+    samples: Mapping[str, CounterSample]
+    received_at: float
+
+
+@dataclass(frozen=True, slots=True)
 class Reading:
-    """One round: who should have answered, what came, and who was silent (with the reason)."""
+    """One round: who should have answered, what came, and who was silent (with the reason).
+
+    `answers` are whole, by gateway: histograms are large and few policies ask for them.
+    """
 
     gateways: frozenset[str] = frozenset()
     routes: Mapping[str, tuple[CounterSample, ...]] = field(default_factory=dict)
     silent: Mapping[str, str] = field(default_factory=dict)
+    answers: Mapping[str, Answer] = field(default_factory=dict)
+
+    def latencies(self, route: str) -> tuple[LatencySample, ...]:
+        """The histograms of one route, of the gateways that send any."""
+        samples = (
+            (name, read_latencies(answer.whole, route, answer.received_at))
+            for name, answer in self.answers.items()
+        )
+        return tuple(replace(one, gateway=name) for name, one in samples if one is not None)
 
 
 class GatewaySignals:
@@ -67,26 +89,30 @@ class GatewaySignals:
         )
         routes: dict[str, list[CounterSample]] = {}
         silent: dict[str, str] = {}
+        good: dict[str, Answer] = {}
         for name, answer in zip(gateways, answers, strict=True):
             if isinstance(answer, str):
                 silent[name] = answer
                 continue
-            for route, sample in answer.items():
+            good[name] = answer
+            for route, sample in answer.samples.items():
                 routes.setdefault(route, []).append(sample)
         return Reading(
-            frozenset(gateways), {route: tuple(found) for route, found in routes.items()}, silent
+            frozenset(gateways),
+            {route: tuple(found) for route, found in routes.items()},
+            silent,
+            good,
         )
 
-    async def _ask(
-        self, session: aiohttp.ClientSession, name: str, url: str
-    ) -> dict[str, CounterSample] | str:
+    async def _ask(self, session: aiohttp.ClientSession, name: str, url: str) -> Answer | str:
         try:
             async with session.get(url) as response:
                 response.raise_for_status()
                 answer = await response.json(content_type=None)
         except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
             return f"{type(error).__name__}: {error}"
-        samples = read_signals(answer, self._now())
+        received_at = self._now()
+        samples = read_signals(answer, received_at)
         if isinstance(samples, Unavailable):
             return samples.message
         good: dict[str, CounterSample] = {}
@@ -95,4 +121,4 @@ class GatewaySignals:
                 logger.warning("signals of %s about %s: %s", name, route, sample.message)
             else:
                 good[route] = replace(sample, gateway=name)
-        return good
+        return Answer(answer, good, received_at)

@@ -108,7 +108,7 @@ def test_the_flows_of_the_defaults(render: Callable[..., list[Manifest]]) -> Non
     assert found == {
         "operator": (
             {(8080, "any")},
-            dns | api | {(8081, "gateway"), (8082, "forecaster")},
+            dns | api | {(8081, "gateway"), (8082, "forecaster"), (9090, "any")},
         ),
         "gateway": ({(8000, "any"), (8081, "any")}, dns | api | {(8000, "models")}),
         "forecaster": ({(8082, "any")}, dns | {(9090, "any")}),

@@ -55,6 +55,7 @@ def test_the_operator_reads_what_the_chart_says(render: Callable[..., list[Manif
     assert loaded.lease_name == "r1-operator"
     assert loaded.gateway_service == "r1-system/r1-gateway"
     assert loaded.forecaster_url == "http://r1-forecaster.r1-system.svc:8082"
+    assert loaded.prometheus_url == "http://prometheus-operated.monitoring.svc:9090"
     assert loaded.default_model == "demo"
     assert loaded.default_image == "docker.io/local/r1-runtime:0.1.0"
     assert loaded.service_monitors is False

@@ -324,3 +324,26 @@ async def test_metrics_carry_the_same_numbers(open_gateway: OpenGateway, new_pod
         'r1_gateway_refused_total{code="404",reason="model_not_found"} 1.0',
     ):
         assert line in text.splitlines()
+
+
+async def test_signals_carry_durations_that_the_operator_reads(
+    open_gateway: OpenGateway, new_pod: NewPod
+) -> None:
+    """One stream, one whole answer, one refusal: what of each is counted, by class."""
+    pod = await new_pod()
+    gateway = await open_gateway(pod)
+    await ask(gateway, {"model": "m", "stream": True}, x_r1_priority="Q1")
+    await ask(gateway, {"model": "m"}, x_r1_priority="Q2")
+    await ask(gateway, {"model": "nobody's"})
+    _, signals = await fetch(gateway, "/signals", admin=True)
+    route = signals["routes"]["default/m"]
+    assert set(route["timeToFirstToken"]) == {"Q1"}
+    assert set(route["latency"]) == {"Q1", "Q2"}
+    for histogram in (route["timeToFirstToken"]["Q1"], *route["latency"].values()):
+        assert len(histogram["counts"]) == len(signals["secondsBuckets"]) + 1
+        assert sum(histogram["counts"]) == 1
+        assert 0 < histogram["sumSeconds"] < 60
+    first, whole = route["timeToFirstToken"]["Q1"], route["latency"]["Q1"]
+    assert first["sumSeconds"] <= whole["sumSeconds"]
+    _, text = await fetch(gateway, "/metrics", admin=True)
+    assert 'r1_gateway_request_duration_seconds_count{class="Q2"' in text

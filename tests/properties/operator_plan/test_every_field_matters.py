@@ -52,7 +52,17 @@ RICH: dict[str, Any] = {
         "minReplicas": 0,
         "maxReplicas": 9,
         "targetUtilizationPercent": 80,
-        "metrics": [{"type": "RequestsPerSecond", "target": 8}],
+        "metrics": [
+            {
+                "type": "TimeToFirstToken",
+                "name": "urgent",
+                "target": 800,
+                "priorityClass": "Q1",
+                "percentile": 90,
+                "stepPercent": 150,
+            },
+            {"type": "RequestsPerSecond", "target": 8},
+        ],
         "behavior": {
             "scaleUp": {
                 "stabilizationWindowSeconds": 5,
@@ -90,6 +100,8 @@ Path = tuple[str | int, ...]
 WHOLE: dict[Path, Any] = {
     ("model", "source", "bundled"): {"bundled": "other"},
     ("model", "source", "path"): {"path": "/weights"},
+    ("autoscaling", "metrics", 0, "type"): {"type": "MeanLatency", "target": 800},
+    ("autoscaling", "metrics", 0, "query"): {"type": "External", "target": 800, "query": "up"},
 }
 """Alternatives of a union: setting one replaces the object around it."""
 
@@ -162,8 +174,11 @@ def effects(spec: dict[str, Any]) -> dict[str, Any]:
 def test_a_changed_field_changes_what_leaves(path: Path, member: Member) -> None:
     spec = copy.deepcopy(RICH)
     place: Any = spec
+    *around, outer = path[:-1] or path
     if path in WHOLE:
-        spec["model"]["source"] = WHOLE[path]
+        for part in around:
+            place = place[part]
+        place[outer] = WHOLE[path]
     else:
         for part in path[:-1]:
             place = place[part]

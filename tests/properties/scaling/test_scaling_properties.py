@@ -6,8 +6,9 @@ from dataclasses import replace
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from r1_operator.api.scaling import Activation, DownPolicy, MetricType, PolicyType
+from r1_operator.api.scaling import Activation, ClassName, DownPolicy, MetricType, PolicyType
 from r1_operator.plan.demand import CounterSample, Demand, DemandWindow
+from r1_operator.plan.durations import Durations, Latencies, Recent
 from r1_operator.plan.forecasts import Forecast, ForecastPoint, Gate
 from r1_operator.plan.policy import (
     DownBehavior,
@@ -44,7 +45,10 @@ def policies(draw: st.DrawFn) -> ScalingPolicy:
     return ScalingPolicy(
         min_replicas=low,
         max_replicas=draw(st.integers(max(1, low), 60)),
-        metrics=tuple(Metric(kind, draw(st.floats(0.1, 1e3))) for kind in kinds),
+        metrics=tuple(
+            Metric(kind, draw(st.floats(0.1, 1e3)), step=draw(st.sampled_from([None, 1.5])))
+            for kind in kinds
+        ),
         target_utilization=draw(st.floats(0.05, 1.0)),
         up=UpBehavior(draw(st.sampled_from([0.0, 30.0])), draw(limits)),
         down=DownBehavior(
@@ -72,6 +76,23 @@ def demands(figures: st.SearchStrategy[float]) -> st.SearchStrategy[Demand]:
     )
 
 
+def latencies(figures: st.SearchStrategy[float]) -> st.SearchStrategy[Latencies | Unavailable]:
+    durations = st.builds(
+        Durations, st.just((0.5, 5.0)), st.tuples(figures, figures, figures), figures
+    )
+    by_class = st.dictionaries(
+        st.sampled_from(list(ClassName)), st.builds(Recent, durations, st.just(30.0)), max_size=3
+    )
+    waits = st.dictionaries(st.sampled_from(list(ClassName)), figures, max_size=3)
+    return st.one_of(st.just(GONE), st.builds(Latencies, by_class, by_class, waits))
+
+
+def externals(
+    figures: st.SearchStrategy[float],
+) -> st.SearchStrategy[dict[str, float | Unavailable]]:
+    return st.dictionaries(st.just("External"), st.one_of(figures, st.just(GONE)), max_size=1)
+
+
 def forecasts(
     figures: st.SearchStrategy[float],
 ) -> st.SearchStrategy[Forecast | Unavailable | None]:
@@ -95,7 +116,13 @@ def forecasts(
 
 
 stories = st.lists(
-    st.tuples(st.one_of(st.just(GONE), demands(sane)), forecasts(sane), st.floats(0.1, 60)),
+    st.tuples(
+        st.one_of(st.just(GONE), demands(sane)),
+        forecasts(sane),
+        latencies(sane),
+        externals(sane),
+        st.floats(0.1, 60),
+    ),
     min_size=1,
     max_size=25,
 )
@@ -105,12 +132,22 @@ stories = st.lists(
 def test_bounds_and_pace_hold_through_any_story(
     policy: ScalingPolicy,
     replicas: int,
-    story: list[tuple[Demand | Unavailable, Forecast | Unavailable | None, float]],
+    story: list[
+        tuple[
+            Demand | Unavailable,
+            Forecast | Unavailable | None,
+            Latencies | Unavailable,
+            dict[str, float | Unavailable],
+            float,
+        ]
+    ],
 ) -> None:
     now, history = START, History()
     trail: list[tuple[float, int]] = []
-    for demand, forecast, pause in story:
-        inputs = ScalingInputs(replicas, replicas, demand, forecast)
+    for demand, forecast, seen, values, pause in story:
+        inputs = ScalingInputs(
+            replicas, replicas, demand, forecast, latencies=seen, external=values
+        )
         decision, history = decide(policy, inputs, history, now)
         assert policy.min_replicas <= decision.replicas <= policy.max_replicas
         assert decision.message
@@ -137,13 +174,23 @@ def _within_pace(
     return False
 
 
-@given(policies(), st.integers(0, 80), demands(wild), forecasts(wild), st.floats(0, 1e5))
+@given(
+    policies(),
+    st.integers(0, 80),
+    demands(wild),
+    forecasts(wild),
+    latencies(wild),
+    externals(wild),
+    st.floats(0, 1e5),
+)
 @settings(max_examples=300)
 def test_nothing_impossible_crashes_or_lowers(
     policy: ScalingPolicy,
     replicas: int,
     demand: Demand,
     forecast: Forecast | Unavailable | None,
+    seen: Latencies | Unavailable,
+    values: dict[str, float | Unavailable],
     after: float,
 ) -> None:
     """Every metric of the policy is broken in some way: the count may not fall."""
@@ -155,12 +202,45 @@ def test_nothing_impossible_crashes_or_lowers(
         queued=math.nan,
     )
     history = History().started(START - after, replicas)
-    decision, _ = decide(
-        policy, ScalingInputs(replicas, replicas, broken, forecast), history, START
-    )
+    inputs = ScalingInputs(replicas, replicas, broken, forecast, latencies=GONE)
+    decision, _ = decide(policy, inputs, history, START)
     assert decision.replicas >= min(replicas, policy.max_replicas)
     decision.to_json()
-    decide(policy, ScalingInputs(replicas, replicas, demand, forecast), history, START)
+    wilder = replace(inputs, demand=demand, latencies=seen, external=values)
+    decide(policy, wilder, history, START)[0].to_json()
+
+
+@given(
+    policies(),
+    st.integers(0, 80),
+    demands(sane),
+    latencies(sane),
+    externals(sane),
+    st.sampled_from([MetricType.MEAN_LATENCY, MetricType.TIME_TO_FIRST_TOKEN, MetricType.EXTERNAL]),
+    st.floats(0, 1e5),
+)
+def test_a_metric_that_is_missing_beside_others_lowers_nothing(
+    policy: ScalingPolicy,
+    replicas: int,
+    demand: Demand,
+    seen: Latencies | Unavailable,
+    values: dict[str, float | Unavailable],
+    kind: MetricType,
+    after: float,
+) -> None:
+    others = tuple(metric for metric in policy.metrics if metric.type is not kind)
+    policy = replace(policy, metrics=(*others, Metric(kind, 1.0)))
+    gone: dict[str, float | Unavailable] = {"External": GONE}
+    inputs = ScalingInputs(
+        replicas,
+        replicas,
+        demand,
+        latencies=seen if kind is MetricType.EXTERNAL else GONE,
+        external=gone if kind is MetricType.EXTERNAL else values,
+    )
+    history = History().started(START - after, replicas)
+    decision, _ = decide(policy, inputs, history, START)
+    assert decision.replicas >= min(replicas, policy.max_replicas)
 
 
 @given(policies(), st.integers(0, 80), st.floats(0, 1e6), st.one_of(st.just(GONE), demands(sane)))
@@ -191,6 +271,7 @@ def test_a_restart_lowers_nothing(
     policies(),
     st.integers(0, 80),
     demands(sane),
+    latencies(sane),
     st.tuples(sane, sane, sane, sane),
     st.floats(0, 1e6),
 )
@@ -198,6 +279,7 @@ def test_more_demand_never_means_fewer_replicas(
     policy: ScalingPolicy,
     replicas: int,
     demand: Demand,
+    seen: Latencies | Unavailable,
     more: tuple[float, float, float, float],
     after: float,
 ) -> None:
@@ -209,8 +291,9 @@ def test_more_demand_never_means_fewer_replicas(
         queued=demand.queued + more[3],
     )
     history = History().started(START - after, replicas)
-    one, _ = decide(policy, ScalingInputs(replicas, replicas, demand), history, START)
-    two, _ = decide(policy, ScalingInputs(replicas, replicas, higher), history, START)
+    inputs = ScalingInputs(replicas, replicas, demand, latencies=seen)
+    one, _ = decide(policy, inputs, history, START)
+    two, _ = decide(policy, replace(inputs, demand=higher), history, START)
     assert two.replicas >= one.replicas
 
 

@@ -89,6 +89,21 @@ def test_explain_prints_the_sentence_the_rules_and_the_figures(
     assert "HorizontalPodAutoscaler would run 6" in out
 
 
+def test_explain_says_later_what_a_decision_came_to(
+    operator_url: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    inputs = {"replicasWorth": 3.5, "lead": {"seconds": 30.0, "measuredStarts": 2}}
+    stands = dict(DECISION, at=DECISION["at"] + 100, current=7, inputs=inputs)  # type: ignore[operator]
+    monkeypatch.setattr(FakeOperator, "decisions", [dict(DECISION, inputs=inputs), stands])
+    assert main(["explain", "r1", "--operator-url", operator_url, "--json"]) == 0
+    first, second = json.loads(capsys.readouterr().out)["decisions"]
+    assert first["score"]["savedReplicaSeconds"] == -100
+    assert first["score"]["seconds"] == 100
+    assert second["score"] is None
+    assert main(["explain", "r1", "--operator-url", operator_url]) == 0
+    assert "later: 100 more replica-seconds" in capsys.readouterr().out
+
+
 def test_explain_json_has_the_last_n(operator_url: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["explain", "r1", "--operator-url", operator_url, "--last", "2", "--json"]) == 0
     out = json.loads(capsys.readouterr().out)

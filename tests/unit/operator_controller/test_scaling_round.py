@@ -10,12 +10,13 @@ from r1_operator.api.v1 import R1Inference, parse
 from r1_operator.controller.decisions import DecisionBook
 from r1_operator.controller.scaling_loop import ScalingLoop
 from r1_operator.kube.events import Notice
-from r1_operator.kube.kinds import DEPLOYMENT, Json, Key
+from r1_operator.kube.kinds import DEPLOYMENT, POD, Json, Key
 from r1_operator.kube.views import Views
 from r1_operator.metrics import Metrics
 from r1_operator.plan.demand import CounterSample
 from r1_operator.plan.scaling import fixed
-from r1_operator.sources.signals import Reading
+from r1_operator.sources.external import ExternalMetrics
+from r1_operator.sources.signals import Answer, Reading
 
 KEY = Key("default", "r1")
 START = 1_800_000_000.0
@@ -29,6 +30,8 @@ class World:
         self.rate = 0.0
         self.offered = 0.0
         self.gateway = gateway
+        self.latency_ms: float | None = None
+        self.metrics: list[Json] = [{"type": "RequestsPerSecond", "target": 10}]
         self.version = 1
         self.enqueued: list[Key] = []
         self.told: list[Notice] = []
@@ -42,6 +45,7 @@ class World:
             self.views,
             signals,
             forecaster,
+            ExternalMetrics(""),
             self.book,
             enqueue=self.enqueued.append,
             tell=self.told.append,
@@ -67,17 +71,37 @@ class World:
             offered_tokens=0.0,
             completed=self.offered,
             rejected=0.0,
-            in_flight=0.0,
+            in_flight=min(self.rate, 10.0),
             queued=0.0,
             held=0.0,
             oldest_wait_seconds=0.0,
             seats=16.0,
             ready_endpoints=2.0,
         )
-        return Reading(frozenset({"gw"}), {str(KEY): (sample,)})
+        answers = {"gw": Answer(self.answer(), {}, self.now)}
+        return Reading(frozenset({"gw"}), {str(KEY): (sample,)}, answers=answers)
+
+    def answer(self) -> Json:
+        """The whole of `/signals`: every request took `latency_ms`, or no latency is told."""
+        if self.latency_ms is None:
+            return {}
+        counts = {"counts": [self.offered, 0], "sumSeconds": self.offered * self.latency_ms / 1000}
+        return {
+            "gateway": "gw",
+            "startedAt": START - 3600,
+            "at": self.now,
+            "secondsBuckets": [10.0],
+            "routes": {
+                str(KEY): {
+                    "oldestWaitSeconds": {},
+                    "timeToFirstToken": {},
+                    "latency": {"Q2": counts},
+                }
+            },
+        }
 
     def deploy(self, replicas: int) -> None:
-        """What the reconcile and the watch would do."""
+        """What the reconcile, the watch and (at once) the kubelets would do."""
         self.version += 1
         metadata = {
             "namespace": KEY.namespace,
@@ -87,6 +111,12 @@ class World:
             "labels": {Label.RESOURCE.value: KEY.name},
         }
         self.views.put(DEPLOYMENT, {"metadata": metadata, "spec": {"replicas": replicas}})
+        started = {"type": "Ready", "status": "True", "lastTransitionTime": "2026-01-01T00:00:30Z"}
+        for number in range(20):
+            name = {"name": f"p{number}", "uid": f"p{number}"}
+            created = {"creationTimestamp": "2026-01-01T00:00:00Z"}
+            pod = {"metadata": metadata | name | created, "status": {"conditions": [started]}}
+            (self.views.put if number < replicas else self.views.remove)(POD, pod)
 
     async def pass_time(self, seconds: float) -> None:
         """Rounds every two seconds; every wish is applied."""
@@ -95,15 +125,17 @@ class World:
             self.now += 2.0
             self.offered += 2.0 * self.rate
             await self.loop.round()
-            shown = self.loop.follow(KEY, resource())
+            shown = self.loop.follow(KEY, resource(metrics=self.metrics))
             if shown is not None:
                 self.deploy(shown.replicas)
 
 
-def resource(autoscaling: bool = True, replicas: int = 2, uid: str = "u") -> R1Inference:
+def resource(
+    autoscaling: bool = True, replicas: int = 2, uid: str = "u", metrics: list[Json] | None = None
+) -> R1Inference:
     spec: Json = {"replicas": replicas}
     if autoscaling:
-        metrics = [{"type": "RequestsPerSecond", "target": 10}]
+        metrics = metrics or [{"type": "RequestsPerSecond", "target": 10}]
         spec["autoscaling"] = {"minReplicas": 1, "maxReplicas": 20, "metrics": metrics}
     metadata = {"name": KEY.name, "namespace": KEY.namespace, "uid": uid, "generation": 1}
     manifest = {"apiVersion": "deepseek.ai/v1", "kind": "R1Inference"}
@@ -181,6 +213,43 @@ async def test_without_gateways_the_count_is_held_and_it_is_said_why() -> None:
     await world.pass_time(600)
     assert world.told == []
     assert world.book.of(KEY)[-1]["replicas"] == 4
+
+
+LATENCY: list[Json] = [{"type": "MeanLatency", "target": 200}]
+
+
+async def test_a_latency_that_no_gateway_tells_holds_the_count_and_says_so() -> None:
+    world = World(replicas=4)
+    world.metrics, world.rate = LATENCY, 10.0
+    await world.loop.prime()
+    world.loop.follow(KEY, resource(metrics=LATENCY))
+    await world.pass_time(600)
+    newest = world.book.of(KEY)[-1]
+    assert (newest["replicas"], newest["reason"]) == (4, "MetricsUnavailable")
+    assert "told latencies" in newest["message"]
+
+
+async def test_a_latency_below_its_objective_lets_the_count_fall() -> None:
+    world = World(replicas=4)
+    world.metrics, world.rate, world.latency_ms = LATENCY, 10.0, 20.0
+    await world.loop.prime()
+    world.loop.follow(KEY, resource(metrics=LATENCY))
+    await world.pass_time(900)
+    newest = world.book.of(KEY)[-1]
+    assert newest["replicas"] < 4
+    assert newest["inputs"]["latency"]["MeanLatency"]["milliseconds"] == pytest.approx(20.0)
+
+
+async def test_an_external_metric_without_prometheus_holds_the_count_and_says_what_to_set() -> None:
+    world = World(replicas=4)
+    world.metrics = [{"type": "External", "target": 1, "query": "sum(up)"}]
+    await world.loop.prime()
+    world.loop.follow(KEY, resource(metrics=world.metrics))
+    await world.pass_time(600)
+    newest = world.book.of(KEY)[-1]
+    assert (newest["replicas"], newest["reason"]) == (4, "MetricsUnavailable")
+    assert "R1_PROMETHEUS_URL" in newest["message"]
+    assert newest["inputs"]["lead"] == {"seconds": 32.0, "measuredStarts": 4}
 
 
 async def test_a_resource_made_anew_under_the_same_name_starts_anew() -> None:

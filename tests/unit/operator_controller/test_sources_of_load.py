@@ -11,6 +11,7 @@ from r1_operator.api.scaling import Forecast as ForecastSpec
 from r1_operator.api.scaling import MetricType
 from r1_operator.kube.kinds import Key
 from r1_operator.plan.forecasts import Forecast
+from r1_operator.plan.lead import LeadTime
 from r1_operator.plan.policy import Metric
 from r1_operator.plan.snapshot import Pod
 from r1_operator.plan.unavailable import Unavailable
@@ -251,9 +252,9 @@ def pod(uid: str, took: float | None, restarts: int = 0) -> Pod:
 def test_lead_time_is_a_default_until_a_pod_was_seen_to_start() -> None:
     starts = StartTimes()
     starts.observe([pod("a", None), pod("b", 5.0, restarts=1)])
-    assert starts.lead_seconds(2.0) == DEFAULT_SECONDS + 2.0
+    assert starts.lead(2.0) == LeadTime(DEFAULT_SECONDS + 2.0, 0)
     starts.observe([pod("a", 30.0)])
-    assert starts.lead_seconds(2.0) == 32.0
+    assert starts.lead(2.0).seconds == 32.0
 
 
 def test_a_pod_that_loses_readiness_and_regains_it_is_measured_once() -> None:

@@ -43,3 +43,13 @@ def test_it_never_sleeps() -> None:
     for t in range(0, 900, 15):
         state = step(state, 0.0, 7.0, 0, 10, float(t))
     assert state.replicas == 1
+
+
+@pytest.mark.parametrize(
+    ("replicas", "target", "expected"), [(3, 2150, 4), (5, 2867, 3), (3, 2900, 3)]
+)
+def test_figures_of_the_owner(replicas: int, target: float, expected: int) -> None:
+    """A total of 8600 against a target per pod, before any window: kubernetes
+    pkg/controller/podautoscaler/replica_calculator_test.go (Apache-2.0), external metrics."""
+    found = step(Reactive(replicas), 8600, target, 1, 100, 0.0, down_window=0.0)
+    assert found.replicas == expected

@@ -9,7 +9,7 @@ import pytest
 from r1_operator.api.scaling import Activation, MetricType, PolicyType
 from r1_operator.plan.decision import Mode, Reason
 from r1_operator.plan.forecasts import Forecast, at_level, parse_forecast
-from r1_operator.plan.policy import ForecastUse, Metric, RateLimit, UpBehavior
+from r1_operator.plan.policy import DownBehavior, ForecastUse, Metric, RateLimit, UpBehavior
 from r1_operator.plan.unavailable import Unavailable
 
 AT_ONCE = UpBehavior(limits=())
@@ -52,7 +52,7 @@ def test_it_raises_before_the_load_and_names_the_quantile(stage: Build, forecast
     decision = stage().once(7.0, forecast(35.0))
     assert decision.reason is Reason.FORECAST_DEMAND
     assert decision.message == (
-        "5: up to 35 requests/s need 5 at 70% of 10 each, expected within 45 s (90% quantile); "
+        "5: up to 35 requests/s need 5 at 85% of 10 each, expected within 45 s (90% quantile); "
         "now 7 requests/s need 1 at 70% of 10 each."
     )
 
@@ -69,7 +69,7 @@ def test_it_can_raise_but_not_lower_while_demand_is_unknown(stage: Build, foreca
     gone = Unavailable("StaleSignals", "Gone.")
     story = stage(replicas=4, up=AT_ONCE)
     assert story.play(600, gone, forecast=forecast(7.0)).replicas == 4
-    assert story.once(gone, forecast(42.0)).replicas == 6
+    assert story.once(gone, forecast(51.0)).replicas == 6
 
 
 @pytest.mark.parametrize(
@@ -111,6 +111,99 @@ def test_without_a_forecaster_real_time_goes_on(stage: Build) -> None:
     assert decision.forecast.unavailable == Unavailable("Training", "The model is being trained.")
 
 
+def test_a_likely_peak_may_fill_half_of_the_headroom(stage: Build, forecast: Build) -> None:
+    # At 70 % of ten each, 8.5 fit one replica when the forecast says "up to"; now asks for more.
+    assert stage().once(7.0, forecast(8.5)).replicas == 1
+    assert stage().once(7.0, forecast(8.6)).replicas == 2
+    assert stage().once(8.5, forecast(8.5)).replicas == 2
+
+
+class TestVouching:
+    """A forecast that acts and lies no lower than now shortens the down window to its lead."""
+
+    def down_after(self, stage: Build, told: Any, rate: float = 14.0, **changes: Any) -> int | None:
+        story = stage(replicas=1, up=AT_ONCE, **changes)
+        story.play(400, 70.0)
+        assert story.replicas == 10
+        for second in range(400):
+            if story.once(rate, told).replicas < 10:
+                return second
+        return None
+
+    def test_the_window_is_as_long_as_the_lead(self, stage: Build, forecast: Build) -> None:
+        assert self.down_after(stage, forecast(14.0)) == 44
+
+    def test_a_dip_that_the_peak_outlasts_lowers_nothing(
+        self, stage: Build, forecast: Build
+    ) -> None:
+        assert self.down_after(stage, forecast(80.0), rate=42.0) is None
+
+    @pytest.mark.parametrize("wrong", [0.0, 1.4, 13.9])
+    def test_a_peak_below_the_present_vouches_for_nothing(
+        self, stage: Build, forecast: Build, wrong: float
+    ) -> None:
+        assert self.down_after(stage, forecast(wrong)) == 299
+
+    def test_neither_does_one_that_may_not_act(self, stage: Build, forecast: Build) -> None:
+        assert self.down_after(stage, forecast(14.0, acts=False)) == 299
+        advice = ForecastUse(Activation.ADVISORY)
+        assert self.down_after(stage, forecast(14.0), forecast=advice) == 299
+        assert self.down_after(stage, Unavailable("Training", "Wait.")) == 299
+
+    def test_a_shorter_window_of_the_policy_stays(self, stage: Build, forecast: Build) -> None:
+        brief = DownBehavior(stabilization_window_seconds=10)
+        assert self.down_after(stage, forecast(14.0), down=brief) == 9
+
+    def test_without_real_time_nothing_falls(self, stage: Build, forecast: Build) -> None:
+        gone = Unavailable("StaleSignals", "Gone.")
+        story = stage(replicas=10)
+        assert story.play(400, gone, forecast=forecast(14.0)).replicas == 10
+
+
+class TestPromises:
+    """More than twice what demand needs is believed for twice the lead."""
+
+    def test_a_promise_that_is_not_kept_is_dropped_and_said(
+        self, stage: Build, forecast: Build
+    ) -> None:
+        story = stage(replicas=1, up=AT_ONCE)
+        told = forecast(70.0)
+        assert story.play(91, 14.0, forecast=told).replicas == 9
+        decision = story.once(14.0, told)
+        assert decision.mode is Mode.REACTIVE
+        assert decision.forecast is not None
+        assert decision.forecast.message.startswith("Not believed: 9 were not needed within 90 s")
+        assert story.play(300, 14.0, forecast=told).replicas == 2
+
+    def test_one_that_is_kept_is_believed_again(self, stage: Build, forecast: Build) -> None:
+        story = stage(replicas=1, up=AT_ONCE)
+        story.play(60, 14.0, forecast=forecast(70.0))
+        story.play(10, 60.0, forecast=forecast(70.0))
+        assert story.play(80, 14.0, forecast=forecast(70.0)).mode is Mode.PREDICTIVE
+
+    def test_twice_the_need_is_no_promise(self, stage: Build, forecast: Build) -> None:
+        story = stage(replicas=1, up=AT_ONCE)
+        assert story.play(600, 14.0, forecast=forecast(34.0)).replicas == 4
+
+    def test_what_is_promised_for_later_has_the_horizon_more(
+        self, stage: Build, forecast: Build
+    ) -> None:
+        story = stage(replicas=2, up=UpBehavior(limits=(RateLimit(PolicyType.PODS, 1, 60),)))
+        for _ in range(691):
+            told = forecast(14.0, points={60.0: 85.0}, now=story.now)
+            assert story.once(14.0, told).mode is Mode.PREDICTIVE
+        assert story.once(14.0, told).mode is Mode.REACTIVE
+
+    def test_the_clock_starts_anew_where_demand_is_unknown(
+        self, stage: Build, forecast: Build
+    ) -> None:
+        gone = Unavailable("StaleSignals", "Gone.")
+        story = stage(replicas=1, up=AT_ONCE)
+        told = forecast(70.0)
+        assert story.play(600, gone, forecast=told).replicas == 9
+        assert story.play(60, 14.0, forecast=told).mode is Mode.PREDICTIVE
+
+
 class TestMidTerm:
     """A later peak asks for replicas now only when the rate limits need the time."""
 
@@ -119,19 +212,19 @@ class TestMidTerm:
     def test_a_peak_that_can_be_met_later_asks_for_nothing_now(
         self, stage: Build, forecast: Build
     ) -> None:
-        assert stage().once(7.0, forecast(7.0, points={300.0: 70.0})).replicas == 1
+        assert stage().once(7.0, forecast(7.0, points={300.0: 85.0})).replicas == 1
 
     def test_slow_limits_begin_early(self, stage: Build, forecast: Build) -> None:
         # 10 are needed at 300 s and must be asked for by 255 s: one a minute leaves 4 steps.
-        decision = stage(replicas=6, up=self.SLOW).once(42.0, forecast(42.0, points={300.0: 70.0}))
+        decision = stage(replicas=6, up=self.SLOW).once(42.0, forecast(42.0, points={300.0: 85.0}))
         assert decision.replicas == 6
-        decision = stage(replicas=5, up=self.SLOW).once(35.0, forecast(35.0, points={300.0: 70.0}))
+        decision = stage(replicas=5, up=self.SLOW).once(35.0, forecast(35.0, points={300.0: 85.0}))
         assert (decision.replicas, decision.reason) == (6, Reason.FORECAST_DEMAND)
         assert "has to begin from 6 now" in decision.message
 
     def test_points_beyond_the_horizon_are_not_asked(self, stage: Build, forecast: Build) -> None:
         story = stage(replicas=5, up=self.SLOW, forecast=ForecastUse(horizon_seconds=200))
-        assert story.once(35.0, forecast(35.0, points={300.0: 70.0})).replicas == 5
+        assert story.once(35.0, forecast(35.0, points={300.0: 85.0})).replicas == 5
 
     def test_walked_step_by_step_the_rise_arrives_in_time(
         self, stage: Build, forecast: Build
@@ -139,7 +232,7 @@ class TestMidTerm:
         story = stage(replicas=2, up=self.SLOW)
         peak_at = story.now + 600.0
         while story.now < peak_at - 45.0:
-            story.once(14.0, forecast(14.0, points={peak_at - story.now: 70.0}, now=story.now))
+            story.once(14.0, forecast(14.0, points={peak_at - story.now: 85.0}, now=story.now))
         assert story.replicas == 10
 
 

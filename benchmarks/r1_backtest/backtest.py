@@ -1,0 +1,107 @@
+"""A backtest: the whole board on the user's own history, and the user's own settings beside it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+from r1_backtest.replayed import Lived, live_through
+from r1_backtest.subject import Subject
+from r1_backtest.verdict import Verdict, judge
+from r1_board.board import Board, play
+from r1_board.fluid import Outcome, outcome, serving
+from r1_board.policies import Bench
+from r1_board.world import STEP_SECONDS, World, world_of
+from r1_demo.load import RateTrace
+from r1_operator.api.scaling import Activation
+
+JUDGED = ("ours", "ours-no-forecast", "hpa")
+COMPARED = (*JUDGED, "last-value", "seasonal-naive", "threshold-0.6", "static", "oracle")
+
+
+@dataclass(frozen=True, slots=True)
+class AsWritten:
+    """The user's own settings: ours by `decide`, and a plain autoscaler at the same target."""
+
+    ours: Outcome
+    reactive: Outcome
+    scored_hours: float
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Backtest:
+    """Everything that was found."""
+
+    subject: Subject
+    world: World
+    board: Board
+    lived: Lived
+    as_written: AsWritten
+    verdict: Verdict
+
+    def to_json(self) -> dict[str, object]:
+        """The backtest as `--json` prints it: the board's own shape, and more beside it."""
+        return {
+            "resource": self.subject.name,
+            "query": self.subject.query,
+            "notReplayed": list(self.subject.left_out),
+            "verdict": self.verdict.to_json(),
+            "asWritten": {
+                "targetUtilizationPercent": round(100 * self.subject.policy.target_utilization),
+                "ours": _outcome_json(self.as_written.ours),
+                "hpa": _outcome_json(self.as_written.reactive),
+                "hours": self.as_written.scored_hours,
+            },
+            **self.board.to_json(),
+        }
+
+
+def own_world(trace: RateTrace, subject: Subject, start_seconds: float) -> World:
+    """Return the world of a trace in which a replica carries what the subject says it does."""
+    return replace(world_of(trace, start_seconds), capacity=subject.metric.target)
+
+
+def bench_of(world: World, subject: Subject) -> Bench:
+    """Return the board's bench within the subject's bounds."""
+    return Bench(world, most=subject.policy.max_replicas, least=max(1, subject.policy.min_replicas))
+
+
+def wants_forecast(subject: Subject) -> bool:
+    """Whether the subject's policy lets a forecast act."""
+    return subject.policy.forecast.activation in (Activation.ALWAYS, Activation.REQUIRE_BACKTEST)
+
+
+def run(
+    trace: RateTrace,
+    subject: Subject,
+    start_seconds: float,
+    policies: Sequence[str] = COMPARED,
+    said: Callable[[str], None] = lambda what: None,
+) -> Backtest:
+    """Play the board and the subject's own settings; `said` hears what is being done.
+
+    Raises UnreadableTrace where the history is too short or holds no load.
+    """
+    world = own_world(trace, subject, start_seconds)
+    bench = bench_of(world, subject)
+    names = [*JUDGED, *(name for name in policies if name not in JUDGED)]
+    board = play(bench, start_seconds, names, said=said)
+    said("your settings, by the controller's own code")
+    foresight = bench.foresight if wants_forecast(subject) else None
+    lived = live_through(world, subject, foresight)
+    rows = {row.name: row for row in board.policies}
+    verdict = judge(rows["ours"], rows["ours-no-forecast"], rows["hpa"], board.max_overload)
+    as_written = AsWritten(
+        outcome(world, lived.counts, lived.serving),
+        outcome(world, lived.reactive, serving(lived.reactive, world.start_steps)),
+        float(world.scored[world.played].sum()) * STEP_SECONDS / 3600,
+    )
+    return Backtest(subject, world, board, lived, as_written, verdict)
+
+
+def _outcome_json(found: Outcome) -> dict[str, float]:
+    return {
+        "replicaHours": found.paid * STEP_SECONDS / 3600,
+        "overload": found.overload,
+        "actionsPerHour": found.actions_per_hour,
+    }

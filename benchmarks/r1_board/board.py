@@ -1,0 +1,139 @@
+"""The board: every policy's whole curve of cost against overload, and what each costs at the SLO.
+
+Cost is paid replica-time over the clairvoyant minimum at a utilisation of one. `cost_at_slo` is
+the cheapest target that keeps to the SLO, tuned on the scored window for every policy alike;
+`before` is the stricter figure: the target tuned on the window's first half, scored on its second.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+
+import numpy as np
+
+from r1_board.clairvoyant import least_paid
+from r1_board.fluid import Outcome, outcome, serving, serving_with
+from r1_board.policies import POLICIES, Bench
+from r1_board.starts import start_steps
+from r1_board.world import PLANNED_UTILIZATION, Ints
+
+TARGETS = tuple(round(0.40 + 0.05 * step, 2) for step in range(17))
+MAX_OVERLOAD = 0.005
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """A target utilisation, its cost (1 = clairvoyant) and the overloaded share of requests."""
+
+    target: float
+    cost: float
+    overload: float
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A policy's results; None where no target keeps to the SLO."""
+
+    name: str
+    cost_at_slo: float | None
+    target_at_slo: float | None
+    overload_at_u07: float
+    cost_at_u07: float
+    actions_per_hour: float
+    curve: tuple[Point, ...]
+    before: Point | None
+
+    def to_json(self) -> dict[str, object]:
+        """The row as `--json` prints it."""
+        nothing = {"target": None, "cost": None, "overload": None}
+        return {**asdict(self), "before": asdict(self.before) if self.before else nothing}
+
+
+@dataclass(frozen=True, slots=True)
+class Board:
+    """All rows of one trace and start-up time."""
+
+    trace: str
+    start_s: float
+    max_overload: float
+    policies: tuple[Row, ...]
+
+    def to_json(self) -> dict[str, object]:
+        """The board as `--json` prints it."""
+        return {
+            "trace": self.trace,
+            "start_s": self.start_s,
+            "max_overload": self.max_overload,
+            "policies": [row.to_json() for row in self.policies],
+        }
+
+
+def play(
+    bench: Bench,
+    start_s: float,
+    names: Sequence[str],
+    seeds: int = 0,
+    said: Callable[[str], None] = lambda name: None,
+) -> Board:
+    """Play the named policies at every target; `said` hears each name before it is played.
+
+    With `seeds` the start-up times are drawn, so many times, and costs are means over the draws.
+    """
+    first, second = bench.world.halves
+    bounds = [least_paid(bench.world, part) for part in (None, first, second)]
+    rows = []
+    for name in names:
+        said(name)
+        courses = [POLICIES[name](bench, target) for target in TARGETS]
+        rows.append(_row(bench, start_s, name, courses, bounds, seeds))
+    return Board(bench.world.name, start_s, MAX_OVERLOAD, tuple(rows))
+
+
+def cheapest(curve: Sequence[Point], max_overload: float = MAX_OVERLOAD) -> Point | None:
+    """Return the cheapest point that keeps to the SLO."""
+    kept = [point for point in curve if point.overload <= max_overload]
+    return min(kept, key=lambda point: point.cost, default=None)
+
+
+def _row(
+    bench: Bench,
+    start_s: float,
+    name: str,
+    courses: Sequence[Ints],
+    bounds: Sequence[float],
+    seeds: int,
+) -> Row:
+    first, second = bench.world.halves
+    curves: list[list[Point]] = [[], [], []]
+    actions = []
+    for target, counts in zip(TARGETS, courses, strict=True):
+        if seeds:
+            drawn = [serving_with(counts, start_steps(start_s), seed) for seed in range(seeds)]
+        else:
+            drawn = [serving(counts, bench.world.start_steps)]
+        for curve, part, bound in zip(curves, (None, first, second), bounds, strict=True):
+            ends = [outcome(bench.world, counts, ready, part) for ready in drawn]
+            curve.append(_mean_point(target, ends, bound))
+        actions.append(outcome(bench.world, counts, drawn[0]).actions_per_hour)
+    whole, early, late = curves
+    best = cheapest(whole)
+    planned = TARGETS.index(PLANNED_UTILIZATION)
+    tuned = cheapest(early)
+    return Row(
+        name=name,
+        cost_at_slo=best.cost if best else None,
+        target_at_slo=best.target if best else None,
+        overload_at_u07=whole[planned].overload,
+        cost_at_u07=whole[planned].cost,
+        actions_per_hour=actions[whole.index(best) if best else planned],
+        curve=tuple(whole),
+        before=late[early.index(tuned)] if tuned and bounds[2] > 0 else None,
+    )
+
+
+def _mean_point(target: float, ends: Sequence[Outcome], bound: float) -> Point:
+    paid = float(np.mean([end.paid for end in ends]))
+    overload = float(np.mean([end.overload for end in ends]))
+    return Point(target, paid / bound if bound > 0 else math.inf, overload)

@@ -1,0 +1,103 @@
+"""Whole courses of counts in one pass: the production rules over arrays.
+
+`decide` writes a sentence and every figure for each decision, which a person needs and a curve
+of seventeen targets over a hundred thousand steps does not. Here the same rules run on the
+numbers alone: what is needed is worked out for all steps at once, and what is left is the part
+of the chain of limiters in which a step depends on the one before it. A property test plays both
+side by side and demands the same count at every step.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from collections.abc import Sequence
+
+import numpy as np
+
+from r1_board.fluid import running_max
+from r1_board.world import STEP_SECONDS, Bools, Floats, Ints
+from r1_operator.plan.anticipation import PROMISE_FACTOR
+from r1_operator.plan.counterfactual import DOWN_WINDOW_SECONDS, TOLERANCE
+
+
+def whole(needed: Floats) -> Ints:
+    """Return replicas for a need in replicas' worth: rounded up, a hair above is that number."""
+    return np.ceil(np.minimum(needed, 1e9) - 1e-9).astype(np.int64)
+
+
+def believed(foreseen: Ints, needed: Ints, patience_seconds: float) -> Bools:
+    """Return where the production rules believe a forecast's count (0: it says nothing).
+
+    It is not believed once it has asked for more than `PROMISE_FACTOR` times what demand needs
+    for longer than the patience without a break.
+    """
+    promising = foreseen > PROMISE_FACTOR * np.maximum(needed, 1)
+    step = np.arange(len(needed))
+    before = np.maximum.accumulate(np.where(promising, -1, step))
+    since = (step - before - 1) * STEP_SECONDS
+    return (foreseen > 0) & ~(promising & (since > patience_seconds))
+
+
+def stabilized(
+    needed: Ints, most: int, windows: Sequence[tuple[float, Bools | None]], least: int = 1
+) -> Ints:
+    """Return the course of the production chain with its default behaviour.
+
+    `windows` are down windows (seconds) and where each holds (None: everywhere); the last that
+    holds counts. One step is one rate period, in which the count may double or rise by four.
+    """
+    wanted = np.maximum(needed, least)
+    floor = wanted.copy()
+    for seconds, where in windows:
+        steps = max(1, math.ceil(seconds / STEP_SECONDS))
+        highest = np.asarray(running_max(needed, steps), dtype=np.int64)
+        floor = highest if where is None else np.where(where, highest, floor)
+    current = min(max(int(wanted[0]), least), most)
+    course = []
+    for want, high in zip(wanted.tolist(), floor.tolist(), strict=True):
+        if want < current:
+            want = min(current, max(want, high))
+        current = min(want, most, _reach(current))
+        course.append(current)
+    return np.array(course, dtype=np.int64)
+
+
+def thresholded(needed: Ints, most: int, percent: float, least: int = 1) -> Ints:
+    """Return the course under the down policy `Threshold`: down only below a share."""
+    current = min(max(int(needed[0]), least), most)
+    course = []
+    for want in np.maximum(needed, least).tolist():
+        if want < current and not want < current * percent / 100:
+            want = current
+        current = min(want, most, _reach(current))
+        course.append(current)
+    return np.array(course, dtype=np.int64)
+
+
+def plain_autoscaler(worth: Floats, most: int, least: int = 1) -> Ints:
+    """Return the course of a HorizontalPodAutoscaler with a look at every step.
+
+    `worth` is demand in replicas' worth at the target. The stepwise twin is
+    `r1_operator.plan.counterfactual.step`.
+    """
+    steps = round(DOWN_WINDOW_SECONDS / STEP_SECONDS)
+    current = min(max(math.ceil(worth[0] - 1e-9), least), most)
+    falling: deque[tuple[int, int]] = deque([(0, current)])
+    course = []
+    for step, value in enumerate(worth.tolist()):
+        near = abs(1 - value / current) <= TOLERANCE
+        desired = current if near else math.ceil(value - 1e-9)
+        while falling and falling[-1][1] <= desired:
+            falling.pop()
+        falling.append((step, desired))
+        while falling[0][0] <= step - steps:
+            falling.popleft()
+        stable = min(current, falling[0][1]) if desired < current else desired
+        current = min(max(min(stable, _reach(current)), least), most)
+        course.append(current)
+    return np.array(course, dtype=np.int64)
+
+
+def _reach(current: int) -> int:
+    return max(2 * current, current + 4)

@@ -1,0 +1,188 @@
+"""The policies on the board: each gives the course of counts for a target utilisation.
+
+`ours` and its variants are the production rules; the others are what people run. All see the
+same readings, and every target is tuned alike.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from r1_board import courses, peers
+from r1_board.fluid import coming_max
+from r1_board.foresight import Foresight, foresee, perfect
+from r1_board.world import DAY_SECONDS, MAX_REPLICAS, STEP_SECONDS, Bools, Floats, Ints, World
+from r1_operator.api.scaling import MetricType
+from r1_operator.plan.anticipation import PROMISE_LEADS
+from r1_operator.plan.policy import DownBehavior, ForecastUse, Metric, ScalingPolicy
+
+_DAY = round(DAY_SECONDS / STEP_SECONDS)
+_HALF_HOUR = round(1800 / STEP_SECONDS)
+_DOWN = DownBehavior()
+_LEVEL = ForecastUse().quantile
+
+
+@dataclass(frozen=True)
+class Bench:
+    """A world with what all policies share; what is slow to make is made once, when asked for."""
+
+    world: World
+    most: int = MAX_REPLICAS
+    least: int = 1
+
+    @cached_property
+    def reading(self) -> Floats:
+        """What controllers see at the played steps, requests/s."""
+        return self.world.reading[self.world.played]
+
+    @cached_property
+    def foresight(self) -> Foresight:
+        """What the forecaster says at the played steps."""
+        return foresee(self.world)
+
+    def policy(self, target: float) -> ScalingPolicy:
+        """Return the production policy that the arrays stand for."""
+        metric = Metric(MetricType.REQUESTS_PER_SECOND, self.world.capacity)
+        return ScalingPolicy(1, self.most, (metric,), target_utilization=target)
+
+    def replicas(self, rate: Floats, target: float) -> Ints:
+        """Return the replicas that a rate (requests/s) needs at a target utilisation."""
+        return courses.whole(rate / (self.world.capacity * target))
+
+
+Policy = Callable[[Bench, float], Ints]
+
+
+def ours(bench: Bench, target: float) -> Ints:
+    """The production policy with the forecast that its gate lets act."""
+    said = bench.foresight
+    peak = np.where(said.acts, said.at(_LEVEL), 0.0)
+    return _production(bench, target, peak)
+
+
+def ours_no_forecast(bench: Bench, target: float) -> Ints:
+    """The production policy on real time alone."""
+    return _production(bench, target, None)
+
+
+def oracle(bench: Bench, target: float) -> Ints:
+    """The production policy with a perfect maximum over the start-up time."""
+    return _production(bench, target, perfect(bench.world))
+
+
+def last_value(bench: Bench, target: float) -> Ints:
+    """A forecast that says the present, through the production policy with its whole window."""
+    return courses.stabilized(
+        bench.replicas(bench.reading, target),
+        bench.most,
+        [(_DOWN.stabilization_window_seconds, None)],
+        bench.least,
+    )
+
+
+def hpa(bench: Bench, target: float) -> Ints:
+    """HorizontalPodAutoscaler, autoscaling/v2, on the demand metric with default behaviour."""
+    return courses.plain_autoscaler(_worth(bench, target), bench.most, bench.least)
+
+
+def seasonal_naive(bench: Bench, target: float) -> Ints:
+    """HPA on the larger of now and the highest of half an hour at the same time last week (last
+    day where there is no week), half an hour early: the trigger that Mimir runs on."""
+    reading = bench.world.reading
+    season = 7 * _DAY if bench.world.begin >= 7 * _DAY else _DAY
+    then = np.arange(bench.world.begin, len(reading)) - season
+    ahead = coming_max(reading, _HALF_HOUR)
+    past = np.where(then >= 0, ahead[np.maximum(then, 0)], 0.0)
+    worth = np.maximum(bench.reading, past) / (bench.world.capacity * target)
+    return courses.plain_autoscaler(worth, bench.most, bench.least)
+
+
+def threshold(bench: Bench, target: float) -> Ints:
+    """The down policy `Threshold`: down only when the need is below 0.6 of the count."""
+    needed = bench.replicas(bench.reading, target)
+    return courses.thresholded(needed, bench.most, _DOWN.threshold_percent, bench.least)
+
+
+def knative(bench: Bench, target: float) -> Ints:
+    """Knative's KPA: the reading as its stable window, the newest step that is known as panic."""
+    newest = np.concatenate([bench.world.demand[:1].repeat(2), bench.world.demand[:-2]])
+    panic = newest[bench.world.played] / (bench.world.capacity * target)
+    return np.maximum(
+        peers.knative(_worth(bench, target), panic, bench.most, bench.world.start_steps),
+        bench.least,
+    )
+
+
+def aibrix_apa(bench: Bench, target: float) -> Ints:
+    """AIBrix' APA."""
+    return np.maximum(peers.aibrix_apa(_worth(bench, target), bench.most), bench.least)
+
+
+def aibrix_kpa(bench: Bench, target: float) -> Ints:
+    """AIBrix' KPA as documented."""
+    return np.maximum(peers.aibrix_kpa(_worth(bench, target), bench.most), bench.least)
+
+
+def kubeai(bench: Bench, target: float) -> Ints:
+    """KubeAI's mean of ten minutes."""
+    return np.maximum(peers.kubeai(_worth(bench, target), bench.most), bench.least)
+
+
+def keda(bench: Bench, target: float) -> Ints:
+    """HPA fed by a poll every 30 s, as KEDA's default has it."""
+    step = np.arange(len(bench.reading))
+    polled = bench.reading[step - step % 2] / (bench.world.capacity * target)
+    return courses.plain_autoscaler(polled, bench.most, bench.least)
+
+
+def static(bench: Bench, target: float) -> Ints:
+    """One count all the time, enough for the highest demand of all steps at the target."""
+    highest = bench.replicas(bench.world.demand[bench.world.played].max(keepdims=True), target)
+    count = min(max(int(highest[0]), bench.least), bench.most)
+    return np.full(len(bench.reading), count, dtype=np.int64)
+
+
+def _worth(bench: Bench, target: float) -> Floats:
+    return bench.reading / (bench.world.capacity * target)
+
+
+def _production(bench: Bench, target: float, peak: Floats | None) -> Ints:
+    """The production rules on what is read and, where a peak is given (0: none), on that.
+
+    The higher need counts; while the peak is believed and not below the reading the down window
+    is short.
+    """
+    needed = bench.replicas(bench.reading, target)
+    windows: list[tuple[float, Bools | None]] = [(_DOWN.stabilization_window_seconds, None)]
+    if peak is not None:
+        policy = bench.policy(target)
+        lead = bench.world.start_seconds + STEP_SECONDS
+        foreseen = bench.replicas(peak, policy.peak_utilization)
+        acting = courses.believed(foreseen, needed, PROMISE_LEADS * lead)
+        needed = np.maximum(needed, np.where(acting, foreseen, 0))
+        window = min(lead, _DOWN.stabilization_window_seconds)
+        windows.append((window, acting & (peak >= bench.reading)))
+    return courses.stabilized(needed, bench.most, windows, bench.least)
+
+
+POLICIES: dict[str, Policy] = {
+    "ours": ours,
+    "ours-no-forecast": ours_no_forecast,
+    "hpa": hpa,
+    "last-value": last_value,
+    "seasonal-naive": seasonal_naive,
+    "threshold-0.6": threshold,
+    "oracle": oracle,
+    "knative": knative,
+    "keda": keda,
+    "aibrix-apa": aibrix_apa,
+    "aibrix-kpa": aibrix_kpa,
+    "kubeai": kubeai,
+    "static": static,
+}
+
+__all__ = ["POLICIES", "Bench", "Policy"]

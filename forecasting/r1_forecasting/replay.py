@@ -1,0 +1,155 @@
+"""A window of history replayed as the live forecaster would have lived it.
+
+For every position of the tested window: the calibrated quantiles of the maximum over the
+lead, by the model that the gate would have chosen there, and whether it would have let it
+act. Models are fitted on what lies before ``test_from`` and again every few seasons, always
+on what was known by then; corrections and the gate learn from outcomes that had passed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from r1_forecasting.adaptive import adaptive_offsets
+from r1_forecasting.backtest import CALIBRATION_SEASONS, CEILING, decision_cost
+from r1_forecasting.conformal import FEWEST, corrected, scores
+from r1_forecasting.gate import LAST_VALUE, Gate, decide
+from r1_forecasting.models.last_value import HELD_STEPS, LastValue
+from r1_forecasting.models.lstm import Lstm
+from r1_forecasting.models.seasonal_level import SeasonalLevel
+from r1_forecasting.models.seasonal_naive import SeasonalNaive
+from r1_forecasting.protocol import (
+    BoolArray,
+    Fitted,
+    FloatArray,
+    Forecaster,
+    IntArray,
+    Shape,
+    Unavailable,
+)
+from r1_forecasting.scale import RootScale
+from r1_forecasting.series import Series
+from r1_forecasting.target import Target
+
+REFIT_SEASONS = 3.0
+WARM_SEASONS = 3.0
+"""Seasons before the tested window over which corrections and gate are warmed up."""
+DECISIONS_PER_SEASON = 48
+CALIBRATIONS_PER_SEASON = 144
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Replay:
+    """What the forecaster would have said at each position of the tested window."""
+
+    origins: IntArray  # (n,) every position from test_from to the last
+    peaks: FloatArray  # (n, levels) quantiles of the maximum over the lead; NaN: unavailable
+    acts: BoolArray  # (n,) whether the gate let the forecast act
+
+
+def default_models() -> tuple[Forecaster, ...]:
+    """The models that a replay uses where none are named."""
+    return (SeasonalNaive(), SeasonalLevel(), Lstm())
+
+
+def replay_peaks(
+    series: Series,
+    shape: Shape,
+    *,
+    test_from: int,
+    levels: Sequence[float],
+    decision_level: float = 0.9,
+    models: Sequence[Forecaster] | None = None,
+) -> Replay:
+    """Replay ``series`` from position ``test_from`` to its end.
+
+    ``levels`` ascend and hold ``decision_level``; raises ValueError otherwise, or when
+    ``test_from`` lies outside the series. Too little history is not an error: peaks are
+    NaN and nothing acts.
+    """
+    ordered = tuple(levels)
+    if list(ordered) != sorted(set(ordered)) or decision_level not in ordered:
+        raise ValueError("levels need to ascend and to hold the decision level")
+    if not 0 < test_from < len(series):
+        raise ValueError(f"test_from is {test_from}, needs to lie from 1 to {len(series) - 1}")
+    chosen = default_models() if models is None else tuple(models)
+    target = Target(shape.lead, peak=True)
+    warm_from = max(test_from // 2, test_from - round(WARM_SEASONS * shape.season))
+    origins = np.arange(warm_from, len(series), dtype=np.int64)
+    raw = rolling_quantiles(series, chosen, shape, target, origins, ordered, test_from=test_from)
+    actual = target.outcome(series, origins)
+    now = series.held(HELD_STEPS)[origins]
+    scale = RootScale.of(series.head(warm_from))
+    highest = np.fmax.accumulate(series.values)[origins]
+    stride = max(1, round(shape.season / CALIBRATIONS_PER_SEASON))
+    window = max(round(CALIBRATION_SEASONS * shape.season / stride), 5 * FEWEST)
+    issued: dict[str, FloatArray] = {}
+    costs: dict[str, FloatArray] = {}
+    for name, drawn in raw.items():
+        errors = scores(drawn, actual, scale)
+        offsets = adaptive_offsets(
+            errors, origins, shape.lead, window=window, levels=ordered, stride=stride
+        )
+        issued[name] = corrected(drawn, offsets, scale, CEILING * highest[:, None])
+        kept = np.fmax(issued[name][:, ordered.index(decision_level)], now)
+        kept[np.isnan(issued[name]).any(axis=1)] = np.nan
+        costs[name] = decision_cost(kept, actual, decision_level)
+    peaks, acts = _gated(issued, costs, origins, shape)
+    tested = origins >= test_from
+    return Replay(origins[tested], peaks[tested], acts[tested])
+
+
+def rolling_quantiles(
+    series: Series,
+    models: Sequence[Forecaster],
+    shape: Shape,
+    target: Target,
+    origins: IntArray,
+    levels: Sequence[float],
+    *,
+    test_from: int,
+) -> dict[str, FloatArray]:
+    """Out-of-sample quantiles (origins, levels) of each model, the last value among them.
+
+    Each model is fitted at the first origin, at ``test_from``, and every ``REFIT_SEASONS``
+    from there; what it says at an origin comes from the newest fit before it.
+    """
+    every = max(1, round(REFIT_SEASONS * shape.season))
+    fits = sorted({int(origins[0]), *range(test_from, len(series), every)})
+    said: dict[str, FloatArray] = {}
+    for first, last in zip(fits, [*fits[1:], len(series)], strict=True):
+        block = (origins >= first) & (origins < last)
+        training = series.head(first)
+        fitted: dict[str, Fitted] = {LAST_VALUE: LastValue()}
+        for model in models:
+            outcome = model.fit(training, shape)
+            if not isinstance(outcome, Unavailable):
+                fitted[outcome.name] = outcome
+        for name, fit in fitted.items():
+            if name not in said:
+                said[name] = np.full((len(origins), len(levels)), np.nan)
+            said[name][block] = target.drawn(fit, series, origins[block], levels)
+    return said
+
+
+def _gated(
+    issued: dict[str, FloatArray], costs: dict[str, FloatArray], origins: IntArray, shape: Shape
+) -> tuple[FloatArray, BoolArray]:
+    """Peaks of whom the gate chose, asked anew every half-hour or so of a day's season."""
+    known_until = np.searchsorted(origins, origins - shape.lead, side="right")
+    every = max(1, round(shape.season / DECISIONS_PER_SEASON))
+    peaks = issued[LAST_VALUE].copy()
+    acts = np.zeros(len(origins), dtype=np.bool_)
+    gate: Gate | None = None
+    for first in range(0, len(origins), every):
+        past = {name: cost[: known_until[first]] for name, cost in costs.items()}
+        gate = decide(past, incumbent=gate.model if gate else None)
+        rows = slice(first, first + every)
+        said = issued[gate.model][rows]
+        speaks = ~np.isnan(said).any(axis=1)
+        peaks[rows][speaks] = said[speaks]
+        acts[rows] = gate.acts & speaks
+    return peaks, acts

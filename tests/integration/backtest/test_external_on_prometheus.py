@@ -1,0 +1,42 @@
+"""External metrics by a real Prometheus: what its answers look like, and what becomes of them."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from r1_operator.kube.kinds import Key
+from r1_operator.plan.unavailable import Unavailable
+from r1_operator.sources.external import ExternalMetrics
+
+KEY = Key("default", "production-r1")
+
+
+@pytest.mark.parametrize(
+    ("query", "expected"),
+    [
+        ("scalar(vector(3))", 3.0),
+        ("vector(0.5)", 0.5),
+        ("count(last_over_time(r1_gateway_requests_offered_total[1d]))", 1.0),
+        ("sum(nobody_total)", "NoData"),
+        ("vector(0) / 0", "NotANumber"),
+        ("vector(1) or label_replace(vector(2), 'a', 'b', '', '')", "NotOneValue"),
+        ("sum(", "Refused"),
+        ("r1_gateway_requests_offered_total[5m]", "NotOneValue"),
+    ],
+)
+async def test_one_value_or_the_reason_why_not(
+    prometheus: str, query: str, expected: float | str
+) -> None:
+    source = ExternalMetrics(prometheus)
+    found = source.latest(KEY, query)
+    assert isinstance(found, Unavailable)
+    assert found.reason == "Pending"
+    for _ in range(1000):
+        found = source.latest(KEY, query)
+        if not (isinstance(found, Unavailable) and found.reason == "Pending"):
+            break
+        await asyncio.sleep(0.02)
+    await source.close()
+    assert (found.reason if isinstance(found, Unavailable) else found) == expected

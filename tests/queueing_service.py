@@ -1,0 +1,157 @@
+"""A service with a queue, second by second: what a policy's decisions do to latencies.
+
+Arrivals wait in one line for a seat; a replica has `seats` of them and a request takes
+`alone_seconds` on an empty replica, longer the more run beside it (`crowding` x as long on a full
+one). Requests are single, arrivals are Poisson with a fixed seed; the durations go through the same
+histograms and windows as the gateway's. Replicas start after `start_seconds` and stop at once.
+"""
+
+from __future__ import annotations
+
+import random
+from bisect import bisect_left
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+
+from r1_operator.api.scaling import ClassName
+from r1_operator.plan.decision import Decision
+from r1_operator.plan.demand import CounterSample, DemandWindow
+from r1_operator.plan.durations import Durations, LatencySample, LatencyWindow
+from r1_operator.plan.history import History
+from r1_operator.plan.lead import LeadTime
+from r1_operator.plan.policy import ScalingPolicy
+from r1_operator.plan.scaling import ScalingInputs, decide
+
+BOUNDS = (0.05, 0.1, 0.2, 0.3, 0.5, 0.75, 1.0, 1.5, 2.5, 5.0, 10.0, 30.0, 60.0)
+START = 1_700_000_000.0
+TICK = 0.05
+
+
+@dataclass
+class Request:
+    arrived: float
+    work: float
+
+
+@dataclass
+class QueueingService:
+    """Plays seconds under a policy; `counts` and `late` have one entry a second."""
+
+    policy: ScalingPolicy
+    replicas: int
+    seats: int = 4
+    alone_seconds: float = 0.2
+    crowding: float = 2.0
+    start_seconds: float = 60.0
+    now: float = START
+    rng: random.Random = field(default_factory=lambda: random.Random(7))
+    history: History = field(default_factory=History)
+    decisions: list[Decision] = field(default_factory=list)
+    counts: list[int] = field(default_factory=list)
+    latencies: list[float] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.ready_at = [START - 3600.0] * self.replicas
+        self.line: deque[Request] = deque()
+        self.running: list[Request] = []
+        self.offered = self.completed = 0
+        self.first = [0.0] * (len(BOUNDS) + 1)
+        self.whole = [0.0] * (len(BOUNDS) + 1)
+        self.first_total = self.whole_total = 0.0
+        self.demand, self.window = DemandWindow(), LatencyWindow()
+        self.history = replace(History().started(START - 3600, self.replicas), highest=())
+
+    @property
+    def ready(self) -> int:
+        return sum(at <= self.now for at in self.ready_at)
+
+    def play(self, seconds: int, rate: float | Callable[[float], float]) -> None:
+        """Let time pass at so many requests a second; decides every two seconds."""
+        for second in range(seconds):
+            per_second = rate(self.now - START) if callable(rate) else rate
+            for _ in range(round(1 / TICK)):
+                self._tick(per_second)
+            if second % 2 == 0:
+                self._decide()
+            self.counts.append(self.replicas)
+
+    def _tick(self, rate: float) -> None:
+        self.now += TICK
+        for _ in range(self._poisson(rate * TICK)):
+            self.offered += 1
+            self.line.append(Request(self.now, self.alone_seconds * self.rng.uniform(0.7, 1.3)))
+        room = self.ready * self.seats
+        share = min(room, len(self.running)) / max(1, room)
+        speed = TICK / (1 + (self.crowding - 1) * share)
+        for request in self.running:
+            request.work -= speed
+        for request in [one for one in self.running if one.work <= 0]:
+            self.running.remove(request)
+            self.completed += 1
+            took = self._count(self.whole, self.now - request.arrived)
+            self.whole_total += took
+            self.latencies.append(took)
+        while self.line and len(self.running) < room:
+            request = self.line.popleft()
+            self.running.append(request)
+            self.first_total += self._count(self.first, self.now - request.arrived + TICK)
+
+    def _count(self, counts: list[float], seconds: float) -> float:
+        counts[bisect_left(BOUNDS, seconds)] += 1
+        return seconds
+
+    def _poisson(self, mean: float) -> int:
+        count, left = 0, self.rng.expovariate(1.0)
+        while left < mean:
+            count, left = count + 1, left + self.rng.expovariate(1.0)
+        return count
+
+    def _decide(self) -> None:
+        wait = self.now - self.line[0].arrived if self.line else 0.0
+        self.demand.observe(
+            CounterSample(
+                gateway="gw",
+                started_at=START - 3600,
+                at=self.now,
+                received_at=self.now,
+                offered_requests=self.offered,
+                offered_tokens=100.0 * self.offered,
+                completed=self.completed,
+                rejected=0.0,
+                in_flight=len(self.running),
+                queued=len(self.line),
+                held=0.0,
+                oldest_wait_seconds=wait,
+                seats=self.ready * self.seats,
+                ready_endpoints=self.ready,
+            )
+        )
+        klass = ClassName.Q2
+        self.window.observe(
+            LatencySample(
+                gateway="gw",
+                started_at=START - 3600,
+                at=self.now,
+                received_at=self.now,
+                first_token={klass: Durations(BOUNDS, tuple(self.first), self.first_total)},
+                whole={klass: Durations(BOUNDS, tuple(self.whole), self.whole_total)},
+                oldest_wait={klass: wait},
+            )
+        )
+        observed = ScalingInputs(
+            current=self.replicas,
+            ready=self.ready,
+            demand=self.demand.read(self.now),
+            seats_per_replica=self.seats,
+            latencies=self.window.read(self.now),
+            lead=LeadTime(self.start_seconds + 2.0, 5),
+        )
+        decision, self.history = decide(self.policy, observed, self.history, self.now)
+        self.decisions.append(decision)
+        rise = decision.replicas - self.replicas
+        if rise > 0:
+            self.ready_at += [self.now + self.start_seconds] * rise
+        elif rise < 0:
+            self.ready_at = sorted(self.ready_at)[: decision.replicas]
+        self.replicas = decision.replicas

@@ -1,0 +1,148 @@
+"""What `r1 backtest` and `r1 whatif` are given: spans, resources, history."""
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+
+from r1_backtest.recorded import fetch_trace
+from r1_backtest.spans import span, spelled
+from r1_backtest.subject import read_manifest, subject_of, subject_of_query
+from r1_forecasting.protocol import Reason, Unavailable
+from r1_forecasting.series import Series
+from r1_operator.api.v1 import parse
+from r1_operator.cli.output import CommandFailed
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"), [("14d", 1_209_600), ("36h", 129_600), ("1.5m", 90), ("2w", 1_209_600)]
+)
+def test_spans(text: str, seconds: float) -> None:
+    assert span(text) == seconds
+
+
+@pytest.mark.parametrize("text", ["14", "d", "-1d", "0d", "1 y", "", "1d2h"])
+def test_what_is_no_span_is_told_how_to_write_one(text: str) -> None:
+    with pytest.raises(argparse.ArgumentTypeError, match="such as 14d"):
+        span(text)
+
+
+def test_spans_are_spelled_in_fitting_units() -> None:
+    assert [spelled(s) for s in (30, 300, 7200, 86_400, 1_209_600)] == [
+        *("30 s", "5 m", "2 h", "24 h", "14 d")
+    ]
+
+
+def resource(metrics: list[dict[str, Any]] | None, **spec: Any) -> Any:
+    manifest = {
+        "apiVersion": "deepseek.ai/v1",
+        "kind": "R1Inference",
+        "metadata": {"name": "r1", "namespace": "team"},
+        "spec": spec,
+    }
+    if metrics is not None:
+        manifest["spec"] = {**spec, "autoscaling": {"maxReplicas": 9, "metrics": metrics}}
+    return manifest
+
+
+def test_a_resource_is_tried_on_the_load_that_its_forecaster_learns_from() -> None:
+    metrics = [
+        {"type": "MeanLatency", "target": 200},
+        {"type": "RequestsPerSecond", "target": 12},
+        {"type": "Concurrency", "target": 8},
+    ]
+    found = subject_of(parse(resource(metrics, runtime={"maxConcurrentSequences": 16})))
+    assert found.name == "team/r1"
+    assert found.metric.target == 12.0
+    assert found.left_out == ("MeanLatency", "Concurrency")
+    assert found.seats == 16
+    assert found.policy.max_replicas == 9
+    assert found.query == (
+        'sum(rate(r1_gateway_requests_offered_total{inference_namespace="team",inference="r1"}'
+        "[60s]))"
+    )
+    assert subject_of(parse(resource(metrics)), "sum(up)").query == "sum(up)"
+
+
+def test_without_a_resource_a_query_and_a_capacity_do() -> None:
+    found = subject_of_query("sum(up)", 20.0, 60)
+    assert (found.metric.target, found.policy.max_replicas) == (20.0, 60)
+
+
+@pytest.mark.parametrize(
+    ("metrics", "says"),
+    [
+        (None, "no spec.autoscaling"),
+        ([{"type": "Concurrency", "target": 8}], "add RequestsPerSecond"),
+    ],
+)
+def test_what_cannot_be_tried_is_told_why(metrics: Any, says: str) -> None:
+    with pytest.raises(CommandFailed, match=says):
+        subject_of(parse(resource(metrics)))
+
+
+class TestManifestFiles:
+    def test_one_among_others_is_found(self, tmp_path: Path) -> None:
+        path = tmp_path / "all.yaml"
+        others = [{"kind": "ConfigMap"}, resource([{"type": "RequestsPerSecond", "target": 1}])]
+        path.write_text(yaml.safe_dump_all(others))
+        assert read_manifest(path).key == "team/r1"
+
+    @pytest.mark.parametrize(
+        ("text", "code", "says"),
+        [
+            (None, 3, "no such file"),
+            ("kind: ConfigMap", 3, "0 R1Inferences"),
+            ("kind: R1Inference\n---\nkind: R1Inference", 2, "2 R1Inferences"),
+            ("kind: [", 1, "all.yaml"),
+            (yaml.safe_dump(resource([{"type": "Load", "target": 1}])), 1, "metrics"),
+        ],
+    )
+    def test_a_file_that_will_not_do(
+        self, tmp_path: Path, text: str | None, code: int, says: str
+    ) -> None:
+        path = tmp_path / "all.yaml"
+        if text is not None:
+            path.write_text(text)
+        with pytest.raises(CommandFailed, match=says) as failure:
+            read_manifest(path)
+        assert failure.value.code == code
+
+
+class Recorded:
+    """A history that answers what a test sets."""
+
+    def __init__(self, answer: Series | Unavailable) -> None:
+        self.answer = answer
+        self.asked: tuple[Any, ...] = ()
+
+    def read(self, query: str, step: float, since: float, until: float) -> Series | Unavailable:
+        self.asked = (query, step, since, until)
+        return self.answer
+
+
+class TestHistory:
+    def test_rates_become_requests_a_minute_and_gaps_stay_gaps(self) -> None:
+        values = np.full(100, 2.0)
+        values[10] = np.nan
+        history = Recorded(Series(6000.0, 60.0, values))
+        trace = fetch_trace(history, "sum(up)", "r1", 6000.0, until=12_030.0)
+        assert history.asked == ("sum(up)", 60.0, 6000.0, 12_000.0)
+        assert trace.per_minute[9:12] == (120.0, None, 120.0)
+        assert trace.bucket_seconds == 60.0
+
+    @pytest.mark.parametrize(
+        ("reason", "code"), [(Reason.NO_DATA, 3), (Reason.PROMETHEUS_UNREACHABLE, 1)]
+    )
+    def test_no_history_is_told_with_the_query(self, reason: Reason, code: int) -> None:
+        with pytest.raises(CommandFailed, match="sum\\(up\\)") as failure:
+            fetch_trace(Recorded(Unavailable(reason, "no")), "sum(up)", "r1", 6000.0)
+        assert failure.value.code == code
+
+    def test_half_an_hour_is_too_little(self) -> None:
+        with pytest.raises(CommandFailed, match="only 30 minutes") as failure:
+            fetch_trace(Recorded(Series(0.0, 60.0, np.ones(30))), "sum(up)", "r1", 6000.0)
+        assert failure.value.code == 3

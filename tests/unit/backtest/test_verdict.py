@@ -1,0 +1,48 @@
+"""The sentence at the end of a backtest, for every way it can come out."""
+
+import pytest
+
+from r1_backtest.verdict import Finding, judge
+from r1_board.board import Point, Row
+
+
+def row(name: str, cost: float | None, before: Point | None = None) -> Row:
+    target = None if cost is None else 0.65
+    return Row(name, cost, target, 0.0, 2.0, 1.0, (), before)
+
+
+@pytest.mark.parametrize(
+    ("ours", "hpa", "finding", "says"),
+    [
+        (0.90, 1.00, Finding.CHEAPER, "10.0% less"),
+        (0.995, 1.00, Finding.EQUAL, "as much as"),
+        (1.005, 1.00, Finding.EQUAL, "as much as"),
+        (1.20, 1.00, Finding.DEARER, "20.0% more"),
+        (1.00, None, Finding.ONLY_OURS, "at no target"),
+        (None, 1.00, Finding.ONLY_THEIRS, "ours does at no target"),
+        (None, None, Finding.NEITHER, "maxReplicas is too low"),
+    ],
+)
+def test_every_end(ours: float | None, hpa: float | None, finding: Finding, says: str) -> None:
+    found = judge(row("ours", ours), row("ours-no-forecast", 1.0), row("hpa", hpa), 0.005)
+    assert found.finding is finding
+    assert says in found.message
+
+
+def test_the_forecast_is_suggested_only_where_it_pays() -> None:
+    hpa = row("hpa", 1.1)
+    pays = judge(row("ours", 0.9), row("ours-no-forecast", 1.0), hpa, 0.005)
+    assert (pays.activation, pays.target_utilization_percent) == ("RequireBacktest", 65)
+    assert "forecast makes the difference" in pays.message
+    no_help = judge(row("ours", 1.0), row("ours-no-forecast", 1.0), hpa, 0.005)
+    assert no_help.activation == "Never"
+    alone = judge(row("ours", 1.0), row("ours-no-forecast", None), hpa, 0.005)
+    assert alone.activation == "RequireBacktest"
+
+
+def test_tuning_before_counts_only_where_both_keep_near_the_objective() -> None:
+    kept, broken = Point(0.7, 1.2, 0.004), Point(0.7, 1.0, 0.05)
+    rows = row("ours", 0.9, kept), row("ours-no-forecast", 1.0), row("hpa", 1.0, kept)
+    assert judge(*rows, 0.005).ratio_before == 1.0
+    rows = row("ours", 0.9, kept), row("ours-no-forecast", 1.0), row("hpa", 1.0, broken)
+    assert judge(*rows, 0.005).ratio_before is None

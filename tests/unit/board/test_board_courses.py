@@ -1,0 +1,146 @@
+"""Whole courses are the production rules: played side by side, they agree at every step."""
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from r1_board import courses, policies
+from r1_board.foresight import LEVELS, Foresight
+from r1_board.policies import Bench
+from r1_board.world import STEP_SECONDS, Floats, Ints, world_of
+from r1_demo.load import RateTrace
+from r1_operator.api.scaling import Activation, DownPolicy
+from r1_operator.plan import counterfactual
+from r1_operator.plan.demand import Demand
+from r1_operator.plan.forecasts import Forecast, Gate
+from r1_operator.plan.history import History
+from r1_operator.plan.limits import Noted
+from r1_operator.plan.policy import DownBehavior, ForecastUse
+from r1_operator.plan.scaling import ScalingInputs, decide
+
+START = 1_700_000_000.0
+loads = st.builds(
+    lambda seed, minutes, noise, low: _load(seed, minutes, noise, low),
+    st.integers(0, 2**32 - 1),
+    st.integers(60, 150),
+    st.floats(0.0, 1.0),
+    st.floats(0.0, 2.0),
+)
+
+
+def _load(seed: int, minutes: int, noise: float, low: float) -> RateTrace:
+    """A wandering load with bursts, in requests per minute."""
+    drawn = np.random.default_rng(seed)
+    level = 60 * np.exp(np.cumsum(drawn.normal(0, 0.15, minutes)))
+    burst = np.where(drawn.random(minutes) < 0.03, drawn.uniform(1, 6, minutes), 1.0)
+    rates = low + level * burst * np.exp(drawn.normal(0, noise, minutes))
+    return RateTrace("drawn", 60.0, tuple(rates.tolist()))
+
+
+def told(bench: Bench, seed: int, share: float) -> Foresight:
+    """A forecast that is right, silent or wrong by any factor, in stretches."""
+    drawn = np.random.default_rng(seed)
+    steps = len(bench.reading)
+    factor = np.repeat(drawn.choice([0.1, 0.9, 1.1, 1.5, 10.0], steps // 20 + 1), 20)[:steps]
+    peak = bench.reading * factor
+    acts = np.repeat(drawn.random(steps // 8 + 1) < share, 8)[:steps]
+    return Foresight(np.repeat(peak[:, None], len(LEVELS), axis=1), acts)
+
+
+def decided(bench: Bench, target: float, said: Foresight | None, down: DownBehavior) -> Ints:
+    """The same by `decide`, step by step, with all that it remembers."""
+    world = bench.world
+    policy = bench.policy(target)
+    forecast_use = ForecastUse(Activation.REQUIRE_BACKTEST)
+    policy = type(policy)(
+        policy.min_replicas,
+        policy.max_replicas,
+        policy.metrics,
+        target_utilization=target,
+        down=down,
+        forecast=forecast_use,
+    )
+    first = courses.whole(bench.reading[:1] / (world.capacity * target))
+    if said is not None and said.acts[0]:
+        peak = said.at(forecast_use.quantile)[:1]
+        first = np.maximum(first, courses.whole(peak / (world.capacity * policy.peak_utilization)))
+    current = min(max(int(first[0]), 1), bench.most)
+    # Watched for a whole window already: what a fresh start holds back is tested elsewhere.
+    history = History(since=START - 3600, highest=(Noted(START - 3600, 0),))
+    course = []
+    for step, rate in enumerate(bench.reading.tolist()):
+        now = START + step * STEP_SECONDS
+        forecast = None if said is None else _forecast(bench, said, step, now)
+        inputs = ScalingInputs(current, current, Demand(rate, 0.0, 0.0, 0.0, 0.0), forecast)
+        decision, history = decide(policy, inputs, history, now)
+        current = decision.replicas
+        course.append(current)
+    return np.array(course, dtype=np.int64)
+
+
+def _forecast(bench: Bench, said: Foresight, step: int, now: float) -> Forecast:
+    quantiles = dict(zip(LEVELS, said.peaks[step].tolist(), strict=True))
+    lead = bench.world.start_seconds + STEP_SECONDS
+    acts = bool(said.acts[step])
+    gate = Gate(acts, "Reason", "Message.")
+    return Forecast("model", now, now + 60, lead, quantiles, (), gate)
+
+
+@given(loads, st.integers(0, 1000), st.floats(0.2, 1.2), st.sampled_from([15, 60, 300]))
+@settings(max_examples=25, deadline=None)
+def test_ours_is_what_decide_decides(
+    trace: RateTrace, seed: int, target: float, start: int
+) -> None:
+    bench = Bench(world_of(trace, start))
+    said = told(bench, seed, share=0.7)
+    object.__setattr__(bench, "foresight", said)
+    lean = policies.ours(bench, target)
+    assert lean.tolist() == decided(bench, target, said, DownBehavior()).tolist()
+
+
+@given(loads, st.floats(0.2, 1.2))
+@settings(max_examples=15, deadline=None)
+def test_ours_without_a_forecast_is_what_decide_decides(trace: RateTrace, target: float) -> None:
+    bench = Bench(world_of(trace, 60))
+    lean = policies.ours_no_forecast(bench, target)
+    assert lean.tolist() == decided(bench, target, None, DownBehavior()).tolist()
+
+
+@given(loads, st.floats(0.2, 1.2))
+@settings(max_examples=15, deadline=None)
+def test_the_threshold_is_what_decide_decides(trace: RateTrace, target: float) -> None:
+    bench = Bench(world_of(trace, 60))
+    lean = policies.threshold(bench, target)
+    by_threshold = DownBehavior(DownPolicy.THRESHOLD)
+    assert lean.tolist() == decided(bench, target, None, by_threshold).tolist()
+
+
+@given(loads, st.floats(0.2, 1.2))
+@settings(max_examples=40, deadline=None)
+def test_the_plain_autoscaler_is_its_stepwise_twin(trace: RateTrace, target: float) -> None:
+    bench = Bench(world_of(trace, 60))
+    worth: Floats = bench.reading / (bench.world.capacity * target)
+    first = min(max(math.ceil(worth[0] - 1e-9), 1), bench.most)
+    state = counterfactual.Reactive(first)
+    course = []
+    for step, value in enumerate(worth.tolist()):
+        now = START + step * STEP_SECONDS
+        state = counterfactual.step(state, value, 1.0, 1, bench.most, now)
+        course.append(state.replicas)
+    assert courses.plain_autoscaler(worth, bench.most).tolist() == course
+
+
+def test_a_promise_is_believed_for_its_patience_and_again_once_it_asks_for_less() -> None:
+    needed = np.full(12, 2, dtype=np.int64)
+    foreseen = np.array([2, 9, 9, 9, 9, 9, 4, 9, 9, 9, 9, 0])
+    believed = courses.believed(foreseen, needed, patience_seconds=30)
+    assert believed.tolist() == [True] * 4 + [False] * 2 + [True] * 4 + [False] * 2
+
+
+@pytest.mark.parametrize(("count", "reached"), [(1, 5), (4, 8), (5, 10), (20, 40)])
+def test_a_step_doubles_or_adds_four(count: int, reached: int) -> None:
+    needed = np.array([count, 60], dtype=np.int64)
+    assert courses.stabilized(needed, 60, [(300, None)]).tolist() == [count, reached]

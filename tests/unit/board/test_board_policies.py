@@ -1,0 +1,164 @@
+"""The peers' rules against figures of their own unit tables, and the board's own arithmetic."""
+
+import json
+
+import numpy as np
+import pytest
+
+from r1_board import peers
+from r1_board.board import MAX_OVERLOAD, TARGETS, Point, cheapest, play
+from r1_board.foresight import LEVELS, Foresight, lead_minutes
+from r1_board.policies import POLICIES, Bench
+from r1_board.report import markdown, ranked, table
+from r1_board.starts import start_steps
+from r1_board.world import world_of
+from r1_demo.load import RateTrace
+
+
+def day(minutes: int = 240) -> Bench:
+    """A calm wave with a little noise, without a forecast."""
+    drawn = np.random.default_rng(3)
+    wave = 600 + 400 * np.sin(np.arange(minutes) / 30) + drawn.normal(0, 30, minutes)
+    bench = Bench(world_of(RateTrace("wave", 60.0, tuple(np.maximum(wave, 1).tolist())), 60))
+    steps = len(bench.reading)
+    silent = Foresight(np.full((steps, len(LEVELS)), np.nan), np.zeros(steps, dtype=bool))
+    object.__setattr__(bench, "foresight", silent)
+    return bench
+
+
+class TestKnative:
+    """Figures of knative/serving pkg/autoscaler/scaling/autoscaler_test.go at 01f103ef
+    (Apache-2.0), totals over the target."""
+
+    @pytest.mark.parametrize(
+        ("ready", "stable", "panic", "count"),
+        [
+            (1, 5.0, 1.0, 5),  # the stable mode rises
+            (1, 10.0, 1.0, 10),
+            (8, 10.0, 10.0, 10),  # 10 / 8 is no panic
+            (8, 5.0, 5.0, 5),  # the stable mode falls
+            (55, 50.0, 56.0, 50),  # the panic is over
+        ],
+    )
+    def test_stable(self, ready: int, stable: float, panic: float, count: int) -> None:
+        found = peers.knative_step(ready, stable, panic, panicking=False, highest=41)
+        assert found == (count, False, 0)
+
+    @pytest.mark.parametrize(
+        ("ready", "stable", "panic", "highest", "count", "over"),
+        [
+            (1, 6.0, 6.0, 0, 6, True),
+            (10, 11.0, 25.0, 0, 25, True),
+            (40, 30.0, 41.0, 25, 41, False),  # half of the window later: still in it
+            (40, 30.0, 80.0, 25, 80, True),  # crossed again: it goes on
+            (40, 10.0, 10.0, 41, 41, False),  # never down
+        ],
+    )
+    def test_panic(
+        self, ready: int, stable: float, panic: float, highest: int, count: int, over: bool
+    ) -> None:
+        found = peers.knative_step(ready, stable, panic, panicking=True, highest=highest)
+        assert found == (count, over, count)
+
+
+class TestAibrix:
+    """Figures of vllm-project/aibrix pkg/controller/podautoscaler/algorithm/{apa,kpa}_test.go
+    at 2aff67a4 (Apache-2.0), those at the default rates."""
+
+    @pytest.mark.parametrize(
+        ("count", "per_pod", "expected"),
+        [(2, 45, 3), (2, 35, 3), (2, 90, 4), (6, 20, 4), (6, 18, 4), (6, 10, 3), (2, 33, 2),
+         (2, 27, 2)],
+    )  # fmt: skip
+    def test_apa(self, count: int, per_pod: float, expected: int) -> None:
+        assert peers.aibrix_apa_step(count, per_pod / 30.0) == expected
+
+    @pytest.mark.parametrize(
+        ("count", "stable", "panic", "panicking", "highest", "expected"),
+        [
+            (2, 2.0, 2.0, False, 0, 2),
+            (2, 3.0, 4.0, True, 2, 4),
+            (5, 2.0, 2.0, True, 5, 5),
+            (1, 0.0, 0.0, False, 0, 0),
+            (4, 0.5, 0.5, False, 0, 2),
+        ],
+    )
+    def test_kpa(
+        self, count: int, stable: float, panic: float, panicking: bool, highest: int, expected: int
+    ) -> None:
+        assert peers.aibrix_kpa_step(count, stable, panic, panicking, highest)[0] == expected
+
+
+class TestBoard:
+    def test_the_json_has_what_is_promised_and_no_more(self) -> None:
+        board = play(day(), 60.0, tuple(POLICIES)).to_json()
+        assert set(board) == {"trace", "start_s", "max_overload", "policies"}
+        rows = board["policies"]
+        assert isinstance(rows, list)
+        assert [row["name"] for row in rows] == list(POLICIES)
+        for row in rows:
+            assert set(row) == {
+                "name",
+                "cost_at_slo",
+                "target_at_slo",
+                "overload_at_u07",
+                "cost_at_u07",
+                "actions_per_hour",
+                "curve",
+                "before",
+            }
+            assert [point["target"] for point in row["curve"]] == list(TARGETS)
+            assert set(row["before"]) == {"target", "cost", "overload"}
+        json.dumps(board, allow_nan=False)
+
+    def test_no_policy_that_keeps_to_the_slo_beats_the_clairvoyant_by_more_than_the_slo(
+        self,
+    ) -> None:
+        board = play(day(), 60.0, tuple(POLICIES))
+        for row in board.policies:
+            assert row.cost_at_slo is None or row.cost_at_slo > 1 - 10 * MAX_OVERLOAD
+
+    def test_a_perfect_forecast_is_cheaper_than_none(self) -> None:
+        oracle, none = play(day(), 60.0, ("oracle", "ours-no-forecast")).policies
+        assert oracle.cost_at_slo is not None
+        assert none.cost_at_slo is not None
+        assert oracle.cost_at_slo < none.cost_at_slo
+
+    def test_more_headroom_costs_more_and_overloads_less(self) -> None:
+        for row in play(day(), 60.0, ("ours", "hpa", "static")).policies:
+            costs = [point.cost for point in row.curve]
+            overloads = [point.overload for point in row.curve]
+            assert costs[0] > costs[-1]
+            assert overloads[0] < overloads[-1]
+
+    def test_drawn_starts_move_the_figures_a_little(self) -> None:
+        fixed = play(day(), 60.0, ("hpa",)).policies[0]
+        drawn = play(day(), 60.0, ("hpa",), seeds=2).policies[0]
+        assert drawn.curve != fixed.curve
+        assert drawn.curve[6].cost == fixed.curve[6].cost  # what is paid begins with the start
+        assert drawn == play(day(), 60.0, ("hpa",), seeds=2).policies[0]
+
+    def test_the_cheapest_point_keeps_to_the_slo(self) -> None:
+        curve = [Point(0.4, 2.0, 0.0), Point(0.7, 1.2, 0.005), Point(0.9, 1.0, 0.0051)]
+        assert cheapest(curve) == curve[1]
+        assert cheapest(curve[2:]) is None
+
+    def test_the_table_ranks_by_cost_at_the_slo(self) -> None:
+        board = play(day(), 60.0, ("static", "ours", "oracle"))
+        names = [row.name for row in ranked(board)]
+        assert names[0] == "oracle"
+        lines = table(board).splitlines()
+        assert [line.split()[0] for line in lines[-3:]] == names
+        assert markdown(board, "x.png").count("\n| ") == 4
+
+
+def test_half_of_the_starts_are_quicker_than_the_one_that_is_planned_for() -> None:
+    steps = np.array(start_steps(300.0)) * 15
+    assert 280 <= np.quantile(steps, 0.9) <= 315
+    assert np.median(steps) < 200
+    assert min(start_steps(1.0)) == 1
+
+
+@pytest.mark.parametrize(("start", "minutes"), [(15, 2), (45, 2), (60, 3), (120, 4), (300, 7)])
+def test_the_lead_covers_start_decision_and_the_open_minute(start: float, minutes: int) -> None:
+    assert lead_minutes(start) == minutes

@@ -1,0 +1,115 @@
+"""The command: JSON and nothing else, exit codes, errors that name the column and the fix."""
+
+import json
+import math
+from pathlib import Path
+
+import pytest
+
+from r1_board.program import main
+from r1_operator.cli import entry
+
+FAST = ("--policies", "hpa,oracle,static")
+
+
+@pytest.fixture
+def trace(tmp_path: Path) -> Path:
+    rows = ["timestamp_s,requests_per_minute"]
+    rows += [f"{60 * n},{600 + 400 * math.sin(n / 20):.3f}" for n in range(180)]
+    path = tmp_path / "wave.csv"
+    path.write_text("\n".join(rows) + "\n")
+    return path
+
+
+def test_json_and_nothing_else(trace: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--trace", str(trace), "--start", "120", "--json", *FAST]) == 0
+    board = json.loads(capsys.readouterr().out)
+    assert (board["trace"], board["start_s"], board["max_overload"]) == ("wave", 120.0, 0.005)
+    assert [row["name"] for row in board["policies"]] == ["hpa", "oracle", "static"]
+
+
+def test_a_table_for_people_and_progress_apart(
+    trace: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["--trace", str(trace), *FAST]) == 0
+    said = capsys.readouterr()
+    assert said.out.splitlines()[0].startswith("wave, start-up 60 s, SLO: at most 0.5%")
+    assert said.err.count("...") == 3
+
+
+def test_markdown_and_a_picture(
+    trace: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "board"
+    assert main(["--trace", str(trace), "--out", str(out), "--json", *FAST]) == 0
+    json.loads(capsys.readouterr().out)
+    text = (out / "wave-60s.md").read_text()
+    assert "![cost against overload](wave-60s.png)" in text
+    assert (out / "wave-60s.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_single_requests_are_a_trace_too(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = ["timestamp_s,prompt_tokens,output_tokens"]
+    rows += [f"{n * 0.7:.1f},100,20" for n in range(3000)]
+    path = tmp_path / "requests.csv"
+    path.write_text("\n".join(rows) + "\n")
+    assert main(["--trace", str(path), "--json", "--start", "18"]) == 0
+    assert len(json.loads(capsys.readouterr().out)["policies"]) == 7
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ("when,load\n1,2\n", "needs timestamp_s with requests_per_minute"),
+        ("timestamp_s,requests_per_minute\n0,1\n60,x\n", "requests_per_minute is 'x'"),
+        ("timestamp_s,requests_per_minute\n0,1\n60,1\n", "2 buckets: a test needs at least four"),
+        ("", "has no rows"),
+    ],
+)
+def test_what_cannot_be_read_is_named(
+    content: str, said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "bad.csv"
+    path.write_text(content)
+    assert main(["--trace", str(path), "--json"]) == 1
+    heard = capsys.readouterr()
+    assert said in json.loads(heard.out)["error"]
+    assert said in heard.err
+
+
+def test_a_file_that_is_none_of_what_its_name_says(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("bad.csv.gz", "bad.parquet"):
+        path = tmp_path / name
+        path.write_bytes(b"\x00\x01 neither")
+        assert main(["--trace", str(path)]) == 1
+        assert "cannot be read" in capsys.readouterr().err
+
+
+def test_no_such_file_is_3(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--trace", str(tmp_path / "none.csv")]) == 3
+    assert "no such file" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ([], "--trace"),
+        (["--trace", "x.csv", "--start", "0"], "seconds from 1 to 3600"),
+        (["--trace", "x.csv", "--policies", "magic"], "no policy 'magic'; there are ours,"),
+        (["--trace", "x.csv", "--seeds", "-1"], "a number from 0 to 100"),
+    ],
+)
+def test_used_wrongly_is_2(
+    arguments: list[str], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(arguments) == 2
+    assert said in capsys.readouterr().err
+
+
+def test_the_operators_command_hands_over(trace: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert entry.main(["leaderboard", "--trace", str(trace), "--json", *FAST]) == 0
+    assert json.loads(capsys.readouterr().out)["trace"] == "wave"

@@ -1,0 +1,123 @@
+"""External metrics out of Prometheus: asked in the background, never waited for."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+from aiohttp import web
+
+from r1_operator.kube.kinds import Key
+from r1_operator.plan.unavailable import Unavailable
+from r1_operator.sources.external import NOT_CONFIGURED, PENDING, ExternalMetrics, read_value
+
+KEY = Key("default", "r1")
+
+
+def vector(*values: str) -> dict[str, Any]:
+    result = [{"metric": {}, "value": [1.0, value]} for value in values]
+    return {"status": "success", "data": {"resultType": "vector", "result": result}}
+
+
+@pytest.mark.parametrize(
+    ("answer", "expected"),
+    [
+        (vector("3.5"), 3.5),
+        ({"status": "success", "data": {"resultType": "scalar", "result": [1.0, "2"]}}, 2.0),
+        (vector(), "NoData"),
+        (vector("1", "2"), "NotOneValue"),
+        (vector("NaN"), "NotANumber"),
+        (vector("+Inf"), "NotANumber"),
+        ({"status": "success", "data": {"resultType": "matrix", "result": []}}, "NotOneValue"),
+        ({"status": "error", "error": "parse error"}, "Refused"),
+        ({"status": "success"}, "Invalid"),
+        ([], "Refused"),
+        (None, "Refused"),
+    ],
+)
+def test_one_value_or_the_reason_why_not(answer: Any, expected: float | str) -> None:
+    found = read_value(answer)
+    assert (found.reason if isinstance(found, Unavailable) else found) == expected
+
+
+class Prometheus:
+    """Answers what a test sets; notes the queries."""
+
+    def __init__(self) -> None:
+        self.url = ""
+        self.answer: Any = vector("3.5")
+        self.queries: list[str] = []
+        self.now = 0.0
+
+    async def handle(self, request: web.Request) -> web.Response:
+        self.queries.append(request.query["query"])
+        return web.json_response(self.answer)
+
+
+@pytest.fixture
+async def prometheus() -> AsyncIterator[Prometheus]:
+    """One on a free port."""
+    site = Prometheus()
+    app = web.Application()
+    app.router.add_get("/api/v1/query", site.handle)
+    runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    site.url = f"http://127.0.0.1:{runner.addresses[0][1]}"
+    yield site
+    await runner.cleanup()
+
+
+async def settled(source: ExternalMetrics, query: str) -> float | Unavailable:
+    for _ in range(500):
+        source.latest(KEY, query)
+        if not source._tasks:
+            return source.latest(KEY, query)
+        await asyncio.sleep(0.01)
+    raise AssertionError("no answer")
+
+
+async def test_the_first_look_is_pending_and_later_ones_know(prometheus: Prometheus) -> None:
+    source = ExternalMetrics(prometheus.url, clock=lambda: prometheus.now)
+    assert source.latest(KEY, "sum(up)") == PENDING
+    assert await settled(source, "sum(up)") == 3.5
+    assert prometheus.queries == ["sum(up)"]
+    prometheus.now, prometheus.answer = 20.0, vector("4")
+    assert source.latest(KEY, "sum(up)") == 3.5
+    assert await settled(source, "sum(up)") == 4.0
+    await source.close()
+
+
+async def test_a_value_stands_through_a_short_silence_and_no_longer() -> None:
+    now = 0.0
+    source = ExternalMetrics("http://127.0.0.1:9", clock=lambda: now)
+    unreachable = await settled(source, "up")
+    assert isinstance(unreachable, Unavailable)
+    assert unreachable.reason == "Unreachable"
+    source._latest[KEY, "up"] = (0.0, 7.0)
+    now = 59.0
+    assert await settled(source, "up") == 7.0
+    now = 61.0
+    stale = await settled(source, "up")
+    assert isinstance(stale, Unavailable)
+    assert stale.reason == "StaleMetric"
+    await source.close()
+
+
+async def test_without_prometheus_it_says_what_to_set() -> None:
+    source = ExternalMetrics("")
+    assert source.latest(KEY, "up") is NOT_CONFIGURED
+    assert "R1_PROMETHEUS_URL" in NOT_CONFIGURED.message
+    await source.close()
+
+
+async def test_queries_that_nobody_asks_any_more_are_forgotten(prometheus: Prometheus) -> None:
+    source = ExternalMetrics(prometheus.url)
+    await settled(source, "a")
+    await settled(source, "b")
+    source.keep(KEY, ["b"])
+    assert set(source._latest) == {(KEY, "b")}
+    source.keep(KEY, ())
+    assert not source._latest
+    assert not source._due
+    await source.close()

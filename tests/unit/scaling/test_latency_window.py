@@ -1,0 +1,161 @@
+"""Histograms to recent latencies: windows, restarts, silence, several gateways."""
+
+from typing import Any
+
+import pytest
+
+from r1_operator.api.scaling import ClassName
+from r1_operator.plan.durations import Durations, Latencies, LatencySample, LatencyWindow
+from r1_operator.plan.signals import read_latencies
+from r1_operator.plan.unavailable import Unavailable
+
+OURS = 50_000.0  # our clock runs apart from the gateway's
+BOUNDS = (0.1, 1.0)
+Q2 = ClassName.Q2
+
+
+def sample(
+    at: float, fast: float, slow: float, gateway: str = "gw-0", started: float = 0.0
+) -> LatencySample:
+    """Counters: so many answers of 50 ms and of 500 ms since the start."""
+    durations = Durations(BOUNDS, (fast, slow, 0.0), fast * 0.05 + slow * 0.5)
+    return LatencySample(
+        gateway, started, at, at + OURS, {Q2: durations}, {Q2: durations}, {Q2: 1.5}
+    )
+
+
+def fed(*samples: LatencySample) -> LatencyWindow:
+    window = LatencyWindow()
+    for one in samples:
+        window.observe(one)
+    return window
+
+
+def read(window: LatencyWindow, at: float, **more: Any) -> Latencies:
+    found = window.read(at + OURS, **more)
+    assert isinstance(found, Latencies), found
+    return found
+
+
+def test_a_mean_is_exact_and_a_percentile_linear_within_its_bucket() -> None:
+    durations = Durations(BOUNDS, (80.0, 20.0, 0.0), 14.0)
+    assert durations.mean() == pytest.approx(0.14)
+    assert durations.quantile(0.5) == pytest.approx(0.0625)
+    assert durations.quantile(0.9) == pytest.approx(0.55)
+    assert Durations(BOUNDS, (0.0, 0.0, 5.0), 50.0).quantile(0.5) == 1.0
+    assert Durations(BOUNDS, (0.0, 0.0, 0.0), 0.0).mean() is None
+    assert Durations(BOUNDS, (0.0, 0.0, 0.0), 0.0).quantile(0.9) is None
+
+
+def test_only_the_last_half_minute_counts() -> None:
+    slow_then_fast = [
+        sample(1000.0 + 2 * t, 10.0 * max(0, t - 60), 10.0 * min(t, 60)) for t in range(100)
+    ]
+    recent = read(fed(*slow_then_fast), 1198.0).whole[Q2]
+    assert recent.seconds == 30.0
+    assert recent.durations.mean() == pytest.approx(0.05)
+    assert recent.durations.count == pytest.approx(150.0, rel=0.2)
+
+
+def test_where_little_finishes_two_minutes_count() -> None:
+    rare = [sample(1000.0 + 2 * t, float(t // 20), 0.0) for t in range(100)]
+    recent = read(fed(*rare), 1198.0).whole[Q2]
+    assert recent.seconds == 120.0
+    assert recent.durations.count == pytest.approx(3.0, abs=1.0)
+
+
+def test_nothing_finished_is_no_latency() -> None:
+    still = [sample(1000.0 + 2 * t, 50.0, 50.0) for t in range(100)]
+    found = read(fed(*still), 1198.0)
+    assert found.whole == {}
+    assert found.oldest_wait[Q2] == 1.5
+
+
+def test_a_young_gateway_is_read_from_its_start() -> None:
+    found = read(fed(sample(1010.0, 10.0, 0.0, started=1000.0)), 1010.0)
+    assert found.first_token[Q2].durations.count == 10.0
+
+
+def test_an_old_one_needs_a_second_look() -> None:
+    assert read(fed(sample(1000.0, 10.0, 0.0)), 1000.0).whole == {}
+
+
+def test_a_restart_begins_anew() -> None:
+    before = [sample(1000.0 + 2 * t, 500.0 + t, 0.0) for t in range(30)]
+    after = [sample(1060.0 + 2 * t, 0.0, 10.0 * t, started=1060.0) for t in range(5)]
+    found = read(fed(*before, *after), 1068.0).whole[Q2]
+    assert found.durations.counts == (0.0, 40.0, 0.0)
+
+
+def test_gateways_add_up_and_a_silent_one_is_no_good_news() -> None:
+    both = fed(
+        *(sample(1000.0 + 2 * t, 10.0 * t, 0.0) for t in range(20)),
+        *(sample(1000.0 + 2 * t, 0.0, 10.0 * t, "gw-1") for t in range(20)),
+    )
+    found = read(both, 1038.0, gateways=("gw-0", "gw-1")).whole[Q2]
+    assert found.durations.mean() == pytest.approx(0.275)
+    silent = both.read(1038.0 + OURS, ("gw-0", "gw-1", "gw-2"))
+    assert isinstance(silent, Unavailable)
+    assert "gw-2" in silent.message
+    stale = both.read(1038.0 + OURS + 16.0)
+    assert isinstance(stale, Unavailable)
+
+
+def test_gateways_of_two_releases_are_not_added() -> None:
+    other = Durations((0.2,), (1.0, 1.0), 1.0)
+    window = fed(
+        sample(1010.0, 10.0, 0.0, started=1000.0),
+        LatencySample("gw-1", 1000.0, 1010.0, 1010.0 + OURS, {Q2: other}, {}, {}),
+    )
+    found = window.read(1010.0 + OURS)
+    assert isinstance(found, Unavailable)
+    assert found.reason == "InvalidLatency"
+
+
+def test_memory_is_bounded() -> None:
+    window = fed(*(sample(1000.0 + t / 10, float(t), 0.0) for t in range(6000)))
+    assert max(map(len, window._samples.values())) <= 30
+
+
+class TestSignals:
+    def answer(self, **route: Any) -> dict[str, Any]:
+        plain = {
+            "oldestWaitSeconds": {"Q1": 0.0, "Q2": 2.5},
+            "timeToFirstToken": {"Q2": {"counts": [1, 2, 0], "sumSeconds": 1.5}},
+            "latency": {},
+        }
+        return {
+            "gateway": "gw-0",
+            "startedAt": 100.0,
+            "at": 200.0,
+            "secondsBuckets": [0.1, 1.0],
+            "routes": {"default/r1": plain | route},
+        }
+
+    def test_the_contract_is_read(self) -> None:
+        found = read_latencies(self.answer(), "default/r1", 500.0)
+        assert found is not None
+        assert found.first_token == {Q2: Durations((0.1, 1.0), (1.0, 2.0, 0.0), 1.5)}
+        assert found.oldest_wait[Q2] == 2.5
+        assert found.whole == {}
+
+    @pytest.mark.parametrize(
+        "latency",
+        [
+            None,
+            [],
+            {"Q2": {}},
+            {"Q2": {"counts": [1], "sumSeconds": 1.0}},
+            {"Q2": {"counts": [1, 1, -1], "sumSeconds": 1.0}},
+            {"Q2": {"counts": [1, 1, 1], "sumSeconds": float("nan")}},
+            {"Q2": {"counts": "111", "sumSeconds": 1.0}},
+        ],
+    )
+    def test_what_does_not_parse_is_not_known(self, latency: Any) -> None:
+        assert read_latencies(self.answer(latency=latency), "default/r1", 500.0) is None
+
+    def test_an_older_gateway_tells_none(self) -> None:
+        answer = self.answer()
+        del answer["secondsBuckets"]
+        assert read_latencies(answer, "default/r1", 500.0) is None
+        assert read_latencies(self.answer(), "default/other", 500.0) is None
