@@ -141,8 +141,8 @@ class Pool:
             if arrival.at >= self._warm_up:
                 self._classes[arrival.klass].expired += 1
                 self._classes[arrival.klass].waits.append(math.inf)
-        while (ticket := self._admission.start_next(now)) is not None:
-            self._start(ticket, now)
+        while (started := self._admission.start_next(now)) is not None:
+            self._start(started, now)
 
     def _advance_to(self, until: float) -> None:
         events = self._events

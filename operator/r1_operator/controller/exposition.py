@@ -62,7 +62,8 @@ class ScalingCollector(Collector):
                 desired.add_metric(tuple(key), state.target)
             if state.observed is None:
                 continue
-            per_replica = {m.type: capacity(m, state.policy) for m in state.policy.metrics}
+            use = state.policy.target_utilization
+            per_replica = {m.type: capacity(m, use) for m in state.policy.metrics if m.counted}
             seen, forecast = state.observed.demand, state.observed.forecast
             for kind, one in per_replica.items():
                 value = seen if isinstance(seen, Unavailable) else metric_value(kind, seen)
