@@ -71,7 +71,8 @@ def live_through(
         observed = ScalingInputs(current, serving, seen, forecast, subject.seats, lead=lead)
         decision, history = decide(policy, observed, history, now)
         current = decision.replicas
-        counts[step], ready[step], waits[step] = current, serving, wait
+        # A count that falls stops serving at once.
+        counts[step], ready[step], waits[step] = current, min(serving, current), wait
         reactive[step] = current if decision.reactive is None else decision.reactive
         if step % 1000 == 0:
             said(step / steps)

@@ -36,6 +36,14 @@ def manifest(tmp_path_factory: pytest.TempPathFactory) -> str:
     return str(path)
 
 
+@pytest.fixture
+def without_forecast(manifest: str, tmp_path: Path) -> str:
+    """The same resource, by real time alone."""
+    path = tmp_path / "reactive.yaml"
+    path.write_text(Path(manifest).read_text() + "    forecast: {activation: Never}\n")
+    return str(path)
+
+
 def asked(capsys: pytest.CaptureFixture[str], *arguments: str) -> Any:
     """The JSON of a command that has to succeed."""
     code = main([*arguments, "--json"])
@@ -73,11 +81,11 @@ def test_a_backtest_reads_replays_and_judges(
 
 
 def test_whatif_compares_yesterday_with_other_settings(
-    prometheus: str, manifest: str, capsys: pytest.CaptureFixture[str]
+    prometheus: str, without_forecast: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     found = asked(
         capsys,
-        *("whatif", manifest, "--prometheus", prometheus, "--no-forecast"),
+        *("whatif", without_forecast, "--prometheus", prometheus),
         *("--max", "6", "--slo-ms", "300", "--since", "1d"),
     )
     assert found["hours"] == pytest.approx(24, abs=0.1)
