@@ -121,3 +121,13 @@ class FittedMixture:
     ) -> FloatArray:
         said = np.stack([m.peak(series, origins, steps, levels) for m in self.members], 1)
         return mixed(said, np.broadcast_to(self.weights, said.shape[:2]))
+
+
+def mixture_of(fitted: Mapping[str, Fitted], weights: Mapping[str, float]) -> FittedMixture:
+    """The members that have a weight, as one model; trained when the last of them was."""
+    members = tuple(fitted[name] for name in weights)
+    return FittedMixture(
+        members,
+        np.array(list(weights.values())),
+        max((member.trained_until for member in members), default=-np.inf),
+    )

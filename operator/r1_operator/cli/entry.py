@@ -21,11 +21,12 @@ COMMANDS = {
     "status": "show R1Inferences: ready, wanted and available replicas, and what is wrong",
     "explain": "show why a resource has the replicas it has: the last decisions with every input",
     "demo": "a cluster, two models, a recorded day of load in ten minutes",
+    "forecast-bench": "score the forecasters on a recorded load: r1 forecast-bench --trace FILE",
     "serve": "serve one model on this machine: r1 serve MODEL [flags of the runtime]",
     "crd": "print the CustomResourceDefinition of R1Inference",
 }
 """Each is a module of this package, loaded when it is used: a Kubernetes client takes a second."""
-HANDED_ON = ("demo", "serve")
+HANDED_ON = ("demo", "forecast-bench", "serve")
 """What follows these belongs to another program and is passed on untouched."""
 
 DESCRIPTION = (
@@ -80,7 +81,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = list(sys.argv[1:] if arguments is None else arguments)
     used = given[0] if given[:1] and given[0] in COMMANDS else ""
     if used in HANDED_ON:
-        code: int = importlib.import_module(f"r1_operator.cli.{used}").dispatch(given[1:])
+        module = used.replace("-", "_")
+        code: int = importlib.import_module(f"r1_operator.cli.{module}").dispatch(given[1:])
         return code
     try:
         options = build_parser(used).parse_args(given)
