@@ -138,4 +138,9 @@ def test_quick_models_join_as_history_grows() -> None:
     shape = Shape(100, 5, 5)
     assert set(fit_quick(series.head(150), shape)) == {"last-value"}
     assert set(fit_quick(series.head(250), shape)) == {"last-value", "seasonal-naive"}
-    assert set(fit_quick(series, shape)) == {"last-value", "seasonal-naive", "seasonal-level"}
+    assert set(fit_quick(series, shape)) == {
+        "last-value",
+        "damped-trend",
+        "seasonal-naive",
+        "seasonal-level",
+    }
