@@ -110,9 +110,7 @@ def _row(
     actions = []
     for target, counts in zip(TARGETS, courses, strict=True):
         if seeds:
-            drawn = [
-                serving_with(counts, start_steps(start_s), seed) for seed in range(seeds)
-            ]
+            drawn = [serving_with(counts, start_steps(start_s), seed) for seed in range(seeds)]
         else:
             drawn = [serving(counts, bench.world.start_steps)]
         for curve, part, bound in zip(curves, (None, first, second), bounds, strict=True):

@@ -158,7 +158,9 @@ def _production(bench: Bench, target: float, peak: Floats | None) -> Ints:
         foreseen = bench.replicas(peak, policy.peak_utilization)
         acting = courses.believed(foreseen, needed, PROMISE_LEADS * lead)
         needed = np.maximum(needed, np.where(acting, foreseen, 0))
-        windows.append((min(lead, _DOWN.stabilization_window_seconds), acting & (peak >= bench.reading)))
+        windows.append(
+            (min(lead, _DOWN.stabilization_window_seconds), acting & (peak >= bench.reading))
+        )
     return courses.stabilized(needed, bench.most, windows)
 
 

@@ -28,8 +28,10 @@ def recorded_like(seed: int, noise: float, bursts: float, swing: float) -> RateT
     clock = np.arange(minutes) / 1440
     wave = 1 + swing * np.sin(2 * np.pi * clock) + 0.3 * swing * np.sin(6 * np.pi * clock)
     unsteady = noise * np.exp(np.cumsum(drawn.normal(0, 0.03, minutes)))
-    rate = 1000 * np.maximum(wave, 0.05) * np.exp(
-        np.minimum(unsteady, 0.3) * drawn.normal(0, 1, minutes)
+    rate = (
+        1000
+        * np.maximum(wave, 0.05)
+        * np.exp(np.minimum(unsteady, 0.3) * drawn.normal(0, 1, minutes))
     )
     level = np.zeros(minutes)
     for begin in np.flatnonzero(drawn.random(minutes) < bursts):

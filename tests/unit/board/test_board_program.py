@@ -110,8 +110,6 @@ def test_used_wrongly_is_2(
     assert said in capsys.readouterr().err
 
 
-def test_the_operators_command_hands_over(
-    trace: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_the_operators_command_hands_over(trace: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert entry.main(["leaderboard", "--trace", str(trace), "--json", *FAST]) == 0
     assert json.loads(capsys.readouterr().out)["trace"] == "wave"

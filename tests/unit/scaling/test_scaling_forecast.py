@@ -121,9 +121,7 @@ def test_a_likely_peak_may_fill_half_of_the_headroom(stage: Build, forecast: Bui
 class TestVouching:
     """A forecast that acts and lies no lower than now shortens the down window to its lead."""
 
-    def down_after(
-        self, stage: Build, told: Any, rate: float = 14.0, **changes: Any
-    ) -> int | None:
+    def down_after(self, stage: Build, told: Any, rate: float = 14.0, **changes: Any) -> int | None:
         story = stage(replicas=1, up=AT_ONCE, **changes)
         story.play(400, 70.0)
         assert story.replicas == 10
