@@ -75,13 +75,8 @@ def oracle(bench: Bench, target: float) -> Ints:
 
 
 def last_value(bench: Bench, target: float) -> Ints:
-    """A forecast that says the present, through the production policy with its whole window."""
-    return courses.stabilized(
-        bench.replicas(bench.reading, target),
-        bench.most,
-        [(_DOWN.stabilization_window_seconds, None)],
-        bench.least,
-    )
+    """The production policy with a forecast that says the present and always acts."""
+    return _production(bench, target, bench.reading)
 
 
 def hpa(bench: Bench, target: float) -> Ints:
