@@ -134,6 +134,9 @@ def latency_need(
     if not (math.isfinite(arrivals) and arrivals >= 0):
         return Unavailable("InvalidSignals", f"{arrivals} requests/s cannot be."), memory
     seen, wait = _statistic(metric, latencies), _oldest_wait(metric, latencies)
+    for read in (wait, 0.0 if seen is None else seen.seconds):
+        if not (math.isfinite(read) and read >= 0):
+            return _impossible(metric, read), memory
     if arrivals == 0 and service.at_once == 0:
         return Need(0, Reason.REAL_TIME_DEMAND, "nothing is asked for"), memory
     if service.serving == 0:
@@ -158,7 +161,16 @@ def milliseconds_of(
     if isinstance(latencies, Unavailable):
         return latencies
     seen = _statistic(metric, latencies)
-    return None if seen is None else seen.seconds * 1000
+    if seen is None:
+        return None
+    if not (math.isfinite(seen.seconds) and seen.seconds >= 0):
+        return _impossible(metric, seen.seconds)
+    return seen.seconds * 1000
+
+
+def _impossible(metric: Metric, seconds: float) -> Unavailable:
+    message = f"{metric.label} reads {seconds} s, which no latency can be."
+    return Unavailable("InvalidLatency", message)
 
 
 def _missed(

@@ -209,6 +209,16 @@ class TestNotKnown:
         answer, _ = latency_need(MEAN, latencies, busy(), LONG_SERVED, NOW)
         assert answer is latencies
 
+    @pytest.mark.parametrize("value", [float("nan"), float("inf"), -1.0])
+    def test_what_no_latency_can_be_is_none(
+        self, busy: Callable[..., Service], value: float
+    ) -> None:
+        for latencies in (took(value * 1000), Latencies(oldest_wait={Q2: value})):
+            answer, memory = latency_need(MEAN, latencies, busy(), LONG_SERVED, NOW)
+            assert isinstance(answer, Unavailable)
+            assert answer.reason == "InvalidLatency"
+            assert memory == LONG_SERVED
+
     def test_requests_that_never_finish_are_no_good_news(
         self, busy: Callable[..., Service]
     ) -> None:
