@@ -18,7 +18,7 @@ from r1_cluster.errors import BuildFailed
 from r1_cluster.locking import exclusive
 
 SUITE = "bookworm"
-PACKAGES = "python3,python3-venv,ca-certificates"
+PACKAGES = "python3,python3-venv,ca-certificates,libgomp1"
 PYTHON = (3, 11)  # what the suite's python3 is
 # What a container never reads; a sixth of the size.
 USELESS = (
