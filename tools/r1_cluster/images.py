@@ -84,7 +84,9 @@ def build_all(report: Report = to_stderr) -> list[str]:
         return [build(part, report=report) for part in PARTS]
     finally:
         if not docker_works():
-            remove_pip_cache()
+            # Other builds have their temporary files there: never under a running one.
+            with exclusive(storage_folder() / "build.lock", lambda: report("waiting for a build")):
+                remove_pip_cache()
 
 
 def _build_with_buildah(
