@@ -142,7 +142,8 @@ def _scored(
     figures = {
         name: _figures(said[rows], actual[rows], baseline[rows]) for name, said in named.items()
     }
-    times = series.start + (origins[rows] + target.steps) * series.step
+    ahead = np.asarray(origins[rows] + target.steps, dtype=np.float64)
+    times = series.start + ahead * series.step
     return Scored(figures, times, actual[rows], {name: said[rows] for name, said in named.items()})
 
 
@@ -155,7 +156,7 @@ def _shown(name: str, long: bool) -> str:
 
 def _figures(said: FloatArray, actual: FloatArray, baseline: FloatArray) -> Figures:
     """Figures over the origins at which the model spoke; None without any."""
-    spoke: BoolArray = ~np.isnan(said).any(axis=1)
+    spoke: BoolArray = ~np.asarray(np.isnan(said).any(axis=1))
     if not spoke.any():
         return dict.fromkeys(("mae_rel", "wape", "coverage90", "coverage95", "pinball90"))
     said, actual, baseline = said[spoke], actual[spoke], baseline[spoke]

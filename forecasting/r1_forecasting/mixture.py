@@ -20,7 +20,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from r1_forecasting.gate import LAST_VALUE
-from r1_forecasting.protocol import Fitted, FloatArray, IntArray
+from r1_forecasting.protocol import BoolArray, Fitted, FloatArray, IntArray
 from r1_forecasting.series import Series
 
 MIXTURE = "mixture"
@@ -46,7 +46,7 @@ def rolling_weights(
     ``FEWEST`` losses are known and tilt those after. They sum to 1 over the models.
     """
     window = max(WINDOW_SEASONS * season, float(steps))
-    known = ~np.isnan(losses).any(axis=1)
+    known: BoolArray = ~np.asarray(np.isnan(losses).any(axis=1))
     total = np.cumsum(np.where(known[:, None], losses, 0.0), axis=0)
     total = np.concatenate([np.zeros_like(losses[:1]), total])
     count = np.concatenate([[0], np.cumsum(known)])
