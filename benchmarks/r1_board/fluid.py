@@ -55,7 +55,7 @@ def serving_with(counts: Ints, starts: Sequence[int], seed: int) -> Ints:
         there = np.concatenate([[False], counts >= level, [False]])
         edges = np.flatnonzero(there[1:] != there[:-1])
         for begin, end in zip(edges[::2].tolist(), edges[1::2].tolist(), strict=True):
-            start = 0 if begin == 0 else int(starts[drawn.integers(len(starts))])
+            start = 0 if begin == 0 else starts[int(drawn.integers(len(starts)))]
             ready[begin + start : end] += 1  # empty where it was stopped before it served
     return ready
 

@@ -75,13 +75,8 @@ def oracle(bench: Bench, target: float) -> Ints:
 
 
 def last_value(bench: Bench, target: float) -> Ints:
-    """A forecast that says the present, through the production policy with its whole window."""
-    return courses.stabilized(
-        bench.replicas(bench.reading, target),
-        bench.most,
-        [(_DOWN.stabilization_window_seconds, None)],
-        bench.least,
-    )
+    """The production policy with a forecast that says the present and always acts."""
+    return _production(bench, target, bench.reading)
 
 
 def hpa(bench: Bench, target: float) -> Ints:
@@ -164,8 +159,9 @@ def _production(bench: Bench, target: float, peak: Floats | None) -> Ints:
         foreseen = bench.replicas(peak, policy.peak_utilization)
         acting = courses.believed(foreseen, needed, PROMISE_LEADS * lead)
         needed = np.maximum(needed, np.where(acting, foreseen, 0))
-        window = min(lead, _DOWN.stabilization_window_seconds)
-        windows.append((window, acting & (peak >= bench.reading)))
+        windows.append(
+            (min(lead, _DOWN.stabilization_window_seconds), acting & (peak >= bench.reading))
+        )
     return courses.stabilized(needed, bench.most, windows, bench.least)
 
 

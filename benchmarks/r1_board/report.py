@@ -24,9 +24,9 @@ def table(board: Board) -> str:
     """Return the rows in columns, the cheapest at the SLO first."""
     lines = [_HEADS, *(_cells(row, board) for row in ranked(board))]
     widths = [max(len(line[column]) for line in lines) for column in range(len(_HEADS))]
+    slo = f"at most {board.max_overload:.1%} of requests meet an overload"
     out = [
-        f"{board.trace}, start-up {board.start_s:g} s, SLO: at most {board.max_overload:.1%} of "
-        "requests meet an overload.",
+        f"{board.trace}, start-up {board.start_s:g} s, SLO: {slo}.",
         "Cost is replica-time over the clairvoyant minimum.",
         "",
     ]
@@ -39,12 +39,15 @@ def table(board: Board) -> str:
 
 def markdown(board: Board, picture: str | None = None) -> str:
     """Return the board as a Markdown section, the curve's picture under it."""
+    about = (
+        f"SLO: at most {board.max_overload:.1%} of requests meet an overload. Cost is replica-time "
+        "over the clairvoyant minimum at a utilisation of one. *Tuned before*: the target tuned "
+        "on the first half of the window, scored on the second."
+    )
     lines = [
         f"## {board.trace}, start-up {board.start_s:g} s",
         "",
-        f"SLO: at most {board.max_overload:.1%} of requests meet an overload. Cost is replica-time "
-        "over the clairvoyant minimum at a utilisation of one. *Tuned before*: the target tuned "
-        "on the first half of the window, scored on the second.",
+        about,
         "",
         "| " + " | ".join(_HEADS) + " |",
         "|---" * len(_HEADS) + "|",

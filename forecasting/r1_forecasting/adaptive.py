@@ -16,7 +16,7 @@ import numpy as np
 from r1_forecasting.conformal import FEWEST
 from r1_forecasting.protocol import FloatArray, IntArray
 
-RATE = 0.01
+RATE = 0.02
 REACH = 0.9
 """How far a level may move, as a share of its distance from the nearer of 0 and 1."""
 
@@ -36,6 +36,10 @@ def adaptive_offsets(
     (n,), NaN where unknown; row j counts from ``origins[j] + delay`` on. Every ``stride``-th
     row is learned from, the last ``window`` of these form the window, and corrections change
     as often. NaN before ``FEWEST`` errors are known.
+
+    Outcomes of windows that overlap tell the same thing, so the window counts as
+    ``m = its span / delay`` of them and the level is read at ``(m level + 1) / (m + 1)``:
+    one outcome yet unseen may lie above all others. That widens a day ahead, not ten minutes.
     """
     count = len(levels)
     nominal = np.asarray(levels, dtype=np.float64)
@@ -56,8 +60,11 @@ def adaptive_offsets(
                 level = np.clip(level, nominal - reach, nominal + reach)
             taken += 1
         if taken > before and taken >= FEWEST:
-            recent = np.sort(errors[rows[max(taken - window, 0) : taken]], axis=0)
-            rank = np.ceil((len(recent) + 1) * level).astype(np.int64)
+            seen = rows[max(taken - window, 0) : taken]
+            recent = np.sort(errors[seen], axis=0)
+            apart = max((origins[seen[-1]] - origins[seen[0]]) / max(delay, 1), 1.0)
+            read = (apart * level + 1) / (apart + 1)
+            rank = np.ceil((len(recent) + 1) * read).astype(np.int64)
             current = recent[np.clip(rank, 1, len(recent)) - 1, np.arange(count)]
         result[i] = current
     return result

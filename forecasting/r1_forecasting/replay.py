@@ -13,32 +13,26 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from r1_forecasting.adaptive import adaptive_offsets
-from r1_forecasting.backtest import CALIBRATION_SEASONS, CEILING, decision_cost
-from r1_forecasting.conformal import FEWEST, corrected, scores
+from r1_forecasting.backtest import CEILING, decision_cost
+from r1_forecasting.ensemble import issue_all
 from r1_forecasting.gate import LAST_VALUE, Gate, decide
-from r1_forecasting.models.last_value import HELD_STEPS, LastValue
+from r1_forecasting.models.damped_trend import DampedTrend
+from r1_forecasting.models.gbdt import Gbdt
+from r1_forecasting.models.last_value import HELD_STEPS
 from r1_forecasting.models.lstm import Lstm
 from r1_forecasting.models.seasonal_level import SeasonalLevel
 from r1_forecasting.models.seasonal_naive import SeasonalNaive
-from r1_forecasting.protocol import (
-    BoolArray,
-    Fitted,
-    FloatArray,
-    Forecaster,
-    IntArray,
-    Shape,
-    Unavailable,
-)
+from r1_forecasting.protocol import BoolArray, FloatArray, Forecaster, IntArray, Shape
+from r1_forecasting.rolling import refits, rolling_quantiles
 from r1_forecasting.scale import RootScale
 from r1_forecasting.series import Series
 from r1_forecasting.target import Target
 
-REFIT_SEASONS = 3.0
-WARM_SEASONS = 3.0
+WARM_SEASONS = 4.0
 """Seasons before the tested window over which corrections and gate are warmed up."""
 DECISIONS_PER_SEASON = 48
-CALIBRATIONS_PER_SEASON = 144
+JUDGED_SEASONS = 4.0
+"""The gate looks back so far: what a model cost before a change of regime says little."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -50,9 +44,10 @@ class Replay:
     acts: BoolArray  # (n,) whether the gate let the forecast act
 
 
-def default_models() -> tuple[Forecaster, ...]:
-    """The models that a replay uses where none are named."""
-    return (SeasonalNaive(), SeasonalLevel(), Lstm())
+def default_models(shape: Shape) -> tuple[Forecaster, ...]:
+    """The models that a replay uses where none are named: all but Prophet, which is slow."""
+    peak = (Target(shape.lead, peak=True),)
+    return (SeasonalNaive(), DampedTrend(), SeasonalLevel(), Gbdt(peak), Lstm())
 
 
 def replay_peaks(
@@ -75,64 +70,32 @@ def replay_peaks(
         raise ValueError("levels need to ascend and to hold the decision level")
     if not 0 < test_from < len(series):
         raise ValueError(f"test_from is {test_from}, needs to lie from 1 to {len(series) - 1}")
-    chosen = default_models() if models is None else tuple(models)
+    chosen = default_models(shape) if models is None else tuple(models)
     target = Target(shape.lead, peak=True)
     warm_from = max(test_from // 2, test_from - round(WARM_SEASONS * shape.season))
     origins = np.arange(warm_from, len(series), dtype=np.int64)
-    raw = rolling_quantiles(series, chosen, shape, target, origins, ordered, test_from=test_from)
+    fits = refits(len(series), shape.season, warm_from=warm_from, test_from=test_from)
+    raw = rolling_quantiles(series, chosen, shape, (target,), origins, ordered, fits)[target]
     actual = target.outcome(series, origins)
     now = series.held(HELD_STEPS)[origins]
-    scale = RootScale.of(series.head(warm_from))
-    highest = np.fmax.accumulate(series.values)[origins]
-    stride = max(1, round(shape.season / CALIBRATIONS_PER_SEASON))
-    window = max(round(CALIBRATION_SEASONS * shape.season / stride), 5 * FEWEST)
-    issued: dict[str, FloatArray] = {}
+    issued = issue_all(
+        raw,
+        actual,
+        origins,
+        shape.lead,
+        season=shape.season,
+        levels=ordered,
+        scale=RootScale.of(series.head(warm_from)),
+        ceiling=CEILING * np.fmax.accumulate(series.values)[origins],
+    )
     costs: dict[str, FloatArray] = {}
-    for name, drawn in raw.items():
-        errors = scores(drawn, actual, scale)
-        offsets = adaptive_offsets(
-            errors, origins, shape.lead, window=window, levels=ordered, stride=stride
-        )
-        issued[name] = corrected(drawn, offsets, scale, CEILING * highest[:, None])
-        kept = np.fmax(issued[name][:, ordered.index(decision_level)], now)
-        kept[np.isnan(issued[name]).any(axis=1)] = np.nan
+    for name, said in issued.items():
+        kept = np.fmax(said[:, ordered.index(decision_level)], now)
+        kept[np.isnan(said).any(axis=1)] = np.nan
         costs[name] = decision_cost(kept, actual, decision_level)
     peaks, acts = _gated(issued, costs, origins, shape)
     tested = origins >= test_from
     return Replay(origins[tested], peaks[tested], acts[tested])
-
-
-def rolling_quantiles(
-    series: Series,
-    models: Sequence[Forecaster],
-    shape: Shape,
-    target: Target,
-    origins: IntArray,
-    levels: Sequence[float],
-    *,
-    test_from: int,
-) -> dict[str, FloatArray]:
-    """Out-of-sample quantiles (origins, levels) of each model, the last value among them.
-
-    Each model is fitted at the first origin, at ``test_from``, and every ``REFIT_SEASONS``
-    from there; what it says at an origin comes from the newest fit before it.
-    """
-    every = max(1, round(REFIT_SEASONS * shape.season))
-    fits = sorted({int(origins[0]), *range(test_from, len(series), every)})
-    said: dict[str, FloatArray] = {}
-    for first, last in zip(fits, [*fits[1:], len(series)], strict=True):
-        block = (origins >= first) & (origins < last)
-        training = series.head(first)
-        fitted: dict[str, Fitted] = {LAST_VALUE: LastValue()}
-        for model in models:
-            outcome = model.fit(training, shape)
-            if not isinstance(outcome, Unavailable):
-                fitted[outcome.name] = outcome
-        for name, fit in fitted.items():
-            if name not in said:
-                said[name] = np.full((len(origins), len(levels)), np.nan)
-            said[name][block] = target.drawn(fit, series, origins[block], levels)
-    return said
 
 
 def _gated(
@@ -141,11 +104,13 @@ def _gated(
     """Peaks of whom the gate chose, asked anew every half-hour or so of a day's season."""
     known_until = np.searchsorted(origins, origins - shape.lead, side="right")
     every = max(1, round(shape.season / DECISIONS_PER_SEASON))
+    judged = round(JUDGED_SEASONS * shape.season)
     peaks = issued[LAST_VALUE].copy()
     acts = np.zeros(len(origins), dtype=np.bool_)
     gate: Gate | None = None
     for first in range(0, len(origins), every):
-        past = {name: cost[: known_until[first]] for name, cost in costs.items()}
+        until = int(known_until[first])
+        past = {name: cost[max(until - judged, 0) : until] for name, cost in costs.items()}
         gate = decide(past, incumbent=gate.model if gate else None)
         rows = slice(first, first + every)
         said = issued[gate.model][rows]

@@ -60,12 +60,13 @@ def profile_features(
 
 @dataclass(frozen=True, slots=True, eq=False)
 class FittedSeasonalLevel:
-    """Weights (knots, TERMS) for points and for peaks."""
+    """Weights (knots, TERMS) for points, to the horizon, and for peaks, to the lead."""
 
     scale: RootScale
     season: float
     seasons: int
-    knots: IntArray
+    point_knots: IntArray
+    peak_knots: IntArray
     point_weights: FloatArray
     peak_weights: FloatArray
     trained_until: float
@@ -74,14 +75,16 @@ class FittedSeasonalLevel:
     def predict(
         self, series: Series, origins: IntArray, horizons: IntArray, levels: Sequence[float]
     ) -> FloatArray:
-        center = self._center(series, origins, horizons, self.point_weights, peak=False)
+        weights = _along(self.point_knots, self.point_weights, horizons)
+        center = self._center(series, origins, horizons, weights, peak=False)
         return np.repeat(center[:, :, None], len(levels), axis=2)
 
     def peak(
         self, series: Series, origins: IntArray, steps: int, levels: Sequence[float]
     ) -> FloatArray:
         window = np.array([steps], dtype=np.int64)
-        center = self._center(series, origins, window, self.peak_weights, peak=True)
+        weights = _along(self.peak_knots, self.peak_weights, window)
+        center = self._center(series, origins, window, weights, peak=True)
         return np.repeat(center, len(levels), axis=1)
 
     def _center(
@@ -90,11 +93,7 @@ class FittedSeasonalLevel:
         now, features = profile_features(
             series, self.scale, origins, steps, self.season, self.seasons, peak=peak
         )
-        used = np.stack(
-            [np.interp(np.log(steps), np.log(self.knots), weights[:, t]) for t in range(TERMS)],
-            axis=1,
-        )
-        return self.scale.back(now[:, None] + np.einsum("oht,ht->oh", features, used))
+        return self.scale.back(now[:, None] + np.einsum("oht,ht->oh", features, weights))
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,10 +112,10 @@ class SeasonalLevel:
             )
         first = int(np.ceil(shape.season))
         origins = np.unique(np.linspace(first, len(series) - 2, self.most_origins).astype(np.int64))
-        steps = knots(max(shape.lead, shape.horizon))
         scale = RootScale.of(series)
+        point_knots, peak_knots = knots(shape.horizon), knots(shape.lead)
         weights = []
-        for peak in (False, True):
+        for peak, steps in ((False, point_knots), (True, peak_knots)):
             now, features = profile_features(
                 series, scale, origins, steps, shape.season, self.seasons, peak=peak
             )
@@ -136,8 +135,22 @@ class SeasonalLevel:
                 )
             weights.append(np.stack(usable))
         return FittedSeasonalLevel(
-            scale, shape.season, self.seasons, steps, weights[0], weights[1], series.end
+            scale,
+            shape.season,
+            self.seasons,
+            point_knots,
+            peak_knots,
+            weights[0],
+            weights[1],
+            series.end,
         )
+
+
+def _along(grid: IntArray, weights: FloatArray, steps: IntArray) -> FloatArray:
+    """Weights (steps, TERMS) between those at the knots, along the logarithm."""
+    return np.stack(
+        [np.interp(np.log(steps), np.log(grid), weights[:, t]) for t in range(TERMS)], axis=1
+    )
 
 
 def _ridge(features: FloatArray, target: FloatArray) -> FloatArray | None:

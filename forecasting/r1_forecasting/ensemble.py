@@ -1,0 +1,64 @@
+"""From what models said to what is issued: mixed, and each and the mixture calibrated."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from r1_forecasting.adaptive import adaptive_offsets
+from r1_forecasting.conformal import FEWEST, corrected, scores
+from r1_forecasting.mixture import MIXTURE, mix
+from r1_forecasting.protocol import FloatArray, IntArray
+from r1_forecasting.scale import RootScale
+
+CALIBRATION_SEASONS = 2.0
+CALIBRATION_WINDOWS = 8.0
+"""The rolling window holds this many times the horizon, where two seasons do not."""
+CALIBRATIONS_PER_SEASON = 144
+
+
+def calibrate(
+    raw: FloatArray,
+    actual: FloatArray,
+    origins: IntArray,
+    steps: int,
+    *,
+    season: float,
+    levels: Sequence[float],
+    scale: RootScale,
+) -> FloatArray:
+    """Corrections (origins, levels) on the root scale for raw quantiles of the same shape."""
+    gap = max(1, round(float(np.median(np.diff(origins))))) if len(origins) > 1 else 1
+    stride = max(1, round(season / CALIBRATIONS_PER_SEASON / gap))
+    span = max(CALIBRATION_SEASONS * season, CALIBRATION_WINDOWS * steps)
+    window = max(round(span / (gap * stride)), 5 * FEWEST)
+    errors = scores(raw, actual, scale)
+    return adaptive_offsets(errors, origins, steps, window=window, levels=levels, stride=stride)
+
+
+def issue_all(
+    raw: Mapping[str, FloatArray],
+    actual: FloatArray,
+    origins: IntArray,
+    steps: int,
+    *,
+    season: float,
+    levels: Sequence[float],
+    scale: RootScale,
+    ceiling: FloatArray,
+) -> dict[str, FloatArray]:
+    """Issued quantiles (origins, levels) of each model and of their mixture.
+
+    ``raw`` (origins, levels) each; ``actual`` (origins,) became known ``steps`` after its
+    origin; ``ceiling`` (origins,) bounds what may be issued. NaN where a model is silent or
+    not calibrated yet.
+    """
+    together, _ = mix(raw, actual, origins, steps, season, levels)
+    issued = {}
+    for name, drawn in {**raw, MIXTURE: together}.items():
+        offsets = calibrate(
+            drawn, actual, origins, steps, season=season, levels=levels, scale=scale
+        )
+        issued[name] = corrected(drawn, offsets, scale, ceiling[:, None])
+    return issued

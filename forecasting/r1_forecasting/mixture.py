@@ -1,0 +1,123 @@
+"""Several models as one: each weighs as its recent error says, the last value more.
+
+Weights fall exponentially with a model's mean loss over a rolling window, relative to the
+best model's (prediction with expert advice, Cesa-Bianchi & Lugosi 2006). How steeply depends
+on how much the window can tell: it holds ``window / steps`` outcomes that do not overlap, and
+a lead over the others means the more the more there are. Ten minutes ahead a model that is
+10 % worse all but leaves; a day ahead the mixture stays near the mean of all, which on
+drifting traffic is the safer bet.
+
+The pinball loss is convex, so the mixture's is never above the weighted mean of its
+members'. Nearer than half a season the last value starts with three times the weight of the
+others: where no model beats it, most of the mixture is the last value.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from r1_forecasting.gate import LAST_VALUE
+from r1_forecasting.protocol import Fitted, FloatArray, IntArray
+from r1_forecasting.series import Series
+
+MIXTURE = "mixture"
+WINDOW_SEASONS = 3.0
+LAST_VALUE_WEIGHT = 3.0
+FEWEST = 20
+
+
+def prior(names: Sequence[str], steps: int, season: float) -> FloatArray:
+    """Weights (models,) before anything is known."""
+    favoured = LAST_VALUE_WEIGHT if steps < season / 2 else 1.0
+    return np.array([favoured if name == LAST_VALUE else 1.0 for name in names])
+
+
+def rolling_weights(
+    losses: FloatArray, origins: IntArray, steps: int, season: float, start: FloatArray
+) -> FloatArray:
+    """Weights (n, models) at each origin from what was known there.
+
+    ``losses`` (n, models) at ascending ``origins``, NaN where a model was silent or the
+    outcome is missing: such an origin judges nobody. The loss of row j is known from
+    ``origins[j] + steps`` on. ``start`` (models,) are the weights that hold before
+    ``FEWEST`` losses are known and tilt those after. They sum to 1 over the models.
+    """
+    window = max(WINDOW_SEASONS * season, float(steps))
+    known = ~np.isnan(losses).any(axis=1)
+    total = np.cumsum(np.where(known[:, None], losses, 0.0), axis=0)
+    total = np.concatenate([np.zeros_like(losses[:1]), total])
+    count = np.concatenate([[0], np.cumsum(known)])
+    last = np.searchsorted(origins + steps, origins, side="right")
+    first = np.minimum(np.searchsorted(origins, origins - steps - window), last)
+    seen = count[last] - count[first]
+    mean = np.maximum(total[last] - total[first], 0.0) / np.maximum(seen, 1)[:, None]
+    best = mean.min(axis=1, keepdims=True)
+    behind = np.where(best > 0, mean / np.where(best > 0, best, 1.0) - 1.0, mean > 0)
+    steepness = np.sqrt(window / steps)
+    told = np.where((seen >= FEWEST)[:, None], np.exp(-steepness * np.minimum(behind, 9.0)), 1.0)
+    weight = start[None, :] * told
+    normal: FloatArray = weight / weight.sum(axis=1, keepdims=True)
+    return normal
+
+
+def mixed(quantiles: FloatArray, weights: FloatArray) -> FloatArray:
+    """Weighted mean over the models: (n, models, levels) and (n, models) -> (n, levels).
+
+    A silent model's weight goes to the others; NaN where all are silent.
+    """
+    speaks = ~np.isnan(quantiles)
+    used = np.where(speaks, weights[:, :, None], 0.0)
+    share = used.sum(axis=1)
+    total = (used * np.where(speaks, quantiles, 0.0)).sum(axis=1)
+    return np.where(share > 0, total / np.where(share > 0, share, 1.0), np.nan)
+
+
+def mix(
+    raw: Mapping[str, FloatArray],
+    actual: FloatArray,
+    origins: IntArray,
+    steps: int,
+    season: float,
+    levels: Sequence[float],
+) -> tuple[FloatArray, dict[str, float]]:
+    """The mixture's quantiles (n, levels) at each origin, and the weights that hold now.
+
+    ``raw`` (n, levels) of each model; ``actual`` (n,) outcomes, known ``steps`` later. Models
+    are judged by the level nearest the median. One that never spoke has no weight.
+    """
+    names = [name for name, rows in raw.items() if not np.isnan(rows).all()]
+    if not names:
+        return np.full((len(origins), len(levels)), np.nan), {}
+    middle = int(np.argmin(np.abs(np.asarray(levels) - 0.5)))
+    said = np.stack([raw[name] for name in names], axis=1)
+    short = actual[:, None] - said[:, :, middle]
+    losses = np.maximum(levels[middle] * short, (levels[middle] - 1.0) * short)
+    weights = rolling_weights(losses, origins, steps, season, prior(names, steps, season))
+    return mixed(said, weights), dict(zip(names, weights[-1].tolist(), strict=True))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class FittedMixture:
+    """Members with the weights (members,) that hold now; they sum to 1."""
+
+    members: tuple[Fitted, ...]
+    weights: FloatArray
+    trained_until: float
+    name: str = MIXTURE
+
+    def predict(
+        self, series: Series, origins: IntArray, horizons: IntArray, levels: Sequence[float]
+    ) -> FloatArray:
+        said = np.stack([m.predict(series, origins, horizons, levels) for m in self.members], 2)
+        flat = said.reshape(-1, len(self.members), len(levels))
+        found = mixed(flat, np.broadcast_to(self.weights, flat.shape[:2]))
+        return found.reshape(len(origins), len(horizons), len(levels))
+
+    def peak(
+        self, series: Series, origins: IntArray, steps: int, levels: Sequence[float]
+    ) -> FloatArray:
+        said = np.stack([m.peak(series, origins, steps, levels) for m in self.members], 1)
+        return mixed(said, np.broadcast_to(self.weights, said.shape[:2]))

@@ -1,0 +1,123 @@
+"""What the boosted trees see at an origin: the last steps, their means, earlier seasons.
+
+All on the root scale and, but for the level itself and the phase, relative to the present,
+so that trees grown on a quiet fortnight still fit a service that has doubled since.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from r1_forecasting.models.last_value import HELD_STEPS
+from r1_forecasting.protocol import FloatArray, IntArray
+from r1_forecasting.scale import RootScale
+from r1_forecasting.series import Series
+from r1_forecasting.windows import average
+
+LAGS = (1, 2, 3, 4, 5, 7, 9, 12, 15, 20, 30, 45, 60)
+BLOCKS = (2, 3, 5, 8, 15, 30, 60, 120, 240, 480)
+SLOPES = (5, 15, 60)
+SEASONS = 7
+ROUGH = (10, 60)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Past:
+    """A series prepared for means over any stretch: sums up to each position."""
+
+    roots: FloatArray  # gaps of up to HELD_STEPS filled
+    total: FloatArray
+    count: IntArray
+    walked: FloatArray  # sum of absolute changes
+    phase: float  # of position 0, in steps since the clock began
+    season: float
+
+    @classmethod
+    def of(cls, series: Series, scale: RootScale, season: float) -> Past:
+        roots = scale.to(series.values)
+        seen = ~np.isnan(roots)
+        held = scale.to(series.held(HELD_STEPS))
+        change = np.abs(np.nan_to_num(np.diff(held, prepend=np.nan)))
+        return cls(
+            held,
+            np.concatenate([[0.0], np.cumsum(np.where(seen, roots, 0.0))]),
+            np.concatenate([[0], np.cumsum(seen)]),
+            np.concatenate([[0.0], np.cumsum(change)]),
+            series.start / series.step,
+            season,
+        )
+
+    def at(self, index: IntArray) -> FloatArray:
+        """The value held at each position; NaN before the start."""
+        return np.where(index >= 0, self.roots[np.maximum(index, 0)], np.nan)
+
+    def mean(self, first: IntArray, last: IntArray) -> FloatArray:
+        """Mean over positions ``first`` to ``last``; NaN where nothing was seen or before 0."""
+        low = np.clip(first, 0, len(self.roots))
+        high = np.clip(last + 1, low, len(self.roots))
+        count = self.count[high] - self.count[low]
+        total = self.total[high] - self.total[low]
+        known = (count > 0) & (last >= 0)
+        return np.where(known, total / np.maximum(count, 1), np.nan)
+
+    def block(self, origins: IntArray, steps: int) -> FloatArray:
+        """Mean of the last ``steps``; NaN where less than half of them exist."""
+        found = self.mean(origins - steps + 1, origins)
+        return np.where(2 * (origins + 1) >= steps, found, np.nan)
+
+
+def build_features(past: Past, origins: IntArray, steps: int) -> tuple[FloatArray, FloatArray]:
+    """Present (n,) on the root scale and features (n, columns) for ``steps`` ahead.
+
+    NaN marks what is not known. Nothing after an origin is read.
+    """
+    season = past.season
+    day = max(round(season), 1)
+    now = past.at(origins)
+    columns = [past.at(origins - lag) - now for lag in LAGS]
+    blocks = [k for k in BLOCKS if k < day] + [day]
+    columns += [past.block(origins, k) - now for k in blocks]
+    columns += [past.block(origins, k) - past.block(origins - k, k) for k in SLOPES if 2 * k < day]
+    columns += _seasons(past, origins, steps, now)
+    columns.append(past.block(origins, day) - past.block(origins - day, day))
+    for k in (max(day // 24, 1), max(day // 6, 1)):
+        recent = past.block(origins, k)
+        columns.append(recent - past.block(origins - day, k))
+        columns.append(recent - past.block(origins - 7 * day, k))
+    columns.append(now)
+    for k in ROUGH:
+        first = np.maximum(origins - k + 1, 0)
+        columns.append((past.walked[origins + 1] - past.walked[first]) / k)
+    phase = ((past.phase + origins + steps) % season) / season
+    weekday = np.floor((past.phase + origins + steps) / season) % 7
+    columns += [np.sin(2 * np.pi * phase), np.cos(2 * np.pi * phase), phase, weekday]
+    return now, np.stack(columns, axis=1)
+
+
+def _seasons(past: Past, origins: IntArray, steps: int, now: FloatArray) -> list[FloatArray]:
+    """Where earlier seasons stood at the target's phase, and how far they moved to there."""
+    season = past.season
+    ahead = max(min(steps // 4, round(season / 48)), 1 if season >= 48 else 0)
+    around = max(ahead, round(season / 144))
+    first = int(np.ceil(steps / season - 1e-9))
+    there, moved = [], []
+    for k in range(SEASONS):
+        back = round((first + k) * season)
+        center = origins + steps - back
+        value = past.mean(center - ahead, np.minimum(center + ahead, origins))
+        middle = origins - round((1 + k) * season)
+        here = past.mean(middle - around, middle + around)
+        there.append(value)
+        moved.append(value - here)
+    columns = []
+    for k in (0, 1, 6):
+        columns += [there[k] - now, moved[k]]
+    places, moves = np.stack(there, axis=1), np.stack(moved, axis=1)
+    columns += [average(places[:, :5], 1) - now, average(moves[:, :5], 1), average(places, 1) - now]
+    seen = ~np.isnan(places).all(axis=1)
+    top = np.where(np.isnan(places), -np.inf, places).max(axis=1)
+    low = np.where(np.isnan(places), np.inf, places).min(axis=1)
+    columns += [np.where(seen, top, np.nan) - now, np.where(seen, low, np.nan) - now]
+    return columns
