@@ -1,1 +1,1 @@
-"""The leaderboard: scaling policies on recorded load, judged by cost at equal service."""
+"""Boards: forecasts and scaling policies scored on a recorded load, one command each."""

@@ -1,7 +1,7 @@
 """Rolling-origin backtest: what each model would have asked for, and what that cost.
 
 At every origin a model states quantiles of the maximum over the lead, corrected only by
-errors that were known by then. Its decision cost is that of the replicas it would have
+errors that were known by then; their mixture is scored beside them. Its decision cost is that of the replicas it would have
 kept: the operator always takes ``max(forecast, now)``, and being short costs
 ``level / (1 - level)`` times as much as being over (the newsvendor's pinball cost at the
 level scaling uses), so models are ranked by what they decide, not by how near they come.
@@ -13,12 +13,14 @@ would always meet the same minute of the hour.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 from r1_forecasting import conformal
+from r1_forecasting.ensemble import CALIBRATION_SEASONS, calibrate
 from r1_forecasting.gate import Gate, decide
+from r1_forecasting.mixture import MIXTURE, mix
 from r1_forecasting.models.last_value import HELD_STEPS
 from r1_forecasting.protocol import (
     Fitted,
@@ -34,8 +36,6 @@ from r1_forecasting.windows import future_peak
 
 CEILING = 2.0
 """No calibrated quantile exceeds this many times the highest demand seen so far."""
-
-CALIBRATION_SEASONS = 2.0
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -60,6 +60,8 @@ class Board:
     actual: FloatArray
     tracks: Mapping[str, Track]
     failures: Mapping[str, Unavailable] = field(default_factory=dict)
+    weights: Mapping[str, float] = field(default_factory=dict)
+    """Of the mixture's members, as they stand now."""
 
     def costs(self) -> dict[str, FloatArray]:
         """Decision cost (origins,) of each model."""
@@ -131,27 +133,28 @@ def score(
     if list(ordered) != sorted(set(ordered)) or decision_level not in ordered:
         raise ValueError("levels need to ascend and to hold the decision level")
     origins = choose_origins(len(series), shape.season, most_origins)
-    stride = int(origins[1] - origins[0]) if len(origins) > 1 else 1
     actual = future_peak(series.values, origins, shape.lead)
     now = series.held(HELD_STEPS)[origins]
     scale = RootScale.of(series.head(int(origins[0]) + 1))
     highest = np.fmax.accumulate(series.values)[origins]
-    window = max(round(CALIBRATION_SEASONS * shape.season / stride), 5 * conformal.FEWEST)
-    window = min(window, len(origins))
-    tracks = {}
+    raws: dict[str, FloatArray] = {}
     for name, model in fitted.items():
-        raw = model.peak(series, origins, shape.lead, ordered)
-        raw[origins <= series.index(model.trained_until)] = np.nan
-        errors = conformal.scores(raw, actual, scale)
-        known = np.flatnonzero(~np.isnan(errors).any(axis=1))
-        available = np.searchsorted(origins[known] + shape.lead, origins, side="right")
-        offsets = conformal.rolling_offsets(errors[known], available, window=window, levels=ordered)
+        raws[name] = model.peak(series, origins, shape.lead, ordered)
+        raws[name][origins <= series.index(model.trained_until)] = np.nan
+    weights: Mapping[str, float] = {}
+    if len(raws) > 1:
+        raws[MIXTURE], weights = mix(raws, actual, origins, shape.lead, shape.season, ordered)
+    tracks = {}
+    for name, raw in raws.items():
+        offsets = calibrate(
+            raw, actual, origins, shape.lead, season=shape.season, levels=ordered, scale=scale
+        )
         issued = conformal.corrected(raw, offsets, scale, CEILING * highest[:, None])
         kept = np.fmax(issued[:, ordered.index(decision_level)], now)
         kept[np.isnan(issued).any(axis=1)] = np.nan
         cost = decision_cost(kept, actual, decision_level)
         tracks[name] = Track(raw, issued, cost, offsets[-1])
-    return Board(ordered, decision_level, shape, scale, origins, actual, tracks)
+    return Board(ordered, decision_level, shape, scale, origins, actual, tracks, {}, weights)
 
 
 def decision_cost(kept: FloatArray, actual: FloatArray, level: float) -> FloatArray:
@@ -188,16 +191,7 @@ def run(
     board = score(
         series, fitted, shape, levels, decision_level=decision_level, most_origins=most_origins
     )
-    return Board(
-        board.levels,
-        board.decision_level,
-        board.shape,
-        board.scale,
-        board.origins,
-        board.actual,
-        board.tracks,
-        failures,
-    )
+    return replace(board, failures=failures)
 
 
 def point_offsets(

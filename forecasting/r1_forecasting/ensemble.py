@@ -47,12 +47,15 @@ def issue_all(
     levels: Sequence[float],
     scale: RootScale,
     ceiling: FloatArray,
+    keep_median: bool = False,
 ) -> dict[str, FloatArray]:
     """Issued quantiles (origins, levels) of each model and of their mixture.
 
     ``raw`` (origins, levels) each; ``actual`` (origins,) became known ``steps`` after its
     origin; ``ceiling`` (origins,) bounds what may be issued. NaN where a model is silent or
-    not calibrated yet.
+    not calibrated yet. With ``keep_median`` levels up to the median stay as they were drawn:
+    a value's median is what has the least error, a correction only adds its own noise. (A
+    maximum's is not: the last value lies below it by construction.)
     """
     together, _ = mix(raw, actual, origins, steps, season, levels)
     issued = {}
@@ -60,5 +63,7 @@ def issue_all(
         offsets = calibrate(
             drawn, actual, origins, steps, season=season, levels=levels, scale=scale
         )
+        if keep_median:
+            offsets[:, np.asarray(levels) <= 0.5] *= 0.0  # NaN stays NaN
         issued[name] = corrected(drawn, offsets, scale, ceiling[:, None])
     return issued

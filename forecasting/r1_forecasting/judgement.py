@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from r1_forecasting.backtest import Board, score
 from r1_forecasting.forecast import PointCalibration, calibrate_points
 from r1_forecasting.gate import LAST_VALUE, Gate, decide
+from r1_forecasting.mixture import MIXTURE, mixture_of
 from r1_forecasting.protocol import Fitted
 from r1_forecasting.request import ForecastRequest
 from r1_forecasting.selection import fit_quick
@@ -51,8 +52,10 @@ def judge(
     """Fit the quick models, score all, decide: pure but for the stopwatch."""
     started = time.monotonic()
     shape = request.shape
-    fitted = {**fit_quick(series, shape), **learned}
+    fitted: dict[str, Fitted] = {**fit_quick(series, shape), **learned}
     board = score(series, fitted, shape, request.levels, decision_level=request.decision_level)
+    if board.weights:
+        fitted[MIXTURE] = mixture_of(fitted, board.weights)
     gate = decide(board.costs(), incumbent=incumbent)
     points = {
         name: calibrate_points(series, fitted[name], board) for name in {gate.model, LAST_VALUE}

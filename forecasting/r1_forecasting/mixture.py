@@ -20,7 +20,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from r1_forecasting.gate import LAST_VALUE
-from r1_forecasting.protocol import Fitted, FloatArray, IntArray
+from r1_forecasting.protocol import BoolArray, Fitted, FloatArray, IntArray
 from r1_forecasting.series import Series
 
 MIXTURE = "mixture"
@@ -46,7 +46,7 @@ def rolling_weights(
     ``FEWEST`` losses are known and tilt those after. They sum to 1 over the models.
     """
     window = max(WINDOW_SEASONS * season, float(steps))
-    known = ~np.isnan(losses).any(axis=1)
+    known: BoolArray = ~np.asarray(np.isnan(losses).any(axis=1))
     total = np.cumsum(np.where(known[:, None], losses, 0.0), axis=0)
     total = np.concatenate([np.zeros_like(losses[:1]), total])
     count = np.concatenate([[0], np.cumsum(known)])
@@ -121,3 +121,13 @@ class FittedMixture:
     ) -> FloatArray:
         said = np.stack([m.peak(series, origins, steps, levels) for m in self.members], 1)
         return mixed(said, np.broadcast_to(self.weights, said.shape[:2]))
+
+
+def mixture_of(fitted: Mapping[str, Fitted], weights: Mapping[str, float]) -> FittedMixture:
+    """The members that have a weight, as one model; trained when the last of them was."""
+    members = tuple(fitted[name] for name in weights)
+    return FittedMixture(
+        members,
+        np.array(list(weights.values())),
+        max((member.trained_until for member in members), default=-np.inf),
+    )

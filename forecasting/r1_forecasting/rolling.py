@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
@@ -37,20 +37,28 @@ def rolling_quantiles(
     origins: IntArray,
     levels: Sequence[float],
     fits: Sequence[int],
+    *,
+    progress: Callable[[str], None] = lambda said: None,
 ) -> Mapping[Target, dict[str, FloatArray]]:
     """Quantiles (origins, levels) of each model for each target, the last value among them.
 
     What a model says at an origin comes from the newest of its ``fits`` before it; NaN where
-    it could not be fitted or had nothing to say.
+    it could not be fitted or had nothing to say. ``progress`` is told of each fit and of each
+    that failed.
     """
     said: dict[Target, dict[str, FloatArray]] = {target: {} for target in targets}
-    for first, last in zip(fits, [*fits[1:], len(series)], strict=True):
+    for number, (first, last) in enumerate(
+        zip(fits, [*fits[1:], len(series)], strict=True), start=1
+    ):
         block = (origins >= first) & (origins < last)
         training = series.head(first)
         fitted: list[tuple[str, Fitted]] = [(LAST_VALUE, LastValue())]
         for model in models:
+            progress(f"fit {number} of {len(fits)}: {model.name}, {targets[-1].steps} steps ahead")
             outcome = model.fit(training, shape)
-            if not isinstance(outcome, Unavailable):
+            if isinstance(outcome, Unavailable):
+                progress(f"{model.name} is left out there: {outcome.message}")
+            else:
                 fitted.append((model.name, outcome))
         for target in targets:
             for name, fit in fitted:

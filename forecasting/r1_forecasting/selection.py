@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from r1_forecasting.models.damped_trend import DampedTrend
+from r1_forecasting.models.gbdt import Gbdt
 from r1_forecasting.models.last_value import LastValue
 from r1_forecasting.models.lstm import Lstm
 from r1_forecasting.models.prophet import ProphetForecaster
@@ -15,12 +17,12 @@ TEST_SHARE = 0.3
 
 def quick() -> tuple[Forecaster, ...]:
     """Fitted within milliseconds: they answer the first request."""
-    return (LastValue(), SeasonalNaive(), SeasonalLevel())
+    return (LastValue(), DampedTrend(), SeasonalNaive(), SeasonalLevel())
 
 
 def learned() -> tuple[Forecaster, ...]:
     """Fitted in a worker process, in seconds."""
-    return (Lstm(), ProphetForecaster())
+    return (Gbdt(), Lstm(), ProphetForecaster())
 
 
 def training_part(series: Series, shape: Shape) -> Series:
@@ -39,7 +41,7 @@ def fit_quick(series: Series, shape: Shape) -> dict[str, Fitted]:
     training = training_part(series, shape)
     found: dict[str, Fitted] = {}
     for forecaster in quick():
-        needs_training = isinstance(forecaster, SeasonalLevel)
+        needs_training = isinstance(forecaster, SeasonalLevel | DampedTrend)
         outcome = forecaster.fit(training if needs_training else series, shape)
         if not isinstance(outcome, Unavailable):
             found[outcome.name] = outcome

@@ -90,8 +90,9 @@ def build_features(past: Past, origins: IntArray, steps: int) -> tuple[FloatArra
     for k in ROUGH:
         first = np.maximum(origins - k + 1, 0)
         columns.append((past.walked[origins + 1] - past.walked[first]) / k)
-    phase = ((past.phase + origins + steps) % season) / season
-    weekday = np.floor((past.phase + origins + steps) / season) % 7
+    clock: FloatArray = np.asarray((past.phase + origins + steps) / season, dtype=np.float64)
+    phase: FloatArray = clock % 1.0
+    weekday: FloatArray = np.floor(clock) % 7
     columns += [np.sin(2 * np.pi * phase), np.cos(2 * np.pi * phase), phase, weekday]
     return now, np.stack(columns, axis=1)
 

@@ -53,4 +53,4 @@ class SeasonalNaive:
             return Unavailable(
                 Reason.TOO_LITTLE_HISTORY, f"{known:.1f} seasons of history, needs 2"
             )
-        return FittedSeasonalNaive(shape.season, self.seasons)
+        return FittedSeasonalNaive(shape.season, self.seasons, self.name)

@@ -24,11 +24,12 @@ COMMANDS = {
     "whatif": "live through the last days again with other settings",
     "demo": "a cluster, two models, a recorded day of load in ten minutes",
     "leaderboard": "score scaling policies on a recorded load: cost at equal service",
+    "forecast-bench": "score the forecasters on a recorded load: r1 forecast-bench --trace FILE",
     "serve": "serve one model on this machine: r1 serve MODEL [flags of the runtime]",
     "crd": "print the CustomResourceDefinition of R1Inference",
 }
 """Each is a module of this package, loaded when it is used: a Kubernetes client takes a second."""
-HANDED_ON = ("backtest", "whatif", "demo", "leaderboard", "serve")
+HANDED_ON = ("backtest", "whatif", "demo", "leaderboard", "forecast-bench", "serve")
 """What follows these belongs to another program and is passed on untouched."""
 
 DESCRIPTION = (
@@ -86,7 +87,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = list(sys.argv[1:] if arguments is None else arguments)
     used = given[0] if given[:1] and given[0] in COMMANDS else ""
     if used in HANDED_ON:
-        code: int = importlib.import_module(f"r1_operator.cli.{used}").dispatch(given[1:])
+        module = used.replace("-", "_")
+        code: int = importlib.import_module(f"r1_operator.cli.{module}").dispatch(given[1:])
         return code
     try:
         options = build_parser(used).parse_args(given)

@@ -12,16 +12,23 @@ from hypothesis import strategies as st
 
 from r1_forecasting.forecast import Forecast, check_history, issue
 from r1_forecasting.judgement import judge
+from r1_forecasting.mixture import FittedMixture
+from r1_forecasting.models.damped_trend import DampedTrend, FittedDampedTrend
+from r1_forecasting.models.gbdt import FittedGbdt
+from r1_forecasting.models.gbdt_inputs import Past, build_features
 from r1_forecasting.models.last_value import LastValue
 from r1_forecasting.models.lstm import HEADS, FittedLstm, Weights
 from r1_forecasting.models.lstm_inputs import CONTEXT, PATCH
 from r1_forecasting.models.prophet import FittedProphet
 from r1_forecasting.models.seasonal_level import SeasonalLevel
-from r1_forecasting.models.seasonal_naive import FittedSeasonalNaive
+from r1_forecasting.models.seasonal_naive import FittedSeasonalNaive, SeasonalNaive
+from r1_forecasting.models.trees import Forest
 from r1_forecasting.protocol import Fitted, Shape, Unavailable
+from r1_forecasting.replay import replay_peaks
 from r1_forecasting.request import parse_request
 from r1_forecasting.scale import RootScale
 from r1_forecasting.series import Series, from_samples, rates
+from r1_forecasting.target import Target
 from r1_forecasting.windows import knots
 
 SEASON = 12
@@ -109,13 +116,41 @@ def untrained_lstm() -> FittedLstm:
     return FittedLstm(weights, RootScale(0.1), 1.0, SEASON, steps, START)
 
 
+@cache
+def random_forest() -> FittedGbdt:
+    """Trees of one split each on random columns, the next value's and the peak's."""
+    rng = np.random.default_rng(1)
+    blank = Past.of(Series(START, 1.0, np.ones(100)), RootScale(0.1), SEASON)
+    columns = build_features(blank, np.array([50]), 3)[1].shape[1]
+
+    def forest() -> Forest:
+        count = 3 * columns
+        return Forest(
+            feature=rng.permutation(np.arange(count) % columns)[:, None],
+            threshold=rng.normal(0, 0.3, (count, 1)),
+            left=np.full((count, 1), -1),
+            right=np.full((count, 1), -2),
+            missing_left=rng.random((count, 1)) < 0.5,
+            leaf=rng.normal(0, 0.1, (count, 2)),
+            depth=1,
+        )
+
+    targets = (Target(1, peak=False), Target(6, peak=False), Target(4, peak=True))
+    forests = {target: (forest(), forest()) for target in targets}
+    return FittedGbdt(forests, dict.fromkeys(targets, 1.0), RootScale(0.1), SEASON, START)
+
+
 def models() -> list[Fitted]:
     training = Series(START, 1.0, 5 + np.sin(np.arange(100)))
     level = SeasonalLevel().fit(training, Shape(SEASON, 3, 6))
     assert not isinstance(level, Unavailable)
     curve = 3 + np.sin(np.arange(3 * CONTEXT * PATCH))
+    members: tuple[Fitted, ...] = (LastValue(), level, random_forest())
     return [
         LastValue(),
+        FittedDampedTrend(0.3, 0.9, START),
+        random_forest(),
+        FittedMixture(members, np.array([0.5, 0.3, 0.2]), START),
         FittedSeasonalNaive(SEASON, 3),
         level,
         untrained_lstm(),
@@ -139,6 +174,45 @@ def test_no_model_knows_anything_after_its_origin(model: Fitted, data: st.DataOb
     np.testing.assert_array_equal(
         model.peak(one, origins, 4, LEVELS), model.peak(two, origins, 4, LEVELS)
     )
+
+
+@CALM
+@given(histories(), st.integers(1, 5), st.integers(1, 20))
+def test_any_history_is_smoothed_to_finite_values_or_to_nothing(
+    series: Series, lead: int, horizon: int
+) -> None:
+    fitted = DampedTrend().fit(series, Shape(SEASON, lead, horizon))
+    if isinstance(fitted, Unavailable):
+        assert fitted.message
+        return
+    said = fitted.predict(series, np.arange(len(series)), np.array([1, horizon]), LEVELS)
+    assert not np.isinf(said).any()
+    assert (said[~np.isnan(said)] >= 0).all()
+    stale = np.isnan(series.held(10))
+    assert np.isnan(said[stale]).all()
+    assert not np.isnan(said[~stale]).any()
+
+
+@CALM
+@given(st.lists(values, min_size=3 * SEASON, max_size=6 * SEASON), st.integers(1, SEASON))
+def test_a_replay_of_any_history_is_ordered_finite_and_never_acts_on_nothing(
+    demand: list[float], test_from: int
+) -> None:
+    series = Series(START, 1.0, np.array(demand))
+    made = replay_peaks(
+        series,
+        Shape(SEASON, 3, 3),
+        test_from=len(series) - test_from,
+        levels=LEVELS,
+        models=(SeasonalNaive(), DampedTrend()),
+    )
+    assert made.peaks.shape == (test_from, len(LEVELS))
+    silent = np.isnan(made.peaks).any(axis=1)
+    assert not made.acts[silent].any()
+    said = made.peaks[~silent]
+    assert np.isfinite(said).all()
+    assert (said >= 0).all()
+    assert (np.diff(said, axis=1) >= 0).all()
 
 
 anything = st.floats(allow_nan=True, allow_infinity=True, width=32)

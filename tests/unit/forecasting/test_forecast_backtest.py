@@ -72,7 +72,7 @@ def test_without_a_season_the_gate_stays_shut() -> None:
 @pytest.mark.parametrize("series", [recurring(), wandering()])
 def test_calibrated_shares_hold_for_every_model(series: Series) -> None:
     board = backtest.run(series, [SeasonalNaive(), SeasonalLevel()], SHAPE)
-    assert set(board.tracks) == {"last-value", "seasonal-naive", "seasonal-level"}
+    assert set(board.tracks) == {"last-value", "seasonal-naive", "seasonal-level", "mixture"}
     for name, track in board.tracks.items():
         known = np.count_nonzero(~np.isnan(track.cost))
         for level, share in board.coverage(name).items():

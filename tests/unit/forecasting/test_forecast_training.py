@@ -136,6 +136,16 @@ def test_quick_models_join_as_history_grows() -> None:
     rng = np.random.default_rng(0)
     series = Series(0, 1, rng.gamma(50, 0.2, 700))
     shape = Shape(100, 5, 5)
-    assert set(fit_quick(series.head(150), shape)) == {"last-value"}
-    assert set(fit_quick(series.head(250), shape)) == {"last-value", "seasonal-naive"}
-    assert set(fit_quick(series, shape)) == {"last-value", "seasonal-naive", "seasonal-level"}
+    assert set(fit_quick(series.head(30), shape)) == {"last-value"}
+    assert set(fit_quick(series.head(150), shape)) == {"last-value", "damped-trend"}
+    assert set(fit_quick(series.head(250), shape)) == {
+        "last-value",
+        "damped-trend",
+        "seasonal-naive",
+    }
+    assert set(fit_quick(series, shape)) == {
+        "last-value",
+        "damped-trend",
+        "seasonal-naive",
+        "seasonal-level",
+    }

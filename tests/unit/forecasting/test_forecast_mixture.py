@@ -1,0 +1,73 @@
+"""The mixture: who weighs what, and when that is known."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from r1_forecasting.mixture import mix, mixed, prior, rolling_weights
+
+ORIGINS = np.arange(200)
+
+
+def test_the_better_model_weighs_more_but_only_once_its_outcomes_have_passed() -> None:
+    losses = np.column_stack([np.full(200, 2.0), np.full(200, 1.0)])
+    weights = rolling_weights(losses, ORIGINS, 10, 50.0, np.ones(2))
+    assert weights[:29].tolist() == [[0.5, 0.5]] * 29  # 20 outcomes, the first known at 10
+    assert weights[-1, 1] > 0.9
+    np.testing.assert_allclose(weights.sum(axis=1), 1.0)
+
+
+def test_a_lead_means_less_the_fewer_separate_outcomes_show_it() -> None:
+    losses = np.column_stack([np.full(200, 1.2), np.full(200, 1.0)])
+    near = rolling_weights(losses, ORIGINS, 1, 50.0, np.ones(2))[-1, 1]
+    far = rolling_weights(losses, ORIGINS, 50, 50.0, np.ones(2))[-1, 1]
+    assert near > 0.9
+    assert far < 0.6
+
+
+def test_the_last_value_starts_with_more_near_by_and_not_a_season_ahead() -> None:
+    names = ("last-value", "lstm")
+    assert prior(names, 10, 1440.0).tolist() == [3.0, 1.0]
+    assert prior(names, 1440, 1440.0).tolist() == [1.0, 1.0]
+
+
+def test_a_change_of_regime_is_followed_within_the_window() -> None:
+    first, then = np.array([[1.0, 2.0]]), np.array([[2.0, 1.0]])
+    losses = np.concatenate([np.repeat(first, 100, 0), np.repeat(then, 100, 0)])
+    weights = rolling_weights(losses, ORIGINS, 1, 20.0, np.ones(2))
+    assert weights[99, 0] > 0.9
+    assert weights[-1, 1] > 0.9
+
+
+def test_a_silent_models_weight_goes_to_the_others() -> None:
+    said = np.array([[[1.0], [np.nan]], [[np.nan], [np.nan]]])
+    found = mixed(said, np.array([[0.3, 0.7], [0.3, 0.7]]))
+    assert found[0, 0] == 1.0
+    assert np.isnan(found[1, 0])
+
+
+def test_the_mixtures_error_is_never_above_the_worst_members() -> None:
+    rng = np.random.default_rng(3)
+    actual = rng.gamma(20, 1.0, 400)
+    raw = {
+        "last-value": np.column_stack([actual + rng.normal(0, 2, 400)] * 2),
+        "wrong": np.column_stack([actual * 10] * 2),
+    }
+    together, weights = mix(raw, actual, np.arange(400), 1, 50.0, (0.5, 0.9))
+    error = np.abs(together[25:, 0] - actual[25:]).mean()
+    assert error == pytest.approx(np.abs(raw["last-value"][25:, 0] - actual[25:]).mean(), rel=0.05)
+    assert weights["last-value"] > 0.999
+
+
+def test_a_model_that_never_spoke_has_no_weight_and_stops_nobody() -> None:
+    actual = np.full(60, 5.0)
+    raw = {"last-value": np.full((60, 1), 4.0), "silent": np.full((60, 1), np.nan)}
+    together, weights = mix(raw, actual, np.arange(60), 1, 20.0, (0.5,))
+    assert set(weights) == {"last-value"}
+    assert together.tolist() == [[4.0]] * 60
+
+
+def test_models_that_were_all_right_share_the_weight() -> None:
+    weights = rolling_weights(np.zeros((60, 2)), np.arange(60), 1, 20.0, np.ones(2))
+    np.testing.assert_allclose(weights, 0.5)
