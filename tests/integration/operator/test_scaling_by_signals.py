@@ -195,7 +195,8 @@ async def test_a_forecast_raises_the_count_before_the_load_does(
     body = resource(key.name, namespace, replicas=2, autoscaling=AUTOSCALING)
     await api.create(R1INFERENCE, namespace, body)
     async with await connect(apiserver) as own, operating(settings, own) as operation:
-        await until(at_least(api, key, 6), "six replicas by forecast", seconds=40)
+        # A quantile of the peak may fill half of the headroom: 40 / (.85 x 10).
+        await until(at_least(api, key, 5), "five replicas by forecast", seconds=40)
         (question, *_) = sites.questions
         assert question["subject"] == str(key)
         assert f'inference="{key.name}"' in question["query"]
