@@ -68,7 +68,13 @@ def judge(ours: Row, alone: Row, other: Row, max_overload: float) -> Verdict:
         finding,
         ratio,
         before,
-        _sentence(finding, ratio, other.name, max_overload, helps),
+        _sentence(
+            finding,
+            ratio,
+            other.name,
+            max_overload,
+            _found(alone.cost_at_slo, other.cost_at_slo)[1],
+        ),
         None if target is None else round(100 * target),
         "RequireBacktest" if helps else "Never",
     )
@@ -88,13 +94,16 @@ def _found(ours: float | None, other: float | None) -> tuple[Finding, float | No
 
 
 def _sentence(
-    finding: Finding, ratio: float | None, other: str, max_overload: float, helps: bool
+    finding: Finding, ratio: float | None, other: str, max_overload: float, alone: float | None
 ) -> str:
     objective = f"at most {max_overload:.1%} of requests overloaded"
     match finding:
         case Finding.CHEAPER if ratio is not None:
-            why = "the forecast makes the difference" if helps else "without help of the forecast"
-            return f"Ours costs {1 - ratio:.1%} less than a tuned {other} with {objective}; {why}."
+            without = "never keeps to it" if alone is None else f"costs {alone:.2f} of it"
+            return (
+                f"Ours costs {1 - ratio:.1%} less than a tuned {other} with {objective}; "
+                f"without its forecast it {without}."
+            )
         case Finding.DEARER if ratio is not None:
             return f"Ours costs {ratio - 1:.1%} more than a tuned {other} with {objective}."
         case Finding.ONLY_OURS:

@@ -33,7 +33,7 @@ def test_the_forecast_is_suggested_only_where_it_pays() -> None:
     hpa = row("hpa", 1.1)
     pays = judge(row("ours", 0.9), row("ours-no-forecast", 1.0), hpa, 0.005)
     assert (pays.activation, pays.target_utilization_percent) == ("RequireBacktest", 65)
-    assert "forecast makes the difference" in pays.message
+    assert "without its forecast it costs 0.91 of it" in pays.message
     no_help = judge(row("ours", 1.0), row("ours-no-forecast", 1.0), hpa, 0.005)
     assert no_help.activation == "Never"
     alone = judge(row("ours", 1.0), row("ours-no-forecast", None), hpa, 0.005)
