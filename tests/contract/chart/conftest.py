@@ -65,6 +65,8 @@ VALUE_SETS: dict[str, tuple[str, ...]] = {
         "networkPolicy.apiServerTo[0].ipBlock.cidr=10.1.0.0/16",
         "networkPolicy.prometheusTo[0].podSelector.matchLabels.app=prometheus",
         "serviceMonitor.enabled=true",
+        "alerts.enabled=true",
+        "alerts.labels.release=prometheus",
         "serviceMonitor.labels.release=prometheus",
         "dashboards.annotations.grafana_folder=R1",
         *(

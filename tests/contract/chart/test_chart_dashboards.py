@@ -1,4 +1,4 @@
-"""Every query of every dashboard asks for metrics and labels that the code has."""
+"""Every query of every dashboard and alert asks for metrics and labels that the code has."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
+import yaml
 from prometheus_client import CollectorRegistry
 
 from r1_forecasting.metrics import ForecastMetrics
@@ -99,6 +100,16 @@ def test_queries_ask_for_what_the_code_exports(path: Path, series: dict[str, set
         assert names <= series.keys(), f"{where}: {names - series.keys()} is exported by nobody"
         for name in names:
             assert labels_of(query) <= series[name], f"{where}: {name} has not these labels"
+
+
+def test_alerts_ask_for_what_the_code_exports(series: dict[str, set[str]]) -> None:
+    groups = yaml.safe_load((CHART / "alerts" / "r1.yaml").read_text())["groups"]
+    for rule in (rule for group in groups for rule in group["rules"]):
+        names = set(re.findall(r"\br1_\w+", rule["expr"]))
+        assert names, rule["alert"]
+        assert names <= series.keys(), f"{rule['alert']}: {names - series.keys()}"
+        for name in names:
+            assert labels_of(rule["expr"]) <= series[name], f"{rule['alert']}: {name}"
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)

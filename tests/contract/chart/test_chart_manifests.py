@@ -13,7 +13,7 @@ import yaml
 Manifest = dict[str, Any]
 CLUSTER_SCOPED = {"APIService", "ClusterRole", "ClusterRoleBinding", "CustomResourceDefinition"}
 # Schemas of these are not Kubernetes' own.
-FOREIGN = {"ServiceMonitor"}
+FOREIGN = {"PrometheusRule", "ServiceMonitor"}
 
 
 def validate(manifests: list[Manifest], version: str) -> None:
