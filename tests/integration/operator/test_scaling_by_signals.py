@@ -216,4 +216,4 @@ async def test_a_forecast_raises_the_count_before_the_load_does(
         per_metric = f'{labels},metric="RequestsPerSecond"'
         assert f'r1_operator_forecast_peak{{{per_metric},quantile="0.9"}} 40.0' in exposed
         assert f"r1_operator_demand{{{per_metric}}}" in exposed
-        assert f"r1_operator_desired_replicas{{{labels}}} 6.0" in exposed
+        assert f"r1_operator_desired_replicas{{{labels}}} 5.0" in exposed
