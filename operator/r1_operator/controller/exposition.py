@@ -49,7 +49,7 @@ class ScalingCollector(Collector):
         )
         peak_worth = GaugeMetricFamily(
             "r1_operator_forecast_peak_replicas",
-            "The same in replicas: divided by what is planned on one.",
+            "The same in replicas, as decisions count it: it may fill half of the headroom.",
             labels=(*_METRIC, "quantile"),
         )
         lead = GaugeMetricFamily(
@@ -62,8 +62,11 @@ class ScalingCollector(Collector):
                 desired.add_metric(tuple(key), state.target)
             if state.observed is None:
                 continue
-            use = state.policy.target_utilization
-            per_replica = {m.type: capacity(m, use) for m in state.policy.metrics if m.counted}
+            policy = state.policy
+            counted = [metric for metric in policy.metrics if metric.counted]
+            per_replica = {m.type: capacity(m, policy.target_utilization) for m in counted}
+            # A quantile may fill half of the headroom, and that is how it is decided on.
+            at_peak = {m.type: capacity(m, policy.peak_utilization) for m in counted}
             seen, forecast = state.observed.demand, state.observed.forecast
             for kind, one in per_replica.items():
                 value = seen if isinstance(seen, Unavailable) else metric_value(kind, seen)
@@ -75,5 +78,5 @@ class ScalingCollector(Collector):
                 for level, value in sorted(forecast.peak_over_lead.items()):
                     labels = (*key, forecast.metric.value, f"{level:g}")
                     peak.add_metric(labels, value)
-                    peak_worth.add_metric(labels, value / per_replica[forecast.metric])
+                    peak_worth.add_metric(labels, value / at_peak[forecast.metric])
         yield from (desired, demand, worth, peak, peak_worth, lead)
