@@ -8,7 +8,7 @@ import pytest
 
 from r1_operator.api.scaling import MetricType
 from r1_operator.plan.decision import Reason
-from r1_operator.plan.needs import figure, metric_needs
+from r1_operator.plan.needs import backlog_need, figure, metric_needs
 from r1_operator.plan.policy import Metric, ScalingPolicy, UpBehavior
 from r1_operator.plan.unavailable import Unavailable
 
@@ -154,3 +154,13 @@ def test_a_quotient_beyond_counting_stays_a_count(demand: Callable[..., Any]) ->
     assert not isinstance(need, Unavailable)
     assert need.replicas == 10**9
     assert replace(need, replicas=1).clause.startswith("1000")
+
+
+def test_a_backlog_is_not_drained_by_arrivals_that_cannot_be(demand: Callable[..., Any]) -> None:
+    impossible = replace(
+        demand(), requests_per_second=-1.0, queued=1.0, oldest_wait_seconds=5.0, in_flight=0.0
+    )
+    barely = replace(impossible, completed_per_replica=5e-324)  # divided by, it overflows
+    need = backlog_need(ScalingPolicy(0, 4, ()), barely, current=1, ready=1, seats=8)
+    assert need is not None
+    assert need.replicas == 1  # seats them all
