@@ -65,7 +65,6 @@ class Level:
 
     batch_rate: float
     outcome: Outcome
-    kept: bool
 
 
 def run(site: Site, admission: str, factor: float, batch_rate: float, seed: int) -> Outcome:
@@ -99,25 +98,21 @@ def _keeps(site: Site, outcome: Outcome) -> bool:
     return outcome.of(PriorityClass.Q1).attained(site.promise) >= ATTAINED
 
 
-def highest(site: Site, admission: str, factor: float, seed: int, steps: int = 9) -> Level | None:
+def highest(site: Site, admission: str, factor: float, seed: int, steps: int = 8) -> Level | None:
     """The fullest run that keeps the promise, by bisection of the batch rate; None where none does."""
-    seats = site.replicas * site.speed.seats
-    best: Level | None = None
-    low, high = 0.0, float(seats)
+    without = run(site, admission, factor, 0.0, seed)
+    if not _keeps(site, without):
+        return None
+    best, low, high = Level(0.0, without), 0.0, _saturating(site, factor, seed)
     for _ in range(steps):
-        rate = low if best is None and high == seats else (low + high) / 2
+        rate = (low + high) / 2
         outcome = run(site, admission, factor, rate, seed)
-        kept = _keeps(site, outcome)
-        if kept:
-            if best is None or outcome.utilisation > best.outcome.utilisation:
-                best = Level(rate, outcome, kept)
-            low = rate
-        elif rate == 0.0:
-            return None
-        else:
+        if not _keeps(site, outcome):
             high = rate
-        if rate == 0.0:
-            high = _saturating(site, factor, seed)
+            continue
+        low = rate
+        if outcome.utilisation > best.outcome.utilisation:
+            best = Level(rate, outcome)
     return best
 
 

@@ -149,8 +149,9 @@ def backlog_need(
     busy = demand.in_flight if math.isfinite(demand.in_flight) else 0.0
     seated = whole((busy + waiting) / max(1, seats))
     wait = f"{waiting:.0f} requests wait, the oldest for {demand.oldest_wait_seconds:.0f} s"
-    finished, arrivals = demand.completed_per_replica, demand.requests_per_second
-    if _positive(finished) and _possible(arrivals):
+    finished = demand.completed_per_replica
+    arrivals = metric_value(MetricType.REQUESTS_PER_SECOND, demand)
+    if _positive(finished) and not isinstance(arrivals, Unavailable):
         drain_seconds = max(policy.backlog_drain_seconds, lead_seconds)
         rate = arrivals + waiting / drain_seconds
         draining = whole(rate / finished)
@@ -171,10 +172,6 @@ def whole(replicas: float) -> int:
     """Round up; a hair above a whole number is that number."""
     # A maximum is far below this; it keeps a quotient that overflowed countable.
     return math.ceil(min(replicas, 1e9) - 1e-9)
-
-
-def _possible(rate: float | Unavailable) -> TypeGuard[float]:
-    return not isinstance(rate, Unavailable) and math.isfinite(rate) and rate >= 0
 
 
 def _positive(value: float | Unavailable) -> TypeGuard[float]:

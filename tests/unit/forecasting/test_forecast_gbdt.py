@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import lightgbm
 import numpy as np
 import pytest
 
@@ -11,8 +12,6 @@ from r1_forecasting.models.trees import forest_of
 from r1_forecasting.protocol import Reason, Shape, Unavailable
 from r1_forecasting.series import Series
 from r1_forecasting.target import Target
-
-lightgbm = pytest.importorskip("lightgbm")
 
 SEASON = 48
 SHAPE = Shape(SEASON, lead=5, horizon=10)
