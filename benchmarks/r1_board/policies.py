@@ -84,6 +84,11 @@ def hpa(bench: Bench, target: float) -> Ints:
     return courses.plain_autoscaler(_worth(bench, target), bench.most, bench.least)
 
 
+def hpa_without_behavior(bench: Bench, target: float) -> Ints:
+    """The same without `spec.behavior` in its manifest, which follows older rules."""
+    return courses.plain_autoscaler(_worth(bench, target), bench.most, bench.least, stanza=False)
+
+
 def seasonal_naive(bench: Bench, target: float) -> Ints:
     """HPA on the larger of now and the highest of half an hour at the same time last week (last
     day where there is no week), half an hour early: the trigger that Mimir runs on."""
@@ -172,6 +177,7 @@ POLICIES: dict[str, Policy] = {
     "seasonal-naive": seasonal_naive,
     "threshold-0.6": threshold,
     "oracle": oracle,
+    "hpa-without-behavior": hpa_without_behavior,
     "knative": knative,
     "keda": keda,
     "aibrix-apa": aibrix_apa,
