@@ -10,46 +10,61 @@ the simulation, not at its own 2 or 10 s.
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 import numpy as np
 
 from r1_board.world import STEP_SECONDS, Floats, Ints
 
 _PANIC_RATIO = 2.0
+_STABLE_SECONDS = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class Panic:
+    """Knative's panic: when its threshold was last crossed (None: calm), its highest count."""
+
+    at: float | None = None
+    highest: int = 0
+
+
+def knative_begin(ready: int, now: float) -> Panic:
+    """Return how a KPA starts: in panic when it finds more than one pod."""
+    return Panic(now, ready) if ready > 1 else Panic()
 
 
 def knative_step(
-    ready: int, stable: float, panic: float, panicking: bool, highest: int
-) -> tuple[int, bool, int]:
-    """Return (count, over the panic threshold, highest count of the panic).
+    state: Panic, ready: int, stable: float, panic: float, now: float
+) -> tuple[int, Panic]:
+    """Return the count after a tick at `now` (s), and the panic after it.
 
     `stable` and `panic` are means over the 60 s and 6 s windows in replicas' worth. Up at most
-    a thousandfold, down at most to half; in a panic never down.
+    a thousandfold, down at most to half; in a panic never down. A panic ends once more than a
+    stable window has passed since the threshold was last crossed.
     """
     present = max(1, ready)
     up, down = 1000 * present, present // 2
-    by_stable = min(max(math.ceil(stable), down), up)
-    by_panic = min(max(math.ceil(panic), down), up)
-    over = math.ceil(panic) / present >= _PANIC_RATIO
-    if not (panicking or over):
-        return by_stable, over, 0
-    highest = max(highest, by_stable, by_panic)
-    return highest, over, highest
+    count = min(max(math.ceil(stable), down), up)
+    at = state.at
+    if math.ceil(panic) / present >= _PANIC_RATIO:
+        at = now
+    elif at is not None and at + _STABLE_SECONDS < now:
+        return count, Panic()
+    if at is None:
+        return count, Panic()
+    highest = max(state.highest, count, min(max(math.ceil(panic), down), up))
+    return highest, Panic(at, highest)
 
 
 def knative(stable: Floats, panic: Floats, most: int, start_steps: int) -> Ints:
-    """Return the course of a KPA: panic from the threshold until 60 s without crossing it."""
-    calm_after = round(60 / STEP_SECONDS)
-    count = min(max(math.ceil(stable[0]), 1), most)
-    counts = [count]
-    panicking, calm, highest = False, 0, 0
+    """Return the course of a KPA with a tick at every step."""
+    counts = [min(max(math.ceil(stable[0]), 1), most)]
+    state = knative_begin(counts[0], 0.0)
     for step in range(len(stable)):
         ready = min(counts[-start_steps - 1 :])
-        count, over, highest = knative_step(
-            ready, float(stable[step]), float(panic[step]), panicking, highest
+        count, state = knative_step(
+            state, ready, float(stable[step]), float(panic[step]), float(step * STEP_SECONDS)
         )
-        calm = 0 if over else calm + 1
-        panicking = over or (panicking and calm < calm_after)
         counts.append(min(max(count, 1), most))
     return np.array(counts[1:], dtype=np.int64)
 
