@@ -32,7 +32,7 @@ pytestmark = pytest.mark.apiserver
 SYNC = 0.8
 DOWN_WINDOW = 6
 """Of an HPA without `spec.behavior`, by a flag; of those with one, by its field."""
-SLACK = 0.1
+SLACK = 0.3
 TARGET = 7.0
 PODS, PERCENT = PolicyType.PODS, PolicyType.PERCENT
 
