@@ -47,10 +47,10 @@ class Rules:
     down_limits: tuple[RateLimit, ...] = DOWN_LIMITS
     stanza: bool = True
 
-    @property
-    def longest_period(self) -> float:
-        """The longest period that a rate limit asks about, seconds."""
-        return max(limit.period_seconds for limit in (*self.up_limits, *self.down_limits))
+    def longest_period(self, by: int) -> float:
+        """The longest period (s) of the rate limits in the direction of a change."""
+        limits = self.up_limits if by > 0 else self.down_limits
+        return max((limit.period_seconds for limit in limits), default=0.0)
 
 
 DEFAULTS = Rules()
@@ -105,10 +105,27 @@ def step(
         replicas = min(
             max(_allowed(current, wanted, highest, lowest, state, now, rules), low), high
         )
-    changes = tuple(change for change in state.changes if now - change.at < rules.longest_period)
+    changes = state.changes
     if replicas != current:
-        changes = (*changes, Change(now, replicas - current))
+        changes = _remembered(changes, Change(now, replicas - current), rules)
     return Reactive(replicas, now, highest, changes, lowest)
+
+
+def _remembered(changes: tuple[Change, ...], made: Change, rules: Rules) -> tuple[Change, ...]:
+    """Return what is remembered of changes once another one is made.
+
+    It takes the place of the last one in its direction that is older than this direction's limits
+    ask about, even where a limit of the other direction, with a longer period, would have asked.
+    """
+    longest = rules.longest_period(made.by)
+    old = [
+        place
+        for place, change in enumerate(changes)
+        if change.by * made.by > 0 and made.at - change.at > longest
+    ]
+    if not old:
+        return (*changes, made)
+    return (*changes[: old[-1]], made, *changes[old[-1] + 1 :])
 
 
 def _wanted(demand: float, capacity: float, current: int) -> int:

@@ -88,6 +88,22 @@ def test_without_a_behavior_stanza_it_climbs_to_what_was_asked_for_long_ago() ->
     assert (with_stanza.replicas, without.replicas) == (6, 50)
 
 
+def test_a_rise_takes_the_place_of_one_that_only_falls_would_ask_about() -> None:
+    rules = Rules(
+        1,
+        down_window=0,
+        up_limits=(RateLimit(PolicyType.PODS, 4, 2),),
+        down_limits=(RateLimit(PolicyType.PERCENT, 50, 9),),
+    )
+    state = Reactive(10)
+    counts = []
+    for t, worth in [(0, 99), (3, 99), (6, 99), (7, 1)]:
+        state = step(state, worth, 1.0, 1, 100, float(t), rules)
+        counts.append(state.replicas)
+    # All three rises lie within the nine seconds, but the first two are forgotten: half of 18.
+    assert counts == [14, 18, 22, 9]
+
+
 def test_it_rises_to_the_lowest_of_its_up_window() -> None:
     rules = Rules(1, up_window=3, up_limits=(RateLimit(PolicyType.PODS, 100, 1),))
     state = Reactive(2)
