@@ -2,7 +2,8 @@
 
 `R1_TRACES=FOLDER python -m r1_bench.elastic` plays every request-level trace of the folder under ours,
 HPA, Knative's KPA and a fixed count; `r1_pool.elastic_study` says what is held equal. Costs differ with
-every target, so the rows compare late requests at one cost: what HPA pays at a target of .7.
+every target, so the rows compare late requests at one cost: what HPA pays at a target of .7, or more
+where ours never pays so little. A peer whose curve does not reach that cost has no row.
 """
 
 from __future__ import annotations
@@ -25,13 +26,17 @@ def rows_of(trace: RequestTrace, start_seconds: float) -> list[Row]:
     curves = {name: curve(hour, name, start_seconds) for name in POLICIES}
     print(_table(trace.name, start_seconds, curves), flush=True)
     planned = {name: points[TARGETS.index(PLANNED)] for name, points in curves.items()}
-    ours, cost = curves["ours-no-forecast"], planned["hpa"].cost
+    ours = curves["ours-no-forecast"]
+    # What HPA pays as planned, or the least that ours ever pays.
+    cost = max(planned["hpa"].cost, min(point.cost for point in ours))
     about = f"{trace.name}, start {start_seconds:g} s"
-    rows = [
-        Row(f"{about}: late at HPA's cost", "share", late_at(ours, cost), name,
-            late_at(points, cost))
-        for name, points in curves.items() if name not in ("ours-no-forecast", "hpa-drained")
-    ]  # fmt: skip
+    rows = []
+    for name in ("hpa", "knative", "static"):
+        both = late_at(ours, cost), late_at(curves[name], cost)
+        if both[0] is not None and both[1] is not None:
+            rows.append(
+                Row(f"{about}: late at {cost:.1f} replicas", "share", both[0], name, both[1])
+            )
     mine = planned["ours-no-forecast"]
     for peer in ("hpa", "knative"):
         lost = planned[peer].lost

@@ -145,11 +145,13 @@ def _point(hour: Hour, policy: str, target: float, start_seconds: float, seeds: 
     )
 
 
-def late_at(points: Sequence[Point], cost: float) -> float:
+def late_at(points: Sequence[Point], cost: float) -> float | None:
     """Return the late share that a policy has at a cost: linear between the points of its curve.
 
-    Outside of the curve it is the nearest end's. Of two points at one cost the better counts.
+    Of two points at one cost the better counts. None where its curve does not reach.
     """
     ordered = sorted(points, key=lambda point: (point.cost, point.late))
     costs, late = [p.cost for p in ordered], np.minimum.accumulate([p.late for p in ordered])
+    if not costs[0] <= cost <= costs[-1]:
+        return None
     return float(np.interp(cost, costs, late))
