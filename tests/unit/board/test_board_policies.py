@@ -1,12 +1,14 @@
 """The board's own arithmetic, with every policy on it."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from r1_board.board import MAX_OVERLOAD, TARGETS, Point, cheapest, play
 from r1_board.foresight import LEVELS, Foresight, lead_minutes
+from r1_board.picture import draw
 from r1_board.policies import POLICIES, Bench
 from r1_board.report import markdown, ranked, table
 from r1_board.starts import start_steps
@@ -86,6 +88,12 @@ class TestBoard:
         lines = table(board).splitlines()
         assert [line.split()[0] for line in lines[-3:]] == names
         assert markdown(board, "x.png").count("\n| ") == 4
+
+
+def test_the_picture_has_a_line_for_every_policy(tmp_path: Path) -> None:
+    path = tmp_path / "board.png"
+    draw(play(day(), 60.0, tuple(POLICIES)), path)
+    assert path.read_bytes().startswith(b"\x89PNG")
 
 
 def test_half_of_the_starts_are_quicker_than_the_one_that_is_planned_for() -> None:
