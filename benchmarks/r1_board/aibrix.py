@@ -2,10 +2,12 @@
 
 `pkg/controller/podautoscaler/algorithm/{apa,kpa}.go`, `context/context.go` and the controller at
 e3e10f9e: APA multiplies the count by the mean metric per pod over its target; KPA divides a metric
-by the target over a stable window of 180 s and a panic window of 60 s. Three things are written
+by the target over a stable window of 180 s and a panic window of 60 s. Some things are written
 otherwise than they are meant, so each policy is here twice:
 
-- what is stored is the mean over the pods, and KPA takes it for the total;
+- what is stored is the mean over the pods, and KPA takes it for the total when it divides; for its
+  tolerance it takes it for the mean. So it stands still while pods are within a tenth of their
+  target, and goes to the half when they are above;
 - KPA's "never down in a panic" does not hold: the highest count is not kept;
 - going down takes the lowest advice of the 300 s cool-down instead of the highest.
 """
@@ -34,17 +36,24 @@ def apa_step(count: int, ratio: float) -> int:
 
 
 def kpa_step(
-    count: int, stable: float, panic: float, panicking: bool, highest: int
+    count: int,
+    stable: float,
+    panic: float,
+    panicking: bool,
+    highest: int,
+    *,
+    as_written: bool = False,
 ) -> tuple[int, int]:
     """Return (count, highest count of the panic) of KPA.
 
-    `stable` and `panic` are the metric's means over the two windows, over the target. At most to
-    double and to half, and in a panic never below `highest`.
+    `stable` and `panic` are the metric's means over the two windows, over the target: meant are
+    totals, written are means over the pods. At most to double and to half, and in a panic never
+    below `highest`.
     """
 
-    def desired(total: float) -> int:
-        near = count > 0 and abs(1 - total / count) <= 0.1
-        wanted = count if near else math.ceil(total)
+    def desired(value: float) -> int:
+        ratio = value if as_written else value / max(1, count)
+        wanted = count if 0.9 <= ratio <= 1.1 else math.ceil(value)
         return min(max(wanted, count // 2), max(1, math.ceil(2 * count)))
 
     if not panicking:
@@ -87,7 +96,9 @@ def kpa(worth: Floats, most: int, *, as_written: bool = False) -> Ints:
         panicking = long <= 0 or short / long > _PANIC_RATIO
         pods = count if as_written else 1
         kept = 0 if as_written else highest
-        advice, highest = kpa_step(count, long / pods, short / pods, panicking, kept)
+        advice, highest = kpa_step(
+            count, long / pods, short / pods, panicking, kept, as_written=as_written
+        )
         advice = min(max(advice, 1), most)
         count = cooled_down(advice, count, advised[-_COOL_DOWN:], as_written)
         advised.append(advice)

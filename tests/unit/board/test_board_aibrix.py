@@ -42,7 +42,17 @@ def test_meant_it_goes_down_to_the_highest_advice_and_written_to_the_lowest() ->
 
 
 def test_written_kpa_takes_a_mean_for_a_total() -> None:
-    worth = np.full(200, 10.0)
-    assert aibrix.kpa(worth, 60)[-1] == 10
-    # Ten pods at their target are one pod's worth, two at five times it are five: between the two.
-    assert 1 <= aibrix.kpa(worth, 60, as_written=True)[-1] < 6
+    # Ten pods a fifth above their target: twelve are meant, written is half.
+    assert aibrix.kpa_step(10, 12.0, 12.0, False, 0)[0] == 12
+    assert aibrix.kpa_step(10, 1.2, 1.2, False, 0, as_written=True)[0] == 5
+    # Within a tenth of its target both stand still.
+    assert aibrix.kpa_step(10, 10.9, 10.9, False, 0)[0] == 10
+    assert aibrix.kpa_step(10, 1.09, 1.09, False, 0, as_written=True)[0] == 10
+
+
+def test_written_kpa_forgets_the_highest_of_its_panic() -> None:
+    worth = np.concatenate([np.full(40, 4.0), np.full(3, 30.0), np.full(30, 4.0)])
+    meant = aibrix.kpa(worth, 60)
+    assert meant[42] > meant[39]
+    written = aibrix.kpa(worth, 60, as_written=True)
+    assert written[-1] < meant[-1]
