@@ -4,7 +4,8 @@
 at c91d0609: an HPA works out its replicas every 15 s, a line through the last of these figures is
 drawn a little ahead, and the larger counts; then come the HPA's windows and limits, with periods of
 60 s by default. The model is that of its example: six figures kept, 10 s ahead. It follows replicas
-and not load, so it foresees what it does itself.
+and not load, so it foresees what it does itself. (Its script, run, says one more than seven equal
+figures, by a rounding in the fit: that is not repeated here.)
 
 Its Holt-Winters model is not here: it says one sync of 15 s ahead, and for that fits its own counts
 of two whole seasons at each.
