@@ -15,9 +15,10 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+
+import orjson
 
 from r1_operator.api.names import Label
 from r1_operator.kube.kinds import (
@@ -54,7 +55,7 @@ class Stored:
 
     def load(self) -> Json:
         """The object, parsed anew: the caller may do with it what it likes."""
-        loaded: Json = json.loads(self.text)
+        loaded: Json = orjson.loads(self.text)
         return loaded
 
 
@@ -205,10 +206,10 @@ def version_of(obj: Json) -> int:
 def _pack(obj: Json) -> tuple[bytes, bytes]:
     metadata = {k: v for k, v in obj["metadata"].items() if k not in _DROPPED_METADATA}
     kept = {**obj, "metadata": metadata}
-    text = json.dumps(kept, separators=(",", ":")).encode()
+    text = orjson.dumps(kept)
     asked = {k: v for k, v in obj.items() if k not in ("metadata", "status")}
     marks = [
         metadata.get(k) for k in ("labels", "annotations", "ownerReferences", "deletionTimestamp")
     ]
-    content = json.dumps([asked, marks], separators=(",", ":"), sort_keys=True).encode()
+    content = orjson.dumps([asked, marks], option=orjson.OPT_SORT_KEYS)
     return text, hashlib.blake2b(content, digest_size=16).digest()
