@@ -113,8 +113,7 @@ class Resync:
         behind = list(listed)
         quiet_since = asyncio.get_running_loop().time()
         while True:
-            have = {key: version for key, _, version in view.versions()}
-            still = [key for key in behind if have.get(key, -1) < listed[key][1]]
+            still = [key for key in behind if view.version(key) < listed[key][1]]
             now = asyncio.get_running_loop().time()
             if len(still) < len(behind):
                 quiet_since = now

@@ -79,6 +79,11 @@ class View:
         for key, stored in list(self.objects.items()):
             yield key, stored.uid, stored.version
 
+    def version(self, key: Key) -> int:
+        """The resourceVersion of an object; -1 where it is not known."""
+        stored = self.objects.get(key)
+        return stored.version if stored is not None else -1
+
     def put(self, obj: Json) -> bool:
         """Take in an object; False where it says nothing new."""
         key, uid, version = key_of(obj), obj["metadata"].get("uid", ""), version_of(obj)
@@ -123,6 +128,11 @@ class PodView:
         """Key, uid and resourceVersion of every pod."""
         for key, (uid, version, _) in list(self._known.items()):
             yield key, uid, version
+
+    def version(self, key: Key) -> int:
+        """The resourceVersion of a pod; -1 where it is not known."""
+        known = self._known.get(key)
+        return known[1] if known is not None else -1
 
     def owner(self, key: Key) -> Key | None:
         """The resource that a pod serves, as far as is known."""
@@ -206,7 +216,8 @@ def version_of(obj: Json) -> int:
 def _pack(obj: Json) -> tuple[bytes, bytes]:
     metadata = {k: v for k, v in obj["metadata"].items() if k not in _DROPPED_METADATA}
     kept = {**obj, "metadata": metadata}
-    text = orjson.dumps(kept)
+    # Copied, for orjson's own bytes keep the room that they grew into: 190 MB with 50,000 objects.
+    text = bytes(memoryview(orjson.dumps(kept)))
     asked = {k: v for k, v in obj.items() if k not in ("metadata", "status")}
     marks = [
         metadata.get(k) for k in ("labels", "annotations", "ownerReferences", "deletionTimestamp")
