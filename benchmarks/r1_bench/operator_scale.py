@@ -46,7 +46,7 @@ from r1_operator.kube.kinds import DEPLOYMENT, R1INFERENCE, Key
 NAMESPACE_SIZE = 500
 CHANGES = 200
 _SPACING_SECONDS = 0.1
-_MAKER = replace(QUICK, decision_seconds=15.0, resync_seconds=300.0)
+_MAKER = replace(QUICK, decision_seconds=2.0, resync_seconds=300.0)
 """The first operator looks around seldom: what it does besides making takes time from it."""
 
 
