@@ -62,8 +62,8 @@ def own_world(trace: RateTrace, subject: Subject, start_seconds: float) -> World
 
 
 def bench_of(world: World, subject: Subject) -> Bench:
-    """Return the board's bench within the subject's bounds."""
-    return Bench(world, most=subject.policy.max_replicas, least=max(1, subject.policy.min_replicas))
+    """Return the board's bench within the subject's bounds: a budget bounds every policy alike."""
+    return Bench(world, most=subject.policy.highest, least=max(1, subject.policy.min_replicas))
 
 
 def wants_forecast(subject: Subject) -> bool:

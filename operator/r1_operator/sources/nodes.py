@@ -1,0 +1,99 @@
+"""What is free on the cluster's nodes, looked at only while a resource asks for it.
+
+A decision never waits: it takes the latest look there is, and the next one begins in the background
+when it is due. Nodes and pods are listed in pages that are reduced on arrival, so that nothing of a
+pod is kept but its part of a sum. Nobody asks: nothing is listed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import math
+from collections.abc import Callable
+from fractions import Fraction
+
+from r1_operator.kube.client import Api, ApiError, Refused
+from r1_operator.kube.kinds import NODE, POD
+from r1_operator.plan.room import NOT_SEEN_YET, Node
+from r1_operator.plan.room_reading import add_pod, read_node
+from r1_operator.plan.unavailable import Unavailable
+
+logger = logging.getLogger(__name__)
+
+EVERY_SECONDS = 15.0
+STALE_SECONDS = 60.0
+REFUSED_SECONDS = 60.0
+
+# Pods that hold something on a node.
+PLACED = "spec.nodeName!=,status.phase!=Succeeded,status.phase!=Failed"
+
+
+class Nodes:
+    """The latest look at the nodes; `latest` may be called from anywhere on the loop."""
+
+    def __init__(self, api: Api, *, clock: Callable[[], float] | None = None) -> None:
+        self._api = api
+        self._clock = clock
+        self._found: tuple[Node, ...] | Unavailable = NOT_SEEN_YET
+        self._at = -math.inf
+        self._due = -math.inf
+        self._task: asyncio.Task[None] | None = None
+
+    def latest(self) -> tuple[Node, ...] | Unavailable:
+        """The nodes with what is free on each, at once; looks again in the background when due."""
+        now = self._time()
+        if self._task is None and now >= self._due:
+            self._due = now + EVERY_SECONDS
+            self._task = asyncio.create_task(self.look())
+            self._task.add_done_callback(self._done)
+        if isinstance(self._found, Unavailable) or now - self._at <= STALE_SECONDS:
+            return self._found
+        # After a pause in which nobody asked, or while the API server does not answer.
+        return NOT_SEEN_YET if self._task is not None else self._silent(now)
+
+    async def look(self) -> None:
+        """List nodes and placed pods once, and keep what is free."""
+        try:
+            self._found = await self._list()
+            self._at = self._time()
+        except Refused as error:
+            self._due = self._time() + REFUSED_SECONDS
+            self._found = Unavailable(
+                "MayNotSeeNodes",
+                "The operator may not list nodes and pods: set operator.readNodes of the chart "
+                f"({error}).",
+            )
+        except ApiError as error:
+            logger.warning("free capacity is not known: %s", error)
+            if isinstance(self._found, Unavailable):
+                self._found = Unavailable("NodesNotRead", f"The nodes were not read: {error}.")
+
+    async def close(self) -> None:
+        """Drop a look that is under way."""
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+
+    async def _list(self) -> tuple[Node, ...]:
+        used: dict[str, dict[str, Fraction]] = {}
+        async for page in self._api.list_pages(POD, field_selector=PLACED):
+            for pod in page["items"]:
+                add_pod(used, pod)
+        found: list[Node] = []
+        async for page in self._api.list_pages(NODE):
+            found += [
+                read_node(one, used.get(one["metadata"]["name"], {})) for one in page["items"]
+            ]
+        return tuple(found)
+
+    def _silent(self, now: float) -> Unavailable:
+        return Unavailable("StaleNodes", f"The nodes were last read {now - self._at:.0f} s ago.")
+
+    def _done(self, task: asyncio.Task[None]) -> None:
+        self._task = None
+        if not task.cancelled() and task.exception() is not None:
+            logger.error("free capacity is not known", exc_info=task.exception())
+
+    def _time(self) -> float:
+        return self._clock() if self._clock else asyncio.get_running_loop().time()
