@@ -26,7 +26,7 @@ from r1_operator.api.v1 import R1Inference
 from r1_operator.controller.decisions import DecisionBook
 from r1_operator.kube.events import Notice
 from r1_operator.kube.kinds import DEPLOYMENT, Key
-from r1_operator.kube.views import Views
+from r1_operator.kube.views import Stored, Views
 from r1_operator.metrics import Metrics
 from r1_operator.plan.budget import ceilings_of
 from r1_operator.plan.decision import Decision
@@ -35,7 +35,7 @@ from r1_operator.plan.durations import NOT_REPORTED, Latencies, LatencyWindow
 from r1_operator.plan.forecasts import Forecast
 from r1_operator.plan.history import History
 from r1_operator.plan.policy import ScalingPolicy, policy_of
-from r1_operator.plan.room import NOT_ASKED, NOT_SEEN_YET, Placement, Room, Shape, room_for
+from r1_operator.plan.room import NOT_ASKED, NOT_SEEN_YET, Placement, Room, room_for
 from r1_operator.plan.room_reading import read_shape
 from r1_operator.plan.scaling import ScalingInputs, decide, fixed
 from r1_operator.plan.snapshot import Pod
@@ -44,7 +44,7 @@ from r1_operator.plan.victims import pod_loads
 from r1_operator.sources.external import ExternalMetrics
 from r1_operator.sources.forecast import Forecaster, build_question, forecast_metric
 from r1_operator.sources.lead_time import StartTimes
-from r1_operator.sources.nodes import Nodes
+from r1_operator.sources.nodes import Look, Nodes
 from r1_operator.sources.signals import NO_GATEWAY, GatewaySignals, Reading
 
 logger = logging.getLogger(__name__)
@@ -79,8 +79,16 @@ class Scaled:
     known: dict[str, CounterSample] = field(default_factory=dict)
     moved_at: float = 0.0
     decided_at: float = 0.0
-    shape: tuple[bytes, Shape] | None = None
-    """what a replica asks of a node, read from the Deployment of this digest"""
+    room: tuple[Look, bytes, Room] | None = None
+    """for how many more there was room, by which look, for a Deployment of which digest"""
+
+    def room_in(self, look: Look, deployment: Stored) -> Room:
+        """Room for this Deployment's pods; counted once a look, which many decisions share."""
+        known = self.room
+        if known is None or known[0] is not look or known[1] != deployment.digest:
+            shape = read_shape(deployment.load()["spec"]["template"]["spec"])
+            known = self.room = (look, deployment.digest, room_for(shape, look.nodes))
+        return known[2]
 
 
 class ScalingLoop:
@@ -286,19 +294,12 @@ class ScalingLoop:
         if not state.policy.bindable:
             return NOT_ASKED
         living = [pod for pod in pods if not pod.terminating]
-        return Placement(
-            placed=sum(pod.node is not None for pod in living),
-            stuck=sum(bool(pod.unschedulable_message) for pod in living),
-            room=self._room(key, state),
-        )
-
-    def _room(self, key: Key, state: Scaled) -> Room | Unavailable:
-        nodes, stored = self._nodes.latest(), self._views.children[DEPLOYMENT.name].get(key)
-        if isinstance(nodes, Unavailable) or stored is None:
-            return nodes if isinstance(nodes, Unavailable) else NOT_SEEN_YET
-        if state.shape is None or state.shape[0] != stored.digest:
-            state.shape = stored.digest, read_shape(stored.load()["spec"]["template"]["spec"])
-        return room_for(state.shape[1], nodes)
+        stuck = sum(bool(pod.unschedulable_message) for pod in living)
+        look, stored = self._nodes.latest(), self._views.children[DEPLOYMENT.name].get(key)
+        if isinstance(look, Unavailable) or stored is None:
+            room = look if isinstance(look, Unavailable) else NOT_SEEN_YET
+            return Placement(sum(pod.node is not None for pod in living), stuck, room)
+        return Placement(look.placed.get(key, 0), stuck, state.room_in(look, stored))
 
     def _live_replicas(self, key: Key) -> int | None:
         stored = self._views.children[DEPLOYMENT.name].get(key)

@@ -134,8 +134,8 @@ class Room:
 class Placement:
     """Where a resource's replicas are, and for how many more there is room.
 
-    `placed` pods have a node; of `stuck` ones the scheduler says that none takes them. `room` is
-    None where nobody asked.
+    `placed` pods had a node when `room` was looked at (now, where it is not known); of `stuck` ones
+    the scheduler says that none takes them. `room` is None where nobody asked.
     """
 
     placed: int = 0

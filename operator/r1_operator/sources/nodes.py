@@ -10,14 +10,20 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from fractions import Fraction
 
 from r1_operator.kube.client import Api, ApiError, Refused
-from r1_operator.kube.kinds import NODE, POD
+from r1_operator.kube.kinds import NODE, POD, Key
+from r1_operator.kube.views import owner_of
 from r1_operator.plan.room import NOT_SEEN_YET, Node
 from r1_operator.plan.room_reading import add_pod, read_node
 from r1_operator.plan.unavailable import Unavailable
+
+PLACED = "spec.nodeName!=,status.phase!=Succeeded,status.phase!=Failed"
+"""Selects the pods that hold something on a node."""
 
 logger = logging.getLogger(__name__)
 
@@ -25,8 +31,17 @@ EVERY_SECONDS = 15.0
 STALE_SECONDS = 60.0
 REFUSED_SECONDS = 60.0
 
-# Pods that hold something on a node.
-PLACED = "spec.nodeName!=,status.phase!=Succeeded,status.phase!=Failed"
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """The nodes with what was free on each, and the pods of each resource that had a place then.
+
+    Both come from one listing: a replica that found its place later is in neither, and the sum of
+    room and placed replicas stays right until the next look.
+    """
+
+    nodes: tuple[Node, ...]
+    placed: Mapping[Key, int]
 
 
 class Nodes:
@@ -35,13 +50,13 @@ class Nodes:
     def __init__(self, api: Api, *, clock: Callable[[], float] | None = None) -> None:
         self._api = api
         self._clock = clock
-        self._found: tuple[Node, ...] | Unavailable = NOT_SEEN_YET
+        self._found: Look | Unavailable = NOT_SEEN_YET
         self._at = -math.inf
         self._due = -math.inf
         self._task: asyncio.Task[None] | None = None
 
-    def latest(self) -> tuple[Node, ...] | Unavailable:
-        """The nodes with what is free on each, at once; looks again in the background when due."""
+    def latest(self) -> Look | Unavailable:
+        """The latest look, at once; looks again in the background when that is due."""
         now = self._time()
         if self._task is None and now >= self._due:
             self._due = now + EVERY_SECONDS
@@ -75,17 +90,21 @@ class Nodes:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
 
-    async def _list(self) -> tuple[Node, ...]:
+    async def _list(self) -> Look:
         used: dict[str, dict[str, Fraction]] = {}
+        placed: Counter[Key] = Counter()
         async for page in self._api.list_pages(POD, field_selector=PLACED):
             for pod in page["items"]:
                 add_pod(used, pod)
+                owner = owner_of(pod)
+                if owner is not None and not pod["metadata"].get("deletionTimestamp"):
+                    placed[owner] += 1
         found: list[Node] = []
         async for page in self._api.list_pages(NODE):
             found += [
                 read_node(one, used.get(one["metadata"]["name"], {})) for one in page["items"]
             ]
-        return tuple(found)
+        return Look(tuple(found), placed)
 
     def _silent(self, now: float) -> Unavailable:
         return Unavailable("StaleNodes", f"The nodes were last read {now - self._at:.0f} s ago.")

@@ -4,11 +4,12 @@ import asyncio
 from collections.abc import AsyncIterator
 from typing import Any
 
+from r1_operator.api.names import Label
 from r1_operator.kube.client import ApiError, Refused, Unreachable
-from r1_operator.kube.kinds import Json, Kind
-from r1_operator.plan.room import NOT_SEEN_YET, Node
+from r1_operator.kube.kinds import Json, Key, Kind
+from r1_operator.plan.room import NOT_SEEN_YET
 from r1_operator.plan.unavailable import Unavailable
-from r1_operator.sources.nodes import PLACED, Nodes
+from r1_operator.sources.nodes import PLACED, Look, Nodes
 
 GPU = "nvidia.com/gpu"
 
@@ -38,11 +39,16 @@ class Cluster:
         if kind.name == "Node":
             yield {"items": [{"metadata": {"name": "a"}, "status": status}]}
 
-    def run(self, gpus: int) -> None:
+    def run(self, gpus: int, owner: str | None = None, *, leaves: bool = False) -> None:
         engine = {"resources": {"limits": {GPU: gpus}}}
-        self.pods.append({"spec": {"nodeName": "a", "containers": [engine]}})
+        metadata: Json = {"name": "p", "namespace": "team"}
+        if owner is not None:
+            metadata["labels"] = {Label.RESOURCE.value: owner}
+        if leaves:
+            metadata["deletionTimestamp"] = "2026-01-01T00:00:00Z"
+        self.pods.append({"metadata": metadata, "spec": {"nodeName": "a", "containers": [engine]}})
 
-    async def after(self, seconds: float) -> tuple[Node, ...] | Unavailable:
+    async def after(self, seconds: float) -> Look | Unavailable:
         """Ask, let the background work end, and ask again."""
         self.now += seconds
         self.nodes.latest()
@@ -51,9 +57,9 @@ class Cluster:
         return self.nodes.latest()
 
 
-def free(found: tuple[Node, ...] | Unavailable) -> list[int]:
+def free(found: Look | Unavailable) -> list[int]:
     assert not isinstance(found, Unavailable), found
-    return [int(node.free[GPU]) for node in found]
+    return [int(node.free[GPU]) for node in found.nodes]
 
 
 async def test_nothing_is_listed_before_somebody_asks() -> None:
@@ -73,6 +79,16 @@ async def test_it_looks_again_every_fifteen_seconds_and_not_in_between() -> None
     assert free(await cluster.after(14)) == [8]
     assert free(await cluster.after(1)) == [4]
     assert len(cluster.asked) == 4
+
+
+async def test_the_replicas_that_had_a_place_are_of_the_same_look() -> None:
+    cluster = Cluster()
+    for owner, leaves in (("r1", False), ("r1", False), ("r1", True), ("v3", False), (None, False)):
+        cluster.run(1, owner, leaves=leaves)
+    found = await cluster.after(0)
+    assert free(found) == [3], "a pod that leaves holds its device to the end"
+    assert isinstance(found, Look)
+    assert found.placed == {Key("team", "r1"): 2, Key("team", "v3"): 1}
 
 
 async def test_after_a_pause_an_old_look_is_not_taken_for_the_present() -> None:
