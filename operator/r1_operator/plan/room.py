@@ -122,7 +122,7 @@ class Room:
         """The same as a clause: `1 node has room for 2, 2 nodes for 1; 3 lack nvidia.com/gpu`."""
         if not self.suitable:
             return "no node passes the pod's selectors and taints"
-        parts = []
+        parts: list[str] = []
         for each, count in sorted(self.nodes.items(), reverse=True):
             verb = "" if parts else " has room" if count == 1 else " have room"
             parts.append(f"{_nodes(count)}{verb} for {each}")

@@ -37,10 +37,10 @@ def pod_object(node: str | None, phase: str = "Running", **spec: Any) -> dict[st
 
 
 def node_of(pods: list[dict[str, Any]], **more: Any) -> Node:
-    found, used = node_object(**more), {}
+    used: dict[str, dict[str, Fraction]] = {}
     for pod in pods:
         add_pod(used, pod)
-    return read_node(found, used.get("a", {}))
+    return read_node(node_object(**more), used.get("a", {}))
 
 
 class TestRequestsOfAPod:
@@ -74,7 +74,8 @@ class TestFreeOnANode:
         pods = [pod_object("a", gpus=3), pod_object("b", gpus=5), pod_object(None, gpus=5)]
         ended = [pod_object("a", phase) for phase in ("Succeeded", "Failed")]
         node = node_of(pods + ended)
-        assert (node.free[GPU], node.free["pods"]) == (5, 109)
+        assert node.free[GPU] == 5
+        assert node.free["pods"] == 109
 
     @pytest.mark.parametrize(
         ("change", "ready"),
