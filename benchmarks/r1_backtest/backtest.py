@@ -63,7 +63,8 @@ def own_world(trace: RateTrace, subject: Subject, start_seconds: float) -> World
 
 def bench_of(world: World, subject: Subject) -> Bench:
     """Return the board's bench within the subject's bounds: a budget bounds every policy alike."""
-    return Bench(world, most=subject.policy.highest, least=max(1, subject.policy.min_replicas))
+    least = max(1, subject.policy.min_replicas)
+    return Bench(world, most=max(least, subject.policy.highest), least=least)
 
 
 def wants_forecast(subject: Subject) -> bool:
