@@ -288,6 +288,7 @@ class Reconciler:
             elif name == "Ready" and value == "True":
                 self._tell_of(this, reason, message)
             elif name == "ScalingLimited" and reason in UNMET:
+                logger.warning("%s: limited (%s) %s", this.key, reason, message)
                 self._tell_of(this, reason, message, warning=True)
 
     def _tell_of(self, this: _Round, reason: str, note: str, *, warning: bool = False) -> None:

@@ -64,7 +64,7 @@ async def replicas(api: Api, key: Key) -> int:
 
 
 async def test_a_budget_binds_in_the_same_words_everywhere_and_no_node_is_looked_at(
-    api: Api, apiserver: Path, namespace: str, sites: FakeSites
+    api: Api, apiserver: Path, namespace: str, sites: FakeSites, caplog: pytest.LogCaptureFixture
 ) -> None:
     key = Key(namespace, "bounded")
     sites.route, sites.rate = str(key), 45.0
@@ -80,6 +80,7 @@ async def test_a_budget_binds_in_the_same_words_everywhere_and_no_node_is_looked
         assert found["message"].endswith(words)
         written = await until(event(api, namespace, "AtGpuBudget"), "the Event")
         assert (written["note"], written["type"]) == (found["message"], "Warning")
+        assert f"{key}: limited (AtGpuBudget) {found['message']}" in caplog.text
         newest = (await decisions(operation.server.port, key))[-1]
         assert newest["message"].endswith(words)
         assert newest["inputs"]["policy"]["budgets"] == {"AtGpuBudget": 5, "AtPowerBudget": 14}
