@@ -175,14 +175,20 @@ def at_least(situation: Situation, wanted: int) -> Limit | None:
     return Limit(low, Reason.AT_MIN, f"{low}, the minimum: {wanted} would do.")
 
 
-def at_most(situation: Situation, wanted: int) -> Limit | None:
-    """Want no more than the maximum and the budgets allow, whichever is lowest."""
+def at_most(situation: Situation, wanted: int, *, at_once: bool = False) -> Limit | None:
+    """Want no more than the maximum and the budgets allow, whichever is lowest.
+
+    `at_once`: the count is what patience and pace left standing, not what would be needed; so is
+    one that is held because metrics are missing.
+    """
     low, high = situation.policy.min_replicas, situation.policy.max_replicas
+    at_once = at_once or (bool(situation.missing) and wanted <= situation.current)
     budget = lowest(situation.policy.ceilings)
     if budget is None or budget.replicas >= high:
         if wanted <= high:
             return None
-        return Limit(high, Reason.AT_MAX, f"{high}, the maximum: {wanted} would be needed.")
+        words = ", at once." if at_once else f": {wanted} would be needed."
+        return Limit(high, Reason.AT_MAX, f"{high}, the maximum{words}")
     if wanted <= budget.replicas:
         return None
     if budget.replicas < low:
@@ -191,7 +197,8 @@ def at_most(situation: Situation, wanted: int) -> Limit | None:
             Reason.OVER_BUDGET,
             f"{low}, the minimum, though {budget.clause}: lower minReplicas or raise the budget.",
         )
-    message = f"{budget.replicas}: {wanted} would be needed; {budget.clause}."
+    words = ", at once" if at_once else f": {wanted} would be needed"
+    message = f"{budget.replicas}{words}; {budget.clause}."
     return Limit(budget.replicas, budget.reason, message)
 
 
@@ -216,7 +223,7 @@ def keep_to_room(situation: Situation, wanted: int) -> Limit | None:
         words = f"{min(bindable, wanted)} of the {wanted} wanted can bind now ({room.words})."
         if policy.pending_replicas:
             words += f" {policy.pending_replicas} may wait for a node."
-    allowed = max(current, min(wanted, most))
+    allowed = max(current, policy.min_replicas, min(wanted, most))
     if allowed == wanted:
         return None
     return Limit(allowed, Reason.NO_ROOM, f"{allowed} for now: {words}")
@@ -224,7 +231,7 @@ def keep_to_room(situation: Situation, wanted: int) -> Limit | None:
 
 def bound(situation: Situation, wanted: int) -> Limit | None:
     """Stay between minimum, maximum and budgets, whatever patience and pace made of it."""
-    return at_least(situation, wanted) or at_most(situation, wanted)
+    return at_least(situation, wanted) or at_most(situation, wanted, at_once=True)
 
 
 LIMITERS: tuple[tuple[str, Limiter], ...] = (

@@ -72,14 +72,15 @@ class Nodes:
         try:
             self._found = await self._list()
             self._at = self._time()
-        except Refused as error:
-            self._due = self._time() + REFUSED_SECONDS
-            self._found = Unavailable(
-                "MayNotSeeNodes",
-                "The operator may not list nodes and pods: set operator.readNodes of the chart "
-                f"({error}).",
-            )
         except ApiError as error:
+            if isinstance(error, Refused) and error.status in (401, 403):
+                self._due = self._time() + REFUSED_SECONDS
+                self._found = Unavailable(
+                    "MayNotSeeNodes",
+                    "The operator may not list nodes and pods: set operator.readNodes of the chart "
+                    f"({error}).",
+                )
+                return
             logger.warning("free capacity is not known: %s", error)
             if isinstance(self._found, Unavailable):
                 self._found = Unavailable("NodesNotRead", f"The nodes were not read: {error}.")

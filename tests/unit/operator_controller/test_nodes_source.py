@@ -133,6 +133,16 @@ async def test_a_missing_right_names_the_setting_and_is_asked_for_once_a_minute(
     assert free(await cluster.after(1)) == [8]
 
 
+async def test_a_listing_that_expired_half_way_is_no_missing_right() -> None:
+    cluster = Cluster()
+    cluster.failure = Refused("the continue token is too old", status=410)
+    found = await cluster.after(0)
+    assert isinstance(found, Unavailable)
+    assert found.reason == "NodesNotRead"
+    cluster.failure = None
+    assert free(await cluster.after(15)) == [8]
+
+
 async def test_closing_drops_a_look_that_is_under_way() -> None:
     cluster = Cluster()
     cluster.nodes.latest()

@@ -113,6 +113,13 @@ class TestDecisions:
         decision = stage(replicas=12, ceilings=(ceiling(5),)).once(demand)
         assert (decision.replicas, decision.reason) == (5, Reason.AT_GPU_BUDGET)
 
+    def test_what_is_cut_off_at_once_is_not_called_needed(self, stage: Build) -> None:
+        """Blind, or on a slow way down: the count at hand is not what anybody needs."""
+        decision = stage(replicas=12, ceilings=(ceiling(5),)).once(GONE)
+        assert decision.message == "5, at once; the budget allows 5."
+        decision = stage(replicas=12, max_replicas=5).once(GONE)
+        assert decision.message == "5, the maximum, at once."
+
     def test_patience_and_pace_stay_below_it(self, stage: Build) -> None:
         story = stage(replicas=1, ceilings=(ceiling(7),), up=UpBehavior(limits=()))
         assert {story.once(140.0).replicas for _ in range(3)} == {7}

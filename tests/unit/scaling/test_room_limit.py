@@ -1,6 +1,7 @@
 """Bindable: what it asks for when room is known, not known yet, and not to be had."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -21,7 +22,7 @@ def asked() -> Asked:
     """What is asked for, and in which words, when `wanted` are needed and four are there."""
 
     def ask(placement: Placement, wanted: int = 9, current: int = 4, **policy: Any) -> Any:
-        whole = ScalingPolicy(1, 20, (), **{"bindable": True, **policy})
+        whole = replace(ScalingPolicy(1, 20, (), bindable=True), **policy)
         situation = Situation(whole, History(), 0.0, current, (), False, None, placement)
         limit = keep_to_room(situation, wanted)
         assert limit is None or limit.reason is Reason.NO_ROOM
@@ -62,6 +63,12 @@ def test_it_lowers_nothing(asked: Asked) -> None:
     assert asked(empty, wanted=4) == (4, "")
     assert asked(empty, wanted=3) == (3, "")
     assert asked(empty, wanted=9)[0] == 4
+
+
+def test_the_minimum_waits_for_no_room(asked: Asked) -> None:
+    count, words = asked(Placement(placed=4, room=Room(0, {}, 2)), min_replicas=7)
+    assert count == 7
+    assert words.startswith("7 for now: 4 of the 9 wanted can bind now")
 
 
 def test_a_rise_waits_for_the_first_look_which_takes_a_moment(asked: Asked) -> None:
