@@ -94,7 +94,7 @@ class Shape:
 
 @dataclass(frozen=True, slots=True)
 class Node:
-    """A node with what is free on it now; `ready` is False where it is cordoned too."""
+    """A node with what is free on it now; a cordon is among its taints."""
 
     name: str
     free: Amounts

@@ -11,6 +11,8 @@ from r1_operator.plan.snapshot import Object
 NAME_FIELD = "field:metadata.name"
 """Stands among a node's labels for its name, which affinity may ask for; no label has a colon."""
 
+CORDON = "node.kubernetes.io/unschedulable"
+
 
 def requests_of(pod_spec: Object) -> dict[str, Fraction]:
     """Return what a node sets aside for a pod: the rule of the scheduler.
@@ -61,13 +63,9 @@ def read_node(node: Object, used: Amounts) -> Node:
     return Node(
         name=name,
         free={key: amount - used.get(key, Fraction(0)) for key, amount in allocatable.items()},
-        ready=conditions.get("Ready") == "True" and not spec.get("unschedulable"),
+        ready=conditions.get("Ready") == "True",
         labels={**(node["metadata"].get("labels") or {}), NAME_FIELD: name},
-        taints=tuple(
-            Taint(one.get("key") or "", one.get("value") or "", one["effect"])
-            for one in spec.get("taints") or ()
-            if one.get("effect") in ("NoSchedule", "NoExecute")
-        ),
+        taints=_taints(spec),
     )
 
 
@@ -78,6 +76,17 @@ def add_pod(used: dict[str, dict[str, Fraction]], pod: Object) -> None:
     if not node or (pod.get("status") or {}).get("phase") in ("Succeeded", "Failed"):
         return
     used[node] = _sum((used.get(node, {}), requests_of(spec), {PODS: Fraction(1)}))
+
+
+def _taints(node_spec: Object) -> tuple[Taint, ...]:
+    """What keeps pods away. A cordon is one too: a pod that tolerates everything passes it."""
+    found = [
+        Taint(one.get("key") or "", one.get("value") or "", one["effect"])
+        for one in node_spec.get("taints") or ()
+        if one.get("effect") in ("NoSchedule", "NoExecute")
+    ]
+    cordon = [Taint(CORDON, "", "NoSchedule")] if node_spec.get("unschedulable") else []
+    return tuple(found + cordon)
 
 
 def _term(term: Object) -> tuple[Requirement, ...]:

@@ -81,7 +81,6 @@ class TestFreeOnANode:
         ("change", "ready"),
         [
             ({}, True),
-            ({"spec": {"unschedulable": True}}, False),
             ({"status": {"conditions": [{"type": "Ready", "status": "Unknown"}]}}, False),
             ({"status": {}}, False),
         ],
@@ -141,6 +140,12 @@ class TestWhichNodes:
         node = node_object(taints=[{"key": GPU, "value": "yes", "effect": "NoSchedule"}])
         assert self.suits(node, tolerations=[toleration]) is suits
         assert not self.suits(node)
+
+    def test_a_cordon_is_passed_by_those_who_tolerate_it(self) -> None:
+        node = node_object(unschedulable=True)
+        assert not self.suits(node)
+        assert not self.suits(node, tolerations=[{"key": GPU, "operator": "Exists"}])
+        assert self.suits(node, tolerations=[{"operator": "Exists"}])
 
     def test_a_preference_keeps_nobody_away(self) -> None:
         assert self.suits(node_object(taints=[{"key": "x", "effect": "PreferNoSchedule"}]))
