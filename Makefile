@@ -35,7 +35,7 @@ unit: setup ## the fast tests alone (no cluster)
 	$(BIN)/python -m pytest tests/unit tests/properties tests/contract -n 2 -q
 
 crds: setup ## write crds/ (and the chart's copy) out of the Python types
-	$(BIN)/r1 crd > crds/deepseek.ai_r1inferences.yaml
+	for kind in r1inferences r1backtests; do $(BIN)/r1 crd $$kind > crds/deepseek.ai_$$kind.yaml || exit 1; done
 	$(BIN)/python -m r1_operator.api.reference
 	tools/chart-crd
 
@@ -45,7 +45,7 @@ up: setup ## boot the local cluster and leave it running
 down: setup ## take the local cluster away without a trace
 	$(BIN)/r1-cluster down
 
-images: setup ## build the four full images (torch: 5 GB each, 20 GB of disk at the peak)
+images: setup ## build the five full images (torch: 5 GB each, 25 GB of disk at the peak)
 	$(BIN)/r1-cluster build-image --all
 
 bench: setup ## every benchmark; rows go to out/bench-*.json

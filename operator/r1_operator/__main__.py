@@ -14,7 +14,7 @@ from r1_operator.settings import BadSetting, Settings
 
 USAGE = """\
 usage: r1-operator run [flags]   watch R1Inferences and act (flags: r1-operator run --help)
-       r1-operator crd           print the CustomResourceDefinition
+       r1-operator crd           print the CustomResourceDefinitions
 """
 
 

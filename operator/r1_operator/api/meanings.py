@@ -6,7 +6,7 @@ Reasons of the scaling decision and of the forecaster are defined where they are
 
 from typing import Final
 
-from r1_operator.api.names import Condition, Reason
+from r1_operator.api.names import BacktestCondition, BacktestReason, Condition, Reason
 
 Meanings = dict[str, tuple[str, str]]
 
@@ -145,3 +145,62 @@ REASONS: Final[dict[str, Meanings]] = {
     "ScalingActive and ScalingLimited": _SCALING,
 }
 """By the conditions that carry them. ForecastUnavailable carries the forecaster's own reasons."""
+
+
+BACKTEST_CONDITIONS: Final[dict[BacktestCondition, str]] = {
+    BacktestCondition.COMPLETE: "It has run and found a verdict. What `kubectl wait` asks for; its "
+    "reason says what a pending one waits for.",
+    BacktestCondition.FAILED: "It has ended without a verdict.",
+    BacktestCondition.STALE: "The R1Inference scales by another spec.autoscaling by now.",
+}
+
+BACKTEST_REASONS: Final[dict[BacktestReason, tuple[str, str]]] = {
+    BacktestReason.QUEUED: ("Another backtest runs; they run one at a time.", "Wait."),
+    BacktestReason.INFERENCE_NOT_FOUND: (
+        "There is no R1Inference of this name in the namespace.",
+        "Create it, or delete this object.",
+    ),
+    BacktestReason.NO_AUTOSCALING: (
+        "The R1Inference has no spec.autoscaling: there is no policy to try.",
+        "Set it, or delete this object.",
+    ),
+    BacktestReason.NO_PROMETHEUS: (
+        "The operator knows no Prometheus.",
+        "Set the chart's value prometheus.url.",
+    ),
+    BacktestReason.NO_IMAGE: (
+        "The operator knows no image to run it with.",
+        "Set the chart's value backtest.image.",
+    ),
+    BacktestReason.JOB_REFUSED: (
+        "The API server refuses the Job.",
+        "See the message: a quota, a policy of the site, or the chart's values under backtest.",
+    ),
+    BacktestReason.RUNNING: ("Its Job runs.", "Wait; the log of its pod says what is played."),
+    BacktestReason.VERDICT_FOUND: ("It ran and found a verdict.", ""),
+    BacktestReason.TOO_LITTLE_HISTORY: (
+        "Prometheus holds no load of this resource, or too little.",
+        "Wait for history, or check that Prometheus scrapes the gateways.",
+    ),
+    BacktestReason.RUN_FAILED: ("It ended with an error.", "See the message and the pod's log."),
+    BacktestReason.KILLED: (
+        "Its process was killed, most often for its memory limit.",
+        "Raise the chart's value backtest.resources.",
+    ),
+    BacktestReason.DEADLINE_EXCEEDED: (
+        "It did not end within an hour.",
+        "Ask for fewer policies or a shorter past, or give it more CPU.",
+    ),
+    BacktestReason.JOB_LOST: (
+        "Its Job was deleted before it was finished.",
+        "Create a new R1Backtest.",
+    ),
+    BacktestReason.NO_VERDICT: (
+        "It ended well and left no answer that can be read.",
+        "Let image and operator be of one version.",
+    ),
+    BacktestReason.AUTOSCALING_CHANGED: (
+        "spec.autoscaling is another one than was tried.",
+        "Create a new R1Backtest.",
+    ),
+}

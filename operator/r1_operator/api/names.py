@@ -15,6 +15,10 @@ KIND: Final = "R1Inference"
 PLURAL: Final = "r1inferences"
 SINGULAR: Final = "r1inference"
 SHORT_NAME: Final = "r1"
+BACKTEST_KIND: Final = "R1Backtest"
+BACKTEST_PLURAL: Final = "r1backtests"
+BACKTEST_SINGULAR: Final = "r1backtest"
+BACKTEST_SHORT_NAME: Final = "r1bt"
 FIELD_MANAGER: Final = "r1-operator"
 
 POD_DELETION_COST: Final = "controller.kubernetes.io/pod-deletion-cost"
@@ -34,6 +38,8 @@ class Label(StrEnum):
     MANAGED_BY = "app.kubernetes.io/managed-by"
     RESOURCE = "deepseek.ai/r1inference"
     ROUTE = "deepseek.ai/route"
+    BACKTEST = "deepseek.ai/r1backtest"
+    BACKTEST_NAMESPACE = "deepseek.ai/r1backtest-namespace"
 
 
 class Annotation(StrEnum):
@@ -44,6 +50,9 @@ class Annotation(StrEnum):
     RENDERER = "deepseek.ai/renderer"
     RUNTIME_IMAGE = "deepseek.ai/runtime-image"
     REFRESH = "deepseek.ai/refresh"
+    TRIED = "deepseek.ai/tried"
+    AUTOSCALING_HASH = "deepseek.ai/autoscaling-hash"
+    START_SECONDS = "deepseek.ai/start-seconds"
 
 
 class Condition(StrEnum):
@@ -114,3 +123,40 @@ class Mode(StrEnum):
     MANUAL = "Manual"
     REACTIVE = "Reactive"
     PREDICTIVE = "Predictive"
+
+
+class BacktestPhase(StrEnum):
+    """How far an R1Backtest is; the last two are final."""
+
+    PENDING = "Pending"
+    RUNNING = "Running"
+    SUCCEEDED = "Succeeded"
+    FAILED = "Failed"
+
+
+class BacktestCondition(StrEnum):
+    """Condition types of an R1Backtest. Complete is always present, the rest only while True."""
+
+    COMPLETE = "Complete"
+    FAILED = "Failed"
+    STALE = "Stale"
+
+
+class BacktestReason(StrEnum):
+    """Why Complete, Failed and Stale say what they say."""
+
+    QUEUED = "Queued"
+    INFERENCE_NOT_FOUND = "InferenceNotFound"
+    NO_AUTOSCALING = "NoAutoscaling"
+    NO_PROMETHEUS = "NoPrometheus"
+    NO_IMAGE = "NoImage"
+    JOB_REFUSED = "JobRefused"
+    RUNNING = "Running"
+    VERDICT_FOUND = "VerdictFound"
+    TOO_LITTLE_HISTORY = "TooLittleHistory"
+    RUN_FAILED = "RunFailed"
+    KILLED = "Killed"
+    DEADLINE_EXCEEDED = "DeadlineExceeded"
+    JOB_LOST = "JobLost"
+    NO_VERDICT = "NoVerdict"
+    AUTOSCALING_CHANGED = "AutoscalingChanged"

@@ -14,6 +14,9 @@ from typing import Any, get_args, get_origin
 
 from r1_operator.api import meanings, names
 from r1_operator.api.declare import Member, members, rules, to_json
+from r1_operator.api.backtest import IMMUTABLE_RULE, BacktestSpec
+from r1_operator.api.backtest import NAME_RULE as BACKTEST_NAME_RULE
+from r1_operator.api.backtest_status import BACKTEST_STATUS
 from r1_operator.api.quantity import Quantity
 from r1_operator.api.status import STATUS
 from r1_operator.api.v1 import NAME_RULE, Spec
@@ -56,9 +59,40 @@ Reasons are stable: alerts and scripts may rely on them. Messages are for people
 """
 
 
+_BACKTEST_HEAD = f"""\
+# {names.BACKTEST_KIND}
+
+Generated from `r1_operator.api` by `make crds`; a test compares. What it is for: \
+[backtest.md](../backtest.md).
+
+`apiVersion: {names.API_VERSION}`, `kind: {names.BACKTEST_KIND}`, short name \
+`{names.BACKTEST_SHORT_NAME}`. `metadata.name`: {BACKTEST_NAME_RULE}. The {IMMUTABLE_RULE}.
+"""
+
+
+def backtest_page() -> str:
+    """`docs/reference/r1backtest.md`."""
+    lines = ["## Conditions", "", "| condition | present | says |", "|---|---|---|"]
+    for kind, says in meanings.BACKTEST_CONDITIONS.items():
+        present = "always" if kind is names.BacktestCondition.COMPLETE else "only while True"
+        lines.append(f"| `{kind}` | {present} | {says} |")
+    lines += ["", "| reason | means | do |", "|---|---|---|"]
+    lines += [
+        f"| `{name}` | {means} | {remedy} |"
+        for name, (means, remedy) in meanings.BACKTEST_REASONS.items()
+    ]
+    status = _status_section(BACKTEST_STATUS, "Conditions and their reasons: below.")
+    return "\n".join([_BACKTEST_HEAD, *_sections(BacktestSpec, "spec"), status, *lines]) + "\n"
+
+
 def resource_page() -> str:
     """`docs/reference/r1inference.md`."""
-    parts = [_RESOURCE_HEAD, _ANNOTATIONS, *_sections(Spec, "spec"), _status_section()]
+    parts = [
+        _RESOURCE_HEAD,
+        _ANNOTATIONS,
+        *_sections(Spec, "spec"),
+        _status_section(STATUS, _SEE_CONDITIONS),
+    ]
     return "\n".join(parts)
 
 
@@ -130,19 +164,23 @@ def _limits(member: Member) -> str:
     return ""
 
 
-def _status_section() -> str:
+_SEE_CONDITIONS = "Conditions and their reasons: [conditions.md](conditions.md)."
+
+
+def _status_section(schema: Mapping[str, Any], about: str) -> str:
     rows = [
         f"| `{name}` | {node['description'].removeprefix(name + ' ')} |"
-        for name, node in STATUS["properties"].items()
+        for name, node in schema["properties"].items()
     ]
-    head = ["## status", "", "Conditions and their reasons: [conditions.md](conditions.md).", ""]
+    head = ["## status", "", about, ""]
     return "\n".join([*head, "| field | meaning |", "|---|---|", *rows]) + "\n"
 
 
 def main(folder: Path = FOLDER) -> None:
-    """Write both pages."""
+    """Write the pages."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "r1inference.md").write_text(resource_page())
+    (folder / "r1backtest.md").write_text(backtest_page())
     (folder / "conditions.md").write_text(conditions_page())
 
 

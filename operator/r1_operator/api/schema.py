@@ -46,7 +46,12 @@ def crd() -> Schema:
 
 def crd_yaml() -> str:
     """The CRD as the file in `crds/`."""
-    text = yaml.safe_dump(crd(), sort_keys=False, width=100, allow_unicode=True)
+    return as_file(crd())
+
+
+def as_file(definition: Schema) -> str:
+    """A CRD as its file in `crds/`."""
+    text = yaml.safe_dump(definition, sort_keys=False, width=100, allow_unicode=True)
     return (
         "# Generated from r1_operator.api by `make crds`; change the types, not this file.\n" + text
     )
@@ -67,19 +72,20 @@ def _version() -> Schema:
             },
         },
         "additionalPrinterColumns": [
-            _column("Ready", "string", '.status.conditions[?(@.type=="Ready")].status'),
-            _column("Desired", "integer", ".status.desiredReplicas"),
-            _column("Available", "integer", ".status.availableReplicas"),
-            _column("Mode", "string", ".status.mode"),
-            _column("Reason", "string", '.status.conditions[?(@.type=="Ready")].reason', 1),
-            _column("Age", "date", ".metadata.creationTimestamp"),
+            column("Ready", "string", '.status.conditions[?(@.type=="Ready")].status'),
+            column("Desired", "integer", ".status.desiredReplicas"),
+            column("Available", "integer", ".status.availableReplicas"),
+            column("Mode", "string", ".status.mode"),
+            column("Reason", "string", '.status.conditions[?(@.type=="Ready")].reason', 1),
+            column("Age", "date", ".metadata.creationTimestamp"),
         ],
     }
 
 
-def _column(name: str, kind: str, path: str, priority: int = 0) -> Schema:
-    column: Schema = {"name": name, "type": kind, "jsonPath": path}
-    return column | ({"priority": priority} if priority else {})
+def column(name: str, kind: str, path: str, priority: int = 0) -> Schema:
+    """One of the columns that `kubectl get` prints."""
+    printed: Schema = {"name": name, "type": kind, "jsonPath": path}
+    return printed | ({"priority": priority} if priority else {})
 
 
 def _root() -> Schema:

@@ -8,28 +8,34 @@ from typing import Any, Final
 from r1_operator.api.names import Mode
 
 _COUNT: Final = {"type": "integer", "format": "int32", "minimum": 0, "maximum": 2**31 - 1}
-_TIME: Final = {"type": "string", "format": "date-time", "maxLength": 64}
+TIME: Final = {"type": "string", "format": "date-time", "maxLength": 64}
 _NAME: Final = r"^[A-Za-z]([A-Za-z0-9]*[A-Za-z0-9])?$"
 
 
-def _count(text: str) -> dict[str, Any]:
+def count(text: str) -> dict[str, Any]:
+    """The schema of a whole number from 0 on."""
     return {"description": text, **_COUNT}
 
 
-def _reason(text: str) -> dict[str, Any]:
+def reason(text: str) -> dict[str, Any]:
+    """The schema of one stable CamelCase word."""
     return {"description": text, "type": "string", "maxLength": 1024, "pattern": _NAME}
 
 
-def _message(text: str) -> dict[str, Any]:
+def message(text: str) -> dict[str, Any]:
+    """The schema of a sentence for people."""
     return {"description": text, "type": "string", "maxLength": 32_768}
 
 
-_GENERATION: Final = {"type": "integer", "format": "int64", "minimum": 0, "maximum": 2**53 - 1}
+GENERATION: Final = {"type": "integer", "format": "int64", "minimum": 0, "maximum": 2**53 - 1}
+
+
+def conditions(text: str) -> dict[str, Any]:
+    """The schema of a list of conditions, described by `text`."""
+    return {"description": text, **_CONDITIONS}
+
 
 _CONDITIONS: Final[dict[str, Any]] = {
-    "description": "conditions say how the resource is. Ready, Available, Progressing and "
-    "ScalingActive are always there; Degraded, ScalingLimited and ForecastUnavailable only "
-    "while True.",
     "type": "array",
     "maxItems": 16,
     "x-kubernetes-list-type": "map",
@@ -51,14 +57,14 @@ _CONDITIONS: Final[dict[str, Any]] = {
             },
             "observedGeneration": {
                 "description": "observedGeneration is the spec's generation that this speaks of.",
-                **_GENERATION,
+                **GENERATION,
             },
             "lastTransitionTime": {
                 "description": "lastTransitionTime is when status last changed.",
-                **_TIME,
+                **TIME,
             },
-            "reason": _reason("reason is one stable CamelCase word."),
-            "message": _message("message is a sentence for people, with what to do."),
+            "reason": reason("reason is one stable CamelCase word."),
+            "message": message("message is a sentence for people, with what to do."),
         },
     },
 }
@@ -67,16 +73,19 @@ STATUS: Final[dict[str, Any]] = {
     "description": "status is what the operator sees.",
     "type": "object",
     "properties": {
-        "conditions": _CONDITIONS,
+        "conditions": conditions(
+            "conditions say how the resource is. Ready, Available, Progressing and ScalingActive "
+            "are always there; Degraded, ScalingLimited and ForecastUnavailable only while True."
+        ),
         "observedGeneration": {
             "description": "observedGeneration is the spec's generation that status speaks of.",
-            **_GENERATION,
+            **GENERATION,
         },
-        "replicas": _count("replicas is how many pods exist."),
-        "desiredReplicas": _count("desiredReplicas is how many there should be."),
-        "readyReplicas": _count("readyReplicas is how many are ready."),
-        "availableReplicas": _count("availableReplicas is how many serve."),
-        "updatedReplicas": _count("updatedReplicas is how many have the newest template."),
+        "replicas": count("replicas is how many pods exist."),
+        "desiredReplicas": count("desiredReplicas is how many there should be."),
+        "readyReplicas": count("readyReplicas is how many are ready."),
+        "availableReplicas": count("availableReplicas is how many serve."),
+        "updatedReplicas": count("updatedReplicas is how many have the newest template."),
         "selector": {
             "description": "selector finds the pods; the scale subresource shows it.",
             "type": "string",
@@ -93,11 +102,11 @@ STATUS: Final[dict[str, Any]] = {
             "type": "object",
             "required": ["at", "from", "to", "reason", "message"],
             "properties": {
-                "at": {"description": "at is when it was decided.", **_TIME},
-                "from": _count("from is the count before."),
-                "to": _count("to is the count after."),
-                "reason": _reason("reason is the rule that decided."),
-                "message": _message("message is why, for people."),
+                "at": {"description": "at is when it was decided.", **TIME},
+                "from": count("from is the count before."),
+                "to": count("to is the count after."),
+                "reason": reason("reason is the rule that decided."),
+                "message": message("message is why, for people."),
             },
         },
     },

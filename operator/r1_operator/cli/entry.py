@@ -26,7 +26,7 @@ COMMANDS = {
     "leaderboard": "score scaling policies on a recorded load: cost at equal service",
     "forecast-bench": "score the forecasters on a recorded load: r1 forecast-bench --trace FILE",
     "serve": "serve one model on this machine: r1 serve MODEL [flags of the runtime]",
-    "crd": "print the CustomResourceDefinition of R1Inference",
+    "crd": "print the CustomResourceDefinitions of R1Inference and R1Backtest",
 }
 """Each is a module of this package, loaded when it is used: a Kubernetes client takes a second."""
 HANDED_ON = ("backtest", "whatif", "demo", "leaderboard", "forecast-bench", "serve")

@@ -1,4 +1,4 @@
-"""The CRD keeps the Kubernetes API conventions: the rules of kube-api-linter, on the schema.
+"""The CRDs keep the Kubernetes API conventions: the rules of kube-api-linter, on the schema.
 
 kube-api-linter itself reads Go types; its list of rules is the specification here.
 """
@@ -13,13 +13,25 @@ from typing import Any
 import pytest
 import yaml
 
+from r1_backtest.backtest import COMPARED, JUDGED
+from r1_board.policies import POLICIES as BOARD
+from r1_operator.api.backtest import BacktestSpec, Policy
+from r1_operator.api.backtest_schema import backtest_crd, backtest_crd_yaml
 from r1_operator.api.schema import crd, crd_yaml
 
-FILE = Path(__file__).parents[3] / "crds" / "deepseek.ai_r1inferences.yaml"
-VERSION = crd()["spec"]["versions"][0]
-ROOT = VERSION["schema"]["openAPIV3Schema"]
+FOLDER = Path(__file__).parents[3] / "crds"
+DEFINITIONS = (crd(), backtest_crd())
+ROOTS = [one["spec"]["versions"][0]["schema"]["openAPIV3Schema"] for one in DEFINITIONS]
+ROOT = ROOTS[0]
+COLUMNS = [
+    pytest.param(root, column, id=f"{one['spec']['names']['kind']}-{column['name']}")
+    for one, root in zip(DEFINITIONS, ROOTS, strict=True)
+    for column in one["spec"]["versions"][0]["additionalPrinterColumns"]
+]
 FREE_FORM = "spec.template.spec"
 ENUMS_WITH_BRANDS = {"vLLM", "SGLang"}
+POLICIES = "spec.policies[]"
+"""Values that are the board's names, and that people know from `r1 leaderboard`."""
 
 Node = tuple[str, dict[str, Any]]
 
@@ -34,8 +46,10 @@ def walk(schema: dict[str, Any], path: str) -> Iterator[Node]:
         yield from walk(schema["additionalProperties"], f"{path}{{}}")
 
 
-SPEC: list[Node] = list(walk(ROOT["properties"]["spec"], "spec"))
-STATUS: list[Node] = list(walk(ROOT["properties"]["status"], "status"))
+SPEC: list[Node] = [node for root in ROOTS for node in walk(root["properties"]["spec"], "spec")]
+STATUS: list[Node] = [
+    node for root in ROOTS for node in walk(root["properties"]["status"], "status")
+]
 ALL = SPEC + STATUS
 FIELDS = [(path, node) for path, node in ALL if not path.endswith(("[]", "{}"))]
 
@@ -44,9 +58,11 @@ def offenders(nodes: list[Node], wrong: Any) -> list[str]:
     return [path for path, node in nodes if wrong(node)]
 
 
-def test_the_file_is_what_the_types_say() -> None:
-    assert FILE.read_text() == crd_yaml(), "run `make crds`"
-    assert yaml.safe_load(FILE.read_text()) == crd()
+@pytest.mark.parametrize(("made", "text"), [(crd, crd_yaml), (backtest_crd, backtest_crd_yaml)])
+def test_the_file_is_what_the_types_say(made: Any, text: Any) -> None:
+    file = FOLDER / f"deepseek.ai_{made()['spec']['names']['plural']}.yaml"
+    assert file.read_text() == text(), "run `make crds`"
+    assert yaml.safe_load(file.read_text()) == made()
 
 
 def test_everything_is_typed() -> None:
@@ -110,7 +126,7 @@ def test_numbers_are_bounded_and_sized() -> None:
 
 
 def test_enums_are_camel_case() -> None:
-    values = {value for _, node in ALL for value in node.get("enum", ())}
+    values = {value for path, node in ALL if path != POLICIES for value in node.get("enum", ())}
     wrong = {value for value in values if not re.fullmatch(r"[A-Z][A-Za-z0-9]*", value)}
     assert wrong == ENUMS_WITH_BRANDS - {"SGLang"}
 
@@ -120,7 +136,9 @@ def test_names_are_camel_case_and_no_longer_than_needed() -> None:
         name = path.rpartition(".")[2]
         assert re.fullmatch(r"[a-z][A-Za-z0-9]*", name), path
         assert not name.endswith(("Reference", "References")), path
-        assert name != "phase", path
+    # Conditions instead; a phase only where an object runs once and ends, as a pod does.
+    assert [path for path, _ in FIELDS if path.endswith(".phase")] == ["status.phase"]
+    assert "phase" not in ROOT["properties"]["status"]["properties"]
 
 
 def test_descriptions_start_with_the_name_and_end_as_sentences() -> None:
@@ -142,18 +160,21 @@ def test_free_form_is_only_the_pod_template() -> None:
 
 
 def test_status_starts_with_conditions_as_a_map_by_type() -> None:
-    properties = ROOT["properties"]["status"]["properties"]
-    assert next(iter(properties)) == "conditions"
-    conditions = properties["conditions"]
-    assert conditions["x-kubernetes-list-map-keys"] == ["type"]
-    required = {"type", "status", "lastTransitionTime", "reason", "message"}
-    assert set(conditions["items"]["required"]) == required
-    assert "observedGeneration" in conditions["items"]["properties"]
+    for root in ROOTS:
+        properties = root["properties"]["status"]["properties"]
+        assert next(iter(properties)) == "conditions"
+        conditions = properties["conditions"]
+        assert conditions["x-kubernetes-list-map-keys"] == ["type"]
+        required = {"type", "status", "lastTransitionTime", "reason", "message"}
+        assert set(conditions["items"]["required"]) == required
+        assert "observedGeneration" in conditions["items"]["properties"]
 
 
 def test_rules_have_messages_without_surprises() -> None:
     rules = [
-        rule for _, node in [*ALL, ("", ROOT)] for rule in node.get("x-kubernetes-validations", ())
+        rule
+        for _, node in [*ALL, *(("", root) for root in ROOTS)]
+        for rule in node.get("x-kubernetes-validations", ())
     ]
     assert len(rules) >= 15
     for rule in rules:
@@ -163,7 +184,8 @@ def test_rules_have_messages_without_surprises() -> None:
 
 
 def test_subresources_names_and_columns() -> None:
-    assert VERSION["subresources"] == {
+    version = DEFINITIONS[0]["spec"]["versions"][0]
+    assert version["subresources"] == {
         "status": {},
         "scale": {
             "specReplicasPath": ".spec.replicas",
@@ -174,25 +196,41 @@ def test_subresources_names_and_columns() -> None:
     names = crd()["spec"]["names"]
     assert names["shortNames"] == ["r1"]
     assert "all" not in names.get("categories", [])
-    columns = [(one["name"], one.get("priority", 0)) for one in VERSION["additionalPrinterColumns"]]
+    columns = [(one["name"], one.get("priority", 0)) for one in version["additionalPrinterColumns"]]
     assert columns == [
         *(("Ready", 0), ("Desired", 0), ("Available", 0)),
         *(("Mode", 0), ("Reason", 1), ("Age", 0)),
     ]
 
 
-@pytest.mark.parametrize(
-    "column", VERSION["additionalPrinterColumns"], ids=lambda c: str(c["name"])
-)
-def test_columns_read_fields_that_exist(column: dict[str, Any]) -> None:
+def test_the_backtests_names_and_columns() -> None:
+    version, names = DEFINITIONS[1]["spec"]["versions"][0], DEFINITIONS[1]["spec"]["names"]
+    assert version["subresources"] == {"status": {}}
+    assert (names["plural"], names["shortNames"]) == ("r1backtests", ["r1bt"])
+    columns = [(one["name"], one.get("priority", 0)) for one in version["additionalPrinterColumns"]]
+    assert columns == [
+        *(("Phase", 0), ("Finding", 0), ("Inference", 0)),
+        *(("Reason", 1), ("Age", 0)),
+    ]
+
+
+def test_the_policies_are_the_boards() -> None:
+    assert {*Policy, *JUDGED} == set(BOARD)
+    board = BacktestSpec("any").policies
+    assert [*JUDGED, *board] == list(COMPARED), "the object's default is the command's"
+
+
+@pytest.mark.parametrize(("root", "column"), COLUMNS)
+def test_columns_read_fields_that_exist(root: dict[str, Any], column: dict[str, Any]) -> None:
     first, second = column["jsonPath"].split(".")[1:3]
     if first == "metadata":
         return
-    assert second.partition("[")[0] in ROOT["properties"][first]["properties"]
+    assert second.partition("[")[0] in root["properties"][first]["properties"]
 
 
 def test_one_version_is_stored() -> None:
-    versions = crd()["spec"]["versions"]
-    assert [(one["name"], one["served"], one["storage"]) for one in versions] == [
-        ("v1", True, True)
-    ]
+    for definition in DEFINITIONS:
+        versions = definition["spec"]["versions"]
+        assert [(one["name"], one["served"], one["storage"]) for one in versions] == [
+            ("v1", True, True)
+        ]

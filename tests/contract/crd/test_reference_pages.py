@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from r1_operator.api import meanings
-from r1_operator.api.names import Condition, Reason
-from r1_operator.api.reference import conditions_page, main, resource_page
+from r1_operator.api.names import BacktestCondition, BacktestReason, Condition, Reason
+from r1_operator.api.reference import backtest_page, conditions_page, main, resource_page
 from r1_operator.plan.decision import Decision, Mode
 from r1_operator.plan.decision import Reason as Why
 
@@ -15,6 +15,7 @@ FOLDER = Path(__file__).parents[3] / "docs" / "reference"
 
 def test_the_pages_are_what_the_types_say() -> None:
     assert (FOLDER / "r1inference.md").read_text() == resource_page(), "run `make crds`"
+    assert (FOLDER / "r1backtest.md").read_text() == backtest_page(), "run `make crds`"
     assert (FOLDER / "conditions.md").read_text() == conditions_page(), "run `make crds`"
 
 
@@ -38,6 +39,14 @@ def test_the_decisions_reasons_that_reach_conditions_are_explained() -> None:
 
 def test_every_condition_is_explained() -> None:
     assert set(meanings.CONDITIONS) == set(Condition)
+
+
+def test_a_backtests_conditions_and_reasons_are_explained() -> None:
+    assert set(meanings.BACKTEST_CONDITIONS) == set(BacktestCondition)
+    assert set(meanings.BACKTEST_REASONS) == set(BacktestReason)
+    for name, (means, remedy) in meanings.BACKTEST_REASONS.items():
+        assert means.endswith("."), name
+        assert remedy.endswith(".") or name is BacktestReason.VERDICT_FOUND, name
 
 
 def test_every_field_is_on_the_page() -> None:

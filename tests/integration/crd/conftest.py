@@ -1,4 +1,4 @@
-"""A real API server that knows the CRD, and a client for it."""
+"""A real API server that knows the CRDs, and a client for it."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import pytest
 from kubernetes import client, config
 from kubernetes.client.exceptions import ApiException
 
+from r1_operator.api.backtest_schema import backtest_crd
 from r1_operator.api.schema import crd
 
 
@@ -24,28 +25,27 @@ def api_client(apiserver: Path) -> Iterator[Any]:
 
 @pytest.fixture(scope="session")
 def resources(api_client: Any) -> Any:
-    """The custom objects API, after the CRD is served."""
+    """The custom objects API, after the CRDs are served."""
     definitions = client.ApiextensionsV1Api(api_client)
-    definition = crd()
-    name = definition["metadata"]["name"]
-    definitions.patch_custom_resource_definition(
-        name,
-        definition,
-        field_manager="test",
-        force=True,
-        field_validation="Strict",
-        _content_type="application/apply-patch+yaml",
-    )
-    wait_until_served(api_client)
+    for definition in (crd(), backtest_crd()):
+        definitions.patch_custom_resource_definition(
+            definition["metadata"]["name"],
+            definition,
+            field_manager="test",
+            force=True,
+            field_validation="Strict",
+            _content_type="application/apply-patch+yaml",
+        )
+        wait_until_served(api_client, definition["spec"]["names"]["plural"])
     return client.CustomObjectsApi(api_client)
 
 
-def wait_until_served(api_client: Any) -> None:
+def wait_until_served(api_client: Any, plural: str) -> None:
     """Ask until the API server lists the kind; it does so a moment after the CRD."""
     objects = client.CustomObjectsApi(api_client)
     for _ in range(300):
         try:
-            objects.list_namespaced_custom_object("deepseek.ai", "v1", "default", "r1inferences")
+            objects.list_namespaced_custom_object("deepseek.ai", "v1", "default", plural)
             return
         except ApiException as error:
             if error.status != 404:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import ClassVar
 
 import pytest
+import yaml
 
 from r1_operator.cli import main
 from r1_operator.cli.decision_view import flattened
@@ -74,9 +75,16 @@ def no_cluster(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 
 def test_crd_is_json_and_nothing_else(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["crd", "--json"]) == 0
+    assert main(["crd", "r1inferences", "--json"]) == 0
     out = json.loads(capsys.readouterr().out)
     assert out["metadata"]["name"] == "r1inferences.deepseek.ai"
+    assert main(["crd", "--json"]) == 0
+    both = json.loads(capsys.readouterr().out)
+    assert both["kind"] == "List"
+    names = [one["metadata"]["name"] for one in both["items"]]
+    assert names == ["r1inferences.deepseek.ai", "r1backtests.deepseek.ai"]
+    assert main(["crd"]) == 0
+    assert list(yaml.safe_load_all(capsys.readouterr().out)) == both["items"]
 
 
 def test_explain_prints_the_sentence_the_rules_and_the_figures(
