@@ -12,6 +12,7 @@ from typing import Any, NoReturn
 
 from r1_backtest import backtest, view, whatif
 from r1_backtest.recorded import fetch_trace
+from r1_backtest.short import error_text, short_form, short_text
 from r1_backtest.spans import span
 from r1_backtest.subject import (
     Subject,
@@ -77,9 +78,9 @@ def main(command: str, arguments: Sequence[str] | None = None) -> int:
     try:
         return run(options)
     except CommandFailed as failure:
-        return _failed(options.json, str(failure), failure.code)
+        return _failed(options, str(failure), failure.code)
     except UnreadableTrace as unreadable:
-        return _failed(options.json, str(unreadable), FAILED)
+        return _failed(options, str(unreadable), FAILED)
     except KeyboardInterrupt:
         return 130
 
@@ -90,7 +91,12 @@ def _backtest(options: argparse.Namespace) -> int:
     found = backtest.run(trace, subject, options.start, options.policies, _say)
     if options.out is not None:
         _tell_written(lambda: view.write(found, options.out), options.out)
-    if options.json:
+    short = short_text(short_form(found.verdict, found.board))
+    if options.message is not None:
+        _leave(options.message, short)
+    if options.short:
+        print(short)
+    elif options.json:
         print_json(found.to_json())
     else:
         print(view.backtest_text(found))
@@ -150,11 +156,23 @@ def _say(what: str) -> None:
     print(f"r1: {what} ...", file=sys.stderr, flush=True)
 
 
-def _failed(as_json: bool, message: str, code: int) -> int:
-    if as_json:
+def _failed(options: argparse.Namespace, message: str, code: int) -> int:
+    if options.json or options.short:
         print(json.dumps({"error": message}))
     print(f"r1: {message}", file=sys.stderr)
+    if options.message is not None:
+        try:
+            _leave(options.message, error_text(message))
+        except CommandFailed as unwritable:
+            print(f"r1: {unwritable}", file=sys.stderr)
     return code
+
+
+def _leave(path: Path, text: str) -> None:
+    try:
+        path.write_text(text)
+    except OSError as error:
+        raise CommandFailed(f"--message {path}: {error.strerror}", FAILED) from error
 
 
 def _backtest_parser() -> argparse.ArgumentParser:
@@ -166,11 +184,20 @@ def _backtest_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--out", type=Path, metavar="FOLDER", help="write the curve and the replay there"
     )
+    parser.add_argument(
+        "--short", action="store_true",
+        help="print verdict and table alone, as JSON of at most 4 KB (costs in thousandths)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--message", type=Path, metavar="FILE",
+        help="write that short JSON there too, or the error: a pod's termination message",
+    )  # fmt: skip
     return parser
 
 
 def _whatif_parser() -> argparse.ArgumentParser:
     parser = _parser("whatif", WHATIF, WHATIF_EXAMPLES, since="1d")
+    parser.set_defaults(short=False, message=None)
     count = _whole(0, 10_000)
     parser.add_argument("--min", type=count, metavar="N", help="another minReplicas")
     parser.add_argument("--max", type=_whole(1, 10_000), metavar="N", help="another maxReplicas")

@@ -56,7 +56,15 @@ def test_a_backtest_reads_replays_and_judges(
     prometheus: str, manifest: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder = tmp_path / "out"
-    found = asked(capsys, "backtest", manifest, "--prometheus", prometheus, "--out", str(folder))
+    message = tmp_path / "message"
+    found = asked(
+        capsys, "backtest", manifest, "--prometheus", prometheus, "--out", str(folder),
+        "--message", str(message),
+    )  # fmt: skip
+    left = json.loads(message.read_text())
+    assert left["verdict"]["finding"] == found["verdict"]["finding"]
+    assert [row["name"] for row in left["policies"]] == [row["name"] for row in found["policies"]]
+    assert message.stat().st_size < 4096
     assert found["resource"] == "default/production-r1"
     assert found["notReplayed"] == ["MeanLatency"]
     rows = {row["name"]: row for row in found["policies"]}
