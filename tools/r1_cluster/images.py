@@ -1,4 +1,4 @@
-"""Builds the project's four images from images/*.Containerfile and loads them into a cluster.
+"""Builds the project's five images from images/*.Containerfile and loads them into a cluster.
 
 The same file builds with docker (base from a registry) and, as root, with buildah on a base
 that debootstrap makes. Dependencies are a layer of their own, so a change of our code rebuilds
@@ -33,8 +33,8 @@ from r1_cluster.providers import Cluster
 from r1_cluster.python_base import ensure_base
 from r1_cluster.thin_transfer import write_new_layers
 
-PARTS = ("operator", "gateway", "forecaster", "runtime")
-THIN_PARTS = ("forecaster", "runtime")
+PARTS = ("operator", "gateway", "forecaster", "runtime", "backtest")
+THIN_PARTS = ("forecaster", "runtime", "backtest")
 """The parts whose dependencies (torch) may come from the node instead of the image."""
 REGISTRY_PYTHON = "python:3.11-slim-bookworm"
 LOCAL_PYTHON = "docker.io/local/r1-python:dev"
@@ -55,7 +55,7 @@ def image_name(part: str, *, thin: bool = False) -> str:
 def build(part: str, *, thin: bool = False, report: Report = to_stderr) -> str:
     """Build the image of `part` and return its name; unchanged layers come from the cache.
 
-    `thin` leaves the dependencies of forecaster and runtime out (see r1_cluster.site_packages);
+    `thin` leaves the dependencies of forecaster, runtime and backtest out (see r1_cluster.site_packages);
     for the other two it changes nothing.
     Raises MissingTool without docker and without root, BuildFailed when a step fails.
     """
@@ -82,7 +82,7 @@ def build(part: str, *, thin: bool = False, report: Report = to_stderr) -> str:
 
 
 def build_all(report: Report = to_stderr) -> list[str]:
-    """Build the four whole images (20 GB of disk at the peak) and drop what only builds need."""
+    """Build the five whole images (25 GB of disk at the peak) and drop what only builds need."""
     try:
         return [build(part, report=report) for part in PARTS]
     finally:

@@ -102,7 +102,7 @@ def pod_template(container: str = "engine") -> dict[str, Any]:
 
 
 def chart_values() -> dict[str, Any]:
-    """Return the chart's values under `forecaster` when its image is thin."""
+    """Return the chart's values under `forecaster` and `backtest` when their images are thin."""
     return {
         "extraEnv": environment(),
         "extraVolumes": volumes(),

@@ -41,7 +41,8 @@ def test_no_source_file_is_longer_than_600_lines() -> None:
 
 def test_constraints_carry_hashes_and_no_address() -> None:
     files = sorted((ROOT / "constraints").glob("*.txt"))
-    assert {file.stem for file in files} == {"all", "operator", "gateway", "forecasting", "runtime"}
+    images = {"operator", "gateway", "forecasting", "runtime", "backtest"}
+    assert {file.stem for file in files} == {"all", *images}
     for file in files:
         text = file.read_text()
         assert "://" not in text, file
