@@ -16,10 +16,11 @@ from typing import Any
 from kubernetes.aio.client import Configuration
 from kubernetes.aio.config import load_kube_config
 
+from r1_operator.api.backtest_schema import backtest_crd
 from r1_operator.api.schema import crd
 from r1_operator.controller.operation import Operation
 from r1_operator.kube.client import Api, NotFound
-from r1_operator.kube.kinds import DEPLOYMENT, R1INFERENCE, Json, Key, Kind
+from r1_operator.kube.kinds import DEPLOYMENT, R1BACKTEST, R1INFERENCE, Json, Key, Kind
 from r1_operator.settings import Settings
 
 NAMESPACE = Kind("", "v1", "namespaces", "Namespace")
@@ -44,8 +45,12 @@ async def connect(kubeconfig: Path, **options: Any) -> Api:
 
 
 async def install_crd(api: Api) -> None:
-    """Apply the CRD and wait until it is served."""
-    manifest = crd()
+    """Apply the CRDs and wait until they are served."""
+    await _install(api, crd(), R1INFERENCE)
+    await _install(api, backtest_crd(), R1BACKTEST)
+
+
+async def _install(api: Api, manifest: Json, kind: Kind) -> None:
     name = manifest["metadata"]["name"]
     await api.request(
         "PATCH",
@@ -61,11 +66,11 @@ async def install_crd(api: Api) -> None:
         if not any(one["type"] == "Established" and one["status"] == "True" for one in conditions):
             return False
         with contextlib.suppress(NotFound):  # said to be established a moment before it is served
-            async for _ in api.list_pages(R1INFERENCE, page_size=1):
+            async for _ in api.list_pages(kind, page_size=1):
                 return True
         return False
 
-    await until(served, "R1Inferences are served")
+    await until(served, f"{kind.plural} are served")
 
 
 async def make_namespace(api: Api, name: str) -> None:

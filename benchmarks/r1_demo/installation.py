@@ -116,9 +116,11 @@ def base_values(cluster: Cluster) -> dict[str, Any]:
         "gateway": {"image": image("gateway"), "drainSeconds": 30},
         "forecaster": {"image": image("forecaster")},
         "runtimeImage": image("runtime"),
+        "backtest": {"image": image("backtest")},
     }
     if thin(cluster):
         values["forecaster"] |= site_packages.chart_values()
+        values["backtest"] |= site_packages.chart_values()
     if cluster.prometheus_url is not None:
         values["prometheus"] = {"url": cluster.prometheus_url}
     return values
@@ -137,7 +139,7 @@ def load_images(cluster: Cluster, report: Report) -> dict[str, Any]:
         name = images.build(part, thin=thin(cluster), report=report)
         images.load(name, cluster)
         mark = {"deepseek.ai/image": images.identity(name)[:24]}
-        if part != "runtime":
+        if part not in ("runtime", "backtest"):  # pods of these are made anew anyway
             taken[part] = {"podAnnotations": mark}
     return taken
 

@@ -7,6 +7,7 @@ environment. Lists are separated by commas. Whatever belongs to one model stands
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import socket
 import uuid
@@ -36,6 +37,11 @@ class Settings:
     image_pull_policy: str = _setting("IfNotPresent", "Of the engines' images.")
     service_monitors: bool = _setting(True, "Make ServiceMonitors where that API exists.")
 
+    backtest_image: str = _setting("", "Image of R1Backtests' Jobs; empty: they stay Pending.")
+    backtest_template: str = _setting(
+        "{}", "A pod template as JSON, merged over that of R1Backtests' Jobs."
+    )
+
     gateway_service: str = _setting(
         "", "namespace/name of the gateway's Service, whose pods' load signals are read."
     )
@@ -44,7 +50,9 @@ class Settings:
     )
     forecaster_url: str = _setting("", "http://host:8082 of the forecaster; empty: no forecasts.")
     prometheus_url: str = _setting(
-        "", "http://host:9090 of Prometheus, for External metrics; empty: they hold the count."
+        "",
+        "http://host:9090 of Prometheus, for External metrics (empty: they hold the count) and"
+        " for R1Backtests.",
     )
     min_rate_seconds: int = _setting(
         60, "Shortest window of the rates that forecasts learn from: four scrapes of Prometheus."
@@ -102,6 +110,12 @@ class Settings:
             raise BadSetting(
                 "R1_LEASE_SECONDS must be at least 3, and at least three times R1_RENEW_SECONDS"
             )
+        try:
+            template = json.loads(self.backtest_template)
+        except ValueError:
+            template = None
+        if not isinstance(template, dict):
+            raise BadSetting("R1_BACKTEST_TEMPLATE must be a JSON object, a pod template")
         for name in ("workers", "max_concurrent_requests"):
             if getattr(self, name) < 1:
                 raise BadSetting(f"{variable(name)} must be at least 1")

@@ -7,6 +7,13 @@
 - apiGroups: [deepseek.ai]
   resources: [r1inferences/status]
   verbs: [patch]
+# Deleted are finished ones whose ttlSecondsAfterFinished is over.
+- apiGroups: [deepseek.ai]
+  resources: [r1backtests]
+  verbs: [get, list, watch, delete]
+- apiGroups: [deepseek.ai]
+  resources: [r1backtests/status]
+  verbs: [patch]
 # Children block their owner's deletion, which clusters with OwnerReferencesPermissionEnforcement allow only so.
 - apiGroups: [deepseek.ai]
   resources: [r1inferences/finalizers]

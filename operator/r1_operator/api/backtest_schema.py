@@ -53,7 +53,8 @@ def backtest_crd_yaml() -> str:
 
 
 def _root() -> Schema:
-    spec = {"description": "spec is what is asked; it is immutable."} | schema_of(BacktestSpec)
+    spec: Schema = {"description": "spec is what is asked; it is immutable."}
+    spec |= schema_of(BacktestSpec)
     spec["x-kubernetes-validations"] = [{"rule": "self == oldSelf", "message": IMMUTABLE_RULE}]
     return {
         "type": "object",

@@ -4,13 +4,30 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
+from typing import Protocol
 
 from r1_operator.controller.liveness import Liveness
-from r1_operator.kube.kinds import POD, R1INFERENCE, Json, Key, Kind
-from r1_operator.kube.views import PodView, View, Views, concerned
+from r1_operator.kube.kinds import Json, Key, Kind
+from r1_operator.kube.views import PodView, View
 from r1_operator.metrics import Metrics
 
 logger = logging.getLogger(__name__)
+
+
+class Kept(Protocol):
+    """Views by kind, and whom an object in them concerns."""
+
+    def of(self, kind: Kind) -> View | PodView:
+        """The view of one kind."""
+
+    def put(self, kind: Kind, obj: Json) -> Key | None:
+        """Take in an object; whom it concerns, None where nothing is new."""
+
+    def remove(self, kind: Kind, obj: Json) -> Key | None:
+        """Forget an object; whom it concerned, None where it was unknown."""
+
+    def owner(self, kind: Kind, key: Key) -> Key | None:
+        """Whom an object in view concerns."""
 
 
 class Intake:
@@ -18,7 +35,7 @@ class Intake:
 
     def __init__(
         self,
-        views: Views,
+        views: Kept,
         *,
         enqueue: Callable[[Key], None],
         liveness: Liveness,
@@ -56,7 +73,7 @@ class Intake:
         for key, uid, version in view.versions():
             if version > as_of or uids.get(key) == uid or namespace not in (None, key.namespace):
                 continue
-            owner = _owner(kind, view, key)
+            owner = self.views.owner(kind, key)
             if view.remove(key, uid):
                 self._mark(owner)
 
@@ -78,12 +95,3 @@ class Intake:
     def _mark(self, owner: Key | None) -> None:
         if owner is not None:
             self._enqueue(owner)
-
-
-def _owner(kind: Kind, view: View | PodView, key: Key) -> Key | None:
-    if kind == R1INFERENCE:
-        return key
-    if isinstance(view, PodView):
-        return view.owner(key)
-    stored = view.get(key)
-    return concerned(kind, stored.load()) if stored is not None and kind != POD else None

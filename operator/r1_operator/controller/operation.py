@@ -8,12 +8,14 @@ standby with empty views: there is no other way back.
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 import signal
 from collections.abc import Callable, Coroutine
 from typing import Any
 
 from r1_operator.api.serving import ModelSource
+from r1_operator.controller.backtests import Backtests
 from r1_operator.controller.decisions import DecisionBook
 from r1_operator.controller.exposition import ScalingCollector
 from r1_operator.controller.intake import Intake
@@ -30,6 +32,7 @@ from r1_operator.kube.kinds import R1INFERENCE, SERVICE_MONITOR, Key
 from r1_operator.kube.lease import Leadership, LeaseLost
 from r1_operator.kube.views import Views
 from r1_operator.metrics import Metrics
+from r1_operator.plan.backtest.seen import Site
 from r1_operator.plan.snapshot import Defaults
 from r1_operator.settings import Settings
 from r1_operator.sources.external import ExternalMetrics
@@ -53,7 +56,7 @@ class Operation:
         self.book = DecisionBook()
         self.liveness = Liveness(silent_seconds=settings.silent_watch_seconds)
         self.intake = Intake(
-            self.views, enqueue=self.queue.add, liveness=self.liveness, metrics=self.metrics
+            self.views, enqueue=self._changed, liveness=self.liveness, metrics=self.metrics
         )
         self.stop = asyncio.Event()
         self.settled = asyncio.Event()
@@ -101,6 +104,20 @@ class Operation:
             has_service_monitors=lambda: self._service_monitors,
             enqueue=self.queue.add,
             tell=self.events.tell,
+            metrics=self.metrics,
+        )
+        self.backtests = Backtests(
+            api,
+            self.views,
+            site=Site(
+                settings.own_namespace,
+                settings.backtest_image,
+                settings.prometheus_url,
+                json.loads(settings.backtest_template),
+            ),
+            namespaces=settings.namespaces,
+            lead=self.scaling.lead,
+            liveness=self.liveness,
             metrics=self.metrics,
         )
         self.server = OperatorServer(
@@ -168,10 +185,15 @@ class Operation:
                 group.create_task(self._follow_service_monitors(), name="service monitors")
                 group.create_task(self.events.run(), name="events")
                 group.create_task(self._work(), name="work")
+                group.create_task(self.backtests.run(), name="backtests")
         except* LeaseLost as lost:
             raise lost.exceptions[0] from None
         finally:
             self.metrics.leading.set(0)
+
+    def _changed(self, key: Key) -> None:
+        self.queue.add(key)
+        self.backtests.inference_changed(key)
 
     async def _watch(self) -> None:
         await watch(self.api, self.intake, namespaces=self.settings.namespaces, stop=self.stop)

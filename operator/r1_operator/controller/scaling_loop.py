@@ -34,6 +34,7 @@ from r1_operator.plan.demand import CounterSample, Demand, DemandWindow
 from r1_operator.plan.durations import NOT_REPORTED, Latencies, LatencyWindow
 from r1_operator.plan.forecasts import Forecast
 from r1_operator.plan.history import History
+from r1_operator.plan.lead import LeadTime
 from r1_operator.plan.policy import ScalingPolicy, policy_of
 from r1_operator.plan.room import NOT_ASKED, NOT_SEEN_YET, Placement, Room, room_for
 from r1_operator.plan.room_reading import read_shape
@@ -168,6 +169,11 @@ class ScalingLoop:
         self._forecaster.forget(key)
         self._external.keep(key, ())
         self._book.forget(key)
+
+    def lead(self, key: Key) -> LeadTime | None:
+        """What a replica takes from being asked for to serving; None of a resource not followed."""
+        state = self._scaled.get(key)
+        return None if state is None else state.starts.lead(self._period)
 
     def loads(self, key: Key) -> Mapping[str, float] | Unavailable:
         """Requests in flight by pod address, as the gateways last said."""

@@ -191,6 +191,16 @@ class Views:
         gone = self.of(kind).remove(key_of(obj), obj["metadata"].get("uid", ""))
         return concerned(kind, obj) if gone else None
 
+    def owner(self, kind: Kind, key: Key) -> Key | None:
+        """The resource that an object in view is, or belongs to."""
+        if kind == R1INFERENCE:
+            return key
+        view = self.of(kind)
+        if isinstance(view, PodView):
+            return view.owner(key)
+        stored = view.get(key)
+        return concerned(kind, stored.load()) if stored is not None else None
+
 
 def concerned(kind: Kind, obj: Json) -> Key | None:
     """The resource that an object is, or belongs to by its label."""

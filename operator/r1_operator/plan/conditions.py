@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Literal
 
-from r1_operator.api.names import Condition
+from r1_operator.api.names import BacktestCondition, Condition
 
 Truth = Literal["True", "False", "Unknown"]
 
@@ -19,7 +19,7 @@ Truth = Literal["True", "False", "Unknown"]
 class Verdict:
     """One condition without its time. `steady`: keep the message while status and reason stay."""
 
-    type: Condition
+    type: Condition | BacktestCondition
     status: Truth
     reason: str
     message: str

@@ -72,7 +72,7 @@ VALUE_SETS: dict[str, tuple[str, ...]] = {
         "dashboards.annotations.grafana_folder=R1",
         *(
             f"{component}.{setting}"
-            for component in ("operator", "gateway", "forecaster")
+            for component in ("operator", "gateway", "forecaster", "backtest")
             for setting in (
                 "image.tag=1.2.3",
                 "priorityClassName=high",

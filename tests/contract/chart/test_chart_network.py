@@ -5,7 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from r1_operator.api.backtest import BacktestSpec, R1Backtest
+from r1_operator.plan.backtest.job import labels
+
 Manifest = dict[str, Any]
+BACKTEST = {"app.kubernetes.io/name": "r1backtest", "app.kubernetes.io/managed-by": "r1-operator"}
 MODEL_POD = {"deepseek.ai/r1inference": "production-r1"}
 
 
@@ -37,7 +41,10 @@ def port_names(template: Manifest) -> dict[str, int]:
 
 
 def policies(manifests: list[Manifest]) -> dict[str, Manifest]:
-    return {component(m): m["spec"] for m in manifests if m["kind"] == "NetworkPolicy"}
+    """Return the policies of the chart's own pods; the Jobs of backtests are the operator's."""
+    found = {component(m): m["spec"] for m in manifests if m["kind"] == "NetworkPolicy"}
+    found.pop("backtest", None)
+    return found
 
 
 def flows(rules: list[Manifest], side: str) -> set[tuple[int, str]]:
@@ -113,6 +120,29 @@ def test_the_flows_of_the_defaults(render: Callable[..., list[Manifest]]) -> Non
         "gateway": ({(8000, "any"), (8081, "any")}, dns | api | {(8000, "models")}),
         "forecaster": ({(8082, "any")}, dns | {(9090, "any")}),
     }
+
+
+def test_a_backtest_may_ask_prometheus_and_nobody_may_ask_it(
+    render: Callable[..., list[Manifest]],
+) -> None:
+    def of(*settings: str) -> Manifest:
+        (found,) = [
+            m["spec"]
+            for m in render(*settings)
+            if (m["kind"], m["metadata"]["name"]) == ("NetworkPolicy", "r1-backtest")
+        ]
+        return dict(found)
+
+    policy = of("forecaster.enabled=false")
+    assert policy["policyTypes"] == ["Ingress", "Egress"]
+    assert policy["ingress"] == []
+    assert flows(policy["egress"], "to") == {(53, "any"), (9090, "any")}
+    given = of("networkPolicy.prometheusTo[0].podSelector.matchLabels.app=prometheus")
+    assert flows(given["egress"], "to") == {(53, "any"), (9090, "given")}
+    made = labels(R1Backtest("any", "default", BacktestSpec("production-r1"), uid="1"))
+    assert policy["podSelector"]["matchLabels"] == BACKTEST
+    assert BACKTEST.items() <= made.items(), "the operator's Jobs carry these labels"
+    assert not chosen(BACKTEST, render()), "no pod of the chart itself"
 
 
 def test_the_doors_for_other_autoscalers_open_on_request_alone(

@@ -33,6 +33,9 @@ OPERATOR = table(
     {
         "deepseek.ai/r1inferences": READ,
         "deepseek.ai/r1inferences/status": ("patch",),
+        # Deleted are finished ones whose ttlSecondsAfterFinished is over.
+        "deepseek.ai/r1backtests": (*READ, "delete"),
+        "deepseek.ai/r1backtests/status": ("patch",),
         # For ownerReferences with blockOwnerDeletion, where that is enforced (OpenShift).
         "deepseek.ai/r1inferences/finalizers": ("update",),
         "apps/deployments": OWN,
@@ -51,6 +54,8 @@ OPERATOR_AT_HOME = (
     table({"coordination.k8s.io/leases": ("create",)})
     | table({"coordination.k8s.io/leases": ("get", "update")}, names="r1-operator")
     | table({"discovery.k8s.io/endpointslices": READ})
+    # R1Backtests run as Jobs at home, and answer by their pods.
+    | table({"batch/jobs": (*READ, "create", "delete"), "/pods": ("list", "watch")})
 )
 # A Role that kube-apiserver makes in every cluster: who its own client certificate is signed by.
 READER = ("Role", "kube-system", "extension-apiserver-authentication-reader")

@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import kubernetes_validate
 import pytest
 
 import r1_forecasting.options
 from r1_gateway.options import parse_options
+from r1_operator.api.backtest import BacktestSpec, R1Backtest
+from r1_operator.api.v1 import parse
+from r1_operator.plan.backtest.job import build_job
+from r1_operator.plan.backtest.seen import Seen, Site
 from r1_operator.settings import Settings
 
 Manifest = dict[str, Any]
 GATEWAY = "R1_GATEWAY_"
+RATE = {"type": "RequestsPerSecond", "target": 8}
 FORECASTER_READS = {
     "R1_FORECASTER_LOG_LEVEL",
     "R1_FORECASTER_KEDA_PORT",
@@ -59,6 +66,50 @@ def test_the_operator_reads_what_the_chart_says(render: Callable[..., list[Manif
     assert loaded.default_model == "demo"
     assert loaded.default_image == "docker.io/local/r1-runtime:0.1.0"
     assert loaded.service_monitors is False
+    assert loaded.backtest_image == "docker.io/local/r1-backtest:0.1.0"
+
+
+def test_what_a_site_sets_about_backtests_reaches_their_pods(
+    render: Callable[..., list[Manifest]],
+) -> None:
+    manifests = render(
+        "imagePullSecrets[0].name=registry",
+        "backtest.image.tag=1.2.3",
+        "backtest.nodeSelector.pool=cpu",
+        "backtest.podAnnotations.note=kept",
+        "backtest.extraEnv[0].name=PYTHONPATH",
+        "backtest.extraEnv[0].value=/packages",
+        "backtest.extraVolumes[0].name=packages",
+        "backtest.extraVolumes[0].persistentVolumeClaim.claimName=packages",
+        "backtest.extraVolumeMounts[0].name=packages",
+        "backtest.extraVolumeMounts[0].mountPath=/packages",
+    )
+    loaded = Settings.load(environment=settings(manifests, "operator"))
+    template = json.loads(loaded.backtest_template)
+    site = Site("r1-system", loaded.backtest_image, loaded.prometheus_url, template)
+    inference = parse(
+        {
+            "apiVersion": "deepseek.ai/v1",
+            "kind": "R1Inference",
+            "metadata": {"name": "production-r1"},
+            "spec": {"autoscaling": {"maxReplicas": 4, "metrics": [RATE]}},
+        }
+    )
+    backtest = R1Backtest("any", "default", BacktestSpec("production-r1"), uid="1")
+    job = build_job(Seen(backtest, site, inference=inference), inference)
+    kubernetes_validate.validate(job, "1.34", strict=True)
+    pod = job["spec"]["template"]
+    (made,) = pod["spec"]["containers"]
+    assert made["image"] == "docker.io/local/r1-backtest:1.2.3"
+    assert made["imagePullPolicy"] == "IfNotPresent"
+    assert made["resources"]["limits"] == {"memory": "2Gi"}
+    assert {"name": "PYTHONPATH", "value": "/packages"} in made["env"]
+    assert {"name": "OMP_NUM_THREADS", "value": "1"} in made["env"]
+    assert {"tmp", "tried", "packages"} == {volume["name"] for volume in pod["spec"]["volumes"]}
+    assert pod["spec"]["nodeSelector"] == {"pool": "cpu"}
+    assert pod["spec"]["imagePullSecrets"] == [{"name": "registry"}]
+    assert pod["spec"]["automountServiceAccountToken"] is False
+    assert pod["metadata"]["annotations"]["note"] == "kept"
 
 
 def test_without_a_forecaster_the_operator_asks_none(

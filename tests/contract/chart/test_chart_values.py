@@ -13,7 +13,7 @@ import yaml
 
 VALUES = Path(__file__).resolve().parents[3] / "helm" / "r1-operator" / "values.yaml"
 ROW = re.compile(r"^\| `([^`]+)` \| `(.+?)` \| (.+) \|$", re.MULTILINE)
-COMPONENTS = ("operator", "gateway", "forecaster")
+COMPONENTS = ("operator", "gateway", "forecaster", "backtest")
 # Values that are handed on whole; what is inside them is not the chart's.
 WHOLE = ("resources", "labels")
 
@@ -68,6 +68,8 @@ REFUSED = [
     ("operator.extraEnv[0].value=x", "missing property 'name'"),
     ("operator.tolerations[0].operator=exists", "/operator/tolerations/0/operator"),
     ("namePrefix=Big", "/namePrefix"),
+    ("backtest.resources.limits.memory=lots", "/backtest/resources/limits/memory"),
+    ("backtest.enabled=false", "additional properties 'enabled' not allowed"),
     ("forecaster.keda.enable=true", "additional properties 'enable' not allowed"),
     ("forecaster.externalMetrics.enabled=maybe", "/forecaster/externalMetrics/enabled"),
     ("forecaster.externalMetrics.caBundle=-----BEGIN", "/forecaster/externalMetrics/caBundle"),

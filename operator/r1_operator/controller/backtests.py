@@ -1,0 +1,270 @@
+"""R1Backtests: watched, brought to a Job each, one at a time, and their status kept.
+
+Beside the loop of R1Inferences and independent of it: views, mirrors, a queue and one worker of its
+own, so that neither holds up the other. One worker also means that no two backtests are started at the
+same time: a Job that was just made is in the view before the next object is looked at.
+
+Absence is confirmed before it is acted upon, as for children: an object that the view does not have is
+asked for by name before its Job is deleted, and so is a Job before its run is called lost.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from r1_operator.api.backtest import R1Backtest, parse_backtest
+from r1_operator.api.names import BacktestPhase, Label
+from r1_operator.api.parsing import Invalid
+from r1_operator.api.v1 import R1Inference, parse
+from r1_operator.controller.intake import Intake
+from r1_operator.controller.liveness import Liveness
+from r1_operator.controller.mirror import Mirror
+from r1_operator.controller.workqueue import WorkQueue
+from r1_operator.kube.backtest_views import BacktestViews
+from r1_operator.kube.client import Api, Conflict, NotFound, Refused
+from r1_operator.kube.kinds import JOB, POD, R1BACKTEST, R1INFERENCE, Json, Key
+from r1_operator.kube.views import Views
+from r1_operator.metrics import Metrics
+from r1_operator.plan.backtest.course import BacktestPlan, plan_backtest
+from r1_operator.plan.backtest.job import job_name
+from r1_operator.plan.backtest.seen import (
+    Answer,
+    Run,
+    Seen,
+    Site,
+    read_answer,
+    read_run,
+    read_waiting,
+)
+from r1_operator.plan.lead import LeadTime
+
+logger = logging.getLogger(__name__)
+
+
+class Backtests:
+    """Everything about R1Backtests; `run` it once, and tell it of resources that change."""
+
+    def __init__(
+        self,
+        api: Api,
+        inferences: Views,
+        *,
+        site: Site,
+        namespaces: Sequence[str],
+        lead: Callable[[Key], LeadTime | None],
+        liveness: Liveness,
+        metrics: Metrics,
+        now: Callable[[], float] = time.time,
+    ) -> None:
+        self._api = api
+        self._inferences = inferences
+        self._site = site
+        self._namespaces = namespaces
+        self._lead = lead
+        self._metrics = metrics
+        self._now = now
+        self._views = BacktestViews()
+        self._queue: WorkQueue[Key] = WorkQueue()
+        self._intake = Intake(
+            self._views, enqueue=self._queue.add, liveness=liveness, metrics=metrics
+        )
+        self._asking: dict[Key, set[Key]] = {}
+        """Which backtests name a resource."""
+
+    def inference_changed(self, key: Key) -> None:
+        """Look again at the backtests of a resource."""
+        for backtest in self._asking.get(key, ()):
+            self._queue.add(backtest)
+
+    async def run(self) -> None:
+        """Watch and act for ever."""
+        home = (self._site.namespace,)
+        mirrors = (
+            Mirror(self._api, self._intake, R1BACKTEST, selector="", namespaces=self._namespaces),
+            Mirror(self._api, self._intake, JOB, selector=Label.BACKTEST, namespaces=home),
+            Mirror(self._api, self._intake, POD, selector=Label.BACKTEST, namespaces=home),
+        )
+        async with asyncio.TaskGroup() as group:
+            for mirror in mirrors:
+                group.create_task(mirror.run())
+            for kind in (R1BACKTEST, JOB, POD):
+                await self._views.of(kind).complete.wait()
+            await self._inferences.of(R1INFERENCE).complete.wait()
+            for key, _ in self._views.all_of(JOB):
+                self._queue.add(key)  # of objects that went while nobody watched
+            group.create_task(self._queue.run(1, self._reconcile))
+
+    async def _reconcile(self, key: Key, _: float) -> float | None:
+        """Bring one object to what is due; seconds until it wants to be looked at again."""
+        stored = self._views.of(R1BACKTEST).get(key)
+        if stored is None:
+            await self._forget(key)
+            return None
+        try:
+            backtest = parse_backtest(stored.load())
+        except Invalid as error:  # only an object from before a stricter CRD gets here
+            logger.warning("R1Backtest %s is left alone: %s", key, error)
+            return None
+        if backtest.deleted_at is not None:
+            return None
+        asks = Key(key.namespace, backtest.spec.inference_name)
+        self._asking.setdefault(asks, set()).add(key)
+        await self._delete_jobs(key, but=job_name(backtest))
+        seen = await self._seen(key, backtest)
+        planned = plan_backtest(seen, self._now())
+        if planned.job is not None:
+            seen = await self._start(seen, dict(planned.job))
+            planned = plan_backtest(seen, self._now())
+        await self._write_status(seen, planned)
+        if planned.finished and backtest.status.get("phase") != planned.status["phase"]:
+            logger.info("R1Backtest %s: %s", key, planned.status["conditions"][0]["message"])
+            self._wake_waiting()
+        if planned.delete:
+            await self._api.delete(R1BACKTEST, *key, uid=backtest.uid)
+            self._metrics.writes.labels(R1BACKTEST.name, "delete").inc()
+            return None
+        return planned.look_again
+
+    async def _seen(self, key: Key, backtest: R1Backtest) -> Seen:
+        run, busy_with = None, None
+        for owner, job in self._views.all_of(JOB):
+            found = read_run(job)
+            if found.name == job_name(backtest):
+                run = found
+            elif found.ended_at is None:
+                busy_with = str(owner)
+        if run is None and backtest.status.get("phase") == BacktestPhase.RUNNING:
+            run = await self._find_job(backtest)
+        answer, waits_for = self._pod(run)
+        asks = Key(key.namespace, backtest.spec.inference_name)
+        lead = self._lead(asks)
+        return Seen(
+            backtest,
+            self._site,
+            inference=self._inference(asks),
+            run=run,
+            answer=answer,
+            waits_for=waits_for,
+            busy_with=busy_with,
+            lead_seconds=None if lead is None or not lead.samples else lead.seconds,
+        )
+
+    def _inference(self, key: Key) -> R1Inference | None:
+        stored = self._inferences.resources.get(key)
+        try:
+            return None if stored is None else parse(stored.load())
+        except Invalid:  # its own reconcile says so
+            return None
+
+    def _pod(self, run: Run | None) -> tuple[Answer | None, str]:
+        """What the newest pod of the Job says: one that was evicted may have come before it."""
+        pods = [
+            pod
+            for _, pod in self._views.all_of(POD)
+            if run is not None
+            and run.uid in {owner["uid"] for owner in pod["metadata"].get("ownerReferences") or ()}
+        ]
+        if not pods:
+            return None, ""
+        newest = max(pods, key=lambda pod: str(pod["metadata"]["creationTimestamp"]))
+        return read_answer(newest), read_waiting(newest)
+
+    async def _find_job(self, backtest: R1Backtest) -> Run | None:
+        found = await self._api.get(JOB, self._site.namespace, job_name(backtest))
+        if found is None:
+            return None
+        self._views.put(JOB, found)
+        return read_run(found)
+
+    async def _start(self, seen: Seen, job: Json) -> Seen:
+        """Make the Job; what is seen then."""
+        try:
+            made = await self._api.create(JOB, self._site.namespace, job)
+        except Conflict:  # it is there, and its event is on the way
+            run = await self._find_job(seen.backtest)
+            return replace(seen, run=run) if run else replace(seen, busy_with=seen.backtest.key)
+        except Refused as error:
+            return replace(seen, refusal=str(error))
+        self._metrics.writes.labels(JOB.name, "create").inc()
+        self._views.put(JOB, made)
+        return replace(seen, run=read_run(made))
+
+    async def _write_status(self, seen: Seen, planned: BacktestPlan) -> None:
+        if _same(planned.status, seen.backtest.status):
+            return
+        try:
+            await self._apply_status(seen.backtest, planned.status)
+        except Refused as error:
+            # A verdict in a shape that this CRD does not take: of an image of another version.
+            if not planned.status.get("verdict") or seen.answer is None:
+                raise
+            logger.warning("R1Backtest %s: %s", seen.backtest.key, error)
+            unread = replace(seen, answer=replace(seen.answer, message=""))
+            await self._apply_status(seen.backtest, plan_backtest(unread, self._now()).status)
+
+    async def _apply_status(self, backtest: R1Backtest, status: Mapping[str, Any]) -> None:
+        manifest = {
+            "apiVersion": R1BACKTEST.api_version,
+            "kind": R1BACKTEST.name,
+            "metadata": {
+                "name": backtest.name,
+                "namespace": backtest.namespace,
+                "uid": backtest.uid,
+            },
+            "status": dict(status),
+        }
+        key = Key(backtest.namespace, backtest.name)
+        try:
+            answer = await self._api.apply(R1BACKTEST, *key, manifest, subresource="status")
+        except (NotFound, Conflict):
+            return  # deleted, or made anew, meanwhile: its event is on the way
+        self._metrics.writes.labels(R1BACKTEST.name, "status").inc()
+        self._views.put(R1BACKTEST, answer)
+
+    async def _forget(self, key: Key) -> None:
+        """An object that went: its Job goes too, no owner reference crosses namespaces."""
+        found = await self._api.get(R1BACKTEST, *key)
+        if found is not None:
+            if self._views.put(R1BACKTEST, found) is not None:
+                self._queue.add(key)
+            return
+        for backtests in self._asking.values():
+            backtests.discard(key)
+        await self._delete_jobs(key)
+
+    async def _delete_jobs(self, key: Key, but: str = "") -> None:
+        """Delete the Jobs of objects of this name, `but` that of the present one."""
+        for owner, job in self._views.all_of(JOB):
+            metadata = job["metadata"]
+            if owner != key or metadata["name"] == but or metadata.get("deletionTimestamp"):
+                continue
+            namespace, name = metadata["namespace"], metadata["name"]
+            await self._api.delete(JOB, namespace, name, uid=metadata["uid"])
+            self._metrics.writes.labels(JOB.name, "delete").inc()
+            self._views.remove(JOB, job)
+            logger.info("R1Backtest %s is gone: deleted its Job %s", key, name)
+            self._wake_waiting()
+
+    def _wake_waiting(self) -> None:
+        """It is the next one's turn: the oldest first."""
+        waiting = [
+            (obj["metadata"]["creationTimestamp"], key)
+            for key, obj in self._views.all_of(R1BACKTEST)
+            if (obj.get("status") or {}).get("phase") == BacktestPhase.PENDING
+        ]
+        for _, key in sorted(waiting):
+            self._queue.add(key)
+
+
+def _same(wanted: Mapping[str, Any], live: Mapping[str, Any]) -> bool:
+    return _comparable(wanted) == _comparable(live)
+
+
+def _comparable(status: Mapping[str, Any]) -> dict[str, Any]:
+    conditions = {one["type"]: one for one in status.get("conditions") or ()}
+    return {**status, "conditions": conditions}

@@ -1,0 +1,123 @@
+"""What is there of a backtest: its Job, and what its pod left behind."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from r1_operator.api.backtest import R1Backtest
+from r1_operator.api.names import Annotation
+from r1_operator.api.v1 import R1Inference, unix_seconds
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """How the one container of a pod ended, with its termination message."""
+
+    exit_code: int
+    reason: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """A Job. `ended_at` and `end_reason` are of its condition Complete or Failed; None: it goes on."""
+
+    name: str
+    uid: str
+    created_at: float
+    autoscaling_hash: str
+    start_seconds: int
+    ended_at: float | None = None
+    end_reason: str = ""
+    end_message: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Site:
+    """What the operator's settings say. Empty: there is none."""
+
+    namespace: str
+    image: str
+    prometheus_url: str
+    template: Mapping[str, Any]
+    """A pod template that is merged over ours, as an R1Inference's is."""
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """Everything that a plan for one R1Backtest looks at."""
+
+    backtest: R1Backtest
+    site: Site
+    inference: R1Inference | None = None
+    run: Run | None = None
+    answer: Answer | None = None
+    waits_for: str = ""
+    """Why its pod has not begun, in Kubernetes' words."""
+    busy_with: str | None = None
+    """`namespace/name` of another one whose Job goes on."""
+    lead_seconds: float | None = None
+    """What a replica was measured to take; None: nothing was."""
+    refusal: str | None = None
+    """Why the API server did not take the Job."""
+
+
+def read_run(job: Mapping[str, Any]) -> Run:
+    """Reduce a Job object as the API server returned it."""
+    metadata = job["metadata"]
+    annotations = metadata.get("annotations") or {}
+    run = Run(
+        name=metadata["name"],
+        uid=metadata.get("uid", ""),
+        created_at=unix_seconds(metadata["creationTimestamp"]),
+        autoscaling_hash=annotations.get(Annotation.AUTOSCALING_HASH, ""),
+        start_seconds=int(annotations.get(Annotation.START_SECONDS, 0)),
+    )
+    for condition in (job.get("status") or {}).get("conditions") or ():
+        if condition["type"] in ("Complete", "Failed") and condition["status"] == "True":
+            return Run(
+                run.name,
+                run.uid,
+                run.created_at,
+                run.autoscaling_hash,
+                run.start_seconds,
+                unix_seconds(condition["lastTransitionTime"]),
+                condition.get("reason", ""),
+                condition.get("message", ""),
+            )
+    return run
+
+
+def read_answer(pod: Mapping[str, Any]) -> Answer | None:
+    """How the pod's container ended; None while it has not."""
+    for status in (pod.get("status") or {}).get("containerStatuses") or ():
+        ended = (status.get("state") or {}).get("terminated")
+        if ended is not None:
+            message = ended.get("message", "")
+            return Answer(ended["exitCode"], ended.get("reason", ""), message)
+    return None
+
+
+def read_waiting(pod: Mapping[str, Any]) -> str:
+    """Why the pod has not begun; empty where it has, or where nothing is wrong."""
+    status = pod.get("status") or {}
+    for one in status.get("containerStatuses") or ():
+        waiting = (one.get("state") or {}).get("waiting") or {}
+        if waiting.get("reason") not in (None, "ContainerCreating", "PodInitializing"):
+            return f"{waiting['reason']}: {waiting.get('message', '')}".rstrip(": ")
+    for condition in status.get("conditions") or ():
+        if condition["type"] == "PodScheduled" and condition["status"] == "False":
+            return f"{condition.get('reason', '')}: {condition.get('message', '')}".strip(": ")
+    return ""
+
+
+def read_message(message: str) -> Mapping[str, Any]:
+    """The short form of a backtest, or `{"error": ...}`; anything else is taken as the error."""
+    try:
+        found = json.loads(message)
+    except ValueError:
+        found = None
+    return found if isinstance(found, dict) else {"error": message.strip()}

@@ -1,0 +1,328 @@
+"""The course of an R1Backtest, from Pending to its verdict, with time passed in."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from r1_backtest.subject import subject_of
+from r1_operator.api.backtest import (
+    BacktestSpec,
+    Policy,
+    R1Backtest,
+    autoscaling_hash,
+    parse_backtest,
+)
+from r1_operator.api.v1 import R1Inference, parse
+from r1_operator.plan.backtest.course import BacktestPlan, plan_backtest
+from r1_operator.plan.backtest.job import build_job, job_name
+from r1_operator.plan.backtest.seen import (
+    Answer,
+    Run,
+    Seen,
+    Site,
+    read_answer,
+    read_run,
+    read_waiting,
+)
+from r1_operator.plan.conditions import rfc3339
+
+NOW = 1_700_000_000.0
+SITE = Site("r1-system", "r1-backtest:1", "http://prometheus:9090", {})
+VERDICT = {"finding": "Cheaper", "message": "Ours costs 4.1% less.", "activation": "Never"}
+ROWS = [{"name": "ours", "costPerMille": 1190, "overloadPerMille": 4}]
+TOLD = json.dumps({"verdict": VERDICT, "policies": ROWS})
+
+
+def inference(maximum: int = 10, **more: Any) -> R1Inference:
+    metrics = [{"type": "RequestsPerSecond", "target": 8}]
+    autoscaling = {"minReplicas": 2, "maxReplicas": maximum, "metrics": metrics}
+    return parse(
+        {
+            "apiVersion": "deepseek.ai/v1",
+            "kind": "R1Inference",
+            "metadata": {"name": "production-r1", "namespace": "team"},
+            "spec": {"autoscaling": autoscaling, **more},
+        }
+    )
+
+
+def backtest(**spec: Any) -> R1Backtest:
+    return R1Backtest("november", "team", BacktestSpec("production-r1", **spec), uid="u1", generation=1)  # fmt: skip
+
+
+def seen(**more: Any) -> Seen:
+    return Seen(**{"backtest": backtest(), "site": SITE, "inference": inference(), **more})
+
+
+def run(**more: Any) -> Run:
+    tried = autoscaling_hash(inference().spec.autoscaling)
+    return replace(Run("r1bt-u1", "j1", NOW, tried, 120), **more)
+
+
+def after(planned: BacktestPlan, before: Seen, **more: Any) -> Seen:
+    """What is seen once the plan's status is stored."""
+    stored = replace(before.backtest, status=planned.status)
+    return replace(before, backtest=stored, **more)
+
+
+def condition(planned: BacktestPlan, kind: str) -> dict[str, Any] | None:
+    return next((one for one in planned.status["conditions"] if one["type"] == kind), None)
+
+
+def waits(planned: BacktestPlan) -> tuple[str, str]:
+    complete = condition(planned, "Complete")
+    assert complete is not None
+    assert complete["status"] == "False"
+    assert planned.status["phase"] == "Pending"
+    assert planned.job is None
+    assert planned.look_again is not None, "what it waits for may come without an event"
+    return complete["reason"], complete["message"]
+
+
+def test_what_it_waits_for_is_said_with_what_to_do() -> None:
+    reason, message = waits(plan_backtest(seen(inference=None), NOW))
+    assert reason == "InferenceNotFound"
+    assert "team/production-r1" in message
+    bare = replace(inference(), spec=replace(inference().spec, autoscaling=None))
+    assert waits(plan_backtest(seen(inference=bare), NOW))[0] == "NoAutoscaling"
+    reason, message = waits(plan_backtest(seen(site=replace(SITE, prometheus_url="")), NOW))
+    assert reason == "NoPrometheus"
+    assert "prometheus.url" in message
+    reason, message = waits(plan_backtest(seen(site=replace(SITE, image="")), NOW))
+    assert reason == "NoImage"
+    assert "backtest.image" in message
+    reason, message = waits(plan_backtest(seen(busy_with="other/earlier"), NOW))
+    assert reason == "Queued"
+    assert "other/earlier" in message
+    reason, message = waits(plan_backtest(seen(refusal="exceeded quota"), NOW))
+    assert (reason, message) == ("JobRefused", "exceeded quota")
+
+
+def test_its_turn_makes_the_job() -> None:
+    planned = plan_backtest(seen(), NOW)
+    assert planned.job is not None
+    assert planned.job["metadata"]["name"] == "r1bt-u1"
+    assert planned.job["metadata"]["namespace"] == "r1-system"
+    running = plan_backtest(seen(run=run()), NOW + 5)
+    assert running.job is None
+    assert running.status["phase"] == "Running"
+    assert running.status["startedAt"] == rfc3339(NOW)
+    assert running.status["startSeconds"] == 120
+    stuck = plan_backtest(seen(run=run(), waits_for="ImagePullBackOff: no such image"), NOW + 5)
+    complete = condition(stuck, "Complete")
+    assert complete is not None
+    assert "ImagePullBackOff" in complete["message"]
+
+
+def test_a_verdict_ends_it_well_and_stays() -> None:
+    ended = seen(run=run(ended_at=NOW + 90), answer=Answer(0, "Completed", TOLD))
+    planned = plan_backtest(ended, NOW + 91)
+    assert planned.finished
+    assert planned.status["phase"] == "Succeeded"
+    assert planned.status["verdict"] == VERDICT
+    assert planned.status["policies"] == ROWS
+    assert planned.status["finishedAt"] == rfc3339(NOW + 90)
+    complete = condition(planned, "Complete")
+    assert complete is not None
+    assert (complete["status"], complete["message"]) == ("True", VERDICT["message"])
+    assert planned.look_again is None, "nothing more will happen by itself"
+    an_hour_later = after(planned, ended, run=None, answer=None)
+    assert plan_backtest(an_hour_later, NOW + 4000).status == planned.status
+
+
+@pytest.mark.parametrize(
+    ("answer", "reason", "said"),
+    [
+        (
+            Answer(3, "Error", '{"error": "only 5 minutes of history"}'),
+            "TooLittleHistory",
+            "only 5",
+        ),
+        (Answer(1, "Error", '{"error": "Prometheus does not answer"}'), "RunFailed", "answer"),
+        (Answer(1, "Error", "Traceback ...\nValueError: x"), "RunFailed", "ValueError: x"),
+        (Answer(137, "OOMKilled", ""), "Killed", "OOMKilled"),
+        (Answer(137, "Error", ""), "Killed", "Exit code 137"),
+        (Answer(2, "Error", ""), "RunFailed", "It left no message"),
+        (Answer(0, "Completed", "what is this"), "NoVerdict", "what is this"),
+        (Answer(0, "Completed", '{"verdict": {"finding": "Cheaper"}}'), "NoVerdict", "no verdict"),
+        (Answer(0, "Completed", "[]"), "NoVerdict", "no verdict"),
+    ],
+)
+def test_a_run_without_a_verdict_fails_with_its_reason(
+    answer: Answer, reason: str, said: str
+) -> None:
+    planned = plan_backtest(seen(run=run(ended_at=NOW + 90), answer=answer), NOW + 91)
+    assert planned.status["phase"] == "Failed"
+    assert "verdict" not in planned.status
+    failed = condition(planned, "Failed")
+    assert failed is not None
+    assert failed["reason"] == reason
+    assert said in failed["message"]
+    assert planned.status["autoscalingHash"]
+
+
+def test_a_deadline_leaves_no_pod_to_ask() -> None:
+    late = run(ended_at=NOW + 3600, end_reason="DeadlineExceeded", end_message="Job was active ...")
+    planned = plan_backtest(seen(run=late), NOW + 3601)
+    failed = condition(planned, "Failed")
+    assert failed is not None
+    assert failed["reason"] == "DeadlineExceeded"
+
+
+def test_the_pods_last_word_is_awaited_for_half_a_minute() -> None:
+    ended = seen(run=run(ended_at=NOW + 90))
+    first = plan_backtest(ended, NOW + 91)
+    assert first.status["phase"] == "Running"
+    assert first.look_again == 2.0
+    failed = condition(plan_backtest(ended, NOW + 121), "Failed")
+    assert failed is not None
+    assert failed["reason"] == "JobLost"
+
+
+def test_a_job_that_somebody_deletes_is_not_made_again() -> None:
+    running = seen(run=run())
+    gone = after(plan_backtest(running, NOW), running, run=None)
+    planned = plan_backtest(gone, NOW + 60)
+    assert planned.job is None
+    assert planned.status["phase"] == "Failed"
+    assert planned.status["startedAt"] == rfc3339(NOW)
+
+
+def test_another_autoscaling_makes_it_stale_and_the_same_one_again_does_not() -> None:
+    ended = seen(run=run(ended_at=NOW + 90), answer=Answer(0, "Completed", TOLD))
+    done = after(plan_backtest(ended, NOW + 91), ended, run=None, answer=None)
+    changed = plan_backtest(replace(done, inference=inference(maximum=20)), NOW + 500)
+    stale = condition(changed, "Stale")
+    assert stale is not None
+    assert (stale["status"], stale["reason"]) == ("True", "AutoscalingChanged")
+    assert stale["lastTransitionTime"] == rfc3339(NOW + 500)
+    assert changed.status["verdict"] == VERDICT, "it stays evidence about what was tried"
+    assert condition(plan_backtest(replace(done, inference=None), NOW + 500), "Stale")
+    back = plan_backtest(after(changed, done), NOW + 600)
+    assert condition(back, "Stale") is None
+    again = plan_backtest(after(changed, done, inference=inference(maximum=20)), NOW + 700)
+    stale = condition(again, "Stale")
+    assert stale is not None
+    assert stale["lastTransitionTime"] == rfc3339(NOW + 500)
+
+
+def test_only_the_autoscaling_counts_for_that() -> None:
+    assert autoscaling_hash(inference().spec.autoscaling) == autoscaling_hash(
+        inference(replicas=3).spec.autoscaling
+    )
+
+
+def test_a_finished_object_goes_when_its_time_is_over() -> None:
+    asked = backtest(ttl_seconds_after_finished=600)
+    ended = seen(backtest=asked, run=run(ended_at=NOW), answer=Answer(0, "Completed", TOLD))
+    done = plan_backtest(ended, NOW + 1)
+    assert done.look_again == pytest.approx(599)
+    assert not plan_backtest(after(done, ended), NOW + 599).delete
+    assert plan_backtest(after(done, ended), NOW + 600).delete
+
+
+def test_the_start_is_as_asked_as_measured_or_assumed() -> None:
+    def start(given: Seen) -> str:
+        job = plan_backtest(given, NOW).job
+        assert job is not None
+        (container,) = job["spec"]["template"]["spec"]["containers"]
+        return str(next(arg for arg in container["args"] if arg.startswith("--start")))
+
+    assert start(seen()) == "--start=120s"
+    assert start(seen(lead_seconds=44.6)) == "--start=45s"
+    assert start(seen(backtest=backtest(start_seconds=300), lead_seconds=44.6)) == "--start=300s"
+
+
+def test_the_pod_asks_for_nothing_that_it_does_not_need() -> None:
+    asked = backtest(policies=(Policy.ORACLE,), since_seconds=345_600)
+    job = build_job(seen(backtest=asked), inference())
+    assert job["spec"]["backoffLimit"] == 0
+    assert job["spec"]["activeDeadlineSeconds"] == 3600
+    assert job["spec"]["ttlSecondsAfterFinished"] == 3600
+    pod = job["spec"]["template"]["spec"]
+    assert pod["automountServiceAccountToken"] is False
+    assert pod["securityContext"]["runAsNonRoot"] is True
+    (container,) = pod["containers"]
+    assert container["securityContext"]["capabilities"] == {"drop": ["ALL"]}
+    assert container["securityContext"]["readOnlyRootFilesystem"] is True
+    assert container["resources"]["requests"].keys() == {"cpu", "memory"}
+    assert "--policies=ours,oracle" in container["args"]
+    assert "--since=345600s" in container["args"]
+    assert {"name": "OMP_NUM_THREADS", "value": "1"} in container["env"]
+    assert len(job_name(asked)) <= 63
+
+
+def test_the_resource_rides_along_as_it_is_tried() -> None:
+    mine = parse(
+        {
+            "apiVersion": "deepseek.ai/v1",
+            "kind": "R1Inference",
+            "metadata": {"name": "production-r1", "namespace": "team"},
+            "spec": {
+                "autoscaling": {
+                    "maxReplicas": 10,
+                    "metrics": [{"type": "RequestsPerSecond", "target": 8}],
+                    "budget": {"gpus": 8},
+                },
+                "runtime": {"maxConcurrentSequences": 16},
+                "resources": {"limits": {"nvidia.com/gpu": 2}},
+                "template": {"spec": {"nodeSelector": {"pool": "a"}}},
+            },
+        }
+    )
+    job = build_job(seen(), mine)
+    text = job["spec"]["template"]["metadata"]["annotations"]["deepseek.ai/tried"]
+    assert subject_of(parse(json.loads(text))) == subject_of(mine)
+    assert "nodeSelector" not in text, "where replicas run does not matter to a replay"
+    assert job["metadata"]["annotations"]["deepseek.ai/autoscaling-hash"] == autoscaling_hash(
+        mine.spec.autoscaling
+    )
+
+
+def test_jobs_and_pods_are_read_as_the_api_server_writes_them() -> None:
+    metadata = {
+        "name": "r1bt-u1",
+        "uid": "j1",
+        "creationTimestamp": rfc3339(NOW),
+        "annotations": {"deepseek.ai/autoscaling-hash": "ab", "deepseek.ai/start-seconds": "120"},
+    }
+    assert read_run({"metadata": metadata}) == Run("r1bt-u1", "j1", NOW, "ab", 120)
+    conditions = [
+        {"type": "FailureTarget", "status": "True", "lastTransitionTime": rfc3339(NOW)},
+        {
+            "type": "Failed",
+            "status": "True",
+            "lastTransitionTime": rfc3339(NOW + 9),
+            "reason": "BackoffLimitExceeded",
+            "message": "Job has reached ...",
+        },
+    ]
+    ended = read_run({"metadata": metadata, "status": {"conditions": conditions}})
+    assert (ended.ended_at, ended.end_reason) == (NOW + 9, "BackoffLimitExceeded")
+    state = {"terminated": {"exitCode": 1, "reason": "Error", "message": "x"}}
+    assert read_answer({"status": {"containerStatuses": [{"state": state}]}}) == Answer(
+        1, "Error", "x"
+    )
+    assert read_answer({}) is None
+    creating = {"waiting": {"reason": "ContainerCreating"}}
+    assert read_waiting({"status": {"containerStatuses": [{"state": creating}]}}) == ""
+    unplaced = [{"type": "PodScheduled", "status": "False", "reason": "Unschedulable",
+                 "message": "0/1 nodes"}]  # fmt: skip
+    assert read_waiting({"status": {"conditions": unplaced}}) == "Unschedulable: 0/1 nodes"
+
+
+def test_an_object_is_read_with_its_defaults() -> None:
+    found = parse_backtest(
+        {
+            "apiVersion": "deepseek.ai/v1",
+            "kind": "R1Backtest",
+            "metadata": {"name": "november", "namespace": "team", "uid": "u1"},
+            "spec": {"inferenceName": "production-r1"},
+        }
+    )
+    assert found.spec == BacktestSpec("production-r1")
+    assert found.key == "team/november"
