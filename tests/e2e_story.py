@@ -43,7 +43,7 @@ PUBLISHED: list[dict[str, Any]] = [
 def chart_values(node: dict[str, str]) -> dict[str, Any]:
     """The values of every installation: all parts on the node so labelled, all doors open."""
     values: dict[str, Any] = {
-        part: {"nodeSelector": node} for part in ("operator", "gateway", "forecaster")
+        part: {"nodeSelector": node} for part in ("operator", "gateway", "forecaster", "backtest")
     }
     # As the demo: rates over four scrapes, which come every two seconds here. Over the default
     # minute a ramp of half a minute is smoothed away.

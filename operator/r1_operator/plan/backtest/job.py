@@ -80,7 +80,10 @@ def build_job(seen: Seen, inference: R1Inference) -> dict[str, Any]:
             # A node that is drained is no fault of the run: its pod is made again.
             "podFailurePolicy": {
                 "rules": [
-                    {"action": "Ignore", "onPodConditions": [{"type": "DisruptionTarget"}]},
+                    {
+                        "action": "Ignore",
+                        "onPodConditions": [{"type": "DisruptionTarget", "status": "True"}],
+                    },
                 ]
             },
             "template": merge_template(pod, seen.site.template),
@@ -108,6 +111,8 @@ def _pod(backtest: R1Backtest, site: Site, start: int) -> dict[str, Any]:
         "restartPolicy": "Never",
         "automountServiceAccountToken": False,
         "enableServiceLinks": False,
+        # Nothing is lost by a kill, and the next one may begin as soon as this one's Job is gone.
+        "terminationGracePeriodSeconds": 1,
         "securityContext": {
             "runAsNonRoot": True,
             "runAsUser": USER,

@@ -1,0 +1,114 @@
+"""A backtest by kubectl alone: four days of load in Prometheus, one manifest, a verdict.
+
+Nobody here has a Python installation or a way to Prometheus: the operator makes a Job of it in its own
+namespace, and what the Job's pod found comes back in the object's status.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from e2e_story import MODELS
+from r1_cluster.backfill import prometheus_backfill
+from r1_cluster.cluster import LocalCluster
+from r1_cluster.errors import ClusterError
+from r1_cluster.providers import Cluster
+from r1_demo.installation import NAMESPACE, Installation
+from r1_demo.past import METRIC
+
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(900)]
+
+NAME = "november"
+TRIED = "tried-before"
+DAYS, SCRAPE_SECONDS = 4, 20
+CAPACITY = 8  # requests per second of one replica, as the manifest says
+INFERENCE = {
+    "apiVersion": "deepseek.ai/v1",
+    "kind": "R1Inference",
+    "metadata": {"name": TRIED, "namespace": MODELS},
+    "spec": {
+        # No pod has to run for it: what is tried is the policy.
+        "template": {"spec": {"nodeSelector": {"deepseek.ai/nowhere": "true"}}},
+        "autoscaling": {
+            "minReplicas": 1,
+            "maxReplicas": 20,
+            "metrics": [{"type": "RequestsPerSecond", "target": CAPACITY}],
+        },
+    },
+}
+BACKTEST = {
+    "apiVersion": "deepseek.ai/v1",
+    "kind": "R1Backtest",
+    "metadata": {"name": NAME, "namespace": MODELS},
+    "spec": {
+        "inferenceName": TRIED,
+        "sinceSeconds": DAYS * 86_400,
+        "startSeconds": 120,
+        "policies": ["oracle"],
+    },
+}
+
+
+def openmetrics(until: float) -> Iterator[str]:
+    """Four days and an hour of a service with a day's wave and a rush at nine, as one counter."""
+    rng = random.Random(5)
+    labels = f'inference_namespace="{MODELS}",inference="{TRIED}",class="Q2"'
+    yield f"# HELP {METRIC} Requests that arrived at the door."
+    yield f"# TYPE {METRIC} counter"
+    seconds, count = DAYS * 86_400 + 3600, 0.0
+    for at in range(0, seconds, SCRAPE_SECONDS):
+        hour = at / 3600 % 24
+        wave = 5 + 30 * (1 - math.cos(2 * math.pi * (hour - 4) / 24))
+        rush = 30.0 if 9 <= hour < 9.5 else 0.0
+        count += SCRAPE_SECONDS * (wave + rush) * rng.lognormvariate(0, 0.05)
+        yield f"{METRIC}_total{{{labels}}} {count:.1f} {until - seconds + at:.0f}"
+    yield "# EOF"
+
+
+@pytest.fixture
+def with_a_past(installation: Installation, cluster: Cluster, tmp_path: Path) -> Installation:
+    """The resource, and its load of the last days in the cluster's Prometheus."""
+    assert isinstance(cluster, LocalCluster), "the past can be written into our own Prometheus only"
+    past = tmp_path / "past.om"
+    past.write_text("\n".join(openmetrics(float(int(time.time())))) + "\n")
+    prometheus_backfill(cluster, past)
+    installation.apply(INFERENCE)
+    return installation
+
+
+def test_a_manifest_becomes_a_verdict(with_a_past: Installation) -> None:
+    kubectl = with_a_past.kubectl
+    where = ("-n", MODELS)
+    with_a_past.apply(BACKTEST)
+    try:
+        kubectl("wait", "--for=jsonpath={.status.phase}=Succeeded", f"r1bt/{NAME}", *where,
+                "--timeout=600s")  # fmt: skip
+    except ClusterError as error:
+        jobs = kubectl("describe", "jobs,pods", "-n", NAMESPACE, "-l", "deepseek.ai/r1backtest")
+        pytest.fail(f"{error}\n{kubectl('get', 'r1bt', NAME, *where, '-o', 'yaml')}\n{jobs}")
+    kubectl("wait", "--for=condition=Complete", f"r1bt/{NAME}", *where, "--timeout=5s")
+
+    status = with_a_past.get("r1bt", NAME, *where)["status"]
+    rows = {row["name"]: row for row in status["policies"]}
+    assert rows.keys() == {"ours", "ours-no-forecast", "hpa", "oracle"}
+    assert status["verdict"]["finding"] in {"Cheaper", "Equal", "Dearer"}, status["verdict"]
+    assert all(row["costPerMille"] > 1000 for row in rows.values()), "the bound is a bound"
+    assert all(row["overloadPerMille"] <= 5 for row in rows.values()), "all keep the objective"
+    head, line = kubectl("get", "r1bt", NAME, *where).splitlines()
+    assert head.split() == ["NAME", "PHASE", "FINDING", "INFERENCE", "AGE"]
+    assert line.split()[:4] == [NAME, "Succeeded", status["verdict"]["finding"], TRIED]
+
+    pod = with_a_past.get("pods", "-n", NAMESPACE, "-l", f"deepseek.ai/r1backtest={NAME}")
+    (one,) = pod["items"]
+    mounts = one["spec"]["containers"][0]["volumeMounts"]
+    assert not any("serviceaccount" in mount["mountPath"] for mount in mounts), "no token"
+    kubectl("delete", "r1bt", NAME, *where)
+    kubectl("wait", "--for=delete", "job", "-n", NAMESPACE, "-l", f"deepseek.ai/r1backtest={NAME}",
+            "--timeout=60s")  # fmt: skip
+    kubectl("delete", "r1", TRIED, *where)
