@@ -6,19 +6,20 @@ same readings, and every target is tuned alike.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 
 import numpy as np
 
-from r1_board import courses, peers
+from r1_board import courses, dynamo, peers, ray_serve
 from r1_board.fluid import coming_max
 from r1_board.foresight import Foresight, foresee, perfect
 from r1_board.world import DAY_SECONDS, MAX_REPLICAS, STEP_SECONDS, Bools, Floats, Ints, World
 from r1_operator.api.scaling import MetricType
 from r1_operator.plan.anticipation import PROMISE_LEADS
 from r1_operator.plan.policy import DownBehavior, ForecastUse, Metric, ScalingPolicy
+from r1_owners.predictions import foretold
 
 _DAY = round(DAY_SECONDS / STEP_SECONDS)
 _HALF_HOUR = round(1800 / STEP_SECONDS)
@@ -33,6 +34,8 @@ class Bench:
     world: World
     most: int = MAX_REPLICAS
     least: int = 1
+    foretell: Callable[[str, Sequence[float], int], Floats] = foretold
+    """What an owner's predictor says (name, values, first): its own package, unless given."""
 
     @cached_property
     def reading(self) -> Floats:
@@ -43,6 +46,28 @@ class Bench:
     def foresight(self) -> Foresight:
         """What the forecaster says at the played steps."""
         return foresee(self.world)
+
+    @cached_property
+    def newest(self) -> Floats:
+        """The newest step that is known at the played steps, requests/s: 15 s old."""
+        known = np.concatenate([self.world.demand[:1].repeat(2), self.world.demand[:-2]])
+        return known[self.world.played]
+
+    @cached_property
+    def _dynamo(self) -> dict[str, Floats]:
+        return {}
+
+    def dynamo(self, predictor: str) -> Floats:
+        """Requests that Dynamo's predictor says of each interval from the first played on.
+
+        Raises NotToBeHad where it needs its package and that cannot be had.
+        """
+        if predictor not in self._dynamo:
+            values, warm = dynamo.requests_per_interval(self.world)
+            ours = {"constant": dynamo.constant, "kalman": dynamo.kalman}
+            say = ours.get(predictor) or partial(self.foretell, predictor)
+            self._dynamo[predictor] = say(values.tolist(), warm)
+        return self._dynamo[predictor]
 
     def policy(self, target: float) -> ScalingPolicy:
         """Return the production policy that the arrays stand for."""
@@ -104,8 +129,7 @@ def threshold(bench: Bench, target: float) -> Ints:
 
 def knative(bench: Bench, target: float) -> Ints:
     """Knative's KPA: the reading as its stable window, the newest step that is known as panic."""
-    newest = np.concatenate([bench.world.demand[:1].repeat(2), bench.world.demand[:-2]])
-    panic = newest[bench.world.played] / (bench.world.capacity * target)
+    panic = bench.newest / (bench.world.capacity * target)
     return np.maximum(
         peers.knative(_worth(bench, target), panic, bench.most, bench.world.start_steps),
         bench.least,
@@ -125,6 +149,25 @@ def aibrix_kpa(bench: Bench, target: float) -> Ints:
 def kubeai(bench: Bench, target: float) -> Ints:
     """KubeAI's mean of ten minutes."""
     return np.maximum(peers.kubeai(_worth(bench, target), bench.most), bench.least)
+
+
+def dynamo_throughput(predictor: str, bench: Bench, target: float) -> Ints:
+    """Dynamo's throughput planner with one of its predictors, on the capacity at the target."""
+    rps = bench.world.capacity * target
+    course = dynamo.throughput(bench.world, bench.dynamo(predictor), rps, bench.most)
+    return np.maximum(course, bench.least)
+
+
+def dynamo_load(bench: Bench, target: float) -> Ints:
+    """Dynamo's load planner by static thresholds, its default."""
+    worth = bench.newest / (bench.world.capacity * target)
+    return np.maximum(dynamo.load(worth, bench.most, bench.world.start_steps), bench.least)
+
+
+def ray(bench: Bench, target: float) -> Ints:
+    """Ray Serve's default policy on ongoing requests."""
+    worth = bench.newest / (bench.world.capacity * target)
+    return np.maximum(ray_serve.course(worth, bench.most, bench.world.start_steps), bench.least)
 
 
 def keda(bench: Bench, target: float) -> Ints:
@@ -177,6 +220,12 @@ POLICIES: dict[str, Policy] = {
     "aibrix-apa": aibrix_apa,
     "aibrix-kpa": aibrix_kpa,
     "kubeai": kubeai,
+    "ray-serve": ray,
+    "dynamo-load": dynamo_load,
+    "dynamo-constant": partial(dynamo_throughput, "constant"),
+    "dynamo-kalman": partial(dynamo_throughput, "kalman"),
+    "dynamo-arima": partial(dynamo_throughput, "arima"),
+    "dynamo-prophet": partial(dynamo_throughput, "prophet"),
     "static": static,
 }
 
