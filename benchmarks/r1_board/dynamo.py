@@ -90,7 +90,8 @@ def throughput(world: World, predicted: Floats, engine_rps: float, most: int) ->
     counts = np.clip(np.array(wanted, dtype=np.int64), 1, most)
     step = np.arange(world.begin, len(world.demand))
     number = np.maximum(step - 1, world.begin) // INTERVAL_STEPS - world.begin // INTERVAL_STEPS
-    return counts[np.minimum(number, len(counts) - 1)]
+    course: Ints = counts[np.minimum(number, len(counts) - 1)]
+    return course
 
 
 def load_step(workers: int, usage: float) -> int:

@@ -61,7 +61,7 @@ def test_a_throughput_decision_falls_a_step_into_its_interval_and_holds() -> Non
     values, warm = dynamo.requests_per_interval(world)
     assert values.tolist() == [180.0] * 80
     assert warm == world.begin // dynamo.INTERVAL_STEPS
-    predicted = np.arange(1, len(values) - warm + 2) * 180.0
+    predicted = np.arange(1, len(values) - warm + 2, dtype=np.float64) * 180
     course = dynamo.throughput(world, predicted, engine_rps=1.0, most=5)
     assert course[:26].tolist() == [1] * 13 + [2] * 12 + [3]
     assert course.max() == 5

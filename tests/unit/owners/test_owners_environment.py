@@ -12,7 +12,7 @@ from r1_board.board import play
 from r1_board.policies import Bench
 from r1_board.world import world_of
 from r1_demo.load import RateTrace
-from r1_owners import environment, predictions
+from r1_owners import predictions
 from r1_owners.conversation import conversation
 from r1_owners.environment import DYNAMO, RAY, NotToBeHad, folder_of, obtain, python_of
 
@@ -25,7 +25,7 @@ def no_network(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     def refused(command: list[str], **_: object) -> None:
         raise subprocess.CalledProcessError(2, command, stderr="error: no such host\n\nis it up?\n")
 
-    monkeypatch.setattr(environment.subprocess, "run", refused)
+    monkeypatch.setattr(subprocess, "run", refused)
 
 
 def test_an_environment_is_named_after_its_pins() -> None:
