@@ -36,7 +36,7 @@ _LEVELS = (0.5, 0.9, 0.95)
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Intervals:
-    """A series of intervals, the first tested position, and what predictors are told.
+    """A series of requests per interval, the first tested position, and what predictors are told.
 
     `told` (RUN_IN + SCORED,) is `series` from `test_from` on with each gap held at the value
     before it; `actual` (SCORED,) what came, NaN in a gap; `counts` where an interval and the one
@@ -60,7 +60,9 @@ def intervals_of(series: Series, seconds: float) -> Intervals:
     factor = round(seconds / series.step)
     if factor < 1 or abs(factor * series.step - seconds) > 1e-6:
         raise TooShort(f"buckets of {series.step:g} s are no whole part of {seconds:g} s")
-    binned = resample(series, factor)
+    means = resample(series, factor)
+    # Requests per interval, as planners count them: pmdarima's choice of orders heeds the unit.
+    binned = Series(means.start, means.step, means.values * seconds / 60)
     day = DAY / seconds
     if len(binned) < FEWEST_DAYS * day:
         raise TooShort(f"the trace lasts {len(binned) / day:.1f} days, needs {FEWEST_DAYS}")

@@ -83,6 +83,12 @@ class TestOneInterval:
         assert intervals.counts.sum() == SCORED - 2
         assert share_missed(intervals.actual, intervals) == 0
 
+    def test_predictors_are_told_requests_not_rates(self) -> None:
+        whole = minutes()
+        intervals = intervals_of(whole, 180)
+        first = len(whole) - 5 * MINUTES_A_DAY
+        assert intervals.told[0] == pytest.approx(whole.values[first : first + 3].sum())
+
     def test_what_cannot_be_binned_or_learned_from_says_so(self) -> None:
         with pytest.raises(TooShort, match="no whole part of 180 s"):
             intervals_of(Series(0.0, 600.0, np.ones(3000)), 180)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from r1_board import program
 from r1_board.board import play
 from r1_board.policies import Bench
 from r1_board.world import world_of
@@ -51,6 +53,20 @@ def test_a_policy_whose_package_is_missing_has_no_row_and_the_others_have() -> N
     assert [row.name for row in board.policies] == ["hpa", "dynamo-kalman"]
     assert list(reasons) == ["dynamo-arima"]
     assert "ai-dynamo 1.3.1 cannot be had" in reasons["dynamo-arima"]
+
+
+@pytest.mark.usefixtures("no_network")
+def test_the_command_fails_with_the_reason_when_no_policy_is_left(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    trace = tmp_path / "flat.csv"
+    rows = "\n".join(f"{minute * 60},60" for minute in range(120))
+    trace.write_text(f"timestamp_s,requests_per_minute\n{rows}\n")
+    given = ["--trace", str(trace), "--policies", "dynamo-prophet", "--json"]
+    assert program.main(given) == 1
+    out = capsys.readouterr()
+    assert json.loads(out.out) == {"error": "flat: none of the policies could be played"}
+    assert "dynamo-prophet is left out: ai-dynamo 1.3.1 cannot be had" in out.err
 
 
 def test_a_program_that_does_not_start_is_a_package_that_cannot_be_had() -> None:
