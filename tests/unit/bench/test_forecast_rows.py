@@ -118,7 +118,9 @@ class TestPeers:
         heard: list[str] = []
         monkeypatch.setattr(forecast, "ours", lambda given: given.actual * 1.01)
         monkeypatch.setattr(
-            forecast, "foretold", lambda name, values, first: np.array([*values[first:], 0.0]) * 1.02
+            forecast,
+            "foretold",
+            lambda name, values, first: np.array([*values[first:], 0.0]) * 1.02,
         )
         rows = forecast.interval_rows("x", intervals, heard.append)
         assert [row.peer for row in rows] == ["last-value", *(f"Dynamo {p}" for p in PREDICTORS)]
