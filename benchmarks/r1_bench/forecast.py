@@ -117,7 +117,8 @@ def run(folder: Path, only: str = "") -> list[Row]:
         for note in scores.notes:
             tell(shown)(note)
         rows += horizon_rows(shown, scores.horizons)
-    rows += mean_rows(rows)
+    if not only:
+        rows += mean_rows(rows)  # over a part they would be held to bars that are not theirs
     for file in ONE_INTERVAL:
         shown = _named(file)
         if not ((only == "F4" or only in shown) and _there(folder / file)):
