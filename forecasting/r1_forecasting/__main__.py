@@ -21,6 +21,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     from r1_forecasting.published.serving import open_doors
     from r1_forecasting.service import ForecastService
     from r1_forecasting.training import Trainer
+    from r1_forecasting.training_queue import TrainingQueue
 
     options = parse_options(sys.argv[1:] if arguments is None else arguments)
     logging.basicConfig(
@@ -28,7 +29,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     service = ForecastService(
         PrometheusHistory(options.prometheus_url),
-        Trainer(options.models, share=options.training_share),
+        Trainer(options.models, TrainingQueue(options.training_share)),
     )
     app = service.application()
     try:

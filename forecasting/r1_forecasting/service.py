@@ -11,7 +11,7 @@ import json
 import logging
 import time
 from collections import OrderedDict
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -19,25 +19,32 @@ from aiohttp import web
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from r1_forecasting.history import History
+from r1_forecasting.lanes import Lanes
 from r1_forecasting.metrics import ForecastMetrics
 from r1_forecasting.request import ForecastRequest, InvalidRequest, parse_request
 from r1_forecasting.subject import Subject
-from r1_forecasting.training import FitOutcome, Order, Trainer
+from r1_forecasting.training import FitOutcome, Trainer
+from r1_forecasting.training_queue import Order
 
 LOG = logging.getLogger(__name__)
 
 
 @dataclass(slots=True)
 class ForecastService:
-    """Subjects by name, the least recently asked ones forgotten beyond ``most_subjects``."""
+    """Subjects by name. Forgotten are those that nobody asked about for ``idle_seconds``, and
+    beyond ``most_subjects`` the least recently asked."""
 
     history: History
     trainer: Trainer
     patience: float = 1.5
     most_subjects: int = 2000
+    idle_seconds: float = 86_400.0
+    lanes: Lanes = field(default_factory=Lanes)
+    clock: Callable[[], float] = time.monotonic
     metrics: ForecastMetrics = field(default_factory=ForecastMetrics)
     subjects: OrderedDict[str, Subject] = field(default_factory=OrderedDict)
     _enlisted: dict[str, object] = field(default_factory=dict)
+    _asked_at: dict[str, float] = field(default_factory=dict)
 
     def application(self) -> web.Application:
         app = web.Application(client_max_size=256 * 1024)
@@ -87,21 +94,32 @@ class ForecastService:
         return web.json_response({"status": "ok", "subjects": len(self.subjects)})
 
     async def show_metrics(self, _: web.Request) -> web.Response:
+        self.metrics.subjects.set(len(self.subjects))
+        self.metrics.waiting.set(self.trainer.queue.waiting(time.monotonic()))
         return web.Response(
             body=generate_latest(self.metrics.registry),
             headers={"Content-Type": CONTENT_TYPE_LATEST},
         )
 
     def _subject(self, name: str) -> Subject:
+        now = self.clock()
         if name not in self.subjects:
-            self.subjects[name] = Subject(self.history)
-            while len(self.subjects) > self.most_subjects:
-                gone, _ = self.subjects.popitem(last=False)
-                self._enlisted.pop(gone, None)
-                self.trainer.dismiss(gone)
-                self.metrics.forget(gone)
+            self.subjects[name] = Subject(self.history, self.lanes)
         self.subjects.move_to_end(name)
+        self._asked_at[name] = now
+        oldest = next(iter(self.subjects))
+        if (
+            len(self.subjects) > self.most_subjects
+            or now - self._asked_at[oldest] > self.idle_seconds
+        ):
+            self._forget(oldest)
         return self.subjects[name]
+
+    def _forget(self, name: str) -> None:
+        del self.subjects[name], self._asked_at[name]
+        self._enlisted.pop(name, None)
+        self.trainer.dismiss(name)
+        self.metrics.forget(name)
 
     def _enlist(self, name: str, subject: Subject, material: object) -> None:
         """Order training once per subject, and again for another series or a longer past."""
@@ -110,7 +128,7 @@ class ForecastService:
         self._enlisted[name] = material
 
         def done(outcome: FitOutcome) -> None:
-            self.metrics.fit_seconds.labels(outcome.model).observe(outcome.seconds)
+            self.metrics.fitted(outcome)
             if self._enlisted.get(name) == material:
                 subject.join(outcome)
 
@@ -120,6 +138,7 @@ class ForecastService:
                 series=subject.training_material,
                 done=done,
                 wanted=lambda: subject.asked_since_fit,
+                worth=subject.to_gain,
                 due=time.monotonic(),
             )
         )

@@ -11,9 +11,11 @@ from aiohttp.test_utils import TestClient, TestServer
 
 from r1_forecasting.options import parse_options
 from r1_forecasting.protocol import Unavailable
+from r1_forecasting.request import parse_request
 from r1_forecasting.series import Series, from_samples
 from r1_forecasting.service import ForecastService
 from r1_forecasting.training import Trainer
+from r1_forecasting.training_queue import TrainingQueue
 
 
 class Sine:
@@ -38,7 +40,9 @@ QUESTION: dict[str, Any] = {
 
 @pytest.fixture
 async def client() -> AsyncIterator[Any]:
-    service = ForecastService(Sine(), Trainer(models=()), patience=60, most_subjects=2)
+    service = ForecastService(
+        Sine(), Trainer((), TrainingQueue(0.25)), patience=60, most_subjects=2
+    )
     async with TestClient(TestServer(service.application())) as running:
         yield running
 
@@ -98,6 +102,17 @@ async def test_subjects_not_asked_for_are_forgotten_with_their_metrics(client: A
     assert "default/a" not in text
     assert "default/c" in text
     assert (await (await client.get("/healthz")).json())["subjects"] == 2
+
+
+async def test_subjects_that_nobody_asks_about_for_a_day_are_forgotten() -> None:
+    now = 0.0
+    service = ForecastService(
+        Sine(), Trainer((), TrainingQueue(0.25)), patience=60, clock=lambda: now
+    )
+    for at, name in ((0.0, "default/a"), (80_000.0, "default/b"), (90_000.0, "default/b")):
+        now = at
+        await service.answer(parse_request(QUESTION | {"subject": name}), 60)
+    assert list(service.subjects) == ["default/b"]
 
 
 def test_options_come_from_the_environment_and_the_command_line(

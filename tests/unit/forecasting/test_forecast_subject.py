@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import pickle
 import threading
 from dataclasses import dataclass, field
 
 import numpy as np
 
+from r1_forecasting.lanes import Lanes
 from r1_forecasting.protocol import Reason, Shape, Unavailable
 from r1_forecasting.request import ForecastRequest, parse_request
 from r1_forecasting.series import Series, from_samples
@@ -134,6 +136,32 @@ async def test_prometheus_may_be_away_for_some_steps() -> None:
     history.failing = None
     clock.now += 1
     assert (await subject.answer(question(), PATIENCE))["state"] == "Ready"
+
+
+async def test_a_herd_of_newcomers_does_not_hold_up_who_is_known() -> None:
+    clock, history, lanes = Clock(), Recorded(), Lanes()
+    known = Subject(history, lanes, clock=clock)
+    await known.answer(question(), PATIENCE)
+    hanging = Recorded(hang=threading.Event())
+    assert hanging.hang is not None
+    herd = [Subject(hanging, lanes, clock=clock) for _ in range(20)]
+    told = await asyncio.gather(*(one.answer(question(), 0.05) for one in herd))
+    assert {body["reason"] for body in told} == {"Training"}
+    clock.now += 1
+    body = await asyncio.wait_for(known.answer(question(), PATIENCE), 5)
+    assert body["state"] == "Ready"
+    assert body["lastObserved"]["at"] == NOON + 1
+    hanging.hang.set()
+    told = await asyncio.gather(*(one.answer(question(), PATIENCE) for one in herd))
+    assert {body["state"] for body in told} == {"Ready"}
+
+
+async def test_a_subject_keeps_of_its_backtest_only_what_forecasts_need() -> None:
+    subject = Subject(Recorded(), clock=Clock())
+    await subject.answer(question(), PATIENCE)
+    assert subject.judgement is not None
+    assert subject.to_gain() > 0
+    assert len(pickle.dumps(subject.judgement.standing)) < 4096
 
 
 async def test_another_series_under_the_same_name_starts_afresh() -> None:

@@ -16,6 +16,7 @@ from r1_forecasting.request import parse_request
 from r1_forecasting.series import Series, from_samples
 from r1_forecasting.service import ForecastService
 from r1_forecasting.training import Trainer
+from r1_forecasting.training_queue import TrainingQueue
 
 
 class Ramp:
@@ -51,7 +52,7 @@ def ramp() -> Ramp:
 
 @pytest.fixture
 async def service(ramp: Ramp) -> AsyncIterator[ForecastService]:
-    made = ForecastService(ramp, Trainer(models=()))
+    made = ForecastService(ramp, Trainer((), TrainingQueue(0.25)))
     yield made
     for subject in made.subjects.values():
         await subject.close()
