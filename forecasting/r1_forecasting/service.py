@@ -28,6 +28,9 @@ from r1_forecasting.training_queue import Order
 
 LOG = logging.getLogger(__name__)
 
+SILENT_SECONDS, SILENT_STEPS = 600.0, 5
+"""After the longer of the two an operator that asks no more has given up the subject."""
+
 
 @dataclass(slots=True)
 class ForecastService:
@@ -45,6 +48,7 @@ class ForecastService:
     subjects: OrderedDict[str, Subject] = field(default_factory=OrderedDict)
     _enlisted: dict[str, object] = field(default_factory=dict)
     _asked_at: dict[str, float] = field(default_factory=dict)
+    _standing: dict[str, tuple[ForecastRequest, float]] = field(default_factory=dict)
 
     def application(self) -> web.Application:
         app = web.Application(client_max_size=256 * 1024)
@@ -66,7 +70,12 @@ class ForecastService:
             return _refused(f"the body is not JSON: {error}")
         except InvalidRequest as error:
             return _refused(str(error))
-        return web.json_response(await self.answer(request, self.patience))
+        return web.json_response(await self.ask(request, self.patience))
+
+    async def ask(self, request: ForecastRequest, patience: float) -> dict[str, Any]:
+        """Answer the operator: what it asks stands until it has been silent for a while."""
+        self._standing[request.subject] = (request, self.clock())
+        return await self.answer(request, patience)
 
     async def answer(self, request: ForecastRequest, patience: float) -> dict[str, Any]:
         """The answer within about ``patience`` seconds; enlists what can be trained on."""
@@ -81,9 +90,14 @@ class ForecastService:
         return body
 
     def standing_request(self, name: str) -> ForecastRequest | None:
-        """What is being asked about a subject, None while nobody asks."""
-        subject = self.subjects.get(name)
-        return None if subject is None else subject.request
+        """What the operator asks about a subject, None where it asks no more.
+
+        Those who are shown the answer ask too, so it is not the last asking that counts.
+        """
+        request, at = self._standing.get(name, (None, 0.0))
+        if request is None or self.clock() - at > max(SILENT_SECONDS, SILENT_STEPS * request.step):
+            return None
+        return request
 
     def latest(self, name: str) -> tuple[float, float] | None:
         """Time and value of a subject's newest observation, None where there is none."""
@@ -118,6 +132,7 @@ class ForecastService:
     def _forget(self, name: str) -> None:
         del self.subjects[name], self._asked_at[name]
         self._enlisted.pop(name, None)
+        self._standing.pop(name, None)
         self.trainer.dismiss(name)
         self.metrics.forget(name)
 

@@ -14,8 +14,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
+from r1_operator.api.scaling import ClassName, MetricType
 from r1_operator.api.scaling import Forecast as ForecastSpec
-from r1_operator.api.scaling import MetricType
 from r1_operator.kube.kinds import Json, Key
 from r1_operator.plan.forecasts import Forecast, parse_forecast
 from r1_operator.plan.policy import Metric
@@ -75,6 +75,13 @@ def build_question(
             "leadSeconds": lead,
             "horizonSeconds": ask.horizon_seconds,
             "levels": sorted({0.5, 0.9, 0.95, level}),
+            "decisionLevel": level,
+            # Changes no answer: who is shown the forecast beside the operator is shown as much.
+            "activation": str(ask.activation),
+            "classQueries": {
+                str(name): _SERIES[metric] % (f'{labels},class="{name}"', window)
+                for name in ClassName
+            },
         },
         metric=metric,
         lead_seconds=lead,

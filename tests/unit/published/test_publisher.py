@@ -12,7 +12,7 @@ from r1_forecasting.protocol import Reason, Unavailable
 from r1_forecasting.published.publication import InferenceName, parse_publication
 from r1_forecasting.published.publisher import Publisher
 from r1_forecasting.published.value import PublishedValue
-from r1_forecasting.request import parse_request
+from r1_forecasting.request import ForecastRequest, parse_request
 from r1_forecasting.series import Series, from_samples
 from r1_forecasting.service import ForecastService
 from r1_forecasting.training import Trainer
@@ -79,7 +79,7 @@ async def test_an_inference_is_shown_with_the_operators_own_question(
 
     asked = {key: ORDERS[key] for key in ORDERS if key not in ("namespace", "name")}
     request = parse_request(asked | {"subject": "team-a/production-r1"})
-    answer = await service.answer(request, 60)
+    answer = await service.ask(request, 60)
     shown = await publisher.value_of(name)
     assert isinstance(shown, PublishedValue), shown
     assert shown.value >= answer["lastObserved"]["value"]
@@ -101,3 +101,58 @@ async def test_no_observation_is_no_number(service: ForecastService, ramp: Ramp)
     shown = await Publisher(service, patience=60).value_of(parse_publication(ORDERS))
     assert isinstance(shown, Unavailable)
     assert shown.reason is Reason.NO_DATA
+
+
+def operators(**changes: Any) -> ForecastRequest:
+    """The question that the operator asks about team-a/production-r1."""
+    asked = {key: ORDERS[key] for key in ORDERS if key not in ("namespace", "name")}
+    return parse_request(asked | {"subject": "team-a/production-r1"} | changes)
+
+
+async def test_what_the_resource_says_is_what_is_shown(service: ForecastService) -> None:
+    publisher = Publisher(service, patience=60)
+    name = InferenceName("team-a", "production-r1")
+    await service.ask(operators(activation="Advisory"), 60)
+    advised = await publisher.value_of(name)
+    assert isinstance(advised, PublishedValue), advised
+    assert advised.reason == "Advisory"
+    peaks = []
+    for level in (0.5, 0.99):
+        asked = operators(activation="Always", levels=[0.5, 0.9, 0.99], decisionLevel=level)
+        answer = await service.ask(asked, 60)
+        shown = await publisher.value_of(name)
+        assert isinstance(shown, PublishedValue), shown
+        assert shown.reason == "Always"
+        expected = max(answer["peakOverLead"][f"{level:g}"], answer["lastObserved"]["value"])
+        assert shown.value == pytest.approx(expected, rel=0.2)
+        peaks.append(answer["peakOverLead"][f"{level:g}"])
+    assert peaks[0] < peaks[1]
+
+
+async def test_an_operator_that_asks_no_more_has_given_up_the_subject(ramp: Ramp) -> None:
+    now = 0.0
+    service = ForecastService(
+        ramp, Trainer((), TrainingQueue(0.25)), clock=lambda: now, patience=60
+    )
+    publisher = Publisher(service, patience=60)
+    name = InferenceName("team-a", "production-r1")
+    await service.ask(operators(), 60)
+    for at in (500.0, 599.0):  # being shown keeps nothing alive
+        now = at
+        assert isinstance(await publisher.value_of(name), PublishedValue)
+    now = 601.0
+    shown = await publisher.value_of(name)
+    assert isinstance(shown, Unavailable)
+    assert "not Never" in shown.message
+
+
+async def test_one_class_is_shown_from_its_own_series(service: ForecastService, ramp: Ramp) -> None:
+    publisher = Publisher(service, patience=60)
+    await service.ask(operators(classQueries={"Q1": "urgent", "Q3": "batch"}), 60)
+    shown = await publisher.value_of(InferenceName("team-a", "production-r1", "Q1"))
+    assert isinstance(shown, PublishedValue), shown
+    assert ramp.queries[-1] == "urgent"
+    assert "team-a/production-r1/Q1" in service.subjects
+    none = await publisher.value_of(InferenceName("team-a", "production-r1", "Q2"))
+    assert isinstance(none, Unavailable)
+    assert "no forecast of the class Q2; there are Q1, Q3" in none.message
