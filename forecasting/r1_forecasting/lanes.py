@@ -2,7 +2,8 @@
 
 After a restart a thousand subjects ask at once, and each one's first answer takes a history and a
 backtest. Newcomers therefore go a few at a time and in turn, while what is already known is read
-on in threads that they leave free. Backtests made anew have a thread of their own.
+on in threads that they leave free. What no answer waits for (a backtest made anew, a look at the
+past) has one thread for all: subjects that came together want these together too.
 """
 
 from __future__ import annotations
@@ -26,15 +27,15 @@ class Lanes:
 
     newcomers: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(NEWCOMERS))
     _reading: Executor = field(default_factory=lambda: ThreadPoolExecutor(READERS, "read"))
-    _judging: Executor = field(default_factory=lambda: ThreadPoolExecutor(1, "judge"))
+    _behind: Executor = field(default_factory=lambda: ThreadPoolExecutor(1, "behind"))
 
     async def read(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Run what an answer waits for: a read, or a newcomer's first backtest."""
         return await _run(self._reading, work, *args, **kwargs)
 
-    async def judge(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """Run a backtest that no answer waits for, after those that came before."""
-        return await _run(self._judging, work, *args, **kwargs)
+    async def behind(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Run what no answer waits for, after what came before."""
+        return await _run(self._behind, work, *args, **kwargs)
 
 
 async def _run(executor: Executor, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:

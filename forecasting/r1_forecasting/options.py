@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 from collections.abc import Sequence
+from pathlib import Path
 
 from r1_forecasting.published.options import add_door_options, check_doors
 from r1_forecasting.selection import learned
@@ -30,6 +31,16 @@ def parse_options(arguments: Sequence[str]) -> argparse.Namespace:
             raise argparse.ArgumentTypeError(f"{text} needs to lie from 0.01 to 1")
         return value
 
+    def folder(text: str) -> Path | None:
+        if not text:
+            return None
+        path = Path(text)
+        try:
+            path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        except OSError as error:
+            raise argparse.ArgumentTypeError(f"{text} cannot be made: {error}") from error
+        return path
+
     parser = argparse.ArgumentParser(prog="r1-forecaster", description=__doc__)
     parser.add_argument("--prometheus-url", default=env("PROMETHEUS_URL", "http://127.0.0.1:9090"))
     parser.add_argument("--host", default=env("HOST", "0.0.0.0"))  # noqa: S104 - a pod's port
@@ -45,6 +56,13 @@ def parse_options(arguments: Sequence[str]) -> argparse.Namespace:
         type=share,
         default=env("TRAINING_SHARE", "0.25"),
         help="share of one core that refits may use",
+    )
+    parser.add_argument(
+        "--kept-models",
+        type=folder,
+        default=env("KEPT_MODELS", ""),
+        metavar="DIR",
+        help="folder of its own where fitted models outlive a restart; empty for none",
     )
     parser.add_argument("--log-level", default=env("LOG_LEVEL", "INFO"))
     add_door_options(parser, env)

@@ -19,6 +19,7 @@ from aiohttp import web
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from r1_forecasting.history import History
+from r1_forecasting.kept_models import ModelFolder, Source
 from r1_forecasting.lanes import Lanes
 from r1_forecasting.metrics import ForecastMetrics
 from r1_forecasting.request import ForecastRequest, InvalidRequest, parse_request
@@ -42,6 +43,7 @@ class ForecastService:
     patience: float = 1.5
     most_subjects: int = 2000
     idle_seconds: float = 86_400.0
+    kept: ModelFolder = field(default_factory=lambda: ModelFolder(None))
     lanes: Lanes = field(default_factory=Lanes)
     clock: Callable[[], float] = time.monotonic
     metrics: ForecastMetrics = field(default_factory=ForecastMetrics)
@@ -133,6 +135,7 @@ class ForecastService:
         del self.subjects[name], self._asked_at[name]
         self._enlisted.pop(name, None)
         self._standing.pop(name, None)
+        self.kept.drop(name)
         self.trainer.dismiss(name)
         self.metrics.forget(name)
 
@@ -140,12 +143,16 @@ class ForecastService:
         """Order training once per subject, and again for another series or a longer past."""
         if self._enlisted.get(name) == material:
             return
+        source = subject.request.source if subject.request else ("", 0.0, 0.0)
+        age = None if name in self._enlisted else self._restore(name, subject, source)
         self._enlisted[name] = material
 
         def done(outcome: FitOutcome) -> None:
             self.metrics.fitted(outcome)
             if self._enlisted.get(name) == material:
                 subject.join(outcome)
+                if outcome.model == self.trainer.models[-1]:
+                    self.kept.keep(name, source, time.time(), subject.learned)
 
         self.trainer.enlist(
             Order(
@@ -154,9 +161,21 @@ class ForecastService:
                 done=done,
                 wanted=lambda: subject.asked_since_fit,
                 worth=subject.to_gain,
-                due=time.monotonic(),
+                # What was kept is refitted when it is a season old, as if nothing had happened.
+                due=time.monotonic() + (0.0 if age is None else max(source[2] - age, 0.0)),
+                fitted_before=age is not None,
             )
         )
+
+    def _restore(self, name: str, subject: Subject, source: Source) -> float | None:
+        """Age (s) of the models that were kept over a restart; None where there are none."""
+        kept = self.kept.find(name, source)
+        wanted = {} if kept is None else dict(kept.models)
+        models = {model: wanted[model] for model in self.trainer.models if model in wanted}
+        if kept is None or not models:
+            return None
+        subject.restore(models)
+        return time.time() - kept.fitted_at
 
     async def _training(self, _: web.Application) -> AsyncIterator[None]:
         self.trainer.start()

@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -102,6 +102,11 @@ class Subject:
         if not isinstance(outcome.result, Unavailable):
             self.learned[outcome.model] = outcome.result
             self._joined = True
+
+    def restore(self, models: Mapping[str, Fitted]) -> None:
+        """Models that were fitted before a restart; they are judged behind the next answer."""
+        self.learned.update(models)
+        self._joined = True
 
     async def quiet(self) -> None:
         """Wait until nothing is under way in the background."""
@@ -197,7 +202,7 @@ class Subject:
 
     async def _judge_behind(self, series: Series, request: ForecastRequest) -> None:
         try:
-            await self._judge(series, request, self.lanes.judge)
+            await self._judge(series, request, self.lanes.behind)
         except Exception:
             LOG.exception("backtest of %s failed; the one before stands", request.subject)
 
@@ -247,7 +252,7 @@ class Subject:
 
     async def _look(self, request: ForecastRequest, span: Span) -> None:
         try:
-            read = await self.lanes.read(self.history.read, request.query, request.step, *span)
+            read = await self.lanes.behind(self.history.read, request.query, request.step, *span)
         except Exception:
             LOG.exception("looking back at %s failed; what is known stands", request.subject)
             return

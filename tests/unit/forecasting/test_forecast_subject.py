@@ -51,6 +51,18 @@ class Recorded:
         return from_samples([(k * step, self.demand(k * step)) for k in steps], step, until=until)
 
 
+@dataclass
+class LooksHang(Recorded):
+    """Reads of the whole window wait; what is new comes at once."""
+
+    release: threading.Event | None = None
+
+    def read(self, query: str, step: float, since: float, until: float) -> Series | Unavailable:
+        if self.release is not None and until - since > 100:
+            self.release.wait(20)
+        return Recorded.read(self, query, step, since, until)
+
+
 def question(**changes: object) -> ForecastRequest:
     return parse_request(
         {
@@ -154,6 +166,26 @@ async def test_a_herd_of_newcomers_does_not_hold_up_who_is_known() -> None:
     hanging.hang.set()
     told = await asyncio.gather(*(one.answer(question(), PATIENCE) for one in herd))
     assert {body["state"] for body in told} == {"Ready"}
+
+
+async def test_a_herd_that_looks_back_does_not_hold_up_what_is_new() -> None:
+    clock, lanes = Clock(), Lanes()
+    histories = [LooksHang() for _ in range(12)]
+    subjects = [Subject(history, lanes, clock=clock) for history in histories]
+    for one in subjects:
+        await one.answer(question(), PATIENCE)
+    for history in histories:
+        history.release = threading.Event()
+    clock.now += 21  # all are due to read the whole window again
+    for _ in range(2):
+        clock.now += 1
+        told = await asyncio.gather(*(one.answer(question(), 5) for one in subjects))
+        assert {body["lastObserved"]["at"] for body in told} == {int(clock.now)}
+    for history in histories:
+        assert history.release is not None
+        history.release.set()
+    for one in subjects:
+        await one.quiet()
 
 
 async def test_a_subject_keeps_of_its_backtest_only_what_forecasts_need() -> None:
