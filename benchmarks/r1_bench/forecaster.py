@@ -32,6 +32,7 @@ import re
 import sys
 import tempfile
 import time
+from collections import deque
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -120,17 +121,17 @@ async def first_answers(session: aiohttp.ClientSession, count: int) -> None:
 
     One whose recording has a gap just now has `NoData` instead, which takes its history as well.
     """
-    waiting = list(range(count))
-    while waiting:
-        slots = asyncio.Semaphore(AT_ONCE)
+    waiting = deque(range(count))
 
-        async def look(subject: int, slots: asyncio.Semaphore = slots) -> bool:
-            async with slots:
-                return (await ask(session, subject))["reason"] != "Training"
+    async def look() -> None:
+        while waiting:
+            subject = waiting.popleft()
+            if (await ask(session, subject))["reason"] == "Training":
+                waiting.append(subject)
+            elif len(waiting) % 100 == 0:
+                print(f"{len(waiting):,} wait for an answer", file=sys.stderr, flush=True)
 
-        ready = await asyncio.gather(*(look(subject) for subject in waiting))
-        waiting = [one for one, is_ready in zip(waiting, ready, strict=True) if not is_ready]
-        print(f"{count - len(waiting):,} of {count:,} have answers", file=sys.stderr, flush=True)
+    await asyncio.gather(*(look() for _ in range(AT_ONCE)))
 
 
 async def minutes_of_answers(
