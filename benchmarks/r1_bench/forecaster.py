@@ -243,8 +243,8 @@ def main() -> int:
         return 2
     folder = Path(named)
     models = [name for name in given.models.split(",") if name]
-    rows = fit_rows(fits(models, folder), given.count)
-    rows += asyncio.run(measure(folder, given.count, given.minutes, given.models))
+    rows = asyncio.run(measure(folder, given.count, given.minutes, given.models))
+    rows += fit_rows(fits(models, folder), given.count)
     write("forecaster", rows)
     return 0 if all(row.ok is not False for row in rows) else 1
 

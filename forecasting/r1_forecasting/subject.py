@@ -82,9 +82,23 @@ class Subject:
         await asyncio.wait({working}, timeout=patience)
         if working.done() and working.result().request.key == request.key:
             return working.result().body  # just made, even where a step is shorter than that
-        reason = Reason.TRAINING if self.judgement is None else Reason.PROMETHEUS_UNREACHABLE
-        said = f"no answer within {patience:g} s: the history is still being read"
-        return answer.unavailable(request.subject, Unavailable(reason, said))
+        made = self._from_what_is_known(request)
+        if isinstance(made, Unavailable) or self.judgement is None:
+            said = f"no answer within {patience:g} s: the history is still being read"
+            reason = Reason.TRAINING if self.judgement is None else Reason.PROMETHEUS_UNREACHABLE
+            return answer.unavailable(request.subject, Unavailable(reason, said))
+        return answer.ready(request.subject, made, self.judgement.standing, self.ledger)
+
+    def _from_what_is_known(self, request: ForecastRequest) -> Forecast | Unavailable:
+        """A forecast without the newest history: better than none while that is slow to come."""
+        series, judged = self.series, self.judgement
+        same = self.request is not None and self.request.source == request.source
+        if series is None or judged is None or not (same and judged.answers(request)):
+            return Unavailable(Reason.TRAINING, "nothing is known yet")
+        gate = self._guarded(judged.gate, request)
+        return issue(
+            series, judged.fitted, judged.standing, gate, judged.points, request, self.clock()
+        )
 
     def training_material(self) -> tuple[Series, Shape] | None:
         """What a learned model would be fitted on now."""

@@ -128,6 +128,21 @@ async def test_a_slow_history_is_said_to_be_training_and_is_there_later() -> Non
     assert len(history.reads) == 1
 
 
+async def test_a_read_that_is_slow_costs_no_answer_but_its_newest_step() -> None:
+    clock, history = Clock(), Recorded()
+    subject = Subject(history, clock=clock)
+    await subject.answer(question(), PATIENCE)
+    history.hang = threading.Event()
+    clock.now += 2
+    body = await subject.answer(question(), 0.05)
+    assert body["state"] == "Ready"
+    assert body["lastObserved"]["at"] == NOON
+    assert min(point["at"] for point in body["points"]) > clock.now
+    history.hang.set()
+    body = await subject.answer(question(), PATIENCE)
+    assert body["lastObserved"]["at"] == NOON + 2
+
+
 async def test_prometheus_may_be_away_for_some_steps() -> None:
     clock, history = Clock(), Recorded()
     subject = Subject(history, clock=clock)
