@@ -32,8 +32,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     logging.basicConfig(
         level=options.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s %(message)s"
     )
-    kept = ModelFolder(options.kept_models)
-    kept.clear(before=time.time() - UNASKED_SECONDS)
+    try:
+        kept = ModelFolder.made(options.kept_models)
+        kept.clear(before=time.time() - UNASKED_SECONDS)
+    except OSError as error:
+        print(f"r1-forecaster: --kept-models: cannot be used: {error}", file=sys.stderr)
+        return 2
     service = ForecastService(
         PrometheusHistory(options.prometheus_url),
         Trainer(options.models, TrainingQueue(options.training_share)),

@@ -42,6 +42,13 @@ class ModelFolder:
 
     path: Path | None
 
+    @classmethod
+    def made(cls, path: Path | None) -> ModelFolder:
+        """The folder, made where it is not there yet, for this user alone. Raises OSError."""
+        if path is not None:
+            path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        return cls(path)
+
     def keep(
         self,
         subject: str,

@@ -31,16 +31,6 @@ def parse_options(arguments: Sequence[str]) -> argparse.Namespace:
             raise argparse.ArgumentTypeError(f"{text} needs to lie from 0.01 to 1")
         return value
 
-    def folder(text: str) -> Path | None:
-        if not text:
-            return None
-        path = Path(text)
-        try:
-            path.mkdir(mode=0o700, parents=True, exist_ok=True)
-        except OSError as error:
-            raise argparse.ArgumentTypeError(f"{text} cannot be made: {error}") from error
-        return path
-
     parser = argparse.ArgumentParser(prog="r1-forecaster", description=__doc__)
     parser.add_argument("--prometheus-url", default=env("PROMETHEUS_URL", "http://127.0.0.1:9090"))
     parser.add_argument("--host", default=env("HOST", "0.0.0.0"))  # noqa: S104 - a pod's port
@@ -59,7 +49,7 @@ def parse_options(arguments: Sequence[str]) -> argparse.Namespace:
     )
     parser.add_argument(
         "--kept-models",
-        type=folder,
+        type=lambda text: Path(text) if text else None,
         default=env("KEPT_MODELS", ""),
         metavar="DIR",
         help="folder of its own where fitted models outlive a restart; empty for none",

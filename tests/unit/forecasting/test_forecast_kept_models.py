@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import pickle
+import signal
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from r1_forecasting import kept_models
+from r1_forecasting.__main__ import main
 from r1_forecasting.kept_models import ModelFolder
 from r1_forecasting.models.damped_trend import FittedDampedTrend
+from r1_forecasting.options import parse_options
 from r1_forecasting.series import Series
 
 SOURCE = ("demand", 60.0, 86_400.0)
@@ -78,3 +81,19 @@ def test_what_is_dropped_is_gone_and_without_a_folder_nothing_is_kept(tmp_path: 
     folder.drop("team/chat")
     assert list(tmp_path.iterdir()) == []
     assert kept_models.ModelFolder(None).find("team/chat", SOURCE) is None
+
+
+def test_the_folder_is_made_for_this_user_alone_or_refused_at_the_start(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = parse_options(["--kept-models", str(tmp_path / "models")])
+    assert ModelFolder.made(options.kept_models).path == tmp_path / "models"
+    assert (tmp_path / "models").stat().st_mode & 0o077 == 0
+    assert parse_options([]).kept_models is None
+    (tmp_path / "file").write_text("")
+    handler = signal.getsignal(signal.SIGTERM)
+    try:
+        assert main(["--kept-models", str(tmp_path / "file" / "models")]) == 2
+    finally:
+        signal.signal(signal.SIGTERM, handler)
+    assert "--kept-models: cannot be used" in capsys.readouterr().err

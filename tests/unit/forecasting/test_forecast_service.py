@@ -181,17 +181,7 @@ def test_options_come_from_the_environment_and_the_command_line(
     assert options.training_share == 0.25
 
 
-def test_the_folder_for_models_is_made_and_belongs_to_the_forecaster(tmp_path: Path) -> None:
-    options = parse_options(["--kept-models", str(tmp_path / "models")])
-    assert options.kept_models == tmp_path / "models"
-    assert options.kept_models.stat().st_mode & 0o077 == 0
-    assert parse_options([]).kept_models is None
-
-
-@pytest.mark.parametrize(
-    "bad",
-    [["--models", "arima"], ["--training-share", "0"], ["--kept-models", "/proc/version/models"]],
-)
+@pytest.mark.parametrize("bad", [["--models", "arima"], ["--training-share", "0"]])
 def test_bad_options_are_refused(bad: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         parse_options(bad)
