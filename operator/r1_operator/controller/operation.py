@@ -16,6 +16,7 @@ from typing import Any
 from r1_operator.api.serving import ModelSource
 from r1_operator.controller.decisions import DecisionBook
 from r1_operator.controller.exposition import ScalingCollector
+from r1_operator.controller.intake import Intake
 from r1_operator.controller.liveness import Liveness
 from r1_operator.controller.reconcile import Reconciler
 from r1_operator.controller.resync import Resync
@@ -50,6 +51,9 @@ class Operation:
         self.queue: WorkQueue[Key] = WorkQueue()
         self.book = DecisionBook()
         self.liveness = Liveness(silent_seconds=settings.silent_watch_seconds)
+        self.intake = Intake(
+            self.views, enqueue=self.queue.add, liveness=self.liveness, metrics=self.metrics
+        )
         self.stop = asyncio.Event()
         self.settled = asyncio.Event()
         """Set once the first listing is complete and everything in it was reconciled."""
@@ -166,24 +170,16 @@ class Operation:
             self.metrics.leading.set(0)
 
     async def _watch(self) -> None:
-        await watch(
-            self.api.configuration,
-            self.views,
-            enqueue=self.queue.add,
-            liveness=self.liveness,
-            metrics=self.metrics,
-            namespaces=self.settings.namespaces,
-            stop=self.stop,
-        )
+        await watch(self.api, self.intake, namespaces=self.settings.namespaces, stop=self.stop)
         self.stop.set()  # while it runs, kopf takes the signals that tell this process to end
 
     def _resync(self) -> Resync:
         return Resync(
             self.api,
-            self.views,
+            self.intake,
             kinds=lambda: (*WATCHED, SERVICE_MONITOR) if self._service_monitors else WATCHED,
+            at_once=(R1INFERENCE,),
             namespaces=self.settings.namespaces,
-            enqueue=self.queue.add,
             liveness=self.liveness,
             metrics=self.metrics,
             period_seconds=self.settings.resync_seconds,
