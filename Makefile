@@ -55,10 +55,13 @@ bench-%: setup ## one benchmark, e.g. make bench-gateway
 	@mkdir -p out
 	$(BIN)/python -m r1_bench.$(subst -,_,$*)
 
+knative: setup ## Knative's own autoscaler for the test that checks ours against it (minutes)
+	$(BIN)/python -m r1_cluster.knative
+
 lock: setup ## rewrite constraints/*.txt
 	tools/lock
 
 clean: ## remove what was built here (the cache outside the clone stays)
 	rm -rf $(VENV) out build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 
-.PHONY: help setup demo test lint fmt unit crds up down images bench lock clean
+.PHONY: help setup demo test lint fmt unit crds up down images bench knative lock clean

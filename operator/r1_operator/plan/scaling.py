@@ -230,7 +230,7 @@ def _imagine(
     if state is None:
         if worth is None:
             return None
-        state = counterfactual.Reactive(current)
+        state = counterfactual.Reactive(max(1, current))
     return counterfactual.step(state, worth, 1.0, policy.min_replicas, policy.max_replicas, now)
 
 
