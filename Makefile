@@ -49,7 +49,7 @@ images: setup ## build the four full images (torch: 5 GB each, 20 GB of disk at 
 	$(BIN)/r1-cluster build-image --all
 
 bench: setup ## every benchmark; rows go to out/bench-*.json
-	for name in gateway runtime operator-scale cluster decision $(if $(R1_TRACES),leaderboard); do $(MAKE) bench-$$name || exit 1; done
+	for name in gateway runtime operator-scale cluster decision $(if $(R1_TRACES),leaderboard forecaster); do $(MAKE) bench-$$name || exit 1; done
 
 bench-%: setup ## one benchmark, e.g. make bench-gateway
 	@mkdir -p out
