@@ -35,6 +35,7 @@ from r1_operator.settings import Settings
 from r1_operator.sources.external import ExternalMetrics
 from r1_operator.sources.forecast import Forecaster
 from r1_operator.sources.gateways import GatewayDirectory
+from r1_operator.sources.nodes import Nodes
 from r1_operator.sources.signals import GatewaySignals
 
 logger = logging.getLogger(__name__)
@@ -74,11 +75,13 @@ class Operation:
         self.signals = GatewaySignals(directory)
         self.forecaster = Forecaster(settings.forecaster_url)
         self.external = ExternalMetrics(settings.prometheus_url)
+        self.nodes = Nodes(api)
         self.scaling = ScalingLoop(
             self.views,
             self.signals,
             self.forecaster,
             self.external,
+            self.nodes,
             self.book,
             enqueue=self.queue.add,
             tell=self.events.tell,
@@ -135,6 +138,7 @@ class Operation:
             await self.signals.close()
             await self.forecaster.close()
             await self.external.close()
+            await self.nodes.close()
             await self.server.stop()
 
     async def _until_stopped(self, work: Callable[[], Coroutine[Any, Any, None]]) -> None:

@@ -192,6 +192,7 @@ class Api:
         namespace: str | None = None,
         *,
         label_selector: str = "",
+        field_selector: str = "",
         metadata_only: bool = False,
         page_size: int = 250,
     ) -> AsyncIterator[Json]:
@@ -203,6 +204,8 @@ class Api:
         query = {"limit": str(page_size)}
         if label_selector:
             query["labelSelector"] = label_selector
+        if field_selector:
+            query["fieldSelector"] = field_selector
         accept = "application/json"
         if metadata_only:
             accept = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
