@@ -13,9 +13,11 @@ from r1_forecasting.protocol import FloatArray, IntArray
 from r1_forecasting.scale import RootScale
 
 CALIBRATION_SEASONS = 2.0
-CALIBRATION_WINDOWS = 8.0
+CALIBRATION_WINDOWS = 28.0
 """The rolling window holds this many times the horizon, where two seasons do not."""
 CALIBRATIONS_PER_SEASON = 144
+CALIBRATIONS_PER_HORIZON = 48
+"""Corrections change no more often than either says: outcomes far ahead overlap for long."""
 
 
 def calibrate(
@@ -30,7 +32,8 @@ def calibrate(
 ) -> FloatArray:
     """Corrections (origins, levels) on the root scale for raw quantiles of the same shape."""
     gap = max(1, round(float(np.median(np.diff(origins))))) if len(origins) > 1 else 1
-    stride = max(1, round(season / CALIBRATIONS_PER_SEASON / gap))
+    every = max(season / CALIBRATIONS_PER_SEASON, steps / CALIBRATIONS_PER_HORIZON)
+    stride = max(1, round(every / gap))
     span = max(CALIBRATION_SEASONS * season, CALIBRATION_WINDOWS * steps)
     window = max(round(span / (gap * stride)), 5 * FEWEST)
     errors = scores(raw, actual, scale)
