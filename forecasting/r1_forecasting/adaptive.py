@@ -47,9 +47,7 @@ def adaptive_offsets(
     row is learned from, the last ``window`` of these form the window, and corrections change
     as often. NaN before ``FEWEST`` errors are known.
 
-    The window counts as ``m = its span / delay`` separate outcomes. The level is read at
-    ``(m level + 1) / (m + 1)``, since one outcome yet unseen may lie above all others, and
-    the distance from the window's median grows by ``widening``.
+    How the window is read says ``read_window``.
     """
     count = len(levels)
     nominal = np.asarray(levels, dtype=np.float64)
@@ -74,15 +72,31 @@ def adaptive_offsets(
             taken += 1
         if taken > before and taken >= FEWEST:
             seen = rows[max(taken - window, 0) : taken]
-            recent = np.sort(errors[seen], axis=0)
-            apart = max((origins[seen[-1]] - origins[seen[0]]) / max(delay, 1), 1.0)
-            read = (apart * level + 1) / (apart + 1)
-            rank = np.ceil((len(recent) + 1) * read).astype(np.int64)
-            drawn = recent[np.clip(rank, 1, len(recent)) - 1, np.arange(count)]
-            middle = recent[(len(recent) - 1) // 2]
-            current = middle + (drawn - middle) * widening(apart + apart_by_row, levels)
+            span = (origins[seen[-1]] - origins[seen[0]]) / max(delay, 1)
+            current = read_window(errors[seen], level, levels, span, apart_by_row)
         result[i] = current
     return result
+
+
+def read_window(
+    errors: FloatArray, at: FloatArray, levels: Sequence[float], span: float, each: float = 0.0
+) -> FloatArray:
+    """The correction (levels,) from a window of errors (n, levels), none of them NaN.
+
+    ``at`` (levels,) is where each of ``levels`` is read. The window's first and last row lie
+    ``span`` delays apart and count as ``m = span`` separate outcomes: it is read at
+    ``(m at + 1) / (m + 1)``, since one outcome yet unseen may lie above all others, and the
+    distance from the window's median grows by ``widening`` for ``m + each`` of them, ``each``
+    being the part of an outcome that a single row is.
+    """
+    ordered = np.sort(errors, axis=0)
+    apart = max(span, 1.0)
+    read = (apart * at + 1) / (apart + 1)
+    rank = np.ceil((len(ordered) + 1) * read).astype(np.int64)
+    drawn = ordered[np.clip(rank, 1, len(ordered)) - 1, np.arange(len(levels))]
+    middle = ordered[(len(ordered) - 1) // 2]
+    found: FloatArray = middle + (drawn - middle) * widening(apart + each, levels)
+    return found
 
 
 def widening(apart: float, levels: Sequence[float]) -> FloatArray:
