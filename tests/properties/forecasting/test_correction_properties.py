@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from r1_forecasting.conformal import FEWEST
 from r1_forecasting.ensemble import issue_all
 from r1_forecasting.mixture import MIXTURE
-from r1_forecasting.protocol import FloatArray
+from r1_forecasting.protocol import BoolArray, FloatArray
 from r1_forecasting.scale import RootScale
 
 CALM = settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -58,16 +58,15 @@ def test_what_is_issued_is_ordered_and_never_below_zero_nor_half_known(
     )
     assert set(issued) == {*raw, MIXTURE}
     for name, rows in issued.items():
-        unknown = np.isnan(rows)
-        assert (unknown.any(axis=1) == unknown.all(axis=1)).all()
-        said = rows[~unknown.any(axis=1)]
+        missing: BoolArray = np.asarray(np.isnan(rows))
+        unknown: BoolArray = np.asarray(missing.any(axis=1))
+        assert (unknown == missing.all(axis=1)).all()
+        said = rows[~unknown]
         assert np.isfinite(said).all()
         assert (said >= 0).all()
         assert (np.diff(said, axis=1) >= 0).all()
-        assert (rows <= ceiling[:, None] + 1e-9)[~unknown].all()
+        assert (said <= ceiling[~unknown, None] + 1e-9).all()
         if name in raw:  # a forecast once calibrated stays so: no correction turns it into a gap
             silent = np.isnan(raw[name]).any(axis=1)
-            first = np.flatnonzero(~unknown.any(axis=1))
-            if len(first):
-                later = np.arange(len(rows)) >= first[0]
-                np.testing.assert_array_equal(unknown.any(axis=1)[later], silent[later])
+            first = int(np.argmin(unknown)) if not unknown.all() else len(rows)
+            np.testing.assert_array_equal(unknown[first:], silent[first:])
