@@ -62,8 +62,9 @@ def own_world(trace: RateTrace, subject: Subject, start_seconds: float) -> World
 
 
 def bench_of(world: World, subject: Subject) -> Bench:
-    """Return the board's bench within the subject's bounds."""
-    return Bench(world, most=subject.policy.max_replicas, least=max(1, subject.policy.min_replicas))
+    """Return the board's bench within the subject's bounds: a budget bounds every policy alike."""
+    least = max(1, subject.policy.min_replicas)
+    return Bench(world, most=max(least, subject.policy.highest), least=least)
 
 
 def wants_forecast(subject: Subject) -> bool:

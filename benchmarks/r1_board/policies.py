@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 
 import numpy as np
 
-from r1_board import courses, peers
+from r1_board import aibrix, courses, crane, keda_triggers, peers, phpa, wva
 from r1_board.fluid import coming_max
 from r1_board.foresight import Foresight, foresee, perfect
 from r1_board.world import DAY_SECONDS, MAX_REPLICAS, STEP_SECONDS, Bools, Floats, Ints, World
@@ -38,6 +38,17 @@ class Bench:
     def reading(self) -> Floats:
         """What controllers see at the played steps, requests/s."""
         return self.world.reading[self.world.played]
+
+    @cached_property
+    def newest(self) -> Floats:
+        """The newest step that is known at the played steps, requests/s: 15 s old."""
+        known = np.concatenate([self.world.demand[:1].repeat(2), self.world.demand[:-2]])
+        return known[self.world.played]
+
+    @cached_property
+    def crane(self) -> Floats:
+        """What Crane foretells for the hour at the played steps, requests/s."""
+        return crane.foretold(self.world)
 
     @cached_property
     def foresight(self) -> Foresight:
@@ -84,6 +95,11 @@ def hpa(bench: Bench, target: float) -> Ints:
     return courses.plain_autoscaler(_worth(bench, target), bench.most, bench.least)
 
 
+def hpa_without_behavior(bench: Bench, target: float) -> Ints:
+    """The same without `spec.behavior` in its manifest, which follows older rules."""
+    return courses.plain_autoscaler(_worth(bench, target), bench.most, bench.least, stanza=False)
+
+
 def seasonal_naive(bench: Bench, target: float) -> Ints:
     """HPA on the larger of now and the highest of half an hour at the same time last week (last
     day where there is no week), half an hour early: the trigger that Mimir runs on."""
@@ -96,6 +112,37 @@ def seasonal_naive(bench: Bench, target: float) -> Ints:
     return courses.plain_autoscaler(worth, bench.most, bench.least)
 
 
+def crane_dsp(bench: Bench, target: float) -> Ints:
+    """HPA on the larger of now and what Crane foretells for the hour."""
+    worth = np.maximum(bench.reading, bench.crane) / (bench.world.capacity * target)
+    return courses.plain_autoscaler(worth, bench.most, bench.least)
+
+
+def phpa_linear(bench: Bench, target: float) -> Ints:
+    """The predictive HPA with a line through its own last counts."""
+    return phpa.linear(_worth(bench, target), bench.most, bench.least)
+
+
+def wva_v1(bench: Bench, target: float) -> Ints:
+    """llm-d's WVA, saturation analyzer V1."""
+    load = bench.newest / bench.world.capacity
+    return np.maximum(wva.v1(load, target, bench.most, bench.world.start_steps), bench.least)
+
+
+def wva_v2(bench: Bench, target: float) -> Ints:
+    """llm-d's WVA, saturation analyzer V2."""
+    load = bench.newest / bench.world.capacity
+    return np.maximum(wva.v2(load, target, bench.most, bench.world.start_steps), bench.least)
+
+
+def keda_queue(bench: Bench, target: float) -> Ints:
+    """KEDA with llm-d's triggers on running and queued requests."""
+    demand, capacity = bench.world.demand[bench.world.played], bench.world.capacity
+    return keda_triggers.course(
+        demand, capacity, target, bench.most, bench.world.start_steps, bench.least
+    )
+
+
 def threshold(bench: Bench, target: float) -> Ints:
     """The down policy `Threshold`: down only when the need is below 0.6 of the count."""
     needed = bench.replicas(bench.reading, target)
@@ -104,22 +151,23 @@ def threshold(bench: Bench, target: float) -> Ints:
 
 def knative(bench: Bench, target: float) -> Ints:
     """Knative's KPA: the reading as its stable window, the newest step that is known as panic."""
-    newest = np.concatenate([bench.world.demand[:1].repeat(2), bench.world.demand[:-2]])
-    panic = newest[bench.world.played] / (bench.world.capacity * target)
+    panic = bench.newest / (bench.world.capacity * target)
     return np.maximum(
         peers.knative(_worth(bench, target), panic, bench.most, bench.world.start_steps),
         bench.least,
     )
 
 
-def aibrix_apa(bench: Bench, target: float) -> Ints:
-    """AIBrix' APA."""
-    return np.maximum(peers.aibrix_apa(_worth(bench, target), bench.most), bench.least)
+def aibrix_apa(bench: Bench, target: float, *, as_written: bool = False) -> Ints:
+    """AIBrix' APA, as documented unless `as_written`."""
+    course = aibrix.apa(_worth(bench, target), bench.most, as_written=as_written)
+    return np.maximum(course, bench.least)
 
 
-def aibrix_kpa(bench: Bench, target: float) -> Ints:
-    """AIBrix' KPA as documented."""
-    return np.maximum(peers.aibrix_kpa(_worth(bench, target), bench.most), bench.least)
+def aibrix_kpa(bench: Bench, target: float, *, as_written: bool = False) -> Ints:
+    """AIBrix' KPA, as documented unless `as_written`."""
+    course = aibrix.kpa(_worth(bench, target), bench.most, as_written=as_written)
+    return np.maximum(course, bench.least)
 
 
 def kubeai(bench: Bench, target: float) -> Ints:
@@ -172,6 +220,14 @@ POLICIES: dict[str, Policy] = {
     "seasonal-naive": seasonal_naive,
     "threshold-0.6": threshold,
     "oracle": oracle,
+    "hpa-without-behavior": hpa_without_behavior,
+    "crane": crane_dsp,
+    "phpa-linear": phpa_linear,
+    "wva-v1": wva_v1,
+    "wva-v2": wva_v2,
+    "keda-queue": keda_queue,
+    "aibrix-apa-as-written": partial(aibrix_apa, as_written=True),
+    "aibrix-kpa-as-written": partial(aibrix_kpa, as_written=True),
     "knative": knative,
     "keda": keda,
     "aibrix-apa": aibrix_apa,

@@ -12,7 +12,7 @@ from collections import deque
 from dataclasses import dataclass
 from typing import Protocol
 
-from r1_board.peers import knative_step
+from r1_board.peers import Panic, knative_begin, knative_step
 from r1_operator.api.scaling import MetricType
 from r1_operator.plan import counterfactual
 from r1_operator.plan.demand import CounterSample, DemandWindow
@@ -105,17 +105,14 @@ class Knative:
     def __init__(self, target: float, capacity: float) -> None:
         self._capacity = target * capacity
         self._offered = _Offered()
-        self._panic_until, self._highest = -math.inf, 0
+        self._panic: Panic | None = None
 
     def look(self, view: View, now: float) -> int:
         """One tick."""
         self._offered.note(view.sample)
         stable, panic = (self._offered.rate(span) / self._capacity for span in (60, 6))
-        count, over, self._highest = knative_step(
-            view.ready, stable, panic, now < self._panic_until, self._highest
-        )
-        if over:
-            self._panic_until = now + 60.0
+        state = self._panic or knative_begin(view.ready, now)
+        count, self._panic = knative_step(state, view.ready, stable, panic, now)
         return min(max(count, 1), MAX_REPLICAS)
 
 

@@ -142,7 +142,7 @@ def _mid_term(policy: ScalingPolicy, forecast: Forecast, metric: Metric, now: fl
         if slack < 0 or ahead > policy.forecast.horizon_seconds:
             continue
         value = at_level(point.quantiles, policy.forecast.quantile)
-        required = min(replicas_for(value, metric, utilization), policy.max_replicas)
+        required = min(replicas_for(value, metric, utilization), policy.highest)
         floor = earliest_needed(required, limits, math.floor(slack / period))
         if floor > best.replicas and required > 1:
             text = (
