@@ -67,6 +67,6 @@ def test_what_is_issued_is_ordered_and_never_below_zero_nor_half_known(
         assert (np.diff(said, axis=1) >= 0).all()
         assert (said <= ceiling[~unknown, None] + 1e-9).all()
         if name in raw:  # a forecast once calibrated stays so: no correction turns it into a gap
-            silent = np.isnan(raw[name]).any(axis=1)
+            silent: BoolArray = np.asarray(np.isnan(raw[name]).any(axis=1))
             first = int(np.argmin(unknown)) if not unknown.all() else len(rows)
             np.testing.assert_array_equal(unknown[first:], silent[first:])
