@@ -18,7 +18,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from r1_forecasting import conformal
-from r1_forecasting.ensemble import CALIBRATION_SEASONS, calibrate
+from r1_forecasting.ensemble import calibrate, window_offset
 from r1_forecasting.gate import Gate, decide
 from r1_forecasting.mixture import MIXTURE, mix
 from r1_forecasting.models.last_value import HELD_STEPS
@@ -238,8 +238,5 @@ def point_offsets(
         at = board.origins + h
         actual = np.where(at < len(series), series.values[np.minimum(at, len(series) - 1)], np.nan)
         errors = conformal.scores(raw[:, i], actual, board.scale)
-        known = errors[~np.isnan(errors).any(axis=1)]
-        stride = int(board.origins[1] - board.origins[0]) if len(board.origins) > 1 else 1
-        window = max(round(CALIBRATION_SEASONS * board.shape.season / stride), 5 * conformal.FEWEST)
-        result[i] = conformal.offset(known[-window:], board.levels)
+        result[i] = window_offset(errors, board.origins, h, board.shape.season, board.levels)
     return result
