@@ -17,6 +17,7 @@ import numpy as np
 
 from r1_board.fluid import running_max
 from r1_board.world import STEP_SECONDS, Bools, Floats, Ints
+from r1_operator.plan import needs
 from r1_operator.plan.anticipation import PROMISE_FACTOR
 from r1_operator.plan.counterfactual import DOWN_WINDOW_SECONDS, TOLERANCE
 
@@ -24,6 +25,11 @@ from r1_operator.plan.counterfactual import DOWN_WINDOW_SECONDS, TOLERANCE
 def whole(needed: Floats) -> Ints:
     """Return replicas for a need in replicas' worth: rounded up, a hair above is that number."""
     return np.ceil(np.minimum(needed, 1e9) - 1e-9).astype(np.int64)
+
+
+def within_tolerance(worth: Floats) -> Ints:
+    """Return the highest counts that demand (replicas' worth) lies within the tolerance of."""
+    return np.floor(np.minimum(worth, 1e9) / (1 - needs.TOLERANCE) + 1e-9).astype(np.int64)
 
 
 def believed(foreseen: Ints, needed: Ints, patience_seconds: float) -> Bools:
@@ -40,10 +46,15 @@ def believed(foreseen: Ints, needed: Ints, patience_seconds: float) -> Bools:
 
 
 def stabilized(
-    needed: Ints, most: int, windows: Sequence[tuple[float, Bools | None]], least: int = 1
+    needed: Ints,
+    kept: Ints,
+    most: int,
+    windows: Sequence[tuple[float, Bools | None]],
+    least: int = 1,
 ) -> Ints:
     """Return the course of the production chain with its default behaviour.
 
+    `needed` raises the count, `kept` (no lower) is what a step is no reason to go below.
     `windows` are down windows (seconds) and where each holds (None: everywhere); the last that
     holds counts. One step is one rate period, in which the count may double or rise by four.
     """
@@ -51,7 +62,7 @@ def stabilized(
     floor = wanted.copy()
     for seconds, where in windows:
         steps = max(1, math.ceil(seconds / STEP_SECONDS))
-        highest = np.asarray(running_max(needed, steps), dtype=np.int64)
+        highest = np.asarray(running_max(kept, steps), dtype=np.int64)
         floor = highest if where is None else np.where(where, highest, floor)
     current = min(max(int(wanted[0]), least), most)
     course = []

@@ -18,12 +18,11 @@ from r1_board.foresight import Foresight, foresee, perfect
 from r1_board.world import DAY_SECONDS, MAX_REPLICAS, STEP_SECONDS, Bools, Floats, Ints, World
 from r1_operator.api.scaling import MetricType
 from r1_operator.plan.anticipation import PROMISE_LEADS
-from r1_operator.plan.policy import DownBehavior, ForecastUse, Metric, ScalingPolicy
+from r1_operator.plan.policy import DownBehavior, Metric, ScalingPolicy
 
 _DAY = round(DAY_SECONDS / STEP_SECONDS)
 _HALF_HOUR = round(1800 / STEP_SECONDS)
 _DOWN = DownBehavior()
-_LEVEL = ForecastUse().quantile
 
 
 @dataclass(frozen=True)
@@ -44,6 +43,11 @@ class Bench:
         """What the forecaster says at the played steps."""
         return foresee(self.world)
 
+    @property
+    def lead_seconds(self) -> float:
+        """How long before it is needed a replica has to be asked for: its start and a decision."""
+        return self.world.start_seconds + STEP_SECONDS
+
     def policy(self, target: float) -> ScalingPolicy:
         """Return the production policy that the arrays stand for."""
         metric = Metric(MetricType.REQUESTS_PER_SECOND, self.world.capacity)
@@ -60,7 +64,8 @@ Policy = Callable[[Bench, float], Ints]
 def ours(bench: Bench, target: float) -> Ints:
     """The production policy with the forecast that its gate lets act."""
     said = bench.foresight
-    peak = np.where(said.acts, said.at(_LEVEL), 0.0)
+    level = bench.policy(target).peak_quantile(bench.lead_seconds)
+    peak = np.where(said.acts, said.at(level), 0.0)
     return _production(bench, target, peak)
 
 
@@ -152,16 +157,17 @@ def _production(bench: Bench, target: float, peak: Floats | None) -> Ints:
     is short.
     """
     needed = bench.replicas(bench.reading, target)
+    kept = np.maximum(needed, courses.within_tolerance(_worth(bench, target)))
     windows: list[tuple[float, Bools | None]] = [(_DOWN.stabilization_window_seconds, None)]
     if peak is not None:
         policy = bench.policy(target)
-        lead = bench.world.start_seconds + STEP_SECONDS
+        lead = bench.lead_seconds
         foreseen = bench.replicas(peak, policy.peak_utilization)
         acting = courses.believed(foreseen, needed, PROMISE_LEADS * lead)
-        needed = np.maximum(needed, np.where(acting, foreseen, 0))
-        window = min(lead, _DOWN.stabilization_window_seconds)
-        windows.append((window, acting & (peak >= bench.reading)))
-    return courses.stabilized(needed, bench.most, windows, bench.least)
+        heard = np.where(acting, foreseen, 0)
+        needed, kept = np.maximum(needed, heard), np.maximum(kept, heard)
+        windows.append((policy.vouched_window(lead), acting & (peak >= bench.reading)))
+    return courses.stabilized(needed, kept, bench.most, windows, bench.least)
 
 
 POLICIES: dict[str, Policy] = {

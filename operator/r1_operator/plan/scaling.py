@@ -78,9 +78,11 @@ def decide(
     wanted = demand_step.after
 
     recommended = max(wanted, current) if missing else wanted
+    kept = max((need.kept for need in needs), default=0)
     history = history.noted(
         now,
         recommended,
+        kept,
         active=bool(missing) or waiting or any(need.replicas > 0 for need in needs),
         policy=policy,
     )

@@ -65,7 +65,7 @@ def decided(bench: Bench, target: float, said: Foresight | None, down: DownBehav
     )
     first = courses.whole(bench.reading[:1] / (world.capacity * target))
     if said is not None and said.acts[0]:
-        peak = said.at(forecast_use.quantile)[:1]
+        peak = said.at(policy.peak_quantile(bench.lead_seconds))[:1]
         first = np.maximum(first, courses.whole(peak / (world.capacity * policy.peak_utilization)))
     current = min(max(int(first[0]), 1), bench.most)
     # Watched for a whole window already: what a fresh start holds back is tested elsewhere.
@@ -143,4 +143,4 @@ def test_a_promise_is_believed_for_its_patience_and_again_once_it_asks_for_less(
 @pytest.mark.parametrize(("count", "reached"), [(1, 5), (4, 8), (5, 10), (20, 40)])
 def test_a_step_doubles_or_adds_four(count: int, reached: int) -> None:
     needed = np.array([count, 60], dtype=np.int64)
-    assert courses.stabilized(needed, 60, [(300, None)]).tolist() == [count, reached]
+    assert courses.stabilized(needed, needed, 60, [(300, None)]).tolist() == [count, reached]
