@@ -18,6 +18,7 @@ import numpy as np
 from r1_board.fluid import running_max
 from r1_board.world import STEP_SECONDS, Bools, Floats, Ints
 from r1_operator.plan import needs
+from r1_operator.plan.allowance import Allowance, baseline
 from r1_operator.plan.anticipation import PROMISE_FACTOR
 from r1_operator.plan.counterfactual import DOWN_WINDOW_SECONDS, TOLERANCE
 
@@ -74,6 +75,48 @@ def stabilized(
     return np.array(course, dtype=np.int64)
 
 
+def foreseen(
+    needed: Ints,
+    kept: Ints,
+    asked: Ints,
+    vouched: Bools,
+    reactive: Ints,
+    target: float,
+    most: int,
+    windows: tuple[float, float],
+    least: int = 1,
+) -> Ints:
+    """Return the course with a forecast that asks for `asked` (0: nothing) while it may spend.
+
+    `windows` are the down window (seconds) and that while it vouches, `reactive` is the course of
+    the plain autoscaler at the same `target`, by which its allowance is reckoned.
+    """
+    long, short = (max(1, math.ceil(seconds / STEP_SECONDS)) for seconds in windows)
+    current = min(max(int(needed[0]), int(asked[0]), least), most)
+    allowance = Allowance()
+    highest: deque[tuple[int, int]] = deque()
+    course = []
+    rows = zip(needed.tolist(), kept.tolist(), asked.tolist(), vouched.tolist(), strict=True)
+    plain = [baseline(count, target) for count in reactive.tolist()]
+    for step, (need, keep, peak, vouches) in enumerate(rows):
+        if step:
+            allowance = allowance.settled(current, plain[step - 1], step * float(STEP_SECONDS))
+        heard = 0 if allowance.spent else peak
+        want, keep = max(need, heard, least), max(keep, heard)
+        while highest and highest[-1][1] <= keep:
+            highest.pop()
+        highest.append((step, keep))
+        while highest[0][0] <= step - long:
+            highest.popleft()
+        if want < current:
+            window = short if vouches and heard else long
+            high = next(count for at, count in highest if at > step - window)
+            want = min(current, max(want, high))
+        current = min(want, most, _reach(current))
+        course.append(current)
+    return np.array(course, dtype=np.int64)
+
+
 def thresholded(needed: Ints, most: int, percent: float, least: int = 1) -> Ints:
     """Return the course under the down policy `Threshold`: down only below a share."""
     current = min(max(int(needed[0]), least), most)
@@ -86,14 +129,15 @@ def thresholded(needed: Ints, most: int, percent: float, least: int = 1) -> Ints
     return np.array(course, dtype=np.int64)
 
 
-def plain_autoscaler(worth: Floats, most: int, least: int = 1) -> Ints:
+def plain_autoscaler(worth: Floats, most: int, least: int = 1, first: int | None = None) -> Ints:
     """Return the course of a HorizontalPodAutoscaler with a look at every step.
 
-    `worth` is demand in replicas' worth at the target. The stepwise twin is
+    `worth` is demand in replicas' worth at the target, `first` the count that it finds. The stepwise twin is
     `r1_operator.plan.counterfactual.step`.
     """
     steps = round(DOWN_WINDOW_SECONDS / STEP_SECONDS)
-    current = min(max(math.ceil(worth[0] - 1e-9), least), most)
+    found = math.ceil(worth[0] - 1e-9) if first is None else first
+    current = min(max(found, least), most)
     falling: deque[tuple[int, int]] = deque([(0, current)])
     course = []
     for step, value in enumerate(worth.tolist()):

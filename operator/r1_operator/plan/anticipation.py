@@ -15,7 +15,8 @@ window to half of the lead, only while its peak is no lower than the demand at h
 the present is an error, or a fall that has begun, and either way the whole window is the safer
 word. And a promise that is not kept is not believed: when it has asked for more than twice the
 replicas that demand needs for twice the lead (and the horizon more, where the promise was for
-later), it is not heard until it asks for less than that.
+later), it is not heard until it asks for less than that. What it may cost in all is bounded by its
+allowance (`allowance.py`).
 """
 
 import math
@@ -23,9 +24,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from r1_operator.api.scaling import Activation
+from r1_operator.plan.allowance import SHARE
 from r1_operator.plan.decision import ForecastNote, Reason
 from r1_operator.plan.demand import Demand
 from r1_operator.plan.forecasts import Forecast, at_level
+from r1_operator.plan.history import History
 from r1_operator.plan.limits import earliest_needed
 from r1_operator.plan.needs import Need, clause, figure, metric_value, replicas_for
 from r1_operator.plan.newsvendor import shortage_ratio
@@ -57,7 +60,7 @@ def anticipate(
     forecast: Forecast | Unavailable | None,
     demand: Demand | Unavailable,
     needs: Sequence[Need],
-    promised_since: float | None,
+    history: History,
     now: float,
 ) -> Anticipation:
     """Return what the forecast asks for beside the real-time `needs`."""
@@ -83,12 +86,16 @@ def anticipate(
     if activation is Activation.REQUIRE_BACKTEST and not forecast.gate.acts:
         return _idle(need, f"Not acting ({forecast.gate.reason}): {forecast.gate.message}")
     bound = PROMISE_FACTOR * max((1, *(other.replicas for other in needs)))
-    since = _promised_since(need.replicas > bound, bool(needs), promised_since, now)
+    since = _promised_since(need.replicas > bound, bool(needs), history.promised_since, now)
     patience = PROMISE_LEADS * forecast.lead_seconds
     if soon.replicas <= bound:
         patience += policy.forecast.horizon_seconds
     if since is not None and now - since > patience:
         said = f"Not believed: {need.replicas} were not needed within {patience:.0f} s"
+        return Anticipation(note=ForecastNote(False, need.replicas, f"{said}; {need.clause}."),
+                            promised_since=since)  # fmt: skip
+    if history.allowance.spent:
+        said = f"Paused: the policy has run {SHARE:.0%} more than a plain autoscaler would"
         return Anticipation(note=ForecastNote(False, need.replicas, f"{said}; {need.clause}."),
                             promised_since=since)  # fmt: skip
     present = demand if isinstance(demand, Unavailable) else metric_value(metric.type, demand)

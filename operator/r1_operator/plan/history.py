@@ -8,6 +8,7 @@ recommendation of that moment, and a full window has to pass before anything low
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
+from r1_operator.plan.allowance import Allowance
 from r1_operator.plan.counterfactual import Reactive
 from r1_operator.plan.latency import LatencyMemory
 from r1_operator.plan.learned_capacity import LearnedCapacity
@@ -23,7 +24,7 @@ class History:
     `highest`: the counts that were no reason to go below, `lowest`: what was recommended, both as
     staircases; `changes`: counts that were changed;
     `promised_since`: since when the forecast has asked for more than demand came to need;
-    `latency`: what each latency metric remembers, by its label; `capacity`: what a replica was seen
+    `allowance`: what it may still spend; `latency`: what each latency metric remembers, by its label; `capacity`: what a replica was seen
     to finish.
     """
 
@@ -34,6 +35,7 @@ class History:
     changes: tuple[Change, ...] = ()
     reactive: Reactive | None = None
     promised_since: float | None = None
+    allowance: Allowance = field(default_factory=Allowance)
     latency: Mapping[str, LatencyMemory] = field(default_factory=dict)
     capacity: LearnedCapacity = field(default_factory=LearnedCapacity)
 

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field, replace
 
 from r1_operator.api.scaling import LATENCY_TYPES
 from r1_operator.plan import counterfactual
+from r1_operator.plan.allowance import baseline
 from r1_operator.plan.anticipation import anticipate
 from r1_operator.plan.behavior import LIMITERS, Situation
 from r1_operator.plan.decision import Decision, ForecastNote, Json, Mode, Reason, Step
@@ -69,9 +70,8 @@ def decide(
     needs, missing = _real_time(policy, observed, current)
     objectives, unknown, history = _objectives(policy, observed, history, now)
     needs, missing = [*needs, *objectives], (*missing, *unknown)
-    ahead = anticipate(
-        policy, observed.forecast, observed.demand, needs, history.promised_since, now
-    )
+    history = _settled(policy, history, current, now)
+    ahead = anticipate(policy, observed.forecast, observed.demand, needs, history, now)
     foreseen, note = ahead.need, ahead.note
     waiting = _anything_waits(observed.demand)
     demand_step = _first_step(current, needs, foreseen, missing)
@@ -203,6 +203,14 @@ def _step(current: int, need: Need) -> Step:
     elif need.replicas == current and reason in (Reason.REAL_TIME_DEMAND, Reason.EXTERNAL_METRIC):
         reason = Reason.WITHIN_TARGET
     return Step("Demand", current, need.replicas, reason, f"{need.replicas}: {need.clause}.")
+
+
+def _settled(policy: ScalingPolicy, history: History, current: int, now: float) -> History:
+    # Beside other metrics it is not the forecast that runs more than a plain autoscaler would.
+    if history.reactive is None or not all(metric.counted for metric in policy.metrics):
+        return history
+    plain = baseline(history.reactive.replicas, policy.target_utilization)
+    return replace(history, allowance=history.allowance.settled(current, plain, now))
 
 
 def _anything_waits(demand: Demand | Unavailable) -> bool:

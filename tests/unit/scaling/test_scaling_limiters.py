@@ -66,7 +66,9 @@ class TestRateLimits:
     def test_down_by_a_quarter_a_minute(self, stage: Build) -> None:
         limits = (RateLimit(PolicyType.PERCENT, 25, 60),)
         story = stage(replicas=16, down=DownBehavior(limits=limits))
-        story.history = story.history.noted(story.now - 1000, 1, 1, active=True, policy=story.policy)
+        story.history = story.history.noted(
+            story.now - 1000, 1, 1, active=True, policy=story.policy
+        )
         counts = [story.once(7.0).replicas for _ in range(181)]
         assert [counts[i] for i in (0, 59, 60, 120, 180)] == [12, 12, 9, 6, 4]
 
