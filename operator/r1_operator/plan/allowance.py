@@ -9,7 +9,7 @@ what it costs. When the savings are gone the forecast pauses, and real time deci
 half of them are back: short of that it would start replicas only to stop them again.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 SHARE = 0.08
 """With what is saved at the beginning it is less than a tenth over any three days."""
@@ -48,4 +48,4 @@ class Allowance:
         saved = self.saved + ((1 + SHARE) * baseline - current) * elapsed
         saved = max(min(saved, full), -full)
         spent = saved <= 0 or (self.spent and saved < RESUMED_AT * full)
-        return replace(self, saved=saved, spent=spent, at=now)
+        return Allowance(saved, spent, now)
