@@ -49,11 +49,14 @@ images: setup ## build the four full images (torch: 5 GB each, 20 GB of disk at 
 	$(BIN)/r1-cluster build-image --all
 
 bench: setup ## every benchmark; rows go to out/bench-*.json
-	for name in gateway runtime operator-scale cluster decision $(if $(R1_TRACES),leaderboard); do $(MAKE) bench-$$name || exit 1; done
+	for name in gateway runtime operator-scale cluster decision $(if $(R1_TRACES),leaderboard forecast forecaster); do $(MAKE) bench-$$name || exit 1; done
 
 bench-%: setup ## one benchmark, e.g. make bench-gateway
 	@mkdir -p out
 	$(BIN)/python -m r1_bench.$(subst -,_,$*)
+
+knative: setup ## Knative's own autoscaler for the test that checks ours against it (minutes)
+	$(BIN)/python -m r1_cluster.knative
 
 lock: setup ## rewrite constraints/*.txt
 	tools/lock
@@ -61,4 +64,4 @@ lock: setup ## rewrite constraints/*.txt
 clean: ## remove what was built here (the cache outside the clone stays)
 	rm -rf $(VENV) out build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 
-.PHONY: help setup demo test lint fmt unit crds up down images bench lock clean
+.PHONY: help setup demo test lint fmt unit crds up down images bench knative lock clean

@@ -62,8 +62,9 @@ def own_world(trace: RateTrace, subject: Subject, start_seconds: float) -> World
 
 
 def bench_of(world: World, subject: Subject) -> Bench:
-    """Return the board's bench within the subject's bounds."""
-    return Bench(world, most=subject.policy.max_replicas, least=max(1, subject.policy.min_replicas))
+    """Return the board's bench within the subject's bounds: a budget bounds every policy alike."""
+    least = max(1, subject.policy.min_replicas)
+    return Bench(world, most=max(least, subject.policy.highest), least=least)
 
 
 def wants_forecast(subject: Subject) -> bool:
@@ -85,7 +86,10 @@ def run(
     world = own_world(trace, subject, start_seconds)
     bench = bench_of(world, subject)
     names = [*JUDGED, *(name for name in policies if name not in JUDGED)]
-    board = play(bench, start_seconds, names, said=said)
+    board = play(
+        bench, start_seconds, names, said=said,
+        left_out=lambda name, reason: said(f"{name} is left out: {reason}"),
+    )  # fmt: skip
     said("your settings, by the controller's own code")
     foresight = bench.foresight if wants_forecast(subject) else None
     lived = live_through(world, subject, foresight)

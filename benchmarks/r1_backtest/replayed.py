@@ -50,7 +50,7 @@ def live_through(
     steps, capacity = len(demand), world.capacity
     lead = LeadTime(world.start_seconds + STEP_SECONDS, _MEASURED_STARTS)
     first = min(max(round(float(reading[0]) / capacity + 0.5), policy.min_replicas, 1),
-                policy.max_replicas)  # fmt: skip
+                policy.highest)  # fmt: skip
     counts, ready = np.zeros(steps, dtype=np.int64), np.zeros(steps, dtype=np.int64)
     reactive, waits = np.zeros(steps, dtype=np.int64), np.zeros(steps)
     history, current, queue, completed = History(), first, 0.0, 0.0

@@ -15,6 +15,7 @@ from r1_operator.api.v1 import R1Inference, parse
 from r1_operator.cli.output import FAILED, NOT_FOUND, USAGE, CommandFailed
 from r1_operator.kube.client import Api, ApiError
 from r1_operator.kube.kinds import R1INFERENCE, Key
+from r1_operator.plan.budget import ceilings_of
 from r1_operator.plan.policy import Metric, ScalingPolicy, policy_of
 from r1_operator.sources.forecast import build_question, forecast_metric
 
@@ -51,7 +52,7 @@ def subject_of(resource: R1Inference, query: str | None = None) -> Subject:
         raise CommandFailed(
             f"{resource.key} has no spec.autoscaling: there is no policy to try", FAILED
         )
-    policy = policy_of(autoscaling)
+    policy = policy_of(autoscaling, ceilings_of(resource.spec))
     kind = forecast_metric(policy.metrics)
     if kind is None:
         raise CommandFailed(

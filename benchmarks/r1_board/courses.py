@@ -129,11 +129,13 @@ def thresholded(needed: Ints, most: int, percent: float, least: int = 1) -> Ints
     return np.array(course, dtype=np.int64)
 
 
-def plain_autoscaler(worth: Floats, most: int, least: int = 1, first: int | None = None) -> Ints:
+def plain_autoscaler(
+    worth: Floats, most: int, least: int = 1, first: int | None = None, *, stanza: bool = True
+) -> Ints:
     """Return the course of a HorizontalPodAutoscaler with a look at every step.
 
-    `worth` is demand in replicas' worth at the target, `first` the count that it finds. The stepwise twin is
-    `r1_operator.plan.counterfactual.step`.
+    `worth` is demand in replicas' worth at the target, `first` the count that it finds; `stanza`
+    whether it has `spec.behavior`. The stepwise twin is `r1_operator.plan.counterfactual.step`.
     """
     steps = round(DOWN_WINDOW_SECONDS / STEP_SECONDS)
     found = math.ceil(worth[0] - 1e-9) if first is None else first
@@ -141,15 +143,19 @@ def plain_autoscaler(worth: Floats, most: int, least: int = 1, first: int | None
     falling: deque[tuple[int, int]] = deque([(0, current)])
     course = []
     for step, value in enumerate(worth.tolist()):
-        near = abs(1 - value / current) <= TOLERANCE
+        near = 1 - TOLERANCE <= value / current <= 1 + TOLERANCE
         desired = current if near else math.ceil(value - 1e-9)
         while falling and falling[-1][1] <= desired:
             falling.pop()
         falling.append((step, desired))
         while falling[0][0] <= step - steps:
             falling.popleft()
-        stable = min(current, falling[0][1]) if desired < current else desired
-        current = min(max(min(stable, _reach(current)), least), most)
+        if stanza:
+            stable = min(current, falling[0][1]) if desired < current else desired
+            reach = _reach(current)
+        else:
+            stable, reach = falling[0][1], max(2 * current, 4)
+        current = min(max(min(stable, reach), least), most)
         course.append(current)
     return np.array(course, dtype=np.int64)
 

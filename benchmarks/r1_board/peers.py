@@ -1,121 +1,92 @@
-"""What others run: their published rules with their defaults, one function each.
+"""Two that scale on a mean: Knative's KPA and KubeAI, by their published rules and defaults.
 
-Formulas and defaults: Knative `pkg/autoscaler/scaling/autoscaler.go` and its ConfigMap (98e5ef90),
-AIBrix `pkg/controller/podautoscaler/algorithm/{apa,kpa}.go` (e3e10f9e), KubeAI
-`internal/modelautoscaler/autoscaler.go` (f442a2cd). The single steps are tested on figures of
-their own unit tables. Demand is given in replicas' worth at the target; each runs at the step of
-the simulation, not at its own 2 or 10 s.
+Knative `pkg/autoscaler/scaling/autoscaler.go` and its ConfigMap (v0.49.0), held to its own code tick
+by tick; KubeAI `internal/modelautoscaler/autoscaler.go`, `internal/modelclient/scale.go` and
+`internal/movingaverage/simple.go` (2f32ef49). Demand is given in replicas' worth at the target; each
+runs at the step of the simulation, not at its own 2 or 10 s.
 """
 
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 import numpy as np
 
 from r1_board.world import STEP_SECONDS, Floats, Ints
 
 _PANIC_RATIO = 2.0
+_STABLE_SECONDS = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class Panic:
+    """Knative's panic: when its threshold was last crossed (None: calm), its highest count."""
+
+    at: float | None = None
+    highest: int = 0
+
+
+def knative_begin(ready: int, now: float) -> Panic:
+    """Return how a KPA starts: in panic when it finds more than one pod."""
+    return Panic(now, ready) if ready > 1 else Panic()
 
 
 def knative_step(
-    ready: int, stable: float, panic: float, panicking: bool, highest: int
-) -> tuple[int, bool, int]:
-    """Return (count, over the panic threshold, highest count of the panic).
+    state: Panic, ready: int, stable: float, panic: float, now: float
+) -> tuple[int, Panic]:
+    """Return the count after a tick at `now` (s), and the panic after it.
 
     `stable` and `panic` are means over the 60 s and 6 s windows in replicas' worth. Up at most
-    a thousandfold, down at most to half; in a panic never down.
+    a thousandfold, down at most to half; in a panic never down. A panic ends once more than a
+    stable window has passed since the threshold was last crossed.
     """
     present = max(1, ready)
     up, down = 1000 * present, present // 2
-    by_stable = min(max(math.ceil(stable), down), up)
-    by_panic = min(max(math.ceil(panic), down), up)
-    over = math.ceil(panic) / present >= _PANIC_RATIO
-    if not (panicking or over):
-        return by_stable, over, 0
-    highest = max(highest, by_stable, by_panic)
-    return highest, over, highest
+    count = min(max(math.ceil(stable), down), up)
+    at = state.at
+    if math.ceil(panic) / present >= _PANIC_RATIO:
+        at = now
+    elif at is not None and at + _STABLE_SECONDS < now:
+        return count, Panic()
+    if at is None:
+        return count, Panic()
+    highest = max(state.highest, count, min(max(math.ceil(panic), down), up))
+    return highest, Panic(at, highest)
 
 
 def knative(stable: Floats, panic: Floats, most: int, start_steps: int) -> Ints:
-    """Return the course of a KPA: panic from the threshold until 60 s without crossing it."""
-    calm_after = round(60 / STEP_SECONDS)
-    count = min(max(math.ceil(stable[0]), 1), most)
-    counts = [count]
-    panicking, calm, highest = False, 0, 0
+    """Return the course of a KPA with a tick at every step."""
+    counts = [min(max(math.ceil(stable[0]), 1), most)]
+    state = knative_begin(counts[0], 0.0)
     for step in range(len(stable)):
         ready = min(counts[-start_steps - 1 :])
-        count, over, highest = knative_step(
-            ready, float(stable[step]), float(panic[step]), panicking, highest
+        count, state = knative_step(
+            state, ready, float(stable[step]), float(panic[step]), float(step * STEP_SECONDS)
         )
-        calm = 0 if over else calm + 1
-        panicking = over or (panicking and calm < calm_after)
         counts.append(min(max(count, 1), most))
     return np.array(counts[1:], dtype=np.int64)
 
 
-def aibrix_apa_step(count: int, ratio: float) -> int:
-    """Return APA's count for a metric per pod at `ratio` of its target (tolerance 10 %)."""
-    if ratio > 1.1:
-        return min(math.ceil(count * ratio), math.ceil(2 * count))
-    if ratio < 0.9:
-        return max(math.ceil(count * ratio), count // 2)
-    return count
+def kubeai_step(count: int, wanted: int, lower: int, required: int) -> tuple[int, int]:
+    """Return (count, consecutive lower results so far) of KubeAI.
 
-
-def aibrix_apa(worth: Floats, most: int) -> Ints:
-    """Return the course of APA on the mean of the last 180 s, a decision at every step."""
-    count = min(max(math.ceil(worth[0]), 1), most)
-    course = []
-    for value in trailing_mean(worth, round(180 / STEP_SECONDS)).tolist():
-        count = min(max(aibrix_apa_step(count, value / count), 1), most)
-        course.append(count)
-    return np.array(course, dtype=np.int64)
-
-
-def aibrix_kpa_step(
-    count: int, stable: float, panic: float, panicking: bool, highest: int
-) -> tuple[int, int]:
-    """Return (count, highest count of the panic) of AIBrix' KPA as documented.
-
-    `stable` and `panic` are totals in replicas' worth (windows of 180 s and 60 s). At most to
-    double and to half, and in a panic never down. As written the latch does not hold and the
-    metric is a mean over pods (the project's study of autoscalers, 1.7): this is what it means.
+    A fall waits for `required` lower results before it, and the next fall waits for none: only a
+    result that is not lower begins the count anew.
     """
-
-    def desired(total: float) -> int:
-        near = abs(1 - total / count) <= 0.1
-        wanted = count if near else math.ceil(total)
-        return min(max(wanted, count // 2), max(1, math.ceil(2 * count)))
-
-    if not panicking:
-        return desired(stable), 0
-    highest = max(highest, desired(stable), desired(panic))
-    return highest, highest
-
-
-def aibrix_kpa(worth: Floats, most: int) -> Ints:
-    """Return the course of AIBrix' KPA as documented, in panic while twice its stable mean."""
-    stable = trailing_mean(worth, round(180 / STEP_SECONDS))
-    count, highest = min(max(math.ceil(worth[0]), 1), most), 0
-    course = []
-    for long, short in zip(stable.tolist(), worth.tolist(), strict=True):
-        panicking = long <= 0 or short / long > _PANIC_RATIO
-        count, highest = aibrix_kpa_step(count, long, short, panicking, highest)
-        count = min(max(count, 1), most)
-        course.append(count)
-    return np.array(course, dtype=np.int64)
+    if wanted < count:
+        return (count, lower + 1) if lower < required else (wanted, lower)
+    return wanted, 0
 
 
 def kubeai(worth: Floats, most: int) -> Ints:
     """Return the course of KubeAI: the mean of ten minutes, down after 30 s of lower results."""
     wanted = np.ceil(trailing_mean(worth, round(600 / STEP_SECONDS)) - 1e-9).astype(np.int64)
+    required = round(30 / STEP_SECONDS)
     count, lower = min(max(int(wanted[0]), 1), most), 0
     course = []
-    for want in wanted.tolist():
-        lower = lower + 1 if want < count else 0
-        if want > count or lower > round(30 / STEP_SECONDS):
-            count, lower = min(max(want, 1), most), 0
+    for want in np.clip(wanted, 1, most).tolist():
+        count, lower = kubeai_step(count, want, lower, required)
         course.append(count)
     return np.array(course, dtype=np.int64)
 

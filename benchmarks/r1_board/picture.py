@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import cycle, product
 from pathlib import Path
 
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -27,15 +28,15 @@ def draw(board: Board, path: Path) -> None:
     figure = Figure(figsize=(9, 6), dpi=120, layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.add_subplot()
-    others = iter(_OTHERS * 2)
+    others = cycle(product(("-", "--", ":"), _OTHERS))
     for row in board.policies:
         known = row.name in _COLORS
-        color = _COLORS[row.name] if known else next(others)
+        style, color = ("-", _COLORS[row.name]) if known else next(others)
         points = sorted(row.curve, key=lambda point: point.target)
         cost = [point.cost for point in points]
         overload = [max(point.overload, _LOWEST) for point in points]
         width = 2.4 if row.name == "ours" else 1.4
-        axes.plot(cost, overload, color=color, linewidth=width, alpha=0.9, label=_label(row))
+        axes.plot(cost, overload, style, color=color, linewidth=width, alpha=0.9, label=_label(row))
         planned = next(point for point in points if point.target == PLANNED_UTILIZATION)
         axes.plot(planned.cost, max(planned.overload, _LOWEST), "o", color=color, markersize=5)
     axes.axhline(board.max_overload, color="black", linestyle="--", linewidth=1)
@@ -50,7 +51,8 @@ def draw(board: Board, path: Path) -> None:
     axes.set_ylabel("share of requests that met an overload")
     axes.set_title(f"{board.trace}, start-up {board.start_s:g} s (dots: target 0.7)")
     axes.grid(alpha=0.25, which="both")
-    axes.legend(fontsize=8, loc="upper right", title="cost at the SLO", title_fontsize=8)
+    small = 8 if len(board.policies) <= 14 else 6
+    axes.legend(fontsize=small, loc="upper right", title="cost at the SLO", title_fontsize=small)
     figure.savefig(path)
 
 

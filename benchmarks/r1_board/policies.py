@@ -6,19 +6,20 @@ same readings, and every target is tuned alike.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 
 import numpy as np
 
-from r1_board import courses, peers
+from r1_board import aibrix, courses, crane, dynamo, keda_triggers, peers, phpa, ray_serve, wva
 from r1_board.fluid import coming_max
 from r1_board.foresight import Foresight, foresee, perfect
 from r1_board.world import DAY_SECONDS, MAX_REPLICAS, STEP_SECONDS, Floats, Ints, World
 from r1_operator.api.scaling import MetricType
 from r1_operator.plan.anticipation import PROMISE_LEADS
 from r1_operator.plan.policy import DownBehavior, Metric, ScalingPolicy
+from r1_owners.predictions import foretold
 
 _DAY = round(DAY_SECONDS / STEP_SECONDS)
 _HALF_HOUR = round(1800 / STEP_SECONDS)
@@ -32,11 +33,24 @@ class Bench:
     world: World
     most: int = MAX_REPLICAS
     least: int = 1
+    foretell: Callable[[str, Sequence[float], int], Floats] = foretold
+    """What an owner's predictor says (name, values, first): its own package, unless given."""
 
     @cached_property
     def reading(self) -> Floats:
         """What controllers see at the played steps, requests/s."""
         return self.world.reading[self.world.played]
+
+    @cached_property
+    def newest(self) -> Floats:
+        """The newest step that is known at the played steps, requests/s: 15 s old."""
+        known = np.concatenate([self.world.demand[:1].repeat(2), self.world.demand[:-2]])
+        return known[self.world.played]
+
+    @cached_property
+    def crane(self) -> Floats:
+        """What Crane foretells for the hour at the played steps, requests/s."""
+        return crane.foretold(self.world)
 
     @cached_property
     def foresight(self) -> Foresight:
@@ -47,6 +61,22 @@ class Bench:
     def lead_seconds(self) -> float:
         """How long before it is needed a replica has to be asked for: its start and a decision."""
         return self.world.start_seconds + STEP_SECONDS
+
+    @cached_property
+    def _dynamo(self) -> dict[str, Floats]:
+        return {}
+
+    def dynamo(self, predictor: str) -> Floats:
+        """Requests that Dynamo's predictor says of each interval from the first played on.
+
+        Raises NotToBeHad where it needs its package and that cannot be had.
+        """
+        if predictor not in self._dynamo:
+            values, warm = dynamo.requests_per_interval(self.world)
+            ours = {"constant": dynamo.constant, "kalman": dynamo.kalman}
+            say = ours.get(predictor) or partial(self.foretell, predictor)
+            self._dynamo[predictor] = say(values.tolist(), warm)
+        return self._dynamo[predictor]
 
     def policy(self, target: float) -> ScalingPolicy:
         """Return the production policy that the arrays stand for."""
@@ -91,6 +121,11 @@ def hpa(bench: Bench, target: float) -> Ints:
     return courses.plain_autoscaler(_worth(bench, target), bench.most, bench.least)
 
 
+def hpa_without_behavior(bench: Bench, target: float) -> Ints:
+    """The same without `spec.behavior` in its manifest, which follows older rules."""
+    return courses.plain_autoscaler(_worth(bench, target), bench.most, bench.least, stanza=False)
+
+
 def seasonal_naive(bench: Bench, target: float) -> Ints:
     """HPA on the larger of now and the highest of half an hour at the same time last week (last
     day where there is no week), half an hour early: the trigger that Mimir runs on."""
@@ -103,6 +138,37 @@ def seasonal_naive(bench: Bench, target: float) -> Ints:
     return courses.plain_autoscaler(worth, bench.most, bench.least)
 
 
+def crane_dsp(bench: Bench, target: float) -> Ints:
+    """HPA on the larger of now and what Crane foretells for the hour."""
+    worth = np.maximum(bench.reading, bench.crane) / (bench.world.capacity * target)
+    return courses.plain_autoscaler(worth, bench.most, bench.least)
+
+
+def phpa_linear(bench: Bench, target: float) -> Ints:
+    """The predictive HPA with a line through its own last counts."""
+    return phpa.linear(_worth(bench, target), bench.most, bench.least)
+
+
+def wva_v1(bench: Bench, target: float) -> Ints:
+    """llm-d's WVA, saturation analyzer V1."""
+    load = bench.newest / bench.world.capacity
+    return np.maximum(wva.v1(load, target, bench.most, bench.world.start_steps), bench.least)
+
+
+def wva_v2(bench: Bench, target: float) -> Ints:
+    """llm-d's WVA, saturation analyzer V2."""
+    load = bench.newest / bench.world.capacity
+    return np.maximum(wva.v2(load, target, bench.most, bench.world.start_steps), bench.least)
+
+
+def keda_queue(bench: Bench, target: float) -> Ints:
+    """KEDA with llm-d's triggers on running and queued requests."""
+    demand, capacity = bench.world.demand[bench.world.played], bench.world.capacity
+    return keda_triggers.course(
+        demand, capacity, target, bench.most, bench.world.start_steps, bench.least
+    )
+
+
 def threshold(bench: Bench, target: float) -> Ints:
     """The down policy `Threshold`: down only when the need is below 0.6 of the count."""
     needed = bench.replicas(bench.reading, target)
@@ -111,27 +177,47 @@ def threshold(bench: Bench, target: float) -> Ints:
 
 def knative(bench: Bench, target: float) -> Ints:
     """Knative's KPA: the reading as its stable window, the newest step that is known as panic."""
-    newest = np.concatenate([bench.world.demand[:1].repeat(2), bench.world.demand[:-2]])
-    panic = newest[bench.world.played] / (bench.world.capacity * target)
+    panic = bench.newest / (bench.world.capacity * target)
     return np.maximum(
         peers.knative(_worth(bench, target), panic, bench.most, bench.world.start_steps),
         bench.least,
     )
 
 
-def aibrix_apa(bench: Bench, target: float) -> Ints:
-    """AIBrix' APA."""
-    return np.maximum(peers.aibrix_apa(_worth(bench, target), bench.most), bench.least)
+def aibrix_apa(bench: Bench, target: float, *, as_written: bool = False) -> Ints:
+    """AIBrix' APA, as documented unless `as_written`."""
+    course = aibrix.apa(_worth(bench, target), bench.most, as_written=as_written)
+    return np.maximum(course, bench.least)
 
 
-def aibrix_kpa(bench: Bench, target: float) -> Ints:
-    """AIBrix' KPA as documented."""
-    return np.maximum(peers.aibrix_kpa(_worth(bench, target), bench.most), bench.least)
+def aibrix_kpa(bench: Bench, target: float, *, as_written: bool = False) -> Ints:
+    """AIBrix' KPA, as documented unless `as_written`."""
+    course = aibrix.kpa(_worth(bench, target), bench.most, as_written=as_written)
+    return np.maximum(course, bench.least)
 
 
 def kubeai(bench: Bench, target: float) -> Ints:
     """KubeAI's mean of ten minutes."""
     return np.maximum(peers.kubeai(_worth(bench, target), bench.most), bench.least)
+
+
+def dynamo_throughput(predictor: str, bench: Bench, target: float) -> Ints:
+    """Dynamo's throughput planner with one of its predictors, on the capacity at the target."""
+    rps = bench.world.capacity * target
+    course = dynamo.throughput(bench.world, bench.dynamo(predictor), rps, bench.most)
+    return np.maximum(course, bench.least)
+
+
+def dynamo_load(bench: Bench, target: float) -> Ints:
+    """Dynamo's load planner by static thresholds, its default."""
+    worth = bench.newest / (bench.world.capacity * target)
+    return np.maximum(dynamo.load(worth, bench.most, bench.world.start_steps), bench.least)
+
+
+def ray(bench: Bench, target: float) -> Ints:
+    """Ray Serve's default policy on ongoing requests."""
+    worth = bench.newest / (bench.world.capacity * target)
+    return np.maximum(ray_serve.course(worth, bench.most, bench.world.start_steps), bench.least)
 
 
 def keda(bench: Bench, target: float) -> Ints:
@@ -190,11 +276,25 @@ POLICIES: dict[str, Policy] = {
     "seasonal-naive": seasonal_naive,
     "threshold-0.6": threshold,
     "oracle": oracle,
+    "hpa-without-behavior": hpa_without_behavior,
+    "crane": crane_dsp,
+    "phpa-linear": phpa_linear,
+    "wva-v1": wva_v1,
+    "wva-v2": wva_v2,
+    "keda-queue": keda_queue,
+    "aibrix-apa-as-written": partial(aibrix_apa, as_written=True),
+    "aibrix-kpa-as-written": partial(aibrix_kpa, as_written=True),
     "knative": knative,
     "keda": keda,
     "aibrix-apa": aibrix_apa,
     "aibrix-kpa": aibrix_kpa,
     "kubeai": kubeai,
+    "ray-serve": ray,
+    "dynamo-load": dynamo_load,
+    "dynamo-constant": partial(dynamo_throughput, "constant"),
+    "dynamo-kalman": partial(dynamo_throughput, "kalman"),
+    "dynamo-arima": partial(dynamo_throughput, "arima"),
+    "dynamo-prophet": partial(dynamo_throughput, "prophet"),
     "static": static,
 }
 

@@ -9,6 +9,7 @@ node (`r1_cluster.site_packages`) instead of from a five-gigabyte image.
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +24,6 @@ from r1_cluster.providers import Cluster, GivenCluster
 
 NAMESPACE, RELEASE = "r1-system", "r1"
 RESTRICTED = {"pod-security.kubernetes.io/enforce": "restricted"}
-TAG = "dev"
 Report = Callable[[str], None]
 
 
@@ -80,8 +80,12 @@ def chart() -> Path:
 
 
 def thin(cluster: Cluster) -> bool:
-    """Return whether pods of this cluster can take torch from the node."""
-    return isinstance(cluster, LocalCluster) and site_packages.fits_thin_images()
+    """Return whether pods of this cluster take torch from the node.
+
+    `R1_WHOLE_IMAGES=1` says no: the images then are those that `make images` builds.
+    """
+    whole = os.environ.get("R1_WHOLE_IMAGES") == "1"
+    return not whole and isinstance(cluster, LocalCluster) and site_packages.fits_thin_images()
 
 
 def with_libraries(cluster: Cluster, resource: dict[str, Any]) -> dict[str, Any]:
@@ -104,8 +108,8 @@ def base_values(cluster: Cluster) -> dict[str, Any]:
     """Return the chart's values for the images built here, on this cluster."""
 
     def image(part: str) -> dict[str, str]:
-        repository = images.image_name(part).rpartition(":")[0]
-        return {"repository": repository, "tag": TAG, "pullPolicy": "IfNotPresent"}
+        repository, _, tag = images.image_name(part, thin=thin(cluster)).rpartition(":")
+        return {"repository": repository, "tag": tag, "pullPolicy": "IfNotPresent"}
 
     values: dict[str, Any] = {
         "operator": {"image": image("operator")},

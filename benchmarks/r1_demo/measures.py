@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from r1_demo.load_generator import Outcome
-from r1_operator.plan.counterfactual import Reactive, step
+from r1_operator.plan.counterfactual import Reactive, Rules, step
 
 SMOOTH_SECONDS = 5
 
@@ -146,7 +146,7 @@ def imagine_reactive(
             low,
             bounds[1],
             float(second),
-            down_window=down_window,
+            Rules(down_window=down_window),
         )
         serving += sum(at <= second for at in starts)
         starts = [at for at in starts if at > second]

@@ -49,6 +49,22 @@ class Track:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class Standing:
+    """What holds now of a backtest: all that forecasts need of it, in a hundredth of its memory."""
+
+    levels: tuple[float, ...]
+    shape: Shape
+    scale: RootScale
+    offsets: Mapping[str, FloatArray]
+    """By model, the correction (levels,) that holds now."""
+    coverage: Mapping[str, Mapping[float, float]]
+    """By model and level, the share of scored peaks at or below it; NaN without any."""
+    to_gain: float
+    """Decision cost of the last value as a share of the peaks it met: what a perfect model would
+    save. 0 where the last value made no error or nothing was scored."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class Board:
     """Everything a backtest found."""
 
@@ -75,6 +91,20 @@ class Board:
             return dict.fromkeys(self.levels, float("nan"))
         held = self.actual[known, None] <= issued[known] + 1e-12
         return dict(zip(self.levels, held.mean(axis=0).tolist(), strict=True))
+
+    def standing(self) -> Standing:
+        """What holds now, without the record that led to it."""
+        base = self.tracks["last-value"].cost
+        known = ~np.isnan(base)
+        met = float(self.actual[known].sum())
+        return Standing(
+            self.levels,
+            self.shape,
+            self.scale,
+            {name: track.offsets.copy() for name, track in self.tracks.items()},
+            {name: self.coverage(name) for name in self.tracks},
+            float(base[known].sum()) / met if met > 0 else 0.0,
+        )
 
     def gated_cost(self, *, every: int = 5) -> float:
         """Cost of following the gate as it would have stood, relative to last value.

@@ -88,7 +88,7 @@ def _asset(assets: Path, name: str) -> Path:
 
 
 def _build(names: list[str], folder: Path, report: Report) -> None:
-    go = _go()
+    go = go_command()
     folder.mkdir(parents=True, exist_ok=True)
     report(f"building {len(names)} programs into {folder} (once per machine and set of pins)")
     # A folder beside the target: the move into place is then a rename, atomic.
@@ -132,7 +132,8 @@ def _run(argv: list[str], name: str, cwd: Path, environment: dict[str, str]) -> 
     run(argv, failure, cwd=cwd, environment=environment, error=BuildFailed)
 
 
-def _go() -> str:
+def go_command() -> str:
+    """Return the Go to build with. Raises MissingTool without one that is new enough."""
     wanted = ".".join(map(str, MINIMUM_GO))
     go = shutil.which("go") or shutil.which("/usr/local/go/bin/go")
     if go is None:
@@ -153,7 +154,7 @@ def _write_kwok_stages(folder: Path) -> None:
     if target.is_file():
         return
     pin = next(pin for pin in pins.INSTALL_PINS if pin.name == "kwok")
-    cache = run([_go(), "env", "GOMODCACHE"], "Go does not start").strip()
+    cache = run([go_command(), "env", "GOMODCACHE"], "Go does not start").strip()
     stages = Path(cache) / f"sigs.k8s.io/kwok@{pin.version}" / "kustomize/stage"
     files = [
         file

@@ -42,11 +42,14 @@ HOST_BUNDLES = ("/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bun
 PIP_SETTINGS = ("INDEX_URL", "EXTRA_INDEX_URL", "TRUSTED_HOST", "TIMEOUT", "DEFAULT_TIMEOUT")
 
 
-def image_name(part: str) -> str:
-    """Return the name of a part's image, thin or whole. Raises ClusterError for another part."""
+def image_name(part: str, *, thin: bool = False) -> str:
+    """Return the name of a part's image. Raises ClusterError for a part that is none of ours.
+
+    Thin images have a tag of their own, so that neither kind takes the other's name away.
+    """
     if part not in PARTS:
         raise ClusterError(f"There is no image {part!r}; the images are {', '.join(PARTS)}.")
-    return f"docker.io/local/r1-{part}:dev"
+    return f"docker.io/local/r1-{part}:{'thin' if thin and part in THIN_PARTS else 'dev'}"
 
 
 def build(part: str, *, thin: bool = False, report: Report = to_stderr) -> str:
@@ -56,7 +59,7 @@ def build(part: str, *, thin: bool = False, report: Report = to_stderr) -> str:
     for the other two it changes nothing.
     Raises MissingTool without docker and without root, BuildFailed when a step fails.
     """
-    image, root = image_name(part), repository_root()
+    image, root = image_name(part, thin=thin), repository_root()
     containerfile = root / "images" / f"{part}.Containerfile"
     if not containerfile.is_file():
         raise ClusterError(f"There is no {containerfile}: images are built from a clone only.")

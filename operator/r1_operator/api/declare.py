@@ -41,6 +41,15 @@ class Doc:
     positive: bool = False
     """A quantity that must be above zero (else: zero or more)."""
 
+    def of_items(self) -> "Doc":
+        """The limits of the strings inside."""
+        return Doc(
+            self.text,
+            min_length=self.item_min_length,
+            max_length=self.item_max_length,
+            pattern=self.item_pattern,
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class Rule:
@@ -67,6 +76,9 @@ class Member:
     default: Any
     """MISSING when the field is required"""
     doc: Doc
+    items: tuple[Any, Doc] | None = None
+    """of a list its items' type and limits, of a map those of its values; None: a single value"""
+    is_list: bool = False
 
     @property
     def required(self) -> bool:
@@ -107,7 +119,12 @@ def _member(field: "Field[Any]", hint: Any) -> Member:
     default = field.default
     if field.default_factory is not MISSING:
         default = field.default_factory()
-    return Member(field.name, camel(field.name), inner, optional, default, doc)
+    items, container = None, get_origin(inner)
+    if container is not None:
+        items = (get_args(inner)[0 if container is tuple else 1], doc.of_items())
+    return Member(
+        field.name, camel(field.name), inner, optional, default, doc, items, container is tuple
+    )
 
 
 def to_json(value: Any, *, defaults: bool = True) -> Any:

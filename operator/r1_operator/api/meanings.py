@@ -115,6 +115,26 @@ _SCALING: Final[Meanings] = {
         "Check that the operator reaches the gateways.",
     ),
     "AtMax": ("The load asks for more than maxReplicas.", "Raise maxReplicas or the target."),
+    "AtGpuBudget": (
+        "The load asks for more than budget.gpus allows.",
+        "Raise budget.gpus, or let a replica carry more.",
+    ),
+    "AtCostBudget": (
+        "The load asks for more than budget.cost allows.",
+        "Raise budget.cost.limitPerHour, or let a replica carry more.",
+    ),
+    "AtPowerBudget": (
+        "The load asks for more than budget.power allows.",
+        "Raise budget.power.limitWatts, or cap the GPUs and lower wattsPerReplica.",
+    ),
+    "OverBudget": (
+        "minReplicas asks for more than a budget allows; the minimum holds.",
+        "Lower minReplicas, raise the budget, or take the GPUs out of spec.template.",
+    ),
+    "NoRoom": (
+        "The load asks for more replicas than find a node (capacity.policy Bindable).",
+        "Add nodes, free some, or set capacity.policy to Unlimited for a node autoscaler.",
+    ),
     "RateLimited": ("behavior's policies bound the change.", "Wait, or widen them."),
 }
 

@@ -4,11 +4,12 @@ The reader follows the declarations of `declare.py` and refuses what the CRD's
 schema refuses. It collects all errors instead of stopping at the first.
 """
 
+import functools
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, dataclass
 from enum import Enum
-from typing import Any, TypeVar, get_args, get_origin
+from typing import Any, TypeVar
 
 from r1_operator.api.declare import Doc, Member, members, rules
 from r1_operator.api.quantity import NotAQuantity, Quantity, parse_quantity
@@ -43,19 +44,20 @@ def read(
         errors.append(BadField(path, f"must be an object, not {_kind(value)}"))
         return None
     before = len(errors)
-    declared = {member.json: member for member in members(cls)}
+    declared = members(cls)
     if strict:
+        known = {member.json for member in declared}
         for key in value:
-            if key not in declared:
+            if key not in known:
                 errors.append(BadField(f"{path}.{key}", "unknown field"))
     filled: dict[str, Any] = {}
-    for json, member in declared.items():
-        found = value.get(json)
+    for member in declared:
+        found = value.get(member.json)
         if found is not None:
-            here = f"{path}.{json}"
+            here = f"{path}.{member.json}"
             filled[member.name] = _member_value(member, found, here, errors, strict)
         elif member.default is MISSING:
-            errors.append(BadField(f"{path}.{json}", "is required"))
+            errors.append(BadField(f"{path}.{member.json}", "is required"))
     if len(errors) > before:
         return None
     instance = cls(**filled)
@@ -69,22 +71,21 @@ def read(
 def _member_value(
     member: Member, value: Any, path: str, errors: list[BadField], strict: bool
 ) -> Any:
-    doc, origin = member.doc, get_origin(member.type)
-    if origin is tuple:
-        return _items(get_args(member.type)[0], doc, value, path, errors, strict)
-    if origin is not None and issubclass(origin, Mapping):
-        return _entries(get_args(member.type)[1], doc, value, path, errors)
-    return _scalar(member.type, doc, value, path, errors, strict)
+    if member.items is None:
+        return _scalar(member.type, member.doc, value, path, errors, strict)
+    kind, inner = member.items
+    if member.is_list:
+        return _items(kind, inner, member.doc, value, path, errors, strict)
+    return _entries(kind, inner, member.doc, value, path, errors)
 
 
 def _items(
-    kind: Any, doc: Doc, value: Any, path: str, errors: list[BadField], strict: bool
+    kind: Any, inner: Doc, doc: Doc, value: Any, path: str, errors: list[BadField], strict: bool
 ) -> tuple[Any, ...]:
     if not isinstance(value, list | tuple):
         errors.append(BadField(path, f"must be a list, not {_kind(value)}"))
         return ()
     _count(len(value), doc, path, errors, "items")
-    inner = _of_items(doc)
     items = tuple(
         _scalar(kind, inner, item, f"{path}[{index}]", errors, strict)
         for index, item in enumerate(value)
@@ -108,13 +109,12 @@ def _refuse_repeats(
 
 
 def _entries(
-    kind: Any, doc: Doc, value: Any, path: str, errors: list[BadField]
+    kind: Any, inner: Doc, doc: Doc, value: Any, path: str, errors: list[BadField]
 ) -> Mapping[str, Any]:
     if not isinstance(value, Mapping):
         errors.append(BadField(path, f"must be an object, not {_kind(value)}"))
         return {}
     _count(len(value), doc, path, errors, "entries")
-    inner = _of_items(doc)
     return {
         key: item if kind is Any else _scalar(kind, inner, item, f"{path}.{key}", errors, False)
         for key, item in value.items()
@@ -166,7 +166,12 @@ def _text(doc: Doc, value: Any, path: str, errors: list[BadField]) -> str:
 
 def matches(pattern: str, text: str) -> bool:
     """Whether the text matches as in OpenAPI: `$` is the very end, no line feed may follow."""
-    return re.search(re.sub(r"\$$", r"\\Z", pattern), text) is not None
+    return _compiled(pattern).search(text) is not None
+
+
+@functools.cache
+def _compiled(pattern: str) -> re.Pattern[str]:
+    return re.compile(re.sub(r"\$$", r"\\Z", pattern))
 
 
 def _quantity(doc: Doc, value: Any, path: str, errors: list[BadField]) -> Quantity | None:
@@ -183,15 +188,6 @@ def _quantity(doc: Doc, value: Any, path: str, errors: list[BadField]) -> Quanti
     elif quantity.value < 0:
         errors.append(BadField(path, f"must not be negative, not {quantity}"))
     return quantity
-
-
-def _of_items(doc: Doc) -> Doc:
-    return Doc(
-        doc.text,
-        min_length=doc.item_min_length,
-        max_length=doc.item_max_length,
-        pattern=doc.item_pattern,
-    )
 
 
 def _count(count: int, doc: Doc, path: str, errors: list[BadField], what: str) -> None:

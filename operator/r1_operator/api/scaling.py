@@ -1,10 +1,11 @@
 """The parts of the spec that shape load: priority classes, autoscaling, behaviour, forecast."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Annotated, ClassVar
 
+from r1_operator.api.budget import Budget, Capacity
 from r1_operator.api.declare import Doc, Rule
 from r1_operator.api.quantity import Quantity
 
@@ -305,6 +306,16 @@ class Autoscaling:
     ] = 70
     behavior: Annotated[Behavior, Doc("shapes how fast the count moves.")] = Behavior()
     forecast: Annotated[Forecast, Doc("lets replicas rise before the load does.")] = Forecast()
+    budget: Annotated[
+        Budget | None,
+        Doc(
+            "bounds what all replicas together hold, cost and draw; the tightest bound wins, over "
+            "maxReplicas too."
+        ),
+    ] = None
+    capacity: Annotated[
+        Capacity, Doc("says what to ask for when the cluster has no room for more replicas.")
+    ] = field(default_factory=Capacity)
 
     RULES: ClassVar[tuple[Rule, ...]] = (
         Rule(

@@ -172,14 +172,14 @@ def _list(kind: Any, doc: Doc) -> Schema:
         schema |= {"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": list(doc.keys)}
     else:
         schema["x-kubernetes-list-type"] = "set" if doc.unique else "atomic"
-    return schema | {"items": _value(kind, _of_items(doc))}
+    return schema | {"items": _value(kind, doc.of_items())}
 
 
 def _map(kind: Any, doc: Doc) -> Schema:
     schema: Schema = {"type": "object", "maxProperties": doc.max_items}
     if kind is Any:
         return schema | {"x-kubernetes-preserve-unknown-fields": True}
-    return schema | {"additionalProperties": _value(kind, _of_items(doc))}
+    return schema | {"additionalProperties": _value(kind, doc.of_items())}
 
 
 def _quantity(doc: Doc) -> Schema:
@@ -204,15 +204,6 @@ def _quantity(doc: Doc) -> Schema:
             },
         ],
     }
-
-
-def _of_items(doc: Doc) -> Doc:
-    return Doc(
-        doc.text,
-        min_length=doc.item_min_length,
-        max_length=doc.item_max_length,
-        pattern=doc.item_pattern,
-    )
 
 
 def _set(values: Mapping[str, Any]) -> Schema:

@@ -9,10 +9,11 @@ CRD. The spec's parts are in `serving.py` and `scaling.py`.
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 from r1_operator.api import names
-from r1_operator.api.declare import Doc
+from r1_operator.api.budget import BUDGET_RULES
+from r1_operator.api.declare import Doc, Rule
 from r1_operator.api.parsing import BadField, Invalid, matches, read
 from r1_operator.api.scaling import Autoscaling, Priority
 from r1_operator.api.serving import Engine, Model, PodTemplate, Resources, Rollout, Runtime
@@ -58,6 +59,8 @@ class Spec:
     template: Annotated[PodTemplate, Doc("changes the pods beyond the fields above.")] = field(
         default_factory=PodTemplate
     )
+
+    RULES: ClassVar[tuple[Rule, ...]] = BUDGET_RULES
 
 
 @dataclass(frozen=True, slots=True)

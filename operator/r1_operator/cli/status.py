@@ -19,6 +19,7 @@ from r1_operator.cli.output import (
 )
 from r1_operator.kube.client import Api, ApiError, NotFound
 from r1_operator.kube.kinds import POD, R1INFERENCE, Json
+from r1_operator.plan.decision import UNMET
 
 EXAMPLES = """\
 examples:
@@ -78,7 +79,7 @@ async def _all(api: Api, options: argparse.Namespace) -> int:
             str(status.get("availableReplicas", "-")),
             status.get("mode", "-"),
             age(metadata.get("creationTimestamp")),
-            "" if ready.get("status") == "True" else ready.get("message", "not seen yet"),
+            why(status),
         )
     console().print(table)
     return OK
@@ -142,6 +143,14 @@ def _print_one(found: Json, pods: list[Json]) -> None:
                 age(pod["metadata"].get("creationTimestamp")),
             )
         out.print(table)
+
+
+def why(status: Json) -> str:
+    """What a person should know: why it is not ready, else what keeps it from what load asks for."""
+    ready, limited = condition(status, "Ready"), condition(status, "ScalingLimited")
+    if ready.get("status") != "True":
+        return str(ready.get("message", "not seen yet"))
+    return str(limited.get("message", "")) if limited.get("reason") in UNMET else ""
 
 
 def condition(status: Json, name: str) -> dict[str, Any]:

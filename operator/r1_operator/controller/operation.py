@@ -16,6 +16,7 @@ from typing import Any
 from r1_operator.api.serving import ModelSource
 from r1_operator.controller.decisions import DecisionBook
 from r1_operator.controller.exposition import ScalingCollector
+from r1_operator.controller.intake import Intake
 from r1_operator.controller.liveness import Liveness
 from r1_operator.controller.reconcile import Reconciler
 from r1_operator.controller.resync import Resync
@@ -34,6 +35,7 @@ from r1_operator.settings import Settings
 from r1_operator.sources.external import ExternalMetrics
 from r1_operator.sources.forecast import Forecaster
 from r1_operator.sources.gateways import GatewayDirectory
+from r1_operator.sources.nodes import Nodes
 from r1_operator.sources.signals import GatewaySignals
 
 logger = logging.getLogger(__name__)
@@ -50,6 +52,9 @@ class Operation:
         self.queue: WorkQueue[Key] = WorkQueue()
         self.book = DecisionBook()
         self.liveness = Liveness(silent_seconds=settings.silent_watch_seconds)
+        self.intake = Intake(
+            self.views, enqueue=self.queue.add, liveness=self.liveness, metrics=self.metrics
+        )
         self.stop = asyncio.Event()
         self.settled = asyncio.Event()
         """Set once the first listing is complete and everything in it was reconciled."""
@@ -70,11 +75,13 @@ class Operation:
         self.signals = GatewaySignals(directory)
         self.forecaster = Forecaster(settings.forecaster_url)
         self.external = ExternalMetrics(settings.prometheus_url)
+        self.nodes = Nodes(api)
         self.scaling = ScalingLoop(
             self.views,
             self.signals,
             self.forecaster,
             self.external,
+            self.nodes,
             self.book,
             enqueue=self.queue.add,
             tell=self.events.tell,
@@ -131,6 +138,7 @@ class Operation:
             await self.signals.close()
             await self.forecaster.close()
             await self.external.close()
+            await self.nodes.close()
             await self.server.stop()
 
     async def _until_stopped(self, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
@@ -166,24 +174,16 @@ class Operation:
             self.metrics.leading.set(0)
 
     async def _watch(self) -> None:
-        await watch(
-            self.api.configuration,
-            self.views,
-            enqueue=self.queue.add,
-            liveness=self.liveness,
-            metrics=self.metrics,
-            namespaces=self.settings.namespaces,
-            stop=self.stop,
-        )
+        await watch(self.api, self.intake, namespaces=self.settings.namespaces, stop=self.stop)
         self.stop.set()  # while it runs, kopf takes the signals that tell this process to end
 
     def _resync(self) -> Resync:
         return Resync(
             self.api,
-            self.views,
+            self.intake,
             kinds=lambda: (*WATCHED, SERVICE_MONITOR) if self._service_monitors else WATCHED,
+            at_once=(R1INFERENCE,),
             namespaces=self.settings.namespaces,
-            enqueue=self.queue.add,
             liveness=self.liveness,
             metrics=self.metrics,
             period_seconds=self.settings.resync_seconds,

@@ -41,6 +41,7 @@ from r1_operator.kube.kinds import (
 )
 from r1_operator.kube.views import Stored, Views
 from r1_operator.metrics import Metrics
+from r1_operator.plan.decision import UNMET
 from r1_operator.plan.snapshot import ABSENT, Defaults, Found, Observed, Refusal
 from r1_operator.plan.status import plan_status
 from r1_operator.plan.victims import plan_deletion_costs
@@ -286,6 +287,9 @@ class Reconciler:
                 self._tell_of(this, reason, message, warning=True)
             elif name == "Ready" and value == "True":
                 self._tell_of(this, reason, message)
+            elif name == "ScalingLimited" and reason in UNMET:
+                logger.warning("%s: limited (%s) %s", this.key, reason, message)
+                self._tell_of(this, reason, message, warning=True)
 
     def _tell_of(self, this: _Round, reason: str, note: str, *, warning: bool = False) -> None:
         self._tell(Notice(this.key, this.resource.uid, reason, note, warning=warning))

@@ -2,8 +2,9 @@
 
 A listing of names and resourceVersions (metadata only, in pages) is compared with the view. What
 the view has and the listing has not is gone; what the view has older, or not at all, is given a few
-seconds to arrive by itself and is then fetched. The first round does one thing more: once the view
-holds everything that was listed, the view is complete, and only then does anything get planned.
+seconds to arrive by itself and is then fetched. Of kinds whose watch does not tell when its first
+listing is over, the first round comes at once and does one thing more: once the view holds everything
+that was listed, the view is complete, and only then does anything get planned.
 """
 
 from __future__ import annotations
@@ -14,10 +15,11 @@ import random
 from collections.abc import Callable, Sequence
 
 from r1_operator.api.names import Label
+from r1_operator.controller.intake import Intake
 from r1_operator.controller.liveness import Liveness
 from r1_operator.kube.client import Api, ApiError, NotFound
-from r1_operator.kube.kinds import POD, R1INFERENCE, Key, Kind, key_of
-from r1_operator.kube.views import PodView, View, Views, concerned, version_of
+from r1_operator.kube.kinds import R1INFERENCE, Key, Kind, key_of
+from r1_operator.kube.views import PodView, View, version_of
 from r1_operator.metrics import Metrics
 
 logger = logging.getLogger(__name__)
@@ -31,35 +33,40 @@ class Resync:
     def __init__(
         self,
         api: Api,
-        views: Views,
+        intake: Intake,
         *,
         kinds: Callable[[], Sequence[Kind]],
+        at_once: Sequence[Kind],
         namespaces: Sequence[str],
-        enqueue: Callable[[Key], None],
         liveness: Liveness,
         metrics: Metrics,
         period_seconds: float,
         rng: random.Random | None = None,
     ) -> None:
         self._api = api
-        self._views = views
+        self._intake = intake
+        self._views = intake.views
         self._kinds = kinds
+        self._at_once = at_once
         self._namespaces: tuple[str | None, ...] = tuple(namespaces) or (None,)
-        self._enqueue = enqueue
         self._liveness = liveness
         self._metrics = metrics
         self._period = period_seconds
         self._rng = rng or random.Random()  # noqa: S311 (jitter, not a secret)
 
     async def run(self) -> None:
-        """Look now, and then once a period, for ever."""
+        """Complete the views of `at_once`; then look at all kinds once a period, for ever."""
+        while not all(self._views.of(kind).complete.is_set() for kind in self._at_once):
+            await self._rounds(self._at_once)
+            await asyncio.sleep(1.0)
         while True:
-            kinds = self._kinds()
-            for kind in kinds:  # one after the other: pages are the largest things in memory
-                await self._round(kind)
-            self._liveness.beat()
-            waiting = any(not self._views.of(kind).complete.is_set() for kind in kinds)
-            await asyncio.sleep(1.0 if waiting else self._period * self._rng.uniform(0.9, 1.1))
+            await asyncio.sleep(self._period * self._rng.uniform(0.9, 1.1))
+            await self._rounds(self._kinds())
+
+    async def _rounds(self, kinds: Sequence[Kind]) -> None:
+        for kind in kinds:  # one after the other: pages are the largest things in memory
+            await self._round(kind)
+        self._liveness.beat()
 
     async def _round(self, kind: Kind) -> None:
         try:
@@ -71,7 +78,7 @@ class Resync:
         """Compare one kind once; the number of objects that the watch had missed."""
         view = self._views.of(kind)
         listed, as_of = await self._listed(kind)
-        self._drop_gone(kind, view, listed, as_of)
+        self._intake.drop_gone(kind, {key: uid for key, (uid, _) in listed.items()}, as_of)
         behind = await self._wait_for(view, listed)
         missed = [key for key in behind if await self._fetch(kind, key)]
         if missed:
@@ -99,16 +106,6 @@ class Resync:
                 continue
         return found, as_of
 
-    def _drop_gone(
-        self, kind: Kind, view: View | PodView, listed: dict[Key, tuple[str, int]], as_of: int
-    ) -> None:
-        for key, uid, version in view.versions():
-            there = listed.get(key)
-            if version <= as_of and (there is None or there[0] != uid):
-                owner = _owner(kind, view, key)
-                if view.remove(key, uid) and owner is not None:
-                    self._enqueue(owner)
-
     async def _wait_for(
         self, view: View | PodView, listed: dict[Key, tuple[str, int]]
     ) -> list[Key]:
@@ -116,8 +113,7 @@ class Resync:
         behind = list(listed)
         quiet_since = asyncio.get_running_loop().time()
         while True:
-            have = {key: version for key, _, version in view.versions()}
-            still = [key for key in behind if have.get(key, -1) < listed[key][1]]
+            still = [key for key in behind if view.version(key) < listed[key][1]]
             now = asyncio.get_running_loop().time()
             if len(still) < len(behind):
                 quiet_since = now
@@ -129,16 +125,4 @@ class Resync:
     async def _fetch(self, kind: Kind, key: Key) -> bool:
         """Whether the object is there and said something new."""
         obj = await self._api.get(kind, *key)
-        owner = self._views.put(kind, obj) if obj is not None else None
-        if owner is not None:
-            self._enqueue(owner)
-        return owner is not None
-
-
-def _owner(kind: Kind, view: View | PodView, key: Key) -> Key | None:
-    if kind == R1INFERENCE:
-        return key
-    if isinstance(view, PodView):
-        return view.owner(key)
-    stored = view.get(key)
-    return concerned(kind, stored.load()) if stored is not None and kind != POD else None
+        return obj is not None and self._intake.found(kind, obj)

@@ -26,20 +26,25 @@ from r1_operator.api.v1 import R1Inference
 from r1_operator.controller.decisions import DecisionBook
 from r1_operator.kube.events import Notice
 from r1_operator.kube.kinds import DEPLOYMENT, Key
-from r1_operator.kube.views import Views
+from r1_operator.kube.views import Stored, Views
 from r1_operator.metrics import Metrics
+from r1_operator.plan.budget import ceilings_of
 from r1_operator.plan.decision import Decision
 from r1_operator.plan.demand import CounterSample, Demand, DemandWindow
 from r1_operator.plan.durations import NOT_REPORTED, Latencies, LatencyWindow
 from r1_operator.plan.forecasts import Forecast
 from r1_operator.plan.history import History
 from r1_operator.plan.policy import ScalingPolicy, policy_of
+from r1_operator.plan.room import NOT_ASKED, NOT_SEEN_YET, Placement, Room, room_for
+from r1_operator.plan.room_reading import read_shape
 from r1_operator.plan.scaling import ScalingInputs, decide, fixed
+from r1_operator.plan.snapshot import Pod
 from r1_operator.plan.unavailable import Unavailable
 from r1_operator.plan.victims import pod_loads
 from r1_operator.sources.external import ExternalMetrics
 from r1_operator.sources.forecast import Forecaster, build_question, forecast_metric
 from r1_operator.sources.lead_time import StartTimes
+from r1_operator.sources.nodes import Look, Nodes
 from r1_operator.sources.signals import NO_GATEWAY, GatewaySignals, Reading
 
 logger = logging.getLogger(__name__)
@@ -74,6 +79,16 @@ class Scaled:
     known: dict[str, CounterSample] = field(default_factory=dict)
     moved_at: float = 0.0
     decided_at: float = 0.0
+    room: tuple[Look, bytes, Room] | None = None
+    """for how many more there was room, by which look, for a Deployment of which digest"""
+
+    def room_in(self, look: Look, deployment: Stored) -> Room:
+        """Room for this Deployment's pods; counted once a look, which many decisions share."""
+        known = self.room
+        if known is None or known[0] is not look or known[1] != deployment.digest:
+            shape = read_shape(deployment.load()["spec"]["template"]["spec"])
+            known = self.room = (look, deployment.digest, room_for(shape, look.nodes))
+        return known[2]
 
 
 class ScalingLoop:
@@ -85,6 +100,7 @@ class ScalingLoop:
         signals: GatewaySignals,
         forecaster: Forecaster,
         external: ExternalMetrics,
+        nodes: Nodes,
         book: DecisionBook,
         *,
         enqueue: Callable[[Key], None],
@@ -98,6 +114,7 @@ class ScalingLoop:
         self._signals = signals
         self._forecaster = forecaster
         self._external = external
+        self._nodes = nodes
         self._book = book
         self._enqueue = enqueue
         self._tell = tell
@@ -125,13 +142,14 @@ class ScalingLoop:
         state = self._scaled.get(key)
         if state is not None and state.uid == resource.uid:
             if state.generation != resource.generation:
-                state.generation, state.policy = resource.generation, policy_of(autoscaling)
+                state.generation = resource.generation
+                state.policy = policy_of(autoscaling, ceilings_of(resource.spec))
                 state.forecast, state.seats = autoscaling.forecast, _seats(resource)
             return state.shown
         fresh = self._scaled[key] = Scaled(
             uid=resource.uid,
             generation=resource.generation,
-            policy=policy_of(autoscaling),
+            policy=policy_of(autoscaling, ceilings_of(resource.spec)),
             forecast=autoscaling.forecast,
             seats=_seats(resource),
         )
@@ -220,6 +238,7 @@ class ScalingLoop:
             latencies=self._latencies(state, now),
             external=self._external_values(key, state.policy),
             lead=state.starts.lead(self._period),
+            placement=self._placement(key, state, pods),
         )
         decision, state.history = decide(state.policy, observed, state.history, now)
         state.decided_at, state.observed = now, observed
@@ -277,6 +296,17 @@ class ScalingLoop:
             down_window_seconds=state.policy.down.stabilization_window_seconds,
         )
         return self._forecaster.latest(key, question)
+
+    def _placement(self, key: Key, state: Scaled, pods: Sequence[Pod]) -> Placement:
+        if not state.policy.bindable:
+            return NOT_ASKED
+        living = [pod for pod in pods if not pod.terminating]
+        stuck = sum(bool(pod.unschedulable_message) for pod in living)
+        look, stored = self._nodes.latest(), self._views.children[DEPLOYMENT.name].get(key)
+        if isinstance(look, Unavailable) or stored is None:
+            room = look if isinstance(look, Unavailable) else NOT_SEEN_YET
+            return Placement(sum(pod.node is not None for pod in living), stuck, room)
+        return Placement(look.placed.get(key, 0), stuck, state.room_in(look, stored))
 
     def _live_replicas(self, key: Key) -> int | None:
         stored = self._views.children[DEPLOYMENT.name].get(key)

@@ -1,23 +1,26 @@
-"""kopf, and nothing else: watches that fill the views and mark resources in the queue.
+"""The watches: kopf's of what users make, our own mirrors of what the operator makes.
 
-Only `@kopf.on.event`: no create, update or timer handlers, hence no finalizers and no annotations
-on the objects, and no `@kopf.index`, whose start is worse than quadratic. Children and pods are
-watched with a label selector on the server's side, so that a cluster full of other pods costs
-nothing. kopf keeps the watches alive (bookmarks, inactivity timeout, reconnects, credentials).
+Of kopf only `@kopf.on.event`: no create, update or timer handlers, hence no finalizers and no
+annotations on the objects, and no `@kopf.index`, whose start is worse than quadratic. Children and
+pods are mirrored with a label selector on the server's side, so that a cluster full of other pods
+costs nothing. kopf keeps its watch alive (bookmarks, inactivity timeout, reconnects, credentials)
+and takes the signals that end the process.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import kopf
 from kubernetes.aio.client import Configuration
 
 from r1_operator.api.names import Label
-from r1_operator.controller.liveness import Liveness
+from r1_operator.controller.intake import Intake
+from r1_operator.controller.mirror import Mirror
+from r1_operator.kube.client import Api
 from r1_operator.kube.kinds import (
     CONFIG_MAP,
     DEPLOYMENT,
@@ -25,14 +28,13 @@ from r1_operator.kube.kinds import (
     POD_DISRUPTION_BUDGET,
     R1INFERENCE,
     SERVICE,
-    Key,
     Kind,
 )
-from r1_operator.kube.views import Views
-from r1_operator.metrics import Metrics
 
-WATCHED = (R1INFERENCE, DEPLOYMENT, SERVICE, CONFIG_MAP, POD_DISRUPTION_BUDGET, POD)
-"""ServiceMonitors are left to the resync: kopf wants every kind it watches to exist at its start."""
+MIRRORED = (DEPLOYMENT, SERVICE, CONFIG_MAP, POD_DISRUPTION_BUDGET, POD)
+"""ServiceMonitors are left to the resync: their kind may come and go."""
+
+WATCHED = (R1INFERENCE, *MIRRORED)
 
 
 class _NothingHandled(kopf.DiffBaseStorage):
@@ -72,50 +74,42 @@ class _NothingInProgress(kopf.ProgressStorage):
 
 
 async def watch(
-    configuration: Configuration,
-    views: Views,
+    api: Api,
+    intake: Intake,
     *,
-    enqueue: Callable[[Key], None],
-    liveness: Liveness,
-    metrics: Metrics,
     namespaces: Sequence[str],
     stop: asyncio.Event,
 ) -> None:
     """Watch until `stop` is set or a signal tells the process to end."""
     registry = kopf.OperatorRegistry()
-    _login_as(configuration, registry)
-    for kind in WATCHED:
-        _fill_view(kind, views, enqueue, liveness, metrics, registry)
+    _login_as(api.configuration, registry)
+    _take_in(R1INFERENCE, intake, registry)
     logging.getLogger("kopf").setLevel(logging.WARNING)
-    await kopf.operator(
-        registry=registry,
-        settings=_settings(),
-        standalone=True,
-        clusterwide=not namespaces,
-        namespaces=namespaces,
-        stop_flag=stop,
-    )
+    async with asyncio.TaskGroup() as group:
+        mirrors = [
+            group.create_task(
+                Mirror(api, intake, kind, selector=Label.RESOURCE, namespaces=namespaces).run(),
+                name=f"mirror of {kind.plural}",
+            )
+            for kind in MIRRORED
+        ]
+        await kopf.operator(
+            registry=registry,
+            settings=_settings(),
+            standalone=True,
+            clusterwide=not namespaces,
+            namespaces=namespaces,
+            stop_flag=stop,
+        )
+        for mirror in mirrors:
+            mirror.cancel()
 
 
-def _fill_view(
-    kind: Kind,
-    views: Views,
-    enqueue: Callable[[Key], None],
-    liveness: Liveness,
-    metrics: Metrics,
-    registry: kopf.OperatorRegistry,
-) -> None:
-    count = metrics.watch_events.labels(kind.name).inc
-
+def _take_in(kind: Kind, intake: Intake, registry: kopf.OperatorRegistry) -> None:
     @kopf.on.event(kind.group, kind.version, kind.plural, id=kind.plural, registry=registry)
     async def seen(event: kopf.RawEvent, **_: Any) -> None:
-        count()
-        liveness.heard(kind)
         obj: Any = event["object"]
-        change = views.remove if event["type"] == "DELETED" else views.put
-        owner = change(kind, obj)
-        if owner is not None:
-            enqueue(owner)
+        intake.event(kind, event["type"], obj)
 
 
 def _login_as(configuration: Configuration, registry: kopf.OperatorRegistry) -> None:
@@ -145,10 +139,6 @@ def _settings() -> kopf.OperatorSettings:
     settings.watching.server_timeout = 600
     settings.persistence.diffbase_storage = _NothingHandled()
     settings.persistence.progress_storage = _NothingInProgress()
-    for kind in WATCHED:
-        if kind != R1INFERENCE:
-            where = (kind.group, kind.version, kind.plural)
-            settings.watching.label_selectors[where] = Label.RESOURCE
     settings.watching.chunk_size = 200  # a listing is never in memory as a whole
     settings.queueing.idle_timeout = 0.1
     settings.process.ultimate_exiting_timeout = 20

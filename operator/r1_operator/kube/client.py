@@ -20,7 +20,6 @@ the callers say so where that holds.
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
 import os
 import random
@@ -32,6 +31,7 @@ from typing import Any, Self
 from urllib.parse import urlencode
 
 import aiohttp
+import orjson
 from kubernetes.aio.client import Configuration
 from kubernetes.aio.client.rest import RESTClientObject
 from kubernetes.aio.config import ConfigException, load_incluster_config, load_kube_config
@@ -149,7 +149,8 @@ class Api:
         `may_write` is asked before each write; the Lease sets it, so that a process that was
         frozen and has lost its Lease meanwhile writes nothing when it thaws.
         """
-        configuration.connection_pool_maxsize = max_concurrent + 8
+        # Requests are bounded by slots; watches each hold a connection, and starve none of them.
+        configuration.connection_pool_maxsize = 0
         self.configuration = configuration
         self._rest = RESTClientObject(configuration)
         self._retry = retry or RetryPolicy()
@@ -191,6 +192,7 @@ class Api:
         namespace: str | None = None,
         *,
         label_selector: str = "",
+        field_selector: str = "",
         metadata_only: bool = False,
         page_size: int = 250,
     ) -> AsyncIterator[Json]:
@@ -202,6 +204,8 @@ class Api:
         query = {"limit": str(page_size)}
         if label_selector:
             query["labelSelector"] = label_selector
+        if field_selector:
+            query["fieldSelector"] = field_selector
         accept = "application/json"
         if metadata_only:
             accept = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
@@ -259,15 +263,27 @@ class Api:
             return False
         return True
 
-    async def stream(self, path: str, query: Mapping[str, str]) -> aiohttp.ClientResponse:
-        """An open response, a watch for example; the caller reads and closes it."""
+    async def stream(
+        self, path: str, query: Mapping[str, str], *, silent_seconds: float | None = None
+    ) -> aiohttp.ClientResponse:
+        """An open response, a watch for example; the caller reads and closes it.
+
+        Reading raises aiohttp's own errors, TimeoutError after `silent_seconds` without a byte.
+
+        Raises:
+            ApiError: the server refuses; errors of the connection are aiohttp's here too.
+        """
         answer = await self._rest.request(
             "GET",
             f"{self.configuration.host}{path}?{urlencode(query)}",
             headers=await self._headers("application/json", "application/json"),
-            _request_timeout=aiohttp.ClientTimeout(total=None, sock_connect=5.0),
+            _request_timeout=aiohttp.ClientTimeout(
+                total=None, sock_connect=5.0, sock_read=silent_seconds
+            ),
         )
         response: aiohttp.ClientResponse = answer.response
+        if response.status >= 300:
+            raise _failure("GET", path, response.status, await response.read())
         return response
 
     async def request(
@@ -303,7 +319,7 @@ class Api:
             else:
                 self.log.add(RequestRecord(method, path, status))
                 if status < 300:
-                    answer: Json = json.loads(data) if data else {}
+                    answer: Json = orjson.loads(data) if data else {}
                     return answer
                 failure = _failure(method, path, status, data)
             if not isinstance(failure, Unreachable | Busy) or attempt == allowed:
@@ -363,7 +379,7 @@ def _seconds(retry_after: str | None) -> float | None:
 
 def _failure(method: str, path: str, status: int, data: bytes) -> ApiError:
     try:
-        answer = json.loads(data)
+        answer = orjson.loads(data)
         message, reason = answer.get("message", ""), answer.get("reason", "")
     except (ValueError, AttributeError):
         message, reason = data[:200].decode(errors="replace"), ""

@@ -15,9 +15,10 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+
+import orjson
 
 from r1_operator.api.names import Label
 from r1_operator.kube.kinds import (
@@ -54,7 +55,7 @@ class Stored:
 
     def load(self) -> Json:
         """The object, parsed anew: the caller may do with it what it likes."""
-        loaded: Json = json.loads(self.text)
+        loaded: Json = orjson.loads(self.text)
         return loaded
 
 
@@ -77,6 +78,11 @@ class View:
         """Key, uid and resourceVersion of everything in the view."""
         for key, stored in list(self.objects.items()):
             yield key, stored.uid, stored.version
+
+    def version(self, key: Key) -> int:
+        """The resourceVersion of an object; -1 where it is not known."""
+        stored = self.objects.get(key)
+        return stored.version if stored is not None else -1
 
     def put(self, obj: Json) -> bool:
         """Take in an object; False where it says nothing new."""
@@ -122,6 +128,11 @@ class PodView:
         """Key, uid and resourceVersion of every pod."""
         for key, (uid, version, _) in list(self._known.items()):
             yield key, uid, version
+
+    def version(self, key: Key) -> int:
+        """The resourceVersion of a pod; -1 where it is not known."""
+        known = self._known.get(key)
+        return known[1] if known is not None else -1
 
     def owner(self, key: Key) -> Key | None:
         """The resource that a pod serves, as far as is known."""
@@ -205,10 +216,11 @@ def version_of(obj: Json) -> int:
 def _pack(obj: Json) -> tuple[bytes, bytes]:
     metadata = {k: v for k, v in obj["metadata"].items() if k not in _DROPPED_METADATA}
     kept = {**obj, "metadata": metadata}
-    text = json.dumps(kept, separators=(",", ":")).encode()
+    # Copied, for orjson's own bytes keep the room that they grew into: 190 MB with 50,000 objects.
+    text = bytes(memoryview(orjson.dumps(kept)))
     asked = {k: v for k, v in obj.items() if k not in ("metadata", "status")}
     marks = [
         metadata.get(k) for k in ("labels", "annotations", "ownerReferences", "deletionTimestamp")
     ]
-    content = json.dumps([asked, marks], separators=(",", ":"), sort_keys=True).encode()
+    content = orjson.dumps([asked, marks], option=orjson.OPT_SORT_KEYS)
     return text, hashlib.blake2b(content, digest_size=16).digest()

@@ -159,7 +159,7 @@ def _mid_term(policy: ScalingPolicy, forecast: Forecast, metric: Metric, now: fl
         if slack < 0 or ahead > policy.forecast.horizon_seconds:
             continue
         value = at_level(point.quantiles, level)
-        required = min(replicas_for(value, metric, utilization), policy.max_replicas)
+        required = min(replicas_for(value, metric, utilization), policy.highest)
         floor = earliest_needed(required, limits, math.floor(slack / period))
         if floor > best.replicas and required > 1:
             text = (

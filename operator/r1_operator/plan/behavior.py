@@ -10,10 +10,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from r1_operator.api.scaling import DownPolicy
+from r1_operator.plan.budget import lowest
 from r1_operator.plan.decision import Reason
 from r1_operator.plan.history import History
 from r1_operator.plan.limits import highest_allowed, lowest_allowed, recent
 from r1_operator.plan.policy import ScalingPolicy
+from r1_operator.plan.room import NOT_ASKED, NOT_SEEN_YET, Placement
 from r1_operator.plan.unavailable import Unavailable
 
 
@@ -22,7 +24,8 @@ class Situation:
     """What a limiter may look at.
 
     `missing` are the demand figures that could not be had, `waiting` whether a request waits or
-    runs somewhere, whatever the rates say, `vouched_seconds` how far ahead a forecast covers.
+    runs somewhere, whatever the rates say, `vouched_seconds` how far ahead a forecast covers,
+    `placement` where the replicas are and for how many more there is room.
     """
 
     policy: ScalingPolicy
@@ -32,6 +35,7 @@ class Situation:
     missing: tuple[Unavailable, ...]
     waiting: bool
     vouched_seconds: float | None = None
+    placement: Placement = NOT_ASKED
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,17 +175,63 @@ def at_least(situation: Situation, wanted: int) -> Limit | None:
     return Limit(low, Reason.AT_MIN, f"{low}, the minimum: {wanted} would do.")
 
 
-def at_most(situation: Situation, wanted: int) -> Limit | None:
-    """Want no more than the maximum."""
-    high = situation.policy.max_replicas
-    if wanted <= high:
+def at_most(situation: Situation, wanted: int, *, at_once: bool = False) -> Limit | None:
+    """Want no more than the maximum and the budgets allow, whichever is lowest.
+
+    `at_once`: the count is what patience and pace left standing, not what would be needed; so is
+    one that is held because metrics are missing.
+    """
+    low, high = situation.policy.min_replicas, situation.policy.max_replicas
+    at_once = at_once or (bool(situation.missing) and wanted <= situation.current)
+    budget = lowest(situation.policy.ceilings)
+    if budget is None or budget.replicas >= high:
+        if wanted <= high:
+            return None
+        words = ", at once." if at_once else f": {wanted} would be needed."
+        return Limit(high, Reason.AT_MAX, f"{high}, the maximum{words}")
+    if wanted <= budget.replicas:
         return None
-    return Limit(high, Reason.AT_MAX, f"{high}, the maximum: {wanted} would be needed.")
+    if budget.replicas < low:
+        return Limit(
+            low,
+            Reason.OVER_BUDGET,
+            f"{low}, the minimum, though {budget.clause}: lower minReplicas or raise the budget.",
+        )
+    words = ", at once" if at_once else f": {wanted} would be needed"
+    message = f"{budget.replicas}{words}; {budget.clause}."
+    return Limit(budget.replicas, budget.reason, message)
+
+
+def keep_to_room(situation: Situation, wanted: int) -> Limit | None:
+    """Under Bindable, ask for no more than find a node, and for a few that may wait for one.
+
+    It holds rises only: what was asked for and lost its place keeps its turn in the queue.
+    """
+    policy, current, placement = situation.policy, situation.current, situation.placement
+    room = placement.room
+    if not policy.bindable or room is None or wanted <= current:
+        return None
+    if isinstance(room, Unavailable):
+        if room is not NOT_SEEN_YET and not placement.stuck:
+            return None  # the pods themselves will say
+        most = placement.placed + (0 if room is NOT_SEEN_YET else policy.pending_replicas)
+        why = f"{placement.stuck} pods find no node; {room.message}" if placement.stuck else ""
+        words = f"{wanted} are wanted. {why or room.message}"
+    else:
+        bindable = placement.placed + room.replicas
+        most = bindable + policy.pending_replicas
+        words = f"{min(bindable, wanted)} of the {wanted} wanted can bind now ({room.words})."
+        if policy.pending_replicas:
+            words += f" {policy.pending_replicas} may wait for a node."
+    allowed = max(current, policy.min_replicas, min(wanted, most))
+    if allowed == wanted:
+        return None
+    return Limit(allowed, Reason.NO_ROOM, f"{allowed} for now: {words}")
 
 
 def bound(situation: Situation, wanted: int) -> Limit | None:
-    """Stay between minimum and maximum, whatever patience and pace made of it."""
-    return at_least(situation, wanted) or at_most(situation, wanted)
+    """Stay between minimum, maximum and budgets, whatever patience and pace made of it."""
+    return at_least(situation, wanted) or at_most(situation, wanted, at_once=True)
 
 
 LIMITERS: tuple[tuple[str, Limiter], ...] = (
@@ -191,6 +241,7 @@ LIMITERS: tuple[tuple[str, Limiter], ...] = (
     ("StabilizeUp", stabilize_up),
     ("StabilizeDown", stabilize_down),
     ("Maximum", at_most),
+    ("Room", keep_to_room),
     ("RateLimit", limit_rate),
     ("WakeUp", wake),
     ("Bounds", bound),

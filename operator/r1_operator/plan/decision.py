@@ -33,6 +33,11 @@ class Reason(StrEnum):
     METRICS_UNAVAILABLE = "MetricsUnavailable"
     AT_MIN = "AtMin"
     AT_MAX = "AtMax"
+    AT_GPU_BUDGET = "AtGpuBudget"
+    AT_COST_BUDGET = "AtCostBudget"
+    AT_POWER_BUDGET = "AtPowerBudget"
+    OVER_BUDGET = "OverBudget"
+    NO_ROOM = "NoRoom"
     MANUAL = "Manual"
 
 
@@ -42,6 +47,19 @@ class Mode(StrEnum):
     MANUAL = "Manual"
     REACTIVE = "Reactive"
     PREDICTIVE = "Predictive"
+
+
+UNMET = frozenset(
+    {
+        Reason.AT_MAX,
+        Reason.AT_GPU_BUDGET,
+        Reason.AT_COST_BUDGET,
+        Reason.AT_POWER_BUDGET,
+        Reason.OVER_BUDGET,
+        Reason.NO_ROOM,
+    }
+)
+"""Limits that stay until a person, or the cluster, changes something."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +121,7 @@ class Decision:
     @property
     def limited(self) -> bool:
         """Whether a limit keeps the count off what demand asks: the condition ScalingLimited."""
-        return self.reason in (Reason.AT_MAX, Reason.RATE_LIMITED)
+        return self.reason is Reason.RATE_LIMITED or self.reason in UNMET
 
     def to_json(self) -> dict[str, Json]:
         """Return the whole decision as JSON values; figures that are not finite become null."""

@@ -13,6 +13,7 @@ from r1_operator.plan.latency import LatencyMemory, milliseconds_of
 from r1_operator.plan.needs import metric_value
 from r1_operator.plan.newsvendor import SHORTAGE_PRICE
 from r1_operator.plan.policy import ScalingPolicy
+from r1_operator.plan.room import Placement
 from r1_operator.plan.unavailable import Unavailable
 
 if TYPE_CHECKING:
@@ -41,10 +42,12 @@ def evidence(
         "lead": None
         if observed.lead is None
         else {"seconds": observed.lead.seconds, "measuredStarts": observed.lead.samples},
+        "room": _room(observed.placement),
         "forecast": _forecast(observed.forecast, policy),
         "policy": {
             "minReplicas": policy.min_replicas,
             "maxReplicas": policy.max_replicas,
+            "budgets": {one.reason.value: one.replicas for one in policy.ceilings},
             "targetUtilization": policy.target_utilization,
             "metrics": [
                 {"type": metric.label, "target": metric.target} for metric in asked.metrics
@@ -125,6 +128,16 @@ def _capacity(asked: ScalingPolicy, policy: ScalingPolicy, history: History) -> 
         "proven": estimate.proven,
         "planned": figures[0][1],
     }
+
+
+def _room(placement: Placement) -> Json:
+    room = placement.room
+    if room is None:
+        return None
+    found: dict[str, Json] = {"placed": placement.placed, "withoutNode": placement.stuck}
+    if isinstance(room, Unavailable):
+        return found | {"unavailable": room.reason, "message": room.message}
+    return found | {"fits": room.replicas, "nodes": room.suitable, "words": room.words}
 
 
 def _forecast(forecast: Forecast | Unavailable | None, policy: ScalingPolicy) -> Json:

@@ -7,6 +7,7 @@ are valid. The defaults are the schema's.
 from dataclasses import dataclass, field
 
 from r1_operator.api import scaling as api
+from r1_operator.api.budget import CapacityPolicy
 from r1_operator.api.scaling import (
     LATENCY_TYPES,
     Activation,
@@ -17,6 +18,7 @@ from r1_operator.api.scaling import (
     PolicyType,
     ScalingRate,
 )
+from r1_operator.plan.budget import Ceiling, lowest
 from r1_operator.plan.newsvendor import peak_quantile, vouched_window
 
 
@@ -92,7 +94,9 @@ class ScalingPolicy:
     """The whole policy of one resource.
 
     `backlog_patience_seconds` is how long the oldest request may wait before the queue counts as
-    a backlog, `backlog_drain_seconds` the time in which a backlog should be gone.
+    a backlog, `backlog_drain_seconds` the time in which a backlog should be gone. `ceilings` are
+    what the budgets come to. `bindable` asks only for replicas that find a node and for
+    `pending_replicas` more.
     """
 
     min_replicas: int
@@ -104,6 +108,17 @@ class ScalingPolicy:
     forecast: ForecastUse = field(default_factory=ForecastUse)
     backlog_patience_seconds: float = 5.0
     backlog_drain_seconds: float = 30.0
+    ceilings: tuple[Ceiling, ...] = ()
+    bindable: bool = False
+    pending_replicas: int = 1
+
+    @property
+    def highest(self) -> int:
+        """The most replicas that maximum and budgets allow; a budget goes below no minimum."""
+        tightest = lowest(self.ceilings)
+        if tightest is None:
+            return self.max_replicas
+        return max(self.min_replicas, min(self.max_replicas, tightest.replicas))
 
     @property
     def peak_utilization(self) -> float:
@@ -124,8 +139,11 @@ class ScalingPolicy:
         return peak_quantile(self.forecast.quantile, lead_seconds, window)
 
 
-def policy_of(autoscaling: Autoscaling) -> ScalingPolicy:
-    """Return the policy a resource's `spec.autoscaling` asks for."""
+def policy_of(autoscaling: Autoscaling, ceilings: tuple[Ceiling, ...] = ()) -> ScalingPolicy:
+    """Return the policy a resource's `spec.autoscaling` asks for, within its budgets' bounds.
+
+    `ceilings` are those of `ceilings_of`: what a replica holds stands outside of autoscaling.
+    """
     up, down = autoscaling.behavior.scale_up, autoscaling.behavior.scale_down
     return ScalingPolicy(
         min_replicas=autoscaling.min_replicas,
@@ -146,6 +164,9 @@ def policy_of(autoscaling: Autoscaling) -> ScalingPolicy:
             else autoscaling.forecast.quantile_percent / 100,
             autoscaling.forecast.horizon_seconds,
         ),
+        ceilings=ceilings,
+        bindable=autoscaling.capacity.policy is CapacityPolicy.BINDABLE,
+        pending_replicas=autoscaling.capacity.pending_replicas,
     )
 
 

@@ -36,6 +36,7 @@ from r1_operator.plan.needs import (
     metric_value,
 )
 from r1_operator.plan.policy import ScalingPolicy
+from r1_operator.plan.room import NOT_ASKED, Placement
 from r1_operator.plan.unavailable import Unavailable
 
 
@@ -45,7 +46,7 @@ class ScalingInputs:
 
     `current` is the count its Deployment asks for now, `ready` how many pods serve. `forecast`
     is None when none was asked for, `lead` when start-ups are not measured. `external` has the
-    values of External metrics by label.
+    values of External metrics by label. `placement` is known where the policy asks for it.
     """
 
     current: int
@@ -56,6 +57,7 @@ class ScalingInputs:
     latencies: Latencies | Unavailable = NOT_REPORTED
     external: Mapping[str, float | Unavailable] = field(default_factory=dict)
     lead: LeadTime | None = None
+    placement: Placement = NOT_ASKED
 
 
 def decide(
@@ -88,7 +90,9 @@ def decide(
     )
     # A forecast of arrivals says nothing about latencies and values from elsewhere.
     vouched = ahead.vouched_seconds if all(metric.counted for metric in policy.metrics) else None
-    situation = Situation(policy, history, now, current, missing, waiting, vouched)
+    situation = Situation(
+        policy, history, now, current, missing, waiting, vouched, observed.placement
+    )
     steps = [demand_step]
     for name, limiter in LIMITERS:
         limit = limiter(situation, wanted)
@@ -101,7 +105,7 @@ def decide(
         promised_since=ahead.promised_since,
         reactive=_imagine(asked, observed.demand, history.reactive, current, now),
     )
-    deciding = next((step for step in reversed(steps[1:]) if step.changed), demand_step)
+    deciding = next((step for step in reversed(steps[1:]) if _decides(step)), demand_step)
     decision = Decision(
         at=now,
         current=current,
@@ -194,6 +198,11 @@ def _first_step(
     return _step(current, highest)
 
 
+def _decides(step: Step) -> bool:
+    """Whether a rule moved the count, or has to be heard though the count stands: a broken budget."""
+    return step.changed or step.reason is Reason.OVER_BUDGET
+
+
 def _step(current: int, need: Need) -> Step:
     reason = need.reason
     if current == 0 and need.replicas > 0 and reason is not Reason.FORECAST_DEMAND:
@@ -244,7 +253,7 @@ def _imagine(
     if state is None:
         if worth is None:
             return None
-        state = counterfactual.Reactive(current)
+        state = counterfactual.Reactive(max(1, current))
     return counterfactual.step(state, worth, 1.0, policy.min_replicas, policy.max_replicas, now)
 
 

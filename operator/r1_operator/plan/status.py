@@ -8,6 +8,7 @@ only while something needs a person.
 from typing import Any
 
 from r1_operator.api.names import Condition, Reason
+from r1_operator.plan.budget import ceilings_of, lowest
 from r1_operator.plan.children.metadata import selector_text
 from r1_operator.plan.conditions import Verdict, rfc3339, with_times
 from r1_operator.plan.decision import Decision, Mode
@@ -19,14 +20,19 @@ from r1_operator.plan.snapshot import ABSENT, Observed
 
 
 def desired_replicas(observed: Observed, decision: Decision | None) -> int:
-    """The decision's count; before the first one the present count, or spec.replicas."""
+    """The decision's count; before the first one the present count, or spec.replicas.
+
+    What it starts with has to fit into the budgets too, which no decision has seen yet.
+    """
     if decision is not None:
         return decision.replicas
     if observed.deployment is not ABSENT:
         present = (observed.deployment.get("spec") or {}).get("replicas")
         if isinstance(present, int):
             return present
-    return observed.resource.spec.replicas
+    spec = observed.resource.spec
+    budget = lowest(ceilings_of(spec))
+    return spec.replicas if budget is None else min(spec.replicas, budget.replicas)
 
 
 def plan_status(

@@ -37,6 +37,7 @@ VALUE_SETS: dict[str, tuple[str, ...]] = {
     ),
     "everything": (
         "namePrefix=serving",
+        "operator.readNodes=true",
         "forecaster.keda.enabled=true",
         "forecaster.externalMetrics.enabled=true",
         *(

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import pytest
+
 Manifest = dict[str, Any]
 Right = tuple[str, str, str]
 
@@ -52,6 +54,8 @@ OPERATOR_AT_HOME = (
 )
 # A Role that kube-apiserver makes in every cluster: who its own client certificate is signed by.
 READER = ("Role", "kube-system", "extension-apiserver-authentication-reader")
+# On request: what is free is what nodes have less what all pods ask for.
+OPERATOR_OF_NODES = table({"/nodes": ("list",), "/pods": ("list",)})
 GATEWAY_AT_HOME = table({"discovery.k8s.io/endpointslices": READ})
 GATEWAY = table({"/configmaps": READ, "discovery.k8s.io/endpointslices": READ})
 
@@ -101,6 +105,24 @@ def test_with_several_only_the_gateway_reads_cluster_wide(
     }
 
 
+@pytest.mark.parametrize("watched", [(), ("watchNamespaces={team-a}",)])
+def test_nodes_are_listed_where_a_site_asks_for_it(
+    render: Callable[..., list[Manifest]], watched: tuple[str, ...]
+) -> None:
+    without, manifests = roles(render(*watched)), render(*watched, "operator.readNodes=true")
+    added = (None, "r1-system-r1-operator-nodes")
+    assert roles(manifests) == without | {added: OPERATOR_OF_NODES}
+    (binding,) = [
+        m
+        for m in manifests
+        if m["kind"] == "ClusterRoleBinding" and m["metadata"]["name"] == added[1]
+    ]
+    assert binding["roleRef"]["name"] == added[1]
+    assert binding["subjects"] == [
+        {"kind": "ServiceAccount", "name": "r1-operator", "namespace": "r1-system"}
+    ]
+
+
 def test_no_wildcards_no_secrets_no_way_up(manifests: list[Manifest]) -> None:
     for manifest in manifests:
         if manifest["kind"] not in ("Role", "ClusterRole"):
@@ -108,7 +130,8 @@ def test_no_wildcards_no_secrets_no_way_up(manifests: list[Manifest]) -> None:
         for resource, _, verb in rights(manifest):
             assert "*" not in resource + verb
             assert verb not in ("escalate", "bind", "impersonate", "deletecollection")
-            assert resource.split("/")[1] not in ("secrets", "serviceaccounts", "nodes")
+            assert resource.split("/")[1] not in ("secrets", "serviceaccounts")
+            assert resource != "/nodes" or verb == "list"
 
 
 def test_every_binding_joins_an_account_and_a_role_that_exist(manifests: list[Manifest]) -> None:

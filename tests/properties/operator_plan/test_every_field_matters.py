@@ -16,6 +16,7 @@ from r1_operator.api.declare import Member, members
 from r1_operator.api.quantity import Quantity
 from r1_operator.api.v1 import R1Inference, Spec, parse
 from r1_operator.kube.kinds import Key
+from r1_operator.plan.budget import ceilings_of
 from r1_operator.plan.children import plan_children
 from r1_operator.plan.policy import policy_of
 from r1_operator.plan.snapshot import Defaults
@@ -83,6 +84,12 @@ RICH: dict[str, Any] = {
             "seasonSeconds": 3600,
             "historySeconds": 86400,
         },
+        "budget": {
+            "gpus": 40,
+            "cost": {"limitPerHour": 30, "pricePerGpuHour": 2},
+            "power": {"limitWatts": 9000, "wattsPerReplica": 700},
+        },
+        "capacity": {"policy": "Bindable", "pendingReplicas": 2},
     },
     "rollout": {
         "maxSurge": 1,
@@ -100,6 +107,10 @@ Path = tuple[str | int, ...]
 WHOLE: dict[Path, Any] = {
     ("model", "source", "bundled"): {"bundled": "other"},
     ("model", "source", "path"): {"path": "/weights"},
+    ("autoscaling", "budget", "cost", "pricePerReplicaHour"): {
+        "limitPerHour": 30,
+        "pricePerReplicaHour": 2,
+    },
     ("autoscaling", "metrics", 0, "type"): {"type": "MeanLatency", "target": 800},
     ("autoscaling", "metrics", 0, "query"): {"type": "External", "target": 800, "query": "up"},
 }
@@ -155,7 +166,7 @@ def effects(spec: dict[str, Any]) -> dict[str, Any]:
     found = resource(spec)
     autoscaling = found.spec.autoscaling
     assert autoscaling is not None
-    policy = policy_of(autoscaling)
+    policy = policy_of(autoscaling, ceilings_of(found.spec))
     metric = forecast_metric(policy.metrics)
     question = None
     if metric is not None:

@@ -7,6 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from r1_operator.api.scaling import Activation, ClassName, DownPolicy, MetricType, PolicyType
+from r1_operator.plan.budget import Ceiling
+from r1_operator.plan.decision import Reason
 from r1_operator.plan.demand import CounterSample, Demand, DemandWindow
 from r1_operator.plan.durations import Durations, Latencies, Recent
 from r1_operator.plan.forecasts import Forecast, ForecastPoint, Gate
@@ -58,7 +60,17 @@ def policies(draw: st.DrawFn) -> ScalingPolicy:
             draw(limits),
         ),
         forecast=ForecastUse(draw(st.sampled_from(list(Activation)))),
+        ceilings=tuple(
+            Ceiling(most, Reason.AT_GPU_BUDGET, f"the budget allows {most}")
+            for most in draw(st.lists(st.integers(0, 80), max_size=3))
+        ),
     )
+
+
+def most(policy: ScalingPolicy) -> int:
+    """The rule in its own words: the tightest bound, and the minimum before any budget."""
+    allowed = min([policy.max_replicas, *(ceiling.replicas for ceiling in policy.ceilings)])
+    return max(allowed, policy.min_replicas)
 
 
 def demands(figures: st.SearchStrategy[float]) -> st.SearchStrategy[Demand]:
@@ -149,9 +161,9 @@ def test_bounds_and_pace_hold_through_any_story(
             replicas, replicas, demand, forecast, latencies=seen, external=values
         )
         decision, history = decide(policy, inputs, history, now)
-        assert policy.min_replicas <= decision.replicas <= policy.max_replicas
+        assert policy.min_replicas <= decision.replicas <= most(policy)
         assert decision.message
-        if policy.min_replicas <= replicas <= policy.max_replicas:
+        if policy.min_replicas <= replicas <= most(policy):
             assert _within_pace(policy, trail, replicas, decision.replicas, now)
         trail.append((now, decision.replicas - replicas))
         replicas, now = decision.replicas, now + pause
@@ -204,7 +216,7 @@ def test_nothing_impossible_crashes_or_lowers(
     history = History().started(START - after, replicas)
     inputs = ScalingInputs(replicas, replicas, broken, forecast, latencies=GONE)
     decision, _ = decide(policy, inputs, history, START)
-    assert decision.replicas >= min(replicas, policy.max_replicas)
+    assert decision.replicas >= min(replicas, most(policy))
     decision.to_json()
     wilder = replace(inputs, demand=demand, latencies=seen, external=values)
     decide(policy, wilder, history, START)[0].to_json()
@@ -240,7 +252,7 @@ def test_a_metric_that_is_missing_beside_others_lowers_nothing(
     )
     history = History().started(START - after, replicas)
     decision, _ = decide(policy, inputs, history, START)
-    assert decision.replicas >= min(replicas, policy.max_replicas)
+    assert decision.replicas >= min(replicas, most(policy))
 
 
 @given(policies(), st.integers(0, 80), st.floats(0, 1e6), st.one_of(st.just(GONE), demands(sane)))
@@ -250,7 +262,7 @@ def test_half_of_the_data_lowers_nothing(
     partial = demand if isinstance(demand, Unavailable) else replace(demand, missing=("gw-1",))
     history = History().started(START - after, replicas)
     decision, _ = decide(policy, ScalingInputs(replicas, replicas, partial), history, START)
-    assert decision.replicas >= min(replicas, policy.max_replicas)
+    assert decision.replicas >= min(replicas, most(policy))
 
 
 @given(policies(), st.integers(0, 80), demands(sane), st.floats(0, 1e3))
@@ -258,7 +270,7 @@ def test_a_restart_lowers_nothing(
     policy: ScalingPolicy, replicas: int, demand: Demand, pause: float
 ) -> None:
     """With an empty memory, and then until a full window has been watched."""
-    found = min(max(replicas, policy.min_replicas), policy.max_replicas)
+    found = min(max(replicas, policy.min_replicas), most(policy))
     history, now = History(), START
     window = policy.down.stabilization_window_seconds
     while now - START < window:

@@ -7,7 +7,7 @@ import pytest
 
 from r1_backtest.backtest import bench_of, own_world, run
 from r1_backtest.replayed import live_through
-from r1_backtest.subject import Subject, subject_of_query
+from r1_backtest.subject import Subject, subject_of, subject_of_query
 from r1_backtest.whatif import Change, Course, _highest_that_keeps, ask
 from r1_board import policies
 from r1_board.fluid import serving
@@ -16,6 +16,7 @@ from r1_board.policies import ours_no_forecast
 from r1_board.world import World
 from r1_demo.load import RateTrace, UnreadableTrace
 from r1_operator.api.scaling import Activation, MetricType
+from r1_operator.api.v1 import parse
 from r1_operator.plan.policy import ForecastUse, Metric
 
 DAY = 1440
@@ -121,3 +122,22 @@ class TestWhatIf:
     def test_bounds_that_cross_are_refused(self) -> None:
         with pytest.raises(ValueError, match="above the maximum"):
             Change(min_replicas=9, max_replicas=3).of(subject())
+
+
+@pytest.mark.parametrize(("gpus", "most"), [(11, 5), (40, 9)])
+def test_a_budget_bounds_every_policy_that_is_tried(gpus: int, most: int) -> None:
+    spec = {
+        "resources": {"limits": {"nvidia.com/gpu": 2}},
+        "autoscaling": {
+            "maxReplicas": 9,
+            "metrics": [{"type": "RequestsPerSecond", "target": 12}],
+            "forecast": {"activation": "Never"},
+            "budget": {"gpus": gpus},
+        },
+    }
+    manifest = {"apiVersion": "deepseek.ai/v1", "kind": "R1Inference", "metadata": {"name": "r1"}}
+    tried = subject_of(parse({**manifest, "spec": spec}))
+    world = own_world(trace(peak=200.0), tried, 60.0)
+    bench = bench_of(world, tried)
+    assert (bench.least, bench.most) == (1, most)
+    assert live_through(world, tried).counts.max() == most

@@ -127,9 +127,11 @@ def test_the_threshold_is_what_decide_decides(trace: RateTrace, target: float) -
     assert lean.tolist() == decided(bench, target, None, by_threshold).tolist()
 
 
-@given(loads, st.floats(0.2, 1.2))
+@given(loads, st.floats(0.2, 1.2), st.booleans())
 @settings(max_examples=40, deadline=None)
-def test_the_plain_autoscaler_is_its_stepwise_twin(trace: RateTrace, target: float) -> None:
+def test_the_plain_autoscaler_is_its_stepwise_twin(
+    trace: RateTrace, target: float, stanza: bool
+) -> None:
     bench = Bench(world_of(trace, 60))
     worth: Floats = bench.reading / (bench.world.capacity * target)
     first = min(max(math.ceil(worth[0] - 1e-9), 1), bench.most)
@@ -137,9 +139,11 @@ def test_the_plain_autoscaler_is_its_stepwise_twin(trace: RateTrace, target: flo
     course = []
     for step, value in enumerate(worth.tolist()):
         now = START + step * STEP_SECONDS
-        state = counterfactual.step(state, value, 1.0, 1, bench.most, now)
+        state = counterfactual.step(
+            state, value, 1.0, 1, bench.most, now, counterfactual.Rules(stanza=stanza)
+        )
         course.append(state.replicas)
-    assert courses.plain_autoscaler(worth, bench.most).tolist() == course
+    assert courses.plain_autoscaler(worth, bench.most, stanza=stanza).tolist() == course
 
 
 def test_a_promise_is_believed_for_its_patience_and_again_once_it_asks_for_less() -> None:

@@ -1,13 +1,15 @@
-"""The peers' rules against figures of their own unit tables, and the board's own arithmetic."""
+"""The board's own arithmetic, with every policy on it."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
 
-from r1_board import peers
+from r1_board import dynamo
 from r1_board.board import MAX_OVERLOAD, TARGETS, Point, cheapest, play
 from r1_board.foresight import LEVELS, Foresight, lead_minutes
+from r1_board.picture import draw
 from r1_board.policies import POLICIES, Bench
 from r1_board.report import markdown, ranked, table
 from r1_board.starts import start_steps
@@ -19,74 +21,13 @@ def day(minutes: int = 240) -> Bench:
     """A calm wave with a little noise, without a forecast."""
     drawn = np.random.default_rng(3)
     wave = 600 + 400 * np.sin(np.arange(minutes) / 30) + drawn.normal(0, 30, minutes)
-    bench = Bench(world_of(RateTrace("wave", 60.0, tuple(np.maximum(wave, 1).tolist())), 60))
+    world = world_of(RateTrace("wave", 60.0, tuple(np.maximum(wave, 1).tolist())), 60)
+    # No owner's package is asked, let alone fetched: its predictors say the last value.
+    bench = Bench(world, foretell=lambda name, values, first: dynamo.constant(values, first))
     steps = len(bench.reading)
     silent = Foresight(np.full((steps, len(LEVELS)), np.nan), np.zeros(steps, dtype=bool))
     object.__setattr__(bench, "foresight", silent)
     return bench
-
-
-class TestKnative:
-    """Figures of knative/serving pkg/autoscaler/scaling/autoscaler_test.go at 01f103ef
-    (Apache-2.0), totals over the target."""
-
-    @pytest.mark.parametrize(
-        ("ready", "stable", "panic", "count"),
-        [
-            (1, 5.0, 1.0, 5),  # the stable mode rises
-            (1, 10.0, 1.0, 10),
-            (8, 10.0, 10.0, 10),  # 10 / 8 is no panic
-            (8, 5.0, 5.0, 5),  # the stable mode falls
-            (55, 50.0, 56.0, 50),  # the panic is over
-        ],
-    )
-    def test_stable(self, ready: int, stable: float, panic: float, count: int) -> None:
-        found = peers.knative_step(ready, stable, panic, panicking=False, highest=41)
-        assert found == (count, False, 0)
-
-    @pytest.mark.parametrize(
-        ("ready", "stable", "panic", "highest", "count", "over"),
-        [
-            (1, 6.0, 6.0, 0, 6, True),
-            (10, 11.0, 25.0, 0, 25, True),
-            (40, 30.0, 41.0, 25, 41, False),  # half of the window later: still in it
-            (40, 30.0, 80.0, 25, 80, True),  # crossed again: it goes on
-            (40, 10.0, 10.0, 41, 41, False),  # never down
-        ],
-    )
-    def test_panic(
-        self, ready: int, stable: float, panic: float, highest: int, count: int, over: bool
-    ) -> None:
-        found = peers.knative_step(ready, stable, panic, panicking=True, highest=highest)
-        assert found == (count, over, count)
-
-
-class TestAibrix:
-    """Figures of vllm-project/aibrix pkg/controller/podautoscaler/algorithm/{apa,kpa}_test.go
-    at 2aff67a4 (Apache-2.0), those at the default rates."""
-
-    @pytest.mark.parametrize(
-        ("count", "per_pod", "expected"),
-        [(2, 45, 3), (2, 35, 3), (2, 90, 4), (6, 20, 4), (6, 18, 4), (6, 10, 3), (2, 33, 2),
-         (2, 27, 2)],
-    )  # fmt: skip
-    def test_apa(self, count: int, per_pod: float, expected: int) -> None:
-        assert peers.aibrix_apa_step(count, per_pod / 30.0) == expected
-
-    @pytest.mark.parametrize(
-        ("count", "stable", "panic", "panicking", "highest", "expected"),
-        [
-            (2, 2.0, 2.0, False, 0, 2),
-            (2, 3.0, 4.0, True, 2, 4),
-            (5, 2.0, 2.0, True, 5, 5),
-            (1, 0.0, 0.0, False, 0, 0),
-            (4, 0.5, 0.5, False, 0, 2),
-        ],
-    )
-    def test_kpa(
-        self, count: int, stable: float, panic: float, panicking: bool, highest: int, expected: int
-    ) -> None:
-        assert peers.aibrix_kpa_step(count, stable, panic, panicking, highest)[0] == expected
 
 
 class TestBoard:
@@ -150,6 +91,12 @@ class TestBoard:
         lines = table(board).splitlines()
         assert [line.split()[0] for line in lines[-3:]] == names
         assert markdown(board, "x.png").count("\n| ") == 4
+
+
+def test_the_picture_has_a_line_for_every_policy(tmp_path: Path) -> None:
+    path = tmp_path / "board.png"
+    draw(play(day(), 60.0, tuple(POLICIES)), path)
+    assert path.read_bytes().startswith(b"\x89PNG")
 
 
 def test_half_of_the_starts_are_quicker_than_the_one_that_is_planned_for() -> None:

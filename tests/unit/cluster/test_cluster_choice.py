@@ -68,6 +68,13 @@ def test_an_image_that_is_none_of_ours_is_refused() -> None:
         images.image_name("database")
 
 
+def test_a_thin_image_leaves_the_whole_ones_name_alone() -> None:
+    for part in images.PARTS:
+        whole, thin = images.image_name(part), images.image_name(part, thin=True)
+        assert whole == f"docker.io/local/r1-{part}:dev"
+        assert (thin != whole) == (part in images.THIN_PARTS)
+
+
 def test_each_part_has_its_containerfile_and_pins() -> None:
     root = repository_root()
     for part in images.PARTS:

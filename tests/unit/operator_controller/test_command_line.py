@@ -13,6 +13,7 @@ import pytest
 from r1_operator.cli import main
 from r1_operator.cli.decision_view import flattened
 from r1_operator.cli.output import age
+from r1_operator.cli.status import why
 
 DECISION = {
     "at": 1_800_000_000.0,
@@ -169,3 +170,35 @@ def test_inputs_become_lines() -> None:
 def test_age(then: str | None, said: str) -> None:
 
     assert age(then, datetime(2026, 1, 4, tzinfo=UTC)) == said
+
+
+@pytest.mark.parametrize(
+    ("conditions", "said"),
+    [
+        ({}, "not seen yet"),
+        ({"Ready": ("False", "WaitingForReplicas", "1 of 2 can serve.")}, "1 of 2 can serve."),
+        ({"Ready": ("True", "AllReplicasReady", "All 2 can serve.")}, ""),
+        (
+            {
+                "Ready": ("True", "AllReplicasReady", "All 8 can serve."),
+                "ScalingLimited": ("True", "AtGpuBudget", "8: 9 would be needed; ..."),
+            },
+            "8: 9 would be needed; ...",
+        ),
+        (
+            {
+                "Ready": ("True", "AllReplicasReady", "All 8 can serve."),
+                "ScalingLimited": ("True", "RateLimited", "8 for now, on the way to 9: ..."),
+            },
+            "",
+        ),
+    ],
+)
+def test_the_table_says_what_a_person_should_know(
+    conditions: dict[str, tuple[str, str, str]], said: str
+) -> None:
+    rows = [
+        {"type": kind, "status": status, "reason": reason, "message": message}
+        for kind, (status, reason, message) in conditions.items()
+    ]
+    assert why({"conditions": rows}) == said

@@ -1,10 +1,12 @@
 """The loop around `decide`: what it asks, what it keeps, what it tells. Virtual clock, no network."""
 
 from collections.abc import Sequence
+from fractions import Fraction
 from typing import Any
 
 import pytest
 
+from r1_operator.api.budget import GPU
 from r1_operator.api.names import Label
 from r1_operator.api.v1 import R1Inference, parse
 from r1_operator.controller.decisions import DecisionBook
@@ -14,12 +16,16 @@ from r1_operator.kube.kinds import DEPLOYMENT, POD, Json, Key
 from r1_operator.kube.views import Views
 from r1_operator.metrics import Metrics
 from r1_operator.plan.demand import CounterSample
+from r1_operator.plan.room import Node
 from r1_operator.plan.scaling import fixed
+from r1_operator.plan.unavailable import Unavailable
 from r1_operator.sources.external import ExternalMetrics
+from r1_operator.sources.nodes import Look
 from r1_operator.sources.signals import Answer, Reading
 
 KEY = Key("default", "r1")
 START = 1_800_000_000.0
+NOWHERE = {"type": "PodScheduled", "status": "False", "message": "0/3 nodes are available."}
 
 
 class World:
@@ -33,6 +39,11 @@ class World:
         self.latency_ms: float | None = None
         self.metrics: list[Json] = [{"type": "RequestsPerSecond", "target": 10}]
         self.version = 1
+        self.gpus = 20
+        self.blind: Unavailable | None = None
+        self.look: Look | None = None
+        self.looks, self.looked_at = 0, START
+        self.capacity: Json = {}
         self.enqueued: list[Key] = []
         self.told: list[Notice] = []
         self.views = Views()
@@ -41,11 +52,13 @@ class World:
             self.deploy(replicas)
         signals: Any = self
         forecaster: Any = self
+        nodes: Any = self
         self.loop = ScalingLoop(
             self.views,
             signals,
             forecaster,
             ExternalMetrics(""),
+            nodes,
             self.book,
             enqueue=self.enqueued.append,
             tell=self.told.append,
@@ -57,6 +70,17 @@ class World:
 
     def forget(self, key: Key) -> None:
         """The forecaster's part."""
+
+    def latest(self) -> Look | Unavailable:
+        """The nodes' part."""
+        self.looks += 1
+        if self.blind is not None:
+            return self.blind
+        if self.look is None or self.now - self.looked_at >= 15.0:
+            held = sum(pod.node is not None for pod in self.views.pods.of(KEY))
+            self.looked_at = self.now
+            self.look = Look((gpus(self.gpus - held), gpus(0, "m")), {KEY: held})
+        return self.look
 
     async def read(self) -> Reading:
         """The gateway's part."""
@@ -110,12 +134,19 @@ class World:
             "resourceVersion": str(self.version),
             "labels": {Label.RESOURCE.value: KEY.name},
         }
-        self.views.put(DEPLOYMENT, {"metadata": metadata, "spec": {"replicas": replicas}})
+        engine = {"name": "engine", "resources": {"limits": {GPU: 1}}}
+        template = {"spec": {"containers": [engine]}}
+        spec = {"replicas": replicas, "template": template}
+        self.views.put(DEPLOYMENT, {"metadata": metadata, "spec": spec})
         started = {"type": "Ready", "status": "True", "lastTransitionTime": "2026-01-01T00:00:30Z"}
         for number in range(20):
             name = {"name": f"p{number}", "uid": f"p{number}"}
             created = {"creationTimestamp": "2026-01-01T00:00:00Z"}
-            pod = {"metadata": metadata | name | created, "status": {"conditions": [started]}}
+            pod: Json = {"metadata": metadata | name | created}
+            if number < self.gpus:
+                pod |= {"spec": {"nodeName": "n"}, "status": {"conditions": [started]}}
+            else:
+                pod |= {"status": {"conditions": [NOWHERE]}}
             (self.views.put if number < replicas else self.views.remove)(POD, pod)
 
     async def pass_time(self, seconds: float) -> None:
@@ -125,18 +156,23 @@ class World:
             self.now += 2.0
             self.offered += 2.0 * self.rate
             await self.loop.round()
-            shown = self.loop.follow(KEY, resource(metrics=self.metrics))
+            shown = self.loop.follow(KEY, resource(metrics=self.metrics, capacity=self.capacity))
             if shown is not None:
                 self.deploy(shown.replicas)
 
 
 def resource(
-    autoscaling: bool = True, replicas: int = 2, uid: str = "u", metrics: list[Json] | None = None
+    autoscaling: bool = True,
+    replicas: int = 2,
+    uid: str = "u",
+    metrics: list[Json] | None = None,
+    capacity: Json | None = None,
 ) -> R1Inference:
     spec: Json = {"replicas": replicas}
     if autoscaling:
         metrics = metrics or [{"type": "RequestsPerSecond", "target": 10}]
         spec["autoscaling"] = {"minReplicas": 1, "maxReplicas": 20, "metrics": metrics}
+        spec["autoscaling"]["capacity"] = capacity or {}
     metadata = {"name": KEY.name, "namespace": KEY.namespace, "uid": uid, "generation": 1}
     manifest = {"apiVersion": "deepseek.ai/v1", "kind": "R1Inference"}
     return parse({**manifest, "metadata": metadata, "spec": spec})
@@ -300,3 +336,55 @@ def test_the_book_is_bounded_and_keeps_the_newest() -> None:
     assert book.of(KEY)[-1]["at"] == pytest.approx(START + 104.9)
     book.forget(KEY)
     assert book.of(KEY) == []
+
+
+def gpus(free: int, name: str = "n") -> Node:
+    return Node(name, {GPU: Fraction(free), "pods": Fraction(100)})
+
+
+async def test_nobody_looks_at_nodes_while_no_resource_asks_for_it() -> None:
+    world = World(replicas=2)
+    world.rate = 100.0
+    await world.pass_time(120)
+    assert world.looks == 0
+    assert world.book.of(KEY)[-1]["inputs"]["room"] is None
+
+
+async def test_only_replicas_that_find_a_node_and_one_more_are_asked_for() -> None:
+    world = World(replicas=2)
+    world.capacity = {"policy": "Bindable"}
+    world.gpus, world.rate = 3, 100.0
+    await world.pass_time(30)
+    told = "; ".join(notice.note for notice in world.told)
+    # What found its place after the look is not counted twice until the next one.
+    assert [
+        decision["replicas"] for decision in world.book.of(KEY) if decision["replicas"] > 4
+    ] == []
+    assert "replicas (NoRoom): 4 for now: 3 of the " in told
+    assert "wanted can bind now (1 node has room for 1; 1 node without free nvidia.com/gpu)" in told
+    await world.pass_time(60)
+    last = world.book.of(KEY)[-1]
+    assert (last["replicas"], last["reason"]) == (4, "NoRoom"), "what waits is not multiplied"
+    assert last["message"] == (
+        "4 for now: 3 of the 15 wanted can bind now (2 nodes without free nvidia.com/gpu). "
+        "1 may wait for a node."
+    )
+    assert last["inputs"]["room"]["withoutNode"] == 1
+    world.gpus = 20
+    world.deploy(4)
+    await world.pass_time(60)
+    assert world.book.of(KEY)[-1]["replicas"] == 15
+
+
+async def test_without_the_right_to_see_nodes_the_pods_own_word_counts() -> None:
+    world = World(replicas=2)
+    world.capacity = {"policy": "Bindable", "pendingReplicas": 2}
+    world.blind = Unavailable("MayNotSeeNodes", "The operator may not list nodes.")
+    world.rate, world.gpus = 30.0, 3
+    await world.pass_time(60)
+    assert world.book.of(KEY)[-1]["replicas"] == 5, "no pod has said that there is no room"
+    world.rate = 100.0
+    await world.pass_time(60)
+    last = world.book.of(KEY)[-1]
+    assert (last["replicas"], last["reason"]) == (5, "NoRoom")
+    assert "2 pods find no node; The operator may not list nodes." in last["message"]

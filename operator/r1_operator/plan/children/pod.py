@@ -9,6 +9,7 @@ from math import ceil
 from typing import Any
 
 from r1_operator.api import names
+from r1_operator.api.budget import GPU
 from r1_operator.api.declare import to_json
 from r1_operator.api.serving import EngineType, ModelSource, Resources
 from r1_operator.api.v1 import R1Inference
@@ -23,7 +24,6 @@ from r1_operator.plan.snapshot import Defaults
 
 USER = 65532
 MODELS = "/models"
-GPU = "nvidia.com/gpu"
 STARTUP_PERIOD_SECONDS = 2
 STOP_MARGIN_SECONDS = 10
 """After draining: the engine frees its devices and exits."""

@@ -1,0 +1,81 @@
+"""Autoscalers request by request, over the operator's decision and the gateway's admission.
+
+`R1_TRACES=FOLDER python -m r1_bench.elastic` plays every request-level trace of the folder under ours,
+HPA, Knative's KPA and a fixed count; `r1_pool.elastic_study` says what is held equal. Costs differ with
+every target, so the rows compare late requests at one cost: what HPA pays at a target of .7, or more
+where ours never pays so little. A peer whose curve does not reach that cost has no row.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+from r1_bench.priorities import request_traces
+from r1_bench.rows import Row, write
+from r1_demo.load import RequestTrace
+from r1_pool.elastic_study import PLANNED, POLICIES, TARGETS, Point, curve, hour_of, late_at
+
+STARTS = (60.0, 300.0)
+
+
+def rows_of(trace: RequestTrace, start_seconds: float) -> list[Row]:
+    """The rows of one trace and start-up time; prints the curves."""
+    hour = hour_of(trace)
+    curves = {name: curve(hour, name, start_seconds) for name in POLICIES}
+    print(_table(trace.name, start_seconds, curves), flush=True)
+    planned = {name: points[TARGETS.index(PLANNED)] for name, points in curves.items()}
+    ours = curves["ours-no-forecast"]
+    # What HPA pays as planned, or the least that ours ever pays.
+    cost = max(planned["hpa"].cost, min(point.cost for point in ours))
+    about = f"{trace.name}, start {start_seconds:g} s"
+    rows = []
+    for name in ("hpa", "knative", "static"):
+        both = late_at(ours, cost), late_at(curves[name], cost)
+        if both[0] is not None and both[1] is not None:
+            rows.append(
+                Row(f"{about}: late at {cost:.1f} replicas", "share", both[0], name, both[1])
+            )
+    mine = planned["ours-no-forecast"]
+    for peer in ("hpa", "knative"):
+        lost = planned[peer].lost
+        rows.append(
+            Row(f"{about}: streams cut off by scale-down", "requests", mine.lost, peer, lost)
+        )
+    rows.append(Row(f"{about}: streams cut off by scale-down", "requests", mine.lost, bar=0.0))
+    return rows
+
+
+def _table(name: str, start_seconds: float, curves: dict[str, tuple[Point, ...]]) -> str:
+    lines = [
+        f"{name}, start {start_seconds:g} s",
+        "| policy | target | replicas paid | late | cut off | by failure | changes/h | pace p99 |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    lines += [
+        f"| {policy} | {p.target} | {p.cost:.2f} | {p.late:.2%} | {p.lost:.1f} "
+        f"| {p.lost_by_failure:.1f} | {p.actions:.0f} | {p.pace_p99:.3f} |"
+        for policy, points in curves.items()
+        for p in points
+    ]
+    return "\n".join(lines)
+
+
+def main() -> int:
+    """Run over the folder in `R1_TRACES`."""
+    folder = os.environ.get("R1_TRACES")
+    if not folder or not Path(folder).is_dir():
+        print("elastic: set R1_TRACES to a folder of request-level traces", file=sys.stderr)
+        return 2
+    traces = request_traces(Path(folder))
+    if not traces:
+        print(f"elastic: {folder} holds no request-level trace", file=sys.stderr)
+        return 2
+    rows = [row for trace in traces for start in STARTS for row in rows_of(trace, start)]
+    write("elastic", rows)
+    return 0 if all(row.ok is not False for row in rows) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,232 @@
+"""The parts of the spec that bound what a resource may use: GPUs, money, power, free capacity."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Annotated, Any, ClassVar, Final
+
+from r1_operator.api.declare import Doc, Rule
+from r1_operator.api.quantity import Quantity
+
+GPU: Final = "nvidia.com/gpu"
+
+SLACK: Final = 1e-9
+"""Relative: CEL multiplies quantities as doubles, and 3 x 0.1 has to fit into 0.3."""
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """A limit and one price, in whatever currency both are."""
+
+    limit_per_hour: Annotated[
+        Quantity,
+        Doc("is what all replicas together may cost in an hour.", max_length=32, positive=True),
+    ]
+    price_per_gpu_hour: Annotated[
+        Quantity | None,
+        Doc(
+            "is what one GPU of spec.resources costs in an hour, in the unit of limitPerHour.",
+            max_length=32,
+            positive=True,
+        ),
+    ] = None
+    price_per_replica_hour: Annotated[
+        Quantity | None,
+        Doc(
+            "is what one replica costs in an hour, in the unit of limitPerHour.",
+            max_length=32,
+            positive=True,
+        ),
+    ] = None
+
+    RULES: ClassVar[tuple[Rule, ...]] = (
+        Rule(
+            "has(self.pricePerGpuHour) != has(self.pricePerReplicaHour)",
+            "exactly one of pricePerGpuHour and pricePerReplicaHour must be set",
+            lambda self: (self.price_per_gpu_hour is None) != (self.price_per_replica_hour is None),
+        ),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Power:
+    """A limit and what one replica draws, both in watts."""
+
+    limit_watts: Annotated[
+        Quantity, Doc("is what all replicas together may draw.", max_length=32, positive=True)
+    ]
+    watts_per_replica: Annotated[
+        Quantity,
+        Doc(
+            "is what one replica draws at full load: the power caps of its GPUs and its share of "
+            "the node.",
+            max_length=32,
+            positive=True,
+        ),
+    ]
+
+
+@dataclass(frozen=True, slots=True)
+class Budget:
+    gpus: Annotated[
+        int | None,
+        Doc("is how many GPUs all replicas together may hold.", minimum=1, maximum=1_000_000),
+    ] = None
+    cost: Annotated[Cost | None, Doc("bounds what the replicas cost in an hour.")] = None
+    power: Annotated[Power | None, Doc("bounds what the replicas draw.")] = None
+
+    RULES: ClassVar[tuple[Rule, ...]] = (
+        Rule(
+            "has(self.gpus) || has(self.cost) || has(self.power)",
+            "at least one of gpus, cost and power must be set",
+            lambda self: (self.gpus, self.cost, self.power) != (None, None, None),
+        ),
+    )
+
+
+class CapacityPolicy(StrEnum):
+    """Unlimited asks for every replica that is needed, Bindable for those that find a node."""
+
+    UNLIMITED = "Unlimited"
+    BINDABLE = "Bindable"
+
+
+@dataclass(frozen=True, slots=True)
+class Capacity:
+    policy: Annotated[
+        CapacityPolicy,
+        Doc(
+            "says whether replicas are asked for that no node has room for: Unlimited asks for "
+            "all, which is how node autoscalers learn what to add; Bindable only for those that "
+            "find a node now, and pendingReplicas more."
+        ),
+    ] = CapacityPolicy.UNLIMITED
+    pending_replicas: Annotated[
+        int,
+        Doc(
+            "is how many replicas may wait for a node under Bindable: the next ones to start when "
+            "one comes free, and what a node autoscaler sees.",
+            minimum=0,
+            maximum=10_000,
+        ),
+    ] = 1
+
+
+def _double(path: str) -> str:
+    """A quantity in CEL as a double; 0 for what is none, which its own rule refuses."""
+    text = f"string({path})"
+    return f"(isQuantity({text}) ? quantity({text}).asApproximateFloat() : 0.0)"
+
+
+def _gpus_in(kind: str) -> str:
+    here = f"self.resources.{kind}"
+    amount = _double(f"{here}['{GPU}']")
+    return f"has({here}) && '{GPU}' in {here} ? {amount}"
+
+
+_GPUS = f"(!has(self.resources) ? 0.0 : {_gpus_in('limits')} : {_gpus_in('requests')} : 0.0)"
+_FEWEST = "(self.autoscaling.minReplicas > 1 ? double(self.autoscaling.minReplicas) : 1.0)"
+_BUDGET = "self.autoscaling.budget"
+_COST = f"{_BUDGET}.cost"
+
+
+def _where(*parts: str) -> str:
+    """CEL: none of these fields is set, or (what follows) holds."""
+    paths = ["self.autoscaling", _BUDGET, *parts]
+    return "!(" + " && ".join(f"has({path})" for path in paths) + ") || "
+
+
+def _fits(needed: str, limit: str) -> str:
+    return f"{needed} <= {limit} * {1 + SLACK!r}"
+
+
+def _gpus(spec: Any) -> float:
+    """GPUs per replica as the schema sees them, of spec.resources alone."""
+    kinds: tuple[Mapping[str, Quantity], ...] = (spec.resources.limits, spec.resources.requests)
+    found = next((kind[GPU] for kind in kinds if GPU in kind), None)
+    return 0.0 if found is None else float(found.value)
+
+
+def _budget(spec: Any) -> Budget:
+    found = spec.autoscaling.budget if spec.autoscaling is not None else None
+    return found if found is not None else Budget()
+
+
+def _holds(spec: Any, each: float, limit: float) -> bool:
+    fewest = max(1, spec.autoscaling.min_replicas)
+    return bool(fewest * each <= limit * (1 + SLACK))
+
+
+def _gpus_hold(spec: Any) -> bool:
+    gpus = _budget(spec).gpus
+    return gpus is None or _holds(spec, _gpus(spec), gpus)
+
+
+def _cost_holds(spec: Any) -> bool:
+    cost = _budget(spec).cost
+    if cost is None:
+        return True
+    if cost.price_per_replica_hour is not None:
+        each = float(cost.price_per_replica_hour)
+    elif cost.price_per_gpu_hour is not None:
+        each = float(cost.price_per_gpu_hour) * _gpus(spec)
+    else:
+        return True
+    return _holds(spec, each, float(cost.limit_per_hour))
+
+
+def _power_holds(spec: Any) -> bool:
+    power = _budget(spec).power
+    return power is None or _holds(spec, float(power.watts_per_replica), float(power.limit_watts))
+
+
+def _priced_gpus(spec: Any) -> bool:
+    cost = _budget(spec).cost
+    return cost is None or cost.price_per_gpu_hour is None or _gpus(spec) > 0
+
+
+_NO_GPUS = f"counts GPUs, and spec.resources.limits has no {GPU}"
+
+# On the spec as a whole: what a replica holds is in spec.resources.
+BUDGET_RULES: Final[tuple[Rule, ...]] = (
+    Rule(
+        _where(f"{_BUDGET}.gpus") + f"{_GPUS} > 0.0",
+        f"budget.gpus {_NO_GPUS}",
+        lambda self: _budget(self).gpus is None or _gpus(self) > 0,
+        "autoscaling.budget.gpus",
+    ),
+    Rule(
+        _where(f"{_BUDGET}.gpus") + _fits(f"{_FEWEST} * {_GPUS}", f"double({_BUDGET}.gpus)"),
+        "budget.gpus must allow minReplicas, and one replica at least",
+        _gpus_hold,
+        "autoscaling.budget.gpus",
+    ),
+    Rule(
+        _where(_COST, f"{_COST}.pricePerGpuHour") + f"{_GPUS} > 0.0",
+        f"pricePerGpuHour {_NO_GPUS}: set it, or pricePerReplicaHour",
+        _priced_gpus,
+        "autoscaling.budget.cost.pricePerGpuHour",
+    ),
+    Rule(
+        _where(_COST)
+        + _fits(
+            f"{_FEWEST} * (has({_COST}.pricePerReplicaHour) "
+            f"? {_double(f'{_COST}.pricePerReplicaHour')} : has({_COST}.pricePerGpuHour) "
+            f"? {_double(f'{_COST}.pricePerGpuHour')} * {_GPUS} : 0.0)",
+            _double(f"{_COST}.limitPerHour"),
+        ),
+        "budget.cost.limitPerHour must allow minReplicas, and one replica at least",
+        _cost_holds,
+        "autoscaling.budget.cost.limitPerHour",
+    ),
+    Rule(
+        _where(f"{_BUDGET}.power")
+        + _fits(
+            f"{_FEWEST} * {_double(f'{_BUDGET}.power.wattsPerReplica')}",
+            _double(f"{_BUDGET}.power.limitWatts"),
+        ),
+        "budget.power.limitWatts must allow minReplicas, and one replica at least",
+        _power_holds,
+        "autoscaling.budget.power.limitWatts",
+    ),
+)

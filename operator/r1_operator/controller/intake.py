@@ -1,0 +1,89 @@
+"""What becomes of what the API server tells: into the view, and its resource into the queue."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+
+from r1_operator.controller.liveness import Liveness
+from r1_operator.kube.kinds import POD, R1INFERENCE, Json, Key, Kind
+from r1_operator.kube.views import PodView, View, Views, concerned
+from r1_operator.metrics import Metrics
+
+logger = logging.getLogger(__name__)
+
+
+class Intake:
+    """One way into the views for every watch and listing."""
+
+    def __init__(
+        self,
+        views: Views,
+        *,
+        enqueue: Callable[[Key], None],
+        liveness: Liveness,
+        metrics: Metrics,
+    ) -> None:
+        self.views = views
+        self._enqueue = enqueue
+        self._liveness = liveness
+        self._metrics = metrics
+
+    def event(self, kind: Kind, event_type: str | None, obj: Json) -> None:
+        """Take in one watch event; no type means found by a listing."""
+        self._heard(kind, 1)
+        self._take(self.views.remove if event_type == "DELETED" else self.views.put, kind, obj)
+
+    def page(self, kind: Kind, objects: Sequence[Json]) -> None:
+        """Take in a page of a listing."""
+        self._heard(kind, len(objects))
+        for obj in objects:
+            self._take(self.views.put, kind, obj)
+
+    def found(self, kind: Kind, obj: Json) -> bool:
+        """Take in what was asked for by name; whether it says something new."""
+        return self._take(self.views.put, kind, obj)
+
+    def drop_gone(
+        self, kind: Kind, uids: Mapping[Key, str], as_of: int, namespace: str | None = None
+    ) -> None:
+        """Forget what a whole listing of version `as_of` no longer has; `uids` is what it has.
+
+        What the view got later than the listing is left alone, and so is what lies outside of the
+        namespace, where the listing was of one.
+        """
+        view = self.views.of(kind)
+        for key, uid, version in view.versions():
+            if version > as_of or uids.get(key) == uid or namespace not in (None, key.namespace):
+                continue
+            owner = _owner(kind, view, key)
+            if view.remove(key, uid):
+                self._mark(owner)
+
+    def _heard(self, kind: Kind, count: int) -> None:
+        self._metrics.watch_events.labels(kind.name).inc(count)
+        self._liveness.heard(kind)
+
+    def _take(self, change: Callable[[Kind, Json], Key | None], kind: Kind, obj: Json) -> bool:
+        try:
+            owner = change(kind, obj)
+        except Exception:  # one object that nobody can read must not end the watch of all others
+            logger.exception(
+                "%s %s is left out", kind.name, (obj.get("metadata") or {}).get("name")
+            )
+            return False
+        self._mark(owner)
+        return owner is not None
+
+    def _mark(self, owner: Key | None) -> None:
+        if owner is not None:
+            self._enqueue(owner)
+
+
+def _owner(kind: Kind, view: View | PodView, key: Key) -> Key | None:
+    if kind == R1INFERENCE:
+        return key
+    if isinstance(view, PodView):
+        return view.owner(key)
+    stored = view.get(key)
+    return concerned(kind, stored.load()) if stored is not None and kind != POD else None

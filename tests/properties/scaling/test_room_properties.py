@@ -1,0 +1,95 @@
+"""Room is what placing one replica after the other finds, and Bindable asks for no more than that."""
+
+from fractions import Fraction
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from r1_operator.api.budget import GPU
+from r1_operator.api.scaling import MetricType
+from r1_operator.plan.demand import Demand
+from r1_operator.plan.history import History
+from r1_operator.plan.policy import Metric, ScalingPolicy
+from r1_operator.plan.room import NOT_SEEN_YET, Node, Placement, Room, Shape, room_for
+from r1_operator.plan.scaling import ScalingInputs, decide
+from r1_operator.plan.unavailable import Unavailable
+
+NOW = 1_700_000_000.0
+BLIND = Unavailable("MayNotSeeNodes", "The operator may not list nodes.")
+
+names = st.sampled_from([GPU, "cpu", "memory"])
+amounts = st.fractions(0, 6, max_denominator=4)
+free = st.dictionaries(names, st.fractions(-2, 9, max_denominator=4))
+nodes = st.lists(
+    st.builds(
+        lambda free, pods, ready: Node("n", {**free, "pods": Fraction(pods)}, ready),
+        free,
+        st.integers(-1, 6),
+        st.booleans(),
+    ),
+    max_size=6,
+)
+
+
+@given(st.dictionaries(names, amounts), nodes)
+def test_it_is_what_placing_them_one_by_one_finds(
+    requests: dict[str, Fraction], cluster: list[Node]
+) -> None:
+    room = room_for(Shape(requests), cluster)
+    placed = [_placed(requests, dict(node.free)) if node.ready else None for node in cluster]
+    counts = [count for count in placed if count is not None]
+    assert room.replicas == sum(counts)
+    assert room.suitable == len(counts)
+    assert room.nodes == {each: counts.count(each) for each in set(counts) if each}
+    assert sum(number for _, number in room.short) == counts.count(0)
+    assert room.words
+
+
+def _placed(requests: dict[str, Fraction], left: dict[str, Fraction]) -> int:
+    asked = {**{name: amount for name, amount in requests.items() if amount}, "pods": Fraction(1)}
+    count = 0
+    while all(left.get(name, Fraction(0)) >= amount for name, amount in asked.items()):
+        left = {name: amount - asked.get(name, 0) for name, amount in left.items()}
+        count += 1
+    return count
+
+
+placements = st.builds(
+    Placement,
+    st.integers(0, 60),
+    st.integers(0, 20),
+    st.one_of(
+        st.none(),
+        st.just(BLIND),
+        st.just(NOT_SEEN_YET),
+        st.integers(0, 40).map(lambda count: Room(count, {count: 1} if count else {}, 1)),
+    ),
+)
+
+
+@given(
+    low=st.integers(0, 10),
+    current=st.integers(0, 60),
+    pending=st.integers(0, 5),
+    rate=st.floats(0, 500),
+    placement=placements,
+    waiting=st.integers(0, 2),
+)
+def test_bindable_holds_rises_to_the_room_and_lowers_nothing(
+    low: int, current: int, pending: int, rate: float, placement: Placement, waiting: int
+) -> None:
+    metrics = (Metric(MetricType.REQUESTS_PER_SECOND, 10.0),)
+    plain = ScalingPolicy(low, 60, metrics)
+    bindable = ScalingPolicy(low, 60, metrics, bindable=True, pending_replicas=pending)
+    demand = Demand(rate, 0.0, float(waiting), 0.0, 0.0)
+    inputs = ScalingInputs(current, current, demand, placement=placement)
+    history = History().started(NOW - 3600, current)
+    asked = decide(bindable, inputs, history, NOW)[0]
+    free_choice = decide(plain, inputs, history, NOW)[0]
+    assert asked.replicas <= free_choice.replicas
+    assert asked.replicas >= min(current, free_choice.replicas)
+    assert asked.replicas >= low
+    if isinstance(placement.room, Room):
+        wake = 1 if waiting and current == 0 else 0
+        most = placement.placed + placement.room.replicas + pending
+        assert asked.replicas <= max(current, low, wake, most)

@@ -1,0 +1,69 @@
+"""Whatever the load: a policy's course is a count at every step, within its bounds, of the past."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from r1_board.foresight import LEVELS, Foresight
+from r1_board.policies import POLICIES, Bench
+from r1_board.world import Floats, world_of
+from r1_demo.load import RateTrace
+
+SEES_ALL = {"oracle", "static"}
+# A policy whose predictions come out of its owner's package is played where that is at hand.
+NEEDS_ITS_OWNER = {"dynamo-arima", "dynamo-prophet"}
+HERE = [name for name in POLICIES if name not in NEEDS_ITS_OWNER]
+
+
+def bench_of(values: Floats, most: int = 30, least: int = 1) -> Bench:
+    """A bench with a silent forecaster."""
+    bench = Bench(world_of(RateTrace("any", 60.0, tuple(values.tolist())), 60), most, least)
+    steps = len(bench.reading)
+    silent = Foresight(np.full((steps, len(LEVELS)), np.nan), np.zeros(steps, dtype=bool))
+    object.__setattr__(bench, "foresight", silent)
+    return bench
+
+
+@st.composite
+def any_load(draw: st.DrawFn) -> Floats:
+    """Calm and silent stretches, steps and single bursts, requests per minute."""
+    drawn = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
+    minutes = draw(st.integers(40, 160))
+    level = np.repeat(drawn.choice([0.0, 0.5, 60.0, 900.0], minutes // 12 + 1), 12)[:minutes]
+    burst = np.where(drawn.random(minutes) < 0.05, drawn.uniform(1, 40, minutes), 1.0)
+    values: Floats = level * burst
+    values[-5] = max(values[-5], 30.0)  # something is offered in the part that is scored
+    return values
+
+
+@pytest.mark.parametrize("name", HERE)
+@given(any_load(), st.floats(0.3, 1.2), st.integers(1, 4))
+@settings(max_examples=12, deadline=None)
+def test_a_course_stays_within_its_bounds(
+    name: str, values: Floats, target: float, least: int
+) -> None:
+    bench = bench_of(values, least=least)
+    course = POLICIES[name](bench, target)
+    assert course.dtype == np.int64
+    assert len(course) == len(bench.reading)
+    assert course.min() >= least
+    assert course.max() <= bench.most
+
+
+@pytest.mark.parametrize("name", [name for name in HERE if name not in SEES_ALL])
+@given(any_load(), st.floats(0.3, 1.2))
+@settings(max_examples=8, deadline=None)
+def test_what_comes_later_changes_no_count_before_it(
+    name: str, values: Floats, target: float
+) -> None:
+    before = POLICIES[name](bench_of(values), target)
+    changed = values.copy()
+    # Lower, and not the highest minute: that one sets what a replica carries.
+    last = len(values) - 8
+    highest = int(np.argmax(values[len(values) // 2 :])) + len(values) // 2
+    changed[last:] = np.where(np.arange(last, len(values)) == highest, values[last:], 0.0)
+    after = POLICIES[name](bench_of(changed), target)
+    # Demand is linear between the middles of minutes, so the minute before is touched too.
+    same = len(before) - 4 * (8 + 1)
+    assert before[:same].tolist() == after[:same].tolist()

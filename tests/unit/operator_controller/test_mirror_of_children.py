@@ -1,0 +1,256 @@
+"""List, then watch: the mirror of a kind on an API server that has good days and bad ones."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+import orjson
+import pytest
+from aiohttp import web
+from kubernetes.aio.client import Configuration
+
+from r1_operator.api.names import Label
+from r1_operator.controller.intake import Intake
+from r1_operator.controller.liveness import Liveness
+from r1_operator.controller.mirror import Mirror
+from r1_operator.kube.client import Api, RetryPolicy
+from r1_operator.kube.kinds import DEPLOYMENT, Json, Key
+from r1_operator.kube.views import Views
+from r1_operator.metrics import Metrics
+
+
+def deployment(name: str, version: int, *, namespace: str = "ns", uid: str = "") -> Json:
+    """One as a list has it: without its kind."""
+    return {
+        "metadata": {
+            "namespace": namespace,
+            "name": name,
+            "uid": uid or f"uid-{name}",
+            "resourceVersion": str(version),
+            "labels": {Label.RESOURCE.value: name},
+        },
+        "spec": {"replicas": 1},
+    }
+
+
+class ApiServer:
+    """Lists what it holds, two to a page; its watches send what the test puts in."""
+
+    def __init__(self) -> None:
+        self.objects: list[Json] = []
+        self.version = 10
+        self.listings = 0
+        self.watched_from: list[str] = []
+        self.queries: list[dict[str, str]] = []
+        self.events: asyncio.Queue[Json | None] = asyncio.Queue()
+        self.answer_lists_with = 200
+        self.answer_watches_with = 200
+
+    async def answer(self, request: web.Request) -> web.StreamResponse:
+        self.queries.append(dict(request.query))
+        if "watch" in request.query:
+            return await self._watch(request)
+        if self.answer_lists_with != 200:
+            return web.json_response({"message": "injected"}, status=self.answer_lists_with)
+        namespace = request.match_info.get("namespace")
+        mine = [o for o in self.objects if namespace in (None, o["metadata"]["namespace"])]
+        start = int(request.query.get("continue", "0"))
+        self.listings += start == 0
+        more = str(start + 2) if start + 2 < len(mine) else ""
+        return web.json_response(
+            {
+                "metadata": {"resourceVersion": str(self.version), "continue": more},
+                "items": mine[start : start + 2] or None,
+            }
+        )
+
+    async def _watch(self, request: web.Request) -> web.StreamResponse:
+        if self.answer_watches_with != 200:
+            return web.json_response({"message": "injected"}, status=self.answer_watches_with)
+        self.watched_from.append(request.query["resourceVersion"])
+        response = web.StreamResponse()
+        await response.prepare(request)
+        while (event := await self.events.get()) is not None:
+            text = orjson.dumps(event) + b"\n"
+            await response.write(text[:9])  # a line may come in pieces
+            await response.write(text[9:])
+        return response
+
+    def tell(self, event_type: str, obj: Json) -> None:
+        """An event, in which an object names its kind."""
+        named = {"apiVersion": DEPLOYMENT.api_version, "kind": DEPLOYMENT.name, **obj}
+        self.events.put_nowait({"type": event_type, "object": named})
+
+    def end_watch(self) -> None:
+        self.events.put_nowait(None)
+
+
+class Mirrored:
+    """What a mirror has made of it."""
+
+    def __init__(self, mirror: Mirror, views: Views, marked: list[Key], metrics: Metrics) -> None:
+        self.mirror = mirror
+        self.view = views.children[DEPLOYMENT.name]
+        self.marked = marked
+        self.metrics = metrics
+
+    def names(self) -> set[str]:
+        return {key.name for key in self.view.objects}
+
+
+@pytest.fixture
+def server() -> ApiServer:
+    return ApiServer()
+
+
+@asynccontextmanager
+async def mirror_of(server: ApiServer, namespaces: tuple[str, ...] = ()) -> AsyncIterator[Mirrored]:
+    app = web.Application()
+    app.router.add_get("/apis/apps/v1/deployments", server.answer)
+    app.router.add_get("/apis/apps/v1/namespaces/{namespace}/deployments", server.answer)
+    runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    configuration = type.__call__(Configuration)
+    configuration.host = f"http://127.0.0.1:{runner.addresses[0][1]}"
+    views, marked, metrics = Views(), list[Key](), Metrics()
+    intake = Intake(
+        views, enqueue=marked.append, liveness=Liveness(silent_seconds=60), metrics=metrics
+    )
+    async with Api(configuration, retry=RetryPolicy(attempts=1)) as api:
+        mirror = Mirror(api, intake, DEPLOYMENT, selector=Label.RESOURCE, namespaces=namespaces)
+        task = asyncio.create_task(mirror.run())
+        yield Mirrored(mirror, views, marked, metrics)
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+    await runner.cleanup()
+
+
+async def until(holds: Callable[[], Any]) -> None:
+    async with asyncio.timeout(30):
+        while not holds():  # noqa: ASYNC110 (views are plain, nothing tells of them)
+            await asyncio.sleep(0.01)
+
+
+async def test_all_pages_are_in_the_view_before_it_is_complete(server: ApiServer) -> None:
+    server.objects = [deployment(name, 3) for name in "abcde"]
+    async with mirror_of(server) as seen:
+        await asyncio.wait_for(seen.view.complete.wait(), 30)
+        assert seen.names() == set("abcde")
+        assert sorted(seen.marked) == [Key("ns", name) for name in "abcde"]
+        await until(lambda: server.watched_from)
+        assert server.watched_from == ["10"], "the watch begins where the listing was taken"
+        assert all(query["labelSelector"] == Label.RESOURCE for query in server.queries)
+        count = seen.metrics.watch_events.labels(DEPLOYMENT.name)
+        assert count._value.get() == 5
+
+
+async def test_an_empty_listing_completes_the_view_too(server: ApiServer) -> None:
+    async with mirror_of(server) as seen:
+        await asyncio.wait_for(seen.view.complete.wait(), 30)
+        assert seen.names() == set()
+
+
+async def test_events_change_the_view_and_mark_the_resource(server: ApiServer) -> None:
+    server.objects = [deployment("a", 3), deployment("b", 4)]
+    async with mirror_of(server) as seen:
+        await until(lambda: server.watched_from)
+        seen.marked.clear()
+        server.tell("ADDED", deployment("c", 11))
+        server.tell("DELETED", deployment("a", 12))
+        server.tell("BOOKMARK", {"metadata": {"resourceVersion": "20"}})
+        await until(lambda: seen.names() == {"b", "c"})
+        assert seen.marked == [Key("ns", "c"), Key("ns", "a")]
+        server.end_watch()
+        await until(lambda: len(server.watched_from) == 2)
+        assert server.watched_from[1] == "20", "taken up where it stopped"
+        assert server.listings == 1
+
+
+async def test_a_listed_object_says_the_same_as_its_event(server: ApiServer) -> None:
+    """A list leaves out kind and apiVersion; what was settled must stay so at the next event."""
+    server.objects = [deployment("a", 3)]
+    async with mirror_of(server) as seen:
+        await until(lambda: server.watched_from)
+        listed = seen.view.get(Key("ns", "a"))
+        assert listed is not None
+        listed.settled_for = "hash"
+        server.tell("MODIFIED", deployment("a", 11))
+        await until(lambda: seen.view.objects[Key("ns", "a")].version == 11)
+        assert seen.view.objects[Key("ns", "a")].settled_for == "hash"
+        assert seen.view.objects[Key("ns", "a")].load()["kind"] == "Deployment"
+
+
+@pytest.mark.parametrize("in_stream", [True, False])
+async def test_a_forgotten_version_lists_again_and_finds_what_has_gone(
+    server: ApiServer, in_stream: bool
+) -> None:
+    server.objects = [deployment("a", 3), deployment("b", 4), deployment("c", 5)]
+    async with mirror_of(server) as seen:
+        await until(lambda: server.watched_from)
+        seen.marked.clear()
+        server.objects = [
+            deployment("b", 4),
+            deployment("c", 33, uid="another"),
+            deployment("d", 34),
+        ]
+        server.version = 40
+        if in_stream:
+            server.tell("ERROR", {"code": 410, "message": "too old"})
+        else:
+            server.answer_watches_with = 410
+        server.end_watch()
+        await until(lambda: server.listings > 1)
+        server.answer_watches_with = 200
+        await until(lambda: server.watched_from[-1] == "40")
+        assert seen.names() == set("bcd")
+        assert seen.view.objects[Key("ns", "c")].uid == "another"
+        assert set(seen.marked) == {Key("ns", "a"), Key("ns", "c"), Key("ns", "d")}
+
+
+async def test_a_failing_server_is_asked_again_and_the_view_stays(
+    server: ApiServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    server.answer_lists_with = 500
+    server.objects = [deployment("a", 3)]
+    async with mirror_of(server) as seen:
+        await until(lambda: "watch of deployments: GET" in caplog.text)
+        assert not seen.view.complete.is_set(), "nothing known is not the same as nothing there"
+        server.answer_lists_with = 200
+        await asyncio.wait_for(seen.view.complete.wait(), 30)
+        await until(lambda: server.watched_from)
+        server.tell("ERROR", {"code": 500, "message": "etcd is away"})
+        await until(lambda: "etcd is away" in caplog.text)
+        assert seen.names() == {"a"}
+        server.end_watch()
+        await until(lambda: len(server.watched_from) == 2)
+        assert server.listings == 1, "an error is no reason to list again"
+
+
+async def test_each_namespace_has_its_own_listing_and_all_complete_the_view(
+    server: ApiServer,
+) -> None:
+    server.objects = [deployment("a", 3, namespace="one"), deployment("b", 4, namespace="two")]
+    async with mirror_of(server, ("one", "two")) as seen:
+        await asyncio.wait_for(seen.view.complete.wait(), 30)
+        assert set(seen.view.objects) == {Key("one", "a"), Key("two", "b")}
+        assert server.listings == 2
+
+
+async def test_an_object_that_nobody_can_read_ends_no_watch(
+    server: ApiServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    broken = deployment("broken", 4)
+    broken["spec"] = None
+    server.objects = [deployment("a", 3), broken, deployment("c", 5)]
+    async with mirror_of(server) as seen:
+        await asyncio.wait_for(seen.view.complete.wait(), 30)
+        assert seen.names() == {"a", "c"}
+        assert "Deployment broken is left out" in caplog.text
+        server.tell(
+            "MODIFIED", {**broken, "metadata": {**broken["metadata"], "resourceVersion": "11"}}
+        )
+        server.tell("ADDED", deployment("d", 12))
+        await until(lambda: seen.names() == {"a", "c", "d"})
+        assert server.listings == 1

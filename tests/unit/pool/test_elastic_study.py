@@ -1,0 +1,29 @@
+"""The study at request level: engines fit the trace, curves are read at one cost."""
+
+import pytest
+
+from r1_demo.load import RecordedRequest, RequestTrace
+from r1_pool.elastic_study import MEAN_REPLICAS, POLICIES, Point, hour_of, late_at, play
+
+
+def point(cost: float, late: float) -> Point:
+    return Point(0.7, cost, late, 0.0, 0.0, 0.0, 0.0)
+
+
+def test_a_curve_is_read_between_its_points_and_nowhere_else() -> None:
+    points = [point(10.0, 0.02), point(8.0, 0.10), point(9.0, 0.12)]
+    assert late_at(points, 9.5) == pytest.approx(0.06)  # the worse point at 9 counts for nothing
+    assert late_at(points, 20.0) is None
+    assert late_at(points, 1.0) is None
+
+
+@pytest.mark.parametrize("policy", sorted(POLICIES))
+def test_engines_are_as_fast_as_the_hour_needs(policy: str) -> None:
+    recorded = tuple(RecordedRequest(0.5 * n, 500, 50) for n in range(2400))
+    hour = hour_of(RequestTrace("even", recorded))
+    result = play(hour, policy, 0.7, 60.0, seed=0)
+    scored = hour.seconds - 300
+    assert result.paid_seconds / scored == pytest.approx(MEAN_REPLICAS / 0.7, abs=1.5)
+    assert result.violations(5.0) < 0.05
+    # At a seventh more than the mean load even a fixed count is full, and below it falls behind.
+    assert play(hour, "static", 1.3, 60.0, seed=0).violations(5.0) > 0.5
