@@ -15,16 +15,15 @@ import numpy as np
 from r1_board import aibrix, courses, crane, dynamo, keda_triggers, peers, phpa, ray_serve, wva
 from r1_board.fluid import coming_max
 from r1_board.foresight import Foresight, foresee, perfect
-from r1_board.world import DAY_SECONDS, MAX_REPLICAS, STEP_SECONDS, Bools, Floats, Ints, World
+from r1_board.world import DAY_SECONDS, MAX_REPLICAS, STEP_SECONDS, Floats, Ints, World
 from r1_operator.api.scaling import MetricType
 from r1_operator.plan.anticipation import PROMISE_LEADS
-from r1_operator.plan.policy import DownBehavior, ForecastUse, Metric, ScalingPolicy
+from r1_operator.plan.policy import DownBehavior, Metric, ScalingPolicy
 from r1_owners.predictions import foretold
 
 _DAY = round(DAY_SECONDS / STEP_SECONDS)
 _HALF_HOUR = round(1800 / STEP_SECONDS)
 _DOWN = DownBehavior()
-_LEVEL = ForecastUse().quantile
 
 
 @dataclass(frozen=True)
@@ -58,6 +57,11 @@ class Bench:
         """What the forecaster says at the played steps."""
         return foresee(self.world)
 
+    @property
+    def lead_seconds(self) -> float:
+        """How long before it is needed a replica has to be asked for: its start and a decision."""
+        return self.world.start_seconds + STEP_SECONDS
+
     @cached_property
     def _dynamo(self) -> dict[str, Floats]:
         return {}
@@ -90,23 +94,26 @@ Policy = Callable[[Bench, float], Ints]
 def ours(bench: Bench, target: float) -> Ints:
     """The production policy with the forecast that its gate lets act."""
     said = bench.foresight
-    peak = np.where(said.acts, said.at(_LEVEL), 0.0)
-    return _production(bench, target, peak)
+    level = bench.policy(target).peak_quantile(bench.lead_seconds)
+    peak = np.where(said.acts, said.at(level), 0.0)
+    return _foreseen(bench, target, peak)
 
 
 def ours_no_forecast(bench: Bench, target: float) -> Ints:
     """The production policy on real time alone."""
-    return _production(bench, target, None)
+    needed, kept = _alone(bench, target)
+    windows = [(_DOWN.stabilization_window_seconds, None)]
+    return courses.stabilized(needed, kept, bench.most, windows, bench.least)
 
 
 def oracle(bench: Bench, target: float) -> Ints:
-    """The production policy with a perfect maximum over the start-up time."""
-    return _production(bench, target, perfect(bench.world))
+    """The production policy with a perfect maximum over the start-up time, free to spend."""
+    return _foreseen(bench, target, perfect(bench.world), allowed=False)
 
 
 def last_value(bench: Bench, target: float) -> Ints:
     """The production policy with a forecast that says the present and always acts."""
-    return _production(bench, target, bench.reading)
+    return _foreseen(bench, target, bench.reading)
 
 
 def hpa(bench: Bench, target: float) -> Ints:
@@ -231,23 +238,34 @@ def _worth(bench: Bench, target: float) -> Floats:
     return bench.reading / (bench.world.capacity * target)
 
 
-def _production(bench: Bench, target: float, peak: Floats | None) -> Ints:
-    """The production rules on what is read and, where a peak is given (0: none), on that.
+def _alone(bench: Bench, target: float) -> tuple[Ints, Ints]:
+    """What demand at hand needs, and what it is no reason to go below."""
+    needed = bench.replicas(bench.reading, target)
+    return needed, np.maximum(needed, courses.within_tolerance(_worth(bench, target)))
+
+
+def _foreseen(bench: Bench, target: float, peak: Floats, *, allowed: bool = True) -> Ints:
+    """The production rules on what is read and on a peak where one is given (0: none).
 
     The higher need counts; while the peak is believed and not below the reading the down window
-    is short.
+    is short. `allowed` holds the forecast to its allowance.
     """
-    needed = bench.replicas(bench.reading, target)
-    windows: list[tuple[float, Bools | None]] = [(_DOWN.stabilization_window_seconds, None)]
-    if peak is not None:
-        policy = bench.policy(target)
-        lead = bench.world.start_seconds + STEP_SECONDS
-        foreseen = bench.replicas(peak, policy.peak_utilization)
-        acting = courses.believed(foreseen, needed, PROMISE_LEADS * lead)
-        needed = np.maximum(needed, np.where(acting, foreseen, 0))
-        window = min(lead, _DOWN.stabilization_window_seconds)
-        windows.append((window, acting & (peak >= bench.reading)))
-    return courses.stabilized(needed, bench.most, windows, bench.least)
+    needed, kept = _alone(bench, target)
+    policy, lead = bench.policy(target), bench.lead_seconds
+    asked = bench.replicas(peak, policy.peak_utilization)
+    acting = courses.believed(asked, needed, PROMISE_LEADS * lead)
+    asked = np.where(acting, asked, 0)
+    vouched = acting & (peak >= bench.reading)
+    window, short = _DOWN.stabilization_window_seconds, policy.vouched_window(lead)
+    if not allowed:
+        needed, kept = np.maximum(needed, asked), np.maximum(kept, asked)
+        windows = [(window, None), (short, vouched)]
+        return courses.stabilized(needed, kept, bench.most, windows, bench.least)
+    first = max(int(needed[0]), int(asked[0]))
+    plain = courses.plain_autoscaler(_worth(bench, target), bench.most, bench.least, first)
+    return courses.foreseen(
+        needed, kept, asked, vouched, plain, target, bench.most, (window, short), bench.least
+    )
 
 
 POLICIES: dict[str, Policy] = {

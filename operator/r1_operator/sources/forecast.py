@@ -18,7 +18,8 @@ from r1_operator.api.scaling import ClassName, MetricType
 from r1_operator.api.scaling import Forecast as ForecastSpec
 from r1_operator.kube.kinds import Json, Key
 from r1_operator.plan.forecasts import Forecast, parse_forecast
-from r1_operator.plan.policy import Metric
+from r1_operator.plan.newsvendor import peak_quantile, vouched_window
+from r1_operator.plan.policy import DownBehavior, Metric
 from r1_operator.plan.unavailable import Unavailable
 from r1_operator.sources.asking import Asking
 
@@ -53,9 +54,17 @@ def forecast_metric(metrics: tuple[Metric, ...]) -> MetricType | None:
 
 
 def build_question(
-    key: Key, ask: ForecastSpec, metric: MetricType, lead_seconds: float, min_rate_seconds: int
+    key: Key,
+    ask: ForecastSpec,
+    metric: MetricType,
+    lead_seconds: float,
+    min_rate_seconds: int,
+    *,
+    down_window_seconds: float = DownBehavior().stabilization_window_seconds,
 ) -> Question:
     """The request body of `POST /v1/forecast`; the lead is rounded up to whole steps of 5 s.
+
+    `down_window_seconds` is the policy's, by which the quantile is chosen where none is given.
 
     The series is a trailing mean: what it shows at a time was demanded half its window earlier. A
     demand that replicas have to meet after `lead_seconds` shows up that much later, so that long
@@ -64,7 +73,11 @@ def build_question(
     labels = f'inference_namespace="{key.namespace}",inference="{key.name}"'
     window = max(min_rate_seconds, ask.step_seconds)
     lead = 5.0 * math.ceil((lead_seconds + window / 2) / 5.0)
-    level = ask.quantile_percent / 100
+    level = peak_quantile(
+        None if ask.quantile_percent is None else ask.quantile_percent / 100,
+        lead,
+        vouched_window(down_window_seconds, lead),
+    )
     return Question(
         body={
             "subject": str(key),
