@@ -32,6 +32,7 @@ from r1_forecasting.protocol import (
 )
 from r1_forecasting.scale import RootScale
 from r1_forecasting.series import Series
+from r1_forecasting.strides import stride_from
 from r1_forecasting.windows import future_peak
 
 CEILING = 2.0
@@ -131,19 +132,8 @@ class Board:
 def choose_origins(length: int, season: float, most: int) -> IntArray:
     """Origins over the later part of a series: from one season on, or from its middle."""
     first = min(int(np.ceil(season)), length // 2)
-    stride = _prime_from(-(-(length - first) // most), round(season))
+    stride = stride_from(-(-(length - first) // most), round(season))
     return np.arange(length - 1, first - 1, -stride, dtype=np.int64)[::-1].copy()
-
-
-def _prime_from(least: int, season: int) -> int:
-    if least <= 1:
-        return 1
-    candidate = least
-    while any(candidate % d == 0 for d in range(2, int(candidate**0.5) + 1)) or (
-        season % candidate == 0 and season >= candidate
-    ):
-        candidate += 1
-    return candidate
 
 
 def score(
