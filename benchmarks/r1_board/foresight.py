@@ -21,7 +21,7 @@ from r1_forecasting.replay import replay_peaks
 from r1_forecasting.series import Series
 
 LEVELS = (0.5, 0.8, 0.9, 0.95)
-DECISION_LEVEL = 0.9
+DECISION_LEVEL = 0.95  # what peak_quantile comes to while a forecast vouches
 HISTORY_DAYS = 14
 _MINUTE = 60.0
 
