@@ -6,6 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 DURATION ?= 10m
 TRACE ?=
+BENCHES := gateway runtime operator-scale cluster decision $(if $(R1_TRACES),priorities elastic leaderboard forecast forecaster)
 
 help: ## this help
 	@grep -hE '^[a-z][a-z-]*%?:.*##' $(MAKEFILE_LIST) | sort | awk -F':.*## ' '{printf "  \033[1mmake %-14s\033[0m %s\n", $$1, $$2}'
@@ -48,8 +49,9 @@ down: setup ## take the local cluster away without a trace
 images: setup ## build the five full images (torch: 5 GB each, 25 GB of disk at the peak)
 	$(BIN)/r1-cluster build-image --all
 
-bench: setup ## every benchmark; rows go to out/bench-*.json
-	for name in gateway runtime operator-scale cluster decision $(if $(R1_TRACES),leaderboard); do $(MAKE) bench-$$name || exit 1; done
+bench: setup ## every benchmark (R1_TRACES=FOLDER for those on recorded load); rows go to out/bench-*.json
+	@missed=; for name in $(BENCHES); do $(MAKE) bench-$$name || missed="$$missed $$name"; done; \
+	  [ -z "$$missed" ] || { echo "bars missed or not run:$$missed"; exit 1; }
 
 bench-%: setup ## one benchmark, e.g. make bench-gateway
 	@mkdir -p out

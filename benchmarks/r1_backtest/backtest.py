@@ -86,7 +86,10 @@ def run(
     world = own_world(trace, subject, start_seconds)
     bench = bench_of(world, subject)
     names = [*JUDGED, *(name for name in policies if name not in JUDGED)]
-    board = play(bench, start_seconds, names, said=said)
+    board = play(
+        bench, start_seconds, names, said=said,
+        left_out=lambda name, reason: said(f"{name} is left out: {reason}"),
+    )  # fmt: skip
     said("your settings, by the controller's own code")
     foresight = bench.foresight if wants_forecast(subject) else None
     lived = live_through(world, subject, foresight)

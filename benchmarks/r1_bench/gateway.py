@@ -70,15 +70,15 @@ def rss_mb(pid: int) -> float:
     return int(found[1]) / 1024 if found else 0.0
 
 
-def pinned(core: int, command: list[str]) -> list[str]:
-    """The command on one core, where the machine has two and taskset."""
-    if shutil.which("taskset") and (os.cpu_count() or 1) > 1:
+def pinned(core: int | None, command: list[str]) -> list[str]:
+    """The command on one core, where one is named and the machine has two and taskset."""
+    if core is not None and shutil.which("taskset") and (os.cpu_count() or 1) > 1:
         return ["taskset", "-c", str(core), *command]
     return command
 
 
 @contextlib.contextmanager
-def process(command: list[str], core: int, port: int, log: Path) -> Iterator[int]:
+def process(command: list[str], core: int | None, port: int, log: Path) -> Iterator[int]:
     """A server process that answers on ``port``; its pid.  Ended by SIGTERM, then SIGKILL."""
     with log.open("ab") as sink:
         child = subprocess.Popen(pinned(core, command), stdout=sink, stderr=sink)

@@ -1,19 +1,21 @@
 """Cost at equal service on recorded load: ours beside a HorizontalPodAutoscaler, per start-up time.
 
 Traces are data of their own and not part of the project: R1_TRACES names the folder that holds
-them. Without it there is nothing to measure, and the benchmark says so.
+them. Without it there is nothing to measure, and the benchmark says so. One process a core plays
+traces and start-up times; what they come to is also written as the table that the docs show.
 """
 
+import argparse
 import os
 import sys
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from multiprocessing import get_context
 from pathlib import Path
 
 from r1_bench.rows import Row, write
-from r1_board.board import play
-from r1_board.policies import Bench
-from r1_board.report import write as write_report
-from r1_board.world import world_of
-from r1_demo.traces import read_trace
 
 STARTS = (60.0, 120.0, 300.0)
 BARS = {60.0: 1.00, 120.0: 0.97, 300.0: 0.93}
@@ -35,54 +37,165 @@ TRACES: tuple[tuple[str, str | None, bool], ...] = (
 )
 """File, series and whether it is an LLM service that the stricter bars are for."""
 POLICIES = ("ours", "ours-no-forecast", "hpa", "seasonal-naive", "oracle")
+FOLDER = Path("out") / "leaderboard"
+_HEADS = (
+    *("trace", "start", "ours", "ours-no-forecast", "seasonal-naive", "oracle", "hpa"),
+    *("bar", "", "tuned before: ours", "hpa"),
+    *("overload at .7: ours / hpa", "cost at .7: ours / hpa"),
+)
 
 
-def rows_of(folder: Path, file: str, series: str | None, is_llm: bool) -> list[Row]:
-    """Play one trace at every start-up time."""
-    rows = []
+@dataclass(frozen=True, slots=True)
+class Played:
+    """What a policy came to: cost at the SLO (None: at no target), and at a target of .7."""
+
+    cost: float | None
+    planned_cost: float
+    planned_overload: float
+    before: tuple[float, float] | None
+    """cost and overload with the target tuned on the window's first half"""
+    actions_per_hour: float
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """One trace with one start-up time, and what each policy came to."""
+
+    name: str
+    start: float
+    is_llm: bool
+    played: dict[str, Played]
+
+    @property
+    def bar(self) -> float:
+        """What ours may cost relative to HPA."""
+        return BARS[self.start] if self.is_llm else EVERYWHERE
+
+
+def play_cell(folder: Path, asked: tuple[str, str | None, bool, float]) -> Cell:
+    """Play one trace with one start-up time; its curves are drawn into `FOLDER`."""
+    # The forecaster's libraries read this when they load, and each process has one core.
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    from r1_board.board import play
+    from r1_board.policies import Bench
+    from r1_board.report import write as write_report
+    from r1_board.world import world_of
+    from r1_demo.traces import read_trace
+
+    file, series, is_llm, start = asked
     trace = read_trace(folder / file, series)
+    board = play(Bench(world_of(trace, start)), start, POLICIES)
+    write_report(board, FOLDER)
+    played = {
+        row.name: Played(
+            row.cost_at_slo,
+            row.cost_at_u07,
+            row.overload_at_u07,
+            (row.before.cost, row.before.overload) if row.before else None,
+            row.actions_per_hour,
+        )
+        for row in board.policies
+    }
     name = trace.name if series is None else f"{trace.name} {series}"
-    for start in STARTS:
-        print(f"{name}, {start:g} s ...", file=sys.stderr)
-        board = play(Bench(world_of(trace, start)), start, POLICIES)
-        write_report(board, Path("out") / "leaderboard")
-        by_name = {row.name: row for row in board.policies}
-        ours, hpa = by_name["ours"], by_name["hpa"]
-        what = f"{name}, {start:g} s"
-        if ours.cost_at_slo is not None:
-            bar = (BARS[start] if is_llm else EVERYWHERE) if hpa.cost_at_slo else None
-            rows.append(
-                Row(f"cost at SLO, {what}", "x min", ours.cost_at_slo, "hpa", hpa.cost_at_slo, bar)
-            )
-        rows.append(
-            Row(
-                f"cost at .7, {what}", "x min", ours.cost_at_u07, "hpa", hpa.cost_at_u07,
-                PLANNED_COST,
-            )
-        )  # fmt: skip
-        rows.append(
-            Row(
-                f"overload at .7, {what}", "%", 100 * ours.overload_at_u07, "hpa",
-                100 * hpa.overload_at_u07, 1.0 if hpa.overload_at_u07 else None,
-            )
-        )  # fmt: skip
-    return rows
+    return Cell(name, start, is_llm, played)
 
 
-def run(folder: Path) -> list[Row]:
-    """All public traces that are there."""
+def rows_of(cell: Cell) -> list[Row]:
+    """The cell's rows: cost at the SLO, and cost and overload at .7, beside HPA's."""
+    ours, hpa = cell.played["ours"], cell.played["hpa"]
+    what = f"{cell.name}, {cell.start:g} s"
+    planned_hpa = 100 * hpa.planned_overload
     rows = []
-    for file, series, is_llm in TRACES:
-        if (folder / file).is_file():
-            rows += rows_of(folder, file, series, is_llm)
-        else:
-            print(f"{file} is not in {folder}: left out", file=sys.stderr)
+    if ours.cost is not None:
+        bar = cell.bar if hpa.cost else None
+        rows.append(Row(f"cost at SLO, {what}", "x min", ours.cost, "hpa", hpa.cost, bar))
+    rows.append(
+        Row(
+            f"cost at .7, {what}", "x min", ours.planned_cost, "hpa", hpa.planned_cost, PLANNED_COST
+        )
+    )
+    rows.append(
+        Row(f"overload at .7, {what}", "%", 100 * ours.planned_overload, "hpa", planned_hpa,
+            1.0 if planned_hpa else None)
+    )  # fmt: skip
     return rows
+
+
+def table(cells: Sequence[Cell]) -> str:
+    """The cells as Markdown: costs at the SLO, in brackets relative to HPA, and what holds."""
+    lines = ["| " + " | ".join(_HEADS) + " |", "|---" * len(_HEADS) + "|"]
+    for cell in cells:
+        hpa, ours = cell.played["hpa"], cell.played["ours"]
+        fields = [
+            cell.name,
+            f"{cell.start:g} s",
+            *(_relative(cell.played[name].cost, hpa.cost) for name in _HEADS[2:6]),
+            _figure(hpa.cost),
+            f"{cell.bar:.2f}",
+            _verdict(cell),
+            _before(ours.before),
+            _before(hpa.before),
+            f"{100 * ours.planned_overload:.2f} / {100 * hpa.planned_overload:.2f} %",
+            f"{ours.planned_cost / hpa.planned_cost:.2f}",
+        ]
+        lines.append("| " + " | ".join(fields) + " |")
+    return "\n".join(lines)
+
+
+def _verdict(cell: Cell) -> str:
+    ours, hpa = cell.played["ours"].cost, cell.played["hpa"].cost
+    if hpa is None:
+        return "-" if ours is None else "ours alone keeps it"
+    return "holds" if ours is not None and ours / hpa <= cell.bar else "**misses**"
+
+
+def _figure(cost: float | None) -> str:
+    return "never" if cost is None else f"{cost:.2f}"
+
+
+def _relative(cost: float | None, peer: float | None) -> str:
+    return _figure(cost) if cost is None or peer is None else f"{cost:.2f} ({cost / peer:.3f})"
+
+
+def _before(figures: tuple[float, float] | None) -> str:
+    return "never" if figures is None else f"{figures[0]:.2f} at {100 * figures[1]:.2f} %"
+
+
+def run(folder: Path, only: str = "", processes: int | None = None) -> list[Cell]:
+    """Play all public traces that are there, of those whose file or series holds `only`."""
+    asked = []
+    for file, series, is_llm in TRACES:
+        if only not in f"{file} {series}":
+            continue
+        if not (folder / file).is_file():
+            print(f"{file} is not in {folder}: left out", file=sys.stderr)
+            continue
+        asked += [(file, series, is_llm, start) for start in STARTS]
+    cells = []
+    # Spawned: what torch keeps of its threads does not survive a fork.
+    with ProcessPoolExecutor(processes or os.cpu_count(), get_context("spawn")) as pool:
+        for cell in pool.map(partial(play_cell, folder), asked):
+            print(f"{cell.name}, {cell.start:g} s: played", file=sys.stderr, flush=True)
+            cells.append(cell)
+    return cells
+
+
+def main() -> int:
+    """Run over the folder in `R1_TRACES`; returns the exit code."""
+    parser = argparse.ArgumentParser(prog="r1_bench.leaderboard", description=__doc__)
+    parser.add_argument("--only", default="", help="traces whose file or series holds this text")
+    options = parser.parse_args()
+    given = os.environ.get("R1_TRACES", "")
+    if not given or not Path(given).is_dir():
+        print("set R1_TRACES to the folder that holds the traces", file=sys.stderr)
+        return 3
+    cells = run(Path(given), options.only)
+    FOLDER.mkdir(parents=True, exist_ok=True)
+    (FOLDER / "bars.md").write_text(table(cells) + "\n")
+    rows = [row for cell in cells for row in rows_of(cell)]
+    write("leaderboard", rows)
+    return 0 if all(row.ok is not False for row in rows) else 1
 
 
 if __name__ == "__main__":
-    given = os.environ.get("R1_TRACES", "")
-    if not Path(given).is_dir() or not given:
-        print("set R1_TRACES to the folder that holds the traces", file=sys.stderr)
-        sys.exit(3)
-    write("leaderboard", run(Path(given)))
+    sys.exit(main())

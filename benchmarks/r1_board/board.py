@@ -18,6 +18,7 @@ from r1_board.fluid import Outcome, outcome, serving, serving_with
 from r1_board.policies import POLICIES, Bench
 from r1_board.starts import start_steps
 from r1_board.world import PLANNED_UTILIZATION, Ints
+from r1_owners.environment import NotToBeHad
 
 TARGETS = tuple(round(0.40 + 0.05 * step, 2) for step in range(17))
 MAX_OVERLOAD = 0.005
@@ -76,17 +77,24 @@ def play(
     names: Sequence[str],
     seeds: int = 0,
     said: Callable[[str], None] = lambda name: None,
+    left_out: Callable[[str, str], None] = lambda name, reason: None,
 ) -> Board:
     """Play the named policies at every target; `said` hears each name before it is played.
 
-    With `seeds` the start-up times are drawn, so many times, and costs are means over the draws.
+    A policy that needs a package that cannot be had has no row; `left_out` hears its name and
+    the reason. With `seeds` the start-up times are drawn, so many times, and costs are means
+    over the draws.
     """
     first, second = bench.world.halves
     bounds = [least_paid(bench.world, part) for part in (None, first, second)]
     rows = []
     for name in names:
         said(name)
-        courses = [POLICIES[name](bench, target) for target in TARGETS]
+        try:
+            courses = [POLICIES[name](bench, target) for target in TARGETS]
+        except NotToBeHad as reason:
+            left_out(name, str(reason))
+            continue
         rows.append(_row(bench, start_s, name, courses, bounds, seeds))
     return Board(bench.world.name, start_s, MAX_OVERLOAD, tuple(rows))
 

@@ -17,6 +17,8 @@ import numpy as np
 
 from r1_board.fluid import running_max
 from r1_board.world import STEP_SECONDS, Bools, Floats, Ints
+from r1_operator.plan import needs
+from r1_operator.plan.allowance import Allowance, baseline
 from r1_operator.plan.anticipation import PROMISE_FACTOR
 from r1_operator.plan.counterfactual import DOWN_WINDOW_SECONDS, TOLERANCE
 
@@ -24,6 +26,11 @@ from r1_operator.plan.counterfactual import DOWN_WINDOW_SECONDS, TOLERANCE
 def whole(needed: Floats) -> Ints:
     """Return replicas for a need in replicas' worth: rounded up, a hair above is that number."""
     return np.ceil(np.minimum(needed, 1e9) - 1e-9).astype(np.int64)
+
+
+def within_tolerance(worth: Floats) -> Ints:
+    """Return the highest counts that demand (replicas' worth) lies within the tolerance of."""
+    return np.floor(np.minimum(worth, 1e9) / (1 - needs.TOLERANCE) + 1e-9).astype(np.int64)
 
 
 def believed(foreseen: Ints, needed: Ints, patience_seconds: float) -> Bools:
@@ -40,10 +47,15 @@ def believed(foreseen: Ints, needed: Ints, patience_seconds: float) -> Bools:
 
 
 def stabilized(
-    needed: Ints, most: int, windows: Sequence[tuple[float, Bools | None]], least: int = 1
+    needed: Ints,
+    kept: Ints,
+    most: int,
+    windows: Sequence[tuple[float, Bools | None]],
+    least: int = 1,
 ) -> Ints:
     """Return the course of the production chain with its default behaviour.
 
+    `needed` raises the count, `kept` (no lower) is what a step is no reason to go below.
     `windows` are down windows (seconds) and where each holds (None: everywhere); the last that
     holds counts. One step is one rate period, in which the count may double or rise by four.
     """
@@ -51,12 +63,54 @@ def stabilized(
     floor = wanted.copy()
     for seconds, where in windows:
         steps = max(1, math.ceil(seconds / STEP_SECONDS))
-        highest = np.asarray(running_max(needed, steps), dtype=np.int64)
+        highest = np.asarray(running_max(kept, steps), dtype=np.int64)
         floor = highest if where is None else np.where(where, highest, floor)
     current = min(max(int(wanted[0]), least), most)
     course = []
     for want, high in zip(wanted.tolist(), floor.tolist(), strict=True):
         if want < current:
+            want = min(current, max(want, high))
+        current = min(want, most, _reach(current))
+        course.append(current)
+    return np.array(course, dtype=np.int64)
+
+
+def foreseen(
+    needed: Ints,
+    kept: Ints,
+    asked: Ints,
+    vouched: Bools,
+    reactive: Ints,
+    target: float,
+    most: int,
+    windows: tuple[float, float],
+    least: int = 1,
+) -> Ints:
+    """Return the course with a forecast that asks for `asked` (0: nothing) while it may spend.
+
+    `windows` are the down window (seconds) and that while it vouches, `reactive` is the course of
+    the plain autoscaler at the same `target`, by which its allowance is reckoned.
+    """
+    long, short = (max(1, math.ceil(seconds / STEP_SECONDS)) for seconds in windows)
+    current = min(max(int(needed[0]), int(asked[0]), least), most)
+    allowance = Allowance()
+    highest: deque[tuple[int, int]] = deque()
+    course = []
+    rows = zip(needed.tolist(), kept.tolist(), asked.tolist(), vouched.tolist(), strict=True)
+    plain = [baseline(count, target) for count in reactive.tolist()]
+    for step, (need, keep, peak, vouches) in enumerate(rows):
+        if step:
+            allowance = allowance.settled(current, plain[step - 1], step * float(STEP_SECONDS))
+        heard = 0 if allowance.spent else peak
+        want, keep = max(need, heard, least), max(keep, heard)
+        while highest and highest[-1][1] <= keep:
+            highest.pop()
+        highest.append((step, keep))
+        while highest[0][0] <= step - long:
+            highest.popleft()
+        if want < current:
+            window = short if vouches and heard else long
+            high = next(count for at, count in highest if at > step - window)
             want = min(current, max(want, high))
         current = min(want, most, _reach(current))
         course.append(current)
@@ -75,14 +129,17 @@ def thresholded(needed: Ints, most: int, percent: float, least: int = 1) -> Ints
     return np.array(course, dtype=np.int64)
 
 
-def plain_autoscaler(worth: Floats, most: int, least: int = 1, *, stanza: bool = True) -> Ints:
+def plain_autoscaler(
+    worth: Floats, most: int, least: int = 1, first: int | None = None, *, stanza: bool = True
+) -> Ints:
     """Return the course of a HorizontalPodAutoscaler with a look at every step.
 
-    `worth` is demand in replicas' worth at the target; `stanza` whether it has `spec.behavior`.
-    The stepwise twin is `r1_operator.plan.counterfactual.step`.
+    `worth` is demand in replicas' worth at the target, `first` the count that it finds; `stanza`
+    whether it has `spec.behavior`. The stepwise twin is `r1_operator.plan.counterfactual.step`.
     """
     steps = round(DOWN_WINDOW_SECONDS / STEP_SECONDS)
-    current = min(max(math.ceil(worth[0] - 1e-9), least), most)
+    found = math.ceil(worth[0] - 1e-9) if first is None else first
+    current = min(max(found, least), most)
     falling: deque[tuple[int, int]] = deque([(0, current)])
     course = []
     for step, value in enumerate(worth.tolist()):

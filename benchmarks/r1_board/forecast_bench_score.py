@@ -7,7 +7,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from r1_board.forecast_bench_series import DAY, Window, steps_of, window_of
+from r1_board.forecast_bench_series import (
+    DAY,
+    WARM_DAYS,
+    WARM_DAYS_FAR,
+    Window,
+    steps_of,
+    window_of,
+)
 from r1_forecasting.backtest import CEILING
 from r1_forecasting.ensemble import issue_all
 from r1_forecasting.gate import LAST_VALUE
@@ -60,7 +67,6 @@ def score_series(series: Series, models: Sequence[str], progress: Callable[[str]
 
     Raises TooShort where the trace allows no horizon at all.
     """
-    window = window_of(series)
     steps, notes = steps_of(series)
     season = DAY / series.step
     near = {name: k for name, k in steps.items() if k < season / 2}
@@ -69,6 +75,7 @@ def score_series(series: Series, models: Sequence[str], progress: Callable[[str]
     for group, long in ((near, False), (far, True)):
         if not group:
             continue
+        window = window_of(series, WARM_DAYS_FAR if long else WARM_DAYS)
         targets = tuple(Target(k, peak=False) for k in sorted(set(group.values())))
         chosen = _forecasters([m for m in models if m in _offered(long)], targets)
         raw = _rolled(series, window, targets, chosen, progress)

@@ -19,6 +19,10 @@ ORIGIN_SECONDS = 37 * 60.0
 FEWEST_DAYS = 3.0
 TESTED_SHARE, FEWEST_TESTED, MOST_TESTED = 0.4, 5.0, 8.0
 DENSE_SECONDS = 300.0
+WARM_DAYS = 4.0
+"""Days before the tested ones over which corrections and weights are warmed up."""
+WARM_DAYS_FAR = 28.0
+"""The same a day ahead, where a day is little more than one outcome."""
 
 
 class TooShort(ValueError):
@@ -49,10 +53,10 @@ def series_of(trace: Trace) -> Series:
     return Series(first, BIN_SECONDS, counts[:-1])  # the last minute is not over
 
 
-def window_of(series: Series) -> Window:
+def window_of(series: Series, warm_days: float = WARM_DAYS) -> Window:
     """The last 5 to 8 days are tested (two fifths of a shorter trace), all earlier ones train.
 
-    Raises TooShort below ``FEWEST_DAYS``.
+    Origins begin ``warm_days`` before, or after half of what precedes the test. Raises TooShort below ``FEWEST_DAYS``.
     """
     season = DAY / series.step
     days = len(series) / season
@@ -63,7 +67,7 @@ def window_of(series: Series) -> Window:
     share = TESTED_SHARE * days
     tested = min(max(share, FEWEST_TESTED), MOST_TESTED, max(share, days - FEWEST_TESTED))
     test_from = len(series) - round(tested * season)
-    warm_from = max(test_from // 2, test_from - round(4 * season))
+    warm_from = max(test_from // 2, test_from - round(warm_days * season))
     every = ORIGIN_SECONDS / series.step
     count = int(np.ceil((len(series) - test_from) / every))
     scored = np.unique(test_from + np.floor(np.arange(count) * every).astype(np.int64))

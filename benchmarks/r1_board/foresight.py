@@ -21,7 +21,7 @@ from r1_forecasting.replay import replay_peaks
 from r1_forecasting.series import Series
 
 LEVELS = (0.5, 0.8, 0.9, 0.95)
-DECISION_LEVEL = 0.9
+DECISION_LEVEL = 0.95  # what peak_quantile comes to while a forecast vouches
 HISTORY_DAYS = 14
 _MINUTE = 60.0
 
@@ -37,9 +37,14 @@ class Foresight:
     acts: Bools
 
     def at(self, level: float) -> Floats:
-        """Return the peak at one of `LEVELS`."""
-        column: Floats = self.peaks[:, LEVELS.index(level)]
-        return column
+        """Return the peak at a level, linear between `LEVELS` and flat beyond, as production."""
+        right = min(int(np.searchsorted(LEVELS, level - 1e-9)), len(LEVELS) - 1)
+        above: Floats = self.peaks[:, right]
+        if right == 0 or level > LEVELS[right] - 1e-9:
+            return above
+        below: Floats = self.peaks[:, right - 1]
+        share = (level - LEVELS[right - 1]) / (LEVELS[right] - LEVELS[right - 1])
+        return below + share * (above - below)
 
 
 def lead_minutes(start_seconds: float) -> int:

@@ -6,24 +6,24 @@ same readings, and every target is tuned alike.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
 
 import numpy as np
 
-from r1_board import aibrix, courses, crane, keda_triggers, peers, phpa, wva
+from r1_board import aibrix, courses, crane, dynamo, keda_triggers, peers, phpa, ray_serve, wva
 from r1_board.fluid import coming_max
 from r1_board.foresight import Foresight, foresee, perfect
-from r1_board.world import DAY_SECONDS, MAX_REPLICAS, STEP_SECONDS, Bools, Floats, Ints, World
+from r1_board.world import DAY_SECONDS, MAX_REPLICAS, STEP_SECONDS, Floats, Ints, World
 from r1_operator.api.scaling import MetricType
 from r1_operator.plan.anticipation import PROMISE_LEADS
-from r1_operator.plan.policy import DownBehavior, ForecastUse, Metric, ScalingPolicy
+from r1_operator.plan.policy import DownBehavior, Metric, ScalingPolicy
+from r1_owners.predictions import foretold
 
 _DAY = round(DAY_SECONDS / STEP_SECONDS)
 _HALF_HOUR = round(1800 / STEP_SECONDS)
 _DOWN = DownBehavior()
-_LEVEL = ForecastUse().quantile
 
 
 @dataclass(frozen=True)
@@ -33,6 +33,8 @@ class Bench:
     world: World
     most: int = MAX_REPLICAS
     least: int = 1
+    foretell: Callable[[str, Sequence[float], int], Floats] = foretold
+    """What an owner's predictor says (name, values, first): its own package, unless given."""
 
     @cached_property
     def reading(self) -> Floats:
@@ -55,6 +57,27 @@ class Bench:
         """What the forecaster says at the played steps."""
         return foresee(self.world)
 
+    @property
+    def lead_seconds(self) -> float:
+        """How long before it is needed a replica has to be asked for: its start and a decision."""
+        return self.world.start_seconds + STEP_SECONDS
+
+    @cached_property
+    def _dynamo(self) -> dict[str, Floats]:
+        return {}
+
+    def dynamo(self, predictor: str) -> Floats:
+        """Requests that Dynamo's predictor says of each interval from the first played on.
+
+        Raises NotToBeHad where it needs its package and that cannot be had.
+        """
+        if predictor not in self._dynamo:
+            values, warm = dynamo.requests_per_interval(self.world)
+            ours = {"constant": dynamo.constant, "kalman": dynamo.kalman}
+            say = ours.get(predictor) or partial(self.foretell, predictor)
+            self._dynamo[predictor] = say(values.tolist(), warm)
+        return self._dynamo[predictor]
+
     def policy(self, target: float) -> ScalingPolicy:
         """Return the production policy that the arrays stand for."""
         metric = Metric(MetricType.REQUESTS_PER_SECOND, self.world.capacity)
@@ -71,23 +94,26 @@ Policy = Callable[[Bench, float], Ints]
 def ours(bench: Bench, target: float) -> Ints:
     """The production policy with the forecast that its gate lets act."""
     said = bench.foresight
-    peak = np.where(said.acts, said.at(_LEVEL), 0.0)
-    return _production(bench, target, peak)
+    level = bench.policy(target).peak_quantile(bench.lead_seconds)
+    peak = np.where(said.acts, said.at(level), 0.0)
+    return _foreseen(bench, target, peak)
 
 
 def ours_no_forecast(bench: Bench, target: float) -> Ints:
     """The production policy on real time alone."""
-    return _production(bench, target, None)
+    needed, kept = _alone(bench, target)
+    windows = [(_DOWN.stabilization_window_seconds, None)]
+    return courses.stabilized(needed, kept, bench.most, windows, bench.least)
 
 
 def oracle(bench: Bench, target: float) -> Ints:
-    """The production policy with a perfect maximum over the start-up time."""
-    return _production(bench, target, perfect(bench.world))
+    """The production policy with a perfect maximum over the start-up time, free to spend."""
+    return _foreseen(bench, target, perfect(bench.world), allowed=False)
 
 
 def last_value(bench: Bench, target: float) -> Ints:
     """The production policy with a forecast that says the present and always acts."""
-    return _production(bench, target, bench.reading)
+    return _foreseen(bench, target, bench.reading)
 
 
 def hpa(bench: Bench, target: float) -> Ints:
@@ -175,6 +201,25 @@ def kubeai(bench: Bench, target: float) -> Ints:
     return np.maximum(peers.kubeai(_worth(bench, target), bench.most), bench.least)
 
 
+def dynamo_throughput(predictor: str, bench: Bench, target: float) -> Ints:
+    """Dynamo's throughput planner with one of its predictors, on the capacity at the target."""
+    rps = bench.world.capacity * target
+    course = dynamo.throughput(bench.world, bench.dynamo(predictor), rps, bench.most)
+    return np.maximum(course, bench.least)
+
+
+def dynamo_load(bench: Bench, target: float) -> Ints:
+    """Dynamo's load planner by static thresholds, its default."""
+    worth = bench.newest / (bench.world.capacity * target)
+    return np.maximum(dynamo.load(worth, bench.most, bench.world.start_steps), bench.least)
+
+
+def ray(bench: Bench, target: float) -> Ints:
+    """Ray Serve's default policy on ongoing requests."""
+    worth = bench.newest / (bench.world.capacity * target)
+    return np.maximum(ray_serve.course(worth, bench.most, bench.world.start_steps), bench.least)
+
+
 def keda(bench: Bench, target: float) -> Ints:
     """HPA fed by a poll every 30 s, as KEDA's default has it."""
     step = np.arange(len(bench.reading))
@@ -193,23 +238,34 @@ def _worth(bench: Bench, target: float) -> Floats:
     return bench.reading / (bench.world.capacity * target)
 
 
-def _production(bench: Bench, target: float, peak: Floats | None) -> Ints:
-    """The production rules on what is read and, where a peak is given (0: none), on that.
+def _alone(bench: Bench, target: float) -> tuple[Ints, Ints]:
+    """What demand at hand needs, and what it is no reason to go below."""
+    needed = bench.replicas(bench.reading, target)
+    return needed, np.maximum(needed, courses.within_tolerance(_worth(bench, target)))
+
+
+def _foreseen(bench: Bench, target: float, peak: Floats, *, allowed: bool = True) -> Ints:
+    """The production rules on what is read and on a peak where one is given (0: none).
 
     The higher need counts; while the peak is believed and not below the reading the down window
-    is short.
+    is short. `allowed` holds the forecast to its allowance.
     """
-    needed = bench.replicas(bench.reading, target)
-    windows: list[tuple[float, Bools | None]] = [(_DOWN.stabilization_window_seconds, None)]
-    if peak is not None:
-        policy = bench.policy(target)
-        lead = bench.world.start_seconds + STEP_SECONDS
-        foreseen = bench.replicas(peak, policy.peak_utilization)
-        acting = courses.believed(foreseen, needed, PROMISE_LEADS * lead)
-        needed = np.maximum(needed, np.where(acting, foreseen, 0))
-        window = min(lead, _DOWN.stabilization_window_seconds)
-        windows.append((window, acting & (peak >= bench.reading)))
-    return courses.stabilized(needed, bench.most, windows, bench.least)
+    needed, kept = _alone(bench, target)
+    policy, lead = bench.policy(target), bench.lead_seconds
+    asked = bench.replicas(peak, policy.peak_utilization)
+    acting = courses.believed(asked, needed, PROMISE_LEADS * lead)
+    asked = np.where(acting, asked, 0)
+    vouched = acting & (peak >= bench.reading)
+    window, short = _DOWN.stabilization_window_seconds, policy.vouched_window(lead)
+    if not allowed:
+        needed, kept = np.maximum(needed, asked), np.maximum(kept, asked)
+        windows = [(window, None), (short, vouched)]
+        return courses.stabilized(needed, kept, bench.most, windows, bench.least)
+    first = max(int(needed[0]), int(asked[0]))
+    plain = courses.plain_autoscaler(_worth(bench, target), bench.most, bench.least, first)
+    return courses.foreseen(
+        needed, kept, asked, vouched, plain, target, bench.most, (window, short), bench.least
+    )
 
 
 POLICIES: dict[str, Policy] = {
@@ -233,6 +289,12 @@ POLICIES: dict[str, Policy] = {
     "aibrix-apa": aibrix_apa,
     "aibrix-kpa": aibrix_kpa,
     "kubeai": kubeai,
+    "ray-serve": ray,
+    "dynamo-load": dynamo_load,
+    "dynamo-constant": partial(dynamo_throughput, "constant"),
+    "dynamo-kalman": partial(dynamo_throughput, "kalman"),
+    "dynamo-arima": partial(dynamo_throughput, "arima"),
+    "dynamo-prophet": partial(dynamo_throughput, "prophet"),
     "static": static,
 }
 

@@ -46,6 +46,8 @@ buckets; a gap column or active_clients marks what was not collected), or with t
 prompt_tokens and output_tokens (one row a request); a series column holds several in one file.
 
 policies: {", ".join(POLICIES)}
+dynamo-arima and dynamo-prophet are asked in an environment of their owner's package, which is
+made on first use outside this folder, and take minutes for days of load; a second run remembers.
 exit codes: 0 done, 1 failed, 2 used wrongly, 3 not found
 """
 
@@ -104,7 +106,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         options.policies,
         options.seeds,
         lambda name: print(f"{world.name}: {name} ...", file=sys.stderr),
+        lambda name, reason: print(f"{world.name}: {name} is left out: {reason}", file=sys.stderr),
     )
+    if not board.policies:
+        return _failed(options.json, f"{world.name}: none of the policies could be played", FAILED)
     if options.out is not None:
         try:
             written = report.write(board, options.out)

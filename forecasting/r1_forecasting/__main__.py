@@ -6,7 +6,11 @@ import logging
 import os
 import signal
 import sys
+import time
 from collections.abc import Sequence
+
+UNASKED_SECONDS = 7 * 86_400.0
+"""Kept models that nobody has had fitted anew for so long are cleared at the start."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -16,19 +20,28 @@ def main(arguments: Sequence[str] | None = None) -> int:
     from aiohttp import web
 
     from r1_forecasting.history import PrometheusHistory
+    from r1_forecasting.kept_models import ModelFolder
     from r1_forecasting.options import parse_options
     from r1_forecasting.published.service_account import Unreadable
     from r1_forecasting.published.serving import open_doors
     from r1_forecasting.service import ForecastService
     from r1_forecasting.training import Trainer
+    from r1_forecasting.training_queue import TrainingQueue
 
     options = parse_options(sys.argv[1:] if arguments is None else arguments)
     logging.basicConfig(
         level=options.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s %(message)s"
     )
+    try:
+        kept = ModelFolder.made(options.kept_models)
+        kept.clear(before=time.time() - UNASKED_SECONDS)
+    except OSError as error:
+        print(f"r1-forecaster: --kept-models: cannot be used: {error}", file=sys.stderr)
+        return 2
     service = ForecastService(
         PrometheusHistory(options.prometheus_url),
-        Trainer(options.models, share=options.training_share),
+        Trainer(options.models, TrainingQueue(options.training_share)),
+        kept=kept,
     )
     app = service.application()
     try:

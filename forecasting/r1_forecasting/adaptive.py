@@ -2,14 +2,19 @@
 
 The rolling correction of ``conformal`` assumes that the last errors are like the next ones.
 Where traffic drifts they are not, and the share below a quantile strays for days. So the
-level at which the window is read moves by ``RATE`` with each miss and hit (Gibbs & Candes
-2021): whatever the series does, the share below the quantile tends to its level. Outcomes
-are taken in only once their time has passed.
+level at which the window is read moves with each miss and hit (Gibbs & Candes 2021):
+whatever the series does, the share below the quantile tends to its level. Outcomes are
+taken in only once their time has passed.
+
+A day ahead the outcomes of one day rise and fall together: 144 of them are one sample more
+than 144. So levels move by what separate outcomes say, not by rows, and a spread that was
+seen in ``m`` separate outcomes is widened as Student's t asks for the next one.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from statistics import NormalDist
 
 import numpy as np
 
@@ -17,8 +22,13 @@ from r1_forecasting.conformal import FEWEST
 from r1_forecasting.protocol import FloatArray, IntArray
 
 RATE = 0.02
+"""A level moves by this times (hit - level) with each row that is learned from ..."""
+RATE_APART = 0.3
+"""... but by no more than this over all rows of one separate outcome."""
 REACH = 0.9
 """How far a level may move, as a share of its distance from the nearer of 0 and 1."""
+FEWEST_APART = 3.0
+"""Fewer separate outcomes widen as these many: a t of one degree of freedom says nothing."""
 
 
 def adaptive_offsets(
@@ -37,9 +47,7 @@ def adaptive_offsets(
     row is learned from, the last ``window`` of these form the window, and corrections change
     as often. NaN before ``FEWEST`` errors are known.
 
-    Outcomes of windows that overlap tell the same thing, so the window counts as
-    ``m = its span / delay`` of them and the level is read at ``(m level + 1) / (m + 1)``:
-    one outcome yet unseen may lie above all others. That widens a day ahead, not ten minutes.
+    How the window is read says ``read_window``.
     """
     count = len(levels)
     nominal = np.asarray(levels, dtype=np.float64)
@@ -47,6 +55,9 @@ def adaptive_offsets(
     level = nominal.copy()
     result = np.full((len(origins), count), np.nan)
     rows = [j for j in range(0, len(origins), stride) if not np.isnan(errors[j]).any()]
+    gap = float(np.median(np.diff(origins))) * stride if len(origins) > 1 else 1.0
+    apart_by_row = min(gap / max(delay, 1), 1.0)
+    rate = min(RATE, RATE_APART * apart_by_row)
     taken = 0
     current = np.full(count, np.nan)
     for i in range(len(origins)):
@@ -56,15 +67,53 @@ def adaptive_offsets(
             issued = result[j]
             if not np.isnan(issued).any():
                 held = errors[j] <= issued + 1e-12
-                level = level + RATE * (nominal - held)
+                level = level + rate * (nominal - held)
                 level = np.clip(level, nominal - reach, nominal + reach)
             taken += 1
         if taken > before and taken >= FEWEST:
             seen = rows[max(taken - window, 0) : taken]
-            recent = np.sort(errors[seen], axis=0)
-            apart = max((origins[seen[-1]] - origins[seen[0]]) / max(delay, 1), 1.0)
-            read = (apart * level + 1) / (apart + 1)
-            rank = np.ceil((len(recent) + 1) * read).astype(np.int64)
-            current = recent[np.clip(rank, 1, len(recent)) - 1, np.arange(count)]
+            span = (origins[seen[-1]] - origins[seen[0]]) / max(delay, 1)
+            current = read_window(errors[seen], level, levels, span, apart_by_row)
         result[i] = current
     return result
+
+
+def read_window(
+    errors: FloatArray, at: FloatArray, levels: Sequence[float], span: float, each: float = 0.0
+) -> FloatArray:
+    """The correction (levels,) from a window of errors (n, levels), none of them NaN.
+
+    ``at`` (levels,) is where each of ``levels`` is read. The window's first and last row lie
+    ``span`` delays apart and count as ``m = span`` separate outcomes: it is read at
+    ``(m at + 1) / (m + 1)``, since one outcome yet unseen may lie above all others, and the
+    distance from the window's median grows by ``widening`` for ``m + each`` of them, ``each``
+    being the part of an outcome that a single row is.
+    """
+    ordered = np.sort(errors, axis=0)
+    apart = max(span, 1.0)
+    read = (apart * at + 1) / (apart + 1)
+    rank = np.ceil((len(ordered) + 1) * read).astype(np.int64)
+    drawn = ordered[np.clip(rank, 1, len(ordered)) - 1, np.arange(len(levels))]
+    middle = ordered[(len(ordered) - 1) // 2]
+    found: FloatArray = middle + (drawn - middle) * widening(apart + each, levels)
+    return found
+
+
+def widening(apart: float, levels: Sequence[float]) -> FloatArray:
+    """How much farther out a quantile of the next of ``apart`` + 1 outcomes lies (levels,).
+
+    The ratio of Student's prediction quantile ``t sqrt(1 + 1/m)``, ``m - 1`` degrees of
+    freedom, to the normal one; 1 at the median. ``t`` by its expansion in the normal quantile
+    (Abramowitz & Stegun 26.7.5), within 2 % from two degrees of freedom on.
+    """
+    m = max(apart, FEWEST_APART)
+    free = m - 1
+    z = np.array([NormalDist().inv_cdf(level) for level in levels])
+    ratio = (  # t / z, so that the median needs no division
+        1
+        + (z**2 + 1) / (4 * free)
+        + (5 * z**4 + 16 * z**2 + 3) / (96 * free**2)
+        + (3 * z**6 + 19 * z**4 + 17 * z**2 - 15) / (384 * free**3)
+    )
+    found: FloatArray = np.where(z == 0, 1.0, ratio * np.sqrt(1 + 1 / m))
+    return found

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from r1_forecasting.backtest import Board
+from r1_forecasting.backtest import Standing
 from r1_forecasting.coverage import CoverageLedger
 from r1_forecasting.forecast import Forecast
 from r1_forecasting.protocol import Unavailable
@@ -20,9 +20,11 @@ def unavailable(subject: str, why: Unavailable) -> dict[str, Any]:
     }
 
 
-def ready(subject: str, made: Forecast, board: Board, ledger: CoverageLedger) -> dict[str, Any]:
+def ready(
+    subject: str, made: Forecast, standing: Standing, ledger: CoverageLedger
+) -> dict[str, Any]:
     """The answer for a forecast; ``live`` is null until an announced window has passed."""
-    tested = board.coverage(made.model)
+    tested = standing.coverage[made.model]
     coverage = {}
     for level in made.levels:
         live, samples = ledger.live(level)

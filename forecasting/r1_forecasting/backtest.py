@@ -18,7 +18,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from r1_forecasting import conformal
-from r1_forecasting.ensemble import CALIBRATION_SEASONS, calibrate
+from r1_forecasting.ensemble import calibrate, window_offset
 from r1_forecasting.gate import Gate, decide
 from r1_forecasting.mixture import MIXTURE, mix
 from r1_forecasting.models.last_value import HELD_STEPS
@@ -32,6 +32,7 @@ from r1_forecasting.protocol import (
 )
 from r1_forecasting.scale import RootScale
 from r1_forecasting.series import Series
+from r1_forecasting.strides import stride_from
 from r1_forecasting.windows import future_peak
 
 CEILING = 2.0
@@ -46,6 +47,22 @@ class Track:
     issued: FloatArray  # (origins, levels) after correction
     cost: FloatArray  # (origins,)
     offsets: FloatArray  # (levels,) the correction that holds now
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Standing:
+    """What holds now of a backtest: all that forecasts need of it, in a hundredth of its memory."""
+
+    levels: tuple[float, ...]
+    shape: Shape
+    scale: RootScale
+    offsets: Mapping[str, FloatArray]
+    """By model, the correction (levels,) that holds now."""
+    coverage: Mapping[str, Mapping[float, float]]
+    """By model and level, the share of scored peaks at or below it; NaN without any."""
+    to_gain: float
+    """Decision cost of the last value as a share of the peaks it met: what a perfect model would
+    save. 0 where the last value made no error or nothing was scored."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -76,6 +93,20 @@ class Board:
         held = self.actual[known, None] <= issued[known] + 1e-12
         return dict(zip(self.levels, held.mean(axis=0).tolist(), strict=True))
 
+    def standing(self) -> Standing:
+        """What holds now, without the record that led to it."""
+        base = self.tracks["last-value"].cost
+        known = ~np.isnan(base)
+        met = float(self.actual[known].sum())
+        return Standing(
+            self.levels,
+            self.shape,
+            self.scale,
+            {name: track.offsets.copy() for name, track in self.tracks.items()},
+            {name: self.coverage(name) for name in self.tracks},
+            float(base[known].sum()) / met if met > 0 else 0.0,
+        )
+
     def gated_cost(self, *, every: int = 5) -> float:
         """Cost of following the gate as it would have stood, relative to last value.
 
@@ -101,19 +132,8 @@ class Board:
 def choose_origins(length: int, season: float, most: int) -> IntArray:
     """Origins over the later part of a series: from one season on, or from its middle."""
     first = min(int(np.ceil(season)), length // 2)
-    stride = _prime_from(-(-(length - first) // most), round(season))
+    stride = stride_from(-(-(length - first) // most), round(season))
     return np.arange(length - 1, first - 1, -stride, dtype=np.int64)[::-1].copy()
-
-
-def _prime_from(least: int, season: int) -> int:
-    if least <= 1:
-        return 1
-    candidate = least
-    while any(candidate % d == 0 for d in range(2, int(candidate**0.5) + 1)) or (
-        season % candidate == 0 and season >= candidate
-    ):
-        candidate += 1
-    return candidate
 
 
 def score(
@@ -208,8 +228,5 @@ def point_offsets(
         at = board.origins + h
         actual = np.where(at < len(series), series.values[np.minimum(at, len(series) - 1)], np.nan)
         errors = conformal.scores(raw[:, i], actual, board.scale)
-        known = errors[~np.isnan(errors).any(axis=1)]
-        stride = int(board.origins[1] - board.origins[0]) if len(board.origins) > 1 else 1
-        window = max(round(CALIBRATION_SEASONS * board.shape.season / stride), 5 * conformal.FEWEST)
-        result[i] = conformal.offset(known[-window:], board.levels)
+        result[i] = window_offset(errors, board.origins, h, board.shape.season, board.levels)
     return result

@@ -6,16 +6,19 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from r1_forecasting.adaptive import adaptive_offsets
+from r1_forecasting.adaptive import adaptive_offsets, read_window
 from r1_forecasting.conformal import FEWEST, corrected, scores
 from r1_forecasting.mixture import MIXTURE, mix
 from r1_forecasting.protocol import FloatArray, IntArray
 from r1_forecasting.scale import RootScale
+from r1_forecasting.strides import stride_from
 
 CALIBRATION_SEASONS = 2.0
-CALIBRATION_WINDOWS = 8.0
+CALIBRATION_WINDOWS = 28.0
 """The rolling window holds this many times the horizon, where two seasons do not."""
 CALIBRATIONS_PER_SEASON = 144
+CALIBRATIONS_PER_HORIZON = 48
+"""Corrections change no more often than either says: outcomes far ahead overlap for long."""
 
 
 def calibrate(
@@ -30,11 +33,35 @@ def calibrate(
 ) -> FloatArray:
     """Corrections (origins, levels) on the root scale for raw quantiles of the same shape."""
     gap = max(1, round(float(np.median(np.diff(origins))))) if len(origins) > 1 else 1
-    stride = max(1, round(season / CALIBRATIONS_PER_SEASON / gap))
-    span = max(CALIBRATION_SEASONS * season, CALIBRATION_WINDOWS * steps)
-    window = max(round(span / (gap * stride)), 5 * FEWEST)
+    every = max(season / CALIBRATIONS_PER_SEASON, steps / CALIBRATIONS_PER_HORIZON)
+    stride = stride_from(max(1, round(every / gap)), round(season / gap))
+    window = max(round(_span(season, steps) / (gap * stride)), 5 * FEWEST)
     errors = scores(raw, actual, scale)
     return adaptive_offsets(errors, origins, steps, window=window, levels=levels, stride=stride)
+
+
+def window_offset(
+    errors: FloatArray, origins: IntArray, steps: int, season: float, levels: Sequence[float]
+) -> FloatArray:
+    """The correction (levels,) that the newest errors (n, levels) call for; nothing adapted.
+
+    NaN with fewer than ``FEWEST`` known ones. What ``calibrate`` would say before any miss or
+    hit, at the cost of one look: for the many horizons of a forecast's points.
+    """
+    known = ~np.asarray(np.isnan(errors).any(axis=1))
+    at, recent = origins[known], errors[known]
+    newest = at >= (at[-1] if len(at) else 0) - _span(season, steps)
+    kept = max(int(np.count_nonzero(newest)), 5 * FEWEST)
+    at, recent = at[-kept:], recent[-kept:]
+    if len(recent) < FEWEST:
+        return np.full(len(levels), np.nan)
+    span = float(at[-1] - at[0]) / max(steps, 1)
+    return read_window(recent, np.asarray(levels, dtype=np.float64), levels, span)
+
+
+def _span(season: float, steps: int) -> float:
+    """How many steps of past errors correct a forecast ``steps`` ahead."""
+    return max(CALIBRATION_SEASONS * season, CALIBRATION_WINDOWS * steps)
 
 
 def issue_all(

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from r1_forecasting import conformal
-from r1_forecasting.backtest import CEILING, Board, point_offsets
+from r1_forecasting.backtest import CEILING, Board, Standing, point_offsets
 from r1_forecasting.gate import LAST_VALUE, Gate, GateReason
 from r1_forecasting.models.last_value import HELD_STEPS
 from r1_forecasting.protocol import Fitted, FloatArray, IntArray, Reason, Unavailable
@@ -100,7 +100,7 @@ def check_history(series: Series, request: ForecastRequest, now: float) -> Unava
 def issue(
     series: Series,
     fitted: Mapping[str, Fitted],
-    board: Board,
+    standing: Standing,
     gate: Gate,
     points: Mapping[str, PointCalibration],
     request: ForecastRequest,
@@ -113,7 +113,7 @@ def issue(
     refused = check_history(series, request, now)
     if refused is not None:
         return refused
-    made = _speak(series, fitted[gate.model], board, points[gate.model], gate, request, now)
+    made = _speak(series, fitted[gate.model], standing, points[gate.model], gate, request, now)
     if made is None and gate.model != LAST_VALUE:
         silent = replace(
             gate,
@@ -122,7 +122,9 @@ def issue(
             reason=GateReason.MODEL_SILENT,
             message=f"{gate.model} has nothing to say after a gap; the last value stands in",
         )
-        made = _speak(series, fitted[LAST_VALUE], board, points[LAST_VALUE], silent, request, now)
+        made = _speak(
+            series, fitted[LAST_VALUE], standing, points[LAST_VALUE], silent, request, now
+        )
     if made is None:
         return Unavailable(
             Reason.TOO_LITTLE_HISTORY,
@@ -134,7 +136,7 @@ def issue(
 def _speak(
     series: Series,
     model: Fitted,
-    board: Board,
+    standing: Standing,
     calibration: PointCalibration,
     gate: Gate,
     request: ForecastRequest,
@@ -150,19 +152,19 @@ def _speak(
     ceiling = np.array(CEILING * float(np.nanmax(series.values)))
     age = max((now - last_at) / step, 0.0)
 
-    steps = max(board.shape.lead, math.ceil(age + request.lead / step - 1e-9))
-    raw = model.peak(series, origin, steps, board.levels)
-    peak = conformal.corrected(raw, board.tracks[model.name].offsets, board.scale, ceiling)[0]
+    steps = max(standing.shape.lead, math.ceil(age + request.lead / step - 1e-9))
+    raw = model.peak(series, origin, steps, standing.levels)
+    peak = conformal.corrected(raw, standing.offsets[model.name], standing.scale, ceiling)[0]
 
     # The first grid point that lies after now, and after the last observation.
     first = max(math.floor(age + 1e-9) + 1, 1)
-    stride = max(1, -(-board.shape.horizon // MOST_POINTS))
-    ahead = np.arange(first, first + board.shape.horizon, stride, dtype=np.int64)
-    drawn = model.predict(series, origin, ahead, board.levels)[0]
-    quantiles = conformal.corrected(drawn, calibration.at(ahead), board.scale, ceiling)
+    stride = max(1, -(-standing.shape.horizon // MOST_POINTS))
+    ahead = np.arange(first, first + standing.shape.horizon, stride, dtype=np.int64)
+    drawn = model.predict(series, origin, ahead, standing.levels)[0]
+    quantiles = conformal.corrected(drawn, calibration.at(ahead), standing.scale, ceiling)
     if np.isnan(peak).any() or np.isnan(quantiles).any():
         return None
-    wanted = [board.levels.index(level) for level in request.levels]
+    wanted = [standing.levels.index(level) for level in request.levels]
     times = [last_at + h * step for h in ahead.tolist()]
     return Forecast(
         issued_at=now,

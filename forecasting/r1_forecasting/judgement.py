@@ -6,7 +6,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from r1_forecasting.backtest import Board, score
+from r1_forecasting.backtest import Standing, score
 from r1_forecasting.forecast import PointCalibration, calibrate_points
 from r1_forecasting.gate import LAST_VALUE, Gate, decide
 from r1_forecasting.mixture import MIXTURE, mixture_of
@@ -22,7 +22,7 @@ class Judgement:
 
     request: ForecastRequest
     fitted: Mapping[str, Fitted]
-    board: Board
+    standing: Standing
     gate: Gate
     points: Mapping[str, PointCalibration]
     until: float
@@ -60,4 +60,5 @@ def judge(
     points = {
         name: calibrate_points(series, fitted[name], board) for name in {gate.model, LAST_VALUE}
     }
-    return Judgement(request, fitted, board, gate, points, series.end, time.monotonic() - started)
+    seconds = time.monotonic() - started
+    return Judgement(request, fitted, board.standing(), gate, points, series.end, seconds)

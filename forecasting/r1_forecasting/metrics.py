@@ -8,6 +8,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.process_collector import ProcessCollector
 
 from r1_forecasting.subject import Subject
+from r1_forecasting.training import FitOutcome
 
 
 class ForecastMetrics:
@@ -53,6 +54,32 @@ class ForecastMetrics:
             ["subject", "model"],
             registry=self.registry,
         )
+        self.observed = Gauge(
+            "r1_forecast_observed",
+            "Newest observation, in the unit of the subject's query",
+            ["subject"],
+            registry=self.registry,
+        )
+        self.peak = Gauge(
+            "r1_forecast_peak",
+            "Quantile of the highest demand over the lead, in the unit of the subject's query",
+            ["subject", "level"],
+            registry=self.registry,
+        )
+        self.fit_cpu = Counter(
+            "r1_forecast_fit_cpu_seconds",
+            "CPU time that fits of learned models took",
+            ["model"],
+            registry=self.registry,
+        )
+        self.subjects = Gauge(
+            "r1_forecast_subjects", "Subjects that are kept", registry=self.registry
+        )
+        self.waiting = Gauge(
+            "r1_forecast_training_waiting",
+            "Subjects whose models are due to be trained",
+            registry=self.registry,
+        )
         self._shown: dict[str, set[tuple[Gauge, tuple[str, ...]]]] = {}
 
     def show(self, name: str, subject: Subject) -> None:
@@ -69,12 +96,19 @@ class ForecastMetrics:
         if made is not None:
             for model, cost in made.gate.scores.items():
                 put(self.decision_cost, (name, model), cost)
-            for level in made.levels:
+            put(self.observed, (name,), made.last_observed)
+            for level, peak in zip(made.levels, made.peak_over_lead, strict=True):
+                put(self.peak, (name, f"{level:g}"), peak)
                 share, _ = subject.ledger.live(level)
                 if share is not None:
                     put(self.coverage, (name, f"{level:g}"), share)
         self._remove(self._shown.get(name, set()) - shown)
         self._shown[name] = shown
+
+    def fitted(self, outcome: FitOutcome) -> None:
+        """Note a fit, whatever came of it."""
+        self.fit_seconds.labels(outcome.model).observe(outcome.seconds)
+        self.fit_cpu.labels(outcome.model).inc(outcome.cpu_seconds)
 
     def forget(self, name: str) -> None:
         self._remove(self._shown.pop(name, set()))

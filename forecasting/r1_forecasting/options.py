@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 from collections.abc import Sequence
+from pathlib import Path
 
 from r1_forecasting.published.options import add_door_options, check_doors
 from r1_forecasting.selection import learned
@@ -45,6 +46,13 @@ def parse_options(arguments: Sequence[str]) -> argparse.Namespace:
         type=share,
         default=env("TRAINING_SHARE", "0.25"),
         help="share of one core that refits may use",
+    )
+    parser.add_argument(
+        "--kept-models",
+        type=lambda text: Path(text) if text else None,
+        default=env("KEPT_MODELS", ""),
+        metavar="DIR",
+        help="folder of its own where fitted models outlive a restart; empty for none",
     )
     parser.add_argument("--log-level", default=env("LOG_LEVEL", "INFO"))
     add_door_options(parser, env)

@@ -7,13 +7,17 @@ sixty seconds in steps of one is as good as a day in steps of sixty.
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from enum import StrEnum
 
 from r1_forecasting.protocol import Shape
 
 MOST_HISTORY_STEPS = 60_000
 MOST_POINTS = 96
+CLASS = re.compile(r"[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?")
+"""A class is a label's value in Kubernetes."""
 FIELDS = {
     "subject",
     "query",
@@ -25,7 +29,17 @@ FIELDS = {
     "levels",
     "decisionLevel",
     "weekly",
+    "activation",
+    "classQueries",
 }
+
+
+class Activation(StrEnum):
+    """When a forecast may raise what an autoscaler sees; the words of an R1Inference."""
+
+    REQUIRE_BACKTEST = "RequireBacktest"
+    ALWAYS = "Always"
+    ADVISORY = "Advisory"
 
 
 class InvalidRequest(ValueError):
@@ -34,7 +48,11 @@ class InvalidRequest(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class ForecastRequest:
-    """One subject's question. Seconds are Unix seconds' unit; ``levels`` ascend."""
+    """One subject's question. Seconds are Unix seconds' unit; ``levels`` ascend.
+
+    ``activation`` and ``class_queries`` (class and the query of its share) change no answer: they
+    say what others may be shown of the subject.
+    """
 
     subject: str
     query: str
@@ -46,6 +64,8 @@ class ForecastRequest:
     levels: tuple[float, ...]
     decision_level: float
     weekly: bool = False
+    activation: Activation = Activation.REQUIRE_BACKTEST
+    class_queries: tuple[tuple[str, str], ...] = ()
 
     @property
     def shape(self) -> Shape:
@@ -120,7 +140,33 @@ def parse_request(body: object) -> ForecastRequest:
         levels=levels,
         decision_level=float(decision),
         weekly=weekly,
+        activation=parse_activation(body),
+        class_queries=_class_queries(body),
     )
+
+
+def parse_activation(body: Mapping[str, object]) -> Activation:
+    """The field ``activation``; raises ``InvalidRequest``."""
+    value = body.get("activation", Activation.REQUIRE_BACKTEST)
+    try:
+        return Activation(str(value))
+    except ValueError:
+        known = ", ".join(Activation)
+        raise InvalidRequest(f"activation: {value!r} needs to be one of {known}") from None
+
+
+def _class_queries(body: Mapping[str, object]) -> tuple[tuple[str, str], ...]:
+    value = body.get("classQueries", {})
+    if not isinstance(value, Mapping) or len(value) > 16:
+        raise InvalidRequest("classQueries: needs to be an object of at most 16 queries by class")
+    found = {}
+    for name, query in value.items():
+        if not isinstance(name, str) or not CLASS.fullmatch(name):
+            raise InvalidRequest(f"classQueries: {name!r} needs to be a class such as Q1")
+        if not isinstance(query, str) or not query.strip() or len(query) > 16_384:
+            raise InvalidRequest(f"classQueries: {name} needs to be a query that is not empty")
+        found[name] = query
+    return tuple(sorted(found.items()))
 
 
 def _text(body: Mapping[str, object], name: str, longest: int) -> str:

@@ -11,7 +11,7 @@ import json
 import logging
 import time
 from collections import OrderedDict
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -19,25 +19,38 @@ from aiohttp import web
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from r1_forecasting.history import History
+from r1_forecasting.kept_models import ModelFolder, Source
+from r1_forecasting.lanes import Lanes
 from r1_forecasting.metrics import ForecastMetrics
 from r1_forecasting.request import ForecastRequest, InvalidRequest, parse_request
 from r1_forecasting.subject import Subject
-from r1_forecasting.training import FitOutcome, Order, Trainer
+from r1_forecasting.training import FitOutcome, Trainer
+from r1_forecasting.training_queue import Order
 
 LOG = logging.getLogger(__name__)
+
+SILENT_SECONDS, SILENT_STEPS = 600.0, 5
+"""After the longer of the two an operator that asks no more has given up the subject."""
 
 
 @dataclass(slots=True)
 class ForecastService:
-    """Subjects by name, the least recently asked ones forgotten beyond ``most_subjects``."""
+    """Subjects by name. Forgotten are those that nobody asked about for ``idle_seconds``, and
+    beyond ``most_subjects`` the least recently asked."""
 
     history: History
     trainer: Trainer
     patience: float = 1.5
     most_subjects: int = 2000
+    idle_seconds: float = 86_400.0
+    kept: ModelFolder = field(default_factory=lambda: ModelFolder(None))
+    lanes: Lanes = field(default_factory=Lanes)
+    clock: Callable[[], float] = time.monotonic
     metrics: ForecastMetrics = field(default_factory=ForecastMetrics)
     subjects: OrderedDict[str, Subject] = field(default_factory=OrderedDict)
     _enlisted: dict[str, object] = field(default_factory=dict)
+    _asked_at: dict[str, float] = field(default_factory=dict)
+    _standing: dict[str, tuple[ForecastRequest, float]] = field(default_factory=dict)
 
     def application(self) -> web.Application:
         app = web.Application(client_max_size=256 * 1024)
@@ -59,7 +72,12 @@ class ForecastService:
             return _refused(f"the body is not JSON: {error}")
         except InvalidRequest as error:
             return _refused(str(error))
-        return web.json_response(await self.answer(request, self.patience))
+        return web.json_response(await self.ask(request, self.patience))
+
+    async def ask(self, request: ForecastRequest, patience: float) -> dict[str, Any]:
+        """Answer the operator: what it asks stands until it has been silent for a while."""
+        self._standing[request.subject] = (request, self.clock())
+        return await self.answer(request, patience)
 
     async def answer(self, request: ForecastRequest, patience: float) -> dict[str, Any]:
         """The answer within about ``patience`` seconds; enlists what can be trained on."""
@@ -74,9 +92,14 @@ class ForecastService:
         return body
 
     def standing_request(self, name: str) -> ForecastRequest | None:
-        """What is being asked about a subject, None while nobody asks."""
-        subject = self.subjects.get(name)
-        return None if subject is None else subject.request
+        """What the operator asks about a subject, None where it asks no more.
+
+        Those who are shown the answer ask too, so it is not the last asking that counts.
+        """
+        request, at = self._standing.get(name, (None, 0.0))
+        if request is None or self.clock() - at > max(SILENT_SECONDS, SILENT_STEPS * request.step):
+            return None
+        return request
 
     def latest(self, name: str) -> tuple[float, float] | None:
         """Time and value of a subject's newest observation, None where there is none."""
@@ -87,32 +110,49 @@ class ForecastService:
         return web.json_response({"status": "ok", "subjects": len(self.subjects)})
 
     async def show_metrics(self, _: web.Request) -> web.Response:
+        self.metrics.subjects.set(len(self.subjects))
+        self.metrics.waiting.set(self.trainer.queue.waiting(time.monotonic()))
         return web.Response(
             body=generate_latest(self.metrics.registry),
             headers={"Content-Type": CONTENT_TYPE_LATEST},
         )
 
     def _subject(self, name: str) -> Subject:
+        now = self.clock()
         if name not in self.subjects:
-            self.subjects[name] = Subject(self.history)
-            while len(self.subjects) > self.most_subjects:
-                gone, _ = self.subjects.popitem(last=False)
-                self._enlisted.pop(gone, None)
-                self.trainer.dismiss(gone)
-                self.metrics.forget(gone)
+            self.subjects[name] = Subject(self.history, self.lanes)
         self.subjects.move_to_end(name)
+        self._asked_at[name] = now
+        oldest = next(iter(self.subjects))
+        if (
+            len(self.subjects) > self.most_subjects
+            or now - self._asked_at[oldest] > self.idle_seconds
+        ):
+            self._forget(oldest)
         return self.subjects[name]
+
+    def _forget(self, name: str) -> None:
+        del self.subjects[name], self._asked_at[name]
+        self._enlisted.pop(name, None)
+        self._standing.pop(name, None)
+        self.kept.drop(name)
+        self.trainer.dismiss(name)
+        self.metrics.forget(name)
 
     def _enlist(self, name: str, subject: Subject, material: object) -> None:
         """Order training once per subject, and again for another series or a longer past."""
         if self._enlisted.get(name) == material:
             return
+        source = subject.request.source if subject.request else ("", 0.0, 0.0)
+        age = None if name in self._enlisted else self._restore(name, subject, source)
         self._enlisted[name] = material
 
         def done(outcome: FitOutcome) -> None:
-            self.metrics.fit_seconds.labels(outcome.model).observe(outcome.seconds)
+            self.metrics.fitted(outcome)
             if self._enlisted.get(name) == material:
                 subject.join(outcome)
+                if outcome.model == self.trainer.models[-1]:
+                    self.kept.keep(name, source, time.time(), subject.learned)
 
         self.trainer.enlist(
             Order(
@@ -120,9 +160,22 @@ class ForecastService:
                 series=subject.training_material,
                 done=done,
                 wanted=lambda: subject.asked_since_fit,
-                due=time.monotonic(),
+                worth=subject.to_gain,
+                # What was kept is refitted when it is a season old, as if nothing had happened.
+                due=time.monotonic() + (0.0 if age is None else max(source[2] - age, 0.0)),
+                fitted_before=age is not None,
             )
         )
+
+    def _restore(self, name: str, subject: Subject, source: Source) -> float | None:
+        """Age (s) of the models that were kept over a restart; None where there are none."""
+        kept = self.kept.find(name, source)
+        wanted = {} if kept is None else dict(kept.models)
+        models = {model: wanted[model] for model in self.trainer.models if model in wanted}
+        if kept is None or not models:
+            return None
+        subject.restore(models)
+        return time.time() - kept.fitted_at
 
     async def _training(self, _: web.Application) -> AsyncIterator[None]:
         self.trainer.start()

@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -21,6 +21,7 @@ from r1_forecasting.forecast import Forecast, check_history, issue
 from r1_forecasting.gate import Gate, GateReason
 from r1_forecasting.history import History
 from r1_forecasting.judgement import Judgement, judge
+from r1_forecasting.lanes import Lanes
 from r1_forecasting.past import PastWatch, Span, has_grown
 from r1_forecasting.protocol import Fitted, Reason, Shape, Unavailable
 from r1_forecasting.request import ForecastRequest
@@ -28,6 +29,8 @@ from r1_forecasting.series import Series, merge
 from r1_forecasting.training import FitOutcome
 
 LOG = logging.getLogger(__name__)
+
+JudgingLane = Callable[..., Awaitable[Judgement]]
 
 REREAD_STEPS = 3
 """Steps read again at each refresh: late samples still count."""
@@ -47,6 +50,7 @@ class Subject:
     """State of one subject. ``answer`` may be called concurrently."""
 
     history: History
+    lanes: Lanes = field(default_factory=Lanes)
     clock: Callable[[], float] = time.time
     series: Series | None = None
     learned: dict[str, Fitted] = field(default_factory=dict)
@@ -78,9 +82,23 @@ class Subject:
         await asyncio.wait({working}, timeout=patience)
         if working.done() and working.result().request.key == request.key:
             return working.result().body  # just made, even where a step is shorter than that
-        reason = Reason.TRAINING if self.judgement is None else Reason.PROMETHEUS_UNREACHABLE
-        said = f"no answer within {patience:g} s: the history is still being read"
-        return answer.unavailable(request.subject, Unavailable(reason, said))
+        made = self._from_what_is_known(request)
+        if isinstance(made, Unavailable) or self.judgement is None:
+            said = f"no answer within {patience:g} s: the history is still being read"
+            reason = Reason.TRAINING if self.judgement is None else Reason.PROMETHEUS_UNREACHABLE
+            return answer.unavailable(request.subject, Unavailable(reason, said))
+        return answer.ready(request.subject, made, self.judgement.standing, self.ledger)
+
+    def _from_what_is_known(self, request: ForecastRequest) -> Forecast | Unavailable:
+        """A forecast without the newest history: better than none while that is slow to come."""
+        series, judged = self.series, self.judgement
+        same = self.request is not None and self.request.source == request.source
+        if series is None or judged is None or not (same and judged.answers(request)):
+            return Unavailable(Reason.TRAINING, "nothing is known yet")
+        gate = self._guarded(judged.gate, request)
+        return issue(
+            series, judged.fitted, judged.standing, gate, judged.points, request, self.clock()
+        )
 
     def training_material(self) -> tuple[Series, Shape] | None:
         """What a learned model would be fitted on now."""
@@ -89,11 +107,20 @@ class Subject:
         self.asked_since_fit = False
         return self.series, self.request.shape
 
+    def to_gain(self) -> float:
+        """What a perfect model would save, as a share of demand; 0 before a backtest."""
+        return 0.0 if self.judgement is None else self.judgement.standing.to_gain
+
     def join(self, outcome: FitOutcome) -> None:
         """A learned model is ready; it is judged behind the next answer."""
         if not isinstance(outcome.result, Unavailable):
             self.learned[outcome.model] = outcome.result
             self._joined = True
+
+    def restore(self, models: Mapping[str, Fitted]) -> None:
+        """Models that were fitted before a restart; they are judged behind the next answer."""
+        self.learned.update(models)
+        self._joined = True
 
     async def quiet(self) -> None:
         """Wait until nothing is under way in the background."""
@@ -126,7 +153,7 @@ class Subject:
             self._cached = Cached(request, body, self.clock() + min(request.step, 1.0))
             return self._cached
         self.forecast = made
-        body = answer.ready(request.subject, made, self.judgement.board, self.ledger)
+        body = answer.ready(request.subject, made, self.judgement.standing, self.ledger)
         self._cached = Cached(request, body, made.valid_until)
         return self._cached
 
@@ -137,6 +164,12 @@ class Subject:
             self.series, self.judgement, self._watch = None, None, PastWatch()
             self.learned, self.ledger = {}, CoverageLedger()
         self.request = request
+        if self.judgement is not None:
+            return await self._made(request)
+        async with self.lanes.newcomers:
+            return await self._made(request)
+
+    async def _made(self, request: ForecastRequest) -> Forecast | Unavailable:
         read_at = self.clock()
         missing = await self._refresh(request, read_at)
         series = self.series
@@ -148,7 +181,7 @@ class Subject:
         self.ledger.settle(series)
         judged = self.judgement
         if judged is None or not judged.answers(request):
-            await self._judge(series, request)
+            await self._judge(series, request, self.lanes.read)
             if self.clock() - read_at > request.step:  # the first backtest outlasted its history
                 await self._refresh(request, self.clock())
                 series = self.series if self.series is not None else series
@@ -161,7 +194,7 @@ class Subject:
             issue,
             series,
             judged.fitted,
-            judged.board,
+            judged.standing,
             self._guarded(judged.gate, request),
             judged.points,
             request,
@@ -172,12 +205,10 @@ class Subject:
             self.ledger.announce(Issued(made.last_observed_at, made.peak_steps, said))
         return made
 
-    async def _judge(self, series: Series, request: ForecastRequest) -> None:
+    async def _judge(self, series: Series, request: ForecastRequest, lane: JudgingLane) -> None:
         self._joined = False
         incumbent = self.judgement.gate.model if self.judgement else None
-        self.judgement = await asyncio.to_thread(
-            judge, series, request, dict(self.learned), incumbent
-        )
+        self.judgement = await lane(judge, series, request, dict(self.learned), incumbent)
 
     @property
     def _busy_judging(self) -> bool:
@@ -185,7 +216,7 @@ class Subject:
 
     async def _judge_behind(self, series: Series, request: ForecastRequest) -> None:
         try:
-            await self._judge(series, request)
+            await self._judge(series, request, self.lanes.behind)
         except Exception:
             LOG.exception("backtest of %s failed; the one before stands", request.subject)
 
@@ -209,7 +240,7 @@ class Subject:
         since = now - request.history
         if known is not None:
             since = max(since, known.end - REREAD_STEPS * request.step)
-        read = await asyncio.to_thread(self.history.read, request.query, request.step, since, now)
+        read = await self.lanes.read(self.history.read, request.query, request.step, since, now)
         if isinstance(read, Unavailable):
             return read
         if known is None:
@@ -235,7 +266,7 @@ class Subject:
 
     async def _look(self, request: ForecastRequest, span: Span) -> None:
         try:
-            read = await asyncio.to_thread(self.history.read, request.query, request.step, *span)
+            read = await self.lanes.behind(self.history.read, request.query, request.step, *span)
         except Exception:
             LOG.exception("looking back at %s failed; what is known stands", request.subject)
             return

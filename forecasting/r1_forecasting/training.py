@@ -1,9 +1,7 @@
 """Training in a process of its own: low priority, one core, within a budget.
 
 Torch and Prophet are imported only there, so the service stays small and keeps answering.
-One fit runs at a time. A subject's first fit goes ahead of refits; refits are staggered by
-subject and paid from a share of one core, so a thousand subjects slow down each other's
-refits and nothing else.
+One fit runs at a time; whose it is, ``training_queue`` says.
 """
 
 from __future__ import annotations
@@ -15,8 +13,6 @@ import multiprocessing
 import os
 import threading
 import time
-import zlib
-from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
@@ -24,6 +20,7 @@ from dataclasses import dataclass, field
 from r1_forecasting.protocol import Fitted, Reason, Shape, Unavailable
 from r1_forecasting.selection import learned, training_part
 from r1_forecasting.series import Series
+from r1_forecasting.training_queue import Order, TrainingQueue
 
 LOG = logging.getLogger(__name__)
 
@@ -35,17 +32,23 @@ class FitOutcome:
     model: str
     result: Fitted | Unavailable
     seconds: float
+    cpu_seconds: float
 
 
 def fit_one(name: str, series: Series, shape: Shape) -> FitOutcome:
     """Fit the learned model ``name``; any failure inside it becomes an ``Unavailable``."""
-    started = time.monotonic()
+    started, spent = time.monotonic(), _cpu_seconds()
     forecaster = next(f for f in learned() if f.name == name)
     try:
         result = forecaster.fit(training_part(series, shape), shape)
     except Exception as error:  # noqa: BLE001 - a third-party fit may raise anything
         result = Unavailable(Reason.FAILED, f"{name}: {type(error).__name__}: {error}"[:300])
-    return FitOutcome(name, result, time.monotonic() - started)
+    return FitOutcome(name, result, time.monotonic() - started, _cpu_seconds() - spent)
+
+
+def _cpu_seconds() -> float:
+    """Of this process and of children that have ended: Prophet's solver is one."""
+    return sum(os.times()[:4])
 
 
 def _settle_worker(parent: int) -> None:
@@ -62,28 +65,14 @@ def _settle_worker(parent: int) -> None:
 
 
 @dataclass(slots=True)
-class Order:
-    """One subject's standing order for fits; the callables reach into its present state."""
-
-    subject: str
-    series: Callable[[], tuple[Series, Shape] | None]
-    done: Callable[[FitOutcome], None]
-    wanted: Callable[[], bool]
-    due: float
-    fitted_before: bool = False
-
-
-@dataclass(slots=True)
 class Trainer:
-    """Runs fits one after another. ``share`` is the part of one core that refits may use."""
+    """Runs the queue's fits one after another, in a worker process."""
 
     models: tuple[str, ...]
-    share: float = 0.25
-    orders: dict[str, Order] = field(default_factory=dict)
+    queue: TrainingQueue
     _pool: ProcessPoolExecutor | None = None
     _task: asyncio.Task[None] | None = None
     _wake: asyncio.Event = field(default_factory=asyncio.Event)
-    _rest_until: float = 0.0
 
     def start(self) -> None:
         self._task = asyncio.create_task(self._run())
@@ -98,20 +87,20 @@ class Trainer:
     def enlist(self, order: Order) -> None:
         """Train this subject now and again each time it is due; replaces an earlier order."""
         if self.models:
-            self.orders[order.subject] = order
+            self.queue.put(order)
             self._wake.set()
 
     def dismiss(self, subject: str) -> None:
-        self.orders.pop(subject, None)
+        self.queue.drop(subject)
 
     async def _run(self) -> None:
         while True:
             self._wake.clear()
             now = time.monotonic()
-            order = self._next(now)
+            order = self.queue.next(now)
             if order is None:
                 with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(self._wake.wait(), self._pause(now))
+                    await asyncio.wait_for(self._wake.wait(), self.queue.pause(now))
                 continue
             try:
                 await self._fit(order)
@@ -119,46 +108,29 @@ class Trainer:
                 LOG.exception("training of %s failed", order.subject)
                 order.due = time.monotonic() + 60.0
 
-    def _next(self, now: float) -> Order | None:
-        """First fits before refits, the longest due before the others."""
-        due = [order for order in self.orders.values() if order.due <= now]
-        first = [order for order in due if not order.fitted_before]
-        if first:
-            return min(first, key=lambda order: order.due)
-        if now < self._rest_until:
-            return None
-        return min((o for o in due if o.wanted()), key=lambda order: order.due, default=None)
-
-    def _pause(self, now: float) -> float:
-        upcoming = [order.due for order in self.orders.values()] + [self._rest_until]
-        return max(0.02, min([5.0, *(due - now for due in upcoming if due > now)]))
-
     async def _fit(self, order: Order) -> None:
         given = order.series()
         if given is None:
             order.due = time.monotonic() + 1.0
             return
         series, shape = given
-        started = time.monotonic()
+        began, spent = time.monotonic(), 0.0
         for model in self.models:
-            if self.orders.get(order.subject) is not order:
-                return
+            if not self.queue.holds(order):
+                break
             outcome = await self._in_worker(model, series, shape)
+            spent += outcome.cpu_seconds
             LOG.info(
-                "fitted %s for %s in %.1f s: %s",
+                "fitted %s for %s in %.1f s (%.1f s of CPU): %s",
                 model,
                 order.subject,
                 outcome.seconds,
+                outcome.cpu_seconds,
                 outcome.result.message if isinstance(outcome.result, Unavailable) else "ok",
             )
             order.done(outcome)
-        spent = time.monotonic() - started
-        order.fitted_before = True
-        season_seconds = shape.season * series.step
-        stagger = 1.0 + 0.25 * (zlib.crc32(order.subject.encode()) % 1000) / 1000
-        order.due = time.monotonic() + max(season_seconds, spent / self.share) * stagger
-        rest = time.monotonic() + spent * (1 / self.share - 1)
-        self._rest_until = max(self._rest_until, rest)
+        # Paid for even where the order went meanwhile: the CPU is spent.
+        self.queue.settle(order, began=began, spent=spent, season=shape.season * series.step)
 
     async def _in_worker(self, model: str, series: Series, shape: Shape) -> FitOutcome:
         if self._pool is None:
@@ -176,7 +148,8 @@ class Trainer:
         except BrokenProcessPool:
             self._drop_pool()
             lost = Unavailable(Reason.FAILED, f"{model}: the training process died")
-            return FitOutcome(model, lost, time.monotonic() - started)
+            took = time.monotonic() - started
+            return FitOutcome(model, lost, took, took)  # what it spent went with it
 
     def _drop_pool(self) -> None:
         if self._pool is not None:

@@ -11,8 +11,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
-from r1_forecasting.protocol import BoolArray, FloatArray, IntArray
+from r1_forecasting.protocol import BoolArray, FloatArray
+
+SmallInts = npt.NDArray[np.int16]
+"""Columns and nodes count in hundreds at most, and a forecaster holds thousands of forests."""
 
 ROWS_AT_ONCE = 4096
 
@@ -24,10 +28,10 @@ class Forest:
     A node below zero in ``left`` or ``right`` is a leaf: ``-1 - leaf``.
     """
 
-    feature: IntArray
+    feature: SmallInts
     threshold: FloatArray
-    left: IntArray
-    right: IntArray
+    left: SmallInts
+    right: SmallInts
     missing_left: BoolArray
     leaf: FloatArray
     depth: int
@@ -65,7 +69,7 @@ def forest_of(dump: Mapping[str, Any]) -> Forest:
     nodes = max((len(inner) for inner, _, _ in flat), default=0) or 1
     leaves = max((len(values) for _, values, _ in flat), default=0) or 1
     shape = (len(trees), nodes)
-    feature, left, right = (np.zeros(shape, dtype=np.int64) for _ in range(3))
+    feature, left, right = (np.zeros(shape, dtype=np.int16) for _ in range(3))
     left -= 1  # a tree without a split is its first leaf
     right -= 1
     threshold = np.zeros(shape)

@@ -19,6 +19,7 @@ GROUP = "external.metrics.k8s.io"
 VERSION = "v1beta1"
 GROUP_VERSION = f"{GROUP}/{VERSION}"
 LABEL = "inference"
+CLASS_LABEL = "class"
 
 Document = dict[str, Any]
 
@@ -58,13 +59,14 @@ def find_metric(
     """What is asked for and the labels that it carries; raises ``Refused``."""
     labels = _labels(selector)
     if metric == INFERENCE_METRIC:
-        if labels.keys() != {LABEL}:
+        if labels.keys() - {CLASS_LABEL} != {LABEL}:
             raise Refused(
                 HTTPStatus.BAD_REQUEST,
                 f"labelSelector: {selector!r} needs to be {LABEL}=NAME of an R1Inference, "
-                f"which is matchLabels: {{{LABEL}: NAME}} in an HPA",
+                f"which is matchLabels: {{{LABEL}: NAME}} in an HPA; {CLASS_LABEL}=Q1 beside it "
+                "is one class's share",
             )
-        return InferenceName(namespace, labels[LABEL]), labels
+        return InferenceName(namespace, labels[LABEL], labels.get(CLASS_LABEL)), labels
     found = catalogue.get((namespace, metric))
     if found is None:
         here = sorted(name for place, name in catalogue if place == namespace)

@@ -10,12 +10,13 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from enum import StrEnum
 
 from r1_forecasting.request import (
     MOST_HISTORY_STEPS,
+    Activation,
     ForecastRequest,
     InvalidRequest,
+    parse_activation,
     parse_request,
 )
 
@@ -28,20 +29,13 @@ FORECAST_FIELDS = frozenset({*ASKED, "quantilePercent", "activation"})
 FIELDS = FORECAST_FIELDS | {"namespace", "name"}
 
 
-class Activation(StrEnum):
-    """When a forecast may raise what an autoscaler sees; the words of an R1Inference."""
-
-    REQUIRE_BACKTEST = "RequireBacktest"
-    ALWAYS = "Always"
-    ADVISORY = "Advisory"
-
-
 @dataclass(frozen=True, slots=True)
 class InferenceName:
-    """An R1Inference whose forecast the operator keeps asking for; nothing else is needed."""
+    """An R1Inference whose forecast the operator keeps asking for, or one class's share of it."""
 
     namespace: str
     name: str
+    priority_class: str | None = None
 
     @property
     def subject(self) -> str:
@@ -73,7 +67,7 @@ def parse_publication(body: object, subject: str | None = None) -> Publication:
     if name == INFERENCE_METRIC:
         raise InvalidRequest(f"name: {INFERENCE_METRIC} is kept for R1Inferences; take another")
     request = parse_request(_question(body, subject or f"published/{namespace}/{name}"))
-    return Publication(namespace, name, request, _activation(body))
+    return Publication(namespace, name, request, parse_activation(body))
 
 
 def _question(body: Mapping[str, object], subject: str) -> dict[str, object]:
@@ -105,15 +99,6 @@ def _level(body: Mapping[str, object]) -> float:
     if not 1 <= percent <= 99.9:
         raise InvalidRequest(f"quantilePercent: {percent:g} needs to lie from 1 to 99.9")
     return round(percent / 100, 6)
-
-
-def _activation(body: Mapping[str, object]) -> Activation:
-    value = body.get("activation", Activation.REQUIRE_BACKTEST)
-    try:
-        return Activation(str(value))
-    except ValueError:
-        known = ", ".join(Activation)
-        raise InvalidRequest(f"activation: {value!r} needs to be one of {known}") from None
 
 
 def _name(body: Mapping[str, object], field: str) -> str:

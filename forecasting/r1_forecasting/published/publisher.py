@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 from r1_forecasting.protocol import Reason, Unavailable
-from r1_forecasting.published.publication import Activation, InferenceName, Publication
+from r1_forecasting.published.publication import InferenceName, Publication
 from r1_forecasting.published.value import Observation, PublishedValue, published_value
-from r1_forecasting.request import ForecastRequest
+from r1_forecasting.request import Activation, ForecastRequest
 
 PATIENCE = 4.0
 """Seconds a caller waits for a first answer; the API server gives an HPA's question longer."""
@@ -43,7 +43,19 @@ class Publisher:
                 f"the operator asks for no forecast of an R1Inference {wanted.subject}: check "
                 "the name and that its spec.autoscaling.forecast is not Never",
             )
-        return await self._value(standing, Activation.REQUIRE_BACKTEST)
+        if wanted.priority_class is None:
+            return await self._value(standing, standing.activation)
+        of_class = dict(standing.class_queries).get(wanted.priority_class)
+        if of_class is None:
+            there = ", ".join(name for name, _ in standing.class_queries) or "none"
+            return Unavailable(
+                Reason.NO_DATA,
+                f"{wanted.subject} has no forecast of the class {wanted.priority_class}; "
+                f"there are {there}",
+            )
+        subject = f"{wanted.subject}/{wanted.priority_class}"
+        asked = replace(standing, subject=subject, query=of_class, class_queries=())
+        return await self._value(asked, standing.activation)
 
     async def _value(
         self, request: ForecastRequest, activation: Activation

@@ -32,7 +32,7 @@ KEDAS_OWN = frozenset(
         "tlsClientKey",
     }
 )
-OWN = frozenset({"threshold", "activationThreshold", "inference"})
+OWN = frozenset({"threshold", "activationThreshold", "inference", "class"})
 KNOWN = FORECAST_FIELDS | OWN
 FROM_ENVIRONMENT = "FromEnv"
 """Ending of a key whose value KEDA has taken from the workload's environment."""
@@ -86,7 +86,12 @@ def _wanted(namespace: str, name: str, given: Mapping[str, str]) -> Publication 
             )
         if not inference.strip():
             raise InvalidRequest("inference: needs to be the name of an R1Inference")
-        return InferenceName(namespace, inference.strip())
+        of_class = given.get("class")
+        if of_class is not None and not of_class.strip():
+            raise InvalidRequest("class: needs to be a class such as Q1")
+        return InferenceName(namespace, inference.strip(), of_class and of_class.strip())
+    if "class" in given:
+        raise InvalidRequest("class: needs inference beside it; a query says itself what it counts")
     if "query" not in asked:
         raise InvalidRequest("query: is missing; give a PromQL query, or inference: NAME")
     body: dict[str, object] = {key: _read(key, value) for key, value in asked.items()}

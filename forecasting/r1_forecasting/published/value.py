@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from r1_forecasting.protocol import Reason, Unavailable
-from r1_forecasting.published.publication import Activation
+from r1_forecasting.request import Activation
 
 Observation = tuple[float, float]
 """Time (Unix seconds) and value."""

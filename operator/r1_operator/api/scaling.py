@@ -241,9 +241,15 @@ class Forecast:
         int, Doc("is how far ahead the forecast looks.", minimum=10, maximum=86_400)
     ] = 600
     quantile_percent: Annotated[
-        int,
-        Doc("is the quantile of the load that replicas are made for.", minimum=50, maximum=99),
-    ] = 90
+        int | None,
+        Doc(
+            "is the quantile of the load that replicas are made for; absent means the one that "
+            "what a missing replica costs against a needless one over the start-up time gives: "
+            "95 in most cases.",
+            minimum=50,
+            maximum=99,
+        ),
+    ] = None
     season_seconds: Annotated[
         int, Doc("is the length of the load's repeating pattern.", minimum=2, maximum=2_592_000)
     ] = 86_400

@@ -293,7 +293,14 @@ class ScalingLoop:
         if metric is None or never or not self._forecaster.configured:
             return None
         lead = state.starts.lead(self._period).seconds
-        question = build_question(key, state.forecast, metric, lead, self._min_rate_seconds)
+        question = build_question(
+            key,
+            state.forecast,
+            metric,
+            lead,
+            self._min_rate_seconds,
+            down_window_seconds=state.policy.down.stabilization_window_seconds,
+        )
         return self._forecaster.latest(key, question)
 
     def _placement(self, key: Key, state: Scaled, pods: Sequence[Pod]) -> Placement:

@@ -11,11 +11,12 @@ Two levels, and the forecast never lowers what real time asks for:
   which it can still be reached in time, and that is the floor now.
 
 Two things bound what a wrong forecast does. It *vouches* for a fall, which shortens the down
-window to the lead, only while its peak is no lower than the demand at hand: a peak that lies below
+window to half of the lead, only while its peak is no lower than the demand at hand: a peak that lies below
 the present is an error, or a fall that has begun, and either way the whole window is the safer
 word. And a promise that is not kept is not believed: when it has asked for more than twice the
 replicas that demand needs for twice the lead (and the horizon more, where the promise was for
-later), it is not heard until it asks for less than that.
+later), it is not heard until it asks for less than that. What it may cost in all is bounded by its
+allowance (`allowance.py`).
 """
 
 import math
@@ -23,11 +24,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from r1_operator.api.scaling import Activation
+from r1_operator.plan.allowance import SHARE
 from r1_operator.plan.decision import ForecastNote, Reason
 from r1_operator.plan.demand import Demand
 from r1_operator.plan.forecasts import Forecast, at_level
+from r1_operator.plan.history import History
 from r1_operator.plan.limits import earliest_needed
 from r1_operator.plan.needs import Need, clause, figure, metric_value, replicas_for
+from r1_operator.plan.newsvendor import shortage_ratio
 from r1_operator.plan.policy import Metric, ScalingPolicy
 from r1_operator.plan.unavailable import Unavailable
 
@@ -40,7 +44,7 @@ class Anticipation:
     """What the forecast asks for and may.
 
     `need` is None while it does not act, `note` None when none was asked for. `vouched_seconds` is
-    how far ahead it vouches that no more is needed, which is as long as the down window has to be
+    as long as the down window has to be while it vouches that no more is needed within the lead
     (None: it does not). `promised_since` is since when it has asked for more than twice
     what demand needs (unix seconds; None: it does not).
     """
@@ -56,7 +60,7 @@ def anticipate(
     forecast: Forecast | Unavailable | None,
     demand: Demand | Unavailable,
     needs: Sequence[Need],
-    promised_since: float | None,
+    history: History,
     now: float,
 ) -> Anticipation:
     """Return what the forecast asks for beside the real-time `needs`."""
@@ -73,7 +77,7 @@ def anticipate(
         kind = forecast.metric.value
         said = f"The forecast is of {kind}, which the policy does not count."
         return _silent(Unavailable("NoSuchMetric", said))
-    peak = at_level(forecast.peak_over_lead, policy.forecast.quantile)
+    peak = at_level(forecast.peak_over_lead, policy.peak_quantile(forecast.lead_seconds))
     soon = _short_term(policy, forecast, metric, peak)
     later = _mid_term(policy, forecast, metric, now)
     need = later if later.replicas > soon.replicas else soon
@@ -82,7 +86,7 @@ def anticipate(
     if activation is Activation.REQUIRE_BACKTEST and not forecast.gate.acts:
         return _idle(need, f"Not acting ({forecast.gate.reason}): {forecast.gate.message}")
     bound = PROMISE_FACTOR * max((1, *(other.replicas for other in needs)))
-    since = _promised_since(need.replicas > bound, bool(needs), promised_since, now)
+    since = _promised_since(need.replicas > bound, bool(needs), history.promised_since, now)
     patience = PROMISE_LEADS * forecast.lead_seconds
     if soon.replicas <= bound:
         patience += policy.forecast.horizon_seconds
@@ -90,12 +94,16 @@ def anticipate(
         said = f"Not believed: {need.replicas} were not needed within {patience:.0f} s"
         return Anticipation(note=ForecastNote(False, need.replicas, f"{said}; {need.clause}."),
                             promised_since=since)  # fmt: skip
+    if history.allowance.spent:
+        said = f"Paused: the policy has run {SHARE:.0%} more than a plain autoscaler would"
+        return Anticipation(note=ForecastNote(False, need.replicas, f"{said}; {need.clause}."),
+                            promised_since=since)  # fmt: skip
     present = demand if isinstance(demand, Unavailable) else metric_value(metric.type, demand)
     short_of = isinstance(present, Unavailable) or peak < present
     return Anticipation(
         need,
         ForecastNote(True, need.replicas, f"{forecast.model}: {need.clause}."),
-        vouched_seconds=None if short_of else forecast.lead_seconds,
+        vouched_seconds=None if short_of else policy.vouched_window(forecast.lead_seconds),
         promised_since=since,
     )
 
@@ -121,12 +129,20 @@ def _short_term(policy: ScalingPolicy, forecast: Forecast, metric: Metric, peak:
     utilization = policy.peak_utilization
     text = (
         f"up to {clause(peak, metric, utilization)}, expected within "
-        f"{forecast.lead_seconds:.0f} s ({policy.forecast.quantile:.0%} quantile)"
+        f"{forecast.lead_seconds:.0f} s ({_quantile_clause(policy, forecast.lead_seconds)})"
     )
     # A service that may sleep is not woken for less than one request: that one wakes it.
     if policy.min_replicas == 0 and peak * forecast.lead_seconds < 1:
         return Need(0, Reason.FORECAST_DEMAND, f"no request is expected ({figure(peak)}/s)")
     return Need(replicas_for(peak, metric, utilization), Reason.FORECAST_DEMAND, text)
+
+
+def _quantile_clause(policy: ScalingPolicy, lead_seconds: float) -> str:
+    text = f"{policy.peak_quantile(lead_seconds):.0%} quantile"
+    if policy.forecast.quantile is not None:
+        return text
+    ratio = shortage_ratio(lead_seconds, policy.vouched_window(lead_seconds))
+    return f"{text}: one too few is {ratio:.0f} times as dear as one too many"
 
 
 def _mid_term(policy: ScalingPolicy, forecast: Forecast, metric: Metric, now: float) -> Need:
@@ -135,13 +151,14 @@ def _mid_term(policy: ScalingPolicy, forecast: Forecast, metric: Metric, now: fl
     if not limits:
         return best
     utilization = policy.peak_utilization
+    level = policy.peak_quantile(forecast.lead_seconds)
     period = max(limit.period_seconds for limit in limits)
     for point in forecast.points:
         ahead = point.at - now
         slack = ahead - forecast.lead_seconds
         if slack < 0 or ahead > policy.forecast.horizon_seconds:
             continue
-        value = at_level(point.quantiles, policy.forecast.quantile)
+        value = at_level(point.quantiles, level)
         required = min(replicas_for(value, metric, utilization), policy.highest)
         floor = earliest_needed(required, limits, math.floor(slack / period))
         if floor > best.replicas and required > 1:

@@ -121,8 +121,8 @@ def stabilize_down(situation: Situation, wanted: int) -> Limit | None:
             f"{down.threshold_percent:.0f} % of it.",
         )
     if situation.vouched_seconds is not None:
-        # A rise within the lead is in the need already, and what was needed longer ago than a
-        # lead can be started again in time: only the time between says something.
+        # A rise within the lead is in the need already: the rest of the window only steadies a
+        # forecast that wavers.
         window = min(window, situation.vouched_seconds)
     highest = max(
         (noted.replicas for noted in recent(situation.history.highest, situation.now, window)),
@@ -134,8 +134,8 @@ def stabilize_down(situation: Situation, wanted: int) -> Limit | None:
     return Limit(
         allowed,
         Reason.STABILIZED,
-        f"{allowed} kept: the highest need of the last {window:.0f} s was {highest}; "
-        f"demand now needs {wanted}.",
+        f"{allowed} kept: in the last {window:.0f} s demand came within a tenth of what {highest} "
+        f"are for; it now needs {wanted}.",
     )
 
 

@@ -11,6 +11,7 @@ from r1_operator.plan.forecasts import Forecast, at_level
 from r1_operator.plan.history import History
 from r1_operator.plan.latency import LatencyMemory, milliseconds_of
 from r1_operator.plan.needs import metric_value
+from r1_operator.plan.newsvendor import SHORTAGE_PRICE
 from r1_operator.plan.policy import ScalingPolicy
 from r1_operator.plan.room import Placement
 from r1_operator.plan.unavailable import Unavailable
@@ -42,7 +43,7 @@ def evidence(
         if observed.lead is None
         else {"seconds": observed.lead.seconds, "measuredStarts": observed.lead.samples},
         "room": _room(observed.placement),
-        "forecast": _forecast(observed.forecast, policy.forecast.quantile),
+        "forecast": _forecast(observed.forecast, policy),
         "policy": {
             "minReplicas": policy.min_replicas,
             "maxReplicas": policy.max_replicas,
@@ -54,6 +55,7 @@ def evidence(
             "scaleDown": policy.down.policy.value,
             "activation": policy.forecast.activation.value,
             "quantile": policy.forecast.quantile,
+            "shortagePrice": None if policy.forecast.quantile is not None else SHORTAGE_PRICE,
         },
         "history": {
             "watchedSeconds": history.watched_for(now),
@@ -138,17 +140,19 @@ def _room(placement: Placement) -> Json:
     return found | {"fits": room.replicas, "nodes": room.suitable, "words": room.words}
 
 
-def _forecast(forecast: Forecast | Unavailable | None, level: float) -> Json:
+def _forecast(forecast: Forecast | Unavailable | None, policy: ScalingPolicy) -> Json:
     if forecast is None:
         return None
     if isinstance(forecast, Unavailable):
         return _missing(forecast)
+    level = policy.peak_quantile(forecast.lead_seconds)
     return {
         "model": forecast.model,
         "metric": forecast.metric.value,
         "issuedAt": forecast.issued_at,
         "validUntil": forecast.valid_until,
         "leadSeconds": forecast.lead_seconds,
+        "quantile": level,
         "peakOverLead": {f"{q:g}": value for q, value in sorted(forecast.peak_over_lead.items())},
         "highestPoint": max(
             (at_level(point.quantiles, level) for point in forecast.points if point.quantiles),

@@ -8,6 +8,7 @@ recommendation of that moment, and a full window has to pass before anything low
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
+from r1_operator.plan.allowance import Allowance
 from r1_operator.plan.counterfactual import Reactive
 from r1_operator.plan.latency import LatencyMemory
 from r1_operator.plan.learned_capacity import LearnedCapacity
@@ -20,9 +21,10 @@ class History:
     """The memory of one resource's scaling; `History()` is that of a fresh start.
 
     `since`: first decision; `active_at`: when demand was last seen (or could not be ruled out);
-    `highest` and `lowest`: recommendations as staircases; `changes`: counts that were changed;
+    `highest`: the counts that were no reason to go below, `lowest`: what was recommended, both as
+    staircases; `changes`: counts that were changed;
     `promised_since`: since when the forecast has asked for more than demand came to need;
-    `latency`: what each latency metric remembers, by its label; `capacity`: what a replica was seen
+    `allowance`: what it may still spend; `latency`: what each latency metric remembers, by its label; `capacity`: what a replica was seen
     to finish.
     """
 
@@ -33,6 +35,7 @@ class History:
     changes: tuple[Change, ...] = ()
     reactive: Reactive | None = None
     promised_since: float | None = None
+    allowance: Allowance = field(default_factory=Allowance)
     latency: Mapping[str, LatencyMemory] = field(default_factory=dict)
     capacity: LearnedCapacity = field(default_factory=LearnedCapacity)
 
@@ -43,13 +46,18 @@ class History:
         found = (Noted(now, current),)
         return replace(self, since=now, active_at=now, highest=found)
 
-    def noted(self, now: float, replicas: int, *, active: bool, policy: ScalingPolicy) -> "History":
-        """Remember a recommendation, and forget what no window reaches back to any more."""
+    def noted(
+        self, now: float, replicas: int, kept: int, *, active: bool, policy: ScalingPolicy
+    ) -> "History":
+        """Remember a recommendation and the count that was no reason to go below.
+
+        What no window reaches back to any more is forgotten.
+        """
         down, up = policy.down.stabilization_window_seconds, policy.up.stabilization_window_seconds
         return replace(
             self,
             active_at=now if active else self.active_at,
-            highest=recent(note_highest(self.highest, now, replicas), now, down),
+            highest=recent(note_highest(self.highest, now, max(replicas, kept)), now, down),
             lowest=recent(note_lowest(self.lowest, now, replicas), now, up),
         )
 

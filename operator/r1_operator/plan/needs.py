@@ -22,6 +22,10 @@ from r1_operator.plan.demand import Demand
 from r1_operator.plan.policy import Metric, ScalingPolicy
 from r1_operator.plan.unavailable import Unavailable
 
+TOLERANCE = 0.1
+"""On the way down only: a count is kept while demand is worth nine tenths of it, as a
+HorizontalPodAutoscaler keeps it. So no count that one would keep is ever let go before."""
+
 _UNITS = {
     MetricType.REQUESTS_PER_SECOND: "requests/s",
     MetricType.TOKENS_PER_SECOND: "tokens/s",
@@ -32,11 +36,16 @@ _UNITS = {
 
 @dataclass(frozen=True, slots=True)
 class Need:
-    """A count that something asks for: why, and the figures in a clause for people."""
+    """A count that something asks for: why, and the figures in a clause for people.
+
+    `kept` is the highest count that it is no reason to go below: one that demand falls short of
+    by no more than `TOLERANCE`.
+    """
 
     replicas: int
     reason: Reason
     clause: str
+    kept: int = 0
 
 
 def metric_value(kind: MetricType, demand: Demand) -> float | Unavailable:
@@ -82,8 +91,9 @@ def metric_needs(policy: ScalingPolicy, demand: Demand) -> list[Need | Unavailab
             needs.append(value)
             continue
         utilization = policy.target_utilization
-        replicas = replicas_for(value, metric, utilization)
-        needs.append(Need(replicas, Reason.REAL_TIME_DEMAND, clause(value, metric, utilization)))
+        worth = value / capacity(metric, utilization)
+        text = clause(value, metric, utilization)
+        needs.append(Need(whole(worth), Reason.REAL_TIME_DEMAND, text, within_tolerance(worth)))
     return needs
 
 
@@ -105,11 +115,12 @@ def external_needs(
             message = f"{metric.label} reads {value}, from which no count follows."
             needs.append(Unavailable("InvalidMetric", message))
         else:
-            count = whole(value / metric.target)
+            worth = value / metric.target
+            count = whole(worth)
             text = (
                 f"{metric.label} of {figure(value)} needs {count} at {figure(metric.target)} each"
             )
-            needs.append(Need(count, Reason.EXTERNAL_METRIC, text))
+            needs.append(Need(count, Reason.EXTERNAL_METRIC, text, within_tolerance(worth)))
     return needs
 
 
@@ -172,6 +183,11 @@ def whole(replicas: float) -> int:
     """Round up; a hair above a whole number is that number."""
     # A maximum is far below this; it keeps a quotient that overflowed countable.
     return math.ceil(min(replicas, 1e9) - 1e-9)
+
+
+def within_tolerance(worth: float) -> int:
+    """Return the highest count that `worth` replicas' worth of demand lies within a tenth of."""
+    return math.floor(min(worth, 1e9) / (1 - TOLERANCE) + 1e-9)
 
 
 def _positive(value: float | Unavailable) -> TypeGuard[float]:

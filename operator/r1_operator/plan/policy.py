@@ -19,6 +19,7 @@ from r1_operator.api.scaling import (
     ScalingRate,
 )
 from r1_operator.plan.budget import Ceiling, lowest
+from r1_operator.plan.newsvendor import peak_quantile, vouched_window
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,10 +82,10 @@ class DownBehavior:
 
 @dataclass(frozen=True, slots=True)
 class ForecastUse:
-    """When the forecast acts and which quantile of it counts."""
+    """When the forecast acts and which quantile of it counts (None: the newsvendor's)."""
 
     activation: Activation = Activation.REQUIRE_BACKTEST
-    quantile: float = 0.9
+    quantile: float | None = None
     horizon_seconds: float = 600.0
 
 
@@ -128,6 +129,15 @@ class ScalingPolicy:
         """
         return max(self.target_utilization, (1 + self.target_utilization) / 2)
 
+    def vouched_window(self, lead_seconds: float) -> float:
+        """The down window (seconds) while a forecast vouches that no more is needed."""
+        return vouched_window(self.down.stabilization_window_seconds, lead_seconds)
+
+    def peak_quantile(self, lead_seconds: float) -> float:
+        """The quantile of the peak that replicas are made for: the user's, or the newsvendor's."""
+        window = self.vouched_window(lead_seconds)
+        return peak_quantile(self.forecast.quantile, lead_seconds, window)
+
 
 def policy_of(autoscaling: Autoscaling, ceilings: tuple[Ceiling, ...] = ()) -> ScalingPolicy:
     """Return the policy a resource's `spec.autoscaling` asks for, within its budgets' bounds.
@@ -149,7 +159,9 @@ def policy_of(autoscaling: Autoscaling, ceilings: tuple[Ceiling, ...] = ()) -> S
         ),
         forecast=ForecastUse(
             autoscaling.forecast.activation,
-            autoscaling.forecast.quantile_percent / 100,
+            None
+            if autoscaling.forecast.quantile_percent is None
+            else autoscaling.forecast.quantile_percent / 100,
             autoscaling.forecast.horizon_seconds,
         ),
         ceilings=ceilings,

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field, replace
 
 from r1_operator.api.scaling import LATENCY_TYPES
 from r1_operator.plan import counterfactual
+from r1_operator.plan.allowance import Allowance, baseline
 from r1_operator.plan.anticipation import anticipate
 from r1_operator.plan.behavior import LIMITERS, Situation
 from r1_operator.plan.decision import Decision, ForecastNote, Json, Mode, Reason, Step
@@ -66,23 +67,24 @@ def decide(
     current = max(0, observed.current)
     history = history.started(now, current)
     learned = history.capacity.watched(observed.demand, observed.ready, now)
-    history = replace(history, capacity=learned)
+    allowance = _settled(policy, observed, history, current, now)
+    history = replace(history, capacity=learned, allowance=allowance)
     asked, policy = policy, with_learned(policy, learned)
     needs, missing = _real_time(policy, observed, current)
     objectives, unknown, history = _objectives(policy, observed, history, now)
     needs, missing = [*needs, *objectives], (*missing, *unknown)
-    ahead = anticipate(
-        policy, observed.forecast, observed.demand, needs, history.promised_since, now
-    )
+    ahead = anticipate(policy, observed.forecast, observed.demand, needs, history, now)
     foreseen, note = ahead.need, ahead.note
     waiting = _anything_waits(observed.demand)
     demand_step = _first_step(current, needs, foreseen, missing)
     wanted = demand_step.after
 
     recommended = max(wanted, current) if missing else wanted
+    kept = max((need.kept for need in needs), default=0)
     history = history.noted(
         now,
         recommended,
+        kept,
         active=bool(missing) or waiting or any(need.replicas > 0 for need in needs),
         policy=policy,
     )
@@ -210,6 +212,18 @@ def _step(current: int, need: Need) -> Step:
     elif need.replicas == current and reason in (Reason.REAL_TIME_DEMAND, Reason.EXTERNAL_METRIC):
         reason = Reason.WITHIN_TARGET
     return Step("Demand", current, need.replicas, reason, f"{need.replicas}: {need.clause}.")
+
+
+def _settled(
+    policy: ScalingPolicy, observed: ScalingInputs, history: History, current: int, now: float
+) -> Allowance:
+    if observed.forecast is None or history.reactive is None:
+        return history.allowance
+    # Beside other metrics it is not the forecast that runs more than a plain autoscaler would.
+    if not all(metric.counted for metric in policy.metrics):
+        return history.allowance
+    plain = baseline(history.reactive.replicas, policy.target_utilization)
+    return history.allowance.settled(current, plain, now)
 
 
 def _anything_waits(demand: Demand | Unavailable) -> bool:

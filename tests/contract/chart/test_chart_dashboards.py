@@ -6,64 +6,26 @@ import json
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any, cast
+from typing import Any
 
 import pytest
 import yaml
-from prometheus_client import CollectorRegistry
 
-from r1_forecasting.metrics import ForecastMetrics
-from r1_gateway.door import Door
-from r1_gateway.metrics import GatewayCollector
-from r1_operator.controller.exposition import ScalingCollector
-from r1_operator.metrics import Metrics
+from exported_metrics import SUFFIXES, exported
 
 Manifest = dict[str, Any]
 Dashboard = dict[str, Any]
 CHART = Path(__file__).resolve().parents[3] / "helm" / "r1-operator"
 FILES = sorted((CHART / "dashboards").glob("*.json"))
-SUFFIXES = {"counter": ["_total"], "gauge": [""], "histogram": ["_bucket", "_sum", "_count"]}
-
-
-def registered(registry: CollectorRegistry) -> Iterator[tuple[str, str, tuple[str, ...]]]:
-    """Yield (family, type, labels) of metrics that stand in a registry, with or without values."""
-    found: list[Any] = list(registry._collector_to_names)
-    for collector in found:
-        if hasattr(collector, "_labelnames"):
-            yield collector._name, collector._type, tuple(collector._labelnames)
-
-
-def gateway() -> Iterator[tuple[str, str, tuple[str, ...]]]:
-    no_traffic = SimpleNamespace(
-        routes={},
-        now=lambda: 0.0,
-        refused={},
-        clients=(),
-        connections=SimpleNamespace(opened=0),
-    )
-    for family in GatewayCollector(cast(Door, no_traffic), lambda: 0).collect():
-        yield family.name, family.type, tuple(getattr(family, "_labelnames", ()))
-
-
-def scaling() -> Iterator[tuple[str, str, tuple[str, ...]]]:
-    for family in ScalingCollector(lambda: ()).collect():
-        yield family.name, family.type, tuple(getattr(family, "_labelnames", ()))
 
 
 @pytest.fixture(scope="module")
 def series() -> dict[str, set[str]]:
     """Return each time series' name with its labels."""
-    families = [
-        *registered(Metrics().registry),
-        *registered(ForecastMetrics().registry),
-        *gateway(),
-        *scaling(),
-    ]
     return {
-        family + suffix: {*labels, *(["le"] if suffix == "_bucket" else [])}
-        for family, kind, labels in families
-        for suffix in SUFFIXES[kind]
+        family.name + suffix: {*family.labels, *(["le"] if suffix == "_bucket" else [])}
+        for family in exported()
+        for suffix in SUFFIXES[family.kind]
     }
 
 
@@ -155,6 +117,28 @@ def test_demand_is_drawn_against_the_band_of_its_forecast() -> None:
     legends = [target["legendFormat"] for target in panel["targets"]]
     assert filled["matcher"]["options"] in legends
     assert filled["properties"][0]["value"] in legends
+
+
+WANTED = {
+    "forecast against fact": {"r1_forecast_observed", "r1_forecast_peak"},
+    "the same as decisions saw it": {"r1_operator_demand", "r1_operator_forecast_peak"},
+    "coverage": {"r1_forecast_coverage"},
+    "gate": {"r1_forecast_gate_acts"},
+    "decision cost by model": {"r1_forecast_decision_cost"},
+    "cost": {"r1_operator_desired_replicas", "r1_operator_demand_replicas"},
+    "at the objective": {"r1_gateway_slo_missed_total", "r1_gateway_requests_offered_total"},
+    "decisions": {"r1_operator_decisions_total"},
+}
+
+
+@pytest.mark.parametrize("what", WANTED)
+def test_some_panel_shows(what: str) -> None:
+    panels = [panel for path in FILES for panel in load(path)["panels"]]
+    shown = [
+        set(re.findall(r"r1_\w+", " ".join(t["expr"] for t in panel.get("targets", []))))
+        for panel in panels
+    ]
+    assert any(WANTED[what] <= names for names in shown)
 
 
 def test_grafana_can_keep_them_apart() -> None:

@@ -113,11 +113,17 @@ def serving(folder: Path, port: int) -> Iterator[str]:
 
 
 @contextmanager
-def forecasting(folder: Path, prometheus: str, models: str) -> Iterator[str]:
+def forecasting(
+    folder: Path, prometheus: str, models: str, kept: Path | None = None
+) -> Iterator[str]:
     """A forecaster service; its URL."""
     port = free_port()
     command = [sys.executable, "-m", "r1_forecasting", "--port", str(port), "--host", "127.0.0.1"]
-    settings = {"R1_FORECASTER_PROMETHEUS_URL": prometheus, "R1_FORECASTER_MODELS": models}
+    settings = {
+        "R1_FORECASTER_PROMETHEUS_URL": prometheus,
+        "R1_FORECASTER_MODELS": models,
+        "R1_FORECASTER_KEPT_MODELS": str(kept or ""),
+    }
     with running(command, folder / "forecaster.log", settings):
         url = f"http://127.0.0.1:{port}"
         wait_for(lambda: get(f"{url}/readyz"), 60, "the forecaster is ready")
@@ -211,6 +217,23 @@ def test_the_lstm_joins_when_it_is_trained(forecaster: str) -> None:
     assert 'r1_forecast_fit_seconds_count{model="lstm"}' in text
     assert 'r1_forecast_decision_cost{model="lstm",subject="default/r1"}' in text
     assert 'r1_forecast_coverage{level="0.9",subject="default/r1"}' in text
+
+
+@pytest.mark.timeout(400)
+def test_a_restarted_forecaster_has_its_models_without_a_fit(
+    prometheus: str, tmp_path: Path
+) -> None:
+    kept = tmp_path / "models"
+
+    def scored(url: str) -> bool:
+        answer = ready(url)
+        return answer is not None and "prophet" in answer["gate"]["scores"]
+
+    with forecasting(tmp_path, prometheus, "prophet", kept) as url:
+        wait_for(lambda: ready(url) and list(kept.glob("*.models")), 200, "a model was kept")
+    with forecasting(tmp_path, prometheus, "prophet", kept) as url:
+        wait_for(lambda: scored(url), 20, "Prophet among the scored models")
+        assert 'fit_seconds_count{model="prophet"}' not in get(f"{url}/metrics")
 
 
 def test_what_prometheus_refuses_or_lacks_is_said(forecaster: str) -> None:

@@ -82,7 +82,7 @@ def test_any_history_gives_a_sound_forecast_or_a_reason(
         assert refused.message
         return
     found = judge(series, request, {}, None)
-    made = issue(series, found.fitted, found.board, found.gate, found.points, request, now)
+    made = issue(series, found.fitted, found.standing, found.gate, found.points, request, now)
     if isinstance(made, Unavailable):
         assert made.message
         return

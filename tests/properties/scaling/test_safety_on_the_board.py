@@ -1,9 +1,9 @@
 """A forecast that is dead or wrong, played for hours on recorded-like load.
 
-Held on any load: it overloads no more than the same policy without a forecast, at no more than
-twice a plain HPA's cost. Against the HPA's overload it is held over a set of loads together: on a
-single one the autoscaler's tolerance may keep a replica that its own rule would not ask for, which
-with a start of five minutes was seen to be worth a quarter of the overload.
+Held on any single load: it overloads no more than a tenth more than a plain HPA at the same target,
+at no more than twice its cost, and no more than the same policy without a forecast. A policy whose
+count falls to what demand needs at once fails here: on bursty loads with starts of five minutes the
+HPA's tolerance was seen to save a quarter of the overload.
 """
 
 import numpy as np
@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from r1_board import policies
+from r1_board import courses, policies
 from r1_board.fluid import Outcome, outcome, serving
 from r1_board.foresight import LEVELS, Foresight, lead_minutes
 from r1_board.policies import Bench, Policy
@@ -78,6 +78,7 @@ def test_wrong_by_ten_either_way(
     alone, _ = played(bench, policies.ours_no_forecast, target)
     plain, _ = played(bench, policies.hpa, target)
     assert ours.overload <= alone.overload
+    assert ours.overload <= 1.1 * plain.overload
     assert ours.paid <= 2 * plain.paid
 
 
@@ -91,7 +92,35 @@ def test_dead(trace: RateTrace, start: int, target: float) -> None:
     ours, counts = played(bench, policies.ours, target)
     plain, _ = played(bench, policies.hpa, target)
     assert counts.tolist() == policies.ours_no_forecast(bench, target).tolist()
+    assert ours.overload <= 1.1 * plain.overload
     assert ours.paid <= 2 * plain.paid
+
+
+@given(loads, starts, st.floats(0.4, 1.2))
+@settings(max_examples=25, deadline=None)
+def test_alone_it_never_runs_fewer_replicas_than_a_plain_autoscaler(
+    trace: RateTrace, start: int, target: float
+) -> None:
+    """Why the overload is bounded: at every step, not only in sum."""
+    bench = Bench(world_of(trace, start))
+    alone, plain = policies.ours_no_forecast(bench, target), policies.hpa(bench, target)
+    assert (alone >= plain).all()
+
+
+def let_go_at_once(bench: Bench, target: float) -> Ints:
+    """The rule of before, without a tolerance on the way down."""
+    needed = bench.replicas(bench.reading, target)
+    return courses.stabilized(needed, needed, bench.most, [(300.0, None)], bench.least)
+
+
+def test_without_the_tolerance_the_bound_is_broken() -> None:
+    """The check can fail: the load and the policy that it was missed on."""
+    bench = Bench(world_of(recorded_like(42, 0.095, 0.0018, 0.69), 300))
+    old, _ = played(bench, let_go_at_once, 0.8)
+    alone, _ = played(bench, policies.ours_no_forecast, 0.8)
+    plain, _ = played(bench, policies.hpa, 0.8)
+    assert old.overload > 1.1 * plain.overload
+    assert alone.overload <= plain.overload
 
 
 @given(loads, starts, st.integers(0, 2**32 - 1), st.floats(0.4, 1.2))
@@ -107,19 +136,6 @@ def test_no_forecast_ever_leaves_less_than_demand_at_hand_needs(
     now = np.minimum(bench.replicas(bench.reading, target), bench.most)
     reach = np.maximum(2 * counts[:-1], counts[:-1] + 4)
     assert (counts[1:] >= np.minimum(now[1:], reach)).all()
-
-
-@pytest.mark.parametrize("start", [60, 120, 300])
-@pytest.mark.parametrize("factor", [0.1, 10.0])
-def test_wrong_by_ten_overloads_no_more_than_a_plain_autoscaler(start: int, factor: float) -> None:
-    ours = plain = 0.0
-    for seed in range(6):
-        trace = recorded_like(seed, 0.03 + 0.01 * seed, 0.0005 * seed, 0.1 * seed)
-        bench = Bench(world_of(trace, start))
-        object.__setattr__(bench, "foresight", forecast(bench, factor))
-        ours += played(bench, policies.ours, 0.7)[0].overload
-        plain += played(bench, policies.hpa, 0.7)[0].overload
-    assert ours <= 1.1 * plain
 
 
 @pytest.mark.parametrize("start", [60, 300])

@@ -40,7 +40,7 @@ def demand(count: int = 500) -> Series:
 
 def at(series: Series, now: float, request: ForecastRequest) -> Forecast | Unavailable:
     found: Judgement = judge(series, request, {}, None)
-    return issue(series, found.fitted, found.board, found.gate, found.points, request, now)
+    return issue(series, found.fitted, found.standing, found.gate, found.points, request, now)
 
 
 @pytest.mark.parametrize("late", [0.0, 0.3, 1.99, 2.0, 5.0, 19.9])
@@ -90,7 +90,9 @@ def test_a_model_silenced_by_a_gap_gives_way_to_the_last_value() -> None:
     values = series.values.copy()
     values[:-50] = np.nan  # what earlier seasons held is gone
     broken = Series(series.start, series.step, values)
-    made = issue(broken, found.fitted, found.board, found.gate, found.points, request, broken.end)
+    made = issue(
+        broken, found.fitted, found.standing, found.gate, found.points, request, broken.end
+    )
     assert isinstance(made, Forecast)
     assert (made.model, made.gate.acts) == ("last-value", False)
     assert made.gate.reason is GateReason.MODEL_SILENT
@@ -131,6 +133,6 @@ def test_a_lead_longer_than_the_one_judged_is_answered_in_the_meantime() -> None
     series = demand(300 + 20)  # the ramp is 20 steps away
     found = judge(series, question(), {}, None)
     longer = replace(question(), lead=44.0)
-    made = issue(series, found.fitted, found.board, found.gate, found.points, longer, series.end)
+    made = issue(series, found.fitted, found.standing, found.gate, found.points, longer, series.end)
     assert isinstance(made, Forecast)
     assert made.peak_over_lead[1] > 20

@@ -18,7 +18,8 @@ from r1_forecasting.request import ForecastRequest, parse_request
 from r1_forecasting.series import Series, from_samples
 from r1_forecasting.service import ForecastService
 from r1_forecasting.subject import Subject
-from r1_forecasting.training import Order, Trainer
+from r1_forecasting.training import Trainer
+from r1_forecasting.training_queue import Order, TrainingQueue
 
 NOON = 1_700_000_000.0
 PATIENCE = 60.0
@@ -166,7 +167,7 @@ class Noted(Trainer):
     """A trainer that fits nothing and notes its orders."""
 
     def __init__(self) -> None:
-        super().__init__(models=("lstm",))
+        super().__init__(("lstm",), TrainingQueue(0.25))
         self.noted: list[str] = []
 
     def start(self) -> None:

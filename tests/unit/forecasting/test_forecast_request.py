@@ -44,6 +44,10 @@ def test_a_lead_that_moves_within_its_step_is_the_same_question() -> None:
 @pytest.mark.parametrize(
     ("field", "value"),
     [
+        ("activation", "Never"),
+        ("classQueries", ["Q1"]),
+        ("classQueries", {"Q1": ""}),
+        ("classQueries", {"Q 1": "up"}),
         ("subject", None),
         ("subject", " "),
         ("subject", 7),
@@ -82,3 +86,10 @@ def test_a_bad_field_is_named(field: str, value: object) -> None:
 def test_a_body_that_is_no_object_is_refused(body: object) -> None:
     with pytest.raises(InvalidRequest, match="body"):
         parse_request(body)
+
+
+def test_what_others_may_be_shown_changes_no_answer() -> None:
+    asked = parse_request(GOOD | {"activation": "Always", "classQueries": {"Q2": "b", "Q1": "a"}})
+    assert asked.key == parse_request(GOOD).key
+    assert asked.activation == "Always"
+    assert asked.class_queries == (("Q1", "a"), ("Q2", "b"))

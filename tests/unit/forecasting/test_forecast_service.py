@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import asyncio
+import time
 from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from aiohttp.test_utils import TestClient, TestServer
 
+from r1_forecasting.kept_models import ModelFolder
 from r1_forecasting.options import parse_options
-from r1_forecasting.protocol import Unavailable
+from r1_forecasting.protocol import Shape, Unavailable
+from r1_forecasting.request import parse_request
 from r1_forecasting.series import Series, from_samples
 from r1_forecasting.service import ForecastService
-from r1_forecasting.training import Trainer
+from r1_forecasting.training import FitOutcome, Trainer, fit_one
+from r1_forecasting.training_queue import TrainingQueue
 
 
 class Sine:
@@ -38,7 +45,9 @@ QUESTION: dict[str, Any] = {
 
 @pytest.fixture
 async def client() -> AsyncIterator[Any]:
-    service = ForecastService(Sine(), Trainer(models=()), patience=60, most_subjects=2)
+    service = ForecastService(
+        Sine(), Trainer((), TrainingQueue(0.25)), patience=60, most_subjects=2
+    )
     async with TestClient(TestServer(service.application())) as running:
         yield running
 
@@ -98,6 +107,66 @@ async def test_subjects_not_asked_for_are_forgotten_with_their_metrics(client: A
     assert "default/a" not in text
     assert "default/c" in text
     assert (await (await client.get("/healthz")).json())["subjects"] == 2
+
+
+async def test_subjects_that_nobody_asks_about_for_a_day_are_forgotten() -> None:
+    now = 0.0
+    service = ForecastService(
+        Sine(), Trainer((), TrainingQueue(0.25)), patience=60, clock=lambda: now
+    )
+    for at, name in ((0.0, "default/a"), (80_000.0, "default/b"), (90_000.0, "default/b")):
+        now = at
+        await service.answer(parse_request(QUESTION | {"subject": name}), 60)
+    assert list(service.subjects) == ["default/b"]
+
+
+@dataclass(slots=True)
+class InPlace(Trainer):
+    """Fits in this process and notes for whom."""
+
+    fitted: list[str] = field(default_factory=list)
+
+    async def _in_worker(self, model: str, series: Series, shape: Shape) -> FitOutcome:
+        self.fitted.append(model)
+        return fit_one(model, series, shape)
+
+
+async def scores_after(service: ForecastService, answers: int) -> dict[str, float]:
+    """The gate's scores when so many steps have passed and what was begun has ended."""
+    body: dict[str, Any] = {}
+    for _ in range(answers):
+        body = await service.ask(parse_request(QUESTION), 60)
+        await service.subjects["default/r1"].quiet()
+        await asyncio.sleep(1.05)
+    scores: dict[str, float] = body["gate"]["scores"]
+    return scores
+
+
+async def test_a_restart_finds_its_models_again_and_fits_them_when_they_are_old(
+    tmp_path: Path,
+) -> None:
+    kept = ModelFolder(tmp_path)
+    first = InPlace(("prophet",), TrainingQueue(0.25))
+    service = ForecastService(Sine(), first, kept=kept)
+    await service.ask(parse_request(QUESTION), 60)
+    first.start()
+    for _ in range(300):
+        if kept.find("default/r1", parse_request(QUESTION).source) is not None:
+            break
+        await asyncio.sleep(0.1)
+    await first.stop()
+
+    second = InPlace(("prophet",), TrainingQueue(0.25))
+    restarted = ForecastService(Sine(), second, kept=kept)
+    assert "prophet" in await scores_after(restarted, 3)
+    assert second.fitted == []
+    (order,) = second.queue.orders.values()
+    assert order.fitted_before
+    assert 0 < order.due - time.monotonic() < 60, "a season after it was fitted"
+
+    other = ForecastService(Sine(), InPlace(("prophet",), TrainingQueue(0.25)), kept=kept)
+    await other.ask(parse_request(QUESTION | {"query": "another"}), 60)
+    assert not other.subjects["default/r1"].learned
 
 
 def test_options_come_from_the_environment_and_the_command_line(

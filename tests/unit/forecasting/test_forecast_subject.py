@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import pickle
 import threading
 from dataclasses import dataclass, field
 
 import numpy as np
 
+from r1_forecasting.lanes import Lanes
 from r1_forecasting.protocol import Reason, Shape, Unavailable
 from r1_forecasting.request import ForecastRequest, parse_request
 from r1_forecasting.series import Series, from_samples
@@ -47,6 +49,18 @@ class Recorded:
             return self.failing
         steps = np.arange(np.ceil(since / step), np.floor(until / step) + 1)
         return from_samples([(k * step, self.demand(k * step)) for k in steps], step, until=until)
+
+
+@dataclass
+class LooksHang(Recorded):
+    """Reads of the whole window wait; what is new comes at once."""
+
+    release: threading.Event | None = None
+
+    def read(self, query: str, step: float, since: float, until: float) -> Series | Unavailable:
+        if self.release is not None and until - since > 100:
+            self.release.wait(20)
+        return Recorded.read(self, query, step, since, until)
 
 
 def question(**changes: object) -> ForecastRequest:
@@ -114,6 +128,21 @@ async def test_a_slow_history_is_said_to_be_training_and_is_there_later() -> Non
     assert len(history.reads) == 1
 
 
+async def test_a_read_that_is_slow_costs_no_answer_but_its_newest_step() -> None:
+    clock, history = Clock(), Recorded()
+    subject = Subject(history, clock=clock)
+    await subject.answer(question(), PATIENCE)
+    history.hang = threading.Event()
+    clock.now += 2
+    body = await subject.answer(question(), 0.05)
+    assert body["state"] == "Ready"
+    assert body["lastObserved"]["at"] == NOON
+    assert min(point["at"] for point in body["points"]) > clock.now
+    history.hang.set()
+    body = await subject.answer(question(), PATIENCE)
+    assert body["lastObserved"]["at"] == NOON + 2
+
+
 async def test_prometheus_may_be_away_for_some_steps() -> None:
     clock, history = Clock(), Recorded()
     subject = Subject(history, clock=clock)
@@ -134,6 +163,52 @@ async def test_prometheus_may_be_away_for_some_steps() -> None:
     history.failing = None
     clock.now += 1
     assert (await subject.answer(question(), PATIENCE))["state"] == "Ready"
+
+
+async def test_a_herd_of_newcomers_does_not_hold_up_who_is_known() -> None:
+    clock, history, lanes = Clock(), Recorded(), Lanes()
+    known = Subject(history, lanes, clock=clock)
+    await known.answer(question(), PATIENCE)
+    hanging = Recorded(hang=threading.Event())
+    assert hanging.hang is not None
+    herd = [Subject(hanging, lanes, clock=clock) for _ in range(20)]
+    told = await asyncio.gather(*(one.answer(question(), 0.05) for one in herd))
+    assert {body["reason"] for body in told} == {"Training"}
+    clock.now += 1
+    body = await asyncio.wait_for(known.answer(question(), PATIENCE), 5)
+    assert body["state"] == "Ready"
+    assert body["lastObserved"]["at"] == NOON + 1
+    hanging.hang.set()
+    told = await asyncio.gather(*(one.answer(question(), PATIENCE) for one in herd))
+    assert {body["state"] for body in told} == {"Ready"}
+
+
+async def test_a_herd_that_looks_back_does_not_hold_up_what_is_new() -> None:
+    clock, lanes = Clock(), Lanes()
+    histories = [LooksHang() for _ in range(12)]
+    subjects = [Subject(history, lanes, clock=clock) for history in histories]
+    for one in subjects:
+        await one.answer(question(), PATIENCE)
+    for history in histories:
+        history.release = threading.Event()
+    clock.now += 21  # all are due to read the whole window again
+    for _ in range(2):
+        clock.now += 1
+        told = await asyncio.gather(*(one.answer(question(), 5) for one in subjects))
+        assert {body["lastObserved"]["at"] for body in told} == {int(clock.now)}
+    for history in histories:
+        assert history.release is not None
+        history.release.set()
+    for one in subjects:
+        await one.quiet()
+
+
+async def test_a_subject_keeps_of_its_backtest_only_what_forecasts_need() -> None:
+    subject = Subject(Recorded(), clock=Clock())
+    await subject.answer(question(), PATIENCE)
+    assert subject.judgement is not None
+    assert subject.to_gain() > 0
+    assert len(pickle.dumps(subject.judgement.standing)) < 4096
 
 
 async def test_another_series_under_the_same_name_starts_afresh() -> None:

@@ -12,7 +12,8 @@ import pytest
 from r1_forecasting.protocol import Reason, Shape, Unavailable
 from r1_forecasting.selection import fit_quick, training_part
 from r1_forecasting.series import Series
-from r1_forecasting.training import FitOutcome, Order, Trainer
+from r1_forecasting.training import FitOutcome, Trainer, fit_one
+from r1_forecasting.training_queue import Order, TrainingQueue
 
 SERIES, SHAPE = Series(0, 1, np.ones(100)), Shape(10, 2, 3)
 
@@ -24,7 +25,7 @@ class Recording(Trainer):
     log: list[str] = field(default_factory=list)
 
     async def _in_worker(self, model: str, series: Series, shape: Shape) -> FitOutcome:
-        return FitOutcome(model, Unavailable(Reason.FAILED, "not fitted in this test"), 0.0)
+        return FitOutcome(model, Unavailable(Reason.FAILED, "not fitted in this test"), 0.0, 0.0)
 
     def order(self, name: str, *, wanted: bool = True, again: bool = False) -> Order:
         order = Order(
@@ -32,11 +33,16 @@ class Recording(Trainer):
             series=lambda: (SERIES, SHAPE),
             done=lambda outcome: self.log.append(f"{name}:{outcome.model}"),
             wanted=lambda: wanted,
+            worth=lambda: 0.1,
             due=time.monotonic(),
             fitted_before=again,
         )
         self.enlist(order)
         return order
+
+
+def recording(*models: str) -> Recording:
+    return Recording(models, TrainingQueue(share=0.25))
 
 
 async def until(trainer: Recording, count: int) -> None:
@@ -47,7 +53,7 @@ async def until(trainer: Recording, count: int) -> None:
 
 
 async def test_every_model_is_fitted_for_every_subject() -> None:
-    trainer = Recording(models=("lstm", "prophet"))
+    trainer = recording("lstm", "prophet")
     trainer.start()
     trainer.order("a")
     trainer.order("b")
@@ -57,7 +63,7 @@ async def test_every_model_is_fitted_for_every_subject() -> None:
 
 
 async def test_first_fits_go_ahead_of_refits() -> None:
-    trainer = Recording(models=("lstm",))
+    trainer = recording("lstm")
     trainer.order("old", again=True)
     trainer.order("new")
     trainer.start()
@@ -67,7 +73,7 @@ async def test_first_fits_go_ahead_of_refits() -> None:
 
 
 async def test_nobody_refits_what_nobody_asks_for() -> None:
-    trainer = Recording(models=("lstm",))
+    trainer = recording("lstm")
     trainer.order("idle", wanted=False, again=True)
     trainer.order("asked", again=True)
     trainer.start()
@@ -78,7 +84,7 @@ async def test_nobody_refits_what_nobody_asks_for() -> None:
 
 
 async def test_the_next_refit_is_a_season_away_and_staggered() -> None:
-    trainer = Recording(models=("lstm",))
+    trainer = recording("lstm")
     trainer.start()
     orders = [trainer.order(name) for name in ("a", "b", "c")]
     await until(trainer, 3)
@@ -89,8 +95,8 @@ async def test_the_next_refit_is_a_season_away_and_staggered() -> None:
 
 
 async def test_refits_rest_after_a_costly_one() -> None:
-    trainer = Recording(models=("lstm",), share=0.25)
-    trainer._rest_until = time.monotonic() + 60
+    trainer = recording("lstm")
+    trainer.queue.rest_until = time.monotonic() + 60
     trainer.order("refit", again=True)
     trainer.start()
     trainer.order("first")
@@ -101,7 +107,7 @@ async def test_refits_rest_after_a_costly_one() -> None:
 
 
 async def test_a_dismissed_subject_is_not_trained() -> None:
-    trainer = Recording(models=("lstm",))
+    trainer = recording("lstm")
     trainer.order("gone")
     trainer.dismiss("gone")
     trainer.start()
@@ -111,7 +117,7 @@ async def test_a_dismissed_subject_is_not_trained() -> None:
 
 
 async def test_an_order_that_fails_does_not_stop_the_others() -> None:
-    trainer = Recording(models=("lstm",))
+    trainer = recording("lstm")
     broken = trainer.order("broken")
 
     def fail() -> tuple[Series, Shape] | None:
@@ -123,6 +129,13 @@ async def test_an_order_that_fails_does_not_stop_the_others() -> None:
     await until(trainer, 1)
     await trainer.stop()
     assert trainer.log == ["fine:lstm"]
+
+
+def test_a_fit_says_what_cpu_it_took_and_not_only_how_long() -> None:
+    rng = np.random.default_rng(0)
+    outcome = fit_one("prophet", Series(0, 1, rng.gamma(50, 0.2, 700)), Shape(100, 5, 5))
+    assert not isinstance(outcome.result, Unavailable), outcome.result
+    assert outcome.cpu_seconds > 0
 
 
 @pytest.mark.parametrize(("seasons", "kept"), [(3.0, 1.2), (10.0, 3.0), (30.0, 9.0)])

@@ -48,6 +48,12 @@ class Prometheus:
         self.answer: Any = vector("3.5")
         self.queries: list[str] = []
         self.now = 0.0
+        self.runner: web.AppRunner | None = None
+
+    async def leave(self) -> None:
+        """From now on nobody listens."""
+        assert self.runner is not None
+        await self.runner.cleanup()
 
     async def handle(self, request: web.Request) -> web.Response:
         self.queries.append(request.query["query"])
@@ -60,7 +66,7 @@ async def prometheus() -> AsyncIterator[Prometheus]:
     site = Prometheus()
     app = web.Application()
     app.router.add_get("/api/v1/query", site.handle)
-    runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
+    site.runner = runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", 0).start()
     site.url = f"http://127.0.0.1:{runner.addresses[0][1]}"
@@ -71,7 +77,7 @@ async def prometheus() -> AsyncIterator[Prometheus]:
 async def settled(source: ExternalMetrics, query: str) -> float | Unavailable:
     for _ in range(500):
         source.latest(KEY, query)
-        if not source._tasks:
+        if not source._asking._tasks:
             return source.latest(KEY, query)
         await asyncio.sleep(0.01)
     raise AssertionError("no answer")
@@ -88,19 +94,26 @@ async def test_the_first_look_is_pending_and_later_ones_know(prometheus: Prometh
     await source.close()
 
 
-async def test_a_value_stands_through_a_short_silence_and_no_longer() -> None:
-    now = 0.0
-    source = ExternalMetrics("http://127.0.0.1:9", clock=lambda: now)
-    unreachable = await settled(source, "up")
-    assert isinstance(unreachable, Unavailable)
-    assert unreachable.reason == "Unreachable"
-    source._latest[KEY, "up"] = (0.0, 7.0)
-    now = 59.0
-    assert await settled(source, "up") == 7.0
-    now = 61.0
+async def test_a_value_stands_through_a_short_silence_and_no_longer(
+    prometheus: Prometheus,
+) -> None:
+    source = ExternalMetrics(prometheus.url, clock=lambda: prometheus.now)
+    assert await settled(source, "up") == 3.5
+    await prometheus.leave()
+    prometheus.now = 59.0
+    assert await settled(source, "up") == 3.5
+    prometheus.now = 61.0
     stale = await settled(source, "up")
     assert isinstance(stale, Unavailable)
     assert stale.reason == "StaleMetric"
+    await source.close()
+
+
+async def test_a_prometheus_that_never_answered_is_unreachable() -> None:
+    source = ExternalMetrics("http://127.0.0.1:9")
+    unreachable = await settled(source, "up")
+    assert isinstance(unreachable, Unavailable)
+    assert unreachable.reason == "Unreachable"
     await source.close()
 
 
@@ -116,8 +129,8 @@ async def test_queries_that_nobody_asks_any_more_are_forgotten(prometheus: Prome
     await settled(source, "a")
     await settled(source, "b")
     source.keep(KEY, ["b"])
-    assert set(source._latest) == {(KEY, "b")}
+    assert source.latest(KEY, "b") == 3.5
+    assert source.latest(KEY, "a") == PENDING
     source.keep(KEY, ())
-    assert not source._latest
-    assert not source._due
+    assert source.latest(KEY, "b") == PENDING
     await source.close()

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 from aiohttp import web
 
+from r1_operator.api.scaling import Activation, MetricType
 from r1_operator.api.scaling import Forecast as ForecastSpec
-from r1_operator.api.scaling import MetricType
 from r1_operator.kube.kinds import Key
 from r1_operator.plan.forecasts import Forecast
 from r1_operator.plan.lead import LeadTime
@@ -127,7 +127,25 @@ def test_the_question_is_the_contract() -> None:
         "leadSeconds": 75.0,  # 42.3, and half of the 60 s by which a minute's mean comes late
         "horizonSeconds": 600,
         "levels": [0.5, 0.9, 0.95],
+        "decisionLevel": 0.9,
+        "activation": "RequireBacktest",
+        "classQueries": {
+            name: (
+                'sum(rate(r1_gateway_requests_offered_total{inference_namespace="default",'
+                f'inference="r1",class="{name}"}}[60s]))'
+            )
+            for name in ("Q1", "Q2", "Q3")
+        },
     }
+
+
+def test_what_the_resource_says_of_its_forecast_is_asked() -> None:
+    ask = ForecastSpec(activation=Activation.ALWAYS, quantile_percent=97)
+    body = build_question(KEY, ask, MetricType.TOKENS_PER_SECOND, 45.0, 60).body
+    assert body["levels"] == [0.5, 0.9, 0.95, 0.97]
+    assert body["decisionLevel"] == 0.97
+    assert body["activation"] == "Always"
+    assert "tokens_offered" in body["classQueries"]["Q3"]
 
 
 def test_only_arrivals_are_forecast() -> None:

@@ -66,12 +66,19 @@ def test_an_inference_is_chosen_by_its_label(selector: str) -> None:
     assert labels == {"inference": "chat"}
 
 
+def test_a_class_of_an_inference_is_chosen_by_a_second_label() -> None:
+    found, labels = find_metric(CATALOGUE, "shop", "r1-forecast", "class=Q1,inference=chat")
+    assert found == InferenceName("shop", "chat", "Q1")
+    assert labels == {"inference": "chat", "class": "Q1"}
+
+
 @pytest.mark.parametrize(
     ("metric", "selector", "said"),
     [
         ("r1-forecast", "", "labelSelector: '' needs to be inference=NAME"),
         ("r1-forecast", "name=chat", "needs to be inference=NAME"),
         ("r1-forecast", "inference=chat,team=a", "needs to be inference=NAME"),
+        ("r1-forecast", "class=Q1", "needs to be inference=NAME"),
         ("r1-forecast", "inference", "'inference' needs to be of the form key=value"),
         ("r1-forecast", "inference!=chat", "'inference!=chat' needs to be of the form key=value"),
         ("r1-forecast", "inference in (chat)", "needs to be of the form key=value"),

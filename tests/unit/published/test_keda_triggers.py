@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from r1_forecasting.published.publication import Activation, InferenceName, Publication
+from r1_forecasting.published.publication import InferenceName, Publication
 from r1_forecasting.published.trigger import Trigger, parse_trigger
-from r1_forecasting.request import InvalidRequest
+from r1_forecasting.request import Activation, InvalidRequest
 
 METADATA = {
     "scalerAddress": "r1-forecaster.r1-system.svc:8083",
@@ -53,6 +53,14 @@ def test_an_inference_needs_its_name_and_nothing_else() -> None:
     assert trigger.wanted == InferenceName("team-a", "production-r1")
 
 
+def test_one_class_of_an_inference_is_named_beside_it() -> None:
+    given = {"inference": "production-r1", "class": "Q1", "threshold": "1000"}
+    wanted = parse_trigger("team-a", "chat", given).wanted
+    assert wanted == InferenceName("team-a", "production-r1", "Q1")
+    with pytest.raises(InvalidRequest, match="^class: needs to be a class"):
+        parse_trigger("team-a", "chat", given | {"class": " "})
+
+
 def test_two_triggers_of_one_object_are_two_series() -> None:
     first, second = read(), read(query="sum(rate(refunds_total[2m]))")
     assert isinstance(first.wanted, Publication)
@@ -95,6 +103,7 @@ def test_values_out_of_the_workloads_environment_are_taken() -> None:
         ({"activation": "Never"}, "activation"),
         ({"weekly": "si"}, "weekly"),
         ({"inference": "production-r1"}, "leadSeconds"),
+        ({"class": "Q1"}, "class"),
     ],
 )
 def test_a_bad_field_is_named(changes: dict[str, str], field: str) -> None:

@@ -12,10 +12,11 @@ from r1_forecasting.protocol import Reason, Unavailable
 from r1_forecasting.published.publication import InferenceName, parse_publication
 from r1_forecasting.published.publisher import Publisher
 from r1_forecasting.published.value import PublishedValue
-from r1_forecasting.request import parse_request
+from r1_forecasting.request import ForecastRequest, parse_request
 from r1_forecasting.series import Series, from_samples
 from r1_forecasting.service import ForecastService
 from r1_forecasting.training import Trainer
+from r1_forecasting.training_queue import TrainingQueue
 
 
 class Ramp:
@@ -24,12 +25,13 @@ class Ramp:
     def __init__(self) -> None:
         self.queries: list[str] = []
         self.seconds = 10_000.0
+        self.ripple = 0.0
 
     def read(self, query: str, step: float, since: float, until: float) -> Series | Unavailable:
         self.queries.append(query)
         since = max(since, until - self.seconds)
         at = np.arange(np.ceil(since / step), np.floor(until / step) + 1) * step
-        values = np.where(at % 60 < 30, 2.0, 20.0)
+        values = np.where(at % 60 < 30, 2.0, 20.0) * (1 + self.ripple * np.sin(at * 1.7))
         return from_samples(list(zip(at.tolist(), values.tolist(), strict=True)), step, until=until)
 
 
@@ -51,7 +53,7 @@ def ramp() -> Ramp:
 
 @pytest.fixture
 async def service(ramp: Ramp) -> AsyncIterator[ForecastService]:
-    made = ForecastService(ramp, Trainer(models=()))
+    made = ForecastService(ramp, Trainer((), TrainingQueue(0.25)))
     yield made
     for subject in made.subjects.values():
         await subject.close()
@@ -78,7 +80,7 @@ async def test_an_inference_is_shown_with_the_operators_own_question(
 
     asked = {key: ORDERS[key] for key in ORDERS if key not in ("namespace", "name")}
     request = parse_request(asked | {"subject": "team-a/production-r1"})
-    answer = await service.answer(request, 60)
+    answer = await service.ask(request, 60)
     shown = await publisher.value_of(name)
     assert isinstance(shown, PublishedValue), shown
     assert shown.value >= answer["lastObserved"]["value"]
@@ -100,3 +102,60 @@ async def test_no_observation_is_no_number(service: ForecastService, ramp: Ramp)
     shown = await Publisher(service, patience=60).value_of(parse_publication(ORDERS))
     assert isinstance(shown, Unavailable)
     assert shown.reason is Reason.NO_DATA
+
+
+def operators(**changes: Any) -> ForecastRequest:
+    """The question that the operator asks about team-a/production-r1."""
+    asked = {key: ORDERS[key] for key in ORDERS if key not in ("namespace", "name")}
+    return parse_request(asked | {"subject": "team-a/production-r1"} | changes)
+
+
+async def test_what_the_resource_says_is_what_is_shown(
+    service: ForecastService, ramp: Ramp
+) -> None:
+    ramp.ripple = 0.2
+    publisher = Publisher(service, patience=60)
+    name = InferenceName("team-a", "production-r1")
+    await service.ask(operators(activation="Advisory"), 60)
+    advised = await publisher.value_of(name)
+    assert isinstance(advised, PublishedValue), advised
+    assert advised.reason == "Advisory"
+    for place, level in ((0, 0.5), (2, 0.99)):
+        asked = operators(activation="Always", levels=[0.5, 0.9, 0.99], decisionLevel=level)
+        await service.ask(asked, 60)
+        shown = await publisher.value_of(name)
+        assert isinstance(shown, PublishedValue), shown
+        assert shown.reason == "Always"
+        made = service.subjects["team-a/production-r1"].forecast
+        assert made is not None
+        assert made.peak_over_lead[0] < made.peak_over_lead[2]
+        assert shown.value == max(made.peak_over_lead[place], made.last_observed)
+
+
+async def test_an_operator_that_asks_no_more_has_given_up_the_subject(ramp: Ramp) -> None:
+    now = 0.0
+    service = ForecastService(
+        ramp, Trainer((), TrainingQueue(0.25)), clock=lambda: now, patience=60
+    )
+    publisher = Publisher(service, patience=60)
+    name = InferenceName("team-a", "production-r1")
+    await service.ask(operators(), 60)
+    for at in (500.0, 599.0):  # being shown keeps nothing alive
+        now = at
+        assert isinstance(await publisher.value_of(name), PublishedValue)
+    now = 601.0
+    shown = await publisher.value_of(name)
+    assert isinstance(shown, Unavailable)
+    assert "not Never" in shown.message
+
+
+async def test_one_class_is_shown_from_its_own_series(service: ForecastService, ramp: Ramp) -> None:
+    publisher = Publisher(service, patience=60)
+    await service.ask(operators(classQueries={"Q1": "urgent", "Q3": "batch"}), 60)
+    shown = await publisher.value_of(InferenceName("team-a", "production-r1", "Q1"))
+    assert isinstance(shown, PublishedValue), shown
+    assert ramp.queries[-1] == "urgent"
+    assert "team-a/production-r1/Q1" in service.subjects
+    none = await publisher.value_of(InferenceName("team-a", "production-r1", "Q2"))
+    assert isinstance(none, Unavailable)
+    assert "no forecast of the class Q2; there are Q1, Q3" in none.message

@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from r1_forecasting.protocol import Reason, Unavailable
-from r1_forecasting.published.publication import Activation
 from r1_forecasting.published.value import PublishedValue, published_value
+from r1_forecasting.request import Activation
 
 
 def answer(*, acts: bool = True, observed: float = 9.0, peak: float = 15.0) -> dict[str, Any]:

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from r1_forecasting.published.catalogue import EMPTY, parse_catalogue
-from r1_forecasting.published.publication import Activation, InferenceName, parse_publication
-from r1_forecasting.request import InvalidRequest
+from r1_forecasting.published.publication import InferenceName, parse_publication
+from r1_forecasting.request import Activation, InvalidRequest
 
 SHOP: dict[str, Any] = {
     "namespace": "shop",

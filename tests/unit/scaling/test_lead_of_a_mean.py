@@ -56,7 +56,13 @@ def test_replicas_are_asked_for_when_there_is_still_time_to_start_them(window: i
     judged = judge(series, request, {}, None)
     assert judged.gate.acts
     made = issue(
-        series, judged.fitted, judged.board, judged.gate, judged.points, request, ZERO + last_moment
+        series,
+        judged.fitted,
+        judged.standing,
+        judged.gate,
+        judged.points,
+        request,
+        ZERO + last_moment,
     )
     assert isinstance(made, Forecast)
     peak = dict(zip(made.levels, made.peak_over_lead, strict=True))[0.9]

@@ -66,7 +66,9 @@ class TestRateLimits:
     def test_down_by_a_quarter_a_minute(self, stage: Build) -> None:
         limits = (RateLimit(PolicyType.PERCENT, 25, 60),)
         story = stage(replicas=16, down=DownBehavior(limits=limits))
-        story.history = story.history.noted(story.now - 1000, 1, active=True, policy=story.policy)
+        story.history = story.history.noted(
+            story.now - 1000, 1, 1, active=True, policy=story.policy
+        )
         counts = [story.once(7.0).replicas for _ in range(181)]
         assert [counts[i] for i in (0, 59, 60, 120, 180)] == [12, 12, 9, 6, 4]
 
@@ -82,7 +84,7 @@ class TestStabilizedDown:
         assert story.once(70.0).replicas == 10
         decision = story.play(299, 7.0)
         assert (decision.replicas, decision.reason) == (10, Reason.STABILIZED)
-        assert decision.message.startswith("10 kept: the highest need of the last 300 s was 10")
+        assert decision.message.startswith("10 kept: in the last 300 s demand came within")
         assert story.once(7.0).replicas == 1
 
     def test_a_staircase_of_needs_comes_down_as_a_staircase(self, stage: Build) -> None:

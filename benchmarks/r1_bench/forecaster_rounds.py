@@ -1,0 +1,70 @@
+"""Days of training in a second: the forecaster's own queue, with fits that take what was measured.
+
+All subjects come at once, as after a restart. Nothing is fitted here; what is played is who is
+fitted when, which is what a thousand subjects change.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from r1_forecasting.training_queue import Order, TrainingQueue
+
+DAY = 86_400.0
+
+
+@dataclass(frozen=True, slots=True)
+class Rounds:
+    """What came out. Seconds; `refit_share` is CPU of refits by the time they were played."""
+
+    all_fitted: float
+    refit_share: float
+    oldest_fit: float
+    busiest_minute: float
+
+
+def rounds(count: int, cost: float, share: float, days: float) -> Rounds:
+    """Play `days` with `count` subjects whose fits take about `cost` s of CPU (a tenth of noise).
+
+    `all_fitted` is NaN where the days do not suffice.
+    """
+    rng = np.random.default_rng(0)
+    queue = TrainingQueue(share)
+    for number in range(count):
+        worth = float(rng.uniform(0.01, 0.3))
+        queue.put(_order(f"team/model-{number}", worth))
+    now, last = 0.0, days * DAY
+    fitted: dict[str, float] = {}
+    all_fitted, refits, begins = float("nan"), 0.0, []
+    while now < last:
+        order = queue.next(now)
+        if order is None:
+            now += queue.pause(now)
+            continue
+        spent = cost * float(rng.uniform(0.9, 1.1))
+        if order.fitted_before:
+            refits += spent
+            begins.append(now)
+        fitted[order.subject] = now + spent
+        if len(fitted) == count and np.isnan(all_fitted):
+            all_fitted = now + spent
+        queue.settle(order, began=now, spent=spent, season=DAY)
+        now += spent
+    played = max(last - begins[0], 1.0) if begins else 1.0
+    minutes = np.bincount((np.array(begins) % 3600 // 60).astype(np.int64), minlength=60)
+    busiest = float(minutes.max() / minutes.mean()) if begins else float("nan")
+    oldest = last - min(fitted.values()) if len(fitted) == count else float("nan")
+    return Rounds(all_fitted, refits / played, oldest, busiest)
+
+
+def _order(subject: str, worth: float) -> Order:
+    return Order(
+        subject,
+        series=lambda: None,
+        done=lambda _: None,
+        wanted=lambda: True,
+        worth=lambda: worth,
+        due=0.0,
+    )

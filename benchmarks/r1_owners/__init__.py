@@ -1,0 +1,1 @@
+"""Owners' own packages in throwaway environments: what baselines are checked against."""

@@ -1,0 +1,59 @@
+"""What operator, gateway and forecaster export, taken from their own registries."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from types import SimpleNamespace
+from typing import Any, NamedTuple, cast
+
+from prometheus_client import CollectorRegistry
+
+from r1_forecasting.metrics import ForecastMetrics
+from r1_gateway.door import Door
+from r1_gateway.metrics import GatewayCollector
+from r1_operator.controller.exposition import ScalingCollector
+from r1_operator.metrics import Metrics
+
+SUFFIXES = {"counter": ["_total"], "gauge": [""], "histogram": ["_bucket", "_sum", "_count"]}
+
+
+class Family(NamedTuple):
+    """A metric's name without suffix, its type and its labels."""
+
+    name: str
+    kind: str
+    labels: tuple[str, ...]
+
+
+def exported() -> list[Family]:
+    """Every family, with or without values."""
+    return [
+        *_registered(Metrics().registry),
+        *_registered(ForecastMetrics().registry),
+        *_gateway(),
+        *_scaling(),
+    ]
+
+
+def _registered(registry: CollectorRegistry) -> Iterator[Family]:
+    found: list[Any] = list(registry._collector_to_names)
+    for collector in found:
+        if hasattr(collector, "_labelnames"):
+            yield Family(collector._name, collector._type, tuple(collector._labelnames))
+
+
+def _gateway() -> Iterator[Family]:
+    no_traffic = SimpleNamespace(
+        routes={},
+        now=lambda: 0.0,
+        refused={},
+        clients=(),
+        connections=SimpleNamespace(opened=0),
+    )
+    for family in GatewayCollector(cast(Door, no_traffic), lambda: 0).collect():
+        yield Family(family.name, family.type, tuple(getattr(family, "_labelnames", ())))
+
+
+def _scaling() -> Iterator[Family]:
+    for family in ScalingCollector(lambda: ()).collect():
+        yield Family(family.name, family.type, tuple(getattr(family, "_labelnames", ())))

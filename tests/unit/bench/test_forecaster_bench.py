@@ -1,0 +1,63 @@
+"""The benchmark's own parts: a past that stays the same, and a queue played to its end."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from r1_bench.forecaster import question
+from r1_bench.forecaster_past import STEP, RecordedPast, as_matrix
+from r1_bench.forecaster_rounds import rounds
+from r1_forecasting.request import parse_request
+
+MINUTE = 28_000_000
+PAST = RecordedPast((np.array([60.0, np.nan, 120.0, 30.0]), np.full(5, 10.0)))
+
+
+def test_what_a_subject_had_at_a_minute_never_changes() -> None:
+    whole = PAST.series(7, MINUTE, MINUTE + 50)
+    part = PAST.series(7, MINUTE + 20, MINUTE + 30)
+    np.testing.assert_array_equal(whole.values[20:31], part.values)
+    assert part.start == (MINUTE + 20) * STEP
+    other = PAST.series(9, MINUTE, MINUTE + 50)
+    assert not np.array_equal(whole.values, other.values)
+
+
+def test_gaps_are_left_out_of_the_answer() -> None:
+    found = json.loads(as_matrix(PAST.series(0, MINUTE, MINUTE + 7)))
+    (series,) = found["data"]["result"]
+    assert len(series["values"]) == 6
+    assert all(float(value) > 0 for _, value in series["values"])
+    nothing = json.loads(as_matrix(RecordedPast((np.full(3, np.nan),)).series(0, 0, 2)))
+    assert nothing["data"]["result"] == []
+
+
+def test_the_question_is_one_that_the_forecaster_takes() -> None:
+    asked = parse_request(question(3))
+    assert (asked.history_steps, asked.shape.season) == (20_160, 1440)
+
+
+def test_all_are_fitted_once_and_refits_keep_their_share() -> None:
+    played = rounds(100, cost=30.0, share=0.25, days=3.0)
+    assert played.all_fitted == pytest.approx(100 * 30, rel=0.05)
+    assert played.refit_share <= 0.2501
+    assert played.oldest_fit < 1.6 * 86_400
+
+
+def test_days_that_do_not_suffice_are_no_number() -> None:
+    assert np.isnan(rounds(1000, cost=1000.0, share=0.25, days=0.1).all_fitted)
+
+
+def test_without_traces_it_says_what_to_set() -> None:
+    environment = {key: value for key, value in os.environ.items() if key != "R1_TRACES"}
+    command = [sys.executable, "-m", "r1_bench.forecaster"]
+    done = subprocess.run(
+        command, env=environment, capture_output=True, text=True, timeout=120, check=False
+    )
+    assert done.returncode == 2
+    assert "R1_TRACES is not set" in done.stderr

@@ -1,0 +1,34 @@
+"""The board's benchmark: what a cell says, as rows with bars and as the table of the docs."""
+
+from r1_bench.leaderboard import Cell, Played, rows_of, table
+
+
+def cell(ours: float | None, hpa: float | None, *, is_llm: bool = True) -> Cell:
+    def played(cost: float | None) -> Played:
+        return Played(cost, 1.5, 0.004, (1.4, 0.001) if cost else None, 5.0)
+
+    costs = {"ours": ours, "ours-no-forecast": 1.3, "hpa": hpa, "seasonal-naive": 1.4, "oracle": 1}
+    return Cell("shop", 120.0, is_llm, {name: played(cost) for name, cost in costs.items()})
+
+
+def test_the_stricter_bar_is_for_llm_services() -> None:
+    [at_slo, planned, overload] = rows_of(cell(1.30, 1.33))
+    assert (at_slo.bar, at_slo.ok) == (0.97, False)
+    assert (planned.bar, planned.ok, overload.ok) == (1.10, True, True)
+    assert rows_of(cell(1.30, 1.33, is_llm=False))[0].ok is True
+
+
+def test_where_hpa_never_keeps_the_objective_there_is_no_bar() -> None:
+    assert rows_of(cell(1.3, None))[0].bar is None
+    assert len(rows_of(cell(None, 1.3))) == 2
+
+
+def test_the_table_has_a_line_a_cell_and_names_the_misses() -> None:
+    lines = table([cell(1.30, 1.33), cell(1.20, 1.33), cell(1.2, None), cell(None, None)])
+    heads, _, missed, held, alone, nobody = lines.splitlines()
+    assert missed.startswith("| shop | 120 s | 1.30 (0.977) | 1.30 (0.977) |")
+    assert "**misses**" in missed
+    assert " holds " in held
+    assert " ours alone keeps it " in alone
+    assert " never " in nobody
+    assert {line.count("|") for line in (heads, missed, held, alone, nobody)} == {14}

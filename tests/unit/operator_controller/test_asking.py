@@ -1,0 +1,135 @@
+"""Questions asked in the background: at their own pace, one at a time, silence told apart."""
+
+import asyncio
+
+from r1_operator.plan.unavailable import Unavailable
+from r1_operator.sources.asking import UNREACHABLE, Asking, Known
+
+SILENCE = Unavailable(UNREACHABLE, "nobody there")
+
+
+class Clock:
+    now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+class Replies:
+    """What comes back, and how often it was asked for."""
+
+    def __init__(self) -> None:
+        self.next: int | Unavailable = 1
+        self.asked = 0
+        self.held: asyncio.Event | None = None
+
+    async def __call__(self) -> int | Unavailable:
+        self.asked += 1
+        if self.held is not None:
+            await self.held.wait()
+        return self.next
+
+
+async def turn() -> None:
+    for _ in range(5):
+        await asyncio.sleep(0)
+
+
+def asking(clock: Clock, holds: bool = True) -> Asking[str, int]:
+    return Asking("http://peer/", "The peer", holds=lambda _: holds, clock=clock)
+
+
+async def test_a_question_is_asked_once_a_period_give_or_take_a_tenth() -> None:
+    clock, replies = Clock(), Replies()
+    peer = asking(clock)
+    assert peer.known("a") is None
+    for at in (0.0, 0.0, 8.9, 11.1, 11.1):
+        clock.now = at
+        peer.ask("a", replies, 10.0)
+        await turn()
+    assert replies.asked == 2
+    assert peer.known("a") == Known(11.1, 1)
+    await peer.close()
+
+
+async def test_one_question_of_a_kind_is_under_way_at_a_time() -> None:
+    clock, replies = Clock(), Replies()
+    replies.held = asyncio.Event()
+    peer = asking(clock)
+    peer.ask("a", replies, 10.0)
+    await turn()
+    peer.ask("a", replies, 10.0, at_once=True)
+    await turn()
+    assert replies.asked == 1
+    replies.held.set()
+    await turn()
+    peer.ask("a", replies, 10.0, at_once=True)
+    await turn()
+    assert replies.asked == 2
+    await peer.close()
+
+
+async def test_silence_leaves_an_answer_that_holds_and_replaces_one_that_does_not() -> None:
+    for holds in (True, False):
+        clock, replies = Clock(), Replies()
+        peer = asking(clock, holds)
+        peer.ask("a", replies, 10.0)
+        await turn()
+        clock.now, replies.next = 20.0, SILENCE
+        peer.ask("a", replies, 10.0)
+        await turn()
+        assert peer.known("a") == (Known(0.0, 1) if holds else Known(20.0, SILENCE))
+        await peer.close()
+
+
+async def test_a_refusal_replaces_even_an_answer_that_holds() -> None:
+    clock, replies = Clock(), Replies()
+    peer = asking(clock)
+    peer.ask("a", replies, 10.0)
+    await turn()
+    clock.now, replies.next = 20.0, Unavailable("Refused", "no")
+    peer.ask("a", replies, 10.0)
+    await turn()
+    assert peer.known("a") == Known(20.0, replies.next)
+    await peer.close()
+
+
+async def test_what_was_forgotten_while_it_was_asked_does_not_come_back() -> None:
+    clock, replies = Clock(), Replies()
+    replies.held = asyncio.Event()
+    peer = asking(clock)
+    peer.ask("a", replies, 10.0)
+    await turn()
+    peer.forget("a")
+    replies.held.set()
+    await turn()
+    assert peer.known("a") is None
+    assert peer.asked == ()
+    await peer.close()
+
+
+async def test_expiry_asks_at_the_next_look_and_sooner_brings_it_nearer() -> None:
+    clock, replies = Clock(), Replies()
+    peer = asking(clock)
+    peer.ask("a", replies, 1000.0)
+    await turn()
+    peer.expire("a")
+    peer.ask("a", replies, 1000.0)
+    await turn()
+    assert replies.asked == 2
+    peer.expire("a", within=15.0)
+    for at in (14.0, 16.0):
+        clock.now = at
+        peer.ask("a", replies, 1000.0)
+        await turn()
+    assert replies.asked == 3
+    await peer.close()
+
+
+async def test_a_peer_that_is_not_there_is_said_to_be_silent() -> None:
+    peer: Asking[str, int] = Asking("http://127.0.0.1:9", "The peer", holds=lambda _: True)
+    said = await peer.fetch("GET", "/")
+    assert isinstance(said, Unavailable)
+    assert said.reason == UNREACHABLE
+    assert said.message.startswith("The peer does not answer: ")
+    await peer.close()

@@ -1,0 +1,82 @@
+"""An owner's package that is not there: one line that says why, and nothing half made."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from r1_board import program
+from r1_board.board import play
+from r1_board.policies import Bench
+from r1_board.world import world_of
+from r1_demo.load import RateTrace
+from r1_owners import predictions
+from r1_owners.conversation import conversation
+from r1_owners.environment import DYNAMO, RAY, NotToBeHad, folder_of, obtain, python_of
+
+
+@pytest.fixture
+def no_network(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """An empty cache, and an installer that finds nothing."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+
+    def refused(command: list[str], **_: object) -> None:
+        raise subprocess.CalledProcessError(2, command, stderr="error: no such host\n\nis it up?\n")
+
+    monkeypatch.setattr(subprocess, "run", refused)
+
+
+def test_an_environment_is_named_after_its_pins() -> None:
+    assert folder_of(DYNAMO) != folder_of(RAY)
+    assert folder_of(RAY).name.startswith("ray-2.60.0-")
+
+
+@pytest.mark.usefixtures("no_network")
+def test_what_cannot_be_installed_says_why_in_one_line() -> None:
+    with pytest.raises(NotToBeHad, match=r"^ray 2.60.0 cannot be had: .*no such host is it up\?$"):
+        obtain(RAY)
+    assert python_of(RAY) is None
+
+
+@pytest.mark.usefixtures("no_network")
+def test_a_policy_whose_package_is_missing_has_no_row_and_the_others_have() -> None:
+    world = world_of(RateTrace("flat", 60.0, tuple([60.0] * 120)), 60)
+    reasons: dict[str, str] = {}
+    board = play(
+        Bench(world), 60.0, ("dynamo-arima", "hpa", "dynamo-kalman"),
+        left_out=reasons.__setitem__,
+    )  # fmt: skip
+    assert [row.name for row in board.policies] == ["hpa", "dynamo-kalman"]
+    assert list(reasons) == ["dynamo-arima"]
+    assert "ai-dynamo 1.3.1 cannot be had" in reasons["dynamo-arima"]
+
+
+@pytest.mark.usefixtures("no_network")
+def test_the_command_fails_with_the_reason_when_no_policy_is_left(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    trace = tmp_path / "flat.csv"
+    rows = "\n".join(f"{minute * 60},60" for minute in range(120))
+    trace.write_text(f"timestamp_s,requests_per_minute\n{rows}\n")
+    given = ["--trace", str(trace), "--policies", "dynamo-prophet", "--json"]
+    assert program.main(given) == 1
+    out = capsys.readouterr()
+    assert json.loads(out.out) == {"error": "flat: none of the policies could be played"}
+    assert "dynamo-prophet is left out: ai-dynamo 1.3.1 cannot be had" in out.err
+
+
+def test_a_program_that_does_not_start_is_a_package_that_cannot_be_had() -> None:
+    with (
+        conversation(RAY, Path(sys.executable), "ray_serve") as talk,
+        pytest.raises(NotToBeHad, match=r"does not run here: its program ended with 1"),
+    ):
+        talk.ask({"period": 15, "target": 2.0, "first": 1, "steps": []})
+
+
+def test_a_gap_is_no_question() -> None:
+    with pytest.raises(ValueError, match="hold the value before it"):
+        predictions.foretold("arima", [1.0, float("nan")], 0)

@@ -1,0 +1,87 @@
+"""The quantile that replicas are made for, and the tolerance on the way down."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from r1_operator.plan.needs import within_tolerance
+from r1_operator.plan.newsvendor import peak_quantile
+from r1_operator.plan.policy import DownBehavior, ForecastUse, ScalingPolicy
+
+Build = Callable[..., Any]
+
+
+@pytest.mark.parametrize(
+    ("lead", "window", "quantile"),
+    [
+        (300.0, 150.0, 0.95),  # 10 x 300 / 150 = 20 times: 20 / 21
+        (60.0, 30.0, 0.95),
+        (300.0, 300.0, 0.91),  # a needless one is kept as long as a missing one is missed
+        (300.0, 60.0, 0.98),  # waste is soon undone
+        (5.0, 500.0, 0.5),  # never below the median
+        (1e6, 1.0, 0.99),
+        (0.0, 0.0, 0.91),
+    ],
+)
+def test_the_critical_ratio(lead: float, window: float, quantile: float) -> None:
+    assert peak_quantile(None, lead, window) == quantile
+
+
+def test_the_lead_chooses_the_quantile_and_the_user_overrules_it() -> None:
+    policy = ScalingPolicy(1, 10, ())
+    assert policy.peak_quantile(300.0) == 0.95
+    # Beyond ten minutes the window stays at the policy's five: waiting grows dearer than waste.
+    assert policy.peak_quantile(1800.0) == 0.98
+    brisk = ScalingPolicy(1, 10, (), down=DownBehavior(stabilization_window_seconds=30))
+    assert brisk.peak_quantile(300.0) == 0.99
+    told = ScalingPolicy(1, 10, (), forecast=ForecastUse(quantile=0.8))
+    assert told.peak_quantile(300.0) == 0.8
+
+
+def test_a_quantile_of_the_users_own_is_named_without_a_reason(
+    stage: Build, forecast: Build
+) -> None:
+    story = stage(forecast=ForecastUse(quantile=0.9))
+    decision = story.once(7.0, forecast(40.0))
+    assert "expected within 45 s (90% quantile); now" in decision.message
+    assert decision.inputs["forecast"]["quantile"] == 0.9
+    assert decision.inputs["policy"]["shortagePrice"] is None
+
+
+def test_what_the_quantile_came_from_is_among_the_inputs(stage: Build, forecast: Build) -> None:
+    decision = stage().once(7.0, forecast(40.0))
+    assert decision.inputs["forecast"]["quantile"] == 0.95
+    assert (
+        decision.inputs["policy"] | {"quantile": None, "shortagePrice": 10.0}
+        == (decision.inputs["policy"])
+    )
+
+
+@pytest.mark.parametrize(("worth", "kept"), [(9.0, 10), (8.99, 9), (0.9, 1), (0.89, 0), (0.0, 0)])
+def test_demand_keeps_what_it_lies_within_a_tenth_of(worth: float, kept: int) -> None:
+    assert within_tolerance(worth) == kept
+
+
+class TestDown:
+    """Ten replicas of ten at 70 %: full at 70 requests a second, kept while there are 63."""
+
+    @pytest.mark.parametrize(("rate", "replicas"), [(63.0, 10), (62.0, 9)])
+    def test_a_dip_within_the_tolerance_lowers_nothing(
+        self, stage: Build, rate: float, replicas: int
+    ) -> None:
+        story = stage(replicas=10)
+        story.play(10, 70.0)
+        assert story.play(700, rate).replicas == replicas
+
+    def test_a_rise_within_the_tolerance_is_followed_at_once(self, stage: Build) -> None:
+        story = stage(replicas=10)
+        assert story.play(2, 70.1).replicas == 11
+
+    def test_the_sentence_names_what_was_kept_and_why(self, stage: Build) -> None:
+        story = stage(replicas=10)
+        decision = story.play(700, 63.0)
+        assert decision.message == (
+            "10 kept: in the last 300 s demand came within a tenth of what 10 are for; "
+            "it now needs 9."
+        )
