@@ -42,6 +42,8 @@ class Workload:
     series: Series
     replicas: int
     looks: list[Look] = field(default_factory=list)
+    looks_answered: int = 0
+    """How many looks there had been when the count was last set."""
     moved_unseen: list[tuple[float, int]] = field(default_factory=list)
     """Counts that were set without a look at the metric since the one before."""
 
@@ -72,9 +74,9 @@ class Stage:
         with self._lock:
             workload = self.workloads[name]
             if replicas is not None:
-                asked = workload.looks and workload.looks[-1].at > time.time() - 0.5
-                if not asked:
+                if len(workload.looks) == workload.looks_answered:
                     workload.moved_unseen.append((time.time(), replicas))
+                workload.looks_answered = len(workload.looks)
                 workload.replicas = replicas
             count = workload.replicas
         return {

@@ -216,7 +216,15 @@ def test_the_lstm_joins_when_it_is_trained(forecaster: str) -> None:
     text = get(f"{forecaster}/metrics")
     assert 'r1_forecast_fit_seconds_count{model="lstm"}' in text
     assert 'r1_forecast_decision_cost{model="lstm",subject="default/r1"}' in text
-    assert 'r1_forecast_coverage{level="0.9",subject="default/r1"}' in text
+
+    def covered() -> bool:
+        ask(forecaster)  # its gauges follow its answers
+        return 'r1_forecast_coverage{level="0.9",subject="default/r1"}' in get(
+            f"{forecaster}/metrics"
+        )
+
+    # Live coverage counts forecasts whose lead has passed.
+    wait_for(covered, 120, "live coverage")
 
 
 @pytest.mark.timeout(400)
