@@ -26,7 +26,10 @@ _DAY = 86_400
 
 
 class Policy(StrEnum):
-    """What else the board plays, by the names of `r1 leaderboard`."""
+    """What else the board plays, by the names of `r1 leaderboard`.
+
+    Without those that ask an owner's own program: a pod has none.
+    """
 
     LAST_VALUE = "last-value"
     SEASONAL_NAIVE = "seasonal-naive"
@@ -45,6 +48,8 @@ class Policy(StrEnum):
     AIBRIX_APA = "aibrix-apa"
     AIBRIX_KPA = "aibrix-kpa"
     KUBEAI = "kubeai"
+    RAY_SERVE = "ray-serve"
+    DYNAMO_LOAD = "dynamo-load"
     STATIC = "static"
 
 
