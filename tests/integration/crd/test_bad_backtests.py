@@ -55,7 +55,12 @@ def test_the_spec_is_immutable_and_its_defaults_are_the_commands(resources: Any)
     try:
         assert made["spec"]["sinceSeconds"] == 14 * 86_400
         assert made["spec"]["policies"][0] == "last-value"
-        for change in ({"startSeconds": 60}, {"inferenceName": "other"}, {"policies": []}):
+        changes: list[dict[str, Any]] = [
+            {"startSeconds": 60},
+            {"inferenceName": "other"},
+            {"policies": []},
+        ]
+        for change in changes:
             with pytest.raises(ApiException) as refusal:
                 resources.patch_namespaced_custom_object(*WHERE, "frozen", {"spec": change})
             assert IMMUTABLE_RULE in refusal.value.body
