@@ -20,8 +20,8 @@ from r1_forecasting.protocol import Shape
 from r1_forecasting.replay import replay_peaks
 from r1_forecasting.series import Series
 
-LEVELS = (0.5, 0.8, 0.9, 0.95)
-DECISION_LEVEL = 0.95  # what peak_quantile comes to while a forecast vouches
+LEVELS = (0.5, 0.8, 0.91, 0.95)
+DECISION_LEVEL = 0.91  # what peak_quantile comes to while a forecast vouches
 HISTORY_DAYS = 14
 _MINUTE = 60.0
 

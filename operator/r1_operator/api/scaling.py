@@ -245,7 +245,7 @@ class Forecast:
         Doc(
             "is the quantile of the load that replicas are made for; absent means the one that "
             "what a missing replica costs against a needless one over the start-up time gives: "
-            "95 in most cases.",
+            "91 in most cases.",
             minimum=50,
             maximum=99,
         ),

@@ -4,13 +4,13 @@ Whoever stocks for an uncertain demand does best with its quantile at
 `short / (short + spare)`, what one too few costs against one too many (the newsvendor's critical
 ratio). Both are times here. A replica that was not asked for is missed until one that is asked
 for then serves: the lead. A replica that was not needed is paid until the down window lets go of
-it. A second in which one is missed is priced at ten in which one idles.
+it. A second in which one is missed is priced at five in which one idles.
 
-While a forecast vouches the window is half of the lead, so the quantile is 95 %; it is higher
+While a forecast vouches the window is half of the lead, so the quantile is 91 %; it is higher
 where the policy's own window is shorter than that, since waste is then soon undone.
 """
 
-SHORTAGE_PRICE = 10.0
+SHORTAGE_PRICE = 5.0
 LOWEST, HIGHEST = 0.5, 0.99
 
 

@@ -126,8 +126,8 @@ def test_the_question_is_the_contract() -> None:
         "historySeconds": 1209600,
         "leadSeconds": 75.0,  # 42.3, and half of the 60 s by which a minute's mean comes late
         "horizonSeconds": 600,
-        "levels": [0.5, 0.9, 0.95],
-        "decisionLevel": 0.9,
+        "levels": [0.5, 0.9, 0.91, 0.95],
+        "decisionLevel": 0.91,
         "activation": "RequireBacktest",
         "classQueries": {
             name: (

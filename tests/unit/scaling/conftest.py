@@ -89,7 +89,7 @@ def demand() -> Callable[..., Demand]:
 
 @pytest.fixture
 def forecast() -> Callable[..., Forecast]:
-    """Build a forecast that acts: its 95 % peak over a lead of 45 s, and points at offsets."""
+    """Build a forecast that acts: its 91 % peak over a lead of 45 s, and points at offsets."""
 
     def build(
         peak: float,
@@ -104,7 +104,7 @@ def forecast() -> Callable[..., Forecast]:
             issued_at=now,
             valid_until=now + 1e6,
             lead_seconds=45.0,
-            peak_over_lead={0.5: peak * 0.8, 0.9: peak * 0.9, 0.95: peak},
+            peak_over_lead={0.5: peak * 0.8, 0.9: peak * 0.9, 0.91: peak},
             points=tuple(
                 ForecastPoint(now + ahead, {0.5: value * 0.8, 0.9: value})
                 for ahead, value in (points or {}).items()

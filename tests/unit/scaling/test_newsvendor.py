@@ -15,13 +15,13 @@ Build = Callable[..., Any]
 @pytest.mark.parametrize(
     ("lead", "window", "quantile"),
     [
-        (300.0, 150.0, 0.95),  # 10 x 300 / 150 = 20 times: 20 / 21
-        (60.0, 30.0, 0.95),
-        (300.0, 300.0, 0.91),  # a needless one is kept as long as a missing one is missed
-        (300.0, 60.0, 0.98),  # waste is soon undone
+        (300.0, 150.0, 0.91),  # 5 x 300 / 150 = 10 times: 10 / 11
+        (60.0, 30.0, 0.91),
+        (300.0, 300.0, 0.83),  # a needless one is kept as long as a missing one is missed
+        (300.0, 60.0, 0.96),  # waste is soon undone
         (5.0, 500.0, 0.5),  # never below the median
         (1e6, 1.0, 0.99),
-        (0.0, 0.0, 0.91),
+        (0.0, 0.0, 0.83),
     ],
 )
 def test_the_critical_ratio(lead: float, window: float, quantile: float) -> None:
@@ -30,11 +30,11 @@ def test_the_critical_ratio(lead: float, window: float, quantile: float) -> None
 
 def test_the_lead_chooses_the_quantile_and_the_user_overrules_it() -> None:
     policy = ScalingPolicy(1, 10, ())
-    assert policy.peak_quantile(300.0) == 0.95
+    assert policy.peak_quantile(300.0) == 0.91
     # Beyond ten minutes the window stays at the policy's five: waiting grows dearer than waste.
-    assert policy.peak_quantile(1800.0) == 0.98
+    assert policy.peak_quantile(1800.0) == 0.97
     brisk = ScalingPolicy(1, 10, (), down=DownBehavior(stabilization_window_seconds=30))
-    assert brisk.peak_quantile(300.0) == 0.99
+    assert brisk.peak_quantile(300.0) == 0.98
     told = ScalingPolicy(1, 10, (), forecast=ForecastUse(quantile=0.8))
     assert told.peak_quantile(300.0) == 0.8
 
@@ -51,9 +51,9 @@ def test_a_quantile_of_the_users_own_is_named_without_a_reason(
 
 def test_what_the_quantile_came_from_is_among_the_inputs(stage: Build, forecast: Build) -> None:
     decision = stage().once(7.0, forecast(40.0))
-    assert decision.inputs["forecast"]["quantile"] == 0.95
+    assert decision.inputs["forecast"]["quantile"] == 0.91
     assert (
-        decision.inputs["policy"] | {"quantile": None, "shortagePrice": 10.0}
+        decision.inputs["policy"] | {"quantile": None, "shortagePrice": 5.0}
         == (decision.inputs["policy"])
     )
 

@@ -53,7 +53,7 @@ def test_it_raises_before_the_load_and_names_the_quantile(stage: Build, forecast
     assert decision.reason is Reason.FORECAST_DEMAND
     assert decision.message == (
         "5: up to 35 requests/s need 5 at 85% of 10 each, expected within 45 s "
-        "(95% quantile: one too few is 20 times as dear as one too many); "
+        "(91% quantile: one too few is 10 times as dear as one too many); "
         "now 7 requests/s need 1 at 70% of 10 each."
     )
 
