@@ -70,7 +70,8 @@ def test_parse_refuses(row: dict[str, Any]) -> None:
 class TestOnTheServer:
     def test_the_good_manifest_is_taken(self, create: Callable[..., dict[str, Any]]) -> None:
         stored = create(GOOD)
-        assert stored["spec"]["autoscaling"]["forecast"]["horizonSeconds"] == 600
+        down = stored["spec"]["autoscaling"]["behavior"]["scaleDown"]
+        assert down["stabilizationWindowSeconds"] == 300, "a default is filled in"
 
     @pytest.mark.parametrize("row", BAD, ids=lambda row: str(row["name"]))
     def test_the_api_server_refuses(
