@@ -10,7 +10,7 @@ import os
 import sys
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
@@ -84,7 +84,8 @@ def play_cell(folder: Path, asked: tuple[str, str | None, bool, float]) -> Cell:
 
     file, series, is_llm, start = asked
     trace = read_trace(folder / file, series)
-    board = play(Bench(world_of(trace, start)), start, POLICIES)
+    name = trace.name if series is None else f"{trace.name} {series}"
+    board = replace(play(Bench(world_of(trace, start)), start, POLICIES), trace=name)
     write_report(board, FOLDER)
     played = {
         row.name: Played(
@@ -96,7 +97,6 @@ def play_cell(folder: Path, asked: tuple[str, str | None, bool, float]) -> Cell:
         )
         for row in board.policies
     }
-    name = trace.name if series is None else f"{trace.name} {series}"
     return Cell(name, start, is_llm, played)
 
 
