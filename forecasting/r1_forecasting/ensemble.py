@@ -11,7 +11,7 @@ from r1_forecasting.conformal import FEWEST, corrected, scores
 from r1_forecasting.mixture import MIXTURE, mix
 from r1_forecasting.protocol import FloatArray, IntArray
 from r1_forecasting.scale import RootScale
-from r1_forecasting.strides import stride_from
+from r1_forecasting.strides import stride_near
 
 CALIBRATION_SEASONS = 2.0
 CALIBRATION_WINDOWS = 28.0
@@ -34,7 +34,7 @@ def calibrate(
     """Corrections (origins, levels) on the root scale for raw quantiles of the same shape."""
     gap = max(1, round(float(np.median(np.diff(origins))))) if len(origins) > 1 else 1
     every = max(season / CALIBRATIONS_PER_SEASON, steps / CALIBRATIONS_PER_HORIZON)
-    stride = stride_from(max(1, round(every / gap)), round(season / gap))
+    stride = stride_near(max(1, round(every / gap)), max(1, round(season / gap)))
     window = max(round(_span(season, steps) / (gap * stride)), 5 * FEWEST)
     errors = scores(raw, actual, scale)
     return adaptive_offsets(errors, origins, steps, window=window, levels=levels, stride=stride)

@@ -6,6 +6,8 @@ always the same place of them, and what it learns holds for that place alone.
 
 from __future__ import annotations
 
+from math import gcd
+
 
 def stride_from(least: int, season: int) -> int:
     """Return the smallest stride from ``least`` on that keeps no step with a season.
@@ -20,3 +22,13 @@ def stride_from(least: int, season: int) -> int:
     ):
         candidate += 1
     return candidate
+
+
+def stride_near(wished: int, season: int) -> int:
+    """Return the stride nearest to ``wished`` that shares no factor with a season (steps).
+
+    Of two as near it is the denser one.
+    """
+    offs = range(max(wished, 1))
+    near = (s for off in offs for s in (wished - off, wished + off) if gcd(s, season) == 1)
+    return next(near, 1)

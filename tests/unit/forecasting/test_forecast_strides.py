@@ -5,7 +5,7 @@ import pytest
 
 from r1_forecasting.ensemble import calibrate
 from r1_forecasting.scale import RootScale
-from r1_forecasting.strides import stride_from
+from r1_forecasting.strides import stride_from, stride_near
 
 
 @pytest.mark.parametrize(
@@ -15,6 +15,24 @@ def test_a_stride_is_a_prime_that_does_not_divide_the_season(
     least: int, season: int, stride: int
 ) -> None:
     assert stride_from(least, season) == stride
+
+
+@pytest.mark.parametrize(
+    ("wished", "season", "stride"),
+    [
+        (1, 1440, 1),
+        (2, 288, 1),
+        (10, 1440, 11),
+        (30, 1440, 29),
+        (6, 288, 5),
+        (3, 144, 1),
+        (4, 1, 4),
+    ],
+)
+def test_the_nearest_stride_shares_no_factor_with_the_season(
+    wished: int, season: int, stride: int
+) -> None:
+    assert stride_near(wished, season) == stride
 
 
 @pytest.mark.parametrize("phase", range(0, 10, 3))
