@@ -8,12 +8,10 @@ where ours never pays so little. A peer whose curve does not reach that cost has
 
 from __future__ import annotations
 
-import os
 import sys
-from pathlib import Path
 
-from r1_bench.priorities import request_traces
-from r1_bench.rows import Row, write
+from r1_bench.request_traces import bench
+from r1_bench.rows import Row
 from r1_demo.load import RequestTrace
 from r1_pool.elastic_study import PLANNED, POLICIES, TARGETS, Point, curve, hour_of, late_at
 
@@ -62,20 +60,10 @@ def _table(name: str, start_seconds: float, curves: dict[str, tuple[Point, ...]]
     return "\n".join(lines)
 
 
-def main() -> int:
-    """Run over the folder in `R1_TRACES`."""
-    folder = os.environ.get("R1_TRACES")
-    if not folder or not Path(folder).is_dir():
-        print("elastic: set R1_TRACES to a folder of request-level traces", file=sys.stderr)
-        return 2
-    traces = request_traces(Path(folder))
-    if not traces:
-        print(f"elastic: {folder} holds no request-level trace", file=sys.stderr)
-        return 2
-    rows = [row for trace in traces for start in STARTS for row in rows_of(trace, start)]
-    write("elastic", rows)
-    return 0 if all(row.ok is not False for row in rows) else 1
+def all_rows_of(trace: RequestTrace) -> list[Row]:
+    """The rows of one trace at every start-up time."""
+    return [row for start in STARTS for row in rows_of(trace, start)]
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(bench("elastic", all_rows_of))

@@ -1,0 +1,42 @@
+"""The recorded requests a benchmark plays, and what it says when there are none."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from r1_bench.rows import Row, write
+from r1_demo.load import RequestTrace, UnreadableTrace
+from r1_demo.traces import read_trace
+
+FEWEST_REQUESTS = 2000
+
+
+def request_traces(folder: Path) -> list[RequestTrace]:
+    """The request-level traces of a folder that are long enough to judge one in a thousand by."""
+    found = []
+    for path in sorted(folder.iterdir()):
+        try:
+            trace = read_trace(path)
+        except UnreadableTrace:
+            continue
+        if isinstance(trace, RequestTrace) and len(trace.requests) >= FEWEST_REQUESTS:
+            found.append(trace)
+    return found
+
+
+def bench(name: str, rows_of: Callable[[RequestTrace], Sequence[Row]]) -> int:
+    """Write the rows of every trace in the folder `R1_TRACES`; returns the exit code."""
+    folder = os.environ.get("R1_TRACES")
+    if not folder or not Path(folder).is_dir():
+        print(f"{name}: set R1_TRACES to a folder of request-level traces", file=sys.stderr)
+        return 2
+    traces = request_traces(Path(folder))
+    if not traces:
+        print(f"{name}: {folder} holds no request-level trace", file=sys.stderr)
+        return 2
+    rows = [row for trace in traces for row in rows_of(trace)]
+    write(name, rows)
+    return 0 if all(row.ok is not False for row in rows) else 1
