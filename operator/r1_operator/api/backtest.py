@@ -13,9 +13,9 @@ from typing import Annotated, Any
 
 from r1_operator.api import names
 from r1_operator.api.declare import Doc, to_json
-from r1_operator.api.parsing import BadField, Invalid, matches, read
+from r1_operator.api.parsing import BadField, Invalid, read
 from r1_operator.api.scaling import Autoscaling
-from r1_operator.api.v1 import LONGEST_NAME, NAME, unix_seconds
+from r1_operator.api.v1 import LONGEST_NAME, NAME, read_metadata, unix_seconds
 
 NAME_RULE = (
     f"the name must start with a lower-case letter, hold only a-z, 0-9 and '-', and have at most "
@@ -126,15 +126,7 @@ def parse_backtest(obj: Mapping[str, Any], *, strict: bool = False) -> R1Backtes
     wrong field by its path.
     """
     errors: list[BadField] = []
-    for key, wanted in (("apiVersion", names.API_VERSION), ("kind", names.BACKTEST_KIND)):
-        if obj.get(key) != wanted:
-            errors.append(BadField(key, f"must be {wanted}, not {obj.get(key)!r}"))
-    metadata = obj.get("metadata")
-    if not isinstance(metadata, Mapping):
-        raise Invalid([*errors, BadField("metadata", "is required")])
-    name = metadata.get("name")
-    if not isinstance(name, str) or len(name) > LONGEST_NAME or not matches(NAME, name):
-        errors.append(BadField("metadata.name", NAME_RULE))
+    metadata = read_metadata(obj, names.BACKTEST_KIND, NAME_RULE, errors)
     if "spec" not in obj:
         errors.append(BadField("spec", "is required"))
     spec = read(BacktestSpec, obj.get("spec", {}), "spec", errors, strict=strict)
@@ -142,7 +134,7 @@ def parse_backtest(obj: Mapping[str, Any], *, strict: bool = False) -> R1Backtes
         raise Invalid(errors)
     deleted = metadata.get("deletionTimestamp")
     return R1Backtest(
-        name=str(name),
+        name=str(metadata["name"]),
         namespace=metadata.get("namespace") or "default",
         spec=spec,
         uid=metadata.get("uid", ""),

@@ -89,16 +89,16 @@ def unix_seconds(text: str) -> float:
     return datetime.fromisoformat(text).timestamp()
 
 
-def parse(obj: Mapping[str, Any], *, strict: bool = False) -> R1Inference:
-    """Read a manifest or an API object; fills the defaults.
+def read_metadata(
+    obj: object, kind: str, name_rule: str, errors: list[BadField]
+) -> Mapping[str, Any]:
+    """Return the metadata of an object that should be of `kind`; what is wrong joins `errors`.
 
-    `strict` refuses unknown fields, as kubectl does; without it they are ignored, as a newer
-    CRD may bring them. Raises Invalid, whose message names every wrong field by its path.
+    Raises Invalid where there is no metadata to read on with.
     """
-    errors: list[BadField] = []
     if not isinstance(obj, Mapping):
         raise Invalid([BadField("", "must be an object")])
-    for key, wanted in (("apiVersion", names.API_VERSION), ("kind", names.KIND)):
+    for key, wanted in (("apiVersion", names.API_VERSION), ("kind", kind)):
         if obj.get(key) != wanted:
             errors.append(BadField(key, f"must be {wanted}, not {obj.get(key)!r}"))
     metadata = obj.get("metadata")
@@ -106,7 +106,18 @@ def parse(obj: Mapping[str, Any], *, strict: bool = False) -> R1Inference:
         raise Invalid([*errors, BadField("metadata", "is required")])
     name = metadata.get("name")
     if not isinstance(name, str) or len(name) > LONGEST_NAME or not matches(NAME, name):
-        errors.append(BadField("metadata.name", NAME_RULE))
+        errors.append(BadField("metadata.name", name_rule))
+    return metadata
+
+
+def parse(obj: Mapping[str, Any], *, strict: bool = False) -> R1Inference:
+    """Read a manifest or an API object; fills the defaults.
+
+    `strict` refuses unknown fields, as kubectl does; without it they are ignored, as a newer
+    CRD may bring them. Raises Invalid, whose message names every wrong field by its path.
+    """
+    errors: list[BadField] = []
+    metadata = read_metadata(obj, names.KIND, NAME_RULE, errors)
     if "spec" not in obj:
         errors.append(BadField("spec", "is required; an empty one, {}, takes every default"))
     spec = read(Spec, obj.get("spec", {}), "spec", errors, strict=strict)
@@ -114,7 +125,7 @@ def parse(obj: Mapping[str, Any], *, strict: bool = False) -> R1Inference:
         raise Invalid(errors)
     deleted = metadata.get("deletionTimestamp")
     return R1Inference(
-        name=str(name),
+        name=str(metadata["name"]),
         namespace=metadata.get("namespace") or "default",
         spec=spec,
         uid=metadata.get("uid", ""),
