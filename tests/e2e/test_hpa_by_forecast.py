@@ -23,12 +23,13 @@ from r1_cluster.cluster import LocalCluster
 from r1_cluster.node_files import PAUSE_IMAGE
 from r1_cluster.providers import Cluster
 from r1_demo.installation import Installation
-from ramp_story import BUSY, QUIET, demand
+from ramp_story import BUSY, demand
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(900)]
 
 TARGET = 5
 TO_COME = 900.0
+LEAD = 40.0
 NAMES = ("demand-ahead", "demand-now")
 
 
@@ -94,12 +95,21 @@ def shop(
     installation.kubectl("delete", "namespace", SHOP, "--wait=true", "--timeout=60s")
 
 
+def came_before_its_load(at: float) -> bool:
+    """In the last of the quiet time; what comes later still (a slow machine) is late, not early."""
+    return SHOP_SEASON / 2 - LEAD <= at % SHOP_SEASON < SHOP_SEASON / 2
+
+
 @pytest.mark.usefixtures("shop")
 def test_its_pods_run_before_its_load(installation: Installation) -> None:
+    """In some season, for the first may pass while the forecaster still reads and fits; the plain
+    one has to have risen as often as the machine let it, and never early.
+    """
     risen: dict[str, list[float]] = {name: [] for name in NAMES}
     low = dict.fromkeys(NAMES, False)
+    ahead, plain = (risen[name] for name in NAMES)
 
-    def each_has_risen() -> bool:
+    def one_came_early_and_the_other_came() -> bool:
         found = installation.get("deployments", "-n", SHOP)["items"]
         now = time.time()
         for each in found:
@@ -108,14 +118,16 @@ def test_its_pods_run_before_its_load(installation: Installation) -> None:
                 risen[name].append(now)
                 low[name] = False
             low[name] = low[name] or ready == 1
-        return all(risen.values())
+        return any(map(came_before_its_load, ahead)) and bool(plain)
 
-    wait_for("both Deployments have their pods for the busy time", 4 * SHOP_SEASON, each_has_risen)
-    ahead, plain = (risen[name][-1] for name in NAMES)
-    phases = f"{ahead % SHOP_SEASON:.0f} s with, {plain % SHOP_SEASON:.0f} s without a forecast"
-    print(f"load from {SHOP_SEASON / 2:.0f} s, pods ready at {phases}")
-    assert demand(ahead, SHOP_SEASON) == QUIET, "ready while it is still quiet"
-    assert demand(plain, SHOP_SEASON) == BUSY, "ready when the load is there already"
+    what = "pods for the busy time, ready while it is still quiet"
+    try:
+        wait_for(what, 6 * SHOP_SEASON, one_came_early_and_the_other_came)
+    finally:
+        for name, times in risen.items():
+            phases = ", ".join(f"{at % SHOP_SEASON:.0f} s" for at in times)
+            print(f"load from {SHOP_SEASON / 2:.0f} s; {name} ready at {phases or 'no time'}")
+    assert not any(map(came_before_its_load, plain)), "nobody told the plain one of the load"
 
 
 def test_keda_is_answered_by_the_service(installation: Installation, tmp_path: Path) -> None:
