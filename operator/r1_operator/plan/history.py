@@ -15,6 +15,9 @@ from r1_operator.plan.learned_capacity import LearnedCapacity
 from r1_operator.plan.limits import Change, Noted, note_highest, note_lowest, recent
 from r1_operator.plan.policy import RateLimit, ScalingPolicy
 
+LOOK_BACK_SECONDS = 3600.0
+"""No demand is remembered for longer."""
+
 
 @dataclass(frozen=True, slots=True)
 class History:
@@ -23,6 +26,8 @@ class History:
     `since`: first decision; `active_at`: when demand was last seen (or could not be ruled out);
     `highest`: the counts that were no reason to go below, `lowest`: what was recommended, both as
     staircases; `changes`: counts that were changed;
+    `carrying`: the counts that just carried the demand that came, within `LOOK_BACK_SECONDS`, as a
+    staircase;
     `promised_since`: since when the forecast has asked for more than demand came to need;
     `allowance`: what it may still spend; `latency`: what each latency metric remembers, by its label; `capacity`: what a replica was seen
     to finish.
@@ -33,6 +38,7 @@ class History:
     highest: tuple[Noted, ...] = ()
     lowest: tuple[Noted, ...] = ()
     changes: tuple[Change, ...] = ()
+    carrying: tuple[Noted, ...] = ()
     reactive: Reactive | None = None
     promised_since: float | None = None
     allowance: Allowance = field(default_factory=Allowance)
@@ -60,6 +66,16 @@ class History:
             highest=recent(note_highest(self.highest, now, max(replicas, kept)), now, down),
             lowest=recent(note_lowest(self.lowest, now, replicas), now, up),
         )
+
+    def met(self, now: float, carrying: int) -> "History":
+        """Remember the count that just carries the demand at hand."""
+        noted = note_highest(self.carrying, now, carrying)
+        return replace(self, carrying=recent(noted, now, LOOK_BACK_SECONDS))
+
+    def highest_carrying(self, now: float, seconds: float) -> int:
+        """Return the most replicas that demand just filled within the last `seconds`."""
+        within = (n.replicas for n in self.carrying if now - n.at < seconds)
+        return max(within, default=0)
 
     def changed(self, now: float, by: int, policy: ScalingPolicy) -> "History":
         """Remember a change of the count for as long as a rate limit may ask about it."""

@@ -39,13 +39,15 @@ class Need:
     """A count that something asks for: why, and the figures in a clause for people.
 
     `kept` is the highest count that it is no reason to go below: one that demand falls short of
-    by no more than `TOLERANCE`.
+    by no more than `TOLERANCE`. `carrying` is the count that just carries it, without headroom
+    (0: it is no load that replicas share).
     """
 
     replicas: int
     reason: Reason
     clause: str
     kept: int = 0
+    carrying: int = 0
 
 
 def metric_value(kind: MetricType, demand: Demand) -> float | Unavailable:
@@ -93,7 +95,10 @@ def metric_needs(policy: ScalingPolicy, demand: Demand) -> list[Need | Unavailab
         utilization = policy.target_utilization
         worth = value / capacity(metric, utilization)
         text = clause(value, metric, utilization)
-        needs.append(Need(whole(worth), Reason.REAL_TIME_DEMAND, text, within_tolerance(worth)))
+        carrying = replicas_for(value, metric, max(1.0, utilization))
+        needs.append(
+            Need(whole(worth), Reason.REAL_TIME_DEMAND, text, within_tolerance(worth), carrying)
+        )
     return needs
 
 

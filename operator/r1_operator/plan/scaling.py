@@ -73,6 +73,7 @@ def decide(
     needs, missing = _real_time(policy, observed, current)
     objectives, unknown, history = _objectives(policy, observed, history, now)
     needs, missing = [*needs, *objectives], (*missing, *unknown)
+    history = history.met(now, max((need.carrying for need in needs), default=0))
     ahead = anticipate(policy, observed.forecast, observed.demand, needs, history, now)
     foreseen, note = ahead.need, ahead.note
     waiting = _anything_waits(observed.demand)
@@ -91,7 +92,15 @@ def decide(
     # A forecast of arrivals says nothing about latencies and values from elsewhere.
     vouched = ahead.vouched_seconds if all(metric.counted for metric in policy.metrics) else None
     situation = Situation(
-        policy, history, now, current, missing, waiting, vouched, observed.placement
+        policy,
+        history,
+        now,
+        current,
+        missing,
+        waiting,
+        vouched,
+        ahead.returning,
+        observed.placement,
     )
     steps = [demand_step]
     for name, limiter in LIMITERS:
