@@ -247,10 +247,10 @@ def _alone(bench: Bench, target: float) -> tuple[Ints, Ints]:
 
 def _came(bench: Bench, target: float) -> Ints:
     """The most replicas that demand just filled within the span in which it may come again."""
-    carrying = bench.replicas(bench.reading, max(1.0, target))
+    filled = np.minimum(bench.replicas(bench.reading, max(1.0, target)), bench.most)
     span = return_span(bench.policy(target), bench.lead_seconds)
     steps = math.ceil(span / STEP_SECONDS)
-    return np.asarray(running_max(carrying, steps) if steps else carrying, dtype=np.int64)
+    return np.asarray(running_max(filled, steps) if steps else filled, dtype=np.int64)
 
 
 def _foreseen(bench: Bench, target: float, peak: Floats, *, allowed: bool = True) -> Ints:

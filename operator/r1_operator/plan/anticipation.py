@@ -15,8 +15,9 @@ window to half of the lead, only while its peak is no lower than the demand at h
 the present is an error, or a fall that has begun, and either way the whole window is the safer
 word. In place of the window's rest it looks back further for less: a burst that came within three
 leads may come again, and what was stopped meanwhile would come too late, so as many replicas stay
-as it just filled, without headroom. And a promise that is not kept is not believed: when it has asked for more than twice the
-replicas that demand needs for twice the lead (and the horizon more, where the promise was for
+as it just filled, without headroom.
+
+And a promise that is not kept is not believed: when it has asked for more than twice the replicas that demand needs for twice the lead (and the horizon more, where the promise was for
 later), it is not heard until it asks for less than that. What it may cost in all is bounded by its
 allowance (`allowance.py`).
 """
@@ -109,7 +110,7 @@ def anticipate(
     else:
         vouched = policy.vouched_window(forecast.lead_seconds)
         span = return_span(policy, forecast.lead_seconds)
-        returning = history.highest_carrying(now, span)
+        returning = history.most_filled(now, span)
     return Anticipation(
         need,
         ForecastNote(True, need.replicas, f"{forecast.model}: {need.clause}."),

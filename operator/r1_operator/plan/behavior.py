@@ -137,8 +137,8 @@ def stabilize_down(situation: Situation, wanted: int) -> Limit | None:
         return Limit(
             returning,
             Reason.STABILIZED,
-            f"{returning} kept: {situation.returning} just carried what came lately, which may "
-            f"come again sooner than a replica starts; demand now needs {wanted}.",
+            f"{returning} kept: what came lately just filled {situation.returning}, and it may come "
+            f"again sooner than a replica starts; demand now needs {wanted}.",
         )
     if allowed == wanted:
         return None

@@ -26,8 +26,7 @@ class History:
     `since`: first decision; `active_at`: when demand was last seen (or could not be ruled out);
     `highest`: the counts that were no reason to go below, `lowest`: what was recommended, both as
     staircases; `changes`: counts that were changed;
-    `carrying`: the counts that just carried the demand that came, within `LOOK_BACK_SECONDS`, as a
-    staircase;
+    `filled`: the replicas that the demand that came just filled, a staircase too;
     `promised_since`: since when the forecast has asked for more than demand came to need;
     `allowance`: what it may still spend; `latency`: what each latency metric remembers, by its label; `capacity`: what a replica was seen
     to finish.
@@ -38,7 +37,7 @@ class History:
     highest: tuple[Noted, ...] = ()
     lowest: tuple[Noted, ...] = ()
     changes: tuple[Change, ...] = ()
-    carrying: tuple[Noted, ...] = ()
+    filled: tuple[Noted, ...] = ()
     reactive: Reactive | None = None
     promised_since: float | None = None
     allowance: Allowance = field(default_factory=Allowance)
@@ -67,14 +66,14 @@ class History:
             lowest=recent(note_lowest(self.lowest, now, replicas), now, up),
         )
 
-    def met(self, now: float, carrying: int) -> "History":
-        """Remember the count that just carries the demand at hand."""
-        noted = note_highest(self.carrying, now, carrying)
-        return replace(self, carrying=recent(noted, now, LOOK_BACK_SECONDS))
+    def met(self, now: float, filled: int) -> "History":
+        """Remember how many replicas the demand at hand just fills."""
+        noted = note_highest(self.filled, now, filled)
+        return replace(self, filled=recent(noted, now, LOOK_BACK_SECONDS))
 
-    def highest_carrying(self, now: float, seconds: float) -> int:
+    def most_filled(self, now: float, seconds: float) -> int:
         """Return the most replicas that demand just filled within the last `seconds`."""
-        within = (n.replicas for n in self.carrying if now - n.at < seconds)
+        within = (n.replicas for n in self.filled if now - n.at < seconds)
         return max(within, default=0)
 
     def changed(self, now: float, by: int, policy: ScalingPolicy) -> "History":

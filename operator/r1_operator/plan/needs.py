@@ -39,15 +39,13 @@ class Need:
     """A count that something asks for: why, and the figures in a clause for people.
 
     `kept` is the highest count that it is no reason to go below: one that demand falls short of
-    by no more than `TOLERANCE`. `carrying` is the count that just carries it, without headroom
-    (0: it is no load that replicas share).
+    by no more than `TOLERANCE`.
     """
 
     replicas: int
     reason: Reason
     clause: str
     kept: int = 0
-    carrying: int = 0
 
 
 def metric_value(kind: MetricType, demand: Demand) -> float | Unavailable:
@@ -95,11 +93,18 @@ def metric_needs(policy: ScalingPolicy, demand: Demand) -> list[Need | Unavailab
         utilization = policy.target_utilization
         worth = value / capacity(metric, utilization)
         text = clause(value, metric, utilization)
-        carrying = replicas_for(value, metric, max(1.0, utilization))
-        needs.append(
-            Need(whole(worth), Reason.REAL_TIME_DEMAND, text, within_tolerance(worth), carrying)
-        )
+        needs.append(Need(whole(worth), Reason.REAL_TIME_DEMAND, text, within_tolerance(worth)))
     return needs
+
+
+def just_filled(policy: ScalingPolicy, demand: Demand | Unavailable) -> int:
+    """Return how many replicas the counted demand just fills, without headroom; 0 if unknown."""
+    if isinstance(demand, Unavailable):
+        return 0
+    utilization = max(1.0, policy.target_utilization)
+    values = [(m, metric_value(m.type, demand)) for m in policy.metrics if m.counted]
+    filled = (replicas_for(v, m, utilization) for m, v in values if not isinstance(v, Unavailable))
+    return min(max(filled, default=0), policy.highest)
 
 
 def external_needs(

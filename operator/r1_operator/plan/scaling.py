@@ -32,6 +32,7 @@ from r1_operator.plan.needs import (
     backlog_need,
     capacity,
     external_needs,
+    just_filled,
     metric_needs,
     metric_value,
 )
@@ -73,7 +74,8 @@ def decide(
     needs, missing = _real_time(policy, observed, current)
     objectives, unknown, history = _objectives(policy, observed, history, now)
     needs, missing = [*needs, *objectives], (*missing, *unknown)
-    history = history.met(now, max((need.carrying for need in needs), default=0))
+    if observed.forecast is not None:  # nobody else asks what came
+        history = history.met(now, just_filled(policy, observed.demand))
     ahead = anticipate(policy, observed.forecast, observed.demand, needs, history, now)
     foreseen, note = ahead.need, ahead.note
     waiting = _anything_waits(observed.demand)

@@ -166,7 +166,7 @@ class TestReturning:
 
     def after_a_burst(self, stage: Build, told: Any, seconds: int, **changes: Any) -> Any:
         story = stage(replicas=1, up=AT_ONCE, **changes)
-        story.play(60, 70.0)
+        story.play(60, 70.0, forecast=told)
         assert story.replicas == 10
         story.play(seconds, 14.0, forecast=told)
         return story
@@ -175,7 +175,7 @@ class TestReturning:
         story = self.after_a_burst(stage, forecast(14.0), 100)
         assert (story.replicas, story.decisions[-1].reason) == (7, Reason.STABILIZED)
         assert story.decisions[-1].message == (
-            "7 kept: 7 just carried what came lately, which may come again sooner than a replica "
+            "7 kept: what came lately just filled 7, and it may come again sooner than a replica "
             "starts; demand now needs 2."
         )
 
@@ -197,7 +197,7 @@ class TestReturning:
     def test_nor_keeps_it_awake_what_has_been_idle(self, stage: Build, forecast: Build) -> None:
         slow = replace(forecast(0.0), lead_seconds=500.0)
         story = stage(replicas=1, min_replicas=0, up=AT_ONCE)
-        story.play(60, 70.0)
+        story.play(60, 70.0, forecast=slow)
         story.play(310, 0.0, forecast=slow)
         assert story.replicas == 0
 
