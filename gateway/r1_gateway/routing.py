@@ -63,6 +63,10 @@ class EndpointPool:
         """Seats on ready pods, taken or not."""
         return sum(endpoint.seats for endpoint in self._order if endpoint.serving)
 
+    def free(self, now: float) -> int:
+        """Seats that a request could get now: what runs on a pod that drains takes none of them."""
+        return sum(each.seats - each.in_flight for each in self._order if each.has_room(now))
+
     def update(self, readiness: Mapping[str, bool], seats_per_replica: int) -> None:
         """Take over the discovered pods: address -> may get new requests.
 
