@@ -107,6 +107,11 @@ class Admission(Generic[Item]):
         """Keep at least so many seats free for each class and those above it, until then."""
         self._holdback.advise(seats, until)
 
+    @property
+    def held_seconds(self) -> float | None:
+        """How long a request holds its seat, lately; None where nothing ended, or is promised."""
+        return self._holdback.held_seconds
+
     def held_back(self, klass: PriorityClass, now: float) -> tuple[int, int]:
         """Seats that a request of ``klass`` has to leave free, and how many of them are advised."""
         if not self._holdback.holds_against(klass):

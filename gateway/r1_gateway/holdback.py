@@ -40,7 +40,8 @@ class Holdback:
     def __init__(self, policies: Sequence[ClassPolicy]) -> None:
         self._rates = [0.0] * len(CLASSES)
         self._seen_at = [0.0] * len(CLASSES)
-        self._held_seconds: float | None = None
+        self.held_seconds: float | None = None
+        """how long a request holds its seat, lately; None before any has ended"""
         self._advised = [0] * len(CLASSES)
         self._advised_until = -math.inf
         self.active = False
@@ -66,9 +67,9 @@ class Holdback:
 
     def released(self, held_seconds: float) -> None:
         """A seat was freed after so many seconds."""
-        if self._held_seconds is None:
-            self._held_seconds = held_seconds
-        self._held_seconds += HELD_MEMORY * (held_seconds - self._held_seconds)
+        if self.held_seconds is None:
+            self.held_seconds = held_seconds
+        self.held_seconds += HELD_MEMORY * (held_seconds - self.held_seconds)
 
     def advise(self, seats: Mapping[PriorityClass, int], until: float) -> None:
         """Take over how many seats should stay free for each class and those above it.
@@ -105,9 +106,9 @@ class Holdback:
                 window = min(window, self._windows[urgent])
         if window == math.inf or arrivals * window < MISSES or seats < 2:
             return 0
-        if not self._held_seconds:  # nothing has ended yet, or everything ends at once
-            return 0 if self._held_seconds == 0.0 else 1
-        releases = seats / self._held_seconds
+        if not self.held_seconds:  # nothing has ended yet, or everything ends at once
+            return 0 if self.held_seconds == 0.0 else 1
+        releases = seats / self.held_seconds
         too_likely = -math.log(MISSES) - releases * window
         if too_likely <= 0.0:
             return 0

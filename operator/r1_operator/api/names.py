@@ -21,6 +21,10 @@ BACKTEST_SINGULAR: Final = "r1backtest"
 BACKTEST_SHORT_NAME: Final = "r1bt"
 FIELD_MANAGER: Final = "r1-operator"
 
+NAME: Final = r"^[a-z]([-a-z0-9]*[a-z0-9])?$"
+LONGEST_NAME: Final = 63
+"""Of a DNS label: a Service and labels carry the names of our objects."""
+
 POD_DELETION_COST: Final = "controller.kubernetes.io/pod-deletion-cost"
 """Kubernetes' own annotation: the ReplicaSet controller deletes the pod of the lowest first."""
 
@@ -65,6 +69,7 @@ class Condition(StrEnum):
     DEGRADED = "Degraded"
     SCALING_LIMITED = "ScalingLimited"
     FORECAST_UNAVAILABLE = "ForecastUnavailable"
+    FORECAST_UNPROVED = "ForecastUnproved"
 
 
 ALWAYS: Final = (
@@ -115,6 +120,19 @@ class Reason(StrEnum):
     METRICS_AVAILABLE = "MetricsAvailable"
     AUTOSCALING_OFF = "AutoscalingOff"
     NOT_DECIDED = "NotDecided"
+
+
+class ProofReason(StrEnum):
+    """What the backtest that a resource names says: all but the first let no forecast act."""
+
+    BACKTEST_FOR = "BacktestFor"
+    BACKTEST_MISSING = "BacktestMissing"
+    BACKTEST_OF_ANOTHER = "BacktestOfAnother"
+    BACKTEST_RUNNING = "BacktestRunning"
+    BACKTEST_FAILED = "BacktestFailed"
+    BACKTEST_STALE = "BacktestStale"
+    BACKTEST_AGAINST = "BacktestAgainst"
+    BACKTEST_NOT_READ = "BacktestNotRead"
 
 
 class Mode(StrEnum):

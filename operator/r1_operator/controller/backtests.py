@@ -42,6 +42,7 @@ from r1_operator.plan.backtest.seen import (
     read_waiting,
 )
 from r1_operator.plan.lead import LeadTime
+from r1_operator.plan.unavailable import Unavailable
 
 logger = logging.getLogger(__name__)
 
@@ -80,6 +81,14 @@ class Backtests:
         """Look again at the backtests of a resource."""
         for backtest in self._asking.get(key, ()):
             self._queue.add(backtest)
+
+    def find(self, key: Key) -> Json | Unavailable | None:
+        """The R1Backtest of that name; None: there is none; Unavailable: nobody has listed them."""
+        view = self._views.of(R1BACKTEST)
+        if not view.complete.is_set():
+            return Unavailable("NotRead", "R1Backtests have not been read yet.")
+        stored = view.get(key)
+        return None if stored is None else stored.load()
 
     async def run(self) -> None:
         """Watch and act for ever."""

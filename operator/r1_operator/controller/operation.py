@@ -91,6 +91,7 @@ class Operation:
             metrics=self.metrics,
             decision_seconds=settings.decision_seconds,
             min_rate_seconds=settings.min_rate_seconds,
+            backtest=lambda key: self.backtests.find(key),
         )
         self.reconciler = Reconciler(
             api,

@@ -18,6 +18,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from itertools import pairwise
 
+from r1_operator.api.scaling import ClassName
 from r1_operator.plan.unavailable import Unavailable
 
 WINDOW_SECONDS = 60.0
@@ -53,6 +54,10 @@ class CounterSample:
     ready_endpoints: float
     in_flight_by_pod: Mapping[str, float] | None = None
     """by pod address, without the port; None from a gateway that does not say"""
+    offered_by_class: Mapping[ClassName, float] | None = None
+    """the offered requests by class; None from one that does not say"""
+    held_seconds: float | None = None
+    """how long a request holds its seat, lately; None where none has ended, or it is not told"""
 
     def fault(self) -> str | None:
         """Return what is impossible about the figures, None when nothing is."""
@@ -60,6 +65,9 @@ class CounterSample:
             value = getattr(self, name)
             if isinstance(value, float | int) and not 0 <= value <= _LARGEST:
                 return f"{name} is {value}"
+        for value in (self.offered_by_class or {}).values():
+            if not 0 <= value <= _LARGEST:
+                return f"offered_by_class holds {value}"
         return f"at {self.at} lies before startedAt" if self.at < self.started_at else None
 
 

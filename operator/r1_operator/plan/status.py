@@ -195,6 +195,11 @@ def _load(decision: Decision | None) -> list[Verdict]:
                 steady=True,
             )
         )
+    proof = decision.proof if decision is not None else None
+    if proof is not None and not proof.acts:
+        verdicts.append(
+            Verdict(Condition.FORECAST_UNPROVED, "True", proof.reason.value, proof.message)
+        )
     return verdicts
 
 

@@ -1,0 +1,107 @@
+"""What advice from the operator is worth to gateways that hold seats back by themselves.
+
+Three situations, each played with and without advice on the same arrivals while batch work fills
+what is idle: one gateway, several that share the seats, and a pool that loses replicas again and
+again. What counts is the share of Q1 that came later than promised, beside how full the pool was.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from r1_demo.load import RecordedRequest
+from r1_gateway.classes import PriorityClass
+from r1_operator.api.scaling import ClassName
+from r1_pool.advice import LOOK_SECONDS, Operator
+from r1_pool.arrivals import batch, interactive
+from r1_pool.simulation import Count, Outcome, Pool
+from r1_pool.study import WARM_UP_SHARE, Site
+
+SHARED_BY = 4
+FALL_EVERY = 240.0
+FALL_SECONDS = 120.0
+LEFT_SHARE = 0.5
+LONG_NOTICE = 30.0
+ADVICE = ("none", "advised", "foresight")
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """How many gateways, whether replicas go and come, and how early a fall is decided."""
+
+    name: str
+    gateways: int = 1
+    falls: bool = False
+    notice: float = LOOK_SECONDS
+
+
+CASES = (
+    Case("one gateway"),
+    Case(f"{SHARED_BY} gateways", SHARED_BY),
+    Case("replicas go", falls=True),
+    Case(f"replicas go, {LONG_NOTICE:.0f} s notice", falls=True, notice=LONG_NOTICE),
+    Case(f"replicas go, {SHARED_BY} gateways", SHARED_BY, falls=True),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """The interactive recording so many times as often, and batch work a second."""
+
+    site: Site
+    factor: float
+    batch_rate: float
+
+
+def play(load: Load, case: Case, advice: str, seed: int) -> Outcome:
+    """Play one load in one situation."""
+    site = load.site
+    seconds = site.seconds
+    arrivals = [
+        *interactive(site.recorded, load.factor, site.urgent_share, seed),
+        *batch(site.recorded, load.batch_rate, seconds, seed + 1),
+    ]
+    arrivals.sort(key=lambda arrival: arrival.at)
+    operator = None
+    if advice != "none":
+        promises = {ClassName.Q1: site.promise}
+        operator = Operator(promises, foresight=advice == "foresight")
+    pool = Pool(
+        site.replicas,
+        site.speed,
+        site.policies("gateway"),
+        fifo=False,
+        gateways=case.gateways,
+        operator=operator,
+        course=_course(site.replicas, case.notice, seconds) if case.falls else (),
+        seed=seed,
+    )
+    return pool.run(arrivals, warm_up=WARM_UP_SHARE * seconds, seconds=seconds)
+
+
+def late(load: Load, outcome: Outcome) -> float:
+    """The share of Q1 whose first token came later than promised."""
+    return 1.0 - outcome.of(PriorityClass.Q1).attained(load.site.promise)
+
+
+def first_part(recorded: Sequence[RecordedRequest], seconds: float) -> tuple[RecordedRequest, ...]:
+    """The recording's beginning."""
+    end = recorded[0].at + seconds
+    return tuple(one for one in recorded if one.at <= end)
+
+
+def with_site(recorded: Sequence[RecordedRequest], seconds: float, replicas: int) -> Site:
+    """The pool in front of a recording's first `seconds`."""
+    kept = first_part(recorded, seconds)
+    return replace(Site(kept, replicas=replicas), recorded=kept)
+
+
+def _course(replicas: int, notice: float, seconds: float) -> tuple[Count, ...]:
+    left = max(1, round(LEFT_SHARE * replicas))
+    found: list[Count] = []
+    at = FALL_EVERY
+    while at < seconds:
+        found += [Count(at, left, notice), Count(at + FALL_SECONDS, replicas, 0.0)]
+        at += FALL_EVERY
+    return tuple(found)
