@@ -20,7 +20,6 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from r1_operator.api.backtest import autoscaling_hash
 from r1_operator.api.scaling import LATENCY_TYPES, Activation, ClassName, MetricType
 from r1_operator.api.scaling import Forecast as ForecastSpec
 from r1_operator.api.v1 import R1Inference
@@ -29,7 +28,7 @@ from r1_operator.kube.events import Notice
 from r1_operator.kube.kinds import DEPLOYMENT, Json, Key
 from r1_operator.kube.views import Stored, Views
 from r1_operator.metrics import Metrics
-from r1_operator.plan.backtest.proof import NOT_READ, Asked, Proof, proof_of
+from r1_operator.plan.backtest.proof import NOT_READ, Asked, Proof, asked_of, proof_of
 from r1_operator.plan.budget import ceilings_of
 from r1_operator.plan.children.route import promises_of
 from r1_operator.plan.decision import Decision
@@ -158,7 +157,7 @@ class ScalingLoop:
                 state.generation = resource.generation
                 state.policy = policy_of(autoscaling, ceilings_of(resource.spec))
                 state.forecast, state.seats = autoscaling.forecast, _seats(resource)
-                state.promises, state.asked_proof = promises_of(resource), _proof_for(resource)
+                state.promises, state.asked_proof = promises_of(resource), asked_of(resource)
             return state.shown
         fresh = self._scaled[key] = Scaled(
             uid=resource.uid,
@@ -167,7 +166,7 @@ class ScalingLoop:
             forecast=autoscaling.forecast,
             seats=_seats(resource),
             promises=promises_of(resource),
-            asked_proof=_proof_for(resource),
+            asked_proof=asked_of(resource),
         )
         # Decided at once where that is possible: the reconcile that asks need not come again.
         self._observe(key, fresh)
@@ -365,12 +364,6 @@ class ScalingLoop:
         if live != wanted:
             self._book.add(key, decision)
         return decision
-
-
-def _proof_for(resource: R1Inference) -> Asked | None:
-    autoscaling = resource.spec.autoscaling
-    name = None if autoscaling is None else autoscaling.forecast.backtest_name
-    return None if name is None else Asked(name, resource.name, autoscaling_hash(autoscaling))
 
 
 def _seats(resource: R1Inference) -> int:

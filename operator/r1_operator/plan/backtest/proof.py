@@ -11,8 +11,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
+from r1_operator.api.backtest import autoscaling_hash
 from r1_operator.api.names import BacktestPhase, ProofReason
-from r1_operator.api.v1 import unix_seconds
+from r1_operator.api.v1 import R1Inference, unix_seconds
 from r1_operator.plan.forecasts import Forecast, Gate
 from r1_operator.plan.unavailable import Unavailable
 
@@ -37,6 +38,13 @@ class Asked:
     backtest: str
     inference: str
     autoscaling_hash: str
+
+
+def asked_of(resource: R1Inference) -> Asked | None:
+    """Return what the resource wants proved; None where it names no backtest."""
+    autoscaling = resource.spec.autoscaling
+    name = None if autoscaling is None else autoscaling.forecast.backtest_name
+    return None if name is None else Asked(name, resource.name, autoscaling_hash(autoscaling))
 
 
 NOT_READ: Final = Proof(
