@@ -276,8 +276,9 @@ class Forecast:
         Rule(
             "!has(self.backtestName) || self.activation == 'RequireBacktest'",
             "backtestName goes with activation RequireBacktest alone",
-            lambda self: self.backtest_name is None
-            or self.activation is Activation.REQUIRE_BACKTEST,
+            lambda self: (
+                self.backtest_name is None or self.activation is Activation.REQUIRE_BACKTEST
+            ),
             "backtestName",
         ),
         Rule(

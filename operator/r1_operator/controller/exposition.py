@@ -57,7 +57,14 @@ class ScalingCollector(Collector):
             "The lead: how far the forecast's peak looks ahead.",
             labels=_RESOURCE,
         )
+        held = GaugeMetricFamily(
+            "r1_operator_seats_held_back",
+            "Seats that the gateways together are told to keep free for a class and those above it.",
+            labels=(*_RESOURCE, "class"),
+        )
         for key, state in self._followed():
+            for one in state.held_back:
+                held.add_metric((*key, one.name.value), one.seats)
             if state.target is not None:
                 desired.add_metric(tuple(key), state.target)
             if state.observed is None:
@@ -79,4 +86,4 @@ class ScalingCollector(Collector):
                     labels = (*key, forecast.metric.value, f"{level:g}")
                     peak.add_metric(labels, value)
                     peak_worth.add_metric(labels, value / at_peak[forecast.metric])
-        yield from (desired, demand, worth, peak, peak_worth, lead)
+        yield from (desired, demand, worth, peak, peak_worth, lead, held)

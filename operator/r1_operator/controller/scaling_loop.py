@@ -36,6 +36,7 @@ from r1_operator.plan.demand import CounterSample, Demand, DemandWindow
 from r1_operator.plan.durations import NOT_REPORTED, Latencies, LatencyWindow
 from r1_operator.plan.forecasts import Forecast
 from r1_operator.plan.history import History
+from r1_operator.plan.holdback import ClassHoldback
 from r1_operator.plan.lead import LeadTime
 from r1_operator.plan.policy import ScalingPolicy, policy_of
 from r1_operator.plan.room import NOT_ASKED, NOT_SEEN_YET, Placement, Room, room_for
@@ -57,6 +58,8 @@ IDLE_SECONDS = 15.0
 ACTIVE_SECONDS = 90.0
 WARM_UP_SECONDS = 15.0
 SHOW_SECONDS = 5.0
+ADVICE_SECONDS = 10.0
+"""For so long a gateway goes by what it was told: five rounds, so that one lost answer does no harm."""
 BACKTESTS_NOT_READ = Unavailable("NotRead", "R1Backtests have not been read yet.")
 
 
@@ -83,6 +86,8 @@ class Scaled:
     history: History = field(default_factory=History)
     starts: StartTimes = field(default_factory=StartTimes)
     target: int | None = None
+    held_back: tuple[ClassHoldback, ...] = ()
+    """what the last decision keeps free; nothing where that is not known"""
     observed: ScalingInputs | None = None
     shown: Decision | None = None
     shown_at: float = 0.0
@@ -137,6 +142,7 @@ class ScalingLoop:
         self._scaled: dict[Key, Scaled] = {}
         self._reading = Reading()
         self._started_at = now()
+        self._advised: frozenset[str] = frozenset()
 
     @property
     def warming_up(self) -> bool:
@@ -224,6 +230,19 @@ class ScalingLoop:
                         self._decide(key, state)
                 except Exception:  # one resource's bug must not stop the others' scaling
                     logger.exception("%s: no decision, the count stays", key)
+        await self._advise()
+
+    async def _advise(self) -> None:
+        """Hand the gateways what the decisions hold back; nothing while that is and was nothing."""
+        seats = {
+            str(key): {one.name.value: one.per_gateway for one in state.held_back}
+            for key, state in self._scaled.items()
+            if any(one.per_gateway for one in state.held_back)
+        }
+        told = {key: seats.get(key, {}) for key in (*self._advised, *seats)}
+        self._advised = frozenset(seats)
+        if told:
+            await self._signals.advise(told, ADVICE_SECONDS)
 
     def _observe(self, key: Key, state: Scaled) -> None:
         now = self._now()
@@ -267,6 +286,8 @@ class ScalingLoop:
         )
         decision, state.history = decide(state.policy, observed, state.history, now)
         state.decided_at, state.observed = now, observed
+        held = decision.holdback
+        state.held_back = held if isinstance(held, tuple) else ()
         self._metrics.decisions.labels(decision.reason.value).inc()
         self._book.add(key, decision)
         self._publish(key, state, decision, asked)

@@ -119,9 +119,7 @@ def reserve(arrivals: float, window: float, seats: float, held_seconds: float | 
     return min(math.ceil(too_likely / math.log(releases / arrivals)), half)
 
 
-def _for_class(
-    situation: Situation, name: ClassName, urgent: Sequence[ClassName]
-) -> ClassHoldback:
+def _for_class(situation: Situation, name: ClassName, urgent: Sequence[ClassName]) -> ClassHoldback:
     urgency = situation.urgency
     promised = [one for one in urgent if situation.promises.get(one, 0.0) > 0.0]
     arrivals = sum(urgency.arrivals.get(one, 0.0) for one in promised)
@@ -129,9 +127,7 @@ def _for_class(
     gateways = max(1, urgency.gateways)
 
     def share(growth: float, seats: int) -> int:
-        return reserve(
-            arrivals * growth / gateways, window, seats / gateways, urgency.held_seconds
-        )
+        return reserve(arrivals * growth / gateways, window, seats / gateways, urgency.held_seconds)
 
     growth = min(max(1.0, situation.growth), MOST_GROWTH)
     now = share(1.0, urgency.seats)
