@@ -1,14 +1,14 @@
 """What the operator's decision tells the gateways of a simulated pool: seats to keep free.
 
 `Operator` is `r1_operator.plan.holdback`, fed with counters every two seconds as the operator reads
-them. `foresight` replaces its forecast by the arrivals that really come: what no forecast can beat.
+them. `foresight` adds the arrivals that really come while a seat is held: no forecast can beat that.
 """
 
 from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from r1_gateway.admission import Admission
@@ -17,7 +17,7 @@ from r1_operator.api.scaling import ClassName
 from r1_operator.plan.demand import CounterSample
 from r1_operator.plan.holdback import Situation, plan_holdback
 from r1_operator.plan.unavailable import Unavailable
-from r1_operator.plan.urgency import UrgencyWindow
+from r1_operator.plan.urgency import Urgency, UrgencyWindow
 from r1_pool.arrivals import Arrival
 
 LOOK_SECONDS = 2.0
@@ -55,16 +55,22 @@ class Operator:
         urgency = self._window.read(EPOCH + now, names)
         if isinstance(urgency, Unavailable):
             return
-        growth = 1.0
-        coming = urgency.arrivals[ClassName.Q1]
-        if self.foresight and urgency.held_seconds and coming > 0:
-            ahead = now + urgency.held_seconds
-            come = bisect_left(self.urgent_at, ahead) - bisect_left(self.urgent_at, now)
-            growth = come / urgency.held_seconds / coming
-        held = plan_holdback(Situation(urgency, self.promises, ready, replicas, growth))
+        if self.foresight and urgency.held_seconds:
+            urgency = replace(
+                urgency, arrivals=self._with_coming(urgency, urgency.held_seconds, now)
+            )
+        held = plan_holdback(Situation(urgency, self.promises, ready, replicas))
         seats = {PriorityClass[one.name.value]: one.per_gateway for one in held}
         for admission in admissions:
             admission.advise(seats, now + VALID_SECONDS)
+
+    def _with_coming(
+        self, urgency: Urgency, seconds: float, now: float
+    ) -> Mapping[ClassName, float]:
+        """What came lately, or what really comes within so many seconds, if that is more."""
+        come = bisect_left(self.urgent_at, now + seconds) - bisect_left(self.urgent_at, now)
+        coming = max(urgency.arrivals[ClassName.Q1], come / seconds)
+        return {**urgency.arrivals, ClassName.Q1: coming}
 
 
 def _sample(

@@ -7,6 +7,7 @@ again. What counts is the share of Q1 that came later than promised, beside how 
 
 from __future__ import annotations
 
+import random
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -14,7 +15,7 @@ from r1_demo.load import RecordedRequest
 from r1_gateway.classes import PriorityClass
 from r1_operator.api.scaling import ClassName
 from r1_pool.advice import LOOK_SECONDS, Operator
-from r1_pool.arrivals import batch, interactive
+from r1_pool.arrivals import Arrival, batch, interactive
 from r1_pool.simulation import Count, Outcome, Pool
 from r1_pool.study import WARM_UP_SHARE, Site
 
@@ -23,22 +24,29 @@ FALL_EVERY = 240.0
 FALL_SECONDS = 120.0
 LEFT_SHARE = 0.5
 LONG_NOTICE = 30.0
+WAVE_EVERY = 300.0
+WAVE_SECONDS = 100.0
+BETWEEN_WAVES = 0.1
 ADVICE = ("none", "advised", "foresight")
 
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """How many gateways, whether replicas go and come, and how early a fall is decided."""
+    """How many gateways, whether replicas go and come or the urgent load does, and how early a fall is
+    decided."""
 
     name: str
     gateways: int = 1
     falls: bool = False
+    waves: bool = False
     notice: float = LOOK_SECONDS
 
 
 CASES = (
     Case("one gateway"),
     Case(f"{SHARED_BY} gateways", SHARED_BY),
+    Case("waves", waves=True),
+    Case(f"waves, {SHARED_BY} gateways", SHARED_BY, waves=True),
     Case("replicas go", falls=True),
     Case(f"replicas go, {LONG_NOTICE:.0f} s notice", falls=True, notice=LONG_NOTICE),
     Case(f"replicas go, {SHARED_BY} gateways", SHARED_BY, falls=True),
@@ -62,6 +70,8 @@ def play(load: Load, case: Case, advice: str, seed: int) -> Outcome:
         *interactive(site.recorded, load.factor, site.urgent_share, seed),
         *batch(site.recorded, load.batch_rate, seconds, seed + 1),
     ]
+    if case.waves:
+        arrivals = _in_waves(arrivals, seed)
     arrivals.sort(key=lambda arrival: arrival.at)
     operator = None
     if advice != "none":
@@ -95,6 +105,18 @@ def with_site(recorded: Sequence[RecordedRequest], seconds: float, replicas: int
     """The pool in front of a recording's first `seconds`."""
     kept = first_part(recorded, seconds)
     return replace(Site(kept, replicas=replicas), recorded=kept)
+
+
+def _in_waves(arrivals: Sequence[Arrival], seed: int) -> list[Arrival]:
+    """Of the urgent ones a part only, but for `WAVE_SECONDS` in every `WAVE_EVERY`."""
+    rng = random.Random(seed)  # noqa: S311 (a simulation, no secret)
+    return [
+        one
+        for one in arrivals
+        if one.klass is not PriorityClass.Q1
+        or one.at % WAVE_EVERY < WAVE_SECONDS
+        or rng.random() < BETWEEN_WAVES
+    ]
 
 
 def _course(replicas: int, notice: float, seconds: float) -> tuple[Count, ...]:

@@ -185,6 +185,8 @@ BACKTEST_CONDITIONS: Final[dict[BacktestCondition, str]] = {
     BacktestCondition.COMPLETE: "It has run and found a verdict. What `kubectl wait` asks for; its "
     "reason says what a pending one waits for.",
     BacktestCondition.FAILED: "It has ended without a verdict.",
+    BacktestCondition.BLOCKED: "Its pod cannot start; after ten minutes it is given up, and the next "
+    "one has its turn.",
     BacktestCondition.STALE: "The R1Inference scales by another spec.autoscaling by now.",
 }
 
@@ -211,6 +213,26 @@ BACKTEST_REASONS: Final[dict[BacktestReason, tuple[str, str]]] = {
         "See the message: a quota, a policy of the site, or the chart's values under backtest.",
     ),
     BacktestReason.RUNNING: ("Its Job runs.", "Wait; the log of its pod says what is played."),
+    BacktestReason.UNSCHEDULABLE: (
+        "No node takes its pod.",
+        "Add room, or lower the chart's value backtest.resources; check its node selector.",
+    ),
+    BacktestReason.IMAGE_PULL_FAILED: (
+        "Its image cannot be pulled.",
+        "Correct the chart's value backtest.image, or the pull secret.",
+    ),
+    BacktestReason.CONTAINER_START_FAILED: (
+        "Its container cannot be started.",
+        "See the message: most often the chart's values under backtest.",
+    ),
+    BacktestReason.POD_NOT_MADE: (
+        "Its Job has no pod.",
+        "Read the Job's events: a quota or a policy of the operator's namespace.",
+    ),
+    BacktestReason.POD_NOT_STARTED: (
+        "Its pod is on a node and does not start.",
+        "Read the pod's events.",
+    ),
     BacktestReason.VERDICT_FOUND: ("It ran and found a verdict.", ""),
     BacktestReason.TOO_LITTLE_HISTORY: (
         "Prometheus holds no load of this resource, or too little.",

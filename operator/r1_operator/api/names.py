@@ -157,11 +157,12 @@ class BacktestCondition(StrEnum):
 
     COMPLETE = "Complete"
     FAILED = "Failed"
+    BLOCKED = "Blocked"
     STALE = "Stale"
 
 
 class BacktestReason(StrEnum):
-    """Why Complete, Failed and Stale say what they say."""
+    """Why Complete, Failed, Blocked and Stale say what they say."""
 
     QUEUED = "Queued"
     INFERENCE_NOT_FOUND = "InferenceNotFound"
@@ -170,6 +171,11 @@ class BacktestReason(StrEnum):
     NO_IMAGE = "NoImage"
     JOB_REFUSED = "JobRefused"
     RUNNING = "Running"
+    UNSCHEDULABLE = "Unschedulable"
+    IMAGE_PULL_FAILED = "ImagePullFailed"
+    CONTAINER_START_FAILED = "ContainerStartFailed"
+    POD_NOT_MADE = "PodNotMade"
+    POD_NOT_STARTED = "PodNotStarted"
     VERDICT_FOUND = "VerdictFound"
     TOO_LITTLE_HISTORY = "TooLittleHistory"
     RUN_FAILED = "RunFailed"

@@ -63,8 +63,8 @@ class ScalingCollector(Collector):
             labels=(*_RESOURCE, "class"),
         )
         for key, state in self._followed():
-            for one in state.held_back:
-                held.add_metric((*key, one.name.value), one.seats)
+            for kept in state.held_back:
+                held.add_metric((*key, kept.name.value), kept.seats)
             if state.target is not None:
                 desired.add_metric(tuple(key), state.target)
             if state.observed is None:

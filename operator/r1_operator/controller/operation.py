@@ -118,6 +118,7 @@ class Operation:
             ),
             namespaces=settings.namespaces,
             lead=self.scaling.lead,
+            tell=self.events.tell,
             liveness=self.liveness,
             metrics=self.metrics,
         )

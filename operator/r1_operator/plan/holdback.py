@@ -1,8 +1,8 @@
 """How many seats to keep free for classes with a promise: what a decision tells the gateways.
 
 A gateway holds seats back by itself, from what it saw itself (`r1_gateway.holdback`). A decision
-knows more: the arrivals at all gateways, which replicas are about to go, and the forecast. So it
-reckons the same reserve on that:
+knows more: the arrivals at all gateways, and which replicas are about to go. So it reckons the same
+reserve on that:
 
 - urgent arrivals (rate `a`) take seats out of a reserve of `n`, freed ones (rate `r`, the seats over
   the time that each is held) go back into it first. The seats that are missing are the customers of
@@ -11,9 +11,8 @@ reckons the same reserve on that:
   promise; the rest of it is the prefill's.
 - each gateway has its own share of every replica's seats and lends none, so the reserve is reckoned
   for one gateway's share and counted once for each.
-- when replicas go, their seats count no more, before they are gone. When replicas come, their seats
-  count when they are there.
-- what the forecast expects within the time that a seat is held is taken as if it had come already.
+- when replicas go, the larger reserve of before and after holds, before they are gone. When replicas
+  come, their seats count when they are there.
 
 Never more than half of a pool: whoever may use one at all must get on in it.
 """
@@ -30,16 +29,13 @@ from r1_operator.plan.urgency import Urgency
 MISSES = 0.001
 WAIT_SHARE = 0.5
 """Part of a promised time to first token that may be spent waiting for a seat."""
-MOST_GROWTH = 2.0
-"""The most that a forecast may multiply what has come lately."""
 
 
 class HoldbackReason(StrEnum):
-    """Why so many seats: what came lately, replicas about to go, or what is forecast."""
+    """Why so many seats: what came lately, or replicas that are about to go."""
 
     ARRIVALS = "Arrivals"
     SEATS_LEAVE = "SeatsLeave"
-    FORECAST = "Forecast"
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,15 +54,13 @@ class Situation:
     """What a reserve is reckoned from.
 
     `promises` are times to first token by class (seconds). `replicas` is the count decided, `ready`
-    how many serve now. `growth` is what the forecast expects the load to come to within the time
-    that a seat is held, relative to now (1: no more than now).
+    how many serve now.
     """
 
     urgency: Urgency
     promises: Mapping[ClassName, float]
     ready: int
     replicas: int
-    growth: float = 1.0
 
     @property
     def seats_after(self) -> int:
@@ -126,33 +120,14 @@ def _for_class(situation: Situation, name: ClassName, urgent: Sequence[ClassName
     window = WAIT_SHARE * min(situation.promises[one] for one in promised)
     gateways = max(1, urgency.gateways)
 
-    def share(growth: float, seats: int) -> int:
-        return reserve(arrivals * growth / gateways, window, seats / gateways, urgency.held_seconds)
+    def share(seats: int) -> int:
+        return reserve(arrivals / gateways, window, seats / gateways, urgency.held_seconds)
 
-    growth = min(max(1.0, situation.growth), MOST_GROWTH)
-    now = share(1.0, urgency.seats)
-    after = share(1.0, situation.seats_after)
-    whole = max(now, after, share(growth, situation.seats_after))
-    leaving = _leaving(situation, gateways) if arrivals * window >= MISSES else 0
-    half = urgency.seats // gateways // 2
-    kept = min(whole + leaving, half)
-    reason = HoldbackReason.ARRIVALS
-    if leaving or after > now:
-        reason = HoldbackReason.SEATS_LEAVE
-    elif whole > now:
-        reason = HoldbackReason.FORECAST
-    return ClassHoldback(
-        name,
-        kept,
-        kept * gateways,
-        reason,
-        _message(situation, name, promised, kept * gateways, arrivals, growth, reason),
-    )
-
-
-def _leaving(situation: Situation, gateways: int) -> int:
-    """Seats at each gateway that go with replicas: a reserve on them would go as well."""
-    return (situation.urgency.seats - situation.seats_after) // gateways
+    now, after = share(urgency.seats), share(situation.seats_after)
+    kept = max(now, after)
+    reason = HoldbackReason.SEATS_LEAVE if after > now else HoldbackReason.ARRIVALS
+    words = _message(situation, name, promised, kept * gateways, arrivals, reason)
+    return ClassHoldback(name, kept, kept * gateways, reason, words)
 
 
 def _message(
@@ -161,23 +136,19 @@ def _message(
     promised: Sequence[ClassName],
     kept: int,
     arrivals: float,
-    growth: float,
     reason: HoldbackReason,
 ) -> str:
     urgency = situation.urgency
     milliseconds = situation.promises[name] * 1000
     who = " and ".join(one.value for one in promised)
-    held = urgency.held_seconds
     text = (
         f"{kept} of {urgency.seats} seats stay free for {name.value} ({milliseconds:.0f} ms): "
         f"{who} came {arrivals:.3g} times a second"
     )
-    if held is not None:
-        text += f", a seat is held for {held:.3g} s"
+    if urgency.held_seconds is not None:
+        text += f", a seat is held for {urgency.held_seconds:.3g} s"
     if urgency.gateways > 1:
         text += f", at {urgency.gateways} gateways"
     if reason is HoldbackReason.SEATS_LEAVE:
         text += f"; {urgency.seats - situation.seats_after} seats are about to go"
-    elif reason is HoldbackReason.FORECAST:
-        text += f"; {growth:.2g} times as many are forecast"
     return f"{text}."
