@@ -23,13 +23,15 @@ from r1_pool.engine import Engine, EngineSpeed, Work
 
 @dataclass(slots=True)
 class ClassOutcome:
-    """What became of one class. `waits` are times to first token, infinite for who never got one."""
+    """What became of one class. `waits` are times to first token, infinite for who never got one;
+    `seat_waits` are times to a seat, of those that got one."""
 
     offered: int = 0
     refused: int = 0
     expired: int = 0
     completed: int = 0
     waits: list[float] = field(default_factory=list)
+    seat_waits: list[float] = field(default_factory=list)
 
     def attained(self, promise: float) -> float:
         """Share of the offered requests whose first token came within `promise` seconds."""
@@ -195,6 +197,9 @@ class Pool:
         address = ticket.endpoint.address
         engine = self._engines[address]
         self._running[ticket.item.work] = ticket
+        arrival = ticket.item.arrival
+        if arrival.at >= self._warm_up:
+            self._classes[arrival.klass].seat_waits.append(now - arrival.at)
         before = engine.ends_at
         engine.add(ticket.item.work, now)
         if engine.ends_at != before:

@@ -282,7 +282,7 @@ class Backtests:
             await self._api.delete(JOB, namespace, name, uid=metadata["uid"])
             self._metrics.writes.labels(JOB.name, "delete").inc()
             self._views.remove(JOB, job)
-            logger.info("R1Backtest %s is gone: deleted its Job %s", key, name)
+            logger.info("R1Backtest %s: deleted its Job %s", key, name)
             self._wake_waiting()
 
     def _wake_waiting(self) -> None:

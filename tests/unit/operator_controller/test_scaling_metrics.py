@@ -96,6 +96,20 @@ def test_demand_and_the_band_of_its_forecast_in_their_unit_and_in_replicas() -> 
     assert at("r1_operator_forecast_lead_seconds", LABELS) == 45
 
 
+def test_what_decisions_plan_for_is_told_with_its_quantile() -> None:
+    """Not the nearest of the levels that happen to be asked for: the newsvendor's, or one's own."""
+    asked = replace(FORECAST, peak_over_lead={0.5: 14.0, 0.91: 25.0, 0.95: 28.0})
+    state = followed(replace(SEEN, forecast=asked))
+    at = scraped(state).get_sample_value
+    assert at("r1_operator_forecast_quantile", LABELS) == 0.91
+    assert at("r1_operator_forecast_planned", RATE) == pytest.approx(25)
+    assert at("r1_operator_forecast_planned_replicas", RATE) == pytest.approx(25 / (0.85 * 10))
+    own = replace(state.policy.forecast, quantile=0.5)
+    state.policy = replace(state.policy, forecast=own)
+    assert at("r1_operator_forecast_quantile", LABELS) == 0.5
+    assert at("r1_operator_forecast_planned", RATE) == 14
+
+
 def test_what_is_not_known_has_no_sample_and_is_not_zero() -> None:
     missing = Unavailable("NoGateway", "There is none.")
     at = scraped(followed(replace(SEEN, demand=missing, forecast=missing))).get_sample_value
