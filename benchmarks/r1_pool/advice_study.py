@@ -1,8 +1,9 @@
 """What advice from the operator is worth to gateways that hold seats back by themselves.
 
-Three situations, each played with and without advice on the same arrivals while batch work fills
-what is idle: one gateway, several that share the seats, and a pool that loses replicas again and
-again. What counts is the share of Q1 that came later than promised, beside how full the pool was.
+Situations, each played with and without advice on the same arrivals while batch work fills what is
+idle: one gateway, several that share the seats, urgent load that comes in waves, and a pool that loses
+half of its replicas again and again. What counts is the share of Q1 that waited for a seat for longer
+than half of its promise, beside how full the pool was.
 """
 
 from __future__ import annotations
@@ -18,8 +19,10 @@ from r1_operator.plan.holdback import WAIT_SHARE
 from r1_pool.advice import LOOK_SECONDS, Operator
 from r1_pool.arrivals import Arrival, batch, interactive
 from r1_pool.simulation import Count, Outcome, Pool
-from r1_pool.study import WARM_UP_SHARE, Site
+from r1_pool.study import WARM_UP_SHARE, Site, interactive_factor
 
+BATCH_RATE = 12.8
+"""Requests a second: more than eight replicas can take beside the recordings."""
 SHARED_BY = 4
 FALL_EVERY = 240.0
 FALL_SECONDS = 120.0
@@ -105,10 +108,12 @@ def first_part(recorded: Sequence[RecordedRequest], seconds: float) -> tuple[Rec
     return tuple(one for one in recorded if one.at <= end)
 
 
-def with_site(recorded: Sequence[RecordedRequest], seconds: float, replicas: int) -> Site:
-    """The pool in front of a recording's first `seconds`."""
+def load_of(recorded: Sequence[RecordedRequest], seconds: float, replicas: int) -> Load:
+    """The recording's first `seconds`, as often as leaves room, and batch work that fills the rest."""
     kept = first_part(recorded, seconds)
-    return replace(Site(kept, replicas=replicas), recorded=kept)
+    site = Site(kept, replicas=replicas)
+    start = replace(site, recorded=first_part(recorded, seconds / 2))
+    return Load(site, interactive_factor(start, seed=0), BATCH_RATE)
 
 
 def _in_waves(arrivals: Sequence[Arrival], seed: int) -> list[Arrival]:

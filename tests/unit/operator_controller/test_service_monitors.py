@@ -36,6 +36,7 @@ class World:
     def __init__(self) -> None:
         self.error: Exception | None = NotFound("no such kind", status=404)
         self.changes = 0
+        self.news = asyncio.Event()
         self.touched: list[Key] = []
         self.views = Views()
         intake = Intake(
@@ -56,6 +57,7 @@ class World:
 
     def changed(self) -> None:
         self.changes += 1
+        self.news.set()
 
     async def list_pages(self, kind: Kind, *_: Any, **__: Any) -> AsyncIterator[Json]:
         assert kind == SERVICE_MONITOR
@@ -70,7 +72,8 @@ class World:
         """Wait until the API counts as served, or as gone."""
         async with asyncio.timeout(20):
             while self.monitors.served != wanted:
-                await asyncio.sleep(0.01)
+                await self.news.wait()
+                self.news.clear()
 
 
 async def test_the_mirror_follows_the_api_that_comes_and_goes() -> None:
