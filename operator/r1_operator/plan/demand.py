@@ -10,7 +10,8 @@ since then is all new.
 
 A rate over a minute is late and a rate over ten seconds is noise. Both are taken, and one in
 between: the short ones only with the part that cannot be chance, their lower bound under a
-Poisson count (`rate x (1 - 2 / sqrt(arrivals))`), and the largest of all is the demand.
+Poisson count (`rate x (1 - 2 / sqrt(arrivals))`), and the largest of all is the demand. A span
+shorter than the lead is not asked: such a burst is over before a replica could serve it.
 """
 
 import math
@@ -152,11 +153,14 @@ class DemandWindow:
         series.newest = sample
         series.fault = None
 
-    def read(self, now: float, gateways: Collection[str] | None = None) -> "Demand | Unavailable":
+    def read(
+        self, now: float, gateways: Collection[str] | None = None, lead_seconds: float = 0.0
+    ) -> "Demand | Unavailable":
         """Return the demand at `now` by our clock.
 
         `gateways` are the ones that should be heard, when that is known; others that fell silent
-        are forgotten, since a gateway that was scaled away is no gap in the data.
+        are forgotten, since a gateway that was scaled away is no gap in the data. `lead_seconds` is
+        how long a replica takes that is asked for now.
         """
         if gateways is not None:
             for gone in set(self._series) - set(gateways):
@@ -171,7 +175,7 @@ class DemandWindow:
         if not live:
             return self._nothing(now, missing)
         newest = [series.newest for series in live.values()]
-        rates = self._rates(live)
+        rates = self._rates(live, lead_seconds)
         return Demand(
             requests_per_second=rates[0],
             tokens_per_second=rates[1],
@@ -186,7 +190,9 @@ class DemandWindow:
             completed=sum(s.points[-1].completed - s.completed_before for s in live.values()),
         )
 
-    def _rates(self, live: Mapping[str, _Series]) -> tuple[float | Unavailable, ...]:
+    def _rates(
+        self, live: Mapping[str, _Series], lead_seconds: float
+    ) -> tuple[float | Unavailable, ...]:
         """Return requests and tokens offered, requests finished by a replica and those rejected."""
         means = [rates_over(series.points, self.seconds) for series in live.values()]
         known = [each for each in means if each is not None]
@@ -195,6 +201,8 @@ class DemandWindow:
         requests = sum(each.requests for each in known)
         tokens = sum(each.tokens for each in known)
         for span in self.burst_seconds:
+            if span < lead_seconds:
+                continue
             burst = [rates_over(series.points, span) for series in live.values()]
             seen = [each for each in burst if each is not None]
             sure = _sure_share(seen)
