@@ -269,16 +269,16 @@ class ScalingLoop:
         now = self._now()
         pods = self._views.pods.of(key)
         state.starts.observe(pods)
-        proof = self._proof(key, state, now)
+        proof, lead = self._proof(key, state, now), state.starts.lead(self._period)
         observed = ScalingInputs(
             current=live if state.target is None else state.target,
             ready=sum(pod.serves for pod in pods),
-            demand=self._demand(state, now),
+            demand=self._demand(state, lead, now),
             forecast=self._forecast(key, state, proof),
             seats_per_replica=state.seats,
             latencies=self._latencies(state, now),
             external=self._external_values(key, state.policy),
-            lead=state.starts.lead(self._period),
+            lead=lead,
             placement=self._placement(key, state, pods),
             urgency=self._urgency(state, now),
             promises=state.promises,
@@ -312,10 +312,10 @@ class ScalingLoop:
             if not asked:
                 self._enqueue(key)
 
-    def _demand(self, state: Scaled, now: float) -> Demand | Unavailable:
+    def _demand(self, state: Scaled, lead: LeadTime, now: float) -> Demand | Unavailable:
         if not self._reading.gateways:
             return NO_GATEWAY
-        return state.window.read(now, self._reading.gateways)
+        return state.window.read(now, self._reading.gateways, lead.seconds)
 
     def _urgency(self, state: Scaled, now: float) -> Urgency | Unavailable:
         if not self._reading.gateways:
