@@ -32,8 +32,16 @@ class Urgency:
 
 @dataclass(slots=True)
 class _Series:
+    """Rates as of `counted_at` (the gateway's clock), when somebody last came, and what is newest."""
+
     newest: CounterSample
     arrivals: dict[ClassName, float]
+    counted_at: float
+
+    def rate(self, name: ClassName) -> float:
+        """Requests/s, faded until now."""
+        silence = max(0.0, self.newest.at - self.counted_at)
+        return self.arrivals[name] * math.exp(-silence / MEMORY_SECONDS)
 
 
 @dataclass(slots=True)
@@ -48,17 +56,19 @@ class UrgencyWindow:
             return
         series = self._series.get(sample.gateway)
         if series is None or sample.started_at != series.newest.started_at:
-            self._series[sample.gateway] = _Series(sample, _since_start(sample))
+            self._series[sample.gateway] = _Series(sample, _since_start(sample), sample.at)
             return
-        seconds = sample.at - series.newest.at
-        if seconds <= 0:
+        if sample.at <= series.newest.at:
             return
         before = series.newest.offered_by_class or {}
-        decay = math.exp(-seconds / MEMORY_SECONDS)
+        series.newest = sample
+        if before == sample.offered_by_class:
+            return  # of ten thousand resources most are silent, and silence must cost little
+        decay = math.exp(-(sample.at - series.counted_at) / MEMORY_SECONDS)
+        series.counted_at = sample.at
         for name in ClassName:
             came = max(0.0, sample.offered_by_class.get(name, 0.0) - before.get(name, 0.0))
             series.arrivals[name] = series.arrivals[name] * decay + came / MEMORY_SECONDS
-        series.newest = sample
 
     def read(self, now: float, gateways: Collection[str]) -> Urgency | Unavailable:
         """Return what is known at `now` (our clock); unknown where a gateway does not say."""
@@ -75,7 +85,7 @@ class UrgencyWindow:
             return Unavailable("ClassesUnknown", said)
         told = [held for one in live if (held := one.newest.held_seconds) is not None]
         return Urgency(
-            arrivals={name: sum(one.arrivals[name] for one in live) for name in ClassName},
+            arrivals={name: sum(one.rate(name) for one in live) for name in ClassName},
             held_seconds=sum(told) / len(told) if told else None,
             seats=round(sum(series.newest.seats for series in live)),
             gateways=len(live),
