@@ -8,8 +8,12 @@ from typing import Any
 import aiohttp
 import pytest
 
+from r1_gateway.classes import PriorityClass
 from r1_gateway.scripted_pod import Conversation, ScriptedPod, until
 from r1_gateway.server import GatewayServer
+from r1_operator.api.scaling import ClassName
+from r1_operator.sources.gateways import GatewayDirectory
+from r1_operator.sources.signals import GatewaySignals
 
 OpenGateway = Callable[..., Awaitable[GatewayServer]]
 NewPod = Callable[..., Awaitable[ScriptedPod]]
@@ -68,3 +72,20 @@ async def test_what_is_no_advice_is_refused_and_says_why(
     status, text = await advise(gateway, body)
     assert status == 400
     assert "error" in json.loads(text)
+
+
+async def test_the_operators_own_client_is_understood(
+    open_gateway: OpenGateway, new_pod: NewPod
+) -> None:
+    gateway = await open_gateway(await new_pod(), classes=PROMISED)
+    url = f"http://127.0.0.1:{gateway.admin_port}"
+    signals = GatewaySignals(GatewayDirectory(None, urls=(url,)))
+    async with aiohttp.ClientSession() as session:
+        assert await ask(session, gateway, "Q1") == 200
+    (sample,) = (await signals.read()).routes["default/m"]
+    assert sample.offered_by_class == {ClassName.Q1: 1, ClassName.Q2: 0, ClassName.Q3: 0}
+    assert sample.held_seconds is not None
+    await signals.advise({"default/m": {"Q1": 2}}, 30.0)
+    admission = gateway.door.routes["default/m"].admission
+    assert admission.held_back(PriorityClass.Q3, gateway.door.now()) == (2, 2)
+    await signals.close()
