@@ -273,7 +273,7 @@ async def test_a_pod_that_finds_no_node_is_told_and_given_up_for_the_next_one(
             found = await api.get(R1BACKTEST, *stuck)
             assert found is not None
             conditions = {one["type"]: one for one in found["status"]["conditions"]}
-            return conditions.get("Blocked", {}).get("reason") == "Unschedulable"
+            return bool(conditions.get("Blocked", {}).get("reason") == "Unschedulable")
 
         await until(blocked, "a condition with the scheduler's words")
         monkeypatch.setattr(course, "GIVE_UP_SECONDS", 5)  # for ten minutes

@@ -482,3 +482,32 @@ async def test_a_named_backtest_is_asked_at_every_decision() -> None:
     world.backtests = {Key(KEY.namespace, "november"): found}
     await world.pass_time(10)
     assert world.book.of(KEY)[-1]["proof"]["acts"] is True
+
+
+class Asked:
+    """A forecaster that notes how it is asked and has nothing to say."""
+
+    configured = True
+
+    def __init__(self) -> None:
+        self.activations: list[str] = []
+
+    def latest(self, _: Key, question: Any) -> Unavailable:
+        self.activations.append(question.body["activation"])
+        return Unavailable("Training", "Soon.")
+
+
+async def test_without_its_proof_a_forecast_acts_on_nobody_elses_count_either() -> None:
+    world, forecaster = World(replicas=2), Asked()
+    vars(world.loop)["_forecaster"] = forecaster
+    world.rate = 5.0
+    world.forecast = {"backtestName": "november"}
+    await world.loop.prime()
+    await world.pass_time(4)
+    assert set(forecaster.activations) == {"Advisory"}
+    tried = autoscaling_hash(resource().spec.autoscaling)
+    status = {"phase": "Succeeded", "autoscalingHash": tried, "verdict": {"finding": "Equal"}}
+    found = {"spec": {"inferenceName": KEY.name}, "status": status}
+    world.backtests = {Key(KEY.namespace, "november"): found}
+    await world.pass_time(2)
+    assert forecaster.activations[-1] == "RequireBacktest"
