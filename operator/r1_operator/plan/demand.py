@@ -192,7 +192,7 @@ class DemandWindow:
             in_flight=sum(sample.in_flight for sample in newest),
             queued=sum(sample.queued for sample in newest),
             held=sum(sample.held for sample in newest),
-            seats=max(sample.seats for sample in newest),
+            seats=sum(sample.seats for sample in newest),  # each gateway has its own share of them
             oldest_wait_seconds=max(sample.oldest_wait_seconds for sample in newest),
             missing=missing,
             completed=sum(s.points[-1].completed - s.completed_before for s in live.values()),
