@@ -205,7 +205,8 @@ class Admission(Generic[Item]):
         """Whether the free seats are being kept for classes above this one."""
         if not self._holdback.holds_against(klass):
             return False
-        return self.pool.free(now) <= self._holdback.reserve(klass, self.pool.seats, now)
+        kept = self._holdback.reserve(klass, self.pool.seats, now)
+        return not self.pool.has_more_free_than(kept, now)
 
     def _is_aged(self, klass: PriorityClass, now: float) -> bool:
         queue = self._queues[klass]
