@@ -8,9 +8,9 @@ a lead over the others means the more the more there are. Ten minutes ahead a mo
 two thirds of its weight.
 
 What is issued is the weighted median of what the models say, not their mean: one that errs
-far on an odd day then moves it little before its weight has fallen. Nearer than half a season
-the last value starts with three times the weight of the others: where no model beats it, most
-of the mixture is the last value.
+far on an odd day then moves it little before its weight has fallen. The last value starts
+with three times the weight of the others, from half a season ahead on with twice: where no model
+beats it, most of the mixture is the last value.
 """
 
 from __future__ import annotations
@@ -29,12 +29,14 @@ WINDOW_SEASONS = 3.0
 WINDOW_OUTCOMES = 14.0
 """The window holds this many outcomes that do not overlap, where three seasons do not."""
 LAST_VALUE_WEIGHT = 3.0
+LAST_VALUE_WEIGHT_FAR = 2.0
+"""The same from half a season ahead on, where the last value is yesterday's."""
 FEWEST = 20
 
 
 def prior(names: Sequence[str], steps: int, season: float) -> FloatArray:
     """Weights (models,) before anything is known."""
-    favoured = LAST_VALUE_WEIGHT if steps < season / 2 else 1.0
+    favoured = LAST_VALUE_WEIGHT if steps < season / 2 else LAST_VALUE_WEIGHT_FAR
     return np.array([favoured if name == LAST_VALUE else 1.0 for name in names])
 
 

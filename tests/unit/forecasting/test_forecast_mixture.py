@@ -26,10 +26,10 @@ def test_a_lead_means_less_the_fewer_separate_outcomes_show_it() -> None:
     assert far < 0.7
 
 
-def test_the_last_value_starts_with_more_near_by_and_not_a_season_ahead() -> None:
+def test_the_last_value_starts_with_more_and_less_so_a_season_ahead() -> None:
     names = ("last-value", "lstm")
     assert prior(names, 10, 1440.0).tolist() == [3.0, 1.0]
-    assert prior(names, 1440, 1440.0).tolist() == [1.0, 1.0]
+    assert prior(names, 1440, 1440.0).tolist() == [2.0, 1.0]
 
 
 def test_a_change_of_regime_is_followed_within_the_window() -> None:
