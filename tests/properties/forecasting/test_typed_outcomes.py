@@ -144,7 +144,7 @@ def must_be_sound(fitted: Fitted, series: Series) -> None:
     for values in said:
         assert not np.isinf(values).any()
         assert (values[~np.isnan(values)] >= 0).all()
-    if not fitted.name.startswith("seasonal-"):  # those need the same phase of a season before
+    if not fitted.name.startswith(("seasonal-", "weekly-")):  # they need what a season ago was
         present = ~np.isnan(series.held(HELD_STEPS))
         assert not np.isnan(said[1][present & (origins >= SEASON)]).any(), fitted.name
 
