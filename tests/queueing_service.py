@@ -139,13 +139,14 @@ class QueueingService:
                 oldest_wait={klass: wait},
             )
         )
+        lead = LeadTime(self.start_seconds + 2.0, 5)
         observed = ScalingInputs(
             current=self.replicas,
             ready=self.ready,
-            demand=self.demand.read(self.now),
+            demand=self.demand.read(self.now, lead_seconds=lead.seconds),
             seats_per_replica=self.seats,
             latencies=self.window.read(self.now),
-            lead=LeadTime(self.start_seconds + 2.0, 5),
+            lead=lead,
         )
         decision, self.history = decide(self.policy, observed, self.history, self.now)
         self.decisions.append(decision)

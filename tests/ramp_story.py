@@ -17,6 +17,7 @@ import urllib.parse
 import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -42,6 +43,47 @@ SHAPE = shape("demand", SEASON, STEP, LEAD)
 def demand(at: float, season: float = SEASON) -> float:
     """Busy from .5 to .8 of each season."""
     return BUSY if 0.5 <= (at % season) / season < 0.8 else QUIET
+
+
+@dataclass
+class Risings:
+    """When counts that are looked at rose from one replica to what the busy time needs.
+
+    A look is noted once it was answered, so on a slow machine a rise is seen late, never early.
+    """
+
+    busy: int
+    season: float = SEASON
+    lead: float = LEAD
+    _times: dict[str, list[float]] = field(default_factory=dict)
+    _quiet: set[str] = field(default_factory=set)
+
+    def note(self, name: str, count: int) -> None:
+        """Take in what was just seen."""
+        times = self._times.setdefault(name, [])
+        if count == 1:
+            self._quiet.add(name)
+        elif count >= self.busy and name in self._quiet:
+            self._quiet.discard(name)
+            times.append(time.time())
+
+    def seen(self, name: str) -> bool:
+        """Whether it rose at all."""
+        return bool(self._times.get(name))
+
+    def early(self, name: str) -> bool:
+        """Whether it rose in the last of the quiet time; later still is late, not early."""
+        busy_from = self.season / 2
+        phases = (at % self.season for at in self._times.get(name, ()))
+        return any(busy_from - self.lead <= phase < busy_from for phase in phases)
+
+    def told(self) -> str:
+        """Say it for whoever reads a failure."""
+        phases = {
+            name: [round(at % self.season, 1) for at in times]
+            for name, times in self._times.items()
+        }
+        return f"load from {self.season / 2:.0f} s of {self.season:.0f} on; risen at {phases}"
 
 
 class _Prometheus(BaseHTTPRequestHandler):

@@ -57,7 +57,7 @@ class Ours:
         observed = ScalingInputs(
             current=view.current,
             ready=view.ready,
-            demand=self._window.read(now),
+            demand=self._window.read(now, lead_seconds=self._lead.seconds),
             seats_per_replica=view.seats,
             lead=self._lead,
         )

@@ -8,6 +8,7 @@ APIService leads the API server to the forecaster's pod, and the cluster's own H
 from __future__ import annotations
 
 import json
+import math
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -23,7 +24,7 @@ from r1_cluster.cluster import LocalCluster
 from r1_cluster.node_files import PAUSE_IMAGE
 from r1_cluster.providers import Cluster
 from r1_demo.installation import Installation
-from ramp_story import BUSY, demand
+from ramp_story import BUSY, Risings, demand
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(900)]
 
@@ -95,39 +96,22 @@ def shop(
     installation.kubectl("delete", "namespace", SHOP, "--wait=true", "--timeout=60s")
 
 
-def came_before_its_load(at: float) -> bool:
-    """In the last of the quiet time; what comes later still (a slow machine) is late, not early."""
-    return SHOP_SEASON / 2 - LEAD <= at % SHOP_SEASON < SHOP_SEASON / 2
-
-
 @pytest.mark.usefixtures("shop")
 def test_its_pods_run_before_its_load(installation: Installation) -> None:
-    """In some season, for the first may pass while the forecaster still reads and fits; the plain
-    one has to have risen as often as the machine let it, and never early.
-    """
-    risen: dict[str, list[float]] = {name: [] for name in NAMES}
-    low = dict.fromkeys(NAMES, False)
-    ahead, plain = (risen[name] for name in NAMES)
+    """In some season: the first may pass while the forecaster still reads and fits."""
+    ahead, plain = NAMES
+    risings = Risings(math.ceil(BUSY / TARGET), SHOP_SEASON, LEAD)
 
-    def one_came_early_and_the_other_came() -> bool:
-        found = installation.get("deployments", "-n", SHOP)["items"]
-        now = time.time()
-        for each in found:
-            name, ready = each["metadata"]["name"], each["status"].get("readyReplicas", 0)
-            if low[name] and ready >= BUSY / TARGET:
-                risen[name].append(now)
-                low[name] = False
-            low[name] = low[name] or ready == 1
-        return any(map(came_before_its_load, ahead)) and bool(plain)
+    def one_early_and_the_other_seen() -> bool:
+        for each in installation.get("deployments", "-n", SHOP)["items"]:
+            risings.note(each["metadata"]["name"], each["status"].get("readyReplicas", 0))
+        return risings.early(ahead) and risings.seen(plain)
 
-    what = "pods for the busy time, ready while it is still quiet"
     try:
-        wait_for(what, 6 * SHOP_SEASON, one_came_early_and_the_other_came)
+        wait_for("pods ready before the load", 6 * SHOP_SEASON, one_early_and_the_other_seen)
     finally:
-        for name, times in risen.items():
-            phases = ", ".join(f"{at % SHOP_SEASON:.0f} s" for at in times)
-            print(f"load from {SHOP_SEASON / 2:.0f} s; {name} ready at {phases or 'no time'}")
-    assert not any(map(came_before_its_load, plain)), "nobody told the plain one of the load"
+        print(risings.told())
+    assert not risings.early(plain), "nobody told the plain one of the load"
 
 
 def test_keda_is_answered_by_the_service(installation: Installation, tmp_path: Path) -> None:

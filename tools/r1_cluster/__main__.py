@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from r1_cluster import cluster
+from r1_cluster import cluster, images
 from r1_cluster.binaries import ensure_binaries
 from r1_cluster.errors import ClusterError
 from r1_cluster.paths import clusters_root
@@ -68,14 +68,12 @@ def _parser() -> argparse.ArgumentParser:
         run = add(program, _passthrough(program), f"run the pinned {program} on the cluster")
         run.add_argument("arguments", nargs="*")
     build = add("build-image", _build_image, "build the project's images, and load them if asked")
-    build.add_argument(
-        "parts", nargs="*", metavar="PART", help="operator gateway forecaster runtime"
-    )
-    build.add_argument("--all", action="store_true", help="all four")
+    build.add_argument("parts", nargs="*", metavar="PART", help=" ".join(images.PARTS))
+    build.add_argument("--all", action="store_true", help="all of them")
     build.add_argument(
         "--thin",
         action="store_true",
-        help="forecaster, runtime: without dependencies, which the node's site-packages bring",
+        help=f"{', '.join(images.THIN_PARTS)}: without dependencies, which the node's site-packages bring",
     )
     build.add_argument("--load", action="store_true", help="load them into the cluster")
     return parser
@@ -158,13 +156,9 @@ def _passthrough(program: str) -> Callable[[argparse.Namespace], int]:
 
 
 def _build_image(options: argparse.Namespace) -> int:
-    from r1_cluster import images  # buildah and debootstrap are asked for only now
-
     parts = list(images.PARTS) if options.all else options.parts
     if not parts:
-        raise ClusterError(
-            "build-image needs a part: operator, gateway, forecaster, runtime, --all"
-        )
+        raise ClusterError(f"build-image needs a part ({', '.join(images.PARTS)}) or --all")
     running = _require(options.name) if options.load else None
     whole = options.all and not options.thin
     for image in (

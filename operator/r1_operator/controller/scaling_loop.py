@@ -235,15 +235,16 @@ class ScalingLoop:
         now = self._now()
         pods = self._views.pods.of(key)
         state.starts.observe(pods)
+        lead = state.starts.lead(self._period)
         observed = ScalingInputs(
             current=live if state.target is None else state.target,
             ready=sum(pod.serves for pod in pods),
-            demand=self._demand(state, now),
+            demand=self._demand(state, lead, now),
             forecast=self._forecast(key, state),
             seats_per_replica=state.seats,
             latencies=self._latencies(state, now),
             external=self._external_values(key, state.policy),
-            lead=state.starts.lead(self._period),
+            lead=lead,
             placement=self._placement(key, state, pods),
         )
         decision, state.history = decide(state.policy, observed, state.history, now)
@@ -272,10 +273,10 @@ class ScalingLoop:
             if not asked:
                 self._enqueue(key)
 
-    def _demand(self, state: Scaled, now: float) -> Demand | Unavailable:
+    def _demand(self, state: Scaled, lead: LeadTime, now: float) -> Demand | Unavailable:
         if not self._reading.gateways:
             return NO_GATEWAY
-        return state.window.read(now, self._reading.gateways)
+        return state.window.read(now, self._reading.gateways, lead.seconds)
 
     def _latencies(self, state: Scaled, now: float) -> Latencies | Unavailable:
         if not _counts_latency(state.policy):

@@ -127,14 +127,15 @@ def _promised_since(
 
 def _short_term(policy: ScalingPolicy, forecast: Forecast, metric: Metric, peak: float) -> Need:
     utilization = policy.peak_utilization
+    count = replicas_for(peak, metric, utilization)
     text = (
-        f"up to {clause(peak, metric, utilization)}, expected within "
+        f"up to {clause(peak, metric, utilization, count)}, expected within "
         f"{forecast.lead_seconds:.0f} s ({_quantile_clause(policy, forecast.lead_seconds)})"
     )
     # A service that may sleep is not woken for less than one request: that one wakes it.
     if policy.min_replicas == 0 and peak * forecast.lead_seconds < 1:
         return Need(0, Reason.FORECAST_DEMAND, f"no request is expected ({figure(peak)}/s)")
-    return Need(replicas_for(peak, metric, utilization), Reason.FORECAST_DEMAND, text)
+    return Need(count, Reason.FORECAST_DEMAND, text)
 
 
 def _quantile_clause(policy: ScalingPolicy, lead_seconds: float) -> str:
@@ -159,11 +160,12 @@ def _mid_term(policy: ScalingPolicy, forecast: Forecast, metric: Metric, now: fl
         if slack < 0 or ahead > policy.forecast.horizon_seconds:
             continue
         value = at_level(point.quantiles, level)
-        required = min(replicas_for(value, metric, utilization), policy.highest)
+        count = replicas_for(value, metric, utilization)
+        required = min(count, policy.highest)
         floor = earliest_needed(required, limits, math.floor(slack / period))
         if floor > best.replicas and required > 1:
             text = (
-                f"{clause(value, metric, utilization)} in {ahead:.0f} s, and to rise to {required} "
+                f"{clause(value, metric, utilization, count)} in {ahead:.0f} s, and to rise to {required} "
                 f"within the rate limits has to begin from {floor} now"
             )
             best = Need(floor, Reason.FORECAST_DEMAND, text)

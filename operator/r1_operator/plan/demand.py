@@ -10,20 +10,20 @@ since then is all new.
 
 A rate over a minute is late and a rate over ten seconds is noise. Both are taken, and one in
 between: the short ones only with the part that cannot be chance, their lower bound under a
-Poisson count (`rate x (1 - 2 / sqrt(arrivals))`), and the largest of all is the demand.
+Poisson count (`rate x (1 - 2 / sqrt(arrivals))`), and the largest of all is the demand. A span
+shorter than the lead is not asked: such a burst is over before a replica could serve it.
 """
 
 import math
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
-from itertools import pairwise
 
+from r1_operator.plan.rates import SHORTEST_SECONDS, Point, Rates, rates_over
 from r1_operator.plan.unavailable import Unavailable
 
 WINDOW_SECONDS = 60.0
 BURST_SECONDS = (10.0, 30.0)
 STALE_SECONDS = 15.0
-SHORTEST_SECONDS = 5.0
 _POINTS_PER_WINDOW = 30
 _LARGEST = 2.0**53  # counters beyond it no longer count by ones
 _BURST_DEVIATIONS = 2.0
@@ -87,22 +87,12 @@ class Demand:
     completed: float | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class _Point:
-    at: float
-    requests: float
-    tokens: float
-    completed: float
-    rejected: float
-    replica_seconds: float
-
-
 @dataclass(slots=True)
 class _Series:
     """One gateway's counters, restarts already added up, and its newest gauges."""
 
     newest: CounterSample
-    points: list[_Point]
+    points: list[Point]
     completed_before: float
     fault: str | None = None
 
@@ -143,7 +133,7 @@ class DemandWindow:
             series.completed_before = sample.completed
         else:
             fresh = sample.started_at != old.started_at
-            point = _Point(
+            point = Point(
                 sample.at,
                 last.requests + _increase(old.offered_requests, sample.offered_requests, fresh),
                 last.tokens + _increase(old.offered_tokens, sample.offered_tokens, fresh),
@@ -163,11 +153,14 @@ class DemandWindow:
         series.newest = sample
         series.fault = None
 
-    def read(self, now: float, gateways: Collection[str] | None = None) -> "Demand | Unavailable":
+    def read(
+        self, now: float, gateways: Collection[str] | None = None, lead_seconds: float = 0.0
+    ) -> "Demand | Unavailable":
         """Return the demand at `now` by our clock.
 
         `gateways` are the ones that should be heard, when that is known; others that fell silent
-        are forgotten, since a gateway that was scaled away is no gap in the data.
+        are forgotten, since a gateway that was scaled away is no gap in the data. `lead_seconds` is
+        how long a replica takes that is asked for now.
         """
         if gateways is not None:
             for gone in set(self._series) - set(gateways):
@@ -182,11 +175,12 @@ class DemandWindow:
         if not live:
             return self._nothing(now, missing)
         newest = [series.newest for series in live.values()]
+        rates = self._rates(live, lead_seconds)
         return Demand(
-            requests_per_second=self._demand_rate(live, "requests"),
-            tokens_per_second=self._demand_rate(live, "tokens"),
-            completed_per_replica=self._per_replica(live),
-            rejected_per_second=self._mean_rate(live, "rejected"),
+            requests_per_second=rates[0],
+            tokens_per_second=rates[1],
+            completed_per_replica=rates[2],
+            rejected_per_second=rates[3],
             in_flight=sum(sample.in_flight for sample in newest),
             queued=sum(sample.queued for sample in newest),
             held=sum(sample.held for sample in newest),
@@ -194,6 +188,34 @@ class DemandWindow:
             oldest_wait_seconds=max(sample.oldest_wait_seconds for sample in newest),
             missing=missing,
             completed=sum(s.points[-1].completed - s.completed_before for s in live.values()),
+        )
+
+    def _rates(
+        self, live: Mapping[str, _Series], lead_seconds: float
+    ) -> tuple[float | Unavailable, ...]:
+        """Return requests and tokens offered, requests finished by a replica and those rejected."""
+        means = [rates_over(series.points, self.seconds) for series in live.values()]
+        known = [each for each in means if each is not None]
+        if len(known) < len(means):
+            return (_TOO_SHORT,) * 4
+        requests = sum(each.requests for each in known)
+        tokens = sum(each.tokens for each in known)
+        for span in self.burst_seconds:
+            if span < lead_seconds:
+                continue
+            burst = [rates_over(series.points, span) for series in live.values()]
+            seen = [each for each in burst if each is not None]
+            sure = _sure_share(seen)
+            requests = max(requests, sure * sum(each.requests for each in seen))
+            tokens = max(tokens, sure * sum(each.tokens for each in seen))
+        # Every gateway sees the same pods: the one that saw most of them is the best informed.
+        replicas = max(each.replicas for each in known)
+        completed = sum(each.completed for each in known)
+        return (
+            requests,
+            tokens,
+            completed / replicas if replicas > 0 else _NOT_SERVED,
+            sum(each.rejected for each in known),
         )
 
     def _nothing(self, now: float, missing: tuple[str, ...]) -> Unavailable:
@@ -208,42 +230,6 @@ class DemandWindow:
             )
         return Unavailable("NoSignals", "No gateway has reported on this resource yet.")
 
-    def _mean_rate(self, live: Mapping[str, _Series], counter: str) -> float | Unavailable:
-        total = 0.0
-        for series in live.values():
-            rate = _rate(series.points, counter, self.seconds)
-            if rate is None:
-                return _TOO_SHORT
-            total += rate
-        return total
-
-    def _per_replica(self, live: Mapping[str, _Series]) -> float | Unavailable:
-        completed = self._mean_rate(live, "completed")
-        if isinstance(completed, Unavailable):
-            return completed
-        # Every gateway sees the same pods: the one that saw most of them is the best informed.
-        replicas = max(
-            _rate(s.points, "replica_seconds", self.seconds) or 0.0 for s in live.values()
-        )
-        return completed / replicas if replicas > 0 else _NOT_SERVED
-
-    def _demand_rate(self, live: Mapping[str, _Series], counter: str) -> float | Unavailable:
-        mean = self._mean_rate(live, counter)
-        if isinstance(mean, Unavailable):
-            return mean
-        return max(mean, *(self._sure_rate(live, counter, span) for span in self.burst_seconds))
-
-    def _sure_rate(self, live: Mapping[str, _Series], counter: str, span: float) -> float:
-        """Return the rate of a short span less what may be chance, 0 for a handful of arrivals."""
-        rate = arrivals = 0.0
-        for series in live.values():
-            rate += _rate(series.points, counter, span) or 0.0
-            seen = min(span, series.points[-1].at - series.points[0].at)
-            arrivals += (_rate(series.points, "requests", span) or 0.0) * seen
-        if arrivals <= _BURST_DEVIATIONS**2:
-            return 0.0
-        return rate * (1 - _BURST_DEVIATIONS / math.sqrt(arrivals))
-
 
 _TOO_SHORT = Unavailable(
     "WarmingUp", f"A rate needs {SHORTEST_SECONDS:g} s of a gateway's counters."
@@ -252,13 +238,21 @@ _TOO_SHORT = Unavailable(
 _NOT_SERVED = Unavailable("NoReadyReplica", "No replica was ready in the window.")
 
 
-def _first_points(sample: CounterSample, window: float) -> list[_Point]:
+def _sure_share(burst: list[Rates]) -> float:
+    """Return which share of a short span's rate cannot be chance, 0 for a handful of arrivals."""
+    arrivals = sum(each.requests * each.seconds for each in burst)
+    if arrivals <= _BURST_DEVIATIONS**2:
+        return 0.0
+    return 1 - _BURST_DEVIATIONS / math.sqrt(arrivals)
+
+
+def _first_points(sample: CounterSample, window: float) -> list[Point]:
     """Return the points a first sample gives.
 
     A gateway younger than the window counted from zero within it, so its first sample already
     holds a rate; an older one only gives the point that the next sample is compared with.
     """
-    point = _Point(
+    point = Point(
         sample.at,
         sample.offered_requests,
         sample.offered_tokens,
@@ -267,28 +261,9 @@ def _first_points(sample: CounterSample, window: float) -> list[_Point]:
         0.0,
     )
     if 0 < sample.at - sample.started_at <= window:
-        return [_Point(sample.started_at, 0.0, 0.0, 0.0, 0.0, 0.0), point]
+        return [Point(sample.started_at, 0.0, 0.0, 0.0, 0.0, 0.0), point]
     return [point]
 
 
 def _increase(before: float, after: float, restarted: bool) -> float:
     return after if restarted or after < before else after - before
-
-
-def _rate(points: list[_Point], counter: str, seconds: float) -> float | None:
-    """Return the mean increase per second over the last `seconds`, None when seen too briefly.
-
-    The window's edge falls between two points: the counter is taken as linear between them.
-    """
-    newest = points[-1]
-    edge = max(newest.at - seconds, points[0].at)
-    if newest.at - edge < min(SHORTEST_SECONDS, seconds):
-        return None
-    value = float(getattr(points[0], counter))
-    for left, right in pairwise(points):
-        if left.at <= edge <= right.at:
-            share = (edge - left.at) / (right.at - left.at)
-            start, end = float(getattr(left, counter)), float(getattr(right, counter))
-            value = start + share * (end - start)
-            break
-    return (float(getattr(newest, counter)) - value) / (newest.at - edge)

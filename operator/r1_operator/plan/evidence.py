@@ -60,7 +60,7 @@ def evidence(
         "history": {
             "watchedSeconds": history.watched_for(now),
             "idleSeconds": now - history.active_at,
-            "highestNeed": max((noted.replicas for noted in history.highest), default=None),
+            "highestNeed": history.highest[0].replicas if history.highest else None,
         },
     }
 

@@ -61,11 +61,23 @@ class History:
             lowest=recent(note_lowest(self.lowest, now, replicas), now, up),
         )
 
-    def changed(self, now: float, by: int, policy: ScalingPolicy) -> "History":
-        """Remember a change of the count for as long as a rate limit may ask about it."""
+    def decided(
+        self,
+        now: float,
+        by: int,
+        policy: ScalingPolicy,
+        *,
+        promised_since: float | None,
+        reactive: Reactive | None,
+    ) -> "History":
+        """Remember how a decision ended.
+
+        A change of the count is kept for as long as a rate limit may ask about it.
+        """
         longest = max(_period(policy.up.limits), _period(policy.down.limits))
         kept = tuple(change for change in self.changes if now - change.at < longest)
-        return replace(self, changes=(*kept, Change(now, by)) if by else kept)
+        changes = (*kept, Change(now, by)) if by else kept
+        return replace(self, changes=changes, promised_since=promised_since, reactive=reactive)
 
     def watched_for(self, now: float) -> float:
         """Return for how many seconds decisions have been made."""

@@ -34,19 +34,27 @@ class Noted:
 
 
 def note_highest(window: tuple[Noted, ...], now: float, replicas: int) -> tuple[Noted, ...]:
-    """Add a recommendation to a staircase that knows the maximum of any recent window."""
-    return (*(n for n in window if n.replicas > replicas), Noted(now, replicas))
+    """Add a recommendation to a falling staircase that knows the maximum of any recent window."""
+    kept = len(window)
+    while kept and window[kept - 1].replicas <= replicas:
+        kept -= 1
+    return (*window[:kept], Noted(now, replicas))
 
 
 def note_lowest(window: tuple[Noted, ...], now: float, replicas: int) -> tuple[Noted, ...]:
-    """Add a recommendation to a staircase that knows the minimum of any recent window."""
-    return (*(n for n in window if n.replicas < replicas), Noted(now, replicas))
+    """Add a recommendation to a rising staircase that knows the minimum of any recent window."""
+    kept = len(window)
+    while kept and window[kept - 1].replicas >= replicas:
+        kept -= 1
+    return (*window[:kept], Noted(now, replicas))
 
 
 def recent(window: tuple[Noted, ...], now: float, seconds: float) -> tuple[Noted, ...]:
-    """Drop what is older than `seconds`; the newest always stays."""
-    kept = tuple(n for n in window if now - n.at < seconds)
-    return kept or window[-1:]
+    """Drop what is older than `seconds`, oldest first; the newest always stays."""
+    old = 0
+    while old < len(window) - 1 and now - window[old].at >= seconds:
+        old += 1
+    return window[old:]
 
 
 def highest_allowed(

@@ -90,10 +90,10 @@ def metric_needs(policy: ScalingPolicy, demand: Demand) -> list[Need | Unavailab
         if isinstance(value, Unavailable):
             needs.append(value)
             continue
-        utilization = policy.target_utilization
-        worth = value / capacity(metric, utilization)
-        text = clause(value, metric, utilization)
-        needs.append(Need(whole(worth), Reason.REAL_TIME_DEMAND, text, within_tolerance(worth)))
+        worth = value / capacity(metric, policy.target_utilization)
+        count = whole(worth)
+        text = clause(value, metric, policy.target_utilization, count)
+        needs.append(Need(count, Reason.REAL_TIME_DEMAND, text, within_tolerance(worth)))
     return needs
 
 
@@ -127,9 +127,8 @@ def external_needs(
 _NOT_ASKED = Unavailable("Pending", "Prometheus has not answered yet.")
 
 
-def clause(value: float, metric: Metric, utilization: float) -> str:
+def clause(value: float, metric: Metric, utilization: float, need: int) -> str:
     """Return "12.4 requests/s need 5 at 70 % of 4 each"."""
-    need = replicas_for(value, metric, utilization)
     share = (
         f"{figure(metric.target)}"
         if metric.type is MetricType.QUEUE_LENGTH

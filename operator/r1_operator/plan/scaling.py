@@ -100,8 +100,10 @@ def decide(
             steps.append(Step(name, wanted, limit.replicas, limit.reason, limit.message))
             wanted = limit.replicas
 
-    history = replace(
-        history.changed(now, wanted - current, policy),
+    history = history.decided(
+        now,
+        wanted - current,
+        policy,
         promised_since=ahead.promised_since,
         reactive=_imagine(asked, observed.demand, history.reactive, current, now),
     )

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import base64
 import json
+import math
 import subprocess
 import time
 import urllib.request
@@ -29,7 +30,7 @@ from ramp_story import (
     QUIET,
     SEASON,
     SHAPE,
-    demand,
+    Risings,
     forecaster,
     is_ready,
     prometheus,
@@ -204,31 +205,18 @@ def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
 
 def test_a_deployment_is_scaled_before_its_load(stage: Stage) -> None:
     stage.apply(*workload("ahead", "demand-ahead"), *workload("plain", "demand-now"))
-    names = ("ahead", "plain")
+    risings = Risings(busy=math.ceil(BUSY / TARGET))
 
-    def replicas() -> dict[str, int]:
-        counts = {}
-        for name in names:
-            counts[name] = int(stage.get("deployment", name)["spec"]["replicas"])
-        return counts
+    def one_early_and_the_other_seen() -> bool:
+        for name in ("ahead", "plain"):
+            risings.note(name, int(stage.get("deployment", name)["spec"]["replicas"]))
+        return risings.early("ahead") and risings.seen("plain")
 
-    wanted = BUSY / TARGET
-    scaled: dict[str, list[float]] = {name: [] for name in names}
-    before = dict.fromkeys(names, 0)
-
-    def both_have_risen_twice() -> bool:
-        now = time.time()
-        for name, count in replicas().items():
-            if before[name] == 1 and count >= wanted:
-                scaled[name].append(now)
-            before[name] = count if count == 1 or count >= wanted else before[name]
-        return all(len(times) >= 2 for times in scaled.values())
-
-    wait_for(both_have_risen_twice, 5 * SEASON, "both Deployments have been scaled up twice")
-    ahead, plain = scaled["ahead"][-1], scaled["plain"][-1]
-    print(f"phase of the minute: ahead {ahead % SEASON:.1f} s, plain {plain % SEASON:.1f} s")
-    assert demand(ahead) == QUIET, "the forecast's replicas are asked for while it is still quiet"
-    assert demand(plain) == BUSY, "without it they are asked for once the load is there"
+    try:
+        wait_for(one_early_and_the_other_seen, 6 * SEASON, "a rise while it is still quiet")
+    finally:
+        print(risings.told())
+    assert not risings.early("plain"), "nobody told the plain one of the load"
     condition = stage.get("hpa", "ahead")["status"]["conditions"]
     assert ("ScalingActive", "True") in {(each["type"], each["status"]) for each in condition}
 

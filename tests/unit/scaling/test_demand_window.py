@@ -75,6 +75,19 @@ def test_a_sure_burst_counts_before_the_minute_is_over() -> None:
     assert 45.0 < burst < 50.0  # the mean of the minute would say 10
 
 
+def test_a_burst_is_not_asked_for_when_it_is_over_before_a_replica_serves() -> None:
+    calm = [sample(1000.0 + t, 2.0 * t) for t in range(61)]
+    storm = [sample(1060.0 + t, 120.0 + 50.0 * t) for t in range(1, 11)]
+    window = fed(*calm, *storm)
+    rates = []
+    for lead in (10.0, 20.0, 60.0):
+        demand = window.read(1070.0 + OURS, lead_seconds=lead)
+        assert isinstance(demand, Demand)
+        rates.append(demand.requests_per_second)
+    # Ten seconds of 50/s: in full, over half a minute less what may be chance, over a minute.
+    assert rates == pytest.approx([45.5, 16.4, 10.0], abs=0.1)
+
+
 def test_a_handful_of_arrivals_is_no_burst() -> None:
     calm = [sample(1000.0 + t, 0.1 * t) for t in range(61)]
     few = [sample(1060.0 + t, 6.0 + 0.3 * t) for t in range(1, 11)]
