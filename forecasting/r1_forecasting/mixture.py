@@ -32,6 +32,8 @@ LAST_VALUE_WEIGHT = 3.0
 LAST_VALUE_WEIGHT_FAR = 2.0
 """The same from half a season ahead on, where the last value is yesterday's."""
 FEWEST = 20
+FARTHEST = 9.0
+"""A model that is further behind the best than this many times its loss counts as so far."""
 
 
 def prior(names: Sequence[str], steps: int, season: float) -> FloatArray:
@@ -60,9 +62,12 @@ def rolling_weights(
     seen = count[last] - count[first]
     mean = np.maximum(total[last] - total[first], 0.0) / np.maximum(seen, 1)[:, None]
     best = mean.min(axis=1, keepdims=True)
-    behind = np.where(best > 0, mean / np.where(best > 0, best, 1.0) - 1.0, mean > 0)
+    far = (1.0 + FARTHEST) * best  # cut before the division, which a tiny best would overflow
+    behind = np.where(
+        best > 0, np.minimum(mean, far) / np.where(best > 0, best, 1.0) - 1.0, mean > 0
+    )
     steepness = np.sqrt(window / steps)
-    told = np.where((seen >= FEWEST)[:, None], np.exp(-steepness * np.minimum(behind, 9.0)), 1.0)
+    told = np.where((seen >= FEWEST)[:, None], np.exp(-steepness * behind), 1.0)
     weight = start[None, :] * told
     normal: FloatArray = weight / weight.sum(axis=1, keepdims=True)
     return normal
