@@ -42,14 +42,14 @@ class FittedSeasonalDrift:
     ) -> FloatArray:
         past = Past.of(series, self.scale, self.season)
         around = round(self.season / SMOOTHING_PER_SEASON)
-        said = []
-        for steps in horizons.tolist():
-            columns = []
-            for back in self._backs(steps):
-                center = origins + steps - back
-                columns.append(past.mean(center - around, np.minimum(center + around, origins)))
-            said.append(self._median(past, origins, steps, np.stack(columns, axis=1)))
-        return np.repeat(np.stack(said, axis=1)[:, :, None], len(levels), axis=2)
+        at = origins[:, None]
+        backs = self._backs(horizons)
+        columns = []
+        for back in backs.T:
+            center = at + horizons - back
+            columns.append(past.mean(center - around, np.minimum(center + around, at)))
+        said = self._median(past, at, backs, np.stack(columns, axis=2))
+        return np.repeat(said[:, :, None], len(levels), axis=2)
 
     def peak(
         self, series: Series, origins: IntArray, steps: int, levels: Sequence[float]
@@ -59,25 +59,33 @@ class FittedSeasonalDrift:
         asked = [0, *(number - 1 for number in self.seasons)]
         tops = self.scale.to(largest(earlier[:, :, asked], axis=1))
         past = Past.of(series, self.scale, self.season)
-        said = self._median(past, origins, steps, tops)
-        return np.repeat(said[:, None], len(levels), axis=1)
+        backs = self._backs(np.array([steps], dtype=np.int64))
+        said = self._median(past, origins[:, None], backs, tops[:, None, :])
+        return np.repeat(said, len(levels), axis=1)
 
-    def _backs(self, steps: int) -> list[int]:
-        """How far back, in steps, the nearest season lies and each of ``seasons``."""
-        first = max(int(np.ceil(steps / self.season - 1e-9)), 1)
-        return [round((first + number - 1) * self.season) for number in (1, *self.seasons)]
+    def _backs(self, horizons: IntArray) -> IntArray:
+        """How far back, in steps, the nearest season lies and each of ``seasons`` (horizons,
+        1 + seasons)."""
+        first = np.maximum(np.ceil(horizons / self.season - 1e-9), 1)
+        number = np.array([1, *self.seasons])
+        backs: IntArray = np.rint((first[:, None] + number - 1) * self.season).astype(np.int64)
+        return backs
 
-    def _median(self, past: Past, origins: IntArray, steps: int, earlier: FloatArray) -> FloatArray:
-        """Demand (origins,) from the nearest season's root and those of ``seasons``, (origins,
-        1 + seasons): the median of these moved, or the nearest as it was where none is known."""
+    def _median(
+        self, past: Past, origins: IntArray, backs: IntArray, earlier: FloatArray
+    ) -> FloatArray:
+        """Demand (origins, horizons) from the roots of the nearest season and of ``seasons``,
+        (origins, horizons, 1 + seasons): the median of these moved, or the nearest as it was
+        where none is known."""
         day = max(round(self.season), 1)
         level = past.block(origins, day)
         moved = [
-            root + SHARE * (level - past.block(origins - back, day))
-            for root, back in zip(earlier[:, 1:].T, self._backs(steps)[1:], strict=True)
+            earlier[:, :, i] + SHARE * (level - past.block(origins - backs[:, i], day))
+            for i in range(1, backs.shape[1])
         ]
-        middle = row_quantiles(np.stack(moved, axis=1), (0.5,))[:, 0]
-        return self.scale.back(np.where(np.isnan(middle), earlier[:, 0], middle))
+        rows = np.stack(moved, axis=2).reshape(-1, len(moved))
+        middle = row_quantiles(rows, (0.5,)).reshape(earlier.shape[:2])
+        return self.scale.back(np.where(np.isnan(middle), earlier[:, :, 0], middle))
 
 
 @dataclass(frozen=True, slots=True)
