@@ -15,13 +15,14 @@ from r1_operator.kube.kinds import DEPLOYMENT, Json, Key
 
 @dataclass
 class FakeSites:
-    """A gateway's `/signals` and a forecaster's `/v1/forecast` on one port."""
+    """A gateway's `/signals` and `/holdback` and a forecaster's `/v1/forecast` on one port."""
 
     url: str = ""
     rate: float = 0.0
     route: str = ""
     peak: float | None = None
     questions: list[Json] = field(default_factory=list)
+    advice: list[Json] = field(default_factory=list)
     _offered: float = 0.0
     _at: float = field(default_factory=time.time)
     started: float = field(default_factory=lambda: time.time() - 3600)
@@ -37,7 +38,7 @@ class FakeSites:
         figures: Json = {"offeredRequests": {"Q2": offered}, "offeredTokens": {"Q2": offered * 100}}
         for name in ("completed", "failed", "rejected", "queued", "oldestWaitSeconds", "inFlight"):
             figures[name] = {"Q2": 0}
-        figures |= {"held": 0, "seats": 16, "readyEndpoints": 2}
+        figures |= {"held": 0, "heldSeconds": 20.0, "seats": 16, "readyEndpoints": 2}
         body = {
             "gateway": "gw-0",
             "startedAt": self.started,
@@ -45,6 +46,10 @@ class FakeSites:
             "routes": {self.route: figures},
         }
         return web.json_response(body)
+
+    async def holdback(self, request: web.Request) -> web.Response:
+        self.advice.append(await request.json())
+        return web.Response(status=204)
 
     async def forecast(self, request: web.Request) -> web.Response:
         question = await request.json()
@@ -77,6 +82,7 @@ async def sites() -> AsyncIterator[FakeSites]:
     fakes = FakeSites()
     app = web.Application()
     app.router.add_get("/signals", fakes.signals)
+    app.router.add_put("/holdback", fakes.holdback)
     app.router.add_post("/v1/forecast", fakes.forecast)
     runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
     await runner.setup()

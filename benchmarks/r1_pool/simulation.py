@@ -2,31 +2,36 @@
 
 The admission is `r1_gateway.admission.Admission`, the very code of the gateway, with the
 simulation's clock. `fifo` puts every request into one class: what a gateway without priorities does.
+Several gateways share each replica's seats, and a request comes to any of them.
 """
 
 from __future__ import annotations
 
 import heapq
 import math
+import random
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from r1_gateway.admission import Admission, Refusal, Ticket, TicketState
 from r1_gateway.classes import CLASSES, ClassPolicy, PriorityClass
 from r1_gateway.routing import EndpointPool
+from r1_pool.advice import LOOK_SECONDS, Operator
 from r1_pool.arrivals import Arrival
 from r1_pool.engine import Engine, EngineSpeed, Work
 
 
 @dataclass(slots=True)
 class ClassOutcome:
-    """What became of one class. `waits` are times to first token, infinite for who never got one."""
+    """What became of one class. `waits` are times to first token, infinite for who never got one;
+    `seat_waits` are times to a seat, of those that got one."""
 
     offered: int = 0
     refused: int = 0
     expired: int = 0
     completed: int = 0
     waits: list[float] = field(default_factory=list)
+    seat_waits: list[float] = field(default_factory=list)
 
     def attained(self, promise: float) -> float:
         """Share of the offered requests whose first token came within `promise` seconds."""
@@ -61,12 +66,23 @@ class Outcome:
 class _Request:
     arrival: Arrival
     work: Work
+    gateway: int
+
+
+@dataclass(frozen=True, slots=True)
+class Count:
+    """From `at` on (seconds) so many replicas take requests; it is decided `notice` earlier."""
+
+    at: float
+    replicas: int
+    notice: float = LOOK_SECONDS
 
 
 class Pool:
-    """A fixed number of replicas behind one admission.
+    """A fixed number of replicas, or one that follows a `course`, behind one or more gateways.
 
-    `engine_order`: engines compute urgent prompts first, as our runtime does.
+    `engine_order`: engines compute urgent prompts first, as our runtime does. `operator` advises the
+    gateways.
     """
 
     def __init__(
@@ -77,11 +93,23 @@ class Pool:
         *,
         fifo: bool,
         engine_order: bool = True,
+        gateways: int = 1,
+        operator: Operator | None = None,
+        course: Sequence[Count] = (),
+        seed: int = 0,
     ) -> None:
         self._engines = {f"replica-{n}": Engine(speed) for n in range(replicas)}
-        pool = EndpointPool()
-        pool.update(dict.fromkeys(self._engines, True), speed.seats)
-        self._admission: Admission[_Request] = Admission(policies, pool)
+        self._share = max(1, speed.seats // gateways)
+        self._admissions: tuple[Admission[_Request], ...] = tuple(
+            Admission(policies, EndpointPool()) for _ in range(gateways)
+        )
+        self._offered = [[0] * len(CLASSES) for _ in range(gateways)]
+        self._operator = operator
+        self._course = list(course)
+        self._looked_at = 0.0
+        self._replicas = replicas
+        self._serve(replicas)
+        self._rng = random.Random(seed)  # noqa: S311 (a simulation, no secret)
         self._seats = replicas * speed.seats
         self._fifo = fifo
         self._engine_order = engine_order
@@ -94,16 +122,53 @@ class Pool:
         """Play the arrivals (in order of time) and return what happened after the warm-up."""
         self._classes = tuple(ClassOutcome() for _ in CLASSES)
         self._warm_up, self._end = warm_up, seconds
+        if self._operator is not None:
+            self._operator.foresee(arrivals)
         for arrival in arrivals:
             if arrival.at >= seconds:
                 break
-            self._advance_to(arrival.at)
+            self._pass_to(arrival.at)
             self._arrive(arrival)
-        self._advance_to(seconds)
+        self._pass_to(seconds)
         self._count_seats(seconds)
         self._leave_unserved()
         scored = self._seats * (seconds - warm_up)
         return Outcome(self._classes, self._busy_seat_seconds / scored)
+
+    def _serve(self, replicas: int) -> None:
+        """The first so many take requests; the others finish what they have."""
+        self._replicas = replicas
+        ready = {name: n < replicas for n, name in enumerate(self._engines)}
+        for admission in self._admissions:
+            admission.pool.update(ready, self._share)
+
+    def _pass_to(self, until: float) -> None:
+        """Let time pass: what the engines do, what the operator says, who goes and comes."""
+        while True:
+            look = self._looked_at + LOOK_SECONDS if self._operator is not None else math.inf
+            change = self._course[0].at if self._course else math.inf
+            now = min(look, change)
+            if now > until:
+                break
+            self._advance_to(now)
+            self._count_seats(now)
+            if change <= now:
+                self._serve(self._course.pop(0).replicas)
+                self._pump(now)
+            if look <= now:
+                self._look(now)
+        self._advance_to(until)
+
+    def _look(self, now: float) -> None:
+        self._looked_at = now
+        coming = self._course[0] if self._course else None
+        known = coming is not None and coming.at - coming.notice <= now
+        wanted = coming.replicas if coming is not None and known else self._replicas
+        assert self._operator is not None  # noqa: S101 (it is asked to look)
+        self._operator.look(
+            self._admissions, self._offered, now, ready=self._replicas, replicas=wanted
+        )
+        self._pump(now)
 
     def _arrive(self, arrival: Arrival) -> None:
         now = arrival.at
@@ -114,8 +179,10 @@ class Pool:
         klass = PriorityClass.Q3 if self._fifo else arrival.klass  # the most patient one
         urgency = klass if self._engine_order else 0
         work = Work(arrival.prompt_tokens, arrival.output_tokens, urgency)
-        request = _Request(arrival, work)
-        outcome = self._admission.offer(request, klass, now)
+        gateway = self._rng.randrange(len(self._admissions))
+        request = _Request(arrival, work, gateway)
+        self._offered[gateway][klass] += 1
+        outcome = self._admissions[gateway].offer(request, klass, now)
         if isinstance(outcome, Refusal):
             counted.refused += scored
             if scored:
@@ -130,19 +197,23 @@ class Pool:
         address = ticket.endpoint.address
         engine = self._engines[address]
         self._running[ticket.item.work] = ticket
+        arrival = ticket.item.arrival
+        if arrival.at >= self._warm_up:
+            self._classes[arrival.klass].seat_waits.append(now - arrival.at)
         before = engine.ends_at
         engine.add(ticket.item.work, now)
         if engine.ends_at != before:
             heapq.heappush(self._events, (engine.ends_at, address))
 
     def _pump(self, now: float) -> None:
-        for ticket in self._admission.expire(now):
-            arrival = ticket.item.arrival
-            if arrival.at >= self._warm_up:
-                self._classes[arrival.klass].expired += 1
-                self._classes[arrival.klass].waits.append(math.inf)
-        while (started := self._admission.start_next(now)) is not None:
-            self._start(started, now)
+        for admission in self._admissions:
+            for ticket in admission.expire(now):
+                arrival = ticket.item.arrival
+                if arrival.at >= self._warm_up:
+                    self._classes[arrival.klass].expired += 1
+                    self._classes[arrival.klass].waits.append(math.inf)
+            while (started := admission.start_next(now)) is not None:
+                self._start(started, now)
 
     def _advance_to(self, until: float) -> None:
         events = self._events
@@ -162,7 +233,7 @@ class Pool:
 
     def _finish(self, work: Work, now: float) -> None:
         ticket = self._running.pop(work)
-        self._admission.finish(ticket, now)
+        self._admissions[ticket.item.gateway].finish(ticket, now)
         arrival = ticket.item.arrival
         if arrival.at >= self._warm_up:
             counted = self._classes[arrival.klass]
@@ -185,7 +256,8 @@ class Pool:
                 self._classes[arrival.klass].offered -= 1
             else:
                 self._classes[arrival.klass].waits.append(work.first_token_at - arrival.at)
-        for ticket in self._admission.drain():
+        waiting = [one for admission in self._admissions for one in admission.drain()]
+        for ticket in waiting:
             if ticket.item.arrival.at >= self._warm_up:
                 late = self._end - ticket.item.arrival.at
                 self._classes[ticket.item.arrival.klass].waits.append(late)

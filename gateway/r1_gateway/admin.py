@@ -1,4 +1,4 @@
-"""The second listener: health, metrics, signals.  Never on the path of a request."""
+"""The second listener: health, metrics, signals, advice.  Never on the path of a request."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from aiohttp import web
 from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import choose_encoder
 
+from r1_gateway.advice import InvalidAdvice, parse_advice
 from r1_gateway.door import Door
 from r1_gateway.signals import build_signals
 
@@ -35,9 +36,18 @@ def build_admin(
         encode, content_type = choose_encoder(request.headers.get("Accept", ""))
         return web.Response(body=encode(registry), headers={"Content-Type": content_type})
 
+    async def holdback(request: web.Request) -> web.Response:
+        try:
+            advice = parse_advice(await request.read())
+        except InvalidAdvice as error:
+            return web.json_response({"error": str(error)}, status=400)
+        door.advise(advice)
+        return web.Response(status=204)
+
     application = web.Application()
     application.router.add_get("/healthz", healthz)
     application.router.add_get("/readyz", readyz)
     application.router.add_get("/signals", signals)
     application.router.add_get("/metrics", metrics)
+    application.router.add_put("/holdback", holdback)
     return application

@@ -23,7 +23,7 @@ import enum
 import heapq
 import math
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
@@ -102,6 +102,22 @@ class Admission(Generic[Item]):
     def policies(self, policies: Sequence[ClassPolicy]) -> None:
         self._policies = tuple(policies)
         self._holdback.promise(self._policies)
+
+    def advise(self, seats: Mapping[PriorityClass, int], until: float) -> None:
+        """Keep at least so many seats free for each class and those above it, until then."""
+        self._holdback.advise(seats, until)
+
+    @property
+    def held_seconds(self) -> float | None:
+        """How long a request holds its seat, lately; None where nothing ended, or is promised."""
+        return self._holdback.held_seconds
+
+    def held_back(self, klass: PriorityClass, now: float) -> tuple[int, int]:
+        """Seats that a request of ``klass`` has to leave free, and how many of them are advised."""
+        if not self._holdback.holds_against(klass):
+            return 0, 0
+        kept = self._holdback.reserve(klass, self.pool.seats, now)
+        return kept, min(kept, self._holdback.advised(klass, now))
 
     # -- arriving ------------------------------------------------------------------------------
 
@@ -189,8 +205,8 @@ class Admission(Generic[Item]):
         """Whether the free seats are being kept for classes above this one."""
         if not self._holdback.holds_against(klass):
             return False
-        seats = self.pool.seats
-        return seats - sum(self.in_flight) <= self._holdback.reserve(klass, seats, now)
+        kept = self._holdback.reserve(klass, self.pool.seats, now)
+        return not self.pool.has_more_free_than(kept, now)
 
     def _is_aged(self, klass: PriorityClass, now: float) -> bool:
         queue = self._queues[klass]

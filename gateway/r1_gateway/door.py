@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import orjson
 
+from r1_gateway.advice import Advice
 from r1_gateway.classes import PriorityClass, UnknownClass, choose_class
 from r1_gateway.completion_request import CompletionRequest, parse_completion, with_model
 from r1_gateway.errors import ApiError, bad_request
@@ -94,6 +95,14 @@ class Door:
             self.gateways = count
             for key, route in self.routes.items():
                 route.update_pods(self._pods.get(key, {}), count)
+
+    def advise(self, advice: Advice) -> None:
+        """Take over an operator's advice for the routes that are known here."""
+        until = self.now() + advice.valid_seconds
+        for key, seats in advice.routes.items():
+            route = self.routes.get(key)
+            if route is not None:
+                route.advise(seats, until)
 
     @property
     def busy(self) -> int:

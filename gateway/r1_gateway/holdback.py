@@ -13,12 +13,16 @@ that makes this one in a thousand.
 
 It follows the load: none while nobody urgent comes, a few when they come by the dozen, and none
 again in a pool so large that seats are freed faster than anybody minds to wait.
+
+An operator that decides about the same pool may *advise* seats: it sees all gateways' arrivals, which
+replicas are about to go and what is forecast.  Advice only adds to what is reckoned here, and counts
+until a moment that comes with it: without an operator everything is as if there were none.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from r1_gateway.classes import CLASSES, ClassPolicy, PriorityClass
 
@@ -36,7 +40,10 @@ class Holdback:
     def __init__(self, policies: Sequence[ClassPolicy]) -> None:
         self._rates = [0.0] * len(CLASSES)
         self._seen_at = [0.0] * len(CLASSES)
-        self._held_seconds: float | None = None
+        self.held_seconds: float | None = None
+        """how long a request holds its seat, lately; None before any has ended"""
+        self._advised = [0] * len(CLASSES)
+        self._advised_until = -math.inf
         self.active = False
         """whether any class promises anything: otherwise nothing needs to be watched"""
         self.promise(policies)
@@ -60,9 +67,24 @@ class Holdback:
 
     def released(self, held_seconds: float) -> None:
         """A seat was freed after so many seconds."""
-        if self._held_seconds is None:
-            self._held_seconds = held_seconds
-        self._held_seconds += HELD_MEMORY * (held_seconds - self._held_seconds)
+        if self.held_seconds is None:
+            self.held_seconds = held_seconds
+        self.held_seconds += HELD_MEMORY * (held_seconds - self.held_seconds)
+
+    def advise(self, seats: Mapping[PriorityClass, int], until: float) -> None:
+        """Take over how many seats should stay free for each class and those above it.
+
+        It replaces what was advised before and is forgotten at `until`.
+        """
+        kept = 0
+        for klass in CLASSES:  # what is kept for Q1 is kept for Q1 and Q2 together as well
+            self._advised[klass] = kept
+            kept = max(kept, seats.get(klass, 0) if self._windows[klass] > 0.0 else 0)
+        self._advised_until = until
+
+    def advised(self, klass: PriorityClass, now: float) -> int:
+        """Seats that a request of ``klass`` is advised to leave free; zero once that is too old."""
+        return self._advised[klass] if now < self._advised_until else 0
 
     def _rate(self, klass: PriorityClass, now: float) -> float:
         elapsed = max(now - self._seen_at[klass], 0.0)
@@ -71,8 +93,12 @@ class Holdback:
     def reserve(self, klass: PriorityClass, seats: int, now: float) -> int:
         """Seats that a request of ``klass`` must leave free in a pool of ``seats``.
 
-        Never more than half of them: whoever may use a pool at all must get on in it.
+        The larger of what is reckoned and what is advised, but never more than half of them:
+        whoever may use a pool at all must get on in it.
         """
+        return min(max(self._reckoned(klass, seats, now), self.advised(klass, now)), seats // 2)
+
+    def _reckoned(self, klass: PriorityClass, seats: int, now: float) -> int:
         arrivals, window = 0.0, math.inf
         for urgent in CLASSES[: klass.value]:
             if self._windows[urgent] > 0.0:
@@ -80,12 +106,12 @@ class Holdback:
                 window = min(window, self._windows[urgent])
         if window == math.inf or arrivals * window < MISSES or seats < 2:
             return 0
-        if not self._held_seconds:  # nothing has ended yet, or everything ends at once
-            return 0 if self._held_seconds == 0.0 else 1
-        releases = seats / self._held_seconds
+        if not self.held_seconds:  # nothing has ended yet, or everything ends at once
+            return 0 if self.held_seconds == 0.0 else 1
+        releases = seats / self.held_seconds
         too_likely = -math.log(MISSES) - releases * window
         if too_likely <= 0.0:
             return 0
         if arrivals >= releases:
             return seats // 2
-        return min(math.ceil(too_likely / math.log(releases / arrivals)), seats // 2)
+        return math.ceil(too_likely / math.log(releases / arrivals))

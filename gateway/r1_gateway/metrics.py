@@ -133,6 +133,16 @@ def _gauges(routes: list[Route], now: float) -> Iterator[Metric]:
     running = GaugeMetricFamily("r1_gateway_in_flight", "Requests on pods.", labels=_CLASS)
     seats = GaugeMetricFamily("r1_gateway_seats", "Seats on ready pods.", labels=_ROUTE)
     ready = GaugeMetricFamily("r1_gateway_ready_endpoints", "Ready pods.", labels=_ROUTE)
+    kept = GaugeMetricFamily(
+        "r1_gateway_seats_held_back",
+        "Seats that a request of the class leaves free for those above it.",
+        labels=_CLASS,
+    )
+    advised = GaugeMetricFamily(
+        "r1_gateway_seats_advised",
+        "Of these, what the operator advises; no more than are held back.",
+        labels=_CLASS,
+    )
     for route in routes:
         labels, admission = _labels(route), route.admission
         for klass in CLASSES:
@@ -140,9 +150,13 @@ def _gauges(routes: list[Route], now: float) -> Iterator[Metric]:
             length.add_metric(with_class, admission.queued(klass))
             oldest.add_metric(with_class, admission.oldest_wait(klass, now))
             running.add_metric(with_class, admission.in_flight[klass])
+            if klass:  # nobody is above the first
+                held, of_advice = admission.held_back(klass, now)
+                kept.add_metric(with_class, held)
+                advised.add_metric(with_class, of_advice)
         seats.add_metric(labels, admission.pool.seats)
         ready.add_metric(labels, admission.pool.ready)
-    yield from (length, oldest, running, seats, ready)
+    yield from (length, oldest, running, seats, ready, kept, advised)
 
 
 def _histogram(

@@ -57,6 +57,11 @@ class Route:
             self._alive_at = time.monotonic()
         self.pump()
 
+    def advise(self, seats: Mapping[PriorityClass, int], until: float) -> None:
+        """Keep at least so many seats free for each class and those above it, until then."""
+        self.admission.advise(seats, until)
+        self.pump()  # it may be fewer than were advised before
+
     def close(self) -> None:
         """The resource is gone: nobody waits for it any more; what runs may finish."""
         if self._timer is not None:

@@ -49,6 +49,8 @@ class EndpointPool:
         self._turn = 0
         self.ready = 0
         """Pods that may get new requests (breaker or not: that is our view, not theirs)."""
+        self.seats = 0
+        """Seats on these pods, taken or not."""
 
     def __iter__(self) -> Iterator[Endpoint]:
         return iter(self._order)
@@ -58,10 +60,14 @@ class EndpointPool:
         """Pods that exist in any state, draining ones with work included."""
         return len(self._order)
 
-    @property
-    def seats(self) -> int:
-        """Seats on ready pods, taken or not."""
-        return sum(endpoint.seats for endpoint in self._order if endpoint.serving)
+    def has_more_free_than(self, count: int, now: float) -> bool:
+        """Whether more than so many seats could be given now: a pod that drains has none to give."""
+        for endpoint in self._order:
+            if endpoint.has_room(now):
+                count -= endpoint.seats - endpoint.in_flight
+                if count < 0:
+                    return True
+        return False
 
     def update(self, readiness: Mapping[str, bool], seats_per_replica: int) -> None:
         """Take over the discovered pods: address -> may get new requests.
@@ -89,6 +95,7 @@ class EndpointPool:
         self._endpoints = {e.address: e for e in left}
         self._order = left
         self.ready = sum(e.serving for e in left)
+        self.seats = sum(e.seats for e in left if e.serving)
 
     def choose(self, now: float, avoid: Collection[str] = ()) -> Endpoint | None:
         """Least in flight among pods with room, in turn when equal; None when all are full."""

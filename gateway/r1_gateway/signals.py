@@ -46,6 +46,7 @@ def _route_signals(route: Route, now: float) -> dict[str, object]:
         "inFlight": _by_class(admission.in_flight),
         "inFlightByEndpoint": {each.address: each.in_flight for each in admission.pool},
         "held": admission.waiting if ready == 0 else 0,
+        "heldSeconds": admission.held_seconds,
         "seats": admission.pool.seats,
         "readyEndpoints": ready,
         "timeToFirstToken": _durations(tally.time_to_first_token),

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
+from r1_operator.api.names import BacktestPhase
+
 _SECONDS = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1, 3, 10, 30)
 
 
@@ -61,6 +63,16 @@ class Metrics:
             buckets=_SECONDS,
             registry=self.registry,
         )
+        self.backtests_finished = Counter(
+            "r1_operator_backtests_finished_total",
+            "R1Backtests that ended, by phase.",
+            ["phase"],
+            registry=self.registry,
+        )
+        for phase in (BacktestPhase.SUCCEEDED, BacktestPhase.FAILED):
+            self.backtests_finished.labels(
+                phase.value
+            )  # an alert sees the first one only from 0 on
         self.gateways = Gauge(
             "r1_operator_gateways",
             "Gateways by whether their signals could be read.",

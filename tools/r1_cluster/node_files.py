@@ -103,11 +103,14 @@ def kubelet(settings: Settings) -> dict[str, Any]:
         "resolvConf": f"{settings.folder}/resolv.conf",
         "clusterDNS": [settings.addresses.node],
         "clusterDomain": "cluster.local",
+        # A full disk must not cost images: they are loaded, nobody can pull them again, and
+        # without the pause image no pod starts. 0 % switches a signal off.
         "evictionHard": {
             "memory.available": "50Mi",
-            "nodefs.available": "1%",
-            "nodefs.inodesFree": "1%",
-            "imagefs.available": "1%",
+            "nodefs.available": "0%",
+            "nodefs.inodesFree": "0%",
+            "imagefs.available": "0%",
+            "imagefs.inodesFree": "0%",
         },
         "imageGCHighThresholdPercent": 100,
         "imageGCLowThresholdPercent": 99,

@@ -7,7 +7,7 @@ as it was. `parse_backtest` is the one place where an object from outside become
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Annotated, Any
 
@@ -147,6 +147,9 @@ def parse_backtest(obj: Mapping[str, Any], *, strict: bool = False) -> R1Backtes
 
 def autoscaling_hash(autoscaling: Autoscaling | None) -> str:
     """32 hex digits that stand for a `spec.autoscaling`, whatever spelling or version it came in."""
+    if autoscaling is not None:  # which evidence is named is no part of what was tried
+        forecast = replace(autoscaling.forecast, backtest_name=None)
+        autoscaling = replace(autoscaling, forecast=forecast)
     asked = None if autoscaling is None else to_json(autoscaling, defaults=False)
     text = json.dumps(asked, separators=(",", ":"), sort_keys=True).encode()
     return hashlib.blake2b(text, digest_size=16).hexdigest()

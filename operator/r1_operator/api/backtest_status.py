@@ -73,8 +73,8 @@ BACKTEST_STATUS: Final[dict[str, Any]] = {
     "type": "object",
     "properties": {
         "conditions": conditions(
-            "conditions say how it ended. Complete is always there; Failed and Stale only while "
-            "True."
+            "conditions say how it ended. Complete is always there; Failed, Blocked and Stale only "
+            "while True."
         ),
         "observedGeneration": {
             "description": "observedGeneration is the spec's generation that status speaks of.",

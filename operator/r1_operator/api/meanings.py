@@ -6,7 +6,7 @@ Reasons of the scaling decision and of the forecaster are defined where they are
 
 from typing import Final
 
-from r1_operator.api.names import BacktestCondition, BacktestReason, Condition, Reason
+from r1_operator.api.names import BacktestCondition, BacktestReason, Condition, ProofReason, Reason
 
 Meanings = dict[str, tuple[str, str]]
 
@@ -20,6 +20,8 @@ CONDITIONS: Final[dict[Condition, str]] = {
     Condition.SCALING_LIMITED: "A limit keeps the count off what the load asks for.",
     Condition.FORECAST_UNAVAILABLE: "A forecast is wanted and there is none; scaling goes on "
     "without.",
+    Condition.FORECAST_UNPROVED: "The R1Backtest of forecast.backtestName does not let the forecast "
+    "act; scaling goes on without.",
 }
 
 _SUMMARY: Final[Meanings] = {
@@ -138,11 +140,43 @@ _SCALING: Final[Meanings] = {
     "RateLimited": ("behavior's policies bound the change.", "Wait, or widen them."),
 }
 
+_PROOFS: Final[Meanings] = {
+    ProofReason.BACKTEST_MISSING: (
+        "There is no R1Backtest of that name in the namespace.",
+        "Create it, or correct forecast.backtestName.",
+    ),
+    ProofReason.BACKTEST_OF_ANOTHER: (
+        "It tried another R1Inference.",
+        "Name one whose inferenceName is this resource.",
+    ),
+    ProofReason.BACKTEST_RUNNING: (
+        "It has not ended.",
+        "Wait; `kubectl get r1bt -o wide` says what for.",
+    ),
+    ProofReason.BACKTEST_FAILED: (
+        "It ended without a verdict.",
+        "See its message, create a new one and name it.",
+    ),
+    ProofReason.BACKTEST_STALE: (
+        "It tried another spec.autoscaling than there is now, or ended more than 90 days ago.",
+        "Create a new one and name it.",
+    ),
+    ProofReason.BACKTEST_AGAINST: (
+        "It found the policy dearer than its peer, or that it misses the objective.",
+        "Change spec.autoscaling as the verdict says and try that.",
+    ),
+    ProofReason.BACKTEST_NOT_READ: (
+        "The operator has just started and has not read the backtests.",
+        "Wait; if it stays, check that the CRD r1backtests is installed.",
+    ),
+}
+
 REASONS: Final[dict[str, Meanings]] = {
     "Ready and Available": _SUMMARY,
     "Progressing": _PROGRESS,
     "Degraded (and Ready=False)": _PROBLEMS,
     "ScalingActive and ScalingLimited": _SCALING,
+    "ForecastUnproved": _PROOFS,
 }
 """By the conditions that carry them. ForecastUnavailable carries the forecaster's own reasons."""
 
@@ -151,6 +185,8 @@ BACKTEST_CONDITIONS: Final[dict[BacktestCondition, str]] = {
     BacktestCondition.COMPLETE: "It has run and found a verdict. What `kubectl wait` asks for; its "
     "reason says what a pending one waits for.",
     BacktestCondition.FAILED: "It has ended without a verdict.",
+    BacktestCondition.BLOCKED: "Its pod cannot start; after ten minutes it is given up, and the next "
+    "one has its turn.",
     BacktestCondition.STALE: "The R1Inference scales by another spec.autoscaling by now.",
 }
 
@@ -177,6 +213,26 @@ BACKTEST_REASONS: Final[dict[BacktestReason, tuple[str, str]]] = {
         "See the message: a quota, a policy of the site, or the chart's values under backtest.",
     ),
     BacktestReason.RUNNING: ("Its Job runs.", "Wait; the log of its pod says what is played."),
+    BacktestReason.UNSCHEDULABLE: (
+        "No node takes its pod.",
+        "Add room, or lower the chart's value backtest.resources; check its node selector.",
+    ),
+    BacktestReason.IMAGE_PULL_FAILED: (
+        "Its image cannot be pulled.",
+        "Correct the chart's value backtest.image, or the pull secret.",
+    ),
+    BacktestReason.CONTAINER_START_FAILED: (
+        "Its container cannot be started.",
+        "See the message: most often the chart's values under backtest.",
+    ),
+    BacktestReason.POD_NOT_MADE: (
+        "Its Job has no pod.",
+        "Read the Job's events: a quota or a policy of the operator's namespace.",
+    ),
+    BacktestReason.POD_NOT_STARTED: (
+        "Its pod is on a node and does not start.",
+        "Read the pod's events.",
+    ),
     BacktestReason.VERDICT_FOUND: ("It ran and found a verdict.", ""),
     BacktestReason.TOO_LITTLE_HISTORY: (
         "Prometheus holds no load of this resource, or too little.",

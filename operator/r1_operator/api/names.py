@@ -21,6 +21,10 @@ BACKTEST_SINGULAR: Final = "r1backtest"
 BACKTEST_SHORT_NAME: Final = "r1bt"
 FIELD_MANAGER: Final = "r1-operator"
 
+NAME: Final = r"^[a-z]([-a-z0-9]*[a-z0-9])?$"
+LONGEST_NAME: Final = 63
+"""Of a DNS label: a Service and labels carry the names of our objects."""
+
 POD_DELETION_COST: Final = "controller.kubernetes.io/pod-deletion-cost"
 """Kubernetes' own annotation: the ReplicaSet controller deletes the pod of the lowest first."""
 
@@ -65,6 +69,7 @@ class Condition(StrEnum):
     DEGRADED = "Degraded"
     SCALING_LIMITED = "ScalingLimited"
     FORECAST_UNAVAILABLE = "ForecastUnavailable"
+    FORECAST_UNPROVED = "ForecastUnproved"
 
 
 ALWAYS: Final = (
@@ -117,6 +122,19 @@ class Reason(StrEnum):
     NOT_DECIDED = "NotDecided"
 
 
+class ProofReason(StrEnum):
+    """What the backtest that a resource names says: all but the first let no forecast act."""
+
+    BACKTEST_FOR = "BacktestFor"
+    BACKTEST_MISSING = "BacktestMissing"
+    BACKTEST_OF_ANOTHER = "BacktestOfAnother"
+    BACKTEST_RUNNING = "BacktestRunning"
+    BACKTEST_FAILED = "BacktestFailed"
+    BACKTEST_STALE = "BacktestStale"
+    BACKTEST_AGAINST = "BacktestAgainst"
+    BACKTEST_NOT_READ = "BacktestNotRead"
+
+
 class Mode(StrEnum):
     """Who sets the replica count."""
 
@@ -139,11 +157,12 @@ class BacktestCondition(StrEnum):
 
     COMPLETE = "Complete"
     FAILED = "Failed"
+    BLOCKED = "Blocked"
     STALE = "Stale"
 
 
 class BacktestReason(StrEnum):
-    """Why Complete, Failed and Stale say what they say."""
+    """Why Complete, Failed, Blocked and Stale say what they say."""
 
     QUEUED = "Queued"
     INFERENCE_NOT_FOUND = "InferenceNotFound"
@@ -152,6 +171,11 @@ class BacktestReason(StrEnum):
     NO_IMAGE = "NoImage"
     JOB_REFUSED = "JobRefused"
     RUNNING = "Running"
+    UNSCHEDULABLE = "Unschedulable"
+    IMAGE_PULL_FAILED = "ImagePullFailed"
+    CONTAINER_START_FAILED = "ContainerStartFailed"
+    POD_NOT_MADE = "PodNotMade"
+    POD_NOT_STARTED = "PodNotStarted"
     VERDICT_FOUND = "VerdictFound"
     TOO_LITTLE_HISTORY = "TooLittleHistory"
     RUN_FAILED = "RunFailed"

@@ -7,6 +7,7 @@ from typing import Annotated, ClassVar
 
 from r1_operator.api.budget import Budget, Capacity
 from r1_operator.api.declare import Doc, Rule
+from r1_operator.api.names import LONGEST_NAME, NAME
 from r1_operator.api.quantity import Quantity
 
 
@@ -237,6 +238,17 @@ class Forecast:
             "simple forecasts on this resource's own history."
         ),
     ] = Activation.REQUIRE_BACKTEST
+    backtest_name: Annotated[
+        str | None,
+        Doc(
+            "names the R1Backtest, in the same namespace, that has to have found this very "
+            "spec.autoscaling no dearer before the forecast acts; absent means that "
+            "RequireBacktest asks the forecaster's rolling backtest alone.",
+            min_length=1,
+            max_length=LONGEST_NAME,
+            pattern=NAME,
+        ),
+    ] = None
     horizon_seconds: Annotated[
         int, Doc("is how far ahead the forecast looks.", minimum=10, maximum=86_400)
     ] = 600
@@ -261,6 +273,14 @@ class Forecast:
     ] = 1_209_600
 
     RULES: ClassVar[tuple[Rule, ...]] = (
+        Rule(
+            "!has(self.backtestName) || self.activation == 'RequireBacktest'",
+            "backtestName goes with activation RequireBacktest alone",
+            lambda self: (
+                self.backtest_name is None or self.activation is Activation.REQUIRE_BACKTEST
+            ),
+            "backtestName",
+        ),
         Rule(
             "self.stepSeconds <= self.horizonSeconds",
             "horizonSeconds must be at least stepSeconds",

@@ -75,7 +75,8 @@ STATUS: Final[dict[str, Any]] = {
     "properties": {
         "conditions": conditions(
             "conditions say how the resource is. Ready, Available, Progressing and ScalingActive "
-            "are always there; Degraded, ScalingLimited and ForecastUnavailable only while True."
+            "are always there; Degraded, ScalingLimited, ForecastUnavailable and ForecastUnproved "
+            "only while True."
         ),
         "observedGeneration": {
             "description": "observedGeneration is the spec's generation that status speaks of.",
@@ -107,6 +108,10 @@ STATUS: Final[dict[str, Any]] = {
                 "to": count("to is the count after."),
                 "reason": reason("reason is the rule that decided."),
                 "message": message("message is why, for people."),
+                "seatsHeldBack": count(
+                    "seatsHeldBack is how many seats the gateways were told to keep free for "
+                    "urgent classes; absent where their load was not known."
+                ),
             },
         },
     },

@@ -18,8 +18,7 @@ from r1_operator.api.parsing import BadField, Invalid, matches, read
 from r1_operator.api.scaling import Autoscaling, Priority
 from r1_operator.api.serving import Engine, Model, PodTemplate, Resources, Rollout, Runtime
 
-NAME = r"^[a-z]([-a-z0-9]*[a-z0-9])?$"
-LONGEST_NAME = 63  # of a DNS label: the Service has the same name
+NAME, LONGEST_NAME = names.NAME, names.LONGEST_NAME
 NAME_RULE = (
     f"the name must start with a lower-case letter, hold only a-z, 0-9 and '-', and have at most "
     f"{LONGEST_NAME} characters: a Service and a label carry it"

@@ -62,6 +62,11 @@ def _print_newest(out: Console, decision: Decision) -> None:
     if note:
         acted = "acted" if note["acting"] else "did not act"
         out.print(f"Forecast ({acted}): {escape(note['message'])}")
+    proof = decision.get("proof")
+    if proof:
+        out.print(f"Backtest ({proof['reason']}): {escape(proof['message'])}")
+    for line in _holdback_lines(decision.get("holdback")):
+        out.print(line)
     if decision.get("reactive") is not None:
         out.print(f"A plain HorizontalPodAutoscaler would run {decision['reactive']} now.")
     if decision["inputs"]:
@@ -70,6 +75,18 @@ def _print_newest(out: Console, decision: Decision) -> None:
         for path, value in flattened(decision["inputs"]):
             table.add_row(path, escape(value))
         out.print(table)
+
+
+def _holdback_lines(holdback: Any) -> list[str]:
+    """What the gateways are told to keep free, a line for each class that has anything."""
+    if not holdback:
+        return []
+    if "unavailable" in holdback:
+        return [f"Seats held back: not known. {escape(holdback['message'])}"]
+    kept = [one for one in holdback.values() if one["seats"]]
+    if not kept:
+        return ["Seats held back: none."]
+    return [f"Held back ({one['reason']}): {escape(one['message'])}" for one in kept]
 
 
 def flattened(value: Any, path: str = "") -> list[tuple[str, str]]:

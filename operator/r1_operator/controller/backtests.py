@@ -27,21 +27,26 @@ from r1_operator.controller.mirror import Mirror
 from r1_operator.controller.workqueue import WorkQueue
 from r1_operator.kube.backtest_views import BacktestViews
 from r1_operator.kube.client import Api, Conflict, NotFound, Refused
+from r1_operator.kube.events import Notice
 from r1_operator.kube.kinds import JOB, POD, R1BACKTEST, R1INFERENCE, Json, Key
 from r1_operator.kube.views import Views
 from r1_operator.metrics import Metrics
 from r1_operator.plan.backtest.course import BacktestPlan, plan_backtest
 from r1_operator.plan.backtest.job import job_name
+from r1_operator.plan.backtest.news import news_of
 from r1_operator.plan.backtest.seen import (
     Answer,
     Run,
     Seen,
     Site,
+    Waiting,
     read_answer,
     read_run,
     read_waiting,
+    without_pod,
 )
 from r1_operator.plan.lead import LeadTime
+from r1_operator.plan.unavailable import Unavailable
 
 logger = logging.getLogger(__name__)
 
@@ -57,6 +62,7 @@ class Backtests:
         site: Site,
         namespaces: Sequence[str],
         lead: Callable[[Key], LeadTime | None],
+        tell: Callable[[Notice], None],
         liveness: Liveness,
         metrics: Metrics,
         now: Callable[[], float] = time.time,
@@ -66,6 +72,7 @@ class Backtests:
         self._site = site
         self._namespaces = namespaces
         self._lead = lead
+        self._tell = tell
         self._metrics = metrics
         self._now = now
         self._views = BacktestViews()
@@ -80,6 +87,14 @@ class Backtests:
         """Look again at the backtests of a resource."""
         for backtest in self._asking.get(key, ()):
             self._queue.add(backtest)
+
+    def find(self, key: Key) -> Json | Unavailable | None:
+        """The R1Backtest of that name; None: there is none; Unavailable: nobody has listed them."""
+        view = self._views.of(R1BACKTEST)
+        if not view.complete.is_set():
+            return Unavailable("NotRead", "R1Backtests have not been read yet.")
+        stored = view.get(key)
+        return None if stored is None else stored.load()
 
     async def run(self) -> None:
         """Watch and act for ever."""
@@ -121,14 +136,34 @@ class Backtests:
             seen = await self._start(seen, dict(planned.job))
             planned = plan_backtest(seen, self._now())
         await self._write_status(seen, planned)
+        if planned.delete_job:
+            await self._delete_jobs(key)
+        self._tell_of(backtest, planned)
         if planned.finished and backtest.status.get("phase") != planned.status["phase"]:
             logger.info("R1Backtest %s: %s", key, planned.status["conditions"][0]["message"])
+            self._metrics.backtests_finished.labels(planned.status["phase"]).inc()
             self._wake_waiting()
         if planned.delete:
             await self._api.delete(R1BACKTEST, *key, uid=backtest.uid)
             self._metrics.writes.labels(R1BACKTEST.name, "delete").inc()
             return None
         return planned.look_again
+
+    def _tell_of(self, backtest: R1Backtest, planned: BacktestPlan) -> None:
+        """Events, of what the stored status did not say yet."""
+        for news in news_of(backtest.status, planned.status):
+            key = Key(backtest.namespace, backtest.name)
+            self._tell(
+                Notice(
+                    key,
+                    backtest.uid,
+                    news.reason,
+                    news.note,
+                    action="Backtest",
+                    warning=news.warning,
+                    kind=R1BACKTEST,
+                )
+            )
 
     async def _seen(self, key: Key, backtest: R1Backtest) -> Seen:
         run, busy_with = None, None
@@ -140,7 +175,7 @@ class Backtests:
                 busy_with = str(owner)
         if run is None and backtest.status.get("phase") == BacktestPhase.RUNNING:
             run = await self._find_job(backtest)
-        answer, waits_for = self._pod(run)
+        answer, waiting = self._pod(run)
         asks = Key(key.namespace, backtest.spec.inference_name)
         lead = self._lead(asks)
         return Seen(
@@ -149,7 +184,7 @@ class Backtests:
             inference=self._inference(asks),
             run=run,
             answer=answer,
-            waits_for=waits_for,
+            waiting=waiting,
             busy_with=busy_with,
             lead_seconds=None if lead is None or not lead.samples else lead.seconds,
         )
@@ -161,7 +196,7 @@ class Backtests:
         except Invalid:  # its own reconcile says so
             return None
 
-    def _pod(self, run: Run | None) -> tuple[Answer | None, str]:
+    def _pod(self, run: Run | None) -> tuple[Answer | None, Waiting | None]:
         """What the newest pod of the Job says: one that was evicted may have come before it."""
         pods = [
             pod
@@ -170,7 +205,7 @@ class Backtests:
             and run.uid in {owner["uid"] for owner in pod["metadata"].get("ownerReferences") or ()}
         ]
         if not pods:
-            return None, ""
+            return None, None if run is None else without_pod(run)
         newest = max(pods, key=lambda pod: str(pod["metadata"]["creationTimestamp"]))
         return read_answer(newest), read_waiting(newest)
 
@@ -247,7 +282,7 @@ class Backtests:
             await self._api.delete(JOB, namespace, name, uid=metadata["uid"])
             self._metrics.writes.labels(JOB.name, "delete").inc()
             self._views.remove(JOB, job)
-            logger.info("R1Backtest %s is gone: deleted its Job %s", key, name)
+            logger.info("R1Backtest %s: deleted its Job %s", key, name)
             self._wake_waiting()
 
     def _wake_waiting(self) -> None:

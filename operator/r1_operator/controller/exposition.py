@@ -15,7 +15,7 @@ from prometheus_client.registry import Collector
 
 from r1_operator.controller.scaling_loop import Scaled
 from r1_operator.kube.kinds import Key
-from r1_operator.plan.forecasts import Forecast
+from r1_operator.plan.forecasts import Forecast, at_level
 from r1_operator.plan.needs import capacity, metric_value
 from r1_operator.plan.unavailable import Unavailable
 
@@ -52,12 +52,34 @@ class ScalingCollector(Collector):
             "The same in replicas, as decisions count it: it may fill half of the headroom.",
             labels=(*_METRIC, "quantile"),
         )
+        planned = GaugeMetricFamily(
+            "r1_operator_forecast_planned",
+            "The quantile of that demand which replicas are made for, in the metric's unit.",
+            labels=_METRIC,
+        )
+        planned_worth = GaugeMetricFamily(
+            "r1_operator_forecast_planned_replicas",
+            "The same in replicas, as decisions count it.",
+            labels=_METRIC,
+        )
+        quantile = GaugeMetricFamily(
+            "r1_operator_forecast_quantile",
+            "Which quantile that is: the resource's own, or what its costs come to.",
+            labels=_RESOURCE,
+        )
         lead = GaugeMetricFamily(
             "r1_operator_forecast_lead_seconds",
             "The lead: how far the forecast's peak looks ahead.",
             labels=_RESOURCE,
         )
+        held = GaugeMetricFamily(
+            "r1_operator_seats_held_back",
+            "Seats that the gateways together are told to keep free for a class and those above it.",
+            labels=(*_RESOURCE, "class"),
+        )
         for key, state in self._followed():
+            for kept in state.held_back:
+                held.add_metric((*key, kept.name.value), kept.seats)
             if state.target is not None:
                 desired.add_metric(tuple(key), state.target)
             if state.observed is None:
@@ -75,8 +97,15 @@ class ScalingCollector(Collector):
                     worth.add_metric((*key, kind.value), value / one)
             if isinstance(forecast, Forecast) and forecast.metric in per_replica:
                 lead.add_metric(tuple(key), forecast.lead_seconds)
+                level = policy.peak_quantile(forecast.lead_seconds)
+                quantile.add_metric(tuple(key), level)
+                if forecast.peak_over_lead:
+                    value, kind = at_level(forecast.peak_over_lead, level), forecast.metric
+                    planned.add_metric((*key, kind.value), value)
+                    planned_worth.add_metric((*key, kind.value), value / at_peak[kind])
                 for level, value in sorted(forecast.peak_over_lead.items()):
                     labels = (*key, forecast.metric.value, f"{level:g}")
                     peak.add_metric(labels, value)
                     peak_worth.add_metric(labels, value / at_peak[forecast.metric])
-        yield from (desired, demand, worth, peak, peak_worth, lead)
+        yield from (desired, demand, worth, peak, peak_worth)
+        yield from (planned, planned_worth, quantile, lead, held)

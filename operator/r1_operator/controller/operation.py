@@ -20,13 +20,14 @@ from r1_operator.controller.decisions import DecisionBook
 from r1_operator.controller.exposition import ScalingCollector
 from r1_operator.controller.intake import Intake
 from r1_operator.controller.liveness import Liveness
+from r1_operator.controller.monitors import ServiceMonitors
 from r1_operator.controller.reconcile import Reconciler
 from r1_operator.controller.resync import Resync
 from r1_operator.controller.scaling_loop import ScalingLoop
 from r1_operator.controller.server import OperatorServer
 from r1_operator.controller.wiring import WATCHED, watch
 from r1_operator.controller.workqueue import WorkQueue
-from r1_operator.kube.client import Api, ApiError, NotFound, Refused
+from r1_operator.kube.client import Api, ApiError, NotFound
 from r1_operator.kube.events import EventWriter
 from r1_operator.kube.kinds import R1INFERENCE, SERVICE_MONITOR, Key
 from r1_operator.kube.lease import Leadership, LeaseLost
@@ -58,11 +59,18 @@ class Operation:
         self.intake = Intake(
             self.views, enqueue=self._changed, liveness=self.liveness, metrics=self.metrics
         )
+        self.monitors = ServiceMonitors(
+            api,
+            self.intake,
+            wanted=settings.service_monitors,
+            namespaces=settings.namespaces,
+            period_seconds=settings.resync_seconds,
+            changed=self._look_at_all,
+        )
         self.stop = asyncio.Event()
         self.settled = asyncio.Event()
         """Set once the first listing is complete and everything in it was reconciled."""
         self._active = settings.dev
-        self._service_monitors = False
         self.leadership = Leadership(
             api,
             namespace=settings.own_namespace,
@@ -91,6 +99,7 @@ class Operation:
             metrics=self.metrics,
             decision_seconds=settings.decision_seconds,
             min_rate_seconds=settings.min_rate_seconds,
+            backtest=lambda key: self.backtests.find(key),
         )
         self.reconciler = Reconciler(
             api,
@@ -101,7 +110,7 @@ class Operation:
                 model_source=ModelSource(bundled=settings.default_model),
                 image_pull_policy=settings.image_pull_policy,
             ),
-            has_service_monitors=lambda: self._service_monitors,
+            has_service_monitors=lambda: self.monitors.served,
             enqueue=self.queue.add,
             tell=self.events.tell,
             metrics=self.metrics,
@@ -117,6 +126,7 @@ class Operation:
             ),
             namespaces=settings.namespaces,
             lead=self.scaling.lead,
+            tell=self.events.tell,
             liveness=self.liveness,
             metrics=self.metrics,
         )
@@ -182,7 +192,7 @@ class Operation:
                     group.create_task(self.leadership.keep())
                 group.create_task(self._watch(), name="watch")
                 group.create_task(self._resync().run(), name="resync")
-                group.create_task(self._follow_service_monitors(), name="service monitors")
+                group.create_task(self.monitors.run(), name="service monitors")
                 group.create_task(self.events.run(), name="events")
                 group.create_task(self._work(), name="work")
                 group.create_task(self.backtests.run(), name="backtests")
@@ -195,6 +205,10 @@ class Operation:
         self.queue.add(key)
         self.backtests.inference_changed(key)
 
+    def _look_at_all(self) -> None:
+        for key in list(self.views.resources.objects):
+            self.queue.add(key)
+
     async def _watch(self) -> None:
         await watch(self.api, self.intake, namespaces=self.settings.namespaces, stop=self.stop)
         self.stop.set()  # while it runs, kopf takes the signals that tell this process to end
@@ -203,7 +217,7 @@ class Operation:
         return Resync(
             self.api,
             self.intake,
-            kinds=lambda: (*WATCHED, SERVICE_MONITOR) if self._service_monitors else WATCHED,
+            kinds=lambda: (*WATCHED, SERVICE_MONITOR) if self.monitors.served else WATCHED,
             at_once=(R1INFERENCE,),
             namespaces=self.settings.namespaces,
             liveness=self.liveness,
@@ -215,7 +229,7 @@ class Operation:
         """Plan nothing before every view is complete; then reconcile and decide."""
         for kind in WATCHED:
             await self.views.of(kind).complete.wait()
-        await self._look_for_service_monitors()
+        await self.monitors.look()
         logger.info("%d resources in view", len(self.views.resources))
         await self.scaling.prime()
         async with asyncio.TaskGroup() as group:
@@ -239,35 +253,6 @@ class Operation:
             except ApiError as error:
                 logger.warning("waiting for the API server: %s", error)
             await asyncio.sleep(2.0)
-
-    async def _follow_service_monitors(self) -> None:
-        """Notice when the Prometheus operator's API comes or goes."""
-        while True:
-            await asyncio.sleep(self.settings.resync_seconds)
-            await self._look_for_service_monitors()
-
-    async def _look_for_service_monitors(self) -> None:
-        if not self.settings.service_monitors:
-            return
-        try:
-            served = await self._serves_service_monitors()
-        except ApiError as error:
-            logger.warning("is there a ServiceMonitor API? %s", error)
-            return
-        if served != self._service_monitors:
-            self._service_monitors = served
-            for key in list(self.views.resources.objects):
-                self.queue.add(key)
-
-    async def _serves_service_monitors(self) -> bool:
-        """Whether the API exists and we may use it: rights that lack are no reason to fail."""
-        namespace = self.settings.namespaces[0] if self.settings.namespaces else None
-        try:
-            async for _ in self.api.list_pages(SERVICE_MONITOR, namespace, page_size=1):
-                break
-        except (NotFound, Refused):
-            return False
-        return True
 
 
 async def operate(settings: Settings) -> int:

@@ -18,22 +18,25 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
-from r1_operator.api.scaling import LATENCY_TYPES, Activation, MetricType
+from r1_operator.api.scaling import LATENCY_TYPES, Activation, ClassName, MetricType
 from r1_operator.api.scaling import Forecast as ForecastSpec
 from r1_operator.api.v1 import R1Inference
 from r1_operator.controller.decisions import DecisionBook
 from r1_operator.kube.events import Notice
-from r1_operator.kube.kinds import DEPLOYMENT, Key
+from r1_operator.kube.kinds import DEPLOYMENT, Json, Key
 from r1_operator.kube.views import Stored, Views
 from r1_operator.metrics import Metrics
+from r1_operator.plan.backtest.proof import NOT_READ, Asked, Proof, asked_of, proof_of
 from r1_operator.plan.budget import ceilings_of
+from r1_operator.plan.children.route import promises_of
 from r1_operator.plan.decision import Decision
 from r1_operator.plan.demand import CounterSample, Demand, DemandWindow
 from r1_operator.plan.durations import NOT_REPORTED, Latencies, LatencyWindow
 from r1_operator.plan.forecasts import Forecast
 from r1_operator.plan.history import History
+from r1_operator.plan.holdback import ClassHoldback
 from r1_operator.plan.lead import LeadTime
 from r1_operator.plan.policy import ScalingPolicy, policy_of
 from r1_operator.plan.room import NOT_ASKED, NOT_SEEN_YET, Placement, Room, room_for
@@ -41,6 +44,7 @@ from r1_operator.plan.room_reading import read_shape
 from r1_operator.plan.scaling import ScalingInputs, decide, fixed
 from r1_operator.plan.snapshot import Pod
 from r1_operator.plan.unavailable import Unavailable
+from r1_operator.plan.urgency import Urgency, UrgencyWindow
 from r1_operator.plan.victims import pod_loads
 from r1_operator.sources.external import ExternalMetrics
 from r1_operator.sources.forecast import Forecaster, build_question, forecast_metric
@@ -54,6 +58,9 @@ IDLE_SECONDS = 15.0
 ACTIVE_SECONDS = 90.0
 WARM_UP_SECONDS = 15.0
 SHOW_SECONDS = 5.0
+ADVICE_SECONDS = 10.0
+"""For so long a gateway goes by what it was told: five rounds, so that one lost answer does no harm."""
+BACKTESTS_NOT_READ = Unavailable("NotRead", "R1Backtests have not been read yet.")
 
 
 @dataclass(slots=True)
@@ -69,11 +76,18 @@ class Scaled:
     policy: ScalingPolicy
     forecast: ForecastSpec
     seats: int
+    promises: Mapping[ClassName, float] = field(default_factory=dict)
+    """times to first token by class, in seconds"""
+    asked_proof: Asked | None = None
+    """which backtest has to let the forecast act, None where none has to"""
     window: DemandWindow = field(default_factory=DemandWindow)
+    urgency: UrgencyWindow = field(default_factory=UrgencyWindow)
     latencies: LatencyWindow = field(default_factory=LatencyWindow)
     history: History = field(default_factory=History)
     starts: StartTimes = field(default_factory=StartTimes)
     target: int | None = None
+    held_back: tuple[ClassHoldback, ...] = ()
+    """what the last decision keeps free; nothing where that is not known"""
     observed: ScalingInputs | None = None
     shown: Decision | None = None
     shown_at: float = 0.0
@@ -109,6 +123,7 @@ class ScalingLoop:
         metrics: Metrics,
         decision_seconds: float = 2.0,
         min_rate_seconds: int = 60,
+        backtest: Callable[[Key], Json | Unavailable | None] = lambda _: BACKTESTS_NOT_READ,
         now: Callable[[], float] = time.time,
     ) -> None:
         self._views = views
@@ -122,10 +137,12 @@ class ScalingLoop:
         self._metrics = metrics
         self._period = decision_seconds
         self._min_rate_seconds = min_rate_seconds
+        self._backtest = backtest
         self._now = now
         self._scaled: dict[Key, Scaled] = {}
         self._reading = Reading()
         self._started_at = now()
+        self._advised: frozenset[str] = frozenset()
 
     @property
     def warming_up(self) -> bool:
@@ -146,6 +163,7 @@ class ScalingLoop:
                 state.generation = resource.generation
                 state.policy = policy_of(autoscaling, ceilings_of(resource.spec))
                 state.forecast, state.seats = autoscaling.forecast, _seats(resource)
+                state.promises, state.asked_proof = promises_of(resource), asked_of(resource)
             return state.shown
         fresh = self._scaled[key] = Scaled(
             uid=resource.uid,
@@ -153,6 +171,8 @@ class ScalingLoop:
             policy=policy_of(autoscaling, ceilings_of(resource.spec)),
             forecast=autoscaling.forecast,
             seats=_seats(resource),
+            promises=promises_of(resource),
+            asked_proof=asked_of(resource),
         )
         # Decided at once where that is possible: the reconcile that asks need not come again.
         self._observe(key, fresh)
@@ -210,11 +230,25 @@ class ScalingLoop:
                         self._decide(key, state)
                 except Exception:  # one resource's bug must not stop the others' scaling
                     logger.exception("%s: no decision, the count stays", key)
+        await self._advise()
+
+    async def _advise(self) -> None:
+        """Hand the gateways what the decisions hold back; nothing while that is and was nothing."""
+        seats = {
+            str(key): {one.name.value: one.per_gateway for one in state.held_back}
+            for key, state in self._scaled.items()
+            if any(one.per_gateway for one in state.held_back)
+        }
+        told = {key: seats.get(key, {}) for key in (*self._advised, *seats)}
+        self._advised = frozenset(seats)
+        if told:
+            await self._signals.advise(told, ADVICE_SECONDS)
 
     def _observe(self, key: Key, state: Scaled) -> None:
         now = self._now()
         for sample in self._reading.routes.get(str(key), ()):
             state.window.observe(sample)
+            state.urgency.observe(sample)
             known = state.known.get(sample.gateway)
             if known is None or _moves(known, sample):
                 state.moved_at = now
@@ -235,20 +269,25 @@ class ScalingLoop:
         now = self._now()
         pods = self._views.pods.of(key)
         state.starts.observe(pods)
-        lead = state.starts.lead(self._period)
+        proof, lead = self._proof(key, state, now), state.starts.lead(self._period)
         observed = ScalingInputs(
             current=live if state.target is None else state.target,
             ready=sum(pod.serves for pod in pods),
             demand=self._demand(state, lead, now),
-            forecast=self._forecast(key, state),
+            forecast=self._forecast(key, state, proof),
             seats_per_replica=state.seats,
             latencies=self._latencies(state, now),
             external=self._external_values(key, state.policy),
             lead=lead,
             placement=self._placement(key, state, pods),
+            urgency=self._urgency(state, now),
+            promises=state.promises,
+            proof=proof,
         )
         decision, state.history = decide(state.policy, observed, state.history, now)
         state.decided_at, state.observed = now, observed
+        held = decision.holdback
+        state.held_back = held if isinstance(held, tuple) else ()
         self._metrics.decisions.labels(decision.reason.value).inc()
         self._book.add(key, decision)
         self._publish(key, state, decision, asked)
@@ -278,6 +317,18 @@ class ScalingLoop:
             return NO_GATEWAY
         return state.window.read(now, self._reading.gateways, lead.seconds)
 
+    def _urgency(self, state: Scaled, now: float) -> Urgency | Unavailable:
+        if not self._reading.gateways:
+            return NO_GATEWAY
+        return state.urgency.read(now, self._reading.gateways)
+
+    def _proof(self, key: Key, state: Scaled, now: float) -> Proof | None:
+        asked = state.asked_proof
+        if asked is None:
+            return None
+        found = self._backtest(Key(key.namespace, asked.backtest))
+        return NOT_READ if isinstance(found, Unavailable) else proof_of(asked, found, now)
+
     def _latencies(self, state: Scaled, now: float) -> Latencies | Unavailable:
         if not _counts_latency(state.policy):
             return NOT_REPORTED
@@ -288,15 +339,20 @@ class ScalingLoop:
         self._external.keep(key, asked.values())
         return {label: self._external.latest(key, query) for label, query in asked.items()}
 
-    def _forecast(self, key: Key, state: Scaled) -> Forecast | Unavailable | None:
+    def _forecast(
+        self, key: Key, state: Scaled, proof: Proof | None
+    ) -> Forecast | Unavailable | None:
         metric = forecast_metric(state.policy.metrics)
         never = state.forecast.activation is Activation.NEVER
         if metric is None or never or not self._forecaster.configured:
             return None
         lead = state.starts.lead(self._period).seconds
+        ask = state.forecast
+        if proof is not None and not proof.acts:  # nor does it act on anybody else's count
+            ask = replace(ask, activation=Activation.ADVISORY)
         question = build_question(
             key,
-            state.forecast,
+            ask,
             metric,
             lead,
             self._min_rate_seconds,
@@ -354,8 +410,9 @@ def _mark(decision: Decision | None) -> tuple[object, ...]:
         return ()
     note = decision.forecast
     unavailable = note.unavailable.reason if note is not None and note.unavailable else None
+    unproved = None if decision.proof is None or decision.proof.acts else decision.proof
     bound = decision.reason if decision.limited or not decision.metrics_available else None
-    return (decision.replicas, decision.mode, bound, unavailable)
+    return (decision.replicas, decision.mode, bound, unavailable, unproved)
 
 
 def _scaled_notice(key: Key, uid: str, decision: Decision) -> Notice:

@@ -19,6 +19,7 @@ _SCALING: Final = frozenset(
         Condition.SCALING_ACTIVE.value,
         Condition.SCALING_LIMITED.value,
         Condition.FORECAST_UNAVAILABLE.value,
+        Condition.FORECAST_UNPROVED.value,
     }
 )
 

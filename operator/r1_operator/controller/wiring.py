@@ -32,7 +32,7 @@ from r1_operator.kube.kinds import (
 )
 
 MIRRORED = (DEPLOYMENT, SERVICE, CONFIG_MAP, POD_DISRUPTION_BUDGET, POD)
-"""ServiceMonitors are left to the resync: their kind may come and go."""
+"""ServiceMonitors are mirrored while their kind is there (`monitors.py`): it may come and go."""
 
 WATCHED = (R1INFERENCE, *MIRRORED)
 

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from r1_operator.kube.client import FIELD_MANAGER, Api, ApiError
-from r1_operator.kube.kinds import EVENT, R1INFERENCE, Json, Key
+from r1_operator.kube.kinds import EVENT, R1INFERENCE, Json, Key, Kind
 
 logger = logging.getLogger(__name__)
 
@@ -34,6 +34,7 @@ class Notice:
     note: str
     action: str = "Reconcile"
     warning: bool = False
+    kind: Kind = R1INFERENCE
 
 
 class EventWriter:
@@ -107,8 +108,8 @@ class EventWriter:
             "note": notice.note[:_LONGEST_NOTE],
             "type": "Warning" if notice.warning else "Normal",
             "regarding": {
-                "apiVersion": R1INFERENCE.api_version,
-                "kind": R1INFERENCE.name,
+                "apiVersion": notice.kind.api_version,
+                "kind": notice.kind.name,
                 "namespace": notice.key.namespace,
                 "name": notice.key.name,
                 "uid": notice.uid,

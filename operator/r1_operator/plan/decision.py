@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TypeAlias
 
+from r1_operator.plan.backtest.proof import Proof
+from r1_operator.plan.holdback import ClassHoldback
 from r1_operator.plan.unavailable import Unavailable
 
 Json: TypeAlias = None | bool | int | float | str | list["Json"] | dict[str, "Json"]
@@ -98,7 +100,10 @@ class Decision:
     """How many replicas a resource should have at `at` (unix seconds), and why.
 
     `steps` are in the order they were asked; the last one that changed the count named the
-    reason. `inputs` is JSON-ready. `reactive` is what a plain HorizontalPodAutoscaler on the
+    reason. `inputs` is JSON-ready. `holdback` says how many seats the gateways should keep free for
+    classes with a promise (Unavailable: what the classes ask for is not known, so each gateway goes
+    by what it sees itself; None: nothing asked). `proof` is what the backtest that the resource names says (None: it names none).
+    `reactive` is what a plain HorizontalPodAutoscaler on the
     same demand would run at this moment (None while it has not seen any demand).
     """
 
@@ -112,6 +117,8 @@ class Decision:
     inputs: Mapping[str, Json] = field(default_factory=dict)
     forecast: ForecastNote | None = None
     reactive: int | None = None
+    holdback: tuple[ClassHoldback, ...] | Unavailable | None = None
+    proof: Proof | None = None
 
     @property
     def metrics_available(self) -> bool:
@@ -142,6 +149,14 @@ class Decision:
                 "message": note.message,
                 "unavailable": None if note.unavailable is None else note.unavailable.reason,
             },
+            "proof": None
+            if self.proof is None
+            else {
+                "acts": self.proof.acts,
+                "reason": self.proof.reason.value,
+                "message": self.proof.message,
+            },
+            "holdback": holdback_json(self.holdback),
             "steps": [
                 {
                     "name": step.name,
@@ -154,6 +169,23 @@ class Decision:
             ],
             "inputs": {name: finite(value) for name, value in self.inputs.items()},
         }
+
+
+def holdback_json(holdback: tuple[ClassHoldback, ...] | Unavailable | None) -> Json:
+    """Return the seats to keep free by class, or why that is not known."""
+    if holdback is None:
+        return None
+    if isinstance(holdback, Unavailable):
+        return {"unavailable": holdback.reason, "message": holdback.message}
+    return {
+        one.name.value: {
+            "seats": one.seats,
+            "perGateway": one.per_gateway,
+            "reason": one.reason.value,
+            "message": one.message,
+        }
+        for one in holdback
+    }
 
 
 def finite(value: Json) -> Json:

@@ -18,6 +18,7 @@ import math
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 
+from r1_operator.api.scaling import ClassName
 from r1_operator.plan.rates import SHORTEST_SECONDS, Point, Rates, rates_over
 from r1_operator.plan.unavailable import Unavailable
 
@@ -53,6 +54,10 @@ class CounterSample:
     ready_endpoints: float
     in_flight_by_pod: Mapping[str, float] | None = None
     """by pod address, without the port; None from a gateway that does not say"""
+    offered_by_class: Mapping[ClassName, float] | None = None
+    """the offered requests by class; None from one that does not say"""
+    held_seconds: float | None = None
+    """how long a request holds its seat, lately; None where none has ended, or it is not told"""
 
     def fault(self) -> str | None:
         """Return what is impossible about the figures, None when nothing is."""
@@ -60,6 +65,9 @@ class CounterSample:
             value = getattr(self, name)
             if isinstance(value, float | int) and not 0 <= value <= _LARGEST:
                 return f"{name} is {value}"
+        for value in (self.offered_by_class or {}).values():
+            if not 0 <= value <= _LARGEST:
+                return f"offered_by_class holds {value}"
         return f"at {self.at} lies before startedAt" if self.at < self.started_at else None
 
 
@@ -184,7 +192,7 @@ class DemandWindow:
             in_flight=sum(sample.in_flight for sample in newest),
             queued=sum(sample.queued for sample in newest),
             held=sum(sample.held for sample in newest),
-            seats=max(sample.seats for sample in newest),
+            seats=sum(sample.seats for sample in newest),  # each gateway has its own share of them
             oldest_wait_seconds=max(sample.oldest_wait_seconds for sample in newest),
             missing=missing,
             completed=sum(s.points[-1].completed - s.completed_before for s in live.values()),

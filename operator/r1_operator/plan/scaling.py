@@ -13,10 +13,11 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from r1_operator.api.scaling import LATENCY_TYPES
+from r1_operator.api.scaling import LATENCY_TYPES, ClassName
 from r1_operator.plan import counterfactual
 from r1_operator.plan.allowance import Allowance, baseline
 from r1_operator.plan.anticipation import anticipate
+from r1_operator.plan.backtest.proof import Proof, proved
 from r1_operator.plan.behavior import LIMITERS, Situation
 from r1_operator.plan.decision import Decision, ForecastNote, Json, Mode, Reason, Step
 from r1_operator.plan.demand import Demand
@@ -24,6 +25,7 @@ from r1_operator.plan.durations import NOT_REPORTED, Latencies
 from r1_operator.plan.evidence import evidence
 from r1_operator.plan.forecasts import Forecast
 from r1_operator.plan.history import History
+from r1_operator.plan.holdback import holdback_of
 from r1_operator.plan.latency import LatencyMemory, Service, latency_need
 from r1_operator.plan.lead import LeadTime
 from r1_operator.plan.learned_capacity import with_learned
@@ -38,6 +40,7 @@ from r1_operator.plan.needs import (
 from r1_operator.plan.policy import ScalingPolicy
 from r1_operator.plan.room import NOT_ASKED, Placement
 from r1_operator.plan.unavailable import Unavailable
+from r1_operator.plan.urgency import Urgency
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +50,8 @@ class ScalingInputs:
     `current` is the count its Deployment asks for now, `ready` how many pods serve. `forecast`
     is None when none was asked for, `lead` when start-ups are not measured. `external` has the
     values of External metrics by label. `placement` is known where the policy asks for it.
+    `urgency` is what each class asks for (None: nobody looked), `promises` are times to first token
+    in seconds. `proof` is what the backtest says that has to let the forecast act (None: none has).
     """
 
     current: int
@@ -58,6 +63,9 @@ class ScalingInputs:
     external: Mapping[str, float | Unavailable] = field(default_factory=dict)
     lead: LeadTime | None = None
     placement: Placement = NOT_ASKED
+    urgency: Urgency | Unavailable | None = None
+    promises: Mapping[ClassName, float] = field(default_factory=dict)
+    proof: Proof | None = None
 
 
 def decide(
@@ -73,7 +81,8 @@ def decide(
     needs, missing = _real_time(policy, observed, current)
     objectives, unknown, history = _objectives(policy, observed, history, now)
     needs, missing = [*needs, *objectives], (*missing, *unknown)
-    ahead = anticipate(policy, observed.forecast, observed.demand, needs, history, now)
+    forecast = proved(observed.forecast, observed.proof)
+    ahead = anticipate(policy, forecast, observed.demand, needs, history, now)
     foreseen, note = ahead.need, ahead.note
     waiting = _anything_waits(observed.demand)
     demand_step = _first_step(current, needs, foreseen, missing)
@@ -119,6 +128,8 @@ def decide(
         inputs=evidence(asked, policy, observed, history, now),
         forecast=note,
         reactive=None if history.reactive is None else history.reactive.replicas,
+        holdback=holdback_of(observed.urgency, observed.promises, observed.ready, wanted),
+        proof=observed.proof,
     )
     return decision, history
 

@@ -48,10 +48,22 @@ def read_signals(
                 seats=_number(route.get("seats"), "seats"),
                 ready_endpoints=_number(route.get("readyEndpoints"), "readyEndpoints"),
                 in_flight_by_pod=_by_pod(route),
+                offered_by_class=_by_class(route, "offeredRequests"),
+                held_seconds=_optional(route, "heldSeconds"),
             )
         except TypeError as error:
             samples[name] = Unavailable("InvalidSignals", f"Signals do not parse: {error}.")
     return samples
+
+
+def _by_class(route: Mapping[str, object], key: str) -> Mapping[ClassName, float]:
+    figures = _mapping(route.get(key), key)
+    return {name: _number(figures.get(name.value, 0), key) for name in ClassName}
+
+
+def _optional(route: Mapping[str, object], key: str) -> float | None:
+    value = route.get(key)
+    return None if value is None else _number(value, key)
 
 
 def _by_pod(route: Mapping[str, object]) -> Mapping[str, float] | None:

@@ -195,6 +195,11 @@ def _load(decision: Decision | None) -> list[Verdict]:
                 steady=True,
             )
         )
+    proof = decision.proof if decision is not None else None
+    if proof is not None and not proof.acts:
+        verdicts.append(
+            Verdict(Condition.FORECAST_UNPROVED, "True", proof.reason.value, proof.message)
+        )
     return verdicts
 
 
@@ -209,7 +214,15 @@ def _last_scale(observed: Observed, decision: Decision | None) -> dict[str, Any]
         "to": decision.replicas,
         "reason": decision.reason.value,
         "message": decision.message,
-    }
+    } | _seats_held_back(decision)
+
+
+def _seats_held_back(decision: Decision) -> dict[str, int]:
+    """Of all gateways, for all promised classes together; nothing where that is not known."""
+    held = decision.holdback
+    if not isinstance(held, tuple):
+        return {}
+    return {"seatsHeldBack": max((one.seats for one in held), default=0)}
 
 
 def _mode(observed: Observed) -> Mode:

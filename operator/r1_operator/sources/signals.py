@@ -104,6 +104,30 @@ class GatewaySignals:
             good,
         )
 
+    async def advise(self, seats: Mapping[str, Mapping[str, int]], valid_seconds: float) -> None:
+        """Tell every gateway how many of its seats to keep free, by `namespace/name` and class.
+
+        Never raises for what a gateway does: one that does not listen goes by what it sees itself.
+        """
+        body = {"validSeconds": valid_seconds, "routes": seats}
+        if self._session is None:
+            self._session = aiohttp.ClientSession(timeout=self._timeout)
+        gateways = await self._directory.known()
+        await asyncio.gather(
+            *(self._tell(self._session, name, url, body) for name, url in gateways.items())
+        )
+
+    async def _tell(
+        self, session: aiohttp.ClientSession, name: str, url: str, body: Mapping[str, object]
+    ) -> None:
+        try:
+            where = f"{url.removesuffix('/signals')}/holdback"
+            async with session.put(where, json=body) as response:
+                if response.status != 204:
+                    logger.debug("%s takes no advice: %s", name, response.status)
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            logger.debug("%s takes no advice: %s", name, error)
+
     async def _ask(self, session: aiohttp.ClientSession, name: str, url: str) -> Answer | str:
         try:
             async with session.get(url) as response:

@@ -48,6 +48,10 @@ STORIES: dict[str, tuple[dict[str, str], str]] = {
         },
         "20m",
     ),
+    "R1BacktestFailed": (
+        {'r1_operator_backtests_finished_total{phase="Failed"}': "0x10 1x50"},
+        "15m",
+    ),
     "R1ForecastCoverageLost": (
         {'r1_forecast_coverage{subject="team/chat", level="0.9"}': "0.7x90"},
         "65m",

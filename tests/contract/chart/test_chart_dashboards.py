@@ -107,7 +107,8 @@ def test_demand_is_drawn_against_the_band_of_its_forecast() -> None:
     panels = load(CHART / "dashboards" / "inference.json")["panels"]
     (panel,) = (one for one in panels if one["title"] == "Demand against the forecast")
     asked = " ".join(target["expr"] for target in panel["targets"])
-    assert {"r1_operator_demand", "r1_operator_forecast_peak"} <= set(re.findall(r"r1_\w+", asked))
+    drawn = {"r1_operator_demand", "r1_operator_forecast_peak", "r1_operator_forecast_planned"}
+    assert drawn == set(re.findall(r"r1_\w+", asked)), "decisions go by no other level"
     band = [
         one
         for one in panel["fieldConfig"]["overrides"]

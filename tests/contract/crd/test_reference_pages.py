@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from r1_backtest.verdict import Finding
 from r1_operator.api import meanings
-from r1_operator.api.names import BacktestCondition, BacktestReason, Condition, Reason
+from r1_operator.api.names import BacktestCondition, BacktestReason, Condition, ProofReason, Reason
 from r1_operator.api.reference import backtest_page, conditions_page, main, resource_page
+from r1_operator.plan.backtest.proof import GOOD_FINDINGS
 from r1_operator.plan.decision import Decision, Mode
 from r1_operator.plan.decision import Reason as Why
 
@@ -23,6 +25,11 @@ def test_every_reason_is_explained_once() -> None:
     explained = [name for group in meanings.REASONS.values() for name in group]
     assert len(explained) == len(set(explained))
     assert set(Reason) <= set(explained)
+    assert set(ProofReason) - {ProofReason.BACKTEST_FOR} <= set(explained)
+
+
+def test_the_findings_that_let_a_forecast_act_are_findings_of_a_backtest() -> None:
+    assert {finding.value for finding in Finding} >= GOOD_FINDINGS
 
 
 def test_every_problem_says_what_to_do() -> None:

@@ -13,7 +13,8 @@ import pytest
 
 from r1_bench.operator_lab import QUICK, connect, make_namespace, operating, resource, until
 from r1_operator.kube.client import Api
-from r1_operator.kube.kinds import JOB, POD, R1BACKTEST, R1INFERENCE, Json, Key
+from r1_operator.kube.kinds import EVENT, JOB, POD, R1BACKTEST, R1INFERENCE, Json, Key
+from r1_operator.plan.backtest import course
 from r1_operator.plan.conditions import rfc3339
 from r1_operator.settings import Settings
 
@@ -90,24 +91,33 @@ def writes(own: Api) -> list[str]:
     return [one.path for one in own.log.recent if one.is_write and "r1backtests" in one.path]
 
 
-async def play_to_the_end(api: Api, job: Json, exit_code: int, message: str) -> None:
-    """Make the Job's pod, end it with a termination message, and say of the Job that it ended."""
+async def make_pod(api: Api, job: Json, status: Json) -> None:
+    """Make the Job's pod, in a state that a kubelet or the scheduler would write."""
     home, name = job["metadata"]["namespace"], job["metadata"]["name"]
     owner = {"apiVersion": "batch/v1", "kind": "Job", "name": name, "uid": job["metadata"]["uid"]}
     template = job["spec"]["template"]
-    pod = await api.create(
-        POD,
-        home,
-        {
-            "apiVersion": "v1",
-            "kind": "Pod",
-            "metadata": {**template["metadata"], "name": f"{name}-x", "ownerReferences": [owner]},
-            "spec": template["spec"],
-        },
-    )
+    metadata = {**template["metadata"], "name": f"{name}-x", "ownerReferences": [owner]}
+    manifest = {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": template["spec"]}
+    pod = await api.create(POD, home, manifest)
+    pod["status"] = status
+    await api.request("PUT", POD.path(home, pod["metadata"]["name"], "status"), body=pod)
+
+
+async def events(api: Api, key: Key) -> list[tuple[str, str]]:
+    """Kind and reason of what was told about an R1Backtest."""
+    return [
+        (event["regarding"]["kind"], event["reason"])
+        async for page in api.list_pages(EVENT, key.namespace)
+        for event in page["items"]
+        if event["regarding"]["name"] == key.name
+    ]
+
+
+async def play_to_the_end(api: Api, job: Json, exit_code: int, message: str) -> None:
+    """Make the Job's pod, end it with a termination message, and say of the Job that it ended."""
     reason = "Completed" if exit_code == 0 else "Error"
     state = {"exitCode": exit_code, "reason": reason, "message": message}
-    pod["status"] = {
+    status = {
         "phase": "Succeeded" if exit_code == 0 else "Failed",
         "containerStatuses": [
             {
@@ -120,7 +130,7 @@ async def play_to_the_end(api: Api, job: Json, exit_code: int, message: str) -> 
             }
         ],
     }
-    await api.request("PUT", POD.path(home, pod["metadata"]["name"], "status"), body=pod)
+    await make_pod(api, job, status)
     await end_job(api, job, "Complete" if exit_code == 0 else "Failed")
 
 
@@ -242,3 +252,65 @@ async def test_a_job_that_is_deleted_is_a_failure_and_a_strange_answer_too(
         verdict = {**VERDICT, "activation": "x" * 100}
         await play_to_the_end(api, job, 0, json.dumps({"verdict": verdict}))
         await until(phase_is(api, strange, "Failed", "NoVerdict"), "refused, and said so")
+
+
+async def test_a_pod_that_finds_no_node_is_told_and_given_up_for_the_next_one(
+    api: Api, apiserver: Path, namespace: str, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stuck, patient = Key(namespace, "stuck"), Key(namespace, "patient")
+    await serve(api, namespace)
+    await ask(api, stuck)
+    async with await connect(apiserver) as own, operating(settings, own):
+        await until(phase_is(api, stuck, "Running"), "a run")
+        await ask(api, patient)
+        await until(phase_is(api, patient, "Pending", "Queued"), "the second waits")
+        job = await until(a_job(api, settings.own_namespace), "a Job")
+        no_node = {"type": "PodScheduled", "status": "False", "reason": "Unschedulable",
+                   "message": "0/3 nodes are available"}  # fmt: skip
+        await make_pod(api, job, {"phase": "Pending", "conditions": [no_node]})
+
+        async def blocked() -> bool:
+            found = await api.get(R1BACKTEST, *stuck)
+            assert found is not None
+            conditions = {one["type"]: one for one in found["status"]["conditions"]}
+            return bool(conditions.get("Blocked", {}).get("reason") == "Unschedulable")
+
+        await until(blocked, "a condition with the scheduler's words")
+        monkeypatch.setattr(course, "GIVE_UP_SECONDS", 5)  # for ten minutes
+        await until(phase_is(api, stuck, "Failed", "Unschedulable"), "it is given up")
+        monkeypatch.undo()
+        await until(phase_is(api, patient, "Running"), "the second's turn")
+        (left,) = await jobs(api, settings.own_namespace)
+        assert left["metadata"]["labels"]["deepseek.ai/r1backtest"] == "patient"
+
+        async def told() -> bool:
+            wanted = {"BacktestStarted", "BacktestBlocked", "BacktestFailed"}
+            return {("R1Backtest", reason) for reason in wanted} <= set(await events(api, stuck))
+
+        await until(told, "Events")
+
+
+async def test_the_backtest_that_a_resource_names_has_to_vouch_for_its_forecast(
+    api: Api, apiserver: Path, namespace: str, settings: Settings
+) -> None:
+    key = Key(namespace, "november")
+    named = {**AUTOSCALING, "forecast": {"backtestName": key.name}}
+    manifest = resource("production-r1", namespace, autoscaling=named)
+    await api.create(R1INFERENCE, namespace, manifest)
+
+    def unproved(reason: str | None) -> Any:
+        async def check() -> bool:
+            found = await api.get(R1INFERENCE, namespace, "production-r1")
+            conditions = (found or {}).get("status", {}).get("conditions") or ()
+            said = {one["type"]: one["reason"] for one in conditions}
+            return bool(said) and said.get("ForecastUnproved") == reason
+
+        return check
+
+    async with await connect(apiserver) as own, operating(settings, own):
+        await until(unproved("BacktestMissing"), "nothing of that name")
+        await ask(api, key)
+        await until(unproved("BacktestRunning"), "it runs")
+        job = await until(a_job(api, settings.own_namespace), "a Job")
+        await play_to_the_end(api, job, 0, json.dumps(TOLD))
+        await until(unproved(None), "it vouches")

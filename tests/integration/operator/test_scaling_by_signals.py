@@ -50,6 +50,15 @@ async def test_replicas_follow_what_is_offered_and_every_place_says_why(
         assert risen["message"] == status["lastScale"]["message"], "the same words"
         assert risen["inputs"]["demand"]["requestsPerSecond"] == pytest.approx(45, rel=0.2)
 
+        assert status["lastScale"]["seatsHeldBack"] > 0
+        kept = found[-1]["holdback"]["Q2"]
+        assert "stay free for Q2" in kept["message"]
+
+        async def advised() -> bool:
+            return any(one["routes"].get(str(key), {}).get("Q2") for one in sites.advice)
+
+        await until(advised, "the gateway is told as well")
+
         async def event() -> Json | None:
             answer = await api.request("GET", EVENT.path(namespace))
             reasons = {one["reason"]: one for one in answer["items"]}

@@ -16,6 +16,7 @@ from r1_operator.api.declare import Member, members
 from r1_operator.api.quantity import Quantity
 from r1_operator.api.v1 import R1Inference, Spec, parse
 from r1_operator.kube.kinds import Key
+from r1_operator.plan.backtest.proof import asked_of
 from r1_operator.plan.budget import ceilings_of
 from r1_operator.plan.children import plan_children
 from r1_operator.plan.policy import policy_of
@@ -77,7 +78,8 @@ RICH: dict[str, Any] = {
             },
         },
         "forecast": {
-            "activation": "Always",
+            "activation": "RequireBacktest",
+            "backtestName": "november",
             "horizonSeconds": 300,
             "quantilePercent": 80,
             "stepSeconds": 10,
@@ -105,6 +107,12 @@ RICH: dict[str, Any] = {
 Path = tuple[str | int, ...]
 
 WHOLE: dict[Path, Any] = {
+    ("autoscaling", "forecast", "activation"): {
+        key: value
+        for key, value in RICH["autoscaling"]["forecast"].items()
+        if key != "backtestName"
+    }
+    | {"activation": "Always"},
     ("model", "source", "bundled"): {"bundled": "other"},
     ("model", "source", "path"): {"path": "/weights"},
     ("autoscaling", "budget", "cost", "pricePerReplicaHour"): {
@@ -114,7 +122,7 @@ WHOLE: dict[Path, Any] = {
     ("autoscaling", "metrics", 0, "type"): {"type": "MeanLatency", "target": 800},
     ("autoscaling", "metrics", 0, "query"): {"type": "External", "target": 800, "query": "up"},
 }
-"""Alternatives of a union: setting one replaces the object around it."""
+"""Alternatives of a union, and what excludes a neighbour: setting one replaces the object around."""
 
 
 def fields_of(cls: type, path: Path = ()) -> Iterator[tuple[Path, Member]]:
@@ -176,6 +184,7 @@ def effects(spec: dict[str, Any]) -> dict[str, Any]:
         "replicas": found.spec.replicas,
         "policy": policy,
         "question": question,
+        "proof": asked_of(found),
     }
 
 

@@ -49,6 +49,12 @@ def test_the_kubelet_runs_where_kind_of_cgroup_is_old_and_disks_are_full(
     assert document["cgroupDriver"] == "cgroupfs"
     assert document["cgroupRoot"] == "/r1-cluster-one"
     assert document["imageGCHighThresholdPercent"] == 100
+    # An eviction for lack of disk collects images that nobody can pull again.
+    disks = {k: v for k, v in document["evictionHard"].items() if "fs." in k}
+    assert set(disks) == {
+        f"{fs}.{of}" for fs in ("nodefs", "imagefs") for of in ("available", "inodesFree")
+    }
+    assert set(disks.values()) == {"0%"}
     assert document["clusterDNS"] == [settings.addresses.node]
 
 

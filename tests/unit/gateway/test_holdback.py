@@ -114,3 +114,67 @@ def test_before_anything_has_ended_one_seat_is_kept() -> None:
     for n in range(30):
         holdback.arrived(Q1, float(n))
     assert holdback.reserve(Q2, 8, 30.0) == 1
+
+
+def test_what_runs_on_a_pod_that_drains_holds_nobody_back_from_the_others() -> None:
+    pool = EndpointPool()
+    pool.update({"old:80": True}, 8)
+    queue: Admission[str] = Admission(PROMISED, pool)
+    running = [offer(queue, Q3, 0.0) for _ in range(8)]
+    pool.update({"old:80": False, "new:80": True}, 8)
+    waiting = offer(queue, Q3, 1.0)
+    assert [ticket.state for ticket in running] == [TicketState.RUNNING] * 8
+    assert waiting.state is TicketState.RUNNING
+    assert waiting.endpoint is not None
+    assert waiting.endpoint.address == "new:80"
+
+
+def fill(queue: Admission[str], klass: PriorityClass, now: float) -> int:
+    """Offer more than there are seats; how many of them run."""
+    seats = queue.pool.seats
+    offered = [offer(queue, klass, now) for _ in range(seats)]
+    return sum(ticket.state is TicketState.RUNNING for ticket in offered)
+
+
+def test_seats_that_are_advised_stay_free_before_anybody_urgent_has_come() -> None:
+    queue = admission(8)
+    queue.advise({Q1: 3}, until=10.0)
+    assert fill(queue, Q3, 5.0) == 5
+    assert queue.held_back(Q3, 5.0) == (3, 3)
+    urgent = offer(queue, Q1, 5.0)
+    assert queue.start_next(5.0) is urgent
+
+
+def test_advice_that_is_too_old_is_forgotten() -> None:
+    queue = admission(8)
+    queue.advise({Q1: 3}, until=10.0)
+    assert fill(queue, Q3, 10.0) == 8
+    assert queue.held_back(Q3, 10.0) == (0, 0)
+
+
+def test_newer_advice_replaces_the_older_one() -> None:
+    queue = admission(8)
+    queue.advise({Q1: 3}, until=10.0)
+    queue.advise({}, until=12.0)
+    assert fill(queue, Q3, 5.0) == 8
+
+
+def test_advice_never_takes_more_than_half_of_the_pool() -> None:
+    queue = admission(8)
+    queue.advise({Q1: 1000}, until=10.0)
+    assert fill(queue, Q3, 5.0) == 4
+
+
+def test_advice_does_not_lower_what_the_gateway_reckons_itself() -> None:
+    queue = admission(8)
+    urgent_traffic(queue, 1.0, 60.0)
+    own, _ = queue.held_back(Q3, 63.0)
+    queue.advise({Q1: 1}, until=100.0)
+    assert own > 1
+    assert queue.held_back(Q3, 63.0) == (own, 1)
+
+
+def test_advice_for_a_class_without_a_promise_holds_nothing_back() -> None:
+    queue = admission(8)
+    queue.advise({Q2: 3}, until=10.0)
+    assert fill(queue, Q3, 5.0) == 8

@@ -98,6 +98,28 @@ def test_explain_prints_the_sentence_the_rules_and_the_figures(
     assert "HorizontalPodAutoscaler would run 6" in out
 
 
+def test_explain_says_what_is_held_back_and_what_a_named_backtest_says(
+    operator_url: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held = {"seats": 4, "perGateway": 2, "reason": "Arrivals", "message": "4 of 16 seats [free]."}
+    none = dict(held, seats=0, message="Nothing for Q2.")
+    proof = {"acts": False, "reason": "BacktestMissing", "message": "Create it."}
+    shown = dict(DECISION, holdback={"Q1": held, "Q2": none}, proof=proof)
+    monkeypatch.setattr(FakeOperator, "decisions", [shown])
+    assert main(["explain", "r1", "--operator-url", operator_url]) == 0
+    out = capsys.readouterr().out
+    assert "Held back (Arrivals): 4 of 16 seats [free]." in out
+    assert "Q2" not in out
+    assert "Backtest (BacktestMissing): Create it." in out
+    for holdback, said in (
+        ({"unavailable": "NoGateway", "message": "None is known."}, "not known. None is known."),
+        ({"Q1": none}, "Seats held back: none."),
+    ):
+        monkeypatch.setattr(FakeOperator, "decisions", [dict(DECISION, holdback=holdback)])
+        assert main(["explain", "r1", "--operator-url", operator_url]) == 0
+        assert said in capsys.readouterr().out
+
+
 def test_explain_says_later_what_a_decision_came_to(
     operator_url: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -5,14 +5,15 @@ from dataclasses import replace
 import pytest
 from prometheus_client import CollectorRegistry
 
+from r1_operator.api.scaling import ClassName, MetricType
 from r1_operator.api.scaling import Forecast as ForecastSpec
-from r1_operator.api.scaling import MetricType
 from r1_operator.api.v1 import parse
 from r1_operator.controller.exposition import ScalingCollector
 from r1_operator.controller.scaling_loop import Scaled
 from r1_operator.kube.kinds import Key
 from r1_operator.plan.demand import Demand
 from r1_operator.plan.forecasts import Forecast, Gate
+from r1_operator.plan.holdback import ClassHoldback, HoldbackReason
 from r1_operator.plan.policy import policy_of
 from r1_operator.plan.scaling import ScalingInputs
 from r1_operator.plan.unavailable import Unavailable
@@ -95,6 +96,20 @@ def test_demand_and_the_band_of_its_forecast_in_their_unit_and_in_replicas() -> 
     assert at("r1_operator_forecast_lead_seconds", LABELS) == 45
 
 
+def test_what_decisions_plan_for_is_told_with_its_quantile() -> None:
+    """Not the nearest of the levels that happen to be asked for: the newsvendor's, or one's own."""
+    asked = replace(FORECAST, peak_over_lead={0.5: 14.0, 0.91: 25.0, 0.95: 28.0})
+    state = followed(replace(SEEN, forecast=asked))
+    at = scraped(state).get_sample_value
+    assert at("r1_operator_forecast_quantile", LABELS) == 0.91
+    assert at("r1_operator_forecast_planned", RATE) == pytest.approx(25)
+    assert at("r1_operator_forecast_planned_replicas", RATE) == pytest.approx(25 / (0.85 * 10))
+    own = replace(state.policy.forecast, quantile=0.5)
+    state.policy = replace(state.policy, forecast=own)
+    assert at("r1_operator_forecast_quantile", LABELS) == 0.5
+    assert at("r1_operator_forecast_planned", RATE) == 14
+
+
 def test_what_is_not_known_has_no_sample_and_is_not_zero() -> None:
     missing = Unavailable("NoGateway", "There is none.")
     at = scraped(followed(replace(SEEN, demand=missing, forecast=missing))).get_sample_value
@@ -114,3 +129,12 @@ def test_a_forecast_of_a_metric_that_the_policy_no_longer_counts_is_not_told() -
     other = replace(FORECAST, metric=MetricType.TOKENS_PER_SECOND)
     at = scraped(followed(replace(SEEN, forecast=other))).get_sample_value
     assert at("r1_operator_forecast_lead_seconds", LABELS) is None
+
+
+def test_seats_held_back_are_told_by_class() -> None:
+    state = followed(SEEN)
+    held = ClassHoldback(ClassName.Q1, 2, 4, HoldbackReason.ARRIVALS, "Because.")
+    state.held_back = (held,)
+    at = scraped(state).get_sample_value
+    assert at("r1_operator_seats_held_back", LABELS | {"class": "Q1"}) == 4
+    assert at("r1_operator_seats_held_back", LABELS | {"class": "Q2"}) is None

@@ -6,8 +6,10 @@ from typing import Any
 
 import pytest
 
+from r1_operator.api.backtest import autoscaling_hash
 from r1_operator.api.budget import GPU
 from r1_operator.api.names import Label
+from r1_operator.api.scaling import ClassName
 from r1_operator.api.v1 import R1Inference, parse
 from r1_operator.controller.decisions import DecisionBook
 from r1_operator.controller.scaling_loop import ScalingLoop
@@ -44,6 +46,11 @@ class World:
         self.look: Look | None = None
         self.looks, self.looked_at = 0, START
         self.capacity: Json = {}
+        self.forecast: Json = {}
+        self.urgent = 0.0
+        self.gateways = ("gw",)
+        self.advice: list[tuple[dict[str, dict[str, int]], float]] = []
+        self.backtests: dict[Key, Json] | None = {}
         self.enqueued: list[Key] = []
         self.told: list[Notice] = []
         self.views = Views()
@@ -63,10 +70,21 @@ class World:
             enqueue=self.enqueued.append,
             tell=self.told.append,
             metrics=Metrics(),
+            backtest=self.backtest,
             now=lambda: self.now,
         )
 
     configured = False
+
+    def backtest(self, key: Key) -> Json | Unavailable | None:
+        """The backtests' part."""
+        if self.backtests is None:
+            return Unavailable("NotRead", "Not read.")
+        return self.backtests.get(key)
+
+    async def advise(self, seats: dict[str, dict[str, int]], valid_seconds: float) -> None:
+        """The gateways' ear."""
+        self.advice.append((seats, valid_seconds))
 
     def forget(self, key: Key) -> None:
         """The forecaster's part."""
@@ -101,6 +119,12 @@ class World:
             oldest_wait_seconds=0.0,
             seats=16.0,
             ready_endpoints=2.0,
+            offered_by_class={
+                ClassName.Q1: self.offered * self.urgent,
+                ClassName.Q2: 0.0,
+                ClassName.Q3: self.offered * (1 - self.urgent),
+            },
+            held_seconds=20.0,
         )
         answers = {"gw": Answer(self.answer(), {}, self.now)}
         return Reading(frozenset({"gw"}), {str(KEY): (sample,)}, answers=answers)
@@ -156,7 +180,8 @@ class World:
             self.now += 2.0
             self.offered += 2.0 * self.rate
             await self.loop.round()
-            shown = self.loop.follow(KEY, resource(metrics=self.metrics, capacity=self.capacity))
+            asked = resource(metrics=self.metrics, capacity=self.capacity, forecast=self.forecast)
+            shown = self.loop.follow(KEY, asked)
             if shown is not None:
                 self.deploy(shown.replicas)
 
@@ -167,12 +192,14 @@ def resource(
     uid: str = "u",
     metrics: list[Json] | None = None,
     capacity: Json | None = None,
+    forecast: Json | None = None,
 ) -> R1Inference:
     spec: Json = {"replicas": replicas}
     if autoscaling:
         metrics = metrics or [{"type": "RequestsPerSecond", "target": 10}]
         spec["autoscaling"] = {"minReplicas": 1, "maxReplicas": 20, "metrics": metrics}
         spec["autoscaling"]["capacity"] = capacity or {}
+        spec["autoscaling"]["forecast"] = forecast or {}
     metadata = {"name": KEY.name, "namespace": KEY.namespace, "uid": uid, "generation": 1}
     manifest = {"apiVersion": "deepseek.ai/v1", "kind": "R1Inference"}
     return parse({**manifest, "metadata": metadata, "spec": spec})
@@ -388,3 +415,99 @@ async def test_without_the_right_to_see_nodes_the_pods_own_word_counts() -> None
     last = world.book.of(KEY)[-1]
     assert (last["replicas"], last["reason"]) == (5, "NoRoom")
     assert "2 pods find no node; The operator may not list nodes." in last["message"]
+
+
+async def test_seats_for_the_urgent_are_told_to_the_gateways_and_to_people() -> None:
+    world = World(replicas=2)
+    world.rate, world.urgent = 5.0, 0.2
+    await world.loop.prime()
+    await world.pass_time(60)
+    seats, valid = world.advice[-1]
+    assert seats[str(KEY)]["Q1"] > 0
+    assert seats[str(KEY)]["Q2"] >= seats[str(KEY)]["Q1"]
+    assert valid > 2 * 2.0, "one lost round does no harm"
+    told = world.book.of(KEY)[-1]["holdback"]
+    assert told["Q1"]["perGateway"] == seats[str(KEY)]["Q1"]
+    assert "stay free for Q1" in told["Q1"]["message"]
+
+
+async def test_where_nobody_urgent_comes_the_gateways_are_not_talked_to() -> None:
+    world = World(replicas=2)
+    world.rate = 5.0
+    await world.loop.prime()
+    await world.pass_time(60)
+    assert world.advice == []
+
+
+async def test_when_the_urgent_stay_away_the_gateways_are_told_once_more() -> None:
+    world = World(replicas=2)
+    world.rate, world.urgent = 5.0, 0.2
+    await world.loop.prime()
+    await world.pass_time(60)
+    world.loop.forget(KEY)
+    await world.loop.round()
+    assert world.advice[-1][0] == {str(KEY): {}}
+    count = len(world.advice)
+    await world.loop.round()
+    assert len(world.advice) == count
+
+
+async def test_without_gateways_nothing_is_advised_and_explain_says_why() -> None:
+    world = World(replicas=2, gateway=False)
+    await world.loop.prime()
+    await world.pass_time(20)
+    assert world.advice == []
+    assert world.book.of(KEY)[-1]["holdback"]["unavailable"] == "NoGateway"
+
+
+async def test_a_named_backtest_is_asked_at_every_decision() -> None:
+    world = World(replicas=2)
+    world.rate = 5.0
+    world.forecast = {"backtestName": "november"}
+    world.backtests = None
+    await world.loop.prime()
+    await world.pass_time(10)
+    assert world.book.of(KEY)[-1]["proof"]["reason"] == "BacktestNotRead"
+    world.backtests = {}
+    await world.pass_time(10)
+    assert world.book.of(KEY)[-1]["proof"]["reason"] == "BacktestMissing"
+    shown = world.loop.follow(KEY, resource(forecast=world.forecast))
+    assert shown is not None
+    assert shown.proof is not None
+    assert shown.proof.reason == "BacktestMissing", "the status follows"
+    tried = autoscaling_hash(resource().spec.autoscaling)
+    verdict = {"finding": "Cheaper", "message": "By 4 %."}
+    status = {"phase": "Succeeded", "autoscalingHash": tried, "verdict": verdict}
+    found = {"spec": {"inferenceName": KEY.name}, "status": status}
+    world.backtests = {Key(KEY.namespace, "november"): found}
+    await world.pass_time(10)
+    assert world.book.of(KEY)[-1]["proof"]["acts"] is True
+
+
+class Asked:
+    """A forecaster that notes how it is asked and has nothing to say."""
+
+    configured = True
+
+    def __init__(self) -> None:
+        self.activations: list[str] = []
+
+    def latest(self, _: Key, question: Any) -> Unavailable:
+        self.activations.append(question.body["activation"])
+        return Unavailable("Training", "Soon.")
+
+
+async def test_without_its_proof_a_forecast_acts_on_nobody_elses_count_either() -> None:
+    world, forecaster = World(replicas=2), Asked()
+    vars(world.loop)["_forecaster"] = forecaster
+    world.rate = 5.0
+    world.forecast = {"backtestName": "november"}
+    await world.loop.prime()
+    await world.pass_time(4)
+    assert set(forecaster.activations) == {"Advisory"}
+    tried = autoscaling_hash(resource().spec.autoscaling)
+    status = {"phase": "Succeeded", "autoscalingHash": tried, "verdict": {"finding": "Equal"}}
+    found = {"spec": {"inferenceName": KEY.name}, "status": status}
+    world.backtests = {Key(KEY.namespace, "november"): found}
+    await world.pass_time(2)
+    assert forecaster.activations[-1] == "RequireBacktest"

@@ -46,9 +46,12 @@ class Served:
         self.status = 200
         self.delay = 0.0
         self.asked = 0
+        self.told: list[tuple[str, Any]] = []
 
-    async def handle(self, _: web.Request) -> web.Response:
+    async def handle(self, request: web.Request) -> web.Response:
         self.asked += 1
+        if request.method == "PUT":
+            self.told.append((request.path, await request.json()))
         await asyncio.sleep(self.delay)
         return web.json_response(self.answer, status=self.status)
 
@@ -85,6 +88,8 @@ async def test_signals_are_summed_over_classes_and_a_silent_gateway_is_missed(
     assert sample.oldest_wait_seconds == 4.0
     assert sample.received_at == 1000.0
     assert sample.in_flight_by_pod == {"10.1.0.4": 2, "fd00::4": 1}
+    assert sample.offered_by_class == {"Q1": 5, "Q2": 7, "Q3": 0}
+    assert sample.held_seconds is None, "a gateway of before does not say"
     assert sample.gateway in reading.gateways, "the name by which it is missed when it is silent"
     assert len(reading.gateways) == 2
     assert len(reading.silent) == 1
@@ -106,6 +111,19 @@ async def test_a_slow_gateway_does_not_hold_up_the_round(served: Served) -> None
     signals = GatewaySignals(GatewayDirectory(None, urls=(served.url,)), timeout_seconds=0.1)
     reading = await asyncio.wait_for(signals.read(), 10)
     assert len(reading.silent) == 1
+    await signals.close()
+
+
+async def test_advice_goes_to_every_gateway_and_one_that_does_not_listen_is_left_alone(
+    served: Served,
+) -> None:
+    served.status = 404
+    directory = GatewayDirectory(None, urls=("http://127.0.0.1:9", served.url))
+    signals = GatewaySignals(directory, timeout_seconds=1.0)
+    await signals.advise({"default/r1": {"Q1": 3}}, 10.0)
+    assert served.told == [
+        ("/holdback", {"validSeconds": 10.0, "routes": {"default/r1": {"Q1": 3}}})
+    ]
     await signals.close()
 
 

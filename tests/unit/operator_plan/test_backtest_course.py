@@ -16,14 +16,17 @@ from r1_operator.api.backtest import (
     autoscaling_hash,
     parse_backtest,
 )
+from r1_operator.api.names import BacktestReason
 from r1_operator.api.v1 import R1Inference, parse
-from r1_operator.plan.backtest.course import BacktestPlan, plan_backtest
+from r1_operator.plan.backtest.course import GIVE_UP_SECONDS, BacktestPlan, plan_backtest
 from r1_operator.plan.backtest.job import build_job, job_name
+from r1_operator.plan.backtest.news import news_of
 from r1_operator.plan.backtest.seen import (
     Answer,
     Run,
     Seen,
     Site,
+    Waiting,
     read_answer,
     read_run,
     read_waiting,
@@ -112,10 +115,80 @@ def test_its_turn_makes_the_job() -> None:
     assert running.status["phase"] == "Running"
     assert running.status["startedAt"] == rfc3339(NOW)
     assert running.status["startSeconds"] == 120
-    stuck = plan_backtest(seen(run=run(), waits_for="ImagePullBackOff: no such image"), NOW + 5)
-    complete = condition(stuck, "Complete")
-    assert complete is not None
-    assert "ImagePullBackOff" in complete["message"]
+
+
+NO_IMAGE = Waiting(BacktestReason.IMAGE_PULL_FAILED, "ImagePullBackOff: no such image", NOW)
+
+
+def test_a_pod_that_cannot_start_is_a_condition_at_once_and_given_up_in_the_end() -> None:
+    stuck = seen(run=run(), waiting=NO_IMAGE)
+    planned = plan_backtest(stuck, NOW + 5)
+    assert planned.status["phase"] == "Running"
+    blocked = condition(planned, "Blocked")
+    assert blocked is not None
+    assert (blocked["status"], blocked["reason"]) == ("True", "ImagePullFailed")
+    assert "no such image" in blocked["message"]
+    assert "given up 10 minutes after" in blocked["message"]
+    assert planned.look_again is not None
+    assert planned.look_again <= 30, "the next look is not far"
+    assert not planned.delete_job
+    mended = plan_backtest(after(planned, stuck, waiting=None), NOW + 60)
+    assert condition(mended, "Blocked") is None
+    late = plan_backtest(after(planned, stuck), NOW + GIVE_UP_SECONDS)
+    assert late.status["phase"] == "Failed"
+    assert late.delete_job, "it must not begin once nobody waits for it"
+    failed = condition(late, "Failed")
+    assert failed is not None
+    assert failed["reason"] == "ImagePullFailed"
+    assert "Given up after 10 minutes" in failed["message"]
+    assert condition(late, "Blocked") is None
+    crashed = plan_backtest(after(late, stuck), NOW + GIVE_UP_SECONDS + 60)
+    assert crashed.delete_job, "a process that ended before it deleted the Job does it now"
+    gone = plan_backtest(after(late, stuck, run=None, waiting=None), NOW + GIVE_UP_SECONDS + 60)
+    assert not gone.delete_job
+
+
+@pytest.mark.parametrize(
+    ("reason", "patience"),
+    [
+        (BacktestReason.UNSCHEDULABLE, 0),
+        (BacktestReason.CONTAINER_START_FAILED, 0),
+        (BacktestReason.POD_NOT_MADE, 20),
+        (BacktestReason.POD_NOT_STARTED, 60),
+    ],
+)
+def test_what_is_on_its_way_is_no_news(reason: BacktestReason, patience: float) -> None:
+    waiting = seen(run=run(), waiting=Waiting(reason, "Words", NOW))
+    if patience:
+        early = plan_backtest(waiting, NOW + patience - 1)
+        assert condition(early, "Blocked") is None
+        complete = condition(early, "Complete")
+        assert complete is not None
+        assert "waits: Words" in complete["message"]
+    assert condition(plan_backtest(waiting, NOW + patience), "Blocked") is not None
+
+
+def test_events_say_what_the_stored_status_did_not() -> None:
+    first = plan_backtest(seen(run=run()), NOW)
+    (started,) = news_of({}, first.status)
+    assert (started.reason, started.warning) == ("BacktestStarted", False)
+    assert news_of(first.status, first.status) == ()
+    stuck = plan_backtest(after(first, seen(run=run(), waiting=NO_IMAGE)), NOW + 5)
+    (blocked,) = news_of(first.status, stuck.status)
+    assert (blocked.reason, blocked.warning) == ("BacktestBlocked", True)
+    assert blocked.note.startswith("ImagePullFailed: ")
+    assert news_of(stuck.status, stuck.status) == ()
+    ended = seen(run=run(ended_at=NOW + 90), answer=Answer(0, "Completed", TOLD))
+    (done,) = news_of(stuck.status, plan_backtest(ended, NOW + 91).status)
+    assert (done.reason, done.warning, done.note) == (
+        "BacktestSucceeded",
+        False,
+        VERDICT["message"],
+    )
+    broken = seen(run=run(ended_at=NOW + 90), answer=Answer(137, "OOMKilled", ""))
+    (failed,) = news_of(stuck.status, plan_backtest(broken, NOW + 91).status)
+    assert (failed.reason, failed.warning) == ("BacktestFailed", True)
+    assert failed.note.startswith("Killed: ")
 
 
 def test_a_verdict_ends_it_well_and_stays() -> None:
@@ -283,6 +356,14 @@ def test_the_resource_rides_along_as_it_is_tried() -> None:
     )
 
 
+CREATED = {"creationTimestamp": rfc3339(NOW)}
+
+
+def told(status: dict[str, Any]) -> BacktestReason | None:
+    found = read_waiting({"metadata": CREATED, "status": status})
+    return None if found is None else found.reason
+
+
 def test_jobs_and_pods_are_read_as_the_api_server_writes_them() -> None:
     metadata = {
         "name": "r1bt-u1",
@@ -309,10 +390,19 @@ def test_jobs_and_pods_are_read_as_the_api_server_writes_them() -> None:
     )
     assert read_answer({}) is None
     creating = {"waiting": {"reason": "ContainerCreating"}}
-    assert read_waiting({"status": {"containerStatuses": [{"state": creating}]}}) == ""
+    assert told({"containerStatuses": [{"state": creating}]}) == BacktestReason.POD_NOT_STARTED
+    assert told({"containerStatuses": [{"state": creating}], "phase": "Running"}) is None
+    assert told({"phase": "Succeeded"}) is None
+    no_image = {"waiting": {"reason": "ErrImagePull", "message": "no such image"}}
+    assert told({"containerStatuses": [{"state": no_image}]}) == BacktestReason.IMAGE_PULL_FAILED
+    no_key = {"waiting": {"reason": "CreateContainerConfigError", "message": "no secret"}}
+    assert told({"containerStatuses": [{"state": no_key}]}) == BacktestReason.CONTAINER_START_FAILED
     unplaced = [{"type": "PodScheduled", "status": "False", "reason": "Unschedulable",
                  "message": "0/1 nodes"}]  # fmt: skip
-    assert read_waiting({"status": {"conditions": unplaced}}) == "Unschedulable: 0/1 nodes"
+    pod = {"metadata": CREATED, "status": {"conditions": unplaced}}
+    assert read_waiting(pod) == Waiting(
+        BacktestReason.UNSCHEDULABLE, "Unschedulable: 0/1 nodes", NOW
+    )
 
 
 def test_an_object_is_read_with_its_defaults() -> None:

@@ -6,6 +6,8 @@ from typing import Any
 
 import pytest
 
+from r1_operator.api.names import ProofReason
+from r1_operator.plan.backtest.proof import Asked, Proof, proof_of
 from r1_operator.plan.decision import Decision, ForecastNote, Mode, Step
 from r1_operator.plan.decision import Reason as Why
 from r1_operator.plan.snapshot import Observed
@@ -209,6 +211,19 @@ def test_limits_and_forecasts_speak_only_while_true(
     assert status["mode"] == "Predictive"
     calm = plan_status(seen, decision(5), now)
     assert not {"ScalingLimited", "ForecastUnavailable"} & set(truths(calm))
+
+
+def test_a_backtest_that_does_not_vouch_is_a_condition_with_what_to_do(
+    resource: Any, observed: Any, pod: Any, decision: Any, now: float
+) -> None:
+    seen = observed(resource(AUTOSCALED), replicas=5, pods=pods_of(pod, 5, ready=True))
+    missing = proof_of(Asked("november", "chat", "h"), None, now)
+    status = plan_status(seen, decision(5, proof=missing), now)
+    assert truths(status)["ForecastUnproved"] == "True BacktestMissing"
+    said = next(one["message"] for one in status["conditions"] if one["type"] == "ForecastUnproved")
+    assert "create it" in said
+    good = Proof(True, ProofReason.BACKTEST_FOR, "It found it cheaper.")
+    assert "ForecastUnproved" not in truths(plan_status(seen, decision(5, proof=good), now))
 
 
 def test_the_last_scale_is_kept(

@@ -163,7 +163,7 @@ class TestSeveralGateways:
         assert rate(window, 1059.0) == pytest.approx(7.0)
         demand = window.read(1059.0 + OURS)
         assert isinstance(demand, Demand)
-        assert (demand.in_flight, demand.queued, demand.seats) == (4.0, 2.0, 16.0)
+        assert (demand.in_flight, demand.queued, demand.seats) == (4.0, 2.0, 32.0)
 
     def test_a_silent_one_is_named(self) -> None:
         window = fed(

@@ -8,7 +8,7 @@ import pytest
 
 from queueing_service import QueueingService
 from r1_operator.api.scaling import MetricType
-from r1_operator.plan.demand import Demand
+from r1_operator.plan.demand import CounterSample, Demand, DemandWindow
 from r1_operator.plan.learned_capacity import Estimate, LearnedCapacity, Sample, with_learned
 from r1_operator.plan.policy import Metric, ScalingPolicy
 
@@ -141,3 +141,19 @@ def test_in_a_closed_loop_a_figure_twice_too_high_heals() -> None:
     assert isinstance(shown, dict)
     assert shown["target"] == 25.0
     assert shown["planned"] < 25.0  # type: ignore[operator]
+
+
+def test_gateways_that_share_the_seats_are_full_together_or_not_at_all() -> None:
+    """Two gateways, eight seats each of two replicas' sixteen: eight in flight is half full."""
+
+    def told(gateway: str, at: float) -> CounterSample:
+        return CounterSample(
+            gateway, 0.0, at, at, 20.0 * at, 0.0, 5.0 * at, 0.0, 4.0, 0.0, 0.0, 0.0, 8.0, 2.0
+        )
+
+    window, learned = DemandWindow(), LearnedCapacity()
+    for second in range(1000, 1240, 2):
+        for gateway in ("a", "b"):
+            window.observe(told(gateway, float(second)))
+        learned = learned.watched(window.read(float(second)), 2, float(second))
+    assert learned.samples == ()

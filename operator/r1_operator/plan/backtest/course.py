@@ -7,7 +7,7 @@ nothing. Only what is finished is kept as it is stored, for its Job goes after a
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from r1_operator.api.backtest import autoscaling_hash
@@ -20,6 +20,11 @@ from r1_operator.plan.conditions import Truth, Verdict, rfc3339, with_times
 _LOOK_SECONDS: Final = 30.0
 _ANSWER_SECONDS: Final = 30.0
 """After its Job ended: for so long the pod's last state may still be on its way."""
+_WAIT_SECONDS: Final = 10.0
+GIVE_UP_SECONDS: Final = 600
+"""After its pod was made: longer than node autoscalers take, and the others wait for it."""
+_PATIENCE: Final = {BacktestReason.POD_NOT_STARTED: 60.0, BacktestReason.POD_NOT_MADE: 20.0}
+"""For so long it is on its way, and no news."""
 _LONGEST_MESSAGE: Final = 4096
 _NOT_FOUND: Final = 3
 _KILLED: Final = 137
@@ -34,6 +39,8 @@ class BacktestPlan:
     job: Mapping[str, Any] | None = None
     delete: bool = False
     look_again: float | None = None
+    delete_job: bool = False
+    """its Job goes on, and what it does is of no use any more"""
 
     @property
     def finished(self) -> bool:
@@ -94,10 +101,7 @@ def _followed(seen: Seen, run: Run, now: float) -> BacktestPlan:
         "startSeconds": run.start_seconds,
     }
     if run.ended_at is None:
-        where = f"Job {seen.site.namespace}/{run.name}"
-        message = f"{where} waits: {seen.waits_for}" if seen.waits_for else f"{where} runs."
-        status = _status(seen, now, BacktestPhase.RUNNING, BacktestReason.RUNNING, message, facts)
-        return BacktestPlan(status, look_again=_LOOK_SECONDS)
+        return _going_on(seen, run, now, facts)
     if run.end_reason == "DeadlineExceeded":
         reason = BacktestReason.DEADLINE_EXCEEDED
         return _failed(
@@ -115,6 +119,30 @@ def _followed(seen: Seen, run: Run, now: float) -> BacktestPlan:
         message = run.end_message or "Its pod is gone, and with it the answer."
         return _failed(seen, now, run.ended_at, BacktestReason.JOB_LOST, message, facts)
     return _answered(seen, seen.answer, now, run.ended_at, facts)
+
+
+def _going_on(seen: Seen, run: Run, now: float, facts: Mapping[str, Any]) -> BacktestPlan:
+    where, waiting = f"Job {seen.site.namespace}/{run.name}", seen.waiting
+    message, blocked = f"{where} runs.", None
+    if waiting is not None:
+        message = f"{where} waits: {waiting.words}."
+        waited = now - waiting.since
+        patience = _PATIENCE.get(waiting.reason, 0.0)
+        if waited >= GIVE_UP_SECONDS:
+            told = f"Given up after {waited / 60:.0f} minutes. {message}"
+            return replace(_failed(seen, now, now, waiting.reason, told, facts), delete_job=True)
+        if waited >= patience:
+            blocked = Verdict(
+                BacktestCondition.BLOCKED,
+                "True",
+                waiting.reason,
+                f"{message} It is given up {GIVE_UP_SECONDS // 60} minutes after its pod was made, "
+                "and the next one has its turn.",
+            )
+    status = _status(
+        seen, now, BacktestPhase.RUNNING, BacktestReason.RUNNING, message, facts, blocked
+    )
+    return BacktestPlan(status, look_again=_LOOK_SECONDS if waiting is None else _WAIT_SECONDS)
 
 
 def _answered(
@@ -190,6 +218,8 @@ def _finished(seen: Seen, now: float) -> BacktestPlan:
         {**stored, "conditions": [*kept, *stale]},
         delete=left is not None and left <= 0,
         look_again=left,
+        # It may have been given up by a process that ended before it could delete the Job.
+        delete_job=seen.run is not None and seen.run.ended_at is None,
     )
 
 
@@ -206,11 +236,14 @@ def _status(
     reason: BacktestReason,
     message: str,
     facts: Mapping[str, Any],
+    blocked: Verdict | None = None,
 ) -> dict[str, Any]:
     done: Truth = "True" if phase is BacktestPhase.SUCCEEDED else "False"
     conditions = [Verdict(BacktestCondition.COMPLETE, done, reason, message)]
     if phase is BacktestPhase.FAILED:
         conditions.append(Verdict(BacktestCondition.FAILED, "True", reason, message))
+    if blocked is not None:
+        conditions.append(blocked)
     conditions += _stale(seen, str(facts.get("autoscalingHash", "")))
     before = seen.backtest.status.get("conditions") or ()
     return {

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from r1_operator.api.backtest import R1Backtest
-from r1_operator.api.names import Annotation
+from r1_operator.api.names import Annotation, BacktestReason
 from r1_operator.api.v1 import R1Inference, unix_seconds
 
 
@@ -19,6 +19,15 @@ class Answer:
     exit_code: int
     reason: str
     message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """Why a Job's pod has not begun, in Kubernetes' words, and since when it is there to begin."""
+
+    reason: BacktestReason
+    words: str
+    since: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,8 +64,8 @@ class Seen:
     inference: R1Inference | None = None
     run: Run | None = None
     answer: Answer | None = None
-    waits_for: str = ""
-    """Why its pod has not begun, in Kubernetes' words."""
+    waiting: Waiting | None = None
+    """Why its pod has not begun; None: it has, or there is no Job."""
     busy_with: str | None = None
     """`namespace/name` of another one whose Job goes on."""
     lead_seconds: float | None = None
@@ -101,17 +110,44 @@ def read_answer(pod: Mapping[str, Any]) -> Answer | None:
     return None
 
 
-def read_waiting(pod: Mapping[str, Any]) -> str:
-    """Why the pod has not begun; empty where it has, or where nothing is wrong."""
+def read_waiting(pod: Mapping[str, Any]) -> Waiting | None:
+    """Why the pod has not begun; None where it has."""
     status = pod.get("status") or {}
+    since = unix_seconds(pod["metadata"]["creationTimestamp"])
+    if status.get("phase", "Pending") != "Pending":
+        return None
     for one in status.get("containerStatuses") or ():
         waiting = (one.get("state") or {}).get("waiting") or {}
-        if waiting.get("reason") not in (None, "ContainerCreating", "PodInitializing"):
-            return f"{waiting['reason']}: {waiting.get('message', '')}".rstrip(": ")
+        told = waiting.get("reason")
+        if told not in (None, "ContainerCreating", "PodInitializing"):
+            reason = (
+                BacktestReason.IMAGE_PULL_FAILED
+                if told in _PULLING
+                else BacktestReason.CONTAINER_START_FAILED
+            )
+            return Waiting(reason, f"{told}: {waiting.get('message', '')}".rstrip(": "), since)
     for condition in status.get("conditions") or ():
         if condition["type"] == "PodScheduled" and condition["status"] == "False":
-            return f"{condition.get('reason', '')}: {condition.get('message', '')}".strip(": ")
-    return ""
+            words = f"{condition.get('reason', '')}: {condition.get('message', '')}".strip(": ")
+            return Waiting(BacktestReason.UNSCHEDULABLE, words, since)
+    return Waiting(BacktestReason.POD_NOT_STARTED, "The kubelet prepares it", since)
+
+
+_PULLING = frozenset(
+    {
+        "ErrImagePull",
+        "ImagePullBackOff",
+        "InvalidImageName",
+        "ErrImageNeverPull",
+        "ImageInspectError",
+        "RegistryUnavailable",
+    }
+)
+
+
+def without_pod(run: Run) -> Waiting:
+    """What is said of a Job that has no pod."""
+    return Waiting(BacktestReason.POD_NOT_MADE, "Its Job has made no pod", run.created_at)
 
 
 def read_message(message: str) -> Mapping[str, Any]:

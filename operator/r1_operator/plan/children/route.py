@@ -45,6 +45,12 @@ def route(resource: R1Inference) -> dict[str, Any]:
     }
 
 
+def promises_of(resource: R1Inference) -> dict[ClassName, float]:
+    """Times to first token by class, in seconds, as `route.json` tells the gateways."""
+    classes = route(resource)["classes"]
+    return {name: classes[name.value]["timeToFirstTokenMilliseconds"] / 1000 for name in ClassName}
+
+
 def build_route(resource: R1Inference) -> dict[str, Any]:
     """The ConfigMap `NAME-route`."""
     return {

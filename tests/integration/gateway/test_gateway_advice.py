@@ -1,0 +1,91 @@
+"""What an operator tells a running gateway to keep free, over the real admin port."""
+
+import asyncio
+import json
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import aiohttp
+import pytest
+
+from r1_gateway.classes import PriorityClass
+from r1_gateway.scripted_pod import Conversation, ScriptedPod, until
+from r1_gateway.server import GatewayServer
+from r1_operator.api.scaling import ClassName
+from r1_operator.sources.gateways import GatewayDirectory
+from r1_operator.sources.signals import GatewaySignals
+
+OpenGateway = Callable[..., Awaitable[GatewayServer]]
+NewPod = Callable[..., Awaitable[ScriptedPod]]
+PROMISED = {"Q1": {"timeToFirstTokenMilliseconds": 500}}
+
+
+async def advise(gateway: GatewayServer, body: Any) -> tuple[int, str]:
+    """PUT the advice; status and text of the answer."""
+    url = f"http://127.0.0.1:{gateway.admin_port}/holdback"
+    async with aiohttp.ClientSession() as session, session.put(url, data=json.dumps(body)) as said:
+        return said.status, await said.text()
+
+
+async def ask(session: aiohttp.ClientSession, gateway: GatewayServer, klass: str) -> int:
+    url = f"http://127.0.0.1:{gateway.port}/v1/chat/completions"
+    async with session.post(url, json={"model": "m"}, headers={"x-r1-priority": klass}) as said:
+        await said.read()
+        return said.status
+
+
+async def test_advised_seats_stay_free_for_the_urgent(
+    open_gateway: OpenGateway, new_pod: NewPod
+) -> None:
+    let_go = asyncio.Event()
+
+    async def slow(conversation: Conversation) -> None:
+        await let_go.wait()
+        conversation.answer(b"{}")
+
+    pod = await new_pod(slow)
+    gateway = await open_gateway(pod, classes=PROMISED)
+    admission = gateway.door.routes["default/m"].admission
+    body = {"validSeconds": 30, "routes": {"default/m": {"Q1": 2}, "default/unknown": {"Q1": 1}}}
+    assert await advise(gateway, body) == (204, "")
+    async with aiohttp.ClientSession() as session:
+        batch = [asyncio.create_task(ask(session, gateway, "Q3")) for _ in range(4)]
+        await until(lambda: admission.waiting == 2)
+        metrics = f"http://127.0.0.1:{gateway.admin_port}/metrics"
+        async with session.get(metrics) as answer:
+            text = await answer.text()
+        labels = 'class="Q3",inference="m",inference_namespace="default"'
+        assert f"r1_gateway_seats_held_back{{{labels}}} 2.0" in text
+        assert f"r1_gateway_seats_advised{{{labels}}} 2.0" in text
+        urgent = asyncio.create_task(ask(session, gateway, "Q1"))
+        await until(lambda: len(pod.requests) == 3)
+        assert admission.waiting == 2, "less urgent work leaves the seats alone"
+        let_go.set()
+        assert await asyncio.gather(urgent, *batch) == [200] * 5
+
+
+@pytest.mark.parametrize("body", [[], {"validSeconds": 10, "routes": {"default/m": {"Q9": 1}}}])
+async def test_what_is_no_advice_is_refused_and_says_why(
+    open_gateway: OpenGateway, body: Any
+) -> None:
+    gateway = await open_gateway(classes=PROMISED)
+    status, text = await advise(gateway, body)
+    assert status == 400
+    assert "error" in json.loads(text)
+
+
+async def test_the_operators_own_client_is_understood(
+    open_gateway: OpenGateway, new_pod: NewPod
+) -> None:
+    gateway = await open_gateway(await new_pod(), classes=PROMISED)
+    url = f"http://127.0.0.1:{gateway.admin_port}"
+    signals = GatewaySignals(GatewayDirectory(None, urls=(url,)))
+    async with aiohttp.ClientSession() as session:
+        assert await ask(session, gateway, "Q1") == 200
+    (sample,) = (await signals.read()).routes["default/m"]
+    assert sample.offered_by_class == {ClassName.Q1: 1, ClassName.Q2: 0, ClassName.Q3: 0}
+    assert sample.held_seconds is not None
+    await signals.advise({"default/m": {"Q1": 2}}, 30.0)
+    admission = gateway.door.routes["default/m"].admission
+    assert admission.held_back(PriorityClass.Q3, gateway.door.now()) == (2, 2)
+    await signals.close()

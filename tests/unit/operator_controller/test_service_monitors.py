@@ -1,0 +1,112 @@
+"""ServiceMonitors are mirrored while their API is there, which may come and go."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+
+from r1_operator.api.names import Label
+from r1_operator.controller.intake import Intake
+from r1_operator.controller.liveness import Liveness
+from r1_operator.controller.monitors import ServiceMonitors
+from r1_operator.kube.client import NotFound, Refused, Unreachable
+from r1_operator.kube.kinds import SERVICE_MONITOR, Json, Key, Kind
+from r1_operator.kube.views import Views
+from r1_operator.metrics import Metrics
+
+KEY = Key("ns", "chat")
+MONITOR: Json = {
+    "metadata": {
+        "namespace": KEY.namespace,
+        "name": KEY.name,
+        "uid": "m",
+        "resourceVersion": "7",
+        "labels": {Label.RESOURCE.value: KEY.name},
+    },
+    "spec": {},
+}
+
+
+class World:
+    """An API server that has the kind or not; its watches end at once."""
+
+    def __init__(self) -> None:
+        self.error: Exception | None = NotFound("no such kind", status=404)
+        self.changes = 0
+        self.news = asyncio.Event()
+        self.touched: list[Key] = []
+        self.views = Views()
+        intake = Intake(
+            self.views,
+            enqueue=self.touched.append,
+            liveness=Liveness(silent_seconds=60.0),
+            metrics=Metrics(),
+        )
+        api: Any = self
+        self.monitors = ServiceMonitors(
+            api,
+            intake,
+            wanted=True,
+            namespaces=(),
+            period_seconds=0.01,
+            changed=self.changed,
+        )
+
+    def changed(self) -> None:
+        self.changes += 1
+        self.news.set()
+
+    async def list_pages(self, kind: Kind, *_: Any, **__: Any) -> AsyncIterator[Json]:
+        assert kind == SERVICE_MONITOR
+        if self.error is not None:
+            raise self.error
+        yield {"metadata": {"resourceVersion": "7"}, "items": [dict(MONITOR)]}
+
+    async def stream(self, *_: Any, **__: Any) -> Any:
+        raise Unreachable("nobody there")
+
+    async def reach(self, wanted: bool) -> None:
+        """Wait until the API counts as served, or as gone."""
+        async with asyncio.timeout(20):
+            while self.monitors.served != wanted:
+                await self.news.wait()
+                self.news.clear()
+
+
+async def test_the_mirror_follows_the_api_that_comes_and_goes() -> None:
+    world = World()
+    await world.monitors.look()
+    assert not world.monitors.served
+    running = asyncio.create_task(world.monitors.run())
+    world.error = None
+    await world.reach(True)
+    async with asyncio.timeout(20):
+        await world.views.of(SERVICE_MONITOR).complete.wait()
+    assert world.touched == [KEY], "a listing tells at once, not the next resync"
+    assert world.changes == 1
+    world.error = Refused("forbidden", status=403)
+    await world.reach(False)
+    assert world.changes == 2
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+
+
+async def test_trouble_with_the_server_says_nothing_about_the_kind() -> None:
+    world = World()
+    world.error = None
+    await world.monitors.look()
+    world.error = Unreachable("away")
+    await world.monitors.look()
+    assert world.monitors.served
+    assert world.changes == 1
+
+
+@pytest.mark.parametrize("error", [NotFound("x", status=404), Refused("x", status=403)])
+async def test_without_the_kind_or_the_right_there_are_none(error: Exception) -> None:
+    world = World()
+    world.error = error
+    await world.monitors.look()
+    assert not world.monitors.served

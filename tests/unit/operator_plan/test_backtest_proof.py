@@ -1,0 +1,129 @@
+"""What the backtest that a resource names says, from the object that is found or not found."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from r1_operator.api.backtest import autoscaling_hash
+from r1_operator.api.v1 import R1Inference, parse
+from r1_operator.plan.backtest.proof import (
+    GOOD_FINDINGS,
+    MOST_AGE_SECONDS,
+    NOT_READ,
+    Asked,
+    asked_of,
+    proof_of,
+    proved,
+)
+from r1_operator.plan.conditions import rfc3339
+from r1_operator.plan.forecasts import Forecast, Gate
+from r1_operator.plan.unavailable import Unavailable
+
+NOW = 1_700_000_000.0
+
+
+def inference(maximum: int = 10, **forecast: Any) -> R1Inference:
+    metrics = [{"type": "RequestsPerSecond", "target": 8}]
+    autoscaling = {"maxReplicas": maximum, "metrics": metrics, "forecast": forecast}
+    return parse(
+        {
+            "apiVersion": "deepseek.ai/v1",
+            "kind": "R1Inference",
+            "metadata": {"name": "chat", "namespace": "team"},
+            "spec": {"autoscaling": autoscaling},
+        }
+    )
+
+
+def asked(**forecast: Any) -> Asked:
+    found = asked_of(inference(**{"backtestName": "november", **forecast}))
+    assert found is not None
+    return found
+
+
+def backtest(finding: str = "Cheaper", **status: Any) -> dict[str, Any]:
+    """An object as stored, ended an hour ago with a verdict about `inference()`."""
+    verdict = {"finding": finding, "message": "Ours costs 4.1% less.", "activation": "Always"}
+    tried = autoscaling_hash(inference().spec.autoscaling)
+    ended = {"phase": "Succeeded", "finishedAt": rfc3339(NOW - 3600), "verdict": verdict}
+    return {
+        "spec": {"inferenceName": "chat"},
+        "status": {"autoscalingHash": tried, **ended, **status},
+    }
+
+
+def waiting(phase: str, reason: str, message: str) -> dict[str, Any]:
+    complete = {"type": "Complete", "status": "False", "reason": reason, "message": message}
+    return {
+        "spec": {"inferenceName": "chat"},
+        "status": {"phase": phase, "conditions": [complete]},
+    }
+
+
+def test_without_a_name_nothing_is_to_be_proved() -> None:
+    assert asked_of(inference()) is None
+    assert asked_of(replace(inference(), spec=replace(inference().spec, autoscaling=None))) is None
+
+
+@pytest.mark.parametrize("finding", sorted(GOOD_FINDINGS))
+def test_a_verdict_for_this_very_policy_lets_the_forecast_act(finding: str) -> None:
+    proof = proof_of(asked(), backtest(finding), NOW)
+    assert (proof.acts, proof.reason) == (True, "BacktestFor")
+    assert finding in proof.message
+
+
+@pytest.mark.parametrize(
+    ("found", "reason", "said"),
+    [
+        (None, "BacktestMissing", "create it with inferenceName chat"),
+        ({"spec": {"inferenceName": "other"}}, "BacktestOfAnother", "tried other"),
+        ({"spec": {"inferenceName": "chat"}}, "BacktestRunning", "nothing is known of it yet"),
+        (waiting("Pending", "Queued", "x/y runs."), "BacktestRunning", "Queued: x/y runs"),
+        (waiting("Running", "Running", "Job runs."), "BacktestRunning", "wait for its verdict"),
+        (waiting("Failed", "Killed", "OOMKilled"), "BacktestFailed", "create a new one"),
+        (backtest("Dearer"), "BacktestAgainst", "Ours costs 4.1% less. Change spec.autoscaling"),
+        (backtest("NeitherKeepsTheObjective"), "BacktestAgainst", "Neither"),
+        (backtest(verdict={}), "BacktestAgainst", "no verdict"),
+        (backtest(autoscalingHash="0" * 32), "BacktestStale", "another spec.autoscaling"),
+        (
+            backtest(finishedAt=rfc3339(NOW - MOST_AGE_SECONDS - 86_400)),
+            "BacktestStale",
+            "91 days ago",
+        ),
+    ],
+)
+def test_all_else_keeps_it_from_acting_and_says_what_to_do(
+    found: dict[str, Any] | None, reason: str, said: str
+) -> None:
+    proof = proof_of(asked(), found, NOW)
+    assert (proof.acts, proof.reason) == (False, reason)
+    assert said in proof.message
+    assert "november" in proof.message
+
+
+def test_naming_the_evidence_is_no_other_policy() -> None:
+    named = inference(backtestName="november").spec.autoscaling
+    assert autoscaling_hash(named) == autoscaling_hash(inference().spec.autoscaling)
+    other = inference(20, backtestName="november").spec.autoscaling
+    assert autoscaling_hash(other) != autoscaling_hash(named)
+
+
+FORECAST = Forecast("lstm", NOW, NOW + 60, 45.0, {0.5: 1.0}, (), Gate(True, "BeatsBaselines", "x"))
+
+
+def test_the_gate_of_the_forecaster_is_asked_as_well() -> None:
+    good = proof_of(asked(), backtest(), NOW)
+    assert proved(FORECAST, None) is FORECAST
+    assert proved(FORECAST, good) is FORECAST
+    shut = replace(FORECAST, gate=Gate(False, "LosesToLastValue", "y"))
+    assert proved(shut, good) is shut
+    assert proved(shut, NOT_READ) is shut, "the forecaster's own reason is the nearer one"
+    held = proved(FORECAST, NOT_READ)
+    assert isinstance(held, Forecast)
+    assert held.gate == Gate(False, "BacktestNotRead", NOT_READ.message)
+    away = Unavailable("Training", "Soon.")
+    assert proved(away, NOT_READ) is away
+    assert proved(None, NOT_READ) is None

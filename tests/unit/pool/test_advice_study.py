@@ -1,0 +1,79 @@
+"""Advice to simulated gateways: it reaches them, and every request is still accounted for."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from r1_bench import holdback
+from r1_demo.load import RecordedRequest, RequestTrace
+from r1_gateway.classes import DEFAULT_POLICIES, PriorityClass
+from r1_operator.api.scaling import ClassName
+from r1_pool.advice import Operator
+from r1_pool.advice_study import CASES, Case, Load, late, play
+from r1_pool.arrivals import Arrival
+from r1_pool.engine import EngineSpeed
+from r1_pool.simulation import Count, Outcome, Pool
+from r1_pool.study import Site
+
+Q1, Q2, Q3 = PriorityClass
+SPEED = EngineSpeed(
+    base_seconds=0.02,
+    per_sequence_seconds=0.001,
+    per_prefill_token_seconds=0.0001,
+    chunk_tokens=100,
+    seats=8,
+)
+PROMISED = (replace(DEFAULT_POLICIES[0], time_to_first_token_seconds=0.5), *DEFAULT_POLICIES[1:])
+RECORDED = tuple(RecordedRequest(0.5 * n, 50, 100) for n in range(400))
+LOAD = Load(Site(RECORDED, replicas=2, speed=SPEED), 0.5, 3.0)
+
+
+def busy(operator: Operator | None, gateways: int = 2, course: tuple[Count, ...] = ()) -> Outcome:
+    """Batch work that fills two replicas, and an urgent request a second among it."""
+    arrivals = [Arrival(0.2 * n, Q3, 10, 200) for n in range(1000)]
+    arrivals += [Arrival(20.0 + n, Q1, 10, 5) for n in range(150)]
+    arrivals.sort(key=lambda arrival: arrival.at)
+    pool = Pool(
+        2,
+        SPEED,
+        PROMISED,
+        fifo=False,
+        gateways=gateways,
+        operator=operator,
+        course=course,
+    )
+    return pool.run(arrivals, warm_up=30.0, seconds=200.0)
+
+
+def test_several_gateways_lose_nobody() -> None:
+    for outcome in (busy(None), busy(Operator({ClassName.Q1: 0.5}))):
+        urgent = outcome.of(Q1)
+        assert urgent.offered == len(urgent.waits) == urgent.completed + urgent.expired
+
+
+def test_foresight_keeps_no_fewer_seats_than_what_was_seen() -> None:
+    promises = {ClassName.Q1: 0.5}
+    seen, foreseen = busy(Operator(promises)), busy(Operator(promises, foresight=True))
+    assert late(foreseen)[1] == late(seen)[1] > 100
+    assert foreseen.utilisation <= seen.utilisation + 0.01
+
+
+def test_replicas_that_go_take_no_more_requests() -> None:
+    whole = busy(None)
+    halved = busy(None, course=(Count(60.0, 1), Count(120.0, 2)))
+    assert halved.utilisation < whole.utilisation - 0.05
+
+
+def test_every_situation_plays_the_same_arrivals_with_and_without_advice() -> None:
+    for case in CASES:
+        alone, advised = play(LOAD, case, "none", 1), play(LOAD, case, "advised", 1)
+        assert alone.of(Q1).offered == advised.of(Q1).offered > 0
+    waves = play(LOAD, Case("waves", waves=True), "none", 1)
+    assert 0 < waves.of(Q1).offered < play(LOAD, Case("steady"), "none", 1).of(Q1).offered
+
+
+def test_the_rows_hold_waits_and_seats_of_both_sides() -> None:
+    rows = holdback.rows_of(RequestTrace("small", RECORDED[:200]))
+    assert len(rows) == 4 * len(CASES)
+    assert {row.peer for row in rows} == {"gateways alone"}
+    assert all(0 <= row.ours <= 1 for row in rows)

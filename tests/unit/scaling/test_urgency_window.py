@@ -1,0 +1,98 @@
+"""What each class asks for, out of counters: rates that fade, restarts, gateways that do not say."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from r1_operator.api.scaling import ClassName
+from r1_operator.plan.demand import CounterSample
+from r1_operator.plan.unavailable import Unavailable
+from r1_operator.plan.urgency import Urgency, UrgencyWindow
+
+Q1, Q2, Q3 = ClassName
+START = 1_700_000_000.0
+
+
+def sample(at: float, urgent: float, *, gateway: str = "a", **more: object) -> CounterSample:
+    plain = CounterSample(
+        gateway=gateway,
+        started_at=START - 3600,
+        at=START + at,
+        received_at=START + at,
+        offered_requests=urgent,
+        offered_tokens=0.0,
+        completed=0.0,
+        rejected=0.0,
+        in_flight=0.0,
+        queued=0.0,
+        held=0.0,
+        oldest_wait_seconds=0.0,
+        seats=16.0,
+        ready_endpoints=2.0,
+        offered_by_class={Q1: urgent, Q2: 0.0, Q3: 0.0},
+        held_seconds=12.0,
+    )
+    return replace(plain, **more)  # type: ignore[arg-type]
+
+
+def known(window: UrgencyWindow, at: float, *gateways: str) -> Urgency:
+    found = window.read(START + at, gateways)
+    assert isinstance(found, Urgency)
+    return found
+
+
+def test_a_steady_stream_is_counted_and_fades_when_it_ends() -> None:
+    window = UrgencyWindow()
+    for second in range(0, 302, 2):
+        window.observe(sample(second, 3.0 * second))
+    found = known(window, 300, "a")
+    assert found.arrivals[Q1] == pytest.approx(3.0, rel=0.1)
+    assert (found.arrivals[Q3], found.held_seconds, found.seats) == (0.0, 12.0, 16)
+    for second in range(302, 422, 2):
+        window.observe(sample(second, 900.0))
+    assert known(window, 420, "a").arrivals[Q1] < 0.1
+
+
+def test_gateways_are_added_up_and_share_the_seats() -> None:
+    window = UrgencyWindow()
+    for second in range(0, 302, 2):
+        for name, rate in (("a", 1.0), ("b", 2.0)):
+            window.observe(sample(second, rate * second, gateway=name))
+    found = known(window, 300, "a", "b")
+    assert found.arrivals[Q1] == pytest.approx(3.0, rel=0.1)
+    assert (found.seats, found.gateways) == (32, 2)
+
+
+def test_a_restart_is_no_rush_and_no_lull() -> None:
+    window = UrgencyWindow()
+    for second in range(0, 302, 2):
+        window.observe(sample(second, 3.0 * second))
+    window.observe(sample(302, 6.0, started_at=START + 300))
+    again = known(window, 302, "a").arrivals[Q1]
+    assert 0 < again < 3.1
+
+
+def test_a_gateway_that_does_not_say_makes_the_whole_unknown() -> None:
+    window = UrgencyWindow()
+    window.observe(sample(0, 1.0))
+    window.observe(sample(0, 1.0, gateway="old", offered_by_class=None))
+    found = window.read(START + 1, ("a", "old"))
+    assert isinstance(found, Unavailable)
+    assert found.message.startswith("1 of 2 gateways")
+    assert isinstance(window.read(START + 100, ("a",)), Unavailable), "nobody has answered lately"
+    assert isinstance(UrgencyWindow().read(START, ()), Unavailable)
+
+
+def test_impossible_figures_are_not_taken_in() -> None:
+    window = UrgencyWindow()
+    window.observe(sample(0, 1.0, offered_by_class={Q1: float("nan"), Q2: 0.0, Q3: 0.0}))
+    assert isinstance(window.read(START, ("a",)), Unavailable)
+
+
+def test_one_that_left_is_forgotten() -> None:
+    window = UrgencyWindow()
+    window.observe(sample(0, 1.0))
+    window.observe(sample(0, 1.0, gateway="b"))
+    assert known(window, 1, "a").gateways == 1
