@@ -80,6 +80,7 @@ def foreseen(
     kept: Ints,
     asked: Ints,
     vouched: Bools,
+    came: Ints,
     reactive: Ints,
     target: float,
     most: int,
@@ -88,17 +89,19 @@ def foreseen(
 ) -> Ints:
     """Return the course with a forecast that asks for `asked` (0: nothing) while it may spend.
 
-    `windows` are the down window (seconds) and that while it vouches, `reactive` is the course of
-    the plain autoscaler at the same `target`, by which its allowance is reckoned.
+    `came` is what is held while it vouches, `windows` are the down window (seconds) and that
+    while it vouches, `reactive` is the course of the plain autoscaler at the same `target`, by
+    which its allowance is reckoned.
     """
     long, short = (max(1, math.ceil(seconds / STEP_SECONDS)) for seconds in windows)
     current = min(max(int(needed[0]), int(asked[0]), least), most)
     allowance = Allowance()
     highest: deque[tuple[int, int]] = deque()
     course = []
-    rows = zip(needed.tolist(), kept.tolist(), asked.tolist(), vouched.tolist(), strict=True)
+    series = (needed, kept, asked, vouched, came)
+    rows = zip(*(values.tolist() for values in series), strict=True)
     plain = [baseline(count, target) for count in reactive.tolist()]
-    for step, (need, keep, peak, vouches) in enumerate(rows):
+    for step, (need, keep, peak, vouches, held) in enumerate(rows):
         if step:
             allowance = allowance.settled(current, plain[step - 1], step * float(STEP_SECONDS))
         heard = 0 if allowance.spent else peak
@@ -109,9 +112,10 @@ def foreseen(
         while highest[0][0] <= step - long:
             highest.popleft()
         if want < current:
-            window = short if vouches and heard else long
+            vouches = vouches and heard > 0
+            window = short if vouches else long
             high = next(count for at, count in highest if at > step - window)
-            want = min(current, max(want, high))
+            want = min(current, max(want, high, held if vouches and want > 0 else 0))
         current = min(want, most, _reach(current))
         course.append(current)
     return np.array(course, dtype=np.int64)

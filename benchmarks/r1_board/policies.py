@@ -6,6 +6,7 @@ same readings, and every target is tuned alike.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
@@ -13,11 +14,11 @@ from functools import cached_property, partial
 import numpy as np
 
 from r1_board import aibrix, courses, crane, dynamo, keda_triggers, peers, phpa, ray_serve, wva
-from r1_board.fluid import coming_max
+from r1_board.fluid import coming_max, running_max
 from r1_board.foresight import Foresight, foresee, perfect
 from r1_board.world import DAY_SECONDS, MAX_REPLICAS, STEP_SECONDS, Floats, Ints, World
 from r1_operator.api.scaling import MetricType
-from r1_operator.plan.anticipation import PROMISE_LEADS
+from r1_operator.plan.anticipation import PROMISE_LEADS, return_span
 from r1_operator.plan.policy import DownBehavior, Metric, ScalingPolicy
 from r1_owners.predictions import foretold
 
@@ -244,6 +245,14 @@ def _alone(bench: Bench, target: float) -> tuple[Ints, Ints]:
     return needed, np.maximum(needed, courses.within_tolerance(_worth(bench, target)))
 
 
+def _came(bench: Bench, target: float) -> Ints:
+    """The most replicas that demand just filled within the span in which it may come again."""
+    filled = np.minimum(bench.replicas(bench.reading, max(1.0, target)), bench.most)
+    span = return_span(bench.policy(target), bench.lead_seconds)
+    steps = math.ceil(span / STEP_SECONDS)
+    return np.asarray(running_max(filled, steps) if steps else filled, dtype=np.int64)
+
+
 def _foreseen(bench: Bench, target: float, peak: Floats, *, allowed: bool = True) -> Ints:
     """The production rules on what is read and on a peak where one is given (0: none).
 
@@ -254,8 +263,8 @@ def _foreseen(bench: Bench, target: float, peak: Floats, *, allowed: bool = True
     policy, lead = bench.policy(target), bench.lead_seconds
     asked = bench.replicas(peak, policy.peak_utilization)
     acting = courses.believed(asked, needed, PROMISE_LEADS * lead)
-    asked = np.where(acting, asked, 0)
     vouched = acting & (peak >= bench.reading)
+    asked = np.where(acting, asked, 0)
     window, short = _DOWN.stabilization_window_seconds, policy.vouched_window(lead)
     if not allowed:
         needed, kept = np.maximum(needed, asked), np.maximum(kept, asked)
@@ -264,7 +273,16 @@ def _foreseen(bench: Bench, target: float, peak: Floats, *, allowed: bool = True
     first = max(int(needed[0]), int(asked[0]))
     plain = courses.plain_autoscaler(_worth(bench, target), bench.most, bench.least, first)
     return courses.foreseen(
-        needed, kept, asked, vouched, plain, target, bench.most, (window, short), bench.least
+        needed,
+        kept,
+        asked,
+        vouched,
+        _came(bench, target),
+        plain,
+        target,
+        bench.most,
+        (window, short),
+        bench.least,
     )
 
 

@@ -52,7 +52,9 @@ exit codes: 0 done, 1 failed, 2 used wrongly, 3 not found
 """
 
 
-class _Parser(argparse.ArgumentParser):
+class Parser(argparse.ArgumentParser):
+    """A parser that says what was wrong in one line."""
+
     def error(self, message: str) -> NoReturn:
         print(f"{self.prog}: {message}\nTry: {self.prog} --help", file=sys.stderr)
         raise SystemExit(USAGE)
@@ -60,7 +62,7 @@ class _Parser(argparse.ArgumentParser):
 
 def build_parser() -> argparse.ArgumentParser:
     """Return the parser of the command."""
-    parser = _Parser(
+    parser = Parser(
         prog="r1 leaderboard",
         description=DESCRIPTION,
         epilog=EPILOG,
@@ -69,7 +71,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--trace", type=Path, required=True, metavar="FILE", help="recorded load")
     parser.add_argument("--series", metavar="NAME", help="which series, where a file holds several")
     parser.add_argument(
-        "--start", type=_seconds, default=60.0, metavar="SECONDS",
+        "--start", type=seconds, default=60.0, metavar="SECONDS",
         help="time from a replica's start until it serves (60)",
     )  # fmt: skip
     parser.add_argument(
@@ -92,14 +94,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except SystemExit as ended:
         return ended.code if isinstance(ended.code, int) else FAILED
     if not options.trace.is_file():
-        return _failed(options.json, f"{options.trace}: no such file", NOT_FOUND)
+        return failed(options.json, f"{options.trace}: no such file", NOT_FOUND)
     try:
         trace = read_trace(options.trace, options.series)
         world = world_of(trace, options.start)
     except UnreadableTrace as unreadable:
-        return _failed(options.json, str(unreadable), FAILED)
+        return failed(options.json, str(unreadable), FAILED)
     except (OSError, EOFError, ValueError) as broken:
-        return _failed(options.json, f"{options.trace} cannot be read: {broken}", FAILED)
+        return failed(options.json, f"{options.trace} cannot be read: {broken}", FAILED)
     board = play(
         Bench(world),
         options.start,
@@ -109,25 +111,27 @@ def main(arguments: Sequence[str] | None = None) -> int:
         lambda name, reason: print(f"{world.name}: {name} is left out: {reason}", file=sys.stderr),
     )
     if not board.policies:
-        return _failed(options.json, f"{world.name}: none of the policies could be played", FAILED)
+        return failed(options.json, f"{world.name}: none of the policies could be played", FAILED)
     if options.out is not None:
         try:
             written = report.write(board, options.out)
         except OSError as refused:
-            return _failed(options.json, f"{options.out}: {refused}", FAILED)
+            return failed(options.json, f"{options.out}: {refused}", FAILED)
         print("wrote " + ", ".join(map(str, written)), file=sys.stderr)
     print(json.dumps(board.to_json()) if options.json else report.table(board))
     return OK
 
 
-def _failed(as_json: bool, message: str, code: int) -> int:
+def failed(as_json: bool, message: str, code: int) -> int:
+    """Say why there is no result; return the exit code."""
     if as_json:
         print(json.dumps({"error": message}))
     print(f"r1: {message}", file=sys.stderr)
     return code
 
 
-def _seconds(text: str) -> float:
+def seconds(text: str) -> float:
+    """Read a start-up time; raises ArgumentTypeError outside of a second to an hour."""
     try:
         value = float(text)
     except ValueError:

@@ -13,8 +13,11 @@ Two levels, and the forecast never lowers what real time asks for:
 Two things bound what a wrong forecast does. It *vouches* for a fall, which shortens the down
 window to half of the lead, only while its peak is no lower than the demand at hand: a peak that lies below
 the present is an error, or a fall that has begun, and either way the whole window is the safer
-word. And a promise that is not kept is not believed: when it has asked for more than twice the
-replicas that demand needs for twice the lead (and the horizon more, where the promise was for
+word. In place of the window's rest it looks back further for less: a burst that came within three
+leads may come again, and what was stopped meanwhile would come too late, so as many replicas stay
+as it just filled, without headroom.
+
+And a promise that is not kept is not believed: when it has asked for more than twice the replicas that demand needs for twice the lead (and the horizon more, where the promise was for
 later), it is not heard until it asks for less than that. What it may cost in all is bounded by its
 allowance (`allowance.py`).
 """
@@ -28,7 +31,7 @@ from r1_operator.plan.allowance import SHARE
 from r1_operator.plan.decision import ForecastNote, Reason
 from r1_operator.plan.demand import Demand
 from r1_operator.plan.forecasts import Forecast, at_level
-from r1_operator.plan.history import History
+from r1_operator.plan.history import LOOK_BACK_SECONDS, History
 from r1_operator.plan.limits import earliest_needed
 from r1_operator.plan.needs import Need, clause, figure, metric_value, replicas_for
 from r1_operator.plan.newsvendor import shortage_ratio
@@ -37,6 +40,7 @@ from r1_operator.plan.unavailable import Unavailable
 
 PROMISE_FACTOR = 2
 PROMISE_LEADS = 2.0
+RETURN_LEADS = 3.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,13 +49,15 @@ class Anticipation:
 
     `need` is None while it does not act, `note` None when none was asked for. `vouched_seconds` is
     as long as the down window has to be while it vouches that no more is needed within the lead
-    (None: it does not). `promised_since` is since when it has asked for more than twice
+    (None: it does not), `returning` as many replicas as stay then for a burst that may come again.
+    `promised_since` is since when it has asked for more than twice
     what demand needs (unix seconds; None: it does not).
     """
 
     need: Need | None = None
     note: ForecastNote | None = None
     vouched_seconds: float | None = None
+    returning: int = 0
     promised_since: float | None = None
 
 
@@ -99,13 +105,30 @@ def anticipate(
         return Anticipation(note=ForecastNote(False, need.replicas, f"{said}; {need.clause}."),
                             promised_since=since)  # fmt: skip
     present = demand if isinstance(demand, Unavailable) else metric_value(metric.type, demand)
-    short_of = isinstance(present, Unavailable) or peak < present
+    if isinstance(present, Unavailable) or peak < present:
+        vouched, returning = None, 0
+    else:
+        vouched = policy.vouched_window(forecast.lead_seconds)
+        span = return_span(policy, forecast.lead_seconds)
+        returning = history.most_filled(now, span)
     return Anticipation(
         need,
         ForecastNote(True, need.replicas, f"{forecast.model}: {need.clause}."),
-        vouched_seconds=None if short_of else policy.vouched_window(forecast.lead_seconds),
+        vouched_seconds=vouched,
+        returning=returning,
         promised_since=since,
     )
+
+
+def return_span(policy: ScalingPolicy, lead_seconds: float) -> float:
+    """Return for how long (seconds) what a burst just filled stays while a forecast vouches.
+
+    Zero where vouching does not shorten the policy's window: then nothing has to take its place.
+    """
+    window = policy.down.stabilization_window_seconds
+    if policy.vouched_window(lead_seconds) >= window:
+        return 0.0
+    return min(RETURN_LEADS * lead_seconds, LOOK_BACK_SECONDS)
 
 
 def _silent(why: Unavailable) -> Anticipation:

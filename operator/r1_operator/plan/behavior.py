@@ -24,7 +24,8 @@ class Situation:
     """What a limiter may look at.
 
     `missing` are the demand figures that could not be had, `waiting` whether a request waits or
-    runs somewhere, whatever the rates say, `vouched_seconds` how far ahead a forecast covers,
+    runs somewhere, whatever the rates say, `vouched_seconds` how far ahead a forecast covers and
+    `returning` how many replicas stay meanwhile for a burst that may come again,
     `placement` where the replicas are and for how many more there is room.
     """
 
@@ -35,6 +36,7 @@ class Situation:
     missing: tuple[Unavailable, ...]
     waiting: bool
     vouched_seconds: float | None = None
+    returning: int = 0
     placement: Placement = NOT_ASKED
 
 
@@ -129,6 +131,15 @@ def stabilize_down(situation: Situation, wanted: int) -> Limit | None:
         default=wanted,
     )
     allowed = min(current, max(wanted, highest))
+    # Nothing at all is wanted only after a whole window without a request: that is no lull.
+    returning = min(current, situation.returning) if wanted > 0 else 0
+    if situation.vouched_seconds is not None and returning > allowed:
+        return Limit(
+            returning,
+            Reason.STABILIZED,
+            f"{returning} kept: what came lately just filled {situation.returning}, and it may come "
+            f"again sooner than a replica starts; demand now needs {wanted}.",
+        )
     if allowed == wanted:
         return None
     return Limit(

@@ -15,6 +15,9 @@ from r1_operator.plan.learned_capacity import LearnedCapacity
 from r1_operator.plan.limits import Change, Noted, note_highest, note_lowest, recent
 from r1_operator.plan.policy import RateLimit, ScalingPolicy
 
+LOOK_BACK_SECONDS = 3600.0
+"""No demand is remembered for longer."""
+
 
 @dataclass(frozen=True, slots=True)
 class History:
@@ -23,6 +26,7 @@ class History:
     `since`: first decision; `active_at`: when demand was last seen (or could not be ruled out);
     `highest`: the counts that were no reason to go below, `lowest`: what was recommended, both as
     staircases; `changes`: counts that were changed;
+    `filled`: the replicas that the demand that came just filled, a staircase too;
     `promised_since`: since when the forecast has asked for more than demand came to need;
     `allowance`: what it may still spend; `latency`: what each latency metric remembers, by its label; `capacity`: what a replica was seen
     to finish.
@@ -33,6 +37,7 @@ class History:
     highest: tuple[Noted, ...] = ()
     lowest: tuple[Noted, ...] = ()
     changes: tuple[Change, ...] = ()
+    filled: tuple[Noted, ...] = ()
     reactive: Reactive | None = None
     promised_since: float | None = None
     allowance: Allowance = field(default_factory=Allowance)
@@ -60,6 +65,16 @@ class History:
             highest=recent(note_highest(self.highest, now, max(replicas, kept)), now, down),
             lowest=recent(note_lowest(self.lowest, now, replicas), now, up),
         )
+
+    def met(self, now: float, filled: int) -> "History":
+        """Remember how many replicas the demand at hand just fills."""
+        noted = note_highest(self.filled, now, filled)
+        return replace(self, filled=recent(noted, now, LOOK_BACK_SECONDS))
+
+    def most_filled(self, now: float, seconds: float) -> int:
+        """Return the most replicas that demand just filled within the last `seconds`."""
+        within = (n.replicas for n in self.filled if now - n.at < seconds)
+        return max(within, default=0)
 
     def decided(
         self,

@@ -97,6 +97,16 @@ def metric_needs(policy: ScalingPolicy, demand: Demand) -> list[Need | Unavailab
     return needs
 
 
+def just_filled(policy: ScalingPolicy, demand: Demand | Unavailable) -> int:
+    """Return how many replicas the counted demand just fills, without headroom; 0 if unknown."""
+    if isinstance(demand, Unavailable):
+        return 0
+    utilization = max(1.0, policy.target_utilization)
+    values = [(m, metric_value(m.type, demand)) for m in policy.metrics if m.counted]
+    filled = (replicas_for(v, m, utilization) for m, v in values if not isinstance(v, Unavailable))
+    return min(max(filled, default=0), policy.highest)
+
+
 def external_needs(
     policy: ScalingPolicy, values: Mapping[str, float | Unavailable]
 ) -> list[Need | Unavailable]:

@@ -34,6 +34,7 @@ from r1_operator.plan.needs import (
     backlog_need,
     capacity,
     external_needs,
+    just_filled,
     metric_needs,
     metric_value,
 )
@@ -82,6 +83,8 @@ def decide(
     objectives, unknown, history = _objectives(policy, observed, history, now)
     needs, missing = [*needs, *objectives], (*missing, *unknown)
     forecast = proved(observed.forecast, observed.proof)
+    if forecast is not None:  # nobody else asks what came
+        history = history.met(now, just_filled(policy, observed.demand))
     ahead = anticipate(policy, forecast, observed.demand, needs, history, now)
     foreseen, note = ahead.need, ahead.note
     waiting = _anything_waits(observed.demand)
@@ -100,7 +103,15 @@ def decide(
     # A forecast of arrivals says nothing about latencies and values from elsewhere.
     vouched = ahead.vouched_seconds if all(metric.counted for metric in policy.metrics) else None
     situation = Situation(
-        policy, history, now, current, missing, waiting, vouched, observed.placement
+        policy,
+        history,
+        now,
+        current,
+        missing,
+        waiting,
+        vouched,
+        ahead.returning,
+        observed.placement,
     )
     steps = [demand_step]
     for name, limiter in LIMITERS:

@@ -251,7 +251,7 @@ def test_a_forecast_of_arrivals_does_not_vouch_for_a_latency(
     counts = {}
     for metrics in ((load,), (load, outside)):
         story = stage(replicas=1, metrics=metrics)
-        for second in range(200):
+        for second in range(230):
             rate = 63.0 if second < 60 else 7.0
             inputs = ScalingInputs(
                 story.replicas,

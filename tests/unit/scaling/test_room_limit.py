@@ -23,7 +23,7 @@ def asked() -> Asked:
 
     def ask(placement: Placement, wanted: int = 9, current: int = 4, **policy: Any) -> Any:
         whole = replace(ScalingPolicy(1, 20, (), bindable=True), **policy)
-        situation = Situation(whole, History(), 0.0, current, (), False, None, placement)
+        situation = Situation(whole, History(), 0.0, current, (), False, placement=placement)
         limit = keep_to_room(situation, wanted)
         assert limit is None or limit.reason is Reason.NO_ROOM
         return (wanted, "") if limit is None else (limit.replicas, limit.message)

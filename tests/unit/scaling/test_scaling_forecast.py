@@ -161,6 +161,47 @@ class TestVouching:
         assert story.play(400, gone, forecast=forecast(14.0)).replicas == 10
 
 
+class TestReturning:
+    """While it vouches, what came within three leads keeps the replicas that it just filled."""
+
+    def after_a_burst(self, stage: Build, told: Any, seconds: int, **changes: Any) -> Any:
+        story = stage(replicas=1, up=AT_ONCE, **changes)
+        story.play(60, 70.0, forecast=told)
+        assert story.replicas == 10
+        story.play(seconds, 14.0, forecast=told)
+        return story
+
+    def test_a_burst_keeps_what_it_just_filled(self, stage: Build, forecast: Build) -> None:
+        story = self.after_a_burst(stage, forecast(14.0), 100)
+        assert (story.replicas, story.decisions[-1].reason) == (7, Reason.STABILIZED)
+        assert story.decisions[-1].message == (
+            "7 kept: what came lately just filled 7, and it may come again sooner than a replica "
+            "starts; demand now needs 2."
+        )
+
+    def test_for_three_leads(self, stage: Build, forecast: Build) -> None:
+        assert self.after_a_burst(stage, forecast(14.0), 134).replicas == 7
+        assert self.after_a_burst(stage, forecast(14.0), 135).replicas == 2
+
+    def test_it_starts_no_replica(self, stage: Build, forecast: Build) -> None:
+        story = self.after_a_burst(stage, forecast(14.0), 100)
+        story.replicas = 3
+        assert story.once(14.0, forecast(14.0)).replicas == 3
+
+    def test_nor_does_it_outstay_a_window_that_the_user_made_short(
+        self, stage: Build, forecast: Build
+    ) -> None:
+        brief = DownBehavior(stabilization_window_seconds=10)
+        assert self.after_a_burst(stage, forecast(14.0), 60, down=brief).replicas == 2
+
+    def test_nor_keeps_it_awake_what_has_been_idle(self, stage: Build, forecast: Build) -> None:
+        slow = replace(forecast(0.0), lead_seconds=500.0)
+        story = stage(replicas=1, min_replicas=0, up=AT_ONCE)
+        story.play(60, 70.0, forecast=slow)
+        story.play(310, 0.0, forecast=slow)
+        assert story.replicas == 0
+
+
 class TestPromises:
     """More than twice what demand needs is believed for twice the lead."""
 
