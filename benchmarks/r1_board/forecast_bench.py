@@ -52,7 +52,11 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--trace", type=Path, required=True, metavar="FILE", help="the load")
-    parser.add_argument("--series", metavar="NAME", help="one of several series in the file")
+    parser.add_argument(
+        "--series",
+        metavar="NAME",
+        help="one of several series in the file; where it has clients, SERVICE or SERVICE/CLIENT",
+    )
     parser.add_argument(
         "--models",
         type=models,

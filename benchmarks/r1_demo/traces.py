@@ -3,7 +3,8 @@
 - request level: `timestamp_s, prompt_tokens, output_tokens`;
 - rate level: `timestamp_s, requests_per_minute` at equal distances, with `gap` (nothing was
   collected) or `active_clients` (none and no request: the same), and mean tokens where known;
-- several series in one file: a `series` column, or `service` and `client` to be added up.
+- several series in one file: a `series` column, or `service` and `client`, whose clients are
+  added up (`SERVICE`) or taken alone (`SERVICE/CLIENT`).
 
 Files are `.csv`, `.csv.gz` or `.parquet`.
 """
@@ -35,7 +36,7 @@ def read_trace(path: Path, series: str | None = None) -> Trace:
         raise UnreadableTrace(f"{path.name} has no rows")
     columns = set(rows[0])
     if {"service", "client"} <= columns:
-        return _added_up(path, _chosen(path, rows, "service", series))
+        return _added_up(path, _of_service(path, rows, series))
     if "series" in columns:
         rows = _chosen(path, rows, "series", series)
     if {"timestamp_s", "requests_per_minute"} <= columns:
@@ -68,6 +69,12 @@ def _chosen(path: Path, rows: Rows, column: str, series: str | None) -> Rows:
     if wanted not in names:
         raise UnreadableTrace(f"{path.name} has no series {wanted!r}; it has {', '.join(names)}")
     return [row for row in rows if str(row[column]) == wanted]
+
+
+def _of_service(path: Path, rows: Rows, series: str | None) -> Rows:
+    service, _, client = (series or "").partition("/")
+    chosen = _chosen(path, rows, "service", service or None)
+    return _chosen(path, chosen, "client", client) if client else chosen
 
 
 def _number(path: Path, row: Mapping[str, Any], column: str) -> float:

@@ -23,7 +23,7 @@ from r1_forecasting.protocol import FloatArray, IntArray
 
 RATE = 0.02
 """A level moves by this times (hit - level) with each row that is learned from ..."""
-RATE_APART = 0.3
+RATE_APART = 0.25
 """... but by no more than this over all rows of one separate outcome."""
 REACH = 0.9
 """How far a level may move, as a share of its distance from the nearer of 0 and 1."""

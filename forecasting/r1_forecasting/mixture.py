@@ -8,9 +8,9 @@ a lead over the others means the more the more there are. Ten minutes ahead a mo
 two thirds of its weight.
 
 What is issued is the weighted median of what the models say, not their mean: one that errs
-far on an odd day then moves it little before its weight has fallen. Nearer than half a season
-the last value starts with three times the weight of the others: where no model beats it, most
-of the mixture is the last value.
+far on an odd day then moves it little before its weight has fallen. The last value starts
+with three times the weight of the others, from half a season ahead on with twice: where no model
+beats it, most of the mixture is the last value.
 """
 
 from __future__ import annotations
@@ -29,12 +29,16 @@ WINDOW_SEASONS = 3.0
 WINDOW_OUTCOMES = 14.0
 """The window holds this many outcomes that do not overlap, where three seasons do not."""
 LAST_VALUE_WEIGHT = 3.0
+LAST_VALUE_WEIGHT_FAR = 2.0
+"""The same from half a season ahead on, where the last value is yesterday's."""
 FEWEST = 20
+FARTHEST = 9.0
+"""A model that is further behind the best than this many times its loss counts as so far."""
 
 
 def prior(names: Sequence[str], steps: int, season: float) -> FloatArray:
     """Weights (models,) before anything is known."""
-    favoured = LAST_VALUE_WEIGHT if steps < season / 2 else 1.0
+    favoured = LAST_VALUE_WEIGHT if steps < season / 2 else LAST_VALUE_WEIGHT_FAR
     return np.array([favoured if name == LAST_VALUE else 1.0 for name in names])
 
 
@@ -58,9 +62,12 @@ def rolling_weights(
     seen = count[last] - count[first]
     mean = np.maximum(total[last] - total[first], 0.0) / np.maximum(seen, 1)[:, None]
     best = mean.min(axis=1, keepdims=True)
-    behind = np.where(best > 0, mean / np.where(best > 0, best, 1.0) - 1.0, mean > 0)
+    far = (1.0 + FARTHEST) * best  # cut before the division, which a tiny best would overflow
+    behind = np.where(
+        best > 0, np.minimum(mean, far) / np.where(best > 0, best, 1.0) - 1.0, mean > 0
+    )
     steepness = np.sqrt(window / steps)
-    told = np.where((seen >= FEWEST)[:, None], np.exp(-steepness * np.minimum(behind, 9.0)), 1.0)
+    told = np.where((seen >= FEWEST)[:, None], np.exp(-steepness * behind), 1.0)
     weight = start[None, :] * told
     normal: FloatArray = weight / weight.sum(axis=1, keepdims=True)
     return normal

@@ -7,6 +7,7 @@ from r1_forecasting.models.gbdt import Gbdt
 from r1_forecasting.models.last_value import LastValue
 from r1_forecasting.models.lstm import Lstm
 from r1_forecasting.models.prophet import ProphetForecaster
+from r1_forecasting.models.seasonal_drift import A_WEEK_AGO, SeasonalDrift
 from r1_forecasting.models.seasonal_level import SeasonalLevel
 from r1_forecasting.models.seasonal_naive import SeasonalNaive
 from r1_forecasting.protocol import Fitted, Forecaster, Shape, Unavailable
@@ -18,6 +19,11 @@ TEST_SHARE = 0.3
 def quick() -> tuple[Forecaster, ...]:
     """Fitted within milliseconds: they answer the first request."""
     return (LastValue(), DampedTrend(), SeasonalNaive(), SeasonalLevel())
+
+
+def season_ahead() -> tuple[Forecaster, ...]:
+    """As quick, for what lies half a season ahead or further: there the present says less."""
+    return (SeasonalDrift(), SeasonalDrift(A_WEEK_AGO, "weekly-drift"))
 
 
 def learned() -> tuple[Forecaster, ...]:
@@ -40,7 +46,8 @@ def fit_quick(series: Series, shape: Shape) -> dict[str, Fitted]:
     """The quick models that this history allows; the last value always."""
     training = training_part(series, shape)
     found: dict[str, Fitted] = {}
-    for forecaster in quick():
+    far = 2 * max(shape.lead, shape.horizon) >= shape.season
+    for forecaster in (*quick(), *(season_ahead() if far else ())):
         needs_training = isinstance(forecaster, SeasonalLevel | DampedTrend)
         outcome = forecaster.fit(training if needs_training else series, shape)
         if not isinstance(outcome, Unavailable):

@@ -133,13 +133,19 @@ class ListWatch:
                 raise Gone
             answer.raise_for_status()
             buffer = b""
-            async for data in answer.content.iter_any():
-                buffer += data
-                *lines, buffer = buffer.split(b"\n")
-                for line in lines:
-                    if line:
-                        event = json.loads(line)
-                        yield event["type"], event["object"]
+            try:
+                async for data in answer.content.iter_any():
+                    buffer += data
+                    *lines, buffer = buffer.split(b"\n")
+                    for line in lines:
+                        if line:
+                            event = json.loads(line)
+                            yield event["type"], event["object"]
+            except asyncio.CancelledError:
+                # Nobody will be there to wait for the other side of a TLS goodbye.
+                if answer.connection is not None and answer.connection.transport is not None:
+                    answer.connection.transport.abort()
+                raise
 
     def _take(self, kind: str, item: KubeObject) -> None:
         if kind == "ERROR":

@@ -20,6 +20,7 @@ from r1_forecasting.models.last_value import LastValue
 from r1_forecasting.models.lstm import HEADS, FittedLstm, Weights
 from r1_forecasting.models.lstm_inputs import CONTEXT, PATCH
 from r1_forecasting.models.prophet import FittedProphet
+from r1_forecasting.models.seasonal_drift import FittedSeasonalDrift
 from r1_forecasting.models.seasonal_level import SeasonalLevel
 from r1_forecasting.models.seasonal_naive import FittedSeasonalNaive, SeasonalNaive
 from r1_forecasting.models.trees import Forest
@@ -152,6 +153,7 @@ def models() -> list[Fitted]:
         random_forest(),
         FittedMixture(members, np.array([0.5, 0.3, 0.2]), START),
         FittedSeasonalNaive(SEASON, 3),
+        FittedSeasonalDrift(RootScale(0.1), SEASON, (1, 2, 3), "seasonal-drift"),
         level,
         untrained_lstm(),
         FittedProphet(START, 1.0, curve, START),

@@ -24,7 +24,7 @@ from r1_forecasting.models.last_value import HELD_STEPS
 from r1_forecasting.models.lstm import Lstm
 from r1_forecasting.protocol import Fitted, Forecaster, Reason, Shape, Unavailable
 from r1_forecasting.request import ForecastRequest, parse_request
-from r1_forecasting.selection import learned, quick, training_part
+from r1_forecasting.selection import learned, quick, season_ahead, training_part
 from r1_forecasting.series import Series, from_samples, rates
 
 Samples = list[tuple[float, float]]
@@ -144,7 +144,7 @@ def must_be_sound(fitted: Fitted, series: Series) -> None:
     for values in said:
         assert not np.isinf(values).any()
         assert (values[~np.isnan(values)] >= 0).all()
-    if not fitted.name.startswith("seasonal-"):  # those need the same phase of a season before
+    if not fitted.name.startswith(("seasonal-", "weekly-")):  # they need what a season ago was
         present = ~np.isnan(series.held(HELD_STEPS))
         assert not np.isnan(said[1][present & (origins >= SEASON)]).any(), fitted.name
 
@@ -194,7 +194,9 @@ PATIENT = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 
 @pytest.mark.parametrize("story", STORIES)
-@pytest.mark.parametrize("forecaster", quick(), ids=lambda forecaster: forecaster.name)
+@pytest.mark.parametrize(
+    "forecaster", [*quick(), *season_ahead()], ids=lambda forecaster: forecaster.name
+)
 @settings(PATIENT, max_examples=8)
 @given(*DRAWN)
 def test_a_quick_model_comes_through(

@@ -40,7 +40,13 @@ def test_json_holds_every_horizon_model_and_figure_and_nothing_else(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     trace = written(tmp_path, days(12))
-    given = ["--trace", str(trace), "--models", "damped-trend,seasonal-level", "--json"]
+    given = [
+        "--trace",
+        str(trace),
+        "--models",
+        "damped-trend,seasonal-level,seasonal-drift",
+        "--json",
+    ]
     assert r1(["forecast-bench", *given, "--out", str(tmp_path / "out")]) == 0
     out = capsys.readouterr()
     body = json.loads(out.out)
@@ -49,7 +55,7 @@ def test_json_holds_every_horizon_model_and_figure_and_nothing_else(
     assert set(body["horizons"]["10m"]) == {
         "last-value", "damped-trend", "seasonal-level", "ours",
     }  # fmt: skip
-    assert set(body["horizons"]["24h"]) == {"seasonal-naive", "seasonal-level", "ours"}
+    assert set(body["horizons"]["24h"]) == {"seasonal-naive", "seasonal-drift", "ours"}
     for models in body["horizons"].values():
         assert all(set(row) == KEYS for row in models.values())
     assert body["horizons"]["10m"]["last-value"]["mae_rel"] == 1.0

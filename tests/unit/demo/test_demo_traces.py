@@ -102,7 +102,11 @@ class TestSeveralSeries:
             for c in range(2)
             for i in range(3)
         ]
-        assert rates(read_trace(write(tmp_path / "c.parquet", rows))) == (6.0, 6.0, 6.0)
+        path = write(tmp_path / "c.parquet", rows)
+        assert rates(read_trace(path)) == rates(read_trace(path, "a")) == (6.0, 6.0, 6.0)
+        assert rates(read_trace(path, "a/1")) == (3.0, 3.0, 3.0)
+        with pytest.raises(UnreadableTrace, match="no series '7'; it has 0, 1"):
+            read_trace(path, "a/7")
 
 
 @pytest.mark.parametrize(

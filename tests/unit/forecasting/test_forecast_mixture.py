@@ -26,10 +26,10 @@ def test_a_lead_means_less_the_fewer_separate_outcomes_show_it() -> None:
     assert far < 0.7
 
 
-def test_the_last_value_starts_with_more_near_by_and_not_a_season_ahead() -> None:
+def test_the_last_value_starts_with_more_and_less_so_a_season_ahead() -> None:
     names = ("last-value", "lstm")
     assert prior(names, 10, 1440.0).tolist() == [3.0, 1.0]
-    assert prior(names, 1440, 1440.0).tolist() == [1.0, 1.0]
+    assert prior(names, 1440, 1440.0).tolist() == [2.0, 1.0]
 
 
 def test_a_change_of_regime_is_followed_within_the_window() -> None:
@@ -91,3 +91,10 @@ def test_a_model_that_never_spoke_has_no_weight_and_stops_nobody() -> None:
 def test_models_that_were_all_right_share_the_weight() -> None:
     weights = rolling_weights(np.zeros((60, 2)), np.arange(60), 1, 20.0, np.ones(2))
     np.testing.assert_allclose(weights, 0.5)
+
+
+def test_a_loss_next_to_nothing_is_a_loss_like_any_other() -> None:
+    """The best of two may err by less than a division can bear."""
+    losses = np.column_stack([np.full(200, 1.0), np.full(200, 1e-310)])
+    weights = rolling_weights(losses, ORIGINS, 10, 50.0, np.ones(2))
+    assert weights[-1].tolist() == pytest.approx([0.0, 1.0], abs=1e-6)

@@ -11,10 +11,12 @@ from r1_forecasting.models.last_value import LastValue
 from r1_forecasting.models.lstm import FittedLstm, Lstm
 from r1_forecasting.models.lstm_inputs import build_inputs
 from r1_forecasting.models.prophet import FittedProphet, ProphetForecaster
+from r1_forecasting.models.seasonal_drift import A_WEEK_AGO, SeasonalDrift
 from r1_forecasting.models.seasonal_level import SeasonalLevel
 from r1_forecasting.models.seasonal_naive import SeasonalNaive
 from r1_forecasting.protocol import Fitted, Forecaster, Reason, Shape, Unavailable
 from r1_forecasting.scale import RootScale
+from r1_forecasting.selection import fit_quick
 from r1_forecasting.series import Series
 
 SEASON = 48
@@ -75,6 +77,55 @@ def test_the_seasonal_level_follows_a_service_that_has_grown() -> None:
     level = fit(SeasonalLevel(), grown.head(6 * SEASON), shape).peak(grown, before, 5, LEVELS)
     naive = fit(SeasonalNaive(), grown, shape).peak(grown, before, 5, LEVELS)
     assert abs(level[0, 0] - 40) < abs(naive[0, 0] - 40)
+
+
+def growing(daily: float, seasons: int = 10) -> Series:
+    """A ramp each season, each season `daily` times the one before it; no noise."""
+    flat = ramps(seasons, noise=0.0)
+    grown = daily ** (np.arange(len(flat)) // SEASON)
+    return Series(flat.start, flat.step, flat.values * grown)
+
+
+def test_the_drift_follows_a_service_that_falls_by_a_tenth_a_season() -> None:
+    series, shape = growing(0.9), Shape(SEASON, 1, SEASON)
+    origin, steps = np.array([9 * SEASON - 10]), np.array([SEASON])
+    truth = series.values[9 * SEASON - 10 + SEASON]
+    drift = fit(SeasonalDrift(), series, shape).predict(series, origin, steps, LEVELS)[0, 0, 0]
+    naive = fit(SeasonalNaive(), series, shape).predict(series, origin, steps, (0.5,))[0, 0, 0]
+    assert truth < drift < naive
+    assert drift - truth < 0.7 * (naive - truth)
+
+
+def test_the_drift_repeats_a_service_that_does_not_change_and_its_peaks() -> None:
+    series, shape = ramps(10, noise=0.0), Shape(SEASON, 1, SEASON)
+    model = fit(SeasonalDrift(), series, shape)
+    origins, horizons = np.arange(8 * SEASON, 9 * SEASON), np.array([1, 7, SEASON])
+    said = model.predict(series, origins, horizons, LEVELS)
+    came = series.values[origins[:, None] + horizons]
+    np.testing.assert_allclose(said[:, :, 0], came)
+    np.testing.assert_allclose(model.peak(series, origins[:1], SEASON, LEVELS), [[20.0, 20.0]])
+
+
+def test_a_week_ago_knows_the_day_of_rest_that_yesterday_does_not() -> None:
+    """Every seventh season carries a third; an origin stands in the season before one."""
+    series = ramps(21, noise=0.0)
+    resting = np.where(np.arange(21) % 7 == 6, 1 / 3, 1.0).repeat(SEASON)
+    weekly = Series(series.start, series.step, series.values * resting)
+    origin, steps = np.array([20 * SEASON - 1]), np.array([SEASON // 2])
+    shape = Shape(SEASON, 1, SEASON)
+    ago = fit(SeasonalDrift(A_WEEK_AGO, "weekly-drift"), weekly, shape)
+    recent = fit(SeasonalDrift(), weekly, shape)
+    truth = weekly.values[20 * SEASON - 1 + SEASON // 2]
+    assert ago.predict(weekly, origin, steps, LEVELS)[0, 0, 0] == pytest.approx(truth)
+    assert recent.predict(weekly, origin, steps, LEVELS)[0, 0, 0] > 2 * truth
+
+
+def test_before_the_week_is_full_the_drift_repeats_the_nearest_season() -> None:
+    series, shape = ramps(4, noise=0.0), Shape(SEASON, 1, SEASON)
+    model = fit(SeasonalDrift(A_WEEK_AGO, "weekly-drift"), series, shape)
+    origin = np.array([3 * SEASON - 5])
+    said = model.predict(series, origin, np.array([SEASON]), LEVELS)
+    np.testing.assert_allclose(said, series.values[origin][0])
 
 
 def test_the_seasonal_level_is_the_last_value_where_the_season_says_nothing() -> None:
@@ -199,3 +250,10 @@ def test_prophet_needs_two_seasons_and_some_demand() -> None:
 def test_the_root_scale_comes_back() -> None:
     values = np.array([0.0, 0.3, 7.0, 1e6])
     np.testing.assert_allclose(RootScale(0.1).back(RootScale(0.1).to(values)), values, atol=1e-9)
+
+
+def test_models_of_the_season_ahead_join_where_a_season_ahead_is_asked_for() -> None:
+    series = ramps(10)
+    near = fit_quick(series, Shape(SEASON, 5, 10))
+    far = fit_quick(series, Shape(SEASON, 5, SEASON))
+    assert set(far) - set(near) == {"seasonal-drift", "weekly-drift"}

@@ -1,0 +1,104 @@
+"""The same time in earlier seasons, moved by how the level has moved since.
+
+A season or more ahead the present says little about the phase, but a service that grows or
+falls goes on doing so. Each earlier season's value is moved by a share of the change between the
+mean of the season that ended then and of the one that ends now, all on the root scale; what is
+said is their median. Half of the change is taken: a level that has just moved comes halfway back
+as often as not. Nothing is trained.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from r1_forecasting.models.gbdt_inputs import Past
+from r1_forecasting.protocol import Fitted, FloatArray, IntArray, Reason, Shape, Unavailable
+from r1_forecasting.scale import RootScale
+from r1_forecasting.series import Series
+from r1_forecasting.windows import largest, row_quantiles, seasonal
+
+RECENT = (1, 2, 3, 4, 5, 6, 7)
+A_WEEK_AGO = (7,)
+SHARE = 0.5
+SMOOTHING_PER_SEASON = 96
+"""Values are means over a season's 96th part to both sides (a quarter of an hour of a day)."""
+
+
+@dataclass(frozen=True, slots=True)
+class FittedSeasonalDrift:
+    """``seasons`` are counted back from the target; 1 is the first that lies in the past."""
+
+    scale: RootScale
+    season: float
+    seasons: tuple[int, ...]
+    name: str
+    trained_until: float = -np.inf
+
+    def predict(
+        self, series: Series, origins: IntArray, horizons: IntArray, levels: Sequence[float]
+    ) -> FloatArray:
+        past = Past.of(series, self.scale, self.season)
+        around = round(self.season / SMOOTHING_PER_SEASON)
+        at = origins[:, None]
+        backs = self._backs(horizons)
+        columns = []
+        for back in backs.T:
+            center = at + horizons - back
+            columns.append(past.mean(center - around, np.minimum(center + around, at)))
+        said = self._median(past, at, backs, np.stack(columns, axis=2))
+        return np.repeat(said[:, :, None], len(levels), axis=2)
+
+    def peak(
+        self, series: Series, origins: IntArray, steps: int, levels: Sequence[float]
+    ) -> FloatArray:
+        ahead = np.arange(1, steps + 1, dtype=np.int64)
+        earlier = seasonal(series.values, origins, ahead, self.season, max(self.seasons))
+        asked = [0, *(number - 1 for number in self.seasons)]
+        tops = self.scale.to(largest(earlier[:, :, asked], axis=1))
+        past = Past.of(series, self.scale, self.season)
+        backs = self._backs(np.array([steps], dtype=np.int64))
+        said = self._median(past, origins[:, None], backs, tops[:, None, :])
+        return np.repeat(said, len(levels), axis=1)
+
+    def _backs(self, horizons: IntArray) -> IntArray:
+        """How far back, in steps, the nearest season lies and each of ``seasons`` (horizons,
+        1 + seasons)."""
+        first = np.maximum(np.ceil(horizons / self.season - 1e-9), 1)
+        number = np.array([1, *self.seasons])
+        backs: IntArray = np.rint((first[:, None] + number - 1) * self.season).astype(np.int64)
+        return backs
+
+    def _median(
+        self, past: Past, origins: IntArray, backs: IntArray, earlier: FloatArray
+    ) -> FloatArray:
+        """Demand (origins, horizons) from the roots of the nearest season and of ``seasons``,
+        (origins, horizons, 1 + seasons): the median of these moved, or the nearest as it was
+        where none is known."""
+        day = max(round(self.season), 1)
+        level = past.block(origins, day)
+        moved = [
+            earlier[:, :, i] + SHARE * (level - past.block(origins - backs[:, i], day))
+            for i in range(1, backs.shape[1])
+        ]
+        rows = np.stack(moved, axis=2).reshape(-1, len(moved))
+        middle = row_quantiles(rows, (0.5,)).reshape(earlier.shape[:2])
+        return self.scale.back(np.where(np.isnan(middle), earlier[:, :, 0], middle))
+
+
+@dataclass(frozen=True, slots=True)
+class SeasonalDrift:
+    """Needs two seasons, as what repeats seasons does; the last seven are looked at."""
+
+    seasons: tuple[int, ...] = RECENT
+    name: str = "seasonal-drift"
+
+    def fit(self, series: Series, shape: Shape) -> Fitted | Unavailable:
+        known = len(series) / shape.season
+        if known < 2:
+            return Unavailable(
+                Reason.TOO_LITTLE_HISTORY, f"{known:.1f} seasons of history, needs 2"
+            )
+        return FittedSeasonalDrift(RootScale.of(series), shape.season, self.seasons, self.name)
