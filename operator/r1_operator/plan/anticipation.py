@@ -165,7 +165,7 @@ def _quantile_clause(policy: ScalingPolicy, lead_seconds: float) -> str:
     text = f"{policy.peak_quantile(lead_seconds):.0%} quantile"
     if policy.forecast.quantile is not None:
         return text
-    ratio = shortage_ratio(lead_seconds, policy.vouched_window(lead_seconds))
+    ratio = shortage_ratio(lead_seconds, policy.waste_seconds(lead_seconds))
     return f"{text}: one too few is {ratio:.0f} times as dear as one too many"
 
 

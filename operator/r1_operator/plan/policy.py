@@ -19,7 +19,7 @@ from r1_operator.api.scaling import (
     ScalingRate,
 )
 from r1_operator.plan.budget import Ceiling, lowest
-from r1_operator.plan.newsvendor import peak_quantile, vouched_window
+from r1_operator.plan.newsvendor import peak_quantile, vouched_window, waste_seconds
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,8 +135,11 @@ class ScalingPolicy:
 
     def peak_quantile(self, lead_seconds: float) -> float:
         """The quantile of the peak that replicas are made for: the user's, or the newsvendor's."""
-        window = self.vouched_window(lead_seconds)
-        return peak_quantile(self.forecast.quantile, lead_seconds, window)
+        return peak_quantile(self.forecast.quantile, lead_seconds, self.waste_seconds(lead_seconds))
+
+    def waste_seconds(self, lead_seconds: float) -> float:
+        """How long a replica that was not needed is reckoned to stay (seconds)."""
+        return waste_seconds(self.down.stabilization_window_seconds, lead_seconds)
 
 
 def policy_of(autoscaling: Autoscaling, ceilings: tuple[Ceiling, ...] = ()) -> ScalingPolicy:

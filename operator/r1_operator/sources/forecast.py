@@ -18,7 +18,7 @@ from r1_operator.api.scaling import ClassName, MetricType
 from r1_operator.api.scaling import Forecast as ForecastSpec
 from r1_operator.kube.kinds import Json, Key
 from r1_operator.plan.forecasts import Forecast, parse_forecast
-from r1_operator.plan.newsvendor import peak_quantile, vouched_window
+from r1_operator.plan.newsvendor import peak_quantile, waste_seconds
 from r1_operator.plan.policy import DownBehavior, Metric
 from r1_operator.plan.unavailable import Unavailable
 from r1_operator.sources.asking import Asking
@@ -76,7 +76,7 @@ def build_question(
     level = peak_quantile(
         None if ask.quantile_percent is None else ask.quantile_percent / 100,
         lead,
-        vouched_window(down_window_seconds, lead),
+        waste_seconds(down_window_seconds, lead),
     )
     return Question(
         body={

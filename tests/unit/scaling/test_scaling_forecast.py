@@ -131,8 +131,15 @@ class TestVouching:
                 return second
         return None
 
-    def test_the_window_is_half_of_the_lead(self, stage: Build, forecast: Build) -> None:
-        assert self.down_after(stage, forecast(14.0)) == 22
+    @pytest.mark.parametrize(
+        ("lead", "last_held"), [(45.0, 44), (75.0, 74), (120.0, 74), (200.0, 99)]
+    )
+    def test_the_window_is_half_of_the_lead_or_75_seconds_of_it(
+        self, stage: Build, forecast: Build, lead: float, last_held: int
+    ) -> None:
+        told = replace(forecast(14.0), lead_seconds=lead)
+        # Then to the seven that the load before just filled, and no lower yet.
+        assert self.down_after(stage, told) == last_held
 
     def test_a_dip_that_the_peak_outlasts_lowers_nothing(
         self, stage: Build, forecast: Build
