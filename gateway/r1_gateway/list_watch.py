@@ -141,7 +141,7 @@ class ListWatch:
                         if line:
                             event = json.loads(line)
                             yield event["type"], event["object"]
-            except asyncio.CancelledError:
+            except (asyncio.CancelledError, GeneratorExit):
                 # Nobody will be there to wait for the other side of a TLS goodbye.
                 if answer.connection is not None and answer.connection.transport is not None:
                     answer.connection.transport.abort()

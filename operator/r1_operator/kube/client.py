@@ -33,9 +33,9 @@ from urllib.parse import urlencode
 import aiohttp
 import orjson
 from kubernetes.aio.client import Configuration
-from kubernetes.aio.client.rest import RESTClientObject
 from kubernetes.aio.config import ConfigException, load_incluster_config, load_kube_config
 
+from r1_operator.kube.connections import Rest
 from r1_operator.kube.kinds import Json, Kind
 
 FIELD_MANAGER = "r1-operator"
@@ -152,7 +152,7 @@ class Api:
         # Requests are bounded by slots; watches each hold a connection, and starve none of them.
         configuration.connection_pool_maxsize = 0
         self.configuration = configuration
-        self._rest = RESTClientObject(configuration)
+        self._rest = Rest(configuration)
         self._retry = retry or RetryPolicy()
         self._slots = asyncio.Semaphore(max_concurrent)
         self._timeout = timeout_seconds
