@@ -14,8 +14,8 @@ that makes this one in a thousand.
 It follows the load: none while nobody urgent comes, a few when they come by the dozen, and none
 again in a pool so large that seats are freed faster than anybody minds to wait.
 
-An operator that decides about the same pool may *advise* seats: it sees all gateways' arrivals, which
-replicas are about to go and what is forecast.  Advice only adds to what is reckoned here, and counts
+An operator that decides about the same pool may *advise* seats: it sees all gateways' arrivals and
+which replicas are about to go.  Advice only adds to what is reckoned here, and counts
 until a moment that comes with it: without an operator everything is as if there were none.
 """
 

@@ -274,7 +274,7 @@ class ScalingLoop:
             current=live if state.target is None else state.target,
             ready=sum(pod.serves for pod in pods),
             demand=self._demand(state, lead, now),
-            forecast=self._forecast(key, state, proof),
+            forecast=self._forecast(key, state, proof, lead),
             seats_per_replica=state.seats,
             latencies=self._latencies(state, now),
             external=self._external_values(key, state.policy),
@@ -340,13 +340,12 @@ class ScalingLoop:
         return {label: self._external.latest(key, query) for label, query in asked.items()}
 
     def _forecast(
-        self, key: Key, state: Scaled, proof: Proof | None
+        self, key: Key, state: Scaled, proof: Proof | None, lead: LeadTime
     ) -> Forecast | Unavailable | None:
         metric = forecast_metric(state.policy.metrics)
         never = state.forecast.activation is Activation.NEVER
         if metric is None or never or not self._forecaster.configured:
             return None
-        lead = state.starts.lead(self._period).seconds
         ask = state.forecast
         if proof is not None and not proof.acts:  # nor does it act on anybody else's count
             ask = replace(ask, activation=Activation.ADVISORY)
@@ -354,7 +353,7 @@ class ScalingLoop:
             key,
             ask,
             metric,
-            lead,
+            lead.seconds,
             self._min_rate_seconds,
             down_window_seconds=state.policy.down.stabilization_window_seconds,
         )

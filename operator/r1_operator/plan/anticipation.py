@@ -11,7 +11,7 @@ Two levels, and the forecast never lowers what real time asks for:
   which it can still be reached in time, and that is the floor now.
 
 Two things bound what a wrong forecast does. It *vouches* for a fall, which shortens the down
-window to half of the lead, only while its peak is no lower than the demand at hand: a peak that lies below
+window (`newsvendor.vouched_window`), only while its peak is no lower than the demand at hand: a peak that lies below
 the present is an error, or a fall that has begun, and either way the whole window is the safer
 word. In place of the window's rest it looks back further for less: a burst that came within three
 leads may come again, and what was stopped meanwhile would come too late, so as many replicas stay

@@ -183,12 +183,12 @@ class DemandWindow:
         if not live:
             return self._nothing(now, missing)
         newest = [series.newest for series in live.values()]
-        rates = self._rates(live, lead_seconds)
+        requests, tokens, finished, rejected = self._rates(live, lead_seconds)
         return Demand(
-            requests_per_second=rates[0],
-            tokens_per_second=rates[1],
-            completed_per_replica=rates[2],
-            rejected_per_second=rates[3],
+            requests_per_second=requests,
+            tokens_per_second=tokens,
+            completed_per_replica=finished,
+            rejected_per_second=rejected,
             in_flight=sum(sample.in_flight for sample in newest),
             queued=sum(sample.queued for sample in newest),
             held=sum(sample.held for sample in newest),

@@ -73,8 +73,7 @@ class History:
 
     def most_filled(self, now: float, seconds: float) -> int:
         """Return the most replicas that demand just filled within the last `seconds`."""
-        within = (n.replicas for n in self.filled if now - n.at < seconds)
-        return max(within, default=0)
+        return next((n.replicas for n in self.filled if now - n.at < seconds), 0)
 
     def decided(
         self,

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from gateway_samples import silent
 from r1_operator.plan.demand import CounterSample
 from r1_operator.plan.snapshot import Pod
 from r1_operator.plan.unavailable import Unavailable
@@ -108,23 +109,7 @@ def test_a_cost_says_what_for() -> None:
 
 
 def sample(gateway: str, pods: dict[str, float] | None) -> CounterSample:
-    return CounterSample(
-        gateway=gateway,
-        started_at=0.0,
-        at=1.0,
-        received_at=1.0,
-        offered_requests=0.0,
-        offered_tokens=0.0,
-        completed=0.0,
-        rejected=0.0,
-        in_flight=0.0,
-        queued=0.0,
-        held=0.0,
-        oldest_wait_seconds=0.0,
-        seats=0.0,
-        ready_endpoints=0.0,
-        in_flight_by_pod=pods,
-    )
+    return silent(gateway=gateway, in_flight_by_pod=pods)
 
 
 class TestLoads:

@@ -120,7 +120,7 @@ def test_a_likely_peak_may_fill_half_of_the_headroom(stage: Build, forecast: Bui
 
 
 class TestVouching:
-    """A forecast that acts and lies no lower than now shortens the down window to half its lead."""
+    """A forecast that acts and lies no lower than now shortens the down window."""
 
     def down_after(self, stage: Build, told: Any, rate: float = 14.0, **changes: Any) -> int | None:
         story = stage(replicas=1, up=AT_ONCE, **changes)

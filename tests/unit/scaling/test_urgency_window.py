@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 
+from gateway_samples import silent
 from r1_operator.api.scaling import ClassName
 from r1_operator.plan.demand import CounterSample
 from r1_operator.plan.unavailable import Unavailable
@@ -16,25 +15,18 @@ START = 1_700_000_000.0
 
 
 def sample(at: float, urgent: float, *, gateway: str = "a", **more: object) -> CounterSample:
-    plain = CounterSample(
-        gateway=gateway,
-        started_at=START - 3600,
-        at=START + at,
-        received_at=START + at,
-        offered_requests=urgent,
-        offered_tokens=0.0,
-        completed=0.0,
-        rejected=0.0,
-        in_flight=0.0,
-        queued=0.0,
-        held=0.0,
-        oldest_wait_seconds=0.0,
-        seats=16.0,
-        ready_endpoints=2.0,
-        offered_by_class={Q1: urgent, Q2: 0.0, Q3: 0.0},
-        held_seconds=12.0,
-    )
-    return replace(plain, **more)  # type: ignore[arg-type]
+    figures = {
+        "gateway": gateway,
+        "started_at": START - 3600,
+        "at": START + at,
+        "received_at": START + at,
+        "offered_requests": urgent,
+        "seats": 16.0,
+        "ready_endpoints": 2.0,
+        "offered_by_class": {Q1: urgent, Q2: 0.0, Q3: 0.0},
+        "held_seconds": 12.0,
+    }
+    return silent(**(figures | more))
 
 
 def known(window: UrgencyWindow, at: float, *gateways: str) -> Urgency:

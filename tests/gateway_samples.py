@@ -1,0 +1,30 @@
+"""What a gateway says of a resource that nobody asks for; a story names the figures it is about."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from r1_operator.plan.demand import CounterSample
+
+_SILENT = CounterSample(
+    gateway="a",
+    started_at=0.0,
+    at=1.0,
+    received_at=1.0,
+    offered_requests=0.0,
+    offered_tokens=0.0,
+    completed=0.0,
+    rejected=0.0,
+    in_flight=0.0,
+    queued=0.0,
+    held=0.0,
+    oldest_wait_seconds=0.0,
+    seats=0.0,
+    ready_endpoints=0.0,
+)
+
+
+def silent(**figures: Any) -> CounterSample:
+    """A sample of zeros but for these figures."""
+    return replace(_SILENT, **figures)
