@@ -78,12 +78,12 @@ def bounds(world: World, stretch_hours: Sequence[float] = STRETCH_HOURS) -> Boun
 
 def _candidates(world: World) -> Iterator[Ints]:
     """Courses (played steps) of every rule with every factor, from what a controller sees."""
-    reading = world.reading
+    reading, most = world.reading, Bench(world).most
     highest = np.asarray(running_max(reading, _HOUR_STEPS), dtype=np.float64)
     for weight in PEAK_WEIGHTS:
         level: Floats = (reading ** (1 - weight) * highest**weight)[world.played] / world.capacity
         for factor in FACTORS.tolist():
-            needed = np.clip(whole(level * factor), 1, Bench(world).most)
+            needed = np.clip(whole(level * factor), 1, most)
             for held in HELD_STEPS:
                 yield np.asarray(running_max(needed, held), dtype=np.int64)
 

@@ -63,6 +63,15 @@ class Shape:
             raise ValueError("lead and horizon need at least one step")
 
 
+def too_short(steps: int, shape: Shape, seasons: int) -> Unavailable | None:
+    """Say that a history of so many steps holds fewer than the seasons a model needs."""
+    known = steps / shape.season
+    if known >= seasons:
+        return None
+    message = f"{known:.1f} seasons of history, needs {seasons}"
+    return Unavailable(Reason.TOO_LITTLE_HISTORY, message)
+
+
 class Fitted(Protocol):
     """A trained forecaster: plain numbers, picklable, no I/O, no torch."""
 

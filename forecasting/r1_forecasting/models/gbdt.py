@@ -25,6 +25,7 @@ from r1_forecasting.protocol import (
     Reason,
     Shape,
     Unavailable,
+    too_short,
 )
 from r1_forecasting.scale import RootScale
 from r1_forecasting.series import Series
@@ -115,11 +116,9 @@ class Gbdt:
     name: str = "lightgbm"
 
     def fit(self, series: Series, shape: Shape) -> Fitted | Unavailable:
-        if len(series) < 2 * shape.season:
-            return Unavailable(
-                Reason.TOO_LITTLE_HISTORY,
-                f"{len(series) / shape.season:.1f} seasons of history, needs 2",
-            )
+        short = too_short(len(series), shape, 2)
+        if short is not None:
+            return short
         scale = RootScale.of(series)
         past = Past.of(series, scale, shape.season)
         first = min(round(shape.season), len(series) // 3)

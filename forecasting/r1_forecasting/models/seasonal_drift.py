@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from r1_forecasting.models.gbdt_inputs import Past
-from r1_forecasting.protocol import Fitted, FloatArray, IntArray, Reason, Shape, Unavailable
+from r1_forecasting.protocol import Fitted, FloatArray, IntArray, Shape, Unavailable, too_short
 from r1_forecasting.scale import RootScale
 from r1_forecasting.series import Series
 from r1_forecasting.windows import largest, row_quantiles, seasonal
@@ -96,9 +96,7 @@ class SeasonalDrift:
     name: str = "seasonal-drift"
 
     def fit(self, series: Series, shape: Shape) -> Fitted | Unavailable:
-        known = len(series) / shape.season
-        if known < 2:
-            return Unavailable(
-                Reason.TOO_LITTLE_HISTORY, f"{known:.1f} seasons of history, needs 2"
-            )
+        short = too_short(len(series), shape, 2)
+        if short is not None:
+            return short
         return FittedSeasonalDrift(RootScale.of(series), shape.season, self.seasons, self.name)

@@ -15,7 +15,15 @@ from dataclasses import dataclass
 import numpy as np
 
 from r1_forecasting.models.last_value import HELD_STEPS
-from r1_forecasting.protocol import Fitted, FloatArray, IntArray, Reason, Shape, Unavailable
+from r1_forecasting.protocol import (
+    Fitted,
+    FloatArray,
+    IntArray,
+    Reason,
+    Shape,
+    Unavailable,
+    too_short,
+)
 from r1_forecasting.scale import RootScale
 from r1_forecasting.series import Series
 from r1_forecasting.windows import average, future, future_peak, knots, largest, seasonal
@@ -105,11 +113,9 @@ class SeasonalLevel:
     name: str = "seasonal-level"
 
     def fit(self, series: Series, shape: Shape) -> Fitted | Unavailable:
-        known = len(series) / shape.season
-        if known < 3:
-            return Unavailable(
-                Reason.TOO_LITTLE_HISTORY, f"{known:.1f} seasons of history, needs 3"
-            )
+        short = too_short(len(series), shape, 3)
+        if short is not None:
+            return short
         first = int(np.ceil(shape.season))
         origins = np.unique(np.linspace(first, len(series) - 2, self.most_origins).astype(np.int64))
         scale = RootScale.of(series)

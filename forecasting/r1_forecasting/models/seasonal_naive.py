@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from r1_forecasting.protocol import Fitted, FloatArray, IntArray, Reason, Shape, Unavailable
+from r1_forecasting.protocol import Fitted, FloatArray, IntArray, Shape, Unavailable, too_short
 from r1_forecasting.series import Series
 from r1_forecasting.windows import largest, row_quantiles, seasonal
 
@@ -48,9 +48,7 @@ class SeasonalNaive:
     name: str = "seasonal-naive"
 
     def fit(self, series: Series, shape: Shape) -> Fitted | Unavailable:
-        known = len(series) / shape.season
-        if known < 2:
-            return Unavailable(
-                Reason.TOO_LITTLE_HISTORY, f"{known:.1f} seasons of history, needs 2"
-            )
+        short = too_short(len(series), shape, 2)
+        if short is not None:
+            return short
         return FittedSeasonalNaive(shape.season, self.seasons, self.name)

@@ -11,15 +11,16 @@ Two levels, and the forecast never lowers what real time asks for:
   which it can still be reached in time, and that is the floor now.
 
 Two things bound what a wrong forecast does. It *vouches* for a fall, which shortens the down
-window (`newsvendor.vouched_window`), only while its peak is no lower than the demand at hand: a peak that lies below
-the present is an error, or a fall that has begun, and either way the whole window is the safer
-word. In place of the window's rest it looks back further for less: a burst that came within three
-leads may come again, and what was stopped meanwhile would come too late, so as many replicas stay
-as it just filled, without headroom.
+window (`newsvendor.vouched_window`), only while its peak is no lower than the demand at hand: a peak
+that lies below the present is an error, or a fall that has begun, and either way the whole window is
+the safer word. In place of the window's rest it looks back further for less: a burst that came within
+three leads may come again, and what was stopped meanwhile would come too late, so as many replicas
+stay as it just filled, without headroom.
 
-And a promise that is not kept is not believed: when it has asked for more than twice the replicas that demand needs for twice the lead (and the horizon more, where the promise was for
-later), it is not heard until it asks for less than that. What it may cost in all is bounded by its
-allowance (`allowance.py`).
+And a promise that is not kept is not believed: when it has asked for more than twice the replicas
+that demand needs for twice the lead (and the horizon more, where the promise was for later), it is
+not heard until it asks for less than that. What it may cost in all is bounded by its allowance
+(`allowance.py`).
 """
 
 import math
