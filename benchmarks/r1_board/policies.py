@@ -13,7 +13,19 @@ from functools import cached_property, partial
 
 import numpy as np
 
-from r1_board import aibrix, courses, crane, dynamo, keda_triggers, peers, phpa, ray_serve, wva
+from r1_board import (
+    aibrix,
+    courses,
+    crane,
+    dynamo,
+    dynamo_load,
+    keda_triggers,
+    peers,
+    phpa,
+    phpa_seasons,
+    ray_serve,
+    wva,
+)
 from r1_board.fluid import coming_max, running_max
 from r1_board.foresight import Foresight, foresee, perfect
 from r1_board.world import DAY_SECONDS, MAX_REPLICAS, STEP_SECONDS, Floats, Ints, World
@@ -150,6 +162,16 @@ def phpa_linear(bench: Bench, target: float) -> Ints:
     return phpa.linear(_worth(bench, target), bench.most, bench.least)
 
 
+def phpa_holt_winters(
+    model: Callable[[], Callable[[int], int]], bench: Bench, target: float
+) -> Ints:
+    """The predictive HPA with a day as season, told the two days before as well."""
+    world = bench.world
+    first = max(0, world.begin - phpa_seasons.STORED * phpa_seasons.SEASON)
+    worth = world.reading[first:] / (world.capacity * target)
+    return phpa.course(worth, bench.most, bench.least, model())[world.begin - first :]
+
+
 def wva_v1(bench: Bench, target: float) -> Ints:
     """llm-d's WVA, saturation analyzer V1."""
     load = bench.newest / bench.world.capacity
@@ -209,10 +231,24 @@ def dynamo_throughput(predictor: str, bench: Bench, target: float) -> Ints:
     return np.maximum(course, bench.least)
 
 
-def dynamo_load(bench: Bench, target: float) -> Ints:
-    """Dynamo's load planner by static thresholds, its default."""
+def dynamo_alone(
+    step: dynamo_load.Step,
+    usage: Callable[[float], float],
+    bench: Bench,
+    target: float,
+    floors: Ints | None = None,
+) -> Ints:
+    """Dynamo's load planner, by thresholds (its default) or by latencies."""
     worth = bench.newest / (bench.world.capacity * target)
-    return np.maximum(dynamo.load(worth, bench.most, bench.world.start_steps), bench.least)
+    start = bench.world.start_steps
+    course = dynamo_load.course(worth, bench.most, start, step, usage, floors)
+    return np.maximum(course, bench.least)
+
+
+def dynamo_hybrid(predictor: str, bench: Bench, target: float) -> Ints:
+    """Dynamo's load planner by latencies over the floor of its throughput planner."""
+    floors = dynamo_throughput(predictor, bench, target)
+    return dynamo_alone(dynamo_load.latency_step, dynamo_load.filled, bench, target, floors)
 
 
 def ray(bench: Bench, target: float) -> Ints:
@@ -297,6 +333,8 @@ POLICIES: dict[str, Policy] = {
     "hpa-without-behavior": hpa_without_behavior,
     "crane": crane_dsp,
     "phpa-linear": phpa_linear,
+    "phpa-holt-winters": partial(phpa_holt_winters, phpa_seasons.in_order),
+    "phpa-holt-winters-as-written": partial(phpa_holt_winters, phpa_seasons.as_written),
     "wva-v1": wva_v1,
     "wva-v2": wva_v2,
     "keda-queue": keda_queue,
@@ -308,7 +346,18 @@ POLICIES: dict[str, Policy] = {
     "aibrix-kpa": aibrix_kpa,
     "kubeai": kubeai,
     "ray-serve": ray,
-    "dynamo-load": dynamo_load,
+    "dynamo-load": partial(dynamo_alone, dynamo_load.threshold_step, dynamo_load.filled),
+    "dynamo-load-in-proportion": partial(
+        dynamo_alone, dynamo_load.threshold_step, dynamo_load.in_proportion
+    ),
+    "dynamo-latency": partial(dynamo_alone, dynamo_load.latency_step, dynamo_load.filled),
+    "dynamo-latency-in-proportion": partial(
+        dynamo_alone, dynamo_load.latency_step, dynamo_load.in_proportion
+    ),
+    "dynamo-hybrid-constant": partial(dynamo_hybrid, "constant"),
+    "dynamo-hybrid-kalman": partial(dynamo_hybrid, "kalman"),
+    "dynamo-hybrid-arima": partial(dynamo_hybrid, "arima"),
+    "dynamo-hybrid-prophet": partial(dynamo_hybrid, "prophet"),
     "dynamo-constant": partial(dynamo_throughput, "constant"),
     "dynamo-kalman": partial(dynamo_throughput, "kalman"),
     "dynamo-arima": partial(dynamo_throughput, "arima"),
