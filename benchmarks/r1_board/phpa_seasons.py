@@ -61,15 +61,19 @@ def start_states(series: Floats, season: int) -> States:
     centred = (summed[season:] - summed[:-season]) / season
     if season % 2 == 0:
         centred = (centred[1:] + centred[:-1]) / 2
-    first = season // 2
-    apart = np.full(cycles * season, np.nan)
-    apart[first : first + len(centred)] = part[first : first + len(centred)] - centred
-    seasonal: Floats = np.nanmean(apart.reshape(cycles, season), axis=0)
-    numbers = np.arange(1.0, _LINE + 1)
-    off = numbers - numbers.mean()
-    trend = float(off @ centred[:_LINE] / (off @ off))
-    level = float(centred[:_LINE].mean() - trend * numbers.mean())
-    return level, trend, seasonal - seasonal.mean()
+    inside = slice(season // 2, season // 2 + len(centred))
+    apart, there = np.zeros(cycles * season), np.zeros(cycles * season)
+    apart[inside] = part[inside] - centred
+    there[inside] = 1.0
+    seasonal: Floats = apart.reshape(cycles, season).sum(0) / there.reshape(cycles, season).sum(0)
+    return *_line(centred[:_LINE]), seasonal - seasonal.mean()
+
+
+def _line(values: Floats) -> tuple[float, float]:
+    """Return where the least-squares line through ten values is a step before them, and its rise."""
+    mean, off = float(values.mean()), np.arange(_LINE) - (_LINE - 1) / 2
+    trend = float(off @ values / (off @ off))
+    return mean - trend * (_LINE + 1) / 2, trend
 
 
 def smoothed(states: States, series: Sequence[float], at: int, gains: Gains) -> States:
@@ -136,24 +140,46 @@ def as_written(season: int = SEASON, gains: Gains = GAINS) -> Callable[[int], in
 
     The order changes with every figure, so nothing can be carried on. But what is said is linear
     in the figures and in the states it starts from, and by their distance to the end their weights
-    are always the same: reckoned once, a figure costs a few sums.
+    are always the same. In what is handed over backwards a centred mean is what it was.
     """
-    own, starts, kept = _weights((STORED + 1) * season, season, gains)
-    history: list[float] = []
+    longest, half = (STORED + 1) * season, season // 2
+    own, starts, kept = _weights(longest, season, gains)
+    history, centred, apart = np.empty(longest), np.empty(longest), np.empty(longest)
+    around = np.full(2 * half + 1, 1 / season)
+    if season % 2 == 0:
+        around[[0, -1]] /= 2
+    count = 0
 
     def ahead(calculated: int) -> int:
-        history.append(float(calculated))
-        count = len(history)
+        nonlocal count
+        history[count] = calculated
+        count += 1
+        newest = count - 2 - half  # the newest with half a season of what is backwards around it
+        if newest >= half:
+            centred[newest] = around @ history[newest - half : newest + half + 1]
+            apart[newest] = history[newest] - centred[newest]
         said = 0
         if count >= fewest(season):
-            handed = np.array(history)
-            handed[:-1] = handed[-2::-1]
-            level, trend, seasonal = start_states(handed, season)
-            total = own[:count] @ handed[::-1] + starts[count] @ (level, trend)
-            total += kept[count - season : count][::-1] @ seasonal
-            said = _up(float(total))
-        pruned(history, season)
+            said = _up(own[0] * calculated + own[1:count] @ history[: count - 1] + start())
+        if count == longest:  # as `pruned`
+            count -= season
+            for kept_in in (history, centred, apart):
+                kept_in[:count] = kept_in[season:].copy()
         return said
+
+    def start() -> float:
+        """What it starts from, by its weight at the end."""
+        weights = kept[count - season : count]
+        if season % 2 or count <= 2 * season or cycles_of(count, season) != 2:
+            handed = np.append(history[: count - 1][::-1], history[count - 1])
+            level, trend, seasonal = start_states(handed, season)
+            return float(starts[count] @ (level, trend) + weights[::-1] @ seasonal)
+        # Two even seasons hold one centred mean for each figure of a season: their middle one.
+        end = count - 1 - half
+        level, trend = _line(centred[end - _LINE : end][::-1])
+        parts = apart[end - season : end]
+        seasonal = parts @ np.roll(weights, half) - parts.mean() * weights.sum()
+        return float(starts[count] @ (level, trend) + seasonal)
 
     return ahead
 

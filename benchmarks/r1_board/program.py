@@ -46,8 +46,9 @@ buckets; a gap column or active_clients marks what was not collected), or with t
 prompt_tokens and output_tokens (one row a request); a series column holds several in one file.
 
 policies: {", ".join(POLICIES)}
-dynamo-arima and dynamo-prophet are asked in an environment of their owner's package, which is
-made on first use outside this folder, and take minutes for days of load; a second run remembers.
+dynamo-arima and dynamo-prophet, and the hybrids with them, are asked in an environment of their
+owner's package, which is made on first use outside this folder, and take minutes for days of load;
+a second run remembers.
 exit codes: 0 done, 1 failed, 2 used wrongly, 3 not found
 """
 
