@@ -31,7 +31,7 @@ from r1_board.foresight import Foresight, foresee, perfect
 from r1_board.world import DAY_SECONDS, MAX_REPLICAS, STEP_SECONDS, Floats, Ints, World
 from r1_operator.api.scaling import MetricType
 from r1_operator.plan.anticipation import PROMISE_LEADS, return_span
-from r1_operator.plan.policy import DownBehavior, Metric, ScalingPolicy
+from r1_operator.plan.policy import DownBehavior, ForecastUse, Metric, ScalingPolicy
 from r1_owners.predictions import foretold
 
 _DAY = round(DAY_SECONDS / STEP_SECONDS)
@@ -46,6 +46,8 @@ class Bench:
     world: World
     most: int = MAX_REPLICAS
     least: int = 1
+    quantile: float | None = None
+    """Of the forecast that `ours` goes by, as `quantilePercent`; None: the newsvendor's."""
     foretell: Callable[[str, Sequence[float], int], Floats] = foretold
     """What an owner's predictor says (name, values, first): its own package, unless given."""
 
@@ -94,7 +96,13 @@ class Bench:
     def policy(self, target: float) -> ScalingPolicy:
         """Return the production policy that the arrays stand for."""
         metric = Metric(MetricType.REQUESTS_PER_SECOND, self.world.capacity)
-        return ScalingPolicy(1, self.most, (metric,), target_utilization=target)
+        return ScalingPolicy(
+            1,
+            self.most,
+            (metric,),
+            target_utilization=target,
+            forecast=ForecastUse(quantile=self.quantile),
+        )
 
     def replicas(self, rate: Floats, target: float) -> Ints:
         """Return the replicas that a rate (requests/s) needs at a target utilisation."""

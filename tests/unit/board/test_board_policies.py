@@ -109,3 +109,10 @@ def test_half_of_the_starts_are_quicker_than_the_one_that_is_planned_for() -> No
 @pytest.mark.parametrize(("start", "minutes"), [(15, 2), (45, 2), (60, 3), (120, 4), (300, 7)])
 def test_the_lead_covers_start_decision_and_the_open_minute(start: float, minutes: int) -> None:
     assert lead_minutes(start) == minutes
+
+
+def test_a_quantile_of_ones_own_is_what_ours_goes_by() -> None:
+    usual = day()
+    own = Bench(usual.world, quantile=0.8)
+    assert own.policy(0.7).peak_quantile(300.0) == 0.8
+    assert usual.policy(0.7).peak_quantile(300.0) > 0.9
