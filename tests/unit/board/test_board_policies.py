@@ -9,7 +9,7 @@ import pytest
 from r1_board import dynamo
 from r1_board.board import MAX_OVERLOAD, TARGETS, Point, cheapest, play
 from r1_board.foresight import LEVELS, Foresight, lead_minutes
-from r1_board.picture import draw
+from r1_board.picture import draw, looks
 from r1_board.policies import POLICIES, Bench
 from r1_board.report import markdown, ranked, table
 from r1_board.starts import start_steps
@@ -116,3 +116,7 @@ def test_a_quantile_of_ones_own_is_what_ours_goes_by() -> None:
     own = Bench(usual.world, quantile=0.8)
     assert own.policy(0.7).peak_quantile(300.0) == 0.8
     assert usual.policy(0.7).peak_quantile(300.0) > 0.9
+
+
+def test_no_two_policies_look_alike_in_the_picture() -> None:
+    assert len(set(looks(POLICIES).values())) == len(POLICIES)
