@@ -145,6 +145,24 @@ def parse_request(body: object) -> ForecastRequest:
     )
 
 
+def as_body(request: ForecastRequest) -> dict[str, object]:
+    """The JSON body that ``parse_request`` reads as this very request."""
+    return {
+        "subject": request.subject,
+        "query": request.query,
+        "stepSeconds": request.step,
+        "seasonSeconds": request.season,
+        "historySeconds": request.history,
+        "leadSeconds": request.lead,
+        "horizonSeconds": request.horizon,
+        "levels": list(request.levels),
+        "decisionLevel": request.decision_level,
+        "weekly": request.weekly,
+        "activation": str(request.activation),
+        "classQueries": dict(request.class_queries),
+    }
+
+
 def parse_activation(body: Mapping[str, object]) -> Activation:
     """The field ``activation``; raises ``InvalidRequest``."""
     value = body.get("activation", Activation.REQUIRE_BACKTEST)
