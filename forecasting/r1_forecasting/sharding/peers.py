@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -14,6 +15,8 @@ import aiohttp
 
 from r1_forecasting.metrics import ForecastMetrics
 from r1_forecasting.sharding.ownership import Shards
+
+LOG = logging.getLogger(__name__)
 
 REST_SECONDS = 3.0
 """So long a shard that was silent is not asked again. Where a node is dead each question would wait
@@ -73,6 +76,7 @@ class Peers:
             return self._silent(owner, f"{owner} has not answered within {seconds:g} s")
         except (aiohttp.ClientError, OSError, ValueError) as error:
             return self._silent(owner, f"{owner} does not answer: {error or type(error).__name__}")
+        self._rests.pop(owner, None)
         if status == HTTPStatus.OK and isinstance(said, dict):
             return said
         if status == HTTPStatus.MISDIRECTED_REQUEST:
@@ -92,6 +96,8 @@ class Peers:
             return await _send(self._session, url, body)
 
     def _silent(self, owner: str, message: str) -> NoReply:
+        if owner not in self._rests:  # said once, until it has answered again
+            LOG.warning("%s; what it keeps is unavailable here", message)
         self._rests[owner] = self.clock() + REST_SECONDS
         return NoReply(Outcome.SILENT, message)
 

@@ -107,14 +107,23 @@ class Release:
         gauge = f'r1_forecast_gate_acts{{subject="{subject}"}}'
         return {name for name in self.ends if gauge in self.metrics(name)}
 
+    @contextlib.contextmanager
+    def scaler(self, door: str) -> Iterator[Any]:
+        """KEDA's client at one of the doors."""
+        with grpc.insecure_channel(f"127.0.0.1:{self.ports[door][1]}") as channel:
+            yield self.keda.rpc.ExternalScalerStub(channel)
+
+    def ref(self, scaled_object: str, **metadata: str) -> Any:
+        """A ScaledObject of the namespace shop."""
+        given = metadata or TRIGGER
+        return self.keda.pb.ScaledObjectRef(
+            namespace="shop", name=scaled_object, scalerMetadata=given
+        )
+
     def shown(self, door: str, scaled_object: str, **metadata: str) -> float:
         """What KEDA reads at one of the doors; raises grpc.RpcError."""
-        pb = self.keda.pb
-        with grpc.insecure_channel(f"127.0.0.1:{self.ports[door][1]}") as channel:
-            scaler = self.keda.rpc.ExternalScalerStub(channel)
-            ref = pb.ScaledObjectRef(
-                namespace="shop", name=scaled_object, scalerMetadata=metadata or TRIGGER
-            )
+        pb, ref = self.keda.pb, self.ref(scaled_object, **metadata)
+        with self.scaler(door) as scaler:
             asked = pb.GetMetricsRequest(scaledObjectRef=ref, metricName="r1-forecast")
             (found,) = scaler.GetMetrics(asked, timeout=60).metricValues
             return float(found.metricValueFloat)
@@ -172,6 +181,10 @@ def test_any_keda_door_shows_what_the_owner_knows(three: Release) -> None:
         assert three.homes(keda_subject(f"orders-of-{door}")) == {
             three.owner(keda_subject(f"orders-of-{door}"))
         }
+        with three.scaler(door) as scaler:
+            stream = scaler.StreamIsActive(three.ref(f"orders-of-{door}"), timeout=60)
+            assert next(iter(stream)).result in (True, False)
+            stream.cancel()
     # The namespace of an R1Inference is the ScaledObject's own.
     inference = "shop/production-r1"
     three.ready(NAMES[1], inference)

@@ -17,7 +17,7 @@ classes = st.dictionaries(st.sampled_from(["Q1", "Q2", "Q3"]), text)
 @given(
     st.data(),
     text,
-    st.floats(0.1, 1e5),
+    st.floats(0.1, 1e4),
     st.floats(4, 3000),
     st.floats(0, 1),
     levels,

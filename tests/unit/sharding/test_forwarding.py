@@ -198,15 +198,19 @@ async def test_a_connection_that_ends_under_a_question_is_made_anew_once(broken:
         assert tried == 2
 
 
-async def test_a_silent_shard_is_left_alone_for_a_while() -> None:
+async def test_a_silent_shard_is_left_alone_for_a_while_and_told_of_once(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     async with release() as made:
         subject = "team-a/production-r1"
         owner, (door, _) = made.owner(subject), made.others(subject)
         await made.leaves(owner.name)
-        unreachable(await door.routed.ask(question(subject), 1))
+        for made.now in (0.0, REST_SECONDS, 2 * REST_SECONDS):
+            unreachable(await door.routed.ask(question(subject), 1))
+        assert caplog.text.count("what it keeps is unavailable here") == 1
         await made.returns(owner.name)
         assert "a moment ago" in unreachable(await door.routed.ask(question(subject), 1))
-        made.now = REST_SECONDS
+        made.now = 3 * REST_SECONDS
         assert (await door.routed.ask(question(subject), 1))["reason"] == "NoData"
 
 
