@@ -193,6 +193,11 @@ def _text(body: Mapping[str, object], name: str, longest: int) -> str:
         raise InvalidRequest(f"{name}: needs to be a string that is not empty")
     if len(value) > longest:
         raise InvalidRequest(f"{name}: {len(value)} characters, at most {longest}")
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        # JSON can spell half of a pair; nothing that this text goes to could write it down.
+        raise InvalidRequest(f"{name}: holds half of a character; send it as UTF-8") from None
     return value
 
 
