@@ -5,7 +5,7 @@ Who keeps the subjects is up to the story: real services, or homes that only not
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -114,10 +114,11 @@ class Release:
         """The shard's door for the others, which notes who comes."""
 
         @web.middleware
-        async def note(http: web.Request, handler: Any) -> web.StreamResponse:
+        async def note(
+            http: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
+        ) -> web.StreamResponse:
             shard.hops.append(http.path)
-            answer: web.StreamResponse = await handler(http)
-            return answer
+            return await handler(http)
 
         app = web.Application(middlewares=[note])
         add_peer_door(app, shard.home, lambda: self.seen_from(shard.name))
