@@ -66,6 +66,12 @@ class ForecastMetrics:
             ["subject", "level"],
             registry=self.registry,
         )
+        self.decision_peak = Gauge(
+            "r1_forecast_decision_peak",
+            "The peak over the lead at the level that decisions are scored at, named by the label",
+            ["subject", "level"],
+            registry=self.registry,
+        )
         self.fit_cpu = Counter(
             "r1_forecast_fit_cpu_seconds",
             "CPU time that fits of learned models took",
@@ -120,6 +126,9 @@ class ForecastMetrics:
                 share, _ = subject.ledger.live(level)
                 if share is not None:
                     put(self.coverage, (name, f"{level:g}"), share)
+                judged = subject.judgement
+                if judged is not None and level == judged.request.decision_level:
+                    put(self.decision_peak, (name, f"{level:g}"), peak)
         self._remove(self._shown.get(name, set()) - shown)
         self._shown[name] = shown
 

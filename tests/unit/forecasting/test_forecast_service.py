@@ -102,6 +102,20 @@ async def test_probes_and_metrics(client: Any) -> None:
     assert "r1_forecast_fit_seconds" in text
 
 
+async def test_the_peak_that_decisions_plan_for_is_shown_at_its_level_alone(
+    client: Any,
+) -> None:
+    levels = [0.5, 0.9, 0.91, 0.95]
+    for level in (0.91, 0.95):
+        asked = QUESTION | {"levels": levels, "decisionLevel": level}
+        body = await (await client.post("/v1/forecast", json=asked)).json()
+        text = await (await client.get("/metrics")).text()
+        shown = [line for line in text.splitlines() if line.startswith("r1_forecast_decision_peak")]
+        (line,) = shown
+        assert f'level="{level}"' in line
+        assert float(line.split()[-1]) == body["peakOverLead"][f"{level}"]
+
+
 async def test_subjects_not_asked_for_are_forgotten_with_their_metrics(client: Any) -> None:
     for name in ("default/a", "default/b", "default/c"):
         await client.post("/v1/forecast", json=QUESTION | {"subject": name})
