@@ -115,10 +115,10 @@ class Release:
 
         @web.middleware
         async def note(
-            http: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
+            request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
         ) -> web.StreamResponse:
-            shard.hops.append(http.path)
-            return await handler(http)
+            shard.hops.append(request.path)
+            return await handler(request)
 
         app = web.Application(middlewares=[note])
         add_peer_door(app, shard.home, lambda: self.seen_from(shard.name))
