@@ -19,7 +19,10 @@ from r1_board.world import STEP_SECONDS, Bools, Floats, Ints
 from r1_operator.plan import needs
 from r1_operator.plan.allowance import Allowance, baseline
 from r1_operator.plan.anticipation import PROMISE_FACTOR
+from r1_operator.plan.behavior import STEADY_SECONDS
 from r1_operator.plan.counterfactual import DOWN_WINDOW_SECONDS, TOLERANCE
+
+_STEADY_STEPS = math.ceil(STEADY_SECONDS / STEP_SECONDS)
 
 
 def whole(needed: Floats) -> Ints:
@@ -91,7 +94,7 @@ def foreseen(
     """
     steps = max(1, math.ceil(window / STEP_SECONDS))
     current = min(max(int(needed[0]), int(asked[0]), least), most)
-    allowance = Allowance()
+    allowance, risen = Allowance(), -steps
     highest: deque[tuple[int, int]] = deque()
     course = []
     series = (needed, kept, asked, vouched, came)
@@ -111,9 +114,11 @@ def foreseen(
         if want < current:
             high = highest[0][1]
             if vouches and heard > 0:
-                high = max(min(high, beside), held if want > 0 else 0)
+                steady = current if step - risen < min(steps, _STEADY_STEPS) else 0
+                high = max(min(high, beside), held if want > 0 else 0, steady)
             want = min(current, max(want, high))
-        current = min(want, most, _reach(current))
+        before, current = current, min(want, most, _reach(current))
+        risen = step if current > before else risen
         course.append(current)
     return np.array(course, dtype=np.int64)
 

@@ -100,6 +100,13 @@ def ours(bench: Bench, target: float) -> Ints:
     return _foreseen(bench, target, peak)
 
 
+def misled(bench: Bench, target: float, factor: float) -> Ints:
+    """The same with every forecast wrong by a factor and a gate that lets it act nevertheless."""
+    said = bench.foresight
+    peak = said.at(bench.policy(target).peak_quantile(bench.lead_seconds))
+    return _foreseen(bench, target, np.where(np.isnan(peak), 0.0, factor * peak))
+
+
 def ours_no_forecast(bench: Bench, target: float) -> Ints:
     """The production policy on real time alone."""
     needed, kept = _alone(bench, target)
@@ -310,4 +317,4 @@ POLICIES: dict[str, Policy] = {
     "static": static,
 }
 
-__all__ = ["POLICIES", "Bench", "Policy"]
+__all__ = ["POLICIES", "Bench", "Policy", "misled"]

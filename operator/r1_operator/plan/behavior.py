@@ -6,6 +6,7 @@ asked, and the order is the policy: data first, then patience, then pace, then b
 nothing overrides.
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -17,6 +18,9 @@ from r1_operator.plan.limits import highest_allowed, lowest_allowed, recent
 from r1_operator.plan.policy import ScalingPolicy
 from r1_operator.plan.room import NOT_ASKED, NOT_SEEN_YET, Placement
 from r1_operator.plan.unavailable import Unavailable
+
+STEADY_SECONDS = 60.0
+"""How long rates are means of: before that a fall after a rise says little."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,8 +147,19 @@ def _stabilize_vouched(situation: Situation, wanted: int, highest: int, plain: i
     """Do not wait for the window while a forecast vouches, down to what a plain autoscaler runs.
 
     A rise within the lead is in the need already. `highest` is what the window would hold: a plain
-    autoscaler is followed no further than the policy itself would go.
+    autoscaler is followed no further than the policy itself would go. A fall within a minute of a
+    rise is as likely a waver of the rates, and what was started for it would be stopped unused.
     """
+    risen = situation.history.risen_at
+    since = math.inf if risen is None else situation.now - risen
+    steady = min(STEADY_SECONDS, situation.policy.down.stabilization_window_seconds)
+    if since < steady:
+        return Limit(
+            situation.current,
+            Reason.STABILIZED,
+            f"Held at {situation.current}: it rose {since:.0f} s ago, and rates are means of a "
+            f"minute; demand now needs {wanted}.",
+        )
     floor = min(plain, highest)
     # Nothing at all is wanted only after a whole window without a request: that is no lull.
     returning = situation.returning if wanted > 0 else 0

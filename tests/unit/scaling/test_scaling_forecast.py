@@ -125,7 +125,7 @@ class TestVouching:
     def down_after(self, stage: Build, tells: Any, foretold: Any, **changes: Any) -> int | None:
         """Seconds until twelve that a forecast asked for fall, at a demand that needs ten."""
         story = stage(replicas=1, up=AT_ONCE, **changes)
-        story.play(60, 70.0, forecast=foretold)
+        story.play(61, 70.0, forecast=foretold)
         assert story.replicas == 12
         for second in range(400):
             if story.once(70.0, tells).replicas < 12:
@@ -134,6 +134,18 @@ class TestVouching:
 
     def test_what_nobody_expects_any_more_goes_at_once(self, stage: Build, forecast: Build) -> None:
         assert self.down_after(stage, forecast(70.0), forecast(100.0)) == 0
+
+    def test_but_not_within_a_minute_of_the_rise(self, stage: Build, forecast: Build) -> None:
+        story = stage(replicas=1, up=AT_ONCE)
+        assert story.once(70.0, forecast(100.0)).replicas == 12
+        story.play(40, 70.0, forecast=forecast(100.0))
+        decision = story.once(70.0, forecast(70.0))
+        assert (decision.replicas, decision.reason) == (12, Reason.STABILIZED)
+        assert decision.message == (
+            "Held at 12: it rose 41 s ago, and rates are means of a minute; demand now needs 10."
+        )
+        assert story.play(18, 70.0, forecast=forecast(70.0)).replicas == 12
+        assert story.once(70.0, forecast(70.0)).replicas == 10
 
     def test_a_peak_that_still_stands_lowers_nothing(self, stage: Build, forecast: Build) -> None:
         assert self.down_after(stage, forecast(100.0), forecast(100.0)) is None
@@ -157,7 +169,7 @@ class TestVouching:
         self, stage: Build, forecast: Build
     ) -> None:
         story = stage(replicas=1, up=AT_ONCE)
-        story.play(60, 70.0, forecast=forecast(100.0))
+        story.play(61, 70.0, forecast=forecast(100.0))
         decision = story.once(14.0, forecast(14.0))
         assert (decision.replicas, decision.reason) == (10, Reason.STABILIZED)
         assert decision.message == (
