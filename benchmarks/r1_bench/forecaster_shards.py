@@ -105,7 +105,7 @@ async def measure_shards(
             Row(f"{what}: first answers, wall time", "s", time.monotonic() - began),
             Row(f"{what}: subjects of the fullest by the mean", "ratio",
                 max(owned) * shards / count, bar=1.1),
-            Row(f"{what}: first answers, owner too busy to say anything", "answers",
+            Row(f"{what}: first answers, owner silent", "answers",
                 sum(each.reason == "Unreachable" for each in asked)),
         ]  # fmt: skip
         kept = [await subjects_kept(session) for session in made.doors.sessions]
