@@ -29,7 +29,7 @@ def scored(error: float, share90: float) -> Scored:
 def cell(ours: float) -> Cell:
     costs = {"ours": ours, "ours-no-forecast": 1.3, "hpa": 1.4, "seasonal-naive": 1.4, "oracle": 1}
     played = {name: Played(cost, 1.5, 0.004, None, 5.0) for name, cost in costs.items()}
-    wrong = {kind: (1.5, 0.004) for kind in ("dead", "x 0.1", "x 10")}
+    wrong = dict.fromkeys(("dead", "x 0.1", "x 10"), (1.5, 0.004))
     return Cell(CLIENT, 300.0, True, played, wrong)
 
 
@@ -58,9 +58,7 @@ def run(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
     return unseen.main()
 
 
-def test_rows_and_tables_are_left_in_out(
-    found: Found, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_rows_and_tables_are_left_in_out(found: Found, monkeypatch: pytest.MonkeyPatch) -> None:
     found(0.9, 1.2)
     assert run(monkeypatch, "--only", CLIENT) == 0
     names = [row["name"] for row in json.loads(Path("out/bench-unseen.json").read_text())]
