@@ -120,16 +120,24 @@ def ours(bench: Bench, target: float) -> Ints:
     return _foreseen(bench, target, peak)
 
 
+def misled(bench: Bench, target: float, factor: float) -> Ints:
+    """The same with every forecast wrong by a factor and a gate that lets it act nevertheless."""
+    said = bench.foresight
+    peak = said.at(bench.policy(target).peak_quantile(bench.lead_seconds))
+    return _foreseen(bench, target, np.where(np.isnan(peak), 0.0, factor * peak))
+
+
 def ours_no_forecast(bench: Bench, target: float) -> Ints:
     """The production policy on real time alone."""
     needed, kept = _alone(bench, target)
-    windows = [(_DOWN.stabilization_window_seconds, None)]
-    return courses.stabilized(needed, kept, bench.most, windows, bench.least)
+    window = _DOWN.stabilization_window_seconds
+    return courses.stabilized(needed, kept, bench.most, window, bench.least)
 
 
 def oracle(bench: Bench, target: float) -> Ints:
-    """The production policy with a perfect maximum over the start-up time, free to spend."""
-    return _foreseen(bench, target, perfect(bench.world), allowed=False)
+    """What the true maximum over the start-up time asks for, and nothing beside it."""
+    needed = bench.replicas(perfect(bench.world), bench.policy(target).peak_utilization)
+    return courses.stabilized(needed, needed, bench.most, 0.0, bench.least)
 
 
 def last_value(bench: Bench, target: float) -> Ints:
@@ -297,23 +305,16 @@ def _came(bench: Bench, target: float) -> Ints:
     return np.asarray(running_max(filled, steps) if steps else filled, dtype=np.int64)
 
 
-def _foreseen(bench: Bench, target: float, peak: Floats, *, allowed: bool = True) -> Ints:
+def _foreseen(bench: Bench, target: float, peak: Floats) -> Ints:
     """The production rules on what is read and on a peak where one is given (0: none).
 
-    The higher need counts; while the peak is believed and not below the reading the down window
-    is short. `allowed` holds the forecast to its allowance.
+    The higher need counts; while the peak is believed and not below the reading it vouches.
     """
     needed, kept = _alone(bench, target)
-    policy, lead = bench.policy(target), bench.lead_seconds
-    asked = bench.replicas(peak, policy.peak_utilization)
-    acting = courses.believed(asked, needed, PROMISE_LEADS * lead)
+    asked = bench.replicas(peak, bench.policy(target).peak_utilization)
+    acting = courses.believed(asked, needed, PROMISE_LEADS * bench.lead_seconds)
     vouched = acting & (peak >= bench.reading)
     asked = np.where(acting, asked, 0)
-    window, short = _DOWN.stabilization_window_seconds, policy.vouched_window(lead)
-    if not allowed:
-        needed, kept = np.maximum(needed, asked), np.maximum(kept, asked)
-        windows = [(window, None), (short, vouched)]
-        return courses.stabilized(needed, kept, bench.most, windows, bench.least)
     first = max(int(needed[0]), int(asked[0]))
     plain = courses.plain_autoscaler(_worth(bench, target), bench.most, bench.least, first)
     return courses.foreseen(
@@ -325,7 +326,7 @@ def _foreseen(bench: Bench, target: float, peak: Floats, *, allowed: bool = True
         plain,
         target,
         bench.most,
-        (window, short),
+        _DOWN.stabilization_window_seconds,
         bench.least,
     )
 
@@ -373,4 +374,4 @@ POLICIES: dict[str, Policy] = {
     "static": static,
 }
 
-__all__ = ["POLICIES", "Bench", "Policy"]
+__all__ = ["POLICIES", "Bench", "Policy", "misled"]

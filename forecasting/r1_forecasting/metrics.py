@@ -86,6 +86,24 @@ class ForecastMetrics:
             "Subjects whose models are due to be trained",
             registry=self.registry,
         )
+        self.shards = Gauge(
+            "r1_forecast_shards",
+            "Shards of this release as this one sees them",
+            registry=self.registry,
+        )
+        self.shards.set(1)
+        self.forwarded = Counter(
+            "r1_forecast_forwarded",
+            "Questions put to the shard that keeps their subject, and how they ended",
+            ["shard", "outcome"],
+            registry=self.registry,
+        )
+        self.forward_seconds = Histogram(
+            "r1_forecast_forward_seconds",
+            "Time that a forwarded question took",
+            buckets=(0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1, 2, 5),
+            registry=self.registry,
+        )
         self._shown: dict[str, set[tuple[Gauge, tuple[str, ...]]]] = {}
 
     def show(self, name: str, subject: Subject) -> None:
