@@ -247,7 +247,7 @@ def dynamo_throughput(predictor: str, bench: Bench, target: float) -> Ints:
     return np.maximum(course, bench.least)
 
 
-def dynamo_alone(
+def dynamo_reactive(
     step: dynamo_load.Step,
     usage: Callable[[float], float],
     bench: Bench,
@@ -264,7 +264,7 @@ def dynamo_alone(
 def dynamo_hybrid(predictor: str, bench: Bench, target: float) -> Ints:
     """Dynamo's load planner by latencies over the floor of its throughput planner."""
     floors = dynamo_throughput(predictor, bench, target)
-    return dynamo_alone(dynamo_load.latency_step, dynamo_load.filled, bench, target, floors)
+    return dynamo_reactive(dynamo_load.latency_step, dynamo_load.filled, bench, target, floors)
 
 
 def ray(bench: Bench, target: float) -> Ints:
@@ -355,13 +355,13 @@ POLICIES: dict[str, Policy] = {
     "aibrix-kpa": aibrix_kpa,
     "kubeai": kubeai,
     "ray-serve": ray,
-    "dynamo-load": partial(dynamo_alone, dynamo_load.threshold_step, dynamo_load.filled),
+    "dynamo-load": partial(dynamo_reactive, dynamo_load.threshold_step, dynamo_load.filled),
     "dynamo-load-in-proportion": partial(
-        dynamo_alone, dynamo_load.threshold_step, dynamo_load.in_proportion
+        dynamo_reactive, dynamo_load.threshold_step, dynamo_load.in_proportion
     ),
-    "dynamo-latency": partial(dynamo_alone, dynamo_load.latency_step, dynamo_load.filled),
+    "dynamo-latency": partial(dynamo_reactive, dynamo_load.latency_step, dynamo_load.filled),
     "dynamo-latency-in-proportion": partial(
-        dynamo_alone, dynamo_load.latency_step, dynamo_load.in_proportion
+        dynamo_reactive, dynamo_load.latency_step, dynamo_load.in_proportion
     ),
     "dynamo-hybrid-constant": partial(dynamo_hybrid, "constant"),
     "dynamo-hybrid-kalman": partial(dynamo_hybrid, "kalman"),
