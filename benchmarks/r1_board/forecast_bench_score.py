@@ -21,11 +21,11 @@ from r1_forecasting.gate import LAST_VALUE
 from r1_forecasting.mixture import MIXTURE
 from r1_forecasting.models.damped_trend import DampedTrend
 from r1_forecasting.models.gbdt import Gbdt
+from r1_forecasting.models.hour_echo import HourEcho
 from r1_forecasting.models.lstm import Lstm
 from r1_forecasting.models.prophet import ProphetForecaster
 from r1_forecasting.models.seasonal_drift import A_WEEK_AGO, SeasonalDrift
 from r1_forecasting.models.seasonal_level import SeasonalLevel
-from r1_forecasting.models.seasonal_naive import SeasonalNaive
 from r1_forecasting.protocol import BoolArray, FloatArray, Forecaster, Shape
 from r1_forecasting.rolling import refits, rolling_quantiles
 from r1_forecasting.scale import RootScale
@@ -35,9 +35,9 @@ from r1_forecasting.target import Target
 LEVELS = (0.5, 0.9, 0.95)
 OURS = "ours"
 SEASONAL_NAIVE = "seasonal-naive"
-SEASONAL_MEDIAN, SEASONAL_DRIFT, WEEKLY_DRIFT = "seasonal-median", "seasonal-drift", "weekly-drift"
-SHORT_MODELS = ("damped-trend", "seasonal-level", "lightgbm", "lstm")
-LONG_MODELS = (SEASONAL_MEDIAN, SEASONAL_DRIFT, WEEKLY_DRIFT, "lightgbm")
+SEASONAL_DRIFT, WEEKLY_DRIFT = "seasonal-drift", "weekly-drift"
+SHORT_MODELS = ("damped-trend", "seasonal-level", "hour-echo", "lightgbm", "lstm")
+LONG_MODELS = (SEASONAL_DRIFT, WEEKLY_DRIFT, "lightgbm")
 OPTIONAL = ("prophet",)
 MODELS = tuple(dict.fromkeys([*SHORT_MODELS, *LONG_MODELS, *OPTIONAL]))
 FEWEST_SCORED = 30
@@ -98,9 +98,9 @@ def _forecasters(names: Sequence[str], targets: Sequence[Target]) -> list[Foreca
     known: dict[str, Forecaster] = {
         "damped-trend": DampedTrend(),
         "seasonal-level": SeasonalLevel(),
+        "hour-echo": HourEcho(),
         "lightgbm": Gbdt(tuple(targets)),
         "lstm": Lstm(),
-        SEASONAL_MEDIAN: SeasonalNaive(name=SEASONAL_MEDIAN),
         SEASONAL_DRIFT: SeasonalDrift(),
         WEEKLY_DRIFT: SeasonalDrift(A_WEEK_AGO, WEEKLY_DRIFT),
         "prophet": ProphetForecaster(),
