@@ -18,8 +18,8 @@ from r1_forecasting.ensemble import issue_all
 from r1_forecasting.gate import LAST_VALUE, Gate, decide
 from r1_forecasting.models.damped_trend import DampedTrend
 from r1_forecasting.models.gbdt import Gbdt
-from r1_forecasting.models.last_value import HELD_STEPS
 from r1_forecasting.models.hour_echo import HourEcho
+from r1_forecasting.models.last_value import HELD_STEPS
 from r1_forecasting.models.lstm import Lstm
 from r1_forecasting.models.seasonal_level import SeasonalLevel
 from r1_forecasting.models.seasonal_naive import SeasonalNaive

@@ -68,7 +68,7 @@ class FittedHourEcho:
         held = series.held(HELD_STEPS)
         if len(origins) == 0 or steps > self.hour:
             return held[origins]
-        reach = round((HOURS + MEMORY_HOURS) * self.hour) + steps
+        reach = round(HOURS * self.hour) + round(MEMORY_HOURS * self.hour) + steps
         first = max(int(origins.min()) - reach, 0)
         now = self.scale.to(held[first:])
         move = _ahead(self.scale.to(series.values[first:]), steps, peak=peak) - now

@@ -133,5 +133,6 @@ def test_the_day_after_an_odd_one_is_held_better() -> None:
         held.append([share_below(errors[late], each[late])[1] for each in (without, with_it)])
         wider.append((with_it - without)[last, 1].mean())
     before, now = np.mean(held, axis=0)
-    assert now > 0.85 > 0.6 > before
+    assert now > 0.85
+    assert before < 0.6
     assert np.mean(wider) < 0.1  # of a spread of one within the day's own
