@@ -51,29 +51,41 @@ class FittedHourEcho:
     def predict(
         self, series: Series, origins: IntArray, horizons: IntArray, levels: Sequence[float]
     ) -> FloatArray:
-        columns = [self._moved(series, origins, steps, peak=False) for steps in horizons.tolist()]
-        return np.repeat(np.stack(columns, axis=1)[:, :, None], len(levels), axis=2)
+        said = self._moved(series, origins, horizons, peak=False)
+        return np.repeat(said[:, :, None], len(levels), axis=2)
 
     def peak(
         self, series: Series, origins: IntArray, steps: int, levels: Sequence[float]
     ) -> FloatArray:
-        said = self._moved(series, origins, steps, peak=True)
-        return np.repeat(said[:, None], len(levels), axis=1)
+        said = self._moved(series, origins, np.array([steps], dtype=np.int64), peak=True)
+        return np.repeat(said, len(levels), axis=1)
 
-    def _moved(self, series: Series, origins: IntArray, steps: int, *, peak: bool) -> FloatArray:
-        """Demand (origins,) ``steps`` ahead, or its maximum until then.
+    def _moved(
+        self, series: Series, origins: IntArray, horizons: IntArray, *, peak: bool
+    ) -> FloatArray:
+        """Demand (origins, horizons) so many steps ahead, or its maximum until then.
 
         Farther ahead than an hour it is the last value: there the hour says no more than a day.
         """
-        held = series.held(HELD_STEPS)
-        if len(origins) == 0 or steps > self.hour:
-            return held[origins]
-        reach = round(HOURS * self.hour) + round(MEMORY_HOURS * self.hour) + steps
-        first = max(int(origins.min()) - reach, 0)
-        now = self.scale.to(held[first:])
-        move = _ahead(self.scale.to(series.values[first:]), steps, peak=peak) - now
-        echo = self._echo(move, steps)
-        return self.scale.back(now + self._share(move, echo, steps) * echo)[origins - first]
+        near = horizons[horizons <= self.hour]
+        reach = HELD_STEPS
+        if len(near) > 0:
+            reach += round(HOURS * self.hour) + round(MEMORY_HOURS * self.hour) + int(near.max())
+        first = max(int(origins.min(initial=len(series))) - reach, 0)
+        until = int(origins.max(initial=-1)) + 1
+        part = Series(series.start, series.step, series.values[first:until])
+        now = self.scale.to(part.held(HELD_STEPS))
+        roots = self.scale.to(part.values)
+        at = origins - first
+        columns = []
+        for steps in horizons.tolist():
+            said = now
+            if steps <= self.hour:
+                move = _ahead(roots, steps, peak=peak) - now
+                echo = self._echo(move, steps)
+                said = now + self._share(move, echo, steps) * echo
+            columns.append(said[at])
+        return self.scale.back(np.stack(columns, axis=1))
 
     def _echo(self, move: FloatArray, steps: int) -> FloatArray:
         """Mean move (n,) from this minute on in the last hours; 0 where too few are known."""
