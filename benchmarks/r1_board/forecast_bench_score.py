@@ -26,6 +26,7 @@ from r1_forecasting.models.lstm import Lstm
 from r1_forecasting.models.prophet import ProphetForecaster
 from r1_forecasting.models.seasonal_drift import A_WEEK_AGO, SeasonalDrift
 from r1_forecasting.models.seasonal_level import SeasonalLevel
+from r1_forecasting.models.seasonal_naive import SeasonalNaive
 from r1_forecasting.protocol import BoolArray, FloatArray, Forecaster, Shape
 from r1_forecasting.rolling import refits, rolling_quantiles
 from r1_forecasting.scale import RootScale
@@ -35,9 +36,9 @@ from r1_forecasting.target import Target
 LEVELS = (0.5, 0.9, 0.95)
 OURS = "ours"
 SEASONAL_NAIVE = "seasonal-naive"
-SEASONAL_DRIFT, WEEKLY_DRIFT = "seasonal-drift", "weekly-drift"
+SEASONAL_MEDIAN, SEASONAL_DRIFT, WEEKLY_DRIFT = "seasonal-median", "seasonal-drift", "weekly-drift"
 SHORT_MODELS = ("damped-trend", "seasonal-level", "hour-echo", "lightgbm", "lstm")
-LONG_MODELS = (SEASONAL_DRIFT, WEEKLY_DRIFT, "lightgbm")
+LONG_MODELS = (SEASONAL_MEDIAN, SEASONAL_DRIFT, WEEKLY_DRIFT, "lightgbm")
 OPTIONAL = ("prophet",)
 MODELS = tuple(dict.fromkeys([*SHORT_MODELS, *LONG_MODELS, *OPTIONAL]))
 FEWEST_SCORED = 30
@@ -101,6 +102,7 @@ def _forecasters(names: Sequence[str], targets: Sequence[Target]) -> list[Foreca
         "hour-echo": HourEcho(),
         "lightgbm": Gbdt(tuple(targets)),
         "lstm": Lstm(),
+        SEASONAL_MEDIAN: SeasonalNaive(name=SEASONAL_MEDIAN),
         SEASONAL_DRIFT: SeasonalDrift(),
         WEEKLY_DRIFT: SeasonalDrift(A_WEEK_AGO, WEEKLY_DRIFT),
         "prophet": ProphetForecaster(),
