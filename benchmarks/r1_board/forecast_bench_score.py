@@ -21,6 +21,7 @@ from r1_forecasting.gate import LAST_VALUE
 from r1_forecasting.mixture import MIXTURE
 from r1_forecasting.models.damped_trend import DampedTrend
 from r1_forecasting.models.gbdt import Gbdt
+from r1_forecasting.models.hour_echo import HourEcho
 from r1_forecasting.models.lstm import Lstm
 from r1_forecasting.models.prophet import ProphetForecaster
 from r1_forecasting.models.seasonal_drift import A_WEEK_AGO, SeasonalDrift
@@ -36,7 +37,7 @@ LEVELS = (0.5, 0.9, 0.95)
 OURS = "ours"
 SEASONAL_NAIVE = "seasonal-naive"
 SEASONAL_MEDIAN, SEASONAL_DRIFT, WEEKLY_DRIFT = "seasonal-median", "seasonal-drift", "weekly-drift"
-SHORT_MODELS = ("damped-trend", "seasonal-level", "lightgbm", "lstm")
+SHORT_MODELS = ("damped-trend", "seasonal-level", "hour-echo", "lightgbm", "lstm")
 LONG_MODELS = (SEASONAL_MEDIAN, SEASONAL_DRIFT, WEEKLY_DRIFT, "lightgbm")
 OPTIONAL = ("prophet",)
 MODELS = tuple(dict.fromkeys([*SHORT_MODELS, *LONG_MODELS, *OPTIONAL]))
@@ -98,6 +99,7 @@ def _forecasters(names: Sequence[str], targets: Sequence[Target]) -> list[Foreca
     known: dict[str, Forecaster] = {
         "damped-trend": DampedTrend(),
         "seasonal-level": SeasonalLevel(),
+        "hour-echo": HourEcho(),
         "lightgbm": Gbdt(tuple(targets)),
         "lstm": Lstm(),
         SEASONAL_MEDIAN: SeasonalNaive(name=SEASONAL_MEDIAN),

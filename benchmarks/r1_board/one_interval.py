@@ -18,6 +18,7 @@ from r1_forecasting.ensemble import issue_all
 from r1_forecasting.mixture import MIXTURE
 from r1_forecasting.models.damped_trend import DampedTrend
 from r1_forecasting.models.gbdt import Gbdt
+from r1_forecasting.models.hour_echo import HourEcho
 from r1_forecasting.models.lstm import Lstm
 from r1_forecasting.models.seasonal_level import SeasonalLevel
 from r1_forecasting.protocol import BoolArray, FloatArray, Shape
@@ -84,7 +85,7 @@ def ours(intervals: Intervals) -> FloatArray:
     origins = np.arange(warm_from, len(series), dtype=np.int64)
     raw = rolling_quantiles(
         series,
-        (DampedTrend(), SeasonalLevel(), Gbdt((next_one,)), Lstm()),
+        (DampedTrend(), SeasonalLevel(), HourEcho(), Gbdt((next_one,)), Lstm()),
         Shape(season, lead=1, horizon=1, weekly=True),
         (next_one,),
         origins,

@@ -9,6 +9,10 @@ taken in only once their time has passed.
 A day ahead the outcomes of one day rise and fall together: 144 of them are one sample more
 than 144. So levels move by what separate outcomes say, not by rows, and a spread that was
 seen in ``m`` separate outcomes is widened as Student's t asks for the next one.
+
+An odd day is not like the days the window holds: after it things go on so or go back, and the
+forecast, which has learned part of it, lies between. So as far as the last outcome fell out
+of the band on one side, half of that is added on the other (``rebound``).
 """
 
 from __future__ import annotations
@@ -27,6 +31,8 @@ RATE_APART = 0.25
 """... but by no more than this over all rows of one separate outcome."""
 REACH = 0.9
 """How far a level may move, as a share of its distance from the nearer of 0 and 1."""
+REBOUND = 0.5
+"""Of what fell out of the band on one side, the share that is added on the other."""
 FEWEST_APART = 3.0
 """Fewer separate outcomes widen as these many: a t of one degree of freedom says nothing."""
 
@@ -39,6 +45,7 @@ def adaptive_offsets(
     window: int,
     levels: Sequence[float],
     stride: int = 1,
+    rebounds: bool = False,
 ) -> FloatArray:
     """Corrections (n, levels) to add to raw quantiles on the root scale, one row an origin.
 
@@ -47,24 +54,28 @@ def adaptive_offsets(
     row is learned from, the last ``window`` of these form the window, and corrections change
     as often. NaN before ``FEWEST`` errors are known.
 
-    How the window is read says ``read_window``.
+    How the window is read says ``read_window``. With ``rebounds`` the ``rebound`` of the last
+    separate outcome is added, of which the levels learn nothing: a day on which it was needless
+    must not narrow the band of days that have none.
     """
     count = len(levels)
     nominal = np.asarray(levels, dtype=np.float64)
     reach = REACH * np.minimum(nominal, 1 - nominal)
     level = nominal.copy()
-    result = np.full((len(origins), count), np.nan)
+    plain = np.full((len(origins), count), np.nan)
+    added = np.zeros((len(origins), count))
     rows = [j for j in range(0, len(origins), stride) if not np.isnan(errors[j]).any()]
     gap = float(np.median(np.diff(origins))) * stride if len(origins) > 1 else 1.0
     apart_by_row = min(gap / max(delay, 1), 1.0)
     rate = min(RATE, RATE_APART * apart_by_row)
+    known_at = origins[np.array(rows, dtype=np.int64)] + delay
     taken = 0
     current = np.full(count, np.nan)
     for i in range(len(origins)):
         before = taken
-        while taken < len(rows) and origins[rows[taken]] + delay <= origins[i]:
+        while taken < len(rows) and known_at[taken] <= origins[i]:
             j = rows[taken]
-            issued = result[j]
+            issued = plain[j]
             if not np.isnan(issued).any():
                 held = errors[j] <= issued + 1e-12
                 level = level + rate * (nominal - held)
@@ -74,8 +85,28 @@ def adaptive_offsets(
             seen = rows[max(taken - window, 0) : taken]
             span = (origins[seen[-1]] - origins[seen[0]]) / max(delay, 1)
             current = read_window(errors[seen], level, levels, span, apart_by_row)
-        result[i] = current
-    return result
+        plain[i] = current
+        if rebounds:
+            newest = rows[int(np.searchsorted(known_at, origins[i] - delay, "right")) : taken]
+            added[i] = rebound(errors[newest], plain[newest], levels)
+    return plain + added
+
+
+def rebound(errors: FloatArray, offsets: FloatArray, levels: Sequence[float]) -> FloatArray:
+    """What the newest outcomes ask for on the other side (levels,); 0 where they ask nothing.
+
+    ``errors`` (n, levels) of the last separate outcome's rows and the ``offsets`` (n, levels)
+    that held when they were forecast, NaN where none did. A quantile and its mirror image at the
+    middle are a band: above the median it rises by ``REBOUND`` times the mean of how far outcomes
+    fell below that band, below the median it falls by as much of how far they rose above it.
+    """
+    at = np.asarray(levels, dtype=np.float64)
+    middle = int(np.argmin(np.abs(at - 0.5)))
+    beyond = errors - offsets - 2 * errors[:, [middle]]
+    side = np.sign(at - 0.5)
+    out = side * np.maximum(side * beyond, 0.0)
+    out = out[~np.isnan(out).any(axis=1)]
+    return REBOUND * out.mean(axis=0) if len(out) else np.zeros(len(at))
 
 
 def read_window(

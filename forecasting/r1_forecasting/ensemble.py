@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from r1_forecasting.adaptive import adaptive_offsets, read_window
+from r1_forecasting.adaptive import adaptive_offsets, read_window, rebound
 from r1_forecasting.conformal import FEWEST, corrected, scores
 from r1_forecasting.mixture import MIXTURE, mix
 from r1_forecasting.protocol import FloatArray, IntArray
@@ -37,7 +37,15 @@ def calibrate(
     stride = stride_near(max(1, round(every / gap)), max(1, round(season / gap)))
     window = max(round(_span(season, steps) / (gap * stride)), 5 * FEWEST)
     errors = scores(raw, actual, scale)
-    return adaptive_offsets(errors, origins, steps, window=window, levels=levels, stride=stride)
+    return adaptive_offsets(
+        errors,
+        origins,
+        steps,
+        window=window,
+        levels=levels,
+        stride=stride,
+        rebounds=_far(steps, season),
+    )
 
 
 def window_offset(
@@ -56,7 +64,16 @@ def window_offset(
     if len(recent) < FEWEST:
         return np.full(len(levels), np.nan)
     span = float(at[-1] - at[0]) / max(steps, 1)
-    return read_window(recent, np.asarray(levels, dtype=np.float64), levels, span)
+    found = read_window(recent, np.asarray(levels, dtype=np.float64), levels, span)
+    if _far(steps, season):
+        last = recent[at + steps > origins[-1] - steps]
+        found = found + rebound(last, np.broadcast_to(found, last.shape), levels)
+    return found
+
+
+def _far(steps: int, season: float) -> bool:
+    """Half a season ahead or further, where an outcome of its own comes once in a long while."""
+    return 2 * steps >= season
 
 
 def _span(season: float, steps: int) -> float:

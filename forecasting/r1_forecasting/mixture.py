@@ -76,8 +76,9 @@ def rolling_weights(
 def mixed(quantiles: FloatArray, weights: FloatArray) -> FloatArray:
     """Weighted median over the models: (n, models, levels) and (n, models) -> (n, levels).
 
-    Each model stands in the middle of its weight, linear in between. A silent model's weight
-    goes to the others; NaN where all are silent.
+    Each model stands in the middle of its weight, those that say the same in the middle of what
+    they weigh together; linear in between. A silent model's weight goes to the others; NaN where
+    all are silent.
     """
     speaks = ~np.isnan(quantiles)
     used = np.where(speaks, weights[:, :, None], 0.0)
@@ -85,7 +86,7 @@ def mixed(quantiles: FloatArray, weights: FloatArray) -> FloatArray:
     value = np.take_along_axis(quantiles, order, axis=1)
     share = np.take_along_axis(used, order, axis=1)
     total = share.sum(axis=1, keepdims=True)
-    place = np.cumsum(share, axis=1) - share / 2
+    place = _places(value, share)
     right = np.argmax(place >= total / 2 * (1 - 1e-9), axis=1)[:, None]
     left = np.maximum(right - 1, 0)
     low, high = (np.take_along_axis(place, at, axis=1) for at in (left, right))
@@ -94,6 +95,21 @@ def mixed(quantiles: FloatArray, weights: FloatArray) -> FloatArray:
     part = np.where(high > low, np.clip((total / 2 - low) / step, 0.0, 1.0), 1.0)
     found: FloatArray = np.where(total > 0, below + (above - below) * part, np.nan)[:, 0]
     return found
+
+
+def _places(value: FloatArray, share: FloatArray) -> FloatArray:
+    """Middle of the weight at each of the ascending values (n, models, levels), equals as one."""
+    last = np.cumsum(share, axis=1)
+    first = last - share
+    models = value.shape[1]
+    for i in range(1, models):
+        same = value[:, i] == value[:, i - 1]
+        first[:, i] = np.where(same, first[:, i - 1], first[:, i])
+    for i in range(models - 2, -1, -1):
+        same = value[:, i] == value[:, i + 1]
+        last[:, i] = np.where(same, last[:, i + 1], last[:, i])
+    middle: FloatArray = (first + last) / 2
+    return middle
 
 
 def mix(

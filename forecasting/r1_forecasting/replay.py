@@ -18,6 +18,7 @@ from r1_forecasting.ensemble import issue_all
 from r1_forecasting.gate import LAST_VALUE, Gate, decide
 from r1_forecasting.models.damped_trend import DampedTrend
 from r1_forecasting.models.gbdt import Gbdt
+from r1_forecasting.models.hour_echo import HourEcho
 from r1_forecasting.models.last_value import HELD_STEPS
 from r1_forecasting.models.lstm import Lstm
 from r1_forecasting.models.seasonal_level import SeasonalLevel
@@ -47,7 +48,7 @@ class Replay:
 def default_models(shape: Shape) -> tuple[Forecaster, ...]:
     """The models that a replay uses where none are named: all but Prophet, which is slow."""
     peak = (Target(shape.lead, peak=True),)
-    return (SeasonalNaive(), DampedTrend(), SeasonalLevel(), Gbdt(peak), Lstm())
+    return (SeasonalNaive(), DampedTrend(), SeasonalLevel(), HourEcho(), Gbdt(peak), Lstm())
 
 
 def replay_peaks(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from r1_forecasting.models.damped_trend import DampedTrend
 from r1_forecasting.models.gbdt import Gbdt
+from r1_forecasting.models.hour_echo import HourEcho
 from r1_forecasting.models.last_value import LastValue
 from r1_forecasting.models.lstm import Lstm
 from r1_forecasting.models.prophet import ProphetForecaster
@@ -18,7 +19,7 @@ TEST_SHARE = 0.3
 
 def quick() -> tuple[Forecaster, ...]:
     """Fitted within milliseconds: they answer the first request."""
-    return (LastValue(), DampedTrend(), SeasonalNaive(), SeasonalLevel())
+    return (LastValue(), DampedTrend(), SeasonalNaive(), SeasonalLevel(), HourEcho())
 
 
 def season_ahead() -> tuple[Forecaster, ...]:

@@ -16,6 +16,7 @@ from r1_forecasting.mixture import FittedMixture
 from r1_forecasting.models.damped_trend import DampedTrend, FittedDampedTrend
 from r1_forecasting.models.gbdt import FittedGbdt
 from r1_forecasting.models.gbdt_inputs import Past, build_features
+from r1_forecasting.models.hour_echo import FittedHourEcho
 from r1_forecasting.models.last_value import LastValue
 from r1_forecasting.models.lstm import HEADS, FittedLstm, Weights
 from r1_forecasting.models.lstm_inputs import CONTEXT, PATCH
@@ -154,6 +155,7 @@ def models() -> list[Fitted]:
         FittedMixture(members, np.array([0.5, 0.3, 0.2]), START),
         FittedSeasonalNaive(SEASON, 3),
         FittedSeasonalDrift(RootScale(0.1), SEASON, (1, 2, 3), "seasonal-drift"),
+        FittedHourEcho(RootScale(0.1), 4.5),
         level,
         untrained_lstm(),
         FittedProphet(START, 1.0, curve, START),

@@ -20,10 +20,12 @@ from r1_forecasting.forecast import check_history, issue
 from r1_forecasting.gate import GateReason
 from r1_forecasting.judgement import judge
 from r1_forecasting.models.gbdt import Gbdt
+from r1_forecasting.models.hour_echo import FittedHourEcho
 from r1_forecasting.models.last_value import HELD_STEPS
 from r1_forecasting.models.lstm import Lstm
 from r1_forecasting.protocol import Fitted, Forecaster, Reason, Shape, Unavailable
 from r1_forecasting.request import ForecastRequest, parse_request
+from r1_forecasting.scale import RootScale
 from r1_forecasting.selection import learned, quick, season_ahead, training_part
 from r1_forecasting.series import Series, from_samples, rates
 
@@ -184,6 +186,15 @@ def told(forecaster: Forecaster, story: str, seed: int, at: float, size: int, la
     must_answer(series, {outcome.name: outcome}, late)
 
 
+class EchoOfFive:
+    """The hour's echo, for a season whose 24th part is too short for one."""
+
+    name = "hour-echo-of-five"
+
+    def fit(self, series: Series, shape: Shape) -> Fitted | Unavailable:
+        return FittedHourEcho(RootScale.of(series), 5.0, self.name)
+
+
 DRAWN = (
     st.integers(0, 1000),
     st.floats(0.05, 0.9),
@@ -195,7 +206,9 @@ PATIENT = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 @pytest.mark.parametrize("story", STORIES)
 @pytest.mark.parametrize(
-    "forecaster", [*quick(), *season_ahead()], ids=lambda forecaster: forecaster.name
+    "forecaster",
+    [*quick(), *season_ahead(), EchoOfFive()],
+    ids=lambda forecaster: forecaster.name,
 )
 @settings(PATIENT, max_examples=8)
 @given(*DRAWN)

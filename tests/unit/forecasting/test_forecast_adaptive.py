@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from r1_forecasting.adaptive import adaptive_offsets, widening
+from r1_forecasting.adaptive import REBOUND, adaptive_offsets, rebound, widening
 from r1_forecasting.protocol import FloatArray
 
 LEVELS = (0.5, 0.9, 0.95)
@@ -26,13 +26,14 @@ def share_below(errors: FloatArray, offsets: FloatArray) -> FloatArray:
     return found
 
 
-def test_nothing_is_learned_before_its_time_has_passed() -> None:
+@pytest.mark.parametrize("rebounds", [False, True])
+def test_nothing_is_learned_before_its_time_has_passed(rebounds: bool) -> None:
     errors = days_apart(9, 1)
     changed = errors.copy()
     changed[5 * DAY :] += 1000.0
     origins = np.arange(len(errors))
     one, two = (
-        adaptive_offsets(each, origins, DAY, window=400, levels=LEVELS)
+        adaptive_offsets(each, origins, DAY, window=400, levels=LEVELS, rebounds=rebounds)
         for each in (errors, changed)
     )
     np.testing.assert_array_equal(one[: 6 * DAY], two[: 6 * DAY])
@@ -89,3 +90,49 @@ def test_lower_quantiles_widen_downwards() -> None:
     )[-1]
     assert found[0] < np.quantile(errors, 0.25)
     assert found[1] > np.quantile(errors, 0.75)
+
+
+def test_what_fell_out_below_is_added_above_by_half() -> None:
+    errors = np.array([[-5.0], [-1.0], [0.5], [9.0]]).repeat(3, axis=1)
+    offsets = np.array([0.0, 2.0, 3.0])[None].repeat(4, axis=0)
+    offsets[3] = np.nan  # nothing was issued there
+    found = rebound(errors, offsets, LEVELS)
+    np.testing.assert_allclose(found, [0.0, REBOUND * 3 / 3, REBOUND * 2 / 3])
+    np.testing.assert_allclose(rebound(-errors, -offsets, (0.5, 0.1, 0.05)), -found)
+
+
+def test_a_band_that_is_no_wider_than_the_day_was_odd_is_left_alone() -> None:
+    inside = days_apart(1, 0)
+    assert rebound(inside, np.full(inside.shape, 9.0), LEVELS).tolist() == [0.0, 0.0, 0.0]
+    assert rebound(inside[:0], inside[:0], LEVELS).tolist() == [0.0, 0.0, 0.0]
+
+
+def test_the_day_after_an_odd_one_is_held_better() -> None:
+    """Streets empty for a day: whoever learned of it errs as far upwards on the next.
+
+    Ten services with the ninth day like that. What was announced once half of it had been seen
+    is scored, and the last day, which has no part in it any more.
+    """
+    late, last = slice(10 * DAY + DAY // 2, 11 * DAY), slice(13 * DAY, 14 * DAY)
+    held, wider = [], []
+    for seed in range(10):
+        errors = days_apart(14, seed)
+        errors[9 * DAY : 10 * DAY] -= 8.0
+        errors[10 * DAY : 11 * DAY] += 2.0
+        without, with_it = (
+            adaptive_offsets(
+                errors,
+                np.arange(len(errors)),
+                DAY,
+                window=28 * DAY,
+                levels=LEVELS,
+                rebounds=rebounds,
+            )
+            for rebounds in (False, True)
+        )
+        held.append([share_below(errors[late], each[late])[1] for each in (without, with_it)])
+        wider.append((with_it - without)[last, 1].mean())
+    before, now = np.mean(held, axis=0)
+    assert now > 0.85
+    assert before < 0.6
+    assert np.mean(wider) < 0.1  # of a spread of one within the day's own

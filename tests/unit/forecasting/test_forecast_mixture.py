@@ -98,3 +98,14 @@ def test_a_loss_next_to_nothing_is_a_loss_like_any_other() -> None:
     losses = np.column_stack([np.full(200, 1.0), np.full(200, 1e-310)])
     weights = rolling_weights(losses, ORIGINS, 10, 50.0, np.ones(2))
     assert weights[-1].tolist() == pytest.approx([0.0, 1.0], abs=1e-6)
+
+
+def test_the_order_in_which_models_are_named_changes_nothing() -> None:
+    """Two that say the same stand where both of them weigh, whoever is named first."""
+    said = np.array([[[10.0], [20.0], [20.0], [30.0]]])
+    weights = np.array([[0.3, 0.1, 0.4, 0.2]])
+    found = mixed(said, weights)
+    for order in ([0, 2, 1, 3], [3, 2, 1, 0], [1, 0, 3, 2]):
+        np.testing.assert_allclose(mixed(said[:, order], weights[:, order]), found)
+    as_one = mixed(said[:, [0, 1, 3]], np.array([[0.3, 0.5, 0.2]]))
+    np.testing.assert_allclose(found, as_one)

@@ -120,6 +120,39 @@ def test_a_week_ago_knows_the_day_of_rest_that_yesterday_does_not() -> None:
     assert recent.predict(weekly, origin, steps, LEVELS)[0, 0, 0] > 2 * truth
 
 
+@pytest.mark.parametrize("seasons", [tuple(range(1, 8)), A_WEEK_AGO])
+@pytest.mark.parametrize("times", [0.3, 3.0])
+def test_a_day_that_nobody_had_coming_is_half_forgotten_on_the_next(
+    seasons: tuple[int, ...], times: float
+) -> None:
+    """Streets are empty for a day, or full, and on the next as ever; origins stand in the odd
+    one's last hours. Whoever repeats or levels it errs by more than the drift that doubts it."""
+    series, shape = ramps(21), Shape(SEASON, 1, SEASON)
+    odd = slice(19 * SEASON, 20 * SEASON)
+    values = series.values.copy()
+    values[odd] *= times
+    told = Series(series.start, series.step, values)
+    origins = np.arange(20 * SEASON - 12, 20 * SEASON)
+    truth = series.values[origins + SEASON]
+    model = fit(SeasonalDrift(seasons), told, shape)
+    said = model.predict(told, origins, np.array([SEASON]), (0.5,))[:, 0, 0]
+    scale = RootScale.of(told)
+    level = scale.to(values[odd]).mean() - scale.to(series.values[odd]).mean()
+    taken_at_its_word = scale.back(scale.to(truth) + 0.5 * level)
+    assert np.abs(said - truth).mean() < 0.5 * np.abs(taken_at_its_word - truth).mean()
+
+
+def test_a_change_that_lasts_is_believed_within_the_week() -> None:
+    """Demand doubles for good: eight days later it is repeated as it is."""
+    series, shape = ramps(30), Shape(SEASON, 1, SEASON)
+    lasting = np.where(np.arange(len(series)) >= 20 * SEASON, 2.0, 1.0)
+    told = Series(series.start, series.step, series.values * lasting)
+    model = fit(SeasonalDrift(), told, shape)
+    origins = np.arange(28 * SEASON, 29 * SEASON)
+    said = model.predict(told, origins, np.array([SEASON]), (0.5,))[:, 0, 0]
+    assert said.mean() == pytest.approx(told.values[origins + SEASON].mean(), rel=0.1)
+
+
 def test_before_the_week_is_full_the_drift_repeats_the_nearest_season() -> None:
     series, shape = ramps(4, noise=0.0), Shape(SEASON, 1, SEASON)
     model = fit(SeasonalDrift(A_WEEK_AGO, "weekly-drift"), series, shape)

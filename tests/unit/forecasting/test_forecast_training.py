@@ -155,10 +155,12 @@ def test_quick_models_join_as_history_grows() -> None:
         "last-value",
         "damped-trend",
         "seasonal-naive",
+        "hour-echo",
     }
     assert set(fit_quick(series, shape)) == {
         "last-value",
         "damped-trend",
         "seasonal-naive",
         "seasonal-level",
+        "hour-echo",
     }
