@@ -6,6 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 DURATION ?= 10m
 TRACE ?=
+ARGS ?=
 BENCHES := gateway runtime operator-scale cluster decision $(if $(R1_TRACES),priorities holdback elastic leaderboard forecast unseen forecaster)
 
 help: ## this help
@@ -53,9 +54,9 @@ bench: setup ## every benchmark (R1_TRACES=FOLDER for those on recorded load); r
 	@missed=; for name in $(BENCHES); do $(MAKE) bench-$$name || missed="$$missed $$name"; done; \
 	  [ -z "$$missed" ] || { echo "bars missed or not run:$$missed"; exit 1; }
 
-bench-%: setup ## one benchmark, e.g. make bench-gateway
+bench-%: setup ## one benchmark, e.g. make bench-gateway (ARGS="..." for options of its own)
 	@mkdir -p out
-	$(BIN)/python -m r1_bench.$(subst -,_,$*)
+	$(BIN)/python -m r1_bench.$(subst -,_,$*) $(ARGS)
 
 knative: setup ## Knative's own autoscaler for the test that checks ours against it (minutes)
 	$(BIN)/python -m r1_cluster.knative

@@ -28,7 +28,7 @@ def short_form(verdict: Verdict, board: Board) -> dict[str, object]:
 
 
 def short_text(form: dict[str, object]) -> str:
-    """Return it as JSON of at most `LARGEST_BYTES`: the whole board is half of that."""
+    """Return it as JSON of at most `LARGEST_BYTES`, with all that an object can ask for."""
     return json.dumps(form, separators=(",", ":"))
 
 

@@ -8,10 +8,14 @@ where ours never pays so little. A peer whose curve does not reach that cost has
 
 from __future__ import annotations
 
+import argparse
 import sys
+from collections.abc import Sequence
+from functools import partial
 
 from r1_bench.request_traces import bench
 from r1_bench.rows import Row
+from r1_board.program import seconds
 from r1_demo.load import RequestTrace
 from r1_pool.elastic_study import PLANNED, POLICIES, TARGETS, Point, curve, hour_of, late_at
 
@@ -60,10 +64,22 @@ def _table(name: str, start_seconds: float, curves: dict[str, tuple[Point, ...]]
     return "\n".join(lines)
 
 
-def all_rows_of(trace: RequestTrace) -> list[Row]:
+def rows_at(starts: Sequence[float], trace: RequestTrace) -> list[Row]:
     """The rows of one trace at every start-up time."""
-    return [row for start in STARTS for row in rows_of(trace, start)]
+    return [row for start in starts for row in rows_of(trace, start)]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run over the folder in `R1_TRACES`; returns the exit code."""
+    parser = argparse.ArgumentParser(prog="python -m r1_bench.elastic", description=__doc__)
+    parser.add_argument(
+        "--starts", type=seconds, nargs="+", default=STARTS, metavar="SECONDS",
+        help="start-up times, 90 %% quantiles (60 300)",
+    )  # fmt: skip
+    parser.add_argument("--only", default="", help="traces whose name holds this text")
+    options = parser.parse_args(arguments)
+    return bench("elastic", partial(rows_at, options.starts), options.only)
 
 
 if __name__ == "__main__":
-    sys.exit(bench("elastic", all_rows_of))
+    sys.exit(main())

@@ -1,6 +1,7 @@
 """One forecaster with 1,000 subjects of 14 days in steps of a minute.
 
     R1_TRACES=FOLDER python -m r1_bench.forecaster [--count 1000] [--minutes 3] [--models A,B]
+    R1_TRACES=FOLDER python -m r1_bench.forecaster --shards 2 --count 2000
 
 A real `r1-forecaster` process beside a stand-in for Prometheus (`forecaster_past`: recorded days,
 shifted, scaled and with noise by seed). It is asked as one operator asks: each subject about once
@@ -16,8 +17,11 @@ a minute, four questions at a time. What is measured:
   fitted once, what refits take of a core, and how old the oldest fit is in the fourth day (played,
   not measured).
 
+With `--shards` several forecasters share the subjects, and `forecaster_shards` says what is measured.
+
 CPU time stays put on a busy machine; latencies and wall time do not. Rows go to
-`out/bench-forecaster.json`; progress is on stderr. A thousand subjects take some 10 minutes of CPU.
+`out/bench-forecaster.json` (`bench-forecaster-shards.json`); progress is on stderr. A thousand subjects
+take some 10 minutes of CPU.
 """
 
 from __future__ import annotations
@@ -32,26 +36,29 @@ import re
 import sys
 import tempfile
 import time
-from collections import deque
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import aiohttp
 
+from r1_bench.forecaster_asking import (
+    HISTORY,
+    Doors,
+    first_answers,
+    minutes_of_answers,
+    quantile,
+    question,
+)
 from r1_bench.forecaster_past import STEP, RecordedPast
 from r1_bench.forecaster_rounds import rounds
+from r1_bench.forecaster_shards import measure_shards
 from r1_bench.gateway import cpu_seconds, free_port, process, rss_mb
 from r1_bench.rows import Row, write
 from r1_forecasting.protocol import Unavailable
 from r1_forecasting.request import parse_request
 from r1_forecasting.training import fit_one
 
-DAY = 86_400
-HISTORY = 14 * DAY
-AT_ONCE = 4
-"""Questions that an operator has under way."""
 SHARE = 0.25
 FIT_BAR_SECONDS = 60.0
 
@@ -63,20 +70,6 @@ class Fit:
     model: str
     cpu_seconds: float
     kilobytes: float
-
-
-def question(subject: int) -> dict[str, Any]:
-    """What the operator asks about one subject."""
-    return {
-        "subject": f"team/model-{subject}",
-        "query": f'recorded{{subject="{subject}"}}',
-        "stepSeconds": STEP,
-        "seasonSeconds": DAY,
-        "historySeconds": HISTORY,
-        "leadSeconds": 75,
-        "horizonSeconds": 600,
-        "levels": [0.5, 0.9, 0.95],
-    }
 
 
 def fit_here(model: str, folder: Path, subject: int) -> Fit:
@@ -108,51 +101,6 @@ def workers(pid: int) -> list[int]:
     return [int(child) for child in found]
 
 
-async def ask(session: aiohttp.ClientSession, subject: int) -> dict[str, Any]:
-    async with session.post("/v1/forecast", json=question(subject)) as reply:
-        answer: dict[str, Any] = await reply.json()
-    if answer["state"] != "Ready" and answer["reason"] not in ("Training", "NoData"):
-        raise RuntimeError(f"subject {subject}: {answer['reason']}: {answer['message']}")
-    return answer
-
-
-async def first_answers(session: aiohttp.ClientSession, count: int) -> None:
-    """Ask in turn, `AT_ONCE` at a time, until each subject has had a forecast.
-
-    One whose recording has a gap just now has `NoData` instead, which takes its history as well.
-    """
-    waiting = deque(range(count))
-
-    async def look() -> None:
-        while waiting:
-            subject = waiting.popleft()
-            if (await ask(session, subject))["reason"] == "Training":
-                waiting.append(subject)
-            elif len(waiting) % 100 == 0:
-                print(f"{len(waiting):,} wait for an answer", file=sys.stderr, flush=True)
-
-    await asyncio.gather(*(look() for _ in range(AT_ONCE)))
-
-
-async def minutes_of_answers(
-    session: aiohttp.ClientSession, count: int, minutes: float
-) -> list[float]:
-    """Latencies (s) of each subject asked once a minute, evenly spread."""
-    took: list[float] = []
-    slots = asyncio.Semaphore(AT_ONCE)
-
-    async def one(number: int, began: float) -> None:
-        await asyncio.sleep(max(began + number * 60 / count - time.monotonic(), 0))
-        async with slots:
-            asked = time.perf_counter()
-            await ask(session, number % count)
-            took.append(time.perf_counter() - asked)
-
-    began = time.monotonic()
-    await asyncio.gather(*(one(number, began) for number in range(round(minutes * count))))
-    return took
-
-
 async def measure(folder: Path, count: int, minutes: float, models: str) -> list[Row]:
     """One forecaster from its start to `minutes` of serving all subjects."""
     rows = []
@@ -170,7 +118,8 @@ async def measure(folder: Path, count: int, minutes: float, models: str) -> list
         alone, started, wall = rss_mb(pid), cpu_seconds(pid), time.monotonic()
         timeout = aiohttp.ClientTimeout(total=60)
         async with aiohttp.ClientSession(f"http://127.0.0.1:{port}", timeout=timeout) as session:
-            await first_answers(session, count)
+            doors = Doors([session])
+            await first_answers(doors, count)
             spent, elapsed = cpu_seconds(pid) - started, time.monotonic() - wall
             known = rss_mb(pid)
             what = f"{count:,} subjects"
@@ -184,7 +133,7 @@ async def measure(folder: Path, count: int, minutes: float, models: str) -> list
             print(f"serving for {minutes:g} minutes ...", file=sys.stderr, flush=True)
             before, wall = cpu_seconds(pid), time.monotonic()
             trained = sum(cpu_seconds(child) for child in workers(pid))
-            took = sorted(await minutes_of_answers(session, count, minutes))
+            took = await minutes_of_answers(doors, count, minutes)
             elapsed = time.monotonic() - wall
             trainer = sum(cpu_seconds(child) for child in workers(pid)) - trained
             spent = cpu_seconds(pid) - before
@@ -193,8 +142,8 @@ async def measure(folder: Path, count: int, minutes: float, models: str) -> list
         worker = sum(rss_mb(child) for child in workers(pid))
         done = [float(n) for n in re.findall(r"r1_forecast_fit_seconds_count\{.*\} (\S+)", shown)]
         rows += [
-            Row(f"{what}: answers while training, p50", "ms", 1000 * took[len(took) // 2]),
-            Row(f"{what}: answers while training, p99", "ms", 1000 * took[int(0.99 * len(took))]),
+            Row(f"{what}: answers while training, p50", "ms", quantile(took, 0.5)),
+            Row(f"{what}: answers while training, p99", "ms", quantile(took, 0.99)),
             Row(f"{what}: CPU of an answer, everything included", "ms", 1000 * spent / len(took)),
             Row(f"{what}: the service takes of a core", "share", spent / elapsed, bar=0.5),
             Row(f"{what}: the trainer takes of a core", "share", trainer / elapsed),
@@ -234,18 +183,24 @@ def main() -> int:
     parser.add_argument("--count", type=int, default=1000, help="subjects (default 1000)")
     parser.add_argument("--minutes", type=float, default=3.0, help="of serving (default 3)")
     parser.add_argument("--models", default="lightgbm,lstm,prophet", help="learned models")
+    parser.add_argument("--shards", type=int, default=1, help="forecasters (default 1)")
     given = parser.parse_args()
-    if given.count < 1 or given.minutes <= 0:
-        parser.error("--count and --minutes need to be above 0")
+    if given.count < 1 or given.minutes <= 0 or given.shards < 1:
+        parser.error("--count, --minutes and --shards need to be above 0")
     named = os.environ.get("R1_TRACES")
     if not named:
         print("R1_TRACES is not set: it names the folder with the traces", file=sys.stderr)
         return 2
     folder = Path(named)
     models = [name for name in given.models.split(",") if name]
-    rows = asyncio.run(measure(folder, given.count, given.minutes, given.models))
-    rows += fit_rows(fits(models, folder), given.count)
-    write("forecaster", rows)
+    if given.shards > 1:
+        shards = measure_shards(folder, given.count, given.minutes, given.models, given.shards)
+        rows = asyncio.run(shards)
+        write("forecaster-shards", rows)
+    else:
+        rows = asyncio.run(measure(folder, given.count, given.minutes, given.models))
+        rows += fit_rows(fits(models, folder), given.count)
+        write("forecaster", rows)
     return 0 if all(row.ok is not False for row in rows) else 1
 
 

@@ -9,27 +9,48 @@ the arrivals to come. A row of seats in use says what that costs.
 
 from __future__ import annotations
 
+import argparse
 import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
 
 from r1_bench.request_traces import bench
 from r1_bench.rows import Row
 from r1_demo.load import RequestTrace
-from r1_pool.advice_study import CASES, Case, Load, late, load_of, play
+from r1_gateway import holdback
+from r1_pool.advice_study import ADVICE, BATCH_RATE, CASES, Case, Load, late, load_of, play
 
-SECONDS = 1800.0
 REPLICAS = 8
-SEEDS = 3
 ALONE = "gateways alone"
 
 
-def rows_of(trace: RequestTrace) -> list[Row]:
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """How much of a recording is played, with how much batch work (requests/s), how often."""
+
+    seconds: float = 1800.0
+    batch_rate: float = BATCH_RATE
+    seeds: int = 3
+    stricter: float | None = None
+    """a chance of finding no seat that gateways alone are tried with as well, less than theirs"""
+
+
+def rows_of(trace: RequestTrace, asked: Asked | None = None) -> list[Row]:
     """Two rows for each situation and advice."""
-    load = load_of(trace.requests, SECONDS, REPLICAS)
+    asked = asked or Asked()
+    load = load_of(trace.requests, asked.seconds, REPLICAS, asked.batch_rate)
     rows: list[Row] = []
     for case in CASES:
-        alone_late, alone_used = _mean(load, case, "none")
-        for advice in ("advised", "foresight"):
-            share, used = _mean(load, case, advice)
+        alone_late, alone_used = _mean(load, case, "none", asked.seeds)
+        found = {
+            advice: _mean(load, case, advice, asked.seeds) for advice in ADVICE if advice != "none"
+        }
+        if asked.stricter is not None:
+            usual, holdback.MISSES = holdback.MISSES, asked.stricter
+            found["stricter"] = _mean(load, case, "none", asked.seeds)
+            holdback.MISSES = usual
+        for advice, (share, used) in found.items():
             about = f"{trace.name}, {case.name}, {advice}"
             rows += [
                 Row(f"{about}: Q1 that waits for a seat", "share", share, ALONE, alone_late),
@@ -38,14 +59,36 @@ def rows_of(trace: RequestTrace) -> list[Row]:
     return rows
 
 
-def _mean(load: Load, case: Case, advice: str) -> tuple[float, float]:
+def _mean(load: Load, case: Case, advice: str, seeds: int) -> tuple[float, float]:
     """The share of Q1 that waited too long, and the seats in use, over the seeds."""
-    runs = [play(load, case, advice, 10 * seed) for seed in range(SEEDS)]
+    runs = [play(load, case, advice, 10 * seed) for seed in range(seeds)]
     counts = [late(run) for run in runs]
     came = sum(count for _, count in counts)
     waited = sum(count for count, _ in counts) / came if came else 0.0
-    return waited, sum(run.utilisation for run in runs) / SEEDS
+    return waited, sum(run.utilisation for run in runs) / seeds
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run over the folder in `R1_TRACES`; returns the exit code."""
+    usual = Asked()
+    parser = argparse.ArgumentParser(prog="python -m r1_bench.holdback", description=__doc__)
+    parser.add_argument("--only", default="", help="traces whose name holds this text")
+    parser.add_argument(
+        "--seconds", type=float, default=usual.seconds, help="of each recording (1800)"
+    )
+    parser.add_argument(
+        "--batch-rate", type=float, default=usual.batch_rate, metavar="RATE",
+        help=f"batch requests a second ({BATCH_RATE:g})",
+    )  # fmt: skip
+    parser.add_argument("--seeds", type=int, default=usual.seeds, choices=range(1, 21), metavar="N")
+    parser.add_argument(
+        "--stricter", type=float, metavar="CHANCE",
+        help=f"gateways alone with this chance of finding no seat as well ({holdback.MISSES:g})",
+    )  # fmt: skip
+    options = parser.parse_args(arguments)
+    asked = Asked(options.seconds, options.batch_rate, options.seeds, options.stricter)
+    return bench("holdback", partial(rows_of, asked=asked), options.only)
 
 
 if __name__ == "__main__":
-    sys.exit(bench("holdback", rows_of))
+    sys.exit(main())

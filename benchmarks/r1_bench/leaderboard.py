@@ -2,7 +2,8 @@
 
 Traces are data of their own and not part of the project: R1_TRACES names the folder that holds
 them. Without it there is nothing to measure, and the benchmark says so. One process a core plays
-traces and start-up times; what they come to is also written as the table that the docs show.
+traces and start-up times; what they come to is also written as the tables that the docs show:
+`bars.md`, and `safety.md` with what a forecast costs that is dead or wrong by ten at a target of .7.
 """
 
 import argparse
@@ -22,6 +23,8 @@ BARS = {60.0: 1.00, 120.0: 0.97, 300.0: 0.93}
 """What ours may cost at equal service relative to HPA on the LLM services, by start-up time."""
 EVERYWHERE = 1.02
 PLANNED_COST = 1.10
+MISLED_COST, MISLED_OVERLOAD = 2.0, 1.1
+"""What a dead or wrong forecast may come to at a target of .7, relative to HPA."""
 TRACES: tuple[tuple[str, str | None, bool], ...] = (
     ("servegen_qwen_m-large_1min_semi.parquet", None, True),
     ("servegen_qwen_m-small_1min_semi.parquet", None, True),
@@ -38,6 +41,7 @@ TRACES: tuple[tuple[str, str | None, bool], ...] = (
 """File, series and whether it is an LLM service that the stricter bars are for."""
 POLICIES = ("ours", "ours-no-forecast", "hpa", "seasonal-naive", "oracle")
 FOLDER = Path("out") / "leaderboard"
+DEAD, WRONG_BY = "dead", (0.1, 10.0)
 _HEADS = (
     *("trace", "start", "ours", "ours-no-forecast", "seasonal-naive", "oracle", "hpa"),
     *("bar", "", "tuned before: ours", "hpa"),
@@ -65,6 +69,8 @@ class Cell:
     start: float
     is_llm: bool
     played: dict[str, Played]
+    misled: dict[str, tuple[float, float]]
+    """cost and overload at a target of .7 with a forecast that is wrong by a factor"""
 
     @property
     def bar(self) -> float:
@@ -77,15 +83,18 @@ def play_cell(folder: Path, asked: tuple[str, str | None, bool, float]) -> Cell:
     # The forecaster's libraries read this when they load, and each process has one core.
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     from r1_board.board import play
-    from r1_board.policies import Bench
+    from r1_board.clairvoyant import least_paid
+    from r1_board.fluid import outcome, serving
+    from r1_board.policies import Bench, misled
     from r1_board.report import write as write_report
-    from r1_board.world import world_of
+    from r1_board.world import PLANNED_UTILIZATION, world_of
     from r1_demo.traces import read_trace
 
     file, series, is_llm, start = asked
     trace = read_trace(folder / file, series)
     name = trace.name if series is None else f"{trace.name} {series}"
-    board = replace(play(Bench(world_of(trace, start)), start, POLICIES), trace=name)
+    bench = Bench(world_of(trace, start))
+    board = replace(play(bench, start, POLICIES), trace=name)
     write_report(board, FOLDER)
     played = {
         row.name: Played(
@@ -97,7 +106,13 @@ def play_cell(folder: Path, asked: tuple[str, str | None, bool, float]) -> Cell:
         )
         for row in board.policies
     }
-    return Cell(name, start, is_llm, played)
+    alone = played["ours-no-forecast"]
+    wrong = {DEAD: (alone.planned_cost, alone.planned_overload)}
+    for factor in WRONG_BY:
+        counts = misled(bench, PLANNED_UTILIZATION, factor)
+        end = outcome(bench.world, counts, serving(counts, bench.world.start_steps))
+        wrong[f"x {factor:g}"] = (end.paid / least_paid(bench.world), end.overload)
+    return Cell(name, start, is_llm, played, wrong)
 
 
 def rows_of(cell: Cell) -> list[Row]:
@@ -116,8 +131,15 @@ def rows_of(cell: Cell) -> list[Row]:
     )
     rows.append(
         Row(f"overload at .7, {what}", "%", 100 * ours.planned_overload, "hpa", planned_hpa,
-            1.0 if planned_hpa else None)
+            1.0 if planned_hpa else 0.0)
     )  # fmt: skip
+    for how, (cost, overload) in cell.misled.items():
+        about = f"at .7, forecast {how}, {what}"
+        rows.append(Row(f"cost {about}", "x min", cost, "hpa", hpa.planned_cost, MISLED_COST))
+        rows.append(
+            Row(f"overload {about}", "%", 100 * overload, "hpa", planned_hpa,
+                MISLED_OVERLOAD if planned_hpa else 0.0)
+        )  # fmt: skip
     return rows
 
 
@@ -140,6 +162,34 @@ def table(cells: Sequence[Cell]) -> str:
         ]
         lines.append("| " + " | ".join(fields) + " |")
     return "\n".join(lines)
+
+
+def safety_table(cells: Sequence[Cell]) -> str:
+    """The cells as Markdown: what a dead or wrong forecast comes to at .7, relative to HPA.
+
+    Bold is over its bar; overload is in percent, since HPA often has none.
+    """
+    kinds = (DEAD, *(f"x {factor:g}" for factor in WRONG_BY))
+    heads = [f"{kind}: cost | overload" for kind in kinds]
+    lines = [
+        "| trace | start | hpa: overload | " + " | ".join(heads) + " |",
+        "|---" * (3 + 2 * len(kinds)) + "|",
+    ]
+    for cell in cells:
+        hpa = cell.played["hpa"]
+        fields = [cell.name, f"{cell.start:g} s", f"{100 * hpa.planned_overload:.3f} %"]
+        for kind in kinds:
+            cost, overload = cell.misled[kind]
+            ratio = cost / hpa.planned_cost
+            most = MISLED_OVERLOAD * hpa.planned_overload
+            fields.append(_marked(f"{ratio:.2f}", broken=ratio > MISLED_COST))
+            fields.append(_marked(f"{100 * overload:.3f} %", broken=overload > most + 1e-12))
+        lines.append("| " + " | ".join(fields) + " |")
+    return "\n".join(lines)
+
+
+def _marked(text: str, *, broken: bool) -> str:
+    return f"**{text}**" if broken else text
 
 
 def _verdict(cell: Cell) -> str:
@@ -192,6 +242,7 @@ def main() -> int:
     cells = run(Path(given), options.only)
     FOLDER.mkdir(parents=True, exist_ok=True)
     (FOLDER / "bars.md").write_text(table(cells) + "\n")
+    (FOLDER / "safety.md").write_text(safety_table(cells) + "\n")
     rows = [row for cell in cells for row in rows_of(cell)]
     write("leaderboard", rows)
     return 0 if all(row.ok is not False for row in rows) else 1

@@ -27,15 +27,19 @@ def request_traces(folder: Path) -> list[RequestTrace]:
     return found
 
 
-def bench(name: str, rows_of: Callable[[RequestTrace], Sequence[Row]]) -> int:
-    """Write the rows of every trace in the folder `R1_TRACES`; returns the exit code."""
+def bench(name: str, rows_of: Callable[[RequestTrace], Sequence[Row]], only: str = "") -> int:
+    """Write the rows of every trace in the folder `R1_TRACES` whose name holds `only`.
+
+    Returns the exit code.
+    """
     folder = os.environ.get("R1_TRACES")
     if not folder or not Path(folder).is_dir():
         print(f"{name}: set R1_TRACES to a folder of request-level traces", file=sys.stderr)
         return 2
-    traces = request_traces(Path(folder))
+    traces = [trace for trace in request_traces(Path(folder)) if only in trace.name]
     if not traces:
-        print(f"{name}: {folder} holds no request-level trace", file=sys.stderr)
+        named = f" whose name holds {only!r}" if only else ""
+        print(f"{name}: {folder} holds no request-level trace{named}", file=sys.stderr)
         return 2
     rows = [row for trace in traces for row in rows_of(trace)]
     write(name, rows)

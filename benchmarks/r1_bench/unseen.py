@@ -13,7 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from r1_bench.forecast import BANDS, FAR, NEAR, horizon_rows, tell
-from r1_bench.leaderboard import STARTS, Cell, play_cell, rows_of
+from r1_bench.leaderboard import STARTS, Cell, play_cell, rows_of, safety_table
 from r1_bench.leaderboard import table as costs_table
 from r1_bench.rows import Row, write
 from r1_board.forecast_bench_score import MODELS, OPTIONAL, OURS, Scored, score_series
@@ -112,6 +112,7 @@ def main() -> int:
         cells = play(Path(given), clients)
         rows += [row for cell in cells for row in rows_of(cell)]
         (FOLDER / "costs.md").write_text(costs_table(cells) + "\n")
+        (FOLDER / "safety.md").write_text(safety_table(cells) + "\n")
     write("unseen", rows)
     return 0 if all(row.ok is not False for row in rows) else 1
 

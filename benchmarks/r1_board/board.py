@@ -8,7 +8,7 @@ the cheapest target that keeps to the SLO, tuned on the scored window for every 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 
 import numpy as np
@@ -21,6 +21,7 @@ from r1_board.world import PLANNED_UTILIZATION, Ints
 from r1_owners.environment import NotToBeHad
 
 TARGETS = tuple(round(0.40 + 0.05 * step, 2) for step in range(17))
+FINE_TARGETS = tuple(round(0.40 + 0.0125 * step, 4) for step in range(65))
 MAX_OVERLOAD = 0.005
 
 
@@ -78,12 +79,13 @@ def play(
     seeds: int = 0,
     said: Callable[[str], None] = lambda name: None,
     left_out: Callable[[str, str], None] = lambda name, reason: None,
+    targets: Sequence[float] = TARGETS,
 ) -> Board:
     """Play the named policies at every target; `said` hears each name before it is played.
 
     A policy that needs a package that cannot be had has no row; `left_out` hears its name and
     the reason. With `seeds` the start-up times are drawn, so many times, and costs are means
-    over the draws.
+    over the draws. `targets` hold the planned one.
     """
     first, second = bench.world.halves
     bounds = [least_paid(bench.world, part) for part in (None, first, second)]
@@ -91,11 +93,13 @@ def play(
     for name in names:
         said(name)
         try:
-            courses = [POLICIES[name](bench, target) for target in TARGETS]
+            courses = [POLICIES[name](bench, target) for target in targets]
         except NotToBeHad as reason:
             left_out(name, str(reason))
             continue
-        rows.append(_row(bench, start_s, name, courses, bounds, seeds))
+        rows.append(
+            _row(bench, start_s, name, dict(zip(targets, courses, strict=True)), bounds, seeds)
+        )
     return Board(bench.world.name, start_s, MAX_OVERLOAD, tuple(rows))
 
 
@@ -109,14 +113,14 @@ def _row(
     bench: Bench,
     start_s: float,
     name: str,
-    courses: Sequence[Ints],
+    courses: Mapping[float, Ints],
     bounds: Sequence[float],
     seeds: int,
 ) -> Row:
     first, second = bench.world.halves
     curves: list[list[Point]] = [[], [], []]
     actions = []
-    for target, counts in zip(TARGETS, courses, strict=True):
+    for target, counts in courses.items():
         if seeds:
             drawn = [serving_with(counts, start_steps(start_s), seed) for seed in range(seeds)]
         else:
@@ -127,7 +131,7 @@ def _row(
         actions.append(outcome(bench.world, counts, drawn[0]).actions_per_hour)
     whole, early, late = curves
     best = cheapest(whole)
-    planned = TARGETS.index(PLANNED_UTILIZATION)
+    planned = list(courses).index(PLANNED_UTILIZATION)
     tuned = cheapest(early)
     return Row(
         name=name,

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Sequence
 
 import numpy as np
 
@@ -20,7 +19,10 @@ from r1_board.world import STEP_SECONDS, Bools, Floats, Ints
 from r1_operator.plan import needs
 from r1_operator.plan.allowance import Allowance, baseline
 from r1_operator.plan.anticipation import PROMISE_FACTOR
+from r1_operator.plan.behavior import STEADY_SECONDS
 from r1_operator.plan.counterfactual import DOWN_WINDOW_SECONDS, TOLERANCE
+
+_STEADY_STEPS = math.ceil(STEADY_SECONDS / STEP_SECONDS)
 
 
 def whole(needed: Floats) -> Ints:
@@ -50,21 +52,18 @@ def stabilized(
     needed: Ints,
     kept: Ints,
     most: int,
-    windows: Sequence[tuple[float, Bools | None]],
+    window: float,
     least: int = 1,
 ) -> Ints:
     """Return the course of the production chain with its default behaviour.
 
     `needed` raises the count, `kept` (no lower) is what a step is no reason to go below.
-    `windows` are down windows (seconds) and where each holds (None: everywhere); the last that
-    holds counts. One step is one rate period, in which the count may double or rise by four.
+    `window` is the down window (seconds). One step is one rate period, in which the count may
+    double or rise by four.
     """
     wanted = np.maximum(needed, least)
-    floor = wanted.copy()
-    for seconds, where in windows:
-        steps = max(1, math.ceil(seconds / STEP_SECONDS))
-        highest = np.asarray(running_max(kept, steps), dtype=np.int64)
-        floor = highest if where is None else np.where(where, highest, floor)
+    steps = max(1, math.ceil(window / STEP_SECONDS))
+    floor = np.asarray(running_max(kept, steps), dtype=np.int64)
     current = min(max(int(wanted[0]), least), most)
     course = []
     for want, high in zip(wanted.tolist(), floor.tolist(), strict=True):
@@ -84,39 +83,42 @@ def foreseen(
     reactive: Ints,
     target: float,
     most: int,
-    windows: tuple[float, float],
+    window: float,
     least: int = 1,
 ) -> Ints:
     """Return the course with a forecast that asks for `asked` (0: nothing) while it may spend.
 
-    `came` is what is held while it vouches, `windows` are the down window (seconds) and that
-    while it vouches, `reactive` is the course of the plain autoscaler at the same `target`, by
-    which its allowance is reckoned.
+    `window` is the down window (seconds). While the forecast vouches, `came` and `reactive` are
+    what is held in its place: the latter is the course of the plain autoscaler at the same
+    `target`, by which the forecast's allowance is reckoned too.
     """
-    long, short = (max(1, math.ceil(seconds / STEP_SECONDS)) for seconds in windows)
+    steps = max(1, math.ceil(window / STEP_SECONDS))
     current = min(max(int(needed[0]), int(asked[0]), least), most)
-    allowance = Allowance()
+    allowance, risen = Allowance(), -steps
     highest: deque[tuple[int, int]] = deque()
     course = []
     series = (needed, kept, asked, vouched, came)
-    rows = zip(*(values.tolist() for values in series), strict=True)
-    plain = [baseline(count, target) for count in reactive.tolist()]
-    for step, (need, keep, peak, vouches, held) in enumerate(rows):
+    plain = reactive.tolist()
+    rows = zip(*(values.tolist() for values in series), plain, strict=True)
+    paid = [baseline(count, target) for count in plain]
+    for step, (need, keep, peak, vouches, held, beside) in enumerate(rows):
         if step:
-            allowance = allowance.settled(current, plain[step - 1], step * float(STEP_SECONDS))
+            allowance = allowance.settled(current, paid[step - 1], step * float(STEP_SECONDS))
         heard = 0 if allowance.spent else peak
         want, keep = max(need, heard, least), max(keep, heard)
         while highest and highest[-1][1] <= keep:
             highest.pop()
         highest.append((step, keep))
-        while highest[0][0] <= step - long:
+        while highest[0][0] <= step - steps:
             highest.popleft()
         if want < current:
-            vouches = vouches and heard > 0
-            window = short if vouches else long
-            high = next(count for at, count in highest if at > step - window)
-            want = min(current, max(want, high, held if vouches and want > 0 else 0))
-        current = min(want, most, _reach(current))
+            high = highest[0][1]
+            if vouches and heard > 0:
+                steady = current if step - risen < min(steps, _STEADY_STEPS) else 0
+                high = max(min(high, beside), held if want > 0 else 0, steady)
+            want = min(current, max(want, high))
+        before, current = current, min(want, most, _reach(current))
+        risen = step if current > before else risen
         course.append(current)
     return np.array(course, dtype=np.int64)
 

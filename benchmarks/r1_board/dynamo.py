@@ -1,16 +1,10 @@
-"""NVIDIA Dynamo's planner on a rate-level trace: both of its loops, decode workers alone.
+"""NVIDIA Dynamo's throughput planner on a rate-level trace, and two of its predictors.
 
 Formulas and defaults: `dynamo.planner` of ai-dynamo 1.3.1 (`core/throughput_scaling.py`,
-`core/load_scaling.py`, `core/load/predictors.py`, `config/defaults.py`). A test runs these beside
-the package, step by step. What a rate-level trace cannot say is put so:
-
-- **Throughput planner** (target `sla`): every 180 s, replicas = requests predicted for the next
-  180 s over what one replica takes. Its performance model learns that from its engines; here it
-  is the board's capacity at the target.
-- **Load planner** (target `throughput`, the default): every 5 s one replica more when any KV
-  cache is over 100 % full, one less when all are under 60 %, nothing while a replica starts. A
-  cache is taken to be full at the target, and in proportion below it; all are equally full.
-- The hybrid of the two needs measured latencies and is left out.
+`core/load/predictors.py`, `config/defaults.py`). A test runs these beside the package, step by
+step. Every 180 s (target `sla`), replicas = requests predicted for the next 180 s over what one
+replica takes. Its performance model learns that from its engines; here it is the board's capacity
+at the target. `dynamo_load` has its other loop.
 """
 
 from __future__ import annotations
@@ -26,8 +20,6 @@ INTERVAL_SECONDS = 180
 INTERVAL_STEPS = INTERVAL_SECONDS // STEP_SECONDS
 WARM_INTERVALS = 200
 """What a predictor is told of the time before it has to answer, as in the bench of forecasts."""
-_LOAD_TICKS = STEP_SECONDS // 5
-_FULL, _LOW = 1.0, 0.6
 _Q_LEVEL, _Q_TREND, _R, _P = 1.0, 0.1, 10.0, 1000.0
 
 
@@ -92,25 +84,3 @@ def throughput(world: World, predicted: Floats, engine_rps: float, most: int) ->
     number = np.maximum(step - 1, world.begin) // INTERVAL_STEPS - world.begin // INTERVAL_STEPS
     course: Ints = counts[np.minimum(number, len(counts) - 1)]
     return course
-
-
-def load_step(workers: int, usage: float) -> int:
-    """Return the load planner's count for workers whose caches are all `usage` full."""
-    if usage > _FULL:
-        return workers + 1
-    return max(workers - 1, 1) if workers > 1 and usage < _LOW else workers
-
-
-def load(worth: Floats, most: int, start_steps: int) -> Ints:
-    """Return the course of the load planner; `worth` is demand in replicas' worth at the target."""
-    count = min(max(math.ceil(worth[0]), 1), most)
-    counts = [count]
-    for value in worth.tolist():
-        ready = min(counts[-start_steps - 1 :])
-        for _ in range(_LOAD_TICKS):
-            if ready != count:
-                break
-            count = min(load_step(count, value / count), most)
-            ready = min(ready, count)
-        counts.append(count)
-    return np.array(counts[1:], dtype=np.int64)

@@ -22,14 +22,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from r1_board.board import MAX_OVERLOAD, TARGETS
+from r1_board.board import FINE_TARGETS, MAX_OVERLOAD, TARGETS
 from r1_board.clairvoyant import least_paid
 from r1_board.courses import whole
 from r1_board.fluid import outcome, running_max, serving
 from r1_board.policies import Bench, hpa
 from r1_board.world import STEP_SECONDS, Bools, Floats, Ints, World
 
-FINE_TARGETS = tuple(round(0.40 + 0.0125 * step, 4) for step in range(65))
 FACTORS = np.exp(np.arange(0.0, 1.0, 0.02))
 PEAK_WEIGHTS = (0.0, 0.5, 1.0)
 """Of the last hour's highest in the geometric mean with the present."""

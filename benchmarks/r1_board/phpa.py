@@ -1,21 +1,20 @@
-"""jthomperoo's predictive HorizontalPodAutoscaler with its linear model.
+"""jthomperoo's predictive HorizontalPodAutoscaler, and its linear model.
 
 `algorithms/linear_regression`, `internal/prediction/linear` and `internal/controllers/controller.go`
-at c91d0609: an HPA works out its replicas every 15 s, a line through the last of these figures is
-drawn a little ahead, and the larger counts; then come the HPA's windows and limits, with periods of
-60 s by default. The model is that of its example: six figures kept, 10 s ahead. It follows replicas
-and not load, so it foresees what it does itself. (Its script, run, says one more than seven equal
-figures, by a rounding in the fit: that is not repeated here.)
+at c91d0609: an HPA works out its replicas every 15 s, a model of the last of these figures says one
+as well, and the larger counts; then come the HPA's windows and limits, with periods of 60 s by
+default. It follows replicas and not load, so it foresees what it does itself.
 
-Its Holt-Winters model is not here: it says one sync of 15 s ahead, and for that fits its own counts
-of two whole seasons at each.
+The linear model draws a line a little ahead. It is that of its example: six figures kept, 10 s
+ahead. (Its script, run, says one more than seven equal figures, by a rounding in the fit: that is
+not repeated here.) `phpa_seasons` has the other model.
 """
 
 from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -53,17 +52,29 @@ def linear(worth: Floats, most: int, least: int = 1) -> Ints:
         )
         for n in range(1, HISTORY + 2)
     }
-    current = min(max(math.ceil(worth[0] - 1e-9), least), most)
     history: deque[int] = deque(maxlen=HISTORY + 1)  # it forgets the seventh after it was used
+
+    def ahead(calculated: int) -> int:
+        history.append(calculated)
+        return foreseen(history, weights[len(history)])
+
+    return course(worth, most, least, ahead)
+
+
+def course(worth: Floats, most: int, least: int, ahead: Callable[[int], int]) -> Ints:
+    """Return the course of counts, a sync at every step.
+
+    `ahead` is told the HPA's replicas of each sync and says the model's, 0 where it has none.
+    """
+    current = min(max(math.ceil(worth[0] - 1e-9), least), most)
     falling: deque[tuple[int, int]] = deque()
     changes: tuple[Change, ...] = ()
-    course = []
+    counts = []
     for step, value in enumerate(worth.tolist()):
         now = float(step * STEP_SECONDS)
         near = 1 - TOLERANCE <= value / current <= 1 + TOLERANCE
         calculated = current if near else math.ceil(value - 1e-9)
-        history.append(calculated)
-        wanted = max(calculated, foreseen(history, weights[len(history)]))
+        wanted = max(calculated, ahead(calculated))
         while falling and falling[-1][1] <= wanted:
             falling.pop()
         falling.append((step, wanted))
@@ -77,5 +88,5 @@ def linear(worth: Floats, most: int, least: int = 1) -> Ints:
         if count != current:
             changes = (*changes, Change(now, count - current))
         current = count
-        course.append(current)
-    return np.array(course, dtype=np.int64)
+        counts.append(current)
+    return np.array(counts, dtype=np.int64)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from itertools import cycle, product
 from pathlib import Path
 
@@ -21,6 +22,8 @@ _COLORS = {
     "threshold-0.6": "#8c564b",
 }
 _OTHERS = ("#7f7f7f", "#bcbd22", "#17becf", "#e377c2", "#aec7e8", "#c5b0d5", "#c49c94")
+Dashes = str | tuple[int, tuple[int, ...]]
+_LINES: tuple[Dashes, ...] = ("-", "--", ":", "-.", (0, (5, 1, 1, 1, 1, 1)))
 
 
 def draw(board: Board, path: Path) -> None:
@@ -28,15 +31,17 @@ def draw(board: Board, path: Path) -> None:
     figure = Figure(figsize=(9, 6), dpi=120, layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.add_subplot()
-    others = cycle(product(("-", "--", ":"), _OTHERS))
+    look = looks(row.name for row in board.policies)
     for row in board.policies:
-        known = row.name in _COLORS
-        style, color = ("-", _COLORS[row.name]) if known else next(others)
+        line, color = look[row.name]
         points = sorted(row.curve, key=lambda point: point.target)
         cost = [point.cost for point in points]
         overload = [max(point.overload, _LOWEST) for point in points]
         width = 2.4 if row.name == "ours" else 1.4
-        axes.plot(cost, overload, style, color=color, linewidth=width, alpha=0.9, label=_label(row))
+        axes.plot(
+            cost, overload, linestyle=line, color=color, linewidth=width, alpha=0.9,
+            label=_label(row),
+        )  # fmt: skip
         planned = next(point for point in points if point.target == PLANNED_UTILIZATION)
         axes.plot(planned.cost, max(planned.overload, _LOWEST), "o", color=color, markersize=5)
     axes.axhline(board.max_overload, color="black", linestyle="--", linewidth=1)
@@ -54,6 +59,12 @@ def draw(board: Board, path: Path) -> None:
     small = 8 if len(board.policies) <= 14 else 6
     axes.legend(fontsize=small, loc="upper right", title="cost at the SLO", title_fontsize=small)
     figure.savefig(path)
+
+
+def looks(names: Iterable[str]) -> dict[str, tuple[Dashes, str]]:
+    """Return the line and colour of each policy: those best known always the same."""
+    others = cycle(product(_LINES, _OTHERS))
+    return {name: ("-", _COLORS[name]) if name in _COLORS else next(others) for name in names}
 
 
 def _cost(row: Row) -> float:

@@ -13,13 +13,25 @@ from functools import cached_property, partial
 
 import numpy as np
 
-from r1_board import aibrix, courses, crane, dynamo, keda_triggers, peers, phpa, ray_serve, wva
+from r1_board import (
+    aibrix,
+    courses,
+    crane,
+    dynamo,
+    dynamo_load,
+    keda_triggers,
+    peers,
+    phpa,
+    phpa_seasons,
+    ray_serve,
+    wva,
+)
 from r1_board.fluid import coming_max, running_max
 from r1_board.foresight import Foresight, foresee, perfect
 from r1_board.world import DAY_SECONDS, MAX_REPLICAS, STEP_SECONDS, Floats, Ints, World
 from r1_operator.api.scaling import MetricType
 from r1_operator.plan.anticipation import PROMISE_LEADS, return_span
-from r1_operator.plan.policy import DownBehavior, Metric, ScalingPolicy
+from r1_operator.plan.policy import DownBehavior, ForecastUse, Metric, ScalingPolicy
 from r1_owners.predictions import foretold
 
 _DAY = round(DAY_SECONDS / STEP_SECONDS)
@@ -34,6 +46,8 @@ class Bench:
     world: World
     most: int = MAX_REPLICAS
     least: int = 1
+    quantile: float | None = None
+    """Of the forecast that `ours` goes by, as `quantilePercent`; None: the newsvendor's."""
     foretell: Callable[[str, Sequence[float], int], Floats] = foretold
     """What an owner's predictor says (name, values, first): its own package, unless given."""
 
@@ -82,7 +96,13 @@ class Bench:
     def policy(self, target: float) -> ScalingPolicy:
         """Return the production policy that the arrays stand for."""
         metric = Metric(MetricType.REQUESTS_PER_SECOND, self.world.capacity)
-        return ScalingPolicy(1, self.most, (metric,), target_utilization=target)
+        return ScalingPolicy(
+            1,
+            self.most,
+            (metric,),
+            target_utilization=target,
+            forecast=ForecastUse(quantile=self.quantile),
+        )
 
     def replicas(self, rate: Floats, target: float) -> Ints:
         """Return the replicas that a rate (requests/s) needs at a target utilisation."""
@@ -100,16 +120,24 @@ def ours(bench: Bench, target: float) -> Ints:
     return _foreseen(bench, target, peak)
 
 
+def misled(bench: Bench, target: float, factor: float) -> Ints:
+    """The same with every forecast wrong by a factor and a gate that lets it act nevertheless."""
+    said = bench.foresight
+    peak = said.at(bench.policy(target).peak_quantile(bench.lead_seconds))
+    return _foreseen(bench, target, np.where(np.isnan(peak), 0.0, factor * peak))
+
+
 def ours_no_forecast(bench: Bench, target: float) -> Ints:
     """The production policy on real time alone."""
     needed, kept = _alone(bench, target)
-    windows = [(_DOWN.stabilization_window_seconds, None)]
-    return courses.stabilized(needed, kept, bench.most, windows, bench.least)
+    window = _DOWN.stabilization_window_seconds
+    return courses.stabilized(needed, kept, bench.most, window, bench.least)
 
 
 def oracle(bench: Bench, target: float) -> Ints:
-    """The production policy with a perfect maximum over the start-up time, free to spend."""
-    return _foreseen(bench, target, perfect(bench.world), allowed=False)
+    """What the true maximum over the start-up time asks for, and nothing beside it."""
+    needed = bench.replicas(perfect(bench.world), bench.policy(target).peak_utilization)
+    return courses.stabilized(needed, needed, bench.most, 0.0, bench.least)
 
 
 def last_value(bench: Bench, target: float) -> Ints:
@@ -148,6 +176,16 @@ def crane_dsp(bench: Bench, target: float) -> Ints:
 def phpa_linear(bench: Bench, target: float) -> Ints:
     """The predictive HPA with a line through its own last counts."""
     return phpa.linear(_worth(bench, target), bench.most, bench.least)
+
+
+def phpa_holt_winters(
+    model: Callable[[], Callable[[int], int]], bench: Bench, target: float
+) -> Ints:
+    """The predictive HPA with a day as season, told the two days before as well."""
+    world = bench.world
+    first = max(0, world.begin - phpa_seasons.STORED * phpa_seasons.SEASON)
+    worth = world.reading[first:] / (world.capacity * target)
+    return phpa.course(worth, bench.most, bench.least, model())[world.begin - first :]
 
 
 def wva_v1(bench: Bench, target: float) -> Ints:
@@ -209,10 +247,24 @@ def dynamo_throughput(predictor: str, bench: Bench, target: float) -> Ints:
     return np.maximum(course, bench.least)
 
 
-def dynamo_load(bench: Bench, target: float) -> Ints:
-    """Dynamo's load planner by static thresholds, its default."""
+def dynamo_reactive(
+    step: dynamo_load.Step,
+    usage: Callable[[float], float],
+    bench: Bench,
+    target: float,
+    floors: Ints | None = None,
+) -> Ints:
+    """Dynamo's load planner, by thresholds (its default) or by latencies."""
     worth = bench.newest / (bench.world.capacity * target)
-    return np.maximum(dynamo.load(worth, bench.most, bench.world.start_steps), bench.least)
+    start = bench.world.start_steps
+    course = dynamo_load.course(worth, bench.most, start, step, usage, floors)
+    return np.maximum(course, bench.least)
+
+
+def dynamo_hybrid(predictor: str, bench: Bench, target: float) -> Ints:
+    """Dynamo's load planner by latencies over the floor of its throughput planner."""
+    floors = dynamo_throughput(predictor, bench, target)
+    return dynamo_reactive(dynamo_load.latency_step, dynamo_load.filled, bench, target, floors)
 
 
 def ray(bench: Bench, target: float) -> Ints:
@@ -253,23 +305,16 @@ def _came(bench: Bench, target: float) -> Ints:
     return np.asarray(running_max(filled, steps) if steps else filled, dtype=np.int64)
 
 
-def _foreseen(bench: Bench, target: float, peak: Floats, *, allowed: bool = True) -> Ints:
+def _foreseen(bench: Bench, target: float, peak: Floats) -> Ints:
     """The production rules on what is read and on a peak where one is given (0: none).
 
-    The higher need counts; while the peak is believed and not below the reading the down window
-    is short. `allowed` holds the forecast to its allowance.
+    The higher need counts; while the peak is believed and not below the reading it vouches.
     """
     needed, kept = _alone(bench, target)
-    policy, lead = bench.policy(target), bench.lead_seconds
-    asked = bench.replicas(peak, policy.peak_utilization)
-    acting = courses.believed(asked, needed, PROMISE_LEADS * lead)
+    asked = bench.replicas(peak, bench.policy(target).peak_utilization)
+    acting = courses.believed(asked, needed, PROMISE_LEADS * bench.lead_seconds)
     vouched = acting & (peak >= bench.reading)
     asked = np.where(acting, asked, 0)
-    window, short = _DOWN.stabilization_window_seconds, policy.vouched_window(lead)
-    if not allowed:
-        needed, kept = np.maximum(needed, asked), np.maximum(kept, asked)
-        windows = [(window, None), (short, vouched)]
-        return courses.stabilized(needed, kept, bench.most, windows, bench.least)
     first = max(int(needed[0]), int(asked[0]))
     plain = courses.plain_autoscaler(_worth(bench, target), bench.most, bench.least, first)
     return courses.foreseen(
@@ -281,7 +326,7 @@ def _foreseen(bench: Bench, target: float, peak: Floats, *, allowed: bool = True
         plain,
         target,
         bench.most,
-        (window, short),
+        _DOWN.stabilization_window_seconds,
         bench.least,
     )
 
@@ -297,6 +342,8 @@ POLICIES: dict[str, Policy] = {
     "hpa-without-behavior": hpa_without_behavior,
     "crane": crane_dsp,
     "phpa-linear": phpa_linear,
+    "phpa-holt-winters": partial(phpa_holt_winters, phpa_seasons.in_order),
+    "phpa-holt-winters-as-written": partial(phpa_holt_winters, phpa_seasons.as_written),
     "wva-v1": wva_v1,
     "wva-v2": wva_v2,
     "keda-queue": keda_queue,
@@ -308,7 +355,18 @@ POLICIES: dict[str, Policy] = {
     "aibrix-kpa": aibrix_kpa,
     "kubeai": kubeai,
     "ray-serve": ray,
-    "dynamo-load": dynamo_load,
+    "dynamo-load": partial(dynamo_reactive, dynamo_load.threshold_step, dynamo_load.filled),
+    "dynamo-load-in-proportion": partial(
+        dynamo_reactive, dynamo_load.threshold_step, dynamo_load.in_proportion
+    ),
+    "dynamo-latency": partial(dynamo_reactive, dynamo_load.latency_step, dynamo_load.filled),
+    "dynamo-latency-in-proportion": partial(
+        dynamo_reactive, dynamo_load.latency_step, dynamo_load.in_proportion
+    ),
+    "dynamo-hybrid-constant": partial(dynamo_hybrid, "constant"),
+    "dynamo-hybrid-kalman": partial(dynamo_hybrid, "kalman"),
+    "dynamo-hybrid-arima": partial(dynamo_hybrid, "arima"),
+    "dynamo-hybrid-prophet": partial(dynamo_hybrid, "prophet"),
     "dynamo-constant": partial(dynamo_throughput, "constant"),
     "dynamo-kalman": partial(dynamo_throughput, "kalman"),
     "dynamo-arima": partial(dynamo_throughput, "arima"),
@@ -316,4 +374,4 @@ POLICIES: dict[str, Policy] = {
     "static": static,
 }
 
-__all__ = ["POLICIES", "Bench", "Policy"]
+__all__ = ["POLICIES", "Bench", "Policy", "misled"]

@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import NoReturn
 
 from r1_board import report
-from r1_board.board import play
+from r1_board.board import FINE_TARGETS, TARGETS, play
 from r1_board.policies import POLICIES, Bench
-from r1_board.world import world_of
+from r1_board.world import days_of, world_of
 from r1_demo.load import UnreadableTrace
 from r1_demo.traces import read_trace
 
@@ -40,14 +40,16 @@ examples:
   r1 leaderboard --trace load.parquet --start 300 --json   for machines
   r1 leaderboard --trace many.parquet --series chat --out board
   r1 leaderboard --trace load.csv --policies all
+  r1 leaderboard --trace load.csv --days 0:9 --fine        the first nine days, finer targets
 
 a trace is a .csv, .csv.gz or .parquet file with timestamp_s and requests_per_minute (equal
 buckets; a gap column or active_clients marks what was not collected), or with timestamp_s,
 prompt_tokens and output_tokens (one row a request); a series column holds several in one file.
 
 policies: {", ".join(POLICIES)}
-dynamo-arima and dynamo-prophet are asked in an environment of their owner's package, which is
-made on first use outside this folder, and take minutes for days of load; a second run remembers.
+dynamo-arima and dynamo-prophet, and the hybrids with them, are asked in an environment of their
+owner's package, which is made on first use outside this folder, and take minutes for days of load;
+a second run remembers.
 exit codes: 0 done, 1 failed, 2 used wrongly, 3 not found
 """
 
@@ -82,6 +84,15 @@ def build_parser() -> argparse.ArgumentParser:
         "--seeds", type=_count, default=0, metavar="N",
         help="draw start-up times from a measured distribution, N times (0: all equal)",
     )  # fmt: skip
+    parser.add_argument(
+        "--days", type=_days, metavar="FROM:TO",
+        help="only what was recorded between these days, counted from the trace's beginning",
+    )  # fmt: skip
+    parser.add_argument("--fine", action="store_true", help="targets in steps of .0125, not .05")
+    parser.add_argument(
+        "--quantile", type=_percent, metavar="PERCENT",
+        help="quantilePercent of ours, 50 to 95 (what a missing replica costs decides)",
+    )  # fmt: skip
     parser.add_argument("--out", type=Path, metavar="FOLDER", help="write Markdown and a PNG there")
     parser.add_argument("--json", action="store_true", help="print JSON and nothing else")
     return parser
@@ -97,18 +108,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return failed(options.json, f"{options.trace}: no such file", NOT_FOUND)
     try:
         trace = read_trace(options.trace, options.series)
+        if options.days is not None:
+            trace = days_of(trace, *options.days)
         world = world_of(trace, options.start)
     except UnreadableTrace as unreadable:
         return failed(options.json, str(unreadable), FAILED)
     except (OSError, EOFError, ValueError) as broken:
         return failed(options.json, f"{options.trace} cannot be read: {broken}", FAILED)
     board = play(
-        Bench(world),
+        Bench(world, quantile=options.quantile),
         options.start,
         options.policies,
         options.seeds,
         lambda name: print(f"{world.name}: {name} ...", file=sys.stderr),
         lambda name, reason: print(f"{world.name}: {name} is left out: {reason}", file=sys.stderr),
+        FINE_TARGETS if options.fine else TARGETS,
     )
     if not board.policies:
         return failed(options.json, f"{world.name}: none of the policies could be played", FAILED)
@@ -139,6 +153,23 @@ def seconds(text: str) -> float:
     if not 1 <= value <= 3600:
         raise argparse.ArgumentTypeError(f"{text!r}: seconds from 1 to 3600 are needed")
     return value
+
+
+def _days(text: str) -> tuple[float, float]:
+    first, between, last = text.partition(":")
+    try:
+        days = float(first), float(last)
+    except ValueError:
+        days = math.nan, math.nan
+    if not between or not 0 <= days[0] < days[1] <= 10_000:
+        raise argparse.ArgumentTypeError(f"{text!r}: two days such as 0:9 are needed")
+    return days
+
+
+def _percent(text: str) -> float:
+    if not text.isdigit() or not 50 <= int(text) <= 95:
+        raise argparse.ArgumentTypeError(f"{text!r}: a percentage from 50 to 95 is needed")
+    return int(text) / 100
 
 
 def _count(text: str) -> int:

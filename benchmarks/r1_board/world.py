@@ -18,7 +18,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from r1_demo.load import RateTrace, Trace, UnreadableTrace, bridge
+from r1_demo.load import RateTrace, RequestTrace, Trace, UnreadableTrace, bridge
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
@@ -68,6 +68,28 @@ class World:
         steps = np.arange(len(self.demand))
         middle = self.test_from + (len(self.demand) - self.test_from) // 2
         return self.scored & (steps < middle), self.scored & (steps >= middle)
+
+
+def days_of(trace: Trace, first: float, last: float) -> Trace:
+    """Return what a trace recorded from one day to another, days counted from its beginning.
+
+    Raises UnreadableTrace where nothing was.
+    """
+    begin, end = first * DAY_SECONDS, last * DAY_SECONDS
+    kept: Trace
+    if isinstance(trace, RateTrace):
+        bucket = trace.bucket_seconds
+        kept = trace.part(round(begin / bucket), round(end / bucket))
+        there = bool(kept.per_minute)
+    else:
+        start = trace.requests[0].at if trace.requests else 0.0
+        requests = tuple(one for one in trace.requests if begin <= one.at - start < end)
+        kept = RequestTrace(trace.name, requests, trace.source)
+        there = bool(requests)
+    if not there:
+        lasts = trace.seconds / DAY_SECONDS
+        raise UnreadableTrace(f"{trace.name} lasts {lasts:.1f} days: none from {first:g} on")
+    return kept
 
 
 def world_of(trace: Trace, start_seconds: float) -> World:

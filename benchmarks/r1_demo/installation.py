@@ -132,7 +132,7 @@ def load_images(cluster: Cluster, report: Report) -> dict[str, Any]:
     The tag stays the same, so something else of a pod must change with its image.
     """
     if isinstance(cluster, GivenCluster):
-        report("a given cluster: its nodes must know the images docker.io/local/r1-*:dev")
+        report(f"a given cluster: its nodes must know images like {images.image_name('operator')}")
         return {}
     taken: dict[str, Any] = {}
     for part in images.PARTS:

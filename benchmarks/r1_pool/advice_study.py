@@ -108,12 +108,17 @@ def first_part(recorded: Sequence[RecordedRequest], seconds: float) -> tuple[Rec
     return tuple(one for one in recorded if one.at <= end)
 
 
-def load_of(recorded: Sequence[RecordedRequest], seconds: float, replicas: int) -> Load:
+def load_of(
+    recorded: Sequence[RecordedRequest],
+    seconds: float,
+    replicas: int,
+    batch_rate: float = BATCH_RATE,
+) -> Load:
     """The recording's first `seconds`, as often as leaves room, and batch work that fills the rest."""
     kept = first_part(recorded, seconds)
     site = Site(kept, replicas=replicas)
     start = replace(site, recorded=first_part(recorded, seconds / 2))
-    return Load(site, interactive_factor(start, seed=0), BATCH_RATE)
+    return Load(site, interactive_factor(start, seed=0), batch_rate)
 
 
 def _in_waves(arrivals: Sequence[Arrival], seed: int) -> list[Arrival]:

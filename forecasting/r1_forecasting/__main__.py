@@ -22,9 +22,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     from r1_forecasting.history import PrometheusHistory
     from r1_forecasting.kept_models import ModelFolder
     from r1_forecasting.options import parse_options
+    from r1_forecasting.published.publisher import Answers
     from r1_forecasting.published.service_account import Unreadable
     from r1_forecasting.published.serving import open_doors
     from r1_forecasting.service import ForecastService
+    from r1_forecasting.sharding.serving import open_shard, route
     from r1_forecasting.training import Trainer
     from r1_forecasting.training_queue import TrainingQueue
 
@@ -43,9 +45,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         Trainer(options.models, TrainingQueue(options.training_share)),
         kept=kept,
     )
-    app = service.application()
+    answers: Answers = service
+    if options.shards is None:
+        app = service.application()
+    else:
+        answers = routed = route(service, options.shard, options.shards)
+        app = service.application(routed.ask)
+        open_shard(app, service, routed, options.shards)
     try:
-        open_doors(app, service, options)
+        open_doors(app, answers, options)
     except Unreadable as error:
         print(f"r1-forecaster: {error}", file=sys.stderr)
         return 2

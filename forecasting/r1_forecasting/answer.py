@@ -11,13 +11,17 @@ from r1_forecasting.forecast import Forecast
 from r1_forecasting.protocol import Unavailable
 
 
-def unavailable(subject: str, why: Unavailable) -> dict[str, Any]:
-    return {
+def unavailable(
+    subject: str, why: Unavailable, last: tuple[float, float] | None = None
+) -> dict[str, Any]:
+    """The answer where there is no forecast; ``last`` is the newest observation, if any."""
+    said: dict[str, Any] = {
         "subject": subject,
         "state": "Unavailable",
         "reason": str(why.reason),
         "message": why.message,
     }
+    return said if last is None else said | {"lastObserved": {"at": last[0], "value": last[1]}}
 
 
 def ready(

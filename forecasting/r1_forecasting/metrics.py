@@ -66,6 +66,12 @@ class ForecastMetrics:
             ["subject", "level"],
             registry=self.registry,
         )
+        self.decision_peak = Gauge(
+            "r1_forecast_decision_peak",
+            "The peak over the lead at the level that decisions are scored at, named by the label",
+            ["subject", "level"],
+            registry=self.registry,
+        )
         self.fit_cpu = Counter(
             "r1_forecast_fit_cpu_seconds",
             "CPU time that fits of learned models took",
@@ -78,6 +84,24 @@ class ForecastMetrics:
         self.waiting = Gauge(
             "r1_forecast_training_waiting",
             "Subjects whose models are due to be trained",
+            registry=self.registry,
+        )
+        self.shards = Gauge(
+            "r1_forecast_shards",
+            "Shards of this release as this one sees them",
+            registry=self.registry,
+        )
+        self.shards.set(1)
+        self.forwarded = Counter(
+            "r1_forecast_forwarded",
+            "Questions put to the shard that keeps their subject, and how they ended",
+            ["shard", "outcome"],
+            registry=self.registry,
+        )
+        self.forward_seconds = Histogram(
+            "r1_forecast_forward_seconds",
+            "Time that a forwarded question took",
+            buckets=(0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1, 2, 5),
             registry=self.registry,
         )
         self._shown: dict[str, set[tuple[Gauge, tuple[str, ...]]]] = {}
@@ -102,6 +126,9 @@ class ForecastMetrics:
                 share, _ = subject.ledger.live(level)
                 if share is not None:
                     put(self.coverage, (name, f"{level:g}"), share)
+                judged = subject.judgement
+                if judged is not None and level == judged.request.decision_level:
+                    put(self.decision_peak, (name, f"{level:g}"), peak)
         self._remove(self._shown.get(name, set()) - shown)
         self._shown[name] = shown
 

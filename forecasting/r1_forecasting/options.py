@@ -9,6 +9,7 @@ from pathlib import Path
 
 from r1_forecasting.published.options import add_door_options, check_doors
 from r1_forecasting.selection import learned
+from r1_forecasting.sharding.options import add_shard_options, check_shards
 
 
 def parse_options(arguments: Sequence[str]) -> argparse.Namespace:
@@ -56,4 +57,7 @@ def parse_options(arguments: Sequence[str]) -> argparse.Namespace:
     )
     parser.add_argument("--log-level", default=env("LOG_LEVEL", "INFO"))
     add_door_options(parser, env)
-    return check_doors(parser, parser.parse_args(arguments))
+    add_shard_options(parser, env)
+    options = parser.parse_args(arguments)
+    check_shards(parser, options)
+    return check_doors(parser, options)

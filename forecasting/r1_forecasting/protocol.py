@@ -33,6 +33,9 @@ class Reason(StrEnum):
     PROMETHEUS_UNREACHABLE = "PrometheusUnreachable"
     NO_DATA = "NoData"
     FAILED = "Failed"
+    UNREACHABLE = "Unreachable"
+    """The shard that keeps the subject is silent. The operator's own word for a forecaster that is:
+    it goes on with the last answer while that holds."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -145,6 +145,24 @@ def parse_request(body: object) -> ForecastRequest:
     )
 
 
+def as_body(request: ForecastRequest) -> dict[str, object]:
+    """The JSON body that ``parse_request`` reads as this very request."""
+    return {
+        "subject": request.subject,
+        "query": request.query,
+        "stepSeconds": request.step,
+        "seasonSeconds": request.season,
+        "historySeconds": request.history,
+        "leadSeconds": request.lead,
+        "horizonSeconds": request.horizon,
+        "levels": list(request.levels),
+        "decisionLevel": request.decision_level,
+        "weekly": request.weekly,
+        "activation": str(request.activation),
+        "classQueries": dict(request.class_queries),
+    }
+
+
 def parse_activation(body: Mapping[str, object]) -> Activation:
     """The field ``activation``; raises ``InvalidRequest``."""
     value = body.get("activation", Activation.REQUIRE_BACKTEST)
@@ -175,6 +193,11 @@ def _text(body: Mapping[str, object], name: str, longest: int) -> str:
         raise InvalidRequest(f"{name}: needs to be a string that is not empty")
     if len(value) > longest:
         raise InvalidRequest(f"{name}: {len(value)} characters, at most {longest}")
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        # JSON can spell half of a pair; nothing that this text goes to could write it down.
+        raise InvalidRequest(f"{name}: holds half of a character; send it as UTF-8") from None
     return value
 
 

@@ -11,8 +11,9 @@ import json
 import logging
 import time
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from aiohttp import web
@@ -28,6 +29,9 @@ from r1_forecasting.training import FitOutcome, Trainer
 from r1_forecasting.training_queue import Order
 
 LOG = logging.getLogger(__name__)
+
+Ask = Callable[[ForecastRequest, float], Awaitable[dict[str, Any]]]
+"""A question and the patience (s) with it, and the answer of ``POST /v1/forecast``."""
 
 SILENT_SECONDS, SILENT_STEPS = 600.0, 5
 """After the longer of the two an operator that asks no more has given up the subject."""
@@ -52,11 +56,12 @@ class ForecastService:
     _asked_at: dict[str, float] = field(default_factory=dict)
     _standing: dict[str, tuple[ForecastRequest, float]] = field(default_factory=dict)
 
-    def application(self) -> web.Application:
+    def application(self, ask: Ask | None = None) -> web.Application:
+        """The HTTP face; ``ask`` answers the operator, ``self.ask`` unless others have a part."""
         app = web.Application(client_max_size=256 * 1024)
         app.add_routes(
             [
-                web.post("/v1/forecast", self.forecast),
+                web.post("/v1/forecast", partial(self.forecast, ask or self.ask)),
                 web.get("/healthz", self.healthy),
                 web.get("/readyz", self.healthy),
                 web.get("/metrics", self.show_metrics),
@@ -65,14 +70,14 @@ class ForecastService:
         app.cleanup_ctx.append(self._training)
         return app
 
-    async def forecast(self, http: web.Request) -> web.Response:
+    async def forecast(self, ask: Ask, http: web.Request) -> web.Response:
         try:
             request = parse_request(await http.json())
         except json.JSONDecodeError as error:
             return _refused(f"the body is not JSON: {error}")
         except InvalidRequest as error:
             return _refused(str(error))
-        return web.json_response(await self.ask(request, self.patience))
+        return web.json_response(await ask(request, self.patience))
 
     async def ask(self, request: ForecastRequest, patience: float) -> dict[str, Any]:
         """Answer the operator: what it asks stands until it has been silent for a while."""
@@ -84,14 +89,16 @@ class ForecastService:
         started = time.perf_counter()
         subject = self._subject(request.subject)
         body = await subject.answer(request, patience)
-        if subject.series is not None and body["state"] == "Ready":
-            self._enlist(request.subject, subject, (request.source, subject.pasts))
-        self.metrics.show(request.subject, subject)
+        # One that was forgotten while it answered leaves neither an order nor a gauge behind.
+        if self.subjects.get(request.subject) is subject:
+            if subject.series is not None and body["state"] == "Ready":
+                self._enlist(request.subject, subject, (request.source, subject.pasts))
+            self.metrics.show(request.subject, subject)
         self.metrics.answers.labels(body["state"], body["reason"]).inc()
         self.metrics.answer_seconds.observe(time.perf_counter() - started)
         return body
 
-    def standing_request(self, name: str) -> ForecastRequest | None:
+    async def standing_request(self, name: str) -> ForecastRequest | None:
         """What the operator asks about a subject, None where it asks no more.
 
         Those who are shown the answer ask too, so it is not the last asking that counts.
@@ -101,10 +108,12 @@ class ForecastService:
             return None
         return request
 
-    def latest(self, name: str) -> tuple[float, float] | None:
-        """Time and value of a subject's newest observation, None where there is none."""
-        subject = self.subjects.get(name)
-        return None if subject is None or subject.series is None else subject.series.last()
+    def keep_only(self, owned: Callable[[str], bool]) -> int:
+        """Forget the subjects that have another home now; how many those were."""
+        gone = [name for name in self.subjects if not owned(name)]
+        for name in gone:
+            self._forget(name)
+        return len(gone)
 
     async def healthy(self, _: web.Request) -> web.Response:
         return web.json_response({"status": "ok", "subjects": len(self.subjects)})

@@ -149,7 +149,8 @@ class Subject:
         if isinstance(made, Unavailable) or self.judgement is None:
             self.forecast = None
             why = made if isinstance(made, Unavailable) else Unavailable(Reason.FAILED, "")
-            body = answer.unavailable(request.subject, why)
+            known = None if self.series is None else self.series.last()
+            body = answer.unavailable(request.subject, why, known)
             self._cached = Cached(request, body, self.clock() + min(request.step, 1.0))
             return self._cached
         self.forecast = made

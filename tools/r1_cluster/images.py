@@ -12,6 +12,7 @@ import os
 import tempfile
 import time
 from collections.abc import Iterator
+from importlib import metadata
 from pathlib import Path
 
 from r1_cluster import containers
@@ -45,11 +46,13 @@ PIP_SETTINGS = ("INDEX_URL", "EXTRA_INDEX_URL", "TRUSTED_HOST", "TIMEOUT", "DEFA
 def image_name(part: str, *, thin: bool = False) -> str:
     """Return the name of a part's image. Raises ClusterError for a part that is none of ours.
 
-    Thin images have a tag of their own, so that neither kind takes the other's name away.
+    Whole images are called as the chart calls them when it is told nothing. Thin ones have a tag
+    of their own, so that neither kind takes the other's name away.
     """
     if part not in PARTS:
         raise ClusterError(f"There is no image {part!r}; the images are {', '.join(PARTS)}.")
-    return f"docker.io/local/r1-{part}:{'thin' if thin and part in THIN_PARTS else 'dev'}"
+    tag = "thin" if thin and part in THIN_PARTS else metadata.version("r1-inference-operator")
+    return f"docker.io/local/r1-{part}:{tag}"
 
 
 def build(part: str, *, thin: bool = False, report: Report = to_stderr) -> str:

@@ -7,7 +7,7 @@ from typing import Any, Protocol
 
 from r1_forecasting.protocol import Reason, Unavailable
 from r1_forecasting.published.publication import InferenceName, Publication
-from r1_forecasting.published.value import Observation, PublishedValue, published_value
+from r1_forecasting.published.value import PublishedValue, published_value
 from r1_forecasting.request import Activation, ForecastRequest
 
 PATIENCE = 4.0
@@ -19,9 +19,7 @@ class Answers(Protocol):
 
     async def answer(self, request: ForecastRequest, patience: float) -> dict[str, Any]: ...
 
-    def standing_request(self, name: str) -> ForecastRequest | None: ...
-
-    def latest(self, name: str) -> Observation | None: ...
+    async def standing_request(self, name: str) -> ForecastRequest | Unavailable | None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +34,9 @@ class Publisher:
         if isinstance(wanted, Publication):
             return await self._value(wanted.request, wanted.activation)
         # Asked with the operator's own question, the answer is the one it made already.
-        standing = self.answers.standing_request(wanted.subject)
+        standing = await self.answers.standing_request(wanted.subject)
+        if isinstance(standing, Unavailable):
+            return standing
         if standing is None:
             return Unavailable(
                 Reason.NO_DATA,
@@ -61,5 +61,4 @@ class Publisher:
         self, request: ForecastRequest, activation: Activation
     ) -> PublishedValue | Unavailable:
         answer = await self.answers.answer(request, self.patience)
-        latest = self.answers.latest(request.subject)
-        return published_value(answer, request.decision_level, activation, latest)
+        return published_value(answer, request.decision_level, activation)

@@ -15,9 +15,6 @@ from typing import Any
 from r1_forecasting.protocol import Reason, Unavailable
 from r1_forecasting.request import Activation
 
-Observation = tuple[float, float]
-"""Time (Unix seconds) and value."""
-
 
 @dataclass(frozen=True, slots=True)
 class PublishedValue:
@@ -33,17 +30,17 @@ def published_value(
     answer: Mapping[str, Any],
     level: float,
     activation: Activation,
-    latest: Observation | None,
 ) -> PublishedValue | Unavailable:
     """max(last observed, calibrated peak over the lead at ``level`` while it may act).
 
-    ``answer`` is that of ``POST /v1/forecast``; ``latest`` is the newest observation of the same
-    series, which stands alone while there is too little history to forecast from.
+    ``answer`` is that of ``POST /v1/forecast``; the newest observation stands alone while there is
+    too little history to forecast from.
     """
     if answer["state"] != "Ready":
         why = Unavailable(Reason(answer["reason"]), str(answer["message"]))
+        latest = answer.get("lastObserved")
         if why.reason is Reason.TOO_LITTLE_HISTORY and latest is not None:
-            return _checked(latest[1], latest[0], str(why.reason), why.message)
+            return _checked(latest["value"], latest["at"], str(why.reason), why.message)
         return why
     observed_at, observed = answer["lastObserved"]["at"], answer["lastObserved"]["value"]
     peak = answer["peakOverLead"][f"{level:g}"]

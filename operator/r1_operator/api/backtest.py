@@ -38,6 +38,8 @@ class Policy(StrEnum):
     HPA_WITHOUT_BEHAVIOR = "hpa-without-behavior"
     CRANE = "crane"
     PHPA_LINEAR = "phpa-linear"
+    PHPA_HOLT_WINTERS = "phpa-holt-winters"
+    PHPA_HOLT_WINTERS_AS_WRITTEN = "phpa-holt-winters-as-written"
     WVA_V1 = "wva-v1"
     WVA_V2 = "wva-v2"
     KEDA_QUEUE = "keda-queue"
@@ -50,6 +52,9 @@ class Policy(StrEnum):
     KUBEAI = "kubeai"
     RAY_SERVE = "ray-serve"
     DYNAMO_LOAD = "dynamo-load"
+    DYNAMO_LOAD_IN_PROPORTION = "dynamo-load-in-proportion"
+    DYNAMO_LATENCY = "dynamo-latency"
+    DYNAMO_LATENCY_IN_PROPORTION = "dynamo-latency-in-proportion"
     STATIC = "static"
 
 

@@ -10,12 +10,12 @@ Two levels, and the forecast never lowers what real time asks for:
   earlier: each point of the horizon is walked back through the limits to the smallest count from
   which it can still be reached in time, and that is the floor now.
 
-Two things bound what a wrong forecast does. It *vouches* for a fall, which shortens the down
-window (`newsvendor.vouched_window`), only while its peak is no lower than the demand at hand: a peak
-that lies below the present is an error, or a fall that has begun, and either way the whole window is
-the safer word. In place of the window's rest it looks back further for less: a burst that came within
-three leads may come again, and what was stopped meanwhile would come too late, so as many replicas
-stay as it just filled, without headroom.
+Two things bound what a wrong forecast does. It *vouches* for a fall only while its peak is no lower
+than the demand at hand: a peak that lies below the present is an error, or a fall that has begun, and
+either way the whole down window is the safer word. While it vouches the window is not waited for, down
+to what a plain autoscaler would run (`behavior.stabilize_down`); and a burst that came within three
+leads may come again, and what was stopped meanwhile would come too late, so as many replicas stay as
+it just filled, without headroom.
 
 And a promise that is not kept is not believed: when it has asked for more than twice the replicas
 that demand needs for twice the lead (and the horizon more, where the promise was for later), it is
@@ -48,16 +48,15 @@ RETURN_LEADS = 3.0
 class Anticipation:
     """What the forecast asks for and may.
 
-    `need` is None while it does not act, `note` None when none was asked for. `vouched_seconds` is
-    as long as the down window has to be while it vouches that no more is needed within the lead
-    (None: it does not), `returning` as many replicas as stay then for a burst that may come again.
-    `promised_since` is since when it has asked for more than twice
-    what demand needs (unix seconds; None: it does not).
+    `need` is None while it does not act, `note` None when none was asked for. `vouches` says that no
+    more is needed within the lead, `returning` how many replicas stay then for a burst that may come
+    again. `promised_since` is since when it has asked for more than twice what demand needs (unix
+    seconds; None: it does not).
     """
 
     need: Need | None = None
     note: ForecastNote | None = None
-    vouched_seconds: float | None = None
+    vouches: bool = False
     returning: int = 0
     promised_since: float | None = None
 
@@ -106,17 +105,13 @@ def anticipate(
         return Anticipation(note=ForecastNote(False, need.replicas, f"{said}; {need.clause}."),
                             promised_since=since)  # fmt: skip
     present = demand if isinstance(demand, Unavailable) else metric_value(metric.type, demand)
-    if isinstance(present, Unavailable) or peak < present:
-        vouched, returning = None, 0
-    else:
-        vouched = policy.vouched_window(forecast.lead_seconds)
-        span = return_span(policy, forecast.lead_seconds)
-        returning = history.most_filled(now, span)
+    vouches = not isinstance(present, Unavailable) and peak >= present
+    span = return_span(policy, forecast.lead_seconds)
     return Anticipation(
         need,
         ForecastNote(True, need.replicas, f"{forecast.model}: {need.clause}."),
-        vouched_seconds=vouched,
-        returning=returning,
+        vouches=vouches,
+        returning=history.most_filled(now, span) if vouches else 0,
         promised_since=since,
     )
 
@@ -124,10 +119,9 @@ def anticipate(
 def return_span(policy: ScalingPolicy, lead_seconds: float) -> float:
     """Return for how long (seconds) what a burst just filled stays while a forecast vouches.
 
-    Zero where vouching does not shorten the policy's window: then nothing has to take its place.
+    Not at all beside a window that the user made shorter than half of the lead: that stands alone.
     """
-    window = policy.down.stabilization_window_seconds
-    if policy.vouched_window(lead_seconds) >= window:
+    if policy.down.stabilization_window_seconds <= lead_seconds / 2:
         return 0.0
     return min(RETURN_LEADS * lead_seconds, LOOK_BACK_SECONDS)
 

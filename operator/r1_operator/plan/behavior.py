@@ -6,6 +6,7 @@ asked, and the order is the policy: data first, then patience, then pace, then b
 nothing overrides.
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -18,15 +19,18 @@ from r1_operator.plan.policy import ScalingPolicy
 from r1_operator.plan.room import NOT_ASKED, NOT_SEEN_YET, Placement
 from r1_operator.plan.unavailable import Unavailable
 
+STEADY_SECONDS = 60.0
+"""How long rates are means of: before that a fall after a rise says little."""
+
 
 @dataclass(frozen=True, slots=True)
 class Situation:
     """What a limiter may look at.
 
     `missing` are the demand figures that could not be had, `waiting` whether a request waits or
-    runs somewhere, whatever the rates say, `vouched_seconds` how far ahead a forecast covers and
-    `returning` how many replicas stay meanwhile for a burst that may come again,
-    `placement` where the replicas are and for how many more there is room.
+    runs somewhere, whatever the rates say, `plain` what a plain autoscaler would run where a forecast
+    vouches that no more is needed (None: none does) and `returning` how many replicas stay meanwhile
+    for a burst that may come again, `placement` where the replicas are and for how many more there is room.
     """
 
     policy: ScalingPolicy
@@ -35,7 +39,7 @@ class Situation:
     current: int
     missing: tuple[Unavailable, ...]
     waiting: bool
-    vouched_seconds: float | None = None
+    plain: int | None = None
     returning: int = 0
     placement: Placement = NOT_ASKED
 
@@ -122,24 +126,13 @@ def stabilize_down(situation: Situation, wanted: int) -> Limit | None:
             f"Held at {current}: demand now needs {wanted}, which is not below "
             f"{down.threshold_percent:.0f} % of it.",
         )
-    if situation.vouched_seconds is not None:
-        # A rise within the lead is in the need already: the rest of the window only steadies a
-        # forecast that wavers.
-        window = min(window, situation.vouched_seconds)
     highest = max(
         (noted.replicas for noted in recent(situation.history.highest, situation.now, window)),
         default=wanted,
     )
+    if situation.plain is not None:
+        return _stabilize_vouched(situation, wanted, highest, situation.plain)
     allowed = min(current, max(wanted, highest))
-    # Nothing at all is wanted only after a whole window without a request: that is no lull.
-    returning = min(current, situation.returning) if wanted > 0 else 0
-    if situation.vouched_seconds is not None and returning > allowed:
-        return Limit(
-            returning,
-            Reason.STABILIZED,
-            f"{returning} kept: what came lately just filled {situation.returning}, and it may come "
-            f"again sooner than a replica starts; demand now needs {wanted}.",
-        )
     if allowed == wanted:
         return None
     return Limit(
@@ -148,6 +141,39 @@ def stabilize_down(situation: Situation, wanted: int) -> Limit | None:
         f"{allowed} kept: in the last {window:.0f} s demand came within a tenth of what {highest} "
         f"are for; it now needs {wanted}.",
     )
+
+
+def _stabilize_vouched(situation: Situation, wanted: int, highest: int, plain: int) -> Limit | None:
+    """Do not wait for the window while a forecast vouches, down to what a plain autoscaler runs.
+
+    A rise within the lead is in the need already. `highest` is what the window would hold: a plain
+    autoscaler is followed no further than the policy itself would go. A fall within a minute of a
+    rise is as likely a waver of the rates, and what was started for it would be stopped unused.
+    """
+    risen = situation.history.risen_at
+    since = math.inf if risen is None else situation.now - risen
+    steady = min(STEADY_SECONDS, situation.policy.down.stabilization_window_seconds)
+    if since < steady:
+        return Limit(
+            situation.current,
+            Reason.STABILIZED,
+            f"Held at {situation.current}: it rose {since:.0f} s ago, and rates are means of a "
+            f"minute; demand now needs {wanted}.",
+        )
+    floor = min(plain, highest)
+    # Nothing at all is wanted only after a whole window without a request: that is no lull.
+    returning = situation.returning if wanted > 0 else 0
+    allowed = min(situation.current, max(wanted, floor, returning))
+    if allowed == wanted:
+        return None
+    if returning > floor:
+        why = (
+            f"what came lately just filled {returning}, and it may come again sooner than a "
+            "replica starts"
+        )
+    else:
+        why = f"a HorizontalPodAutoscaler at the same target would still run {floor}"
+    return Limit(allowed, Reason.STABILIZED, f"{allowed} kept: {why}; demand now needs {wanted}.")
 
 
 def limit_rate(situation: Situation, wanted: int) -> Limit | None:

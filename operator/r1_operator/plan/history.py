@@ -25,7 +25,7 @@ class History:
 
     `since`: first decision; `active_at`: when demand was last seen (or could not be ruled out);
     `highest`: the counts that were no reason to go below, `lowest`: what was recommended, both as
-    staircases; `changes`: counts that were changed;
+    staircases; `changes`: counts that were changed; `risen_at`: when one last rose;
     `filled`: the replicas that the demand that came just filled, a staircase too;
     `promised_since`: since when the forecast has asked for more than demand came to need;
     `allowance`: what it may still spend; `latency`: what each latency metric remembers, by its label; `capacity`: what a replica was seen
@@ -37,6 +37,7 @@ class History:
     highest: tuple[Noted, ...] = ()
     lowest: tuple[Noted, ...] = ()
     changes: tuple[Change, ...] = ()
+    risen_at: float | None = None
     filled: tuple[Noted, ...] = ()
     reactive: Reactive | None = None
     promised_since: float | None = None
@@ -90,8 +91,13 @@ class History:
         """
         longest = max(_period(policy.up.limits), _period(policy.down.limits))
         kept = tuple(change for change in self.changes if now - change.at < longest)
-        changes = (*kept, Change(now, by)) if by else kept
-        return replace(self, changes=changes, promised_since=promised_since, reactive=reactive)
+        return replace(
+            self,
+            changes=(*kept, Change(now, by)) if by else kept,
+            risen_at=now if by > 0 else self.risen_at,
+            promised_since=promised_since,
+            reactive=reactive,
+        )
 
     def watched_for(self, now: float) -> float:
         """Return for how many seconds decisions have been made."""

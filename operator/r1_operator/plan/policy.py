@@ -19,7 +19,7 @@ from r1_operator.api.scaling import (
     ScalingRate,
 )
 from r1_operator.plan.budget import Ceiling, lowest
-from r1_operator.plan.newsvendor import peak_quantile, vouched_window, waste_seconds
+from r1_operator.plan.newsvendor import peak_quantile, waste_seconds
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,10 +128,6 @@ class ScalingPolicy:
         already holds the demand that is merely likely.
         """
         return max(self.target_utilization, (1 + self.target_utilization) / 2)
-
-    def vouched_window(self, lead_seconds: float) -> float:
-        """The down window (seconds) while a forecast vouches that no more is needed."""
-        return vouched_window(self.down.stabilization_window_seconds, lead_seconds)
 
     def peak_quantile(self, lead_seconds: float) -> float:
         """The quantile of the peak that replicas are made for: the user's, or the newsvendor's."""

@@ -100,8 +100,10 @@ def decide(
         active=bool(missing) or waiting or any(need.replicas > 0 for need in needs),
         policy=policy,
     )
+    reactive = _imagine(asked, observed.demand, history.reactive, current, now)
     # A forecast of arrivals says nothing about latencies and values from elsewhere.
-    vouched = ahead.vouched_seconds if all(metric.counted for metric in policy.metrics) else None
+    vouched = ahead.vouches and all(metric.counted for metric in policy.metrics)
+    plain = reactive.replicas if vouched and reactive is not None else None
     situation = Situation(
         policy,
         history,
@@ -109,7 +111,7 @@ def decide(
         current,
         missing,
         waiting,
-        vouched,
+        plain,
         ahead.returning,
         observed.placement,
     )
@@ -125,7 +127,7 @@ def decide(
         wanted - current,
         policy,
         promised_since=ahead.promised_since,
-        reactive=_imagine(asked, observed.demand, history.reactive, current, now),
+        reactive=reactive,
     )
     deciding = next((step for step in reversed(steps[1:]) if _decides(step)), demand_step)
     decision = Decision(

@@ -30,6 +30,12 @@ VALUE_SETS: dict[str, tuple[str, ...]] = {
         "dashboards.enabled=false",
         "crds.enabled=false",
     ),
+    "three shards": (
+        "forecaster.shards=3",
+        "forecaster.keda.enabled=true",
+        "serviceMonitor.enabled=true",
+        "networkPolicy.metricsFrom[0].namespaceSelector.matchLabels.team=monitoring",
+    ),
     "own certificate": (
         "forecaster.externalMetrics.enabled=true",
         "forecaster.externalMetrics.tlsSecret=from-cert-manager",

@@ -60,6 +60,10 @@ STORIES: dict[str, tuple[dict[str, str], str]] = {
         {'r1_forecast_answers_total{state="Unavailable", reason="NoData"}': "0+1x90"},
         "60m",
     ),
+    "R1ForecastShardSilent": (
+        {'r1_forecast_forwarded_total{shard="r1-forecaster-1", outcome="Silent"}': "0+3x60"},
+        "10m",
+    ),
 }
 
 

@@ -102,12 +102,28 @@ def test_panels_do_not_overlap_and_explain_themselves(path: Path) -> None:
     assert len({panel["id"] for panel in dashboard["panels"]}) == len(dashboard["panels"])
 
 
-def test_demand_is_drawn_against_the_band_of_its_forecast() -> None:
-    """The one panel this dashboard is opened for: without the band nobody sees who was right."""
-    panels = load(CHART / "dashboards" / "inference.json")["panels"]
-    (panel,) = (one for one in panels if one["title"] == "Demand against the forecast")
+@pytest.mark.parametrize(
+    ("name", "title", "drawn"),
+    [
+        (
+            "inference",
+            "Demand against the forecast",
+            {"r1_operator_demand", "r1_operator_forecast_peak", "r1_operator_forecast_planned"},
+        ),
+        (
+            "forecaster",
+            "Forecast against fact",
+            {"r1_forecast_observed", "r1_forecast_peak", "r1_forecast_decision_peak"},
+        ),
+    ],
+)
+def test_demand_is_drawn_against_the_band_of_its_forecast(
+    name: str, title: str, drawn: set[str]
+) -> None:
+    """The one panel these are opened for: without the band nobody sees who was right."""
+    panels = load(CHART / "dashboards" / f"{name}.json")["panels"]
+    (panel,) = (one for one in panels if one["title"] == title)
     asked = " ".join(target["expr"] for target in panel["targets"])
-    drawn = {"r1_operator_demand", "r1_operator_forecast_peak", "r1_operator_forecast_planned"}
     assert drawn == set(re.findall(r"r1_\w+", asked)), "decisions go by no other level"
     band = [
         one

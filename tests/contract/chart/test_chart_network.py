@@ -9,6 +9,7 @@ from r1_operator.api.backtest import BacktestSpec, R1Backtest
 from r1_operator.plan.backtest.job import labels
 
 Manifest = dict[str, Any]
+WORKLOADS = ("Deployment", "StatefulSet")
 BACKTEST = {"app.kubernetes.io/name": "r1backtest", "app.kubernetes.io/managed-by": "r1-operator"}
 MODEL_POD = {"deepseek.ai/r1inference": "production-r1"}
 
@@ -19,7 +20,7 @@ def component(manifest: Manifest) -> str:
 
 def templates(manifests: list[Manifest]) -> dict[str, Manifest]:
     """Return pod templates by component, the test's pod among them."""
-    found = {component(m): m["spec"]["template"] for m in manifests if m["kind"] == "Deployment"}
+    found = {component(m): m["spec"]["template"] for m in manifests if m["kind"] in WORKLOADS}
     return found | {component(m): m for m in manifests if m["kind"] == "Pod"}
 
 

@@ -8,13 +8,14 @@ from typing import Any
 import pytest
 
 Manifest = dict[str, Any]
+WORKLOADS = ("Deployment", "StatefulSet")
 
 
 def pods(manifests: list[Manifest]) -> Iterator[tuple[str, Manifest]]:
     for manifest in manifests:
         if manifest["kind"] == "Pod":
             yield manifest["metadata"]["name"], manifest["spec"]
-        elif manifest["kind"] == "Deployment":
+        elif manifest["kind"] in WORKLOADS:
             yield manifest["metadata"]["name"], manifest["spec"]["template"]["spec"]
 
 
@@ -57,7 +58,7 @@ def test_tokens_are_only_where_the_api_is_needed(manifests: list[Manifest]) -> N
     for manifest in manifests:
         if manifest["kind"] == "ServiceAccount":
             assert manifest["automountServiceAccountToken"] is False
-        if manifest["kind"] == "Deployment":
+        if manifest["kind"] in WORKLOADS:
             component = manifest["metadata"]["labels"]["app.kubernetes.io/component"]
             pod = manifest["spec"]["template"]["spec"]
             assert pod["automountServiceAccountToken"] is (component in wanted), component
@@ -65,9 +66,9 @@ def test_tokens_are_only_where_the_api_is_needed(manifests: list[Manifest]) -> N
             assert manifest["spec"]["automountServiceAccountToken"] is False
 
 
-def test_each_deployment_has_an_account_of_its_own(manifests: list[Manifest]) -> None:
-    deployments = [m for m in manifests if m["kind"] == "Deployment"]
-    used = [m["spec"]["template"]["spec"]["serviceAccountName"] for m in deployments]
+def test_each_workload_has_an_account_of_its_own(manifests: list[Manifest]) -> None:
+    workloads = [m for m in manifests if m["kind"] in WORKLOADS]
+    used = [m["spec"]["template"]["spec"]["serviceAccountName"] for m in workloads]
     made = {m["metadata"]["name"] for m in manifests if m["kind"] == "ServiceAccount"}
     assert len(set(used)) == len(used)
     assert set(used) == made
@@ -89,7 +90,7 @@ def test_resources_are_asked_for_and_memory_is_bounded(manifests: list[Manifest]
 
 def test_probes_are_there_and_ask_different_questions(manifests: list[Manifest]) -> None:
     for manifest in manifests:
-        if manifest["kind"] != "Deployment":
+        if manifest["kind"] not in WORKLOADS:
             continue
         (container,) = manifest["spec"]["template"]["spec"]["containers"]
         ports = {port["name"] for port in container["ports"]}
@@ -109,7 +110,7 @@ def test_updates_never_go_below_the_wanted_count(manifests: list[Manifest]) -> N
 
 def test_replicas_spread_over_nodes(manifests: list[Manifest]) -> None:
     for manifest in manifests:
-        if manifest["kind"] != "Deployment":
+        if manifest["kind"] not in WORKLOADS:
             continue
         template = manifest["spec"]["template"]
         (spread,) = template["spec"]["topologySpreadConstraints"]
@@ -119,7 +120,7 @@ def test_replicas_spread_over_nodes(manifests: list[Manifest]) -> None:
 
 def test_prometheus_finds_every_component(manifests: list[Manifest]) -> None:
     for manifest in manifests:
-        if manifest["kind"] != "Deployment":
+        if manifest["kind"] not in WORKLOADS:
             continue
         template = manifest["spec"]["template"]
         annotations = template["metadata"]["annotations"]

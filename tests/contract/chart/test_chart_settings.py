@@ -19,6 +19,7 @@ from r1_operator.plan.backtest.seen import Seen, Site
 from r1_operator.settings import Settings
 
 Manifest = dict[str, Any]
+WORKLOADS = ("Deployment", "StatefulSet")
 GATEWAY = "R1_GATEWAY_"
 RATE = {"type": "RequestsPerSecond", "target": 8}
 FORECASTER_READS = {
@@ -28,17 +29,19 @@ FORECASTER_READS = {
     "R1_FORECASTER_EXTERNAL_METRICS_PORT",
     "R1_FORECASTER_EXTERNAL_METRICS_TLS",
     "R1_FORECASTER_PUBLISHED",
+    "R1_FORECASTER_SHARD",
+    "R1_FORECASTER_SHARDS",
 }
 
 
 def container(manifests: list[Manifest], component: str) -> Manifest:
-    (deployment,) = [
+    (workload,) = [
         m
         for m in manifests
-        if m["kind"] == "Deployment"
+        if m["kind"] in WORKLOADS
         and m["metadata"]["labels"]["app.kubernetes.io/component"] == component
     ]
-    (found,) = deployment["spec"]["template"]["spec"]["containers"]
+    (found,) = workload["spec"]["template"]["spec"]["containers"]
     return dict(found)
 
 

@@ -70,6 +70,7 @@ REFUSED = [
     ("namePrefix=Big", "/namePrefix"),
     ("backtest.resources.limits.memory=lots", "/backtest/resources/limits/memory"),
     ("backtest.enabled=false", "additional properties 'enabled' not allowed"),
+    ("forecaster.shards=0", "/forecaster/shards"),
     ("forecaster.keda.enable=true", "additional properties 'enable' not allowed"),
     ("forecaster.externalMetrics.enabled=maybe", "/forecaster/externalMetrics/enabled"),
     ("forecaster.externalMetrics.caBundle=-----BEGIN", "/forecaster/externalMetrics/caBundle"),

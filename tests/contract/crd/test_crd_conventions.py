@@ -16,7 +16,7 @@ import yaml
 
 from r1_backtest.backtest import COMPARED, JUDGED
 from r1_board.policies import POLICIES as BOARD
-from r1_board.policies import dynamo_throughput
+from r1_board.policies import dynamo_hybrid, dynamo_throughput
 from r1_operator.api.backtest import BacktestSpec, Policy
 from r1_operator.api.backtest_schema import backtest_crd, backtest_crd_yaml
 from r1_operator.api.schema import crd, crd_yaml
@@ -218,7 +218,7 @@ def test_the_backtests_names_and_columns() -> None:
 
 def test_the_policies_are_the_boards() -> None:
     asks_the_owner = {name for name, policy in BOARD.items() if isinstance(policy, partial)
-                      and policy.func is dynamo_throughput}  # fmt: skip
+                      and policy.func in (dynamo_throughput, dynamo_hybrid)}  # fmt: skip
     assert asks_the_owner
     assert {*Policy, *JUDGED} == set(BOARD) - asks_the_owner
     board = BacktestSpec("any").policies

@@ -6,17 +6,27 @@ all` fetch Dynamo's, `python -m r1_owners` both); nothing is fetched here.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import numpy as np
 import pytest
 
-from r1_board import dynamo, ray_serve
+from r1_board import dynamo, dynamo_load, phpa_seasons, ray_serve
 from r1_owners.conversation import Conversation, conversation
 from r1_owners.environment import DYNAMO, RAY, Owner, python_of
 
 pytestmark = pytest.mark.owners
+
+WORTH = np.concatenate([np.linspace(3, 9, 40), np.linspace(9, 1.2, 60), np.full(20, 4.0)])
+START = 4
+ENGINE = {
+    "idle_ms": dynamo_load.IDLE_MS,
+    "filling_ms": dynamo_load.FILLING_MS,
+    "cache_tokens": dynamo_load.CACHE_TOKENS,
+    "request_tokens": dynamo_load.REQUEST_TOKENS,
+    "objective_ms": dynamo_load.OBJECTIVE_MS,
+}
 
 
 @contextmanager
@@ -59,21 +69,88 @@ def test_dynamos_throughput_planner_gives_the_same_replicas() -> None:
 
 
 def test_dynamos_load_planner_takes_the_same_course() -> None:
-    """Its own decisions, tick by tick, in the world that `dynamo.load` plays."""
-    worth = np.concatenate([np.linspace(3, 9, 40), np.linspace(9, 1.2, 60), np.full(20, 4.0)])
-    start = 4
+    """Its own decisions, tick by tick, in the world that `dynamo_load.course` plays."""
     with talking_to(DYNAMO, "dynamo_planner") as talk:
-        count, counts = 3, [3]
-        for value in worth.tolist():
-            ready = min(counts[-start - 1 :])
-            for _ in range(3):
-                usage = [value / ready] * ready
-                asked = {"plan": "load", "workers": ready, "expected": count, "usage": usage}
-                said = talk.ask(asked)["replicas"]
-                count = count if said is None else said
-                ready = min(ready, count)
-            counts.append(count)
-    assert dynamo.load(worth, 60, start).tolist() == counts[1:]
+        for usage in (dynamo_load.filled, dynamo_load.in_proportion):
+            theirs = their_course(talk, {"plan": "load"}, usage)
+            assert theirs == our_course(dynamo_load.threshold_step, usage)
+
+
+def test_dynamos_planner_by_latencies_takes_the_same_course() -> None:
+    with talking_to(DYNAMO, "dynamo_planner") as talk:
+        for usage in (dynamo_load.filled, dynamo_load.in_proportion):
+            theirs = their_course(talk, {"plan": "latency", "engine": ENGINE}, usage)
+            assert theirs == our_course(dynamo_load.latency_step, usage)
+            assert len(set(theirs)) > 1, "a course that moves"
+
+
+def test_dynamos_planner_by_latencies_decides_the_same() -> None:
+    random = np.random.default_rng(5)
+    with talking_to(DYNAMO, "dynamo_planner") as talk:
+        for _ in range(300):
+            workers, usage = int(random.integers(1, 30)), float(random.uniform(0, 1.3))
+            asked = {"plan": "latency", "engine": ENGINE, **alike(workers, usage)}
+            said = talk.ask(asked)["replicas"]
+            assert (said or workers) == dynamo_load.latency_step(workers, usage)
+
+
+def test_dynamos_hybrid_lifts_to_the_floor_at_the_next_look() -> None:
+    random = np.random.default_rng(6)
+    with talking_to(DYNAMO, "dynamo_planner") as talk:
+        for _ in range(300):
+            workers, usage = int(random.integers(1, 30)), float(random.uniform(0, 1.3))
+            requests, rps = float(random.gamma(2, 1500)), float(random.uniform(0.5, 5))
+            asked = {
+                "plan": "hybrid",
+                "engine": ENGINE,
+                **alike(workers, usage),
+                "requests": requests,
+                "interval": 180,
+                "engine_rps": rps,
+            }
+            said = talk.ask(asked)["replicas"]
+            floor = dynamo.throughput_step(requests, 180, rps)
+            assert (said or workers) == dynamo_load.latency_step(workers, usage, floor)
+
+
+def alike(workers: int, usage: float) -> dict[str, object]:
+    """So many workers, none of them on its way, with equally full caches."""
+    return {"workers": workers, "expected": workers, "usage": [usage] * workers}
+
+
+def their_course(
+    talk: Conversation, asked: dict[str, object], usage: Callable[[float], float]
+) -> list[int]:
+    """What its load loop does in the world of `WORTH`: a look every 5 s, starts of `START` steps."""
+    count, counts = 3, [3]
+    for value in WORTH.tolist():
+        ready = min(counts[-START - 1 :])
+        for _ in range(3):
+            used = [usage(value / ready)] * ready
+            said = talk.ask({**asked, "workers": ready, "expected": count, "usage": used})
+            count = said["replicas"] or count
+            ready = min(ready, count)
+        counts.append(count)
+    return counts[1:]
+
+
+def our_course(step: dynamo_load.Step, usage: Callable[[float], float]) -> list[int]:
+    course: list[int] = dynamo_load.course(WORTH, 60, START, step, usage).tolist()
+    return course
+
+
+def test_holt_winters_says_what_statsmodels_says() -> None:
+    """With the arguments of PHPA's script, in order of time and in the order of its code."""
+    random = np.random.default_rng(7)
+    with talking_to(DYNAMO, "holt_winters") as talk:
+        for season in (2, 3, 6, 7, 12, 24, 96):
+            for count in (phpa_seasons.fewest(season), 3 * season + 10, 7 * season + 11):
+                for gains in (phpa_seasons.GAINS, (0.9, 0.9, 0.3), (0.5, 0.05, 0.3)):
+                    history = [float(value) for value in random.integers(1, 40, count)]
+                    for series in (history, phpa_seasons.as_handed(history)):
+                        asked = {"series": series, "season": season, "gains": gains}
+                        said = phpa_seasons.next_value(series, season, gains)
+                        assert said == pytest.approx(talk.ask(asked)["said"], rel=1e-9, abs=1e-9)
 
 
 def test_ray_serve_takes_the_same_course() -> None:

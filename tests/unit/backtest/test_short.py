@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 
 from r1_backtest import program
+from r1_backtest.backtest import JUDGED
 from r1_backtest.short import LARGEST_BYTES, error_text, short_form, short_text
 from r1_backtest.verdict import Finding, Verdict
 from r1_board.board import TARGETS, Board, Point, Row
-from r1_board.policies import POLICIES
 from r1_operator.api.backtest import Policy
 from r1_operator.api.backtest_schema import backtest_crd
 
@@ -56,7 +56,8 @@ def test_a_verdict_without_a_target_sets_none() -> None:
 
 def test_the_whole_board_fits_into_a_termination_message() -> None:
     longest = Verdict(Finding.ONLY_THEIRS, None, None, "x" * 500, 75, "RequireBacktest")
-    board = Board("trace", 120.0, 0.005, tuple(row(name, 123.456, 1.2) for name in POLICIES))
+    asked = [*JUDGED, *Policy]  # all that an object can name
+    board = Board("trace", 120.0, 0.005, tuple(row(name, 123.456, 1.2) for name in asked))
     assert len(short_text(short_form(longest, board)).encode()) <= LARGEST_BYTES
     assert len(error_text("ü" * 10_000).encode()) <= LARGEST_BYTES
 

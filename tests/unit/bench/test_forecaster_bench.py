@@ -10,9 +10,10 @@ import sys
 import numpy as np
 import pytest
 
-from r1_bench.forecaster import question
+from r1_bench.forecaster_asking import Asked, Doors, quantile, question
 from r1_bench.forecaster_past import STEP, RecordedPast, as_matrix
 from r1_bench.forecaster_rounds import rounds
+from r1_bench.forecaster_shards import Release, minute_rows
 from r1_forecasting.request import parse_request
 
 MINUTE = 28_000_000
@@ -40,6 +41,27 @@ def test_gaps_are_left_out_of_the_answer() -> None:
 def test_the_question_is_one_that_the_forecaster_takes() -> None:
     asked = parse_request(question(3))
     assert (asked.history_steps, asked.shape.season) == (20_160, 1440)
+
+
+def test_latencies_are_told_apart_by_whose_door_was_asked() -> None:
+    made = Release(["r1-forecaster-0", "r1-forecaster-1"], [0, 0], Doors(()))
+    asked = [Asked(n, n % 2, 0.001 * (n + 1), "BeatsBaselines") for n in range(40)]
+    here, there = made.owned(asked, here=True), made.owned(asked, here=False)
+    assert len(here) + len(there) == 40
+    assert all(made.owner(each.subject) == each.door for each in here)
+    rows = {row.name: row for row in minute_rows("x", made, asked, [0.3, 0.6], 60.0)}
+    assert rows["x: forwarded answers, p50"].ours == quantile(there, 0.5)
+    assert rows["x: forwarded answers, p50"].peer_value == quantile(here, 0.5)
+    assert rows["x: shard 1 takes of a core"].ours == pytest.approx(0.01)
+    assert rows["x: CPU of an answer, all shards"].ours == pytest.approx(22.5)
+    assert rows["x: owner silent"].ok is True
+    assert minute_rows("x", made, [Asked(0, 0, 2.5, "Unreachable")], [0, 0], 1)[-1].ok is False
+
+
+def test_a_share_of_latencies_is_kept_within() -> None:
+    asked = [Asked(0, 0, seconds, "") for seconds in (0.004, 0.001, 0.003, 0.002)]
+    assert (quantile(asked, 0.5), quantile(asked, 0.99)) == (3.0, 4.0)
+    assert np.isnan(quantile([], 0.5))
 
 
 def test_all_are_fitted_once_and_refits_keep_their_share() -> None:

@@ -29,7 +29,8 @@ def scored(error: float, share90: float) -> Scored:
 def cell(ours: float) -> Cell:
     costs = {"ours": ours, "ours-no-forecast": 1.3, "hpa": 1.4, "seasonal-naive": 1.4, "oracle": 1}
     played = {name: Played(cost, 1.5, 0.004, None, 5.0) for name, cost in costs.items()}
-    return Cell(CLIENT, 300.0, True, played)
+    wrong = dict.fromkeys(("dead", "x 0.1", "x 10"), (1.5, 0.004))
+    return Cell(CLIENT, 300.0, True, played, wrong)
 
 
 Found = Callable[[float, float], None]
@@ -57,9 +58,7 @@ def run(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
     return unseen.main()
 
 
-def test_rows_and_both_tables_are_left_in_out(
-    found: Found, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_rows_and_tables_are_left_in_out(found: Found, monkeypatch: pytest.MonkeyPatch) -> None:
     found(0.9, 1.2)
     assert run(monkeypatch, "--only", CLIENT) == 0
     names = [row["name"] for row in json.loads(Path("out/bench-unseen.json").read_text())]
@@ -67,6 +66,7 @@ def test_rows_and_both_tables_are_left_in_out(
     assert f"cost at SLO, {CLIENT}, 300 s" in names
     assert f"| {CLIENT} | - |" in (unseen.FOLDER / "forecasts.md").read_text()
     assert f"| {CLIENT} | 300 s |" in (unseen.FOLDER / "costs.md").read_text()
+    assert f"| {CLIENT} | 300 s | 0.400 % |" in (unseen.FOLDER / "safety.md").read_text()
 
 
 @pytest.mark.parametrize(("error", "cost"), [(1.2, 1.2), (0.9, 1.39)])

@@ -12,7 +12,11 @@ from r1_demo.load import RateTrace
 
 SEES_ALL = {"oracle", "static"}
 # A policy whose predictions come out of its owner's package is played where that is at hand.
-NEEDS_ITS_OWNER = {"dynamo-arima", "dynamo-prophet"}
+NEEDS_ITS_OWNER = {
+    f"dynamo-{planner}{predictor}"
+    for planner in ("", "hybrid-")
+    for predictor in ("arima", "prophet")
+}
 HERE = [name for name in POLICIES if name not in NEEDS_ITS_OWNER]
 
 

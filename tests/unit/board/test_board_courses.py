@@ -156,4 +156,4 @@ def test_a_promise_is_believed_for_its_patience_and_again_once_it_asks_for_less(
 @pytest.mark.parametrize(("count", "reached"), [(1, 5), (4, 8), (5, 10), (20, 40)])
 def test_a_step_doubles_or_adds_four(count: int, reached: int) -> None:
     needed = np.array([count, 60], dtype=np.int64)
-    assert courses.stabilized(needed, needed, 60, [(300, None)]).tolist() == [count, reached]
+    assert courses.stabilized(needed, needed, 60, 300).tolist() == [count, reached]

@@ -6,12 +6,14 @@ Recorded on 2026-11-25 from ai-dynamo 1.3.1 and ray 2.60.0 (both Apache-2.0) by 
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 
-from r1_board import dynamo, ray_serve
+from r1_board import dynamo, dynamo_load, ray_serve
 from r1_board.policies import POLICIES, Bench
-from r1_board.world import world_of
+from r1_board.world import Floats, world_of
 from r1_demo.load import RateTrace
 
 REQUESTS = [0, 0, 100, 120, 90, 150, 0, 80, 400, 390, 380, 20]
@@ -44,16 +46,59 @@ def test_dynamo_throughput(requests: float, engine_rps: float, replicas: int) ->
     [(1, 1.0, 1), (1, 1.01, 2), (1, 0.1, 1), (2, 0.59, 1), (2, 0.6, 2), (5, 0.3, 4), (5, 1.7, 6),
      (5, 0.8, 5)],
 )  # fmt: skip
-def test_dynamo_load(workers: int, usage: float, replicas: int) -> None:
-    assert dynamo.load_step(workers, usage) == replicas
+def test_dynamo_load_by_thresholds(workers: int, usage: float, replicas: int) -> None:
+    assert dynamo_load.threshold_step(workers, usage) == replicas
+
+
+@pytest.mark.parametrize(
+    ("workers", "usage", "replicas"),
+    [(1, 0.5, 1), (1, 0.99, 1), (1, 1.0, 2), (1, 1.3, 2), (2, 0.3, 1), (2, 0.38, 1), (2, 0.39, 2),
+     (2, 0.9, 2), (3, 0.51, 2), (3, 0.52, 3), (10, 0.69, 9), (10, 0.7, 10), (10, 0.996, 10),
+     (10, 0.997, 11), (20, 0.72, 19), (20, 0.74, 20), (30, 0.05, 29)],
+)  # fmt: skip
+def test_dynamo_load_by_latencies(workers: int, usage: float, replicas: int) -> None:
+    assert dynamo_load.latency_step(workers, usage) == replicas
+
+
+@pytest.mark.parametrize(
+    ("workers", "usage", "floor", "replicas"),
+    [(3, 0.9, 1, 3), (3, 0.9, 3, 3), (3, 0.9, 5, 5), (3, 0.3, 1, 2), (3, 0.3, 3, 3), (3, 0.3, 7, 7),
+     (3, 1.2, 1, 4), (3, 1.2, 4, 4), (3, 1.2, 9, 9)],
+)  # fmt: skip
+def test_dynamo_hybrid(workers: int, usage: float, floor: int, replicas: int) -> None:
+    assert dynamo_load.latency_step(workers, usage, floor) == replicas
+
+
+def loaded(worth: Floats, usage: Callable[[float], float] = dynamo_load.in_proportion) -> list[int]:
+    course: list[int] = dynamo_load.course(worth, 20, 4, dynamo_load.threshold_step, usage).tolist()
+    return course
 
 
 def test_dynamo_adds_one_replica_a_start_and_gives_back_three_a_step() -> None:
-    rising = dynamo.load(np.full(13, 9.0), most=20, start_steps=4)
-    assert rising.tolist() == [9] * 13  # the first count fits
+    assert loaded(np.full(13, 9.0)) == [9] * 13  # the first count fits
     worth = np.array([2.0] + [9.0] * 12)
-    assert dynamo.load(worth, 20, start_steps=4).tolist() == [2] + [3] * 5 + [4] * 5 + [5] * 2
-    assert dynamo.load(np.array([9.0, 3.0, 3.0]), 20, start_steps=4).tolist() == [9, 6, 5]
+    assert loaded(worth) == [2] + [3] * 5 + [4] * 5 + [5] * 2
+    assert loaded(np.array([9.0, 3.0, 3.0])) == [9, 6, 5]
+
+
+def test_dynamos_floor_is_jumped_to_and_started_as_one() -> None:
+    floors = np.array([2, 2, 7, 7, 7, 7, 7, 7, 1, 1])
+    course = dynamo_load.course(
+        np.full(10, 1.9), 20, 4, dynamo_load.latency_step, dynamo_load.in_proportion, floors
+    )
+    # Nothing is decided while the five start; then the floor is gone and three go a step.
+    assert course.tolist() == [2, 2, 7, 7, 7, 7, 7, 7, 4, 3]
+
+
+def test_a_cache_fills_by_littles_law() -> None:
+    """At a load the share in use is what comes times as long as an iteration then takes."""
+    for load in (0.05, 0.3, 0.7, 0.95):
+        share = dynamo_load.filled(load)
+        longer = dynamo_load.iteration_ms(share) / dynamo_load.OBJECTIVE_MS
+        assert share == pytest.approx(load * longer)
+    assert dynamo_load.filled(0.0) == 0
+    assert dynamo_load.filled(1.0) == 1
+    assert dynamo_load.filled(1.4) == 1.4, "what does not fit waits"
 
 
 def test_a_throughput_decision_falls_a_step_into_its_interval_and_holds() -> None:
@@ -97,6 +142,17 @@ def test_what_the_owners_predictor_says_is_what_is_played() -> None:
     constant = POLICIES["dynamo-constant"](bench, 0.7)
     assert POLICIES["dynamo-arima"](bench, 0.7).tolist() == constant.tolist()
     assert POLICIES["dynamo-kalman"](bench, 0.7).tolist() != constant.tolist()
+
+
+def test_dynamos_hybrid_goes_no_lower_than_its_predictor_asks() -> None:
+    bench = wave()
+    alone = POLICIES["dynamo-latency"](bench, 0.7)
+    hybrid = POLICIES["dynamo-hybrid-constant"](bench, 0.7)
+    floor = POLICIES["dynamo-constant"](bench, 0.7)
+    assert (alone < floor).any()
+    for step in np.flatnonzero(hybrid < floor).tolist():
+        lately = hybrid[max(0, step - bench.world.start_steps - 1) : step + 1]
+        assert np.diff(lately).max() > 0, "it is below its floor only while replicas start"
 
 
 def test_ray_serve_follows_demand_up_at_once_and_down_after_ten_minutes() -> None:

@@ -9,7 +9,7 @@ import pytest
 from r1_board import dynamo
 from r1_board.board import MAX_OVERLOAD, TARGETS, Point, cheapest, play
 from r1_board.foresight import LEVELS, Foresight, lead_minutes
-from r1_board.picture import draw
+from r1_board.picture import draw, looks
 from r1_board.policies import POLICIES, Bench
 from r1_board.report import markdown, ranked, table
 from r1_board.starts import start_steps
@@ -109,3 +109,14 @@ def test_half_of_the_starts_are_quicker_than_the_one_that_is_planned_for() -> No
 @pytest.mark.parametrize(("start", "minutes"), [(15, 2), (45, 2), (60, 3), (120, 4), (300, 7)])
 def test_the_lead_covers_start_decision_and_the_open_minute(start: float, minutes: int) -> None:
     assert lead_minutes(start) == minutes
+
+
+def test_a_quantile_of_ones_own_is_what_ours_goes_by() -> None:
+    usual = day()
+    own = Bench(usual.world, quantile=0.8)
+    assert own.policy(0.7).peak_quantile(300.0) == 0.8
+    assert usual.policy(0.7).peak_quantile(300.0) > 0.9
+
+
+def test_no_two_policies_look_alike_in_the_picture() -> None:
+    assert len(set(looks(POLICIES).values())) == len(POLICIES)

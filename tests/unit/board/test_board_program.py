@@ -113,3 +113,50 @@ def test_used_wrongly_is_2(
 def test_the_operators_command_hands_over(trace: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert entry.main(["leaderboard", "--trace", str(trace), "--json", *FAST]) == 0
     assert json.loads(capsys.readouterr().out)["trace"] == "wave"
+
+
+def test_a_part_of_the_days_is_what_a_shorter_file_would_be(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def told(rows: int, *more: str) -> dict[str, object]:
+        path = tmp_path / str(rows) / "wave.csv"
+        path.parent.mkdir(exist_ok=True)
+        lines = [f"{600 * n},{600 + 400 * math.sin(n / 20):.3f}" for n in range(rows)]
+        path.write_text("timestamp_s,requests_per_minute\n" + "\n".join(lines) + "\n")
+        assert main(["--trace", str(path), "--json", "--policies", "hpa,oracle", *more]) == 0
+        board: dict[str, object] = json.loads(capsys.readouterr().out)
+        return board
+
+    assert told(432, "--days", "0:2") == told(288)
+    assert told(432, "--days", "1:3") != told(288)
+    assert told(432) == told(432, "--days", "0:99")
+
+
+def test_days_that_were_not_recorded_are_an_error(
+    trace: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["--trace", str(trace), "--days", "3:5", "--json"]) == 1
+    assert json.loads(capsys.readouterr().out) == {"error": "wave lasts 0.1 days: none from 3 on"}
+    for wrong in ("3", "5:3", "a:b", "-1:2"):
+        assert main(["--trace", str(trace), f"--days={wrong}"]) == 2
+        assert "two days such as 0:9 are needed" in capsys.readouterr().err
+
+
+def test_finer_targets_hold_the_coarse_ones(
+    trace: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def curve(*more: str) -> dict[float, tuple[float, float]]:
+        assert main(["--trace", str(trace), "--json", "--policies", "hpa", *more]) == 0
+        points = json.loads(capsys.readouterr().out)["policies"][0]["curve"]
+        return {point["target"]: (point["cost"], point["overload"]) for point in points}
+
+    coarse, fine = curve(), curve("--fine")
+    assert (len(coarse), len(fine)) == (17, 65)
+    assert coarse.items() <= fine.items()
+
+
+def test_a_quantile_of_ones_own(trace: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--trace", str(trace), "--quantile", "99"]) == 2
+    assert "from 50 to 95 is needed" in capsys.readouterr().err
+    assert main(["--trace", str(trace), "--quantile", "80", "--json", "--policies", "ours"]) == 0
+    assert json.loads(capsys.readouterr().out)["policies"][0]["name"] == "ours"

@@ -6,6 +6,7 @@ import tarfile
 from pathlib import Path
 
 import pytest
+import yaml
 
 from r1_cluster import containers, debian, images, providers, site_packages
 from r1_cluster.__main__ import main
@@ -71,8 +72,16 @@ def test_an_image_that_is_none_of_ours_is_refused() -> None:
 def test_a_thin_image_leaves_the_whole_ones_name_alone() -> None:
     for part in images.PARTS:
         whole, thin = images.image_name(part), images.image_name(part, thin=True)
-        assert whole == f"docker.io/local/r1-{part}:dev"
         assert (thin != whole) == (part in images.THIN_PARTS)
+
+
+def test_the_chart_that_is_told_nothing_takes_the_images_that_are_built_here() -> None:
+    chart = repository_root() / "helm" / "r1-operator"
+    version = yaml.safe_load((chart / "Chart.yaml").read_text())["appVersion"]
+    values = yaml.safe_load((chart / "values.yaml").read_text())
+    for part in images.PARTS:
+        asked = values["runtimeImage"] if part == "runtime" else values[part]["image"]
+        assert f"{asked['repository']}:{asked['tag'] or version}" == images.image_name(part)
 
 
 def test_each_part_has_its_containerfile_and_pins() -> None:

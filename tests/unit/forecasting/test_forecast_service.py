@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
@@ -12,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 from aiohttp.test_utils import TestClient, TestServer
+from prometheus_client import generate_latest
 
 from r1_forecasting.kept_models import ModelFolder
 from r1_forecasting.options import parse_options
@@ -100,6 +102,20 @@ async def test_probes_and_metrics(client: Any) -> None:
     assert "r1_forecast_fit_seconds" in text
 
 
+async def test_the_peak_that_decisions_plan_for_is_shown_at_its_level_alone(
+    client: Any,
+) -> None:
+    levels = [0.5, 0.9, 0.91, 0.95]
+    for level in (0.91, 0.95):
+        asked = QUESTION | {"levels": levels, "decisionLevel": level}
+        body = await (await client.post("/v1/forecast", json=asked)).json()
+        text = await (await client.get("/metrics")).text()
+        shown = [line for line in text.splitlines() if line.startswith("r1_forecast_decision_peak")]
+        (line,) = shown
+        assert f'level="{level}"' in line
+        assert float(line.split()[-1]) == body["peakOverLead"][f"{level}"]
+
+
 async def test_subjects_not_asked_for_are_forgotten_with_their_metrics(client: Any) -> None:
     for name in ("default/a", "default/b", "default/c"):
         await client.post("/v1/forecast", json=QUESTION | {"subject": name})
@@ -118,6 +134,42 @@ async def test_subjects_that_nobody_asks_about_for_a_day_are_forgotten() -> None
         now = at
         await service.answer(parse_request(QUESTION | {"subject": name}), 60)
     assert list(service.subjects) == ["default/b"]
+
+
+class Slow(Sine):
+    """Prometheus that takes its time, so that something can happen meanwhile."""
+
+    def __init__(self) -> None:
+        self.reads = threading.Event()
+        self.may_end = threading.Event()
+
+    def read(self, query: str, step: float, since: float, until: float) -> Series | Unavailable:
+        self.reads.set()
+        self.may_end.wait(60)
+        return super().read(query, step, since, until)
+
+
+async def test_a_subject_forgotten_while_it_answers_leaves_no_order_and_no_gauge() -> None:
+    history = Slow()
+    trainer = Trainer(("prophet",), TrainingQueue(0.25))
+    service = ForecastService(history, trainer, patience=60)
+    asked = asyncio.create_task(service.ask(parse_request(QUESTION), 60))
+    await asyncio.to_thread(history.reads.wait, 60)
+    assert service.keep_only(lambda _: False) == 1
+    history.may_end.set()
+    assert (await asked)["state"] == "Ready", "who asked is answered all the same"
+    assert trainer.queue.orders == {}
+    assert "default/r1" not in generate_latest(service.metrics.registry).decode()
+
+
+async def test_only_what_has_its_home_here_is_kept() -> None:
+    service = ForecastService(Sine(), Trainer((), TrainingQueue(0.25)))
+    for name in ("default/a", "default/b"):
+        await service.ask(parse_request(QUESTION | {"subject": name}), 60)
+    assert service.keep_only(lambda name: name.endswith("b")) == 1
+    assert list(service.subjects) == ["default/b"]
+    assert await service.standing_request("default/a") is None
+    assert await service.standing_request("default/b") is not None
 
 
 @dataclass(slots=True)

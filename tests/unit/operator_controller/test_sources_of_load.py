@@ -273,6 +273,38 @@ async def test_a_forecast_holds_until_it_runs_out_although_the_next_did_not_come
     await forecaster.close()
 
 
+@pytest.mark.parametrize(("reason", "kept"), [("Unreachable", True), ("NoData", False)])
+async def test_a_forecast_holds_while_the_part_of_the_forecaster_that_made_it_is_away(
+    served: Served, reason: str, kept: bool
+) -> None:
+    """What another part of it says of its silence is no news of the resource."""
+    served.answer = {
+        "state": "Ready",
+        "model": "lstm",
+        "issuedAt": 1.0,
+        "validUntil": 61.0,
+        "gate": {"acts": True, "reason": "r", "message": "m"},
+        "points": [],
+        "peakOverLead": {"0.9": 12.0},
+    }
+    forecaster = Forecaster(served.url, wall=lambda: 50.0)
+    assert isinstance(await settle(forecaster), Forecast)
+    served.answer = {"state": "Unavailable", "reason": reason, "message": "r1-forecaster-1 is"}
+    forecaster.expire(KEY)
+    asked = served.asked
+    forecaster.latest(KEY, question())
+    for _ in range(200):
+        if (
+            served.asked > asked
+            and isinstance(forecaster.latest(KEY, question()), Forecast) is kept
+        ):
+            break
+        await asyncio.sleep(0.02)
+    await asyncio.sleep(0.1)
+    assert isinstance(forecaster.latest(KEY, question()), Forecast) is kept
+    await forecaster.close()
+
+
 def pod(uid: str, took: float | None, restarts: int = 0) -> Pod:
     return Pod(
         name=uid,

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 from r1_bench import holdback
 from r1_demo.load import RecordedRequest, RequestTrace
+from r1_gateway import holdback as gateway_holdback
 from r1_gateway.classes import DEFAULT_POLICIES, PriorityClass
 from r1_operator.api.scaling import ClassName
 from r1_pool.advice import Operator
@@ -77,3 +78,14 @@ def test_the_rows_hold_waits_and_seats_of_both_sides() -> None:
     assert len(rows) == 4 * len(CASES)
     assert {row.peer for row in rows} == {"gateways alone"}
     assert all(0 <= row.ours <= 1 for row in rows)
+
+
+def test_gateways_that_hold_back_more_are_tried_where_it_is_asked_and_only_then() -> None:
+    usual = gateway_holdback.MISSES
+    trace = RequestTrace("small", RECORDED[:200])
+    rows = holdback.rows_of(trace, holdback.Asked(seeds=1, stricter=1e-5))
+    assert usual == gateway_holdback.MISSES
+    stricter = [row for row in rows if "stricter" in row.name]
+    assert len(stricter) == 2 * len(CASES)
+    used = [row for row in stricter if row.name.endswith("seats in use")]
+    assert any(row.ours != row.peer_value for row in used), "it makes a difference"

@@ -15,6 +15,7 @@ import aiohttp
 import pytest
 from aiohttp import web
 
+from r1_forecasting.protocol import Reason, Unavailable
 from r1_forecasting.published.aggregated import ExternalMetricsApi
 from r1_forecasting.published.catalogue import Catalogue
 from r1_forecasting.published.front_proxy import FrontProxy, common_name
@@ -116,6 +117,16 @@ async def test_no_data_is_an_error_with_the_reason(door: Door) -> None:
         assert answer.status == 503
         said = await answer.json()
     assert (said["kind"], said["message"]) == ("Status", "NoData: nothing yet")
+
+
+async def test_a_silent_shard_is_an_error_too(door: Door, script: Any) -> None:
+    script.now = Unavailable(Reason.UNREACHABLE, "r1-forecaster-1 keeps this subject: no answer")
+    async with door.asking(f"{ROOT}/namespaces/shop/orders") as answer:
+        assert answer.status == 503
+        said = await answer.json()
+    assert said["message"] == "Unreachable: r1-forecaster-1 keeps this subject: no answer"
+    async with door.asking(ROOT) as answer:
+        assert answer.status == 200, "what there is to ask for is known to every shard"
 
 
 async def test_discovery_answers_what_the_aggregator_asks(door: Door) -> None:

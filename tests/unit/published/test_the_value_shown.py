@@ -23,14 +23,17 @@ def answer(*, acts: bool = True, observed: float = 9.0, peak: float = 15.0) -> d
     }
 
 
-def unavailable(reason: Reason) -> dict[str, Any]:
-    return {"state": "Unavailable", "reason": str(reason), "message": "said"}
+def unavailable(reason: Reason, observed: float | None = None) -> dict[str, Any]:
+    said = {"state": "Unavailable", "reason": str(reason), "message": "said"}
+    if observed is None:
+        return said
+    return said | {"lastObserved": {"at": 1000.0, "value": observed}}
 
 
 def shown(
     given_answer: dict[str, Any], activation: Activation, level: float = 0.9
 ) -> PublishedValue:
-    made = published_value(given_answer, level, activation, None)
+    made = published_value(given_answer, level, activation)
     assert isinstance(made, PublishedValue)
     return made
 
@@ -69,21 +72,22 @@ def test_a_forecast_never_takes_anything_away(
     assert observed <= made.value <= max(observed, peak)
 
 
-@pytest.mark.parametrize("reason", [Reason.NO_DATA, Reason.PROMETHEUS_UNREACHABLE, Reason.FAILED])
+@pytest.mark.parametrize("reason", sorted(set(Reason) - {Reason.TOO_LITTLE_HISTORY}))
 def test_without_data_there_is_no_number(reason: Reason) -> None:
-    made = published_value(unavailable(reason), 0.9, Activation.ALWAYS, (1000.0, 9.0))
+    made = published_value(unavailable(reason, observed=9.0), 0.9, Activation.ALWAYS)
     assert made == Unavailable(reason, "said")
 
 
 def test_a_service_too_young_for_a_forecast_scales_on_real_time() -> None:
-    young = unavailable(Reason.TOO_LITTLE_HISTORY)
-    made = published_value(young, 0.9, Activation.REQUIRE_BACKTEST, (1000.0, 9.0))
+    young = unavailable(Reason.TOO_LITTLE_HISTORY, observed=9.0)
+    made = published_value(young, 0.9, Activation.REQUIRE_BACKTEST)
     assert made == PublishedValue(9.0, 1000.0, "TooLittleHistory", "said")
-    nothing = published_value(young, 0.9, Activation.REQUIRE_BACKTEST, None)
+    empty = unavailable(Reason.TOO_LITTLE_HISTORY)
+    nothing = published_value(empty, 0.9, Activation.REQUIRE_BACKTEST)
     assert isinstance(nothing, Unavailable)
 
 
 @pytest.mark.parametrize("bad", [math.nan, math.inf])
 def test_what_is_not_a_number_is_not_shown(bad: float) -> None:
-    made = published_value(answer(peak=bad, observed=bad), 0.9, Activation.ALWAYS, None)
+    made = published_value(answer(peak=bad, observed=bad), 0.9, Activation.ALWAYS)
     assert isinstance(made, Unavailable)

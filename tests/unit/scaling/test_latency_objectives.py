@@ -245,27 +245,27 @@ class TestNotKnown:
 def test_a_forecast_of_arrivals_does_not_vouch_for_a_latency(
     stage: Callable[..., Any], demand: Callable[..., Any], forecast: Callable[..., Any]
 ) -> None:
-    """It shortens the down window of the loads it speaks of, and of nothing else."""
+    """It stands in for the down window of the loads it speaks of, and of nothing else."""
     load = Metric(MetricType.REQUESTS_PER_SECOND, 10.0)
     outside = Metric(MetricType.EXTERNAL, 1.0)
     counts = {}
     for metrics in ((load,), (load, outside)):
         story = stage(replicas=1, metrics=metrics)
-        for second in range(230):
-            rate = 63.0 if second < 60 else 7.0
+        for second in range(100):
+            peak = 100.0 if second < 60 else 63.0
             inputs = ScalingInputs(
                 story.replicas,
                 story.replicas,
-                demand(rate),
-                forecast(rate, now=story.now),
+                demand(63.0),
+                forecast(peak, now=story.now),
                 external={"External": 0.0},
             )
             decision, story.history = decide(story.policy, inputs, story.history, story.now)
             story.replicas = decision.replicas
             story.now += 1
         counts[metrics] = story.replicas
-    assert counts[(load,)] == 1
-    assert counts[(load, outside)] == 9
+    assert counts[(load,)] == 9
+    assert counts[(load, outside)] == 12
 
 
 class TestWhoseLatency:

@@ -120,47 +120,64 @@ def test_a_likely_peak_may_fill_half_of_the_headroom(stage: Build, forecast: Bui
 
 
 class TestVouching:
-    """A forecast that acts and lies no lower than now shortens the down window."""
+    """While a forecast acts and lies no lower than now, the down window is not waited for."""
 
-    def down_after(self, stage: Build, told: Any, rate: float = 14.0, **changes: Any) -> int | None:
+    def down_after(self, stage: Build, tells: Any, foretold: Any, **changes: Any) -> int | None:
+        """Seconds until twelve that a forecast asked for fall, at a demand that needs ten."""
         story = stage(replicas=1, up=AT_ONCE, **changes)
-        story.play(400, 70.0)
-        assert story.replicas == 10
+        story.play(61, 70.0, forecast=foretold)
+        assert story.replicas == 12
         for second in range(400):
-            if story.once(rate, told).replicas < 10:
+            if story.once(70.0, tells).replicas < 12:
                 return second
         return None
 
-    @pytest.mark.parametrize(
-        ("lead", "last_held"), [(45.0, 44), (75.0, 74), (120.0, 74), (200.0, 99)]
-    )
-    def test_the_window_is_half_of_the_lead_or_75_seconds_of_it(
-        self, stage: Build, forecast: Build, lead: float, last_held: int
-    ) -> None:
-        told = replace(forecast(14.0), lead_seconds=lead)
-        # Then to the seven that the load before just filled, and no lower yet.
-        assert self.down_after(stage, told) == last_held
+    def test_what_nobody_expects_any_more_goes_at_once(self, stage: Build, forecast: Build) -> None:
+        assert self.down_after(stage, forecast(70.0), forecast(100.0)) == 0
 
-    def test_a_dip_that_the_peak_outlasts_lowers_nothing(
-        self, stage: Build, forecast: Build
-    ) -> None:
-        assert self.down_after(stage, forecast(80.0), rate=42.0) is None
+    def test_but_not_within_a_minute_of_the_rise(self, stage: Build, forecast: Build) -> None:
+        story = stage(replicas=1, up=AT_ONCE)
+        assert story.once(70.0, forecast(100.0)).replicas == 12
+        story.play(40, 70.0, forecast=forecast(100.0))
+        decision = story.once(70.0, forecast(70.0))
+        assert (decision.replicas, decision.reason) == (12, Reason.STABILIZED)
+        assert decision.message == (
+            "Held at 12: it rose 41 s ago, and rates are means of a minute; demand now needs 10."
+        )
+        assert story.play(18, 70.0, forecast=forecast(70.0)).replicas == 12
+        assert story.once(70.0, forecast(70.0)).replicas == 10
 
-    @pytest.mark.parametrize("wrong", [0.0, 1.4, 13.9])
+    def test_a_peak_that_still_stands_lowers_nothing(self, stage: Build, forecast: Build) -> None:
+        assert self.down_after(stage, forecast(100.0), forecast(100.0)) is None
+
+    @pytest.mark.parametrize("wrong", [0.0, 7.0, 69.9])
     def test_a_peak_below_the_present_vouches_for_nothing(
         self, stage: Build, forecast: Build, wrong: float
     ) -> None:
-        assert self.down_after(stage, forecast(wrong)) == 299
+        assert self.down_after(stage, forecast(wrong), forecast(100.0)) == 299
 
     def test_neither_does_one_that_may_not_act(self, stage: Build, forecast: Build) -> None:
-        assert self.down_after(stage, forecast(14.0, acts=False)) == 299
-        advice = ForecastUse(Activation.ADVISORY)
-        assert self.down_after(stage, forecast(14.0), forecast=advice) == 299
-        assert self.down_after(stage, Unavailable("Training", "Wait.")) == 299
+        high = forecast(100.0)
+        assert self.down_after(stage, forecast(70.0, acts=False), high) == 299
+        assert self.down_after(stage, Unavailable("Training", "Wait."), high) == 299
 
     def test_a_shorter_window_of_the_policy_stays(self, stage: Build, forecast: Build) -> None:
         brief = DownBehavior(stabilization_window_seconds=10)
-        assert self.down_after(stage, forecast(14.0), down=brief) == 9
+        assert self.down_after(stage, forecast(0.0), forecast(100.0), down=brief) == 9
+
+    def test_never_below_what_a_plain_autoscaler_would_run(
+        self, stage: Build, forecast: Build
+    ) -> None:
+        story = stage(replicas=1, up=AT_ONCE)
+        story.play(61, 70.0, forecast=forecast(100.0))
+        decision = story.once(14.0, forecast(14.0))
+        assert (decision.replicas, decision.reason) == (10, Reason.STABILIZED)
+        assert decision.message == (
+            "10 kept: a HorizontalPodAutoscaler at the same target would still run 10; "
+            "demand now needs 2."
+        )
+        assert story.play(280, 14.0, forecast=forecast(14.0)).replicas == 10
+        assert story.play(30, 14.0, forecast=forecast(14.0)).replicas == 2
 
     def test_without_real_time_nothing_falls(self, stage: Build, forecast: Build) -> None:
         gone = Unavailable("StaleSignals", "Gone.")
@@ -172,6 +189,8 @@ class TestReturning:
     """While it vouches, what came within three leads keeps the replicas that it just filled."""
 
     def after_a_burst(self, stage: Build, told: Any, seconds: int, **changes: Any) -> Any:
+        """A minute of what needs ten replicas and just fills seven, and `seconds` of little."""
+        told = replace(told, lead_seconds=200.0)
         story = stage(replicas=1, up=AT_ONCE, **changes)
         story.play(60, 70.0, forecast=told)
         assert story.replicas == 10
@@ -179,7 +198,7 @@ class TestReturning:
         return story
 
     def test_a_burst_keeps_what_it_just_filled(self, stage: Build, forecast: Build) -> None:
-        story = self.after_a_burst(stage, forecast(14.0), 100)
+        story = self.after_a_burst(stage, forecast(14.0), 330)
         assert (story.replicas, story.decisions[-1].reason) == (7, Reason.STABILIZED)
         assert story.decisions[-1].message == (
             "7 kept: what came lately just filled 7, and it may come again sooner than a replica "
@@ -187,13 +206,14 @@ class TestReturning:
         )
 
     def test_for_three_leads(self, stage: Build, forecast: Build) -> None:
-        assert self.after_a_burst(stage, forecast(14.0), 134).replicas == 7
-        assert self.after_a_burst(stage, forecast(14.0), 135).replicas == 2
+        assert self.after_a_burst(stage, forecast(14.0), 599).replicas == 7
+        assert self.after_a_burst(stage, forecast(14.0), 600).replicas == 2
 
     def test_it_starts_no_replica(self, stage: Build, forecast: Build) -> None:
-        story = self.after_a_burst(stage, forecast(14.0), 100)
+        story = self.after_a_burst(stage, forecast(14.0), 330)
         story.replicas = 3
-        assert story.once(14.0, forecast(14.0)).replicas == 3
+        slow = replace(forecast(14.0), lead_seconds=200.0)
+        assert story.once(14.0, slow).replicas == 3
 
     def test_nor_does_it_outstay_a_window_that_the_user_made_short(
         self, stage: Build, forecast: Build

@@ -1,0 +1,52 @@
+"""A service as one of several shards: its door for the others, and their list as it changes."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import AsyncIterator
+
+from aiohttp import web
+
+from r1_forecasting.followed_file import FollowedFile
+from r1_forecasting.service import ForecastService
+from r1_forecasting.sharding.ownership import Addresses, Shards
+from r1_forecasting.sharding.peer_door import add_peer_door
+from r1_forecasting.sharding.peers import Peers
+from r1_forecasting.sharding.routed import Routed
+
+LOG = logging.getLogger(__name__)
+
+
+def route(service: ForecastService, own: str, listed: FollowedFile[Addresses]) -> Routed:
+    """What the doors of the shard ``own`` ask, by the list as it stands at each question."""
+    peers = Peers(service.metrics)
+    return Routed(service, lambda: Shards(own, listed.content), peers, service.metrics)
+
+
+def open_shard(
+    app: web.Application, service: ForecastService, routed: Routed, listed: FollowedFile[Addresses]
+) -> None:
+    """Answer the other shards, and give up what becomes theirs when the list changes."""
+    add_peer_door(app, service, routed.shards)
+
+    def changed() -> None:
+        shards = routed.shards()
+        service.metrics.shards.set(len(shards.addresses))
+        LOG.info(
+            "%d shards; %d subjects have another home now",
+            len(shards.addresses),
+            service.keep_only(shards.owns),
+        )
+
+    async def run(_: web.Application) -> AsyncIterator[None]:
+        service.metrics.shards.set(len(listed.content))
+        following = asyncio.create_task(listed.follow(changed))
+        with contextlib.suppress(GeneratorExit):
+            yield
+        following.cancel()
+        await asyncio.gather(following, return_exceptions=True)
+        await routed.peers.close()
+
+    app.cleanup_ctx.append(run)

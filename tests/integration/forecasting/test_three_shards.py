@@ -1,0 +1,250 @@
+"""Three forecasters that share the subjects: any door answers, one is killed, and it comes back.
+
+Real processes beside a stand-in for Prometheus that has always seen a ramp (`ramp_story`). The
+operator's door is asked over HTTP and KEDA's with a real gRPC client, each at a shard that does not
+own what it is asked about.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import signal
+import subprocess
+import urllib.request
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import grpc
+import pytest
+
+from kedas_view import generated_client
+from r1_cluster.controlplane import free_ports
+from r1_forecasting.published.publication import Publication
+from r1_forecasting.published.trigger import parse_trigger
+from r1_forecasting.sharding.ownership import owner_of
+from ramp_story import BUSY, QUIET, SHAPE, forecaster, is_ready, prometheus, wait_for
+
+NAMES = ("r1-forecaster-0", "r1-forecaster-1", "r1-forecaster-2")
+SUBJECTS = tuple(f"team/model-{number}" for number in range(12))
+TRIGGER = {key: str(value) for key, value in SHAPE.items()} | {"threshold": "5"}
+
+
+@dataclass
+class Release:
+    """Processes by name; ``file`` is the list that they follow."""
+
+    prometheus: str
+    folder: Path
+    keda: SimpleNamespace
+    ports: dict[str, tuple[int, int]]
+    names: list[str]
+    running: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
+    ends: dict[str, contextlib.ExitStack] = field(default_factory=dict)
+
+    @property
+    def file(self) -> Path:
+        return self.folder / "shards.json"
+
+    def url(self, name: str) -> str:
+        return f"http://127.0.0.1:{self.ports[name][0]}"
+
+    def know(self, *names: str) -> None:
+        """Say who the shards are."""
+        self.names = list(names)
+        fresh = self.folder / "fresh.json"
+        fresh.write_text(json.dumps({name: self.url(name) for name in names}))
+        fresh.replace(self.file)
+
+    def start(self, name: str) -> None:
+        port, keda_port = self.ports[name]
+        arguments = [
+            *("--port", str(port), "--keda-port", str(keda_port)),
+            *("--prometheus-url", self.prometheus),
+            *("--shard", name, "--shards", str(self.file)),
+        ]
+        log = self.folder / f"{name}.log"
+        stack = contextlib.ExitStack()
+        process = stack.enter_context(forecaster(arguments, log))
+        self.running[name], self.ends[name] = process, stack
+
+        def up() -> bool:
+            assert process.poll() is None, log.read_text()
+            return is_ready(port)
+
+        wait_for(up, 60, f"{name} is ready")
+
+    def kill(self, name: str) -> None:
+        """As a node that is lost takes it away: without a word."""
+        self.running[name].send_signal(signal.SIGKILL)
+        self.running[name].wait(60)
+        self.ends.pop(name).close()
+
+    def owner(self, subject: str) -> str:
+        return owner_of(subject, self.names)
+
+    def ask(self, door: str, subject: str) -> dict[str, Any]:
+        """The operator's question at one of the doors."""
+        body = SHAPE | {"subject": subject, "levels": [0.5, 0.9]}
+        request = urllib.request.Request(
+            f"{self.url(door)}/v1/forecast",
+            data=json.dumps(body).encode(),
+            headers={"Content-Type": "application/json"},
+        )
+        with urllib.request.urlopen(request, timeout=30) as reply:
+            answer: dict[str, Any] = json.load(reply)
+            return answer
+
+    def metrics(self, name: str) -> str:
+        with urllib.request.urlopen(f"{self.url(name)}/metrics", timeout=30) as reply:
+            return str(reply.read().decode())
+
+    def homes(self, subject: str) -> set[str]:
+        """Who keeps the subject, of those that are there."""
+        gauge = f'r1_forecast_gate_acts{{subject="{subject}"}}'
+        return {name for name in self.ends if gauge in self.metrics(name)}
+
+    @contextlib.contextmanager
+    def scaler(self, door: str) -> Iterator[Any]:
+        """KEDA's client at one of the doors."""
+        with grpc.insecure_channel(f"127.0.0.1:{self.ports[door][1]}") as channel:
+            yield self.keda.rpc.ExternalScalerStub(channel)
+
+    def ref(self, scaled_object: str, **metadata: str) -> Any:
+        """A ScaledObject of the namespace shop."""
+        given = metadata or TRIGGER
+        return self.keda.pb.ScaledObjectRef(
+            namespace="shop", name=scaled_object, scalerMetadata=given
+        )
+
+    def shown(self, door: str, scaled_object: str, **metadata: str) -> float:
+        """What KEDA reads at one of the doors; raises grpc.RpcError."""
+        pb, ref = self.keda.pb, self.ref(scaled_object, **metadata)
+        with self.scaler(door) as scaler:
+            asked = pb.GetMetricsRequest(scaledObjectRef=ref, metricName="r1-forecast")
+            (found,) = scaler.GetMetrics(asked, timeout=60).metricValues
+            return float(found.metricValueFloat)
+
+    def ready(self, door: str, subject: str) -> dict[str, Any]:
+        """The answer once it is a forecast."""
+
+        def there() -> dict[str, Any] | None:
+            answer = self.ask(door, subject)
+            return answer if answer["state"] == "Ready" else None
+
+        found: dict[str, Any] = wait_for(there, 60, f"a forecast of {subject} at {door}")
+        return found
+
+    def another(self, name: str) -> str:
+        """A door that is somebody else's and answers."""
+        return next(other for other in self.names if other != name and other in self.ends)
+
+
+@pytest.fixture(scope="module")
+def three(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Release]:
+    folder = tmp_path_factory.mktemp("shards")
+    ports = free_ports(6)
+    doors = {name: (ports[2 * at], ports[2 * at + 1]) for at, name in enumerate(NAMES)}
+    with prometheus() as url:
+        made = Release(url, folder, generated_client(folder), doors, [])
+        made.know(*NAMES)
+        try:
+            for name in NAMES:
+                made.start(name)
+            yield made
+        finally:
+            for stack in made.ends.values():
+                stack.close()
+
+
+def keda_subject(scaled_object: str) -> str:
+    """The subject under which a ScaledObject's trigger is forecast."""
+    wanted = parse_trigger("shop", scaled_object, TRIGGER).wanted
+    assert isinstance(wanted, Publication)
+    return wanted.request.subject
+
+
+def test_any_door_answers_and_each_subject_has_one_home(three: Release) -> None:
+    for number, subject in enumerate(SUBJECTS):
+        for door in NAMES[number % 3 :] + NAMES[: number % 3]:
+            assert three.ready(door, subject)["subject"] == subject
+    for subject in SUBJECTS:
+        assert three.homes(subject) == {three.owner(subject)}
+
+
+def test_any_keda_door_shows_what_the_owner_knows(three: Release) -> None:
+    for door in NAMES:
+        assert QUIET <= three.shown(door, f"orders-of-{door}") <= 2 * BUSY
+        assert three.homes(keda_subject(f"orders-of-{door}")) == {
+            three.owner(keda_subject(f"orders-of-{door}"))
+        }
+        with three.scaler(door) as scaler:
+            stream = scaler.StreamIsActive(three.ref(f"orders-of-{door}"), timeout=60)
+            assert next(iter(stream)).result in (True, False)
+            stream.cancel()
+    # The namespace of an R1Inference is the ScaledObject's own.
+    inference = "shop/production-r1"
+    three.ready(NAMES[1], inference)
+    for door in NAMES:
+        metadata = {"inference": "production-r1", "threshold": "5"}
+        assert QUIET <= three.shown(door, "retrieval", **metadata) <= 2 * BUSY
+    assert three.homes(inference) == {three.owner(inference)}
+
+
+def test_one_is_killed_and_comes_back(three: Release) -> None:
+    gone = three.owner(SUBJECTS[0])
+    lost = [subject for subject in SUBJECTS if three.owner(subject) == gone]
+    rest = [subject for subject in SUBJECTS if subject not in lost]
+    for subject in SUBJECTS:
+        three.ready(three.another(gone), subject)
+    orders = next(
+        f"orders-{n}" for n in range(99) if three.owner(keda_subject(f"orders-{n}")) == gone
+    )
+    three.kill(gone)
+    doors = [name for name in NAMES if name != gone]
+
+    for door in doors:
+        for subject in lost:
+            answer = three.ask(door, subject)
+            assert (answer["state"], answer["reason"]) == ("Unavailable", "Unreachable")
+            assert f"{gone} keeps this subject" in answer["message"]
+        with pytest.raises(grpc.RpcError) as refused:
+            three.shown(door, orders)
+        assert refused.value.code() is grpc.StatusCode.UNAVAILABLE
+        assert "Unreachable" in str(refused.value.details())
+        for subject in rest:
+            assert three.ready(door, subject)["subject"] == subject
+    for subject in lost:
+        assert three.homes(subject) == set(), "nobody steps in"
+    silent = f'r1_forecast_forwarded_total{{outcome="Silent",shard="{gone}"}}'
+    assert all(silent in three.metrics(door) for door in doors)
+
+    three.start(gone)
+    for subject in lost:
+        assert three.ready(doors[0], subject)["subject"] == subject
+        assert three.homes(subject) == {gone}
+    assert QUIET <= three.shown(doors[1], orders) <= 2 * BUSY
+
+
+def test_with_one_shard_less_only_its_subjects_move(three: Release) -> None:
+    """Last of all: the list is another one afterwards."""
+    for subject in SUBJECTS:
+        three.ready(NAMES[0], subject)
+    before = {subject: three.owner(subject) for subject in SUBJECTS}
+    three.know(*NAMES[:2])
+    three.kill(NAMES[2])
+
+    def settled() -> bool:
+        return all("r1_forecast_shards 2.0" in three.metrics(name) for name in NAMES[:2])
+
+    wait_for(settled, 60, "the others have read the new list")
+    moved = [subject for subject in SUBJECTS if before[subject] == NAMES[2]]
+    assert moved
+    for subject in SUBJECTS:
+        owner = three.owner(subject)
+        assert owner == before[subject] or subject in moved
+        three.ready(three.another(owner), subject)
+        assert three.homes(subject) == {owner}

@@ -1,0 +1,48 @@
+"""The list of shards: what it says, and what is wrong with it in words that lead to the fix."""
+
+from __future__ import annotations
+
+import pytest
+
+from r1_forecasting.sharding.ownership import InvalidShards, Shards, parse_shards
+
+TWO = '{"r1-forecaster-0": "http://127.0.0.1:1", "r1-forecaster-1": "http://127.0.0.1:2"}'
+
+
+def test_a_shard_knows_what_it_owns() -> None:
+    addresses = parse_shards(TWO)
+    first, second = (Shards(name, addresses) for name in addresses)
+    for number in range(50):
+        subject = f"team/model-{number}"
+        assert first.owns(subject) != second.owns(subject)
+        assert first.owner(subject) == second.owner(subject)
+
+
+def test_a_shard_that_is_taken_away_owns_nothing() -> None:
+    leaving = Shards("r1-forecaster-2", parse_shards(TWO))
+    assert not any(leaving.owns(f"team/model-{number}") for number in range(50))
+
+
+def test_owners_stay_the_same_over_releases() -> None:
+    """A change of the hash would send every subject to another home at each upgrade."""
+    shards = Shards("r1-forecaster-0", parse_shards(TWO))
+    owners = [shards.owner(f"team/model-{number}")[-1] for number in range(12)]
+    assert "".join(owners) == "000000011010"
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("{", "is not JSON"),
+        ("[]", "needs to be a JSON object"),
+        ("{}", "at least one shard"),
+        ('{"Pod 0": "http://a:1"}', "'Pod 0' needs to be a pod's name"),
+        ('{"r1-forecaster-0": "a:1"}', "r1-forecaster-0: 'a:1' needs to be of the form http://"),
+        ('{"r1-forecaster-0": "http://a:1/v1"}', "needs to be of the form http://HOST:PORT"),
+        ('{"r1-forecaster-0": 8082}', "r1-forecaster-0: 8082 needs to be"),
+    ],
+)
+def test_a_wrong_list_is_told(text: str, said: str) -> None:
+    with pytest.raises(InvalidShards, match=r".") as refused:
+        parse_shards(text)
+    assert said in str(refused.value)

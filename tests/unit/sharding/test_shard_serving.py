@@ -1,0 +1,141 @@
+"""A forecaster told that it is one of several: its options, its doors, and its list as it changes."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+from aiohttp.test_utils import TestServer
+from prometheus_client import generate_latest
+
+from r1_forecasting import followed_file
+from r1_forecasting.followed_file import FollowedFile
+from r1_forecasting.options import parse_options
+from r1_forecasting.protocol import Reason, Unavailable
+from r1_forecasting.request import parse_request
+from r1_forecasting.service import ForecastService
+from r1_forecasting.sharding.ownership import owner_of, parse_shards
+from r1_forecasting.sharding.serving import open_shard, route
+from r1_forecasting.training import Trainer
+from r1_forecasting.training_queue import TrainingQueue
+
+TWO = ("r1-forecaster-0", "r1-forecaster-1")
+NOWHERE = "http://127.0.0.1:9"
+QUESTION: dict[str, Any] = {
+    "query": "demand",
+    "stepSeconds": 1,
+    "seasonSeconds": 60,
+    "historySeconds": 420,
+    "leadSeconds": 5,
+}
+
+
+class Silence:
+    """A Prometheus without data; whoever is asked about becomes a subject all the same."""
+
+    def read(self, query: str, step: float, since: float, until: float) -> Unavailable:
+        return Unavailable(Reason.NO_DATA, "nobody exports it")
+
+
+def listed(file: Path, *names: str) -> Path:
+    file.write_text(json.dumps(dict.fromkeys(names, NOWHERE)))
+    return file
+
+
+def test_without_options_a_forecaster_is_alone() -> None:
+    options = parse_options([])
+    assert (options.shards, options.shard) == (None, "")
+
+
+def test_a_shard_is_named_by_flag_or_environment(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("R1_FORECASTER_SHARD", "r1-forecaster-1")
+    options = parse_options(["--shards", str(listed(tmp_path / "shards.json", *TWO))])
+    assert options.shard == "r1-forecaster-1"
+    assert list(options.shards.content) == list(TWO)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--shard", "r1-forecaster-0"], "give both"),
+        (["--shards", "FILE"], "give both"),
+        (["--shards", "/no/file", "--shard", "a"], "--shards: /no/file: "),
+        (["--shards", "WRONG", "--shard", "a"], "at least one shard"),
+    ],
+)
+def test_halves_and_wrong_lists_are_refused(
+    arguments: list[str], said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    files = {
+        "FILE": str(listed(tmp_path / "shards.json", *TWO)),
+        "WRONG": str(listed(tmp_path / "wrong.json")),
+    }
+    with pytest.raises(SystemExit) as ended:
+        parse_options([files.get(each, each) for each in arguments])
+    assert ended.value.code == 2
+    assert said in capsys.readouterr().err
+
+
+async def test_the_operators_door_leads_to_the_owner(tmp_path: Path) -> None:
+    file = FollowedFile(listed(tmp_path / "shards.json", *TWO), parse_shards)
+    service = ForecastService(Silence(), Trainer((), TrainingQueue(0.25)))
+    routed = route(service, TWO[0], file)
+    app = service.application(routed.ask)
+    open_shard(app, service, routed, file)
+    async with TestServer(app) as server, aiohttp.ClientSession() as client:
+        reasons = {}
+        for number in range(8):
+            asked = QUESTION | {"subject": f"team/model-{number}"}
+            async with client.post(server.make_url("/v1/forecast"), json=asked) as reply:
+                assert reply.status == 200
+                said = await reply.json()
+            reasons[said["subject"]] = said["reason"]
+        async with client.get(server.make_url("/metrics")) as reply:
+            text = await reply.text()
+    here = [name for name in reasons if owner_of(name, TWO) == TWO[0]]
+    assert {name: reason for name, reason in reasons.items() if reason == "NoData"}.keys() == {
+        *here
+    }
+    assert set(reasons.values()) == {"NoData", "Unreachable"}
+    assert list(service.subjects) == here
+    silent = f'r1_forecast_forwarded_total{{outcome="Silent",shard="{TWO[1]}"}}'
+    assert f"{silent} {8.0 - len(here)}" in text
+    assert "r1_forecast_shards 2.0" in text
+
+
+async def test_when_the_list_changes_what_moved_is_given_up_and_the_rest_is_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(followed_file, "LOOK_SECONDS", 0.01)
+    path = listed(tmp_path / "shards.json", TWO[0])
+    file = FollowedFile(path, parse_shards)
+    service = ForecastService(Silence(), Trainer((), TrainingQueue(0.25)))
+    routed = route(service, TWO[0], file)
+    app = service.application(routed.ask)
+    open_shard(app, service, routed, file)
+    names = [f"team/model-{number}" for number in range(8)]
+    async with TestServer(app):
+        for name in names:
+            await routed.ask(parse_request(QUESTION | {"subject": name}), 1)
+        assert list(service.subjects) == names
+        kept = {name: service.subjects[name] for name in names if owner_of(name, TWO) == TWO[0]}
+        path.write_text("{")  # a wrong list changes nothing
+        await asyncio.sleep(0.1)
+        assert list(service.subjects) == names
+        listed(path, *TWO)
+        for _ in range(3000):
+            if len(service.subjects) < len(names):
+                break
+            await asyncio.sleep(0.02)
+        assert service.subjects == kept, "the very same subjects, with all that they know"
+        moved = next(name for name in names if name not in kept)
+        shown = generate_latest(service.metrics.registry).decode()
+        assert f'subject="{moved}"' not in shown
+        assert "r1_forecast_shards 2.0" in shown
+    assert "what was there before stays in force" in caplog.text
