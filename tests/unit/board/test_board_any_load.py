@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from r1_board.foresight import LEVELS, Foresight
 from r1_board.policies import POLICIES, Bench
-from r1_board.world import Floats, world_of
+from r1_board.world import MINUTE_STEPS, Floats, world_of
 from r1_demo.load import RateTrace
 
 SEES_ALL = {"oracle", "static"}
@@ -61,13 +61,15 @@ def test_a_course_stays_within_its_bounds(
 def test_what_comes_later_changes_no_count_before_it(
     name: str, values: Floats, target: float
 ) -> None:
-    before = POLICIES[name](bench_of(values), target)
+    bench = bench_of(values)
+    before = POLICIES[name](bench, target)
     changed = values.copy()
-    # Lower, and not the highest minute: that one sets what a replica carries.
+    # Lower, and not the highest minute of the test: that one sets what a replica carries.
     last = len(values) - 8
-    highest = int(np.argmax(values[len(values) // 2 :])) + len(values) // 2
+    tested = bench.world.test_from // MINUTE_STEPS
+    highest = int(np.argmax(values[tested:])) + tested
     changed[last:] = np.where(np.arange(last, len(values)) == highest, values[last:], 0.0)
     after = POLICIES[name](bench_of(changed), target)
     # Demand is linear between the middles of minutes, so the minute before is touched too.
-    same = len(before) - 4 * (8 + 1)
+    same = len(before) - MINUTE_STEPS * (8 + 1)
     assert before[:same].tolist() == after[:same].tolist()
