@@ -40,6 +40,18 @@ def shape(query: str, season: float, step: float, lead: float) -> dict[str, Any]
 SHAPE = shape("demand", SEASON, STEP, LEAD)
 
 
+def answer_of(url: str, body: dict[str, Any]) -> dict[str, Any]:
+    """What a forecaster at `url` answers to the operator's question."""
+    request = urllib.request.Request(
+        f"{url}/v1/forecast",
+        data=json.dumps(body).encode(),
+        headers={"Content-Type": "application/json"},
+    )
+    with urllib.request.urlopen(request, timeout=30) as reply:
+        answer: dict[str, Any] = json.load(reply)
+        return answer
+
+
 def demand(at: float, season: float = SEASON) -> float:
     """Busy from .5 to .8 of each season."""
     return BUSY if 0.5 <= (at % season) / season < 0.8 else QUIET

@@ -30,7 +30,8 @@ class Situation:
     `missing` are the demand figures that could not be had, `waiting` whether a request waits or
     runs somewhere, whatever the rates say, `plain` what a plain autoscaler would run where a forecast
     vouches that no more is needed (None: none does) and `returning` how many replicas stay meanwhile
-    for a burst that may come again, `placement` where the replicas are and for how many more there is room.
+    for a burst that may come again, `placement` where the replicas are and for how many more there is
+    room.
     """
 
     policy: ScalingPolicy

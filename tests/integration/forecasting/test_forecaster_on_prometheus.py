@@ -7,7 +7,6 @@ recording runs on past the present, so time passes as it does with a scraped ser
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import shutil
 import signal
@@ -23,6 +22,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
+from ramp_story import answer_of
 
 SEASON, STEP, SEASONS = 60, 1, 8
 QUIET, BUSY = 2.0, 20.0
@@ -161,14 +162,7 @@ def ask(url: str, **changes: object) -> dict[str, Any]:
         "horizonSeconds": 20,
         "levels": [0.5, 0.9, 0.95],
     } | changes
-    request = urllib.request.Request(
-        f"{url}/v1/forecast",
-        data=json.dumps(body).encode(),
-        headers={"Content-Type": "application/json"},
-    )
-    with urllib.request.urlopen(request, timeout=30) as reply:
-        answer: dict[str, Any] = json.load(reply)
-        return answer
+    return answer_of(url, body)
 
 
 def ready(url: str, **changes: object) -> dict[str, Any] | None:

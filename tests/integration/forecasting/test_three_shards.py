@@ -26,7 +26,7 @@ from r1_cluster.controlplane import free_ports
 from r1_forecasting.published.publication import Publication
 from r1_forecasting.published.trigger import parse_trigger
 from r1_forecasting.sharding.ownership import owner_of
-from ramp_story import BUSY, QUIET, SHAPE, forecaster, is_ready, prometheus, wait_for
+from ramp_story import BUSY, QUIET, SHAPE, answer_of, forecaster, is_ready, prometheus, wait_for
 
 NAMES = ("r1-forecaster-0", "r1-forecaster-1", "r1-forecaster-2")
 SUBJECTS = tuple(f"team/model-{number}" for number in range(12))
@@ -89,14 +89,7 @@ class Release:
     def ask(self, door: str, subject: str) -> dict[str, Any]:
         """The operator's question at one of the doors."""
         body = SHAPE | {"subject": subject, "levels": [0.5, 0.9]}
-        request = urllib.request.Request(
-            f"{self.url(door)}/v1/forecast",
-            data=json.dumps(body).encode(),
-            headers={"Content-Type": "application/json"},
-        )
-        with urllib.request.urlopen(request, timeout=30) as reply:
-            answer: dict[str, Any] = json.load(reply)
-            return answer
+        return answer_of(self.url(door), body)
 
     def metrics(self, name: str) -> str:
         with urllib.request.urlopen(f"{self.url(name)}/metrics", timeout=30) as reply:

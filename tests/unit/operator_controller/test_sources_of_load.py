@@ -187,15 +187,7 @@ async def settle(forecaster: Forecaster) -> Forecast | Unavailable:
 
 async def test_a_forecast_never_holds_up_who_asks_and_is_asked_once_a_step(served: Served) -> None:
     served.delay = 0.2
-    served.answer = {
-        "state": "Ready",
-        "model": "lstm",
-        "issuedAt": 1.0,
-        "validUntil": 61.0,
-        "gate": {"acts": True, "reason": "r", "message": "m"},
-        "points": [],
-        "peakOverLead": {"0.9": 12.0},
-    }
+    served.answer = FOR_A_MINUTE
     forecaster = Forecaster(served.url)
     first = forecaster.latest(KEY, question())
     assert isinstance(first, Unavailable)
@@ -250,19 +242,22 @@ async def test_an_unreachable_forecaster_is_said_to_be_so() -> None:
     await forecaster.close()
 
 
+FOR_A_MINUTE: dict[str, Any] = {
+    "state": "Ready",
+    "model": "lstm",
+    "issuedAt": 1.0,
+    "validUntil": 61.0,
+    "gate": {"acts": True, "reason": "r", "message": "m"},
+    "points": [],
+    "peakOverLead": {"0.9": 12.0},
+}
+
+
 @pytest.mark.parametrize(("wall", "kept"), [(50.0, True), (500.0, False)])
 async def test_a_forecast_holds_until_it_runs_out_although_the_next_did_not_come(
     served: Served, wall: float, kept: bool
 ) -> None:
-    served.answer = {
-        "state": "Ready",
-        "model": "lstm",
-        "issuedAt": 1.0,
-        "validUntil": 61.0,
-        "gate": {"acts": True, "reason": "r", "message": "m"},
-        "points": [],
-        "peakOverLead": {"0.9": 12.0},
-    }
+    served.answer = FOR_A_MINUTE
     forecaster = Forecaster(served.url, timeout_seconds=0.2, wall=lambda: wall)
     assert isinstance(await settle(forecaster), Forecast)
     served.delay = 1.0  # longer than the client waits
@@ -278,15 +273,7 @@ async def test_a_forecast_holds_while_the_part_of_the_forecaster_that_made_it_is
     served: Served, reason: str, kept: bool
 ) -> None:
     """What another part of it says of its silence is no news of the resource."""
-    served.answer = {
-        "state": "Ready",
-        "model": "lstm",
-        "issuedAt": 1.0,
-        "validUntil": 61.0,
-        "gate": {"acts": True, "reason": "r", "message": "m"},
-        "points": [],
-        "peakOverLead": {"0.9": 12.0},
-    }
+    served.answer = FOR_A_MINUTE
     forecaster = Forecaster(served.url, wall=lambda: 50.0)
     assert isinstance(await settle(forecaster), Forecast)
     served.answer = {"state": "Unavailable", "reason": reason, "message": "r1-forecaster-1 is"}
