@@ -1,0 +1,1 @@
+"""Code that several parts share: a leaf library that imports none of them."""

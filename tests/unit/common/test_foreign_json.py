@@ -1,0 +1,62 @@
+"""Foreign JSON fails in one declared way."""
+
+from __future__ import annotations
+
+import contextlib
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from r1_common.foreign_json import InvalidJson, only, parse_json
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[" * 100_000,
+        '{"a":' * 100_000,
+        "1" * 5_000,
+        "NaN",
+        "-Infinity",
+        b"\xff\xfe\x00",
+        b"",
+        "{",
+        '{"a": 1} x',
+        "\ufeff{}",
+    ],
+    ids=repr,
+)
+def test_text_that_is_not_acceptable_json_raises_invalid_json(text: str | bytes) -> None:
+    with pytest.raises(InvalidJson):
+        parse_json(text)
+
+
+def test_text_above_the_byte_limit_is_refused_before_it_is_parsed() -> None:
+    with pytest.raises(InvalidJson, match="at most 10"):
+        parse_json("[" * 11, max_bytes=10)
+
+
+@given(st.binary(max_size=200))
+def test_any_bytes_parse_or_raise_invalid_json(text: bytes) -> None:
+    with contextlib.suppress(InvalidJson):
+        parse_json(text)
+
+
+class Refused(ValueError):
+    pass
+
+
+@pytest.mark.parametrize(
+    "error", [KeyError("a"), TypeError("x"), RecursionError(), AttributeError("y"), ValueError("z")]
+)
+def test_only_turns_every_exception_into_the_declared_one(error: Exception) -> None:
+    with pytest.raises(Refused, match="ConfigMap a/b: "), only(Refused, "ConfigMap a/b"):
+        raise error
+
+
+def test_only_passes_the_declared_error_unchanged() -> None:
+    error = Refused("field x")
+    with pytest.raises(Refused) as caught, only(Refused, "ConfigMap a/b"):
+        raise error
+    assert caught.value is error
