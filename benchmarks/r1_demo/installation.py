@@ -21,6 +21,7 @@ from r1_cluster.cluster import LocalCluster
 from r1_cluster.commands import run
 from r1_cluster.paths import repository_root
 from r1_cluster.providers import Cluster, GivenCluster
+from r1_common.listen import host_port
 
 NAMESPACE, RELEASE = "r1-system", "r1"
 RESTRICTED = {"pod-security.kubernetes.io/enforce": "restricted"}
@@ -54,7 +55,7 @@ class Installation:
     @property
     def gateway_url(self) -> str:
         """The OpenAI API's base, without /v1."""
-        return f"http://{self.service_address('gateway')}"
+        return f"http://{host_port(self.service_address('gateway'), 80)}"
 
     def uninstall(self) -> None:
         """Run `helm uninstall`; custom resources and the CRD stay."""

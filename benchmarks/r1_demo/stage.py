@@ -20,6 +20,7 @@ from r1_cluster.binaries import ensure_binaries
 from r1_cluster.cluster import LocalCluster
 from r1_cluster.errors import ClusterError, NotReady
 from r1_cluster.providers import Cluster
+from r1_common.listen import host_port
 from r1_demo.installation import (
     NAMESPACE,
     RELEASE,
@@ -192,7 +193,7 @@ def _reach(stage: Stage, service: str, port: int) -> str:
         address = stage.kubectl(
             "get", "service", service, "-n", NAMESPACE, "-o", "jsonpath={.spec.clusterIP}"
         )
-        return f"http://{address}:{port}"
+        return f"http://{host_port(address, port)}"
     stage.kubectl(
         "rollout",
         "status",

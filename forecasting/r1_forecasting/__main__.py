@@ -19,6 +19,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
     from aiohttp import web
 
+    from r1_common import listen
     from r1_forecasting.history import PrometheusHistory
     from r1_forecasting.kept_models import ModelFolder
     from r1_forecasting.options import parse_options
@@ -57,10 +58,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except Unreadable as error:
         print(f"r1-forecaster: {error}", file=sys.stderr)
         return 2
+    try:
+        sockets = listen.bind(options.host, options.port)
+    except OSError as error:
+        print(f"r1-forecaster: {error}", file=sys.stderr)
+        return 1
     web.run_app(
         app,
-        host=options.host,
-        port=options.port,
+        sock=sockets,
         access_log=None,
         print=None,
         shutdown_timeout=5.0,

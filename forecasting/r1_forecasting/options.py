@@ -7,6 +7,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
+from r1_common.listen import EVERY_ADDRESS
 from r1_forecasting.published.options import add_door_options, check_doors
 from r1_forecasting.selection import learned
 from r1_forecasting.sharding.options import add_shard_options, check_shards
@@ -34,7 +35,11 @@ def parse_options(arguments: Sequence[str]) -> argparse.Namespace:
 
     parser = argparse.ArgumentParser(prog="r1-forecaster", description=__doc__)
     parser.add_argument("--prometheus-url", default=env("PROMETHEUS_URL", "http://127.0.0.1:9090"))
-    parser.add_argument("--host", default=env("HOST", "0.0.0.0"))  # noqa: S104 - a pod's port
+    parser.add_argument(
+        "--host",
+        default=env("HOST", EVERY_ADDRESS),
+        help="address of every port; :: is every IPv6 and IPv4 address",
+    )
     parser.add_argument("--port", type=int, default=env("PORT", "8082"))
     parser.add_argument(
         "--models",

@@ -14,6 +14,8 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from r1_common.listen import host_port
+
 SERVICE_ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 
 
@@ -49,14 +51,12 @@ def _from_service_account(env: Mapping[str, str]) -> KubeAccess:
         raise NoCluster(
             f"{SERVICE_ACCOUNT} has no token: set automountServiceAccountToken, or use --config"
         )
-    host = env["KUBERNETES_SERVICE_HOST"]
-    host = f"[{host}]" if ":" in host else host
-    port = env.get("KUBERNETES_SERVICE_PORT", "443")
+    place = host_port(env["KUBERNETES_SERVICE_HOST"], env.get("KUBERNETES_SERVICE_PORT", "443"))
 
     async def headers() -> dict[str, str]:
         return {"Authorization": "Bearer " + token.read_text("ascii").strip()}  # it rotates
 
-    return KubeAccess(f"https://{host}:{port}", _trusting(str(authority)), headers)
+    return KubeAccess(f"https://{place}", _trusting(str(authority)), headers)
 
 
 async def _from_kubeconfig(given: str | None) -> KubeAccess:

@@ -8,6 +8,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from r1_common.listen import EVERY_ADDRESS
+
 _EXAMPLES = """
 examples:
   python -m r1_gateway --config routes.json
@@ -30,9 +32,9 @@ every flag --some-name is also read from the environment as R1_GATEWAY_SOME_NAME
 class Options:
     """How this process runs."""
 
-    host: str = "0.0.0.0"  # noqa: S104 - a door is for others
+    host: str = EVERY_ADDRESS
     port: int = 8000
-    admin_host: str = "0.0.0.0"  # noqa: S104
+    admin_host: str = EVERY_ADDRESS
     admin_port: int = 8081
     name: str = ""
     config: Path | None = None
@@ -73,9 +75,21 @@ def parse_options(
             f"--{flag}", type=kind, default=given, metavar=metavar, help=text + shown
         )
 
-    add("host", "address of the data listener", str, default.host, "ADDRESS")
+    add(
+        "host",
+        "address of the data listener; :: is every IPv6 and IPv4 address",
+        str,
+        default.host,
+        "ADDRESS",
+    )
     add("port", "port of the data listener", int, default.port, "PORT")
-    add("admin-host", "address of the admin listener", str, default.admin_host, "ADDRESS")
+    add(
+        "admin-host",
+        "address of the admin listener; :: is every IPv6 and IPv4 address",
+        str,
+        default.admin_host,
+        "ADDRESS",
+    )
     add(
         "admin-port",
         "port of /healthz /readyz /metrics /signals",

@@ -19,6 +19,7 @@ from collections.abc import Callable
 
 from aiohttp import web
 
+from r1_common import listen
 from r1_gateway.admin import build_admin
 from r1_gateway.client_connection import ClientConnection
 from r1_gateway.discovery import Discovery
@@ -54,7 +55,7 @@ class GatewayServer:
         self._files: list[FileWatch] = []
         self._discovery: Discovery | None = None
         self._tasks: list[asyncio.Task[None]] = []
-        self._server: asyncio.Server | None = None
+        self._servers: list[asyncio.Server] = []
         self._admin: web.AppRunner | None = None
         self._stopping = False
         self.port = 0
@@ -84,17 +85,21 @@ class GatewayServer:
             )
             await self._discovery.connect()
         loop = asyncio.get_running_loop()
-        self._server = await loop.create_server(
-            lambda: ClientConnection(door), options.host, options.port, backlog=BACKLOG
-        )
-        self.port = self._server.sockets[0].getsockname()[1]
+        sockets = listen.bind(options.host, options.port)
+        self.port = listen.port_of(sockets)
+        for each in sockets:
+            server = await loop.create_server(
+                lambda: ClientConnection(door), sock=each, backlog=BACKLOG
+            )
+            self._servers.append(server)
         registry = build_registry(door, self._configuration_errors)
         application = build_admin(door, registry, options.name, self.unready_because)
         self._admin = web.AppRunner(application, access_log=None, handle_signals=False)
         await self._admin.setup()
-        site = web.TCPSite(self._admin, options.admin_host, options.admin_port)
-        await site.start()
-        self.admin_port = self._admin.addresses[0][1]
+        sockets = listen.bind(options.admin_host, options.admin_port)
+        self.admin_port = listen.port_of(sockets)
+        for each in sockets:
+            await web.SockSite(self._admin, each).start()
         jobs = [watch.run() for watch in self._files]
         jobs.append(self._sweep())
         if self._discovery is not None:
@@ -132,8 +137,8 @@ class GatewayServer:
         await _wait(hurry, self.options.linger_seconds, lambda: False)
         door = self.door
         door.closing = True
-        if self._server is not None:
-            self._server.close()
+        for server in self._servers:
+            server.close()
         for client in [c for c in door.clients if c.is_idle]:
             client.finish()
         await _wait(hurry, self.options.drain_seconds, lambda: not door.clients)

@@ -15,6 +15,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
+from r1_common.listen import EVERY_ADDRESS
+
 
 class BadSetting(ValueError):
     """A setting that cannot be used; the message names it and says what is wanted."""
@@ -58,7 +60,10 @@ class Settings:
         60, "Shortest window of the rates that forecasts learn from: four scrapes of Prometheus."
     )
 
-    http_host: str = _setting("0.0.0.0", "Where probes, metrics and decisions are served.")  # noqa: S104
+    http_host: str = _setting(
+        EVERY_ADDRESS,
+        "Address that serves probes, metrics and decisions; :: is every IPv6 and IPv4 address.",
+    )
     http_port: int = _setting(8080, "Port of the same; 0 picks a free one.")
 
     lease_name: str = _setting("r1-operator", "Name of the Lease that elects the active operator.")

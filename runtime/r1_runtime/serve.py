@@ -18,6 +18,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from r1_common.listen import host_port
 from r1_runtime.errors import OptionError, RuntimeFault
 from r1_runtime.server.options import ServeOptions, parse_options
 
@@ -46,6 +47,7 @@ async def serve(options: ServeOptions) -> None:
     """
     from aiohttp import web
 
+    from r1_common import listen
     from r1_runtime.server.app import build_app
     from r1_runtime.server.loading import Phases, load
     from r1_runtime.server.metrics import Metrics
@@ -59,12 +61,12 @@ async def serve(options: ServeOptions) -> None:
     )
     await runner.setup()
     try:
-        await web.TCPSite(runner, options.host, options.port, backlog=1024).start()
+        for each in listen.bind(options.host, options.port):
+            await web.SockSite(runner, each, backlog=1024).start()
     except OSError as error:
         await runner.cleanup()
         raise OptionError(
-            f"command line: cannot listen on {options.host}:{options.port} ({error.strerror}). "
-            "Fix: choose another --port."
+            f"command line: {error.strerror}. Fix: choose another --host or --port."
         ) from error
     phases.end("listen")
     _log.info("listening on %s, loading %s", _addresses(runner), options.model_path)
@@ -108,7 +110,7 @@ async def _drain(service: object, seconds: float) -> None:
 
 
 def _addresses(runner: object) -> str:
-    return ", ".join(f"{host}:{port}" for host, port, *_ in runner.addresses)  # type: ignore[attr-defined]
+    return ", ".join(host_port(*address[:2]) for address in runner.addresses)  # type: ignore[attr-defined]
 
 
 def report(error: RuntimeFault, termination_log: Path = TERMINATION_LOG) -> None:

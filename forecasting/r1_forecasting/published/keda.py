@@ -16,6 +16,7 @@ from typing import Any, NoReturn
 import grpc
 import grpc.aio
 
+from r1_common.listen import EVERY_ADDRESS, host_port
 from r1_forecasting.protocol import Unavailable
 from r1_forecasting.published import keda_messages as messages
 from r1_forecasting.published.publication import INFERENCE_METRIC
@@ -134,7 +135,8 @@ async def open_keda_door(scaler: KedaScaler, host: str, port: int) -> tuple[Any,
     server = grpc.aio.server(options=[("grpc.so_reuseport", 0)])
     server.add_generic_rpc_handlers((scaler.handler(),))
     try:
-        bound = server.add_insecure_port(f"[{host}]:{port}" if ":" in host else f"{host}:{port}")
+        # gRPC itself takes [::] for both families, and for IPv4 where there is no IPv6.
+        bound = server.add_insecure_port(host_port(host or EVERY_ADDRESS, port))
     except RuntimeError as error:
         raise OSError(f"port {port} for KEDA cannot be opened: {error}") from error
     await server.start()

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import aiohttp
 
+from r1_common.listen import host_port
 from r1_forecasting.published.front_proxy import CONFIG_MAP, FrontProxy, parse_front_proxy
 
 MOUNTED = Path("/var/run/secrets/kubernetes.io/serviceaccount")
@@ -37,7 +38,7 @@ class ServiceAccount:
                 "KUBERNETES_SERVICE_HOST and _PORT are not set: external metrics are served from "
                 "a pod, or with both set to the API server's address"
             )
-        return cls(f"https://{f'[{host}]' if ':' in host else host}:{port}", folder)
+        return cls(f"https://{host_port(host, port)}", folder)
 
     async def fetch_front_proxy(self) -> FrontProxy:
         """Read the ConfigMap. Raises ``Unreadable``, or ``InvalidFrontProxy`` on its contents."""

@@ -16,6 +16,7 @@ from pathlib import Path
 
 from aiohttp import web
 
+from r1_common import listen
 from r1_forecasting.published.front_proxy import FrontProxy, InvalidFrontProxy
 from r1_forecasting.published.service_account import Unreadable
 
@@ -36,13 +37,13 @@ class TlsDoor:
     fetch: Callable[[], Awaitable[FrontProxy]]
     trust: FrontProxy | None = None
     _material: tuple[bytes, bytes, FrontProxy] | None = None
-    _site: web.TCPSite | None = None
+    _sites: list[web.SockSite] = field(default_factory=list)
     _said: str = field(default="")
 
     @property
     def bound_port(self) -> int | None:
         """The port while it is open."""
-        return None if self._site is None else self._site.port
+        return self.port if self._sites else None
 
     async def follow(self, application: web.Application) -> None:
         """Open the port and keep it on the newest keys, until cancelled."""
@@ -51,7 +52,7 @@ class TlsDoor:
         try:
             while True:
                 await self.look(runner)
-                await asyncio.sleep(LOOK_SECONDS if self._site else RETRY_SECONDS)
+                await asyncio.sleep(LOOK_SECONDS if self._sites else RETRY_SECONDS)
         finally:
             await runner.cleanup()
 
@@ -67,19 +68,20 @@ class TlsDoor:
             self._said = ""
         except (Unreadable, InvalidFrontProxy, OSError) as error:
             if str(error) != self._said:
-                state = "stays as it is" if self._site else "stays closed"
+                state = "stays as it is" if self._sites else "stays closed"
                 LOG.warning("the port for external metrics %s: %s", state, error)
             self._said = str(error)
 
     async def _open(self, runner: web.AppRunner, context: ssl.SSLContext) -> None:
-        if self._site is not None:
-            self.port = self._site.port
-            await self._site.stop()
-            self._site = None
-        site = web.TCPSite(runner, self.host, self.port, ssl_context=context)
-        await site.start()
-        self._site = site
-        LOG.info("external metrics are served at port %d", site.port)
+        while self._sites:
+            await self._sites.pop().stop()
+        sockets = listen.bind(self.host, self.port)
+        self.port = listen.port_of(sockets)
+        for each in sockets:
+            site = web.SockSite(runner, each, ssl_context=context)
+            await site.start()
+            self._sites.append(site)
+        LOG.info("external metrics are served at port %d", self.port)
 
 
 def build_context(folder: Path, trust: FrontProxy) -> ssl.SSLContext:

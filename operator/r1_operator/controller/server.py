@@ -11,6 +11,7 @@ from collections.abc import Callable
 from aiohttp import web
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
+from r1_common import listen
 from r1_operator.controller.decisions import DecisionBook
 from r1_operator.controller.liveness import Liveness
 from r1_operator.kube.kinds import Key
@@ -46,9 +47,10 @@ class OperatorServer:
         app.router.add_get("/decisions/{namespace}/{name}", self._serve_decisions)
         self._runner = web.AppRunner(app, access_log=None, handle_signals=False)
         await self._runner.setup()
-        site = web.TCPSite(self._runner, host, port)
-        await site.start()
-        self.port = self._runner.addresses[0][1]
+        sockets = listen.bind(host, port)
+        self.port = listen.port_of(sockets)
+        for each in sockets:
+            await web.SockSite(self._runner, each).start()
 
     async def stop(self) -> None:
         """Stop listening."""

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 
+from r1_common.listen import EVERY_ADDRESS
 from r1_runtime.errors import ModelLoadError, OptionError
 
 BUNDLED = "bundled:"
@@ -46,7 +47,7 @@ def parse_options(arguments: Sequence[str] | None = None) -> ServeOptions:
     add = parser.add_argument
     add("--model-path", required=True, help="checkpoint folder, or bundled:NAME")
     add("--served-model-name", action="append", help="name in requests; may be repeated")
-    add("--host", default="0.0.0.0", help="address to listen on")  # noqa: S104  (a pod's port)
+    add("--host", default=EVERY_ADDRESS, help="address; :: is every IPv6 and IPv4 address")
     add("--port", type=int, default=8000)
     add("--dtype", choices=_DTYPES, type=str.lower, default="auto")
     add("--device", default="auto", help="auto, cpu or cuda")
