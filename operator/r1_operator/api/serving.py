@@ -11,7 +11,7 @@ from r1_operator.api.quantity import Quantity
 DNS_SUBDOMAIN = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$"
 MODEL_NAME = r"^[A-Za-z0-9][A-Za-z0-9._:/-]*$"
 
-OWNED_FLAGS = ("--port", "--host", "--model-path", "--model", "--served-model-name")
+OWNED_FLAGS = ("--port", "--model-path", "--model", "--served-model-name")
 OWNED_LABELS = (
     "app.kubernetes.io/name",
     "app.kubernetes.io/instance",
@@ -140,7 +140,8 @@ class Engine:
     args: Annotated[
         tuple[str, ...],
         Doc(
-            "are appended to the engine's command line.",
+            "are appended to the engine's command line. A --host among them replaces the "
+            "operator's: the pod's address for vLLM and SGLang, every address for Bundled.",
             max_items=64,
             item_max_length=1024,
         ),

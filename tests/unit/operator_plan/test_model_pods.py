@@ -74,10 +74,12 @@ def test_vllm_gets_its_own_words(resource: Any, defaults: Defaults) -> None:
     assert engine["image"] == "vllm:1"
     assert " ".join(engine["command"]) == (
         "python3 -m vllm.entrypoints.openai.api_server --model /models --served-model-name r1 "
-        "chat --host 0.0.0.0 --port 8000 --dtype bfloat16 --max-num-seqs 8 --max-model-len 4096 "
+        "chat --host $(POD_IP) --port 8000 --dtype bfloat16 --max-num-seqs 8 --max-model-len 4096 "
         "--num-gpu-blocks-override 100 --block-size 16 --tensor-parallel-size 2 --seed=7"
     )
-    assert "vllm:num_requests_running" in engine["lifecycle"]["preStop"]["exec"]["command"]
+    assert engine["lifecycle"]["preStop"]["exec"]["command"][3:] == [
+        *("8000", "3", "120", "vllm:num_requests_running", "vllm:num_requests_waiting")
+    ]
 
 
 def test_sglang_gets_its_own_words(resource: Any, defaults: Defaults) -> None:
@@ -90,10 +92,37 @@ def test_sglang_gets_its_own_words(resource: Any, defaults: Defaults) -> None:
     engine = engine_of(resource(spec), defaults)
     assert " ".join(engine["command"]) == (
         "python3 -m sglang.launch_server --model-path /models --served-model-name r1 "
-        "--host 0.0.0.0 --port 8000 --dtype auto --max-running-requests 8 --context-length 4096 "
+        "--host $(POD_IP) --port 8000 --dtype auto --max-running-requests 8 --context-length 4096 "
         "--max-total-tokens 1600 --page-size 16 --tp-size 2 --enable-metrics"
     )
-    assert "sglang:num_running_reqs" in engine["lifecycle"]["preStop"]["exec"]["command"]
+    assert engine["lifecycle"]["preStop"]["exec"]["command"][3:] == [
+        *("8000", "3", "120", "sglang:num_running_reqs", "sglang:num_queue_reqs")
+    ]
+
+
+@pytest.mark.parametrize("engine", ["vLLM", "SGLang"])
+def test_engines_listen_at_the_address_of_their_pod(
+    engine: str, resource: Any, defaults: Defaults
+) -> None:
+    spec = {"model": VOLUME, "engine": {"type": engine, "image": "x"}}
+    made = engine_of(resource(spec), defaults)
+    assert made["env"][0] == {
+        "name": "POD_IP",
+        "valueFrom": {"fieldRef": {"apiVersion": "v1", "fieldPath": "status.podIP"}},
+    }
+    for probe in ("startupProbe", "readinessProbe", "livenessProbe"):
+        assert "host" not in made[probe]["httpGet"]  # the kubelet then asks the pod's address
+
+
+@pytest.mark.parametrize("given", [["--host", "::"], ["--host=0.0.0.0"]])
+@pytest.mark.parametrize("engine", ["vLLM", "SGLang", "Bundled"])
+def test_a_host_in_the_args_replaces_the_operators(
+    engine: str, given: list[str], resource: Any, defaults: Defaults
+) -> None:
+    spec = {"engine": {"type": engine, "image": "x", "args": given}, "model": VOLUME}
+    command = engine_of(resource(spec), defaults)["command"]
+    assert [word for word in command if word.startswith("--host")] == [given[0]]
+    assert command[-len(given) :] == given
 
 
 @pytest.mark.parametrize("engine", ["vLLM", "SGLang"])

@@ -15,6 +15,7 @@ from r1_operator.api.serving import EngineType, ModelSource, Resources
 from r1_operator.api.v1 import R1Inference
 from r1_operator.plan.children.engines import STARTS, EngineStart, Request
 from r1_operator.plan.children.engines.bundled import LEAVE_SECONDS
+from r1_operator.plan.children.engines.start import POD_IP
 from r1_operator.plan.children.metadata import labels, selector
 from r1_operator.plan.children.route import served_names
 from r1_operator.plan.children.template import merge_template
@@ -126,7 +127,7 @@ def _container(
         "image": image,
         "imagePullPolicy": defaults.image_pull_policy,
         "command": list(start.command),
-        "env": [{"name": name, "value": value} for name, value in env.items()],
+        "env": [*_pod_ip(start), *({"name": key, "value": env[key]} for key in env)],
         "ports": [{"name": names.PORT_NAME, "containerPort": names.PORT, "protocol": "TCP"}],
         "terminationMessagePolicy": "FallbackToLogsOnError",
         "securityContext": {
@@ -142,6 +143,11 @@ def _container(
     if resources:
         container["resources"] = resources
     return container
+
+
+def _pod_ip(start: EngineStart) -> list[dict[str, Any]]:
+    field = {"apiVersion": "v1", "fieldPath": "status.podIP"}
+    return [{"name": POD_IP, "valueFrom": {"fieldRef": field}}] if start.pod_ip else []
 
 
 def _resources(resources: Resources) -> dict[str, dict[str, str]]:

@@ -1,7 +1,7 @@
 """Draining engines that cut their streams on SIGTERM.
 
 The kubelet runs preStop before SIGTERM, and the pod has left the endpoints by then: so it is
-enough to wait there until the engine's own counter of running requests reads zero. The
+enough to wait there until the engine's own gauges of running and waiting requests read zero. The
 engines' images have Python; the script uses nothing beyond its standard library.
 """
 
@@ -11,24 +11,61 @@ from r1_operator.plan.children.engines.bundled import LEAVE_SECONDS
 from r1_operator.plan.children.engines.start import Request
 
 SCRIPT = """\
-import sys, time, urllib.request
-url, metric, leave, limit = sys.argv[1], sys.argv[2], float(sys.argv[3]), float(sys.argv[4])
-end = time.monotonic() + leave + limit
-time.sleep(leave)
-while time.monotonic() < end:
+import errno, http.client, os, re, signal, sys, time, urllib.request
+port, leave, limit, *gauges = sys.argv[1:]
+end = time.monotonic() + float(leave) + float(limit)
+hosts = [host for host in (os.environ.get('POD_IP'), '127.0.0.1', '::1') if host]
+sample = re.compile('(' + '|'.join(map(re.escape, gauges)) + r')(?:[{].*[}])?\\s+(\\S+).*')
+direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+nothing_listens = (
+    errno.ECONNREFUSED, errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT, errno.ENETUNREACH)
+
+def late(*_):
+    raise TimeoutError
+
+def ask(host):
+    # The timer bounds the whole answer; urlopen's timeout bounds each read of it.
+    url = 'http://%s:%s/metrics' % ('[%s]' % host if ':' in host else host, port)
+    signal.setitimer(signal.ITIMER_REAL, max(0.1, min(5, end - time.monotonic())))
     try:
-        lines = urllib.request.urlopen(url, timeout=2).read().decode().splitlines()
+        with direct.open(url, timeout=5) as answer:
+            return answer.read().decode()
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+
+def requests():
+    # Requests in the engine; None where that is not known, 'refused' where nothing listens.
+    for host in hosts:
+        try:
+            text = ask(host)
+            found = [match for match in map(sample.fullmatch, text.splitlines()) if match]
+            if gauges[0] in [match[1] for match in found]:
+                return sum(float(match[2]) for match in found)
+        except (OSError, ValueError, http.client.HTTPException) as error:
+            cause = getattr(error, 'reason', error)
+            if getattr(cause, 'errno', None) in nothing_listens:
+                continue
+        return None
+    return 'refused'
+
+signal.signal(signal.SIGALRM, late)
+time.sleep(float(leave))
+calm = 0
+while calm < 10 and time.monotonic() < end:
+    try:
+        state = requests()
     except OSError:
-        break
-    running = [line for line in lines if line.startswith((metric + '{', metric + ' '))]
-    if not any(float(line.rsplit(' ', 1)[1]) for line in running):
-        break
-    time.sleep(0.5)
+        state = None
+    # Idle twice in a row, or nothing listens ten times in a row.
+    calm = calm + 5 if state == 0 else calm + 1 if state == 'refused' else 0
+    time.sleep(0.5 if calm < 10 else 0)
 """
 
 
-def wait_until_idle(metric: str, request: Request) -> dict[str, Any]:
-    """A preStop handler that waits until the gauge `metric` is zero, at most drainSeconds."""
-    url = f"http://127.0.0.1:{request.port}/metrics"
-    words = ("python3", "-c", SCRIPT, url, metric, LEAVE_SECONDS, request.drain_seconds)
+def wait_until_idle(gauges: tuple[str, ...], request: Request) -> dict[str, Any]:
+    """A preStop handler that waits until the `gauges` read zero, at most drainSeconds.
+
+    The first gauge counts running requests: an answer without it is unknown, and unknown is busy.
+    """
+    words = ("python3", "-c", SCRIPT, request.port, LEAVE_SECONDS, request.drain_seconds, *gauges)
     return {"exec": {"command": [str(word) for word in words]}}

@@ -9,6 +9,9 @@ from r1_operator.api.serving import Dtype, Runtime
 BLOCK_TOKENS = 16
 """Tokens in a KV cache block, in every engine."""
 
+POD_IP = "POD_IP"
+"""The variable with the pod's first address, in pods of engines that listen on that alone."""
+
 DTYPES = {Dtype.AUTO: "auto", Dtype.FLOAT32: "float32", Dtype.BFLOAT16: "bfloat16"}
 
 
@@ -36,8 +39,20 @@ class EngineStart:
     health_path: str = "/health"
     pre_stop: Mapping[str, Any] = field(default_factory=dict)
     """the lifecycle handler that runs before SIGTERM"""
+    pod_ip: bool = False
+    """wants its address in `POD_IP`"""
     shared_memory: bool = False
     """wants a large /dev/shm (engines that talk between processes)"""
+
+
+def host(request: Request) -> str | None:
+    """The value of `--host`: the pod's address, or None where the owner's args have one.
+
+    No wildcard listens everywhere: SGLang's `::` refuses IPv4, `0.0.0.0` refuses IPv6, and vLLM's
+    `::` ends where the kernel has no IPv6. Probes, gateways and Prometheus use the pod's address.
+    """
+    given = any(arg.split("=", 1)[0] == "--host" for arg in request.args)
+    return None if given else f"$({POD_IP})"
 
 
 def flags(*pairs: tuple[str, object | None]) -> tuple[str, ...]:

@@ -7,6 +7,7 @@ from r1_operator.plan.children.engines.start import (
     EngineStart,
     Request,
     flags,
+    host,
 )
 
 
@@ -20,7 +21,7 @@ def start_vllm(request: Request) -> EngineStart:
             *flags(("--model", request.model_path)),
             *("--served-model-name", *request.served_names),
             *flags(
-                ("--host", "0.0.0.0"),  # noqa: S104 - a pod's only door
+                ("--host", host(request)),
                 ("--port", request.port),
                 ("--dtype", DTYPES[runtime.dtype]),
                 ("--max-num-seqs", runtime.max_concurrent_sequences),
@@ -37,7 +38,10 @@ def start_vllm(request: Request) -> EngineStart:
             "TORCHINDUCTOR_CACHE_DIR": "/tmp/inductor",  # noqa: S108
             "TRITON_CACHE_DIR": "/tmp/triton",  # noqa: S108
         },
+        pod_ip=True,
         ready_path="/health",
-        pre_stop=wait_until_idle("vllm:num_requests_running", request),
+        pre_stop=wait_until_idle(
+            ("vllm:num_requests_running", "vllm:num_requests_waiting"), request
+        ),
         shared_memory=True,
     )
