@@ -1,9 +1,9 @@
-"""Which IP family a pod uses first, on a cluster that has both."""
+"""One address for each pod, on a cluster where pods have one of each IP family."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 
 def prefers_ipv6(environment: Mapping[str, str] | None = None) -> bool:
@@ -14,3 +14,22 @@ def prefers_ipv6(environment: Mapping[str, str] | None = None) -> bool:
     """
     env = os.environ if environment is None else environment
     return ":" in env.get("KUBERNETES_SERVICE_HOST", "")
+
+
+def choose_address(
+    readiness: Mapping[str, bool], addresses: Collection[str], *, ipv6_first: bool
+) -> str:
+    """The one address of ``addresses`` to reach a pod at; the same for every order of them.
+
+    Addresses are ``host:port``, with brackets around IPv6.  The first family goes before
+    readiness: the slices of the two families are updated one after the other, and a pod must not
+    change its address meanwhile.
+    """
+    return max(
+        addresses,
+        key=lambda address: (
+            address.startswith("[") == ipv6_first,
+            readiness.get(address, False),
+            address,
+        ),
+    )

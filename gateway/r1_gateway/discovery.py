@@ -16,6 +16,7 @@ from typing import Any
 
 import aiohttp
 
+from r1_common.ip_family import choose_address, prefers_ipv6
 from r1_gateway.door import Door
 from r1_gateway.kube_access import find_access
 from r1_gateway.list_watch import KubeObject, ListWatch
@@ -85,13 +86,17 @@ def _route_of(item: KubeObject) -> RouteSpec:
 class PodView:
     """Pods by Service, merged over all of a Service's slices."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, ipv6_first: bool | None = None) -> None:
+        """``ipv6_first``: the address to use of a pod with two; None: the cluster's first family."""
+        self._ipv6_first = prefers_ipv6() if ipv6_first is None else ipv6_first
+        self._identities: dict[str, dict[str, str]] = {}
         self._slices: dict[str, tuple[str, dict[str, bool]]] = {}
         self._by_service: dict[str, set[str]] = {}
 
     def take(self, key: str, item: KubeObject | None) -> set[str]:
         """A slice came, changed or (None) went; the services (namespace/name) it touches."""
         touched: set[str] = set()
+        self._identities.pop(key, None)
         old = self._slices.pop(key, None)
         if old is not None:
             touched.add(old[0])
@@ -101,17 +106,28 @@ class PodView:
             if service:
                 name = f"{item['metadata']['namespace']}/{service}"
                 self._slices[key] = (name, _readiness(item))
+                self._identities[key] = _identities(item)
                 self._by_service.setdefault(name, set()).add(key)
                 touched.add(name)
         return touched
 
     def readiness(self, service: str) -> dict[str, bool]:
-        """Pods of a Service: address -> ready for new requests."""
+        """Pods of a Service: address -> ready for new requests; one address for each pod.
+
+        A dual-stack Service has a slice of each family, and a pod is in both.
+        """
         merged: dict[str, bool] = {}
+        pods: dict[str, set[str]] = {}
         for key in sorted(self._by_service.get(service, ())):
             for address, ready in self._slices[key][1].items():
                 merged[address] = merged.get(address, False) or ready
-        return merged
+                host = address.rpartition(":")[0]
+                pods.setdefault(self._identities.get(key, {}).get(host, address), set()).add(address)
+        chosen = (
+            choose_address(merged, addresses, ipv6_first=self._ipv6_first)
+            for addresses in pods.values()
+        )
+        return {address: merged[address] for address in chosen}
 
 
 def _readiness(item: KubeObject) -> dict[str, bool]:
@@ -127,6 +143,19 @@ def _readiness(item: KubeObject) -> dict[str, bool]:
         for address in endpoint.get("addresses") or []:
             host = f"[{address}]" if ":" in address else address
             found[f"{host}:{port}"] = ready
+    return found
+
+
+def _identities(item: KubeObject) -> dict[str, str]:
+    """Host of each endpoint -> the pod behind it, the same in the slices of both families."""
+    found: dict[str, str] = {}
+    endpoints = item.get("endpoints")
+    for endpoint in endpoints if isinstance(endpoints, list) else []:
+        target = endpoint.get("targetRef") if isinstance(endpoint, dict) else None
+        pod = (target.get("uid") or target.get("name")) if isinstance(target, dict) else None
+        addresses = endpoint.get("addresses") if pod else None
+        for address in addresses if isinstance(addresses, list) else []:
+            found[f"[{address}]" if ":" in str(address) else str(address)] = str(pod)
     return found
 
 

@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
+from r1_common.ip_family import choose_address, prefers_ipv6
+from r1_common.listen import host_port
 from r1_operator.kube.client import Api, ApiError
 from r1_operator.kube.kinds import ENDPOINT_SLICE, Json
 
@@ -30,8 +32,13 @@ class GatewayDirectory:
         urls: Sequence[str] = (),
         refresh_seconds: float = 5.0,
         clock: Callable[[], float] = time.monotonic,
+        ipv6_first: bool | None = None,
     ) -> None:
-        """`service` is `namespace/name`; `urls`, when given, are used instead of any discovery."""
+        """`service` is `namespace/name`; `urls`, when given, are used instead of any discovery.
+
+        `ipv6_first`: the address to use of a gateway with two; None: the cluster's first family.
+        """
+        self._ipv6_first = prefers_ipv6() if ipv6_first is None else ipv6_first
         self._api = api
         self._service = service
         self._refresh = refresh_seconds
@@ -52,30 +59,32 @@ class GatewayDirectory:
             return self._known
         self._asked_at = self._clock()
         namespace, _, name = self._service.partition("/")
-        found: dict[str, str] = {}
+        found: dict[str, set[str]] = {}
         try:
             async for page in self._api.list_pages(
                 ENDPOINT_SLICE, namespace, label_selector=f"kubernetes.io/service-name={name}"
             ):
                 for item in page["items"]:
-                    found |= _gateways(item)
+                    for gateway, address in _gateways(item):
+                        found.setdefault(gateway, set()).add(address)
         except ApiError as error:
             logger.warning("gateways of %s: %s", self._service, error)
         else:
-            self._known = found
+            self._known = {
+                gateway: f"http://{choose_address({}, addresses, ipv6_first=self._ipv6_first)}/signals"
+                for gateway, addresses in found.items()
+            }
         return self._known
 
 
-def _gateways(endpoint_slice: Json) -> dict[str, str]:
+def _gateways(endpoint_slice: Json) -> Iterator[tuple[str, str]]:
+    """Pod and `host:port` of each gateway; of two IP families a pod is in a slice of each."""
     ports = {port.get("name"): port.get("port") for port in endpoint_slice.get("ports") or ()}
     port = ports.get("admin") or ADMIN_PORT
-    found = {}
     for endpoint in endpoint_slice.get("endpoints") or ():
         for address in endpoint.get("addresses") or ():
-            host = f"[{address}]" if ":" in address else address
             name = (endpoint.get("targetRef") or {}).get("name") or address
-            found[name] = f"http://{host}:{port}/signals"
-    return found
+            yield name, host_port(address, port)
 
 
 def _signals_url(url: str) -> str:
