@@ -27,15 +27,23 @@ app.kubernetes.io/managed-by: {{ .root.Release.Service }}
 helm.sh/chart: {{ printf "%s-%s" .root.Chart.Name .root.Chart.Version | replace "+" "_" }}
 {{- end -}}
 
-{{/* name, namespace and labels: the metadata of every namespaced object of one component. */}}
+{{/* name, namespace and labels: the metadata of every namespaced object of one component; "siteLabels" is optional. */}}
 {{- define "r1.metadata" -}}
 name: {{ include "r1.name" . }}
 namespace: {{ .root.Release.Namespace }}
 labels:
-  {{- include "r1.labels" . | nindent 2 }}
+  {{- include "r1.mapByKey" (dict "own" (include "r1.labels" .) "site" .siteLabels) | nindent 2 }}
 {{- end -}}
 
-{{/* A component's image; the tag follows appVersion unless it is set. */}}
+{{/*
+An image: its repository, or r1-PART in imageRegistry; the tag follows appVersion unless it is set. No default leads to a
+registry: an account there belongs to somebody. Takes (dict "root" $ "part" "operator" "image" .Values.operator.image).
+*/}}
 {{- define "r1.image" -}}
-{{- printf "%s:%s" .image.repository (.image.tag | default .root.Chart.AppVersion) -}}
+{{- $registry := .root.Values.imageRegistry }}
+{{- if not (or .image.repository $registry) }}
+{{- $value := eq .part "runtime" | ternary "runtimeImage.repository" (printf "%s.image.repository" .part) }}
+{{- fail (printf "imageRegistry: the image r1-%s has no registry. Set imageRegistry to the registry that holds the five images (--set imageRegistry=REGISTRY), or %s. `make images` builds them on this machine as localhost/r1-*; docs/install.md has the commands that publish them" .part $value) }}
+{{- end }}
+{{- printf "%s:%s" (.image.repository | default (printf "%s/r1-%s" $registry .part)) (.image.tag | default .root.Chart.AppVersion) -}}
 {{- end -}}

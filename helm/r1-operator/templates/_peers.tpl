@@ -14,7 +14,7 @@
 
 {{- define "r1.egressToApiServer" -}}
 - ports:
-    {{- range .apiServerPorts }}
+    {{- range uniq .apiServerPorts }}
     - {port: {{ . }}, protocol: TCP}
     {{- end }}
   {{- with include "r1.peers" (dict "direction" "to" "peers" .apiServerTo) }}
@@ -24,7 +24,7 @@
 
 {{- define "r1.egressToPrometheus" -}}
 - ports:
-    {{- range .prometheusPorts }}
+    {{- range uniq .prometheusPorts }}
     - {port: {{ . }}, protocol: TCP}
     {{- end }}
   {{- with include "r1.peers" (dict "direction" "to" "peers" .prometheusTo) }}

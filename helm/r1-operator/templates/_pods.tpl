@@ -8,12 +8,13 @@ named r1-gateway (R1_GATEWAY_PORT=tcp://...) would look like settings. Helpers t
 labels:
   {{- include "r1.labels" . | nindent 2 }}
 annotations:
-  prometheus.io/scrape: "true"
-  prometheus.io/port: {{ .metricsPort | quote }}
-  prometheus.io/path: /metrics
-  {{- with .values.podAnnotations }}
-  {{- toYaml . | nindent 2 }}
-  {{- end }}
+  {{- include "r1.mapByKey" (dict "own" (include "r1.scraping" .) "site" .values.podAnnotations) | nindent 2 }}
+{{- end -}}
+
+{{- define "r1.scraping" -}}
+prometheus.io/scrape: "true"
+prometheus.io/port: {{ .metricsPort | quote }}
+prometheus.io/path: /metrics
 {{- end -}}
 
 {{- define "r1.podSecurity" -}}
@@ -60,7 +61,7 @@ nodeSelector:
 {{- end }}
 {{- with .values.tolerations }}
 tolerations:
-  {{- toYaml . | nindent 2 }}
+  {{- toYaml (uniq .) | nindent 2 }}
 {{- end }}
 {{- with .values.affinity }}
 affinity:
@@ -68,6 +69,6 @@ affinity:
 {{- end }}
 {{- with .root.Values.imagePullSecrets }}
 imagePullSecrets:
-  {{- toYaml . | nindent 2 }}
+  {{- include "r1.listByKey" (dict "key" "name" "site" .) | nindent 2 }}
 {{- end }}
 {{- end -}}

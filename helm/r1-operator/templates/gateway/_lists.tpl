@@ -1,0 +1,35 @@
+{{/* The gateway's own environment, mounts and volumes; a site's are merged with them. Helpers take the root. */}}
+
+{{- define "r1.gatewayEnv" -}}
+{{- $it := dict "root" . "component" "gateway" -}}
+{{ include "r1.commonEnv" . }}
+- {name: R1_GATEWAY_GATEWAY_SERVICE, value: {{ printf "%s/%s" .Release.Namespace (include "r1.name" $it) | quote }}}
+{{- with include "r1.gatewayNamespace" . }}
+- {name: R1_GATEWAY_WATCH_NAMESPACE, value: {{ . | quote }}}
+{{- end }}
+- {name: R1_GATEWAY_DRAIN_SECONDS, value: {{ .Values.gateway.drainSeconds | quote }}}
+- {name: R1_GATEWAY_LOG_LEVEL, value: {{ .Values.gateway.logLevel }}}
+{{- with .Values.gateway.apiKeysSecret }}
+{{- if .name }}
+- {name: R1_GATEWAY_KEYS_FILE, value: {{ printf "/etc/r1/api-keys/%s" .key | quote }}}
+{{- end }}
+{{- end }}
+{{- end -}}
+
+{{- define "r1.gatewayVolumeMounts" -}}
+- {name: tmp, mountPath: /tmp}
+{{- if .Values.gateway.apiKeysSecret.name }}
+- {name: api-keys, mountPath: /etc/r1/api-keys, readOnly: true}
+{{- end }}
+{{- end -}}
+
+{{- define "r1.gatewayVolumes" -}}
+- name: tmp
+  emptyDir: {sizeLimit: 64Mi}
+{{- with .Values.gateway.apiKeysSecret }}
+{{- if .name }}
+- name: api-keys
+  secret: {secretName: {{ .name | quote }}, items: [{key: {{ .key | quote }}, path: {{ .key | quote }}}]}
+{{- end }}
+{{- end }}
+{{- end -}}
