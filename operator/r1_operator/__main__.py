@@ -50,10 +50,15 @@ def _run(arguments: Sequence[str]) -> int:
     # and through all views, over and over: a third of the CPU of a start with 10,000 resources.
     gc.set_threshold(10_000, 50, 100)
     from r1_operator.controller.operation import operate  # imports kopf: not for `--help`
+    from r1_operator.controller.site_templates import check_site_templates
     from r1_operator.kube.client import ApiError
 
     try:
+        check_site_templates(settings)
         return asyncio.run(operate(settings))
+    except BadSetting as error:
+        print(f"r1-operator: {error}", file=sys.stderr)
+        return 2
     except ApiError as error:
         print(f"r1-operator: {error}", file=sys.stderr)
         return 1

@@ -7,14 +7,15 @@ environment. Lists are separated by commas. Whatever belongs to one model stands
 from __future__ import annotations
 
 import argparse
-import json
 import os
+import re
 import socket
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
+from r1_common.foreign_json import InvalidJson, parse_json
 from r1_common.listen import EVERY_ADDRESS
 
 
@@ -35,9 +36,16 @@ class Settings:
     identity: str = _setting("", "The pod's name, for the Lease; no two at a time.")
 
     default_model: str = _setting("demo", "Bundled model of a resource that names none.")
-    default_image: str = _setting("r1-runtime:latest", "Image of the bundled engine.")
+    default_image: str = _setting("localhost/r1-runtime:latest", "Image of the bundled engine.")
     image_pull_policy: str = _setting("IfNotPresent", "Of the engines' images.")
+    model_pod_template: str = _setting(
+        "{}", "A pod template as JSON, merged over every model pod and under the resource's own."
+    )
     service_monitors: bool = _setting(True, "Make ServiceMonitors where that API exists.")
+    service_monitor_interval: str = _setting("15s", "Scrape interval of these ServiceMonitors.")
+    service_monitor_labels: str = _setting(
+        "{}", "A JSON object of labels that these ServiceMonitors get."
+    )
 
     backtest_image: str = _setting("", "Image of R1Backtests' Jobs; empty: they stay Pending.")
     backtest_template: str = _setting(
@@ -115,12 +123,17 @@ class Settings:
             raise BadSetting(
                 "R1_LEASE_SECONDS must be at least 3, and at least three times R1_RENEW_SECONDS"
             )
-        try:
-            template = json.loads(self.backtest_template)
-        except ValueError:
-            template = None
-        if not isinstance(template, dict):
-            raise BadSetting("R1_BACKTEST_TEMPLATE must be a JSON object, a pod template")
+        for name in ("model_pod_template", "backtest_template"):
+            if _json_object(getattr(self, name)) is None:
+                raise BadSetting(f"{variable(name)} must be a JSON object, a pod template")
+        labels = _json_object(self.service_monitor_labels)
+        if labels is None or not all(isinstance(value, str) for value in labels.values()):
+            raise BadSetting("R1_SERVICE_MONITOR_LABELS must be a JSON object of strings")
+        if not re.fullmatch(r"([0-9]+(ms|s|m|h))+", self.service_monitor_interval):
+            raise BadSetting(
+                f"R1_SERVICE_MONITOR_INTERVAL is {self.service_monitor_interval!r}: write a"
+                " duration such as 15s"
+            )
         for name in ("workers", "max_concurrent_requests"):
             if getattr(self, name) < 1:
                 raise BadSetting(f"{variable(name)} must be at least 1")
@@ -171,6 +184,14 @@ def _convert(name: str, raw: str) -> Any:
     except ValueError as error:
         wanted = type(default).__name__
         raise BadSetting(f"{variable(name)} is {raw!r}: a {wanted} is wanted ({error})") from error
+
+
+def _json_object(text: str) -> dict[str, Any] | None:
+    try:
+        found = parse_json(text)
+    except InvalidJson:
+        return None
+    return found if isinstance(found, dict) else None
 
 
 def _boolean(raw: str) -> bool:

@@ -87,6 +87,9 @@ class Defaults:
     model_source: ModelSource = field(default_factory=lambda: ModelSource(bundled="demo"))
     image_pull_policy: str = "IfNotPresent"
     template: Object = field(default_factory=dict)
+    monitor_interval: str = "15s"
+    monitor_labels: Mapping[str, str] = field(default_factory=dict)
+    """of every ServiceMonitor: by them a Prometheus chooses what it scrapes"""
 
 
 @dataclass(frozen=True, slots=True)

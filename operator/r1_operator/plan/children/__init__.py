@@ -38,5 +38,5 @@ def plan_children(
         build_disruption_budget(resource),
     ]
     if service_monitors:
-        children.append(build_service_monitor(resource))
+        children.append(build_service_monitor(resource, defaults))
     return [*children, build_deployment(resource, defaults, replicas, rendering)]

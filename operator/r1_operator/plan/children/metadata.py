@@ -47,11 +47,14 @@ def child_metadata(
     extra_labels: Mapping[str, str] | None = None,
     annotations: Mapping[str, str] | None = None,
 ) -> dict[str, Any]:
-    """The metadata of a child; its name is the resource's unless given."""
+    """The metadata of a child; its name is the resource's unless given.
+
+    Extra labels never replace the operator's own, by which it finds its children.
+    """
     metadata: dict[str, Any] = {
         "name": name or resource.name,
         "namespace": resource.namespace,
-        "labels": labels(resource) | dict(extra_labels or {}),
+        "labels": dict(extra_labels or {}) | labels(resource),
         "ownerReferences": [owner_reference(resource)],
     }
     if annotations:
