@@ -108,7 +108,9 @@ def _build_one(go: str, name: str, scratch: Path) -> Path:
     target = scratch / name
     for pin in pins.INSTALL_PINS:
         if pin.name == name:
-            argv = [go, "install", "-ldflags", "-s -w", f"{pin.package}@{pin.version}"]
+            version = pins.module_version((tools / "go.mod").read_text(), pins.KUBERNETES)
+            flags = pins.install_flags(pin.name, version)
+            argv = [go, "install", "-ldflags", flags, f"{pin.package}@{pin.version}"]
             _run(argv, name, scratch, environment)
             return target
     flags = "-s -w"

@@ -38,7 +38,7 @@ PARTS = ("operator", "gateway", "forecaster", "runtime", "backtest")
 THIN_PARTS = ("forecaster", "runtime", "backtest")
 """The parts whose dependencies (torch) may come from the node instead of the image."""
 REGISTRY_PYTHON = "python:3.11-slim-bookworm"
-LOCAL_PYTHON = "docker.io/local/r1-python:dev"
+LOCAL_PYTHON = "localhost/r1-python:dev"
 HOST_BUNDLES = ("/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt")
 PIP_SETTINGS = ("INDEX_URL", "EXTRA_INDEX_URL", "TRUSTED_HOST", "TIMEOUT", "DEFAULT_TIMEOUT")
 
@@ -46,13 +46,14 @@ PIP_SETTINGS = ("INDEX_URL", "EXTRA_INDEX_URL", "TRUSTED_HOST", "TIMEOUT", "DEFA
 def image_name(part: str, *, thin: bool = False) -> str:
     """Return the name of a part's image. Raises ClusterError for a part that is none of ours.
 
-    Whole images are called as the chart calls them when it is told nothing. Thin ones have a tag
-    of their own, so that neither kind takes the other's name away.
+    Whole images have the names that the chart takes with `imageRegistry: localhost`. Thin ones have
+    a tag of their own, so that neither kind takes the other's name away. A node that lacks an image
+    of `localhost` asks itself for it: no registry of others is ever asked.
     """
     if part not in PARTS:
         raise ClusterError(f"There is no image {part!r}; the images are {', '.join(PARTS)}.")
     tag = "thin" if thin and part in THIN_PARTS else metadata.version("r1-inference-operator")
-    return f"docker.io/local/r1-{part}:{tag}"
+    return f"localhost/r1-{part}:{tag}"
 
 
 def build(part: str, *, thin: bool = False, report: Report = to_stderr) -> str:

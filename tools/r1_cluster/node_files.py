@@ -11,7 +11,7 @@ from typing import Any
 
 from r1_cluster.settings import CONTAINERD_SOCKET, PROMETHEUS_PORT, Settings
 
-PAUSE_IMAGE = "docker.io/local/pause:1"
+PAUSE_IMAGE = "localhost/pause:1"
 CNI_PLUGINS = "/usr/lib/cni"
 KWOK_NODE_PREFIX = "kwok-"
 POD_TARGETS = "pod-targets.json"

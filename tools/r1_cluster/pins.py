@@ -26,7 +26,7 @@ KUBERNETES_COMMANDS = (
 )
 APISERVER_SET = ("etcd", "kube-apiserver", "kubectl")  # what KUBEBUILDER_ASSETS holds
 # Recipe of the build; part of the key, so that a change of flags makes a new cache folder.
-RECIPE = "2"
+RECIPE = "3"
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +71,19 @@ def version_flags(version: str) -> str:
         ("k8s.io/client-go/pkg/version.gitVersion", version),
     )
     return " ".join(["-s -w", *(f"-X {name}={value}" for name, value in stamps)])
+
+
+def install_flags(name: str, version: str) -> str:
+    """Return the linker flags of a program of INSTALL_PINS; `version` is Kubernetes', "v1.34.4".
+
+    Without its stamp `helm template` assumes Kubernetes v1.20, which the chart refuses.
+    """
+    if name != "helm":
+        return "-s -w"
+    major, minor = version.removeprefix("v").split(".")[:2]
+    packages = ("helm.sh/helm/v3/pkg/chartutil", "helm.sh/helm/v3/pkg/lint/rules")
+    stamps = ((each, *stamp) for each in packages for stamp in (("Major", major), ("Minor", minor)))
+    return " ".join(["-s -w", *(f"-X {p}.k8sVersion{part}={n}" for p, part, n in stamps)])
 
 
 def cache_key(tools: Path) -> str:

@@ -17,6 +17,7 @@ from r1_cluster.binaries import ensure_binaries
 ROOT = Path(__file__).resolve().parents[3]
 CHART = ROOT / "helm" / "r1-operator"
 KUBERNETES = "1.34.4"
+REGISTRY = "registry.example/r1"
 PREFERENCE = "nodeAffinity.preferredDuringSchedulingIgnoredDuringExecution[0]"
 
 VALUE_SETS: dict[str, tuple[str, ...]] = {
@@ -63,6 +64,8 @@ VALUE_SETS: dict[str, tuple[str, ...]] = {
         ),
         "networkPolicy.kedaFrom[0].namespaceSelector.matchLabels.team=keda",
         "imagePullSecrets[0].name=registry",
+        "modelPods.template.spec.tolerations[0].key=dedicated",
+        "modelPods.template.spec.tolerations[0].operator=Exists",
         "gateway.replicas=3",
         "gateway.apiKeysSecret.name=clients",
         "gateway.publicService.enabled=true",
@@ -129,6 +132,7 @@ def render(
     @cache
     def rendered(settings: tuple[str, ...], apis: tuple[str, ...]) -> str:
         arguments = ["template", "r1", str(CHART), "-n", "r1-system", "--kube-version", KUBERNETES]
+        arguments += ["--set", f"imageRegistry={REGISTRY}"]
         for setting in settings:
             # --set-string where a value is meant as text: annotations, labels and images' tags.
             text = setting.split("=")[0].rpartition(".")[2] in {"tag", "example", "note"}

@@ -109,6 +109,7 @@ def test_the_pod_shows_that_certificate(render: Callable[..., list[Manifest]]) -
 def test_halves_are_refused_with_the_other_half(
     helm: Callable[..., Any], chart: Path, settings: list[str], said: str
 ) -> None:
+    settings = [*settings, "imageRegistry=registry.example"]
     flags = [argument for setting in settings for argument in ("--set", setting)]
     done = helm("template", "r1", str(chart), "--kube-version", "1.34.4", *flags)
     assert done.returncode != 0

@@ -14,8 +14,11 @@ import r1_forecasting.options
 from r1_gateway.options import parse_options
 from r1_operator.api.backtest import BacktestSpec, R1Backtest
 from r1_operator.api.v1 import parse
+from r1_operator.controller.site_templates import check_site_templates
 from r1_operator.plan.backtest.job import build_job
 from r1_operator.plan.backtest.seen import Seen, Site
+from r1_operator.plan.children import plan_children
+from r1_operator.plan.snapshot import Defaults
 from r1_operator.settings import Settings
 
 Manifest = dict[str, Any]
@@ -68,9 +71,9 @@ def test_the_operator_reads_what_the_chart_says(render: Callable[..., list[Manif
     assert loaded.forecaster_url == "http://r1-forecaster.r1-system.svc:8082"
     assert loaded.prometheus_url == "http://prometheus-operated.monitoring.svc:9090"
     assert loaded.default_model == "demo"
-    assert loaded.default_image == "docker.io/local/r1-runtime:0.1.0"
+    assert loaded.default_image == "registry.example/r1/r1-runtime:0.1.0"
     assert loaded.service_monitors is False
-    assert loaded.backtest_image == "docker.io/local/r1-backtest:0.1.0"
+    assert loaded.backtest_image == "registry.example/r1/r1-backtest:0.1.0"
 
 
 def test_what_a_site_sets_about_backtests_reaches_their_pods(
@@ -104,7 +107,7 @@ def test_what_a_site_sets_about_backtests_reaches_their_pods(
     kubernetes_validate.validate(job, "1.34", strict=True)
     pod = job["spec"]["template"]
     (made,) = pod["spec"]["containers"]
-    assert made["image"] == "docker.io/local/r1-backtest:1.2.3"
+    assert made["image"] == "registry.example/r1/r1-backtest:1.2.3"
     assert made["imagePullPolicy"] == "IfNotPresent"
     assert made["resources"]["limits"] == {"memory": "2Gi"}
     assert {"name": "PYTHONPATH", "value": "/packages"} in made["env"]
@@ -114,6 +117,61 @@ def test_what_a_site_sets_about_backtests_reaches_their_pods(
     assert pod["spec"]["imagePullSecrets"] == [{"name": "registry"}]
     assert pod["spec"]["automountServiceAccountToken"] is False
     assert pod["metadata"]["annotations"]["note"] == "kept"
+
+
+def test_what_a_site_sets_about_model_pods_reaches_them(
+    render: Callable[..., list[Manifest]],
+) -> None:
+    manifests = render(
+        "imagePullSecrets[0].name=registry",
+        "modelPods.template.metadata.labels.team=search",
+        "modelPods.template.spec.imagePullSecrets[0].name=models",
+        "modelPods.template.spec.tolerations[0].key=dedicated",
+        "modelPods.template.spec.tolerations[0].operator=Exists",
+        "modelPods.template.spec.securityContext.runAsUser=1000680000",
+        "modelPods.template.spec.containers[0].name=engine",
+        "modelPods.template.spec.containers[0].env[0].name=SSL_CERT_FILE",
+        "modelPods.template.spec.containers[0].env[0].value=/ca/ca.crt",
+    )
+    loaded = Settings.load(environment=settings(manifests, "operator"))
+    check_site_templates(loaded)
+    site = json.loads(loaded.model_pod_template)
+    inference = parse(
+        {
+            "apiVersion": "deepseek.ai/v1",
+            "kind": "R1Inference",
+            "metadata": {"name": "production-r1", "namespace": "team"},
+            "spec": {"template": {"spec": {"imagePullSecrets": [{"name": "own"}]}}},
+        }
+    )
+    made = plan_children(inference, Defaults(loaded.default_image, template=site), 1)[-1]
+    kubernetes_validate.validate(made, "1.34", strict=True)
+    pod = made["spec"]["template"]
+    secrets = [each["name"] for each in pod["spec"]["imagePullSecrets"]]
+    assert secrets == ["registry", "models", "own"]
+    assert pod["metadata"]["labels"]["team"] == "search"
+    assert pod["spec"]["tolerations"] == [{"key": "dedicated", "operator": "Exists"}]
+    assert pod["spec"]["securityContext"]["runAsUser"] == 1000680000
+    (engine,) = pod["spec"]["containers"]
+    assert {"name": "SSL_CERT_FILE", "value": "/ca/ca.crt"} in engine["env"]
+
+
+def test_defaults_add_nothing_to_model_pods(render: Callable[..., list[Manifest]]) -> None:
+    loaded = Settings.load(environment=settings(render(), "operator"))
+    check_site_templates(loaded)
+    assert json.loads(loaded.model_pod_template) == {}
+
+
+def test_service_monitors_of_models_get_the_labels_and_interval_of_the_others(
+    render: Callable[..., list[Manifest]],
+) -> None:
+    manifests = render(
+        "serviceMonitor.labels.release=prometheus",
+        "serviceMonitor.interval=60s",
+    )
+    loaded = Settings.load(environment=settings(manifests, "operator"))
+    assert json.loads(loaded.service_monitor_labels) == {"release": "prometheus"}
+    assert loaded.service_monitor_interval == "60s"
 
 
 def test_without_a_forecaster_the_operator_asks_none(

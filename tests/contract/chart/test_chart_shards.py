@@ -159,7 +159,7 @@ def test_names_that_a_stateful_set_cannot_have_are_refused(
     """Its pods get a label of its name and eleven letters more, of which 63 are allowed."""
 
     def told(prefix: int, shards: int) -> str:
-        settings = f"namePrefix={'a' * prefix},forecaster.shards={shards}"
+        settings = f"namePrefix={'a' * prefix},forecaster.shards={shards},imageRegistry=x"
         done = helm("template", "r1", str(chart), "--kube-version", "1.34.4", "--set", settings)
         return str(done.stderr)
 

@@ -15,7 +15,7 @@ VALUES = Path(__file__).resolve().parents[3] / "helm" / "r1-operator" / "values.
 ROW = re.compile(r"^\| `([^`]+)` \| `(.+?)` \| (.+) \|$", re.MULTILINE)
 COMPONENTS = ("operator", "gateway", "forecaster", "backtest")
 # Values that are handed on whole; what is inside them is not the chart's.
-WHOLE = ("resources", "labels")
+WHOLE = ("resources", "labels", "template")
 
 
 def leaves(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
@@ -69,6 +69,9 @@ REFUSED = [
     ("operator.tolerations[0].operator=exists", "/operator/tolerations/0/operator"),
     ("namePrefix=Big", "/namePrefix"),
     ("backtest.resources.limits.memory=lots", "/backtest/resources/limits/memory"),
+    ("imageRegistry=https://registry.example", "/imageRegistry"),
+    ("modelPods.template.containers[0].name=engine", "properties 'containers' not allowed"),
+    ("modelPods.template.metadata.name=x", "additional properties 'name' not allowed"),
     ("backtest.enabled=false", "additional properties 'enabled' not allowed"),
     ("forecaster.shards=0", "/forecaster/shards"),
     ("forecaster.keda.enable=true", "additional properties 'enable' not allowed"),
@@ -95,7 +98,15 @@ def test_wrong_values_are_refused_by_their_names(
 
 def test_the_chart_can_be_a_part_of_another(helm: Callable[..., Any], chart: Path) -> None:
     done = helm(
-        "template", "r1", str(chart), "--kube-version", "1.34.4", "--set", "global.registry=any"
+        "template",
+        "r1",
+        str(chart),
+        "--kube-version",
+        "1.34.4",
+        "--set",
+        "global.registry=any",
+        "--set",
+        "imageRegistry=registry.example",
     )
     assert done.returncode == 0, done.stderr
 
@@ -121,7 +132,7 @@ def test_schema_and_values_name_the_same_things(
         while "$ref" in node:
             node = schema["$defs"][node["$ref"].rpartition("/")[2]]
         inner = node.get("properties")
-        if inner is None or path.rpartition(".")[2] in ("resources", "affinity"):
+        if inner is None or path.rpartition(".")[2] in ("resources", "affinity", "template"):
             yield path
             return
         for key, child in inner.items():

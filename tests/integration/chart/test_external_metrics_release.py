@@ -17,7 +17,7 @@ pytestmark = pytest.mark.apiserver
 
 CHART = Path(__file__).resolve().parents[3] / "helm" / "r1-operator"
 API = "v1beta1.external.metrics.k8s.io"
-ON = ("--set", "forecaster.externalMetrics.enabled=true")
+ON = ("--set", "forecaster.externalMetrics.enabled=true,imageRegistry=registry.example")
 
 
 @pytest.fixture

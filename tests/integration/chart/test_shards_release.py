@@ -18,6 +18,8 @@ pytestmark = pytest.mark.apiserver
 CHART = Path(__file__).resolve().parents[3] / "helm" / "r1-operator"
 KINDS = "deployment,statefulset,service,configmap,poddisruptionbudget"
 
+IMAGES = "imageRegistry=registry.example"
+
 
 @pytest.fixture
 def plane() -> Iterator[ControlPlane]:
@@ -42,12 +44,12 @@ def forecaster(plane: ControlPlane) -> dict[tuple[str, str], dict[str, Any]]:
 
 
 def upgrade(plane: ControlPlane, shards: int) -> dict[tuple[str, str], dict[str, Any]]:
-    run(plane, "helm", "upgrade", "r1", str(CHART), "--set", f"forecaster.shards={shards}")
+    run(plane, "helm", "upgrade", "r1", str(CHART), "--set", f"{IMAGES},forecaster.shards={shards}")
     return forecaster(plane)
 
 
 def test_the_number_of_shards_may_change_either_way(plane: ControlPlane) -> None:
-    run(plane, "helm", "install", "r1", str(CHART), "--create-namespace")
+    run(plane, "helm", "install", "r1", str(CHART), "--create-namespace", "--set", IMAGES)
     alone = {("Deployment", "r1-forecaster"), ("Service", "r1-forecaster")}
     several = {
         ("StatefulSet", "r1-forecaster"),

@@ -90,7 +90,10 @@ class Stage:
 def of_the_chart(port: int) -> list[dict[str, Any]]:
     """What the chart makes for external metrics, with the APIService led to `port`."""
     helm = ensure_binaries(("helm",))["helm"]
-    values = {"forecaster": {"externalMetrics": {"enabled": True}, "published": PUBLISHED}}
+    values = {
+        "imageRegistry": "registry.example",
+        "forecaster": {"externalMetrics": {"enabled": True}, "published": PUBLISHED},
+    }
     argv = [str(helm), "template", "r1", str(CHART), "-n", SYSTEM, "--values", "-"]
     argv += ["--kube-version", "1.34.4"]  # without a cluster Helm assumes one of long ago
     done = subprocess.run(

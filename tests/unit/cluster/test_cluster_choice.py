@@ -75,13 +75,12 @@ def test_a_thin_image_leaves_the_whole_ones_name_alone() -> None:
         assert (thin != whole) == (part in images.THIN_PARTS)
 
 
-def test_the_chart_that_is_told_nothing_takes_the_images_that_are_built_here() -> None:
+def test_images_that_are_built_here_are_those_of_the_registry_localhost() -> None:
+    """`--set imageRegistry=localhost` takes them, and no pull of them leaves the node."""
     chart = repository_root() / "helm" / "r1-operator"
     version = yaml.safe_load((chart / "Chart.yaml").read_text())["appVersion"]
-    values = yaml.safe_load((chart / "values.yaml").read_text())
     for part in images.PARTS:
-        asked = values["runtimeImage"] if part == "runtime" else values[part]["image"]
-        assert f"{asked['repository']}:{asked['tag'] or version}" == images.image_name(part)
+        assert images.image_name(part) == f"localhost/r1-{part}:{version}"
 
 
 def test_each_part_has_its_containerfile_and_pins() -> None:
@@ -103,7 +102,7 @@ def test_the_pause_image_is_one_file(tmp_path: Path) -> None:
     program = tmp_path / "pause"
     program.write_bytes(b"\x7fELF")
     archive = tmp_path / "pause.tar"
-    containers.write_pause_archive(archive, program, "docker.io/local/pause:1")
+    containers.write_pause_archive(archive, program, "localhost/pause:1")
     with tarfile.open(archive) as outer:
         layer = outer.extractfile("layer.tar")
         assert layer is not None

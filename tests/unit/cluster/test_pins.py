@@ -52,6 +52,14 @@ def test_the_version_is_stamped_on_server_and_client() -> None:
     assert "k8s.io/client-go/pkg/version.gitVersion=v1.34.4" in flags
 
 
+def test_the_pinned_helm_assumes_the_pinned_kubernetes() -> None:
+    """`helm template` without --kube-version renders for it; unstamped it assumes v1.20."""
+    flags = pins.install_flags("helm", "v1.34.4").split()
+    assert "helm.sh/helm/v3/pkg/chartutil.k8sVersionMajor=1" in flags
+    assert "helm.sh/helm/v3/pkg/chartutil.k8sVersionMinor=34" in flags
+    assert pins.install_flags("kwok", "v1.34.4") == "-s -w"
+
+
 def test_the_key_is_stable(tools: Path) -> None:
     assert pins.cache_key(tools) == pins.cache_key(tools_folder())
 

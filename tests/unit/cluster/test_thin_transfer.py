@@ -11,7 +11,7 @@ import pytest
 
 from r1_cluster.thin_transfer import NAME_ANNOTATION, pack
 
-IMAGE = "docker.io/local/r1-operator:dev"
+IMAGE = "localhost/r1-operator:dev"
 
 
 def keep(folder: Path, content: bytes) -> str:
