@@ -122,7 +122,9 @@ class PodView:
             for address, ready in self._slices[key][1].items():
                 merged[address] = merged.get(address, False) or ready
                 host = address.rpartition(":")[0]
-                pods.setdefault(self._identities.get(key, {}).get(host, address), set()).add(address)
+                pods.setdefault(self._identities.get(key, {}).get(host, address), set()).add(
+                    address
+                )
         chosen = (
             choose_address(merged, addresses, ipv6_first=self._ipv6_first)
             for addresses in pods.values()

@@ -104,6 +104,17 @@ def test_the_pod_shows_that_certificate(render: Callable[..., list[Manifest]]) -
             ],
             "forecaster.published: nothing serves the list",
         ),
+        (
+            [
+                "forecaster.externalMetrics.enabled=true",
+                *(
+                    f"forecaster.published[{index}].{field}"
+                    for index in (0, 1)
+                    for field in ("namespace=shop", "name=orders", "query=q", "leadSeconds=60")
+                ),
+            ],
+            "forecaster.published: shop/orders is there twice",
+        ),
     ],
 )
 def test_halves_are_refused_with_the_other_half(

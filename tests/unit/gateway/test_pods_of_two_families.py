@@ -105,8 +105,8 @@ def test_each_pod_is_counted_once_for_any_slices_in_any_order(
         views.append(view.readiness(SERVICE))
         order.shuffle(named)
     assert views[0] == views[1]
-    pods = {pod for _, _, group in named for pod in group}
-    assert len(views[0]) == len(pods)
+    listed = {pod for _, _, group in named for pod in group}
+    assert len(views[0]) == len(listed)
     preferred = 6 if ipv6_first else 4
     for place in views[0]:
         host = ipaddress.ip_address(place.rpartition(":")[0].strip("[]"))

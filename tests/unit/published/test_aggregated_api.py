@@ -15,6 +15,8 @@ import aiohttp
 import pytest
 from aiohttp import web
 
+import network_kinds
+from r1_common.listen import EVERY_ADDRESS
 from r1_forecasting.protocol import Reason, Unavailable
 from r1_forecasting.published.aggregated import ExternalMetricsApi
 from r1_forecasting.published.catalogue import Catalogue
@@ -32,7 +34,7 @@ HPA = {"X-Remote-User": "system:serviceaccount:kube-system:horizontal-pod-autosc
 
 
 class Door:
-    """A door on the loopback interface whose trust and certificate the test changes."""
+    """A door on every address whose trust and certificate the test changes."""
 
     def __init__(self, publisher: Any, keys: Path, folder: Path) -> None:
         self.keys = keys
@@ -44,7 +46,7 @@ class Door:
             ("X-Remote-User",),
         )
         self.shows("door")
-        self.door = TlsDoor("127.0.0.1", 0, folder, self.fetch)
+        self.door = TlsDoor(EVERY_ADDRESS, 0, folder, self.fetch)
         api = ExternalMetricsApi(publisher, lambda: CATALOGUE, lambda: self.door.trust)
         self.runner = web.AppRunner(api.application(), shutdown_timeout=1)
 
@@ -68,9 +70,13 @@ class Door:
 
     @asynccontextmanager
     async def asking(
-        self, path: str, client: str | None = "front-proxy-client", **options: Any
+        self,
+        path: str,
+        client: str | None = "front-proxy-client",
+        host: str = "127.0.0.1",
+        **options: Any,
     ) -> AsyncIterator[aiohttp.ClientResponse]:
-        url = f"https://127.0.0.1:{self.door.bound_port}{path}"
+        url = f"https://{host}:{self.door.bound_port}{path}"
         options = {"headers": HPA} | options
         async with (
             aiohttp.ClientSession() as session,
@@ -173,6 +179,18 @@ async def test_without_allowed_names_the_authority_alone_decides(door: Door) -> 
     await door.look()
     async with door.asking(ROOT, "somebody") as answer:
         assert answer.status == 200
+
+
+@pytest.mark.skipif(network_kinds.unavailable(network_kinds.PLAIN) is not None, reason="no IPv6")
+async def test_both_families_are_served_at_one_port_also_after_new_keys(door: Door) -> None:
+    port = door.door.bound_port
+    for _ in range(2):
+        for host in ("127.0.0.1", "[::1]"):
+            async with door.asking(ROOT, host=host) as answer:
+                assert answer.status == 200
+        door.trust = FrontProxy(door.trust.authorities, frozenset(), ("X-Remote-User",))
+        await door.look()
+    assert door.door.bound_port == port
 
 
 async def shown_certificate(door: Door) -> str:
