@@ -15,6 +15,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
+from r1_common.prometheus.client_config import (
+    InvalidPrometheusConfig,
+    PrometheusConfig,
+    load_config,
+)
+
 
 class BadSetting(ValueError):
     """A setting that cannot be used; the message names it and says what is wanted."""
@@ -54,8 +60,15 @@ class Settings:
         "http://host:9090 of Prometheus, for External metrics (empty: they hold the count) and"
         " for R1Backtests.",
     )
+    prometheus_client: str = _setting(
+        "",
+        "Credentials as file paths, headers, TLS files, label matchers and scrape interval for"
+        " Prometheus: a JSON object, or the path of a file with it.",
+    )
     min_rate_seconds: int = _setting(
-        60, "Shortest window of the rates that forecasts learn from: four scrapes of Prometheus."
+        60,
+        "Shortest window of the rates that forecasts learn from; four of the scrape intervals in"
+        " R1_PROMETHEUS_CLIENT where those are longer.",
     )
 
     http_host: str = _setting("0.0.0.0", "Where probes, metrics and decisions are served.")  # noqa: S104
@@ -110,6 +123,7 @@ class Settings:
             raise BadSetting(
                 "R1_LEASE_SECONDS must be at least 3, and at least three times R1_RENEW_SECONDS"
             )
+        self.prometheus()
         try:
             template = json.loads(self.backtest_template)
         except ValueError:
@@ -124,6 +138,13 @@ class Settings:
                 raise BadSetting(f"{variable(name)} must be greater than 0")
         name = self.identity or f"{socket.gethostname()}-{os.getpid()}"
         return replace(self, identity=f"{name}_{uuid.uuid4().hex[:8]}")
+
+    def prometheus(self) -> PrometheusConfig:
+        """How Prometheus is reached, or `BadSetting`."""
+        try:
+            return load_config(self.prometheus_url, self.prometheus_client)
+        except InvalidPrometheusConfig as error:
+            raise BadSetting(f"R1_PROMETHEUS_URL, R1_PROMETHEUS_CLIENT: {error}") from None
 
 
 def variable(name: str) -> str:
