@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import threading
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any, Protocol
 
@@ -57,7 +57,10 @@ class PrometheusHistory:
             refused = error.kind is FailureKind.QUERY
             reason = Reason.FAILED if refused else Reason.PROMETHEUS_UNREACHABLE
             return Unavailable(reason, str(error))
-        return from_samples(samples, step, until=until)
+        found = from_samples(samples, step, until=until)
+        if isinstance(found, Unavailable):
+            return replace(found, message=found.message + self.config.narrowed_by)
+        return found
 
     def _range(self, query: str, step: float, first: float, last: float) -> QueryResult:
         client = self._client()

@@ -49,6 +49,14 @@ class PrometheusConfig:
     scrape_interval_seconds: float | None = None
     """None: unknown."""
 
+    @property
+    def narrowed_by(self) -> str:
+        """For messages about missing data: " with cluster="a" in every selector", or nothing."""
+        if not self.matchers:
+            return ""
+        added = ", ".join(f"{name}={value!r}" for name, value in self.matchers)
+        return f" with {added} in every selector (prometheus.matchers)"
+
     def rate_seconds(self, shortest: int) -> int:
         """Window (s) of the rates in generated queries: at least ``shortest`` and four scrapes."""
         interval = self.scrape_interval_seconds or 0.0

@@ -8,13 +8,14 @@ data.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import Enum, auto
 from http import HTTPStatus
 from typing import Any, Final
 from urllib.parse import urlsplit
 
 from r1_common.foreign_json import MAX_BYTES, InvalidJson, parse_json
+from r1_common.http_json import read_json, status_text
 
 MAX_RESPONSE_BYTES: Final = MAX_BYTES
 _EXCERPT: Final = 300
@@ -77,13 +78,14 @@ def read_response(url: str, response: HttpResponse, secrets: Iterable[str] = ())
     Raises:
         PrometheusError: there is no result; the message says why.
     """
-    who = f"Prometheus at {url} answered {_status(response.status)}"
+    who = f"Prometheus at {url}"
     try:
         if response.status != HTTPStatus.OK:
-            raise _refused(who, response)
-        return _result(who, response)
+            raise _refused(f"{who} answered {status_text(response.status)}", response)
+        found = _result(who, response)
     except PrometheusError as error:
         raise PrometheusError(error.kind, masked(str(error), secrets)) from None
+    return replace(found, partial=tuple(masked(one, secrets) for one in found.partial))
 
 
 def unreachable(url: str, cause: str, secrets: Iterable[str] = ()) -> PrometheusError:
@@ -125,16 +127,11 @@ def _refused(who: str, response: HttpResponse) -> PrometheusError:
 
 
 def _result(who: str, response: HttpResponse) -> QueryResult:
-    body = response.body
-    if not body.strip():
-        raise PrometheusError(FailureKind.INVALID, f"{who} with an empty body")
-    if len(body) > MAX_RESPONSE_BYTES:
-        size = MAX_RESPONSE_BYTES >> 20
-        raise PrometheusError(FailureKind.INVALID, f"{who} with more than {size} MiB")
     try:
-        document = parse_json(body)
+        document = read_json(response.status, response.header("content-type"), response.body)
     except InvalidJson as error:
         raise _not_json(who, response, error) from None
+    who = f"{who} answered {status_text(response.status)}"
     if not isinstance(document, dict):
         raise PrometheusError(FailureKind.INVALID, f"{who} with JSON that is not an object")
     if document.get("status") == "error":
@@ -150,18 +147,14 @@ def _result(who: str, response: HttpResponse) -> QueryResult:
 
 
 def _not_json(who: str, response: HttpResponse, error: InvalidJson) -> PrometheusError:
-    kind = response.header("content-type").partition(";")[0].strip() or "no content type"
-    if "html" in kind.lower() or response.body.lstrip()[:1] == b"<":
+    kind = response.header("content-type").lower()
+    if "html" in kind or response.body.lstrip()[:1] == b"<":
         return PrometheusError(
             FailureKind.DENIED,
-            f"{who} with an HTML page, which a login or another service sends; "
+            f"{who} answered {status_text(response.status)} with an HTML page, which a login or another service sends; "
             "check prometheus.url and prometheus.auth",
         )
-    cause = str(error)
-    if cause.startswith("not JSON"):  # the parser's position helps no reader of a log
-        cut = "" if "json" not in kind.lower() else ", maybe cut off"
-        cause = f"the body of {len(response.body)} bytes is not JSON{cut}"
-    return PrometheusError(FailureKind.INVALID, f"{who} ({_line(kind)}): {cause}")
+    return PrometheusError(FailureKind.INVALID, f"{who} {error}; check prometheus.url")
 
 
 def _missing_data(document: Mapping[str, Any]) -> tuple[str, ...]:
@@ -219,13 +212,6 @@ def _origin(location: str) -> str:
     if not host:
         return "the same host" if location else "no address"
     return f"{parts.scheme or 'http'}://{host}{'' if port is None else f':{port}'}"
-
-
-def _status(status: int) -> str:
-    try:
-        return f"{status} {HTTPStatus(status).phrase}"
-    except ValueError:
-        return str(status)
 
 
 def _line(text: str) -> str:

@@ -54,6 +54,7 @@ class ExternalMetrics:
             config.url, "Prometheus", holds=lambda _: True, rng=rng, clock=clock
         )
         self._api = PrometheusApi(config)
+        self._narrowed_by = config.narrowed_by
         self._failures: dict[_Asked, str] = {}
 
     async def close(self) -> None:
@@ -91,7 +92,11 @@ class ExternalMetrics:
                 self._failures[asked] = f"{error}."
             return Unavailable(_REASONS[error.kind], f"{error}.")
         self._failures.pop(asked, None)
-        return read_value(result)
+        found = read_value(result)
+        if isinstance(found, Unavailable) and found.reason == "NoData":
+            message = found.message.removesuffix(".") + self._narrowed_by + "."
+            return Unavailable("NoData", message)
+        return found
 
 
 def read_value(answer: QueryResult) -> Value | Unavailable:
