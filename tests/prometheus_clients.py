@@ -15,7 +15,7 @@ from r1_forecasting.series import Series
 from r1_operator.kube.kinds import Key
 from r1_operator.plan import unavailable
 from r1_operator.plan.unavailable import LowerBound
-from r1_operator.sources.external import PENDING, ExternalMetrics
+from r1_operator.sources.external import ExternalMetrics
 from scripted_prometheus import NOW
 
 Outcome = float | LowerBound | tuple[str, str]
@@ -47,8 +47,9 @@ def ask_external(config: PrometheusConfig) -> Outcome:
     async def latest() -> Outcome:
         source, key = ExternalMetrics(config), Key("default", "r1")
         try:
-            while (found := source.latest(key, "sum(demand)")) is PENDING:
-                await asyncio.sleep(0.01)
+            source.latest(key, "sum(demand)")
+            await asyncio.gather(*source._asking._tasks.values())
+            found = source.latest(key, "sum(demand)")
         finally:
             await source.close()
         if isinstance(found, unavailable.Unavailable):

@@ -7,13 +7,16 @@ named r1-gateway (R1_GATEWAY_PORT=tcp://...) would look like settings. Helpers t
 {{- define "r1.podMetadata" -}}
 labels:
   {{- include "r1.labels" . | nindent 2 }}
+{{- /* With ServiceMonitors a second job that scrapes by annotations would show every series twice. */}}
+{{- $annotations := dict }}
+{{- if not .root.Values.serviceMonitor.enabled }}
+{{- $annotations = dict "prometheus.io/scrape" "true" "prometheus.io/port" (print .metricsPort) "prometheus.io/path" "/metrics" }}
+{{- end }}
+{{- $annotations = merge (dict) .values.podAnnotations $annotations }}
+{{- with $annotations }}
 annotations:
-  prometheus.io/scrape: "true"
-  prometheus.io/port: {{ .metricsPort | quote }}
-  prometheus.io/path: /metrics
-  {{- with .values.podAnnotations }}
   {{- toYaml . | nindent 2 }}
-  {{- end }}
+{{- end }}
 {{- end -}}
 
 {{- define "r1.podSecurity" -}}

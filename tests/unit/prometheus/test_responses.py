@@ -150,12 +150,14 @@ def test_any_response_is_a_result_or_a_typed_failure(
     status: int, body: bytes, kind: str, location: str
 ) -> None:
     response = HttpResponse(status, {"content-type": kind, "Location": location}, body)
+    found: QueryResult | PrometheusError
     try:
         found = read_response("http://prometheus:9090", response, ["secret"])
     except PrometheusError as failure:
-        assert str(failure).isprintable()
-        assert str(failure).startswith("Prometheus at http://prometheus:9090 answered ")
-        assert "Expecting value" not in str(failure)
-    else:
-        assert isinstance(found, QueryResult)
+        found = failure
+    if isinstance(found, QueryResult):
         assert status == 200
+        return
+    assert str(found).isprintable()
+    assert str(found).startswith("Prometheus at http://prometheus:9090 answered ")
+    assert "Expecting value" not in str(found)

@@ -119,6 +119,8 @@ def _pod(backtest: R1Backtest, site: Site, start: int) -> dict[str, Any]:
             "runAsNonRoot": True,
             "runAsUser": USER,
             "runAsGroup": USER,
+            # The files of a mounted Secret belong to root and to this group.
+            "fsGroup": USER,
             "seccompProfile": {"type": "RuntimeDefault"},
         },
         "containers": [
