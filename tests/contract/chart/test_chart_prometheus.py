@@ -167,3 +167,20 @@ def test_annotations_of_the_site_replace_those_of_the_chart(render: Render) -> N
     found = annotations(render('gateway.podAnnotations.prometheus\\.io/scrape="false"'), "gateway")
     assert found["prometheus.io/scrape"] == '"false"'
     assert found["prometheus.io/port"] == "8081"
+
+
+def test_dashboards_filter_by_the_matchers(render: Render) -> None:
+    for given, filters in (
+        ((), []),
+        (AUTH, [{"key": "cluster", "operator": "=", "value": "a"}]),
+    ):
+        boards = [
+            json.loads(text)
+            for one in render(*given)
+            if one["kind"] == "ConfigMap" and "dashboard" in one["metadata"]["name"]
+            for text in one["data"].values()
+        ]
+        assert len(boards) == 3
+        for board in boards:
+            (adhoc,) = (v for v in board["templating"]["list"] if v["type"] == "adhoc")
+            assert adhoc["filters"] == filters
