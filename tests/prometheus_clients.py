@@ -41,15 +41,15 @@ def ask_history(config: PrometheusConfig) -> Outcome:
     return found.reason.value, found.message
 
 
-def ask_external(config: PrometheusConfig) -> Outcome:
+def ask_external(config: PrometheusConfig, query: str = "sum(demand)") -> Outcome:
     """The value that the operator reads."""
 
     async def latest() -> Outcome:
         source, key = ExternalMetrics(config), Key("default", "r1")
         try:
-            source.latest(key, "sum(demand)")
+            source.latest(key, query)
             await asyncio.gather(*source._asking._tasks.values())
-            found = source.latest(key, "sum(demand)")
+            found = source.latest(key, query)
         finally:
             await source.close()
         if isinstance(found, unavailable.Unavailable):

@@ -192,7 +192,8 @@ def _error_text(response: HttpResponse) -> str:
     found = _api_error(response)
     if found is not None:
         return found
-    if response.header("content-type").lower().startswith("text/plain"):
+    kind = response.header("content-type").lower()
+    if kind.startswith("text/plain") or not kind:  # Go's server sends no type with its own errors
         return _line(response.body[:_EXCERPT].decode(errors="replace"))
     return ""
 
