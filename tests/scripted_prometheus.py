@@ -84,6 +84,10 @@ def scripted(context: ssl.SSLContext | None = None) -> Iterator[Script]:
             self.wfile.write(reply.body if reply.cut is None else reply.body[: reply.cut])
             self.close_connection = reply.cut is not None
 
+        def do_POST(self) -> None:
+            self.rfile.read(int(self.headers.get("Content-Length", 0)))
+            self.do_GET()
+
         def log_message(self, *_: object) -> None:
             """Nothing."""
 

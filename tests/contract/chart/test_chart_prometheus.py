@@ -144,7 +144,7 @@ def test_half_a_secret_is_refused_by_name(
     assert words in done.stderr
 
 
-def annotations(manifests: list[Manifest], component: str) -> dict[str, str]:
+def pod_annotations(manifests: list[Manifest], component: str) -> dict[str, str]:
     (template,) = (
         one["spec"]["template"]
         for one in manifests
@@ -159,12 +159,14 @@ def annotations(manifests: list[Manifest], component: str) -> dict[str, str]:
 def test_pods_are_scraped_by_annotations_or_by_service_monitors(
     render: Render, component: str
 ) -> None:
-    assert annotations(render(), component)["prometheus.io/scrape"] == "true"
-    assert annotations(render("serviceMonitor.enabled=true"), component) == {}
+    assert pod_annotations(render(), component)["prometheus.io/scrape"] == "true"
+    assert pod_annotations(render("serviceMonitor.enabled=true"), component) == {}
 
 
 def test_annotations_of_the_site_replace_those_of_the_chart(render: Render) -> None:
-    found = annotations(render('gateway.podAnnotations.prometheus\\.io/scrape="false"'), "gateway")
+    found = pod_annotations(
+        render('gateway.podAnnotations.prometheus\\.io/scrape="false"'), "gateway"
+    )
     assert found["prometheus.io/scrape"] == '"false"'
     assert found["prometheus.io/port"] == "8081"
 
