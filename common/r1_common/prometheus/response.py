@@ -151,7 +151,8 @@ def _not_json(who: str, response: HttpResponse, error: InvalidJson) -> Prometheu
     if "html" in kind or response.body.lstrip()[:1] == b"<":
         return PrometheusError(
             FailureKind.DENIED,
-            f"{who} answered {status_text(response.status)} with an HTML page, which a login or another service sends; "
+            f"{who} answered {status_text(response.status)} with an HTML page, which a login or "
+            "another service sends; "
             "check prometheus.url and prometheus.auth",
         )
     return PrometheusError(FailureKind.INVALID, f"{who} {error}; check prometheus.url")
