@@ -49,6 +49,7 @@ def chart_values(node: dict[str, str]) -> dict[str, Any]:
     # minute a ramp of half a minute is smoothed away.
     window = {"name": "R1_MIN_RATE_SECONDS", "value": str(round(4 * SCRAPE_SECONDS))}
     values["operator"]["extraEnv"] = [window]
+    values["serviceMonitor"] = {"interval": f"{SCRAPE_SECONDS:.0f}s"}
     values["forecaster"] |= {
         "keda": {"enabled": True},
         "externalMetrics": {"enabled": True},

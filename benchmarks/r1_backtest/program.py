@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -15,6 +16,7 @@ from r1_backtest.recorded import fetch_trace
 from r1_backtest.short import error_text, short_form, short_text
 from r1_backtest.spans import span
 from r1_backtest.subject import (
+    RATE_SECONDS,
     Subject,
     fetch_resource,
     read_manifest,
@@ -22,6 +24,7 @@ from r1_backtest.subject import (
     subject_of_query,
 )
 from r1_board.policies import POLICIES
+from r1_common.prometheus.client_config import InvalidPrometheusConfig, load_config
 from r1_demo.load import RateTrace, UnreadableTrace
 from r1_forecasting.history import PrometheusHistory
 from r1_operator.cli.output import FAILED, OK, USAGE, CommandFailed, print_json
@@ -72,6 +75,12 @@ def main(command: str, arguments: Sequence[str] | None = None) -> int:
         options = parser.parse_args(arguments)
         if (options.resource is None) == (options.query is None or options.capacity is None):
             parser.error("give a RESOURCE, or --query with --capacity")
+        try:
+            options.config = load_config(options.prometheus, options.prometheus_client)
+        except InvalidPrometheusConfig as error:
+            parser.error(f"--prometheus, --prometheus-client: {error}")
+        if not options.config.url:
+            parser.error("--prometheus: the URL is empty")
     except SystemExit as ended:
         return ended.code if isinstance(ended.code, int) else FAILED
     run = _backtest if command == "backtest" else _whatif
@@ -133,14 +142,15 @@ def _subject(options: argparse.Namespace) -> Subject:
         return subject_of_query(options.query, options.capacity, options.most)
     path = Path(options.resource)
     if path.suffix in (".yaml", ".yml", ".json"):
-        return subject_of(read_manifest(path), options.query)
-    found = asyncio.run(fetch_resource(options.namespace, options.resource))
-    return subject_of(found, options.query)
+        found = read_manifest(path)
+    else:
+        found = asyncio.run(fetch_resource(options.namespace, options.resource))
+    return subject_of(found, options.query, options.config.rate_seconds(RATE_SECONDS))
 
 
 def _history(options: argparse.Namespace, subject: Subject, seconds: float) -> RateTrace:
-    _say(f"history of {subject.name} from {options.prometheus}")
-    history = PrometheusHistory(options.prometheus, timeout_seconds=60.0)
+    _say(f"history of {subject.name} from {options.config.url}")
+    history = PrometheusHistory(options.config, timeout_seconds=60.0)
     return fetch_trace(history, subject.query, subject.name, seconds)
 
 
@@ -226,6 +236,11 @@ def _parser(name: str, about: str, examples: str, since: str) -> argparse.Argume
     )  # fmt: skip
     parser.add_argument("-n", "--namespace", default="default", help="default: default")
     parser.add_argument("--prometheus", required=True, metavar="URL", help="where history is")
+    parser.add_argument(
+        "--prometheus-client", default=os.environ.get("R1_PROMETHEUS_CLIENT", ""), metavar="JSON",
+        help="credentials as file paths, headers, TLS files, label matchers and scrape interval: a"
+        " JSON object or a file with it; default: R1_PROMETHEUS_CLIENT",
+    )  # fmt: skip
     parser.add_argument(
         "--since", type=span, default=span(since), metavar="SPAN", help=f"how far back ({since})"
     )

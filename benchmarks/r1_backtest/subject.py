@@ -19,7 +19,9 @@ from r1_operator.plan.budget import ceilings_of
 from r1_operator.plan.policy import Metric, ScalingPolicy, policy_of
 from r1_operator.sources.forecast import build_question, forecast_metric
 
-_RATE_SECONDS = 60
+RATE_SECONDS = 60
+"""Window of the rates where no scrape interval asks for a longer one."""
+
 _DEFAULT_SEATS = 8
 
 
@@ -42,8 +44,12 @@ class Subject:
         return self.policy.metrics[0]
 
 
-def subject_of(resource: R1Inference, query: str | None = None) -> Subject:
+def subject_of(
+    resource: R1Inference, query: str | None = None, rate_seconds: int = RATE_SECONDS
+) -> Subject:
     """Return what can be replayed of a resource; `query` replaces its own.
+
+    `rate_seconds` is the window of its own query's rates.
 
     Raises CommandFailed for one without autoscaling or without a load that has a history.
     """
@@ -62,7 +68,8 @@ def subject_of(resource: R1Inference, query: str | None = None) -> Subject:
         )
     chosen = next(metric for metric in policy.metrics if metric.type is kind)
     others = tuple(metric.label for metric in policy.metrics if metric is not chosen)
-    own = _query(resource.namespace, resource.name, autoscaling.forecast, kind)
+    asked = Key(resource.namespace, resource.name)
+    own = _query(asked, autoscaling.forecast, kind, rate_seconds)
     return Subject(
         resource.key,
         query or own,
@@ -116,6 +123,5 @@ def _parsed(manifest: Mapping[str, Any], where: str) -> R1Inference:
         raise CommandFailed(f"{where}: {error}") from error
 
 
-def _query(namespace: str, name: str, ask: Forecast, kind: MetricType) -> str:
-    asked = build_question(Key(namespace, name), ask, kind, 60.0, _RATE_SECONDS)
-    return str(asked.body["query"])
+def _query(key: Key, ask: Forecast, kind: MetricType, rate_seconds: int) -> str:
+    return str(build_question(key, ask, kind, 60.0, rate_seconds).body["query"])

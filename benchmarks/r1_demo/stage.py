@@ -149,6 +149,7 @@ def build_values(cluster: Cluster, season: float | None) -> dict[str, Any]:
     play = {
         "operator": {"replicas": 1, "extraEnv": environment},
         "gateway": {"drainSeconds": 10},
+        "serviceMonitor": {"interval": f"{SCRAPE_SECONDS:.0f}s"},
         "forecaster": {
             "enabled": season is not None and cluster.prometheus_url is not None,
             "extraEnv": training + base["forecaster"].get("extraEnv", []),

@@ -42,7 +42,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"r1-forecaster: --kept-models: cannot be used: {error}", file=sys.stderr)
         return 2
     service = ForecastService(
-        PrometheusHistory(options.prometheus_url),
+        PrometheusHistory(options.prometheus),
         Trainer(options.models, TrainingQueue(options.training_share)),
         kept=kept,
     )

@@ -10,14 +10,17 @@ from __future__ import annotations
 import math
 import threading
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any, Protocol
 
-import requests
-from prometheus_api_client import PrometheusApiClientException, PrometheusConnect
-from urllib3.util.retry import Retry
+from prometheus_api_client import PrometheusConnect
 
+from r1_common.foreign_json import only
+from r1_common.prometheus.client_config import PrometheusConfig
+from r1_common.prometheus.response import FailureKind, PrometheusError, QueryResult
+from r1_common.prometheus.selectors import add_matchers
+from r1_forecasting.prometheus_session import PrometheusSession
 from r1_forecasting.protocol import Reason, Unavailable
 from r1_forecasting.series import Series, from_samples
 
@@ -34,59 +37,80 @@ class History(Protocol):
 class PrometheusHistory:
     """Reads through prometheus-api-client; one HTTP session per calling thread."""
 
-    url: str
+    config: PrometheusConfig
     timeout_seconds: float = 10.0
-    headers: dict[str, str] | None = None
     _local: threading.local = field(default_factory=threading.local)
 
     def read(self, query: str, step: float, since: float, until: float) -> Series | Unavailable:
-        """The query's one series on the grid of ``step`` in [since, until]."""
-        samples: list[tuple[float, float]] = []
-        for first, last in chunks(step, since, until):
-            outcome = self._range(query, step, first, last)
-            if isinstance(outcome, Unavailable):
-                return outcome
-            if len(outcome) > 1:
-                return Unavailable(
-                    Reason.FAILED,
-                    f"the query returned {len(outcome)} series, needs one: wrap it in sum()",
-                )
-            for found in outcome:
-                samples += [(float(time), float(value)) for time, value in found["values"]]
-        return from_samples(samples, step, until=until)
+        """The query's one series on the grid of ``step`` in [since, until].
 
-    def _range(
-        self, query: str, step: float, first: float, last: float
-    ) -> list[dict[str, Any]] | Unavailable:
+        A partial response is no history: what lacks in a sum would teach a demand that is too low.
+        """
+        samples: list[tuple[float, float]] = []
+        narrowed = add_matchers(query, self.config.matchers)
         try:
-            result: list[dict[str, Any]] = self._client().custom_query_range(
-                query,
-                datetime.fromtimestamp(first, UTC),
-                datetime.fromtimestamp(last, UTC),
-                f"{step:.3f}",
-                # The client rounds to whole seconds; a fractional step needs its own grid.
-                params={"start": f"{first:.3f}", "end": f"{last:.3f}"},
-            )
-        except PrometheusApiClientException as error:
-            said = str(error)[:300]
-            if " 4" in said[:20]:
-                return Unavailable(Reason.FAILED, f"Prometheus refused the query: {said}")
-            return Unavailable(Reason.PROMETHEUS_UNREACHABLE, f"Prometheus answered: {said}")
-        except (requests.RequestException, ValueError, KeyError) as error:
-            return Unavailable(
-                Reason.PROMETHEUS_UNREACHABLE, f"no answer from Prometheus: {type(error).__name__}"
-            )
-        return result
+            for first, last in chunks(step, since, until):
+                samples += _samples(self._range(narrowed, step, first, last))
+        except _Unusable as unusable:
+            return Unavailable(unusable.reason, str(unusable))
+        except PrometheusError as error:
+            refused = error.kind is FailureKind.QUERY
+            reason = Reason.FAILED if refused else Reason.PROMETHEUS_UNREACHABLE
+            return Unavailable(reason, str(error))
+        found = from_samples(samples, step, until=until)
+        if isinstance(found, Unavailable):
+            return replace(found, message=found.message + self.config.narrowed_by)
+        return found
+
+    def _range(self, query: str, step: float, first: float, last: float) -> QueryResult:
+        client = self._client()
+        client.custom_query_range(
+            query,
+            datetime.fromtimestamp(first, UTC),
+            datetime.fromtimestamp(last, UTC),
+            f"{step:.3f}",
+            # The client rounds to whole seconds; a fractional step needs its own grid.
+            params={"start": f"{first:.3f}", "end": f"{last:.3f}"},
+        )
+        session: PrometheusSession = self._local.session
+        if session.last is None:
+            raise PrometheusError(FailureKind.INVALID, "prometheus-api-client sent no request")
+        return session.last
 
     def _client(self) -> Any:
         if not hasattr(self._local, "client"):
+            self._local.session = PrometheusSession(self.config)
             self._local.client = PrometheusConnect(
-                url=self.url.rstrip("/"),
-                headers=self.headers,
-                retry=Retry(total=1, backoff_factor=0.1),
-                timeout=self.timeout_seconds,
+                url=self.config.url, session=self._local.session, timeout=self.timeout_seconds
             )
         return self._local.client
+
+
+class _Unusable(Exception):
+    """A result that is no history of one series."""
+
+    def __init__(self, message: str, reason: Reason = Reason.FAILED) -> None:
+        super().__init__(message)
+        self.reason = reason
+
+
+def _samples(found: QueryResult) -> list[tuple[float, float]]:
+    """Time (s) and value of each sample, NaN and infinite ones included."""
+    if found.partial:
+        raise _Unusable(
+            f"Prometheus returned partial data, from which no forecast is made: {found.partial[0]}",
+            Reason.PARTIAL_DATA,
+        )
+    if found.result_type != "matrix":
+        raise _Unusable(f"the query returned a {found.result_type}, needs a series over time")
+    if len(found.result) > 1:
+        raise _Unusable(
+            f"the query returned {len(found.result)} series, needs one: wrap it in sum()"
+        )
+    with only(_Unusable, "Prometheus returned a series that cannot be read"):
+        return [
+            (float(time), float(value)) for one in found.result for time, value in one["values"]
+        ]
 
 
 def chunks(step: float, since: float, until: float) -> Iterator[tuple[float, float]]:

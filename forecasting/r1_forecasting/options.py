@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from r1_common.listen import EVERY_ADDRESS
+from r1_common.prometheus.client_config import InvalidPrometheusConfig, load_config
 from r1_forecasting.published.options import add_door_options, check_doors
 from r1_forecasting.selection import learned
 from r1_forecasting.sharding.options import add_shard_options, check_shards
@@ -35,6 +36,13 @@ def parse_options(arguments: Sequence[str]) -> argparse.Namespace:
 
     parser = argparse.ArgumentParser(prog="r1-forecaster", description=__doc__)
     parser.add_argument("--prometheus-url", default=env("PROMETHEUS_URL", "http://127.0.0.1:9090"))
+    parser.add_argument(
+        "--prometheus-client",
+        default=env("PROMETHEUS_CLIENT", ""),
+        metavar="JSON",
+        help="credentials as file paths, headers, TLS files and label matchers for Prometheus: a "
+        "JSON object, or the path of a file with it",
+    )
     parser.add_argument(
         "--host",
         default=env("HOST", EVERY_ADDRESS),
@@ -64,5 +72,9 @@ def parse_options(arguments: Sequence[str]) -> argparse.Namespace:
     add_door_options(parser, env)
     add_shard_options(parser, env)
     options = parser.parse_args(arguments)
+    try:
+        options.prometheus = load_config(options.prometheus_url, options.prometheus_client)
+    except InvalidPrometheusConfig as error:
+        parser.error(f"--prometheus-url, --prometheus-client: {error}")
     check_shards(parser, options)
     return check_doors(parser, options)

@@ -32,6 +32,8 @@ class Reason(StrEnum):
     TOO_LITTLE_HISTORY = "TooLittleHistory"
     PROMETHEUS_UNREACHABLE = "PrometheusUnreachable"
     NO_DATA = "NoData"
+    PARTIAL_DATA = "PartialData"
+    """Prometheus reported that a part of the data is missing from its response."""
     FAILED = "Failed"
     UNREACHABLE = "Unreachable"
     """The shard that keeps the subject is silent. The operator's own word for a forecaster that is:

@@ -17,6 +17,11 @@ from typing import Any
 
 from r1_common.foreign_json import InvalidJson, parse_json
 from r1_common.listen import EVERY_ADDRESS
+from r1_common.prometheus.client_config import (
+    InvalidPrometheusConfig,
+    PrometheusConfig,
+    load_config,
+)
 
 
 class BadSetting(ValueError):
@@ -64,8 +69,15 @@ class Settings:
         "http://host:9090 of Prometheus, for External metrics (empty: they hold the count) and"
         " for R1Backtests.",
     )
+    prometheus_client: str = _setting(
+        "",
+        "Credentials as file paths, headers, TLS files, label matchers and scrape interval for"
+        " Prometheus: a JSON object, or the path of a file with it.",
+    )
     min_rate_seconds: int = _setting(
-        60, "Shortest window of the rates that forecasts learn from: four scrapes of Prometheus."
+        60,
+        "Shortest window of the rates that forecasts learn from; four of the scrape intervals in"
+        " R1_PROMETHEUS_CLIENT where those are longer.",
     )
 
     http_host: str = _setting(
@@ -123,6 +135,7 @@ class Settings:
             raise BadSetting(
                 "R1_LEASE_SECONDS must be at least 3, and at least three times R1_RENEW_SECONDS"
             )
+        self.prometheus()
         for name in ("model_pod_template", "backtest_template"):
             if _json_object(getattr(self, name)) is None:
                 raise BadSetting(f"{variable(name)} must be a JSON object, a pod template")
@@ -142,6 +155,13 @@ class Settings:
                 raise BadSetting(f"{variable(name)} must be greater than 0")
         name = self.identity or f"{socket.gethostname()}-{os.getpid()}"
         return replace(self, identity=f"{name}_{uuid.uuid4().hex[:8]}")
+
+    def prometheus(self) -> PrometheusConfig:
+        """How Prometheus is reached, or `BadSetting`."""
+        try:
+            return load_config(self.prometheus_url, self.prometheus_client)
+        except InvalidPrometheusConfig as error:
+            raise BadSetting(f"R1_PROMETHEUS_URL, R1_PROMETHEUS_CLIENT: {error}") from None
 
 
 def variable(name: str) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import ssl
 from collections.abc import Mapping
@@ -11,6 +10,7 @@ from pathlib import Path
 
 import aiohttp
 
+from r1_common.http_json import read_json
 from r1_common.listen import host_port
 from r1_forecasting.published.front_proxy import CONFIG_MAP, FrontProxy, parse_front_proxy
 
@@ -53,17 +53,19 @@ class ServiceAccount:
                 aiohttp.ClientSession(timeout=timeout) as session,
                 session.get(url, headers=headers, ssl=authority) as answer,
             ):
-                body = await answer.text()
+                body = await answer.read()
+                kind = answer.headers.get("Content-Type", "")
                 if answer.status != 200:
+                    said = body[:200].decode(errors="replace")
                     raise Unreadable(
                         f"the API server answered {answer.status} for {CONFIG_MAP}; the service "
                         "account needs the Role extension-apiserver-authentication-reader of "
-                        f"kube-system: {body[:200]}"
+                        f"kube-system: {said}"
                     )
-            found = json.loads(body)
+            found = read_json(answer.status, kind, body)
         except (OSError, aiohttp.ClientError, TimeoutError, ValueError) as error:
             said = str(error) or type(error).__name__
             raise Unreadable(f"{CONFIG_MAP} cannot be read: {said}") from error
         if not isinstance(found, dict):
-            raise Unreadable(f"{CONFIG_MAP} cannot be read: it came as {body[:50]}")
+            raise Unreadable(f"{CONFIG_MAP} cannot be read: it came as {body[:50]!r}")
         return parse_front_proxy(found)

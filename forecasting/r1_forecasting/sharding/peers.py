@@ -13,6 +13,8 @@ from typing import Any
 
 import aiohttp
 
+from r1_common.foreign_json import InvalidJson
+from r1_common.http_json import read_json
 from r1_forecasting.metrics import ForecastMetrics
 from r1_forecasting.sharding.ownership import Shards
 
@@ -74,6 +76,8 @@ class Peers:
                 status, said = await self._exchange(url, body)
         except TimeoutError:
             return self._silent(owner, f"{owner} has not answered within {seconds:g} s")
+        except InvalidJson as error:
+            return self._silent(owner, f"{owner} {error}")
         except (aiohttp.ClientError, OSError, ValueError) as error:
             return self._silent(owner, f"{owner} does not answer: {error or type(error).__name__}")
         self._rests.pop(owner, None)
@@ -106,4 +110,5 @@ async def _send(
     session: aiohttp.ClientSession, url: str, body: Mapping[str, Any]
 ) -> tuple[int, Any]:
     async with session.post(url, json=body) as reply:
-        return reply.status, await reply.json(content_type=None)
+        kind, content = reply.headers.get("Content-Type", ""), await reply.read()
+    return reply.status, read_json(reply.status, kind, content)

@@ -7,14 +7,19 @@ named r1-gateway (R1_GATEWAY_PORT=tcp://...) would look like settings. Helpers t
 {{- define "r1.podMetadata" -}}
 labels:
   {{- include "r1.labels" . | nindent 2 }}
+{{- with include "r1.mapByKey" (dict "own" (include "r1.scraping" .) "site" .values.podAnnotations) | fromYaml }}
 annotations:
-  {{- include "r1.mapByKey" (dict "own" (include "r1.scraping" .) "site" .values.podAnnotations) | nindent 2 }}
+  {{- toYaml . | nindent 2 }}
+{{- end }}
 {{- end -}}
 
+{{/* With ServiceMonitors a second job that scrapes by annotations would show every series twice. */}}
 {{- define "r1.scraping" -}}
+{{- if not .root.Values.serviceMonitor.enabled -}}
 prometheus.io/scrape: "true"
 prometheus.io/port: {{ .metricsPort | quote }}
 prometheus.io/path: /metrics
+{{- end }}
 {{- end -}}
 
 {{- define "r1.podSecurity" -}}

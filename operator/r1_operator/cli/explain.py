@@ -13,6 +13,8 @@ from typing import Any
 
 import aiohttp
 
+from r1_common.foreign_json import InvalidJson
+from r1_common.http_json import read_json
 from r1_operator.cli.decision_view import print_decisions
 from r1_operator.cli.output import FAILED, NOT_FOUND, OK, CommandFailed, console, print_json
 from r1_operator.kube.client import Api, ApiError, NotFound
@@ -82,7 +84,7 @@ async def _through_cluster(api: Api, options: argparse.Namespace) -> list[dict[s
         raise CommandFailed(
             f"the operator {namespace}/{pod} has not seen {options.name} yet ({error})", NOT_FOUND
         ) from error
-    return list(answer["decisions"])
+    return _decisions(answer, f"the operator {namespace}/{pod}")
 
 
 async def _active_operator(api: Api) -> tuple[str, str]:
@@ -107,14 +109,25 @@ async def _from_url(options: argparse.Namespace) -> list[dict[str, Any]]:
             aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=10)) as session,
             session.get(url) as response,
         ):
-            answer = await response.json(content_type=None)
+            kind, body = response.headers.get("Content-Type", ""), await response.read()
+        answer = read_json(response.status, kind, body)
+    except InvalidJson as error:
+        raise CommandFailed(f"{url} {error}") from None
     except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
         raise CommandFailed(f"{url}: {error or type(error).__name__}") from error
     if response.status == 404:
         raise CommandFailed(_no_resource(options), NOT_FOUND)
     if response.status != 200:
-        raise CommandFailed(f"{url}: {response.status} {answer.get('error', '')}")
-    return list(answer["decisions"])
+        said = answer.get("error", "") if isinstance(answer, dict) else ""
+        raise CommandFailed(f"{url}: {response.status} {said}")
+    return _decisions(answer, url)
+
+
+def _decisions(answer: object, where: str) -> list[dict[str, Any]]:
+    found = answer.get("decisions") if isinstance(answer, dict) else None
+    if not isinstance(found, list) or not all(isinstance(one, dict) for one in found):
+        raise CommandFailed(f"{where} answered JSON without decisions: is this the operator?")
+    return found
 
 
 def _no_resource(options: argparse.Namespace) -> str:

@@ -85,7 +85,8 @@ class Operation:
         )
         self.signals = GatewaySignals(directory)
         self.forecaster = Forecaster(settings.forecaster_url)
-        self.external = ExternalMetrics(settings.prometheus_url)
+        prometheus = settings.prometheus()
+        self.external = ExternalMetrics(prometheus)
         self.nodes = Nodes(api)
         self.scaling = ScalingLoop(
             self.views,
@@ -98,7 +99,7 @@ class Operation:
             tell=self.events.tell,
             metrics=self.metrics,
             decision_seconds=settings.decision_seconds,
-            min_rate_seconds=settings.min_rate_seconds,
+            min_rate_seconds=prometheus.rate_seconds(settings.min_rate_seconds),
             backtest=lambda key: self.backtests.find(key),
         )
         self.reconciler = Reconciler(
@@ -126,6 +127,7 @@ class Operation:
                 settings.backtest_image,
                 settings.prometheus_url,
                 json.loads(settings.backtest_template),
+                settings.prometheus_client,
             ),
             namespaces=settings.namespaces,
             lead=self.scaling.lead,

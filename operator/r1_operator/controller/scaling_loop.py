@@ -43,7 +43,7 @@ from r1_operator.plan.room import NOT_ASKED, NOT_SEEN_YET, Placement, Room, room
 from r1_operator.plan.room_reading import read_shape
 from r1_operator.plan.scaling import ScalingInputs, decide, fixed
 from r1_operator.plan.snapshot import Pod
-from r1_operator.plan.unavailable import Unavailable
+from r1_operator.plan.unavailable import LowerBound, Unavailable
 from r1_operator.plan.urgency import Urgency, UrgencyWindow
 from r1_operator.plan.victims import pod_loads
 from r1_operator.sources.external import ExternalMetrics
@@ -334,7 +334,9 @@ class ScalingLoop:
             return NOT_REPORTED
         return state.latencies.read(now, self._reading.gateways)
 
-    def _external_values(self, key: Key, policy: ScalingPolicy) -> dict[str, float | Unavailable]:
+    def _external_values(
+        self, key: Key, policy: ScalingPolicy
+    ) -> dict[str, float | LowerBound | Unavailable]:
         asked = {m.label: m.query for m in policy.metrics if m.type is MetricType.EXTERNAL}
         self._external.keep(key, asked.values())
         return {label: self._external.latest(key, query) for label, query in asked.items()}

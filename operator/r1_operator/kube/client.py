@@ -319,9 +319,15 @@ class Api:
             else:
                 self.log.add(RequestRecord(method, path, status))
                 if status < 300:
-                    answer: Json = orjson.loads(data) if data else {}
-                    return answer
-                failure = _failure(method, path, status, data)
+                    try:
+                        answer: Json = orjson.loads(data) if data else {}
+                    except orjson.JSONDecodeError:
+                        # Cut off on the way, or a proxy's page.
+                        failure = Unreachable(f"{method} {path}: {status} without JSON")
+                    else:
+                        return answer
+                else:
+                    failure = _failure(method, path, status, data)
             if not isinstance(failure, Unreachable | Busy) or attempt == allowed:
                 raise failure
             await asyncio.sleep(self._retry.delay(attempt, retry_after, self._rng))

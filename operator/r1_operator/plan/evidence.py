@@ -14,7 +14,7 @@ from r1_operator.plan.needs import metric_value
 from r1_operator.plan.newsvendor import SHORTAGE_PRICE
 from r1_operator.plan.policy import ScalingPolicy
 from r1_operator.plan.room import Placement
-from r1_operator.plan.unavailable import Unavailable
+from r1_operator.plan.unavailable import LowerBound, Unavailable
 
 if TYPE_CHECKING:
     from r1_operator.plan.scaling import ScalingInputs
@@ -37,7 +37,7 @@ def evidence(
         "demand": _demand(observed.demand),
         "replicasWorth": _worth(policy, observed.demand),
         "latency": _latencies(policy, observed, history),
-        "external": {label: _rate(value) for label, value in observed.external.items()},
+        "external": {label: _external(value) for label, value in observed.external.items()},
         "capacity": _capacity(asked, policy, history),
         "lead": None
         if observed.lead is None
@@ -166,5 +166,11 @@ def _rate(value: float | Unavailable) -> Json:
     return _missing(value) if isinstance(value, Unavailable) else value
 
 
-def _missing(value: Unavailable) -> Json:
+def _external(value: float | LowerBound | Unavailable) -> Json:
+    if isinstance(value, LowerBound):
+        return {"atLeast": value.value} | _missing(value.missing)
+    return _rate(value)
+
+
+def _missing(value: Unavailable) -> dict[str, Json]:
     return {"unavailable": value.reason, "message": value.message}

@@ -20,7 +20,7 @@ from r1_operator.api.scaling import MetricType
 from r1_operator.plan.decision import Reason
 from r1_operator.plan.demand import Demand
 from r1_operator.plan.policy import Metric, ScalingPolicy
-from r1_operator.plan.unavailable import Unavailable
+from r1_operator.plan.unavailable import LowerBound, Unavailable
 
 TOLERANCE = 0.1
 """On the way down only: a count is kept while demand is worth nine tenths of it, as a
@@ -108,17 +108,22 @@ def just_filled(policy: ScalingPolicy, demand: Demand | Unavailable) -> int:
 
 
 def external_needs(
-    policy: ScalingPolicy, values: Mapping[str, float | Unavailable]
+    policy: ScalingPolicy, values: Mapping[str, float | LowerBound | Unavailable]
 ) -> list[Need | Unavailable]:
     """Return what each External metric asks for: `ceil(value / target)`, the target as it stands.
 
-    `values` are by the metric's label; a value no replica count follows from is `Unavailable`.
+    `values` are by the metric's label; a value no replica count follows from is `Unavailable`. A lower
+    bound gives both, a need that may raise the count and `Unavailable`, which keeps it from falling.
     """
     needs: list[Need | Unavailable] = []
     for metric in policy.metrics:
         if metric.type is not MetricType.EXTERNAL:
             continue
         value = values.get(metric.label, _NOT_ASKED)
+        if isinstance(value, LowerBound):
+            partial = value.missing
+            needs.append(replace(partial, message=f"{metric.label}: {partial.message}"))
+            value = value.value
         if isinstance(value, Unavailable):
             needs.append(replace(value, message=f"{metric.label}: {value.message}"))
         elif not (math.isfinite(value) and value >= 0):

@@ -40,7 +40,7 @@ from r1_operator.plan.needs import (
 )
 from r1_operator.plan.policy import ScalingPolicy
 from r1_operator.plan.room import NOT_ASKED, Placement
-from r1_operator.plan.unavailable import Unavailable
+from r1_operator.plan.unavailable import LowerBound, Unavailable
 from r1_operator.plan.urgency import Urgency
 
 
@@ -61,7 +61,7 @@ class ScalingInputs:
     forecast: Forecast | Unavailable | None = None
     seats_per_replica: int = 8
     latencies: Latencies | Unavailable = NOT_REPORTED
-    external: Mapping[str, float | Unavailable] = field(default_factory=dict)
+    external: Mapping[str, float | LowerBound | Unavailable] = field(default_factory=dict)
     lead: LeadTime | None = None
     placement: Placement = NOT_ASKED
     urgency: Urgency | Unavailable | None = None

@@ -16,6 +16,8 @@ from typing import Any, Generic, NamedTuple, TypeVar
 
 import aiohttp
 
+from r1_common.foreign_json import InvalidJson
+from r1_common.http_json import read_json
 from r1_operator.plan.unavailable import Unavailable
 
 UNREACHABLE = "Unreachable"
@@ -113,7 +115,10 @@ class Asking(Generic[K, V]):
             self._session = aiohttp.ClientSession(timeout=self._timeout)
         try:
             async with self._session.request(method, f"{self._url}{path}", **options) as response:
-                return response.status, await response.json(content_type=None)
+                kind, body = response.headers.get("Content-Type", ""), await response.read()
+            return response.status, read_json(response.status, kind, body)
+        except InvalidJson as error:
+            return Unavailable(UNREACHABLE, f"{self._who} {error}.")
         except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
             what = str(error) or type(error).__name__
             return Unavailable(UNREACHABLE, f"{self._who} does not answer: {what}.")

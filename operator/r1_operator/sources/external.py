@@ -11,9 +11,12 @@ import random
 from collections.abc import Callable, Iterable
 from functools import partial
 
+from r1_common.prometheus.client_config import PrometheusConfig
+from r1_common.prometheus.response import FailureKind, PrometheusError, QueryResult
 from r1_operator.kube.kinds import Key
-from r1_operator.plan.unavailable import Unavailable
-from r1_operator.sources.asking import Asking
+from r1_operator.plan.unavailable import LowerBound, Unavailable
+from r1_operator.sources.asking import UNREACHABLE, Asking
+from r1_operator.sources.prometheus_api import PrometheusApi
 
 EVERY_SECONDS = 15.0
 STALE_SECONDS = 60.0
@@ -23,7 +26,16 @@ NOT_CONFIGURED = Unavailable(
 )
 PENDING = Unavailable("Pending", "Prometheus has not answered yet.")
 
+_REASONS = {
+    FailureKind.UNREACHABLE: UNREACHABLE,
+    FailureKind.DENIED: "Refused",
+    FailureKind.QUERY: "Refused",
+    FailureKind.INVALID: "Invalid",
+    FailureKind.CONFIG: "CredentialsUnusable",
+}
+
 _Asked = tuple[Key, str]
+Value = float | LowerBound
 
 
 class ExternalMetrics:
@@ -31,33 +43,38 @@ class ExternalMetrics:
 
     def __init__(
         self,
-        url: str,
+        config: PrometheusConfig,
         *,
         rng: random.Random | None = None,
         clock: Callable[[], float] | None = None,
     ) -> None:
-        """`url` may be empty: then every value is `NOT_CONFIGURED`."""
+        """The URL may be empty: then every value is `NOT_CONFIGURED`."""
         # How old a value may be is judged where it is taken; until then silence leaves it.
-        self._asking: Asking[_Asked, float] = Asking(
-            url, "Prometheus", holds=lambda _: True, rng=rng, clock=clock
+        self._asking: Asking[_Asked, Value] = Asking(
+            config.url, "Prometheus", holds=lambda _: True, rng=rng, clock=clock
         )
+        self._api = PrometheusApi(config)
+        self._narrowed_by = config.narrowed_by
+        self._failures: dict[_Asked, str] = {}
 
     async def close(self) -> None:
         """Drop what is being asked and close the connections."""
         await self._asking.close()
+        await self._api.close()
 
-    def latest(self, key: Key, query: str) -> float | Unavailable:
+    def latest(self, key: Key, query: str) -> Value | Unavailable:
         """The latest value, at once; asks again in the background when that is due."""
         if not self._asking.configured:
             return NOT_CONFIGURED
         asked = (key, query)
-        self._asking.ask(asked, partial(self._get, query), EVERY_SECONDS)
+        self._asking.ask(asked, partial(self._get, asked), EVERY_SECONDS)
         known = self._asking.known(asked)
         if known is None:
             return PENDING
         age = self._asking.now() - known.at
         if age > STALE_SECONDS:
-            return Unavailable("StaleMetric", f"Prometheus has not answered for {age:.0f} s.")
+            message = f"The last value is {age:.0f} s old. {self._failures.get(asked, '')}".rstrip()
+            return Unavailable("StaleMetric", message)
         return known.answer
 
     def keep(self, key: Key, queries: Iterable[str]) -> None:
@@ -65,33 +82,46 @@ class ExternalMetrics:
         wanted = {(key, query) for query in queries}
         for asked in [one for one in self._asking.asked if one[0] == key and one not in wanted]:
             self._asking.forget(asked)
+            self._failures.pop(asked, None)
 
-    async def _get(self, query: str) -> float | Unavailable:
-        said = await self._asking.fetch("GET", "/api/v1/query", params={"query": query})
-        return said if isinstance(said, Unavailable) else read_value(said[1])
+    async def _get(self, asked: _Asked) -> Value | Unavailable:
+        try:
+            result = await self._api.query(asked[1])
+        except PrometheusError as error:
+            if asked in self._asking.asked:
+                self._failures[asked] = f"{error}."
+            return Unavailable(_REASONS[error.kind], f"{error}.")
+        self._failures.pop(asked, None)
+        found = read_value(result)
+        if isinstance(found, Unavailable) and found.reason == "NoData":
+            message = found.message.removesuffix(".") + self._narrowed_by + "."
+            return Unavailable("NoData", message)
+        return found
 
 
-def read_value(answer: object) -> float | Unavailable:
-    """The one value of an instant query's answer."""
+def read_value(answer: QueryResult) -> Value | Unavailable:
+    """The one value of an instant query's result; of a partial one, a lower bound."""
+    kind, result = answer.result_type, answer.result
+    if kind not in ("scalar", "vector"):
+        return Unavailable("NotOneValue", f"The query gives a {kind}; one value is needed.")
+    if kind == "vector" and len(result) > 1:
+        return Unavailable(
+            "NotOneValue", f"The query gives {len(result)} series; wrap it in sum() or max()."
+        )
+    if kind == "vector" and not result:
+        return Unavailable("NoData", f"The query finds no series.{_partial(answer)}")
     try:
-        if not isinstance(answer, dict) or answer["status"] != "success":
-            said = answer.get("error") if isinstance(answer, dict) else answer
-            return Unavailable("Refused", f"Prometheus refused the query: {str(said)[:300]}")
-        kind, result = answer["data"]["resultType"], answer["data"]["result"]
-        if kind == "scalar":
-            value = float(result[1])
-        elif kind != "vector":
-            return Unavailable("NotOneValue", f"The query gives a {kind}; one value is needed.")
-        elif not result:
-            return Unavailable("NoData", "The query finds no series.")
-        elif len(result) > 1:
-            return Unavailable(
-                "NotOneValue", f"The query gives {len(result)} series; wrap it in sum() or max()."
-            )
-        else:
-            value = float(result[0]["value"][1])
-    except (KeyError, IndexError, TypeError, ValueError) as error:
+        value = float((result if kind == "scalar" else result[0]["value"])[1])
+    except (KeyError, IndexError, TypeError, ValueError, OverflowError) as error:
         return Unavailable("Invalid", f"Prometheus' answer does not parse: {error!r}.")
     if not math.isfinite(value):
-        return Unavailable("NotANumber", f"The query gives {value}.")
+        return Unavailable("NotANumber", f"The query gives {value}.{_partial(answer)}")
+    if answer.partial:
+        return LowerBound(value, _partial(answer).strip())
     return value
+
+
+def _partial(answer: QueryResult) -> str:
+    if not answer.partial:
+        return ""
+    return f" Prometheus returned partial data: {answer.partial[0]}."

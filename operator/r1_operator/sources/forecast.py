@@ -27,9 +27,12 @@ logger = logging.getLogger(__name__)
 
 PENDING = Unavailable("Pending", "The forecaster has not answered yet.")
 
+# A gateway that two scrape jobs or two Prometheus replicas read is there twice, with the same instance:
+# it counts once.
+_RATE = "sum(max by (instance, class) (rate(%s{%%s}[%%ds])))"
 _SERIES = {
-    MetricType.REQUESTS_PER_SECOND: "sum(rate(r1_gateway_requests_offered_total{%s}[%ds]))",
-    MetricType.TOKENS_PER_SECOND: "sum(rate(r1_gateway_tokens_offered_total{%s}[%ds]))",
+    MetricType.REQUESTS_PER_SECOND: _RATE % "r1_gateway_requests_offered_total",
+    MetricType.TOKENS_PER_SECOND: _RATE % "r1_gateway_tokens_offered_total",
 }
 
 RETRY_SECONDS = 15.0

@@ -74,6 +74,20 @@ VALUE_SETS: dict[str, tuple[str, ...]] = {
         "networkPolicy.metricsFrom[0].namespaceSelector.matchLabels.team=monitoring",
         "networkPolicy.apiServerTo[0].ipBlock.cidr=10.1.0.0/16",
         "networkPolicy.prometheusTo[0].podSelector.matchLabels.app=prometheus",
+        "prometheus.matchers.cluster=a",
+        "prometheus.headers.X-Scope-OrgID=team-a",
+        "prometheus.auth.secretName=prometheus-client",
+        *(
+            f"prometheus.auth.{key}"
+            for key in (
+                "usernameKey=user",
+                "passwordKey=password",
+                "headerKeys.X-Api-Key=api-key",
+                "caKey=ca.crt",
+                "certKey=tls.crt",
+                "keyKey=tls.key",
+            )
+        ),
         "serviceMonitor.enabled=true",
         "alerts.enabled=true",
         "alerts.labels.release=prometheus",

@@ -161,7 +161,6 @@ def test_the_site_s_entry_replaces_the_chart_s(repeated: list[Manifest], compone
     assert (mounts["/tmp"], mounts["/more"]) == ("more", "tmp")
     annotations = template["metadata"]["annotations"]
     assert annotations["prometheus.io/scrape"] == "false"
-    assert annotations["prometheus.io/path"] == "/metrics"
     assert annotations["note"] == "kept"
     assert [each["name"] for each in template["spec"]["imagePullSecrets"]] == ["registry", "second"]
 

@@ -118,12 +118,16 @@ def test_replicas_spread_over_nodes(manifests: list[Manifest]) -> None:
         assert selector.items() <= template["metadata"]["labels"].items()
 
 
-def test_prometheus_finds_every_component(manifests: list[Manifest]) -> None:
+def test_prometheus_finds_every_component_once(manifests: list[Manifest]) -> None:
+    monitored = any(manifest["kind"] == "ServiceMonitor" for manifest in manifests)
     for manifest in manifests:
         if manifest["kind"] not in WORKLOADS:
             continue
         template = manifest["spec"]["template"]
-        annotations = template["metadata"]["annotations"]
+        annotations = template["metadata"].get("annotations", {})
+        if monitored:
+            assert not [name for name in annotations if name.startswith("prometheus.io/")]
+            continue
         ports = {str(port["containerPort"]) for port in template["spec"]["containers"][0]["ports"]}
         assert annotations["prometheus.io/scrape"] == "true"
         assert annotations["prometheus.io/path"] == "/metrics"

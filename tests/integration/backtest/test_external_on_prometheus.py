@@ -6,6 +6,7 @@ import asyncio
 
 import pytest
 
+from r1_common.prometheus.client_config import load_config
 from r1_operator.kube.kinds import Key
 from r1_operator.plan.unavailable import Unavailable
 from r1_operator.sources.external import ExternalMetrics
@@ -29,7 +30,7 @@ KEY = Key("default", "production-r1")
 async def test_one_value_or_the_reason_why_not(
     prometheus: str, query: str, expected: float | str
 ) -> None:
-    source = ExternalMetrics(prometheus)
+    source = ExternalMetrics(load_config(prometheus))
     found = source.latest(KEY, query)
     assert isinstance(found, Unavailable)
     assert found.reason == "Pending"

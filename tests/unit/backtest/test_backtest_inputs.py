@@ -61,10 +61,11 @@ def test_a_resource_is_tried_on_the_load_that_its_forecaster_learns_from() -> No
     assert found.seats == 16
     assert found.policy.max_replicas == 9
     assert found.query == (
-        'sum(rate(r1_gateway_requests_offered_total{inference_namespace="team",inference="r1"}'
-        "[60s]))"
+        "sum(max by (instance, class) (rate(r1_gateway_requests_offered_total"
+        '{inference_namespace="team",inference="r1"}[60s])))'
     )
     assert subject_of(parse(resource(metrics)), "sum(up)").query == "sum(up)"
+    assert "[240s]" in subject_of(parse(resource(metrics)), rate_seconds=240).query
 
 
 def test_without_a_resource_a_query_and_a_capacity_do() -> None:

@@ -1,15 +1,18 @@
 """External metrics out of Prometheus: asked in the background, never waited for."""
 
 import asyncio
+import json
 from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
 from aiohttp import web
 
+from r1_common.prometheus.client_config import load_config
+from r1_common.prometheus.response import HttpResponse, read_response
 from r1_operator.kube.kinds import Key
 from r1_operator.plan.unavailable import Unavailable
-from r1_operator.sources.external import NOT_CONFIGURED, PENDING, ExternalMetrics, read_value
+from r1_operator.sources.external import NOT_CONFIGURED, PENDING, ExternalMetrics, Value, read_value
 
 KEY = Key("default", "r1")
 
@@ -29,14 +32,12 @@ def vector(*values: str) -> dict[str, Any]:
         (vector("NaN"), "NotANumber"),
         (vector("+Inf"), "NotANumber"),
         ({"status": "success", "data": {"resultType": "matrix", "result": []}}, "NotOneValue"),
-        ({"status": "error", "error": "parse error"}, "Refused"),
-        ({"status": "success"}, "Invalid"),
-        ([], "Refused"),
-        (None, "Refused"),
+        ({"status": "success", "data": {"resultType": "vector", "result": [{}]}}, "Invalid"),
     ],
 )
 def test_one_value_or_the_reason_why_not(answer: Any, expected: float | str) -> None:
-    found = read_value(answer)
+    response = HttpResponse(200, {}, json.dumps(answer).encode())
+    found = read_value(read_response("http://prometheus", response))
     assert (found.reason if isinstance(found, Unavailable) else found) == expected
 
 
@@ -48,6 +49,7 @@ class Prometheus:
         self.answer: Any = vector("3.5")
         self.queries: list[str] = []
         self.now = 0.0
+        self.status = 200
         self.runner: web.AppRunner | None = None
 
     async def leave(self) -> None:
@@ -57,7 +59,7 @@ class Prometheus:
 
     async def handle(self, request: web.Request) -> web.Response:
         self.queries.append(request.query["query"])
-        return web.json_response(self.answer)
+        return web.json_response(self.answer, status=self.status)
 
 
 @pytest.fixture
@@ -74,7 +76,7 @@ async def prometheus() -> AsyncIterator[Prometheus]:
     await runner.cleanup()
 
 
-async def settled(source: ExternalMetrics, query: str) -> float | Unavailable:
+async def settled(source: ExternalMetrics, query: str) -> Value | Unavailable:
     for _ in range(500):
         source.latest(KEY, query)
         if not source._asking._tasks:
@@ -84,7 +86,7 @@ async def settled(source: ExternalMetrics, query: str) -> float | Unavailable:
 
 
 async def test_the_first_look_is_pending_and_later_ones_know(prometheus: Prometheus) -> None:
-    source = ExternalMetrics(prometheus.url, clock=lambda: prometheus.now)
+    source = ExternalMetrics(load_config(prometheus.url), clock=lambda: prometheus.now)
     assert source.latest(KEY, "sum(up)") == PENDING
     assert await settled(source, "sum(up)") == 3.5
     assert prometheus.queries == ["sum(up)"]
@@ -97,7 +99,7 @@ async def test_the_first_look_is_pending_and_later_ones_know(prometheus: Prometh
 async def test_a_value_stands_through_a_short_silence_and_no_longer(
     prometheus: Prometheus,
 ) -> None:
-    source = ExternalMetrics(prometheus.url, clock=lambda: prometheus.now)
+    source = ExternalMetrics(load_config(prometheus.url), clock=lambda: prometheus.now)
     assert await settled(source, "up") == 3.5
     await prometheus.leave()
     prometheus.now = 59.0
@@ -106,26 +108,46 @@ async def test_a_value_stands_through_a_short_silence_and_no_longer(
     stale = await settled(source, "up")
     assert isinstance(stale, Unavailable)
     assert stale.reason == "StaleMetric"
+    assert "The last value is 61 s old." in stale.message
+    assert "does not answer" in stale.message
     await source.close()
 
 
 async def test_a_prometheus_that_never_answered_is_unreachable() -> None:
-    source = ExternalMetrics("http://127.0.0.1:9")
+    source = ExternalMetrics(load_config("http://127.0.0.1:9"))
     unreachable = await settled(source, "up")
     assert isinstance(unreachable, Unavailable)
     assert unreachable.reason == "Unreachable"
     await source.close()
 
 
+async def test_a_short_run_of_server_errors_leaves_the_value_and_a_long_one_names_the_status(
+    prometheus: Prometheus,
+) -> None:
+    source = ExternalMetrics(load_config(prometheus.url), clock=lambda: prometheus.now)
+    assert await settled(source, "up") == 3.5
+    prometheus.status, prometheus.now = 503, 40.0
+    assert await settled(source, "up") == 3.5
+    prometheus.now = 61.0
+    stale = await settled(source, "up")
+    assert isinstance(stale, Unavailable)
+    assert "503 Service Unavailable" in stale.message
+    prometheus.status, prometheus.now = 401, 80.0
+    refused = await settled(source, "up")
+    assert isinstance(refused, Unavailable)
+    assert refused.reason == "Refused"
+    await source.close()
+
+
 async def test_without_prometheus_it_says_what_to_set() -> None:
-    source = ExternalMetrics("")
+    source = ExternalMetrics(load_config(""))
     assert source.latest(KEY, "up") is NOT_CONFIGURED
     assert "R1_PROMETHEUS_URL" in NOT_CONFIGURED.message
     await source.close()
 
 
 async def test_queries_that_nobody_asks_any_more_are_forgotten(prometheus: Prometheus) -> None:
-    source = ExternalMetrics(prometheus.url)
+    source = ExternalMetrics(load_config(prometheus.url))
     await settled(source, "a")
     await settled(source, "b")
     source.keep(KEY, ["b"])

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from r1_common.prometheus.client_config import PrometheusConfig
 from r1_operator.api.backtest import autoscaling_hash
 from r1_operator.api.budget import GPU
 from r1_operator.api.names import Label
@@ -64,7 +65,7 @@ class World:
             self.views,
             signals,
             forecaster,
-            ExternalMetrics(""),
+            ExternalMetrics(PrometheusConfig()),
             nodes,
             self.book,
             enqueue=self.enqueued.append,

@@ -136,8 +136,8 @@ def test_the_question_is_the_contract() -> None:
     assert asked.body == {
         "subject": "default/r1",
         "query": (
-            'sum(rate(r1_gateway_requests_offered_total{inference_namespace="default",'
-            'inference="r1"}[60s]))'
+            "sum(max by (instance, class) (rate(r1_gateway_requests_offered_total"
+            '{inference_namespace="default",inference="r1"}[60s])))'
         ),
         "stepSeconds": 60,
         "seasonSeconds": 86400,
@@ -149,8 +149,8 @@ def test_the_question_is_the_contract() -> None:
         "activation": "RequireBacktest",
         "classQueries": {
             name: (
-                'sum(rate(r1_gateway_requests_offered_total{inference_namespace="default",'
-                f'inference="r1",class="{name}"}}[60s]))'
+                "sum(max by (instance, class) (rate(r1_gateway_requests_offered_total"
+                f'{{inference_namespace="default",inference="r1",class="{name}"}}[60s])))'
             )
             for name in ("Q1", "Q2", "Q3")
         },

@@ -205,6 +205,13 @@ def test_prometheus_finds_the_pods(resource: Any, defaults: Defaults) -> None:
     }
 
 
+def test_the_resource_replaces_the_scrape_annotations(resource: Any, defaults: Defaults) -> None:
+    own = {"metadata": {"annotations": {"prometheus.io/scrape": "false"}}}
+    annotations = template_of(resource({"template": own}), defaults)["metadata"]["annotations"]
+    assert annotations["prometheus.io/scrape"] == "false"
+    assert annotations["prometheus.io/port"] == "8000"
+
+
 def test_the_resource_changes_what_the_site_added(resource: Any) -> None:
     site = {
         "spec": {

@@ -4,17 +4,21 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from r1_operator.api.scaling import MetricType
-from r1_operator.plan.decision import Reason
+from r1_operator.plan.decision import Decision, Reason
+from r1_operator.plan.demand import Demand
 from r1_operator.plan.history import History
 from r1_operator.plan.needs import Need, external_needs
 from r1_operator.plan.policy import Metric, ScalingPolicy
 from r1_operator.plan.scaling import ScalingInputs, decide
-from r1_operator.plan.unavailable import Unavailable
+from r1_operator.plan.unavailable import LowerBound, Unavailable
 
 CACHE = Metric(MetricType.EXTERNAL, 0.8, name="cache", query="sum(up)")
 START = 1_700_000_000.0
+IDLE = Demand(0.0, 0.0, 0.0, 0.0, 0.0)
 
 
 @pytest.mark.parametrize(("value", "replicas"), [(0.0, 0), (0.8, 1), (0.81, 2), (8.0, 10)])
@@ -36,7 +40,10 @@ def test_a_value_from_which_no_count_follows(value: float) -> None:
 def test_two_of_them_and_a_load_the_highest_wins(demand: Callable[..., Any]) -> None:
     other = Metric(MetricType.EXTERNAL, 10.0, name="jobs", query="sum(jobs)")
     policy = ScalingPolicy(1, 20, (Metric(MetricType.REQUESTS_PER_SECOND, 10.0), CACHE, other))
-    values: dict[str, float | Unavailable] = {"External/cache": 2.0, "External/jobs": 65.0}
+    values: dict[str, float | LowerBound | Unavailable] = {
+        "External/cache": 2.0,
+        "External/jobs": 65.0,
+    }
     inputs = ScalingInputs(5, 5, demand(20.0), external=values)
     decision, _ = decide(policy, inputs, History(), START)
     assert (decision.replicas, decision.reason) == (7, Reason.EXTERNAL_METRIC)
@@ -64,3 +71,40 @@ def test_an_outage_second_by_second_holds_the_count(
         decision, history = decide(policy, inputs, history, now + second)
         count = decision.replicas
     assert count == 1
+
+
+PARTIAL = "Prometheus returned partial data: store-1 is gone."
+
+
+def partial_decision(demand: Callable[..., Any], current: int, value: float) -> Decision:
+    """What is decided by a lower bound of `value`, an hour after the last change."""
+    policy, history = ScalingPolicy(1, 20, (CACHE,)), History()
+    for second in range(0, 3600, 30):
+        bound = {"External/cache": LowerBound(value, PARTIAL)}
+        inputs = ScalingInputs(current, current, demand(0.0), external=bound)
+        decision, history = decide(policy, inputs, history, START + second)
+        if decision.replicas != current:
+            break
+    return decision
+
+
+@settings(max_examples=20)
+@given(st.integers(1, 20), st.floats(0.0, 30.0))
+def test_a_lower_bound_may_raise_the_count_and_never_lowers_it(current: int, value: float) -> None:
+    decision = partial_decision(lambda _: IDLE, current, value)
+    assert decision.replicas >= current
+
+
+def test_a_lower_bound_raises_the_count_and_is_shown_as_one(demand: Callable[..., Any]) -> None:
+    decision = partial_decision(demand, 2, 6.0)
+    assert decision.replicas > 2
+    assert decision.inputs["external"] == {
+        "External/cache": {"atLeast": 6.0, "unavailable": "PartialData", "message": PARTIAL}
+    }
+
+
+def test_a_count_that_partial_data_keep_names_them(demand: Callable[..., Any]) -> None:
+    decision = partial_decision(demand, 9, 0.8)
+    assert decision.replicas == 9
+    assert decision.reason is Reason.METRICS_UNAVAILABLE
+    assert PARTIAL in decision.message

@@ -2,6 +2,7 @@
 
 {{- define "r1.forecasterEnv" -}}
 {{ include "r1.commonEnv" . }}
+- {name: R1_FORECASTER_PROMETHEUS_CLIENT, value: {{ include "r1.prometheusClient" . | quote }}}
 - {name: R1_FORECASTER_LOG_LEVEL, value: {{ .Values.forecaster.logLevel }}}
 # Half a megabyte a subject: a container that is started again need not learn for hours.
 - {name: R1_FORECASTER_KEPT_MODELS, value: /tmp/r1-models}
@@ -29,6 +30,9 @@
 - {name: external-metrics, mountPath: /etc/r1/external-metrics, readOnly: true}
 - {name: published, mountPath: /etc/r1/published, readOnly: true}
 {{- end }}
+{{- with include "r1.prometheusMount" . }}
+- {{ . }}
+{{- end }}
 {{- end -}}
 
 {{- define "r1.forecasterVolumes" -}}
@@ -47,5 +51,8 @@
     items: [{key: tls.crt, path: tls.crt}, {key: tls.key, path: tls.key}]
 - name: published
   configMap: {name: {{ include "r1.name" $it }}-published}
+{{- end }}
+{{- with include "r1.prometheusVolume" . }}
+- {{ . }}
 {{- end }}
 {{- end -}}

@@ -22,15 +22,22 @@
 - {name: R1_FORECASTER_URL, value: {{ printf "http://%s-forecaster.%s.svc:8082" (include "r1.prefix" .) .Release.Namespace | quote }}}
 {{- end }}
 - {name: R1_PROMETHEUS_URL, value: {{ .Values.prometheus.url | quote }}}
+- {name: R1_PROMETHEUS_CLIENT, value: {{ include "r1.prometheusClient" . | quote }}}
 - {name: R1_BACKTEST_IMAGE, value: {{ include "r1.image" (dict "root" $ "part" "backtest" "image" .Values.backtest.image) | quote }}}
 - {name: R1_BACKTEST_TEMPLATE, value: {{ include "r1.backtestTemplate" . | quote }}}
 {{- end -}}
 
 {{- define "r1.operatorVolumeMounts" -}}
 - {name: tmp, mountPath: /tmp}
+{{- with include "r1.prometheusMount" . }}
+- {{ . }}
+{{- end }}
 {{- end -}}
 
 {{- define "r1.operatorVolumes" -}}
 - name: tmp
   emptyDir: {sizeLimit: 64Mi}
+{{- with include "r1.prometheusVolume" . }}
+- {{ . }}
+{{- end }}
 {{- end -}}

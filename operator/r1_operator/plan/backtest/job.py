@@ -107,6 +107,8 @@ def _tried(inference: R1Inference) -> str:
 def _pod(backtest: R1Backtest, site: Site, start: int) -> dict[str, Any]:
     played = ",".join(["ours", *(policy.value for policy in backtest.spec.policies)])
     environment = {"HOME": "/tmp", "USER": "backtest"} | dict.fromkeys(_THREADS, "1")  # noqa: S108
+    if site.prometheus_client:
+        environment["R1_PROMETHEUS_CLIENT"] = site.prometheus_client
     return {
         "restartPolicy": "Never",
         "automountServiceAccountToken": False,
@@ -117,6 +119,8 @@ def _pod(backtest: R1Backtest, site: Site, start: int) -> dict[str, Any]:
             "runAsNonRoot": True,
             "runAsUser": USER,
             "runAsGroup": USER,
+            # The files of a mounted Secret belong to root and to this group.
+            "fsGroup": USER,
             "seccompProfile": {"type": "RuntimeDefault"},
         },
         "containers": [

@@ -53,6 +53,8 @@ class Site:
     prometheus_url: str
     template: Mapping[str, Any]
     """A pod template that is merged over ours, as an R1Inference's is."""
+    prometheus_client: str = ""
+    """The client configuration for Prometheus as JSON; its files are volumes of the template."""
 
 
 @dataclass(frozen=True, slots=True)

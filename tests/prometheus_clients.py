@@ -1,0 +1,64 @@
+"""The forecaster's and the operator's client of Prometheus, each asked for one value."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from r1_common.prometheus.client_config import PrometheusConfig, load_config
+from r1_forecasting import protocol
+from r1_forecasting.history import PrometheusHistory
+from r1_forecasting.series import Series
+from r1_operator.kube.kinds import Key
+from r1_operator.plan import unavailable
+from r1_operator.plan.unavailable import LowerBound
+from r1_operator.sources.external import ExternalMetrics
+from scripted_prometheus import NOW
+
+Outcome = float | LowerBound | tuple[str, str]
+"""A value, or reason and message of its absence."""
+Ask = Callable[[PrometheusConfig], Outcome]
+
+
+def configured(url: str, **fields: Any) -> PrometheusConfig:
+    return load_config(url, json.dumps(fields))
+
+
+def ask_history(config: PrometheusConfig) -> Outcome:
+    """The newest value that the forecaster reads."""
+    history = PrometheusHistory(config, timeout_seconds=5.0)
+    found = history.read("sum(demand)", 60.0, NOW - 600, NOW)
+    if hasattr(history._local, "session"):
+        history._local.session.close()
+    if isinstance(found, Series):
+        last = found.last()
+        assert last is not None
+        return last[1]
+    assert isinstance(found, protocol.Unavailable)
+    return found.reason.value, found.message
+
+
+def ask_external(config: PrometheusConfig, query: str = "sum(demand)") -> Outcome:
+    """The value that the operator reads."""
+
+    async def latest() -> Outcome:
+        source, key = ExternalMetrics(config), Key("default", "r1")
+        try:
+            source.latest(key, query)
+            await asyncio.gather(*source._asking._tasks.values())
+            found = source.latest(key, query)
+        finally:
+            await source.close()
+        if isinstance(found, unavailable.Unavailable):
+            return found.reason, found.message
+        return found
+
+    return asyncio.run(latest())
+
+
+def write(path: Path, text: str) -> str:
+    path.write_text(text)
+    return str(path)
