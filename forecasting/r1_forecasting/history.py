@@ -20,6 +20,7 @@ from urllib3.util.retry import Retry
 
 from r1_forecasting.protocol import Reason, Unavailable
 from r1_forecasting.series import Series, from_samples
+from r1_forecasting.series_clock import SeriesClock
 
 CHUNK_POINTS = 10_000
 
@@ -37,6 +38,8 @@ class PrometheusHistory:
     url: str
     timeout_seconds: float = 10.0
     headers: dict[str, str] | None = None
+    clock: SeriesClock = field(default_factory=SeriesClock)
+    """set by every answer's Date"""
     _local: threading.local = field(default_factory=threading.local)
 
     def read(self, query: str, step: float, since: float, until: float) -> Series | Unavailable:
@@ -80,7 +83,12 @@ class PrometheusHistory:
 
     def _client(self) -> Any:
         if not hasattr(self._local, "client"):
+            session = requests.Session()
+            session.hooks["response"].append(
+                lambda response, **_: self.clock.heard(response.headers.get("Date"))
+            )
             self._local.client = PrometheusConnect(
+                session=session,
                 url=self.url.rstrip("/"),
                 headers=self.headers,
                 retry=Retry(total=1, backoff_factor=0.1),

@@ -181,7 +181,8 @@ class Backtests:
         if run is not None and run.ended_at is not None:
             run = replace(run, end_noticed_at=self._first_noticed(f"{run.uid} ended"))
         if run is not None and waiting is not None:
-            waiting = replace(waiting, since=self._first_noticed(f"{run.uid} waits"))
+            state = f"{run.uid} waits since {waiting.since}"  # one that was evicted is made again
+            waiting = replace(waiting, since=self._first_noticed(state))
         asks = Key(key.namespace, backtest.spec.inference_name)
         lead = self._lead(asks)
         return Seen(
