@@ -1,5 +1,6 @@
 """Wall clocks are set while the scaling loop runs: every decision is the one without the steps."""
 
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -62,7 +63,7 @@ async def test_the_load_rises_falls_and_is_forecast() -> None:
     counts = [replicas for replicas, *_ in outcome]
     assert max(counts) >= 9
     assert counts[-1] != max(counts)
-    assert any(later < earlier for earlier, later in zip(counts, counts[1:], strict=False))
+    assert any(later < earlier for earlier, later in pairwise(counts))
     reasons = {reason for _, reason, *_ in outcome}
     assert {"RateLimited", "Stabilized"} <= reasons
     assert {mode for _, _, mode, _ in outcome[5:]} == {"Predictive"}
@@ -79,9 +80,7 @@ async def test_decisions_are_the_same_whatever_wall_clocks_are_set(
 
 @pytest.mark.parametrize("machine", [OPERATOR, FORECASTER, NEW_GATEWAY, OLD_GATEWAY])
 @pytest.mark.parametrize("by", [-HOUR, TEN_MINUTES, YEAR])
-async def test_a_step_of_one_clock_at_the_peak_changes_no_decision(
-    machine: str, by: float
-) -> None:
+async def test_a_step_of_one_clock_at_the_peak_changes_no_decision(machine: str, by: float) -> None:
     world = await play(ClockStep(machine, 281.0, by))
     assert first_difference(world.outcome, await unstepped()) is None
 
@@ -93,7 +92,7 @@ async def test_decisions_are_shown_with_the_time_of_the_wall_clock(by: float) ->
     await world.pass_time(100)
     shown = world.book.shown(KEY, world.clock.wall_offset())
     assert shown[-1]["at"] == pytest.approx(world.wall(OPERATOR), abs=0.01)
-    apart = [later["at"] - earlier["at"] for earlier, later in zip(shown, shown[1:], strict=False)]
+    apart = [later["at"] - earlier["at"] for earlier, later in pairwise(shown)]
     assert all(0 <= seconds <= 100 for seconds in apart), "no step lies between two decisions"
 
 
