@@ -209,7 +209,8 @@ def _play(
 ) -> tuple[list[Moment], Results]:
     schedule, results = scratch / "schedule.jsonl", Results(scratch / "results.jsonl")
     write_schedule(schedule, program.arrivals)
-    starts_at = time.time() + 2.0
+    starts_at = time.time() + 2.0  # the load generator is another process
+    begins = time.monotonic() + 2.0
     over = threading.Event()
 
     def prepare() -> None:
@@ -218,7 +219,7 @@ def _play(
             _lay_past(stage, program, scratch, starts_at, season, options.seed, report)
             counts = first_counts(program, capacity)
             _resources(stage, capacity, season, options.duration, counts)
-            if not over.wait(max(0.0, starts_at + hold_seconds(program) - time.time())):
+            if not over.wait(max(0.0, begins + hold_seconds(program) - time.monotonic())):
                 _resources(stage, capacity, season, options.duration)
         except ClusterError as error:
             report(f"the policy could not be changed: {error}")
@@ -246,7 +247,7 @@ def _play(
     stagehand.start()
     try:
         with screen(console, program) as display:
-            moments = _watch(observer, results, program, starts_at, generator, display)
+            moments = _watch(observer, results, program, begins, generator, display)
     finally:
         generator.terminate()
         generator.wait()
@@ -260,14 +261,17 @@ def _watch(
     observer: Observer,
     results: Results,
     program: Program,
-    starts_at: float,
+    begins: float,
     generator: subprocess.Popen[bytes],
     display: Show,
 ) -> list[Moment]:
-    """Look once a second until the load has been sent and answered."""
+    """Look once a second until the load has been sent and answered.
+
+    It begins at `begins` on the monotonic clock.
+    """
     moments: list[Moment] = []
     while True:
-        at = time.time() - starts_at
+        at = time.monotonic() - begins
         moment = observer.look(at, decisions=len(moments) % 2 == 0)
         results.poll()
         if 0 <= at <= program.seconds:
@@ -280,7 +284,7 @@ def _watch(
             )
         if ended or at > program.seconds + LINGER_SECONDS:
             return moments
-        time.sleep(max(0.05, 1.0 - (time.time() - starts_at - at)))
+        time.sleep(max(0.05, 1.0 - (time.monotonic() - begins - at)))
 
 
 def _lay_past(

@@ -37,14 +37,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     try:
         kept = ModelFolder.made(options.kept_models)
-        kept.clear(before=time.time() - UNASKED_SECONDS)
+        # By the last use at most: a clock that is wrong at the start must not void them all.
+        kept.clear(before=min(time.time(), kept.newest()) - UNASKED_SECONDS)
     except OSError as error:
         print(f"r1-forecaster: --kept-models: cannot be used: {error}", file=sys.stderr)
         return 2
+    history = PrometheusHistory(options.prometheus)
     service = ForecastService(
-        PrometheusHistory(options.prometheus),
+        history,
         Trainer(options.models, TrainingQueue(options.training_share)),
         kept=kept,
+        series_clock=history.clock.now,
     )
     answers: Answers = service
     if options.shards is None:

@@ -23,6 +23,7 @@ from r1_common.prometheus.selectors import add_matchers
 from r1_forecasting.prometheus_session import PrometheusSession
 from r1_forecasting.protocol import Reason, Unavailable
 from r1_forecasting.series import Series, from_samples
+from r1_forecasting.series_clock import SeriesClock
 
 CHUNK_POINTS = 10_000
 
@@ -39,6 +40,8 @@ class PrometheusHistory:
 
     config: PrometheusConfig
     timeout_seconds: float = 10.0
+    clock: SeriesClock = field(default_factory=SeriesClock)
+    """set by every answer's Date"""
     _local: threading.local = field(default_factory=threading.local)
 
     def read(self, query: str, step: float, since: float, until: float) -> Series | Unavailable:
@@ -79,9 +82,13 @@ class PrometheusHistory:
 
     def _client(self) -> Any:
         if not hasattr(self._local, "client"):
-            self._local.session = PrometheusSession(self.config)
+            session = PrometheusSession(self.config)
+            session.hooks["response"].append(
+                lambda response, **_: self.clock.heard(response.headers.get("Date"))
+            )
+            self._local.session = session
             self._local.client = PrometheusConnect(
-                url=self.config.url, session=self._local.session, timeout=self.timeout_seconds
+                url=self.config.url, session=session, timeout=self.timeout_seconds
             )
         return self._local.client
 

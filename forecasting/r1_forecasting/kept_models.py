@@ -90,9 +90,18 @@ class ModelFolder:
 
     def clear(self, before: float) -> None:
         """Remove what was written before a Unix time: nobody has asked for it since."""
-        for file in self.path.iterdir() if self.path is not None else ():
-            if file.suffix in (".models", ".new") and file.stat().st_mtime < before:
+        for file in self._files():
+            if file.stat().st_mtime < before:
                 file.unlink(missing_ok=True)
+
+    def newest(self) -> float:
+        """When the last file was written (Unix time), 0 for none."""
+        return max((file.stat().st_mtime for file in self._files()), default=0.0)
+
+    def _files(self) -> list[Path]:
+        if self.path is None:
+            return []
+        return [one for one in self.path.iterdir() if one.suffix in (".models", ".new")]
 
     @staticmethod
     def _file(path: Path, subject: str) -> Path:

@@ -50,6 +50,8 @@ class ForecastService:
     kept: ModelFolder = field(default_factory=lambda: ModelFolder(None))
     lanes: Lanes = field(default_factory=Lanes)
     clock: Callable[[], float] = time.monotonic
+    series_clock: Callable[[], float] = time.time
+    """the time by which the history's samples are dated (`SeriesClock`)"""
     metrics: ForecastMetrics = field(default_factory=ForecastMetrics)
     subjects: OrderedDict[str, Subject] = field(default_factory=OrderedDict)
     _enlisted: dict[str, object] = field(default_factory=dict)
@@ -96,7 +98,10 @@ class ForecastService:
             self.metrics.show(request.subject, subject)
         self.metrics.answers.labels(body["state"], body["reason"]).inc()
         self.metrics.answer_seconds.observe(time.perf_counter() - started)
-        return body
+        if body["state"] != "Ready":
+            return body
+        # An answer stands for a step. Its reader's clock is another one, so its age goes along.
+        return body | {"ageSeconds": max(0.0, subject.clock() - body["issuedAt"])}
 
     async def standing_request(self, name: str) -> ForecastRequest | None:
         """What the operator asks about a subject, None where it asks no more.
@@ -129,7 +134,7 @@ class ForecastService:
     def _subject(self, name: str) -> Subject:
         now = self.clock()
         if name not in self.subjects:
-            self.subjects[name] = Subject(self.history, self.lanes)
+            self.subjects[name] = Subject(self.history, self.lanes, self.series_clock)
         self.subjects.move_to_end(name)
         self._asked_at[name] = now
         oldest = next(iter(self.subjects))
@@ -184,7 +189,7 @@ class ForecastService:
         if kept is None or not models:
             return None
         subject.restore(models)
-        return time.time() - kept.fitted_at
+        return max(0.0, time.time() - kept.fitted_at)  # in the future: fitted just now
 
     async def _training(self, _: web.Application) -> AsyncIterator[None]:
         self.trainer.start()

@@ -52,6 +52,7 @@ class Subject:
     history: History
     lanes: Lanes = field(default_factory=Lanes)
     clock: Callable[[], float] = time.time
+    """the time by which the history's samples are dated (`SeriesClock`)"""
     series: Series | None = None
     learned: dict[str, Fitted] = field(default_factory=dict)
     judgement: Judgement | None = None
@@ -137,7 +138,10 @@ class Subject:
 
     def _current(self, request: ForecastRequest) -> dict[str, Any] | None:
         cached = self._cached
-        if cached is None or cached.request.key != request.key or self.clock() >= cached.until:
+        if cached is None or cached.request.key != request.key:
+            return None
+        # None stands for much longer than a step: the clock was set back.
+        if not 0 < cached.until - self.clock() <= 2 * request.step:
             return None
         return cached.body
 

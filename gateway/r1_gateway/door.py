@@ -54,6 +54,7 @@ class Door:
         self.refused: Counter[tuple[int, str]] = Counter()
         self.started_at = time.time()
         self.now = time.monotonic
+        self._began = self.now()
         self._on_end = on_end
         self._pods: dict[str, Mapping[str, bool]] = {}
         self._id_prefix = os.urandom(6).hex().encode()
@@ -103,6 +104,11 @@ class Door:
             route = self.routes.get(key)
             if route is not None:
                 route.advise(seats, until)
+
+    @property
+    def uptime(self) -> float:
+        """Seconds since the start, by the monotonic clock."""
+        return self.now() - self._began
 
     @property
     def busy(self) -> int:

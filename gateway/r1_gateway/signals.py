@@ -1,6 +1,7 @@
 """``GET /signals``: what the operator reads every second or two (ARCHITECTURE.md has the contract).
 
-Counters since the gateway's start; the reader takes differences.  ``cancelled`` (the client went
+Counters since the gateway's start; the reader takes differences, over ``uptimeSeconds``: the wall
+clock of ``at`` can be set between two answers.  ``cancelled`` (the client went
 away) is ours beyond the contract: offered = completed + failed + rejected + cancelled + queued +
 in flight, at any instant.
 """
@@ -22,6 +23,7 @@ def build_signals(door: Door, gateway: str) -> dict[str, object]:
         "gateway": gateway,
         "startedAt": door.started_at,
         "at": time.time(),
+        "uptimeSeconds": door.uptime,
         "secondsBuckets": SECONDS_BUCKETS,
         "routes": {key: _route_signals(route, door.now()) for key, route in door.routes.items()},
     }

@@ -12,11 +12,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+from r1_common.clock import PROCESS_CLOCK
 from r1_operator.api.backtest import R1Backtest, parse_backtest
 from r1_operator.api.names import BacktestPhase, Label
 from r1_operator.api.parsing import Invalid
@@ -65,7 +65,7 @@ class Backtests:
         tell: Callable[[Notice], None],
         liveness: Liveness,
         metrics: Metrics,
-        now: Callable[[], float] = time.time,
+        now: Callable[[], float] = PROCESS_CLOCK.now,
     ) -> None:
         self._api = api
         self._inferences = inferences
@@ -80,6 +80,8 @@ class Backtests:
         self._intake = Intake(
             self._views, enqueue=self._queue.add, liveness=liveness, metrics=metrics
         )
+        self._noticed: dict[str, float] = {}
+        """When a state of a Job or pod was first observed, by this process' clock."""
         self._asking: dict[Key, set[Key]] = {}
         """Which backtests name a resource."""
 
@@ -176,6 +178,11 @@ class Backtests:
         if run is None and backtest.status.get("phase") == BacktestPhase.RUNNING:
             run = await self._find_job(backtest)
         answer, waiting = self._pod(run)
+        if run is not None and run.ended_at is not None:
+            run = replace(run, end_noticed_at=self._first_noticed(f"{run.uid} ended"))
+        if run is not None and waiting is not None:
+            state = f"{run.uid} waits since {waiting.since}"  # one that was evicted is made again
+            waiting = replace(waiting, since=self._first_noticed(state))
         asks = Key(key.namespace, backtest.spec.inference_name)
         lead = self._lead(asks)
         return Seen(
@@ -186,8 +193,18 @@ class Backtests:
             answer=answer,
             waiting=waiting,
             busy_with=busy_with,
-            lead_seconds=None if lead is None or not lead.samples else lead.seconds,
+            lead_seconds=None if lead is None or not lead.samples else lead.from_request_seconds,
         )
+
+    def _first_noticed(self, state: str) -> float:
+        """When this state was first observed here.
+
+        A Job's own timestamps come from another machine's clock, and after a restart of this process
+        the whole time is waited again.
+        """
+        if state not in self._noticed and len(self._noticed) > 1000:
+            self._noticed.clear()
+        return self._noticed.setdefault(state, self._now())
 
     def _inference(self, key: Key) -> R1Inference | None:
         stored = self._inferences.resources.get(key)

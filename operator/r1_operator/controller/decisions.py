@@ -52,6 +52,21 @@ class DecisionBook:
         ring = self._rings.get(key)
         return [json.loads(text) for text in ring.texts] if ring else []
 
+    def shown(self, key: Key, wall_offset: float) -> list[Json]:
+        """`of`, with times of the wall clock.
+
+        Decisions are made and kept by the process' clock. `wall_offset` (seconds) moves them all
+        alike, so that the time between two of them stays what it was.
+        """
+        found = self.of(key)
+        for decision in found:
+            decision["at"] += wall_offset
+            forecast = decision["inputs"].get("forecast")
+            for name in ("issuedAt", "validUntil"):
+                if forecast and name in forecast:
+                    forecast[name] += wall_offset
+        return found
+
     def forget(self, key: Key) -> None:
         """The resource has gone."""
         self._rings.pop(key, None)

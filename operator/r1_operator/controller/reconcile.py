@@ -12,11 +12,11 @@ from taking over a stranger's object, and from resetting the count of a Deployme
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from r1_common.clock import PROCESS_CLOCK, AnchoredClock
 from r1_operator.api.parsing import Invalid
 from r1_operator.api.v1 import R1Inference, parse
 from r1_operator.controller.drift import APPLIED, drift, manifest_hash, with_hash
@@ -83,7 +83,7 @@ class Reconciler:
         enqueue: Callable[[Key], None],
         tell: Callable[[Notice], None],
         metrics: Metrics,
-        now: Callable[[], float] = time.time,
+        clock: AnchoredClock = PROCESS_CLOCK,
     ) -> None:
         self._api = api
         self._views = views
@@ -93,7 +93,7 @@ class Reconciler:
         self._enqueue = enqueue
         self._tell = tell
         self._metrics = metrics
-        self._now = now
+        self._clock = clock
         self._fights = Fights()
 
     async def reconcile(self, key: Key, waited: float) -> float | None:
@@ -126,7 +126,7 @@ class Reconciler:
         for kind, name in self._child_names(key):
             this.live[kind.name] = await self._find(kind, Key(key.namespace, name), resource.uid)
         observed, decision = self._observed(this), self._scaling.follow(key, resource)
-        planned = plan(observed, decision, self._now())
+        planned = plan(observed, decision, self._clock.now())
         try:
             for manifest in planned.children:
                 try:
@@ -142,7 +142,7 @@ class Reconciler:
         status = planned.status
         if this.writes or this.refusals:
             status = plan_status(
-                self._observed(this), decision, self._now(), unplannable=planned.problem
+                self._observed(this), decision, self._clock.now(), unplannable=planned.problem
             )
         await self._apply_status(this, stored, status)
         if planned.problem is not None or this.refusals:
@@ -186,6 +186,7 @@ class Reconciler:
             pods=self._views.pods.of(this.key),
             has_service_monitors=self._has_service_monitors(),
             refusals=tuple(this.refusals),
+            wall_offset=self._clock.wall_offset(),
         )
 
     async def _apply_child(self, this: _Round, manifest: Json) -> None:
@@ -200,7 +201,7 @@ class Reconciler:
                 stored.settled_for = digest
             return
         if why == "repair":
-            pause = self._fights.pause((kind.name, key), self._now())
+            pause = self._fights.pause((kind.name, key), self._clock.now())
             if pause > 0:
                 this.look_again_in(pause)
                 return

@@ -16,10 +16,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
+from r1_common.clock import PROCESS_CLOCK
 from r1_operator.api.scaling import LATENCY_TYPES, Activation, ClassName, MetricType
 from r1_operator.api.scaling import Forecast as ForecastSpec
 from r1_operator.api.v1 import R1Inference
@@ -58,6 +58,8 @@ IDLE_SECONDS = 15.0
 ACTIVE_SECONDS = 90.0
 WARM_UP_SECONDS = 15.0
 SHOW_SECONDS = 5.0
+UNWATCHED_SECONDS = 4 * IDLE_SECONDS
+"""A longer time between two decisions was not watched: the process was stopped, or asleep."""
 ADVICE_SECONDS = 10.0
 """For so long a gateway goes by what it was told: five rounds, so that one lost answer does no harm."""
 BACKTESTS_NOT_READ = Unavailable("NotRead", "R1Backtests have not been read yet.")
@@ -124,7 +126,7 @@ class ScalingLoop:
         decision_seconds: float = 2.0,
         min_rate_seconds: int = 60,
         backtest: Callable[[Key], Json | Unavailable | None] = lambda _: BACKTESTS_NOT_READ,
-        now: Callable[[], float] = time.time,
+        now: Callable[[], float] = PROCESS_CLOCK.now,
     ) -> None:
         self._views = views
         self._signals = signals
@@ -267,6 +269,8 @@ class ScalingLoop:
         if live is None:
             return  # nothing to scale yet; the reconcile makes it
         now = self._now()
+        if state.target is not None and now - state.decided_at > UNWATCHED_SECONDS:
+            state.history = state.history.interrupted(now, state.target)
         pods = self._views.pods.of(key)
         state.starts.observe(pods)
         proof, lead = self._proof(key, state, now), state.starts.lead(self._period)
@@ -355,7 +359,7 @@ class ScalingLoop:
             key,
             ask,
             metric,
-            lead.seconds,
+            lead.from_request_seconds,
             self._min_rate_seconds,
             down_window_seconds=state.policy.down.stabilization_window_seconds,
         )

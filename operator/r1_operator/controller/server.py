@@ -12,6 +12,7 @@ from aiohttp import web
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from r1_common import listen
+from r1_common.clock import PROCESS_CLOCK
 from r1_operator.controller.decisions import DecisionBook
 from r1_operator.controller.liveness import Liveness
 from r1_operator.kube.kinds import Key
@@ -75,5 +76,5 @@ class OperatorServer:
             return web.json_response({"error": message}, status=503)
         if not self._exists(key):
             return web.json_response({"error": f"there is no R1Inference {key}"}, status=404)
-        found = self._decisions.of(key)
+        found = self._decisions.shown(key, PROCESS_CLOCK.wall_offset())
         return web.json_response({"namespace": key.namespace, "name": key.name, "decisions": found})

@@ -2,7 +2,8 @@
 
 The Lease names its holder and when it was last renewed. Clocks of two machines are never compared:
 a stand-by notes on its *own* monotonic clock when it last saw the Lease change, and takes over when
-that was a whole lease duration ago. Every write carries the resourceVersion it was read at, so of
+that was a whole lease duration ago. That clock counts on while the machine is suspended: another one
+takes the Lease meanwhile. Every write carries the resourceVersion it was read at, so of
 two that try at once the API server lets one win.
 
 The holder gives up earlier than the others take over: it counts from the moment it *sent* its last
@@ -14,10 +15,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
 from collections.abc import Callable
 from datetime import UTC, datetime
 
+from r1_common.clock import seconds_since_boot
 from r1_operator.kube.client import Api, ApiError, Conflict
 from r1_operator.kube.kinds import LEASE, Json
 
@@ -43,7 +44,7 @@ class Leadership:
         identity: str,
         lease_seconds: float = 15.0,
         renew_seconds: float = 5.0,
-        clock: Callable[[], float] = time.monotonic,
+        clock: Callable[[], float] = seconds_since_boot,
     ) -> None:
         """`identity` is `NAME_SUFFIX`: no two processes have one NAME at a time, and each its SUFFIX.
 

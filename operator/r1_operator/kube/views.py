@@ -15,11 +15,12 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
 
 import orjson
 
+from r1_common.clock import PROCESS_CLOCK
 from r1_operator.api.names import Label
 from r1_operator.kube.kinds import (
     CHILD_KINDS,
@@ -110,8 +111,9 @@ class View:
 class PodView:
     """The model pods, by the resource that they serve."""
 
-    def __init__(self) -> None:
+    def __init__(self, now: Callable[[], float] = PROCESS_CLOCK.now) -> None:
         self.kind = POD
+        self._now = now
         self.by_owner: dict[Key, dict[str, Pod]] = {}
         self._known: dict[Key, tuple[str, int, Key]] = {}
         self.complete = asyncio.Event()
@@ -149,8 +151,17 @@ class PodView:
             self._drop(key, known[2])
         pod = read_pod(obj)
         self._known[key] = (pod.uid, version, owner)
-        self.by_owner.setdefault(owner, {})[key.name] = pod
+        pods = self.by_owner.setdefault(owner, {})
+        pods[key.name] = self._dated(pod, pods.get(key.name))
         return True
+
+    def _dated(self, pod: Pod, before: Pod | None) -> Pod:
+        """Note when a pod was first observed without a sandbox: its timestamps are another clock's."""
+        if not pod.lacks_sandbox or pod.scheduled_at is None:
+            return pod
+        same = before is not None and before.uid == pod.uid
+        since = before.sandbox_awaited_since if same and before is not None else None
+        return replace(pod, sandbox_awaited_since=self._now() if since is None else since)
 
     def remove(self, key: Key, uid: str) -> bool:
         """Forget a pod; False where it is not known, or another one of that name is."""

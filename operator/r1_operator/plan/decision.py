@@ -97,7 +97,7 @@ class ForecastNote:
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """How many replicas a resource should have at `at` (unix seconds), and why.
+    """How many replicas a resource should have at `at` (seconds of the process' clock), and why.
 
     `steps` are in the order they were asked; the last one that changed the count named the
     reason. `inputs` is JSON-ready. `holdback` says how many seats the gateways should keep free for

@@ -4,9 +4,9 @@ Scaling follows what was *offered* at the door, never what was completed: an und
 completes less, which would read as less demand. The gateways publish counters since their own
 start; a window keeps the last minute of them and takes differences.
 
-Two clocks are involved and never mixed: rates use the gateway's clock (`at`), staleness uses
-ours (`received_at`). A counter that falls, or a new `started_at`, is a restart: what it counts
-since then is all new.
+Two clocks are involved and never mixed. Rates use the gateway's time, which does not step when its
+wall clock is set (`gateway_time.py`). Staleness uses the operator's monotonic time (`received_at`). A
+counter that falls, or a new process, is a restart: what it counts since then is all new.
 
 A rate over a minute is late and a rate over ten seconds is noise. Both are taken, and one in
 between: the short ones only with the part that cannot be chance, their lower bound under a
@@ -19,6 +19,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 
 from r1_operator.api.scaling import ClassName
+from r1_operator.plan.gateway_time import age, elapsed, is_restart
 from r1_operator.plan.rates import SHORTEST_SECONDS, Point, Rates, rates_over
 from r1_operator.plan.unavailable import Unavailable
 
@@ -35,7 +36,8 @@ class CounterSample:
     """What one gateway said about one resource: counters since `started_at` and gauges at `at`.
 
     Sums over the classes; `queued` counts every request that waits for a seat and `held` those
-    among the waiting that wait for a pod to exist. Times are unix seconds.
+    among the waiting that wait for a pod to exist. `started_at` and `at` are the gateway's wall clock
+    (unix seconds), `received_at` is the operator's monotonic time; all in seconds.
     """
 
     gateway: str
@@ -58,6 +60,8 @@ class CounterSample:
     """the offered requests by class; None from one that does not say"""
     held_seconds: float | None = None
     """how long a request holds its seat, lately; None where none has ended, or it is not told"""
+    uptime: float | None = None
+    """seconds since the gateway's start by its monotonic clock; None from an earlier release"""
 
     def fault(self) -> str | None:
         """Return what is impossible about the figures, None when nothing is."""
@@ -68,7 +72,7 @@ class CounterSample:
         for value in (self.offered_by_class or {}).values():
             if not 0 <= value <= _LARGEST:
                 return f"offered_by_class holds {value}"
-        return f"at {self.at} lies before startedAt" if self.at < self.started_at else None
+        return None
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +101,10 @@ class Demand:
 
 @dataclass(slots=True)
 class _Series:
-    """One gateway's counters, restarts already added up, and its newest gauges."""
+    """One gateway's counters, restarts already added up, and its newest gauges.
+
+    The points lie on the gateway's time since its first sample.
+    """
 
     newest: CounterSample
     points: list[Point]
@@ -130,24 +137,24 @@ class DemandWindow:
             points = _first_points(sample, self.seconds)
             self._series[sample.gateway] = _Series(sample, points, sample.completed)
             return
-        if sample.at <= series.newest.at and sample.started_at == series.newest.started_at:
-            return
         self._append(series, sample)
 
     def _append(self, series: _Series, sample: CounterSample) -> None:
         old, last = series.newest, series.points[-1]
-        if sample.at <= last.at:  # its clock was set back: start anew, as after a restart of ours
+        passed, fresh = elapsed(old, sample), is_restart(old, sample)
+        if passed <= 0 and not fresh:
+            return
+        if passed <= 0:  # another process, and no time between the two: nothing to compare
             series.points = _first_points(sample, self.seconds)
             series.completed_before = sample.completed
         else:
-            fresh = sample.started_at != old.started_at
             point = Point(
-                sample.at,
+                last.at + passed,
                 last.requests + _increase(old.offered_requests, sample.offered_requests, fresh),
                 last.tokens + _increase(old.offered_tokens, sample.offered_tokens, fresh),
                 last.completed + _increase(old.completed, sample.completed, fresh),
                 last.rejected + _increase(old.rejected, sample.rejected, fresh),
-                last.replica_seconds + old.ready_endpoints * (sample.at - old.at),
+                last.replica_seconds + old.ready_endpoints * passed,
             )
             # The newest point moves along until it is far enough from the one before it.
             spacing = self.seconds / _POINTS_PER_WINDOW
@@ -156,7 +163,7 @@ class DemandWindow:
             else:
                 series.points.append(point)
             # One point at or before the window's start stays, to measure the whole window.
-            while len(series.points) > 2 and series.points[1].at <= sample.at - self.seconds:
+            while len(series.points) > 2 and series.points[1].at <= point.at - self.seconds:
                 del series.points[0]
         series.newest = sample
         series.fault = None
@@ -164,7 +171,7 @@ class DemandWindow:
     def read(
         self, now: float, gateways: Collection[str] | None = None, lead_seconds: float = 0.0
     ) -> "Demand | Unavailable":
-        """Return the demand at `now` by our clock.
+        """Return the demand at `now` by the operator's monotonic clock.
 
         `gateways` are the ones that should be heard, when that is known; others that fell silent
         are forgotten, since a gateway that was scaled away is no gap in the data. `lead_seconds` is
@@ -268,8 +275,9 @@ def _first_points(sample: CounterSample, window: float) -> list[Point]:
         sample.rejected,
         0.0,
     )
-    if 0 < sample.at - sample.started_at <= window:
-        return [Point(sample.started_at, 0.0, 0.0, 0.0, 0.0, 0.0), point]
+    counted_for = age(sample)
+    if 0 < counted_for <= window:
+        return [Point(sample.at - counted_for, 0.0, 0.0, 0.0, 0.0, 0.0), point]
     return [point]
 
 

@@ -45,7 +45,7 @@ def diagnose(observed: Observed, now: float) -> Problem | None:
 
 def seconds_until_more_is_known(observed: Observed, now: float) -> float | None:
     """When to look again though nothing changes: a pod's silence becomes a problem with time."""
-    waits = [since + SANDBOX_SECONDS - now for since, _ in _without_sandbox(observed)]
+    waits = [min(since, now) + SANDBOX_SECONDS - now for since, _ in _without_sandbox(observed)]
     return min((wait for wait in waits if wait >= 0), default=None)
 
 
@@ -233,10 +233,15 @@ def _mounts(observed: Observed, pod: Pod) -> Problem | None:
 
 def _without_sandbox(observed: Observed) -> list[tuple[float, Pod]]:
     return [
-        (pod.scheduled_at, pod)
+        (_awaited_since(pod, pod.scheduled_at), pod)
         for pod in observed.pods
         if pod.lacks_sandbox and pod.scheduled_at is not None and not pod.terminating
     ]
+
+
+def _awaited_since(pod: Pod, scheduled_at: float) -> float:
+    since = pod.sandbox_awaited_since
+    return scheduled_at if since is None else since
 
 
 def _no_sandbox(observed: Observed, now: float) -> Problem | None:

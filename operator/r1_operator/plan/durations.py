@@ -11,6 +11,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from r1_operator.api.scaling import ClassName
+from r1_operator.plan.gateway_time import age, elapsed, is_restart
 from r1_operator.plan.unavailable import Unavailable
 
 SHORT_SECONDS = 30.0
@@ -70,7 +71,8 @@ class Durations:
 class LatencySample:
     """One gateway's histograms of one resource, by class, and the oldest wait of each class.
 
-    `at` and `started_at` are the gateway's clock, `received_at` ours; all in unix seconds.
+    `at` and `started_at` are the gateway's wall clock (unix seconds), `received_at` is the operator's
+    monotonic time, `uptime` the gateway's (None from an earlier release); all in seconds.
     """
 
     gateway: str
@@ -80,6 +82,18 @@ class LatencySample:
     first_token: Mapping[ClassName, Durations] = field(default_factory=dict)
     whole: Mapping[ClassName, Durations] = field(default_factory=dict)
     oldest_wait: Mapping[ClassName, float] = field(default_factory=dict)
+    uptime: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Kept:
+    """A sample: `at` is the gateway's time since the first one kept, `age` the time since its start
+    (seconds, infinite where the start is not known).
+    """
+
+    sample: LatencySample
+    at: float
+    age: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,24 +122,32 @@ class LatencyWindow:
     """
 
     stale_seconds: float = STALE_SECONDS
-    _samples: dict[str, list[LatencySample]] = field(default_factory=dict)
+    _samples: dict[str, list[_Kept]] = field(default_factory=dict)
 
     def observe(self, sample: LatencySample) -> None:
         """Take in a sample; a restart of the gateway begins anew."""
         kept = self._samples.setdefault(sample.gateway, [])
-        if kept and (sample.started_at != kept[-1].started_at or sample.at < kept[-1].at):
+        if kept and is_restart(kept[-1].sample, sample):
             kept.clear()
+        if not kept:
+            kept.append(_Kept(sample, 0.0, age(sample)))
+            return
+        last = kept[-1]
+        passed = elapsed(last.sample, sample)
+        if passed <= 0:
+            return
+        newest = _Kept(sample, last.at + passed, last.age + passed)
         # The newest moves along until it is far enough from the one before.
-        if len(kept) > 1 and kept[-1].at - kept[-2].at < SPACING_SECONDS:
-            kept[-1] = sample
+        if len(kept) > 1 and last.at - kept[-2].at < SPACING_SECONDS:
+            kept[-1] = newest
         else:
-            kept.append(sample)
+            kept.append(newest)
         # One at or before the window's start stays, to measure the whole window.
-        while len(kept) > 2 and kept[1].at <= sample.at - LONG_SECONDS:
+        while len(kept) > 2 and kept[1].at <= newest.at - LONG_SECONDS:
             del kept[0]
 
     def read(self, now: float, gateways: Collection[str] | None = None) -> Latencies | Unavailable:
-        """Return what finished before `now` (our clock).
+        """Return what finished before `now` (the operator's monotonic clock).
 
         `gateways` are those that should be heard; one that is silent makes the answer
         `Unavailable`, since its requests may be the slow ones.
@@ -136,18 +158,18 @@ class LatencyWindow:
         expected = set(self._samples) if gateways is None else set(gateways)
         if not any(self._samples.get(name) for name in expected):
             return NOT_REPORTED
-        heard: list[list[LatencySample]] = []
+        heard: list[list[_Kept]] = []
         for name in sorted(expected):
             kept = self._samples.get(name)
-            if not kept or now - kept[-1].received_at > self.stale_seconds:
+            if not kept or now - kept[-1].sample.received_at > self.stale_seconds:
                 return Unavailable("StaleLatency", f"Gateway {name} tells no latencies.")
             heard.append(kept)
         try:
             return Latencies(
-                _recent([[one.first_token for one in kept] for kept in heard], heard),
-                _recent([[one.whole for one in kept] for kept in heard], heard),
+                _recent([[one.sample.first_token for one in kept] for kept in heard], heard),
+                _recent([[one.sample.whole for one in kept] for kept in heard], heard),
                 {
-                    name: max(kept[-1].oldest_wait.get(name, 0.0) for kept in heard)
+                    name: max(kept[-1].sample.oldest_wait.get(name, 0.0) for kept in heard)
                     for name in ClassName
                 },
             )
@@ -160,7 +182,7 @@ NOT_REPORTED = Unavailable("NotReported", "No gateway has told latencies of this
 
 def _recent(
     counters: Sequence[Sequence[Mapping[ClassName, Durations]]],
-    heard: Sequence[Sequence[LatencySample]],
+    heard: Sequence[Sequence[_Kept]],
 ) -> dict[ClassName, Recent]:
     """Merge the gateways' increases, over the short span where that holds enough requests."""
     short, long = (
@@ -177,15 +199,15 @@ def _recent(
 
 
 def _increase(
-    counters: Sequence[Mapping[ClassName, Durations]], kept: Sequence[LatencySample], span: float
+    counters: Sequence[Mapping[ClassName, Durations]], kept: Sequence[_Kept], span: float
 ) -> dict[ClassName, Durations]:
     newest = kept[-1]
     # A gateway younger than the span counted from zero within it.
     before: Mapping[ClassName, Durations] = {}
-    if newest.at - newest.started_at > span:
+    if newest.age > span:
         before = counters[0]
-        for sample, each in zip(kept, counters, strict=True):
-            if sample.at > newest.at - span + 1e-6:
+        for one, each in zip(kept, counters, strict=True):
+            if one.at > newest.at - span + 1e-6:
                 break
             before = each
     found: dict[ClassName, Durations] = {}

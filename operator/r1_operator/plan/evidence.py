@@ -41,7 +41,11 @@ def evidence(
         "capacity": _capacity(asked, policy, history),
         "lead": None
         if observed.lead is None
-        else {"seconds": observed.lead.seconds, "measuredStarts": observed.lead.samples},
+        else {
+            "seconds": observed.lead.seconds,
+            "measuredStarts": observed.lead.samples,
+            "nodeWaitSeconds": observed.lead.node_wait_seconds,
+        },
         "room": _room(observed.placement),
         "forecast": _forecast(observed.forecast, policy),
         "policy": {

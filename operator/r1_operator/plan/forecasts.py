@@ -7,7 +7,7 @@ looking backwards) makes it `Unavailable` with the reason, and the operator scal
 import math
 from bisect import bisect_left
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from r1_operator.api.scaling import MetricType
 from r1_operator.plan.unavailable import Unavailable
@@ -40,6 +40,7 @@ class Forecast:
 
     `peak_over_lead` are quantiles of the maximum over the next `lead_seconds`: what scaling
     needs, since a replica asked for now serves from then on. `points` cover the horizon.
+    Times are seconds of the clock that `fault` is asked by.
     """
 
     model: str
@@ -72,15 +73,20 @@ def parse_forecast(
     answer: Mapping[str, object],
     lead_seconds: float,
     metric: MetricType = MetricType.REQUESTS_PER_SECOND,
+    received_at: float | None = None,
 ) -> Forecast | Unavailable:
-    """Read the forecaster's JSON answer; anything that does not parse is `Unavailable`."""
+    """Read the forecaster's JSON answer; anything that does not parse is `Unavailable`.
+
+    `received_at` is when the answer came, by the operator's clock: the forecast's times are moved
+    onto that clock, since the forecaster's wall clock can be set. None keeps them as they are.
+    """
     if answer.get("state") != "Ready":
         return Unavailable(
             str(answer.get("reason", "Failed")), str(answer.get("message", "No forecast."))
         )
     try:
         gate = _mapping(answer["gate"])
-        return Forecast(
+        forecast = Forecast(
             model=str(answer["model"]),
             issued_at=_number(answer["issuedAt"]),
             valid_until=_number(answer["validUntil"]),
@@ -93,8 +99,30 @@ def parse_forecast(
             gate=Gate(gate["acts"] is True, str(gate["reason"]), str(gate["message"])),
             metric=metric,
         )
+        age = None if "ageSeconds" not in answer else _number(answer["ageSeconds"])
     except (KeyError, TypeError, ValueError) as error:
         return Unavailable("Invalid", f"The forecaster's answer does not parse: {error!r}.")
+    return forecast if received_at is None else _received(forecast, age, received_at)
+
+
+def _received(forecast: Forecast, age: float | None, received_at: float) -> Forecast:
+    """The forecast on the clock of `received_at`; `age` is for how long it had been made then.
+
+    A forecaster of an earlier release sends no age. Its clock is then believed while the age by it
+    lies within the forecast's validity.
+    """
+    validity = forecast.valid_until - forecast.issued_at
+    if age is None:
+        age = received_at - forecast.issued_at
+        if not 0 <= age <= validity:
+            age = 0.0
+    moved = received_at - max(0.0, age) - forecast.issued_at
+    return replace(
+        forecast,
+        issued_at=forecast.issued_at + moved,
+        valid_until=forecast.valid_until + moved,
+        points=tuple(ForecastPoint(one.at + moved, one.quantiles) for one in forecast.points),
+    )
 
 
 def at_level(quantiles: Quantiles, level: float) -> float:

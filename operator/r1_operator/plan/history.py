@@ -52,6 +52,13 @@ class History:
         found = (Noted(now, current),)
         return replace(self, since=now, active_at=now, highest=found)
 
+    def interrupted(self, now: float, current: int) -> "History":
+        """Begin to watch again after a time without decisions: a full window has to pass anew."""
+        if self.since is None:
+            return self
+        highest = note_highest(self.highest, now, current)
+        return replace(self, since=now, active_at=now, highest=highest)
+
     def noted(
         self, now: float, replicas: int, kept: int, *, active: bool, policy: ScalingPolicy
     ) -> "History":

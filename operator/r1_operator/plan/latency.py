@@ -29,6 +29,7 @@ from r1_operator.api.scaling import ClassName, MetricType
 from r1_operator.plan.decision import Reason
 from r1_operator.plan.demand import Demand
 from r1_operator.plan.durations import FEW, LONG_SECONDS, Latencies, Recent
+from r1_operator.plan.lead import drain_horizon
 from r1_operator.plan.needs import Need, figure, whole
 from r1_operator.plan.policy import Metric
 from r1_operator.plan.unavailable import Unavailable
@@ -207,7 +208,7 @@ def _missed(
             current, Reason.LATENCY_OBJECTIVE, f"{text}; more replicas did not shorten it"
         ), memory
     memory = _remember_miss(memory, load, now)
-    if 0 < service.drains_in <= max(service.lead_seconds, SETTLE_SECONDS):
+    if 0 < service.drains_in <= max(drain_horizon(service.lead_seconds), SETTLE_SECONDS):
         # What finishes for a while yet has waited in it: patience begins when it is gone.
         memory = replace(memory, since=now)
         return wait_for(f"the queue drains in {service.drains_in:.0f} s")

@@ -19,6 +19,7 @@ from typing import TypeGuard
 from r1_operator.api.scaling import MetricType
 from r1_operator.plan.decision import Reason
 from r1_operator.plan.demand import Demand
+from r1_operator.plan.lead import drain_horizon
 from r1_operator.plan.policy import Metric, ScalingPolicy
 from r1_operator.plan.unavailable import LowerBound, Unavailable
 
@@ -164,7 +165,7 @@ def backlog_need(
 
     While no completions were seen, pods that are still starting are the answer to the backlog
     already: more are asked for only once all of them serve. The time to drain is at least the
-    lead: a replica that comes after the queue has gone is of no use.
+    lead time, up to a bound: a replica that comes after the queue has gone is of no use.
     """
     waiting = demand.queued
     if not (math.isfinite(waiting) and waiting > 0):
@@ -177,7 +178,7 @@ def backlog_need(
     finished = demand.completed_per_replica
     arrivals = metric_value(MetricType.REQUESTS_PER_SECOND, demand)
     if _positive(finished) and not isinstance(arrivals, Unavailable):
-        drain_seconds = max(policy.backlog_drain_seconds, lead_seconds)
+        drain_seconds = max(policy.backlog_drain_seconds, drain_horizon(lead_seconds))
         rate = arrivals + waiting / drain_seconds
         draining = whole(rate / finished)
         if draining < seated:

@@ -72,7 +72,11 @@ class ScalingInputs:
 def decide(
     policy: ScalingPolicy, observed: ScalingInputs, history: History, now: float
 ) -> tuple[Decision, History]:
-    """Return the decision at `now` (unix seconds) and the memory to pass in next time."""
+    """Return the decision at `now` and the memory to pass in next time.
+
+    `now` is in seconds of a clock that never steps (`r1_common.clock`): every window, rate limit and
+    age in the memory is a difference of two of its readings.
+    """
     current = max(0, observed.current)
     history = history.started(now, current)
     learned = history.capacity.watched(observed.demand, observed.ready, now)

@@ -18,7 +18,7 @@ def read_signals(
 ) -> dict[str, CounterSample | Unavailable] | Unavailable:
     """Return one sample per `namespace/name`, per-class figures added up.
 
-    `received_at` is our own clock (unix seconds) at the answer.
+    `received_at` is the operator's monotonic time at the answer (seconds).
     """
     try:
         whole = _mapping(answer, "the answer")
@@ -26,6 +26,7 @@ def read_signals(
         gateway = str(whole["gateway"])
         started_at = _number(whole.get("startedAt"), "startedAt")
         at = _number(whole.get("at"), "at")
+        uptime = _optional(whole, "uptimeSeconds")
     except (KeyError, TypeError) as error:
         return Unavailable("InvalidSignals", f"The gateway's signals do not parse: {error}.")
     samples: dict[str, CounterSample | Unavailable] = {}
@@ -50,6 +51,7 @@ def read_signals(
                 in_flight_by_pod=_by_pod(route),
                 offered_by_class=_by_class(route, "offeredRequests"),
                 held_seconds=_optional(route, "heldSeconds"),
+                uptime=uptime,
             )
         except TypeError as error:
             samples[name] = Unavailable("InvalidSignals", f"Signals do not parse: {error}.")
@@ -104,6 +106,7 @@ def read_latencies(
                 for name in ClassName
                 if name.value in waits
             },
+            uptime=_optional(answer, "uptimeSeconds"),
         )
     except (KeyError, TypeError):
         return None

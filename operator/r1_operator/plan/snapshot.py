@@ -1,6 +1,6 @@
 """What a plan is made from: everything observed, frozen, with no way to ask for more.
 
-Times are Unix seconds (UTC). An object that does not exist is `ABSENT`; children
+Times of objects are Unix seconds (UTC) of the machine that wrote them. An object that does not exist is `ABSENT`; children
 are kept as found, because the planner reads only a few of their fields and the
 applier compares all of them. Pods are reduced on arrival by `read_pod`: there may
 be tens of thousands.
@@ -46,6 +46,8 @@ class Pod:
     scheduled_at: float | None = None
     lacks_sandbox: bool = False
     """the kubelet says that volumes and network are not ready yet"""
+    sandbox_awaited_since: float | None = None
+    """when that was first observed on a node, by the clock of `now`; None: by `scheduled_at`"""
     started_at: float | None = None
     ready_at: float | None = None
     deleted_at: float | None = None
@@ -62,6 +64,8 @@ class Pod:
     labels: Mapping[str, str] = field(default_factory=dict)
     address: str = ""
     """its IP, by which gateways know it; empty until it has one"""
+    startup_seconds: float | None = None
+    """how long the startup probe lets the engine's container take; None without one"""
     deletion_cost: int | None = None
     """what the ReplicaSet controller compares when the count falls; None where none is set"""
 
@@ -108,6 +112,8 @@ class Observed:
     """the API server knows monitoring.coreos.com/v1 ServiceMonitor"""
     refusals: tuple["Refusal", ...] = ()
     """children that the API server would not take when they were last applied"""
+    wall_offset: float = 0.0
+    """seconds to add to a time of the process' clock where it is written into the status"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,8 +162,20 @@ def read_pod(obj: Object) -> Pod:
         unschedulable_message=scheduled.get("message") or "" if unscheduled else "",
         labels=metadata.get("labels") or {},
         address=status.get("podIP") or "",
+        startup_seconds=_startup_seconds(obj.get("spec") or {}),
         deletion_cost=_whole((metadata.get("annotations") or {}).get(POD_DELETION_COST)),
     )
+
+
+def _startup_seconds(spec: Object) -> float | None:
+    """The budget of the engine's startup probe, with the API's own defaults."""
+    containers = spec.get("containers") or ()
+    engine: Object = next((one for one in containers if one.get("name") == CONTAINER), {})
+    probe = engine.get("startupProbe")
+    if not probe:
+        return None
+    tries = (probe.get("periodSeconds") or 10) * (probe.get("failureThreshold") or 3)
+    return float(tries + (probe.get("initialDelaySeconds") or 0))
 
 
 def _blocked_init(status: Object) -> Object:

@@ -42,7 +42,10 @@ def plan_status(
     *,
     unplannable: Problem | None = None,
 ) -> dict[str, Any]:
-    """The whole `status`. `unplannable` is why no children could be made, if so."""
+    """The whole `status`. `unplannable` is why no children could be made, if so.
+
+    `now` is the process' clock (seconds); times that are written are the wall clock's.
+    """
     resource = observed.resource
     desired = desired_replicas(observed, decision)
     state = progress(observed, desired)
@@ -60,7 +63,10 @@ def plan_status(
     before = resource.status
     status: dict[str, Any] = {
         "conditions": with_times(
-            verdicts, before.get("conditions") or (), resource.generation, now
+            verdicts,
+            before.get("conditions") or (),
+            resource.generation,
+            now + observed.wall_offset,
         ),
         "observedGeneration": resource.generation,
         "replicas": state.replicas,
@@ -209,7 +215,7 @@ def _last_scale(observed: Observed, decision: Decision | None) -> dict[str, Any]
         last = observed.resource.status.get("lastScale")
         return dict(last) if last else None
     return {
-        "at": rfc3339(decision.at),
+        "at": rfc3339(decision.at + observed.wall_offset),
         "from": before,
         "to": decision.replicas,
         "reason": decision.reason.value,

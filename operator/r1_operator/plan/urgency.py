@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 
 from r1_operator.api.scaling import ClassName
 from r1_operator.plan.demand import STALE_SECONDS, CounterSample
+from r1_operator.plan.gateway_time import age, elapsed, is_restart
 from r1_operator.plan.unavailable import Unavailable
 
 MEMORY_SECONDS = 30.0
@@ -32,16 +33,15 @@ class Urgency:
 
 @dataclass(slots=True)
 class _Series:
-    """Rates as of `counted_at` (the gateway's clock), when somebody last came, and what is newest."""
+    """The newest sample, and the rates as of the last arrival, `silence` seconds before it."""
 
     newest: CounterSample
     arrivals: dict[ClassName, float]
-    counted_at: float
+    silence: float = 0.0
 
     def rate(self, name: ClassName) -> float:
-        """Requests/s, faded until now."""
-        silence = max(0.0, self.newest.at - self.counted_at)
-        return self.arrivals[name] * math.exp(-silence / MEMORY_SECONDS)
+        """Requests/s, faded until the newest sample."""
+        return self.arrivals[name] * math.exp(-self.silence / MEMORY_SECONDS)
 
 
 @dataclass(slots=True)
@@ -55,23 +55,28 @@ class UrgencyWindow:
         if sample.offered_by_class is None or sample.fault() is not None:
             return
         series = self._series.get(sample.gateway)
-        if series is None or sample.started_at != series.newest.started_at:
-            self._series[sample.gateway] = _Series(sample, _since_start(sample), sample.at)
+        if series is None or is_restart(series.newest, sample):
+            self._series[sample.gateway] = _Series(sample, _since_start(sample))
             return
-        if sample.at <= series.newest.at:
+        passed = elapsed(series.newest, sample)
+        if passed <= 0:
             return
         before = series.newest.offered_by_class or {}
         series.newest = sample
+        series.silence += passed
         if before == sample.offered_by_class:
             return  # of ten thousand resources most are silent, and silence must cost little
-        decay = math.exp(-(sample.at - series.counted_at) / MEMORY_SECONDS)
-        series.counted_at = sample.at
+        decay = math.exp(-series.silence / MEMORY_SECONDS)
+        series.silence = 0.0
         for name in ClassName:
             came = max(0.0, sample.offered_by_class.get(name, 0.0) - before.get(name, 0.0))
             series.arrivals[name] = series.arrivals[name] * decay + came / MEMORY_SECONDS
 
     def read(self, now: float, gateways: Collection[str]) -> Urgency | Unavailable:
-        """Return what is known at `now` (our clock); unknown where a gateway does not say."""
+        """Return what is known at `now` (the operator's monotonic clock).
+
+        Unavailable where a gateway does not report it.
+        """
         for gone in set(self._series) - set(gateways):
             del self._series[gone]
         live = [
@@ -94,6 +99,5 @@ class UrgencyWindow:
 
 def _since_start(sample: CounterSample) -> dict[ClassName, float]:
     """Rates of a gateway seen first: one as young as the memory has counted them all within it."""
-    age = sample.at - sample.started_at
-    counted = sample.offered_by_class if age <= MEMORY_SECONDS else None
+    counted = sample.offered_by_class if age(sample) <= MEMORY_SECONDS else None
     return {name: (counted or {}).get(name, 0.0) / MEMORY_SECONDS for name in ClassName}

@@ -9,11 +9,11 @@ from __future__ import annotations
 import logging
 import math
 import random
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
+from r1_common.clock import PROCESS_CLOCK
 from r1_operator.api.scaling import ClassName, MetricType
 from r1_operator.api.scaling import Forecast as ForecastSpec
 from r1_operator.kube.kinds import Json, Key
@@ -115,13 +115,17 @@ class Forecaster:
         timeout_seconds: float = 10.0,
         rng: random.Random | None = None,
         clock: Callable[[], float] | None = None,
-        wall: Callable[[], float] = time.time,
+        now: Callable[[], float] = PROCESS_CLOCK.now,
     ) -> None:
-        """`url` may be empty: then nothing is `configured` and nothing should be asked."""
+        """`url` may be empty: then nothing is `configured` and nothing should be asked.
+
+        `now` is the clock of decisions: forecasts are moved onto it when they come.
+        """
+        self._now = now
         self._asking: Asking[Key, Forecast] = Asking(
             url,
             "The forecaster",
-            holds=lambda known: known.fault(wall()) is None,
+            holds=lambda known: known.fault(now()) is None,
             timeout_seconds=timeout_seconds,
             rng=rng,
             clock=clock,
@@ -173,4 +177,4 @@ class Forecaster:
         status, answer = said
         if status != 200 or not isinstance(answer, dict):
             return Unavailable("Refused", f"The forecaster answered {status}: {str(answer)[:300]}")
-        return parse_forecast(answer, question.lead_seconds, question.metric)
+        return parse_forecast(answer, question.lead_seconds, question.metric, self._now())

@@ -10,12 +10,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 
 import aiohttp
 
+from r1_common.clock import PROCESS_CLOCK
 from r1_common.foreign_json import InvalidJson
 from r1_common.http_json import read_json
 from r1_operator.plan.demand import CounterSample
@@ -69,7 +69,7 @@ class GatewaySignals:
         directory: GatewayDirectory,
         *,
         timeout_seconds: float = 1.5,
-        now: Callable[[], float] = time.time,
+        now: Callable[[], float] = PROCESS_CLOCK.now,
     ) -> None:
         self._directory = directory
         self._timeout = aiohttp.ClientTimeout(total=timeout_seconds)

@@ -72,6 +72,7 @@ async def test_a_question_is_answered_as_the_contract_says(client: Any) -> None:
         "peakOverLead",
         "coverage",
         "lastObserved",
+        "ageSeconds",
     }
     assert body["gate"].keys() == {"acts", "reason", "message", "scores"}
     assert body["gate"]["scores"]["last-value"] == 1.0

@@ -163,13 +163,17 @@ class World:
         template = {"spec": {"containers": [engine]}}
         spec = {"replicas": replicas, "template": template}
         self.views.put(DEPLOYMENT, {"metadata": metadata, "spec": spec})
-        started = {"type": "Ready", "status": "True", "lastTransitionTime": "2026-01-01T00:00:30Z"}
+        placed = "2026-01-01T00:00:00Z"
+        conditions = [
+            {"type": "PodScheduled", "status": "True", "lastTransitionTime": placed},
+            {"type": "Ready", "status": "True", "lastTransitionTime": "2026-01-01T00:00:30Z"},
+        ]
         for number in range(20):
             name = {"name": f"p{number}", "uid": f"p{number}"}
             created = {"creationTimestamp": "2026-01-01T00:00:00Z"}
             pod: Json = {"metadata": metadata | name | created}
             if number < self.gpus:
-                pod |= {"spec": {"nodeName": "n"}, "status": {"conditions": [started]}}
+                pod |= {"spec": {"nodeName": "n"}, "status": {"conditions": conditions}}
             else:
                 pod |= {"status": {"conditions": [NOWHERE]}}
             (self.views.put if number < replicas else self.views.remove)(POD, pod)
@@ -313,7 +317,11 @@ async def test_an_external_metric_without_prometheus_holds_the_count_and_says_wh
     newest = world.book.of(KEY)[-1]
     assert (newest["replicas"], newest["reason"]) == (4, "MetricsUnavailable")
     assert "R1_PROMETHEUS_URL" in newest["message"]
-    assert newest["inputs"]["lead"] == {"seconds": 32.0, "measuredStarts": 4}
+    assert newest["inputs"]["lead"] == {
+        "seconds": 32.0,
+        "measuredStarts": 4,
+        "nodeWaitSeconds": 0.0,
+    }
 
 
 async def test_a_resource_made_anew_under_the_same_name_starts_anew() -> None:

@@ -253,13 +253,15 @@ FOR_A_MINUTE: dict[str, Any] = {
 }
 
 
-@pytest.mark.parametrize(("wall", "kept"), [(50.0, True), (500.0, False)])
+@pytest.mark.parametrize(("later", "kept"), [(50.0, True), (500.0, False)])
 async def test_a_forecast_holds_until_it_runs_out_although_the_next_did_not_come(
-    served: Served, wall: float, kept: bool
+    served: Served, later: float, kept: bool
 ) -> None:
     served.answer = FOR_A_MINUTE
-    forecaster = Forecaster(served.url, timeout_seconds=0.2, wall=lambda: wall)
+    clock = [40.0]
+    forecaster = Forecaster(served.url, timeout_seconds=0.2, now=lambda: clock[0])
     assert isinstance(await settle(forecaster), Forecast)
+    clock[0] = later
     served.delay = 1.0  # longer than the client waits
     forecaster.expire(KEY)
     forecaster.latest(KEY, question())
@@ -274,7 +276,7 @@ async def test_a_forecast_holds_while_the_part_of_the_forecaster_that_made_it_is
 ) -> None:
     """What another part of it says of its silence is no news of the resource."""
     served.answer = FOR_A_MINUTE
-    forecaster = Forecaster(served.url, wall=lambda: 50.0)
+    forecaster = Forecaster(served.url, now=lambda: 50.0)
     assert isinstance(await settle(forecaster), Forecast)
     served.answer = {"state": "Unavailable", "reason": reason, "message": "r1-forecaster-1 is"}
     forecaster.expire(KEY)
@@ -299,6 +301,7 @@ def pod(uid: str, took: float | None, restarts: int = 0) -> Pod:
         phase="Running",
         ready=took is not None,
         created_at=100.0,
+        scheduled_at=100.0,
         ready_at=None if took is None else 100.0 + took,
         restarts=restarts,
     )

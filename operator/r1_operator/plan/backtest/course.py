@@ -108,7 +108,8 @@ def _followed(seen: Seen, run: Run, now: float) -> BacktestPlan:
             seen, now, run.ended_at, reason, run.end_message or "It took too long.", facts
         )
     if seen.answer is None:
-        if now < run.ended_at + _ANSWER_SECONDS:
+        noticed = run.ended_at if run.end_noticed_at is None else run.end_noticed_at
+        if max(0.0, now - noticed) < _ANSWER_SECONDS:
             message = (
                 f"Job {seen.site.namespace}/{run.name} has ended; its pod's answer is awaited."
             )
@@ -126,7 +127,7 @@ def _going_on(seen: Seen, run: Run, now: float, facts: Mapping[str, Any]) -> Bac
     message, blocked = f"{where} runs.", None
     if waiting is not None:
         message = f"{where} waits: {waiting.words}."
-        waited = now - waiting.since
+        waited = max(0.0, now - waiting.since)
         patience = _PATIENCE.get(waiting.reason, 0.0)
         if waited >= GIVE_UP_SECONDS:
             told = f"Given up after {waited / 60:.0f} minutes. {message}"
@@ -226,7 +227,10 @@ def _finished(seen: Seen, now: float) -> BacktestPlan:
 def _left(seen: Seen, finished_at: float, now: float) -> float | None:
     """Seconds that the finished object is kept; None: for ever."""
     ttl = seen.backtest.spec.ttl_seconds_after_finished
-    return None if ttl is None else max(0.0, int(finished_at) + ttl - now)
+    if ttl is None:
+        return None
+    age = max(0.0, now - int(finished_at))  # an end in the future is one of this moment
+    return max(0.0, ttl - age)
 
 
 def _status(

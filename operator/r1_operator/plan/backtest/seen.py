@@ -23,7 +23,11 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class Waiting:
-    """Why a Job's pod has not begun, in Kubernetes' words, and since when it is there to begin."""
+    """Why a Job's pod has not begun, in Kubernetes' words, and since when it is there to begin.
+
+    `since` is the pod's creation by the API server's clock; the controller replaces it by when it
+    first observed the wait, by the clock of `now`.
+    """
 
     reason: BacktestReason
     words: str
@@ -32,7 +36,11 @@ class Waiting:
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """A Job. `ended_at` and `end_reason` are of its condition Complete or Failed; None: it goes on."""
+    """A Job. `ended_at` and `end_reason` are of its condition Complete or Failed; None: it goes on.
+
+    `end_noticed_at` is when the controller first observed the end, by the clock of `now` (None: by
+    `ended_at`).
+    """
 
     name: str
     uid: str
@@ -42,6 +50,7 @@ class Run:
     ended_at: float | None = None
     end_reason: str = ""
     end_message: str = ""
+    end_noticed_at: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,264 @@
+"""A small service whose machines' wall clocks can be set: fake I/O around the real scaling loop.
+
+Time is the test's own. Every machine has a wall clock of its own; the monotonic clocks only go on.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from dataclasses import dataclass, replace
+from typing import Any
+
+from r1_common.clock import AnchoredClock
+from r1_operator.api.names import Label
+from r1_operator.api.v1 import R1Inference, parse
+from r1_operator.controller.decisions import DecisionBook
+from r1_operator.controller.scaling_loop import ScalingLoop
+from r1_operator.kube.kinds import DEPLOYMENT, POD, Json, Key
+from r1_operator.kube.views import Views
+from r1_operator.metrics import Metrics
+from r1_operator.plan.conditions import rfc3339
+from r1_operator.plan.decision import Decision
+from r1_operator.plan.demand import CounterSample
+from r1_operator.plan.signals import read_signals
+from r1_operator.plan.unavailable import Unavailable
+from r1_operator.sources.external import ExternalMetrics
+from r1_operator.sources.forecast import Forecaster
+from r1_operator.sources.signals import Answer, Reading
+
+KEY = Key("default", "r1")
+START = 1_800_000_000.0
+OPERATOR, FORECASTER, NEW_GATEWAY, OLD_GATEWAY = "operator", "forecaster", "gw-new", "gw-old"
+MACHINES = (OPERATOR, FORECASTER, NEW_GATEWAY, OLD_GATEWAY)
+ROUND_SECONDS = 2.0
+START_SECONDS = 40.0
+
+
+@dataclass(frozen=True)
+class ClockStep:
+    """At `moment` (seconds since the start) the wall clock of `machine` is set by `by` seconds."""
+
+    machine: str
+    moment: float
+    by: float
+
+
+class LastDecisions(DecisionBook):
+    """A book that has the newest decision at hand."""
+
+    newest: Decision
+
+    def add(self, key: Key, decision: Decision) -> None:
+        """Keep a decision."""
+        self.newest = decision
+        super().add(key, decision)
+
+
+class SteppedWorld:
+    """One resource, two gateways (one of an earlier release), a forecaster, pods that start."""
+
+    def __init__(self, replicas: int, steps: tuple[ClockStep, ...] = ()) -> None:
+        self.elapsed = 0.0
+        self.steps = steps
+        self.rate = 20.0
+        self.offered = 0.0
+        self.completed = 0.0
+        self.queued = 0.0
+        self.took = 0.0
+        self.slow = 0.0
+        self.version = 0
+        self.created: dict[str, float] = {}
+        self.deployed: tuple[int, int] = (-1, -1)
+        self.views = Views()
+        self.book = LastDecisions()
+        self.clock = AnchoredClock(wall=lambda: self.wall(OPERATOR), monotonic=lambda: self.elapsed)
+        self.forecaster = Forecaster(
+            "http://forecaster",
+            rng=random.Random(1),
+            clock=lambda: self.elapsed,
+            now=self.clock.now,
+        )
+        self.forecaster._asking.fetch = self.forecast  # type: ignore[method-assign,assignment]
+        self.deploy(replicas)
+        signals: Any = self
+        nodes: Any = self
+        self.loop = ScalingLoop(
+            self.views,
+            signals,
+            self.forecaster,
+            ExternalMetrics(""),
+            nodes,
+            self.book,
+            enqueue=lambda _: None,
+            tell=lambda _: None,
+            metrics=Metrics(),
+            now=self.clock.now,
+        )
+        self.outcome: list[tuple[Any, ...]] = []
+
+    def wall(self, machine: str) -> float:
+        """What the wall clock of a machine reads."""
+        set_by = sum(
+            step.by
+            for step in self.steps
+            if step.machine == machine and step.moment <= self.elapsed
+        )
+        return START + self.elapsed + set_by
+
+    async def read(self) -> Reading:
+        """The signals of both gateways, parsed as the operator parses them."""
+        routes: list[CounterSample] = []
+        answers: dict[str, Answer] = {}
+        for name in (NEW_GATEWAY, OLD_GATEWAY):
+            document = self.signals(name)
+            samples = read_signals(document, self.clock.now())
+            assert not isinstance(samples, Unavailable), samples
+            sample = samples[str(KEY)]
+            assert isinstance(sample, CounterSample), sample
+            routes.append(replace(sample, gateway=name))
+            answers[name] = Answer(document, {}, self.clock.now())
+        names = frozenset((NEW_GATEWAY, OLD_GATEWAY))
+        return Reading(names, {str(KEY): tuple(routes)}, answers=answers)
+
+    def signals(self, name: str) -> Json:
+        """One gateway's document: half of everything."""
+        fast = max(0.0, self.completed - self.slow)
+        latency = {"Q2": {"counts": [fast, self.slow, 0.0], "sumSeconds": self.took}}
+        document: Json = {
+            "gateway": name,
+            "startedAt": START - 900.0,
+            "at": self.wall(name),
+            "secondsBuckets": [0.5, 60.0],
+            "routes": {
+                str(KEY): {
+                    "offeredRequests": {"Q1": self.offered / 8, "Q2": self.offered * 3 / 8},
+                    "offeredTokens": {"Q2": self.offered * 50},
+                    "completed": {"Q2": self.completed / 2},
+                    "failed": {},
+                    "rejected": {},
+                    "queued": {"Q2": self.queued / 2},
+                    "oldestWaitSeconds": {"Q2": self.queued / 40},
+                    "inFlight": {"Q2": min(self.rate, 8.0 * self.ready) / 2},
+                    "held": 0,
+                    "heldSeconds": 2.0,
+                    "seats": 4 * self.ready,
+                    "readyEndpoints": self.ready,
+                    "timeToFirstToken": {},
+                    "latency": latency,
+                }
+            },
+        }
+        if name == NEW_GATEWAY:
+            document["uptimeSeconds"] = 900.0 + self.elapsed
+        return document
+
+    async def advise(self, *_: Any) -> None:
+        """The gateways' part."""
+
+    async def forecast(self, *_: Any, json: Json, **__: Any) -> tuple[int, Json]:
+        """A forecaster's answer, dated by its own wall clock; it was made 3 s ago."""
+        issued, step = self.wall(FORECASTER) - 3.0, json["stepSeconds"]
+        peak = 40.0 + 30.0 * (int(self.elapsed) // 240 % 2)
+        points = [
+            {"at": issued + 3.0 + step * n, "quantiles": {"0.5": peak / 2, "0.91": peak}}
+            for n in range(1, 10)
+        ]
+        return 200, {
+            "state": "Ready",
+            "model": "lstm",
+            "issuedAt": issued,
+            "validUntil": issued + 3.0 + step,
+            "ageSeconds": 3.0,
+            "gate": {"acts": True, "reason": "r", "message": "m"},
+            "points": points,
+            "peakOverLead": {"0.5": peak / 2, "0.91": peak},
+        }
+
+    @property
+    def ready(self) -> int:
+        """Replicas that serve."""
+        return sum(self.elapsed - created >= START_SECONDS for created in self.created.values())
+
+    def deploy(self, replicas: int) -> None:
+        """What the reconcile and the kubelets would do; their clocks are right."""
+        if self.deployed == (replicas, self.ready):
+            return
+        self.version += 1
+        metadata = {"namespace": KEY.namespace, "resourceVersion": str(self.version)}
+        metadata |= {"labels": {Label.RESOURCE.value: KEY.name}}  # type: ignore[dict-item]
+        named = {**metadata, "name": KEY.name, "uid": "d"}
+        self.views.put(DEPLOYMENT, {"metadata": named, "spec": {"replicas": replicas}})
+        for number in range(30):
+            name = f"p{number}"
+            if number >= replicas:
+                if self.created.pop(name, None) is not None:
+                    gone = {**metadata, "name": name, "uid": ""}
+                    self.views.remove(POD, {"metadata": gone})
+                continue
+            created = self.created.setdefault(name, self.elapsed if self.version > 1 else -60.0)
+            placed, since = rfc3339(START + created), created + START_SECONDS
+            conditions = [{"type": "PodScheduled", "status": "True", "lastTransitionTime": placed}]
+            if self.elapsed >= since:
+                ready = rfc3339(START + since)
+                conditions.append({"type": "Ready", "status": "True", "lastTransitionTime": ready})
+            made = {"name": name, "uid": f"{name}-{created}", "creationTimestamp": placed}
+            pod = {"metadata": {**metadata, **made}, "status": {"conditions": conditions}}
+            self.views.put(POD, pod)
+        self.deployed = (replicas, self.ready)
+
+    async def pass_time(self, seconds: float) -> None:
+        """Rounds every two seconds; each decision is applied and noted."""
+        end = self.elapsed + seconds
+        while self.elapsed < end:
+            await self.one_round()
+
+    async def one_round(self) -> None:
+        """Serve for two seconds, then decide and obey."""
+        self.elapsed += ROUND_SECONDS
+        arrived, carried = self.rate * ROUND_SECONDS, 10.3 * self.ready * ROUND_SECONDS
+        finished = min(self.queued + arrived, carried)
+        self.queued += arrived - finished
+        self.offered += arrived
+        self.completed += finished
+        load = finished / carried if carried else 1.0
+        self.took += finished * (0.1 + 0.3 * load)
+        self.slow += finished * 0.1 * load
+        await self.loop.round()
+        shown = self.loop.follow(KEY, RESOURCE)
+        for _ in range(4):
+            await asyncio.sleep(0)  # what was asked of the forecaster is answered
+        newest = self.book.newest
+        state = dict(self.loop.followed())[KEY]
+        seats = tuple((one.name, one.seats) for one in state.held_back)
+        self.outcome.append((newest.replicas, newest.reason, newest.mode, seats))
+        assert shown is not None
+        self.deploy(newest.replicas)
+
+
+RESOURCE: R1Inference = parse(
+    {
+        "apiVersion": "deepseek.ai/v1",
+        "kind": "R1Inference",
+        "metadata": {"name": KEY.name, "namespace": KEY.namespace, "uid": "u", "generation": 1},
+        "spec": {
+            "replicas": 2,
+            "autoscaling": {
+                "minReplicas": 2,
+                "maxReplicas": 30,
+                "metrics": [
+                    {"type": "RequestsPerSecond", "target": 10},
+                    {"type": "MeanLatency", "target": 900},
+                ],
+                "forecast": {"activation": "RequireBacktest", "quantilePercent": 91},
+                "behavior": {
+                    "scaleUp": {"policies": [{"type": "Pods", "value": 3, "periodSeconds": 30}]},
+                    "scaleDown": {
+                        "stabilizationWindowSeconds": 120,
+                        "policies": [{"type": "Pods", "value": 2, "periodSeconds": 60}],
+                    },
+                },
+            },
+        },
+    }
+)

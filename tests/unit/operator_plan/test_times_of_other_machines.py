@@ -1,0 +1,164 @@
+"""Timestamps of API objects and forecasts come from other clocks: no age is negative or endless."""
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from r1_operator.api.backtest import BacktestSpec, R1Backtest
+from r1_operator.api.names import BacktestReason, Label
+from r1_operator.kube.kinds import Json, Key
+from r1_operator.kube.views import PodView
+from r1_operator.plan.backtest.course import GIVE_UP_SECONDS, plan_backtest
+from r1_operator.plan.backtest.seen import Answer, Run, Seen, Site, Waiting
+from r1_operator.plan.conditions import rfc3339
+from r1_operator.plan.diagnosis import SANDBOX_SECONDS, diagnose, seconds_until_more_is_known
+from r1_operator.plan.forecasts import Forecast, parse_forecast
+from r1_operator.plan.scaling import fixed
+from r1_operator.plan.status import plan_status
+
+STEPS = [-3600.0, 600.0, 365 * 86_400.0]
+NOW = 1_700_000_000.0
+
+
+def pod_of(scheduled_at: float, version: int = 1) -> Json:
+    conditions = [
+        {"type": "PodScheduled", "status": "True", "lastTransitionTime": rfc3339(scheduled_at)},
+        {"type": "PodReadyToStartContainers", "status": "False"},
+    ]
+    metadata = {
+        "name": "r1-0",
+        "namespace": "default",
+        "uid": "p",
+        "resourceVersion": str(version),
+        "labels": {Label.RESOURCE.value: "r1"},
+        "creationTimestamp": rfc3339(scheduled_at),
+    }
+    return {"metadata": metadata, "spec": {}, "status": {"conditions": conditions}}
+
+
+@pytest.mark.parametrize("skew", STEPS)
+def test_a_pod_without_a_sandbox_is_reported_15_s_after_it_was_observed(
+    resource: Any, observed: Any, skew: float
+) -> None:
+    """Also after a restart of the operator: it waits the whole time again."""
+    clock = [NOW]
+    view = PodView(lambda: clock[0])
+    view.put(pod_of(NOW + skew))
+    wanted = resource({"replicas": 1})
+
+    def seen() -> Any:
+        return observed(wanted, replicas=1, pods=view.of(Key("default", "r1")))
+
+    assert diagnose(seen(), clock[0]) is None
+    assert seconds_until_more_is_known(seen(), clock[0]) == SANDBOX_SECONDS
+    clock[0] += SANDBOX_SECONDS - 1
+    view.put(pod_of(NOW + skew, version=2))
+    assert diagnose(seen(), clock[0]) is None
+    clock[0] += 2
+    problem = diagnose(seen(), clock[0])
+    assert problem is not None
+    assert problem.reason == "VolumeNotMounted"
+
+
+def test_a_time_in_the_future_is_age_zero(resource: Any, observed: Any, pod: Any) -> None:
+    early = replace(pod("r1-0"), lacks_sandbox=True, scheduled_at=NOW + 3600)
+    seen = observed(resource({"replicas": 1}), replicas=1, pods=(early,))
+    assert seconds_until_more_is_known(seen, NOW) == SANDBOX_SECONDS
+
+
+@pytest.mark.parametrize("offset", STEPS)
+def test_the_status_is_dated_by_the_wall_clock(
+    resource: Any, observed: Any, decision: Any, offset: float
+) -> None:
+    autoscaled = {
+        "autoscaling": {
+            "minReplicas": 1,
+            "maxReplicas": 9,
+            "metrics": [{"type": "RequestsPerSecond", "target": 10}],
+        }
+    }
+    wanted = resource(autoscaled, status={"desiredReplicas": 3})
+    seen = replace(observed(wanted, replicas=3), wall_offset=offset)
+    made = replace(fixed(4, 3, NOW - 5), message="m")
+    status = plan_status(seen, made, NOW)
+    assert status["lastScale"]["at"] == rfc3339(NOW - 5 + offset)
+    assert {one["lastTransitionTime"] for one in status["conditions"]} == {rfc3339(NOW + offset)}
+
+
+def backtest(**spec: Any) -> R1Backtest:
+    return R1Backtest("b", "team", BacktestSpec("r1", **spec), uid="u1", generation=1)
+
+
+def seen(run: Run, **more: Any) -> Seen:
+    return Seen(backtest(), Site("r1-system", "image", "http://p", {}), run=run, **more)
+
+
+@pytest.mark.parametrize("skew", STEPS)
+def test_the_answer_of_a_backtest_is_awaited_for_30_s_by_our_own_clock(skew: float) -> None:
+    run = Run("r1bt-u1", "j", NOW + skew, "h", 60, ended_at=NOW + skew, end_noticed_at=NOW)
+    assert plan_backtest(seen(run), NOW + 29).status["phase"] == "Running"
+    assert plan_backtest(seen(run), NOW + 31).status["phase"] == "Failed"
+
+
+def test_a_backtest_is_not_given_up_for_a_time_in_the_future() -> None:
+    waiting = Waiting(BacktestReason.UNSCHEDULABLE, "no node", NOW + 3600)
+    planned = plan_backtest(seen(Run("r1bt-u1", "j", NOW, "h", 60), waiting=waiting), NOW)
+    assert planned.status["phase"] == "Running"
+    late = replace(waiting, since=NOW - GIVE_UP_SECONDS)
+    given_up = plan_backtest(seen(Run("r1bt-u1", "j", NOW, "h", 60), waiting=late), NOW)
+    assert given_up.status["phase"] == "Failed"
+
+
+def test_a_finished_backtest_is_kept_no_longer_than_its_ttl() -> None:
+    """Its end lies an hour in the future: it ended now, and the hour is not added."""
+    run = Run("r1bt-u1", "j", NOW, "h", 60, ended_at=NOW + 3600, end_noticed_at=NOW)
+    answer = Answer(1, "Error", "x")
+    kept = replace(seen(run, answer=answer), backtest=backtest(ttl_seconds_after_finished=120))
+    failed = plan_backtest(kept, NOW)
+    assert failed.look_again == 120
+
+
+ANSWER: dict[str, Any] = {
+    "state": "Ready",
+    "model": "lstm",
+    "gate": {"acts": True, "reason": "r", "message": "m"},
+    "peakOverLead": {"0.9": 12.0},
+}
+
+
+def answer(issued_at: float, **more: Any) -> dict[str, Any]:
+    points = [{"at": issued_at + 60, "quantiles": {"0.9": 3.0}}]
+    return {
+        **ANSWER,
+        "issuedAt": issued_at,
+        "validUntil": issued_at + 60,
+        "points": points,
+        **more,
+    }
+
+
+@pytest.mark.parametrize("skew", [0.0, *STEPS])
+def test_a_forecast_is_read_on_the_operators_clock(skew: float) -> None:
+    forecast = parse_forecast(answer(NOW + skew - 20, ageSeconds=20.0), 45.0, received_at=NOW)
+    assert isinstance(forecast, Forecast)
+    assert (forecast.issued_at, forecast.valid_until) == (NOW - 20, NOW + 40)
+    assert forecast.points[0].at == NOW + 40
+    assert forecast.fault(NOW + 45) is None
+    assert forecast.fault(NOW + 55) is not None
+
+
+@pytest.mark.parametrize(("skew", "issued"), [(0.0, -20.0), *((step, 0.0) for step in STEPS)])
+def test_a_forecaster_that_sends_no_age_is_believed_within_the_validity(
+    skew: float, issued: float
+) -> None:
+    forecast = parse_forecast(answer(NOW + skew - 20), 45.0, received_at=NOW)
+    assert isinstance(forecast, Forecast)
+    assert forecast.issued_at == NOW + issued
+    assert forecast.valid_until == NOW + issued + 60
+
+
+def test_an_age_that_is_no_number_is_no_forecast() -> None:
+    assert not isinstance(
+        parse_forecast(answer(NOW, ageSeconds="old"), 45.0, received_at=NOW), Forecast
+    )
