@@ -60,7 +60,15 @@ _PROBLEMS: Final[Meanings] = {
     ),
     Reason.CHILD_REFUSED: (
         "The API server refused a child.",
-        "Correct spec.template or spec.resources.",
+        "Correct spec.template or spec.resources, as the message says.",
+    ),
+    Reason.CHILD_NOT_APPLIED: (
+        "A child could not be applied twice in a row: the API server or a webhook failed.",
+        "The operator tries again by itself; see the message if it stays.",
+    ),
+    Reason.MANIFEST_BUILD_FAILED: (
+        "The operator failed to build the manifests: a fault of the operator.",
+        "Report the message; undo the last change of the spec.",
     ),
     Reason.MISSING_SECRET: ("A Secret, or a key in it, is missing.", "Create it."),
     Reason.MISSING_CONFIG_MAP: ("A ConfigMap, or a key in it, is missing.", "Create it."),

@@ -102,6 +102,8 @@ class Reason(StrEnum):
     MODEL_SOURCE_UNUSABLE = "ModelSourceUnusable"
     CHILD_NOT_OWNED = "ChildNotOwned"
     CHILD_REFUSED = "ChildRefused"
+    CHILD_NOT_APPLIED = "ChildNotApplied"
+    MANIFEST_BUILD_FAILED = "ManifestBuildFailed"
     MISSING_SECRET = "MissingSecret"  # noqa: S105 - a reason, not a password
     MISSING_CONFIG_MAP = "MissingConfigMap"
     MISSING_VOLUME_CLAIM = "MissingVolumeClaim"

@@ -11,10 +11,10 @@ from collections.abc import Callable
 from r1_operator.api import names
 from r1_operator.api.names import Reason
 from r1_operator.api.serving import EngineType
-from r1_operator.plan.problem import Problem
+from r1_operator.plan.child_failures import failed_children
+from r1_operator.plan.problem import Problem, quote
 from r1_operator.plan.snapshot import ABSENT, Found, Object, Observed, Pod
 
-QUOTED_CHARACTERS = 600
 MODEL_LOAD_EXIT_CODE = 2
 """The bundled runtime exits with it when the model cannot be loaded."""
 SANDBOX_SECONDS = 15.0
@@ -35,7 +35,7 @@ def diagnose(observed: Observed, now: float) -> Problem | None:
     """What keeps the resource from having all its replicas, None when nothing is known."""
     return (
         foreign_child(observed)
-        or _refused_child(observed)
+        or failed_children(observed)
         or _rejected_pods(observed)
         or _pods(observed)
         or _no_sandbox(observed, now)
@@ -80,16 +80,6 @@ def foreign_child(observed: Observed) -> Problem | None:
     return None
 
 
-def _refused_child(observed: Observed) -> Problem | None:
-    for refusal in observed.refusals:
-        return Problem(
-            Reason.CHILD_REFUSED,
-            f"The API server refused {refusal.kind} {refusal.name}: {_quote(refusal.message)} "
-            "Correct the spec (most often spec.template or spec.resources).",
-        )
-    return None
-
-
 def _rejected_pods(observed: Observed) -> Problem | None:
     failure = condition(observed.deployment, "ReplicaFailure")
     if failure.get("status") != "True":
@@ -99,13 +89,13 @@ def _rejected_pods(observed: Observed) -> Problem | None:
     if "exceeded quota" in text:
         return Problem(
             Reason.QUOTA_EXCEEDED,
-            f"The namespace's quota allows no more pods: {_quote(text)} Raise the ResourceQuota, "
+            f"The namespace's quota allows no more pods: {quote(text)} Raise the ResourceQuota, "
             "or lower the replicas or spec.resources.",
         )
     remedy = "Correct spec.template, or ask who owns the namespace."
     if "violates PodSecurity" in text:
         remedy = "Remove what spec.template loosens, or relax the namespace's Pod Security level."
-    return Problem(Reason.POD_REJECTED, f"Pods may not be created: {_quote(text)} {remedy}")
+    return Problem(Reason.POD_REJECTED, f"Pods may not be created: {quote(text)} {remedy}")
 
 
 def _pods(observed: Observed) -> Problem | None:
@@ -132,7 +122,7 @@ def _container_config(observed: Observed, pod: Pod) -> Problem | None:
             what = "Secret" if kind == "secret" else "ConfigMap"
             return Problem(
                 reason,
-                f"Pod {pod.name} cannot start: {_quote(text)} Create the {what} (with that key) in "
+                f"Pod {pod.name} cannot start: {quote(text)} Create the {what} (with that key) in "
                 f"namespace {namespace}, or correct spec.template.",
             )
     return _start_failed(pod, text)
@@ -144,7 +134,7 @@ def _start_failed(pod: Pod, text: str) -> Problem:
         remedy = "The pod must not run as root: remove what spec.template changes about the user."
     return Problem(
         Reason.CONTAINER_START_FAILED,
-        f"The container of pod {pod.name} cannot be started: {_quote(text)} {remedy}",
+        f"The container of pod {pod.name} cannot be started: {quote(text)} {remedy}",
     )
 
 
@@ -161,7 +151,7 @@ def _image_pull(observed: Observed, pod: Pod) -> Problem | None:
         remedy += " The image is the operator's default; spec.engine.image overrides it."
     return Problem(
         Reason.IMAGE_PULL_FAILED,
-        f"The image of pod {pod.name} cannot be pulled ({pod.waiting_reason}): {_quote(text)} "
+        f"The image of pod {pod.name} cannot be pulled ({pod.waiting_reason}): {quote(text)} "
         f"{remedy}",
     )
 
@@ -179,7 +169,7 @@ def _claim(observed: Observed, pod: Pod) -> Problem | None:
     if "unbound immediate PersistentVolumeClaims" in text:
         return Problem(
             Reason.VOLUME_CLAIM_UNBOUND,
-            f"Pod {pod.name} waits for its volume: {_quote(text)} Check the claim's storage class "
+            f"Pod {pod.name} waits for its volume: {quote(text)} Check the claim's storage class "
             "and capacity (kubectl describe pvc).",
         )
     return None
@@ -206,7 +196,7 @@ def _unschedulable(observed: Observed, pod: Pod) -> Problem | None:
     return Problem(
         Reason.UNSCHEDULABLE,
         f"{stuck} of {whole} pods find no node; each asks for {asks or 'nothing in particular'}. "
-        f"The scheduler says: {_quote(pod.unschedulable_message)} {remedy}",
+        f"The scheduler says: {quote(pod.unschedulable_message)} {remedy}",
     )
 
 
@@ -221,12 +211,12 @@ def _mounts(observed: Observed, pod: Pod) -> Problem | None:
         if re.search(rf'{kind} "[^"]+" not found', text, re.IGNORECASE):
             return Problem(
                 reason,
-                f"A volume of pod {pod.name} cannot be mounted: {_quote(text)} Create it in "
+                f"A volume of pod {pod.name} cannot be mounted: {quote(text)} Create it in "
                 f"namespace {observed.resource.namespace}, or correct spec.template.",
             )
     return Problem(
         Reason.VOLUME_NOT_MOUNTED,
-        f"A volume of pod {pod.name} cannot be mounted: {_quote(text)} Check the volume and "
+        f"A volume of pod {pod.name} cannot be mounted: {quote(text)} Check the volume and "
         "spec.model.source.",
     )
 
@@ -271,13 +261,13 @@ def _ended(observed: Observed, pod: Pod) -> Problem | None:
     ):
         return Problem(
             Reason.ENGINE_ARGUMENTS_REFUSED,
-            f"The engine refused its command line: {_quote(text)} Correct spec.engine.args.",
+            f"The engine refused its command line: {quote(text)} Correct spec.engine.args.",
         )
     bundled = observed.resource.spec.engine.type is EngineType.BUNDLED
     if bundled and pod.exit_code == MODEL_LOAD_EXIT_CODE:
         return Problem(
             Reason.MODEL_LOAD_FAILED,
-            f"Pod {pod.name} could not load the model: {_quote(text)} Check spec.model.source "
+            f"Pod {pod.name} could not load the model: {quote(text)} Check spec.model.source "
             "and spec.runtime.",
         )
     if pod.exit_code in KILLED_EXIT_CODES and pod.termination_reason == "Error":
@@ -324,12 +314,4 @@ def _rolls(observed: Observed) -> bool:
 
 
 def _last_words(text: str) -> str:
-    return f"Its last words: {_quote(text)}" if text.strip() else "It left no message."
-
-
-def _quote(text: str) -> str:
-    """The text in quotes, on one line, its end rather than its start when it is long."""
-    line = " ".join(text.split()).rstrip(".")
-    if len(line) > QUOTED_CHARACTERS:
-        line = "..." + line[-QUOTED_CHARACTERS:]
-    return f"“{line}”."
+    return f"Its last words: {quote(text)}" if text.strip() else "It left no message."

@@ -105,15 +105,21 @@ class Observed:
     """the API server knows monitoring.coreos.com/v1 ServiceMonitor"""
     refusals: tuple["Refusal", ...] = ()
     """children that the API server would not take when they were last applied"""
+    unread: frozenset[str] = frozenset()
+    """kinds of children that could not be read: they are given as ABSENT, and may exist"""
 
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """A child that could not be applied, with the API server's words."""
+    """A child that could not be read or applied, with the API server's words.
+
+    `temporary`: the same request may succeed later without a change of the spec.
+    """
 
     kind: str
     name: str
     message: str
+    temporary: bool = False
 
 
 def read_pod(obj: Object) -> Pod:

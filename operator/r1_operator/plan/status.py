@@ -9,6 +9,7 @@ from typing import Any
 
 from r1_operator.api.names import Condition, Reason
 from r1_operator.plan.budget import ceilings_of, lowest
+from r1_operator.plan.child_failures import failed_children
 from r1_operator.plan.children.metadata import selector_text
 from r1_operator.plan.conditions import Verdict, rfc3339, with_times
 from r1_operator.plan.decision import Decision, Mode
@@ -30,6 +31,10 @@ def desired_replicas(observed: Observed, decision: Decision | None) -> int:
         present = (observed.deployment.get("spec") or {}).get("replicas")
         if isinstance(present, int):
             return present
+    elif "Deployment" in observed.unread:
+        before = observed.resource.status.get("desiredReplicas")
+        if isinstance(before, int):
+            return before
     spec = observed.resource.spec
     budget = lowest(ceilings_of(spec))
     return spec.replicas if budget is None else min(spec.replicas, budget.replicas)
@@ -46,7 +51,7 @@ def plan_status(
     resource = observed.resource
     desired = desired_replicas(observed, decision)
     state = progress(observed, desired)
-    problem = unplannable
+    problem = unplannable or failed_children(observed)
     if problem is None and not state.settled:
         problem = diagnose(observed, now)
     verdicts = [
@@ -110,6 +115,8 @@ REFUSING = (
     Reason.MODEL_SOURCE_UNUSABLE,
     Reason.CHILD_NOT_OWNED,
     Reason.CHILD_REFUSED,
+    Reason.CHILD_NOT_APPLIED,
+    Reason.MANIFEST_BUILD_FAILED,
 )
 """The newest spec is not what runs, whatever the counts say."""
 
