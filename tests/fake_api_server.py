@@ -73,6 +73,8 @@ class FakeApiServer:
         if method == "POST" and path.endswith("/events"):
             self.events.append(body)
             return web.json_response(body)
+        if method == "POST":
+            return web.json_response(self.put(f"{path}/{body['metadata']['name']}", body))
         if method == "PATCH":
             return web.json_response(self._apply(path, body))
         if path not in self.objects:

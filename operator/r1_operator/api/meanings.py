@@ -220,6 +220,22 @@ BACKTEST_REASONS: Final[dict[BacktestReason, tuple[str, str]]] = {
         "The API server refuses the Job.",
         "See the message: a quota, a policy of the site, or the chart's values under backtest.",
     ),
+    BacktestReason.JOB_NOT_CREATED: (
+        "The Job could not be created: the API server or a webhook failed.",
+        "The operator tries again by itself; see the message if it stays.",
+    ),
+    BacktestReason.JOB_NOT_READ: (
+        "The Job could not be read, so nothing is known of its run.",
+        "The operator tries again by itself; see the message if it stays.",
+    ),
+    BacktestReason.JOB_BUILD_FAILED: (
+        "The operator cannot build the Job.",
+        "Correct the chart's values under backtest, as the message says.",
+    ),
+    BacktestReason.INVALID_SPEC: (
+        "The spec cannot be read: the object is from before a stricter CRD.",
+        "Create a new R1Backtest.",
+    ),
     BacktestReason.RUNNING: ("Its Job runs.", "Wait; the log of its pod says what is played."),
     BacktestReason.UNSCHEDULABLE: (
         "No node takes its pod.",

@@ -52,6 +52,11 @@ class ChildBackoff:
             return 0.0
         return max(0.0, failing.due - now)
 
+    def failure(self, resource: Key, request: Request) -> Refusal | None:
+        """What this request last failed with; None where it did not."""
+        failing = self._failing.get(resource, {}).get(request[:2])
+        return None if failing is None or failing.digest != request.digest else failing.refusal
+
     def failed(self, resource: Key, request: Request, refusal: Refusal, now: float) -> float:
         """Note a failure; seconds until the next try."""
         requests = self._failing.setdefault(resource, {})

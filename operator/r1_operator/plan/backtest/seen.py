@@ -71,7 +71,11 @@ class Seen:
     lead_seconds: float | None = None
     """What a replica was measured to take; None: nothing was."""
     refusal: str | None = None
-    """Why the API server did not take the Job."""
+    """Why the Job could not be created, in the API server's words."""
+    refusal_may_pass: bool = False
+    """The same Job may be taken later."""
+    unread: str | None = None
+    """Why its Job could not be read; None: it was, or there is nothing to read."""
 
 
 def read_run(job: Mapping[str, Any]) -> Run:
