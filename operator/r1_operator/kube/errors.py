@@ -21,8 +21,9 @@ from typing import Final
 import orjson
 
 _CONTENT: Final = re.compile(
-    # of server-side apply (structured-merge-diff): 500 in Kubernetes up to 1.34 at least
-    r"failed to create typed (patch|live|new) object|field not declared in schema"
+    # of server-side apply: 500 without a reason, up to Kubernetes 1.37 at least
+    r"failed to (create typed|convert new|convert live|convert to) "
+    r"|failed to update ManagedFields|field not declared in schema"
     # of every admission webhook and ValidatingAdmissionPolicy, with any code
     r'|admission webhook "[^"]*" denied the request'
     r"|ValidatingAdmissionPolicy '[^']*' .*denied request"

@@ -109,6 +109,7 @@ async def test_errors_by_kind_with_the_servers_words(
     ("status", "message"),
     [
         (500, "failed to create typed patch object (ns/r1): .spec.x: field not declared in schema"),
+        (500, "failed to convert new object (ns/r1) to proper version: quantities must match x"),
         (500, 'admission webhook "p.io" denied the request: no'),
         (409, 'admission webhook "p.io" denied the request: no'),
         (404, 'admission webhook "p.io" denied the request: no'),
