@@ -131,6 +131,40 @@ async def test_a_template_that_the_server_refuses(
         await until(is_gone(api, key, "Degraded"), "it is mended", 15)
 
 
+@pytest.mark.parametrize("handler", ["exec", "httpGet", "tcpSocket", "grpc", "sleep"])
+async def test_a_template_that_replaces_a_handler_is_taken(
+    api: Api, apiserver: Path, namespace: str, settings: Settings, handler: str
+) -> None:
+    key = Key(namespace, "handler")
+    handlers: Json = {
+        "exec": {"command": ["true"]},
+        "httpGet": {"port": 9000},
+        "tcpSocket": {"port": 9000},
+        "grpc": {"port": 9000},
+        "sleep": {"seconds": 5},
+    }
+    engine: Json = {"name": "engine"}
+    if handler != "sleep":
+        names = ("readinessProbe", "livenessProbe", "startupProbe")
+        engine |= {name: {handler: handlers[handler]} for name in names}
+    if handler != "grpc":
+        engine["lifecycle"] = {"preStop": {handler: handlers[handler]}}
+    template = {
+        "containers": [engine],
+        "volumes": [{"name": "tmp", "hostPath": {"path": "/scratch"}}],
+    }
+    made = resource(key.name, namespace, replicas=1, template={"spec": template})
+    await api.create(R1INFERENCE, namespace, made)
+    async with await connect(apiserver) as own, operating(settings, own):
+        deployment = await until(exists(api, DEPLOYMENT, key), "the Deployment")
+        (found,) = deployment["spec"]["template"]["spec"]["containers"]
+        if handler != "sleep":
+            held = [name for name in handlers if name in found["readinessProbe"]]
+            assert held == [handler]
+        await until(is_condition(api, key, "Ready", "False"), "a status")
+        assert "Degraded" not in await conditions(api, key)
+
+
 async def test_a_quota_on_services_holds_up_the_service_alone(
     api: Api, apiserver: Path, namespace: str, settings: Settings
 ) -> None:
