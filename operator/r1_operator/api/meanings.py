@@ -102,10 +102,17 @@ _PROBLEMS: Final[Meanings] = {
         "Check spec.model.source and spec.runtime.",
     ),
     Reason.OUT_OF_MEMORY: (
-        "A replica used more memory than its limit.",
-        "Raise spec.resources.limits.memory or lower spec.runtime.",
+        "A container used more memory than its limit; the message names it.",
+        "Raise its memory limit; of the engine spec.resources.limits.memory, or lower spec.runtime.",
     ),
-    Reason.CRASH_LOOPING: ("The engine ends again and again.", "See the pod's previous logs."),
+    Reason.CRASH_LOOPING: (
+        "A container ends again and again; the message names it.",
+        "See its previous logs, with the command of the message.",
+    ),
+    Reason.PODS_FAILED: (
+        "Pods were rejected by the kubelet, evicted, or shut down with their node.",
+        "See the kubelet's words in the message; check the nodes that it names.",
+    ),
     Reason.QUOTA_EXCEEDED: (
         "The namespace's quota is used up.",
         "Raise the ResourceQuota or lower the replicas.",

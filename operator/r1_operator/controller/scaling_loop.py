@@ -362,7 +362,7 @@ class ScalingLoop:
     def _placement(self, key: Key, state: Scaled, pods: Sequence[Pod]) -> Placement:
         if not state.policy.bindable:
             return NOT_ASKED
-        living = [pod for pod in pods if not pod.terminating]
+        living = [pod for pod in pods if not (pod.terminating or pod.ended)]
         stuck = sum(bool(pod.unschedulable_message) for pod in living)
         look, stored = self._nodes.latest(), self._views.children[DEPLOYMENT.name].get(key)
         if isinstance(look, Unavailable) or stored is None:

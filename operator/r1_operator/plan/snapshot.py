@@ -14,6 +14,7 @@ from typing import Any, Final, Literal
 from r1_operator.api.names import CONTAINER, POD_DELETION_COST
 from r1_operator.api.serving import ModelSource
 from r1_operator.api.v1 import R1Inference, unix_seconds
+from r1_operator.plan.containers import Container, read_containers
 
 Object = Mapping[str, Any]
 """A Kubernetes object in the API's own JSON shape."""
@@ -50,12 +51,13 @@ class Pod:
     ready_at: float | None = None
     deleted_at: float | None = None
     restarts: int = 0
-    waiting_reason: str = ""
-    waiting_message: str = ""
-    exit_code: int | None = None
-    """of the container's last end, whether it runs again or not"""
-    termination_reason: str = ""
-    termination_message: str = ""
+    """of the engine's container"""
+    containers: tuple[Container, ...] = ()
+    """those that wait or have ended, in the order in which they start"""
+    failure_reason: str = ""
+    """of a pod of phase Failed: the kubelet's word, such as Evicted"""
+    failure_message: str = ""
+    failed_at: float | None = None
     unschedulable_message: str = ""
     mount_message: str = ""
     """of the last FailedMount event: a pod's status does not say why a volume is missing"""
@@ -68,6 +70,11 @@ class Pod:
     @property
     def terminating(self) -> bool:
         return self.deleted_at is not None
+
+    @property
+    def ended(self) -> bool:
+        """Whether its containers are over for good: it exists and holds nothing any more."""
+        return self.phase in ("Succeeded", "Failed")
 
     @property
     def serves(self) -> bool:
@@ -130,10 +137,8 @@ def read_pod(obj: Object) -> Pod:
     scheduled = conditions.get("PodScheduled", {})
     statuses = status.get("containerStatuses") or ()
     engine: Object = next((one for one in statuses if one.get("name") == CONTAINER), {})
-    state, last = engine.get("state") or {}, engine.get("lastState") or {}
-    waiting = _blocked_init(status) or state.get("waiting") or {}
-    ended = state.get("terminated") or last.get("terminated") or {}
-    running = state.get("running") or {}
+    running = (engine.get("state") or {}).get("running") or {}
+    failed = status.get("phase") == "Failed"
     is_ready = ready.get("status") == "True"
     unscheduled = scheduled.get("status") == "False"
     on_node = scheduled.get("status") == "True"
@@ -151,11 +156,10 @@ def read_pod(obj: Object) -> Pod:
         ready_at=_time(ready.get("lastTransitionTime")) if is_ready else None,
         deleted_at=_time(metadata.get("deletionTimestamp")),
         restarts=engine.get("restartCount", 0),
-        waiting_reason=waiting.get("reason") or "",
-        waiting_message=waiting.get("message") or "",
-        exit_code=ended.get("exitCode"),
-        termination_reason=ended.get("reason") or "",
-        termination_message=ended.get("message") or "",
+        containers=read_containers(obj),
+        failure_reason=(status.get("reason") or "") if failed else "",
+        failure_message=(status.get("message") or "") if failed else "",
+        failed_at=_last_change(status) if failed else None,
         unschedulable_message=scheduled.get("message") or "" if unscheduled else "",
         labels=metadata.get("labels") or {},
         address=status.get("podIP") or "",
@@ -163,13 +167,13 @@ def read_pod(obj: Object) -> Pod:
     )
 
 
-def _blocked_init(status: Object) -> Object:
-    """The waiting state of the first init container that does not run, if any."""
-    for one in status.get("initContainerStatuses") or ():
-        waiting = (one.get("state") or {}).get("waiting")
-        if waiting and waiting.get("reason") != "PodInitializing":
-            return dict(waiting)
-    return {}
+def _last_change(status: Object) -> float | None:
+    """The newest time in a pod's status: a failed pod has no time of its own for that."""
+    conditions = status.get("conditions") or ()
+    times = [status.get("startTime"), *(one.get("lastTransitionTime") for one in conditions)]
+    for one in status.get("containerStatuses") or ():
+        times.append(((one.get("state") or {}).get("terminated") or {}).get("finishedAt"))
+    return max((found for text in times if (found := _time(text)) is not None), default=None)
 
 
 def _whole(text: str | None) -> int | None:

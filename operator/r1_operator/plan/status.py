@@ -12,6 +12,7 @@ from r1_operator.plan.budget import ceilings_of, lowest
 from r1_operator.plan.child_failures import failed_children
 from r1_operator.plan.children.metadata import selector_text
 from r1_operator.plan.conditions import Verdict, rfc3339, with_times
+from r1_operator.plan.container_failures import crash_loops
 from r1_operator.plan.decision import Decision, Mode
 from r1_operator.plan.decision import Reason as Why
 from r1_operator.plan.diagnosis import diagnose
@@ -52,8 +53,8 @@ def plan_status(
     desired = desired_replicas(observed, decision)
     state = progress(observed, desired)
     problem = unplannable or failed_children(observed)
-    if problem is None and not state.settled:
-        problem = diagnose(observed, now)
+    if problem is None:
+        problem = crash_loops(observed, now) if state.settled else diagnose(observed, now)
     verdicts = [
         _ready(state, problem),
         _available(state),

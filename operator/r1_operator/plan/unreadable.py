@@ -16,7 +16,7 @@ def plan_unreadable_status(
     before: Mapping[str, Any], generation: int, pods: Sequence[Pod], message: str, now: float
 ) -> dict[str, Any]:
     """The whole `status`; `before` is the stored one, `message` names each wrong field."""
-    living = [pod for pod in pods if pod.phase not in ("Succeeded", "Failed")]
+    living = [pod for pod in pods if not pod.ended]
     serving = sum(pod.serves for pod in living)
     invalid = str(Reason.INVALID_SPEC)
     text = f"The spec cannot be read, and nothing is changed until it can: {message}."

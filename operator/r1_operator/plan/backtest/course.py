@@ -214,6 +214,9 @@ def _answered(
         )
         return BacktestPlan(status, look_again=_left(seen, ended_at, now))
     error = str(said.get("error") or "").strip()[:_LONGEST_MESSAGE]
+    if answer.exit_code is None:
+        message = f"Its pod failed ({answer.reason}): {error or 'there is no message'}"
+        return _failed(seen, now, ended_at, BacktestReason.RUN_FAILED, message, facts)
     if answer.exit_code == 0:
         reason, words = BacktestReason.NO_VERDICT, "It ended well and left no verdict."
     elif answer.exit_code == _NOT_FOUND:

@@ -15,11 +15,10 @@ from r1_operator.api.backtest import R1Backtest, autoscaling_hash
 from r1_operator.api.declare import to_json
 from r1_operator.api.names import Annotation, Label
 from r1_operator.api.v1 import R1Inference
-from r1_operator.plan.backtest.seen import Seen, Site
+from r1_operator.plan.backtest.seen import CONTAINER, Seen, Site
 from r1_operator.plan.children.pod import USER
 from r1_operator.plan.children.template import merge_template
 
-CONTAINER: Final = "backtest"
 DEADLINE_SECONDS: Final = 3600
 KEPT_SECONDS: Final = 3600
 """How long Kubernetes keeps a finished Job with its log; it also bounds what a lost one leaves."""
