@@ -11,7 +11,6 @@ from r1_operator.api.backtest import R1Backtest
 from r1_operator.api.names import Annotation, BacktestReason
 from r1_operator.api.v1 import R1Inference, unix_seconds
 
-
 CONTAINER: Final = "backtest"
 """The site's template may add others, whose end is not the answer."""
 
