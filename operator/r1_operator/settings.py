@@ -35,6 +35,9 @@ class Settings:
     default_model: str = _setting("demo", "Bundled model of a resource that names none.")
     default_image: str = _setting("r1-runtime:latest", "Image of the bundled engine.")
     image_pull_policy: str = _setting("IfNotPresent", "Of the engines' images.")
+    accelerators: tuple[str, ...] = _setting(
+        (), "Names of further resources that count as accelerators, such as example.com/npu."
+    )
     service_monitors: bool = _setting(True, "Make ServiceMonitors where that API exists.")
 
     backtest_image: str = _setting("", "Image of R1Backtests' Jobs; empty: they stay Pending.")
@@ -116,6 +119,9 @@ class Settings:
             template = None
         if not isinstance(template, dict):
             raise BadSetting("R1_BACKTEST_TEMPLATE must be a JSON object, a pod template")
+        for name in self.accelerators:
+            if not 0 < name.find("/") < len(name) - 1:
+                raise BadSetting(f"R1_ACCELERATORS has {name!r}: write names as vendor.com/device")
         for name in ("workers", "max_concurrent_requests"):
             if getattr(self, name) < 1:
                 raise BadSetting(f"{variable(name)} must be at least 1")

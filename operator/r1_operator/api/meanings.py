@@ -54,6 +54,10 @@ _PROBLEMS: Final[Meanings] = {
         "The engine cannot load the model source.",
         "Set spec.model.source to a claim or a path.",
     ),
+    Reason.TOO_MANY_ACCELERATORS: (
+        "A replica of the engine Bundled holds more accelerators than the one that it computes on.",
+        "Set it to 1 and raise the replicas, or set spec.engine.type to vLLM or SGLang.",
+    ),
     Reason.CHILD_NOT_OWNED: (
         "An object of the child's name belongs to somebody else.",
         "Delete it or choose another name.",

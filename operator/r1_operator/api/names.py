@@ -100,6 +100,7 @@ class Reason(StrEnum):
     # Degraded: each message says what to do
     INVALID_SPEC = "InvalidSpec"
     MODEL_SOURCE_UNUSABLE = "ModelSourceUnusable"
+    TOO_MANY_ACCELERATORS = "TooManyAccelerators"
     CHILD_NOT_OWNED = "ChildNotOwned"
     CHILD_REFUSED = "ChildRefused"
     CHILD_NOT_APPLIED = "ChildNotApplied"

@@ -34,6 +34,7 @@ from r1_operator.kube.lease import Leadership, LeaseLost
 from r1_operator.kube.views import Views
 from r1_operator.metrics import Metrics
 from r1_operator.plan.backtest.seen import Site
+from r1_operator.plan.budget import ceilings_of
 from r1_operator.plan.snapshot import Defaults
 from r1_operator.settings import Settings
 from r1_operator.sources.external import ExternalMetrics
@@ -87,6 +88,12 @@ class Operation:
         self.forecaster = Forecaster(settings.forecaster_url)
         self.external = ExternalMetrics(settings.prometheus_url)
         self.nodes = Nodes(api)
+        defaults = Defaults(
+            runtime_image=settings.default_image,
+            model_source=ModelSource(bundled=settings.default_model),
+            image_pull_policy=settings.image_pull_policy,
+            accelerators=settings.accelerators,
+        )
         self.scaling = ScalingLoop(
             self.views,
             self.signals,
@@ -100,16 +107,13 @@ class Operation:
             decision_seconds=settings.decision_seconds,
             min_rate_seconds=settings.min_rate_seconds,
             backtest=lambda key: self.backtests.find(key),
+            ceilings=lambda spec: ceilings_of(spec, defaults),
         )
         self.reconciler = Reconciler(
             api,
             self.views,
             self.scaling,
-            defaults=Defaults(
-                runtime_image=settings.default_image,
-                model_source=ModelSource(bundled=settings.default_model),
-                image_pull_policy=settings.image_pull_policy,
-            ),
+            defaults=defaults,
             has_service_monitors=lambda: self.monitors.served,
             enqueue=self.queue.add,
             tell=self.events.tell,
@@ -123,6 +127,7 @@ class Operation:
                 settings.backtest_image,
                 settings.prometheus_url,
                 json.loads(settings.backtest_template),
+                defaults,
             ),
             namespaces=settings.namespaces,
             lead=self.scaling.lead,

@@ -4,17 +4,18 @@ All figures are exact fractions until the bound is a whole number, so that a bud
 each is three replicas.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
-from math import ceil, floor
-from typing import Any
+from math import floor
 
-from r1_operator.api.budget import GPU, Budget, Cost, Power
-from r1_operator.api.names import CONTAINER
-from r1_operator.api.quantity import NotAQuantity, parse_quantity
+from r1_operator.api import names
+from r1_operator.api.budget import Budget, Cost, Power
 from r1_operator.api.v1 import Spec
+from r1_operator.plan.accelerators import accelerators_of
 from r1_operator.plan.decision import Reason
+from r1_operator.plan.problem import Problem
+from r1_operator.plan.snapshot import Defaults
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,12 +27,15 @@ class Ceiling:
     clause: str
 
 
-def ceilings_of(spec: Spec) -> tuple[Ceiling, ...]:
-    """Return the bound of each budget that the spec sets; none without autoscaling or budget."""
+def ceilings_of(spec: Spec, defaults: Defaults | None = None) -> tuple[Ceiling, ...]:
+    """Return the bound of each budget that the spec sets; none without autoscaling or budget.
+
+    `defaults` has what the site adds to each pod, and which resources it counts as accelerators.
+    """
     budget = spec.autoscaling.budget if spec.autoscaling is not None else None
     if budget is None:
         return ()
-    gpus = gpus_per_replica(spec)
+    gpus = gpus_per_replica(spec, defaults)
     found = [_of_gpus(budget, gpus), _of_cost(budget.cost, gpus), _of_power(budget.power)]
     return tuple(ceiling for ceiling in found if ceiling is not None)
 
@@ -41,36 +45,33 @@ def lowest(ceilings: Sequence[Ceiling]) -> Ceiling | None:
     return min(ceilings, key=lambda ceiling: ceiling.replicas, default=None)
 
 
-def gpus_per_replica(spec: Spec) -> int:
-    """Return how many GPUs one pod holds, with what `spec.template` changes or adds."""
-    engine = _gpus({"limits": spec.resources.limits, "requests": spec.resources.requests})
-    others = 0
-    containers = spec.template.spec.get("containers")
-    for container in containers if isinstance(containers, list | tuple) else ():
-        if not isinstance(container, Mapping):
-            continue
-        asked = _gpus(container.get("resources"))
-        if container.get("name") == CONTAINER:
-            engine = asked if asked is not None else engine
-        else:
-            others += asked or 0
-    return (engine or 0) + others
+def gpus_per_replica(spec: Spec, defaults: Defaults | None = None) -> int:
+    """Return how many accelerators one pod holds, of whatever kind and in whichever container."""
+    return accelerators_of(spec, defaults).per_replica
 
 
-def _gpus(resources: Any) -> int | None:
-    """GPUs of one container; None where it names none. What is no amount counts as none."""
-    if not isinstance(resources, Mapping):
+def uncountable(spec: Spec, defaults: Defaults) -> Problem | None:
+    """A budget that counts accelerators, and replicas without any that can be counted.
+
+    Without a bound they could become as many as maxReplicas, so none is made.
+    """
+    budget = spec.autoscaling.budget if spec.autoscaling is not None else None
+    by_gpu = budget is not None and budget.cost is not None and budget.cost.price_per_gpu_hour
+    if budget is None or (budget.gpus is None and not by_gpu):
         return None
-    for kind in ("limits", "requests"):
-        amounts = resources.get(kind)
-        raw = amounts.get(GPU) if isinstance(amounts, Mapping) else None
-        if raw is None:
-            continue
-        try:
-            return ceil(parse_quantity(getattr(raw, "raw", raw)).value)
-        except NotAQuantity:
-            return None
-    return None
+    held = accelerators_of(spec, defaults)
+    if held.per_replica:
+        return None
+    field = "gpus" if budget.gpus is not None else "cost.pricePerGpuHour"
+    why = "a replica holds none that is known"
+    if held.claimed:
+        why = "the devices of a ResourceClaim have no number here"
+    return Problem(
+        names.Reason.INVALID_SPEC,
+        f"spec.autoscaling.budget.{field} counts accelerators, and {why}: name them in "
+        "spec.resources.limits, add their resource name to the chart's operator.accelerators, or "
+        "set budget.cost.pricePerReplicaHour or budget.power instead.",
+    )
 
 
 def _of_gpus(budget: Budget, gpus: int) -> Ceiling | None:

@@ -9,6 +9,7 @@ import re
 from collections.abc import Callable
 
 from r1_operator.api.names import Reason
+from r1_operator.plan.accelerators import accelerators_of
 from r1_operator.plan.child_failures import failed_children
 from r1_operator.plan.container_failures import (
     crash_loops,
@@ -142,7 +143,9 @@ def _unschedulable(observed: Observed, pod: Pod) -> Problem | None:
     if not pod.unschedulable_message:
         return None
     resource = observed.resource
-    asked = dict(resource.spec.resources.limits) | dict(resource.spec.resources.requests)
+    asked: dict[str, object] = dict(resource.spec.resources.limits)
+    asked |= resource.spec.resources.requests
+    asked |= accelerators_of(resource.spec, observed.defaults).replica
     asks = ", ".join(f"{quantity} {name}" for name, quantity in sorted(asked.items()))
     living = [one for one in observed.pods if not (one.terminating or one.ended)]
     stuck = sum(bool(one.unschedulable_message) for one in living)

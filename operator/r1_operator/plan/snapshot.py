@@ -94,6 +94,8 @@ class Defaults:
     model_source: ModelSource = field(default_factory=lambda: ModelSource(bundled="demo"))
     image_pull_policy: str = "IfNotPresent"
     template: Object = field(default_factory=dict)
+    accelerators: tuple[str, ...] = ()
+    """names of further resources that count as accelerators"""
 
 
 @dataclass(frozen=True, slots=True)

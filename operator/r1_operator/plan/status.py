@@ -37,7 +37,7 @@ def desired_replicas(observed: Observed, decision: Decision | None) -> int:
         if isinstance(before, int):
             return before
     spec = observed.resource.spec
-    budget = lowest(ceilings_of(spec))
+    budget = lowest(ceilings_of(spec, observed.defaults))
     return spec.replicas if budget is None else min(spec.replicas, budget.replicas)
 
 
@@ -114,6 +114,7 @@ APPLYING = "The newest spec is being applied."
 REFUSING = (
     Reason.INVALID_SPEC,
     Reason.MODEL_SOURCE_UNUSABLE,
+    Reason.TOO_MANY_ACCELERATORS,
     Reason.CHILD_NOT_OWNED,
     Reason.CHILD_REFUSED,
     Reason.CHILD_NOT_APPLIED,

@@ -10,6 +10,7 @@ from typing import Any, Final
 from r1_operator.api.backtest import R1Backtest
 from r1_operator.api.names import Annotation, BacktestReason
 from r1_operator.api.v1 import R1Inference, unix_seconds
+from r1_operator.plan.snapshot import Defaults
 
 CONTAINER: Final = "backtest"
 """The site's template may add others, whose end is not the answer."""
@@ -60,6 +61,8 @@ class Site:
     prometheus_url: str
     template: Mapping[str, Any]
     """A pod template that is merged over ours, as an R1Inference's is."""
+    defaults: Defaults | None = None
+    """What is filled in for R1Inferences: accelerators that a replica holds are counted with it."""
 
 
 @dataclass(frozen=True, slots=True)
