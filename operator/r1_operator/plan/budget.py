@@ -9,12 +9,10 @@ from dataclasses import dataclass
 from fractions import Fraction
 from math import floor
 
-from r1_operator.api import names
 from r1_operator.api.budget import Budget, Cost, Power
 from r1_operator.api.v1 import Spec
-from r1_operator.plan.accelerators import accelerators_of
+from r1_operator.plan.children.accelerators import accelerators_of
 from r1_operator.plan.decision import Reason
-from r1_operator.plan.problem import Problem
 from r1_operator.plan.snapshot import Defaults
 
 
@@ -48,30 +46,6 @@ def lowest(ceilings: Sequence[Ceiling]) -> Ceiling | None:
 def gpus_per_replica(spec: Spec, defaults: Defaults | None = None) -> int:
     """Return how many accelerators one pod holds, of whatever kind and in whichever container."""
     return accelerators_of(spec, defaults).per_replica
-
-
-def uncountable(spec: Spec, defaults: Defaults) -> Problem | None:
-    """A budget that counts accelerators, and replicas without any that can be counted.
-
-    Without a bound they could become as many as maxReplicas, so none is made.
-    """
-    budget = spec.autoscaling.budget if spec.autoscaling is not None else None
-    by_gpu = budget is not None and budget.cost is not None and budget.cost.price_per_gpu_hour
-    if budget is None or (budget.gpus is None and not by_gpu):
-        return None
-    held = accelerators_of(spec, defaults)
-    if held.per_replica:
-        return None
-    field = "gpus" if budget.gpus is not None else "cost.pricePerGpuHour"
-    why = "a replica holds none that is known"
-    if held.claimed:
-        why = "the devices of a ResourceClaim have no number here"
-    return Problem(
-        names.Reason.INVALID_SPEC,
-        f"spec.autoscaling.budget.{field} counts accelerators, and {why}: name them in "
-        "spec.resources.limits, add their resource name to the chart's operator.accelerators, or "
-        "set budget.cost.pricePerReplicaHour or budget.power instead.",
-    )
 
 
 def _of_gpus(budget: Budget, gpus: int) -> Ceiling | None:

@@ -9,8 +9,8 @@ import re
 from collections.abc import Callable
 
 from r1_operator.api.names import Reason
-from r1_operator.plan.accelerators import accelerators_of
 from r1_operator.plan.child_failures import failed_children
+from r1_operator.plan.children.accelerators import accelerators_of
 from r1_operator.plan.container_failures import (
     crash_loops,
     ended,

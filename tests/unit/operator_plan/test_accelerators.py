@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 
 from r1_operator.api.names import Reason
 from r1_operator.api.v1 import Spec, parse
-from r1_operator.plan.accelerators import accelerators_of
 from r1_operator.plan.budget import ceilings_of
 from r1_operator.plan.children import plan_children
+from r1_operator.plan.children.accelerators import accelerators_of
 from r1_operator.plan.problem import Unplannable
 from r1_operator.plan.snapshot import Defaults
 from r1_operator.settings import BadSetting, Settings

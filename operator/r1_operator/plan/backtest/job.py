@@ -16,8 +16,8 @@ from r1_operator.api.backtest import R1Backtest, autoscaling_hash
 from r1_operator.api.declare import to_json
 from r1_operator.api.names import Annotation, Label
 from r1_operator.api.v1 import R1Inference
-from r1_operator.plan.accelerators import accelerators_of
 from r1_operator.plan.backtest.seen import CONTAINER, Seen, Site
+from r1_operator.plan.children.accelerators import accelerators_of
 from r1_operator.plan.children.pod import USER
 from r1_operator.plan.children.template import merge_template
 

@@ -7,7 +7,7 @@ that its pods find their Service and gateways their route.
 from typing import Any
 
 from r1_operator.api.v1 import R1Inference
-from r1_operator.plan.budget import uncountable
+from r1_operator.plan.children.accelerators import uncountable
 from r1_operator.plan.children.deployment import build_deployment
 from r1_operator.plan.children.disruption import build_disruption_budget
 from r1_operator.plan.children.monitor import build_service_monitor

@@ -13,7 +13,7 @@ from r1_operator.api.accelerators import taint_keys
 from r1_operator.api.declare import to_json
 from r1_operator.api.serving import EngineType, ModelSource
 from r1_operator.api.v1 import R1Inference
-from r1_operator.plan.accelerators import Accelerators, accelerators_of, amounts_of
+from r1_operator.plan.children.accelerators import Accelerators, accelerators_of, amounts_of
 from r1_operator.plan.children.engines import STARTS, EngineStart, Request
 from r1_operator.plan.children.engines.bundled import LEAVE_SECONDS
 from r1_operator.plan.children.metadata import labels, selector

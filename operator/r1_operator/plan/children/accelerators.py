@@ -10,11 +10,11 @@ from math import ceil
 from typing import Any
 
 from r1_operator.api.accelerators import is_accelerator
-from r1_operator.api.names import CONTAINER
+from r1_operator.api.names import CONTAINER, Reason
 from r1_operator.api.serving import Resources
 from r1_operator.api.v1 import Spec
 from r1_operator.plan.children.template import merge_template
-from r1_operator.plan.problem import Unplannable
+from r1_operator.plan.problem import Problem, Unplannable
 from r1_operator.plan.room import Amounts
 from r1_operator.plan.room_reading import asked_of, requests_of
 from r1_operator.plan.snapshot import Defaults
@@ -52,6 +52,30 @@ def accelerators_of(spec: Spec, defaults: Defaults | None = None) -> Accelerator
         engine=_devices(asked_of(engine), further),
         replica=_devices(requests_of(pod), further),
         claimed=isinstance(resources, Mapping) and bool(resources.get("claims")),
+    )
+
+
+def uncountable(spec: Spec, defaults: Defaults) -> Problem | None:
+    """A budget that counts accelerators, and replicas without any that can be counted.
+
+    Without a bound they could become as many as maxReplicas, so none is made.
+    """
+    budget = spec.autoscaling.budget if spec.autoscaling is not None else None
+    by_gpu = budget is not None and budget.cost is not None and budget.cost.price_per_gpu_hour
+    if budget is None or (budget.gpus is None and not by_gpu):
+        return None
+    held = accelerators_of(spec, defaults)
+    if held.per_replica:
+        return None
+    field = "gpus" if budget.gpus is not None else "cost.pricePerGpuHour"
+    why = "a replica holds none that is known"
+    if held.claimed:
+        why = "the devices of a ResourceClaim have no number here"
+    return Problem(
+        Reason.INVALID_SPEC,
+        f"spec.autoscaling.budget.{field} counts accelerators, and {why}: name them in "
+        "spec.resources.limits, add their resource name to the chart's operator.accelerators, or "
+        "set budget.cost.pricePerReplicaHour or budget.power instead.",
     )
 
 
