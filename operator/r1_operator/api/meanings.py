@@ -17,6 +17,8 @@ CONDITIONS: Final[dict[Condition, str]] = {
     Condition.PROGRESSING: "Something is on its way: pods start, are replaced or leave.",
     Condition.SCALING_ACTIVE: "Load is known and sets the count.",
     Condition.DEGRADED: "Something keeps replicas from serving and will not pass by itself.",
+    Condition.MODEL_NAME_CONFLICT: "A model name of this resource reaches another one at the "
+    "gateways; namespace/name always reaches this one.",
     Condition.SCALING_LIMITED: "A limit keeps the count off what the load asks for.",
     Condition.FORECAST_UNAVAILABLE: "A forecast is wanted and there is none; scaling goes on "
     "without.",
@@ -127,6 +129,17 @@ _PROBLEMS: Final[Meanings] = {
     ),
 }
 
+_NAMES: Final[Meanings] = {
+    Reason.NAME_TAKEN: (
+        "The resource's own name belongs to an older resource of the same name in another namespace.",
+        "Use namespace/name as the model name, or rename one of the two.",
+    ),
+    Reason.ALIAS_TAKEN: (
+        "An alias is the own name of another resource, or an alias of an older one.",
+        "Choose another alias.",
+    ),
+}
+
 _SCALING: Final[Meanings] = {
     Reason.METRICS_AVAILABLE: ("Load is known and sets the count.", ""),
     Reason.AUTOSCALING_OFF: ("spec.autoscaling is absent.", "Set it, or spec.replicas."),
@@ -194,6 +207,7 @@ REASONS: Final[dict[str, Meanings]] = {
     "Ready and Available": _SUMMARY,
     "Progressing": _PROGRESS,
     "Degraded (and Ready=False)": _PROBLEMS,
+    "ModelNameConflict": _NAMES,
     "ScalingActive and ScalingLimited": _SCALING,
     "ForecastUnproved": _PROOFS,
 }

@@ -67,6 +67,7 @@ class Condition(StrEnum):
     PROGRESSING = "Progressing"
     SCALING_ACTIVE = "ScalingActive"
     DEGRADED = "Degraded"
+    MODEL_NAME_CONFLICT = "ModelNameConflict"
     SCALING_LIMITED = "ScalingLimited"
     FORECAST_UNAVAILABLE = "ForecastUnavailable"
     FORECAST_UNPROVED = "ForecastUnproved"
@@ -120,6 +121,9 @@ class Reason(StrEnum):
     PODS_FAILED = "PodsFailed"
     QUOTA_EXCEEDED = "QuotaExceeded"
     POD_REJECTED = "PodRejected"
+    # ModelNameConflict
+    NAME_TAKEN = "NameTaken"
+    ALIAS_TAKEN = "AliasTaken"
     # ScalingActive, beside the reasons of the scaling decision
     METRICS_AVAILABLE = "MetricsAvailable"
     AUTOSCALING_OFF = "AutoscalingOff"

@@ -17,7 +17,7 @@ from __future__ import annotations
 import functools
 import logging
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -26,6 +26,7 @@ from r1_operator.api.v1 import R1Inference, parse
 from r1_operator.controller.child_backoff import ChildBackoff, Request
 from r1_operator.controller.drift import APPLIED, drift, manifest_hash, with_hash
 from r1_operator.controller.fights import Fights
+from r1_operator.controller.model_names import NameIndex
 from r1_operator.controller.scaling_loop import WARM_UP_SECONDS, ScalingLoop
 from r1_operator.controller.statuses import carried_over, status_differs
 from r1_operator.controller.victims import write_deletion_cost
@@ -105,6 +106,7 @@ class Reconciler:
         self._monotonic = monotonic
         self._fights = Fights()
         self._child_backoff = ChildBackoff()
+        self._model_names = NameIndex()
 
     async def reconcile(self, key: Key, waited: float) -> float | None:
         """Bring one resource to what its spec asks; seconds until it wants to be looked at again."""
@@ -123,6 +125,7 @@ class Reconciler:
         if stored is None:
             self._scaling.forget(key)
             self._child_backoff.forget(key)
+            self._look_again_at(self._model_names.remove(key))
             return "settled", None
         obj = stored.load()
         try:
@@ -137,12 +140,15 @@ class Reconciler:
         self._child_backoff.keep(key, {kind.name for kind, _ in children})
         for kind, name in children:
             await self._read_child(this, kind, name)
+        self._model_names.fill(self._views.children[CONFIG_MAP.name])
+        self._read_names(this)
         observed, decision = self._observed(this), self._scaling.follow(key, resource)
         planned = plan(observed, decision, self._now())
         for manifest in planned.children:
             await self._apply_child(this, manifest)
         if planned.problem is None and not observed.refusals:
             await self._delete_unwanted(this, {one["kind"] for one in planned.children})
+        self._read_names(this)
         status = planned.status
         observed_now = self._observed(this)
         if this.writes or observed_now.refusals != observed.refusals:
@@ -159,6 +165,19 @@ class Reconciler:
         if this.failures:
             return "failed", this.again
         return "written" if this.writes else "settled", this.again
+
+    def _read_names(self, this: _Round) -> None:
+        """Take in the model names that the route claims as it is stored."""
+        route = this.live[CONFIG_MAP.name]
+        if route is ABSENT:
+            if CONFIG_MAP.name not in this.unread:
+                self._look_again_at(self._model_names.remove(this.key))
+        elif _is_owned(route, this.resource.uid):
+            self._look_again_at(self._model_names.update(route))
+
+    def _look_again_at(self, keys: Iterable[Key]) -> None:
+        for key in keys:
+            self._enqueue(key)
 
     def _child_names(self, key: Key) -> list[tuple[Kind, str]]:
         names = [
@@ -245,6 +264,7 @@ class Reconciler:
             has_service_monitors=self._has_service_monitors(),
             refusals=self._child_backoff.reported(this.key),
             unread=frozenset(this.unread),
+            lost_names=self._model_names.lost(this.key),
         )
 
     async def _apply_child(self, this: _Round, manifest: Json) -> None:
@@ -364,11 +384,10 @@ class Reconciler:
         for name, (value, reason, message) in _conditions(status).items():
             old = before.get(name, ("", "", ""))
             # Of what was refused each message counts: the next one is about another field.
-            if old == (value, reason, message) or (
-                old[:2] == (value, reason) and reason not in REFUSING
-            ):
+            each = reason in REFUSING or name == "ModelNameConflict"
+            if old == (value, reason, message) or (old[:2] == (value, reason) and not each):
                 continue
-            if name == "Degraded" and value == "True":
+            if name in ("Degraded", "ModelNameConflict") and value == "True":
                 self._tell(Notice(key, uid, reason, message, warning=True))
             elif name == "Ready" and value == "True":
                 self._tell(Notice(key, uid, reason, message))

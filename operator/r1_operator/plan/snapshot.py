@@ -114,6 +114,8 @@ class Observed:
     """the API server knows monitoring.coreos.com/v1 ServiceMonitor"""
     refusals: tuple["Refusal", ...] = ()
     """children that the API server would not take when they were last applied"""
+    lost_names: Mapping[str, str] = field(default_factory=dict)
+    """model names of this resource that reach another one at the gateways: name -> its key"""
     unread: frozenset[str] = frozenset()
     """kinds of children that could not be read: they are given as ABSENT, and may exist"""
 

@@ -61,6 +61,7 @@ def plan_status(
         _progressing(observed, state, problem),
         _scaling_active(observed, decision),
         *_degraded(problem),
+        *_names(observed),
         *_load(decision),
     ]
     before = resource.status
@@ -179,6 +180,21 @@ def _degraded(problem: Problem | None) -> list[Verdict]:
     if problem is None:
         return []
     return [Verdict(Condition.DEGRADED, "True", problem.reason, problem.message)]
+
+
+def _names(observed: Observed) -> list[Verdict]:
+    """A resource serves all the same: `namespace/name` always reaches it."""
+    lost, resource = observed.lost_names, observed.resource
+    if not lost:
+        return []
+    taken = ", ".join(f"{name} reaches {owner}" for name, owner in sorted(lost.items()))
+    own = resource.name in lost
+    remedy = "Choose another alias."
+    if own:
+        remedy = f"Use {resource.key} as the model name, or rename one of the two resources."
+    reason = Reason.NAME_TAKEN if own else Reason.ALIAS_TAKEN
+    message = f"Model names of other resources at the gateways: {taken}. {remedy}"
+    return [Verdict(Condition.MODEL_NAME_CONFLICT, "True", reason, message)]
 
 
 def _load(decision: Decision | None) -> list[Verdict]:
