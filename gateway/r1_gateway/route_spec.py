@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
+from r1_common.model_names import NameClaim, resolve
 from r1_gateway.classes import (
     CLASSES,
     DEFAULT_POLICIES,
@@ -48,25 +49,21 @@ class RouteSpec:
 
 @dataclass(frozen=True, slots=True)
 class ModelTable:
-    """Which route a model name means: the first route that claims a name keeps it."""
+    """Which route a model name means, and a sentence for each claim that another route has."""
 
     routes: Mapping[str, str] = field(default_factory=dict)
     conflicts: tuple[str, ...] = ()
 
 
 def build_model_table(specs: Iterable[RouteSpec]) -> ModelTable:
-    """Names of all routes; ``specs`` oldest first, because the oldest claim wins."""
-    routes: dict[str, str] = {}
-    conflicts: list[str] = []
-    specs = list(specs)
-    for spec in specs:
-        routes[spec.key] = spec.key
-    for spec in specs:
-        for model in spec.models:
-            owner = routes.setdefault(model, spec.key)
-            if owner != spec.key:
-                conflicts.append(f"model {model!r} of {spec.key} belongs to the older {owner}")
-    return ModelTable(routes, tuple(conflicts))
+    """Names of all routes, by the rule of ``r1_common.model_names``; ``specs`` oldest first."""
+    names = resolve(NameClaim(spec.key, spec.models) for spec in specs)
+    conflicts = tuple(
+        f"model {name!r} of {key} belongs to {names.owners[name]}"
+        for key, lost in names.lost.items()
+        for name in lost
+    )
+    return ModelTable(names.owners, conflicts)
 
 
 def parse_route(document: object) -> RouteSpec:

@@ -43,6 +43,9 @@ class Settings:
     default_model: str = _setting("demo", "Bundled model of a resource that names none.")
     default_image: str = _setting("localhost/r1-runtime:latest", "Image of the bundled engine.")
     image_pull_policy: str = _setting("IfNotPresent", "Of the engines' images.")
+    accelerators: tuple[str, ...] = _setting(
+        (), "Names of further resources that count as accelerators, such as example.com/npu."
+    )
     model_pod_template: str = _setting(
         "{}", "A pod template as JSON, merged over every model pod and under the resource's own."
     )
@@ -147,6 +150,9 @@ class Settings:
                 f"R1_SERVICE_MONITOR_INTERVAL is {self.service_monitor_interval!r}: write a"
                 " duration such as 15s"
             )
+        for name in self.accelerators:
+            if not 0 < name.find("/") < len(name) - 1:
+                raise BadSetting(f"R1_ACCELERATORS has {name!r}: write names as vendor.com/device")
         for name in ("workers", "max_concurrent_requests"):
             if getattr(self, name) < 1:
                 raise BadSetting(f"{variable(name)} must be at least 1")

@@ -1,14 +1,12 @@
 """The parts of the spec that bound what a resource may use: GPUs, money, power, free capacity."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Annotated, Any, ClassVar, Final
 
+from r1_operator.api.accelerators import GPU, NAMES, PREFIXES, is_accelerator
 from r1_operator.api.declare import Doc, Rule
 from r1_operator.api.quantity import Quantity
-
-GPU: Final = "nvidia.com/gpu"
 
 SLACK: Final = 1e-9
 """Relative: CEL multiplies quantities as doubles, and 3 x 0.1 has to fit into 0.3."""
@@ -25,7 +23,7 @@ class Cost:
     price_per_gpu_hour: Annotated[
         Quantity | None,
         Doc(
-            "is what one GPU of spec.resources costs in an hour, in the unit of limitPerHour.",
+            "is what one GPU or other accelerator costs in an hour, in the unit of limitPerHour.",
             max_length=32,
             positive=True,
         ),
@@ -70,7 +68,11 @@ class Power:
 class Budget:
     gpus: Annotated[
         int | None,
-        Doc("is how many GPUs all replicas together may hold.", minimum=1, maximum=1_000_000),
+        Doc(
+            "is how many GPUs or other accelerators all replicas together may hold.",
+            minimum=1,
+            maximum=1_000_000,
+        ),
     ] = None
     cost: Annotated[Cost | None, Doc("bounds what the replicas cost in an hour.")] = None
     power: Annotated[Power | None, Doc("bounds what the replicas draw.")] = None
@@ -118,13 +120,31 @@ def _double(path: str) -> str:
     return f"(isQuantity({text}) ? quantity({text}).asApproximateFloat() : 0.0)"
 
 
-def _gpus_in(kind: str) -> str:
+_IS_ACCELERATOR = " || ".join(
+    [
+        "k in [" + ", ".join(f"'{name}'" for name in NAMES) + "]",
+        *(f"k.startsWith('{prefix}')" for prefix in PREFIXES),
+    ]
+)
+
+
+def _gpus_in(kind: str, but: str = "true") -> str:
     here = f"self.resources.{kind}"
-    amount = _double(f"{here}['{GPU}']")
-    return f"has({here}) && '{GPU}' in {here} ? {amount}"
+    each = f"{here}.map(k, ({_IS_ACCELERATOR}) && {but}, {_double(f'{here}[k]')})"
+    return f"(has({here}) ? {each}.sum() : 0.0)"
 
 
-_GPUS = f"(!has(self.resources) ? 0.0 : {_gpus_in('limits')} : {_gpus_in('requests')} : 0.0)"
+_IN_LIMITS = "(has(self.resources.limits) && k in self.resources.limits)"
+_GPUS = (
+    f"(!has(self.resources) ? 0.0 : {_gpus_in('limits')} + "
+    f"{_gpus_in('requests', f'!{_IN_LIMITS}')})"
+)
+# The schema sees neither what a template holds nor which further resources the site counts.
+_MAY_HOLD = (
+    f"{_GPUS} > 0.0 || has(self.template) || (has(self.resources) && ("
+    "(has(self.resources.limits) && self.resources.limits.exists(k, k.contains('/'))) || "
+    "(has(self.resources.requests) && self.resources.requests.exists(k, k.contains('/')))))"
+)
 _FEWEST = "(self.autoscaling.minReplicas > 1 ? double(self.autoscaling.minReplicas) : 1.0)"
 _BUDGET = "self.autoscaling.budget"
 _COST = f"{_BUDGET}.cost"
@@ -141,10 +161,14 @@ def _fits(needed: str, limit: str) -> str:
 
 
 def _gpus(spec: Any) -> float:
-    """GPUs per replica as the schema sees them, of spec.resources alone."""
-    kinds: tuple[Mapping[str, Quantity], ...] = (spec.resources.limits, spec.resources.requests)
-    found = next((kind[GPU] for kind in kinds if GPU in kind), None)
-    return 0.0 if found is None else float(found.value)
+    """Accelerators per replica as the schema sees them, of spec.resources alone."""
+    amounts: dict[str, Quantity] = dict(spec.resources.requests) | dict(spec.resources.limits)
+    return float(sum(q.value for name, q in amounts.items() if is_accelerator(name)))
+
+
+def _may_hold(spec: Any) -> bool:
+    others = any("/" in name for name in (*spec.resources.limits, *spec.resources.requests))
+    return _gpus(spec) > 0 or spec.template != type(spec.template)() or others
 
 
 def _budget(spec: Any) -> Budget:
@@ -182,17 +206,17 @@ def _power_holds(spec: Any) -> bool:
 
 def _priced_gpus(spec: Any) -> bool:
     cost = _budget(spec).cost
-    return cost is None or cost.price_per_gpu_hour is None or _gpus(spec) > 0
+    return cost is None or cost.price_per_gpu_hour is None or _may_hold(spec)
 
 
-_NO_GPUS = f"counts GPUs, and spec.resources.limits has no {GPU}"
+_NO_GPUS = f"counts accelerators, and spec.resources.limits has no {GPU} nor another one"
 
 # On the spec as a whole: what a replica holds is in spec.resources.
 BUDGET_RULES: Final[tuple[Rule, ...]] = (
     Rule(
-        _where(f"{_BUDGET}.gpus") + f"{_GPUS} > 0.0",
+        _where(f"{_BUDGET}.gpus") + _MAY_HOLD,
         f"budget.gpus {_NO_GPUS}",
-        lambda self: _budget(self).gpus is None or _gpus(self) > 0,
+        lambda self: _budget(self).gpus is None or _may_hold(self),
         "autoscaling.budget.gpus",
     ),
     Rule(
@@ -202,7 +226,7 @@ BUDGET_RULES: Final[tuple[Rule, ...]] = (
         "autoscaling.budget.gpus",
     ),
     Rule(
-        _where(_COST, f"{_COST}.pricePerGpuHour") + f"{_GPUS} > 0.0",
+        _where(_COST, f"{_COST}.pricePerGpuHour") + _MAY_HOLD,
         f"pricePerGpuHour {_NO_GPUS}: set it, or pricePerReplicaHour",
         _priced_gpus,
         "autoscaling.budget.cost.pricePerGpuHour",

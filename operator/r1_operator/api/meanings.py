@@ -17,6 +17,8 @@ CONDITIONS: Final[dict[Condition, str]] = {
     Condition.PROGRESSING: "Something is on its way: pods start, are replaced or leave.",
     Condition.SCALING_ACTIVE: "Load is known and sets the count.",
     Condition.DEGRADED: "Something keeps replicas from serving and will not pass by itself.",
+    Condition.MODEL_NAME_CONFLICT: "A model name of this resource reaches another one at the "
+    "gateways; namespace/name always reaches this one.",
     Condition.SCALING_LIMITED: "A limit keeps the count off what the load asks for.",
     Condition.FORECAST_UNAVAILABLE: "A forecast is wanted and there is none; scaling goes on "
     "without.",
@@ -54,13 +56,25 @@ _PROBLEMS: Final[Meanings] = {
         "The engine cannot load the model source.",
         "Set spec.model.source to a claim or a path.",
     ),
+    Reason.TOO_MANY_ACCELERATORS: (
+        "A replica of the engine Bundled holds more accelerators than the one that it computes on.",
+        "Set it to 1 and raise the replicas, or set spec.engine.type to vLLM or SGLang.",
+    ),
     Reason.CHILD_NOT_OWNED: (
         "An object of the child's name belongs to somebody else.",
         "Delete it or choose another name.",
     ),
     Reason.CHILD_REFUSED: (
         "The API server refused a child.",
-        "Correct spec.template or spec.resources.",
+        "Correct spec.template or spec.resources, as the message says.",
+    ),
+    Reason.CHILD_NOT_APPLIED: (
+        "A child could not be applied twice in a row: the API server or a webhook failed.",
+        "The operator tries again by itself; see the message if it stays.",
+    ),
+    Reason.MANIFEST_BUILD_FAILED: (
+        "The operator failed to build the manifests: a fault of the operator.",
+        "Report the message; undo the last change of the spec.",
     ),
     Reason.MISSING_SECRET: ("A Secret, or a key in it, is missing.", "Create it."),
     Reason.MISSING_CONFIG_MAP: ("A ConfigMap, or a key in it, is missing.", "Create it."),
@@ -94,10 +108,17 @@ _PROBLEMS: Final[Meanings] = {
         "Check spec.model.source and spec.runtime.",
     ),
     Reason.OUT_OF_MEMORY: (
-        "A replica used more memory than its limit.",
-        "Raise spec.resources.limits.memory or lower spec.runtime.",
+        "A container used more memory than its limit; the message names it.",
+        "Raise its memory limit; of the engine spec.resources.limits.memory, or lower spec.runtime.",
     ),
-    Reason.CRASH_LOOPING: ("The engine ends again and again.", "See the pod's previous logs."),
+    Reason.CRASH_LOOPING: (
+        "A container ends again and again; the message names it.",
+        "See its previous logs, with the command of the message.",
+    ),
+    Reason.PODS_FAILED: (
+        "Pods were rejected by the kubelet, evicted, or shut down with their node.",
+        "See the kubelet's words in the message; check the nodes that it names.",
+    ),
     Reason.QUOTA_EXCEEDED: (
         "The namespace's quota is used up.",
         "Raise the ResourceQuota or lower the replicas.",
@@ -105,6 +126,17 @@ _PROBLEMS: Final[Meanings] = {
     Reason.POD_REJECTED: (
         "The namespace does not admit the pods.",
         "Remove what spec.template loosens, or ask who owns the namespace.",
+    ),
+}
+
+_NAMES: Final[Meanings] = {
+    Reason.NAME_TAKEN: (
+        "The resource's own name belongs to an older resource of the same name in another namespace.",
+        "Use namespace/name as the model name, or rename one of the two.",
+    ),
+    Reason.ALIAS_TAKEN: (
+        "An alias is the own name of another resource, or an alias of an older one.",
+        "Choose another alias.",
     ),
 }
 
@@ -175,6 +207,7 @@ REASONS: Final[dict[str, Meanings]] = {
     "Ready and Available": _SUMMARY,
     "Progressing": _PROGRESS,
     "Degraded (and Ready=False)": _PROBLEMS,
+    "ModelNameConflict": _NAMES,
     "ScalingActive and ScalingLimited": _SCALING,
     "ForecastUnproved": _PROOFS,
 }
@@ -211,6 +244,22 @@ BACKTEST_REASONS: Final[dict[BacktestReason, tuple[str, str]]] = {
     BacktestReason.JOB_REFUSED: (
         "The API server refuses the Job.",
         "See the message: a quota, a policy of the site, or the chart's values under backtest.",
+    ),
+    BacktestReason.JOB_NOT_CREATED: (
+        "The Job could not be created: the API server or a webhook failed.",
+        "The operator tries again by itself; see the message if it stays.",
+    ),
+    BacktestReason.JOB_NOT_READ: (
+        "The Job could not be read, so nothing is known of its run.",
+        "The operator tries again by itself; see the message if it stays.",
+    ),
+    BacktestReason.JOB_BUILD_FAILED: (
+        "The operator cannot build the Job.",
+        "Correct the chart's values under backtest, as the message says.",
+    ),
+    BacktestReason.INVALID_SPEC: (
+        "The spec cannot be read: the object is from before a stricter CRD.",
+        "Create a new R1Backtest.",
     ),
     BacktestReason.RUNNING: ("Its Job runs.", "Wait; the log of its pod says what is played."),
     BacktestReason.UNSCHEDULABLE: (

@@ -313,8 +313,9 @@ class PodTemplate:
         Mapping[str, Any],
         Doc(
             "is a PodSpec, merged over the operator's: maps by key, containers, volumes and env "
-            "by name, volumeMounts by mountPath, tolerations appended. The engine's container is "
-            "named engine.",
+            "by name, volumeMounts by mountPath, tolerations appended. A probe's or lifecycle "
+            "handler, a volume's source or an env's value replaces one of another kind. The "
+            "engine's container is named engine.",
             max_items=64,
         ),
     ] = field(default_factory=dict)

@@ -75,8 +75,8 @@ STATUS: Final[dict[str, Any]] = {
     "properties": {
         "conditions": conditions(
             "conditions say how the resource is. Ready, Available, Progressing and ScalingActive "
-            "are always there; Degraded, ScalingLimited, ForecastUnavailable and ForecastUnproved "
-            "only while True."
+            "are always there; Degraded, ModelNameConflict, ScalingLimited, ForecastUnavailable "
+            "and ForecastUnproved only while True."
         ),
         "observedGeneration": {
             "description": "observedGeneration is the spec's generation that status speaks of.",

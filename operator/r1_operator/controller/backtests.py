@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -21,17 +22,24 @@ from r1_operator.api.backtest import R1Backtest, parse_backtest
 from r1_operator.api.names import BacktestPhase, Label
 from r1_operator.api.parsing import Invalid
 from r1_operator.api.v1 import R1Inference, parse
+from r1_operator.controller.child_backoff import ChildBackoff, Request
+from r1_operator.controller.drift import manifest_hash
 from r1_operator.controller.intake import Intake
 from r1_operator.controller.liveness import Liveness
 from r1_operator.controller.mirror import Mirror
 from r1_operator.controller.workqueue import WorkQueue
 from r1_operator.kube.backtest_views import BacktestViews
-from r1_operator.kube.client import Api, Conflict, NotFound, Refused
+from r1_operator.kube.client import Api, ApiError, Conflict, NotFound, NotLeading, Refused
 from r1_operator.kube.events import Notice
 from r1_operator.kube.kinds import JOB, POD, R1BACKTEST, R1INFERENCE, Json, Key
 from r1_operator.kube.views import Views
 from r1_operator.metrics import Metrics
-from r1_operator.plan.backtest.course import BacktestPlan, plan_backtest
+from r1_operator.plan.backtest.course import (
+    FINAL,
+    BacktestPlan,
+    plan_backtest,
+    plan_unreadable_backtest,
+)
 from r1_operator.plan.backtest.job import job_name
 from r1_operator.plan.backtest.news import news_of
 from r1_operator.plan.backtest.seen import (
@@ -46,6 +54,7 @@ from r1_operator.plan.backtest.seen import (
     without_pod,
 )
 from r1_operator.plan.lead import LeadTime
+from r1_operator.plan.snapshot import Refusal
 from r1_operator.plan.unavailable import Unavailable
 
 logger = logging.getLogger(__name__)
@@ -66,6 +75,7 @@ class Backtests:
         liveness: Liveness,
         metrics: Metrics,
         now: Callable[[], float] = PROCESS_CLOCK.now,
+        monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._api = api
         self._inferences = inferences
@@ -75,6 +85,8 @@ class Backtests:
         self._tell = tell
         self._metrics = metrics
         self._now = now
+        self._monotonic = monotonic
+        self._backoff = ChildBackoff()
         self._views = BacktestViews()
         self._queue: WorkQueue[Key] = WorkQueue()
         self._intake = Intake(
@@ -125,22 +137,27 @@ class Backtests:
         try:
             backtest = parse_backtest(stored.load())
         except Invalid as error:  # only an object from before a stricter CRD gets here
-            logger.warning("R1Backtest %s is left alone: %s", key, error)
+            await self._show_unreadable(key, stored.load(), str(error))
             return None
         if backtest.deleted_at is not None:
             return None
         asks = Key(key.namespace, backtest.spec.inference_name)
         self._asking.setdefault(asks, set()).add(key)
-        await self._delete_jobs(key, but=job_name(backtest))
+        try:
+            await self._delete_jobs(key, but=job_name(backtest))
+        except NotLeading:
+            raise
+        except ApiError as error:  # of an older object of this name: the status does not wait
+            logger.warning("R1Backtest %s: an older Job is still there: %s", key, error)
         seen = await self._seen(key, backtest)
         planned = plan_backtest(seen, self._now())
         if planned.job is not None:
             seen = await self._start(seen, dict(planned.job))
             planned = plan_backtest(seen, self._now())
-        await self._write_status(seen, planned)
+        await self._write_status(key, seen, planned)
         if planned.delete_job:
             await self._delete_jobs(key)
-        self._tell_of(backtest, planned)
+        self._tell_of(key, backtest.uid, backtest.status, planned.status)
         if planned.finished and backtest.status.get("phase") != planned.status["phase"]:
             logger.info("R1Backtest %s: %s", key, planned.status["conditions"][0]["message"])
             self._metrics.backtests_finished.labels(planned.status["phase"]).inc()
@@ -149,16 +166,31 @@ class Backtests:
             await self._api.delete(R1BACKTEST, *key, uid=backtest.uid)
             self._metrics.writes.labels(R1BACKTEST.name, "delete").inc()
             return None
-        return planned.look_again
+        if seen.refusal is None and seen.unread is None:
+            self._backoff.forget(key)
+            return planned.look_again
+        return self._backoff.next_try(key, self._monotonic())
 
-    def _tell_of(self, backtest: R1Backtest, planned: BacktestPlan) -> None:
+    async def _show_unreadable(self, key: Key, obj: Json, message: str) -> None:
+        """Write what can be said of an object whose spec cannot be read."""
+        metadata, before = obj["metadata"], obj.get("status") or {}
+        if metadata.get("deletionTimestamp") or before.get("phase") in FINAL:
+            return
+        generation = metadata.get("generation", 0)
+        status = plan_unreadable_backtest(before, generation, message, self._now())
+        if not _same(status, before):
+            self._tell_of(key, metadata["uid"], before, status)
+            await self._apply_status(key, metadata["uid"], status)
+
+    def _tell_of(
+        self, key: Key, uid: str, before: Mapping[str, Any], after: Mapping[str, Any]
+    ) -> None:
         """Events, of what the stored status did not say yet."""
-        for news in news_of(backtest.status, planned.status):
-            key = Key(backtest.namespace, backtest.name)
+        for news in news_of(before, after):
             self._tell(
                 Notice(
                     key,
-                    backtest.uid,
+                    uid,
                     news.reason,
                     news.note,
                     action="Backtest",
@@ -168,7 +200,7 @@ class Backtests:
             )
 
     async def _seen(self, key: Key, backtest: R1Backtest) -> Seen:
-        run, busy_with = None, None
+        run, busy_with, unread = None, None, None
         for owner, job in self._views.all_of(JOB):
             found = read_run(job)
             if found.name == job_name(backtest):
@@ -176,7 +208,7 @@ class Backtests:
             elif found.ended_at is None:
                 busy_with = str(owner)
         if run is None and backtest.status.get("phase") == BacktestPhase.RUNNING:
-            run = await self._find_job(backtest)
+            run, unread = await self._look_for_job(key, backtest)
         answer, waiting = self._pod(run)
         if run is not None and run.ended_at is not None:
             run = replace(run, end_noticed_at=self._first_noticed(f"{run.uid} ended"))
@@ -194,6 +226,7 @@ class Backtests:
             waiting=waiting,
             busy_with=busy_with,
             lead_seconds=None if lead is None or not lead.samples else lead.from_request_seconds,
+            unread=unread,
         )
 
     def _first_noticed(self, state: str) -> float:
@@ -226,6 +259,37 @@ class Backtests:
         newest = max(pods, key=lambda pod: str(pod["metadata"]["creationTimestamp"]))
         return read_answer(newest), read_waiting(newest)
 
+    async def _look_for_job(self, key: Key, backtest: R1Backtest) -> tuple[Run | None, str | None]:
+        """A Job that the view does not have, or why it could not be asked for."""
+        request = Request(JOB.name, "read", job_name(backtest))
+        if self._backoff.pause(key, request, self._monotonic()) <= 0:
+            try:
+                run = await self._find_job(backtest)
+            except NotLeading:
+                raise
+            except Exception as error:  # noqa: BLE001 (whatever it was: the status is written)
+                self._note_failure(key, request, error)
+            else:
+                self._backoff.succeeded(key, request)
+                return run, None
+        failure = self._backoff.failure(key, request)
+        return None, "" if failure is None else failure.message
+
+    def _note_failure(self, key: Key, request: Request, error: Exception) -> None:
+        known = isinstance(error, ApiError)
+        words = error.detail if isinstance(error, ApiError) else f"{type(error).__name__}: {error}"
+        refusal = Refusal(JOB.name, key.name, words, temporary=not isinstance(error, Refused))
+        delay = self._backoff.failed(key, request, refusal, self._monotonic())
+        logger.log(
+            logging.WARNING if known else logging.ERROR,
+            "R1Backtest %s: %s of its Job failed, again in %.1f s: %s",
+            key,
+            request.verb,
+            delay,
+            error,
+            exc_info=None if known else error,
+        )
+
     async def _find_job(self, backtest: R1Backtest) -> Run | None:
         found = await self._api.get(JOB, self._site.namespace, job_name(backtest))
         if found is None:
@@ -234,43 +298,55 @@ class Backtests:
         return read_run(found)
 
     async def _start(self, seen: Seen, job: Json) -> Seen:
-        """Make the Job; what is seen then."""
+        """Make the Job, unless it failed a moment ago; what is seen then."""
+        key = Key(seen.backtest.namespace, seen.backtest.name)
+        request = Request(JOB.name, "create", manifest_hash(job))
+        if self._backoff.pause(key, request, self._monotonic()) <= 0:
+            try:
+                made = await self._create(seen, job)
+            except NotLeading:
+                raise
+            except Exception as error:  # noqa: BLE001 (whatever it was: the status is written)
+                self._note_failure(key, request, error)
+            else:
+                self._backoff.succeeded(key, request)
+                return made
+        failure = self._backoff.failure(key, request)
+        if failure is None:
+            return seen
+        return replace(seen, refusal=failure.message, refusal_may_pass=failure.temporary)
+
+    async def _create(self, seen: Seen, job: Json) -> Seen:
         try:
             made = await self._api.create(JOB, self._site.namespace, job)
         except Conflict:  # it is there, and its event is on the way
             run = await self._find_job(seen.backtest)
             return replace(seen, run=run) if run else replace(seen, busy_with=seen.backtest.key)
-        except Refused as error:
-            return replace(seen, refusal=str(error))
         self._metrics.writes.labels(JOB.name, "create").inc()
         self._views.put(JOB, made)
         return replace(seen, run=read_run(made))
 
-    async def _write_status(self, seen: Seen, planned: BacktestPlan) -> None:
+    async def _write_status(self, key: Key, seen: Seen, planned: BacktestPlan) -> None:
         if _same(planned.status, seen.backtest.status):
             return
         try:
-            await self._apply_status(seen.backtest, planned.status)
+            await self._apply_status(key, seen.backtest.uid, planned.status)
         except Refused as error:
             # A verdict in a shape that this CRD does not take: of an image of another version.
             if not planned.status.get("verdict") or seen.answer is None:
                 raise
-            logger.warning("R1Backtest %s: %s", seen.backtest.key, error)
+            logger.warning("R1Backtest %s: %s", key, error)
             unread = replace(seen, answer=replace(seen.answer, message=""))
-            await self._apply_status(seen.backtest, plan_backtest(unread, self._now()).status)
+            status = plan_backtest(unread, self._now()).status
+            await self._apply_status(key, seen.backtest.uid, status)
 
-    async def _apply_status(self, backtest: R1Backtest, status: Mapping[str, Any]) -> None:
+    async def _apply_status(self, key: Key, uid: str, status: Mapping[str, Any]) -> None:
         manifest = {
             "apiVersion": R1BACKTEST.api_version,
             "kind": R1BACKTEST.name,
-            "metadata": {
-                "name": backtest.name,
-                "namespace": backtest.namespace,
-                "uid": backtest.uid,
-            },
+            "metadata": {"name": key.name, "namespace": key.namespace, "uid": uid},
             "status": dict(status),
         }
-        key = Key(backtest.namespace, backtest.name)
         try:
             answer = await self._api.apply(R1BACKTEST, *key, manifest, subresource="status")
         except (NotFound, Conflict):
@@ -285,6 +361,7 @@ class Backtests:
             if self._views.put(R1BACKTEST, found) is not None:
                 self._queue.add(key)
             return
+        self._backoff.forget(key)
         for backtests in self._asking.values():
             backtests.discard(key)
         await self._delete_jobs(key)

@@ -32,6 +32,7 @@ _LIST_KEYS: Final[Mapping[str, tuple[str, ...]]] = {
     "volumeDevices": ("devicePath",),
     "imagePullSecrets": ("name",),
     "resourceClaims": ("name",),
+    "claims": ("name",),
     "hostAliases": ("ip",),
     "topologySpreadConstraints": ("topologyKey", "whenUnsatisfiable"),
     "ownerReferences": ("uid",),

@@ -102,11 +102,19 @@ class ServiceMonitors:
             self._mirror = None
 
     async def _is_served(self) -> bool:
-        """Rights that lack are no reason to fail."""
+        """Rights that lack (403) are no reason to fail.
+
+        Raises:
+            ApiError: the server did not say; 401 is about our credential and not about the kind.
+        """
         namespace = self._namespaces[0] if self._namespaces else None
         try:
             async for _ in self._api.list_pages(SERVICE_MONITOR, namespace, page_size=1):
                 break
-        except (NotFound, Refused):
+        except NotFound:
+            return False
+        except Refused as error:
+            if error.status != 403:
+                raise
             return False
         return True

@@ -34,6 +34,7 @@ from r1_operator.kube.lease import Leadership, LeaseLost
 from r1_operator.kube.views import Views
 from r1_operator.metrics import Metrics
 from r1_operator.plan.backtest.seen import Site
+from r1_operator.plan.budget import ceilings_of
 from r1_operator.plan.snapshot import Defaults
 from r1_operator.settings import Settings
 from r1_operator.sources.external import ExternalMetrics
@@ -88,6 +89,15 @@ class Operation:
         prometheus = settings.prometheus()
         self.external = ExternalMetrics(prometheus)
         self.nodes = Nodes(api)
+        defaults = Defaults(
+            runtime_image=settings.default_image,
+            model_source=ModelSource(bundled=settings.default_model),
+            image_pull_policy=settings.image_pull_policy,
+            template=json.loads(settings.model_pod_template),
+            monitor_interval=settings.service_monitor_interval,
+            monitor_labels=json.loads(settings.service_monitor_labels),
+            accelerators=settings.accelerators,
+        )
         self.scaling = ScalingLoop(
             self.views,
             self.signals,
@@ -101,19 +111,13 @@ class Operation:
             decision_seconds=settings.decision_seconds,
             min_rate_seconds=prometheus.rate_seconds(settings.min_rate_seconds),
             backtest=lambda key: self.backtests.find(key),
+            ceilings=lambda spec: ceilings_of(spec, defaults),
         )
         self.reconciler = Reconciler(
             api,
             self.views,
             self.scaling,
-            defaults=Defaults(
-                runtime_image=settings.default_image,
-                model_source=ModelSource(bundled=settings.default_model),
-                image_pull_policy=settings.image_pull_policy,
-                template=json.loads(settings.model_pod_template),
-                monitor_interval=settings.service_monitor_interval,
-                monitor_labels=json.loads(settings.service_monitor_labels),
-            ),
+            defaults=defaults,
             has_service_monitors=lambda: self.monitors.served,
             enqueue=self.queue.add,
             tell=self.events.tell,
@@ -127,6 +131,7 @@ class Operation:
                 settings.backtest_image,
                 settings.prometheus_url,
                 json.loads(settings.backtest_template),
+                defaults,
                 settings.prometheus_client,
             ),
             namespaces=settings.namespaces,

@@ -22,14 +22,14 @@ from dataclasses import dataclass, field, replace
 from r1_common.clock import PROCESS_CLOCK
 from r1_operator.api.scaling import LATENCY_TYPES, Activation, ClassName, MetricType
 from r1_operator.api.scaling import Forecast as ForecastSpec
-from r1_operator.api.v1 import R1Inference
+from r1_operator.api.v1 import R1Inference, Spec
 from r1_operator.controller.decisions import DecisionBook
 from r1_operator.kube.events import Notice
 from r1_operator.kube.kinds import DEPLOYMENT, Json, Key
 from r1_operator.kube.views import Stored, Views
 from r1_operator.metrics import Metrics
 from r1_operator.plan.backtest.proof import NOT_READ, Asked, Proof, asked_of, proof_of
-from r1_operator.plan.budget import ceilings_of
+from r1_operator.plan.budget import Ceiling, ceilings_of
 from r1_operator.plan.children.route import promises_of
 from r1_operator.plan.decision import Decision
 from r1_operator.plan.demand import CounterSample, Demand, DemandWindow
@@ -126,6 +126,7 @@ class ScalingLoop:
         decision_seconds: float = 2.0,
         min_rate_seconds: int = 60,
         backtest: Callable[[Key], Json | Unavailable | None] = lambda _: BACKTESTS_NOT_READ,
+        ceilings: Callable[[Spec], tuple[Ceiling, ...]] = ceilings_of,
         now: Callable[[], float] = PROCESS_CLOCK.now,
     ) -> None:
         self._views = views
@@ -140,6 +141,7 @@ class ScalingLoop:
         self._period = decision_seconds
         self._min_rate_seconds = min_rate_seconds
         self._backtest = backtest
+        self._ceilings = ceilings
         self._now = now
         self._scaled: dict[Key, Scaled] = {}
         self._reading = Reading()
@@ -163,14 +165,14 @@ class ScalingLoop:
         if state is not None and state.uid == resource.uid:
             if state.generation != resource.generation:
                 state.generation = resource.generation
-                state.policy = policy_of(autoscaling, ceilings_of(resource.spec))
+                state.policy = policy_of(autoscaling, self._ceilings(resource.spec))
                 state.forecast, state.seats = autoscaling.forecast, _seats(resource)
                 state.promises, state.asked_proof = promises_of(resource), asked_of(resource)
             return state.shown
         fresh = self._scaled[key] = Scaled(
             uid=resource.uid,
             generation=resource.generation,
-            policy=policy_of(autoscaling, ceilings_of(resource.spec)),
+            policy=policy_of(autoscaling, self._ceilings(resource.spec)),
             forecast=autoscaling.forecast,
             seats=_seats(resource),
             promises=promises_of(resource),
@@ -368,7 +370,7 @@ class ScalingLoop:
     def _placement(self, key: Key, state: Scaled, pods: Sequence[Pod]) -> Placement:
         if not state.policy.bindable:
             return NOT_ASKED
-        living = [pod for pod in pods if not pod.terminating]
+        living = [pod for pod in pods if not (pod.terminating or pod.ended)]
         stuck = sum(bool(pod.unschedulable_message) for pod in living)
         look, stored = self._nodes.latest(), self._views.children[DEPLOYMENT.name].get(key)
         if isinstance(look, Unavailable) or stored is None:

@@ -3,18 +3,8 @@
 The transport (TLS, kubeconfig, in-cluster tokens and their renewal) is `kubernetes.aio`; its typed
 models are not used, for plain dictionaries are what the plan makes and what the watches bring.
 
-Errors are a small tree:
-
-    ApiError                    the request was not done
-    |-- Unreachable             no answer (connection, timeout): ask again later
-    |-- Busy                    429 or 5xx, after the policy's attempts: ask again later
-    |-- NotFound                404
-    |-- Conflict                409 on an update: somebody was faster, or AlreadyExists on a create
-    |-- Refused                 400, 401, 403, 422: asking again will not help
-    `-- NotLeading              not sent: this process no longer holds the Lease
-
-NotFound on a delete, and on a write to an object that has gone meanwhile, is what the caller wanted;
-the callers say so where that holds.
+Errors are those of `kube/errors.py`. NotFound on a delete, and on a write to an object that has gone
+meanwhile, is what the caller wanted; the callers say so where that holds.
 """
 
 from __future__ import annotations
@@ -36,45 +26,38 @@ from kubernetes.aio.client import Configuration
 from kubernetes.aio.config import ConfigException, load_incluster_config, load_kube_config
 
 from r1_operator.kube.connections import Rest
+from r1_operator.kube.errors import (
+    ApiError,
+    Busy,
+    Conflict,
+    NotFound,
+    NotLeading,
+    Refused,
+    Unreachable,
+    failure_of,
+)
 from r1_operator.kube.kinds import Json, Kind
 
 FIELD_MANAGER = "r1-operator"
 WRITE_METHODS = frozenset({"POST", "PUT", "PATCH", "DELETE"})
 
+__all__ = [
+    "FIELD_MANAGER",
+    "Api",
+    "ApiError",
+    "Busy",
+    "Conflict",
+    "NotFound",
+    "NotLeading",
+    "Refused",
+    "RequestLog",
+    "RequestRecord",
+    "RetryPolicy",
+    "Unreachable",
+    "load_configuration",
+]
+
 logger = logging.getLogger(__name__)
-
-
-class ApiError(Exception):
-    """The API server did not do what was asked."""
-
-    def __init__(self, message: str, *, status: int = 0, reason: str = "") -> None:
-        super().__init__(message)
-        self.status = status
-        self.reason = reason
-
-
-class Unreachable(ApiError):
-    """No answer: the connection failed, broke or timed out."""
-
-
-class Busy(ApiError):
-    """The server is overloaded or failing (429 or 5xx)."""
-
-
-class NotFound(ApiError):
-    """The object, or its whole kind, does not exist."""
-
-
-class Conflict(ApiError):
-    """Somebody else changed or made the object first."""
-
-
-class Refused(ApiError):
-    """The request itself is wrong or not allowed; repeating it will not help."""
-
-
-class NotLeading(ApiError):
-    """A write was held back because this process does not hold the Lease any more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -283,7 +266,7 @@ class Api:
         )
         response: aiohttp.ClientResponse = answer.response
         if response.status >= 300:
-            raise _failure("GET", path, response.status, await response.read())
+            raise failure_of("GET", path, response.status, await response.read())
         return response
 
     async def request(
@@ -300,8 +283,11 @@ class Api:
     ) -> Json:
         """One request, repeated by the retry policy while the server is busy or away.
 
+        A write that timed out is not repeated here: it has taken `timeout_seconds` already, and the
+        server may still do it.
+
         Raises:
-            ApiError: one of its kinds, see the module's docstring.
+            ApiError: one of its kinds, see `kube/errors.py`.
         """
         url = self.configuration.host + path + (f"?{urlencode(query)}" if query else "")
         allowed = self._retry.attempts if attempts is None else attempts
@@ -314,20 +300,21 @@ class Api:
                 )
             except (aiohttp.ClientError, TimeoutError, OSError) as error:
                 self.log.add(RequestRecord(method, path, 0))
-                failure: ApiError = Unreachable(f"{method} {path}: {error or type(error).__name__}")
+                words = str(error) or type(error).__name__
+                failure: ApiError = Unreachable(f"{method} {path}: {words}", detail=words)
                 retry_after = None
+                if isinstance(error, TimeoutError) and method in WRITE_METHODS:
+                    raise failure from error
             else:
                 self.log.add(RequestRecord(method, path, status))
                 if status < 300:
                     try:
                         answer: Json = orjson.loads(data) if data else {}
-                    except orjson.JSONDecodeError:
-                        # Cut off on the way, or a proxy's page.
-                        failure = Unreachable(f"{method} {path}: {status} without JSON")
-                    else:
-                        return answer
-                else:
-                    failure = _failure(method, path, status, data)
+                    except ValueError:
+                        words = f"HTTP status {status} with a body that is not JSON"
+                        raise Unreachable(f"{method} {path}: {words}", detail=words) from None
+                    return answer
+                failure = failure_of(method, path, status, data)
             if not isinstance(failure, Unreachable | Busy) or attempt == allowed:
                 raise failure
             await asyncio.sleep(self._retry.delay(attempt, retry_after, self._rng))
@@ -381,19 +368,3 @@ async def load_configuration() -> Configuration:
 
 def _seconds(retry_after: str | None) -> float | None:
     return float(retry_after) if retry_after is not None and retry_after.isdigit() else None
-
-
-def _failure(method: str, path: str, status: int, data: bytes) -> ApiError:
-    try:
-        answer = orjson.loads(data)
-        message, reason = answer.get("message", ""), answer.get("reason", "")
-    except (ValueError, AttributeError):
-        message, reason = data[:200].decode(errors="replace"), ""
-    kind: type[ApiError] = Refused
-    if status == 404:
-        kind = NotFound
-    elif status == 409:
-        kind = Conflict
-    elif status == 429 or status >= 500:
-        kind = Busy
-    return kind(f"{method} {path}: {status} {message}", status=status, reason=reason)

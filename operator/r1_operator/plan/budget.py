@@ -4,17 +4,16 @@ All figures are exact fractions until the bound is a whole number, so that a bud
 each is three replicas.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
-from math import ceil, floor
-from typing import Any
+from math import floor
 
-from r1_operator.api.budget import GPU, Budget, Cost, Power
-from r1_operator.api.names import CONTAINER
-from r1_operator.api.quantity import NotAQuantity, parse_quantity
+from r1_operator.api.budget import Budget, Cost, Power
 from r1_operator.api.v1 import Spec
+from r1_operator.plan.children.accelerators import accelerators_of
 from r1_operator.plan.decision import Reason
+from r1_operator.plan.snapshot import Defaults
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,12 +25,15 @@ class Ceiling:
     clause: str
 
 
-def ceilings_of(spec: Spec) -> tuple[Ceiling, ...]:
-    """Return the bound of each budget that the spec sets; none without autoscaling or budget."""
+def ceilings_of(spec: Spec, defaults: Defaults | None = None) -> tuple[Ceiling, ...]:
+    """Return the bound of each budget that the spec sets; none without autoscaling or budget.
+
+    `defaults` has what the site adds to each pod, and which resources it counts as accelerators.
+    """
     budget = spec.autoscaling.budget if spec.autoscaling is not None else None
     if budget is None:
         return ()
-    gpus = gpus_per_replica(spec)
+    gpus = gpus_per_replica(spec, defaults)
     found = [_of_gpus(budget, gpus), _of_cost(budget.cost, gpus), _of_power(budget.power)]
     return tuple(ceiling for ceiling in found if ceiling is not None)
 
@@ -41,36 +43,9 @@ def lowest(ceilings: Sequence[Ceiling]) -> Ceiling | None:
     return min(ceilings, key=lambda ceiling: ceiling.replicas, default=None)
 
 
-def gpus_per_replica(spec: Spec) -> int:
-    """Return how many GPUs one pod holds, with what `spec.template` changes or adds."""
-    engine = _gpus({"limits": spec.resources.limits, "requests": spec.resources.requests})
-    others = 0
-    containers = spec.template.spec.get("containers")
-    for container in containers if isinstance(containers, list | tuple) else ():
-        if not isinstance(container, Mapping):
-            continue
-        asked = _gpus(container.get("resources"))
-        if container.get("name") == CONTAINER:
-            engine = asked if asked is not None else engine
-        else:
-            others += asked or 0
-    return (engine or 0) + others
-
-
-def _gpus(resources: Any) -> int | None:
-    """GPUs of one container; None where it names none. What is no amount counts as none."""
-    if not isinstance(resources, Mapping):
-        return None
-    for kind in ("limits", "requests"):
-        amounts = resources.get(kind)
-        raw = amounts.get(GPU) if isinstance(amounts, Mapping) else None
-        if raw is None:
-            continue
-        try:
-            return ceil(parse_quantity(getattr(raw, "raw", raw)).value)
-        except NotAQuantity:
-            return None
-    return None
+def gpus_per_replica(spec: Spec, defaults: Defaults | None = None) -> int:
+    """Return how many accelerators one pod holds, of whatever kind and in whichever container."""
+    return accelerators_of(spec, defaults).per_replica
 
 
 def _of_gpus(budget: Budget, gpus: int) -> Ceiling | None:

@@ -8,36 +8,36 @@ server are quoted, because people search for them.
 import re
 from collections.abc import Callable
 
-from r1_operator.api import names
 from r1_operator.api.names import Reason
-from r1_operator.api.serving import EngineType
-from r1_operator.plan.problem import Problem
+from r1_operator.plan.child_failures import failed_children
+from r1_operator.plan.children.accelerators import accelerators_of
+from r1_operator.plan.container_failures import (
+    crash_loops,
+    ended,
+    failing,
+    not_configured,
+    not_pulled,
+    seconds_until_recovered,
+)
+from r1_operator.plan.containers import Container
+from r1_operator.plan.failed_pods import failed_pods
+from r1_operator.plan.problem import Problem, quote
 from r1_operator.plan.snapshot import ABSENT, Found, Object, Observed, Pod
 
-QUOTED_CHARACTERS = 600
-MODEL_LOAD_EXIT_CODE = 2
-"""The bundled runtime exits with it when the model cannot be loaded."""
 SANDBOX_SECONDS = 15.0
 """Mounting and networking take a second or two; this long means that something is missing."""
-KILLED_EXIT_CODES = (137, 143)
-PULL_REASONS = (
-    "ErrImagePull",
-    "ImagePullBackOff",
-    "InvalidImageName",
-    "ErrImageNeverPull",
-    "ImageInspectError",
-    "RegistryUnavailable",
-)
-START_REASONS = ("RunContainerError", "CreateContainerError", "CreateContainerConfigError")
 
 
 def diagnose(observed: Observed, now: float) -> Problem | None:
     """What keeps the resource from having all its replicas, None when nothing is known."""
     return (
         foreign_child(observed)
-        or _refused_child(observed)
+        or failed_children(observed)
         or _rejected_pods(observed)
+        or _containers(observed, now)
         or _pods(observed)
+        or failed_pods(observed, now)
+        or crash_loops(observed, now)
         or _no_sandbox(observed, now)
         or _deadline(observed)
     )
@@ -46,7 +46,9 @@ def diagnose(observed: Observed, now: float) -> Problem | None:
 def seconds_until_more_is_known(observed: Observed, now: float) -> float | None:
     """When to look again though nothing changes: a pod's silence becomes a problem with time."""
     waits = [min(since, now) + SANDBOX_SECONDS - now for since, _ in _without_sandbox(observed)]
-    return min((wait for wait in waits if wait >= 0), default=None)
+    waits = [wait for wait in waits if wait >= 0]
+    recovered = seconds_until_recovered(observed, now)
+    return min(waits if recovered is None else [*waits, recovered], default=None)
 
 
 def condition(found: Found, kind: str) -> Object:
@@ -80,16 +82,6 @@ def foreign_child(observed: Observed) -> Problem | None:
     return None
 
 
-def _refused_child(observed: Observed) -> Problem | None:
-    for refusal in observed.refusals:
-        return Problem(
-            Reason.CHILD_REFUSED,
-            f"The API server refused {refusal.kind} {refusal.name}: {_quote(refusal.message)} "
-            "Correct the spec (most often spec.template or spec.resources).",
-        )
-    return None
-
-
 def _rejected_pods(observed: Observed) -> Problem | None:
     failure = condition(observed.deployment, "ReplicaFailure")
     if failure.get("status") != "True":
@@ -99,71 +91,33 @@ def _rejected_pods(observed: Observed) -> Problem | None:
     if "exceeded quota" in text:
         return Problem(
             Reason.QUOTA_EXCEEDED,
-            f"The namespace's quota allows no more pods: {_quote(text)} Raise the ResourceQuota, "
+            f"The namespace's quota allows no more pods: {quote(text)} Raise the ResourceQuota, "
             "or lower the replicas or spec.resources.",
         )
     remedy = "Correct spec.template, or ask who owns the namespace."
     if "violates PodSecurity" in text:
         remedy = "Remove what spec.template loosens, or relax the namespace's Pod Security level."
-    return Problem(Reason.POD_REJECTED, f"Pods may not be created: {_quote(text)} {remedy}")
+    return Problem(Reason.POD_REJECTED, f"Pods may not be created: {quote(text)} {remedy}")
+
+
+def _containers(observed: Observed, now: float) -> Problem | None:
+    found = list(failing(observed, now))
+    for rule in CONTAINER_RULES:
+        for pod, container in found:
+            problem = rule(observed, pod, container, now)
+            if problem is not None:
+                return problem
+    return None
 
 
 def _pods(observed: Observed) -> Problem | None:
-    waiting = [pod for pod in observed.pods if not pod.ready and not pod.terminating]
-    waiting = [pod for pod in waiting if pod.phase not in ("Succeeded", "Failed")]
+    waiting = [pod for pod in observed.pods if not (pod.ready or pod.terminating or pod.ended)]
     for rule in POD_RULES:
         for pod in sorted(waiting, key=lambda pod: (pod.created_at, pod.name)):
             problem = rule(observed, pod)
             if problem is not None:
                 return problem
     return None
-
-
-def _container_config(observed: Observed, pod: Pod) -> Problem | None:
-    if pod.waiting_reason not in START_REASONS:
-        return None
-    text = pod.waiting_message
-    namespace = observed.resource.namespace
-    for kind, reason in (
-        ("secret", Reason.MISSING_SECRET),
-        ("configmap", Reason.MISSING_CONFIG_MAP),
-    ):
-        if re.search(rf"\b{kind} ?\"?[^ ]*\"? not found|in {kind} ", text, re.IGNORECASE):
-            what = "Secret" if kind == "secret" else "ConfigMap"
-            return Problem(
-                reason,
-                f"Pod {pod.name} cannot start: {_quote(text)} Create the {what} (with that key) in "
-                f"namespace {namespace}, or correct spec.template.",
-            )
-    return _start_failed(pod, text)
-
-
-def _start_failed(pod: Pod, text: str) -> Problem:
-    remedy = "Check spec.engine.image and spec.template."
-    if "non-root" in text or "runAsNonRoot" in text or "run as root" in text:
-        remedy = "The pod must not run as root: remove what spec.template changes about the user."
-    return Problem(
-        Reason.CONTAINER_START_FAILED,
-        f"The container of pod {pod.name} cannot be started: {_quote(text)} {remedy}",
-    )
-
-
-def _image_pull(observed: Observed, pod: Pod) -> Problem | None:
-    if pod.waiting_reason not in PULL_REASONS:
-        return None
-    text = pod.waiting_message
-    remedy = "Check spec.engine.image and that nodes reach the registry."
-    if re.search(r"unauthorized|denied|authenti|forbidden|\b40[13]\b", text, re.IGNORECASE):
-        remedy = "Name a pull secret in spec.template.spec.imagePullSecrets."
-    if pod.waiting_reason == "ErrImageNeverPull":
-        remedy = "The pull policy is Never: load the image onto the node first."
-    if observed.resource.spec.engine.image is None:
-        remedy += " The image is the operator's default; spec.engine.image overrides it."
-    return Problem(
-        Reason.IMAGE_PULL_FAILED,
-        f"The image of pod {pod.name} cannot be pulled ({pod.waiting_reason}): {_quote(text)} "
-        f"{remedy}",
-    )
 
 
 def _claim(observed: Observed, pod: Pod) -> Problem | None:
@@ -179,7 +133,7 @@ def _claim(observed: Observed, pod: Pod) -> Problem | None:
     if "unbound immediate PersistentVolumeClaims" in text:
         return Problem(
             Reason.VOLUME_CLAIM_UNBOUND,
-            f"Pod {pod.name} waits for its volume: {_quote(text)} Check the claim's storage class "
+            f"Pod {pod.name} waits for its volume: {quote(text)} Check the claim's storage class "
             "and capacity (kubectl describe pvc).",
         )
     return None
@@ -189,10 +143,12 @@ def _unschedulable(observed: Observed, pod: Pod) -> Problem | None:
     if not pod.unschedulable_message:
         return None
     resource = observed.resource
-    asked = dict(resource.spec.resources.limits) | dict(resource.spec.resources.requests)
+    asked: dict[str, object] = dict(resource.spec.resources.limits)
+    asked |= resource.spec.resources.requests
+    asked |= accelerators_of(resource.spec, observed.defaults).replica
     asks = ", ".join(f"{quantity} {name}" for name, quantity in sorted(asked.items()))
-    stuck = sum(1 for one in observed.pods if one.unschedulable_message and not one.terminating)
-    whole = len([one for one in observed.pods if not one.terminating])
+    living = [one for one in observed.pods if not (one.terminating or one.ended)]
+    stuck = sum(bool(one.unschedulable_message) for one in living)
     remedy = "Add nodes, or lower spec.resources or the replicas."
     if re.search(r"Insufficient [\w.-]+/", pod.unschedulable_message):
         remedy = "Add nodes with free devices, or lower the replicas."
@@ -205,8 +161,8 @@ def _unschedulable(observed: Observed, pod: Pod) -> Problem | None:
         )
     return Problem(
         Reason.UNSCHEDULABLE,
-        f"{stuck} of {whole} pods find no node; each asks for {asks or 'nothing in particular'}. "
-        f"The scheduler says: {_quote(pod.unschedulable_message)} {remedy}",
+        f"{stuck} of {len(living)} pods find no node; each asks for {asks or 'nothing in particular'}. "
+        f"The scheduler says: {quote(pod.unschedulable_message)} {remedy}",
     )
 
 
@@ -221,12 +177,12 @@ def _mounts(observed: Observed, pod: Pod) -> Problem | None:
         if re.search(rf'{kind} "[^"]+" not found', text, re.IGNORECASE):
             return Problem(
                 reason,
-                f"A volume of pod {pod.name} cannot be mounted: {_quote(text)} Create it in "
+                f"A volume of pod {pod.name} cannot be mounted: {quote(text)} Create it in "
                 f"namespace {observed.resource.namespace}, or correct spec.template.",
             )
     return Problem(
         Reason.VOLUME_NOT_MOUNTED,
-        f"A volume of pod {pod.name} cannot be mounted: {_quote(text)} Check the volume and "
+        f"A volume of pod {pod.name} cannot be mounted: {quote(text)} Check the volume and "
         "spec.model.source.",
     )
 
@@ -235,7 +191,7 @@ def _without_sandbox(observed: Observed) -> list[tuple[float, Pod]]:
     return [
         (_awaited_since(pod, pod.scheduled_at), pod)
         for pod in observed.pods
-        if pod.lacks_sandbox and pod.scheduled_at is not None and not pod.terminating
+        if pod.lacks_sandbox and pod.scheduled_at is not None and not (pod.terminating or pod.ended)
     ]
 
 
@@ -258,57 +214,12 @@ def _no_sandbox(observed: Observed, now: float) -> Problem | None:
     return None
 
 
-def _ended(observed: Observed, pod: Pod) -> Problem | None:
-    if pod.exit_code is None and pod.waiting_reason != "CrashLoopBackOff":
-        return None
-    text = pod.termination_message or pod.waiting_message
-    if pod.termination_reason in ("StartError", "ContainerCannotRun"):
-        return _start_failed(pod, text)
-    if pod.termination_reason == "OOMKilled":
-        return Problem(
-            Reason.OUT_OF_MEMORY,
-            f"Pod {pod.name} was killed because it used more memory than its limit "
-            f"({pod.restarts} restarts): raise spec.resources.limits.memory, or lower "
-            "spec.runtime.kvCacheBlocks or maxConcurrentSequences.",
-        )
-    if re.search(
-        r"unrecognized arguments|^usage: |error: argument |command line: ", text, re.MULTILINE
-    ):
-        return Problem(
-            Reason.ENGINE_ARGUMENTS_REFUSED,
-            f"The engine refused its command line: {_quote(text)} Correct spec.engine.args.",
-        )
-    bundled = observed.resource.spec.engine.type is EngineType.BUNDLED
-    if bundled and pod.exit_code == MODEL_LOAD_EXIT_CODE:
-        return Problem(
-            Reason.MODEL_LOAD_FAILED,
-            f"Pod {pod.name} could not load the model: {_quote(text)} Check spec.model.source "
-            "and spec.runtime.",
-        )
-    if pod.exit_code in KILLED_EXIT_CODES and pod.termination_reason == "Error":
-        deadline = observed.resource.spec.rollout.progress_deadline_seconds
-        return Problem(
-            Reason.CRASH_LOOPING,
-            f"Pod {pod.name} was killed before it became ready ({pod.restarts} restarts): if the "
-            f"model needs more than {deadline} s to load, raise "
-            f"spec.rollout.progressDeadlineSeconds. {_last_words(text)}",
-        )
-    return Problem(
-        Reason.CRASH_LOOPING,
-        f"The engine of pod {pod.name} ended with exit code {pod.exit_code} ({pod.restarts} "
-        f"restarts). {_last_words(text)} See kubectl logs -c {names.CONTAINER} --previous "
-        f"{pod.name} -n {observed.resource.namespace}.",
-    )
-
-
-POD_RULES: tuple[Callable[[Observed, Pod], Problem | None], ...] = (
-    _container_config,
-    _image_pull,
-    _ended,
-    _claim,
-    _mounts,
-    _unschedulable,
+CONTAINER_RULES: tuple[Callable[[Observed, Pod, Container, float], Problem | None], ...] = (
+    not_configured,
+    not_pulled,
+    ended,
 )
+POD_RULES: tuple[Callable[[Observed, Pod], Problem | None], ...] = (_claim, _mounts, _unschedulable)
 
 
 def _deadline(observed: Observed) -> Problem | None:
@@ -324,17 +235,6 @@ def _deadline(observed: Observed) -> Problem | None:
 
 
 def _rolls(observed: Observed) -> bool:
-    hashes = {pod.labels.get("pod-template-hash") for pod in observed.pods if not pod.terminating}
+    living = [pod for pod in observed.pods if not (pod.terminating or pod.ended)]
+    hashes = {pod.labels.get("pod-template-hash") for pod in living}
     return len(hashes) > 1
-
-
-def _last_words(text: str) -> str:
-    return f"Its last words: {_quote(text)}" if text.strip() else "It left no message."
-
-
-def _quote(text: str) -> str:
-    """The text in quotes, on one line, its end rather than its start when it is long."""
-    line = " ".join(text.split()).rstrip(".")
-    if len(line) > QUOTED_CHARACTERS:
-        line = "..." + line[-QUOTED_CHARACTERS:]
-    return f"“{line}”."

@@ -43,7 +43,7 @@ class Progress:
 
 def progress(observed: Observed, desired: int) -> Progress:
     """Count. Terminating pods exist but do not serve; ended ones do not exist."""
-    pods = [pod for pod in observed.pods if pod.phase not in ("Succeeded", "Failed")]
+    pods = [pod for pod in observed.pods if not pod.ended]
     deployment: Object = {} if observed.deployment is ABSENT else observed.deployment
     status = deployment.get("status") or {}
     seen = status.get("observedGeneration", -1)

@@ -11,7 +11,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 
-from r1_operator.api.budget import GPU
 from r1_operator.plan.unavailable import Unavailable
 
 NOT_SEEN_YET = Unavailable("Pending", "The nodes are being looked at.")
@@ -181,12 +180,12 @@ def _all_hold(term: Sequence[Requirement], labels: Mapping[str, str]) -> bool:
 
 
 def _fit(shape: Shape, node: Node) -> tuple[int, str]:
-    """How many replicas fit on a node, and the resource that is used up first (GPUs before all)."""
+    """How many replicas fit on a node, and the resource that is used up first (devices before all)."""
     asked = {PODS: Fraction(1), **{k: v for k, v in shape.requests.items() if v > 0}}
     counts = {
         name: max(node.free.get(name, Fraction(0)) // each, 0) for name, each in asked.items()
     }
-    scarcest = min(counts, key=lambda name: (counts[name], name != GPU, name))
+    scarcest = min(counts, key=lambda name: (counts[name], "/" not in name, name))
     return counts[scarcest], scarcest
 
 

@@ -20,17 +20,18 @@ def requests_of(pod_spec: Object) -> dict[str, Fraction]:
     Containers and init containers that keep running add up; another init container counts where it
     needs more, beside those that already run; the pod's own figure and its overhead come last.
     """
-    running = _sum(map(_asked, pod_spec.get("containers") or ()))
+    running = _sum(map(asked_of, pod_spec.get("containers") or ()))
     peak: dict[str, Fraction] = {}
     beside: dict[str, Fraction] = {}
     for container in pod_spec.get("initContainers") or ():
-        asked = _asked(container)
+        asked = asked_of(container)
         if container.get("restartPolicy") == "Always":
             beside = _sum((beside, asked))
             asked = {}
         peak = _largest(peak, _sum((beside, asked)))
     total = _largest(_sum((running, beside)), peak)
-    total |= _amounts((pod_spec.get("resources") or {}).get("requests"))
+    whole = pod_spec.get("resources")
+    total |= _amounts(whole.get("requests") if isinstance(whole, Mapping) else None)
     return _sum((total, _amounts(pod_spec.get("overhead"))))
 
 
@@ -101,9 +102,11 @@ def _term(term: Object) -> tuple[Requirement, ...]:
     return tuple(found)
 
 
-def _asked(container: Object) -> dict[str, Fraction]:
+def asked_of(container: Object) -> dict[str, Fraction]:
     """A container's requests; of what it only limits, the limit, as the API server fills it in."""
-    resources = container.get("resources") or {}
+    resources = container.get("resources")
+    if not isinstance(resources, Mapping):
+        return {}
     return _amounts(resources.get("limits")) | _amounts(resources.get("requests"))
 
 

@@ -14,6 +14,7 @@ from typing import Any, Final, Literal
 from r1_operator.api.names import CONTAINER, POD_DELETION_COST
 from r1_operator.api.serving import ModelSource
 from r1_operator.api.v1 import R1Inference, unix_seconds
+from r1_operator.plan.containers import Container, read_containers
 
 Object = Mapping[str, Any]
 """A Kubernetes object in the API's own JSON shape."""
@@ -52,12 +53,13 @@ class Pod:
     ready_at: float | None = None
     deleted_at: float | None = None
     restarts: int = 0
-    waiting_reason: str = ""
-    waiting_message: str = ""
-    exit_code: int | None = None
-    """of the container's last end, whether it runs again or not"""
-    termination_reason: str = ""
-    termination_message: str = ""
+    """of the engine's container"""
+    containers: tuple[Container, ...] = ()
+    """those that wait or have ended, in the order in which they start"""
+    failure_reason: str = ""
+    """of a pod of phase Failed: the kubelet's word, such as Evicted"""
+    failure_message: str = ""
+    failed_at: float | None = None
     unschedulable_message: str = ""
     mount_message: str = ""
     """of the last FailedMount event: a pod's status does not say why a volume is missing"""
@@ -72,6 +74,11 @@ class Pod:
     @property
     def terminating(self) -> bool:
         return self.deleted_at is not None
+
+    @property
+    def ended(self) -> bool:
+        """Whether its containers are over for good: it exists and holds nothing any more."""
+        return self.phase in ("Succeeded", "Failed")
 
     @property
     def serves(self) -> bool:
@@ -94,6 +101,8 @@ class Defaults:
     monitor_interval: str = "15s"
     monitor_labels: Mapping[str, str] = field(default_factory=dict)
     """of every ServiceMonitor: by them a Prometheus chooses what it scrapes"""
+    accelerators: tuple[str, ...] = ()
+    """names of further resources that count as accelerators"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,15 +123,23 @@ class Observed:
     """children that the API server would not take when they were last applied"""
     wall_offset: float = 0.0
     """seconds to add to a time of the process' clock where it is written into the status"""
+    lost_names: Mapping[str, str] = field(default_factory=dict)
+    """model names of this resource that reach another one at the gateways: name -> its key"""
+    unread: frozenset[str] = frozenset()
+    """kinds of children that could not be read: they are given as ABSENT, and may exist"""
 
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """A child that could not be applied, with the API server's words."""
+    """A child that could not be read or applied, with the API server's words.
+
+    `temporary`: the same request may succeed later without a change of the spec.
+    """
 
     kind: str
     name: str
     message: str
+    temporary: bool = False
 
 
 def read_pod(obj: Object) -> Pod:
@@ -133,10 +150,8 @@ def read_pod(obj: Object) -> Pod:
     scheduled = conditions.get("PodScheduled", {})
     statuses = status.get("containerStatuses") or ()
     engine: Object = next((one for one in statuses if one.get("name") == CONTAINER), {})
-    state, last = engine.get("state") or {}, engine.get("lastState") or {}
-    waiting = _blocked_init(status) or state.get("waiting") or {}
-    ended = state.get("terminated") or last.get("terminated") or {}
-    running = state.get("running") or {}
+    running = (engine.get("state") or {}).get("running") or {}
+    failed = status.get("phase") == "Failed"
     is_ready = ready.get("status") == "True"
     unscheduled = scheduled.get("status") == "False"
     on_node = scheduled.get("status") == "True"
@@ -154,11 +169,10 @@ def read_pod(obj: Object) -> Pod:
         ready_at=_time(ready.get("lastTransitionTime")) if is_ready else None,
         deleted_at=_time(metadata.get("deletionTimestamp")),
         restarts=engine.get("restartCount", 0),
-        waiting_reason=waiting.get("reason") or "",
-        waiting_message=waiting.get("message") or "",
-        exit_code=ended.get("exitCode"),
-        termination_reason=ended.get("reason") or "",
-        termination_message=ended.get("message") or "",
+        containers=read_containers(obj),
+        failure_reason=(status.get("reason") or "") if failed else "",
+        failure_message=(status.get("message") or "") if failed else "",
+        failed_at=_last_change(status) if failed else None,
         unschedulable_message=scheduled.get("message") or "" if unscheduled else "",
         labels=metadata.get("labels") or {},
         address=status.get("podIP") or "",
@@ -178,13 +192,13 @@ def _startup_seconds(spec: Object) -> float | None:
     return float(tries + (probe.get("initialDelaySeconds") or 0))
 
 
-def _blocked_init(status: Object) -> Object:
-    """The waiting state of the first init container that does not run, if any."""
-    for one in status.get("initContainerStatuses") or ():
-        waiting = (one.get("state") or {}).get("waiting")
-        if waiting and waiting.get("reason") != "PodInitializing":
-            return dict(waiting)
-    return {}
+def _last_change(status: Object) -> float | None:
+    """The newest time in a pod's status: a failed pod has no time of its own for that."""
+    conditions = status.get("conditions") or ()
+    times = [status.get("startTime"), *(one.get("lastTransitionTime") for one in conditions)]
+    for one in status.get("containerStatuses") or ():
+        times.append(((one.get("state") or {}).get("terminated") or {}).get("finishedAt"))
+    return max((found for text in times if (found := _time(text)) is not None), default=None)
 
 
 def _whole(text: str | None) -> int | None:

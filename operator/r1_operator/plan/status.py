@@ -9,8 +9,10 @@ from typing import Any
 
 from r1_operator.api.names import Condition, Reason
 from r1_operator.plan.budget import ceilings_of, lowest
+from r1_operator.plan.child_failures import failed_children
 from r1_operator.plan.children.metadata import selector_text
 from r1_operator.plan.conditions import Verdict, rfc3339, with_times
+from r1_operator.plan.container_failures import crash_loops
 from r1_operator.plan.decision import Decision, Mode
 from r1_operator.plan.decision import Reason as Why
 from r1_operator.plan.diagnosis import diagnose
@@ -30,8 +32,12 @@ def desired_replicas(observed: Observed, decision: Decision | None) -> int:
         present = (observed.deployment.get("spec") or {}).get("replicas")
         if isinstance(present, int):
             return present
+    elif "Deployment" in observed.unread:
+        before = observed.resource.status.get("desiredReplicas")
+        if isinstance(before, int):
+            return before
     spec = observed.resource.spec
-    budget = lowest(ceilings_of(spec))
+    budget = lowest(ceilings_of(spec, observed.defaults))
     return spec.replicas if budget is None else min(spec.replicas, budget.replicas)
 
 
@@ -49,15 +55,16 @@ def plan_status(
     resource = observed.resource
     desired = desired_replicas(observed, decision)
     state = progress(observed, desired)
-    problem = unplannable
-    if problem is None and not state.settled:
-        problem = diagnose(observed, now)
+    problem = unplannable or failed_children(observed)
+    if problem is None:
+        problem = crash_loops(observed, now) if state.settled else diagnose(observed, now)
     verdicts = [
         _ready(state, problem),
         _available(state),
         _progressing(observed, state, problem),
         _scaling_active(observed, decision),
         *_degraded(problem),
+        *_names(observed),
         *_load(decision),
     ]
     before = resource.status
@@ -114,8 +121,11 @@ APPLYING = "The newest spec is being applied."
 REFUSING = (
     Reason.INVALID_SPEC,
     Reason.MODEL_SOURCE_UNUSABLE,
+    Reason.TOO_MANY_ACCELERATORS,
     Reason.CHILD_NOT_OWNED,
     Reason.CHILD_REFUSED,
+    Reason.CHILD_NOT_APPLIED,
+    Reason.MANIFEST_BUILD_FAILED,
 )
 """The newest spec is not what runs, whatever the counts say."""
 
@@ -176,6 +186,21 @@ def _degraded(problem: Problem | None) -> list[Verdict]:
     if problem is None:
         return []
     return [Verdict(Condition.DEGRADED, "True", problem.reason, problem.message)]
+
+
+def _names(observed: Observed) -> list[Verdict]:
+    """A resource serves all the same: `namespace/name` always reaches it."""
+    lost, resource = observed.lost_names, observed.resource
+    if not lost:
+        return []
+    taken = ", ".join(f"{name} reaches {owner}" for name, owner in sorted(lost.items()))
+    own = resource.name in lost
+    remedy = "Choose another alias."
+    if own:
+        remedy = f"Use {resource.key} as the model name, or rename one of the two resources."
+    reason = Reason.NAME_TAKEN if own else Reason.ALIAS_TAKEN
+    message = f"Model names of other resources at the gateways: {taken}. {remedy}"
+    return [Verdict(Condition.MODEL_NAME_CONFLICT, "True", reason, message)]
 
 
 def _load(decision: Decision | None) -> list[Verdict]:

@@ -23,7 +23,6 @@ VICTIM_COST: Final = -1
 """The deletion cost of a pod that goes first; below the 0 of those without one."""
 
 _REVISION_LABEL: Final = "pod-template-hash"
-_ENDED: Final = ("Succeeded", "Failed")
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +62,7 @@ def plan_deletion_costs(
     Each ReplicaSet (there are several during a rollout) gets victims for the whole fall, because
     how the Deployment divides it among them is not ours to know.
     """
-    living = [pod for pod in pods if not pod.terminating and pod.phase not in _ENDED]
+    living = [pod for pod in pods if not (pod.terminating or pod.ended)]
     surplus = len(living) - wanted
     if isinstance(loads, Unavailable) or surplus <= 0 or wanted <= 0:
         return ()

@@ -1,19 +1,23 @@
 """The plan of one resource: everything that should exist, and what to say about it.
 
 Total: whatever was observed, there is a plan. Where no children can be made (a template
-that cannot be merged, a child of that name which is not ours) none is applied, what runs
-stays as it is, and the status says why.
+that cannot be merged, a child of that name which is not ours, a fault of a builder) none
+is applied, what runs stays as it is, and the status says why.
 """
 
+import logging
 from dataclasses import dataclass
 from typing import Any
 
+from r1_operator.api.names import Reason
 from r1_operator.plan.children import plan_children
 from r1_operator.plan.decision import Decision
 from r1_operator.plan.diagnosis import foreign_child, seconds_until_more_is_known
 from r1_operator.plan.problem import Problem, Unplannable
 from r1_operator.plan.snapshot import Observed
 from r1_operator.plan.status import desired_replicas, plan_status
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +47,15 @@ def plan(observed: Observed, decision: Decision | None, now: float) -> Plan:
             )
         except Unplannable as error:
             problem = error.problem
+        except (
+            Exception
+        ) as error:  # a fault of a builder must not keep the status from being written
+            logger.exception("%s: the manifests could not be built", observed.resource.key)
+            problem = Problem(
+                Reason.MANIFEST_BUILD_FAILED,
+                f"The operator failed to build the manifests ({type(error).__name__}: {error}): "
+                "undo the last change of the spec and report this message.",
+            )
     status = plan_status(observed, decision, now, unplannable=problem)
     again = seconds_until_more_is_known(observed, now)
     return Plan(tuple(children), status, problem, again)

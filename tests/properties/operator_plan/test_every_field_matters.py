@@ -37,7 +37,7 @@ RICH: dict[str, Any] = {
         "maxConcurrentSequences": 16,
         "kvCacheBlocks": 512,
     },
-    "resources": {"limits": {"nvidia.com/gpu": 1}, "requests": {"cpu": "2"}},
+    "resources": {"limits": {"memory": 8, "nvidia.com/gpu": 1}, "requests": {"cpu": "2"}},
     "priority": {
         "defaultClass": "Q2",
         "classes": [

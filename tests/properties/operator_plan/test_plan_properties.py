@@ -15,6 +15,7 @@ from r1_operator.api.names import Condition, Reason
 from r1_operator.api.parsing import Invalid
 from r1_operator.api.v1 import parse
 from r1_operator.plan.children import plan_children
+from r1_operator.plan.containers import Container, Ended, Role
 from r1_operator.plan.decision import Decision, Mode
 from r1_operator.plan.decision import Reason as Why
 from r1_operator.plan.problem import Unplannable
@@ -87,7 +88,9 @@ specs = st.fixed_dictionaries(
         "resources": st.fixed_dictionaries(
             {},
             optional={
-                "limits": st.dictionaries(st.sampled_from(["nvidia.com/gpu"]), st.integers(0, 8)),
+                "limits": st.dictionaries(
+                    st.sampled_from(["nvidia.com/gpu", "amd.com/gpu"]), st.integers(0, 2)
+                ),
                 "requests": st.dictionaries(st.sampled_from(["cpu", "memory"]), amounts),
             },
         ),
@@ -110,7 +113,8 @@ def children_of(spec: dict[str, Any], **more: Any) -> list[dict[str, Any]]:
     try:
         return plan_children(resource(spec), DEFAULTS, 2, **more)
     except Unplannable as error:
-        assume(error.problem.reason is not Reason.MODEL_SOURCE_UNUSABLE)
+        refused = (Reason.MODEL_SOURCE_UNUSABLE, Reason.TOO_MANY_ACCELERATORS)
+        assume(error.problem.reason not in refused)
         raise
 
 
@@ -169,11 +173,26 @@ pods = st.builds(
     ready=st.booleans(),
     created_at=st.floats(0, NOW),
     deleted_at=st.one_of(st.none(), st.just(NOW)),
-    exit_code=st.one_of(st.none(), st.integers(0, 255)),
-    waiting_reason=st.sampled_from(["", "ErrImagePull", "CrashLoopBackOff", "ContainerCreating"]),
-    waiting_message=st.text(max_size=20),
+    containers=st.lists(
+        st.builds(
+            Container,
+            name=names,
+            role=st.sampled_from(Role),
+            waiting_reason=st.sampled_from(["", "ErrImagePull", "CrashLoopBackOff"]),
+            waiting_message=st.text(max_size=20),
+            running=st.booleans(),
+            ended=st.one_of(
+                st.none(),
+                st.builds(
+                    Ended,
+                    exit_code=st.one_of(st.none(), st.integers(0, 255)),
+                    message=st.text(max_size=50),
+                ),
+            ),
+        ),
+        max_size=3,
+    ).map(tuple),
     unschedulable_message=st.sampled_from(["", "0/1 nodes are available: 1 Insufficient cpu."]),
-    termination_message=st.text(max_size=50),
 )
 decisions = st.one_of(
     st.none(),

@@ -5,7 +5,7 @@ from fractions import Fraction
 from hypothesis import given
 from hypothesis import strategies as st
 
-from r1_operator.api.budget import GPU
+from r1_operator.api.accelerators import GPU
 from r1_operator.api.scaling import MetricType
 from r1_operator.plan.demand import Demand
 from r1_operator.plan.history import History

@@ -105,6 +105,34 @@ async def test_errors_by_kind_with_the_servers_words(
     assert len(server.asked) == requests
 
 
+@pytest.mark.parametrize(
+    ("status", "message"),
+    [
+        (500, "failed to create typed patch object (ns/r1): .spec.x: field not declared in schema"),
+        (500, "failed to convert new object (ns/r1) to proper version: quantities must match x"),
+        (500, 'admission webhook "p.io" denied the request: no'),
+        (409, 'admission webhook "p.io" denied the request: no'),
+        (404, 'admission webhook "p.io" denied the request: no'),
+        (503, "ValidatingAdmissionPolicy 'p' with binding 'b' denied request: no"),
+    ],
+)
+async def test_a_message_about_the_content_is_a_refusal_whatever_the_status(
+    server: Server, api: Api, status: int, message: str
+) -> None:
+    server.then(status, {"message": message})
+    with pytest.raises(Refused) as raised:
+        await api.apply(DEPLOYMENT, *KEY, {})
+    assert raised.value.detail == message
+    assert len(server.asked) == 1
+
+
+async def test_a_write_that_timed_out_is_not_repeated_at_once(server: Server, api: Api) -> None:
+    server.delay = 30.0
+    with pytest.raises(Unreachable):
+        await api.request("PATCH", "/x", body={}, timeout_seconds=0.2)
+    assert [record.status for record in api.log.recent] == [0]
+
+
 async def test_no_answer_is_unreachable(server: Server, api: Api) -> None:
     server.delay = 30.0
     with pytest.raises(Unreachable):

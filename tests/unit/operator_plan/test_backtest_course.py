@@ -405,6 +405,35 @@ def test_jobs_and_pods_are_read_as_the_api_server_writes_them() -> None:
     )
 
 
+def test_the_answer_is_that_of_the_backtest_and_not_of_a_sidecar() -> None:
+    def ended(name: str, code: int, message: str) -> dict[str, Any]:
+        state = {"terminated": {"exitCode": code, "reason": "Error", "message": message}}
+        return {"name": name, "state": state}
+
+    both = [ended("agent", 1, "proxy"), ended("backtest", 0, "{}")]
+    assert read_answer({"status": {"containerStatuses": both}}) == Answer(0, "Error", "{}")
+    assert read_answer({"status": {"containerStatuses": both[:1]}}) is None
+    init = {"phase": "Failed", "initContainerStatuses": [ended("fetch", 7, "no token")]}
+    found = read_answer({"status": init})
+    assert found == Answer(None, "Error", "container fetch ended with exit code 7: no token")
+    evicted = {"phase": "Failed", "reason": "Evicted", "message": "The node was low on memory."}
+    assert read_answer({"status": evicted}) == Answer(None, "Evicted", evicted["message"])
+    answer = Answer(None, "Evicted", evicted["message"])
+    planned = plan_backtest(seen(run=run(ended_at=NOW), answer=answer), NOW)
+    assert (
+        "failed (Evicted): The node was low on memory."
+        in planned.status["conditions"][0]["message"]
+    )
+
+
+def test_a_container_that_blocks_the_pod_is_named() -> None:
+    no_image = {"waiting": {"reason": "ErrImagePull", "message": "no such image"}}
+    status = {"initContainerStatuses": [{"name": "fetch", "state": no_image}]}
+    found = read_waiting({"metadata": CREATED, "status": status})
+    assert found is not None
+    assert found.words == "container fetch: ErrImagePull: no such image"
+
+
 def test_an_object_is_read_with_its_defaults() -> None:
     found = parse_backtest(
         {

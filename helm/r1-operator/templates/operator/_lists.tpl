@@ -13,6 +13,9 @@
 - {name: R1_DEFAULT_MODEL, value: {{ .Values.defaultModel.bundled | quote }}}
 - {name: R1_DEFAULT_IMAGE, value: {{ include "r1.image" (dict "root" $ "part" "runtime" "image" .Values.runtimeImage) | quote }}}
 - {name: R1_IMAGE_PULL_POLICY, value: {{ .Values.runtimeImage.pullPolicy }}}
+{{- with .Values.operator.accelerators }}
+- {name: R1_ACCELERATORS, value: {{ join "," . | quote }}}
+{{- end }}
 - {name: R1_MODEL_POD_TEMPLATE, value: {{ include "r1.modelPodTemplate" . | quote }}}
 - {name: R1_SERVICE_MONITORS, value: {{ .Values.serviceMonitor.models | quote }}}
 - {name: R1_SERVICE_MONITOR_INTERVAL, value: {{ .Values.serviceMonitor.interval | quote }}}

@@ -6,6 +6,7 @@ nothing. Only what is finished is kept as it is stored, for its Job goes after a
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Final
@@ -16,6 +17,9 @@ from r1_operator.api.v1 import R1Inference, unix_seconds
 from r1_operator.plan.backtest.job import build_job
 from r1_operator.plan.backtest.seen import Answer, Run, Seen, read_message
 from r1_operator.plan.conditions import Truth, Verdict, rfc3339, with_times
+from r1_operator.plan.problem import Unplannable
+
+logger = logging.getLogger(__name__)
 
 _LOOK_SECONDS: Final = 30.0
 _ANSWER_SECONDS: Final = 30.0
@@ -28,7 +32,7 @@ _PATIENCE: Final = {BacktestReason.POD_NOT_STARTED: 60.0, BacktestReason.POD_NOT
 _LONGEST_MESSAGE: Final = 4096
 _NOT_FOUND: Final = 3
 _KILLED: Final = 137
-_FINAL: Final = (BacktestPhase.SUCCEEDED.value, BacktestPhase.FAILED.value)
+FINAL: Final = (BacktestPhase.SUCCEEDED.value, BacktestPhase.FAILED.value)
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,21 +49,37 @@ class BacktestPlan:
     @property
     def finished(self) -> bool:
         """Whether the phase is a final one."""
-        return self.status["phase"] in _FINAL
+        return self.status["phase"] in FINAL
 
 
 def plan_backtest(seen: Seen, now: float) -> BacktestPlan:
-    """What to do about one R1Backtest. Raises Unplannable where the site's template is none."""
-    if seen.backtest.status.get("phase") in _FINAL:
+    """What to do about one R1Backtest."""
+    if seen.backtest.status.get("phase") in FINAL:
         return _finished(seen, now)
     if seen.run is not None:
         return _followed(seen, seen.run, now)
+    if seen.unread is not None:
+        return _unread(seen, seen.unread, now)
     if seen.backtest.status.get("phase") == BacktestPhase.RUNNING:
         message = "Its Job was deleted before it was finished."
         return _failed(seen, now, now, BacktestReason.JOB_LOST, message, {})
     if seen.refusal is not None:
-        return _pending(seen, now, BacktestReason.JOB_REFUSED, seen.refusal)
+        passing = seen.refusal_may_pass
+        reason = BacktestReason.JOB_NOT_CREATED if passing else BacktestReason.JOB_REFUSED
+        return _pending(seen, now, reason, seen.refusal, blocked=True)
     return _waiting(seen, now)
+
+
+def _unread(seen: Seen, words: str, now: float) -> BacktestPlan:
+    """As it is stored, with why nothing more is known."""
+    stored = seen.backtest.status
+    kept = [
+        one for one in stored.get("conditions") or () if one["type"] != BacktestCondition.BLOCKED
+    ]
+    reason = BacktestReason.JOB_NOT_READ
+    blocked = Verdict(BacktestCondition.BLOCKED, "True", reason, f"Its Job cannot be read: {words}")
+    new = with_times([blocked], stored.get("conditions") or (), seen.backtest.generation, now)
+    return BacktestPlan({**stored, "conditions": [*kept, *new]}, look_again=_WAIT_SECONDS)
 
 
 def _waiting(seen: Seen, now: float) -> BacktestPlan:
@@ -80,18 +100,45 @@ def _waiting(seen: Seen, now: float) -> BacktestPlan:
     if seen.busy_with is not None:
         message = f"{seen.busy_with} runs; backtests run one at a time."
         return _pending(seen, now, BacktestReason.QUEUED, message)
+    try:
+        job = build_job(seen, seen.inference)
+    except Exception as error:  # a fault of the template or of ours: the status is written
+        message = f"The Job cannot be built: {error or type(error).__name__}"
+        if not isinstance(error, Unplannable):
+            logger.exception("%s: the Job cannot be built", seen.backtest.key)
+        return _pending(seen, now, BacktestReason.JOB_BUILD_FAILED, message, blocked=True)
     return BacktestPlan(
         _status(
             seen, now, BacktestPhase.PENDING, BacktestReason.RUNNING, "Its Job is being made.", {}
         ),
-        job=build_job(seen, seen.inference),
+        job=job,
         look_again=_LOOK_SECONDS,
     )
 
 
-def _pending(seen: Seen, now: float, reason: BacktestReason, message: str) -> BacktestPlan:
-    status = _status(seen, now, BacktestPhase.PENDING, reason, message, {})
+def _pending(
+    seen: Seen, now: float, reason: BacktestReason, message: str, *, blocked: bool = False
+) -> BacktestPlan:
+    verdict = Verdict(BacktestCondition.BLOCKED, "True", reason, message) if blocked else None
+    status = _status(seen, now, BacktestPhase.PENDING, reason, message, {}, verdict)
     return BacktestPlan(status, look_again=_LOOK_SECONDS)
+
+
+def plan_unreadable_backtest(
+    before: Mapping[str, Any], generation: int, message: str, now: float
+) -> dict[str, Any]:
+    """The status of an object whose spec cannot be read; what is stored of a run stays."""
+    reason, text = BacktestReason.INVALID_SPEC, f"The spec cannot be read: {message}."
+    verdicts = [
+        Verdict(BacktestCondition.COMPLETE, "False", reason, text),
+        Verdict(BacktestCondition.BLOCKED, "True", reason, text),
+    ]
+    return {
+        "phase": BacktestPhase.PENDING.value,
+        **before,
+        "conditions": with_times(verdicts, before.get("conditions") or (), generation, now),
+        "observedGeneration": generation,
+    }
 
 
 def _followed(seen: Seen, run: Run, now: float) -> BacktestPlan:
@@ -168,6 +215,9 @@ def _answered(
         )
         return BacktestPlan(status, look_again=_left(seen, ended_at, now))
     error = str(said.get("error") or "").strip()[:_LONGEST_MESSAGE]
+    if answer.exit_code is None:
+        message = f"Its pod failed ({answer.reason}): {error or 'there is no message'}"
+        return _failed(seen, now, ended_at, BacktestReason.RUN_FAILED, message, facts)
     if answer.exit_code == 0:
         reason, words = BacktestReason.NO_VERDICT, "It ended well and left no verdict."
     elif answer.exit_code == _NOT_FOUND:

@@ -11,15 +11,18 @@ import json
 from typing import Any, Final
 
 from r1_operator.api import names
+from r1_operator.api.accelerators import GPU
 from r1_operator.api.backtest import R1Backtest, autoscaling_hash
 from r1_operator.api.declare import to_json
 from r1_operator.api.names import Annotation, Label
 from r1_operator.api.v1 import R1Inference
-from r1_operator.plan.backtest.seen import Seen, Site
+from r1_operator.plan.backtest.seen import CONTAINER, Seen, Site
+from r1_operator.plan.children.accelerators import accelerators_of
 from r1_operator.plan.children.pod import USER
 from r1_operator.plan.children.template import merge_template
 
-CONTAINER: Final = "backtest"
+__all__ = ["CONTAINER", "build_job", "job_name", "labels", "start_seconds"]
+
 DEADLINE_SECONDS: Final = 3600
 KEPT_SECONDS: Final = 3600
 """How long Kubernetes keeps a finished Job with its log; it also bounds what a lost one leaves."""
@@ -58,7 +61,8 @@ def build_job(seen: Seen, inference: R1Inference) -> dict[str, Any]:
     backtest, start = seen.backtest, start_seconds(seen)
     metadata = {"labels": labels(backtest)}
     pod = {
-        "metadata": metadata | {"annotations": {Annotation.TRIED.value: _tried(inference)}},
+        "metadata": metadata
+        | {"annotations": {Annotation.TRIED.value: _tried(inference, seen.site)}},
         "spec": _pod(backtest, seen.site, start),
     }
     return {
@@ -91,9 +95,15 @@ def build_job(seen: Seen, inference: R1Inference) -> dict[str, Any]:
     }
 
 
-def _tried(inference: R1Inference) -> str:
-    """What a backtest reads of the resource, as a manifest; the pod's template is not of it."""
+def _tried(inference: R1Inference, site: Site) -> str:
+    """What a backtest reads of the resource, as a manifest; the pod's template is not of it.
+
+    Of resources a backtest counts accelerators alone, for the budgets. So all that a replica holds,
+    by whatever name and in whichever container, stands under the one name that is always known.
+    """
     spec = to_json(inference.spec, defaults=False)
+    held = accelerators_of(inference.spec, site.defaults)
+    spec["resources"] = {"limits": {GPU: held.per_replica}} if held.per_replica else {}
     kept = ("autoscaling", "runtime", "resources")
     manifest = {
         "apiVersion": names.API_VERSION,

@@ -3,20 +3,28 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from r1_operator.api.backtest import R1Backtest
 from r1_operator.api.names import Annotation, BacktestReason
 from r1_operator.api.v1 import R1Inference, unix_seconds
+from r1_operator.plan.snapshot import Defaults
+
+CONTAINER: Final = "backtest"
+"""The site's template may add others, whose end is not the answer."""
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """How the one container of a pod ended, with its termination message."""
+    """How the container `backtest` ended, with its termination message.
 
-    exit_code: int
+    `exit_code` is None where the pod failed before it or beside it: `reason` and `message` are then
+    the kubelet's, or of the container that failed.
+    """
+
+    exit_code: int | None
     reason: str
     message: str
 
@@ -62,6 +70,8 @@ class Site:
     prometheus_url: str
     template: Mapping[str, Any]
     """A pod template that is merged over ours, as an R1Inference's is."""
+    defaults: Defaults | None = None
+    """What is filled in for R1Inferences: accelerators that a replica holds are counted with it."""
     prometheus_client: str = ""
     """The client configuration for Prometheus as JSON; its files are volumes of the template."""
 
@@ -82,7 +92,11 @@ class Seen:
     lead_seconds: float | None = None
     """What a replica was measured to take; None: nothing was."""
     refusal: str | None = None
-    """Why the API server did not take the Job."""
+    """Why the Job could not be created, in the API server's words."""
+    refusal_may_pass: bool = False
+    """The same Job may be taken later."""
+    unread: str | None = None
+    """Why its Job could not be read; None: it was, or there is nothing to read."""
 
 
 def read_run(job: Mapping[str, Any]) -> Run:
@@ -112,13 +126,26 @@ def read_run(job: Mapping[str, Any]) -> Run:
 
 
 def read_answer(pod: Mapping[str, Any]) -> Answer | None:
-    """How the pod's container ended; None while it has not."""
-    for status in (pod.get("status") or {}).get("containerStatuses") or ():
-        ended = (status.get("state") or {}).get("terminated")
-        if ended is not None:
-            message = ended.get("message", "")
-            return Answer(ended["exitCode"], ended.get("reason", ""), message)
-    return None
+    """How the pod's backtest ended; None while it has not."""
+    status = pod.get("status") or {}
+    other: Answer | None = None
+    for one in (*_statuses(status, "init"), *_statuses(status, "")):
+        ended = (one.get("state") or {}).get("terminated")
+        if ended is None:
+            continue
+        reason, message = ended.get("reason", ""), ended.get("message", "")
+        if one.get("name") in (None, CONTAINER):
+            return Answer(ended["exitCode"], reason, message)
+        if ended["exitCode"] != 0 and other is None:
+            words = f"container {one.get('name')} ended with exit code {ended['exitCode']}: "
+            other = Answer(None, reason, (words + message).rstrip(": "))
+    if status.get("phase") != "Failed":
+        return None
+    return other or Answer(None, status.get("reason") or "Failed", status.get("message") or "")
+
+
+def _statuses(status: Mapping[str, Any], kind: str) -> Sequence[Mapping[str, Any]]:
+    return status.get("initContainerStatuses" if kind else "containerStatuses") or ()
 
 
 def read_waiting(pod: Mapping[str, Any]) -> Waiting | None:
@@ -127,7 +154,7 @@ def read_waiting(pod: Mapping[str, Any]) -> Waiting | None:
     since = unix_seconds(pod["metadata"]["creationTimestamp"])
     if status.get("phase", "Pending") != "Pending":
         return None
-    for one in status.get("containerStatuses") or ():
+    for one in (*_statuses(status, "init"), *_statuses(status, "")):
         waiting = (one.get("state") or {}).get("waiting") or {}
         told = waiting.get("reason")
         if told not in (None, "ContainerCreating", "PodInitializing"):
@@ -136,7 +163,10 @@ def read_waiting(pod: Mapping[str, Any]) -> Waiting | None:
                 if told in _PULLING
                 else BacktestReason.CONTAINER_START_FAILED
             )
-            return Waiting(reason, f"{told}: {waiting.get('message', '')}".rstrip(": "), since)
+            words = f"{told}: {waiting.get('message', '')}".rstrip(": ")
+            if one.get("name") not in (None, CONTAINER):
+                words = f"container {one['name']}: {words}"
+            return Waiting(reason, words, since)
     for condition in status.get("conditions") or ():
         if condition["type"] == "PodScheduled" and condition["status"] == "False":
             words = f"{condition.get('reason', '')}: {condition.get('message', '')}".strip(": ")

@@ -7,11 +7,13 @@ that its pods find their Service and gateways their route.
 from typing import Any
 
 from r1_operator.api.v1 import R1Inference
+from r1_operator.plan.children.accelerators import uncountable
 from r1_operator.plan.children.deployment import build_deployment
 from r1_operator.plan.children.disruption import build_disruption_budget
 from r1_operator.plan.children.monitor import build_service_monitor
 from r1_operator.plan.children.route import build_route
 from r1_operator.plan.children.service import build_service
+from r1_operator.plan.problem import Unplannable
 from r1_operator.plan.revision import rendering_for
 from r1_operator.plan.snapshot import ABSENT, Defaults, Found
 
@@ -31,6 +33,9 @@ def plan_children(
     `deployment` is the present one: while nothing that shapes its pods has changed, it keeps
     the rendering that it was made with (see `revision.py`).
     """
+    problem = uncountable(resource.spec, defaults)
+    if problem is not None:
+        raise Unplannable(problem)
     rendering = rendering_for(resource, defaults, deployment)
     children = [
         build_route(resource),

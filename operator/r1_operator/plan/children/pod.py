@@ -9,10 +9,11 @@ from math import ceil
 from typing import Any
 
 from r1_operator.api import names
-from r1_operator.api.budget import GPU
+from r1_operator.api.accelerators import taint_keys
 from r1_operator.api.declare import to_json
-from r1_operator.api.serving import EngineType, ModelSource, Resources
+from r1_operator.api.serving import EngineType, ModelSource
 from r1_operator.api.v1 import R1Inference
+from r1_operator.plan.children.accelerators import Accelerators, accelerators_of, amounts_of
 from r1_operator.plan.children.engines import STARTS, EngineStart, Request
 from r1_operator.plan.children.engines.bundled import LEAVE_SECONDS
 from r1_operator.plan.children.engines.start import POD_IP
@@ -35,7 +36,8 @@ def build_pod_template(
 ) -> dict[str, Any]:
     """The Deployment's `spec.template`. Raises Unplannable."""
     source = resource.spec.model.source or defaults.model_source
-    start = STARTS[resource.spec.engine.type](_request(resource, source))
+    held = accelerators_of(resource.spec, defaults)
+    start = STARTS[resource.spec.engine.type](_request(resource, source, held))
     image = resource.spec.engine.image or rendering.runtime_image
     template: dict[str, Any] = {
         "metadata": {"labels": labels(resource), "annotations": _scraping()},
@@ -56,22 +58,19 @@ def build_pod_template(
             "volumes": _volumes(start, source),
         },
     }
-    if gpus(resource.spec.resources):
+    if held.replica:
         template["spec"]["tolerations"] = [
-            {"key": GPU, "operator": "Exists", "effect": "NoSchedule"}
+            {"key": key, "operator": "Exists", "effect": "NoSchedule"}
+            for key in taint_keys(held.replica)
         ]
     template = merge_template(template, defaults.template)
     return merge_template(template, to_json(resource.spec.template))
 
 
-def gpus(resources: Resources) -> int:
-    """GPUs per replica."""
-    asked = resources.limits.get(GPU) or resources.requests.get(GPU)
-    return 0 if asked is None else ceil(asked.value)
-
-
-def _request(resource: R1Inference, source: ModelSource) -> Request:
+def _request(resource: R1Inference, source: ModelSource, held: Accelerators) -> Request:
     spec = resource.spec
+    if spec.engine.type is EngineType.BUNDLED and held.for_engine > 1:
+        raise Unplannable(_too_many(resource, held))
     if source.bundled is not None and spec.engine.type is not EngineType.BUNDLED:
         raise Unplannable(
             Problem(
@@ -90,8 +89,22 @@ def _request(resource: R1Inference, source: ModelSource) -> Request:
         port=names.PORT,
         runtime=spec.runtime,
         drain_seconds=spec.rollout.drain_seconds,
-        gpus=gpus(spec.resources),
+        gpus=held.for_engine,
         args=spec.engine.args,
+    )
+
+
+def _too_many(resource: R1Inference, held: Accelerators) -> Problem:
+    limits = resource.spec.resources.limits
+    field = "spec.resources.limits"
+    if not any(name in limits for name in held.engine):
+        field = f"resources.limits of container {names.CONTAINER} in spec.template"
+    counts = ", ".join(f"{count} {name}" for name, count in held.engine.items())
+    return Problem(
+        names.Reason.TOO_MANY_ACCELERATORS,
+        f"{field} gives each replica {counts}, and the engine Bundled computes on one: set it to 1 "
+        "and raise spec.replicas (or spec.autoscaling.maxReplicas), or set spec.engine.type to "
+        "vLLM or SGLang, which split a model over several.",
     )
 
 
@@ -139,7 +152,7 @@ def _container(
         "lifecycle": {"preStop": dict(start.pre_stop)},
         **_probes(start, resource.spec.rollout.progress_deadline_seconds),
     }
-    resources = _resources(resource.spec.resources)
+    resources = amounts_of(resource.spec.resources)
     if resources:
         container["resources"] = resources
     return container
@@ -148,16 +161,6 @@ def _container(
 def _pod_ip(start: EngineStart) -> list[dict[str, Any]]:
     field = {"apiVersion": "v1", "fieldPath": "status.podIP"}
     return [{"name": POD_IP, "valueFrom": {"fieldRef": field}}] if start.pod_ip else []
-
-
-def _resources(resources: Resources) -> dict[str, dict[str, str]]:
-    """As the API server will store them, so that a settled Deployment compares equal."""
-    amounts = {"limits": resources.limits, "requests": resources.requests}
-    return {
-        kind: {name: quantity.canonical for name, quantity in found.items()}
-        for kind, found in amounts.items()
-        if found
-    }
 
 
 def _probes(start: EngineStart, deadline_seconds: int) -> dict[str, Any]:

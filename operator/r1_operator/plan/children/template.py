@@ -2,15 +2,17 @@
 
 The rules are those of Kubernetes' strategic merge patch, reduced to what pods need:
 maps merge by key and null removes a key; the lists below merge by the field that
-identifies an item; every other list is replaced. Containers merge in depth. Items that
-hold one of several alternatives (a volume's source, an env's value) are replaced whole,
-because the union of two alternatives is invalid.
+identifies an item; every other list is replaced. Containers merge in depth. Of a union (a
+probe's or lifecycle handler, a volume's source, an env's value) only one member may be set:
+a member that is set replaces the others (`unions.py`), and items that are unions are
+replaced whole.
 """
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from r1_operator.api.names import Reason
+from r1_operator.plan.children.unions import without_replaced
 from r1_operator.plan.problem import Problem, Unplannable
 
 DEEP = {"containers": ("name",), "initContainers": ("name",)}
@@ -18,6 +20,8 @@ WHOLE = {
     "volumes": ("name",),
     "env": ("name",),
     "imagePullSecrets": ("name",),
+    "resourceClaims": ("name",),
+    "claims": ("name",),
     "volumeMounts": ("mountPath",),
     "volumeDevices": ("devicePath",),
     "ports": ("containerPort", "protocol"),
@@ -25,6 +29,8 @@ WHOLE = {
     "topologySpreadConstraints": ("topologyKey", "whenUnsatisfiable"),
 }
 APPENDED = ("tolerations",)
+PLAIN = ("labels", "annotations", "nodeSelector", "matchLabels", "limits", "requests")
+"""Maps whose keys are the user's own: a label may be called `env` or `ports`."""
 _KEY_DEFAULTS = {"protocol": "TCP"}
 
 
@@ -49,6 +55,9 @@ def _merge_maps(base: Mapping[str, Any], over: Mapping[str, Any], path: str) -> 
 
 
 def _merge_value(key: str, base: Any, over: Any, path: str) -> Any:
+    if key in PLAIN and isinstance(over, Mapping) and isinstance(base, Mapping | None):
+        merged = {**(base or {}), **over}
+        return {name: value for name, value in merged.items() if value is not None}
     if key in DEEP or key in WHOLE or key in APPENDED:
         if not isinstance(over, Sequence) or isinstance(over, str):
             raise _bad(path, "must be a list")
@@ -58,7 +67,7 @@ def _merge_value(key: str, base: Any, over: Any, path: str) -> Any:
     if isinstance(base, Mapping):
         if not isinstance(over, Mapping):
             raise _bad(path, "must be an object")
-        return _merge_maps(base, over, path)
+        return _merge_maps(without_replaced(key, base, over), over, path)
     if isinstance(over, Mapping):
         return _merge_maps({}, over, path)
     return over
@@ -73,9 +82,8 @@ def _merge_lists(
     merged = {_identity(item, names, path): item for item in base}
     for item in over:
         who = _identity(item, names, path)
-        if key in DEEP:
-            item = _merge_maps(merged.get(who, {}), item, f"{path}[{who[0]}]")
-        merged[who] = item
+        under = merged.get(who, {}) if key in DEEP else {}
+        merged[who] = _merge_maps(under, item, f"{path}[{who[0]}]")
     return list(merged.values())
 
 

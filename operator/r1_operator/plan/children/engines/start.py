@@ -25,7 +25,7 @@ class Request:
     runtime: Runtime
     drain_seconds: int
     gpus: int
-    """per replica; the tensor parallel degree of engines that split a model"""
+    """accelerators of the engine's container: the tensor parallel degree"""
     args: tuple[str, ...] = ()
 
 

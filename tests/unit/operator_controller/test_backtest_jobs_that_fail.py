@@ -1,0 +1,193 @@
+"""A Job that cannot be built, created or read: the status of its R1Backtest says why."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+
+from fake_api_server import HANG, FakeApiServer, Fault, client_of, fake_api_server, status_error
+from r1_operator.controller.backtests import Backtests
+from r1_operator.controller.liveness import Liveness
+from r1_operator.kube.client import Api
+from r1_operator.kube.events import Notice
+from r1_operator.kube.kinds import R1BACKTEST, R1INFERENCE, Json, Key
+from r1_operator.kube.views import Views
+from r1_operator.metrics import Metrics
+from r1_operator.plan.backtest.seen import Site
+
+KEY = Key("ns", "november")
+PATH = R1BACKTEST.path(*KEY)
+AUTOSCALING: Json = {
+    "minReplicas": 1,
+    "maxReplicas": 4,
+    "metrics": [{"type": "RequestsPerSecond", "target": 8}],
+}
+REFUSED = status_error(403, 'jobs is forbidden: exceeded quota: "jobs"', "Forbidden")
+TYPED = status_error(500, "failed to create typed patch object (a/b): .x: field not declared")
+
+
+class World:
+    """The backtests' controller, its views and its clock, on an API server of this process."""
+
+    def __init__(self, server: FakeApiServer, api: Api, template: Json) -> None:
+        self.server = server
+        self.told: list[Notice] = []
+        self.elapsed = 0.0
+        self.inferences = Views()
+        self.backtests = Backtests(
+            api,
+            self.inferences,
+            site=Site("home", "backtest:1", "http://prometheus", template),
+            namespaces=(),
+            lead=lambda key: None,
+            tell=self.told.append,
+            liveness=Liveness(silent_seconds=60.0),
+            metrics=Metrics(),
+            now=lambda: 1_800_000_000.0 + self.elapsed,
+            monotonic=lambda: self.elapsed,
+        )
+        obj = self._object("R1Inference", "chat", {"autoscaling": AUTOSCALING})
+        self.inferences.put(R1INFERENCE, server.put(R1INFERENCE.path("ns", "chat"), obj))
+
+    def _object(self, kind: str, name: str, spec: Json, status: Json | None = None) -> Json:
+        return {
+            "apiVersion": "deepseek.ai/v1",
+            "kind": kind,
+            "metadata": {"name": name},
+            "spec": spec,
+            "status": status or {},
+        }
+
+    def make(self, spec: Json | None = None, status: Json | None = None) -> None:
+        """Create the R1Backtest, as its watch would show it."""
+        spec = {"inferenceName": "chat"} if spec is None else spec
+        obj = self._object("R1Backtest", KEY.name, spec, status)
+        self.backtests._views.put(R1BACKTEST, self.server.put(PATH, obj))
+
+    async def reconcile(self, rounds: int = 1, step: float = 31.0) -> float | None:
+        """Reconcile so many times, with time for the backoff in between."""
+        again = None
+        for _ in range(rounds):
+            again = await self.backtests._reconcile(KEY, 0.0)
+            self.elapsed += step
+        return again
+
+    def fail(self, methods: str, fault: Fault) -> None:
+        """Let the requests of these methods about Jobs fail."""
+        self.server.fault = lambda method, path: (
+            fault if "/jobs" in path and method in methods else None
+        )
+
+    @property
+    def status(self) -> Json:
+        """The stored status."""
+        found: Json = self.server.objects[PATH]["status"]
+        return found
+
+    def condition(self, kind: str) -> Json:
+        """A condition of it; {} where it is absent."""
+        found = self.status.get("conditions", ())
+        return next((one for one in found if one["type"] == kind), {})
+
+
+@pytest.fixture
+def template() -> Json:
+    """The site's pod template."""
+    return {}
+
+
+@pytest.fixture
+async def world(template: Json) -> AsyncIterator[World]:
+    """One with a short timeout, so that a hanging server costs little."""
+    async with fake_api_server() as server, client_of(server, timeout_seconds=0.5) as api:
+        yield World(server, api, template)
+
+
+@pytest.mark.parametrize(
+    ("fault", "reason", "words"),
+    [
+        (REFUSED, "JobRefused", "exceeded quota"),
+        (TYPED, "JobRefused", "field not declared"),
+        (status_error(422, "Job is invalid"), "JobRefused", "is invalid"),
+        (status_error(404, 'namespaces "home" not found'), "JobNotCreated", "not found"),
+        (status_error(503, "shutting down"), "JobNotCreated", "shutting down"),
+        ((502, b"<html>"), "JobNotCreated", "html"),
+        ((201, b"{}"), "JobNotCreated", "metadata"),
+        (HANG, "JobNotCreated", "TimeoutError"),
+    ],
+)
+async def test_a_job_that_is_not_created_is_said_and_tried_again(
+    world: World, fault: Fault, reason: str, words: str
+) -> None:
+    world.make()
+    world.fail("POST", fault)
+    again = await world.reconcile(step=0.0)
+    assert again is not None
+    assert again <= 1.0
+    assert world.status["phase"] == "Pending"
+    assert world.condition("Complete")["reason"] == reason
+    assert words in world.condition("Blocked")["message"]
+    assert [one.reason for one in world.told] == ["BacktestBlocked"]
+    sent = world.server.sent("POST", "/jobs")
+    await world.reconcile(20, step=0.01)
+    assert world.server.sent("POST", "/jobs") == sent, "not at every event"
+    world.server.fault = lambda method, path: None
+    world.elapsed += 31.0
+    await world.reconcile()
+    assert world.status["phase"] == "Running"
+    assert world.condition("Blocked") == {}
+
+
+@pytest.mark.parametrize("fault", [REFUSED, status_error(500, "etcd"), HANG])
+async def test_a_run_that_cannot_be_looked_at_is_not_called_lost(
+    world: World, fault: Fault
+) -> None:
+    world.make(status={"phase": "Running", "startedAt": "2027-01-15T07:00:00Z"})
+    world.fail("GET", fault)
+    await world.reconcile()
+    assert world.status["phase"] == "Running"
+    assert world.condition("Blocked")["reason"] == "JobNotRead"
+    world.server.fault = lambda method, path: None
+    await world.reconcile()
+    assert world.condition("Failed")["reason"] == "JobLost"
+
+
+@pytest.mark.parametrize("template", [{"spec": {"containers": "none"}}, {"spec": 5}])
+async def test_a_site_template_that_is_none_is_said(world: World) -> None:
+    world.make()
+    await world.reconcile()
+    assert world.condition("Complete")["reason"] == "JobBuildFailed"
+    assert "must be" in world.condition("Blocked")["message"]
+
+
+async def test_a_spec_that_cannot_be_read_is_said(world: World) -> None:
+    world.make({"inferenceName": "chat", "sinceSeconds": -1})
+    await world.reconcile(2)
+    assert world.condition("Complete")["reason"] == "InvalidSpec"
+    assert "sinceSeconds" in world.condition("Complete")["message"]
+    assert world.server.sent("PATCH", "/status") == 1
+
+
+async def test_an_older_job_that_cannot_be_deleted_does_not_hold_up_the_status(
+    world: World,
+) -> None:
+    world.make()
+    await world.reconcile()
+    other = world.server.put(PATH, {**world.server.objects[PATH], "status": {}})
+    other["metadata"]["uid"] = "another"
+    world.backtests._views.put(R1BACKTEST, other)
+    world.fail("DELETE", REFUSED)
+    await world.reconcile()
+    assert world.status["phase"] == "Pending"
+
+
+async def test_a_failure_that_is_over_is_not_looked_at_again(world: World) -> None:
+    world.make()
+    world.fail("POST", REFUSED)
+    await world.reconcile()
+    world.inferences.remove(R1INFERENCE, world.server.objects[R1INFERENCE.path("ns", "chat")])
+    again: Any = await world.reconcile()
+    assert world.condition("Complete")["reason"] == "InferenceNotFound"
+    assert again == 30.0
