@@ -71,8 +71,7 @@ class UpstreamConnection(asyncio.Protocol):
         self.head_complete = True
 
     def on_body(self, body: bytes) -> None:
-        if self.keep_parts:
-            self.body_parts.append(body)
+        self.body_parts.append(body)
 
     def on_chunk_header(self) -> None:
         self.chunk_open = True

@@ -75,7 +75,8 @@ async def test_an_http_1_0_client_gets_the_body_without_chunks(
     head, _, body = answer.partition(b"\r\n\r\n")
     assert b"transfer-encoding" not in head
     assert b"connection: close" in head
-    assert body == b'data: {"text": "one"}\n\ndata: {"text": "two"}\n\ndata: [DONE]\n\n'
+    event = 'data: {"choices": [{"text": "%s"}]}\n\n'
+    assert body.decode() == event % "one" + event % "two" + "data: [DONE]\n\n"
     writer.close()
 
 
