@@ -170,7 +170,7 @@ class Admission(Generic[Item]):
         reserved = 0
         if not returned and returns.open and 2 * length >= limit:
             rate = self._drain.per_second(klass, self.pool.available_seats, now)
-            reserved = min(returns.reserved(now, rate), limit // 2)
+            reserved = min(returns.reserved(now, rate, self._drain.held_seconds), limit // 2)
         if length + reserved < limit:
             self._enqueue(ticket)
             return ticket
@@ -431,8 +431,10 @@ class Admission(Generic[Item]):
 
     def promise_return(self, klass: PriorityClass, now: float) -> tuple[int, Promise | None]:
         """After how many seconds a refused client may return, and the place it finds then."""
-        rate = self._drain.per_second(klass, self.pool.available_seats, now)
-        return self._returns[klass].promise(now, rate)
+        drain = self._drain
+        rate = drain.per_second(klass, self.pool.available_seats, now)
+        places = self._policies[klass].max_queue_length // 2
+        return self._returns[klass].promise(now, rate, drain.held_seconds, places)
 
     def retry_after(self, klass: PriorityClass, now: float) -> float:
         """Seconds until those that wait in this class and above should have started, 1 to 60."""

@@ -57,13 +57,18 @@ class DrainRate:
         """A request gave its seats back to be tried again: it says nothing about their use."""
         self._running -= 1
 
+    @property
+    def held_seconds(self) -> float:
+        """Mean time that a request holds a seat (times its seats)."""
+        return self._held / self._weight if self._weight else FIRST_GUESS_SECONDS
+
     def per_second(self, klass: PriorityClass, seats: int, now: float) -> float:
         """Requests of ``klass`` a second that ``seats`` seats let start while all are taken.
 
         When no seat was freed for longer than a seat is held in the mean, the wait so far counts
         as that time: a pool that stands still does not drain at its former rate.
         """
-        held = self._held / self._weight if self._weight else FIRST_GUESS_SECONDS
+        held = self.held_seconds
         if self._running:
             held = max(held, now - self._since)
         if held <= 0.0 or seats <= 0:

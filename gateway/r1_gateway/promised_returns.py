@@ -26,7 +26,7 @@ PROMISED_SHARE = 0.9
 """Part of the drain that is promised; the rest is for clients that were not refused before."""
 COUNTED_SHARE = 0.5
 """Part of the drain until a promise is due that may be counted on for it."""
-HORIZON_SECONDS = 1.0
+HORIZON_SECONDS = 10.0
 SLICE_SECONDS = 0.1
 
 
@@ -49,7 +49,8 @@ class PromisedReturns:
     """The promises of one queue.  Costs do not grow with their number, but for a heap's logarithm."""
 
     def __init__(self) -> None:
-        self._next = -math.inf
+        self._ahead = 0.0  # places promised that are not yet expected to be free, at that time
+        self._counted_at = 0.0
         self._slices: dict[int, int] = {}  # open promises by the slice in which they are due
         self._unowned: list[float] = []  # when those are due that any connection may claim
         self._expired_to = 0
@@ -59,24 +60,37 @@ class PromisedReturns:
         """Whether any promise may still be open."""
         return bool(self._slices)
 
-    def promise(self, now: float, per_second: float) -> tuple[int, Promise | None]:
+    def promise(
+        self, now: float, per_second: float, held_seconds: float, places: int
+    ) -> tuple[int, Promise | None]:
         """Whole seconds after which to return, and the place that is promised for then.
 
-        ``per_second`` is the rate at which places become free.  None when all that become free
-        within ``LONGEST_SECONDS`` are promised already.
+        ``per_second`` is the rate at which places become free, ``held_seconds`` the time in which
+        as many may become free together, ``places`` how many may be kept free for returns.  None
+        when all that become free within ``LONGEST_SECONDS`` are promised already.
         """
-        slot = max(self._next, now)
-        if per_second > 0.0:
-            slot += 1.0 / (PROMISED_SHARE * per_second)
-        if per_second <= 0.0 or slot - now > LONGEST_SECONDS:
+        rate = PROMISED_SHARE * per_second
+        self._ahead = max(self._ahead - rate * (now - self._counted_at), 0.0)
+        self._counted_at = now
+        if self._ahead + 1.0 > rate * LONGEST_SECONDS:
             return LONGEST_SECONDS, None
-        self._next = slot
-        seconds = max(math.ceil(slot - now), SHORTEST_SECONDS)
-        made = Promise(self, now + seconds)
+        seconds = max(math.ceil((self._ahead + 1.0) / rate), SHORTEST_SECONDS)
         self._expire(now)
+        while self._due_before(now + seconds, held_seconds) >= max(places, 1):
+            seconds += 1
+            if seconds > LONGEST_SECONDS:
+                return LONGEST_SECONDS, None
+        self._ahead += 1.0
+        made = Promise(self, now + seconds)
         at = _slice(made.due)
         self._slices[at] = self._slices.get(at, 0) + 1
         return seconds, made
+
+    def _due_before(self, due: float, held_seconds: float) -> int:
+        """Promises that fall due while the same seats are held: their places add up."""
+        last = _slice(due)
+        first = last - math.ceil(min(held_seconds, 1.0) / SLICE_SECONDS) + 1
+        return sum(self._slices.get(at, 0) for at in range(first, last + 1))
 
     def claim(self, promise: Promise | None, now: float) -> bool:
         """Whether a request that comes now, on a connection with ``promise``, is a return."""
@@ -96,8 +110,12 @@ class PromisedReturns:
         """Let any connection claim it."""
         heapq.heappush(self._unowned, promise.due)
 
-    def reserved(self, now: float, per_second: float) -> int:
-        """Places to keep free now for promises that are due, or will be before enough drained."""
+    def reserved(self, now: float, per_second: float, held_seconds: float) -> int:
+        """Places to keep free now for promises that are due, or will be before enough drained.
+
+        Requests that started together end together.  So nothing is counted on to drain within the
+        time that a seat is held.
+        """
         self._expire(now)
         slices = self._slices
         if not slices:
@@ -105,9 +123,11 @@ class PromisedReturns:
         current = _slice(now)
         due = sum(slices.get(at, 0) for at in range(self._expired_to, current + 1))
         most = float(due)
-        for ahead in range(1, round(HORIZON_SECONDS / SLICE_SECONDS) + 1):
+        horizon = min(2.0 * held_seconds + 1.0, HORIZON_SECONDS)
+        for ahead in range(1, round(horizon / SLICE_SECONDS) + 1):
             due += slices.get(current + ahead, 0)
-            most = max(most, due - COUNTED_SHARE * per_second * (ahead - 1) * SLICE_SECONDS)
+            drain_seconds = max(ahead * SLICE_SECONDS - held_seconds, 0.0)
+            most = max(most, due - COUNTED_SHARE * per_second * drain_seconds)
         return math.ceil(most)
 
     def _close(self, due: float) -> bool:
