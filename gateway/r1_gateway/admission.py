@@ -155,16 +155,18 @@ class Admission(Generic[Item]):
         patience = policy.max_queue_seconds
         if give_up_after is not None and give_up_after < patience:
             patience = give_up_after
-        ticket = Ticket(item, klass, now, now + patience, width=width)
+        ticket = Ticket(item, klass, now, now + patience)
+        ticket.width = width
         if self._holdback.active:
             self._holdback.arrived(klass, now)
         returns = self._returns[klass]
-        returned = bool(promise is not None or returns.open) and returns.claim(promise, now)
-        if not self._waiting:
-            endpoint = self._room_for(ticket, now)
+        returned = (promise is not None or returns.open) and returns.claim(promise, now)
+        if not self._waiting and not self._is_held_back(klass, now, width):
+            endpoint = self.pool.choose(now, (), width)
             if endpoint is not None:
                 self._start(ticket, endpoint, now)
-                self._since_override = min(self._since_override + 1, DISPATCHES_PER_OVERRIDE - 1)
+                if self._since_override < DISPATCHES_PER_OVERRIDE - 1:
+                    self._since_override += 1
                 return ticket
         length, limit = len(self._queues[klass]), policy.max_queue_length
         reserved = 0

@@ -25,7 +25,7 @@ LEAST_SHARE = 0.03
 class DrainRate:
     """Mean time that a seat is held, and each class's share of the starts."""
 
-    __slots__ = ("_held", "_running", "_since", "_starts", "_total", "_weight")
+    __slots__ = ("_held", "_running", "_since", "_starts", "_weight")
 
     def __init__(self) -> None:
         self._held = 0.0
@@ -33,7 +33,6 @@ class DrainRate:
         self._running = 0
         self._since = 0.0  # when a seat was last freed, or the first of those running started
         self._starts = [0] * len(CLASSES)
-        self._total = 0
 
     def started(self, klass: PriorityClass, now: float) -> None:
         """A request of this class got its seats."""
@@ -41,10 +40,6 @@ class DrainRate:
             self._since = now
         self._running += 1
         self._starts[klass] += 1
-        self._total += 1
-        if self._total >= STARTS_REMEMBERED:
-            self._starts = [count // 2 for count in self._starts]
-            self._total = sum(self._starts)
 
     def freed(self, seat_seconds: float, now: float) -> None:
         """A request ended that held its seats for so long (seats times seconds)."""
@@ -74,6 +69,8 @@ class DrainRate:
         if held <= 0.0 or seats <= 0:
             return 0.0
         share = 1.0
-        if self._total:
-            share -= sum(self._starts[: klass.value]) / self._total
+        if total := sum(self._starts):
+            share -= sum(self._starts[: klass.value]) / total
+            if total >= STARTS_REMEMBERED:  # only here: starts are many, and questions few
+                self._starts = [count * STARTS_REMEMBERED // (2 * total) for count in self._starts]
         return seats / held * max(share, LEAST_SHARE)

@@ -35,6 +35,9 @@ if TYPE_CHECKING:
 
 HOLD_BYTES = 1 << 20
 HEAD_BYTES = 1 << 16
+PARTS = 16
+"""Parts of a stream that are read together once the first token has come, and how long they are."""
+PART_BYTES = 1 << 13
 REFUSALS = (429, 503)
 
 
@@ -147,7 +150,6 @@ class Exchange:
 
     def _send(self, connection: UpstreamConnection) -> None:
         self.connection = connection
-        connection.keep_parts = self.request.version == "1.0"
         connection.send(
             self,
             build_upstream_request(
@@ -159,6 +161,7 @@ class Exchange:
                 forward_key=self.forward_key,
             ),
         )
+        connection.keep_parts = self.request.version == "1.0"
 
     def _unreachable(self, why: str) -> None:
         ticket = self.ticket
@@ -194,9 +197,19 @@ class Exchange:
             if found is None:
                 return
             head, data = found
-        parts, connection.body_parts = connection.body_parts, []
-        if connection.keep_parts:
-            data = b"".join(parts)
+        reader = self.reader
+        if reader is not None:
+            if (
+                not reader.first_token
+                or len(connection.body_parts) >= PARTS
+                or len(data) > PART_BYTES
+                or connection.keep_parts
+            ):
+                data = self._read_parts(connection, reader, data)
+            if data:
+                self.last_bytes = data
+        elif connection.keep_parts:
+            data = self._take_parts(connection)
         held = self.held
         if held is not None and connection.complete and not held:
             self.last_bytes = data
@@ -209,9 +222,8 @@ class Exchange:
                 self._write(bytes(held))
                 self.reader = StreamReader(is_event_stream=False)
                 self.reader.feed(bytes(held))
+                connection.collect = True
         else:
-            if data and self.reader is not None:
-                self._read_stream(self.reader, data, parts)
             self._write(head + data if head else data)
         if connection.complete:
             self._complete(connection)
@@ -247,6 +259,9 @@ class Exchange:
             self.client.close_after = True
         self.stream = facts.is_event_stream
         streamed = facts.is_event_stream or (facts.content_length or 0) > HOLD_BYTES
+        connection.collect = streamed or connection.keep_parts
+        if not connection.collect:
+            connection.body_parts = []
         if streamed:
             self.held = None
             self.reader = StreamReader(is_event_stream=facts.is_event_stream)
@@ -281,13 +296,21 @@ class Exchange:
         self._try_again("PodRefused", avoid=endpoint.address if elsewhere else None)
         return True
 
-    def _read_stream(self, reader: StreamReader, data: bytes, parts: list[bytes]) -> None:
-        self.last_bytes = data
-        for part in parts:
-            if reader.feed(part):
-                now = time.monotonic()
-                self.first_token_at = now
-                self.route.first_token(self.klass, now - self.arrived)
+    def _take_parts(self, connection: UpstreamConnection) -> bytes:
+        """The body that came since the last time, without its transfer coding."""
+        parts, connection.body_parts = connection.body_parts, []
+        return parts[0] if len(parts) == 1 else b"".join(parts)
+
+    def _read_parts(
+        self, connection: UpstreamConnection, reader: StreamReader, data: bytes
+    ) -> bytes:
+        """Look for the first token and the counts; what the client gets of ``data``."""
+        body = self._take_parts(connection)
+        if body and reader.feed(body):
+            now = time.monotonic()
+            self.first_token_at = now
+            self.route.first_token(self.klass, now - self.arrived)
+        return body if connection.keep_parts else data
 
     def _write(self, data: bytes) -> None:
         self.wrote = True
@@ -299,6 +322,8 @@ class Exchange:
             tail = bytes(self.held)
             self._write(tail)
         if not is_failure(self.status):
+            if self.reader is not None:
+                self._read_parts(connection, self.reader, b"")
             self._count_output(tail)
         self.connection = None
         connection.done()

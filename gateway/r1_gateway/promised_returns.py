@@ -52,13 +52,10 @@ class PromisedReturns:
         self._ahead = 0.0  # places promised that are not yet expected to be free, at that time
         self._counted_at = 0.0
         self._slices: dict[int, int] = {}  # open promises by the slice in which they are due
+        self.open = False
+        """whether any promise may still be open"""
         self._unowned: list[float] = []  # when those are due that any connection may claim
         self._expired_to = 0
-
-    @property
-    def open(self) -> bool:
-        """Whether any promise may still be open."""
-        return bool(self._slices)
 
     def promise(
         self, now: float, per_second: float, held_seconds: float, places: int
@@ -83,6 +80,7 @@ class PromisedReturns:
         self._ahead += 1.0
         made = Promise(self, now + seconds)
         at = _slice(made.due)
+        self.open = True
         self._slices[at] = self._slices.get(at, 0) + 1
         return seconds, made
 
@@ -137,6 +135,7 @@ class PromisedReturns:
             return False  # it was over before
         if count == 1:
             del self._slices[at]
+            self.open = bool(self._slices)
         else:
             self._slices[at] = count - 1
         return True
@@ -148,6 +147,7 @@ class PromisedReturns:
         if self._slices:
             for at in [at for at in self._slices if at < oldest]:
                 del self._slices[at]
+            self.open = bool(self._slices)
         self._expired_to = oldest
 
 
