@@ -4,10 +4,9 @@ Refused clients get different times, one for each place that is expected to beco
 do not return together.  Until then new requests may not take these places: in a closed loop of
 clients every freed place is asked for at once, and a client that waited would be refused again.
 
-Which request is a return?  A promise belongs to the connection that got it.  It belongs to no
-one in particular once that connection has closed or has carried another request (a pool of
-connections that many clients share); then the first request that comes when it is due counts as
-the return.
+Which request is a return?  A promise belongs to the connection that got it.  When that connection
+closes, or carries another request first (many clients share a pool of connections), any connection
+may claim the promise: the first request that comes when it is due counts as the return.
 
 Promises reserve at most half of a queue and end ``GRACE_SECONDS`` after they are due, so that
 clients which do not return cost others a bounded part of the queue for a bounded time.

@@ -2,7 +2,7 @@
 
 A *seat* is one running sequence of the engine's batch.  The gateway never puts more than ``seats``
 sequences on a pod and picks the pod only when a seat is given (late binding), so a long generation on
-one pod delays nobody who could run on another.
+one pod delays no request that could run on another.
 
 A pod gets nothing for a while (its circuit breaker is open)
 
@@ -342,7 +342,7 @@ class EndpointPool:
             return None
         again = endpoint.breaker is Breaker.EJECTED
         outlier = self._health.failed(
-            endpoint.outcomes, now, [e.outcomes for e in self._order], after_head=after_head
+            endpoint.outcomes, now, (e.outcomes for e in self._order), after_head=after_head
         )
         if not again and not (outlier and endpoint.serving and self._may_eject()):
             return None
