@@ -43,7 +43,9 @@ ANSWER = _answer()
 STREAM_HEAD = (
     b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"
 )
-EVENT = b"data: " + b"x" * (CHUNK_BYTES - 8) + b"\n\n"
+EVENT_START = b'data: {"object":"chat.completion.chunk","choices":[{"index":0,"delta":{"content":"'
+EVENT_END = b'"}}]}\n\n'
+EVENT = EVENT_START + b"x" * (CHUNK_BYTES - len(EVENT_START + EVENT_END)) + EVENT_END
 CHUNK = b"%x\r\n%s\r\n" % (len(EVENT), EVENT)
 END = b"0\r\n\r\n"
 

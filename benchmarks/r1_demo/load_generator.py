@@ -3,7 +3,8 @@
 A process of its own, so that what it measures is not delayed by what is drawn on the screen.
 Reads arrivals as JSON lines, writes one JSON line per request once it has ended. Time to first
 token is measured from the moment the request was due, not from when it was sent: a generator
-that fell behind would otherwise hide the wait it caused.
+that fell behind would otherwise hide the wait it caused. The first token is the first event with
+content, as the gateway counts it.
 
     python -m r1_demo.load_generator --url http://gateway --schedule FILE --results FILE
 """
@@ -16,16 +17,17 @@ import json
 import random
 import sys
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TextIO
+from typing import Any, TextIO
 
 import aiohttp
 
 from r1_demo.arrivals import Arrival
 
 GIVE_UP_SECONDS = 120.0
+_TOKEN_FIELDS = ("text", "content", "reasoning_content", "reasoning", "tool_calls")
 _WORDS = [
     "a",
     "replica",
@@ -105,6 +107,23 @@ def prompt_of(tokens: int, seed: float) -> str:
     return " ".join(_WORDS[(first + index) % len(_WORDS)] for index in range(max(1, tokens)))
 
 
+def carries_token(event: Mapping[str, Any]) -> bool:
+    """Return whether a choice of the event holds text, reasoning or a tool call."""
+    for choice in event.get("choices") or []:
+        parts = choice.get("delta") or choice
+        if any(parts.get(name) for name in _TOKEN_FIELDS):
+            return True
+    return False
+
+
+def generated_tokens(event: Mapping[str, Any], before: int) -> int:
+    """Return the tokens generated so far: the engine's count, else one more per event with content."""
+    usage = event.get("usage") or {}
+    if "completion_tokens" in usage:
+        return int(usage["completion_tokens"])
+    return before + carries_token(event)
+
+
 async def send(session: aiohttp.ClientSession, url: str, arrival: Arrival, due: float) -> Outcome:
     """Send one request and read its stream to the end. `due` is on the monotonic clock."""
     sent = time.monotonic()
@@ -115,6 +134,7 @@ async def send(session: aiohttp.ClientSession, url: str, arrival: Arrival, due: 
         "max_tokens": arrival.output_tokens,
         "temperature": 0.0,
         "stream": True,
+        "stream_options": {"include_usage": True},
     }
     status, first, tokens, error = 0, None, 0, ""
     try:
@@ -136,9 +156,11 @@ async def send(session: aiohttp.ClientSession, url: str, arrival: Arrival, due: 
                     if "error" in event:
                         error = str(event["error"])[:200]
                         break
+                    if first is None and not carries_token(event):
+                        continue  # the role, an empty text, or counts only
                     if first is None:
                         first = time.monotonic()
-                    tokens += 1
+                    tokens = generated_tokens(event, tokens)
                 if not done and not error:
                     error = "the stream ended before its end"
     except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as failure:

@@ -3,16 +3,22 @@
 The state machine of a request is ``QUEUED -> RUNNING -> DONE``, with ``RUNNING -> QUEUED`` for a
 request that is tried again on another pod, and ``QUEUED -> DONE`` for one that left or expired.
 
-Order: the most urgent class that has a request goes first, first come first served inside it.  Two
-rules keep the less urgent classes alive.  A head of queue older than its class's ``ageAfterSeconds``
-passes in front (the least urgent first), and such overrides are at most one dispatch in ten, so
-that they cost the urgent classes a bounded share.
+Order: the most urgent class that has a request goes first, first come first served inside it.  One
+dispatch in ten may be an override, so that the less urgent classes get on as well: it is due when a
+head of queue is older than its class's ``ageAfterSeconds``.  Overrides go to the classes between the
+most urgent one that waits and the least urgent aged one, Q2 twice as often as Q3.  So while all
+classes have requests waiting, a less urgent class never gets more than a more urgent one, and an
+aged one always gets something.
 
 A class that promises a time to first token has seats held back for it (``holdback``): a less urgent
-request starts only while enough of them stay free.  An aged head that passes in front ignores that.
+request starts only while enough of them stay free.  An override ignores that.
 
-``Retry-After`` is the predicted time until the queue ahead has drained: its length over the rate at
-which seats were freed lately.
+A request may be *wide*: it needs several seats of one pod at once (``n`` choices, a list of
+prompts), but never more than a pod has.  When it does not fit anywhere, one pod gets no new work
+until it does, except from more urgent classes; once it is aged, as an override, not from them either.
+
+``Retry-After`` is a promise (:mod:`~r1_gateway.promised_returns`): the queue keeps a place for a
+client that returns at that time.
 
 Nothing here reads a clock or touches a socket.
 """
@@ -21,22 +27,23 @@ from __future__ import annotations
 
 import enum
 import heapq
-import math
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 from r1_gateway.classes import CLASSES, ClassPolicy, PriorityClass
+from r1_gateway.drain_rate import DrainRate
 from r1_gateway.holdback import Holdback
+from r1_gateway.promised_returns import LONGEST_SECONDS, SHORTEST_SECONDS, Promise, PromisedReturns
 from r1_gateway.routing import Endpoint, EndpointPool
 
 Item = TypeVar("Item")
 
 DISPATCHES_PER_OVERRIDE = 10
-DRAIN_RATE_SECONDS = 10.0
-DRAIN_STEP_SECONDS = 0.1
-RETRY_AFTER_LIMITS = (1.0, 60.0)
+OVERRIDE_TURNS = (PriorityClass.Q2, PriorityClass.Q2, PriorityClass.Q3)
+BYPASSED = 16
+"""Waiting requests that others behind them may pass, because they fit on no pod that has room."""
 
 
 class TicketState(enum.Enum):
@@ -63,15 +70,19 @@ class Ticket(Generic[Item]):
     endpoint: Endpoint | None = None
     avoid: frozenset[str] = frozenset()
     started: float = 0.0
+    width: int = 1
+    taken: int = 0
+    """seats that it holds while it runs"""
 
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """Why a request may not even wait, and when to come back (seconds, not yet jittered)."""
+    """Why a request may not even wait, and after how many seconds its client may return."""
 
     reason: str
     message: str
-    retry_after_seconds: float
+    retry_after_seconds: int
+    promise: Promise | None = None
 
 
 class Admission(Generic[Item]):
@@ -89,9 +100,11 @@ class Admission(Generic[Item]):
         self._deadlines: list[tuple[float, int, Ticket[Item]]] = []
         self._sequence = 0
         self._since_override = 0
-        self._drain_rate = 0.0
-        self._drained_at = 0.0
-        self._freed = 0  # since then
+        self._override_turn = 0
+        self._wide: Ticket[Item] | None = None  # the pool empties a pod for it
+        self._wide_is_aged = False
+        self._drain = DrainRate()
+        self._returns = tuple(PromisedReturns() for _ in CLASSES)
 
     @property
     def policies(self) -> tuple[ClassPolicy, ...]:
@@ -116,40 +129,84 @@ class Admission(Generic[Item]):
         """Seats that a request of ``klass`` has to leave free, and how many of them are advised."""
         if not self._holdback.holds_against(klass):
             return 0, 0
-        kept = self._holdback.reserve(klass, self.pool.seats, now)
+        kept = self._holdback.reserve(klass, self.pool.available_seats, now)
         return kept, min(kept, self._holdback.advised(klass, now))
 
     # -- arriving ------------------------------------------------------------------------------
 
     def offer(
-        self, item: Item, klass: PriorityClass, now: float, give_up_after: float | None = None
+        self,
+        item: Item,
+        klass: PriorityClass,
+        now: float,
+        give_up_after: float | None = None,
+        *,
+        width: int = 1,
+        promise: Promise | None = None,
     ) -> Ticket[Item] | Refusal:
         """Take a request in: running at once when a seat is free and nobody waits, else queued.
 
+        What does not fit in the queue is refused, unless it is its turn and it could start now.
+
         ``give_up_after`` is the client's own patience in seconds; the class's maximum also holds.
+        ``promise`` is what a former refusal on the same connection promised.
         """
         policy = self._policies[klass]
         patience = policy.max_queue_seconds
         if give_up_after is not None and give_up_after < patience:
             patience = give_up_after
         ticket = Ticket(item, klass, now, now + patience)
+        ticket.width = width
         if self._holdback.active:
             self._holdback.arrived(klass, now)
-        if not self._waiting and not self._is_held_back(klass, now):
-            endpoint = self.pool.choose(now)
-            if endpoint is not None and patience > 0:
+        returns = self._returns[klass]
+        returned = (promise is not None or returns.open) and returns.claim(promise, now)
+        if not self._waiting and not self._is_held_back(klass, now, width):
+            endpoint = self.pool.choose(now, (), width)
+            if endpoint is not None:
                 self._start(ticket, endpoint, now)
-                self._since_override = min(self._since_override + 1, DISPATCHES_PER_OVERRIDE - 1)
+                if self._since_override < DISPATCHES_PER_OVERRIDE - 1:
+                    self._since_override += 1
                 return ticket
-        queue = self._queues[klass]
-        if len(queue) >= policy.max_queue_length:
-            return Refusal(
-                "QueueFull",
-                f"the {klass.name} queue is full ({policy.max_queue_length} waiting)",
-                self.retry_after(klass, now),
-            )
-        self._enqueue(ticket)
-        return ticket
+        length, limit = len(self._queues[klass]), policy.max_queue_length
+        reserved = 0
+        if not returned and returns.open and 2 * length >= limit:
+            rate = self._drain.per_second(klass, self.pool.available_seats, now)
+            reserved = min(returns.reserved(now, rate, self._drain.held_seconds), limit // 2)
+        if length + reserved < limit:
+            self._enqueue(ticket)
+            return ticket
+        endpoint = self._room_for(ticket, now)
+        if endpoint is not None and not self._is_room_for_others(klass, now):
+            self._start(ticket, endpoint, now)
+            return ticket
+        seconds, promise = self.promise_return(klass, now)
+        kept = f", {reserved} places are kept for returning clients" if reserved else ""
+        return Refusal(
+            "QueueFull",
+            f"the {klass.name} queue is full ({length} of {limit} waiting{kept})",
+            seconds,
+            promise,
+        )
+
+    def _room_for(self, ticket: Ticket[Item], now: float) -> Endpoint | None:
+        """A pod on which the request may start now, were it its turn."""
+        klass, width = ticket.klass, ticket.width
+        if self._is_held_back(klass, now, width):
+            return None
+        return self.pool.choose(
+            now, ticket.avoid, width, emptying=self._wide is not None and self._may_empty(ticket)
+        )
+
+    def _is_room_for_others(self, klass: PriorityClass, now: float) -> bool:
+        """Whether one that waits in this class or above could start now."""
+        for queue in self._queues[: klass + 1]:
+            for passed, ticket in enumerate(queue):
+                if self._room_for(ticket, now) is not None:
+                    return True
+                if passed == BYPASSED or not (ticket.avoid or ticket.width > 1):
+                    break
+        return False
 
     def _enqueue(self, ticket: Ticket[Item], *, first: bool = False) -> None:
         queue = self._queues[ticket.klass]
@@ -167,27 +224,31 @@ class Admission(Generic[Item]):
     def _remove(self, ticket: Ticket[Item]) -> None:
         del self._queues[ticket.klass][ticket]
         self._waiting -= 1
+        if ticket is self._wide:
+            self._wide = None
+            self.pool.keep_filling()
 
     # -- dispatching ---------------------------------------------------------------------------
 
     def _start(self, ticket: Ticket[Item], endpoint: Endpoint, now: float) -> None:
-        self.pool.acquire(endpoint)
+        ticket.taken = self.pool.acquire(endpoint, ticket.width)
         ticket.started = now
         ticket.state = _RUNNING
         ticket.endpoint = endpoint
         self.in_flight[ticket.klass] += 1
+        self._drain.started(ticket.klass, now)
 
     def start_next(self, now: float) -> Ticket[Item] | None:
-        """Give a free seat to the request whose turn it is; None when no one can start.
+        """Give free seats to the request whose turn it is; None when no one can start.
 
         Call :meth:`expire` first: a request past its deadline must never start.
         """
-        if not self._waiting or self.pool.choose(now) is None:
+        if not self._waiting or self.pool.choose(now, emptying=self._wide is not None) is None:
             return None
-        may_override = self._since_override >= DISPATCHES_PER_OVERRIDE - 1
-        if may_override:
-            for klass in reversed(CLASSES[1:]):
-                if self._is_aged(klass, now) and (ticket := self._start_from(klass, now)):
+        override_due = self._since_override >= DISPATCHES_PER_OVERRIDE - 1
+        if override_due:
+            for klass in self._override_order(now):
+                if ticket := self._start_from(klass, now, override=True):
                     self._since_override = 0
                     return ticket
         for klass in CLASSES:
@@ -196,17 +257,33 @@ class Admission(Generic[Item]):
             if self._is_held_back(klass, now):
                 return None  # and nobody less urgent may pass it
             if ticket := self._start_from(klass, now):
-                if not may_override:
+                if not override_due:
                     self._since_override += 1
                 return ticket
         return None
 
-    def _is_held_back(self, klass: PriorityClass, now: float) -> bool:
+    def _is_held_back(self, klass: PriorityClass, now: float, width: int = 1) -> bool:
         """Whether the free seats are being kept for classes above this one."""
         if not self._holdback.holds_against(klass):
             return False
-        kept = self._holdback.reserve(klass, self.pool.seats, now)
+        seats = self.pool.available_seats
+        kept = self._holdback.reserve(klass, seats, now)
+        if width > 1:  # a request as wide as all seats that may be left starts when all are free
+            kept = min(kept + width, seats) - 1
         return not self.pool.has_more_free_than(kept, now)
+
+    def _override_order(self, now: float) -> list[PriorityClass]:
+        """Classes that an override may start, the one whose turn it is first."""
+        aged = [klass for klass in CLASSES[1:] if self._is_aged(klass, now)]
+        if not aged:
+            return []
+        waiting = [klass for klass in CLASSES if self._queues[klass]]
+        due = [klass for klass in waiting[1:] if klass <= aged[-1]]
+        if len(due) > 1:
+            turn = OVERRIDE_TURNS[self._override_turn]
+            self._override_turn = (self._override_turn + 1) % len(OVERRIDE_TURNS)
+            due.sort(key=lambda klass: (klass is not turn, klass))
+        return due
 
     def _is_aged(self, klass: PriorityClass, now: float) -> bool:
         queue = self._queues[klass]
@@ -215,16 +292,52 @@ class Admission(Generic[Item]):
         head = next(iter(queue))
         return now - head.arrived >= self.policies[klass].age_after_seconds
 
-    def _start_from(self, klass: PriorityClass, now: float) -> Ticket[Item] | None:
-        for ticket in self._queues[klass]:
-            endpoint = self.pool.choose(now, ticket.avoid)
+    def _start_from(
+        self, klass: PriorityClass, now: float, *, override: bool = False
+    ) -> Ticket[Item] | None:
+        """Start the first of the class that fits on a pod with room, and none behind a narrow one."""
+        for passed, ticket in enumerate(self._queues[klass]):
+            width = ticket.width
+            if width > 1 and not override and self._is_held_back(klass, now, width):
+                endpoint = None
+            else:
+                endpoint = self.pool.choose(
+                    now,
+                    ticket.avoid,
+                    width,
+                    emptying=self._wide is not None and self._may_empty(ticket),
+                )
             if endpoint is not None:
                 self._remove(ticket)
                 self._start(ticket, endpoint, now)
                 return ticket
-            if not ticket.avoid:
+            if width > 1:
+                self._empty_for(ticket, now)
+            if passed == BYPASSED or not (ticket.avoid or width > 1):
                 return None
         return None
+
+    # -- wide requests -------------------------------------------------------------------------
+
+    def _may_empty(self, ticket: Ticket[Item]) -> bool:
+        """Whether ``ticket`` may use the pod that is emptied for a wide request."""
+        wide = self._wide
+        if wide is None or wide is ticket:
+            return True
+        return ticket.klass < wide.klass and not self._wide_is_aged
+
+    def _empty_for(self, ticket: Ticket[Item], now: float) -> None:
+        """Let a pod become free enough for this request, unless one is emptied for another."""
+        wide, pool = self._wide, self.pool
+        if wide is not ticket and wide is not None and ticket.klass >= wide.klass:
+            return
+        if wide is not ticket or pool.emptying is None:
+            pool.empty(now, ticket.avoid)
+            self._wide = ticket if pool.emptying is not None else None
+            self._wide_is_aged = False
+        if self._since_override >= DISPATCHES_PER_OVERRIDE - 1:
+            age = self._policies[ticket.klass].age_after_seconds
+            self._wide_is_aged = self._wide_is_aged or now - ticket.arrived >= age
 
     # -- leaving -------------------------------------------------------------------------------
 
@@ -234,12 +347,11 @@ class Admission(Generic[Item]):
         True when it had one: a second call changes nothing.
         """
         if ticket.state is _RUNNING:
+            held = now - ticket.started
+            self._drain.freed(ticket.taken * held, now)
             self._give_back(ticket)
             if self._holdback.active:
-                self._holdback.released(now - ticket.started)
-            self._freed += 1
-            if now - self._drained_at >= DRAIN_STEP_SECONDS:
-                self._note_drained(now)
+                self._holdback.released(held)
         elif ticket.state is _QUEUED:
             self._remove(ticket)
         else:
@@ -249,7 +361,7 @@ class Admission(Generic[Item]):
 
     def _give_back(self, ticket: Ticket[Item]) -> None:
         assert ticket.endpoint is not None  # noqa: S101 - RUNNING implies a pod
-        self.pool.release(ticket.endpoint)
+        self.pool.release(ticket.endpoint, ticket.taken)
         ticket.endpoint = None
         self.in_flight[ticket.klass] -= 1
 
@@ -265,6 +377,7 @@ class Admission(Generic[Item]):
         Without a new ``deadline`` the old one stays, so that a request which finds no pod again and
         again still gives up in time.
         """
+        self._drain.abandoned()
         self._give_back(ticket)
         if avoid is not None:
             ticket.avoid |= {avoid}
@@ -318,17 +431,19 @@ class Admission(Generic[Item]):
             times.append(self._deadlines[0][0])
         return min(times, default=None)
 
-    def _note_drained(self, now: float) -> None:
-        """Take the seats freed since the last time into the rate (a decaying mean)."""
-        decay = math.exp(-max(now - self._drained_at, 0.0) / DRAIN_RATE_SECONDS)
-        self._drain_rate = self._drain_rate * decay + self._freed / DRAIN_RATE_SECONDS
-        self._drained_at = now
-        self._freed = 0
+    def promise_return(self, klass: PriorityClass, now: float) -> tuple[int, Promise | None]:
+        """After how many seconds a refused client may return, and the place it finds then."""
+        drain = self._drain
+        rate = drain.per_second(klass, self.pool.available_seats, now)
+        places = self._policies[klass].max_queue_length // 2
+        return self._returns[klass].promise(now, rate, drain.held_seconds, places)
 
     def retry_after(self, klass: PriorityClass, now: float) -> float:
-        """Seconds until those ahead (this class and above) should have drained, within limits."""
-        ahead = sum(len(self._queues[k]) for k in CLASSES[: klass + 1])
-        self._note_drained(now)
-        rate = self._drain_rate
-        low, high = RETRY_AFTER_LIMITS
-        return high if rate * high <= ahead else max(low, ahead / rate)
+        """Seconds until those that wait in this class and above should have started, 1 to 60."""
+        seats = self.pool.available_seats
+        seconds = 0.0
+        for above in CLASSES[: klass + 1]:
+            if waiting := len(self._queues[above]):
+                rate = self._drain.per_second(above, seats, now)
+                seconds += waiting / rate if rate > 0.0 else LONGEST_SECONDS
+        return min(max(seconds, SHORTEST_SECONDS), LONGEST_SECONDS)

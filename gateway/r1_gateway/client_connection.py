@@ -17,6 +17,7 @@ import httptools
 from r1_gateway.errors import ApiError, bad_request
 from r1_gateway.exchange import Exchange
 from r1_gateway.http_request import HttpRequest, body_too_large, check_head
+from r1_gateway.promised_returns import Promise
 from r1_gateway.response_head import error_answer, json_answer
 
 if TYPE_CHECKING:
@@ -41,13 +42,14 @@ class ClientConnection(asyncio.Protocol):
     __slots__ = (
         "_body", "_body_bytes", "_head_bytes", "_headers", "_in_head", "_parser", "_request",
         "_target", "close_after", "deadline", "door", "exchange", "paused", "pipeline",
-        "pipelined_bytes", "refusing", "transport",
+        "pipelined_bytes", "promise", "refusing", "transport",
     )  # fmt: skip
 
     def __init__(self, door: Door) -> None:
         self.door = door
         self.transport: asyncio.Transport | None = None
         self.exchange: Exchange | None = None
+        self.promise: Promise | None = None
         self.pipeline: deque[HttpRequest | ApiError] = deque()
         self.pipelined_bytes = 0
         self.close_after = False
@@ -74,6 +76,8 @@ class ClientConnection(asyncio.Protocol):
         self.transport = None
         self.door.clients.discard(self)
         self.pipeline.clear()
+        if self.promise is not None:
+            self.promise.disown()
         exchange, self.exchange = self.exchange, None
         if exchange is not None:
             exchange.client_gone()
@@ -268,7 +272,7 @@ class ClientConnection(asyncio.Protocol):
 
     def write_error(self, error: ApiError, extra: bytes) -> None:
         """Write a whole error answer."""
-        self.write(error_answer(error, self.door.jitter(error.retry_after_seconds), extra))
+        self.write(error_answer(error, self.door.retry_after(error), extra))
 
     def exchange_done(self) -> None:
         """The answer to the current request is written."""

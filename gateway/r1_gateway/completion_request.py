@@ -12,6 +12,8 @@ import orjson
 from r1_gateway.errors import bad_request
 
 BYTES_PER_TOKEN = 4
+MOST_CHOICES = 1_000_000
+"""A larger ``n`` is a mistake: the engine refuses it."""
 
 
 @dataclass(slots=True)  # not frozen: made once per request, and freezing doubles its cost
@@ -22,6 +24,8 @@ class CompletionRequest:
     stream: bool
     prompt_bytes: int
     max_tokens: int | None
+    width: int = 1
+    """sequences that the engine runs for it, each of which takes a seat"""
 
 
 def parse_completion(body: bytes) -> CompletionRequest:
@@ -52,7 +56,21 @@ def parse_completion(body: bytes) -> CompletionRequest:
         stream is True,
         _prompt_bytes(document),
         limit if type(limit) is int and limit >= 0 else None,
+        _width(document),
     )
+
+
+def _width(document: dict[str, object]) -> int:
+    """Sequences of a request: the choices asked for (``n``, ``best_of``) of each of its prompts."""
+    choices = max(_count(document.get("n")), _count(document.get("best_of")))
+    prompt = document.get("prompt")
+    if isinstance(prompt, list) and prompt and not isinstance(prompt[0], int):
+        return choices * len(prompt)
+    return choices
+
+
+def _count(value: object) -> int:
+    return value if type(value) is int and 1 <= value <= MOST_CHOICES else 1
 
 
 def _prompt_bytes(document: dict[str, object]) -> int:

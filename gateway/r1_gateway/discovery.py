@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from typing import Any
 
 import aiohttp
@@ -86,8 +86,14 @@ def _route_of(item: KubeObject) -> RouteSpec:
 class PodView:
     """Pods by Service, merged over all of a Service's slices."""
 
-    def __init__(self, *, ipv6_first: bool | None = None) -> None:
+    def __init__(
+        self,
+        read: Callable[[KubeObject], dict[str, bool]] | None = None,
+        *,
+        ipv6_first: bool | None = None,
+    ) -> None:
         """``ipv6_first``: the address to use of a pod with two; None: the cluster's first family."""
+        self._read = read or _readiness
         self._ipv6_first = prefers_ipv6() if ipv6_first is None else ipv6_first
         self._identities: dict[str, dict[str, str]] = {}
         self._slices: dict[str, tuple[str, dict[str, bool]]] = {}
@@ -105,7 +111,7 @@ class PodView:
             service = item["metadata"].get("labels", {}).get(SERVICE_LABEL)
             if service:
                 name = f"{item['metadata']['namespace']}/{service}"
-                self._slices[key] = (name, _readiness(item))
+                self._slices[key] = (name, self._read(item))
                 self._identities[key] = _identities(item)
                 self._by_service.setdefault(name, set()).add(key)
                 touched.add(name)
@@ -161,6 +167,22 @@ def _identities(item: KubeObject) -> dict[str, str]:
     return found
 
 
+def read_gateways(item: KubeObject) -> dict[str, bool]:
+    """Gateways of a slice: pod (an address where it has no reference) -> may have requests running.
+
+    A gateway that drains fails its readiness probe, so ``serving`` is soon false, but its streams
+    run on.  Until its pod is gone it is listed as terminating and keeps its share of the seats.
+    """
+    found: dict[str, bool] = {}
+    for endpoint in item.get("endpoints") or []:
+        conditions = endpoint.get("conditions") or {}
+        ready = conditions.get("ready") is not False
+        pod = (endpoint.get("targetRef") or {}).get("uid")  # one for both address families
+        for address in endpoint.get("addresses") or []:
+            found[pod or address] = ready or bool(conditions.get("terminating"))
+    return found
+
+
 class Discovery:
     """Feeds a door from the API server."""
 
@@ -172,7 +194,7 @@ class Discovery:
         self._gateway_service = gateway_service
         self._routes = RouteView()
         self._pods = PodView()
-        self._peers = PodView()
+        self._peers = PodView(read_gateways)
         self._mirrors: list[ListWatch] = []
         self._session: aiohttp.ClientSession | None = None
         self._settling: asyncio.TimerHandle | None = None

@@ -152,7 +152,7 @@ class Door:
         body = request.body
         if asked.model not in route.spec.models:  # namespace/name: the engine knows it by name
             body = with_model(body, route.spec.name)
-        route.tally.offer(klass, asked.prompt_bytes, asked.max_tokens)
+        route.tally.offer(klass, asked.prompt_bytes, asked.max_tokens, asked.width)
         now = time.monotonic()
         exchange = Exchange(
             route,
@@ -165,6 +165,7 @@ class Door:
             self.keys is None,
             now,
             patience,
+            asked.width,
         )
         route.admit(exchange, now, patience)
 
@@ -232,10 +233,13 @@ class Door:
         """Count a request that reached no route (bad, unauthorized, unknown model)."""
         self.refused[error.status, error.code] += 1
 
-    def jitter(self, seconds: float | None) -> int | None:
-        """A whole Retry-After within 20 % of the prediction, so that clients do not come at once."""
+    def retry_after(self, error: ApiError) -> int | None:
+        """Whole seconds of Retry-After: a client's own time, or within 20 % of a common one."""
+        seconds = error.retry_after_seconds
         if seconds is None:
             return None
+        if error.retry_is_exact:
+            return round(seconds)
         low, high = RETRY_AFTER_LIMITS
         spread = random.uniform(0.8, 1.2)  # noqa: S311 - no secret
         return min(high, max(low, math.ceil(seconds * spread)))

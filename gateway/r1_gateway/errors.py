@@ -17,6 +17,8 @@ class ApiError(Exception):
     message: str
     param: str | None = None
     retry_after_seconds: float | None = None
+    retry_is_exact: bool = False
+    """the time is one client's own: it needs no jitter"""
 
     def body(self) -> bytes:
         """The JSON body."""

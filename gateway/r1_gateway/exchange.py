@@ -8,15 +8,15 @@ What is tried again, and when (never after a byte reached the client):
 
 - no connection to the pod: as often as the queue's patience allows, the breaker picks the pace;
 - a kept connection that the pod had closed meanwhile: once, same pod, new connection;
-- a pod that died before its head, or said 503 with Retry-After: once, another pod.
+- a pod that died before its head, or answered 503 with Retry-After: once, another pod;
+- 429, or 503 without Retry-After: once, if another pod has free seats; else it is the answer.
 
-The last two share one budget, so a generation is started at most twice.
+The last three share one budget, so a generation is started at most twice.
 """
 
 from __future__ import annotations
 
 import asyncio
-import re
 import time
 from typing import TYPE_CHECKING
 
@@ -25,6 +25,8 @@ from r1_gateway.classes import PriorityClass
 from r1_gateway.errors import ApiError, bad_gateway
 from r1_gateway.http_request import HttpRequest, build_upstream_request
 from r1_gateway.response_head import HeadFacts, edit_head, read_head
+from r1_gateway.routing import Breaker
+from r1_gateway.stream_reader import StreamReader, plain_completion_tokens
 from r1_gateway.upstream import UpstreamConnection
 
 if TYPE_CHECKING:
@@ -33,7 +35,10 @@ if TYPE_CHECKING:
 
 HOLD_BYTES = 1 << 20
 HEAD_BYTES = 1 << 16
-_COMPLETION_TOKENS = re.compile(rb'"completion_tokens"\s*:\s*(\d{1,9})')
+PARTS = 16
+"""Parts of a stream that are read together once the first token has come, and how long they are."""
+PART_BYTES = 1 << 13
+REFUSALS = (429, 503)
 
 
 class Exchange:
@@ -46,14 +51,14 @@ class Exchange:
         "connecting",
         "connection",
         "facts",
-        "first_byte_at",
+        "first_token_at",
         "forward_key",
         "give_up_at",
         "held",
         "klass",
         "last_bytes",
-        "pieces",
         "queue_seconds",
+        "reader",
         "replayed",
         "request",
         "request_id",
@@ -61,6 +66,7 @@ class Exchange:
         "status",
         "stream",
         "ticket",
+        "width",
         "wrote",
     )  # fmt: skip
 
@@ -76,6 +82,7 @@ class Exchange:
         forward_key: bool,
         now: float,
         patience: float | None,
+        width: int = 1,
     ) -> None:
         self.route = route
         self.client = client
@@ -93,9 +100,10 @@ class Exchange:
         self.facts: HeadFacts | None = None
         self.held: bytearray | None = bytearray()
         self.last_bytes = b""
-        self.pieces = 0
+        self.reader: StreamReader | None = None
+        self.width = width
         self.queue_seconds: float | None = None
-        self.first_byte_at: float | None = None
+        self.first_token_at: float | None = None
         self.replayed = False
         self.status = 0
         self.wrote = False
@@ -109,8 +117,11 @@ class Exchange:
         if self.queue_seconds is None:
             self.queue_seconds = now - self.arrived
             self.route.tally.queue_wait[self.klass].observe(self.queue_seconds)
-        address = self.ticket.endpoint.address
-        connection = self.route.connections.take(address)
+        endpoint = self.ticket.endpoint
+        address = endpoint.address
+        connection = None
+        if endpoint.breaker is not Breaker.UNREACHABLE:  # else only a new connection is a proof
+            connection = self.route.connections.take(address)
         if connection is not None:
             self._send(connection)
         else:
@@ -127,14 +138,18 @@ class Exchange:
             self._unreachable(str(error) or type(error).__name__)
             return
         self.connecting = None
-        if self.ticket is None:
+        ticket = self.ticket
+        if ticket is None or ticket.endpoint is None:
             connection.close()
-        else:
-            self._send(connection)
+            return
+        recovered = ticket.endpoint.breaker is Breaker.UNREACHABLE
+        self.route.admission.pool.connected(ticket.endpoint)
+        self._send(connection)
+        if recovered:
+            self.route.pump()
 
     def _send(self, connection: UpstreamConnection) -> None:
         self.connection = connection
-        connection.keep_parts = self.request.version == "1.0"
         connection.send(
             self,
             build_upstream_request(
@@ -146,13 +161,13 @@ class Exchange:
                 forward_key=self.forward_key,
             ),
         )
+        connection.keep_parts = self.request.version == "1.0"
 
     def _unreachable(self, why: str) -> None:
         ticket = self.ticket
         assert ticket is not None and ticket.endpoint is not None  # noqa: S101, PT018
         route = self.route
-        route.admission.pool.failed(ticket.endpoint, time.monotonic(), unreachable=True)
-        route.last_trouble = f"pod {ticket.endpoint.address}: {why}"
+        route.pod_failed(ticket.endpoint, why, unreachable=True)
         route.tally.retries["ConnectFailed"] += 1
         route.admission.retry(ticket)
         route.pump()
@@ -182,9 +197,19 @@ class Exchange:
             if found is None:
                 return
             head, data = found
-        if connection.keep_parts:
-            parts, connection.body_parts = connection.body_parts, []
-            data = b"".join(parts)
+        reader = self.reader
+        if reader is not None:
+            if (
+                not reader.first_token
+                or len(connection.body_parts) >= PARTS
+                or len(data) > PART_BYTES
+                or connection.keep_parts
+            ):
+                data = self._read_parts(connection, reader, data)
+            if data:
+                self.last_bytes = data
+        elif connection.keep_parts:
+            data = self._take_parts(connection)
         held = self.held
         if held is not None and connection.complete and not held:
             self.last_bytes = data
@@ -195,9 +220,10 @@ class Exchange:
             if len(held) > HOLD_BYTES and not connection.complete:
                 self.held = None
                 self._write(bytes(held))
+                self.reader = StreamReader(is_event_stream=False)
+                self.reader.feed(bytes(held))
+                connection.collect = True
         else:
-            if data and self.stream:
-                self._see_stream(data)
             self._write(head + data if head else data)
         if connection.complete:
             self._complete(connection)
@@ -220,49 +246,71 @@ class Exchange:
             connection.lose("the pod's answer is not HTTP")
             return None
         facts = read_head(data[:end])
-        if (
-            connection.status == 503
-            and not self.replayed
-            and self._try_elsewhere(connection, facts)
-        ):
+        ticket = self.ticket
+        assert ticket is not None and ticket.endpoint is not None  # noqa: S101, PT018
+        if not is_failure(connection.status):
+            self.route.admission.pool.answered(ticket.endpoint)
+        elif self._refused(connection, facts):
             return None
         self.facts = facts
         self.status = connection.status
-        ticket = self.ticket
-        assert ticket is not None and ticket.endpoint is not None  # noqa: S101, PT018
-        self.route.admission.pool.succeeded(ticket.endpoint)
         dechunk = connection.keep_parts and facts.is_chunked
         if facts.ends_at_close or dechunk:
             self.client.close_after = True
         self.stream = facts.is_event_stream
         streamed = facts.is_event_stream or (facts.content_length or 0) > HOLD_BYTES
+        connection.collect = streamed or connection.keep_parts
+        if not connection.collect:
+            connection.body_parts = []
         if streamed:
             self.held = None
+            self.reader = StreamReader(is_event_stream=facts.is_event_stream)
         elif held:
             held.clear()
         head = edit_head(data[:end], facts, self.answer_headers(), dechunk=dechunk)
         return head, data[end:]
 
-    def _try_elsewhere(self, connection: UpstreamConnection, facts: HeadFacts) -> bool:
-        """A pod that turns us away and says until when (it drains) is left alone that long."""
-        seconds = facts.header(b"retry-after")
-        ticket = self.ticket
-        if seconds is None or not seconds.isdigit() or ticket is None or ticket.endpoint is None:
+    def _refused(self, connection: UpstreamConnection, facts: HeadFacts) -> bool:
+        """The pod answered 429 or 5xx; True when the request is tried on another pod instead.
+
+        A pod that says until when it refuses (it drains) is left alone that long.
+        """
+        route, ticket = self.route, self.ticket
+        assert ticket is not None and ticket.endpoint is not None  # noqa: S101, PT018
+        endpoint, pool = ticket.endpoint, route.admission.pool
+        avoid = {endpoint.address}
+        seconds = facts.header(b"retry-after") if connection.status == 503 else None
+        if seconds is not None and seconds.isdigit():
+            pool.pause(endpoint, time.monotonic(), max(float(seconds), 0.1))
+            elsewhere = pool.has_other(avoid)
+        else:
+            route.pod_failed(endpoint, f"it answered {connection.status}")
+            if connection.status not in REFUSALS:
+                return False
+            if pool.choose(time.monotonic(), ticket.avoid | avoid, ticket.width) is None:
+                return False
+            elsewhere = True
+        if self.replayed:
             return False
-        pool = self.route.admission.pool
-        address = ticket.endpoint.address
-        pool.pause(ticket.endpoint, time.monotonic(), max(float(seconds), 0.1))
         self._drop_connection()
-        self._try_again("PodRefused", avoid=address if pool.has_other({address}) else None)
+        self._try_again("PodRefused", avoid=endpoint.address if elsewhere else None)
         return True
 
-    def _see_stream(self, data: bytes) -> None:
-        self.last_bytes = data
-        self.pieces += data.count(b"data:")
-        if self.first_byte_at is None:
+    def _take_parts(self, connection: UpstreamConnection) -> bytes:
+        """The body that came since the last time, without its transfer coding."""
+        parts, connection.body_parts = connection.body_parts, []
+        return parts[0] if len(parts) == 1 else b"".join(parts)
+
+    def _read_parts(
+        self, connection: UpstreamConnection, reader: StreamReader, data: bytes
+    ) -> bytes:
+        """Look for the first token and the counts; what the client gets of ``data``."""
+        body = self._take_parts(connection)
+        if body and reader.feed(body):
             now = time.monotonic()
-            self.first_byte_at = now
+            self.first_token_at = now
             self.route.first_token(self.klass, now - self.arrived)
+        return body if connection.keep_parts else data
 
     def _write(self, data: bytes) -> None:
         self.wrote = True
@@ -273,14 +321,35 @@ class Exchange:
         if self.held:
             tail = bytes(self.held)
             self._write(tail)
-        at = tail.rfind(b'"completion_tokens"')
-        if at >= 0 and (found := _COMPLETION_TOKENS.match(tail, at)) is not None:
-            self.route.tally.learn_output(int(found[1]))
-        elif self.pieces > 1:
-            self.route.tally.learn_output(self.pieces - 1)
+        if not is_failure(self.status):
+            if self.reader is not None:
+                self._read_parts(connection, self.reader, b"")
+            self._count_output(tail)
         self.connection = None
         connection.done()
         self._end()
+
+    def _count_output(self, tail: bytes) -> None:
+        """Count the tokens of an answer that is complete; its pod is in order."""
+        route, reader, ticket = self.route, self.reader, self.ticket
+        if ticket is not None and ticket.endpoint is not None:
+            if reader is not None and reader.error and not reader.first_token:
+                route.pod_failed(ticket.endpoint, "its stream held an error only", after_head=True)
+            else:
+                route.admission.pool.completed(ticket.endpoint)
+        if reader is None:
+            tokens = plain_completion_tokens(tail)
+        else:
+            tokens = reader.completion_tokens()
+            if tokens is None and reader.events > 1:
+                tokens = reader.events - 1  # the last one is the end mark
+        if tokens is None:
+            return
+        route.generated(self.klass, tokens)
+        first, each = self.first_token_at, tokens / self.width
+        if first is not None and each > 1.0:
+            seconds = (time.monotonic() - first) / (each - 1.0)
+            route.tally.time_per_output_token[self.klass].observe(seconds)
 
     def upstream_lost(self, reason: str) -> None:
         """The connection to the pod ended before the answer was complete."""
@@ -301,7 +370,8 @@ class Exchange:
             self.route.tally.retries["StaleConnection"] += 1
             self._connect(endpoint.address)
             return
-        pool.failed(endpoint, time.monotonic(), unreachable=False)
+        if facts is None or not is_failure(self.status):
+            self.route.pod_failed(endpoint, reason, after_head=facts is not None)
         if facts is None and not self.replayed and pool.has_other({endpoint.address}):
             self._try_again("PodDied", avoid=endpoint.address)
             return
@@ -385,6 +455,11 @@ class Exchange:
         client = self.client
         self.route.ended(self, ticket)
         client.exchange_done()
+
+
+def is_failure(status: int) -> bool:
+    """Whether a pod's answer counts against the pod: a client's mistake does not."""
+    return status >= 500 or status == 429
 
 
 def _after(sent: bytes, event: bytes) -> bytes:

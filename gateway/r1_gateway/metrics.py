@@ -45,9 +45,15 @@ class GatewayCollector(Collector):
         )
         yield _histogram(
             "r1_gateway_time_to_first_token_seconds",
-            "Seconds from arrival to the first bytes of a stream.",
+            "Seconds from arrival to the first event of a stream with content or a tool call.",
             routes,
             lambda route: route.tally.time_to_first_token,
+        )
+        yield _histogram(
+            "r1_gateway_time_per_output_token_seconds",
+            "Seconds per token of a stream after its first one, by the engine's token count.",
+            routes,
+            lambda route: route.tally.time_per_output_token,
         )
         yield _histogram(
             "r1_gateway_request_duration_seconds",
@@ -94,6 +100,11 @@ def _class_counters(routes: list[Route]) -> Iterator[Metric]:
     readers: tuple[tuple[str, str, Callable[[Route], list[int]]], ...] = (
         ("requests_offered", "Requests at the door.", lambda r: r.tally.offered_requests),
         ("tokens_offered", "Tokens at the door, estimated.", lambda r: r.tally.offered_tokens),
+        (
+            "tokens_generated",
+            "Tokens of complete answers, by the engine's usage where it sends one.",
+            lambda r: r.tally.generated_tokens,
+        ),
         ("slo_missed", "Streams later than promised.", lambda r: r.tally.slo_missed),
     )
     for name, text, read in readers:
@@ -114,15 +125,19 @@ def _labelled_counters(routes: list[Route]) -> Iterator[Metric]:
     retries = CounterMetricFamily(
         "r1_gateway_retries", "Requests tried again, by cause.", labels=(*_ROUTE, "reason")
     )
+    ejections = CounterMetricFamily(
+        "r1_gateway_ejections", "Ejections of pods that fail more than the others.", labels=_ROUTE
+    )
     for route in routes:
         labels = _labels(route)
+        ejections.add_metric(labels, route.tally.ejections)
         for (klass, code), count in route.tally.by_code.items():
             answered.add_metric((*labels, CLASS_NAMES[klass], str(code)), count)
         for (klass, reason), count in route.tally.rejected_by_reason.items():
             rejected.add_metric((*labels, CLASS_NAMES[klass], reason), count)
         for reason, count in route.tally.retries.items():
             retries.add_metric((*labels, reason), count)
-    yield from (answered, rejected, retries)
+    yield from (answered, rejected, retries, ejections)
 
 
 def _gauges(routes: list[Route], now: float) -> Iterator[Metric]:
@@ -131,8 +146,17 @@ def _gauges(routes: list[Route], now: float) -> Iterator[Metric]:
         "r1_gateway_oldest_wait_seconds", "Wait of the queue's head.", labels=_CLASS
     )
     running = GaugeMetricFamily("r1_gateway_in_flight", "Requests on pods.", labels=_CLASS)
-    seats = GaugeMetricFamily("r1_gateway_seats", "Seats on ready pods.", labels=_ROUTE)
-    ready = GaugeMetricFamily("r1_gateway_ready_endpoints", "Ready pods.", labels=_ROUTE)
+    seats = GaugeMetricFamily("r1_gateway_seats", "Seats on available pods.", labels=_ROUTE)
+    ready = GaugeMetricFamily(
+        "r1_gateway_ready_endpoints",
+        "Pods that are ready and whose circuit breaker is closed.",
+        labels=_ROUTE,
+    )
+    ejected = GaugeMetricFamily(
+        "r1_gateway_ejected_endpoints",
+        "Ready pods that get no requests because they fail more than the others.",
+        labels=_ROUTE,
+    )
     kept = GaugeMetricFamily(
         "r1_gateway_seats_held_back",
         "Seats that a request of the class leaves free for those above it.",
@@ -154,9 +178,10 @@ def _gauges(routes: list[Route], now: float) -> Iterator[Metric]:
                 held, of_advice = admission.held_back(klass, now)
                 kept.add_metric(with_class, held)
                 advised.add_metric(with_class, of_advice)
-        seats.add_metric(labels, admission.pool.seats)
-        ready.add_metric(labels, admission.pool.ready)
-    yield from (length, oldest, running, seats, ready, kept, advised)
+        seats.add_metric(labels, admission.pool.available_seats)
+        ready.add_metric(labels, admission.pool.available)
+        ejected.add_metric(labels, admission.pool.ejected)
+    yield from (length, oldest, running, seats, ready, ejected, kept, advised)
 
 
 def _histogram(

@@ -7,6 +7,7 @@ whose pause is over.  Everything else is dispatched by the event that freed the 
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections.abc import Callable, Mapping
 
@@ -15,12 +16,14 @@ from r1_gateway.classes import PriorityClass
 from r1_gateway.errors import ApiError, unavailable
 from r1_gateway.exchange import Exchange
 from r1_gateway.route_spec import RouteSpec
-from r1_gateway.routing import EndpointPool
+from r1_gateway.routing import Endpoint, EndpointPool
 from r1_gateway.tally import Tally
 from r1_gateway.upstream import ConnectionPool
 
 HOLD_AFTER_LOSS_SECONDS = 120.0
 CLIENT_CLOSED = 499
+
+logger = logging.getLogger(__name__)
 
 
 class Route:
@@ -82,8 +85,13 @@ class Route:
             self.tally.reject(klass, "NoEndpoints", 503)
             exchange.fail_queued(unavailable("no_endpoints", f"{self.spec.key} has no pods", 5.0))
             return
-        outcome = self.admission.offer(exchange, klass, now, patience)
+        client = exchange.client
+        promise, client.promise = client.promise, None
+        outcome = self.admission.offer(
+            exchange, klass, now, patience, width=exchange.width, promise=promise
+        )
         if isinstance(outcome, Refusal):
+            client.promise = outcome.promise
             self.tally.reject(klass, outcome.reason, 429)
             exchange.fail_queued(
                 ApiError(
@@ -92,6 +100,7 @@ class Route:
                     "queue_full",
                     f"{self.spec.key}: {outcome.message}",
                     retry_after_seconds=outcome.retry_after_seconds,
+                    retry_is_exact=True,
                 )
             )
             return
@@ -163,8 +172,31 @@ class Route:
         self.tally.reject(klass, reason, error.status)
         return error
 
+    def pod_failed(
+        self, endpoint: Endpoint, why: str, *, unreachable: bool = False, after_head: bool = False
+    ) -> None:
+        """A pod broke a request, refused it, or answered with an error of its own."""
+        self.last_trouble = f"pod {endpoint.address}: {why}"
+        ejected_for = self.admission.pool.failed(
+            endpoint, time.monotonic(), unreachable=unreachable, after_head=after_head
+        )
+        if ejected_for is not None:
+            self.tally.ejections += 1
+            logger.warning(
+                "%s: pod %s is ejected for %.0f s: it fails more than the other pods (%s)",
+                self.spec.key,
+                endpoint.address,
+                ejected_for,
+                why,
+            )
+
+    def generated(self, klass: PriorityClass, tokens: int) -> None:
+        """An answer ended that holds so many tokens."""
+        self.tally.learn_output(tokens)
+        self.tally.generated_tokens[klass] += tokens
+
     def first_token(self, klass: PriorityClass, seconds: float) -> None:
-        """A stream's first bytes came that long after the request."""
+        """A stream's first token came that long after the request."""
         self.tally.time_to_first_token[klass].observe(seconds)
         promise = self.spec.policies[klass].time_to_first_token_seconds
         if promise is not None and seconds > promise:

@@ -71,7 +71,7 @@ async def answer_briefly(conversation: Conversation) -> None:
     if conversation.request.json.get("stream"):
         conversation.start_stream()
         for word in (b"one", b"two"):
-            conversation.chunk(b'data: {"text": "%s"}\n\n' % word)
+            conversation.chunk(b'data: {"choices": [{"text": "%s"}]}\n\n' % word)
         conversation.chunk(b"data: [DONE]\n\n")
         conversation.end_stream()
     else:

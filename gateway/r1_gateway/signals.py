@@ -35,7 +35,6 @@ def _by_class(values: Sequence[float]) -> dict[str, float]:
 
 def _route_signals(route: Route, now: float) -> dict[str, object]:
     tally, admission = route.tally, route.admission
-    ready = admission.pool.ready
     return {
         "offeredRequests": _by_class(tally.offered_requests),
         "offeredTokens": _by_class(tally.offered_tokens),
@@ -47,10 +46,10 @@ def _route_signals(route: Route, now: float) -> dict[str, object]:
         "oldestWaitSeconds": _by_class([admission.oldest_wait(klass, now) for klass in CLASSES]),
         "inFlight": _by_class(admission.in_flight),
         "inFlightByEndpoint": {each.address: each.in_flight for each in admission.pool},
-        "held": admission.waiting if ready == 0 else 0,
+        "held": admission.waiting if admission.pool.ready == 0 else 0,
         "heldSeconds": admission.held_seconds,
-        "seats": admission.pool.seats,
-        "readyEndpoints": ready,
+        "seats": admission.pool.available_seats,
+        "readyEndpoints": admission.pool.available,
         "timeToFirstToken": _durations(tally.time_to_first_token),
         "latency": _durations(tally.latency),
     }

@@ -56,21 +56,24 @@ class Tally:
     slo_missed: list[int] = field(default_factory=_zeros)
     rejected_by_reason: Counter[tuple[int, str]] = field(default_factory=Counter)
     by_code: Counter[tuple[int, int]] = field(default_factory=Counter)
+    ejections: int = 0
     retries: Counter[str] = field(default_factory=Counter)
     queue_wait: list[Histogram] = field(default_factory=_histograms)
     time_to_first_token: list[Histogram] = field(default_factory=_histograms)
+    time_per_output_token: list[Histogram] = field(default_factory=_histograms)
     latency: list[Histogram] = field(default_factory=_histograms)
+    generated_tokens: list[int] = field(default_factory=_zeros)
     output_tokens: float = FIRST_OUTPUT_GUESS
 
-    def offer(self, klass: int, prompt_bytes: int, max_tokens: int | None) -> None:
+    def offer(self, klass: int, prompt_bytes: int, max_tokens: int | None, width: int = 1) -> None:
         """Count an arrival: a request, and its tokens as far as they can be known now.
 
-        Tokens = prompt bytes / 4, and the smaller of ``max_tokens`` and what requests of this
-        route lately put out.
+        Tokens = prompt bytes / 4, and the smaller of ``max_tokens`` for each of its ``width``
+        sequences and what requests of this route lately put out.
         """
         expected = self.output_tokens
-        if max_tokens is not None and max_tokens < expected:
-            expected = max_tokens
+        if max_tokens is not None and max_tokens * width < expected:
+            expected = max_tokens * width
         self.offered_requests[klass] += 1
         self.offered_tokens[klass] += (prompt_bytes >> 2) + int(expected)
 

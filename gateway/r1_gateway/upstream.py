@@ -31,7 +31,7 @@ class UpstreamConnection(asyncio.Protocol):
     """One connection to one pod."""
 
     __slots__ = (
-        "address", "body_parts", "chunk_open", "complete", "excess", "head_complete", "idle_since",
+        "address", "body_parts", "chunk_open", "collect", "complete", "excess", "head_complete", "idle_since",
         "interim", "interim_heads", "keep_alive", "keep_parts", "parser", "paused", "pool", "reader",
         "status", "transport", "used",
     )  # fmt: skip
@@ -53,6 +53,7 @@ class UpstreamConnection(asyncio.Protocol):
         self.chunk_open = self.excess = self.interim = False
         self.interim_heads = 0
         self.keep_parts = False
+        self.collect = True
         self.body_parts: list[bytes] = []
 
     # -- parser callbacks ----------------------------------------------------------------------
@@ -71,7 +72,7 @@ class UpstreamConnection(asyncio.Protocol):
         self.head_complete = True
 
     def on_body(self, body: bytes) -> None:
-        if self.keep_parts:
+        if self.collect:
             self.body_parts.append(body)
 
     def on_chunk_header(self) -> None:

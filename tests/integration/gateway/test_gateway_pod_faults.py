@@ -3,10 +3,12 @@
 import asyncio
 import json
 from collections.abc import Awaitable, Callable
+from typing import Any
 
 import aiohttp
+import pytest
 
-from r1_gateway.scripted_pod import Conversation, ScriptedPod, answer_briefly, until
+from r1_gateway.scripted_pod import Conversation, Script, ScriptedPod, answer_briefly, until
 from r1_gateway.server import GatewayServer
 
 OpenGateway = Callable[..., Awaitable[GatewayServer]]
@@ -115,16 +117,211 @@ async def test_a_draining_pod_sends_us_elsewhere(
     assert len(draining.requests) == 1  # and it is left alone for the time it asked for
 
 
-async def test_a_503_without_retry_after_is_the_engines_own_answer(
-    open_gateway: OpenGateway, new_pod: NewPod
+@pytest.mark.parametrize("status", ["503 Service Unavailable", "429 Too Many Requests"])
+async def test_a_refusal_of_two_pods_is_the_engines_own_answer(
+    open_gateway: OpenGateway, new_pod: NewPod, status: str
 ) -> None:
     async def refuses(conversation: Conversation) -> None:
-        conversation.answer(b'{"error": {"code": "engine"}}', "503 Service Unavailable")
+        conversation.answer(b'{"error": {"code": "engine"}}', status)
 
-    pods = [await new_pod(refuses), await new_pod(refuses)]
+    pods = [await new_pod(refuses) for _ in range(3)]
     gateway = await open_gateway(*pods)
-    assert await ask(gateway) == (503, "engine")
-    assert sum(len(pod.requests) for pod in pods) == 1
+    assert await ask(gateway) == (int(status[:3]), "engine")
+    assert sum(len(pod.requests) for pod in pods) == 2
+    assert free_everywhere(gateway)
+
+
+@pytest.mark.parametrize("status", ["503 Service Unavailable", "429 Too Many Requests"])
+async def test_a_refused_request_is_served_by_another_pod_with_a_free_seat(
+    open_gateway: OpenGateway, new_pod: NewPod, status: str
+) -> None:
+    async def refuses(conversation: Conversation) -> None:
+        conversation.answer(b'{"error": {"code": "engine"}}', status)
+
+    bad, good = await new_pod(refuses), await new_pod()
+    gateway = await open_gateway(bad, good)
+    assert [await ask(gateway) for _ in range(8)] == [(200, "")] * 8
+    assert 1 <= len(bad.requests) <= 4  # it was ejected then
+    assert free_everywhere(gateway)
+
+
+async def test_a_refusal_is_the_answer_when_no_other_pod_has_a_free_seat(
+    open_gateway: OpenGateway, new_pod: NewPod
+) -> None:
+    release = asyncio.Event()
+
+    async def slow(conversation: Conversation) -> None:
+        await release.wait()
+        conversation.answer(b"{}")
+
+    async def refuses(conversation: Conversation) -> None:
+        conversation.answer(b'{"error": {"code": "engine"}}', "429 Too Many Requests")
+
+    busy, bad = await new_pod(slow), await new_pod(refuses)
+    gateway = await open_gateway(busy, bad, seatsPerReplica=1)
+    answers = [asyncio.create_task(ask(gateway)) for _ in range(2)]
+    await until(lambda: len(busy.requests) == 1)
+    await until(lambda: any(answer.done() for answer in answers))
+    assert [await a for a in answers if a.done()] == [(429, "engine")]
+    release.set()
+    assert (200, "") in [await answer for answer in answers]
+
+
+async def fails(conversation: Conversation) -> None:
+    conversation.answer(b'{"error": {"code": "broken"}}', "500 Internal Server Error")
+
+
+async def streams_an_error(conversation: Conversation) -> None:
+    conversation.start_stream()
+    conversation.chunk(b'data: {"error": {"message": "the engine is dead", "code": 500}}\n\n')
+    conversation.chunk(b"data: [DONE]\n\n")
+    conversation.end_stream()
+
+
+async def dies_in_its_stream(conversation: Conversation) -> None:
+    conversation.start_stream()
+    await asyncio.sleep(0.002)
+    conversation.die()
+
+
+async def serve_a_little_later(conversation: Conversation) -> None:
+    await asyncio.sleep(0.03)
+    await answer_briefly(conversation)
+
+
+@pytest.mark.parametrize("bad", [fails, streams_an_error, dies_in_its_stream])
+async def test_a_pod_that_fails_fast_gets_a_small_part_of_the_load(
+    open_gateway: OpenGateway, new_pod: NewPod, bad: Script
+) -> None:
+    pods = [await new_pod(bad), await new_pod(serve_a_little_later)]
+    pods.append(await new_pod(serve_a_little_later))
+    gateway = await open_gateway(*pods)
+
+    async def client() -> int:
+        url = f"http://127.0.0.1:{gateway.port}/v1/completions"
+        body = {"model": "m", "stream": True}
+        failed = 0
+        async with aiohttp.ClientSession() as session:
+            for _ in range(25):
+                try:
+                    async with session.post(url, json=body) as answer:
+                        text = await answer.read()
+                except aiohttp.ClientError:
+                    text = b"error"
+                failed += b"error" in text
+        return failed
+
+    failed = sum(await asyncio.gather(*(client() for _ in range(12))))
+    assert 1 <= failed <= 15  # of 300
+    assert len(pods[0].requests) == failed
+    route = gateway.door.routes["default/m"]
+    assert route.tally.ejections >= 1
+    assert free_everywhere(gateway)
+
+
+async def test_a_request_that_every_pod_fails_ejects_at_most_half_of_them(
+    open_gateway: OpenGateway, new_pod: NewPod
+) -> None:
+    async def fails_on_poison(conversation: Conversation) -> None:
+        if b"poison" in conversation.request.body:
+            await fails(conversation)
+        else:
+            conversation.answer(b"{}")
+
+    pods = [await new_pod(fails_on_poison) for _ in range(4)]
+    gateway = await open_gateway(*pods)
+    pool = gateway.door.routes["default/m"].admission.pool
+    for number in range(60):
+        expected = (500, "broken") if number % 3 else (200, "")
+        assert await ask(gateway, prompt="poison" if number % 3 else "") == expected
+        assert pool.ejected <= 2
+    assert pool.available >= 2
+
+
+async def test_an_ejected_pod_that_is_well_again_returns(
+    open_gateway: OpenGateway, new_pod: NewPod
+) -> None:
+    broken = True
+
+    async def sometimes(conversation: Conversation) -> None:
+        await (fails(conversation) if broken else answer_briefly(conversation))
+
+    bad, good = await new_pod(sometimes), await new_pod()
+    gateway = await open_gateway(bad, good)
+    pool = gateway.door.routes["default/m"].admission.pool
+    for _ in range(12):
+        await ask(gateway)
+    assert pool.ejected == 1
+    _, signals = await admin(gateway)
+    assert (signals["readyEndpoints"], signals["seats"]) == (1, 4)
+    broken = False
+    before = len(bad.requests)
+    async with asyncio.timeout(30):
+        while pool.ejected:
+            assert await ask(gateway) == (200, "")
+            await asyncio.sleep(0.05)
+    assert len(bad.requests) > before
+    _, signals = await admin(gateway)
+    assert (signals["readyEndpoints"], signals["seats"]) == (2, 8)
+
+
+async def admin(gateway: GatewayServer) -> tuple[str, dict[str, Any]]:
+    """The metrics, and the signals of the route."""
+    base = f"http://127.0.0.1:{gateway.admin_port}"
+    async with aiohttp.ClientSession() as session:
+        async with session.get(f"{base}/metrics") as answer:
+            metrics = await answer.text()
+        async with session.get(f"{base}/signals") as answer:
+            signals = await answer.json()
+    return metrics, signals["routes"]["default/m"]
+
+
+async def test_a_pod_that_came_back_gets_its_full_load_before_the_first_answer(
+    open_gateway: OpenGateway, new_pod: NewPod
+) -> None:
+    release = asyncio.Event()
+
+    async def long(conversation: Conversation) -> None:
+        await release.wait()
+        conversation.answer(b"{}")
+
+    pod = await new_pod(long)
+    gateway = await open_gateway(pod, seatsPerReplica=4)
+    port = int(pod.address.rpartition(":")[2])
+    await pod.stop()
+    answers = [asyncio.create_task(ask(gateway)) for _ in range(4)]
+    await until(lambda: gateway.door.routes["default/m"].tally.retries["ConnectFailed"] > 0)
+    again = await new_pod(long, port)
+    await until(lambda: again.running == 4)
+    release.set()
+    assert [await answer for answer in answers] == [(200, "")] * 4
+
+
+async def test_a_wide_request_takes_its_seats_on_the_pod(
+    open_gateway: OpenGateway, new_pod: NewPod
+) -> None:
+    release = asyncio.Event()
+
+    async def slow(conversation: Conversation) -> None:
+        await release.wait()
+        conversation.answer(b"{}")
+
+    pod = await new_pod(slow)
+    gateway = await open_gateway(pod, seatsPerReplica=4)
+    answers = [asyncio.create_task(ask(gateway, n=3))]
+    await until(lambda: pod.running == 1)
+    answers += [asyncio.create_task(ask(gateway)) for _ in range(2)]
+    answers += [asyncio.create_task(ask(gateway, prompt=["x"] * 64))]
+    await until(lambda: gateway.door.busy == 4)
+    await asyncio.sleep(0.05)
+    assert pod.running == 2  # one of three seats and one of one
+    _, signals = await admin(gateway)
+    assert signals["inFlightByEndpoint"] == {pod.address: 4}
+    assert sum(signals["inFlight"].values()) == 2
+    release.set()
+    assert [await answer for answer in answers] == [(200, "")] * 4
+    assert pod.most_running == 2
+    assert free_everywhere(gateway)
 
 
 async def test_a_connection_that_the_pod_closed_meanwhile_is_replaced_unseen(

@@ -69,14 +69,20 @@ async def test_chunks_arrive_one_by_one_and_byte_for_byte(
 async def test_an_http_1_0_client_gets_the_body_without_chunks(
     open_gateway: OpenGateway, new_pod: NewPod
 ) -> None:
-    gateway = await open_gateway(await new_pod())
-    reader, writer = await post(gateway, STREAM, version="1.0")
-    answer = await reader.read()
-    head, _, body = answer.partition(b"\r\n\r\n")
-    assert b"transfer-encoding" not in head
-    assert b"connection: close" in head
-    assert body == b'data: {"text": "one"}\n\ndata: {"text": "two"}\n\ndata: [DONE]\n\n'
-    writer.close()
+    pod = await new_pod()
+    gateway = await open_gateway(pod)
+    for _ in range(3):
+        reader, writer = await post(gateway, STREAM, version="1.0")
+        answer = await reader.read()
+        head, _, body = answer.partition(b"\r\n\r\n")
+        assert b"transfer-encoding" not in head
+        assert b"connection: close" in head
+        event = 'data: {"choices": [{"text": "%s"}]}\n\n'
+        assert body.decode() == event % "one" + event % "two" + "data: [DONE]\n\n"
+        writer.close()
+    assert pod.connections == 1
+    first_tokens = gateway.door.routes["default/m"].tally.time_to_first_token
+    assert sum(first_tokens[1].counts) == 3
 
 
 @pytest.mark.parametrize("body", [STREAM, PLAIN])

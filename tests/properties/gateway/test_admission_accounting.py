@@ -6,6 +6,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from r1_gateway.admission import DISPATCHES_PER_OVERRIDE, Admission, Refusal, Ticket, TicketState
 from r1_gateway.classes import CLASSES, ClassPolicy, PriorityClass
+from r1_gateway.promised_returns import Promise
 from r1_gateway.routing import EndpointPool
 
 ADDRESSES = ("a", "b", "c")
@@ -25,6 +26,7 @@ class AdmissionMachine(RuleBasedStateMachine):
         self.seats = 0
         self.offered = self.refused = 0
         self.starts = self.overrides = 0
+        self.promises: list[Promise] = []
 
     def _in(self, state: TicketState) -> list[Ticket[int]]:
         return [ticket for ticket in self.tickets if ticket.state is state]
@@ -45,19 +47,32 @@ class AdmissionMachine(RuleBasedStateMachine):
             self.starts += 1
             address = started.endpoint.address
             self.overrides += any(
-                ticket.klass < started.klass and address not in ticket.avoid
+                ticket.klass < started.klass and address not in ticket.avoid and ticket.width == 1
                 for ticket in self._in(TicketState.QUEUED)
             )
 
-    @rule(klass=st.sampled_from(CLASSES), patience=st.none() | st.floats(0.1, 50))
-    def arrive(self, klass: PriorityClass, patience: float | None) -> None:
+    @rule(
+        klass=st.sampled_from(CLASSES),
+        patience=st.none() | st.floats(0.1, 50),
+        width=st.sampled_from((1, 1, 1, 2, 3, 9)),
+        returning=st.booleans(),
+    )
+    def arrive(
+        self, klass: PriorityClass, patience: float | None, width: int, returning: bool
+    ) -> None:
         self._pump()
-        outcome = self.admission.offer(self.offered, klass, self.now, patience)
+        promise = self.promises.pop() if returning and self.promises else None
+        outcome = self.admission.offer(
+            self.offered, klass, self.now, patience, width=width, promise=promise
+        )
         self.offered += 1
         if isinstance(outcome, Refusal):
             self.refused += 1
             assert 1 <= outcome.retry_after_seconds <= 60
-            assert self.admission.queued(klass) >= 4
+            assert self.admission.queued(klass) >= 2  # half of the bound may be promised
+            if outcome.promise is not None:
+                assert outcome.promise.due == self.now + outcome.retry_after_seconds
+                self.promises.append(outcome.promise)
         else:
             self.tickets.append(outcome)
             self.starts += outcome.state is TicketState.RUNNING
@@ -69,7 +84,9 @@ class AdmissionMachine(RuleBasedStateMachine):
         ticket = data.draw(st.sampled_from(self._in(TicketState.RUNNING)))
         assert ticket.endpoint is not None
         if good:
-            self.pool.succeeded(ticket.endpoint)
+            self.pool.connected(ticket.endpoint)
+            self.pool.answered(ticket.endpoint)
+            self.pool.completed(ticket.endpoint)
         else:
             self.pool.failed(ticket.endpoint, self.now, unreachable=False)
         assert self.admission.finish(ticket, self.now)
@@ -119,11 +136,11 @@ class AdmissionMachine(RuleBasedStateMachine):
     @invariant()
     def seats_add_up(self) -> None:
         running = self._in(TicketState.RUNNING)
-        assert sum(endpoint.in_flight for endpoint in self.pool) == len(running)
+        assert sum(endpoint.in_flight for endpoint in self.pool) == sum(t.taken for t in running)
         for klass in CLASSES:
             assert self.admission.in_flight[klass] == sum(t.klass is klass for t in running)
         for endpoint in self.pool:
-            assert endpoint.in_flight == sum(t.endpoint is endpoint for t in running)
+            assert endpoint.in_flight == sum(t.taken for t in running if t.endpoint is endpoint)
             assert 0 <= endpoint.in_flight <= 3
             assert endpoint.in_flight > 0 or not endpoint.gone
 
@@ -136,9 +153,25 @@ class AdmissionMachine(RuleBasedStateMachine):
 
     @invariant()
     def no_seat_is_idle_while_someone_could_use_it(self) -> None:
-        free = [e for e in self.pool if e.has_room(self.now)]
-        for ticket in self._in(TicketState.QUEUED):
-            assert all(endpoint.address in ticket.avoid for endpoint in free)
+        for endpoint in self.pool:
+            if not endpoint.has_room(self.now) or endpoint is self.pool.emptying:
+                continue
+            for ticket in self._in(TicketState.QUEUED):
+                fits = endpoint.seats - endpoint.in_flight >= min(ticket.width, endpoint.seats)
+                assert not fits or endpoint.address in ticket.avoid
+
+    @invariant()
+    def a_pod_is_emptied_only_for_a_wide_request_that_waits(self) -> None:
+        wide = self.admission._wide
+        if self.pool.emptying is not None:
+            assert wide is not None
+            assert wide.state is TicketState.QUEUED
+            assert wide.width > 1
+            assert self.pool.emptying.room == 0
+
+    @invariant()
+    def free_seats_are_counted(self) -> None:
+        assert self.pool._free == sum(endpoint.room for endpoint in self.pool)
 
     @invariant()
     def there_is_always_a_next_event(self) -> None:

@@ -5,6 +5,7 @@ import json
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from aiohttp import web
@@ -12,6 +13,8 @@ from aiohttp import web
 from r1_demo.arrivals import Arrival
 from r1_demo.load_generator import (
     Outcome,
+    carries_token,
+    generated_tokens,
     play,
     prompt_of,
     read_outcomes,
@@ -75,6 +78,31 @@ async def test_every_ending_is_told_apart(
     assert error in outcome.error
     assert outcome.tokens == (5 if outcome.status == 200 else 0)
     assert (outcome.first_token_ms is not None) == (outcome.status == 200)
+
+
+@pytest.mark.parametrize(
+    ("event", "token"),
+    [
+        ({"choices": [{"delta": {"role": "assistant", "content": ""}}]}, False),
+        ({"choices": [{"delta": {"content": None}, "finish_reason": "stop"}]}, False),
+        ({"choices": [], "usage": {"completion_tokens": 3}}, False),
+        ({"choices": [{"text": ""}]}, False),
+        ({"choices": [{"text": " a"}]}, True),
+        ({"choices": [{"delta": {"content": "a"}}]}, True),
+        ({"choices": [{"delta": {"reasoning_content": "a"}}]}, True),
+        ({"choices": [{"delta": {"tool_calls": [{"index": 0}]}}]}, True),
+    ],
+)
+def test_the_first_token_is_the_first_event_with_content(
+    event: dict[str, Any], token: bool
+) -> None:
+    assert carries_token(event) is token
+
+
+def test_the_engines_token_count_counts() -> None:
+    assert generated_tokens({"choices": [], "usage": {"completion_tokens": 7}}, 3) == 7
+    assert generated_tokens({"choices": [{"text": "a"}], "usage": None}, 3) == 4
+    assert generated_tokens({"choices": [{"text": ""}]}, 3) == 3
 
 
 async def test_nobody_home_is_a_failure() -> None:

@@ -78,18 +78,176 @@ def test_the_aged_pass_in_front_once_in_ten(aged: bool, expected: int) -> None:
         assert served[start : start + 10].count(Q3) <= 1
 
 
-def test_the_least_urgent_of_the_aged_goes_first() -> None:
+def test_two_aged_classes_share_the_overrides_and_the_more_urgent_gets_more() -> None:
     queue = admission()
     running = offer(queue, Q1)
-    for klass in (Q2, Q3, Q1, *[Q1] * 20):
-        offer(queue, klass)
-    order = []
-    for _ in range(21):
+    for klass in (Q1, Q2, Q3):
+        for _ in range(100):
+            queue._enqueue(Ticket(klass.name, klass, 0.0, FOREVER))
+    served = []
+    for _ in range(61):
         following = serve(queue, running, 200.0)
         assert following is not None
-        order.append(following.klass)
+        served.append(following.klass)
         running = following
-    assert order.index(Q3) < order.index(Q2)
+    assert [served.count(klass) for klass in (Q1, Q2, Q3)] == [55, 4, 2]
+
+
+def test_a_class_that_is_aged_takes_the_more_urgent_ones_along() -> None:
+    policies = tuple(ClassPolicy(1000, 1e6, age) for age in (5.0, 1e6, 1.0))  # only Q3 ever ages
+    queue = admission(policies=policies)
+    running = offer(queue, Q1)
+    for klass in (Q1, Q2, Q3):
+        for _ in range(100):
+            offer(queue, klass)
+    served = []
+    for _ in range(60):
+        following = serve(queue, running, 200.0)
+        assert following is not None
+        served.append(following.klass)
+        running = following
+    assert served.count(Q1) > served.count(Q2) > served.count(Q3) > 0
+
+
+def bounded(*lengths: int) -> tuple[ClassPolicy, ...]:
+    return tuple(ClassPolicy(length, 60.0, 5.0) for length in lengths)
+
+
+def test_a_queue_of_length_zero_refuses_only_what_cannot_start_now() -> None:
+    policies = (ClassPolicy(0, 60.0, 5.0, 0.5), *DEFAULT_POLICIES[1:])
+    queue = admission(seats=2, policies=policies)
+    for now in (0.0, 0.1):  # arrivals of Q1 reserve seats for it
+        queue.finish(offer(queue, Q1, now), now + 0.1)
+    waiting = [offer(queue, Q3, 0.3) for _ in range(3)]
+    assert TicketState.QUEUED in {ticket.state for ticket in waiting}
+    free = sum(endpoint.seats - endpoint.in_flight for endpoint in queue.pool)
+    assert free > 0  # reserved for Q1
+    assert offer(queue, Q1, 0.4).state is TicketState.RUNNING
+    refused = queue.offer("x", Q1, 0.5)  # both seats are taken now
+    assert isinstance(refused, Refusal)
+
+
+def test_a_full_queue_of_requests_that_cannot_use_a_free_seat_does_not_block_it() -> None:
+    queue = admission(seats=1, pods=2, policies=bounded(1, 1, 1))
+    first, second = offer(queue, Q2), offer(queue, Q2)
+    assert first.endpoint is not None
+    avoided = first.endpoint.address
+    queue.retry(first, avoid=avoided, deadline=99.0)
+    assert queue.start_next(0.0) is None
+    assert offer(queue, Q2).state is TicketState.RUNNING
+    assert isinstance(queue.offer("x", Q2, 0.0), Refusal)
+    assert serve(queue, second, 1.0) is first
+
+
+def test_no_time_to_wait_is_enough_when_a_seat_is_free() -> None:
+    queue = admission(policies=tuple(ClassPolicy(4, 0.0, 5.0) for _ in range(3)))
+    assert offer(queue, Q2).state is TicketState.RUNNING
+    assert offer(queue, Q2).state is TicketState.QUEUED
+    assert len(queue.expire(0.0)) == 1
+
+
+def wide(queue: Admission[str], klass: PriorityClass, width: int, now: float = 0.0) -> Ticket[str]:
+    ticket = queue.offer(klass.name, klass, now, width=width)
+    assert isinstance(ticket, Ticket)
+    return ticket
+
+
+def test_a_wide_request_takes_as_many_seats_and_gives_them_back() -> None:
+    queue = admission(seats=8)
+    running = wide(queue, Q2, 5)
+    assert [endpoint.in_flight for endpoint in queue.pool] == [5]
+    assert queue.in_flight == [0, 1, 0]
+    assert wide(queue, Q2, 3).state is TicketState.RUNNING
+    waiting = offer(queue, Q2)
+    assert waiting.state is TicketState.QUEUED
+    assert serve(queue, running, 1.0) is waiting
+    assert [endpoint.in_flight for endpoint in queue.pool] == [4]
+
+
+def test_a_request_wider_than_a_pod_has_it_alone() -> None:
+    queue = admission(seats=4, pods=2)
+    running = wide(queue, Q2, 64)
+    assert sorted(endpoint.in_flight for endpoint in queue.pool) == [0, 4]
+    queue.pool.update({"pod-0:80": True, "pod-1:80": True}, 8)
+    queue.finish(running, 1.0)
+    assert [endpoint.in_flight for endpoint in queue.pool] == [0, 0]
+
+
+def test_one_pod_is_emptied_for_a_wide_request_and_the_others_serve_on() -> None:
+    queue = admission(seats=4, pods=3)
+    running = [offer(queue, Q2) for _ in range(12)]
+    big = wide(queue, Q2, 4)
+    small = [offer(queue, Q2) for _ in range(30)]
+    started: list[Ticket[str]] = []
+    idle = 0
+    for number in range(40):
+        queue.finish(running.pop(0), float(number))
+        while (following := queue.start_next(float(number))) is not None:
+            started.append(following)
+            running.append(following)
+        idle = max(idle, sum(4 - endpoint.in_flight for endpoint in queue.pool))
+        if big in started:
+            break
+    assert big in started
+    assert idle <= 4
+    assert started.index(big) >= 1  # others went on meanwhile
+    assert set(started) <= {big, *small}
+
+
+@pytest.mark.parametrize("urgent", [Q1, Q2])
+def test_a_wide_request_of_the_least_urgent_class_starts_in_the_end(urgent: PriorityClass) -> None:
+    queue = admission(seats=4)
+    running = [offer(queue, urgent) for _ in range(4)]
+    big = wide(queue, Q3, 4)
+    now = 0.0
+    while big.state is TicketState.QUEUED:
+        now += 1.0
+        assert now < 400
+        offer(queue, urgent, now)
+        if running:
+            queue.finish(running.pop(0), now)
+        while (following := queue.start_next(now)) is not None:
+            running.append(following)
+    assert now >= DEFAULT_POLICIES[Q3].age_after_seconds
+
+
+def test_a_more_urgent_request_uses_the_pod_that_is_emptied() -> None:
+    queue = admission(seats=2)
+    first, second = offer(queue, Q3), offer(queue, Q3)
+    big = wide(queue, Q3, 2)
+    assert queue.start_next(0.0) is None
+    queue.finish(first, 1.0)
+    assert queue.start_next(1.0) is None
+    assert offer(queue, Q3, 1.0).state is TicketState.QUEUED
+    urgent = offer(queue, Q1, 1.0)
+    assert queue.start_next(1.0) is urgent
+    queue.finish(second, 2.0)
+    assert serve(queue, urgent, 2.0) is big
+
+
+def test_a_wide_request_whose_client_left_blocks_no_pod() -> None:
+    queue = admission(seats=2)
+    first = offer(queue, Q3)
+    big = wide(queue, Q3, 2)
+    assert queue.start_next(0.0) is None
+    emptied = queue.pool.emptying
+    assert emptied is first.endpoint
+    queue.finish(big, 1.0)
+    assert queue.pool.choose(1.0) is emptied
+    assert offer(queue, Q3, 1.0).state is TicketState.RUNNING
+
+
+def test_seats_of_a_paused_pod_are_not_reserved_against_the_less_urgent() -> None:
+    policies = (ClassPolicy(100, 60.0, 5.0, 0.01), *DEFAULT_POLICIES[1:])
+    queue = admission(seats=4, pods=2, policies=policies)
+    now = 0.0
+    for _ in range(200):  # Q1 asks for more than it can get: half of the pool is reserved
+        now += 0.01
+        queue.finish(offer(queue, Q1, now), now + 1.0)
+    assert queue.held_back(Q2, now) == (4, 0)
+    queue.pool.failed(next(iter(queue.pool)), now, unreachable=True)
+    assert queue.held_back(Q2, now) == (2, 0)
+    assert offer(queue, Q2, now).state is TicketState.RUNNING
 
 
 def test_a_full_queue_refuses_its_own_class_only() -> None:

@@ -180,9 +180,9 @@ def test_static_routes() -> None:
     [
         ({"model": "m"}, CompletionRequest("m", False, 0, None)),
         ({"model": "m", "prompt": "abc", "stream": True}, CompletionRequest("m", True, 3, None)),
-        ({"model": "m", "prompt": ["ab", "é"]}, CompletionRequest("m", False, 4, None)),
+        ({"model": "m", "prompt": ["ab", "é"]}, CompletionRequest("m", False, 4, None, 2)),
         ({"model": "m", "prompt": [1, 2, 3]}, CompletionRequest("m", False, 12, None)),
-        ({"model": "m", "prompt": [[1, 2], [3]]}, CompletionRequest("m", False, 12, None)),
+        ({"model": "m", "prompt": [[1, 2], [3]]}, CompletionRequest("m", False, 12, None, 2)),
         (
             {
                 "model": "m",
@@ -206,6 +206,34 @@ def test_static_routes() -> None:
 )
 def test_what_a_body_says(body: object, expected: CompletionRequest) -> None:
     assert parse_completion(json.dumps(body, ensure_ascii=False).encode()) == expected
+
+
+@pytest.mark.parametrize(
+    ("fields", "width"),
+    [
+        ({}, 1),
+        ({"n": 8}, 8),
+        ({"prompt": "one"}, 1),
+        ({"prompt": [1, 2, 3]}, 1),
+        ({"prompt": []}, 1),
+        ({"prompt": ["a"] * 64}, 64),
+        ({"prompt": [[1, 2], [3]]}, 2),
+        ({"prompt": ["a", "b"], "n": 3}, 6),
+        ({"prompt": "one", "n": 2, "best_of": 5}, 5),
+        ({"n": 0}, 1),
+        ({"n": -4}, 1),
+        ({"n": True}, 1),
+        ({"n": "8"}, 1),
+        ({"n": 8.0}, 1),
+        ({"n": 10**30}, 1),
+        ({"n": None, "best_of": None}, 1),
+    ],
+)
+def test_a_request_is_as_wide_as_the_sequences_it_asks_for(
+    fields: dict[str, object], width: int
+) -> None:
+    body = json.dumps({"model": "m", **fields}).encode()
+    assert parse_completion(body).width == width
 
 
 def test_a_body_nested_beyond_reason_is_an_error_and_no_crash() -> None:

@@ -1,6 +1,18 @@
 """Which pod gets a request, and which is left alone for a while."""
 
-from r1_gateway.routing import FAILURES_BEFORE_PAUSE, LONGEST_PAUSE_SECONDS, Endpoint, EndpointPool
+from collections.abc import Iterator
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from r1_gateway.passive_health import FIRST_EJECTION_SECONDS, FORGET_SECONDS
+from r1_gateway.routing import (
+    LONGEST_PAUSE_SECONDS,
+    PROBE_SECONDS,
+    Breaker,
+    Endpoint,
+    EndpointPool,
+)
 
 
 def pool_of(seats: int = 4, **ready: bool) -> EndpointPool:
@@ -71,7 +83,7 @@ def test_an_unreachable_pod_is_paused_for_longer_and_longer_then_tried_once() ->
     now, pauses = 0.0, []
     for _ in range(10):
         endpoint = take(pool, now)
-        assert pool.choose(now) is None or not endpoint.paused_until  # half-open: one at a time
+        assert pool.choose(now) is None or endpoint.breaker is None  # half-open: one at a time
         pool.failed(endpoint, now, unreachable=True)
         pool.release(endpoint)
         assert pool.choose(now) is None
@@ -84,7 +96,7 @@ def test_an_unreachable_pod_is_paused_for_longer_and_longer_then_tried_once() ->
     assert pauses[-1] == LONGEST_PAUSE_SECONDS
     endpoint = take(pool, now)
     assert pool.choose(now) is None
-    pool.succeeded(endpoint)
+    pool.connected(endpoint)
     assert pool.choose(now) is endpoint
     assert pool.next_recovery(now) is None
 
@@ -99,14 +111,197 @@ def test_requests_that_die_with_a_pod_are_one_failure() -> None:
     assert endpoint.failures == 1
 
 
-def test_broken_answers_pause_a_pod_only_when_they_repeat() -> None:
-    pool = pool_of(a=True)
-    endpoint = named(pool, "a")
-    for _ in range(FAILURES_BEFORE_PAUSE - 1):
-        pool.failed(endpoint, 0.0, unreachable=False)
-        assert pool.choose(0.0) is endpoint
-    pool.failed(endpoint, 0.0, unreachable=False)
+def fail(pool: EndpointPool, address: str, times: int, now: float = 0.0) -> list[float | None]:
+    return [pool.failed(named(pool, address), now, unreachable=False) for _ in range(times)]
+
+
+def succeed(pool: EndpointPool, *addresses: str, times: int = 10) -> None:
+    for address in addresses:
+        for _ in range(times):
+            pool.answered(named(pool, address))
+            pool.completed(named(pool, address))
+
+
+def test_three_failures_in_a_row_eject_a_pod_that_is_worse_than_the_others() -> None:
+    pool = pool_of(a=True, b=True, c=True)
+    succeed(pool, "b", "c")
+    assert fail(pool, "a", 3) == [None, None, FIRST_EJECTION_SECONDS]
+    assert (pool.ejected, pool.available, pool.available_seats, pool.ready) == (1, 2, 8, 3)
+    assert {take(pool).address for _ in range(8)} == {"b", "c"}
     assert pool.choose(0.0) is None
+
+
+def test_a_success_between_failures_begins_the_count_in_a_row_anew() -> None:
+    pool = pool_of(a=True, b=True)
+    succeed(pool, "b", times=3)
+    for _ in range(2):
+        assert fail(pool, "a", 2) == [None, None]
+        succeed(pool, "a", times=1)
+    assert pool.ejected == 0
+
+
+def test_a_pod_that_fails_a_third_of_its_requests_is_ejected_by_its_share() -> None:
+    pool = pool_of(a=True, b=True, c=True)
+    for _ in range(30):
+        succeed(pool, "b", "c", times=3)
+        succeed(pool, "a", times=2)
+        fail(pool, "a", 1)
+    assert named(pool, "a").breaker is Breaker.EJECTED
+
+
+def test_failures_that_all_pods_share_eject_none() -> None:
+    pool = pool_of(a=True, b=True, c=True, d=True)
+    for _ in range(50):
+        for address in "abcd":
+            fail(pool, address, 1)
+    assert pool.ejected <= 1  # the first to fail three times may go before the others have failed
+    assert pool.available >= 3
+
+
+def test_a_pod_that_dies_after_its_heads_is_ejected() -> None:
+    pool = pool_of(a=True, b=True)
+    succeed(pool, "b")
+    bad = named(pool, "a")
+    for _ in range(3):
+        pool.answered(bad)
+        pool.failed(bad, 0.0, unreachable=False, after_head=True)
+    assert bad.breaker is Breaker.EJECTED
+    assert bad.outcomes.good == 0
+
+
+def test_the_only_pod_is_never_ejected() -> None:
+    pool = pool_of(a=True)
+    assert fail(pool, "a", 20) == [None] * 20
+    assert pool.choose(0.0) is named(pool, "a")
+
+
+@given(
+    count=st.integers(1, 9),
+    events=st.lists(
+        st.tuples(
+            st.integers(0, 8), st.sampled_from(("bad", "unreachable", "good", "leave", "come"))
+        ),
+        max_size=120,
+    ),
+)
+def test_at_most_half_of_the_ready_pods_are_ejected(
+    count: int, events: list[tuple[int, str]]
+) -> None:
+    names = [f"pod-{n}" for n in range(count)]
+    ready = dict.fromkeys(names, True)
+    pool = EndpointPool()
+    pool.update(ready, 4)
+    now = 0.0
+    for number, event in events:
+        name = names[number % count]
+        now += 0.3
+        if event in ("leave", "come"):
+            ready[name] = event == "come"
+            pool.update(ready, 4)
+        elif event == "good":
+            pool.answered(named(pool, name))
+            pool.completed(named(pool, name))
+        else:
+            pool.failed(named(pool, name), now, unreachable=event == "unreachable")
+        assert pool.ejected <= pool.ready // 2
+        if pool.ejected:  # never in addition to more than half that cannot be reached
+            assert pool.ready - pool.available <= pool.ready // 2
+        assert pool._free == sum(e.room for e in pool)
+
+
+def test_ejections_grow_and_are_forgotten_in_service() -> None:
+    pool = pool_of(a=True, b=True)
+    succeed(pool, "b", times=100)
+    bad = named(pool, "a")
+    now, seconds = 0.0, []
+    fail(pool, "a", 3, now)
+    for _ in range(8):
+        seconds.append(bad.paused_until - now)
+        now = bad.paused_until
+        probe = pool.choose(now, {"b"})
+        assert probe is bad
+        pool.acquire(probe)
+        assert pool.choose(now, {"b"}) is None  # half-open: one at a time
+        pool.failed(bad, now, unreachable=False)
+        pool.release(bad)
+    assert seconds == [1, 2, 4, 8, 16, 32, 60, 60]
+    now = bad.paused_until
+    assert pool.choose(now, {"b"}) is bad
+    pool.acquire(bad)
+    pool.answered(bad)
+    pool.completed(bad)
+    pool.release(bad)
+    assert bad.breaker is None
+    succeed(pool, "b", times=100)
+    now += 10 * FORGET_SECONDS
+    fail(pool, "a", 3, now)
+    assert bad.paused_until - now == FIRST_EJECTION_SECONDS
+
+
+def test_a_half_open_pod_gets_one_more_request_for_each_second_without_a_failure() -> None:
+    pool = pool_of(a=True, b=True)
+    succeed(pool, "b")
+    fail(pool, "a", 3)
+    now = FIRST_EJECTION_SECONDS
+    for taken in range(1, 5):
+        bad = pool.choose(now, {"b"})
+        assert bad is not None
+        pool.acquire(bad)
+        assert bad.in_flight == taken
+        assert pool.choose(now, {"b"}) is None
+        assert taken == 4 or pool.next_recovery(now) == now + PROBE_SECONDS
+        now += PROBE_SECONDS
+
+
+def test_a_pod_that_can_be_connected_again_gets_its_full_load_at_once() -> None:
+    pool = pool_of(seats=4, a=True)
+    pool.failed(named(pool, "a"), 0.0, unreachable=True)
+    endpoint = take(pool, 0.25)
+    assert pool.choose(0.25) is None
+    pool.connected(endpoint)
+    assert [take(pool, 0.25).address for _ in range(3)] == ["a"] * 3
+
+
+def test_a_late_head_does_not_end_an_ejection() -> None:
+    pool = pool_of(a=True, b=True)
+    succeed(pool, "b")
+    fail(pool, "a", 3)
+    pool.answered(named(pool, "a"))
+    assert pool.choose(0.5, {"b"}) is None
+
+
+def test_a_wide_request_needs_a_pod_with_as_many_seats() -> None:
+    pool = pool_of(seats=4, a=True, b=True)
+    first = take(pool)
+    assert pool.choose(0.0, (), 4) is not first
+    second = pool.choose(0.0, (), 4)
+    assert second is not None
+    assert pool.acquire(second, 4) == 4
+    assert pool.choose(0.0, (), 4) is None
+    assert pool.choose(0.0, (), 3) is first
+    pool.release(second, 4)
+    assert pool.acquire(second, 100) == 4  # clamped to what a pod has
+    pool.release(second, 4)
+    assert [e.in_flight for e in pool] == [1, 0]
+
+
+def test_a_choice_does_not_look_at_every_pod() -> None:
+    pool = pool_of(seats=1, **{f"p{n}": True for n in range(500)})
+    looked = 0
+
+    class Counting(dict[Endpoint, None]):
+        def __iter__(self) -> Iterator[Endpoint]:
+            nonlocal looked
+            for endpoint in super().__iter__():
+                looked += 1
+                yield endpoint
+
+    pool._loads = [Counting(each) for each in pool._loads]
+    for _ in range(500):
+        take(pool)
+    assert looked <= 500
+    assert pool.choose(0.0) is None
+    assert pool._least <= 2
 
 
 def test_a_pod_that_becomes_ready_again_starts_clean() -> None:

@@ -1,0 +1,106 @@
+"""What the gateway learns from an answer on its way: the first token and the token counts.
+
+Engines begin a stream before there is a token: with a chunk that holds the role only, with an empty
+``content``, with comments.  The first token is the first event in which a choice carries text,
+reasoning or a tool call.  Until then each event is parsed; after it, a packet costs a search for
+``"completion_tokens"`` and a count of line starts.
+
+A packet may end anywhere, also inside the ``usage``: what follows the last line end is kept and
+put in front of the next packet.  The reader gets the body without its transfer coding.
+"""
+
+from __future__ import annotations
+
+import re
+
+import orjson
+
+USAGE = b'"completion_tokens"'
+_COMPLETION_TOKENS = re.compile(rb'"completion_tokens"\s*:\s*(\d{1,9})')
+LINE_BYTES = 1 << 16
+"""A longer line is not kept whole.  It counts as a token: no event without one is that long."""
+_TEXTS = ("content", "reasoning_content", "reasoning", "tool_calls", "function_call", "refusal")
+
+
+class StreamReader:
+    """Reads one event stream; a plain answer has a ``usage`` only."""
+
+    __slots__ = ("_rest", "_usage", "error", "events", "first_token", "is_event_stream")
+
+    def __init__(self, *, is_event_stream: bool) -> None:
+        self.is_event_stream = is_event_stream
+        self.first_token = False
+        """whether an event carried a token"""
+        self.error = False
+        """whether the engine reported an error before any token"""
+        self.events = 0
+        """events from that one on, the end mark included"""
+        self._rest = b""
+        self._usage = b""
+
+    def feed(self, data: bytes) -> bool:
+        """Read the next bytes of the body; True when the first token is among them."""
+        if self._rest:
+            data = self._rest + data
+            self._rest = b""
+        if USAGE in data:
+            self._usage = data
+        if not data.endswith(b"\n"):
+            data = self._keep_rest(data)
+        if self.first_token:
+            self.events += data.count(b"\ndata:") + data.startswith(b"data:")
+            return False
+        return self.is_event_stream and self._find_token(data)
+
+    def _keep_rest(self, data: bytes) -> bytes:
+        """Keep what follows the last line end for the next packet, and return what precedes it."""
+        end = data.rfind(b"\n") + 1
+        if len(data) - end <= LINE_BYTES:
+            self._rest = data[end:]
+            return data[:end]
+        end = len(data) - 2 * len(USAGE)  # the counts may be cut in two here
+        self._rest = data[end:]
+        return data[:end]
+
+    def _find_token(self, data: bytes) -> bool:
+        for line in data.splitlines(keepends=True):
+            if self.first_token:
+                self.events += line.startswith(b"data:")
+            elif line.startswith(b"data:"):
+                self.error = self.error or b'"error"' in line[:64]
+                if len(line) > LINE_BYTES or carries_token(line[5:]):
+                    self.first_token = True
+                    self.events = 1
+        return self.first_token
+
+    def completion_tokens(self) -> int | None:
+        """Tokens that the engine counted, by the last ``usage``; None where it sent none."""
+        found = _COMPLETION_TOKENS.findall(self._usage + self._rest)
+        return int(found[-1]) if found else None
+
+
+def carries_token(event: bytes) -> bool:
+    """Whether the data of an event hold text, reasoning or a tool call of any choice."""
+    try:
+        document = orjson.loads(event)
+    except orjson.JSONDecodeError:  # [DONE], or not an event of this API
+        return False
+    choices = document.get("choices") if isinstance(document, dict) else None
+    if not isinstance(choices, list):
+        return False
+    for choice in choices:
+        if not isinstance(choice, dict):
+            continue
+        if choice.get("text"):
+            return True
+        delta = choice.get("delta")
+        if isinstance(delta, dict) and any(delta.get(name) for name in _TEXTS):
+            return True
+    return False
+
+
+def plain_completion_tokens(body: bytes) -> int | None:
+    """Tokens that the ``usage`` of a whole plain answer counts."""
+    at = body.rfind(USAGE)
+    found = _COMPLETION_TOKENS.match(body, at) if at >= 0 else None
+    return None if found is None else int(found[1])

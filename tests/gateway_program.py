@@ -1,0 +1,41 @@
+"""The gateway as a process of its own, in front of pods of the test."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+
+@asynccontextmanager
+async def gateway_program(folder: Path, *pods: str, **route: Any) -> AsyncIterator[tuple[int, int]]:
+    """A gateway with one route ``m`` to the pods' addresses: its port and its admin port."""
+    entry = {
+        "namespace": "default",
+        "name": "m",
+        "seatsPerReplica": 4,
+        "endpoints": list(pods),
+        **route,
+    }
+    config = folder / "routes.json"
+    config.write_text(json.dumps({"routes": [entry]}))
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "r1_gateway", "--config", str(config), "--port=0", "--admin-port=0",
+        "--host=127.0.0.1", "--admin-host=127.0.0.1", "--linger-seconds=0", "--drain-seconds=0",
+        stderr=asyncio.subprocess.PIPE,
+    )  # fmt: skip
+    assert process.stderr is not None
+    try:
+        async with asyncio.timeout(60):
+            while b"serving on port" not in (line := await process.stderr.readline()):
+                assert line, "the gateway ended"
+        words = line.decode().replace(",", "").split()
+        yield int(words[-5]), int(words[-1])
+    finally:
+        if process.returncode is None:
+            process.kill()
+        await process.communicate()

@@ -1,0 +1,261 @@
+"""Obedient clients on a virtual clock: who returns when Retry-After says is admitted then."""
+
+import heapq
+import itertools
+import random
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import pytest
+
+from r1_gateway.admission import Admission, Refusal, Ticket
+from r1_gateway.classes import ClassPolicy, PriorityClass
+from r1_gateway.drain_rate import FIRST_GUESS_SECONDS, DrainRate
+from r1_gateway.promised_returns import GRACE_SECONDS, LONGEST_SECONDS, Promise, PromisedReturns
+from r1_gateway.routing import EndpointPool
+
+Q1, Q2, Q3 = PriorityClass
+ROUND_TRIP = 0.002
+
+
+@dataclass
+class Client:
+    klass: PriorityClass
+    promise: Promise | None = None
+    refused: bool = False
+
+
+@dataclass
+class Play:
+    """Clients in a closed loop: send, wait for the answer or for Retry-After, send again."""
+
+    clients: list[Client]
+    seats: int = 20
+    bound: int = 64
+    service: Callable[[], float] = lambda: 0.5
+    shared_connections: bool = False
+    think: Callable[[], float] = lambda: ROUND_TRIP
+    returns: int = 0
+    admitted: int = 0
+    completed: int = 0
+    announced: list[int] = field(default_factory=list)
+
+    def run(self, seconds: float, warm_up: float = 0.0) -> "Play":
+        pool = EndpointPool()
+        pool.update({"pod": True}, self.seats)
+        admission: Admission[Client] = Admission([ClassPolicy(self.bound, 1e6, 1e6)] * 3, pool)
+        order = itertools.count()
+        events: list[tuple[float, int, Client, Ticket[Client] | None]] = []
+        for client in self.clients:
+            heapq.heappush(events, (random.random() * 0.01, next(order), client, None))
+
+        def start(ticket: Ticket[Client], now: float) -> None:
+            heapq.heappush(events, (now + self.service(), next(order), ticket.item, ticket))
+
+        while events:
+            now, _, client, ticket = heapq.heappop(events)
+            if now > seconds:
+                break
+            counts = now >= warm_up
+            if ticket is not None:
+                admission.finish(ticket, now)
+                self.completed += counts
+                while (started := admission.start_next(now)) is not None:
+                    start(started, now)
+                heapq.heappush(events, (now + self.think(), next(order), client, None))
+                continue
+            promise, client.promise = client.promise, None
+            outcome = admission.offer(client, client.klass, now, promise=promise)
+            if client.refused and counts:
+                self.returns += 1
+                self.admitted += not isinstance(outcome, Refusal)
+            client.refused = isinstance(outcome, Refusal)
+            if isinstance(outcome, Refusal):
+                if counts:
+                    self.announced.append(outcome.retry_after_seconds)
+                client.promise = outcome.promise
+                if self.shared_connections and client.promise is not None:
+                    client.promise.disown()
+                    client.promise = None
+                again = now + outcome.retry_after_seconds + ROUND_TRIP * random.random()
+                heapq.heappush(events, (again, next(order), client, None))
+            elif outcome.endpoint is not None:
+                start(outcome, now)
+            else:
+                while (started := admission.start_next(now)) is not None:
+                    start(started, now)
+        return self
+
+
+@pytest.fixture(autouse=True)
+def _same_every_time() -> None:
+    random.seed(7)
+
+
+SERVICES: dict[str, Callable[[], float]] = {
+    "constant": lambda: 0.501 + random.uniform(0.0, 0.004),
+    "spread": lambda: random.uniform(0.25, 0.75),
+    "exponential": lambda: random.expovariate(2.0),
+}
+
+
+@pytest.mark.parametrize(
+    ("service", "shared", "share"),
+    [
+        *((service, False, 0.95) for service in SERVICES),
+        ("spread", True, 0.9),
+        ("exponential", True, 0.9),
+        # A new request that comes in the same millisecond as a return cannot be told from it.
+        ("constant", True, 0.8),
+    ],
+)
+def test_obedient_clients_are_admitted_when_they_return(
+    service: str, shared: bool, share: float
+) -> None:
+    clients = [Client(Q2) for _ in range(150)]
+    play = Play(clients, service=SERVICES[service], shared_connections=shared).run(120.0)
+    assert play.returns > 500
+    assert play.admitted >= share * play.returns
+    assert play.completed >= 0.98 * 40 * 120 - 20
+    assert sum(play.announced) / len(play.announced) < 4.0  # 66 wait outside, 40 a second get on
+
+
+@pytest.mark.parametrize(
+    ("count", "seats", "seconds", "bound"),
+    [
+        (150, 20, 0.5, 64),
+        (400, 20, 0.5, 64),
+        (60, 4, 2.0, 16),
+        (1000, 100, 1.0, 256),
+        (40, 8, 5.0, 8),
+        (100, 2, 0.05, 16),
+    ],
+)
+def test_returns_are_admitted_at_any_scale(
+    count: int, seats: int, seconds: float, bound: int
+) -> None:
+    clients = [Client(Q2) for _ in range(count)]
+    long = max(240.0 * seconds, 60.0)
+    play = Play(clients, seats, bound, lambda: seconds * random.uniform(0.7, 1.3))
+    play.run(long, long / 4)
+    assert play.returns > 100
+    assert play.admitted >= 0.9 * play.returns
+    assert play.completed >= 0.95 * seats / seconds * long * 0.75
+
+
+def test_a_less_urgent_class_gets_what_the_more_urgent_leave() -> None:
+    clients = [Client(Q1) for _ in range(14)] + [Client(Q2) for _ in range(60)]
+    play = Play(clients, bound=16, think=lambda: 0.1).run(120.0, 30.0)  # Q1 keeps 12 seats busy
+    assert play.returns > 100
+    assert play.admitted >= 0.9 * play.returns
+
+
+def test_clients_that_never_return_cost_half_of_a_queue_for_a_second() -> None:
+    pool = EndpointPool()
+    pool.update({"pod": True}, 1)
+    admission: Admission[int] = Admission([ClassPolicy(8, 1e6, 1e6)] * 3, pool)
+    running = admission.offer(0, Q2, 0.0)
+    assert isinstance(running, Ticket)
+    admission.finish(running, 0.1)
+    outcomes = [admission.offer(0, Q2, 0.1) for _ in range(60)]
+    assert sum(isinstance(outcome, Ticket) for outcome in outcomes) == 9
+    last = max(o.retry_after_seconds for o in outcomes if isinstance(o, Refusal))
+    assert 12 <= last <= 14  # 51 returns, four at a time
+    running = next(o for o in outcomes if isinstance(o, Ticket) and o.endpoint)
+    for _ in range(6):
+        admission.finish(running, 0.2)
+        started = admission.start_next(0.2)
+        assert started is not None
+        running = started
+    assert admission.queued(Q2) == 2
+    assert isinstance(admission.offer(0, Q2, 0.9), Ticket)
+    assert isinstance(admission.offer(0, Q2, 0.9), Ticket)
+    assert isinstance(admission.offer(0, Q2, 0.9), Refusal)
+    late = 1.1 + last + GRACE_SECONDS + 1.0
+    while isinstance(admission.offer(0, Q2, late), Ticket):
+        pass
+    assert admission.queued(Q2) == 8
+
+
+def test_the_rate_is_right_from_the_first_request_on() -> None:
+    rate = DrainRate()
+    assert rate.per_second(Q1, 20, 0.0) == 20 / FIRST_GUESS_SECONDS
+    for number in range(20):
+        rate.started(Q1, 0.001 * number)
+    rate.freed(0.5, 0.5)
+    assert rate.per_second(Q1, 20, 0.5) == pytest.approx(40.0)
+    for _ in range(19):
+        rate.freed(0.5, 0.52)
+    assert rate.per_second(Q1, 20, 1000.0) == pytest.approx(40.0)  # an idle time changes nothing
+
+
+def test_a_pool_that_stands_still_is_not_taken_for_one_that_drains() -> None:
+    rate = DrainRate()
+    for _ in range(20):
+        rate.started(Q1, 0.0)
+    rate.freed(0.5, 0.5)
+    assert rate.per_second(Q1, 20, 100.5) == pytest.approx(20 / 100.0)
+
+
+def test_nothing_drains_without_seats() -> None:
+    assert DrainRate().per_second(Q1, 0, 1.0) == 0.0
+    assert PromisedReturns().promise(1.0, 0.0, 0.5, 100) == (LONGEST_SECONDS, None)
+
+
+def test_every_refused_client_gets_a_place_of_its_own() -> None:
+    book = PromisedReturns()
+    made = [book.promise(100.0, 10.0, 0.5, 100) for _ in range(1000)]
+    seconds = [after for after, _ in made]
+    assert seconds == sorted(seconds)
+    assert seconds[0] == 1
+    assert max(seconds) == LONGEST_SECONDS
+    assert all(seconds.count(after) <= 9 for after in range(1, 60))
+    places = sum(promise is not None for _, promise in made)
+    assert places == pytest.approx(540, abs=1)  # nine a second for a minute
+
+
+def test_no_more_clients_return_together_than_places_may_be_kept() -> None:
+    book = PromisedReturns()
+    seconds = [book.promise(100.0, 1000.0, 0.5, 8)[0] for _ in range(30)]
+    assert [seconds.count(after) for after in range(1, 5)] == [8, 8, 8, 6]
+
+
+def test_a_promise_is_claimed_once_when_it_is_due_and_by_its_own_connection() -> None:
+    book = PromisedReturns()
+    after, mine = book.promise(100.0, 10.0, 0.5, 100)
+    assert mine is not None
+    assert not book.claim(None, 100.0 + after)  # it belongs to a connection
+    assert book.claim(mine, 100.0 + after)
+    assert not book.claim(mine, 100.0 + after)
+    assert not book.open
+
+
+def test_a_promise_whose_connection_closed_or_serves_another_belongs_to_any() -> None:
+    for closed in (False, True):
+        book = PromisedReturns()
+        after, mine = book.promise(100.0, 10.0, 0.5, 100)
+        assert mine is not None
+        if closed:
+            mine.disown()
+        else:
+            assert not book.claim(mine, 100.1)
+        assert not book.claim(None, 100.9)  # not due yet
+        assert book.claim(None, 100.0 + after)
+        assert not book.claim(None, 100.0 + after)
+
+
+def test_a_promise_of_another_queue_claims_nothing() -> None:
+    book, other = PromisedReturns(), PromisedReturns()
+    after, promise = other.promise(100.0, 10.0, 0.5, 100)
+    assert not book.claim(promise, 100.0 + after)
+    assert other.claim(None, 100.0 + after)
+
+
+def test_a_promise_ends_some_time_after_it_is_due() -> None:
+    book = PromisedReturns()
+    after, mine = book.promise(100.0, 10.0, 0.5, 100)
+    due = 100.0 + after
+    assert book.reserved(due, 10.0, 0.5) == 1
+    late = due + GRACE_SECONDS + 0.2
+    assert book.reserved(late, 10.0, 0.5) == 0
+    assert not book.claim(mine, late)
