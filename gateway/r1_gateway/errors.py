@@ -17,6 +17,8 @@ class ApiError(Exception):
     message: str
     param: str | None = None
     retry_after_seconds: float | None = None
+    headers: bytes = b""
+    """Header lines of the answer, each ending in CRLF."""
 
     def body(self) -> bytes:
         """The JSON body."""
@@ -44,6 +46,16 @@ def bad_request(message: str, *, param: str | None = None, code: str = "bad_requ
 def unavailable(code: str, message: str, retry_after_seconds: float) -> ApiError:
     """503: no capacity; the same request may work later."""
     return ApiError(503, "server_error", code, message, retry_after_seconds=retry_after_seconds)
+
+
+def overloaded(message: str) -> ApiError:
+    """503: this gateway, not the pods, has no room at the moment."""
+    return unavailable("gateway_overloaded", message, 1.0)
+
+
+def deadline_exceeded(message: str) -> ApiError:
+    """504: the time that the client gave has passed."""
+    return ApiError(504, "timeout_error", "deadline_exceeded", message)
 
 
 def bad_gateway(code: str, message: str) -> ApiError:

@@ -7,13 +7,18 @@ in flight, at any instant.
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Sequence
+
+import orjson
 
 from r1_gateway.classes import CLASS_NAMES, CLASSES
 from r1_gateway.door import Door
 from r1_gateway.route import Route
 from r1_gateway.tally import SECONDS_BUCKETS, Histogram
+
+SLICE_SECONDS = 0.002
 
 
 def build_signals(door: Door, gateway: str) -> dict[str, object]:
@@ -25,6 +30,25 @@ def build_signals(door: Door, gateway: str) -> dict[str, object]:
         "secondsBuckets": SECONDS_BUCKETS,
         "routes": {key: _route_signals(route, door.now()) for key, route in door.routes.items()},
     }
+
+
+async def render_signals(door: Door, gateway: str) -> bytes:
+    """The document as JSON, built in slices: between them the event loop serves requests."""
+    head = {
+        "gateway": gateway,
+        "startedAt": door.started_at,
+        "at": time.time(),
+        "secondsBuckets": SECONDS_BUCKETS,
+    }
+    routes: list[bytes] = []
+    began = time.monotonic()
+    for key, route in list(door.routes.items()):
+        entry = _route_signals(route, door.now())
+        routes.append(orjson.dumps(key) + b":" + orjson.dumps(entry))
+        if time.monotonic() - began > SLICE_SECONDS:
+            await asyncio.sleep(0)
+            began = time.monotonic()
+    return b'%s,"routes":{%s}}' % (orjson.dumps(head)[:-1], b",".join(routes))
 
 
 def _by_class(values: Sequence[float]) -> dict[str, float]:
