@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import ssl
 from collections.abc import Mapping
@@ -11,6 +10,7 @@ from pathlib import Path
 
 import aiohttp
 
+from r1_common.foreign_json import parse_json
 from r1_forecasting.published.front_proxy import CONFIG_MAP, FrontProxy, parse_front_proxy
 
 MOUNTED = Path("/var/run/secrets/kubernetes.io/serviceaccount")
@@ -59,7 +59,7 @@ class ServiceAccount:
                         "account needs the Role extension-apiserver-authentication-reader of "
                         f"kube-system: {body[:200]}"
                     )
-            found = json.loads(body)
+            found = parse_json(body)
         except (OSError, aiohttp.ClientError, TimeoutError, ValueError) as error:
             said = str(error) or type(error).__name__
             raise Unreadable(f"{CONFIG_MAP} cannot be read: {said}") from error

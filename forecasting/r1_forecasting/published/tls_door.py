@@ -54,6 +54,7 @@ class TlsDoor:
                 await asyncio.sleep(LOOK_SECONDS if self._site else RETRY_SECONDS)
         finally:
             await runner.cleanup()
+            self._site = self._material = None
 
     async def look(self, runner: web.AppRunner) -> None:
         """Open the port, or open it anew where keys have changed; a failure is logged once."""

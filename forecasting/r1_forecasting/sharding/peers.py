@@ -13,6 +13,7 @@ from typing import Any
 
 import aiohttp
 
+from r1_common.foreign_json import parse_json
 from r1_forecasting.metrics import ForecastMetrics
 from r1_forecasting.sharding.ownership import Shards
 
@@ -106,4 +107,4 @@ async def _send(
     session: aiohttp.ClientSession, url: str, body: Mapping[str, Any]
 ) -> tuple[int, Any]:
     async with session.post(url, json=body) as reply:
-        return reply.status, await reply.json(content_type=None)
+        return reply.status, await reply.json(content_type=None, loads=parse_json)

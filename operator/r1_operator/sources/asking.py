@@ -16,6 +16,7 @@ from typing import Any, Generic, NamedTuple, TypeVar
 
 import aiohttp
 
+from r1_common.foreign_json import parse_json
 from r1_operator.plan.unavailable import Unavailable
 
 UNREACHABLE = "Unreachable"
@@ -113,7 +114,7 @@ class Asking(Generic[K, V]):
             self._session = aiohttp.ClientSession(timeout=self._timeout)
         try:
             async with self._session.request(method, f"{self._url}{path}", **options) as response:
-                return response.status, await response.json(content_type=None)
+                return response.status, await response.json(content_type=None, loads=parse_json)
         except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
             what = str(error) or type(error).__name__
             return Unavailable(UNREACHABLE, f"{self._who} does not answer: {what}.")

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field, replace
 
 import aiohttp
 
+from r1_common.foreign_json import parse_json
 from r1_operator.plan.demand import CounterSample
 from r1_operator.plan.durations import LatencySample
 from r1_operator.plan.signals import read_latencies, read_signals
@@ -132,7 +133,7 @@ class GatewaySignals:
         try:
             async with session.get(url) as response:
                 response.raise_for_status()
-                answer = await response.json(content_type=None)
+                answer = await response.json(content_type=None, loads=parse_json)
         except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
             return f"{type(error).__name__}: {error}"
         received_at = self._now()

@@ -38,7 +38,9 @@ class ApiServer:
 
     def __init__(self) -> None:
         self.lists: dict[str, list[Any]] = {"configmaps": [], "endpointslices": []}
-        self.events: dict[str, asyncio.Queue[bytes]] = {kind: asyncio.Queue() for kind in self.lists}
+        self.events: dict[str, asyncio.Queue[bytes]] = {
+            kind: asyncio.Queue() for kind in self.lists
+        }
         self.created: list[dict[str, Any]] = []
         self.refuse_events = False
 
@@ -204,7 +206,9 @@ async def test_an_object_of_no_known_shape_does_not_stop_a_watch(
         assert "r1_gateway_invalid_configurations_total 0.0" not in text
 
 
-@pytest.mark.parametrize("line", [b"{", b"[]", b"null", b'{"type": "ADDED"}', DEEP.encode(), b"\xff"])
+@pytest.mark.parametrize(
+    "line", [b"{", b"[]", b"null", b'{"type": "ADDED"}', DEEP.encode(), b"\xff"]
+)
 async def test_an_event_that_cannot_be_read_is_made_up_for_by_a_list(
     line: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -216,7 +220,9 @@ async def test_an_event_that_cannot_be_read_is_made_up_for_by_a_list(
         await until(lambda: "good" in gateway.door.models.routes)
 
 
-@pytest.mark.parametrize("text", [DEEP, "[]", "{", '{"routes": [[]]}', '{"routes": 3}', "\x00", "1e999"])
+@pytest.mark.parametrize(
+    "text", [DEEP, "[]", "{", '{"routes": [[]]}', '{"routes": 3}', "\x00", "1e999"]
+)
 async def test_a_config_file_of_any_text_keeps_the_earlier_one(
     text: str, tmp_path: Path, open_gateway: OpenGateway, new_pod: NewPod
 ) -> None:

@@ -34,9 +34,11 @@ async def send(gateway: GatewayServer, request: bytes) -> tuple[int, dict[str, l
 
 def post(*lines: bytes, target: bytes = b"/v1/completions", body: bytes = BODY) -> bytes:
     extra = b"".join(lines)
-    return (
-        b"POST %s HTTP/1.1\r\nhost: m\r\n%scontent-length: %d\r\n\r\n%s"
-        % (target, extra, len(body), body)
+    return b"POST %s HTTP/1.1\r\nhost: m\r\n%scontent-length: %d\r\n\r\n%s" % (
+        target,
+        extra,
+        len(body),
+        body,
     )
 
 
@@ -61,7 +63,9 @@ async def test_a_refusal_of_the_framing_carries_a_request_id(
     status, headers, _ = await send(gateway, request_)
     assert status >= 400
     assert len(headers["x-request-id"]) == 1
-    status, headers, _ = await send(gateway, request_.replace(b"\r\n", b"\r\nx-request-id: me\r\n", 1))
+    status, headers, _ = await send(
+        gateway, request_.replace(b"\r\n", b"\r\nx-request-id: me\r\n", 1)
+    )
     if b"NONSENSE" not in request_:
         assert headers["x-request-id"] == ["me"]
 
@@ -125,7 +129,9 @@ async def test_a_page_of_another_origin_may_ask(open_gateway: OpenGateway, new_p
         assert (status, body) == (204, b"")
         assert headers["access-control-allow-origin"] == ["*"]
         assert headers["access-control-allow-methods"] == [f"{method}, OPTIONS"]
-        assert headers["access-control-allow-headers"] == ["authorization,content-type,x-stainless-os"]
+        assert headers["access-control-allow-headers"] == [
+            "authorization,content-type,x-stainless-os"
+        ]
     status, headers, _ = await send(gateway, post(ORIGIN))
     assert (status, headers["access-control-allow-origin"]) == (401, ["*"])
     gateway.door.keys = None
@@ -138,7 +144,10 @@ async def test_a_page_of_another_origin_may_ask(open_gateway: OpenGateway, new_p
     assert "access-control-allow-origin" not in headers
     assert (await send(gateway, get(b"/v1/models", ORIGIN, method=b"OPTIONS")))[0] == 405
     odd = b"access-control-request-headers: a;\x0bb\r\n"
-    assert (await send(gateway, get(b"/v1/models", ORIGIN, wanted, odd, method=b"OPTIONS")))[0] in (204, 400)
+    assert (await send(gateway, get(b"/v1/models", ORIGIN, wanted, odd, method=b"OPTIONS")))[0] in (
+        204,
+        400,
+    )
 
 
 @pytest.mark.parametrize("coding", [b"gzip", b"br, identity", b"GZIP"])

@@ -65,7 +65,9 @@ def rss_mib(pid: int) -> float:
     return int(found[1]) / 1024
 
 
-async def send_prompts(port: int, count: int) -> list[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
+async def send_prompts(
+    port: int, count: int
+) -> list[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
     clients = []
     for _ in range(count):
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
@@ -123,7 +125,9 @@ async def test_requests_beyond_the_byte_budget_get_503_and_the_budget_returns(
     )
     declared[1].write(HEAD % len(PROMPT))
     chunk = b"%x\r\n%s\r\n" % (MIB, b" " * MIB)
-    undeclared[1].write(HEAD.replace(b"content-length: %d", b"transfer-encoding: chunked") + chunk * 3)
+    undeclared[1].write(
+        HEAD.replace(b"content-length: %d", b"transfer-encoding: chunked") + chunk * 3
+    )
     for reader, writer in (declared, undeclared):
         head = await reader.readuntil(b"\r\n\r\n")
         assert head.startswith(b"HTTP/1.1 503 ")
@@ -241,7 +245,11 @@ async def test_metrics_of_many_routes_are_built_in_slices(
     door = gateway.door
     door.set_routes(RouteSpec("default", f"r{n}", (f"r{n}",), 4) for n in range(400))
     for route in door.routes.values():
-        for histograms in (route.tally.queue_wait, route.tally.time_to_first_token, route.tally.latency):
+        for histograms in (
+            route.tally.queue_wait,
+            route.tally.time_to_first_token,
+            route.tally.latency,
+        ):
             for histogram in histograms:
                 for at in range(len(histogram.counts)):
                     histogram.counts[at] = at

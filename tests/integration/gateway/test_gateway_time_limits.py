@@ -4,7 +4,6 @@ import asyncio
 import json
 import socket
 from collections.abc import Awaitable, Callable
-from typing import Any
 
 import aiohttp
 import pytest
@@ -265,7 +264,7 @@ async def test_an_answer_that_is_not_read_is_cut(
     gateway = await open_gateway(await new_pod(large))
     _, writer = await asyncio.open_connection("127.0.0.1", gateway.port, limit=1024)
     writer.write(
-        b"POST /v1/completions HTTP/1.1\r\nhost: m\r\ncontent-length: 13\r\n\r\n" b'{"model":"m"}'
+        b'POST /v1/completions HTTP/1.1\r\nhost: m\r\ncontent-length: 13\r\n\r\n{"model":"m"}'
     )
     await until(lambda: in_flight(gateway) == 1)
     await until(lambda: in_flight(gateway) == 0)
@@ -274,5 +273,3 @@ async def test_an_answer_that_is_not_read_is_cut(
 
 async def test_an_idle_connection_outlives_the_balancers_own_timeout() -> None:
     assert client_connection.IDLE_SECONDS > 600
-
-
