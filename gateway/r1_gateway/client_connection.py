@@ -34,6 +34,7 @@ HEAD_BYTES = 1 << 16
 PIPELINED_REQUESTS = 16
 PIPELINED_BYTES = 1 << 18
 SMALL_HEAD_BYTES = 1 << 13
+FIT_BYTES = 1 << 16
 # Longer than a balancer keeps an idle connection (Google Cloud's: 600 s, AWS's: 60 s by default), or
 # it may send a request into a connection that is being closed here.
 IDLE_SECONDS = 620.0
@@ -187,7 +188,7 @@ class ClientConnection(asyncio.Protocol):
         target = self._target
         request = HttpRequest(
             parser.get_method(),
-            target if target[:1] == b"/" else origin_form(target),
+            target if target.startswith(b"/") else origin_form(target),
             version,
             headers,
             dict(reversed(headers)),  # the first of each name wins
@@ -208,7 +209,7 @@ class ClientConnection(asyncio.Protocol):
             return
         length = check_head(request, self.door.max_body_bytes)
         self._request = request
-        if length is not None and not self.door.budget.fits(length):
+        if length is not None and length > FIT_BYTES and not self.door.budget.fits(length):
             raise _no_memory()
         if self.exchange is None:
             self._body_since = now = self.door.now()
@@ -224,8 +225,13 @@ class ClientConnection(asyncio.Protocol):
         self._body_bytes += len(body)
         if self._body_bytes > self.door.max_body_bytes:
             raise body_too_large(self.door.max_body_bytes)
-        if not self._charge(len(body)):
+        budget = self.door.budget  # as in _charge, without its calls: each request comes here
+        used = budget.used + len(body)
+        if used > budget.limit:
+            budget.refused += 1
             raise _no_memory()
+        budget.used = used
+        self._charged += len(body)
         self._body.append(body)
 
     def on_message_complete(self) -> None:
@@ -255,8 +261,9 @@ class ClientConnection(asyncio.Protocol):
         try:
             self.door.serve(self, request)
         finally:  # an exchange has taken the charge over
-            self.door.budget.give(request.charged)
-            request.charged = 0
+            if request.charged:
+                self.door.budget.give(request.charged)
+                request.charged = 0
 
     def _refuse(self, error: ApiError) -> None:
         """Answer ``error`` after what is owed, and read nothing more."""

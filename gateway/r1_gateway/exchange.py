@@ -38,6 +38,7 @@ logger = logging.getLogger(__name__)
 # A connection that the pod had closed breaks within a round trip of sending; later, the pod failed.
 STALE_SECONDS = 0.1
 HOLD_BYTES = 1 << 20
+SMALL_BYTES = 1 << 12  # a request of so many bytes may stay until its answer ends
 HEAD_BYTES = 1 << 16
 # The gateway's own shortage of descriptors, ports or buffers: no pod's fault.
 _LOCAL_ERRORS = frozenset(
@@ -49,6 +50,8 @@ CROSS_ORIGIN = (
     b"access-control-expose-headers: x-request-id, x-r1-queue-ms, x-r1-class, retry-after\r\n"
 )
 _WITH_ORIGIN = {b"origin": b""}
+_NOTHING: dict[bytes, bytes] = {}
+_NO_HEADERS: list[tuple[bytes, bytes]] = []
 _COMPLETION_TOKENS = re.compile(rb'"completion_tokens"\s*:\s*(\d{1,9})')
 
 
@@ -264,8 +267,8 @@ class Exchange:
         ):
             return None
         self.facts = facts
-        self.active_at = time.monotonic()
-        self._release()
+        if self.charged > SMALL_BYTES:
+            self._release()
         self.status = connection.status
         ticket = self.ticket
         assert ticket is not None and ticket.endpoint is not None  # noqa: S101, PT018
@@ -279,7 +282,9 @@ class Exchange:
             self.held = None
         elif held:
             held.clear()
-        extra = self.answer_headers() + stream_headers(facts)
+        extra = self.answer_headers()
+        if facts.is_event_stream:
+            extra += stream_headers(facts)
         head = edit_head(data[:end], facts, extra, dechunk=dechunk)
         return head, data[end:]
 
@@ -421,15 +426,18 @@ class Exchange:
         """Nothing is sent again: what was kept for that can go."""
         self.body = b""
         request = self.request
-        request.headers = []
-        request.first = _WITH_ORIGIN if b"origin" in request.first else {}
+        request.headers = _NO_HEADERS
+        request.first = _WITH_ORIGIN if b"origin" in request.first else _NOTHING
         if self.charged:
             self.client.door.budget.give(self.charged)
             self.charged = 0
 
     def _over(self) -> None:
         """The request has ended, whichever way."""
-        self._release()
+        if self.charged:
+            self.client.door.budget.used -= self.charged
+            self.charged = 0
+        self.body = b""
         self.held = None
         if self.client_deadline is not None:
             self.client_deadline.cancel()
@@ -437,17 +445,13 @@ class Exchange:
 
     def answer_headers(self) -> bytes:
         """Header lines that every answer of an admitted request carries."""
-        if b"origin" in self.request.first:
-            return CROSS_ORIGIN + self._own_headers()
-        return self._own_headers()
-
-    def _own_headers(self) -> bytes:
-        return b"x-request-id: %s\r\nx-r1-queue-ms: %d\r\nx-r1-class: %s\r\n%s" % (
+        lines = b"x-request-id: %s\r\nx-r1-queue-ms: %d\r\nx-r1-class: %s\r\n%s" % (
             self.request_id,
             round((self.queue_seconds or 0.0) * 1000),
             _CLASS_BYTES[self.klass],
             self.client.connection_header(),
         )
+        return CROSS_ORIGIN + lines if b"origin" in self.request.first else lines
 
     def fail(self, error: ApiError) -> None:
         """Answer with an error of ours; nothing of an answer was written before."""

@@ -81,7 +81,7 @@ def check_head(request: HttpRequest, max_body_bytes: int) -> int | None:
     if len(first) < len(request.headers) and sum(h[0] == b"host" for h in request.headers) > 1:
         raise bad_request("a request needs exactly one Host header")
     encoding = first.get(b"content-encoding")
-    if encoding is not None and encoding.strip().lower() not in (b"", b"identity"):
+    if encoding and encoding.strip().lower() not in (b"", b"identity"):
         raise ApiError(
             415,
             "invalid_request_error",
@@ -91,7 +91,9 @@ def check_head(request: HttpRequest, max_body_bytes: int) -> int | None:
             headers=b"accept-encoding: identity\r\n",
         )
     declared = first.get(b"content-length")
-    length = None if declared is None else parse_length(declared)
+    length: int | None = None
+    if declared is not None:
+        length = int(declared) if len(declared) < 20 else parse_length(declared)
     if length is not None and length > max_body_bytes:
         raise body_too_large(max_body_bytes)
     return length

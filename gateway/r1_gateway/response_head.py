@@ -54,8 +54,9 @@ def read_head(head: bytes) -> HeadFacts:
     length: int | None = None
     at = lower.find(b"\ncontent-length:")
     if at >= 0:
-        length = parse_length(lower[at + 16 : lower.index(b"\r", at)])
-    is_event_stream = _EVENT_STREAM.search(lower) is not None
+        digits = lower[at + 16 : lower.index(b"\r", at)]
+        length = int(digits) if len(digits) < 20 else parse_length(digits)
+    is_event_stream = b"text/event-stream" in lower and _EVENT_STREAM.search(lower) is not None
     return HeadFacts(lower, is_event_stream, b"\ntransfer-encoding:" in lower, length)
 
 
@@ -65,9 +66,7 @@ def parse_length(digits: bytes) -> int:
 
 
 def stream_headers(facts: HeadFacts) -> bytes:
-    """Header lines that keep proxies from holding an event stream back; none for other answers."""
-    if not facts.is_event_stream:
-        return b""
+    """Header lines that keep proxies from holding an event stream back."""
     lines = b"" if b"\nx-accel-buffering:" in facts.lower else _UNBUFFERED
     return lines if b"\ncache-control:" in facts.lower else lines + _UNCACHED
 

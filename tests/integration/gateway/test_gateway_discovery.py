@@ -248,7 +248,7 @@ async def test_routes_and_pods_of_a_real_api_server(
             await call("PATCH", f"{CONFIG_MAPS}/gw-m-route", bad)
             await until(lambda: discovery.errors == 1)
             async with asyncio.timeout(20):
-                while "gw-m-route" not in await reported(call):
+                while "gw-m-route" not in await reported(call):  # noqa: ASYNC110
                     await asyncio.sleep(0.1)
             assert door.routes["default/gw-m"].spec.seats_per_replica == 3
             await call("DELETE", f"{CONFIG_MAPS}/gw-m-route")
