@@ -371,6 +371,11 @@ class ClientConnection(asyncio.Protocol):
         else:
             self.transport.abort()
 
+    def abort(self) -> None:
+        """Close at once."""
+        if self.transport is not None:
+            self.transport.abort()
+
     @property
     def _has_begun(self) -> bool:
         """A part of a request came."""

@@ -175,7 +175,7 @@ class GatewayServer:
                     client.exchange.cut(error)
             await _wait(hurry, FAREWELL_SECONDS, lambda: not door.clients)
         for client in list(door.clients):
-            client.overdue()
+            client.abort()
         await self._supervisor.stop()
         if self._discovery is not None:
             await self._discovery.close()
@@ -190,7 +190,7 @@ class GatewayServer:
         """Close the connections that are quiet; True when no connection is left."""
         quiet_before = self.door.now() - QUIET_SECONDS
         for client in [c for c in self.door.clients if c.is_idle]:
-            if client.quiet_since <= quiet_before:
+            if client.quiet_since <= quiet_before and not client.refusing:
                 client.finish()
         return not self.door.clients
 
