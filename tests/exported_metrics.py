@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from types import SimpleNamespace
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple
 
 from prometheus_client import CollectorRegistry
 
 from r1_forecasting.metrics import ForecastMetrics
-from r1_gateway.door import Door
-from r1_gateway.metrics import GatewayCollector
+from r1_gateway.metrics import FAMILIES, PROCESS_FAMILIES
 from r1_operator.controller.exposition import ScalingCollector
 from r1_operator.metrics import Metrics
 
@@ -43,15 +41,8 @@ def _registered(registry: CollectorRegistry) -> Iterator[Family]:
 
 
 def _gateway() -> Iterator[Family]:
-    no_traffic = SimpleNamespace(
-        routes={},
-        now=lambda: 0.0,
-        refused={},
-        clients=(),
-        connections=SimpleNamespace(opened=0),
-    )
-    for family in GatewayCollector(cast(Door, no_traffic), lambda: 0).collect():
-        yield Family(family.name, family.type, tuple(getattr(family, "_labelnames", ())))
+    for family in (*FAMILIES, *PROCESS_FAMILIES.values()):
+        yield Family(family.name, family.type, family.labels)
 
 
 def _scaling() -> Iterator[Family]:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from r1_common.clock import AnchoredClock
+from r1_common.prometheus.client_config import PrometheusConfig
 from r1_operator.api.names import Label
 from r1_operator.api.v1 import R1Inference, parse
 from r1_operator.controller.decisions import DecisionBook
@@ -87,7 +88,7 @@ class SteppedWorld:
             self.views,
             signals,
             self.forecaster,
-            ExternalMetrics(""),
+            ExternalMetrics(PrometheusConfig()),
             nodes,
             self.book,
             enqueue=lambda _: None,

@@ -37,7 +37,7 @@ class FollowedFile(Generic[T]):
                 return False
             self._text = text
             self.content = self._parse(text)
-        except (ValueError, OSError) as error:
+        except Exception as error:  # noqa: BLE001 - whatever is wrong with it, it is not in force
             LOG.error("%s: %s; what was there before stays in force", self.path, error)
             return False
         LOG.info("%s has changed and is in force", self.path)

@@ -207,8 +207,10 @@ def _seconds(
     value = body.get(name, default)
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise InvalidRequest(f"{name}: needs to be a number of seconds")
-    if not math.isfinite(value) or value < least or value > 1e9:
-        raise InvalidRequest(f"{name}: {value:g} seconds, needs to be from {least:g} to 1e9")
+    if not least <= value <= 1e9:  # NaN is outside, and so is an integer that no float holds
+        raise InvalidRequest(
+            f"{name}: {str(value)[:40]} seconds, needs to be from {least:g} to 1e9"
+        )
     return float(value)
 
 

@@ -7,7 +7,6 @@ enlists the subject for training; learned models join when they are ready.
 from __future__ import annotations
 
 import contextlib
-import json
 import logging
 import time
 from collections import OrderedDict
@@ -19,6 +18,7 @@ from typing import Any
 from aiohttp import web
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
+from r1_common.foreign_json import InvalidJson, parse_json
 from r1_forecasting.history import History
 from r1_forecasting.kept_models import ModelFolder, Source
 from r1_forecasting.lanes import Lanes
@@ -74,9 +74,9 @@ class ForecastService:
 
     async def forecast(self, ask: Ask, http: web.Request) -> web.Response:
         try:
-            request = parse_request(await http.json())
-        except json.JSONDecodeError as error:
-            return _refused(f"the body is not JSON: {error}")
+            request = parse_request(await http.json(loads=parse_json))
+        except (InvalidJson, UnicodeDecodeError) as error:
+            return _refused(f"the body cannot be read: {error}")
         except InvalidRequest as error:
             return _refused(str(error))
         return web.json_response(await ask(request, self.patience))

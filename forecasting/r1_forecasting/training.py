@@ -17,6 +17,7 @@ from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
 
+from r1_common.supervision import Supervisor
 from r1_forecasting.protocol import Fitted, Reason, Shape, Unavailable
 from r1_forecasting.selection import learned, training_part
 from r1_forecasting.series import Series
@@ -71,17 +72,14 @@ class Trainer:
     models: tuple[str, ...]
     queue: TrainingQueue
     _pool: ProcessPoolExecutor | None = None
-    _task: asyncio.Task[None] | None = None
+    _supervisor: Supervisor = field(default_factory=Supervisor)
     _wake: asyncio.Event = field(default_factory=asyncio.Event)
 
     def start(self) -> None:
-        self._task = asyncio.create_task(self._run())
+        self._supervisor.start("training", self._run)
 
     async def stop(self) -> None:
-        if self._task is not None:
-            self._task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._task
+        await self._supervisor.stop()
         self._drop_pool()
 
     def enlist(self, order: Order) -> None:

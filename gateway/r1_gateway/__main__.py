@@ -15,15 +15,21 @@ def main() -> int:
     import uvloop
 
     from r1_gateway.options import parse_options
+    from r1_gateway.output_queue import OutputQueue, QueuedLogHandler
     from r1_gateway.server import run
 
     options = parse_options()
+    log = OutputQueue(sys.stderr.fileno())
     logging.basicConfig(
         level=options.log_level.upper(),
         format="%(asctime)s %(levelname)s %(name)s: %(message)s",
-        stream=sys.stderr,
+        handlers=[QueuedLogHandler(log)],
     )
-    return int(uvloop.run(run(options)))
+    logging.captureWarnings(True)
+    try:
+        return int(uvloop.run(run(options, log)))
+    finally:
+        log.close()
 
 
 if __name__ == "__main__":

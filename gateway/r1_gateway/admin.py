@@ -1,40 +1,47 @@
-"""The second listener: health, metrics, signals, advice.  Never on the path of a request."""
+"""The second listener: health, metrics, signals, advice.  Never on the path of a request.
+
+``/healthz`` answers 200 as long as the process serves, and names background tasks that fail.  A
+kubelet that restarted the gateway for one bad object would turn it into an outage of all routes.
+"""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 
 from aiohttp import web
-from prometheus_client import CollectorRegistry
-from prometheus_client.exposition import choose_encoder
 
 from r1_gateway.advice import InvalidAdvice, parse_advice
 from r1_gateway.door import Door
-from r1_gateway.signals import build_signals
+from r1_gateway.metrics import CONTENT_TYPE, MetricsPage
+from r1_gateway.signals import render_signals
 
 
 def build_admin(
     door: Door,
-    registry: CollectorRegistry,
+    page: MetricsPage,
     gateway: str,
     unready_because: Callable[[], str | None],
+    failing: Callable[[], list[str]],
 ) -> web.Application:
-    """The admin application; ``unready_because`` says why no request should come here, or None."""
+    """The admin application.
+
+    ``unready_because`` gives the reason why no request should come here, or None; ``failing`` a line
+    for each background task that failed lately.
+    """
 
     async def healthz(request: web.Request) -> web.Response:
-        return web.Response(text="ok\n")
+        return web.Response(text="\n".join(["ok", *failing()]) + "\n")
 
     async def readyz(request: web.Request) -> web.Response:
         why = unready_because()
         return web.Response(text="ok\n" if why is None else why + "\n", status=503 if why else 200)
 
     async def signals(request: web.Request) -> web.Response:
-        return web.json_response(build_signals(door, gateway), dumps=json.dumps)
+        body = await render_signals(door, gateway)
+        return web.Response(body=body, content_type="application/json")
 
     async def metrics(request: web.Request) -> web.Response:
-        encode, content_type = choose_encoder(request.headers.get("Accept", ""))
-        return web.Response(body=encode(registry), headers={"Content-Type": content_type})
+        return web.Response(body=await page.render(), headers={"Content-Type": CONTENT_TYPE})
 
     async def holdback(request: web.Request) -> web.Response:
         try:

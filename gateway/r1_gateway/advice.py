@@ -6,11 +6,10 @@ whole and leaves what was advised before; a route that is not known here is left
 
 from __future__ import annotations
 
-import json
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from r1_common.foreign_json import InvalidJson, parse_json
 from r1_gateway.classes import BY_NAME, PriorityClass
 
 LONGEST_SECONDS = 60.0
@@ -36,13 +35,13 @@ def parse_advice(body: bytes) -> Advice:
         InvalidAdvice: it is not that.
     """
     try:
-        document = json.loads(body)
-    except ValueError as error:
-        raise InvalidAdvice(f"not JSON: {error}") from None
+        document = parse_json(body)
+    except InvalidJson as error:
+        raise InvalidAdvice(str(error)) from None
     if not isinstance(document, dict):
         raise InvalidAdvice("the body must be an object with validSeconds and routes")
     valid = document.get("validSeconds")
-    if isinstance(valid, bool) or not isinstance(valid, int | float) or not math.isfinite(valid):
+    if isinstance(valid, bool) or not isinstance(valid, int | float):
         raise InvalidAdvice("validSeconds must be a number")
     if not 0 < valid <= LONGEST_SECONDS:
         raise InvalidAdvice(f"validSeconds must be above 0 and at most {LONGEST_SECONDS:g}")

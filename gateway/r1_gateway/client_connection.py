@@ -3,20 +3,26 @@
 The connection is never paused while its request runs: a paused socket would hide that the client
 has gone.  Requests that arrive early (pipelining) are parsed and kept, up to a bound; past it, input
 is thrown away and the connection closes after the answers owed.
+
+Deadlines move with progress: a body that keeps arriving at ``BODY_BYTES_PER_SECOND`` and an answer
+that keeps being read may take as long as they need.  A request that is too slow gets a 408.
 """
 
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import logging
+import struct
+import termios
 from collections import deque
 from typing import TYPE_CHECKING, cast
 
 import httptools
 
-from r1_gateway.errors import ApiError, bad_request
+from r1_gateway.errors import ApiError, bad_request, overloaded
 from r1_gateway.exchange import Exchange
-from r1_gateway.http_request import HttpRequest, body_too_large, check_head
+from r1_gateway.http_request import HttpRequest, body_too_large, check_head, origin_form
 from r1_gateway.promised_returns import Promise
 from r1_gateway.response_head import error_answer, json_answer
 
@@ -28,9 +34,14 @@ logger = logging.getLogger(__name__)
 HEAD_BYTES = 1 << 16
 PIPELINED_REQUESTS = 16
 PIPELINED_BYTES = 1 << 18
-IDLE_SECONDS = 75.0
+SMALL_HEAD_BYTES = 1 << 13
+FIT_BYTES = 1 << 16
+# Longer than a balancer keeps an idle connection (Google Cloud's: 600 s, AWS's: 60 s by default), or
+# it may send a request into a connection that is being closed here.
+IDLE_SECONDS = 620.0
 HEAD_SECONDS = 10.0
 BODY_SECONDS = 60.0
+BODY_BYTES_PER_SECOND = 1024
 STALL_SECONDS = 60.0
 LINGER_SECONDS = 2.0
 NEVER = float("inf")
@@ -40,9 +51,10 @@ class ClientConnection(asyncio.Protocol):
     """One accepted connection."""
 
     __slots__ = (
-        "_body", "_body_bytes", "_head_bytes", "_headers", "_in_head", "_parser", "_request",
-        "_target", "close_after", "deadline", "door", "exchange", "paused", "pipeline",
-        "pipelined_bytes", "promise", "refusing", "transport",
+        "_body", "_body_bytes", "_body_since", "_charged", "_head_bytes", "_headers", "_in_head",
+        "_parser", "_request", "_target", "_unsent_bytes", "close_after", "deadline", "door",
+        "exchange", "paused", "pipeline", "pipelined_bytes", "promise", "quiet_since", "refusing",
+        "transport",
     )  # fmt: skip
 
     def __init__(self, door: Door) -> None:
@@ -64,18 +76,25 @@ class ClientConnection(asyncio.Protocol):
         self._request: HttpRequest | None = None
         self._body: list[bytes] = []
         self._body_bytes = 0
+        self._body_since = 0.0
+        self._charged = 0
+        self._unsent_bytes = 0
+        self.quiet_since = 0.0
+        """Monotonic time of the last answer's end, or of the connection's start."""
 
     # -- transport callbacks -------------------------------------------------------------------
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast("asyncio.Transport", transport)  # uvloop registers no subclass
         self.door.clients.add(self)
-        self.deadline = self.door.now() + HEAD_SECONDS
+        self.quiet_since = now = self.door.now()
+        self.deadline = now + HEAD_SECONDS
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.transport = None
         self.door.clients.discard(self)
-        self.pipeline.clear()
+        self._forget_pipeline()
+        self._release()
         if self.promise is not None:
             self.promise.disown()
         exchange, self.exchange = self.exchange, None
@@ -93,8 +112,33 @@ class ClientConnection(asyncio.Protocol):
             return
         except httptools.HttpParserError as error:
             self._refuse(_explain(error))
-        if self._in_head and self._head_bytes > HEAD_BYTES and not self.refusing:
-            self._refuse(_HEAD_TOO_LARGE)
+        if self._in_head:
+            if self._head_bytes > SMALL_HEAD_BYTES and not self.refusing:
+                if self._head_bytes > HEAD_BYTES:
+                    self._refuse(_HEAD_TOO_LARGE)
+                elif not self._charge(self._head_bytes - self._charged):
+                    self._refuse(_no_memory())
+        elif self.exchange is None and self._request is not None:
+            slowest = self._body_since + self._body_bytes / BODY_BYTES_PER_SECOND
+            self.deadline = min(self.door.now() + STALL_SECONDS, slowest + BODY_SECONDS)
+
+    def _charge(self, count: int) -> bool:
+        if not self.door.budget.take(count):
+            return False
+        self._charged += count
+        return True
+
+    def _release(self) -> None:
+        """The request that was arriving is dropped."""
+        self.door.budget.give(self._charged)
+        self._charged = 0
+        self._body = []
+
+    def _forget_pipeline(self) -> None:
+        for waiting in self.pipeline:
+            if isinstance(waiting, HttpRequest):
+                self.door.budget.give(waiting.charged)
+        self.pipeline.clear()
 
     def _decline_upgrade(self, rest: bytes) -> None:
         """Read the request again without its offer to change the protocol (h2c, from Java's client).
@@ -113,6 +157,7 @@ class ClientConnection(asyncio.Protocol):
 
     def pause_writing(self) -> None:
         self.paused = True
+        self._unsent_bytes = self._count_unsent()
         self.deadline = self.door.now() + STALL_SECONDS
         if self.exchange is not None and self.exchange.connection is not None:
             self.exchange.connection.pause()
@@ -145,9 +190,10 @@ class ClientConnection(asyncio.Protocol):
         parser = self._parser
         version = parser.get_http_version()
         headers = self._headers
+        target = self._target
         request = HttpRequest(
             parser.get_method(),
-            self._target,
+            target if target.startswith(b"/") else origin_form(target),
             version,
             headers,
             dict(reversed(headers)),  # the first of each name wins
@@ -157,13 +203,22 @@ class ClientConnection(asyncio.Protocol):
         self._body = []
         self._body_bytes = 0
         if request.method == b"CONNECT":
-            raise ApiError(405, "invalid_request_error", "method_not_allowed", "no tunnels here")
+            raise ApiError(
+                405,
+                "invalid_request_error",
+                "method_not_allowed",
+                "no tunnels here",
+                headers=b"allow: GET, POST, OPTIONS\r\n",
+            )
         if self.refusing or parser.should_upgrade():
             return
         length = check_head(request, self.door.max_body_bytes)
         self._request = request
+        if length is not None and length > FIT_BYTES and not self.door.budget.fits(length):
+            raise _no_memory()
         if self.exchange is None:
-            self.deadline = self.door.now() + BODY_SECONDS
+            self._body_since = now = self.door.now()
+            self.deadline = now + BODY_SECONDS
         expect = request.header(b"expect")
         if expect is not None and length != 0:
             if expect.lower() != b"100-continue":
@@ -175,6 +230,13 @@ class ClientConnection(asyncio.Protocol):
         self._body_bytes += len(body)
         if self._body_bytes > self.door.max_body_bytes:
             raise body_too_large(self.door.max_body_bytes)
+        budget = self.door.budget  # as in _charge, without its calls: each request comes here
+        used = budget.used + len(body)
+        if used > budget.limit:
+            budget.refused += 1
+            raise _no_memory()
+        budget.used = used
+        self._charged += len(body)
         self._body.append(body)
 
     def on_message_complete(self) -> None:
@@ -185,6 +247,7 @@ class ClientConnection(asyncio.Protocol):
             return
         request.body = self._body[0] if len(self._body) == 1 else b"".join(self._body)
         self._body = []
+        request.charged, self._charged = self._charged, 0
         if self.exchange is None and not self.pipeline and not self.paused:
             self._start(request)
             return
@@ -198,13 +261,19 @@ class ClientConnection(asyncio.Protocol):
     def _start(self, request: HttpRequest) -> None:
         self.deadline = NEVER
         last = self.refusing and not self.pipeline
-        self.close_after = not request.keep_alive or self.door.closing or last
-        self.door.serve(self, request)
+        closing = self.door.closing and not self.pipeline
+        self.close_after = not request.keep_alive or closing or last
+        try:
+            self.door.serve(self, request)
+        finally:  # an exchange has taken the charge over
+            if request.charged:
+                self.door.budget.give(request.charged)
+                request.charged = 0
 
     def _refuse(self, error: ApiError) -> None:
         """Answer ``error`` after what is owed, and read nothing more."""
         self.refusing = True
-        self._body = []
+        self._release()
         self._request = None
         if self.exchange is not None or self.pipeline:
             self.pipeline.append(error)
@@ -213,15 +282,17 @@ class ClientConnection(asyncio.Protocol):
 
     def _refuse_now(self, error: ApiError) -> None:
         self.close_after = True
-        self.door.count_refused(error)
-        self.write_error(error, self.connection_header())
+        request_id = self.door.request_id(dict(reversed(self._headers)))
+        self.door.refuse(error, request_id)
+        extra = b"x-request-id: %s\r\n%s" % (request_id, self.connection_header())
+        self.write_error(error, extra)
         self._linger()
 
     def _next(self) -> None:
         """The answer was written: on with the next request, or wait, or close."""
         if self.transport is None:
             return
-        if self.close_after or self.door.closing or (self.refusing and not self.pipeline):
+        if self.close_after or (self.refusing and not self.pipeline):
             self._linger()
         elif self.pipeline:
             if self.paused:
@@ -233,17 +304,19 @@ class ClientConnection(asyncio.Protocol):
             self.pipelined_bytes -= len(request.body) + 256
             self._start(request)
         elif not self.paused:
-            self.deadline = self.door.now() + IDLE_SECONDS
+            self.quiet_since = now = self.door.now()
+            self.deadline = now + (IDLE_SECONDS if self._request is None else STALL_SECONDS)
 
     def _linger(self) -> None:
         """Close so that the answer survives: unread input would make the kernel reset it away."""
         self.refusing = True
-        self.pipeline.clear()
+        self._forget_pipeline()
         transport = self.transport
         if transport is None:
             return
         if transport.can_write_eof():
             transport.write_eof()
+            self._unsent_bytes = self._count_unsent()
             unsent = transport.get_write_buffer_size() > 0
             self.deadline = self.door.now() + (STALL_SECONDS if unsent else LINGER_SECONDS)
         else:
@@ -251,7 +324,7 @@ class ClientConnection(asyncio.Protocol):
 
     def connection_header(self) -> bytes:
         """The header line that tells the client whether the connection stays."""
-        if self.close_after or self.door.closing:
+        if self.close_after or (self.door.closing and not self.pipeline):
             self.close_after = True
             return b"connection: close\r\n"
         return b""
@@ -283,10 +356,48 @@ class ClientConnection(asyncio.Protocol):
         """Close an idle connection as politely as HTTP allows."""
         self._linger()
 
+    def look_at_time(self, now: float) -> None:
+        """Enforce the connection's deadline and the limits of its request; called every second."""
+        if self.deadline <= now:
+            self.overdue()
+        elif self.exchange is not None:
+            self.exchange.enforce_timeouts(now)
+
     def overdue(self) -> None:
         """The deadline passed: too slow, idle for too long, or done lingering."""
+        if self.transport is None:
+            return
+        unsent = self._count_unsent()
+        if unsent < self._unsent_bytes:  # slow, but reading
+            self._unsent_bytes = unsent
+            self.deadline = self.door.now() + STALL_SECONDS
+        elif self.exchange is None and not self.refusing and not self.paused and self._has_begun:
+            self._refuse(_TOO_SLOW)
+        else:
+            self.transport.abort()
+
+    def abort(self) -> None:
+        """Close at once."""
         if self.transport is not None:
             self.transport.abort()
+
+    @property
+    def _has_begun(self) -> bool:
+        """A part of a request came."""
+        return self._request is not None or self._head_bytes > 0
+
+    def _count_unsent(self) -> int:
+        """Bytes of answers that the client has not acknowledged, the kernel's buffer included."""
+        transport = self.transport
+        if transport is None:
+            return 0
+        buffered = transport.get_write_buffer_size()
+        try:
+            descriptor = transport.get_extra_info("socket").fileno()
+            answer = fcntl.ioctl(descriptor, termios.TIOCOUTQ, b"\0\0\0\0")
+        except (OSError, ValueError):
+            return buffered
+        return buffered + int(struct.unpack("i", answer)[0])
 
 
 _UPGRADE = frozenset((b"connection", b"upgrade", b"http2-settings"))
@@ -302,6 +413,13 @@ def _explain(error: httptools.HttpParserError) -> ApiError:
     return bad_request(f"not valid HTTP: {error}")
 
 
+def _no_memory() -> ApiError:
+    return overloaded("the requests under way take all of the gateway's memory")
+
+
+_TOO_SLOW = ApiError(
+    408, "invalid_request_error", "request_timeout", "the request arrived too slowly"
+)
 _HEAD_TOO_LARGE = ApiError(
     431, "invalid_request_error", "head_too_large", f"the head is larger than {HEAD_BYTES} bytes"
 )

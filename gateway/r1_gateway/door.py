@@ -6,18 +6,21 @@ import logging
 import math
 import os
 import random
+import re
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING
+from urllib.parse import unquote_to_bytes
 
 import orjson
 
 from r1_gateway.advice import Advice
+from r1_gateway.byte_budget import ByteBudget
 from r1_gateway.classes import PriorityClass, UnknownClass, choose_class
 from r1_gateway.completion_request import CompletionRequest, parse_completion, with_model
 from r1_gateway.errors import ApiError, bad_request
-from r1_gateway.exchange import Exchange
+from r1_gateway.exchange import CROSS_ORIGIN, Exchange
 from r1_gateway.http_request import HttpRequest
 from r1_gateway.keys import ApiKey, KeyRing
 from r1_gateway.route import Route
@@ -32,6 +35,11 @@ logger = logging.getLogger(__name__)
 COMPLETIONS = (b"/v1/chat/completions", b"/v1/completions")
 MODELS = b"/v1/models"
 RETRY_AFTER_LIMITS = (1, 60)
+# Half of the memory limit that the chart sets; the rest is for the process and for copies under way.
+BUFFERED_BYTES = 256 << 20
+PREFLIGHT_SECONDS = 86400
+_MILLISECONDS = re.compile(rb"[0-9]{1,15}(\.[0-9]{0,15})?")
+_FIELD_NAMES = re.compile(rb"[A-Za-z0-9_, -]{1,1024}")
 
 
 class Door:
@@ -41,9 +49,12 @@ class Door:
         self,
         *,
         max_body_bytes: int = 8 << 20,
+        max_buffered_bytes: int = BUFFERED_BYTES,
         on_end: Callable[[Exchange], None] | None = None,
+        on_refused: Callable[[bytes, ApiError], None] | None = None,
     ) -> None:
         self.max_body_bytes = max_body_bytes
+        self.budget = ByteBudget(max_buffered_bytes)
         self.connections = ConnectionPool()
         self.clients: set[ClientConnection] = set()
         self.routes: dict[str, Route] = {}
@@ -56,6 +67,8 @@ class Door:
         self.now = time.monotonic
         self._began = self.now()
         self._on_end = on_end
+        self._on_refused = on_refused
+        self._model_list: bytes | None = None
         self._pods: dict[str, Mapping[str, bool]] = {}
         self._id_prefix = os.urandom(6).hex().encode()
         self._requests = 0
@@ -79,6 +92,7 @@ class Door:
         for conflict in set(models.conflicts) - set(self.models.conflicts):
             logger.warning("%s", conflict)
         self.models = models
+        self._model_list = None
 
     def set_pods(self, key: str, readiness: Mapping[str, bool]) -> None:
         """Take over the pods of one route (address -> ready), known or not yet."""
@@ -119,26 +133,33 @@ class Door:
 
     def serve(self, client: ClientConnection, request: HttpRequest) -> None:
         """Answer a request, now or when a pod has."""
-        self._requests += 1
-        request_id = request.first.get(b"x-request-id")
-        if request_id is None or len(request_id) > 128 or not request_id.isascii():
-            request_id = b"r1-%s-%x" % (self._id_prefix, self._requests)
+        request_id = self.request_id(request.first)
         try:
             if request.path in COMPLETIONS:
                 self._serve_completion(client, request, request_id)
                 return
             self._serve_models(client, request, request_id)
         except ApiError as error:
-            self.count_refused(error)
-            client.write_error(
-                error, b"x-request-id: %s\r\n%s" % (request_id, client.connection_header())
-            )
+            self.refuse(error, request_id)
+            client.write_error(error, _headers(client, request, request_id))
         client.exchange_done()
+
+    def request_id(self, first: Mapping[bytes, bytes]) -> bytes:
+        """The client's ``x-request-id`` when it is usable, else a new one."""
+        self._requests += 1
+        given = first.get(b"x-request-id")
+        if given and len(given) <= 128 and given.isascii():
+            return given
+        return b"r1-%s-%x" % (self._id_prefix, self._requests)
 
     def _serve_completion(
         self, client: ClientConnection, request: HttpRequest, request_id: bytes
     ) -> None:
         if request.method != b"POST":
+            if _is_preflight(request):
+                _answer_preflight(client, request, request_id, b"POST")
+                client.exchange_done()
+                return
             raise _wrong_method(client, request, "POST")
         key = None if self.keys is None else self._authenticate(request)
         asked = parse_completion(request.body)
@@ -149,7 +170,10 @@ class Door:
             klass = _class_asked_for(priority, key, klass)
         deadline = request.first.get(b"x-request-deadline-ms")
         patience = None if deadline is None else _patience(deadline)
-        body = request.body
+        body, request.body = (
+            request.body,
+            b"",
+        )  # the exchange keeps it no longer than it may need it
         if asked.model not in route.spec.models:  # namespace/name: the engine knows it by name
             body = with_model(body, route.spec.name)
         route.tally.offer(klass, asked.prompt_bytes, asked.max_tokens, asked.width)
@@ -179,6 +203,7 @@ class Door:
                 "invalid_request_error",
                 "invalid_api_key",
                 "no or unknown API key: send 'Authorization: Bearer <key>'",
+                headers=b"www-authenticate: Bearer\r\n",
             )
         return key
 
@@ -208,30 +233,47 @@ class Door:
                 "and GET /v1/models",
             )
         if request.method != b"GET":
+            if _is_preflight(request):
+                _answer_preflight(client, request, request_id, b"GET")
+                return
             raise _wrong_method(client, request, "GET")
         self._authenticate(request)
-        created = int(self.started_at)
-        models = {
-            model: {"id": model, "object": "model", "created": created, "owned_by": owner}
-            for model, owner in self.models.routes.items()
-        }
-        if path == MODELS:  # namespace/name is listed where the plain name means another resource
-            shown = [
-                models[model]
-                for model, owner in self.models.routes.items()
-                if model != owner or self.models.routes[self.routes[owner].spec.name] != owner
-            ]
-            answer: object = {"object": "list", "data": shown}
-        else:
-            name = path[len(MODELS) + 1 :].decode("latin-1").replace("%2F", "/")
+        name = unquote_to_bytes(path[len(MODELS) + 1 :]).decode("utf-8", "replace")
+        if name:
             self._find_route(CompletionRequest(name, False, 0, None))
-            answer = models[name]
-        extra = b"x-request-id: %s\r\n%s" % (request_id, client.connection_header())
-        client.write_json(200, orjson.dumps(answer), extra)
+            answer = orjson.dumps(self._model(name))
+        else:
+            answer = self._list_models()
+        client.write_json(200, answer, _headers(client, request, request_id))
 
-    def count_refused(self, error: ApiError) -> None:
-        """Count a request that reached no route (bad, unauthorized, unknown model)."""
+    def _model(self, name: str) -> dict[str, object]:
+        return {
+            "id": name,
+            "object": "model",
+            "created": int(self.started_at),
+            "owned_by": self.models.routes[name],
+        }
+
+    def _list_models(self) -> bytes:
+        """The list, built once per change of the routes."""
+        if self._model_list is None:
+            routes = self.models.routes
+            shown = [  # namespace/name is listed where the plain name means another resource
+                self._model(model)
+                for model, owner in routes.items()
+                if model != owner or routes[self.routes[owner].spec.name] != owner
+            ]
+            self._model_list = orjson.dumps({"object": "list", "data": shown})
+        return self._model_list
+
+    def refuse(self, error: ApiError, request_id: bytes) -> None:
+        """Count and log a request that reached no route (bad, unauthorized, unknown model)."""
         self.refused[error.status, error.code] += 1
+        if logger.isEnabledFor(logging.DEBUG):
+            name = request_id.decode("ascii", "replace")
+            logger.debug("request %s: %d %s: %s", name, error.status, error.code, error.message)
+        if self._on_refused is not None:
+            self._on_refused(request_id, error)
 
     def retry_after(self, error: ApiError) -> int | None:
         """Whole seconds of Retry-After: a client's own time, or within 20 % of a common one."""
@@ -265,16 +307,13 @@ def _class_asked_for(
 
 
 def _patience(value: bytes) -> float:
-    """Seconds that the client will wait for a seat, from ``x-request-deadline-ms``.
+    """Seconds that the client gives the whole request, from ``x-request-deadline-ms``.
 
     Raises:
         ApiError: 400, not a positive number.
     """
-    try:
-        milliseconds = float(value)
-    except ValueError:
-        milliseconds = math.nan
-    if not (math.isfinite(milliseconds) and milliseconds > 0):
+    milliseconds = float(value) if _MILLISECONDS.fullmatch(value) else 0.0
+    if milliseconds <= 0:
         raise bad_request(
             "x-request-deadline-ms must be a positive number of milliseconds",
             param="x-request-deadline-ms",
@@ -286,5 +325,39 @@ def _wrong_method(client: ClientConnection, request: HttpRequest, allowed: str) 
     if request.method == b"HEAD":  # an error with a body would be read as the next answer
         client.close_after = True
     return ApiError(
-        405, "invalid_request_error", "method_not_allowed", f"use {allowed} on this path"
+        405,
+        "invalid_request_error",
+        "method_not_allowed",
+        f"use {allowed} on this path",
+        headers=b"allow: %s, OPTIONS\r\n" % allowed.encode(),
+    )
+
+
+def _headers(client: ClientConnection, request: HttpRequest, request_id: bytes) -> bytes:
+    """Header lines of an answer of the gateway's own."""
+    cross_origin = CROSS_ORIGIN if b"origin" in request.first else b""
+    return b"x-request-id: %s\r\n%s%s" % (request_id, cross_origin, client.connection_header())
+
+
+def _is_preflight(request: HttpRequest) -> bool:
+    """A browser asks whether a page of another origin may send a request (CORS)."""
+    first = request.first
+    return (
+        request.method == b"OPTIONS"
+        and b"origin" in first
+        and b"access-control-request-method" in first
+    )
+
+
+def _answer_preflight(
+    client: ClientConnection, request: HttpRequest, request_id: bytes, method: bytes
+) -> None:
+    """Yes, for every origin: keys are sent in a header of the page's own, never by the browser."""
+    names = request.first.get(b"access-control-request-headers", b"")
+    if not _FIELD_NAMES.fullmatch(names):
+        names = b"authorization, content-type"
+    client.write(
+        b"HTTP/1.1 204 No Content\r\naccess-control-allow-methods: %s, OPTIONS\r\n"
+        b"access-control-allow-headers: %s\r\naccess-control-max-age: %d\r\n%s\r\n"
+        % (method, names, PREFLIGHT_SECONDS, _headers(client, request, request_id))
     )

@@ -19,6 +19,8 @@ class ApiError(Exception):
     retry_after_seconds: float | None = None
     retry_is_exact: bool = False
     """the time is one client's own: it needs no jitter"""
+    headers: bytes = b""
+    """Header lines of the answer, each ending in CRLF."""
 
     def body(self) -> bytes:
         """The JSON body."""
@@ -46,6 +48,16 @@ def bad_request(message: str, *, param: str | None = None, code: str = "bad_requ
 def unavailable(code: str, message: str, retry_after_seconds: float) -> ApiError:
     """503: no capacity; the same request may work later."""
     return ApiError(503, "server_error", code, message, retry_after_seconds=retry_after_seconds)
+
+
+def overloaded(message: str) -> ApiError:
+    """503: this gateway, not the pods, has no room at the moment."""
+    return unavailable("gateway_overloaded", message, 1.0)
+
+
+def deadline_exceeded(message: str) -> ApiError:
+    """504: the time that the client gave has passed."""
+    return ApiError(504, "timeout_error", "deadline_exceeded", message)
 
 
 def bad_gateway(code: str, message: str) -> ApiError:

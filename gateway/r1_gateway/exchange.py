@@ -17,14 +17,16 @@ The last three share one budget, so a generation is started at most twice.
 from __future__ import annotations
 
 import asyncio
+import errno
+import logging
 import time
 from typing import TYPE_CHECKING
 
 from r1_gateway.admission import Ticket
 from r1_gateway.classes import PriorityClass
-from r1_gateway.errors import ApiError, bad_gateway
-from r1_gateway.http_request import HttpRequest, build_upstream_request
-from r1_gateway.response_head import HeadFacts, edit_head, read_head
+from r1_gateway.errors import ApiError, bad_gateway, deadline_exceeded, overloaded
+from r1_gateway.http_request import HttpRequest, build_upstream_head
+from r1_gateway.response_head import HeadFacts, edit_head, read_head, stream_headers
 from r1_gateway.routing import Breaker
 from r1_gateway.stream_reader import StreamReader, plain_completion_tokens
 from r1_gateway.upstream import UpstreamConnection
@@ -33,21 +35,42 @@ if TYPE_CHECKING:
     from r1_gateway.client_connection import ClientConnection
     from r1_gateway.route import Route
 
+logger = logging.getLogger(__name__)
+
+# A connection that the pod had closed breaks within a round trip of sending; later, the pod failed.
+STALE_SECONDS = 0.1
 HOLD_BYTES = 1 << 20
+SMALL_BYTES = 1 << 12  # a request of so many bytes may stay until its answer ends
 HEAD_BYTES = 1 << 16
 PARTS = 16
 """Parts of a stream that are read together once the first token has come, and how long they are."""
 PART_BYTES = 1 << 13
 REFUSALS = (429, 503)
+# The gateway's own shortage of descriptors, ports or buffers: no pod's fault.
+_LOCAL_ERRORS = frozenset(
+    (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.EADDRNOTAVAIL)
+)
+# Browsers show an answer to a page of another origin only with these.
+CROSS_ORIGIN = (
+    b"access-control-allow-origin: *\r\n"
+    b"access-control-expose-headers: x-request-id, x-r1-queue-ms, x-r1-class, retry-after\r\n"
+)
+_WITH_ORIGIN = {b"origin": b""}
+_NOTHING: dict[bytes, bytes] = {}
+_NO_HEADERS: list[tuple[bytes, bytes]] = []
 
 
 class Exchange:
     """A request that was admitted to a route, from its arrival to its last byte."""
 
     __slots__ = (
+        "active",
+        "active_at",
         "arrived",
         "body",
+        "charged",
         "client",
+        "client_deadline",
         "connecting",
         "connection",
         "facts",
@@ -88,6 +111,7 @@ class Exchange:
         self.client = client
         self.request = request
         self.body = body
+        self.charged, request.charged = request.charged, 0
         self.klass = klass
         self.request_id = request_id
         self.stream = stream
@@ -107,6 +131,10 @@ class Exchange:
         self.replayed = False
         self.status = 0
         self.wrote = False
+        self.active = False
+        """Bytes of the answer came since the last look."""
+        self.active_at = now
+        self.client_deadline: asyncio.TimerHandle | None = None
 
     # -- asking a pod --------------------------------------------------------------------------
 
@@ -117,6 +145,9 @@ class Exchange:
         if self.queue_seconds is None:
             self.queue_seconds = now - self.arrived
             self.route.tally.queue_wait[self.klass].observe(self.queue_seconds)
+            if self.give_up_at is not None:
+                loop = asyncio.get_running_loop()
+                self.client_deadline = loop.call_later(self.give_up_at - now, self._deadline_passed)
         endpoint = self.ticket.endpoint
         address = endpoint.address
         connection = None
@@ -132,10 +163,16 @@ class Exchange:
 
     async def _open(self, address: str) -> None:
         try:
-            connection = await self.route.connections.open(address)
-        except OSError as error:
+            seconds = self.route.spec.timeouts.connect_seconds
+            connection = await self.route.connections.open(address, seconds)
+        except Exception as error:  # noqa: BLE001 - whatever it was, the seat has to be freed
             self.connecting = None
-            self._unreachable(str(error) or type(error).__name__)
+            problem = str(error) or type(error).__name__
+            if isinstance(error, OSError) and error.errno in _LOCAL_ERRORS:
+                logger.error("request %s: no connection: %s", self.name, problem)
+                self.fail(overloaded(f"the gateway cannot open a connection: {problem}"))
+            else:
+                self._unreachable(problem)
             return
         self.connecting = None
         ticket = self.ticket
@@ -152,14 +189,15 @@ class Exchange:
         self.connection = connection
         connection.send(
             self,
-            build_upstream_request(
+            build_upstream_head(
                 self.request,
                 connection.address,
-                self.body,
+                len(self.body),
                 self.request_id,
                 _CLASS_BYTES[self.klass],
                 forward_key=self.forward_key,
             ),
+            self.body,
         )
         connection.keep_parts = self.request.version == "1.0"
 
@@ -168,6 +206,7 @@ class Exchange:
         assert ticket is not None and ticket.endpoint is not None  # noqa: S101, PT018
         route = self.route
         route.pod_failed(ticket.endpoint, why, unreachable=True)
+        logger.warning("request %s of %s: %s", self.name, route.spec.key, route.last_trouble)
         route.tally.retries["ConnectFailed"] += 1
         route.admission.retry(ticket)
         route.pump()
@@ -191,6 +230,7 @@ class Exchange:
         """Bytes of the answer, already framed by the connection."""
         connection = self.connection
         assert connection is not None  # noqa: S101
+        self.active = True
         head = b""
         if self.facts is None:
             found = self._take_head(connection, data)
@@ -217,7 +257,7 @@ class Exchange:
         elif held is not None:
             held += head
             held += data
-            if len(held) > HOLD_BYTES and not connection.complete:
+            if not connection.complete and (len(held) > HOLD_BYTES or not self._charge(len(data))):
                 self.held = None
                 self._write(bytes(held))
                 self.reader = StreamReader(is_event_stream=False)
@@ -253,6 +293,8 @@ class Exchange:
         elif self._refused(connection, facts):
             return None
         self.facts = facts
+        if self.charged > SMALL_BYTES:
+            self._release()
         self.status = connection.status
         dechunk = connection.keep_parts and facts.is_chunked
         if facts.ends_at_close or dechunk:
@@ -267,7 +309,10 @@ class Exchange:
             self.reader = StreamReader(is_event_stream=facts.is_event_stream)
         elif held:
             held.clear()
-        head = edit_head(data[:end], facts, self.answer_headers(), dechunk=dechunk)
+        extra = self.answer_headers()
+        if facts.is_event_stream:
+            extra += stream_headers(facts)
+        head = edit_head(data[:end], facts, extra, dechunk=dechunk)
         return head, data[end:]
 
     def _refused(self, connection: UpstreamConnection, facts: HeadFacts) -> bool:
@@ -365,13 +410,21 @@ class Exchange:
             return
         pool = self.route.admission.pool
         endpoint = ticket.endpoint
-        if facts is None and connection.used and not self.replayed and not self.held:
+        stale = connection.used and time.monotonic() - connection.sent_at <= STALE_SECONDS
+        if facts is None and stale and not self.replayed and not self.held:
             self.replayed = True
             self.route.tally.retries["StaleConnection"] += 1
             self._connect(endpoint.address)
             return
         if facts is None or not is_failure(self.status):
             self.route.pod_failed(endpoint, reason, after_head=facts is not None)
+        logger.warning(
+            "request %s of %s: pod %s: %s",
+            self.name,
+            self.route.spec.key,
+            endpoint.address,
+            reason,
+        )
         if facts is None and not self.replayed and pool.has_other({endpoint.address}):
             self._try_again("PodDied", avoid=endpoint.address)
             return
@@ -385,7 +438,7 @@ class Exchange:
         """Tell a streaming client, if the framing still allows it, then cut without an end mark."""
         facts = self.facts
         assert facts is not None  # noqa: S101
-        self.status = 502
+        self.status = error.status
         if facts.is_event_stream:
             sent = self.last_bytes
             if connection.keep_parts:
@@ -398,14 +451,77 @@ class Exchange:
 
     # -- the end -------------------------------------------------------------------------------
 
+    def enforce_timeouts(self, now: float) -> None:
+        """End a request whose pod takes longer than the route allows; called every second or so."""
+        ticket, connection = self.ticket, self.connection
+        if ticket is None or ticket.endpoint is None or connection is None:
+            return  # in queue, or connecting: these have limits of their own
+        if self.active or connection.paused:  # paused: the client reads slowly, the pod waits
+            self.active = False
+            self.active_at = now
+        timeouts = self.route.spec.timeouts
+        if now - self.arrived - (self.queue_seconds or 0.0) > timeouts.total_seconds:
+            problem = f"no end after {timeouts.total_seconds:g} s"
+        elif self.facts is None and now - ticket.started > timeouts.response_head_seconds:
+            problem = f"no answer within {timeouts.response_head_seconds:g} s"
+        elif self.facts is not None and now - self.active_at > timeouts.stream_idle_seconds:
+            problem = f"silent for {timeouts.stream_idle_seconds:g} s within its answer"
+        else:
+            return
+        address = ticket.endpoint.address
+        self.route.pod_failed(ticket.endpoint, problem, after_head=self.facts is not None)
+        logger.warning(
+            "request %s of %s: pod %s: %s", self.name, self.route.spec.key, address, problem
+        )
+        self.cut(ApiError(504, "timeout_error", "pod_timeout", f"the model pod: {problem}"))
+
+    def _deadline_passed(self) -> None:
+        """The time that the client gave is over; in queue, the queue itself sees to that."""
+        self.client_deadline = None
+        if self.ticket is not None and self.ticket.endpoint is not None:
+            self.cut(deadline_exceeded("the deadline passed before the answer was complete"))
+
+    @property
+    def name(self) -> str:
+        """The request's identifier as text."""
+        return self.request_id.decode("ascii", "replace")
+
+    def _charge(self, count: int) -> bool:
+        if not self.client.door.budget.take(count):
+            return False
+        self.charged += count
+        return True
+
+    def _release(self) -> None:
+        """Nothing is sent again: what was kept for that can go."""
+        self.body = b""
+        request = self.request
+        request.headers = _NO_HEADERS
+        request.first = _WITH_ORIGIN if b"origin" in request.first else _NOTHING
+        if self.charged:
+            self.client.door.budget.give(self.charged)
+            self.charged = 0
+
+    def _over(self) -> None:
+        """The request has ended, whichever way."""
+        if self.charged:
+            self.client.door.budget.used -= self.charged
+            self.charged = 0
+        self.body = b""
+        self.held = None
+        if self.client_deadline is not None:
+            self.client_deadline.cancel()
+            self.client_deadline = None
+
     def answer_headers(self) -> bytes:
         """Header lines that every answer of an admitted request carries."""
-        return b"x-request-id: %s\r\nx-r1-queue-ms: %d\r\nx-r1-class: %s\r\n%s" % (
+        lines = b"x-request-id: %s\r\nx-r1-queue-ms: %d\r\nx-r1-class: %s\r\n%s" % (
             self.request_id,
             round((self.queue_seconds or 0.0) * 1000),
             _CLASS_BYTES[self.klass],
             self.client.connection_header(),
         )
+        return CROSS_ORIGIN + lines if b"origin" in self.request.first else lines
 
     def fail(self, error: ApiError) -> None:
         """Answer with an error of ours; nothing of an answer was written before."""
@@ -438,6 +554,7 @@ class Exchange:
     def client_gone(self) -> None:
         """The client closed: free its place, and let the pod stop."""
         self._drop_connection()
+        self._over()
         ticket, self.ticket = self.ticket, None
         if ticket is not None:
             self.route.cancelled(self, ticket)
@@ -451,6 +568,7 @@ class Exchange:
             connection.close()
 
     def _end(self) -> None:
+        self._over()
         ticket, self.ticket = self.ticket, None
         client = self.client
         self.route.ended(self, ticket)

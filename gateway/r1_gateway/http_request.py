@@ -9,9 +9,11 @@ ends can pass through.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 from r1_gateway.errors import ApiError, bad_request
+from r1_gateway.response_head import parse_length
 
 _PRIVATE = frozenset(
     (
@@ -21,6 +23,7 @@ _PRIVATE = frozenset(
     )
 )  # fmt: skip
 _PRIVATE_WITH_KEY = _PRIVATE | {b"authorization"}
+_AUTHORITY = re.compile(rb"https?://[^/?#]*", re.IGNORECASE)
 
 
 @dataclass(slots=True, eq=False)
@@ -34,6 +37,8 @@ class HttpRequest:
     first: dict[bytes, bytes]
     keep_alive: bool
     body: bytes = b""
+    charged: int = 0
+    """Bytes of the request that are charged to the byte budget."""
 
     @property
     def path(self) -> bytes:
@@ -45,11 +50,20 @@ class HttpRequest:
         return self.first.get(name)
 
 
+def origin_form(target: bytes) -> bytes:
+    """Path and query of a target that may be a whole URL (RFC 9112, 3.2.2)."""
+    found = _AUTHORITY.match(target)
+    if found is None:
+        return target
+    rest = target[found.end() :]
+    return rest if rest.startswith(b"/") else b"/" + rest
+
+
 def check_head(request: HttpRequest, max_body_bytes: int) -> int | None:
     """Refuse what no honest client sends; returns the declared length, None when chunked or absent.
 
     Raises:
-        ApiError: 400, 413, 501 or 505.
+        ApiError: 400, 413, 415, 501 or 505.
     """
     if request.version not in ("1.1", "1.0"):
         raise ApiError(505, "invalid_request_error", "http_version", "use HTTP/1.1")
@@ -66,8 +80,20 @@ def check_head(request: HttpRequest, max_body_bytes: int) -> int | None:
         raise bad_request("a request needs exactly one Host header")
     if len(first) < len(request.headers) and sum(h[0] == b"host" for h in request.headers) > 1:
         raise bad_request("a request needs exactly one Host header")
+    encoding = first.get(b"content-encoding")
+    if encoding and encoding.strip().lower() not in (b"", b"identity"):
+        raise ApiError(
+            415,
+            "invalid_request_error",
+            "content_encoding",
+            f"Content-Encoding {encoding[:40].decode('latin-1')!r} is not supported: "
+            "send the body uncompressed",
+            headers=b"accept-encoding: identity\r\n",
+        )
     declared = first.get(b"content-length")
-    length = None if declared is None else int(declared)
+    length: int | None = None
+    if declared is not None:
+        length = int(declared) if len(declared) < 20 else parse_length(declared)
     if length is not None and length > max_body_bytes:
         raise body_too_large(max_body_bytes)
     return length
@@ -83,18 +109,18 @@ def body_too_large(max_body_bytes: int) -> ApiError:
     )
 
 
-def build_upstream_request(
+def build_upstream_head(
     request: HttpRequest,
     address: str,
-    body: bytes,
+    body_bytes: int,
     request_id: bytes,
     klass: bytes,
     *,
     forward_key: bool,
 ) -> bytes:
-    """The request as the pod gets it: same target, headers and body; connection headers our own.
+    """Head of the request to the pod: same target and headers, connection headers of our own.
 
-    ``x-r1-priority`` tells the engine the class that the request has here, asked for or not.
+    ``x-r1-priority`` is the class that the request has here, whether its client named one or not.
 
     ``forward_key`` passes ``Authorization`` on, for engines that check keys themselves; keys that
     the gateway checked stay here.
@@ -107,15 +133,14 @@ def build_upstream_request(
     lines = [b": ".join(field) for field in request.headers if field[0] not in private]
     lines.append(b"\r\n")
     return (
-        b"%s %s HTTP/1.1\r\nhost: %s\r\nx-request-id: %s\r\nx-r1-priority: %s\r\ncontent-length: %d\r\n%s%s"
+        b"%s %s HTTP/1.1\r\nhost: %s\r\nx-request-id: %s\r\nx-r1-priority: %s\r\ncontent-length: %d\r\n%s"
         % (
             request.method,
             request.target,
             address.encode(),
             request_id,
             klass,
-            len(body),
+            body_bytes,
             b"\r\n".join(lines),
-            body,
         )
     )

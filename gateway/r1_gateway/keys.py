@@ -12,6 +12,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from r1_common.foreign_json import only
 from r1_gateway.classes import PriorityClass, UnknownClass, parse_class
 
 _DIGEST = re.compile(r"[0-9a-f]{64}")
@@ -84,6 +85,7 @@ def _class(entry: Mapping[str, object], field: str, where: str) -> PriorityClass
     if value is None:
         return None
     try:
-        return parse_class(str(value))
+        with only(UnknownClass, "a name of a class"):
+            return parse_class(str(value))
     except UnknownClass as error:
         raise InvalidKeys(f"{where}: {field}: {error}") from None

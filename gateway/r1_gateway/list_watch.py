@@ -3,12 +3,14 @@
 The mirror keeps its last view while the server is away.  A watch that ends is taken up where it
 stopped; when the server has forgotten that point (410 Gone) everything is listed again, and what
 was deleted meanwhile is reported as deleted.
+
+One object of an unexpected shape, or one that ``on_change`` fails on, is logged by name, counted in
+``errors`` and left out; the others are mirrored.
 """
 
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
 import random
 from collections.abc import AsyncIterator, Callable
@@ -16,6 +18,7 @@ from typing import Any
 
 import aiohttp
 
+from r1_common.foreign_json import only, parse_json
 from r1_gateway.kube_access import KubeAccess
 
 logger = logging.getLogger(__name__)
@@ -25,6 +28,12 @@ PAGE = 500
 WATCH_SECONDS = 290
 SILENCE_SECONDS = WATCH_SECONDS + 30
 LONGEST_PAUSE_SECONDS = 10.0
+LINE_BYTES = 16 << 20  # etcd stores at most 1.5 MiB per object by default
+LIST_BYTES = 256 << 20
+
+
+class InvalidObject(ValueError):
+    """An object, or an event, that is not shaped as the API server's are."""
 
 
 class Gone(Exception):
@@ -47,6 +56,7 @@ class ListWatch:
         self.path = path
         self.synced = False
         self.lists = 0
+        self.errors = 0
         self._session = session
         self._access = access
         self._selector = selector
@@ -70,6 +80,9 @@ class ListWatch:
                 logger.info("%s: listing again", self.path)
                 self._version = ""
             except (aiohttp.ClientError, OSError, ValueError) as error:
+                if isinstance(error, InvalidObject):  # the same point would bring the same event
+                    self.errors += 1
+                    self._version = ""
                 if limit <= 0.5:
                     logger.warning(
                         "%s: %s; keeping the last view and trying again",
@@ -97,22 +110,40 @@ class ListWatch:
                 if answer.status == 410:
                     raise Gone
                 answer.raise_for_status()
-                page = await answer.json(content_type=None)
-            items += page.get("items") or []
-            token = page["metadata"].get("continue") or ""
-            version = page["metadata"].get("resourceVersion") or ""
+                text = await answer.read()
+            with only(InvalidObject, f"a list of {self.path}"):
+                page = parse_json(text, max_bytes=LIST_BYTES)
+                items += page.get("items") or []
+                token = page["metadata"].get("continue") or ""
+                version = page["metadata"].get("resourceVersion") or ""
             if not token:
                 break
         seen = set()
         for item in items:
-            key = _key(item)
-            seen.add(key)
-            self._on_change(key, item)
+            key = self._name(item)
+            if key is not None:
+                seen.add(key)
+                self._deliver(key, item)
         for key in self._known - seen:
-            self._on_change(key, None)
+            self._deliver(key, None)
         self._known = seen
         self._version = version
         self.synced = True
+
+    def _name(self, item: object) -> str | None:
+        try:
+            return _key(item)
+        except InvalidObject as error:
+            self.errors += 1
+            logger.error("%s: an object was left out: %s", self.path, error)
+            return None
+
+    def _deliver(self, key: str, item: KubeObject | None) -> None:
+        try:
+            self._on_change(key, item)
+        except Exception:
+            self.errors += 1
+            logger.exception("%s: %s could not be used", self.path, key)
 
     async def _watch(self) -> AsyncIterator[tuple[str, KubeObject]]:
         query = {
@@ -137,10 +168,14 @@ class ListWatch:
                 async for data in answer.content.iter_any():
                     buffer += data
                     *lines, buffer = buffer.split(b"\n")
+                    if len(buffer) > LINE_BYTES:
+                        raise InvalidObject(f"an event has more than {LINE_BYTES} bytes")
                     for line in lines:
                         if line:
-                            event = json.loads(line)
-                            yield event["type"], event["object"]
+                            with only(InvalidObject, "an event"):
+                                event = parse_json(line)
+                                kind, item = event["type"], event["object"]
+                            yield kind, item
             except (asyncio.CancelledError, GeneratorExit):
                 # Nobody will be there to wait for the other side of a TLS goodbye.
                 if answer.connection is not None and answer.connection.transport is not None:
@@ -149,20 +184,36 @@ class ListWatch:
 
     def _take(self, kind: str, item: KubeObject) -> None:
         if kind == "ERROR":
-            if item.get("code") == 410:
+            if isinstance(item, dict) and item.get("code") == 410:
                 raise Gone
-            raise ValueError(f"the watch ended: {item.get('message')}")
-        self._version = item["metadata"]["resourceVersion"]
+            raise ValueError(f"the watch ended: {str(item)[:500]}")
+        metadata = item.get("metadata") if isinstance(item, dict) else None
+        version = metadata.get("resourceVersion") if isinstance(metadata, dict) else None
+        if isinstance(version, str) and version:
+            self._version = version
         if kind == "BOOKMARK":
             return
-        key = _key(item)
+        key = self._name(item)
+        if key is None:
+            return
         if kind == "DELETED":
             self._known.discard(key)
-            self._on_change(key, None)
+            self._deliver(key, None)
         else:
             self._known.add(key)
-            self._on_change(key, item)
+            self._deliver(key, item)
 
 
-def _key(item: KubeObject) -> str:
-    return f"{item['metadata'].get('namespace', '')}/{item['metadata']['name']}"
+def _key(item: object) -> str:
+    """``namespace/name`` of an object.
+
+    Raises:
+        InvalidObject: it has no name.
+    """
+    metadata = item.get("metadata") if isinstance(item, dict) else None
+    if not isinstance(metadata, dict):
+        raise InvalidObject("it has no metadata")
+    name, namespace = metadata.get("name"), metadata.get("namespace") or ""
+    if not isinstance(name, str) or not name or not isinstance(namespace, str):
+        raise InvalidObject("it has no metadata.name")
+    return f"{namespace}/{name}"

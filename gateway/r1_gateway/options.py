@@ -42,6 +42,7 @@ class Options:
     watch_namespace: str | None = None
     gateway_service: str | None = None
     max_body_bytes: int = 8 << 20
+    max_buffered_bytes: int = 256 << 20
     linger_seconds: float = 5.0
     drain_seconds: float = 120.0
     access_log: bool = False
@@ -118,6 +119,13 @@ def parse_options(
     )
     add("max-body-bytes", "largest request body", int, default.max_body_bytes, "BYTES")
     add(
+        "max-buffered-bytes",
+        "most bytes of all requests and unfinished answers together; beyond, requests get 503",
+        int,
+        default.max_buffered_bytes,
+        "BYTES",
+    )
+    add(
         "linger-seconds",
         "after SIGTERM: accept that long while others take us off their lists",
         float,
@@ -141,6 +149,8 @@ def parse_options(
     given = parser.parse_args(arguments)
     if given.max_body_bytes < 1:
         parser.error("--max-body-bytes must be at least 1")
+    if given.max_buffered_bytes < given.max_body_bytes:
+        parser.error("--max-buffered-bytes must be at least --max-body-bytes")
     if min(given.linger_seconds, given.drain_seconds) < 0:
         parser.error("--linger-seconds and --drain-seconds must not be negative")
     if given.log_level not in ("debug", "info", "warning", "error"):

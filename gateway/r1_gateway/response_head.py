@@ -15,9 +15,14 @@ from r1_gateway.errors import ApiError
 # Headers that belong to one connection, or that we set ourselves.
 _UNWANTED = (
     b"connection:", b"keep-alive:", b"proxy-connection:", b"upgrade:",
-    b"x-request-id:", b"x-r1-queue-ms:", b"x-r1-class:",
+    b"x-request-id:", b"x-r1-queue-ms:", b"x-r1-class:", b"access-control-",
 )  # fmt: skip
 _ANY_UNWANTED = re.compile(b"\n(?:" + b"|".join(_UNWANTED) + b")")
+_EVENT_STREAM = re.compile(rb"\ncontent-type:[ \t]*text/event-stream[ \t]*[;\r]")
+
+# nginx collects an answer of unknown length before it passes it on, unless the answer forbids that.
+_UNBUFFERED = b"x-accel-buffering: no\r\n"
+_UNCACHED = b"cache-control: no-cache\r\n"
 
 
 @dataclass(slots=True)  # not frozen: made once per request, and freezing doubles its cost
@@ -49,8 +54,21 @@ def read_head(head: bytes) -> HeadFacts:
     length: int | None = None
     at = lower.find(b"\ncontent-length:")
     if at >= 0:
-        length = int(lower[at + 16 : lower.index(b"\r", at)])
-    return HeadFacts(lower, b"text/event-stream" in lower, b"\ntransfer-encoding:" in lower, length)
+        digits = lower[at + 16 : lower.index(b"\r", at)]
+        length = int(digits) if len(digits) < 20 else parse_length(digits)
+    is_event_stream = b"text/event-stream" in lower and _EVENT_STREAM.search(lower) is not None
+    return HeadFacts(lower, is_event_stream, b"\ntransfer-encoding:" in lower, length)
+
+
+def parse_length(digits: bytes) -> int:
+    """A ``Content-Length`` that the parser has accepted: digits, with any number of leading zeros."""
+    return int(digits.strip().lstrip(b"0")[:20] or b"0")
+
+
+def stream_headers(facts: HeadFacts) -> bytes:
+    """Header lines that keep proxies from holding an event stream back."""
+    lines = b"" if b"\nx-accel-buffering:" in facts.lower else _UNBUFFERED
+    return lines if b"\ncache-control:" in facts.lower else lines + _UNCACHED
 
 
 def edit_head(head: bytes, facts: HeadFacts, extra: bytes, *, dechunk: bool = False) -> bytes:
@@ -82,7 +100,7 @@ def error_answer(error: ApiError, retry_after: int | None, extra: bytes = b"") -
     """An :class:`ApiError` on the wire; ``retry_after`` in whole seconds, jitter already in."""
     if retry_after is not None:
         extra += b"retry-after: %d\r\n" % retry_after
-    return json_answer(error.status, error.body(), extra)
+    return json_answer(error.status, error.body(), extra + error.headers)
 
 
 _PHRASES = {status.value: status.phrase.encode() for status in HTTPStatus}

@@ -5,11 +5,11 @@ Parsing is the only validation: past this module a route is a frozen value that 
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
+from r1_common.foreign_json import only
 from r1_common.model_names import NameClaim, resolve
 from r1_gateway.classes import (
     CLASSES,
@@ -20,11 +20,26 @@ from r1_gateway.classes import (
     parse_class,
 )
 
+LONGEST_SECONDS = 1e9
 _NAME = re.compile(r"[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?")
 
 
 class InvalidRoute(ValueError):
     """A route that cannot be used; the message names the field and what it must be."""
+
+
+@dataclass(frozen=True, slots=True)
+class Timeouts:
+    """Limits on a request that has a seat, in seconds; generous, for plain answers may take minutes.
+
+    ``stream_idle_seconds`` is the longest pause within an answer, ``total_seconds`` the time from the
+    first seat to the last byte.
+    """
+
+    connect_seconds: float = 3.0
+    response_head_seconds: float = 1200.0
+    stream_idle_seconds: float = 300.0
+    total_seconds: float = 3600.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +55,7 @@ class RouteSpec:
     port: int = 8000
     may_wake: bool = False
     drain_seconds: float = 120.0
+    timeouts: Timeouts = Timeouts()
 
     @property
     def key(self) -> str:
@@ -77,13 +93,14 @@ def parse_route(document: object) -> RouteSpec:
     namespace = _name(document, "namespace")
     name = _name(document, "name")
     models = document.get("models", [name])
-    if not isinstance(models, list) or not all(isinstance(m, str) and m for m in models):
+    if not isinstance(models, list) or not all(map(_is_model_name, models)):
         raise InvalidRoute("models must be a list of non-empty strings")
     may_wake = document.get("mayWake", False)
     if not isinstance(may_wake, bool):
         raise InvalidRoute("mayWake must be true or false")
     try:
-        default_class = parse_class(str(document.get("defaultClass", "Q2")))
+        with only(UnknownClass, "a name of a class"):
+            default_class = parse_class(str(document.get("defaultClass", "Q2")))
     except UnknownClass as error:
         raise InvalidRoute(f"defaultClass: {error}") from None
     return RouteSpec(
@@ -96,7 +113,27 @@ def parse_route(document: object) -> RouteSpec:
         port=_whole(document, "port", "", 1, 65535, 8000),
         may_wake=may_wake,
         drain_seconds=_number(document, "drainSeconds", "", 120.0),
+        timeouts=_timeouts(document.get("timeouts") or {}),
     )
+
+
+def _timeouts(entry: object) -> Timeouts:
+    if not isinstance(entry, dict):
+        raise InvalidRoute("timeouts must be an object")
+    default = Timeouts()
+    return Timeouts(
+        connect_seconds=_limit(entry, "connectSeconds", default.connect_seconds),
+        response_head_seconds=_limit(entry, "responseHeadSeconds", default.response_head_seconds),
+        stream_idle_seconds=_limit(entry, "streamIdleSeconds", default.stream_idle_seconds),
+        total_seconds=_limit(entry, "totalSeconds", default.total_seconds),
+    )
+
+
+def _limit(entry: Mapping[str, object], field_name: str, default: float) -> float:
+    value = _number(entry, field_name, "timeouts.", default)
+    if value == 0:
+        raise InvalidRoute(f"timeouts.{field_name} must be above 0")
+    return value
 
 
 def _policies(classes: object) -> tuple[ClassPolicy, ...]:
@@ -133,6 +170,17 @@ def _name(document: Mapping[str, object], field_name: str) -> str:
     return value
 
 
+def _is_model_name(value: object) -> bool:
+    """Text that UTF-8 can write: JSON may hold half of a surrogate pair."""
+    if not isinstance(value, str) or not value:
+        return False
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def _whole(
     document: Mapping[str, object],
     field_name: str,
@@ -153,6 +201,8 @@ def _number(document: Mapping[str, object], field_name: str, where: str, default
     value = default if value is None else value
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise InvalidRoute(f"{where}{field_name} must be a number")
-    if not math.isfinite(value) or value < 0:
+    if (
+        not 0 <= value <= LONGEST_SECONDS
+    ):  # NaN is outside, and so is an integer that no float holds
         raise InvalidRoute(f"{where}{field_name} must be finite and not negative")
     return float(value)

@@ -1,8 +1,9 @@
 """The process: listeners, watches, and a stop that loses no request.
 
-On SIGTERM: not ready at once; accept for ``linger`` seconds more, because Services and proxies
-learn late; then close the listeners and the idle connections, and let what runs or waits finish
-within ``drain`` seconds.  A second signal ends it at once.
+On SIGTERM: not ready at once, and each answer closes its connection; accept for ``linger`` seconds
+more, because Services and proxies learn late; then close the listeners, and the connections that
+were quiet for ``QUIET_SECONDS``, and let what runs, waits or still arrives finish within ``drain``
+seconds.  A second signal ends it at once.
 """
 
 from __future__ import annotations
@@ -10,25 +11,28 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
-import json
 import logging
 import signal
+import socket
 import sys
 import time
 from collections.abc import Callable
+from typing import cast
 
 from aiohttp import web
 
 from r1_common import listen
+from r1_common.supervision import Supervisor
+from r1_gateway.access_log import AccessLog
 from r1_gateway.admin import build_admin
 from r1_gateway.client_connection import ClientConnection
 from r1_gateway.discovery import Discovery
 from r1_gateway.door import Door
 from r1_gateway.errors import unavailable
-from r1_gateway.exchange import Exchange
 from r1_gateway.kube_access import NoCluster
-from r1_gateway.metrics import build_registry
+from r1_gateway.metrics import MetricsPage, ProcessFigures
 from r1_gateway.options import Options
+from r1_gateway.output_queue import OutputQueue
 from r1_gateway.static_config import FileWatch, watch_config, watch_keys
 from r1_gateway.upstream import IDLE_SECONDS
 
@@ -37,6 +41,9 @@ logger = logging.getLogger(__name__)
 SWEEP_SECONDS = 1.0
 BACKLOG = 1024
 FAREWELL_SECONDS = 0.5
+# A connection without a request for so long is closed while the gateway stops.  Its client may send
+# one at that very moment, but a client in the middle of its work does not pause that long.
+QUIET_SECONDS = 1.0
 
 
 class ConfigurationError(Exception):
@@ -46,15 +53,22 @@ class ConfigurationError(Exception):
 class GatewayServer:
     """One gateway: start it, let it serve, stop it."""
 
-    def __init__(self, options: Options) -> None:
+    def __init__(self, options: Options, log: OutputQueue | None = None) -> None:
         self.options = options
+        self._outputs = {} if log is None else {"process": log}
+        access: AccessLog | None = None
+        if options.access_log:
+            self._outputs["access"] = OutputQueue(sys.__stdout__.fileno() if sys.__stdout__ else 1)
+            access = AccessLog(self._outputs["access"])
         self.door = Door(
             max_body_bytes=options.max_body_bytes,
-            on_end=_log_access if options.access_log else None,
+            max_buffered_bytes=options.max_buffered_bytes,
+            on_end=access.ended if access else None,
+            on_refused=access.refused if access else None,
         )
+        self._supervisor = Supervisor()
         self._files: list[FileWatch] = []
         self._discovery: Discovery | None = None
-        self._tasks: list[asyncio.Task[None]] = []
         self._servers: list[asyncio.Server] = []
         self._admin: web.AppRunner | None = None
         self._stopping = False
@@ -76,7 +90,7 @@ class GatewayServer:
         for watch in self._files:
             watch.check()
             if not watch.loaded:
-                raise ConfigurationError(f"{watch.path} cannot be used; see the line above")
+                raise ConfigurationError(f"{watch.path} cannot be used; see the log")
         if options.config is None:
             self._discovery = Discovery(
                 door,
@@ -91,20 +105,25 @@ class GatewayServer:
             server = await loop.create_server(
                 lambda: ClientConnection(door), sock=each, backlog=BACKLOG
             )
+            for listener in server.sockets:
+                _keep_alive(listener)
             self._servers.append(server)
-        registry = build_registry(door, self._configuration_errors)
-        application = build_admin(door, registry, options.name, self.unready_because)
+        supervisor = self._supervisor
+        page = MetricsPage(door, self._figures())
+        application = build_admin(
+            door, page, options.name, self.unready_because, supervisor.failing
+        )
         self._admin = web.AppRunner(application, access_log=None, handle_signals=False)
         await self._admin.setup()
         sockets = listen.bind(options.admin_host, options.admin_port)
         self.admin_port = listen.port_of(sockets)
         for each in sockets:
             await web.SockSite(self._admin, each).start()
-        jobs = [watch.run() for watch in self._files]
-        jobs.append(self._sweep())
+        for watch in self._files:
+            supervisor.start(f"watch of {watch.path}", watch.run)
+        supervisor.start("deadline sweep", self._sweep)
         if self._discovery is not None:
-            jobs.append(self._discovery.run())
-        self._tasks = [asyncio.create_task(job) for job in jobs]
+            self._discovery.start(supervisor)
         gc.collect()
         gc.freeze()
         logger.info("serving on port %d, admin on port %d", self.port, self.admin_port)
@@ -121,27 +140,37 @@ class GatewayServer:
         errors = sum(watch.errors for watch in self._files)
         return errors + (self._discovery.errors if self._discovery is not None else 0)
 
+    def _figures(self) -> ProcessFigures:
+        discovery = self._discovery
+        return ProcessFigures(
+            invalid_configurations=self._configuration_errors,
+            refused_configmaps=lambda: list(discovery.refused) if discovery else (),
+            task_restarts=lambda: {s.name: s.restarts for s in self._supervisor.states},
+            dropped_lines=lambda: {name: each.dropped for name, each in self._outputs.items()},
+        )
+
     async def _sweep(self) -> None:
         while True:
             await asyncio.sleep(SWEEP_SECONDS)
             now = self.door.now()
-            for client in [c for c in self.door.clients if c.deadline <= now]:
-                client.overdue()
+            for client in list(self.door.clients):
+                try:
+                    client.look_at_time(now)
+                except Exception:  # the others have deadlines, too
+                    logger.exception("the deadline of a connection could not be enforced")
             self.door.connections.close_idle(now - IDLE_SECONDS)
 
     async def stop(self, hurry: asyncio.Event | None = None) -> None:
         """Stop without losing a request, unless ``hurry`` is set or the grace ends."""
         self._stopping = True
+        door = self.door
+        door.closing = True
         hurry = hurry or asyncio.Event()
         logger.info("stopping: accepting for %.0f s more", self.options.linger_seconds)
         await _wait(hurry, self.options.linger_seconds, lambda: False)
-        door = self.door
-        door.closing = True
         for server in self._servers:
             server.close()
-        for client in [c for c in door.clients if c.is_idle]:
-            client.finish()
-        await _wait(hurry, self.options.drain_seconds, lambda: not door.clients)
+        await _wait(hurry, self.options.drain_seconds, self._drained)
         left = door.busy
         if left:
             logger.warning("%d requests were cut off", left)
@@ -151,16 +180,24 @@ class GatewayServer:
                     client.exchange.cut(error)
             await _wait(hurry, FAREWELL_SECONDS, lambda: not door.clients)
         for client in list(door.clients):
-            client.overdue()
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+            client.abort()
+        await self._supervisor.stop()
         if self._discovery is not None:
             await self._discovery.close()
         if self._admin is not None:
             await self._admin.cleanup()
         door.connections.close_idle(float("inf"))
         logger.info("stopped")
+        for output in self._outputs.values():
+            output.close()
+
+    def _drained(self) -> bool:
+        """Close the connections that are quiet; True when no connection is left."""
+        quiet_before = self.door.now() - QUIET_SECONDS
+        for client in [c for c in self.door.clients if c.is_idle]:
+            if client.quiet_since <= quiet_before and not client.refusing:
+                client.finish()
+        return not self.door.clients
 
 
 async def _wait(hurry: asyncio.Event, seconds: float, done: Callable[[], bool]) -> None:
@@ -170,9 +207,23 @@ async def _wait(hurry: asyncio.Event, seconds: float, done: Callable[[], bool]) 
             await asyncio.wait_for(hurry.wait(), min(left, 0.05))
 
 
-async def run(options: Options) -> int:
-    """Serve until SIGTERM or SIGINT; the exit status."""
-    server = GatewayServer(options)
+def _keep_alive(listener: object) -> None:
+    """Accepted connections inherit it: a client that lost its network frees its place at last."""
+    options = (
+        (socket.SOL_SOCKET, "SO_KEEPALIVE", 1),
+        (socket.IPPROTO_TCP, "TCP_KEEPIDLE", 60),
+        (socket.IPPROTO_TCP, "TCP_KEEPINTVL", 15),
+        (socket.IPPROTO_TCP, "TCP_KEEPCNT", 4),
+    )
+    for level, name, value in options:
+        option = getattr(socket, name, None)
+        if option is not None:
+            cast("socket.socket", listener).setsockopt(level, option, value)
+
+
+async def run(options: Options, log: OutputQueue | None = None) -> int:
+    """Serve until SIGTERM or SIGINT; the exit status.  ``log`` is where the process's log goes."""
+    server = GatewayServer(options, log)
     stop, hurry = asyncio.Event(), asyncio.Event()
 
     def on_signal() -> None:
@@ -189,16 +240,3 @@ async def run(options: Options) -> int:
     await stop.wait()
     await server.stop(hurry)
     return 0
-
-
-def _log_access(exchange: Exchange) -> None:
-    line = {
-        "at": round(time.time(), 3),
-        "request": exchange.request_id.decode("ascii", "replace"),
-        "route": exchange.route.spec.key,
-        "class": exchange.klass.name,
-        "status": exchange.status,
-        "queueSeconds": round(exchange.queue_seconds or 0.0, 4),
-        "seconds": round(time.monotonic() - exchange.arrived, 4),
-    }
-    print(json.dumps(line), flush=True)

@@ -8,24 +8,47 @@ in flight, at any instant.
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Sequence
+
+import orjson
 
 from r1_gateway.classes import CLASS_NAMES, CLASSES
 from r1_gateway.door import Door
 from r1_gateway.route import Route
 from r1_gateway.tally import SECONDS_BUCKETS, Histogram
 
+SLICE_SECONDS = 0.002
+
 
 def build_signals(door: Door, gateway: str) -> dict[str, object]:
     """The document, as JSON-able values."""
+    routes = {key: _route_signals(route, door.now()) for key, route in door.routes.items()}
+    return {**_head(door, gateway), "routes": routes}
+
+
+async def render_signals(door: Door, gateway: str) -> bytes:
+    """The document as JSON, built in slices: between them the event loop serves requests."""
+    head = _head(door, gateway)
+    routes: list[bytes] = []
+    began = time.monotonic()
+    for key, route in list(door.routes.items()):
+        entry = _route_signals(route, door.now())
+        routes.append(orjson.dumps(key) + b":" + orjson.dumps(entry))
+        if time.monotonic() - began > SLICE_SECONDS:
+            await asyncio.sleep(0)
+            began = time.monotonic()
+    return b'%s,"routes":{%s}}' % (orjson.dumps(head)[:-1], b",".join(routes))
+
+
+def _head(door: Door, gateway: str) -> dict[str, object]:
     return {
         "gateway": gateway,
         "startedAt": door.started_at,
         "at": time.time(),
         "uptimeSeconds": door.uptime,
         "secondsBuckets": SECONDS_BUCKETS,
-        "routes": {key: _route_signals(route, door.now()) for key, route in door.routes.items()},
     }
 
 

@@ -12,12 +12,12 @@ before stays in force.
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from r1_common.foreign_json import only, parse_json
 from r1_gateway.door import Door
 from r1_gateway.keys import parse_keys
 from r1_gateway.route_spec import InvalidRoute, RouteSpec, parse_route
@@ -48,8 +48,9 @@ def parse_config(document: object) -> StaticConfig:
     pods: dict[str, dict[str, bool]] = {}
     for index, entry in enumerate(document["routes"]):
         try:
-            spec = parse_route(entry)
-            pods[spec.key] = _endpoints(entry.get("endpoints", []))
+            with only(InvalidRoute, "the entry"):
+                spec = parse_route(entry)
+                pods[spec.key] = _endpoints(entry.get("endpoints", []))
         except InvalidRoute as error:
             raise InvalidRoute(f"routes[{index}]: {error}") from None
         routes.append(spec)
@@ -92,9 +93,13 @@ class FileWatch:
             seen = (status.st_mtime_ns, status.st_size, status.st_ino)
             if seen == self._seen:
                 return
-            self._use(json.loads(self.path.read_text("utf-8")))
+            self._use(parse_json(self.path.read_bytes()))
         except (OSError, ValueError) as error:  # a JSON error is a ValueError, ours are too
             self._report(str(error))
+            return
+        except Exception as error:  # the file stays out of force, whatever is wrong with it
+            logger.exception("%s", self.path)
+            self._report(f"{type(error).__name__}: {error}")
             return
         self._seen, self._reported, self.loaded = seen, "", True
 

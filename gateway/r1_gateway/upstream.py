@@ -8,6 +8,8 @@ complete; read after ``feed_data`` it would be wrong, and each request would ope
 from __future__ import annotations
 
 import asyncio
+import logging
+import socket
 import time
 from typing import Protocol, cast
 
@@ -15,6 +17,20 @@ import httptools
 
 IDLE_SECONDS = 4.0  # uvicorn, below vLLM, closes idle connections after 5 s
 CONNECT_SECONDS = 3.0
+
+# A node that loses power sends nothing more.  A peer is taken for lost when no probe was answered, or
+# sent data not acknowledged, for PEER_SILENCE_SECONDS.
+PEER_SILENCE_SECONDS = 60
+_SOCKET_OPTIONS = (
+    (socket.SOL_SOCKET, "SO_KEEPALIVE", 1),
+    (socket.IPPROTO_TCP, "TCP_KEEPIDLE", 20),
+    (socket.IPPROTO_TCP, "TCP_KEEPINTVL", 10),
+    (socket.IPPROTO_TCP, "TCP_KEEPCNT", 4),
+    (socket.IPPROTO_TCP, "TCP_USER_TIMEOUT", PEER_SILENCE_SECONDS * 1000),
+)
+JOIN_BYTES = 1 << 16
+
+logger = logging.getLogger(__name__)
 
 
 class AnswerReader(Protocol):
@@ -33,7 +49,7 @@ class UpstreamConnection(asyncio.Protocol):
     __slots__ = (
         "address", "body_parts", "chunk_open", "collect", "complete", "excess", "head_complete", "idle_since",
         "interim", "interim_heads", "keep_alive", "keep_parts", "parser", "paused", "pool", "reader",
-        "status", "transport", "used",
+        "sent_at", "status", "transport", "used",
     )  # fmt: skip
 
     def __init__(self, pool: ConnectionPool, address: str) -> None:
@@ -43,6 +59,7 @@ class UpstreamConnection(asyncio.Protocol):
         self.transport: asyncio.Transport | None = None
         self.reader: AnswerReader | None = None
         self.idle_since = 0.0
+        self.sent_at = 0.0
         self.used = False
         self.paused = False
         self._reset()
@@ -92,6 +109,7 @@ class UpstreamConnection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast("asyncio.Transport", transport)  # uvloop registers no subclass
+        detect_lost_peer(transport.get_extra_info("socket"))
 
     def data_received(self, data: bytes) -> None:
         reader = self.reader
@@ -109,7 +127,14 @@ class UpstreamConnection(asyncio.Protocol):
             self.keep_alive = False
             self.lose("the pod sent more than one answer")
             return
-        reader.upstream_bytes(data)
+        try:
+            reader.upstream_bytes(data)
+        except Exception as error:  # the request must end, and with it its seat be freed
+            logger.exception("an answer of %s could not be relayed", self.address)
+            self.keep_alive = False
+            reader, self.reader = self.reader or reader, None
+            self.close()
+            reader.upstream_lost(f"the gateway could not relay the answer: {error}")
 
     def eof_received(self) -> bool:
         return False
@@ -125,13 +150,17 @@ class UpstreamConnection(asyncio.Protocol):
 
     # -- for the exchange ----------------------------------------------------------------------
 
-    def send(self, reader: AnswerReader, request: bytes) -> None:
+    def send(self, reader: AnswerReader, head: bytes, body: bytes) -> None:
         """Write a request; its answer goes to ``reader``."""
         assert self.transport is not None  # noqa: S101
         if self.used:
             self._reset()
         self.reader = reader
-        self.transport.write(request)
+        self.sent_at = time.monotonic()
+        if len(body) < JOIN_BYTES:
+            self.transport.write(head + body)
+        else:  # not joined: that would be a second copy until the pod has read it
+            self.transport.writelines((head, body))
 
     def lose(self, reason: str) -> None:
         """Give the connection up and tell the exchange."""
@@ -186,15 +215,15 @@ class ConnectionPool:
                 return connection
         return None
 
-    async def open(self, address: str) -> UpstreamConnection:
+    async def open(self, address: str, seconds: float = CONNECT_SECONDS) -> UpstreamConnection:
         """A new connection.
 
         Raises:
-            OSError: no connection within ``CONNECT_SECONDS``.
+            OSError: no connection within ``seconds``.
         """
         host, port = split_address(address)
         loop = asyncio.get_running_loop()
-        async with asyncio.timeout(CONNECT_SECONDS):
+        async with asyncio.timeout(seconds):
             _, connection = await loop.create_connection(
                 lambda: UpstreamConnection(self, address), host, port
             )
@@ -224,6 +253,14 @@ class ConnectionPool:
                 del self._idle[address]
 
 
+def detect_lost_peer(sock: socket.socket) -> None:
+    """Let the kernel end a connection whose peer answers no probe any more."""
+    for level, name, value in _SOCKET_OPTIONS:
+        option = getattr(socket, name, None)  # not every system has all of them
+        if option is not None:
+            sock.setsockopt(level, option, value)
+
+
 def split_address(address: str) -> tuple[str, int]:
     """``host:port`` or ``[v6]:port`` as host and port.
 
@@ -231,6 +268,8 @@ def split_address(address: str) -> tuple[str, int]:
         ValueError: no port, or it is not a number.
     """
     host, _, port = address.rpartition(":")
-    if not host or not port.isdigit():
+    if not host or not host.isascii() or not (port.isascii() and port.isdigit()):
         raise ValueError(f"{address!r} is not host:port")
+    if len(port) > 5 or not 0 < int(port) < 65536:
+        raise ValueError(f"{address!r}: the port must be from 1 to 65535")
     return host.strip("[]"), int(port)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from types import MappingProxyType
 
+from r1_common.foreign_json import InvalidJson, only, parse_json
 from r1_forecasting.published.publication import Publication, parse_publication
 from r1_forecasting.request import InvalidRequest
 
@@ -16,15 +16,16 @@ EMPTY: Catalogue = MappingProxyType({})
 def parse_catalogue(text: str) -> Catalogue:
     """Parse the list; raises ``InvalidRequest`` that names entry and field, as in ``[2].query``."""
     try:
-        entries = json.loads(text)
-    except json.JSONDecodeError as error:
-        raise InvalidRequest(f"is not JSON: {error}") from error
+        entries = parse_json(text)
+    except InvalidJson as error:
+        raise InvalidRequest(f"cannot be read: {error}") from error
     if not isinstance(entries, list):
         raise InvalidRequest("needs to be a JSON list of published forecasts")
     found: dict[tuple[str, str], Publication] = {}
     for index, entry in enumerate(entries):
         try:
-            made = parse_publication(entry)
+            with only(InvalidRequest, "the entry"):
+                made = parse_publication(entry)
         except InvalidRequest as error:
             joint = "." if isinstance(entry, Mapping) else " "
             raise InvalidRequest(f"[{index}]{joint}{error}") from error

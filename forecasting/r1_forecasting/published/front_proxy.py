@@ -7,12 +7,12 @@ asks. It has authenticated and authorized that caller before it passes anything 
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any
 
+from r1_common.foreign_json import InvalidJson, only, parse_json
 from r1_forecasting.published.external_metrics import Refused
 
 CONFIG_MAP = "extension-apiserver-authentication"
@@ -46,7 +46,11 @@ class FrontProxy:
 
 def parse_front_proxy(config_map: Mapping[str, Any]) -> FrontProxy:
     """Read the ConfigMap (as JSON gives it); raises ``InvalidFrontProxy``."""
-    data = config_map.get("data") or {}
+    with only(InvalidFrontProxy, CONFIG_MAP):
+        return _parse_data(config_map.get("data") or {})
+
+
+def _parse_data(data: Mapping[str, str]) -> FrontProxy:
     authorities = data.get(f"{PREFIX}-client-ca-file")
     if not authorities:
         raise InvalidFrontProxy(
@@ -63,8 +67,8 @@ def parse_front_proxy(config_map: Mapping[str, Any]) -> FrontProxy:
 
 def _list(data: Mapping[str, str], key: str) -> tuple[str, ...]:
     try:
-        found = json.loads(data.get(key) or "[]")
-    except json.JSONDecodeError as error:
+        found = parse_json(data.get(key) or "[]")
+    except InvalidJson as error:
         raise InvalidFrontProxy(f"{key} is not a JSON list: {error}") from error
     if not isinstance(found, list) or not all(isinstance(each, str) for each in found):
         raise InvalidFrontProxy(f"{key} needs to be a JSON list of strings")

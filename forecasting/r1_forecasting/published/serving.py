@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Callable
 
 from aiohttp import web
 
+from r1_common.supervision import Supervisor
 from r1_forecasting.published.aggregated import ExternalMetricsApi
 from r1_forecasting.published.catalogue_file import CatalogueFile
 from r1_forecasting.published.publisher import Answers, Publisher
@@ -52,14 +52,12 @@ def _external_metrics(
 ) -> Callable[[web.Application], AsyncIterator[None]]:
     async def run(_: web.Application) -> AsyncIterator[None]:
         api = ExternalMetricsApi(publisher, lambda: listed.catalogue, lambda: door.trust)
-        tasks = [
-            asyncio.create_task(door.follow(api.application())),
-            asyncio.create_task(listed.follow()),
-        ]
+        supervisor = Supervisor()
+        # An application can be served once only: each start of the task builds its own.
+        supervisor.start("external metrics port", lambda: door.follow(api.application()))
+        supervisor.start("published forecasts file", listed.follow)
         with contextlib.suppress(GeneratorExit):
             yield
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await supervisor.stop()
 
     return run

@@ -55,6 +55,8 @@ class TlsDoor:
                 await asyncio.sleep(LOOK_SECONDS if self._sites else RETRY_SECONDS)
         finally:
             await runner.cleanup()
+            self._sites.clear()
+            self._material = None
 
     async def look(self, runner: web.AppRunner) -> None:
         """Open the port, or open it anew where keys have changed; a failure is logged once."""

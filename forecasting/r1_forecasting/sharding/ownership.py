@@ -8,11 +8,12 @@ leaves: 1/(N+1) of the subjects when shard N+1 comes (Thaler and Ravishankar, 19
 from __future__ import annotations
 
 import hashlib
-import json
 import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
+
+from r1_common.foreign_json import InvalidJson, parse_json
 
 NAME = re.compile(r"[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?")
 URL = re.compile(r"http://[^/\s]+")
@@ -58,9 +59,9 @@ def _score(name: str, subject: str) -> int:
 def parse_shards(text: str) -> Addresses:
     """Parse the JSON object of names and URLs; raises ``InvalidShards``."""
     try:
-        found = json.loads(text)
-    except json.JSONDecodeError as error:
-        raise InvalidShards(f"is not JSON: {error}") from error
+        found = parse_json(text)
+    except InvalidJson as error:
+        raise InvalidShards(f"cannot be read: {error}") from error
     if not isinstance(found, dict) or not found:
         raise InvalidShards("needs to be a JSON object of at least one shard's name and URL")
     for name, url in found.items():

@@ -7,14 +7,13 @@ of shards changes, lists differ for a minute, and an answer from here would begi
 
 from __future__ import annotations
 
-import json
-import math
 from collections.abc import Awaitable, Callable
 from http import HTTPStatus
 from typing import Any, Protocol
 
 from aiohttp import web
 
+from r1_common.foreign_json import InvalidJson, parse_json
 from r1_forecasting.request import ForecastRequest, InvalidRequest, as_body, parse_request
 from r1_forecasting.sharding.ownership import Shards
 
@@ -76,11 +75,11 @@ def _served(
 ) -> Callable[[web.Request], Awaitable[web.Response]]:
     async def serve(http: web.Request) -> web.Response:
         try:
-            body = await http.json()
+            body = await http.json(loads=parse_json)
             if not isinstance(body, dict):
                 raise InvalidRequest("the body needs to be a JSON object")
             return web.json_response(await handler(body))
-        except (json.JSONDecodeError, InvalidRequest) as error:
+        except (InvalidJson, UnicodeDecodeError, InvalidRequest) as error:
             return web.json_response({"error": str(error)}, status=HTTPStatus.BAD_REQUEST)
         except NotOwner as error:
             return web.json_response({"error": str(error)}, status=HTTPStatus.MISDIRECTED_REQUEST)
@@ -90,6 +89,6 @@ def _served(
 
 def _patience(body: Body) -> float:
     value = body.get("patienceSeconds")
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+    if isinstance(value, bool) or not isinstance(value, int | float):
         raise InvalidRequest("patienceSeconds: needs to be a number of seconds")
-    return min(max(float(value), 0.0), MOST_PATIENCE)
+    return float(min(max(value, 0), MOST_PATIENCE))

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import logging
 from collections.abc import AsyncIterator
 
 from aiohttp import web
 
+from r1_common.supervision import Supervisor
 from r1_forecasting.followed_file import FollowedFile
 from r1_forecasting.service import ForecastService
 from r1_forecasting.sharding.ownership import Addresses, Shards
@@ -42,11 +42,11 @@ def open_shard(
 
     async def run(_: web.Application) -> AsyncIterator[None]:
         service.metrics.shards.set(len(listed.content))
-        following = asyncio.create_task(listed.follow(changed))
+        supervisor = Supervisor()
+        supervisor.start("shards file", lambda: listed.follow(changed))
         with contextlib.suppress(GeneratorExit):
             yield
-        following.cancel()
-        await asyncio.gather(following, return_exceptions=True)
+        await supervisor.stop()
         await routed.peers.close()
 
     app.cleanup_ctx.append(run)

@@ -47,6 +47,10 @@
 - apiGroups: [discovery.k8s.io]
   resources: [endpointslices]
   verbs: [get, list, watch]
+# A route that cannot be used is reported on its ConfigMap. Created only: no Event can be changed or read.
+- apiGroups: [events.k8s.io]
+  resources: [events]
+  verbs: [create]
 {{- end -}}
 
 {{/* A gateway watches one namespace or all of them: with several in watchNamespaces it needs to read them all. */}}

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -75,7 +74,6 @@ class Backtests:
         liveness: Liveness,
         metrics: Metrics,
         now: Callable[[], float] = PROCESS_CLOCK.now,
-        monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._api = api
         self._inferences = inferences
@@ -85,7 +83,6 @@ class Backtests:
         self._tell = tell
         self._metrics = metrics
         self._now = now
-        self._monotonic = monotonic
         self._backoff = ChildBackoff()
         self._views = BacktestViews()
         self._queue: WorkQueue[Key] = WorkQueue()
@@ -169,7 +166,7 @@ class Backtests:
         if seen.refusal is None and seen.unread is None:
             self._backoff.forget(key)
             return planned.look_again
-        return self._backoff.next_try(key, self._monotonic())
+        return self._backoff.next_try(key, self._now())
 
     async def _show_unreadable(self, key: Key, obj: Json, message: str) -> None:
         """Write what can be said of an object whose spec cannot be read."""
@@ -262,7 +259,7 @@ class Backtests:
     async def _look_for_job(self, key: Key, backtest: R1Backtest) -> tuple[Run | None, str | None]:
         """A Job that the view does not have, or why it could not be asked for."""
         request = Request(JOB.name, "read", job_name(backtest))
-        if self._backoff.pause(key, request, self._monotonic()) <= 0:
+        if self._backoff.pause(key, request, self._now()) <= 0:
             try:
                 run = await self._find_job(backtest)
             except NotLeading:
@@ -279,7 +276,7 @@ class Backtests:
         known = isinstance(error, ApiError)
         words = error.detail if isinstance(error, ApiError) else f"{type(error).__name__}: {error}"
         refusal = Refusal(JOB.name, key.name, words, temporary=not isinstance(error, Refused))
-        delay = self._backoff.failed(key, request, refusal, self._monotonic())
+        delay = self._backoff.failed(key, request, refusal, self._now())
         logger.log(
             logging.WARNING if known else logging.ERROR,
             "R1Backtest %s: %s of its Job failed, again in %.1f s: %s",
@@ -301,7 +298,7 @@ class Backtests:
         """Make the Job, unless it failed a moment ago; what is seen then."""
         key = Key(seen.backtest.namespace, seen.backtest.name)
         request = Request(JOB.name, "create", manifest_hash(job))
-        if self._backoff.pause(key, request, self._monotonic()) <= 0:
+        if self._backoff.pause(key, request, self._now()) <= 0:
             try:
                 made = await self._create(seen, job)
             except NotLeading:

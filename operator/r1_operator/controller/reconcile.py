@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import functools
 import logging
-import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -93,7 +92,6 @@ class Reconciler:
         tell: Callable[[Notice], None],
         metrics: Metrics,
         clock: AnchoredClock = PROCESS_CLOCK,
-        monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._api = api
         self._views = views
@@ -104,7 +102,6 @@ class Reconciler:
         self._tell = tell
         self._metrics = metrics
         self._clock = clock
-        self._monotonic = monotonic
         self._fights = Fights()
         self._child_backoff = ChildBackoff()
         self._model_names = NameIndex()
@@ -162,7 +159,7 @@ class Reconciler:
             this.look_again_in(pause)
         # What is in the way may be no object of ours, so no watch tells when it is gone.
         blocked = _BLOCKED_SECONDS if planned.problem is not None else None
-        pause = blocked or self._child_backoff.next_try(key, self._monotonic())
+        pause = blocked or self._child_backoff.next_try(key, self._clock.now())
         if pause is not None:
             this.look_again_in(pause)
         if this.failures:
@@ -224,7 +221,7 @@ class Reconciler:
         Raises:
             NotLeading: this process may not write any more, the status neither.
         """
-        if self._child_backoff.pause(this.key, request, self._monotonic()) > 0:
+        if self._child_backoff.pause(this.key, request, self._clock.now()) > 0:
             return
         try:
             await work()
@@ -241,7 +238,7 @@ class Reconciler:
         words = error.detail if isinstance(error, ApiError) else f"{type(error).__name__}: {error}"
         refusal = Refusal(request.kind, name, words, temporary=not isinstance(error, Refused))
         this.failures += refusal.temporary
-        delay = self._child_backoff.failed(this.key, request, refusal, self._monotonic())
+        delay = self._child_backoff.failed(this.key, request, refusal, self._clock.now())
         logger.log(
             logging.WARNING if known else logging.ERROR,
             "%s: %s of %s %s failed, again in %.1f s: %s",

@@ -71,7 +71,7 @@ def job_pod(manifests: list[Manifest]) -> Manifest:
         loaded.backtest_image,
         loaded.prometheus_url,
         json.loads(loaded.backtest_template),
-        loaded.prometheus_client,
+        prometheus_client=loaded.prometheus_client,
     )
     backtest = R1Backtest("any", "default", BacktestSpec("production-r1"), uid="1")
     job = build_job(Seen(backtest, site, inference=INFERENCE), INFERENCE)

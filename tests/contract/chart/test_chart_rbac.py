@@ -62,7 +62,14 @@ READER = ("Role", "kube-system", "extension-apiserver-authentication-reader")
 # On request: what is free is what nodes have less what all pods ask for.
 OPERATOR_OF_NODES = table({"/nodes": ("list",), "/pods": ("list",)})
 GATEWAY_AT_HOME = table({"discovery.k8s.io/endpointslices": READ})
-GATEWAY = table({"/configmaps": READ, "discovery.k8s.io/endpointslices": READ})
+GATEWAY = table(
+    {
+        "/configmaps": READ,
+        "discovery.k8s.io/endpointslices": READ,
+        # A ConfigMap whose route cannot be used; Events can neither be read nor changed.
+        "events.k8s.io/events": ("create",),
+    }
+)
 
 
 def test_the_table(render: Callable[..., list[Manifest]]) -> None:

@@ -12,6 +12,7 @@ import aiohttp
 import pytest
 from aiohttp import web
 
+from r1_common.supervision import Supervisor
 from r1_gateway.discovery import Discovery
 from r1_gateway.door import Door
 from r1_gateway.kube_access import KubeAccess, find_access
@@ -201,6 +202,12 @@ async def api_client(kubeconfig: Path, monkeypatch: pytest.MonkeyPatch) -> Async
         yield call
 
 
+async def reported(call: Call) -> list[str]:
+    """ConfigMaps that an Event is about."""
+    found = await call("GET", "/apis/events.k8s.io/v1/namespaces/default/events")
+    return [e["regarding"]["name"] for e in found["items"] if e["reason"] == "InvalidRoute"]
+
+
 @pytest.mark.apiserver
 async def test_routes_and_pods_of_a_real_api_server(
     apiserver: Path, monkeypatch: pytest.MonkeyPatch
@@ -224,7 +231,8 @@ async def test_routes_and_pods_of_a_real_api_server(
         await call("POST", CONFIG_MAPS, config_map)
         discovery = Discovery(door, namespace="default")
         await discovery.connect()
-        task = asyncio.create_task(discovery.run())
+        supervisor = Supervisor()
+        discovery.start(supervisor)
         try:
             await until(lambda: discovery.synced and "default/gw-m" in door.routes)
             assert door.models.routes["gw-chat"] == "default/gw-m"
@@ -239,11 +247,13 @@ async def test_routes_and_pods_of_a_real_api_server(
             bad = {"data": {"route.json": json.dumps({**route, "seatsPerReplica": 0})}}
             await call("PATCH", f"{CONFIG_MAPS}/gw-m-route", bad)
             await until(lambda: discovery.errors == 1)
+            async with asyncio.timeout(20):
+                while "gw-m-route" not in await reported(call):  # noqa: ASYNC110
+                    await asyncio.sleep(0.1)
             assert door.routes["default/gw-m"].spec.seats_per_replica == 3
             await call("DELETE", f"{CONFIG_MAPS}/gw-m-route")
             await until(lambda: "default/gw-m" not in door.routes)
             await call("DELETE", f"{SLICES}/gw-m-1")
         finally:
-            task.cancel()
-            await asyncio.gather(task, return_exceptions=True)
+            await supervisor.stop()
             await discovery.close()

@@ -128,6 +128,21 @@ async def test_the_grace_ends_and_cuts_off_what_is_left(
         writer.close()
 
 
+async def test_a_client_that_never_closes_does_not_delay_the_stop(
+    open_gateway: OpenGateway, new_pod: NewPod
+) -> None:
+    gateway = await open_gateway(await new_pod(), options={"drain_seconds": 60})
+    idle, half = [await asyncio.open_connection("127.0.0.1", gateway.port) for _ in range(2)]
+    half[1].write(b"POST /v1/completions HTTP/1.1\r\nhost: m\r\ncontent-length: 9\r\n\r\n{")
+    await until(lambda: len(gateway.door.clients) == 2)
+    half[1].write(b'"a":"b"}')
+    async with asyncio.timeout(30):  # a quiet second, two of lingering, and the sweep
+        await gateway.stop()
+    assert (await half[0].readline()).startswith(b"HTTP/1.1 400 ")
+    for _, writer in (idle, half):
+        writer.close()
+
+
 async def test_the_config_is_read_again_and_a_bad_one_is_not_taken(
     tmp_path: Path, open_gateway: OpenGateway, new_pod: NewPod
 ) -> None:

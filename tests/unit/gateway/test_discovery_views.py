@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from r1_gateway.discovery import PodView, RouteView, read_gateways
+from r1_gateway.discovery import PodView, RouteView, read_gateway
 
 
 def config_map(name: str, created: str = "2026-01-01T00:00:00Z", **route: Any) -> dict[str, Any]:
@@ -124,7 +124,7 @@ def test_slices_of_a_service_are_merged_and_may_move_or_go() -> None:
 
 
 def test_a_gateway_that_drains_keeps_its_share_of_the_seats_until_its_pod_is_gone() -> None:
-    view = PodView(read_gateways)
+    view = PodView(read_gateway)
     draining = endpoint("10.0.0.1", ready=False, serving=False, terminating=True)
     pods = [
         endpoint("10.0.0.2", ready=True, serving=True, terminating=False),
@@ -137,7 +137,7 @@ def test_a_gateway_that_drains_keeps_its_share_of_the_seats_until_its_pod_is_gon
 
 
 def test_a_gateway_with_addresses_of_two_families_is_one() -> None:
-    view = PodView(read_gateways)
+    view = PodView(read_gateway)
     for family, address in (("4", "10.0.0.1"), ("6", "fd00::1")):
         pod = {**endpoint(address, ready=True), "targetRef": {"kind": "Pod", "uid": "u-1"}}
         view.take(f"default/g-{family}", endpoint_slice(f"g-{family}", "g", pod))

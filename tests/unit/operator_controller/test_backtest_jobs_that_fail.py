@@ -46,7 +46,6 @@ class World:
             liveness=Liveness(silent_seconds=60.0),
             metrics=Metrics(),
             now=lambda: 1_800_000_000.0 + self.elapsed,
-            monotonic=lambda: self.elapsed,
         )
         obj = self._object("R1Inference", "chat", {"autoscaling": AUTOSCALING})
         self.inferences.put(R1INFERENCE, server.put(R1INFERENCE.path("ns", "chat"), obj))

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from fake_api_server import HANG, FakeApiServer, Fault, client_of, fake_api_server, status_error
+from r1_common.clock import AnchoredClock
 from r1_operator.controller.reconcile import Reconciler
 from r1_operator.controller.workqueue import Backoff
 from r1_operator.kube.client import Api
@@ -130,8 +131,9 @@ class World:
             enqueue=lambda key: None,
             tell=self.told.append,
             metrics=Metrics(),
-            now=lambda: self.now + self.elapsed,
-            monotonic=lambda: self.elapsed,
+            clock=AnchoredClock(
+                wall=lambda: self.now + self.elapsed, monotonic=lambda: self.elapsed
+            ),
         )
 
     warming_up = False

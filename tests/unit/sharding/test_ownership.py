@@ -33,7 +33,7 @@ def test_owners_stay_the_same_over_releases() -> None:
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("{", "is not JSON"),
+        ("{", "not JSON"),
         ("[]", "needs to be a JSON object"),
         ("{}", "at least one shard"),
         ('{"Pod 0": "http://a:1"}', "'Pod 0' needs to be a pod's name"),

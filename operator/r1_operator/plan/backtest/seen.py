@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
+from r1_common.foreign_json import InvalidJson, parse_json
 from r1_operator.api.backtest import R1Backtest
 from r1_operator.api.names import Annotation, BacktestReason
 from r1_operator.api.v1 import R1Inference, unix_seconds
@@ -194,7 +194,7 @@ def without_pod(run: Run) -> Waiting:
 def read_message(message: str) -> Mapping[str, Any]:
     """The short form of a backtest, or `{"error": ...}`; anything else is taken as the error."""
     try:
-        found = json.loads(message)
-    except ValueError:
+        found = parse_json(message)
+    except InvalidJson:
         found = None
     return found if isinstance(found, dict) else {"error": message.strip()}
