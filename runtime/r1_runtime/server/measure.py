@@ -125,8 +125,12 @@ def measure_threads(runner: Runner, cpus: int) -> tuple[int, str]:
 
     Leaves torch set to the chosen count, in the calling thread and those that begin later.
     """
+    candidates = thread_candidates(cpus)
+    if len(candidates) == 1:
+        torch.set_num_threads(candidates[0])
+        return candidates[0], f"{candidates[0]} thread: there is no other CPU"
     seconds: dict[int, float] = {}
-    for count in thread_candidates(cpus):
+    for count in candidates:
         torch.set_num_threads(count)
         seconds[count] = best_time(lambda: runner.rehearse(_PREFILL_TOKENS, _DECODE_STEPS))
     chosen = choose_threads(seconds)
