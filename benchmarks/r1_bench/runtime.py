@@ -64,6 +64,8 @@ def ours(runner: Runner, wanted: list[list[int]], tokens: int) -> list[list[int]
         sampled = runner.execute(step)
         scheduler.advance(step)
         for sequence, token in sampled:
+            if token is None:
+                raise SystemExit("the model computed logits that are not finite")
             sequence.tokens.append(token)
             if sequence.generated == tokens:
                 scheduler.finish(sequence, Finish.LENGTH)

@@ -105,6 +105,31 @@ class ModelConfig:
     def is_moe_layer(self, index: int) -> bool:
         return index >= self.first_k_dense_replace
 
+    def parameter_count(self) -> int:
+        """Parameters of the network, without norms and biases."""
+        heads, hidden = self.num_attention_heads, self.hidden_size
+        query = (
+            hidden * heads * self.qk_head_dim
+            if self.q_lora_rank is None
+            else self.q_lora_rank * (hidden + heads * self.qk_head_dim)
+        )
+        attention = (
+            query
+            + hidden * self.latent_dim
+            + self.kv_lora_rank * heads * (self.qk_nope_head_dim + self.v_head_dim)
+            + heads * self.v_head_dim * hidden
+        )
+        sparse = sum(self.is_moe_layer(index) for index in range(self.num_hidden_layers))
+        dense = self.num_hidden_layers - sparse
+        experts = self.n_routed_experts + self.n_shared_experts
+        embeddings = self.vocab_size * hidden * (1 if self.tie_word_embeddings else 2)
+        return (
+            embeddings
+            + self.num_hidden_layers * attention
+            + dense * 3 * hidden * self.intermediate_size
+            + sparse * hidden * (3 * self.moe_intermediate_size * experts + self.n_routed_experts)
+        )
+
 
 def read_config(folder: Path) -> ModelConfig:
     """Read `folder/config.json`.
@@ -136,12 +161,7 @@ def parse_config(raw: Mapping[str, Any], where: object = "config.json") -> Model
         ModelLoadError: naming the field that is missing, malformed or not implemented.
     """
     fields = _Fields(raw, where)
-    architectures = raw.get("architectures") or []
-    if raw.get("model_type") != MODEL_TYPE and ARCHITECTURE not in architectures:
-        named = raw.get("model_type") or ", ".join(map(str, architectures)) or "none"
-        raise ModelLoadError(
-            where, f"model_type is {named!r}.", f"serve a {MODEL_TYPE} checkpoint, or use vLLM."
-        )
+    _check_architecture(raw, where)
     _refuse_unimplemented(raw, where)
     rope = _rope_fields(raw)
     experts = fields.count("n_routed_experts")
@@ -181,6 +201,16 @@ def parse_config(raw: Mapping[str, Any], where: object = "config.json") -> Model
     return config
 
 
+def _check_architecture(raw: Mapping[str, Any], where: object) -> None:
+    """Both names must be right where both are given: a variant may keep one of them."""
+    fix = f"serve a {MODEL_TYPE} checkpoint, or use vLLM."
+    model_type, architectures = raw.get("model_type"), raw.get("architectures")
+    if model_type not in (None, MODEL_TYPE) or (model_type is None and not architectures):
+        raise ModelLoadError(where, f"model_type is {model_type or 'none'!r}.", fix)
+    if architectures and architectures != [ARCHITECTURE]:
+        raise ModelLoadError(where, f"architectures is {architectures!r}.", fix)
+
+
 class _Fields:
     """Reads numbers out of the JSON and names the field when one is wrong."""
 
@@ -212,12 +242,26 @@ class _Fields:
         raise ModelLoadError(self._where, f"{name} is {value!r}.", f"it must be {wanted}.")
 
 
+_FURTHER_MECHANISMS = (
+    *("index_", "indexer", "sliding_window", "use_sliding_window", "sparse_attention"),
+    *("compress_ratio", "attn_sink", "use_attention_sink"),
+)
+
+
 def _refuse_unimplemented(raw: Mapping[str, Any], where: object) -> None:
     wanted = {"scoring_func": "sigmoid", "topk_method": "noaux_tc", "hidden_act": "silu"}
     for name, only in wanted.items():
         if raw.get(name, only) != only:
             raise ModelLoadError(
                 where, f"{name} is {raw[name]!r}, which is not implemented.", f"use {only!r}."
+            )
+    # Names and kinds of further mechanisms, as variants of the architecture write them.
+    for name, value in raw.items():
+        if name.startswith(_FURTHER_MECHANISMS) and value:
+            raise ModelLoadError(
+                where,
+                f"{name} is set: sparse or windowed attention is not implemented.",
+                "serve a checkpoint without it, or use vLLM.",
             )
     if raw.get("moe_layer_freq", 1) != 1:
         raise ModelLoadError(where, "moe_layer_freq is not 1.", "use 1.")

@@ -16,6 +16,7 @@ import os
 import signal
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from r1_common.listen import host_port
@@ -36,6 +37,8 @@ def _seconds_since_start() -> float:
 # The interpreter's own start: the age now, less what this module has taken since.
 _PYTHON_SECONDS = max(0.0, _seconds_since_start() - (time.perf_counter() - _BEGUN))
 TERMINATION_LOG = Path("/dev/termination-log")
+_ABORT_SECONDS = 5  # for the errors of aborted requests to be sent
+_STEP_SECONDS = 5  # for the engine to end the step it is in
 _log = logging.getLogger("r1_runtime")
 
 
@@ -49,6 +52,7 @@ async def serve(options: ServeOptions) -> None:
 
     from r1_common import listen
     from r1_runtime.server.app import build_app
+    from r1_runtime.server.framing import JsonErrorRunner
     from r1_runtime.server.loading import Phases, load
     from r1_runtime.server.metrics import Metrics
     from r1_runtime.server.service import Service
@@ -56,7 +60,7 @@ async def serve(options: ServeOptions) -> None:
     phases = Phases({"python": round(_PYTHON_SECONDS, 3)}, _BEGUN)
     service = Service(options.names, Metrics(options.names[0]))
     # Without an access log: at this rate it would be most of the output.
-    runner = web.AppRunner(
+    runner = JsonErrorRunner(
         build_app(service), handler_cancellation=True, access_log=None, shutdown_timeout=5
     )
     await runner.setup()
@@ -79,19 +83,29 @@ async def serve(options: ServeOptions) -> None:
         loading = asyncio.create_task(asyncio.to_thread(load, options, service.deliver, phases))
         await asyncio.wait({loading, stopped}, return_when=asyncio.FIRST_COMPLETED)
         if not loading.done():
-            # The loading thread cannot be interrupted, and nothing is in flight yet.
             _log.info("stopped while loading")
-            logging.shutdown()
-            os._exit(0)
+            _leave()
         loaded = loading.result()
-        service.open(loaded.engine, loaded.tokenizer, loaded.limits)
+        service.open(loaded.engine, loaded.tokenizer, loaded.limits, loaded.defaults)
         _log.info("ready: %s; start-up seconds: %s", loaded.description, phases.line())
         await stopped
         await _drain(service, options.drain_seconds)
-        service.stop()
+        if not await service.stop(_STEP_SECONDS):
+            _log.warning("stopped in the middle of a step")
     finally:
         stopped.cancel()
         await runner.cleanup()
+    _leave()
+
+
+def _leave() -> None:
+    """Exit with code 0 now, whatever the threads that load, tokenise or compute are doing.
+
+    They cannot be interrupted, and no request waits for them any more.
+    """
+    logging.shutdown()
+    sys.stderr.flush()
+    os._exit(0)
 
 
 async def _drain(service: object, seconds: float) -> None:
@@ -105,7 +119,8 @@ async def _drain(service: object, seconds: float) -> None:
     except TimeoutError:
         _log.warning("%d requests did not end in %g s: aborted", service.in_flight, seconds)
         service.abort_all()
-        await asyncio.wait_for(service.drained(), 5)
+        with suppress(TimeoutError):  # of clients that do not read their error
+            await asyncio.wait_for(service.drained(), _ABORT_SECONDS)
     _log.info("drained")
 
 
@@ -125,6 +140,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     logging.basicConfig(
         level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr
     )
+    # Until the event loop handles it: as process 1 of a container there is no default action.
+    signal.signal(signal.SIGTERM, lambda *_: _leave())
     try:
         asyncio.run(serve(parse_options(arguments)))
     except RuntimeFault as error:

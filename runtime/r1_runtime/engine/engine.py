@@ -26,8 +26,11 @@ _log = logging.getLogger("r1_runtime")
 class StepRunner(Protocol):
     """What computes a step; `engine.runner.Runner` outside of tests."""
 
-    def execute(self, step: Step) -> list[tuple[Sequence, int]]:
-        """Compute the step; (sequence, next token) for the chunks that sample."""
+    def execute(self, step: Step) -> list[tuple[Sequence, int | None]]:
+        """Compute the step; (sequence, next token) for the chunks that sample.
+
+        The token is None where the model computed logits that are not finite.
+        """
 
     def forget(self, sequence: Sequence) -> None:
         """Drop what is kept for a sequence that has ended."""
@@ -47,6 +50,7 @@ class _Inbox:
     requests: list[Request] = field(default_factory=list)
     aborts: list[str] = field(default_factory=list)
     stop: bool = False
+    closed: bool = False  # the thread has ended and takes no more commands
 
 
 class Engine:
@@ -83,18 +87,26 @@ class Engine:
     def start(self) -> None:
         self._thread.start()
 
-    def stop(self) -> None:
-        """End the thread after the step it is in; unfinished requests are abandoned."""
+    def stop(self, seconds: float | None = None) -> bool:
+        """End the thread after the step it is in; unfinished requests end with an error.
+
+        Returns:
+            Whether it has ended, which False denies after `seconds`.
+        """
         with self._inbox.ready:
             self._inbox.stop = True
             self._inbox.ready.notify()
-        self._thread.join()
+        self._thread.join(seconds)
+        return not self._thread.is_alive()
 
     def submit(self, request: Request) -> None:
-        """Queue a request; from any thread."""
+        """Queue a request; from any thread. It ends with an error when the thread has ended."""
         with self._inbox.ready:
-            self._inbox.requests.append(request)
-            self._inbox.ready.notify()
+            if not self._inbox.closed:
+                self._inbox.requests.append(request)
+                self._inbox.ready.notify()
+                return
+        self._deliver([_stopped(request.id)], EngineState())
 
     def abort(self, request_id: str) -> None:
         """Give a request up, wherever it stands; unknown ones are fine. From any thread."""
@@ -111,15 +123,18 @@ class Engine:
         try:
             while self._take_commands():
                 self.step()
-        except Exception:  # noqa: BLE001
-            # A fault of ours, not of one step's tensors: say so to everyone who waits.
+        except Exception:  # noqa: BLE001  (a fault of the engine itself, not of one request)
             _log.exception("the engine has stopped")
-            message = "the engine has stopped"
-            jobs = list(self._jobs.values())
-            outputs = [
-                Output(job.sequence.id, "", 0, job.generated, finish=Finish.ERROR, error=message)
-                for job in jobs
-            ]
+        self._end_all()
+
+    def _end_all(self) -> None:
+        """End every request, wherever it is: running, waiting or not yet taken from the inbox."""
+        with self._inbox.ready:
+            self._inbox.closed = True
+            requests, self._inbox.requests = self._inbox.requests, []
+        outputs = [_stopped(name, job.generated) for name, job in self._jobs.items()]
+        outputs += [_stopped(request.id) for request in requests if request.id not in self._jobs]
+        if outputs:
             self._deliver(outputs, EngineState())
 
     def _take_commands(self) -> bool:
@@ -128,11 +143,13 @@ class Engine:
                 if not self._scheduler.idle:
                     break
                 self._inbox.ready.wait()
-            requests, self._inbox.requests = self._inbox.requests, []
+            requests = list(self._inbox.requests)
             aborts, self._inbox.aborts = self._inbox.aborts, []
             stop = self._inbox.stop
         for request in requests:
             self._admit(request)
+        with self._inbox.ready:  # only now: a fault while admitting must end those behind it too
+            del self._inbox.requests[: len(requests)]
         ended = [self._end(self._jobs[name], Finish.ABORT) for name in aborts if name in self._jobs]
         if ended:
             self._deliver(ended, self._state(Step(())))
@@ -162,7 +179,7 @@ class Engine:
             self._fail(step, error)
             return
         self._scheduler.advance(step)
-        outputs = [self._append(self._jobs[sequence.id], token) for sequence, token in sampled]
+        outputs = [self._output(self._jobs[sequence.id], token) for sequence, token in sampled]
         self._deliver(outputs, self._state(step))
 
     def _fail(self, step: Step, error: Exception) -> None:
@@ -173,6 +190,20 @@ class Engine:
             for chunk in step.chunks
         ]
         self._deliver(outputs, self._state(step))
+
+    def _output(self, job: _Job, token: int | None) -> Output:
+        """The output of one request; what goes wrong with it ends this request only."""
+        if token is None:
+            return self._end(
+                job, Finish.ERROR, error="the model computed logits that are not finite"
+            )
+        try:
+            return self._append(job, token)
+        except Exception as error:
+            if job.sequence.id not in self._jobs:
+                raise  # it has left already: the engine's own records are wrong
+            _log.exception("request %s failed", job.sequence.id)
+            return self._end(job, Finish.ERROR, error=f"{type(error).__name__}: {error}")
 
     def _append(self, job: _Job, token: int) -> Output:
         sequence = job.sequence
@@ -232,3 +263,9 @@ class Engine:
             preemptions=scheduler.preemptions,
             step_tokens=step.tokens,
         )
+
+
+def _stopped(request_id: str, generated: int = 0) -> Output:
+    """The end of a request whose engine runs no more."""
+    message = "the engine has stopped"
+    return Output(request_id, "", 0, generated, finish=Finish.ERROR, error=message)

@@ -33,9 +33,10 @@ class Runner:
         self._generators: dict[str, torch.Generator | None] = {}
         self._in_block = torch.arange(block_size)
 
-    def execute(self, step: Step) -> list[tuple[Sequence, int]]:
+    def execute(self, step: Step) -> list[tuple[Sequence, int | None]]:
         """Compute the step; returns (sequence, next token) for the chunks that sample.
 
+        The token is None where the logits are not finite.
         The step's decode chunks come first, as `Scheduler.schedule` orders them.
         """
         tokens, context = self.prepare(step)
@@ -59,6 +60,23 @@ class Runner:
         )
         self.execute(Step((Chunk(sequence, 0, 1),)))
         self.execute(Step((Chunk(sequence, 1, 1),)))
+        self.forget(sequence)
+
+    def rehearse(self, prefill: int, decode: int) -> None:
+        """Compute a prompt and `decode` tokens behind it, on the cache's first blocks.
+
+        The prompt has at most `prefill` tokens and what the cache and the model hold.
+        """
+        length = min(
+            prefill + decode, self.caches.shape[1], self.model.config.max_position_embeddings
+        )
+        blocks = list(range(-(-length // self.block_size)))
+        greedy = SamplingParams(temperature=0)
+        sequence = Sequence("rehearsal", [0] * length, length, greedy, 0.0, blocks)
+        start = max(1, length - decode)
+        self.execute(Step((Chunk(sequence, 0, start),)))
+        for at in range(start, length):
+            self.execute(Step((Chunk(sequence, at, 1),)))
         self.forget(sequence)
 
     def forget(self, sequence: Sequence) -> None:
@@ -112,11 +130,14 @@ class Runner:
             return None, None
         lengths = torch.tensor([len(slots) for slots in known])
         longest = int(lengths.max())
-        context = torch.nn.utils.rnn.pad_sequence(known, batch_first=True).to(self.device)
+        context = torch.nn.utils.rnn.pad_sequence(known, batch_first=True)
         if bool((lengths == longest).all()):
-            return context, None
+            return context.to(self.device), None
         mask = torch.arange(longest) < lengths.unsqueeze(1)
-        return context, mask[:, None, None, :].to(self.device)
+        # Padded with a slot of the same sequence: a value that is not finite passes through a mask,
+        # and another sequence's must not.
+        context = torch.where(mask, context, context[:, :1])
+        return context.to(self.device), mask[:, None, None, :].to(self.device)
 
 
 def _decodes(chunk: Chunk) -> bool:

@@ -12,11 +12,16 @@ from r1_runtime.engine.sequence import SamplingParams
 
 def sample(
     logits: Tensor, params: Rows[SamplingParams], generators: Rows[torch.Generator | None]
-) -> list[int]:
-    """One token per row of logits [n, vocab] (float32)."""
+) -> list[int | None]:
+    """One token per row of logits [n, vocab] (float32); None for a row that is not finite."""
+    finite = logits.isfinite().all(dim=-1).tolist()
     greedy = logits.argmax(dim=-1).tolist()
     return [
-        int(token) if row.temperature == 0 else _draw(logits[index], row, generators[index])
+        None
+        if not finite[index]
+        else int(token)
+        if row.temperature == 0
+        else _draw(logits[index], row, generators[index])
         for index, (token, row) in enumerate(zip(greedy, params, strict=True))
     ]
 

@@ -31,7 +31,7 @@ class StepContext:
         positions: [T] position of each row in its sequence.
         slots: [T] cache slot that each row's latent is written to.
         decode: B, the number of leading rows that decode.
-        decode_context: [B, S] cache slots, padded with 0.
+        decode_context: [B, S] cache slots, padded with the sequence's first one.
         decode_mask: [B, 1, 1, S] True where decode_context is real; None when nothing is padded.
         prefill: the chunks after the decode rows.
         sample_rows: rows whose logits are wanted.

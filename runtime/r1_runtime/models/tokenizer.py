@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from functools import cached_property
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +12,20 @@ from tokenizers import Tokenizer
 
 from r1_runtime.config import ModelConfig
 from r1_runtime.errors import ModelLoadError, RequestError
+from r1_runtime.models.chat_template import ChatTemplate
+from r1_runtime.models.control_tokens import ControlTokens
+
+_BYTE_VALUES = 256
 
 
 class ChatTokenizer:
     """Text to tokens and back, and messages to a prompt.
 
+    The methods may be called from any thread and release the interpreter lock while they tokenise.
+
     Raises:
-        ModelLoadError: tokenizer.json is missing or unreadable, or its vocabulary is too large.
+        ModelLoadError: tokenizer.json is missing or unreadable, its vocabulary is too large, or the
+            chat template does not compile.
     """
 
     def __init__(self, folder: Path, config: ModelConfig) -> None:
@@ -28,7 +35,9 @@ class ChatTokenizer:
                 folder, "tokenizer.json is missing.", "copy it from the model's repository."
             )
         try:
-            self._tokenizer = Tokenizer.from_file(str(path))
+            text = path.read_text(encoding="utf-8")
+            self._tokenizer = Tokenizer.from_str(text)
+            raw = json.loads(text)
         except Exception as error:  # the library raises plain Exception
             raise ModelLoadError(
                 path, f"not a readable tokenizer ({error}).", "copy it again."
@@ -39,20 +48,30 @@ class ChatTokenizer:
                 f"{self._tokenizer.get_vocab_size()} entries, but vocab_size is {config.vocab_size}.",
                 "use the tokenizer that belongs to these weights.",
             )
-        self._settings = _read_settings(folder)
-        self._template_text = _read_template(folder, self._settings)
-        begin = _token_text(self._settings.get("bos_token"))
-        end = _token_text(self._settings.get("eos_token"))
-        self._specials = {"bos_token": begin or "", "eos_token": end or ""}
-        self._begin_id = self._tokenizer.token_to_id(begin) if begin else None
-        self._adds_begin = bool(self._settings.get("add_bos_token"))
-        named_end = self._tokenizer.token_to_id(end) if end else None
+        self._control = ControlTokens(raw.get("added_tokens") or ())
+        self._without_control = _without_added_tokens(raw, self._control)
+        self._bytes_per_token = _longest_token(raw)
+        settings = _read_settings(folder)
+        specials = _special_texts(settings)
+        source = _read_template(folder, settings)
+        self._template = None if source is None else ChatTemplate(source, specials)
+        begin, end = settings.get("bos_token"), settings.get("eos_token")
+        self._begin_id = self._token_id(begin)
+        self._adds_begin = bool(settings.get("add_bos_token"))
+        named_end = self._token_id(end)
         ends = {*config.eos_token_ids, *([] if named_end is None else [named_end])}
         self.eos_ids = tuple(sorted(ends))
 
-    def encode(self, text: str) -> list[int]:
-        """Tokens of plain text, led by the begin token where the checkpoint wants one."""
-        tokens: list[int] = self._tokenizer.encode(text, add_special_tokens=False).ids
+    def encode(self, text: str, max_tokens: int | None = None) -> list[int]:
+        """Tokens of plain text, led by the begin token where the checkpoint wants one.
+
+        The strings of added tokens in the text become these tokens.
+
+        Raises:
+            RequestError: the text has more bytes than `max_tokens` tokens can hold.
+        """
+        self._check_size(text, max_tokens, "prompt")
+        tokens = _encode(self._tokenizer, [text])[0]
         if self._adds_begin and self._begin_id is not None and tokens[:1] != [self._begin_id]:
             return [self._begin_id, *tokens]
         return tokens
@@ -62,62 +81,139 @@ class ChatTokenizer:
         text: str = self._tokenizer.decode(list(tokens), skip_special_tokens=True)
         return text
 
-    def encode_chat(self, messages: Sequence[Mapping[str, str]]) -> list[int]:
+    def encode_chat(
+        self,
+        messages: Sequence[Mapping[str, Any]],
+        variables: Mapping[str, Any] | None = None,
+        max_tokens: int | None = None,
+    ) -> list[int]:
         """The prompt of a conversation, up to where the assistant speaks.
 
+        Added tokens come from the template only: their strings in a message stay text. The tokens
+        of messages without such strings are those of `transformers`' `apply_chat_template`.
+
+        Args:
+            messages: role, content and what else the template reads.
+            variables: further variables of the template.
+            max_tokens: the limit for the check of the size.
+
         Raises:
-            RequestError: there is no template, or it refuses the messages.
+            RequestError: there is no template, it refuses the messages, or the rendered text has
+                more bytes than `max_tokens` tokens can hold.
         """
-        if self._template_text is None:
+        template = self._template
+        if template is None:
             raise RequestError(
                 "this model has no chat template; use /v1/completions", param="messages"
             )
-        return list(self._tokenizer.encode(self._render(messages), add_special_tokens=False).ids)
-
-    def _render(self, messages: Sequence[Mapping[str, str]]) -> str:
-        import jinja2
-
-        try:
-            text: str = self._template.render(
-                messages=[dict(message) for message in messages],
-                add_generation_prompt=True,
-                **self._specials,
-            )
-        except (jinja2.TemplateError, TypeError) as error:
+        variables = variables or {}
+        taken = sorted(template.reserved & variables.keys())
+        if taken:
             raise RequestError(
-                f"the chat template refuses the messages: {error}", param="messages"
-            ) from error
-        return text
+                f"chat_template_kwargs cannot set {taken[0]}", param="chat_template_kwargs"
+            )
+        messages = [_fitting(message, template) for message in messages]
+        text = template.render(messages, variables)
+        self._check_size(text, max_tokens, "messages")
+        control = self._control
+        # Roles are not masked: they are words of a fixed list, not text of the user.
+        masked = [
+            {key: item if key == "role" else control.mask(item) for key, item in message.items()}
+            for message in messages
+        ]
+        rendered = template.render(masked, {key: control.mask(variables[key]) for key in variables})
+        found = control.find(rendered)
+        unmasked = control.unmask(rendered)
+        if unmasked == text and control.find(text) == found:
+            return _encode(self._tokenizer, [text])[0]
+        return self._encode_pieces(unmasked, found)
 
-    @cached_property
-    def _template(self) -> Any:
-        """The compiled template, in the dialect that the published ones are written for."""
-        import jinja2
-        from jinja2.sandbox import ImmutableSandboxedEnvironment
+    def _encode_pieces(self, text: str, found: Sequence[tuple[int, int, int]]) -> list[int]:
+        """Tokens of `text` in which only `found` are added tokens."""
+        starts = [0, *(end for _, end, _ in found)]
+        ends = [*(start for start, _, _ in found), len(text)]
+        pieces = [text[start:end] for start, end in zip(starts, ends, strict=True)]
+        encoded = _encode(self._without_control, pieces)
+        if not set(self._control.ids.values()).isdisjoint(chain.from_iterable(encoded)):
+            raise RequestError(
+                "the messages contain a control token that this tokenizer cannot encode as text",
+                param="messages",
+            )
+        tokens = encoded[0]
+        for (_, _, token), piece in zip(found, encoded[1:], strict=True):
+            tokens += [token, *piece]
+        return tokens
 
-        def refuse(message: str) -> None:
-            raise jinja2.TemplateError(message)
-
-        environment = ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True)
-        environment.globals["raise_exception"] = refuse
-        return environment.from_string(self._template_text or "")
-
-    def prepare_template(self) -> None:
-        """Compile the template now, so that no request waits for it.
-
-        Raises:
-            ModelLoadError: it does not compile.
-        """
-        import jinja2
-
-        if self._template_text is None:
+    def _check_size(self, text: str, max_tokens: int | None, field: str) -> None:
+        if max_tokens is None or self._bytes_per_token is None:
             return
+        size, most = len(text.encode()), max_tokens * self._bytes_per_token
+        if size > most:
+            raise RequestError(
+                f"{field} has {size} bytes; {max_tokens} tokens, the longest prompt of this server, "
+                f"hold at most {most}",
+                param=field,
+                code="context_length_exceeded",
+            )
+
+    def _token_id(self, value: object) -> int | None:
+        text = _token_text(value)
+        found: int | None = self._tokenizer.token_to_id(text) if text else None
+        return found
+
+
+def _encode(tokenizer: Any, texts: list[str]) -> list[list[int]]:
+    # The batch call releases the interpreter lock, `encode` does not; offsets are not needed.
+    encodings = tokenizer.encode_batch_fast(texts, add_special_tokens=False)
+    return [list(encoding.ids) for encoding in encodings]
+
+
+def _without_added_tokens(raw: Mapping[str, Any], control: ControlTokens) -> Any:
+    """The same tokenizer for text in which the strings of added tokens are ordinary text."""
+    bare = {**raw, "added_tokens": [], "post_processor": None}
+    model = raw.get("model") or {}
+    if isinstance(model.get("vocab"), dict):
+        vocabulary = {
+            text: number for text, number in model["vocab"].items() if text not in control.ids
+        }
         try:
-            _ = self._template
-        except jinja2.TemplateError as error:
-            raise ModelLoadError(
-                "chat template", f"does not compile ({error}).", "mend it."
-            ) from error
+            return Tokenizer.from_str(json.dumps({**bare, "model": {**model, "vocab": vocabulary}}))
+        except Exception:  # noqa: BLE001, S110  (a merge needs such an entry: it stays)
+            pass
+    return Tokenizer.from_str(json.dumps(bare))
+
+
+def _longest_token(raw: Mapping[str, Any]) -> int | None:
+    """The most bytes of text that one token can stand for, or None where there is no such bound.
+
+    The bound holds for a byte-level BPE that drops no text: no normaliser, no split that removes,
+    all byte values in the vocabulary, no added token that swallows white space.
+    """
+    splitters = raw.get("pre_tokenizer") or {}
+    parts = splitters.get("pretokenizers") or [splitters]
+    vocabulary = (raw.get("model") or {}).get("vocab")
+    added = raw.get("added_tokens") or ()
+    bounded = (
+        raw.get("normalizer") in (None, {"type": "Sequence", "normalizers": []})
+        and any(part.get("type") == "ByteLevel" for part in parts)
+        and not any(part.get("behavior") == "Removed" for part in parts)
+        and not any(entry.get("lstrip") or entry.get("rstrip") for entry in added)
+        and isinstance(vocabulary, dict)
+    )
+    if not bounded or vocabulary is None:
+        return None
+    if sum(len(text) == 1 for text in vocabulary) < _BYTE_VALUES:
+        return None
+    # One character of a byte-level vocabulary is one byte; an added token is plain text.
+    lengths = [len(text) for text in vocabulary]
+    return max(*lengths, *(len(str(entry.get("content")).encode()) for entry in added), 1)
+
+
+def _fitting(message: Mapping[str, Any], template: ChatTemplate) -> Mapping[str, Any]:
+    """A template that handles tool calls tests for an absent content; others would print it."""
+    if message.get("content") is None and not template.knows_tool_calls:
+        return {**message, "content": ""}
+    return message
 
 
 def _read_settings(folder: Path) -> dict[str, Any]:
@@ -129,6 +225,18 @@ def _read_settings(folder: Path) -> dict[str, Any]:
     except (ValueError, OSError) as error:
         raise ModelLoadError(path, f"not readable as JSON ({error}).", "copy it again.") from error
     return settings if isinstance(settings, dict) else {}
+
+
+def _special_texts(settings: Mapping[str, Any]) -> dict[str, str]:
+    """The template's variables; begin and end are always set."""
+    texts = {
+        name: text
+        for name in ("unk_token", "pad_token", "sep_token", "cls_token", "mask_token")
+        if (text := _token_text(settings.get(name))) is not None
+    }
+    for name in ("bos_token", "eos_token"):
+        texts[name] = _token_text(settings.get(name)) or ""
+    return texts
 
 
 def _read_template(folder: Path, settings: Mapping[str, Any]) -> str | None:

@@ -6,15 +6,21 @@ whatever the engine still holds, for streams and for whole answers alike.
 
 from __future__ import annotations
 
+import asyncio
+import logging
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import orjson
 from aiohttp import web
+from aiohttp.http_exceptions import ContentEncodingError, PayloadEncodingError
 
+from r1_runtime.engine.messages import Output
 from r1_runtime.errors import RequestError
+from r1_runtime.generation_config import GenerationDefaults
 from r1_runtime.server.requests import (
     GenerationRequest,
     parse_chat,
@@ -22,11 +28,15 @@ from r1_runtime.server.requests import (
     parse_urgency,
 )
 from r1_runtime.server.responses import Shape, Usage, error_object
-from r1_runtime.server.service import Generation, Phase, Service, failure_of
+from r1_runtime.server.service import Generation, Phase, Service, failure_of, model_not_found
 
 _SERVICE = web.AppKey("service", Service)
 _MAX_BODY_BYTES = 8 * 2**20
+_INLINE_BYTES = 64 * 2**10  # bodies up to here are parsed in the event loop
+_ENCODINGS = frozenset({"identity", "gzip", "deflate"})
+_log = logging.getLogger("r1_runtime")
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+Parse = Callable[[object, GenerationDefaults], GenerationRequest]
 
 
 def build_app(service: Service) -> web.Application:
@@ -38,6 +48,7 @@ def build_app(service: Service) -> web.Application:
     app.router.add_get("/ready", _ready)
     app.router.add_get("/metrics", _metrics)
     app.router.add_get("/v1/models", _models)
+    app.router.add_get("/v1/models/{name:.+}", _one_model)
     app.router.add_post("/v1/chat/completions", _chat)
     app.router.add_post("/v1/completions", _completion)
     return app
@@ -63,11 +74,20 @@ async def _errors(request: web.Request, handler: Handler) -> web.StreamResponse:
         return await handler(request)
     except RequestError as error:
         return _refusal(error)
+    except ConnectionError as error:
+        # The client has closed its connection. A cancelled handler is one debug line of aiohttp's.
+        raise asyncio.CancelledError from error
     except web.HTTPException as error:
         if error.status < 400:
             raise
         message = f"{request.method} {request.path}: {error.reason}"
         return _refusal(RequestError(message, status=error.status))
+    except Exception:  # noqa: BLE001
+        _log.exception("%s %s failed", request.method, request.path)
+        if request.writer.output_size:  # a head is out: only closing the connection is left
+            raise asyncio.CancelledError from None
+        fault = RequestError("internal error", status=500, kind="server_error", code="error")
+        return _refusal(fault)
 
 
 async def _close_while_draining(request: web.Request, response: web.StreamResponse) -> None:
@@ -95,36 +115,70 @@ async def _metrics(request: web.Request) -> web.Response:
 
 async def _models(request: web.Request) -> web.Response:
     service = request.app[_SERVICE]
-    length = service.limits.max_model_len if service.limits else None
-    models = [
-        {"id": name, "object": "model", "created": 0, "owned_by": "r1", "root": service.names[0]}
-        | ({"max_model_len": length} if length else {})
-        for name in service.names
-    ]
+    models = [_model_object(service, name) for name in service.names]
     return _json({"object": "list", "data": models})
 
 
+async def _one_model(request: web.Request) -> web.Response:
+    service = request.app[_SERVICE]
+    name = request.match_info["name"]
+    if name not in service.names:
+        raise model_not_found(name, service.names)
+    return _json(_model_object(service, name))
+
+
+def _model_object(service: Service, name: str) -> dict[str, Any]:
+    model = {"id": name, "object": "model", "created": 0, "owned_by": "r1"}
+    length = {} if service.limits is None else {"max_model_len": service.limits.max_model_len}
+    return model | {"root": service.names[0]} | length
+
+
 async def _chat(request: web.Request) -> web.StreamResponse:
-    return await _generate(request, parse_chat(await _body(request)), "chatcmpl-")
+    return await _generate(request, parse_chat, "chatcmpl-")
 
 
 async def _completion(request: web.Request) -> web.StreamResponse:
-    return await _generate(request, parse_completion(await _body(request)), "cmpl-")
+    return await _generate(request, parse_completion, "cmpl-")
 
 
-async def _body(request: web.Request) -> object:
+async def _body(request: web.Request) -> bytes:
+    """The request's body, decompressed.
+
+    Raises:
+        RequestError: 400, it is not what Content-Encoding announces; 415, an unknown encoding.
+    """
+    encoding = request.headers.get("Content-Encoding", "identity").strip().lower()
+    if encoding not in _ENCODINGS:
+        raise RequestError(
+            f"Content-Encoding {encoding[:40]!r} is not supported; use one of "
+            f"{', '.join(sorted(_ENCODINGS))}",
+            status=415,
+            param="Content-Encoding",
+        )
     try:
-        return orjson.loads(await request.read())
+        return await request.read()
+    except (web.RequestPayloadError, PayloadEncodingError, ContentEncodingError) as error:
+        raise RequestError(
+            f"the body cannot be read with Content-Encoding {encoding}", param="Content-Encoding"
+        ) from error
+
+
+def _parsed(body: bytes, parse: Parse, defaults: GenerationDefaults) -> GenerationRequest:
+    try:
+        return parse(orjson.loads(body), defaults)
     except orjson.JSONDecodeError as error:
         raise RequestError(f"the body is not JSON: {error}") from error
 
 
-async def _generate(
-    request: web.Request, wanted: GenerationRequest, prefix: str
-) -> web.StreamResponse:
+async def _generate(request: web.Request, parse: Parse, prefix: str) -> web.StreamResponse:
     service = request.app[_SERVICE]
     urgency = parse_urgency(request.headers.get("x-r1-priority"))
-    generation = service.admit(replace(wanted, urgency=urgency), prefix)
+    body = await _body(request)
+    size = len(body)
+    work = partial(_parsed, body, parse, service.defaults)
+    wanted = await service.threads.run(size, work) if size > _INLINE_BYTES else work()
+    del body, work
+    generation = await service.admit(replace(wanted, urgency=urgency), prefix, size)
     shape = Shape(generation.id, wanted.model, int(time.time()), chat=wanted.messages is not None)
     try:
         if wanted.stream:
@@ -158,27 +212,52 @@ async def _stream(
     shape: Shape,
     include_usage: bool,
 ) -> web.StreamResponse:
+    """A stream of events; its head is written with the first token.
+
+    An error before the first token is an answer with the error's status, and a client or a gateway
+    measures the time to first token by the first byte.
+    """
+    outputs = service.outputs(generation)
+    output = await anext(outputs)
+    failure = failure_of(output)
+    if failure is not None:
+        raise failure
     response = web.StreamResponse(
-        headers={"Content-Type": "text/event-stream; charset=utf-8", "Cache-Control": "no-cache"}
+        headers={
+            "Content-Type": "text/event-stream; charset=utf-8",
+            "Cache-Control": "no-cache",
+            "X-Accel-Buffering": "no",
+        }
     )
     await response.prepare(request)
     opening = shape.opening()
     if opening is not None:
         await response.write(_event(opening))
-    async for output in service.outputs(generation):
+    await _write_output(response, output, generation, shape, include_usage)
+    async for output in outputs:
         failure = failure_of(output)
         if failure is not None:
             await response.write(_event(error_object(failure)))
             break
-        finish = None if output.finish is None else output.finish.value
-        if output.text or finish:
-            await response.write(_event(shape.piece(output.text, finish)))
-        if finish and include_usage:
-            usage = Usage(generation.prompt_tokens, output.generated)
-            await response.write(_event(shape.closing(usage)))
+        await _write_output(response, output, generation, shape, include_usage)
     await response.write(b"data: [DONE]\n\n")
     await response.write_eof()
     return response
+
+
+async def _write_output(
+    response: web.StreamResponse,
+    output: Output,
+    generation: Generation,
+    shape: Shape,
+    include_usage: bool,
+) -> None:
+    finish = None if output.finish is None else output.finish.value
+    if output.text or finish:
+        await response.write(_event(shape.piece(output.text, finish)))
+    if finish and include_usage:
+        usage = Usage(generation.prompt_tokens, output.generated)
+        await response.write(_event(shape.closing(usage)))
 
 
 def _event(body: dict[str, Any]) -> bytes:

@@ -6,24 +6,25 @@ answer meanwhile.
 
 from __future__ import annotations
 
+import logging
 import os
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from r1_runtime.config import ModelConfig, read_config
 from r1_runtime.errors import OptionError
+from r1_runtime.generation_config import GenerationDefaults, read_generation_defaults
+from r1_runtime.server.memory import Sizes, available_memory, fitting_blocks, memory_need
 from r1_runtime.server.options import ServeOptions, resolve_model
-from r1_runtime.server.service import Limits
+from r1_runtime.server.prompts import Limits
 
 if TYPE_CHECKING:
     from r1_runtime.engine.engine import Engine
     from r1_runtime.engine.messages import Deliver
     from r1_runtime.models.tokenizer import ChatTokenizer
 
-# Below this many parameters float32 decodes faster than bfloat16 on a CPU: the matrices fit into
-# its caches, and the bfloat16 kernels' set-up per call outweighs their speed (docs/runtime.md).
-_SMALL_PARAMETERS = 200_000_000
+_log = logging.getLogger("r1_runtime")
 
 
 @dataclass(slots=True)
@@ -50,6 +51,7 @@ class Loaded:
     engine: Engine
     tokenizer: ChatTokenizer
     limits: Limits
+    defaults: GenerationDefaults
     description: str
 
 
@@ -62,10 +64,15 @@ def load(options: ServeOptions, deliver: Deliver, phases: Phases) -> Loaded:
     """
     folder = resolve_model(options.model_path)
     config = read_config(folder)
-    blocks = _block_count(options, config)
-    # Before torch is imported: its thread pools read these once.
-    os.environ["OMP_NUM_THREADS"] = os.environ["MKL_NUM_THREADS"] = str(options.threads)
-    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    defaults = read_generation_defaults(folder)
+    if defaults.not_applied:
+        _log.warning(
+            "generation_config.json: not implemented and not applied: %s",
+            ", ".join(defaults.not_applied),
+        )
+    config = replace(config, eos_token_ids=(*config.eos_token_ids, *defaults.eos_ids))
+    sizes = _sizes(options, config)
+    _prepare_environment(options.threads or options.cpus)
     import torch
 
     phases.end("torch")
@@ -75,18 +82,28 @@ def load(options: ServeOptions, deliver: Deliver, phases: Phases) -> Loaded:
     from r1_runtime.engine.scheduler import Scheduler
     from r1_runtime.models.loader import load_model
     from r1_runtime.models.tokenizer import ChatTokenizer
+    from r1_runtime.server.measure import measure_threads
 
-    torch.set_num_threads(options.threads)
+    torch.set_num_threads(options.threads or options.cpus)
     device = _device(options.device)
     tokenizer = ChatTokenizer(folder, config)
-    tokenizer.prepare_template()
     phases.end("tokenizer")
-    dtype = _dtype(options.dtype, device, config)
+    available = _available(device)
+    dtype = _dtype(options.dtype, device, config, sizes, available)
+    blocks = fitting_blocks(memory_need(config, sizes, dtype), sizes, available)
+    if blocks < sizes.wanted_blocks:
+        _log.warning(
+            "the cache has %d blocks, which fit into memory; %d would let all %d seats be full",
+            blocks,
+            sizes.wanted_blocks,
+            sizes.max_num_seqs,
+        )
+    phases.end("measure")
     model = load_model(
         folder,
         dtype=getattr(torch, dtype),
         device=device,
-        max_length=options.max_model_len,
+        max_length=sizes.max_model_len,
         config=config,
     )
     phases.end("weights")
@@ -94,37 +111,69 @@ def load(options: ServeOptions, deliver: Deliver, phases: Phases) -> Loaded:
     pool = BlockPool(blocks, options.block_size)
     scheduler = Scheduler(pool, options.max_num_seqs, options.max_step_tokens)
     runner.warm_up()
+    threads = options.threads
+    if not threads:
+        if device == "cpu":
+            threads, line = measure_threads(runner, options.cpus)
+            _log.info("%s", line)
+        else:
+            threads = options.cpus
     phases.end("warm-up")
     engine = Engine(scheduler, runner, tokenizer.decode, tokenizer.eos_ids, deliver)
     engine.start()
     limits = Limits(
-        max_model_len=options.max_model_len,
+        max_model_len=sizes.max_model_len,
         max_in_flight=options.max_num_seqs + options.max_waiting,
         vocabulary=config.vocab_size,
     )
     description = (
-        f"{folder.name}: {_parameters(config) / 1e6:.1f} M parameters, {dtype} on {device}, "
-        f"{options.threads} threads, {blocks} blocks of {options.block_size} tokens"
+        f"{folder.name}: {config.parameter_count() / 1e6:.1f} M parameters, {dtype} on {device}, "
+        f"{threads} threads, {blocks} blocks of {options.block_size} tokens, "
+        f"{sizes.max_model_len} tokens at most"
     )
-    return Loaded(engine, tokenizer, limits, description)
+    return Loaded(engine, tokenizer, limits, defaults, description)
 
 
-def _block_count(options: ServeOptions, config: ModelConfig) -> int:
-    if options.max_model_len > config.max_position_embeddings:
+def _prepare_environment(threads: int) -> None:
+    """Settings that thread pools read once, when torch is imported.
+
+    OpenMP's threads spin while they wait for work, by default for milliseconds. Next to a busy
+    process on the same cores they take the time that the others need, and a step takes many times
+    as long; without any spinning each of a step's hundreds of short parallel sections wakes its
+    threads by the kernel. So they spin for about the pause between two sections (tens of
+    microseconds). GOMP_SPINCOUNT is GNU's (torch's own build), KMP_BLOCKTIME, in milliseconds, is
+    Intel's and LLVM's. A value that the environment has already is kept.
+    """
+    os.environ["OMP_NUM_THREADS"] = os.environ["MKL_NUM_THREADS"] = str(threads)
+    if "OMP_WAIT_POLICY" not in os.environ:
+        os.environ.setdefault("GOMP_SPINCOUNT", "1000")
+        os.environ.setdefault("KMP_BLOCKTIME", "0")
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+
+def _sizes(options: ServeOptions, config: ModelConfig) -> Sizes:
+    positions = config.max_position_embeddings
+    if options.max_model_len is not None and options.max_model_len > positions:
         raise OptionError(
             f"command line: --max-model-len is {options.max_model_len}, but this model has "
-            f"{config.max_position_embeddings} positions. Fix: lower it."
+            f"{positions} positions. Fix: lower it."
         )
-    per_sequence = -(-options.max_model_len // options.block_size)
-    if options.num_blocks is None:
-        return per_sequence * options.max_num_seqs
-    if options.num_blocks < per_sequence:
-        raise OptionError(
-            f"command line: --num-blocks {options.num_blocks} holds "
-            f"{options.num_blocks * options.block_size} tokens, less than --max-model-len "
-            f"{options.max_model_len}. Fix: at least {per_sequence} blocks."
-        )
-    return options.num_blocks
+    return Sizes(
+        max_num_seqs=options.max_num_seqs,
+        max_model_len=options.max_model_len or positions,
+        max_step_tokens=options.max_step_tokens,
+        block_size=options.block_size,
+        num_blocks=options.num_blocks,
+    )
+
+
+def _available(device: str) -> int | None:
+    """Bytes for weights and cache: of the GPU, or of this process."""
+    if device == "cpu":
+        return available_memory()
+    import torch
+
+    return int(torch.cuda.mem_get_info(device)[0])
 
 
 def _device(wanted: str) -> str:
@@ -139,36 +188,21 @@ def _device(wanted: str) -> str:
     return wanted
 
 
-def _dtype(wanted: str, device: str, config: ModelConfig) -> str:
+def _dtype(
+    wanted: str, device: str, config: ModelConfig, sizes: Sizes, available: int | None
+) -> str:
     if wanted != "auto":
         return wanted
-    if device == "cpu" and _parameters(config) < _SMALL_PARAMETERS:
-        return "float32"
-    return "float32" if config.dtype == "float32" else "bfloat16"
+    if config.dtype == "float32" or device != "cpu":
+        chosen = "float32" if config.dtype == "float32" else "bfloat16"
+    else:
+        from r1_runtime.server.measure import measure_dtype
 
-
-def _parameters(config: ModelConfig) -> int:
-    """Parameters of the network, without norms and biases."""
-    heads = config.num_attention_heads
-    hidden = config.hidden_size
-    query = (
-        hidden * heads * config.qk_head_dim
-        if config.q_lora_rank is None
-        else config.q_lora_rank * (hidden + heads * config.qk_head_dim)
-    )
-    attention = (
-        query
-        + hidden * config.latent_dim
-        + config.kv_lora_rank * heads * (config.qk_nope_head_dim + config.v_head_dim)
-        + heads * config.v_head_dim * hidden
-    )
-    sparse = sum(config.is_moe_layer(index) for index in range(config.num_hidden_layers))
-    dense = config.num_hidden_layers - sparse
-    experts = config.n_routed_experts + config.n_shared_experts
-    embeddings = config.vocab_size * hidden * (1 if config.tie_word_embeddings else 2)
-    return (
-        embeddings
-        + config.num_hidden_layers * attention
-        + dense * 3 * hidden * config.intermediate_size
-        + sparse * hidden * (3 * config.moe_intermediate_size * experts + config.n_routed_experts)
-    )
+        choice = measure_dtype(config)
+        _log.info("%s", choice.line())
+        chosen = choice.dtype
+    least = memory_need(config, sizes, "float32").total(sizes.blocks_per_sequence)
+    if chosen == "float32" and available is not None and least > available:
+        _log.info("dtype bfloat16: float32 would need %.2f GiB of memory", least / 2**30)
+        return "bfloat16"
+    return chosen

@@ -28,13 +28,14 @@ class ServeOptions:
     dtype: str
     device: str
     max_num_seqs: int
-    max_model_len: int
+    max_model_len: int | None
     num_blocks: int | None
     block_size: int
     max_step_tokens: int
     max_waiting: int
     drain_seconds: float
-    threads: int
+    threads: int | None
+    cpus: int
 
 
 def parse_options(arguments: Sequence[str] | None = None) -> ServeOptions:
@@ -52,20 +53,21 @@ def parse_options(arguments: Sequence[str] | None = None) -> ServeOptions:
     add("--dtype", choices=_DTYPES, type=str.lower, default="auto")
     add("--device", default="auto", help="auto, cpu or cuda")
     add("--max-num-seqs", type=int, default=8, help="requests that run at once")
-    add("--max-model-len", type=int, default=2048, help="tokens of prompt and output together")
-    add("--num-blocks", type=int, help="cache blocks (default: enough for every seat)")
+    add("--max-model-len", type=int, help="tokens of prompt and output (default: the model's)")
+    add("--num-blocks", type=int, help="cache blocks (default: for every seat, or what fits)")
     add("--block-size", type=int, default=16, help="tokens per cache block")
     add("--max-step-tokens", type=int, default=256, help="token budget of one engine step")
     add("--max-waiting", type=int, default=256, help="requests that may wait before 429")
     add("--drain-seconds", type=float, default=120.0, help="time for requests after SIGTERM")
-    add("--threads", type=int, default=0, help="CPU threads (default: the container's limit)")
+    add("--threads", type=int, default=0, help="CPU threads (default: by a measurement at start)")
     given = parser.parse_args(arguments)
-    for name in ("max_num_seqs", "max_model_len", "block_size", "max_step_tokens"):
+    for name in ("max_num_seqs", "block_size", "max_step_tokens"):
         _at_least(name, getattr(given, name), 1)
     for name in ("port", "max_waiting", "drain_seconds", "threads"):
         _at_least(name, getattr(given, name), 0)
-    if given.num_blocks is not None:
-        _at_least("num_blocks", given.num_blocks, 1)
+    for name in ("num_blocks", "max_model_len"):
+        if getattr(given, name) is not None:
+            _at_least(name, getattr(given, name), 1)
     names = given.served_model_name or [given.model_path.removeprefix(BUNDLED)]
     return ServeOptions(
         model_path=given.model_path,
@@ -81,7 +83,8 @@ def parse_options(arguments: Sequence[str] | None = None) -> ServeOptions:
         max_step_tokens=max(given.max_step_tokens, given.max_num_seqs),
         max_waiting=given.max_waiting,
         drain_seconds=given.drain_seconds,
-        threads=given.threads or cpu_limit(),
+        threads=given.threads or None,
+        cpus=cpu_limit(),
     )
 
 

@@ -1,46 +1,31 @@
 """The bodies of `/v1/chat/completions` and `/v1/completions`, checked field by field.
 
-What is not implemented is refused by name: a client that asks for log probabilities must not get
-an answer without them. Fields that cannot change the answer are let through.
+What is not implemented is refused by name (`parameters.py`): a client that asks for log
+probabilities must not get an answer without them.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from r1_runtime.engine.sequence import SamplingParams
-from r1_runtime.errors import RequestError
+from r1_runtime.generation_config import GenerationDefaults
+from r1_runtime.server.fields import bad_field, read_flag, read_number, read_whole
+from r1_runtime.server.messages import parse_messages
+from r1_runtime.server.parameters import CHAT, COMPLETION, STREAM_OPTIONS, check_fields
 
-# Told to us for the client's own bookkeeping.
-_HARMLESS = frozenset({"user", "metadata", "safety_identifier", "prompt_cache_key", "service_tier"})
-# Not implemented; the values that ask for nothing are accepted.
-_NEUTRAL: Mapping[str, tuple[Any, ...]] = {
-    "n": (1,),
-    "best_of": (1,),
-    "presence_penalty": (0,),
-    "frequency_penalty": (0,),
-    "logit_bias": ({},),
-    "logprobs": (False,),
-    "top_logprobs": (),
-    "echo": (False,),
-    "suffix": (),
-    "tools": ([],),
-    "tool_choice": ("none",),
-    "parallel_tool_calls": (True, False),
-    "response_format": ({"type": "text"},),
-    "store": (False,),
-    "min_tokens": (0,),
-}
 _SAMPLING = frozenset(
     {"model", "max_tokens", "temperature", "top_p", "seed", "stop", "stream", "stream_options"}
     | {"ignore_eos"}
 )
-_CHAT_FIELDS = _SAMPLING | {"messages", "max_completion_tokens"}
+_CHAT_FIELDS = _SAMPLING | {"messages", "max_completion_tokens", "chat_template_kwargs"}
 _COMPLETION_FIELDS = _SAMPLING | {"prompt"}
-_ROLES = frozenset({"system", "user", "assistant", "developer", "tool"})
+_COMPLETION_TOKENS = 16  # OpenAI's default for /v1/completions
 _MAX_STOPS = 16
+_MAX_STOP_LENGTH = 4096
+_NO_DEFAULTS = GenerationDefaults()
 # Of the header `x-r1-priority`, which the gateway sets: the rank of each class.
 _URGENCY: Mapping[str, int] = {"Q1": 0, "Q2": 1, "Q3": 2}
 
@@ -51,10 +36,11 @@ class GenerationRequest:
 
     model: str
     params: SamplingParams
-    limited: bool  # whether the client set max_tokens
+    limited: bool  # whether max_tokens is a limit: the client's, the endpoint's or the model's
     stream: bool
     include_usage: bool
-    messages: tuple[Mapping[str, str], ...] | None = None
+    messages: tuple[Mapping[str, Any], ...] | None = None
+    template_variables: Mapping[str, Any] = field(default_factory=dict)
     text: str | None = None
     tokens: tuple[int, ...] | None = None
     urgency: int = 1
@@ -70,171 +56,114 @@ def parse_urgency(header: str | None) -> int:
         return _URGENCY["Q2"]
     urgency = _URGENCY.get(header.strip().upper())
     if urgency is None:
-        raise RequestError(
+        raise bad_field(
+            "x-r1-priority",
             f"x-r1-priority is {header[:40]!r}; it must be one of {', '.join(_URGENCY)}",
-            param="x-r1-priority",
         )
     return urgency
 
 
-def parse_chat(body: object) -> GenerationRequest:
+def parse_chat(body: object, defaults: GenerationDefaults = _NO_DEFAULTS) -> GenerationRequest:
     """Check the body of `/v1/chat/completions`.
 
     Raises:
         RequestError: 400, naming the field.
     """
-    fields = _open(body, _CHAT_FIELDS)
-    limit = "max_tokens" if fields.get("max_completion_tokens") is None else "max_completion_tokens"
-    return GenerationRequest(messages=_messages(fields), **_common(fields, limit))
+    fields = _object(body)
+    check_fields(fields, _CHAT_FIELDS, CHAT)
+    variables = fields.get("chat_template_kwargs")
+    if variables is not None and not isinstance(variables, Mapping):
+        raise bad_field("chat_template_kwargs", "chat_template_kwargs must be an object")
+    newer = read_whole(fields, "max_completion_tokens", least=1)
+    older = read_whole(fields, "max_tokens", least=1)
+    limit = older if newer is None else newer
+    return GenerationRequest(
+        messages=parse_messages(fields.get("messages")),
+        template_variables=dict(variables or {}),
+        **_common(fields, defaults.max_tokens if limit is None else limit, defaults),
+    )
 
 
-def parse_completion(body: object) -> GenerationRequest:
+def parse_completion(
+    body: object, defaults: GenerationDefaults = _NO_DEFAULTS
+) -> GenerationRequest:
     """Check the body of `/v1/completions`.
 
     Raises:
         RequestError: 400, naming the field.
     """
-    fields = _open(body, _COMPLETION_FIELDS)
+    fields = _object(body)
+    check_fields(fields, _COMPLETION_FIELDS, COMPLETION)
     prompt = fields.get("prompt")
     if isinstance(prompt, list) and len(prompt) == 1 and isinstance(prompt[0], str | list):
         prompt = prompt[0]
-    common = _common(fields, "max_tokens")
+    limit = read_whole(fields, "max_tokens", least=1)
+    common = _common(fields, _COMPLETION_TOKENS if limit is None else limit, defaults)
     if isinstance(prompt, str):
         return GenerationRequest(text=prompt, **common)
-    if isinstance(prompt, list) and prompt and all(_is_whole(item) for item in prompt):
+    if isinstance(prompt, list) and prompt and all(type(item) is int for item in prompt):
         if min(prompt) < 0:
-            raise _bad("prompt", "prompt holds a negative token number")
+            raise bad_field("prompt", "prompt holds a negative token number")
         return GenerationRequest(tokens=tuple(prompt), **common)
-    raise _bad("prompt", "prompt must be one text or one list of token numbers")
+    raise bad_field("prompt", "prompt must be one text or one list of token numbers")
 
 
-def _open(body: object, known: frozenset[str]) -> Mapping[str, Any]:
+def _object(body: object) -> Mapping[str, Any]:
     if not isinstance(body, Mapping):
-        raise _bad(None, "the body must be a JSON object")
-    for name, value in body.items():
-        if value is None or name in known or name in _HARMLESS:
-            continue
-        if name not in _NEUTRAL:
-            raise _bad(name, f"{name} is not known here; leave it out", code="unknown_parameter")
-        if not any(value == neutral for neutral in _NEUTRAL[name]):
-            raise _bad(
-                name, f"{name} is not implemented; leave it out", code="unsupported_parameter"
-            )
+        raise bad_field(None, "the body must be a JSON object")
     return body
 
 
-def _common(fields: Mapping[str, Any], limit: str) -> dict[str, Any]:
+def _common(
+    fields: Mapping[str, Any], limit: int | None, defaults: GenerationDefaults
+) -> dict[str, Any]:
     model = fields.get("model")
     if not isinstance(model, str) or not model:
-        raise _bad("model", "model must be the name of the model")
-    stream = _flag(fields, "stream")
-    options = fields.get("stream_options")
-    if options is not None and not stream:
-        raise _bad("stream_options", "stream_options needs stream: true")
-    if options is not None and not isinstance(options, Mapping):
-        raise _bad("stream_options", "stream_options must be an object")
-    max_tokens = fields.get(limit)
+        raise bad_field("model", "model must be the name of the model")
+    stream = read_flag(fields, "stream")
     params = SamplingParams(
-        max_tokens=16 if max_tokens is None else _whole(fields, limit, least=1),
-        temperature=_number(fields, "temperature", 1.0, 0.0, 2.0),
-        top_p=_top_p(fields),
-        seed=None if fields.get("seed") is None else _whole(fields, "seed"),
+        max_tokens=_COMPLETION_TOKENS if limit is None else limit,
+        temperature=read_number(fields, "temperature", defaults.temperature, 0.0, 2.0),
+        top_p=_top_p(fields, defaults.top_p),
+        seed=read_whole(fields, "seed"),
         stop=_stops(fields),
-        ignore_eos=_flag(fields, "ignore_eos"),
+        ignore_eos=read_flag(fields, "ignore_eos"),
     )
     return {
         "model": model,
         "params": params,
-        "limited": max_tokens is not None,
+        "limited": limit is not None,
         "stream": stream,
-        "include_usage": _flag(options or {}, "include_usage", "stream_options."),
+        "include_usage": _include_usage(fields.get("stream_options"), stream),
     }
 
 
-def _messages(fields: Mapping[str, Any]) -> tuple[Mapping[str, str], ...]:
-    messages = fields.get("messages")
-    if not isinstance(messages, list) or not messages:
-        raise _bad("messages", "messages must be a list with at least one message")
-    return tuple(_message(message, index) for index, message in enumerate(messages))
-
-
-def _message(message: object, index: int) -> Mapping[str, str]:
-    where = f"messages[{index}]"
-    if not isinstance(message, Mapping):
-        raise _bad(where, f"{where} must be an object with role and content")
-    role = message.get("role")
-    if role not in _ROLES:
-        raise _bad(f"{where}.role", f"{where}.role must be one of {', '.join(sorted(_ROLES))}")
-    if message.get("tool_calls"):
-        raise _bad(f"{where}.tool_calls", f"{where}.tool_calls is not implemented")
-    content = message.get("content")
-    if isinstance(content, list):
-        content = _joined_parts(content, where)
-    if not isinstance(content, str):
-        raise _bad(f"{where}.content", f"{where}.content must be text")
-    return {"role": "system" if role == "developer" else role, "content": content}
-
-
-def _joined_parts(parts: list[object], where: str) -> str:
-    texts = []
-    for part in parts:
-        text = (
-            part.get("text") if isinstance(part, Mapping) and part.get("type") == "text" else None
-        )
-        if not isinstance(text, str):
-            raise _bad(f"{where}.content", f"{where}.content may hold parts of type text only")
-        texts.append(text)
-    return "".join(texts)
+def _include_usage(options: object, stream: bool) -> bool:
+    if options is None:
+        return False
+    if not stream:
+        raise bad_field("stream_options", "stream_options needs stream: true")
+    if not isinstance(options, Mapping):
+        raise bad_field("stream_options", "stream_options must be an object")
+    prefix = "stream_options."
+    check_fields(options, frozenset({"include_usage"}), STREAM_OPTIONS, prefix)
+    return read_flag(options, "include_usage", prefix)
 
 
 def _stops(fields: Mapping[str, Any]) -> tuple[str, ...]:
     value = fields.get("stop")
     stops = [] if value is None else [value] if isinstance(value, str) else value
     if not isinstance(stops, list) or not all(isinstance(stop, str) and stop for stop in stops):
-        raise _bad("stop", "stop must be a non-empty text or a list of them")
+        raise bad_field("stop", "stop must be a non-empty text or a list of them")
     if len(stops) > _MAX_STOPS:
-        raise _bad("stop", f"stop may hold at most {_MAX_STOPS} texts")
+        raise bad_field("stop", f"stop may hold at most {_MAX_STOPS} texts")
+    if any(len(stop) > _MAX_STOP_LENGTH for stop in stops):
+        raise bad_field("stop", f"a stop text may have at most {_MAX_STOP_LENGTH} characters")
     return tuple(stops)
 
 
-def _flag(fields: Mapping[str, Any], name: str, prefix: str = "") -> bool:
-    value = fields.get(name)
-    if value is not None and not isinstance(value, bool):
-        raise _bad(prefix + name, f"{prefix}{name} must be true or false")
-    return bool(value)
-
-
-def _top_p(fields: Mapping[str, Any]) -> float:
-    value = _number(fields, "top_p", 1.0, 0.0, 1.0)
+def _top_p(fields: Mapping[str, Any], default: float) -> float:
+    value = read_number(fields, "top_p", default, 0.0, 1.0)
     if value == 0:
-        raise _bad("top_p", "top_p must be above 0 and at most 1")
+        raise bad_field("top_p", "top_p must be above 0 and at most 1")
     return value
-
-
-def _number(
-    fields: Mapping[str, Any], name: str, default: float, least: float, most: float
-) -> float:
-    value = fields.get(name)
-    if value is None:
-        return default
-    if isinstance(value, bool) or not isinstance(value, int | float) or not least <= value <= most:
-        raise _bad(name, f"{name} must be a number between {least:g} and {most:g}")
-    return float(value)
-
-
-def _is_whole(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
-
-
-def _whole(fields: Mapping[str, Any], name: str, least: int | None = None) -> int:
-    value = fields.get(name)
-    if not _is_whole(value) or not -(2**63) <= int(value or 0) < 2**63:
-        raise _bad(name, f"{name} must be a whole number")
-    number = int(value or 0)
-    if least is not None and number < least:
-        raise _bad(name, f"{name} must be at least {least}")
-    return number
-
-
-def _bad(param: str | None, message: str, code: str | None = None) -> RequestError:
-    return RequestError(message, param=param, code=code)

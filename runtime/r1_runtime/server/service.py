@@ -12,13 +12,16 @@ import enum
 import time
 import uuid
 from collections.abc import AsyncIterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 from r1_runtime.engine.messages import EngineState, Output, Request
 from r1_runtime.engine.sequence import Finish, SamplingParams
 from r1_runtime.errors import RequestError
+from r1_runtime.generation_config import GenerationDefaults
 from r1_runtime.server.metrics import Metrics
+from r1_runtime.server.prompts import Limits, PromptThreads, prompt_tokens
 from r1_runtime.server.requests import GenerationRequest
 
 if TYPE_CHECKING:  # the engine imports torch, which loads while the server already answers
@@ -38,28 +41,13 @@ class Phase(enum.StrEnum):
     DRAINING = "Draining"
 
 
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """What a request may ask for at most.
-
-    Attributes:
-        max_model_len: tokens of prompt and output together.
-        max_in_flight: requests running or waiting.
-        vocabulary: token numbers below it exist.
-    """
-
-    max_model_len: int
-    max_in_flight: int
-    vocabulary: int
-
-
 @dataclass(slots=True, eq=False)
 class Generation:
     """An admitted request on its way."""
 
     id: str
-    prompt_tokens: int
-    outputs: asyncio.Queue[Output]
+    outputs: asyncio.Queue[Output] = field(default_factory=asyncio.Queue)
+    prompt_tokens: int = 0
     finished: bool = False
 
 
@@ -76,6 +64,8 @@ class Service:
         self.metrics = metrics
         self.phase = Phase.LOADING
         self.limits: Limits | None = None
+        self.defaults = GenerationDefaults()
+        self.threads = PromptThreads()
         self._loop = asyncio.get_running_loop()
         self._engine: Engine | None = None
         self._tokenizer: ChatTokenizer | None = None
@@ -83,11 +73,18 @@ class Service:
         self._empty = asyncio.Event()
         self._empty.set()
 
-    def open(self, engine: Engine, tokenizer: ChatTokenizer, limits: Limits) -> None:
+    def open(
+        self,
+        engine: Engine,
+        tokenizer: ChatTokenizer,
+        limits: Limits,
+        defaults: GenerationDefaults,
+    ) -> None:
         """The model is loaded: admit requests from now on (unless a drain has begun)."""
         self._engine = engine
         self._tokenizer = tokenizer
         self.limits = limits
+        self.defaults = defaults
         if self.phase is Phase.LOADING:
             self.phase = Phase.READY
 
@@ -117,25 +114,25 @@ class Service:
         for output in outputs:
             self.metrics.note_output(output)
             generation = self._live.get(output.request_id)
-            if generation is None:
-                continue  # the client has gone
+            if generation is None or generation.finished:
+                continue  # the client has gone, or has got its error
             generation.outputs.put_nowait(output)
             if output.finish is not None:
                 generation.finished = True
 
-    def admit(self, request: GenerationRequest, prefix: str) -> Generation:
+    async def admit(self, request: GenerationRequest, prefix: str, size: int) -> Generation:
         """Check a request against model, state and limits, and hand it to the engine.
+
+        Args:
+            request: checked by itself.
+            prefix: of the generation's id.
+            size: bytes of the request's body.
 
         Raises:
             RequestError: 400, 404, 429 or 503.
         """
         if request.model not in self.names:
-            raise RequestError(
-                f"the model {request.model!r} is not served here; served: {', '.join(self.names)}",
-                status=404,
-                param="model",
-                code="model_not_found",
-            )
+            raise model_not_found(request.model, self.names)
         if self.phase is Phase.DRAINING:
             raise self._unavailable("this server is shutting down", _DRAINING_RETRY_SECONDS)
         if self._engine is None or self._tokenizer is None or self.limits is None:
@@ -151,15 +148,23 @@ class Service:
                 code="queue_full",
                 retry_after=_BUSY_RETRY_SECONDS,
             )
-        prompt = self._prompt(request, self._tokenizer, self.limits)
-        generation = Generation(prefix + uuid.uuid4().hex, len(prompt), asyncio.Queue())
+        generation = Generation(prefix + uuid.uuid4().hex)
         self._live[generation.id] = generation
         self._empty.clear()
-        self.metrics.note_admitted(len(prompt))
-        params = self._params(request, len(prompt), self.limits)
-        self._engine.submit(
-            Request(generation.id, tuple(prompt), params, time.monotonic(), request.urgency)
-        )
+        arrived = time.monotonic()
+        try:
+            work = partial(prompt_tokens, request, self._tokenizer, self.limits)
+            prompt = await self.threads.run(size, work)
+        except BaseException:
+            self.release(generation)
+            raise
+        generation.prompt_tokens = len(prompt)
+        if not generation.finished:  # else aborted meanwhile
+            self.metrics.note_admitted(len(prompt))
+            params = self._params(request, len(prompt), self.limits)
+            self._engine.submit(
+                Request(generation.id, tuple(prompt), params, arrived, request.urgency)
+            )
         return generation
 
     async def outputs(self, generation: Generation) -> AsyncIterator[Output]:
@@ -186,15 +191,22 @@ class Service:
             self._engine.abort(generation.id)
 
     def abort_all(self) -> None:
-        """The drain took too long: end what is left, so that clients see an error."""
-        for generation in list(self._live.values()):
-            if not generation.finished and self._engine is not None:
-                self._engine.abort(generation.id)
+        """The drain took too long: end what is left, so that clients see an error.
 
-    def stop(self) -> None:
-        """End the engine's thread."""
-        if self._engine is not None:
-            self._engine.stop()
+        The error does not wait for the engine, which may be in the middle of a long step.
+        """
+        for generation in list(self._live.values()):
+            if not generation.finished:
+                generation.outputs.put_nowait(Output(generation.id, "", 0, 0, finish=Finish.ABORT))
+                generation.finished = True
+                if self._engine is not None:
+                    self._engine.abort(generation.id)
+
+    async def stop(self, seconds: float) -> bool:
+        """End the engine's thread; False when the step it is in takes longer than `seconds`."""
+        if self._engine is None:
+            return True
+        return await asyncio.to_thread(self._engine.stop, seconds)
 
     def _unavailable(self, message: str, retry_after: int) -> RequestError:
         self.metrics.note_rejected(self.phase.value.lower())
@@ -206,36 +218,21 @@ class Service:
             retry_after=retry_after,
         )
 
-    def _prompt(
-        self, request: GenerationRequest, tokenizer: ChatTokenizer, limits: Limits
-    ) -> list[int]:
-        if request.messages is not None:
-            field, tokens = "messages", tokenizer.encode_chat(request.messages)
-        elif request.text is not None:
-            field, tokens = "prompt", tokenizer.encode(request.text)
-        else:
-            field, tokens = "prompt", list(request.tokens or ())
-            if max(tokens, default=0) >= limits.vocabulary:
-                raise RequestError(
-                    f"prompt holds a token number of {limits.vocabulary} or more", param="prompt"
-                )
-        if not tokens:
-            raise RequestError(f"{field} is empty", param=field)
-        if len(tokens) >= limits.max_model_len:
-            raise RequestError(
-                f"{field} has {len(tokens)} tokens; at most {limits.max_model_len - 1} leave room "
-                f"for an answer (--max-model-len {limits.max_model_len})",
-                param=field,
-                code="context_length_exceeded",
-            )
-        return tokens
-
     def _params(self, request: GenerationRequest, prompt: int, limits: Limits) -> SamplingParams:
-        """The output ends at the context's end; a chat without a limit may use all of it."""
+        """The output ends at the context's end; a request without a limit may use all of it."""
         room = limits.max_model_len - prompt
-        unlimited = request.messages is not None and not request.limited
-        wanted = room if unlimited else min(room, request.params.max_tokens)
+        wanted = min(room, request.params.max_tokens) if request.limited else room
         return replace(request.params, max_tokens=wanted)
+
+
+def model_not_found(name: str, served: tuple[str, ...]) -> RequestError:
+    """The 404 for a name that is not served."""
+    return RequestError(
+        f"the model {name[:200]!r} is not served here; served: {', '.join(served)}",
+        status=404,
+        param="model",
+        code="model_not_found",
+    )
 
 
 def failure_of(output: Output) -> RequestError | None:

@@ -5,14 +5,10 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-import signal
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import AsyncIterator, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,60 +16,11 @@ import aiohttp
 import pytest
 
 from r1_runtime.training.random_model import write_random_model
+from runtime_process import START_SECONDS, Server, started, until_ready
 
 CHAT = {"model": "tiny", "messages": [{"role": "user", "content": "hello"}], "max_tokens": 8}
 # The untrained model may draw its end token at any time.
 ENDLESS = CHAT | {"max_tokens": 1000, "ignore_eos": True}
-START_SECONDS = 240  # importing torch on a busy machine
-
-
-@dataclass(slots=True)
-class Server:
-    """A running server and its address."""
-
-    process: subprocess.Popen[str]
-    url: str
-
-    def terminate(self) -> None:
-        self.process.send_signal(signal.SIGTERM)
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
-
-
-@contextmanager
-def started(model: Path, log: Path, *arguments: str) -> Iterator[Server]:
-    """A server process that is gone afterwards, however the test ends."""
-    port = free_port()
-    command = [sys.executable, "-m", "r1_runtime.serve", "--model-path", str(model)]
-    command += ["--served-model-name", "tiny", "--served-model-name", "alias"]
-    command += ["--host", "127.0.0.1", "--port", str(port), "--threads", "1", *arguments]
-    with log.open("w") as out:
-        process = subprocess.Popen(command, stderr=out, text=True)
-    try:
-        yield Server(process, f"http://127.0.0.1:{port}")
-    finally:
-        process.kill()
-        process.wait()
-
-
-async def until_ready(server: Server) -> None:
-    deadline = time.monotonic() + START_SECONDS
-    async with aiohttp.ClientSession() as http:
-        while time.monotonic() < deadline:
-            assert server.process.poll() is None, "the server has exited"
-            try:
-                async with http.get(server.url + "/ready") as answer:
-                    if answer.status == 200:
-                        return
-            except aiohttp.ClientError:
-                pass
-            await asyncio.sleep(0.1)
-    raise AssertionError("the server did not become ready")
 
 
 @pytest.fixture(scope="module")
@@ -91,6 +38,7 @@ def server(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Se
         yield running
         running.terminate()
         assert running.process.wait(60) == 0, log.read_text()
+        assert "Traceback" not in log.read_text()
 
 
 @pytest.fixture
@@ -198,7 +146,11 @@ async def test_refusals_are_openai_errors(http: aiohttp.ClientSession) -> None:
         )
 
 
-async def test_models_lists_every_name(http: aiohttp.ClientSession) -> None:
+async def test_models_lists_every_name_and_retrieves_one(http: aiohttp.ClientSession) -> None:
+    async with http.get("/v1/models/alias") as answer:
+        assert (answer.status, (await answer.json())["id"]) == (200, "alias")
+    async with http.get("/v1/models/other%2Fname") as answer:
+        assert (answer.status, (await answer.json())["error"]["code"]) == (404, "model_not_found")
     async with http.get("/v1/models") as answer:
         body = await answer.json()
     assert [model["id"] for model in body["data"]] == ["tiny", "alias"]

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from hypothesis import given
+from collections.abc import Sequence
+
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from r1_runtime.engine.detokenize import Detokenizer
+from r1_runtime.engine.stop_strings import StopStrings
 
 
 @given(text=st.text(max_size=40), cuts=st.lists(st.integers(1, 5), max_size=60))
@@ -20,6 +23,62 @@ def test_pieces_add_up(text: str, cuts: list[int]) -> None:
         at += cut
     out.append(detokenizer.flush())
     assert "".join(out) == text
+
+
+@settings(max_examples=300)
+@given(
+    parts=st.lists(
+        st.one_of(
+            st.sampled_from([b"\x80", b"\xe6", b"\xe6\x9d", b"\xf0\x9f", b"\xff", b"\xef\xbf\xbd"]),
+            st.binary(max_size=3),
+            st.text(max_size=3).map(str.encode),
+        ),
+        max_size=40,
+    ),
+    cut=st.integers(1, 4),
+)
+def test_any_bytes_come_out_as_the_whole_decodes_at_a_linear_cost(
+    parts: list[bytes], cut: int
+) -> None:
+    data = b"".join(parts)
+    decoded = 0
+
+    def decode(tokens: Sequence[int]) -> str:
+        nonlocal decoded
+        decoded += len(tokens)
+        return bytes(tokens).decode("utf-8", errors="replace")
+
+    detokenizer = Detokenizer(decode)
+    out = [detokenizer.push(list(data[at : at + cut])) for at in range(0, len(data), cut)]
+    out.append(detokenizer.flush())
+    assert "".join(out) == data.decode("utf-8", errors="replace")
+    assert decoded <= 400 * (len(data) + 1)
+
+
+@settings(max_examples=300)
+@given(
+    text=st.text(alphabet="ab", max_size=60),
+    stops=st.lists(st.text(alphabet="ab", min_size=1, max_size=9), max_size=3),
+    cut=st.integers(1, 7),
+)
+def test_stop_strings_are_found_as_by_searching_the_whole_text_after_each_piece(
+    text: str, stops: list[str], cut: int
+) -> None:
+    search = StopStrings(stops)
+    out = ""
+    for at in range(0, len(text), cut):
+        out += search.release(text[at : at + cut])
+        read = text[: at + cut]
+        starts = [read.find(stop) for stop in stops if stop in read]
+        assert search.found == bool(starts)
+        if starts:
+            assert out == read[: min(starts)]
+            return
+        possible = max(
+            (n for stop in stops for n in range(len(stop)) if read.endswith(stop[:n])), default=0
+        )
+        assert out == read[: len(read) - possible]
+    assert out + search.flush() == text
 
 
 @given(

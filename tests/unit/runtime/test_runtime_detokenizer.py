@@ -72,3 +72,51 @@ def test_nothing_of_a_stop_string_is_given_out_while_it_may_still_come() -> None
 def test_the_prompt_is_not_repeated() -> None:
     detokenizer = Detokenizer(decode_bytes, prompt=list(b"prompt"))
     assert detokenizer.push(b" text") == " text"
+
+
+class CountingDecoder:
+    """Counts the tokens that it decodes; 256 and above have no text, like special tokens."""
+
+    def __init__(self) -> None:
+        self.tokens = 0
+
+    def __call__(self, tokens: Sequence[int]) -> str:
+        self.tokens += len(tokens)
+        return bytes(token for token in tokens if token < 256).decode("utf-8", errors="replace")
+
+
+@pytest.mark.parametrize(
+    "tokens",
+    [b"\x80" * 4000, b"\xe6" * 4000, "\ufffd".encode() * 2000, b"\xf0\x9f" * 2000],
+    ids=["continuations", "beginnings", "the character itself", "halves"],
+)
+def test_a_text_that_goes_on_ending_in_u_fffd_costs_a_bounded_number_of_decoded_tokens(
+    tokens: bytes,
+) -> None:
+    decode = CountingDecoder()
+    detokenizer = Detokenizer(decode)
+    out = "".join(detokenizer.push([byte]) for byte in tokens) + detokenizer.flush()
+    assert out == tokens.decode("utf-8", errors="replace")
+    assert decode.tokens < 60 * len(tokens)
+
+
+def test_tokens_without_text_inside_a_character_do_not_accumulate() -> None:
+    decode = CountingDecoder()
+    detokenizer = Detokenizer(decode)
+    out = detokenizer.push([0xE6])
+    out += "".join(detokenizer.push([300]) for _ in range(4000))
+    out += detokenizer.push([0x9D]) + detokenizer.push([0x91]) + detokenizer.flush()
+    assert out == "村"
+    assert decode.tokens < 60 * 4000
+
+
+def test_a_decoder_that_writes_a_sign_for_each_unfinished_byte_gives_the_character() -> None:
+    def decode(tokens: Sequence[int]) -> str:
+        try:
+            return bytes(tokens).decode()
+        except UnicodeDecodeError:
+            return "\ufffd" * len(tokens)
+
+    detokenizer = Detokenizer(decode)
+    out = [detokenizer.push([byte]) for byte in "村".encode()]
+    assert "".join(out) + detokenizer.flush() == "村"

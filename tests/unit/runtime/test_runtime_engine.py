@@ -6,6 +6,8 @@ import threading
 from collections.abc import Sequence as Rows
 from typing import Any
 
+import pytest
+
 from r1_runtime.engine.blocks import BlockPool
 from r1_runtime.engine.engine import Engine
 from r1_runtime.engine.messages import EngineState, Output, Request
@@ -21,16 +23,24 @@ class PaperRunner:
     def __init__(self) -> None:
         self.broken: set[str] = set()
         self.forgotten: list[str] = []
-        self.says_nonsense = False
+        self.nonsense_for: set[str] = set()
+        self.not_finite: set[str] = set()
+        self.gate = threading.Event()
+        self.gate.set()
+        self.entered = threading.Event()
 
-    def execute(self, step: Step) -> list[tuple[Sequence, int]]:
+    def execute(self, step: Step) -> list[tuple[Sequence, int | None]]:
+        self.entered.set()
+        assert self.gate.wait(60)
         if any(chunk.sequence.id in self.broken for chunk in step.chunks):
             raise RuntimeError("out of paper")
         sampling = [chunk.sequence for chunk in step.chunks if chunk.samples]
         return [(sequence, self.next_token(sequence)) for sequence in sampling]
 
-    def next_token(self, sequence: Sequence) -> int:
-        if self.says_nonsense:
+    def next_token(self, sequence: Sequence) -> int | None:
+        if sequence.id in self.not_finite:
+            return None
+        if sequence.id in self.nonsense_for:
             return 10**9  # chr() refuses it: the detokenizer raises
         said = sequence.generated
         return END if said >= sequence.tokens[0] else 97 + said % 26
@@ -43,17 +53,35 @@ def decode(tokens: Rows[int]) -> str:
     return "".join(map(chr, tokens))
 
 
+class BreakableScheduler(Scheduler):
+    """Raises on request: a fault of the engine itself."""
+
+    broken = False
+    refused: str | None = None
+
+    def add(self, sequence: Sequence) -> None:
+        if sequence.id == self.refused:
+            raise RuntimeError("a broken queue")
+        super().add(sequence)
+
+    def schedule(self, now: float) -> Step:
+        if self.broken:
+            raise RuntimeError("a broken schedule")
+        return super().schedule(now)
+
+
 class Desk:
     """An engine and what it has delivered."""
 
-    def __init__(self) -> None:
+    def __init__(self, seats: int = 4, started: bool = True) -> None:
         self.runner = PaperRunner()
         self.outputs: list[Output] = []
         self.states: list[EngineState] = []
         self.changed = threading.Condition()
-        scheduler = Scheduler(BlockPool(64, 4), max_sequences=4, max_step_tokens=16)
-        self.engine = Engine(scheduler, self.runner, decode, [END], self.deliver)
-        self.engine.start()
+        self.scheduler = BreakableScheduler(BlockPool(64, 4), seats, max_step_tokens=16)
+        self.engine = Engine(self.scheduler, self.runner, decode, [END], self.deliver)
+        if started:
+            self.engine.start()
 
     def deliver(self, outputs: list[Output], state: EngineState) -> None:
         with self.changed:
@@ -136,10 +164,69 @@ def test_a_request_is_given_up_wherever_it_stands() -> None:
     assert desk.states[-1].cache_usage == 0
 
 
-def test_a_fault_of_the_engine_itself_is_told_to_everyone_and_seen_in_its_health() -> None:
+def test_a_fault_with_one_request_s_text_ends_this_request_only() -> None:
     desk = Desk()
-    desk.runner.says_nonsense = True
-    desk.submit("a", 3)
-    assert desk.result("a")[1] is Finish.ERROR
+    desk.submit("good", 40, max_tokens=40)
+    desk.runner.nonsense_for.add("bad")
+    desk.submit("bad", 3)
+    assert desk.result("bad")[1] is Finish.ERROR
+    assert desk.result("good")[1:] == (Finish.LENGTH, 40)
+    assert desk.engine.alive
+    desk.engine.stop()
+
+
+def test_a_row_that_is_not_finite_ends_its_request_only() -> None:
+    desk = Desk()
+    desk.submit("good", 40, max_tokens=40)
+    desk.runner.not_finite.add("bad")
+    desk.submit("bad", 3)
+    assert desk.result("bad")[1] is Finish.ERROR
+    assert desk.result("good")[1:] == (Finish.LENGTH, 40)
+    desk.engine.stop()
+
+
+def test_every_request_ends_when_the_engine_dies() -> None:
+    """One runs; the others are in the inbox, from which only one could get the seat."""
+    desk = Desk(seats=1)
+    desk.runner.gate.clear()
+    desk.submit("running", 1000, max_tokens=1000)
+    assert desk.runner.entered.wait(60)
+    for name in ("waiting", "inbox"):
+        desk.submit(name, 1000, max_tokens=1000)
+    desk.scheduler.broken = True
+    desk.runner.gate.set()
+    for name in ("running", "waiting", "inbox"):
+        assert desk.result(name)[1] is Finish.ERROR
     desk.engine.stop()
     assert not desk.engine.alive
+    desk.submit("late", 3)
+    assert desk.result("late")[1] is Finish.ERROR
+
+
+@pytest.mark.parametrize("at", range(4))
+def test_a_fault_while_a_request_is_admitted_ends_those_behind_it_too(at: int) -> None:
+    desk = Desk(started=False)
+    for name in "abcd":
+        desk.submit(name, 3)
+    desk.scheduler.refused = "abcd"[at]
+    desk.engine.start()
+    for name in "abcd":
+        assert desk.result(name)[1] is Finish.ERROR
+    desk.engine.stop()
+
+
+def test_requests_that_are_left_when_the_engine_is_stopped_end_with_an_error() -> None:
+    desk = Desk()
+    desk.submit("a", 10**6, max_tokens=10**6)
+    assert desk.engine.stop()
+    assert desk.result("a")[1] is Finish.ERROR
+
+
+def test_stopping_does_not_wait_longer_than_asked_for_a_step() -> None:
+    desk = Desk()
+    desk.runner.gate.clear()
+    desk.submit("a", 3)
+    assert desk.runner.entered.wait(60)
+    assert not desk.engine.stop(0.01)
+    desk.runner.gate.set()
+    assert desk.engine.stop(60)

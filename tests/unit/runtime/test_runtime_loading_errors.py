@@ -14,6 +14,7 @@ from safetensors.torch import load_file, save_file
 
 from r1_runtime.config import read_config
 from r1_runtime.errors import ModelLoadError
+from r1_runtime.generation_config import GenerationDefaults, read_generation_defaults
 from r1_runtime.models.loader import load_model
 from r1_runtime.models.tokenizer import ChatTokenizer
 
@@ -36,6 +37,11 @@ def change_config(folder: Path, **changes: Any) -> None:
     ("changes", "words"),
     [
         ({"model_type": "llama", "architectures": ["Llama"]}, "model_type is 'llama'"),
+        ({"model_type": "deepseek_v32"}, "model_type is 'deepseek_v32'"),
+        ({"architectures": ["DeepseekV32ForCausalLM"]}, "architectures is"),
+        ({"model_type": "drop", "architectures": "drop"}, "model_type is 'none'"),
+        ({"index_topk": 2048, "index_n_heads": 64}, "index_topk is set: sparse"),
+        ({"use_sliding_window": True}, "use_sliding_window is set"),
         ({"vocab_size": "drop"}, "vocab_size is missing"),
         ({"hidden_size": -4}, "hidden_size is -4"),
         ({"hidden_size": "big"}, "hidden_size is 'big'"),
@@ -62,6 +68,51 @@ def test_a_bad_configuration_is_named(folder: Path, changes: dict[str, Any], wor
         read_config(folder)
     assert "Fix: " in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"model_type": "drop"},
+        {"architectures": "drop"},
+        {"sliding_window": None, "use_sliding_window": False},
+    ],
+)
+def test_one_of_the_two_names_is_enough_and_mechanisms_may_be_off(
+    folder: Path, changes: dict[str, Any]
+) -> None:
+    change_config(folder, **changes)
+    read_config(folder)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("{", "not readable as JSON"),
+        ("[" * 100_000, "not readable as JSON"),
+        ("[]", "not a JSON object"),
+        ('{"temperature": "hot"}', "temperature is 'hot'"),
+        ('{"temperature": -1}', "temperature is -1"),
+        ('{"top_p": 0}', "top_p is 0"),
+        ('{"top_p": true}', "top_p is True"),
+        ('{"max_new_tokens": 0}', "max_new_tokens is 0"),
+        ('{"eos_token_id": ["x"]}', "eos_token_id is"),
+    ],
+)
+def test_bad_recommendations_are_named(folder: Path, text: str, words: str) -> None:
+    (folder / "generation_config.json").write_text(text)
+    with pytest.raises(ModelLoadError, match=words):
+        read_generation_defaults(folder)
+
+
+def test_recommendations_are_read_and_what_is_not_implemented_is_listed(folder: Path) -> None:
+    assert read_generation_defaults(folder) == GenerationDefaults()
+    recommended = {"do_sample": True, "temperature": 0.6, "top_p": 0.95, "eos_token_id": [1, 5]}
+    recommended |= {"bos_token_id": 0, "top_k": 40, "repetition_penalty": 1.0, "min_p": None}
+    (folder / "generation_config.json").write_text(json.dumps(recommended))
+    assert read_generation_defaults(folder) == GenerationDefaults(
+        0.6, 0.95, eos_ids=(1, 5), not_applied=("top_k=40",)
+    )
 
 
 def remove(name: str) -> Callable[[Path], None]:

@@ -29,6 +29,7 @@ def test_the_resource_s_spelling_of_dtypes_is_understood(dtype: str) -> None:
         ([], "--model-path"),
         (["--model-path", "x", "--max-num-seqs", "0"], "--max-num-seqs is 0"),
         (["--model-path", "x", "--num-blocks", "-1"], "--num-blocks is -1"),
+        (["--model-path", "x", "--max-model-len", "0"], "--max-model-len is 0"),
         (["--model-path", "x", "--port", "http"], "--port"),
         (["--model-path", "x", "--dtype", "int3"], "--dtype"),
         (["--model-path", "x", "--tensor-parallel", "2"], "--tensor-parallel"),

@@ -2,15 +2,28 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
+import orjson
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from r1_runtime.errors import RequestError
-from r1_runtime.server.requests import parse_chat, parse_completion
+from r1_runtime.generation_config import GenerationDefaults
+from r1_runtime.server.parameters import CHAT as CHAT_TABLE
+from r1_runtime.server.parameters import COMPLETION as COMPLETION_TABLE
+from r1_runtime.server.requests import (
+    _CHAT_FIELDS,
+    _COMPLETION_FIELDS,
+    parse_chat,
+    parse_completion,
+)
 
 CHAT = {"model": "m", "messages": [{"role": "user", "content": "hi"}]}
 TEXT = {"model": "m", "prompt": "hi"}
+CALL = {"id": "1", "type": "function", "function": {"name": "f", "arguments": "{}"}}
 
 REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"model": None}, "model"),
@@ -29,12 +42,21 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ),
     (
         {"messages": [{"role": "assistant", "content": "", "tool_calls": [{}]}]},
+        "messages[0].tool_calls[0].function",
+    ),
+    ({"messages": [{"role": [], "content": "x"}]}, "messages[0].role"),
+    ({"messages": [{"role": "user", "content": None}]}, "messages[0].content"),
+    ({"messages": [{"role": "user", "content": "x", "name": 5}]}, "messages[0].name"),
+    (
+        {"messages": [{"role": "user", "content": "x", "tool_calls": [CALL]}]},
         "messages[0].tool_calls",
     ),
     ({"max_tokens": 0}, "max_tokens"),
     ({"max_tokens": -1}, "max_tokens"),
     ({"max_tokens": 1.5}, "max_tokens"),
-    ({"max_tokens": "5"}, "max_tokens"),
+    ({"max_tokens": "5.5"}, "max_tokens"),
+    ({"max_tokens": "five"}, "max_tokens"),
+    ({"max_tokens": 0, "max_completion_tokens": 5}, "max_tokens"),
     ({"max_tokens": True}, "max_tokens"),
     ({"max_completion_tokens": 0}, "max_completion_tokens"),
     ({"temperature": -0.1}, "temperature"),
@@ -53,7 +75,25 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"stream_options": {"include_usage": True}}, "stream_options"),
     ({"stream": True, "stream_options": 5}, "stream_options"),
     ({"stream": True, "stream_options": {"include_usage": 1}}, "stream_options.include_usage"),
+    ({"stream": True, "stream_options": {"usage": True}}, "stream_options.usage"),
+    (
+        {"stream": True, "stream_options": {"continuous_usage_stats": True}},
+        "stream_options.continuous_usage_stats",
+    ),
     ({"n": 2}, "n"),
+    ({"n": True}, "n"),
+    ({"logprobs": 0}, "logprobs"),
+    ({"presence_penalty": False}, "presence_penalty"),
+    ({"parallel_tool_calls": 1}, "parallel_tool_calls"),
+    ({"store": 0}, "store"),
+    ({"top_k": 20}, "top_k"),
+    ({"min_p": 0.1}, "min_p"),
+    ({"min_tokens": 5}, "min_tokens"),
+    ({"repetition_penalty": 1.2}, "repetition_penalty"),
+    ({"skip_special_tokens": False}, "skip_special_tokens"),
+    ({"stop_token_ids": [5]}, "stop_token_ids"),
+    ({"chat_template_kwargs": 5}, "chat_template_kwargs"),
+    ({"stop": "x" * 5000}, "stop"),
     ({"logprobs": True}, "logprobs"),
     ({"top_logprobs": 3}, "top_logprobs"),
     ({"presence_penalty": 0.5}, "presence_penalty"),
@@ -99,8 +139,107 @@ def test_what_asks_for_nothing_is_accepted() -> None:
         "logprobs": None,
         "logit_bias": {},
         "user": "u",
+        # What vLLM's own benchmark client and others send by default.
+        "repetition_penalty": 1.0,
+        "frequency_penalty": 0.0,
+        "top_k": -1,
+        "min_p": 0,
+        "min_tokens": 0,
+        "top_logprobs": 0,
+        "stop_token_ids": [],
+        "skip_special_tokens": True,
+        "chat_template_kwargs": {},
+        "add_generation_prompt": True,
+        "tool_choice": "auto",
+        "max_tokens": None,
     }
     assert parse_chat(CHAT | neutral) == parse_chat(CHAT)
+
+
+def test_numbers_may_be_written_as_text_or_with_a_zero_fraction() -> None:
+    given = {"max_tokens": "5", "temperature": "0.5", "seed": 7.0, "n": "1"}
+    params = parse_chat(CHAT | given).params
+    assert (params.max_tokens, params.temperature, params.seed) == (5, 0.5, 7)
+
+
+def test_the_model_s_recommendations_are_defaults_and_the_request_s_values_win() -> None:
+    defaults = GenerationDefaults(temperature=0.6, top_p=0.95, max_tokens=100)
+    chat = parse_chat(CHAT, defaults)
+    assert (chat.params.temperature, chat.params.top_p, chat.params.max_tokens) == (0.6, 0.95, 100)
+    assert chat.limited
+    own = parse_chat(CHAT | {"temperature": 1, "top_p": 1, "max_tokens": 200}, defaults).params
+    assert (own.temperature, own.top_p, own.max_tokens) == (1.0, 1.0, 200)
+    text = parse_completion(TEXT, defaults).params
+    assert (text.temperature, text.max_tokens) == (0.6, 16)
+
+
+def test_a_history_with_tool_calls_and_absent_content_is_accepted() -> None:
+    history = [
+        {"role": "user", "content": "weather?"},
+        {"role": "assistant", "content": None, "tool_calls": [CALL], "refusal": None},
+        {"role": "tool", "content": "sunny", "tool_call_id": "1"},
+        {"role": "assistant", "content": "It is sunny.", "tool_calls": None},
+    ]
+    messages = parse_chat({"model": "m", "messages": history}).messages
+    assert messages is not None
+    assert messages[1] == {"role": "assistant", "content": None, "tool_calls": [CALL]}
+    assert messages[2]["tool_call_id"] == "1"
+    assert "tool_calls" not in messages[3]
+
+
+json_values = st.recursive(
+    st.one_of(
+        st.none(),
+        st.booleans(),
+        st.integers(-(2**65), 2**65),
+        st.floats(allow_nan=False, allow_infinity=False),
+        st.text(max_size=5),
+        st.sampled_from(
+            ["5", "-1", "0.5", "auto", "none", "user", "assistant", "text", "function"]
+        ),
+    ),
+    lambda inner: st.one_of(
+        st.lists(inner, max_size=3),
+        st.dictionaries(
+            st.sampled_from(
+                [
+                    "type",
+                    "text",
+                    "role",
+                    "content",
+                    "include_usage",
+                    "tool_calls",
+                    "function",
+                    "name",
+                ]
+            ),
+            inner,
+            max_size=4,
+        ),
+    ),
+    max_leaves=8,
+)
+NAMES = sorted({*CHAT_TABLE, *COMPLETION_TABLE, *_CHAT_FIELDS, *_COMPLETION_FIELDS, "unknown"})
+
+
+@settings(max_examples=1500, deadline=None)
+@given(body=st.dictionaries(st.sampled_from(NAMES), json_values, max_size=4), chat=st.booleans())
+def test_any_type_of_any_parameter_is_accepted_or_refused_by_name(
+    body: dict[str, Any], chat: bool
+) -> None:
+    whole = (CHAT if chat else TEXT) | body
+    # Through JSON, as in the server: numbers beyond 64 bits become floats.
+    value = orjson.loads(json.dumps(whole))
+    refusal = None
+    try:
+        request = parse_chat(value) if chat else parse_completion(value)
+        assert request.params.max_tokens >= 1
+    except RequestError as error:
+        refusal = error
+    if refusal is not None:
+        assert refusal.status == 400
+        assert refusal.param is not None
+        assert refusal.param.split(".")[0].split("[")[0] in whole
 
 
 def test_every_field_arrives() -> None:

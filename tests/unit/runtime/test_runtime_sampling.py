@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 
 from r1_runtime.engine.sampling import generator_for, sample
@@ -12,7 +13,20 @@ LOGITS = torch.tensor([[0.0, 3.0, 2.0, -1.0]])
 
 def draw(params: SamplingParams, count: int) -> list[int]:
     generator = generator_for(params, "cpu")
-    return [sample(LOGITS, [params], [generator])[0] for _ in range(count)]
+    drawn = [sample(LOGITS, [params], [generator])[0] for _ in range(count)]
+    return [token for token in drawn if token is not None]
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+def test_a_row_that_is_not_finite_has_no_token_and_the_others_have_theirs(
+    value: float, temperature: float
+) -> None:
+    rows = LOGITS.repeat(3, 1)
+    rows[1, 2] = value
+    params = [SamplingParams(temperature=temperature, seed=1, top_p=0.5)] * 3
+    generators = [generator_for(one, "cpu") for one in params]
+    assert sample(rows, params, generators) == [1, None, 1]
 
 
 def test_temperature_zero_takes_the_likeliest() -> None:

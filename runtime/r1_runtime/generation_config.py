@@ -1,0 +1,93 @@
+"""`generation_config.json`: the sampling parameters that a model's authors recommend.
+
+As in vLLM, they are the defaults of a request; a request's own values win.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from r1_common.foreign_json import InvalidJson, parse_json
+from r1_runtime.errors import ModelLoadError
+
+# Sampling that is not implemented, and the value with which it changes nothing.
+_NOT_APPLIED = {"repetition_penalty": (1,), "top_k": (0, -1, 50), "min_p": (0,)}
+
+
+@dataclass(frozen=True, slots=True)
+class GenerationDefaults:
+    """What a request means that leaves a parameter out.
+
+    Attributes:
+        temperature: 0 to 2.
+        top_p: above 0, at most 1.
+        max_tokens: of a chat; None is the rest of the context.
+        eos_ids: further tokens that end an output.
+        not_applied: recommended parameters that are not implemented, as `name=value`.
+    """
+
+    temperature: float = 1.0
+    top_p: float = 1.0
+    max_tokens: int | None = None
+    eos_ids: tuple[int, ...] = ()
+    not_applied: tuple[str, ...] = ()
+
+
+def read_generation_defaults(folder: Path) -> GenerationDefaults:
+    """Read `folder/generation_config.json`; without that file there are no recommendations.
+
+    Raises:
+        ModelLoadError: the file is not readable, or a value is out of its range.
+    """
+    path = folder / "generation_config.json"
+    if not path.is_file():
+        return GenerationDefaults()
+    try:
+        raw = parse_json(path.read_bytes())
+    except (InvalidJson, OSError) as error:
+        raise ModelLoadError(path, f"not readable as JSON ({error}).", "copy it again.") from error
+    if not isinstance(raw, Mapping):
+        raise ModelLoadError(path, "not a JSON object.", "copy it again.")
+    temperature = _number(raw, "temperature", 0.0, 2.0, path)
+    top_p = _number(raw, "top_p", math.ulp(0.0), 1.0, path)
+    return GenerationDefaults(
+        temperature=1.0 if temperature is None else temperature,
+        top_p=1.0 if top_p is None else top_p,
+        max_tokens=_count(raw, "max_new_tokens", path),
+        eos_ids=_token_ids(raw.get("eos_token_id"), path),
+        not_applied=tuple(
+            f"{name}={raw[name]!r}"
+            for name, neutral in _NOT_APPLIED.items()
+            if raw.get(name) is not None and raw[name] not in neutral
+        ),
+    )
+
+
+def _number(
+    raw: Mapping[str, Any], name: str, least: float, most: float, path: Path
+) -> float | None:
+    value = raw.get(name)
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int | float) or not least <= value <= most:
+        fix = "a request must be able to have the same value: 0 to 2, top_p above 0 and at most 1."
+        raise ModelLoadError(path, f"{name} is {value!r}.", fix)
+    return float(value)
+
+
+def _count(raw: Mapping[str, Any], name: str, path: Path) -> int | None:
+    value = raw.get(name)
+    if value is not None and (type(value) is not int or value < 1):
+        raise ModelLoadError(path, f"{name} is {value!r}.", "it must be a whole number from 1.")
+    return value
+
+
+def _token_ids(value: object, path: Path) -> tuple[int, ...]:
+    values = value if isinstance(value, list) else [] if value is None else [value]
+    if not all(type(item) is int and item >= 0 for item in values):
+        raise ModelLoadError(path, f"eos_token_id is {value!r}.", "it must be an integer or list.")
+    return tuple(values)

@@ -1,0 +1,140 @@
+"""The added tokens of a tokenizer (`<|user|>`, `</think>`): where they occur in a text, and masked text.
+
+A tokenizer replaces the string of an added token by one token number wherever it occurs.  In a chat
+these tokens separate the roles, so they may come from the chat template only.  To find those of the
+template, user text is masked before it is rendered: each character that occurs in an added token is
+replaced by a code point that JSON text cannot contain.  The template sees through the mask
+(`MaskedText`), the search for added tokens does not.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from itertools import chain, islice
+from typing import Any, NamedTuple, Self
+
+# A JSON string can hold quotes and backslashes escaped only, and `tojson` must see them to do so.
+_NEVER_MASKED = '"\\'
+
+
+class Occurrence(NamedTuple):
+    """Characters [start, end) of a text are the added token `token_id`."""
+
+    start: int
+    end: int
+    token_id: int
+
+
+class ControlTokens:
+    """The added tokens of one tokenizer.
+
+    Args:
+        added: the entries of `added_tokens` in tokenizer.json.
+    """
+
+    def __init__(self, added: Sequence[Mapping[str, Any]]) -> None:
+        entries = [entry for entry in added if entry.get("content")]
+        self.ids = {str(entry["content"]): int(entry["id"]) for entry in entries}
+        # The longest of several that begin at one character wins, as in the tokenizer.
+        entries.sort(key=lambda entry: len(entry["content"]), reverse=True)
+        self._pattern = re.compile("|".join(map(_pattern, entries))) if entries else None
+        characters = sorted(set("".join(self.ids)) - set(_NEVER_MASKED))
+        maskable = [character for character in characters if not character.isspace()]
+        # Lone surrogates first: neither UTF-8 nor a JSON parser lets one through.
+        targets = chain(range(0xD800, 0xE000), range(0x100000, 0x10FFFE))
+        self._mask = dict(zip(map(ord, maskable), islice(targets, len(maskable)), strict=True))
+        self._unmask = {target: source for source, target in self._mask.items()}
+
+    def find(self, text: str) -> list[Occurrence]:
+        """All added tokens in `text`, from left to right."""
+        if self._pattern is None:
+            return []
+        return [
+            Occurrence(match.start(), match.end(), self.ids[str(match[match.lastindex or 0])])
+            for match in self._pattern.finditer(text)
+        ]
+
+    def mask(self, value: Any) -> Any:
+        """`value` with every text inside it masked: texts, lists and objects of them."""
+        if isinstance(value, str):
+            return MaskedText(value, self._mask)
+        if isinstance(value, Mapping):
+            return {self.mask(key): self.mask(item) for key, item in value.items()}
+        if isinstance(value, list | tuple):
+            return [self.mask(item) for item in value]
+        return value
+
+    def unmask(self, text: str) -> str:
+        """The text behind a rendered text with masked parts."""
+        return text.translate(self._unmask)
+
+
+def _pattern(entry: Mapping[str, Any]) -> str:
+    """A pattern with one group, the token itself; the tokenizer's flags extend or restrict it."""
+    text = f"({re.escape(entry['content'])})"
+    if entry.get("single_word"):
+        text = rf"(?<!\w){text}(?!\w)"
+    before = r"\s*" if entry.get("lstrip") else ""
+    after = r"\s*" if entry.get("rstrip") else ""
+    return before + text + after
+
+
+class MaskedText(str):
+    """Masked text whose methods work on the text behind the mask.
+
+    A template may inspect and cut it (`'</think>' in content`, `content.split(...)`, `content |
+    trim`); what it builds by concatenation contains masked characters.
+    """
+
+    __slots__ = ("_mask", "_real")
+    _mask: Mapping[int, int]
+    _real: str
+
+    def __new__(cls, real: str, mask: Mapping[int, int]) -> Self:
+        made = super().__new__(cls, real.translate(mask))
+        made._real, made._mask = real, mask
+        return made
+
+    def __str__(self) -> str:
+        return self
+
+    def __hash__(self) -> int:
+        return hash(self._real)
+
+
+def _through_the_mask(name: str) -> Callable[..., Any]:
+    original = getattr(str, name)
+
+    def method(self: MaskedText, *args: Any, **named: Any) -> Any:
+        plain = [_real(argument) for argument in args]
+        result = original(self._real, *plain, **{key: _real(item) for key, item in named.items()})
+        return _masked(result, self._mask)
+
+    method.__name__ = name
+    return method
+
+
+def _real(value: Any) -> Any:
+    if isinstance(value, tuple):
+        return tuple(map(_real, value))
+    return value._real if isinstance(value, MaskedText) else value
+
+
+def _masked(value: Any, mask: Mapping[int, int]) -> Any:
+    if isinstance(value, str):
+        return MaskedText(value, mask)
+    if isinstance(value, list | tuple):
+        return type(value)(_masked(item, mask) for item in value)
+    return value
+
+
+_METHODS = (
+    "__contains__ __getitem__ __eq__ __ne__ __lt__ __le__ __gt__ __ge__ capitalize casefold center "
+    "count endswith expandtabs find index isalnum isalpha isascii isdecimal isdigit isidentifier "
+    "islower isnumeric isprintable isspace istitle isupper ljust lower lstrip partition removeprefix "
+    "removesuffix replace rfind rindex rjust rpartition rsplit rstrip split splitlines startswith "
+    "strip swapcase title upper zfill"
+)
+for _name in _METHODS.split():
+    setattr(MaskedText, _name, _through_the_mask(_name))

@@ -1,0 +1,80 @@
+"""Values of a JSON body as numbers, flags and texts; a wrong one is a 400 that names the field.
+
+As in vLLM, a number may be written as text (`"5"`) and a whole number with a zero fraction (`5.0`).
+A boolean is never a number.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from r1_runtime.errors import RequestError
+
+_WHOLE = re.compile(r"\s*[+-]?[0-9]{1,19}\s*")
+_NUMBER = re.compile(
+    r"\s*[+-]?([0-9]{1,40}(\.[0-9]{0,40})?|\.[0-9]{1,40})(e[+-]?[0-9]{1,4})?\s*", re.IGNORECASE
+)
+
+
+def bad_field(param: str | None, message: str, code: str | None = None) -> RequestError:
+    """The 400 for a field."""
+    return RequestError(message, param=param, code=code)
+
+
+def as_whole(value: object) -> int | None:
+    """`value` as a whole number of 64 bits, or None when it is none."""
+    if isinstance(value, str) and _WHOLE.fullmatch(value):
+        value = int(value)
+    if isinstance(value, float) and value.is_integer() and abs(value) <= 2**53:
+        value = int(value)
+    if isinstance(value, bool) or not isinstance(value, int) or not -(2**63) <= value < 2**63:
+        return None
+    return value
+
+
+def as_number(value: object) -> float | None:
+    """`value` as a finite number, or None when it is none."""
+    if isinstance(value, str) and _NUMBER.fullmatch(value):
+        value = float(value)
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    try:
+        number = float(value)
+    except OverflowError:
+        return None
+    return number if math.isfinite(number) else None
+
+
+def read_flag(fields: Mapping[str, Any], name: str, prefix: str = "") -> bool:
+    """True or false; absent is false. Raises RequestError (400)."""
+    value = fields.get(name)
+    if value is not None and not isinstance(value, bool):
+        raise bad_field(prefix + name, f"{prefix}{name} must be true or false")
+    return bool(value)
+
+
+def read_number(
+    fields: Mapping[str, Any], name: str, default: float, least: float, most: float
+) -> float:
+    """A number in [least, most], or the default where it is absent. Raises RequestError (400)."""
+    if fields.get(name) is None:
+        return default
+    number = as_number(fields[name])
+    if number is None or not least <= number <= most:
+        raise bad_field(name, f"{name} must be a number between {least:g} and {most:g}")
+    return number
+
+
+def read_whole(fields: Mapping[str, Any], name: str, least: int | None = None) -> int | None:
+    """A whole number of 64 bits, or None where it is absent. Raises RequestError (400)."""
+    if fields.get(name) is None:
+        return None
+    number = as_whole(fields[name])
+    if number is None:
+        raise bad_field(name, f"{name} must be a whole number")
+    if least is not None and number < least:
+        raise bad_field(name, f"{name} must be at least {least}")
+    return number

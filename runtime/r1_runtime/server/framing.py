@@ -1,0 +1,74 @@
+"""Requests that aiohttp refuses before a handler sees them, answered in OpenAI's error form.
+
+These are malformed heads and body encodings that it cannot decode. aiohttp has no public hook for
+them: its protocol class answers in plain text and logs a traceback for each.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import orjson
+from aiohttp import ClientPayloadError, web
+from aiohttp.http_exceptions import ContentEncodingError, HttpProcessingError
+from aiohttp.web_protocol import RequestHandler
+
+from r1_runtime.errors import RequestError
+from r1_runtime.server.responses import error_object
+
+_CLIENT_FAULTS = (HttpProcessingError, ClientPayloadError, web.RequestPayloadError, ConnectionError)
+
+
+class JsonErrorRunner(web.AppRunner):
+    """An application runner whose connections answer every error as JSON."""
+
+    async def _make_server(self) -> web.Server:
+        server = await super()._make_server()
+        server.__class__ = _JsonErrorServer
+        return server
+
+
+class _JsonErrorServer(web.Server):
+    def __call__(self) -> RequestHandler:
+        return _JsonErrorHandler(self, loop=self._loop, **self._kwargs)
+
+
+class _JsonErrorHandler(RequestHandler):
+    __slots__ = ()
+
+    def log_exception(self, *args: Any, **kw: Any) -> None:
+        """A fault of the client's is a debug line; aiohttp logs it like one of the server."""
+        error = kw.get("exc_info")
+        if isinstance(error, _CLIENT_FAULTS):
+            self.log_debug("a client's fault: %s", " ".join(str(error).split())[:200])
+        else:
+            super().log_exception(*args, **kw)
+
+    def handle_error(
+        self,
+        request: web.BaseRequest,
+        status: int = 500,
+        exc: BaseException | None = None,
+        message: str | None = None,
+    ) -> web.StreamResponse:
+        if status >= 500:
+            self.log_exception("%s %s failed", request.method, request.path, exc_info=exc)
+            error = RequestError("internal error", status=status, kind="server_error", code="error")
+        elif isinstance(exc, ContentEncodingError):
+            error = RequestError(
+                "the body's Content-Encoding is not supported, or the body does not have it",
+                status=415,
+                param="Content-Encoding",
+            )
+        else:
+            reason = " ".join((message or "").split())[:200]
+            error = RequestError(f"the request is not valid HTTP: {reason}", status=status)
+        if request.writer.output_size > 0:
+            raise ConnectionError("a response has begun: no other one can follow")
+        response = web.Response(
+            body=orjson.dumps(error_object(error)),
+            status=error.status,
+            content_type="application/json",
+        )
+        response.force_close()
+        return response

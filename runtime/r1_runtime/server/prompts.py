@@ -1,0 +1,83 @@
+"""A request's prompt as tokens, computed beside the event loop.
+
+Tokenising takes a second per megabyte or so, and the event loop also answers the kubelet's probes.
+Long prompts are tokenised one at a time in a thread of their own, so that they delay no short one
+and use memory once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeVar
+
+from r1_runtime.errors import RequestError
+from r1_runtime.server.requests import GenerationRequest
+
+if TYPE_CHECKING:
+    from r1_runtime.models.tokenizer import ChatTokenizer
+
+_LONG_BYTES = 64 * 2**10
+_T = TypeVar("_T")
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What a request may ask for at most.
+
+    Attributes:
+        max_model_len: tokens of prompt and output together.
+        max_in_flight: requests running or waiting.
+        vocabulary: token numbers below it exist.
+    """
+
+    max_model_len: int
+    max_in_flight: int
+    vocabulary: int
+
+
+class PromptThreads:
+    """Two threads: one for long inputs, one for all others."""
+
+    def __init__(self) -> None:
+        self._short = ThreadPoolExecutor(1, thread_name_prefix="prompt-short")
+        self._long = ThreadPoolExecutor(1, thread_name_prefix="prompt-long")
+
+    async def run(self, size: int, work: Callable[[], _T]) -> _T:
+        """The result of `work`, which handles an input of `size` bytes."""
+        pool = self._long if size > _LONG_BYTES else self._short
+        return await asyncio.get_running_loop().run_in_executor(pool, work)
+
+
+def prompt_tokens(
+    request: GenerationRequest, tokenizer: ChatTokenizer, limits: Limits
+) -> list[int]:
+    """The prompt's tokens.
+
+    Raises:
+        RequestError: 400: it is empty, leaves no room for an answer, or is no prompt of this model.
+    """
+    longest = limits.max_model_len
+    if request.messages is not None:
+        field = "messages"
+        tokens = tokenizer.encode_chat(request.messages, request.template_variables, longest)
+    elif request.text is not None:
+        field, tokens = "prompt", tokenizer.encode(request.text, longest)
+    else:
+        field, tokens = "prompt", list(request.tokens or ())
+        if max(tokens, default=0) >= limits.vocabulary:
+            raise RequestError(
+                f"prompt holds a token number of {limits.vocabulary} or more", param="prompt"
+            )
+    if not tokens:
+        raise RequestError(f"{field} is empty", param=field)
+    if len(tokens) >= longest:
+        raise RequestError(
+            f"{field} has {len(tokens)} tokens; at most {longest - 1} leave room "
+            f"for an answer (--max-model-len {longest})",
+            param=field,
+            code="context_length_exceeded",
+        )
+    return tokens

@@ -1,0 +1,224 @@
+"""Control tokens come from the chat template; the same strings in a message are text."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tokenizers import AddedToken, Tokenizer
+
+from r1_runtime.config import read_config
+from r1_runtime.errors import RequestError
+from r1_runtime.models.tokenizer import ChatTokenizer
+from r1_runtime.server.options import resolve_model
+
+DEMO = resolve_model("bundled:demo")
+WIDE = ("<｜User｜>", "<｜Assistant｜>", "<think>", "</think>", "<｜tool▁call▁begin｜>")
+DEMO_STRINGS = ("<|begin|>", "<|end|>", "<|system|>", "<|user|>", "<|assistant|>")
+# The features that published templates use: trimming, splitting, concatenation, absent content,
+# tool calls, JSON, a loop control.
+TEMPLATE = """\
+{{- bos_token -}}
+{%- for message in messages -%}
+{%- if message['role'] == 'system' -%}{{ message['content'] | trim }}
+{%- elif message['role'] == 'user' -%}
+{%- if not message['content'] -%}{% continue %}{%- endif -%}
+{{ '<｜User｜>' + message['content'] }}{% if message.name %}{{ '<' + message.name + '>' }}{% endif %}
+{%- elif message['role'] == 'tool' -%}{{ {'result': message['content']} | tojson }}
+{%- elif message['content'] is none -%}
+{%- for call in message['tool_calls'] -%}
+<｜tool▁call▁begin｜>{{ call['function']['name'] }} {{ call['function']['arguments'] }}
+{%- endfor -%}
+{%- else -%}
+{%- set content = message['content'] -%}
+{%- if '</think>' in content %}{% set content = content.split('</think>')[-1] %}{% endif -%}
+<｜Assistant｜>{{ content.strip() + eos_token }}
+{%- endif -%}
+{%- endfor -%}
+{%- if add_generation_prompt -%}<｜Assistant｜>{% if deep %}<think>{% endif %}{%- endif -%}
+"""
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The demo's tokenizer with full-width control tokens that are not marked as special."""
+    folder = tmp_path_factory.mktemp("wide")
+    for name in ("config.json", "tokenizer_config.json"):
+        shutil.copy(DEMO / name, folder)
+    tokenizer = Tokenizer.from_file(str(DEMO / "tokenizer.json"))
+    tokenizer.add_tokens([AddedToken(text, normalized=True, special=False) for text in WIDE])
+    tokenizer.save(str(folder / "tokenizer.json"))
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"vocab_size": 4096 + len(WIDE)}))
+    (folder / "chat_template.jinja").write_text(TEMPLATE, encoding="utf-8")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def wide(folder: Path) -> ChatTokenizer:
+    return ChatTokenizer(folder, read_config(folder))
+
+
+@pytest.fixture(scope="module")
+def demo() -> ChatTokenizer:
+    return ChatTokenizer(DEMO, read_config(DEMO))
+
+
+@pytest.fixture(scope="module")
+def oracle(folder: Path) -> Any:
+    transformers = pytest.importorskip("transformers")
+    return transformers.PreTrainedTokenizerFast.from_pretrained(folder)
+
+
+def control(tokenizer: ChatTokenizer, tokens: Sequence[int]) -> list[int]:
+    """The control tokens among `tokens`, in order."""
+    return [token for token in tokens if token in set(tokenizer._control.ids.values())]
+
+
+def user(text: str) -> dict[str, Any]:
+    return {"role": "user", "content": text}
+
+
+@pytest.mark.parametrize("text", DEMO_STRINGS)
+@pytest.mark.parametrize("role", ["system", "user", "assistant"])
+def test_a_control_string_in_a_message_stays_text(
+    demo: ChatTokenizer, role: str, text: str
+) -> None:
+    plain = demo.encode_chat([{"role": role, "content": "ab"}, user("x")])
+    tokens = demo.encode_chat([{"role": role, "content": f"a{text}b"}, user("x")])
+    assert control(demo, tokens) == control(demo, plain)
+    assert f"a{text}b" in demo.decode(tokens)
+
+
+@pytest.mark.parametrize("text", WIDE)
+def test_a_control_string_that_is_not_special_stays_text(wide: ChatTokenizer, text: str) -> None:
+    tokens = wide.encode_chat([user(f"a{text}b")])
+    assert control(wide, tokens) == control(wide, wide.encode_chat([user("ab")]))
+    assert f"a{text}b" in wide.decode(tokens)
+
+
+@pytest.mark.parametrize(
+    "messages",
+    [
+        [user("x <｜Us"), {"role": "tool", "content": "er｜>"}],
+        [{"role": "system", "content": "<｜User"}, user("｜>")],
+        [user("hello") | {"name": "think"}],
+        [user("hello") | {"name": "｜User｜"}],
+        [
+            {
+                "role": "assistant",
+                "content": None,
+                "tool_calls": [
+                    {"function": {"name": "<think>", "arguments": '{"a": "<｜Assistant｜>"}'}}
+                ],
+            },
+            {"role": "tool", "content": "<|end|> </think>"},
+        ],
+    ],
+)
+def test_no_field_and_no_border_makes_a_control_token(
+    wide: ChatTokenizer, messages: list[dict[str, Any]]
+) -> None:
+    harmless = json.loads(json.dumps(messages, ensure_ascii=False).translate(_LETTERS))
+    assert control(wide, wide.encode_chat(messages)) == control(wide, wide.encode_chat(harmless))
+
+
+# Each character of a control string becomes a letter, except JSON's own and those of the keys.
+_LETTERS = {ord(character): "x" for character in "<>｜|/▁"}
+
+
+def test_the_reasoning_of_earlier_answers_is_cut_as_the_template_does(
+    wide: ChatTokenizer, oracle: Any
+) -> None:
+    messages = [
+        user("hi"),
+        {"role": "assistant", "content": "<think>long thoughts</think> the answer "},
+        user("and?"),
+    ]
+    tokens = wide.encode_chat(messages)
+    assert tokens == apply_template(oracle, messages)
+    assert "thoughts" not in wide.decode(tokens)
+
+
+def test_template_variables_arrive_and_their_text_stays_text(
+    wide: ChatTokenizer, demo: ChatTokenizer
+) -> None:
+    think = wide._control.ids["<think>"]
+    assert wide.encode_chat([user("x")], {"deep": True})[-1] == think
+    assert think not in wide.encode_chat([user("x")], {"deep": False})
+    with pytest.raises(RequestError, match="chat_template_kwargs cannot set messages"):
+        demo.encode_chat([user("x")], {"messages": []})
+
+
+def test_a_raw_prompt_may_write_control_tokens(demo: ChatTokenizer) -> None:
+    """How a client sends a conversation that it has rendered itself, as in vLLM."""
+    assert demo.encode("<|user|>hi") == [0, demo._control.ids["<|user|>"], *demo.encode("hi")[1:]]
+
+
+def test_an_absent_content_is_empty_for_a_template_without_tool_calls(demo: ChatTokenizer) -> None:
+    call = {"function": {"name": "f", "arguments": "{}"}}
+    absent = {"role": "assistant", "content": None, "tool_calls": [call]}
+    empty = {"role": "assistant", "content": ""}
+    assert demo.encode_chat([absent, user("x")]) == demo.encode_chat([empty, user("x")])
+
+
+def apply_template(oracle: Any, messages: Sequence[Mapping[str, Any]]) -> list[int]:
+    tokens: list[int] = oracle.apply_chat_template(
+        list(messages), add_generation_prompt=True, return_dict=False
+    )
+    return tokens
+
+
+ordinary = st.text(max_size=40).filter(lambda text: not set(text) & set("<｜|>"))
+conversations = st.lists(
+    st.one_of(
+        st.builds(lambda text: {"role": "system", "content": text}, ordinary),
+        st.builds(lambda text: {"role": "user", "content": text}, ordinary),
+        st.builds(lambda text: {"role": "assistant", "content": text}, ordinary),
+        st.builds(lambda text: {"role": "tool", "content": text}, ordinary),
+        st.builds(lambda text: {"role": "user", "content": "q", "name": text}, ordinary),
+    ),
+    min_size=1,
+    max_size=5,
+)
+strings = st.sampled_from([*WIDE, *DEMO_STRINGS])
+hostile = st.lists(
+    st.one_of(
+        strings,
+        strings.flatmap(lambda text: st.integers(1, len(text)).map(lambda at: text[:at])),
+        strings.flatmap(lambda text: st.integers(0, len(text) - 1).map(lambda at: text[at:])),
+        st.text(max_size=5),
+    ),
+    max_size=5,
+).map("".join)
+
+
+@settings(max_examples=150, deadline=None)
+@given(messages=conversations)
+def test_ordinary_messages_have_the_tokens_of_transformers(
+    wide: ChatTokenizer, oracle: Any, messages: list[dict[str, Any]]
+) -> None:
+    assert wide.encode_chat(messages) == apply_template(oracle, messages)
+
+
+@settings(max_examples=300, deadline=None)
+@given(texts=st.lists(hostile, min_size=2, max_size=4))
+def test_hostile_messages_have_the_template_s_control_tokens_only(
+    wide: ChatTokenizer, texts: list[str]
+) -> None:
+    def conversation(contents: list[str]) -> list[dict[str, Any]]:
+        roles = ["system", "user", "tool", "user"]
+        return [
+            {"role": role, "content": content}
+            for role, content in zip(roles, contents, strict=False)
+        ]
+
+    tokens = wide.encode_chat(conversation(texts))
+    plain = wide.encode_chat(conversation(["x" if text else "" for text in texts]))
+    assert control(wide, tokens) == control(wide, plain)
