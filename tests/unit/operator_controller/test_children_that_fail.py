@@ -10,7 +10,6 @@ import pytest
 from fake_api_server import HANG, FakeApiServer, Fault, client_of, fake_api_server, status_error
 from r1_common.clock import AnchoredClock
 from r1_operator.controller.reconcile import Reconciler
-from r1_operator.controller.workqueue import Backoff
 from r1_operator.kube.client import Api
 from r1_operator.kube.events import Notice
 from r1_operator.kube.kinds import POD, R1INFERENCE, Json, Key
@@ -408,13 +407,36 @@ def test_pauses_grow_to_half_a_minute() -> None:
     from r1_operator.controller.child_backoff import ChildBackoff, Request
     from r1_operator.plan.snapshot import Refusal
 
-    backoff = ChildBackoff(backoff=Backoff(0.5, 30.0), rng=Random(1))
+    backoff = ChildBackoff(rng=Random(1))
     request, refusal = Request("Service", "apply", "d"), Refusal("Service", "r1", "no")
     delays = [backoff.failed(KEY, request, refusal, 0.0) for _ in range(12)]
     assert 0.5 <= delays[0] <= 1.0
     assert all(15.0 <= delay <= 30.0 for delay in delays[6:])
     assert backoff.pause(KEY, request, 1.0) == pytest.approx(delays[-1] - 1.0)
     assert backoff.pause(KEY, request._replace(digest="e"), 1.0) == 0.0
+    passing = ChildBackoff(rng=Random(1))
+    first = passing.failed(KEY, request, Refusal("Service", "r1", "busy", temporary=True), 0.0)
+    assert 0.1 <= first <= 0.2
     backoff.succeeded(KEY, request)
     assert backoff.reported(KEY) == ()
     assert backoff.next_try(KEY, 1.0) is None
+
+
+async def test_what_failed_while_the_server_was_away_is_tried_when_it_is_back(
+    world: World,
+) -> None:
+    world.make({"replicas": 1})
+    await world.reconcile()
+    world.server.fault = lambda method, path: status_error(503, "away")
+    world.make({"replicas": 3})
+    for _ in range(6):
+        with pytest.raises(Exception, match="away"):
+            await world.reconcile(step=16.0)
+    world.server.fault = lambda method, path: None
+    again = await world.reconcile(step=0.3)
+    assert again is not None
+    assert again < 0.3, "the status could be written again"
+    await world.reconcile(step=0.0)
+    assert (
+        world.server.objects["/apis/apps/v1/namespaces/ns/deployments/r1"]["spec"]["replicas"] == 3
+    )
