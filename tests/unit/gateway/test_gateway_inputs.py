@@ -295,6 +295,7 @@ def test_flags_win_over_the_environment_and_the_environment_over_defaults() -> N
     [
         ["--port", "x"],
         ["--max-body-bytes", "0"],
+        ["--max-buffered-bytes", "1"],
         ["--drain-seconds", "-1"],
         ["--log-level", "loud"],
         ["--gateway-service", "name"],
