@@ -381,7 +381,7 @@ class Reconciler:
             raise
         if key in self._unwritten:
             self._unwritten.discard(key)
-            self._child_backoff.release(key, self._monotonic())
+            self._child_backoff.release(key, self._clock.now())
         self._metrics.writes.labels(R1INFERENCE.name, "status").inc()
         self._views.put(R1INFERENCE, answer)
         now_stored = self._views.resources.get(key)
