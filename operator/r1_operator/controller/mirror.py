@@ -78,7 +78,7 @@ class Mirror:
                         failures, told = 0, ""
                 # A watch that was ended in order; a server that ends each at once is not rushed.
                 await asyncio.sleep(_PAUSES.delay(1, None, self._rng))
-            except Exception as error:  # noqa: BLE001 (a watch that ends leaves its view stale)
+            except Exception as error:  # a watch that ended would leave its view stale
                 known = isinstance(error, ApiError | aiohttp.ClientError | OSError | ValueError)
                 if not known or getattr(error, "status", 0) in _UNUSABLE_VERSION:
                     version = ""
@@ -97,7 +97,7 @@ class Mirror:
     async def _list(self, namespace: str | None) -> str:
         """Everything there is into the view; the resourceVersion from which to watch."""
         uids: dict[Key, str] = {}
-        first: Json | None = None
+        first: Json = {}
         async for page in self._api.list_pages(
             self._kind, namespace, label_selector=self._selector
         ):
@@ -108,7 +108,6 @@ class Mirror:
                     obj["apiVersion"], obj["kind"] = self._kind.api_version, self._kind.name
                     uids[key_of(obj)] = obj["metadata"].get("uid", "")
             self._intake.page(self._kind, page["items"])
-        assert first is not None, "a listing has at least one page"
         as_of: str = first["metadata"]["resourceVersion"]
         self._intake.drop_gone(self._kind, uids, version_of(first), namespace)
         self._unlisted.discard(namespace)
