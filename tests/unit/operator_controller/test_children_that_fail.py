@@ -41,6 +41,12 @@ REFUSALS = [
         id="invalid",
     ),
     pytest.param(
+        status_error(422, 'ConfigMap "r1" is invalid: data: Forbidden: field is immutable'),
+        "field is immutable",
+        "Delete this object",
+        id="immutable field",
+    ),
+    pytest.param(
         status_error(403, 'services "r1" is forbidden: exceeded quota: q', "Forbidden"),
         "exceeded quota: q",
         "Raise the ResourceQuota",
@@ -97,7 +103,7 @@ FAILURES = [
     pytest.param(status_error(503, "apiserver is shutting down"), "shutting down", id="503"),
     pytest.param(status_error(429, "too many requests"), "too many requests", id="429"),
     pytest.param((502, b"<html>bad gateway</html>"), "bad gateway", id="a proxy's 502"),
-    pytest.param((200, b"<html>login</html>"), "not JSON", id="a proxy's 200"),
+    pytest.param((200, b"<html>login</html>"), "not a JSON object", id="a proxy's 200"),
     pytest.param((200, b"{}"), "metadata", id="an object without metadata"),
     pytest.param(status_error(409, "object has been modified", "Conflict"), "modified", id="409"),
     pytest.param(status_error(404, "the server could not find it", "NotFound"), "find", id="404"),
