@@ -36,6 +36,10 @@ PIPELINED_REQUESTS = 16
 PIPELINED_BYTES = 1 << 18
 SMALL_HEAD_BYTES = 1 << 13
 FIT_BYTES = 1 << 16
+PIECES = 256
+"""Pieces of a body that are joined, and how often: a client that sends chunks of a few bytes takes
+a microsecond of the event loop for each."""
+MOST_JOINED = 256
 # Longer than a balancer keeps an idle connection (Google Cloud's: 600 s, AWS's: 60 s by default), or
 # it may send a request into a connection that is being closed here.
 IDLE_SECONDS = 620.0
@@ -51,8 +55,8 @@ class ClientConnection(asyncio.Protocol):
     """One accepted connection."""
 
     __slots__ = (
-        "_body", "_body_bytes", "_body_since", "_charged", "_head_bytes", "_headers", "_in_head",
-        "_parser", "_request", "_target", "_unsent_bytes", "close_after", "deadline", "door",
+        "_body", "_body_bytes", "_body_since", "_charged", "_head_bytes", "_headers", "_idle_bytes",
+        "_in_head", "_joined", "_parser", "_request", "_target", "_unsent_bytes", "close_after", "deadline", "door",
         "exchange", "paused", "pipeline", "pipelined_bytes", "promise", "quiet_since", "refusing",
         "transport",
     )  # fmt: skip
@@ -75,8 +79,10 @@ class ClientConnection(asyncio.Protocol):
         self._headers: list[tuple[bytes, bytes]] = []
         self._request: HttpRequest | None = None
         self._body: list[bytes] = []
+        self._joined = 0  # the first pieces of the body, which are joined already
         self._body_bytes = 0
         self._body_since = 0.0
+        self._idle_bytes = 0  # since the body last grew: trailers, chunk extensions
         self._charged = 0
         self._unsent_bytes = 0
         self.quiet_since = 0.0
@@ -104,12 +110,12 @@ class ClientConnection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         if self.refusing:
             return
-        self._head_bytes += len(data)
+        rest: bytes | memoryview = data
+        body_bytes = self._body_bytes
         try:
-            self._parser.feed_data(data)
-        except httptools.HttpParserUpgrade as offer:
-            self._decline_upgrade(data[offer.args[0] :])
-            return
+            while rest and not self.refusing:
+                self._head_bytes += len(rest)
+                rest = self._feed(rest)
         except httptools.HttpParserError as error:
             self._refuse(_explain(error))
         if self._in_head:
@@ -118,6 +124,10 @@ class ClientConnection(asyncio.Protocol):
                     self._refuse(_HEAD_TOO_LARGE)
                 elif not self._charge(self._head_bytes - self._charged):
                     self._refuse(_no_memory())
+            return
+        self._idle_bytes = self._idle_bytes + len(data) if self._body_bytes == body_bytes else 0
+        if self._idle_bytes > HEAD_BYTES and not self.refusing:
+            self._refuse(_HEAD_TOO_LARGE)
         elif self.exchange is None and self._request is not None:
             slowest = self._body_since + self._body_bytes / BODY_BYTES_PER_SECOND
             self.deadline = min(self.door.now() + STALL_SECONDS, slowest + BODY_SECONDS)
@@ -140,8 +150,21 @@ class ClientConnection(asyncio.Protocol):
                 self.door.budget.give(waiting.charged)
         self.pipeline.clear()
 
-    def _decline_upgrade(self, rest: bytes) -> None:
-        """Read the request again without its offer to change the protocol (h2c, from Java's client).
+    def _feed(self, data: bytes | memoryview) -> bytes | memoryview:
+        """Parse ``data``; what is left to parse after a request that offers another protocol.
+
+        Raises:
+            HttpParserError: not HTTP, or a callback failed.
+        """
+        try:
+            self._parser.feed_data(data)
+        except httptools.HttpParserUpgrade as offer:
+            self._decline_upgrade()
+            return memoryview(data)[offer.args[0] :]
+        return b""
+
+    def _decline_upgrade(self) -> None:
+        """Read the head again without its offer to change the protocol (h2c, from Java's client).
 
         The parser takes an offered upgrade for an accepted one and would lose the body.
         """
@@ -153,7 +176,7 @@ class ClientConnection(asyncio.Protocol):
             b"".join(lines),
         )
         self._parser = httptools.HttpRequestParser(self)
-        self.data_received(head + rest)
+        self._parser.feed_data(head)
 
     def pause_writing(self) -> None:
         self.paused = True
@@ -201,7 +224,9 @@ class ClientConnection(asyncio.Protocol):
         )
         self._in_head = False
         self._body = []
+        self._joined = 0
         self._body_bytes = 0
+        self._idle_bytes = 0
         if request.method == b"CONNECT":
             raise ApiError(
                 405,
@@ -237,7 +262,13 @@ class ClientConnection(asyncio.Protocol):
             raise _no_memory()
         budget.used = used
         self._charged += len(body)
-        self._body.append(body)
+        pieces = self._body
+        pieces.append(body)
+        if len(pieces) >= self._joined + PIECES:  # chunks of a few bytes: each object takes 40 more
+            pieces[self._joined :] = [b"".join(pieces[self._joined :])]
+            self._joined += 1
+            if self._joined > MOST_JOINED:
+                raise _TOO_MANY_PIECES
 
     def on_message_complete(self) -> None:
         request, self._request = self._request, None
@@ -420,6 +451,10 @@ def _no_memory() -> ApiError:
 _TOO_SLOW = ApiError(
     408, "invalid_request_error", "request_timeout", "the request arrived too slowly"
 )
+_TOO_MANY_PIECES = ApiError(
+    413, "invalid_request_error", "too_many_chunks",
+    f"the body came in more than {PIECES * MOST_JOINED} pieces: use larger chunks",
+)  # fmt: skip
 _HEAD_TOO_LARGE = ApiError(
     431, "invalid_request_error", "head_too_large", f"the head is larger than {HEAD_BYTES} bytes"
 )

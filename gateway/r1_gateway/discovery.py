@@ -132,10 +132,12 @@ class PodView:
         """
         touched: set[str] = set()
         parsed = None
+        identities: dict[str, str] = {}
         if item is not None:
             try:
                 with only(InvalidSlice, "the object"):
                     parsed = self._parse(key, item)
+                    identities = _identities(item)
             except InvalidSlice as error:
                 self.errors += 1
                 logger.error("EndpointSlice %s: %s; its earlier version stays", key, error)
@@ -145,9 +147,9 @@ class PodView:
             touched.add(old[0])
             self._by_service[old[0]].discard(key)
         self._identities.pop(key, None)
-        if item is not None and parsed is not None:
+        if parsed is not None:
             self._slices[key] = parsed
-            self._identities[key] = _identities(item)
+            self._identities[key] = identities
             self._by_service.setdefault(parsed[0], set()).add(key)
             touched.add(parsed[0])
         return touched

@@ -113,9 +113,9 @@ class ListWatch:
                 text = await answer.read()
             with only(InvalidObject, f"a list of {self.path}"):
                 page = parse_json(text, max_bytes=LIST_BYTES)
-                items += page.get("items") or []
-                token = page["metadata"].get("continue") or ""
-                version = page["metadata"].get("resourceVersion") or ""
+                items += page["items"] or []  # without items it is no list: nothing was deleted
+                token = _text(page["metadata"].get("continue"))
+                version = _text(page["metadata"].get("resourceVersion"))
             if not token:
                 break
         seen = set()
@@ -162,6 +162,8 @@ class ListWatch:
         ) as answer:
             if answer.status == 410:
                 raise Gone
+            if answer.status >= 500:  # 504 for a version of the future, as after a restore of etcd
+                self._version = ""
             answer.raise_for_status()
             buffer = b""
             try:
@@ -186,7 +188,9 @@ class ListWatch:
         if kind == "ERROR":
             if isinstance(item, dict) and item.get("code") == 410:
                 raise Gone
-            raise ValueError(f"the watch ended: {str(item)[:500]}")
+            self._version = ""  # it may never be accepted, as after a restore of etcd: list again
+            with only(InvalidObject, "an event"):
+                raise InvalidObject(f"the watch ended: {str(item)[:500]}")
         metadata = item.get("metadata") if isinstance(item, dict) else None
         version = metadata.get("resourceVersion") if isinstance(metadata, dict) else None
         if isinstance(version, str) and version:
@@ -202,6 +206,17 @@ class ListWatch:
         else:
             self._known.add(key)
             self._deliver(key, item)
+
+
+def _text(value: object) -> str:
+    """A string, empty where there is none.
+
+    Raises:
+        InvalidObject: it is something else.
+    """
+    if value is not None and not isinstance(value, str):
+        raise InvalidObject("metadata must hold strings")
+    return value or ""
 
 
 def _key(item: object) -> str:

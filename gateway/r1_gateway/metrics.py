@@ -96,7 +96,7 @@ class MetricsPage:
         parts.extend(process_rows(self._door, self._figures))
         text: list[bytes] = []
         for start in range(0, len(parts), 4096):
-            text.append("".join(parts[start : start + 4096]).encode())
+            text.append("".join(parts[start : start + 4096]).encode("utf-8", "replace"))
             await asyncio.sleep(0)
         return b"".join((*text, process))
 

@@ -66,8 +66,10 @@ class StreamReader:
         for line in data.splitlines(keepends=True):
             if self.first_token:
                 self.events += line.startswith(b"data:")
+            elif line.startswith(b"error:"):  # llama.cpp
+                self.error = True
             elif line.startswith(b"data:"):
-                self.error = self.error or b'"error"' in line[:64]
+                self.error = self.error or _is_error(line[5:])
                 if len(line) > LINE_BYTES or carries_token(line[5:]):
                     self.first_token = True
                     self.events = 1
@@ -97,6 +99,19 @@ def carries_token(event: bytes) -> bool:
         if isinstance(delta, dict) and any(delta.get(name) for name in _TEXTS):
             return True
     return False
+
+
+def _is_error(event: bytes) -> bool:
+    """Whether the data of an event report an error: ``{"error": ...}`` or ``{"object": "error"}``."""
+    if b'"error"' not in event:
+        return False
+    try:
+        document = orjson.loads(event)
+    except orjson.JSONDecodeError:
+        return False
+    return isinstance(document, dict) and bool(
+        document.get("error") or document.get("object") == "error"
+    )
 
 
 def plain_completion_tokens(body: bytes) -> int | None:

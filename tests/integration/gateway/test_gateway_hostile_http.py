@@ -2,13 +2,14 @@
 
 import asyncio
 import json
+import sys
 from collections.abc import Awaitable, Callable
 
 import h11
 import pytest
 
 from r1_gateway import client_connection
-from r1_gateway.scripted_pod import Conversation, ScriptedPod
+from r1_gateway.scripted_pod import Conversation, ScriptedPod, until
 from r1_gateway.server import GatewayServer
 
 OpenGateway = Callable[..., Awaitable[GatewayServer]]
@@ -252,3 +253,50 @@ async def test_slow_and_idle_connections_are_closed(
         assert answer.startswith(b"HTTP/1.1 200") is (pieces == [GOOD])
         writer.close()
     assert gateway.door.clients == set()
+
+
+CHUNKED = START + b"transfer-encoding: chunked\r\n\r\n"
+
+
+async def test_trailers_and_chunk_extensions_without_end_are_refused(
+    open_gateway: OpenGateway, new_pod: NewPod
+) -> None:
+    gateway = await open_gateway(await new_pod())
+    for start in (b"0\r\nx: ", b"0\r\n", b"1;x="):
+        flood = [b"a" * 16384] * 5
+        answer = await exchange(gateway, CHUNKED + b"d\r\n" + BODY + b"\r\n" + start, *flood)
+        assert statuses(answer) == [431]
+
+
+async def test_a_body_in_small_chunks_takes_the_memory_of_its_bytes(
+    open_gateway: OpenGateway, new_pod: NewPod
+) -> None:
+    gateway = await open_gateway(await new_pod())
+    _, writer = await asyncio.open_connection("127.0.0.1", gateway.port)
+    writer.write(CHUNKED + b"2\r\nab\r\n" * 60_000)
+    await until(lambda: gateway.door.budget.used >= 120_000)
+    (client,) = gateway.door.clients
+    assert sum(map(sys.getsizeof, client._body)) < 150_000
+    writer.close()
+
+
+async def test_a_body_in_a_great_many_chunks_is_refused(
+    open_gateway: OpenGateway, new_pod: NewPod
+) -> None:
+    gateway = await open_gateway(await new_pod())
+    reader, writer = await asyncio.open_connection("127.0.0.1", gateway.port)
+    writer.write(CHUNKED + b"2\r\nab\r\n" * 70_000)
+    async with asyncio.timeout(20):
+        assert statuses(await reader.read()) == [413]
+    writer.close()
+    assert gateway.door.budget.used == 0
+
+
+async def test_many_requests_that_offer_another_protocol_are_each_answered(
+    open_gateway: OpenGateway, new_pod: NewPod
+) -> None:
+    gateway = await open_gateway(await new_pod())
+    offer = b"GET /v1/models HTTP/1.1\r\nhost: m\r\nconnection: upgrade\r\nupgrade: h2c\r\n\r\n"
+    last = b"GET /v1/models HTTP/1.1\r\nhost: m\r\nconnection: close\r\n\r\n"
+    answer = await exchange(gateway, offer * 2000 + last)
+    assert answer.count(b"HTTP/1.1 200 OK") == 2001

@@ -7,6 +7,7 @@ import json
 from typing import Any
 
 import orjson
+import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
@@ -92,6 +93,28 @@ def test_a_renamed_body_differs_in_the_model_only(body: bytes) -> None:
     except orjson.JSONDecodeError:
         return
     assert orjson.loads(with_model(body, "new")) == {**before, "model": "new"}
+
+
+@pytest.mark.parametrize("body", [
+    b'{"model":"a/b","x":{"model":"a/b"},"y":[%s]}',
+    b'{"x":{"model":"a/b"},"y":[%s], "model" :\n"a/b"}',
+    b'{"model":"c","y":[%s],"model":"a/b"}',
+])  # fmt: skip
+def test_a_large_body_is_renamed_in_place(body: bytes) -> None:
+    body %= b",".join([b"1"] * 200_000)
+    assert orjson.loads(with_model(body, "new")) == {**orjson.loads(body), "model": "new"}
+
+
+def test_a_large_body_whose_model_cannot_be_found_is_refused() -> None:
+    with pytest.raises(ApiError, match="without escapes"):
+        with_model(b'{"mod\\u0065l":"a/b","y":[%s1]}' % (b"1," * 200_000), "new")
+
+
+def test_a_small_body_that_only_one_parser_reads_is_refused() -> None:
+    body = b'{"model":"a/b","x":%s%s}' % (b"[" * 1010, b"]" * 1010)
+    assert parse_completion(body).model == "a/b"
+    with pytest.raises(ApiError, match="nested too deeply"):
+        with_model(body, "new")
 
 
 @given(

@@ -162,3 +162,22 @@ def test_a_line_without_end_takes_no_memory() -> None:
 def test_a_refusal_is_output() -> None:
     assert carries_token(b'{"choices": [{"delta": {"refusal": "no"}}]}')
     assert not carries_token(b'{"choices": [{"delta": {"refusal": null}}]}')
+
+
+@pytest.mark.parametrize(
+    ("stream", "error"),
+    [
+        (b'data: {"id":"%s","error":{"message":"m"}}\n\n' % (b"c" * 99), True),
+        (b'error: {"code":500,"message":"m"}\n\n', True),
+        (b'event: error\ndata: {"error":"m","error_type":"generation"}\n\n', True),
+        (b'data: {"object":"error","message":"m"}\n\n', True),
+        (b'data: {"error":null,"choices":[]}\n\n', False),
+        (b'data: {"choices":[{"text":"","stop":"error"}]}\n\n', False),
+    ],
+)
+def test_an_error_before_any_token_is_found_in_the_forms_of_the_engines(
+    stream: bytes, error: bool
+) -> None:
+    reader = StreamReader(is_event_stream=True)
+    reader.feed(stream)
+    assert (reader.error, reader.first_token) == (error, False)
