@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,10 +12,12 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tokenizers import AddedToken, Tokenizer
+from tokenizers import AddedToken, Tokenizer, models
 
 from r1_runtime.config import read_config
 from r1_runtime.errors import RequestError
+from r1_runtime.models import control_tokens
+from r1_runtime.models.control_tokens import ControlTokens
 from r1_runtime.models.tokenizer import ChatTokenizer
 from r1_runtime.server.options import resolve_model
 
@@ -222,3 +225,46 @@ def test_hostile_messages_have_the_template_s_control_tokens_only(
     tokens = wide.encode_chat(conversation(texts))
     plain = wide.encode_chat(conversation(["x" if text else "" for text in texts]))
     assert control(wide, tokens) == control(wide, plain)
+
+
+def entries(texts: Sequence[str], **flags: bool) -> list[dict[str, Any]]:
+    return [{"id": 4096 + at, "content": text, **flags} for at, text in enumerate(texts)]
+
+
+def test_a_search_costs_the_same_with_800_control_tokens() -> None:
+    """The published tokenizer of DeepSeek-R1 has 818; the search holds the interpreter lock."""
+    many = ControlTokens(entries([*WIDE, *(f"<｜place▁holder▁no▁{at}｜>" for at in range(800))]))
+    text = "the quick brown fox <｜place▁holder▁no▁" * 5_000
+    begun = time.process_time()
+    assert many.find(text + "<｜place▁holder▁no▁799｜>")[0].start == len(text)
+    assert time.process_time() - begun < 10
+
+
+pieces = st.sampled_from(["<", "a", "ab", ">", "<a>", " ", "\n", "é", "_", "<ab>x"])
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    added=st.dictionaries(
+        st.lists(st.sampled_from("<ab>"), min_size=1, max_size=4).map("".join),
+        st.fixed_dictionaries({flag: st.booleans() for flag in ("single_word", "lstrip", "rstrip")}),
+        min_size=1,
+        max_size=6,
+    ),
+    text=st.lists(pieces, max_size=12).map("".join),
+    slice_size=st.sampled_from([1, 2, 5, 2**16]),
+)
+def test_the_search_finds_what_the_tokenizer_finds(
+    added: Mapping[str, Mapping[str, bool]], text: str, slice_size: int
+) -> None:
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.add_tokens([AddedToken(name, normalized=False, **added[name]) for name in added])
+    ids = {name: tokenizer.token_to_id(name) for name in added}
+    control = ControlTokens([{"id": ids[name], "content": name, **added[name]} for name in added])
+    encoding = tokenizer.encode(text)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(control_tokens, "_SLICE", slice_size)
+        found = control.find(text)
+    assert [tuple(each) for each in found] == [
+        (*span, token) for token, span in zip(encoding.ids, encoding.offsets, strict=True)
+    ]
