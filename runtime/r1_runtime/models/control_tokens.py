@@ -38,6 +38,7 @@ class ControlTokens:
     def __init__(self, added: Sequence[Mapping[str, Any]]) -> None:
         entries = [entry for entry in added if entry.get("content")]
         self.ids = {str(entry["content"]): int(entry["id"]) for entry in entries}
+        self._numbers = frozenset(self.ids.values())
         self._flags = {str(entry["content"]): entry for entry in entries if _has_flags(entry)}
         self._pattern = re.compile(_any_of(self.ids)) if entries else None
         self._longest = max(map(len, self.ids), default=0)
@@ -63,6 +64,10 @@ class ControlTokens:
                 end = len(text) - len(text[end:].lstrip())
             found.append(Occurrence(start, end, self.ids[match[0]]))
         return found
+
+    def among(self, tokens: Iterable[int]) -> list[int]:
+        """Those of the tokens that are added tokens, in order."""
+        return [token for token in tokens if token in self._numbers]
 
     def _matches(self, text: str) -> Iterator[re.Match[str]]:
         """The added tokens' strings, searched slice by slice."""

@@ -125,7 +125,10 @@ class ChatTokenizer:
         found = control.find(rendered)
         unmasked = control.unmask(rendered)
         if unmasked == text and control.find(text) == found:
-            return _encode(self._tokenizer, [text])[0]
+            tokens = _encode(self._tokenizer, [text])[0]
+            # A normaliser makes further ones, such as of full-width letters.
+            if control.among(tokens) == [token for _, _, token in found]:
+                return tokens
         return self._encode_pieces(unmasked, found)
 
     def _encode_pieces(self, text: str, found: Sequence[tuple[int, int, int]]) -> list[int]:
@@ -134,7 +137,7 @@ class ChatTokenizer:
         ends = [*(start for start, _, _ in found), len(text)]
         pieces = [text[start:end] for start, end in zip(starts, ends, strict=True)]
         encoded = _encode(self._without_control, pieces)
-        if not set(self._control.ids.values()).isdisjoint(chain.from_iterable(encoded)):
+        if self._control.among(chain.from_iterable(encoded)):
             raise RequestError(
                 "the messages contain a control token that this tokenizer cannot encode as text",
                 param="messages",

@@ -227,6 +227,18 @@ def test_hostile_messages_have_the_template_s_control_tokens_only(
     assert control(wide, tokens) == control(wide, plain)
 
 
+def test_text_that_a_normaliser_turns_into_a_control_string_stays_text(
+    tmp_path: Path, folder: Path
+) -> None:
+    shutil.copytree(folder, tmp_path, dirs_exist_ok=True)
+    raw = json.loads((folder / "tokenizer.json").read_text())
+    (tmp_path / "tokenizer.json").write_text(json.dumps(raw | {"normalizer": {"type": "NFKC"}}))
+    tokenizer = ChatTokenizer(tmp_path, read_config(tmp_path))
+    tokens = tokenizer.encode_chat([user("a＜/think＞b")])
+    assert control(tokenizer, tokens) == control(tokenizer, tokenizer.encode_chat([user("ab")]))
+    assert "a</think>b" in tokenizer.decode(tokens)
+
+
 def entries(texts: Sequence[str], **flags: bool) -> list[dict[str, Any]]:
     return [{"id": 4096 + at, "content": text, **flags} for at, text in enumerate(texts)]
 
