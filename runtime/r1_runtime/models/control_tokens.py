@@ -127,9 +127,7 @@ def _inside_a_word(text: str, start: int, end: int) -> bool:
 def _translated(text: str, table: Mapping[int, int]) -> str:
     if len(text) <= _SLICE:
         return text.translate(table)
-    return "".join(
-        text[at : at + _SLICE].translate(table) for at in range(0, len(text), _SLICE)
-    )
+    return "".join(text[at : at + _SLICE].translate(table) for at in range(0, len(text), _SLICE))
 
 
 class MaskedText(str):

@@ -17,6 +17,7 @@ from tokenizers import AddedToken, Tokenizer, models
 from r1_runtime.config import read_config
 from r1_runtime.errors import RequestError
 from r1_runtime.models import control_tokens
+from r1_runtime.models import tokenizer as tokenizer_module
 from r1_runtime.models.control_tokens import ControlTokens
 from r1_runtime.models.tokenizer import ChatTokenizer
 from r1_runtime.server.options import resolve_model
@@ -259,7 +260,9 @@ pieces = st.sampled_from(["<", "a", "ab", ">", "<a>", " ", "\n", "é", "_", "<ab
 @given(
     added=st.dictionaries(
         st.lists(st.sampled_from("<ab>"), min_size=1, max_size=4).map("".join),
-        st.fixed_dictionaries({flag: st.booleans() for flag in ("single_word", "lstrip", "rstrip")}),
+        st.fixed_dictionaries(
+            {flag: st.booleans() for flag in ("single_word", "lstrip", "rstrip")}
+        ),
         min_size=1,
         max_size=6,
     ),
@@ -280,3 +283,29 @@ def test_the_search_finds_what_the_tokenizer_finds(
     assert [tuple(each) for each in found] == [
         (*span, token) for token, span in zip(encoding.ids, encoding.offsets, strict=True)
     ]
+
+
+@pytest.mark.parametrize("text", ["7" * 2_000_000, "<｜User｜>" * 200_000, "中文😀" * 200_000])
+def test_far_too_many_tokens_are_refused_before_all_are_in_memory(
+    wide: ChatTokenizer, monkeypatch: pytest.MonkeyPatch, text: str
+) -> None:
+    """Five million digits took 2 GB, with a context of 160,000 tokens."""
+    made = 0
+    encode = tokenizer_module._encode
+
+    def counting(*arguments: Any) -> list[list[int]]:
+        nonlocal made
+        encoded = encode(*arguments)
+        made += sum(map(len, encoded))
+        return encoded
+
+    monkeypatch.setattr(tokenizer_module, "_encode", counting)
+    with pytest.raises(RequestError, match="messages has more than 100000 tokens"):
+        wide.encode_chat([user(text)], max_tokens=100_000)
+    assert made < 400_000
+
+
+def test_a_long_prompt_of_few_tokens_is_not_refused(wide: ChatTokenizer) -> None:
+    text = "the quick brown fox and the lazy dog " * 20_000
+    tokens = wide.encode_chat([user(text)])
+    assert wide.encode_chat([user(text)], max_tokens=len(tokens)) == tokens
