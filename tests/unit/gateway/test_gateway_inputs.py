@@ -255,7 +255,7 @@ def test_offered_tokens_are_prompt_bytes_by_four_and_what_may_come_out() -> None
     tally.offer(Q1, 0, 100_000)
     assert tally.offered_tokens[Q1] == 107 + 228 + 128
     for _ in range(500):
-        tally.learn_output(10)
+        tally.generated(0, 10)
     tally.offer(Q2, 0, None)
     assert tally.offered_tokens[Q2] in (10, 11)
     assert tally.offered_requests == [3, 1, 0]
