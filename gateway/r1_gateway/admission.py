@@ -28,7 +28,7 @@ from __future__ import annotations
 import enum
 import heapq
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
@@ -144,13 +144,15 @@ class Admission(Generic[Item]):
         *,
         width: int = 1,
         promise: Promise | None = None,
+        identity: Callable[[], int] = lambda: 0,
     ) -> Ticket[Item] | Refusal:
         """Take a request in: running at once when a seat is free and nobody waits, else queued.
 
         What does not fit in the queue is refused, unless it is its turn and it could start now.
 
         ``give_up_after`` is the client's own patience in seconds; the class's maximum also holds.
-        ``promise`` is what a former refusal on the same connection promised.
+        ``promise`` is what a former refusal on the same connection promised.  ``identity`` tells a
+        request that is sent again from others.
         """
         policy = self._policies[klass]
         patience = policy.max_queue_seconds
@@ -161,7 +163,7 @@ class Admission(Generic[Item]):
         if self._holdback.active:
             self._holdback.arrived(klass, now)
         returns = self._returns[klass]
-        returned = (promise is not None or returns.open) and returns.claim(promise, now)
+        returned = (promise is not None or returns.open) and returns.claim(promise, now, identity())
         if not self.waiting and not self._is_held_back(klass, now, width):
             endpoint = self.pool.choose(now, (), width)
             if endpoint is not None:
@@ -181,7 +183,7 @@ class Admission(Generic[Item]):
         if endpoint is not None and not self._is_room_for_others(klass, now):
             self._start(ticket, endpoint, now)
             return ticket
-        seconds, promise = self.promise_return(klass, now)
+        seconds, promise = self.promise_return(klass, now, identity())
         kept = f", {reserved} places are kept for returning clients" if reserved else ""
         return Refusal(
             "QueueFull",
@@ -427,12 +429,14 @@ class Admission(Generic[Item]):
             times.append(self._deadlines[0][0])
         return min(times, default=None)
 
-    def promise_return(self, klass: PriorityClass, now: float) -> tuple[int, Promise | None]:
+    def promise_return(
+        self, klass: PriorityClass, now: float, identity: int = 0
+    ) -> tuple[int, Promise | None]:
         """After how many seconds a refused client may return, and the place it finds then."""
         drain = self._drain
         rate = drain.per_second(klass, self.pool.available_seats, now)
         places = self._policies[klass].max_queue_length // 2
-        return self._returns[klass].promise(now, rate, drain.held_seconds, places)
+        return self._returns[klass].promise(now, rate, drain.held_seconds, places, identity)
 
     def retry_after(self, klass: PriorityClass, now: float) -> float:
         """Seconds until those that wait in this class and above should have started, 1 to 60."""

@@ -45,6 +45,7 @@ HEAD_BYTES = 1 << 16
 PARTS = 16
 """Parts of a stream that are read together once the first token has come, and how long they are."""
 PART_BYTES = 1 << 13
+IDENTITY_BYTES = 4096
 REFUSALS = (429, 503)
 # The gateway's own shortage of descriptors, ports or buffers: no pod's fault.
 _LOCAL_ERRORS = frozenset(
@@ -491,6 +492,12 @@ class Exchange:
     def name(self) -> str:
         """The request's identifier as text."""
         return self.request_id.decode("ascii", "replace")
+
+    def identity(self) -> int:
+        """The same for a request that is sent again: its API key and body, not all of a large one."""
+        body = self.body
+        key = self.request.first.get(b"authorization")
+        return hash((key, len(body), body[:IDENTITY_BYTES], body[-IDENTITY_BYTES:]))
 
     def _charge(self, count: int) -> bool:
         if not self.client.door.budget.take(count):

@@ -5,8 +5,10 @@ do not return together.  Until then new requests may not take these places: in a
 clients every freed place is asked for at once, and a client that waited would be refused again.
 
 Which request is a return?  A promise belongs to the connection that got it.  When that connection
-closes, or carries another request first (many clients share a pool of connections), any connection
-may claim the promise: the first request that comes when it is due counts as the return.
+closes, or carries another request first (many clients share a pool of connections), the same
+request (its ``identity``) on any connection claims the promise.  One that is overdue goes to the
+first request that comes, because clients may change what they ask: after ``STRANGER_SECONDS``, or
+earlier when few of the latest returns were the same requests.
 
 Promises reserve at most half of a queue and end ``GRACE_SECONDS`` after they are due, so that
 clients which do not return cost others a bounded part of the queue for a bounded time.
@@ -21,6 +23,8 @@ from dataclasses import dataclass
 SHORTEST_SECONDS = 1
 LONGEST_SECONDS = 60
 GRACE_SECONDS = 1.0
+STRANGER_SECONDS = 0.5
+WEIGHT = 0.05
 PROMISED_SHARE = 0.9
 """Part of the drain that is promised; the rest is for clients that were not refused before."""
 COUNTED_SHARE = 0.5
@@ -35,7 +39,9 @@ class Promise:
 
     book: PromisedReturns
     due: float
+    identity: int = 0
     owned: bool = True
+    closed: bool = False
 
     def disown(self) -> None:
         """Its connection has closed or serves another client: any return may claim it."""
@@ -53,11 +59,16 @@ class PromisedReturns:
         self._slices: dict[int, int] = {}  # open promises by the slice in which they are due
         self.open = False
         """whether any promise may still be open"""
-        self._unowned: list[float] = []  # when those are due that any connection may claim
+        # Those that any connection may claim, by time and by identity.
+        self._unowned: list[tuple[float, int, Promise]] = []
+        self._by_identity: dict[int, list[tuple[float, int, Promise]]] = {}
+        self._given = 0
+        self._repeated = 1.0
+        """share of the latest of their claims that were made by the same request"""
         self._expired_to = 0
 
     def promise(
-        self, now: float, per_second: float, held_seconds: float, places: int
+        self, now: float, per_second: float, held_seconds: float, places: int, identity: int = 0
     ) -> tuple[int, Promise | None]:
         """Whole seconds after which to return, and the place that is promised for then.
 
@@ -77,7 +88,7 @@ class PromisedReturns:
             if seconds > LONGEST_SECONDS:
                 return LONGEST_SECONDS, None
         self._ahead += 1.0
-        made = Promise(self, now + seconds)
+        made = Promise(self, now + seconds, identity)
         at = _slice(made.due)
         self.open = True
         self._slices[at] = self._slices.get(at, 0) + 1
@@ -89,23 +100,38 @@ class PromisedReturns:
         first = last - math.ceil(min(held_seconds, 1.0) / SLICE_SECONDS) + 1
         return sum(self._slices.get(at, 0) for at in range(first, last + 1))
 
-    def claim(self, promise: Promise | None, now: float) -> bool:
+    def claim(self, promise: Promise | None, now: float, identity: int = 0) -> bool:
         """Whether a request that comes now, on a connection with ``promise``, is a return."""
         self._expire(now)
         if promise is not None and promise.owned:
             if promise.book is self and promise.due <= now:
                 promise.owned = False
-                return self._close(promise.due)
+                return self._close(promise)
             promise.disown()
-        unowned = self._unowned
-        while unowned and unowned[0] <= now:
-            if self._close(heapq.heappop(unowned)):
+        same = self._by_identity.get(identity)
+        if same is not None and self._take(same, now):
+            self._repeated += WEIGHT * (1.0 - self._repeated)
+            return True
+        if self._take(self._unowned, now - STRANGER_SECONDS * self._repeated):
+            self._repeated -= WEIGHT * self._repeated
+            return True
+        return False
+
+    def _take(self, heap: list[tuple[float, int, Promise]], due: float) -> bool:
+        """Close the first promise of the heap that is open and was due by then."""
+        while heap and heap[0][0] <= due:
+            if self._close(heapq.heappop(heap)[2]):
                 return True
         return False
 
     def give_away(self, promise: Promise) -> None:
         """Let any connection claim it."""
-        heapq.heappush(self._unowned, promise.due)
+        if promise.closed:
+            return
+        self._given += 1
+        entry = (promise.due, self._given, promise)
+        heapq.heappush(self._unowned, entry)
+        heapq.heappush(self._by_identity.setdefault(promise.identity, []), entry)
 
     def reserved(self, now: float, per_second: float, held_seconds: float) -> int:
         """Places to keep free now for promises that are due, or will be before enough drained.
@@ -127,8 +153,11 @@ class PromisedReturns:
             most = max(most, due - COUNTED_SHARE * per_second * drain_seconds)
         return math.ceil(most)
 
-    def _close(self, due: float) -> bool:
-        at = _slice(due)
+    def _close(self, promise: Promise) -> bool:
+        if promise.closed:
+            return False
+        promise.closed = True
+        at = _slice(promise.due)
         count = self._slices.get(at, 0)
         if not count:
             return False  # it was over before
@@ -148,6 +177,13 @@ class PromisedReturns:
                 del self._slices[at]
             self.open = bool(self._slices)
         self._expired_to = oldest
+        unowned = self._unowned
+        while unowned and unowned[0][0] < now - GRACE_SECONDS:
+            heapq.heappop(unowned)[2].closed = True
+        if len(self._by_identity) > 2 * len(unowned) + 64:  # mostly of promises that are over
+            self._by_identity = {}
+            for entry in unowned:
+                heapq.heappush(self._by_identity.setdefault(entry[2].identity, []), entry)
 
 
 def _slice(at: float) -> int:

@@ -88,7 +88,13 @@ class Route:
         client = exchange.client
         promise, client.promise = client.promise, None
         outcome = self.admission.offer(
-            exchange, klass, now, patience, width=exchange.width, promise=promise
+            exchange,
+            klass,
+            now,
+            patience,
+            width=exchange.width,
+            promise=promise,
+            identity=exchange.identity,
         )
         if isinstance(outcome, Refusal):
             client.promise = outcome.promise

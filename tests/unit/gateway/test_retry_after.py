@@ -11,7 +11,13 @@ import pytest
 from r1_gateway.admission import Admission, Refusal, Ticket
 from r1_gateway.classes import ClassPolicy, PriorityClass
 from r1_gateway.drain_rate import FIRST_GUESS_SECONDS, DrainRate
-from r1_gateway.promised_returns import GRACE_SECONDS, LONGEST_SECONDS, Promise, PromisedReturns
+from r1_gateway.promised_returns import (
+    GRACE_SECONDS,
+    LONGEST_SECONDS,
+    STRANGER_SECONDS,
+    Promise,
+    PromisedReturns,
+)
 from r1_gateway.routing import EndpointPool
 
 Q1, Q2, Q3 = PriorityClass
@@ -243,6 +249,48 @@ def test_a_promise_whose_connection_closed_or_serves_another_belongs_to_any() ->
         assert not book.claim(None, 100.9)  # not due yet
         assert book.claim(None, 100.0 + after)
         assert not book.claim(None, 100.0 + after)
+
+
+def test_a_promise_without_a_connection_waits_for_the_same_request() -> None:
+    book = PromisedReturns()
+    promises = [book.promise(100.0, 10.0, 0.5, 100, identity) for identity in (1, 2)]
+    for _, each in promises:
+        assert each is not None
+        each.disown()
+    due = 100.0 + promises[0][0]
+    assert not book.claim(None, due, 3)
+    assert book.claim(None, due, 2)
+    assert not book.claim(None, due, 2)
+    assert book.claim(None, due + STRANGER_SECONDS, 3)
+    assert not book.claim(None, due + STRANGER_SECONDS, 1)
+
+
+def test_clients_that_change_their_requests_are_recognised_by_the_time_of_their_return() -> None:
+    book = PromisedReturns()
+    now = 100.0
+    for identity in range(100):
+        after, mine = book.promise(now, 10.0, 0.5, 100, identity)
+        assert mine is not None
+        mine.disown()
+        now += after + STRANGER_SECONDS
+        assert book.claim(None, now, -1)
+    after, mine = book.promise(now, 10.0, 0.5, 100, 1)
+    assert mine is not None
+    mine.disown()
+    assert book.claim(None, now + after + 0.01, 2)
+
+
+def test_what_is_kept_of_promises_does_not_grow_with_those_that_are_over() -> None:
+    book = PromisedReturns()
+    now = 100.0
+    for identity in range(2000):
+        now += 0.1
+        _, mine = book.promise(now, 10.0, 0.5, 100, identity)
+        if mine is not None:
+            mine.disown()
+        book.claim(None, now, -1)
+    assert len(book._unowned) < 300
+    assert len(book._by_identity) < 600
 
 
 def test_a_promise_of_another_queue_claims_nothing() -> None:
