@@ -250,7 +250,7 @@ class Exchange:
             if data:
                 self.last_bytes = data
         elif connection.keep_parts:
-            data = self._take_parts(connection)
+            data = connection.take_parts()
         held = self.held
         if held is not None and connection.complete and not held:
             self.last_bytes = data
@@ -344,16 +344,11 @@ class Exchange:
         self._try_again("PodRefused", avoid=endpoint.address if elsewhere else None)
         return True
 
-    def _take_parts(self, connection: UpstreamConnection) -> bytes:
-        """The body that came since the last time, without its transfer coding."""
-        parts, connection.body_parts = connection.body_parts, []
-        return parts[0] if len(parts) == 1 else b"".join(parts)
-
     def _read_parts(
         self, connection: UpstreamConnection, reader: StreamReader, data: bytes
     ) -> bytes:
         """Look for the first token and the counts; what the client gets of ``data``."""
-        body = self._take_parts(connection)
+        body = connection.take_parts()
         if body and reader.feed(body):
             now = time.monotonic()
             self.first_token_at = now

@@ -162,6 +162,11 @@ class UpstreamConnection(asyncio.Protocol):
         else:  # not joined: that would be a second copy until the pod has read it
             self.transport.writelines((head, body))
 
+    def take_parts(self) -> bytes:
+        """The body that came since the last time, without its transfer coding."""
+        parts, self.body_parts = self.body_parts, []
+        return parts[0] if len(parts) == 1 else b"".join(parts)
+
     def lose(self, reason: str) -> None:
         """Give the connection up and tell the exchange."""
         reader, self.reader = self.reader, None
