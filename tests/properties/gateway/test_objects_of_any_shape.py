@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
+from collections.abc import Iterator
 from typing import Any, cast
 
 import pytest
@@ -81,6 +83,14 @@ GOOD_SLICE = {
     "ports": [{"name": "http", "port": 8000}],
     "endpoints": [{"addresses": ["10.0.0.1"], "targetRef": {"uid": "u1"}}],
 }
+
+
+@pytest.fixture(autouse=True, scope="module")
+def quiet() -> Iterator[None]:
+    """No captured lines: half surrogates in them cannot travel between two test processes."""
+    logging.disable(logging.CRITICAL)
+    yield
+    logging.disable(logging.NOTSET)
 
 
 def figures_of(routes: RouteView) -> ProcessFigures:
