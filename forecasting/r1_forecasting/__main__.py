@@ -57,7 +57,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         app = service.application(routed.ask)
         open_shard(app, service, routed, options.shards)
     try:
-        open_doors(app, answers, options)
+        open_doors(app, answers, options, service.supervisor)
     except Unreadable as error:
         print(f"r1-forecaster: {error}", file=sys.stderr)
         return 2

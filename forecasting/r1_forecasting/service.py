@@ -19,6 +19,7 @@ from aiohttp import web
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from r1_common.foreign_json import InvalidJson, parse_json
+from r1_common.supervision import Supervisor
 from r1_forecasting.history import History
 from r1_forecasting.kept_models import ModelFolder, Source
 from r1_forecasting.lanes import Lanes
@@ -54,6 +55,8 @@ class ForecastService:
     """the time by which the history's samples are dated (`SeriesClock`)"""
     metrics: ForecastMetrics = field(default_factory=ForecastMetrics)
     subjects: OrderedDict[str, Subject] = field(default_factory=OrderedDict)
+    supervisor: Supervisor = field(default_factory=Supervisor)
+    """of the background tasks beside training"""
     _enlisted: dict[str, object] = field(default_factory=dict)
     _asked_at: dict[str, float] = field(default_factory=dict)
     _standing: dict[str, tuple[ForecastRequest, float]] = field(default_factory=dict)
@@ -121,7 +124,10 @@ class ForecastService:
         return len(gone)
 
     async def healthy(self, _: web.Request) -> web.Response:
-        return web.json_response({"status": "ok", "subjects": len(self.subjects)})
+        """Always 200: a restart would forget every model. ``failing`` names tasks that failed."""
+        failing = [*self.trainer.failing(), *self.supervisor.failing()]
+        body = {"status": "ok", "subjects": len(self.subjects), "failing": failing}
+        return web.json_response(body)
 
     async def show_metrics(self, _: web.Request) -> web.Response:
         self.metrics.subjects.set(len(self.subjects))

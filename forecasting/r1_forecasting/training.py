@@ -78,6 +78,10 @@ class Trainer:
     def start(self) -> None:
         self._supervisor.start("training", self._run)
 
+    def failing(self) -> list[str]:
+        """A line for each background task that failed lately."""
+        return self._supervisor.failing()
+
     async def stop(self) -> None:
         await self._supervisor.stop()
         self._drop_pool()

@@ -96,7 +96,8 @@ class Admission(Generic[Item]):
         self._queues: tuple[OrderedDict[Ticket[Item], None], ...] = tuple(
             OrderedDict() for _ in CLASSES
         )
-        self._waiting = 0
+        self.waiting = 0
+        """Requests in all queues."""
         self._deadlines: list[tuple[float, int, Ticket[Item]]] = []
         self._sequence = 0
         self._since_override = 0
@@ -163,7 +164,7 @@ class Admission(Generic[Item]):
             self._holdback.arrived(klass, now)
         returns = self._returns[klass]
         returned = (promise is not None or returns.open) and returns.claim(promise, now, identity())
-        if not self._waiting and not self._is_held_back(klass, now, width):
+        if not self.waiting and not self._is_held_back(klass, now, width):
             endpoint = self.pool.choose(now, (), width)
             if endpoint is not None:
                 self._start(ticket, endpoint, now)
@@ -216,16 +217,16 @@ class Admission(Generic[Item]):
         queue[ticket] = None
         if first:
             queue.move_to_end(ticket, last=False)
-        self._waiting += 1
+        self.waiting += 1
         self._sequence += 1
-        if len(self._deadlines) > 2 * self._waiting + 64:  # mostly requests that left long ago
+        if len(self._deadlines) > 2 * self.waiting + 64:  # mostly requests that left long ago
             self._deadlines = [d for d in self._deadlines if d[2].state is _QUEUED]
             heapq.heapify(self._deadlines)
         heapq.heappush(self._deadlines, (ticket.deadline, self._sequence, ticket))
 
     def _remove(self, ticket: Ticket[Item]) -> None:
         del self._queues[ticket.klass][ticket]
-        self._waiting -= 1
+        self.waiting -= 1
         if ticket is self._wide:
             self._wide = None
             self.pool.keep_filling()
@@ -245,7 +246,7 @@ class Admission(Generic[Item]):
 
         Call :meth:`expire` first: a request past its deadline must never start.
         """
-        if not self._waiting or self.pool.choose(now, emptying=self._wide is not None) is None:
+        if not self.waiting or self.pool.choose(now, emptying=self._wide is not None) is None:
             return None
         override_due = self._since_override >= DISPATCHES_PER_OVERRIDE - 1
         if override_due:
@@ -366,6 +367,7 @@ class Admission(Generic[Item]):
         self.pool.release(ticket.endpoint, ticket.taken)
         ticket.endpoint = None
         self.in_flight[ticket.klass] -= 1
+        self._drain.idle = not any(self.in_flight)
 
     def retry(
         self,
@@ -379,7 +381,6 @@ class Admission(Generic[Item]):
         Without a new ``deadline`` the old one stays, so that a request which finds no pod again and
         again still gives up in time.
         """
-        self._drain.abandoned()
         self._give_back(ticket)
         if avoid is not None:
             ticket.avoid |= {avoid}
@@ -410,11 +411,6 @@ class Admission(Generic[Item]):
 
     # -- looking -------------------------------------------------------------------------------
 
-    @property
-    def waiting(self) -> int:
-        """Requests in all queues."""
-        return self._waiting
-
     def queued(self, klass: PriorityClass) -> int:
         """Requests in one queue."""
         return len(self._queues[klass])
@@ -426,7 +422,7 @@ class Admission(Generic[Item]):
 
     def next_event(self, now: float) -> float | None:
         """When to look again without any arrival or release: a deadline, or a pod's second chance."""
-        if not self._waiting:
+        if not self.waiting:
             return None
         times = [t for t in (self.pool.next_recovery(now),) if t is not None]
         if self._deadlines:

@@ -81,7 +81,7 @@ class ClientConnection(asyncio.Protocol):
         self._body: list[bytes] = []
         self._joined = 0  # the first pieces of the body, which are joined already
         self._body_bytes = 0
-        self._body_since = 0.0
+        self._body_since: float | None = None
         self._idle_bytes = 0  # since the body last grew: trailers, chunk extensions
         self._charged = 0
         self._unsent_bytes = 0
@@ -110,12 +110,12 @@ class ClientConnection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         if self.refusing:
             return
-        rest: bytes | memoryview = data
         body_bytes = self._body_bytes
+        self._head_bytes += len(data)
         try:
-            while rest and not self.refusing:
-                self._head_bytes += len(rest)
-                rest = self._feed(rest)
+            self._parser.feed_data(data)
+        except httptools.HttpParserUpgrade as offer:
+            self._read_past_offer(memoryview(data)[offer.args[0] :])
         except httptools.HttpParserError as error:
             self._refuse(_explain(error))
         if self._in_head:
@@ -129,8 +129,11 @@ class ClientConnection(asyncio.Protocol):
         if self._idle_bytes > HEAD_BYTES and not self.refusing:
             self._refuse(_HEAD_TOO_LARGE)
         elif self.exchange is None and self._request is not None:
+            now = self.door.now()
+            if self._body_since is None:
+                self._body_since = now
             slowest = self._body_since + self._body_bytes / BODY_BYTES_PER_SECOND
-            self.deadline = min(self.door.now() + STALL_SECONDS, slowest + BODY_SECONDS)
+            self.deadline = min(now + STALL_SECONDS, slowest + BODY_SECONDS)
 
     def _charge(self, count: int) -> bool:
         if not self.door.budget.take(count):
@@ -150,18 +153,20 @@ class ClientConnection(asyncio.Protocol):
                 self.door.budget.give(waiting.charged)
         self.pipeline.clear()
 
-    def _feed(self, data: bytes | memoryview) -> bytes | memoryview:
-        """Parse ``data``; what is left to parse after a request that offers another protocol.
-
-        Raises:
-            HttpParserError: not HTTP, or a callback failed.
-        """
+    def _read_past_offer(self, rest: memoryview) -> None:
+        """Read on after a request that offers another protocol; the next one may offer it too."""
         try:
-            self._parser.feed_data(data)
-        except httptools.HttpParserUpgrade as offer:
             self._decline_upgrade()
-            return memoryview(data)[offer.args[0] :]
-        return b""
+            while rest and not self.refusing:
+                self._head_bytes += len(rest)
+                try:
+                    self._parser.feed_data(rest)
+                    return
+                except httptools.HttpParserUpgrade as offer:
+                    rest = rest[offer.args[0] :]
+                    self._decline_upgrade()
+        except httptools.HttpParserError as error:
+            self._refuse(_explain(error))
 
     def _decline_upgrade(self) -> None:
         """Read the head again without its offer to change the protocol (h2c, from Java's client).
@@ -241,9 +246,7 @@ class ClientConnection(asyncio.Protocol):
         self._request = request
         if length is not None and length > FIT_BYTES and not self.door.budget.fits(length):
             raise _no_memory()
-        if self.exchange is None:
-            self._body_since = now = self.door.now()
-            self.deadline = now + BODY_SECONDS
+        self._body_since = None  # the clock is read only if the body comes later
         expect = request.header(b"expect")
         if expect is not None and length != 0:
             if expect.lower() != b"100-continue":

@@ -82,12 +82,13 @@ def parse_completion(body: bytes) -> CompletionRequest:
     if stream is not None and not isinstance(stream, bool):
         raise _wrong_stream()
     limit = document.get("max_completion_tokens", document.get("max_tokens"))
+    several = "n" in document or "prompt" in document or "best_of" in document
     return CompletionRequest(
         model,
         stream is True,
         _prompt_bytes(document),
         limit if type(limit) is int and limit >= 0 else None,
-        _width(document),
+        _width(document) if several else 1,
     )
 
 

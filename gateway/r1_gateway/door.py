@@ -135,7 +135,7 @@ class Door:
         """Answer a request, now or when a pod has."""
         request_id = self.request_id(request.first)
         try:
-            if request.path in COMPLETIONS:
+            if request.target in COMPLETIONS or request.path in COMPLETIONS:
                 self._serve_completion(client, request, request_id)
                 return
             self._serve_models(client, request, request_id)

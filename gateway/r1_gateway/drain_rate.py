@@ -25,32 +25,28 @@ LEAST_SHARE = 0.03
 class DrainRate:
     """Mean time that a seat is held, and each class's share of the starts."""
 
-    __slots__ = ("_held", "_running", "_since", "_starts", "_weight")
+    __slots__ = ("_held", "_since", "_starts", "_weight", "idle")
 
     def __init__(self) -> None:
         self._held = 0.0
         self._weight = 0.0
-        self._running = 0
+        self.idle = True
+        """no request runs"""
         self._since = 0.0  # when a seat was last freed, or the first of those running started
         self._starts = [0] * len(CLASSES)
 
     def started(self, klass: PriorityClass, now: float) -> None:
         """A request of this class got its seats."""
-        if not self._running:
+        if self.idle:
+            self.idle = False
             self._since = now
-        self._running += 1
         self._starts[klass] += 1
 
     def freed(self, seat_seconds: float, now: float) -> None:
         """A request ended that held its seats for so long (seats times seconds)."""
-        self._running -= 1
         self._since = now
         self._held += WEIGHT * (seat_seconds - self._held)
         self._weight += WEIGHT * (1.0 - self._weight)
-
-    def abandoned(self) -> None:
-        """A request gave its seats back to be tried again: it says nothing about their use."""
-        self._running -= 1
 
     @property
     def held_seconds(self) -> float:
@@ -64,7 +60,7 @@ class DrainRate:
         as that time: a pool that stands still does not drain at its former rate.
         """
         held = self.held_seconds
-        if self._running:
+        if not self.idle:
             held = max(held, now - self._since)
         if held <= 0.0 or seats <= 0:
             return 0.0

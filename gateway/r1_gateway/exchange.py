@@ -286,24 +286,27 @@ class Exchange:
         if end < 4:
             connection.lose("the pod's answer is not HTTP")
             return None
-        facts = read_head(data[:end])
+        head = data[:end]
+        facts = read_head(head)
         ticket = self.ticket
         assert ticket is not None and ticket.endpoint is not None  # noqa: S101, PT018
-        if not is_failure(connection.status):
+        status = connection.status
+        if status < 429 or (status < 500 and status != 429):  # as is_failure
             self.route.admission.pool.answered(ticket.endpoint)
         elif self._refused(connection, facts):
             return None
         self.facts = facts
         if self.charged > SMALL_BYTES:
             self._release()
-        self.status = connection.status
+        self.status = status
+        length = facts.content_length
         dechunk = connection.keep_parts and facts.is_chunked
-        if facts.ends_at_close or dechunk:
+        if (length is None and facts.ends_at_close) or dechunk:
             self.client.close_after = True
         self.stream = facts.is_event_stream
-        streamed = facts.is_event_stream or (facts.content_length or 0) > HOLD_BYTES
+        streamed = facts.is_event_stream or (length is not None and length > HOLD_BYTES)
         connection.collect = streamed or connection.keep_parts
-        if not connection.collect:
+        if connection.body_parts and not connection.collect:
             connection.body_parts = []
         if streamed:
             self.held = None
@@ -313,8 +316,7 @@ class Exchange:
         extra = self.answer_headers()
         if facts.is_event_stream:
             extra += stream_headers(facts)
-        head = edit_head(data[:end], facts, extra, dechunk=dechunk)
-        return head, data[end:]
+        return edit_head(head, facts, extra, dechunk=dechunk), data[end:]
 
     def _refused(self, connection: UpstreamConnection, facts: HeadFacts) -> bool:
         """The pod answered 429 or 5xx; True when the request is tried on another pod instead.
@@ -367,31 +369,35 @@ class Exchange:
         if self.held:
             tail = bytes(self.held)
             self._write(tail)
-        if not is_failure(self.status):
-            if self.reader is not None:
-                self._read_parts(connection, self.reader, b"")
-            self._count_output(tail)
+        status = self.status
+        if status < 429 or (status < 500 and status != 429):  # as is_failure
+            self._count_output(connection, tail)
         self.connection = None
         connection.done()
         self._end()
 
-    def _count_output(self, tail: bytes) -> None:
+    def _count_output(self, connection: UpstreamConnection, tail: bytes) -> None:
         """Count the tokens of an answer that is complete; its pod is in order."""
         route, reader, ticket = self.route, self.reader, self.ticket
-        if ticket is not None and ticket.endpoint is not None:
-            if reader is not None and reader.error and not reader.first_token:
-                route.pod_failed(ticket.endpoint, "its stream held an error only", after_head=True)
-            else:
-                route.admission.pool.completed(ticket.endpoint)
+        assert ticket is not None and ticket.endpoint is not None  # noqa: S101, PT018
+        endpoint = ticket.endpoint
+        if reader is not None:
+            self._read_parts(connection, reader, b"")
+        if reader is not None and reader.error and not reader.first_token:
+            route.pod_failed(endpoint, "its stream held an error only", after_head=True)
+        elif endpoint.outcomes.consecutive:
+            route.admission.pool.completed(endpoint)
         if reader is None:
             tokens = plain_completion_tokens(tail)
-        else:
-            tokens = reader.completion_tokens()
-            if tokens is None and reader.events > 1:
-                tokens = reader.events - 1  # the last one is the end mark
+            if tokens is not None:
+                route.tally.generated(self.klass, tokens)
+            return
+        tokens = reader.completion_tokens()
+        if tokens is None and reader.events > 1:
+            tokens = reader.events - 1  # the last one is the end mark
         if tokens is None:
             return
-        route.generated(self.klass, tokens)
+        route.tally.generated(self.klass, tokens)
         first, each = self.first_token_at, tokens / self.width
         if first is not None and each > 1.0:
             seconds = (time.monotonic() - first) / (each - 1.0)
@@ -522,11 +528,12 @@ class Exchange:
 
     def answer_headers(self) -> bytes:
         """Header lines that every answer of an admitted request carries."""
+        client = self.client
         lines = b"x-request-id: %s\r\nx-r1-queue-ms: %d\r\nx-r1-class: %s\r\n%s" % (
             self.request_id,
             round((self.queue_seconds or 0.0) * 1000),
             _CLASS_BYTES[self.klass],
-            self.client.connection_header(),
+            client.connection_header() if client.close_after or client.door.closing else b"",
         )
         return CROSS_ORIGIN + lines if b"origin" in self.request.first else lines
 
@@ -577,9 +584,8 @@ class Exchange:
     def _end(self) -> None:
         self._over()
         ticket, self.ticket = self.ticket, None
-        client = self.client
         self.route.ended(self, ticket)
-        client.exchange_done()
+        self.client.exchange_done()
 
 
 def is_failure(status: int) -> bool:

@@ -59,16 +59,12 @@ class Outcomes:
 
 
 class PassiveHealth:
-    """Outcomes of all pods of a route.  A success costs two additions; slices turn at failures."""
+    """Outcomes of all pods of a route.  A success is two additions by the caller; slices turn at failures."""
 
     def __init__(self) -> None:
-        self._all = Outcomes()
+        self.everyone = Outcomes()
+        """Sums over the pods; the head of a good answer counts as ``good`` of both."""
         self._slice_began = -math.inf
-
-    def answered(self, pod: Outcomes) -> None:
-        """The head of a good answer came."""
-        pod.good += 1
-        self._all.good += 1
 
     def failed(
         self, pod: Outcomes, now: float, pods: Iterable[Outcomes], *, after_head: bool = False
@@ -80,20 +76,20 @@ class PassiveHealth:
         if now - self._slice_began >= SLICE_SECONDS:
             forget = now - self._slice_began >= 2 * SLICE_SECONDS
             self._slice_began = now
-            for each in (*pods, self._all):
+            for each in (*pods, self.everyone):
                 each.rotate(forget=forget)
         if after_head:
             taken = min(pod.good, 1)
             pod.good -= taken
-            self._all.good -= taken
+            self.everyone.good -= taken
         pod.bad += 1
-        self._all.bad += 1
+        self.everyone.bad += 1
         pod.consecutive += 1
-        return is_outlier(pod, self._all)
+        return is_outlier(pod, self.everyone)
 
     def forget(self, pod: Outcomes) -> None:
         """The pod left or started anew: its outcomes no longer count."""
-        everyone = self._all
+        everyone = self.everyone
         everyone.good -= pod.good
         everyone.bad -= pod.bad
         everyone.good_before -= pod.good_before

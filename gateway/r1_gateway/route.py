@@ -196,11 +196,6 @@ class Route:
                 why,
             )
 
-    def generated(self, klass: PriorityClass, tokens: int) -> None:
-        """An answer ended that holds so many tokens."""
-        self.tally.learn_output(tokens)
-        self.tally.generated_tokens[klass] += tokens
-
     def first_token(self, klass: PriorityClass, seconds: float) -> None:
         """A stream's first token came that long after the request."""
         self.tally.time_to_first_token[klass].observe(seconds)
@@ -210,14 +205,16 @@ class Route:
 
     def ended(self, exchange: Exchange, ticket: Ticket[Exchange] | None) -> None:
         """The request has its answer; ``ticket`` is None when it never got a seat."""
-        if ticket is not None and self.admission.finish(ticket, time.monotonic()):
+        now = time.monotonic()
+        if ticket is not None and self.admission.finish(ticket, now):
             klass = exchange.klass
             tally = self.tally
             (tally.completed if exchange.status < 500 else tally.failed)[klass] += 1
             if exchange.status < 400:  # a refused body is answered at once and says nothing of load
-                tally.latency[klass].observe(time.monotonic() - exchange.arrived)
+                tally.latency[klass].observe(now - exchange.arrived)
             tally.by_code[klass, exchange.status] += 1
-            self.pump()
+            if self.admission.waiting:
+                self.pump()
         if self._on_end is not None:
             self._on_end(exchange)
 

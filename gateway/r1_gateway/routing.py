@@ -301,7 +301,8 @@ class EndpointPool:
             if new >= len(loads):
                 loads.extend({} for _ in range(new + 1 - len(loads)))
             loads[new][endpoint] = None
-            self._least = min(self._least, new)
+            if new < self._least:  # noqa: PLR1730 - at each request, and the call costs more
+                self._least = new
 
     # -- breakers ------------------------------------------------------------------------------
 
@@ -312,7 +313,8 @@ class EndpointPool:
 
     def answered(self, endpoint: Endpoint) -> None:
         """The head of a good answer came."""
-        self._health.answered(endpoint.outcomes)
+        endpoint.outcomes.good += 1
+        self._health.everyone.good += 1
         if endpoint.breaker is not None and (
             endpoint.probing or endpoint.paused_until <= self._now
         ):

@@ -77,8 +77,9 @@ class Tally:
         self.offered_requests[klass] += 1
         self.offered_tokens[klass] += (prompt_bytes >> 2) + int(expected)
 
-    def learn_output(self, tokens: int) -> None:
-        """Remember how many tokens a finished request put out (moving average)."""
+    def generated(self, klass: int, tokens: int) -> None:
+        """Count the tokens of a complete answer, and learn from them what the next will hold."""
+        self.generated_tokens[klass] += tokens
         self.output_tokens += OUTPUT_MEMORY * (tokens - self.output_tokens)
 
     def reject(self, klass: int, reason: str, code: int) -> None:

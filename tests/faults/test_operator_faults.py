@@ -118,11 +118,17 @@ def same(state: dict[str, Any]) -> str:
 
 
 async def until_settled_at(api: Api, key: Key, generation: int) -> dict[str, Any]:
-    """Wait until the status speaks of this generation and nothing changes any more."""
+    """Wait until status and Deployment are of this generation and nothing changes any more.
+
+    The status speaks of a generation before its children are applied, where one of them fails.
+    """
+    wanted = {1: SPEC["replicas"], 2: CHANGED["spec"]["replicas"]}[generation]
 
     async def settled() -> dict[str, Any] | None:
         before = await end_state(api, key)
         if not before or before["status"][2] != generation:
+            return None
+        if before["Deployment"][0]["spec"]["replicas"] != wanted:
             return None
         await asyncio.sleep(0.5)
         return before if await end_state(api, key) == before else None

@@ -16,7 +16,9 @@ from r1_forecasting.published.service_account import ServiceAccount
 from r1_forecasting.published.tls_door import TlsDoor
 
 
-def open_doors(app: web.Application, answers: Answers, options: argparse.Namespace) -> None:
+def open_doors(
+    app: web.Application, answers: Answers, options: argparse.Namespace, supervisor: Supervisor
+) -> None:
     """Open what ``options`` ask for when ``app`` starts. Raises ``Unreadable`` outside a pod."""
     publisher = Publisher(answers)
     if options.keda_port is not None:
@@ -29,7 +31,7 @@ def open_doors(app: web.Application, answers: Answers, options: argparse.Namespa
             options.external_metrics_tls,
             account.fetch_front_proxy,
         )
-        app.cleanup_ctx.append(_external_metrics(publisher, door, options.published))
+        app.cleanup_ctx.append(_external_metrics(publisher, door, options.published, supervisor))
 
 
 def _keda(
@@ -48,11 +50,10 @@ def _keda(
 
 
 def _external_metrics(
-    publisher: Publisher, door: TlsDoor, listed: CatalogueFile
+    publisher: Publisher, door: TlsDoor, listed: CatalogueFile, supervisor: Supervisor
 ) -> Callable[[web.Application], AsyncIterator[None]]:
     async def run(_: web.Application) -> AsyncIterator[None]:
         api = ExternalMetricsApi(publisher, lambda: listed.catalogue, lambda: door.trust)
-        supervisor = Supervisor()
         # An application can be served once only: each start of the task builds its own.
         supervisor.start("external metrics port", lambda: door.follow(api.application()))
         supervisor.start("published forecasts file", listed.follow)

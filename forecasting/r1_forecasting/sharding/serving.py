@@ -8,7 +8,6 @@ from collections.abc import AsyncIterator
 
 from aiohttp import web
 
-from r1_common.supervision import Supervisor
 from r1_forecasting.followed_file import FollowedFile
 from r1_forecasting.service import ForecastService
 from r1_forecasting.sharding.ownership import Addresses, Shards
@@ -42,11 +41,10 @@ def open_shard(
 
     async def run(_: web.Application) -> AsyncIterator[None]:
         service.metrics.shards.set(len(listed.content))
-        supervisor = Supervisor()
-        supervisor.start("shards file", lambda: listed.follow(changed))
+        service.supervisor.start("shards file", lambda: listed.follow(changed))
         with contextlib.suppress(GeneratorExit):
             yield
-        await supervisor.stop()
+        await service.supervisor.stop()
         await routed.peers.close()
 
     app.cleanup_ctx.append(run)

@@ -55,7 +55,7 @@
 
 {{/* A gateway watches one namespace or all of them: with several in watchNamespaces it needs to read them all. */}}
 {{- define "r1.gatewayNamespace" -}}
-{{- if eq (len .Values.watchNamespaces) 1 }}{{ first .Values.watchNamespaces }}{{ end -}}
+{{- if eq (len (.Values.watchNamespaces | default list)) 1 }}{{ first .Values.watchNamespaces }}{{ end -}}
 {{- end -}}
 
 {{/*

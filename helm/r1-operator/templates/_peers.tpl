@@ -14,7 +14,7 @@
 
 {{- define "r1.egressToApiServer" -}}
 - ports:
-    {{- range uniq .apiServerPorts }}
+    {{- range uniq (.apiServerPorts | default list) }}
     - {port: {{ . }}, protocol: TCP}
     {{- end }}
   {{- with include "r1.peers" (dict "direction" "to" "peers" .apiServerTo) }}
@@ -24,7 +24,7 @@
 
 {{- define "r1.egressToPrometheus" -}}
 - ports:
-    {{- range uniq .prometheusPorts }}
+    {{- range uniq (.prometheusPorts | default list) }}
     - {port: {{ . }}, protocol: TCP}
     {{- end }}
   {{- with include "r1.peers" (dict "direction" "to" "peers" .prometheusTo) }}

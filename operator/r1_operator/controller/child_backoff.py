@@ -2,21 +2,24 @@
 
 A refused manifest is refused again as long as neither it nor the cluster's rules change, and each
 event of the resource would send it anew. So a failed manifest waits: about a second after the first
-failure, twice as long after each further one, 30 s at most. Another manifest does not wait.
+refusal (a fifth of that after a failure that may pass), twice as long after each further one, 30 s at
+most. Another manifest does not wait.
 """
 
 from __future__ import annotations
 
 import random
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, NamedTuple
 
 from r1_operator.controller.workqueue import Backoff
 from r1_operator.kube.kinds import Key
 from r1_operator.plan.snapshot import Refusal
 
-SHORTEST_SECONDS: Final = 0.25
+_REFUSED: Final = Backoff(base_seconds=0.5, cap_seconds=30.0)
+_PASSING: Final = Backoff(base_seconds=0.1, cap_seconds=30.0)
+SHORTEST_SECONDS: Final = 0.1
 REPORTED_FAILURES: Final = 2
 """A temporary failure is reported from this many in a row on: the first may be over already."""
 
@@ -40,8 +43,7 @@ class _Failing:
 class ChildBackoff:
     """The failing requests of each resource. `now` is in seconds of a monotonic clock."""
 
-    def __init__(self, *, backoff: Backoff | None = None, rng: random.Random | None = None) -> None:
-        self._backoff = backoff or Backoff(base_seconds=0.5, cap_seconds=30.0)
+    def __init__(self, *, rng: random.Random | None = None) -> None:
         self._rng = rng or random.Random()  # noqa: S311 (jitter, not a secret)
         self._failing: dict[Key, dict[tuple[str, str], _Failing]] = {}
 
@@ -62,7 +64,7 @@ class ChildBackoff:
         requests = self._failing.setdefault(resource, {})
         known = requests.get(request[:2])
         failures = 1 if known is None else known.failures + 1
-        delay = self._backoff.delay(failures, self._rng)
+        delay = (_PASSING if refusal.temporary else _REFUSED).delay(failures, self._rng)
         requests[request[:2]] = _Failing(request.digest, refusal, failures, now + delay)
         return delay
 
@@ -70,6 +72,12 @@ class ChildBackoff:
         """The request was answered, or is not needed any more."""
         if resource in self._failing:
             self._failing[resource].pop(request[:2], None)
+
+    def release(self, resource: Key, now: float) -> None:
+        """Let what failed for a reason that may pass be tried at once: the server answers again."""
+        for subject, failing in self._failing.get(resource, {}).items():
+            if failing.refusal.temporary:
+                self._failing[resource][subject] = replace(failing, due=now)
 
     def keep(self, resource: Key, kinds: Collection[str]) -> None:
         """Forget the failures of kinds that are no children any more."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
 from r1_operator.controller.liveness import Liveness
 from r1_operator.kube.kinds import Json, Key, Kind
@@ -85,9 +85,7 @@ class Intake:
         try:
             owner = change(kind, obj)
         except Exception:  # one object that nobody can read must not end the watch of all others
-            logger.exception(
-                "%s %s is left out", kind.name, (obj.get("metadata") or {}).get("name")
-            )
+            logger.exception("%s %s is left out", kind.name, _name_of(obj))
             return False
         self._mark(owner)
         return owner is not None
@@ -95,3 +93,9 @@ class Intake:
     def _mark(self, owner: Key | None) -> None:
         if owner is not None:
             self._enqueue(owner)
+
+
+def _name_of(obj: Any) -> Any:
+    """The name of an object of any shape; None where it has none."""
+    metadata = obj.get("metadata") if isinstance(obj, dict) else None
+    return metadata.get("name") if isinstance(metadata, dict) else None

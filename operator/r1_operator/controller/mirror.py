@@ -7,17 +7,19 @@ it is over and what has gone since the last one, which kopf's events do not.
 
 A watch that ends is taken up where it stopped. When the server has forgotten that point (410),
 everything is listed again. All other errors are tried again with growing pauses, and the view stays
-as it is meanwhile.
+as it is meanwhile. An object that cannot be read is left out and logged; the watch of the others goes
+on.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import random
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
-from typing import Final
+from typing import Any, Final
 
 import aiohttp
 import orjson
@@ -25,13 +27,15 @@ import orjson
 from r1_operator.controller.intake import Intake
 from r1_operator.kube.client import Api, ApiError, Refused, RetryPolicy
 from r1_operator.kube.kinds import Json, Key, Kind, key_of
+from r1_operator.kube.views import version_of
 
 logger = logging.getLogger(__name__)
 
 _PAUSES: Final = RetryPolicy(base_seconds=0.25, cap_seconds=10.0)
 _WATCH_SECONDS: Final = 600.0
 _SILENT_SECONDS: Final = _WATCH_SECONDS + 30.0
-_EXPIRED: Final = 410
+_UNUSABLE_VERSION: Final = (400, 410)
+"""A resourceVersion that the server has forgotten, or never understood: list again."""
 
 
 class Mirror:
@@ -70,32 +74,42 @@ class Mirror:
                     version = await self._list(namespace)
                 async with aclosing(self._lines(namespace, version)) as lines:
                     async for line in lines:
-                        version, failures, told = self._take(orjson.loads(line)), 0, ""
+                        version = self._take(orjson.loads(line), version)
+                        failures, told = 0, ""
                 # A watch that was ended in order; a server that ends each at once is not rushed.
                 await asyncio.sleep(_PAUSES.delay(1, None, self._rng))
-            except (ApiError, aiohttp.ClientError, OSError, ValueError) as error:
-                if isinstance(error, ApiError) and error.status == _EXPIRED:
+            except Exception as error:  # a watch that ended would leave its view stale
+                known = isinstance(error, ApiError | aiohttp.ClientError | OSError | ValueError)
+                if not known or getattr(error, "status", 0) in _UNUSABLE_VERSION:
                     version = ""
                 said, failures = str(error) or type(error).__name__, failures + 1
                 if said != told:
                     told = said
-                    logger.warning("watch of %s: %s; trying again", self._kind.plural, said)
+                    logger.log(
+                        logging.WARNING if known else logging.ERROR,
+                        "watch of %s: %s; trying again",
+                        self._kind.plural,
+                        said,
+                        exc_info=None if known else error,
+                    )
                 await asyncio.sleep(_PAUSES.delay(min(failures, 10), None, self._rng))
 
     async def _list(self, namespace: str | None) -> str:
         """Everything there is into the view; the resourceVersion from which to watch."""
         uids: dict[Key, str] = {}
-        as_of = ""
+        first: Json = {}
         async for page in self._api.list_pages(
             self._kind, namespace, label_selector=self._selector
         ):
-            as_of = as_of or page["metadata"]["resourceVersion"]
+            first = first or page
             for obj in page["items"]:
-                # A list names the kind once for all, an event in each object: one digest for both.
-                obj["apiVersion"], obj["kind"] = self._kind.api_version, self._kind.name
-                uids[key_of(obj)] = obj["metadata"]["uid"]
+                with contextlib.suppress(KeyError, TypeError, AttributeError):  # the intake logs it
+                    # A list names the kind once, an event in each object: one digest for both.
+                    obj["apiVersion"], obj["kind"] = self._kind.api_version, self._kind.name
+                    uids[key_of(obj)] = obj["metadata"].get("uid", "")
             self._intake.page(self._kind, page["items"])
-        self._intake.drop_gone(self._kind, uids, int(as_of), namespace)
+        as_of: str = first["metadata"]["resourceVersion"]
+        self._intake.drop_gone(self._kind, uids, version_of(first), namespace)
         self._unlisted.discard(namespace)
         if not self._unlisted:
             self._intake.views.of(self._kind).complete.set()
@@ -121,16 +135,24 @@ class Mirror:
                 for line in lines:
                     yield line
 
-    def _take(self, event: Json) -> str:
+    def _take(self, event: Any, version: str) -> str:
         """Take in one event; the resourceVersion that the watch has come to.
 
         Raises:
             Refused: the event is an error, with its code as status.
         """
-        obj = event["object"]
-        if event["type"] == "ERROR":
-            raise Refused(f"the server ended it: {obj.get('message')}", status=obj.get("code", 0))
-        if event["type"] != "BOOKMARK":
-            self._intake.event(self._kind, event["type"], obj)
-        version: str = obj["metadata"]["resourceVersion"]
-        return version
+        event = _fields(event)
+        obj = event.get("object")
+        if event.get("type") == "ERROR":
+            message, code = _fields(obj).get("message"), _fields(obj).get("code")
+            status = code if isinstance(code, int) else 0
+            raise Refused(f"the server ended it: {message}", status=status)
+        if event.get("type") != "BOOKMARK":
+            self._intake.event(self._kind, event.get("type"), obj)
+        reached = _fields(_fields(obj).get("metadata")).get("resourceVersion")
+        return reached if isinstance(reached, str) and reached else version
+
+
+def _fields(value: Any) -> Json:
+    """A JSON object; of any other value no fields."""
+    return value if isinstance(value, dict) else {}

@@ -105,6 +105,8 @@ class Reconciler:
         self._fights = Fights()
         self._child_backoff = ChildBackoff()
         self._model_names = NameIndex()
+        self._unwritten: set[Key] = set()
+        """resources whose last status could not be written"""
 
     async def reconcile(self, key: Key, waited: float) -> float | None:
         """Bring one resource to what its spec asks; seconds until it wants to be looked at again."""
@@ -123,6 +125,7 @@ class Reconciler:
         if stored is None:
             self._scaling.forget(key)
             self._child_backoff.forget(key)
+            self._unwritten.discard(key)
             self._look_again_at(self._model_names.remove(key))
             return "settled", None
         obj = stored.load()
@@ -373,6 +376,12 @@ class Reconciler:
             answer = await self._api.apply(R1INFERENCE, *key, manifest, subresource="status")
         except NotFound:
             return False  # deleted meanwhile: its event is on the way
+        except ApiError:
+            self._unwritten.add(key)
+            raise
+        if key in self._unwritten:
+            self._unwritten.discard(key)
+            self._child_backoff.release(key, self._clock.now())
         self._metrics.writes.labels(R1INFERENCE.name, "status").inc()
         self._views.put(R1INFERENCE, answer)
         now_stored = self._views.resources.get(key)

@@ -73,6 +73,8 @@ class Resync:
             await self.look(kind)
         except ApiError as error:
             logger.warning("resync of %s failed: %s", kind.plural, error)
+        except Exception:  # a listing of odd shape must not end the looks at the other kinds
+            logger.exception("resync of %s failed", kind.plural)
 
     async def look(self, kind: Kind) -> int:
         """Compare one kind once; the number of objects that the watch had missed."""

@@ -309,10 +309,12 @@ class Api:
                 self.log.add(RequestRecord(method, path, status))
                 if status < 300:
                     try:
-                        answer: Json = orjson.loads(data) if data else {}
+                        answer: Any = orjson.loads(data) if data else {}
                     except ValueError:
-                        words = f"HTTP status {status} with a body that is not JSON"
-                        raise Unreachable(f"{method} {path}: {words}", detail=words) from None
+                        answer = None
+                    if not isinstance(answer, dict):
+                        words = f"HTTP status {status} with a body that is not a JSON object"
+                        raise Unreachable(f"{method} {path}: {words}", detail=words)
                     return answer
                 failure = failure_of(method, path, status, data)
             if not isinstance(failure, Unreachable | Busy) or attempt == allowed:

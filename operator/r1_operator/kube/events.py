@@ -80,6 +80,8 @@ class EventWriter:
                 logger.warning(
                     "event %s about %s not written: %s", notice.reason, notice.key, error
                 )
+            except Exception:  # one notice that cannot be written must not stop the others
+                logger.exception("event %s about %s not written", notice.reason, notice.key)
 
     def _forget_before(self, moment: float) -> None:
         while self._told:

@@ -33,6 +33,10 @@ _REMEDIES: Final[tuple[tuple[str, str], ...]] = (
         "Grant the operator's ServiceAccount this right: the chart's ClusterRole has it.",
     ),
     (
+        r"field is immutable",
+        "Delete this object: the operator makes it anew.",
+    ),
+    (
         r"[Rr]equest entity too large|request is too large|[Tt]oo long",
         "Shorten spec.template.",
     ),

@@ -9,6 +9,7 @@ else comes, a refusal too, replaces it.
 from __future__ import annotations
 
 import asyncio
+import logging
 import math
 import random
 from collections.abc import Awaitable, Callable, Hashable
@@ -19,6 +20,8 @@ import aiohttp
 from r1_common.foreign_json import InvalidJson
 from r1_common.http_json import read_json
 from r1_operator.plan.unavailable import Unavailable
+
+logger = logging.getLogger(__name__)
 
 UNREACHABLE = "Unreachable"
 
@@ -133,7 +136,14 @@ class Asking(Generic[K, V]):
 
     async def _put(self, key: K, question: Callable[[], Awaitable[V | Unavailable]]) -> None:
         async with self._slots:
-            answer = await question()
+            try:
+                answer = await question()
+            except Exception as error:
+                logger.exception("%s: the answer about %s cannot be read", self._who, key)
+                what = f"{type(error).__name__}: {error}"
+                answer = Unavailable(
+                    UNREACHABLE, f"{self._who}: the answer cannot be read: {what}."
+                )
         if key in self._due and not self._outlives(self._known.get(key), answer):
             self._known[key] = Known(self.now(), answer)
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
 
 from r1_common.ip_family import choose_address, prefers_ipv6
 from r1_common.listen import host_port
@@ -65,7 +66,7 @@ class GatewayDirectory:
                 ENDPOINT_SLICE, namespace, label_selector=f"kubernetes.io/service-name={name}"
             ):
                 for item in page["items"]:
-                    for gateway, address in _gateways(item):
+                    for gateway, address in self._readable(item):
                         found.setdefault(gateway, set()).add(address)
         except ApiError as error:
             logger.warning("gateways of %s: %s", self._service, error)
@@ -75,6 +76,14 @@ class GatewayDirectory:
                 for gateway, addresses in found.items()
             }
         return self._known
+
+    def _readable(self, endpoint_slice: Any) -> list[tuple[str, str]]:
+        """Its gateways; none of an object of odd shape, which must not hide those of the others."""
+        try:
+            return list(_gateways(endpoint_slice))
+        except (AttributeError, TypeError) as error:
+            logger.warning("an EndpointSlice of %s is left out: %s", self._service, error)
+            return []
 
 
 def _gateways(endpoint_slice: Json) -> Iterator[tuple[str, str]]:

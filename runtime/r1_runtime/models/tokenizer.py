@@ -16,6 +16,8 @@ from r1_runtime.models.chat_template import ChatTemplate
 from r1_runtime.models.control_tokens import ControlTokens
 
 _BYTE_VALUES = 256
+_USUAL_BYTES = 4  # of text per token, in English
+_SLICE = 2**14  # characters
 
 
 class ChatTokenizer:
@@ -68,9 +70,10 @@ class ChatTokenizer:
         The strings of added tokens in the text become these tokens.
 
         Raises:
-            RequestError: the text has more bytes than `max_tokens` tokens can hold.
+            RequestError: the text is far too long for `max_tokens` tokens.
         """
         self._check_size(text, max_tokens, "prompt")
+        _check_count(self._tokenizer, [text], max_tokens, "prompt")
         tokens = _encode(self._tokenizer, [text])[0]
         if self._adds_begin and self._begin_id is not None and tokens[:1] != [self._begin_id]:
             return [self._begin_id, *tokens]
@@ -98,8 +101,8 @@ class ChatTokenizer:
             max_tokens: the limit for the check of the size.
 
         Raises:
-            RequestError: there is no template, it refuses the messages, or the rendered text has
-                more bytes than `max_tokens` tokens can hold.
+            RequestError: there is no template, it refuses the messages, or the rendered text is far
+                too long for `max_tokens` tokens.
         """
         template = self._template
         if template is None:
@@ -125,16 +128,23 @@ class ChatTokenizer:
         found = control.find(rendered)
         unmasked = control.unmask(rendered)
         if unmasked == text and control.find(text) == found:
-            return _encode(self._tokenizer, [text])[0]
-        return self._encode_pieces(unmasked, found)
+            _check_count(self._tokenizer, [text], max_tokens, "messages")
+            tokens = _encode(self._tokenizer, [text])[0]
+            # A normaliser makes further ones, such as of full-width letters.
+            if control.among(tokens) == [token for _, _, token in found]:
+                return tokens
+        return self._encode_pieces(unmasked, found, max_tokens)
 
-    def _encode_pieces(self, text: str, found: Sequence[tuple[int, int, int]]) -> list[int]:
+    def _encode_pieces(
+        self, text: str, found: Sequence[tuple[int, int, int]], max_tokens: int | None
+    ) -> list[int]:
         """Tokens of `text` in which only `found` are added tokens."""
         starts = [0, *(end for _, end, _ in found)]
         ends = [*(start for start, _, _ in found), len(text)]
         pieces = [text[start:end] for start, end in zip(starts, ends, strict=True)]
+        _check_count(self._without_control, pieces, max_tokens, "messages")
         encoded = _encode(self._without_control, pieces)
-        if not set(self._control.ids.values()).isdisjoint(chain.from_iterable(encoded)):
+        if self._control.among(chain.from_iterable(encoded)):
             raise RequestError(
                 "the messages contain a control token that this tokenizer cannot encode as text",
                 param="messages",
@@ -166,6 +176,30 @@ def _encode(tokenizer: Any, texts: list[str]) -> list[list[int]]:
     # The batch call releases the interpreter lock, `encode` does not; offsets are not needed.
     encodings = tokenizer.encode_batch_fast(texts, add_special_tokens=False)
     return [list(encoding.ids) for encoding in encodings]
+
+
+def _check_count(tokenizer: Any, texts: Sequence[str], max_tokens: int | None, field: str) -> None:
+    """Refuse what has certainly too many tokens, before all of them are in memory.
+
+    A token takes hundreds of bytes until it is a number. A long text is counted slice by slice up
+    to twice the limit: a cut adds a few tokens to the thousands of a slice.
+
+    Raises:
+        RequestError: 400.
+    """
+    size = sum(len(text.encode()) for text in texts)
+    if max_tokens is None or size <= _USUAL_BYTES * max_tokens:
+        return
+    count = 0
+    for text in texts:
+        for at in range(0, len(text), _SLICE):
+            count += len(_encode(tokenizer, [text[at : at + _SLICE]])[0])
+            if count > 2 * max_tokens:
+                raise RequestError(
+                    f"{field} has more than {max_tokens} tokens, the longest prompt of this server",
+                    param=field,
+                    code="context_length_exceeded",
+                )
 
 
 def _without_added_tokens(raw: Mapping[str, Any], control: ControlTokens) -> Any:

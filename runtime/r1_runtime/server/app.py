@@ -15,7 +15,7 @@ from functools import partial
 from typing import Any
 
 import orjson
-from aiohttp import web
+from aiohttp import HttpVersion11, web
 from aiohttp.http_exceptions import ContentEncodingError, PayloadEncodingError
 
 from r1_runtime.engine.messages import Output
@@ -49,8 +49,8 @@ def build_app(service: Service) -> web.Application:
     app.router.add_get("/metrics", _metrics)
     app.router.add_get("/v1/models", _models)
     app.router.add_get("/v1/models/{name:.+}", _one_model)
-    app.router.add_post("/v1/chat/completions", _chat)
-    app.router.add_post("/v1/completions", _completion)
+    app.router.add_post("/v1/chat/completions", _chat, expect_handler=_expect)
+    app.router.add_post("/v1/completions", _completion, expect_handler=_expect)
     return app
 
 
@@ -81,7 +81,10 @@ async def _errors(request: web.Request, handler: Handler) -> web.StreamResponse:
         if error.status < 400:
             raise
         message = f"{request.method} {request.path}: {error.reason}"
-        return _refusal(RequestError(message, status=error.status))
+        refusal = _refusal(RequestError(message, status=error.status))
+        if "Allow" in error.headers:
+            refusal.headers["Allow"] = error.headers["Allow"]
+        return refusal
     except Exception:  # noqa: BLE001
         _log.exception("%s %s failed", request.method, request.path)
         if request.writer.output_size:  # a head is out: only closing the connection is left
@@ -141,13 +144,24 @@ async def _completion(request: web.Request) -> web.StreamResponse:
     return await _generate(request, parse_completion, "cmpl-")
 
 
+async def _expect(request: web.Request) -> web.StreamResponse | None:
+    """The interim answer to `Expect: 100-continue`; aiohttp refuses others in plain text."""
+    if request.headers["Expect"].strip().lower() != "100-continue":
+        return _refusal(RequestError("only 100-continue is supported", status=417, param="Expect"))
+    if request.version >= HttpVersion11:
+        await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        request.writer.output_size = 0  # the answer's head has not been written yet
+    return None
+
+
 async def _body(request: web.Request) -> bytes:
     """The request's body, decompressed.
 
     Raises:
         RequestError: 400, it is not what Content-Encoding announces; 415, an unknown encoding.
     """
-    encoding = request.headers.get("Content-Encoding", "identity").strip().lower()
+    given = ",".join(request.headers.getall("Content-Encoding", []))
+    encoding = given.strip().lower() or "identity"
     if encoding not in _ENCODINGS:
         raise RequestError(
             f"Content-Encoding {encoding[:40]!r} is not supported; use one of "

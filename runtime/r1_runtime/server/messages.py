@@ -10,6 +10,7 @@ from r1_runtime.server.fields import bad_field
 _ROLES = frozenset({"system", "user", "assistant", "developer", "tool"})
 # Further fields of a message that templates read.
 _TEXTS = ("name", "tool_call_id", "reasoning_content")
+_NOT_IMPLEMENTED = ("function_call", "audio", "prefix")
 
 
 def parse_messages(messages: object) -> tuple[Mapping[str, Any], ...]:
@@ -32,9 +33,16 @@ def _message(message: object, where: str) -> Mapping[str, Any]:
     calls = _tool_calls(message.get("tool_calls"), f"{where}.tool_calls")
     if calls and role != "assistant":
         raise bad_field(f"{where}.tool_calls", f"{where}.tool_calls: only an assistant has them")
+    for name in _NOT_IMPLEMENTED:
+        if message.get(name) not in (None, False):
+            field = f"{where}.{name}"
+            raise bad_field(field, f"{field} is not implemented; leave it out")
+    content = message.get("content")
+    if content is None and role == "assistant" and not calls:
+        content = ""  # such as of a refusal, or of reasoning alone
     parsed: dict[str, Any] = {
         "role": "system" if role == "developer" else role,
-        "content": _content(message.get("content"), where, optional=bool(calls)),
+        "content": _content(content, where, optional=bool(calls)),
     }
     for name in _TEXTS:
         value = message.get(name)
@@ -75,7 +83,7 @@ def _tool_calls(calls: object, where: str) -> list[dict[str, Any]]:
 
 
 def _tool_call(call: object, where: str) -> dict[str, Any]:
-    if not isinstance(call, Mapping) or call.get("type", "function") != "function":
+    if not isinstance(call, Mapping) or call.get("type") not in (None, "function"):
         raise bad_field(where, f"{where} must be an object of type function")
     function = call.get("function")
     if not isinstance(function, Mapping):

@@ -133,6 +133,14 @@ def test_all_three_mount_the_keys_that_the_configuration_names(render: Render) -
     [
         (["prometheus.auth.bearerTokenKey=token"], "prometheus.auth.secretName"),
         (["prometheus.auth.secretName=a"], "name a key of the Secret"),
+        (
+            ["prometheus.auth.secretName=a", "prometheus.auth.usernameKey=user"],
+            "usernameKey and passwordKey belong together",
+        ),
+        (
+            ["prometheus.auth.secretName=a", "prometheus.auth.keyKey=tls.key"],
+            "certKey and keyKey belong together",
+        ),
     ],
 )
 def test_half_a_secret_is_refused_by_name(

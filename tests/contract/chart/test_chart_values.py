@@ -231,3 +231,40 @@ def test_the_readme_lists_every_value_with_its_default(chart: Path, values: dict
     documented = {name: json.loads(default) for name, default, _ in listed}
     assert len(documented) == len(listed), "a value is listed twice"
     assert documented == values
+
+
+UNSET = (
+    "imagePullSecrets",
+    "watchNamespaces",
+    "modelPods",
+    "modelPods.template",
+    "prometheus.matchers",
+    "prometheus.headers",
+    "prometheus.auth",
+    "prometheus.auth.headerKeys",
+    "operator.accelerators",
+    "operator.podAnnotations",
+    "gateway.extraEnv",
+    "networkPolicy.apiServerPorts",
+    "networkPolicy.prometheusPorts",
+    "serviceMonitor.labels",
+    "dashboards.annotations",
+)
+
+
+@pytest.mark.parametrize("value", UNSET)
+def test_a_value_that_is_not_there_counts_as_empty(
+    value: str, render: Callable[..., list[dict[str, Any]]]
+) -> None:
+    """`--reuse-values` brings the values of an older chart, and a site may write null."""
+    settings = ("serviceMonitor.enabled=true", "forecaster.shards=2")
+    for manifest in render(*settings, f"{value}=null"):
+        for container in _containers(manifest):
+            for one in container.get("env") or ():
+                assert "valueFrom" in one or one["value"] not in (None, "null"), one
+
+
+def _containers(manifest: dict[str, Any]) -> list[dict[str, Any]]:
+    spec = manifest.get("spec") or {}
+    found: list[dict[str, Any]] = spec.get("template", {}).get("spec", {}).get("containers", [])
+    return found

@@ -40,7 +40,7 @@ def in_flight(gateway: GatewayServer) -> int:
 
 
 def failures(gateway: GatewayServer) -> list[int]:
-    return [endpoint.failures for endpoint in gateway.door.routes["default/m"].admission.pool]
+    return [each.outcomes.failures for each in gateway.door.routes["default/m"].admission.pool]
 
 
 async def never_answers(conversation: Conversation) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 import io
 import json
 import random
@@ -178,6 +179,40 @@ async def test_what_is_not_http_is_refused_as_json(server: Server, data: bytes) 
         head, _, body = answer.partition(b"\r\n\r\n")
         assert head.startswith((b"HTTP/1.1 400 ", b"HTTP/1.0 400 "))
         assert "not valid HTTP" in json.loads(body)["error"]["message"]
+
+
+@pytest.mark.parametrize(
+    ("method", "headers", "status"),
+    [
+        ("POST", {"Content-Encoding": ""}, 200),
+        ("POST", {"Content-Encoding": "identity, gzip"}, 415),
+        ("POST", {"Expect": "100-continue"}, 200),
+        ("POST", {"Expect": "202-accepted"}, 417),
+        ("PUT", {}, 405),
+    ],
+)
+async def test_unusual_heads_are_answered_as_json(
+    server: Server, method: str, headers: dict[str, str], status: int
+) -> None:
+    async with (
+        aiohttp.ClientSession(server.url) as http,
+        http.request(
+            method, "/v1/chat/completions", data=json.dumps(CHAT), headers=headers
+        ) as answer,
+    ):
+        assert answer.status == status
+        assert ("error" in await answer.json()) == (status != 200)
+        assert status != 405 or answer.headers["Allow"] == "POST"
+
+
+async def test_two_content_encodings_are_refused(server: Server) -> None:
+    reader, writer = await asyncio.open_connection("127.0.0.1", int(server.url.rpartition(":")[2]))
+    body = gzip.compress(json.dumps(CHAT).encode())
+    head = "POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nConnection: close\r\n"
+    head += "Content-Encoding: gzip\r\nContent-Encoding: identity\r\n"
+    writer.write(f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body)
+    assert b" 415 " in await reader.readline()
+    writer.close()
 
 
 async def test_a_compressed_body_is_read(server: Server) -> None:

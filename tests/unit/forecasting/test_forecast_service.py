@@ -103,6 +103,25 @@ async def test_probes_and_metrics(client: Any) -> None:
     assert "r1_forecast_fit_seconds" in text
 
 
+async def test_healthz_names_background_tasks_that_failed(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def broken(_: Any) -> None:
+        raise RuntimeError("the queue is broken")
+
+    monkeypatch.setattr(Trainer, "_run", broken)
+    service = ForecastService(Sine(), Trainer(("seasonal-level",), TrainingQueue(0.5)))
+    async with TestClient(TestServer(service.application())) as client:
+        service.supervisor.start("shards file", lambda: broken(None))
+        async with asyncio.timeout(30):
+            while len(service.trainer.failing() + service.supervisor.failing()) < 2:  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+        body = await (await client.get("/healthz")).json()
+        await service.supervisor.stop()
+    assert body["failing"][0].startswith("background task 'training' failed")
+    assert "RuntimeError: the queue is broken" in body["failing"][0]
+    assert "'shards file'" in body["failing"][1]
+    assert body["status"] == "ok", "a restart would forget every model"
+
+
 async def test_the_peak_that_decisions_plan_for_is_shown_at_its_level_alone(
     client: Any,
 ) -> None:

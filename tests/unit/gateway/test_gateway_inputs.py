@@ -255,7 +255,7 @@ def test_offered_tokens_are_prompt_bytes_by_four_and_what_may_come_out() -> None
     tally.offer(Q1, 0, 100_000)
     assert tally.offered_tokens[Q1] == 107 + 228 + 128
     for _ in range(500):
-        tally.learn_output(10)
+        tally.generated(0, 10)
     tally.offer(Q2, 0, None)
     assert tally.offered_tokens[Q2] in (10, 11)
     assert tally.offered_requests == [3, 1, 0]
@@ -295,6 +295,7 @@ def test_flags_win_over_the_environment_and_the_environment_over_defaults() -> N
     [
         ["--port", "x"],
         ["--max-body-bytes", "0"],
+        ["--max-buffered-bytes", "1"],
         ["--drain-seconds", "-1"],
         ["--log-level", "loud"],
         ["--gateway-service", "name"],

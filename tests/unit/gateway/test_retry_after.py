@@ -192,6 +192,7 @@ def test_the_rate_is_right_from_the_first_request_on() -> None:
     assert rate.per_second(Q1, 20, 0.5) == pytest.approx(40.0)
     for _ in range(19):
         rate.freed(0.5, 0.52)
+    rate.idle = True
     assert rate.per_second(Q1, 20, 1000.0) == pytest.approx(40.0)  # an idle time changes nothing
 
 

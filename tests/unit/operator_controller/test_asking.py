@@ -2,6 +2,8 @@
 
 import asyncio
 
+import pytest
+
 from r1_operator.plan.unavailable import Unavailable
 from r1_operator.sources.asking import UNREACHABLE, Asking, Known
 
@@ -132,4 +134,22 @@ async def test_a_peer_that_is_not_there_is_said_to_be_silent() -> None:
     assert isinstance(said, Unavailable)
     assert said.reason == UNREACHABLE
     assert said.message.startswith("The peer does not answer: ")
+    await peer.close()
+
+
+async def test_an_answer_that_cannot_be_read_is_logged_and_known_as_unavailable(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    peer = asking(Clock(), holds=False)
+
+    async def raising() -> int | Unavailable:
+        raise KeyError("levels")
+
+    peer.ask("a", raising, 10.0)
+    await turn()
+    known = peer.known("a")
+    assert known is not None
+    assert isinstance(known.answer, Unavailable)
+    assert "KeyError: 'levels'" in known.answer.message
+    assert "Traceback" in caplog.text
     await peer.close()

@@ -130,7 +130,7 @@ async def test_a_job_that_is_not_created_is_said_and_tried_again(
     assert words in world.condition("Blocked")["message"]
     assert [one.reason for one in world.told] == ["BacktestBlocked"]
     sent = world.server.sent("POST", "/jobs")
-    await world.reconcile(20, step=0.01)
+    await world.reconcile(20, step=0.001)
     assert world.server.sent("POST", "/jobs") == sent, "not at every event"
     world.server.fault = lambda method, path: None
     world.elapsed += 31.0

@@ -10,7 +10,6 @@ import pytest
 from fake_api_server import HANG, FakeApiServer, Fault, client_of, fake_api_server, status_error
 from r1_common.clock import AnchoredClock
 from r1_operator.controller.reconcile import Reconciler
-from r1_operator.controller.workqueue import Backoff
 from r1_operator.kube.client import Api
 from r1_operator.kube.events import Notice
 from r1_operator.kube.kinds import POD, R1INFERENCE, Json, Key
@@ -40,6 +39,12 @@ REFUSALS = [
         "Required value",
         "Correct the spec",
         id="invalid",
+    ),
+    pytest.param(
+        status_error(422, 'ConfigMap "r1" is invalid: data: Forbidden: field is immutable'),
+        "field is immutable",
+        "Delete this object",
+        id="immutable field",
     ),
     pytest.param(
         status_error(403, 'services "r1" is forbidden: exceeded quota: q', "Forbidden"),
@@ -98,7 +103,7 @@ FAILURES = [
     pytest.param(status_error(503, "apiserver is shutting down"), "shutting down", id="503"),
     pytest.param(status_error(429, "too many requests"), "too many requests", id="429"),
     pytest.param((502, b"<html>bad gateway</html>"), "bad gateway", id="a proxy's 502"),
-    pytest.param((200, b"<html>login</html>"), "not JSON", id="a proxy's 200"),
+    pytest.param((200, b"<html>login</html>"), "not a JSON object", id="a proxy's 200"),
     pytest.param((200, b"{}"), "metadata", id="an object without metadata"),
     pytest.param(status_error(409, "object has been modified", "Conflict"), "modified", id="409"),
     pytest.param(status_error(404, "the server could not find it", "NotFound"), "find", id="404"),
@@ -408,13 +413,36 @@ def test_pauses_grow_to_half_a_minute() -> None:
     from r1_operator.controller.child_backoff import ChildBackoff, Request
     from r1_operator.plan.snapshot import Refusal
 
-    backoff = ChildBackoff(backoff=Backoff(0.5, 30.0), rng=Random(1))
+    backoff = ChildBackoff(rng=Random(1))
     request, refusal = Request("Service", "apply", "d"), Refusal("Service", "r1", "no")
     delays = [backoff.failed(KEY, request, refusal, 0.0) for _ in range(12)]
     assert 0.5 <= delays[0] <= 1.0
     assert all(15.0 <= delay <= 30.0 for delay in delays[6:])
     assert backoff.pause(KEY, request, 1.0) == pytest.approx(delays[-1] - 1.0)
     assert backoff.pause(KEY, request._replace(digest="e"), 1.0) == 0.0
+    passing = ChildBackoff(rng=Random(1))
+    first = passing.failed(KEY, request, Refusal("Service", "r1", "busy", temporary=True), 0.0)
+    assert 0.1 <= first <= 0.2
     backoff.succeeded(KEY, request)
     assert backoff.reported(KEY) == ()
     assert backoff.next_try(KEY, 1.0) is None
+
+
+async def test_what_failed_while_the_server_was_away_is_tried_when_it_is_back(
+    world: World,
+) -> None:
+    world.make({"replicas": 1})
+    await world.reconcile()
+    world.server.fault = lambda method, path: status_error(503, "away")
+    world.make({"replicas": 3})
+    for _ in range(6):
+        with pytest.raises(Exception, match="away"):
+            await world.reconcile(step=16.0)
+    world.server.fault = lambda method, path: None
+    again = await world.reconcile(step=0.3)
+    assert again is not None
+    assert again < 0.3, "the status could be written again"
+    await world.reconcile(step=0.0)
+    assert (
+        world.server.objects["/apis/apps/v1/namespaces/ns/deployments/r1"]["spec"]["replicas"] == 3
+    )

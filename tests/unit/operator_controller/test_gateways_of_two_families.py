@@ -46,3 +46,22 @@ async def test_a_gateway_without_a_pod_is_known_by_its_address() -> None:
     api = cast("Api", Slices(slice_of("fd00::7", pod=None)))
     directory = GatewayDirectory(api, service="r1-system/r1-gateway", ipv6_first=False)
     assert await directory.known() == {"fd00::7": "http://[fd00::7]:8081/signals"}
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        None,
+        5,
+        {"ports": [None]},
+        {"endpoints": 5},
+        {"endpoints": [None]},
+        {"endpoints": [{"addresses": [None]}]},
+        {"endpoints": [{"addresses": ["10.0.0.9"], "targetRef": "pod"}]},
+    ],
+    ids=str,
+)
+async def test_an_endpoint_slice_of_odd_shape_hides_no_gateway_of_the_others(odd: Any) -> None:
+    api = cast("Api", Slices(odd, V4))
+    directory = GatewayDirectory(api, service="r1-system/r1-gateway", ipv6_first=False)
+    assert await directory.known() == {"gateway-1": "http://10.0.0.1:8081/signals"}

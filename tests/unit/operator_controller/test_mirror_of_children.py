@@ -254,3 +254,130 @@ async def test_an_object_that_nobody_can_read_ends_no_watch(
         server.tell("ADDED", deployment("d", 12))
         await until(lambda: seen.names() == {"a", "c", "d"})
         assert server.listings == 1
+
+
+ODD_EVENTS: list[Any] = [
+    [],
+    5,
+    "text",
+    {},
+    {"type": "ADDED"},
+    {"type": "ADDED", "object": None},
+    {"type": "ADDED", "object": []},
+    {"type": "ADDED", "object": {}},
+    {"type": "MODIFIED", "object": {"metadata": None}},
+    {"type": "MODIFIED", "object": {"metadata": []}},
+    {"type": "MODIFIED", "object": {"metadata": {"name": "x"}}},
+    {"type": "MODIFIED", "object": {"metadata": {"name": ["x"], "resourceVersion": 7}}},
+    {"type": "MODIFIED", "object": {"metadata": {"name": "x", "resourceVersion": None}}},
+    {"type": "DELETED", "object": {"metadata": {"labels": 5}}},
+    {"type": "DELETED", "object": None},
+    {"type": "BOOKMARK"},
+    {"type": "BOOKMARK", "object": {"metadata": {}}},
+    {"type": "BOOKMARK", "object": {"metadata": {"resourceVersion": {}}}},
+    {"type": ["ADDED"], "object": {}},
+    {"object": {"metadata": {"resourceVersion": ""}}},
+]
+
+
+@pytest.mark.parametrize("event", ODD_EVENTS, ids=lambda event: orjson.dumps(event).decode())
+async def test_an_event_of_odd_shape_is_left_out_and_the_watch_goes_on(
+    server: ApiServer, event: Any
+) -> None:
+    server.objects = [deployment("a", 3)]
+    async with mirror_of(server) as seen:
+        await until(lambda: server.watched_from)
+        server.events.put_nowait(event)
+        server.tell("ADDED", deployment("b", 11))
+        await until(lambda: seen.names() == {"a", "b"})
+        assert server.watched_from == ["10"], "the same watch brought both"
+        assert server.listings == 1
+
+
+@pytest.mark.parametrize("error", [None, [], {}, {"code": "410"}, {"code": 500.5}, {"code": [1]}])
+async def test_an_error_event_of_odd_shape_ends_the_watch_in_order(
+    server: ApiServer, error: Any
+) -> None:
+    async with mirror_of(server) as seen:
+        await until(lambda: server.watched_from)
+        server.events.put_nowait({"type": "ERROR", "object": error})
+        await until(lambda: len(server.watched_from) == 2)
+        server.events.put_nowait(None)  # for the first watch, whose reader has gone
+        server.tell("ADDED", deployment("b", 11))
+        server.tell("ADDED", deployment("b", 11))
+        await until(lambda: seen.names() == {"b"})
+
+
+@pytest.mark.parametrize(
+    "item",
+    [
+        None,
+        5,
+        "text",
+        [],
+        {},
+        {"metadata": None},
+        {"metadata": []},
+        {"metadata": {"name": {}}},
+        {"metadata": {"name": "x", "namespace": [], "uid": "u"}},
+        {"metadata": {"name": "x", "uid": "u", "resourceVersion": 5}, "spec": {}},
+    ],
+    ids=lambda item: orjson.dumps(item).decode(),
+)
+async def test_a_listed_object_of_odd_shape_is_left_out(
+    server: ApiServer, item: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def answer(request: web.Request) -> web.StreamResponse:
+        if "watch" in request.query:
+            return await server._watch(request)
+        items = [deployment("a", 3), item, deployment("b", 4)]
+        return web.json_response({"metadata": {"resourceVersion": "10"}, "items": items})
+
+    monkeypatch.setattr(server, "answer", answer)
+    async with mirror_of(server) as seen:
+        await asyncio.wait_for(seen.view.complete.wait(), 30)
+        assert seen.names() == {"a", "b"}
+        await until(lambda: server.watched_from)
+
+
+@pytest.mark.parametrize(
+    "page",
+    [
+        [],
+        5,
+        None,
+        {"items": 5, "metadata": {"resourceVersion": "10"}},
+        {"items": {"a": 1}, "metadata": {"resourceVersion": "10"}},
+        {"items": []},
+        {"items": [], "metadata": None},
+        {"items": [], "metadata": {"resourceVersion": 5}},
+    ],
+    ids=lambda page: orjson.dumps(page).decode(),
+)
+async def test_a_listing_of_odd_shape_is_asked_for_again(
+    server: ApiServer, page: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    answers: list[Any] = [page]
+
+    async def answer(request: web.Request) -> web.StreamResponse:
+        if "watch" in request.query:
+            return await server._watch(request)
+        good = {"metadata": {"resourceVersion": "10"}, "items": [deployment("a", 3)]}
+        return web.json_response(answers.pop() if answers else good)
+
+    monkeypatch.setattr(server, "answer", answer)
+    async with mirror_of(server) as seen:
+        await until(lambda: seen.names() == {"a"} or server.watched_from)
+        if not seen.names():  # the odd page was read as an empty listing
+            server.tell("ADDED", deployment("a", 11))
+        await until(lambda: seen.names() == {"a"})
+        await asyncio.wait_for(seen.view.complete.wait(), 30)
+
+
+async def test_a_version_that_the_server_does_not_understand_lists_again(server: ApiServer) -> None:
+    async with mirror_of(server) as seen:
+        await until(lambda: server.watched_from)
+        server.answer_watches_with = 400
+        server.objects = [deployment("a", 12)]
+        server.end_watch()
+        await until(lambda: seen.names() == {"a"})

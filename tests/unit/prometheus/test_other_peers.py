@@ -76,7 +76,7 @@ async def test_the_api_server(server: Script) -> None:
     server.reply = Reply(200, b"<html>", "text/html")
     configuration = Configuration(host=server.url)
     async with Api(configuration, retry=RetryPolicy(attempts=1)) as api:
-        with pytest.raises(Unreachable, match="200 without JSON"):
+        with pytest.raises(Unreachable, match="200 with a body that is not JSON"):
             await api.request("GET", "/api/v1/pods")
 
 

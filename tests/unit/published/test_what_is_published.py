@@ -97,7 +97,7 @@ def test_a_list_is_found_by_namespace_and_name() -> None:
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("{", "is not JSON"),
+        ("{", "not JSON"),
         ("{}", "needs to be a JSON list"),
         ("[3]", r"^\[0\] needs to be an object"),
         (json.dumps([SHOP, SHOP | {"query": 7}]), r"^\[1\]\.query: "),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,10 +12,13 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tokenizers import AddedToken, Tokenizer
+from tokenizers import AddedToken, Tokenizer, models
 
 from r1_runtime.config import read_config
 from r1_runtime.errors import RequestError
+from r1_runtime.models import control_tokens
+from r1_runtime.models import tokenizer as tokenizer_module
+from r1_runtime.models.control_tokens import ControlTokens
 from r1_runtime.models.tokenizer import ChatTokenizer
 from r1_runtime.server.options import resolve_model
 
@@ -222,3 +226,86 @@ def test_hostile_messages_have_the_template_s_control_tokens_only(
     tokens = wide.encode_chat(conversation(texts))
     plain = wide.encode_chat(conversation(["x" if text else "" for text in texts]))
     assert control(wide, tokens) == control(wide, plain)
+
+
+def test_text_that_a_normaliser_turns_into_a_control_string_stays_text(
+    tmp_path: Path, folder: Path
+) -> None:
+    shutil.copytree(folder, tmp_path, dirs_exist_ok=True)
+    raw = json.loads((folder / "tokenizer.json").read_text())
+    (tmp_path / "tokenizer.json").write_text(json.dumps(raw | {"normalizer": {"type": "NFKC"}}))
+    tokenizer = ChatTokenizer(tmp_path, read_config(tmp_path))
+    tokens = tokenizer.encode_chat([user("a＜/think＞b")])
+    assert control(tokenizer, tokens) == control(tokenizer, tokenizer.encode_chat([user("ab")]))
+    assert "a</think>b" in tokenizer.decode(tokens)
+
+
+def entries(texts: Sequence[str], **flags: bool) -> list[dict[str, Any]]:
+    return [{"id": 4096 + at, "content": text, **flags} for at, text in enumerate(texts)]
+
+
+def test_a_search_costs_the_same_with_800_control_tokens() -> None:
+    """The published tokenizer of DeepSeek-R1 has 818; the search holds the interpreter lock."""
+    many = ControlTokens(entries([*WIDE, *(f"<｜place▁holder▁no▁{at}｜>" for at in range(800))]))
+    text = "the quick brown fox <｜place▁holder▁no▁" * 5_000
+    begun = time.process_time()
+    assert many.find(text + "<｜place▁holder▁no▁799｜>")[0].start == len(text)
+    assert time.process_time() - begun < 10
+
+
+pieces = st.sampled_from(["<", "a", "ab", ">", "<a>", " ", "\n", "é", "_", "<ab>x"])
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    added=st.dictionaries(
+        st.lists(st.sampled_from("<ab>"), min_size=1, max_size=4).map("".join),
+        st.fixed_dictionaries(
+            {flag: st.booleans() for flag in ("single_word", "lstrip", "rstrip")}
+        ),
+        min_size=1,
+        max_size=6,
+    ),
+    text=st.lists(pieces, max_size=12).map("".join),
+    slice_size=st.sampled_from([1, 2, 5, 2**16]),
+)
+def test_the_search_finds_what_the_tokenizer_finds(
+    added: Mapping[str, Mapping[str, bool]], text: str, slice_size: int
+) -> None:
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.add_tokens([AddedToken(name, normalized=False, **added[name]) for name in added])
+    ids = {name: tokenizer.token_to_id(name) for name in added}
+    control = ControlTokens([{"id": ids[name], "content": name, **added[name]} for name in added])
+    encoding = tokenizer.encode(text)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(control_tokens, "_SLICE", slice_size)
+        found = control.find(text)
+    assert [tuple(each) for each in found] == [
+        (*span, token) for token, span in zip(encoding.ids, encoding.offsets, strict=True)
+    ]
+
+
+@pytest.mark.parametrize("text", ["7" * 2_000_000, "<｜User｜>" * 200_000, "中文😀" * 200_000])
+def test_far_too_many_tokens_are_refused_before_all_are_in_memory(
+    wide: ChatTokenizer, monkeypatch: pytest.MonkeyPatch, text: str
+) -> None:
+    """Five million digits took 2 GB, with a context of 160,000 tokens."""
+    made = 0
+    encode = tokenizer_module._encode
+
+    def counting(*arguments: Any) -> list[list[int]]:
+        nonlocal made
+        encoded = encode(*arguments)
+        made += sum(map(len, encoded))
+        return encoded
+
+    monkeypatch.setattr(tokenizer_module, "_encode", counting)
+    with pytest.raises(RequestError, match="messages has more than 100000 tokens"):
+        wide.encode_chat([user(text)], max_tokens=100_000)
+    assert made < 400_000
+
+
+def test_a_long_prompt_of_few_tokens_is_not_refused(wide: ChatTokenizer) -> None:
+    text = "the quick brown fox and the lazy dog " * 20_000
+    tokens = wide.encode_chat([user(text)])
+    assert wide.encode_chat([user(text)], max_tokens=len(tokens)) == tokens

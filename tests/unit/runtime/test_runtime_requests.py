@@ -51,6 +51,14 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
         {"messages": [{"role": "user", "content": "x", "tool_calls": [CALL]}]},
         "messages[0].tool_calls",
     ),
+    (
+        {"messages": [{"role": "assistant", "content": None, "function_call": {"name": "f"}}]},
+        "messages[0].function_call",
+    ),
+    (
+        {"messages": [{"role": "assistant", "content": "x", "prefix": True}]},
+        "messages[0].prefix",
+    ),
     ({"max_tokens": 0}, "max_tokens"),
     ({"max_tokens": -1}, "max_tokens"),
     ({"max_tokens": 1.5}, "max_tokens"),
@@ -130,6 +138,23 @@ def test_what_completions_cannot_do_is_refused_by_name(field: str) -> None:
 def test_the_body_must_be_an_object(body: object) -> None:
     with pytest.raises(RequestError, match="JSON object"):
         parse_chat(body)
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        {"content": None},
+        {"content": None, "tool_calls": [], "function_call": None, "audio": None},
+        {"content": None, "refusal": "no", "annotations": []},
+        {"content": None, "reasoning_content": "thinking"},
+        {"content": "", "tool_calls": None, "prefix": False},
+    ],
+)
+def test_an_assistant_message_without_content_is_empty(message: dict[str, Any]) -> None:
+    history = [*CHAT["messages"], {"role": "assistant"} | message, *CHAT["messages"]]
+    request = parse_chat(CHAT | {"messages": history})
+    assert request.messages is not None
+    assert request.messages[1]["content"] == ""
 
 
 def test_what_asks_for_nothing_is_accepted() -> None:

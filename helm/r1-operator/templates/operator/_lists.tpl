@@ -19,7 +19,7 @@
 - {name: R1_MODEL_POD_TEMPLATE, value: {{ include "r1.modelPodTemplate" . | quote }}}
 - {name: R1_SERVICE_MONITORS, value: {{ .Values.serviceMonitor.models | quote }}}
 - {name: R1_SERVICE_MONITOR_INTERVAL, value: {{ .Values.serviceMonitor.interval | quote }}}
-- {name: R1_SERVICE_MONITOR_LABELS, value: {{ toJson .Values.serviceMonitor.labels | quote }}}
+- {name: R1_SERVICE_MONITOR_LABELS, value: {{ toJson (.Values.serviceMonitor.labels | default dict) | quote }}}
 - {name: R1_GATEWAY_SERVICE, value: {{ printf "%s/%s-gateway" .Release.Namespace (include "r1.prefix" .) | quote }}}
 {{- if .Values.forecaster.enabled }}
 - {name: R1_FORECASTER_URL, value: {{ printf "http://%s-forecaster.%s.svc:8082" (include "r1.prefix" .) .Release.Namespace | quote }}}
