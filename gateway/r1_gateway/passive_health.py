@@ -87,6 +87,10 @@ class PassiveHealth:
         pod.consecutive += 1
         return is_outlier(pod, self.everyone)
 
+    def is_worse(self, pod: Outcomes) -> bool:
+        """Whether the pod fails more than twice as often as the others, as far as these are known."""
+        return _is_worse(pod, self.everyone)
+
     def forget(self, pod: Outcomes) -> None:
         """The pod left or started anew: its outcomes no longer count."""
         everyone = self.everyone
@@ -101,8 +105,8 @@ def is_outlier(pod: Outcomes, everyone: Outcomes) -> bool:
     """Whether the pod fails more than the other pods; ``everyone`` includes it."""
     failures, total = pod.failures, pod.total
     others, other_failures = everyone.total - total, everyone.failures - failures
-    if not failures or failures * others <= WORSE_BY * other_failures * total:
-        return not others and pod.consecutive >= CONSECUTIVE_FAILURES
+    if not failures or not _is_worse(pod, everyone):
+        return False
     if pod.consecutive >= CONSECUTIVE_FAILURES:
         return True
     if total < FEWEST_REQUESTS or not others:
@@ -110,6 +114,11 @@ def is_outlier(pod: Outcomes, everyone: Outcomes) -> bool:
     pooled = (failures + other_failures) / (total + others)
     error = math.sqrt(pooled * (1.0 - pooled) * (1.0 / total + 1.0 / others))
     return failures / total - other_failures / others > DEVIATIONS * error
+
+
+def _is_worse(pod: Outcomes, everyone: Outcomes) -> bool:
+    others, other_failures = everyone.total - pod.total, everyone.failures - pod.failures
+    return not others or pod.failures * others > WORSE_BY * other_failures * pod.total
 
 
 def ejection_seconds(count: int) -> float:

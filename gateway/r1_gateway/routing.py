@@ -342,10 +342,13 @@ class EndpointPool:
             self._open(endpoint, Breaker.UNREACHABLE, now + min(seconds, LONGEST_PAUSE_SECONDS))
             self._limit_ejections()
             return None
-        again = endpoint.breaker is Breaker.EJECTED
         outlier = self._health.failed(
             endpoint.outcomes, now, (e.outcomes for e in self._order), after_head=after_head
         )
+        again = endpoint.breaker is Breaker.EJECTED
+        if again and not self._health.is_worse(endpoint.outcomes):
+            self._close_breaker(endpoint)  # the request fails on every pod
+            return None
         if not again and not (outlier and endpoint.serving and self._may_eject()):
             return None
         in_service = 0.0 if again else max(now - endpoint.returned_at, 0.0)

@@ -319,3 +319,19 @@ def test_a_probe_whose_client_left_does_not_close_the_pod_for_ever() -> None:
     assert pool.choose(1.0) is None
     pool.release(probe)
     assert pool.choose(1.0) is probe
+
+
+def test_a_probe_that_fails_as_requests_fail_everywhere_ends_the_ejection() -> None:
+    """One request that every pod fails must not keep a pod out for longer and longer."""
+    pool = pool_of(a=True, b=True, c=True)
+    succeed(pool, "b", times=6)
+    fail(pool, "a", 3)
+    bad = named(pool, "a")
+    assert bad.breaker is Breaker.EJECTED
+    fail(pool, "b", 6)
+    now = bad.paused_until
+    assert pool.choose(now, {"b", "c"}) is bad
+    pool.acquire(bad)
+    pool.failed(bad, now, unreachable=False)
+    pool.release(bad)
+    assert bad.breaker is None
