@@ -26,7 +26,7 @@ _TOKEN: Final = re.compile(
     re.VERBOSE | re.DOTALL,
 )
 _BINARY: Final = frozenset({"and", "or", "unless", "atan2"})
-_MODIFIERS: Final = frozenset({"bool", "on", "ignoring", "group_left", "group_right"})
+_MODIFIERS: Final = frozenset({"on", "ignoring", "group_left", "group_right"})
 _GROUPING: Final = frozenset({"by", "without"})
 _NUMBERS: Final = frozenset({"inf", "nan"})
 
@@ -76,6 +76,8 @@ def _rewritten(tokens: list[_Token], matchers: Sequence[tuple[str, str]]) -> Ite
         elif kind == "word" and (word in _MODIFIERS or (not operand and word in _GROUPING)):
             at, text = _with_labels(tokens, at)
             operand = word in _MODIFIERS
+        elif word == "bool":  # takes no labels: a parenthesis after it is an operand
+            pass
         elif kind == "word" and operand:
             if following.lower() in _GROUPING:  # an aggregation: `sum by (a) (...)`
                 clause = next(n for n in range(at, len(tokens)) if tokens[n].kind == "word")

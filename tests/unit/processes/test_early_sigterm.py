@@ -24,7 +24,10 @@ PROGRAMS = {
 def test_sigterm_during_the_imports_ends_it(program: str, tmp_path: Path) -> None:
     library, arguments = PROGRAMS[program]
     slow = tmp_path / f"{library}.py"
-    slow.write_text("import time\nprint('importing', flush=True)\ntime.sleep(600)\n")
+    # In slices: a signal just before a long call sleeps would be handled after it.
+    slow.write_text(
+        "import time\nprint('importing', flush=True)\nfor _ in range(6000): time.sleep(.1)\n"
+    )
     process = subprocess.Popen(
         [sys.executable, "-m", program, *arguments],
         env={"PYTHONPATH": str(tmp_path), "KUBECONFIG": "/dev/null"},

@@ -32,6 +32,8 @@ A = '{cluster="a"}'
         ("a and b or c unless d", f"a{A} and b{A} or c{A} unless d{A}"),
         ("a > bool 1", f"a{A} > bool 1"),
         ("a >= bool b", f"a{A} >= bool b{A}"),
+        ("a >= bool (b + c)", f"a{A} >= bool (b{A} + c{A})"),
+        ("1 == bool on(x) (b)", f"1 == bool on(x) (b{A})"),
         ("a offset 5m - b", f"a{A} offset 5m - b{A}"),
         ("rate(a[5m] offset -1h)", f"rate(a{A}[5m] offset -1h)"),
         ("max_over_time(a[5m:1m])", f"max_over_time(a{A}[5m:1m])"),
