@@ -164,7 +164,8 @@ class Admission(Generic[Item]):
             self._holdback.arrived(klass, now)
         returns = self._returns[klass]
         returned = (promise is not None or returns.open) and returns.claim(promise, now, identity())
-        if not self.waiting and not self._is_held_back(klass, now, width):
+        held_back = self._holdback.active and self._is_held_back(klass, now, width)
+        if not self.waiting and not held_back:
             endpoint = self.pool.choose(now, (), width)
             if endpoint is not None:
                 self._start(ticket, endpoint, now)
@@ -367,7 +368,8 @@ class Admission(Generic[Item]):
         self.pool.release(ticket.endpoint, ticket.taken)
         ticket.endpoint = None
         self.in_flight[ticket.klass] -= 1
-        self._drain.idle = not any(self.in_flight)
+        if not self.in_flight[ticket.klass]:
+            self._drain.idle = not any(self.in_flight)
 
     def retry(
         self,

@@ -55,7 +55,7 @@ class ClientConnection(asyncio.Protocol):
     """One accepted connection."""
 
     __slots__ = (
-        "_body", "_body_bytes", "_body_since", "_charged", "_head_bytes", "_headers", "_idle_bytes",
+        "_begins", "_body", "_body_bytes", "_body_since", "_charged", "_head_bytes", "_headers", "_idle_bytes",
         "_in_head", "_joined", "_parser", "_request", "_target", "_unsent_bytes", "close_after", "deadline", "door",
         "exchange", "paused", "pipeline", "pipelined_bytes", "promise", "quiet_since", "refusing",
         "transport",
@@ -73,6 +73,7 @@ class ClientConnection(asyncio.Protocol):
         self.paused = False
         self.deadline = NEVER
         self._parser = httptools.HttpRequestParser(self)
+        self._begins = False  # a head began, and its time is not yet limited
         self._in_head = True
         self._head_bytes = 0
         self._target = b""
@@ -119,6 +120,10 @@ class ClientConnection(asyncio.Protocol):
         except httptools.HttpParserError as error:
             self._refuse(_explain(error))
         if self._in_head:
+            if self._begins:
+                self._begins = False
+                if self.exchange is None and not self.refusing:
+                    self.deadline = self.door.now() + HEAD_SECONDS
             if self._head_bytes > SMALL_HEAD_BYTES and not self.refusing:
                 if self._head_bytes > HEAD_BYTES:
                     self._refuse(_HEAD_TOO_LARGE)
@@ -194,7 +199,7 @@ class ClientConnection(asyncio.Protocol):
         self.paused = False
         self.deadline = NEVER
         if self.exchange is None:
-            self._next()
+            self.exchange_done()
         elif self.exchange.connection is not None:
             self.exchange.connection.resume()
 
@@ -204,8 +209,7 @@ class ClientConnection(asyncio.Protocol):
         self._in_head = True
         self._headers = []
         self._target = b""
-        if self.exchange is None:
-            self.deadline = self.door.now() + HEAD_SECONDS
+        self._begins = True  # the clock is read only if the head comes in parts
 
     def on_url(self, url: bytes) -> None:
         self._target += url
@@ -216,16 +220,22 @@ class ClientConnection(asyncio.Protocol):
 
     def on_headers_complete(self) -> None:
         parser = self._parser
-        version = parser.get_http_version()
         headers = self._headers
         target = self._target
+        first = dict(reversed(headers))  # the first of each name wins
+        keep_alive = parser.should_keep_alive()
+        if keep_alive and b"connection" not in first:  # only 1.1 stays open without being asked
+            version = "1.1"
+        else:
+            version = parser.get_http_version()
+            keep_alive = keep_alive and version == "1.1"
         request = HttpRequest(
             parser.get_method(),
             target if target.startswith(b"/") else origin_form(target),
             version,
             headers,
-            dict(reversed(headers)),  # the first of each name wins
-            parser.should_keep_alive() and version == "1.1",
+            first,
+            keep_alive,
         )
         self._in_head = False
         self._body = []
@@ -255,16 +265,17 @@ class ClientConnection(asyncio.Protocol):
                 self.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
 
     def on_body(self, body: bytes) -> None:
-        self._body_bytes += len(body)
-        if self._body_bytes > self.door.max_body_bytes:
-            raise body_too_large(self.door.max_body_bytes)
-        budget = self.door.budget  # as in _charge, without its calls: each request comes here
-        used = budget.used + len(body)
+        door, count = self.door, len(body)
+        self._body_bytes += count
+        if self._body_bytes > door.max_body_bytes:
+            raise body_too_large(door.max_body_bytes)
+        budget = door.budget  # as in _charge, without its calls: each request comes here
+        used = budget.used + count
         if used > budget.limit:
             budget.refused += 1
             raise _no_memory()
         budget.used = used
-        self._charged += len(body)
+        self._charged += count
         pieces = self._body
         pieces.append(body)
         if len(pieces) >= self._joined + PIECES:  # chunks of a few bytes: each object takes 40 more
@@ -277,10 +288,11 @@ class ClientConnection(asyncio.Protocol):
         request, self._request = self._request, None
         self._head_bytes = 0
         self._in_head = True
+        self._begins = False
         if request is None or self.refusing:
             return
-        request.body = self._body[0] if len(self._body) == 1 else b"".join(self._body)
-        self._body = []
+        pieces, self._body = self._body, []
+        request.body = pieces[0] if len(pieces) == 1 else b"".join(pieces)
         request.charged, self._charged = self._charged, 0
         if self.exchange is None and not self.pipeline and not self.paused:
             self._start(request)
@@ -322,8 +334,9 @@ class ClientConnection(asyncio.Protocol):
         self.write_error(error, extra)
         self._linger()
 
-    def _next(self) -> None:
+    def exchange_done(self) -> None:
         """The answer was written: on with the next request, or wait, or close."""
+        self.exchange = None
         if self.transport is None:
             return
         if self.close_after or (self.refusing and not self.pipeline):
@@ -380,11 +393,6 @@ class ClientConnection(asyncio.Protocol):
     def write_error(self, error: ApiError, extra: bytes) -> None:
         """Write a whole error answer."""
         self.write(error_answer(error, self.door.retry_after(error), extra))
-
-    def exchange_done(self) -> None:
-        """The answer to the current request is written."""
-        self.exchange = None
-        self._next()
 
     def finish(self) -> None:
         """Close an idle connection as politely as HTTP allows."""

@@ -20,9 +20,10 @@ from r1_gateway.byte_budget import ByteBudget
 from r1_gateway.classes import PriorityClass, UnknownClass, choose_class
 from r1_gateway.completion_request import CompletionRequest, parse_completion, with_model
 from r1_gateway.errors import ApiError, bad_request
-from r1_gateway.exchange import CROSS_ORIGIN, Exchange
+from r1_gateway.exchange import Exchange
 from r1_gateway.http_request import HttpRequest
 from r1_gateway.keys import ApiKey, KeyRing
+from r1_gateway.response_head import CROSS_ORIGIN
 from r1_gateway.route import Route
 from r1_gateway.route_spec import ModelTable, RouteSpec, build_model_table
 from r1_gateway.upstream import ConnectionPool
@@ -167,13 +168,12 @@ class Door:
         klass = route.spec.default_class
         priority = request.first.get(b"x-r1-priority")
         if priority is not None or key is not None:
-            klass = _class_asked_for(priority, key, klass)
+            named = _CLASS_OF.get(priority) if key is None else None  # as it is mostly written
+            klass = _class_asked_for(priority, key, klass) if named is None else named
         deadline = request.first.get(b"x-request-deadline-ms")
         patience = None if deadline is None else _patience(deadline)
-        body, request.body = (
-            request.body,
-            b"",
-        )  # the exchange keeps it no longer than it may need it
+        body = request.body
+        request.body = b""  # the exchange keeps it no longer than it may need it
         if asked.model not in route.spec.models:  # namespace/name: the engine knows it by name
             body = with_model(body, route.spec.name)
         route.tally.offer(klass, asked.prompt_bytes, asked.max_tokens, asked.width)
@@ -285,6 +285,9 @@ class Door:
         low, high = RETRY_AFTER_LIMITS
         spread = random.uniform(0.8, 1.2)  # noqa: S311 - no secret
         return min(high, max(low, math.ceil(seconds * spread)))
+
+
+_CLASS_OF: dict[bytes | None, PriorityClass] = {one.name.encode(): one for one in PriorityClass}
 
 
 def _class_asked_for(

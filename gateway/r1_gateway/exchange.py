@@ -26,9 +26,16 @@ from r1_gateway.admission import Ticket
 from r1_gateway.classes import PriorityClass
 from r1_gateway.errors import ApiError, bad_gateway, deadline_exceeded, overloaded
 from r1_gateway.http_request import HttpRequest, build_upstream_head
-from r1_gateway.response_head import HeadFacts, edit_head, read_head, stream_headers
-from r1_gateway.routing import Breaker
-from r1_gateway.stream_reader import StreamReader, plain_completion_tokens
+from r1_gateway.response_head import (
+    CROSS_ORIGIN,
+    HeadFacts,
+    edit_head,
+    is_failure,
+    read_head,
+    stream_headers,
+)
+from r1_gateway.routing import Breaker, Endpoint
+from r1_gateway.stream_reader import StreamReader, event_after, plain_completion_tokens
 from r1_gateway.upstream import UpstreamConnection
 
 if TYPE_CHECKING:
@@ -50,11 +57,6 @@ REFUSALS = (429, 503)
 # The gateway's own shortage of descriptors, ports or buffers: no pod's fault.
 _LOCAL_ERRORS = frozenset(
     (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.EADDRNOTAVAIL)
-)
-# Browsers show an answer to a page of another origin only with these.
-CROSS_ORIGIN = (
-    b"access-control-allow-origin: *\r\n"
-    b"access-control-expose-headers: x-request-id, x-r1-queue-ms, x-r1-class, retry-after\r\n"
 )
 _WITH_ORIGIN = {b"origin": b""}
 _NOTHING: dict[bytes, bytes] = {}
@@ -254,18 +256,21 @@ class Exchange:
         held = self.held
         if held is not None and connection.complete and not held:
             self.last_bytes = data
-            self._write(head + data)
+            self.wrote = True
+            self.client.write(head + data)
         elif held is not None:
             held += head
             held += data
             if not connection.complete and (len(held) > HOLD_BYTES or not self._charge(len(data))):
                 self.held = None
-                self._write(bytes(held))
+                self.wrote = True
+                self.client.write(bytes(held))
                 self.reader = StreamReader(is_event_stream=False)
                 self.reader.feed(bytes(held))
                 connection.collect = True
         else:
-            self._write(head + data if head else data)
+            self.wrote = True
+            self.client.write(head + data if head else data)
         if connection.complete:
             self._complete(connection)
 
@@ -280,8 +285,9 @@ class Exchange:
             if len(data) > HEAD_BYTES:
                 connection.lose("the head of the pod's answer is too large")
             return None
-        for _ in range(connection.interim_heads):  # 1xx answers are not for the client
+        while connection.interim_heads:  # 1xx answers are not for the client
             data = data[data.index(b"\r\n\r\n") + 4 :]
+            connection.interim_heads -= 1
         end = data.find(b"\r\n\r\n") + 4
         if end < 4:
             connection.lose("the pod's answer is not HTTP")
@@ -355,38 +361,37 @@ class Exchange:
             self.route.first_token(self.klass, now - self.arrived)
         return body if connection.keep_parts else data
 
-    def _write(self, data: bytes) -> None:
-        self.wrote = True
-        self.client.write(data)
-
     def _complete(self, connection: UpstreamConnection) -> None:
         tail = self.last_bytes
         if self.held:
             tail = bytes(self.held)
-            self._write(tail)
-        status = self.status
+            self.wrote = True
+            self.client.write(tail)
+        status, ticket, reader = self.status, self.ticket, self.reader
+        assert ticket is not None and ticket.endpoint is not None  # noqa: S101, PT018
         if status < 429 or (status < 500 and status != 429):  # as is_failure
-            self._count_output(connection, tail)
+            if reader is not None:
+                self._count_stream(connection, reader, ticket.endpoint)
+            else:
+                if ticket.endpoint.outcomes.consecutive:
+                    self.route.admission.pool.completed(ticket.endpoint)
+                tokens = plain_completion_tokens(tail)
+                if tokens is not None:
+                    self.route.tally.generated(self.klass, tokens)
         self.connection = None
         connection.done()
         self._end()
 
-    def _count_output(self, connection: UpstreamConnection, tail: bytes) -> None:
-        """Count the tokens of an answer that is complete; its pod is in order."""
-        route, reader, ticket = self.route, self.reader, self.ticket
-        assert ticket is not None and ticket.endpoint is not None  # noqa: S101, PT018
-        endpoint = ticket.endpoint
-        if reader is not None:
-            self._read_parts(connection, reader, b"")
-        if reader is not None and reader.error and not reader.first_token:
+    def _count_stream(
+        self, connection: UpstreamConnection, reader: StreamReader, endpoint: Endpoint
+    ) -> None:
+        """Count the tokens of a stream that is complete; its pod is in order."""
+        route = self.route
+        self._read_parts(connection, reader, b"")
+        if reader.error and not reader.first_token:
             route.pod_failed(endpoint, "its stream held an error only", after_head=True)
-        elif endpoint.outcomes.consecutive:
+        else:
             route.admission.pool.completed(endpoint)
-        if reader is None:
-            tokens = plain_completion_tokens(tail)
-            if tokens is not None:
-                route.tally.generated(self.klass, tokens)
-            return
         tokens = reader.completion_tokens()
         if tokens is None and reader.events > 1:
             tokens = reader.events - 1  # the last one is the end mark
@@ -407,12 +412,14 @@ class Exchange:
             return
         if facts is not None and facts.ends_at_close and connection.head_complete:
             if self.held is not None:
-                self._write(bytes(self.held))
+                self.wrote = True
+                self.client.write(bytes(self.held))
             self._end()
             return
         pool = self.route.admission.pool
         endpoint = ticket.endpoint
-        stale = connection.used and time.monotonic() - connection.sent_at <= STALE_SECONDS
+        # A kept connection is sent to when the request starts.
+        stale = connection.used and time.monotonic() - ticket.started <= STALE_SECONDS
         if facts is None and stale and not self.replayed and not self.held:
             self.replayed = True
             self.route.tally.retries["StaleConnection"] += 1
@@ -444,9 +451,14 @@ class Exchange:
         if facts.is_event_stream:
             sent = self.last_bytes
             if connection.keep_parts:
-                self.client.write(_after(sent, error.event()))
-            elif facts.is_chunked and not connection.chunk_open and sent[-2:] in (b"", b"\r\n"):
-                event = _after(sent[:-2], error.event())
+                self.client.write(event_after(sent, error.event()))
+            elif (
+                facts.is_chunked
+                and sent[-2:] in (b"", b"\r\n")
+                and not connection.complete
+                and connection.is_between_chunks()
+            ):
+                event = event_after(sent[:-2], error.event())
                 self.client.write(b"%x\r\n%s\r\n" % (len(event), event))
         self.client.close_after = True
         self._end()
@@ -581,16 +593,6 @@ class Exchange:
         ticket, self.ticket = self.ticket, None
         self.route.ended(self, ticket)
         self.client.exchange_done()
-
-
-def is_failure(status: int) -> bool:
-    """Whether a pod's answer counts against the pod: a client's mistake does not."""
-    return status >= 500 or status == 429
-
-
-def _after(sent: bytes, event: bytes) -> bytes:
-    """``event`` so that it stands alone after ``sent``, which may end inside another event."""
-    return event if not sent or sent.endswith((b"\n\n", b"\r\n\r\n")) else b"\n\n" + event
 
 
 _CLASS_BYTES = tuple(klass.name.encode() for klass in PriorityClass)

@@ -20,6 +20,12 @@ _UNWANTED = (
 _ANY_UNWANTED = re.compile(b"\n(?:" + b"|".join(_UNWANTED) + b")")
 _EVENT_STREAM = re.compile(rb"\ncontent-type:[ \t]*text/event-stream[ \t]*[;\r]")
 
+# Browsers show an answer to a page of another origin only with these.
+CROSS_ORIGIN = (
+    b"access-control-allow-origin: *\r\n"
+    b"access-control-expose-headers: x-request-id, x-r1-queue-ms, x-r1-class, retry-after\r\n"
+)
+
 # nginx collects an answer of unknown length before it passes it on, unless the answer forbids that.
 _UNBUFFERED = b"x-accel-buffering: no\r\n"
 _UNCACHED = b"cache-control: no-cache\r\n"
@@ -58,6 +64,11 @@ def read_head(head: bytes) -> HeadFacts:
         length = int(digits) if len(digits) < 20 else parse_length(digits)
     is_event_stream = b"text/event-stream" in lower and _EVENT_STREAM.search(lower) is not None
     return HeadFacts(lower, is_event_stream, b"\ntransfer-encoding:" in lower, length)
+
+
+def is_failure(status: int) -> bool:
+    """Whether a pod's answer counts against the pod: a client's mistake does not."""
+    return status >= 500 or status == 429
 
 
 def parse_length(digits: bytes) -> int:

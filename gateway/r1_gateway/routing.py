@@ -266,21 +266,36 @@ class EndpointPool:
         """Take seats on a pod that :meth:`choose` returned at the same instant; how many it took."""
         taken = min(width, endpoint.seats)
         load = endpoint.in_flight
-        endpoint.in_flight = load + taken
+        endpoint.in_flight = new = load + taken
         if endpoint.breaker is not None:
             endpoint.probing = True
             self._pause_until(endpoint, self._now + PROBE_SECONDS)
             self._place(endpoint)
         elif endpoint.room:
-            self._move(endpoint, load, load + taken)
+            loads = self._loads  # as in `_place`, for less: each request comes here
+            del loads[load][endpoint]
+            self._free -= taken
+            endpoint.room = room = endpoint.seats - new
+            if room:
+                endpoint.load = new
+                if new >= len(loads):
+                    loads.extend({} for _ in range(new + 1 - len(loads)))
+                loads[new][endpoint] = None
         return taken
 
     def release(self, endpoint: Endpoint, taken: int = 1) -> None:
         """Give seats back, and forget a pod that is gone once its last request ended."""
         load = endpoint.in_flight
-        endpoint.in_flight = load - taken
-        if endpoint.room and endpoint.breaker is None:
-            self._move(endpoint, load, load - taken)
+        endpoint.in_flight = new = load - taken
+        if endpoint.room and endpoint.breaker is None:  # listed, and it stays so: as in `_place`
+            loads = self._loads
+            del loads[load][endpoint]
+            self._free += taken
+            endpoint.room += taken
+            endpoint.load = new
+            loads[new][endpoint] = None
+            if new < self._least:  # noqa: PLR1730 - at each request, and the call costs more
+                self._least = new
             return
         if endpoint.probing:  # the client left before the pod answered: another one may try it
             endpoint.probing = False
@@ -288,21 +303,6 @@ class EndpointPool:
         self._place(endpoint)
         if endpoint.gone and endpoint.in_flight == 0:
             self._forget()
-
-    def _move(self, endpoint: Endpoint, load: int, new: int) -> None:
-        """Do what :meth:`_place` does for a listed pod whose breaker is closed, at less cost."""
-        loads = self._loads
-        del loads[load][endpoint]
-        room = endpoint.seats - new
-        self._free += room - endpoint.room
-        endpoint.room = room
-        if room:
-            endpoint.load = new
-            if new >= len(loads):
-                loads.extend({} for _ in range(new + 1 - len(loads)))
-            loads[new][endpoint] = None
-            if new < self._least:  # noqa: PLR1730 - at each request, and the call costs more
-                self._least = new
 
     # -- breakers ------------------------------------------------------------------------------
 

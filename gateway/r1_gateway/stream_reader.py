@@ -119,3 +119,8 @@ def plain_completion_tokens(body: bytes) -> int | None:
     at = body.rfind(USAGE)
     found = _COMPLETION_TOKENS.match(body, at) if at >= 0 else None
     return None if found is None else int(found[1])
+
+
+def event_after(sent: bytes, event: bytes) -> bytes:
+    """``event`` so that it stands alone after ``sent``, which may end inside another event."""
+    return event if not sent or sent.endswith((b"\n\n", b"\r\n\r\n")) else b"\n\n" + event

@@ -47,9 +47,9 @@ class UpstreamConnection(asyncio.Protocol):
     """One connection to one pod."""
 
     __slots__ = (
-        "address", "body_parts", "chunk_open", "collect", "complete", "excess", "head_complete", "idle_since",
+        "address", "body_parts", "collect", "complete", "excess", "head_complete", "idle_since",
         "interim", "interim_heads", "keep_alive", "keep_parts", "parser", "paused", "pool", "reader",
-        "sent_at", "status", "transport", "used",
+        "status", "transport", "used",
     )  # fmt: skip
 
     def __init__(self, pool: ConnectionPool, address: str) -> None:
@@ -59,7 +59,6 @@ class UpstreamConnection(asyncio.Protocol):
         self.transport: asyncio.Transport | None = None
         self.reader: AnswerReader | None = None
         self.idle_since = 0.0
-        self.sent_at = 0.0
         self.used = False
         self.paused = False
         self._reset()
@@ -67,7 +66,7 @@ class UpstreamConnection(asyncio.Protocol):
     def _reset(self) -> None:
         self.status = 0
         self.head_complete = self.complete = self.keep_alive = False
-        self.chunk_open = self.excess = self.interim = False
+        self.excess = self.interim = False
         self.interim_heads = 0
         self.keep_parts = False
         self.collect = True
@@ -91,12 +90,6 @@ class UpstreamConnection(asyncio.Protocol):
     def on_body(self, body: bytes) -> None:
         if self.collect:
             self.body_parts.append(body)
-
-    def on_chunk_header(self) -> None:
-        self.chunk_open = True
-
-    def on_chunk_complete(self) -> None:
-        self.chunk_open = False
 
     def on_message_complete(self) -> None:
         if self.interim:
@@ -156,7 +149,6 @@ class UpstreamConnection(asyncio.Protocol):
         if self.used:
             self._reset()
         self.reader = reader
-        self.sent_at = time.monotonic()
         if len(body) < JOIN_BYTES:
             self.transport.write(head + body)
         else:  # not joined: that would be a second copy until the pod has read it
@@ -166,6 +158,18 @@ class UpstreamConnection(asyncio.Protocol):
         """The body that came since the last time, without its transfer coding."""
         parts, self.body_parts = self.body_parts, []
         return parts[0] if len(parts) == 1 else b"".join(parts)
+
+    def is_between_chunks(self) -> bool:
+        """Whether a chunk may follow what came; the parser reads nothing after this question.
+
+        Only the parser knows, and it tells of each chunk by two calls, which the streams pay for.
+        Asked of a broken stream alone: the end mark of a body is valid there and nowhere else.
+        """
+        try:
+            self.parser.feed_data(b"0\r\n\r\n")
+        except (httptools.HttpParserError, httptools.HttpParserUpgrade):
+            return False
+        return self.complete
 
     def lose(self, reason: str) -> None:
         """Give the connection up and tell the exchange."""
@@ -237,7 +241,8 @@ class ConnectionPool:
 
     def put(self, connection: UpstreamConnection) -> None:
         """Keep a connection whose answer has been read."""
-        connection.resume()
+        if connection.paused:
+            connection.resume()
         connection.idle_since = time.monotonic()
         self._idle.setdefault(connection.address, []).append(connection)
 

@@ -164,6 +164,10 @@ async def test_a_pod_that_dies_mid_stream_is_told_as_an_error_and_not_as_done(
     ("sent", "event_expected"),
     [
         (b"9\r\ndata: x\n", False),  # inside a chunk: nothing may be added
+        (b"10\r\ndata: x\r\n", False),  # the same, after a line's end
+        (b"1", False),  # in the size of a chunk
+        (b"9\r\ndata: x\n\n\r", False),  # before the end of the chunk's line
+        (b"9\r\ndata: x\n\n\r\n0\r\n", False),  # in the trailers
         (b"7\r\ndata: y\r\n", True),  # between chunks, inside an event
         (b"", True),  # after the head
     ],
