@@ -20,8 +20,8 @@ import pytest
 
 from r1_cluster import providers
 from r1_cluster.controlplane import ControlPlane, control_plane
-from r1_cluster.locking import exclusive
-from r1_cluster.paths import cache_root
+from r1_common.cache_folder import cache_root
+from r1_common.file_lock import exclusive
 
 # A busy machine is no fault of the code: an example may take as long as a hang.
 hypothesis.settings.register_profile("r1", deadline=None)

@@ -17,9 +17,9 @@ import pytest
 
 from r1_cluster.cluster import LocalCluster
 from r1_cluster.providers import Cluster
-from r1_demo.arrivals import Arrival
+from r1_demo.arrivals import ScheduledRequest
 from r1_demo.installation import Installation
-from r1_demo.load_generator import Outcome, read_outcomes, write_schedule
+from r1_demo.load_generator import RequestOutcome, read_outcomes, write_schedule
 from r1_demo.stage import SCRAPE_SECONDS
 from ramp_story import shape
 
@@ -89,18 +89,20 @@ class Load:
     process: subprocess.Popen[bytes]
     results: Path
 
-    def outcomes(self) -> list[Outcome]:
+    def outcomes(self) -> list[RequestOutcome]:
         """What has ended so far."""
         return read_outcomes(self.results)[0] if self.results.exists() else []
 
-    def finish(self, seconds: float = 180) -> list[Outcome]:
+    def finish(self, seconds: float = 180) -> list[RequestOutcome]:
         """Wait for the last request; returns every outcome."""
         assert self.process.wait(timeout=seconds) == 0
         return self.outcomes()
 
 
 @contextmanager
-def load(url: str, arrivals: Sequence[Arrival], folder: Path, starts_at: float) -> Iterator[Load]:
+def load(
+    url: str, arrivals: Sequence[ScheduledRequest], folder: Path, starts_at: float
+) -> Iterator[Load]:
     """Offer `arrivals` to the gateway from the unix time `starts_at` on."""
     schedule, results = folder / "schedule.jsonl", folder / "results.jsonl"
     write_schedule(schedule, arrivals)

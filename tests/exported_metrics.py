@@ -7,10 +7,10 @@ from typing import Any, NamedTuple
 
 from prometheus_client import CollectorRegistry
 
-from r1_forecasting.metrics import ForecastMetrics
-from r1_gateway.metrics import FAMILIES, PROCESS_FAMILIES
-from r1_operator.controller.exposition import ScalingCollector
-from r1_operator.metrics import Metrics
+from r1_forecasting.service.metrics import ForecastMetrics
+from r1_gateway.telemetry.metrics import FAMILIES, PROCESS_FAMILIES
+from r1_operator.controller.scaling.scaling_metrics import ScalingCollector
+from r1_operator.metrics import OperatorMetrics
 
 SUFFIXES = {"counter": ["_total"], "gauge": [""], "histogram": ["_bucket", "_sum", "_count"]}
 
@@ -26,7 +26,7 @@ class Family(NamedTuple):
 def exported() -> list[Family]:
     """Every family, with or without values."""
     return [
-        *_registered(Metrics().registry),
+        *_registered(OperatorMetrics().registry),
         *_registered(ForecastMetrics().registry),
         *_gateway(),
         *_scaling(),

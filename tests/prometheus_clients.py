@@ -10,8 +10,8 @@ from typing import Any
 
 from r1_common.prometheus.client_config import PrometheusConfig, load_config
 from r1_forecasting import protocol
-from r1_forecasting.history import PrometheusHistory
-from r1_forecasting.series import Series
+from r1_forecasting.series.prometheus_history import PrometheusHistory
+from r1_forecasting.series.series import Series
 from r1_operator.kube.kinds import Key
 from r1_operator.plan import unavailable
 from r1_operator.plan.unavailable import LowerBound
@@ -37,7 +37,7 @@ def ask_history(config: PrometheusConfig) -> Outcome:
         last = found.last()
         assert last is not None
         return last[1]
-    assert isinstance(found, protocol.Unavailable)
+    assert isinstance(found, protocol.ForecastUnavailable)
     return found.reason.value, found.message
 
 

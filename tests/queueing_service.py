@@ -15,13 +15,17 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
 from r1_operator.api.scaling import ClassName
-from r1_operator.plan.decision import Decision
-from r1_operator.plan.demand import CounterSample, DemandWindow
-from r1_operator.plan.durations import Durations, LatencySample, LatencyWindow
-from r1_operator.plan.history import History
-from r1_operator.plan.lead import LeadTime
-from r1_operator.plan.policy import ScalingPolicy
-from r1_operator.plan.scaling import ScalingInputs, decide
+from r1_operator.plan.scaling.decide import ScalingInputs, decide
+from r1_operator.plan.scaling.decision import Decision
+from r1_operator.plan.scaling.policy import ScalingPolicy
+from r1_operator.plan.scaling.scaling_state import ScalingState
+from r1_operator.plan.signals.demand import CounterSample, DemandWindow
+from r1_operator.plan.signals.latency_histograms import (
+    LatencyHistogram,
+    LatencySample,
+    LatencyWindow,
+)
+from r1_operator.plan.signals.lead_time import LeadTime
 
 BOUNDS = (0.05, 0.1, 0.2, 0.3, 0.5, 0.75, 1.0, 1.5, 2.5, 5.0, 10.0, 30.0, 60.0)
 START = 1_700_000_000.0
@@ -46,7 +50,7 @@ class QueueingService:
     start_seconds: float = 60.0
     now: float = START
     rng: random.Random = field(default_factory=lambda: random.Random(7))
-    history: History = field(default_factory=History)
+    history: ScalingState = field(default_factory=ScalingState)
     decisions: list[Decision] = field(default_factory=list)
     counts: list[int] = field(default_factory=list)
     latencies: list[float] = field(default_factory=list)
@@ -60,7 +64,7 @@ class QueueingService:
         self.whole = [0.0] * (len(BOUNDS) + 1)
         self.first_total = self.whole_total = 0.0
         self.demand, self.window = DemandWindow(), LatencyWindow()
-        self.history = replace(History().started(START - 3600, self.replicas), highest=())
+        self.history = replace(ScalingState().started(START - 3600, self.replicas), highest=())
 
     @property
     def ready(self) -> int:
@@ -134,8 +138,8 @@ class QueueingService:
                 started_at=START - 3600,
                 at=self.now,
                 received_at=self.now,
-                first_token={klass: Durations(BOUNDS, tuple(self.first), self.first_total)},
-                whole={klass: Durations(BOUNDS, tuple(self.whole), self.whole_total)},
+                first_token={klass: LatencyHistogram(BOUNDS, tuple(self.first), self.first_total)},
+                whole={klass: LatencyHistogram(BOUNDS, tuple(self.whole), self.whole_total)},
                 oldest_wait={klass: wait},
             )
         )

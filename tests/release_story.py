@@ -13,10 +13,10 @@ from typing import Any
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 
-from r1_forecasting.metrics import ForecastMetrics
-from r1_forecasting.request import ForecastRequest
+from r1_forecasting.service.metrics import ForecastMetrics
+from r1_forecasting.service.request import ForecastRequest
 from r1_forecasting.sharding.ownership import Shards
-from r1_forecasting.sharding.peer_door import Local, add_peer_door
+from r1_forecasting.sharding.peer_api import Local, add_peer_api
 from r1_forecasting.sharding.peers import Peers
 from r1_forecasting.sharding.routed import Routed
 
@@ -121,7 +121,7 @@ class Release:
             return await handler(request)
 
         app = web.Application(middlewares=[note])
-        add_peer_door(app, shard.home, lambda: self.seen_from(shard.name))
+        add_peer_api(app, shard.home, lambda: self.seen_from(shard.name))
         return app
 
 

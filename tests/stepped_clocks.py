@@ -14,19 +14,19 @@ from r1_common.clock import AnchoredClock
 from r1_common.prometheus.client_config import PrometheusConfig
 from r1_operator.api.names import Label
 from r1_operator.api.v1 import R1Inference, parse
-from r1_operator.controller.decisions import DecisionBook
-from r1_operator.controller.scaling_loop import ScalingLoop
+from r1_operator.controller.scaling.decision_history import DecisionHistory
+from r1_operator.controller.scaling.scaling_loop import ScalingLoop
 from r1_operator.kube.kinds import DEPLOYMENT, POD, Json, Key
-from r1_operator.kube.views import Views
-from r1_operator.metrics import Metrics
-from r1_operator.plan.conditions import rfc3339
-from r1_operator.plan.decision import Decision
-from r1_operator.plan.demand import CounterSample
-from r1_operator.plan.signals import read_signals
+from r1_operator.kube.store import Stores
+from r1_operator.metrics import OperatorMetrics
+from r1_operator.plan.scaling.decision import Decision
+from r1_operator.plan.signals.demand import CounterSample
+from r1_operator.plan.signals.gateway_signals import read_signals
+from r1_operator.plan.status.conditions import rfc3339
 from r1_operator.plan.unavailable import Unavailable
 from r1_operator.sources.external import ExternalMetrics
-from r1_operator.sources.forecast import Forecaster
-from r1_operator.sources.signals import Answer, Reading
+from r1_operator.sources.forecast import ForecastClient
+from r1_operator.sources.signals import SignalSnapshot, SignalsResponse
 
 KEY = Key("default", "r1")
 START = 1_800_000_000.0
@@ -45,7 +45,7 @@ class ClockStep:
     by: float
 
 
-class LastDecisions(DecisionBook):
+class LastDecisions(DecisionHistory):
     """A book that has the newest decision at hand."""
 
     newest: Decision
@@ -71,10 +71,10 @@ class SteppedWorld:
         self.version = 0
         self.created: dict[str, float] = {}
         self.deployed: tuple[int, int] = (-1, -1)
-        self.views = Views()
+        self.views = Stores()
         self.book = LastDecisions()
         self.clock = AnchoredClock(wall=lambda: self.wall(OPERATOR), monotonic=lambda: self.elapsed)
-        self.forecaster = Forecaster(
+        self.forecaster = ForecastClient(
             "http://forecaster",
             rng=random.Random(1),
             clock=lambda: self.elapsed,
@@ -93,7 +93,7 @@ class SteppedWorld:
             self.book,
             enqueue=lambda _: None,
             tell=lambda _: None,
-            metrics=Metrics(),
+            metrics=OperatorMetrics(),
             now=self.clock.now,
         )
         self.outcome: list[tuple[Any, ...]] = []
@@ -107,10 +107,10 @@ class SteppedWorld:
         )
         return START + self.elapsed + set_by
 
-    async def read(self) -> Reading:
+    async def read(self) -> SignalSnapshot:
         """The signals of both gateways, parsed as the operator parses them."""
         routes: list[CounterSample] = []
-        answers: dict[str, Answer] = {}
+        answers: dict[str, SignalsResponse] = {}
         for name in (NEW_GATEWAY, OLD_GATEWAY):
             document = self.signals(name)
             samples = read_signals(document, self.clock.now())
@@ -118,9 +118,9 @@ class SteppedWorld:
             sample = samples[str(KEY)]
             assert isinstance(sample, CounterSample), sample
             routes.append(replace(sample, gateway=name))
-            answers[name] = Answer(document, {}, self.clock.now())
+            answers[name] = SignalsResponse(document, {}, self.clock.now())
         names = frozenset((NEW_GATEWAY, OLD_GATEWAY))
-        return Reading(names, {str(KEY): tuple(routes)}, answers=answers)
+        return SignalSnapshot(names, {str(KEY): tuple(routes)}, answers=answers)
 
     def signals(self, name: str) -> Json:
         """One gateway's document: half of everything."""

@@ -14,7 +14,7 @@ import urllib.error
 import urllib.request
 from typing import Any
 
-from r1_bench.rows import Row, write
+from r1_bench.rows import BenchmarkRow, write
 from r1_cluster import cluster as local
 from r1_cluster.errors import ClusterError
 from r1_demo.installation import Installation, install, with_libraries
@@ -78,7 +78,7 @@ def _ask(url: str, started: float) -> float:
     raise ClusterError(f"no token after {GIVE_UP_SECONDS:.0f} s")
 
 
-def run() -> list[Row]:
+def run() -> list[BenchmarkRow]:
     """Medians of a few rounds."""
     try:
         boots = [boot() for _ in range(ROUNDS)]
@@ -91,10 +91,10 @@ def run() -> list[Row]:
         rounds = [first_token(installation) for _ in range(ROUNDS)]
         readies, tokens = zip(*rounds, strict=True)
         return [
-            Row("cluster boot to Ready", "s", statistics.median(boots), bar=30.0),
-            Row("images (cached) and chart to ready", "s", installed),
-            Row("manifest to Ready", "s", statistics.median(readies)),
-            Row("manifest to first token", "s", statistics.median(tokens)),
+            BenchmarkRow("cluster boot to Ready", "s", statistics.median(boots), bar=30.0),
+            BenchmarkRow("images (cached) and chart to ready", "s", installed),
+            BenchmarkRow("manifest to Ready", "s", statistics.median(readies)),
+            BenchmarkRow("manifest to first token", "s", statistics.median(tokens)),
         ]
     finally:
         local.down(NAME)

@@ -9,12 +9,12 @@ import math
 import statistics
 import time
 
-from r1_bench.rows import Row, write
+from r1_bench.rows import BenchmarkRow, write
 from r1_operator.api.scaling import MetricType
-from r1_operator.plan.demand import CounterSample, DemandWindow
-from r1_operator.plan.history import History
-from r1_operator.plan.policy import Metric, ScalingPolicy
-from r1_operator.plan.scaling import ScalingInputs, decide
+from r1_operator.plan.scaling.decide import ScalingInputs, decide
+from r1_operator.plan.scaling.policy import MetricTarget, ScalingPolicy
+from r1_operator.plan.scaling.scaling_state import ScalingState
+from r1_operator.plan.signals.demand import CounterSample, DemandWindow
 
 ROUNDS = 5
 SECONDS = 3_600
@@ -28,8 +28,8 @@ def load(second: int) -> float:
 def one_round(metrics: int) -> tuple[float, float, float]:
     """CPU microseconds of (taking in a sample, reading the window, deciding), mean per decision."""
     types = [MetricType.REQUESTS_PER_SECOND, MetricType.TOKENS_PER_SECOND, MetricType.CONCURRENCY]
-    policy = ScalingPolicy(2, 10, tuple(Metric(kind, 1_000.0) for kind in types[:metrics]))
-    window, history, current, offered = DemandWindow(), History(), 2, 0.0
+    policy = ScalingPolicy(2, 10, tuple(MetricTarget(kind, 1_000.0) for kind in types[:metrics]))
+    window, history, current, offered = DemandWindow(), ScalingState(), 2, 0.0
     spent = [0, 0, 0]
     for second in range(0, SECONDS, 2):
         offered += 2 * load(second)
@@ -65,7 +65,7 @@ def one_round(metrics: int) -> tuple[float, float, float]:
     return tuple(part / decisions / 1_000 for part in spent)  # type: ignore[return-value]
 
 
-def run() -> list[Row]:
+def run() -> list[BenchmarkRow]:
     """Medians over rounds, for one metric and for three."""
     rows = []
     for metrics in (1, 3):
@@ -73,10 +73,10 @@ def run() -> list[Row]:
         observe, read, chosen = (statistics.median(part) for part in zip(*rounds, strict=True))
         what = f"{metrics} metric{'s' if metrics > 1 else ''}"
         rows += [
-            Row(f"take in a sample, {what}", "us CPU", observe),
-            Row(f"read the window, {what}", "us CPU", read),
-            Row(f"decide, {what}", "us CPU", chosen),
-            Row(f"whole decision, {what}", "us CPU", observe + read + chosen, bar=100.0),
+            BenchmarkRow(f"take in a sample, {what}", "us CPU", observe),
+            BenchmarkRow(f"read the window, {what}", "us CPU", read),
+            BenchmarkRow(f"decide, {what}", "us CPU", chosen),
+            BenchmarkRow(f"whole decision, {what}", "us CPU", observe + read + chosen, bar=100.0),
         ]
     return rows
 

@@ -1,7 +1,7 @@
 """Autoscalers request by request, over the operator's decision and the gateway's admission.
 
 `R1_TRACES=FOLDER python -m r1_bench.elastic` plays every request-level trace of the folder under ours,
-HPA, Knative's KPA and a fixed count; `r1_pool.elastic_study` says what is held equal. Costs differ with
+HPA, Knative's KPA and a fixed count; `r1_evaluation.simulator.elastic_study` says what is held equal. Costs differ with
 every target, so the rows compare late requests at one cost: what HPA pays at a target of .7, or more
 where ours never pays so little. A peer whose curve does not reach that cost has no row.
 """
@@ -14,15 +14,23 @@ from collections.abc import Sequence
 from functools import partial
 
 from r1_bench.request_traces import bench
-from r1_bench.rows import Row
-from r1_board.program import seconds
-from r1_demo.load import RequestTrace
-from r1_pool.elastic_study import PLANNED, POLICIES, TARGETS, Point, curve, hour_of, late_at
+from r1_bench.rows import BenchmarkRow
+from r1_evaluation.leaderboard.program import seconds
+from r1_evaluation.simulator.elastic_study import (
+    PLANNED,
+    POLICIES,
+    TARGETS,
+    ElasticPoint,
+    curve,
+    hour_of,
+    late_at,
+)
+from r1_evaluation.traces.load import RequestTrace
 
 STARTS = (60.0, 300.0)
 
 
-def rows_of(trace: RequestTrace, start_seconds: float) -> list[Row]:
+def rows_of(trace: RequestTrace, start_seconds: float) -> list[BenchmarkRow]:
     """The rows of one trace and start-up time; prints the curves."""
     hour = hour_of(trace)
     curves = {name: curve(hour, name, start_seconds) for name in POLICIES}
@@ -37,19 +45,25 @@ def rows_of(trace: RequestTrace, start_seconds: float) -> list[Row]:
         both = late_at(ours, cost), late_at(curves[name], cost)
         if both[0] is not None and both[1] is not None:
             rows.append(
-                Row(f"{about}: late at {cost:.1f} replicas", "share", both[0], name, both[1])
+                BenchmarkRow(
+                    f"{about}: late at {cost:.1f} replicas", "share", both[0], name, both[1]
+                )
             )
     mine = planned["ours-no-forecast"]
     for peer in ("hpa", "knative"):
         lost = planned[peer].lost
         rows.append(
-            Row(f"{about}: streams cut off by scale-down", "requests", mine.lost, peer, lost)
+            BenchmarkRow(
+                f"{about}: streams cut off by scale-down", "requests", mine.lost, peer, lost
+            )
         )
-    rows.append(Row(f"{about}: streams cut off by scale-down", "requests", mine.lost, bar=0.0))
+    rows.append(
+        BenchmarkRow(f"{about}: streams cut off by scale-down", "requests", mine.lost, bar=0.0)
+    )
     return rows
 
 
-def _table(name: str, start_seconds: float, curves: dict[str, tuple[Point, ...]]) -> str:
+def _table(name: str, start_seconds: float, curves: dict[str, tuple[ElasticPoint, ...]]) -> str:
     lines = [
         f"{name}, start {start_seconds:g} s",
         "| policy | target | replicas paid | late | cut off | by failure | changes/h | pace p99 |",
@@ -64,7 +78,7 @@ def _table(name: str, start_seconds: float, curves: dict[str, tuple[Point, ...]]
     return "\n".join(lines)
 
 
-def rows_at(starts: Sequence[float], trace: RequestTrace) -> list[Row]:
+def rows_at(starts: Sequence[float], trace: RequestTrace) -> list[BenchmarkRow]:
     """The rows of one trace at every start-up time."""
     return [row for start in starts for row in rows_of(trace, start)]
 

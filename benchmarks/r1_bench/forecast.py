@@ -15,15 +15,21 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from r1_bench.leaderboard import TRACES
-from r1_bench.rows import Row, write
-from r1_board.forecast_bench_score import MODELS as ALL_MODELS
-from r1_board.forecast_bench_score import OPTIONAL, OURS, SEASONAL_NAIVE, Scored, score_series
-from r1_board.forecast_bench_series import TooShort, series_of
-from r1_board.one_interval import RUN_IN, Intervals, intervals_of, ours, share_missed
-from r1_demo.traces import read_trace
-from r1_forecasting.gate import LAST_VALUE
-from r1_owners.environment import NotToBeHad
-from r1_owners.predictions import INTERVAL_SECONDS, PREDICTORS, foretold
+from r1_bench.rows import BenchmarkRow, write
+from r1_evaluation.forecast_bench.one_interval import (
+    RUN_IN,
+    Intervals,
+    intervals_of,
+    ours,
+    share_missed,
+)
+from r1_evaluation.forecast_bench.score import MODELS as ALL_MODELS
+from r1_evaluation.forecast_bench.score import OPTIONAL, OURS, SEASONAL_NAIVE, Scored, score_series
+from r1_evaluation.forecast_bench.series import TooShort, series_of
+from r1_evaluation.reference_programs.environment import NotInstalled
+from r1_evaluation.reference_programs.predictions import INTERVAL_SECONDS, PREDICTORS, foretold
+from r1_evaluation.traces.readers import read_trace
+from r1_forecasting.selection.gate import LAST_VALUE
 
 Progress = Callable[[str], None]
 
@@ -43,7 +49,7 @@ ONE_INTERVAL = (
 )
 
 
-def horizon_rows(name: str, horizons: Mapping[str, Scored]) -> list[Row]:
+def horizon_rows(name: str, horizons: Mapping[str, Scored]) -> list[BenchmarkRow]:
     """F1 to F3 of one trace; what could not be scored has no row."""
     rows = []
     for horizon, scored in horizons.items():
@@ -52,17 +58,19 @@ def horizon_rows(name: str, horizons: Mapping[str, Scored]) -> list[Row]:
         missed, peers = mine["wape"], theirs["wape"]
         if missed is not None and peers:
             bar = HIGHEST_FAR if horizon == FAR else HIGHEST_NEAR
-            rows.append(Row(f"error {horizon}, {name}", "of demand", missed, peer, peers, bar))
+            rows.append(
+                BenchmarkRow(f"error {horizon}, {name}", "of demand", missed, peer, peers, bar)
+            )
         for figure, level, most in BANDS:
             share = mine[figure]
             if share is not None:
                 what = f"coverage of {level:g} {horizon}, {name}: {share:.3f}, off by"
                 # Rounded: .86 is on the edge of the band around .9, not past it.
-                rows.append(Row(what, "share", round(abs(share - level), 9), bar=most))
+                rows.append(BenchmarkRow(what, "share", round(abs(share - level), 9), bar=most))
     return rows
 
 
-def mean_rows(rows: list[Row]) -> list[Row]:
+def mean_rows(rows: list[BenchmarkRow]) -> list[BenchmarkRow]:
     """The bars over all traces: geometric mean near, arithmetic mean a day ahead."""
     found = []
     for horizon in (*NEAR, FAR):
@@ -74,36 +82,44 @@ def mean_rows(rows: list[Row]) -> list[Row]:
         many = f"over {len(ratios)} traces"
         if horizon == FAR:
             mean = sum(ratios) / len(ratios)
-            found.append(Row(f"mean error {horizon} {many}", "x naive", mean, bar=MEAN_FAR))
+            found.append(
+                BenchmarkRow(f"mean error {horizon} {many}", "x naive", mean, bar=MEAN_FAR)
+            )
         else:
             mean = math.exp(sum(map(math.log, ratios)) / len(ratios))
-            found.append(Row(f"geo-mean error {horizon} {many}", "x last", mean, bar=MEAN_NEAR))
+            found.append(
+                BenchmarkRow(f"geo-mean error {horizon} {many}", "x last", mean, bar=MEAN_NEAR)
+            )
     return found
 
 
-def interval_rows(name: str, intervals: Intervals, said: Progress) -> list[Row]:
+def interval_rows(name: str, intervals: Intervals, said: Progress) -> list[BenchmarkRow]:
     """F4 of one trace: ours beside each of Dynamo's predictors that can be had."""
     said("fitting ours")
     mine = share_missed(ours(intervals), intervals)
     what = f"error {INTERVAL_SECONDS} s, {name}"
     rows = [
-        Row(what, "of demand", mine, LAST_VALUE, share_missed(intervals.last, intervals), BELOW)
+        BenchmarkRow(
+            what, "of demand", mine, LAST_VALUE, share_missed(intervals.last, intervals), BELOW
+        )
     ]
     for predictor in PREDICTORS:
         said(f"asking Dynamo's {predictor}")
         try:
             predicted = foretold(predictor, intervals.told.tolist(), RUN_IN)[:-1]
-        except NotToBeHad as reason:
+        except NotInstalled as reason:
             said(f"left out: {reason}")
             break
         peer = f"Dynamo {predictor}"
-        rows.append(Row(what, "of demand", mine, peer, share_missed(predicted, intervals), BELOW))
+        rows.append(
+            BenchmarkRow(what, "of demand", mine, peer, share_missed(predicted, intervals), BELOW)
+        )
     return rows
 
 
-def run(folder: Path, only: str = "") -> list[Row]:
+def run(folder: Path, only: str = "") -> list[BenchmarkRow]:
     """All public traces that are there and whose name holds `only`; F4 alone for `F4`."""
-    rows: list[Row] = []
+    rows: list[BenchmarkRow] = []
     models = tuple(name for name in ALL_MODELS if name not in OPTIONAL)
     for file, series, _ in TRACES:
         shown = _named(file) if series is None else f"{_named(file)}:{series}"

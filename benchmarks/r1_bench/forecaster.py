@@ -54,10 +54,10 @@ from r1_bench.forecaster_past import STEP, RecordedPast
 from r1_bench.forecaster_rounds import rounds
 from r1_bench.forecaster_shards import measure_shards
 from r1_bench.gateway import cpu_seconds, free_port, process, rss_mb
-from r1_bench.rows import Row, write
-from r1_forecasting.protocol import Unavailable
-from r1_forecasting.request import parse_request
-from r1_forecasting.training import fit_one
+from r1_bench.rows import BenchmarkRow, write
+from r1_forecasting.protocol import ForecastUnavailable
+from r1_forecasting.selection.training import fit_one
+from r1_forecasting.service.request import parse_request
 
 SHARE = 0.25
 FIT_BAR_SECONDS = 60.0
@@ -79,7 +79,7 @@ def fit_here(model: str, folder: Path, subject: int) -> Fit:
     series = RecordedPast.of(folder).series(subject, now - HISTORY // STEP, now)
     outcome = fit_one(model, series, parse_request(question(subject)).shape)
     match outcome.result:
-        case Unavailable(message=said):
+        case ForecastUnavailable(message=said):
             raise RuntimeError(f"{model} could not be fitted: {said}")
     return Fit(model, outcome.cpu_seconds, len(pickle.dumps(outcome.result)) / 1024)
 
@@ -101,7 +101,7 @@ def workers(pid: int) -> list[int]:
     return [int(child) for child in found]
 
 
-async def measure(folder: Path, count: int, minutes: float, models: str) -> list[Row]:
+async def measure(folder: Path, count: int, minutes: float, models: str) -> list[BenchmarkRow]:
     """One forecaster from its start to `minutes` of serving all subjects."""
     rows = []
     with contextlib.ExitStack() as stack:
@@ -124,11 +124,13 @@ async def measure(folder: Path, count: int, minutes: float, models: str) -> list
             known = rss_mb(pid)
             what = f"{count:,} subjects"
             rows += [
-                Row(f"{what}: first answers (a restart costs them again)", "s CPU", spent),
-                Row(f"{what}: first answers, wall time", "s", elapsed),
-                Row("memory of an empty service", "MB", alone),
-                Row(f"{what}: memory without learned models", "MB", known),
-                Row("a subject adds, without learned models", "KB", (known - alone) / count * 1024),
+                BenchmarkRow(f"{what}: first answers (a restart costs them again)", "s CPU", spent),
+                BenchmarkRow(f"{what}: first answers, wall time", "s", elapsed),
+                BenchmarkRow("memory of an empty service", "MB", alone),
+                BenchmarkRow(f"{what}: memory without learned models", "MB", known),
+                BenchmarkRow(
+                    "a subject adds, without learned models", "KB", (known - alone) / count * 1024
+                ),
             ]
             print(f"serving for {minutes:g} minutes ...", file=sys.stderr, flush=True)
             before, wall = cpu_seconds(pid), time.monotonic()
@@ -142,33 +144,35 @@ async def measure(folder: Path, count: int, minutes: float, models: str) -> list
         worker = sum(rss_mb(child) for child in workers(pid))
         done = [float(n) for n in re.findall(r"r1_forecast_fit_seconds_count\{.*\} (\S+)", shown)]
         rows += [
-            Row(f"{what}: answers while training, p50", "ms", quantile(took, 0.5)),
-            Row(f"{what}: answers while training, p99", "ms", quantile(took, 0.99)),
-            Row(f"{what}: CPU of an answer, everything included", "ms", 1000 * spent / len(took)),
-            Row(f"{what}: the service takes of a core", "share", spent / elapsed, bar=0.5),
-            Row(f"{what}: the trainer takes of a core", "share", trainer / elapsed),
-            Row(f"{what}: fits done meanwhile", "fits", sum(done)),
-            Row(f"{what}: memory at the end", "MB", rss_mb(pid)),
-            Row("memory of the training process", "MB", worker),
+            BenchmarkRow(f"{what}: answers while training, p50", "ms", quantile(took, 0.5)),
+            BenchmarkRow(f"{what}: answers while training, p99", "ms", quantile(took, 0.99)),
+            BenchmarkRow(
+                f"{what}: CPU of an answer, everything included", "ms", 1000 * spent / len(took)
+            ),
+            BenchmarkRow(f"{what}: the service takes of a core", "share", spent / elapsed, bar=0.5),
+            BenchmarkRow(f"{what}: the trainer takes of a core", "share", trainer / elapsed),
+            BenchmarkRow(f"{what}: fits done meanwhile", "fits", sum(done)),
+            BenchmarkRow(f"{what}: memory at the end", "MB", rss_mb(pid)),
+            BenchmarkRow("memory of the training process", "MB", worker),
         ]
     return rows
 
 
-def fit_rows(found: list[Fit], count: int) -> list[Row]:
+def fit_rows(found: list[Fit], count: int) -> list[BenchmarkRow]:
     """Cost of fits, and the round of all subjects played with it."""
     total = sum(fit.cpu_seconds for fit in found)
-    rows = [Row(f"fit of {fit.model}", "s CPU", fit.cpu_seconds) for fit in found]
-    rows.append(Row("fits of one series, all models", "s CPU", total, bar=FIT_BAR_SECONDS))
-    rows += [Row(f"{fit.model} of one subject", "KB", fit.kilobytes) for fit in found]
+    rows = [BenchmarkRow(f"fit of {fit.model}", "s CPU", fit.cpu_seconds) for fit in found]
+    rows.append(BenchmarkRow("fits of one series, all models", "s CPU", total, bar=FIT_BAR_SECONDS))
+    rows += [BenchmarkRow(f"{fit.model} of one subject", "KB", fit.kilobytes) for fit in found]
     played = rounds(count, total, SHARE, days=4.0)
     rows += [
-        Row(f"{count:,} subjects: all fitted once after (played)", "h", played.all_fitted / 3600),
-        Row(
+        BenchmarkRow(f"{count:,} subjects: all fitted once after (played)", "h", played.all_fitted / 3600),
+        BenchmarkRow(
             f"{count:,} subjects: refits take of a core (played)", "share", played.refit_share,
             bar=SHARE * 1.01,
         ),
-        Row(f"{count:,} subjects: oldest fit (played)", "h", played.oldest_fit / 3600),
-        Row("busiest minute of the hour by the mean (played)", "ratio", played.busiest_minute),
+        BenchmarkRow(f"{count:,} subjects: oldest fit (played)", "h", played.oldest_fit / 3600),
+        BenchmarkRow("busiest minute of the hour by the mean (played)", "ratio", played.busiest_minute),
     ]  # fmt: skip
     return rows
 

@@ -26,7 +26,7 @@ NO_FORECAST = (*NO_FORECAST_YET, "NoData")
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class QueryResult:
     """One question: of which subject, at which door (counted from 0), and how it went."""
 
     subject: int
@@ -43,7 +43,7 @@ class Doors:
     sessions: Sequence[aiohttp.ClientSession]
     _turns: Iterator[int] = field(default_factory=itertools.count)
 
-    async def ask(self, subject: int, door: int | None = None) -> Asked:
+    async def ask(self, subject: int, door: int | None = None) -> QueryResult:
         """Ask about a subject; raises RuntimeError where that can come to nothing."""
         at = next(self._turns) % len(self.sessions) if door is None else door
         began = time.perf_counter()
@@ -52,7 +52,7 @@ class Doors:
         seconds = time.perf_counter() - began
         if answer["state"] != "Ready" and answer["reason"] not in NO_FORECAST:
             raise RuntimeError(f"subject {subject}: {answer['reason']}: {answer['message']}")
-        return Asked(subject, at, seconds, str(answer["reason"]))
+        return QueryResult(subject, at, seconds, str(answer["reason"]))
 
 
 def subject_name(subject: int) -> str:
@@ -74,7 +74,7 @@ def question(subject: int) -> dict[str, Any]:
     }
 
 
-async def first_answers(doors: Doors, count: int) -> list[Asked]:
+async def first_answers(doors: Doors, count: int) -> list[QueryResult]:
     """Ask in turn, `AT_ONCE` at a time, until each subject has had a forecast; all that was asked.
 
     One whose recording has a gap just now has `NoData` instead, which takes its history as well.
@@ -93,9 +93,9 @@ async def first_answers(doors: Doors, count: int) -> list[Asked]:
     return asked
 
 
-async def minutes_of_answers(doors: Doors, count: int, minutes: float) -> list[Asked]:
+async def minutes_of_answers(doors: Doors, count: int, minutes: float) -> list[QueryResult]:
     """Each subject asked once a minute, evenly spread."""
-    asked: list[Asked] = []
+    asked: list[QueryResult] = []
     slots = asyncio.Semaphore(AT_ONCE)
 
     async def one(number: int, began: float) -> None:
@@ -108,7 +108,7 @@ async def minutes_of_answers(doors: Doors, count: int, minutes: float) -> list[A
     return asked
 
 
-def quantile(asked: Sequence[Asked], level: float) -> float:
+def quantile(asked: Sequence[QueryResult], level: float) -> float:
     """Latency (ms) that the share ``level`` of the questions kept within; NaN without any."""
     took = sorted(1000 * each.seconds for each in asked)
     return took[min(int(level * len(took)), len(took) - 1)] if took else float("nan")

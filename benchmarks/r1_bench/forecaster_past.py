@@ -16,10 +16,10 @@ from pathlib import Path
 import numpy as np
 from aiohttp import web
 
-from r1_board.forecast_bench_series import series_of
-from r1_demo.traces import read_trace
+from r1_evaluation.forecast_bench.series import series_of
+from r1_evaluation.traces.readers import read_trace
 from r1_forecasting.protocol import FloatArray
-from r1_forecasting.series import Series
+from r1_forecasting.series.series import Series
 
 STEP = 60
 FILES = (

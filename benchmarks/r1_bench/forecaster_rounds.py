@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from r1_forecasting.training_queue import Order, TrainingQueue
+from r1_forecasting.selection.training_queue import Order, TrainingQueue
 
 DAY = 86_400.0
 

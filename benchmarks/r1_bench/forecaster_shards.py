@@ -25,15 +25,15 @@ import aiohttp
 
 from r1_bench.forecaster_asking import (
     NO_FORECAST,
-    Asked,
     Doors,
+    QueryResult,
     first_answers,
     minutes_of_answers,
     quantile,
     subject_name,
 )
 from r1_bench.gateway import cpu_seconds, free_port, process, rss_mb
-from r1_bench.rows import Row
+from r1_bench.rows import BenchmarkRow
 from r1_forecasting.sharding.ownership import owner_of
 
 ROUNDS, ROUND = 8, 250
@@ -52,7 +52,7 @@ class Release:
         """The number of the shard that keeps it."""
         return self.names.index(owner_of(subject_name(subject), self.names))
 
-    def owned(self, asked: list[Asked], here: bool) -> list[Asked]:
+    def owned(self, asked: list[QueryResult], here: bool) -> list[QueryResult]:
         """What was asked at its owner's door, or at another's."""
         return [each for each in asked if (self.owner(each.subject) == each.door) is here]
 
@@ -89,7 +89,7 @@ async def release(folder: Path, shards: int, models: str) -> AsyncIterator[Relea
 
 async def measure_shards(
     folder: Path, count: int, minutes: float, models: str, shards: int
-) -> list[Row]:
+) -> list[BenchmarkRow]:
     """Several forecasters from their start to `minutes` of serving all subjects."""
     what = f"{count:,} subjects on {shards}"
     async with release(folder, shards, models) as made:
@@ -101,11 +101,11 @@ async def measure_shards(
         for subject in range(count):
             owned[made.owner(subject)] += 1
         rows = [
-            Row(f"{what}: first answers, all shards", "s CPU", sum(spent)),
-            Row(f"{what}: first answers, wall time", "s", time.monotonic() - began),
-            Row(f"{what}: subjects of the fullest by the mean", "ratio",
+            BenchmarkRow(f"{what}: first answers, all shards", "s CPU", sum(spent)),
+            BenchmarkRow(f"{what}: first answers, wall time", "s", time.monotonic() - began),
+            BenchmarkRow(f"{what}: subjects of the fullest by the mean", "ratio",
                 max(owned) * shards / count, bar=1.1),
-            Row(f"{what}: first answers, owner silent", "answers",
+            BenchmarkRow(f"{what}: first answers, owner silent", "answers",
                 sum(each.reason == "Unreachable" for each in asked)),
         ]  # fmt: skip
         kept = [await subjects_kept(session) for session in made.doors.sessions]
@@ -113,13 +113,13 @@ async def measure_shards(
             name = f"{what}: shard {number}"
             added = (rss_mb(pid) - alone[number]) / max(kept[number], 1) * 1024
             rows += [
-                Row(f"{name}: subjects that it keeps", "subjects", kept[number]),
-                Row(f"{name}: first answers", "s CPU", spent[number]),
-                Row(f"{name}: memory without learned models", "MB", rss_mb(pid)),
-                Row(f"{name}: a subject adds", "KB", added),
+                BenchmarkRow(f"{name}: subjects that it keeps", "subjects", kept[number]),
+                BenchmarkRow(f"{name}: first answers", "s CPU", spent[number]),
+                BenchmarkRow(f"{name}: memory without learned models", "MB", rss_mb(pid)),
+                BenchmarkRow(f"{name}: a subject adds", "KB", added),
             ]
         rows.append(
-            Row(f"{what}: subjects that have more than one home", "subjects", sum(kept) - count,
+            BenchmarkRow(f"{what}: subjects that have more than one home", "subjects", sum(kept) - count,
                 bar=0.0),
         )  # fmt: skip
         print(f"serving for {minutes:g} minutes ...", file=sys.stderr, flush=True)
@@ -139,32 +139,36 @@ async def subjects_kept(session: aiohttp.ClientSession) -> int:
 
 
 def minute_rows(
-    what: str, made: Release, asked: list[Asked], spent: list[float], elapsed: float
-) -> list[Row]:
+    what: str, made: Release, asked: list[QueryResult], spent: list[float], elapsed: float
+) -> list[BenchmarkRow]:
     """CPU by shard; latencies of what was asked elsewhere beside what was asked at its owner."""
     here, there = made.owned(asked, here=True), made.owned(asked, here=False)
     rows = [
-        Row(f"{what}: shard {number} takes of a core", "share", each / elapsed, bar=0.5)
+        BenchmarkRow(f"{what}: shard {number} takes of a core", "share", each / elapsed, bar=0.5)
         for number, each in enumerate(spent)
     ]
-    rows.append(Row(f"{what}: CPU of an answer, all shards", "ms", 1000 * sum(spent) / len(asked)))
+    rows.append(
+        BenchmarkRow(f"{what}: CPU of an answer, all shards", "ms", 1000 * sum(spent) / len(asked))
+    )
     for level, name in ((0.5, "p50"), (0.99, "p99")):
         rows.append(
-            Row(f"{what}: forwarded answers, {name}", "ms", quantile(there, level), "owned",
+            BenchmarkRow(f"{what}: forwarded answers, {name}", "ms", quantile(there, level), "owned",
                 quantile(here, level))
         )  # fmt: skip
     rows += [
-        Row(f"{what}: share of the answers that were forwarded", "share", len(there) / len(asked)),
-        Row(f"{what}: owner silent", "answers", sum(a.reason == "Unreachable" for a in asked),
+        BenchmarkRow(f"{what}: share of the answers that were forwarded", "share", len(there) / len(asked)),
+        BenchmarkRow(f"{what}: owner silent", "answers", sum(a.reason == "Unreachable" for a in asked),
             bar=0.0),
     ]  # fmt: skip
     return rows
 
 
-async def way_rows(what: str, made: Release, served: list[Asked], answer_ms: float) -> list[Row]:
+async def way_rows(
+    what: str, made: Release, served: list[QueryResult], answer_ms: float
+) -> list[BenchmarkRow]:
     """Known answers at the owner's door and at another, in turns; ``answer_ms`` is one's CPU."""
     cpu: dict[bool, list[float]] = {True: [], False: []}
-    asked: dict[bool, list[Asked]] = {True: [], False: []}
+    asked: dict[bool, list[QueryResult]] = {True: [], False: []}
     # What has no data is looked for again each second, and would be a read, not an answer known.
     subjects = sorted({each.subject for each in served if each.reason not in NO_FORECAST})[:ROUND]
     for _ in range(ROUNDS):
@@ -178,13 +182,13 @@ async def way_rows(what: str, made: Release, served: list[Asked], answer_ms: flo
             cpu[here].append(1000 * (sum(made.cpu()) - before) / len(subjects))
     owned, forwarded = statistics.median(cpu[True]), statistics.median(cpu[False])
     rows = [
-        Row(f"{what}: known answer, forwarded", "ms CPU", forwarded, "owned", owned),
-        Row(f"{what}: the way to the owner and back", "ms CPU", forwarded - owned, "an answer",
+        BenchmarkRow(f"{what}: known answer, forwarded", "ms CPU", forwarded, "owned", owned),
+        BenchmarkRow(f"{what}: the way to the owner and back", "ms CPU", forwarded - owned, "an answer",
             answer_ms, bar=1.0),
     ]  # fmt: skip
     for level, name in ((0.5, "p50"), (0.99, "p99")):
         rows.append(
-            Row(f"{what}: known answer, forwarded, {name}", "ms", quantile(asked[False], level),
+            BenchmarkRow(f"{what}: known answer, forwarded, {name}", "ms", quantile(asked[False], level),
                 "owned", quantile(asked[True], level))
         )  # fmt: skip
     return rows

@@ -30,7 +30,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from r1_bench.gateway_load import request_bytes
-from r1_bench.rows import Row, write
+from r1_bench.rows import BenchmarkRow, write
 
 SLOTS = 20
 SERVICE_MS = 50.0
@@ -273,13 +273,13 @@ def build_rows(
     classes: dict[str, dict[str, float]],
     fifo: dict[str, dict[str, float]],
     peer: dict[str, dict[str, float]],
-) -> list[Row]:
+) -> list[BenchmarkRow]:
     """Medians over the rounds, with the project's own bars."""
     ours, theirs = figures["gateway"], figures["haproxy"]
     middle = statistics.median
     q1, q1_fifo, q1_peer = (found["Q1"]["p99"] * 1000 for found in (classes, fifo, peer))
     return [
-        Row(
+        BenchmarkRow(
             "CPU per request",
             "us",
             middle(ours.request_us),
@@ -287,15 +287,17 @@ def build_rows(
             middle(theirs.request_us),
             2.5,
         ),
-        Row("CPU per chunk", "us", middle(ours.chunk_us), "haproxy", middle(theirs.chunk_us), 1.4),
-        Row(
+        BenchmarkRow(
+            "CPU per chunk", "us", middle(ours.chunk_us), "haproxy", middle(theirs.chunk_us), 1.4
+        ),
+        BenchmarkRow(
             "requests per second, one core",
             "1/s",
             middle(ours.requests_per_second),
             "haproxy",
             middle(theirs.requests_per_second),
         ),
-        Row(
+        BenchmarkRow(
             "first chunk p99, 100 streams",
             "ms",
             middle(ours.first_chunk_p99_ms),
@@ -303,17 +305,17 @@ def build_rows(
             middle(theirs.first_chunk_p99_ms),
             2.0,
         ),
-        Row("memory", "MB", ours.rss_mb, "haproxy", theirs.rss_mb),
-        Row("overload: Q1 p99", "ms", q1, "haproxy priority classes", q1_peer, 1.25),
-        Row("overload: Q1 p99 by the service time", "ratio", q1 / SERVICE_MS, bar=1.8),
-        Row(
+        BenchmarkRow("memory", "MB", ours.rss_mb, "haproxy", theirs.rss_mb),
+        BenchmarkRow("overload: Q1 p99", "ms", q1, "haproxy priority classes", q1_peer, 1.25),
+        BenchmarkRow("overload: Q1 p99 by the service time", "ratio", q1 / SERVICE_MS, bar=1.8),
+        BenchmarkRow(
             "overload: Q1 p99 first come first served, by that with classes",
             "ratio",
             q1_fifo / q1,
             bar=30.0,
             higher_is_better=True,
         ),
-        Row(
+        BenchmarkRow(
             "overload: goodput of all classes",
             "1/s",
             sum(found["perSecond"] for found in classes.values()),

@@ -50,13 +50,13 @@ CHUNK = b"%x\r\n%s\r\n" % (len(EVENT), EVENT)
 END = b"0\r\n\r\n"
 
 
-class Pod(asyncio.Protocol):
+class BenchmarkPod(asyncio.Protocol):
     """Answers at once, streams on a beat, or (with slots) serves so many at a time, in order."""
 
     slots = 0
     service_seconds = 0.0
     busy = 0
-    waiting: ClassVar[deque["Pod"]] = deque()
+    waiting: ClassVar[deque["BenchmarkPod"]] = deque()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast("asyncio.Transport", transport)
@@ -84,11 +84,11 @@ class Pod(asyncio.Protocol):
             self.beat = 0
             self.next_beat = asyncio.get_running_loop().time() + CHUNK_SECONDS * random.random()  # noqa: S311
             asyncio.get_running_loop().call_at(self.next_beat, self.stream)
-        elif Pod.slots:
-            if Pod.busy < Pod.slots:
+        elif BenchmarkPod.slots:
+            if BenchmarkPod.busy < BenchmarkPod.slots:
                 self.serve()
             else:
-                Pod.waiting.append(self)
+                BenchmarkPod.waiting.append(self)
         else:
             self.transport.write(ANSWER)
 
@@ -103,23 +103,23 @@ class Pod(asyncio.Protocol):
             asyncio.get_running_loop().call_at(self.next_beat, self.stream)
 
     def serve(self) -> None:
-        Pod.busy += 1
-        asyncio.get_running_loop().call_later(Pod.service_seconds, self.served)
+        BenchmarkPod.busy += 1
+        asyncio.get_running_loop().call_later(BenchmarkPod.service_seconds, self.served)
 
     def served(self) -> None:
-        Pod.busy -= 1
+        BenchmarkPod.busy -= 1
         if not self.gone:
             self.transport.write(ANSWER)
-        while Pod.waiting and Pod.busy < Pod.slots:
-            following = Pod.waiting.popleft()
+        while BenchmarkPod.waiting and BenchmarkPod.busy < BenchmarkPod.slots:
+            following = BenchmarkPod.waiting.popleft()
             if not following.gone:
                 following.serve()
 
 
 async def run_pod(port: int, slots: int, service_ms: float) -> None:
-    Pod.slots, Pod.service_seconds = slots, service_ms / 1000
+    BenchmarkPod.slots, BenchmarkPod.service_seconds = slots, service_ms / 1000
     loop = asyncio.get_running_loop()
-    server = await loop.create_server(Pod, "127.0.0.1", port, backlog=1024)
+    server = await loop.create_server(BenchmarkPod, "127.0.0.1", port, backlog=1024)
     print("ready", flush=True)
     await server.serve_forever()
 

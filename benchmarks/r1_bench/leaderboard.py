@@ -16,7 +16,7 @@ from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
 
-from r1_bench.rows import Row, write
+from r1_bench.rows import BenchmarkRow, write
 
 STARTS = (60.0, 120.0, 300.0)
 BARS = {60.0: 1.00, 120.0: 0.97, 300.0: 0.93}
@@ -82,18 +82,18 @@ def play_cell(folder: Path, asked: tuple[str, str | None, bool, float]) -> Cell:
     """Play one trace with one start-up time; its curves are drawn into `FOLDER`."""
     # The forecaster's libraries read this when they load, and each process has one core.
     os.environ.setdefault("OMP_NUM_THREADS", "1")
-    from r1_board.board import play
-    from r1_board.clairvoyant import least_paid
-    from r1_board.fluid import outcome, serving
-    from r1_board.policies import Bench, misled
-    from r1_board.report import write as write_report
-    from r1_board.world import PLANNED_UTILIZATION, world_of
-    from r1_demo.traces import read_trace
+    from r1_evaluation.leaderboard.board import play
+    from r1_evaluation.leaderboard.clairvoyant import least_paid
+    from r1_evaluation.leaderboard.fluid import outcome, serving
+    from r1_evaluation.leaderboard.policies import PolicyInputs, misled
+    from r1_evaluation.leaderboard.report import write as write_report
+    from r1_evaluation.leaderboard.scenario import PLANNED_UTILIZATION, scenario_of
+    from r1_evaluation.traces.readers import read_trace
 
     file, series, is_llm, start = asked
     trace = read_trace(folder / file, series)
     name = trace.name if series is None else f"{trace.name} {series}"
-    bench = Bench(world_of(trace, start))
+    bench = PolicyInputs(scenario_of(trace, start))
     board = replace(play(bench, start, POLICIES), trace=name)
     write_report(board, FOLDER)
     played = {
@@ -115,7 +115,7 @@ def play_cell(folder: Path, asked: tuple[str, str | None, bool, float]) -> Cell:
     return Cell(name, start, is_llm, played, wrong)
 
 
-def rows_of(cell: Cell) -> list[Row]:
+def rows_of(cell: Cell) -> list[BenchmarkRow]:
     """The cell's rows: cost at the SLO, and cost and overload at .7, beside HPA's."""
     ours, hpa = cell.played["ours"], cell.played["hpa"]
     what = f"{cell.name}, {cell.start:g} s"
@@ -123,21 +123,23 @@ def rows_of(cell: Cell) -> list[Row]:
     rows = []
     if ours.cost is not None:
         bar = cell.bar if hpa.cost else None
-        rows.append(Row(f"cost at SLO, {what}", "x min", ours.cost, "hpa", hpa.cost, bar))
+        rows.append(BenchmarkRow(f"cost at SLO, {what}", "x min", ours.cost, "hpa", hpa.cost, bar))
     rows.append(
-        Row(
+        BenchmarkRow(
             f"cost at .7, {what}", "x min", ours.planned_cost, "hpa", hpa.planned_cost, PLANNED_COST
         )
     )
     rows.append(
-        Row(f"overload at .7, {what}", "%", 100 * ours.planned_overload, "hpa", planned_hpa,
+        BenchmarkRow(f"overload at .7, {what}", "%", 100 * ours.planned_overload, "hpa", planned_hpa,
             1.0 if planned_hpa else 0.0)
     )  # fmt: skip
     for how, (cost, overload) in cell.misled.items():
         about = f"at .7, forecast {how}, {what}"
-        rows.append(Row(f"cost {about}", "x min", cost, "hpa", hpa.planned_cost, MISLED_COST))
         rows.append(
-            Row(f"overload {about}", "%", 100 * overload, "hpa", planned_hpa,
+            BenchmarkRow(f"cost {about}", "x min", cost, "hpa", hpa.planned_cost, MISLED_COST)
+        )
+        rows.append(
+            BenchmarkRow(f"overload {about}", "%", 100 * overload, "hpa", planned_hpa,
                 MISLED_OVERLOAD if planned_hpa else 0.0)
         )  # fmt: skip
     return rows

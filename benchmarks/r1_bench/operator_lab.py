@@ -18,15 +18,15 @@ from kubernetes.aio.config import load_kube_config
 
 from r1_operator.api.backtest_schema import backtest_crd
 from r1_operator.api.schema import crd
-from r1_operator.controller.operation import Operation
+from r1_operator.controller.manager import Manager
 from r1_operator.kube.client import Api, NotFound
 from r1_operator.kube.kinds import DEPLOYMENT, R1BACKTEST, R1INFERENCE, Json, Key, Kind
-from r1_operator.settings import Settings
+from r1_operator.settings import OperatorSettings
 
 NAMESPACE = Kind("", "v1", "namespaces", "Namespace")
 CRD = Kind("apiextensions.k8s.io", "v1", "customresourcedefinitions", "CustomResourceDefinition")
 
-QUICK = Settings(
+QUICK = OperatorSettings(
     dev=True,
     identity="lab",
     http_host="127.0.0.1",
@@ -83,9 +83,9 @@ async def make_namespace(api: Api, name: str) -> None:
 
 
 @contextlib.asynccontextmanager
-async def operating(settings: Settings, api: Api) -> AsyncIterator[Operation]:
+async def operating(settings: OperatorSettings, api: Api) -> AsyncIterator[Manager]:
     """A running operator; stopped, and its errors raised, at the end of the block."""
-    operation = Operation(replace(settings, identity=settings.identity or "lab"), api)
+    operation = Manager(replace(settings, identity=settings.identity or "lab"), api)
     task = asyncio.create_task(operation.run())
     try:
         yield operation

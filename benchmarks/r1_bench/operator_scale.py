@@ -38,7 +38,7 @@ import aiohttp
 
 from r1_bench.operator_lab import QUICK, connect, install_crd, make_namespace, operating, until
 from r1_bench.operator_lab import resource as inference
-from r1_bench.rows import Row, write
+from r1_bench.rows import BenchmarkRow, write
 from r1_cluster.controlplane import control_plane
 from r1_operator.kube.client import Api
 from r1_operator.kube.kinds import DEPLOYMENT, R1INFERENCE, Key
@@ -241,7 +241,7 @@ def _peak_rss_mb(pid: int) -> float:
     return int(line.split()[1]) / 1024
 
 
-async def bench(kubeconfig: Path, counts: list[int], folder: Path) -> list[Row]:
+async def bench(kubeconfig: Path, counts: list[int], folder: Path) -> list[BenchmarkRow]:
     """Rows of all counts, smallest first."""
     rows = []
     for count in sorted(counts):
@@ -254,12 +254,12 @@ async def bench(kubeconfig: Path, counts: list[int], folder: Path) -> list[Row]:
         found = await measure(kubeconfig, count, folder)
         name = f"{count:,} resources"
         rows += [
-            Row(f"{name}: start to settled", "s", found.settled, bar=60.0),
-            Row(f"{name}: operator's CPU, start to settled", "s CPU", found.cpu),
-            Row(f"{name}: writes to settled resources", "writes", found.writes, bar=0.0),
-            Row(f"{name}: change to Deployment p50", "s", found.change_p50),
-            Row(f"{name}: change to Deployment p99", "s", found.change_p99, bar=1.0),
-            Row(f"{name}: peak RSS", "MB", found.rss, bar=500.0),
+            BenchmarkRow(f"{name}: start to settled", "s", found.settled, bar=60.0),
+            BenchmarkRow(f"{name}: operator's CPU, start to settled", "s CPU", found.cpu),
+            BenchmarkRow(f"{name}: writes to settled resources", "writes", found.writes, bar=0.0),
+            BenchmarkRow(f"{name}: change to Deployment p50", "s", found.change_p50),
+            BenchmarkRow(f"{name}: change to Deployment p99", "s", found.change_p99, bar=1.0),
+            BenchmarkRow(f"{name}: peak RSS", "MB", found.rss, bar=500.0),
         ]
     return rows
 

@@ -2,7 +2,7 @@
 
 `R1_TRACES=FOLDER python -m r1_bench.priorities` plays recorded requests (any request-level trace in the
 folder, at most an hour of each) through the gateway's own admission in front of simulated engines; see
-`r1_pool.study` for what is held equal. The peer is one queue, first come first served.
+`r1_evaluation.simulator.study` for what is held equal. The peer is one queue, first come first served.
 """
 
 from __future__ import annotations
@@ -10,25 +10,25 @@ from __future__ import annotations
 import sys
 
 from r1_bench.request_traces import bench
-from r1_bench.rows import Row
-from r1_demo.load import RequestTrace
-from r1_gateway.classes import PriorityClass
-from r1_pool.study import Site, study
+from r1_bench.rows import BenchmarkRow
+from r1_evaluation.simulator.study import StudyParameters, study
+from r1_evaluation.traces.load import RequestTrace
+from r1_gateway.admission.classes import PriorityClass
 
 REPLICAS = 8
 BAR = 0.88
 
 
-def rows_of(trace: RequestTrace) -> list[Row]:
+def rows_of(trace: RequestTrace) -> list[BenchmarkRow]:
     """Seats in use at the highest load that keeps Q1's promise at 99.9 %."""
-    levels = study(trace.requests, Site(trace.requests, replicas=REPLICAS), seed=0)
+    levels = study(trace.requests, StudyParameters(trace.requests, replicas=REPLICAS), seed=0)
     none, gateway = levels["none"], levels["gateway"]
     rows = []
     for admission, level in levels.items():
         if level is None or admission == "none":
             continue
         rows.append(
-            Row(
+            BenchmarkRow(
                 f"{trace.name}: seats in use, {admission}",
                 "share",
                 level.outcome.utilisation,
@@ -38,14 +38,14 @@ def rows_of(trace: RequestTrace) -> list[Row]:
         )
     if gateway is not None:
         rows += [
-            Row(
+            BenchmarkRow(
                 f"{trace.name}: seats in use with Q3 filling",
                 "share",
                 gateway.outcome.utilisation,
                 bar=BAR,
                 higher_is_better=True,
             ),
-            Row(
+            BenchmarkRow(
                 f"{trace.name}: Q1 p99.9 time to first token",
                 "s",
                 gateway.outcome.of(PriorityClass.Q1).quantile(0.999),

@@ -7,9 +7,9 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from r1_bench.rows import Row, write
-from r1_demo.load import RequestTrace, UnreadableTrace
-from r1_demo.traces import read_trace
+from r1_bench.rows import BenchmarkRow, write
+from r1_evaluation.traces.load import RequestTrace, UnreadableTrace
+from r1_evaluation.traces.readers import read_trace
 
 FEWEST_REQUESTS = 2000
 
@@ -27,7 +27,9 @@ def request_traces(folder: Path) -> list[RequestTrace]:
     return found
 
 
-def bench(name: str, rows_of: Callable[[RequestTrace], Sequence[Row]], only: str = "") -> int:
+def bench(
+    name: str, rows_of: Callable[[RequestTrace], Sequence[BenchmarkRow]], only: str = ""
+) -> int:
     """Write the rows of every trace in the folder `R1_TRACES` whose name holds `only`.
 
     Returns the exit code.

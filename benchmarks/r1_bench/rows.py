@@ -13,7 +13,7 @@ from pathlib import Path
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class BenchmarkRow:
     """One measured figure.
 
     `ratio` is ours / peer_value. `bar` is an upper bound on the ratio where there is a peer, on
@@ -48,7 +48,7 @@ class Row:
         return {**fields, "ratio": self.ratio, "ok": self.ok}
 
 
-def table(rows: Sequence[Row]) -> str:
+def table(rows: Sequence[BenchmarkRow]) -> str:
     """The rows as a Markdown table, figures to three digits."""
 
     def figure(value: float | None) -> str:
@@ -67,7 +67,7 @@ def table(rows: Sequence[Row]) -> str:
     return "\n".join(lines)
 
 
-def write(name: str, rows: Sequence[Row], folder: Path = Path("out")) -> Path:
+def write(name: str, rows: Sequence[BenchmarkRow], folder: Path = Path("out")) -> Path:
     """Writes `out/bench-NAME.json` and prints the table; returns the file's path."""
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"bench-{name}.json"

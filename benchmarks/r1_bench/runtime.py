@@ -27,7 +27,7 @@ from typing import Any
 
 import torch
 
-from r1_bench.rows import Row, write
+from r1_bench.rows import BenchmarkRow, write
 from r1_runtime.engine.blocks import BlockPool
 from r1_runtime.engine.runner import Runner
 from r1_runtime.engine.scheduler import Scheduler
@@ -93,7 +93,7 @@ def speed(work: Callable[[], object], tokens: int) -> float:
     return tokens / (time.perf_counter() - begun)
 
 
-def decoding_rows(folder: Path, dtype: str, rounds: int, tokens: int) -> list[Row]:
+def decoding_rows(folder: Path, dtype: str, rounds: int, tokens: int) -> list[BenchmarkRow]:
     """Batch 1 and batch 8 of one dtype, taken in turns with the peer."""
     from transformers import DeepseekV3ForCausalLM
 
@@ -114,7 +114,7 @@ def decoding_rows(folder: Path, dtype: str, rounds: int, tokens: int) -> list[Ro
             for _ in range(rounds)
         ]
         rows.append(
-            Row(
+            BenchmarkRow(
                 name=f"output tokens, {dtype}, batch {batch}",
                 unit="tokens/s",
                 ours=statistics.median(mine for mine, _ in measured),
@@ -127,11 +127,11 @@ def decoding_rows(folder: Path, dtype: str, rounds: int, tokens: int) -> list[Ro
     return rows
 
 
-def start_up_rows(model: str, rounds: int) -> list[Row]:
+def start_up_rows(model: str, rounds: int) -> list[BenchmarkRow]:
     """Median seconds of each phase over fresh server processes."""
     runs = [start_up_phases(model) for _ in range(rounds)]
     return [
-        Row(f"start-up, {phase}", "s", statistics.median(run[phase] for run in runs))
+        BenchmarkRow(f"start-up, {phase}", "s", statistics.median(run[phase] for run in runs))
         for phase in runs[0]
     ]
 
@@ -154,7 +154,7 @@ def start_up_phases(model: str) -> dict[str, float]:
     raise SystemExit("the server ended before it was ready")
 
 
-def run(model: str = "bundled:demo", rounds: int = 3, tokens: int = 64) -> list[Row]:
+def run(model: str = "bundled:demo", rounds: int = 3, tokens: int = 64) -> list[BenchmarkRow]:
     """All rows, also written to `out/bench-runtime.json`."""
     torch.set_num_threads(cpu_limit())
     folder = resolve_model(model)

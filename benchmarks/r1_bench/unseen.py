@@ -15,10 +15,10 @@ from pathlib import Path
 from r1_bench.forecast import BANDS, FAR, NEAR, horizon_rows, tell
 from r1_bench.leaderboard import STARTS, Cell, play_cell, rows_of, safety_table
 from r1_bench.leaderboard import table as costs_table
-from r1_bench.rows import Row, write
-from r1_board.forecast_bench_score import MODELS, OPTIONAL, OURS, Scored, score_series
-from r1_board.forecast_bench_series import series_of
-from r1_demo.traces import read_trace
+from r1_bench.rows import BenchmarkRow, write
+from r1_evaluation.forecast_bench.score import MODELS, OPTIONAL, OURS, Scored, score_series
+from r1_evaluation.forecast_bench.series import series_of
+from r1_evaluation.traces.readers import read_trace
 
 FILE = "servegen_clients_10min.parquet"
 KEPT = (
@@ -103,7 +103,7 @@ def main() -> int:
         print(f"--only {only}: none of {', '.join(KEPT)}, F or S1", file=sys.stderr)
         return 2
     FOLDER.mkdir(parents=True, exist_ok=True)
-    rows: list[Row] = []
+    rows: list[BenchmarkRow] = []
     if only != COSTS:
         scores = score(Path(given), clients)
         rows += [row for name, scored in scores.items() for row in horizon_rows(name, scored)]

@@ -20,16 +20,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     from aiohttp import web
 
     from r1_common import listen
-    from r1_forecasting.history import PrometheusHistory
-    from r1_forecasting.kept_models import ModelFolder
     from r1_forecasting.options import parse_options
     from r1_forecasting.published.publisher import Answers
     from r1_forecasting.published.service_account import Unreadable
-    from r1_forecasting.published.serving import open_doors
-    from r1_forecasting.service import ForecastService
+    from r1_forecasting.published.serving import start_listeners
+    from r1_forecasting.selection.model_store import ModelFolder
+    from r1_forecasting.selection.training import Trainer
+    from r1_forecasting.selection.training_queue import TrainingQueue
+    from r1_forecasting.series.prometheus_history import PrometheusHistory
+    from r1_forecasting.service.service import ForecastService
     from r1_forecasting.sharding.serving import open_shard, route
-    from r1_forecasting.training import Trainer
-    from r1_forecasting.training_queue import TrainingQueue
 
     options = parse_options(sys.argv[1:] if arguments is None else arguments)
     logging.basicConfig(
@@ -57,7 +57,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         app = service.application(routed.ask)
         open_shard(app, service, routed, options.shards)
     try:
-        open_doors(app, answers, options, service.supervisor)
+        start_listeners(app, answers, options, service.supervisor)
     except Unreadable as error:
         print(f"r1-forecaster: {error}", file=sys.stderr)
         return 2

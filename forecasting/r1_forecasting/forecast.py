@@ -13,20 +13,26 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from r1_forecasting import conformal
-from r1_forecasting.backtest import CEILING, Board, Standing, point_offsets
-from r1_forecasting.gate import LAST_VALUE, Gate, GateReason
+from r1_forecasting.calibration import conformal
 from r1_forecasting.models.last_value import HELD_STEPS
-from r1_forecasting.protocol import Fitted, FloatArray, IntArray, Reason, Unavailable
-from r1_forecasting.request import MOST_POINTS, ForecastRequest
-from r1_forecasting.series import Series
-from r1_forecasting.windows import knots
+from r1_forecasting.protocol import (
+    Fitted,
+    FloatArray,
+    ForecastUnavailable,
+    IntArray,
+    UnavailableReason,
+)
+from r1_forecasting.selection.backtest import CEILING, BacktestResult, ModelScorecard, point_offsets
+from r1_forecasting.selection.gate import LAST_VALUE, Gate, GateReason
+from r1_forecasting.series.series import Series
+from r1_forecasting.series.windows import knots
+from r1_forecasting.service.request import MOST_POINTS, ForecastRequest
 
 FEWEST_OBSERVATIONS = 40
 
 
 @dataclass(frozen=True, slots=True)
-class Point:
+class ForecastPoint:
     """Quantiles of demand at one time, in the order of the forecast's levels."""
 
     at: float
@@ -42,7 +48,7 @@ class Forecast:
     model: str
     gate: Gate
     levels: tuple[float, ...]
-    points: tuple[Point, ...]
+    points: tuple[ForecastPoint, ...]
     peak_over_lead: tuple[float, ...]
     peak_steps: int
     last_observed_at: float
@@ -65,7 +71,7 @@ class PointCalibration:
         return np.stack(columns, axis=1)
 
 
-def calibrate_points(series: Series, model: Fitted, board: Board) -> PointCalibration:
+def calibrate_points(series: Series, model: Fitted, board: BacktestResult) -> PointCalibration:
     """Point corrections of ``model`` at the knots of the horizon."""
     at = knots(board.shape.horizon + 1)
     offsets = point_offsets(series, model, board, at)
@@ -76,22 +82,24 @@ def calibrate_points(series: Series, model: Fitted, board: Board) -> PointCalibr
     return PointCalibration(model.name, at, offsets)
 
 
-def check_history(series: Series, request: ForecastRequest, now: float) -> Unavailable | None:
+def check_history(
+    series: Series, request: ForecastRequest, now: float
+) -> ForecastUnavailable | None:
     """Why this series cannot be forecast at all, if it cannot."""
     newest = series.last()
     if newest is None:
-        return Unavailable(Reason.NO_DATA, "no observation in the history")
+        return ForecastUnavailable(UnavailableReason.NO_DATA, "no observation in the history")
     age = (now - newest[0]) / series.step
     if age > HELD_STEPS + 1:
-        return Unavailable(
-            Reason.NO_DATA,
+        return ForecastUnavailable(
+            UnavailableReason.NO_DATA,
             f"the last observation is {now - newest[0]:.0f} s old, "
             f"more than {HELD_STEPS} steps of {series.step:g} s",
         )
     need = max(FEWEST_OBSERVATIONS, 2 * request.shape.lead)
     if series.observed < need:
-        return Unavailable(
-            Reason.TOO_LITTLE_HISTORY,
+        return ForecastUnavailable(
+            UnavailableReason.TOO_LITTLE_HISTORY,
             f"{series.observed} observations at steps of {series.step:g} s, needs {need}",
         )
     return None
@@ -100,12 +108,12 @@ def check_history(series: Series, request: ForecastRequest, now: float) -> Unava
 def issue(
     series: Series,
     fitted: Mapping[str, Fitted],
-    standing: Standing,
+    standing: ModelScorecard,
     gate: Gate,
     points: Mapping[str, PointCalibration],
     request: ForecastRequest,
     now: float,
-) -> Forecast | Unavailable:
+) -> Forecast | ForecastUnavailable:
     """The forecast that ``gate``'s model makes at ``now``.
 
     ``points`` holds the calibration of the gate's model and of the last value.
@@ -126,8 +134,8 @@ def issue(
             series, fitted[LAST_VALUE], standing, points[LAST_VALUE], silent, request, now
         )
     if made is None:
-        return Unavailable(
-            Reason.TOO_LITTLE_HISTORY,
+        return ForecastUnavailable(
+            UnavailableReason.TOO_LITTLE_HISTORY,
             f"fewer than {conformal.FEWEST} past forecasts could be scored to calibrate one",
         )
     return made
@@ -136,7 +144,7 @@ def issue(
 def _speak(
     series: Series,
     model: Fitted,
-    standing: Standing,
+    standing: ModelScorecard,
     calibration: PointCalibration,
     gate: Gate,
     request: ForecastRequest,
@@ -173,7 +181,7 @@ def _speak(
         gate=gate,
         levels=request.levels,
         points=tuple(
-            Point(at, tuple(float(row[q]) for q in wanted))
+            ForecastPoint(at, tuple(float(row[q]) for q in wanted))
             for at, row in zip(times, quantiles, strict=True)
         ),
         peak_over_lead=tuple(float(peak[q]) for q in wanted),

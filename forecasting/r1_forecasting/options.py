@@ -9,8 +9,8 @@ from pathlib import Path
 
 from r1_common.listen import EVERY_ADDRESS
 from r1_common.prometheus.client_config import InvalidPrometheusConfig, load_config
-from r1_forecasting.published.options import add_door_options, check_doors
-from r1_forecasting.selection import learned
+from r1_forecasting.published.options import add_listener_options, check_listeners
+from r1_forecasting.selection.selection import learned
 from r1_forecasting.sharding.options import add_shard_options, check_shards
 
 
@@ -69,7 +69,7 @@ def parse_options(arguments: Sequence[str]) -> argparse.Namespace:
         help="folder of its own where fitted models outlive a restart; empty for none",
     )
     parser.add_argument("--log-level", default=env("LOG_LEVEL", "INFO"))
-    add_door_options(parser, env)
+    add_listener_options(parser, env)
     add_shard_options(parser, env)
     options = parser.parse_args(arguments)
     try:
@@ -77,4 +77,4 @@ def parse_options(arguments: Sequence[str]) -> argparse.Namespace:
     except InvalidPrometheusConfig as error:
         parser.error(f"--prometheus-url, --prometheus-client: {error}")
     check_shards(parser, options)
-    return check_doors(parser, options)
+    return check_listeners(parser, options)

@@ -18,14 +18,14 @@ import numpy as np
 import numpy.typing as npt
 
 if TYPE_CHECKING:
-    from r1_forecasting.series import Series
+    from r1_forecasting.series.series import Series
 
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
 BoolArray = npt.NDArray[np.bool_]
 
 
-class Reason(StrEnum):
+class UnavailableReason(StrEnum):
     """Why there is no forecast (the ``reason`` of an unavailable answer)."""
 
     TRAINING = "Training"
@@ -41,15 +41,15 @@ class Reason(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Unavailable:
+class ForecastUnavailable:
     """No value, and why: never a zero, never an exception."""
 
-    reason: Reason
+    reason: UnavailableReason
     message: str
 
 
 @dataclass(frozen=True, slots=True)
-class Shape:
+class SeriesShape:
     """What is asked of a forecaster, counted in steps of the series.
 
     ``season`` may be fractional (a season need not be a whole number of steps);
@@ -68,13 +68,13 @@ class Shape:
             raise ValueError("lead and horizon need at least one step")
 
 
-def too_short(steps: int, shape: Shape, seasons: int) -> Unavailable | None:
+def too_short(steps: int, shape: SeriesShape, seasons: int) -> ForecastUnavailable | None:
     """Say that a history of so many steps holds fewer than the seasons a model needs."""
     known = steps / shape.season
     if known >= seasons:
         return None
     message = f"{known:.1f} seasons of history, needs {seasons}"
-    return Unavailable(Reason.TOO_LITTLE_HISTORY, message)
+    return ForecastUnavailable(UnavailableReason.TOO_LITTLE_HISTORY, message)
 
 
 class Fitted(Protocol):
@@ -114,6 +114,6 @@ class Forecaster(Protocol):
     @property
     def name(self) -> str: ...
 
-    def fit(self, series: Series, shape: Shape) -> Fitted | Unavailable:
+    def fit(self, series: Series, shape: SeriesShape) -> Fitted | ForecastUnavailable:
         """Learn; too little or unusable history is an ``Unavailable``, not an error."""
         ...

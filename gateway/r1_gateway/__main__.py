@@ -15,8 +15,8 @@ def main() -> int:
     import uvloop
 
     from r1_gateway.options import parse_options
-    from r1_gateway.output_queue import OutputQueue, QueuedLogHandler
     from r1_gateway.server import run
+    from r1_gateway.telemetry.output_queue import OutputQueue, QueuedLogHandler
 
     options = parse_options()
     log = OutputQueue(sys.stderr.fileno())

@@ -10,14 +10,14 @@ from collections.abc import Callable
 
 from aiohttp import web
 
-from r1_gateway.advice import InvalidAdvice, parse_advice
-from r1_gateway.door import Door
-from r1_gateway.metrics import CONTENT_TYPE, MetricsPage
-from r1_gateway.signals import render_signals
+from r1_gateway.admission.reservation_request import InvalidReservation, parse_reservations
+from r1_gateway.gateway import Gateway
+from r1_gateway.telemetry.metrics import CONTENT_TYPE, MetricsPage
+from r1_gateway.telemetry.signals import render_signals
 
 
 def build_admin(
-    door: Door,
+    door: Gateway,
     page: MetricsPage,
     gateway: str,
     unready_because: Callable[[], str | None],
@@ -45,8 +45,8 @@ def build_admin(
 
     async def holdback(request: web.Request) -> web.Response:
         try:
-            advice = parse_advice(await request.read())
-        except InvalidAdvice as error:
+            advice = parse_reservations(await request.read())
+        except InvalidReservation as error:
             return web.json_response({"error": str(error)}, status=400)
         door.advise(advice)
         return web.Response(status=204)

@@ -29,7 +29,7 @@ every flag --some-name is also read from the environment as R1_GATEWAY_SOME_NAME
 
 
 @dataclass(frozen=True, slots=True)
-class Options:
+class GatewayOptions:
     """How this process runs."""
 
     host: str = EVERY_ADDRESS
@@ -51,7 +51,7 @@ class Options:
 
 def parse_options(
     arguments: Sequence[str] | None = None, environment: Mapping[str, str] | None = None
-) -> Options:
+) -> GatewayOptions:
     """Options from flags, else from the environment, else the defaults.
 
     Raises:
@@ -60,7 +60,7 @@ def parse_options(
     env = os.environ if environment is None else environment
     # A Service called r1-gateway makes Kubernetes set R1_GATEWAY_PORT=tcp://... in every pod.
     env = {name: value for name, value in env.items() if not value.startswith("tcp://")}
-    default = Options()
+    default = GatewayOptions()
     parser = argparse.ArgumentParser(
         prog="python -m r1_gateway",
         description="The OpenAI-compatible door in front of every R1Inference: priority classes, "
@@ -157,4 +157,4 @@ def parse_options(
         parser.error("--log-level must be debug, info, warning or error")
     if given.gateway_service is not None and given.gateway_service.count("/") != 1:
         parser.error("--gateway-service must be NAMESPACE/NAME")
-    return Options(**vars(given))
+    return GatewayOptions(**vars(given))

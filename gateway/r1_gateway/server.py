@@ -23,18 +23,18 @@ from aiohttp import web
 
 from r1_common import listen
 from r1_common.supervision import Supervisor
-from r1_gateway.access_log import AccessLog
 from r1_gateway.admin import build_admin
-from r1_gateway.client_connection import ClientConnection
-from r1_gateway.discovery import Discovery
-from r1_gateway.door import Door
-from r1_gateway.errors import unavailable
-from r1_gateway.kube_access import NoCluster
-from r1_gateway.metrics import MetricsPage, ProcessFigures
-from r1_gateway.options import Options
-from r1_gateway.output_queue import OutputQueue
-from r1_gateway.static_config import FileWatch, watch_config, watch_keys
-from r1_gateway.upstream import IDLE_SECONDS
+from r1_gateway.gateway import Gateway
+from r1_gateway.http.client_connection import ClientConnection
+from r1_gateway.http.errors import unavailable
+from r1_gateway.http.upstream import IDLE_SECONDS
+from r1_gateway.kube.discovery import Discovery
+from r1_gateway.kube.kube_access import NoCluster
+from r1_gateway.options import GatewayOptions
+from r1_gateway.routes.static_config import FileWatch, watch_config, watch_keys
+from r1_gateway.telemetry.access_log import AccessLog
+from r1_gateway.telemetry.metrics import MetricsPage, ProcessFigures
+from r1_gateway.telemetry.output_queue import OutputQueue
 
 logger = logging.getLogger(__name__)
 
@@ -53,14 +53,14 @@ class ConfigurationError(Exception):
 class GatewayServer:
     """One gateway: start it, let it serve, stop it."""
 
-    def __init__(self, options: Options, log: OutputQueue | None = None) -> None:
+    def __init__(self, options: GatewayOptions, log: OutputQueue | None = None) -> None:
         self.options = options
         self._outputs = {} if log is None else {"process": log}
         access: AccessLog | None = None
         if options.access_log:
             self._outputs["access"] = OutputQueue(sys.__stdout__.fileno() if sys.__stdout__ else 1)
             access = AccessLog(self._outputs["access"])
-        self.door = Door(
+        self.door = Gateway(
             max_body_bytes=options.max_body_bytes,
             max_buffered_bytes=options.max_buffered_bytes,
             on_end=access.ended if access else None,
@@ -221,7 +221,7 @@ def _keep_alive(listener: object) -> None:
             cast("socket.socket", listener).setsockopt(level, option, value)
 
 
-async def run(options: Options, log: OutputQueue | None = None) -> int:
+async def run(options: GatewayOptions, log: OutputQueue | None = None) -> int:
     """Serve until SIGTERM or SIGINT; the exit status.  ``log`` is where the process's log goes."""
     server = GatewayServer(options, log)
     stop, hurry = asyncio.Event(), asyncio.Event()

@@ -10,7 +10,7 @@ import signal
 import sys
 from collections.abc import Sequence
 
-from r1_operator.settings import BadSetting, Settings
+from r1_operator.settings import BadSetting, OperatorSettings
 
 USAGE = """\
 usage: r1-operator run [flags]   watch R1Inferences and act (flags: r1-operator run --help)
@@ -35,7 +35,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _run(arguments: Sequence[str]) -> int:
     try:
-        settings = Settings.load(arguments)
+        settings = OperatorSettings.load(arguments)
     except BadSetting as error:
         print(f"r1-operator: {error}", file=sys.stderr)
         return 2
@@ -49,9 +49,9 @@ def _run(arguments: Sequence[str]) -> int:
     # A listing makes a million objects and no cycles. By default the collector goes through them,
     # and through all views, over and over: a third of the CPU of a start with 10,000 resources.
     gc.set_threshold(10_000, 50, 100)
-    from r1_operator.controller.operation import operate  # imports kopf: not for `--help`
-    from r1_operator.controller.site_templates import check_site_templates
-    from r1_operator.kube.client import ApiError
+    from r1_operator.controller.manager import operate  # imports kopf: not for `--help`
+    from r1_operator.controller.reconcile.site_templates import check_site_templates
+    from r1_operator.kube.client import KubeApiError
 
     try:
         check_site_templates(settings)
@@ -59,7 +59,7 @@ def _run(arguments: Sequence[str]) -> int:
     except BadSetting as error:
         print(f"r1-operator: {error}", file=sys.stderr)
         return 2
-    except ApiError as error:
+    except KubeApiError as error:
         print(f"r1-operator: {error}", file=sys.stderr)
         return 1
 

@@ -13,7 +13,7 @@ from r1_operator.api.names import BacktestPhase
 _SECONDS = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1, 3, 10, 30)
 
 
-class Metrics:
+class OperatorMetrics:
     """Counters and gauges; their names are a contract with dashboards and alerts."""
 
     def __init__(self, registry: CollectorRegistry | None = None) -> None:

@@ -33,7 +33,7 @@ def _setting(default: Any, about: str) -> Any:
 
 
 @dataclass(frozen=True, slots=True)
-class Settings:
+class OperatorSettings:
     """All settings, with the defaults of a cluster that the chart has not changed."""
 
     namespaces: tuple[str, ...] = _setting((), "Namespaces to serve; none means all.")
@@ -107,7 +107,7 @@ class Settings:
     @classmethod
     def load(
         cls, arguments: Sequence[str] = (), environment: Mapping[str, str] | None = None
-    ) -> Settings:
+    ) -> OperatorSettings:
         """Read the environment, then the flags.
 
         Raises:
@@ -128,7 +128,7 @@ class Settings:
             values[name] = _convert(name, joined)
         return replace(cls(), **values).checked()
 
-    def checked(self) -> Settings:
+    def checked(self) -> OperatorSettings:
         """These settings with an identity, or `BadSetting`."""
         if self.gateway_service and self.gateway_service.count("/") != 1:
             raise BadSetting(
@@ -182,7 +182,7 @@ def flag_parser() -> argparse.ArgumentParser:
         description="Watch R1Inferences and keep their replicas where the load needs them.",
         epilog="Every flag is also an environment variable: --http-port is R1_HTTP_PORT.",
     )
-    for each in fields(Settings):
+    for each in fields(OperatorSettings):
         about = each.metadata["about"].replace("%", "%%")
         if each.name == "namespaces":
             parser.add_argument(
@@ -197,7 +197,7 @@ def flag_parser() -> argparse.ArgumentParser:
 
 
 def _convert(name: str, raw: str) -> Any:
-    default = next(each.default for each in fields(Settings) if each.name == name)
+    default = next(each.default for each in fields(OperatorSettings) if each.name == name)
     convert: Callable[[str], Any] = str.strip
     if isinstance(default, bool):
         convert = _boolean

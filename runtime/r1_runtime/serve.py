@@ -54,11 +54,11 @@ async def serve(options: ServeOptions) -> None:
     from r1_runtime.server.app import build_app
     from r1_runtime.server.framing import JsonErrorRunner
     from r1_runtime.server.loading import Phases, load
-    from r1_runtime.server.metrics import Metrics
+    from r1_runtime.server.metrics import RuntimeMetrics
     from r1_runtime.server.service import Service
 
     phases = Phases({"python": round(_PYTHON_SECONDS, 3)}, _BEGUN)
-    service = Service(options.names, Metrics(options.names[0]))
+    service = Service(options.names, RuntimeMetrics(options.names[0]))
     # Without an access log: at this rate it would be most of the output.
     runner = JsonErrorRunner(
         build_app(service), handler_cancellation=True, access_log=None, shutdown_timeout=5

@@ -13,7 +13,7 @@ from e2e_story import MODELS, deployment, kill, load, pids, ready, wait_for
 from r1_cluster.providers import Cluster
 from r1_demo.arrivals import Caps, Curve, Share, draw
 from r1_demo.installation import NAMESPACE, Installation
-from r1_demo.load_generator import Outcome
+from r1_demo.load_generator import RequestOutcome
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(600)]
 
@@ -66,7 +66,7 @@ def test_serving_survives_every_part(
     silent = [each for each in outcomes if each.failed and not (each.status or each.error)]
     assert not silent
 
-    def failures(kinds: tuple[str, ...]) -> list[Outcome]:
+    def failures(kinds: tuple[str, ...]) -> list[RequestOutcome]:
         return [
             each for each in outcomes
             if each.failed and any(0 <= each.at - killed_at[kind] + 2 <= CONVERGED for kind in kinds)

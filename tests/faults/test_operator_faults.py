@@ -28,7 +28,7 @@ from r1_operator.kube.kinds import (
     Json,
     Key,
 )
-from r1_operator.settings import Settings
+from r1_operator.settings import OperatorSettings
 
 pytestmark = pytest.mark.apiserver
 
@@ -138,13 +138,13 @@ async def until_settled_at(api: Api, key: Key, generation: int) -> dict[str, Any
 
 
 @pytest.fixture
-def settings(namespace: str) -> Settings:
+def settings(namespace: str) -> OperatorSettings:
     """An operator of this namespace that finds lost events within two seconds."""
     return replace(QUICK, namespaces=(namespace,), resync_seconds=2.0)
 
 
 async def test_a_crash_after_any_write_ends_where_no_crash_ends(
-    api: Api, apiserver: Path, namespace: str, settings: Settings
+    api: Api, apiserver: Path, namespace: str, settings: OperatorSettings
 ) -> None:
     key = Key(namespace, "model")
     references: list[str] = []
@@ -183,14 +183,14 @@ async def test_without_any_watch_event_everything_is_found_by_the_resync(
     api: Api,
     apiserver: Path,
     namespace: str,
-    settings: Settings,
+    settings: OperatorSettings,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     async def deaf(*_: Any, **options: Any) -> None:
         await options["stop"].wait()
 
-    monkeypatch.setattr("r1_operator.controller.operation.watch", deaf)
-    monkeypatch.setattr("r1_operator.controller.resync._GRACE_SECONDS", 0.5)
+    monkeypatch.setattr("r1_operator.controller.manager.watch", deaf)
+    monkeypatch.setattr("r1_operator.controller.watch.relist._GRACE_SECONDS", 0.5)
     key = Key(namespace, "unheard")
     async with await faulty(apiserver) as own, operating(settings, own) as operation:
         await make(api, key)
@@ -215,7 +215,7 @@ async def test_without_any_watch_event_everything_is_found_by_the_resync(
 
 @pytest.mark.parametrize("status", [409, 429, 500, 503])
 async def test_errors_at_every_third_request_only_slow_things_down(
-    api: Api, apiserver: Path, namespace: str, settings: Settings, status: int
+    api: Api, apiserver: Path, namespace: str, settings: OperatorSettings, status: int
 ) -> None:
     rng = random.Random(status)
     key = Key(namespace, "slowed")
@@ -235,7 +235,7 @@ async def test_errors_at_every_third_request_only_slow_things_down(
 
 
 async def test_an_api_server_that_is_away_is_waited_for(
-    api: Api, apiserver: Path, namespace: str, settings: Settings
+    api: Api, apiserver: Path, namespace: str, settings: OperatorSettings
 ) -> None:
     key = Key(namespace, "patient")
     async with await faulty(apiserver) as own, operating(settings, own) as operation:

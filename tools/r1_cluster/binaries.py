@@ -18,8 +18,8 @@ from pathlib import Path
 from r1_cluster import pins
 from r1_cluster.commands import run
 from r1_cluster.errors import BuildFailed, ClusterError, MissingTool
-from r1_cluster.locking import exclusive
-from r1_cluster.paths import cache_root
+from r1_common.cache_folder import cache_root
+from r1_common.file_lock import exclusive
 
 MINIMUM_GO = (1, 25)
 KWOK_STAGES = "kwok-stages.yaml"

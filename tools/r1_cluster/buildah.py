@@ -9,7 +9,7 @@ from pathlib import Path
 from r1_cluster.commands import attempt, run
 from r1_cluster.debian import IMAGE_PROGRAMS, ensure_packages, require_root
 from r1_cluster.errors import BuildFailed
-from r1_cluster.paths import cache_root
+from r1_common.cache_folder import cache_root
 
 
 def storage_folder() -> Path:

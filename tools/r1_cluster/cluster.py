@@ -19,19 +19,20 @@ from r1_cluster.controlplane import write_certificates
 from r1_cluster.debian import NODE_PROGRAMS, ensure_packages, require_root
 from r1_cluster.errors import ClusterError, NotReady
 from r1_cluster.kubeconfigs import write_kubeconfig
-from r1_cluster.locking import exclusive
 from r1_cluster.node_files import PAUSE_IMAGE, render_all
 from r1_cluster.node_processes import plan_processes
-from r1_cluster.paths import cache_root, clusters_root
+from r1_cluster.paths import clusters_root
 from r1_cluster.settings import (
     PROMETHEUS_PORT,
-    Settings,
+    ClusterSettings,
     cgroup_name,
     known_clusters,
     read_settings,
     state_folder,
 )
 from r1_cluster.waiting import wait_until
+from r1_common.cache_folder import cache_root
+from r1_common.file_lock import exclusive
 
 READY_SECONDS = 180.0  # a cold disk and busy cores; 10 s is usual
 
@@ -50,7 +51,7 @@ CLIENTS: Mapping[str, tuple[str, tuple[str, ...]]] = {
 class LocalCluster:
     """A cluster that `up` booted."""
 
-    settings: Settings
+    settings: ClusterSettings
     init_pid: int
 
     @property
@@ -161,20 +162,20 @@ def _lock(name: str) -> Path:
     return cache_root() / "locks" / f"{name}.lock"
 
 
-def _claim(name: str, **choices: object) -> Settings:
+def _claim(name: str, **choices: object) -> ClusterSettings:
     """Give the cluster its number and folder; numbers are handed out one process at a time."""
     with exclusive(_lock("addresses")):
         index = choose_index((each.index for each in known_clusters()), link.host_routes())
         if index is None:
             raise ClusterError("All forty local networks are in use: r1-cluster down some cluster.")
-        settings = Settings(name=name, index=index, **choices)  # type: ignore[arg-type]
+        settings = ClusterSettings(name=name, index=index, **choices)  # type: ignore[arg-type]
         settings.folder.mkdir(parents=True)
         settings.folder.chmod(0o700)
         settings.write()
         return settings
 
 
-def _boot(settings: Settings, programs: Mapping[str, Path]) -> LocalCluster:
+def _boot(settings: ClusterSettings, programs: Mapping[str, Path]) -> LocalCluster:
     folder = settings.folder
     _write_files(settings)
     with exclusive(_lock("mount-points")):
@@ -218,7 +219,7 @@ def _import_when_served(pid: int, archive: Path) -> None:
             time.sleep(0.2)
 
 
-def _write_files(settings: Settings) -> None:
+def _write_files(settings: ClusterSettings) -> None:
     folder, certs, addresses = settings.folder, settings.certs, settings.addresses
     write_certificates(certs, addresses.node, addresses.kubernetes_service)
     authority = certificates.KeyPair(certs / "ca.crt", certs / "ca.key")
@@ -254,7 +255,7 @@ def _advertise_gpus(cluster: LocalCluster) -> None:
     cluster.kubectl(*arguments, f"--patch={json.dumps(patch)}")
 
 
-def _not_ready(settings: Settings, process: str) -> str:
+def _not_ready(settings: ClusterSettings, process: str) -> str:
     log = settings.folder / "logs" / f"{process}.log"
     lines = log.read_text(errors="replace").splitlines()[-5:] if log.is_file() else ["no log"]
     return (

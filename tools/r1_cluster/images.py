@@ -28,11 +28,11 @@ from r1_cluster.buildah import (
 from r1_cluster.cluster import LocalCluster
 from r1_cluster.commands import attempt, run
 from r1_cluster.errors import BuildFailed, ClusterError
-from r1_cluster.locking import exclusive
 from r1_cluster.paths import repository_root
 from r1_cluster.providers import Cluster
 from r1_cluster.python_base import ensure_base
 from r1_cluster.thin_transfer import write_new_layers
+from r1_common.file_lock import exclusive
 
 PARTS = ("operator", "gateway", "forecaster", "runtime", "backtest")
 THIN_PARTS = ("forecaster", "runtime", "backtest")

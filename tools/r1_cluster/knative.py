@@ -15,9 +15,9 @@ from pathlib import Path
 from r1_cluster.binaries import Report, go_command, to_stderr, tools_folder
 from r1_cluster.commands import run
 from r1_cluster.errors import BuildFailed, ClusterError
-from r1_cluster.locking import exclusive
-from r1_cluster.paths import cache_root
 from r1_cluster.pins import module_version
+from r1_common.cache_folder import cache_root
+from r1_common.file_lock import exclusive
 
 MODULE = "knative.dev/serving"
 

@@ -16,7 +16,7 @@ from r1_cluster.commands import run
 from r1_cluster.debian import search_path
 from r1_cluster.errors import NotReady
 from r1_cluster.node_processes import Process, node_binds
-from r1_cluster.settings import NODE_FOLDERS, Settings
+from r1_cluster.settings import NODE_FOLDERS, ClusterSettings
 from r1_cluster.waiting import wait_until
 
 CREATED_FOLDERS = ".created-folders.json"  # beside the clusters: what the last `down` removes
@@ -64,7 +64,7 @@ def enter(init_pid: int, argv: Sequence[str]) -> list[str]:
     return ["nsenter", f"--target={init_pid}", "--mount", "--net", "--", *argv]
 
 
-def start_node(settings: Settings, processes: Sequence[Process]) -> int:
+def start_node(settings: ClusterSettings, processes: Sequence[Process]) -> int:
     """Start the node's first process, up to where it waits for the cable; return its pid."""
     folder = settings.folder
     (folder / "logs").mkdir(parents=True, exist_ok=True)
@@ -139,7 +139,7 @@ def remove_mount_points(clusters: Path) -> None:
     note.unlink()
 
 
-def wire(settings: Settings) -> None:
+def wire(settings: ClusterSettings) -> None:
     """Tell the node that its cable lies."""
     (settings.folder / "wired").touch()
 

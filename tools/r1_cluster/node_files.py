@@ -9,7 +9,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from r1_cluster.settings import CONTAINERD_SOCKET, PROMETHEUS_PORT, Settings
+from r1_cluster.settings import CONTAINERD_SOCKET, PROMETHEUS_PORT, ClusterSettings
 
 PAUSE_IMAGE = "localhost/pause:1"
 CNI_PLUGINS = "/usr/lib/cni"
@@ -17,7 +17,7 @@ KWOK_NODE_PREFIX = "kwok-"
 POD_TARGETS = "pod-targets.json"
 
 
-def render_all(settings: Settings) -> dict[str, str]:
+def render_all(settings: ClusterSettings) -> dict[str, str]:
     """Return the text of each file, keyed by its path under the state folder."""
     return {
         "containerd.toml": render_containerd(settings),
@@ -36,7 +36,7 @@ def _json(document: Mapping[str, Any]) -> str:
     return json.dumps(document, indent=1) + "\n"
 
 
-def render_containerd(settings: Settings) -> str:
+def render_containerd(settings: ClusterSettings) -> str:
     """containerd's TOML: a private root, state and socket, cgroupfs, our pause image.
 
     `restrict_oom_score_adj`: where root lacks CAP_SYS_RESOURCE each sandbox fails without it.
@@ -68,7 +68,7 @@ disabled_plugins = [
 """
 
 
-def cni_network(settings: Settings) -> dict[str, Any]:
+def cni_network(settings: ClusterSettings) -> dict[str, Any]:
     """Point-to-point links, all routed: no bridge, so Services work without br_netfilter."""
     ipam = {
         "type": "host-local",
@@ -79,7 +79,7 @@ def cni_network(settings: Settings) -> dict[str, Any]:
     return {"cniVersion": "0.4.0", "name": "r1", "plugins": [plugin]}
 
 
-def kubelet(settings: Settings) -> dict[str, Any]:
+def kubelet(settings: ClusterSettings) -> dict[str, Any]:
     """KubeletConfiguration for cgroup v1 or v2, with eviction and image collection kept away."""
     certs = settings.certs
     return {
@@ -123,7 +123,7 @@ def kubelet(settings: Settings) -> dict[str, Any]:
     }
 
 
-def kube_proxy(settings: Settings) -> dict[str, Any]:
+def kube_proxy(settings: ClusterSettings) -> dict[str, Any]:
     """KubeProxyConfiguration: iptables, quick to follow a change of endpoints.
 
     The conntrack limits are zero (leave alone): only the first network namespace may write them.
@@ -146,7 +146,7 @@ def kube_proxy(settings: Settings) -> dict[str, Any]:
     }
 
 
-def kube_scheduler(settings: Settings) -> dict[str, Any]:
+def kube_scheduler(settings: ClusterSettings) -> dict[str, Any]:
     """KubeSchedulerConfiguration: retries what does not fit after 2 s, not 10."""
     return {
         "apiVersion": "kubescheduler.config.k8s.io/v1",
@@ -162,7 +162,7 @@ def kube_scheduler(settings: Settings) -> dict[str, Any]:
     }
 
 
-def render_corefile(settings: Settings) -> str:
+def render_corefile(settings: ClusterSettings) -> str:
     """CoreDNS as a process of the node: Services and pods; every other name does not exist."""
     node = settings.addresses.node
     return f"""\
@@ -185,7 +185,7 @@ cluster.local in-addr.arpa ip6.arpa {{
 """
 
 
-def prometheus(settings: Settings) -> dict[str, Any]:
+def prometheus(settings: ClusterSettings) -> dict[str, Any]:
     """Prometheus' configuration: the pods that pod_targets finds, and Prometheus itself.
 
     The out-of-order window lets a replayed history be written next to the present.

@@ -25,7 +25,7 @@ POLL_SECONDS = 0.05
 
 
 @dataclass(slots=True)
-class Service:
+class NodeService:
     """One process to keep running."""
 
     name: str
@@ -53,7 +53,7 @@ def reachable(place: str) -> bool:
     return True
 
 
-def start(service: Service) -> None:
+def start(service: NodeService) -> None:
     """Start the process with its log as output."""
     with service.log.open("ab") as output:
         process = subprocess.Popen(
@@ -69,7 +69,7 @@ def start(service: Service) -> None:
     process.returncode = 0
 
 
-def reap(services: list[Service]) -> None:
+def reap(services: list[NodeService]) -> None:
     """Collect children that ended; ours are started again a second later."""
     while True:
         try:
@@ -107,7 +107,7 @@ def main() -> None:
     while not (state / "wired").exists():  # the host is laying the cable
         time.sleep(POLL_SECONDS)
     services = [
-        Service(
+        NodeService(
             each["name"],
             each["argv"],
             each["environment"],

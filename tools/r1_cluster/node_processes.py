@@ -10,7 +10,13 @@ from pathlib import Path
 from r1_cluster.binaries import KWOK_STAGES
 from r1_cluster.controlplane import apiserver_arguments, etcd_arguments
 from r1_cluster.node_files import POD_TARGETS
-from r1_cluster.settings import API_PORT, CONTAINERD_SOCKET, NODE_FOLDERS, PROMETHEUS_PORT, Settings
+from r1_cluster.settings import (
+    API_PORT,
+    CONTAINERD_SOCKET,
+    NODE_FOLDERS,
+    PROMETHEUS_PORT,
+    ClusterSettings,
+)
 
 KWOK_ANNOTATION = "kwok.x-k8s.io/node=fake"
 
@@ -25,7 +31,7 @@ class Process:
     environment: dict[str, str] = field(default_factory=dict)
 
 
-def plan_processes(settings: Settings, programs: Mapping[str, Path]) -> list[Process]:
+def plan_processes(settings: ClusterSettings, programs: Mapping[str, Path]) -> list[Process]:
     """Return the node's processes; `programs` holds the paths of the pinned binaries."""
     api = [f"tcp:{settings.addresses.node}:{API_PORT}"]
     plain = [
@@ -58,18 +64,18 @@ def plan_processes(settings: Settings, programs: Mapping[str, Path]) -> list[Pro
     ]
 
 
-def node_binds(settings: Settings) -> dict[str, str]:
+def node_binds(settings: ClusterSettings) -> dict[str, str]:
     """Return the folders of ours that hide the host's inside the node: target -> source."""
     return {target: f"{settings.folder}/{source}" for target, source in NODE_FOLDERS.items()}
 
 
-def _etcd(settings: Settings, programs: Mapping[str, Path]) -> list[str]:
+def _etcd(settings: ClusterSettings, programs: Mapping[str, Path]) -> list[str]:
     data = settings.folder / "etcd"
     client, peer = "http://127.0.0.1:2379", "http://127.0.0.1:2380"
     return [str(programs["etcd"]), *etcd_arguments(data, client, peer)]
 
 
-def _apiserver(settings: Settings, programs: Mapping[str, Path]) -> list[str]:
+def _apiserver(settings: ClusterSettings, programs: Mapping[str, Path]) -> list[str]:
     certs, addresses = settings.certs, settings.addresses
     shared = apiserver_arguments(
         certs,
@@ -96,7 +102,7 @@ def _apiserver(settings: Settings, programs: Mapping[str, Path]) -> list[str]:
     ]
 
 
-def _controller_manager(settings: Settings, programs: Mapping[str, Path]) -> list[str]:
+def _controller_manager(settings: ClusterSettings, programs: Mapping[str, Path]) -> list[str]:
     certs = settings.certs
     return [
         str(programs["kube-controller-manager"]),
@@ -116,12 +122,12 @@ def _controller_manager(settings: Settings, programs: Mapping[str, Path]) -> lis
     ]
 
 
-def _scheduler(settings: Settings, programs: Mapping[str, Path]) -> list[str]:
+def _scheduler(settings: ClusterSettings, programs: Mapping[str, Path]) -> list[str]:
     config = f"--config={settings.folder}/kube-scheduler.yaml"
     return [str(programs["kube-scheduler"]), config, "--bind-address=127.0.0.1"]
 
 
-def _kubelet(settings: Settings, programs: Mapping[str, Path]) -> list[str]:
+def _kubelet(settings: ClusterSettings, programs: Mapping[str, Path]) -> list[str]:
     return [
         str(programs["kubelet"]),
         f"--config={settings.folder}/kubelet.yaml",
@@ -131,7 +137,7 @@ def _kubelet(settings: Settings, programs: Mapping[str, Path]) -> list[str]:
     ]
 
 
-def _prometheus(settings: Settings) -> list[str]:
+def _prometheus(settings: ClusterSettings) -> list[str]:
     return [
         "prometheus",
         f"--config.file={settings.folder}/prometheus.yaml",
@@ -145,13 +151,13 @@ def _prometheus(settings: Settings) -> list[str]:
     ]
 
 
-def _pod_targets(settings: Settings) -> list[str]:
+def _pod_targets(settings: ClusterSettings) -> list[str]:
     folder = settings.folder
     module = [sys.executable, "-m", "r1_cluster.pod_targets"]
     return [*module, f"{folder}/prometheus.kubeconfig", settings.node, f"{folder}/{POD_TARGETS}"]
 
 
-def _kwok(settings: Settings, programs: Mapping[str, Path]) -> list[str]:
+def _kwok(settings: ClusterSettings, programs: Mapping[str, Path]) -> list[str]:
     program = programs["kwok"]
     return [
         str(program),

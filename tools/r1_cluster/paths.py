@@ -1,15 +1,9 @@
-"""Where things lie: caches outlive clones and are keyed by pins, state belongs to one cluster."""
+"""The folders of clusters: the state of each cluster has a folder of its own."""
 
 from __future__ import annotations
 
 import os
 from pathlib import Path
-
-
-def cache_root() -> Path:
-    """Return the folder of everything that can be rebuilt from pins."""
-    base = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
-    return Path(base) / "r1-inference"
 
 
 def state_root() -> Path:

@@ -15,7 +15,7 @@ from r1_cluster.binaries import Report, to_stderr
 from r1_cluster.buildah import buildah, ensure_buildah, image_id, storage_folder
 from r1_cluster.commands import run
 from r1_cluster.errors import BuildFailed
-from r1_cluster.locking import exclusive
+from r1_common.file_lock import exclusive
 
 SUITE = "bookworm"
 PACKAGES = "python3,python3-venv,ca-certificates,libgomp1"

@@ -26,7 +26,7 @@ API_PORT, PROMETHEUS_PORT = 6443, 9090
 
 
 @dataclass(frozen=True, slots=True)
-class Settings:
+class ClusterSettings:
     """A cluster's choices, fixed at boot and kept in its state folder."""
 
     name: str
@@ -94,15 +94,15 @@ def cgroup_name(name: str) -> str:
     return f"r1-cluster-{check_name(name)}"
 
 
-def read_settings(name: str) -> Settings | None:
+def read_settings(name: str) -> ClusterSettings | None:
     """Return the settings a cluster was booted with, or None if it has no state."""
     path = state_folder(name) / "settings.json"
     if not path.is_file():
         return None
-    return Settings(**json.loads(path.read_text()))
+    return ClusterSettings(**json.loads(path.read_text()))
 
 
-def known_clusters() -> list[Settings]:
+def known_clusters() -> list[ClusterSettings]:
     """Return the settings of every cluster that has state on this machine."""
     names = sorted(path.parent.name for path in clusters_root().glob("*/settings.json"))
     return [found for name in names if (found := read_settings(name)) is not None]

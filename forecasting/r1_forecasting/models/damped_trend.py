@@ -13,9 +13,16 @@ from dataclasses import dataclass
 import numpy as np
 
 from r1_forecasting.models.last_value import HELD_STEPS
-from r1_forecasting.protocol import Fitted, FloatArray, IntArray, Reason, Shape, Unavailable
-from r1_forecasting.series import Series
-from r1_forecasting.target import Target
+from r1_forecasting.protocol import (
+    Fitted,
+    FloatArray,
+    ForecastUnavailable,
+    IntArray,
+    SeriesShape,
+    UnavailableReason,
+)
+from r1_forecasting.series.series import Series
+from r1_forecasting.series.target import Target
 
 ALPHAS = (0.7, 0.5, 0.3, 0.2, 0.12, 0.07)
 DAMPINGS = (0.0, 0.7, 0.9)
@@ -63,10 +70,11 @@ class DampedTrend:
     most_origins: int = 3000
     name: str = "damped-trend"
 
-    def fit(self, series: Series, shape: Shape) -> Fitted | Unavailable:
+    def fit(self, series: Series, shape: SeriesShape) -> Fitted | ForecastUnavailable:
         if series.observed < FEWEST:
-            return Unavailable(
-                Reason.TOO_LITTLE_HISTORY, f"{series.observed} observations, needs {FEWEST}"
+            return ForecastUnavailable(
+                UnavailableReason.TOO_LITTLE_HISTORY,
+                f"{series.observed} observations, needs {FEWEST}",
             )
         target = Target(shape.horizon, peak=False)
         origins = np.unique(np.linspace(0, len(series) - 1, self.most_origins).astype(np.int64))

@@ -15,21 +15,21 @@ from typing import Any
 
 import numpy as np
 
+from r1_forecasting.calibration.root_scale import RootScale
 from r1_forecasting.models.gbdt_inputs import Past, build_features
 from r1_forecasting.models.trees import Forest, forest_of
 from r1_forecasting.protocol import (
     BoolArray,
     Fitted,
     FloatArray,
+    ForecastUnavailable,
     IntArray,
-    Reason,
-    Shape,
-    Unavailable,
+    SeriesShape,
+    UnavailableReason,
     too_short,
 )
-from r1_forecasting.scale import RootScale
-from r1_forecasting.series import Series
-from r1_forecasting.target import Target
+from r1_forecasting.series.series import Series
+from r1_forecasting.series.target import Target
 
 GROWN = (0.5, 0.9)
 FEWEST_ROWS = 200
@@ -115,7 +115,7 @@ class Gbdt:
     most_rows: int = 8000
     name: str = "lightgbm"
 
-    def fit(self, series: Series, shape: Shape) -> Fitted | Unavailable:
+    def fit(self, series: Series, shape: SeriesShape) -> Fitted | ForecastUnavailable:
         short = too_short(len(series), shape, 2)
         if short is not None:
             return short
@@ -127,20 +127,20 @@ class Gbdt:
         units: dict[Target, float] = {}
         for target in self.targets or _usual(shape):
             found = self._grow(series, past, scale, origins, target)
-            if isinstance(found, Unavailable):
+            if isinstance(found, ForecastUnavailable):
                 return found
             forests[target], units[target] = found
         return FittedGbdt(forests, units, scale, shape.season, series.end)
 
     def _grow(
         self, series: Series, past: Past, scale: RootScale, origins: IntArray, target: Target
-    ) -> tuple[tuple[Forest, ...], float] | Unavailable:
+    ) -> tuple[tuple[Forest, ...], float] | ForecastUnavailable:
         outcome = scale.to(target.outcome(series, origins))
         change = outcome - past.at(origins)
         usable = np.flatnonzero(~np.isnan(change))
         if len(usable) < FEWEST_ROWS:
-            return Unavailable(
-                Reason.TOO_LITTLE_HISTORY,
+            return ForecastUnavailable(
+                UnavailableReason.TOO_LITTLE_HISTORY,
                 f"{len(usable)} scored origins, needs {FEWEST_ROWS}",
             )
         if len(usable) > self.most_rows:
@@ -149,7 +149,9 @@ class Gbdt:
         change = change[usable]
         unit = float(change.std())
         if not unit > 1e-9:
-            return Unavailable(Reason.NO_DATA, "demand never changes: there is nothing to learn")
+            return ForecastUnavailable(
+                UnavailableReason.NO_DATA, "demand never changes: there is nothing to learn"
+            )
         weight = now / now.mean()
         block = (origins[usable] // max(past.season, 1.0)).astype(np.int64) % len(QUARTERS)
         forests = []
@@ -228,6 +230,6 @@ def _enough(
     return counts[int(np.argmin(cost))]
 
 
-def _usual(shape: Shape) -> tuple[Target, ...]:
+def _usual(shape: SeriesShape) -> tuple[Target, ...]:
     points = sorted({1, max(1, round(shape.horizon**0.5)), shape.horizon})
     return (*(Target(k, peak=False) for k in points), Target(shape.lead, peak=True))

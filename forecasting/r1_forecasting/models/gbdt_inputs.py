@@ -10,11 +10,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from r1_forecasting.calibration.root_scale import RootScale
 from r1_forecasting.models.last_value import HELD_STEPS
 from r1_forecasting.protocol import FloatArray, IntArray
-from r1_forecasting.scale import RootScale
-from r1_forecasting.series import Series
-from r1_forecasting.windows import average
+from r1_forecasting.series.series import Series
+from r1_forecasting.series.windows import average
 
 LAGS = (1, 2, 3, 4, 5, 7, 9, 12, 15, 20, 30, 45, 60)
 BLOCKS = (2, 3, 5, 8, 15, 30, 60, 120, 240, 480)

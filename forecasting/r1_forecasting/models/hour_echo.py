@@ -16,19 +16,19 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from r1_forecasting.calibration.root_scale import RootScale
 from r1_forecasting.models.last_value import HELD_STEPS
 from r1_forecasting.protocol import (
     Fitted,
     FloatArray,
+    ForecastUnavailable,
     IntArray,
-    Reason,
-    Shape,
-    Unavailable,
+    SeriesShape,
+    UnavailableReason,
     too_short,
 )
-from r1_forecasting.scale import RootScale
-from r1_forecasting.series import Series
-from r1_forecasting.windows import average
+from r1_forecasting.series.series import Series
+from r1_forecasting.series.windows import average
 
 HOURS_PER_SEASON = 24
 HOURS = 6
@@ -132,14 +132,14 @@ class HourEcho:
 
     name: str = "hour-echo"
 
-    def fit(self, series: Series, shape: Shape) -> Fitted | Unavailable:
+    def fit(self, series: Series, shape: SeriesShape) -> Fitted | ForecastUnavailable:
         short = too_short(len(series), shape, 2)
         if short is not None:
             return short
         hour = shape.season / HOURS_PER_SEASON
         if hour < FEWEST_STEPS:
-            return Unavailable(
-                Reason.TOO_LITTLE_HISTORY,
+            return ForecastUnavailable(
+                UnavailableReason.TOO_LITTLE_HISTORY,
                 f"a 24th of the season is {hour:.1f} steps long, needs {FEWEST_STEPS}",
             )
         return FittedHourEcho(RootScale.of(series), hour)

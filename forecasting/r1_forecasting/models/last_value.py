@@ -11,8 +11,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from r1_forecasting.protocol import Fitted, FloatArray, IntArray, Shape, Unavailable
-from r1_forecasting.series import Series
+from r1_forecasting.protocol import Fitted, FloatArray, ForecastUnavailable, IntArray, SeriesShape
+from r1_forecasting.series.series import Series
 
 HELD_STEPS = 10
 """A last value older than this many steps is no value any more."""
@@ -25,7 +25,7 @@ class LastValue:
     name: str = "last-value"
     trained_until: float = -np.inf
 
-    def fit(self, series: Series, shape: Shape) -> Fitted | Unavailable:
+    def fit(self, series: Series, shape: SeriesShape) -> Fitted | ForecastUnavailable:
         return self
 
     def predict(

@@ -16,12 +16,19 @@ from typing import Any
 
 import numpy as np
 
+from r1_forecasting.calibration.root_scale import RootScale
 from r1_forecasting.models.adam import AdamW, one_cycle
 from r1_forecasting.models.lstm_inputs import CONTEXT, Inputs, build_inputs
-from r1_forecasting.protocol import Fitted, FloatArray, IntArray, Reason, Shape, Unavailable
-from r1_forecasting.scale import RootScale
-from r1_forecasting.series import Series
-from r1_forecasting.windows import future, future_peak, knots
+from r1_forecasting.protocol import (
+    Fitted,
+    FloatArray,
+    ForecastUnavailable,
+    IntArray,
+    SeriesShape,
+    UnavailableReason,
+)
+from r1_forecasting.series.series import Series
+from r1_forecasting.series.windows import future, future_peak, knots
 
 HEADS = (0.1, 0.5, 0.8, 0.9, 0.95, 0.99)
 """Levels the network is trained for; others are interpolated and conformally corrected."""
@@ -108,17 +115,20 @@ class Lstm:
     seed: int = 0
     name: str = "lstm"
 
-    def fit(self, series: Series, shape: Shape) -> Fitted | Unavailable:
+    def fit(self, series: Series, shape: SeriesShape) -> Fitted | ForecastUnavailable:
         if len(series) < 2 * CONTEXT or len(series) < 2 * shape.season:
             need = int(max(2 * CONTEXT, 2 * shape.season))
-            return Unavailable(
-                Reason.TOO_LITTLE_HISTORY, f"{len(series)} steps of history, needs {need}"
+            return ForecastUnavailable(
+                UnavailableReason.TOO_LITTLE_HISTORY,
+                f"{len(series)} steps of history, needs {need}",
             )
         scale = RootScale.of(series)
         steps = knots(max(shape.lead, shape.horizon))
         unit = _spread(series, scale, int(max(shape.lead, 1)))
         if unit <= 0:
-            return Unavailable(Reason.NO_DATA, "demand never changes: there is nothing to learn")
+            return ForecastUnavailable(
+                UnavailableReason.NO_DATA, "demand never changes: there is nothing to learn"
+            )
         origins = np.unique(
             np.linspace(CONTEXT // 2, len(series) - 2, self.most_windows).astype(np.int64)
         )
@@ -128,8 +138,9 @@ class Lstm:
         target = _targets(series, origins, steps, scale, inputs.now, unit)
         usable = inputs.usable & ~np.isnan(target).all(axis=(1, 2))
         if int(usable.sum()) < CONTEXT:
-            return Unavailable(
-                Reason.TOO_LITTLE_HISTORY, f"{int(usable.sum())} unbroken windows, needs {CONTEXT}"
+            return ForecastUnavailable(
+                UnavailableReason.TOO_LITTLE_HISTORY,
+                f"{int(usable.sum())} unbroken windows, needs {CONTEXT}",
             )
         import torch
 
@@ -140,7 +151,7 @@ class Lstm:
         finally:
             torch.set_num_threads(threads)
         if not all(np.isfinite(getattr(weights, part)).all() for part in Weights.__slots__):
-            return Unavailable(Reason.FAILED, "training diverged")
+            return ForecastUnavailable(UnavailableReason.FAILED, "training diverged")
         return FittedLstm(weights, scale, unit, shape.season, steps, series.end)
 
     def _train(self, inputs: Inputs, target: FloatArray, usable: Any) -> Weights:

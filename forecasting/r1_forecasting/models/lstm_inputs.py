@@ -12,11 +12,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from r1_forecasting.calibration.root_scale import RootScale
 from r1_forecasting.models.last_value import HELD_STEPS
 from r1_forecasting.protocol import FloatArray, IntArray
-from r1_forecasting.scale import RootScale
-from r1_forecasting.series import Series
-from r1_forecasting.windows import average, largest, seasonal
+from r1_forecasting.series.series import Series
+from r1_forecasting.series.windows import average, largest, seasonal
 
 CONTEXT = 60
 PATCH = 4

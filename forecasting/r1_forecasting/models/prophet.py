@@ -17,9 +17,16 @@ from dataclasses import dataclass
 import numpy as np
 
 from r1_forecasting.models.last_value import HELD_STEPS
-from r1_forecasting.protocol import Fitted, FloatArray, IntArray, Reason, Shape, Unavailable
-from r1_forecasting.series import Series
-from r1_forecasting.windows import average
+from r1_forecasting.protocol import (
+    Fitted,
+    FloatArray,
+    ForecastUnavailable,
+    IntArray,
+    SeriesShape,
+    UnavailableReason,
+)
+from r1_forecasting.series.series import Series
+from r1_forecasting.series.windows import average
 
 SEASONS_AHEAD = 6
 LEVEL_STEPS = 5
@@ -76,27 +83,29 @@ class ProphetForecaster:
     most_points: int = 2000
     name: str = "prophet"
 
-    def fit(self, series: Series, shape: Shape) -> Fitted | Unavailable:
+    def fit(self, series: Series, shape: SeriesShape) -> Fitted | ForecastUnavailable:
         seasons = len(series) / shape.season
         if seasons < 2 or series.observed < 24:
-            return Unavailable(
-                Reason.TOO_LITTLE_HISTORY,
+            return ForecastUnavailable(
+                UnavailableReason.TOO_LITTLE_HISTORY,
                 f"{seasons:.1f} seasons and {series.observed} observations, needs 2 and 24",
             )
         seen = ~np.isnan(series.values)
         unit = float(series.values[seen].mean()) / 100
         if unit <= 0:
-            return Unavailable(Reason.NO_DATA, "demand was zero throughout")
+            return ForecastUnavailable(UnavailableReason.NO_DATA, "demand was zero throughout")
         for noisy in ("prophet", "prophet.plot", "cmdstanpy"):
             logging.getLogger(noisy).setLevel(logging.CRITICAL)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Prophet's own use of pandas; not ours to mend
             curve = self._draw(series, shape, unit)
         if not np.isfinite(curve).all():
-            return Unavailable(Reason.FAILED, "Prophet drew a curve that is not finite")
+            return ForecastUnavailable(
+                UnavailableReason.FAILED, "Prophet drew a curve that is not finite"
+            )
         return FittedProphet(series.start, series.step, curve, series.end)
 
-    def _draw(self, series: Series, shape: Shape, unit: float) -> FloatArray:
+    def _draw(self, series: Series, shape: SeriesShape, unit: float) -> FloatArray:
         """Demand on the grid from the series' start to ``SEASONS_AHEAD`` past its end."""
         import pandas as pd
         from prophet import Prophet

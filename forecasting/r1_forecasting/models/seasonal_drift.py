@@ -19,11 +19,18 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from r1_forecasting.calibration.root_scale import RootScale
 from r1_forecasting.models.gbdt_inputs import Past
-from r1_forecasting.protocol import Fitted, FloatArray, IntArray, Shape, Unavailable, too_short
-from r1_forecasting.scale import RootScale
-from r1_forecasting.series import Series
-from r1_forecasting.windows import largest, row_quantiles, seasonal
+from r1_forecasting.protocol import (
+    Fitted,
+    FloatArray,
+    ForecastUnavailable,
+    IntArray,
+    SeriesShape,
+    too_short,
+)
+from r1_forecasting.series.series import Series
+from r1_forecasting.series.windows import largest, row_quantiles, seasonal
 
 RECENT = (1, 2, 3, 4, 5, 6, 7)
 A_WEEK_AGO = (7,)
@@ -133,7 +140,7 @@ class SeasonalDrift:
     seasons: tuple[int, ...] = RECENT
     name: str = "seasonal-drift"
 
-    def fit(self, series: Series, shape: Shape) -> Fitted | Unavailable:
+    def fit(self, series: Series, shape: SeriesShape) -> Fitted | ForecastUnavailable:
         short = too_short(len(series), shape, 2)
         if short is not None:
             return short

@@ -14,19 +14,19 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from r1_forecasting.calibration.root_scale import RootScale
 from r1_forecasting.models.last_value import HELD_STEPS
 from r1_forecasting.protocol import (
     Fitted,
     FloatArray,
+    ForecastUnavailable,
     IntArray,
-    Reason,
-    Shape,
-    Unavailable,
+    SeriesShape,
+    UnavailableReason,
     too_short,
 )
-from r1_forecasting.scale import RootScale
-from r1_forecasting.series import Series
-from r1_forecasting.windows import average, future, future_peak, knots, largest, seasonal
+from r1_forecasting.series.series import Series
+from r1_forecasting.series.windows import average, future, future_peak, knots, largest, seasonal
 
 TERMS = 4
 RIDGE = 0.05
@@ -112,7 +112,7 @@ class SeasonalLevel:
     most_origins: int = 1500
     name: str = "seasonal-level"
 
-    def fit(self, series: Series, shape: Shape) -> Fitted | Unavailable:
+    def fit(self, series: Series, shape: SeriesShape) -> Fitted | ForecastUnavailable:
         short = too_short(len(series), shape, 3)
         if short is not None:
             return short
@@ -136,8 +136,9 @@ class SeasonalLevel:
                 rows.append(rows[-1] if fitted is None and rows else fitted)
             usable = [row for row in rows if row is not None]
             if len(usable) < len(rows):
-                return Unavailable(
-                    Reason.TOO_LITTLE_HISTORY, "too few unbroken stretches to learn weights from"
+                return ForecastUnavailable(
+                    UnavailableReason.TOO_LITTLE_HISTORY,
+                    "too few unbroken stretches to learn weights from",
                 )
             weights.append(np.stack(usable))
         return FittedSeasonalLevel(

@@ -11,9 +11,16 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from r1_forecasting.protocol import Fitted, FloatArray, IntArray, Shape, Unavailable, too_short
-from r1_forecasting.series import Series
-from r1_forecasting.windows import largest, row_quantiles, seasonal
+from r1_forecasting.protocol import (
+    Fitted,
+    FloatArray,
+    ForecastUnavailable,
+    IntArray,
+    SeriesShape,
+    too_short,
+)
+from r1_forecasting.series.series import Series
+from r1_forecasting.series.windows import largest, row_quantiles, seasonal
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +54,7 @@ class SeasonalNaive:
     seasons: int = 5
     name: str = "seasonal-naive"
 
-    def fit(self, series: Series, shape: Shape) -> Fitted | Unavailable:
+    def fit(self, series: Series, shape: SeriesShape) -> Fitted | ForecastUnavailable:
         short = too_short(len(series), shape, 2)
         if short is not None:
             return short

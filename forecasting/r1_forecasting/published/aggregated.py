@@ -12,10 +12,10 @@ from http import HTTPStatus
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
-from r1_forecasting.protocol import Unavailable
+from r1_forecasting.protocol import ForecastUnavailable
 from r1_forecasting.published import external_metrics as documents
 from r1_forecasting.published.catalogue import Catalogue
-from r1_forecasting.published.external_metrics import GROUP, GROUP_VERSION, Refused
+from r1_forecasting.published.external_metrics import GROUP, GROUP_VERSION, MetricRequestRefused
 from r1_forecasting.published.front_proxy import FrontProxy, common_name
 from r1_forecasting.published.publisher import Publisher
 
@@ -46,14 +46,18 @@ class ExternalMetricsApi:
         try:
             trust = self.trust()
             if trust is None:
-                raise Refused(HTTPStatus.SERVICE_UNAVAILABLE, "the front proxy is not known yet")
+                raise MetricRequestRefused(
+                    HTTPStatus.SERVICE_UNAVAILABLE, "the front proxy is not known yet"
+                )
             certificate = request.get_extra_info("peercert")
             trust.check(common_name(certificate), request.headers)
             return await handler(request)
-        except Refused as error:
+        except MetricRequestRefused as error:
             refused = error
         except web.HTTPException as error:
-            refused = Refused(HTTPStatus(error.status), f"{request.path}: {error.reason}")
+            refused = MetricRequestRefused(
+                HTTPStatus(error.status), f"{request.path}: {error.reason}"
+            )
         return web.json_response(refused.status, status=refused.code)
 
     async def _groups(self, _: web.Request) -> web.Response:
@@ -74,7 +78,9 @@ class ExternalMetricsApi:
             request.query.get("labelSelector", ""),
         )
         shown = await self.publisher.value_of(wanted)
-        if isinstance(shown, Unavailable):
+        if isinstance(shown, ForecastUnavailable):
             # Not an empty list and not a zero: the HPA keeps its replicas and repeats the words.
-            raise Refused(HTTPStatus.SERVICE_UNAVAILABLE, f"{shown.reason}: {shown.message}")
+            raise MetricRequestRefused(
+                HTTPStatus.SERVICE_UNAVAILABLE, f"{shown.reason}: {shown.message}"
+            )
         return web.json_response(documents.value_list(metric, labels, shown))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from r1_forecasting.followed_file import FollowedFile
+from r1_forecasting.file_watcher import FileWatcher
 from r1_forecasting.published.catalogue import EMPTY, Catalogue, parse_catalogue
 
 
@@ -13,7 +13,7 @@ class CatalogueFile:
 
     def __init__(self, path: Path | None) -> None:
         """Raises ``ValueError`` or ``OSError``: a list that is wrong from the start is told."""
-        self._file = None if path is None else FollowedFile(path, parse_catalogue)
+        self._file = None if path is None else FileWatcher(path, parse_catalogue)
 
     @property
     def catalogue(self) -> Catalogue:

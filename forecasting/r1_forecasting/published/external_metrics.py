@@ -24,7 +24,7 @@ CLASS_LABEL = "class"
 Document = dict[str, Any]
 
 
-class Refused(Exception):
+class MetricRequestRefused(Exception):
     """A question that gets a Status instead of a value."""
 
     def __init__(self, code: HTTPStatus, message: str) -> None:
@@ -60,7 +60,7 @@ def find_metric(
     labels = _labels(selector)
     if metric == INFERENCE_METRIC:
         if labels.keys() - {CLASS_LABEL} != {LABEL}:
-            raise Refused(
+            raise MetricRequestRefused(
                 HTTPStatus.BAD_REQUEST,
                 f"labelSelector: {selector!r} needs to be {LABEL}=NAME of an R1Inference, "
                 f"which is matchLabels: {{{LABEL}: NAME}} in an HPA; {CLASS_LABEL}=Q1 beside it "
@@ -70,13 +70,13 @@ def find_metric(
     found = catalogue.get((namespace, metric))
     if found is None:
         here = sorted(name for place, name in catalogue if place == namespace)
-        raise Refused(
+        raise MetricRequestRefused(
             HTTPStatus.NOT_FOUND,
             f"no metric {metric} is published in the namespace {namespace}; there are "
             + ", ".join([*here, f"{INFERENCE_METRIC} (of R1Inferences)"]),
         )
     if labels:
-        raise Refused(
+        raise MetricRequestRefused(
             HTTPStatus.BAD_REQUEST,
             f"labelSelector: {selector!r} chooses nothing, since {metric} has no labels; "
             "leave the selector out",
@@ -91,7 +91,7 @@ def _labels(selector: str) -> dict[str, str]:
         key, found, value = term.partition("=")
         key, value = key.strip(), value.removeprefix("=").strip()
         if not found or not value or not key or key.endswith("!") or " " in key + value:
-            raise Refused(
+            raise MetricRequestRefused(
                 HTTPStatus.BAD_REQUEST, f"labelSelector: {term!r} needs to be of the form key=value"
             )
         labels[key] = value

@@ -13,7 +13,7 @@ from http import HTTPStatus
 from typing import Any
 
 from r1_common.foreign_json import InvalidJson, only, parse_json
-from r1_forecasting.published.external_metrics import Refused
+from r1_forecasting.published.external_metrics import MetricRequestRefused
 
 CONFIG_MAP = "extension-apiserver-authentication"
 PREFIX = "requestheader"
@@ -34,14 +34,14 @@ class FrontProxy:
     def check(self, common_name: str | None, headers: Mapping[str, str]) -> None:
         """Raise ``Refused`` unless this is the front proxy, speaking for somebody."""
         if common_name is None:
-            raise Refused(HTTPStatus.UNAUTHORIZED, "a client certificate is needed")
+            raise MetricRequestRefused(HTTPStatus.UNAUTHORIZED, "a client certificate is needed")
         if self.names and common_name not in self.names:
-            raise Refused(
+            raise MetricRequestRefused(
                 HTTPStatus.UNAUTHORIZED,
                 f"the certificate of {common_name!r} is not that of the API server's front proxy",
             )
         if not any(headers.get(header) for header in self.username_headers):
-            raise Refused(HTTPStatus.UNAUTHORIZED, "the front proxy names no user")
+            raise MetricRequestRefused(HTTPStatus.UNAUTHORIZED, "the front proxy names no user")
 
 
 def parse_front_proxy(config_map: Mapping[str, Any]) -> FrontProxy:

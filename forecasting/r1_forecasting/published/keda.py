@@ -17,13 +17,13 @@ import grpc
 import grpc.aio
 
 from r1_common.listen import EVERY_ADDRESS, host_port
-from r1_forecasting.protocol import Unavailable
+from r1_forecasting.protocol import ForecastUnavailable
 from r1_forecasting.published import keda_messages as messages
 from r1_forecasting.published.publication import INFERENCE_METRIC
 from r1_forecasting.published.publisher import Publisher
 from r1_forecasting.published.trigger import Trigger, parse_trigger
 from r1_forecasting.published.value import PublishedValue
-from r1_forecasting.request import InvalidRequest
+from r1_forecasting.service.request import InvalidRequest
 
 LOG = logging.getLogger(__name__)
 
@@ -50,7 +50,7 @@ class KedaScaler:
         said: bool | None = None
         while True:
             shown = await self.publisher.value_of(trigger.wanted)
-            if isinstance(shown, Unavailable):
+            if isinstance(shown, ForecastUnavailable):
                 LOG.info("%s/%s: %s", ref.namespace, ref.name, shown.message)
             elif said != trigger.active(shown.value):
                 said = trigger.active(shown.value)
@@ -80,7 +80,7 @@ class KedaScaler:
 
     async def _shown(self, trigger: Trigger, context: Any) -> PublishedValue:
         shown = await self.publisher.value_of(trigger.wanted)
-        if isinstance(shown, Unavailable):
+        if isinstance(shown, ForecastUnavailable):
             await _refuse(context, grpc.StatusCode.UNAVAILABLE, f"{shown.reason}: {shown.message}")
         return shown
 
@@ -129,7 +129,7 @@ def _spec(trigger: Trigger) -> Any:
     return messages.GetMetricSpecResponse(metricSpecs=[spec])
 
 
-async def open_keda_door(scaler: KedaScaler, host: str, port: int) -> tuple[Any, int]:
+async def start_keda_listener(scaler: KedaScaler, host: str, port: int) -> tuple[Any, int]:
     """Listen; returns the server and its port (a free one for 0). Raises ``OSError``."""
     # Without sharing, which is gRPC's default: a second forecaster on this port has to hear of it.
     server = grpc.aio.server(options=[("grpc.so_reuseport", 0)])

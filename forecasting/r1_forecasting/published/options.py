@@ -10,7 +10,7 @@ from r1_forecasting.published.catalogue_file import CatalogueFile
 from r1_forecasting.published.service_account import MOUNTED
 
 
-def add_door_options(parser: argparse.ArgumentParser, env: Callable[[str, str], str]) -> None:
+def add_listener_options(parser: argparse.ArgumentParser, env: Callable[[str, str], str]) -> None:
     """The options of both doors; ``env`` gives a variable's value or the default."""
     doors = parser.add_argument_group(
         "the forecast for everyone", "Doors for other autoscalers; both are closed by default."
@@ -50,7 +50,9 @@ def add_door_options(parser: argparse.ArgumentParser, env: Callable[[str, str], 
     )
 
 
-def check_doors(parser: argparse.ArgumentParser, options: argparse.Namespace) -> argparse.Namespace:
+def check_listeners(
+    parser: argparse.ArgumentParser, options: argparse.Namespace
+) -> argparse.Namespace:
     """Exit with a message where the options do not go together."""
     if options.published.catalogue and options.external_metrics_port is None:
         parser.error("--published: nothing serves the list; give --external-metrics-port as well")

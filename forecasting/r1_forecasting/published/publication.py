@@ -11,9 +11,9 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from r1_forecasting.request import (
+from r1_forecasting.service.request import (
     MOST_HISTORY_STEPS,
-    Activation,
+    ActivationRule,
     ForecastRequest,
     InvalidRequest,
     parse_activation,
@@ -50,7 +50,7 @@ class Publication:
     namespace: str
     name: str
     request: ForecastRequest
-    activation: Activation
+    activation: ActivationRule
 
 
 def parse_publication(body: object, subject: str | None = None) -> Publication:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
-from r1_forecasting.protocol import Reason, Unavailable
+from r1_forecasting.protocol import ForecastUnavailable, UnavailableReason
 from r1_forecasting.published.publication import InferenceName, Publication
 from r1_forecasting.published.value import PublishedValue, published_value
-from r1_forecasting.request import Activation, ForecastRequest
+from r1_forecasting.service.request import ActivationRule, ForecastRequest
 
 PATIENCE = 4.0
 """Seconds a caller waits for a first answer; the API server gives an HPA's question longer."""
@@ -19,7 +19,7 @@ class Answers(Protocol):
 
     async def answer(self, request: ForecastRequest, patience: float) -> dict[str, Any]: ...
 
-    async def standing_request(self, name: str) -> ForecastRequest | Unavailable | None: ...
+    async def standing_request(self, name: str) -> ForecastRequest | ForecastUnavailable | None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,17 +29,19 @@ class Publisher:
     answers: Answers
     patience: float = PATIENCE
 
-    async def value_of(self, wanted: Publication | InferenceName) -> PublishedValue | Unavailable:
+    async def value_of(
+        self, wanted: Publication | InferenceName
+    ) -> PublishedValue | ForecastUnavailable:
         """The number to show now, or why there is none."""
         if isinstance(wanted, Publication):
             return await self._value(wanted.request, wanted.activation)
         # Asked with the operator's own question, the answer is the one it made already.
         standing = await self.answers.standing_request(wanted.subject)
-        if isinstance(standing, Unavailable):
+        if isinstance(standing, ForecastUnavailable):
             return standing
         if standing is None:
-            return Unavailable(
-                Reason.NO_DATA,
+            return ForecastUnavailable(
+                UnavailableReason.NO_DATA,
                 f"the operator asks for no forecast of an R1Inference {wanted.subject}: check "
                 "the name and that its spec.autoscaling.forecast is not Never",
             )
@@ -48,8 +50,8 @@ class Publisher:
         of_class = dict(standing.class_queries).get(wanted.priority_class)
         if of_class is None:
             there = ", ".join(name for name, _ in standing.class_queries) or "none"
-            return Unavailable(
-                Reason.NO_DATA,
+            return ForecastUnavailable(
+                UnavailableReason.NO_DATA,
                 f"{wanted.subject} has no forecast of the class {wanted.priority_class}; "
                 f"there are {there}",
             )
@@ -58,7 +60,7 @@ class Publisher:
         return await self._value(asked, standing.activation)
 
     async def _value(
-        self, request: ForecastRequest, activation: Activation
-    ) -> PublishedValue | Unavailable:
+        self, request: ForecastRequest, activation: ActivationRule
+    ) -> PublishedValue | ForecastUnavailable:
         answer = await self.answers.answer(request, self.patience)
         return published_value(answer, request.decision_level, activation)

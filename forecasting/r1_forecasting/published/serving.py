@@ -13,10 +13,10 @@ from r1_forecasting.published.aggregated import ExternalMetricsApi
 from r1_forecasting.published.catalogue_file import CatalogueFile
 from r1_forecasting.published.publisher import Answers, Publisher
 from r1_forecasting.published.service_account import ServiceAccount
-from r1_forecasting.published.tls_door import TlsDoor
+from r1_forecasting.published.tls_listener import TlsListener
 
 
-def open_doors(
+def start_listeners(
     app: web.Application, answers: Answers, options: argparse.Namespace, supervisor: Supervisor
 ) -> None:
     """Open what ``options`` ask for when ``app`` starts. Raises ``Unreadable`` outside a pod."""
@@ -25,7 +25,7 @@ def open_doors(
         app.cleanup_ctx.append(_keda(publisher, options.host, options.keda_port))
     if options.external_metrics_port is not None:
         account = ServiceAccount.of_pod(options.service_account)
-        door = TlsDoor(
+        door = TlsListener(
             options.host,
             options.external_metrics_port,
             options.external_metrics_tls,
@@ -39,9 +39,9 @@ def _keda(
 ) -> Callable[[web.Application], AsyncIterator[None]]:
     async def run(_: web.Application) -> AsyncIterator[None]:
         # gRPC takes memory and a moment to load, and most installations have no KEDA.
-        from r1_forecasting.published.keda import KedaScaler, open_keda_door
+        from r1_forecasting.published.keda import KedaScaler, start_keda_listener
 
-        server, _bound = await open_keda_door(KedaScaler(publisher), host, port)
+        server, _bound = await start_keda_listener(KedaScaler(publisher), host, port)
         with contextlib.suppress(GeneratorExit):
             yield
         await server.stop(1.0)
@@ -50,7 +50,7 @@ def _keda(
 
 
 def _external_metrics(
-    publisher: Publisher, door: TlsDoor, listed: CatalogueFile, supervisor: Supervisor
+    publisher: Publisher, door: TlsListener, listed: CatalogueFile, supervisor: Supervisor
 ) -> Callable[[web.Application], AsyncIterator[None]]:
     async def run(_: web.Application) -> AsyncIterator[None]:
         api = ExternalMetricsApi(publisher, lambda: listed.catalogue, lambda: door.trust)

@@ -19,7 +19,7 @@ from r1_forecasting.published.publication import (
     Publication,
     parse_publication,
 )
-from r1_forecasting.request import InvalidRequest
+from r1_forecasting.service.request import InvalidRequest
 
 KEDAS_OWN = frozenset(
     {

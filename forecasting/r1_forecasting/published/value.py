@@ -12,8 +12,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from r1_forecasting.protocol import Reason, Unavailable
-from r1_forecasting.request import Activation
+from r1_forecasting.protocol import ForecastUnavailable, UnavailableReason
+from r1_forecasting.service.request import ActivationRule
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,33 +29,35 @@ class PublishedValue:
 def published_value(
     answer: Mapping[str, Any],
     level: float,
-    activation: Activation,
-) -> PublishedValue | Unavailable:
+    activation: ActivationRule,
+) -> PublishedValue | ForecastUnavailable:
     """max(last observed, calibrated peak over the lead at ``level`` while it may act).
 
     ``answer`` is that of ``POST /v1/forecast``; the newest observation stands alone while there is
     too little history to forecast from.
     """
     if answer["state"] != "Ready":
-        why = Unavailable(Reason(answer["reason"]), str(answer["message"]))
+        why = ForecastUnavailable(UnavailableReason(answer["reason"]), str(answer["message"]))
         latest = answer.get("lastObserved")
-        if why.reason is Reason.TOO_LITTLE_HISTORY and latest is not None:
+        if why.reason is UnavailableReason.TOO_LITTLE_HISTORY and latest is not None:
             return _checked(latest["value"], latest["at"], str(why.reason), why.message)
         return why
     observed_at, observed = answer["lastObserved"]["at"], answer["lastObserved"]["value"]
     peak = answer["peakOverLead"][f"{level:g}"]
     gate = answer["gate"]
-    if activation is Activation.ADVISORY:
+    if activation is ActivationRule.ADVISORY:
         said = f"the peak of {peak:g} is advice only"
         return _checked(observed, observed_at, str(activation), said)
-    if activation is Activation.ALWAYS or gate["acts"]:
-        reason = str(activation if activation is Activation.ALWAYS else gate["reason"])
+    if activation is ActivationRule.ALWAYS or gate["acts"]:
+        reason = str(activation if activation is ActivationRule.ALWAYS else gate["reason"])
         said = f"last observed {observed:g}, peak over the lead {peak:g}"
         return _checked(max(observed, peak), observed_at, reason, said)
     return _checked(observed, observed_at, gate["reason"], gate["message"])
 
 
-def _checked(value: float, at: float, reason: str, message: str) -> PublishedValue | Unavailable:
+def _checked(
+    value: float, at: float, reason: str, message: str
+) -> PublishedValue | ForecastUnavailable:
     if not math.isfinite(value):
-        return Unavailable(Reason.FAILED, f"the value came out as {value}")
+        return ForecastUnavailable(UnavailableReason.FAILED, f"the value came out as {value}")
     return PublishedValue(float(value), at, reason, message)

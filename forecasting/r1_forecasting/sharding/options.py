@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Callable
 from pathlib import Path
 
-from r1_forecasting.followed_file import FollowedFile
+from r1_forecasting.file_watcher import FileWatcher
 from r1_forecasting.sharding.ownership import Addresses, parse_shards
 
 
@@ -36,8 +36,8 @@ def check_shards(parser: argparse.ArgumentParser, options: argparse.Namespace) -
         parser.error("--shards and --shard: give both, the list and this one's name, or neither")
 
 
-def _listed(text: str) -> FollowedFile[Addresses] | None:
+def _listed(text: str) -> FileWatcher[Addresses] | None:
     try:
-        return FollowedFile(Path(text), parse_shards) if text else None
+        return FileWatcher(Path(text), parse_shards) if text else None
     except (ValueError, OSError) as error:
         raise argparse.ArgumentTypeError(f"{text}: {error}") from error

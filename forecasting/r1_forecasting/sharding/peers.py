@@ -15,7 +15,7 @@ import aiohttp
 
 from r1_common.foreign_json import InvalidJson
 from r1_common.http_json import read_json
-from r1_forecasting.metrics import ForecastMetrics
+from r1_forecasting.service.metrics import ForecastMetrics
 from r1_forecasting.sharding.ownership import Shards
 
 LOG = logging.getLogger(__name__)
@@ -25,7 +25,7 @@ REST_SECONDS = 3.0
 out its time, and with a thousand subjects those that ask would do nothing but wait."""
 
 
-class Outcome(StrEnum):
+class PeerOutcome(StrEnum):
     """How a forwarded question ended."""
 
     ANSWERED = "Answered"
@@ -37,7 +37,7 @@ class Outcome(StrEnum):
 class NoReply:
     """The owner said nothing that could be passed on, and why."""
 
-    outcome: Outcome
+    outcome: PeerOutcome
     message: str
 
 
@@ -56,7 +56,7 @@ class Peers:
         """The owner's JSON object, or why there is none after at most ``seconds``."""
         began = time.perf_counter()
         reply = await self._post(owner, shards.addresses[owner] + path, body, seconds)
-        outcome = reply.outcome if isinstance(reply, NoReply) else Outcome.ANSWERED
+        outcome = reply.outcome if isinstance(reply, NoReply) else PeerOutcome.ANSWERED
         self.metrics.forwarded.labels(owner, str(outcome)).inc()
         self.metrics.forward_seconds.observe(time.perf_counter() - began)
         return reply
@@ -70,7 +70,7 @@ class Peers:
         self, owner: str, url: str, body: Mapping[str, Any], seconds: float
     ) -> dict[str, Any] | NoReply:
         if self.clock() < self._rests.get(owner, 0.0):
-            return NoReply(Outcome.SILENT, f"{owner} did not answer a moment ago")
+            return NoReply(PeerOutcome.SILENT, f"{owner} did not answer a moment ago")
         try:
             async with asyncio.timeout(seconds):
                 status, said = await self._exchange(url, body)
@@ -84,8 +84,8 @@ class Peers:
         if status == HTTPStatus.OK and isinstance(said, dict):
             return said
         if status == HTTPStatus.MISDIRECTED_REQUEST:
-            return NoReply(Outcome.NOT_OWNER, f"{owner} says that it does not own it: {said}")
-        return NoReply(Outcome.SILENT, f"{owner} answered {status}: {str(said)[:300]}")
+            return NoReply(PeerOutcome.NOT_OWNER, f"{owner} says that it does not own it: {said}")
+        return NoReply(PeerOutcome.SILENT, f"{owner} answered {status}: {str(said)[:300]}")
 
     async def _exchange(self, url: str, body: Mapping[str, Any]) -> tuple[int, Any]:
         """Status and JSON; a kept connection that has ended meanwhile is made anew, once."""
@@ -103,7 +103,7 @@ class Peers:
         if owner not in self._rests:  # said once, until it has answered again
             LOG.warning("%s; what it keeps is unavailable here", message)
         self._rests[owner] = self.clock() + REST_SECONDS
-        return NoReply(Outcome.SILENT, message)
+        return NoReply(PeerOutcome.SILENT, message)
 
 
 async def _send(

@@ -11,13 +11,13 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
 
-from r1_forecasting import answer
-from r1_forecasting.metrics import ForecastMetrics
-from r1_forecasting.protocol import Reason, Unavailable
-from r1_forecasting.request import ForecastRequest, InvalidRequest, as_body, parse_request
+from r1_forecasting.protocol import ForecastUnavailable, UnavailableReason
+from r1_forecasting.service import answer
+from r1_forecasting.service.metrics import ForecastMetrics
+from r1_forecasting.service.request import ForecastRequest, InvalidRequest, as_body, parse_request
 from r1_forecasting.sharding.ownership import Shards
-from r1_forecasting.sharding.peer_door import ANSWER, ASK, STANDING, Local
-from r1_forecasting.sharding.peers import NoReply, Outcome, Peers
+from r1_forecasting.sharding.peer_api import ANSWER, ASK, STANDING, Local
+from r1_forecasting.sharding.peers import NoReply, PeerOutcome, Peers
 
 WAY_SECONDS = 1.0
 """What a forwarded question may take beyond the owner's patience. The operator waits 10 s for what
@@ -43,7 +43,7 @@ class Routed:
         """A question of those who are shown the answer."""
         return await self._asked(ANSWER, self.local.answer, request, patience)
 
-    async def standing_request(self, name: str) -> ForecastRequest | Unavailable | None:
+    async def standing_request(self, name: str) -> ForecastRequest | ForecastUnavailable | None:
         """The operator's last question about a subject, from where it was put."""
         shards = self.shards()
         owner = shards.owner(name)
@@ -56,7 +56,9 @@ class Routed:
         try:
             return None if question is None else parse_request(question)
         except InvalidRequest as error:
-            return Unavailable(Reason.FAILED, f"{owner} gave a question of another kind: {error}")
+            return ForecastUnavailable(
+                UnavailableReason.FAILED, f"{owner} gave a question of another kind: {error}"
+            )
 
     async def _asked(
         self,
@@ -72,29 +74,37 @@ class Routed:
         body = {"question": as_body(request), "patienceSeconds": patience}
         reply = await self.peers.post(shards, owner, path, body, patience + WAY_SECONDS)
         said = _understood(reply, owner)
-        if not isinstance(said, Unavailable):
+        if not isinstance(said, ForecastUnavailable):
             return said
         self.metrics.answers.labels("Unavailable", str(said.reason)).inc()
         return answer.unavailable(request.subject, said)
 
 
-def _understood(reply: dict[str, Any] | NoReply, owner: str) -> dict[str, Any] | Unavailable:
+def _understood(
+    reply: dict[str, Any] | NoReply, owner: str
+) -> dict[str, Any] | ForecastUnavailable:
     """The owner's answer as it can be handed on, or why it cannot."""
     if isinstance(reply, NoReply):
         return _unavailable(reply, owner)
     state = reply.get("state")
     if state == "Ready" and all(part in reply for part in READY_PARTS):
         return reply
-    if state == "Unavailable" and reply.get("reason") in set(Reason) and "message" in reply:
+    if (
+        state == "Unavailable"
+        and reply.get("reason") in set(UnavailableReason)
+        and "message" in reply
+    ):
         return reply
-    return Unavailable(Reason.FAILED, f"{owner} gave an answer of another kind: {reply!s:.200}")
+    return ForecastUnavailable(
+        UnavailableReason.FAILED, f"{owner} gave an answer of another kind: {reply!s:.200}"
+    )
 
 
-def _unavailable(reply: NoReply, owner: str) -> Unavailable:
-    if reply.outcome is Outcome.NOT_OWNER:
+def _unavailable(reply: NoReply, owner: str) -> ForecastUnavailable:
+    if reply.outcome is PeerOutcome.NOT_OWNER:
         said = (
             f"the shards disagree about whose it is, as while their number changes: {reply.message}"
         )
     else:
         said = f"{owner} keeps this subject: {reply.message}"
-    return Unavailable(Reason.UNREACHABLE, said)
+    return ForecastUnavailable(UnavailableReason.UNREACHABLE, said)

@@ -8,27 +8,27 @@ from collections.abc import AsyncIterator
 
 from aiohttp import web
 
-from r1_forecasting.followed_file import FollowedFile
-from r1_forecasting.service import ForecastService
+from r1_forecasting.file_watcher import FileWatcher
+from r1_forecasting.service.service import ForecastService
 from r1_forecasting.sharding.ownership import Addresses, Shards
-from r1_forecasting.sharding.peer_door import add_peer_door
+from r1_forecasting.sharding.peer_api import add_peer_api
 from r1_forecasting.sharding.peers import Peers
 from r1_forecasting.sharding.routed import Routed
 
 LOG = logging.getLogger(__name__)
 
 
-def route(service: ForecastService, own: str, listed: FollowedFile[Addresses]) -> Routed:
+def route(service: ForecastService, own: str, listed: FileWatcher[Addresses]) -> Routed:
     """What the doors of the shard ``own`` ask, by the list as it stands at each question."""
     peers = Peers(service.metrics)
     return Routed(service, lambda: Shards(own, listed.content), peers, service.metrics)
 
 
 def open_shard(
-    app: web.Application, service: ForecastService, routed: Routed, listed: FollowedFile[Addresses]
+    app: web.Application, service: ForecastService, routed: Routed, listed: FileWatcher[Addresses]
 ) -> None:
     """Answer the other shards, and give up what becomes theirs when the list changes."""
-    add_peer_door(app, service, routed.shards)
+    add_peer_api(app, service, routed.shards)
 
     def changed() -> None:
         shards = routed.shards()

@@ -6,144 +6,150 @@ Reasons of the scaling decision and of the forecaster are defined where they are
 
 from typing import Final
 
-from r1_operator.api.names import BacktestCondition, BacktestReason, Condition, ProofReason, Reason
+from r1_operator.api.names import (
+    BacktestCondition,
+    BacktestReason,
+    ConditionReason,
+    ConditionType,
+    ForecastApprovalReason,
+)
 
 Meanings = dict[str, tuple[str, str]]
 
-CONDITIONS: Final[dict[Condition, str]] = {
-    Condition.READY: "The wanted number of replicas of the newest spec can serve, or the resource "
+CONDITIONS: Final[dict[ConditionType, str]] = {
+    ConditionType.READY: "The wanted number of replicas of the newest spec can serve, or the resource "
     "sleeps on purpose. What `kubectl wait` asks for.",
-    Condition.AVAILABLE: "At least one replica, of whatever spec, can serve.",
-    Condition.PROGRESSING: "Something is on its way: pods start, are replaced or leave.",
-    Condition.SCALING_ACTIVE: "Load is known and sets the count.",
-    Condition.DEGRADED: "Something keeps replicas from serving and will not pass by itself.",
-    Condition.MODEL_NAME_CONFLICT: "A model name of this resource reaches another one at the "
+    ConditionType.AVAILABLE: "At least one replica, of whatever spec, can serve.",
+    ConditionType.PROGRESSING: "Something is on its way: pods start, are replaced or leave.",
+    ConditionType.SCALING_ACTIVE: "Load is known and sets the count.",
+    ConditionType.DEGRADED: "Something keeps replicas from serving and will not pass by itself.",
+    ConditionType.MODEL_NAME_CONFLICT: "A model name of this resource reaches another one at the "
     "gateways; namespace/name always reaches this one.",
-    Condition.SCALING_LIMITED: "A limit keeps the count off what the load asks for.",
-    Condition.FORECAST_UNAVAILABLE: "A forecast is wanted and there is none; scaling goes on "
+    ConditionType.SCALING_LIMITED: "A limit keeps the count off what the load asks for.",
+    ConditionType.FORECAST_UNAVAILABLE: "A forecast is wanted and there is none; scaling goes on "
     "without.",
-    Condition.FORECAST_UNPROVED: "The R1Backtest of forecast.backtestName does not let the forecast "
+    ConditionType.FORECAST_UNPROVED: "The R1Backtest of forecast.backtestName does not let the forecast "
     "act; scaling goes on without.",
 }
 
 _SUMMARY: Final[Meanings] = {
-    Reason.ALL_REPLICAS_READY: ("All wanted replicas of the newest spec can serve.", ""),
-    Reason.ASLEEP: ("No replica is wanted now.", "Send a request, or raise minReplicas."),
-    Reason.SERVING: ("At least one replica can serve.", ""),
-    Reason.NO_REPLICA_SERVES: ("None can.", "See Ready for why."),
-    Reason.WAITING_FOR_REPLICAS: ("Pods are starting.", "Wait."),
-    Reason.APPLYING: ("The newest spec is being applied.", "Wait."),
+    ConditionReason.ALL_REPLICAS_READY: ("All wanted replicas of the newest spec can serve.", ""),
+    ConditionReason.ASLEEP: ("No replica is wanted now.", "Send a request, or raise minReplicas."),
+    ConditionReason.SERVING: ("At least one replica can serve.", ""),
+    ConditionReason.NO_REPLICA_SERVES: ("None can.", "See Ready for why."),
+    ConditionReason.WAITING_FOR_REPLICAS: ("Pods are starting.", "Wait."),
+    ConditionReason.APPLYING: ("The newest spec is being applied.", "Wait."),
 }
 
 _PROGRESS: Final[Meanings] = {
-    Reason.STARTING: ("The first replicas load.", "Wait."),
-    Reason.ROLLING_OUT: ("Replicas of the newest spec replace older ones.", "Wait."),
-    Reason.SCALING_UP: ("More replicas load.", "Wait."),
-    Reason.SCALING_DOWN: ("Replicas finish their requests and leave.", "Wait."),
-    Reason.SETTLED: ("Everything is as it should be.", ""),
-    Reason.DEADLINE_EXCEEDED: (
+    ConditionReason.STARTING: ("The first replicas load.", "Wait."),
+    ConditionReason.ROLLING_OUT: ("Replicas of the newest spec replace older ones.", "Wait."),
+    ConditionReason.SCALING_UP: ("More replicas load.", "Wait."),
+    ConditionReason.SCALING_DOWN: ("Replicas finish their requests and leave.", "Wait."),
+    ConditionReason.SETTLED: ("Everything is as it should be.", ""),
+    ConditionReason.DEADLINE_EXCEEDED: (
         "Nothing moved for spec.rollout.progressDeadlineSeconds.",
         "See the pods' logs; raise the deadline if the model loads slowly.",
     ),
 }
 
 _PROBLEMS: Final[Meanings] = {
-    Reason.INVALID_SPEC: (
+    ConditionReason.INVALID_SPEC: (
         "The spec was taken, yet no pod can be made of it.",
         "Correct the field that the message names.",
     ),
-    Reason.MODEL_SOURCE_UNUSABLE: (
+    ConditionReason.MODEL_SOURCE_UNUSABLE: (
         "The engine cannot load the model source.",
         "Set spec.model.source to a claim or a path.",
     ),
-    Reason.TOO_MANY_ACCELERATORS: (
+    ConditionReason.TOO_MANY_ACCELERATORS: (
         "A replica of the engine Bundled holds more accelerators than the one that it computes on.",
         "Set it to 1 and raise the replicas, or set spec.engine.type to vLLM or SGLang.",
     ),
-    Reason.CHILD_NOT_OWNED: (
+    ConditionReason.CHILD_NOT_OWNED: (
         "An object of the child's name belongs to somebody else.",
         "Delete it or choose another name.",
     ),
-    Reason.CHILD_REFUSED: (
+    ConditionReason.CHILD_REFUSED: (
         "The API server refused a child.",
         "Correct spec.template or spec.resources, as the message says.",
     ),
-    Reason.CHILD_NOT_APPLIED: (
+    ConditionReason.CHILD_NOT_APPLIED: (
         "A child could not be applied twice in a row: the API server or a webhook failed.",
         "The operator tries again by itself; see the message if it stays.",
     ),
-    Reason.MANIFEST_BUILD_FAILED: (
+    ConditionReason.MANIFEST_BUILD_FAILED: (
         "The operator failed to build the manifests: a fault of the operator.",
         "Report the message; undo the last change of the spec.",
     ),
-    Reason.MISSING_SECRET: ("A Secret, or a key in it, is missing.", "Create it."),
-    Reason.MISSING_CONFIG_MAP: ("A ConfigMap, or a key in it, is missing.", "Create it."),
-    Reason.MISSING_VOLUME_CLAIM: (
+    ConditionReason.MISSING_SECRET: ("A Secret, or a key in it, is missing.", "Create it."),
+    ConditionReason.MISSING_CONFIG_MAP: ("A ConfigMap, or a key in it, is missing.", "Create it."),
+    ConditionReason.MISSING_VOLUME_CLAIM: (
         "The PersistentVolumeClaim does not exist.",
         "Create it or correct its name.",
     ),
-    Reason.VOLUME_CLAIM_UNBOUND: (
+    ConditionReason.VOLUME_CLAIM_UNBOUND: (
         "The claim has no volume.",
         "Check its storage class and capacity.",
     ),
-    Reason.VOLUME_NOT_MOUNTED: ("A volume cannot be mounted.", "Check the volume."),
-    Reason.UNSCHEDULABLE: (
+    ConditionReason.VOLUME_NOT_MOUNTED: ("A volume cannot be mounted.", "Check the volume."),
+    ConditionReason.UNSCHEDULABLE: (
         "No node takes the pods.",
         "Add nodes, or lower replicas or resources; check tolerations and selectors.",
     ),
-    Reason.IMAGE_PULL_FAILED: (
+    ConditionReason.IMAGE_PULL_FAILED: (
         "The image cannot be pulled.",
         "Check spec.engine.image and the pull secret.",
     ),
-    Reason.CONTAINER_START_FAILED: (
+    ConditionReason.CONTAINER_START_FAILED: (
         "The container cannot be started.",
         "Check the image, its command and spec.template.",
     ),
-    Reason.ENGINE_ARGUMENTS_REFUSED: (
+    ConditionReason.ENGINE_ARGUMENTS_REFUSED: (
         "The engine does not know its arguments.",
         "Correct spec.engine.args.",
     ),
-    Reason.MODEL_LOAD_FAILED: (
+    ConditionReason.MODEL_LOAD_FAILED: (
         "The model cannot be loaded.",
         "Check spec.model.source and spec.runtime.",
     ),
-    Reason.OUT_OF_MEMORY: (
+    ConditionReason.OUT_OF_MEMORY: (
         "A container used more memory than its limit; the message names it.",
         "Raise its memory limit; of the engine spec.resources.limits.memory, or lower spec.runtime.",
     ),
-    Reason.CRASH_LOOPING: (
+    ConditionReason.CRASH_LOOPING: (
         "A container ends again and again; the message names it.",
         "See its previous logs, with the command of the message.",
     ),
-    Reason.PODS_FAILED: (
+    ConditionReason.PODS_FAILED: (
         "Pods were rejected by the kubelet, evicted, or shut down with their node.",
         "See the kubelet's words in the message; check the nodes that it names.",
     ),
-    Reason.QUOTA_EXCEEDED: (
+    ConditionReason.QUOTA_EXCEEDED: (
         "The namespace's quota is used up.",
         "Raise the ResourceQuota or lower the replicas.",
     ),
-    Reason.POD_REJECTED: (
+    ConditionReason.POD_REJECTED: (
         "The namespace does not admit the pods.",
         "Remove what spec.template loosens, or ask who owns the namespace.",
     ),
 }
 
 _NAMES: Final[Meanings] = {
-    Reason.NAME_TAKEN: (
+    ConditionReason.NAME_TAKEN: (
         "The resource's own name belongs to an older resource of the same name in another namespace.",
         "Use namespace/name as the model name, or rename one of the two.",
     ),
-    Reason.ALIAS_TAKEN: (
+    ConditionReason.ALIAS_TAKEN: (
         "An alias is the own name of another resource, or an alias of an older one.",
         "Choose another alias.",
     ),
 }
 
 _SCALING: Final[Meanings] = {
-    Reason.METRICS_AVAILABLE: ("Load is known and sets the count.", ""),
-    Reason.AUTOSCALING_OFF: ("spec.autoscaling is absent.", "Set it, or spec.replicas."),
-    Reason.NOT_DECIDED: ("The operator has just started.", "Wait."),
+    ConditionReason.METRICS_AVAILABLE: ("Load is known and sets the count.", ""),
+    ConditionReason.AUTOSCALING_OFF: ("spec.autoscaling is absent.", "Set it, or spec.replicas."),
+    ConditionReason.NOT_DECIDED: ("The operator has just started.", "Wait."),
     "MetricsUnavailable": (
         "Load is not known: the count is held, never lowered.",
         "Check that the operator reaches the gateways.",
@@ -173,31 +179,31 @@ _SCALING: Final[Meanings] = {
 }
 
 _PROOFS: Final[Meanings] = {
-    ProofReason.BACKTEST_MISSING: (
+    ForecastApprovalReason.BACKTEST_MISSING: (
         "There is no R1Backtest of that name in the namespace.",
         "Create it, or correct forecast.backtestName.",
     ),
-    ProofReason.BACKTEST_OF_ANOTHER: (
+    ForecastApprovalReason.BACKTEST_OF_ANOTHER: (
         "It tried another R1Inference.",
         "Name one whose inferenceName is this resource.",
     ),
-    ProofReason.BACKTEST_RUNNING: (
+    ForecastApprovalReason.BACKTEST_RUNNING: (
         "It has not ended.",
         "Wait; `kubectl get r1bt -o wide` says what for.",
     ),
-    ProofReason.BACKTEST_FAILED: (
+    ForecastApprovalReason.BACKTEST_FAILED: (
         "It ended without a verdict.",
         "See its message, create a new one and name it.",
     ),
-    ProofReason.BACKTEST_STALE: (
+    ForecastApprovalReason.BACKTEST_STALE: (
         "It tried another spec.autoscaling than there is now, or ended more than 90 days ago.",
         "Create a new one and name it.",
     ),
-    ProofReason.BACKTEST_AGAINST: (
+    ForecastApprovalReason.BACKTEST_AGAINST: (
         "It found the policy dearer than its peer, or that it misses the objective.",
         "Change spec.autoscaling as the verdict says and try that.",
     ),
-    ProofReason.BACKTEST_NOT_READ: (
+    ForecastApprovalReason.BACKTEST_NOT_READ: (
         "The operator has just started and has not read the backtests.",
         "Wait; if it stays, check that the CRD r1backtests is installed.",
     ),

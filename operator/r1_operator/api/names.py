@@ -59,7 +59,7 @@ class Annotation(StrEnum):
     START_SECONDS = "deepseek.ai/start-seconds"
 
 
-class Condition(StrEnum):
+class ConditionType(StrEnum):
     """Condition types. The first four are always present, the rest only while True."""
 
     READY = "Ready"
@@ -74,14 +74,14 @@ class Condition(StrEnum):
 
 
 ALWAYS: Final = (
-    Condition.READY,
-    Condition.AVAILABLE,
-    Condition.PROGRESSING,
-    Condition.SCALING_ACTIVE,
+    ConditionType.READY,
+    ConditionType.AVAILABLE,
+    ConditionType.PROGRESSING,
+    ConditionType.SCALING_ACTIVE,
 )
 
 
-class Reason(StrEnum):
+class ConditionReason(StrEnum):
     """Why Ready, Available, Progressing and Degraded say what they say."""
 
     # Ready and Available
@@ -130,7 +130,7 @@ class Reason(StrEnum):
     NOT_DECIDED = "NotDecided"
 
 
-class ProofReason(StrEnum):
+class ForecastApprovalReason(StrEnum):
     """What the backtest that a resource names says: all but the first let no forecast act."""
 
     BACKTEST_FOR = "BacktestFor"
@@ -143,7 +143,7 @@ class ProofReason(StrEnum):
     BACKTEST_NOT_READ = "BacktestNotRead"
 
 
-class Mode(StrEnum):
+class ScalingMode(StrEnum):
     """Who sets the replica count."""
 
     MANUAL = "Manual"

@@ -99,7 +99,7 @@ def resource_page() -> str:
 def conditions_page() -> str:
     """`docs/reference/conditions.md`."""
     lines = [_CONDITIONS_HEAD, "| condition | present | says |", "|---|---|---|"]
-    for kind in names.Condition:
+    for kind in names.ConditionType:
         present = "always" if kind in names.ALWAYS else "only while True"
         lines.append(f"| `{kind}` | {present} | {meanings.CONDITIONS[kind]} |")
     for title, group in meanings.REASONS.items():

@@ -57,7 +57,7 @@ class Activation(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class PriorityClass:
+class PriorityClassSpec:
     """Limits and objectives of one class; what is absent takes the class's default."""
 
     name: Annotated[ClassName, Doc("is the class.")]
@@ -93,7 +93,7 @@ class Priority:
         ClassName.Q2
     )
     classes: Annotated[
-        tuple[PriorityClass, ...],
+        tuple[PriorityClassSpec, ...],
         Doc(
             "changes the limits of classes; at most one entry per class.",
             max_items=3,
@@ -103,7 +103,7 @@ class Priority:
 
 
 @dataclass(frozen=True, slots=True)
-class Metric:
+class MetricSpec:
     type: Annotated[MetricType, Doc("is what is measured.")]
     target: Annotated[
         Quantity,
@@ -230,7 +230,7 @@ class Behavior:
 
 
 @dataclass(frozen=True, slots=True)
-class Forecast:
+class ForecastSpec:
     activation: Annotated[
         Activation,
         Doc(
@@ -307,7 +307,7 @@ class Forecast:
 class Autoscaling:
     max_replicas: Annotated[int, Doc("is the largest count.", minimum=1, maximum=10_000)]
     metrics: Annotated[
-        tuple[Metric, ...],
+        tuple[MetricSpec, ...],
         Doc(
             "are what sets the count; the one that asks for most wins.",
             min_items=1,
@@ -325,7 +325,9 @@ class Autoscaling:
         ),
     ] = 70
     behavior: Annotated[Behavior, Doc("shapes how fast the count moves.")] = Behavior()
-    forecast: Annotated[Forecast, Doc("lets replicas rise before the load does.")] = Forecast()
+    forecast: Annotated[ForecastSpec, Doc("lets replicas rise before the load does.")] = (
+        ForecastSpec()
+    )
     budget: Annotated[
         Budget | None,
         Doc(

@@ -125,7 +125,7 @@ class Model:
 
 
 @dataclass(frozen=True, slots=True)
-class Engine:
+class EngineSpec:
     type: Annotated[EngineType, Doc("is the inference engine.")] = EngineType.BUNDLED
     image: Annotated[
         str | None,

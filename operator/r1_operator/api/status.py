@@ -5,7 +5,7 @@ Conditions come first. Nothing here changes fast: counts, not load.
 
 from typing import Any, Final
 
-from r1_operator.api.names import Mode
+from r1_operator.api.names import ScalingMode
 
 _COUNT: Final = {"type": "integer", "format": "int32", "minimum": 0, "maximum": 2**31 - 1}
 TIME: Final = {"type": "string", "format": "date-time", "maxLength": 64}
@@ -95,8 +95,8 @@ STATUS: Final[dict[str, Any]] = {
         "mode": {
             "description": "mode says who sets the count.",
             "type": "string",
-            "maxLength": max(len(mode) for mode in Mode),
-            "enum": [mode.value for mode in Mode],
+            "maxLength": max(len(mode) for mode in ScalingMode),
+            "enum": [mode.value for mode in ScalingMode],
         },
         "lastScale": {
             "description": "lastScale is the last change of desiredReplicas.",

@@ -16,7 +16,7 @@ from r1_operator.api.budget import BUDGET_RULES
 from r1_operator.api.declare import Doc, Rule
 from r1_operator.api.parsing import BadField, Invalid, matches, read
 from r1_operator.api.scaling import Autoscaling, Priority
-from r1_operator.api.serving import Engine, Model, PodTemplate, Resources, Rollout, Runtime
+from r1_operator.api.serving import EngineSpec, Model, PodTemplate, Resources, Rollout, Runtime
 
 NAME, LONGEST_NAME = names.NAME, names.LONGEST_NAME
 NAME_RULE = (
@@ -41,7 +41,7 @@ class Spec:
     model: Annotated[Model, Doc("is what is served, and under which names.")] = field(
         default_factory=Model
     )
-    engine: Annotated[Engine, Doc("is what serves it.")] = field(default_factory=Engine)
+    engine: Annotated[EngineSpec, Doc("is what serves it.")] = field(default_factory=EngineSpec)
     runtime: Annotated[Runtime, Doc("sizes the engine.")] = field(default_factory=Runtime)
     resources: Annotated[Resources, Doc("are the compute resources of one replica.")] = field(
         default_factory=Resources

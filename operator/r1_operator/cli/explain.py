@@ -17,10 +17,10 @@ from r1_common.foreign_json import InvalidJson
 from r1_common.http_json import read_json
 from r1_operator.cli.decision_view import print_decisions
 from r1_operator.cli.output import FAILED, NOT_FOUND, OK, CommandFailed, console, print_json
-from r1_operator.kube.client import Api, ApiError, NotFound
+from r1_operator.kube.client import Api, KubeApiError, NotFound
 from r1_operator.kube.kinds import LEASE, POD, R1INFERENCE
 from r1_operator.kube.lease import LEASE_LABEL
-from r1_operator.plan.scoring import score
+from r1_operator.plan.scaling.scoring import score
 
 EXAMPLES = """\
 examples:
@@ -67,7 +67,7 @@ async def _fetch(options: argparse.Namespace) -> list[dict[str, Any]]:
     try:
         async with await Api.connect() as api:
             return await _through_cluster(api, options)
-    except ApiError as error:
+    except KubeApiError as error:
         raise CommandFailed(str(error), FAILED) from error
 
 

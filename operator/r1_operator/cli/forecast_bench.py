@@ -12,10 +12,10 @@ from r1_operator.cli.output import FAILED
 
 def dispatch(arguments: Sequence[str]) -> int:
     """Score forecasters on a trace with these arguments; the exit code."""
-    if importlib.util.find_spec("r1_board") is None:
+    if importlib.util.find_spec("r1_evaluation.leaderboard") is None:
         print("r1: the board is not installed here: run it from a checkout", file=sys.stderr)
         return FAILED
     # By name: the layers below know nothing of the board, and their import contract says so.
-    bench = importlib.import_module("r1_board.forecast_bench")
+    bench = importlib.import_module("r1_evaluation.forecast_bench.program")
     code = bench.main(list(arguments))
     return int(code or 0)

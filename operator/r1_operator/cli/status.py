@@ -17,9 +17,9 @@ from r1_operator.cli.output import (
     console,
     print_json,
 )
-from r1_operator.kube.client import Api, ApiError, NotFound
+from r1_operator.kube.client import Api, KubeApiError, NotFound
 from r1_operator.kube.kinds import POD, R1INFERENCE, Json
-from r1_operator.plan.decision import UNMET
+from r1_operator.plan.scaling.decision import UNMET
 
 EXAMPLES = """\
 examples:
@@ -43,7 +43,7 @@ async def run(options: argparse.Namespace) -> int:
             if options.name:
                 return await _one(api, options)
             return await _all(api, options)
-    except ApiError as error:
+    except KubeApiError as error:
         raise CommandFailed(str(error), FAILED) from error
 
 

@@ -21,39 +21,46 @@ from r1_operator.api.backtest import R1Backtest, parse_backtest
 from r1_operator.api.names import BacktestPhase, Label
 from r1_operator.api.parsing import Invalid
 from r1_operator.api.v1 import R1Inference, parse
-from r1_operator.controller.child_backoff import ChildBackoff, Request
-from r1_operator.controller.drift import manifest_hash
-from r1_operator.controller.intake import Intake
 from r1_operator.controller.liveness import Liveness
-from r1_operator.controller.mirror import Mirror
+from r1_operator.controller.reconcile.child_backoff import ChildBackoff, ChildWrite
+from r1_operator.controller.reconcile.drift import manifest_hash
+from r1_operator.controller.watch.event_handler import EventHandler
+from r1_operator.controller.watch.reflector import Reflector
 from r1_operator.controller.workqueue import WorkQueue
-from r1_operator.kube.backtest_views import BacktestViews
-from r1_operator.kube.client import Api, ApiError, Conflict, NotFound, NotLeading, Refused
-from r1_operator.kube.events import Notice
+from r1_operator.kube.backtest_store import BacktestStores
+from r1_operator.kube.client import (
+    Api,
+    Conflict,
+    KubeApiError,
+    NotFound,
+    NotLeading,
+    RequestRefused,
+)
+from r1_operator.kube.events import EventSpec
 from r1_operator.kube.kinds import JOB, POD, R1BACKTEST, R1INFERENCE, Json, Key
-from r1_operator.kube.views import Views
-from r1_operator.metrics import Metrics
-from r1_operator.plan.backtest.course import (
+from r1_operator.kube.store import Stores
+from r1_operator.metrics import OperatorMetrics
+from r1_operator.plan.backtest.events import events_of
+from r1_operator.plan.backtest.job import job_name
+from r1_operator.plan.backtest.lifecycle import (
     FINAL,
     BacktestPlan,
     plan_backtest,
     plan_unreadable_backtest,
 )
-from r1_operator.plan.backtest.job import job_name
-from r1_operator.plan.backtest.news import news_of
-from r1_operator.plan.backtest.seen import (
-    Answer,
+from r1_operator.plan.backtest.observed import (
+    BacktestObservation,
+    BacktestReport,
+    BacktestSite,
     Run,
-    Seen,
-    Site,
     Waiting,
     read_answer,
     read_run,
     read_waiting,
     without_pod,
 )
-from r1_operator.plan.lead import LeadTime
-from r1_operator.plan.snapshot import Refusal
+from r1_operator.plan.signals.lead_time import LeadTime
+from r1_operator.plan.snapshot import WriteRefusal
 from r1_operator.plan.unavailable import Unavailable
 
 logger = logging.getLogger(__name__)
@@ -65,14 +72,14 @@ class Backtests:
     def __init__(
         self,
         api: Api,
-        inferences: Views,
+        inferences: Stores,
         *,
-        site: Site,
+        site: BacktestSite,
         namespaces: Sequence[str],
         lead: Callable[[Key], LeadTime | None],
-        tell: Callable[[Notice], None],
+        tell: Callable[[EventSpec], None],
         liveness: Liveness,
-        metrics: Metrics,
+        metrics: OperatorMetrics,
         now: Callable[[], float] = PROCESS_CLOCK.now,
     ) -> None:
         self._api = api
@@ -84,9 +91,9 @@ class Backtests:
         self._metrics = metrics
         self._now = now
         self._backoff = ChildBackoff()
-        self._views = BacktestViews()
+        self._views = BacktestStores()
         self._queue: WorkQueue[Key] = WorkQueue()
-        self._intake = Intake(
+        self._intake = EventHandler(
             self._views, enqueue=self._queue.add, liveness=liveness, metrics=metrics
         )
         self._noticed: dict[str, float] = {}
@@ -111,9 +118,11 @@ class Backtests:
         """Watch and act for ever."""
         home = (self._site.namespace,)
         mirrors = (
-            Mirror(self._api, self._intake, R1BACKTEST, selector="", namespaces=self._namespaces),
-            Mirror(self._api, self._intake, JOB, selector=Label.BACKTEST, namespaces=home),
-            Mirror(self._api, self._intake, POD, selector=Label.BACKTEST, namespaces=home),
+            Reflector(
+                self._api, self._intake, R1BACKTEST, selector="", namespaces=self._namespaces
+            ),
+            Reflector(self._api, self._intake, JOB, selector=Label.BACKTEST, namespaces=home),
+            Reflector(self._api, self._intake, POD, selector=Label.BACKTEST, namespaces=home),
         )
         async with asyncio.TaskGroup() as group:
             for mirror in mirrors:
@@ -144,7 +153,7 @@ class Backtests:
             await self._delete_jobs(key, but=job_name(backtest))
         except NotLeading:
             raise
-        except ApiError as error:  # of an older object of this name: the status does not wait
+        except KubeApiError as error:  # of an older object of this name: the status does not wait
             logger.warning("R1Backtest %s: an older Job is still there: %s", key, error)
         seen = await self._seen(key, backtest)
         planned = plan_backtest(seen, self._now())
@@ -183,9 +192,9 @@ class Backtests:
         self, key: Key, uid: str, before: Mapping[str, Any], after: Mapping[str, Any]
     ) -> None:
         """Events, of what the stored status did not say yet."""
-        for news in news_of(before, after):
+        for news in events_of(before, after):
             self._tell(
-                Notice(
+                EventSpec(
                     key,
                     uid,
                     news.reason,
@@ -196,7 +205,7 @@ class Backtests:
                 )
             )
 
-    async def _seen(self, key: Key, backtest: R1Backtest) -> Seen:
+    async def _seen(self, key: Key, backtest: R1Backtest) -> BacktestObservation:
         run, busy_with, unread = None, None, None
         for owner, job in self._views.all_of(JOB):
             found = read_run(job)
@@ -214,7 +223,7 @@ class Backtests:
             waiting = replace(waiting, since=self._first_noticed(state))
         asks = Key(key.namespace, backtest.spec.inference_name)
         lead = self._lead(asks)
-        return Seen(
+        return BacktestObservation(
             backtest,
             self._site,
             inference=self._inference(asks),
@@ -243,7 +252,7 @@ class Backtests:
         except Invalid:  # its own reconcile says so
             return None
 
-    def _pod(self, run: Run | None) -> tuple[Answer | None, Waiting | None]:
+    def _pod(self, run: Run | None) -> tuple[BacktestReport | None, Waiting | None]:
         """What the newest pod of the Job says: one that was evicted may have come before it."""
         pods = [
             pod
@@ -258,7 +267,7 @@ class Backtests:
 
     async def _look_for_job(self, key: Key, backtest: R1Backtest) -> tuple[Run | None, str | None]:
         """A Job that the view does not have, or why it could not be asked for."""
-        request = Request(JOB.name, "read", job_name(backtest))
+        request = ChildWrite(JOB.name, "read", job_name(backtest))
         if self._backoff.pause(key, request, self._now()) <= 0:
             try:
                 run = await self._find_job(backtest)
@@ -272,10 +281,14 @@ class Backtests:
         failure = self._backoff.failure(key, request)
         return None, "" if failure is None else failure.message
 
-    def _note_failure(self, key: Key, request: Request, error: Exception) -> None:
-        known = isinstance(error, ApiError)
-        words = error.detail if isinstance(error, ApiError) else f"{type(error).__name__}: {error}"
-        refusal = Refusal(JOB.name, key.name, words, temporary=not isinstance(error, Refused))
+    def _note_failure(self, key: Key, request: ChildWrite, error: Exception) -> None:
+        known = isinstance(error, KubeApiError)
+        words = (
+            error.detail if isinstance(error, KubeApiError) else f"{type(error).__name__}: {error}"
+        )
+        refusal = WriteRefusal(
+            JOB.name, key.name, words, temporary=not isinstance(error, RequestRefused)
+        )
         delay = self._backoff.failed(key, request, refusal, self._now())
         logger.log(
             logging.WARNING if known else logging.ERROR,
@@ -294,10 +307,10 @@ class Backtests:
         self._views.put(JOB, found)
         return read_run(found)
 
-    async def _start(self, seen: Seen, job: Json) -> Seen:
+    async def _start(self, seen: BacktestObservation, job: Json) -> BacktestObservation:
         """Make the Job, unless it failed a moment ago; what is seen then."""
         key = Key(seen.backtest.namespace, seen.backtest.name)
-        request = Request(JOB.name, "create", manifest_hash(job))
+        request = ChildWrite(JOB.name, "create", manifest_hash(job))
         if self._backoff.pause(key, request, self._now()) <= 0:
             try:
                 made = await self._create(seen, job)
@@ -313,7 +326,7 @@ class Backtests:
             return seen
         return replace(seen, refusal=failure.message, refusal_may_pass=failure.temporary)
 
-    async def _create(self, seen: Seen, job: Json) -> Seen:
+    async def _create(self, seen: BacktestObservation, job: Json) -> BacktestObservation:
         try:
             made = await self._api.create(JOB, self._site.namespace, job)
         except Conflict:  # it is there, and its event is on the way
@@ -323,12 +336,14 @@ class Backtests:
         self._views.put(JOB, made)
         return replace(seen, run=read_run(made))
 
-    async def _write_status(self, key: Key, seen: Seen, planned: BacktestPlan) -> None:
+    async def _write_status(
+        self, key: Key, seen: BacktestObservation, planned: BacktestPlan
+    ) -> None:
         if _same(planned.status, seen.backtest.status):
             return
         try:
             await self._apply_status(key, seen.backtest.uid, planned.status)
-        except Refused as error:
+        except RequestRefused as error:
             # A verdict in a shape that this CRD does not take: of an image of another version.
             if not planned.status.get("verdict") or seen.answer is None:
                 raise

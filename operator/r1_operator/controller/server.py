@@ -13,10 +13,10 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from r1_common import listen
 from r1_common.clock import PROCESS_CLOCK
-from r1_operator.controller.decisions import DecisionBook
 from r1_operator.controller.liveness import Liveness
+from r1_operator.controller.scaling.decision_history import DecisionHistory
 from r1_operator.kube.kinds import Key
-from r1_operator.metrics import Metrics
+from r1_operator.metrics import OperatorMetrics
 
 
 class OperatorServer:
@@ -26,8 +26,8 @@ class OperatorServer:
         self,
         *,
         liveness: Liveness,
-        metrics: Metrics,
-        decisions: DecisionBook,
+        metrics: OperatorMetrics,
+        decisions: DecisionHistory,
         is_active: Callable[[], bool],
         exists: Callable[[Key], bool],
     ) -> None:

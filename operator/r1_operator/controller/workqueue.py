@@ -20,7 +20,7 @@ from collections.abc import Awaitable, Callable, Hashable
 from dataclasses import dataclass
 from typing import Generic, TypeAlias, TypeVar
 
-from r1_operator.kube.client import ApiError
+from r1_operator.kube.client import KubeApiError
 
 logger = logging.getLogger(__name__)
 
@@ -149,7 +149,7 @@ class WorkQueue(Generic[K]):
     def _retry(self, key: K, error: Exception) -> None:
         failures = self._failures[key] = self._failures.get(key, 0) + 1
         delay = self._backoff.delay(failures, self._rng)
-        expected = isinstance(error, ApiError)
+        expected = isinstance(error, KubeApiError)
         logger.log(
             logging.WARNING if expected else logging.ERROR,
             "%s failed (%d in a row), again in %.1f s: %s",

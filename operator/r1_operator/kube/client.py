@@ -27,12 +27,12 @@ from kubernetes.aio.config import ConfigException, load_incluster_config, load_k
 
 from r1_operator.kube.connections import Rest
 from r1_operator.kube.errors import (
-    ApiError,
     Busy,
     Conflict,
+    KubeApiError,
     NotFound,
     NotLeading,
-    Refused,
+    RequestRefused,
     Unreachable,
     failure_of,
 )
@@ -44,14 +44,14 @@ WRITE_METHODS = frozenset({"POST", "PUT", "PATCH", "DELETE"})
 __all__ = [
     "FIELD_MANAGER",
     "Api",
-    "ApiError",
     "Busy",
     "Conflict",
+    "KubeApiError",
     "NotFound",
     "NotLeading",
-    "Refused",
     "RequestLog",
     "RequestRecord",
+    "RequestRefused",
     "RetryPolicy",
     "Unreachable",
     "load_configuration",
@@ -301,7 +301,7 @@ class Api:
             except (aiohttp.ClientError, TimeoutError, OSError) as error:
                 self.log.add(RequestRecord(method, path, 0))
                 words = str(error) or type(error).__name__
-                failure: ApiError = Unreachable(f"{method} {path}: {words}", detail=words)
+                failure: KubeApiError = Unreachable(f"{method} {path}: {words}", detail=words)
                 retry_after = None
                 if isinstance(error, TimeoutError) and method in WRITE_METHODS:
                     raise failure from error
@@ -361,7 +361,7 @@ async def load_configuration() -> Configuration:
             home = str(Path.home() / ".kube" / "config")
             await load_kube_config(config_file=home, client_configuration=configuration)
     except (ConfigException, FileNotFoundError) as error:
-        raise Refused(
+        raise RequestRefused(
             "no Kubernetes cluster is configured: set KUBECONFIG to a kubeconfig file, or run in a"
             f" pod with a service account ({error})"
         ) from error

@@ -30,7 +30,7 @@ _CONTENT: Final = re.compile(
 )
 
 
-class ApiError(Exception):
+class KubeApiError(Exception):
     """The API server did not do what was asked; `detail` is its own message, without the path."""
 
     def __init__(
@@ -42,31 +42,31 @@ class ApiError(Exception):
         self.detail = detail or message
 
 
-class Unreachable(ApiError):
+class Unreachable(KubeApiError):
     """No answer: the connection failed, broke or timed out."""
 
 
-class Busy(ApiError):
+class Busy(KubeApiError):
     """The server is overloaded or failing: 429, or 5xx without a message about the content."""
 
 
-class NotFound(ApiError):
+class NotFound(KubeApiError):
     """The object, or its whole kind, does not exist."""
 
 
-class Conflict(ApiError):
+class Conflict(KubeApiError):
     """Somebody else changed or made the object first."""
 
 
-class Refused(ApiError):
+class RequestRefused(KubeApiError):
     """The request itself is wrong or not allowed; repeating it at once will not help."""
 
 
-class NotLeading(ApiError):
+class NotLeading(KubeApiError):
     """A write was held back because this process does not hold the Lease any more."""
 
 
-def failure_of(method: str, path: str, status: int, data: bytes) -> ApiError:
+def failure_of(method: str, path: str, status: int, data: bytes) -> KubeApiError:
     """The error that an answer of this status and body means."""
     message, reason = _status_object(data)
     return _kind(status, message)(
@@ -77,14 +77,14 @@ def failure_of(method: str, path: str, status: int, data: bytes) -> ApiError:
     )
 
 
-def _kind(status: int, message: str) -> type[ApiError]:
+def _kind(status: int, message: str) -> type[KubeApiError]:
     if _CONTENT.search(message):
-        return Refused
+        return RequestRefused
     if status == 404:
         return NotFound
     if status == 409:
         return Conflict
-    return Busy if status in (408, 429) or status >= 500 else Refused
+    return Busy if status in (408, 429) or status >= 500 else RequestRefused
 
 
 def _status_object(data: bytes) -> tuple[str, str]:

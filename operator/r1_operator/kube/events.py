@@ -16,7 +16,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from r1_operator.kube.client import FIELD_MANAGER, Api, ApiError
+from r1_operator.kube.client import FIELD_MANAGER, Api, KubeApiError
 from r1_operator.kube.kinds import EVENT, R1INFERENCE, Json, Key, Kind
 
 logger = logging.getLogger(__name__)
@@ -25,7 +25,7 @@ _LONGEST_NOTE = 1024  # the API's own limit
 
 
 @dataclass(frozen=True, slots=True)
-class Notice:
+class EventSpec:
     """One thing to tell: `reason` and `action` are CamelCase and stable, `note` is a sentence."""
 
     key: Key
@@ -54,11 +54,11 @@ class EventWriter:
         self._quiet = quiet_seconds
         self._burst = burst
         self._clock = clock
-        self._queue: asyncio.Queue[Notice] = asyncio.Queue(maxsize=1000)
+        self._queue: asyncio.Queue[EventSpec] = asyncio.Queue(maxsize=1000)
         self._told: OrderedDict[tuple[str, str, str], float] = OrderedDict()
         self._recent: dict[str, list[float]] = {}
 
-    def tell(self, notice: Notice) -> None:
+    def tell(self, notice: EventSpec) -> None:
         """Queue a notice, unless it was told lately or there are too many."""
         now = self._clock()
         self._forget_before(now - self._quiet)
@@ -76,7 +76,7 @@ class EventWriter:
             notice = await self._queue.get()
             try:
                 await self._api.create(EVENT, notice.key.namespace, self._manifest(notice))
-            except ApiError as error:
+            except KubeApiError as error:
                 logger.warning(
                     "event %s about %s not written: %s", notice.reason, notice.key, error
                 )
@@ -94,7 +94,7 @@ class EventWriter:
             if not times:
                 self._recent.pop(mark[0], None)
 
-    def _manifest(self, notice: Notice) -> Json:
+    def _manifest(self, notice: EventSpec) -> Json:
         return {
             "apiVersion": EVENT.api_version,
             "kind": EVENT.name,

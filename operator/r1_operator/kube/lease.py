@@ -19,7 +19,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 
 from r1_common.clock import seconds_since_boot
-from r1_operator.kube.client import Api, ApiError, Conflict
+from r1_operator.kube.client import Api, Conflict, KubeApiError
 from r1_operator.kube.kinds import LEASE, Json
 
 LEASE_LABEL = ("deepseek.ai/elects", "r1-operator")
@@ -78,7 +78,7 @@ class Leadership:
                         "Lease %s/%s is ours (%s)", self._namespace, self._name, self._identity
                     )
                     return
-            except ApiError as error:
+            except KubeApiError as error:
                 logger.warning("Lease %s/%s: %s", self._namespace, self._name, error)
             await asyncio.sleep(self._renew_seconds / 2)
 
@@ -92,7 +92,7 @@ class Leadership:
             await asyncio.sleep(self._renew_seconds if self._renewed_lately() else 1.0)
             try:
                 renewed = await self._try_once()
-            except ApiError as error:
+            except KubeApiError as error:
                 logger.warning("renewing Lease %s/%s: %s", self._namespace, self._name, error)
             else:
                 if not renewed and self._taken_by:
@@ -109,7 +109,7 @@ class Leadership:
             if lease is not None and lease["spec"].get("holderIdentity") == self._identity:
                 lease["spec"]["holderIdentity"] = ""
                 await self._api.replace(LEASE, self._namespace, self._name, lease)
-        except ApiError as error:
+        except KubeApiError as error:
             logger.warning("releasing Lease %s/%s: %s", self._namespace, self._name, error)
         self._held_since_send = None
 
@@ -186,7 +186,7 @@ class Leadership:
             return await self._api.request(
                 method, path, body=body, attempts=1, timeout_seconds=self._lease_seconds / 5
             )
-        except ApiError as error:
+        except KubeApiError as error:
             if method == "GET" and error.status == 404:
                 return None
             raise

@@ -3,14 +3,14 @@
 from dataclasses import dataclass
 from typing import Final
 
-from r1_operator.api.names import Reason
+from r1_operator.api.names import ConditionReason
 
 
 @dataclass(frozen=True, slots=True)
 class Problem:
     """Becomes the condition Degraded and the reason of Ready=False."""
 
-    reason: Reason
+    reason: ConditionReason
     message: str
 
 

@@ -14,7 +14,7 @@ from typing import Any, Final, Literal
 from r1_operator.api.names import CONTAINER, POD_DELETION_COST
 from r1_operator.api.serving import ModelSource
 from r1_operator.api.v1 import R1Inference, unix_seconds
-from r1_operator.plan.containers import Container, read_containers
+from r1_operator.plan.status.containers import Container, read_containers
 
 Object = Mapping[str, Any]
 """A Kubernetes object in the API's own JSON shape."""
@@ -119,7 +119,7 @@ class Observed:
     pods: tuple[Pod, ...] = ()
     has_service_monitors: bool = False
     """the API server knows monitoring.coreos.com/v1 ServiceMonitor"""
-    refusals: tuple["Refusal", ...] = ()
+    refusals: tuple["WriteRefusal", ...] = ()
     """children that the API server would not take when they were last applied"""
     wall_offset: float = 0.0
     """seconds to add to a time of the process' clock where it is written into the status"""
@@ -130,7 +130,7 @@ class Observed:
 
 
 @dataclass(frozen=True, slots=True)
-class Refusal:
+class WriteRefusal:
     """A child that could not be read or applied, with the API server's words.
 
     `temporary`: the same request may succeed later without a change of the spec.

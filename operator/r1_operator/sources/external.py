@@ -15,7 +15,7 @@ from r1_common.prometheus.client_config import PrometheusConfig
 from r1_common.prometheus.response import FailureKind, PrometheusError, QueryResult
 from r1_operator.kube.kinds import Key
 from r1_operator.plan.unavailable import LowerBound, Unavailable
-from r1_operator.sources.asking import UNREACHABLE, Asking
+from r1_operator.sources.cached_poller import UNREACHABLE, CachedPoller
 from r1_operator.sources.prometheus_api import PrometheusApi
 
 EVERY_SECONDS = 15.0
@@ -50,7 +50,7 @@ class ExternalMetrics:
     ) -> None:
         """The URL may be empty: then every value is `NOT_CONFIGURED`."""
         # How old a value may be is judged where it is taken; until then silence leaves it.
-        self._asking: Asking[_Asked, Value] = Asking(
+        self._asking: CachedPoller[_Asked, Value] = CachedPoller(
             config.url, "Prometheus", holds=lambda _: True, rng=rng, clock=clock
         )
         self._api = PrometheusApi(config)

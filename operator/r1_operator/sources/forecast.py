@@ -14,14 +14,13 @@ from dataclasses import dataclass
 from functools import partial
 
 from r1_common.clock import PROCESS_CLOCK
-from r1_operator.api.scaling import ClassName, MetricType
-from r1_operator.api.scaling import Forecast as ForecastSpec
+from r1_operator.api.scaling import ClassName, ForecastSpec, MetricType
 from r1_operator.kube.kinds import Json, Key
-from r1_operator.plan.forecasts import Forecast, parse_forecast
-from r1_operator.plan.newsvendor import peak_quantile, waste_seconds
-from r1_operator.plan.policy import DownBehavior, Metric
+from r1_operator.plan.scaling.peak_quantile import peak_quantile, waste_seconds
+from r1_operator.plan.scaling.policy import DownBehavior, MetricTarget
+from r1_operator.plan.signals.forecast import ReceivedForecast, parse_forecast
 from r1_operator.plan.unavailable import Unavailable
-from r1_operator.sources.asking import Asking
+from r1_operator.sources.cached_poller import CachedPoller
 
 logger = logging.getLogger(__name__)
 
@@ -39,7 +38,7 @@ RETRY_SECONDS = 15.0
 
 
 @dataclass(frozen=True, slots=True)
-class Question:
+class ForecastQuery:
     """What the forecaster is asked about one resource; equal questions need no second asking."""
 
     body: Json
@@ -48,7 +47,7 @@ class Question:
     every_seconds: float
 
 
-def forecast_metric(metrics: tuple[Metric, ...]) -> MetricType | None:
+def forecast_metric(metrics: tuple[MetricTarget, ...]) -> MetricType | None:
     """The metric that is forecast: the first that counts arrivals.
 
     Concurrency and queue length are not: they answer to the replicas that the forecast would make.
@@ -64,7 +63,7 @@ def build_question(
     min_rate_seconds: int,
     *,
     down_window_seconds: float = DownBehavior().stabilization_window_seconds,
-) -> Question:
+) -> ForecastQuery:
     """The request body of `POST /v1/forecast`; the lead is rounded up to whole steps of 5 s.
 
     `down_window_seconds` is the policy's, by which the quantile is chosen where none is given.
@@ -81,7 +80,7 @@ def build_question(
         lead,
         waste_seconds(down_window_seconds, lead),
     )
-    return Question(
+    return ForecastQuery(
         body={
             "subject": str(key),
             "query": _SERIES[metric] % (labels, window),
@@ -105,7 +104,7 @@ def build_question(
     )
 
 
-class Forecaster:
+class ForecastClient:
     """The client of `POST /v1/forecast`, with the latest answer per resource."""
 
     def __init__(
@@ -122,7 +121,7 @@ class Forecaster:
         `now` is the clock of decisions: forecasts are moved onto it when they come.
         """
         self._now = now
-        self._asking: Asking[Key, Forecast] = Asking(
+        self._asking: CachedPoller[Key, ReceivedForecast] = CachedPoller(
             url,
             "The forecaster",
             holds=lambda known: known.fault(now()) is None,
@@ -130,7 +129,7 @@ class Forecaster:
             rng=rng,
             clock=clock,
         )
-        self._asked: dict[Key, Question] = {}
+        self._asked: dict[Key, ForecastQuery] = {}
 
     @property
     def configured(self) -> bool:
@@ -141,7 +140,7 @@ class Forecaster:
         """Drop what is being asked and close the connections."""
         await self._asking.close()
 
-    def latest(self, key: Key, question: Question) -> Forecast | Unavailable:
+    def latest(self, key: Key, question: ForecastQuery) -> ReceivedForecast | Unavailable:
         """The latest answer, at once; asks again in the background when that is due.
 
         Another question than the last (a lead measured anew, an edited resource) is due at once.
@@ -162,7 +161,7 @@ class Forecaster:
         self._asked.pop(key, None)
         self._asking.forget(key)
 
-    async def _post(self, key: Key, question: Question) -> Forecast | Unavailable:
+    async def _post(self, key: Key, question: ForecastQuery) -> ReceivedForecast | Unavailable:
         answer = await self._read(question)
         if isinstance(answer, Unavailable):
             logger.debug("forecast of %s: %s", key, answer.message)
@@ -170,7 +169,7 @@ class Forecaster:
             self._asking.expire(key, within=RETRY_SECONDS)
         return answer
 
-    async def _read(self, question: Question) -> Forecast | Unavailable:
+    async def _read(self, question: ForecastQuery) -> ReceivedForecast | Unavailable:
         said = await self._asking.fetch("POST", "/v1/forecast", json=question.body)
         if isinstance(said, Unavailable):
             return said

@@ -14,7 +14,7 @@ from typing import Any
 
 from r1_common.ip_family import choose_address, prefers_ipv6
 from r1_common.listen import host_port
-from r1_operator.kube.client import Api, ApiError
+from r1_operator.kube.client import Api, KubeApiError
 from r1_operator.kube.kinds import ENDPOINT_SLICE, Json
 
 logger = logging.getLogger(__name__)
@@ -68,7 +68,7 @@ class GatewayDirectory:
                 for item in page["items"]:
                     for gateway, address in self._readable(item):
                         found.setdefault(gateway, set()).add(address)
-        except ApiError as error:
+        except KubeApiError as error:
             logger.warning("gateways of %s: %s", self._service, error)
         else:
             self._known = {

@@ -15,7 +15,7 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from r1_operator.plan.lead import LeadTime
+from r1_operator.plan.signals.lead_time import LeadTime
 from r1_operator.plan.snapshot import Pod
 
 DEFAULT_SECONDS = 60.0

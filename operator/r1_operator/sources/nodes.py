@@ -15,11 +15,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 
-from r1_operator.kube.client import Api, ApiError, Refused
+from r1_operator.kube.client import Api, KubeApiError, RequestRefused
 from r1_operator.kube.kinds import NODE, POD, Key
-from r1_operator.kube.views import owner_of
-from r1_operator.plan.room import NOT_SEEN_YET, Node
-from r1_operator.plan.room_reading import add_pod, read_node
+from r1_operator.kube.store import owner_of
+from r1_operator.plan.placement.node_parsing import add_pod, read_node
+from r1_operator.plan.placement.schedulable import NOT_SEEN_YET, Node
 from r1_operator.plan.unavailable import Unavailable
 
 PLACED = "spec.nodeName!=,status.phase!=Succeeded,status.phase!=Failed"
@@ -33,7 +33,7 @@ REFUSED_SECONDS = 60.0
 
 
 @dataclass(frozen=True, slots=True)
-class Look:
+class NodeSnapshot:
     """The nodes with what was free on each, and the pods of each resource that had a place then.
 
     Both come from one listing: a replica that found its place later is in neither, and the sum of
@@ -50,12 +50,12 @@ class Nodes:
     def __init__(self, api: Api, *, clock: Callable[[], float] | None = None) -> None:
         self._api = api
         self._clock = clock
-        self._found: Look | Unavailable = NOT_SEEN_YET
+        self._found: NodeSnapshot | Unavailable = NOT_SEEN_YET
         self._at = -math.inf
         self._due = -math.inf
         self._task: asyncio.Task[None] | None = None
 
-    def latest(self) -> Look | Unavailable:
+    def latest(self) -> NodeSnapshot | Unavailable:
         """The latest look, at once; looks again in the background when that is due."""
         now = self._time()
         if self._task is None and now >= self._due:
@@ -72,8 +72,8 @@ class Nodes:
         try:
             self._found = await self._list()
             self._at = self._time()
-        except ApiError as error:
-            if isinstance(error, Refused) and error.status in (401, 403):
+        except KubeApiError as error:
+            if isinstance(error, RequestRefused) and error.status in (401, 403):
                 self._due = self._time() + REFUSED_SECONDS
                 self._found = Unavailable(
                     "MayNotSeeNodes",
@@ -91,7 +91,7 @@ class Nodes:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
 
-    async def _list(self) -> Look:
+    async def _list(self) -> NodeSnapshot:
         used: dict[str, dict[str, Fraction]] = {}
         placed: Counter[Key] = Counter()
         async for page in self._api.list_pages(POD, field_selector=PLACED):
@@ -105,7 +105,7 @@ class Nodes:
             found += [
                 read_node(one, used.get(one["metadata"]["name"], {})) for one in page["items"]
             ]
-        return Look(tuple(found), placed)
+        return NodeSnapshot(tuple(found), placed)
 
     def _silent(self, now: float) -> Unavailable:
         return Unavailable("StaleNodes", f"The nodes were last read {now - self._at:.0f} s ago.")

@@ -18,9 +18,9 @@ import aiohttp
 from r1_common.clock import PROCESS_CLOCK
 from r1_common.foreign_json import InvalidJson
 from r1_common.http_json import read_json
-from r1_operator.plan.demand import CounterSample
-from r1_operator.plan.durations import LatencySample
-from r1_operator.plan.signals import read_latencies, read_signals
+from r1_operator.plan.signals.demand import CounterSample
+from r1_operator.plan.signals.gateway_signals import read_latencies, read_signals
+from r1_operator.plan.signals.latency_histograms import LatencySample
 from r1_operator.plan.unavailable import Unavailable
 from r1_operator.sources.gateways import GatewayDirectory
 
@@ -32,7 +32,7 @@ NO_GATEWAY = Unavailable(
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class SignalsResponse:
     """A gateway's `/signals`, read: the whole, its samples by route, and when it came (ours)."""
 
     whole: Mapping[str, object]
@@ -41,7 +41,7 @@ class Answer:
 
 
 @dataclass(frozen=True, slots=True)
-class Reading:
+class SignalSnapshot:
     """One round: who should have answered, what came, and who was silent (with the reason).
 
     `answers` are whole, by gateway: histograms are large and few policies ask for them.
@@ -50,7 +50,7 @@ class Reading:
     gateways: frozenset[str] = frozenset()
     routes: Mapping[str, tuple[CounterSample, ...]] = field(default_factory=dict)
     silent: Mapping[str, str] = field(default_factory=dict)
-    answers: Mapping[str, Answer] = field(default_factory=dict)
+    answers: Mapping[str, SignalsResponse] = field(default_factory=dict)
 
     def latencies(self, route: str) -> tuple[LatencySample, ...]:
         """The histograms of one route, of the gateways that send any."""
@@ -81,7 +81,7 @@ class GatewaySignals:
         if self._session is not None:
             await self._session.close()
 
-    async def read(self) -> Reading:
+    async def read(self) -> SignalSnapshot:
         """One round over all gateways; never raises for what a gateway does."""
         gateways = await self._directory.known()
         if self._session is None:
@@ -91,7 +91,7 @@ class GatewaySignals:
         )
         routes: dict[str, list[CounterSample]] = {}
         silent: dict[str, str] = {}
-        good: dict[str, Answer] = {}
+        good: dict[str, SignalsResponse] = {}
         for name, answer in zip(gateways, answers, strict=True):
             if isinstance(answer, str):
                 silent[name] = answer
@@ -99,7 +99,7 @@ class GatewaySignals:
             good[name] = answer
             for route, sample in answer.samples.items():
                 routes.setdefault(route, []).append(sample)
-        return Reading(
+        return SignalSnapshot(
             frozenset(gateways),
             {route: tuple(found) for route, found in routes.items()},
             silent,
@@ -130,7 +130,9 @@ class GatewaySignals:
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             logger.debug("%s takes no advice: %s", name, error)
 
-    async def _ask(self, session: aiohttp.ClientSession, name: str, url: str) -> Answer | str:
+    async def _ask(
+        self, session: aiohttp.ClientSession, name: str, url: str
+    ) -> SignalsResponse | str:
         try:
             async with session.get(url) as response:
                 response.raise_for_status()
@@ -150,4 +152,4 @@ class GatewaySignals:
                 logger.warning("signals of %s about %s: %s", name, route, sample.message)
             else:
                 good[route] = replace(sample, gateway=name)
-        return Answer(answer, good, received_at)
+        return SignalsResponse(answer, good, received_at)

@@ -27,7 +27,7 @@ from r1_runtime.server.requests import (
     parse_completion,
     parse_urgency,
 )
-from r1_runtime.server.responses import Shape, Usage, error_object
+from r1_runtime.server.responses import ResponseShape, Usage, error_object
 from r1_runtime.server.service import Generation, Phase, Service, failure_of, model_not_found
 
 _SERVICE = web.AppKey("service", Service)
@@ -193,7 +193,9 @@ async def _generate(request: web.Request, parse: Parse, prefix: str) -> web.Stre
     wanted = await service.threads.run(size, work) if size > _INLINE_BYTES else work()
     del body, work
     generation = await service.admit(replace(wanted, urgency=urgency), prefix, size)
-    shape = Shape(generation.id, wanted.model, int(time.time()), chat=wanted.messages is not None)
+    shape = ResponseShape(
+        generation.id, wanted.model, int(time.time()), chat=wanted.messages is not None
+    )
     try:
         if wanted.stream:
             return await _stream(request, service, generation, shape, wanted.include_usage)
@@ -206,7 +208,7 @@ async def _generate(request: web.Request, parse: Parse, prefix: str) -> web.Stre
         service.release(generation)
 
 
-async def _whole(service: Service, generation: Generation, shape: Shape) -> web.Response:
+async def _whole(service: Service, generation: Generation, shape: ResponseShape) -> web.Response:
     text: list[str] = []
     async for output in service.outputs(generation):
         text.append(output.text)
@@ -223,7 +225,7 @@ async def _stream(
     request: web.Request,
     service: Service,
     generation: Generation,
-    shape: Shape,
+    shape: ResponseShape,
     include_usage: bool,
 ) -> web.StreamResponse:
     """A stream of events; its head is written with the first token.
@@ -263,7 +265,7 @@ async def _write_output(
     response: web.StreamResponse,
     output: Output,
     generation: Generation,
-    shape: Shape,
+    shape: ResponseShape,
     include_usage: bool,
 ) -> None:
     finish = None if output.finish is None else output.finish.value

@@ -26,7 +26,7 @@ class Usage:
 
 
 @dataclass(frozen=True, slots=True)
-class Shape:
+class ResponseShape:
     """How the two endpoints word the same generation."""
 
     id: str

@@ -20,7 +20,7 @@ from r1_runtime.engine.messages import EngineState, Output, Request
 from r1_runtime.engine.sequence import Finish, SamplingParams
 from r1_runtime.errors import RequestError
 from r1_runtime.generation_config import GenerationDefaults
-from r1_runtime.server.metrics import Metrics
+from r1_runtime.server.metrics import RuntimeMetrics
 from r1_runtime.server.prompts import Limits, PromptThreads, prompt_tokens
 from r1_runtime.server.requests import GenerationRequest
 
@@ -59,7 +59,7 @@ class Service:
         metrics: where to count.
     """
 
-    def __init__(self, names: tuple[str, ...], metrics: Metrics) -> None:
+    def __init__(self, names: tuple[str, ...], metrics: RuntimeMetrics) -> None:
         self.names = names
         self.metrics = metrics
         self.phase = Phase.LOADING

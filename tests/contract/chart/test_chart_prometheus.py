@@ -15,8 +15,8 @@ from r1_forecasting.options import parse_options
 from r1_operator.api.backtest import BacktestSpec, R1Backtest
 from r1_operator.api.v1 import parse
 from r1_operator.plan.backtest.job import build_job
-from r1_operator.plan.backtest.seen import Seen, Site
-from r1_operator.settings import Settings
+from r1_operator.plan.backtest.observed import BacktestObservation, BacktestSite
+from r1_operator.settings import OperatorSettings
 
 Manifest = dict[str, Any]
 Render = Callable[..., list[Manifest]]
@@ -60,13 +60,13 @@ def environment(pod: Manifest) -> dict[str, str]:
     return {one["name"]: one["value"] for one in pod["containers"][0]["env"] if "value" in one}
 
 
-def settings(manifests: list[Manifest]) -> Settings:
-    return Settings.load(environment=environment(pod(manifests, "operator")))
+def settings(manifests: list[Manifest]) -> OperatorSettings:
+    return OperatorSettings.load(environment=environment(pod(manifests, "operator")))
 
 
 def job_pod(manifests: list[Manifest]) -> Manifest:
     loaded = settings(manifests)
-    site = Site(
+    site = BacktestSite(
         "r1-system",
         loaded.backtest_image,
         loaded.prometheus_url,
@@ -74,7 +74,7 @@ def job_pod(manifests: list[Manifest]) -> Manifest:
         prometheus_client=loaded.prometheus_client,
     )
     backtest = R1Backtest("any", "default", BacktestSpec("production-r1"), uid="1")
-    job = build_job(Seen(backtest, site, inference=INFERENCE), INFERENCE)
+    job = build_job(BacktestObservation(backtest, site, inference=INFERENCE), INFERENCE)
     kubernetes_validate.validate(job, "1.34", strict=True)
     spec: Manifest = job["spec"]["template"]["spec"]
     return spec

@@ -14,12 +14,12 @@ import r1_forecasting.options
 from r1_gateway.options import parse_options
 from r1_operator.api.backtest import BacktestSpec, R1Backtest
 from r1_operator.api.v1 import parse
-from r1_operator.controller.site_templates import check_site_templates
+from r1_operator.controller.reconcile.site_templates import check_site_templates
 from r1_operator.plan.backtest.job import build_job
-from r1_operator.plan.backtest.seen import Seen, Site
-from r1_operator.plan.children import plan_children
+from r1_operator.plan.backtest.observed import BacktestObservation, BacktestSite
 from r1_operator.plan.snapshot import Defaults
-from r1_operator.settings import Settings
+from r1_operator.plan.workload import plan_children
+from r1_operator.settings import OperatorSettings
 
 Manifest = dict[str, Any]
 WORKLOADS = ("Deployment", "StatefulSet")
@@ -62,7 +62,7 @@ def test_the_operator_reads_what_the_chart_says(render: Callable[..., list[Manif
     environment = settings(
         render("watchNamespaces={team-a,team-b}", "serviceMonitor.models=false"), "operator"
     )
-    loaded = Settings.load(environment=environment)
+    loaded = OperatorSettings.load(environment=environment)
     unknown = {name for name in environment if not hasattr(loaded, name[3:].lower())}
     assert unknown == set()
     assert loaded.namespaces == ("team-a", "team-b")
@@ -92,9 +92,9 @@ def test_what_a_site_sets_about_backtests_reaches_their_pods(
         "backtest.extraVolumeMounts[0].name=packages",
         "backtest.extraVolumeMounts[0].mountPath=/packages",
     )
-    loaded = Settings.load(environment=settings(manifests, "operator"))
+    loaded = OperatorSettings.load(environment=settings(manifests, "operator"))
     template = json.loads(loaded.backtest_template)
-    site = Site("r1-system", loaded.backtest_image, loaded.prometheus_url, template)
+    site = BacktestSite("r1-system", loaded.backtest_image, loaded.prometheus_url, template)
     inference = parse(
         {
             "apiVersion": "deepseek.ai/v1",
@@ -104,7 +104,7 @@ def test_what_a_site_sets_about_backtests_reaches_their_pods(
         }
     )
     backtest = R1Backtest("any", "default", BacktestSpec("production-r1"), uid="1")
-    job = build_job(Seen(backtest, site, inference=inference), inference)
+    job = build_job(BacktestObservation(backtest, site, inference=inference), inference)
     kubernetes_validate.validate(job, "1.34", strict=True)
     pod = job["spec"]["template"]
     (made,) = pod["spec"]["containers"]
@@ -134,7 +134,7 @@ def test_what_a_site_sets_about_model_pods_reaches_them(
         "modelPods.template.spec.containers[0].env[0].name=SSL_CERT_FILE",
         "modelPods.template.spec.containers[0].env[0].value=/ca/ca.crt",
     )
-    loaded = Settings.load(environment=settings(manifests, "operator"))
+    loaded = OperatorSettings.load(environment=settings(manifests, "operator"))
     check_site_templates(loaded)
     site = json.loads(loaded.model_pod_template)
     inference = parse(
@@ -158,7 +158,7 @@ def test_what_a_site_sets_about_model_pods_reaches_them(
 
 
 def test_defaults_add_nothing_to_model_pods(render: Callable[..., list[Manifest]]) -> None:
-    loaded = Settings.load(environment=settings(render(), "operator"))
+    loaded = OperatorSettings.load(environment=settings(render(), "operator"))
     check_site_templates(loaded)
     assert json.loads(loaded.model_pod_template) == {}
 
@@ -170,7 +170,7 @@ def test_service_monitors_of_models_get_the_labels_and_interval_of_the_others(
         "serviceMonitor.labels.release=prometheus",
         "serviceMonitor.interval=60s",
     )
-    loaded = Settings.load(environment=settings(manifests, "operator"))
+    loaded = OperatorSettings.load(environment=settings(manifests, "operator"))
     assert json.loads(loaded.service_monitor_labels) == {"release": "prometheus"}
     assert loaded.service_monitor_interval == "60s"
 
@@ -179,12 +179,12 @@ def test_without_a_forecaster_the_operator_asks_none(
     render: Callable[..., list[Manifest]],
 ) -> None:
     environment = settings(render("forecaster.enabled=false"), "operator")
-    assert Settings.load(environment=environment).forecaster_url == ""
+    assert OperatorSettings.load(environment=environment).forecaster_url == ""
 
 
 def test_the_operators_ports_are_the_charts(render: Callable[..., list[Manifest]]) -> None:
     (port,) = container(render(), "operator")["ports"]
-    assert port["containerPort"] == Settings.load(environment={}).http_port
+    assert port["containerPort"] == OperatorSettings.load(environment={}).http_port
 
 
 def test_the_gateway_reads_what_the_chart_says(render: Callable[..., list[Manifest]]) -> None:

@@ -14,9 +14,9 @@ from typing import Any
 import pytest
 import yaml
 
-from r1_backtest.backtest import COMPARED, JUDGED
-from r1_board.policies import POLICIES as BOARD
-from r1_board.policies import dynamo_hybrid, dynamo_throughput
+from r1_evaluation.backtest.backtest import COMPARED, JUDGED
+from r1_evaluation.leaderboard.policies import POLICIES as BOARD
+from r1_evaluation.leaderboard.policies import dynamo_hybrid, dynamo_throughput
 from r1_operator.api.backtest import BacktestSpec, Policy
 from r1_operator.api.backtest_schema import backtest_crd, backtest_crd_yaml
 from r1_operator.api.schema import crd, crd_yaml

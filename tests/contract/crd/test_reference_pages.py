@@ -4,13 +4,19 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from r1_backtest.verdict import Finding
+from r1_evaluation.backtest.verdict import Finding
 from r1_operator.api import meanings
-from r1_operator.api.names import BacktestCondition, BacktestReason, Condition, ProofReason, Reason
+from r1_operator.api.names import (
+    BacktestCondition,
+    BacktestReason,
+    ConditionReason,
+    ConditionType,
+    ForecastApprovalReason,
+)
 from r1_operator.api.reference import backtest_page, conditions_page, main, resource_page
-from r1_operator.plan.backtest.proof import GOOD_FINDINGS
-from r1_operator.plan.decision import Decision, Mode
-from r1_operator.plan.decision import Reason as Why
+from r1_operator.plan.scaling.decision import Decision, DecisionMode
+from r1_operator.plan.scaling.decision import DecisionReason as Why
+from r1_operator.plan.scaling.forecast_approval import GOOD_FINDINGS
 
 FOLDER = Path(__file__).parents[3] / "docs" / "reference"
 
@@ -24,8 +30,8 @@ def test_the_pages_are_what_the_types_say() -> None:
 def test_every_reason_is_explained_once() -> None:
     explained = [name for group in meanings.REASONS.values() for name in group]
     assert len(explained) == len(set(explained))
-    assert set(Reason) <= set(explained)
-    assert set(ProofReason) - {ProofReason.BACKTEST_FOR} <= set(explained)
+    assert set(ConditionReason) <= set(explained)
+    assert set(ForecastApprovalReason) - {ForecastApprovalReason.BACKTEST_FOR} <= set(explained)
 
 
 def test_the_findings_that_let_a_forecast_act_are_findings_of_a_backtest() -> None:
@@ -39,13 +45,15 @@ def test_every_problem_says_what_to_do() -> None:
 
 
 def test_the_decisions_reasons_that_reach_conditions_are_explained() -> None:
-    limits = {why.value for why in Why if Decision(0.0, 1, 1, why, "", Mode.REACTIVE).limited}
+    limits = {
+        why.value for why in Why if Decision(0.0, 1, 1, why, "", DecisionMode.REACTIVE).limited
+    }
     scaling = set(meanings.REASONS["ScalingActive and ScalingLimited"])
     assert limits | {Why.METRICS_UNAVAILABLE.value} <= scaling
 
 
 def test_every_condition_is_explained() -> None:
-    assert set(meanings.CONDITIONS) == set(Condition)
+    assert set(meanings.CONDITIONS) == set(ConditionType)
 
 
 def test_a_backtests_conditions_and_reasons_are_explained() -> None:

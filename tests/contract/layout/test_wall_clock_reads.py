@@ -17,7 +17,7 @@ PRODUCTS = (
     "forecasting/r1_forecasting",
     "runtime/r1_runtime",
     "common/r1_common",
-    "benchmarks/r1_demo",
+    "demo/r1_demo",
 )
 READS = {
     "time": {"time", "time_ns", "localtime", "gmtime", "ctime", "asctime"},
@@ -29,22 +29,34 @@ ALLOWED = {
     "operator/r1_operator/cli/output.py": (1, "ages of API objects in tables, never below 0"),
     "operator/r1_operator/kube/events.py": (1, "eventTime of an Event"),
     "operator/r1_operator/kube/lease.py": (1, "renewTime of the Lease, which no election reads"),
-    "gateway/r1_gateway/door.py": (
+    "gateway/r1_gateway/gateway.py": (
         1,
         "startedAt: the identity of the process, `created` of models",
     ),
-    "gateway/r1_gateway/signals.py": (1, "`at`, beside uptimeSeconds by which rates are counted"),
-    "gateway/r1_gateway/access_log.py": (1, "the time of a line"),
-    "gateway/r1_gateway/refusal_events.py": (1, "eventTime of an Event"),
-    "forecasting/r1_forecasting/series_clock.py": (1, "until Prometheus has dated an answer"),
-    "forecasting/r1_forecasting/subject.py": (1, "default time of a series without Prometheus"),
-    "forecasting/r1_forecasting/service.py": (3, "the same; fitted_at, stored over a restart"),
+    "gateway/r1_gateway/telemetry/signals.py": (
+        1,
+        "`at`, beside uptimeSeconds by which rates are counted",
+    ),
+    "gateway/r1_gateway/telemetry/access_log.py": (1, "the time of a line"),
+    "gateway/r1_gateway/kube/refusal_events.py": (1, "eventTime of an Event"),
+    "forecasting/r1_forecasting/series/series_clock.py": (
+        1,
+        "until Prometheus has dated an answer",
+    ),
+    "forecasting/r1_forecasting/service/series_forecaster.py": (
+        1,
+        "default time of a series without Prometheus",
+    ),
+    "forecasting/r1_forecasting/service/service.py": (
+        3,
+        "the same; fitted_at, stored over a restart",
+    ),
     "forecasting/r1_forecasting/__main__.py": (1, "age of files, bounded by their last use"),
     "runtime/r1_runtime/models/chat_template.py": (1, "the date that a chat template prints"),
     "runtime/r1_runtime/server/app.py": (1, "`created` of a completion"),
-    "benchmarks/r1_demo/report.py": (1, "finishedAt of a report"),
-    "benchmarks/r1_demo/load_generator.py": (2, "a start that two processes agree on"),
-    "benchmarks/r1_demo/performance.py": (1, "a start that two processes agree on"),
+    "demo/r1_demo/report.py": (1, "finishedAt of a report"),
+    "demo/r1_demo/load_generator.py": (2, "a start that two processes agree on"),
+    "demo/r1_demo/performance.py": (1, "a start that two processes agree on"),
 }
 
 

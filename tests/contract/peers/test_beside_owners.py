@@ -1,7 +1,7 @@
 """Our fast restatements beside the owners' own code, step by step, on drawn loads.
 
 They run where the owners' packages are (`make bench-forecast` and `r1 leaderboard --policies
-all` fetch Dynamo's, `python -m r1_owners` both); nothing is fetched here.
+all` fetch Dynamo's, `python -m r1_evaluation.reference_programs` both); nothing is fetched here.
 """
 
 from __future__ import annotations
@@ -12,9 +12,9 @@ from contextlib import contextmanager
 import numpy as np
 import pytest
 
-from r1_board import dynamo, dynamo_load, phpa_seasons, ray_serve
-from r1_owners.conversation import Conversation, conversation
-from r1_owners.environment import DYNAMO, RAY, Owner, python_of
+from r1_evaluation.baselines import dynamo, dynamo_load, phpa_seasons, ray_serve
+from r1_evaluation.reference_programs.environment import DYNAMO, RAY, ReferenceProgram, python_of
+from r1_evaluation.reference_programs.reference_process import ReferenceProcess, reference_process
 
 pytestmark = pytest.mark.owners
 
@@ -30,11 +30,13 @@ ENGINE = {
 
 
 @contextmanager
-def talking_to(owner: Owner, program: str) -> Iterator[Conversation]:
+def talking_to(owner: ReferenceProgram, program: str) -> Iterator[ReferenceProcess]:
     python = python_of(owner)
     if python is None:
-        pytest.skip(f"{owner.name} has not been installed: python -m r1_owners")
-    with conversation(owner, python, program) as talk:
+        pytest.skip(
+            f"{owner.name} has not been installed: python -m r1_evaluation.reference_programs"
+        )
+    with reference_process(owner, python, program) as talk:
         yield talk
 
 
@@ -119,7 +121,7 @@ def alike(workers: int, usage: float) -> dict[str, object]:
 
 
 def their_course(
-    talk: Conversation, asked: dict[str, object], usage: Callable[[float], float]
+    talk: ReferenceProcess, asked: dict[str, object], usage: Callable[[float], float]
 ) -> list[int]:
     """What its load loop does in the world of `WORTH`: a look every 5 s, starts of `START` steps."""
     count, counts = 3, [3]

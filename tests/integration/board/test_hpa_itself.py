@@ -23,8 +23,8 @@ from r1_cluster import certificates
 from r1_cluster.binaries import ensure_binaries
 from r1_cluster.controlplane import ControlPlane, control_plane, controllers
 from r1_operator.api.scaling import PolicyType
-from r1_operator.plan.counterfactual import Reactive, Rules, step
-from r1_operator.plan.policy import RateLimit
+from r1_operator.plan.scaling.hpa_simulation import HpaRules, HpaState, simulate_sync
+from r1_operator.plan.scaling.policy import RateLimit
 from ramp_story import wait_for
 from scaled_story import GROUP, KIND, VERSION, Look, Series, Stage, Workload, serving
 
@@ -51,12 +51,12 @@ class Case:
 
     series: Series
     found: int = 1
-    rules: Rules = field(default_factory=lambda: Rules(0, 0, DOWN_WINDOW))
+    rules: HpaRules = field(default_factory=lambda: HpaRules(0, 0, DOWN_WINDOW))
     bounds: tuple[int, int] = (1, 100)
 
 
-FREE = Rules(0, 0, 0, (RateLimit(PODS, 100, 1),))
-OLD = Rules(0, down_window=DOWN_WINDOW, stanza=False)
+FREE = HpaRules(0, 0, 0, (RateLimit(PODS, 100, 1),))
+OLD = HpaRules(0, down_window=DOWN_WINDOW, stanza=False)
 WAVES = worth(*([3] * 4 + [9] * 5 + [4] * 12 + [6] * 3 + [20] * 6 + [2] * 16 + [5] * 4))
 
 CASES = {
@@ -77,7 +77,7 @@ CASES = {
         rules=replace(FREE, up_window=3),
     ),
     "both-windows": Case(
-        WAVES, found=3, rules=Rules(0, 2, DOWN_WINDOW, (RateLimit(PODS, 100, 1),))
+        WAVES, found=3, rules=HpaRules(0, 2, DOWN_WINDOW, (RateLimit(PODS, 100, 1),))
     ),
     "rate-of-pods": Case(
         worth(*[30] * 20, *[1] * 20),
@@ -128,7 +128,7 @@ CASES = {
 }  # fmt: skip
 
 
-def behavior(rules: Rules) -> dict[str, Any]:
+def behavior(rules: HpaRules) -> dict[str, Any]:
     """The `spec.behavior` that says what the rules say."""
 
     def policies(limits: Sequence[RateLimit]) -> list[dict[str, Any]]:
@@ -272,16 +272,16 @@ def follows(case: Case, workload: Workload) -> bool:
     return True
 
 
-def possible(case: Case, state: Reactive, look: Look) -> dict[Reactive, bool]:
+def possible(case: Case, state: HpaState, look: Look) -> dict[HpaState, bool]:
     """What may come of a look, and whether it does with the server's own stamp.
 
     The stamps of a look are the server's, the owner's own lie some milliseconds beside them: where
     an edge of a window or a period falls between the two, either side of it is right.
     """
-    found: dict[Reactive, bool] = {}
+    found: dict[HpaState, bool] = {}
     for off in (-SLACK, SLACK, 0.0):
         at = look.at + off
-        after = step(state, look.shown, TARGET, *case.bounds, at, case.rules)
+        after = simulate_sync(state, look.shown, TARGET, *case.bounds, at, case.rules)
         after = replace(
             after,
             synced_at=look.at,
@@ -303,16 +303,16 @@ def possible(case: Case, state: Reactive, look: Look) -> dict[Reactive, bool]:
 
 def courses(case: Case, looks: Sequence[Look], moved: Sequence[tuple[float, int]]) -> list[int]:
     """Show ours what the owner was shown and demand its count each time; gives the counts."""
-    state = Reactive(case.found)
+    state = HpaState(case.found)
     for at, count in moved:  # to a bound, before the first look at the metric
-        state = step(state, None, TARGET, *case.bounds, at, case.rules)
+        state = simulate_sync(state, None, TARGET, *case.bounds, at, case.rules)
         assert state.replicas == count
     states = {state: True}
     counts = [state.replicas]
     beside = 0
     for number, (look, after) in enumerate(pairwise(looks)):
         assert {state.replicas for state in states} == {look.replicas}
-        near: dict[Reactive, bool] = {}
+        near: dict[HpaState, bool] = {}
         for state in states:
             near |= possible(case, state, look)
         states = {ours: plain for ours, plain in near.items() if ours.replicas == after.replicas}
@@ -338,4 +338,6 @@ def test_each_look_comes_to_the_count_of_the_owner(played: dict[str, Workload], 
 def test_at_zero_the_owner_does_not_even_look(played: dict[str, Workload]) -> None:
     asleep, case = played["at-zero"], CASES["at-zero"]
     assert (asleep.replicas, asleep.looks, asleep.moved_unseen) == (0, [], [])
-    assert step(Reactive(0), 20 * TARGET, TARGET, *case.bounds, 0.0, case.rules).replicas == 0
+    assert (
+        simulate_sync(HpaState(0), 20 * TARGET, TARGET, *case.bounds, 0.0, case.rules).replicas == 0
+    )

@@ -17,8 +17,8 @@ from pathlib import Path
 import pytest
 
 from knative_story import Tick, Verdict, load, means, play
-from r1_board import peers
 from r1_cluster import knative
+from r1_evaluation.baselines import knative_kubeai
 
 PROGRAM = knative.program()
 pytestmark = pytest.mark.skipif(
@@ -51,13 +51,13 @@ def test_each_tick_comes_to_the_count_of_the_owner(seed: int, first: int) -> Non
     values = load(1800, seed)
     with owner() as decide:
         played = play(values, decide, first)
-    state = peers.knative_begin(played[0][0].ready, 0.0)
+    state = knative_kubeai.knative_begin(played[0][0].ready, 0.0)
     panics = 0
     for tick, said in played:
         stable, panic = means(values, tick.at)
         assert said.stable == pytest.approx(stable, abs=1e-6)
         assert said.panic == pytest.approx(panic, abs=1e-6)
-        count, state = peers.knative_step(state, tick.ready, stable, panic, float(tick.at))
+        count, state = knative_kubeai.knative_step(state, tick.ready, stable, panic, float(tick.at))
         assert count == said.desired, f"at {tick.at} s with {tick.ready} ready"
         panics += state.at == tick.at
     assert panics > 5, "a series without a panic shows half of the rules"

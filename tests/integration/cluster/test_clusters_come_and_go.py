@@ -15,7 +15,7 @@ from r1_cluster import cgroups
 from r1_cluster import cluster as local
 from r1_cluster.node_files import PAUSE_IMAGE
 from r1_cluster.providers import Cluster
-from r1_cluster.settings import Settings, cgroup_name, state_folder
+from r1_cluster.settings import ClusterSettings, cgroup_name, state_folder
 from r1_cluster.waiting import wait_until
 
 pytestmark = pytest.mark.cluster
@@ -27,7 +27,7 @@ def output(*argv: str) -> str:
     return subprocess.run(argv, check=True, capture_output=True, text=True).stdout
 
 
-def remains(name: str, settings: Settings) -> dict[str, list[str]]:
+def remains(name: str, settings: ClusterSettings) -> dict[str, list[str]]:
     """Return what of a cluster is still on this machine, by kind."""
     folder, cgroup = str(state_folder(name)), cgroup_name(name)
     processes = []

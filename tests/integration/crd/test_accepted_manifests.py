@@ -17,9 +17,9 @@ from r1_cluster.binaries import ensure_binaries
 from r1_operator.api.declare import to_json
 from r1_operator.api.schema import without_empty
 from r1_operator.api.v1 import parse
-from r1_operator.plan.children import plan_children
+from r1_operator.plan.resource_plan import plan
 from r1_operator.plan.snapshot import Defaults, Observed
-from r1_operator.plan.whole import plan
+from r1_operator.plan.workload import plan_children
 
 pytestmark = pytest.mark.apiserver
 

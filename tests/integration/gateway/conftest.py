@@ -10,7 +10,7 @@ import pytest
 import pytest_asyncio
 import uvloop
 
-from r1_gateway.options import Options
+from r1_gateway.options import GatewayOptions
 from r1_gateway.scripted_pod import Script, ScriptedPod, answer_briefly
 from r1_gateway.server import GatewayServer
 
@@ -62,7 +62,7 @@ async def open_gateway(
             extra["keys_file"] = tmp_path / "keys.json"
             extra["keys_file"].write_text(json.dumps(keys))
         gateway = GatewayServer(
-            Options(
+            GatewayOptions(
                 host="127.0.0.1",
                 port=0,
                 admin_host="127.0.0.1",

@@ -8,7 +8,7 @@ from typing import Any
 import aiohttp
 import pytest
 
-from r1_gateway.classes import PriorityClass
+from r1_gateway.admission.classes import PriorityClass
 from r1_gateway.scripted_pod import Conversation, ScriptedPod, until
 from r1_gateway.server import GatewayServer
 from r1_operator.api.scaling import ClassName

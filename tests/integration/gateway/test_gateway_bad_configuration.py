@@ -12,10 +12,10 @@ import aiohttp
 import pytest
 from aiohttp import web
 
-from r1_gateway.options import Options
+from r1_gateway.options import GatewayOptions
+from r1_gateway.routes.static_config import FileWatch
 from r1_gateway.scripted_pod import ScriptedPod, until
 from r1_gateway.server import GatewayServer
-from r1_gateway.static_config import FileWatch
 
 OpenGateway = Callable[..., Awaitable[GatewayServer]]
 NewPod = Callable[..., Awaitable[ScriptedPod]]
@@ -87,7 +87,9 @@ async def gateway_of(
     path.write_text(json.dumps(kubeconfig))
     monkeypatch.setenv("KUBECONFIG", str(path))
     gateway = GatewayServer(
-        Options(host="127.0.0.1", port=0, admin_host="127.0.0.1", admin_port=0, linger_seconds=0)
+        GatewayOptions(
+            host="127.0.0.1", port=0, admin_host="127.0.0.1", admin_port=0, linger_seconds=0
+        )
     )
     await gateway.start()
     yield gateway

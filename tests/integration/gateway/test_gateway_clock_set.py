@@ -10,7 +10,7 @@ import aiohttp
 import pytest
 
 from r1_gateway.scripted_pod import ScriptedPod
-from r1_operator.plan.demand import Demand, DemandWindow
+from r1_operator.plan.signals.demand import Demand, DemandWindow
 from r1_operator.plan.unavailable import Unavailable
 from r1_operator.sources.gateways import GatewayDirectory
 from r1_operator.sources.signals import GatewaySignals

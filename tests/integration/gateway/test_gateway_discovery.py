@@ -13,10 +13,10 @@ import pytest
 from aiohttp import web
 
 from r1_common.supervision import Supervisor
-from r1_gateway.discovery import Discovery
-from r1_gateway.door import Door
-from r1_gateway.kube_access import KubeAccess, find_access
-from r1_gateway.list_watch import KubeObject, ListWatch
+from r1_gateway.gateway import Gateway
+from r1_gateway.kube.discovery import Discovery
+from r1_gateway.kube.kube_access import KubeAccess, find_access
+from r1_gateway.kube.list_watch import KubeObject, ListWatch
 from r1_gateway.scripted_pod import until
 
 
@@ -212,7 +212,7 @@ async def reported(call: Call) -> list[str]:
 async def test_routes_and_pods_of_a_real_api_server(
     apiserver: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    door = Door()
+    door = Gateway()
     route = {"namespace": "default", "name": "gw-m", "models": ["gw-chat"], "seatsPerReplica": 3}
     config_map: dict[str, Any] = {
         "metadata": {"name": "gw-m-route", "labels": {"deepseek.ai/route": "true"}},

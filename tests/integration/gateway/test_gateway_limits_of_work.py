@@ -14,11 +14,11 @@ from pathlib import Path
 
 import aiohttp
 
-from r1_gateway.completion_request import parse_completion
-from r1_gateway.metrics import MetricsPage, ProcessFigures
-from r1_gateway.route_spec import RouteSpec
+from r1_gateway.http.completion_request import parse_completion
+from r1_gateway.routes.route_spec import RouteSpec
 from r1_gateway.scripted_pod import Conversation, ScriptedPod, until
 from r1_gateway.server import GatewayServer
+from r1_gateway.telemetry.metrics import MetricsPage, ProcessFigures
 
 OpenGateway = Callable[..., Awaitable[GatewayServer]]
 NewPod = Callable[..., Awaitable[ScriptedPod]]

@@ -11,7 +11,7 @@ from pathlib import Path
 import aiohttp
 import pytest
 
-from r1_gateway.options import Options
+from r1_gateway.options import GatewayOptions
 from r1_gateway.scripted_pod import Conversation, ScriptedPod, until
 from r1_gateway.server import GatewayServer, run
 
@@ -185,7 +185,7 @@ async def test_a_config_that_cannot_be_used_stops_the_start(
     config = tmp_path / "c.json"
     if text is not None:
         write_text(config, text)
-    assert await run(Options(config=config, port=0, admin_port=0)) == 2
+    assert await run(GatewayOptions(config=config, port=0, admin_port=0)) == 2
     assert words in caplog.text
     assert str(config) in capsys.readouterr().err
 
@@ -194,7 +194,7 @@ async def test_without_cluster_and_file_it_says_what_to_do(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("KUBECONFIG", str(tmp_path / "none"))
-    assert await run(Options(port=0, admin_port=0)) == 2
+    assert await run(GatewayOptions(port=0, admin_port=0)) == 2
     assert "--config FILE" in capsys.readouterr().err
 
 

@@ -14,9 +14,9 @@ import pytest
 from r1_bench.operator_lab import QUICK, connect, make_namespace, operating, resource, until
 from r1_operator.kube.client import Api
 from r1_operator.kube.kinds import EVENT, JOB, POD, R1BACKTEST, R1INFERENCE, Json, Key
-from r1_operator.plan.backtest import course
-from r1_operator.plan.conditions import rfc3339
-from r1_operator.settings import Settings
+from r1_operator.plan.backtest import lifecycle
+from r1_operator.plan.status.conditions import rfc3339
+from r1_operator.settings import OperatorSettings
 
 pytestmark = pytest.mark.apiserver
 
@@ -33,7 +33,7 @@ AUTOSCALING: Json = {
 
 
 @pytest.fixture
-async def settings(api: Api, namespace: str) -> Settings:
+async def settings(api: Api, namespace: str) -> OperatorSettings:
     """An operator of this test's namespace, at home in another one."""
     home = f"{namespace}-home"
     await make_namespace(api, home)
@@ -155,7 +155,7 @@ async def end_job(api: Api, job: Json, kind: str) -> None:
 
 
 async def test_from_a_question_to_a_verdict(
-    api: Api, apiserver: Path, namespace: str, settings: Settings
+    api: Api, apiserver: Path, namespace: str, settings: OperatorSettings
 ) -> None:
     key = Key(namespace, "november")
     await ask(api, key, sinceSeconds=345_600, policies=["oracle"])
@@ -193,7 +193,7 @@ async def test_from_a_question_to_a_verdict(
 
 
 async def test_they_run_one_at_a_time_and_a_failure_names_its_reason(
-    api: Api, apiserver: Path, namespace: str, settings: Settings
+    api: Api, apiserver: Path, namespace: str, settings: OperatorSettings
 ) -> None:
     keys = [Key(namespace, "first"), Key(namespace, "second")]
     await serve(api, namespace)
@@ -210,7 +210,7 @@ async def test_they_run_one_at_a_time_and_a_failure_names_its_reason(
 
 
 async def test_what_happens_while_nobody_watches_is_found_again(
-    api: Api, apiserver: Path, namespace: str, settings: Settings
+    api: Api, apiserver: Path, namespace: str, settings: OperatorSettings
 ) -> None:
     gone, ended = Key(namespace, "gone"), Key(namespace, "ended")
     await serve(api, namespace)
@@ -238,7 +238,7 @@ async def test_what_happens_while_nobody_watches_is_found_again(
 
 
 async def test_a_job_that_is_deleted_is_a_failure_and_a_strange_answer_too(
-    api: Api, apiserver: Path, namespace: str, settings: Settings
+    api: Api, apiserver: Path, namespace: str, settings: OperatorSettings
 ) -> None:
     lost, strange = Key(namespace, "lost"), Key(namespace, "strange")
     await serve(api, namespace)
@@ -256,7 +256,11 @@ async def test_a_job_that_is_deleted_is_a_failure_and_a_strange_answer_too(
 
 
 async def test_a_pod_that_finds_no_node_is_told_and_given_up_for_the_next_one(
-    api: Api, apiserver: Path, namespace: str, settings: Settings, monkeypatch: pytest.MonkeyPatch
+    api: Api,
+    apiserver: Path,
+    namespace: str,
+    settings: OperatorSettings,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     stuck, patient = Key(namespace, "stuck"), Key(namespace, "patient")
     await serve(api, namespace)
@@ -277,7 +281,7 @@ async def test_a_pod_that_finds_no_node_is_told_and_given_up_for_the_next_one(
             return bool(conditions.get("Blocked", {}).get("reason") == "Unschedulable")
 
         await until(blocked, "a condition with the scheduler's words")
-        monkeypatch.setattr(course, "GIVE_UP_SECONDS", 5)  # for ten minutes
+        monkeypatch.setattr(lifecycle, "GIVE_UP_SECONDS", 5)  # for ten minutes
         await until(phase_is(api, stuck, "Failed", "Unschedulable"), "it is given up")
         monkeypatch.undo()
         await until(phase_is(api, patient, "Running"), "the second's turn")
@@ -292,7 +296,7 @@ async def test_a_pod_that_finds_no_node_is_told_and_given_up_for_the_next_one(
 
 
 async def test_the_backtest_that_a_resource_names_has_to_vouch_for_its_forecast(
-    api: Api, apiserver: Path, namespace: str, settings: Settings
+    api: Api, apiserver: Path, namespace: str, settings: OperatorSettings
 ) -> None:
     key = Key(namespace, "november")
     named = {**AUTOSCALING, "forecast": {"backtestName": key.name}}

@@ -27,7 +27,7 @@ from r1_operator.kube.kinds import (
     Key,
     Kind,
 )
-from r1_operator.settings import Settings
+from r1_operator.settings import OperatorSettings
 
 pytestmark = pytest.mark.apiserver
 
@@ -52,7 +52,7 @@ CHILDREN = (
 
 
 @pytest.fixture
-def settings(namespace: str) -> Settings:
+def settings(namespace: str) -> OperatorSettings:
     """An operator of this test's namespace alone."""
     return replace(QUICK, namespaces=(namespace,))
 
@@ -104,7 +104,7 @@ def condition_is(api: Api, key: Key, name: str, status: str, reason: str | None 
 
 
 async def test_the_verbatim_manifest_becomes_its_children(
-    api: Api, apiserver: Path, namespace: str, settings: Settings
+    api: Api, apiserver: Path, namespace: str, settings: OperatorSettings
 ) -> None:
     key = Key(namespace, "production-r1")
     made = await make(api, key, **VERBATIM)
@@ -134,7 +134,7 @@ async def test_the_verbatim_manifest_becomes_its_children(
 
 
 async def test_a_settled_resource_costs_no_write_and_neither_does_a_restart(
-    api: Api, apiserver: Path, namespace: str, settings: Settings
+    api: Api, apiserver: Path, namespace: str, settings: OperatorSettings
 ) -> None:
     keys = [Key(namespace, "auto"), Key(namespace, "manual")]
     await make(api, keys[0], **VERBATIM)
@@ -164,7 +164,7 @@ def _set(operation: Any) -> Any:
 
 
 async def test_edits_reach_the_children_and_removed_fields_leave_them(
-    api: Api, apiserver: Path, namespace: str, settings: Settings
+    api: Api, apiserver: Path, namespace: str, settings: OperatorSettings
 ) -> None:
     key = Key(namespace, "edited")
     node = {"template": {"spec": {"nodeSelector": {"disk": "fast"}}}}
@@ -187,7 +187,7 @@ async def test_edits_reach_the_children_and_removed_fields_leave_them(
 
 
 async def test_foreign_edits_of_our_fields_are_undone_and_foreign_fields_stay(
-    api: Api, apiserver: Path, namespace: str, settings: Settings
+    api: Api, apiserver: Path, namespace: str, settings: OperatorSettings
 ) -> None:
     key = Key(namespace, "repaired")
     await make(api, key, replicas=2)
@@ -214,7 +214,7 @@ async def test_foreign_edits_of_our_fields_are_undone_and_foreign_fields_stay(
 
 
 async def test_from_bad_to_good_leaves_no_trace(
-    api: Api, apiserver: Path, namespace: str, settings: Settings
+    api: Api, apiserver: Path, namespace: str, settings: OperatorSettings
 ) -> None:
     key = Key(namespace, "mended")
     await make(api, key, replicas=1)
@@ -237,7 +237,7 @@ async def test_from_bad_to_good_leaves_no_trace(
 
 
 async def test_a_strangers_object_is_left_alone_and_named(
-    api: Api, apiserver: Path, namespace: str, settings: Settings
+    api: Api, apiserver: Path, namespace: str, settings: OperatorSettings
 ) -> None:
     key = Key(namespace, "taken")
     theirs = {
@@ -261,7 +261,7 @@ async def test_a_strangers_object_is_left_alone_and_named(
 
 
 async def test_a_restart_keeps_the_count_that_it_finds(
-    api: Api, apiserver: Path, namespace: str, settings: Settings
+    api: Api, apiserver: Path, namespace: str, settings: OperatorSettings
 ) -> None:
     key = Key(namespace, "kept")
     await make(api, key, **VERBATIM)
@@ -279,7 +279,7 @@ async def test_a_restart_keeps_the_count_that_it_finds(
 
 
 async def test_deleting_stops_the_work(
-    api: Api, apiserver: Path, namespace: str, settings: Settings
+    api: Api, apiserver: Path, namespace: str, settings: OperatorSettings
 ) -> None:
     key = Key(namespace, "gone")
     await make(api, key, **VERBATIM)

@@ -10,7 +10,7 @@ import pytest
 from r1_bench.operator_lab import QUICK, connect, operating, resource, until
 from r1_operator.kube.client import Api
 from r1_operator.kube.kinds import DEPLOYMENT, EVENT, POD, R1INFERENCE, SERVICE, Json, Key, Kind
-from r1_operator.settings import Settings
+from r1_operator.settings import OperatorSettings
 
 pytestmark = pytest.mark.apiserver
 
@@ -23,7 +23,7 @@ WEBHOOK = replace(POLICY, plural="validatingwebhookconfigurations")
 
 
 @pytest.fixture
-def settings(namespace: str) -> Settings:
+def settings(namespace: str) -> OperatorSettings:
     """An operator of this test's namespace alone."""
     return replace(QUICK, namespaces=(namespace,))
 
@@ -103,7 +103,7 @@ async def serve_one(api: Api, key: Key) -> None:
     ],
 )
 async def test_a_template_that_the_server_refuses(
-    api: Api, apiserver: Path, namespace: str, settings: Settings, spec: Json, words: str
+    api: Api, apiserver: Path, namespace: str, settings: OperatorSettings, spec: Json, words: str
 ) -> None:
     key = Key(namespace, "typo")
     await api.create(R1INFERENCE, namespace, resource(key.name, namespace, replicas=1))
@@ -133,7 +133,7 @@ async def test_a_template_that_the_server_refuses(
 
 @pytest.mark.parametrize("handler", ["exec", "httpGet", "tcpSocket", "grpc", "sleep"])
 async def test_a_template_that_replaces_a_handler_is_taken(
-    api: Api, apiserver: Path, namespace: str, settings: Settings, handler: str
+    api: Api, apiserver: Path, namespace: str, settings: OperatorSettings, handler: str
 ) -> None:
     key = Key(namespace, "handler")
     handlers: Json = {
@@ -166,7 +166,7 @@ async def test_a_template_that_replaces_a_handler_is_taken(
 
 
 async def test_a_quota_on_services_holds_up_the_service_alone(
-    api: Api, apiserver: Path, namespace: str, settings: Settings
+    api: Api, apiserver: Path, namespace: str, settings: OperatorSettings
 ) -> None:
     key = Key(namespace, "full")
     quota = {"metadata": {"name": "none"}, "spec": {"hard": {"services": "0"}}}
@@ -185,7 +185,7 @@ async def test_a_quota_on_services_holds_up_the_service_alone(
 
 
 async def test_a_policy_that_denies_is_quoted(
-    api: Api, apiserver: Path, namespace: str, settings: Settings
+    api: Api, apiserver: Path, namespace: str, settings: OperatorSettings
 ) -> None:
     key = Key(namespace, "denied")
     name = f"deny-{namespace}"
@@ -226,7 +226,7 @@ async def test_a_policy_that_denies_is_quoted(
 
 
 async def test_a_webhook_that_does_not_answer_is_named(
-    api: Api, apiserver: Path, namespace: str, settings: Settings
+    api: Api, apiserver: Path, namespace: str, settings: OperatorSettings
 ) -> None:
     key = Key(namespace, "hooked")
     name = f"hook-{namespace}"

@@ -15,9 +15,9 @@ from r1_cluster import providers
 from r1_cluster.binaries import ensure_binaries
 from r1_operator.kube.client import Api
 from r1_operator.kube.kinds import NODE, POD, Json
-from r1_operator.plan.room import Room, room_for
-from r1_operator.plan.room_reading import read_shape
-from r1_operator.sources.nodes import Look, Nodes
+from r1_operator.plan.placement.node_parsing import read_shape
+from r1_operator.plan.placement.schedulable import SchedulableCapacity, schedulable_replicas
+from r1_operator.sources.nodes import Nodes, NodeSnapshot
 
 pytestmark = pytest.mark.apiserver
 
@@ -106,13 +106,13 @@ async def made_nodes(api: Api, dice: random.Random, lab: str) -> AsyncIterator[l
             await api.delete(NODE, None, name)  # type: ignore[arg-type]
 
 
-async def room(api: Api, spec: Json) -> Room:
+async def room(api: Api, spec: Json) -> SchedulableCapacity:
     nodes = Nodes(api)
     await nodes.look()
     found = nodes.latest()
-    assert isinstance(found, Look), found
+    assert isinstance(found, NodeSnapshot), found
     await nodes.close()
-    return room_for(read_shape(spec), found.nodes)
+    return schedulable_replicas(read_shape(spec), found.nodes)
 
 
 async def bound(api: Api, namespace: str) -> tuple[int, bool]:

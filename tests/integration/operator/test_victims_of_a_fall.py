@@ -18,7 +18,7 @@ from r1_bench.operator_lab import QUICK, connect, operating, resource, until
 from r1_cluster import providers
 from r1_cluster.binaries import ensure_binaries
 from r1_operator.api.names import POD_DELETION_COST, Label
-from r1_operator.controller.victims import MANAGER
+from r1_operator.controller.scaling.pod_deletion_costs import MANAGER
 from r1_operator.kube.client import Api
 from r1_operator.kube.kinds import DEPLOYMENT, POD, R1INFERENCE, Json, Key
 

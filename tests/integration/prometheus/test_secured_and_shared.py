@@ -24,10 +24,10 @@ from prometheus_clients import ask_external, write
 from r1_cluster import certificates
 from r1_common.prometheus.client_config import PrometheusConfig, load_config
 from r1_common.prometheus.selectors import add_matchers
-from r1_forecasting.history import PrometheusHistory
-from r1_forecasting.protocol import Unavailable
-from r1_forecasting.series import Series
-from r1_operator.api.scaling import Forecast, MetricType
+from r1_forecasting.protocol import ForecastUnavailable
+from r1_forecasting.series.prometheus_history import PrometheusHistory
+from r1_forecasting.series.series import Series
+from r1_operator.api.scaling import ForecastSpec, MetricType
 from r1_operator.kube.kinds import Key
 from r1_operator.sources.forecast import build_question
 
@@ -155,7 +155,7 @@ def wait_until_scraped(store: Store) -> None:
 
 def question(store: Store, **fields: Any) -> tuple[PrometheusConfig, str]:
     config = store.config(**fields)
-    ask = Forecast(step_seconds=1)
+    ask = ForecastSpec(step_seconds=1)
     body = build_question(
         Key("default", "r1"), ask, MetricType.REQUESTS_PER_SECOND, 5.0, config.rate_seconds(1)
     ).body
@@ -194,7 +194,7 @@ def test_wrong_credentials_are_reported_with_the_status(store: Store, tmp_path: 
     history = PrometheusHistory(config)
     refused = history.read("up", 1.0, time.time() - 3, time.time())
     history._local.session.close()
-    assert isinstance(refused, Unavailable)
+    assert isinstance(refused, ForecastUnavailable)
     assert "401 Unauthorized" in refused.message
 
 
@@ -245,7 +245,7 @@ def test_no_process_shows_a_secret(store: Store, tmp_path: Path, right: bool) ->
     query = "sum(rate(r1_gateway_requests_offered_total[1m]))"
     done = subprocess.run(
         [
-            *(sys.executable, "-m", "r1_backtest", "backtest", "--query", query, "--capacity", "8"),
+            *(sys.executable, "-m", "r1_evaluation.backtest", "backtest", "--query", query, "--capacity", "8"),
             *("--prometheus", store.url, "--prometheus-client", file, "--json"),
         ],
         capture_output=True, text=True, timeout=120, check=False,

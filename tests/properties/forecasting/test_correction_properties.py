@@ -6,11 +6,11 @@ import numpy as np
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from r1_forecasting.conformal import FEWEST
-from r1_forecasting.ensemble import issue_all
-from r1_forecasting.mixture import MIXTURE
+from r1_forecasting.calibration.conformal import FEWEST
+from r1_forecasting.calibration.root_scale import RootScale
 from r1_forecasting.protocol import BoolArray, FloatArray
-from r1_forecasting.scale import RootScale
+from r1_forecasting.selection.ensemble import issue_all
+from r1_forecasting.selection.mixture import MIXTURE
 
 CALM = settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 SEASON = 12.0

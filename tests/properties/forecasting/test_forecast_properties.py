@@ -10,9 +10,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from r1_forecasting.calibration.root_scale import RootScale
 from r1_forecasting.forecast import Forecast, check_history, issue
-from r1_forecasting.judgement import judge
-from r1_forecasting.mixture import FittedMixture
 from r1_forecasting.models.damped_trend import DampedTrend, FittedDampedTrend
 from r1_forecasting.models.gbdt import FittedGbdt
 from r1_forecasting.models.gbdt_inputs import Past, build_features
@@ -25,13 +24,14 @@ from r1_forecasting.models.seasonal_drift import FittedSeasonalDrift
 from r1_forecasting.models.seasonal_level import SeasonalLevel
 from r1_forecasting.models.seasonal_naive import FittedSeasonalNaive, SeasonalNaive
 from r1_forecasting.models.trees import Forest
-from r1_forecasting.protocol import Fitted, Shape, Unavailable
-from r1_forecasting.replay import replay_peaks
-from r1_forecasting.request import parse_request
-from r1_forecasting.scale import RootScale
-from r1_forecasting.series import Series, from_samples, rates
-from r1_forecasting.target import Target
-from r1_forecasting.windows import knots
+from r1_forecasting.protocol import Fitted, ForecastUnavailable, SeriesShape
+from r1_forecasting.selection.evaluation import evaluate
+from r1_forecasting.selection.mixture import FittedMixture
+from r1_forecasting.selection.replay import replay_peaks
+from r1_forecasting.series.series import Series, from_samples, rates
+from r1_forecasting.series.target import Target
+from r1_forecasting.series.windows import knots
+from r1_forecasting.service.request import parse_request
 
 SEASON = 12
 LEVELS = (0.5, 0.9)
@@ -83,9 +83,9 @@ def test_any_history_gives_a_sound_forecast_or_a_reason(
     if refused is not None:
         assert refused.message
         return
-    found = judge(series, request, {}, None)
+    found = evaluate(series, request, {}, None)
     made = issue(series, found.fitted, found.standing, found.gate, found.points, request, now)
-    if isinstance(made, Unavailable):
+    if isinstance(made, ForecastUnavailable):
         assert made.message
         return
     assert isinstance(made, Forecast)
@@ -144,8 +144,8 @@ def random_forest() -> FittedGbdt:
 
 def models() -> list[Fitted]:
     training = Series(START, 1.0, 5 + np.sin(np.arange(100)))
-    level = SeasonalLevel().fit(training, Shape(SEASON, 3, 6))
-    assert not isinstance(level, Unavailable)
+    level = SeasonalLevel().fit(training, SeriesShape(SEASON, 3, 6))
+    assert not isinstance(level, ForecastUnavailable)
     curve = 3 + np.sin(np.arange(3 * CONTEXT * PATCH))
     members: tuple[Fitted, ...] = (LastValue(), level, random_forest())
     return [
@@ -185,8 +185,8 @@ def test_no_model_knows_anything_after_its_origin(model: Fitted, data: st.DataOb
 def test_any_history_is_smoothed_to_finite_values_or_to_nothing(
     series: Series, lead: int, horizon: int
 ) -> None:
-    fitted = DampedTrend().fit(series, Shape(SEASON, lead, horizon))
-    if isinstance(fitted, Unavailable):
+    fitted = DampedTrend().fit(series, SeriesShape(SEASON, lead, horizon))
+    if isinstance(fitted, ForecastUnavailable):
         assert fitted.message
         return
     said = fitted.predict(series, np.arange(len(series)), np.array([1, horizon]), LEVELS)
@@ -205,7 +205,7 @@ def test_a_replay_of_any_history_is_ordered_finite_and_never_acts_on_nothing(
     series = Series(START, 1.0, np.array(demand))
     made = replay_peaks(
         series,
-        Shape(SEASON, 3, 3),
+        SeriesShape(SEASON, 3, 3),
         test_from=len(series) - test_from,
         levels=LEVELS,
         models=(SeasonalNaive(), DampedTrend()),
@@ -232,7 +232,7 @@ def test_samples_of_any_kind_make_a_series_that_ends_in_the_past_or_no_data(
     samples: list[tuple[float, float]], step: float, until: float
 ) -> None:
     made = from_samples(samples, step, until=until)
-    if isinstance(made, Unavailable):
+    if isinstance(made, ForecastUnavailable):
         return
     seen = made.values[~np.isnan(made.values)]
     assert len(seen) > 0

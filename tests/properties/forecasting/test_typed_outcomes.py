@@ -16,23 +16,29 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from r1_forecasting.calibration.root_scale import RootScale
 from r1_forecasting.forecast import check_history, issue
-from r1_forecasting.gate import GateReason
-from r1_forecasting.judgement import judge
 from r1_forecasting.models.gbdt import Gbdt
 from r1_forecasting.models.hour_echo import FittedHourEcho
 from r1_forecasting.models.last_value import HELD_STEPS
 from r1_forecasting.models.lstm import Lstm
-from r1_forecasting.protocol import Fitted, Forecaster, Reason, Shape, Unavailable
-from r1_forecasting.request import ForecastRequest, parse_request
-from r1_forecasting.scale import RootScale
-from r1_forecasting.selection import learned, quick, season_ahead, training_part
-from r1_forecasting.series import Series, from_samples, rates
+from r1_forecasting.protocol import (
+    Fitted,
+    Forecaster,
+    ForecastUnavailable,
+    SeriesShape,
+    UnavailableReason,
+)
+from r1_forecasting.selection.evaluation import evaluate
+from r1_forecasting.selection.gate import GateReason
+from r1_forecasting.selection.selection import learned, quick, season_ahead, training_part
+from r1_forecasting.series.series import Series, from_samples, rates
+from r1_forecasting.service.request import ForecastRequest, parse_request
 
 Samples = list[tuple[float, float]]
 START, SEASON, SEASONS = 1_700_000_000.0, 40, 12
 LEVELS = (0.5, 0.9)
-SHAPE = Shape(SEASON, 3, 6)
+SHAPE = SeriesShape(SEASON, 3, 6)
 
 
 def counted(demand: list[float], start: float = START) -> Samples:
@@ -158,10 +164,10 @@ def must_answer(series: Series, fits: dict[str, Fitted], late: float) -> None:
     if refused is not None:
         assert refused.message
         return
-    found = judge(series, request, fits, None)
+    found = evaluate(series, request, fits, None)
     assert found.gate.reason in GateReason
     made = issue(series, found.fitted, found.standing, found.gate, found.points, request, now)
-    if isinstance(made, Unavailable):
+    if isinstance(made, ForecastUnavailable):
         assert made.message
         return
     assert all(math.isfinite(value) and value >= 0 for value in made.peak_over_lead)
@@ -172,14 +178,14 @@ def must_answer(series: Series, fits: dict[str, Fitted], late: float) -> None:
 def told(forecaster: Forecaster, story: str, seed: int, at: float, size: int, late: float) -> None:
     samples = rates(STORIES[story](seed, at, size))
     series = from_samples(samples, 1.0, until=START + 2 * SEASON * SEASONS)
-    if isinstance(series, Unavailable):
-        assert series.reason is Reason.NO_DATA
+    if isinstance(series, ForecastUnavailable):
+        assert series.reason is UnavailableReason.NO_DATA
         assert story in ("too_little", "nothing_but_nonsense")
         return
     outcome = forecaster.fit(training_part(series, SHAPE), SHAPE)
-    if isinstance(outcome, Unavailable):
+    if isinstance(outcome, ForecastUnavailable):
         assert outcome.message
-        assert outcome.reason in (Reason.TOO_LITTLE_HISTORY, Reason.NO_DATA)
+        assert outcome.reason in (UnavailableReason.TOO_LITTLE_HISTORY, UnavailableReason.NO_DATA)
         must_answer(series, {}, late)
         return
     must_be_sound(outcome, series)
@@ -191,7 +197,7 @@ class EchoOfFive:
 
     name = "hour-echo-of-five"
 
-    def fit(self, series: Series, shape: Shape) -> Fitted | Unavailable:
+    def fit(self, series: Series, shape: SeriesShape) -> Fitted | ForecastUnavailable:
         return FittedHourEcho(RootScale.of(series), 5.0, self.name)
 
 
@@ -235,7 +241,7 @@ def test_the_stories_leave_each_learned_model_something_to_learn(forecaster: For
         series = from_samples(rates(STORIES[story](1, 0.5, 5)), 1.0, until=START + 1e6)
         assert isinstance(series, Series)
         fitted = small(forecaster).fit(training_part(series, SHAPE), SHAPE)
-        assert not isinstance(fitted, Unavailable), f"{story}: {fitted}"
+        assert not isinstance(fitted, ForecastUnavailable), f"{story}: {fitted}"
 
 
 @pytest.mark.parametrize(
@@ -245,6 +251,6 @@ def test_the_stories_leave_each_learned_model_something_to_learn(forecaster: For
 def test_the_gate_says_what_it_found(story: str, reason: GateReason) -> None:
     series = from_samples(rates(STORIES[story](1, 0.5, 3)), 1.0, until=START + 1e6)
     assert isinstance(series, Series)
-    found = judge(series, question(), {}, None)
+    found = evaluate(series, question(), {}, None)
     assert found.gate.reason in (reason, GateReason.BEATS_BASELINES)
     assert (found.standing.to_gain > 0) == (story == "gaps")

@@ -4,10 +4,16 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from r1_gateway.admission import DISPATCHES_PER_OVERRIDE, Admission, Refusal, Ticket, TicketState
-from r1_gateway.classes import CLASSES, ClassPolicy, PriorityClass
-from r1_gateway.promised_returns import Promise
-from r1_gateway.routing import EndpointPool
+from r1_gateway.admission.admission_queue import (
+    DISPATCHES_PER_OVERRIDE,
+    Admission,
+    Rejection,
+    Ticket,
+    TicketState,
+)
+from r1_gateway.admission.classes import CLASSES, ClassPolicy, PriorityClass
+from r1_gateway.admission.endpoint_pool import EndpointPool
+from r1_gateway.admission.reserved_returns import ReservedReturn
 
 ADDRESSES = ("a", "b", "c")
 
@@ -26,7 +32,7 @@ class AdmissionMachine(RuleBasedStateMachine):
         self.seats = 0
         self.offered = self.refused = 0
         self.starts = self.overrides = 0
-        self.promises: list[Promise] = []
+        self.promises: list[ReservedReturn] = []
 
     def _in(self, state: TicketState) -> list[Ticket[int]]:
         return [ticket for ticket in self.tickets if ticket.state is state]
@@ -66,7 +72,7 @@ class AdmissionMachine(RuleBasedStateMachine):
             self.offered, klass, self.now, patience, width=width, promise=promise
         )
         self.offered += 1
-        if isinstance(outcome, Refusal):
+        if isinstance(outcome, Rejection):
             self.refused += 1
             assert 1 <= outcome.retry_after_seconds <= 60
             assert self.admission.queued(klass) >= 2  # half of the bound may be promised

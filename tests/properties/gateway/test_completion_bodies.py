@@ -11,13 +11,13 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from r1_gateway import completion_request
-from r1_gateway.advice import InvalidAdvice, parse_advice
-from r1_gateway.completion_request import CompletionRequest, parse_completion, with_model
-from r1_gateway.errors import ApiError
-from r1_gateway.keys import InvalidKeys, parse_keys
-from r1_gateway.route_spec import InvalidRoute, parse_route
-from r1_gateway.static_config import parse_config
+from r1_gateway.admission.reservation_request import InvalidReservation, parse_reservations
+from r1_gateway.http import completion_request
+from r1_gateway.http.completion_request import CompletionRequest, parse_completion, with_model
+from r1_gateway.http.errors import ApiError
+from r1_gateway.routes.keys import InvalidKeys, parse_keys
+from r1_gateway.routes.route_spec import InvalidRoute, parse_route
+from r1_gateway.routes.static_config import parse_config
 
 KEYS = st.sampled_from(
     ["model", "stream", "max_tokens", "max_completion_tokens", "messages", "prompt", "content", "x"]
@@ -157,10 +157,10 @@ def test_a_parser_of_foreign_text_raises_its_declared_error_only(document: Any) 
         (parse_config, InvalidRoute, {"routes": [{**ROUTE, **fields}]}),
         (parse_keys, InvalidKeys, document),
         (parse_keys, InvalidKeys, {"a" * 64: fields}),
-        (lambda text: parse_advice(text), InvalidAdvice, json.dumps(document).encode()),
+        (lambda text: parse_reservations(text), InvalidReservation, json.dumps(document).encode()),
         (
-            lambda text: parse_advice(text),
-            InvalidAdvice,
+            lambda text: parse_reservations(text),
+            InvalidReservation,
             json.dumps({"validSeconds": 1, "routes": {"a/b": fields}}).encode(),
         ),
     ):
@@ -172,5 +172,5 @@ def test_a_parser_of_foreign_text_raises_its_declared_error_only(document: Any) 
 
 @given(st.binary(max_size=200))
 def test_any_bytes_are_advice_or_refused(body: bytes) -> None:
-    with contextlib.suppress(InvalidAdvice):
-        parse_advice(body)
+    with contextlib.suppress(InvalidReservation):
+        parse_reservations(body)

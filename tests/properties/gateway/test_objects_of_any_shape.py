@@ -12,11 +12,11 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from r1_gateway.discovery import PodView, RouteView
-from r1_gateway.door import Door
-from r1_gateway.kube_access import KubeAccess
-from r1_gateway.list_watch import Gone, InvalidObject, ListWatch
-from r1_gateway.metrics import MetricsPage, ProcessFigures
+from r1_gateway.gateway import Gateway
+from r1_gateway.kube.discovery import PodView, RouteView
+from r1_gateway.kube.kube_access import KubeAccess
+from r1_gateway.kube.list_watch import Gone, InvalidObject, ListWatch
+from r1_gateway.telemetry.metrics import MetricsPage, ProcessFigures
 
 NAMES = [
     "metadata", "name", "namespace", "labels", "creationTimestamp", "resourceVersion", "data",
@@ -102,7 +102,7 @@ class Mirror:
     """Both watches in front of a door, without an API server."""
 
     def __init__(self) -> None:
-        self.door = Door()
+        self.door = Gateway()
         self.routes, self.pods = RouteView(), PodView()
         self.watches = [
             ListWatch(cast("Any", None), cast("KubeAccess", None), "/objects", "", on_change)

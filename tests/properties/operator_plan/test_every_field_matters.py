@@ -16,11 +16,11 @@ from r1_operator.api.declare import Member, members
 from r1_operator.api.quantity import Quantity
 from r1_operator.api.v1 import R1Inference, Spec, parse
 from r1_operator.kube.kinds import Key
-from r1_operator.plan.backtest.proof import asked_of
-from r1_operator.plan.budget import ceilings_of
-from r1_operator.plan.children import plan_children
-from r1_operator.plan.policy import policy_of
+from r1_operator.plan.scaling.budgets import ceilings_of
+from r1_operator.plan.scaling.forecast_approval import target_of
+from r1_operator.plan.scaling.policy import policy_of
 from r1_operator.plan.snapshot import Defaults
+from r1_operator.plan.workload import plan_children
 from r1_operator.sources.forecast import build_question, forecast_metric
 
 DEFAULTS = Defaults(runtime_image="registry.example/runtime:1")
@@ -184,7 +184,7 @@ def effects(spec: dict[str, Any]) -> dict[str, Any]:
         "replicas": found.spec.replicas,
         "policy": policy,
         "question": question,
-        "proof": asked_of(found),
+        "proof": target_of(found),
     }
 
 

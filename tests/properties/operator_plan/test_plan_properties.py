@@ -11,16 +11,16 @@ from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 from r1_operator.api.declare import to_json
-from r1_operator.api.names import Condition, Reason
+from r1_operator.api.names import ConditionReason, ConditionType
 from r1_operator.api.parsing import Invalid
 from r1_operator.api.v1 import parse
-from r1_operator.plan.children import plan_children
-from r1_operator.plan.containers import Container, Ended, Role
-from r1_operator.plan.decision import Decision, Mode
-from r1_operator.plan.decision import Reason as Why
 from r1_operator.plan.problem import Unplannable
+from r1_operator.plan.resource_plan import plan
+from r1_operator.plan.scaling.decision import Decision, DecisionMode
+from r1_operator.plan.scaling.decision import DecisionReason as Why
 from r1_operator.plan.snapshot import Defaults, Observed, Pod
-from r1_operator.plan.whole import plan
+from r1_operator.plan.status.containers import Container, Ended, Role
+from r1_operator.plan.workload import plan_children
 
 DEFAULTS = Defaults(runtime_image="registry.example/runtime:1")
 NOW = 1_800_000_000.0
@@ -113,7 +113,7 @@ def children_of(spec: dict[str, Any], **more: Any) -> list[dict[str, Any]]:
     try:
         return plan_children(resource(spec), DEFAULTS, 2, **more)
     except Unplannable as error:
-        refused = (Reason.MODEL_SOURCE_UNUSABLE, Reason.TOO_MANY_ACCELERATORS)
+        refused = (ConditionReason.MODEL_SOURCE_UNUSABLE, ConditionReason.TOO_MANY_ACCELERATORS)
         assume(error.problem.reason not in refused)
         raise
 
@@ -197,7 +197,7 @@ pods = st.builds(
 decisions = st.one_of(
     st.none(),
     st.builds(
-        lambda count, why: Decision(NOW, count, count, why, "Because.", Mode.REACTIVE),
+        lambda count, why: Decision(NOW, count, count, why, "Because.", DecisionMode.REACTIVE),
         st.integers(0, 10),
         st.sampled_from(list(Why)),
     ),
@@ -218,7 +218,7 @@ def test_there_is_a_status_for_whatever_is_found(
     kinds = [one["type"] for one in status["conditions"]]
     assert len(kinds) == len(set(kinds))
     assert kinds[:4] == ["Ready", "Available", "Progressing", "ScalingActive"]
-    ready = next(one for one in status["conditions"] if one["type"] == Condition.READY)
+    ready = next(one for one in status["conditions"] if one["type"] == ConditionType.READY)
     available = sum(pod.serves and pod.phase not in ("Failed", "Succeeded") for pod in found)
     if ready["status"] == "True":
         assert available >= status["desiredReplicas"]

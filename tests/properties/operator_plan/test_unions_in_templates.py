@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from r1_operator.plan.children.template import merge_template
+from r1_operator.plan.workload.template import merge_template
 
 Json = dict[str, Any]
 

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from r1_operator.api.parsing import Invalid
 from r1_operator.api.v1 import parse
-from r1_operator.plan.budget import ceilings_of
-from r1_operator.plan.decision import Reason
+from r1_operator.plan.scaling.budgets import ceilings_of
+from r1_operator.plan.scaling.decision import DecisionReason
 
 amounts = st.decimals("0.001", "1000", places=3)
 quarters = st.integers(1, 200).map(lambda number: Decimal(number) / 4)
@@ -58,9 +58,9 @@ def test_the_bound_is_what_is_paid_for_and_the_minimum_is_in_it(
         "power": {"limitWatts": f"{power:f}", "wattsPerReplica": f"{watts:f}"},
     }
     each = {
-        Reason.AT_GPU_BUDGET: (Fraction(gpus), Fraction(total)),
-        Reason.AT_COST_BUDGET: (Fraction(price) * (gpus if by_gpu else 1), Fraction(limit)),
-        Reason.AT_POWER_BUDGET: (Fraction(watts), Fraction(power)),
+        DecisionReason.AT_GPU_BUDGET: (Fraction(gpus), Fraction(total)),
+        DecisionReason.AT_COST_BUDGET: (Fraction(price) * (gpus if by_gpu else 1), Fraction(limit)),
+        DecisionReason.AT_POWER_BUDGET: (Fraction(watts), Fraction(power)),
     }
     fewest = max(1, least)
     try:

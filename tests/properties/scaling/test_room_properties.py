@@ -7,11 +7,18 @@ from hypothesis import strategies as st
 
 from r1_operator.api.accelerators import GPU
 from r1_operator.api.scaling import MetricType
-from r1_operator.plan.demand import Demand
-from r1_operator.plan.history import History
-from r1_operator.plan.policy import Metric, ScalingPolicy
-from r1_operator.plan.room import NOT_SEEN_YET, Node, Placement, Room, Shape, room_for
-from r1_operator.plan.scaling import ScalingInputs, decide
+from r1_operator.plan.placement.schedulable import (
+    NOT_SEEN_YET,
+    Node,
+    Placement,
+    PodShape,
+    SchedulableCapacity,
+    schedulable_replicas,
+)
+from r1_operator.plan.scaling.decide import ScalingInputs, decide
+from r1_operator.plan.scaling.policy import MetricTarget, ScalingPolicy
+from r1_operator.plan.scaling.scaling_state import ScalingState
+from r1_operator.plan.signals.demand import Demand
 from r1_operator.plan.unavailable import Unavailable
 
 NOW = 1_700_000_000.0
@@ -35,7 +42,7 @@ nodes = st.lists(
 def test_it_is_what_placing_them_one_by_one_finds(
     requests: dict[str, Fraction], cluster: list[Node]
 ) -> None:
-    room = room_for(Shape(requests), cluster)
+    room = schedulable_replicas(PodShape(requests), cluster)
     placed = [_placed(requests, dict(node.free)) if node.ready else None for node in cluster]
     counts = [count for count in placed if count is not None]
     assert room.replicas == sum(counts)
@@ -62,7 +69,9 @@ placements = st.builds(
         st.none(),
         st.just(BLIND),
         st.just(NOT_SEEN_YET),
-        st.integers(0, 40).map(lambda count: Room(count, {count: 1} if count else {}, 1)),
+        st.integers(0, 40).map(
+            lambda count: SchedulableCapacity(count, {count: 1} if count else {}, 1)
+        ),
     ),
 )
 
@@ -78,18 +87,18 @@ placements = st.builds(
 def test_bindable_holds_rises_to_the_room_and_lowers_nothing(
     low: int, current: int, pending: int, rate: float, placement: Placement, waiting: int
 ) -> None:
-    metrics = (Metric(MetricType.REQUESTS_PER_SECOND, 10.0),)
+    metrics = (MetricTarget(MetricType.REQUESTS_PER_SECOND, 10.0),)
     plain = ScalingPolicy(low, 60, metrics)
     bindable = ScalingPolicy(low, 60, metrics, bindable=True, pending_replicas=pending)
     demand = Demand(rate, 0.0, float(waiting), 0.0, 0.0)
     inputs = ScalingInputs(current, current, demand, placement=placement)
-    history = History().started(NOW - 3600, current)
+    history = ScalingState().started(NOW - 3600, current)
     asked = decide(bindable, inputs, history, NOW)[0]
     free_choice = decide(plain, inputs, history, NOW)[0]
     assert asked.replicas <= free_choice.replicas
     assert asked.replicas >= min(current, free_choice.replicas)
     assert asked.replicas >= low
-    if isinstance(placement.room, Room):
+    if isinstance(placement.room, SchedulableCapacity):
         wake = 1 if waiting and current == 0 else 0
         most = placement.placed + placement.room.replicas + pending
         assert asked.replicas <= max(current, low, wake, most)

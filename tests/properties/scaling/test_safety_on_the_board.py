@@ -11,12 +11,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from r1_board import courses, policies
-from r1_board.fluid import Outcome, outcome, serving
-from r1_board.foresight import LEVELS, Foresight, lead_minutes
-from r1_board.policies import Bench, Policy
-from r1_board.world import MINUTE_STEPS, Floats, Ints, world_of
-from r1_demo.load import RateTrace
+from r1_evaluation.leaderboard import policies, vectorized
+from r1_evaluation.leaderboard.fluid import ServiceOutcome, outcome, serving
+from r1_evaluation.leaderboard.forecast_replay import LEVELS, ReplayedForecast, lead_minutes
+from r1_evaluation.leaderboard.policies import Policy, PolicyInputs
+from r1_evaluation.leaderboard.scenario import MINUTE_STEPS, Floats, Ints, scenario_of
+from r1_evaluation.traces.load import RateTrace
 
 HOURS = 48
 
@@ -50,19 +50,19 @@ loads = st.builds(
 starts = st.sampled_from([60, 120, 300])
 
 
-def forecast(bench: Bench, factor: Floats | float) -> Foresight:
+def forecast(bench: PolicyInputs, factor: Floats | float) -> ReplayedForecast:
     """What happens over the lead, times a factor, said by the minute, and always acting."""
     world = bench.world
     minute = np.arange(world.begin, len(world.demand)) // MINUTE_STEPS * MINUTE_STEPS
     ahead = lead_minutes(world.start_seconds) * MINUTE_STEPS
     padded = np.concatenate([world.demand, np.full(ahead, world.demand[-1])])
     peaks = np.lib.stride_tricks.sliding_window_view(padded, ahead).max(axis=1)[minute] * factor
-    return Foresight(
+    return ReplayedForecast(
         np.repeat(peaks[:, None], len(LEVELS), axis=1), np.ones(len(peaks), dtype=bool)
     )
 
 
-def played(bench: Bench, policy: Policy, target: float) -> tuple[Outcome, Ints]:
+def played(bench: PolicyInputs, policy: Policy, target: float) -> tuple[ServiceOutcome, Ints]:
     counts = policy(bench, target)
     return outcome(bench.world, counts, serving(counts, bench.world.start_steps)), counts
 
@@ -72,7 +72,7 @@ def played(bench: Bench, policy: Policy, target: float) -> tuple[Outcome, Ints]:
 def test_wrong_by_ten_either_way(
     trace: RateTrace, start: int, factor: float, target: float
 ) -> None:
-    bench = Bench(world_of(trace, start))
+    bench = PolicyInputs(scenario_of(trace, start))
     object.__setattr__(bench, "foresight", forecast(bench, factor))
     ours, _ = played(bench, policies.ours, target)
     alone, _ = played(bench, policies.ours_no_forecast, target)
@@ -85,9 +85,9 @@ def test_wrong_by_ten_either_way(
 @given(loads, starts, st.floats(0.5, 0.9))
 @settings(max_examples=25, deadline=None)
 def test_dead(trace: RateTrace, start: int, target: float) -> None:
-    bench = Bench(world_of(trace, start))
+    bench = PolicyInputs(scenario_of(trace, start))
     steps = len(bench.reading)
-    silent = Foresight(np.full((steps, len(LEVELS)), np.nan), np.zeros(steps, dtype=bool))
+    silent = ReplayedForecast(np.full((steps, len(LEVELS)), np.nan), np.zeros(steps, dtype=bool))
     object.__setattr__(bench, "foresight", silent)
     ours, counts = played(bench, policies.ours, target)
     plain, _ = played(bench, policies.hpa, target)
@@ -102,7 +102,7 @@ def test_alone_it_never_runs_fewer_replicas_than_a_plain_autoscaler(
     trace: RateTrace, start: int, target: float
 ) -> None:
     """Why the overload is bounded: at every step, not only in sum."""
-    bench = Bench(world_of(trace, start))
+    bench = PolicyInputs(scenario_of(trace, start))
     alone, plain = policies.ours_no_forecast(bench, target), policies.hpa(bench, target)
     assert (alone >= plain).all()
 
@@ -111,13 +111,13 @@ def test_alone_it_never_runs_fewer_replicas_than_a_plain_autoscaler(
 @settings(max_examples=25, deadline=None)
 def test_nor_with_any_forecast(trace: RateTrace, start: int, seed: int, target: float) -> None:
     """So at one target it overloads no more than that autoscaler, whatever the forecast says."""
-    bench = Bench(world_of(trace, start))
+    bench = PolicyInputs(scenario_of(trace, start))
     drawn = np.random.default_rng(seed)
     factors = np.repeat(drawn.choice([0.1, 0.9, 1.0, 1.3, 10.0], len(bench.reading) // 9 + 1), 9)
     object.__setattr__(bench, "foresight", forecast(bench, factors[: len(bench.reading)]))
     counts = policies.ours(bench, target)
     worth = bench.reading / (bench.world.capacity * target)
-    plain = courses.plain_autoscaler(worth, bench.most, bench.least, int(counts[0]))
+    plain = vectorized.plain_autoscaler(worth, bench.most, bench.least, int(counts[0]))
     assert (counts >= plain).all()
     same_start = serving(plain, bench.world.start_steps)
     plainly = outcome(bench.world, plain, same_start)
@@ -125,15 +125,15 @@ def test_nor_with_any_forecast(trace: RateTrace, start: int, seed: int, target: 
     assert ours.overload <= plainly.overload
 
 
-def let_go_at_once(bench: Bench, target: float) -> Ints:
+def let_go_at_once(bench: PolicyInputs, target: float) -> Ints:
     """The rule of before, without a tolerance on the way down."""
     needed = bench.replicas(bench.reading, target)
-    return courses.stabilized(needed, needed, bench.most, 300.0, bench.least)
+    return vectorized.stabilized(needed, needed, bench.most, 300.0, bench.least)
 
 
 def test_without_the_tolerance_the_bound_is_broken() -> None:
     """The check can fail: the load and the policy that it was missed on."""
-    bench = Bench(world_of(recorded_like(42, 0.095, 0.0018, 0.69), 300))
+    bench = PolicyInputs(scenario_of(recorded_like(42, 0.095, 0.0018, 0.69), 300))
     old, _ = played(bench, let_go_at_once, 0.8)
     alone, _ = played(bench, policies.ours_no_forecast, 0.8)
     plain, _ = played(bench, policies.hpa, 0.8)
@@ -146,7 +146,7 @@ def test_without_the_tolerance_the_bound_is_broken() -> None:
 def test_no_forecast_ever_leaves_less_than_demand_at_hand_needs(
     trace: RateTrace, start: int, seed: int, target: float
 ) -> None:
-    bench = Bench(world_of(trace, start))
+    bench = PolicyInputs(scenario_of(trace, start))
     steps = len(bench.reading)
     factors = np.random.default_rng(seed).choice([0.0, 0.1, 0.5, 1.0, 2.0, 10.0], steps)
     object.__setattr__(bench, "foresight", forecast(bench, factors))
@@ -159,7 +159,7 @@ def test_no_forecast_ever_leaves_less_than_demand_at_hand_needs(
 @pytest.mark.parametrize("start", [60, 300])
 def test_a_right_forecast_is_worth_its_while(start: int) -> None:
     """The check can fail: with the same words, unscaled, overload falls well below HPA's."""
-    bench = Bench(world_of(recorded_like(1, 0.05, 0.002, 0.6), start))
+    bench = PolicyInputs(scenario_of(recorded_like(1, 0.05, 0.002, 0.6), start))
     object.__setattr__(bench, "foresight", forecast(bench, 1.0))
     ours, _ = played(bench, policies.ours, 0.85)
     plain, _ = played(bench, policies.hpa, 0.85)

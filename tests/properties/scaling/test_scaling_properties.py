@@ -7,20 +7,20 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from r1_operator.api.scaling import Activation, ClassName, DownPolicy, MetricType, PolicyType
-from r1_operator.plan.budget import Ceiling
-from r1_operator.plan.decision import Reason
-from r1_operator.plan.demand import CounterSample, Demand, DemandWindow
-from r1_operator.plan.durations import Durations, Latencies, Recent
-from r1_operator.plan.forecasts import Forecast, ForecastPoint, Gate
-from r1_operator.plan.policy import (
+from r1_operator.plan.scaling.budgets import Ceiling
+from r1_operator.plan.scaling.decide import ScalingInputs, ScalingState, decide
+from r1_operator.plan.scaling.decision import DecisionReason
+from r1_operator.plan.scaling.policy import (
     DownBehavior,
     ForecastUse,
-    Metric,
+    MetricTarget,
     RateLimit,
     ScalingPolicy,
     UpBehavior,
 )
-from r1_operator.plan.scaling import History, ScalingInputs, decide
+from r1_operator.plan.signals.demand import CounterSample, Demand, DemandWindow
+from r1_operator.plan.signals.forecast import ForecastGate, ReceivedForecast, ReceivedForecastPoint
+from r1_operator.plan.signals.latency_histograms import Latencies, LatencyHistogram, Recent
 from r1_operator.plan.unavailable import Unavailable
 
 GONE = Unavailable("StaleSignals", "Gone.")
@@ -48,7 +48,7 @@ def policies(draw: st.DrawFn) -> ScalingPolicy:
         min_replicas=low,
         max_replicas=draw(st.integers(max(1, low), 60)),
         metrics=tuple(
-            Metric(kind, draw(st.floats(0.1, 1e3)), step=draw(st.sampled_from([None, 1.5])))
+            MetricTarget(kind, draw(st.floats(0.1, 1e3)), step=draw(st.sampled_from([None, 1.5])))
             for kind in kinds
         ),
         target_utilization=draw(st.floats(0.05, 1.0)),
@@ -61,7 +61,7 @@ def policies(draw: st.DrawFn) -> ScalingPolicy:
         ),
         forecast=ForecastUse(draw(st.sampled_from(list(Activation)))),
         ceilings=tuple(
-            Ceiling(most, Reason.AT_GPU_BUDGET, f"the budget allows {most}")
+            Ceiling(most, DecisionReason.AT_GPU_BUDGET, f"the budget allows {most}")
             for most in draw(st.lists(st.integers(0, 80), max_size=3))
         ),
     )
@@ -90,7 +90,7 @@ def demands(figures: st.SearchStrategy[float]) -> st.SearchStrategy[Demand]:
 
 def latencies(figures: st.SearchStrategy[float]) -> st.SearchStrategy[Latencies | Unavailable]:
     durations = st.builds(
-        Durations, st.just((0.5, 5.0)), st.tuples(figures, figures, figures), figures
+        LatencyHistogram, st.just((0.5, 5.0)), st.tuples(figures, figures, figures), figures
     )
     by_class = st.dictionaries(
         st.sampled_from(list(ClassName)), st.builds(Recent, durations, st.just(30.0)), max_size=3
@@ -107,22 +107,23 @@ def externals(
 
 def forecasts(
     figures: st.SearchStrategy[float],
-) -> st.SearchStrategy[Forecast | Unavailable | None]:
+) -> st.SearchStrategy[ReceivedForecast | Unavailable | None]:
     quantiles = st.dictionaries(st.sampled_from([0.5, 0.9, 0.95]), figures, max_size=3)
     return st.one_of(
         st.none(),
         st.just(GONE),
         st.builds(
-            Forecast,
+            ReceivedForecast,
             model=st.just("lstm"),
             issued_at=st.just(START),
             valid_until=st.sampled_from([START - 1, START + 1e6]),
             lead_seconds=st.floats(1, 600),
             peak_over_lead=quantiles,
             points=st.lists(
-                st.builds(ForecastPoint, st.floats(START - 10, START + 900), quantiles), max_size=4
+                st.builds(ReceivedForecastPoint, st.floats(START - 10, START + 900), quantiles),
+                max_size=4,
             ).map(tuple),
-            gate=st.builds(Gate, st.booleans(), st.just("Reason"), st.just("Message.")),
+            gate=st.builds(ForecastGate, st.booleans(), st.just("Reason"), st.just("Message.")),
         ),
     )
 
@@ -147,14 +148,14 @@ def test_bounds_and_pace_hold_through_any_story(
     story: list[
         tuple[
             Demand | Unavailable,
-            Forecast | Unavailable | None,
+            ReceivedForecast | Unavailable | None,
             Latencies | Unavailable,
             dict[str, float | Unavailable],
             float,
         ]
     ],
 ) -> None:
-    now, history = START, History()
+    now, history = START, ScalingState()
     trail: list[tuple[float, int]] = []
     for demand, forecast, seen, values, pause in story:
         inputs = ScalingInputs(
@@ -200,7 +201,7 @@ def test_nothing_impossible_crashes_or_lowers(
     policy: ScalingPolicy,
     replicas: int,
     demand: Demand,
-    forecast: Forecast | Unavailable | None,
+    forecast: ReceivedForecast | Unavailable | None,
     seen: Latencies | Unavailable,
     values: dict[str, float | Unavailable],
     after: float,
@@ -213,7 +214,7 @@ def test_nothing_impossible_crashes_or_lowers(
         in_flight=-1.0,
         queued=math.nan,
     )
-    history = History().started(START - after, replicas)
+    history = ScalingState().started(START - after, replicas)
     inputs = ScalingInputs(replicas, replicas, broken, forecast, latencies=GONE)
     decision, _ = decide(policy, inputs, history, START)
     assert decision.replicas >= min(replicas, most(policy))
@@ -241,7 +242,7 @@ def test_a_metric_that_is_missing_beside_others_lowers_nothing(
     after: float,
 ) -> None:
     others = tuple(metric for metric in policy.metrics if metric.type is not kind)
-    policy = replace(policy, metrics=(*others, Metric(kind, 1.0)))
+    policy = replace(policy, metrics=(*others, MetricTarget(kind, 1.0)))
     gone: dict[str, float | Unavailable] = {"External": GONE}
     inputs = ScalingInputs(
         replicas,
@@ -250,7 +251,7 @@ def test_a_metric_that_is_missing_beside_others_lowers_nothing(
         latencies=seen if kind is MetricType.EXTERNAL else GONE,
         external=gone if kind is MetricType.EXTERNAL else values,
     )
-    history = History().started(START - after, replicas)
+    history = ScalingState().started(START - after, replicas)
     decision, _ = decide(policy, inputs, history, START)
     assert decision.replicas >= min(replicas, most(policy))
 
@@ -260,7 +261,7 @@ def test_half_of_the_data_lowers_nothing(
     policy: ScalingPolicy, replicas: int, after: float, demand: Demand | Unavailable
 ) -> None:
     partial = demand if isinstance(demand, Unavailable) else replace(demand, missing=("gw-1",))
-    history = History().started(START - after, replicas)
+    history = ScalingState().started(START - after, replicas)
     decision, _ = decide(policy, ScalingInputs(replicas, replicas, partial), history, START)
     assert decision.replicas >= min(replicas, most(policy))
 
@@ -271,7 +272,7 @@ def test_a_restart_lowers_nothing(
 ) -> None:
     """With an empty memory, and then until a full window has been watched."""
     found = min(max(replicas, policy.min_replicas), most(policy))
-    history, now = History(), START
+    history, now = ScalingState(), START
     window = policy.down.stabilization_window_seconds
     while now - START < window:
         decision, history = decide(policy, ScalingInputs(found, found, demand), history, now)
@@ -302,7 +303,7 @@ def test_more_demand_never_means_fewer_replicas(
         in_flight=demand.in_flight + more[2],
         queued=demand.queued + more[3],
     )
-    history = History().started(START - after, replicas)
+    history = ScalingState().started(START - after, replicas)
     inputs = ScalingInputs(replicas, replicas, demand, latencies=seen)
     one, _ = decide(policy, inputs, history, START)
     two, _ = decide(policy, replace(inputs, demand=higher), history, START)
@@ -318,11 +319,11 @@ def test_a_forecast_only_ever_raises(
     policy: ScalingPolicy,
     replicas: int,
     demand: Demand,
-    forecast: Forecast | Unavailable | None,
+    forecast: ReceivedForecast | Unavailable | None,
     after: float,
 ) -> None:
     """So a forecast that is wrong by a tenth costs nothing that real time would have had."""
-    history = History().started(START - after, replicas)
+    history = ScalingState().started(START - after, replicas)
     alone, _ = decide(policy, ScalingInputs(replicas, replicas, demand), history, START)
     advised, _ = decide(policy, ScalingInputs(replicas, replicas, demand, forecast), history, START)
     assert advised.replicas >= alone.replicas

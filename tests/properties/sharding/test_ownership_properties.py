@@ -8,7 +8,7 @@ import random
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from r1_forecasting.request import parse_request
+from r1_forecasting.service.request import parse_request
 from r1_forecasting.sharding.ownership import owner_of
 from release_story import NAMES, release
 

@@ -7,7 +7,7 @@ import json
 from hypothesis import given
 from hypothesis import strategies as st
 
-from r1_forecasting.request import Activation, as_body, parse_request
+from r1_forecasting.service.request import ActivationRule, as_body, parse_request
 
 text = st.text(min_size=1, max_size=40).filter(lambda value: value.strip() != "")
 levels = st.lists(st.floats(0.01, 0.999), min_size=1, max_size=16)
@@ -21,7 +21,7 @@ classes = st.dictionaries(st.sampled_from(["Q1", "Q2", "Q3"]), text)
     st.floats(4, 3000),
     st.floats(0, 1),
     levels,
-    st.sampled_from(Activation),
+    st.sampled_from(ActivationRule),
     classes,
 )
 def test_any_question_reads_back_as_itself(
@@ -31,7 +31,7 @@ def test_any_question_reads_back_as_itself(
     season: float,
     share: float,
     asked: list[float],
-    activation: Activation,
+    activation: ActivationRule,
     by_class: dict[str, str],
 ) -> None:
     history = 4 * (season + 1) * step

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 import yaml
 
-from r1_backtest.recorded import fetch_trace
-from r1_backtest.spans import span, spelled
-from r1_backtest.subject import read_manifest, subject_of, subject_of_query
-from r1_forecasting.protocol import Reason, Unavailable
-from r1_forecasting.series import Series
+from r1_evaluation.backtest.prometheus_trace import fetch_trace
+from r1_evaluation.backtest.subject import read_manifest, subject_of, subject_of_query
+from r1_evaluation.backtest.time_spans import span, spelled
+from r1_forecasting.protocol import ForecastUnavailable, UnavailableReason
+from r1_forecasting.series.series import Series
 from r1_operator.api.v1 import parse
 from r1_operator.cli.output import CommandFailed
 
@@ -116,11 +116,13 @@ class TestManifestFiles:
 class Recorded:
     """A history that answers what a test sets."""
 
-    def __init__(self, answer: Series | Unavailable) -> None:
+    def __init__(self, answer: Series | ForecastUnavailable) -> None:
         self.answer = answer
         self.asked: tuple[Any, ...] = ()
 
-    def read(self, query: str, step: float, since: float, until: float) -> Series | Unavailable:
+    def read(
+        self, query: str, step: float, since: float, until: float
+    ) -> Series | ForecastUnavailable:
         self.asked = (query, step, since, until)
         return self.answer
 
@@ -136,11 +138,12 @@ class TestHistory:
         assert trace.bucket_seconds == 60.0
 
     @pytest.mark.parametrize(
-        ("reason", "code"), [(Reason.NO_DATA, 3), (Reason.PROMETHEUS_UNREACHABLE, 1)]
+        ("reason", "code"),
+        [(UnavailableReason.NO_DATA, 3), (UnavailableReason.PROMETHEUS_UNREACHABLE, 1)],
     )
-    def test_no_history_is_told_with_the_query(self, reason: Reason, code: int) -> None:
+    def test_no_history_is_told_with_the_query(self, reason: UnavailableReason, code: int) -> None:
         with pytest.raises(CommandFailed, match="sum\\(up\\)") as failure:
-            fetch_trace(Recorded(Unavailable(reason, "no")), "sum(up)", "r1", 6000.0)
+            fetch_trace(Recorded(ForecastUnavailable(reason, "no")), "sum(up)", "r1", 6000.0)
         assert failure.value.code == code
 
     def test_half_an_hour_is_too_little(self) -> None:

@@ -10,7 +10,7 @@ from r1_cluster.paths import repository_root
 
 ASK = """
 import sys
-import r1_backtest.program
+import r1_evaluation.backtest.program
 print(*sorted({name.partition(".")[0] for name in sys.modules if name.startswith("r1_")}))
 """
 

@@ -5,19 +5,19 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from r1_backtest.backtest import bench_of, own_world, run
-from r1_backtest.replayed import live_through
-from r1_backtest.subject import Subject, subject_of, subject_of_query
-from r1_backtest.whatif import Change, Course, _highest_that_keeps, ask
-from r1_board import policies
-from r1_board.fluid import serving
-from r1_board.foresight import LEVELS, Foresight
-from r1_board.policies import ours_no_forecast
-from r1_board.world import World
-from r1_demo.load import RateTrace, UnreadableTrace
+from r1_evaluation.backtest.backtest import bench_of, own_world, run
+from r1_evaluation.backtest.replay import replay_policy
+from r1_evaluation.backtest.subject import BacktestSubject, subject_of, subject_of_query
+from r1_evaluation.backtest.whatif import ReplicaSeries, SettingChange, _highest_that_keeps, ask
+from r1_evaluation.leaderboard import policies
+from r1_evaluation.leaderboard.fluid import serving
+from r1_evaluation.leaderboard.forecast_replay import LEVELS, ReplayedForecast
+from r1_evaluation.leaderboard.policies import ours_no_forecast
+from r1_evaluation.leaderboard.scenario import Scenario
+from r1_evaluation.traces.load import RateTrace, UnreadableTrace
 from r1_operator.api.scaling import Activation, MetricType
 from r1_operator.api.v1 import parse
-from r1_operator.plan.policy import ForecastUse, Metric
+from r1_operator.plan.scaling.policy import ForecastUse, MetricTarget
 
 DAY = 1440
 
@@ -29,7 +29,7 @@ def trace(days: int = 2, peak: float = 40.0) -> RateTrace:
     return RateTrace("wave", 60.0, tuple((60 * (5 + (peak - 5) * wave)).tolist()))
 
 
-def subject(**changes: object) -> Subject:
+def subject(**changes: object) -> BacktestSubject:
     plain = subject_of_query("sum(up)", 10.0, 60)
     never = ForecastUse(Activation.NEVER)
     return replace(plain, policy=replace(plain.policy, forecast=never, **changes))  # type: ignore[arg-type]
@@ -38,7 +38,7 @@ def subject(**changes: object) -> Subject:
 def test_it_agrees_with_the_boards_courses_where_no_queue_stands() -> None:
     tried = subject()
     world = own_world(trace(), tried, 60.0)
-    lived = live_through(world, tried)
+    lived = replay_policy(world, tried)
     course = ours_no_forecast(bench_of(world, tried), 0.7)
     assert not lived.queue_seconds.any()
     np.testing.assert_array_equal(lived.counts[20:], course[20:])
@@ -47,24 +47,24 @@ def test_it_agrees_with_the_boards_courses_where_no_queue_stands() -> None:
 
 def test_bounds_hold_and_a_queue_is_lived_through() -> None:
     tried = subject(min_replicas=2, max_replicas=3)
-    lived = live_through(own_world(trace(), tried, 60.0), tried)
+    lived = replay_policy(own_world(trace(), tried, 60.0), tried)
     assert lived.counts.min() == 2
     assert lived.counts.max() == 3
     assert lived.queue_seconds.max() == pytest.approx(40.0 / 30.0 * 30.0, rel=0.01)
 
 
 def test_tokens_are_replayed_as_tokens() -> None:
-    plain = subject(metrics=(Metric(MetricType.TOKENS_PER_SECOND, 10.0),))
-    lived = live_through(own_world(trace(), plain, 60.0), plain)
+    plain = subject(metrics=(MetricTarget(MetricType.TOKENS_PER_SECOND, 10.0),))
+    lived = replay_policy(own_world(trace(), plain, 60.0), plain)
     other = subject()
-    same = live_through(own_world(trace(), other, 60.0), other)
+    same = replay_policy(own_world(trace(), other, 60.0), other)
     np.testing.assert_array_equal(lived.counts, same.counts)
 
 
-def silent(world: World) -> Foresight:
+def silent(world: Scenario) -> ReplayedForecast:
     """A forecaster that has not learned yet."""
     steps = len(world.demand) - world.begin
-    return Foresight(np.full((steps, len(LEVELS)), np.nan), np.zeros(steps, dtype=bool))
+    return ReplayedForecast(np.full((steps, len(LEVELS)), np.nan), np.zeros(steps, dtype=bool))
 
 
 def test_a_backtest_holds_the_rows_that_its_verdict_rests_on(
@@ -85,7 +85,7 @@ def test_a_backtest_holds_the_rows_that_its_verdict_rests_on(
 
 class TestWhatIf:
     def test_fewer_replicas_cost_less_and_serve_worse(self) -> None:
-        found = ask(trace(3), subject(), Change(max_replicas=3), 60.0, 86_400.0, 0.3)
+        found = ask(trace(3), subject(), SettingChange(max_replicas=3), 60.0, 86_400.0, 0.3)
         assert found.hours == pytest.approx(24.0, rel=0.01)
         assert found.changed.replica_hours < found.as_it_is.replica_hours
         assert found.changed.overload > found.as_it_is.overload
@@ -97,7 +97,7 @@ class TestWhatIf:
         assert (found.keeps_at_percent, found.kept) == (None, None)
 
     def test_the_highest_utilisation_that_keeps_the_objective_is_found(self) -> None:
-        found = ask(trace(3), subject(), Change(), 60.0, 86_400.0, 0.3)
+        found = ask(trace(3), subject(), SettingChange(), 60.0, 86_400.0, 0.3)
         assert found.keeps_at_percent is not None
         assert found.kept is not None
         assert found.kept.late is not None
@@ -108,20 +108,20 @@ class TestWhatIf:
     def test_halving_finds_the_last_that_keeps(self, limit: int) -> None:
         tried: list[int] = []
 
-        def at(percent: int) -> Course:
+        def at(percent: int) -> ReplicaSeries:
             tried.append(percent)
-            return Course(1.0, 0.0, 0.0 if percent <= limit else 0.5, 1, 0.0, 0.0)
+            return ReplicaSeries(1.0, 0.0, 0.0 if percent <= limit else 0.5, 1, 0.0, 0.0)
 
         assert _highest_that_keeps(at)[0] == limit
         assert len(tried) <= 6
 
     def test_a_history_that_is_too_short_says_so(self) -> None:
         with pytest.raises(UnreadableTrace, match="shorter than what is asked"):
-            ask(trace(1), subject(), Change(), 60.0, 3 * 86_400.0)
+            ask(trace(1), subject(), SettingChange(), 60.0, 3 * 86_400.0)
 
     def test_bounds_that_cross_are_refused(self) -> None:
         with pytest.raises(ValueError, match="above the maximum"):
-            Change(min_replicas=9, max_replicas=3).of(subject())
+            SettingChange(min_replicas=9, max_replicas=3).of(subject())
 
 
 @pytest.mark.parametrize(("gpus", "most"), [(11, 5), (40, 9)])
@@ -140,4 +140,4 @@ def test_a_budget_bounds_every_policy_that_is_tried(gpus: int, most: int) -> Non
     world = own_world(trace(peak=200.0), tried, 60.0)
     bench = bench_of(world, tried)
     assert (bench.least, bench.most) == (1, most)
-    assert live_through(world, tried).counts.max() == most
+    assert replay_policy(world, tried).counts.max() == most

@@ -8,24 +8,26 @@ from typing import Any
 
 import pytest
 
-from r1_backtest import program
-from r1_backtest.backtest import JUDGED
-from r1_backtest.short import LARGEST_BYTES, error_text, short_form, short_text
-from r1_backtest.verdict import Finding, Verdict
-from r1_board.board import TARGETS, Board, Point, Row
+from r1_evaluation.backtest import program
+from r1_evaluation.backtest.backtest import JUDGED
+from r1_evaluation.backtest.short import LARGEST_BYTES, error_text, short_form, short_text
+from r1_evaluation.backtest.verdict import BacktestVerdict, Finding
+from r1_evaluation.leaderboard.board import TARGETS, CurvePoint, Leaderboard, LeaderboardRow
 from r1_operator.api.backtest import Policy
 from r1_operator.api.backtest_schema import backtest_crd
 
-VERDICT = Verdict(Finding.CHEAPER, 0.959, None, "Ours costs 4.1% less.", 75, "RequireBacktest")
+VERDICT = BacktestVerdict(
+    Finding.CHEAPER, 0.959, None, "Ours costs 4.1% less.", 75, "RequireBacktest"
+)
 
 
-def row(name: str, cost: float | None = 1.19, target: float | None = 0.75) -> Row:
-    curve = tuple(Point(each, 2.0 - each, each / 250) for each in TARGETS)
-    return Row(name, cost, target, 0.0028, 1.3, 4.0, curve, None)
+def row(name: str, cost: float | None = 1.19, target: float | None = 0.75) -> LeaderboardRow:
+    curve = tuple(CurvePoint(each, 2.0 - each, each / 250) for each in TARGETS)
+    return LeaderboardRow(name, cost, target, 0.0028, 1.3, 4.0, curve, None)
 
 
-def rows_of(*rows: Row) -> list[dict[str, Any]]:
-    found: Any = short_form(VERDICT, Board("trace", 120.0, 0.005, rows))["policies"]
+def rows_of(*rows: LeaderboardRow) -> list[dict[str, Any]]:
+    found: Any = short_form(VERDICT, Leaderboard("trace", 120.0, 0.005, rows))["policies"]
     return list(found)
 
 
@@ -45,8 +47,8 @@ def test_an_objective_that_no_target_keeps_has_no_cost() -> None:
 
 
 def test_a_verdict_without_a_target_sets_none() -> None:
-    lost = Verdict(Finding.NEITHER, None, None, "Neither.", None, "Never")
-    said: Any = short_form(lost, Board("trace", 120.0, 0.005, ()))["verdict"]
+    lost = BacktestVerdict(Finding.NEITHER, None, None, "Neither.", None, "Never")
+    said: Any = short_form(lost, Leaderboard("trace", 120.0, 0.005, ()))["verdict"]
     assert said == {
         "finding": "NeitherKeepsTheObjective",
         "message": "Neither.",
@@ -55,9 +57,9 @@ def test_a_verdict_without_a_target_sets_none() -> None:
 
 
 def test_the_whole_board_fits_into_a_termination_message() -> None:
-    longest = Verdict(Finding.ONLY_THEIRS, None, None, "x" * 500, 75, "RequireBacktest")
+    longest = BacktestVerdict(Finding.ONLY_THEIRS, None, None, "x" * 500, 75, "RequireBacktest")
     asked = [*JUDGED, *Policy]  # all that an object can name
-    board = Board("trace", 120.0, 0.005, tuple(row(name, 123.456, 1.2) for name in asked))
+    board = Leaderboard("trace", 120.0, 0.005, tuple(row(name, 123.456, 1.2) for name in asked))
     assert len(short_text(short_form(longest, board)).encode()) <= LARGEST_BYTES
     assert len(error_text("ü" * 10_000).encode()) <= LARGEST_BYTES
 
@@ -65,7 +67,7 @@ def test_the_whole_board_fits_into_a_termination_message() -> None:
 def test_its_fields_are_those_of_the_status() -> None:
     schema = backtest_crd()["spec"]["versions"][0]["schema"]["openAPIV3Schema"]
     status = schema["properties"]["status"]["properties"]
-    form: Any = short_form(VERDICT, Board("trace", 120.0, 0.005, (row("ours"),)))
+    form: Any = short_form(VERDICT, Leaderboard("trace", 120.0, 0.005, (row("ours"),)))
     assert set(form) <= set(status)
     assert set(form["verdict"]) == set(status["verdict"]["properties"])
     assert set(form["policies"][0]) == set(status["policies"]["items"]["properties"])

@@ -2,13 +2,13 @@
 
 import pytest
 
-from r1_backtest.verdict import Finding, judge
-from r1_board.board import Point, Row
+from r1_evaluation.backtest.verdict import Finding, judge
+from r1_evaluation.leaderboard.board import CurvePoint, LeaderboardRow
 
 
-def row(name: str, cost: float | None, before: Point | None = None) -> Row:
+def row(name: str, cost: float | None, before: CurvePoint | None = None) -> LeaderboardRow:
     target = None if cost is None else 0.65
-    return Row(name, cost, target, 0.0, 2.0, 1.0, (), before)
+    return LeaderboardRow(name, cost, target, 0.0, 2.0, 1.0, (), before)
 
 
 @pytest.mark.parametrize(
@@ -41,7 +41,7 @@ def test_the_forecast_is_suggested_only_where_it_pays() -> None:
 
 
 def test_tuning_before_counts_only_where_both_keep_near_the_objective() -> None:
-    kept, broken = Point(0.7, 1.2, 0.004), Point(0.7, 1.0, 0.05)
+    kept, broken = CurvePoint(0.7, 1.2, 0.004), CurvePoint(0.7, 1.0, 0.05)
     rows = row("ours", 0.9, kept), row("ours-no-forecast", 1.0), row("hpa", 1.0, kept)
     assert judge(*rows, 0.005).ratio_before == 1.0
     rows = row("ours", 0.9, kept), row("ours-no-forecast", 1.0), row("hpa", 1.0, broken)

@@ -6,12 +6,18 @@ import numpy as np
 import pytest
 
 from r1_bench import forecast
-from r1_board.forecast_bench_score import Scored
-from r1_board.forecast_bench_series import TooShort
-from r1_board.one_interval import RUN_IN, SCORED, intervals_of, ours, share_missed
-from r1_forecasting.series import Series
-from r1_owners.environment import NotToBeHad
-from r1_owners.predictions import PREDICTORS
+from r1_evaluation.forecast_bench.one_interval import (
+    RUN_IN,
+    SCORED,
+    intervals_of,
+    ours,
+    share_missed,
+)
+from r1_evaluation.forecast_bench.score import Scored
+from r1_evaluation.forecast_bench.series import TooShort
+from r1_evaluation.reference_programs.environment import NotInstalled
+from r1_evaluation.reference_programs.predictions import PREDICTORS
+from r1_forecasting.series.series import Series
 
 MINUTES_A_DAY = 1440
 
@@ -128,7 +134,7 @@ class TestPeers:
         assert rows[1].ratio == pytest.approx(0.5)
 
         def refused(name: str, values: object, first: int) -> None:
-            raise NotToBeHad("ai-dynamo 1.3.1 cannot be had: no such host")
+            raise NotInstalled("ai-dynamo 1.3.1 cannot be had: no such host")
 
         monkeypatch.setattr(forecast, "foretold", refused)
         rows = forecast.interval_rows("x", intervals, heard.append)

@@ -10,11 +10,11 @@ import sys
 import numpy as np
 import pytest
 
-from r1_bench.forecaster_asking import Asked, Doors, quantile, question
+from r1_bench.forecaster_asking import Doors, QueryResult, quantile, question
 from r1_bench.forecaster_past import STEP, RecordedPast, as_matrix
 from r1_bench.forecaster_rounds import rounds
 from r1_bench.forecaster_shards import Release, minute_rows
-from r1_forecasting.request import parse_request
+from r1_forecasting.service.request import parse_request
 
 MINUTE = 28_000_000
 PAST = RecordedPast((np.array([60.0, np.nan, 120.0, 30.0]), np.full(5, 10.0)))
@@ -45,7 +45,7 @@ def test_the_question_is_one_that_the_forecaster_takes() -> None:
 
 def test_latencies_are_told_apart_by_whose_door_was_asked() -> None:
     made = Release(["r1-forecaster-0", "r1-forecaster-1"], [0, 0], Doors(()))
-    asked = [Asked(n, n % 2, 0.001 * (n + 1), "BeatsBaselines") for n in range(40)]
+    asked = [QueryResult(n, n % 2, 0.001 * (n + 1), "BeatsBaselines") for n in range(40)]
     here, there = made.owned(asked, here=True), made.owned(asked, here=False)
     assert len(here) + len(there) == 40
     assert all(made.owner(each.subject) == each.door for each in here)
@@ -55,11 +55,13 @@ def test_latencies_are_told_apart_by_whose_door_was_asked() -> None:
     assert rows["x: shard 1 takes of a core"].ours == pytest.approx(0.01)
     assert rows["x: CPU of an answer, all shards"].ours == pytest.approx(22.5)
     assert rows["x: owner silent"].ok is True
-    assert minute_rows("x", made, [Asked(0, 0, 2.5, "Unreachable")], [0, 0], 1)[-1].ok is False
+    assert (
+        minute_rows("x", made, [QueryResult(0, 0, 2.5, "Unreachable")], [0, 0], 1)[-1].ok is False
+    )
 
 
 def test_a_share_of_latencies_is_kept_within() -> None:
-    asked = [Asked(0, 0, seconds, "") for seconds in (0.004, 0.001, 0.003, 0.002)]
+    asked = [QueryResult(0, 0, seconds, "") for seconds in (0.004, 0.001, 0.003, 0.002)]
     assert (quantile(asked, 0.5), quantile(asked, 0.99)) == (3.0, 4.0)
     assert np.isnan(quantile([], 0.5))
 

@@ -12,7 +12,7 @@ import pytest
 
 from r1_bench import unseen
 from r1_bench.leaderboard import Cell, Played
-from r1_board.forecast_bench_score import Scored
+from r1_evaluation.forecast_bench.score import Scored
 
 CLIENT = "qwen_m-small/14"
 

@@ -7,7 +7,7 @@ Figures of vllm-project/aibrix pkg/controller/podautoscaler/algorithm/{apa,kpa}_
 import numpy as np
 import pytest
 
-from r1_board import aibrix
+from r1_evaluation.baselines import aibrix
 
 
 @pytest.mark.parametrize(

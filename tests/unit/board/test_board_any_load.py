@@ -5,10 +5,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from r1_board.foresight import LEVELS, Foresight
-from r1_board.policies import POLICIES, Bench
-from r1_board.world import MINUTE_STEPS, Floats, world_of
-from r1_demo.load import RateTrace
+from r1_evaluation.leaderboard.forecast_replay import LEVELS, ReplayedForecast
+from r1_evaluation.leaderboard.policies import POLICIES, PolicyInputs
+from r1_evaluation.leaderboard.scenario import MINUTE_STEPS, Floats, scenario_of
+from r1_evaluation.traces.load import RateTrace
 
 SEES_ALL = {"oracle", "static"}
 # A policy whose predictions come out of its owner's package is played where that is at hand.
@@ -20,11 +20,13 @@ NEEDS_ITS_OWNER = {
 HERE = [name for name in POLICIES if name not in NEEDS_ITS_OWNER]
 
 
-def bench_of(values: Floats, most: int = 30, least: int = 1) -> Bench:
+def bench_of(values: Floats, most: int = 30, least: int = 1) -> PolicyInputs:
     """A bench with a silent forecaster."""
-    bench = Bench(world_of(RateTrace("any", 60.0, tuple(values.tolist())), 60), most, least)
+    bench = PolicyInputs(
+        scenario_of(RateTrace("any", 60.0, tuple(values.tolist())), 60), most, least
+    )
     steps = len(bench.reading)
-    silent = Foresight(np.full((steps, len(LEVELS)), np.nan), np.zeros(steps, dtype=bool))
+    silent = ReplayedForecast(np.full((steps, len(LEVELS)), np.nan), np.zeros(steps, dtype=bool))
     object.__setattr__(bench, "foresight", silent)
     return bench
 

@@ -14,9 +14,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from r1_board import crane
-from r1_board.world import DAY_SECONDS, STEP_SECONDS, Floats, world_of
-from r1_demo.load import RateTrace
+from r1_evaluation.baselines import crane
+from r1_evaluation.leaderboard.scenario import DAY_SECONDS, STEP_SECONDS, Floats, scenario_of
+from r1_evaluation.traces.load import RateTrace
 
 DAY, WEEK = DAY_SECONDS, 7 * DAY_SECONDS
 RECORDED: dict[int, float] = {
@@ -87,12 +87,12 @@ def test_noise_has_no_period_and_nothing_is_foretold() -> None:
 
 def test_on_the_board_it_never_sees_what_comes() -> None:
     values = days(6)
-    world = world_of(RateTrace("days", 60.0, tuple((60 * values).tolist())), 60)
+    world = scenario_of(RateTrace("days", 60.0, tuple((60 * values).tolist())), 60)
     foretold = crane.foretold(world)
     assert (foretold[: 12 * 240] > 0).all()
     changed = values.copy()
     changed[-1440:] *= 3
-    other = world_of(RateTrace("days", 60.0, tuple((60 * changed).tolist())), 60)
+    other = scenario_of(RateTrace("days", 60.0, tuple((60 * changed).tolist())), 60)
     same = len(foretold) - 1440 * 60 // STEP_SECONDS
     assert foretold[:same].tolist() == crane.foretold(other)[:same].tolist()
     highest = values[-1440:].max()

@@ -3,19 +3,21 @@
 import numpy as np
 import pytest
 
-from r1_board.clairvoyant import least_paid
-from r1_board.fluid import coming_max, outcome, running_max, serving, serving_with
-from r1_board.world import STEP_SECONDS, Ints, World, world_of
-from r1_demo.load import RateTrace, RecordedRequest, RequestTrace, UnreadableTrace
+from r1_evaluation.leaderboard.clairvoyant import least_paid
+from r1_evaluation.leaderboard.fluid import coming_max, outcome, running_max, serving, serving_with
+from r1_evaluation.leaderboard.scenario import STEP_SECONDS, Ints, Scenario, scenario_of
+from r1_evaluation.traces.load import RateTrace, RecordedRequest, RequestTrace, UnreadableTrace
 
 
 def whole(*counts: int) -> Ints:
     return np.array(counts, dtype=np.int64)
 
 
-def plain_world(demand: list[float], start_steps: int, scored: list[bool] | None = None) -> World:
+def plain_world(
+    demand: list[float], start_steps: int, scored: list[bool] | None = None
+) -> Scenario:
     steps = len(demand)
-    return World(
+    return Scenario(
         name="by-hand",
         demand=np.array(demand),
         reading=np.array(demand),
@@ -101,42 +103,42 @@ class TestClairvoyant:
 class TestWorld:
     def test_demand_is_linear_between_the_middles_of_buckets(self) -> None:
         per_minute = (60.0, 60.0, 120.0, 120.0) * 30
-        world = world_of(RateTrace("t", 60.0, per_minute), 60)
+        world = scenario_of(RateTrace("t", 60.0, per_minute), 60)
         assert world.demand[:8] == pytest.approx([1, 1, 1, 1, 1, 1, 1.125, 1.375])
         assert world.start_steps == 4
 
     def test_a_reading_is_a_minute_that_ended_a_step_ago(self) -> None:
-        world = world_of(RateTrace("t", 60.0, tuple(float(60 * n) for n in range(100))), 60)
+        world = scenario_of(RateTrace("t", 60.0, tuple(float(60 * n) for n in range(100))), 60)
         step = 200
         assert world.reading[step] == pytest.approx(world.demand[step - 5 : step - 1].mean())
 
     def test_the_highest_tested_bucket_needs_twenty_at_the_planned_utilisation(self) -> None:
         per_minute = (6000.0,) + (60.0,) * 98 + (840.0,)
-        world = world_of(RateTrace("t", 60.0, per_minute), 60)
+        world = scenario_of(RateTrace("t", 60.0, per_minute), 60)
         assert world.capacity == pytest.approx(14.0 / (0.7 * 20))
 
     def test_a_start_is_rounded_up_to_whole_steps(self) -> None:
-        assert world_of(RateTrace("t", 60.0, (60.0,) * 9), 18).start_steps == 2
+        assert scenario_of(RateTrace("t", 60.0, (60.0,) * 9), 18).start_steps == 2
 
     def test_gaps_are_bridged_and_not_scored(self) -> None:
         rates = [60.0] * 100
         trace = RateTrace("t", 60.0, (*rates[:80], None, None, *rates[:18]))
-        world = world_of(trace, 60)
+        world = scenario_of(trace, 60)
         assert world.demand == pytest.approx(1.0)
         assert np.count_nonzero(~world.known) == 8
         assert not world.scored[~world.known].any()
 
     @pytest.mark.parametrize(("days", "tested"), [(2, 1), (9, 4.5), (14, 5), (21, 7), (60, 8)])
     def test_the_last_third_is_tested_within_bounds(self, days: int, tested: float) -> None:
-        world = world_of(RateTrace("t", 600.0, (60.0,) * (days * 144)), 60)
+        world = scenario_of(RateTrace("t", 600.0, (60.0,) * (days * 144)), 60)
         assert (len(world.demand) - world.test_from) * STEP_SECONDS == tested * 86_400
 
     def test_single_requests_are_counted_by_the_minute(self) -> None:
         requests = tuple(RecordedRequest(100 + 2.0 * n, 10, 10) for n in range(300))
-        world = world_of(RequestTrace("t", requests), 60)
+        world = scenario_of(RequestTrace("t", requests), 60)
         assert world.demand == pytest.approx(0.5)
 
     @pytest.mark.parametrize("rates", [(60.0, 60.0), (60.0,) * 5 + (0.0,) * 5])
     def test_nothing_to_test_is_said(self, rates: tuple[float, ...]) -> None:
         with pytest.raises(UnreadableTrace, match="test"):
-            world_of(RateTrace("t", 60.0, rates), 60)
+            scenario_of(RateTrace("t", 60.0, rates), 60)

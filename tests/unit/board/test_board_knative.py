@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from knative_story import TICK, means
-from r1_board.peers import Panic, knative_begin, knative_step
+from r1_evaluation.baselines.knative_kubeai import Panic, knative_begin, knative_step
 
 RECORDED = Path(__file__).with_name("knative_v0.49.0.json")
 NOW = 1000.0

@@ -8,8 +8,9 @@ is the HPA, which is held to the real controller.
 import numpy as np
 import pytest
 
-from r1_board import courses, keda_triggers
-from r1_board.peers import kubeai_step, trailing_mean
+from r1_evaluation.baselines import keda_triggers
+from r1_evaluation.baselines.knative_kubeai import kubeai_step, trailing_mean
+from r1_evaluation.leaderboard import vectorized
 
 
 @pytest.mark.parametrize(
@@ -48,7 +49,7 @@ def test_a_queue_is_what_demand_exceeds_and_is_left_after_a_minute() -> None:
 def test_without_a_queue_it_is_a_plain_autoscaler_on_what_runs() -> None:
     demand = 30 + 10 * np.sin(np.arange(400) / 40)
     late = np.concatenate([demand[:1].repeat(2), demand[:-2]])
-    plain = courses.plain_autoscaler(late / 2.5, 60)
+    plain = vectorized.plain_autoscaler(late / 2.5, 60)
     assert keda_triggers.course(demand, 5.0, 0.5, 60, 4).tolist() == plain.tolist()
 
 

@@ -1,7 +1,7 @@
 """Dynamo's planner and Ray Serve as restated here, against figures that their packages gave.
 
 Recorded on 2026-11-25 from ai-dynamo 1.3.1 and ray 2.60.0 (both Apache-2.0) by the programs in
-`benchmarks/r1_owners/programs`; `tests/contract/peers` plays far more where the packages are.
+`evaluation/r1_evaluation/reference_programs/programs`; `tests/contract/peers` plays far more where the packages are.
 """
 
 from __future__ import annotations
@@ -11,10 +11,10 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from r1_board import dynamo, dynamo_load, ray_serve
-from r1_board.policies import POLICIES, Bench
-from r1_board.world import Floats, world_of
-from r1_demo.load import RateTrace
+from r1_evaluation.baselines import dynamo, dynamo_load, ray_serve
+from r1_evaluation.leaderboard.policies import POLICIES, PolicyInputs
+from r1_evaluation.leaderboard.scenario import Floats, scenario_of
+from r1_evaluation.traces.load import RateTrace
 
 REQUESTS = [0, 0, 100, 120, 90, 150, 0, 80, 400, 390, 380, 20]
 
@@ -102,7 +102,7 @@ def test_a_cache_fills_by_littles_law() -> None:
 
 
 def test_a_throughput_decision_falls_a_step_into_its_interval_and_holds() -> None:
-    world = world_of(RateTrace("flat", 60.0, tuple([60.0] * 240)), 60)
+    world = scenario_of(RateTrace("flat", 60.0, tuple([60.0] * 240)), 60)
     values, warm = dynamo.requests_per_interval(world)
     assert values.tolist() == [180.0] * 80
     assert warm == world.begin // dynamo.INTERVAL_STEPS
@@ -122,7 +122,7 @@ STORY = [
 
 
 def test_ray_serve_waits_30_s_to_rise_and_600_s_to_fall() -> None:
-    target, patience, course = 3, ray_serve.Patience(), []
+    target, patience, course = 3, ray_serve.Delays(), []
     for number, (running, ongoing) in enumerate(STORY):
         wanted = ray_serve.desired(running, ongoing / 2)
         target, patience = ray_serve.step(wanted, target, patience, number * 15.0)
@@ -130,11 +130,11 @@ def test_ray_serve_waits_30_s_to_rise_and_600_s_to_fall() -> None:
     assert course == [3] * 3 + [6] * 46 + [3] * 7
 
 
-def wave() -> Bench:
+def wave() -> PolicyInputs:
     """Four hours of a calm wave; a predictor that always says its last value."""
     rates = 600 + 400 * np.sin(np.arange(240) / 30)
-    world = world_of(RateTrace("wave", 60.0, tuple(rates.tolist())), 60)
-    return Bench(world, foretell=lambda name, values, first: dynamo.constant(values, first))
+    world = scenario_of(RateTrace("wave", 60.0, tuple(rates.tolist())), 60)
+    return PolicyInputs(world, foretell=lambda name, values, first: dynamo.constant(values, first))
 
 
 def test_what_the_owners_predictor_says_is_what_is_played() -> None:

@@ -9,7 +9,8 @@ answered to seven figures 15 s apart and 10 s ahead, run with statsmodels 0.15.0
 import numpy as np
 import pytest
 
-from r1_board import courses, phpa
+from r1_evaluation.baselines import phpa
+from r1_evaluation.leaderboard import vectorized
 
 TIMES = [33.0, 43.0, 53.0, 63.0]
 NOW = 72.0
@@ -60,11 +61,11 @@ def test_one_figure_is_its_own_line() -> None:
 
 def test_what_stands_still_is_foreseen_to_stand_still() -> None:
     worth = np.full(60, 7.3)
-    assert phpa.linear(worth, 60).tolist() == courses.plain_autoscaler(worth, 60).tolist()
+    assert phpa.linear(worth, 60).tolist() == vectorized.plain_autoscaler(worth, 60).tolist()
 
 
 def test_on_a_rise_it_is_ahead_of_the_plain_one() -> None:
     worth = np.linspace(4, 24, 200)
-    ahead = phpa.linear(worth, 60) - courses.plain_autoscaler(worth, 60)
+    ahead = phpa.linear(worth, 60) - vectorized.plain_autoscaler(worth, 60)
     assert ahead.min() >= -1
     assert ahead.mean() > 0.1

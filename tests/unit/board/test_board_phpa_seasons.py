@@ -4,7 +4,7 @@ Figures of jthomperoo/predictive-horizontal-pod-autoscaler at c91d0609 (Apache-2
 of algorithms/holt_winters/test_holt_winters.py, and the order and length of what
 internal/prediction/holtwinters/holtwinters_test.go expects of a pruned history. `SAID`: what
 statsmodels 0.15.0 answered, called as algorithms/holt_winters/holt_winters.py calls it, by
-`benchmarks/r1_owners/programs/holt_winters.py`: series, season, each gain, and the value that comes
+`evaluation/r1_evaluation/reference_programs/programs/holt_winters.py`: series, season, each gain, and the value that comes
 next in order of time and in the order of its code. The script prints it rounded up.
 """
 
@@ -13,7 +13,7 @@ import math
 import numpy as np
 import pytest
 
-from r1_board import phpa, phpa_seasons
+from r1_evaluation.baselines import phpa, phpa_seasons
 
 SAID: list[tuple[list[int], int, float, float, float]] = [
     ([13, 18, 18, 13, 9, 8, 13, 17, 17, 13, 8, 7, 12, 16, 17, 13], 6, 0.9, 9.05275, 15.31052),

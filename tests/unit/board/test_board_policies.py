@@ -6,26 +6,26 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from r1_board import dynamo
-from r1_board.board import MAX_OVERLOAD, TARGETS, Point, cheapest, play
-from r1_board.foresight import LEVELS, Foresight, lead_minutes
-from r1_board.picture import draw, looks
-from r1_board.policies import POLICIES, Bench
-from r1_board.report import markdown, ranked, table
-from r1_board.starts import start_steps
-from r1_board.world import world_of
-from r1_demo.load import RateTrace
+from r1_evaluation.baselines import dynamo
+from r1_evaluation.leaderboard.board import MAX_OVERLOAD, TARGETS, CurvePoint, cheapest, play
+from r1_evaluation.leaderboard.forecast_replay import LEVELS, ReplayedForecast, lead_minutes
+from r1_evaluation.leaderboard.picture import draw, looks
+from r1_evaluation.leaderboard.policies import POLICIES, PolicyInputs
+from r1_evaluation.leaderboard.report import markdown, ranked, table
+from r1_evaluation.leaderboard.scenario import scenario_of
+from r1_evaluation.leaderboard.starts import start_steps
+from r1_evaluation.traces.load import RateTrace
 
 
-def day(minutes: int = 240) -> Bench:
+def day(minutes: int = 240) -> PolicyInputs:
     """A calm wave with a little noise, without a forecast."""
     drawn = np.random.default_rng(3)
     wave = 600 + 400 * np.sin(np.arange(minutes) / 30) + drawn.normal(0, 30, minutes)
-    world = world_of(RateTrace("wave", 60.0, tuple(np.maximum(wave, 1).tolist())), 60)
+    world = scenario_of(RateTrace("wave", 60.0, tuple(np.maximum(wave, 1).tolist())), 60)
     # No owner's package is asked, let alone fetched: its predictors say the last value.
-    bench = Bench(world, foretell=lambda name, values, first: dynamo.constant(values, first))
+    bench = PolicyInputs(world, foretell=lambda name, values, first: dynamo.constant(values, first))
     steps = len(bench.reading)
-    silent = Foresight(np.full((steps, len(LEVELS)), np.nan), np.zeros(steps, dtype=bool))
+    silent = ReplayedForecast(np.full((steps, len(LEVELS)), np.nan), np.zeros(steps, dtype=bool))
     object.__setattr__(bench, "foresight", silent)
     return bench
 
@@ -80,7 +80,11 @@ class TestBoard:
         assert drawn == play(day(), 60.0, ("hpa",), seeds=2).policies[0]
 
     def test_the_cheapest_point_keeps_to_the_slo(self) -> None:
-        curve = [Point(0.4, 2.0, 0.0), Point(0.7, 1.2, 0.005), Point(0.9, 1.0, 0.0051)]
+        curve = [
+            CurvePoint(0.4, 2.0, 0.0),
+            CurvePoint(0.7, 1.2, 0.005),
+            CurvePoint(0.9, 1.0, 0.0051),
+        ]
         assert cheapest(curve) == curve[1]
         assert cheapest(curve[2:]) is None
 
@@ -113,7 +117,7 @@ def test_the_lead_covers_start_decision_and_the_open_minute(start: float, minute
 
 def test_a_quantile_of_ones_own_is_what_ours_goes_by() -> None:
     usual = day()
-    own = Bench(usual.world, quantile=0.8)
+    own = PolicyInputs(usual.world, quantile=0.8)
     assert own.policy(0.7).peak_quantile(300.0) == 0.8
     assert usual.policy(0.7).peak_quantile(300.0) > 0.9
 

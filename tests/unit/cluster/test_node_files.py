@@ -13,22 +13,22 @@ from r1_cluster import node_files
 from r1_cluster.errors import ClusterError
 from r1_cluster.node_processes import node_binds, plan_processes
 from r1_cluster.pins import ALL_BINARIES
-from r1_cluster.settings import Settings, check_name
+from r1_cluster.settings import ClusterSettings, check_name
 
 PROGRAMS = {name: Path("/cache") / name for name in ALL_BINARIES}
 
 
 @pytest.fixture
-def settings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Settings:
+def settings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> ClusterSettings:
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
-    return Settings(name="one", index=3, kwok=True)
+    return ClusterSettings(name="one", index=3, kwok=True)
 
 
-def argv(settings: Settings, name: str) -> list[str]:
+def argv(settings: ClusterSettings, name: str) -> list[str]:
     return next(each.argv for each in plan_processes(settings, PROGRAMS) if each.name == name)
 
 
-def test_containerd_keeps_to_itself(settings: Settings) -> None:
+def test_containerd_keeps_to_itself(settings: ClusterSettings) -> None:
     document = tomllib.loads(node_files.render_containerd(settings))
     cri = document["plugins"]["io.containerd.grpc.v1.cri"]
     assert cri["restrict_oom_score_adj"] is True
@@ -41,7 +41,7 @@ def test_containerd_keeps_to_itself(settings: Settings) -> None:
 
 
 def test_the_kubelet_runs_where_kind_of_cgroup_is_old_and_disks_are_full(
-    settings: Settings,
+    settings: ClusterSettings,
 ) -> None:
     document = node_files.kubelet(settings)
     assert document["failCgroupV1"] is False
@@ -58,26 +58,26 @@ def test_the_kubelet_runs_where_kind_of_cgroup_is_old_and_disks_are_full(
     assert document["clusterDNS"] == [settings.addresses.node]
 
 
-def test_two_clusters_share_no_address_and_no_folder(settings: Settings) -> None:
-    other = Settings(name="two", index=4)
+def test_two_clusters_share_no_address_and_no_folder(settings: ClusterSettings) -> None:
+    other = ClusterSettings(name="two", index=4)
     texts = "\n".join(node_files.render_all(other).values())
     commands = json.dumps([each.argv for each in plan_processes(other, PROGRAMS)])
     for foreign in ("10.213.", "/one/", "one-node"):
         assert foreign not in texts + commands
 
 
-def test_kube_proxy_leaves_the_machines_conntrack_limits_alone(settings: Settings) -> None:
+def test_kube_proxy_leaves_the_machines_conntrack_limits_alone(settings: ClusterSettings) -> None:
     conntrack = node_files.kube_proxy(settings)["conntrack"]
     assert (conntrack["maxPerCore"], conntrack["min"]) == (0, 0)
 
 
-def test_every_rendered_yaml_is_one_document(settings: Settings) -> None:
+def test_every_rendered_yaml_is_one_document(settings: ClusterSettings) -> None:
     for path, text in node_files.render_all(settings).items():
         if path.endswith((".yaml", ".conflist")):
             assert isinstance(json.loads(text), dict)
 
 
-def test_the_api_server_can_front_an_aggregated_api(settings: Settings) -> None:
+def test_the_api_server_can_front_an_aggregated_api(settings: ClusterSettings) -> None:
     flags = {flag.split("=")[0] for flag in argv(settings, "kube-apiserver")}
     assert flags >= {
         "--requestheader-client-ca-file",
@@ -88,19 +88,19 @@ def test_the_api_server_can_front_an_aggregated_api(settings: Settings) -> None:
     }
 
 
-def test_extra_arguments_come_last(settings: Settings) -> None:
+def test_extra_arguments_come_last(settings: ClusterSettings) -> None:
     extra = {"kube-controller-manager": ["--horizontal-pod-autoscaler-sync-period=2s"]}
-    changed = Settings(name="one", index=3, extra_arguments=extra)
+    changed = ClusterSettings(name="one", index=3, extra_arguments=extra)
     assert argv(changed, "kube-controller-manager")[-1] == extra["kube-controller-manager"][0]
 
 
 def test_what_was_not_asked_for_does_not_run() -> None:
-    plain = Settings(name="one", index=3, prometheus=False)
+    plain = ClusterSettings(name="one", index=3, prometheus=False)
     names = {each.name for each in plan_processes(plain, PROGRAMS)}
     assert names.isdisjoint({"kwok", "prometheus", "pod_targets"})
 
 
-def test_the_scrape_interval_reaches_prometheus(settings: Settings) -> None:
+def test_the_scrape_interval_reaches_prometheus(settings: ClusterSettings) -> None:
     assert node_files.prometheus(settings)["global"]["scrape_interval"] == "2000ms"
 
 

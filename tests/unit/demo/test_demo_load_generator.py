@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from r1_demo.arrivals import Arrival
+from r1_demo.arrivals import ScheduledRequest
 from r1_demo.load_generator import (
-    Outcome,
+    RequestOutcome,
     carries_token,
     generated_tokens,
     play,
@@ -54,10 +54,10 @@ async def door() -> AsyncIterator[str]:
     await runner.cleanup()
 
 
-async def outcomes_of(door: str, *arrivals: Arrival) -> list[Outcome]:
+async def outcomes_of(door: str, *arrivals: ScheduledRequest) -> list[RequestOutcome]:
     written = io.StringIO()
     await play(door, arrivals, time.time(), written)
-    return [Outcome(**json.loads(line)) for line in written.getvalue().splitlines()]
+    return [RequestOutcome(**json.loads(line)) for line in written.getvalue().splitlines()]
 
 
 @pytest.mark.parametrize(
@@ -73,7 +73,7 @@ async def outcomes_of(door: str, *arrivals: Arrival) -> list[Outcome]:
 async def test_every_ending_is_told_apart(
     door: str, model: str, completed: bool, rejected: bool, failed: bool, error: str
 ) -> None:
-    [outcome] = await outcomes_of(door, Arrival(0.0, model, "Q1", 8, 5))
+    [outcome] = await outcomes_of(door, ScheduledRequest(0.0, model, "Q1", 8, 5))
     assert (outcome.completed, outcome.rejected, outcome.failed) == (completed, rejected, failed)
     assert error in outcome.error
     assert outcome.tokens == (5 if outcome.status == 200 else 0)
@@ -106,7 +106,7 @@ def test_the_engines_token_count_counts() -> None:
 
 
 async def test_nobody_home_is_a_failure() -> None:
-    [outcome] = await outcomes_of("http://127.0.0.1:9", Arrival(0.0, "ok", None, 8, 5))
+    [outcome] = await outcomes_of("http://127.0.0.1:9", ScheduledRequest(0.0, "ok", None, 8, 5))
     assert outcome.failed
     assert outcome.status == 0
 
@@ -114,9 +114,9 @@ async def test_nobody_home_is_a_failure() -> None:
 async def test_load_is_open_loop_and_waits_count_from_when_they_were_due(door: str) -> None:
     late = time.time() - 0.5  # the generator starts half a second behind its schedule
     written = io.StringIO()
-    await play(door, [Arrival(0.1 * i, "ok", None, 8, 2) for i in range(8)], late, written)
+    await play(door, [ScheduledRequest(0.1 * i, "ok", None, 8, 2) for i in range(8)], late, written)
     outcomes = sorted(
-        (Outcome(**json.loads(line)) for line in written.getvalue().splitlines()),
+        (RequestOutcome(**json.loads(line)) for line in written.getvalue().splitlines()),
         key=lambda outcome: outcome.at,
     )
     assert len(outcomes) == 8
@@ -127,7 +127,7 @@ async def test_load_is_open_loop_and_waits_count_from_when_they_were_due(door: s
 
 
 def test_schedule_and_results_survive_their_files(tmp_path: Path) -> None:
-    arrivals = [Arrival(0.5, "r1", "Q1", 8, 4), Arrival(1.0, "r1", None, 9, 5)]
+    arrivals = [ScheduledRequest(0.5, "r1", "Q1", 8, 4), ScheduledRequest(1.0, "r1", None, 9, 5)]
     write_schedule(tmp_path / "s", arrivals)
     assert read_schedule(tmp_path / "s") == arrivals
     results = tmp_path / "r"

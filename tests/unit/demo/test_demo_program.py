@@ -5,11 +5,11 @@ import random
 import pytest
 
 from r1_demo.arrivals import Caps, Curve, Share, counted, curve_of, draw, poisson_times, replay
-from r1_demo.load import RateTrace, RecordedRequest, RequestTrace, UnreadableTrace
 from r1_demo.manifests import SHARES, build_resource
 from r1_demo.past import openmetrics
 from r1_demo.program import arrange
 from r1_demo.recorded import servegen_m_small
+from r1_evaluation.traces.load import RateTrace, RecordedRequest, RequestTrace, UnreadableTrace
 from r1_operator.api.v1 import parse
 
 CAPS = Caps(prompt_tokens=64, output_tokens=16)

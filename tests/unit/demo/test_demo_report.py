@@ -9,10 +9,10 @@ import pytest
 from rich.console import Console
 
 from r1_demo.arrivals import Caps
-from r1_demo.load_generator import Outcome
+from r1_demo.load_generator import RequestOutcome
 from r1_demo.manifests import CHAT, NOTES, SHARES
-from r1_demo.measures import by_class, cost_of, imagine_reactive, quantile, smoothed
-from r1_demo.observation import Moment, Seen, read
+from r1_demo.measures import by_class, cost_of, quantile, simulate_hpa, smoothed
+from r1_demo.observation import Moment, ObservedRequest, read
 from r1_demo.options import parse_duration, parse_options
 from r1_demo.program import Program, arrange
 from r1_demo.recorded import servegen_m_small
@@ -27,8 +27,8 @@ def outcome(
     klass: str | None = "Q1",
     model: str = CHAT,
     error: str = "",
-) -> Outcome:
-    return Outcome(at, model, klass, status, first, 100.0, 3, 0.1, error)
+) -> RequestOutcome:
+    return RequestOutcome(at, model, klass, status, first, 100.0, 3, 0.1, error)
 
 
 @pytest.fixture(scope="module")
@@ -36,9 +36,9 @@ def program() -> Program:
     return arrange(servegen_m_small(), 120.0, 30.0, 6.0, SHARES, Caps(), seed=3)
 
 
-def seen_at(second: float) -> dict[str, Seen]:
+def seen_at(second: float) -> dict[str, ObservedRequest]:
     band = {"0.5": 2.0, "0.9": 3.0, "0.95": 3.5} if second > 40 else {}
-    chat = Seen(
+    chat = ObservedRequest(
         desired=2 if second > 50 else 1,
         ready=2 if second > 58 else 1,
         queued={"Q1": 1},
@@ -50,7 +50,7 @@ def seen_at(second: float) -> dict[str, Seen]:
         message="2: up to 3 requests/s need 2.",
         reactive=1,
     )
-    return {CHAT: chat, NOTES: Seen(desired=1, ready=1)}
+    return {CHAT: chat, NOTES: ObservedRequest(desired=1, ready=1)}
 
 
 @pytest.fixture(scope="module")
@@ -109,24 +109,24 @@ class TestFigures:
 class TestReactive:
     def test_it_follows_late_and_its_replicas_start_late(self) -> None:
         counts = [7.0] * 60 + [14.0] * 60
-        run = imagine_reactive(counts, 10.0, 0.7, (1, 4), start_seconds=12.0, down_window=30.0)
+        run = simulate_hpa(counts, 10.0, 0.7, (1, 4), start_seconds=12.0, down_window=30.0)
         assert run.replicas[59] == 1
         first = run.replicas.index(2)
         assert 75 <= first <= 105  # a metric 15 s old, a look every 15 s
         assert run.ready.index(2) == first + 12
 
     def test_it_begins_with_what_it_is_given(self) -> None:
-        run = imagine_reactive([21.0] * 60, 10.0, 0.7, (1, 4), 12.0, 30.0, first=3)
+        run = simulate_hpa([21.0] * 60, 10.0, 0.7, (1, 4), 12.0, 30.0, first=3)
         assert set(run.replicas) == set(run.ready) == {3}
 
     def test_it_keeps_them_as_long_as_ours_were_kept(self) -> None:
-        run = imagine_reactive([1.0] * 120, 10.0, 0.7, (1, 4), 12.0, 15.0, first=3, hold=60.0)
+        run = simulate_hpa([1.0] * 120, 10.0, 0.7, (1, 4), 12.0, 15.0, first=3, hold=60.0)
         assert run.replicas[59] == 3
         assert run.replicas[-1] == 1
 
     def test_it_comes_down_after_its_window(self) -> None:
         counts = [28.0] * 60 + [7.0] * 120
-        run = imagine_reactive(counts, 10.0, 0.7, (1, 4), start_seconds=5.0, down_window=30.0)
+        run = simulate_hpa(counts, 10.0, 0.7, (1, 4), start_seconds=5.0, down_window=30.0)
         assert max(run.replicas) == 4
         assert run.replicas[-1] == 1
         assert all(ready <= wanted for ready, wanted in zip(run.ready, run.replicas, strict=True))
@@ -217,7 +217,7 @@ def test_signals_and_decisions_are_read_into_what_is_seen() -> None:
     seen = read(route, decision)
     assert (seen.desired, seen.ready, seen.reactive, seen.acting) == (3, 2, 2, True)
     assert (seen.band, seen.oldest_wait) == ({"0.9": 4.0}, 0.5)
-    assert read(None, None) == Seen()
+    assert read(None, None) == ObservedRequest()
 
 
 class TestOptions:

@@ -13,18 +13,18 @@ import pytest
 
 from r1_cluster.cluster import LocalCluster
 from r1_cluster.providers import Cluster, GivenCluster
-from r1_cluster.settings import Settings
+from r1_cluster.settings import ClusterSettings
 from r1_demo import manifests
 from r1_demo.arrivals import Curve
 from r1_demo.installation import chart, merged, with_libraries
-from r1_demo.load import RateTrace, RecordedRequest, RequestTrace
 from r1_demo.observation import Observer, Results
 from r1_demo.performance import UTILIZATION, cpu_limit, first_counts, has_past, peak_of
 from r1_demo.program import Program
 from r1_demo.recorded import servegen_m_small
 from r1_demo.stage import build_values
+from r1_evaluation.traces.load import RateTrace, RecordedRequest, RequestTrace
 
-LOCAL = LocalCluster(Settings(name="demo", index=3), init_pid=1)
+LOCAL = LocalCluster(ClusterSettings(name="demo", index=3), init_pid=1)
 GIVEN = GivenCluster(Path("/nowhere"))
 
 

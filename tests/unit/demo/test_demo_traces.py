@@ -10,9 +10,9 @@ import pyarrow
 import pyarrow.parquet
 import pytest
 
-from r1_demo.load import RateTrace, RequestTrace, UnreadableTrace, bridge, inverse
 from r1_demo.recorded import servegen_m_small
-from r1_demo.traces import quantiles_of, read_trace
+from r1_evaluation.traces.load import RateTrace, RequestTrace, UnreadableTrace, bridge, inverse
+from r1_evaluation.traces.readers import quantiles_of, read_trace
 
 
 def write(path: Path, rows: list[dict[str, Any]]) -> Path:

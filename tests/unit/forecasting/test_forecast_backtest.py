@@ -8,16 +8,16 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 
-from r1_forecasting import backtest
-from r1_forecasting.gate import GateReason, decide
 from r1_forecasting.models.last_value import LastValue
 from r1_forecasting.models.seasonal_level import SeasonalLevel
 from r1_forecasting.models.seasonal_naive import SeasonalNaive
-from r1_forecasting.protocol import Fitted, FloatArray, IntArray, Shape, Unavailable
-from r1_forecasting.series import Series
+from r1_forecasting.protocol import Fitted, FloatArray, ForecastUnavailable, IntArray, SeriesShape
+from r1_forecasting.selection import backtest
+from r1_forecasting.selection.gate import GateReason, decide
+from r1_forecasting.series.series import Series
 
 SEASON = 96
-SHAPE = Shape(SEASON, lead=4, horizon=8)
+SHAPE = SeriesShape(SEASON, lead=4, horizon=8)
 LEVELS = (0.5, 0.9, 0.95)
 
 
@@ -85,7 +85,7 @@ def test_calibrated_shares_hold_for_every_model(series: Series) -> None:
 def test_a_model_wrong_by_ten_is_corrected_or_kept_out(factor: float) -> None:
     series = recurring()
     base = SeasonalNaive().fit(series, SHAPE)
-    assert not isinstance(base, Unavailable)
+    assert not isinstance(base, ForecastUnavailable)
     fitted: dict[str, Fitted] = {"last-value": LastValue(), "wrong": Wrong(factor, base)}
     board = backtest.score(series, fitted, SHAPE, LEVELS, decision_level=0.9)
     highest = float(np.nanmax(series.values))
@@ -97,7 +97,7 @@ def test_a_model_that_breaks_after_it_was_trusted_costs_a_bounded_amount() -> No
     """In the last season the model suddenly says ten times too much."""
     series = recurring()
     base = SeasonalNaive().fit(series, SHAPE)
-    assert not isinstance(base, Unavailable)
+    assert not isinstance(base, ForecastUnavailable)
 
     @dataclass(frozen=True)
     class Breaking(Wrong):

@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from r1_forecasting.kept_models import ModelFolder
-from r1_forecasting.protocol import Unavailable
-from r1_forecasting.request import ForecastRequest, parse_request
-from r1_forecasting.series import Series, from_samples
-from r1_forecasting.series_clock import SeriesClock
-from r1_forecasting.subject import Subject
+from r1_forecasting.protocol import ForecastUnavailable
+from r1_forecasting.selection.model_store import ModelFolder
+from r1_forecasting.series.series import Series, from_samples
+from r1_forecasting.series.series_clock import SeriesClock
+from r1_forecasting.service.request import ForecastRequest, parse_request
+from r1_forecasting.service.series_forecaster import SeriesForecaster
 
 NOON = 1_700_000_000.0
 STEPS = [-3600.0, 600.0, 365 * 86_400.0]
@@ -32,7 +32,9 @@ class Machine:
     def wall(self) -> float:
         return NOON + self.elapsed + self.set_by
 
-    def read(self, query: str, step: float, since: float, until: float) -> Series | Unavailable:
+    def read(
+        self, query: str, step: float, since: float, until: float
+    ) -> Series | ForecastUnavailable:
         """What Prometheus has, which is nothing of the future; its answer is dated."""
         self.reads += 1
         self.clock.heard(formatdate(NOON + self.elapsed, usegmt=True))
@@ -57,7 +59,7 @@ def question() -> ForecastRequest:
     )
 
 
-async def ask(subject: Subject) -> dict[str, Any]:
+async def ask(subject: SeriesForecaster) -> dict[str, Any]:
     body = await subject.answer(question(), 60.0)
     await subject.quiet()
     return body
@@ -66,7 +68,7 @@ async def ask(subject: Subject) -> dict[str, Any]:
 @pytest.mark.parametrize("step", STEPS)
 async def test_a_step_of_the_wall_clock_changes_no_forecast(step: float) -> None:
     plain, stepped = Machine(), Machine()
-    subjects = [Subject(machine, clock=machine.clock.now) for machine in (plain, stepped)]
+    subjects = [SeriesForecaster(machine, clock=machine.clock.now) for machine in (plain, stepped)]
     for second in range(12):
         if second == 5:
             stepped.set_by = step
@@ -84,7 +86,7 @@ async def test_a_clock_that_is_wrong_at_the_start_is_right_after_the_first_answe
     wrong_by: float,
 ) -> None:
     machine = Machine(wrong_by)
-    subject = Subject(machine, clock=machine.clock.now)
+    subject = SeriesForecaster(machine, clock=machine.clock.now)
     for _ in range(3):
         body = await ask(subject)
         machine.elapsed += 1.1
@@ -95,7 +97,7 @@ async def test_a_clock_that_is_wrong_at_the_start_is_right_after_the_first_answe
 async def test_an_answer_is_not_kept_for_an_hour_when_the_clock_goes_back() -> None:
     machine = Machine()
     now = [NOON]
-    subject = Subject(machine, clock=lambda: now[0])
+    subject = SeriesForecaster(machine, clock=lambda: now[0])
     await ask(subject)
     now[0] -= 3600.0
     before = machine.reads

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from r1_forecasting import conformal
-from r1_forecasting.adaptive import adaptive_offsets
-from r1_forecasting.ensemble import window_offset
-from r1_forecasting.scale import RootScale
+from r1_forecasting.calibration import conformal
+from r1_forecasting.calibration.adaptive import adaptive_offsets
+from r1_forecasting.calibration.root_scale import RootScale
+from r1_forecasting.selection.ensemble import window_offset
 
 SCALE = RootScale(0.01)
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from r1_forecasting.coverage import CoverageLedger, Issued
-from r1_forecasting.series import Series
+from r1_forecasting.calibration.coverage import CoverageLedger, Issued
+from r1_forecasting.series.series import Series
 
 
 def test_an_announcement_is_settled_when_its_window_is_over() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from r1_forecasting.gate import Gate, GateReason, decide, relative_cost
+from r1_forecasting.selection.gate import Gate, GateReason, decide, relative_cost
 
 
 def gate(incumbent: str | None = None, **mean_costs: float) -> Gate:

@@ -9,12 +9,12 @@ import pytest
 from r1_forecasting.models.damped_trend import DampedTrend, FittedDampedTrend
 from r1_forecasting.models.gbdt import FittedGbdt, Gbdt
 from r1_forecasting.models.trees import forest_of
-from r1_forecasting.protocol import Reason, Shape, Unavailable
-from r1_forecasting.series import Series
-from r1_forecasting.target import Target
+from r1_forecasting.protocol import ForecastUnavailable, SeriesShape, UnavailableReason
+from r1_forecasting.series.series import Series
+from r1_forecasting.series.target import Target
 
 SEASON = 48
-SHAPE = Shape(SEASON, lead=5, horizon=10)
+SHAPE = SeriesShape(SEASON, lead=5, horizon=10)
 SMALL = Gbdt(trees=60)
 
 
@@ -82,15 +82,17 @@ def test_between_the_horizons_it_learned_it_draws_a_line_from_now(grown: FittedG
 @pytest.mark.parametrize(
     ("series", "reason"),
     [
-        (ramps(1.5), Reason.TOO_LITTLE_HISTORY),
-        (Series(0, 1, np.zeros(500)), Reason.NO_DATA),
-        (Series(0, 1, np.full(500, 7.0)), Reason.NO_DATA),
-        (Series(0, 1, np.full(500, np.nan)), Reason.TOO_LITTLE_HISTORY),
+        (ramps(1.5), UnavailableReason.TOO_LITTLE_HISTORY),
+        (Series(0, 1, np.zeros(500)), UnavailableReason.NO_DATA),
+        (Series(0, 1, np.full(500, 7.0)), UnavailableReason.NO_DATA),
+        (Series(0, 1, np.full(500, np.nan)), UnavailableReason.TOO_LITTLE_HISTORY),
     ],
 )
-def test_what_the_trees_cannot_learn_from_is_typed(series: Series, reason: Reason) -> None:
+def test_what_the_trees_cannot_learn_from_is_typed(
+    series: Series, reason: UnavailableReason
+) -> None:
     refused = SMALL.fit(series, SHAPE)
-    assert isinstance(refused, Unavailable)
+    assert isinstance(refused, ForecastUnavailable)
     assert refused.reason is reason
 
 

@@ -9,9 +9,9 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 
 from r1_common.prometheus.client_config import load_config
-from r1_forecasting.history import CHUNK_POINTS, PrometheusHistory, chunks
-from r1_forecasting.protocol import Reason, Unavailable
-from r1_forecasting.series import Series
+from r1_forecasting.protocol import ForecastUnavailable, UnavailableReason
+from r1_forecasting.series.prometheus_history import CHUNK_POINTS, PrometheusHistory, chunks
+from r1_forecasting.series.series import Series
 from scripted_prometheus import Reply, Script, scripted, success
 
 
@@ -32,7 +32,7 @@ def test_times_asked_for_lie_on_the_grid_within_the_range() -> None:
     assert list(chunks(60.0, 61.0, 100.0)) == []
 
 
-def read(server: Script, body: bytes) -> Series | Unavailable:
+def read(server: Script, body: bytes) -> Series | ForecastUnavailable:
     server.reply = Reply(200, body)
     history = PrometheusHistory(load_config(server.url))
     found = history.read("demand", 4.167, 0, 100)
@@ -57,17 +57,23 @@ def test_values_come_as_text_and_may_be_nan(server: Script) -> None:
 @pytest.mark.parametrize(
     ("body", "reason", "said"),
     [
-        (success([]), Reason.NO_DATA, "no samples"),
-        (success([{"values": []}, {"values": []}]), Reason.FAILED, "wrap it in sum"),
-        (success([], "vector"), Reason.FAILED, "returned a vector"),
-        (success([{"values": [[1]]}]), Reason.FAILED, "cannot be read"),
-        (b'{"status": "error", "error": "parse error"}', Reason.FAILED, "refused the query"),
-        (b"pong", Reason.PROMETHEUS_UNREACHABLE, "not JSON"),
+        (success([]), UnavailableReason.NO_DATA, "no samples"),
+        (success([{"values": []}, {"values": []}]), UnavailableReason.FAILED, "wrap it in sum"),
+        (success([], "vector"), UnavailableReason.FAILED, "returned a vector"),
+        (success([{"values": [[1]]}]), UnavailableReason.FAILED, "cannot be read"),
+        (
+            b'{"status": "error", "error": "parse error"}',
+            UnavailableReason.FAILED,
+            "refused the query",
+        ),
+        (b"pong", UnavailableReason.PROMETHEUS_UNREACHABLE, "not JSON"),
     ],
 )
-def test_a_failure_is_typed(server: Script, body: bytes, reason: Reason, said: str) -> None:
+def test_a_failure_is_typed(
+    server: Script, body: bytes, reason: UnavailableReason, said: str
+) -> None:
     refused = read(server, body)
-    assert isinstance(refused, Unavailable)
+    assert isinstance(refused, ForecastUnavailable)
     assert refused.reason is reason
     assert said in refused.message
 
@@ -75,5 +81,5 @@ def test_a_failure_is_typed(server: Script, body: bytes, reason: Reason, said: s
 def test_nobody_listening_is_unreachable() -> None:
     history = PrometheusHistory(load_config("http://127.0.0.1:9"), timeout_seconds=1)
     refused = history.read("up", 1, 0, 10)
-    assert isinstance(refused, Unavailable)
-    assert refused.reason is Reason.PROMETHEUS_UNREACHABLE
+    assert isinstance(refused, ForecastUnavailable)
+    assert refused.reason is UnavailableReason.PROMETHEUS_UNREACHABLE

@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 
 from r1_forecasting.models.hour_echo import HourEcho
-from r1_forecasting.protocol import Fitted, Shape, Unavailable
-from r1_forecasting.series import Series
+from r1_forecasting.protocol import Fitted, ForecastUnavailable, SeriesShape
+from r1_forecasting.series.series import Series
 
 LEVELS = (0.5, 0.9)
 HOUR = 20
-CLOCKED = Shape(24 * HOUR, lead=3, horizon=5)
+CLOCKED = SeriesShape(24 * HOUR, lead=3, horizon=5)
 
 
 def bursts(days: float, start: float) -> Series:
@@ -24,7 +24,7 @@ def bursts(days: float, start: float) -> Series:
 
 def fitted(series: Series) -> Fitted:
     found = HourEcho().fit(series, CLOCKED)
-    assert not isinstance(found, Unavailable), found.message
+    assert not isinstance(found, ForecastUnavailable), found.message
     return found
 
 
@@ -68,6 +68,6 @@ def test_farther_ahead_than_an_hour_the_echo_is_the_last_value() -> None:
 
 
 def test_an_hour_of_three_steps_has_no_minutes() -> None:
-    refused = HourEcho().fit(bursts(6, start=1.0), Shape(48, 3, 5))
-    assert isinstance(refused, Unavailable)
+    refused = HourEcho().fit(bursts(6, start=1.0), SeriesShape(48, 3, 5))
+    assert isinstance(refused, ForecastUnavailable)
     assert "2.0 steps" in refused.message

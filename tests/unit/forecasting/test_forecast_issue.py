@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 
 from r1_forecasting.forecast import Forecast, issue
-from r1_forecasting.gate import GateReason
-from r1_forecasting.judgement import Judgement, judge
-from r1_forecasting.protocol import Reason, Unavailable
-from r1_forecasting.request import ForecastRequest, parse_request
-from r1_forecasting.series import Series
+from r1_forecasting.protocol import ForecastUnavailable, UnavailableReason
+from r1_forecasting.selection.evaluation import Evaluation, evaluate
+from r1_forecasting.selection.gate import GateReason
+from r1_forecasting.series.series import Series
+from r1_forecasting.service.request import ForecastRequest, parse_request
 
 START = 1_700_000_000.0
 
@@ -38,8 +38,8 @@ def demand(count: int = 500) -> Series:
     return Series(START, 2.0, level * np.random.default_rng(2).gamma(200, 1 / 200, count))
 
 
-def at(series: Series, now: float, request: ForecastRequest) -> Forecast | Unavailable:
-    found: Judgement = judge(series, request, {}, None)
+def at(series: Series, now: float, request: ForecastRequest) -> Forecast | ForecastUnavailable:
+    found: Evaluation = evaluate(series, request, {}, None)
     return issue(series, found.fitted, found.standing, found.gate, found.points, request, now)
 
 
@@ -85,7 +85,7 @@ def test_a_long_horizon_is_thinned_to_a_readable_number_of_points() -> None:
 def test_a_model_silenced_by_a_gap_gives_way_to_the_last_value() -> None:
     series = demand()
     request = question()
-    found = judge(series, request, {}, None)
+    found = evaluate(series, request, {}, None)
     assert found.gate.model == "seasonal-naive"
     values = series.values.copy()
     values[:-50] = np.nan  # what earlier seasons held is gone
@@ -100,16 +100,16 @@ def test_a_model_silenced_by_a_gap_gives_way_to_the_last_value() -> None:
 
 def test_old_news_is_no_news() -> None:
     refused = at(demand(), demand().end + 100, question())
-    assert isinstance(refused, Unavailable)
-    assert refused.reason is Reason.NO_DATA
+    assert isinstance(refused, ForecastUnavailable)
+    assert refused.reason is UnavailableReason.NO_DATA
     assert "100 s old" in refused.message
 
 
 @pytest.mark.parametrize("count", [2, 10, 39])
 def test_a_new_service_has_too_little_history(count: int) -> None:
     refused = at(demand().head(count), demand().head(count).end, question())
-    assert isinstance(refused, Unavailable)
-    assert refused.reason is Reason.TOO_LITTLE_HISTORY
+    assert isinstance(refused, ForecastUnavailable)
+    assert refused.reason is UnavailableReason.TOO_LITTLE_HISTORY
     assert f"{count} observations" in refused.message
 
 
@@ -131,7 +131,7 @@ def test_a_service_without_any_demand_is_forecast_to_have_none() -> None:
 
 def test_a_lead_longer_than_the_one_judged_is_answered_in_the_meantime() -> None:
     series = demand(300 + 20)  # the ramp is 20 steps away
-    found = judge(series, question(), {}, None)
+    found = evaluate(series, question(), {}, None)
     longer = replace(question(), lead=44.0)
     made = issue(series, found.fitted, found.standing, found.gate, found.points, longer, series.end)
     assert isinstance(made, Forecast)

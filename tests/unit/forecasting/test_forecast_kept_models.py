@@ -9,12 +9,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from r1_forecasting import kept_models
 from r1_forecasting.__main__ import main
-from r1_forecasting.kept_models import ModelFolder
 from r1_forecasting.models.damped_trend import FittedDampedTrend
 from r1_forecasting.options import parse_options
-from r1_forecasting.series import Series
+from r1_forecasting.selection import model_store
+from r1_forecasting.selection.model_store import ModelFolder
+from r1_forecasting.series.series import Series
 
 SOURCE = ("demand", 60.0, 86_400.0)
 MODELS = {"damped-trend": FittedDampedTrend(0.3, 0.9, 1_000.0)}
@@ -45,7 +45,7 @@ def test_another_question_finds_nothing(tmp_path: Path) -> None:
 
 def test_other_code_finds_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = kept(tmp_path)
-    monkeypatch.setattr(kept_models, "code_digest", lambda: "another")
+    monkeypatch.setattr(model_store, "code_digest", lambda: "another")
     assert folder.find("team/chat", SOURCE) is None
 
 
@@ -80,7 +80,7 @@ def test_what_is_dropped_is_gone_and_without_a_folder_nothing_is_kept(tmp_path: 
     folder.drop("team/chat")
     folder.drop("team/chat")
     assert list(tmp_path.iterdir()) == []
-    assert kept_models.ModelFolder(None).find("team/chat", SOURCE) is None
+    assert model_store.ModelFolder(None).find("team/chat", SOURCE) is None
 
 
 def test_the_folder_is_made_for_this_user_alone_or_refused_at_the_start(

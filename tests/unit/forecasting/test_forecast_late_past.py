@@ -12,14 +12,14 @@ import numpy as np
 import pytest
 from aiohttp.test_utils import TestClient, TestServer
 
-from r1_forecasting.past import LOOK_STEPS, PastWatch, Span
-from r1_forecasting.protocol import Unavailable
-from r1_forecasting.request import ForecastRequest, parse_request
-from r1_forecasting.series import Series, from_samples
-from r1_forecasting.service import ForecastService
-from r1_forecasting.subject import Subject
-from r1_forecasting.training import Trainer
-from r1_forecasting.training_queue import Order, TrainingQueue
+from r1_forecasting.protocol import ForecastUnavailable
+from r1_forecasting.selection.training import Trainer
+from r1_forecasting.selection.training_queue import Order, TrainingQueue
+from r1_forecasting.series.backfill import LOOK_STEPS, BackfillWatcher, Span
+from r1_forecasting.series.series import Series, from_samples
+from r1_forecasting.service.request import ForecastRequest, parse_request
+from r1_forecasting.service.series_forecaster import SeriesForecaster
+from r1_forecasting.service.service import ForecastService
 
 NOON = 1_700_000_000.0
 PATIENCE = 60.0
@@ -55,7 +55,9 @@ class Filling:
     reads: list[Span] = field(default_factory=list)
     hang: threading.Event | None = None
 
-    def read(self, query: str, step: float, since: float, until: float) -> Series | Unavailable:
+    def read(
+        self, query: str, step: float, since: float, until: float
+    ) -> Series | ForecastUnavailable:
         self.reads.append(Span(since, until))
         if self.hang is not None and until - since > 20:
             self.hang.wait(10)
@@ -66,7 +68,7 @@ class Filling:
         )
 
 
-async def ask(subject: Subject, request: ForecastRequest | None = None) -> dict[str, Any]:
+async def ask(subject: SeriesForecaster, request: ForecastRequest | None = None) -> dict[str, Any]:
     """One answer, and what it set off in the background."""
     body = await subject.answer(request or question(), PATIENCE)
     await subject.quiet()
@@ -75,7 +77,7 @@ async def ask(subject: Subject, request: ForecastRequest | None = None) -> dict[
 
 async def test_a_backfill_is_seen_and_judged_within_a_few_steps() -> None:
     clock, history = Clock(), Filling(since=NOON - 100)
-    subject = Subject(history, clock=clock)
+    subject = SeriesForecaster(history, clock=clock)
     before = await ask(subject)
     assert before["reason"] != "BeatsLastValue", "a season and a half teaches nothing yet"
     history.since = -math.inf
@@ -90,7 +92,7 @@ async def test_a_backfill_is_seen_and_judged_within_a_few_steps() -> None:
 
 async def test_a_past_that_is_not_there_is_looked_for_seldom_and_only_where_it_lacks() -> None:
     clock, history = Clock(), Filling(since=NOON - 100)
-    subject = Subject(history, clock=clock)
+    subject = SeriesForecaster(history, clock=clock)
     for _ in range(2 * LOOK_STEPS + 1):
         await ask(subject)
         clock.now += 1
@@ -102,7 +104,7 @@ async def test_a_past_that_is_not_there_is_looked_for_seldom_and_only_where_it_l
 
 async def test_a_gap_that_fills_later_is_found_by_reading_all_again_now_and_then() -> None:
     clock, history = Clock(), Filling(lost=Span(NOON - 200, NOON - 60))
-    subject = Subject(history, clock=clock)
+    subject = SeriesForecaster(history, clock=clock)
     await ask(subject)
     history.lost = Span(math.inf, math.inf)
     whole = 0
@@ -118,7 +120,7 @@ async def test_a_gap_that_fills_later_is_found_by_reading_all_again_now_and_then
 
 async def test_a_few_late_samples_are_taken_in_without_learning_anew() -> None:
     clock, history = Clock(), Filling(lost=Span(NOON - 200, NOON - 195))
-    subject = Subject(history, clock=clock)
+    subject = SeriesForecaster(history, clock=clock)
     await ask(subject)
     history.lost = Span(math.inf, math.inf)
     for _ in range(45):
@@ -131,7 +133,7 @@ async def test_a_few_late_samples_are_taken_in_without_learning_anew() -> None:
 
 async def test_looking_back_holds_up_no_answer_and_loses_none_of_what_is_new() -> None:
     clock, history = Clock(), Filling(since=NOON - 100)
-    subject = Subject(history, clock=clock)
+    subject = SeriesForecaster(history, clock=clock)
     await ask(subject)
     history.since, history.hang = -math.inf, threading.Event()
     for _ in range(LOOK_STEPS + 4):
@@ -147,7 +149,7 @@ async def test_looking_back_holds_up_no_answer_and_loses_none_of_what_is_new() -
 
 async def test_what_was_read_for_another_series_is_dropped() -> None:
     clock, history = Clock(), Filling(since=NOON - 100)
-    subject = Subject(history, clock=clock)
+    subject = SeriesForecaster(history, clock=clock)
     await ask(subject)
     history.since, history.hang = -math.inf, threading.Event()
     for _ in range(LOOK_STEPS):
@@ -199,7 +201,7 @@ class TestPace:
     ) -> None:
         full = Series(NOON - 1209600, 60.0, np.ones(20161))
         young = Series(NOON - 86400, 60.0, np.ones(1441))
-        watch = PastWatch()
+        watch = BackfillWatcher()
         watch.begin(NOON)
         assert watch.due(full, self.DAY, NOON + 3599) is None
         assert watch.due(full, self.DAY, NOON + 3600) == Span(NOON + 3600 - 1209600, NOON + 3600)
@@ -209,7 +211,7 @@ class TestPace:
 
     def test_a_read_that_is_due_counts_as_done(self) -> None:
         young = Series(NOON - 86400, 60.0, np.ones(1441))
-        watch = PastWatch()
+        watch = BackfillWatcher()
         watch.begin(NOON)
         assert watch.due(young, self.DAY, NOON + 300) is not None
         assert watch.due(young, self.DAY, NOON + 301) is None
@@ -224,6 +226,6 @@ def test_spans_hold_both_ends() -> None:
 @pytest.mark.parametrize(("first", "second"), [(0, 1), (1, 0)])
 def test_a_clock_set_back_does_not_stop_the_looking(first: float, second: float) -> None:
     young = Series(NOON - 100, 1.0, np.ones(100))
-    watch = PastWatch()
+    watch = BackfillWatcher()
     watch.begin(NOON + 1000 * first)
     assert watch.due(young, question(), NOON + 1000 * second + LOOK_STEPS) is not None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from r1_forecasting.mixture import mix, mixed, prior, rolling_weights
+from r1_forecasting.selection.mixture import mix, mixed, prior, rolling_weights
 
 ORIGINS = np.arange(200)
 

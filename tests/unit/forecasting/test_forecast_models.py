@@ -7,6 +7,7 @@ import pickle
 import numpy as np
 import pytest
 
+from r1_forecasting.calibration.root_scale import RootScale
 from r1_forecasting.models.last_value import LastValue
 from r1_forecasting.models.lstm import FittedLstm, Lstm
 from r1_forecasting.models.lstm_inputs import build_inputs
@@ -14,10 +15,15 @@ from r1_forecasting.models.prophet import FittedProphet, ProphetForecaster
 from r1_forecasting.models.seasonal_drift import A_WEEK_AGO, SeasonalDrift
 from r1_forecasting.models.seasonal_level import SeasonalLevel
 from r1_forecasting.models.seasonal_naive import SeasonalNaive
-from r1_forecasting.protocol import Fitted, Forecaster, Reason, Shape, Unavailable
-from r1_forecasting.scale import RootScale
-from r1_forecasting.selection import fit_quick
-from r1_forecasting.series import Series
+from r1_forecasting.protocol import (
+    Fitted,
+    Forecaster,
+    ForecastUnavailable,
+    SeriesShape,
+    UnavailableReason,
+)
+from r1_forecasting.selection.selection import fit_quick
+from r1_forecasting.series.series import Series
 
 SEASON = 48
 LEVELS = (0.5, 0.9)
@@ -32,9 +38,9 @@ def ramps(seasons: float, *, noise: float = 0.05, seed: int = 3) -> Series:
     return Series(1_700_000_016.0, 1.0, level * np.maximum(spread, 0))
 
 
-def fit(forecaster: Forecaster, series: Series, shape: Shape) -> Fitted:
+def fit(forecaster: Forecaster, series: Series, shape: SeriesShape) -> Fitted:
     fitted = forecaster.fit(series, shape)
-    assert not isinstance(fitted, Unavailable), fitted.message
+    assert not isinstance(fitted, ForecastUnavailable), fitted.message
     return fitted
 
 
@@ -48,7 +54,7 @@ def test_the_last_value_stays_through_a_short_gap_and_then_is_gone() -> None:
 
 def test_the_seasonal_naive_sees_the_ramp_before_it_starts() -> None:
     series = ramps(6)
-    shape = Shape(SEASON, lead=5, horizon=10)
+    shape = SeriesShape(SEASON, lead=5, horizon=10)
     model = fit(SeasonalNaive(), series, shape)
     before = int(5.5 * SEASON) - 4  # the next five steps hold the ramp's first
     long_before = before - 4
@@ -61,9 +67,9 @@ def test_the_seasonal_naive_sees_the_ramp_before_it_starts() -> None:
 
 
 def test_one_season_is_too_little_for_a_seasonal_model() -> None:
-    refused = SeasonalNaive().fit(ramps(1.5), Shape(SEASON, 5, 10))
-    assert isinstance(refused, Unavailable)
-    assert refused.reason is Reason.TOO_LITTLE_HISTORY
+    refused = SeasonalNaive().fit(ramps(1.5), SeriesShape(SEASON, 5, 10))
+    assert isinstance(refused, ForecastUnavailable)
+    assert refused.reason is UnavailableReason.TOO_LITTLE_HISTORY
     assert "1.5 seasons" in refused.message
 
 
@@ -72,7 +78,7 @@ def test_the_seasonal_level_follows_a_service_that_has_grown() -> None:
     series = ramps(8)
     busy = np.repeat([1.0, 1.6, 0.7, 1.3, 0.8, 1.5, 1.0, 2.0], SEASON)
     grown = Series(series.start, series.step, series.values * busy)
-    shape = Shape(SEASON, 5, 10)
+    shape = SeriesShape(SEASON, 5, 10)
     before = np.array([int(7.5 * SEASON) - 2])
     level = fit(SeasonalLevel(), grown.head(6 * SEASON), shape).peak(grown, before, 5, LEVELS)
     naive = fit(SeasonalNaive(), grown, shape).peak(grown, before, 5, LEVELS)
@@ -87,7 +93,7 @@ def growing(daily: float, seasons: int = 10) -> Series:
 
 
 def test_the_drift_follows_a_service_that_falls_by_a_tenth_a_season() -> None:
-    series, shape = growing(0.9), Shape(SEASON, 1, SEASON)
+    series, shape = growing(0.9), SeriesShape(SEASON, 1, SEASON)
     origin, steps = np.array([9 * SEASON - 10]), np.array([SEASON])
     truth = series.values[9 * SEASON - 10 + SEASON]
     drift = fit(SeasonalDrift(), series, shape).predict(series, origin, steps, LEVELS)[0, 0, 0]
@@ -97,7 +103,7 @@ def test_the_drift_follows_a_service_that_falls_by_a_tenth_a_season() -> None:
 
 
 def test_the_drift_repeats_a_service_that_does_not_change_and_its_peaks() -> None:
-    series, shape = ramps(10, noise=0.0), Shape(SEASON, 1, SEASON)
+    series, shape = ramps(10, noise=0.0), SeriesShape(SEASON, 1, SEASON)
     model = fit(SeasonalDrift(), series, shape)
     origins, horizons = np.arange(8 * SEASON, 9 * SEASON), np.array([1, 7, SEASON])
     said = model.predict(series, origins, horizons, LEVELS)
@@ -112,7 +118,7 @@ def test_a_week_ago_knows_the_day_of_rest_that_yesterday_does_not() -> None:
     resting = np.where(np.arange(21) % 7 == 6, 1 / 3, 1.0).repeat(SEASON)
     weekly = Series(series.start, series.step, series.values * resting)
     origin, steps = np.array([20 * SEASON - 1]), np.array([SEASON // 2])
-    shape = Shape(SEASON, 1, SEASON)
+    shape = SeriesShape(SEASON, 1, SEASON)
     ago = fit(SeasonalDrift(A_WEEK_AGO, "weekly-drift"), weekly, shape)
     recent = fit(SeasonalDrift(), weekly, shape)
     truth = weekly.values[20 * SEASON - 1 + SEASON // 2]
@@ -127,7 +133,7 @@ def test_a_day_that_nobody_had_coming_is_half_forgotten_on_the_next(
 ) -> None:
     """Streets are empty for a day, or full, and on the next as ever; origins stand in the odd
     one's last hours. Whoever repeats or levels it errs by more than the drift that doubts it."""
-    series, shape = ramps(21), Shape(SEASON, 1, SEASON)
+    series, shape = ramps(21), SeriesShape(SEASON, 1, SEASON)
     odd = slice(19 * SEASON, 20 * SEASON)
     values = series.values.copy()
     values[odd] *= times
@@ -144,7 +150,7 @@ def test_a_day_that_nobody_had_coming_is_half_forgotten_on_the_next(
 
 def test_a_change_that_lasts_is_believed_within_the_week() -> None:
     """Demand doubles for good: eight days later it is repeated as it is."""
-    series, shape = ramps(30), Shape(SEASON, 1, SEASON)
+    series, shape = ramps(30), SeriesShape(SEASON, 1, SEASON)
     lasting = np.where(np.arange(len(series)) >= 20 * SEASON, 2.0, 1.0)
     told = Series(series.start, series.step, series.values * lasting)
     model = fit(SeasonalDrift(), told, shape)
@@ -154,7 +160,7 @@ def test_a_change_that_lasts_is_believed_within_the_week() -> None:
 
 
 def test_before_the_week_is_full_the_drift_repeats_the_nearest_season() -> None:
-    series, shape = ramps(4, noise=0.0), Shape(SEASON, 1, SEASON)
+    series, shape = ramps(4, noise=0.0), SeriesShape(SEASON, 1, SEASON)
     model = fit(SeasonalDrift(A_WEEK_AGO, "weekly-drift"), series, shape)
     origin = np.array([3 * SEASON - 5])
     said = model.predict(series, origin, np.array([SEASON]), LEVELS)
@@ -165,7 +171,7 @@ def test_the_seasonal_level_is_the_last_value_where_the_season_says_nothing() ->
     rng = np.random.default_rng(0)
     walk = 50 + np.cumsum(rng.normal(0, 1, 1000))
     series = Series(0, 1, np.maximum(walk, 1))
-    model = fit(SeasonalLevel(), series.head(700), Shape(SEASON, 3, 5))
+    model = fit(SeasonalLevel(), series.head(700), SeriesShape(SEASON, 3, 5))
     origins = np.arange(750, 990, 7)
     point = model.predict(series, origins, np.array([1]), (0.5,))[:, 0, 0]
     assert np.abs(point - series.values[origins]).mean() < 1.5
@@ -176,7 +182,7 @@ SMALL = Lstm(units=8, epochs=25, most_windows=400)
 
 @pytest.fixture(scope="module")
 def small_lstm() -> FittedLstm:
-    fitted = SMALL.fit(ramps(8), Shape(SEASON, 5, 10))
+    fitted = SMALL.fit(ramps(8), SeriesShape(SEASON, 5, 10))
     assert isinstance(fitted, FittedLstm)
     return fitted
 
@@ -216,7 +222,7 @@ def test_the_lstm_predicts_with_numpy_what_torch_would(small_lstm: FittedLstm) -
 
 def test_the_lstm_gives_the_same_for_the_same_seed() -> None:
     tiny = Lstm(units=4, epochs=2, most_windows=150)
-    series, shape = ramps(4), Shape(SEASON, 5, 10)
+    series, shape = ramps(4), SeriesShape(SEASON, 5, 10)
     origin = np.array([len(series) - 1])
     one, two = (fit(tiny, series, shape).peak(series, origin, 5, LEVELS) for _ in range(2))
     np.testing.assert_array_equal(one, two)
@@ -233,21 +239,23 @@ def test_a_fitted_lstm_travels_between_processes(small_lstm: FittedLstm) -> None
 @pytest.mark.parametrize(
     ("series", "reason"),
     [
-        (ramps(1.5), Reason.TOO_LITTLE_HISTORY),
-        (Series(0, 1, np.zeros(500)), Reason.NO_DATA),
-        (Series(0, 1, np.full(500, np.nan)), Reason.NO_DATA),
+        (ramps(1.5), UnavailableReason.TOO_LITTLE_HISTORY),
+        (Series(0, 1, np.zeros(500)), UnavailableReason.NO_DATA),
+        (Series(0, 1, np.full(500, np.nan)), UnavailableReason.NO_DATA),
     ],
 )
-def test_what_the_lstm_cannot_learn_from_is_typed(series: Series, reason: Reason) -> None:
-    refused = SMALL.fit(series, Shape(SEASON, 5, 10))
-    assert isinstance(refused, Unavailable)
+def test_what_the_lstm_cannot_learn_from_is_typed(
+    series: Series, reason: UnavailableReason
+) -> None:
+    refused = SMALL.fit(series, SeriesShape(SEASON, 5, 10))
+    assert isinstance(refused, ForecastUnavailable)
     assert refused.reason is reason
 
 
 @pytest.fixture(scope="module")
 def drawn() -> FittedProphet:
     """A season of 48 seconds: on Prophet's clock that is a day."""
-    fitted = ProphetForecaster().fit(ramps(6), Shape(SEASON, 5, 10))
+    fitted = ProphetForecaster().fit(ramps(6), SeriesShape(SEASON, 5, 10))
     assert isinstance(fitted, FittedProphet)
     return fitted
 
@@ -275,9 +283,9 @@ def test_prophet_is_silent_beyond_what_it_drew(drawn: FittedProphet) -> None:
 
 
 def test_prophet_needs_two_seasons_and_some_demand() -> None:
-    shape = Shape(SEASON, 5, 10)
+    shape = SeriesShape(SEASON, 5, 10)
     for series in (ramps(1.5), Series(0, 1, np.zeros(500)), Series(0, 1, np.full(500, np.nan))):
-        assert isinstance(ProphetForecaster().fit(series, shape), Unavailable)
+        assert isinstance(ProphetForecaster().fit(series, shape), ForecastUnavailable)
 
 
 def test_the_root_scale_comes_back() -> None:
@@ -287,6 +295,6 @@ def test_the_root_scale_comes_back() -> None:
 
 def test_models_of_the_season_ahead_join_where_a_season_ahead_is_asked_for() -> None:
     series = ramps(10)
-    near = fit_quick(series, Shape(SEASON, 5, 10))
-    far = fit_quick(series, Shape(SEASON, 5, SEASON))
+    near = fit_quick(series, SeriesShape(SEASON, 5, 10))
+    far = fit_quick(series, SeriesShape(SEASON, 5, SEASON))
     assert set(far) - set(near) == {"seasonal-drift", "weekly-drift"}

@@ -7,13 +7,13 @@ import pytest
 
 from r1_forecasting.models.seasonal_level import SeasonalLevel
 from r1_forecasting.models.seasonal_naive import SeasonalNaive
-from r1_forecasting.protocol import Shape
-from r1_forecasting.replay import replay_peaks
-from r1_forecasting.series import Series
-from r1_forecasting.windows import future_peak
+from r1_forecasting.protocol import SeriesShape
+from r1_forecasting.selection.replay import replay_peaks
+from r1_forecasting.series.series import Series
+from r1_forecasting.series.windows import future_peak
 
 SEASON = 96
-SHAPE = Shape(SEASON, lead=4, horizon=4)
+SHAPE = SeriesShape(SEASON, lead=4, horizon=4)
 LEVELS = (0.5, 0.9, 0.95)
 QUICK = (SeasonalNaive(), SeasonalLevel())
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from r1_forecasting.request import InvalidRequest, parse_request
+from r1_forecasting.service.request import InvalidRequest, parse_request
 
 GOOD: dict[str, Any] = {
     "subject": "default/production-r1",

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from r1_forecasting.protocol import Reason, Unavailable
-from r1_forecasting.series import Series, from_samples, merge, rates, resample
+from r1_forecasting.protocol import ForecastUnavailable, UnavailableReason
+from r1_forecasting.series.series import Series, from_samples, merge, rates, resample
 
 
 def series_of(samples: list[tuple[float, float]], step: float, until: float = 1e9) -> Series:
@@ -38,8 +38,10 @@ def test_unusable_samples_are_dropped() -> None:
 def test_nothing_usable_is_said_to_be_no_data() -> None:
     nothing = from_samples([], 1, until=10)
     broken = from_samples([(1, np.nan), (20, 1.0)], 1, until=10)
-    assert nothing == Unavailable(Reason.NO_DATA, "the query returned no samples")
-    assert isinstance(broken, Unavailable)
+    assert nothing == ForecastUnavailable(
+        UnavailableReason.NO_DATA, "the query returned no samples"
+    )
+    assert isinstance(broken, ForecastUnavailable)
     assert "all 2 samples" in broken.message
 
 

@@ -15,18 +15,20 @@ import pytest
 from aiohttp.test_utils import TestClient, TestServer
 from prometheus_client import generate_latest
 
-from r1_forecasting.kept_models import ModelFolder
 from r1_forecasting.options import parse_options
-from r1_forecasting.protocol import Shape, Unavailable
-from r1_forecasting.request import parse_request
-from r1_forecasting.series import Series, from_samples
-from r1_forecasting.service import ForecastService
-from r1_forecasting.training import FitOutcome, Trainer, fit_one
-from r1_forecasting.training_queue import TrainingQueue
+from r1_forecasting.protocol import ForecastUnavailable, SeriesShape
+from r1_forecasting.selection.model_store import ModelFolder
+from r1_forecasting.selection.training import FitOutcome, Trainer, fit_one
+from r1_forecasting.selection.training_queue import TrainingQueue
+from r1_forecasting.series.series import Series, from_samples
+from r1_forecasting.service.request import parse_request
+from r1_forecasting.service.service import ForecastService
 
 
 class Sine:
-    def read(self, query: str, step: float, since: float, until: float) -> Series | Unavailable:
+    def read(
+        self, query: str, step: float, since: float, until: float
+    ) -> Series | ForecastUnavailable:
         steps = np.arange(np.ceil(since / step), np.floor(until / step) + 1)
         at = steps * step
         values = 10 + 8 * np.sin(2 * np.pi * at / 60) + np.sin(at * 3.1)
@@ -163,7 +165,9 @@ class Slow(Sine):
         self.reads = threading.Event()
         self.may_end = threading.Event()
 
-    def read(self, query: str, step: float, since: float, until: float) -> Series | Unavailable:
+    def read(
+        self, query: str, step: float, since: float, until: float
+    ) -> Series | ForecastUnavailable:
         self.reads.set()
         self.may_end.wait(60)
         return super().read(query, step, since, until)
@@ -198,7 +202,7 @@ class InPlace(Trainer):
 
     fitted: list[str] = field(default_factory=list)
 
-    async def _in_worker(self, model: str, series: Series, shape: Shape) -> FitOutcome:
+    async def _in_worker(self, model: str, series: Series, shape: SeriesShape) -> FitOutcome:
         self.fitted.append(model)
         return fit_one(model, series, shape)
 

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from r1_forecasting.ensemble import calibrate
-from r1_forecasting.scale import RootScale
-from r1_forecasting.strides import stride_from, stride_near
+from r1_forecasting.calibration.root_scale import RootScale
+from r1_forecasting.selection.ensemble import calibrate
+from r1_forecasting.selection.sampling_strides import stride_from, stride_near
 
 
 @pytest.mark.parametrize(

@@ -9,12 +9,12 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from r1_forecasting.lanes import Lanes
-from r1_forecasting.protocol import Reason, Shape, Unavailable
-from r1_forecasting.request import ForecastRequest, parse_request
-from r1_forecasting.series import Series, from_samples
-from r1_forecasting.subject import Subject
-from r1_forecasting.training import FitOutcome, fit_one
+from r1_forecasting.protocol import ForecastUnavailable, SeriesShape, UnavailableReason
+from r1_forecasting.selection.training import FitOutcome, fit_one
+from r1_forecasting.series.series import Series, from_samples
+from r1_forecasting.service.executors import Executors
+from r1_forecasting.service.request import ForecastRequest, parse_request
+from r1_forecasting.service.series_forecaster import SeriesForecaster
 
 NOON = 1_700_000_000.0
 PATIENCE = 60.0
@@ -33,7 +33,7 @@ class Recorded:
     """Demand known in full; remembers what was read and can be made to fail or to hang."""
 
     reads: list[tuple[float, float]] = field(default_factory=list)
-    failing: Unavailable | None = None
+    failing: ForecastUnavailable | None = None
     hang: threading.Event | None = None
     scale: float = 1.0
 
@@ -41,7 +41,9 @@ class Recorded:
         ramp = 20.0 if (at % 60) >= 40 else 2.0
         return self.scale * ramp * (1 + 0.1 * float(np.sin(at * 1.7)))
 
-    def read(self, query: str, step: float, since: float, until: float) -> Series | Unavailable:
+    def read(
+        self, query: str, step: float, since: float, until: float
+    ) -> Series | ForecastUnavailable:
         self.reads.append((since, until))
         if self.hang is not None:
             self.hang.wait(10)
@@ -57,7 +59,9 @@ class LooksHang(Recorded):
 
     release: threading.Event | None = None
 
-    def read(self, query: str, step: float, since: float, until: float) -> Series | Unavailable:
+    def read(
+        self, query: str, step: float, since: float, until: float
+    ) -> Series | ForecastUnavailable:
         if self.release is not None and until - since > 100:
             self.release.wait(20)
         return Recorded.read(self, query, step, since, until)
@@ -79,7 +83,7 @@ def question(**changes: object) -> ForecastRequest:
 
 
 async def test_the_first_answer_acts_on_a_quick_model() -> None:
-    subject = Subject(Recorded(), clock=Clock())
+    subject = SeriesForecaster(Recorded(), clock=Clock())
     body = await subject.answer(question(), PATIENCE)
     assert (body["state"], body["reason"]) == ("Ready", "BeatsLastValue")
     assert body["gate"]["acts"] is True
@@ -90,7 +94,7 @@ async def test_the_first_answer_acts_on_a_quick_model() -> None:
 
 async def test_within_a_step_the_answer_is_the_same_and_costs_no_read() -> None:
     clock, history = Clock(), Recorded()
-    subject = Subject(history, clock=clock)
+    subject = SeriesForecaster(history, clock=clock)
     first = await subject.answer(question(), PATIENCE)
     clock.now += 0.5
     assert await subject.answer(question(), PATIENCE) is first
@@ -99,7 +103,7 @@ async def test_within_a_step_the_answer_is_the_same_and_costs_no_read() -> None:
 
 async def test_the_next_step_reads_only_what_is_new() -> None:
     clock, history = Clock(), Recorded()
-    subject = Subject(history, clock=clock)
+    subject = SeriesForecaster(history, clock=clock)
     await subject.answer(question(), PATIENCE)
     clock.now += 1
     body = await subject.answer(question(), PATIENCE)
@@ -110,7 +114,7 @@ async def test_the_next_step_reads_only_what_is_new() -> None:
 
 async def test_concurrent_questions_share_one_piece_of_work() -> None:
     history = Recorded()
-    subject = Subject(history, clock=Clock())
+    subject = SeriesForecaster(history, clock=Clock())
     bodies = await asyncio.gather(*(subject.answer(question(), PATIENCE) for _ in range(5)))
     assert len(history.reads) == 1
     assert all(body is bodies[0] for body in bodies)
@@ -118,7 +122,7 @@ async def test_concurrent_questions_share_one_piece_of_work() -> None:
 
 async def test_a_slow_history_is_said_to_be_training_and_is_there_later() -> None:
     history = Recorded(hang=threading.Event())
-    subject = Subject(history, clock=Clock())
+    subject = SeriesForecaster(history, clock=Clock())
     body = await subject.answer(question(), 0.05)
     assert (body["state"], body["reason"]) == ("Unavailable", "Training")
     assert history.hang is not None
@@ -130,7 +134,7 @@ async def test_a_slow_history_is_said_to_be_training_and_is_there_later() -> Non
 
 async def test_a_read_that_is_slow_costs_no_answer_but_its_newest_step() -> None:
     clock, history = Clock(), Recorded()
-    subject = Subject(history, clock=clock)
+    subject = SeriesForecaster(history, clock=clock)
     await subject.answer(question(), PATIENCE)
     history.hang = threading.Event()
     clock.now += 2
@@ -145,9 +149,9 @@ async def test_a_read_that_is_slow_costs_no_answer_but_its_newest_step() -> None
 
 async def test_prometheus_may_be_away_for_some_steps() -> None:
     clock, history = Clock(), Recorded()
-    subject = Subject(history, clock=clock)
+    subject = SeriesForecaster(history, clock=clock)
     await subject.answer(question(), PATIENCE)
-    history.failing = Unavailable(Reason.PROMETHEUS_UNREACHABLE, "gone")
+    history.failing = ForecastUnavailable(UnavailableReason.PROMETHEUS_UNREACHABLE, "gone")
     clock.now += 4
     body = await subject.answer(question(), PATIENCE)
     assert body["state"] == "Ready"
@@ -166,12 +170,12 @@ async def test_prometheus_may_be_away_for_some_steps() -> None:
 
 
 async def test_a_herd_of_newcomers_does_not_hold_up_who_is_known() -> None:
-    clock, history, lanes = Clock(), Recorded(), Lanes()
-    known = Subject(history, lanes, clock=clock)
+    clock, history, lanes = Clock(), Recorded(), Executors()
+    known = SeriesForecaster(history, lanes, clock=clock)
     await known.answer(question(), PATIENCE)
     hanging = Recorded(hang=threading.Event())
     assert hanging.hang is not None
-    herd = [Subject(hanging, lanes, clock=clock) for _ in range(20)]
+    herd = [SeriesForecaster(hanging, lanes, clock=clock) for _ in range(20)]
     told = await asyncio.gather(*(one.answer(question(), 0.05) for one in herd))
     assert {body["reason"] for body in told} == {"Training"}
     clock.now += 1
@@ -184,9 +188,9 @@ async def test_a_herd_of_newcomers_does_not_hold_up_who_is_known() -> None:
 
 
 async def test_a_herd_that_looks_back_does_not_hold_up_what_is_new() -> None:
-    clock, lanes = Clock(), Lanes()
+    clock, lanes = Clock(), Executors()
     histories = [LooksHang() for _ in range(12)]
-    subjects = [Subject(history, lanes, clock=clock) for history in histories]
+    subjects = [SeriesForecaster(history, lanes, clock=clock) for history in histories]
     for one in subjects:
         await one.answer(question(), PATIENCE)
     for history in histories:
@@ -204,7 +208,7 @@ async def test_a_herd_that_looks_back_does_not_hold_up_what_is_new() -> None:
 
 
 async def test_a_subject_keeps_of_its_backtest_only_what_forecasts_need() -> None:
-    subject = Subject(Recorded(), clock=Clock())
+    subject = SeriesForecaster(Recorded(), clock=Clock())
     await subject.answer(question(), PATIENCE)
     assert subject.judgement is not None
     assert subject.to_gain() > 0
@@ -213,7 +217,7 @@ async def test_a_subject_keeps_of_its_backtest_only_what_forecasts_need() -> Non
 
 async def test_another_series_under_the_same_name_starts_afresh() -> None:
     clock, history = Clock(), Recorded()
-    subject = Subject(history, clock=clock)
+    subject = SeriesForecaster(history, clock=clock)
     first = await subject.answer(question(), PATIENCE)
     history.scale = 100.0
     body = await subject.answer(question(query="tokens"), PATIENCE)
@@ -224,7 +228,7 @@ async def test_another_series_under_the_same_name_starts_afresh() -> None:
 
 async def test_announced_peaks_are_counted_as_live_coverage() -> None:
     clock = Clock()
-    subject = Subject(Recorded(), clock=clock)
+    subject = SeriesForecaster(Recorded(), clock=clock)
     for _ in range(90):
         body = await subject.answer(question(), PATIENCE)
         clock.now += 1
@@ -234,12 +238,12 @@ async def test_announced_peaks_are_counted_as_live_coverage() -> None:
 
 async def test_a_learned_model_is_judged_when_it_joins() -> None:
     clock = Clock()
-    subject = Subject(Recorded(), clock=clock)
+    subject = SeriesForecaster(Recorded(), clock=clock)
     await subject.answer(question(), PATIENCE)
     material = subject.training_material()
     assert material is not None
     outcome = fit_one("prophet", *material)
-    assert not isinstance(outcome.result, Unavailable), outcome.result
+    assert not isinstance(outcome.result, ForecastUnavailable), outcome.result
     subject.join(outcome)
     for _ in range(2):
         clock.now += 1
@@ -253,6 +257,6 @@ async def test_a_learned_model_is_judged_when_it_joins() -> None:
 
 def test_a_fit_that_raises_is_an_outcome() -> None:
     broken = Series(0, 1, np.full(400, 1e308))
-    outcome = fit_one("lstm", broken, Shape(60, 5, 10))
+    outcome = fit_one("lstm", broken, SeriesShape(60, 5, 10))
     assert isinstance(outcome, FitOutcome)
-    assert isinstance(outcome.result, Unavailable)
+    assert isinstance(outcome.result, ForecastUnavailable)

@@ -9,13 +9,13 @@ from dataclasses import dataclass, field
 import numpy as np
 import pytest
 
-from r1_forecasting.protocol import Reason, Shape, Unavailable
-from r1_forecasting.selection import fit_quick, training_part
-from r1_forecasting.series import Series
-from r1_forecasting.training import FitOutcome, Trainer, fit_one
-from r1_forecasting.training_queue import Order, TrainingQueue
+from r1_forecasting.protocol import ForecastUnavailable, SeriesShape, UnavailableReason
+from r1_forecasting.selection.selection import fit_quick, training_part
+from r1_forecasting.selection.training import FitOutcome, Trainer, fit_one
+from r1_forecasting.selection.training_queue import Order, TrainingQueue
+from r1_forecasting.series.series import Series
 
-SERIES, SHAPE = Series(0, 1, np.ones(100)), Shape(10, 2, 3)
+SERIES, SHAPE = Series(0, 1, np.ones(100)), SeriesShape(10, 2, 3)
 
 
 @dataclass(slots=True)
@@ -24,8 +24,13 @@ class Recording(Trainer):
 
     log: list[str] = field(default_factory=list)
 
-    async def _in_worker(self, model: str, series: Series, shape: Shape) -> FitOutcome:
-        return FitOutcome(model, Unavailable(Reason.FAILED, "not fitted in this test"), 0.0, 0.0)
+    async def _in_worker(self, model: str, series: Series, shape: SeriesShape) -> FitOutcome:
+        return FitOutcome(
+            model,
+            ForecastUnavailable(UnavailableReason.FAILED, "not fitted in this test"),
+            0.0,
+            0.0,
+        )
 
     def order(self, name: str, *, wanted: bool = True, again: bool = False) -> Order:
         order = Order(
@@ -120,7 +125,7 @@ async def test_an_order_that_fails_does_not_stop_the_others() -> None:
     trainer = recording("lstm")
     broken = trainer.order("broken")
 
-    def fail() -> tuple[Series, Shape] | None:
+    def fail() -> tuple[Series, SeriesShape] | None:
         raise RuntimeError("no material")
 
     broken.series = fail
@@ -133,22 +138,22 @@ async def test_an_order_that_fails_does_not_stop_the_others() -> None:
 
 def test_a_fit_says_what_cpu_it_took_and_not_only_how_long() -> None:
     rng = np.random.default_rng(0)
-    outcome = fit_one("prophet", Series(0, 1, rng.gamma(50, 0.2, 700)), Shape(100, 5, 5))
-    assert not isinstance(outcome.result, Unavailable), outcome.result
+    outcome = fit_one("prophet", Series(0, 1, rng.gamma(50, 0.2, 700)), SeriesShape(100, 5, 5))
+    assert not isinstance(outcome.result, ForecastUnavailable), outcome.result
     assert outcome.cpu_seconds > 0
 
 
 @pytest.mark.parametrize(("seasons", "kept"), [(3.0, 1.2), (10.0, 3.0), (30.0, 9.0)])
 def test_at_least_a_season_is_kept_back_for_scoring(seasons: float, kept: float) -> None:
     series = Series(0, 1, np.ones(int(seasons * 100)))
-    back = len(series) - len(training_part(series, Shape(100, 5, 5)))
+    back = len(series) - len(training_part(series, SeriesShape(100, 5, 5)))
     assert back == pytest.approx(kept * 100 + 5, abs=1)
 
 
 def test_quick_models_join_as_history_grows() -> None:
     rng = np.random.default_rng(0)
     series = Series(0, 1, rng.gamma(50, 0.2, 700))
-    shape = Shape(100, 5, 5)
+    shape = SeriesShape(100, 5, 5)
     assert set(fit_quick(series.head(30), shape)) == {"last-value"}
     assert set(fit_quick(series.head(150), shape)) == {"last-value", "damped-trend"}
     assert set(fit_quick(series.head(250), shape)) == {

@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from r1_forecasting.training_queue import STAGGER, Order, TrainingQueue
+from r1_forecasting.selection.training_queue import STAGGER, Order, TrainingQueue
 
 DAY = 86_400.0
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from r1_forecasting.windows import future_peak, knots, row_quantiles, seasonal
+from r1_forecasting.series.windows import future_peak, knots, row_quantiles, seasonal
 
 
 def test_the_peak_ahead_excludes_the_present_and_ends_with_the_series() -> None:

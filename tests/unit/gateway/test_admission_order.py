@@ -2,9 +2,9 @@
 
 import pytest
 
-from r1_gateway.admission import Admission, Refusal, Ticket, TicketState
-from r1_gateway.classes import DEFAULT_POLICIES, ClassPolicy, PriorityClass
-from r1_gateway.routing import EndpointPool
+from r1_gateway.admission.admission_queue import Admission, Rejection, Ticket, TicketState
+from r1_gateway.admission.classes import DEFAULT_POLICIES, ClassPolicy, PriorityClass
+from r1_gateway.admission.endpoint_pool import EndpointPool
 
 Q1, Q2, Q3 = PriorityClass
 FOREVER = 1e9
@@ -124,7 +124,7 @@ def test_a_queue_of_length_zero_refuses_only_what_cannot_start_now() -> None:
     assert free > 0  # reserved for Q1
     assert offer(queue, Q1, 0.4).state is TicketState.RUNNING
     refused = queue.offer("x", Q1, 0.5)  # both seats are taken now
-    assert isinstance(refused, Refusal)
+    assert isinstance(refused, Rejection)
 
 
 def test_a_full_queue_of_requests_that_cannot_use_a_free_seat_does_not_block_it() -> None:
@@ -135,7 +135,7 @@ def test_a_full_queue_of_requests_that_cannot_use_a_free_seat_does_not_block_it(
     queue.retry(first, avoid=avoided, deadline=99.0)
     assert queue.start_next(0.0) is None
     assert offer(queue, Q2).state is TicketState.RUNNING
-    assert isinstance(queue.offer("x", Q2, 0.0), Refusal)
+    assert isinstance(queue.offer("x", Q2, 0.0), Rejection)
     assert serve(queue, second, 1.0) is first
 
 
@@ -257,7 +257,7 @@ def test_a_full_queue_refuses_its_own_class_only() -> None:
     offer(queue, Q2)
     offer(queue, Q2)
     refused = queue.offer("x", Q2, 0.0)
-    assert isinstance(refused, Refusal)
+    assert isinstance(refused, Rejection)
     assert refused.reason == "QueueFull"
     assert "2 waiting" in refused.message
     assert offer(queue, Q1).state is TicketState.QUEUED

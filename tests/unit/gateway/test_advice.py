@@ -6,13 +6,13 @@ import json
 
 import pytest
 
-from r1_gateway.advice import InvalidAdvice, parse_advice
-from r1_gateway.classes import PriorityClass
+from r1_gateway.admission.classes import PriorityClass
+from r1_gateway.admission.reservation_request import InvalidReservation, parse_reservations
 
 
 def test_advice_is_seats_by_route_and_class_for_a_while() -> None:
     body = json.dumps({"validSeconds": 10, "routes": {"default/chat": {"Q1": 3, "Q2": 0}}})
-    advice = parse_advice(body.encode())
+    advice = parse_reservations(body.encode())
     assert advice.valid_seconds == 10.0
     assert advice.routes == {"default/chat": {PriorityClass.Q1: 3, PriorityClass.Q2: 0}}
 
@@ -38,5 +38,5 @@ def test_advice_is_seats_by_route_and_class_for_a_while() -> None:
     ],
 )
 def test_what_is_no_advice_is_refused_by_its_field(body: str, says: str) -> None:
-    with pytest.raises(InvalidAdvice, match=says):
-        parse_advice(body.encode())
+    with pytest.raises(InvalidReservation, match=says):
+        parse_reservations(body.encode())

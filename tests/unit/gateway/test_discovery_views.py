@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from r1_gateway.discovery import PodView, RouteView, read_gateway
+from r1_gateway.kube.discovery import PodView, RouteView, read_gateway
 
 
 def config_map(name: str, created: str = "2026-01-01T00:00:00Z", **route: Any) -> dict[str, Any]:

@@ -7,16 +7,16 @@ from typing import Any
 
 import pytest
 
-from r1_gateway.classes import PriorityClass, UnknownClass, choose_class
-from r1_gateway.completion_request import CompletionRequest, parse_completion, with_model
-from r1_gateway.errors import ApiError
-from r1_gateway.keys import InvalidKeys, parse_keys
+from r1_gateway.admission.classes import PriorityClass, UnknownClass, choose_class
+from r1_gateway.http.completion_request import CompletionRequest, parse_completion, with_model
+from r1_gateway.http.errors import ApiError
+from r1_gateway.http.response_head import edit_head, read_head
+from r1_gateway.http.upstream import split_address
 from r1_gateway.options import parse_options
-from r1_gateway.response_head import edit_head, read_head
-from r1_gateway.route_spec import InvalidRoute, RouteSpec, build_model_table, parse_route
-from r1_gateway.static_config import parse_config
-from r1_gateway.tally import SECONDS_BUCKETS, Tally
-from r1_gateway.upstream import split_address
+from r1_gateway.routes.keys import InvalidKeys, parse_keys
+from r1_gateway.routes.route_spec import InvalidRoute, RouteSpec, build_model_table, parse_route
+from r1_gateway.routes.route_stats import SECONDS_BUCKETS, RouteStats
+from r1_gateway.routes.static_config import parse_config
 
 Q1, Q2, Q3 = PriorityClass
 
@@ -249,7 +249,7 @@ def test_the_model_can_be_renamed() -> None:
 
 
 def test_offered_tokens_are_prompt_bytes_by_four_and_what_may_come_out() -> None:
-    tally = Tally()
+    tally = RouteStats()
     tally.offer(Q1, 400, 7)
     tally.offer(Q1, 400, None)
     tally.offer(Q1, 0, 100_000)
@@ -262,7 +262,7 @@ def test_offered_tokens_are_prompt_bytes_by_four_and_what_may_come_out() -> None
 
 
 def test_histogram_bounds_include_their_value() -> None:
-    tally = Tally()
+    tally = RouteStats()
     tally.queue_wait[Q1].observe(SECONDS_BUCKETS[0])
     tally.queue_wait[Q1].observe(1e9)
     assert tally.queue_wait[Q1].counts[0] == tally.queue_wait[Q1].counts[-1] == 1

@@ -4,10 +4,10 @@ from dataclasses import replace
 
 import pytest
 
-from r1_gateway.admission import Admission, Ticket, TicketState
-from r1_gateway.classes import DEFAULT_POLICIES, PriorityClass
-from r1_gateway.holdback import Holdback
-from r1_gateway.routing import EndpointPool
+from r1_gateway.admission.admission_queue import Admission, Ticket, TicketState
+from r1_gateway.admission.classes import DEFAULT_POLICIES, PriorityClass
+from r1_gateway.admission.endpoint_pool import EndpointPool
+from r1_gateway.admission.seat_reservation import SeatReservation
 
 Q1, Q2, Q3 = PriorityClass
 PROMISED = (replace(DEFAULT_POLICIES[Q1], time_to_first_token_seconds=1.0), *DEFAULT_POLICIES[1:])
@@ -88,7 +88,7 @@ def test_a_promise_given_to_a_running_gateway_counts_from_then_on() -> None:
 
 @pytest.mark.parametrize("seats", [0, 1, 2, 9, 64])
 def test_half_of_the_pool_is_for_everybody(seats: int) -> None:
-    holdback = Holdback(PROMISED)
+    holdback = SeatReservation(PROMISED)
     holdback.released(100.0)
     for n in range(10_000):
         holdback.arrived(Q1, n / 1000)
@@ -98,7 +98,7 @@ def test_half_of_the_pool_is_for_everybody(seats: int) -> None:
 def test_a_pool_that_frees_seats_fast_keeps_none_back() -> None:
     reserves = []
     for held in (30.0, 10.0, 3.0, 0.1):
-        holdback = Holdback(PROMISED)
+        holdback = SeatReservation(PROMISED)
         holdback.released(held)
         for n in range(1200):
             holdback.arrived(Q1, n / 10)
@@ -110,7 +110,7 @@ def test_a_pool_that_frees_seats_fast_keeps_none_back() -> None:
 
 
 def test_before_anything_has_ended_one_seat_is_kept() -> None:
-    holdback = Holdback(PROMISED)
+    holdback = SeatReservation(PROMISED)
     for n in range(30):
         holdback.arrived(Q1, float(n))
     assert holdback.reserve(Q2, 8, 30.0) == 1

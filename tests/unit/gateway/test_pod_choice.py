@@ -5,14 +5,14 @@ from collections.abc import Iterator
 from hypothesis import given
 from hypothesis import strategies as st
 
-from r1_gateway.passive_health import FIRST_EJECTION_SECONDS, FORGET_SECONDS
-from r1_gateway.routing import (
+from r1_gateway.admission.endpoint_pool import (
     LONGEST_PAUSE_SECONDS,
     PROBE_SECONDS,
     Breaker,
     Endpoint,
     EndpointPool,
 )
+from r1_gateway.admission.passive_health import FIRST_EJECTION_SECONDS, FORGET_SECONDS
 
 
 def pool_of(seats: int = 4, **ready: bool) -> EndpointPool:

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from r1_gateway.discovery import PodView
-from r1_gateway.door import Door
-from r1_gateway.route_spec import parse_route
+from r1_gateway.gateway import Gateway
+from r1_gateway.kube.discovery import PodView
+from r1_gateway.routes.route_spec import parse_route
 
 SERVICE = "default/m"
 
@@ -52,7 +52,7 @@ def test_the_seats_of_a_pod_in_two_slices_count_once(
         made = slice_of(f"m-{family}", family, {0: True}, identified_by=identified_by)
         view.take(f"default/m-{family}", made)
     assert view.readiness(SERVICE) == {f"{host}:8000": True}
-    door = Door()
+    door = Gateway()
     door.set_routes([parse_route({"namespace": "default", "name": "m", "seatsPerReplica": 8})])
     door.set_pods(SERVICE, view.readiness(SERVICE))
     assert door.routes[SERVICE].admission.pool.seats == 8

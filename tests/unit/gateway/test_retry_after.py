@@ -8,17 +8,17 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from r1_gateway.admission import Admission, Refusal, Ticket
-from r1_gateway.classes import ClassPolicy, PriorityClass
-from r1_gateway.drain_rate import FIRST_GUESS_SECONDS, DrainRate
-from r1_gateway.promised_returns import (
+from r1_gateway.admission.admission_queue import Admission, Rejection, Ticket
+from r1_gateway.admission.classes import ClassPolicy, PriorityClass
+from r1_gateway.admission.drain_rate import FIRST_GUESS_SECONDS, DrainRate
+from r1_gateway.admission.endpoint_pool import EndpointPool
+from r1_gateway.admission.reserved_returns import (
     GRACE_SECONDS,
     LONGEST_SECONDS,
     STRANGER_SECONDS,
-    Promise,
-    PromisedReturns,
+    ReservedReturn,
+    ReservedReturns,
 )
-from r1_gateway.routing import EndpointPool
 
 Q1, Q2, Q3 = PriorityClass
 ROUND_TRIP = 0.002
@@ -27,7 +27,7 @@ ROUND_TRIP = 0.002
 @dataclass
 class Client:
     klass: PriorityClass
-    promise: Promise | None = None
+    promise: ReservedReturn | None = None
     refused: bool = False
 
 
@@ -74,9 +74,9 @@ class Play:
             outcome = admission.offer(client, client.klass, now, promise=promise)
             if client.refused and counts:
                 self.returns += 1
-                self.admitted += not isinstance(outcome, Refusal)
-            client.refused = isinstance(outcome, Refusal)
-            if isinstance(outcome, Refusal):
+                self.admitted += not isinstance(outcome, Rejection)
+            client.refused = isinstance(outcome, Rejection)
+            if isinstance(outcome, Rejection):
                 if counts:
                     self.announced.append(outcome.retry_after_seconds)
                 client.promise = outcome.promise
@@ -165,7 +165,7 @@ def test_clients_that_never_return_cost_half_of_a_queue_for_a_second() -> None:
     admission.finish(running, 0.1)
     outcomes = [admission.offer(0, Q2, 0.1) for _ in range(60)]
     assert sum(isinstance(outcome, Ticket) for outcome in outcomes) == 9
-    last = max(o.retry_after_seconds for o in outcomes if isinstance(o, Refusal))
+    last = max(o.retry_after_seconds for o in outcomes if isinstance(o, Rejection))
     assert 12 <= last <= 14  # 51 returns, four at a time
     running = next(o for o in outcomes if isinstance(o, Ticket) and o.endpoint)
     for _ in range(6):
@@ -176,7 +176,7 @@ def test_clients_that_never_return_cost_half_of_a_queue_for_a_second() -> None:
     assert admission.queued(Q2) == 2
     assert isinstance(admission.offer(0, Q2, 0.9), Ticket)
     assert isinstance(admission.offer(0, Q2, 0.9), Ticket)
-    assert isinstance(admission.offer(0, Q2, 0.9), Refusal)
+    assert isinstance(admission.offer(0, Q2, 0.9), Rejection)
     late = 1.1 + last + GRACE_SECONDS + 1.0
     while isinstance(admission.offer(0, Q2, late), Ticket):
         pass
@@ -206,11 +206,11 @@ def test_a_pool_that_stands_still_is_not_taken_for_one_that_drains() -> None:
 
 def test_nothing_drains_without_seats() -> None:
     assert DrainRate().per_second(Q1, 0, 1.0) == 0.0
-    assert PromisedReturns().promise(1.0, 0.0, 0.5, 100) == (LONGEST_SECONDS, None)
+    assert ReservedReturns().promise(1.0, 0.0, 0.5, 100) == (LONGEST_SECONDS, None)
 
 
 def test_every_refused_client_gets_a_place_of_its_own() -> None:
-    book = PromisedReturns()
+    book = ReservedReturns()
     made = [book.promise(100.0, 10.0, 0.5, 100) for _ in range(1000)]
     seconds = [after for after, _ in made]
     assert seconds == sorted(seconds)
@@ -222,13 +222,13 @@ def test_every_refused_client_gets_a_place_of_its_own() -> None:
 
 
 def test_no_more_clients_return_together_than_places_may_be_kept() -> None:
-    book = PromisedReturns()
+    book = ReservedReturns()
     seconds = [book.promise(100.0, 1000.0, 0.5, 8)[0] for _ in range(30)]
     assert [seconds.count(after) for after in range(1, 5)] == [8, 8, 8, 6]
 
 
 def test_a_promise_is_claimed_once_when_it_is_due_and_by_its_own_connection() -> None:
-    book = PromisedReturns()
+    book = ReservedReturns()
     after, mine = book.promise(100.0, 10.0, 0.5, 100)
     assert mine is not None
     assert not book.claim(None, 100.0 + after)  # it belongs to a connection
@@ -239,7 +239,7 @@ def test_a_promise_is_claimed_once_when_it_is_due_and_by_its_own_connection() ->
 
 def test_a_promise_whose_connection_closed_or_serves_another_belongs_to_any() -> None:
     for closed in (False, True):
-        book = PromisedReturns()
+        book = ReservedReturns()
         after, mine = book.promise(100.0, 10.0, 0.5, 100)
         assert mine is not None
         if closed:
@@ -252,7 +252,7 @@ def test_a_promise_whose_connection_closed_or_serves_another_belongs_to_any() ->
 
 
 def test_a_promise_without_a_connection_waits_for_the_same_request() -> None:
-    book = PromisedReturns()
+    book = ReservedReturns()
     promises = [book.promise(100.0, 10.0, 0.5, 100, identity) for identity in (1, 2)]
     for _, each in promises:
         assert each is not None
@@ -266,7 +266,7 @@ def test_a_promise_without_a_connection_waits_for_the_same_request() -> None:
 
 
 def test_clients_that_change_their_requests_are_recognised_by_the_time_of_their_return() -> None:
-    book = PromisedReturns()
+    book = ReservedReturns()
     now = 100.0
     for identity in range(100):
         after, mine = book.promise(now, 10.0, 0.5, 100, identity)
@@ -281,7 +281,7 @@ def test_clients_that_change_their_requests_are_recognised_by_the_time_of_their_
 
 
 def test_what_is_kept_of_promises_does_not_grow_with_those_that_are_over() -> None:
-    book = PromisedReturns()
+    book = ReservedReturns()
     now = 100.0
     for identity in range(2000):
         now += 0.1
@@ -294,14 +294,14 @@ def test_what_is_kept_of_promises_does_not_grow_with_those_that_are_over() -> No
 
 
 def test_a_promise_of_another_queue_claims_nothing() -> None:
-    book, other = PromisedReturns(), PromisedReturns()
+    book, other = ReservedReturns(), ReservedReturns()
     after, promise = other.promise(100.0, 10.0, 0.5, 100)
     assert not book.claim(promise, 100.0 + after)
     assert other.claim(None, 100.0 + after)
 
 
 def test_a_promise_ends_some_time_after_it_is_due() -> None:
-    book = PromisedReturns()
+    book = ReservedReturns()
     after, mine = book.promise(100.0, 10.0, 0.5, 100)
     due = 100.0 + after
     assert book.reserved(due, 10.0, 0.5) == 1

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from r1_gateway.stream_reader import LINE_BYTES, StreamReader, carries_token
+from r1_gateway.http.stream_reader import LINE_BYTES, StreamReader, carries_token
 
 USAGE = {"prompt_tokens": 9, "total_tokens": 509, "completion_tokens": 500}
 

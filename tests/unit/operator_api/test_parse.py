@@ -7,12 +7,12 @@ from typing import Any
 import pytest
 
 from r1_operator.api.declare import to_json
-from r1_operator.api.names import Mode
+from r1_operator.api.names import ScalingMode
 from r1_operator.api.parsing import Invalid
 from r1_operator.api.scaling import Activation, ClassName, DownPolicy, MetricType
 from r1_operator.api.serving import Dtype, EngineType
 from r1_operator.api.v1 import parse
-from r1_operator.plan.decision import Mode as DecisionMode
+from r1_operator.plan.scaling.decision import DecisionMode
 
 VERBATIM: dict[str, Any] = {
     "apiVersion": "deepseek.ai/v1",
@@ -125,4 +125,4 @@ def test_nulls_mean_absent_as_on_the_server() -> None:
 
 
 def test_modes_are_those_of_the_decision() -> None:
-    assert [mode.value for mode in Mode] == [mode.value for mode in DecisionMode]
+    assert [mode.value for mode in ScalingMode] == [mode.value for mode in DecisionMode]

@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from r1_operator.plan.unavailable import Unavailable
-from r1_operator.sources.asking import UNREACHABLE, Asking, Known
+from r1_operator.sources.cached_poller import UNREACHABLE, CachedAnswer, CachedPoller
 
 SILENCE = Unavailable(UNREACHABLE, "nobody there")
 
@@ -37,8 +37,8 @@ async def turn() -> None:
         await asyncio.sleep(0)
 
 
-def asking(clock: Clock, holds: bool = True) -> Asking[str, int]:
-    return Asking("http://peer/", "The peer", holds=lambda _: holds, clock=clock)
+def asking(clock: Clock, holds: bool = True) -> CachedPoller[str, int]:
+    return CachedPoller("http://peer/", "The peer", holds=lambda _: holds, clock=clock)
 
 
 async def test_a_question_is_asked_once_a_period_give_or_take_a_tenth() -> None:
@@ -50,7 +50,7 @@ async def test_a_question_is_asked_once_a_period_give_or_take_a_tenth() -> None:
         peer.ask("a", replies, 10.0)
         await turn()
     assert replies.asked == 2
-    assert peer.known("a") == Known(11.1, 1)
+    assert peer.known("a") == CachedAnswer(11.1, 1)
     await peer.close()
 
 
@@ -80,7 +80,7 @@ async def test_silence_leaves_an_answer_that_holds_and_replaces_one_that_does_no
         clock.now, replies.next = 20.0, SILENCE
         peer.ask("a", replies, 10.0)
         await turn()
-        assert peer.known("a") == (Known(0.0, 1) if holds else Known(20.0, SILENCE))
+        assert peer.known("a") == (CachedAnswer(0.0, 1) if holds else CachedAnswer(20.0, SILENCE))
         await peer.close()
 
 
@@ -92,7 +92,7 @@ async def test_a_refusal_replaces_even_an_answer_that_holds() -> None:
     clock.now, replies.next = 20.0, Unavailable("Refused", "no")
     peer.ask("a", replies, 10.0)
     await turn()
-    assert peer.known("a") == Known(20.0, replies.next)
+    assert peer.known("a") == CachedAnswer(20.0, replies.next)
     await peer.close()
 
 
@@ -129,7 +129,9 @@ async def test_expiry_asks_at_the_next_look_and_sooner_brings_it_nearer() -> Non
 
 
 async def test_a_peer_that_is_not_there_is_said_to_be_silent() -> None:
-    peer: Asking[str, int] = Asking("http://127.0.0.1:9", "The peer", holds=lambda _: True)
+    peer: CachedPoller[str, int] = CachedPoller(
+        "http://127.0.0.1:9", "The peer", holds=lambda _: True
+    )
     said = await peer.fetch("GET", "/")
     assert isinstance(said, Unavailable)
     assert said.reason == UNREACHABLE

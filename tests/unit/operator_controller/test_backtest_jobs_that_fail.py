@@ -11,11 +11,11 @@ from fake_api_server import HANG, FakeApiServer, Fault, client_of, fake_api_serv
 from r1_operator.controller.backtests import Backtests
 from r1_operator.controller.liveness import Liveness
 from r1_operator.kube.client import Api
-from r1_operator.kube.events import Notice
+from r1_operator.kube.events import EventSpec
 from r1_operator.kube.kinds import R1BACKTEST, R1INFERENCE, Json, Key
-from r1_operator.kube.views import Views
-from r1_operator.metrics import Metrics
-from r1_operator.plan.backtest.seen import Site
+from r1_operator.kube.store import Stores
+from r1_operator.metrics import OperatorMetrics
+from r1_operator.plan.backtest.observed import BacktestSite
 
 KEY = Key("ns", "november")
 PATH = R1BACKTEST.path(*KEY)
@@ -33,18 +33,18 @@ class World:
 
     def __init__(self, server: FakeApiServer, api: Api, template: Json) -> None:
         self.server = server
-        self.told: list[Notice] = []
+        self.told: list[EventSpec] = []
         self.elapsed = 0.0
-        self.inferences = Views()
+        self.inferences = Stores()
         self.backtests = Backtests(
             api,
             self.inferences,
-            site=Site("home", "backtest:1", "http://prometheus", template),
+            site=BacktestSite("home", "backtest:1", "http://prometheus", template),
             namespaces=(),
             lead=lambda key: None,
             tell=self.told.append,
             liveness=Liveness(silent_seconds=60.0),
-            metrics=Metrics(),
+            metrics=OperatorMetrics(),
             now=lambda: 1_800_000_000.0 + self.elapsed,
         )
         obj = self._object("R1Inference", "chat", {"autoscaling": AUTOSCALING})

@@ -9,13 +9,13 @@ import pytest
 
 from fake_api_server import HANG, FakeApiServer, Fault, client_of, fake_api_server, status_error
 from r1_common.clock import AnchoredClock
-from r1_operator.controller.reconcile import Reconciler
+from r1_operator.controller.reconcile.reconciler import Reconciler
 from r1_operator.kube.client import Api
-from r1_operator.kube.events import Notice
+from r1_operator.kube.events import EventSpec
 from r1_operator.kube.kinds import POD, R1INFERENCE, Json, Key
-from r1_operator.kube.views import Views
-from r1_operator.metrics import Metrics
-from r1_operator.plan.scaling import fixed
+from r1_operator.kube.store import Stores
+from r1_operator.metrics import OperatorMetrics
+from r1_operator.plan.scaling.decide import fixed
 from r1_operator.plan.snapshot import Defaults
 
 KEY = Key("ns", "r1")
@@ -122,8 +122,8 @@ class World:
 
     def __init__(self, server: FakeApiServer, api: Api) -> None:
         self.server = server
-        self.told: list[Notice] = []
-        self.views = Views()
+        self.told: list[EventSpec] = []
+        self.views = Stores()
         self.now = 1_800_000_000.0
         self.elapsed = 0.0
         scaling: Any = self
@@ -135,7 +135,7 @@ class World:
             has_service_monitors=lambda: True,
             enqueue=lambda key: None,
             tell=self.told.append,
-            metrics=Metrics(),
+            metrics=OperatorMetrics(),
             clock=AnchoredClock(
                 wall=lambda: self.now + self.elapsed, monotonic=lambda: self.elapsed
             ),
@@ -353,7 +353,7 @@ async def test_a_fault_of_a_builder_is_a_condition(
     def broken(*_: Any, **__: Any) -> Any:
         raise KeyError("metadata")
 
-    monkeypatch.setattr("r1_operator.plan.whole.plan_children", broken)
+    monkeypatch.setattr("r1_operator.plan.resource_plan.plan_children", broken)
     world.make({"replicas": 1})
     world.pod(ready=True)
     await world.reconcile()
@@ -410,18 +410,18 @@ async def test_a_kind_that_is_no_child_any_more_is_no_problem(world: World) -> N
 def test_pauses_grow_to_half_a_minute() -> None:
     from random import Random
 
-    from r1_operator.controller.child_backoff import ChildBackoff, Request
-    from r1_operator.plan.snapshot import Refusal
+    from r1_operator.controller.reconcile.child_backoff import ChildBackoff, ChildWrite
+    from r1_operator.plan.snapshot import WriteRefusal
 
     backoff = ChildBackoff(rng=Random(1))
-    request, refusal = Request("Service", "apply", "d"), Refusal("Service", "r1", "no")
+    request, refusal = ChildWrite("Service", "apply", "d"), WriteRefusal("Service", "r1", "no")
     delays = [backoff.failed(KEY, request, refusal, 0.0) for _ in range(12)]
     assert 0.5 <= delays[0] <= 1.0
     assert all(15.0 <= delay <= 30.0 for delay in delays[6:])
     assert backoff.pause(KEY, request, 1.0) == pytest.approx(delays[-1] - 1.0)
     assert backoff.pause(KEY, request._replace(digest="e"), 1.0) == 0.0
     passing = ChildBackoff(rng=Random(1))
-    first = passing.failed(KEY, request, Refusal("Service", "r1", "busy", temporary=True), 0.0)
+    first = passing.failed(KEY, request, WriteRefusal("Service", "r1", "busy", temporary=True), 0.0)
     assert 0.1 <= first <= 0.2
     backoff.succeeded(KEY, request)
     assert backoff.reported(KEY) == ()

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from r1_operator.controller.drift import APPLIED, drift, manifest_hash, with_hash
+from r1_operator.controller.reconcile.drift import APPLIED, drift, manifest_hash, with_hash
 
 WANTED: dict[str, Any] = {
     "metadata": {"labels": {"a": "1"}, "ownerReferences": [{"uid": "u", "name": "n"}]},

@@ -7,13 +7,13 @@ from typing import Any, cast
 import pytest
 
 from r1_operator.api.names import Label
-from r1_operator.controller.intake import Intake
 from r1_operator.controller.liveness import Liveness
-from r1_operator.controller.resync import Resync
+from r1_operator.controller.watch.event_handler import EventHandler
+from r1_operator.controller.watch.relist import Relist
 from r1_operator.kube.client import Api
 from r1_operator.kube.kinds import DEPLOYMENT, POD, R1INFERENCE, Json, Key, Kind
-from r1_operator.kube.views import Views
-from r1_operator.metrics import Metrics
+from r1_operator.kube.store import Stores
+from r1_operator.metrics import OperatorMetrics
 
 
 def an_object(
@@ -38,9 +38,9 @@ class World:
     """An intake and what it marked."""
 
     def __init__(self) -> None:
-        self.views, self.marked, self.metrics = Views(), list[Key](), Metrics()
+        self.views, self.marked, self.metrics = Stores(), list[Key](), OperatorMetrics()
         self.liveness = Liveness(silent_seconds=60)
-        self.intake = Intake(
+        self.intake = EventHandler(
             self.views, enqueue=self.marked.append, liveness=self.liveness, metrics=self.metrics
         )
 
@@ -106,8 +106,8 @@ class Listed:
         return next((one for one in objects if one["metadata"]["name"] == name), None)
 
 
-def resync_of(world: World, server: Listed) -> Resync:
-    return Resync(
+def resync_of(world: World, server: Listed) -> Relist:
+    return Relist(
         cast(Api, server),
         world.intake,
         kinds=lambda: (R1INFERENCE, DEPLOYMENT),

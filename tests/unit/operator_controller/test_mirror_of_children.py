@@ -11,13 +11,13 @@ from aiohttp import web
 from kubernetes.aio.client import Configuration
 
 from r1_operator.api.names import Label
-from r1_operator.controller.intake import Intake
 from r1_operator.controller.liveness import Liveness
-from r1_operator.controller.mirror import Mirror
+from r1_operator.controller.watch.event_handler import EventHandler
+from r1_operator.controller.watch.reflector import Reflector
 from r1_operator.kube.client import Api, RetryPolicy
 from r1_operator.kube.kinds import DEPLOYMENT, Json, Key
-from r1_operator.kube.views import Views
-from r1_operator.metrics import Metrics
+from r1_operator.kube.store import Stores
+from r1_operator.metrics import OperatorMetrics
 
 
 def deployment(name: str, version: int, *, namespace: str = "ns", uid: str = "") -> Json:
@@ -89,7 +89,9 @@ class ApiServer:
 class Mirrored:
     """What a mirror has made of it."""
 
-    def __init__(self, mirror: Mirror, views: Views, marked: list[Key], metrics: Metrics) -> None:
+    def __init__(
+        self, mirror: Reflector, views: Stores, marked: list[Key], metrics: OperatorMetrics
+    ) -> None:
         self.mirror = mirror
         self.view = views.children[DEPLOYMENT.name]
         self.marked = marked
@@ -114,12 +116,12 @@ async def mirror_of(server: ApiServer, namespaces: tuple[str, ...] = ()) -> Asyn
     await web.TCPSite(runner, "127.0.0.1", 0).start()
     configuration = type.__call__(Configuration)
     configuration.host = f"http://127.0.0.1:{runner.addresses[0][1]}"
-    views, marked, metrics = Views(), list[Key](), Metrics()
-    intake = Intake(
+    views, marked, metrics = Stores(), list[Key](), OperatorMetrics()
+    intake = EventHandler(
         views, enqueue=marked.append, liveness=Liveness(silent_seconds=60), metrics=metrics
     )
     async with Api(configuration, retry=RetryPolicy(attempts=1)) as api:
-        mirror = Mirror(api, intake, DEPLOYMENT, selector=Label.RESOURCE, namespaces=namespaces)
+        mirror = Reflector(api, intake, DEPLOYMENT, selector=Label.RESOURCE, namespaces=namespaces)
         task = asyncio.create_task(mirror.run())
         yield Mirrored(mirror, views, marked, metrics)
         task.cancel()

@@ -13,14 +13,14 @@ from hypothesis import strategies as st
 from fake_api_server import FakeApiServer, client_of, fake_api_server
 from model_name_cases import CASES, Case
 from r1_common.model_names import NameClaim, age_of, resolve
-from r1_operator.controller.model_names import NameIndex
-from r1_operator.controller.reconcile import Reconciler
+from r1_operator.controller.reconcile.model_names import NameIndex
+from r1_operator.controller.reconcile.reconciler import Reconciler
 from r1_operator.kube.client import Api
-from r1_operator.kube.events import Notice
+from r1_operator.kube.events import EventSpec
 from r1_operator.kube.kinds import R1INFERENCE, Json, Key
-from r1_operator.kube.views import Views
-from r1_operator.metrics import Metrics
-from r1_operator.plan.scaling import fixed
+from r1_operator.kube.store import Stores
+from r1_operator.metrics import OperatorMetrics
+from r1_operator.plan.scaling.decide import fixed
 from r1_operator.plan.snapshot import Defaults
 
 
@@ -93,9 +93,9 @@ class World:
 
     def __init__(self, server: FakeApiServer, api: Api) -> None:
         self.server, self.api = server, api
-        self.told: list[Notice] = []
+        self.told: list[EventSpec] = []
         self.queue: list[Key] = []
-        self.views = Views()
+        self.views = Stores()
         self.restart()
 
     def restart(self) -> None:
@@ -109,7 +109,7 @@ class World:
             has_service_monitors=lambda: False,
             enqueue=self.queue.append,
             tell=self.told.append,
-            metrics=Metrics(),
+            metrics=OperatorMetrics(),
         )
 
     def follow(self, key: Key, resource: Any) -> Any:

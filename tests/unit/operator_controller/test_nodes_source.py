@@ -5,11 +5,11 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 from r1_operator.api.names import Label
-from r1_operator.kube.client import ApiError, Refused, Unreachable
+from r1_operator.kube.client import KubeApiError, RequestRefused, Unreachable
 from r1_operator.kube.kinds import Json, Key, Kind
-from r1_operator.plan.room import NOT_SEEN_YET
+from r1_operator.plan.placement.schedulable import NOT_SEEN_YET
 from r1_operator.plan.unavailable import Unavailable
-from r1_operator.sources.nodes import PLACED, Look, Nodes
+from r1_operator.sources.nodes import PLACED, Nodes, NodeSnapshot
 
 GPU = "nvidia.com/gpu"
 
@@ -21,7 +21,7 @@ class Cluster:
         self.now = 0.0
         self.asked: list[tuple[str, str]] = []
         self.pods: list[Json] = []
-        self.failure: ApiError | None = None
+        self.failure: KubeApiError | None = None
         api: Any = self
         self.nodes = Nodes(api, clock=lambda: self.now)
 
@@ -48,7 +48,7 @@ class Cluster:
             metadata["deletionTimestamp"] = "2026-01-01T00:00:00Z"
         self.pods.append({"metadata": metadata, "spec": {"nodeName": "a", "containers": [engine]}})
 
-    async def after(self, seconds: float) -> Look | Unavailable:
+    async def after(self, seconds: float) -> NodeSnapshot | Unavailable:
         """Ask, let the background work end, and ask again."""
         self.now += seconds
         self.nodes.latest()
@@ -57,7 +57,7 @@ class Cluster:
         return self.nodes.latest()
 
 
-def free(found: Look | Unavailable) -> list[int]:
+def free(found: NodeSnapshot | Unavailable) -> list[int]:
     assert not isinstance(found, Unavailable), found
     return [int(node.free[GPU]) for node in found.nodes]
 
@@ -87,7 +87,7 @@ async def test_the_replicas_that_had_a_place_are_of_the_same_look() -> None:
         cluster.run(1, owner, leaves=leaves)
     found = await cluster.after(0)
     assert free(found) == [3], "a pod that leaves holds its device to the end"
-    assert isinstance(found, Look)
+    assert isinstance(found, NodeSnapshot)
     assert found.placed == {Key("team", "r1"): 2, Key("team", "v3"): 1}
 
 
@@ -122,7 +122,7 @@ async def test_a_server_that_was_never_heard_is_told_apart_from_the_first_moment
 
 async def test_a_missing_right_names_the_setting_and_is_asked_for_once_a_minute() -> None:
     cluster = Cluster()
-    cluster.failure = Refused("forbidden", status=403)
+    cluster.failure = RequestRefused("forbidden", status=403)
     found = await cluster.after(0)
     assert isinstance(found, Unavailable)
     assert found.reason == "MayNotSeeNodes"
@@ -135,7 +135,7 @@ async def test_a_missing_right_names_the_setting_and_is_asked_for_once_a_minute(
 
 async def test_a_listing_that_expired_half_way_is_no_missing_right() -> None:
     cluster = Cluster()
-    cluster.failure = Refused("the continue token is too old", status=410)
+    cluster.failure = RequestRefused("the continue token is too old", status=410)
     found = await cluster.after(0)
     assert isinstance(found, Unavailable)
     assert found.reason == "NodesNotRead"

@@ -10,16 +10,16 @@ from kubernetes.aio.client import Configuration
 
 from r1_operator.kube.client import (
     Api,
-    ApiError,
     Busy,
     Conflict,
+    KubeApiError,
     NotFound,
     NotLeading,
-    Refused,
+    RequestRefused,
     RetryPolicy,
     Unreachable,
 )
-from r1_operator.kube.events import EventWriter, Notice
+from r1_operator.kube.events import EventSpec, EventWriter
 from r1_operator.kube.kinds import DEPLOYMENT, R1INFERENCE, Key
 
 KEY = Key("ns", "r1")
@@ -92,10 +92,16 @@ async def test_a_busy_server_is_asked_again(server: Server, api: Api) -> None:
 
 @pytest.mark.parametrize(
     ("status", "kind", "requests"),
-    [(404, NotFound, 1), (409, Conflict, 1), (422, Refused, 1), (403, Refused, 1), (503, Busy, 3)],
+    [
+        (404, NotFound, 1),
+        (409, Conflict, 1),
+        (422, RequestRefused, 1),
+        (403, RequestRefused, 1),
+        (503, Busy, 3),
+    ],
 )
 async def test_errors_by_kind_with_the_servers_words(
-    server: Server, api: Api, status: int, kind: type[ApiError], requests: int
+    server: Server, api: Api, status: int, kind: type[KubeApiError], requests: int
 ) -> None:
     for _ in range(requests):
         server.then(status, {"message": "spec.x: is wrong", "reason": "Because"})
@@ -120,7 +126,7 @@ async def test_a_message_about_the_content_is_a_refusal_whatever_the_status(
     server: Server, api: Api, status: int, message: str
 ) -> None:
     server.then(status, {"message": message})
-    with pytest.raises(Refused) as raised:
+    with pytest.raises(RequestRefused) as raised:
         await api.apply(DEPLOYMENT, *KEY, {})
     assert raised.value.detail == message
     assert len(server.asked) == 1
@@ -165,8 +171,8 @@ async def test_pages_are_followed_and_null_is_none(server: Server, api: Api) -> 
     assert server.asked[1].query["continue"] == "abc"
 
 
-def notice(note: str = "From 1 to 2.", uid: str = "u") -> Notice:
-    return Notice(KEY, uid, "ScaledUp", note, action="Scale")
+def notice(note: str = "From 1 to 2.", uid: str = "u") -> EventSpec:
+    return EventSpec(KEY, uid, "ScaledUp", note, action="Scale")
 
 
 async def test_an_event_says_what_about_whom_and_is_not_repeated(server: Server, api: Api) -> None:

@@ -5,30 +5,29 @@ from dataclasses import replace
 import pytest
 from prometheus_client import CollectorRegistry
 
-from r1_operator.api.scaling import ClassName, MetricType
-from r1_operator.api.scaling import Forecast as ForecastSpec
+from r1_operator.api.scaling import ClassName, ForecastSpec, MetricType
 from r1_operator.api.v1 import parse
-from r1_operator.controller.exposition import ScalingCollector
-from r1_operator.controller.scaling_loop import Scaled
+from r1_operator.controller.scaling.scaling_loop import Scaled
+from r1_operator.controller.scaling.scaling_metrics import ScalingCollector
 from r1_operator.kube.kinds import Key
-from r1_operator.plan.demand import Demand
-from r1_operator.plan.forecasts import Forecast, Gate
-from r1_operator.plan.holdback import ClassHoldback, HoldbackReason
-from r1_operator.plan.policy import policy_of
-from r1_operator.plan.scaling import ScalingInputs
+from r1_operator.plan.scaling.decide import ScalingInputs
+from r1_operator.plan.scaling.policy import policy_of
+from r1_operator.plan.scaling.seat_reservation import ClassReservation, ReservationReason
+from r1_operator.plan.signals.demand import Demand
+from r1_operator.plan.signals.forecast import ForecastGate, ReceivedForecast
 from r1_operator.plan.unavailable import Unavailable
 
 KEY = Key("team", "chat")
 LABELS = {"inference_namespace": "team", "inference": "chat"}
 RATE = LABELS | {"metric": "RequestsPerSecond"}
-FORECAST = Forecast(
+FORECAST = ReceivedForecast(
     model="lstm",
     issued_at=1.0,
     valid_until=61.0,
     lead_seconds=45.0,
     peak_over_lead={0.5: 14.0, 0.95: 28.0},
     points=(),
-    gate=Gate(acts=True, reason="BeatsBaselines", message="It does."),
+    gate=ForecastGate(acts=True, reason="BeatsBaselines", message="It does."),
     metric=MetricType.REQUESTS_PER_SECOND,
 )
 SEEN = ScalingInputs(
@@ -133,7 +132,7 @@ def test_a_forecast_of_a_metric_that_the_policy_no_longer_counts_is_not_told() -
 
 def test_seats_held_back_are_told_by_class() -> None:
     state = followed(SEEN)
-    held = ClassHoldback(ClassName.Q1, 2, 4, HoldbackReason.ARRIVALS, "Because.")
+    held = ClassReservation(ClassName.Q1, 2, 4, ReservationReason.ARRIVALS, "Because.")
     state.held_back = (held,)
     at = scraped(state).get_sample_value
     assert at("r1_operator_seats_held_back", LABELS | {"class": "Q1"}) == 4

@@ -12,19 +12,19 @@ from r1_operator.api.backtest import autoscaling_hash
 from r1_operator.api.names import Label
 from r1_operator.api.scaling import ClassName
 from r1_operator.api.v1 import R1Inference, parse
-from r1_operator.controller.decisions import DecisionBook
-from r1_operator.controller.scaling_loop import ScalingLoop
-from r1_operator.kube.events import Notice
+from r1_operator.controller.scaling.decision_history import DecisionHistory
+from r1_operator.controller.scaling.scaling_loop import ScalingLoop
+from r1_operator.kube.events import EventSpec
 from r1_operator.kube.kinds import DEPLOYMENT, POD, Json, Key
-from r1_operator.kube.views import Views
-from r1_operator.metrics import Metrics
-from r1_operator.plan.demand import CounterSample
-from r1_operator.plan.room import Node
-from r1_operator.plan.scaling import fixed
+from r1_operator.kube.store import Stores
+from r1_operator.metrics import OperatorMetrics
+from r1_operator.plan.placement.schedulable import Node
+from r1_operator.plan.scaling.decide import fixed
+from r1_operator.plan.signals.demand import CounterSample
 from r1_operator.plan.unavailable import Unavailable
 from r1_operator.sources.external import ExternalMetrics
-from r1_operator.sources.nodes import Look
-from r1_operator.sources.signals import Answer, Reading
+from r1_operator.sources.nodes import NodeSnapshot
+from r1_operator.sources.signals import SignalSnapshot, SignalsResponse
 
 KEY = Key("default", "r1")
 START = 1_800_000_000.0
@@ -44,7 +44,7 @@ class World:
         self.version = 1
         self.gpus = 20
         self.blind: Unavailable | None = None
-        self.look: Look | None = None
+        self.look: NodeSnapshot | None = None
         self.looks, self.looked_at = 0, START
         self.capacity: Json = {}
         self.forecast: Json = {}
@@ -53,9 +53,9 @@ class World:
         self.advice: list[tuple[dict[str, dict[str, int]], float]] = []
         self.backtests: dict[Key, Json] | None = {}
         self.enqueued: list[Key] = []
-        self.told: list[Notice] = []
-        self.views = Views()
-        self.book = DecisionBook()
+        self.told: list[EventSpec] = []
+        self.views = Stores()
+        self.book = DecisionHistory()
         if replicas is not None:
             self.deploy(replicas)
         signals: Any = self
@@ -70,7 +70,7 @@ class World:
             self.book,
             enqueue=self.enqueued.append,
             tell=self.told.append,
-            metrics=Metrics(),
+            metrics=OperatorMetrics(),
             backtest=self.backtest,
             now=lambda: self.now,
         )
@@ -90,7 +90,7 @@ class World:
     def forget(self, key: Key) -> None:
         """The forecaster's part."""
 
-    def latest(self) -> Look | Unavailable:
+    def latest(self) -> NodeSnapshot | Unavailable:
         """The nodes' part."""
         self.looks += 1
         if self.blind is not None:
@@ -98,13 +98,13 @@ class World:
         if self.look is None or self.now - self.looked_at >= 15.0:
             held = sum(pod.node is not None for pod in self.views.pods.of(KEY))
             self.looked_at = self.now
-            self.look = Look((gpus(self.gpus - held), gpus(0, "m")), {KEY: held})
+            self.look = NodeSnapshot((gpus(self.gpus - held), gpus(0, "m")), {KEY: held})
         return self.look
 
-    async def read(self) -> Reading:
+    async def read(self) -> SignalSnapshot:
         """The gateway's part."""
         if not self.gateway:
-            return Reading()
+            return SignalSnapshot()
         sample = CounterSample(
             gateway="gw",
             started_at=START - 3600,
@@ -127,8 +127,8 @@ class World:
             },
             held_seconds=20.0,
         )
-        answers = {"gw": Answer(self.answer(), {}, self.now)}
-        return Reading(frozenset({"gw"}), {str(KEY): (sample,)}, answers=answers)
+        answers = {"gw": SignalsResponse(self.answer(), {}, self.now)}
+        return SignalSnapshot(frozenset({"gw"}), {str(KEY): (sample,)}, answers=answers)
 
     def answer(self) -> Json:
         """The whole of `/signals`: every request took `latency_ms`, or no latency is told."""
@@ -210,7 +210,7 @@ def resource(
     return parse({**manifest, "metadata": metadata, "spec": spec})
 
 
-def counts(told: Sequence[Notice]) -> list[str]:
+def counts(told: Sequence[EventSpec]) -> list[str]:
     return [notice.reason for notice in told]
 
 
@@ -362,7 +362,7 @@ class _Counting:
 
 
 def test_the_book_is_bounded_and_keeps_the_newest() -> None:
-    book = DecisionBook(last=5, budget=100)
+    book = DecisionHistory(last=5, budget=100)
     for n in range(50):
         book.add(KEY, fixed(n, n - 1, START + n))
     assert [one["replicas"] for one in book.of(KEY)] == [45, 46, 47, 48, 49]

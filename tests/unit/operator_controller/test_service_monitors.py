@@ -9,13 +9,13 @@ from typing import Any
 import pytest
 
 from r1_operator.api.names import Label
-from r1_operator.controller.intake import Intake
 from r1_operator.controller.liveness import Liveness
-from r1_operator.controller.monitors import ServiceMonitors
-from r1_operator.kube.client import NotFound, Refused, Unreachable
+from r1_operator.controller.watch.event_handler import EventHandler
+from r1_operator.controller.watch.service_monitors import ServiceMonitors
+from r1_operator.kube.client import NotFound, RequestRefused, Unreachable
 from r1_operator.kube.kinds import SERVICE_MONITOR, Json, Key, Kind
-from r1_operator.kube.views import Views
-from r1_operator.metrics import Metrics
+from r1_operator.kube.store import Stores
+from r1_operator.metrics import OperatorMetrics
 
 KEY = Key("ns", "chat")
 MONITOR: Json = {
@@ -38,12 +38,12 @@ class World:
         self.changes = 0
         self.news = asyncio.Event()
         self.touched: list[Key] = []
-        self.views = Views()
-        intake = Intake(
+        self.views = Stores()
+        intake = EventHandler(
             self.views,
             enqueue=self.touched.append,
             liveness=Liveness(silent_seconds=60.0),
-            metrics=Metrics(),
+            metrics=OperatorMetrics(),
         )
         api: Any = self
         self.monitors = ServiceMonitors(
@@ -87,7 +87,7 @@ async def test_the_mirror_follows_the_api_that_comes_and_goes() -> None:
         await world.views.of(SERVICE_MONITOR).complete.wait()
     assert world.touched == [KEY], "a listing tells at once, not the next resync"
     assert world.changes == 1
-    world.error = Refused("forbidden", status=403)
+    world.error = RequestRefused("forbidden", status=403)
     await world.reach(False)
     assert world.changes == 2
     running.cancel()
@@ -104,7 +104,7 @@ async def test_trouble_with_the_server_says_nothing_about_the_kind() -> None:
     assert world.changes == 1
 
 
-@pytest.mark.parametrize("error", [NotFound("x", status=404), Refused("x", status=403)])
+@pytest.mark.parametrize("error", [NotFound("x", status=404), RequestRefused("x", status=403)])
 async def test_without_the_kind_or_the_right_there_are_none(error: Exception) -> None:
     world = World()
     world.error = error

@@ -2,11 +2,11 @@
 
 import pytest
 
-from r1_operator.settings import BadSetting, Settings
+from r1_operator.settings import BadSetting, OperatorSettings
 
 
 def test_defaults_need_nothing() -> None:
-    settings = Settings.load([], {})
+    settings = OperatorSettings.load([], {})
     assert settings.http_port == 8080
     assert settings.namespaces == ()
     assert settings.identity
@@ -14,23 +14,25 @@ def test_defaults_need_nothing() -> None:
 
 def test_two_processes_of_one_name_differ() -> None:
     given = {"R1_IDENTITY": "pod-a"}
-    one, two = Settings.load([], given), Settings.load([], given)
+    one, two = OperatorSettings.load([], given), OperatorSettings.load([], given)
     assert one.identity != two.identity
     assert one.identity.rpartition("_")[0] == "pod-a"
 
 
 def test_a_flag_wins_over_the_environment() -> None:
-    settings = Settings.load(["--http-port", "9000"], {"R1_HTTP_PORT": "8000"})
+    settings = OperatorSettings.load(["--http-port", "9000"], {"R1_HTTP_PORT": "8000"})
     assert settings.http_port == 9000
 
 
 def test_lists_and_booleans() -> None:
     environment = {"R1_NAMESPACES": "a, b", "R1_SERVICE_MONITORS": "false", "R1_DEV": "1"}
-    settings = Settings.load([], environment)
+    settings = OperatorSettings.load([], environment)
     assert settings.namespaces == ("a", "b")
     assert settings.service_monitors is False
     assert settings.dev is True
-    assert Settings.load(["--namespace", "x", "--namespace", "y", "--dev"], {}).namespaces == (
+    assert OperatorSettings.load(
+        ["--namespace", "x", "--namespace", "y", "--dev"], {}
+    ).namespaces == (
         "x",
         "y",
     )
@@ -49,4 +51,4 @@ def test_lists_and_booleans() -> None:
 )
 def test_a_bad_value_is_named(environment: dict[str, str], named: str) -> None:
     with pytest.raises(BadSetting, match=named):
-        Settings.load([], environment)
+        OperatorSettings.load([], environment)

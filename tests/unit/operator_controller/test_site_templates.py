@@ -15,9 +15,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from r1_operator.controller.site_templates import check_site_templates
+from r1_operator.controller.reconcile.site_templates import check_site_templates
 from r1_operator.kube.pod_schema import wrong_fields
-from r1_operator.settings import BadSetting, Settings
+from r1_operator.settings import BadSetting, OperatorSettings
 
 LAYOUT = Path(__file__).parents[1] / "operator_plan" / "layouts" / "1.json"
 PODS: list[dict[str, Any]] = [pod["spec"] for pod in json.loads(LAYOUT.read_text()).values()]
@@ -30,7 +30,7 @@ def engine(**fields: Any) -> dict[str, Any]:
 
 
 def load(template: Any, name: str = MODEL) -> None:
-    check_site_templates(Settings.load(environment={name: json.dumps(template)}))
+    check_site_templates(OperatorSettings.load(environment={name: json.dumps(template)}))
 
 
 GOOD: list[Any] = [

@@ -7,15 +7,14 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from r1_operator.api.scaling import Activation, MetricType
-from r1_operator.api.scaling import Forecast as ForecastSpec
+from r1_operator.api.scaling import Activation, ForecastSpec, MetricType
 from r1_operator.kube.kinds import Key
-from r1_operator.plan.forecasts import Forecast
-from r1_operator.plan.lead import LeadTime
-from r1_operator.plan.policy import Metric
+from r1_operator.plan.scaling.policy import MetricTarget
+from r1_operator.plan.signals.forecast import ReceivedForecast
+from r1_operator.plan.signals.lead_time import LeadTime
 from r1_operator.plan.snapshot import Pod
 from r1_operator.plan.unavailable import Unavailable
-from r1_operator.sources.forecast import Forecaster, build_question, forecast_metric
+from r1_operator.sources.forecast import ForecastClient, build_question, forecast_metric
 from r1_operator.sources.gateways import GatewayDirectory
 from r1_operator.sources.lead_time import DEFAULT_SECONDS, StartTimes, quantile
 from r1_operator.sources.signals import GatewaySignals
@@ -168,14 +167,14 @@ def test_what_the_resource_says_of_its_forecast_is_asked() -> None:
 
 def test_only_arrivals_are_forecast() -> None:
     concurrency, requests = (
-        Metric(MetricType.CONCURRENCY, 4),
-        Metric(MetricType.REQUESTS_PER_SECOND, 4),
+        MetricTarget(MetricType.CONCURRENCY, 4),
+        MetricTarget(MetricType.REQUESTS_PER_SECOND, 4),
     )
     assert forecast_metric((concurrency, requests)) is MetricType.REQUESTS_PER_SECOND
     assert forecast_metric((concurrency,)) is None
 
 
-async def settle(forecaster: Forecaster) -> Forecast | Unavailable:
+async def settle(forecaster: ForecastClient) -> ReceivedForecast | Unavailable:
     """Ask and wait for the answer."""
     for _ in range(200):
         answer = forecaster.latest(KEY, question())
@@ -188,12 +187,12 @@ async def settle(forecaster: Forecaster) -> Forecast | Unavailable:
 async def test_a_forecast_never_holds_up_who_asks_and_is_asked_once_a_step(served: Served) -> None:
     served.delay = 0.2
     served.answer = FOR_A_MINUTE
-    forecaster = Forecaster(served.url)
+    forecaster = ForecastClient(served.url)
     first = forecaster.latest(KEY, question())
     assert isinstance(first, Unavailable)
     assert first.reason == "Pending"
     answer = await settle(forecaster)
-    assert isinstance(answer, Forecast)
+    assert isinstance(answer, ReceivedForecast)
     assert answer.peak_over_lead == {0.9: 12.0}
     for _ in range(50):
         forecaster.latest(KEY, question())
@@ -204,7 +203,7 @@ async def test_a_forecast_never_holds_up_who_asks_and_is_asked_once_a_step(serve
 
 async def test_another_lead_is_another_question_and_waits_for_no_step(served: Served) -> None:
     served.answer = {"state": "Unavailable", "reason": "Training", "message": "m"}
-    forecaster = Forecaster(served.url)
+    forecaster = ForecastClient(served.url)
     await settle(forecaster)
     for seconds in (45.0, 44.0, 20.0, 20.0):  # a pod was measured: 20 s instead of 45
         forecaster.latest(KEY, question(seconds))
@@ -227,7 +226,7 @@ async def test_what_is_no_forecast_has_a_reason(
     served: Served, status: int, answer: Any, reason: str
 ) -> None:
     served.status, served.answer = status, answer
-    forecaster = Forecaster(served.url)
+    forecaster = ForecastClient(served.url)
     found = await settle(forecaster)
     assert isinstance(found, Unavailable)
     assert found.reason == reason
@@ -235,7 +234,7 @@ async def test_what_is_no_forecast_has_a_reason(
 
 
 async def test_an_unreachable_forecaster_is_said_to_be_so() -> None:
-    forecaster = Forecaster("http://127.0.0.1:9")
+    forecaster = ForecastClient("http://127.0.0.1:9")
     found = await settle(forecaster)
     assert isinstance(found, Unavailable)
     assert found.reason == "Unreachable"
@@ -259,14 +258,14 @@ async def test_a_forecast_holds_until_it_runs_out_although_the_next_did_not_come
 ) -> None:
     served.answer = FOR_A_MINUTE
     clock = [40.0]
-    forecaster = Forecaster(served.url, timeout_seconds=0.2, now=lambda: clock[0])
-    assert isinstance(await settle(forecaster), Forecast)
+    forecaster = ForecastClient(served.url, timeout_seconds=0.2, now=lambda: clock[0])
+    assert isinstance(await settle(forecaster), ReceivedForecast)
     clock[0] = later
     served.delay = 1.0  # longer than the client waits
     forecaster.expire(KEY)
     forecaster.latest(KEY, question())
     await asyncio.sleep(0.5)
-    assert isinstance(forecaster.latest(KEY, question()), Forecast) is kept
+    assert isinstance(forecaster.latest(KEY, question()), ReceivedForecast) is kept
     await forecaster.close()
 
 
@@ -276,8 +275,8 @@ async def test_a_forecast_holds_while_the_part_of_the_forecaster_that_made_it_is
 ) -> None:
     """What another part of it says of its silence is no news of the resource."""
     served.answer = FOR_A_MINUTE
-    forecaster = Forecaster(served.url, now=lambda: 50.0)
-    assert isinstance(await settle(forecaster), Forecast)
+    forecaster = ForecastClient(served.url, now=lambda: 50.0)
+    assert isinstance(await settle(forecaster), ReceivedForecast)
     served.answer = {"state": "Unavailable", "reason": reason, "message": "r1-forecaster-1 is"}
     forecaster.expire(KEY)
     asked = served.asked
@@ -285,12 +284,12 @@ async def test_a_forecast_holds_while_the_part_of_the_forecaster_that_made_it_is
     for _ in range(200):
         if (
             served.asked > asked
-            and isinstance(forecaster.latest(KEY, question()), Forecast) is kept
+            and isinstance(forecaster.latest(KEY, question()), ReceivedForecast) is kept
         ):
             break
         await asyncio.sleep(0.02)
     await asyncio.sleep(0.1)
-    assert isinstance(forecaster.latest(KEY, question()), Forecast) is kept
+    assert isinstance(forecaster.latest(KEY, question()), ReceivedForecast) is kept
     await forecaster.close()
 
 

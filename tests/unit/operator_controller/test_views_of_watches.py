@@ -4,7 +4,7 @@ from typing import Any
 
 from r1_operator.api.names import Label
 from r1_operator.kube.kinds import DEPLOYMENT, POD, R1INFERENCE, Key
-from r1_operator.kube.views import Views
+from r1_operator.kube.store import Stores
 
 OWNER = Key("ns", "r1")
 
@@ -40,7 +40,7 @@ def pod(version: int, name: str = "p", owner: str = "r1") -> dict[str, Any]:
 
 
 def test_an_object_names_the_resource_that_it_concerns() -> None:
-    views = Views()
+    views = Stores()
     assert views.put(DEPLOYMENT, deployment(1)) == OWNER
     assert views.put(POD, pod(1)) == OWNER
     resource = {"metadata": {"namespace": "ns", "name": "r1", "resourceVersion": "1"}, "spec": {}}
@@ -48,7 +48,7 @@ def test_an_object_names_the_resource_that_it_concerns() -> None:
 
 
 def test_an_older_version_never_replaces_a_newer_one() -> None:
-    views = Views()
+    views = Stores()
     views.put(DEPLOYMENT, deployment(5, replicas=5))
     assert views.put(DEPLOYMENT, deployment(4, replicas=1)) is None
     assert views.put(DEPLOYMENT, deployment(5, replicas=5)) is None, "our own write, echoed"
@@ -58,7 +58,7 @@ def test_an_older_version_never_replaces_a_newer_one() -> None:
 
 
 def test_deleted_counts_for_the_uid_it_names_only() -> None:
-    views = Views()
+    views = Stores()
     views.put(DEPLOYMENT, deployment(9, uid="new"))
     assert views.remove(DEPLOYMENT, deployment(8, uid="old")) is None
     assert views.children["Deployment"].get(OWNER) is not None
@@ -67,7 +67,7 @@ def test_deleted_counts_for_the_uid_it_names_only() -> None:
 
 
 def test_what_was_found_settled_stays_so_until_something_asked_for_changes() -> None:
-    views = Views()
+    views = Stores()
     view = views.children["Deployment"]
     views.put(DEPLOYMENT, deployment(1))
     stored = view.get(OWNER)
@@ -84,7 +84,7 @@ def test_what_was_found_settled_stays_so_until_something_asked_for_changes() -> 
 
 
 def test_managed_fields_are_not_kept() -> None:
-    views = Views()
+    views = Stores()
     views.put(DEPLOYMENT, deployment(1))
     stored = views.children["Deployment"].get(OWNER)
     assert stored is not None
@@ -93,7 +93,7 @@ def test_managed_fields_are_not_kept() -> None:
 
 
 def test_a_pod_that_changes_its_label_changes_its_owner() -> None:
-    views = Views()
+    views = Stores()
     views.put(POD, pod(1))
     assert [one.name for one in views.pods.of(OWNER)] == ["p"]
     views.put(POD, pod(2, owner="other"))

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from r1_operator.api.v1 import R1Inference, parse
-from r1_operator.plan.children import plan_children
-from r1_operator.plan.decision import Decision, Mode, Reason
+from r1_operator.plan.scaling.decision import Decision, DecisionMode, DecisionReason
 from r1_operator.plan.snapshot import Defaults, Observed, Pod, read_pod
+from r1_operator.plan.workload import plan_children
 
 NOW = 1_800_000_000.0
 UID = "f0a6f3a0-0000-4000-8000-000000000001"
@@ -143,9 +143,9 @@ def decision() -> MakeDecision:
     def make(
         replicas: int,
         *,
-        reason: Reason = Reason.WITHIN_TARGET,
+        reason: DecisionReason = DecisionReason.WITHIN_TARGET,
         message: str = "The load is what it was.",
-        mode: Mode = Mode.REACTIVE,
+        mode: DecisionMode = DecisionMode.REACTIVE,
         **more: Any,
     ) -> Decision:
         return Decision(NOW, replicas, replicas, reason, message, mode, **more)

@@ -9,14 +9,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from r1_operator.api.names import Reason
+from r1_operator.api.names import ConditionReason
 from r1_operator.api.v1 import Spec, parse
-from r1_operator.plan.budget import ceilings_of
-from r1_operator.plan.children import plan_children
-from r1_operator.plan.children.accelerators import accelerators_of
 from r1_operator.plan.problem import Unplannable
+from r1_operator.plan.scaling.budgets import ceilings_of
 from r1_operator.plan.snapshot import Defaults
-from r1_operator.settings import BadSetting, Settings
+from r1_operator.plan.workload import plan_children
+from r1_operator.plan.workload.accelerators import accelerators_of
+from r1_operator.settings import BadSetting, OperatorSettings
 
 Json = dict[str, Any]
 NAMES = [
@@ -182,7 +182,7 @@ def test_the_bundled_engine_takes_one_accelerator(name: str, where: str, resourc
     with pytest.raises(Unplannable) as refused:
         bundled(8)
     problem = refused.value.problem
-    assert problem.reason is Reason.TOO_MANY_ACCELERATORS
+    assert problem.reason is ConditionReason.TOO_MANY_ACCELERATORS
     assert f"8 {name}" in problem.message
     assert ("spec.resources.limits" if where == "limits" else "spec.template") in problem.message
     assert "spec.engine.type to vLLM or SGLang" in problem.message
@@ -239,9 +239,9 @@ def test_a_budget_of_what_cannot_be_counted_is_refused(
 @pytest.mark.parametrize("name", ["gpu", "/gpu", "example.com/", ""])
 def test_a_further_name_has_a_domain(name: str) -> None:
     with pytest.raises(BadSetting, match="vendor"):
-        Settings(accelerators=(name,)).checked()
+        OperatorSettings(accelerators=(name,)).checked()
 
 
 def test_further_names_are_read_from_the_environment() -> None:
-    found = Settings.load((), {"R1_ACCELERATORS": "example.com/npu, other.io/x"})
+    found = OperatorSettings.load((), {"R1_ACCELERATORS": "example.com/npu, other.io/x"})
     assert found.accelerators == ("example.com/npu", "other.io/x")

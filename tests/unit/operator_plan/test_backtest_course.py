@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from r1_backtest.subject import subject_of
+from r1_evaluation.backtest.subject import subject_of
 from r1_operator.api.backtest import (
     BacktestSpec,
     Policy,
@@ -18,23 +18,23 @@ from r1_operator.api.backtest import (
 )
 from r1_operator.api.names import BacktestReason
 from r1_operator.api.v1 import R1Inference, parse
-from r1_operator.plan.backtest.course import GIVE_UP_SECONDS, BacktestPlan, plan_backtest
+from r1_operator.plan.backtest.events import events_of
 from r1_operator.plan.backtest.job import build_job, job_name
-from r1_operator.plan.backtest.news import news_of
-from r1_operator.plan.backtest.seen import (
-    Answer,
+from r1_operator.plan.backtest.lifecycle import GIVE_UP_SECONDS, BacktestPlan, plan_backtest
+from r1_operator.plan.backtest.observed import (
+    BacktestObservation,
+    BacktestReport,
+    BacktestSite,
     Run,
-    Seen,
-    Site,
     Waiting,
     read_answer,
     read_run,
     read_waiting,
 )
-from r1_operator.plan.conditions import rfc3339
+from r1_operator.plan.status.conditions import rfc3339
 
 NOW = 1_700_000_000.0
-SITE = Site("r1-system", "r1-backtest:1", "http://prometheus:9090", {})
+SITE = BacktestSite("r1-system", "r1-backtest:1", "http://prometheus:9090", {})
 VERDICT = {"finding": "Cheaper", "message": "Ours costs 4.1% less.", "activation": "Never"}
 ROWS = [{"name": "ours", "costPerMille": 1190, "overloadPerMille": 4}]
 TOLD = json.dumps({"verdict": VERDICT, "policies": ROWS})
@@ -57,8 +57,10 @@ def backtest(**spec: Any) -> R1Backtest:
     return R1Backtest("november", "team", BacktestSpec("production-r1", **spec), uid="u1", generation=1)  # fmt: skip
 
 
-def seen(**more: Any) -> Seen:
-    return Seen(**{"backtest": backtest(), "site": SITE, "inference": inference(), **more})
+def seen(**more: Any) -> BacktestObservation:
+    return BacktestObservation(
+        **{"backtest": backtest(), "site": SITE, "inference": inference(), **more}
+    )
 
 
 def run(**more: Any) -> Run:
@@ -66,7 +68,7 @@ def run(**more: Any) -> Run:
     return replace(Run("r1bt-u1", "j1", NOW, tried, 120), **more)
 
 
-def after(planned: BacktestPlan, before: Seen, **more: Any) -> Seen:
+def after(planned: BacktestPlan, before: BacktestObservation, **more: Any) -> BacktestObservation:
     """What is seen once the plan's status is stored."""
     stored = replace(before.backtest, status=planned.status)
     return replace(before, backtest=stored, **more)
@@ -170,29 +172,29 @@ def test_what_is_on_its_way_is_no_news(reason: BacktestReason, patience: float) 
 
 def test_events_say_what_the_stored_status_did_not() -> None:
     first = plan_backtest(seen(run=run()), NOW)
-    (started,) = news_of({}, first.status)
+    (started,) = events_of({}, first.status)
     assert (started.reason, started.warning) == ("BacktestStarted", False)
-    assert news_of(first.status, first.status) == ()
+    assert events_of(first.status, first.status) == ()
     stuck = plan_backtest(after(first, seen(run=run(), waiting=NO_IMAGE)), NOW + 5)
-    (blocked,) = news_of(first.status, stuck.status)
+    (blocked,) = events_of(first.status, stuck.status)
     assert (blocked.reason, blocked.warning) == ("BacktestBlocked", True)
     assert blocked.note.startswith("ImagePullFailed: ")
-    assert news_of(stuck.status, stuck.status) == ()
-    ended = seen(run=run(ended_at=NOW + 90), answer=Answer(0, "Completed", TOLD))
-    (done,) = news_of(stuck.status, plan_backtest(ended, NOW + 91).status)
+    assert events_of(stuck.status, stuck.status) == ()
+    ended = seen(run=run(ended_at=NOW + 90), answer=BacktestReport(0, "Completed", TOLD))
+    (done,) = events_of(stuck.status, plan_backtest(ended, NOW + 91).status)
     assert (done.reason, done.warning, done.note) == (
         "BacktestSucceeded",
         False,
         VERDICT["message"],
     )
-    broken = seen(run=run(ended_at=NOW + 90), answer=Answer(137, "OOMKilled", ""))
-    (failed,) = news_of(stuck.status, plan_backtest(broken, NOW + 91).status)
+    broken = seen(run=run(ended_at=NOW + 90), answer=BacktestReport(137, "OOMKilled", ""))
+    (failed,) = events_of(stuck.status, plan_backtest(broken, NOW + 91).status)
     assert (failed.reason, failed.warning) == ("BacktestFailed", True)
     assert failed.note.startswith("Killed: ")
 
 
 def test_a_verdict_ends_it_well_and_stays() -> None:
-    ended = seen(run=run(ended_at=NOW + 90), answer=Answer(0, "Completed", TOLD))
+    ended = seen(run=run(ended_at=NOW + 90), answer=BacktestReport(0, "Completed", TOLD))
     planned = plan_backtest(ended, NOW + 91)
     assert planned.finished
     assert planned.status["phase"] == "Succeeded"
@@ -211,22 +213,30 @@ def test_a_verdict_ends_it_well_and_stays() -> None:
     ("answer", "reason", "said"),
     [
         (
-            Answer(3, "Error", '{"error": "only 5 minutes of history"}'),
+            BacktestReport(3, "Error", '{"error": "only 5 minutes of history"}'),
             "TooLittleHistory",
             "only 5",
         ),
-        (Answer(1, "Error", '{"error": "Prometheus does not answer"}'), "RunFailed", "answer"),
-        (Answer(1, "Error", "Traceback ...\nValueError: x"), "RunFailed", "ValueError: x"),
-        (Answer(137, "OOMKilled", ""), "Killed", "OOMKilled"),
-        (Answer(137, "Error", ""), "Killed", "Exit code 137"),
-        (Answer(2, "Error", ""), "RunFailed", "It left no message"),
-        (Answer(0, "Completed", "what is this"), "NoVerdict", "what is this"),
-        (Answer(0, "Completed", '{"verdict": {"finding": "Cheaper"}}'), "NoVerdict", "no verdict"),
-        (Answer(0, "Completed", "[]"), "NoVerdict", "no verdict"),
+        (
+            BacktestReport(1, "Error", '{"error": "Prometheus does not answer"}'),
+            "RunFailed",
+            "answer",
+        ),
+        (BacktestReport(1, "Error", "Traceback ...\nValueError: x"), "RunFailed", "ValueError: x"),
+        (BacktestReport(137, "OOMKilled", ""), "Killed", "OOMKilled"),
+        (BacktestReport(137, "Error", ""), "Killed", "Exit code 137"),
+        (BacktestReport(2, "Error", ""), "RunFailed", "It left no message"),
+        (BacktestReport(0, "Completed", "what is this"), "NoVerdict", "what is this"),
+        (
+            BacktestReport(0, "Completed", '{"verdict": {"finding": "Cheaper"}}'),
+            "NoVerdict",
+            "no verdict",
+        ),
+        (BacktestReport(0, "Completed", "[]"), "NoVerdict", "no verdict"),
     ],
 )
 def test_a_run_without_a_verdict_fails_with_its_reason(
-    answer: Answer, reason: str, said: str
+    answer: BacktestReport, reason: str, said: str
 ) -> None:
     planned = plan_backtest(seen(run=run(ended_at=NOW + 90), answer=answer), NOW + 91)
     assert planned.status["phase"] == "Failed"
@@ -266,7 +276,7 @@ def test_a_job_that_somebody_deletes_is_not_made_again() -> None:
 
 
 def test_another_autoscaling_makes_it_stale_and_the_same_one_again_does_not() -> None:
-    ended = seen(run=run(ended_at=NOW + 90), answer=Answer(0, "Completed", TOLD))
+    ended = seen(run=run(ended_at=NOW + 90), answer=BacktestReport(0, "Completed", TOLD))
     done = after(plan_backtest(ended, NOW + 91), ended, run=None, answer=None)
     changed = plan_backtest(replace(done, inference=inference(maximum=20)), NOW + 500)
     stale = condition(changed, "Stale")
@@ -291,7 +301,7 @@ def test_only_the_autoscaling_counts_for_that() -> None:
 
 def test_a_finished_object_goes_when_its_time_is_over() -> None:
     asked = backtest(ttl_seconds_after_finished=600)
-    ended = seen(backtest=asked, run=run(ended_at=NOW), answer=Answer(0, "Completed", TOLD))
+    ended = seen(backtest=asked, run=run(ended_at=NOW), answer=BacktestReport(0, "Completed", TOLD))
     done = plan_backtest(ended, NOW + 1)
     assert done.look_again == pytest.approx(599)
     assert not plan_backtest(after(done, ended), NOW + 599).delete
@@ -299,7 +309,7 @@ def test_a_finished_object_goes_when_its_time_is_over() -> None:
 
 
 def test_the_start_is_as_asked_as_measured_or_assumed() -> None:
-    def start(given: Seen) -> str:
+    def start(given: BacktestObservation) -> str:
         job = plan_backtest(given, NOW).job
         assert job is not None
         (container,) = job["spec"]["template"]["spec"]["containers"]
@@ -385,7 +395,7 @@ def test_jobs_and_pods_are_read_as_the_api_server_writes_them() -> None:
     ended = read_run({"metadata": metadata, "status": {"conditions": conditions}})
     assert (ended.ended_at, ended.end_reason) == (NOW + 9, "BackoffLimitExceeded")
     state = {"terminated": {"exitCode": 1, "reason": "Error", "message": "x"}}
-    assert read_answer({"status": {"containerStatuses": [{"state": state}]}}) == Answer(
+    assert read_answer({"status": {"containerStatuses": [{"state": state}]}}) == BacktestReport(
         1, "Error", "x"
     )
     assert read_answer({}) is None
@@ -411,14 +421,16 @@ def test_the_answer_is_that_of_the_backtest_and_not_of_a_sidecar() -> None:
         return {"name": name, "state": state}
 
     both = [ended("agent", 1, "proxy"), ended("backtest", 0, "{}")]
-    assert read_answer({"status": {"containerStatuses": both}}) == Answer(0, "Error", "{}")
+    assert read_answer({"status": {"containerStatuses": both}}) == BacktestReport(0, "Error", "{}")
     assert read_answer({"status": {"containerStatuses": both[:1]}}) is None
     init = {"phase": "Failed", "initContainerStatuses": [ended("fetch", 7, "no token")]}
     found = read_answer({"status": init})
-    assert found == Answer(None, "Error", "container fetch ended with exit code 7: no token")
+    assert found == BacktestReport(
+        None, "Error", "container fetch ended with exit code 7: no token"
+    )
     evicted = {"phase": "Failed", "reason": "Evicted", "message": "The node was low on memory."}
-    assert read_answer({"status": evicted}) == Answer(None, "Evicted", evicted["message"])
-    answer = Answer(None, "Evicted", evicted["message"])
+    assert read_answer({"status": evicted}) == BacktestReport(None, "Evicted", evicted["message"])
+    answer = BacktestReport(None, "Evicted", evicted["message"])
     planned = plan_backtest(seen(run=run(ended_at=NOW), answer=answer), NOW)
     assert (
         "failed (Evicted): The node was low on memory."

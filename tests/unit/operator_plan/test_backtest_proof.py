@@ -9,17 +9,17 @@ import pytest
 
 from r1_operator.api.backtest import autoscaling_hash
 from r1_operator.api.v1 import R1Inference, parse
-from r1_operator.plan.backtest.proof import (
+from r1_operator.plan.scaling.forecast_approval import (
     GOOD_FINDINGS,
     MOST_AGE_SECONDS,
     NOT_READ,
-    Asked,
-    asked_of,
-    proof_of,
-    proved,
+    BacktestTarget,
+    approval_of,
+    approved,
+    target_of,
 )
-from r1_operator.plan.conditions import rfc3339
-from r1_operator.plan.forecasts import Forecast, Gate
+from r1_operator.plan.signals.forecast import ForecastGate, ReceivedForecast
+from r1_operator.plan.status.conditions import rfc3339
 from r1_operator.plan.unavailable import Unavailable
 
 NOW = 1_700_000_000.0
@@ -38,8 +38,8 @@ def inference(maximum: int = 10, **forecast: Any) -> R1Inference:
     )
 
 
-def asked(**forecast: Any) -> Asked:
-    found = asked_of(inference(**{"backtestName": "november", **forecast}))
+def asked(**forecast: Any) -> BacktestTarget:
+    found = target_of(inference(**{"backtestName": "november", **forecast}))
     assert found is not None
     return found
 
@@ -64,13 +64,13 @@ def waiting(phase: str, reason: str, message: str) -> dict[str, Any]:
 
 
 def test_without_a_name_nothing_is_to_be_proved() -> None:
-    assert asked_of(inference()) is None
-    assert asked_of(replace(inference(), spec=replace(inference().spec, autoscaling=None))) is None
+    assert target_of(inference()) is None
+    assert target_of(replace(inference(), spec=replace(inference().spec, autoscaling=None))) is None
 
 
 @pytest.mark.parametrize("finding", sorted(GOOD_FINDINGS))
 def test_a_verdict_for_this_very_policy_lets_the_forecast_act(finding: str) -> None:
-    proof = proof_of(asked(), backtest(finding), NOW)
+    proof = approval_of(asked(), backtest(finding), NOW)
     assert (proof.acts, proof.reason) == (True, "BacktestFor")
     assert finding in proof.message
 
@@ -98,7 +98,7 @@ def test_a_verdict_for_this_very_policy_lets_the_forecast_act(finding: str) -> N
 def test_all_else_keeps_it_from_acting_and_says_what_to_do(
     found: dict[str, Any] | None, reason: str, said: str
 ) -> None:
-    proof = proof_of(asked(), found, NOW)
+    proof = approval_of(asked(), found, NOW)
     assert (proof.acts, proof.reason) == (False, reason)
     assert said in proof.message
     assert "november" in proof.message
@@ -111,19 +111,21 @@ def test_naming_the_evidence_is_no_other_policy() -> None:
     assert autoscaling_hash(other) != autoscaling_hash(named)
 
 
-FORECAST = Forecast("lstm", NOW, NOW + 60, 45.0, {0.5: 1.0}, (), Gate(True, "BeatsBaselines", "x"))
+FORECAST = ReceivedForecast(
+    "lstm", NOW, NOW + 60, 45.0, {0.5: 1.0}, (), ForecastGate(True, "BeatsBaselines", "x")
+)
 
 
 def test_the_gate_of_the_forecaster_is_asked_as_well() -> None:
-    good = proof_of(asked(), backtest(), NOW)
-    assert proved(FORECAST, None) is FORECAST
-    assert proved(FORECAST, good) is FORECAST
-    shut = replace(FORECAST, gate=Gate(False, "LosesToLastValue", "y"))
-    assert proved(shut, good) is shut
-    assert proved(shut, NOT_READ) is shut, "the forecaster's own reason is the nearer one"
-    held = proved(FORECAST, NOT_READ)
-    assert isinstance(held, Forecast)
-    assert held.gate == Gate(False, "BacktestNotRead", NOT_READ.message)
+    good = approval_of(asked(), backtest(), NOW)
+    assert approved(FORECAST, None) is FORECAST
+    assert approved(FORECAST, good) is FORECAST
+    shut = replace(FORECAST, gate=ForecastGate(False, "LosesToLastValue", "y"))
+    assert approved(shut, good) is shut
+    assert approved(shut, NOT_READ) is shut, "the forecaster's own reason is the nearer one"
+    held = approved(FORECAST, NOT_READ)
+    assert isinstance(held, ReceivedForecast)
+    assert held.gate == ForecastGate(False, "BacktestNotRead", NOT_READ.message)
     away = Unavailable("Training", "Soon.")
-    assert proved(away, NOT_READ) is away
-    assert proved(None, NOT_READ) is None
+    assert approved(away, NOT_READ) is away
+    assert approved(None, NOT_READ) is None

@@ -10,11 +10,11 @@ from typing import Any
 
 import pytest
 
-from r1_operator.api.names import Reason
-from r1_operator.plan.diagnosis import diagnose as diagnose_at
+from r1_operator.api.names import ConditionReason
 from r1_operator.plan.problem import Problem
-from r1_operator.plan.snapshot import Observed, Refusal
-from r1_operator.plan.whole import plan
+from r1_operator.plan.resource_plan import plan
+from r1_operator.plan.snapshot import Observed, WriteRefusal
+from r1_operator.plan.status.diagnosis import diagnose as diagnose_at
 
 NOW = 1_800_000_000.0
 
@@ -45,23 +45,23 @@ def unscheduled(message: str) -> list[dict[str, Any]]:
 CONFIG = "CreateContainerConfigError"
 USAGE = "usage: serve [-h] --model-path PATH\nserve: error: unrecognized arguments: --sed 1"
 
-CONTAINERS: list[tuple[str, dict[str, Any], Reason, tuple[str, ...]]] = [
+CONTAINERS: list[tuple[str, dict[str, Any], ConditionReason, tuple[str, ...]]] = [
     (
         "a secret that is not there",
         waiting(CONFIG, 'secret "hub-token" not found'),
-        Reason.MISSING_SECRET,
+        ConditionReason.MISSING_SECRET,
         ("hub-token", "Create the Secret", "namespace team"),
     ),
     (
         "a key that the secret has not",
         waiting(CONFIG, "couldn't find key token in Secret team/hub-token"),
-        Reason.MISSING_SECRET,
+        ConditionReason.MISSING_SECRET,
         ("key token", "Create the Secret"),
     ),
     (
         "a config map that is not there",
         waiting(CONFIG, 'configmap "engine-flags" not found'),
-        Reason.MISSING_CONFIG_MAP,
+        ConditionReason.MISSING_CONFIG_MAP,
         ("engine-flags", "Create the ConfigMap"),
     ),
     (
@@ -71,7 +71,7 @@ CONTAINERS: list[tuple[str, dict[str, Any], Reason, tuple[str, ...]]] = [
             'container has runAsNonRoot and image will run as root (pod: "r1-1_team(1)", '
             "container: engine)",
         ),
-        Reason.CONTAINER_START_FAILED,
+        ConditionReason.CONTAINER_START_FAILED,
         ("must not run as root",),
     ),
     (
@@ -81,25 +81,25 @@ CONTAINERS: list[tuple[str, dict[str, Any], Reason, tuple[str, ...]]] = [
             'Back-off pulling image "registry.example/runtime:none": ErrImagePull: rpc error: code '
             '= NotFound desc = failed to pull and unpack image "registry.example/runtime:none"',
         ),
-        Reason.IMAGE_PULL_FAILED,
+        ConditionReason.IMAGE_PULL_FAILED,
         ("runtime:none", "Check spec.engine.image", "operator's default"),
     ),
     (
         "an image behind a login",
         waiting("ErrImagePull", "failed to authorize: 401 Unauthorized"),
-        Reason.IMAGE_PULL_FAILED,
+        ConditionReason.IMAGE_PULL_FAILED,
         ("spec.template.spec.imagePullSecrets",),
     ),
     (
         "an image that must be on the node",
         waiting("ErrImageNeverPull", 'Container image "x:1" is not present with pull policy Never'),
-        Reason.IMAGE_PULL_FAILED,
+        ConditionReason.IMAGE_PULL_FAILED,
         ("load the image onto the node",),
     ),
     (
         "an image name that is none",
         waiting("InvalidImageName", 'Failed to apply default image tag "A B": invalid reference'),
-        Reason.IMAGE_PULL_FAILED,
+        ConditionReason.IMAGE_PULL_FAILED,
         ("InvalidImageName",),
     ),
     (
@@ -109,7 +109,7 @@ CONTAINERS: list[tuple[str, dict[str, Any], Reason, tuple[str, ...]]] = [
             reason="Error",
             message="ModelLoadFailed: /models has no config.json\n",
         ),
-        Reason.MODEL_LOAD_FAILED,
+        ConditionReason.MODEL_LOAD_FAILED,
         ("/models has no config.json", "spec.model.source"),
     ),
     (
@@ -121,7 +121,7 @@ CONTAINERS: list[tuple[str, dict[str, Any], Reason, tuple[str, ...]]] = [
                 "terminated": {"exitCode": 2, "reason": "Error", "message": "bad tensor"}
             },
         },
-        Reason.MODEL_LOAD_FAILED,
+        ConditionReason.MODEL_LOAD_FAILED,
         ("bad tensor",),
     ),
     (
@@ -130,31 +130,31 @@ CONTAINERS: list[tuple[str, dict[str, Any], Reason, tuple[str, ...]]] = [
             "restartCount": 0,
             "state": {"terminated": {"exitCode": 2, "reason": "Error", "message": "bad tensor"}},
         },
-        Reason.MODEL_LOAD_FAILED,
+        ConditionReason.MODEL_LOAD_FAILED,
         ("bad tensor",),
     ),
     (
         "a flag that the engine does not know",
         crashed(exitCode=2, reason="Error", message=USAGE),
-        Reason.ENGINE_ARGUMENTS_REFUSED,
+        ConditionReason.ENGINE_ARGUMENTS_REFUSED,
         ("--sed 1", "Correct spec.engine.args"),
     ),
     (
         "too little memory",
         crashed(exitCode=137, reason="OOMKilled"),
-        Reason.OUT_OF_MEMORY,
+        ConditionReason.OUT_OF_MEMORY,
         ("3 restarts", "spec.resources.limits.memory"),
     ),
     (
         "killed while it loaded",
         crashed(exitCode=137, reason="Error"),
-        Reason.CRASH_LOOPING,
+        ConditionReason.CRASH_LOOPING,
         ("600 s", "spec.rollout.progressDeadlineSeconds"),
     ),
     (
         "a crash",
         crashed(exitCode=1, reason="Error", message="Traceback ... CUDA error: no device"),
-        Reason.CRASH_LOOPING,
+        ConditionReason.CRASH_LOOPING,
         ("exit code 1", "CUDA error", "kubectl logs -c engine --previous r1-1 -n team"),
     ),
     (
@@ -164,7 +164,7 @@ CONTAINERS: list[tuple[str, dict[str, Any], Reason, tuple[str, ...]]] = [
             reason="StartError",
             message='exec: "python3": executable file not found in $PATH: unknown',
         ),
-        Reason.CONTAINER_START_FAILED,
+        ConditionReason.CONTAINER_START_FAILED,
         ("python3", "Check spec.engine.image"),
     ),
 ]
@@ -176,19 +176,19 @@ SCHEDULING = [
             "0/3 nodes are available: 1 Insufficient cpu, 3 Insufficient nvidia.com/gpu. preemption: "
             "0/3 nodes are available: 3 No preemption victims found for incoming pod."
         ),
-        Reason.UNSCHEDULABLE,
+        ConditionReason.UNSCHEDULABLE,
         ("1 of 1 pods", "1 nvidia.com/gpu", "2 cpu", "Add nodes with free devices"),
     ),
     (
         "no memory is free",
         "0/1 nodes are available: 1 Insufficient memory.",
-        Reason.UNSCHEDULABLE,
+        ConditionReason.UNSCHEDULABLE,
         ("lower spec.resources",),
     ),
     (
         "a taint",
         "0/1 nodes are available: 1 node(s) had untolerated taint {dedicated: batch}.",
-        Reason.UNSCHEDULABLE,
+        ConditionReason.UNSCHEDULABLE,
         ("tolerations", "spec.template"),
     ),
     (
@@ -197,13 +197,13 @@ SCHEDULING = [
             '0/1 nodes are available: persistentvolumeclaim "weights" not found. preemption: 0/1 '
             "nodes are available: 1 Preemption is not helpful for scheduling."
         ),
-        Reason.MISSING_VOLUME_CLAIM,
+        ConditionReason.MISSING_VOLUME_CLAIM,
         ("PersistentVolumeClaim weights does not exist in namespace team", "claimName"),
     ),
     (
         "a claim without volume",
         "0/1 nodes are available: pod has unbound immediate PersistentVolumeClaims.",
-        Reason.VOLUME_CLAIM_UNBOUND,
+        ConditionReason.VOLUME_CLAIM_UNBOUND,
         ("storage class",),
     ),
 ]
@@ -214,7 +214,7 @@ REPLICA_FAILURES = [
             'pods "r1-5b9c-x7k2p" is forbidden: exceeded quota: gpus, requested: '
             "requests.nvidia.com/gpu=1, used: requests.nvidia.com/gpu=4, limited: 4"
         ),
-        Reason.QUOTA_EXCEEDED,
+        ConditionReason.QUOTA_EXCEEDED,
         ("exceeded quota: gpus", "Raise the ResourceQuota"),
     ),
     (
@@ -222,12 +222,12 @@ REPLICA_FAILURES = [
             'pods "r1-5b9c-x7k2p" is forbidden: violates PodSecurity "restricted:latest": privileged '
             '(container "engine" must not set securityContext.privileged=true)'
         ),
-        Reason.POD_REJECTED,
+        ConditionReason.POD_REJECTED,
         ("privileged", "spec.template"),
     ),
     (
         'pods "r1-5b9c-x7k2p" is forbidden: error looking up service account team/none',
-        Reason.POD_REJECTED,
+        ConditionReason.POD_REJECTED,
         ("service account", "Correct spec.template"),
     ),
 ]
@@ -244,7 +244,7 @@ SPEC = {
 )
 def test_containers(
     container: dict[str, Any],
-    reason: Reason,
+    reason: ConditionReason,
     says: tuple[str, ...],
     resource: Any,
     observed: Any,
@@ -258,7 +258,12 @@ def test_containers(
     ("message", "reason", "says"), [pytest.param(*rest, id=name) for name, *rest in SCHEDULING]
 )
 def test_scheduling(
-    message: str, reason: Reason, says: tuple[str, ...], resource: Any, observed: Any, pod: Any
+    message: str,
+    reason: ConditionReason,
+    says: tuple[str, ...],
+    resource: Any,
+    observed: Any,
+    pod: Any,
 ) -> None:
     stuck = pod(phase="Pending", container={}, conditions=unscheduled(message))
     check(observed(resource(SPEC), replicas=1, pods=(stuck,)), reason, says)
@@ -266,7 +271,7 @@ def test_scheduling(
 
 @pytest.mark.parametrize(("message", "reason", "says"), REPLICA_FAILURES)
 def test_pods_that_may_not_be_created(
-    message: str, reason: Reason, says: tuple[str, ...], resource: Any, observed: Any
+    message: str, reason: ConditionReason, says: tuple[str, ...], resource: Any, observed: Any
 ) -> None:
     failure = {
         "type": "ReplicaFailure",
@@ -288,7 +293,7 @@ def test_a_secret_volume(resource: Any, observed: Any, pod: Any) -> None:
     )
     check(
         observed(resource(SPEC), replicas=1, pods=(stuck,)),
-        Reason.MISSING_SECRET,
+        ConditionReason.MISSING_SECRET,
         ("hub-token", "namespace team"),
     )
 
@@ -300,7 +305,7 @@ def test_a_volume_that_does_not_mount(resource: Any, observed: Any, pod: Any) ->
     )
     check(
         observed(resource(SPEC), replicas=1, pods=(stuck,)),
-        Reason.VOLUME_NOT_MOUNTED,
+        ConditionReason.VOLUME_NOT_MOUNTED,
         ("timed out",),
     )
 
@@ -317,7 +322,7 @@ def test_a_pod_that_stays_silent_on_its_node(resource: Any, observed: Any, pod: 
     assert plan(seen, None, NOW + 10).look_again == 5
     problem = diagnose_at(seen, NOW + 16)
     assert problem is not None
-    assert problem.reason is Reason.VOLUME_NOT_MOUNTED
+    assert problem.reason is ConditionReason.VOLUME_NOT_MOUNTED
     assert "kubectl describe pod r1-1 -n team" in problem.message
     assert plan(seen, None, NOW + 16).look_again is None
 
@@ -329,7 +334,7 @@ def test_an_init_container_that_cannot_start(resource: Any, observed: Any, pod: 
     assert diagnose(observed(resource(SPEC), replicas=1, pods=(stuck,))) is not None
     check(
         observed(resource(SPEC), replicas=1, pods=(stuck_engine,)),
-        Reason.IMAGE_PULL_FAILED,
+        ConditionReason.IMAGE_PULL_FAILED,
         ("gone",),
     )
 
@@ -337,19 +342,25 @@ def test_an_init_container_that_cannot_start(resource: Any, observed: Any, pod: 
 def test_a_child_of_somebody_else(resource: Any, observed: Any) -> None:
     seen = observed(resource(SPEC), replicas=1)
     service = {**seen.service, "metadata": {"name": "r1", "ownerReferences": [{"uid": "other"}]}}
-    check(replace(seen, service=service), Reason.CHILD_NOT_OWNED, ("Service r1", "another name"))
+    check(
+        replace(seen, service=service),
+        ConditionReason.CHILD_NOT_OWNED,
+        ("Service r1", "another name"),
+    )
 
 
 def test_a_child_that_is_refused(resource: Any, observed: Any) -> None:
-    refusal = Refusal("Deployment", "r1", 'Deployment.apps "r1" is invalid: spec.template.spec.x')
+    refusal = WriteRefusal(
+        "Deployment", "r1", 'Deployment.apps "r1" is invalid: spec.template.spec.x'
+    )
     seen = observed(resource(SPEC), refusals=(refusal,))
-    check(seen, Reason.CHILD_REFUSED, ("Deployment r1", "spec.template"))
+    check(seen, ConditionReason.CHILD_REFUSED, ("Deployment r1", "spec.template"))
 
 
 def test_a_rollout_that_stands_still_for_no_known_reason(resource: Any, observed: Any) -> None:
     stood = {"type": "Progressing", "status": "False", "reason": "ProgressDeadlineExceeded"}
     seen = observed(resource(SPEC), replicas=1, conditions=[stood])
-    check(seen, Reason.DEADLINE_EXCEEDED, ("600 s",))
+    check(seen, ConditionReason.DEADLINE_EXCEEDED, ("600 s",))
 
 
 def test_a_rollout_without_room_says_how_to_go_without(
@@ -364,7 +375,7 @@ def test_a_rollout_without_room_says_how_to_go_without(
         labels={"pod-template-hash": "2"},
     )
     seen = observed(resource(SPEC), replicas=1, pods=(old, new), updated=1)
-    check(seen, Reason.UNSCHEDULABLE, ("maxSurge 0 and maxUnavailable 1",))
+    check(seen, ConditionReason.UNSCHEDULABLE, ("maxSurge 0 and maxUnavailable 1",))
 
 
 @pytest.mark.parametrize(
@@ -401,7 +412,7 @@ def test_long_texts_are_cut_at_their_start(resource: Any, observed: Any, pod: An
     assert len(problem.message) < 2_000
 
 
-def check(seen: Observed, reason: Reason, says: tuple[str, ...]) -> None:
+def check(seen: Observed, reason: ConditionReason, says: tuple[str, ...]) -> None:
     problem = diagnose(seen)
     assert problem is not None
     assert problem.reason is reason, problem.message

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 import network_kinds
-from r1_operator.plan.children.engines.draining import SCRIPT
+from r1_operator.plan.workload.engines.draining import SCRIPT
 
 RUNNING, WAITING = "vllm:num_requests_running", "vllm:num_requests_waiting"
 LIMIT = "50"

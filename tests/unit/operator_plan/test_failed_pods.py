@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from r1_operator.plan.conditions import rfc3339
 from r1_operator.plan.snapshot import Pod, read_pod
-from r1_operator.plan.status import plan_status
+from r1_operator.plan.status.conditions import rfc3339
+from r1_operator.plan.status.resource_status import plan_status
 
 NOW = 1_800_000_000.0
 Json = dict[str, Any]

@@ -8,12 +8,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from r1_operator.api.names import Reason
-from r1_operator.plan.conditions import rfc3339
-from r1_operator.plan.containers import read_containers
+from r1_operator.api.names import ConditionReason
+from r1_operator.plan.resource_plan import plan
 from r1_operator.plan.snapshot import Pod, read_pod
-from r1_operator.plan.status import plan_status
-from r1_operator.plan.whole import plan
+from r1_operator.plan.status.conditions import rfc3339
+from r1_operator.plan.status.containers import read_containers
+from r1_operator.plan.status.resource_status import plan_status
 
 NOW = 1_800_000_000.0
 Json = dict[str, Any]
@@ -121,7 +121,7 @@ def test_the_report_does_not_change_between_two_tries(
 @pytest.mark.parametrize("kind", KINDS)
 def test_memory_is_named_with_the_container(kind: str, resource: Any, observed: Any) -> None:
     found = degraded(resource, observed, pod_of(kind, waits(end(137, "OOMKilled", ""))))
-    assert found["reason"] == Reason.OUT_OF_MEMORY
+    assert found["reason"] == ConditionReason.OUT_OF_MEMORY
     assert ("container helper in spec.template" in found["message"]) == (kind != "engine")
     name = "engine" if kind == "engine" else "helper"
     assert f"-c {name} --previous" in found["message"]
@@ -134,7 +134,7 @@ def test_an_image_is_named_with_the_container(
 ) -> None:
     state = {"state": {"waiting": {"reason": reason, "message": "not found"}}}
     found = degraded(resource, observed, pod_of(kind, state))
-    assert found["reason"] == Reason.IMAGE_PULL_FAILED
+    assert found["reason"] == ConditionReason.IMAGE_PULL_FAILED
     assert ("helper" in found["message"]) == (kind != "engine")
     assert ("operator's default" in found["message"]) == (kind == "engine")
 
@@ -146,7 +146,7 @@ def test_the_engines_own_causes_are_not_those_of_others(
 ) -> None:
     words = "usage: fetch\nfetch: error: unrecognized arguments: --x"
     found = degraded(resource, observed, pod_of(kind, waits(end(code, words=words))))
-    assert found["reason"] == Reason.CRASH_LOOPING
+    assert found["reason"] == ConditionReason.CRASH_LOOPING
     assert f"exit code {code}" in found["message"]
 
 

@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 
 from r1_operator.api.v1 import unix_seconds
-from r1_operator.plan.diagnosis import diagnose
 from r1_operator.plan.snapshot import read_pod
+from r1_operator.plan.status.diagnosis import diagnose
 
 SEEN: list[dict[str, Any]] = json.loads(
     Path(__file__).with_name("kubelet_statuses.json").read_text()

@@ -15,9 +15,9 @@ import pytest
 import yaml
 
 from r1_operator.api.v1 import parse
-from r1_operator.plan.children.pod import build_pod_template
-from r1_operator.plan.revision import RENDERERS, Rendering
 from r1_operator.plan.snapshot import Defaults
+from r1_operator.plan.workload.pod import build_pod_template
+from r1_operator.plan.workload.revision import RENDERERS, Rendering
 
 FOLDER = Path(__file__).parent / "layouts"
 EXAMPLES = Path(__file__).parents[3] / "examples"

@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 
 from r1_operator.api.v1 import R1Inference
-from r1_operator.plan.children import plan_children
 from r1_operator.plan.problem import Unplannable
 from r1_operator.plan.snapshot import Defaults
+from r1_operator.plan.workload import plan_children
 
 VOLUME = {"source": {"persistentVolumeClaim": {"claimName": "weights", "subPath": "r1"}}}
 GPUS = {"limits": {"nvidia.com/gpu": 2}}

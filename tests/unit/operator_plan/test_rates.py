@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from r1_operator.plan.rates import SHORTEST_SECONDS, Point, Rates, rates_over
+from r1_operator.plan.signals.counter_rates import SHORTEST_SECONDS, CounterPoint, Rates, rates_over
 
 
-def point(at: float, count: float) -> Point:
-    return Point(at, count, 10 * count, count / 2, 0.0, 3 * at)
+def point(at: float, count: float) -> CounterPoint:
+    return CounterPoint(at, count, 10 * count, count / 2, 0.0, 3 * at)
 
 
 STEADY_THEN_FASTER = [point(0, 0), point(10, 20), point(20, 40), point(30, 100)]

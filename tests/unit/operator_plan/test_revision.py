@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 
 from r1_operator.api.serving import ModelSource
-from r1_operator.plan import revision as revisions
-from r1_operator.plan.children import plan_children
-from r1_operator.plan.revision import HASH_VERSION, is_applied, revision
 from r1_operator.plan.snapshot import Defaults
+from r1_operator.plan.workload import plan_children
+from r1_operator.plan.workload import revision as revisions
+from r1_operator.plan.workload.revision import HASH_VERSION, is_applied, revision
 
 VERBATIM = {
     "replicas": 4,

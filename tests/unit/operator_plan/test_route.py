@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from r1_operator.plan.children.route import build_route
+from r1_operator.plan.workload.route import build_route
 
 
 def content(resource: Any) -> dict[str, Any]:

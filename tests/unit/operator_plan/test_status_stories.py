@@ -6,12 +6,12 @@ from typing import Any
 
 import pytest
 
-from r1_operator.api.names import ProofReason
-from r1_operator.plan.backtest.proof import Asked, Proof, proof_of
-from r1_operator.plan.decision import Decision, ForecastNote, Mode, Step
-from r1_operator.plan.decision import Reason as Why
+from r1_operator.api.names import ForecastApprovalReason
+from r1_operator.plan.scaling.decision import Decision, DecisionMode, DecisionStep, ForecastNote
+from r1_operator.plan.scaling.decision import DecisionReason as Why
+from r1_operator.plan.scaling.forecast_approval import BacktestTarget, ForecastApproval, approval_of
 from r1_operator.plan.snapshot import Observed
-from r1_operator.plan.status import plan_status
+from r1_operator.plan.status.resource_status import plan_status
 from r1_operator.plan.unavailable import Unavailable
 
 AUTOSCALED = {
@@ -178,7 +178,7 @@ def test_missing_metrics_are_a_condition_whose_words_stay(
     pods = pods_of(pod, 3, ready=True)
 
     def blind(words: str) -> Decision:
-        hold = Step("metrics", 3, 3, Why.METRICS_UNAVAILABLE, words)
+        hold = DecisionStep("metrics", 3, 3, Why.METRICS_UNAVAILABLE, words)
         made: Decision = decision(3, reason=Why.AT_MIN, message="At least 3.", steps=(hold,))
         return made
 
@@ -203,7 +203,11 @@ def test_limits_and_forecasts_speak_only_while_true(
     seen = observed(resource(AUTOSCALED), replicas=5, pods=pods_of(pod, 5, ready=True))
     note = ForecastNote(False, None, "none", Unavailable("Training", "The model is being trained."))
     made = decision(
-        5, reason=Why.AT_MAX, message="7 replicas wanted.", mode=Mode.PREDICTIVE, forecast=note
+        5,
+        reason=Why.AT_MAX,
+        message="7 replicas wanted.",
+        mode=DecisionMode.PREDICTIVE,
+        forecast=note,
     )
     status = plan_status(seen, made, now)
     assert truths(status)["ScalingLimited"] == "True AtMax"
@@ -217,12 +221,12 @@ def test_a_backtest_that_does_not_vouch_is_a_condition_with_what_to_do(
     resource: Any, observed: Any, pod: Any, decision: Any, now: float
 ) -> None:
     seen = observed(resource(AUTOSCALED), replicas=5, pods=pods_of(pod, 5, ready=True))
-    missing = proof_of(Asked("november", "chat", "h"), None, now)
+    missing = approval_of(BacktestTarget("november", "chat", "h"), None, now)
     status = plan_status(seen, decision(5, proof=missing), now)
     assert truths(status)["ForecastUnproved"] == "True BacktestMissing"
     said = next(one["message"] for one in status["conditions"] if one["type"] == "ForecastUnproved")
     assert "create it" in said
-    good = Proof(True, ProofReason.BACKTEST_FOR, "It found it cheaper.")
+    good = ForecastApproval(True, ForecastApprovalReason.BACKTEST_FOR, "It found it cheaper.")
     assert "ForecastUnproved" not in truths(plan_status(seen, decision(5, proof=good), now))
 
 

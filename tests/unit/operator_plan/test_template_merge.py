@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from r1_operator.plan.children.template import merge_template
 from r1_operator.plan.problem import Unplannable
+from r1_operator.plan.workload.template import merge_template
 
 BASE: dict[str, Any] = {
     "metadata": {"labels": {"a": "1"}},

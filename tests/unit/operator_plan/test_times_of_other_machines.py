@@ -8,14 +8,20 @@ import pytest
 from r1_operator.api.backtest import BacktestSpec, R1Backtest
 from r1_operator.api.names import BacktestReason, Label
 from r1_operator.kube.kinds import Json, Key
-from r1_operator.kube.views import PodView
-from r1_operator.plan.backtest.course import GIVE_UP_SECONDS, plan_backtest
-from r1_operator.plan.backtest.seen import Answer, Run, Seen, Site, Waiting
-from r1_operator.plan.conditions import rfc3339
-from r1_operator.plan.diagnosis import SANDBOX_SECONDS, diagnose, seconds_until_more_is_known
-from r1_operator.plan.forecasts import Forecast, parse_forecast
-from r1_operator.plan.scaling import fixed
-from r1_operator.plan.status import plan_status
+from r1_operator.kube.store import PodStore
+from r1_operator.plan.backtest.lifecycle import GIVE_UP_SECONDS, plan_backtest
+from r1_operator.plan.backtest.observed import (
+    BacktestObservation,
+    BacktestReport,
+    BacktestSite,
+    Run,
+    Waiting,
+)
+from r1_operator.plan.scaling.decide import fixed
+from r1_operator.plan.signals.forecast import ReceivedForecast, parse_forecast
+from r1_operator.plan.status.conditions import rfc3339
+from r1_operator.plan.status.diagnosis import SANDBOX_SECONDS, diagnose, seconds_until_more_is_known
+from r1_operator.plan.status.resource_status import plan_status
 
 STEPS = [-3600.0, 600.0, 365 * 86_400.0]
 NOW = 1_700_000_000.0
@@ -43,7 +49,7 @@ def test_a_pod_without_a_sandbox_is_reported_15_s_after_it_was_observed(
 ) -> None:
     """Also after a restart of the operator: it waits the whole time again."""
     clock = [NOW]
-    view = PodView(lambda: clock[0])
+    view = PodStore(lambda: clock[0])
     view.put(pod_of(NOW + skew))
     wanted = resource({"replicas": 1})
 
@@ -90,8 +96,10 @@ def backtest(**spec: Any) -> R1Backtest:
     return R1Backtest("b", "team", BacktestSpec("r1", **spec), uid="u1", generation=1)
 
 
-def seen(run: Run, **more: Any) -> Seen:
-    return Seen(backtest(), Site("r1-system", "image", "http://p", {}), run=run, **more)
+def seen(run: Run, **more: Any) -> BacktestObservation:
+    return BacktestObservation(
+        backtest(), BacktestSite("r1-system", "image", "http://p", {}), run=run, **more
+    )
 
 
 @pytest.mark.parametrize("skew", STEPS)
@@ -113,7 +121,7 @@ def test_a_backtest_is_not_given_up_for_a_time_in_the_future() -> None:
 def test_a_finished_backtest_is_kept_no_longer_than_its_ttl() -> None:
     """Its end lies an hour in the future: it ended now, and the hour is not added."""
     run = Run("r1bt-u1", "j", NOW, "h", 60, ended_at=NOW + 3600, end_noticed_at=NOW)
-    answer = Answer(1, "Error", "x")
+    answer = BacktestReport(1, "Error", "x")
     kept = replace(seen(run, answer=answer), backtest=backtest(ttl_seconds_after_finished=120))
     failed = plan_backtest(kept, NOW)
     assert failed.look_again == 120
@@ -141,7 +149,7 @@ def answer(issued_at: float, **more: Any) -> dict[str, Any]:
 @pytest.mark.parametrize("skew", [0.0, *STEPS])
 def test_a_forecast_is_read_on_the_operators_clock(skew: float) -> None:
     forecast = parse_forecast(answer(NOW + skew - 20, ageSeconds=20.0), 45.0, received_at=NOW)
-    assert isinstance(forecast, Forecast)
+    assert isinstance(forecast, ReceivedForecast)
     assert (forecast.issued_at, forecast.valid_until) == (NOW - 20, NOW + 40)
     assert forecast.points[0].at == NOW + 40
     assert forecast.fault(NOW + 45) is None
@@ -153,12 +161,12 @@ def test_a_forecaster_that_sends_no_age_is_believed_within_the_validity(
     skew: float, issued: float
 ) -> None:
     forecast = parse_forecast(answer(NOW + skew - 20), 45.0, received_at=NOW)
-    assert isinstance(forecast, Forecast)
+    assert isinstance(forecast, ReceivedForecast)
     assert forecast.issued_at == NOW + issued
     assert forecast.valid_until == NOW + issued + 60
 
 
 def test_an_age_that_is_no_number_is_no_forecast() -> None:
     assert not isinstance(
-        parse_forecast(answer(NOW, ageSeconds="old"), 45.0, received_at=NOW), Forecast
+        parse_forecast(answer(NOW, ageSeconds="old"), 45.0, received_at=NOW), ReceivedForecast
     )

@@ -8,10 +8,15 @@ from typing import Any
 import pytest
 
 from gateway_samples import silent
-from r1_operator.plan.demand import CounterSample
+from r1_operator.plan.placement.pod_deletion_cost import (
+    VICTIM_COST,
+    DeletionCost,
+    plan_deletion_costs,
+    pod_loads,
+)
+from r1_operator.plan.signals.demand import CounterSample
 from r1_operator.plan.snapshot import Pod
 from r1_operator.plan.unavailable import Unavailable
-from r1_operator.plan.victims import VICTIM_COST, DeletionCost, plan_deletion_costs, pod_loads
 
 HASH = "pod-template-hash"
 

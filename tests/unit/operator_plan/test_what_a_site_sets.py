@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from r1_operator.plan.children import plan_children
 from r1_operator.plan.snapshot import Defaults
+from r1_operator.plan.workload import plan_children
 
 SITE = {
     "metadata": {"labels": {"cost-center": "42"}, "annotations": {"prometheus.io/scrape": "false"}},

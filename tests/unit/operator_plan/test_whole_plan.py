@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from r1_operator.plan.whole import plan
+from r1_operator.plan.resource_plan import plan
 
 KINDS = ["ConfigMap", "Service", "PodDisruptionBudget", "Deployment"]
 

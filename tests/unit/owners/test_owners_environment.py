@@ -9,14 +9,21 @@ from pathlib import Path
 
 import pytest
 
-from r1_board import program
-from r1_board.board import play
-from r1_board.policies import Bench
-from r1_board.world import world_of
-from r1_demo.load import RateTrace
-from r1_owners import predictions
-from r1_owners.conversation import conversation
-from r1_owners.environment import DYNAMO, RAY, NotToBeHad, folder_of, obtain, python_of
+from r1_evaluation.leaderboard import program
+from r1_evaluation.leaderboard.board import play
+from r1_evaluation.leaderboard.policies import PolicyInputs
+from r1_evaluation.leaderboard.scenario import scenario_of
+from r1_evaluation.reference_programs import predictions
+from r1_evaluation.reference_programs.environment import (
+    DYNAMO,
+    RAY,
+    NotInstalled,
+    folder_of,
+    obtain,
+    python_of,
+)
+from r1_evaluation.reference_programs.reference_process import reference_process
+from r1_evaluation.traces.load import RateTrace
 
 
 @pytest.fixture
@@ -37,17 +44,19 @@ def test_an_environment_is_named_after_its_pins() -> None:
 
 @pytest.mark.usefixtures("no_network")
 def test_what_cannot_be_installed_says_why_in_one_line() -> None:
-    with pytest.raises(NotToBeHad, match=r"^ray 2.60.0 cannot be had: .*no such host is it up\?$"):
+    with pytest.raises(
+        NotInstalled, match=r"^ray 2.60.0 cannot be had: .*no such host is it up\?$"
+    ):
         obtain(RAY)
     assert python_of(RAY) is None
 
 
 @pytest.mark.usefixtures("no_network")
 def test_a_policy_whose_package_is_missing_has_no_row_and_the_others_have() -> None:
-    world = world_of(RateTrace("flat", 60.0, tuple([60.0] * 120)), 60)
+    world = scenario_of(RateTrace("flat", 60.0, tuple([60.0] * 120)), 60)
     reasons: dict[str, str] = {}
     board = play(
-        Bench(world), 60.0, ("dynamo-arima", "hpa", "dynamo-kalman"),
+        PolicyInputs(world), 60.0, ("dynamo-arima", "hpa", "dynamo-kalman"),
         left_out=reasons.__setitem__,
     )  # fmt: skip
     assert [row.name for row in board.policies] == ["hpa", "dynamo-kalman"]
@@ -71,8 +80,8 @@ def test_the_command_fails_with_the_reason_when_no_policy_is_left(
 
 def test_a_program_that_does_not_start_is_a_package_that_cannot_be_had() -> None:
     with (
-        conversation(RAY, Path(sys.executable), "ray_serve") as talk,
-        pytest.raises(NotToBeHad, match=r"does not run here: its program ended with 1"),
+        reference_process(RAY, Path(sys.executable), "ray_serve") as talk,
+        pytest.raises(NotInstalled, match=r"does not run here: its program ended with 1"),
     ):
         talk.ask({"period": 15, "target": 2.0, "first": 1, "steps": []})
 

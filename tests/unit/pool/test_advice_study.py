@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from r1_bench import holdback
-from r1_demo.load import RecordedRequest, RequestTrace
-from r1_gateway import holdback as gateway_holdback
-from r1_gateway.classes import DEFAULT_POLICIES, PriorityClass
+from r1_bench import seat_reservation
+from r1_evaluation.simulator.arrivals import Arrival
+from r1_evaluation.simulator.engine import EngineSpeed
+from r1_evaluation.simulator.operator_reservations import Operator
+from r1_evaluation.simulator.reservation_study import CASES, Case, Load, late, play
+from r1_evaluation.simulator.simulation import Count, Pool, PoolOutcome
+from r1_evaluation.simulator.study import StudyParameters
+from r1_evaluation.traces.load import RecordedRequest, RequestTrace
+from r1_gateway.admission import seat_reservation as gateway_holdback
+from r1_gateway.admission.classes import DEFAULT_POLICIES, PriorityClass
 from r1_operator.api.scaling import ClassName
-from r1_pool.advice import Operator
-from r1_pool.advice_study import CASES, Case, Load, late, play
-from r1_pool.arrivals import Arrival
-from r1_pool.engine import EngineSpeed
-from r1_pool.simulation import Count, Outcome, Pool
-from r1_pool.study import Site
 
 Q1, Q2, Q3 = PriorityClass
 SPEED = EngineSpeed(
@@ -26,10 +26,12 @@ SPEED = EngineSpeed(
 )
 PROMISED = (replace(DEFAULT_POLICIES[0], time_to_first_token_seconds=0.5), *DEFAULT_POLICIES[1:])
 RECORDED = tuple(RecordedRequest(0.5 * n, 50, 100) for n in range(400))
-LOAD = Load(Site(RECORDED, replicas=2, speed=SPEED), 0.5, 3.0)
+LOAD = Load(StudyParameters(RECORDED, replicas=2, speed=SPEED), 0.5, 3.0)
 
 
-def busy(operator: Operator | None, gateways: int = 2, course: tuple[Count, ...] = ()) -> Outcome:
+def busy(
+    operator: Operator | None, gateways: int = 2, course: tuple[Count, ...] = ()
+) -> PoolOutcome:
     """Batch work that fills two replicas, and an urgent request a second among it."""
     arrivals = [Arrival(0.2 * n, Q3, 10, 200) for n in range(1000)]
     arrivals += [Arrival(20.0 + n, Q1, 10, 5) for n in range(150)]
@@ -74,7 +76,7 @@ def test_every_situation_plays_the_same_arrivals_with_and_without_advice() -> No
 
 
 def test_the_rows_hold_waits_and_seats_of_both_sides() -> None:
-    rows = holdback.rows_of(RequestTrace("small", RECORDED[:200]))
+    rows = seat_reservation.rows_of(RequestTrace("small", RECORDED[:200]))
     assert len(rows) == 4 * len(CASES)
     assert {row.peer for row in rows} == {"gateways alone"}
     assert all(0 <= row.ours <= 1 for row in rows)
@@ -83,7 +85,7 @@ def test_the_rows_hold_waits_and_seats_of_both_sides() -> None:
 def test_gateways_that_hold_back_more_are_tried_where_it_is_asked_and_only_then() -> None:
     usual = gateway_holdback.MISSES
     trace = RequestTrace("small", RECORDED[:200])
-    rows = holdback.rows_of(trace, holdback.Asked(seeds=1, stricter=1e-5))
+    rows = seat_reservation.rows_of(trace, seat_reservation.StudyArguments(seeds=1, stricter=1e-5))
     assert usual == gateway_holdback.MISSES
     stricter = [row for row in rows if "stricter" in row.name]
     assert len(stricter) == 2 * len(CASES)

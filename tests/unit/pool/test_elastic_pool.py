@@ -6,12 +6,12 @@ from dataclasses import dataclass
 
 import pytest
 
-from r1_gateway.classes import DEFAULT_POLICIES, PriorityClass
-from r1_pool.arrivals import Arrival
-from r1_pool.elastic import ElasticOutcome, ElasticPool
-from r1_pool.engine import EngineSpeed
-from r1_pool.fleet import DRAINED, KUBERNETES, Ending
-from r1_pool.scalers import Hpa, Knative, Ours, Scaler, View
+from r1_evaluation.simulator.arrivals import Arrival
+from r1_evaluation.simulator.elastic import ElasticOutcome, ElasticPool
+from r1_evaluation.simulator.engine import EngineSpeed
+from r1_evaluation.simulator.fleet import DRAINED, KUBERNETES, Ending
+from r1_evaluation.simulator.scalers import Hpa, Knative, Ours, Scaler, ScalerInput
+from r1_gateway.admission.classes import DEFAULT_POLICIES, PriorityClass
 
 Q2 = PriorityClass.Q2
 SPEED = EngineSpeed(
@@ -31,7 +31,7 @@ class Scripted:
     script: Callable[[float], int]
     begun: float = math.nan
 
-    def look(self, view: View, now: float) -> int:
+    def look(self, view: ScalerInput, now: float) -> int:
         if math.isnan(self.begun):
             self.begun = now
         return self.script(now - self.begun)

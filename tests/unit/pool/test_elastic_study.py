@@ -2,12 +2,19 @@
 
 import pytest
 
-from r1_demo.load import RecordedRequest, RequestTrace
-from r1_pool.elastic_study import MEAN_REPLICAS, POLICIES, Point, hour_of, late_at, play
+from r1_evaluation.simulator.elastic_study import (
+    MEAN_REPLICAS,
+    POLICIES,
+    ElasticPoint,
+    hour_of,
+    late_at,
+    play,
+)
+from r1_evaluation.traces.load import RecordedRequest, RequestTrace
 
 
-def point(cost: float, late: float) -> Point:
-    return Point(0.7, cost, late, 0.0, 0.0, 0.0, 0.0)
+def point(cost: float, late: float) -> ElasticPoint:
+    return ElasticPoint(0.7, cost, late, 0.0, 0.0, 0.0, 0.0)
 
 
 def test_a_curve_is_read_between_its_points_and_nowhere_else() -> None:

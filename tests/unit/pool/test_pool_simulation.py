@@ -4,12 +4,12 @@ import math
 
 import pytest
 
-from r1_demo.load import RecordedRequest
-from r1_gateway.classes import DEFAULT_POLICIES, PriorityClass
-from r1_pool.arrivals import Arrival, batch, interactive
-from r1_pool.engine import Engine, EngineSpeed, Work
-from r1_pool.simulation import Pool
-from r1_pool.study import Site, highest
+from r1_evaluation.simulator.arrivals import Arrival, batch, interactive
+from r1_evaluation.simulator.engine import EngineSpeed, SimulatedEngine, Work
+from r1_evaluation.simulator.simulation import Pool
+from r1_evaluation.simulator.study import StudyParameters, highest
+from r1_evaluation.traces.load import RecordedRequest
+from r1_gateway.admission.classes import DEFAULT_POLICIES, PriorityClass
 
 Q1, Q2, Q3 = PriorityClass
 SPEED = EngineSpeed(
@@ -21,7 +21,7 @@ SPEED = EngineSpeed(
 )
 
 
-def drain(engine: Engine) -> list[tuple[float, Work]]:
+def drain(engine: SimulatedEngine) -> list[tuple[float, Work]]:
     ended = []
     while engine.busy:
         now = engine.ends_at
@@ -30,7 +30,7 @@ def drain(engine: Engine) -> list[tuple[float, Work]]:
 
 
 def test_a_request_alone_takes_its_prefill_and_an_iteration_per_further_token() -> None:
-    engine, work = Engine(SPEED), Work(100, 11)
+    engine, work = SimulatedEngine(SPEED), Work(100, 11)
     engine.add(work, 5.0)
     [(ended, _)] = drain(engine)
     assert work.first_token_at == pytest.approx(5.0 + 0.02 + 0.01)
@@ -39,7 +39,7 @@ def test_a_request_alone_takes_its_prefill_and_an_iteration_per_further_token() 
 
 
 def test_who_joins_in_a_span_starts_with_the_next_iteration() -> None:
-    engine, first, second = Engine(SPEED), Work(1, 101), Work(1, 2)
+    engine, first, second = SimulatedEngine(SPEED), Work(1, 101), Work(1, 2)
     engine.add(first, 0.0)
     engine.advance(engine.ends_at)
     begun = 0.02 + 0.0001
@@ -53,7 +53,7 @@ def test_who_joins_in_a_span_starts_with_the_next_iteration() -> None:
 
 
 def test_a_long_prompt_takes_several_chunks_and_decoding_goes_on() -> None:
-    engine, short, long = Engine(SPEED), Work(1, 50), Work(350, 1)
+    engine, short, long = SimulatedEngine(SPEED), Work(1, 50), Work(350, 1)
     engine.add(short, 0.0)
     engine.advance(engine.ends_at)
     engine.add(long, 0.03)
@@ -92,7 +92,7 @@ def test_every_request_is_accounted_for() -> None:
 
 def test_the_study_finds_more_room_with_priorities_than_without() -> None:
     recorded = tuple(RecordedRequest(0.25 * n, 50, 40) for n in range(800))
-    site = Site(recorded, replicas=8, speed=SPEED)
+    site = StudyParameters(recorded, replicas=8, speed=SPEED)
     without = highest(site, "none", 0.3, 0, steps=6)
     gateway = highest(site, "gateway", 0.3, 0, steps=6)
     assert without is not None

@@ -7,13 +7,13 @@ from kubernetes.aio.client import Configuration
 
 from r1_common.foreign_json import InvalidJson
 from r1_common.http_json import read_json
-from r1_forecasting.metrics import ForecastMetrics
+from r1_forecasting.service.metrics import ForecastMetrics
 from r1_forecasting.sharding.ownership import Shards
 from r1_forecasting.sharding.peers import NoReply, Peers
 from r1_operator.cli import main
 from r1_operator.kube.client import Api, RetryPolicy, Unreachable
 from r1_operator.plan.unavailable import Unavailable
-from r1_operator.sources.asking import Asking
+from r1_operator.sources.cached_poller import CachedPoller
 from r1_operator.sources.gateways import GatewayDirectory
 from r1_operator.sources.signals import GatewaySignals
 from scripted_prometheus import Reply, Script
@@ -30,7 +30,7 @@ BODIES = [
 @pytest.mark.parametrize(("reply", "status"), BODIES)
 async def test_the_forecaster(server: Script, reply: Reply, status: str) -> None:
     server.reply = reply
-    peer: Asking[str, int] = Asking(server.url, "The forecaster", holds=lambda _: True)
+    peer: CachedPoller[str, int] = CachedPoller(server.url, "The forecaster", holds=lambda _: True)
     said = await peer.fetch("POST", "/v1/forecast", json={})
     await peer.close()
     assert isinstance(said, Unavailable)

@@ -18,7 +18,7 @@ from scripted_prometheus import Reply, Script, matrix
 COMMANDS = {
     "operator": ("-m", "r1_operator", "run"),
     "forecaster": ("-m", "r1_forecasting"),
-    "backtest": ("-m", "r1_backtest", "backtest", "--query", "up", "--capacity", "1"),
+    "backtest": ("-m", "r1_evaluation.backtest", "backtest", "--query", "up", "--capacity", "1"),
 }
 SETTINGS = {
     "operator": ("R1_PROMETHEUS_URL", "R1_PROMETHEUS_CLIENT"),

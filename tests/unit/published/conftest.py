@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from r1_cluster import certificates
-from r1_forecasting.protocol import Reason, Unavailable
+from r1_forecasting.protocol import ForecastUnavailable, UnavailableReason
 from r1_forecasting.published.publication import InferenceName, Publication
 from r1_forecasting.published.value import PublishedValue
 
@@ -17,14 +17,18 @@ class ScriptedPublisher:
     """A publisher whose values the test says; it counts who asks."""
 
     def __init__(self) -> None:
-        self.now: PublishedValue | Unavailable = Unavailable(Reason.NO_DATA, "nothing yet")
+        self.now: PublishedValue | ForecastUnavailable = ForecastUnavailable(
+            UnavailableReason.NO_DATA, "nothing yet"
+        )
         self.asked: list[Publication | InferenceName] = []
         self.looks: asyncio.Queue[None] = asyncio.Queue()
 
     def says(self, value: float) -> None:
         self.now = PublishedValue(value, 1_700_000_000.0, "BeatsBaselines", "said")
 
-    async def value_of(self, wanted: Publication | InferenceName) -> PublishedValue | Unavailable:
+    async def value_of(
+        self, wanted: Publication | InferenceName
+    ) -> PublishedValue | ForecastUnavailable:
         self.asked.append(wanted)
         self.looks.put_nowait(None)
         return self.now

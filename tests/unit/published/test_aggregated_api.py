@@ -17,13 +17,13 @@ from aiohttp import web
 
 import network_kinds
 from r1_common.listen import EVERY_ADDRESS
-from r1_forecasting.protocol import Reason, Unavailable
+from r1_forecasting.protocol import ForecastUnavailable, UnavailableReason
 from r1_forecasting.published.aggregated import ExternalMetricsApi
 from r1_forecasting.published.catalogue import Catalogue
 from r1_forecasting.published.front_proxy import FrontProxy, common_name
 from r1_forecasting.published.publication import InferenceName, parse_publication
 from r1_forecasting.published.service_account import Unreadable
-from r1_forecasting.published.tls_door import TlsDoor
+from r1_forecasting.published.tls_listener import TlsListener
 
 ORDERS = parse_publication(
     {"namespace": "shop", "name": "orders", "query": "orders", "leadSeconds": 60}
@@ -46,7 +46,7 @@ class Door:
             ("X-Remote-User",),
         )
         self.shows("door")
-        self.door = TlsDoor(EVERY_ADDRESS, 0, folder, self.fetch)
+        self.door = TlsListener(EVERY_ADDRESS, 0, folder, self.fetch)
         api = ExternalMetricsApi(publisher, lambda: CATALOGUE, lambda: self.door.trust)
         self.runner = web.AppRunner(api.application(), shutdown_timeout=1)
 
@@ -126,7 +126,9 @@ async def test_no_data_is_an_error_with_the_reason(door: Door) -> None:
 
 
 async def test_a_silent_shard_is_an_error_too(door: Door, script: Any) -> None:
-    script.now = Unavailable(Reason.UNREACHABLE, "r1-forecaster-1 keeps this subject: no answer")
+    script.now = ForecastUnavailable(
+        UnavailableReason.UNREACHABLE, "r1-forecaster-1 keeps this subject: no answer"
+    )
     async with door.asking(f"{ROOT}/namespaces/shop/orders") as answer:
         assert answer.status == 503
         said = await answer.json()

@@ -9,7 +9,7 @@ import pytest
 
 from r1_forecasting.published.catalogue import Catalogue
 from r1_forecasting.published.external_metrics import (
-    Refused,
+    MetricRequestRefused,
     find_metric,
     group,
     group_list,
@@ -52,10 +52,14 @@ def test_the_value_comes_in_thousandths(value: float, quantity: str) -> None:
 
 def test_a_published_metric_is_found_in_its_namespace_alone() -> None:
     assert find_metric(CATALOGUE, "shop", "orders", "") == (ORDERS, {})
-    with pytest.raises(Refused, match="no metric orders is published in the namespace lab") as no:
+    with pytest.raises(
+        MetricRequestRefused, match="no metric orders is published in the namespace lab"
+    ) as no:
         find_metric(CATALOGUE, "lab", "orders", "")
     assert no.value.code is HTTPStatus.NOT_FOUND
-    with pytest.raises(Refused, match=r"there are orders, r1-forecast \(of R1Inferences\)"):
+    with pytest.raises(
+        MetricRequestRefused, match=r"there are orders, r1-forecast \(of R1Inferences\)"
+    ):
         find_metric(CATALOGUE, "shop", "order", "")
 
 
@@ -86,14 +90,14 @@ def test_a_class_of_an_inference_is_chosen_by_a_second_label() -> None:
     ],
 )
 def test_another_selector_is_refused_with_the_fix(metric: str, selector: str, said: str) -> None:
-    with pytest.raises(Refused) as refused:
+    with pytest.raises(MetricRequestRefused) as refused:
         find_metric(CATALOGUE, "shop", metric, selector)
     assert said in str(refused.value)
     assert refused.value.code is HTTPStatus.BAD_REQUEST
 
 
 def test_a_refusal_is_a_status() -> None:
-    assert Refused(HTTPStatus.SERVICE_UNAVAILABLE, "NoData: nothing yet").status == {
+    assert MetricRequestRefused(HTTPStatus.SERVICE_UNAVAILABLE, "NoData: nothing yet").status == {
         "kind": "Status",
         "apiVersion": "v1",
         "metadata": {},

@@ -4,12 +4,12 @@ from pathlib import Path
 
 import pytest
 
-from r1_forecasting.followed_file import FollowedFile
+from r1_forecasting.file_watcher import FileWatcher
 from r1_forecasting.published.catalogue import parse_catalogue
 from r1_forecasting.published.front_proxy import InvalidFrontProxy, parse_front_proxy
-from r1_forecasting.request import InvalidRequest, parse_request
+from r1_forecasting.service.request import InvalidRequest, parse_request
 from r1_forecasting.sharding.ownership import InvalidShards, parse_shards
-from r1_operator.plan.backtest.seen import read_message
+from r1_operator.plan.backtest.observed import read_message
 
 DEEP = "[" * 100_000
 TEXTS = ("", "{", DEEP, "null", "[null]", "[[]]", '[{"query": 1e400}]', "NaN", "9" * 5000, "[1]")
@@ -47,7 +47,7 @@ def test_a_file_that_its_parser_fails_on_leaves_the_earlier_content(
 
     path = tmp_path / "file"
     path.write_text("good")
-    followed = FollowedFile(path, parse)
+    followed = FileWatcher(path, parse)
     path.write_text("bad")
     assert not followed.look()
     assert followed.content == "good"

@@ -12,8 +12,8 @@ import grpc.aio
 import pytest
 
 from kedas_view import generated_client
-from r1_forecasting.protocol import Reason, Unavailable
-from r1_forecasting.published.keda import KedaScaler, open_keda_door
+from r1_forecasting.protocol import ForecastUnavailable, UnavailableReason
+from r1_forecasting.published.keda import KedaScaler, start_keda_listener
 from r1_forecasting.published.publication import InferenceName, Publication
 
 TRIGGER = {"query": "sum(rate(orders_total[2m]))", "leadSeconds": "90", "threshold": "2.5"}
@@ -27,7 +27,7 @@ def kedas(tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
 
 @pytest.fixture
 async def client(kedas: SimpleNamespace, script: Any) -> AsyncIterator[Any]:
-    server, port = await open_keda_door(KedaScaler(script, look_seconds=0.02), "127.0.0.1", 0)
+    server, port = await start_keda_listener(KedaScaler(script, look_seconds=0.02), "127.0.0.1", 0)
     async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
         yield kedas.rpc.ExternalScalerStub(channel)
     await server.stop(None)
@@ -131,7 +131,7 @@ async def test_the_stream_tells_changes_and_is_silent_while_it_knows_nothing(
     assert (await told).result is False
     script.says(4.0)
     assert (await anext(stream)).result is True
-    script.now = Unavailable(Reason.PROMETHEUS_UNREACHABLE, "gone")
+    script.now = ForecastUnavailable(UnavailableReason.PROMETHEUS_UNREACHABLE, "gone")
     await script.looked_at(3)
     script.says(0.0)
     assert (await anext(stream)).result is False, "an outage in between was no change"
@@ -148,9 +148,9 @@ async def test_the_target_stream_says_the_spec_at_once_and_stays_open(
 
 
 async def test_a_port_that_is_taken_is_an_error(script: Any) -> None:
-    server, port = await open_keda_door(KedaScaler(script), "127.0.0.1", 0)
+    server, port = await start_keda_listener(KedaScaler(script), "127.0.0.1", 0)
     try:
         with pytest.raises(OSError, match="for KEDA cannot be opened"):
-            await open_keda_door(KedaScaler(script), "127.0.0.1", port)
+            await start_keda_listener(KedaScaler(script), "127.0.0.1", port)
     finally:
         await server.stop(None)

@@ -6,7 +6,7 @@ import pytest
 
 from r1_forecasting.published.publication import InferenceName, Publication
 from r1_forecasting.published.trigger import Trigger, parse_trigger
-from r1_forecasting.request import Activation, InvalidRequest
+from r1_forecasting.service.request import ActivationRule, InvalidRequest
 
 METADATA = {
     "scalerAddress": "r1-forecaster.r1-system.svc:8083",
@@ -44,7 +44,7 @@ def test_everything_can_be_said_as_text() -> None:
     request = trigger.wanted.request
     assert (request.step, request.season, request.history) == (15, 3600, 36000)
     assert (request.decision_level, request.weekly) == (0.95, True)
-    assert trigger.wanted.activation is Activation.ADVISORY
+    assert trigger.wanted.activation is ActivationRule.ADVISORY
     assert (trigger.active(3.0), trigger.active(3.1)) == (False, True)
 
 

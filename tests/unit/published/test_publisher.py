@@ -8,15 +8,15 @@ from typing import Any
 import numpy as np
 import pytest
 
-from r1_forecasting.protocol import Reason, Unavailable
+from r1_forecasting.protocol import ForecastUnavailable, UnavailableReason
 from r1_forecasting.published.publication import InferenceName, parse_publication
 from r1_forecasting.published.publisher import Publisher
 from r1_forecasting.published.value import PublishedValue
-from r1_forecasting.request import ForecastRequest, parse_request
-from r1_forecasting.series import Series, from_samples
-from r1_forecasting.service import ForecastService
-from r1_forecasting.training import Trainer
-from r1_forecasting.training_queue import TrainingQueue
+from r1_forecasting.selection.training import Trainer
+from r1_forecasting.selection.training_queue import TrainingQueue
+from r1_forecasting.series.series import Series, from_samples
+from r1_forecasting.service.request import ForecastRequest, parse_request
+from r1_forecasting.service.service import ForecastService
 
 
 class Ramp:
@@ -27,7 +27,9 @@ class Ramp:
         self.seconds = 10_000.0
         self.ripple = 0.0
 
-    def read(self, query: str, step: float, since: float, until: float) -> Series | Unavailable:
+    def read(
+        self, query: str, step: float, since: float, until: float
+    ) -> Series | ForecastUnavailable:
         self.queries.append(query)
         since = max(since, until - self.seconds)
         at = np.arange(np.ceil(since / step), np.floor(until / step) + 1) * step
@@ -74,7 +76,7 @@ async def test_an_inference_is_shown_with_the_operators_own_question(
     publisher = Publisher(service, patience=60)
     name = InferenceName("team-a", "production-r1")
     unknown = await publisher.value_of(name)
-    assert isinstance(unknown, Unavailable)
+    assert isinstance(unknown, ForecastUnavailable)
     assert "team-a/production-r1" in unknown.message
     assert ramp.queries == [], "nobody but the operator starts a forecast of an R1Inference"
 
@@ -100,8 +102,8 @@ async def test_a_young_service_is_scaled_on_what_is_observed(
 async def test_no_observation_is_no_number(service: ForecastService, ramp: Ramp) -> None:
     ramp.seconds = -10
     shown = await Publisher(service, patience=60).value_of(parse_publication(ORDERS))
-    assert isinstance(shown, Unavailable)
-    assert shown.reason is Reason.NO_DATA
+    assert isinstance(shown, ForecastUnavailable)
+    assert shown.reason is UnavailableReason.NO_DATA
 
 
 def operators(**changes: Any) -> ForecastRequest:
@@ -145,7 +147,7 @@ async def test_an_operator_that_asks_no_more_has_given_up_the_subject(ramp: Ramp
         assert isinstance(await publisher.value_of(name), PublishedValue)
     now = 601.0
     shown = await publisher.value_of(name)
-    assert isinstance(shown, Unavailable)
+    assert isinstance(shown, ForecastUnavailable)
     assert "not Never" in shown.message
 
 
@@ -157,5 +159,5 @@ async def test_one_class_is_shown_from_its_own_series(service: ForecastService, 
     assert ramp.queries[-1] == "urgent"
     assert "team-a/production-r1/Q1" in service.subjects
     none = await publisher.value_of(InferenceName("team-a", "production-r1", "Q2"))
-    assert isinstance(none, Unavailable)
+    assert isinstance(none, ForecastUnavailable)
     assert "no forecast of the class Q2; there are Q1, Q3" in none.message

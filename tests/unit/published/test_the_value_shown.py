@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from r1_forecasting.protocol import Reason, Unavailable
+from r1_forecasting.protocol import ForecastUnavailable, UnavailableReason
 from r1_forecasting.published.value import PublishedValue, published_value
-from r1_forecasting.request import Activation
+from r1_forecasting.service.request import ActivationRule
 
 
 def answer(*, acts: bool = True, observed: float = 9.0, peak: float = 15.0) -> dict[str, Any]:
@@ -23,7 +23,7 @@ def answer(*, acts: bool = True, observed: float = 9.0, peak: float = 15.0) -> d
     }
 
 
-def unavailable(reason: Reason, observed: float | None = None) -> dict[str, Any]:
+def unavailable(reason: UnavailableReason, observed: float | None = None) -> dict[str, Any]:
     said = {"state": "Unavailable", "reason": str(reason), "message": "said"}
     if observed is None:
         return said
@@ -31,7 +31,7 @@ def unavailable(reason: Reason, observed: float | None = None) -> dict[str, Any]
 
 
 def shown(
-    given_answer: dict[str, Any], activation: Activation, level: float = 0.9
+    given_answer: dict[str, Any], activation: ActivationRule, level: float = 0.9
 ) -> PublishedValue:
     made = published_value(given_answer, level, activation)
     assert isinstance(made, PublishedValue)
@@ -41,16 +41,16 @@ def shown(
 @pytest.mark.parametrize(
     ("activation", "acts", "value"),
     [
-        (Activation.REQUIRE_BACKTEST, True, 15.0),
-        (Activation.REQUIRE_BACKTEST, False, 9.0),
-        (Activation.ALWAYS, True, 15.0),
-        (Activation.ALWAYS, False, 15.0),
-        (Activation.ADVISORY, True, 9.0),
-        (Activation.ADVISORY, False, 9.0),
+        (ActivationRule.REQUIRE_BACKTEST, True, 15.0),
+        (ActivationRule.REQUIRE_BACKTEST, False, 9.0),
+        (ActivationRule.ALWAYS, True, 15.0),
+        (ActivationRule.ALWAYS, False, 15.0),
+        (ActivationRule.ADVISORY, True, 9.0),
+        (ActivationRule.ADVISORY, False, 9.0),
     ],
 )
 def test_the_gate_and_the_activation_decide_together(
-    activation: Activation, acts: bool, value: float
+    activation: ActivationRule, acts: bool, value: float
 ) -> None:
     made = shown(answer(acts=acts), activation)
     assert made.value == value
@@ -63,31 +63,33 @@ def test_the_gate_and_the_activation_decide_together(
     observed=st.floats(0, 1e9),
     peak=st.floats(0, 1e9),
     acts=st.booleans(),
-    activation=st.sampled_from(Activation),
+    activation=st.sampled_from(ActivationRule),
 )
 def test_a_forecast_never_takes_anything_away(
-    observed: float, peak: float, acts: bool, activation: Activation
+    observed: float, peak: float, acts: bool, activation: ActivationRule
 ) -> None:
     made = shown(answer(acts=acts, observed=observed, peak=peak), activation)
     assert observed <= made.value <= max(observed, peak)
 
 
-@pytest.mark.parametrize("reason", sorted(set(Reason) - {Reason.TOO_LITTLE_HISTORY}))
-def test_without_data_there_is_no_number(reason: Reason) -> None:
-    made = published_value(unavailable(reason, observed=9.0), 0.9, Activation.ALWAYS)
-    assert made == Unavailable(reason, "said")
+@pytest.mark.parametrize(
+    "reason", sorted(set(UnavailableReason) - {UnavailableReason.TOO_LITTLE_HISTORY})
+)
+def test_without_data_there_is_no_number(reason: UnavailableReason) -> None:
+    made = published_value(unavailable(reason, observed=9.0), 0.9, ActivationRule.ALWAYS)
+    assert made == ForecastUnavailable(reason, "said")
 
 
 def test_a_service_too_young_for_a_forecast_scales_on_real_time() -> None:
-    young = unavailable(Reason.TOO_LITTLE_HISTORY, observed=9.0)
-    made = published_value(young, 0.9, Activation.REQUIRE_BACKTEST)
+    young = unavailable(UnavailableReason.TOO_LITTLE_HISTORY, observed=9.0)
+    made = published_value(young, 0.9, ActivationRule.REQUIRE_BACKTEST)
     assert made == PublishedValue(9.0, 1000.0, "TooLittleHistory", "said")
-    empty = unavailable(Reason.TOO_LITTLE_HISTORY)
-    nothing = published_value(empty, 0.9, Activation.REQUIRE_BACKTEST)
-    assert isinstance(nothing, Unavailable)
+    empty = unavailable(UnavailableReason.TOO_LITTLE_HISTORY)
+    nothing = published_value(empty, 0.9, ActivationRule.REQUIRE_BACKTEST)
+    assert isinstance(nothing, ForecastUnavailable)
 
 
 @pytest.mark.parametrize("bad", [math.nan, math.inf])
 def test_what_is_not_a_number_is_not_shown(bad: float) -> None:
-    made = published_value(answer(peak=bad, observed=bad), 0.9, Activation.ALWAYS)
-    assert isinstance(made, Unavailable)
+    made = published_value(answer(peak=bad, observed=bad), 0.9, ActivationRule.ALWAYS)
+    assert isinstance(made, ForecastUnavailable)

@@ -9,7 +9,7 @@ import pytest
 
 from r1_forecasting.published.catalogue import EMPTY, parse_catalogue
 from r1_forecasting.published.publication import InferenceName, parse_publication
-from r1_forecasting.request import Activation, InvalidRequest
+from r1_forecasting.service.request import ActivationRule, InvalidRequest
 
 SHOP: dict[str, Any] = {
     "namespace": "shop",
@@ -23,7 +23,7 @@ def test_query_and_lead_are_enough() -> None:
     made = parse_publication(SHOP)
     request = made.request
     assert (made.namespace, made.name) == ("shop", "orders-per-second")
-    assert made.activation is Activation.REQUIRE_BACKTEST
+    assert made.activation is ActivationRule.REQUIRE_BACKTEST
     assert request.subject == "published/shop/orders-per-second"
     assert (request.step, request.season, request.lead) == (60, 86_400, 90)
     assert request.history == 14 * 86_400
@@ -42,7 +42,7 @@ def test_everything_can_be_said() -> None:
             "weekly": True,
         }
     )
-    assert made.activation is Activation.ALWAYS
+    assert made.activation is ActivationRule.ALWAYS
     assert made.request.decision_level == 0.95
     assert (made.request.history, made.request.weekly) == (7200, True)
 

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from r1_forecasting.published.external_metrics import Refused
+from r1_forecasting.published.external_metrics import MetricRequestRefused
 from r1_forecasting.published.front_proxy import (
     FrontProxy,
     InvalidFrontProxy,
@@ -52,7 +52,7 @@ def test_who_asks_is_checked_by_certificate_and_header() -> None:
     TRUST.check("front-proxy-client", user)
     FrontProxy("PEM", frozenset(), ("X-Remote-User",)).check("anyone of theirs", user)
     for name, headers in ((None, user), ("else", user), ("front-proxy-client", {})):
-        with pytest.raises(Refused) as refused:
+        with pytest.raises(MetricRequestRefused) as refused:
             TRUST.check(name, headers)
         assert refused.value.code is HTTPStatus.UNAUTHORIZED
 

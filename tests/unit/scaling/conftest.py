@@ -6,14 +6,14 @@ from dataclasses import dataclass, field, replace
 import pytest
 
 from r1_operator.api.scaling import MetricType
-from r1_operator.plan.decision import Decision
-from r1_operator.plan.demand import Demand
-from r1_operator.plan.forecasts import Forecast, ForecastPoint, Gate
-from r1_operator.plan.policy import Metric, ScalingPolicy
-from r1_operator.plan.scaling import History, ScalingInputs, decide
+from r1_operator.plan.scaling.decide import ScalingInputs, ScalingState, decide
+from r1_operator.plan.scaling.decision import Decision
+from r1_operator.plan.scaling.policy import MetricTarget, ScalingPolicy
+from r1_operator.plan.signals.demand import Demand
+from r1_operator.plan.signals.forecast import ForecastGate, ReceivedForecast, ReceivedForecastPoint
 from r1_operator.plan.unavailable import Unavailable
 
-TEN_EACH = Metric(MetricType.REQUESTS_PER_SECOND, 10.0)
+TEN_EACH = MetricTarget(MetricType.REQUESTS_PER_SECOND, 10.0)
 START = 1_700_000_000.0
 
 
@@ -35,13 +35,13 @@ class Stage:
     policy: ScalingPolicy
     replicas: int = 1
     now: float = START
-    history: History = field(default_factory=History)
+    history: ScalingState = field(default_factory=ScalingState)
     decisions: list[Decision] = field(default_factory=list)
 
     def once(
         self,
         demand: Demand | Unavailable | float,
-        forecast: Forecast | Unavailable | None = None,
+        forecast: ReceivedForecast | Unavailable | None = None,
         *,
         ready: int | None = None,
         seats: int = 8,
@@ -71,7 +71,7 @@ def stage() -> Callable[..., Stage]:
         policy = replace(plain, **changes)  # type: ignore[arg-type]
         built = Stage(policy, replicas)
         if watched:  # long enough in service that no start-up rule holds anything
-            built.history = replace(History().started(START - 3600, replicas), highest=())
+            built.history = replace(ScalingState().started(START - 3600, replicas), highest=())
         return built
 
     return build
@@ -88,7 +88,7 @@ def demand() -> Callable[..., Demand]:
 
 
 @pytest.fixture
-def forecast() -> Callable[..., Forecast]:
+def forecast() -> Callable[..., ReceivedForecast]:
     """Build a forecast that acts: its 91 % peak over a lead of 45 s, and points at offsets."""
 
     def build(
@@ -98,18 +98,20 @@ def forecast() -> Callable[..., Forecast]:
         acts: bool = True,
         now: float = START,
         metric: MetricType = MetricType.REQUESTS_PER_SECOND,
-    ) -> Forecast:
-        return Forecast(
+    ) -> ReceivedForecast:
+        return ReceivedForecast(
             model="lstm",
             issued_at=now,
             valid_until=now + 1e6,
             lead_seconds=45.0,
             peak_over_lead={0.5: peak * 0.8, 0.9: peak * 0.9, 0.91: peak},
             points=tuple(
-                ForecastPoint(now + ahead, {0.5: value * 0.8, 0.9: value})
+                ReceivedForecastPoint(now + ahead, {0.5: value * 0.8, 0.9: value})
                 for ahead, value in (points or {}).items()
             ),
-            gate=Gate(acts, "BeatsBaselines" if acts else "LosesToLastValue", "By the backtest."),
+            gate=ForecastGate(
+                acts, "BeatsBaselines" if acts else "LosesToLastValue", "By the backtest."
+            ),
             metric=metric,
         )
 

@@ -7,16 +7,22 @@ from typing import Any
 import pytest
 
 from r1_operator.api.scaling import MetricType
-from r1_operator.plan.allowance import RESUMED_AT, SAVED_SECONDS, SHARE, Allowance, baseline
-from r1_operator.plan.decision import Mode
-from r1_operator.plan.policy import Metric
+from r1_operator.plan.scaling.decision import DecisionMode
+from r1_operator.plan.scaling.forecast_budget import (
+    RESUMED_AT,
+    SAVED_SECONDS,
+    SHARE,
+    ForecastBudget,
+    baseline,
+)
+from r1_operator.plan.scaling.policy import MetricTarget
 
 Build = Callable[..., Any]
 FULL = SHARE * SAVED_SECONDS * 10
 LOOK = 15.0
 
 
-def watched(allowance: Allowance, current: int, seconds: float) -> Allowance:
+def watched(allowance: ForecastBudget, current: int, seconds: float) -> ForecastBudget:
     """Ten replicas of a plain autoscaler, `current` of ours, looked at every 15 s."""
     for _ in range(round(seconds / LOOK)):
         allowance = allowance.settled(current, 10, allowance.at + LOOK)
@@ -24,16 +30,16 @@ def watched(allowance: Allowance, current: int, seconds: float) -> Allowance:
 
 
 def test_it_begins_full() -> None:
-    assert Allowance().settled(50, 10, 100.0) == Allowance(FULL, False, 100.0)
+    assert ForecastBudget().settled(50, 10, 100.0) == ForecastBudget(FULL, False, 100.0)
 
 
 def test_as_many_as_a_plain_autoscaler_spend_nothing() -> None:
-    begun = Allowance().settled(10, 10, 0.0)
+    begun = ForecastBudget().settled(10, 10, 0.0)
     assert watched(begun, 10, 86_400).saved == FULL
 
 
 def test_twice_as_many_spend_it_in_an_hour() -> None:
-    begun = Allowance().settled(10, 10, 0.0)
+    begun = ForecastBudget().settled(10, 10, 0.0)
     assert not watched(begun, 20, 3750).spent  # 34,560 replica-seconds at 9.2 a second
     assert watched(begun, 20, 3765).spent
 
@@ -45,24 +51,24 @@ def test_a_high_target_is_held_against_a_plain_autoscaler_at_seventy() -> None:
 
 
 def test_it_pauses_until_half_is_saved_again() -> None:
-    gone = Allowance(0.0, True, 0.0)
+    gone = ForecastBudget(0.0, True, 0.0)
     half = RESUMED_AT * FULL / 0.8  # seconds, while no more run than a plain one's
     assert watched(gone, 10, half - 30).spent
     assert not watched(gone, 10, half + 30).spent
 
 
 def test_a_debt_is_bounded_and_a_silence_counts_for_a_minute() -> None:
-    assert watched(Allowance(0.0, True, 0.0), 1000, 86_400).saved == -FULL
-    begun = Allowance().settled(10, 10, 0.0)
+    assert watched(ForecastBudget(0.0, True, 0.0), 1000, 86_400).saved == -FULL
+    begun = ForecastBudget().settled(10, 10, 0.0)
     assert begun.settled(20, 10, 1e6).saved == pytest.approx(FULL - 9.2 * 60.0)
 
 
 def test_a_forecast_that_is_spent_is_shown_and_not_heard(stage: Build, forecast: Build) -> None:
     story = stage()
     story.once(7.0)
-    story.history = replace(story.history, allowance=Allowance(0.0, True, story.now - 1))
+    story.history = replace(story.history, allowance=ForecastBudget(0.0, True, story.now - 1))
     decision = story.once(7.0, forecast(16.0))
-    assert (decision.replicas, decision.mode) == (1, Mode.REACTIVE)
+    assert (decision.replicas, decision.mode) == (1, DecisionMode.REACTIVE)
     assert decision.forecast is not None
     assert decision.forecast.message.startswith(
         "Paused: the policy has run 8% more than a plain autoscaler would; up to 16 requests/s"
@@ -70,8 +76,8 @@ def test_a_forecast_that_is_spent_is_shown_and_not_heard(stage: Build, forecast:
 
 
 def test_what_other_metrics_ask_for_is_not_held_against_it(stage: Build, forecast: Build) -> None:
-    elsewhere = Metric(MetricType.EXTERNAL, 1.0, name="cache", query="up")
-    story = stage(metrics=(Metric(MetricType.REQUESTS_PER_SECOND, 10.0), elsewhere))
+    elsewhere = MetricTarget(MetricType.EXTERNAL, 1.0, name="cache", query="up")
+    story = stage(metrics=(MetricTarget(MetricType.REQUESTS_PER_SECOND, 10.0), elsewhere))
     story.once(7.0)
     story.once(7.0, forecast(16.0))
     assert story.history.allowance.saved is None

@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 
 from r1_operator.api.v1 import Spec, parse
-from r1_operator.plan.budget import Ceiling, ceilings_of, gpus_per_replica
-from r1_operator.plan.decision import Reason
-from r1_operator.plan.policy import UpBehavior, policy_of
+from r1_operator.plan.scaling.budgets import Ceiling, ceilings_of, gpus_per_replica
+from r1_operator.plan.scaling.decision import DecisionReason
+from r1_operator.plan.scaling.policy import UpBehavior, policy_of
 from r1_operator.plan.unavailable import Unavailable
 
 Build = Callable[..., Any]
@@ -32,31 +32,31 @@ class TestBounds:
             (
                 {"gpus": 17},
                 8,
-                Reason.AT_GPU_BUDGET,
+                DecisionReason.AT_GPU_BUDGET,
                 "the budget of 17 GPUs allows 8 at 2 each",
             ),
             (
                 {"cost": {"limitPerHour": "40", "pricePerGpuHour": "2.5"}},
                 8,
-                Reason.AT_COST_BUDGET,
+                DecisionReason.AT_COST_BUDGET,
                 "the budget of 40 an hour allows 8 at 2 GPUs of 2.5 each",
             ),
             (
                 {"cost": {"limitPerHour": "0.3", "pricePerReplicaHour": "0.1"}},
                 3,
-                Reason.AT_COST_BUDGET,
+                DecisionReason.AT_COST_BUDGET,
                 "the budget of 0.3 an hour allows 3 at 0.1 each",
             ),
             (
                 {"power": {"limitWatts": "10k", "wattsPerReplica": 1500}},
                 6,
-                Reason.AT_POWER_BUDGET,
+                DecisionReason.AT_POWER_BUDGET,
                 "the power limit of 10k W allows 6 at 1500 W each",
             ),
         ],
     )
     def test_each_budget_is_a_bound_with_its_words(
-        self, budget: dict[str, Any], replicas: int, reason: Reason, clause: str
+        self, budget: dict[str, Any], replicas: int, reason: DecisionReason, clause: str
     ) -> None:
         assert ceilings_of(spec_of(budget)) == (Ceiling(replicas, reason, clause),)
 
@@ -91,7 +91,7 @@ class TestDecisions:
         story = stage(replicas=8)
         story.policy = policy
         decision = story.once(63.0)
-        assert (decision.replicas, decision.reason) == (8, Reason.AT_GPU_BUDGET)
+        assert (decision.replicas, decision.reason) == (8, DecisionReason.AT_GPU_BUDGET)
         assert decision.message == (
             "8: 9 would be needed; the budget of 16 GPUs allows 8 at 2 each."
         )
@@ -100,18 +100,18 @@ class TestDecisions:
 
     def test_a_budget_above_the_maximum_is_silent(self, stage: Build) -> None:
         story = stage(replicas=9, max_replicas=10, ceilings=(ceiling(10), ceiling(12)))
-        assert story.once(140.0).reason is Reason.AT_MAX
+        assert story.once(140.0).reason is DecisionReason.AT_MAX
 
     def test_a_budget_that_fits_exactly_limits_nothing(self, stage: Build) -> None:
         decision = stage(replicas=8, ceilings=(ceiling(8),)).once(56.0)
-        assert decision.reason is Reason.WITHIN_TARGET
+        assert decision.reason is DecisionReason.WITHIN_TARGET
 
     @pytest.mark.parametrize("demand", [42.0, 140.0, GONE])
     def test_a_budget_that_was_lowered_holds_at_once_even_blind(
         self, stage: Build, demand: Any
     ) -> None:
         decision = stage(replicas=12, ceilings=(ceiling(5),)).once(demand)
-        assert (decision.replicas, decision.reason) == (5, Reason.AT_GPU_BUDGET)
+        assert (decision.replicas, decision.reason) == (5, DecisionReason.AT_GPU_BUDGET)
 
     def test_what_is_cut_off_at_once_is_not_called_needed(self, stage: Build) -> None:
         """Blind, or on a slow way down: the count at hand is not what anybody needs."""
@@ -128,7 +128,7 @@ class TestDecisions:
     def test_the_minimum_wins_over_a_budget_and_it_is_said(self, stage: Build, demand: Any) -> None:
         """The schema refuses this; GPUs that spec.template adds are what it cannot see."""
         decision = stage(replicas=4, min_replicas=4, ceilings=(ceiling(2),)).once(demand)
-        assert (decision.replicas, decision.reason) == (4, Reason.OVER_BUDGET)
+        assert (decision.replicas, decision.reason) == (4, DecisionReason.OVER_BUDGET)
         assert decision.message == (
             "4, the minimum, though the budget allows 2: lower minReplicas or raise the budget."
         )
@@ -136,4 +136,4 @@ class TestDecisions:
 
 
 def ceiling(replicas: int) -> Ceiling:
-    return Ceiling(replicas, Reason.AT_GPU_BUDGET, f"the budget allows {replicas}")
+    return Ceiling(replicas, DecisionReason.AT_GPU_BUDGET, f"the budget allows {replicas}")

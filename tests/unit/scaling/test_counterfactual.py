@@ -3,14 +3,14 @@
 import pytest
 
 from r1_operator.api.scaling import PolicyType
-from r1_operator.plan.counterfactual import Reactive, Rules, step
-from r1_operator.plan.policy import RateLimit
+from r1_operator.plan.scaling.hpa_simulation import HpaRules, HpaState, simulate_sync
+from r1_operator.plan.scaling.policy import RateLimit
 
 
-def run(state: Reactive, demand: float | None, seconds: int, now: int = 0) -> list[int]:
+def run(state: HpaState, demand: float | None, seconds: int, now: int = 0) -> list[int]:
     counts = []
     for t in range(now, now + seconds):
-        state = step(state, demand, 7.0, 1, 100, float(t))
+        state = simulate_sync(state, demand, 7.0, 1, 100, float(t))
         counts.append(state.replicas)
     return counts
 
@@ -21,103 +21,105 @@ def run(state: Reactive, demand: float | None, seconds: int, now: int = 0) -> li
 )
 def test_one_look_at_ten_replicas_of_seven(demand: float, replicas: int) -> None:
     # Inside 10 % it keeps; above it takes the ceiling, at most double; below it waits 300 s.
-    assert step(Reactive(10), demand, 7.0, 1, 100, 0.0).replicas == replicas
+    assert simulate_sync(HpaState(10), demand, 7.0, 1, 100, 0.0).replicas == replicas
 
 
 def test_it_looks_every_15_s() -> None:
-    counts = run(Reactive(1), 700.0, 61)
+    counts = run(HpaState(1), 700.0, 61)
     assert [counts[t] for t in (0, 14, 15, 30, 45, 60)] == [5, 5, 10, 20, 40, 80]
 
 
 def test_down_after_five_minutes_to_the_highest_recommendation() -> None:
-    counts = run(Reactive(10), 7.0, 316)
+    counts = run(HpaState(10), 7.0, 316)
     assert counts[299] == 10
     assert counts[300] == 1
 
 
 def test_a_missing_metric_keeps_the_count() -> None:
-    assert set(run(Reactive(10), None, 1000)) == {10}
-    assert set(run(Reactive(10), float("nan"), 1000)) == {10}
+    assert set(run(HpaState(10), None, 1000)) == {10}
+    assert set(run(HpaState(10), float("nan"), 1000)) == {10}
 
 
 def test_a_tenth_above_is_still_near() -> None:
     # The owner compares the ratio with 1.1, not the difference with .1: 1.1 - 1 is above .1.
-    assert step(Reactive(10), 77.0, 7.0, 1, 100, 0.0).replicas == 10
-    assert step(Reactive(10), 63.0, 7.0, 1, 100, 0.0, Rules(down_window=0)).replicas == 10
+    assert simulate_sync(HpaState(10), 77.0, 7.0, 1, 100, 0.0).replicas == 10
+    assert (
+        simulate_sync(HpaState(10), 63.0, 7.0, 1, 100, 0.0, HpaRules(down_window=0)).replicas == 10
+    )
 
 
 def test_a_count_outside_of_its_bounds_goes_to_the_bound_before_any_metric_counts() -> None:
-    assert step(Reactive(40), 7.0, 7.0, 1, 10, 0.0).replicas == 10
-    below = step(Reactive(1), 140.0, 7.0, 6, 30, 0.0)
+    assert simulate_sync(HpaState(40), 7.0, 7.0, 1, 10, 0.0).replicas == 10
+    below = simulate_sync(HpaState(1), 140.0, 7.0, 6, 30, 0.0)
     assert below.replicas == 6
     # What it was raised by counts against the rate of the next 15 s.
-    assert step(below, 140.0, 7.0, 6, 30, 14.0, Rules(sync_seconds=0)).replicas == 6
-    assert step(below, 140.0, 7.0, 6, 30, 15.0).replicas == 12
-    assert step(Reactive(40), None, 7.0, 1, 10, 0.0).replicas == 10
+    assert simulate_sync(below, 140.0, 7.0, 6, 30, 14.0, HpaRules(sync_seconds=0)).replicas == 6
+    assert simulate_sync(below, 140.0, 7.0, 6, 30, 15.0).replicas == 12
+    assert simulate_sync(HpaState(40), None, 7.0, 1, 10, 0.0).replicas == 10
 
 
 def test_it_takes_the_count_it_finds_as_advice_even_when_the_metric_is_missing() -> None:
-    state = step(Reactive(6), None, 7.0, 1, 100, 0.0, Rules(down_window=60))
+    state = simulate_sync(HpaState(6), None, 7.0, 1, 100, 0.0, HpaRules(down_window=60))
     counts = []
     for t in range(15, 75, 15):
-        state = step(state, 14.0, 7.0, 1, 100, float(t), Rules(down_window=60))
+        state = simulate_sync(state, 14.0, 7.0, 1, 100, float(t), HpaRules(down_window=60))
         counts.append(state.replicas)
     assert counts == [6, 6, 6, 2]
 
 
 def test_at_no_replicas_it_does_nothing() -> None:
-    assert step(Reactive(0), 700.0, 7.0, 1, 100, 0.0).replicas == 0
+    assert simulate_sync(HpaState(0), 700.0, 7.0, 1, 100, 0.0).replicas == 0
 
 
 def test_without_a_behavior_stanza_it_doubles_from_four_at_every_look() -> None:
-    rules = Rules(sync_seconds=1, stanza=False)
-    state = Reactive(1)
+    rules = HpaRules(sync_seconds=1, stanza=False)
+    state = HpaState(1)
     counts = []
     for t in range(5):
-        state = step(state, 420.0, 7.0, 1, 100, float(t), rules)
+        state = simulate_sync(state, 420.0, 7.0, 1, 100, float(t), rules)
         counts.append(state.replicas)
     assert counts == [4, 8, 16, 32, 60]
 
 
 def test_without_a_behavior_stanza_it_climbs_to_what_was_asked_for_long_ago() -> None:
-    plain, old = Rules(1), Rules(1, stanza=False)
-    with_stanza, without = Reactive(2), Reactive(2)
+    plain, old = HpaRules(1), HpaRules(1, stanza=False)
+    with_stanza, without = HpaState(2), HpaState(2)
     for t, worth in enumerate([50, 3, 3, 3, 3, 3]):
-        with_stanza = step(with_stanza, worth, 1.0, 1, 100, float(t), plain)
-        without = step(without, worth, 1.0, 1, 100, float(t), old)
+        with_stanza = simulate_sync(with_stanza, worth, 1.0, 1, 100, float(t), plain)
+        without = simulate_sync(without, worth, 1.0, 1, 100, float(t), old)
     assert (with_stanza.replicas, without.replicas) == (6, 50)
 
 
 def test_a_rise_takes_the_place_of_one_that_only_falls_would_ask_about() -> None:
-    rules = Rules(
+    rules = HpaRules(
         1,
         down_window=0,
         up_limits=(RateLimit(PolicyType.PODS, 4, 2),),
         down_limits=(RateLimit(PolicyType.PERCENT, 50, 9),),
     )
-    state = Reactive(10)
+    state = HpaState(10)
     counts = []
     for t, worth in [(0, 99), (3, 99), (6, 99), (7, 1)]:
-        state = step(state, worth, 1.0, 1, 100, float(t), rules)
+        state = simulate_sync(state, worth, 1.0, 1, 100, float(t), rules)
         counts.append(state.replicas)
     # All three rises lie within the nine seconds, but the first two are forgotten: half of 18.
     assert counts == [14, 18, 22, 9]
 
 
 def test_it_rises_to_the_lowest_of_its_up_window() -> None:
-    rules = Rules(1, up_window=3, up_limits=(RateLimit(PolicyType.PODS, 100, 1),))
-    state = Reactive(2)
+    rules = HpaRules(1, up_window=3, up_limits=(RateLimit(PolicyType.PODS, 100, 1),))
+    state = HpaState(2)
     counts = []
     for t, worth in enumerate([9, 9, 4, 9, 8, 9]):
-        state = step(state, worth, 1.0, 1, 100, float(t), rules)
+        state = simulate_sync(state, worth, 1.0, 1, 100, float(t), rules)
         counts.append(state.replicas)
     assert counts == [2, 2, 2, 4, 4, 8]
 
 
 def test_it_never_sleeps() -> None:
-    state = Reactive(1)
+    state = HpaState(1)
     for t in range(0, 900, 15):
-        state = step(state, 0.0, 7.0, 0, 10, float(t))
+        state = simulate_sync(state, 0.0, 7.0, 0, 10, float(t))
     assert state.replicas == 1
 
 
@@ -127,5 +129,5 @@ def test_it_never_sleeps() -> None:
 def test_figures_of_the_owner(replicas: int, target: float, expected: int) -> None:
     """A total of 8600 against a target per pod, before any window: kubernetes
     pkg/controller/podautoscaler/replica_calculator_test.go (Apache-2.0), external metrics."""
-    found = step(Reactive(replicas), 8600, target, 1, 100, 0.0, Rules(down_window=0))
+    found = simulate_sync(HpaState(replicas), 8600, target, 1, 100, 0.0, HpaRules(down_window=0))
     assert found.replicas == expected

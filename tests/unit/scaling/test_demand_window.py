@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from r1_operator.plan.demand import CounterSample, Demand, DemandWindow
-from r1_operator.plan.signals import read_signals
+from r1_operator.plan.signals.demand import CounterSample, Demand, DemandWindow
+from r1_operator.plan.signals.gateway_signals import read_signals
 from r1_operator.plan.unavailable import Unavailable
 
 OURS = 50_000.0  # our clock runs apart from the gateway's

@@ -8,10 +8,15 @@ from hypothesis import strategies as st
 
 from gateway_samples import silent
 from r1_operator.api.scaling import ClassName
-from r1_operator.plan.demand import CounterSample, Demand, DemandWindow
-from r1_operator.plan.durations import Durations, Latencies, LatencySample, LatencyWindow
+from r1_operator.plan.signals.class_arrivals import ClassArrivals, ClassArrivalsWindow
+from r1_operator.plan.signals.demand import CounterSample, Demand, DemandWindow
+from r1_operator.plan.signals.latency_histograms import (
+    Latencies,
+    LatencyHistogram,
+    LatencySample,
+    LatencyWindow,
+)
 from r1_operator.plan.unavailable import Unavailable
-from r1_operator.plan.urgency import Urgency, UrgencyWindow
 
 T = 1.8e9
 STEPS = st.lists(
@@ -86,8 +91,8 @@ def test_demand_is_the_same_with_and_without_steps_of_the_gateway_clock(
 def test_class_arrivals_are_the_same_with_and_without_steps_of_the_gateway_clock(
     uptime: bool, steps: list[tuple[int, float]]
 ) -> None:
-    def read(steps: list[tuple[int, float]]) -> list[Urgency | Unavailable]:
-        window, found = UrgencyWindow(), []
+    def read(steps: list[tuple[int, float]]) -> list[ClassArrivals | Unavailable]:
+        window, found = ClassArrivalsWindow(), []
         for t in range(0, 120, 2):
             window.observe(
                 silent(
@@ -102,8 +107,8 @@ def test_class_arrivals_are_the_same_with_and_without_steps_of_the_gateway_clock
         return found
 
     for plain, stepped in zip(read([]), read(steps), strict=True):
-        assert isinstance(plain, Urgency)
-        assert isinstance(stepped, Urgency)
+        assert isinstance(plain, ClassArrivals)
+        assert isinstance(stepped, ClassArrivals)
         assert stepped.arrivals == pytest.approx(plain.arrivals, rel=1e-6)
 
 
@@ -116,7 +121,7 @@ def test_latencies_are_the_same_with_and_without_steps_of_the_gateway_clock(
     def read(steps: list[tuple[int, float]]) -> list[Latencies | Unavailable]:
         window, found = LatencyWindow(), []
         for t in range(0, 240, 2):
-            seen = Durations((1.0,), (2.0 * t, float(max(0, t - 100))), 0.5 * t)
+            seen = LatencyHistogram((1.0,), (2.0 * t, float(max(0, t - 100))), 0.5 * t)
             window.observe(
                 LatencySample(
                     gateway="a",

@@ -8,72 +8,74 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from r1_gateway.classes import DEFAULT_POLICIES, PriorityClass
-from r1_gateway.holdback import Holdback
+from r1_gateway.admission.classes import DEFAULT_POLICIES, PriorityClass
+from r1_gateway.admission.seat_reservation import SeatReservation
 from r1_operator.api.scaling import ClassName
-from r1_operator.plan.holdback import (
-    ClassHoldback,
-    HoldbackReason,
-    Situation,
-    holdback_of,
-    plan_holdback,
+from r1_operator.plan.scaling.seat_reservation import (
+    ClassReservation,
+    ReservationInput,
+    ReservationReason,
+    plan_seat_reservation,
+    reservation_of,
     reserve,
 )
+from r1_operator.plan.signals.class_arrivals import ClassArrivals
 from r1_operator.plan.unavailable import Unavailable
-from r1_operator.plan.urgency import Urgency
 
 Q1, Q2, Q3 = ClassName
-LOAD = Urgency(arrivals={Q1: 0.5, Q2: 1.0, Q3: 9.0}, held_seconds=20.0, seats=64, gateways=1)
+LOAD = ClassArrivals(arrivals={Q1: 0.5, Q2: 1.0, Q3: 9.0}, held_seconds=20.0, seats=64, gateways=1)
 PROMISES = {Q1: 0.5, Q2: 2.0, Q3: 30.0}
 
 
-def situation(urgency: Urgency = LOAD, ready: int = 8, replicas: int = 8) -> Situation:
-    return Situation(urgency, PROMISES, ready, replicas)
+def situation(urgency: ClassArrivals = LOAD, ready: int = 8, replicas: int = 8) -> ReservationInput:
+    return ReservationInput(urgency, PROMISES, ready, replicas)
 
 
-def by_name(held: tuple[ClassHoldback, ...]) -> dict[ClassName, ClassHoldback]:
+def by_name(held: tuple[ClassReservation, ...]) -> dict[ClassName, ClassReservation]:
     return {one.name: one for one in held}
 
 
 def test_what_is_kept_for_the_second_class_holds_what_is_kept_for_the_first() -> None:
-    held = by_name(plan_holdback(situation()))
+    held = by_name(plan_seat_reservation(situation()))
     assert set(held) == {Q1, Q2}, "nobody is below the third"
     assert 0 < held[Q1].seats <= held[Q2].seats <= 32
-    assert held[Q1].reason is HoldbackReason.ARRIVALS
+    assert held[Q1].reason is ReservationReason.ARRIVALS
     assert "of 64 seats stay free for Q1 (500 ms)" in held[Q1].message
     assert "Q1 came 0.5 times a second" in held[Q1].message
 
 
 def test_nobody_urgent_and_nothing_promised_keep_nothing() -> None:
     calm = replace(LOAD, arrivals={Q1: 0.0, Q2: 0.0, Q3: 50.0})
-    assert [one.seats for one in plan_holdback(situation(calm))] == [0, 0]
-    assert plan_holdback(Situation(LOAD, {}, 8, 8)) == ()
+    assert [one.seats for one in plan_seat_reservation(situation(calm))] == [0, 0]
+    assert plan_seat_reservation(ReservationInput(LOAD, {}, 8, 8)) == ()
 
 
 def test_what_fewer_replicas_will_need_is_kept_free_before_the_others_go() -> None:
-    steady = by_name(plan_holdback(situation()))
-    falling = by_name(plan_holdback(situation(replicas=4)))
-    left = by_name(plan_holdback(situation(replace(LOAD, seats=32), 4, 4)))
+    steady = by_name(plan_seat_reservation(situation()))
+    falling = by_name(plan_seat_reservation(situation(replicas=4)))
+    left = by_name(plan_seat_reservation(situation(replace(LOAD, seats=32), 4, 4)))
     assert falling[Q1].seats == left[Q1].seats > steady[Q1].seats
-    assert falling[Q1].reason is HoldbackReason.SEATS_LEAVE
+    assert falling[Q1].reason is ReservationReason.SEATS_LEAVE
     assert "32 seats are about to go" in falling[Q1].message
 
 
 def test_replicas_that_are_about_to_come_count_when_they_are_there() -> None:
-    assert plan_holdback(situation(replicas=20)) == plan_holdback(situation())
+    assert plan_seat_reservation(situation(replicas=20)) == plan_seat_reservation(situation())
 
 
 def test_every_gateway_keeps_its_own_share() -> None:
-    shared = by_name(plan_holdback(situation(replace(LOAD, gateways=4))))
+    shared = by_name(plan_seat_reservation(situation(replace(LOAD, gateways=4))))
     assert shared[Q1].seats == 4 * shared[Q1].per_gateway
-    assert shared[Q1].seats > by_name(plan_holdback(situation()))[Q1].seats, "none lends a seat"
+    assert shared[Q1].seats > by_name(plan_seat_reservation(situation()))[Q1].seats, (
+        "none lends a seat"
+    )
     assert "at 4 gateways" in shared[Q1].message
 
 
 def test_what_is_not_known_is_said_and_is_not_nothing() -> None:
     blind = Unavailable("ClassesUnknown", "1 of 2 gateways does not tell.")
-    assert holdback_of(blind, PROMISES, 8, 8) is blind
-    assert holdback_of(None, PROMISES, 8, 8) is None
+    assert reservation_of(blind, PROMISES, 8, 8) is blind
+    assert reservation_of(None, PROMISES, 8, 8) is None
 
 
 @pytest.mark.parametrize("seats", [2, 8, 64, 500])
@@ -82,7 +84,7 @@ def test_what_is_not_known_is_said_and_is_not_nothing() -> None:
 def test_gateway_and_operator_reckon_alike(seats: int, held: float, per_second: float) -> None:
     promise = 0.5
     first = replace(DEFAULT_POLICIES[0], time_to_first_token_seconds=promise)
-    gateway = Holdback((first, *DEFAULT_POLICIES[1:]))
+    gateway = SeatReservation((first, *DEFAULT_POLICIES[1:]))
     gateway.released(held)
     for n in range(int(300 * per_second)):
         gateway.arrived(PriorityClass.Q1, n / per_second)
@@ -113,12 +115,12 @@ def test_never_more_than_half_and_never_less_for_the_second_class(
     ready: int,
     replicas: int,
 ) -> None:
-    urgency = Urgency(dict(zip(ClassName, arrivals, strict=True)), held, seats, gateways)
+    urgency = ClassArrivals(dict(zip(ClassName, arrivals, strict=True)), held, seats, gateways)
     promised = dict(zip(ClassName, promises, strict=True))
-    first, second = plan_holdback(Situation(urgency, promised, ready, replicas))
+    first, second = plan_seat_reservation(ReservationInput(urgency, promised, ready, replicas))
     for one in (first, second):
         assert 0 <= one.seats == one.per_gateway * gateways
         assert one.per_gateway <= seats // gateways // 2
         assert one.message.endswith(".")
-    steady = plan_holdback(Situation(urgency, promised, ready, max(ready, replicas)))
+    steady = plan_seat_reservation(ReservationInput(urgency, promised, ready, max(ready, replicas)))
     assert first.seats >= steady[0].seats, "a fall never frees what is kept"

@@ -10,15 +10,15 @@ import pytest
 
 from queueing_service import QueueingService
 from r1_operator.api.scaling import MetricType
-from r1_operator.plan.policy import Metric, ScalingPolicy
+from r1_operator.plan.scaling.policy import MetricTarget, ScalingPolicy
 
-MEAN = Metric(MetricType.MEAN_LATENCY, 600.0)
-FIRST = Metric(MetricType.TIME_TO_FIRST_TOKEN, 200.0, percentile=0.95)
-STEP = Metric(MetricType.MEAN_LATENCY, 450.0, step=1.5)
+MEAN = MetricTarget(MetricType.MEAN_LATENCY, 600.0)
+FIRST = MetricTarget(MetricType.TIME_TO_FIRST_TOKEN, 200.0, percentile=0.95)
+STEP = MetricTarget(MetricType.MEAN_LATENCY, 450.0, step=1.5)
 NEEDED = 7  # of 60 requests/s, with no headroom at all
 
 
-def service(metric: Metric, replicas: int, **more: float) -> QueueingService:
+def service(metric: MetricTarget, replicas: int, **more: float) -> QueueingService:
     policy = ScalingPolicy(1, 40, (metric,))
     return QueueingService(policy, replicas, **more)  # type: ignore[arg-type]
 
@@ -29,7 +29,9 @@ def changes(counts: list[int]) -> int:
 
 @pytest.mark.parametrize("metric", [MEAN, FIRST, STEP], ids=["mean", "first-token", "step"])
 @pytest.mark.parametrize("replicas", [2, 20])
-def test_it_settles_near_what_is_needed_from_below_and_above(metric: Metric, replicas: int) -> None:
+def test_it_settles_near_what_is_needed_from_below_and_above(
+    metric: MetricTarget, replicas: int
+) -> None:
     story = service(metric, replicas)
     story.play(5400, 60.0)
     settled = story.counts[-1800:]

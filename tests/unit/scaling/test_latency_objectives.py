@@ -7,18 +7,27 @@ from typing import Any
 import pytest
 
 from r1_operator.api.scaling import ClassName, MetricType
-from r1_operator.plan.decision import Reason
-from r1_operator.plan.demand import Demand
-from r1_operator.plan.durations import NOT_REPORTED, Durations, Latencies, Recent
-from r1_operator.plan.latency import LatencyMemory, Service, latency_need
-from r1_operator.plan.needs import Need
-from r1_operator.plan.policy import Metric
-from r1_operator.plan.scaling import ScalingInputs, decide
+from r1_operator.plan.scaling.decide import ScalingInputs, decide
+from r1_operator.plan.scaling.decision import DecisionReason
+from r1_operator.plan.scaling.latency_objectives import (
+    LatencyMemory,
+    ServiceModel,
+    latency_recommendation,
+)
+from r1_operator.plan.scaling.policy import MetricTarget
+from r1_operator.plan.scaling.recommendations import Recommendation
+from r1_operator.plan.signals.demand import Demand
+from r1_operator.plan.signals.latency_histograms import (
+    NOT_REPORTED,
+    Latencies,
+    LatencyHistogram,
+    Recent,
+)
 from r1_operator.plan.unavailable import Unavailable
 
 NOW = 1_700_000_000.0
 Q1, Q2 = ClassName.Q1, ClassName.Q2
-MEAN = Metric(MetricType.MEAN_LATENCY, 200.0)
+MEAN = MetricTarget(MetricType.MEAN_LATENCY, 200.0)
 LONG_SERVED = LatencyMemory(serving=4, since=NOW - 3600)
 
 
@@ -26,24 +35,24 @@ def took(
     milliseconds: float, count: int = 100, wait: float = 0.0, seconds: float = 30.0
 ) -> Latencies:
     """Every request took so long, in class Q2; whole answers and first tokens alike."""
-    durations = Durations((0.1, 1.0), (0.0, float(count), 0.0), count * milliseconds / 1000)
+    durations = LatencyHistogram((0.1, 1.0), (0.0, float(count), 0.0), count * milliseconds / 1000)
     recent = {Q2: Recent(durations, seconds)}
     return Latencies(recent, recent, {Q2: wait})
 
 
 @pytest.fixture
-def busy(demand: Callable[..., Demand]) -> Callable[..., Service]:
+def busy(demand: Callable[..., Demand]) -> Callable[..., ServiceModel]:
     """Four replicas at 40 requests/s with 32 requests at once."""
 
-    def build(current: int = 4, ready: int = 4, lead: float = 60.0, **figures: Any) -> Service:
+    def build(current: int = 4, ready: int = 4, lead: float = 60.0, **figures: Any) -> ServiceModel:
         plain: dict[str, Any] = {"requests_per_second": 40.0, "in_flight": 32.0}
-        return Service(demand(**(plain | figures)), current, ready, lead)
+        return ServiceModel(demand(**(plain | figures)), current, ready, lead)
 
     return build
 
 
-def asked(answer: Need | Unavailable) -> Need:
-    assert isinstance(answer, Need), answer
+def asked(answer: Recommendation | Unavailable) -> Recommendation:
+    assert isinstance(answer, Recommendation), answer
     return answer
 
 
@@ -62,140 +71,156 @@ class TestMissed:
         ],
     )
     def test_one_step(
-        self, busy: Callable[..., Service], milliseconds: float, step: float | None, replicas: int
+        self,
+        busy: Callable[..., ServiceModel],
+        milliseconds: float,
+        step: float | None,
+        replicas: int,
     ) -> None:
         metric = replace(MEAN, step=step)
-        answer, _ = latency_need(metric, took(milliseconds), busy(), LONG_SERVED, NOW)
+        answer, _ = latency_recommendation(metric, took(milliseconds), busy(), LONG_SERVED, NOW)
         need = asked(answer)
-        assert (need.replicas, need.reason) == (replicas, Reason.LATENCY_OBJECTIVE)
+        assert (need.replicas, need.reason) == (replicas, DecisionReason.LATENCY_OBJECTIVE)
         assert "MeanLatency is" in need.clause
         assert "for an objective of 200" in need.clause
 
     def test_a_wait_at_the_door_counts_before_anything_has_finished(
-        self, busy: Callable[..., Service]
+        self, busy: Callable[..., ServiceModel]
     ) -> None:
-        answer, _ = latency_need(MEAN, took(100.0, wait=0.4), busy(queued=10.0), LONG_SERVED, NOW)
+        answer, _ = latency_recommendation(
+            MEAN, took(100.0, wait=0.4), busy(queued=10.0), LONG_SERVED, NOW
+        )
         need = asked(answer)
         assert need.replicas == 8
         assert "oldest wait" in need.clause
 
-    def test_replicas_that_start_are_the_answer_already(self, busy: Callable[..., Service]) -> None:
+    def test_replicas_that_start_are_the_answer_already(
+        self, busy: Callable[..., ServiceModel]
+    ) -> None:
         for ready in range(8):
-            answer, _ = latency_need(
+            answer, _ = latency_recommendation(
                 MEAN, took(900.0), busy(current=8, ready=ready), LONG_SERVED, NOW
             )
             assert asked(answer).replicas == 8
 
     def test_the_next_step_waits_for_figures_of_the_new_count(
-        self, busy: Callable[..., Service]
+        self, busy: Callable[..., ServiceModel]
     ) -> None:
         memory, counts = LONG_SERVED, []
         for second in range(0, 100, 10):
-            answer, memory = latency_need(
+            answer, memory = latency_recommendation(
                 MEAN, took(500.0), busy(current=8, ready=8), memory, NOW + second
             )
             counts.append(asked(answer).replicas)
         assert counts == [8] * 6 + [16] * 4
 
     def test_a_queue_that_drains_before_a_replica_would_come_is_left_to_drain(
-        self, busy: Callable[..., Service]
+        self, busy: Callable[..., ServiceModel]
     ) -> None:
         # 4 replicas finish 60/s, 40 arrive: 400 waiting are gone in 20 s.
         service = busy(queued=400.0, completed_per_replica=15.0)
-        answer, _ = latency_need(MEAN, took(900.0, wait=9.0), service, LONG_SERVED, NOW)
+        answer, _ = latency_recommendation(MEAN, took(900.0, wait=9.0), service, LONG_SERVED, NOW)
         assert asked(answer).replicas == 4
         assert "drains in 20 s" in asked(answer).clause
         slow = busy(queued=4000.0, completed_per_replica=15.0)
-        answer, _ = latency_need(MEAN, took(900.0, wait=9.0), slow, LONG_SERVED, NOW)
+        answer, _ = latency_recommendation(MEAN, took(900.0, wait=9.0), slow, LONG_SERVED, NOW)
         assert asked(answer).replicas == 8
 
-    def test_few_late_requests_are_no_miss(self, busy: Callable[..., Service]) -> None:
-        answer, _ = latency_need(MEAN, took(900.0, count=4), busy(), LONG_SERVED, NOW)
+    def test_few_late_requests_are_no_miss(self, busy: Callable[..., ServiceModel]) -> None:
+        answer, _ = latency_recommendation(MEAN, took(900.0, count=4), busy(), LONG_SERVED, NOW)
         assert asked(answer).replicas <= 4
 
-    def test_back_to_a_load_that_was_seen_to_hold(self, busy: Callable[..., Service]) -> None:
+    def test_back_to_a_load_that_was_seen_to_hold(self, busy: Callable[..., ServiceModel]) -> None:
         memory = replace(LONG_SERVED, held_at=8.0)
-        answer, _ = latency_need(MEAN, took(900.0), busy(), memory, NOW)
+        answer, _ = latency_recommendation(MEAN, took(900.0), busy(), memory, NOW)
         assert asked(answer).replicas == 5  # 40 / 8, not the double
 
 
 class TestOutOfReach:
-    def test_no_more_than_a_replica_for_each_request(self, busy: Callable[..., Service]) -> None:
-        answer, _ = latency_need(MEAN, took(900.0), busy(in_flight=5.0), LONG_SERVED, NOW)
+    def test_no_more_than_a_replica_for_each_request(
+        self, busy: Callable[..., ServiceModel]
+    ) -> None:
+        answer, _ = latency_recommendation(MEAN, took(900.0), busy(in_flight=5.0), LONG_SERVED, NOW)
         assert asked(answer).replicas == 5
-        answer, _ = latency_need(MEAN, took(900.0), busy(in_flight=4.0), LONG_SERVED, NOW)
+        answer, _ = latency_recommendation(MEAN, took(900.0), busy(in_flight=4.0), LONG_SERVED, NOW)
         assert asked(answer).replicas == 4
         assert "to itself" in asked(answer).clause
 
     def test_a_step_that_did_not_help_is_not_repeated_until_it_gets_worse(
-        self, busy: Callable[..., Service]
+        self, busy: Callable[..., ServiceModel]
     ) -> None:
-        answer, memory = latency_need(MEAN, took(400.0), busy(), LONG_SERVED, NOW)
+        answer, memory = latency_recommendation(MEAN, took(400.0), busy(), LONG_SERVED, NOW)
         assert asked(answer).replicas == 8
         doubled = busy(current=8, ready=8)
-        latency_need(MEAN, took(400.0), doubled, memory, NOW + 60)
-        _, memory = latency_need(MEAN, took(400.0), doubled, memory, NOW + 60)
-        answer, memory = latency_need(MEAN, took(390.0), doubled, memory, NOW + 200)
+        latency_recommendation(MEAN, took(400.0), doubled, memory, NOW + 60)
+        _, memory = latency_recommendation(MEAN, took(400.0), doubled, memory, NOW + 60)
+        answer, memory = latency_recommendation(MEAN, took(390.0), doubled, memory, NOW + 200)
         assert asked(answer).replicas == 8
         assert "did not shorten" in asked(answer).clause
-        answer, memory = latency_need(MEAN, took(600.0), doubled, memory, NOW + 300)
+        answer, memory = latency_recommendation(MEAN, took(600.0), doubled, memory, NOW + 300)
         assert asked(answer).replicas == 16
 
 
 class TestKept:
-    def test_down_by_a_fifth_where_there_is_room(self, busy: Callable[..., Service]) -> None:
+    def test_down_by_a_fifth_where_there_is_room(self, busy: Callable[..., ServiceModel]) -> None:
         ten = replace(LONG_SERVED, serving=10)
-        answer, _ = latency_need(MEAN, took(100.0), busy(current=10, ready=10), ten, NOW)
+        answer, _ = latency_recommendation(MEAN, took(100.0), busy(current=10, ready=10), ten, NOW)
         need = asked(answer)
-        assert (need.replicas, need.reason) == (8, Reason.REAL_TIME_DEMAND)
+        assert (need.replicas, need.reason) == (8, DecisionReason.REAL_TIME_DEMAND)
 
-    def test_not_where_the_latency_would_come_close(self, busy: Callable[..., Service]) -> None:
+    def test_not_where_the_latency_would_come_close(
+        self, busy: Callable[..., ServiceModel]
+    ) -> None:
         ten = replace(LONG_SERVED, serving=10)
-        answer, _ = latency_need(MEAN, took(150.0), busy(current=10, ready=10), ten, NOW)
+        answer, _ = latency_recommendation(MEAN, took(150.0), busy(current=10, ready=10), ten, NOW)
         assert asked(answer).replicas == 10
 
-    def test_at_once_to_a_load_that_held_before(self, busy: Callable[..., Service]) -> None:
+    def test_at_once_to_a_load_that_held_before(self, busy: Callable[..., ServiceModel]) -> None:
         memory = replace(LONG_SERVED, serving=40, held_at=10.0)
-        answer, _ = latency_need(MEAN, took(150.0), busy(current=40, ready=40), memory, NOW)
+        answer, _ = latency_recommendation(
+            MEAN, took(150.0), busy(current=40, ready=40), memory, NOW
+        )
         assert asked(answer).replicas == 4
 
-    def test_never_again_to_a_load_that_was_too_much(self, busy: Callable[..., Service]) -> None:
+    def test_never_again_to_a_load_that_was_too_much(
+        self, busy: Callable[..., ServiceModel]
+    ) -> None:
         memory = replace(LONG_SERVED, held_at=20.0, broke_at=11.0, broke_noted=NOW)
-        answer, _ = latency_need(MEAN, took(10.0), busy(), memory, NOW)
+        answer, _ = latency_recommendation(MEAN, took(10.0), busy(), memory, NOW)
         assert asked(answer).replicas == 5  # 40 / (0.9 x 11)
         assert "missed at 11 requests/s" in asked(answer).clause
 
-    def test_and_up_before_it_is_too_much_again(self, busy: Callable[..., Service]) -> None:
+    def test_and_up_before_it_is_too_much_again(self, busy: Callable[..., ServiceModel]) -> None:
         memory = replace(LONG_SERVED, serving=9, held_at=9.0, broke_at=10.0, broke_noted=NOW)
         nine = busy(current=9, ready=9, requests_per_second=88.0)
-        answer, _ = latency_need(MEAN, took(190.0), nine, memory, NOW)
+        answer, _ = latency_recommendation(MEAN, took(190.0), nine, memory, NOW)
         assert asked(answer).replicas == 10
 
     def test_a_load_that_does_well_beyond_it_was_not_too_much(
-        self, busy: Callable[..., Service]
+        self, busy: Callable[..., ServiceModel]
     ) -> None:
         memory = replace(LONG_SERVED, broke_at=9.0, broke_noted=NOW)
-        _, memory = latency_need(MEAN, took(100.0), busy(), memory, NOW)
+        _, memory = latency_recommendation(MEAN, took(100.0), busy(), memory, NOW)
         assert (memory.broke_at, memory.held_at) == (None, 10.0)
 
     def test_what_was_too_much_is_forgotten_by_a_tenth_an_hour(
-        self, busy: Callable[..., Service]
+        self, busy: Callable[..., ServiceModel]
     ) -> None:
         memory = replace(LONG_SERVED, broke_at=9.0, broke_noted=NOW - 10 * 3600)
-        answer, _ = latency_need(MEAN, took(190.0), busy(), memory, NOW)
+        answer, _ = latency_recommendation(MEAN, took(190.0), busy(), memory, NOW)
         assert asked(answer).replicas == 4  # 40 / (0.9 x 18) would do, and no room to try
 
     def test_nothing_is_asked_of_an_idle_service(self, demand: Callable[..., Demand]) -> None:
-        idle = Service(demand(0.0), 4, 4)
-        answer, _ = latency_need(MEAN, Latencies(), idle, LONG_SERVED, NOW)
+        idle = ServiceModel(demand(0.0), 4, 4)
+        answer, _ = latency_recommendation(MEAN, Latencies(), idle, LONG_SERVED, NOW)
         assert asked(answer).replicas == 0
 
     def test_a_request_now_and_then_keeps_one_and_holds_nothing(
-        self, busy: Callable[..., Service]
+        self, busy: Callable[..., ServiceModel]
     ) -> None:
         rare = busy(requests_per_second=0.01, in_flight=1.0)
         memory = replace(LONG_SERVED, held_at=5.0)
-        answer, _ = latency_need(MEAN, Latencies(), rare, memory, NOW)
+        answer, _ = latency_recommendation(MEAN, Latencies(), rare, memory, NOW)
         assert asked(answer).replicas == 1
 
 
@@ -204,40 +229,40 @@ class TestNotKnown:
         "latencies", [NOT_REPORTED, Unavailable("StaleLatency", "Gateway gw-1 is silent.")]
     )
     def test_what_is_missing_is_passed_on(
-        self, busy: Callable[..., Service], latencies: Unavailable
+        self, busy: Callable[..., ServiceModel], latencies: Unavailable
     ) -> None:
-        answer, _ = latency_need(MEAN, latencies, busy(), LONG_SERVED, NOW)
+        answer, _ = latency_recommendation(MEAN, latencies, busy(), LONG_SERVED, NOW)
         assert answer is latencies
 
     @pytest.mark.parametrize("value", [float("nan"), float("inf"), -1.0])
     def test_what_no_latency_can_be_is_none(
-        self, busy: Callable[..., Service], value: float
+        self, busy: Callable[..., ServiceModel], value: float
     ) -> None:
         for latencies in (took(value * 1000), Latencies(oldest_wait={Q2: value})):
-            answer, memory = latency_need(MEAN, latencies, busy(), LONG_SERVED, NOW)
+            answer, memory = latency_recommendation(MEAN, latencies, busy(), LONG_SERVED, NOW)
             assert isinstance(answer, Unavailable)
             assert answer.reason == "InvalidLatency"
             assert memory == LONG_SERVED
 
     def test_requests_that_never_finish_are_no_good_news(
-        self, busy: Callable[..., Service]
+        self, busy: Callable[..., ServiceModel]
     ) -> None:
-        answer, _ = latency_need(MEAN, Latencies(), busy(), LONG_SERVED, NOW)
+        answer, _ = latency_recommendation(MEAN, Latencies(), busy(), LONG_SERVED, NOW)
         assert isinstance(answer, Unavailable)
         assert answer.reason == "NoneFinished"
 
     def test_it_holds_the_count_whatever_the_other_metrics_say(
         self, stage: Callable[..., Any], demand: Callable[..., Any]
     ) -> None:
-        both = (Metric(MetricType.REQUESTS_PER_SECOND, 10.0), MEAN)
+        both = (MetricTarget(MetricType.REQUESTS_PER_SECOND, 10.0), MEAN)
         decision = stage(replicas=9, metrics=both).play(400, demand(1.0, in_flight=1.0))
-        assert (decision.replicas, decision.reason) == (9, Reason.METRICS_UNAVAILABLE)
+        assert (decision.replicas, decision.reason) == (9, DecisionReason.METRICS_UNAVAILABLE)
         assert "latencies" in decision.message
 
     def test_and_the_others_may_still_raise_it(
         self, stage: Callable[..., Any], demand: Callable[..., Any]
     ) -> None:
-        both = (Metric(MetricType.REQUESTS_PER_SECOND, 10.0), MEAN)
+        both = (MetricTarget(MetricType.REQUESTS_PER_SECOND, 10.0), MEAN)
         decision = stage(replicas=2, metrics=both).once(demand(28.0, in_flight=1.0))
         assert decision.replicas == 4
 
@@ -246,8 +271,8 @@ def test_a_forecast_of_arrivals_does_not_vouch_for_a_latency(
     stage: Callable[..., Any], demand: Callable[..., Any], forecast: Callable[..., Any]
 ) -> None:
     """It stands in for the down window of the loads it speaks of, and of nothing else."""
-    load = Metric(MetricType.REQUESTS_PER_SECOND, 10.0)
-    outside = Metric(MetricType.EXTERNAL, 1.0)
+    load = MetricTarget(MetricType.REQUESTS_PER_SECOND, 10.0)
+    outside = MetricTarget(MetricType.EXTERNAL, 1.0)
     counts = {}
     for metrics in ((load,), (load, outside)):
         story = stage(replicas=1, metrics=metrics)
@@ -270,25 +295,25 @@ def test_a_forecast_of_arrivals_does_not_vouch_for_a_latency(
 
 class TestWhoseLatency:
     def slow_q2(self) -> Latencies:
-        fast = Recent(Durations((0.1, 1.0), (100.0, 0.0, 0.0), 5.0), 30.0)
-        slow = Recent(Durations((0.1, 1.0), (0.0, 100.0, 0.0), 50.0), 30.0)
+        fast = Recent(LatencyHistogram((0.1, 1.0), (100.0, 0.0, 0.0), 5.0), 30.0)
+        slow = Recent(LatencyHistogram((0.1, 1.0), (0.0, 100.0, 0.0), 50.0), 30.0)
         return Latencies({Q1: fast, Q2: slow}, {Q1: slow, Q2: fast}, {Q1: 0.0, Q2: 0.3})
 
     @pytest.mark.parametrize(("klass", "missed"), [(None, True), (Q2, True), (Q1, False)], ids=str)
     def test_a_class_alone(
-        self, busy: Callable[..., Service], klass: ClassName | None, missed: bool
+        self, busy: Callable[..., ServiceModel], klass: ClassName | None, missed: bool
     ) -> None:
-        metric = Metric(MetricType.TIME_TO_FIRST_TOKEN, 200.0, priority_class=klass)
-        answer, _ = latency_need(metric, self.slow_q2(), busy(), LONG_SERVED, NOW)
-        assert (asked(answer).reason is Reason.LATENCY_OBJECTIVE) is missed
+        metric = MetricTarget(MetricType.TIME_TO_FIRST_TOKEN, 200.0, priority_class=klass)
+        answer, _ = latency_recommendation(metric, self.slow_q2(), busy(), LONG_SERVED, NOW)
+        assert (asked(answer).reason is DecisionReason.LATENCY_OBJECTIVE) is missed
 
-    def test_a_percentile_sees_what_the_mean_hides(self, busy: Callable[..., Service]) -> None:
-        tail = Recent(Durations((0.1, 1.0), (90.0, 10.0, 0.0), 8.0), 30.0)
+    def test_a_percentile_sees_what_the_mean_hides(self, busy: Callable[..., ServiceModel]) -> None:
+        tail = Recent(LatencyHistogram((0.1, 1.0), (90.0, 10.0, 0.0), 8.0), 30.0)
         latencies = Latencies({Q1: tail})
-        mean = Metric(MetricType.TIME_TO_FIRST_TOKEN, 200.0)
-        answer, _ = latency_need(mean, latencies, busy(), LONG_SERVED, NOW)
-        assert asked(answer).reason is Reason.REAL_TIME_DEMAND
+        mean = MetricTarget(MetricType.TIME_TO_FIRST_TOKEN, 200.0)
+        answer, _ = latency_recommendation(mean, latencies, busy(), LONG_SERVED, NOW)
+        assert asked(answer).reason is DecisionReason.REAL_TIME_DEMAND
         late = replace(mean, percentile=0.95)
-        answer, _ = latency_need(late, latencies, busy(), LONG_SERVED, NOW)
-        assert asked(answer).reason is Reason.LATENCY_OBJECTIVE
+        answer, _ = latency_recommendation(late, latencies, busy(), LONG_SERVED, NOW)
+        assert asked(answer).reason is DecisionReason.LATENCY_OBJECTIVE
         assert "(95%)" in asked(answer).clause

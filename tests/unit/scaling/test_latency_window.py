@@ -5,8 +5,13 @@ from typing import Any
 import pytest
 
 from r1_operator.api.scaling import ClassName
-from r1_operator.plan.durations import Durations, Latencies, LatencySample, LatencyWindow
-from r1_operator.plan.signals import read_latencies
+from r1_operator.plan.signals.gateway_signals import read_latencies
+from r1_operator.plan.signals.latency_histograms import (
+    Latencies,
+    LatencyHistogram,
+    LatencySample,
+    LatencyWindow,
+)
 from r1_operator.plan.unavailable import Unavailable
 
 OURS = 50_000.0  # our clock runs apart from the gateway's
@@ -18,7 +23,7 @@ def sample(
     at: float, fast: float, slow: float, gateway: str = "gw-0", started: float = 0.0
 ) -> LatencySample:
     """Counters: so many answers of 50 ms and of 500 ms since the start."""
-    durations = Durations(BOUNDS, (fast, slow, 0.0), fast * 0.05 + slow * 0.5)
+    durations = LatencyHistogram(BOUNDS, (fast, slow, 0.0), fast * 0.05 + slow * 0.5)
     return LatencySample(
         gateway, started, at, at + OURS, {Q2: durations}, {Q2: durations}, {Q2: 1.5}
     )
@@ -38,13 +43,13 @@ def read(window: LatencyWindow, at: float, **more: Any) -> Latencies:
 
 
 def test_a_mean_is_exact_and_a_percentile_linear_within_its_bucket() -> None:
-    durations = Durations(BOUNDS, (80.0, 20.0, 0.0), 14.0)
+    durations = LatencyHistogram(BOUNDS, (80.0, 20.0, 0.0), 14.0)
     assert durations.mean() == pytest.approx(0.14)
     assert durations.quantile(0.5) == pytest.approx(0.0625)
     assert durations.quantile(0.9) == pytest.approx(0.55)
-    assert Durations(BOUNDS, (0.0, 0.0, 5.0), 50.0).quantile(0.5) == 1.0
-    assert Durations(BOUNDS, (0.0, 0.0, 0.0), 0.0).mean() is None
-    assert Durations(BOUNDS, (0.0, 0.0, 0.0), 0.0).quantile(0.9) is None
+    assert LatencyHistogram(BOUNDS, (0.0, 0.0, 5.0), 50.0).quantile(0.5) == 1.0
+    assert LatencyHistogram(BOUNDS, (0.0, 0.0, 0.0), 0.0).mean() is None
+    assert LatencyHistogram(BOUNDS, (0.0, 0.0, 0.0), 0.0).quantile(0.9) is None
 
 
 def test_only_the_last_half_minute_counts() -> None:
@@ -102,7 +107,7 @@ def test_gateways_add_up_and_a_silent_one_is_no_good_news() -> None:
 
 
 def test_gateways_of_two_releases_are_not_added() -> None:
-    other = Durations((0.2,), (1.0, 1.0), 1.0)
+    other = LatencyHistogram((0.2,), (1.0, 1.0), 1.0)
     window = fed(
         sample(1010.0, 10.0, 0.0, started=1000.0),
         LatencySample("gw-1", 1000.0, 1010.0, 1010.0 + OURS, {Q2: other}, {}, {}),
@@ -135,7 +140,7 @@ class TestSignals:
     def test_the_contract_is_read(self) -> None:
         found = read_latencies(self.answer(), "default/r1", 500.0)
         assert found is not None
-        assert found.first_token == {Q2: Durations((0.1, 1.0), (1.0, 2.0, 0.0), 1.5)}
+        assert found.first_token == {Q2: LatencyHistogram((0.1, 1.0), (1.0, 2.0, 0.0), 1.5)}
         assert found.oldest_wait[Q2] == 2.5
         assert found.whole == {}
 

@@ -9,11 +9,10 @@ import numpy as np
 import pytest
 
 from r1_forecasting.forecast import Forecast, issue
-from r1_forecasting.judgement import judge
-from r1_forecasting.request import parse_request
-from r1_forecasting.series import Series
-from r1_operator.api.scaling import Forecast as ForecastSpec
-from r1_operator.api.scaling import MetricType
+from r1_forecasting.selection.evaluation import evaluate
+from r1_forecasting.series.series import Series
+from r1_forecasting.service.request import parse_request
+from r1_operator.api.scaling import ForecastSpec, MetricType
 from r1_operator.kube.kinds import Key
 from r1_operator.sources.forecast import build_question
 
@@ -53,7 +52,7 @@ def test_replicas_are_asked_for_when_there_is_still_time_to_start_them(window: i
     request = parse_request(asked.body)
     last_moment = SEASONS * SEASON + PASSES_AT - START_SECONDS - DECISION_SECONDS
     series = trailing_mean(window, last_moment).tail(request.history_steps)
-    judged = judge(series, request, {}, None)
+    judged = evaluate(series, request, {}, None)
     assert judged.gate.acts
     made = issue(
         series,

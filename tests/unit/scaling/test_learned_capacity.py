@@ -8,9 +8,14 @@ import pytest
 
 from queueing_service import QueueingService
 from r1_operator.api.scaling import MetricType
-from r1_operator.plan.demand import CounterSample, Demand, DemandWindow
-from r1_operator.plan.learned_capacity import Estimate, LearnedCapacity, Sample, with_learned
-from r1_operator.plan.policy import Metric, ScalingPolicy
+from r1_operator.plan.scaling.capacity_estimate import (
+    Estimate,
+    LearnedCapacity,
+    Sample,
+    with_learned,
+)
+from r1_operator.plan.scaling.policy import MetricTarget, ScalingPolicy
+from r1_operator.plan.signals.demand import CounterSample, Demand, DemandWindow
 
 NOW = 1_700_000_000.0
 RATE = MetricType.REQUESTS_PER_SECOND
@@ -21,7 +26,7 @@ def learned_from(*rates: float, finished: float = 100.0) -> LearnedCapacity:
 
 
 def planned(figure: float, learned: LearnedCapacity) -> float:
-    [metric] = with_learned(ScalingPolicy(1, 9, (Metric(RATE, figure),)), learned).metrics
+    [metric] = with_learned(ScalingPolicy(1, 9, (MetricTarget(RATE, figure),)), learned).metrics
     return metric.target
 
 
@@ -58,7 +63,7 @@ class TestTheRule:
         assert estimate.error == pytest.approx(1.0)  # 100 requests in 10 replica-seconds
 
     def test_other_metrics_keep_their_figures(self) -> None:
-        tokens = Metric(MetricType.TOKENS_PER_SECOND, 10.0)
+        tokens = MetricTarget(MetricType.TOKENS_PER_SECOND, 10.0)
         policy = ScalingPolicy(1, 9, (tokens,))
         assert with_learned(policy, learned_from(7.0, 7.0, 7.0)) == policy
 
@@ -127,7 +132,7 @@ def test_an_estimate_comes_close_and_knows_how_close() -> None:
 
 def test_in_a_closed_loop_a_figure_twice_too_high_heals() -> None:
     """A full replica finishes some 10/s; the user says 25, so arrivals alone ask for too few."""
-    policy = ScalingPolicy(1, 20, (Metric(RATE, 25.0),), backlog_patience_seconds=1e9)
+    policy = ScalingPolicy(1, 20, (MetricTarget(RATE, 25.0),), backlog_patience_seconds=1e9)
     stuck = QueueingService(replace(policy, max_replicas=4), 4)
     stuck.play(600, 60.0)
     estimate = stuck.history.capacity.estimate()

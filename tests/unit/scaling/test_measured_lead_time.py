@@ -9,11 +9,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from r1_operator.api.scaling import ClassName, MetricType
-from r1_operator.plan.demand import Demand
-from r1_operator.plan.durations import Durations, Latencies, Recent
-from r1_operator.plan.latency import LatencyMemory, Service, latency_need
-from r1_operator.plan.needs import Need, backlog_need
-from r1_operator.plan.policy import Metric, ScalingPolicy
+from r1_operator.plan.scaling.latency_objectives import (
+    LatencyMemory,
+    ServiceModel,
+    latency_recommendation,
+)
+from r1_operator.plan.scaling.policy import MetricTarget, ScalingPolicy
+from r1_operator.plan.scaling.recommendations import Recommendation, backlog_recommendation
+from r1_operator.plan.signals.demand import Demand
+from r1_operator.plan.signals.latency_histograms import Latencies, LatencyHistogram, Recent
 from r1_operator.plan.snapshot import Pod, read_pod
 from r1_operator.sources.lead_time import (
     DEFAULT_SECONDS,
@@ -146,7 +150,7 @@ STUCK = {
 def test_a_long_lead_time_does_not_excuse_a_backlog_of_500(
     demand: Callable[..., Demand], lead: float
 ) -> None:
-    need = backlog_need(ScalingPolicy(1, 99, ()), demand(**STUCK), 3, 3, 8, lead)
+    need = backlog_recommendation(ScalingPolicy(1, 99, ()), demand(**STUCK), 3, 3, 8, lead)
     assert need is not None
     assert need.replicas > 3
 
@@ -155,11 +159,11 @@ def test_a_long_lead_time_does_not_excuse_a_backlog_of_500(
 def test_a_long_lead_time_does_not_excuse_a_missed_time_to_first_token(
     demand: Callable[..., Demand], lead: float
 ) -> None:
-    metric = Metric(MetricType.TIME_TO_FIRST_TOKEN, 1000.0)
-    late = Durations((1.0, 1000.0), (0.0, 50.0, 0.0), 50 * 400.0)
+    metric = MetricTarget(MetricType.TIME_TO_FIRST_TOKEN, 1000.0)
+    late = LatencyHistogram((1.0, 1000.0), (0.0, 50.0, 0.0), 50 * 400.0)
     latencies = Latencies(first_token={ClassName.Q2: Recent(late, 30.0)})
-    service = Service(demand(**STUCK), 3, 3, lead)
+    service = ServiceModel(demand(**STUCK), 3, 3, lead)
     memory = LatencyMemory(serving=3, since=0.0)
-    need, _ = latency_need(metric, latencies, service, memory, 10_000.0)
-    assert isinstance(need, Need)
+    need, _ = latency_recommendation(metric, latencies, service, memory, 10_000.0)
+    assert isinstance(need, Recommendation)
     assert need.replicas > 3

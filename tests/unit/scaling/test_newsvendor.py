@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
-from r1_operator.plan.needs import within_tolerance
-from r1_operator.plan.newsvendor import peak_quantile
-from r1_operator.plan.policy import DownBehavior, ForecastUse, ScalingPolicy
+from r1_operator.plan.scaling.peak_quantile import peak_quantile
+from r1_operator.plan.scaling.policy import DownBehavior, ForecastUse, ScalingPolicy
+from r1_operator.plan.scaling.recommendations import within_tolerance
 
 Build = Callable[..., Any]
 

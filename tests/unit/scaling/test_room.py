@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from r1_operator.plan.room import Node, Room, room_for
-from r1_operator.plan.room_reading import add_pod, read_node, read_shape, requests_of
+from r1_operator.plan.placement.node_parsing import add_pod, read_node, read_shape, requests_of
+from r1_operator.plan.placement.schedulable import Node, SchedulableCapacity, schedulable_replicas
 
 GPU = "nvidia.com/gpu"
 
@@ -91,7 +91,9 @@ class TestFreeOnANode:
 
 class TestWhichNodes:
     def suits(self, node: dict[str, Any], **spec: Any) -> bool:
-        return room_for(read_shape(pod_spec(**spec)), [read_node(node, {})]).suitable == 1
+        return (
+            schedulable_replicas(read_shape(pod_spec(**spec)), [read_node(node, {})]).suitable == 1
+        )
 
     def test_the_selector(self) -> None:
         node = node_object(labels={"gpu": "h100"})
@@ -156,27 +158,29 @@ class TestHowMany:
         nodes = [
             read_node(node_object(f"n{index}", gpus), {}) for index, gpus in enumerate([5, 4, 1])
         ]
-        room = room_for(read_shape(pod_spec(gpus=2)), nodes)
-        assert room == Room(4, {2: 2}, 3, ((GPU, 1),))
+        room = schedulable_replicas(read_shape(pod_spec(gpus=2)), nodes)
+        assert room == SchedulableCapacity(4, {2: 2}, 3, ((GPU, 1),))
         assert room.words == "2 nodes have room for 2; 1 node without free nvidia.com/gpu"
 
     def test_memory_and_the_number_of_pods_bound_it_too(self) -> None:
         memory = node_of([pod_object("a", gpus=0) for _ in range(7)])
-        assert room_for(read_shape(pod_spec()), [memory]).replicas == 1
+        assert schedulable_replicas(read_shape(pod_spec()), [memory]).replicas == 1
         full = node_of([{"spec": {"nodeName": "a"}} for _ in range(110)])
-        assert room_for(read_shape(pod_spec()), [full]).short == (("pods", 1),)
+        assert schedulable_replicas(read_shape(pod_spec()), [full]).short == (("pods", 1),)
 
     def test_an_overcommitted_node_and_one_without_the_device_have_no_room(self) -> None:
         over = node_of([pod_object("a", gpus=9)])
         without = node_object("b")
         del without["status"]["allocatable"][GPU]
-        room = room_for(read_shape(pod_spec()), [over, read_node(without, {})])
+        room = schedulable_replicas(read_shape(pod_spec()), [over, read_node(without, {})])
         assert (room.replicas, room.short) == (0, ((GPU, 2),))
         assert room.words == "2 nodes without free nvidia.com/gpu"
 
     def test_the_words_for_several_and_for_none(self) -> None:
-        assert Room(7, {2: 1, 1: 5}, 6).words == "1 node has room for 2, 5 nodes for 1"
-        assert Room(0).words == "no node passes the pod's selectors and taints"
+        assert (
+            SchedulableCapacity(7, {2: 1, 1: 5}, 6).words == "1 node has room for 2, 5 nodes for 1"
+        )
+        assert SchedulableCapacity(0).words == "no node passes the pod's selectors and taints"
 
 
 def affinity(*terms: dict[str, Any]) -> dict[str, Any]:

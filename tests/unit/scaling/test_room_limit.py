@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 
-from r1_operator.plan.behavior import Situation, keep_to_room
-from r1_operator.plan.decision import Reason
-from r1_operator.plan.history import History
-from r1_operator.plan.policy import ScalingPolicy
-from r1_operator.plan.room import NOT_SEEN_YET, Placement, Room
+from r1_operator.plan.placement.schedulable import NOT_SEEN_YET, Placement, SchedulableCapacity
+from r1_operator.plan.scaling.decision import DecisionReason
+from r1_operator.plan.scaling.limiters import LimiterInput, keep_to_schedulable
+from r1_operator.plan.scaling.policy import ScalingPolicy
+from r1_operator.plan.scaling.scaling_state import ScalingState
 from r1_operator.plan.unavailable import Unavailable
 
 BLIND = Unavailable("MayNotSeeNodes", "The operator may not list nodes.")
@@ -23,16 +23,18 @@ def asked() -> Asked:
 
     def ask(placement: Placement, wanted: int = 9, current: int = 4, **policy: Any) -> Any:
         whole = replace(ScalingPolicy(1, 20, (), bindable=True), **policy)
-        situation = Situation(whole, History(), 0.0, current, (), False, placement=placement)
-        limit = keep_to_room(situation, wanted)
-        assert limit is None or limit.reason is Reason.NO_ROOM
+        situation = LimiterInput(
+            whole, ScalingState(), 0.0, current, (), False, placement=placement
+        )
+        limit = keep_to_schedulable(situation, wanted)
+        assert limit is None or limit.reason is DecisionReason.NO_ROOM
         return (wanted, "") if limit is None else (limit.replicas, limit.message)
 
     return ask
 
 
 def test_what_binds_and_one_that_may_wait(asked: Asked) -> None:
-    count, words = asked(Placement(placed=4, room=Room(2, {2: 1}, 1)))
+    count, words = asked(Placement(placed=4, room=SchedulableCapacity(2, {2: 1}, 1)))
     assert count == 7
     assert words == (
         "7 for now: 6 of the 9 wanted can bind now (1 node has room for 2). 1 may wait for a node."
@@ -40,7 +42,9 @@ def test_what_binds_and_one_that_may_wait(asked: Asked) -> None:
 
 
 def test_none_may_wait(asked: Asked) -> None:
-    count, words = asked(Placement(placed=4, room=Room(2, {1: 2}, 2)), pending_replicas=0)
+    count, words = asked(
+        Placement(placed=4, room=SchedulableCapacity(2, {1: 2}, 2)), pending_replicas=0
+    )
     assert (count, words) == (
         6,
         "6 for now: 6 of the 9 wanted can bind now (2 nodes have room for 1).",
@@ -48,25 +52,25 @@ def test_none_may_wait(asked: Asked) -> None:
 
 
 def test_enough_room_is_no_limit(asked: Asked) -> None:
-    assert asked(Placement(placed=4, room=Room(5, {5: 1}, 1))) == (9, "")
-    assert asked(Placement(placed=4, room=Room(4, {4: 1}, 1))) == (9, "")
+    assert asked(Placement(placed=4, room=SchedulableCapacity(5, {5: 1}, 1))) == (9, "")
+    assert asked(Placement(placed=4, room=SchedulableCapacity(4, {4: 1}, 1))) == (9, "")
 
 
 def test_replicas_that_wait_already_take_the_places_that_may_wait(asked: Asked) -> None:
-    count, _ = asked(Placement(placed=3, stuck=1, room=Room(0, {}, 2)))
+    count, _ = asked(Placement(placed=3, stuck=1, room=SchedulableCapacity(0, {}, 2)))
     assert count == 4
 
 
 def test_it_lowers_nothing(asked: Asked) -> None:
     """Replicas that lost their node keep their turn; a fall is the down policy's affair."""
-    empty = Placement(placed=0, stuck=4, room=Room(0))
+    empty = Placement(placed=0, stuck=4, room=SchedulableCapacity(0))
     assert asked(empty, wanted=4) == (4, "")
     assert asked(empty, wanted=3) == (3, "")
     assert asked(empty, wanted=9)[0] == 4
 
 
 def test_the_minimum_waits_for_no_room(asked: Asked) -> None:
-    count, words = asked(Placement(placed=4, room=Room(0, {}, 2)), min_replicas=7)
+    count, words = asked(Placement(placed=4, room=SchedulableCapacity(0, {}, 2)), min_replicas=7)
     assert count == 7
     assert words.startswith("7 for now: 4 of the 9 wanted can bind now")
 
@@ -85,5 +89,8 @@ def test_without_sight_the_pods_own_word_counts(asked: Asked) -> None:
 
 
 def test_unlimited_asks_for_all(asked: Asked) -> None:
-    assert asked(Placement(placed=4, stuck=3, room=Room(0)), bindable=False) == (9, "")
+    assert asked(Placement(placed=4, stuck=3, room=SchedulableCapacity(0)), bindable=False) == (
+        9,
+        "",
+    )
     assert asked(Placement()) == (9, "")

@@ -7,9 +7,15 @@ from typing import Any, ClassVar
 import pytest
 
 from r1_operator.api.scaling import Activation, MetricType, PolicyType
-from r1_operator.plan.decision import Mode, Reason
-from r1_operator.plan.forecasts import Forecast, at_level, parse_forecast
-from r1_operator.plan.policy import DownBehavior, ForecastUse, Metric, RateLimit, UpBehavior
+from r1_operator.plan.scaling.decision import DecisionMode, DecisionReason
+from r1_operator.plan.scaling.policy import (
+    DownBehavior,
+    ForecastUse,
+    MetricTarget,
+    RateLimit,
+    UpBehavior,
+)
+from r1_operator.plan.signals.forecast import ReceivedForecast, at_level, parse_forecast
 from r1_operator.plan.unavailable import Unavailable
 
 AT_ONCE = UpBehavior(limits=())
@@ -19,15 +25,20 @@ Build = Callable[..., Any]
 @pytest.mark.parametrize(
     ("activation", "acts", "replicas", "mode"),
     [
-        (Activation.NEVER, True, 1, Mode.REACTIVE),
-        (Activation.ADVISORY, True, 1, Mode.REACTIVE),
-        (Activation.REQUIRE_BACKTEST, False, 1, Mode.REACTIVE),
-        (Activation.REQUIRE_BACKTEST, True, 5, Mode.PREDICTIVE),
-        (Activation.ALWAYS, False, 5, Mode.PREDICTIVE),
+        (Activation.NEVER, True, 1, DecisionMode.REACTIVE),
+        (Activation.ADVISORY, True, 1, DecisionMode.REACTIVE),
+        (Activation.REQUIRE_BACKTEST, False, 1, DecisionMode.REACTIVE),
+        (Activation.REQUIRE_BACKTEST, True, 5, DecisionMode.PREDICTIVE),
+        (Activation.ALWAYS, False, 5, DecisionMode.PREDICTIVE),
     ],
 )
 def test_activation(
-    stage: Build, forecast: Build, activation: Activation, acts: bool, replicas: int, mode: Mode
+    stage: Build,
+    forecast: Build,
+    activation: Activation,
+    acts: bool,
+    replicas: int,
+    mode: DecisionMode,
 ) -> None:
     story = stage(forecast=ForecastUse(activation))
     decision = story.once(7.0, forecast(35.0, acts=acts))
@@ -50,7 +61,7 @@ def test_a_gate_that_is_shut_says_why(stage: Build, forecast: Build) -> None:
 
 def test_it_raises_before_the_load_and_names_the_quantile(stage: Build, forecast: Build) -> None:
     decision = stage().once(7.0, forecast(35.0))
-    assert decision.reason is Reason.FORECAST_DEMAND
+    assert decision.reason is DecisionReason.FORECAST_DEMAND
     assert decision.message == (
         "5: up to 35 requests/s need 5 at 85% of 10 each, expected within 45 s "
         "(91% quantile: one too few is 10 times as dear as one too many); "
@@ -63,7 +74,7 @@ def test_a_forecast_that_is_too_low_changes_nothing(
     stage: Build, forecast: Build, wrong: float
 ) -> None:
     decision = stage(up=AT_ONCE).once(70.0, forecast(70.0 * wrong))
-    assert (decision.replicas, decision.reason) == (10, Reason.REAL_TIME_DEMAND)
+    assert (decision.replicas, decision.reason) == (10, DecisionReason.REAL_TIME_DEMAND)
 
 
 def test_it_can_raise_but_not_lower_while_demand_is_unknown(stage: Build, forecast: Build) -> None:
@@ -90,7 +101,7 @@ def test_what_cannot_be_right_is_dropped_and_said(
 ) -> None:
     broken = replace(forecast(700.0, points={60.0: 700.0}), **change)
     decision = stage().once(7.0, broken)
-    assert (decision.replicas, decision.mode) == (1, Mode.REACTIVE)
+    assert (decision.replicas, decision.mode) == (1, DecisionMode.REACTIVE)
     assert decision.forecast is not None
     assert decision.forecast.unavailable is not None
     assert decision.forecast.unavailable.reason == reason
@@ -102,12 +113,12 @@ def test_an_answer_that_is_late_is_bridged_for_a_quarter_of_the_lead(
 ) -> None:
     story = stage()
     ends = replace(forecast(35.0), valid_until=story.now - late)
-    assert (story.once(7.0, ends).mode is Mode.PREDICTIVE) is used
+    assert (story.once(7.0, ends).mode is DecisionMode.PREDICTIVE) is used
 
 
 def test_without_a_forecaster_real_time_goes_on(stage: Build) -> None:
     decision = stage().once(14.0, Unavailable("Training", "The model is being trained."))
-    assert (decision.replicas, decision.reason) == (2, Reason.REAL_TIME_DEMAND)
+    assert (decision.replicas, decision.reason) == (2, DecisionReason.REAL_TIME_DEMAND)
     assert decision.forecast is not None
     assert decision.forecast.unavailable == Unavailable("Training", "The model is being trained.")
 
@@ -140,7 +151,7 @@ class TestVouching:
         assert story.once(70.0, forecast(100.0)).replicas == 12
         story.play(40, 70.0, forecast=forecast(100.0))
         decision = story.once(70.0, forecast(70.0))
-        assert (decision.replicas, decision.reason) == (12, Reason.STABILIZED)
+        assert (decision.replicas, decision.reason) == (12, DecisionReason.STABILIZED)
         assert decision.message == (
             "Held at 12: it rose 41 s ago, and rates are means of a minute; demand now needs 10."
         )
@@ -171,7 +182,7 @@ class TestVouching:
         story = stage(replicas=1, up=AT_ONCE)
         story.play(61, 70.0, forecast=forecast(100.0))
         decision = story.once(14.0, forecast(14.0))
-        assert (decision.replicas, decision.reason) == (10, Reason.STABILIZED)
+        assert (decision.replicas, decision.reason) == (10, DecisionReason.STABILIZED)
         assert decision.message == (
             "10 kept: a HorizontalPodAutoscaler at the same target would still run 10; "
             "demand now needs 2."
@@ -199,7 +210,7 @@ class TestReturning:
 
     def test_a_burst_keeps_what_it_just_filled(self, stage: Build, forecast: Build) -> None:
         story = self.after_a_burst(stage, forecast(14.0), 330)
-        assert (story.replicas, story.decisions[-1].reason) == (7, Reason.STABILIZED)
+        assert (story.replicas, story.decisions[-1].reason) == (7, DecisionReason.STABILIZED)
         assert story.decisions[-1].message == (
             "7 kept: what came lately just filled 7, and it may come again sooner than a replica "
             "starts; demand now needs 2."
@@ -239,7 +250,7 @@ class TestPromises:
         told = forecast(70.0)
         assert story.play(91, 14.0, forecast=told).replicas == 9
         decision = story.once(14.0, told)
-        assert decision.mode is Mode.REACTIVE
+        assert decision.mode is DecisionMode.REACTIVE
         assert decision.forecast is not None
         assert decision.forecast.message.startswith("Not believed: 9 were not needed within 90 s")
         assert story.play(300, 14.0, forecast=told).replicas == 2
@@ -248,7 +259,7 @@ class TestPromises:
         story = stage(replicas=1, up=AT_ONCE)
         story.play(60, 14.0, forecast=forecast(70.0))
         story.play(10, 60.0, forecast=forecast(70.0))
-        assert story.play(80, 14.0, forecast=forecast(70.0)).mode is Mode.PREDICTIVE
+        assert story.play(80, 14.0, forecast=forecast(70.0)).mode is DecisionMode.PREDICTIVE
 
     def test_twice_the_need_is_no_promise(self, stage: Build, forecast: Build) -> None:
         story = stage(replicas=1, up=AT_ONCE)
@@ -260,8 +271,8 @@ class TestPromises:
         story = stage(replicas=2, up=UpBehavior(limits=(RateLimit(PolicyType.PODS, 1, 60),)))
         for _ in range(691):
             told = forecast(14.0, points={60.0: 85.0}, now=story.now)
-            assert story.once(14.0, told).mode is Mode.PREDICTIVE
-        assert story.once(14.0, told).mode is Mode.REACTIVE
+            assert story.once(14.0, told).mode is DecisionMode.PREDICTIVE
+        assert story.once(14.0, told).mode is DecisionMode.REACTIVE
 
     def test_the_clock_starts_anew_where_demand_is_unknown(
         self, stage: Build, forecast: Build
@@ -270,7 +281,7 @@ class TestPromises:
         story = stage(replicas=1, up=AT_ONCE)
         told = forecast(70.0)
         assert story.play(600, gone, forecast=told).replicas == 9
-        assert story.play(60, 14.0, forecast=told).mode is Mode.PREDICTIVE
+        assert story.play(60, 14.0, forecast=told).mode is DecisionMode.PREDICTIVE
 
 
 class TestMidTerm:
@@ -288,7 +299,7 @@ class TestMidTerm:
         decision = stage(replicas=6, up=self.SLOW).once(42.0, forecast(42.0, points={300.0: 85.0}))
         assert decision.replicas == 6
         decision = stage(replicas=5, up=self.SLOW).once(35.0, forecast(35.0, points={300.0: 85.0}))
-        assert (decision.replicas, decision.reason) == (6, Reason.FORECAST_DEMAND)
+        assert (decision.replicas, decision.reason) == (6, DecisionReason.FORECAST_DEMAND)
         assert "has to begin from 6 now" in decision.message
 
     def test_points_beyond_the_horizon_are_not_asked(self, stage: Build, forecast: Build) -> None:
@@ -316,7 +327,7 @@ class TestSleepAndForecast:
         self, stage: Build, forecast: Build
     ) -> None:
         decision = stage(replicas=0, min_replicas=0).once(0.0, forecast(5.0))
-        assert (decision.replicas, decision.reason) == (1, Reason.FORECAST_DEMAND)
+        assert (decision.replicas, decision.reason) == (1, DecisionReason.FORECAST_DEMAND)
 
 
 class TestParsing:
@@ -335,7 +346,7 @@ class TestParsing:
 
     def test_the_contract_parses(self) -> None:
         parsed = parse_forecast(self.ANSWER, lead_seconds=45.0)
-        assert isinstance(parsed, Forecast)
+        assert isinstance(parsed, ReceivedForecast)
         assert parsed.points[0].quantiles == {0.5: 10.0, 0.9: 14.0}
         assert parsed.fault(now=120.0) is None
 
@@ -347,7 +358,7 @@ class TestParsing:
     @pytest.mark.parametrize("value", [None, "text", [1], {"x": "y"}, 7])
     def test_anything_else_is_unavailable_and_raises_nothing(self, key: str, value: Any) -> None:
         parsed = parse_forecast({**self.ANSWER, key: value}, 45.0)
-        assert isinstance(parsed, Forecast | Unavailable)
+        assert isinstance(parsed, ReceivedForecast | Unavailable)
 
 
 @pytest.mark.parametrize(
@@ -360,7 +371,7 @@ def test_levels_between_the_published_ones(level: float, value: float) -> None:
 def test_a_forecast_of_tokens_counts_against_the_token_metric(
     stage: Build, forecast: Build
 ) -> None:
-    metrics = (Metric(MetricType.TOKENS_PER_SECOND, 100.0),)
+    metrics = (MetricTarget(MetricType.TOKENS_PER_SECOND, 100.0),)
     story = stage(metrics=metrics)
     told = forecast(210.0, metric=MetricType.TOKENS_PER_SECOND)
     assert story.once(0.0, told).replicas == 3

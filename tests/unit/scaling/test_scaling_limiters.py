@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 
 from r1_operator.api.scaling import DownPolicy, MetricType, PolicyType
-from r1_operator.plan.decision import Mode, Reason
-from r1_operator.plan.policy import DownBehavior, Metric, RateLimit, UpBehavior
-from r1_operator.plan.scaling import fixed
+from r1_operator.plan.scaling.decide import fixed
+from r1_operator.plan.scaling.decision import DecisionMode, DecisionReason
+from r1_operator.plan.scaling.policy import DownBehavior, MetricTarget, RateLimit, UpBehavior
 from r1_operator.plan.unavailable import Unavailable
 
 AT_ONCE = UpBehavior(limits=())
@@ -19,14 +19,14 @@ Build = Callable[..., Any]
 class TestBounds:
     def test_the_maximum_holds_and_says_what_would_be_needed(self, stage: Build) -> None:
         decision = stage(replicas=9, max_replicas=10).once(140.0)
-        assert (decision.replicas, decision.reason) == (10, Reason.AT_MAX)
+        assert (decision.replicas, decision.reason) == (10, DecisionReason.AT_MAX)
         assert decision.limited
         assert decision.message == "10, the maximum: 20 would be needed."
 
     def test_the_minimum_holds(self, stage: Build) -> None:
         story = stage(replicas=2, min_replicas=2)
         decision = story.once(0.0)
-        assert (decision.replicas, decision.reason) == (2, Reason.AT_MIN)
+        assert (decision.replicas, decision.reason) == (2, DecisionReason.AT_MIN)
 
     @pytest.mark.parametrize(("found", "bounded"), [(0, 2), (1, 2), (40, 10)])
     def test_a_count_outside_the_bounds_comes_in_at_once_even_blind(
@@ -37,7 +37,7 @@ class TestBounds:
 
     def test_an_exact_fit_is_not_a_limit(self, stage: Build) -> None:
         decision = stage(replicas=10, max_replicas=10).once(70.0)
-        assert decision.reason is Reason.WITHIN_TARGET
+        assert decision.reason is DecisionReason.WITHIN_TARGET
         assert not decision.limited
 
 
@@ -50,7 +50,7 @@ class TestRateLimits:
         assert counts[30] == 20
         assert counts[45] == 40
         assert counts[60] == 80
-        assert story.decisions[0].reason is Reason.RATE_LIMITED
+        assert story.decisions[0].reason is DecisionReason.RATE_LIMITED
         assert story.decisions[0].limited
 
     def test_a_limit_counts_every_change_of_its_period(self, stage: Build) -> None:
@@ -83,7 +83,7 @@ class TestStabilizedDown:
         story = stage(up=AT_ONCE)
         assert story.once(70.0).replicas == 10
         decision = story.play(299, 7.0)
-        assert (decision.replicas, decision.reason) == (10, Reason.STABILIZED)
+        assert (decision.replicas, decision.reason) == (10, DecisionReason.STABILIZED)
         assert decision.message.startswith("10 kept: in the last 300 s demand came within")
         assert story.once(7.0).replicas == 1
 
@@ -119,7 +119,7 @@ class TestThresholdDown:
         story = stage(replicas=1, min_replicas=0, down=self.DOWN)
         story.once(1.0)
         decision = story.play(299, 0.0)
-        assert (decision.replicas, decision.reason) == (1, Reason.AWAITING_IDLE)
+        assert (decision.replicas, decision.reason) == (1, DecisionReason.AWAITING_IDLE)
         assert story.once(0.0).replicas == 0
 
 
@@ -129,7 +129,7 @@ class TestStabilizedUp:
     def test_a_short_rise_is_not_believed(self, stage: Build) -> None:
         story = stage(up=self.UP)
         story.play(60, 7.0)
-        assert story.play(59, 70.0).reason is Reason.STABILIZED
+        assert story.play(59, 70.0).reason is DecisionReason.STABILIZED
         assert story.replicas == 1
         story.play(10, 7.0)
         assert story.replicas == 1
@@ -145,14 +145,14 @@ class TestStabilizedUp:
         story = stage(replicas=0, min_replicas=0, up=self.UP)
         story.play(5, 0.0)
         decision = story.once(demand(0.1, queued=1.0, held=1.0))
-        assert (decision.replicas, decision.reason) == (1, Reason.WAKE_UP)
+        assert (decision.replicas, decision.reason) == (1, DecisionReason.WAKE_UP)
 
 
 class TestMissingMetrics:
     def test_nothing_known_holds_the_last_count(self, stage: Build) -> None:
         story = stage(replicas=7)
         decision = story.play(3600, GONE)
-        assert (decision.replicas, decision.reason) == (7, Reason.METRICS_UNAVAILABLE)
+        assert (decision.replicas, decision.reason) == (7, DecisionReason.METRICS_UNAVAILABLE)
         assert decision.message == f"Held at 7: demand is not known. {GONE.message}"
         assert not decision.metrics_available
 
@@ -163,11 +163,14 @@ class TestMissingMetrics:
         assert story.once(7.0).replicas == 1
 
     def test_one_metric_of_two_can_raise_but_not_lower(self, stage: Build, demand: Build) -> None:
-        metrics = (Metric(MetricType.REQUESTS_PER_SECOND, 10), Metric(MetricType.CONCURRENCY, 8))
+        metrics = (
+            MetricTarget(MetricType.REQUESTS_PER_SECOND, 10),
+            MetricTarget(MetricType.CONCURRENCY, 8),
+        )
         story = stage(replicas=5, metrics=metrics)
         low = demand(GONE, in_flight=2.0)
         decision = story.play(900, low)
-        assert (decision.replicas, decision.reason) == (5, Reason.METRICS_UNAVAILABLE)
+        assert (decision.replicas, decision.reason) == (5, DecisionReason.METRICS_UNAVAILABLE)
         assert story.once(demand(GONE, in_flight=50.0)).replicas == 9
 
     def test_a_silent_gateway_makes_the_rest_a_lower_bound(
@@ -184,7 +187,7 @@ class TestMissingMetrics:
     ) -> None:
         story = stage(replicas=0, min_replicas=0)
         decision = story.once(demand(GONE, queued=1.0, held=1.0))
-        assert (decision.replicas, decision.reason) == (1, Reason.WAKE_UP)
+        assert (decision.replicas, decision.reason) == (1, DecisionReason.WAKE_UP)
 
 
 class TestSleep:
@@ -193,7 +196,7 @@ class TestSleep:
         story.once(0.5)
         assert story.play(299, 0.0).replicas == 1
         decision = story.once(0.0)
-        assert (decision.replicas, decision.reason) == (0, Reason.IDLE)
+        assert (decision.replicas, decision.reason) == (0, DecisionReason.IDLE)
 
     def test_a_request_in_between_keeps_it_awake(self, stage: Build, demand: Build) -> None:
         story = stage(replicas=1, min_replicas=0)
@@ -205,7 +208,7 @@ class TestSleep:
     def test_asleep_and_idle_stays_asleep(self, stage: Build) -> None:
         story = stage(replicas=0, min_replicas=0)
         decision = story.play(1000, 0.0)
-        assert (decision.replicas, decision.reason) == (0, Reason.IDLE)
+        assert (decision.replicas, decision.reason) == (0, DecisionReason.IDLE)
 
     def test_blind_while_asleep_stays_asleep(self, stage: Build) -> None:
         assert stage(replicas=0, min_replicas=0).play(100, GONE).replicas == 0
@@ -214,7 +217,7 @@ class TestSleep:
         story = stage(replicas=0, min_replicas=0)
         story.play(10, 0.0)
         decision = story.once(demand(0.02, queued=1.0, held=1.0))
-        assert (decision.replicas, decision.reason) == (1, Reason.WAKE_UP)
+        assert (decision.replicas, decision.reason) == (1, DecisionReason.WAKE_UP)
 
 
 class TestRestart:
@@ -224,7 +227,7 @@ class TestRestart:
     ) -> None:
         story = stage(replicas=8, watched=False, down=DownBehavior(policy=policy))
         decision = story.play(300, 7.0)
-        assert (decision.replicas, decision.reason) == (8, Reason.STABILIZED)
+        assert (decision.replicas, decision.reason) == (8, DecisionReason.STABILIZED)
         assert "299 of 300 s have been watched" in decision.message
         assert story.once(7.0).replicas == 1
 
@@ -237,9 +240,9 @@ class TestTheDecisionItself:
         story = stage(replicas=1, max_replicas=8)
         decision = story.once(70.0)
         assert [(s.name, s.before, s.after, s.reason) for s in decision.steps] == [
-            ("Demand", 1, 10, Reason.REAL_TIME_DEMAND),
-            ("Maximum", 10, 8, Reason.AT_MAX),
-            ("RateLimit", 8, 5, Reason.RATE_LIMITED),
+            ("Demand", 1, 10, DecisionReason.REAL_TIME_DEMAND),
+            ("Maximum", 10, 8, DecisionReason.AT_MAX),
+            ("RateLimit", 8, 5, DecisionReason.RATE_LIMITED),
         ]
 
     def test_json_has_every_input_and_no_nan(self, stage: Build, demand: Build) -> None:
@@ -262,6 +265,6 @@ class TestTheDecisionItself:
         decision = fixed(3, 1, 0.0)
         assert (decision.replicas, decision.reason, decision.mode) == (
             3,
-            Reason.MANUAL,
-            Mode.MANUAL,
+            DecisionReason.MANUAL,
+            DecisionMode.MANUAL,
         )

@@ -7,9 +7,13 @@ from typing import Any
 import pytest
 
 from r1_operator.api.scaling import MetricType
-from r1_operator.plan.decision import Reason
-from r1_operator.plan.needs import backlog_need, figure, metric_needs
-from r1_operator.plan.policy import Metric, ScalingPolicy, UpBehavior
+from r1_operator.plan.scaling.decision import DecisionReason
+from r1_operator.plan.scaling.policy import MetricTarget, ScalingPolicy, UpBehavior
+from r1_operator.plan.scaling.recommendations import (
+    backlog_recommendation,
+    figure,
+    metric_recommendations,
+)
 from r1_operator.plan.unavailable import Unavailable
 
 type_ = MetricType
@@ -18,25 +22,25 @@ type_ = MetricType
 @pytest.mark.parametrize(
     ("metric", "figures", "required"),
     [
-        (Metric(type_.REQUESTS_PER_SECOND, 10), {"requests_per_second": 0.0}, 0),
-        (Metric(type_.REQUESTS_PER_SECOND, 10), {"requests_per_second": 0.01}, 1),
-        (Metric(type_.REQUESTS_PER_SECOND, 10), {"requests_per_second": 7.0}, 1),
-        (Metric(type_.REQUESTS_PER_SECOND, 10), {"requests_per_second": 7.01}, 2),
-        (Metric(type_.REQUESTS_PER_SECOND, 10), {"requests_per_second": 70.0}, 10),
-        (Metric(type_.REQUESTS_PER_SECOND, 0.5), {"requests_per_second": 1.0}, 3),
-        (Metric(type_.TOKENS_PER_SECOND, 1000), {"tokens_per_second": 2100.0}, 3),
-        (Metric(type_.TOKENS_PER_SECOND, 1000), {"tokens_per_second": 2101.0}, 4),
-        (Metric(type_.CONCURRENCY, 8), {"in_flight": 11.0, "queued": 0.0}, 2),
-        (Metric(type_.CONCURRENCY, 8), {"in_flight": 8.0, "queued": 4.0}, 3),
-        (Metric(type_.QUEUE_LENGTH, 10), {"queued": 10.0}, 1),
-        (Metric(type_.QUEUE_LENGTH, 10), {"queued": 11.0}, 2),
+        (MetricTarget(type_.REQUESTS_PER_SECOND, 10), {"requests_per_second": 0.0}, 0),
+        (MetricTarget(type_.REQUESTS_PER_SECOND, 10), {"requests_per_second": 0.01}, 1),
+        (MetricTarget(type_.REQUESTS_PER_SECOND, 10), {"requests_per_second": 7.0}, 1),
+        (MetricTarget(type_.REQUESTS_PER_SECOND, 10), {"requests_per_second": 7.01}, 2),
+        (MetricTarget(type_.REQUESTS_PER_SECOND, 10), {"requests_per_second": 70.0}, 10),
+        (MetricTarget(type_.REQUESTS_PER_SECOND, 0.5), {"requests_per_second": 1.0}, 3),
+        (MetricTarget(type_.TOKENS_PER_SECOND, 1000), {"tokens_per_second": 2100.0}, 3),
+        (MetricTarget(type_.TOKENS_PER_SECOND, 1000), {"tokens_per_second": 2101.0}, 4),
+        (MetricTarget(type_.CONCURRENCY, 8), {"in_flight": 11.0, "queued": 0.0}, 2),
+        (MetricTarget(type_.CONCURRENCY, 8), {"in_flight": 8.0, "queued": 4.0}, 3),
+        (MetricTarget(type_.QUEUE_LENGTH, 10), {"queued": 10.0}, 1),
+        (MetricTarget(type_.QUEUE_LENGTH, 10), {"queued": 11.0}, 2),
     ],
-    ids=lambda value: value.type.value if isinstance(value, Metric) else str(value),
+    ids=lambda value: value.type.value if isinstance(value, MetricTarget) else str(value),
 )
 def test_required_is_demand_over_what_a_replica_takes(
-    demand: Callable[..., Any], metric: Metric, figures: dict[str, float], required: int
+    demand: Callable[..., Any], metric: MetricTarget, figures: dict[str, float], required: int
 ) -> None:
-    [need] = metric_needs(ScalingPolicy(1, 99, (metric,)), demand(**figures))
+    [need] = metric_recommendations(ScalingPolicy(1, 99, (metric,)), demand(**figures))
     assert not isinstance(need, Unavailable)
     assert need.replicas == required
 
@@ -45,22 +49,22 @@ def test_the_highest_of_several_metrics_wins(
     stage: Callable[..., Any], demand: Callable[..., Any]
 ) -> None:
     metrics = (
-        Metric(type_.REQUESTS_PER_SECOND, 10),
-        Metric(type_.TOKENS_PER_SECOND, 100),
-        Metric(type_.CONCURRENCY, 4),
+        MetricTarget(type_.REQUESTS_PER_SECOND, 10),
+        MetricTarget(type_.TOKENS_PER_SECOND, 100),
+        MetricTarget(type_.CONCURRENCY, 4),
     )
     decision = stage(metrics=metrics).once(demand(7.0, tokens_per_second=279.0, in_flight=5.0))
-    assert (decision.replicas, decision.reason) == (4, Reason.REAL_TIME_DEMAND)
+    assert (decision.replicas, decision.reason) == (4, DecisionReason.REAL_TIME_DEMAND)
     assert decision.message == "4: 279 tokens/s need 4 at 70% of 100 each."
 
 
-@pytest.mark.parametrize("kind", [kind for kind in MetricType if Metric(kind, 1).counted])
+@pytest.mark.parametrize("kind", [kind for kind in MetricType if MetricTarget(kind, 1).counted])
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), -1.0])
 def test_an_impossible_figure_is_no_figure(
     demand: Callable[..., Any], kind: MetricType, value: float
 ) -> None:
     broken = demand(value, tokens_per_second=value, in_flight=value, queued=value)
-    [need] = metric_needs(ScalingPolicy(1, 9, (Metric(kind, 1),)), broken)
+    [need] = metric_recommendations(ScalingPolicy(1, 9, (MetricTarget(kind, 1),)), broken)
     assert isinstance(need, Unavailable)
     assert kind.value in need.message
 
@@ -82,7 +86,7 @@ class TestBacklog:
             3.0, queued=60.0, in_flight=8.0, oldest_wait_seconds=9.0, completed_per_replica=1.0
         )
         decision = stage().once(waiting)
-        assert (decision.replicas, decision.reason) == (5, Reason.QUEUE_BACKLOG)
+        assert (decision.replicas, decision.reason) == (5, DecisionReason.QUEUE_BACKLOG)
         assert "60 requests wait, the oldest for 9 s" in decision.message
 
     def test_it_never_asks_for_more_than_seats_everyone(
@@ -101,7 +105,7 @@ class TestBacklog:
             0.0, queued=160.0, oldest_wait_seconds=9.0, completed_per_replica=nothing_done
         )
         decision = stage(replicas=4).once(waiting, ready=0)
-        assert (decision.replicas, decision.reason) == (4, Reason.QUEUE_BACKLOG)
+        assert (decision.replicas, decision.reason) == (4, DecisionReason.QUEUE_BACKLOG)
         assert "while 4 of 4 replicas start" in decision.message
 
     def test_it_keeps_a_count_that_arrivals_alone_would_lower(
@@ -149,8 +153,8 @@ def test_figures_read_like_people_write_them() -> None:
 
 
 def test_a_quotient_beyond_counting_stays_a_count(demand: Callable[..., Any]) -> None:
-    policy = ScalingPolicy(1, 9, (Metric(type_.REQUESTS_PER_SECOND, 1e-9),))
-    [need] = metric_needs(policy, demand(1e308))
+    policy = ScalingPolicy(1, 9, (MetricTarget(type_.REQUESTS_PER_SECOND, 1e-9),))
+    [need] = metric_recommendations(policy, demand(1e308))
     assert not isinstance(need, Unavailable)
     assert need.replicas == 10**9
     assert replace(need, replicas=1).clause.startswith("1000")
@@ -161,6 +165,6 @@ def test_a_backlog_is_not_drained_by_arrivals_that_cannot_be(demand: Callable[..
         demand(), requests_per_second=-1.0, queued=1.0, oldest_wait_seconds=5.0, in_flight=0.0
     )
     barely = replace(impossible, completed_per_replica=5e-324)  # divided by, it overflows
-    need = backlog_need(ScalingPolicy(0, 4, ()), barely, current=1, ready=1, seats=8)
+    need = backlog_recommendation(ScalingPolicy(0, 4, ()), barely, current=1, ready=1, seats=8)
     assert need is not None
     assert need.replicas == 1  # seats them all

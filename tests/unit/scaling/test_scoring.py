@@ -8,8 +8,8 @@ import pytest
 
 from queueing_service import QueueingService
 from r1_operator.api.scaling import MetricType
-from r1_operator.plan.policy import Metric, ScalingPolicy
-from r1_operator.plan.scoring import Score, score
+from r1_operator.plan.scaling.policy import MetricTarget, ScalingPolicy
+from r1_operator.plan.scaling.scoring import Score, score
 
 
 def book(
@@ -89,7 +89,7 @@ def test_a_short_book_has_no_scores(decisions: list[dict[str, Any]]) -> None:
 
 def test_a_real_story_scores_as_it_was_lived(stage: Callable[..., Any]) -> None:
     """Of a service with a queue: what is saved adds up to the difference of both counts."""
-    policy = ScalingPolicy(1, 20, (Metric(MetricType.REQUESTS_PER_SECOND, 10.0),))
+    policy = ScalingPolicy(1, 20, (MetricTarget(MetricType.REQUESTS_PER_SECOND, 10.0),))
     story = QueueingService(policy, 2)
     story.play(300, 8.0)
     story.play(900, 40.0)

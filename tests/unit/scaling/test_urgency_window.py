@@ -6,9 +6,9 @@ import pytest
 
 from gateway_samples import silent
 from r1_operator.api.scaling import ClassName
-from r1_operator.plan.demand import CounterSample
+from r1_operator.plan.signals.class_arrivals import ClassArrivals, ClassArrivalsWindow
+from r1_operator.plan.signals.demand import CounterSample
 from r1_operator.plan.unavailable import Unavailable
-from r1_operator.plan.urgency import Urgency, UrgencyWindow
 
 Q1, Q2, Q3 = ClassName
 START = 1_700_000_000.0
@@ -29,14 +29,14 @@ def sample(at: float, urgent: float, *, gateway: str = "a", **more: object) -> C
     return silent(**(figures | more))
 
 
-def known(window: UrgencyWindow, at: float, *gateways: str) -> Urgency:
+def known(window: ClassArrivalsWindow, at: float, *gateways: str) -> ClassArrivals:
     found = window.read(START + at, gateways)
-    assert isinstance(found, Urgency)
+    assert isinstance(found, ClassArrivals)
     return found
 
 
 def test_a_steady_stream_is_counted_and_fades_when_it_ends() -> None:
-    window = UrgencyWindow()
+    window = ClassArrivalsWindow()
     for second in range(0, 302, 2):
         window.observe(sample(second, 3.0 * second))
     found = known(window, 300, "a")
@@ -48,7 +48,7 @@ def test_a_steady_stream_is_counted_and_fades_when_it_ends() -> None:
 
 
 def test_gateways_are_added_up_and_share_the_seats() -> None:
-    window = UrgencyWindow()
+    window = ClassArrivalsWindow()
     for second in range(0, 302, 2):
         for name, rate in (("a", 1.0), ("b", 2.0)):
             window.observe(sample(second, rate * second, gateway=name))
@@ -58,7 +58,7 @@ def test_gateways_are_added_up_and_share_the_seats() -> None:
 
 
 def test_a_restart_is_no_rush_and_no_lull() -> None:
-    window = UrgencyWindow()
+    window = ClassArrivalsWindow()
     for second in range(0, 302, 2):
         window.observe(sample(second, 3.0 * second))
     window.observe(sample(302, 6.0, started_at=START + 300))
@@ -67,24 +67,24 @@ def test_a_restart_is_no_rush_and_no_lull() -> None:
 
 
 def test_a_gateway_that_does_not_say_makes_the_whole_unknown() -> None:
-    window = UrgencyWindow()
+    window = ClassArrivalsWindow()
     window.observe(sample(0, 1.0))
     window.observe(sample(0, 1.0, gateway="old", offered_by_class=None))
     found = window.read(START + 1, ("a", "old"))
     assert isinstance(found, Unavailable)
     assert found.message.startswith("1 of 2 gateways")
     assert isinstance(window.read(START + 100, ("a",)), Unavailable), "nobody has answered lately"
-    assert isinstance(UrgencyWindow().read(START, ()), Unavailable)
+    assert isinstance(ClassArrivalsWindow().read(START, ()), Unavailable)
 
 
 def test_impossible_figures_are_not_taken_in() -> None:
-    window = UrgencyWindow()
+    window = ClassArrivalsWindow()
     window.observe(sample(0, 1.0, offered_by_class={Q1: float("nan"), Q2: 0.0, Q3: 0.0}))
     assert isinstance(window.read(START, ("a",)), Unavailable)
 
 
 def test_one_that_left_is_forgotten() -> None:
-    window = UrgencyWindow()
+    window = ClassArrivalsWindow()
     window.observe(sample(0, 1.0))
     window.observe(sample(0, 1.0, gateway="b"))
     assert known(window, 1, "a").gateways == 1

@@ -10,17 +10,17 @@ import numpy as np
 import pytest
 from aiohttp import web
 
-from r1_forecasting.protocol import Reason, Unavailable
+from r1_forecasting.protocol import ForecastUnavailable, UnavailableReason
 from r1_forecasting.published.publication import InferenceName, Publication, parse_publication
 from r1_forecasting.published.publisher import Publisher
 from r1_forecasting.published.value import PublishedValue
-from r1_forecasting.request import ForecastRequest, parse_request
-from r1_forecasting.series import Series, from_samples
-from r1_forecasting.service import ForecastService
-from r1_forecasting.sharding.peer_door import ANSWER, ASK, STANDING
+from r1_forecasting.selection.training import Trainer
+from r1_forecasting.selection.training_queue import TrainingQueue
+from r1_forecasting.series.series import Series, from_samples
+from r1_forecasting.service.request import ForecastRequest, parse_request
+from r1_forecasting.service.service import ForecastService
+from r1_forecasting.sharding.peer_api import ANSWER, ASK, STANDING
 from r1_forecasting.sharding.peers import REST_SECONDS
-from r1_forecasting.training import Trainer
-from r1_forecasting.training_queue import TrainingQueue
 from release_story import NAMES, Release, Shard, release
 
 SHAPE: dict[str, Any] = {
@@ -43,7 +43,9 @@ def publication(name: str) -> Publication:
 class Ramp:
     """Busy in the second half of each minute; with a query ``young`` for twenty seconds only."""
 
-    def read(self, query: str, step: float, since: float, until: float) -> Series | Unavailable:
+    def read(
+        self, query: str, step: float, since: float, until: float
+    ) -> Series | ForecastUnavailable:
         since = max(since, until - 20) if query == "young" else since
         at = np.arange(np.ceil(since / step), np.floor(until / step) + 1) * step
         values = np.where(at % 60 < 30, 2.0, 20.0)
@@ -62,8 +64,8 @@ async def ended(made: Release) -> None:
 
 def unreachable(said: object) -> str:
     """The message of an answer or a value that says so."""
-    if isinstance(said, Unavailable):
-        assert said.reason is Reason.UNREACHABLE
+    if isinstance(said, ForecastUnavailable):
+        assert said.reason is UnavailableReason.UNREACHABLE
         return said.message
     assert isinstance(said, dict)
     assert (said["state"], said["reason"]) == ("Unavailable", "Unreachable")
@@ -295,7 +297,7 @@ async def test_what_an_owner_of_another_version_says_is_an_answer_with_a_reason(
         assert owner.name in said["message"]
         made.now = REST_SECONDS
         standing = await door.routed.standing_request(subject)
-        assert standing is None or isinstance(standing, Unavailable)
+        assert standing is None or isinstance(standing, ForecastUnavailable)
 
 
 @pytest.mark.parametrize(

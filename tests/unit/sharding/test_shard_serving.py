@@ -12,16 +12,16 @@ import pytest
 from aiohttp.test_utils import TestServer
 from prometheus_client import generate_latest
 
-from r1_forecasting import followed_file
-from r1_forecasting.followed_file import FollowedFile
+from r1_forecasting import file_watcher
+from r1_forecasting.file_watcher import FileWatcher
 from r1_forecasting.options import parse_options
-from r1_forecasting.protocol import Reason, Unavailable
-from r1_forecasting.request import parse_request
-from r1_forecasting.service import ForecastService
+from r1_forecasting.protocol import ForecastUnavailable, UnavailableReason
+from r1_forecasting.selection.training import Trainer
+from r1_forecasting.selection.training_queue import TrainingQueue
+from r1_forecasting.service.request import parse_request
+from r1_forecasting.service.service import ForecastService
 from r1_forecasting.sharding.ownership import owner_of, parse_shards
 from r1_forecasting.sharding.serving import open_shard, route
-from r1_forecasting.training import Trainer
-from r1_forecasting.training_queue import TrainingQueue
 
 TWO = ("r1-forecaster-0", "r1-forecaster-1")
 NOWHERE = "http://127.0.0.1:9"
@@ -37,8 +37,8 @@ QUESTION: dict[str, Any] = {
 class Silence:
     """A Prometheus without data; whoever is asked about becomes a subject all the same."""
 
-    def read(self, query: str, step: float, since: float, until: float) -> Unavailable:
-        return Unavailable(Reason.NO_DATA, "nobody exports it")
+    def read(self, query: str, step: float, since: float, until: float) -> ForecastUnavailable:
+        return ForecastUnavailable(UnavailableReason.NO_DATA, "nobody exports it")
 
 
 def listed(file: Path, *names: str) -> Path:
@@ -83,7 +83,7 @@ def test_halves_and_wrong_lists_are_refused(
 
 
 async def test_the_operators_door_leads_to_the_owner(tmp_path: Path) -> None:
-    file = FollowedFile(listed(tmp_path / "shards.json", *TWO), parse_shards)
+    file = FileWatcher(listed(tmp_path / "shards.json", *TWO), parse_shards)
     service = ForecastService(Silence(), Trainer((), TrainingQueue(0.25)))
     routed = route(service, TWO[0], file)
     app = service.application(routed.ask)
@@ -112,9 +112,9 @@ async def test_the_operators_door_leads_to_the_owner(tmp_path: Path) -> None:
 async def test_when_the_list_changes_what_moved_is_given_up_and_the_rest_is_kept(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(followed_file, "LOOK_SECONDS", 0.01)
+    monkeypatch.setattr(file_watcher, "LOOK_SECONDS", 0.01)
     path = listed(tmp_path / "shards.json", TWO[0])
-    file = FollowedFile(path, parse_shards)
+    file = FileWatcher(path, parse_shards)
     service = ForecastService(Silence(), Trainer((), TrainingQueue(0.25)))
     routed = route(service, TWO[0], file)
     app = service.application(routed.ask)

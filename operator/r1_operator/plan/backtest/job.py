@@ -16,10 +16,10 @@ from r1_operator.api.backtest import R1Backtest, autoscaling_hash
 from r1_operator.api.declare import to_json
 from r1_operator.api.names import Annotation, Label
 from r1_operator.api.v1 import R1Inference
-from r1_operator.plan.backtest.seen import CONTAINER, Seen, Site
-from r1_operator.plan.children.accelerators import accelerators_of
-from r1_operator.plan.children.pod import USER
-from r1_operator.plan.children.template import merge_template
+from r1_operator.plan.backtest.observed import CONTAINER, BacktestObservation, BacktestSite
+from r1_operator.plan.workload.accelerators import accelerators_of
+from r1_operator.plan.workload.pod import USER
+from r1_operator.plan.workload.template import merge_template
 
 __all__ = ["CONTAINER", "build_job", "job_name", "labels", "start_seconds"]
 
@@ -47,7 +47,7 @@ def labels(backtest: R1Backtest) -> dict[str, str]:
     }
 
 
-def start_seconds(seen: Seen) -> int:
+def start_seconds(seen: BacktestObservation) -> int:
     """What a replica is taken to need: as asked, as measured, or an assumption."""
     if seen.backtest.spec.start_seconds is not None:
         return seen.backtest.spec.start_seconds
@@ -56,7 +56,7 @@ def start_seconds(seen: Seen) -> int:
     return UNMEASURED_START_SECONDS
 
 
-def build_job(seen: Seen, inference: R1Inference) -> dict[str, Any]:
+def build_job(seen: BacktestObservation, inference: R1Inference) -> dict[str, Any]:
     """The Job that plays `inference`. Raises Unplannable where the site's template is none."""
     backtest, start = seen.backtest, start_seconds(seen)
     metadata = {"labels": labels(backtest)}
@@ -95,7 +95,7 @@ def build_job(seen: Seen, inference: R1Inference) -> dict[str, Any]:
     }
 
 
-def _tried(inference: R1Inference, site: Site) -> str:
+def _tried(inference: R1Inference, site: BacktestSite) -> str:
     """What a backtest reads of the resource, as a manifest; the pod's template is not of it.
 
     Of resources a backtest counts accelerators alone, for the budgets. So all that a replica holds,
@@ -114,7 +114,7 @@ def _tried(inference: R1Inference, site: Site) -> str:
     return json.dumps(manifest, separators=(",", ":"))
 
 
-def _pod(backtest: R1Backtest, site: Site, start: int) -> dict[str, Any]:
+def _pod(backtest: R1Backtest, site: BacktestSite, start: int) -> dict[str, Any]:
     played = ",".join(["ours", *(policy.value for policy in backtest.spec.policies)])
     environment = {"HOME": "/tmp", "USER": "backtest"} | dict.fromkeys(_THREADS, "1")  # noqa: S108
     if site.prometheus_client:

@@ -1,0 +1,126 @@
+"""What is seen of the running system, once a second: signals, decisions, outcomes."""
+
+from __future__ import annotations
+
+import json
+import urllib.error
+import urllib.request
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from r1_demo.load_generator import RequestOutcome, read_outcomes
+
+_OPENER = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+
+
+@dataclass(frozen=True, slots=True)
+class ObservedRequest:
+    """One resource at one moment; None where it could not be read.
+
+    `band` are quantiles of the demand expected within the lead (requests/s), whether or not the
+    forecast was allowed to act.
+    """
+
+    desired: int | None = None
+    ready: int | None = None
+    queued: Mapping[str, int] = field(default_factory=dict)
+    in_flight: int = 0
+    oldest_wait: float = 0.0
+    band: Mapping[str, float] = field(default_factory=dict)
+    acting: bool = False
+    forecast: str = ""
+    reason: str = ""
+    message: str = ""
+    reactive: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """All resources at `at` seconds of the play."""
+
+    at: float
+    resources: Mapping[str, ObservedRequest]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the moment as JSON values."""
+        seen = {name: asdict(resource) for name, resource in self.resources.items()}
+        return {"at": round(self.at, 2), "resources": seen}
+
+
+def get_json(url: str, timeout: float = 2.0) -> Any:
+    """Return the JSON at a URL, None when there is none or no answer."""
+    try:
+        with _OPENER.open(url, timeout=timeout) as answer:
+            return json.load(answer)
+    except (urllib.error.URLError, OSError, ValueError):
+        return None
+
+
+@dataclass(slots=True)
+class Observer:
+    """Reads the gateway's signals and the operator's decisions about some resources."""
+
+    signals_url: str
+    decisions_url: str
+    namespace: str
+    names: Sequence[str]
+    _decisions: dict[str, Mapping[str, Any]] = field(default_factory=dict)
+
+    def look(self, at: float, *, decisions: bool = True) -> Moment:
+        """Return what is seen now; the last decision stays where none can be read."""
+        signals = get_json(self.signals_url) or {}
+        seen = {}
+        for name in self.names:
+            key = f"{self.namespace}/{name}"
+            if decisions:
+                book = get_json(f"{self.decisions_url}/{key}")
+                if book and book.get("decisions"):
+                    self._decisions[name] = book["decisions"][-1]
+            seen[name] = read(signals.get("routes", {}).get(key), self._decisions.get(name))
+        return Moment(at, seen)
+
+
+def read(route: Mapping[str, Any] | None, decision: Mapping[str, Any] | None) -> ObservedRequest:
+    """Return what a route's signals and the newest decision say of a resource."""
+    figures: dict[str, Any] = {}
+    if route is not None:
+        figures |= {
+            "ready": route["readyEndpoints"],
+            "queued": {name: int(count) for name, count in route["queued"].items()},
+            "in_flight": int(sum(route["inFlight"].values())),
+            "oldest_wait": max(route["oldestWaitSeconds"].values(), default=0.0),
+        }
+    if decision is not None:
+        note = decision.get("forecast") or {}
+        forecast = (decision.get("inputs") or {}).get("forecast") or {}
+        figures |= {
+            "desired": decision["replicas"],
+            "band": forecast.get("peakOverLead") or {},
+            "acting": bool(note.get("acting")),
+            "forecast": note.get("message", ""),
+            "reason": decision["reason"],
+            "message": decision["message"],
+            "reactive": decision.get("reactive"),
+        }
+    return ObservedRequest(**figures)
+
+
+@dataclass(slots=True)
+class Results:
+    """The load generator's outcomes as they are written."""
+
+    path: Path
+    outcomes: list[RequestOutcome] = field(default_factory=list)
+    _offset: int = 0
+
+    def poll(self) -> None:
+        """Read what has been written since the last look."""
+        if self.path.exists():
+            fresh, self._offset = read_outcomes(self.path, self._offset)
+            self.outcomes += fresh
+
+    def recent(self, since: float) -> list[RequestOutcome]:
+        """Return the outcomes of requests that were due after `since` seconds of the play."""
+        return [outcome for outcome in self.outcomes if outcome.at >= since]

@@ -1,0 +1,161 @@
+"""Autoscalers at request level: what each costs, who waits, and who is cut off.
+
+A recorded hour is played as it was. The engines are as fast as makes the hour need six of them in
+the mean, so each trace has its own; start-up times are drawn from a measured distribution, serving
+replicas break after twelve hours in the mean, and every autoscaler meets the same draws.
+
+Policies come with the ending that comes with them: the operator drains idle replicas first, the
+others have what Kubernetes does by default. `hpa-drained` shows which part of a difference that is.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from r1_evaluation.leaderboard.scenario import STEP_SECONDS
+from r1_evaluation.leaderboard.starts import start_steps
+from r1_evaluation.simulator.arrivals import Arrival, interactive
+from r1_evaluation.simulator.elastic import ElasticOutcome, ElasticPool
+from r1_evaluation.simulator.engine import EngineSpeed
+from r1_evaluation.simulator.fleet import DRAINED, KUBERNETES, Ending
+from r1_evaluation.simulator.scalers import Hpa, Knative, Ours, Scaler, Static
+from r1_evaluation.traces.load import RequestTrace
+from r1_gateway.admission.classes import DEFAULT_POLICIES
+
+MEAN_REPLICAS = 6.0
+PATIENCE_SECONDS = 5.0
+"""How much later than on an idle replica a first token may come."""
+TARGETS = tuple(round(0.3 + 0.1 * step, 1) for step in range(10))
+PLANNED = 0.7
+MEAN_LIFE_SECONDS = 12 * 3600.0
+WARM_UP_SECONDS = 300.0
+SEEDS = 3
+_SHAPE = EngineSpeed(
+    base_seconds=0.03, per_sequence_seconds=0.0005, per_prefill_token_seconds=0.0003
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Hour:
+    """A trace with the engines that fit it; `capacity` is requests/s of a full replica."""
+
+    name: str
+    arrivals: tuple[Arrival, ...]
+    speed: EngineSpeed
+    capacity: float
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class ElasticPoint:
+    """A target's result, means over the seeds.
+
+    `cost` is mean replicas paid, `late` the share of requests lost, refused or delayed too long;
+    `lost` counts those cut off by a scale-down, `actions` changes of the count per hour.
+    """
+
+    target: float
+    cost: float
+    late: float
+    lost: float
+    lost_by_failure: float
+    actions: float
+    pace_p99: float
+
+
+def hour_of(trace: RequestTrace) -> Hour:
+    """Scale engines so that the trace keeps `MEAN_REPLICAS` of them busy with its mean load."""
+    requests = trace.requests
+    seconds = requests[-1].at - requests[0].at
+    busy = sum(_service_seconds(one.prompt_tokens, one.output_tokens) for one in requests) / seconds
+    factor = MEAN_REPLICAS / busy
+    speed = replace(
+        _SHAPE,
+        base_seconds=_SHAPE.base_seconds * factor,
+        per_sequence_seconds=_SHAPE.per_sequence_seconds * factor,
+        per_prefill_token_seconds=_SHAPE.per_prefill_token_seconds * factor,
+    )
+    arrivals = tuple(interactive(requests, 1.0, 0.5, seed=0))
+    return Hour(trace.name, arrivals, speed, len(requests) / seconds / MEAN_REPLICAS, seconds)
+
+
+def _service_seconds(prompt_tokens: int, output_tokens: int) -> float:
+    """A full replica's time for one request: its prefill, its share of the iterations."""
+    iteration = _SHAPE.base_seconds / _SHAPE.seats + _SHAPE.per_sequence_seconds
+    return _SHAPE.per_prefill_token_seconds * prompt_tokens + iteration * output_tokens
+
+
+Made = Callable[[Hour, float, float], Scaler]
+POLICIES: dict[str, tuple[Made, Ending]] = {
+    "ours-no-forecast": (lambda hour, u, lead: Ours(u, hour.capacity, lead), DRAINED),
+    "hpa": (lambda hour, u, _: Hpa(u, hour.capacity), KUBERNETES),
+    "hpa-drained": (lambda hour, u, _: Hpa(u, hour.capacity), DRAINED),
+    "knative": (lambda hour, u, _: Knative(u, hour.capacity), KUBERNETES),
+    "static": (lambda _, u, __: Static(u, MEAN_REPLICAS), DRAINED),
+}
+
+
+def play(hour: Hour, policy: str, target: float, start_seconds: float, seed: int) -> ElasticOutcome:
+    """Play the hour once."""
+    made, ending = POLICIES[policy]
+    drawn = random.Random(seed)  # noqa: S311 (a simulation, no secret)
+    starts = [STEP_SECONDS * steps for steps in start_steps(start_seconds)]
+    pool = ElasticPool(
+        hour.speed,
+        DEFAULT_POLICIES,
+        ending,
+        start_seconds=lambda: drawn.choice(starts),
+        mean_life_seconds=MEAN_LIFE_SECONDS,
+        seed=seed,
+    )
+    return pool.run(
+        hour.arrivals,
+        made(hour, target, start_seconds),
+        replicas=round(MEAN_REPLICAS / target),
+        warm_up=WARM_UP_SECONDS,
+        seconds=hour.seconds,
+    )
+
+
+def curve(
+    hour: Hour, policy: str, start_seconds: float, seeds: int = SEEDS
+) -> tuple[ElasticPoint, ...]:
+    """Play a policy at every target."""
+    return tuple(_point(hour, policy, target, start_seconds, seeds) for target in TARGETS)
+
+
+def _point(
+    hour: Hour, policy: str, target: float, start_seconds: float, seeds: int
+) -> ElasticPoint:
+    runs = [play(hour, policy, target, start_seconds, seed) for seed in range(seeds)]
+    scored = hour.seconds - WARM_UP_SECONDS
+    paces = np.concatenate([run.paces for run in runs])
+
+    def mean(of: Callable[[ElasticOutcome], float]) -> float:
+        return float(np.mean([of(run) for run in runs]))
+
+    return ElasticPoint(
+        target=target,
+        cost=mean(lambda run: run.paid_seconds) / scored,
+        late=mean(lambda run: run.violations(PATIENCE_SECONDS)),
+        lost=mean(lambda run: run.lost_on_scale_down),
+        lost_by_failure=mean(lambda run: run.lost_on_failure),
+        actions=mean(lambda run: run.actions) * 3600 / scored,
+        pace_p99=float(np.quantile(paces, 0.99)) if len(paces) else 0.0,
+    )
+
+
+def late_at(points: Sequence[ElasticPoint], cost: float) -> float | None:
+    """Return the late share that a policy has at a cost: linear between the points of its curve.
+
+    Of two points at one cost the better counts. None where its curve does not reach.
+    """
+    ordered = sorted(points, key=lambda point: (point.cost, point.late))
+    costs, late = [p.cost for p in ordered], np.minimum.accumulate([p.late for p in ordered])
+    if not costs[0] <= cost <= costs[-1]:
+        return None
+    return float(np.interp(cost, costs, late))

@@ -1,0 +1,143 @@
+"""What advice from the operator is worth to gateways that hold seats back by themselves.
+
+Situations, each played with and without advice on the same arrivals while batch work fills what is
+idle: one gateway, several that share the seats, urgent load that comes in waves, and a pool that loses
+half of its replicas again and again. What counts is the share of Q1 that waited for a seat for longer
+than half of its promise, beside how full the pool was.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from r1_evaluation.simulator.arrivals import Arrival, batch, interactive
+from r1_evaluation.simulator.operator_reservations import LOOK_SECONDS, Operator
+from r1_evaluation.simulator.simulation import Count, Pool, PoolOutcome
+from r1_evaluation.simulator.study import WARM_UP_SHARE, StudyParameters, interactive_factor
+from r1_evaluation.traces.load import RecordedRequest
+from r1_gateway.admission.classes import DEFAULT_POLICIES, PriorityClass
+from r1_operator.api.scaling import ClassName
+from r1_operator.plan.scaling.seat_reservation import WAIT_SHARE
+
+BATCH_RATE = 12.8
+"""Requests a second: more than eight replicas can take beside the recordings."""
+SHARED_BY = 4
+FALL_EVERY = 240.0
+FALL_SECONDS = 120.0
+LEFT_SHARE = 0.5
+LONG_NOTICE = 30.0
+PROMISE_SECONDS = 0.5
+WAVE_EVERY = 300.0
+WAVE_SECONDS = 100.0
+BETWEEN_WAVES = 0.1
+ADVICE = ("none", "advised", "foresight")
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """How many gateways, whether replicas go and come or the urgent load does, and how early a fall is
+    decided."""
+
+    name: str
+    gateways: int = 1
+    falls: bool = False
+    waves: bool = False
+    notice: float = LOOK_SECONDS
+
+
+CASES = (
+    Case("one gateway"),
+    Case(f"{SHARED_BY} gateways", SHARED_BY),
+    Case("waves", waves=True),
+    Case(f"waves, {SHARED_BY} gateways", SHARED_BY, waves=True),
+    Case("replicas go", falls=True),
+    Case(f"replicas go, {LONG_NOTICE:.0f} s notice", falls=True, notice=LONG_NOTICE),
+    Case(f"replicas go, {SHARED_BY} gateways", SHARED_BY, falls=True),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """The interactive recording so many times as often, and batch work a second."""
+
+    site: StudyParameters
+    factor: float
+    batch_rate: float
+
+
+def play(load: Load, case: Case, advice: str, seed: int) -> PoolOutcome:
+    """Play one load in one situation."""
+    site = load.site
+    seconds = site.seconds
+    arrivals = [
+        *interactive(site.recorded, load.factor, site.urgent_share, seed),
+        *batch(site.recorded, load.batch_rate, seconds, seed + 1),
+    ]
+    if case.waves:
+        arrivals = _in_waves(arrivals, seed)
+    arrivals.sort(key=lambda arrival: arrival.at)
+    first, *others = DEFAULT_POLICIES
+    operator = None
+    if advice != "none":
+        promises = {ClassName.Q1: PROMISE_SECONDS}
+        operator = Operator(promises, foresight=advice == "foresight")
+    pool = Pool(
+        site.replicas,
+        site.speed,
+        (replace(first, time_to_first_token_seconds=PROMISE_SECONDS), *others),
+        fifo=False,
+        gateways=case.gateways,
+        operator=operator,
+        course=_course(site.replicas, case.notice, seconds) if case.falls else (),
+        seed=seed,
+    )
+    return pool.run(arrivals, warm_up=WARM_UP_SHARE * seconds, seconds=seconds)
+
+
+def late(outcome: PoolOutcome) -> tuple[int, int]:
+    """How many of Q1 waited for a seat longer than may be waited, and of how many."""
+    waits = outcome.of(PriorityClass.Q1).seat_waits
+    return sum(wait > WAIT_SHARE * PROMISE_SECONDS for wait in waits), len(waits)
+
+
+def first_part(recorded: Sequence[RecordedRequest], seconds: float) -> tuple[RecordedRequest, ...]:
+    """The recording's beginning."""
+    end = recorded[0].at + seconds
+    return tuple(one for one in recorded if one.at <= end)
+
+
+def load_of(
+    recorded: Sequence[RecordedRequest],
+    seconds: float,
+    replicas: int,
+    batch_rate: float = BATCH_RATE,
+) -> Load:
+    """The recording's first `seconds`, as often as leaves room, and batch work that fills the rest."""
+    kept = first_part(recorded, seconds)
+    site = StudyParameters(kept, replicas=replicas)
+    start = replace(site, recorded=first_part(recorded, seconds / 2))
+    return Load(site, interactive_factor(start, seed=0), batch_rate)
+
+
+def _in_waves(arrivals: Sequence[Arrival], seed: int) -> list[Arrival]:
+    """Of the urgent ones a part only, but for `WAVE_SECONDS` in every `WAVE_EVERY`."""
+    rng = random.Random(seed)  # noqa: S311 (a simulation, no secret)
+    return [
+        one
+        for one in arrivals
+        if one.klass is not PriorityClass.Q1
+        or one.at % WAVE_EVERY < WAVE_SECONDS
+        or rng.random() < BETWEEN_WAVES
+    ]
+
+
+def _course(replicas: int, notice: float, seconds: float) -> tuple[Count, ...]:
+    left = max(1, round(LEFT_SHARE * replicas))
+    found: list[Count] = []
+    at = FALL_EVERY
+    while at < seconds:
+        found += [Count(at, left, notice), Count(at + FALL_SECONDS, replicas, 0.0)]
+        at += FALL_EVERY
+    return tuple(found)

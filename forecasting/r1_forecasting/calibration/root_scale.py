@@ -1,0 +1,37 @@
+"""The square-root scale on which errors are compared.
+
+Demand that is counted spreads like its square root (Poisson), production traffic between
+that and proportionally. On ``sqrt(y + c)`` an error at night and one at noon weigh alike
+without letting a jump from near zero become a factor that is later applied to the peak,
+as a logarithm would.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from r1_forecasting.protocol import FloatArray
+from r1_forecasting.series.series import Series
+
+
+@dataclass(frozen=True, slots=True)
+class RootScale:
+    """``sqrt(y + offset)`` and back; the result of ``back`` is never negative."""
+
+    offset: float
+
+    @classmethod
+    def of(cls, series: Series) -> RootScale:
+        """Offset 1 % of the mean demand, so that noise around zero stays small."""
+        seen = series.values[~np.isnan(series.values)]
+        mean = float(seen.mean()) if len(seen) else 0.0
+        return cls(offset=max(0.01 * mean, 1e-9))
+
+    def to(self, values: FloatArray) -> FloatArray:
+        roots: FloatArray = np.sqrt(np.maximum(values, 0.0) + self.offset)
+        return roots
+
+    def back(self, roots: FloatArray) -> FloatArray:
+        return np.maximum(np.square(np.maximum(roots, 0.0)) - self.offset, 0.0)

@@ -1,0 +1,170 @@
+"""Several models as one: each weighs as its recent error says, the last value more.
+
+Weights fall exponentially with a model's mean loss over a rolling window, relative to the
+best model's (prediction with expert advice, Cesa-Bianchi & Lugosi 2006). How steeply depends
+on how much the window can tell: it holds ``window / steps`` outcomes that do not overlap, and
+a lead over the others means the more the more there are. Ten minutes ahead a model that is
+10 % worse all but leaves; a day ahead, where a fortnight holds fourteen outcomes, it keeps
+two thirds of its weight.
+
+What is issued is the weighted median of what the models say, not their mean: one that errs
+far on an odd day then moves it little before its weight has fallen. The last value starts
+with three times the weight of the others, from half a season ahead on with twice: where no model
+beats it, most of the mixture is the last value.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from r1_forecasting.protocol import BoolArray, Fitted, FloatArray, IntArray
+from r1_forecasting.selection.gate import LAST_VALUE
+from r1_forecasting.series.series import Series
+
+MIXTURE = "mixture"
+WINDOW_SEASONS = 3.0
+WINDOW_OUTCOMES = 14.0
+"""The window holds this many outcomes that do not overlap, where three seasons do not."""
+LAST_VALUE_WEIGHT = 3.0
+LAST_VALUE_WEIGHT_FAR = 2.0
+"""The same from half a season ahead on, where the last value is yesterday's."""
+FEWEST = 20
+FARTHEST = 9.0
+"""A model that is further behind the best than this many times its loss counts as so far."""
+
+
+def prior(names: Sequence[str], steps: int, season: float) -> FloatArray:
+    """Weights (models,) before anything is known."""
+    favoured = LAST_VALUE_WEIGHT if steps < season / 2 else LAST_VALUE_WEIGHT_FAR
+    return np.array([favoured if name == LAST_VALUE else 1.0 for name in names])
+
+
+def rolling_weights(
+    losses: FloatArray, origins: IntArray, steps: int, season: float, start: FloatArray
+) -> FloatArray:
+    """Weights (n, models) at each origin from what was known there.
+
+    ``losses`` (n, models) at ascending ``origins``, NaN where a model was silent or the
+    outcome is missing: such an origin judges nobody. The loss of row j is known from
+    ``origins[j] + steps`` on. ``start`` (models,) are the weights that hold before
+    ``FEWEST`` losses are known and tilt those after. They sum to 1 over the models.
+    """
+    window = max(WINDOW_SEASONS * season, WINDOW_OUTCOMES * float(steps))
+    known: BoolArray = ~np.asarray(np.isnan(losses).any(axis=1))
+    total = np.cumsum(np.where(known[:, None], losses, 0.0), axis=0)
+    total = np.concatenate([np.zeros_like(losses[:1]), total])
+    count = np.concatenate([[0], np.cumsum(known)])
+    last = np.searchsorted(origins + steps, origins, side="right")
+    first = np.minimum(np.searchsorted(origins, origins - steps - window), last)
+    seen = count[last] - count[first]
+    mean = np.maximum(total[last] - total[first], 0.0) / np.maximum(seen, 1)[:, None]
+    best = mean.min(axis=1, keepdims=True)
+    far = (1.0 + FARTHEST) * best  # cut before the division, which a tiny best would overflow
+    behind = np.where(
+        best > 0, np.minimum(mean, far) / np.where(best > 0, best, 1.0) - 1.0, mean > 0
+    )
+    steepness = np.sqrt(window / steps)
+    told = np.where((seen >= FEWEST)[:, None], np.exp(-steepness * behind), 1.0)
+    weight = start[None, :] * told
+    normal: FloatArray = weight / weight.sum(axis=1, keepdims=True)
+    return normal
+
+
+def mixed(quantiles: FloatArray, weights: FloatArray) -> FloatArray:
+    """Weighted median over the models: (n, models, levels) and (n, models) -> (n, levels).
+
+    Each model stands in the middle of its weight, those that say the same in the middle of what
+    they weigh together; linear in between. A silent model's weight goes to the others; NaN where
+    all are silent.
+    """
+    speaks = ~np.isnan(quantiles)
+    used = np.where(speaks, weights[:, :, None], 0.0)
+    order = np.argsort(quantiles, axis=1)  # the silent last
+    value = np.take_along_axis(quantiles, order, axis=1)
+    share = np.take_along_axis(used, order, axis=1)
+    total = share.sum(axis=1, keepdims=True)
+    place = _places(value, share)
+    right = np.argmax(place >= total / 2 * (1 - 1e-9), axis=1)[:, None]
+    left = np.maximum(right - 1, 0)
+    low, high = (np.take_along_axis(place, at, axis=1) for at in (left, right))
+    below, above = (np.take_along_axis(value, at, axis=1) for at in (left, right))
+    step = np.where(high > low, high - low, 1.0)
+    part = np.where(high > low, np.clip((total / 2 - low) / step, 0.0, 1.0), 1.0)
+    found: FloatArray = np.where(total > 0, below + (above - below) * part, np.nan)[:, 0]
+    return found
+
+
+def _places(value: FloatArray, share: FloatArray) -> FloatArray:
+    """Middle of the weight at each of the ascending values (n, models, levels), equals as one."""
+    last = np.cumsum(share, axis=1)
+    first = last - share
+    models = value.shape[1]
+    for i in range(1, models):
+        same = value[:, i] == value[:, i - 1]
+        first[:, i] = np.where(same, first[:, i - 1], first[:, i])
+    for i in range(models - 2, -1, -1):
+        same = value[:, i] == value[:, i + 1]
+        last[:, i] = np.where(same, last[:, i + 1], last[:, i])
+    middle: FloatArray = (first + last) / 2
+    return middle
+
+
+def mix(
+    raw: Mapping[str, FloatArray],
+    actual: FloatArray,
+    origins: IntArray,
+    steps: int,
+    season: float,
+    levels: Sequence[float],
+) -> tuple[FloatArray, dict[str, float]]:
+    """The mixture's quantiles (n, levels) at each origin, and the weights that hold now.
+
+    ``raw`` (n, levels) of each model; ``actual`` (n,) outcomes, known ``steps`` later. Models
+    are judged by the level nearest the median. One that never spoke has no weight.
+    """
+    names = [name for name, rows in raw.items() if not np.isnan(rows).all()]
+    if not names:
+        return np.full((len(origins), len(levels)), np.nan), {}
+    middle = int(np.argmin(np.abs(np.asarray(levels) - 0.5)))
+    said = np.stack([raw[name] for name in names], axis=1)
+    short = actual[:, None] - said[:, :, middle]
+    losses = np.maximum(levels[middle] * short, (levels[middle] - 1.0) * short)
+    weights = rolling_weights(losses, origins, steps, season, prior(names, steps, season))
+    return mixed(said, weights), dict(zip(names, weights[-1].tolist(), strict=True))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class FittedMixture:
+    """Members with the weights (members,) that hold now; they sum to 1."""
+
+    members: tuple[Fitted, ...]
+    weights: FloatArray
+    trained_until: float
+    name: str = MIXTURE
+
+    def predict(
+        self, series: Series, origins: IntArray, horizons: IntArray, levels: Sequence[float]
+    ) -> FloatArray:
+        said = np.stack([m.predict(series, origins, horizons, levels) for m in self.members], 2)
+        flat = said.reshape(-1, len(self.members), len(levels))
+        found = mixed(flat, np.broadcast_to(self.weights, flat.shape[:2]))
+        return found.reshape(len(origins), len(horizons), len(levels))
+
+    def peak(
+        self, series: Series, origins: IntArray, steps: int, levels: Sequence[float]
+    ) -> FloatArray:
+        said = np.stack([m.peak(series, origins, steps, levels) for m in self.members], 1)
+        return mixed(said, np.broadcast_to(self.weights, said.shape[:2]))
+
+
+def mixture_of(fitted: Mapping[str, Fitted], weights: Mapping[str, float]) -> FittedMixture:
+    """The members that have a weight, as one model; trained when the last of them was."""
+    members = tuple(fitted[name] for name in weights)
+    return FittedMixture(
+        members,
+        np.array(list(weights.values())),
+        max((member.trained_until for member in members), default=-np.inf),
+    )

@@ -1,0 +1,124 @@
+"""A window of history replayed as the live forecaster would have lived it.
+
+For every position of the tested window: the calibrated quantiles of the maximum over the
+lead, by the model that the gate would have chosen there, and whether it would have let it
+act. Models are fitted on what lies before ``test_from`` and again every few seasons, always
+on what was known by then; corrections and the gate learn from outcomes that had passed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from r1_forecasting.calibration.root_scale import RootScale
+from r1_forecasting.models.damped_trend import DampedTrend
+from r1_forecasting.models.gbdt import Gbdt
+from r1_forecasting.models.hour_echo import HourEcho
+from r1_forecasting.models.last_value import HELD_STEPS
+from r1_forecasting.models.lstm import Lstm
+from r1_forecasting.models.seasonal_level import SeasonalLevel
+from r1_forecasting.models.seasonal_naive import SeasonalNaive
+from r1_forecasting.protocol import BoolArray, FloatArray, Forecaster, IntArray, SeriesShape
+from r1_forecasting.selection.backtest import CEILING, decision_cost
+from r1_forecasting.selection.ensemble import issue_all
+from r1_forecasting.selection.gate import LAST_VALUE, Gate, decide
+from r1_forecasting.selection.rolling import refits, rolling_quantiles
+from r1_forecasting.series.series import Series
+from r1_forecasting.series.target import Target
+
+WARM_SEASONS = 4.0
+"""Seasons before the tested window over which corrections and gate are warmed up."""
+DECISIONS_PER_SEASON = 48
+JUDGED_SEASONS = 4.0
+"""The gate looks back so far: what a model cost before a change of regime says little."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Replay:
+    """What the forecaster would have said at each position of the tested window."""
+
+    origins: IntArray  # (n,) every position from test_from to the last
+    peaks: FloatArray  # (n, levels) quantiles of the maximum over the lead; NaN: unavailable
+    acts: BoolArray  # (n,) whether the gate let the forecast act
+
+
+def default_models(shape: SeriesShape) -> tuple[Forecaster, ...]:
+    """The models that a replay uses where none are named: all but Prophet, which is slow."""
+    peak = (Target(shape.lead, peak=True),)
+    return (SeasonalNaive(), DampedTrend(), SeasonalLevel(), HourEcho(), Gbdt(peak), Lstm())
+
+
+def replay_peaks(
+    series: Series,
+    shape: SeriesShape,
+    *,
+    test_from: int,
+    levels: Sequence[float],
+    decision_level: float = 0.9,
+    models: Sequence[Forecaster] | None = None,
+) -> Replay:
+    """Replay ``series`` from position ``test_from`` to its end.
+
+    ``levels`` ascend and hold ``decision_level``; raises ValueError otherwise, or when
+    ``test_from`` lies outside the series. Too little history is not an error: peaks are
+    NaN and nothing acts.
+    """
+    ordered = tuple(levels)
+    if list(ordered) != sorted(set(ordered)) or decision_level not in ordered:
+        raise ValueError("levels need to ascend and to hold the decision level")
+    if not 0 < test_from < len(series):
+        raise ValueError(f"test_from is {test_from}, needs to lie from 1 to {len(series) - 1}")
+    chosen = default_models(shape) if models is None else tuple(models)
+    target = Target(shape.lead, peak=True)
+    warm_from = max(test_from // 2, test_from - round(WARM_SEASONS * shape.season))
+    origins = np.arange(warm_from, len(series), dtype=np.int64)
+    fits = refits(len(series), shape.season, warm_from=warm_from, test_from=test_from)
+    raw = rolling_quantiles(series, chosen, shape, (target,), origins, ordered, fits)[target]
+    actual = target.outcome(series, origins)
+    now = series.held(HELD_STEPS)[origins]
+    issued = issue_all(
+        raw,
+        actual,
+        origins,
+        shape.lead,
+        season=shape.season,
+        levels=ordered,
+        scale=RootScale.of(series.head(warm_from)),
+        ceiling=CEILING * np.fmax.accumulate(series.values)[origins],
+    )
+    costs: dict[str, FloatArray] = {}
+    for name, said in issued.items():
+        kept = np.fmax(said[:, ordered.index(decision_level)], now)
+        kept[np.isnan(said).any(axis=1)] = np.nan
+        costs[name] = decision_cost(kept, actual, decision_level)
+    peaks, acts = _gated(issued, costs, origins, shape)
+    tested = origins >= test_from
+    return Replay(origins[tested], peaks[tested], acts[tested])
+
+
+def _gated(
+    issued: dict[str, FloatArray],
+    costs: dict[str, FloatArray],
+    origins: IntArray,
+    shape: SeriesShape,
+) -> tuple[FloatArray, BoolArray]:
+    """Peaks of whom the gate chose, asked anew every half-hour or so of a day's season."""
+    known_until = np.searchsorted(origins, origins - shape.lead, side="right")
+    every = max(1, round(shape.season / DECISIONS_PER_SEASON))
+    judged = round(JUDGED_SEASONS * shape.season)
+    peaks = issued[LAST_VALUE].copy()
+    acts = np.zeros(len(origins), dtype=np.bool_)
+    gate: Gate | None = None
+    for first in range(0, len(origins), every):
+        until = int(known_until[first])
+        past = {name: cost[max(until - judged, 0) : until] for name, cost in costs.items()}
+        gate = decide(past, incumbent=gate.model if gate else None)
+        rows = slice(first, first + every)
+        said = issued[gate.model][rows]
+        speaks = ~np.isnan(said).any(axis=1)
+        peaks[rows][speaks] = said[speaks]
+        acts[rows] = gate.acts & speaks
+    return peaks, acts

@@ -1,0 +1,226 @@
+"""The question as the operator asks it: checked once, at the door.
+
+Field names and bounds are the contract's. Nothing here knows minutes or days: a season of
+sixty seconds in steps of one is as good as a day in steps of sixty.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+
+from r1_forecasting.protocol import SeriesShape
+
+MOST_HISTORY_STEPS = 60_000
+MOST_POINTS = 96
+CLASS = re.compile(r"[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?")
+"""A class is a label's value in Kubernetes."""
+FIELDS = {
+    "subject",
+    "query",
+    "stepSeconds",
+    "seasonSeconds",
+    "historySeconds",
+    "leadSeconds",
+    "horizonSeconds",
+    "levels",
+    "decisionLevel",
+    "weekly",
+    "activation",
+    "classQueries",
+}
+
+
+class ActivationRule(StrEnum):
+    """When a forecast may raise what an autoscaler sees; the words of an R1Inference."""
+
+    REQUIRE_BACKTEST = "RequireBacktest"
+    ALWAYS = "Always"
+    ADVISORY = "Advisory"
+
+
+class InvalidRequest(ValueError):
+    """The request cannot be answered; the message names the field and the fix."""
+
+
+@dataclass(frozen=True, slots=True)
+class ForecastRequest:
+    """One subject's question. Seconds are Unix seconds' unit; ``levels`` ascend.
+
+    ``activation`` and ``class_queries`` (class and the query of its share) change no answer: they
+    say what others may be shown of the subject.
+    """
+
+    subject: str
+    query: str
+    step: float
+    season: float
+    history: float
+    lead: float
+    horizon: float
+    levels: tuple[float, ...]
+    decision_level: float
+    weekly: bool = False
+    activation: ActivationRule = ActivationRule.REQUIRE_BACKTEST
+    class_queries: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def shape(self) -> SeriesShape:
+        """The same, counted in steps.
+
+        The lead gets one step more: the newest observation is up to a step old.
+        """
+        return SeriesShape(
+            season=self.season / self.step,
+            lead=math.ceil(self.lead / self.step - 1e-9) + 1,
+            horizon=max(math.ceil(self.horizon / self.step - 1e-9), 1),
+            weekly=self.weekly,
+        )
+
+    @property
+    def history_steps(self) -> int:
+        return math.ceil(self.history / self.step)
+
+    @property
+    def key(self) -> tuple[object, ...]:
+        """What an answer depends on: a lead that moves within its step changes nothing."""
+        return (
+            self.source,
+            self.history_steps,
+            self.shape,
+            self.levels,
+            self.decision_level,
+        )
+
+    @property
+    def source(self) -> tuple[str, float, float]:
+        """What, when it changes, means another series altogether."""
+        return (self.query, self.step, self.season)
+
+
+def parse_request(body: object) -> ForecastRequest:
+    """Parse the JSON body of ``POST /v1/forecast``; raises ``InvalidRequest``."""
+    if not isinstance(body, Mapping):
+        raise InvalidRequest("the body needs to be a JSON object")
+    unknown = sorted(str(key) for key in body.keys() - FIELDS)
+    if unknown:
+        raise InvalidRequest(f"{unknown[0]}: unknown field; known are {', '.join(sorted(FIELDS))}")
+    # Prometheus counts in milliseconds; on any other step the grids would drift apart.
+    step = round(_seconds(body, "stepSeconds", least=0.1), 3)
+    season = _seconds(body, "seasonSeconds", least=4 * step)
+    lead = _seconds(body, "leadSeconds", least=0.0)
+    horizon = _seconds(body, "horizonSeconds", least=0.0, default=max(lead, step))
+    history = _seconds(body, "historySeconds", least=step)
+    if history / step > MOST_HISTORY_STEPS:
+        raise InvalidRequest(
+            f"historySeconds: {history / step:.0f} steps of stepSeconds; at most "
+            f"{MOST_HISTORY_STEPS}: shorten it or take a longer step"
+        )
+    for name, value in (("leadSeconds", lead), ("horizonSeconds", horizon)):
+        if value > history:
+            raise InvalidRequest(f"{name}: {value:g} is longer than historySeconds {history:g}")
+    levels = _levels(body)
+    decision = body.get("decisionLevel", 0.9 if 0.9 in levels else levels[-1])
+    if isinstance(decision, bool) or decision not in levels:
+        raise InvalidRequest("decisionLevel: needs to be one of levels")
+    weekly = body.get("weekly", False)
+    if not isinstance(weekly, bool):
+        raise InvalidRequest("weekly: needs to be true or false")
+    return ForecastRequest(
+        subject=_text(body, "subject", 512),
+        query=_text(body, "query", 16_384),
+        step=step,
+        season=season,
+        history=history,
+        lead=lead,
+        horizon=horizon,
+        levels=levels,
+        decision_level=float(decision),
+        weekly=weekly,
+        activation=parse_activation(body),
+        class_queries=_class_queries(body),
+    )
+
+
+def as_body(request: ForecastRequest) -> dict[str, object]:
+    """The JSON body that ``parse_request`` reads as this very request."""
+    return {
+        "subject": request.subject,
+        "query": request.query,
+        "stepSeconds": request.step,
+        "seasonSeconds": request.season,
+        "historySeconds": request.history,
+        "leadSeconds": request.lead,
+        "horizonSeconds": request.horizon,
+        "levels": list(request.levels),
+        "decisionLevel": request.decision_level,
+        "weekly": request.weekly,
+        "activation": str(request.activation),
+        "classQueries": dict(request.class_queries),
+    }
+
+
+def parse_activation(body: Mapping[str, object]) -> ActivationRule:
+    """The field ``activation``; raises ``InvalidRequest``."""
+    value = body.get("activation", ActivationRule.REQUIRE_BACKTEST)
+    try:
+        return ActivationRule(str(value))
+    except ValueError:
+        known = ", ".join(ActivationRule)
+        raise InvalidRequest(f"activation: {value!r} needs to be one of {known}") from None
+
+
+def _class_queries(body: Mapping[str, object]) -> tuple[tuple[str, str], ...]:
+    value = body.get("classQueries", {})
+    if not isinstance(value, Mapping) or len(value) > 16:
+        raise InvalidRequest("classQueries: needs to be an object of at most 16 queries by class")
+    found = {}
+    for name, query in value.items():
+        if not isinstance(name, str) or not CLASS.fullmatch(name):
+            raise InvalidRequest(f"classQueries: {name!r} needs to be a class such as Q1")
+        if not isinstance(query, str) or not query.strip() or len(query) > 16_384:
+            raise InvalidRequest(f"classQueries: {name} needs to be a query that is not empty")
+        found[name] = query
+    return tuple(sorted(found.items()))
+
+
+def _text(body: Mapping[str, object], name: str, longest: int) -> str:
+    value = body.get(name)
+    if not isinstance(value, str) or not value.strip():
+        raise InvalidRequest(f"{name}: needs to be a string that is not empty")
+    if len(value) > longest:
+        raise InvalidRequest(f"{name}: {len(value)} characters, at most {longest}")
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        # JSON can spell half of a pair; nothing that this text goes to could write it down.
+        raise InvalidRequest(f"{name}: holds half of a character; send it as UTF-8") from None
+    return value
+
+
+def _seconds(
+    body: Mapping[str, object], name: str, *, least: float, default: float | None = None
+) -> float:
+    value = body.get(name, default)
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise InvalidRequest(f"{name}: needs to be a number of seconds")
+    if not least <= value <= 1e9:  # NaN is outside, and so is an integer that no float holds
+        raise InvalidRequest(
+            f"{name}: {str(value)[:40]} seconds, needs to be from {least:g} to 1e9"
+        )
+    return float(value)
+
+
+def _levels(body: Mapping[str, object]) -> tuple[float, ...]:
+    value = body.get("levels", [0.5, 0.9, 0.95])
+    if not isinstance(value, list) or not 1 <= len(value) <= 16:
+        raise InvalidRequest("levels: needs to be a list of 1 to 16 numbers")
+    for level in value:
+        if isinstance(level, bool) or not isinstance(level, int | float):
+            raise InvalidRequest(f"levels: {level!r} is not a number")
+        if not 0.01 <= level <= 0.999:
+            raise InvalidRequest(f"levels: {level} needs to lie from 0.01 to 0.999")
+    return tuple(sorted({float(level) for level in value}))

@@ -1,0 +1,67 @@
+"""What an operator advises: seats to keep free by route and class, and for how long that counts.
+
+`PUT /holdback` on the admin port; ARCHITECTURE.md has the contract.  What is refused is refused
+whole and leaves what was advised before; a route that is not known here is left out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from r1_common.foreign_json import InvalidJson, parse_json
+from r1_gateway.admission.classes import BY_NAME, PriorityClass
+
+LONGEST_SECONDS = 60.0
+MOST_SEATS = 1_000_000
+
+
+class InvalidReservation(ValueError):
+    """The body is no advice; the message names the field."""
+
+
+@dataclass(frozen=True, slots=True)
+class ReservationRequest:
+    """Seats to keep free for a class and those above it, by route (``namespace/name``)."""
+
+    valid_seconds: float
+    routes: Mapping[str, Mapping[PriorityClass, int]]
+
+
+def parse_reservations(body: bytes) -> ReservationRequest:
+    """Read ``{"validSeconds": 10, "routes": {"default/chat": {"Q1": 3}}}``.
+
+    Raises:
+        InvalidAdvice: it is not that.
+    """
+    try:
+        document = parse_json(body)
+    except InvalidJson as error:
+        raise InvalidReservation(str(error)) from None
+    if not isinstance(document, dict):
+        raise InvalidReservation("the body must be an object with validSeconds and routes")
+    valid = document.get("validSeconds")
+    if isinstance(valid, bool) or not isinstance(valid, int | float):
+        raise InvalidReservation("validSeconds must be a number")
+    if not 0 < valid <= LONGEST_SECONDS:
+        raise InvalidReservation(f"validSeconds must be above 0 and at most {LONGEST_SECONDS:g}")
+    routes = document.get("routes")
+    if not isinstance(routes, dict):
+        raise InvalidReservation("routes must be an object of namespace/name")
+    return ReservationRequest(
+        float(valid), {key: _seats(key, seats) for key, seats in routes.items()}
+    )
+
+
+def _seats(key: str, seats: object) -> dict[PriorityClass, int]:
+    if not isinstance(seats, dict):
+        raise InvalidReservation(f"routes.{key} must be an object of classes")
+    found: dict[PriorityClass, int] = {}
+    for name, count in seats.items():
+        klass = BY_NAME.get(name)
+        if klass is None:
+            raise InvalidReservation(f"routes.{key}: unknown class {str(name)[:40]!r}")
+        if isinstance(count, bool) or not isinstance(count, int) or not 0 <= count <= MOST_SEATS:
+            raise InvalidReservation(f"routes.{key}.{name} must be a whole number from 0")
+        found[klass] = count
+    return found

@@ -1,0 +1,138 @@
+"""Routes, pods and keys from files: the gateway without Kubernetes, and the keys file with it.
+
+``--config`` is one JSON object; each route is a ``route.json`` with its pods beside it::
+
+    {"routes": [{"namespace": "default", "name": "r1", "seatsPerReplica": 8, ...,
+                 "endpoints": ["127.0.0.1:9000", {"address": "127.0.0.1:9001", "ready": false}]}]}
+
+A file that changes is read again; one that cannot be used is reported once, and what was read
+before stays in force.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from r1_common.foreign_json import only, parse_json
+from r1_gateway.gateway import Gateway
+from r1_gateway.http.upstream import split_address
+from r1_gateway.routes.keys import parse_keys
+from r1_gateway.routes.route_spec import InvalidRoute, RouteSpec, parse_route
+
+logger = logging.getLogger(__name__)
+
+POLL_SECONDS = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class StaticConfig:
+    """Routes in order, and the pods of each (address -> ready)."""
+
+    routes: tuple[RouteSpec, ...]
+    pods: dict[str, dict[str, bool]]
+
+
+def parse_config(document: object) -> StaticConfig:
+    """Read the ``--config`` document.
+
+    Raises:
+        InvalidRoute: a route or an endpoint is wrong; the message says which.
+    """
+    if not isinstance(document, dict) or not isinstance(document.get("routes"), list):
+        raise InvalidRoute("the file must be a JSON object with a list 'routes'")
+    routes: list[RouteSpec] = []
+    pods: dict[str, dict[str, bool]] = {}
+    for index, entry in enumerate(document["routes"]):
+        try:
+            with only(InvalidRoute, "the entry"):
+                spec = parse_route(entry)
+                pods[spec.key] = _endpoints(entry.get("endpoints", []))
+        except InvalidRoute as error:
+            raise InvalidRoute(f"routes[{index}]: {error}") from None
+        routes.append(spec)
+    if len(pods) != len(routes):
+        raise InvalidRoute("two routes have the same namespace and name")
+    return StaticConfig(tuple(routes), pods)
+
+
+def _endpoints(entries: object) -> dict[str, bool]:
+    if not isinstance(entries, list):
+        raise InvalidRoute("endpoints must be a list")
+    found: dict[str, bool] = {}
+    for entry in entries:
+        item = {"address": entry} if isinstance(entry, str) else entry
+        if not isinstance(item, dict) or not isinstance(item.get("address"), str):
+            raise InvalidRoute("endpoints: each must be 'host:port' or {address, ready}")
+        try:
+            split_address(item["address"])
+        except ValueError as error:
+            raise InvalidRoute(f"endpoints: {error}") from None
+        found[item["address"]] = item.get("ready", True) is True
+    return found
+
+
+class FileWatch:
+    """Reads a JSON file when it changes and hands it on; a bad one is reported once and skipped."""
+
+    def __init__(self, path: Path, use: Callable[[object], None]) -> None:
+        self.path = path
+        self.errors = 0
+        self.loaded = False
+        self._use = use
+        self._seen: object = None
+        self._reported = ""
+
+    def check(self) -> None:
+        """Read the file if it is new or changed."""
+        try:
+            status = self.path.stat()
+            seen = (status.st_mtime_ns, status.st_size, status.st_ino)
+            if seen == self._seen:
+                return
+            self._use(parse_json(self.path.read_bytes()))
+        except (OSError, ValueError) as error:  # a JSON error is a ValueError, ours are too
+            self._report(str(error))
+            return
+        except Exception as error:  # the file stays out of force, whatever is wrong with it
+            logger.exception("%s", self.path)
+            self._report(f"{type(error).__name__}: {error}")
+            return
+        self._seen, self._reported, self.loaded = seen, "", True
+
+    def _report(self, problem: str) -> None:
+        if problem != self._reported:
+            self._reported = problem
+            self.errors += 1
+            kept = "keeping what was read before" if self.loaded else "nothing is in force yet"
+            logger.error("%s: %s; %s", self.path, problem, kept)
+
+    async def run(self) -> None:
+        """Check for ever."""
+        while True:
+            await asyncio.sleep(POLL_SECONDS)
+            self.check()
+
+
+def watch_config(path: Path, door: Gateway) -> FileWatch:
+    """Routes and pods of ``door`` from a ``--config`` file."""
+
+    def use(document: object) -> None:
+        config = parse_config(document)
+        for key, readiness in config.pods.items():
+            door.set_pods(key, readiness)
+        door.set_routes(config.routes)
+
+    return FileWatch(path, use)
+
+
+def watch_keys(path: Path, door: Gateway) -> FileWatch:
+    """API keys of ``door`` from a ``--keys-file``."""
+
+    def use(document: object) -> None:
+        door.keys = parse_keys(document)
+
+    return FileWatch(path, use)

@@ -1,0 +1,280 @@
+"""The operator as a process: stand by, lead, and end when leading is over.
+
+A standby serves probes and waits for the Lease; it watches nothing. The active process watches,
+reconciles and decides. Losing the Lease ends the process, and whatever runs it starts it again as a
+standby with empty views: there is no other way back.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import signal
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+from r1_operator.api.serving import ModelSource
+from r1_operator.controller.backtests import Backtests
+from r1_operator.controller.liveness import Liveness
+from r1_operator.controller.reconcile.reconciler import Reconciler
+from r1_operator.controller.scaling.decision_history import DecisionHistory
+from r1_operator.controller.scaling.scaling_loop import ScalingLoop
+from r1_operator.controller.scaling.scaling_metrics import ScalingCollector
+from r1_operator.controller.server import OperatorServer
+from r1_operator.controller.watch.event_handler import EventHandler
+from r1_operator.controller.watch.relist import Relist
+from r1_operator.controller.watch.service_monitors import ServiceMonitors
+from r1_operator.controller.watch.wiring import WATCHED, watch
+from r1_operator.controller.workqueue import WorkQueue
+from r1_operator.kube.client import Api, KubeApiError, NotFound
+from r1_operator.kube.events import EventWriter
+from r1_operator.kube.kinds import R1INFERENCE, SERVICE_MONITOR, Key
+from r1_operator.kube.lease import Leadership, LeaseLost
+from r1_operator.kube.store import Stores
+from r1_operator.metrics import OperatorMetrics
+from r1_operator.plan.backtest.observed import BacktestSite
+from r1_operator.plan.scaling.budgets import ceilings_of
+from r1_operator.plan.snapshot import Defaults
+from r1_operator.settings import OperatorSettings
+from r1_operator.sources.external import ExternalMetrics
+from r1_operator.sources.forecast import ForecastClient
+from r1_operator.sources.gateways import GatewayDirectory
+from r1_operator.sources.nodes import Nodes
+from r1_operator.sources.signals import GatewaySignals
+
+logger = logging.getLogger(__name__)
+
+
+class Manager:
+    """Everything one operator process is made of."""
+
+    def __init__(self, settings: OperatorSettings, api: Api) -> None:
+        self.settings = settings
+        self.api = api
+        self.metrics = OperatorMetrics()
+        self.views = Stores()
+        self.queue: WorkQueue[Key] = WorkQueue()
+        self.book = DecisionHistory()
+        self.liveness = Liveness(silent_seconds=settings.silent_watch_seconds)
+        self.intake = EventHandler(
+            self.views, enqueue=self._changed, liveness=self.liveness, metrics=self.metrics
+        )
+        self.monitors = ServiceMonitors(
+            api,
+            self.intake,
+            wanted=settings.service_monitors,
+            namespaces=settings.namespaces,
+            period_seconds=settings.resync_seconds,
+            changed=self._look_at_all,
+        )
+        self.stop = asyncio.Event()
+        self.settled = asyncio.Event()
+        """Set once the first listing is complete and everything in it was reconciled."""
+        self._active = settings.dev
+        self.leadership = Leadership(
+            api,
+            namespace=settings.own_namespace,
+            name=settings.lease_name,
+            identity=settings.identity,
+            lease_seconds=settings.lease_seconds,
+            renew_seconds=settings.renew_seconds,
+        )
+        self.events = EventWriter(api, identity=settings.identity)
+        directory = GatewayDirectory(
+            api, service=settings.gateway_service, urls=settings.gateway_urls
+        )
+        self.signals = GatewaySignals(directory)
+        self.forecaster = ForecastClient(settings.forecaster_url)
+        prometheus = settings.prometheus()
+        self.external = ExternalMetrics(prometheus)
+        self.nodes = Nodes(api)
+        defaults = Defaults(
+            runtime_image=settings.default_image,
+            model_source=ModelSource(bundled=settings.default_model),
+            image_pull_policy=settings.image_pull_policy,
+            template=json.loads(settings.model_pod_template),
+            monitor_interval=settings.service_monitor_interval,
+            monitor_labels=json.loads(settings.service_monitor_labels),
+            accelerators=settings.accelerators,
+        )
+        self.scaling = ScalingLoop(
+            self.views,
+            self.signals,
+            self.forecaster,
+            self.external,
+            self.nodes,
+            self.book,
+            enqueue=self.queue.add,
+            tell=self.events.tell,
+            metrics=self.metrics,
+            decision_seconds=settings.decision_seconds,
+            min_rate_seconds=prometheus.rate_seconds(settings.min_rate_seconds),
+            backtest=lambda key: self.backtests.find(key),
+            ceilings=lambda spec: ceilings_of(spec, defaults),
+        )
+        self.reconciler = Reconciler(
+            api,
+            self.views,
+            self.scaling,
+            defaults=defaults,
+            has_service_monitors=lambda: self.monitors.served,
+            enqueue=self.queue.add,
+            tell=self.events.tell,
+            metrics=self.metrics,
+        )
+        self.backtests = Backtests(
+            api,
+            self.views,
+            site=BacktestSite(
+                settings.own_namespace,
+                settings.backtest_image,
+                settings.prometheus_url,
+                json.loads(settings.backtest_template),
+                defaults,
+                settings.prometheus_client,
+            ),
+            namespaces=settings.namespaces,
+            lead=self.scaling.lead,
+            tell=self.events.tell,
+            liveness=self.liveness,
+            metrics=self.metrics,
+        )
+        self.server = OperatorServer(
+            liveness=self.liveness,
+            metrics=self.metrics,
+            decisions=self.book,
+            is_active=lambda: self._active,
+            exists=lambda key: self.views.resources.get(key) is not None,
+        )
+        self.metrics.registry.register(ScalingCollector(self.scaling.followed))
+        self.metrics.resources.set_function(lambda: len(self.views.resources))
+        self.metrics.queue_length.set_function(lambda: len(self.queue))
+
+    async def run(self) -> None:
+        """Stand by, lead, and return when told to stop.
+
+        Raises:
+            LeaseLost: somebody else may lead now.
+        """
+        await self.server.start(self.settings.http_host, self.settings.http_port)
+        try:
+            if self.settings.dev:
+                await self._until_stopped(self._lead)
+            else:
+                await self._until_stopped(self.leadership.acquire)
+                if not self.stop.is_set():
+                    self.api.may_write = lambda: self.leadership.is_held
+                    try:
+                        await self._until_stopped(self._lead)
+                    finally:
+                        self._active = False
+                        await self.leadership.release()
+        finally:
+            self._active = False
+            await self.signals.close()
+            await self.forecaster.close()
+            await self.external.close()
+            await self.nodes.close()
+            await self.server.stop()
+
+    async def _until_stopped(self, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        """Run `work` until it returns or `stop` is set; its error is raised."""
+        task = asyncio.create_task(work())
+        stopping = asyncio.create_task(self.stop.wait())
+        try:
+            await asyncio.wait({task, stopping}, return_when=asyncio.FIRST_COMPLETED)
+            if task.done():
+                task.result()
+        finally:
+            for each in (task, stopping):
+                each.cancel()
+            await asyncio.gather(task, stopping, return_exceptions=True)
+
+    async def _lead(self) -> None:
+        self._active = True
+        self.metrics.leading.set(1)
+        self.liveness.beat()
+        await self._wait_for_crd()
+        try:
+            async with asyncio.TaskGroup() as group:
+                if not self.settings.dev:
+                    group.create_task(self.leadership.keep())
+                group.create_task(self._watch(), name="watch")
+                group.create_task(self._resync().run(), name="resync")
+                group.create_task(self.monitors.run(), name="service monitors")
+                group.create_task(self.events.run(), name="events")
+                group.create_task(self._work(), name="work")
+                group.create_task(self.backtests.run(), name="backtests")
+        except* LeaseLost as lost:
+            raise lost.exceptions[0] from None
+        finally:
+            self.metrics.leading.set(0)
+
+    def _changed(self, key: Key) -> None:
+        self.queue.add(key)
+        self.backtests.inference_changed(key)
+
+    def _look_at_all(self) -> None:
+        for key in list(self.views.resources.objects):
+            self.queue.add(key)
+
+    async def _watch(self) -> None:
+        await watch(self.api, self.intake, namespaces=self.settings.namespaces, stop=self.stop)
+        self.stop.set()  # while it runs, kopf takes the signals that tell this process to end
+
+    def _resync(self) -> Relist:
+        return Relist(
+            self.api,
+            self.intake,
+            kinds=lambda: (*WATCHED, SERVICE_MONITOR) if self.monitors.served else WATCHED,
+            at_once=(R1INFERENCE,),
+            namespaces=self.settings.namespaces,
+            liveness=self.liveness,
+            metrics=self.metrics,
+            period_seconds=self.settings.resync_seconds,
+        )
+
+    async def _work(self) -> None:
+        """Plan nothing before every view is complete; then reconcile and decide."""
+        for kind in WATCHED:
+            await self.views.of(kind).complete.wait()
+        await self.monitors.look()
+        logger.info("%d resources in view", len(self.views.resources))
+        await self.scaling.prime()
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._note_settled())
+            group.create_task(self.scaling.run())
+            group.create_task(self.queue.run(self.settings.workers, self.reconciler.reconcile))
+
+    async def _note_settled(self) -> None:
+        await self.queue.wait_idle()
+        self.settled.set()
+        logger.info("all resources reconciled; %d writes so far", self.api.log.writes)
+
+    async def _wait_for_crd(self) -> None:
+        namespace = self.settings.namespaces[0] if self.settings.namespaces else None
+        while True:
+            try:
+                async for _ in self.api.list_pages(R1INFERENCE, namespace, page_size=1):
+                    return
+            except NotFound:
+                logger.warning("the CRD of R1Inference is not installed yet: waiting for it")
+            except KubeApiError as error:
+                logger.warning("waiting for the API server: %s", error)
+            await asyncio.sleep(2.0)
+
+
+async def operate(settings: OperatorSettings) -> int:
+    """Run until a signal or the loss of the Lease; the process' exit code."""
+    async with await Api.connect(max_concurrent=settings.max_concurrent_requests) as api:
+        operation = Manager(settings, api)
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, operation.stop.set)
+        try:
+            await operation.run()
+        except LeaseLost as lost:
+            logger.error("%s; ending this process", lost)
+            return 1
+    return 0

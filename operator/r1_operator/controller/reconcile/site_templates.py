@@ -1,0 +1,54 @@
+"""Pod templates that a site sets for every model pod and for the Jobs of R1Backtests.
+
+A mistake in one of them would stop every resource, so it ends the operator's start, and the operator
+of before goes on. What the API server alone can know is a condition of the resources, as ever.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from r1_operator.api import names
+from r1_operator.api.parsing import BadField, read
+from r1_operator.api.serving import PodTemplate
+from r1_operator.kube.pod_schema import wrong_fields
+from r1_operator.plan.backtest.job import CONTAINER
+from r1_operator.plan.problem import Unplannable
+from r1_operator.plan.workload.template import merge_template
+from r1_operator.settings import BadSetting, OperatorSettings, variable
+
+
+def check_site_templates(settings: OperatorSettings) -> None:
+    """Raises BadSetting, whose message names the field and the container."""
+    _check("model_pod_template", settings.model_pod_template, names.CONTAINER)
+    _check("backtest_template", settings.backtest_template, CONTAINER)
+
+
+def _check(name: str, text: str, container: str) -> None:
+    template: Any = json.loads(text)  # an object: Settings.checked
+    errors: list[BadField] = []
+    read(PodTemplate, template, "template", errors, strict=True)
+    wrong = [str(error).removeprefix("template.") for error in errors]
+    if not wrong:
+        wrong = wrong_fields(template.get("spec"), "spec")
+    if not wrong:
+        wrong = _unmergeable(template, container)
+    if wrong:
+        raise BadSetting(f"{variable(name)}: {'; '.join(wrong)}")
+
+
+def _unmergeable(template: Any, container: str) -> list[str]:
+    base = {"spec": {"containers": [{"name": container, "image": "any"}]}}
+    try:
+        pod = merge_template(base, template)["spec"]
+    except Unplannable as error:
+        return [error.problem.message.removeprefix("spec.template.")]
+    groups = ((field, pod.get(field) or []) for field in ("containers", "initContainers"))
+    return [
+        f"spec.{field}[{each['name']}]: has no image, and the operator's pod has only the "
+        f"container {container}"
+        for field, found in groups
+        for each in found
+        if not each.get("image")
+    ]

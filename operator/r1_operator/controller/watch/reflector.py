@@ -1,0 +1,158 @@
+"""List, then watch: one kind, from the API server into its view.
+
+For the kinds that the operator itself makes, four and more to a resource. kopf gives each object a
+queue and a task of its own, for the sake of handlers that wait; ours never wait, so a page of a
+listing goes into the view in one go, at a fraction of the cost. A listing of our own also tells when
+it is over and what has gone since the last one, which kopf's events do not.
+
+A watch that ends is taken up where it stopped. When the server has forgotten that point (410),
+everything is listed again. All other errors are tried again with growing pauses, and the view stays
+as it is meanwhile. An object that cannot be read is left out and logged; the watch of the others goes
+on.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import random
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
+from typing import Any, Final
+
+import aiohttp
+import orjson
+
+from r1_operator.controller.watch.event_handler import EventHandler
+from r1_operator.kube.client import Api, KubeApiError, RequestRefused, RetryPolicy
+from r1_operator.kube.kinds import Json, Key, Kind, key_of
+from r1_operator.kube.store import version_of
+
+logger = logging.getLogger(__name__)
+
+_PAUSES: Final = RetryPolicy(base_seconds=0.25, cap_seconds=10.0)
+_WATCH_SECONDS: Final = 600.0
+_SILENT_SECONDS: Final = _WATCH_SECONDS + 30.0
+_UNUSABLE_VERSION: Final = (400, 410)
+"""A resourceVersion that the server has forgotten, or never understood: list again."""
+
+
+class Reflector:
+    """Keeps the view of one kind, by a listing and a watch for each namespace."""
+
+    def __init__(
+        self,
+        api: Api,
+        intake: EventHandler,
+        kind: Kind,
+        *,
+        selector: str,
+        namespaces: Sequence[str],
+        rng: random.Random | None = None,
+    ) -> None:
+        """Nothing is sent yet. `selector` is a label selector; no namespaces means all."""
+        self._api = api
+        self._intake = intake
+        self._kind = kind
+        self._selector = selector
+        self._namespaces: tuple[str | None, ...] = tuple(namespaces) or (None,)
+        self._unlisted = set(self._namespaces)
+        self._rng = rng or random.Random()  # noqa: S311 (jitter, not a secret)
+
+    async def run(self) -> None:
+        """Mirror for ever; the view is complete once every namespace was listed."""
+        async with asyncio.TaskGroup() as group:
+            for namespace in self._namespaces:
+                group.create_task(self._follow(namespace))
+
+    async def _follow(self, namespace: str | None) -> None:
+        version, failures, told = "", 0, ""
+        while True:
+            try:
+                if not version:
+                    version = await self._list(namespace)
+                async with aclosing(self._lines(namespace, version)) as lines:
+                    async for line in lines:
+                        version = self._take(orjson.loads(line), version)
+                        failures, told = 0, ""
+                # A watch that was ended in order; a server that ends each at once is not rushed.
+                await asyncio.sleep(_PAUSES.delay(1, None, self._rng))
+            except Exception as error:  # a watch that ended would leave its view stale
+                known = isinstance(error, KubeApiError | aiohttp.ClientError | OSError | ValueError)
+                if not known or getattr(error, "status", 0) in _UNUSABLE_VERSION:
+                    version = ""
+                said, failures = str(error) or type(error).__name__, failures + 1
+                if said != told:
+                    told = said
+                    logger.log(
+                        logging.WARNING if known else logging.ERROR,
+                        "watch of %s: %s; trying again",
+                        self._kind.plural,
+                        said,
+                        exc_info=None if known else error,
+                    )
+                await asyncio.sleep(_PAUSES.delay(min(failures, 10), None, self._rng))
+
+    async def _list(self, namespace: str | None) -> str:
+        """Everything there is into the view; the resourceVersion from which to watch."""
+        uids: dict[Key, str] = {}
+        first: Json = {}
+        async for page in self._api.list_pages(
+            self._kind, namespace, label_selector=self._selector
+        ):
+            first = first or page
+            for obj in page["items"]:
+                with contextlib.suppress(KeyError, TypeError, AttributeError):  # the intake logs it
+                    # A list names the kind once, an event in each object: one digest for both.
+                    obj["apiVersion"], obj["kind"] = self._kind.api_version, self._kind.name
+                    uids[key_of(obj)] = obj["metadata"].get("uid", "")
+            self._intake.page(self._kind, page["items"])
+        as_of: str = first["metadata"]["resourceVersion"]
+        self._intake.drop_gone(self._kind, uids, version_of(first), namespace)
+        self._unlisted.discard(namespace)
+        if not self._unlisted:
+            self._intake.views.of(self._kind).complete.set()
+        return as_of
+
+    async def _lines(self, namespace: str | None, version: str) -> AsyncGenerator[bytes, None]:
+        """The events of one watch, as text, until the server ends it."""
+        response = await self._api.stream(
+            self._kind.path(namespace),
+            {
+                "labelSelector": self._selector,
+                "watch": "true",
+                "allowWatchBookmarks": "true",
+                "resourceVersion": version,
+                "timeoutSeconds": f"{_WATCH_SECONDS:.0f}",
+            },
+            silent_seconds=_SILENT_SECONDS,
+        )
+        rest = b""
+        async with response:
+            async for data in response.content.iter_any():
+                *lines, rest = (rest + data).split(b"\n")
+                for line in lines:
+                    yield line
+
+    def _take(self, event: Any, version: str) -> str:
+        """Take in one event; the resourceVersion that the watch has come to.
+
+        Raises:
+            Refused: the event is an error, with its code as status.
+        """
+        event = _fields(event)
+        obj = event.get("object")
+        if event.get("type") == "ERROR":
+            message, code = _fields(obj).get("message"), _fields(obj).get("code")
+            status = code if isinstance(code, int) else 0
+            raise RequestRefused(f"the server ended it: {message}", status=status)
+        if event.get("type") != "BOOKMARK":
+            self._intake.event(self._kind, event.get("type"), obj)
+        reached = _fields(_fields(obj).get("metadata")).get("resourceVersion")
+        return reached if isinstance(reached, str) and reached else version
+
+
+def _fields(value: Any) -> Json:
+    """A JSON object; of any other value no fields."""
+    return value if isinstance(value, dict) else {}

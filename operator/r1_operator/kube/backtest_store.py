@@ -1,0 +1,55 @@
+"""What the watches have said of backtests: the objects, their Jobs and their pods.
+
+Apart from the views of R1Inferences: Jobs and pods are of the operator's own namespace, carry another
+label, and there are a few of them at most.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from r1_operator.api.names import Label
+from r1_operator.kube.kinds import JOB, POD, R1BACKTEST, Json, Key, Kind, key_of
+from r1_operator.kube.store import Store
+
+
+class BacktestStores:
+    """All views that are about backtests."""
+
+    def __init__(self) -> None:
+        self._views = {kind.name: Store(kind) for kind in (R1BACKTEST, JOB, POD)}
+
+    def of(self, kind: Kind) -> Store:
+        """The view of one kind."""
+        return self._views[kind.name]
+
+    def put(self, kind: Kind, obj: Json) -> Key | None:
+        """Take in an object; the key of the backtest that it concerns, None where nothing is new."""
+        return backtest_of(kind, obj) if self.of(kind).put(obj) else None
+
+    def remove(self, kind: Kind, obj: Json) -> Key | None:
+        """Forget an object; the key of the backtest that it concerned, None where it was unknown."""
+        gone = self.of(kind).remove(key_of(obj), obj["metadata"].get("uid", ""))
+        return backtest_of(kind, obj) if gone else None
+
+    def owner(self, kind: Kind, key: Key) -> Key | None:
+        """The backtest that an object in view concerns."""
+        stored = self.of(kind).get(key)
+        return backtest_of(kind, stored.load()) if stored is not None else None
+
+    def all_of(self, kind: Kind) -> Iterator[tuple[Key, Json]]:
+        """Every object of a kind with the key of the backtest that it concerns."""
+        for stored in list(self.of(kind).objects.values()):
+            obj = stored.load()
+            concerns = backtest_of(kind, obj)
+            if concerns is not None:
+                yield concerns, obj
+
+
+def backtest_of(kind: Kind, obj: Json) -> Key | None:
+    """The backtest that an object is, or belongs to by its labels."""
+    if kind == R1BACKTEST:
+        return key_of(obj)
+    labels = obj["metadata"].get("labels") or {}
+    namespace, name = labels.get(Label.BACKTEST_NAMESPACE), labels.get(Label.BACKTEST)
+    return Key(namespace, name) if namespace and name else None

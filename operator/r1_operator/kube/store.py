@@ -1,0 +1,247 @@
+"""What the watches have said so far: plain dictionaries, cheap enough for tens of thousands.
+
+An object is kept as the JSON text of the parts that anything here reads (no managedFields), about a
+kilobyte each; parsed dictionaries would take eight times as much. Pods are reduced to the plan's own
+`Pod` on arrival.
+
+Two facts about watches shape this file. Events can come late or out of order (ours too: the answer
+to a write is put in at once, before its event comes), so an object never goes back to an older
+resourceVersion, and a DELETED counts only for the uid that it names. And a view is empty before it
+is filled: absence means something only once the view is `complete`, and even then the controller
+asks the API server before it acts on it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+
+import orjson
+
+from r1_common.clock import PROCESS_CLOCK
+from r1_operator.api.names import Label
+from r1_operator.kube.kinds import (
+    CHILD_KINDS,
+    DEPLOYMENT,
+    POD,
+    R1INFERENCE,
+    Json,
+    Key,
+    Kind,
+    key_of,
+)
+from r1_operator.plan.snapshot import Pod, read_pod
+
+_DROPPED_METADATA = ("managedFields", "selfLink")
+
+
+@dataclass(slots=True)
+class StoredObject:
+    """One object of a view.
+
+    `digest` covers everything but status and bookkeeping: two objects with the same digest say the
+    same about what was asked for. `settled_for` is the hash of the wanted manifest that this very
+    digest was found to fulfil; the reconcile sets it, any change of the digest clears it.
+    """
+
+    uid: str
+    version: int
+    digest: bytes
+    text: bytes
+    replicas: int | None = None
+    """`spec.replicas`, of a Deployment: scaling reads it every two seconds."""
+    settled_for: str = ""
+
+    def load(self) -> Json:
+        """The object, parsed anew: the caller may do with it what it likes."""
+        loaded: Json = orjson.loads(self.text)
+        return loaded
+
+
+class Store:
+    """The objects of one kind, by key."""
+
+    def __init__(self, kind: Kind) -> None:
+        self.kind = kind
+        self.objects: dict[Key, StoredObject] = {}
+        self.complete = asyncio.Event()
+
+    def __len__(self) -> int:
+        return len(self.objects)
+
+    def get(self, key: Key) -> StoredObject | None:
+        """What is known of an object."""
+        return self.objects.get(key)
+
+    def versions(self) -> Iterator[tuple[Key, str, int]]:
+        """Key, uid and resourceVersion of everything in the view."""
+        for key, stored in list(self.objects.items()):
+            yield key, stored.uid, stored.version
+
+    def version(self, key: Key) -> int:
+        """The resourceVersion of an object; -1 where it is not known."""
+        stored = self.objects.get(key)
+        return stored.version if stored is not None else -1
+
+    def put(self, obj: Json) -> bool:
+        """Take in an object; False where it says nothing new."""
+        key, uid, version = key_of(obj), obj["metadata"].get("uid", ""), version_of(obj)
+        known = self.objects.get(key)
+        if known is not None and version <= known.version:
+            return False
+        text, digest = _pack(obj)
+        replicas = obj["spec"].get("replicas") if self.kind == DEPLOYMENT else None
+        stored = StoredObject(uid, version, digest, text, replicas)
+        if known is not None and known.uid == uid and known.digest == digest:
+            stored.settled_for = known.settled_for
+        self.objects[key] = stored
+        return True
+
+    def remove(self, key: Key, uid: str) -> bool:
+        """Forget an object; False where it is not known, or another one of that name is."""
+        known = self.objects.get(key)
+        if known is None or (uid and known.uid != uid):
+            return False
+        del self.objects[key]
+        return True
+
+
+class PodStore:
+    """The model pods, by the resource that they serve."""
+
+    def __init__(self, now: Callable[[], float] = PROCESS_CLOCK.now) -> None:
+        self.kind = POD
+        self._now = now
+        self.by_owner: dict[Key, dict[str, Pod]] = {}
+        self._known: dict[Key, tuple[str, int, Key]] = {}
+        self.complete = asyncio.Event()
+
+    def __len__(self) -> int:
+        return len(self._known)
+
+    def of(self, owner: Key) -> tuple[Pod, ...]:
+        """The pods of one resource, oldest first."""
+        pods = self.by_owner.get(owner, {}).values()
+        return tuple(sorted(pods, key=lambda pod: (pod.created_at, pod.name)))
+
+    def versions(self) -> Iterator[tuple[Key, str, int]]:
+        """Key, uid and resourceVersion of every pod."""
+        for key, (uid, version, _) in list(self._known.items()):
+            yield key, uid, version
+
+    def version(self, key: Key) -> int:
+        """The resourceVersion of a pod; -1 where it is not known."""
+        known = self._known.get(key)
+        return known[1] if known is not None else -1
+
+    def owner(self, key: Key) -> Key | None:
+        """The resource that a pod serves, as far as is known."""
+        known = self._known.get(key)
+        return known[2] if known is not None else None
+
+    def put(self, obj: Json) -> bool:
+        """Take in a pod; False where it says nothing new or serves no resource."""
+        key, version, owner = key_of(obj), version_of(obj), owner_of(obj)
+        known = self._known.get(key)
+        if owner is None or (known is not None and version <= known[1]):
+            return False
+        if known is not None and known[2] != owner:
+            self._drop(key, known[2])
+        pod = read_pod(obj)
+        self._known[key] = (pod.uid, version, owner)
+        pods = self.by_owner.setdefault(owner, {})
+        pods[key.name] = self._dated(pod, pods.get(key.name))
+        return True
+
+    def _dated(self, pod: Pod, before: Pod | None) -> Pod:
+        """Note when a pod was first observed without a sandbox: its timestamps are another clock's."""
+        if not pod.lacks_sandbox or pod.scheduled_at is None:
+            return pod
+        same = before is not None and before.uid == pod.uid
+        since = before.sandbox_awaited_since if same and before is not None else None
+        return replace(pod, sandbox_awaited_since=self._now() if since is None else since)
+
+    def remove(self, key: Key, uid: str) -> bool:
+        """Forget a pod; False where it is not known, or another one of that name is."""
+        known = self._known.get(key)
+        if known is None or (uid and known[0] != uid):
+            return False
+        self._drop(key, known[2])
+        return True
+
+    def _drop(self, key: Key, owner: Key) -> None:
+        del self._known[key]
+        pods = self.by_owner[owner]
+        del pods[key.name]
+        if not pods:
+            del self.by_owner[owner]
+
+
+class Stores:
+    """All views of one operator."""
+
+    def __init__(self) -> None:
+        self.resources = Store(R1INFERENCE)
+        self.children: Mapping[str, Store] = {kind.name: Store(kind) for kind in CHILD_KINDS}
+        self.pods = PodStore()
+
+    def of(self, kind: Kind) -> Store | PodStore:
+        """The view of one kind."""
+        if kind == POD:
+            return self.pods
+        return self.resources if kind == R1INFERENCE else self.children[kind.name]
+
+    def put(self, kind: Kind, obj: Json) -> Key | None:
+        """Take in an object; the key of the resource that it concerns, None where nothing is new."""
+        return concerned(kind, obj) if self.of(kind).put(obj) else None
+
+    def remove(self, kind: Kind, obj: Json) -> Key | None:
+        """Forget an object; the key of the resource that it concerned, None where it was unknown."""
+        gone = self.of(kind).remove(key_of(obj), obj["metadata"].get("uid", ""))
+        return concerned(kind, obj) if gone else None
+
+    def owner(self, kind: Kind, key: Key) -> Key | None:
+        """The resource that an object in view is, or belongs to."""
+        if kind == R1INFERENCE:
+            return key
+        view = self.of(kind)
+        if isinstance(view, PodStore):
+            return view.owner(key)
+        stored = view.get(key)
+        return concerned(kind, stored.load()) if stored is not None else None
+
+
+def concerned(kind: Kind, obj: Json) -> Key | None:
+    """The resource that an object is, or belongs to by its label."""
+    return key_of(obj) if kind == R1INFERENCE else owner_of(obj)
+
+
+def owner_of(obj: Json) -> Key | None:
+    """The resource that an object belongs to by its label."""
+    name = (obj["metadata"].get("labels") or {}).get(Label.RESOURCE)
+    return Key(obj["metadata"].get("namespace", ""), name) if name else None
+
+
+def version_of(obj: Json) -> int:
+    """The resourceVersion as a number.
+
+    Kubernetes has promised since 1.35 that versions of one kind compare as decimal integers, which
+    etcd's have always done. One that is no number counts as newer than everything.
+    """
+    version = obj["metadata"].get("resourceVersion", "")
+    return int(version) if version.isdigit() else 2**63
+
+
+def _pack(obj: Json) -> tuple[bytes, bytes]:
+    metadata = {k: v for k, v in obj["metadata"].items() if k not in _DROPPED_METADATA}
+    kept = {**obj, "metadata": metadata}
+    # Copied, for orjson's own bytes keep the room that they grew into: 190 MB with 50,000 objects.
+    text = bytes(memoryview(orjson.dumps(kept)))
+    asked = {k: v for k, v in obj.items() if k not in ("metadata", "status")}
+    marks = [
+        metadata.get(k) for k in ("labels", "annotations", "ownerReferences", "deletionTimestamp")
+    ]
+    content = orjson.dumps([asked, marks], option=orjson.OPT_SORT_KEYS)
+    return text, hashlib.blake2b(content, digest_size=16).digest()

@@ -1,0 +1,185 @@
+"""What the user asks of scaling, as the decision code reads it.
+
+Built from the resource's `autoscaling` field at the edge; by the time a policy exists its fields
+are valid. The defaults are the schema's.
+"""
+
+from dataclasses import dataclass, field
+
+from r1_operator.api import scaling as api
+from r1_operator.api.budget import CapacityPolicy
+from r1_operator.api.scaling import (
+    LATENCY_TYPES,
+    Activation,
+    Autoscaling,
+    ClassName,
+    DownPolicy,
+    MetricType,
+    PolicyType,
+    ScalingRate,
+)
+from r1_operator.plan.scaling.budgets import Ceiling, lowest
+from r1_operator.plan.scaling.peak_quantile import peak_quantile, waste_seconds
+
+
+@dataclass(frozen=True, slots=True)
+class MetricTarget:
+    """A metric and what one replica can take of it (rates per second).
+
+    Of a latency `target` is the objective in milliseconds, of the requests of `priority_class`
+    (None: of all); `percentile` is a share of one, None for the mean; `step` is the factor of a
+    step rule, None for a proportional one. `query` is the PromQL of an External metric.
+    """
+
+    type: MetricType
+    target: float
+    name: str = ""
+    priority_class: ClassName | None = None
+    percentile: float | None = None
+    step: float | None = None
+    query: str = ""
+
+    @property
+    def label(self) -> str:
+        """The metric as people and memories call it: `TimeToFirstToken/urgent`."""
+        return f"{self.type.value}/{self.name}" if self.name else self.type.value
+
+    @property
+    def counted(self) -> bool:
+        """Whether the gateways count it as a load that replicas share."""
+        return self.type not in LATENCY_TYPES and self.type is not MetricType.EXTERNAL
+
+
+@dataclass(frozen=True, slots=True)
+class RateLimit:
+    """At most `value` pods, or percent of the count, within any `period_seconds`."""
+
+    type: PolicyType
+    value: float
+    period_seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class UpBehavior:
+    """How fast the count may rise. Of several limits the widest holds; none means no limit."""
+
+    stabilization_window_seconds: float = 0.0
+    limits: tuple[RateLimit, ...] = (
+        RateLimit(PolicyType.PERCENT, 100, 15),
+        RateLimit(PolicyType.PODS, 4, 15),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class DownBehavior:
+    """When and how fast the count may fall."""
+
+    policy: DownPolicy = DownPolicy.STABILIZED
+    stabilization_window_seconds: float = 300.0
+    threshold_percent: float = 60.0
+    limits: tuple[RateLimit, ...] = (RateLimit(PolicyType.PERCENT, 100, 15),)
+
+
+@dataclass(frozen=True, slots=True)
+class ForecastUse:
+    """When the forecast acts and which quantile of it counts (None: the newsvendor's)."""
+
+    activation: Activation = Activation.REQUIRE_BACKTEST
+    quantile: float | None = None
+    horizon_seconds: float = 600.0
+
+
+@dataclass(frozen=True, slots=True)
+class ScalingPolicy:
+    """The whole policy of one resource.
+
+    `backlog_patience_seconds` is how long the oldest request may wait before the queue counts as
+    a backlog, `backlog_drain_seconds` the time in which a backlog should be gone. `ceilings` are
+    what the budgets come to. `bindable` asks only for replicas that find a node and for
+    `pending_replicas` more.
+    """
+
+    min_replicas: int
+    max_replicas: int
+    metrics: tuple[MetricTarget, ...]
+    target_utilization: float = 0.7
+    up: UpBehavior = field(default_factory=UpBehavior)
+    down: DownBehavior = field(default_factory=DownBehavior)
+    forecast: ForecastUse = field(default_factory=ForecastUse)
+    backlog_patience_seconds: float = 5.0
+    backlog_drain_seconds: float = 30.0
+    ceilings: tuple[Ceiling, ...] = ()
+    bindable: bool = False
+    pending_replicas: int = 1
+
+    @property
+    def highest(self) -> int:
+        """The most replicas that maximum and budgets allow; a budget goes below no minimum."""
+        tightest = lowest(self.ceilings)
+        if tightest is None:
+            return self.max_replicas
+        return max(self.min_replicas, min(self.max_replicas, tightest.replicas))
+
+    @property
+    def peak_utilization(self) -> float:
+        """The utilisation up to which an upper quantile of the coming peak may fill replicas.
+
+        Half of the headroom: the target's headroom is for what is not known, and such a quantile
+        already holds the demand that is merely likely.
+        """
+        return max(self.target_utilization, (1 + self.target_utilization) / 2)
+
+    def peak_quantile(self, lead_seconds: float) -> float:
+        """The quantile of the peak that replicas are made for: the user's, or the newsvendor's."""
+        return peak_quantile(self.forecast.quantile, lead_seconds, self.waste_seconds(lead_seconds))
+
+    def waste_seconds(self, lead_seconds: float) -> float:
+        """How long a replica that was not needed is reckoned to stay (seconds)."""
+        return waste_seconds(self.down.stabilization_window_seconds, lead_seconds)
+
+
+def policy_of(autoscaling: Autoscaling, ceilings: tuple[Ceiling, ...] = ()) -> ScalingPolicy:
+    """Return the policy a resource's `spec.autoscaling` asks for, within its budgets' bounds.
+
+    `ceilings` are those of `ceilings_of`: what a replica holds stands outside of autoscaling.
+    """
+    up, down = autoscaling.behavior.scale_up, autoscaling.behavior.scale_down
+    return ScalingPolicy(
+        min_replicas=autoscaling.min_replicas,
+        max_replicas=autoscaling.max_replicas,
+        metrics=tuple(_metric(metric) for metric in autoscaling.metrics),
+        target_utilization=autoscaling.target_utilization_percent / 100,
+        up=UpBehavior(up.stabilization_window_seconds, _limits(up.policies)),
+        down=DownBehavior(
+            down.policy,
+            down.stabilization_window_seconds,
+            down.threshold_percent,
+            _limits(down.policies),
+        ),
+        forecast=ForecastUse(
+            autoscaling.forecast.activation,
+            None
+            if autoscaling.forecast.quantile_percent is None
+            else autoscaling.forecast.quantile_percent / 100,
+            autoscaling.forecast.horizon_seconds,
+        ),
+        ceilings=ceilings,
+        bindable=autoscaling.capacity.policy is CapacityPolicy.BINDABLE,
+        pending_replicas=autoscaling.capacity.pending_replicas,
+    )
+
+
+def _metric(asked: api.MetricSpec) -> MetricTarget:
+    return MetricTarget(
+        type=asked.type,
+        target=float(asked.target.value),
+        name=asked.name or "",
+        priority_class=asked.priority_class,
+        percentile=None if asked.percentile is None else asked.percentile / 100,
+        step=None if asked.step_percent is None else asked.step_percent / 100,
+        query=asked.query or "",
+    )
+
+
+def _limits(rates: tuple[ScalingRate, ...]) -> tuple[RateLimit, ...]:
+    return tuple(RateLimit(rate.type, rate.value, rate.period_seconds) for rate in rates)

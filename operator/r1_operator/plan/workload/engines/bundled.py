@@ -1,0 +1,28 @@
+"""The runtime of this project. It drains by itself on SIGTERM."""
+
+from r1_operator.plan.workload.engines.start import DTYPES, EngineStart, EngineStartInput, flags
+
+LEAVE_SECONDS = 3
+"""Between leaving the endpoints and SIGTERM: the gateways see the pod go first."""
+
+
+def start_bundled(request: EngineStartInput) -> EngineStart:
+    """`python3 -m r1_runtime.serve`."""
+    runtime = request.runtime
+    return EngineStart(
+        command=(
+            *("python3", "-m", "r1_runtime.serve"),
+            *flags(
+                ("--model-path", request.model_path),
+                *(("--served-model-name", name) for name in request.served_names),
+                ("--port", request.port),
+                ("--dtype", DTYPES[runtime.dtype]),
+                ("--max-num-seqs", runtime.max_concurrent_sequences),
+                ("--max-model-len", runtime.max_model_length),
+                ("--num-blocks", runtime.kv_cache_blocks),
+                ("--drain-seconds", request.drain_seconds),
+            ),
+            *request.args,
+        ),
+        pre_stop={"sleep": {"seconds": LEAVE_SECONDS}},
+    )
