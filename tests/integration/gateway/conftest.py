@@ -11,8 +11,8 @@ import pytest_asyncio
 import uvloop
 
 from r1_gateway.options import GatewayOptions
-from r1_gateway.scripted_pod import Script, ScriptedPod, answer_briefly
 from r1_gateway.server import GatewayServer
+from scripted_pod import Script, ScriptedPod, answer_briefly
 
 
 def pytest_asyncio_loop_factories(

@@ -9,11 +9,11 @@ import aiohttp
 import pytest
 
 from r1_gateway.admission.classes import PriorityClass
-from r1_gateway.scripted_pod import Conversation, ScriptedPod, until
 from r1_gateway.server import GatewayServer
 from r1_operator.api.scaling import ClassName
 from r1_operator.sources.gateways import GatewayDirectory
 from r1_operator.sources.signals import GatewaySignals
+from scripted_pod import Conversation, ScriptedPod, until
 
 OpenGateway = Callable[..., Awaitable[GatewayServer]]
 NewPod = Callable[..., Awaitable[ScriptedPod]]

@@ -14,8 +14,8 @@ from aiohttp import web
 
 from r1_gateway.options import GatewayOptions
 from r1_gateway.routes.static_config import FileWatch
-from r1_gateway.scripted_pod import ScriptedPod, until
 from r1_gateway.server import GatewayServer
+from scripted_pod import ScriptedPod, until
 
 OpenGateway = Callable[..., Awaitable[GatewayServer]]
 NewPod = Callable[..., Awaitable[ScriptedPod]]

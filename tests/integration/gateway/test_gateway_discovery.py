@@ -17,7 +17,7 @@ from r1_gateway.gateway import Gateway
 from r1_gateway.kube.discovery import Discovery
 from r1_gateway.kube.kube_access import KubeAccess, find_access
 from r1_gateway.kube.list_watch import KubeObject, ListWatch
-from r1_gateway.scripted_pod import until
+from scripted_pod import until
 
 
 def thing(name: str, version: int) -> KubeObject:

@@ -13,7 +13,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from gateway_program import gateway_program
-from r1_gateway.scripted_pod import Conversation, Script, ScriptedPod
+from scripted_pod import Conversation, Script, ScriptedPod
 
 NewPod = Callable[..., Awaitable[ScriptedPod]]
 

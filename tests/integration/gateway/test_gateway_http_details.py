@@ -6,8 +6,8 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
-from r1_gateway.scripted_pod import Conversation, ScriptedPod
 from r1_gateway.server import GatewayServer
+from scripted_pod import Conversation, ScriptedPod
 
 OpenGateway = Callable[..., Awaitable[GatewayServer]]
 NewPod = Callable[..., Awaitable[ScriptedPod]]

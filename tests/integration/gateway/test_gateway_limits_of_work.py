@@ -16,9 +16,9 @@ import aiohttp
 
 from r1_gateway.http.completion_request import parse_completion
 from r1_gateway.routes.route_spec import RouteSpec
-from r1_gateway.scripted_pod import Conversation, ScriptedPod, until
 from r1_gateway.server import GatewayServer
 from r1_gateway.telemetry.metrics import MetricsPage, ProcessFigures
+from scripted_pod import Conversation, ScriptedPod, until
 
 OpenGateway = Callable[..., Awaitable[GatewayServer]]
 NewPod = Callable[..., Awaitable[ScriptedPod]]

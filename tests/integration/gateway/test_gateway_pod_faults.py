@@ -8,8 +8,8 @@ from typing import Any
 import aiohttp
 import pytest
 
-from r1_gateway.scripted_pod import Conversation, Script, ScriptedPod, answer_briefly, until
 from r1_gateway.server import GatewayServer
+from scripted_pod import Conversation, Script, ScriptedPod, answer_briefly, until
 
 OpenGateway = Callable[..., Awaitable[GatewayServer]]
 NewPod = Callable[..., Awaitable[ScriptedPod]]

@@ -12,8 +12,8 @@ import aiohttp
 import pytest
 
 from r1_gateway.options import GatewayOptions
-from r1_gateway.scripted_pod import Conversation, ScriptedPod, until
 from r1_gateway.server import GatewayServer, run
+from scripted_pod import Conversation, ScriptedPod, until
 
 OpenGateway = Callable[..., Awaitable[GatewayServer]]
 NewPod = Callable[..., Awaitable[ScriptedPod]]

@@ -9,7 +9,7 @@ from pathlib import Path
 import aiohttp
 
 from gateway_program import gateway_program
-from r1_gateway.scripted_pod import Conversation, ScriptedPod
+from scripted_pod import Conversation, ScriptedPod
 
 NewPod = Callable[..., Awaitable[ScriptedPod]]
 

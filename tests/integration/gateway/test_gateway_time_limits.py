@@ -9,8 +9,8 @@ import aiohttp
 import pytest
 
 from r1_gateway.http import client_connection
-from r1_gateway.scripted_pod import Conversation, ScriptedPod, until
 from r1_gateway.server import GatewayServer
+from scripted_pod import Conversation, ScriptedPod, until
 
 OpenGateway = Callable[..., Awaitable[GatewayServer]]
 NewPod = Callable[..., Awaitable[ScriptedPod]]

@@ -2,7 +2,7 @@
 
 The table: figures of knative/serving pkg/autoscaler/scaling/autoscaler_test.go at 01f103ef
 (Apache-2.0), totals over the target. The recording: ten minutes of `knative_story.py` played by the
-owner's own package; `tests/integration/board/test_knative_itself.py` made it and checks it.
+owner's own package; `tests/integration/evaluation/test_knative_itself.py` made it and checks it.
 """
 
 import json
