@@ -56,5 +56,5 @@ def build_admin(
     application.router.add_get("/readyz", readyz)
     application.router.add_get("/signals", signals)
     application.router.add_get("/metrics", metrics)
-    application.router.add_put("/holdback", holdback)
+    application.router.add_put("/seat-reservations", holdback)
     return application

@@ -19,7 +19,7 @@ class OperatorMetrics:
     def __init__(self, registry: CollectorRegistry | None = None) -> None:
         self.registry = registry or CollectorRegistry()
         self.leading = Gauge(
-            "r1_operator_leading", "1 while this process holds the Lease.", registry=self.registry
+            "r1_operator_is_leader", "1 while this process holds the Lease.", registry=self.registry
         )
         self.resources = Gauge(
             "r1_operator_resources", "R1Inferences in the view.", registry=self.registry
@@ -86,7 +86,7 @@ class OperatorMetrics:
             registry=self.registry,
         )
         self.resync_repairs = Counter(
-            "r1_operator_resync_repairs_total",
+            "r1_operator_relist_repairs_total",
             "Objects that the view had missed until a resync found them.",
             ["kind"],
             registry=self.registry,

@@ -107,7 +107,7 @@ def test_a_manifest_becomes_a_verdict(with_a_past: Installation) -> None:
     status = with_a_past.get("r1bt", NAME, *where)["status"]
     rows = {row["name"]: row for row in status["policies"]}
     assert rows.keys() == {"ours", "ours-no-forecast", "hpa", "oracle"}
-    assert status["verdict"]["finding"] in {"Cheaper", "Equal", "Dearer"}, status["verdict"]
+    assert status["verdict"]["finding"] in {"Cheaper", "Equal", "MoreExpensive"}, status["verdict"]
     costs = {name: row["costPerMille"] for name, row in rows.items()}
     assert costs["oracle"] < min(costs["ours"], costs["ours-no-forecast"], costs["hpa"]), costs
     assert all(row["overloadPerMille"] <= 5 for row in rows.values()), "all keep the objective"

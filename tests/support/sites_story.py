@@ -15,7 +15,7 @@ from r1_operator.kube.kinds import DEPLOYMENT, Json, Key
 
 @dataclass
 class FakeSites:
-    """A gateway's `/signals` and `/holdback` and a forecaster's `/v1/forecast` on one port."""
+    """A gateway's `/signals` and `/seat-reservations` and a forecaster's `/v1/forecast` on one port."""
 
     url: str = ""
     rate: float = 0.0
@@ -82,7 +82,7 @@ async def sites() -> AsyncIterator[FakeSites]:
     fakes = FakeSites()
     app = web.Application()
     app.router.add_get("/signals", fakes.signals)
-    app.router.add_put("/holdback", fakes.holdback)
+    app.router.add_put("/seat-reservations", fakes.holdback)
     app.router.add_post("/v1/forecast", fakes.forecast)
     runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
     await runner.setup()

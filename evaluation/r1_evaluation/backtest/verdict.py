@@ -16,8 +16,8 @@ class Finding(StrEnum):
 
     CHEAPER = "Cheaper"
     EQUAL = "Equal"
-    DEARER = "Dearer"
-    ONLY_OURS = "OnlyOursKeepsTheObjective"
+    MORE_EXPENSIVE = "MoreExpensive"
+    ONLY_OURS = "OnlyCandidateMeetsSLO"
     ONLY_THEIRS = "OnlyTheirsKeepsTheObjective"
     NEITHER = "NeitherKeepsTheObjective"
 
@@ -92,7 +92,7 @@ def _found(ours: float | None, other: float | None) -> tuple[Finding, float | No
     ratio = ours / other
     if ratio < 1 - WORTH:
         return Finding.CHEAPER, ratio
-    return (Finding.DEARER if ratio > 1 + WORTH else Finding.EQUAL), ratio
+    return (Finding.MORE_EXPENSIVE if ratio > 1 + WORTH else Finding.EQUAL), ratio
 
 
 def _sentence(
@@ -106,7 +106,7 @@ def _sentence(
                 f"Ours costs {1 - ratio:.1%} less than a tuned {other} with {objective}; "
                 f"without its forecast it {without}."
             )
-        case Finding.DEARER if ratio is not None:
+        case Finding.MORE_EXPENSIVE if ratio is not None:
             return f"Ours costs {ratio - 1:.1%} more than a tuned {other} with {objective}."
         case Finding.ONLY_OURS:
             return f"Ours keeps to {objective}; {other} does at no target that was tried."

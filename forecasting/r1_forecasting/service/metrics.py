@@ -79,7 +79,7 @@ class ForecastMetrics:
             registry=self.registry,
         )
         self.subjects = Gauge(
-            "r1_forecast_subjects", "Subjects that are kept", registry=self.registry
+            "r1_forecast_series", "Subjects that are kept", registry=self.registry
         )
         self.waiting = Gauge(
             "r1_forecast_training_waiting",

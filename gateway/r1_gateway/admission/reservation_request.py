@@ -1,6 +1,6 @@
 """What an operator advises: seats to keep free by route and class, and for how long that counts.
 
-`PUT /holdback` on the admin port; ARCHITECTURE.md has the contract.  What is refused is refused
+`PUT /seat-reservations` on the admin port; ARCHITECTURE.md has the contract.  What is refused is refused
 whole and leaves what was advised before; a route that is not known here is left out.
 """
 

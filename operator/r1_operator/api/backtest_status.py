@@ -30,7 +30,7 @@ _VERDICT: Final[dict[str, Any]] = {
     "required": ["finding", "message", "activation"],
     "properties": {
         "finding": reason(
-            "finding is one of Cheaper, Equal, Dearer, OnlyOursKeepsTheObjective, "
+            "finding is one of Cheaper, Equal, MoreExpensive, OnlyCandidateMeetsSLO, "
             "OnlyTheirsKeepsTheObjective and NeitherKeepsTheObjective."
         ),
         "message": message("message is the finding as a sentence."),

@@ -28,15 +28,18 @@ CONDITIONS: Final[dict[ConditionType, str]] = {
     ConditionType.SCALING_LIMITED: "A limit keeps the count off what the load asks for.",
     ConditionType.FORECAST_UNAVAILABLE: "A forecast is wanted and there is none; scaling goes on "
     "without.",
-    ConditionType.FORECAST_UNPROVED: "The R1Backtest of forecast.backtestName does not let the forecast "
+    ConditionType.FORECAST_NOT_APPROVED: "The R1Backtest of forecast.backtestName does not let the forecast "
     "act; scaling goes on without.",
 }
 
 _SUMMARY: Final[Meanings] = {
     ConditionReason.ALL_REPLICAS_READY: ("All wanted replicas of the newest spec can serve.", ""),
-    ConditionReason.ASLEEP: ("No replica is wanted now.", "Send a request, or raise minReplicas."),
+    ConditionReason.SCALED_TO_ZERO: (
+        "No replica is wanted now.",
+        "Send a request, or raise minReplicas.",
+    ),
     ConditionReason.SERVING: ("At least one replica can serve.", ""),
-    ConditionReason.NO_REPLICA_SERVES: ("None can.", "See Ready for why."),
+    ConditionReason.NO_REPLICAS_READY: ("None can.", "See Ready for why."),
     ConditionReason.WAITING_FOR_REPLICAS: ("Pods are starting.", "Wait."),
     ConditionReason.APPLYING: ("The newest spec is being applied.", "Wait."),
 }
@@ -46,7 +49,7 @@ _PROGRESS: Final[Meanings] = {
     ConditionReason.ROLLING_OUT: ("Replicas of the newest spec replace older ones.", "Wait."),
     ConditionReason.SCALING_UP: ("More replicas load.", "Wait."),
     ConditionReason.SCALING_DOWN: ("Replicas finish their requests and leave.", "Wait."),
-    ConditionReason.SETTLED: ("Everything is as it should be.", ""),
+    ConditionReason.UP_TO_DATE: ("Everything is as it should be.", ""),
     ConditionReason.DEADLINE_EXCEEDED: (
         "Nothing moved for spec.rollout.progressDeadlineSeconds.",
         "See the pods' logs; raise the deadline if the model loads slowly.",
@@ -70,7 +73,7 @@ _PROBLEMS: Final[Meanings] = {
         "An object of the child's name belongs to somebody else.",
         "Delete it or choose another name.",
     ),
-    ConditionReason.CHILD_REFUSED: (
+    ConditionReason.CHILD_REJECTED: (
         "The API server refused a child.",
         "Correct spec.template or spec.resources, as the message says.",
     ),
@@ -105,7 +108,7 @@ _PROBLEMS: Final[Meanings] = {
         "The container cannot be started.",
         "Check the image, its command and spec.template.",
     ),
-    ConditionReason.ENGINE_ARGUMENTS_REFUSED: (
+    ConditionReason.ENGINE_ARGUMENTS_REJECTED: (
         "The engine does not know its arguments.",
         "Correct spec.engine.args.",
     ),
@@ -149,7 +152,7 @@ _NAMES: Final[Meanings] = {
 _SCALING: Final[Meanings] = {
     ConditionReason.METRICS_AVAILABLE: ("Load is known and sets the count.", ""),
     ConditionReason.AUTOSCALING_OFF: ("spec.autoscaling is absent.", "Set it, or spec.replicas."),
-    ConditionReason.NOT_DECIDED: ("The operator has just started.", "Wait."),
+    ConditionReason.DECISION_PENDING: ("The operator has just started.", "Wait."),
     "MetricsUnavailable": (
         "Load is not known: the count is held, never lowered.",
         "Check that the operator reaches the gateways.",
@@ -171,7 +174,7 @@ _SCALING: Final[Meanings] = {
         "minReplicas asks for more than a budget allows; the minimum holds.",
         "Lower minReplicas, raise the budget, or take the GPUs out of spec.template.",
     ),
-    "NoRoom": (
+    "InsufficientCapacity": (
         "The load asks for more replicas than find a node (capacity.policy Bindable).",
         "Add nodes, free some, or set capacity.policy to Unlimited for a node autoscaler.",
     ),
@@ -183,7 +186,7 @@ _PROOFS: Final[Meanings] = {
         "There is no R1Backtest of that name in the namespace.",
         "Create it, or correct forecast.backtestName.",
     ),
-    ForecastApprovalReason.BACKTEST_OF_ANOTHER: (
+    ForecastApprovalReason.BACKTEST_TARGET_MISMATCH: (
         "It tried another R1Inference.",
         "Name one whose inferenceName is this resource.",
     ),
@@ -199,7 +202,7 @@ _PROOFS: Final[Meanings] = {
         "It tried another spec.autoscaling than there is now, or ended more than 90 days ago.",
         "Create a new one and name it.",
     ),
-    ForecastApprovalReason.BACKTEST_AGAINST: (
+    ForecastApprovalReason.BACKTEST_REJECTED: (
         "It found the policy dearer than its peer, or that it misses the objective.",
         "Change spec.autoscaling as the verdict says and try that.",
     ),
@@ -215,7 +218,7 @@ REASONS: Final[dict[str, Meanings]] = {
     "Degraded (and Ready=False)": _PROBLEMS,
     "ModelNameConflict": _NAMES,
     "ScalingActive and ScalingLimited": _SCALING,
-    "ForecastUnproved": _PROOFS,
+    "ForecastNotApproved": _PROOFS,
 }
 """By the conditions that carry them. ForecastUnavailable carries the forecaster's own reasons."""
 
@@ -247,7 +250,7 @@ BACKTEST_REASONS: Final[dict[BacktestReason, tuple[str, str]]] = {
         "The operator knows no image to run it with.",
         "Set the chart's value backtest.image.",
     ),
-    BacktestReason.JOB_REFUSED: (
+    BacktestReason.JOB_REJECTED: (
         "The API server refuses the Job.",
         "See the message: a quota, a policy of the site, or the chart's values under backtest.",
     ),
@@ -280,7 +283,7 @@ BACKTEST_REASONS: Final[dict[BacktestReason, tuple[str, str]]] = {
         "Its container cannot be started.",
         "See the message: most often the chart's values under backtest.",
     ),
-    BacktestReason.POD_NOT_MADE: (
+    BacktestReason.POD_NOT_CREATED: (
         "Its Job has no pod.",
         "Read the Job's events: a quota or a policy of the operator's namespace.",
     ),
@@ -288,7 +291,7 @@ BACKTEST_REASONS: Final[dict[BacktestReason, tuple[str, str]]] = {
         "Its pod is on a node and does not start.",
         "Read the pod's events.",
     ),
-    BacktestReason.VERDICT_FOUND: ("It ran and found a verdict.", ""),
+    BacktestReason.BACKTEST_COMPLETED: ("It ran and found a verdict.", ""),
     BacktestReason.TOO_LITTLE_HISTORY: (
         "Prometheus holds no load of this resource, or too little.",
         "Wait for history, or check that Prometheus scrapes the gateways.",
@@ -306,7 +309,7 @@ BACKTEST_REASONS: Final[dict[BacktestReason, tuple[str, str]]] = {
         "Its Job was deleted before it was finished.",
         "Create a new R1Backtest.",
     ),
-    BacktestReason.NO_VERDICT: (
+    BacktestReason.NO_RESULT: (
         "It ended well and left no answer that can be read.",
         "Let image and operator be of one version.",
     ),

@@ -54,7 +54,7 @@ class Annotation(StrEnum):
     RENDERER = "deepseek.ai/renderer"
     RUNTIME_IMAGE = "deepseek.ai/runtime-image"
     REFRESH = "deepseek.ai/refresh"
-    TRIED = "deepseek.ai/tried"
+    BACKTEST_TARGET = "deepseek.ai/backtest-target"
     AUTOSCALING_HASH = "deepseek.ai/autoscaling-hash"
     START_SECONDS = "deepseek.ai/start-seconds"
 
@@ -70,7 +70,7 @@ class ConditionType(StrEnum):
     MODEL_NAME_CONFLICT = "ModelNameConflict"
     SCALING_LIMITED = "ScalingLimited"
     FORECAST_UNAVAILABLE = "ForecastUnavailable"
-    FORECAST_UNPROVED = "ForecastUnproved"
+    FORECAST_NOT_APPROVED = "ForecastNotApproved"
 
 
 ALWAYS: Final = (
@@ -86,9 +86,9 @@ class ConditionReason(StrEnum):
 
     # Ready and Available
     ALL_REPLICAS_READY = "AllReplicasReady"
-    ASLEEP = "Asleep"
+    SCALED_TO_ZERO = "ScaledToZero"
     SERVING = "Serving"
-    NO_REPLICA_SERVES = "NoReplicaServes"
+    NO_REPLICAS_READY = "NoReplicasReady"
     WAITING_FOR_REPLICAS = "WaitingForReplicas"
     # Progressing
     APPLYING = "Applying"
@@ -96,14 +96,14 @@ class ConditionReason(StrEnum):
     ROLLING_OUT = "RollingOut"
     SCALING_UP = "ScalingUp"
     SCALING_DOWN = "ScalingDown"
-    SETTLED = "Settled"
+    UP_TO_DATE = "UpToDate"
     DEADLINE_EXCEEDED = "DeadlineExceeded"
     # Degraded: each message says what to do
     INVALID_SPEC = "InvalidSpec"
     MODEL_SOURCE_UNUSABLE = "ModelSourceUnusable"
     TOO_MANY_ACCELERATORS = "TooManyAccelerators"
     CHILD_NOT_OWNED = "ChildNotOwned"
-    CHILD_REFUSED = "ChildRefused"
+    CHILD_REJECTED = "ChildRejected"
     CHILD_NOT_APPLIED = "ChildNotApplied"
     MANIFEST_BUILD_FAILED = "ManifestBuildFailed"
     MISSING_SECRET = "MissingSecret"  # noqa: S105 - a reason, not a password
@@ -114,7 +114,7 @@ class ConditionReason(StrEnum):
     UNSCHEDULABLE = "Unschedulable"
     IMAGE_PULL_FAILED = "ImagePullFailed"
     CONTAINER_START_FAILED = "ContainerStartFailed"
-    ENGINE_ARGUMENTS_REFUSED = "EngineArgumentsRefused"
+    ENGINE_ARGUMENTS_REJECTED = "EngineArgumentsRejected"
     MODEL_LOAD_FAILED = "ModelLoadFailed"
     OUT_OF_MEMORY = "OutOfMemory"
     CRASH_LOOPING = "CrashLooping"
@@ -127,19 +127,19 @@ class ConditionReason(StrEnum):
     # ScalingActive, beside the reasons of the scaling decision
     METRICS_AVAILABLE = "MetricsAvailable"
     AUTOSCALING_OFF = "AutoscalingOff"
-    NOT_DECIDED = "NotDecided"
+    DECISION_PENDING = "DecisionPending"
 
 
 class ForecastApprovalReason(StrEnum):
     """What the backtest that a resource names says: all but the first let no forecast act."""
 
-    BACKTEST_FOR = "BacktestFor"
+    BACKTEST_PASSED = "BacktestPassed"
     BACKTEST_MISSING = "BacktestMissing"
-    BACKTEST_OF_ANOTHER = "BacktestOfAnother"
+    BACKTEST_TARGET_MISMATCH = "BacktestTargetMismatch"
     BACKTEST_RUNNING = "BacktestRunning"
     BACKTEST_FAILED = "BacktestFailed"
     BACKTEST_STALE = "BacktestStale"
-    BACKTEST_AGAINST = "BacktestAgainst"
+    BACKTEST_REJECTED = "BacktestRejected"
     BACKTEST_NOT_READ = "BacktestNotRead"
 
 
@@ -178,7 +178,7 @@ class BacktestReason(StrEnum):
     NO_PROMETHEUS = "NoPrometheus"
     NO_IMAGE = "NoImage"
     INVALID_SPEC = "InvalidSpec"
-    JOB_REFUSED = "JobRefused"
+    JOB_REJECTED = "JobRejected"
     JOB_NOT_CREATED = "JobNotCreated"
     JOB_NOT_READ = "JobNotRead"
     JOB_BUILD_FAILED = "JobBuildFailed"
@@ -186,13 +186,13 @@ class BacktestReason(StrEnum):
     UNSCHEDULABLE = "Unschedulable"
     IMAGE_PULL_FAILED = "ImagePullFailed"
     CONTAINER_START_FAILED = "ContainerStartFailed"
-    POD_NOT_MADE = "PodNotMade"
+    POD_NOT_CREATED = "PodNotCreated"
     POD_NOT_STARTED = "PodNotStarted"
-    VERDICT_FOUND = "VerdictFound"
+    BACKTEST_COMPLETED = "BacktestCompleted"
     TOO_LITTLE_HISTORY = "TooLittleHistory"
     RUN_FAILED = "RunFailed"
     KILLED = "Killed"
     DEADLINE_EXCEEDED = "DeadlineExceeded"
     JOB_LOST = "JobLost"
-    NO_VERDICT = "NoVerdict"
+    NO_RESULT = "NoResult"
     AUTOSCALING_CHANGED = "AutoscalingChanged"

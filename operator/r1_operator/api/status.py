@@ -76,7 +76,7 @@ STATUS: Final[dict[str, Any]] = {
         "conditions": conditions(
             "conditions say how the resource is. Ready, Available, Progressing and ScalingActive "
             "are always there; Degraded, ModelNameConflict, ScalingLimited, ForecastUnavailable "
-            "and ForecastUnproved only while True."
+            "and ForecastNotApproved only while True."
         ),
         "observedGeneration": {
             "description": "observedGeneration is the spec's generation that status speaks of.",

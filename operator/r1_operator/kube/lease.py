@@ -22,7 +22,7 @@ from r1_common.clock import seconds_since_boot
 from r1_operator.kube.client import Api, Conflict, KubeApiError
 from r1_operator.kube.kinds import LEASE, Json
 
-LEASE_LABEL = ("deepseek.ai/elects", "r1-operator")
+LEASE_LABEL = ("deepseek.ai/leader-election", "r1-operator")
 """On the Lease, so that `r1 explain` finds the active operator in whatever namespace it runs."""
 
 logger = logging.getLogger(__name__)

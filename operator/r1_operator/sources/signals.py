@@ -123,7 +123,7 @@ class GatewaySignals:
         self, session: aiohttp.ClientSession, name: str, url: str, body: Mapping[str, object]
     ) -> None:
         try:
-            where = f"{url.removesuffix('/signals')}/holdback"
+            where = f"{url.removesuffix('/signals')}/seat-reservations"
             async with session.put(where, json=body) as response:
                 if response.status != 204:
                     logger.debug("%s takes no advice: %s", name, response.status)

@@ -23,25 +23,25 @@ ALERTS: list[dict[str, Any]] = [rule for group in LOADED["groups"] for rule in g
 TEAM = 'inference_namespace="team", inference="chat"'
 # Alert -> series that fire it, and when (promtool's notation: start + increment x samples).
 STORIES: dict[str, tuple[dict[str, str], str]] = {
-    "R1NobodyLeads": ({"r1_operator_leading": "0x60"}, "5m"),
-    "R1ReconcilesFail": ({'r1_operator_reconciles_total{outcome="failed"}': "0+1x60"}, "20m"),
-    "R1GatewaySilent": ({'r1_operator_gateways{state="silent"}': "1x60"}, "5m"),
-    "R1WatchesMissEvents": ({'r1_operator_resync_repairs_total{kind="Pod"}': "0+1x60"}, "30m"),
-    "R1RequestsRefused": (
+    "R1NoLeader": ({"r1_operator_is_leader": "0x60"}, "5m"),
+    "R1ReconcileFailing": ({'r1_operator_reconciles_total{outcome="failed"}': "0+1x60"}, "20m"),
+    "R1GatewayUnreachable": ({'r1_operator_gateways{state="silent"}': "1x60"}, "5m"),
+    "R1WatchEventsMissed": ({'r1_operator_relist_repairs_total{kind="Pod"}': "0+1x60"}, "30m"),
+    "R1RequestsRejected": (
         {
             f'r1_gateway_rejected_total{{{TEAM}, class="Q1", reason="QueueFull"}}': "0+3x60",
             f'r1_gateway_requests_offered_total{{{TEAM}, class="Q1"}}': "0+100x60",
         },
         "25m",
     ),
-    "R1PromiseMissed": (
+    "R1SLOMissed": (
         {
             f'r1_gateway_slo_missed_total{{{TEAM}, class="Q1"}}': "0+2x90",
             f'r1_gateway_requests_offered_total{{{TEAM}, class="Q1"}}': "0+100x90",
         },
         "50m",
     ),
-    "R1NeedsMoreThanItMayHave": (
+    "R1ScalingLimited": (
         {
             f'r1_operator_demand_replicas{{{TEAM}, metric="RequestsPerSecond"}}': "6x60",
             f"r1_operator_desired_replicas{{{TEAM}}}": "4x60",
@@ -60,7 +60,7 @@ STORIES: dict[str, tuple[dict[str, str], str]] = {
         {'r1_forecast_answers_total{state="Unavailable", reason="NoData"}': "0+1x90"},
         "60m",
     ),
-    "R1ForecastShardSilent": (
+    "R1ForecastShardUnreachable": (
         {'r1_forecast_forwarded_total{shard="r1-forecaster-1", outcome="Silent"}': "0+3x60"},
         "10m",
     ),
@@ -104,8 +104,8 @@ def test_an_alert_fires_in_its_story_and_in_no_quiet_hour(
     name: str, promtool: str, tmp_path: Path
 ) -> None:
     series, at = STORIES[name]
-    quiet = {"r1_operator_leading": "1x90"}
-    loud = {"r1_operator_leading": "1x90"} | series
+    quiet = {"r1_operator_is_leader": "1x90"}
+    loud = {"r1_operator_is_leader": "1x90"} | series
     body = {
         "rule_files": [str(RULES)],
         "evaluation_interval": "1m",

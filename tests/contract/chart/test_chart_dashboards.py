@@ -108,7 +108,11 @@ def test_panels_do_not_overlap_and_explain_themselves(path: Path) -> None:
         (
             "inference",
             "Demand against the forecast",
-            {"r1_operator_demand", "r1_operator_forecast_peak", "r1_operator_forecast_planned"},
+            {
+                "r1_operator_demand",
+                "r1_operator_forecast_peak",
+                "r1_operator_forecast_decision_quantile_value",
+            },
         ),
         (
             "forecaster",

@@ -31,7 +31,7 @@ def test_every_reason_is_explained_once() -> None:
     explained = [name for group in meanings.REASONS.values() for name in group]
     assert len(explained) == len(set(explained))
     assert set(ConditionReason) <= set(explained)
-    assert set(ForecastApprovalReason) - {ForecastApprovalReason.BACKTEST_FOR} <= set(explained)
+    assert set(ForecastApprovalReason) - {ForecastApprovalReason.BACKTEST_PASSED} <= set(explained)
 
 
 def test_the_findings_that_let_a_forecast_act_are_findings_of_a_backtest() -> None:
@@ -61,7 +61,7 @@ def test_a_backtests_conditions_and_reasons_are_explained() -> None:
     assert set(meanings.BACKTEST_REASONS) == set(BacktestReason)
     for name, (means, remedy) in meanings.BACKTEST_REASONS.items():
         assert means.endswith("."), name
-        assert remedy.endswith(".") or name is BacktestReason.VERDICT_FOUND, name
+        assert remedy.endswith(".") or name is BacktestReason.BACKTEST_COMPLETED, name
 
 
 def test_every_field_is_on_the_page() -> None:

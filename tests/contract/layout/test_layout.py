@@ -7,7 +7,18 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[3]
-ROOTS = ["common", "operator", "gateway", "forecasting", "runtime", "tools", "evaluation", "demo", "benchmarks", "tests"]
+ROOTS = [
+    "common",
+    "operator",
+    "gateway",
+    "forecasting",
+    "runtime",
+    "tools",
+    "evaluation",
+    "demo",
+    "benchmarks",
+    "tests",
+]
 
 
 def tracked(*patterns: str) -> list[Path]:

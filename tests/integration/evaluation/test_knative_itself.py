@@ -65,7 +65,9 @@ def test_each_tick_comes_to_the_count_of_the_owner(seed: int, first: int) -> Non
 
 
 def test_what_was_recorded_is_what_the_owner_says() -> None:
-    recorded = Path(__file__).parents[2] / "unit" / "evaluation" / "leaderboard" / "knative_v0.49.0.json"
+    recorded = (
+        Path(__file__).parents[2] / "unit" / "evaluation" / "leaderboard" / "knative_v0.49.0.json"
+    )
     values = load(600, 7)
     with owner() as decide:
         said = [

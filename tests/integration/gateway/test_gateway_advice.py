@@ -22,7 +22,7 @@ PROMISED = {"Q1": {"timeToFirstTokenMilliseconds": 500}}
 
 async def advise(gateway: GatewayServer, body: Any) -> tuple[int, str]:
     """PUT the advice; status and text of the answer."""
-    url = f"http://127.0.0.1:{gateway.admin_port}/holdback"
+    url = f"http://127.0.0.1:{gateway.admin_port}/seat-reservations"
     async with aiohttp.ClientSession() as session, session.put(url, data=json.dumps(body)) as said:
         return said.status, await said.text()
 
@@ -55,8 +55,8 @@ async def test_advised_seats_stay_free_for_the_urgent(
         async with session.get(metrics) as answer:
             text = await answer.text()
         labels = 'class="Q3",inference="m",inference_namespace="default"'
-        assert f"r1_gateway_seats_held_back{{{labels}}} 2.0" in text
-        assert f"r1_gateway_seats_advised{{{labels}}} 2.0" in text
+        assert f"r1_gateway_seats_reserved{{{labels}}} 2.0" in text
+        assert f"r1_gateway_seats_reserved_by_operator{{{labels}}} 2.0" in text
         urgent = asyncio.create_task(ask(session, gateway, "Q1"))
         await until(lambda: len(pod.requests) == 3)
         assert admission.waiting == 2, "less urgent work leaves the seats alone"

@@ -252,7 +252,7 @@ async def test_a_job_that_is_deleted_is_a_failure_and_a_strange_answer_too(
         job = await until(a_job(api, settings.own_namespace), "a Job")
         verdict = {**VERDICT, "activation": "x" * 100}
         await play_to_the_end(api, job, 0, json.dumps({"verdict": verdict}))
-        await until(phase_is(api, strange, "Failed", "NoVerdict"), "refused, and said so")
+        await until(phase_is(api, strange, "Failed", "NoResult"), "refused, and said so")
 
 
 async def test_a_pod_that_finds_no_node_is_told_and_given_up_for_the_next_one(
@@ -308,7 +308,7 @@ async def test_the_backtest_that_a_resource_names_has_to_vouch_for_its_forecast(
             found = await api.get(R1INFERENCE, namespace, "production-r1")
             conditions = (found or {}).get("status", {}).get("conditions") or ()
             said = {one["type"]: one["reason"] for one in conditions}
-            return bool(said) and said.get("ForecastUnproved") == reason
+            return bool(said) and said.get("ForecastNotApproved") == reason
 
         return check
 

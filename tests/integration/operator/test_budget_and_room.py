@@ -169,12 +169,12 @@ async def test_only_what_finds_a_node_and_one_more_is_asked_for(
     async with await connect(apiserver) as own, operating(settings, own) as operation:
         await until(at_least(api, key, 4), "four replicas", seconds=40)
         found = await until(condition(api, key, "ScalingLimited"), "ScalingLimited")
-        assert found["reason"] == "NoRoom"
+        assert found["reason"] == "InsufficientCapacity"
         assert (
             "wanted can bind now (1 node has room for 3). 1 may wait for a node."
             in (found["message"])
         )
-        written = await until(event(api, namespace, "NoRoom"), "the Event")
+        written = await until(event(api, namespace, "InsufficientCapacity"), "the Event")
         assert written["note"] == found["message"]
         await asyncio.sleep(5)
         assert await replicas(api, key) == 4, "nothing that finds no node is multiplied"

@@ -223,7 +223,7 @@ async def test_from_bad_to_good_leaves_no_trace(
         bad = {"template": {"spec": {"terminationGracePeriodSeconds": -5}}}
         await patch(api, R1INFERENCE, key, {"spec": bad})
         said = await until(
-            condition_is(api, key, "Degraded", "True", "ChildRefused"), "the refusal", seconds=30
+            condition_is(api, key, "Degraded", "True", "ChildRejected"), "the refusal", seconds=30
         )
         assert "terminationGracePeriodSeconds" in said["message"]
         await patch(api, R1INFERENCE, key, {"spec": {"template": None}})

@@ -218,7 +218,7 @@ async def test_a_policy_that_denies_is_quoted(
         async with await connect(apiserver) as own, operating(settings, own):
             words = "no deployment here"
             found = await until(is_condition(api, key, "Degraded", "True", words), "the denial")
-            assert found["reason"] == "ChildRefused"
+            assert found["reason"] == "ChildRejected"
             assert "policy" in found["message"]
     finally:
         await api.delete(BINDING, None, name)  # type: ignore[arg-type]

@@ -19,7 +19,7 @@ _SCALING: Final = frozenset(
         ConditionType.SCALING_ACTIVE.value,
         ConditionType.SCALING_LIMITED.value,
         ConditionType.FORECAST_UNAVAILABLE.value,
-        ConditionType.FORECAST_UNPROVED.value,
+        ConditionType.FORECAST_NOT_APPROVED.value,
     }
 )
 

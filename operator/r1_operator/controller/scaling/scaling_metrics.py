@@ -53,12 +53,12 @@ class ScalingCollector(Collector):
             labels=(*_METRIC, "quantile"),
         )
         planned = GaugeMetricFamily(
-            "r1_operator_forecast_planned",
+            "r1_operator_forecast_decision_quantile_value",
             "The quantile of that demand which replicas are made for, in the metric's unit.",
             labels=_METRIC,
         )
         planned_worth = GaugeMetricFamily(
-            "r1_operator_forecast_planned_replicas",
+            "r1_operator_forecast_decision_quantile_replicas",
             "The same in replicas, as decisions count it.",
             labels=_METRIC,
         )
@@ -73,7 +73,7 @@ class ScalingCollector(Collector):
             labels=_RESOURCE,
         )
         held = GaugeMetricFamily(
-            "r1_operator_seats_held_back",
+            "r1_operator_seats_reserved",
             "Seats that the gateways together are told to keep free for a class and those above it.",
             labels=(*_RESOURCE, "class"),
         )

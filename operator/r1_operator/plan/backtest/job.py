@@ -62,7 +62,7 @@ def build_job(seen: BacktestObservation, inference: R1Inference) -> dict[str, An
     metadata = {"labels": labels(backtest)}
     pod = {
         "metadata": metadata
-        | {"annotations": {Annotation.TRIED.value: _tried(inference, seen.site)}},
+        | {"annotations": {Annotation.BACKTEST_TARGET.value: _tried(inference, seen.site)}},
         "spec": _pod(backtest, seen.site, start),
     }
     return {
@@ -174,7 +174,7 @@ def _pod(backtest: R1Backtest, site: BacktestSite, start: int) -> dict[str, Any]
                         {
                             "path": _FILE,
                             "fieldRef": {
-                                "fieldPath": f"metadata.annotations['{Annotation.TRIED}']"
+                                "fieldPath": f"metadata.annotations['{Annotation.BACKTEST_TARGET}']"
                             },
                         }
                     ]

@@ -32,7 +32,7 @@ _ANSWER_SECONDS: Final = 30.0
 _WAIT_SECONDS: Final = 10.0
 GIVE_UP_SECONDS: Final = 600
 """After its pod was made: longer than node autoscalers take, and the others wait for it."""
-_PATIENCE: Final = {BacktestReason.POD_NOT_STARTED: 60.0, BacktestReason.POD_NOT_MADE: 20.0}
+_PATIENCE: Final = {BacktestReason.POD_NOT_STARTED: 60.0, BacktestReason.POD_NOT_CREATED: 20.0}
 """For so long it is on its way, and no news."""
 _LONGEST_MESSAGE: Final = 4096
 _NOT_FOUND: Final = 3
@@ -70,7 +70,7 @@ def plan_backtest(seen: BacktestObservation, now: float) -> BacktestPlan:
         return _failed(seen, now, now, BacktestReason.JOB_LOST, message, {})
     if seen.refusal is not None:
         passing = seen.refusal_may_pass
-        reason = BacktestReason.JOB_NOT_CREATED if passing else BacktestReason.JOB_REFUSED
+        reason = BacktestReason.JOB_NOT_CREATED if passing else BacktestReason.JOB_REJECTED
         return _pending(seen, now, reason, seen.refusal, blocked=True)
     return _waiting(seen, now)
 
@@ -229,7 +229,7 @@ def _answered(
             seen,
             now,
             BacktestPhase.SUCCEEDED,
-            BacktestReason.VERDICT_FOUND,
+            BacktestReason.BACKTEST_COMPLETED,
             str(verdict["message"]),
             facts,
         )
@@ -239,7 +239,7 @@ def _answered(
         message = f"Its pod failed ({answer.reason}): {error or 'there is no message'}"
         return _failed(seen, now, ended_at, BacktestReason.RUN_FAILED, message, facts)
     if answer.exit_code == 0:
-        reason, words = BacktestReason.NO_VERDICT, "It ended well and left no verdict."
+        reason, words = BacktestReason.NO_RESULT, "It ended well and left no verdict."
     elif answer.exit_code == _NOT_FOUND:
         reason, words = BacktestReason.TOO_LITTLE_HISTORY, ""
     elif answer.exit_code == _KILLED or answer.reason == "OOMKilled":

@@ -190,7 +190,7 @@ _PULLING = frozenset(
 
 def without_pod(run: Run) -> Waiting:
     """What is said of a Job that has no pod."""
-    return Waiting(BacktestReason.POD_NOT_MADE, "Its Job has made no pod", run.created_at)
+    return Waiting(BacktestReason.POD_NOT_CREATED, "Its Job has made no pod", run.created_at)
 
 
 def read_message(message: str) -> Mapping[str, Any]:

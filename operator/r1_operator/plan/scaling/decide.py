@@ -252,7 +252,7 @@ def _decides(step: DecisionStep) -> bool:
 def _step(current: int, need: Recommendation) -> DecisionStep:
     reason = need.reason
     if current == 0 and need.replicas > 0 and reason is not DecisionReason.FORECAST_DEMAND:
-        reason = DecisionReason.WAKE_UP
+        reason = DecisionReason.SCALING_FROM_ZERO
     elif need.replicas == 0 and reason is DecisionReason.REAL_TIME_DEMAND:
         reason = DecisionReason.IDLE
     elif need.replicas == current and reason in (

@@ -27,7 +27,7 @@ class DecisionReason(StrEnum):
     LATENCY_OBJECTIVE = "LatencyObjective"
     EXTERNAL_METRIC = "ExternalMetric"
     QUEUE_BACKLOG = "QueueBacklog"
-    WAKE_UP = "WakeUp"
+    SCALING_FROM_ZERO = "ScalingFromZero"
     IDLE = "Idle"
     AWAITING_IDLE = "AwaitingIdle"
     STABILIZED = "Stabilized"
@@ -39,7 +39,7 @@ class DecisionReason(StrEnum):
     AT_COST_BUDGET = "AtCostBudget"
     AT_POWER_BUDGET = "AtPowerBudget"
     OVER_BUDGET = "OverBudget"
-    NO_ROOM = "NoRoom"
+    INSUFFICIENT_CAPACITY = "InsufficientCapacity"
     MANUAL = "Manual"
 
 
@@ -58,7 +58,7 @@ UNMET = frozenset(
         DecisionReason.AT_COST_BUDGET,
         DecisionReason.AT_POWER_BUDGET,
         DecisionReason.OVER_BUDGET,
-        DecisionReason.NO_ROOM,
+        DecisionReason.INSUFFICIENT_CAPACITY,
     }
 )
 """Limits that stay until a person, or the cluster, changes something."""

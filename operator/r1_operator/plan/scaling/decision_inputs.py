@@ -35,7 +35,7 @@ def decision_inputs(
         "ready": observed.ready,
         "seatsPerReplica": observed.seats_per_replica,
         "demand": _demand(observed.demand),
-        "replicasWorth": _worth(policy, observed.demand),
+        "demandInReplicas": _worth(policy, observed.demand),
         "latency": _latencies(policy, observed, history),
         "external": {label: _external(value) for label, value in observed.external.items()},
         "capacity": _capacity(asked, policy, history),
@@ -64,7 +64,7 @@ def decision_inputs(
         "history": {
             "watchedSeconds": history.watched_for(now),
             "idleSeconds": now - history.active_at,
-            "highestNeed": history.highest[0].replicas if history.highest else None,
+            "highestRecommendation": history.highest[0].replicas if history.highest else None,
         },
     }
 
@@ -108,7 +108,7 @@ def _latencies(policy: ScalingPolicy, observed: ScalingInputs, history: ScalingS
         found[metric.label] = {
             "milliseconds": _rate(milliseconds) if milliseconds is not None else None,
             "objectiveMilliseconds": metric.target,
-            "heldAtPerReplica": memory.held_at,
+            "metAtPerReplica": memory.held_at,
             "missedAtPerReplica": memory.broke_at,
         }
     return found

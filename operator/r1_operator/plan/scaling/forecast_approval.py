@@ -17,7 +17,7 @@ from r1_operator.api.v1 import R1Inference, unix_seconds
 from r1_operator.plan.signals.forecast import ForecastGate, ReceivedForecast
 from r1_operator.plan.unavailable import Unavailable
 
-GOOD_FINDINGS: Final = frozenset({"Cheaper", "Equal", "OnlyOursKeepsTheObjective"})
+GOOD_FINDINGS: Final = frozenset({"Cheaper", "Equal", "OnlyCandidateMeetsSLO"})
 MOST_AGE_SECONDS: Final = 90 * 86_400
 """A verdict counts for as long as the longest past that a backtest can read."""
 
@@ -70,7 +70,7 @@ def approval_of(
     tried = (backtest.get("spec") or {}).get("inferenceName")
     if tried != asked.inference:
         return _no(
-            ForecastApprovalReason.BACKTEST_OF_ANOTHER,
+            ForecastApprovalReason.BACKTEST_TARGET_MISMATCH,
             f"R1Backtest {name} tried {tried}: name one whose inferenceName is {asked.inference}.",
         )
     status = backtest.get("status") or {}
@@ -120,12 +120,12 @@ def _by_verdict(asked: BacktestTarget, status: Mapping[str, Any], now: float) ->
     finding, said = str(verdict.get("finding", "")), str(verdict.get("message", ""))
     if finding not in GOOD_FINDINGS:
         return _no(
-            ForecastApprovalReason.BACKTEST_AGAINST,
+            ForecastApprovalReason.BACKTEST_REJECTED,
             f"R1Backtest {name} found {finding or 'no verdict'}: {said} Change spec.autoscaling and "
             "try that, or set forecast.activation.",
         )
     return ForecastApproval(
-        True, ForecastApprovalReason.BACKTEST_FOR, f"R1Backtest {name} found {finding}: {said}"
+        True, ForecastApprovalReason.BACKTEST_PASSED, f"R1Backtest {name} found {finding}: {said}"
     )
 
 

@@ -206,7 +206,9 @@ def wake(situation: LimiterInput, wanted: int) -> Limit | None:
     """Wake from zero as soon as anything waits, whatever the rules before said."""
     if situation.current > 0 or wanted > 0 or not situation.waiting:
         return None
-    return Limit(1, DecisionReason.WAKE_UP, "1 replica wakes: a request is waiting for it.")
+    return Limit(
+        1, DecisionReason.SCALING_FROM_ZERO, "1 replica wakes: a request is waiting for it."
+    )
 
 
 def at_least(situation: LimiterInput, wanted: int) -> Limit | None:
@@ -268,7 +270,7 @@ def keep_to_schedulable(situation: LimiterInput, wanted: int) -> Limit | None:
     allowed = max(current, policy.min_replicas, min(wanted, most))
     if allowed == wanted:
         return None
-    return Limit(allowed, DecisionReason.NO_ROOM, f"{allowed} for now: {words}")
+    return Limit(allowed, DecisionReason.INSUFFICIENT_CAPACITY, f"{allowed} for now: {words}")
 
 
 def bound(situation: LimiterInput, wanted: int) -> Limit | None:
@@ -285,6 +287,6 @@ LIMITERS: tuple[tuple[str, Limiter], ...] = (
     ("Maximum", at_most),
     ("Room", keep_to_schedulable),
     ("RateLimit", limit_rate),
-    ("WakeUp", wake),
+    ("ScalingFromZero", wake),
     ("Bounds", bound),
 )

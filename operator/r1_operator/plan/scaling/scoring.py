@@ -100,7 +100,7 @@ def _moments(decisions: Sequence[Mapping[str, Any]]) -> list[_Moment]:
         else:
             past = [one.imagined for one in within if one.imagined is not None]
             imagined_serving = min([imagined, *past])
-        worth = decision["inputs"].get("replicasWorth")
+        worth = decision["inputs"].get("demandInReplicas")
         found.append(_Moment(at, count, serving, imagined, imagined_serving, worth))
     return found
 

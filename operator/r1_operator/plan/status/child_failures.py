@@ -54,7 +54,9 @@ def failed_children(observed: Observed) -> Problem | None:
     if others:
         names = ", ".join(f"{one.kind} {one.name}" for one in others)
         message += f" Not applied either: {names}."
-    reason = ConditionReason.CHILD_NOT_APPLIED if first.temporary else ConditionReason.CHILD_REFUSED
+    reason = (
+        ConditionReason.CHILD_NOT_APPLIED if first.temporary else ConditionReason.CHILD_REJECTED
+    )
     return Problem(reason, message)
 
 

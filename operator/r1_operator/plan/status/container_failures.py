@@ -182,7 +182,7 @@ def _known_end(observed: Observed, pod: Pod, container: Container, text: str) ->
         r"unrecognized arguments|^usage: |error: argument |command line: ", text, re.MULTILINE
     ):
         return Problem(
-            ConditionReason.ENGINE_ARGUMENTS_REFUSED,
+            ConditionReason.ENGINE_ARGUMENTS_REJECTED,
             f"The engine refused its command line: {quote(text)} Correct spec.engine.args.",
         )
     bundled = observed.resource.spec.engine.type is EngineType.BUNDLED

@@ -97,7 +97,7 @@ def _ready(state: RolloutProgress, problem: Problem | None) -> ConditionUpdate:
         return ConditionUpdate(
             ConditionType.READY,
             "True",
-            ConditionReason.ASLEEP,
+            ConditionReason.SCALED_TO_ZERO,
             "No replica is wanted now; none runs.",
         )
     if state.complete:
@@ -128,7 +128,7 @@ REFUSING = (
     ConditionReason.MODEL_SOURCE_UNUSABLE,
     ConditionReason.TOO_MANY_ACCELERATORS,
     ConditionReason.CHILD_NOT_OWNED,
-    ConditionReason.CHILD_REFUSED,
+    ConditionReason.CHILD_REJECTED,
     ConditionReason.CHILD_NOT_APPLIED,
     ConditionReason.MANIFEST_BUILD_FAILED,
 )
@@ -145,9 +145,11 @@ def _available(state: RolloutProgress) -> ConditionUpdate:
         )
     if state.desired == 0:
         message = "No replica is wanted now; the first request wakes one if minReplicas is 0."
-        return ConditionUpdate(ConditionType.AVAILABLE, "False", ConditionReason.ASLEEP, message)
+        return ConditionUpdate(
+            ConditionType.AVAILABLE, "False", ConditionReason.SCALED_TO_ZERO, message
+        )
     return ConditionUpdate(
-        ConditionType.AVAILABLE, "False", ConditionReason.NO_REPLICA_SERVES, "No replica can serve."
+        ConditionType.AVAILABLE, "False", ConditionReason.NO_REPLICAS_READY, "No replica can serve."
     )
 
 
@@ -166,7 +168,7 @@ def _progressing(
         message = f"Nothing moved for {seconds} s (spec.rollout.progressDeadlineSeconds)."
         return verdict(False, ConditionReason.DEADLINE_EXCEEDED, message)
     if state.settled:
-        return verdict(False, ConditionReason.SETTLED, "Everything is as it should be.")
+        return verdict(False, ConditionReason.UP_TO_DATE, "Everything is as it should be.")
     if not state.current:
         return verdict(True, ConditionReason.APPLYING, APPLYING)
     if state.rolling:
@@ -187,7 +189,7 @@ def _scaling_active(observed: Observed, decision: Decision | None) -> ConditionU
         return ConditionUpdate(kind, "False", ConditionReason.AUTOSCALING_OFF, message)
     if decision is None:
         return ConditionUpdate(
-            kind, "Unknown", ConditionReason.NOT_DECIDED, "No decision has been made yet."
+            kind, "Unknown", ConditionReason.DECISION_PENDING, "No decision has been made yet."
         )
     if not decision.metrics_available:
         return ConditionUpdate(
@@ -252,7 +254,7 @@ def _load(decision: Decision | None) -> list[ConditionUpdate]:
     if proof is not None and not proof.acts:
         verdicts.append(
             ConditionUpdate(
-                ConditionType.FORECAST_UNPROVED, "True", proof.reason.value, proof.message
+                ConditionType.FORECAST_NOT_APPROVED, "True", proof.reason.value, proof.message
             )
         )
     return verdicts

@@ -22,7 +22,7 @@ def plan_unreadable_status(
     text = f"The spec cannot be read, and nothing is changed until it can: {message}."
     available: tuple[Truth, str, str] = (
         "False",
-        ConditionReason.NO_REPLICA_SERVES,
+        ConditionReason.NO_REPLICAS_READY,
         "No replica can serve.",
     )
     if serving:

@@ -70,7 +70,7 @@ def silent(world: Scenario) -> ReplayedForecast:
 def test_a_backtest_holds_the_rows_that_its_verdict_rests_on(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(policies, "foresee", silent)
+    monkeypatch.setattr(policies, "replay_forecast", silent)
     found = run(trace(), subject(), 60.0, policies=("static",))
     names = [row.name for row in found.board.policies]
     assert names == ["ours", "ours-no-forecast", "hpa", "static"]

@@ -17,7 +17,7 @@ def row(name: str, cost: float | None, before: CurvePoint | None = None) -> Lead
         (0.90, 1.00, Finding.CHEAPER, "10.0% less"),
         (0.995, 1.00, Finding.EQUAL, "as much as"),
         (1.005, 1.00, Finding.EQUAL, "as much as"),
-        (1.20, 1.00, Finding.DEARER, "20.0% more"),
+        (1.20, 1.00, Finding.MORE_EXPENSIVE, "20.0% more"),
         (1.00, None, Finding.ONLY_OURS, "at no target"),
         (None, 1.00, Finding.ONLY_THEIRS, "ours does at no target"),
         (None, None, Finding.NEITHER, "maxReplicas is too low"),

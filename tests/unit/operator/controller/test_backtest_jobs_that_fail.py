@@ -107,9 +107,9 @@ async def world(template: Json) -> AsyncIterator[World]:
 @pytest.mark.parametrize(
     ("fault", "reason", "words"),
     [
-        (REFUSED, "JobRefused", "exceeded quota"),
-        (TYPED, "JobRefused", "field not declared"),
-        (status_error(422, "Job is invalid"), "JobRefused", "is invalid"),
+        (REFUSED, "JobRejected", "exceeded quota"),
+        (TYPED, "JobRejected", "field not declared"),
+        (status_error(422, "Job is invalid"), "JobRejected", "is invalid"),
         (status_error(404, 'namespaces "home" not found'), "JobNotCreated", "not found"),
         (status_error(503, "shutting down"), "JobNotCreated", "shutting down"),
         ((502, b"<html>"), "JobNotCreated", "html"),

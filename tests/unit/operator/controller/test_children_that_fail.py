@@ -225,7 +225,7 @@ async def test_a_refusal_is_a_condition_and_an_event_at_once(
     world.make({"replicas": 1})
     await world.reconcile()
     degraded = world.condition("Degraded")
-    assert (degraded["status"], degraded["reason"]) == ("True", "ChildRefused")
+    assert (degraded["status"], degraded["reason"]) == ("True", "ChildRejected")
     assert words in degraded["message"]
     assert remedy in degraded["message"]
     assert world.condition("Ready")["status"] == "False"
@@ -392,7 +392,7 @@ async def test_a_status_that_cannot_be_written_leaves_an_event(world: World) -> 
     world.make({"replicas": 1})
     with pytest.raises(Exception, match="no"):
         await world.reconcile()
-    assert [one.reason for one in world.told] == ["ChildRefused"]
+    assert [one.reason for one in world.told] == ["ChildRejected"]
 
 
 async def test_a_kind_that_is_no_child_any_more_is_no_problem(world: World) -> None:

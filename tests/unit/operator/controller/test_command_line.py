@@ -123,7 +123,7 @@ def test_explain_says_what_is_held_back_and_what_a_named_backtest_says(
 def test_explain_says_later_what_a_decision_came_to(
     operator_url: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    inputs = {"replicasWorth": 3.5, "lead": {"seconds": 30.0, "measuredStarts": 2}}
+    inputs = {"demandInReplicas": 3.5, "lead": {"seconds": 30.0, "measuredStarts": 2}}
     stands = dict(DECISION, at=DECISION["at"] + 100, current=7, inputs=inputs)  # type: ignore[operator]
     monkeypatch.setattr(FakeOperator, "decisions", [dict(DECISION, inputs=inputs), stands])
     assert main(["explain", "r1", "--operator-url", operator_url, "--json"]) == 0

@@ -101,12 +101,14 @@ def test_what_decisions_plan_for_is_told_with_its_quantile() -> None:
     state = followed(replace(SEEN, forecast=asked))
     at = scraped(state).get_sample_value
     assert at("r1_operator_forecast_quantile", LABELS) == 0.91
-    assert at("r1_operator_forecast_planned", RATE) == pytest.approx(25)
-    assert at("r1_operator_forecast_planned_replicas", RATE) == pytest.approx(25 / (0.85 * 10))
+    assert at("r1_operator_forecast_decision_quantile_value", RATE) == pytest.approx(25)
+    assert at("r1_operator_forecast_decision_quantile_replicas", RATE) == pytest.approx(
+        25 / (0.85 * 10)
+    )
     own = replace(state.policy.forecast, quantile=0.5)
     state.policy = replace(state.policy, forecast=own)
     assert at("r1_operator_forecast_quantile", LABELS) == 0.5
-    assert at("r1_operator_forecast_planned", RATE) == 14
+    assert at("r1_operator_forecast_decision_quantile_value", RATE) == 14
 
 
 def test_what_is_not_known_has_no_sample_and_is_not_zero() -> None:
@@ -135,5 +137,5 @@ def test_seats_held_back_are_told_by_class() -> None:
     held = ClassReservation(ClassName.Q1, 2, 4, ReservationReason.ARRIVALS, "Because.")
     state.held_back = (held,)
     at = scraped(state).get_sample_value
-    assert at("r1_operator_seats_held_back", LABELS | {"class": "Q1"}) == 4
-    assert at("r1_operator_seats_held_back", LABELS | {"class": "Q2"}) is None
+    assert at("r1_operator_seats_reserved", LABELS | {"class": "Q1"}) == 4
+    assert at("r1_operator_seats_reserved", LABELS | {"class": "Q2"}) is None

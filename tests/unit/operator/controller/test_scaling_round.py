@@ -396,11 +396,13 @@ async def test_only_replicas_that_find_a_node_and_one_more_are_asked_for() -> No
     assert [
         decision["replicas"] for decision in world.book.of(KEY) if decision["replicas"] > 4
     ] == []
-    assert "replicas (NoRoom): 4 for now: 3 of the " in told
+    assert "replicas (InsufficientCapacity): 4 for now: 3 of the " in told
     assert "wanted can bind now (1 node has room for 1; 1 node without free nvidia.com/gpu)" in told
     await world.pass_time(60)
     last = world.book.of(KEY)[-1]
-    assert (last["replicas"], last["reason"]) == (4, "NoRoom"), "what waits is not multiplied"
+    assert (last["replicas"], last["reason"]) == (4, "InsufficientCapacity"), (
+        "what waits is not multiplied"
+    )
     assert last["message"] == (
         "4 for now: 3 of the 15 wanted can bind now (2 nodes without free nvidia.com/gpu). "
         "1 may wait for a node."
@@ -422,7 +424,7 @@ async def test_without_the_right_to_see_nodes_the_pods_own_word_counts() -> None
     world.rate = 100.0
     await world.pass_time(60)
     last = world.book.of(KEY)[-1]
-    assert (last["replicas"], last["reason"]) == (5, "NoRoom")
+    assert (last["replicas"], last["reason"]) == (5, "InsufficientCapacity")
     assert "2 pods find no node; The operator may not list nodes." in last["message"]
 
 

@@ -121,7 +121,7 @@ async def test_advice_goes_to_every_gateway_and_one_that_does_not_listen_is_left
     signals = GatewaySignals(directory, timeout_seconds=1.0)
     await signals.advise({"default/r1": {"Q1": 3}}, 10.0)
     assert served.told == [
-        ("/holdback", {"validSeconds": 10.0, "routes": {"default/r1": {"Q1": 3}}})
+        ("/seat-reservations", {"validSeconds": 10.0, "routes": {"default/r1": {"Q1": 3}}})
     ]
     await signals.close()
 

@@ -104,7 +104,7 @@ def test_what_it_waits_for_is_said_with_what_to_do() -> None:
     assert reason == "Queued"
     assert "other/earlier" in message
     reason, message = waits(plan_backtest(seen(refusal="exceeded quota"), NOW))
-    assert (reason, message) == ("JobRefused", "exceeded quota")
+    assert (reason, message) == ("JobRejected", "exceeded quota")
 
 
 def test_its_turn_makes_the_job() -> None:
@@ -155,7 +155,7 @@ def test_a_pod_that_cannot_start_is_a_condition_at_once_and_given_up_in_the_end(
     [
         (BacktestReason.UNSCHEDULABLE, 0),
         (BacktestReason.CONTAINER_START_FAILED, 0),
-        (BacktestReason.POD_NOT_MADE, 20),
+        (BacktestReason.POD_NOT_CREATED, 20),
         (BacktestReason.POD_NOT_STARTED, 60),
     ],
 )
@@ -226,13 +226,13 @@ def test_a_verdict_ends_it_well_and_stays() -> None:
         (BacktestReport(137, "OOMKilled", ""), "Killed", "OOMKilled"),
         (BacktestReport(137, "Error", ""), "Killed", "Exit code 137"),
         (BacktestReport(2, "Error", ""), "RunFailed", "It left no message"),
-        (BacktestReport(0, "Completed", "what is this"), "NoVerdict", "what is this"),
+        (BacktestReport(0, "Completed", "what is this"), "NoResult", "what is this"),
         (
             BacktestReport(0, "Completed", '{"verdict": {"finding": "Cheaper"}}'),
-            "NoVerdict",
+            "NoResult",
             "no verdict",
         ),
-        (BacktestReport(0, "Completed", "[]"), "NoVerdict", "no verdict"),
+        (BacktestReport(0, "Completed", "[]"), "NoResult", "no verdict"),
     ],
 )
 def test_a_run_without_a_verdict_fails_with_its_reason(
@@ -358,7 +358,7 @@ def test_the_resource_rides_along_as_it_is_tried() -> None:
         }
     )
     job = build_job(seen(), mine)
-    text = job["spec"]["template"]["metadata"]["annotations"]["deepseek.ai/tried"]
+    text = job["spec"]["template"]["metadata"]["annotations"]["deepseek.ai/backtest-target"]
     assert subject_of(parse(json.loads(text))) == subject_of(mine)
     assert "nodeSelector" not in text, "where replicas run does not matter to a replay"
     assert job["metadata"]["annotations"]["deepseek.ai/autoscaling-hash"] == autoscaling_hash(

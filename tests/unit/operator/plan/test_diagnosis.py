@@ -136,7 +136,7 @@ CONTAINERS: list[tuple[str, dict[str, Any], ConditionReason, tuple[str, ...]]] =
     (
         "a flag that the engine does not know",
         crashed(exitCode=2, reason="Error", message=USAGE),
-        ConditionReason.ENGINE_ARGUMENTS_REFUSED,
+        ConditionReason.ENGINE_ARGUMENTS_REJECTED,
         ("--sed 1", "Correct spec.engine.args"),
     ),
     (
@@ -354,7 +354,7 @@ def test_a_child_that_is_refused(resource: Any, observed: Any) -> None:
         "Deployment", "r1", 'Deployment.apps "r1" is invalid: spec.template.spec.x'
     )
     seen = observed(resource(SPEC), refusals=(refusal,))
-    check(seen, ConditionReason.CHILD_REFUSED, ("Deployment r1", "spec.template"))
+    check(seen, ConditionReason.CHILD_REJECTED, ("Deployment r1", "spec.template"))
 
 
 def test_a_rollout_that_stands_still_for_no_known_reason(resource: Any, observed: Any) -> None:

@@ -71,7 +71,7 @@ def test_without_a_name_nothing_is_to_be_proved() -> None:
 @pytest.mark.parametrize("finding", sorted(GOOD_FINDINGS))
 def test_a_verdict_for_this_very_policy_lets_the_forecast_act(finding: str) -> None:
     proof = approval_of(asked(), backtest(finding), NOW)
-    assert (proof.acts, proof.reason) == (True, "BacktestFor")
+    assert (proof.acts, proof.reason) == (True, "BacktestPassed")
     assert finding in proof.message
 
 
@@ -79,14 +79,18 @@ def test_a_verdict_for_this_very_policy_lets_the_forecast_act(finding: str) -> N
     ("found", "reason", "said"),
     [
         (None, "BacktestMissing", "create it with inferenceName chat"),
-        ({"spec": {"inferenceName": "other"}}, "BacktestOfAnother", "tried other"),
+        ({"spec": {"inferenceName": "other"}}, "BacktestTargetMismatch", "tried other"),
         ({"spec": {"inferenceName": "chat"}}, "BacktestRunning", "nothing is known of it yet"),
         (waiting("Pending", "Queued", "x/y runs."), "BacktestRunning", "Queued: x/y runs"),
         (waiting("Running", "Running", "Job runs."), "BacktestRunning", "wait for its verdict"),
         (waiting("Failed", "Killed", "OOMKilled"), "BacktestFailed", "create a new one"),
-        (backtest("Dearer"), "BacktestAgainst", "Ours costs 4.1% less. Change spec.autoscaling"),
-        (backtest("NeitherKeepsTheObjective"), "BacktestAgainst", "Neither"),
-        (backtest(verdict={}), "BacktestAgainst", "no verdict"),
+        (
+            backtest("MoreExpensive"),
+            "BacktestRejected",
+            "Ours costs 4.1% less. Change spec.autoscaling",
+        ),
+        (backtest("NeitherKeepsTheObjective"), "BacktestRejected", "Neither"),
+        (backtest(verdict={}), "BacktestRejected", "no verdict"),
         (backtest(autoscalingHash="0" * 32), "BacktestStale", "another spec.autoscaling"),
         (
             backtest(finishedAt=rfc3339(NOW - MOST_AGE_SECONDS - 86_400)),

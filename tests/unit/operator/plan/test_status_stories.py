@@ -44,7 +44,7 @@ def test_first_look(resource: Any, observed: Any, now: float) -> None:
     status = plan_status(observed(resource({"replicas": 2})), None, now)
     assert truths(status) == {
         "Ready": "False Applying",
-        "Available": "False NoReplicaServes",
+        "Available": "False NoReplicasReady",
         "Progressing": "True Applying",
         "ScalingActive": "False AutoscalingOff",
     }
@@ -70,7 +70,7 @@ def test_starting_then_ready(resource: Any, observed: Any, pod: Any, now: float)
     assert truths(done) == {
         "Ready": "True AllReplicasReady",
         "Available": "True Serving",
-        "Progressing": "False Settled",
+        "Progressing": "False UpToDate",
         "ScalingActive": "False AutoscalingOff",
     }
     counts = ("replicas", "readyReplicas", "availableReplicas", "updatedReplicas")
@@ -122,9 +122,9 @@ def test_asleep_is_ready(resource: Any, observed: Any, decision: Any, now: float
     status = plan_status(
         observed(resource(AUTOSCALED), replicas=0), decision(0, reason=Why.IDLE), now
     )
-    assert truths(status)["Ready"] == "True Asleep"
-    assert truths(status)["Available"] == "False Asleep"
-    assert truths(status)["Progressing"] == "False Settled"
+    assert truths(status)["Ready"] == "True ScaledToZero"
+    assert truths(status)["Available"] == "False ScaledToZero"
+    assert truths(status)["Progressing"] == "False UpToDate"
 
 
 def test_what_is_wrong_is_said_and_then_taken_back(
@@ -223,11 +223,13 @@ def test_a_backtest_that_does_not_vouch_is_a_condition_with_what_to_do(
     seen = observed(resource(AUTOSCALED), replicas=5, pods=pods_of(pod, 5, ready=True))
     missing = approval_of(BacktestTarget("november", "chat", "h"), None, now)
     status = plan_status(seen, decision(5, proof=missing), now)
-    assert truths(status)["ForecastUnproved"] == "True BacktestMissing"
-    said = next(one["message"] for one in status["conditions"] if one["type"] == "ForecastUnproved")
+    assert truths(status)["ForecastNotApproved"] == "True BacktestMissing"
+    said = next(
+        one["message"] for one in status["conditions"] if one["type"] == "ForecastNotApproved"
+    )
     assert "create it" in said
-    good = ForecastApproval(True, ForecastApprovalReason.BACKTEST_FOR, "It found it cheaper.")
-    assert "ForecastUnproved" not in truths(plan_status(seen, decision(5, proof=good), now))
+    good = ForecastApproval(True, ForecastApprovalReason.BACKTEST_PASSED, "It found it cheaper.")
+    assert "ForecastNotApproved" not in truths(plan_status(seen, decision(5, proof=good), now))
 
 
 def test_the_last_scale_is_kept(

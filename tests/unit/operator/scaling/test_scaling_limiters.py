@@ -145,7 +145,7 @@ class TestStabilizedUp:
         story = stage(replicas=0, min_replicas=0, up=self.UP)
         story.play(5, 0.0)
         decision = story.once(demand(0.1, queued=1.0, held=1.0))
-        assert (decision.replicas, decision.reason) == (1, DecisionReason.WAKE_UP)
+        assert (decision.replicas, decision.reason) == (1, DecisionReason.SCALING_FROM_ZERO)
 
 
 class TestMissingMetrics:
@@ -187,7 +187,7 @@ class TestMissingMetrics:
     ) -> None:
         story = stage(replicas=0, min_replicas=0)
         decision = story.once(demand(GONE, queued=1.0, held=1.0))
-        assert (decision.replicas, decision.reason) == (1, DecisionReason.WAKE_UP)
+        assert (decision.replicas, decision.reason) == (1, DecisionReason.SCALING_FROM_ZERO)
 
 
 class TestSleep:
@@ -217,7 +217,7 @@ class TestSleep:
         story = stage(replicas=0, min_replicas=0)
         story.play(10, 0.0)
         decision = story.once(demand(0.02, queued=1.0, held=1.0))
-        assert (decision.replicas, decision.reason) == (1, DecisionReason.WAKE_UP)
+        assert (decision.replicas, decision.reason) == (1, DecisionReason.SCALING_FROM_ZERO)
 
 
 class TestRestart:

@@ -27,7 +27,7 @@ def asked() -> Asked:
             whole, ScalingState(), 0.0, current, (), False, placement=placement
         )
         limit = keep_to_schedulable(situation, wanted)
-        assert limit is None or limit.reason is DecisionReason.NO_ROOM
+        assert limit is None or limit.reason is DecisionReason.INSUFFICIENT_CAPACITY
         return (wanted, "") if limit is None else (limit.replicas, limit.message)
 
     return ask

@@ -19,7 +19,7 @@ def book(
     decisions: list[dict[str, Any]] = []
     current = first
     for at, replicas, reactive, worth in entries:
-        inputs = {"replicasWorth": worth, "lead": {"seconds": lead, "measuredStarts": 3}}
+        inputs = {"demandInReplicas": worth, "lead": {"seconds": lead, "measuredStarts": 3}}
         decisions.append(
             {
                 "at": at,
