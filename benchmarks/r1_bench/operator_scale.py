@@ -96,12 +96,12 @@ async def settle(kubeconfig: Path, count: int) -> None:
     """Let an operator make all children and go away again."""
     api = await connect(kubeconfig, max_concurrent=32)
     async with api, operating(_MAKER, api) as operation:
-        await until(_true_of(operation.settled.is_set), "settled", seconds=1800, pause=0.5)
+        await until(_true_of(operation.synced.is_set), "settled", seconds=1800, pause=0.5)
 
         async def quiet() -> bool:
             before = api.log.writes
             await asyncio.sleep(5.0)
-            return before == api.log.writes and len(operation.views.resources) >= count
+            return before == api.log.writes and len(operation.stores.resources) >= count
 
         await until(quiet, "quiet", seconds=600)
 

@@ -22,7 +22,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """The exit code: 0 ended on request, 1 failed or lost the Lease, 2 used wrongly."""
     given = list(sys.argv[1:] if arguments is None else arguments)
     if given[:1] == ["run"]:
-        # Process 1 of a container has no default action: until `operate` listens, it would not hear.
+        # Process 1 of a container has no default action: until `run_operator` listens, it would not hear.
         signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
         return _run(given[1:])
     if given[:1] == ["crd"]:
@@ -49,13 +49,13 @@ def _run(arguments: Sequence[str]) -> int:
     # A listing makes a million objects and no cycles. By default the collector goes through them,
     # and through all views, over and over: a third of the CPU of a start with 10,000 resources.
     gc.set_threshold(10_000, 50, 100)
-    from r1_operator.controller.manager import operate  # imports kopf: not for `--help`
+    from r1_operator.controller.manager import run_operator  # imports kopf: not for `--help`
     from r1_operator.controller.reconcile.site_templates import check_site_templates
     from r1_operator.kube.client import KubeApiError
 
     try:
         check_site_templates(settings)
-        return asyncio.run(operate(settings))
+        return asyncio.run(run_operator(settings))
     except BadSetting as error:
         print(f"r1-operator: {error}", file=sys.stderr)
         return 2

@@ -18,7 +18,7 @@ class OperatorMetrics:
 
     def __init__(self, registry: CollectorRegistry | None = None) -> None:
         self.registry = registry or CollectorRegistry()
-        self.leading = Gauge(
+        self.is_leader = Gauge(
             "r1_operator_is_leader", "1 while this process holds the Lease.", registry=self.registry
         )
         self.resources = Gauge(
@@ -48,7 +48,7 @@ class OperatorMetrics:
         self.writes = Counter(
             "r1_operator_writes_total",
             "Writes to the API server by kind and why.",
-            ["kind", "why"],
+            ["kind", "reason"],
             registry=self.registry,
         )
         self.decisions = Counter(
@@ -85,7 +85,7 @@ class OperatorMetrics:
             ["kind"],
             registry=self.registry,
         )
-        self.resync_repairs = Counter(
+        self.relist_repairs = Counter(
             "r1_operator_relist_repairs_total",
             "Objects that the view had missed until a resync found them.",
             ["kind"],

@@ -204,11 +204,11 @@ async def test_without_any_watch_event_everything_is_found_by_the_resync(
             return await api.get(SERVICE, *key)
 
         await until(made_again, "the deleted Service")
-        assert operation.liveness.fault() is not None, "a silent watch fails the liveness probe"
+        assert operation.liveness.failure() is not None, "a silent watch fails the liveness probe"
         await api.delete(R1INFERENCE, *key)
 
         async def forgotten() -> bool:
-            return operation.views.resources.get(key) is None
+            return operation.stores.resources.get(key) is None
 
         await until(forgotten, "the deleted resource")
 
@@ -244,7 +244,7 @@ async def test_an_api_server_that_is_away_is_waited_for(
         own.away = True
         await change(api, key)
         await asyncio.sleep(4)
-        assert operation.liveness.fault() is None, "a restart would not help"
+        assert operation.liveness.failure() is None, "a restart would not help"
         own.away = False
         state = await until_settled_at(api, key, 2)
         assert state["Deployment"][0]["spec"]["replicas"] == 5

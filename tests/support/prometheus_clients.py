@@ -48,7 +48,7 @@ def ask_external(config: PrometheusConfig, query: str = "sum(demand)") -> Outcom
         source, key = ExternalMetrics(config), Key("default", "r1")
         try:
             source.latest(key, query)
-            await asyncio.gather(*source._asking._tasks.values())
+            await asyncio.gather(*source._poller._tasks.values())
             found = source.latest(key, query)
         finally:
             await source.close()

@@ -80,7 +80,7 @@ class SteppedWorld:
             clock=lambda: self.elapsed,
             now=self.clock.now,
         )
-        self.forecaster._asking.fetch = self.forecast  # type: ignore[method-assign,assignment]
+        self.forecaster._poller.fetch = self.forecast  # type: ignore[method-assign,assignment]
         self.deploy(replicas)
         signals: Any = self
         nodes: Any = self
@@ -92,7 +92,7 @@ class SteppedWorld:
             nodes,
             self.book,
             enqueue=lambda _: None,
-            tell=lambda _: None,
+            emit=lambda _: None,
             metrics=OperatorMetrics(),
             now=self.clock.now,
         )

@@ -17,7 +17,7 @@ from r1_operator.kube.client import Api, KubeApiError
 from r1_operator.kube.kinds import R1INFERENCE, Key
 from r1_operator.plan.scaling.budgets import ceilings_of
 from r1_operator.plan.scaling.policy import MetricTarget, ScalingPolicy, policy_of
-from r1_operator.sources.forecast import build_question, forecast_metric
+from r1_operator.sources.forecast import build_forecast_query, forecast_metric
 
 RATE_SECONDS = 60
 """Window of the rates where no scrape interval asks for a longer one."""
@@ -124,4 +124,4 @@ def _parsed(manifest: Mapping[str, Any], where: str) -> R1Inference:
 
 
 def _query(key: Key, ask: ForecastSpec, kind: MetricType, rate_seconds: int) -> str:
-    return str(build_question(key, ask, kind, 60.0, rate_seconds).body["query"])
+    return str(build_forecast_query(key, ask, kind, 60.0, rate_seconds).body["query"])

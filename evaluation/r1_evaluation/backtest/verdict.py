@@ -18,8 +18,8 @@ class Finding(StrEnum):
     EQUAL = "Equal"
     MORE_EXPENSIVE = "MoreExpensive"
     ONLY_OURS = "OnlyCandidateMeetsSLO"
-    ONLY_THEIRS = "OnlyTheirsKeepsTheObjective"
-    NEITHER = "NeitherKeepsTheObjective"
+    ONLY_THEIRS = "OnlyBaselineMeetsSLO"
+    NEITHER = "NeitherMeetsSLO"
 
 
 @dataclass(frozen=True, slots=True)

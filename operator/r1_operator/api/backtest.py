@@ -13,7 +13,7 @@ from typing import Annotated, Any
 
 from r1_operator.api import names
 from r1_operator.api.declare import Doc, to_json
-from r1_operator.api.parsing import BadField, Invalid, read
+from r1_operator.api.parsing import FieldError, Invalid, read
 from r1_operator.api.scaling import Autoscaling
 from r1_operator.api.v1 import LONGEST_NAME, NAME, read_metadata, unix_seconds
 
@@ -130,10 +130,10 @@ def parse_backtest(obj: Mapping[str, Any], *, strict: bool = False) -> R1Backtes
     `strict` refuses unknown fields, as kubectl does. Raises Invalid, whose message names every
     wrong field by its path.
     """
-    errors: list[BadField] = []
+    errors: list[FieldError] = []
     metadata = read_metadata(obj, names.BACKTEST_KIND, NAME_RULE, errors)
     if "spec" not in obj:
-        errors.append(BadField("spec", "is required"))
+        errors.append(FieldError("spec", "is required"))
     spec = read(BacktestSpec, obj.get("spec", {}), "spec", errors, strict=strict)
     if errors or spec is None:
         raise Invalid(errors)

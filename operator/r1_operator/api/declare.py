@@ -91,15 +91,15 @@ def camel(name: str) -> str:
     return first + "".join(part.capitalize() for part in rest)
 
 
-_KNOWN: dict[type, tuple[Member, ...]] = {}
+_MEMBERS: dict[type, tuple[Member, ...]] = {}
 
 
 def members(cls: type) -> tuple[Member, ...]:
     """The declared fields of an API type, in order; looked up once per type."""
-    if cls not in _KNOWN:
+    if cls not in _MEMBERS:
         hints = get_type_hints(cls, include_extras=True)
-        _KNOWN[cls] = tuple(_member(field, hints[field.name]) for field in fields(cls))
-    return _KNOWN[cls]
+        _MEMBERS[cls] = tuple(_member(field, hints[field.name]) for field in fields(cls))
+    return _MEMBERS[cls]
 
 
 def rules(cls: type) -> tuple[Rule, ...]:

@@ -181,7 +181,7 @@ _SCALING: Final[Meanings] = {
     "RateLimited": ("behavior's policies bound the change.", "Wait, or widen them."),
 }
 
-_PROOFS: Final[Meanings] = {
+_FORECAST_APPROVAL: Final[Meanings] = {
     ForecastApprovalReason.BACKTEST_MISSING: (
         "There is no R1Backtest of that name in the namespace.",
         "Create it, or correct forecast.backtestName.",
@@ -218,7 +218,7 @@ REASONS: Final[dict[str, Meanings]] = {
     "Degraded (and Ready=False)": _PROBLEMS,
     "ModelNameConflict": _NAMES,
     "ScalingActive and ScalingLimited": _SCALING,
-    "ForecastNotApproved": _PROOFS,
+    "ForecastNotApproved": _FORECAST_APPROVAL,
 }
 """By the conditions that carry them. ForecastUnavailable carries the forecaster's own reasons."""
 

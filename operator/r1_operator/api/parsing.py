@@ -18,7 +18,7 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
-class BadField:
+class FieldError:
     """One field and what is wrong with it."""
 
     path: str
@@ -31,17 +31,17 @@ class BadField:
 class Invalid(ValueError):
     """The object is no valid R1Inference; `errors` has one entry per wrong field."""
 
-    def __init__(self, errors: list[BadField]) -> None:
+    def __init__(self, errors: list[FieldError]) -> None:
         self.errors = tuple(errors)
         super().__init__("; ".join(str(error) for error in errors))
 
 
 def read(
-    cls: type[T], value: Any, path: str, errors: list[BadField], *, strict: bool = False
+    cls: type[T], value: Any, path: str, errors: list[FieldError], *, strict: bool = False
 ) -> T | None:
     """An instance of `cls`, or None after adding to `errors`."""
     if not isinstance(value, Mapping):
-        errors.append(BadField(path, f"must be an object, not {_kind(value)}"))
+        errors.append(FieldError(path, f"must be an object, not {_kind(value)}"))
         return None
     before = len(errors)
     declared = members(cls)
@@ -49,7 +49,7 @@ def read(
         known = {member.json for member in declared}
         for key in value:
             if key not in known:
-                errors.append(BadField(f"{path}.{key}", "unknown field"))
+                errors.append(FieldError(f"{path}.{key}", "unknown field"))
     filled: dict[str, Any] = {}
     for member in declared:
         found = value.get(member.json)
@@ -57,19 +57,19 @@ def read(
             here = f"{path}.{member.json}"
             filled[member.name] = _member_value(member, found, here, errors, strict)
         elif member.default is MISSING:
-            errors.append(BadField(f"{path}.{member.json}", "is required"))
+            errors.append(FieldError(f"{path}.{member.json}", "is required"))
     if len(errors) > before:
         return None
     instance = cls(**filled)
     for rule in rules(cls):
         if not rule.holds(instance):
             where = f"{path}.{rule.field}" if rule.field else path
-            errors.append(BadField(where, rule.message))
+            errors.append(FieldError(where, rule.message))
     return instance if len(errors) == before else None
 
 
 def _member_value(
-    member: Member, value: Any, path: str, errors: list[BadField], strict: bool
+    member: Member, value: Any, path: str, errors: list[FieldError], strict: bool
 ) -> Any:
     if member.items is None:
         return _scalar(member.type, member.doc, value, path, errors, strict)
@@ -80,10 +80,10 @@ def _member_value(
 
 
 def _items(
-    kind: Any, inner: Doc, doc: Doc, value: Any, path: str, errors: list[BadField], strict: bool
+    kind: Any, inner: Doc, doc: Doc, value: Any, path: str, errors: list[FieldError], strict: bool
 ) -> tuple[Any, ...]:
     if not isinstance(value, list | tuple):
-        errors.append(BadField(path, f"must be a list, not {_kind(value)}"))
+        errors.append(FieldError(path, f"must be a list, not {_kind(value)}"))
         return ()
     _count(len(value), doc, path, errors, "items")
     items = tuple(
@@ -99,20 +99,20 @@ def _items(
 
 
 def _refuse_repeats(
-    identities: Sequence[Any], path: str, what: str, errors: list[BadField]
+    identities: Sequence[Any], path: str, what: str, errors: list[FieldError]
 ) -> None:
     seen: set[Any] = set()
     for index, identity in enumerate(identities):
         if identity is not None and identity in seen:
-            errors.append(BadField(f"{path}[{index}]", f"another item {what} already"))
+            errors.append(FieldError(f"{path}[{index}]", f"another item {what} already"))
         seen.add(identity)
 
 
 def _entries(
-    kind: Any, inner: Doc, doc: Doc, value: Any, path: str, errors: list[BadField]
+    kind: Any, inner: Doc, doc: Doc, value: Any, path: str, errors: list[FieldError]
 ) -> Mapping[str, Any]:
     if not isinstance(value, Mapping):
-        errors.append(BadField(path, f"must be an object, not {_kind(value)}"))
+        errors.append(FieldError(path, f"must be an object, not {_kind(value)}"))
         return {}
     _count(len(value), doc, path, errors, "entries")
     return {
@@ -122,7 +122,7 @@ def _entries(
 
 
 def _scalar(
-    kind: Any, doc: Doc, value: Any, path: str, errors: list[BadField], strict: bool
+    kind: Any, doc: Doc, value: Any, path: str, errors: list[FieldError], strict: bool
 ) -> Any:
     if kind is int:
         return _integer(doc, value, path, errors)
@@ -135,32 +135,32 @@ def _scalar(
             return kind(value)
         except ValueError:
             known = ", ".join(str(item.value) for item in kind)
-            errors.append(BadField(path, f"must be one of {known}, not {value!r}"))
+            errors.append(FieldError(path, f"must be one of {known}, not {value!r}"))
             return None
     return read(kind, value, path, errors, strict=strict)
 
 
-def _integer(doc: Doc, value: Any, path: str, errors: list[BadField]) -> int:
+def _integer(doc: Doc, value: Any, path: str, errors: list[FieldError]) -> int:
     if isinstance(value, bool) or not isinstance(value, int):
-        errors.append(BadField(path, f"must be an integer, not {_kind(value)}"))
+        errors.append(FieldError(path, f"must be an integer, not {_kind(value)}"))
         return 0
     if doc.minimum is not None and value < doc.minimum:
-        errors.append(BadField(path, f"must be at least {doc.minimum}, not {value}"))
+        errors.append(FieldError(path, f"must be at least {doc.minimum}, not {value}"))
     if doc.maximum is not None and value > doc.maximum:
-        errors.append(BadField(path, f"must be at most {doc.maximum}, not {value}"))
+        errors.append(FieldError(path, f"must be at most {doc.maximum}, not {value}"))
     return value
 
 
-def _text(doc: Doc, value: Any, path: str, errors: list[BadField]) -> str:
+def _text(doc: Doc, value: Any, path: str, errors: list[FieldError]) -> str:
     if not isinstance(value, str):
-        errors.append(BadField(path, f"must be a string, not {_kind(value)}"))
+        errors.append(FieldError(path, f"must be a string, not {_kind(value)}"))
         return ""
     if doc.min_length is not None and len(value) < doc.min_length:
-        errors.append(BadField(path, "must not be empty"))
+        errors.append(FieldError(path, "must not be empty"))
     elif doc.max_length is not None and len(value) > doc.max_length:
-        errors.append(BadField(path, f"must have at most {doc.max_length} characters"))
+        errors.append(FieldError(path, f"must have at most {doc.max_length} characters"))
     elif doc.pattern is not None and not matches(doc.pattern, value):
-        errors.append(BadField(path, f"must match {doc.pattern}, not {value[:80]!r}"))
+        errors.append(FieldError(path, f"must match {doc.pattern}, not {value[:80]!r}"))
     return value
 
 
@@ -174,27 +174,27 @@ def _compiled(pattern: str) -> re.Pattern[str]:
     return re.compile(re.sub(r"\$$", r"\\Z", pattern))
 
 
-def _quantity(doc: Doc, value: Any, path: str, errors: list[BadField]) -> Quantity | None:
+def _quantity(doc: Doc, value: Any, path: str, errors: list[FieldError]) -> Quantity | None:
     if isinstance(value, str) and doc.max_length is not None and len(value) > doc.max_length:
-        errors.append(BadField(path, f"must have at most {doc.max_length} characters"))
+        errors.append(FieldError(path, f"must have at most {doc.max_length} characters"))
         return None
     try:
         quantity = parse_quantity(value)
     except NotAQuantity as error:
-        errors.append(BadField(path, str(error)))
+        errors.append(FieldError(path, str(error)))
         return None
     if doc.positive and quantity.value <= 0:
-        errors.append(BadField(path, f"must be greater than zero, not {quantity}"))
+        errors.append(FieldError(path, f"must be greater than zero, not {quantity}"))
     elif quantity.value < 0:
-        errors.append(BadField(path, f"must not be negative, not {quantity}"))
+        errors.append(FieldError(path, f"must not be negative, not {quantity}"))
     return quantity
 
 
-def _count(count: int, doc: Doc, path: str, errors: list[BadField], what: str) -> None:
+def _count(count: int, doc: Doc, path: str, errors: list[FieldError], what: str) -> None:
     if doc.min_items is not None and count < doc.min_items:
-        errors.append(BadField(path, f"must have at least {doc.min_items} {what}"))
+        errors.append(FieldError(path, f"must have at least {doc.min_items} {what}"))
     if doc.max_items is not None and count > doc.max_items:
-        errors.append(BadField(path, f"must have at most {doc.max_items} {what}"))
+        errors.append(FieldError(path, f"must have at most {doc.max_items} {what}"))
 
 
 def _kind(value: Any) -> str:

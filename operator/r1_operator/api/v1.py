@@ -14,7 +14,7 @@ from typing import Annotated, Any, ClassVar
 from r1_operator.api import names
 from r1_operator.api.budget import BUDGET_RULES
 from r1_operator.api.declare import Doc, Rule
-from r1_operator.api.parsing import BadField, Invalid, matches, read
+from r1_operator.api.parsing import FieldError, Invalid, matches, read
 from r1_operator.api.scaling import Autoscaling, Priority
 from r1_operator.api.serving import EngineSpec, Model, PodTemplate, Resources, Rollout, Runtime
 
@@ -89,23 +89,23 @@ def unix_seconds(text: str) -> float:
 
 
 def read_metadata(
-    obj: object, kind: str, name_rule: str, errors: list[BadField]
+    obj: object, kind: str, name_rule: str, errors: list[FieldError]
 ) -> Mapping[str, Any]:
     """Return the metadata of an object that should be of `kind`; what is wrong joins `errors`.
 
     Raises Invalid where there is no metadata to read on with.
     """
     if not isinstance(obj, Mapping):
-        raise Invalid([BadField("", "must be an object")])
+        raise Invalid([FieldError("", "must be an object")])
     for key, wanted in (("apiVersion", names.API_VERSION), ("kind", kind)):
         if obj.get(key) != wanted:
-            errors.append(BadField(key, f"must be {wanted}, not {obj.get(key)!r}"))
+            errors.append(FieldError(key, f"must be {wanted}, not {obj.get(key)!r}"))
     metadata = obj.get("metadata")
     if not isinstance(metadata, Mapping):
-        raise Invalid([*errors, BadField("metadata", "is required")])
+        raise Invalid([*errors, FieldError("metadata", "is required")])
     name = metadata.get("name")
     if not isinstance(name, str) or len(name) > LONGEST_NAME or not matches(NAME, name):
-        errors.append(BadField("metadata.name", name_rule))
+        errors.append(FieldError("metadata.name", name_rule))
     return metadata
 
 
@@ -115,10 +115,10 @@ def parse(obj: Mapping[str, Any], *, strict: bool = False) -> R1Inference:
     `strict` refuses unknown fields, as kubectl does; without it they are ignored, as a newer
     CRD may bring them. Raises Invalid, whose message names every wrong field by its path.
     """
-    errors: list[BadField] = []
+    errors: list[FieldError] = []
     metadata = read_metadata(obj, names.KIND, NAME_RULE, errors)
     if "spec" not in obj:
-        errors.append(BadField("spec", "is required; an empty one, {}, takes every default"))
+        errors.append(FieldError("spec", "is required; an empty one, {}, takes every default"))
     spec = read(Spec, obj.get("spec", {}), "spec", errors, strict=strict)
     if errors or spec is None:
         raise Invalid(errors)

@@ -1,6 +1,6 @@
 """The command line's one entry: commands, help that teaches, exit codes, `--json`.
 
-Exit codes: 0 done, 1 failed, 2 used wrongly, 3 not found. With `--json` there is JSON on stdout and
+Exit codes: 0 done, 1 failed, 2 command wrongly, 3 not found. With `--json` there is JSON on stdout and
 nothing else; what people should know goes to stderr.
 """
 
@@ -28,8 +28,8 @@ COMMANDS = {
     "serve": "serve one model on this machine: r1 serve MODEL [flags of the runtime]",
     "crd": "print the CustomResourceDefinitions of R1Inference and R1Backtest",
 }
-"""Each is a module of this package, loaded when it is used: a Kubernetes client takes a second."""
-HANDED_ON = ("backtest", "whatif", "demo", "leaderboard", "forecast-bench", "serve")
+"""Each is a module of this package, loaded when it is command: a Kubernetes client takes a second."""
+DELEGATED = ("backtest", "whatif", "demo", "leaderboard", "forecast-bench", "serve")
 """What follows these belongs to another program and is passed on untouched."""
 
 DESCRIPTION = (
@@ -46,7 +46,7 @@ examples:
   r1 leaderboard --trace load.csv  what each scaling policy would have cost on that load
   r1 serve bundled:demo            the runtime alone, on this machine
 
-exit codes: 0 done, 1 failed, 2 used wrongly, 3 not found
+exit codes: 0 done, 1 failed, 2 command wrongly, 3 not found
 """
 
 
@@ -57,8 +57,8 @@ class _Parser(argparse.ArgumentParser):
         raise SystemExit(USAGE)
 
 
-def build_parser(used: str = "") -> argparse.ArgumentParser:
-    """The parser, with the arguments of the command that is used."""
+def build_parser(command: str = "") -> argparse.ArgumentParser:
+    """The parser, with the arguments of the command that is command."""
     parser = _Parser(
         prog="r1",
         description=DESCRIPTION,
@@ -66,14 +66,14 @@ def build_parser(used: str = "") -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
-    for name, about in COMMANDS.items():
+    for name, help_text in COMMANDS.items():
         sub = commands.add_parser(
             name,
-            help=about,
-            description=about,
+            help=help_text,
+            description=help_text,
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )
-        if name == used:
+        if name == command:
             module = importlib.import_module(f"r1_operator.cli.{name}")
             sub.epilog = module.EXAMPLES
             module.add_arguments(sub)
@@ -85,13 +85,13 @@ def build_parser(used: str = "") -> argparse.ArgumentParser:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; its exit code."""
     given = list(sys.argv[1:] if arguments is None else arguments)
-    used = given[0] if given[:1] and given[0] in COMMANDS else ""
-    if used in HANDED_ON:
-        module = used.replace("-", "_")
+    command = given[0] if given[:1] and given[0] in COMMANDS else ""
+    if command in DELEGATED:
+        module = command.replace("-", "_")
         code: int = importlib.import_module(f"r1_operator.cli.{module}").dispatch(given[1:])
         return code
     try:
-        options = build_parser(used).parse_args(given)
+        options = build_parser(command).parse_args(given)
     except SystemExit as ended:
         return ended.code if isinstance(ended.code, int) else FAILED
     try:

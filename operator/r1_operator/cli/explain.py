@@ -1,7 +1,7 @@
 """`r1 explain NAME`: the last decisions, each with the sentence, the rules and every figure.
 
 Each decision that moved the count and has stood for its lead is scored by what came after it
-(`plan/scoring.py`). Decisions live in the active operator. It is found by its Lease and asked through the API server's
+(`plan/scoring.py`). Decisions live in the active operator. It is decisions by its Lease and asked through the API server's
 pod proxy, so that no port has to be opened; `--operator-url` asks a given address instead.
 """
 
@@ -45,10 +45,10 @@ async def run(options: argparse.Namespace) -> int:
     if options.last < 1:
         raise CommandFailed("--last must be at least 1", 2)
     while True:
-        found = await _fetch(options)
-        for decision, later in zip(found, score(found), strict=True):
+        decisions = await _fetch(options)
+        for decision, later in zip(decisions, score(decisions), strict=True):
             decision["score"] = None if later is None else later.to_json()
-        shown = found[-options.last :]
+        shown = decisions[-options.last :]
         if options.json:
             print_json({"namespace": options.namespace, "name": options.name, "decisions": shown})
         else:
@@ -77,14 +77,14 @@ async def _through_cluster(api: Api, options: argparse.Namespace) -> list[dict[s
     namespace, pod = await _active_operator(api)
     path = POD.path(namespace, f"{pod}:8080", "proxy")
     try:
-        answer = await api.request(
+        body = await api.request(
             "GET", f"{path}/decisions/{options.namespace}/{options.name}", attempts=1
         )
     except NotFound as error:
         raise CommandFailed(
             f"the operator {namespace}/{pod} has not seen {options.name} yet ({error})", NOT_FOUND
         ) from error
-    return _decisions(answer, f"the operator {namespace}/{pod}")
+    return _decisions(body, f"the operator {namespace}/{pod}")
 
 
 async def _active_operator(api: Api) -> tuple[str, str]:
@@ -110,7 +110,7 @@ async def _from_url(options: argparse.Namespace) -> list[dict[str, Any]]:
             session.get(url) as response,
         ):
             kind, body = response.headers.get("Content-Type", ""), await response.read()
-        answer = read_json(response.status, kind, body)
+        body = read_json(response.status, kind, body)
     except InvalidJson as error:
         raise CommandFailed(f"{url} {error}") from None
     except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
@@ -118,16 +118,16 @@ async def _from_url(options: argparse.Namespace) -> list[dict[str, Any]]:
     if response.status == 404:
         raise CommandFailed(_no_resource(options), NOT_FOUND)
     if response.status != 200:
-        said = answer.get("error", "") if isinstance(answer, dict) else ""
-        raise CommandFailed(f"{url}: {response.status} {said}")
-    return _decisions(answer, url)
+        message = body.get("error", "") if isinstance(body, dict) else ""
+        raise CommandFailed(f"{url}: {response.status} {message}")
+    return _decisions(body, url)
 
 
-def _decisions(answer: object, where: str) -> list[dict[str, Any]]:
-    found = answer.get("decisions") if isinstance(answer, dict) else None
-    if not isinstance(found, list) or not all(isinstance(one, dict) for one in found):
+def _decisions(body: object, where: str) -> list[dict[str, Any]]:
+    decisions = body.get("decisions") if isinstance(body, dict) else None
+    if not isinstance(decisions, list) or not all(isinstance(one, dict) for one in decisions):
         raise CommandFailed(f"{where} answered JSON without decisions: is this the operator?")
-    return found
+    return decisions
 
 
 def _no_resource(options: argparse.Namespace) -> str:

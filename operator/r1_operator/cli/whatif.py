@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from r1_operator.cli.on_top import run_on_top
+from r1_operator.cli.delegate import delegate
 
 
 def dispatch(arguments: Sequence[str]) -> int:
     """Run it with these arguments; its exit code."""
-    return run_on_top("r1_evaluation.backtest.program", "whatif", arguments)
+    return delegate("r1_evaluation.backtest.program", "whatif", arguments)

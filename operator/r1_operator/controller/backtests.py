@@ -1,10 +1,10 @@
 """R1Backtests: watched, brought to a Job each, one at a time, and their status kept.
 
-Beside the loop of R1Inferences and independent of it: views, mirrors, a queue and one worker of its
+Beside the loop of R1Inferences and independent of it: stores, reflectors, a queue and one worker of its
 own, so that neither holds up the other. One worker also means that no two backtests are started at the
-same time: a Job that was just made is in the view before the next object is looked at.
+same time: a Job that was just made is in the store before the next object is looked at.
 
-Absence is confirmed before it is acted upon, as for children: an object that the view does not have is
+Absence is confirmed before it is acted upon, as for children: an object that the store does not have is
 asked for by name before its Job is deleted, and so is a Job before its run is called lost.
 """
 
@@ -33,7 +33,7 @@ from r1_operator.kube.client import (
     Conflict,
     KubeApiError,
     NotFound,
-    NotLeading,
+    NotLeader,
     RequestRefused,
 )
 from r1_operator.kube.events import EventSpec
@@ -66,7 +66,7 @@ from r1_operator.plan.unavailable import Unavailable
 logger = logging.getLogger(__name__)
 
 
-class Backtests:
+class BacktestController:
     """Everything about R1Backtests; `run` it once, and tell it of resources that change."""
 
     def __init__(
@@ -77,7 +77,7 @@ class Backtests:
         site: BacktestSite,
         namespaces: Sequence[str],
         lead: Callable[[Key], LeadTime | None],
-        tell: Callable[[EventSpec], None],
+        emit: Callable[[EventSpec], None],
         liveness: Liveness,
         metrics: OperatorMetrics,
         now: Callable[[], float] = PROCESS_CLOCK.now,
@@ -87,97 +87,97 @@ class Backtests:
         self._site = site
         self._namespaces = namespaces
         self._lead = lead
-        self._tell = tell
+        self._emit = emit
         self._metrics = metrics
         self._now = now
         self._backoff = ChildBackoff()
-        self._views = BacktestStores()
+        self._stores = BacktestStores()
         self._queue: WorkQueue[Key] = WorkQueue()
-        self._intake = EventHandler(
-            self._views, enqueue=self._queue.add, liveness=liveness, metrics=metrics
+        self._handler = EventHandler(
+            self._stores, enqueue=self._queue.add, liveness=liveness, metrics=metrics
         )
-        self._noticed: dict[str, float] = {}
+        self._observed_at: dict[str, float] = {}
         """When a state of a Job or pod was first observed, by this process' clock."""
-        self._asking: dict[Key, set[Key]] = {}
+        self._backtests_by_inference: dict[Key, set[Key]] = {}
         """Which backtests name a resource."""
 
     def inference_changed(self, key: Key) -> None:
         """Look again at the backtests of a resource."""
-        for backtest in self._asking.get(key, ()):
+        for backtest in self._backtests_by_inference.get(key, ()):
             self._queue.add(backtest)
 
     def find(self, key: Key) -> Json | Unavailable | None:
         """The R1Backtest of that name; None: there is none; Unavailable: nobody has listed them."""
-        view = self._views.of(R1BACKTEST)
-        if not view.complete.is_set():
+        store = self._stores.of(R1BACKTEST)
+        if not store.complete.is_set():
             return Unavailable("NotRead", "R1Backtests have not been read yet.")
-        stored = view.get(key)
+        stored = store.get(key)
         return None if stored is None else stored.load()
 
     async def run(self) -> None:
         """Watch and act for ever."""
         home = (self._site.namespace,)
-        mirrors = (
+        reflectors = (
             Reflector(
-                self._api, self._intake, R1BACKTEST, selector="", namespaces=self._namespaces
+                self._api, self._handler, R1BACKTEST, selector="", namespaces=self._namespaces
             ),
-            Reflector(self._api, self._intake, JOB, selector=Label.BACKTEST, namespaces=home),
-            Reflector(self._api, self._intake, POD, selector=Label.BACKTEST, namespaces=home),
+            Reflector(self._api, self._handler, JOB, selector=Label.BACKTEST, namespaces=home),
+            Reflector(self._api, self._handler, POD, selector=Label.BACKTEST, namespaces=home),
         )
         async with asyncio.TaskGroup() as group:
-            for mirror in mirrors:
-                group.create_task(mirror.run())
+            for reflector in reflectors:
+                group.create_task(reflector.run())
             for kind in (R1BACKTEST, JOB, POD):
-                await self._views.of(kind).complete.wait()
+                await self._stores.of(kind).complete.wait()
             await self._inferences.of(R1INFERENCE).complete.wait()
-            for key, _ in self._views.all_of(JOB):
+            for key, _ in self._stores.all_of(JOB):
                 self._queue.add(key)  # of objects that went while nobody watched
             group.create_task(self._queue.run(1, self._reconcile))
 
     async def _reconcile(self, key: Key, _: float) -> float | None:
         """Bring one object to what is due; seconds until it wants to be looked at again."""
-        stored = self._views.of(R1BACKTEST).get(key)
+        stored = self._stores.of(R1BACKTEST).get(key)
         if stored is None:
             await self._forget(key)
             return None
         try:
             backtest = parse_backtest(stored.load())
         except Invalid as error:  # only an object from before a stricter CRD gets here
-            await self._show_unreadable(key, stored.load(), str(error))
+            await self._write_unreadable_status(key, stored.load(), str(error))
             return None
         if backtest.deleted_at is not None:
             return None
-        asks = Key(key.namespace, backtest.spec.inference_name)
-        self._asking.setdefault(asks, set()).add(key)
+        inference_key = Key(key.namespace, backtest.spec.inference_name)
+        self._backtests_by_inference.setdefault(inference_key, set()).add(key)
         try:
             await self._delete_jobs(key, but=job_name(backtest))
-        except NotLeading:
+        except NotLeader:
             raise
         except KubeApiError as error:  # of an older object of this name: the status does not wait
             logger.warning("R1Backtest %s: an older Job is still there: %s", key, error)
-        seen = await self._seen(key, backtest)
-        planned = plan_backtest(seen, self._now())
+        observation = await self._observe(key, backtest)
+        planned = plan_backtest(observation, self._now())
         if planned.job is not None:
-            seen = await self._start(seen, dict(planned.job))
-            planned = plan_backtest(seen, self._now())
-        await self._write_status(key, seen, planned)
+            observation = await self._start(observation, dict(planned.job))
+            planned = plan_backtest(observation, self._now())
+        await self._write_status(key, observation, planned)
         if planned.delete_job:
             await self._delete_jobs(key)
-        self._tell_of(key, backtest.uid, backtest.status, planned.status)
+        self._emit_events(key, backtest.uid, backtest.status, planned.status)
         if planned.finished and backtest.status.get("phase") != planned.status["phase"]:
             logger.info("R1Backtest %s: %s", key, planned.status["conditions"][0]["message"])
             self._metrics.backtests_finished.labels(planned.status["phase"]).inc()
-            self._wake_waiting()
+            self._enqueue_pending()
         if planned.delete:
             await self._api.delete(R1BACKTEST, *key, uid=backtest.uid)
             self._metrics.writes.labels(R1BACKTEST.name, "delete").inc()
             return None
-        if seen.refusal is None and seen.unread is None:
+        if observation.refusal is None and observation.unread is None:
             self._backoff.forget(key)
             return planned.look_again
-        return self._backoff.next_try(key, self._now())
+        return self._backoff.next_retry(key, self._now())
 
-    async def _show_unreadable(self, key: Key, obj: Json, message: str) -> None:
+    async def _write_unreadable_status(self, key: Key, obj: Json, message: str) -> None:
         """Write what can be said of an object whose spec cannot be read."""
         metadata, before = obj["metadata"], obj.get("status") or {}
         if metadata.get("deletionTimestamp") or before.get("phase") in FINAL:
@@ -185,48 +185,48 @@ class Backtests:
         generation = metadata.get("generation", 0)
         status = plan_unreadable_backtest(before, generation, message, self._now())
         if not _same(status, before):
-            self._tell_of(key, metadata["uid"], before, status)
+            self._emit_events(key, metadata["uid"], before, status)
             await self._apply_status(key, metadata["uid"], status)
 
-    def _tell_of(
+    def _emit_events(
         self, key: Key, uid: str, before: Mapping[str, Any], after: Mapping[str, Any]
     ) -> None:
         """Events, of what the stored status did not say yet."""
-        for news in events_of(before, after):
-            self._tell(
+        for event in events_of(before, after):
+            self._emit(
                 EventSpec(
                     key,
                     uid,
-                    news.reason,
-                    news.note,
+                    event.reason,
+                    event.note,
                     action="Backtest",
-                    warning=news.warning,
+                    warning=event.warning,
                     kind=R1BACKTEST,
                 )
             )
 
-    async def _seen(self, key: Key, backtest: R1Backtest) -> BacktestObservation:
+    async def _observe(self, key: Key, backtest: R1Backtest) -> BacktestObservation:
         run, busy_with, unread = None, None, None
-        for owner, job in self._views.all_of(JOB):
+        for owner, job in self._stores.all_of(JOB):
             found = read_run(job)
             if found.name == job_name(backtest):
                 run = found
             elif found.ended_at is None:
                 busy_with = str(owner)
         if run is None and backtest.status.get("phase") == BacktestPhase.RUNNING:
-            run, unread = await self._look_for_job(key, backtest)
+            run, unread = await self._read_missing_job(key, backtest)
         answer, waiting = self._pod(run)
         if run is not None and run.ended_at is not None:
-            run = replace(run, end_noticed_at=self._first_noticed(f"{run.uid} ended"))
+            run = replace(run, end_noticed_at=self._first_observed(f"{run.uid} ended"))
         if run is not None and waiting is not None:
             state = f"{run.uid} waits since {waiting.since}"  # one that was evicted is made again
-            waiting = replace(waiting, since=self._first_noticed(state))
-        asks = Key(key.namespace, backtest.spec.inference_name)
-        lead = self._lead(asks)
+            waiting = replace(waiting, since=self._first_observed(state))
+        inference_key = Key(key.namespace, backtest.spec.inference_name)
+        lead = self._lead(inference_key)
         return BacktestObservation(
             backtest,
             self._site,
-            inference=self._inference(asks),
+            inference=self._inference(inference_key),
             run=run,
             answer=answer,
             waiting=waiting,
@@ -235,15 +235,15 @@ class Backtests:
             unread=unread,
         )
 
-    def _first_noticed(self, state: str) -> float:
+    def _first_observed(self, state: str) -> float:
         """When this state was first observed here.
 
         A Job's own timestamps come from another machine's clock, and after a restart of this process
         the whole time is waited again.
         """
-        if state not in self._noticed and len(self._noticed) > 1000:
-            self._noticed.clear()
-        return self._noticed.setdefault(state, self._now())
+        if state not in self._observed_at and len(self._observed_at) > 1000:
+            self._observed_at.clear()
+        return self._observed_at.setdefault(state, self._now())
 
     def _inference(self, key: Key) -> R1Inference | None:
         stored = self._inferences.resources.get(key)
@@ -256,7 +256,7 @@ class Backtests:
         """What the newest pod of the Job says: one that was evicted may have come before it."""
         pods = [
             pod
-            for _, pod in self._views.all_of(POD)
+            for _, pod in self._stores.all_of(POD)
             if run is not None
             and run.uid in {owner["uid"] for owner in pod["metadata"].get("ownerReferences") or ()}
         ]
@@ -265,92 +265,98 @@ class Backtests:
         newest = max(pods, key=lambda pod: str(pod["metadata"]["creationTimestamp"]))
         return read_answer(newest), read_waiting(newest)
 
-    async def _look_for_job(self, key: Key, backtest: R1Backtest) -> tuple[Run | None, str | None]:
-        """A Job that the view does not have, or why it could not be asked for."""
+    async def _read_missing_job(
+        self, key: Key, backtest: R1Backtest
+    ) -> tuple[Run | None, str | None]:
+        """A Job that the store does not have, or why it could not be asked for."""
         request = ChildWrite(JOB.name, "read", job_name(backtest))
         if self._backoff.pause(key, request, self._now()) <= 0:
             try:
                 run = await self._find_job(backtest)
-            except NotLeading:
+            except NotLeader:
                 raise
             except Exception as error:  # noqa: BLE001 (whatever it was: the status is written)
-                self._note_failure(key, request, error)
+                self._record_failure(key, request, error)
             else:
-                self._backoff.succeeded(key, request)
+                self._backoff.record_success(key, request)
                 return run, None
-        failure = self._backoff.failure(key, request)
+        failure = self._backoff.last_failure(key, request)
         return None, "" if failure is None else failure.message
 
-    def _note_failure(self, key: Key, request: ChildWrite, error: Exception) -> None:
-        known = isinstance(error, KubeApiError)
-        words = (
+    def _record_failure(self, key: Key, request: ChildWrite, error: Exception) -> None:
+        expected = isinstance(error, KubeApiError)
+        detail = (
             error.detail if isinstance(error, KubeApiError) else f"{type(error).__name__}: {error}"
         )
         refusal = WriteRefusal(
-            JOB.name, key.name, words, temporary=not isinstance(error, RequestRefused)
+            JOB.name, key.name, detail, temporary=not isinstance(error, RequestRefused)
         )
-        delay = self._backoff.failed(key, request, refusal, self._now())
+        delay = self._backoff.record_failure(key, request, refusal, self._now())
         logger.log(
-            logging.WARNING if known else logging.ERROR,
+            logging.WARNING if expected else logging.ERROR,
             "R1Backtest %s: %s of its Job failed, again in %.1f s: %s",
             key,
             request.verb,
             delay,
             error,
-            exc_info=None if known else error,
+            exc_info=None if expected else error,
         )
 
     async def _find_job(self, backtest: R1Backtest) -> Run | None:
         found = await self._api.get(JOB, self._site.namespace, job_name(backtest))
         if found is None:
             return None
-        self._views.put(JOB, found)
+        self._stores.put(JOB, found)
         return read_run(found)
 
-    async def _start(self, seen: BacktestObservation, job: Json) -> BacktestObservation:
+    async def _start(self, observation: BacktestObservation, job: Json) -> BacktestObservation:
         """Make the Job, unless it failed a moment ago; what is seen then."""
-        key = Key(seen.backtest.namespace, seen.backtest.name)
+        key = Key(observation.backtest.namespace, observation.backtest.name)
         request = ChildWrite(JOB.name, "create", manifest_hash(job))
         if self._backoff.pause(key, request, self._now()) <= 0:
             try:
-                made = await self._create(seen, job)
-            except NotLeading:
+                made = await self._create(observation, job)
+            except NotLeader:
                 raise
             except Exception as error:  # noqa: BLE001 (whatever it was: the status is written)
-                self._note_failure(key, request, error)
+                self._record_failure(key, request, error)
             else:
-                self._backoff.succeeded(key, request)
+                self._backoff.record_success(key, request)
                 return made
-        failure = self._backoff.failure(key, request)
+        failure = self._backoff.last_failure(key, request)
         if failure is None:
-            return seen
-        return replace(seen, refusal=failure.message, refusal_may_pass=failure.temporary)
+            return observation
+        return replace(observation, refusal=failure.message, refusal_may_pass=failure.temporary)
 
-    async def _create(self, seen: BacktestObservation, job: Json) -> BacktestObservation:
+    async def _create(self, observation: BacktestObservation, job: Json) -> BacktestObservation:
         try:
             made = await self._api.create(JOB, self._site.namespace, job)
         except Conflict:  # it is there, and its event is on the way
-            run = await self._find_job(seen.backtest)
-            return replace(seen, run=run) if run else replace(seen, busy_with=seen.backtest.key)
+            run = await self._find_job(observation.backtest)
+            return (
+                replace(observation, run=run)
+                if run
+                else replace(observation, busy_with=observation.backtest.key)
+            )
         self._metrics.writes.labels(JOB.name, "create").inc()
-        self._views.put(JOB, made)
-        return replace(seen, run=read_run(made))
+        self._stores.put(JOB, made)
+        return replace(observation, run=read_run(made))
 
     async def _write_status(
-        self, key: Key, seen: BacktestObservation, planned: BacktestPlan
+        self, key: Key, observation: BacktestObservation, planned: BacktestPlan
     ) -> None:
-        if _same(planned.status, seen.backtest.status):
+        if _same(planned.status, observation.backtest.status):
             return
         try:
-            await self._apply_status(key, seen.backtest.uid, planned.status)
+            await self._apply_status(key, observation.backtest.uid, planned.status)
         except RequestRefused as error:
             # A verdict in a shape that this CRD does not take: of an image of another version.
-            if not planned.status.get("verdict") or seen.answer is None:
+            if not planned.status.get("verdict") or observation.answer is None:
                 raise
             logger.warning("R1Backtest %s: %s", key, error)
-            unread = replace(seen, answer=replace(seen.answer, message=""))
+            unread = replace(observation, answer=replace(observation.answer, message=""))
             status = plan_backtest(unread, self._now()).status
-            await self._apply_status(key, seen.backtest.uid, status)
+            await self._apply_status(key, observation.backtest.uid, status)
 
     async def _apply_status(self, key: Key, uid: str, status: Mapping[str, Any]) -> None:
         manifest = {
@@ -360,42 +366,42 @@ class Backtests:
             "status": dict(status),
         }
         try:
-            answer = await self._api.apply(R1BACKTEST, *key, manifest, subresource="status")
+            response = await self._api.apply(R1BACKTEST, *key, manifest, subresource="status")
         except (NotFound, Conflict):
             return  # deleted, or made anew, meanwhile: its event is on the way
         self._metrics.writes.labels(R1BACKTEST.name, "status").inc()
-        self._views.put(R1BACKTEST, answer)
+        self._stores.put(R1BACKTEST, response)
 
     async def _forget(self, key: Key) -> None:
         """An object that went: its Job goes too, no owner reference crosses namespaces."""
         found = await self._api.get(R1BACKTEST, *key)
         if found is not None:
-            if self._views.put(R1BACKTEST, found) is not None:
+            if self._stores.put(R1BACKTEST, found) is not None:
                 self._queue.add(key)
             return
         self._backoff.forget(key)
-        for backtests in self._asking.values():
+        for backtests in self._backtests_by_inference.values():
             backtests.discard(key)
         await self._delete_jobs(key)
 
     async def _delete_jobs(self, key: Key, but: str = "") -> None:
         """Delete the Jobs of objects of this name, `but` that of the present one."""
-        for owner, job in self._views.all_of(JOB):
+        for owner, job in self._stores.all_of(JOB):
             metadata = job["metadata"]
             if owner != key or metadata["name"] == but or metadata.get("deletionTimestamp"):
                 continue
             namespace, name = metadata["namespace"], metadata["name"]
             await self._api.delete(JOB, namespace, name, uid=metadata["uid"])
             self._metrics.writes.labels(JOB.name, "delete").inc()
-            self._views.remove(JOB, job)
+            self._stores.remove(JOB, job)
             logger.info("R1Backtest %s: deleted its Job %s", key, name)
-            self._wake_waiting()
+            self._enqueue_pending()
 
-    def _wake_waiting(self) -> None:
+    def _enqueue_pending(self) -> None:
         """It is the next one's turn: the oldest first."""
         waiting = [
             (obj["metadata"]["creationTimestamp"], key)
-            for key, obj in self._views.all_of(R1BACKTEST)
+            for key, obj in self._stores.all_of(R1BACKTEST)
             if (obj.get("status") or {}).get("phase") == BacktestPhase.PENDING
         ]
         for _, key in sorted(waiting):

@@ -12,7 +12,7 @@ from collections.abc import Callable
 
 from r1_operator.kube.kinds import Kind
 
-_MISSES = 2
+_MAX_REPAIRS = 2
 
 
 class Liveness:
@@ -23,32 +23,32 @@ class Liveness:
     ) -> None:
         self._silent = silent_seconds
         self._clock = clock
-        self._beat_at = clock()
-        self._heard_at: dict[str, float] = {}
-        self._missed: dict[str, int] = {}
+        self._heartbeat_at = clock()
+        self._event_at: dict[str, float] = {}
+        self._repairs: dict[str, int] = {}
 
-    def beat(self) -> None:
+    def heartbeat(self) -> None:
         """A round of the main loops was done."""
-        self._beat_at = self._clock()
+        self._heartbeat_at = self._clock()
 
-    def heard(self, kind: Kind) -> None:
+    def event_received(self, kind: Kind) -> None:
         """A watch event of this kind came in."""
-        self._heard_at[kind.name] = self._clock()
-        self._missed.pop(kind.name, None)
+        self._event_at[kind.name] = self._clock()
+        self._repairs.pop(kind.name, None)
 
-    def missed(self, kind: Kind) -> None:
+    def relist_repaired(self, kind: Kind) -> None:
         """A resync found changes that the watch of this kind had not brought."""
-        self._missed[kind.name] = self._missed.get(kind.name, 0) + 1
+        self._repairs[kind.name] = self._repairs.get(kind.name, 0) + 1
 
-    def fault(self) -> str | None:
+    def failure(self) -> str | None:
         """One sentence if a restart would help, else None."""
         now = self._clock()
-        if now - self._beat_at > self._silent:
-            return f"no resync was finished for {now - self._beat_at:.0f} s"
-        for name, misses in self._missed.items():
-            if misses >= _MISSES:
-                since = now - self._heard_at.get(name, 0.0)
-                return f"the watch of {name} is silent: {misses} resyncs found what it missed" + (
-                    f", last event {since:.0f} s ago" if name in self._heard_at else ""
+        if now - self._heartbeat_at > self._silent:
+            return f"no resync was finished for {now - self._heartbeat_at:.0f} s"
+        for name, repairs in self._repairs.items():
+            if repairs >= _MAX_REPAIRS:
+                since = now - self._event_at.get(name, 0.0)
+                return f"the watch of {name} is silent: {repairs} resyncs found what it missed" + (
+                    f", last event {since:.0f} s ago" if name in self._event_at else ""
                 )
         return None

@@ -2,7 +2,7 @@
 
 A standby serves probes and waits for the Lease; it watches nothing. The active process watches,
 reconciles and decides. Losing the Lease ends the process, and whatever runs it starts it again as a
-standby with empty views: there is no other way back.
+standby with empty stores: there is no other way back.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from collections.abc import Callable, Coroutine
 from typing import Any
 
 from r1_operator.api.serving import ModelSource
-from r1_operator.controller.backtests import Backtests
+from r1_operator.controller.backtests import BacktestController
 from r1_operator.controller.liveness import Liveness
 from r1_operator.controller.reconcile.reconciler import Reconciler
 from r1_operator.controller.scaling.decision_history import DecisionHistory
@@ -30,7 +30,7 @@ from r1_operator.controller.workqueue import WorkQueue
 from r1_operator.kube.client import Api, KubeApiError, NotFound
 from r1_operator.kube.events import EventWriter
 from r1_operator.kube.kinds import R1INFERENCE, SERVICE_MONITOR, Key
-from r1_operator.kube.lease import Leadership, LeaseLost
+from r1_operator.kube.lease import LeaderElector, LeaseLost
 from r1_operator.kube.store import Stores
 from r1_operator.metrics import OperatorMetrics
 from r1_operator.plan.backtest.observed import BacktestSite
@@ -53,26 +53,26 @@ class Manager:
         self.settings = settings
         self.api = api
         self.metrics = OperatorMetrics()
-        self.views = Stores()
+        self.stores = Stores()
         self.queue: WorkQueue[Key] = WorkQueue()
-        self.book = DecisionHistory()
+        self.decision_history = DecisionHistory()
         self.liveness = Liveness(silent_seconds=settings.silent_watch_seconds)
-        self.intake = EventHandler(
-            self.views, enqueue=self._changed, liveness=self.liveness, metrics=self.metrics
+        self.event_handler = EventHandler(
+            self.stores, enqueue=self._enqueue, liveness=self.liveness, metrics=self.metrics
         )
         self.monitors = ServiceMonitors(
             api,
-            self.intake,
-            wanted=settings.service_monitors,
+            self.event_handler,
+            enabled=settings.service_monitors,
             namespaces=settings.namespaces,
             period_seconds=settings.resync_seconds,
-            changed=self._look_at_all,
+            on_change=self._enqueue_all,
         )
         self.stop = asyncio.Event()
-        self.settled = asyncio.Event()
+        self.synced = asyncio.Event()
         """Set once the first listing is complete and everything in it was reconciled."""
         self._active = settings.dev
-        self.leadership = Leadership(
+        self.elector = LeaderElector(
             api,
             namespace=settings.own_namespace,
             name=settings.lease_name,
@@ -99,14 +99,14 @@ class Manager:
             accelerators=settings.accelerators,
         )
         self.scaling = ScalingLoop(
-            self.views,
+            self.stores,
             self.signals,
             self.forecaster,
             self.external,
             self.nodes,
-            self.book,
+            self.decision_history,
             enqueue=self.queue.add,
-            tell=self.events.tell,
+            emit=self.events.emit,
             metrics=self.metrics,
             decision_seconds=settings.decision_seconds,
             min_rate_seconds=prometheus.rate_seconds(settings.min_rate_seconds),
@@ -115,17 +115,17 @@ class Manager:
         )
         self.reconciler = Reconciler(
             api,
-            self.views,
+            self.stores,
             self.scaling,
             defaults=defaults,
             has_service_monitors=lambda: self.monitors.served,
             enqueue=self.queue.add,
-            tell=self.events.tell,
+            emit=self.events.emit,
             metrics=self.metrics,
         )
-        self.backtests = Backtests(
+        self.backtests = BacktestController(
             api,
-            self.views,
+            self.stores,
             site=BacktestSite(
                 settings.own_namespace,
                 settings.backtest_image,
@@ -136,19 +136,19 @@ class Manager:
             ),
             namespaces=settings.namespaces,
             lead=self.scaling.lead,
-            tell=self.events.tell,
+            emit=self.events.emit,
             liveness=self.liveness,
             metrics=self.metrics,
         )
         self.server = OperatorServer(
             liveness=self.liveness,
             metrics=self.metrics,
-            decisions=self.book,
+            decisions=self.decision_history,
             is_active=lambda: self._active,
-            exists=lambda key: self.views.resources.get(key) is not None,
+            exists=lambda key: self.stores.resources.get(key) is not None,
         )
         self.metrics.registry.register(ScalingCollector(self.scaling.followed))
-        self.metrics.resources.set_function(lambda: len(self.views.resources))
+        self.metrics.resources.set_function(lambda: len(self.stores.resources))
         self.metrics.queue_length.set_function(lambda: len(self.queue))
 
     async def run(self) -> None:
@@ -160,16 +160,16 @@ class Manager:
         await self.server.start(self.settings.http_host, self.settings.http_port)
         try:
             if self.settings.dev:
-                await self._until_stopped(self._lead)
+                await self._until_stopped(self._run_as_leader)
             else:
-                await self._until_stopped(self.leadership.acquire)
+                await self._until_stopped(self.elector.acquire)
                 if not self.stop.is_set():
-                    self.api.may_write = lambda: self.leadership.is_held
+                    self.api.may_write = lambda: self.elector.is_held
                     try:
-                        await self._until_stopped(self._lead)
+                        await self._until_stopped(self._run_as_leader)
                     finally:
                         self._active = False
-                        await self.leadership.release()
+                        await self.elector.release()
         finally:
             self._active = False
             await self.signals.close()
@@ -191,17 +191,17 @@ class Manager:
                 each.cancel()
             await asyncio.gather(task, stopping, return_exceptions=True)
 
-    async def _lead(self) -> None:
+    async def _run_as_leader(self) -> None:
         self._active = True
-        self.metrics.leading.set(1)
-        self.liveness.beat()
+        self.metrics.is_leader.set(1)
+        self.liveness.heartbeat()
         await self._wait_for_crd()
         try:
             async with asyncio.TaskGroup() as group:
                 if not self.settings.dev:
-                    group.create_task(self.leadership.keep())
+                    group.create_task(self.elector.renew())
                 group.create_task(self._watch(), name="watch")
-                group.create_task(self._resync().run(), name="resync")
+                group.create_task(self._relist().run(), name="relist")
                 group.create_task(self.monitors.run(), name="service monitors")
                 group.create_task(self.events.run(), name="events")
                 group.create_task(self._work(), name="work")
@@ -209,26 +209,28 @@ class Manager:
         except* LeaseLost as lost:
             raise lost.exceptions[0] from None
         finally:
-            self.metrics.leading.set(0)
+            self.metrics.is_leader.set(0)
 
-    def _changed(self, key: Key) -> None:
+    def _enqueue(self, key: Key) -> None:
         self.queue.add(key)
         self.backtests.inference_changed(key)
 
-    def _look_at_all(self) -> None:
-        for key in list(self.views.resources.objects):
+    def _enqueue_all(self) -> None:
+        for key in list(self.stores.resources.objects):
             self.queue.add(key)
 
     async def _watch(self) -> None:
-        await watch(self.api, self.intake, namespaces=self.settings.namespaces, stop=self.stop)
+        await watch(
+            self.api, self.event_handler, namespaces=self.settings.namespaces, stop=self.stop
+        )
         self.stop.set()  # while it runs, kopf takes the signals that tell this process to end
 
-    def _resync(self) -> Relist:
+    def _relist(self) -> Relist:
         return Relist(
             self.api,
-            self.intake,
+            self.event_handler,
             kinds=lambda: (*WATCHED, SERVICE_MONITOR) if self.monitors.served else WATCHED,
-            at_once=(R1INFERENCE,),
+            initial_kinds=(R1INFERENCE,),
             namespaces=self.settings.namespaces,
             liveness=self.liveness,
             metrics=self.metrics,
@@ -236,20 +238,20 @@ class Manager:
         )
 
     async def _work(self) -> None:
-        """Plan nothing before every view is complete; then reconcile and decide."""
+        """Plan nothing before every store is complete; then reconcile and decide."""
         for kind in WATCHED:
-            await self.views.of(kind).complete.wait()
-        await self.monitors.look()
-        logger.info("%d resources in view", len(self.views.resources))
+            await self.stores.of(kind).complete.wait()
+        await self.monitors.check()
+        logger.info("%d resources in store", len(self.stores.resources))
         await self.scaling.prime()
         async with asyncio.TaskGroup() as group:
-            group.create_task(self._note_settled())
+            group.create_task(self._log_synced())
             group.create_task(self.scaling.run())
             group.create_task(self.queue.run(self.settings.workers, self.reconciler.reconcile))
 
-    async def _note_settled(self) -> None:
+    async def _log_synced(self) -> None:
         await self.queue.wait_idle()
-        self.settled.set()
+        self.synced.set()
         logger.info("all resources reconciled; %d writes so far", self.api.log.writes)
 
     async def _wait_for_crd(self) -> None:
@@ -265,15 +267,15 @@ class Manager:
             await asyncio.sleep(2.0)
 
 
-async def operate(settings: OperatorSettings) -> int:
+async def run_operator(settings: OperatorSettings) -> int:
     """Run until a signal or the loss of the Lease; the process' exit code."""
     async with await Api.connect(max_concurrent=settings.max_concurrent_requests) as api:
-        operation = Manager(settings, api)
+        manager = Manager(settings, api)
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, operation.stop.set)
+            loop.add_signal_handler(number, manager.stop.set)
         try:
-            await operation.run()
+            await manager.run()
         except LeaseLost as lost:
             logger.error("%s; ending this process", lost)
             return 1

@@ -59,8 +59,8 @@ class OperatorServer:
             await self._runner.cleanup()
 
     async def _healthz(self, _: web.Request) -> web.Response:
-        fault = self._liveness.fault() if self._is_active() else None
-        return web.Response(text=f"{fault or 'ok'}\n", status=503 if fault else 200)
+        failure = self._liveness.failure() if self._is_active() else None
+        return web.Response(text=f"{failure or 'ok'}\n", status=503 if failure else 200)
 
     async def _readyz(self, _: web.Request) -> web.Response:
         return web.Response(text="active\n" if self._is_active() else "standby\n")
@@ -76,5 +76,7 @@ class OperatorServer:
             return web.json_response({"error": message}, status=503)
         if not self._exists(key):
             return web.json_response({"error": f"there is no R1Inference {key}"}, status=404)
-        found = self._decisions.shown(key, PROCESS_CLOCK.wall_offset())
-        return web.json_response({"namespace": key.namespace, "name": key.name, "decisions": found})
+        decisions = self._decisions.shown(key, PROCESS_CLOCK.wall_offset())
+        return web.json_response(
+            {"namespace": key.namespace, "name": key.name, "decisions": decisions}
+        )

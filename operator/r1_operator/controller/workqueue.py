@@ -50,9 +50,9 @@ class WorkQueue(Generic[K]):
         self._rng = rng or random.Random()  # noqa: S311 (jitter, not a secret)
         self._ready: deque[K] = deque()
         self._added_at: dict[K, float] = {}
-        self._in_work: set[K] = set()
-        self._again: dict[K, float] = {}
-        self._later: list[tuple[float, int, K]] = []
+        self._processing: set[K] = set()
+        self._readded: dict[K, float] = {}
+        self._delayed: list[tuple[float, int, K]] = []
         self._due: dict[K, float] = {}
         self._serial = itertools.count()
         self._failures: dict[K, int] = {}
@@ -63,14 +63,14 @@ class WorkQueue(Generic[K]):
 
     def __len__(self) -> int:
         """Keys that are ready or in work (not those that are due later)."""
-        return len(self._ready) + len(self._in_work)
+        return len(self._ready) + len(self._processing)
 
     def add(self, key: K) -> None:
         """Look at this key as soon as a worker is free."""
         now = asyncio.get_running_loop().time()
         self._due.pop(key, None)
-        if key in self._in_work:
-            self._again.setdefault(key, now)
+        if key in self._processing:
+            self._readded.setdefault(key, now)
         elif key not in self._added_at:
             self._added_at[key] = now
             self._ready.append(key)
@@ -82,10 +82,10 @@ class WorkQueue(Generic[K]):
         if seconds <= 0:
             return self.add(key)
         due = asyncio.get_running_loop().time() + seconds
-        if key in self._added_at or key in self._again or self._due.get(key, due + 1) <= due:
+        if key in self._added_at or key in self._readded or self._due.get(key, due + 1) <= due:
             return None
         self._due[key] = due
-        heapq.heappush(self._later, (due, next(self._serial), key))
+        heapq.heappush(self._delayed, (due, next(self._serial), key))
         self._wake_timer.set()
         return None
 
@@ -114,11 +114,11 @@ class WorkQueue(Generic[K]):
         loop = asyncio.get_running_loop()
         while True:
             self._wake_timer.clear()
-            while self._later and self._later[0][0] <= loop.time():
-                due, _, key = heapq.heappop(self._later)
+            while self._delayed and self._delayed[0][0] <= loop.time():
+                due, _, key = heapq.heappop(self._delayed)
                 if self._due.get(key) == due:  # otherwise something newer replaced this entry
                     self.add(key)
-            pause = self._later[0][0] - loop.time() if self._later else None
+            pause = self._delayed[0][0] - loop.time() if self._delayed else None
             try:
                 async with asyncio.timeout(pause):
                     await self._wake_timer.wait()
@@ -133,15 +133,15 @@ class WorkQueue(Generic[K]):
                 await self._wake.wait()
             key = self._ready.popleft()
             added_at = self._added_at.pop(key)
-            self._in_work.add(key)
+            self._processing.add(key)
             try:
-                again = await work(key, loop.time() - added_at)
+                requeue_after = await work(key, loop.time() - added_at)
             except Exception as error:  # noqa: BLE001 (whatever it was: later is another try)
                 self._retry(key, error)
             else:
                 self._failures.pop(key, None)
-                if again is not None:
-                    self.add_after(key, again)
+                if requeue_after is not None:
+                    self.add_after(key, requeue_after)
             finally:
                 self._finish(key)
             await asyncio.sleep(0)  # a worker that never waits for I/O would starve the watches
@@ -162,12 +162,12 @@ class WorkQueue(Generic[K]):
         self.add_after(key, delay)
 
     def _finish(self, key: K) -> None:
-        self._in_work.discard(key)
-        since = self._again.pop(key, None)
+        self._processing.discard(key)
+        since = self._readded.pop(key, None)
         if since is not None and key not in self._added_at:
             self._due.pop(key, None)
             self._added_at[key] = since
             self._ready.append(key)
             self._wake.set()
-        elif not self._ready and not self._in_work:
+        elif not self._ready and not self._processing:
             self._idle.set()

@@ -1,1 +1,1 @@
-"""The edge to the Kubernetes API: a client, views of what the watches said, the Lease, Events."""
+"""The edge to the Kubernetes API: a client, stores of what the watches said, the Lease, Events."""

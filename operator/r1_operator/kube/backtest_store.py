@@ -1,6 +1,6 @@
 """What the watches have said of backtests: the objects, their Jobs and their pods.
 
-Apart from the views of R1Inferences: Jobs and pods are of the operator's own namespace, carry another
+Apart from the stores of R1Inferences: Jobs and pods are of the operator's own namespace, carry another
 label, and there are a few of them at most.
 """
 
@@ -14,26 +14,26 @@ from r1_operator.kube.store import Store
 
 
 class BacktestStores:
-    """All views that are about backtests."""
+    """All stores that are about backtests."""
 
     def __init__(self) -> None:
-        self._views = {kind.name: Store(kind) for kind in (R1BACKTEST, JOB, POD)}
+        self._stores = {kind.name: Store(kind) for kind in (R1BACKTEST, JOB, POD)}
 
     def of(self, kind: Kind) -> Store:
-        """The view of one kind."""
-        return self._views[kind.name]
+        """The store of one kind."""
+        return self._stores[kind.name]
 
     def put(self, kind: Kind, obj: Json) -> Key | None:
-        """Take in an object; the key of the backtest that it concerns, None where nothing is new."""
+        """Take in an object; the key of the backtest that it backtest, None where nothing is new."""
         return backtest_of(kind, obj) if self.of(kind).put(obj) else None
 
     def remove(self, kind: Kind, obj: Json) -> Key | None:
         """Forget an object; the key of the backtest that it concerned, None where it was unknown."""
-        gone = self.of(kind).remove(key_of(obj), obj["metadata"].get("uid", ""))
-        return backtest_of(kind, obj) if gone else None
+        removed = self.of(kind).remove(key_of(obj), obj["metadata"].get("uid", ""))
+        return backtest_of(kind, obj) if removed else None
 
     def owner(self, kind: Kind, key: Key) -> Key | None:
-        """The backtest that an object in view concerns."""
+        """The backtest that an object in store concerns."""
         stored = self.of(kind).get(key)
         return backtest_of(kind, stored.load()) if stored is not None else None
 
@@ -41,9 +41,9 @@ class BacktestStores:
         """Every object of a kind with the key of the backtest that it concerns."""
         for stored in list(self.of(kind).objects.values()):
             obj = stored.load()
-            concerns = backtest_of(kind, obj)
-            if concerns is not None:
-                yield concerns, obj
+            backtest = backtest_of(kind, obj)
+            if backtest is not None:
+                yield backtest, obj
 
 
 def backtest_of(kind: Kind, obj: Json) -> Key | None:

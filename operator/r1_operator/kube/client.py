@@ -31,7 +31,7 @@ from r1_operator.kube.errors import (
     Conflict,
     KubeApiError,
     NotFound,
-    NotLeading,
+    NotLeader,
     RequestRefused,
     Unreachable,
     failure_of,
@@ -48,7 +48,7 @@ __all__ = [
     "Conflict",
     "KubeApiError",
     "NotFound",
-    "NotLeading",
+    "NotLeader",
     "RequestLog",
     "RequestRecord",
     "RequestRefused",
@@ -293,15 +293,15 @@ class Api:
         allowed = self._retry.attempts if attempts is None else attempts
         for attempt in range(1, allowed + 1):
             if method in WRITE_METHODS and not self.may_write():
-                raise NotLeading(f"{method} {path} held back: this process lost its Lease")
+                raise NotLeader(f"{method} {path} held back: this process lost its Lease")
             try:
                 status, retry_after, data = await self._send(
                     method, url, body, content_type, accept, timeout_seconds or self._timeout
                 )
             except (aiohttp.ClientError, TimeoutError, OSError) as error:
                 self.log.add(RequestRecord(method, path, 0))
-                words = str(error) or type(error).__name__
-                failure: KubeApiError = Unreachable(f"{method} {path}: {words}", detail=words)
+                detail = str(error) or type(error).__name__
+                failure: KubeApiError = Unreachable(f"{method} {path}: {detail}", detail=detail)
                 retry_after = None
                 if isinstance(error, TimeoutError) and method in WRITE_METHODS:
                     raise failure from error
@@ -313,8 +313,8 @@ class Api:
                     except ValueError:
                         answer = None
                     if not isinstance(answer, dict):
-                        words = f"HTTP status {status} with a body that is not a JSON object"
-                        raise Unreachable(f"{method} {path}: {words}", detail=words)
+                        detail = f"HTTP status {status} with a body that is not a JSON object"
+                        raise Unreachable(f"{method} {path}: {detail}", detail=detail)
                     return answer
                 failure = failure_of(method, path, status, data)
             if not isinstance(failure, Unreachable | Busy) or attempt == allowed:

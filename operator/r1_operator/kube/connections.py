@@ -2,7 +2,7 @@
 
 A TLS connection that is closed says goodbye and waits for the other side's. A watch or a request
 that was given up in the middle is closed in that way, by nobody in particular, and a process (or a
-loop) that ends meanwhile leaves a socket behind. Here a client that ends drops whatever is left.
+loop) that ends meanwhile leaves a socket behind. Here a client that ends drops whatever is open_transports.
 """
 
 from __future__ import annotations
@@ -21,21 +21,21 @@ class Connector(aiohttp.TCPConnector):
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
-        self._made: weakref.WeakSet[asyncio.BaseTransport] = weakref.WeakSet()
+        self._transports: weakref.WeakSet[asyncio.BaseTransport] = weakref.WeakSet()
 
     async def _create_connection(self, *args: Any, **options: Any) -> ResponseHandler:
         handler = await super()._create_connection(*args, **options)
         if handler.transport is not None:
-            self._made.add(handler.transport)
+            self._transports.add(handler.transport)
         return handler
 
     async def drop_all(self) -> None:
         """End every connection at once, those that are saying goodbye as well."""
-        left = list(self._made)
-        for transport in left:
+        open_transports = list(self._transports)
+        for transport in open_transports:
             if isinstance(transport, asyncio.WriteTransport):
                 transport.abort()
-        if left:
+        if open_transports:
             await asyncio.sleep(0)  # a socket is closed in the loop's next turn
 
 
@@ -51,7 +51,7 @@ class Rest(RESTClientObject):
         return self._connector
 
     async def close(self) -> None:
-        """Close the session and drop what is left of its connections."""
+        """Close the session and drop what is open_transports of its connections."""
         await super().close()
         if self._connector is not None:
             await self._connector.drop_all()

@@ -6,7 +6,7 @@
     |-- NotFound                404
     |-- Conflict                409: another write came first, or the object exists already
     |-- Refused                 the content is wrong, or the write is not allowed
-    `-- NotLeading              not sent: this process no longer holds the Lease
+    `-- NotLeader              not sent: this process no longer holds the Lease
 
 The status code alone does not say which of them an answer is. Server-side apply reports a field
 that the schema does not have as 500 without a reason, and an admission webhook that denies a
@@ -62,7 +62,7 @@ class RequestRefused(KubeApiError):
     """The request itself is wrong or not allowed; repeating it at once will not help."""
 
 
-class NotLeading(KubeApiError):
+class NotLeader(KubeApiError):
     """A write was held back because this process does not hold the Lease any more."""
 
 

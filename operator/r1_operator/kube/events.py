@@ -21,7 +21,7 @@ from r1_operator.kube.kinds import EVENT, R1INFERENCE, Json, Key, Kind
 
 logger = logging.getLogger(__name__)
 
-_LONGEST_NOTE = 1024  # the API's own limit
+_MAX_NOTE_LENGTH = 1024  # the API's own limit
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,65 +55,63 @@ class EventWriter:
         self._burst = burst
         self._clock = clock
         self._queue: asyncio.Queue[EventSpec] = asyncio.Queue(maxsize=1000)
-        self._told: OrderedDict[tuple[str, str, str], float] = OrderedDict()
+        self._emitted_at: OrderedDict[tuple[str, str, str], float] = OrderedDict()
         self._recent: dict[str, list[float]] = {}
 
-    def tell(self, notice: EventSpec) -> None:
-        """Queue a notice, unless it was told lately or there are too many."""
+    def emit(self, event: EventSpec) -> None:
+        """Queue a event, unless it was told lately or there are too many."""
         now = self._clock()
-        self._forget_before(now - self._quiet)
-        mark = (notice.uid, notice.reason, notice.note)
-        recent = self._recent.setdefault(notice.uid, [])
-        if mark in self._told or len(recent) >= self._burst or self._queue.full():
+        self._expire_before(now - self._quiet)
+        identity = (event.uid, event.reason, event.note)
+        recent = self._recent.setdefault(event.uid, [])
+        if identity in self._emitted_at or len(recent) >= self._burst or self._queue.full():
             return
-        self._told[mark] = now
+        self._emitted_at[identity] = now
         recent.append(now)
-        self._queue.put_nowait(notice)
+        self._queue.put_nowait(event)
 
     async def run(self) -> None:
         """Write notices for ever."""
         while True:
-            notice = await self._queue.get()
+            event = await self._queue.get()
             try:
-                await self._api.create(EVENT, notice.key.namespace, self._manifest(notice))
+                await self._api.create(EVENT, event.key.namespace, self._manifest(event))
             except KubeApiError as error:
-                logger.warning(
-                    "event %s about %s not written: %s", notice.reason, notice.key, error
-                )
-            except Exception:  # one notice that cannot be written must not stop the others
-                logger.exception("event %s about %s not written", notice.reason, notice.key)
+                logger.warning("event %s about %s not written: %s", event.reason, event.key, error)
+            except Exception:  # one event that cannot be written must not stop the others
+                logger.exception("event %s about %s not written", event.reason, event.key)
 
-    def _forget_before(self, moment: float) -> None:
-        while self._told:
-            mark, at = next(iter(self._told.items()))
+    def _expire_before(self, moment: float) -> None:
+        while self._emitted_at:
+            identity, at = next(iter(self._emitted_at.items()))
             if at > moment:
                 break
-            del self._told[mark]
-            times = self._recent.get(mark[0], [])
+            del self._emitted_at[identity]
+            times = self._recent.get(identity[0], [])
             times[:] = [t for t in times if t > moment]
             if not times:
-                self._recent.pop(mark[0], None)
+                self._recent.pop(identity[0], None)
 
-    def _manifest(self, notice: EventSpec) -> Json:
+    def _manifest(self, event: EventSpec) -> Json:
         return {
             "apiVersion": EVENT.api_version,
             "kind": EVENT.name,
             "metadata": {
-                "name": f"{notice.key.name}.{uuid.uuid4().hex[:16]}",
-                "namespace": notice.key.namespace,
+                "name": f"{event.key.name}.{uuid.uuid4().hex[:16]}",
+                "namespace": event.key.namespace,
             },
             "eventTime": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ"),
             "reportingController": f"deepseek.ai/{FIELD_MANAGER}",
             "reportingInstance": self._identity[:128],
-            "action": notice.action,
-            "reason": notice.reason,
-            "note": notice.note[:_LONGEST_NOTE],
-            "type": "Warning" if notice.warning else "Normal",
+            "action": event.action,
+            "reason": event.reason,
+            "note": event.note[:_MAX_NOTE_LENGTH],
+            "type": "Warning" if event.warning else "Normal",
             "regarding": {
-                "apiVersion": notice.kind.api_version,
-                "kind": notice.kind.name,
-                "namespace": notice.key.namespace,
-                "name": notice.key.name,
-                "uid": notice.uid,
+                "apiVersion": event.kind.api_version,
+                "kind": event.kind.name,
+                "namespace": event.key.namespace,
+                "name": event.key.name,
+                "uid": event.uid,
             },
         }

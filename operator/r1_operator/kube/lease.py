@@ -32,7 +32,7 @@ class LeaseLost(Exception):
     """Another process may act now; this one must stop."""
 
 
-class Leadership:
+class LeaderElector:
     """This process' claim on one Lease."""
 
     def __init__(
@@ -58,22 +58,22 @@ class Leadership:
         self._lease_seconds = lease_seconds
         self._renew_seconds = renew_seconds
         self._clock = clock
-        self._held_since_send: float | None = None
-        self._taken_by = ""
-        self._seen: tuple[str, str] | None = None
-        self._seen_at = 0.0
+        self._renewed_at: float | None = None
+        self._other_holder = ""
+        self._observed_record: tuple[str, str] | None = None
+        self._observed_at = 0.0
 
     @property
     def is_held(self) -> bool:
         """Whether this process may act now."""
-        sent = self._held_since_send
+        sent = self._renewed_at
         return sent is not None and self._clock() - sent < self._lease_seconds * 2 / 3
 
     async def acquire(self) -> None:
         """Return when this process holds the Lease; wait for as long as that takes."""
         while True:
             try:
-                if await self._try_once():
+                if await self._try_acquire_or_renew():
                     logger.info(
                         "Lease %s/%s is ours (%s)", self._namespace, self._name, self._identity
                     )
@@ -82,21 +82,23 @@ class Leadership:
                 logger.warning("Lease %s/%s: %s", self._namespace, self._name, error)
             await asyncio.sleep(self._renew_seconds / 2)
 
-    async def keep(self) -> None:
+    async def renew(self) -> None:
         """Renew for ever.
 
         Raises:
             LeaseLost: when it could not be renewed in time or somebody else holds it.
         """
         while True:
-            await asyncio.sleep(self._renew_seconds if self._renewed_lately() else 1.0)
+            await asyncio.sleep(self._renew_seconds if self._renewed_recently() else 1.0)
             try:
-                renewed = await self._try_once()
+                renewed = await self._try_acquire_or_renew()
             except KubeApiError as error:
                 logger.warning("renewing Lease %s/%s: %s", self._namespace, self._name, error)
             else:
-                if not renewed and self._taken_by:
-                    raise LeaseLost(f"{self._taken_by} holds Lease {self._namespace}/{self._name}")
+                if not renewed and self._other_holder:
+                    raise LeaseLost(
+                        f"{self._other_holder} holds Lease {self._namespace}/{self._name}"
+                    )
             if not self.is_held:
                 raise LeaseLost(f"Lease {self._namespace}/{self._name} was not renewed in time")
 
@@ -111,41 +113,41 @@ class Leadership:
                 await self._api.replace(LEASE, self._namespace, self._name, lease)
         except KubeApiError as error:
             logger.warning("releasing Lease %s/%s: %s", self._namespace, self._name, error)
-        self._held_since_send = None
+        self._renewed_at = None
 
-    def _renewed_lately(self) -> bool:
-        sent = self._held_since_send
+    def _renewed_recently(self) -> bool:
+        sent = self._renewed_at
         return sent is not None and self._clock() - sent < self._renew_seconds
 
-    async def _try_once(self) -> bool:
+    async def _try_acquire_or_renew(self) -> bool:
         sent = self._clock()
         lease = await self._request("GET")
         if lease is None:
-            taken = await self._write("POST", self._manifest(None))
-        elif self._may_take(lease):
-            taken = await self._write("PUT", self._manifest(lease))
+            acquired = await self._write("POST", self._manifest(None))
+        elif self._may_acquire(lease):
+            acquired = await self._write("PUT", self._manifest(lease))
         else:
-            taken = False
-        if taken:
-            self._held_since_send = sent
-        return taken
+            acquired = False
+        if acquired:
+            self._renewed_at = sent
+        return acquired
 
-    def _may_take(self, lease: Json) -> bool:
+    def _may_acquire(self, lease: Json) -> bool:
         spec = lease.get("spec", {})
         holder = spec.get("holderIdentity", "")
         if holder in ("", self._identity):
             return True
-        if self._held_since_send is None and _name(holder) == _name(self._identity):
+        if self._renewed_at is None and _pod_name(holder) == _pod_name(self._identity):
             return True
-        if self._held_since_send is not None:
-            self._taken_by = holder  # it was ours and another one has it: never fight for it
+        if self._renewed_at is not None:
+            self._other_holder = holder  # it was ours and another one has it: never fight for it
             return False
-        mark = (holder, lease["metadata"]["resourceVersion"])
-        if mark != self._seen:
-            self._seen, self._seen_at = mark, self._clock()
+        record = (holder, lease["metadata"]["resourceVersion"])
+        if record != self._observed_record:
+            self._observed_record, self._observed_at = record, self._clock()
             return False
         duration = float(spec.get("leaseDurationSeconds") or self._lease_seconds)
-        return self._clock() - self._seen_at > duration
+        return self._clock() - self._observed_at > duration
 
     def _manifest(self, old: Json | None) -> Json:
         now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
@@ -192,5 +194,5 @@ class Leadership:
             raise
 
 
-def _name(identity: str) -> str:
+def _pod_name(identity: str) -> str:
     return identity.rpartition("_")[0] or identity

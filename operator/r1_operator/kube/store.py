@@ -1,13 +1,13 @@
 """What the watches have said so far: plain dictionaries, cheap enough for tens of thousands.
 
-An object is kept as the JSON text of the parts that anything here reads (no managedFields), about a
+An object is trimmed as the JSON text of the parts that anything here reads (no managedFields), about a
 kilobyte each; parsed dictionaries would take eight times as much. Pods are reduced to the plan's own
 `Pod` on arrival.
 
 Two facts about watches shape this file. Events can come late or out of order (ours too: the answer
 to a write is put in at once, before its event comes), so an object never goes back to an older
-resourceVersion, and a DELETED counts only for the uid that it names. And a view is empty before it
-is filled: absence means something only once the view is `complete`, and even then the controller
+resourceVersion, and a DELETED counts only for the uid that it names. And a store is empty before it
+is filled: absence means something only once the store is `complete`, and even then the controller
 asks the API server before it acts on it.
 """
 
@@ -39,10 +39,10 @@ _DROPPED_METADATA = ("managedFields", "selfLink")
 
 @dataclass(slots=True)
 class StoredObject:
-    """One object of a view.
+    """One object of a store.
 
     `digest` covers everything but status and bookkeeping: two objects with the same digest say the
-    same about what was asked for. `settled_for` is the hash of the wanted manifest that this very
+    same about what was asked for. `synced_hash` is the hash of the wanted manifest that this very
     digest was found to fulfil; the reconcile sets it, any change of the digest clears it.
     """
 
@@ -52,7 +52,7 @@ class StoredObject:
     text: bytes
     replicas: int | None = None
     """`spec.replicas`, of a Deployment: scaling reads it every two seconds."""
-    settled_for: str = ""
+    synced_hash: str = ""
 
     def load(self) -> Json:
         """The object, parsed anew: the caller may do with it what it likes."""
@@ -76,33 +76,33 @@ class Store:
         return self.objects.get(key)
 
     def versions(self) -> Iterator[tuple[Key, str, int]]:
-        """Key, uid and resourceVersion of everything in the view."""
+        """Key, uid and resourceVersion of everything in the store."""
         for key, stored in list(self.objects.items()):
             yield key, stored.uid, stored.version
 
     def version(self, key: Key) -> int:
-        """The resourceVersion of an object; -1 where it is not known."""
+        """The resourceVersion of an object; -1 where it is not current."""
         stored = self.objects.get(key)
         return stored.version if stored is not None else -1
 
     def put(self, obj: Json) -> bool:
         """Take in an object; False where it says nothing new."""
         key, uid, version = key_of(obj), obj["metadata"].get("uid", ""), version_of(obj)
-        known = self.objects.get(key)
-        if known is not None and version <= known.version:
+        current = self.objects.get(key)
+        if current is not None and version <= current.version:
             return False
         text, digest = _pack(obj)
         replicas = obj["spec"].get("replicas") if self.kind == DEPLOYMENT else None
         stored = StoredObject(uid, version, digest, text, replicas)
-        if known is not None and known.uid == uid and known.digest == digest:
-            stored.settled_for = known.settled_for
+        if current is not None and current.uid == uid and current.digest == digest:
+            stored.synced_hash = current.synced_hash
         self.objects[key] = stored
         return True
 
     def remove(self, key: Key, uid: str) -> bool:
-        """Forget an object; False where it is not known, or another one of that name is."""
-        known = self.objects.get(key)
-        if known is None or (uid and known.uid != uid):
+        """Forget an object; False where it is not current, or another one of that name is."""
+        current = self.objects.get(key)
+        if current is None or (uid and current.uid != uid):
             return False
         del self.objects[key]
         return True
@@ -115,11 +115,11 @@ class PodStore:
         self.kind = POD
         self._now = now
         self.by_owner: dict[Key, dict[str, Pod]] = {}
-        self._known: dict[Key, tuple[str, int, Key]] = {}
+        self._entries: dict[Key, tuple[str, int, Key]] = {}
         self.complete = asyncio.Event()
 
     def __len__(self) -> int:
-        return len(self._known)
+        return len(self._entries)
 
     def of(self, owner: Key) -> tuple[Pod, ...]:
         """The pods of one resource, oldest first."""
@@ -128,34 +128,34 @@ class PodStore:
 
     def versions(self) -> Iterator[tuple[Key, str, int]]:
         """Key, uid and resourceVersion of every pod."""
-        for key, (uid, version, _) in list(self._known.items()):
+        for key, (uid, version, _) in list(self._entries.items()):
             yield key, uid, version
 
     def version(self, key: Key) -> int:
-        """The resourceVersion of a pod; -1 where it is not known."""
-        known = self._known.get(key)
-        return known[1] if known is not None else -1
+        """The resourceVersion of a pod; -1 where it is not current."""
+        current = self._entries.get(key)
+        return current[1] if current is not None else -1
 
     def owner(self, key: Key) -> Key | None:
-        """The resource that a pod serves, as far as is known."""
-        known = self._known.get(key)
-        return known[2] if known is not None else None
+        """The resource that a pod serves, as far as is current."""
+        current = self._entries.get(key)
+        return current[2] if current is not None else None
 
     def put(self, obj: Json) -> bool:
         """Take in a pod; False where it says nothing new or serves no resource."""
         key, version, owner = key_of(obj), version_of(obj), owner_of(obj)
-        known = self._known.get(key)
-        if owner is None or (known is not None and version <= known[1]):
+        current = self._entries.get(key)
+        if owner is None or (current is not None and version <= current[1]):
             return False
-        if known is not None and known[2] != owner:
-            self._drop(key, known[2])
+        if current is not None and current[2] != owner:
+            self._drop(key, current[2])
         pod = read_pod(obj)
-        self._known[key] = (pod.uid, version, owner)
+        self._entries[key] = (pod.uid, version, owner)
         pods = self.by_owner.setdefault(owner, {})
-        pods[key.name] = self._dated(pod, pods.get(key.name))
+        pods[key.name] = self._with_sandbox_wait(pod, pods.get(key.name))
         return True
 
-    def _dated(self, pod: Pod, before: Pod | None) -> Pod:
+    def _with_sandbox_wait(self, pod: Pod, before: Pod | None) -> Pod:
         """Note when a pod was first observed without a sandbox: its timestamps are another clock's."""
         if not pod.lacks_sandbox or pod.scheduled_at is None:
             return pod
@@ -164,15 +164,15 @@ class PodStore:
         return replace(pod, sandbox_awaited_since=self._now() if since is None else since)
 
     def remove(self, key: Key, uid: str) -> bool:
-        """Forget a pod; False where it is not known, or another one of that name is."""
-        known = self._known.get(key)
-        if known is None or (uid and known[0] != uid):
+        """Forget a pod; False where it is not current, or another one of that name is."""
+        current = self._entries.get(key)
+        if current is None or (uid and current[0] != uid):
             return False
-        self._drop(key, known[2])
+        self._drop(key, current[2])
         return True
 
     def _drop(self, key: Key, owner: Key) -> None:
-        del self._known[key]
+        del self._entries[key]
         pods = self.by_owner[owner]
         del pods[key.name]
         if not pods:
@@ -180,7 +180,7 @@ class PodStore:
 
 
 class Stores:
-    """All views of one operator."""
+    """All stores of one operator."""
 
     def __init__(self) -> None:
         self.resources = Store(R1INFERENCE)
@@ -188,32 +188,32 @@ class Stores:
         self.pods = PodStore()
 
     def of(self, kind: Kind) -> Store | PodStore:
-        """The view of one kind."""
+        """The store of one kind."""
         if kind == POD:
             return self.pods
         return self.resources if kind == R1INFERENCE else self.children[kind.name]
 
     def put(self, kind: Kind, obj: Json) -> Key | None:
         """Take in an object; the key of the resource that it concerns, None where nothing is new."""
-        return concerned(kind, obj) if self.of(kind).put(obj) else None
+        return resource_of(kind, obj) if self.of(kind).put(obj) else None
 
     def remove(self, kind: Kind, obj: Json) -> Key | None:
         """Forget an object; the key of the resource that it concerned, None where it was unknown."""
-        gone = self.of(kind).remove(key_of(obj), obj["metadata"].get("uid", ""))
-        return concerned(kind, obj) if gone else None
+        removed = self.of(kind).remove(key_of(obj), obj["metadata"].get("uid", ""))
+        return resource_of(kind, obj) if removed else None
 
     def owner(self, kind: Kind, key: Key) -> Key | None:
-        """The resource that an object in view is, or belongs to."""
+        """The resource that an object in store is, or belongs to."""
         if kind == R1INFERENCE:
             return key
-        view = self.of(kind)
-        if isinstance(view, PodStore):
-            return view.owner(key)
-        stored = view.get(key)
-        return concerned(kind, stored.load()) if stored is not None else None
+        store = self.of(kind)
+        if isinstance(store, PodStore):
+            return store.owner(key)
+        stored = store.get(key)
+        return resource_of(kind, stored.load()) if stored is not None else None
 
 
-def concerned(kind: Kind, obj: Json) -> Key | None:
+def resource_of(kind: Kind, obj: Json) -> Key | None:
     """The resource that an object is, or belongs to by its label."""
     return key_of(obj) if kind == R1INFERENCE else owner_of(obj)
 
@@ -236,12 +236,12 @@ def version_of(obj: Json) -> int:
 
 def _pack(obj: Json) -> tuple[bytes, bytes]:
     metadata = {k: v for k, v in obj["metadata"].items() if k not in _DROPPED_METADATA}
-    kept = {**obj, "metadata": metadata}
+    trimmed = {**obj, "metadata": metadata}
     # Copied, for orjson's own bytes keep the room that they grew into: 190 MB with 50,000 objects.
-    text = bytes(memoryview(orjson.dumps(kept)))
-    asked = {k: v for k, v in obj.items() if k not in ("metadata", "status")}
-    marks = [
+    text = bytes(memoryview(orjson.dumps(trimmed)))
+    desired = {k: v for k, v in obj.items() if k not in ("metadata", "status")}
+    bookkeeping = [
         metadata.get(k) for k in ("labels", "annotations", "ownerReferences", "deletionTimestamp")
     ]
-    content = orjson.dumps([asked, marks], option=orjson.OPT_SORT_KEYS)
+    content = orjson.dumps([desired, bookkeeping], option=orjson.OPT_SORT_KEYS)
     return text, hashlib.blake2b(content, digest_size=16).digest()

@@ -18,7 +18,7 @@ from r1_operator.plan.unavailable import LowerBound, Unavailable
 from r1_operator.sources.cached_poller import UNREACHABLE, CachedPoller
 from r1_operator.sources.prometheus_api import PrometheusApi
 
-EVERY_SECONDS = 15.0
+PERIOD_SECONDS = 15.0
 STALE_SECONDS = 60.0
 
 NOT_CONFIGURED = Unavailable(
@@ -34,7 +34,7 @@ _REASONS = {
     FailureKind.CONFIG: "CredentialsUnusable",
 }
 
-_Asked = tuple[Key, str]
+_QueryKey = tuple[Key, str]
 Value = float | LowerBound
 
 
@@ -50,58 +50,62 @@ class ExternalMetrics:
     ) -> None:
         """The URL may be empty: then every value is `NOT_CONFIGURED`."""
         # How old a value may be is judged where it is taken; until then silence leaves it.
-        self._asking: CachedPoller[_Asked, Value] = CachedPoller(
-            config.url, "Prometheus", holds=lambda _: True, rng=rng, clock=clock
+        self._poller: CachedPoller[_QueryKey, Value] = CachedPoller(
+            config.url, "Prometheus", is_valid=lambda _: True, rng=rng, clock=clock
         )
         self._api = PrometheusApi(config)
         self._narrowed_by = config.narrowed_by
-        self._failures: dict[_Asked, str] = {}
+        self._failures: dict[_QueryKey, str] = {}
 
     async def close(self) -> None:
         """Drop what is being asked and close the connections."""
-        await self._asking.close()
+        await self._poller.close()
         await self._api.close()
 
     def latest(self, key: Key, query: str) -> Value | Unavailable:
         """The latest value, at once; asks again in the background when that is due."""
-        if not self._asking.configured:
+        if not self._poller.configured:
             return NOT_CONFIGURED
-        asked = (key, query)
-        self._asking.ask(asked, partial(self._get, asked), EVERY_SECONDS)
-        known = self._asking.known(asked)
-        if known is None:
+        query_key = (key, query)
+        self._poller.poll(query_key, partial(self._get, query_key), PERIOD_SECONDS)
+        cached = self._poller.latest(query_key)
+        if cached is None:
             return PENDING
-        age = self._asking.now() - known.at
+        age = self._poller.now() - cached.at
         if age > STALE_SECONDS:
-            message = f"The last value is {age:.0f} s old. {self._failures.get(asked, '')}".rstrip()
+            message = (
+                f"The last value is {age:.0f} s old. {self._failures.get(query_key, '')}".rstrip()
+            )
             return Unavailable("StaleMetric", message)
-        return known.answer
+        return cached.value
 
-    def keep(self, key: Key, queries: Iterable[str]) -> None:
+    def retain(self, key: Key, queries: Iterable[str]) -> None:
         """Forget every query of the resource but these."""
         wanted = {(key, query) for query in queries}
-        for asked in [one for one in self._asking.asked if one[0] == key and one not in wanted]:
-            self._asking.forget(asked)
-            self._failures.pop(asked, None)
+        for query_key in [
+            each for each in self._poller.keys if each[0] == key and each not in wanted
+        ]:
+            self._poller.forget(query_key)
+            self._failures.pop(query_key, None)
 
-    async def _get(self, asked: _Asked) -> Value | Unavailable:
+    async def _get(self, query_key: _QueryKey) -> Value | Unavailable:
         try:
-            result = await self._api.query(asked[1])
+            result = await self._api.query(query_key[1])
         except PrometheusError as error:
-            if asked in self._asking.asked:
-                self._failures[asked] = f"{error}."
+            if query_key in self._poller.keys:
+                self._failures[query_key] = f"{error}."
             return Unavailable(_REASONS[error.kind], f"{error}.")
-        self._failures.pop(asked, None)
-        found = read_value(result)
-        if isinstance(found, Unavailable) and found.reason == "NoData":
-            message = found.message.removesuffix(".") + self._narrowed_by + "."
+        self._failures.pop(query_key, None)
+        value = read_value(result)
+        if isinstance(value, Unavailable) and value.reason == "NoData":
+            message = value.message.removesuffix(".") + self._narrowed_by + "."
             return Unavailable("NoData", message)
-        return found
+        return value
 
 
-def read_value(answer: QueryResult) -> Value | Unavailable:
+def read_value(response: QueryResult) -> Value | Unavailable:
     """The one value of an instant query's result; of a partial one, a lower bound."""
-    kind, result = answer.result_type, answer.result
+    kind, result = response.result_type, response.result
     if kind not in ("scalar", "vector"):
         return Unavailable("NotOneValue", f"The query gives a {kind}; one value is needed.")
     if kind == "vector" and len(result) > 1:
@@ -109,19 +113,19 @@ def read_value(answer: QueryResult) -> Value | Unavailable:
             "NotOneValue", f"The query gives {len(result)} series; wrap it in sum() or max()."
         )
     if kind == "vector" and not result:
-        return Unavailable("NoData", f"The query finds no series.{_partial(answer)}")
+        return Unavailable("NoData", f"The query finds no series.{_partial(response)}")
     try:
         value = float((result if kind == "scalar" else result[0]["value"])[1])
     except (KeyError, IndexError, TypeError, ValueError, OverflowError) as error:
-        return Unavailable("Invalid", f"Prometheus' answer does not parse: {error!r}.")
+        return Unavailable("Invalid", f"Prometheus' response does not parse: {error!r}.")
     if not math.isfinite(value):
-        return Unavailable("NotANumber", f"The query gives {value}.{_partial(answer)}")
-    if answer.partial:
-        return LowerBound(value, _partial(answer).strip())
+        return Unavailable("NotANumber", f"The query gives {value}.{_partial(response)}")
+    if response.partial:
+        return LowerBound(value, _partial(response).strip())
     return value
 
 
-def _partial(answer: QueryResult) -> str:
-    if not answer.partial:
+def _partial(response: QueryResult) -> str:
+    if not response.partial:
         return ""
-    return f" Prometheus returned partial data: {answer.partial[0]}."
+    return f" Prometheus returned partial data: {response.partial[0]}."

@@ -44,7 +44,7 @@ class ForecastQuery:
     body: Json
     metric: MetricType
     lead_seconds: float
-    every_seconds: float
+    period_seconds: float
 
 
 def forecast_metric(metrics: tuple[MetricTarget, ...]) -> MetricType | None:
@@ -55,9 +55,9 @@ def forecast_metric(metrics: tuple[MetricTarget, ...]) -> MetricType | None:
     return next((metric.type for metric in metrics if metric.type in _SERIES), None)
 
 
-def build_question(
+def build_forecast_query(
     key: Key,
-    ask: ForecastSpec,
+    spec: ForecastSpec,
     metric: MetricType,
     lead_seconds: float,
     min_rate_seconds: int,
@@ -73,10 +73,10 @@ def build_question(
     the forecast has to look.
     """
     labels = f'inference_namespace="{key.namespace}",inference="{key.name}"'
-    window = max(min_rate_seconds, ask.step_seconds)
+    window = max(min_rate_seconds, spec.step_seconds)
     lead = 5.0 * math.ceil((lead_seconds + window / 2) / 5.0)
     level = peak_quantile(
-        None if ask.quantile_percent is None else ask.quantile_percent / 100,
+        None if spec.quantile_percent is None else spec.quantile_percent / 100,
         lead,
         waste_seconds(down_window_seconds, lead),
     )
@@ -84,15 +84,15 @@ def build_question(
         body={
             "subject": str(key),
             "query": _SERIES[metric] % (labels, window),
-            "stepSeconds": ask.step_seconds,
-            "seasonSeconds": ask.season_seconds,
-            "historySeconds": ask.history_seconds,
+            "stepSeconds": spec.step_seconds,
+            "seasonSeconds": spec.season_seconds,
+            "historySeconds": spec.history_seconds,
             "leadSeconds": lead,
-            "horizonSeconds": ask.horizon_seconds,
+            "horizonSeconds": spec.horizon_seconds,
             "levels": sorted({0.5, 0.9, 0.95, level}),
             "decisionLevel": level,
             # Changes no answer: who is shown the forecast beside the operator is shown as much.
-            "activation": str(ask.activation),
+            "activation": str(spec.activation),
             "classQueries": {
                 str(name): _SERIES[metric] % (f'{labels},class="{name}"', window)
                 for name in ClassName
@@ -100,7 +100,7 @@ def build_question(
         },
         metric=metric,
         lead_seconds=lead,
-        every_seconds=float(ask.step_seconds),
+        period_seconds=float(spec.step_seconds),
     )
 
 
@@ -121,59 +121,59 @@ class ForecastClient:
         `now` is the clock of decisions: forecasts are moved onto it when they come.
         """
         self._now = now
-        self._asking: CachedPoller[Key, ReceivedForecast] = CachedPoller(
+        self._poller: CachedPoller[Key, ReceivedForecast] = CachedPoller(
             url,
             "The forecaster",
-            holds=lambda known: known.fault(now()) is None,
+            is_valid=lambda forecast: forecast.fault(now()) is None,
             timeout_seconds=timeout_seconds,
             rng=rng,
             clock=clock,
         )
-        self._asked: dict[Key, ForecastQuery] = {}
+        self._last_query: dict[Key, ForecastQuery] = {}
 
     @property
     def configured(self) -> bool:
         """Whether there is a forecaster to ask; a site may do without."""
-        return self._asking.configured
+        return self._poller.configured
 
     async def close(self) -> None:
         """Drop what is being asked and close the connections."""
-        await self._asking.close()
+        await self._poller.close()
 
-    def latest(self, key: Key, question: ForecastQuery) -> ReceivedForecast | Unavailable:
+    def latest(self, key: Key, query: ForecastQuery) -> ReceivedForecast | Unavailable:
         """The latest answer, at once; asks again in the background when that is due.
 
-        Another question than the last (a lead measured anew, an edited resource) is due at once.
+        Another query than the last (a lead measured anew, an edited resource) is due at once.
         """
-        changed = question != self._asked.get(key)
-        put = partial(self._post, key, question)
-        if self._asking.ask(key, put, question.every_seconds, at_once=changed):
-            self._asked[key] = question
-        known = self._asking.known(key)
-        return PENDING if known is None else known.answer
+        changed = query != self._last_query.get(key)
+        send = partial(self._post, key, query)
+        if self._poller.poll(key, send, query.period_seconds, immediately=changed):
+            self._last_query[key] = query
+        cached = self._poller.latest(key)
+        return PENDING if cached is None else cached.value
 
     def expire(self, key: Key) -> None:
         """Ask again at the next look."""
-        self._asking.expire(key)
+        self._poller.expire(key)
 
     def forget(self, key: Key) -> None:
         """The resource has gone."""
-        self._asked.pop(key, None)
-        self._asking.forget(key)
+        self._last_query.pop(key, None)
+        self._poller.forget(key)
 
-    async def _post(self, key: Key, question: ForecastQuery) -> ReceivedForecast | Unavailable:
-        answer = await self._read(question)
+    async def _post(self, key: Key, query: ForecastQuery) -> ReceivedForecast | Unavailable:
+        answer = await self._read(query)
         if isinstance(answer, Unavailable):
             logger.debug("forecast of %s: %s", key, answer.message)
             # Asked again soon: training may be done long before a step of a day has passed.
-            self._asking.expire(key, within=RETRY_SECONDS)
+            self._poller.expire(key, within_seconds=RETRY_SECONDS)
         return answer
 
-    async def _read(self, question: ForecastQuery) -> ReceivedForecast | Unavailable:
-        said = await self._asking.fetch("POST", "/v1/forecast", json=question.body)
-        if isinstance(said, Unavailable):
-            return said
-        status, answer = said
-        if status != 200 or not isinstance(answer, dict):
-            return Unavailable("Refused", f"The forecaster answered {status}: {str(answer)[:300]}")
-        return parse_forecast(answer, question.lead_seconds, question.metric, self._now())
+    async def _read(self, query: ForecastQuery) -> ReceivedForecast | Unavailable:
+        response = await self._poller.fetch("POST", "/v1/forecast", json=query.body)
+        if isinstance(response, Unavailable):
+            return response
+        status, body = response
+        if status != 200 or not isinstance(body, dict):
+            return Unavailable("Refused", f"The forecaster answered {status}: {str(body)[:300]}")
+        return parse_forecast(body, query.lead_seconds, query.metric, self._now())

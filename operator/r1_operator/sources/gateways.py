@@ -44,8 +44,8 @@ class GatewayDirectory:
         self._service = service
         self._refresh = refresh_seconds
         self._clock = clock
-        self._asked_at = float("-inf")
-        self._known: dict[str, str] = {url: _signals_url(url) for url in urls}
+        self._listed_at = float("-inf")
+        self._urls: dict[str, str] = {url: _signals_url(url) for url in urls}
         self._fixed = bool(urls)
 
     @property
@@ -53,31 +53,31 @@ class GatewayDirectory:
         """Whether there is anywhere to look at all."""
         return self._fixed or bool(self._service)
 
-    async def known(self) -> Mapping[str, str]:
+    async def signal_urls(self) -> Mapping[str, str]:
         """Gateway to URL. What was last known stays when the API server does not answer."""
-        due = self._clock() - self._asked_at >= self._refresh
+        due = self._clock() - self._listed_at >= self._refresh
         if self._fixed or not self._service or self._api is None or not due:
-            return self._known
-        self._asked_at = self._clock()
+            return self._urls
+        self._listed_at = self._clock()
         namespace, _, name = self._service.partition("/")
-        found: dict[str, set[str]] = {}
+        addresses_by_gateway: dict[str, set[str]] = {}
         try:
             async for page in self._api.list_pages(
                 ENDPOINT_SLICE, namespace, label_selector=f"kubernetes.io/service-name={name}"
             ):
                 for item in page["items"]:
-                    for gateway, address in self._readable(item):
-                        found.setdefault(gateway, set()).add(address)
+                    for gateway, address in self._parse_slice(item):
+                        addresses_by_gateway.setdefault(gateway, set()).add(address)
         except KubeApiError as error:
             logger.warning("gateways of %s: %s", self._service, error)
         else:
-            self._known = {
+            self._urls = {
                 gateway: f"http://{choose_address({}, addresses, ipv6_first=self._ipv6_first)}/signals"
-                for gateway, addresses in found.items()
+                for gateway, addresses in addresses_by_gateway.items()
             }
-        return self._known
+        return self._urls
 
-    def _readable(self, endpoint_slice: Any) -> list[tuple[str, str]]:
+    def _parse_slice(self, endpoint_slice: Any) -> list[tuple[str, str]]:
         """Its gateways; none of an object of odd shape, which must not hide those of the others."""
         try:
             return list(_gateways(endpoint_slice))

@@ -22,14 +22,14 @@ from r1_operator.plan.placement.node_parsing import add_pod, read_node
 from r1_operator.plan.placement.schedulable import NOT_SEEN_YET, Node
 from r1_operator.plan.unavailable import Unavailable
 
-PLACED = "spec.nodeName!=,status.phase!=Succeeded,status.phase!=Failed"
+BOUND_PODS = "spec.nodeName!=,status.phase!=Succeeded,status.phase!=Failed"
 """Selects the pods that hold something on a node."""
 
 logger = logging.getLogger(__name__)
 
-EVERY_SECONDS = 15.0
+PERIOD_SECONDS = 15.0
 STALE_SECONDS = 60.0
-REFUSED_SECONDS = 60.0
+FORBIDDEN_RETRY_SECONDS = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +50,7 @@ class Nodes:
     def __init__(self, api: Api, *, clock: Callable[[], float] | None = None) -> None:
         self._api = api
         self._clock = clock
-        self._found: NodeSnapshot | Unavailable = NOT_SEEN_YET
+        self._snapshot: NodeSnapshot | Unavailable = NOT_SEEN_YET
         self._at = -math.inf
         self._due = -math.inf
         self._task: asyncio.Task[None] | None = None
@@ -59,31 +59,31 @@ class Nodes:
         """The latest look, at once; looks again in the background when that is due."""
         now = self._time()
         if self._task is None and now >= self._due:
-            self._due = now + EVERY_SECONDS
-            self._task = asyncio.create_task(self.look())
+            self._due = now + PERIOD_SECONDS
+            self._task = asyncio.create_task(self.refresh())
             self._task.add_done_callback(self._done)
-        if isinstance(self._found, Unavailable) or now - self._at <= STALE_SECONDS:
-            return self._found
+        if isinstance(self._snapshot, Unavailable) or now - self._at <= STALE_SECONDS:
+            return self._snapshot
         # After a pause in which nobody asked, or while the API server does not answer.
-        return NOT_SEEN_YET if self._task is not None else self._silent(now)
+        return NOT_SEEN_YET if self._task is not None else self._stale(now)
 
-    async def look(self) -> None:
+    async def refresh(self) -> None:
         """List nodes and placed pods once, and keep what is free."""
         try:
-            self._found = await self._list()
+            self._snapshot = await self._list()
             self._at = self._time()
         except KubeApiError as error:
             if isinstance(error, RequestRefused) and error.status in (401, 403):
-                self._due = self._time() + REFUSED_SECONDS
-                self._found = Unavailable(
-                    "MayNotSeeNodes",
+                self._due = self._time() + FORBIDDEN_RETRY_SECONDS
+                self._snapshot = Unavailable(
+                    "NodesForbidden",
                     "The operator may not list nodes and pods: set operator.readNodes of the chart "
                     f"({error}).",
                 )
                 return
             logger.warning("free capacity is not known: %s", error)
-            if isinstance(self._found, Unavailable):
-                self._found = Unavailable("NodesNotRead", f"The nodes were not read: {error}.")
+            if isinstance(self._snapshot, Unavailable):
+                self._snapshot = Unavailable("NodesNotRead", f"The nodes were not read: {error}.")
 
     async def close(self) -> None:
         """Drop a look that is under way."""
@@ -94,7 +94,7 @@ class Nodes:
     async def _list(self) -> NodeSnapshot:
         used: dict[str, dict[str, Fraction]] = {}
         placed: Counter[Key] = Counter()
-        async for page in self._api.list_pages(POD, field_selector=PLACED):
+        async for page in self._api.list_pages(POD, field_selector=BOUND_PODS):
             for pod in page["items"]:
                 add_pod(used, pod)
                 owner = owner_of(pod)
@@ -107,7 +107,7 @@ class Nodes:
             ]
         return NodeSnapshot(tuple(found), placed)
 
-    def _silent(self, now: float) -> Unavailable:
+    def _stale(self, now: float) -> Unavailable:
         return Unavailable("StaleNodes", f"The nodes were last read {now - self._at:.0f} s ago.")
 
     def _done(self, task: asyncio.Task[None]) -> None:

@@ -15,7 +15,7 @@ from r1_common.prometheus.response import (
 )
 from r1_common.prometheus.selectors import add_matchers
 
-_PIECE = 256 << 10
+_CHUNK_BYTES = 256 << 10
 
 
 class PrometheusApi:
@@ -35,26 +35,26 @@ class PrometheusApi:
         """
         if self._session is None:
             self._session = aiohttp.ClientSession(timeout=self._timeout)
-        url, mine = self._config.url, request_headers(self._config)
+        url, request = self._config.url, request_headers(self._config)
         try:
             async with self._session.get(
                 f"{url}/api/v1/query",
                 params={"query": add_matchers(promql, self._config.matchers)},
-                headers=mine.headers,
+                headers=request.headers,
                 ssl=self._tls.context() if url.startswith("https:") else True,
                 allow_redirects=False,
             ) as response:
                 body = bytearray()
-                async for piece in response.content.iter_chunked(_PIECE):
-                    body += piece
+                async for chunk in response.content.iter_chunked(_CHUNK_BYTES):
+                    body += chunk
                     if len(body) > MAX_RESPONSE_BYTES:
                         break
         except TimeoutError:
             raise unreachable(url, f"no response within {self._timeout.total:g} s") from None
         except (aiohttp.ClientError, OSError, ValueError) as error:
-            raise unreachable(url, str(error) or type(error).__name__, mine.secrets) from None
-        answer = HttpResponse(response.status, response.headers, bytes(body))
-        return read_response(url, answer, mine.secrets)
+            raise unreachable(url, str(error) or type(error).__name__, request.secrets) from None
+        http_response = HttpResponse(response.status, response.headers, bytes(body))
+        return read_response(url, http_response, request.secrets)
 
     async def close(self) -> None:
         """Close the connections."""

@@ -33,9 +33,9 @@ NO_GATEWAY = Unavailable(
 
 @dataclass(frozen=True, slots=True)
 class SignalsResponse:
-    """A gateway's `/signals`, read: the whole, its samples by route, and when it came (ours)."""
+    """A gateway's `/signals`, read: the body, its samples by route, and when it came (ours)."""
 
-    whole: Mapping[str, object]
+    body: Mapping[str, object]
     samples: Mapping[str, CounterSample]
     received_at: float
 
@@ -44,7 +44,7 @@ class SignalsResponse:
 class SignalSnapshot:
     """One round: who should have answered, what came, and who was silent (with the reason).
 
-    `answers` are whole, by gateway: histograms are large and few policies ask for them.
+    `answers` are body, by gateway: histograms are large and few policies ask for them.
     """
 
     gateways: frozenset[str] = frozenset()
@@ -55,7 +55,7 @@ class SignalSnapshot:
     def latencies(self, route: str) -> tuple[LatencySample, ...]:
         """The histograms of one route, of the gateways that send any."""
         samples = (
-            (name, read_latencies(answer.whole, route, answer.received_at))
+            (name, read_latencies(answer.body, route, answer.received_at))
             for name, answer in self.answers.items()
         )
         return tuple(replace(one, gateway=name) for name, one in samples if one is not None)
@@ -83,11 +83,11 @@ class GatewaySignals:
 
     async def read(self) -> SignalSnapshot:
         """One round over all gateways; never raises for what a gateway does."""
-        gateways = await self._directory.known()
+        gateways = await self._directory.signal_urls()
         if self._session is None:
             self._session = aiohttp.ClientSession(timeout=self._timeout)
         answers = await asyncio.gather(
-            *(self._ask(self._session, name, url) for name, url in gateways.items())
+            *(self._poll(self._session, name, url) for name, url in gateways.items())
         )
         routes: dict[str, list[CounterSample]] = {}
         silent: dict[str, str] = {}
@@ -114,7 +114,7 @@ class GatewaySignals:
         body = {"validSeconds": valid_seconds, "routes": seats}
         if self._session is None:
             self._session = aiohttp.ClientSession(timeout=self._timeout)
-        gateways = await self._directory.known()
+        gateways = await self._directory.signal_urls()
         await asyncio.gather(
             *(self._tell(self._session, name, url, body) for name, url in gateways.items())
         )
@@ -130,7 +130,7 @@ class GatewaySignals:
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             logger.debug("%s takes no advice: %s", name, error)
 
-    async def _ask(
+    async def _poll(
         self, session: aiohttp.ClientSession, name: str, url: str
     ) -> SignalsResponse | str:
         try:

@@ -25,7 +25,7 @@ TEAM = 'inference_namespace="team", inference="chat"'
 STORIES: dict[str, tuple[dict[str, str], str]] = {
     "R1NoLeader": ({"r1_operator_is_leader": "0x60"}, "5m"),
     "R1ReconcileFailing": ({'r1_operator_reconciles_total{outcome="failed"}': "0+1x60"}, "20m"),
-    "R1GatewayUnreachable": ({'r1_operator_gateways{state="silent"}': "1x60"}, "5m"),
+    "R1GatewayUnreachable": ({'r1_operator_gateways{state="unreachable"}': "1x60"}, "5m"),
     "R1WatchEventsMissed": ({'r1_operator_relist_repairs_total{kind="Pod"}': "0+1x60"}, "30m"),
     "R1RequestsRejected": (
         {

@@ -158,7 +158,7 @@ async def test_a_settled_resource_costs_no_write_and_neither_does_a_restart(
 
 def _set(operation: Any) -> Any:
     async def check() -> bool:
-        return bool(operation.settled.is_set())
+        return bool(operation.synced.is_set())
 
     return check
 
@@ -273,7 +273,7 @@ async def test_a_restart_keeps_the_count_that_it_finds(
         for _ in range(8):
             await asyncio.sleep(0.5)
             assert (await find(api, DEPLOYMENT, key))["spec"]["replicas"] == 7
-        newest = operation.book.of(key)[-1]
+        newest = operation.decision_history.of(key)[-1]
         assert newest["replicas"] == 7
         assert newest["reason"] == "MetricsUnavailable"
 
@@ -288,7 +288,7 @@ async def test_deleting_stops_the_work(
         await api.delete(R1INFERENCE, *key)
 
         async def forgotten() -> bool:
-            return operation.views.resources.get(key) is None
+            return operation.stores.resources.get(key) is None
 
         await until(forgotten, "the view forgets it")
         assert await api.get(R1INFERENCE, *key) is None, "no finalizer holds it"

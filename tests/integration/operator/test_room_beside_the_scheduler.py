@@ -108,7 +108,7 @@ async def made_nodes(api: Api, dice: random.Random, lab: str) -> AsyncIterator[l
 
 async def room(api: Api, spec: Json) -> SchedulableCapacity:
     nodes = Nodes(api)
-    await nodes.look()
+    await nodes.refresh()
     found = nodes.latest()
     assert isinstance(found, NodeSnapshot), found
     await nodes.close()

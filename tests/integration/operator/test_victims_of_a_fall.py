@@ -135,7 +135,7 @@ async def test_the_idle_pod_is_named_before_the_count_falls(
             await make_pod(api, key, name, address)
 
         async def seen() -> bool:
-            return [pod.ready for pod in operation.views.pods.of(key)] == [True] * 3
+            return [pod.ready for pod in operation.stores.pods.of(key)] == [True] * 3
 
         await until(seen, "three pods in view")
         await wanted(2)
@@ -236,7 +236,7 @@ async def test_the_replica_set_controller_deletes_the_idle_pods_and_no_busy_one(
                 busy.add(name)
 
         async def seen() -> bool:
-            return all(pod.ready for pod in operation.views.pods.of(key))
+            return all(pod.ready for pod in operation.stores.pods.of(key))
 
         await until(seen, "six ready pods in view")
         await asyncio.sleep(1)  # one round of the signals

@@ -29,7 +29,7 @@ from r1_forecasting.series.prometheus_history import PrometheusHistory
 from r1_forecasting.series.series import Series
 from r1_operator.api.scaling import ForecastSpec, MetricType
 from r1_operator.kube.kinds import Key
-from r1_operator.sources.forecast import build_question
+from r1_operator.sources.forecast import build_forecast_query
 
 pytestmark = pytest.mark.skipif(
     not shutil.which("prometheus"), reason="needs Debian's prometheus package"
@@ -156,7 +156,7 @@ def wait_until_scraped(store: Store) -> None:
 def question(store: Store, **fields: Any) -> tuple[PrometheusConfig, str]:
     config = store.config(**fields)
     ask = ForecastSpec(step_seconds=1)
-    body = build_question(
+    body = build_forecast_query(
         Key("default", "r1"), ask, MetricType.REQUESTS_PER_SECOND, 5.0, config.rate_seconds(1)
     ).body
     return config, str(body["query"])

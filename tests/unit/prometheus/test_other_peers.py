@@ -30,7 +30,9 @@ BODIES = [
 @pytest.mark.parametrize(("reply", "status"), BODIES)
 async def test_the_forecaster(server: Script, reply: Reply, status: str) -> None:
     server.reply = reply
-    peer: CachedPoller[str, int] = CachedPoller(server.url, "The forecaster", holds=lambda _: True)
+    peer: CachedPoller[str, int] = CachedPoller(
+        server.url, "The forecaster", is_valid=lambda _: True
+    )
     said = await peer.fetch("POST", "/v1/forecast", json={})
     await peer.close()
     assert isinstance(said, Unavailable)

@@ -33,7 +33,7 @@ class ChildWrite(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class _Failing:
+class _FailedWrite:
     digest: str
     refusal: WriteRefusal
     failures: int
@@ -45,51 +45,51 @@ class ChildBackoff:
 
     def __init__(self, *, rng: random.Random | None = None) -> None:
         self._rng = rng or random.Random()  # noqa: S311 (jitter, not a secret)
-        self._failing: dict[Key, dict[tuple[str, str], _Failing]] = {}
+        self._failing: dict[Key, dict[tuple[str, str], _FailedWrite]] = {}
 
     def pause(self, resource: Key, request: ChildWrite, now: float) -> float:
         """Seconds until this request may be sent again; 0 means now."""
-        failing = self._failing.get(resource, {}).get(request[:2])
-        if failing is None or failing.digest != request.digest:
+        failed = self._failing.get(resource, {}).get(request[:2])
+        if failed is None or failed.digest != request.digest:
             return 0.0
-        return max(0.0, failing.due - now)
+        return max(0.0, failed.due - now)
 
-    def failure(self, resource: Key, request: ChildWrite) -> WriteRefusal | None:
+    def last_failure(self, resource: Key, request: ChildWrite) -> WriteRefusal | None:
         """What this request last failed with; None where it did not."""
-        failing = self._failing.get(resource, {}).get(request[:2])
-        return None if failing is None or failing.digest != request.digest else failing.refusal
+        failed = self._failing.get(resource, {}).get(request[:2])
+        return None if failed is None or failed.digest != request.digest else failed.refusal
 
-    def failed(
+    def record_failure(
         self, resource: Key, request: ChildWrite, refusal: WriteRefusal, now: float
     ) -> float:
         """Note a failure; seconds until the next try."""
         requests = self._failing.setdefault(resource, {})
-        known = requests.get(request[:2])
-        failures = 1 if known is None else known.failures + 1
+        previous = requests.get(request[:2])
+        failures = 1 if previous is None else previous.failures + 1
         delay = (_PASSING if refusal.temporary else _REFUSED).delay(failures, self._rng)
-        requests[request[:2]] = _Failing(request.digest, refusal, failures, now + delay)
+        requests[request[:2]] = _FailedWrite(request.digest, refusal, failures, now + delay)
         return delay
 
-    def succeeded(self, resource: Key, request: ChildWrite) -> None:
+    def record_success(self, resource: Key, request: ChildWrite) -> None:
         """The request was answered, or is not needed any more."""
         if resource in self._failing:
             self._failing[resource].pop(request[:2], None)
 
-    def release(self, resource: Key, now: float) -> None:
+    def retry_now(self, resource: Key, now: float) -> None:
         """Let what failed for a reason that may pass be tried at once: the server answers again."""
-        for subject, failing in self._failing.get(resource, {}).items():
-            if failing.refusal.temporary:
-                self._failing[resource][subject] = replace(failing, due=now)
+        for request, failed in self._failing.get(resource, {}).items():
+            if failed.refusal.temporary:
+                self._failing[resource][request] = replace(failed, due=now)
 
-    def keep(self, resource: Key, kinds: Collection[str]) -> None:
+    def retain(self, resource: Key, kinds: Collection[str]) -> None:
         """Forget the failures of kinds that are no children any more."""
-        left = {
-            subject: failing
-            for subject, failing in self._failing.get(resource, {}).items()
-            if subject[0] in kinds
+        retained = {
+            request: failed
+            for request, failed in self._failing.get(resource, {}).items()
+            if request[0] in kinds
         }
-        self._failing[resource] = left
-        if not left:
+        self._failing[resource] = retained
+        if not retained:
             del self._failing[resource]
 
     def forget(self, resource: Key) -> None:
@@ -99,12 +99,12 @@ class ChildBackoff:
     def reported(self, resource: Key) -> tuple[WriteRefusal, ...]:
         """What the status says about children of this resource that could not be read or written."""
         return tuple(
-            failing.refusal
-            for failing in self._failing.get(resource, {}).values()
-            if not failing.refusal.temporary or failing.failures >= REPORTED_FAILURES
+            failed.refusal
+            for failed in self._failing.get(resource, {}).values()
+            if not failed.refusal.temporary or failed.failures >= REPORTED_FAILURES
         )
 
-    def next_try(self, resource: Key, now: float) -> float | None:
+    def next_retry(self, resource: Key, now: float) -> float | None:
         """Seconds until the earliest next try; None where nothing fails."""
-        due = [failing.due for failing in self._failing.get(resource, {}).values()]
+        due = [failed.due for failed in self._failing.get(resource, {}).values()]
         return max(SHORTEST_SECONDS, min(due) - now) if due else None

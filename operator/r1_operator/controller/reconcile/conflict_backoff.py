@@ -16,21 +16,21 @@ class ConflictBackoff:
     def __init__(self) -> None:
         self._repairs: dict[Hashable, deque[float]] = {}
 
-    def pause(self, subject: Hashable, now: float) -> float:
+    def pause(self, key: Hashable, now: float) -> float:
         """Seconds to wait before this repair; 0 means now, and counts it."""
-        times = self._repairs.setdefault(subject, deque())
+        times = self._repairs.setdefault(key, deque())
         while times and now - times[0] >= WITHIN_SECONDS:
             times.popleft()
         if len(times) >= FREE_REPAIRS and now - times[-1] < SLOW_SECONDS:
             return SLOW_SECONDS - (now - times[-1])
         times.append(now)
         if len(self._repairs) > 1000:
-            self._forget_quiet(now)
+            self._forget_idle(now)
         return 0.0
 
-    def _forget_quiet(self, now: float) -> None:
+    def _forget_idle(self, now: float) -> None:
         self._repairs = {
-            subject: times
-            for subject, times in self._repairs.items()
+            key: times
+            for key, times in self._repairs.items()
             if times and now - times[-1] < WITHIN_SECONDS
         }

@@ -56,49 +56,49 @@ def with_hash(manifest: Json, digest: str) -> Json:
 
 def drift(wanted: Any, live: Any) -> list[str]:
     """Paths at which the live object does not say what is wanted; empty when it does."""
-    found: list[str] = []
-    _compare(wanted, live, "", False, found)
-    return found
+    paths: list[str] = []
+    _compare(wanted, live, "", False, paths)
+    return paths
 
 
-def _compare(wanted: Any, live: Any, path: str, quantities: bool, found: list[str]) -> None:
+def _compare(wanted: Any, live: Any, path: str, quantities: bool, paths: list[str]) -> None:
     # Ten thousand restarts' worth of objects come through here at once: plain recursion, and
     # equality first, which most branches end with.
     if wanted is None or wanted == live or (live is None and not wanted):
         return
     if isinstance(wanted, dict):
         if not isinstance(live, dict):
-            found.append(path)
+            paths.append(path)
             return
         for key, value in wanted.items():
             other = live.get(key)
             if value != other:
                 inner = quantities or key in _QUANTITIES
-                _compare(value, other, f"{path}.{key}", inner, found)
+                _compare(value, other, f"{path}.{key}", inner, paths)
     elif isinstance(wanted, list | tuple):
-        _compare_lists(list(wanted), live, path, found)
+        _compare_lists(list(wanted), live, path, paths)
     elif not (quantities and _same_quantity(wanted, live)):
-        found.append(path)
+        paths.append(path)
 
 
-def _compare_lists(wanted: list[Any], live: Any, path: str, found: list[str]) -> None:
+def _compare_lists(wanted: list[Any], live: Any, path: str, paths: list[str]) -> None:
     field = path.rpartition(".")[2].partition("[")[0]
     if not isinstance(live, list):
-        found.append(path)
+        paths.append(path)
     elif field in _LIST_KEYS and all(isinstance(item, dict) for item in [*wanted, *live]):
         keys = _LIST_KEYS[field]
         for item in wanted:
             same = next((other for other in live if _matches(item, other, keys)), None)
             where = f"{path}[{','.join(str(item[key]) for key in keys if key in item)}]"
             if same is None:
-                found.append(where)
+                paths.append(where)
             else:
-                _compare(item, same, where, False, found)
+                _compare(item, same, where, False, paths)
     elif len(wanted) != len(live):
-        found.append(path)
+        paths.append(path)
     else:
         for index, (item, other) in enumerate(zip(wanted, live, strict=True)):
-            _compare(item, other, f"{path}[{index}]", False, found)
+            _compare(item, other, f"{path}[{index}]", False, paths)
 
 
 def _matches(item: Json, other: Json, keys: tuple[str, ...]) -> bool:

@@ -27,7 +27,7 @@ class NameIndex:
     _is_filled: bool = False
 
     def fill(self, routes: Store) -> None:
-        """Take in every ConfigMap of the view, once: the first status must know all claims."""
+        """Take in every ConfigMap of the store, once: the first status must know all claims."""
         if self._is_filled:
             return
         self._is_filled = True
@@ -54,9 +54,9 @@ class NameIndex:
 
     def remove(self, key: Key) -> set[Key]:
         """Forget a resource; the other resources whose names may have changed."""
-        known = self._claims.pop(key, None)
+        entry = self._claims.pop(key, None)
         others: set[Key] = set()
-        for each in known[1].all_names() if known is not None else ():
+        for each in entry[1].all_names() if entry is not None else ():
             holders = self._holders[each]
             holders.discard(key)
             others |= holders
@@ -64,10 +64,10 @@ class NameIndex:
                 del self._holders[each]
         return others
 
-    def lost(self, key: Key) -> dict[str, str]:
+    def conflicts(self, key: Key) -> dict[str, str]:
         """The names that this resource claims and does not get, with the key of their owner."""
-        known = self._claims.get(key)
-        names = known[1].wanted() if known is not None else ()
+        entry = self._claims.get(key)
+        names = entry[1].wanted() if entry is not None else ()
         owners = {name: self._owner(name) for name in names}
         return {name: owner for name, owner in owners.items() if owner != str(key)}
 

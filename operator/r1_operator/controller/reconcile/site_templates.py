@@ -10,7 +10,7 @@ import json
 from typing import Any
 
 from r1_operator.api import names
-from r1_operator.api.parsing import BadField, read
+from r1_operator.api.parsing import FieldError, read
 from r1_operator.api.serving import PodTemplate
 from r1_operator.kube.pod_schema import wrong_fields
 from r1_operator.plan.backtest.job import CONTAINER
@@ -27,7 +27,7 @@ def check_site_templates(settings: OperatorSettings) -> None:
 
 def _check(name: str, text: str, container: str) -> None:
     template: Any = json.loads(text)  # an object: Settings.checked
-    errors: list[BadField] = []
+    errors: list[FieldError] = []
     read(PodTemplate, template, "template", errors, strict=True)
     wrong = [str(error).removeprefix("template.") for error in errors]
     if not wrong:

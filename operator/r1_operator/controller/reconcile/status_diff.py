@@ -29,24 +29,27 @@ def status_differs(wanted: Mapping[str, Any], live: Mapping[str, Any]) -> bool:
     return _comparable(wanted) != _comparable(live)
 
 
-def carried_over(wanted: Json, live: Mapping[str, Any]) -> Json:
+def with_previous_scaling(wanted: Json, live: Mapping[str, Any]) -> Json:
     """The wanted status with what the live one says about scaling.
 
     Used in the first seconds of a process, which knows nothing about load yet: what the process
     before it knew is a better answer, as long as there is one.
     """
-    known = {one["type"]: one for one in live.get("conditions") or () if one["type"] in _SCALING}
-    active = known.get(ConditionType.SCALING_ACTIVE.value, {"status": "Unknown"})
+    stored = {one["type"]: one for one in live.get("conditions") or () if one["type"] in _SCALING}
+    active = stored.get(ConditionType.SCALING_ACTIVE.value, {"status": "Unknown"})
     if active["status"] == "Unknown":
         return wanted
     generation = wanted.get("observedGeneration")
     others = [one for one in wanted["conditions"] if one["type"] not in _SCALING]
-    kept = [{**one, "observedGeneration": generation} for one in known.values()]
+    previous = [{**one, "observedGeneration": generation} for one in stored.values()]
     mode = live.get("mode", wanted.get("mode"))
-    return {**wanted, "mode": mode, "conditions": [*others, *kept]}
+    return {**wanted, "mode": mode, "conditions": [*others, *previous]}
 
 
 def _comparable(status: Mapping[str, Any]) -> dict[str, Any]:
-    plain = dict(status)
-    conditions = plain.pop("conditions", None) or ()
-    return {**plain, "conditions": {one["type"]: one for one in conditions if one["type"] in _OURS}}
+    status_copy = dict(status)
+    conditions = status_copy.pop("conditions", None) or ()
+    return {
+        **status_copy,
+        "conditions": {one["type"]: one for one in conditions if one["type"] in _OURS},
+    }

@@ -10,7 +10,7 @@ import logging
 from typing import Any, Final
 
 from r1_operator.api.names import POD_DELETION_COST
-from r1_operator.kube.client import Api, Conflict, KubeApiError, NotFound, NotLeading
+from r1_operator.kube.client import Api, Conflict, KubeApiError, NotFound, NotLeader
 from r1_operator.kube.kinds import POD
 from r1_operator.kube.store import Stores
 from r1_operator.metrics import OperatorMetrics
@@ -27,7 +27,7 @@ async def write_deletion_cost(
     """Write one cost; the number of writes done (0 where the pod has gone or it did not work).
 
     Raises:
-        NotLeading: this process may not write any more.
+        NotLeader: this process may not write any more.
     """
     pod = planned.pod
     # With its uid a pod that has gone is a conflict, and is not made anew.
@@ -39,7 +39,7 @@ async def write_deletion_cost(
         answer = await api.apply(POD, namespace, pod.name, manifest, manager=MANAGER)
     except (NotFound, Conflict):
         return 0
-    except NotLeading:
+    except NotLeader:
         raise
     except KubeApiError as error:
         logger.warning(

@@ -58,7 +58,7 @@ from r1_operator.plan.snapshot import Pod
 from r1_operator.plan.unavailable import LowerBound, Unavailable
 from r1_operator.plan.workload.route import promises_of
 from r1_operator.sources.external import ExternalMetrics
-from r1_operator.sources.forecast import ForecastClient, build_question, forecast_metric
+from r1_operator.sources.forecast import ForecastClient, build_forecast_query, forecast_metric
 from r1_operator.sources.lead_time import StartTimes
 from r1_operator.sources.nodes import Nodes, NodeSnapshot
 from r1_operator.sources.signals import NO_GATEWAY, GatewaySignals, SignalSnapshot
@@ -132,7 +132,7 @@ class ScalingLoop:
         book: DecisionHistory,
         *,
         enqueue: Callable[[Key], None],
-        tell: Callable[[EventSpec], None],
+        emit: Callable[[EventSpec], None],
         metrics: OperatorMetrics,
         decision_seconds: float = 2.0,
         min_rate_seconds: int = 60,
@@ -147,7 +147,7 @@ class ScalingLoop:
         self._nodes = nodes
         self._book = book
         self._enqueue = enqueue
-        self._tell = tell
+        self._emit = emit
         self._metrics = metrics
         self._period = decision_seconds
         self._min_rate_seconds = min_rate_seconds
@@ -202,7 +202,7 @@ class ScalingLoop:
         """The resource has gone."""
         self._scaled.pop(key, None)
         self._forecaster.forget(key)
-        self._external.keep(key, ())
+        self._external.retain(key, ())
         self._book.forget(key)
 
     def lead(self, key: Key) -> LeadTime | None:
@@ -233,8 +233,8 @@ class ScalingLoop:
         """Read the gateways once and decide what is due."""
         self._reading = await self._signals.read()
         silent = len(self._reading.silent)
-        self._metrics.gateways.labels("silent").set(silent)
-        self._metrics.gateways.labels("answering").set(len(self._reading.gateways) - silent)
+        self._metrics.gateways.labels("unreachable").set(silent)
+        self._metrics.gateways.labels("reachable").set(len(self._reading.gateways) - silent)
         with self._metrics.decision_seconds.time():
             for count, (key, state) in enumerate(list(self._scaled.items())):
                 if count % 100 == 99:
@@ -322,7 +322,7 @@ class ScalingLoop:
                 decision.reason,
                 decision.message,
             )
-            self._tell(_scaled_notice(key, state.uid, decision))
+            self._emit(_scaled_notice(key, state.uid, decision))
         paced = decision.at - state.shown_at >= SHOW_SECONDS or before is None
         if changed or (paced and _mark(decision) != _mark(state.shown)):
             state.shown, state.shown_at = decision, decision.at
@@ -355,7 +355,7 @@ class ScalingLoop:
         self, key: Key, policy: ScalingPolicy
     ) -> dict[str, float | LowerBound | Unavailable]:
         asked = {m.label: m.query for m in policy.metrics if m.type is MetricType.EXTERNAL}
-        self._external.keep(key, asked.values())
+        self._external.retain(key, asked.values())
         return {label: self._external.latest(key, query) for label, query in asked.items()}
 
     def _forecast(
@@ -368,7 +368,7 @@ class ScalingLoop:
         ask = state.forecast
         if proof is not None and not proof.acts:  # nor does it act on anybody else's count
             ask = replace(ask, activation=Activation.ADVISORY)
-        question = build_question(
+        question = build_forecast_query(
             key,
             ask,
             metric,
@@ -396,7 +396,7 @@ class ScalingLoop:
     def _follow_user(self, key: Key, resource: R1Inference) -> Decision:
         if self._scaled.pop(key, None) is not None:
             self._forecaster.forget(key)
-            self._external.keep(key, ())
+            self._external.retain(key, ())
         live = self._live_replicas(key)
         wanted = resource.spec.replicas
         decision = fixed(wanted, wanted if live is None else live, self._now())

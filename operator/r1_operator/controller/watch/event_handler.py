@@ -1,4 +1,4 @@
-"""What becomes of what the API server tells: into the view, and its resource into the queue."""
+"""What becomes of what the API server tells: into the store, and its resource into the queue."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from r1_operator.metrics import OperatorMetrics
 logger = logging.getLogger(__name__)
 
 
-class Kept(Protocol):
+class ObjectStores(Protocol):
     """Views by kind, and whom an object in them concerns."""
 
     def of(self, kind: Kind) -> Store | PodStore:
-        """The view of one kind."""
+        """The store of one kind."""
 
     def put(self, kind: Kind, obj: Json) -> Key | None:
         """Take in an object; whom it concerns, None where nothing is new."""
@@ -27,70 +27,70 @@ class Kept(Protocol):
         """Forget an object; whom it concerned, None where it was unknown."""
 
     def owner(self, kind: Kind, key: Key) -> Key | None:
-        """Whom an object in view concerns."""
+        """Whom an object in store concerns."""
 
 
 class EventHandler:
-    """One way into the views for every watch and listing."""
+    """One way into the stores for every watch and listing."""
 
     def __init__(
         self,
-        views: Kept,
+        stores: ObjectStores,
         *,
         enqueue: Callable[[Key], None],
         liveness: Liveness,
         metrics: OperatorMetrics,
     ) -> None:
-        self.views = views
+        self.stores = stores
         self._enqueue = enqueue
         self._liveness = liveness
         self._metrics = metrics
 
-    def event(self, kind: Kind, event_type: str | None, obj: Json) -> None:
+    def handle_event(self, kind: Kind, event_type: str | None, obj: Json) -> None:
         """Take in one watch event; no type means found by a listing."""
-        self._heard(kind, 1)
-        self._take(self.views.remove if event_type == "DELETED" else self.views.put, kind, obj)
+        self._count(kind, 1)
+        self._apply(self.stores.remove if event_type == "DELETED" else self.stores.put, kind, obj)
 
-    def page(self, kind: Kind, objects: Sequence[Json]) -> None:
+    def handle_page(self, kind: Kind, objects: Sequence[Json]) -> None:
         """Take in a page of a listing."""
-        self._heard(kind, len(objects))
+        self._count(kind, len(objects))
         for obj in objects:
-            self._take(self.views.put, kind, obj)
+            self._apply(self.stores.put, kind, obj)
 
-    def found(self, kind: Kind, obj: Json) -> bool:
+    def handle_object(self, kind: Kind, obj: Json) -> bool:
         """Take in what was asked for by name; whether it says something new."""
-        return self._take(self.views.put, kind, obj)
+        return self._apply(self.stores.put, kind, obj)
 
-    def drop_gone(
+    def delete_missing(
         self, kind: Kind, uids: Mapping[Key, str], as_of: int, namespace: str | None = None
     ) -> None:
         """Forget what a whole listing of version `as_of` no longer has; `uids` is what it has.
 
-        What the view got later than the listing is left alone, and so is what lies outside of the
+        What the store got later than the listing is left alone, and so is what lies outside of the
         namespace, where the listing was of one.
         """
-        view = self.views.of(kind)
-        for key, uid, version in view.versions():
+        store = self.stores.of(kind)
+        for key, uid, version in store.versions():
             if version > as_of or uids.get(key) == uid or namespace not in (None, key.namespace):
                 continue
-            owner = self.views.owner(kind, key)
-            if view.remove(key, uid):
-                self._mark(owner)
+            owner = self.stores.owner(kind, key)
+            if store.remove(key, uid):
+                self._enqueue_owner(owner)
 
-    def _heard(self, kind: Kind, count: int) -> None:
+    def _count(self, kind: Kind, count: int) -> None:
         self._metrics.watch_events.labels(kind.name).inc(count)
-        self._liveness.heard(kind)
+        self._liveness.event_received(kind)
 
-    def _take(self, change: Callable[[Kind, Json], Key | None], kind: Kind, obj: Json) -> bool:
+    def _apply(self, change: Callable[[Kind, Json], Key | None], kind: Kind, obj: Json) -> bool:
         try:
             owner = change(kind, obj)
         except Exception:  # one object that nobody can read must not end the watch of all others
             logger.exception("%s %s is left out", kind.name, _name_of(obj))
             return False
-        self._mark(owner)
+        self._enqueue_owner(owner)
         return owner is not None
 
-    def _mark(self, owner: Key | None) -> None:
+    def _enqueue_owner(self, owner: Key | None) -> None:
         if owner is not None:
             self._enqueue(owner)
 

@@ -1,12 +1,12 @@
-"""List, then watch: one kind, from the API server into its view.
+"""List, then watch: one kind, from the API server into its store.
 
 For the kinds that the operator itself makes, four and more to a resource. kopf gives each object a
 queue and a task of its own, for the sake of handlers that wait; ours never wait, so a page of a
-listing goes into the view in one go, at a fraction of the cost. A listing of our own also tells when
+listing goes into the store in one go, at a fraction of the cost. A listing of our own also tells when
 it is over and what has gone since the last one, which kopf's events do not.
 
 A watch that ends is taken up where it stopped. When the server has forgotten that point (410),
-everything is listed again. All other errors are tried again with growing pauses, and the view stays
+everything is listed again. All other errors are tried again with growing pauses, and the store stays
 as it is meanwhile. An object that cannot be read is left out and logged; the watch of the others goes
 on.
 """
@@ -31,7 +31,7 @@ from r1_operator.kube.store import version_of
 
 logger = logging.getLogger(__name__)
 
-_PAUSES: Final = RetryPolicy(base_seconds=0.25, cap_seconds=10.0)
+_BACKOFF: Final = RetryPolicy(base_seconds=0.25, cap_seconds=10.0)
 _WATCH_SECONDS: Final = 600.0
 _SILENT_SECONDS: Final = _WATCH_SECONDS + 30.0
 _UNUSABLE_VERSION: Final = (400, 410)
@@ -39,12 +39,12 @@ _UNUSABLE_VERSION: Final = (400, 410)
 
 
 class Reflector:
-    """Keeps the view of one kind, by a listing and a watch for each namespace."""
+    """Keeps the store of one kind, by a listing and a watch for each namespace."""
 
     def __init__(
         self,
         api: Api,
-        intake: EventHandler,
+        handler: EventHandler,
         kind: Kind,
         *,
         selector: str,
@@ -53,7 +53,7 @@ class Reflector:
     ) -> None:
         """Nothing is sent yet. `selector` is a label selector; no namespaces means all."""
         self._api = api
-        self._intake = intake
+        self._handler = handler
         self._kind = kind
         self._selector = selector
         self._namespaces: tuple[str | None, ...] = tuple(namespaces) or (None,)
@@ -61,41 +61,43 @@ class Reflector:
         self._rng = rng or random.Random()  # noqa: S311 (jitter, not a secret)
 
     async def run(self) -> None:
-        """Mirror for ever; the view is complete once every namespace was listed."""
+        """Mirror for ever; the store is complete once every namespace was listed."""
         async with asyncio.TaskGroup() as group:
             for namespace in self._namespaces:
-                group.create_task(self._follow(namespace))
+                group.create_task(self._list_and_watch(namespace))
 
-    async def _follow(self, namespace: str | None) -> None:
-        version, failures, told = "", 0, ""
+    async def _list_and_watch(self, namespace: str | None) -> None:
+        version, failures, last_logged = "", 0, ""
         while True:
             try:
                 if not version:
                     version = await self._list(namespace)
-                async with aclosing(self._lines(namespace, version)) as lines:
+                async with aclosing(self._watch_lines(namespace, version)) as lines:
                     async for line in lines:
-                        version = self._take(orjson.loads(line), version)
-                        failures, told = 0, ""
+                        version = self._handle_line(orjson.loads(line), version)
+                        failures, last_logged = 0, ""
                 # A watch that was ended in order; a server that ends each at once is not rushed.
-                await asyncio.sleep(_PAUSES.delay(1, None, self._rng))
-            except Exception as error:  # a watch that ended would leave its view stale
-                known = isinstance(error, KubeApiError | aiohttp.ClientError | OSError | ValueError)
-                if not known or getattr(error, "status", 0) in _UNUSABLE_VERSION:
+                await asyncio.sleep(_BACKOFF.delay(1, None, self._rng))
+            except Exception as error:  # a watch that ended would leave its store stale
+                expected = isinstance(
+                    error, KubeApiError | aiohttp.ClientError | OSError | ValueError
+                )
+                if not expected or getattr(error, "status", 0) in _UNUSABLE_VERSION:
                     version = ""
-                said, failures = str(error) or type(error).__name__, failures + 1
-                if said != told:
-                    told = said
+                message, failures = str(error) or type(error).__name__, failures + 1
+                if message != last_logged:
+                    last_logged = message
                     logger.log(
-                        logging.WARNING if known else logging.ERROR,
+                        logging.WARNING if expected else logging.ERROR,
                         "watch of %s: %s; trying again",
                         self._kind.plural,
-                        said,
-                        exc_info=None if known else error,
+                        message,
+                        exc_info=None if expected else error,
                     )
-                await asyncio.sleep(_PAUSES.delay(min(failures, 10), None, self._rng))
+                await asyncio.sleep(_BACKOFF.delay(min(failures, 10), None, self._rng))
 
     async def _list(self, namespace: str | None) -> str:
-        """Everything there is into the view; the resourceVersion from which to watch."""
+        """Everything there is into the store; the resourceVersion from which to watch."""
         uids: dict[Key, str] = {}
         first: Json = {}
         async for page in self._api.list_pages(
@@ -103,19 +105,23 @@ class Reflector:
         ):
             first = first or page
             for obj in page["items"]:
-                with contextlib.suppress(KeyError, TypeError, AttributeError):  # the intake logs it
+                with contextlib.suppress(
+                    KeyError, TypeError, AttributeError
+                ):  # the handler logs it
                     # A list names the kind once, an event in each object: one digest for both.
                     obj["apiVersion"], obj["kind"] = self._kind.api_version, self._kind.name
                     uids[key_of(obj)] = obj["metadata"].get("uid", "")
-            self._intake.page(self._kind, page["items"])
+            self._handler.handle_page(self._kind, page["items"])
         as_of: str = first["metadata"]["resourceVersion"]
-        self._intake.drop_gone(self._kind, uids, version_of(first), namespace)
+        self._handler.delete_missing(self._kind, uids, version_of(first), namespace)
         self._unlisted.discard(namespace)
         if not self._unlisted:
-            self._intake.views.of(self._kind).complete.set()
+            self._handler.stores.of(self._kind).complete.set()
         return as_of
 
-    async def _lines(self, namespace: str | None, version: str) -> AsyncGenerator[bytes, None]:
+    async def _watch_lines(
+        self, namespace: str | None, version: str
+    ) -> AsyncGenerator[bytes, None]:
         """The events of one watch, as text, until the server ends it."""
         response = await self._api.stream(
             self._kind.path(namespace),
@@ -135,7 +141,7 @@ class Reflector:
                 for line in lines:
                     yield line
 
-    def _take(self, event: Any, version: str) -> str:
+    def _handle_line(self, event: Any, version: str) -> str:
         """Take in one event; the resourceVersion that the watch has come to.
 
         Raises:
@@ -148,9 +154,9 @@ class Reflector:
             status = code if isinstance(code, int) else 0
             raise RequestRefused(f"the server ended it: {message}", status=status)
         if event.get("type") != "BOOKMARK":
-            self._intake.event(self._kind, event.get("type"), obj)
-        reached = _fields(_fields(obj).get("metadata")).get("resourceVersion")
-        return reached if isinstance(reached, str) and reached else version
+            self._handler.handle_event(self._kind, event.get("type"), obj)
+        new_version = _fields(_fields(obj).get("metadata")).get("resourceVersion")
+        return new_version if isinstance(new_version, str) and new_version else version
 
 
 def _fields(value: Any) -> Json:

@@ -27,31 +27,31 @@ class ServiceMonitors:
     def __init__(
         self,
         api: Api,
-        intake: EventHandler,
+        handler: EventHandler,
         *,
-        wanted: bool,
+        enabled: bool,
         namespaces: Sequence[str],
         period_seconds: float,
-        changed: Callable[[], None],
+        on_change: Callable[[], None],
     ) -> None:
         """`changed` is called when the API came or went: every resource has to be looked at."""
         self._api = api
-        self._intake = intake
-        self._wanted = wanted
+        self._handler = handler
+        self._enabled = enabled
         self._namespaces = tuple(namespaces)
         self._period = period_seconds
-        self._changed = changed
+        self._on_change = on_change
         self._served = asyncio.Event()
-        self._mirror: asyncio.Task[None] | None = None
+        self._reflector: asyncio.Task[None] | None = None
 
     @property
     def served(self) -> bool:
         """Whether there is such an API, we may use it, and the site wants it."""
         return self._served.is_set()
 
-    async def look(self) -> None:
+    async def check(self) -> None:
         """Ask once."""
-        if not self._wanted:
+        if not self._enabled:
             return
         try:
             served = await self._is_served()
@@ -61,45 +61,45 @@ class ServiceMonitors:
         if served == self.served:
             return
         (self._served.set if served else self._served.clear)()
-        self._changed()
+        self._on_change()
 
     async def run(self) -> None:
         """Look once a period and mirror meanwhile, for ever; `look` once before."""
         try:
             while True:
-                if self.served and self._mirror is None:
-                    self._mirror = asyncio.create_task(self._mirrored().run())
-                elif not self.served and self._mirror is not None:
+                if self.served and self._reflector is None:
+                    self._reflector = asyncio.create_task(self._new_reflector().run())
+                elif not self.served and self._reflector is not None:
                     await self._stop()
                 await self._pause()
-                if self._mirror is not None and self._mirror.done():
-                    self._mirror.result()  # it runs for ever: whatever ended it is raised
-                await self.look()
+                if self._reflector is not None and self._reflector.done():
+                    self._reflector.result()  # it runs for ever: whatever ended it is raised
+                await self.check()
         finally:
             await self._stop()
 
     async def _pause(self) -> None:
         """A period, or less where the API has come meanwhile and is not mirrored yet."""
         with contextlib.suppress(TimeoutError):
-            if self._mirror is None:
+            if self._reflector is None:
                 await asyncio.wait_for(self._served.wait(), self._period)
             else:
                 await asyncio.sleep(self._period)
 
-    def _mirrored(self) -> Reflector:
+    def _new_reflector(self) -> Reflector:
         return Reflector(
             self._api,
-            self._intake,
+            self._handler,
             SERVICE_MONITOR,
             selector=Label.RESOURCE,
             namespaces=self._namespaces,
         )
 
     async def _stop(self) -> None:
-        if self._mirror is not None:
-            self._mirror.cancel()
-            await asyncio.gather(self._mirror, return_exceptions=True)
-            self._mirror = None
+        if self._reflector is not None:
+            self._reflector.cancel()
+            await asyncio.gather(self._reflector, return_exceptions=True)
+            self._reflector = None
 
     async def _is_served(self) -> bool:
         """Rights that lack (403) are no reason to fail.

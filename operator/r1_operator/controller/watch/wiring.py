@@ -1,4 +1,4 @@
-"""The watches: kopf's of what users make, our own mirrors of what the operator makes.
+"""The watches: kopf's of what users make, our own reflectors of what the operator makes.
 
 Of kopf only `@kopf.on.event`: no create, update or timer handlers, hence no finalizers and no
 annotations on the objects, and no `@kopf.index`, whose start is worse than quadratic. Children and
@@ -31,13 +31,13 @@ from r1_operator.kube.kinds import (
     Kind,
 )
 
-MIRRORED = (DEPLOYMENT, SERVICE, CONFIG_MAP, POD_DISRUPTION_BUDGET, POD)
+REFLECTED = (DEPLOYMENT, SERVICE, CONFIG_MAP, POD_DISRUPTION_BUDGET, POD)
 """ServiceMonitors are mirrored while their kind is there (`monitors.py`): it may come and go."""
 
-WATCHED = (R1INFERENCE, *MIRRORED)
+WATCHED = (R1INFERENCE, *REFLECTED)
 
 
-class _NothingHandled(kopf.DiffBaseStorage):
+class _NoDiffBase(kopf.DiffBaseStorage):
     """We keep no last-handled state, so nothing is copied to compare with it.
 
     kopf's default copies every object three times for the sake of handlers that we do not have:
@@ -54,7 +54,7 @@ class _NothingHandled(kopf.DiffBaseStorage):
         return None
 
 
-class _NothingInProgress(kopf.ProgressStorage):
+class _NoProgress(kopf.ProgressStorage):
     """`on.event` handlers have no progress to keep."""
 
     def clear(self, *, essence: Any) -> Any:
@@ -75,7 +75,7 @@ class _NothingInProgress(kopf.ProgressStorage):
 
 async def watch(
     api: Api,
-    intake: EventHandler,
+    handler: EventHandler,
     *,
     namespaces: Sequence[str],
     stop: asyncio.Event,
@@ -83,15 +83,15 @@ async def watch(
     """Watch until `stop` is set or a signal tells the process to end."""
     registry = kopf.OperatorRegistry()
     _login_as(api.configuration, registry)
-    _take_in(R1INFERENCE, intake, registry)
+    _register_handler(R1INFERENCE, handler, registry)
     logging.getLogger("kopf").setLevel(logging.WARNING)
     async with asyncio.TaskGroup() as group:
-        mirrors = [
+        reflectors = [
             group.create_task(
-                Reflector(api, intake, kind, selector=Label.RESOURCE, namespaces=namespaces).run(),
-                name=f"mirror of {kind.plural}",
+                Reflector(api, handler, kind, selector=Label.RESOURCE, namespaces=namespaces).run(),
+                name=f"reflector of {kind.plural}",
             )
-            for kind in MIRRORED
+            for kind in REFLECTED
         ]
         await kopf.operator(
             registry=registry,
@@ -101,15 +101,15 @@ async def watch(
             namespaces=namespaces,
             stop_flag=stop,
         )
-        for mirror in mirrors:
-            mirror.cancel()
+        for reflector in reflectors:
+            reflector.cancel()
 
 
-def _take_in(kind: Kind, intake: EventHandler, registry: kopf.OperatorRegistry) -> None:
+def _register_handler(kind: Kind, handler: EventHandler, registry: kopf.OperatorRegistry) -> None:
     @kopf.on.event(kind.group, kind.version, kind.plural, id=kind.plural, registry=registry)
-    async def seen(event: kopf.RawEvent, **_: Any) -> None:
+    async def on_event(event: kopf.RawEvent, **_: Any) -> None:
         obj: Any = event["object"]
-        intake.event(kind, event["type"], obj)
+        handler.handle_event(kind, event["type"], obj)
 
 
 def _login_as(configuration: Configuration, registry: kopf.OperatorRegistry) -> None:
@@ -137,8 +137,8 @@ def _settings() -> kopf.OperatorSettings:
     settings.networking.request_timeout = 30
     settings.networking.connect_timeout = 5
     settings.watching.server_timeout = 600
-    settings.persistence.diffbase_storage = _NothingHandled()
-    settings.persistence.progress_storage = _NothingInProgress()
+    settings.persistence.diffbase_storage = _NoDiffBase()
+    settings.persistence.progress_storage = _NoProgress()
     settings.watching.chunk_size = 200  # a listing is never in memory as a whole
     settings.queueing.idle_timeout = 0.1
     settings.process.ultimate_exiting_timeout = 20

@@ -279,7 +279,7 @@ def _seats_held_back(decision: Decision) -> dict[str, int]:
     held = decision.holdback
     if not isinstance(held, tuple):
         return {}
-    return {"seatsHeldBack": max((one.seats for one in held), default=0)}
+    return {"seatsReserved": max((one.seats for one in held), default=0)}
 
 
 def _mode(observed: Observed) -> DecisionMode:

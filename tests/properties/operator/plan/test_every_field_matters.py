@@ -21,7 +21,7 @@ from r1_operator.plan.scaling.forecast_approval import target_of
 from r1_operator.plan.scaling.policy import policy_of
 from r1_operator.plan.snapshot import Defaults
 from r1_operator.plan.workload import plan_children
-from r1_operator.sources.forecast import build_question, forecast_metric
+from r1_operator.sources.forecast import build_forecast_query, forecast_metric
 
 DEFAULTS = Defaults(runtime_image="registry.example/runtime:1")
 RICH: dict[str, Any] = {
@@ -178,7 +178,7 @@ def effects(spec: dict[str, Any]) -> dict[str, Any]:
     metric = forecast_metric(policy.metrics)
     question = None
     if metric is not None:
-        question = build_question(Key("team", "r1"), autoscaling.forecast, metric, 30.0, 10)
+        question = build_forecast_query(Key("team", "r1"), autoscaling.forecast, metric, 30.0, 10)
     return {
         "children": plan_children(found, DEFAULTS, 2),
         "replicas": found.spec.replicas,

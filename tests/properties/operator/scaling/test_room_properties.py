@@ -22,7 +22,7 @@ from r1_operator.plan.signals.demand import Demand
 from r1_operator.plan.unavailable import Unavailable
 
 NOW = 1_700_000_000.0
-BLIND = Unavailable("MayNotSeeNodes", "The operator may not list nodes.")
+BLIND = Unavailable("NodesForbidden", "The operator may not list nodes.")
 
 names = st.sampled_from([GPU, "cpu", "memory"])
 amounts = st.fractions(0, 6, max_denominator=4)

@@ -50,7 +50,7 @@ def test_a_verdict_without_a_target_sets_none() -> None:
     lost = BacktestVerdict(Finding.NEITHER, None, None, "Neither.", None, "Never")
     said: Any = short_form(lost, Leaderboard("trace", 120.0, 0.005, ()))["verdict"]
     assert said == {
-        "finding": "NeitherKeepsTheObjective",
+        "finding": "NeitherMeetsSLO",
         "message": "Neither.",
         "activation": "Never",
     }

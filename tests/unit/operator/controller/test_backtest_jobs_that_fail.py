@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from fake_api_server import HANG, FakeApiServer, Fault, client_of, fake_api_server, status_error
-from r1_operator.controller.backtests import Backtests
+from r1_operator.controller.backtests import BacktestController
 from r1_operator.controller.liveness import Liveness
 from r1_operator.kube.client import Api
 from r1_operator.kube.events import EventSpec
@@ -33,16 +33,16 @@ class World:
 
     def __init__(self, server: FakeApiServer, api: Api, template: Json) -> None:
         self.server = server
-        self.told: list[EventSpec] = []
+        self.events: list[EventSpec] = []
         self.elapsed = 0.0
         self.inferences = Stores()
-        self.backtests = Backtests(
+        self.backtests = BacktestController(
             api,
             self.inferences,
             site=BacktestSite("home", "backtest:1", "http://prometheus", template),
             namespaces=(),
             lead=lambda key: None,
-            tell=self.told.append,
+            emit=self.events.append,
             liveness=Liveness(silent_seconds=60.0),
             metrics=OperatorMetrics(),
             now=lambda: 1_800_000_000.0 + self.elapsed,
@@ -63,7 +63,7 @@ class World:
         """Create the R1Backtest, as its watch would show it."""
         spec = {"inferenceName": "chat"} if spec is None else spec
         obj = self._object("R1Backtest", KEY.name, spec, status)
-        self.backtests._views.put(R1BACKTEST, self.server.put(PATH, obj))
+        self.backtests._stores.put(R1BACKTEST, self.server.put(PATH, obj))
 
     async def reconcile(self, rounds: int = 1, step: float = 31.0) -> float | None:
         """Reconcile so many times, with time for the backoff in between."""
@@ -128,7 +128,7 @@ async def test_a_job_that_is_not_created_is_said_and_tried_again(
     assert world.status["phase"] == "Pending"
     assert world.condition("Complete")["reason"] == reason
     assert words in world.condition("Blocked")["message"]
-    assert [one.reason for one in world.told] == ["BacktestBlocked"]
+    assert [one.reason for one in world.events] == ["BacktestBlocked"]
     sent = world.server.sent("POST", "/jobs")
     await world.reconcile(20, step=0.001)
     assert world.server.sent("POST", "/jobs") == sent, "not at every event"
@@ -176,7 +176,7 @@ async def test_an_older_job_that_cannot_be_deleted_does_not_hold_up_the_status(
     await world.reconcile()
     other = world.server.put(PATH, {**world.server.objects[PATH], "status": {}})
     other["metadata"]["uid"] = "another"
-    world.backtests._views.put(R1BACKTEST, other)
+    world.backtests._stores.put(R1BACKTEST, other)
     world.fail("DELETE", REFUSED)
     await world.reconcile()
     assert world.status["phase"] == "Pending"

@@ -122,19 +122,19 @@ class World:
 
     def __init__(self, server: FakeApiServer, api: Api) -> None:
         self.server = server
-        self.told: list[EventSpec] = []
-        self.views = Stores()
+        self.events: list[EventSpec] = []
+        self.stores = Stores()
         self.now = 1_800_000_000.0
         self.elapsed = 0.0
         scaling: Any = self
         self.reconciler = Reconciler(
             api,
-            self.views,
+            self.stores,
             scaling,
             defaults=Defaults(runtime_image="runtime:1"),
             has_service_monitors=lambda: True,
             enqueue=lambda key: None,
-            tell=self.told.append,
+            emit=self.events.append,
             metrics=OperatorMetrics(),
             clock=AnchoredClock(
                 wall=lambda: self.now + self.elapsed, monotonic=lambda: self.elapsed
@@ -164,7 +164,7 @@ class World:
             "spec": spec,
             "status": status if status is not None else known.get("status", {}),
         }
-        self.views.put(R1INFERENCE, self.server.put(R1, obj))
+        self.stores.put(R1INFERENCE, self.server.put(R1, obj))
 
     def pod(self, *, ready: bool, version: int = 1) -> Json:
         """A model pod, as its watch would show it."""
@@ -184,7 +184,7 @@ class World:
                 "conditions": [{"type": "Ready", "status": truth, "lastTransitionTime": stamp}],
             },
         }
-        self.views.put(POD, pod)
+        self.stores.put(POD, pod)
         return pod
 
     async def reconcile(self, rounds: int = 1, step: float = 31.0) -> float | None:
@@ -230,7 +230,7 @@ async def test_a_refusal_is_a_condition_and_an_event_at_once(
     assert remedy in degraded["message"]
     assert world.condition("Ready")["status"] == "False"
     assert world.condition("Progressing")["status"] == "False"
-    assert [one.note for one in world.told if one.warning] == [degraded["message"]]
+    assert [one.note for one in world.events if one.warning] == [degraded["message"]]
     others = [one for one in PLURALS if one != plural]
     assert all(world.server.sent("PATCH", f"/{one}/") == 1 for one in others)
     assert world.server.sent("PATCH", f"/{plural}/") == 1, "what is refused is not repeated at once"
@@ -266,10 +266,10 @@ async def test_a_lost_pod_is_seen_while_a_child_fails(
     world.only(plural, fault)
     metadata = {"annotations": {"note": "x"}}
     world.make({"replicas": 1, "model": {"aliases": ["a"]}, "template": {"metadata": metadata}})
-    for kind in world.views.children.values():
+    for kind in world.stores.children.values():
         for stored in kind.objects.values():
-            stored.settled_for = ""
-    world.views.remove(POD, world.pod(ready=True))
+            stored.synced_hash = ""
+    world.stores.remove(POD, world.pod(ready=True))
     await world.reconcile()
     assert world.condition("Available")["status"] == "False"
     assert world.condition("Ready")["status"] == "False"
@@ -333,7 +333,7 @@ async def test_each_refused_field_is_an_event(world: World) -> None:
     world.only("deployments", WRONG_TYPE)
     world.make({"replicas": 1, "template": {"metadata": {"annotations": {"a": "b"}}}})
     await world.reconcile()
-    assert ["imagePullPolcy" in one.note for one in world.told] == [True, False]
+    assert ["imagePullPolcy" in one.note for one in world.events] == [True, False]
 
 
 async def test_all_children_that_are_not_applied_are_named(world: World) -> None:
@@ -367,7 +367,7 @@ async def test_a_spec_that_cannot_be_read_has_a_status_all_the_same(world: World
     world.pod(ready=True)
     await world.reconcile()
     world.make({"replicas": -1})
-    world.views.remove(POD, world.pod(ready=True))
+    world.stores.remove(POD, world.pod(ready=True))
     await world.reconcile()
     assert world.condition("Ready")["reason"] == "InvalidSpec"
     assert "spec.replicas" in world.condition("Degraded")["message"]
@@ -392,7 +392,7 @@ async def test_a_status_that_cannot_be_written_leaves_an_event(world: World) -> 
     world.make({"replicas": 1})
     with pytest.raises(Exception, match="no"):
         await world.reconcile()
-    assert [one.reason for one in world.told] == ["ChildRejected"]
+    assert [one.reason for one in world.events] == ["ChildRejected"]
 
 
 async def test_a_kind_that_is_no_child_any_more_is_no_problem(world: World) -> None:
@@ -415,17 +415,19 @@ def test_pauses_grow_to_half_a_minute() -> None:
 
     backoff = ChildBackoff(rng=Random(1))
     request, refusal = ChildWrite("Service", "apply", "d"), WriteRefusal("Service", "r1", "no")
-    delays = [backoff.failed(KEY, request, refusal, 0.0) for _ in range(12)]
+    delays = [backoff.record_failure(KEY, request, refusal, 0.0) for _ in range(12)]
     assert 0.5 <= delays[0] <= 1.0
     assert all(15.0 <= delay <= 30.0 for delay in delays[6:])
     assert backoff.pause(KEY, request, 1.0) == pytest.approx(delays[-1] - 1.0)
     assert backoff.pause(KEY, request._replace(digest="e"), 1.0) == 0.0
     passing = ChildBackoff(rng=Random(1))
-    first = passing.failed(KEY, request, WriteRefusal("Service", "r1", "busy", temporary=True), 0.0)
+    first = passing.record_failure(
+        KEY, request, WriteRefusal("Service", "r1", "busy", temporary=True), 0.0
+    )
     assert 0.1 <= first <= 0.2
-    backoff.succeeded(KEY, request)
+    backoff.record_success(KEY, request)
     assert backoff.reported(KEY) == ()
-    assert backoff.next_try(KEY, 1.0) is None
+    assert backoff.next_retry(KEY, 1.0) is None
 
 
 async def test_what_failed_while_the_server_was_away_is_tried_when_it_is_back(

@@ -35,13 +35,13 @@ def an_object(
 
 
 class World:
-    """An intake and what it marked."""
+    """An handler and what it marked."""
 
     def __init__(self) -> None:
-        self.views, self.marked, self.metrics = Stores(), list[Key](), OperatorMetrics()
+        self.stores, self.marked, self.metrics = Stores(), list[Key](), OperatorMetrics()
         self.liveness = Liveness(silent_seconds=60)
-        self.intake = EventHandler(
-            self.views, enqueue=self.marked.append, liveness=self.liveness, metrics=self.metrics
+        self.handler = EventHandler(
+            self.stores, enqueue=self.marked.append, liveness=self.liveness, metrics=self.metrics
         )
 
 
@@ -54,37 +54,37 @@ def world() -> World:
 def test_what_a_listing_no_longer_has_is_dropped_and_its_resource_marked(
     world: World, kind: Kind
 ) -> None:
-    world.intake.page(kind, [an_object("stays", 5), an_object("goes", 6)])
+    world.handler.handle_page(kind, [an_object("stays", 5), an_object("goes", 6)])
     world.marked.clear()
-    world.intake.drop_gone(kind, {Key("ns", "stays"): "uid-stays"}, as_of=10)
-    assert {key for key, _, _ in world.views.of(kind).versions()} == {Key("ns", "stays")}
+    world.handler.delete_missing(kind, {Key("ns", "stays"): "uid-stays"}, as_of=10)
+    assert {key for key, _, _ in world.stores.of(kind).versions()} == {Key("ns", "stays")}
     assert world.marked == [Key("ns", "goes")]
 
 
 def test_what_came_after_the_listing_is_left_alone(world: World) -> None:
-    world.intake.event(DEPLOYMENT, "ADDED", an_object("newer", 11))
-    world.intake.drop_gone(DEPLOYMENT, {}, as_of=10)
-    assert world.views.of(DEPLOYMENT).version(Key("ns", "newer")) == 11
+    world.handler.handle_event(DEPLOYMENT, "ADDED", an_object("newer", 11))
+    world.handler.delete_missing(DEPLOYMENT, {}, as_of=10)
+    assert world.stores.of(DEPLOYMENT).version(Key("ns", "newer")) == 11
 
 
 def test_another_object_of_that_name_is_not_the_one_that_was_there(world: World) -> None:
-    world.intake.event(DEPLOYMENT, "ADDED", an_object("again", 5, uid="first"))
-    world.intake.drop_gone(DEPLOYMENT, {Key("ns", "again"): "second"}, as_of=10)
-    assert world.views.of(DEPLOYMENT).version(Key("ns", "again")) == -1
+    world.handler.handle_event(DEPLOYMENT, "ADDED", an_object("again", 5, uid="first"))
+    world.handler.delete_missing(DEPLOYMENT, {Key("ns", "again"): "second"}, as_of=10)
+    assert world.stores.of(DEPLOYMENT).version(Key("ns", "again")) == -1
 
 
 def test_a_listing_of_one_namespace_says_nothing_about_others(world: World) -> None:
-    world.intake.page(
+    world.handler.handle_page(
         DEPLOYMENT, [an_object("a", 5, namespace="one"), an_object("b", 6, namespace="two")]
     )
-    world.intake.drop_gone(DEPLOYMENT, {}, as_of=10, namespace="one")
-    assert [key for key, _, _ in world.views.of(DEPLOYMENT).versions()] == [Key("two", "b")]
+    world.handler.delete_missing(DEPLOYMENT, {}, as_of=10, namespace="one")
+    assert [key for key, _, _ in world.stores.of(DEPLOYMENT).versions()] == [Key("two", "b")]
 
 
 def test_a_pod_marks_the_resource_that_it_serves(world: World) -> None:
-    world.intake.event(POD, None, an_object("pod-1", 5, owner="model"))
-    world.intake.event(POD, "DELETED", an_object("pod-1", 6, owner="model"))
-    world.intake.event(POD, "DELETED", an_object("pod-1", 7, owner="model"))
+    world.handler.handle_event(POD, None, an_object("pod-1", 5, owner="model"))
+    world.handler.handle_event(POD, "DELETED", an_object("pod-1", 6, owner="model"))
+    world.handler.handle_event(POD, "DELETED", an_object("pod-1", 7, owner="model"))
     assert world.marked == [Key("ns", "model")] * 2, "what was not there cannot go"
 
 
@@ -109,9 +109,9 @@ class Listed:
 def resync_of(world: World, server: Listed) -> Relist:
     return Relist(
         cast(Api, server),
-        world.intake,
+        world.handler,
         kinds=lambda: (R1INFERENCE, DEPLOYMENT),
-        at_once=(R1INFERENCE,),
+        initial_kinds=(R1INFERENCE,),
         namespaces=(),
         liveness=world.liveness,
         metrics=world.metrics,
@@ -125,8 +125,8 @@ async def test_the_start_looks_only_at_what_tells_no_end_of_its_listing(world: W
     running = asyncio.create_task(resync_of(world, server).run())
     await asyncio.sleep(80)
     assert server.listed == [R1INFERENCE]
-    assert world.views.resources.complete.is_set()
-    assert not world.views.of(DEPLOYMENT).complete.is_set(), "its mirror says that"
+    assert world.stores.resources.complete.is_set()
+    assert not world.stores.of(DEPLOYMENT).complete.is_set(), "its mirror says that"
     await asyncio.sleep(35)
     assert server.listed == [R1INFERENCE, R1INFERENCE, DEPLOYMENT]
     running.cancel()
@@ -137,14 +137,14 @@ async def test_the_start_looks_only_at_what_tells_no_end_of_its_listing(world: W
 async def test_what_does_not_arrive_by_itself_is_asked_for_by_name(world: World) -> None:
     server = Listed()
     server.objects[DEPLOYMENT] = [an_object("here", 5), an_object("late", 6), an_object("lost", 7)]
-    world.intake.event(DEPLOYMENT, None, an_object("here", 5))
-    looking = asyncio.create_task(resync_of(world, server).look(DEPLOYMENT))
+    world.handler.handle_event(DEPLOYMENT, None, an_object("here", 5))
+    looking = asyncio.create_task(resync_of(world, server).relist(DEPLOYMENT))
     await asyncio.sleep(3)
-    world.intake.event(DEPLOYMENT, "ADDED", an_object("late", 6))
+    world.handler.handle_event(DEPLOYMENT, "ADDED", an_object("late", 6))
     assert await looking == 1
     assert server.fetched == [Key("ns", "lost")]
     assert Key("ns", "lost") in world.marked
-    assert world.views.of(DEPLOYMENT).complete.is_set()
+    assert world.stores.of(DEPLOYMENT).complete.is_set()
 
 
 @pytest.mark.looptime
@@ -152,5 +152,5 @@ async def test_an_object_that_nobody_can_read_ends_no_resync(world: World) -> No
     server = Listed()
     broken = {**an_object("broken", 5), "spec": None}
     server.objects[DEPLOYMENT] = [broken, an_object("lost", 7)]
-    assert await resync_of(world, server).look(DEPLOYMENT) == 1
-    assert world.views.of(DEPLOYMENT).version(Key("ns", "lost")) == 7
+    assert await resync_of(world, server).relist(DEPLOYMENT) == 1
+    assert world.stores.of(DEPLOYMENT).version(Key("ns", "lost")) == 7

@@ -79,7 +79,7 @@ async def prometheus() -> AsyncIterator[Prometheus]:
 async def settled(source: ExternalMetrics, query: str) -> Value | Unavailable:
     for _ in range(500):
         source.latest(KEY, query)
-        if not source._asking._tasks:
+        if not source._poller._tasks:
             return source.latest(KEY, query)
         await asyncio.sleep(0.01)
     raise AssertionError("no answer")
@@ -150,9 +150,9 @@ async def test_queries_that_nobody_asks_any_more_are_forgotten(prometheus: Prome
     source = ExternalMetrics(load_config(prometheus.url))
     await settled(source, "a")
     await settled(source, "b")
-    source.keep(KEY, ["b"])
+    source.retain(KEY, ["b"])
     assert source.latest(KEY, "b") == 3.5
     assert source.latest(KEY, "a") == PENDING
-    source.keep(KEY, ())
+    source.retain(KEY, ())
     assert source.latest(KEY, "b") == PENDING
     await source.close()

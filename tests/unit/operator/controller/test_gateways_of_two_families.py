@@ -39,13 +39,13 @@ async def test_the_order_of_slices_does_not_choose_the_address(
 ) -> None:
     api = cast("Api", Slices(*items))
     directory = GatewayDirectory(api, service="r1-system/r1-gateway", ipv6_first=ipv6_first)
-    assert await directory.known() == {"gateway-1": f"http://{host}:8081/signals"}
+    assert await directory.signal_urls() == {"gateway-1": f"http://{host}:8081/signals"}
 
 
 async def test_a_gateway_without_a_pod_is_known_by_its_address() -> None:
     api = cast("Api", Slices(slice_of("fd00::7", pod=None)))
     directory = GatewayDirectory(api, service="r1-system/r1-gateway", ipv6_first=False)
-    assert await directory.known() == {"fd00::7": "http://[fd00::7]:8081/signals"}
+    assert await directory.signal_urls() == {"fd00::7": "http://[fd00::7]:8081/signals"}
 
 
 @pytest.mark.parametrize(
@@ -64,4 +64,4 @@ async def test_a_gateway_without_a_pod_is_known_by_its_address() -> None:
 async def test_an_endpoint_slice_of_odd_shape_hides_no_gateway_of_the_others(odd: Any) -> None:
     api = cast("Api", Slices(odd, V4))
     directory = GatewayDirectory(api, service="r1-system/r1-gateway", ipv6_first=False)
-    assert await directory.known() == {"gateway-1": "http://10.0.0.1:8081/signals"}
+    assert await directory.signal_urls() == {"gateway-1": "http://10.0.0.1:8081/signals"}

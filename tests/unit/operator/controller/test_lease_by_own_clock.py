@@ -8,7 +8,7 @@ import pytest
 
 from r1_operator.kube.client import Conflict, NotFound, Unreachable
 from r1_operator.kube.kinds import Json
-from r1_operator.kube.lease import Leadership, LeaseLost
+from r1_operator.kube.lease import LeaderElector, LeaseLost
 
 pytestmark = pytest.mark.looptime
 
@@ -26,7 +26,7 @@ class LeaseStore:
 
 
 class StoreClient:
-    """What `Leadership` uses of a client."""
+    """What `LeaderElector` uses of a client."""
 
     def __init__(self, store: LeaseStore, user: str) -> None:
         self.store = store
@@ -61,9 +61,9 @@ class StoreClient:
         return await self.request("PUT", "", manifest)
 
 
-def leadership(store: LeaseStore, name: str) -> Leadership:
+def elector(store: LeaseStore, name: str) -> LeaderElector:
     client: Any = store.of(name)
-    return Leadership(
+    return LeaderElector(
         client,
         namespace="ns",
         name="lease",
@@ -81,29 +81,29 @@ def holder(store: LeaseStore) -> str:
 
 async def test_the_first_takes_it_and_the_second_waits() -> None:
     store = LeaseStore()
-    one, two = leadership(store, "one"), leadership(store, "two")
+    one, two = elector(store, "one"), elector(store, "two")
     await one.acquire()
-    keeping = asyncio.create_task(one.keep())
+    renewing = asyncio.create_task(one.renew())
     waiting = asyncio.create_task(two.acquire())
     await asyncio.sleep(300)
     assert holder(store) == "one"
     assert one.is_held
     assert not waiting.done()
-    for task in (keeping, waiting):
+    for task in (renewing, waiting):
         task.cancel()
-    await asyncio.gather(keeping, waiting, return_exceptions=True)
+    await asyncio.gather(renewing, waiting, return_exceptions=True)
 
 
 async def test_a_killed_holder_is_replaced_within_thirty_seconds_and_not_earlier_than_its_lease() -> (
     None
 ):
     store = LeaseStore()
-    one, two = leadership(store, "one"), leadership(store, "two")
+    one, two = elector(store, "one"), elector(store, "two")
     await one.acquire()
-    keeping = asyncio.create_task(one.keep())
+    renewing = asyncio.create_task(one.renew())
     waiting = asyncio.create_task(two.acquire())
     await asyncio.sleep(61)
-    keeping.cancel()  # kill -9
+    renewing.cancel()  # kill -9
     killed = asyncio.get_running_loop().time()
     await waiting
     took = asyncio.get_running_loop().time() - killed
@@ -115,9 +115,9 @@ async def test_a_killed_holder_is_replaced_within_thirty_seconds_and_not_earlier
 
 async def test_a_partitioned_holder_stops_before_the_other_starts() -> None:
     store = LeaseStore()
-    one, two = leadership(store, "one"), leadership(store, "two")
+    one, two = elector(store, "one"), elector(store, "two")
     await one.acquire()
-    keeping = asyncio.create_task(one.keep())
+    renewing = asyncio.create_task(one.renew())
     waiting = asyncio.create_task(two.acquire())
     await asyncio.sleep(20)
     store.away_for.add("one")
@@ -125,12 +125,12 @@ async def test_a_partitioned_holder_stops_before_the_other_starts() -> None:
         await asyncio.sleep(0.05)
         assert not (one.is_held and two.is_held), "never two that may write"
     with pytest.raises(LeaseLost):
-        await keeping
+        await renewing
 
 
 async def test_a_frozen_holder_may_not_write_when_it_thaws() -> None:
     store = LeaseStore()
-    one = leadership(store, "one")
+    one = elector(store, "one")
     await one.acquire()
     assert one.is_held
     await asyncio.sleep(11)  # kill -STOP: nobody renewed
@@ -139,32 +139,32 @@ async def test_a_frozen_holder_may_not_write_when_it_thaws() -> None:
 
 async def test_a_stolen_lease_is_not_fought_for() -> None:
     store = LeaseStore()
-    one = leadership(store, "one")
+    one = elector(store, "one")
     await one.acquire()
     assert store.lease is not None
     store.lease["spec"]["holderIdentity"] = "two"
     with pytest.raises(LeaseLost, match="two holds"):
-        await one.keep()
+        await one.renew()
 
 
 async def test_a_foreign_edit_of_the_lease_costs_one_more_try() -> None:
     store = LeaseStore()
-    one = leadership(store, "one")
+    one = elector(store, "one")
     await one.acquire()
-    keeping = asyncio.create_task(one.keep())
+    renewing = asyncio.create_task(one.renew())
     for _ in range(100):
         await asyncio.sleep(1)
         assert store.lease is not None
         store.version += 1
         store.lease["metadata"]["resourceVersion"] = str(store.version)
-    assert not keeping.done()
-    keeping.cancel()
-    await asyncio.gather(keeping, return_exceptions=True)
+    assert not renewing.done()
+    renewing.cancel()
+    await asyncio.gather(renewing, return_exceptions=True)
 
 
 async def test_who_lets_go_is_followed_at_once() -> None:
     store = LeaseStore()
-    one, two = leadership(store, "one"), leadership(store, "two")
+    one, two = elector(store, "one"), elector(store, "two")
     await one.acquire()
     waiting = asyncio.create_task(two.acquire())
     await asyncio.sleep(1)
@@ -177,18 +177,18 @@ async def test_who_lets_go_is_followed_at_once() -> None:
 
 async def test_a_restarted_container_follows_itself_at_once() -> None:
     store = LeaseStore()
-    before, after = leadership(store, "pod-a_1"), leadership(store, "pod-a_2")
+    before, after = elector(store, "pod-a_1"), elector(store, "pod-a_2")
     await before.acquire()
     started = asyncio.get_running_loop().time()
     await after.acquire()
     assert asyncio.get_running_loop().time() - started < 1
     with pytest.raises(LeaseLost):
-        await before.keep()
+        await before.renew()
 
 
 async def test_of_two_that_try_at_once_one_wins() -> None:
     store = LeaseStore()
-    both = [leadership(store, name) for name in ("one", "two")]
+    both = [elector(store, name) for name in ("one", "two")]
     tasks = [asyncio.create_task(each.acquire()) for each in both]
     await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
     await asyncio.sleep(1)

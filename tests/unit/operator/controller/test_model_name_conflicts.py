@@ -43,7 +43,7 @@ def test_the_index_follows_the_rule_in_any_order(case: Case, backwards: bool) ->
         index.update(one)
     for namespace, name, _ in case.resources:
         key = Key(namespace, name)
-        assert index.lost(key) == case.lost.get(str(key), {})
+        assert index.conflicts(key) == case.lost.get(str(key), {})
 
 
 NAMES = st.sampled_from(["x", "y", "x-a"])
@@ -80,7 +80,7 @@ def test_the_index_is_the_gateways_table_after_any_history(steps: list[Any]) -> 
             one: {name: table.owners[name] for name in table.lost.get(str(one), ())} for one in live
         }
         for one in live:
-            assert index.lost(one) == now[one]
+            assert index.conflicts(one) == now[one]
             if one != key and known.get(one, {}) != now[one]:
                 assert one in touched, "what changed has to be looked at again"
         known = now
@@ -93,9 +93,9 @@ class World:
 
     def __init__(self, server: FakeApiServer, api: Api) -> None:
         self.server, self.api = server, api
-        self.told: list[EventSpec] = []
+        self.events: list[EventSpec] = []
         self.queue: list[Key] = []
-        self.views = Stores()
+        self.stores = Stores()
         self.restart()
 
     def restart(self) -> None:
@@ -103,12 +103,12 @@ class World:
         scaling: Any = self
         self.reconciler = Reconciler(
             self.api,
-            self.views,
+            self.stores,
             scaling,
             defaults=Defaults(runtime_image="runtime:1"),
             has_service_monitors=lambda: False,
             enqueue=self.queue.append,
-            tell=self.told.append,
+            emit=self.events.append,
             metrics=OperatorMetrics(),
         )
 
@@ -130,13 +130,13 @@ class World:
             "spec": {"model": {"aliases": list(aliases)}},
             "status": self.server.objects.get(path, {}).get("status", {}),
         }
-        self.views.put(R1INFERENCE, self.server.put(path, obj))
+        self.stores.put(R1INFERENCE, self.server.put(path, obj))
         await self.settle(key)
         return key
 
     async def remove(self, key: Key) -> None:
         """Delete a resource."""
-        self.views.remove(R1INFERENCE, self.server.objects[R1INFERENCE.path(*key)])
+        self.stores.remove(R1INFERENCE, self.server.objects[R1INFERENCE.path(*key)])
         await self.settle(key)
 
     async def settle(self, *keys: Key) -> None:
@@ -165,7 +165,7 @@ async def test_a_name_that_is_captured_is_given_back_and_said(world: World) -> N
     assert (found["status"], found["reason"]) == ("True", "AliasTaken")
     assert "production-r1 reaches team-a/production-r1" in found["message"]
     assert world.condition(owner) == {}
-    assert [one.reason for one in world.told if one.warning] == ["AliasTaken"]
+    assert [one.reason for one in world.events if one.warning] == ["AliasTaken"]
     await world.remove(owner)
     assert world.condition(thief) == {}
 
@@ -190,4 +190,4 @@ async def test_a_route_that_nobody_can_read_claims_nothing() -> None:
     index = NameIndex()
     for data in ({}, {"route.json": "x"}, {"route.json": "[]"}, {"route.json": '{"name": 3}'}):
         assert index.update({"metadata": {"name": "x", "namespace": "a"}, "data": data}) == set()
-    assert index.lost(Key("a", "x")) == {}
+    assert index.conflicts(Key("a", "x")) == {}

@@ -9,7 +9,7 @@ from r1_operator.kube.client import KubeApiError, RequestRefused, Unreachable
 from r1_operator.kube.kinds import Json, Key, Kind
 from r1_operator.plan.placement.schedulable import NOT_SEEN_YET
 from r1_operator.plan.unavailable import Unavailable
-from r1_operator.sources.nodes import PLACED, Nodes, NodeSnapshot
+from r1_operator.sources.nodes import BOUND_PODS, Nodes, NodeSnapshot
 
 GPU = "nvidia.com/gpu"
 
@@ -68,7 +68,7 @@ async def test_nothing_is_listed_before_somebody_asks() -> None:
     assert cluster.asked == []
     assert cluster.nodes.latest() is NOT_SEEN_YET
     assert free(await cluster.after(0)) == [8]
-    assert cluster.asked == [("Pod", PLACED), ("Node", "")]
+    assert cluster.asked == [("Pod", BOUND_PODS), ("Node", "")]
 
 
 async def test_it_looks_again_every_fifteen_seconds_and_not_in_between() -> None:
@@ -125,7 +125,7 @@ async def test_a_missing_right_names_the_setting_and_is_asked_for_once_a_minute(
     cluster.failure = RequestRefused("forbidden", status=403)
     found = await cluster.after(0)
     assert isinstance(found, Unavailable)
-    assert found.reason == "MayNotSeeNodes"
+    assert found.reason == "NodesForbidden"
     assert "operator.readNodes" in found.message
     await cluster.after(59)
     assert len(cluster.asked) == 1

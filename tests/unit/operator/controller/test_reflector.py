@@ -90,15 +90,15 @@ class Mirrored:
     """What a mirror has made of it."""
 
     def __init__(
-        self, mirror: Reflector, views: Stores, marked: list[Key], metrics: OperatorMetrics
+        self, mirror: Reflector, stores: Stores, marked: list[Key], metrics: OperatorMetrics
     ) -> None:
         self.mirror = mirror
-        self.view = views.children[DEPLOYMENT.name]
+        self.store = stores.children[DEPLOYMENT.name]
         self.marked = marked
         self.metrics = metrics
 
     def names(self) -> set[str]:
-        return {key.name for key in self.view.objects}
+        return {key.name for key in self.store.objects}
 
 
 @pytest.fixture
@@ -116,14 +116,14 @@ async def mirror_of(server: ApiServer, namespaces: tuple[str, ...] = ()) -> Asyn
     await web.TCPSite(runner, "127.0.0.1", 0).start()
     configuration = type.__call__(Configuration)
     configuration.host = f"http://127.0.0.1:{runner.addresses[0][1]}"
-    views, marked, metrics = Stores(), list[Key](), OperatorMetrics()
-    intake = EventHandler(
-        views, enqueue=marked.append, liveness=Liveness(silent_seconds=60), metrics=metrics
+    stores, marked, metrics = Stores(), list[Key](), OperatorMetrics()
+    handler = EventHandler(
+        stores, enqueue=marked.append, liveness=Liveness(silent_seconds=60), metrics=metrics
     )
     async with Api(configuration, retry=RetryPolicy(attempts=1)) as api:
-        mirror = Reflector(api, intake, DEPLOYMENT, selector=Label.RESOURCE, namespaces=namespaces)
+        mirror = Reflector(api, handler, DEPLOYMENT, selector=Label.RESOURCE, namespaces=namespaces)
         task = asyncio.create_task(mirror.run())
-        yield Mirrored(mirror, views, marked, metrics)
+        yield Mirrored(mirror, stores, marked, metrics)
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
     await runner.cleanup()
@@ -131,14 +131,14 @@ async def mirror_of(server: ApiServer, namespaces: tuple[str, ...] = ()) -> Asyn
 
 async def until(holds: Callable[[], Any]) -> None:
     async with asyncio.timeout(30):
-        while not holds():  # noqa: ASYNC110 (views are plain, nothing tells of them)
+        while not holds():  # noqa: ASYNC110 (stores are plain, nothing tells of them)
             await asyncio.sleep(0.01)
 
 
 async def test_all_pages_are_in_the_view_before_it_is_complete(server: ApiServer) -> None:
     server.objects = [deployment(name, 3) for name in "abcde"]
     async with mirror_of(server) as seen:
-        await asyncio.wait_for(seen.view.complete.wait(), 30)
+        await asyncio.wait_for(seen.store.complete.wait(), 30)
         assert seen.names() == set("abcde")
         assert sorted(seen.marked) == [Key("ns", name) for name in "abcde"]
         await until(lambda: server.watched_from)
@@ -150,7 +150,7 @@ async def test_all_pages_are_in_the_view_before_it_is_complete(server: ApiServer
 
 async def test_an_empty_listing_completes_the_view_too(server: ApiServer) -> None:
     async with mirror_of(server) as seen:
-        await asyncio.wait_for(seen.view.complete.wait(), 30)
+        await asyncio.wait_for(seen.store.complete.wait(), 30)
         assert seen.names() == set()
 
 
@@ -175,13 +175,13 @@ async def test_a_listed_object_says_the_same_as_its_event(server: ApiServer) -> 
     server.objects = [deployment("a", 3)]
     async with mirror_of(server) as seen:
         await until(lambda: server.watched_from)
-        listed = seen.view.get(Key("ns", "a"))
+        listed = seen.store.get(Key("ns", "a"))
         assert listed is not None
-        listed.settled_for = "hash"
+        listed.synced_hash = "hash"
         server.tell("MODIFIED", deployment("a", 11))
-        await until(lambda: seen.view.objects[Key("ns", "a")].version == 11)
-        assert seen.view.objects[Key("ns", "a")].settled_for == "hash"
-        assert seen.view.objects[Key("ns", "a")].load()["kind"] == "Deployment"
+        await until(lambda: seen.store.objects[Key("ns", "a")].version == 11)
+        assert seen.store.objects[Key("ns", "a")].synced_hash == "hash"
+        assert seen.store.objects[Key("ns", "a")].load()["kind"] == "Deployment"
 
 
 @pytest.mark.parametrize("in_stream", [True, False])
@@ -207,7 +207,7 @@ async def test_a_forgotten_version_lists_again_and_finds_what_has_gone(
         server.answer_watches_with = 200
         await until(lambda: server.watched_from[-1] == "40")
         assert seen.names() == set("bcd")
-        assert seen.view.objects[Key("ns", "c")].uid == "another"
+        assert seen.store.objects[Key("ns", "c")].uid == "another"
         assert set(seen.marked) == {Key("ns", "a"), Key("ns", "c"), Key("ns", "d")}
 
 
@@ -218,9 +218,9 @@ async def test_a_failing_server_is_asked_again_and_the_view_stays(
     server.objects = [deployment("a", 3)]
     async with mirror_of(server) as seen:
         await until(lambda: "watch of deployments: GET" in caplog.text)
-        assert not seen.view.complete.is_set(), "nothing known is not the same as nothing there"
+        assert not seen.store.complete.is_set(), "nothing known is not the same as nothing there"
         server.answer_lists_with = 200
-        await asyncio.wait_for(seen.view.complete.wait(), 30)
+        await asyncio.wait_for(seen.store.complete.wait(), 30)
         await until(lambda: server.watched_from)
         server.tell("ERROR", {"code": 500, "message": "etcd is away"})
         await until(lambda: "etcd is away" in caplog.text)
@@ -235,8 +235,8 @@ async def test_each_namespace_has_its_own_listing_and_all_complete_the_view(
 ) -> None:
     server.objects = [deployment("a", 3, namespace="one"), deployment("b", 4, namespace="two")]
     async with mirror_of(server, ("one", "two")) as seen:
-        await asyncio.wait_for(seen.view.complete.wait(), 30)
-        assert set(seen.view.objects) == {Key("one", "a"), Key("two", "b")}
+        await asyncio.wait_for(seen.store.complete.wait(), 30)
+        assert set(seen.store.objects) == {Key("one", "a"), Key("two", "b")}
         assert server.listings == 2
 
 
@@ -247,7 +247,7 @@ async def test_an_object_that_nobody_can_read_ends_no_watch(
     broken["spec"] = None
     server.objects = [deployment("a", 3), broken, deployment("c", 5)]
     async with mirror_of(server) as seen:
-        await asyncio.wait_for(seen.view.complete.wait(), 30)
+        await asyncio.wait_for(seen.store.complete.wait(), 30)
         assert seen.names() == {"a", "c"}
         assert "Deployment broken is left out" in caplog.text
         server.tell(
@@ -337,7 +337,7 @@ async def test_a_listed_object_of_odd_shape_is_left_out(
 
     monkeypatch.setattr(server, "answer", answer)
     async with mirror_of(server) as seen:
-        await asyncio.wait_for(seen.view.complete.wait(), 30)
+        await asyncio.wait_for(seen.store.complete.wait(), 30)
         assert seen.names() == {"a", "b"}
         await until(lambda: server.watched_from)
 
@@ -373,7 +373,7 @@ async def test_a_listing_of_odd_shape_is_asked_for_again(
         if not seen.names():  # the odd page was read as an empty listing
             server.tell("ADDED", deployment("a", 11))
         await until(lambda: seen.names() == {"a"})
-        await asyncio.wait_for(seen.view.complete.wait(), 30)
+        await asyncio.wait_for(seen.store.complete.wait(), 30)
 
 
 async def test_a_version_that_the_server_does_not_understand_lists_again(server: ApiServer) -> None:

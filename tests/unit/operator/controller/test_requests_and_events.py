@@ -14,7 +14,7 @@ from r1_operator.kube.client import (
     Conflict,
     KubeApiError,
     NotFound,
-    NotLeading,
+    NotLeader,
     RequestRefused,
     RetryPolicy,
     Unreachable,
@@ -148,7 +148,7 @@ async def test_no_answer_is_unreachable(server: Server, api: Api) -> None:
 
 async def test_nothing_is_written_without_the_lease(server: Server, api: Api) -> None:
     api.may_write = lambda: False
-    with pytest.raises(NotLeading):
+    with pytest.raises(NotLeader):
         await api.apply(DEPLOYMENT, *KEY, {})
     assert await api.get(DEPLOYMENT, *KEY) == {}, "reading is free"
     assert [asked.method for asked in server.asked] == ["GET"]
@@ -180,7 +180,7 @@ async def test_an_event_says_what_about_whom_and_is_not_repeated(server: Server,
     writer = EventWriter(api, identity="me", quiet_seconds=600, burst=3, clock=lambda: now[0])
     running = asyncio.create_task(writer.run())
     for _ in range(5):
-        writer.tell(notice())
+        writer.emit(notice())
     await _until(lambda: len(server.bodies) == 1)
     event = server.bodies[0]
     assert event["apiVersion"] == "events.k8s.io/v1"
@@ -189,13 +189,13 @@ async def test_an_event_says_what_about_whom_and_is_not_repeated(server: Server,
     assert event["regarding"]["uid"] == "u"
     assert event["reportingController"] == "deepseek.ai/r1-operator"
     for n in range(10):
-        writer.tell(notice(f"other {n}"))
+        writer.emit(notice(f"other {n}"))
     await _until(lambda: len(server.bodies) == 3)
     await asyncio.sleep(0.1)
     assert len(server.bodies) == 3, "three about one object in ten minutes are enough"
-    writer.tell(notice(uid="another"))
+    writer.emit(notice(uid="another"))
     now[0] = 700.0
-    writer.tell(notice())
+    writer.emit(notice())
     await _until(lambda: len(server.bodies) == 5)
     running.cancel()
     await asyncio.gather(running, return_exceptions=True)
@@ -205,8 +205,8 @@ async def test_an_event_that_is_refused_is_dropped(server: Server, api: Api) -> 
     writer = EventWriter(api, identity="me")
     running = asyncio.create_task(writer.run())
     server.then(403)
-    writer.tell(notice())
-    writer.tell(notice("next"))
+    writer.emit(notice())
+    writer.emit(notice("next"))
     await _until(lambda: len(server.bodies) == 2)
     assert not running.done()
     running.cancel()

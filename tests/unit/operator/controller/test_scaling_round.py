@@ -53,8 +53,8 @@ class World:
         self.advice: list[tuple[dict[str, dict[str, int]], float]] = []
         self.backtests: dict[Key, Json] | None = {}
         self.enqueued: list[Key] = []
-        self.told: list[EventSpec] = []
-        self.views = Stores()
+        self.events: list[EventSpec] = []
+        self.stores = Stores()
         self.book = DecisionHistory()
         if replicas is not None:
             self.deploy(replicas)
@@ -62,14 +62,14 @@ class World:
         forecaster: Any = self
         nodes: Any = self
         self.loop = ScalingLoop(
-            self.views,
+            self.stores,
             signals,
             forecaster,
             ExternalMetrics(PrometheusConfig()),
             nodes,
             self.book,
             enqueue=self.enqueued.append,
-            tell=self.told.append,
+            emit=self.events.append,
             metrics=OperatorMetrics(),
             backtest=self.backtest,
             now=lambda: self.now,
@@ -96,7 +96,7 @@ class World:
         if self.blind is not None:
             return self.blind
         if self.look is None or self.now - self.looked_at >= 15.0:
-            held = sum(pod.node is not None for pod in self.views.pods.of(KEY))
+            held = sum(pod.node is not None for pod in self.stores.pods.of(KEY))
             self.looked_at = self.now
             self.look = NodeSnapshot((gpus(self.gpus - held), gpus(0, "m")), {KEY: held})
         return self.look
@@ -162,7 +162,7 @@ class World:
         engine = {"name": "engine", "resources": {"limits": {GPU: 1}}}
         template = {"spec": {"containers": [engine]}}
         spec = {"replicas": replicas, "template": template}
-        self.views.put(DEPLOYMENT, {"metadata": metadata, "spec": spec})
+        self.stores.put(DEPLOYMENT, {"metadata": metadata, "spec": spec})
         placed = "2026-01-01T00:00:00Z"
         conditions = [
             {"type": "PodScheduled", "status": "True", "lastTransitionTime": placed},
@@ -176,7 +176,7 @@ class World:
                 pod |= {"spec": {"nodeName": "n"}, "status": {"conditions": conditions}}
             else:
                 pod |= {"status": {"conditions": [NOWHERE]}}
-            (self.views.put if number < replicas else self.views.remove)(POD, pod)
+            (self.stores.put if number < replicas else self.stores.remove)(POD, pod)
 
     async def pass_time(self, seconds: float) -> None:
         """Rounds every two seconds; every wish is applied."""
@@ -237,10 +237,10 @@ async def test_a_fresh_process_keeps_the_count_that_it_finds(found: int) -> None
     await world.loop.prime()
     world.loop.follow(KEY, resource())
     await world.pass_time(280)  # one default window is 300 s
-    stored = world.views.children["Deployment"].get(KEY)
+    stored = world.stores.children["Deployment"].get(KEY)
     assert stored is not None
     assert stored.replicas == found
-    assert world.told == []
+    assert world.events == []
 
 
 async def test_and_lets_it_fall_when_a_whole_window_was_quiet() -> None:
@@ -248,10 +248,10 @@ async def test_and_lets_it_fall_when_a_whole_window_was_quiet() -> None:
     await world.loop.prime()
     world.loop.follow(KEY, resource())
     await world.pass_time(400)
-    stored = world.views.children["Deployment"].get(KEY)
+    stored = world.stores.children["Deployment"].get(KEY)
     assert stored is not None
     assert stored.replicas == 1
-    assert set(counts(world.told)) == {"ScaledDown"}
+    assert set(counts(world.events)) == {"ScaledDown"}
 
 
 async def test_load_raises_the_count_with_the_same_words_everywhere() -> None:
@@ -263,12 +263,12 @@ async def test_load_raises_the_count_with_the_same_words_everywhere() -> None:
     world.rate = 63.0  # 63 / (0.7 x 10) = 9
     await world.pass_time(90)
     assert world.loop.follow(KEY, resource()) is not None
-    stored = world.views.children["Deployment"].get(KEY)
+    stored = world.stores.children["Deployment"].get(KEY)
     assert stored is not None
     assert stored.replicas == 9
     assert KEY in world.enqueued
     risen = [one for one in world.book.of(KEY) if one["replicas"] > one["current"]]
-    assert risen[-1]["message"] in world.told[-1].note
+    assert risen[-1]["message"] in world.events[-1].note
 
 
 async def test_without_gateways_the_count_is_held_and_it_is_said_why() -> None:
@@ -279,7 +279,7 @@ async def test_without_gateways_the_count_is_held_and_it_is_said_why() -> None:
     assert decision.replicas == 4
     assert not decision.metrics_available
     await world.pass_time(600)
-    assert world.told == []
+    assert world.events == []
     assert world.book.of(KEY)[-1]["replicas"] == 4
 
 
@@ -391,7 +391,7 @@ async def test_only_replicas_that_find_a_node_and_one_more_are_asked_for() -> No
     world.capacity = {"policy": "Bindable"}
     world.gpus, world.rate = 3, 100.0
     await world.pass_time(30)
-    told = "; ".join(notice.note for notice in world.told)
+    told = "; ".join(notice.note for notice in world.events)
     # What found its place after the look is not counted twice until the next one.
     assert [
         decision["replicas"] for decision in world.book.of(KEY) if decision["replicas"] > 4
@@ -417,7 +417,7 @@ async def test_only_replicas_that_find_a_node_and_one_more_are_asked_for() -> No
 async def test_without_the_right_to_see_nodes_the_pods_own_word_counts() -> None:
     world = World(replicas=2)
     world.capacity = {"policy": "Bindable", "pendingReplicas": 2}
-    world.blind = Unavailable("MayNotSeeNodes", "The operator may not list nodes.")
+    world.blind = Unavailable("NodesForbidden", "The operator may not list nodes.")
     world.rate, world.gpus = 30.0, 3
     await world.pass_time(60)
     assert world.book.of(KEY)[-1]["replicas"] == 5, "no pod has said that there is no room"

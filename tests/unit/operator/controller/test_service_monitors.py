@@ -38,9 +38,9 @@ class World:
         self.changes = 0
         self.news = asyncio.Event()
         self.touched: list[Key] = []
-        self.views = Stores()
-        intake = EventHandler(
-            self.views,
+        self.stores = Stores()
+        handler = EventHandler(
+            self.stores,
             enqueue=self.touched.append,
             liveness=Liveness(silent_seconds=60.0),
             metrics=OperatorMetrics(),
@@ -48,11 +48,11 @@ class World:
         api: Any = self
         self.monitors = ServiceMonitors(
             api,
-            intake,
-            wanted=True,
+            handler,
+            enabled=True,
             namespaces=(),
             period_seconds=0.01,
-            changed=self.changed,
+            on_change=self.changed,
         )
 
     def changed(self) -> None:
@@ -78,13 +78,13 @@ class World:
 
 async def test_the_mirror_follows_the_api_that_comes_and_goes() -> None:
     world = World()
-    await world.monitors.look()
+    await world.monitors.check()
     assert not world.monitors.served
     running = asyncio.create_task(world.monitors.run())
     world.error = None
     await world.reach(True)
     async with asyncio.timeout(20):
-        await world.views.of(SERVICE_MONITOR).complete.wait()
+        await world.stores.of(SERVICE_MONITOR).complete.wait()
     assert world.touched == [KEY], "a listing tells at once, not the next resync"
     assert world.changes == 1
     world.error = RequestRefused("forbidden", status=403)
@@ -97,9 +97,9 @@ async def test_the_mirror_follows_the_api_that_comes_and_goes() -> None:
 async def test_trouble_with_the_server_says_nothing_about_the_kind() -> None:
     world = World()
     world.error = None
-    await world.monitors.look()
+    await world.monitors.check()
     world.error = Unreachable("away")
-    await world.monitors.look()
+    await world.monitors.check()
     assert world.monitors.served
     assert world.changes == 1
 
@@ -108,5 +108,5 @@ async def test_trouble_with_the_server_says_nothing_about_the_kind() -> None:
 async def test_without_the_kind_or_the_right_there_are_none(error: Exception) -> None:
     world = World()
     world.error = error
-    await world.monitors.look()
+    await world.monitors.check()
     assert not world.monitors.served

@@ -14,7 +14,7 @@ from r1_operator.plan.signals.forecast import ReceivedForecast
 from r1_operator.plan.signals.lead_time import LeadTime
 from r1_operator.plan.snapshot import Pod
 from r1_operator.plan.unavailable import Unavailable
-from r1_operator.sources.forecast import ForecastClient, build_question, forecast_metric
+from r1_operator.sources.forecast import ForecastClient, build_forecast_query, forecast_metric
 from r1_operator.sources.gateways import GatewayDirectory
 from r1_operator.sources.lead_time import DEFAULT_SECONDS, StartTimes, quantile
 from r1_operator.sources.signals import GatewaySignals
@@ -127,7 +127,7 @@ async def test_advice_goes_to_every_gateway_and_one_that_does_not_listen_is_left
 
 
 def question(seconds: float = 45.0) -> Any:
-    return build_question(KEY, ForecastSpec(), MetricType.REQUESTS_PER_SECOND, seconds, 60)
+    return build_forecast_query(KEY, ForecastSpec(), MetricType.REQUESTS_PER_SECOND, seconds, 60)
 
 
 def test_the_question_is_the_contract() -> None:
@@ -158,7 +158,7 @@ def test_the_question_is_the_contract() -> None:
 
 def test_what_the_resource_says_of_its_forecast_is_asked() -> None:
     ask = ForecastSpec(activation=Activation.ALWAYS, quantile_percent=97)
-    body = build_question(KEY, ask, MetricType.TOKENS_PER_SECOND, 45.0, 60).body
+    body = build_forecast_query(KEY, ask, MetricType.TOKENS_PER_SECOND, 45.0, 60).body
     assert body["levels"] == [0.5, 0.9, 0.95, 0.97]
     assert body["decisionLevel"] == 0.97
     assert body["activation"] == "Always"

@@ -14,7 +14,7 @@ from r1_forecasting.series.series import Series
 from r1_forecasting.service.request import parse_request
 from r1_operator.api.scaling import ForecastSpec, MetricType
 from r1_operator.kube.kinds import Key
-from r1_operator.sources.forecast import build_question
+from r1_operator.sources.forecast import build_forecast_query
 
 SEASON, STEP, SEASONS = 180, 3, 8
 QUIET, BUSY, RAMP_FROM, RAMP_TO, RAMP_END = 0.3, 2.6, 105, 129, 165
@@ -42,7 +42,7 @@ def test_replicas_are_asked_for_when_there_is_still_time_to_start_them(window: i
     spec = ForecastSpec(
         season_seconds=SEASON, step_seconds=STEP, horizon_seconds=60, history_seconds=7 * SEASON
     )
-    asked = build_question(
+    asked = build_forecast_query(
         Key("default", "r1"),
         spec,
         MetricType.REQUESTS_PER_SECOND,

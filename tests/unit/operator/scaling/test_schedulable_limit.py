@@ -13,7 +13,7 @@ from r1_operator.plan.scaling.policy import ScalingPolicy
 from r1_operator.plan.scaling.scaling_state import ScalingState
 from r1_operator.plan.unavailable import Unavailable
 
-BLIND = Unavailable("MayNotSeeNodes", "The operator may not list nodes.")
+BLIND = Unavailable("NodesForbidden", "The operator may not list nodes.")
 Asked = Callable[..., tuple[int, str]]
 
 

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from r1_operator.cli.output import FAILED
 
 
-def run_on_top(module: str, command: str, arguments: Sequence[str]) -> int:
+def delegate(module: str, command: str, arguments: Sequence[str]) -> int:
     """Run `module.main(command, arguments)`; its exit code, FAILED where it is not installed."""
     # By name: the layers below know nothing of those above, and their import contract says so.
     if importlib.util.find_spec(module.partition(".")[0]) is None:
