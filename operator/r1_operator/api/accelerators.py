@@ -1,7 +1,7 @@
-"""Which resources of a container are accelerators: names of the vendors' device plugins.
+"""Names of container resources that are accelerators, by the device plugins of the vendors.
 
-Each is counted in whole devices. A MIG profile and a time-sliced share are one device each, as a
-container sees them. A site names further resources in the operator's settings.
+Each resource counts whole devices. A MIG profile and a time-sliced share count as one device each.
+The operator setting `R1_ACCELERATORS` adds names.
 """
 
 from collections.abc import Collection
@@ -19,20 +19,20 @@ NAMES: Final = (
     "google.com/tpu",
 )
 PREFIXES: Final = ("nvidia.com/mig-", "aws.amazon.com/neuron")
-"""Families of names: MIG profiles; neuron, neuroncore and neurondevice."""
+"""Prefixes of names: MIG profiles; neuron, neuroncore and neurondevice."""
 
 _TAINTED_AS: Final = (("nvidia.com/", GPU), ("aws.amazon.com/neuron", "aws.amazon.com/neuron"))
 
 
 def is_accelerator(name: str, further: Collection[str] = ()) -> bool:
-    """Whether a resource of this name is an accelerator; `further` are the site's names."""
+    """Whether the name is that of an accelerator; `further` are the names of the site."""
     return name in NAMES or name.startswith(PREFIXES) or name in further
 
 
 def taint_keys(names: Collection[str]) -> tuple[str, ...]:
-    """Keys by which nodes with these accelerators keep other pods away: their own and the family's.
+    """Taint keys of nodes with these accelerators: the resource names and the family names.
 
-    Nodes with MIG profiles or shared GPUs are most often tainted as all GPU nodes are.
+    Nodes with MIG profiles or shared GPUs usually have the taint of all GPU nodes.
     """
     families = [key for name in names for prefix, key in _TAINTED_AS if name.startswith(prefix)]
     return tuple(dict.fromkeys((*sorted(families), *sorted(names))))

@@ -1,7 +1,7 @@
-"""`deepseek.ai/v1` R1Backtest: one backtest of one R1Inference's policy, as an object.
+"""Types of the custom resource R1Backtest (`deepseek.ai/v1`): one backtest of a scaling policy.
 
-Like a Job: the spec is immutable, it runs once, and what it found stays as evidence about the policy
-as it was. `parse_backtest` is the one place where an object from outside becomes these types.
+An R1Backtest is like a Job: its spec is immutable, it runs once, and its result stays as a record of
+the policy at that time. `parse_backtest` converts a JSON object into these types.
 """
 
 import hashlib
@@ -18,17 +18,17 @@ from r1_operator.api.scaling import Autoscaling
 from r1_operator.api.v1 import LONGEST_NAME, NAME, read_metadata, unix_seconds
 
 NAME_RULE = (
-    f"the name must start with a lower-case letter, hold only a-z, 0-9 and '-', and have at most "
-    f"{LONGEST_NAME} characters: a label carries it"
+    f"the name must start with a lower-case letter, contain only a-z, 0-9 and '-', and have at most "
+    f"{LONGEST_NAME} characters, because a label uses it"
 )
-IMMUTABLE_RULE = "spec is immutable: a new question is a new R1Backtest"
+IMMUTABLE_RULE = "spec is immutable: create a new R1Backtest instead"
 _DAY = 86_400
 
 
 class Policy(StrEnum):
-    """What else the board plays, by the names of `r1 leaderboard`.
+    """Policies for comparison, by their names in `r1 leaderboard`.
 
-    Without those that ask an owner's own program: a pod has none.
+    Policies that need a reference program are missing: the image of the Job has none.
     """
 
     LAST_VALUE = "last-value"
@@ -60,12 +60,12 @@ class Policy(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class BacktestSpec:
-    """What is asked."""
+    """The desired backtest."""
 
     inference_name: Annotated[
         str,
         Doc(
-            "is the R1Inference, in the same namespace, whose policy is tried.",
+            "is the name of the R1Inference, in the same namespace, whose policy is tested.",
             min_length=1,
             max_length=LONGEST_NAME,
             pattern=NAME,
@@ -74,7 +74,8 @@ class BacktestSpec:
     since_seconds: Annotated[
         int,
         Doc(
-            "is how far back its recorded load is read; the last third is the test.",
+            "is the length of the recorded load that is read, in seconds. The last third is"
+            " the test period.",
             minimum=4 * _DAY,
             maximum=90 * _DAY,
         ),
@@ -82,7 +83,8 @@ class BacktestSpec:
     start_seconds: Annotated[
         int | None,
         Doc(
-            "is what a replica takes to serve; absent means as measured, and 120 where nothing was.",
+            "is the start-up time of a replica in seconds. When absent, the measured time "
+            "is used, or 120 if none was measured.",
             minimum=1,
             maximum=_DAY,
         ),
@@ -90,7 +92,8 @@ class BacktestSpec:
     policies: Annotated[
         tuple[Policy, ...],
         Doc(
-            "are what else it is compared with; ours, ours-no-forecast and hpa always are.",
+            "are the policies for comparison. The policies ours, ours-no-forecast and hpa "
+            "are always included.",
             max_items=len(Policy),
             unique=True,
         ),
@@ -98,7 +101,8 @@ class BacktestSpec:
     ttl_seconds_after_finished: Annotated[
         int | None,
         Doc(
-            "is how long the object stays once it is finished; absent means until it is deleted.",
+            "is the time in seconds after which a finished object is deleted. When absent, "
+            "the object stays.",
             minimum=0,
             maximum=366 * _DAY,
         ),
@@ -107,7 +111,7 @@ class BacktestSpec:
 
 @dataclass(frozen=True, slots=True)
 class R1Backtest:
-    """One object as found. Times are Unix seconds; `status` is the last one, as stored."""
+    """One stored object. Times are Unix seconds; `status` is the last stored status."""
 
     name: str
     namespace: str
@@ -125,10 +129,10 @@ class R1Backtest:
 
 
 def parse_backtest(obj: Mapping[str, Any], *, strict: bool = False) -> R1Backtest:
-    """Read a manifest or an API object; fills the defaults.
+    """Parse a manifest or an API object and fill in the defaults.
 
-    `strict` refuses unknown fields, as kubectl does. Raises Invalid, whose message names every
-    wrong field by its path.
+    `strict` rejects unknown fields, as kubectl does. Raises Invalid, whose message names every
+    invalid field by its path.
     """
     errors: list[FieldError] = []
     metadata = read_metadata(obj, names.BACKTEST_KIND, NAME_RULE, errors)
@@ -151,10 +155,10 @@ def parse_backtest(obj: Mapping[str, Any], *, strict: bool = False) -> R1Backtes
 
 
 def autoscaling_hash(autoscaling: Autoscaling | None) -> str:
-    """32 hex digits that stand for a `spec.autoscaling`, whatever spelling or version it came in."""
-    if autoscaling is not None:  # which evidence is named is no part of what was tried
+    """Hash of a `spec.autoscaling` (32 hex digits), independent of spelling and version."""
+    if autoscaling is not None:  # the name of the backtest is no part of the tested policy
         forecast = replace(autoscaling.forecast, backtest_name=None)
         autoscaling = replace(autoscaling, forecast=forecast)
-    asked = None if autoscaling is None else to_json(autoscaling, defaults=False)
-    text = json.dumps(asked, separators=(",", ":"), sort_keys=True).encode()
+    tested = None if autoscaling is None else to_json(autoscaling, defaults=False)
+    text = json.dumps(tested, separators=(",", ":"), sort_keys=True).encode()
     return hashlib.blake2b(text, digest_size=16).hexdigest()

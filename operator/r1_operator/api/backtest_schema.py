@@ -1,4 +1,4 @@
-"""The CustomResourceDefinition of R1Backtest, generated from its types."""
+"""CustomResourceDefinition of R1Backtest, generated from its types."""
 
 from r1_operator.api import names
 from r1_operator.api.backtest import IMMUTABLE_RULE, NAME_RULE, BacktestSpec
@@ -53,12 +53,12 @@ def backtest_crd_yaml() -> str:
 
 
 def _root() -> Schema:
-    spec: Schema = {"description": "spec is what is asked; it is immutable."}
+    spec: Schema = {"description": "spec is the desired backtest. It is immutable."}
     spec |= schema_of(BacktestSpec)
     spec["x-kubernetes-validations"] = [{"rule": "self == oldSelf", "message": IMMUTABLE_RULE}]
     return {
         "type": "object",
-        "description": "R1Backtest tries the policy of an R1Inference on its recorded load, once.",
+        "description": "R1Backtest tests the scaling policy of an R1Inference on its recorded load, once.",
         "required": ["spec"],
         "properties": {
             "apiVersion": {"type": "string"},

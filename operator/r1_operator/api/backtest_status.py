@@ -1,7 +1,7 @@
-"""The schema of an R1Backtest's `status`, which only the operator writes.
+"""Schema of the `status` of an R1Backtest, which only the operator writes.
 
-No floats in an API: costs and shares are thousandths. A service objective that no target keeps is
-an absent cost, never 0.
+The API has no floats: costs and shares are thousandths. If no target utilization meets the SLO, the
+cost is absent, never 0.
 """
 
 from typing import Any, Final
@@ -25,7 +25,7 @@ def _word(text: str) -> dict[str, Any]:
 
 
 _VERDICT: Final[dict[str, Any]] = {
-    "description": "verdict is what the comparison at equal service came to.",
+    "description": "verdict is the result of the comparison at equal service.",
     "type": "object",
     "required": ["finding", "message", "activation"],
     "properties": {
@@ -33,16 +33,17 @@ _VERDICT: Final[dict[str, Any]] = {
             "finding is one of Cheaper, Equal, MoreExpensive, OnlyCandidateMeetsSLO, "
             "OnlyBaselineMeetsSLO and NeitherMeetsSLO."
         ),
-        "message": message("message is the finding as a sentence."),
+        "message": message("message is the finding, as a sentence for people."),
         "targetUtilizationPercent": _percent(
-            "targetUtilizationPercent is what to set; absent where no target keeps the objective."
+            "targetUtilizationPercent is the recommended value. It is absent if no value meets "
+            "the SLO."
         ),
-        "activation": _word("activation is what to set as forecast.activation."),
+        "activation": _word("activation is the recommended value of forecast.activation."),
     },
 }
 
 _POLICIES: Final[dict[str, Any]] = {
-    "description": "policies is the board, one row for each policy that was played.",
+    "description": "policies are the results, one row for each simulated policy.",
     "type": "array",
     "maxItems": 32,
     "x-kubernetes-list-type": "map",
@@ -51,45 +52,49 @@ _POLICIES: Final[dict[str, Any]] = {
         "type": "object",
         "required": ["name", "overloadPerMille"],
         "properties": {
-            "name": _word("name is the policy's."),
+            "name": _word("name is the name of the policy."),
             "costPerMille": count(
-                "costPerMille is replica-time over the least that could have served, in "
-                "thousandths, at the cheapest target that keeps the objective; absent where none "
-                "does."
+                "costPerMille is the replica-time in thousandths of the least that could have "
+                "served the load, at the cheapest target utilization that meets the SLO. It is "
+                "absent if none does."
             ),
             "overloadPerMille": count(
-                "overloadPerMille is the share of requests that met an overload then, in "
-                "thousandths; where no target keeps the objective, the lowest share of any."
+                "overloadPerMille is the share of requests during overload at that target "
+                "utilization, in thousandths. If none meets the SLO, it is the lowest share of "
+                "any."
             ),
             "targetUtilizationPercent": _percent(
-                "targetUtilizationPercent is that target; absent where there is none."
+                "targetUtilizationPercent is that target utilization. It is absent if none "
+                "meets the SLO."
             ),
         },
     },
 }
 
 BACKTEST_STATUS: Final[dict[str, Any]] = {
-    "description": "status is how far it is and what it found.",
+    "description": "status is the progress and the result of the backtest.",
     "type": "object",
     "properties": {
         "conditions": conditions(
-            "conditions say how it ended. Complete is always there; Failed, Blocked and Stale only "
-            "while True."
+            "conditions are the conditions of the backtest. Complete is always present. Failed, "
+            "Blocked and Stale are present only while True."
         ),
         "observedGeneration": {
-            "description": "observedGeneration is the spec's generation that status speaks of.",
+            "description": "observedGeneration is the generation of the spec that the status refers to.",
             **GENERATION,
         },
         "phase": {
-            "description": "phase is Pending, Running, Succeeded or Failed; the last two stay.",
+            "description": "phase is Pending, Running, Succeeded or Failed. The last two are final.",
             "type": "string",
             "maxLength": max(len(phase) for phase in BacktestPhase),
             "enum": [phase.value for phase in BacktestPhase],
         },
-        "startedAt": {"description": "startedAt is when its Job was made.", **TIME},
-        "finishedAt": {"description": "finishedAt is when it ended.", **TIME},
-        "autoscalingHash": _word("autoscalingHash stands for the spec.autoscaling that was tried."),
-        "startSeconds": count("startSeconds is what a replica was taken to need to serve."),
+        "startedAt": {"description": "startedAt is the time of the creation of the Job.", **TIME},
+        "finishedAt": {"description": "finishedAt is the end of the backtest.", **TIME},
+        "autoscalingHash": _word("autoscalingHash is the hash of the tested spec.autoscaling."),
+        "startSeconds": count(
+            "startSeconds is the assumed start-up time of a replica, in seconds."
+        ),
         "verdict": _VERDICT,
         "policies": _POLICIES,
     },

@@ -1,4 +1,4 @@
-"""The parts of the spec that bound what a resource may use: GPUs, money, power, free capacity."""
+"""Spec types for budgets (accelerators, cost, power) and for free capacity on nodes."""
 
 from dataclasses import dataclass
 from enum import StrEnum
@@ -9,21 +9,26 @@ from r1_operator.api.declare import Doc, Rule
 from r1_operator.api.quantity import Quantity
 
 SLACK: Final = 1e-9
-"""Relative: CEL multiplies quantities as doubles, and 3 x 0.1 has to fit into 0.3."""
+"""Relative tolerance: CEL multiplies quantities as doubles, and 3 x 0.1 has to fit into 0.3."""
 
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """A limit and one price, in whatever currency both are."""
+    """A cost limit and one price, in the same currency."""
 
     limit_per_hour: Annotated[
         Quantity,
-        Doc("is what all replicas together may cost in an hour.", max_length=32, positive=True),
+        Doc(
+            "is the cost limit of all replicas together, per hour, in any currency.",
+            max_length=32,
+            positive=True,
+        ),
     ]
     price_per_gpu_hour: Annotated[
         Quantity | None,
         Doc(
-            "is what one GPU or other accelerator costs in an hour, in the unit of limitPerHour.",
+            "is the price of one GPU or other accelerator per hour, in the currency of "
+            "limitPerHour.",
             max_length=32,
             positive=True,
         ),
@@ -31,7 +36,7 @@ class Cost:
     price_per_replica_hour: Annotated[
         Quantity | None,
         Doc(
-            "is what one replica costs in an hour, in the unit of limitPerHour.",
+            "is the price of one replica per hour, in the currency of limitPerHour.",
             max_length=32,
             positive=True,
         ),
@@ -48,16 +53,17 @@ class Cost:
 
 @dataclass(frozen=True, slots=True)
 class Power:
-    """A limit and what one replica draws, both in watts."""
+    """A power limit and the power of one replica, both in watts."""
 
     limit_watts: Annotated[
-        Quantity, Doc("is what all replicas together may draw.", max_length=32, positive=True)
+        Quantity,
+        Doc("is the power limit of all replicas together, in watts.", max_length=32, positive=True),
     ]
     watts_per_replica: Annotated[
         Quantity,
         Doc(
-            "is what one replica draws at full load: the power caps of its GPUs and its share of "
-            "the node.",
+            "is the power of one replica at full load, in watts: the power caps of its GPUs"
+            " and its share of the node.",
             max_length=32,
             positive=True,
         ),
@@ -69,13 +75,13 @@ class Budget:
     gpus: Annotated[
         int | None,
         Doc(
-            "is how many GPUs or other accelerators all replicas together may hold.",
+            "is the number of GPUs or other accelerators that all replicas together may hold.",
             minimum=1,
             maximum=1_000_000,
         ),
     ] = None
-    cost: Annotated[Cost | None, Doc("bounds what the replicas cost in an hour.")] = None
-    power: Annotated[Power | None, Doc("bounds what the replicas draw.")] = None
+    cost: Annotated[Cost | None, Doc("limits the cost of all replicas per hour.")] = None
+    power: Annotated[Power | None, Doc("limits the power of all replicas.")] = None
 
     RULES: ClassVar[tuple[Rule, ...]] = (
         Rule(
@@ -87,7 +93,7 @@ class Budget:
 
 
 class CapacityPolicy(StrEnum):
-    """Unlimited asks for every replica that is needed, Bindable for those that find a node."""
+    """Unlimited requests every recommended replica, Bindable the replicas that fit on a node."""
 
     UNLIMITED = "Unlimited"
     BINDABLE = "Bindable"
@@ -98,16 +104,17 @@ class Capacity:
     policy: Annotated[
         CapacityPolicy,
         Doc(
-            "says whether replicas are asked for that no node has room for: Unlimited asks for "
-            "all, which is how node autoscalers learn what to add; Bindable only for those that "
-            "find a node now, and pendingReplicas more."
+            "is the rule for replicas that no node can hold. Unlimited requests all of "
+            "them, so that a node autoscaler adds nodes. Bindable requests only the "
+            "replicas that fit on a node now, and pendingReplicas more."
         ),
     ] = CapacityPolicy.UNLIMITED
     pending_replicas: Annotated[
         int,
         Doc(
-            "is how many replicas may wait for a node under Bindable: the next ones to start when "
-            "one comes free, and what a node autoscaler sees.",
+            "is the number of replicas that may wait for a node under Bindable. They start "
+            "first when a node has free capacity, and a node autoscaler sees them as "
+            "pending pods.",
             minimum=0,
             maximum=10_000,
         ),
@@ -115,7 +122,7 @@ class Capacity:
 
 
 def _double(path: str) -> str:
-    """A quantity in CEL as a double; 0 for what is none, which its own rule refuses."""
+    """A quantity in CEL as a double; 0 for an invalid one, which has its own rule."""
     text = f"string({path})"
     return f"(isQuantity({text}) ? quantity({text}).asApproximateFloat() : 0.0)"
 
@@ -139,7 +146,7 @@ _GPUS = (
     f"(!has(self.resources) ? 0.0 : {_gpus_in('limits')} + "
     f"{_gpus_in('requests', f'!{_IN_LIMITS}')})"
 )
-# The schema sees neither what a template holds nor which further resources the site counts.
+# The schema knows neither the resources of a template nor the accelerators of the site.
 _MAY_HOLD = (
     f"{_GPUS} > 0.0 || has(self.template) || (has(self.resources) && ("
     "(has(self.resources.limits) && self.resources.limits.exists(k, k.contains('/'))) || "
@@ -151,7 +158,7 @@ _COST = f"{_BUDGET}.cost"
 
 
 def _where(*parts: str) -> str:
-    """CEL: none of these fields is set, or (what follows) holds."""
+    """CEL: one of these fields is absent, or the following expression holds."""
     paths = ["self.autoscaling", _BUDGET, *parts]
     return "!(" + " && ".join(f"has({path})" for path in paths) + ") || "
 
@@ -161,7 +168,7 @@ def _fits(needed: str, limit: str) -> str:
 
 
 def _gpus(spec: Any) -> float:
-    """Accelerators per replica as the schema sees them, of spec.resources alone."""
+    """Accelerators per replica in spec.resources, which is all that the schema can read."""
     amounts: dict[str, Quantity] = dict(spec.resources.requests) | dict(spec.resources.limits)
     return float(sum(q.value for name, q in amounts.items() if is_accelerator(name)))
 
@@ -209,9 +216,9 @@ def _priced_gpus(spec: Any) -> bool:
     return cost is None or cost.price_per_gpu_hour is None or _may_hold(spec)
 
 
-_NO_GPUS = f"counts accelerators, and spec.resources.limits has no {GPU} nor another one"
+_NO_GPUS = f"counts accelerators, but spec.resources.limits has neither {GPU} nor another one"
 
-# On the spec as a whole: what a replica holds is in spec.resources.
+# Rules on the whole spec, because the accelerators of a replica are in spec.resources.
 BUDGET_RULES: Final[tuple[Rule, ...]] = (
     Rule(
         _where(f"{_BUDGET}.gpus") + _MAY_HOLD,
@@ -221,7 +228,7 @@ BUDGET_RULES: Final[tuple[Rule, ...]] = (
     ),
     Rule(
         _where(f"{_BUDGET}.gpus") + _fits(f"{_FEWEST} * {_GPUS}", f"double({_BUDGET}.gpus)"),
-        "budget.gpus must allow minReplicas, and one replica at least",
+        "budget.gpus must allow minReplicas and at least one replica",
         _gpus_hold,
         "autoscaling.budget.gpus",
     ),
@@ -239,7 +246,7 @@ BUDGET_RULES: Final[tuple[Rule, ...]] = (
             f"? {_double(f'{_COST}.pricePerGpuHour')} * {_GPUS} : 0.0)",
             _double(f"{_COST}.limitPerHour"),
         ),
-        "budget.cost.limitPerHour must allow minReplicas, and one replica at least",
+        "budget.cost.limitPerHour must allow minReplicas and at least one replica",
         _cost_holds,
         "autoscaling.budget.cost.limitPerHour",
     ),
@@ -249,7 +256,7 @@ BUDGET_RULES: Final[tuple[Rule, ...]] = (
             f"{_FEWEST} * {_double(f'{_BUDGET}.power.wattsPerReplica')}",
             _double(f"{_BUDGET}.power.limitWatts"),
         ),
-        "budget.power.limitWatts must allow minReplicas, and one replica at least",
+        "budget.power.limitWatts must allow minReplicas and at least one replica",
         _power_holds,
         "autoscaling.budget.power.limitWatts",
     ),

@@ -1,10 +1,9 @@
-"""What a field of the API says about itself.
+"""Declarations of API fields: type, default, description, limits and rules.
 
-The types in `v1.py` are plain dataclasses; each field is `Annotated` with one
-`Doc`, and a class may carry `RULES`. From these three things (type, default,
-Doc) come the CRD's schema, the parser and the reference page, so that they
-cannot disagree. A rule is written twice, in CEL for the API server and in
-Python for `parse`, side by side; the contract tests run both on the same input.
+The types in `v1.py` are plain dataclasses. Each field is `Annotated` with one `Doc`,
+and a class may have `RULES`. The schema of the CRD, the parser and the reference page
+are all generated from these declarations. A rule exists twice, in CEL for the API
+server and in Python for `parse`; contract tests run both on the same input.
 """
 
 from collections.abc import Callable, Mapping
@@ -18,10 +17,10 @@ from r1_operator.api.quantity import Quantity
 
 @dataclass(frozen=True, slots=True)
 class Doc:
-    """Description and limits of one field, in the words of OpenAPI.
+    """Description and limits of one field, with the keywords of OpenAPI.
 
-    `max_items` counts list items or map entries; `item_*` bound the strings inside.
-    `keys` names the fields that identify an item (list type map); `unique` makes a
+    `max_items` counts list items or map entries; `item_*` limit the strings inside.
+    `keys` are the fields that identify an item (list type map); `unique` makes a
     list of scalars a set.
     """
 
@@ -39,10 +38,10 @@ class Doc:
     keys: tuple[str, ...] = ()
     unique: bool = False
     positive: bool = False
-    """A quantity that must be above zero (else: zero or more)."""
+    """A quantity that must be above zero (default: zero or more)."""
 
     def of_items(self) -> "Doc":
-        """The limits of the strings inside."""
+        """The limits of the items."""
         return Doc(
             self.text,
             min_length=self.item_min_length,
@@ -53,18 +52,18 @@ class Doc:
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """A rule across the fields of one object; `cel` and `holds` say the same."""
+    """A rule across the fields of one object; `cel` and `holds` are equivalent."""
 
     cel: str
     message: str
     holds: Callable[[Any], bool]
     field: str = ""
-    """The JSON name that the error points at, below the object; "" for the object."""
+    """The JSON path of the invalid field, relative to the object; "" for the object itself."""
 
 
 @dataclass(frozen=True, slots=True)
 class Member:
-    """One field as the schema, the parser and the reference see it."""
+    """One field, for the schema, the parser and the reference page."""
 
     name: str
     """snake_case, as in Python"""
@@ -72,17 +71,32 @@ class Member:
     """camelCase, as in the API"""
     type: Any
     optional: bool
-    """its type admits None: absent means absent, no default is filled in"""
+    """the type admits None: no default is filled in"""
     default: Any
     """MISSING when the field is required"""
     doc: Doc
     items: tuple[Any, Doc] | None = None
-    """of a list its items' type and limits, of a map those of its values; None: a single value"""
+    """type and limits of list items or map values; None for a single value"""
     is_list: bool = False
 
     @property
     def required(self) -> bool:
         return self.default is MISSING
+
+
+def description(member: Member) -> str:
+    """The name, the meaning and the limits of a field, as full sentences."""
+    doc = member.doc
+    text = f"{member.json} {doc.text}"
+    if doc.minimum is not None and doc.maximum is not None:
+        return f"{text} The value must be between {doc.minimum} and {doc.maximum}."
+    return f"{text} The value must be above zero." if doc.positive else text
+
+
+def default_sentence(member: Member) -> str:
+    """The default of a scalar field as a sentence with a leading space; empty without one."""
+    value = None if member.required else to_json(member.default)
+    return "" if value in (None, "") or isinstance(value, list | dict) else f" Defaults to {value}."
 
 
 def camel(name: str) -> str:
@@ -95,7 +109,7 @@ _MEMBERS: dict[type, tuple[Member, ...]] = {}
 
 
 def members(cls: type) -> tuple[Member, ...]:
-    """The declared fields of an API type, in order; looked up once per type."""
+    """The declared fields of an API type, in order; cached per type."""
     if cls not in _MEMBERS:
         hints = get_type_hints(cls, include_extras=True)
         _MEMBERS[cls] = tuple(_member(field, hints[field.name]) for field in fields(cls))
@@ -103,7 +117,7 @@ def members(cls: type) -> tuple[Member, ...]:
 
 
 def rules(cls: type) -> tuple[Rule, ...]:
-    """The rules a class carries (none by default)."""
+    """The rules of a class (none by default)."""
     return tuple(getattr(cls, "RULES", ()))
 
 
@@ -128,9 +142,9 @@ def _member(field: "Field[Any]", hint: Any) -> Member:
 
 
 def to_json(value: Any, *, defaults: bool = True) -> Any:
-    """A typed value in the API's own shape; None is left out.
+    """Convert a typed value to JSON; None is omitted.
 
-    Without `defaults`, fields that have their default value are left out too: what remains
+    Without `defaults`, fields with their default value are omitted too, so that the result
     does not change when a later version adds a field.
     """
     if isinstance(value, Enum):

@@ -1,7 +1,7 @@
-"""What each condition and reason means, and what to do: the text of the reference page.
+"""Texts of the reference page: the meaning of each condition and reason, and the action.
 
-Reasons of the scaling decision and of the forecaster are defined where they are made
-(`plan/decision.py`, the forecast contract); here they get their explanation.
+Reasons of scaling decisions and of the forecaster are defined in `plan/scaling/decision.py` and in
+the forecast contract.
 """
 
 from typing import Final
@@ -17,88 +17,130 @@ from r1_operator.api.names import (
 Meanings = dict[str, tuple[str, str]]
 
 CONDITIONS: Final[dict[ConditionType, str]] = {
-    ConditionType.READY: "The wanted number of replicas of the newest spec can serve, or the resource "
-    "sleeps on purpose. What `kubectl wait` asks for.",
-    ConditionType.AVAILABLE: "At least one replica, of whatever spec, can serve.",
-    ConditionType.PROGRESSING: "Something is on its way: pods start, are replaced or leave.",
-    ConditionType.SCALING_ACTIVE: "Load is known and sets the count.",
-    ConditionType.DEGRADED: "Something keeps replicas from serving and will not pass by itself.",
-    ConditionType.MODEL_NAME_CONFLICT: "A model name of this resource reaches another one at the "
-    "gateways; namespace/name always reaches this one.",
-    ConditionType.SCALING_LIMITED: "A limit keeps the count off what the load asks for.",
-    ConditionType.FORECAST_UNAVAILABLE: "A forecast is wanted and there is none; scaling goes on "
-    "without.",
-    ConditionType.FORECAST_NOT_APPROVED: "The R1Backtest of forecast.backtestName does not let the forecast "
-    "act; scaling goes on without.",
+    ConditionType.READY: "All desired replicas of the newest spec can serve, or the resource is scaled "
+    "to zero. `kubectl wait` uses this condition.",
+    ConditionType.AVAILABLE: "At least one replica of any spec can serve.",
+    ConditionType.PROGRESSING: "Pods are starting, being replaced or stopping.",
+    ConditionType.SCALING_ACTIVE: "The load is known and sets the count.",
+    ConditionType.DEGRADED: "A problem that does not pass by itself keeps replicas from serving.",
+    ConditionType.MODEL_NAME_CONFLICT: "The gateways route a model name of this resource to another resource. The name"
+    " namespace/name always reaches this one.",
+    ConditionType.SCALING_LIMITED: "A limit keeps the count off the recommendation for the load.",
+    ConditionType.FORECAST_UNAVAILABLE: "The spec configures a forecast, but none is available. Scaling follows the "
+    "current load.",
+    ConditionType.FORECAST_NOT_APPROVED: "The R1Backtest of forecast.backtestName does not approve the forecast. Scaling"
+    " follows the current load.",
 }
 
 _SUMMARY: Final[Meanings] = {
-    ConditionReason.ALL_REPLICAS_READY: ("All wanted replicas of the newest spec can serve.", ""),
+    ConditionReason.ALL_REPLICAS_READY: (
+        "All desired replicas of the newest spec can serve.",
+        "",
+    ),
     ConditionReason.SCALED_TO_ZERO: (
-        "No replica is wanted now.",
+        "The desired count is 0.",
         "Send a request, or raise minReplicas.",
     ),
-    ConditionReason.SERVING: ("At least one replica can serve.", ""),
-    ConditionReason.NO_REPLICAS_READY: ("None can.", "See Ready for why."),
-    ConditionReason.WAITING_FOR_REPLICAS: ("Pods are starting.", "Wait."),
-    ConditionReason.APPLYING: ("The newest spec is being applied.", "Wait."),
+    ConditionReason.SERVING: (
+        "At least one replica can serve.",
+        "",
+    ),
+    ConditionReason.NO_REPLICAS_READY: (
+        "No replica can serve.",
+        "Read the message of Ready for the cause.",
+    ),
+    ConditionReason.WAITING_FOR_REPLICAS: (
+        "Pods are starting.",
+        "Wait.",
+    ),
+    ConditionReason.APPLYING: (
+        "The operator applies the newest spec.",
+        "Wait.",
+    ),
 }
 
 _PROGRESS: Final[Meanings] = {
-    ConditionReason.STARTING: ("The first replicas load.", "Wait."),
-    ConditionReason.ROLLING_OUT: ("Replicas of the newest spec replace older ones.", "Wait."),
-    ConditionReason.SCALING_UP: ("More replicas load.", "Wait."),
-    ConditionReason.SCALING_DOWN: ("Replicas finish their requests and leave.", "Wait."),
-    ConditionReason.UP_TO_DATE: ("Everything is as it should be.", ""),
+    ConditionReason.STARTING: (
+        "The first replicas load the model.",
+        "Wait.",
+    ),
+    ConditionReason.ROLLING_OUT: (
+        "Replicas of the newest spec replace older replicas.",
+        "Wait.",
+    ),
+    ConditionReason.SCALING_UP: (
+        "Additional replicas load the model.",
+        "Wait.",
+    ),
+    ConditionReason.SCALING_DOWN: (
+        "Replicas finish their requests and stop.",
+        "Wait.",
+    ),
+    ConditionReason.UP_TO_DATE: (
+        "All replicas run the newest spec, and the count is the desired count.",
+        "",
+    ),
     ConditionReason.DEADLINE_EXCEEDED: (
-        "Nothing moved for spec.rollout.progressDeadlineSeconds.",
-        "See the pods' logs; raise the deadline if the model loads slowly.",
+        "The rollout made no progress for spec.rollout.progressDeadlineSeconds.",
+        "Read the pods' logs. Raise the deadline if the model loads slowly.",
     ),
 }
 
 _PROBLEMS: Final[Meanings] = {
     ConditionReason.INVALID_SPEC: (
-        "The spec was taken, yet no pod can be made of it.",
+        "The API server accepted the spec, but no pod can be built from it.",
         "Correct the field that the message names.",
     ),
     ConditionReason.MODEL_SOURCE_UNUSABLE: (
-        "The engine cannot load the model source.",
+        "The engine cannot load this kind of model source.",
         "Set spec.model.source to a claim or a path.",
     ),
     ConditionReason.TOO_MANY_ACCELERATORS: (
-        "A replica of the engine Bundled holds more accelerators than the one that it computes on.",
-        "Set it to 1 and raise the replicas, or set spec.engine.type to vLLM or SGLang.",
+        (
+            "A replica of the engine Bundled requests more than one accelerator, but the "
+            "engine computes on one."
+        ),
+        "Request 1 accelerator and raise the replicas, or set spec.engine.type to vLLM or SGLang.",
     ),
     ConditionReason.CHILD_NOT_OWNED: (
-        "An object of the child's name belongs to somebody else.",
-        "Delete it or choose another name.",
+        "An object with the name of a child exists and has another owner.",
+        "Delete that object, or choose another name.",
     ),
     ConditionReason.CHILD_REJECTED: (
-        "The API server refused a child.",
-        "Correct spec.template or spec.resources, as the message says.",
+        "The API server rejected a child.",
+        "Correct spec.template or spec.resources as the message says.",
     ),
     ConditionReason.CHILD_NOT_APPLIED: (
-        "A child could not be applied twice in a row: the API server or a webhook failed.",
-        "The operator tries again by itself; see the message if it stays.",
+        "The apply of a child failed twice in a row: the API server or a webhook failed.",
+        "Wait: the operator retries. Read the message if the condition stays.",
     ),
     ConditionReason.MANIFEST_BUILD_FAILED: (
-        "The operator failed to build the manifests: a fault of the operator.",
-        "Report the message; undo the last change of the spec.",
+        "The operator failed to build the manifests because of a bug in the operator.",
+        "Report the message. Undo the last change of the spec.",
     ),
-    ConditionReason.MISSING_SECRET: ("A Secret, or a key in it, is missing.", "Create it."),
-    ConditionReason.MISSING_CONFIG_MAP: ("A ConfigMap, or a key in it, is missing.", "Create it."),
+    ConditionReason.MISSING_SECRET: (
+        "A Secret, or a key of a Secret, does not exist.",
+        "Create it.",
+    ),
+    ConditionReason.MISSING_CONFIG_MAP: (
+        "A ConfigMap, or a key of a ConfigMap, does not exist.",
+        "Create it.",
+    ),
     ConditionReason.MISSING_VOLUME_CLAIM: (
         "The PersistentVolumeClaim does not exist.",
-        "Create it or correct its name.",
+        "Create it, or correct its name.",
     ),
     ConditionReason.VOLUME_CLAIM_UNBOUND: (
-        "The claim has no volume.",
-        "Check its storage class and capacity.",
+        "The PersistentVolumeClaim has no volume.",
+        "Check its storage class and the storage capacity.",
     ),
-    ConditionReason.VOLUME_NOT_MOUNTED: ("A volume cannot be mounted.", "Check the volume."),
+    ConditionReason.VOLUME_NOT_MOUNTED: (
+        "A volume cannot be mounted.",
+        "Check the volume that the message names.",
+    ),
     ConditionReason.UNSCHEDULABLE: (
-        "No node takes the pods.",
-        "Add nodes, or lower replicas or resources; check tolerations and selectors.",
+        "The scheduler finds no node for the pods.",
+        "Add nodes, or lower replicas or resources. Check tolerations and selectors.",
     ),
     ConditionReason.IMAGE_PULL_FAILED: (
         "The image cannot be pulled.",
@@ -109,106 +151,130 @@ _PROBLEMS: Final[Meanings] = {
         "Check the image, its command and spec.template.",
     ),
     ConditionReason.ENGINE_ARGUMENTS_REJECTED: (
-        "The engine does not know its arguments.",
+        "The engine rejects its arguments.",
         "Correct spec.engine.args.",
     ),
     ConditionReason.MODEL_LOAD_FAILED: (
-        "The model cannot be loaded.",
+        "The engine cannot load the model.",
         "Check spec.model.source and spec.runtime.",
     ),
     ConditionReason.OUT_OF_MEMORY: (
-        "A container used more memory than its limit; the message names it.",
-        "Raise its memory limit; of the engine spec.resources.limits.memory, or lower spec.runtime.",
+        "A container exceeded its memory limit. The message names the container.",
+        (
+            "Raise its memory limit. For the engine, raise spec.resources.limits.memory or "
+            "lower spec.runtime."
+        ),
     ),
     ConditionReason.CRASH_LOOPING: (
-        "A container ends again and again; the message names it.",
-        "See its previous logs, with the command of the message.",
+        "A container exits again and again. The message names the container.",
+        "Read its previous logs with the command in the message.",
     ),
     ConditionReason.PODS_FAILED: (
         "Pods were rejected by the kubelet, evicted, or shut down with their node.",
-        "See the kubelet's words in the message; check the nodes that it names.",
+        "Read the kubelet's text in the message. Check the nodes that it names.",
     ),
     ConditionReason.QUOTA_EXCEEDED: (
-        "The namespace's quota is used up.",
-        "Raise the ResourceQuota or lower the replicas.",
+        "The quota of the namespace is used up.",
+        "Raise the ResourceQuota, or lower the replicas.",
     ),
     ConditionReason.POD_REJECTED: (
-        "The namespace does not admit the pods.",
-        "Remove what spec.template loosens, or ask who owns the namespace.",
+        "The Pod Security level of the namespace rejects the pods.",
+        (
+            "Remove the fields of spec.template that loosen security, or ask the owner of "
+            "the namespace."
+        ),
     ),
 }
 
 _NAMES: Final[Meanings] = {
     ConditionReason.NAME_TAKEN: (
-        "The resource's own name belongs to an older resource of the same name in another namespace.",
-        "Use namespace/name as the model name, or rename one of the two.",
+        "An older resource of the same name in another namespace owns the name.",
+        "Use namespace/name as the model name, or rename one of the two resources.",
     ),
     ConditionReason.ALIAS_TAKEN: (
-        "An alias is the own name of another resource, or an alias of an older one.",
+        "An alias is the name of another resource, or an alias of an older resource.",
         "Choose another alias.",
     ),
 }
 
 _SCALING: Final[Meanings] = {
-    ConditionReason.METRICS_AVAILABLE: ("Load is known and sets the count.", ""),
-    ConditionReason.AUTOSCALING_OFF: ("spec.autoscaling is absent.", "Set it, or spec.replicas."),
-    ConditionReason.DECISION_PENDING: ("The operator has just started.", "Wait."),
+    ConditionReason.METRICS_AVAILABLE: (
+        "The load is known and sets the count.",
+        "",
+    ),
+    ConditionReason.AUTOSCALING_OFF: (
+        "spec.autoscaling is absent, so spec.replicas sets the count.",
+        "Set spec.autoscaling to scale by load.",
+    ),
+    ConditionReason.DECISION_PENDING: (
+        "The operator has just started and has made no decision yet.",
+        "Wait.",
+    ),
     "MetricsUnavailable": (
-        "Load is not known: the count is held, never lowered.",
+        "The load is not known. The count stays and is never lowered.",
         "Check that the operator reaches the gateways.",
     ),
-    "AtMax": ("The load asks for more than maxReplicas.", "Raise maxReplicas or the target."),
+    "AtMax": (
+        "The load needs more replicas than maxReplicas.",
+        "Raise maxReplicas or the target.",
+    ),
     "AtGpuBudget": (
-        "The load asks for more than budget.gpus allows.",
-        "Raise budget.gpus, or let a replica carry more.",
+        "The load needs more accelerators than budget.gpus.",
+        "Raise budget.gpus, or raise the target of one replica.",
     ),
     "AtCostBudget": (
-        "The load asks for more than budget.cost allows.",
-        "Raise budget.cost.limitPerHour, or let a replica carry more.",
+        "The load needs more replicas than budget.cost allows.",
+        "Raise budget.cost.limitPerHour, or raise the target of one replica.",
     ),
     "AtPowerBudget": (
-        "The load asks for more than budget.power allows.",
+        "The load needs more replicas than budget.power allows.",
         "Raise budget.power.limitWatts, or cap the GPUs and lower wattsPerReplica.",
     ),
     "OverBudget": (
-        "minReplicas asks for more than a budget allows; the minimum holds.",
-        "Lower minReplicas, raise the budget, or take the GPUs out of spec.template.",
+        "minReplicas exceeds a budget. minReplicas applies.",
+        "Lower minReplicas, raise the budget, or remove the GPUs from spec.template.",
     ),
     "InsufficientCapacity": (
-        "The load asks for more replicas than find a node (capacity.policy Bindable).",
-        "Add nodes, free some, or set capacity.policy to Unlimited for a node autoscaler.",
+        "The load needs more replicas than the nodes can hold (capacity.policy Bindable).",
+        "Add nodes, free capacity, or set capacity.policy to Unlimited for a node autoscaler.",
     ),
-    "RateLimited": ("behavior's policies bound the change.", "Wait, or widen them."),
+    "RateLimited": (
+        "The policies of spec.autoscaling.behavior limit the change.",
+        "Wait, or raise the policies.",
+    ),
 }
 
 _FORECAST_APPROVAL: Final[Meanings] = {
     ForecastApprovalReason.BACKTEST_MISSING: (
-        "There is no R1Backtest of that name in the namespace.",
+        "The namespace has no R1Backtest of this name.",
         "Create it, or correct forecast.backtestName.",
     ),
     ForecastApprovalReason.BACKTEST_TARGET_MISMATCH: (
-        "It tried another R1Inference.",
-        "Name one whose inferenceName is this resource.",
+        "The R1Backtest tested another R1Inference.",
+        "Name an R1Backtest whose inferenceName is this resource.",
     ),
     ForecastApprovalReason.BACKTEST_RUNNING: (
-        "It has not ended.",
-        "Wait; `kubectl get r1bt -o wide` says what for.",
+        "The R1Backtest is not finished.",
+        "Wait. `kubectl get r1bt -o wide` shows the cause of a wait.",
     ),
     ForecastApprovalReason.BACKTEST_FAILED: (
-        "It ended without a verdict.",
-        "See its message, create a new one and name it.",
+        "The R1Backtest ended without a verdict.",
+        "Read its message, then create a new R1Backtest and name it.",
     ),
     ForecastApprovalReason.BACKTEST_STALE: (
-        "It tried another spec.autoscaling than there is now, or ended more than 90 days ago.",
-        "Create a new one and name it.",
+        "The R1Backtest tested another spec.autoscaling, or ended more than 90 days ago.",
+        "Create a new R1Backtest and name it.",
     ),
     ForecastApprovalReason.BACKTEST_REJECTED: (
-        "It found the policy dearer than its peer, or that it misses the objective.",
-        "Change spec.autoscaling as the verdict says and try that.",
+        (
+            "The R1Backtest found that the policy is more expensive than its baseline, or "
+            "misses the SLO."
+        ),
+        "Change spec.autoscaling as the verdict says, then run a new R1Backtest.",
     ),
     ForecastApprovalReason.BACKTEST_NOT_READ: (
-        "The operator has just started and has not read the backtests.",
-        "Wait; if it stays, check that the CRD r1backtests is installed.",
+        "The operator has just started and has not read the R1Backtests yet.",
+        "Wait. If the reason stays, check that the CRD r1backtests is installed.",
     ),
 }
 
@@ -220,101 +286,113 @@ REASONS: Final[dict[str, Meanings]] = {
     "ScalingActive and ScalingLimited": _SCALING,
     "ForecastNotApproved": _FORECAST_APPROVAL,
 }
-"""By the conditions that carry them. ForecastUnavailable carries the forecaster's own reasons."""
+"""Grouped by condition. ForecastUnavailable has the reasons of the forecaster."""
 
 
 BACKTEST_CONDITIONS: Final[dict[BacktestCondition, str]] = {
-    BacktestCondition.COMPLETE: "It has run and found a verdict. What `kubectl wait` asks for; its "
-    "reason says what a pending one waits for.",
-    BacktestCondition.FAILED: "It has ended without a verdict.",
-    BacktestCondition.BLOCKED: "Its pod cannot start; after ten minutes it is given up, and the next "
-    "one has its turn.",
-    BacktestCondition.STALE: "The R1Inference scales by another spec.autoscaling by now.",
+    BacktestCondition.COMPLETE: "The backtest has run and has a verdict. `kubectl wait` uses this condition. "
+    "While it is False, its reason gives the cause of the wait.",
+    BacktestCondition.FAILED: "The backtest ended without a verdict.",
+    BacktestCondition.BLOCKED: "The pod of the backtest cannot start. After 10 min the backtest fails, and the"
+    " next one starts.",
+    BacktestCondition.STALE: "The spec.autoscaling of the R1Inference has changed since the backtest.",
 }
 
 BACKTEST_REASONS: Final[dict[BacktestReason, tuple[str, str]]] = {
-    BacktestReason.QUEUED: ("Another backtest runs; they run one at a time.", "Wait."),
+    BacktestReason.QUEUED: (
+        "Another backtest is running; one runs at a time.",
+        "Wait.",
+    ),
     BacktestReason.INFERENCE_NOT_FOUND: (
-        "There is no R1Inference of this name in the namespace.",
-        "Create it, or delete this object.",
+        "The namespace has no R1Inference of this name.",
+        "Create it, or delete this R1Backtest.",
     ),
     BacktestReason.NO_AUTOSCALING: (
-        "The R1Inference has no spec.autoscaling: there is no policy to try.",
-        "Set it, or delete this object.",
+        "The R1Inference has no spec.autoscaling, so there is no policy to test.",
+        "Set it, or delete this R1Backtest.",
     ),
     BacktestReason.NO_PROMETHEUS: (
-        "The operator knows no Prometheus.",
-        "Set the chart's value prometheus.url.",
+        "The operator has no Prometheus URL.",
+        "Set the chart value prometheus.url.",
     ),
     BacktestReason.NO_IMAGE: (
-        "The operator knows no image to run it with.",
-        "Set the chart's value backtest.image.",
+        "The operator has no image for the Job.",
+        "Set the chart value backtest.image.",
     ),
     BacktestReason.JOB_REJECTED: (
-        "The API server refuses the Job.",
-        "See the message: a quota, a policy of the site, or the chart's values under backtest.",
+        "The API server rejected the Job.",
+        "Read the message: a quota, an admission policy, or the chart values under backtest.",
     ),
     BacktestReason.JOB_NOT_CREATED: (
         "The Job could not be created: the API server or a webhook failed.",
-        "The operator tries again by itself; see the message if it stays.",
+        "Wait: the operator retries. Read the message if the reason stays.",
     ),
     BacktestReason.JOB_NOT_READ: (
-        "The Job could not be read, so nothing is known of its run.",
-        "The operator tries again by itself; see the message if it stays.",
+        "The Job could not be read, so its state is unknown.",
+        "Wait: the operator retries. Read the message if the reason stays.",
     ),
     BacktestReason.JOB_BUILD_FAILED: (
         "The operator cannot build the Job.",
-        "Correct the chart's values under backtest, as the message says.",
+        "Correct the chart values under backtest as the message says.",
     ),
     BacktestReason.INVALID_SPEC: (
-        "The spec cannot be read: the object is from before a stricter CRD.",
+        "The spec is invalid: the object is older than a stricter CRD.",
         "Create a new R1Backtest.",
     ),
-    BacktestReason.RUNNING: ("Its Job runs.", "Wait; the log of its pod says what is played."),
+    BacktestReason.RUNNING: (
+        "The Job of the backtest is running.",
+        "Wait. The log of its pod shows the progress.",
+    ),
     BacktestReason.UNSCHEDULABLE: (
-        "No node takes its pod.",
-        "Add room, or lower the chart's value backtest.resources; check its node selector.",
+        "The scheduler finds no node for the pod.",
+        "Add capacity, or lower the chart value backtest.resources. Check backtest.nodeSelector.",
     ),
     BacktestReason.IMAGE_PULL_FAILED: (
-        "Its image cannot be pulled.",
-        "Correct the chart's value backtest.image, or the pull secret.",
+        "The image cannot be pulled.",
+        "Correct the chart value backtest.image, or the pull secret.",
     ),
     BacktestReason.CONTAINER_START_FAILED: (
-        "Its container cannot be started.",
-        "See the message: most often the chart's values under backtest.",
+        "The container cannot be started.",
+        "Read the message: most often the chart values under backtest are the cause.",
     ),
     BacktestReason.POD_NOT_CREATED: (
-        "Its Job has no pod.",
-        "Read the Job's events: a quota or a policy of the operator's namespace.",
+        "The Job has no pod.",
+        "Read the Events of the Job: a quota or a policy of the operator's namespace.",
     ),
     BacktestReason.POD_NOT_STARTED: (
-        "Its pod is on a node and does not start.",
-        "Read the pod's events.",
+        "The pod is on a node and does not start.",
+        "Read the Events of the pod.",
     ),
-    BacktestReason.BACKTEST_COMPLETED: ("It ran and found a verdict.", ""),
+    BacktestReason.BACKTEST_COMPLETED: (
+        "The backtest has run and has a verdict.",
+        "",
+    ),
     BacktestReason.TOO_LITTLE_HISTORY: (
-        "Prometheus holds no load of this resource, or too little.",
-        "Wait for history, or check that Prometheus scrapes the gateways.",
+        "Prometheus has no load of this resource, or too little.",
+        "Wait for more history, or check that Prometheus scrapes the gateways.",
     ),
-    BacktestReason.RUN_FAILED: ("It ended with an error.", "See the message and the pod's log."),
+    BacktestReason.RUN_FAILED: (
+        "The backtest ended with an error.",
+        "Read the message and the log of the pod.",
+    ),
     BacktestReason.KILLED: (
-        "Its process was killed, most often for its memory limit.",
-        "Raise the chart's value backtest.resources.",
+        "The process was killed, most often because of its memory limit.",
+        "Raise the chart value backtest.resources.",
     ),
     BacktestReason.DEADLINE_EXCEEDED: (
-        "It did not end within an hour.",
-        "Ask for fewer policies or a shorter past, or give it more CPU.",
+        "The backtest did not finish within 1 h.",
+        "Lower the number of policies or sinceSeconds, or raise the CPU in backtest.resources.",
     ),
     BacktestReason.JOB_LOST: (
-        "Its Job was deleted before it was finished.",
+        "The Job was deleted before it finished.",
         "Create a new R1Backtest.",
     ),
     BacktestReason.NO_RESULT: (
-        "It ended well and left no answer that can be read.",
-        "Let image and operator be of one version.",
+        "The Job succeeded, but its result cannot be read.",
+        "Use an image and an operator of the same version.",
     ),
     BacktestReason.AUTOSCALING_CHANGED: (
-        "spec.autoscaling is another one than was tried.",
+        "The current spec.autoscaling differs from the tested one.",
         "Create a new R1Backtest.",
     ),
 }

@@ -1,8 +1,8 @@
-"""Every name the API promises: labels, annotations, conditions, reasons.
+"""Public names of the API: labels, annotations, conditions, reasons.
 
-A name here is a contract: people select by the labels, alert on the reasons and
-script against the condition types. Add freely; rename never. The docs list of
-reasons (`docs/reference/conditions.md`) is compared with these enums by a test.
+Users select by the labels, alert on the reasons and script against the condition types.
+After a release, names are added and never renamed. A test compares the reference page
+`docs/reference/conditions.md` with these enums.
 """
 
 from enum import StrEnum
@@ -23,10 +23,10 @@ FIELD_MANAGER: Final = "r1-operator"
 
 NAME: Final = r"^[a-z]([-a-z0-9]*[a-z0-9])?$"
 LONGEST_NAME: Final = 63
-"""Of a DNS label: a Service and labels carry the names of our objects."""
+"""The length limit of a DNS label: a Service and labels use the names of the resources."""
 
 POD_DELETION_COST: Final = "controller.kubernetes.io/pod-deletion-cost"
-"""Kubernetes' own annotation: the ReplicaSet controller deletes the pod of the lowest first."""
+"""Annotation of Kubernetes: the ReplicaSet controller deletes the pod with the lowest cost first."""
 
 CONTAINER: Final = "engine"
 PORT_NAME: Final = "http"
@@ -47,7 +47,7 @@ class Label(StrEnum):
 
 
 class Annotation(StrEnum):
-    """Annotations the operator writes (on children) or reads (on the resource)."""
+    """Annotations that the operator writes on children or reads on the resource."""
 
     REVISION = "deepseek.ai/revision"
     REVISION_VERSION = "deepseek.ai/revision-version"
@@ -60,7 +60,7 @@ class Annotation(StrEnum):
 
 
 class ConditionType(StrEnum):
-    """Condition types. The first four are always present, the rest only while True."""
+    """Condition types. The first four are always present, the others only while True."""
 
     READY = "Ready"
     AVAILABLE = "Available"
@@ -82,7 +82,7 @@ ALWAYS: Final = (
 
 
 class ConditionReason(StrEnum):
-    """Why Ready, Available, Progressing and Degraded say what they say."""
+    """Reasons of Ready, Available, Progressing, Degraded, ModelNameConflict and ScalingActive."""
 
     # Ready and Available
     ALL_REPLICAS_READY = "AllReplicasReady"
@@ -98,7 +98,7 @@ class ConditionReason(StrEnum):
     SCALING_DOWN = "ScalingDown"
     UP_TO_DATE = "UpToDate"
     DEADLINE_EXCEEDED = "DeadlineExceeded"
-    # Degraded: each message says what to do
+    # Degraded: each message ends with the action
     INVALID_SPEC = "InvalidSpec"
     MODEL_SOURCE_UNUSABLE = "ModelSourceUnusable"
     TOO_MANY_ACCELERATORS = "TooManyAccelerators"
@@ -124,14 +124,14 @@ class ConditionReason(StrEnum):
     # ModelNameConflict
     NAME_TAKEN = "NameTaken"
     ALIAS_TAKEN = "AliasTaken"
-    # ScalingActive, beside the reasons of the scaling decision
+    # ScalingActive, in addition to the reasons of scaling decisions
     METRICS_AVAILABLE = "MetricsAvailable"
     AUTOSCALING_OFF = "AutoscalingOff"
     DECISION_PENDING = "DecisionPending"
 
 
 class ForecastApprovalReason(StrEnum):
-    """What the backtest that a resource names says: all but the first let no forecast act."""
+    """Approval of the forecast by the named R1Backtest; only the first lets the forecast act."""
 
     BACKTEST_PASSED = "BacktestPassed"
     BACKTEST_MISSING = "BacktestMissing"
@@ -144,7 +144,7 @@ class ForecastApprovalReason(StrEnum):
 
 
 class ScalingMode(StrEnum):
-    """Who sets the replica count."""
+    """The source of the replica count."""
 
     MANUAL = "Manual"
     REACTIVE = "Reactive"
@@ -152,7 +152,7 @@ class ScalingMode(StrEnum):
 
 
 class BacktestPhase(StrEnum):
-    """How far an R1Backtest is; the last two are final."""
+    """Phase of an R1Backtest; the last two are final."""
 
     PENDING = "Pending"
     RUNNING = "Running"
@@ -161,7 +161,7 @@ class BacktestPhase(StrEnum):
 
 
 class BacktestCondition(StrEnum):
-    """Condition types of an R1Backtest. Complete is always present, the rest only while True."""
+    """Condition types of an R1Backtest. Complete is always present, the others only while True."""
 
     COMPLETE = "Complete"
     FAILED = "Failed"
@@ -170,7 +170,7 @@ class BacktestCondition(StrEnum):
 
 
 class BacktestReason(StrEnum):
-    """Why Complete, Failed, Blocked and Stale say what they say."""
+    """Reasons of Complete, Failed, Blocked and Stale."""
 
     QUEUED = "Queued"
     INFERENCE_NOT_FOUND = "InferenceNotFound"

@@ -1,7 +1,7 @@
-"""From JSON to the declared types: every wrong field is named, none is guessed.
+"""Parser from JSON to the declared types, with one error per invalid field.
 
-The reader follows the declarations of `declare.py` and refuses what the CRD's
-schema refuses. It collects all errors instead of stopping at the first.
+The parser follows the declarations of `declare.py` and rejects the same objects as the
+schema of the CRD. It collects all errors.
 """
 
 import functools
@@ -19,7 +19,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class FieldError:
-    """One field and what is wrong with it."""
+    """The path of an invalid field, and the error."""
 
     path: str
     message: str
@@ -29,7 +29,7 @@ class FieldError:
 
 
 class Invalid(ValueError):
-    """The object is no valid R1Inference; `errors` has one entry per wrong field."""
+    """The object is invalid; `errors` has one entry per invalid field."""
 
     def __init__(self, errors: list[FieldError]) -> None:
         self.errors = tuple(errors)
@@ -39,7 +39,7 @@ class Invalid(ValueError):
 def read(
     cls: type[T], value: Any, path: str, errors: list[FieldError], *, strict: bool = False
 ) -> T | None:
-    """An instance of `cls`, or None after adding to `errors`."""
+    """Parse an instance of `cls`; on failure add to `errors` and return None."""
     if not isinstance(value, Mapping):
         errors.append(FieldError(path, f"must be an object, not {_kind(value)}"))
         return None
@@ -99,12 +99,12 @@ def _items(
 
 
 def _refuse_repeats(
-    identities: Sequence[Any], path: str, what: str, errors: list[FieldError]
+    identities: Sequence[Any], path: str, detail: str, errors: list[FieldError]
 ) -> None:
     seen: set[Any] = set()
     for index, identity in enumerate(identities):
         if identity is not None and identity in seen:
-            errors.append(FieldError(f"{path}[{index}]", f"another item {what} already"))
+            errors.append(FieldError(f"{path}[{index}]", f"another item {detail}"))
         seen.add(identity)
 
 
@@ -165,7 +165,7 @@ def _text(doc: Doc, value: Any, path: str, errors: list[FieldError]) -> str:
 
 
 def matches(pattern: str, text: str) -> bool:
-    """Whether the text matches as in OpenAPI: `$` is the very end, no line feed may follow."""
+    """Whether the text matches as in OpenAPI: no line feed may follow `$`."""
     return _compiled(pattern).search(text) is not None
 
 

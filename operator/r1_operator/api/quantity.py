@@ -1,11 +1,10 @@
-"""Kubernetes quantities, exact.
+"""Exact Kubernetes quantities.
 
-`500m`, `0.5`, `8Gi`, `1e3` and the bare integer 1000 are numbers in the API.
-They are read into fractions, never floats, and keep the spelling that the user
-chose, so that a child gets the resource's own words back.
+`500m`, `0.5`, `8Gi`, `1e3` and the integer 1000 are numbers in the API. They are parsed
+into fractions, never floats, and keep their original spelling for the manifests of children.
 
-The grammar and the two roundings (up to the next 1e-9, capped at 2**63 - 1)
-are those of apimachinery's `resource.Quantity`.
+The grammar and the two roundings (up to the next 1e-9, capped at 2**63 - 1) are those of
+`resource.Quantity` in apimachinery.
 """
 
 import re
@@ -17,7 +16,7 @@ from typing import Any, Final
 
 LARGEST: Final = Fraction(2**63 - 1)
 _NANO: Final = 10**9
-_FURTHEST_EXPONENT: Final = 60  # beyond both roundings; keeps 1e999999999 cheap
+_FURTHEST_EXPONENT: Final = 60  # beyond both roundings; bounds the cost of 1e999999999
 _GRAMMAR: Final = re.compile(
     r"(?P<sign>[+-]?)(?P<number>[0-9]+(?:\.[0-9]*)?|\.[0-9]+)"
     r"(?P<suffix>[KMGTPE]i|[numkMGTPE]|[eE][+-]?[0-9]+)?"
@@ -28,7 +27,7 @@ _UNITS: Final = {0: ""} | {power: unit for unit, power in _DECIMAL.items()}
 
 
 class NotAQuantity(ValueError):
-    """The text is no Kubernetes quantity."""
+    """The value is not a Kubernetes quantity."""
 
 
 def _scale(suffix: str | None) -> Fraction:
@@ -50,7 +49,7 @@ def _whole(value: Fraction, exponent: int) -> bool:
     return (value / Fraction(10) ** exponent).denominator == 1
 
 
-# Both are asked for the same few spellings again and again, in every plan of every resource.
+# Every plan parses the same few spellings.
 @lru_cache(maxsize=4096)
 def _value(raw: int | str) -> Fraction:
     if isinstance(raw, int):
@@ -82,7 +81,7 @@ def _canonical(raw: int | str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Quantity:
-    """A number as the user spelled it: an int or a string of the grammar above."""
+    """A number in its original spelling: an int or a string of the grammar above."""
 
     raw: int | str
 
@@ -96,7 +95,7 @@ class Quantity:
 
     @property
     def canonical(self) -> str:
-        """The spelling in which the API server stores it: `2000m` is `2`, `1.5Gi` is `1536Mi`."""
+        """The spelling in which the API server stores the quantity: `2000m` is `2`, `1.5Gi` is `1536Mi`."""
         return _canonical(self.raw)
 
     def __float__(self) -> float:
@@ -107,7 +106,7 @@ class Quantity:
 
 
 def parse_quantity(raw: Any) -> Quantity:
-    """Read a quantity; raises NotAQuantity for floats, booleans and anything unparsable."""
+    """Parse a quantity; raises NotAQuantity for floats, booleans and invalid text."""
     if isinstance(raw, bool) or not isinstance(raw, int | str):
         raise NotAQuantity(f"{raw!r} is not a quantity: write an integer or a string such as 500m")
     return Quantity(raw)

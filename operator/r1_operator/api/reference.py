@@ -1,7 +1,6 @@
-"""The reference pages, generated from the types: `docs/reference/`.
+"""Generator of the reference pages in `docs/reference/`.
 
-`python -m r1_operator.api.reference` writes them; a test compares. A page that is
-written by hand would lie within a month.
+`python -m r1_operator.api.reference` writes the pages from the API types; a test compares.
 """
 
 import json
@@ -16,7 +15,7 @@ from r1_operator.api import meanings, names
 from r1_operator.api.backtest import IMMUTABLE_RULE, BacktestSpec
 from r1_operator.api.backtest import NAME_RULE as BACKTEST_NAME_RULE
 from r1_operator.api.backtest_status import BACKTEST_STATUS
-from r1_operator.api.declare import Member, members, rules, to_json
+from r1_operator.api.declare import Member, description, members, rules, to_json
 from r1_operator.api.quantity import Quantity
 from r1_operator.api.status import STATUS
 from r1_operator.api.v1 import NAME_RULE, Spec
@@ -29,25 +28,26 @@ _RESOURCE_HEAD = f"""\
 Generated from `r1_operator.api` by `make crds`; a test compares.
 
 `apiVersion: {names.API_VERSION}`, `kind: {names.KIND}`, short name `{names.SHORT_NAME}`. \
-Only `spec` is required, and an empty one takes every default. `metadata.name`: {NAME_RULE}.
+Only `spec` is required; the empty object takes every default. `metadata.name`: {NAME_RULE}.
 
-A *quantity* is an integer or a string such as `500m`, `"0.5"` or `8Gi`. Unknown fields are \
-refused by kubectl.
+A *quantity* is an integer or a string such as `500m`, `"0.5"` or `8Gi`. The API server rejects \
+values outside the stated bounds. kubectl rejects unknown fields.
 """
 
 _ANNOTATIONS = f"""\
 ## metadata.annotations
 
-`{names.Annotation.REFRESH}`: any text. An upgrade of the operator keeps the pods that run, with \
-the runtime image and pod layout they were made with, until the owner changes the spec. Changing \
-this annotation takes the newest of both without changing the spec.
+`{names.Annotation.REFRESH}`: any text. An upgrade of the operator restarts no pods: they keep their \
+runtime image and pod layout until the spec changes. A change of this annotation rolls out the newest \
+image and layout without a change of the spec.
 """
 
-_TABLE = "| field | type | default | meaning |\n|---|---|---|---|"
+_TABLE = "| field | type | default | description |\n|---|---|---|---|"
 
 _TEMPLATE_NOTE = """\
-The template is merged over a pod that keeps to the `restricted` Pod Security level. It may \
-loosen that (`securityContext`, `volumes` of other kinds); the namespace's own level then decides.
+The pod of the operator meets the `restricted` Pod Security level. The template is merged over this \
+pod and may loosen it (`securityContext`, `volumes` of other kinds). The Pod Security level of the \
+namespace then decides about admission.
 """
 
 _CONDITIONS_HEAD = """\
@@ -55,14 +55,14 @@ _CONDITIONS_HEAD = """\
 
 Generated from `r1_operator.api` by `make crds`; a test compares.
 
-Reasons are stable: alerts and scripts may rely on them. Messages are for people and change.
+Reasons are stable: alerts and scripts may rely on them. Messages are for people and may change.
 """
 
 
 _BACKTEST_HEAD = f"""\
 # {names.BACKTEST_KIND}
 
-Generated from `r1_operator.api` by `make crds`; a test compares. What it is for: \
+Generated from `r1_operator.api` by `make crds`; a test compares. Guide: \
 [backtest.md](../backtest.md).
 
 `apiVersion: {names.API_VERSION}`, `kind: {names.BACKTEST_KIND}`, short name \
@@ -72,16 +72,16 @@ Generated from `r1_operator.api` by `make crds`; a test compares. What it is for
 
 def backtest_page() -> str:
     """`docs/reference/r1backtest.md`."""
-    lines = ["## Conditions", "", "| condition | present | says |", "|---|---|---|"]
-    for kind, says in meanings.BACKTEST_CONDITIONS.items():
+    lines = ["## Conditions", "", "| condition | present | meaning |", "|---|---|---|"]
+    for kind, meaning in meanings.BACKTEST_CONDITIONS.items():
         present = "always" if kind is names.BacktestCondition.COMPLETE else "only while True"
-        lines.append(f"| `{kind}` | {present} | {says} |")
-    lines += ["", "| reason | means | do |", "|---|---|---|"]
+        lines.append(f"| `{kind}` | {present} | {meaning} |")
+    lines += ["", "| reason | meaning | action |", "|---|---|---|"]
     lines += [
-        f"| `{name}` | {means} | {remedy} |"
-        for name, (means, remedy) in meanings.BACKTEST_REASONS.items()
+        f"| `{name}` | {meaning} | {action} |"
+        for name, (meaning, action) in meanings.BACKTEST_REASONS.items()
     ]
-    status = _status_section(BACKTEST_STATUS, "Conditions and their reasons: below.")
+    status = _status_section(BACKTEST_STATUS, "The conditions and their reasons are listed below.")
     return "\n".join([_BACKTEST_HEAD, *_sections(BacktestSpec, "spec"), status, *lines]) + "\n"
 
 
@@ -98,13 +98,15 @@ def resource_page() -> str:
 
 def conditions_page() -> str:
     """`docs/reference/conditions.md`."""
-    lines = [_CONDITIONS_HEAD, "| condition | present | says |", "|---|---|---|"]
+    lines = [_CONDITIONS_HEAD, "| condition | present | meaning |", "|---|---|---|"]
     for kind in names.ConditionType:
         present = "always" if kind in names.ALWAYS else "only while True"
         lines.append(f"| `{kind}` | {present} | {meanings.CONDITIONS[kind]} |")
     for title, group in meanings.REASONS.items():
-        lines += ["", f"## {title}", "", "| reason | means | do |", "|---|---|---|"]
-        lines += [f"| `{name}` | {means} | {remedy} |" for name, (means, remedy) in group.items()]
+        lines += ["", f"## {title}", "", "| reason | meaning | action |", "|---|---|---|"]
+        lines += [
+            f"| `{name}` | {meaning} | {action} |" for name, (meaning, action) in group.items()
+        ]
     return "\n".join(lines) + "\n"
 
 
@@ -128,8 +130,9 @@ def _inner(kind: Any) -> tuple[Any, str]:
 
 
 def _row(member: Member) -> str:
-    text = member.doc.text + _limits(member)
-    return f"| `{member.json}` | {_type(member.type)} | {_default(member)} | {text} |"
+    return (
+        f"| `{member.json}` | {_type(member.type)} | {_default(member)} | {description(member)} |"
+    )
 
 
 def _type(kind: Any) -> str:
@@ -155,25 +158,13 @@ def _default(member: Member) -> str:
     return f"`{json.dumps(value) if isinstance(value, list) else value}`"
 
 
-def _limits(member: Member) -> str:
-    doc = member.doc
-    if doc.minimum is not None and doc.maximum is not None:
-        return f" {doc.minimum} to {doc.maximum}."
-    if doc.positive:
-        return " Above zero."
-    return ""
+_SEE_CONDITIONS = "The conditions and their reasons are listed in [conditions.md](conditions.md)."
 
 
-_SEE_CONDITIONS = "Conditions and their reasons: [conditions.md](conditions.md)."
-
-
-def _status_section(schema: Mapping[str, Any], about: str) -> str:
-    rows = [
-        f"| `{name}` | {node['description'].removeprefix(name + ' ')} |"
-        for name, node in schema["properties"].items()
-    ]
-    head = ["## status", "", about, ""]
-    return "\n".join([*head, "| field | meaning |", "|---|---|", *rows]) + "\n"
+def _status_section(schema: Mapping[str, Any], intro: str) -> str:
+    rows = [f"| `{name}` | {node['description']} |" for name, node in schema["properties"].items()]
+    head = ["## status", "", intro, ""]
+    return "\n".join([*head, "| field | description |", "|---|---|", *rows]) + "\n"
 
 
 def main(folder: Path = FOLDER) -> None:

@@ -1,8 +1,8 @@
-"""The CustomResourceDefinition, generated from the types.
+"""CustomResourceDefinition of R1Inference, generated from the types.
 
-`crds/deepseek.ai_r1inferences.yaml` is this module's output and is compared with
-it by a test. Every string, list and number is bounded: people get an early error,
-and the API server can bound the cost of the CEL rules (it refuses the CRD otherwise).
+A test compares `crds/deepseek.ai_r1inferences.yaml` with the output of this module.
+Every string, list and number has a bound: users get an early error, and the API server
+can estimate the cost of the CEL rules (it rejects the CRD otherwise).
 """
 
 from collections.abc import Mapping
@@ -13,7 +13,16 @@ from typing import Any, get_args, get_origin
 import yaml
 
 from r1_operator.api import names
-from r1_operator.api.declare import Doc, Member, Rule, members, rules, to_json
+from r1_operator.api.declare import (
+    Doc,
+    Member,
+    Rule,
+    default_sentence,
+    description,
+    members,
+    rules,
+    to_json,
+)
 from r1_operator.api.quantity import Quantity
 from r1_operator.api.status import STATUS
 from r1_operator.api.v1 import NAME_RULE, Spec
@@ -50,7 +59,7 @@ def crd_yaml() -> str:
 
 
 def as_file(definition: Schema) -> str:
-    """A CRD as its file in `crds/`."""
+    """Serialize a CRD as its file in `crds/`."""
     text = yaml.safe_dump(definition, sort_keys=False, width=100, allow_unicode=True)
     return (
         "# Generated from r1_operator.api by `make crds`; change the types, not this file.\n" + text
@@ -83,7 +92,7 @@ def _version() -> Schema:
 
 
 def column(name: str, kind: str, path: str, priority: int = 0) -> Schema:
-    """One of the columns that `kubectl get` prints."""
+    """A column of `kubectl get`."""
     printed: Schema = {"name": name, "type": kind, "jsonPath": path}
     return printed | ({"priority": priority} if priority else {})
 
@@ -91,14 +100,14 @@ def column(name: str, kind: str, path: str, priority: int = 0) -> Schema:
 def _root() -> Schema:
     return {
         "type": "object",
-        "description": "R1Inference serves one model behind one name with as many replicas as its "
-        "load asks for.",
+        "description": "R1Inference serves one model under one name and scales its replicas with the "
+        "load.",
         "required": ["spec"],
         "properties": {
             "apiVersion": {"type": "string"},
             "kind": {"type": "string"},
             "metadata": {"type": "object"},
-            "spec": {"description": "spec is what the user wants."} | schema_of(Spec),
+            "spec": {"description": "spec is the desired state."} | schema_of(Spec),
             "status": STATUS,
         },
         "x-kubernetes-validations": [{"rule": NAME_CEL, "message": f"metadata.name: {NAME_RULE}"}],
@@ -125,7 +134,7 @@ def _validation(rule: Rule) -> Schema:
 
 
 def _property(member: Member) -> Schema:
-    schema: Schema = {"description": f"{member.json} {member.doc.text}"}
+    schema: Schema = {"description": description(member) + default_sentence(member)}
     default = _default(member)
     if default is not MISSING:
         schema["default"] = default
@@ -133,20 +142,20 @@ def _property(member: Member) -> Schema:
 
 
 def _default(member: Member) -> Any:
-    """The default in the schema; MISSING for required, optional and empty ones."""
+    """The default in the schema; MISSING for required, optional and empty fields."""
     if member.required or member.default is None:
         return MISSING
-    # Spelled out to the leaves: the API server checks a default against the rules as it stands.
+    # Complete down to the leaves: the API server checks a default against the rules unchanged.
     default = without_empty(to_json(member.default))
     return MISSING if default in ({}, []) else default
 
 
 def without_empty(value: Any) -> Any:
-    """The value without empty lists and maps inside: absent says the same."""
+    """The value without empty lists and maps, which mean the same as absent."""
     if not isinstance(value, Mapping):
         return value
-    kept = {key: without_empty(item) for key, item in value.items()}
-    return {key: item for key, item in kept.items() if item not in ({}, [])}
+    cleaned = {key: without_empty(item) for key, item in value.items()}
+    return {key: item for key, item in cleaned.items() if item not in ({}, [])}
 
 
 def _value(kind: Any, doc: Doc) -> Schema:
@@ -200,7 +209,7 @@ def _quantity(doc: Doc) -> Schema:
         "maxLength": doc.max_length,
         "x-kubernetes-validations": [
             {
-                # Without a digit: the library takes a lone suffix, "E", for zero.
+                # Require a digit: the library parses a lone suffix such as "E" as zero.
                 "rule": "isQuantity(string(self)) && string(self).matches('[0-9]')",
                 "message": "must be a quantity such as 1000, '0.5', 500m or 8Gi",
             },

@@ -1,4 +1,4 @@
-"""The parts of the spec that shape a replica: model, engine, runtime, resources, rollout."""
+"""Spec types for one replica: model, engine, runtime, resources, rollout, pod template."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -33,12 +33,12 @@ class Dtype(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class VolumeClaim:
-    """A claim in the resource's namespace that holds the weights."""
+    """A PersistentVolumeClaim in the namespace of the resource, with the weights."""
 
     claim_name: Annotated[
         str,
         Doc(
-            "is the name of a PersistentVolumeClaim in the same namespace; it is mounted "
+            "is the name of a PersistentVolumeClaim in the same namespace. It is mounted "
             "read-only at /models.",
             min_length=1,
             max_length=253,
@@ -48,7 +48,8 @@ class VolumeClaim:
     sub_path: Annotated[
         str | None,
         Doc(
-            "is the folder inside the volume that holds the model; the volume's root when absent.",
+            "is the folder inside the volume that holds the model. When absent, the root of"
+            " the volume is used.",
             min_length=1,
             max_length=512,
         ),
@@ -70,12 +71,12 @@ class VolumeClaim:
 
 @dataclass(frozen=True, slots=True)
 class ModelSource:
-    """Where the weights come from: exactly one of three."""
+    """The location of the weights: exactly one of three sources."""
 
     bundled: Annotated[
         str | None,
         Doc(
-            "names a model that ships with the bundled runtime, such as demo.",
+            "is the name of a model that ships with the bundled runtime, such as demo.",
             min_length=1,
             max_length=63,
             pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$",
@@ -84,14 +85,16 @@ class ModelSource:
     path: Annotated[
         str | None,
         Doc(
-            "is a folder inside the container; the image or a volume of the template brings it.",
+            "is a folder inside the container. The image or a volume of the template has to"
+            " provide it.",
             min_length=1,
             max_length=1024,
             pattern=r"^/",
         ),
     ] = None
     persistent_volume_claim: Annotated[
-        VolumeClaim | None, Doc("mounts a claim read-only at /models and loads from there.")
+        VolumeClaim | None,
+        Doc("mounts a claim read-only at /models and loads the weights from there."),
     ] = None
 
     RULES: ClassVar[tuple[Rule, ...]] = (
@@ -109,8 +112,7 @@ class Model:
     aliases: Annotated[
         tuple[str, ...],
         Doc(
-            "are further model names that clients may ask for; the resource's own name always "
-            "works.",
+            "are additional model names for clients. The name of the resource always works.",
             max_items=16,
             unique=True,
             item_min_length=1,
@@ -120,18 +122,23 @@ class Model:
     ] = ()
     source: Annotated[
         ModelSource | None,
-        Doc("says where the weights are; the operator's default model when absent."),
+        Doc(
+            "is the location of the weights. When absent, the default model of the operator"
+            " is served."
+        ),
     ] = None
 
 
 @dataclass(frozen=True, slots=True)
 class EngineSpec:
-    type: Annotated[EngineType, Doc("is the inference engine.")] = EngineType.BUNDLED
+    type: Annotated[EngineType, Doc("is the inference engine: Bundled, vLLM or SGLang.")] = (
+        EngineType.BUNDLED
+    )
     image: Annotated[
         str | None,
         Doc(
-            "is the engine's container image. Required unless type is Bundled, which otherwise "
-            "takes the operator's default.",
+            "is the container image of the engine. It is required for vLLM and SGLang. When"
+            " absent, Bundled uses the default image of the operator.",
             min_length=1,
             max_length=512,
             pattern=r"^[^\s]+$",
@@ -140,8 +147,8 @@ class EngineSpec:
     args: Annotated[
         tuple[str, ...],
         Doc(
-            "are appended to the engine's command line. A --host among them replaces the "
-            "operator's: the pod's address for vLLM and SGLang, every address for Bundled.",
+            "are appended to the command line of the engine. A --host among them replaces "
+            "the default: the pod address for vLLM and SGLang, every address for Bundled.",
             max_items=64,
             item_max_length=1024,
         ),
@@ -158,7 +165,7 @@ class EngineSpec:
             "!has(self.args) || !self.args.exists(a, a.split('=', 2)[0] in ["
             + ", ".join(f"'{flag}'" for flag in OWNED_FLAGS)
             + "])",
-            "args must not set " + ", ".join(OWNED_FLAGS) + ": the operator sets them",
+            "args must not set " + ", ".join(OWNED_FLAGS) + ": the operator sets these flags",
             lambda self: not any(arg.split("=", 1)[0] in OWNED_FLAGS for arg in self.args),
             "args",
         ),
@@ -171,8 +178,8 @@ class Runtime:
     max_model_length: Annotated[
         int | None,
         Doc(
-            "is the most tokens of prompt and answer together; what the model was trained for "
-            "when absent.",
+            "is the largest number of tokens of prompt and answer together. When absent, "
+            "the length that the model was trained for applies.",
             minimum=1,
             maximum=16_777_216,
         ),
@@ -180,8 +187,8 @@ class Runtime:
     max_concurrent_sequences: Annotated[
         int,
         Doc(
-            "is the number of seats per replica: the engine's largest batch and the gateway's "
-            "limit of requests in flight.",
+            "is the number of seats per replica: the largest batch of the engine, and the "
+            "limit of requests in flight at the gateway.",
             minimum=1,
             maximum=4096,
         ),
@@ -189,8 +196,8 @@ class Runtime:
     kv_cache_blocks: Annotated[
         int | None,
         Doc(
-            "is the number of KV cache blocks of 16 tokens; the engine measures the free memory "
-            "when absent.",
+            "is the number of KV cache blocks of 16 tokens. When absent, the engine derives"
+            " the number from the free memory.",
             minimum=1,
             maximum=100_000_000,
         ),
@@ -206,12 +213,12 @@ def _requests_fit(self: Any) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Resources:
-    """What a container asks for, copied into the pod word for word."""
+    """Container resources, copied unchanged into the pod."""
 
     limits: Annotated[
         Mapping[str, Quantity],
         Doc(
-            "are the most of each resource that a replica may use.",
+            "are the resource limits of the engine container.",
             max_items=16,
             item_max_length=32,
         ),
@@ -219,7 +226,8 @@ class Resources:
     requests: Annotated[
         Mapping[str, Quantity],
         Doc(
-            "are what a node must have free to take a replica.",
+            "are the resource requests of the engine container, which the scheduler "
+            "reserves on a node.",
             max_items=16,
             item_max_length=32,
         ),
@@ -241,17 +249,25 @@ class Resources:
 class Rollout:
     max_surge: Annotated[
         int,
-        Doc("is how many replicas may exist above the count in a rollout.", minimum=0, maximum=100),
+        Doc(
+            "is the number of replicas above the count that may exist during a rollout.",
+            minimum=0,
+            maximum=100,
+        ),
     ] = 1
     max_unavailable: Annotated[
         int,
-        Doc("is how many replicas may be missing in a rollout.", minimum=0, maximum=100),
+        Doc(
+            "is the number of replicas that may be unavailable during a rollout.",
+            minimum=0,
+            maximum=100,
+        ),
     ] = 0
     progress_deadline_seconds: Annotated[
         int,
         Doc(
-            "is how long a replica may take to load and a rollout may stand still before it is "
-            "called failed.",
+            "is the start-up limit of a replica, and the time in seconds without progress "
+            "after which a rollout counts as failed.",
             minimum=30,
             maximum=86_400,
         ),
@@ -259,7 +275,7 @@ class Rollout:
     drain_seconds: Annotated[
         int,
         Doc(
-            "is how long a replica that was told to stop may take to finish its requests.",
+            "is the time in seconds that a stopping replica has to finish its requests.",
             minimum=0,
             maximum=3600,
         ),
@@ -268,7 +284,7 @@ class Rollout:
     RULES: ClassVar[tuple[Rule, ...]] = (
         Rule(
             "self.maxSurge + self.maxUnavailable > 0",
-            "maxSurge and maxUnavailable must not both be 0: a rollout could never move",
+            "maxSurge and maxUnavailable must not both be 0: a rollout could not make progress",
             lambda self: self.max_surge + self.max_unavailable > 0,
             "maxUnavailable",
         ),
@@ -283,11 +299,11 @@ def _owned(key: str) -> bool:
 class TemplateMetadata:
     labels: Annotated[
         Mapping[str, str],
-        Doc("are added to the pods.", max_items=64, item_max_length=63),
+        Doc("are added to the labels of the pods.", max_items=64, item_max_length=63),
     ] = field(default_factory=dict)
     annotations: Annotated[
         Mapping[str, str],
-        Doc("are added to the pods.", max_items=64, item_max_length=4096),
+        Doc("are added to the annotations of the pods.", max_items=64, item_max_length=4096),
     ] = field(default_factory=dict)
 
     RULES: ClassVar[tuple[Rule, ...]] = (
@@ -304,18 +320,19 @@ class TemplateMetadata:
 
 @dataclass(frozen=True, slots=True)
 class PodTemplate:
-    """Merged over the operator's pod, lists by their keys."""
+    """Merged over the pod of the operator; lists merge by their keys."""
 
-    metadata: Annotated[TemplateMetadata, Doc("is merged over the pods' metadata.")] = (
+    metadata: Annotated[TemplateMetadata, Doc("is merged into the metadata of the pods.")] = (
         TemplateMetadata()
     )
     spec: Annotated[
         Mapping[str, Any],
         Doc(
-            "is a PodSpec, merged over the operator's: maps by key, containers, volumes and env "
-            "by name, volumeMounts by mountPath, tolerations appended. A probe's or lifecycle "
-            "handler, a volume's source or an env's value replaces one of another kind. The "
-            "engine's container is named engine.",
+            "is a PodSpec that is merged into the PodSpec of the operator. Maps merge by "
+            "key; containers, volumes and env by name; volumeMounts by mountPath; "
+            "tolerations are appended. A probe handler, a lifecycle handler, a volume "
+            "source or an env value replaces one of another kind. The engine container is "
+            "named engine.",
             max_items=64,
         ),
     ] = field(default_factory=dict)

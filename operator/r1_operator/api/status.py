@@ -1,6 +1,6 @@
-"""The schema of `status`, which only the operator writes.
+"""Schema of the `status` of an R1Inference, which only the operator writes.
 
-Conditions come first. Nothing here changes fast: counts, not load.
+Conditions come first. The status has counts and no load, so that it changes rarely.
 """
 
 from typing import Any, Final
@@ -13,17 +13,17 @@ _NAME: Final = r"^[A-Za-z]([A-Za-z0-9]*[A-Za-z0-9])?$"
 
 
 def count(text: str) -> dict[str, Any]:
-    """The schema of a whole number from 0 on."""
+    """Schema of a non-negative integer."""
     return {"description": text, **_COUNT}
 
 
 def reason(text: str) -> dict[str, Any]:
-    """The schema of one stable CamelCase word."""
+    """Schema of a reason: one stable CamelCase word."""
     return {"description": text, "type": "string", "maxLength": 1024, "pattern": _NAME}
 
 
 def message(text: str) -> dict[str, Any]:
-    """The schema of a sentence for people."""
+    """Schema of a message: a sentence for people."""
     return {"description": text, "type": "string", "maxLength": 32_768}
 
 
@@ -31,7 +31,7 @@ GENERATION: Final = {"type": "integer", "format": "int64", "minimum": 0, "maximu
 
 
 def conditions(text: str) -> dict[str, Any]:
-    """The schema of a list of conditions, described by `text`."""
+    """Schema of a list of conditions, described by `text`."""
     return {"description": text, **_CONDITIONS}
 
 
@@ -45,7 +45,7 @@ _CONDITIONS: Final[dict[str, Any]] = {
         "required": ["type", "status", "lastTransitionTime", "reason", "message"],
         "properties": {
             "type": {
-                "description": "type is what the condition is about.",
+                "description": "type is the type of the condition.",
                 "type": "string",
                 "maxLength": 316,
             },
@@ -56,44 +56,47 @@ _CONDITIONS: Final[dict[str, Any]] = {
                 "enum": ["True", "False", "Unknown"],
             },
             "observedGeneration": {
-                "description": "observedGeneration is the spec's generation that this speaks of.",
+                "description": "observedGeneration is the generation of the spec that the condition refers to.",
                 **GENERATION,
             },
             "lastTransitionTime": {
-                "description": "lastTransitionTime is when status last changed.",
+                "description": "lastTransitionTime is the time of the last change of status.",
                 **TIME,
             },
-            "reason": reason("reason is one stable CamelCase word."),
-            "message": message("message is a sentence for people, with what to do."),
+            "reason": reason("reason is a stable CamelCase word for programs."),
+            "message": message("message is the cause and the action, as a sentence for people."),
         },
     },
 }
 
 STATUS: Final[dict[str, Any]] = {
-    "description": "status is what the operator sees.",
+    "description": "status is the observed state of the resource.",
     "type": "object",
     "properties": {
         "conditions": conditions(
-            "conditions say how the resource is. Ready, Available, Progressing and ScalingActive "
-            "are always there; Degraded, ModelNameConflict, ScalingLimited, ForecastUnavailable "
-            "and ForecastNotApproved only while True."
+            "conditions are the conditions of the resource. Ready, Available, Progressing and "
+            "ScalingActive are always present. Degraded, ModelNameConflict, ScalingLimited, "
+            "ForecastUnavailable and ForecastNotApproved are present only while True."
         ),
         "observedGeneration": {
-            "description": "observedGeneration is the spec's generation that status speaks of.",
+            "description": "observedGeneration is the generation of the spec that the status refers to.",
             **GENERATION,
         },
-        "replicas": count("replicas is how many pods exist."),
-        "desiredReplicas": count("desiredReplicas is how many there should be."),
-        "readyReplicas": count("readyReplicas is how many are ready."),
-        "availableReplicas": count("availableReplicas is how many serve."),
-        "updatedReplicas": count("updatedReplicas is how many have the newest template."),
+        "replicas": count("replicas is the number of pods."),
+        "desiredReplicas": count("desiredReplicas is the desired number of replicas."),
+        "readyReplicas": count("readyReplicas is the number of ready replicas."),
+        "availableReplicas": count("availableReplicas is the number of replicas that can serve."),
+        "updatedReplicas": count(
+            "updatedReplicas is the number of replicas with the newest pod template."
+        ),
         "selector": {
-            "description": "selector finds the pods; the scale subresource shows it.",
+            "description": "selector is the label selector of the pods, for the scale subresource.",
             "type": "string",
             "maxLength": 1024,
         },
         "mode": {
-            "description": "mode says who sets the count.",
+            "description": "mode is the source of the count: Manual (spec.replicas), Reactive (load) or "
+            "Predictive (load and forecast).",
             "type": "string",
             "maxLength": max(len(mode) for mode in ScalingMode),
             "enum": [mode.value for mode in ScalingMode],
@@ -103,14 +106,14 @@ STATUS: Final[dict[str, Any]] = {
             "type": "object",
             "required": ["at", "from", "to", "reason", "message"],
             "properties": {
-                "at": {"description": "at is when it was decided.", **TIME},
-                "from": count("from is the count before."),
-                "to": count("to is the count after."),
-                "reason": reason("reason is the rule that decided."),
-                "message": message("message is why, for people."),
+                "at": {"description": "at is the time of the decision.", **TIME},
+                "from": count("from is the count before the change."),
+                "to": count("to is the count after the change."),
+                "reason": reason("reason is the rule that set the count."),
+                "message": message("message is the cause, as a sentence for people."),
                 "seatsReserved": count(
-                    "seatsReserved is how many seats the gateways were told to keep free for "
-                    "urgent classes; absent where their load was not known."
+                    "seatsReserved is the number of seats that the gateways reserve for urgent "
+                    "classes. It is absent if the load was not known."
                 ),
             },
         },

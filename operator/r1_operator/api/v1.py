@@ -1,9 +1,8 @@
-"""`deepseek.ai/v1` R1Inference: the resource that users write.
+"""Types of the custom resource R1Inference (`deepseek.ai/v1`).
 
-`parse` is the one place where an object from outside becomes these types:
-beyond it nothing is validated again. Where the API server has checked the
-object already, `parse` finds nothing; it exists for files, tests and an older
-CRD. The spec's parts are in `serving.py` and `scaling.py`.
+`parse` is the only validation: it converts a JSON object into these types. The
+API server has usually checked the object before; `parse` covers files, tests and
+older CRDs. The types of the spec are in `serving.py`, `scaling.py` and `budget.py`.
 """
 
 from collections.abc import Mapping
@@ -20,42 +19,47 @@ from r1_operator.api.serving import EngineSpec, Model, PodTemplate, Resources, R
 
 NAME, LONGEST_NAME = names.NAME, names.LONGEST_NAME
 NAME_RULE = (
-    f"the name must start with a lower-case letter, hold only a-z, 0-9 and '-', and have at most "
-    f"{LONGEST_NAME} characters: a Service and a label carry it"
+    f"the name must start with a lower-case letter, contain only a-z, 0-9 and '-', and have at most "
+    f"{LONGEST_NAME} characters, because a Service and a label use it"
 )
 
 
 @dataclass(frozen=True, slots=True)
 class Spec:
-    """What the user wants."""
+    """The desired state of an R1Inference."""
 
     replicas: Annotated[
         int,
         Doc(
-            "is the count when autoscaling is absent, and the starting count otherwise; kubectl "
-            "scale sets it.",
+            "is the replica count when autoscaling is absent, and the initial count "
+            "otherwise. kubectl scale sets this field.",
             minimum=0,
             maximum=10_000,
         ),
     ] = 1
-    model: Annotated[Model, Doc("is what is served, and under which names.")] = field(
+    model: Annotated[Model, Doc("is the served model and its names.")] = field(
         default_factory=Model
     )
-    engine: Annotated[EngineSpec, Doc("is what serves it.")] = field(default_factory=EngineSpec)
-    runtime: Annotated[Runtime, Doc("sizes the engine.")] = field(default_factory=Runtime)
+    engine: Annotated[EngineSpec, Doc("is the inference engine.")] = field(
+        default_factory=EngineSpec
+    )
+    runtime: Annotated[
+        Runtime, Doc("configures the engine: number format, context length, seats and KV cache.")
+    ] = field(default_factory=Runtime)
     resources: Annotated[Resources, Doc("are the compute resources of one replica.")] = field(
         default_factory=Resources
     )
-    priority: Annotated[Priority, Doc("is how requests queue at the gateway.")] = field(
+    priority: Annotated[Priority, Doc("configures how requests queue at the gateway.")] = field(
         default_factory=Priority
     )
     autoscaling: Annotated[
-        Autoscaling | None, Doc("sets the count by load; absent means by spec.replicas.")
+        Autoscaling | None,
+        Doc("configures scaling by load. When absent, spec.replicas sets the count."),
     ] = None
-    rollout: Annotated[Rollout, Doc("is how replicas are replaced and stopped.")] = field(
+    rollout: Annotated[Rollout, Doc("configures how replicas are replaced and stopped.")] = field(
         default_factory=Rollout
     )
-    template: Annotated[PodTemplate, Doc("changes the pods beyond the fields above.")] = field(
+    template: Annotated[PodTemplate, Doc("customizes the pods beyond the other fields.")] = field(
         default_factory=PodTemplate
     )
 
@@ -64,7 +68,7 @@ class Spec:
 
 @dataclass(frozen=True, slots=True)
 class R1Inference:
-    """One resource as found. Times are Unix seconds; `status` is the last one, as stored."""
+    """One stored resource. Times are Unix seconds; `status` is the last stored status."""
 
     name: str
     namespace: str
@@ -79,21 +83,21 @@ class R1Inference:
 
     @property
     def key(self) -> str:
-        """`namespace/name`, as the gateway and the forecaster call it."""
+        """`namespace/name`, the identifier at the gateway and the forecaster."""
         return f"{self.namespace}/{self.name}"
 
 
 def unix_seconds(text: str) -> float:
-    """RFC 3339, as the API writes it, to Unix seconds."""
+    """Convert an RFC 3339 timestamp of the API to Unix seconds."""
     return datetime.fromisoformat(text).timestamp()
 
 
 def read_metadata(
     obj: object, kind: str, name_rule: str, errors: list[FieldError]
 ) -> Mapping[str, Any]:
-    """Return the metadata of an object that should be of `kind`; what is wrong joins `errors`.
+    """Return the metadata of an object of `kind`; add its errors to `errors`.
 
-    Raises Invalid where there is no metadata to read on with.
+    Raises Invalid if there is no metadata.
     """
     if not isinstance(obj, Mapping):
         raise Invalid([FieldError("", "must be an object")])
@@ -110,15 +114,15 @@ def read_metadata(
 
 
 def parse(obj: Mapping[str, Any], *, strict: bool = False) -> R1Inference:
-    """Read a manifest or an API object; fills the defaults.
+    """Parse a manifest or an API object and fill in the defaults.
 
-    `strict` refuses unknown fields, as kubectl does; without it they are ignored, as a newer
-    CRD may bring them. Raises Invalid, whose message names every wrong field by its path.
+    `strict` rejects unknown fields, as kubectl does. Otherwise they are ignored, because a newer
+    CRD may add fields. Raises Invalid, whose message names every invalid field by its path.
     """
     errors: list[FieldError] = []
     metadata = read_metadata(obj, names.KIND, NAME_RULE, errors)
     if "spec" not in obj:
-        errors.append(FieldError("spec", "is required; an empty one, {}, takes every default"))
+        errors.append(FieldError("spec", "is required; the empty object {} takes every default"))
     spec = read(Spec, obj.get("spec", {}), "spec", errors, strict=strict)
     if errors or spec is None:
         raise Invalid(errors)
