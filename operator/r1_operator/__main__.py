@@ -13,16 +13,16 @@ from collections.abc import Sequence
 from r1_operator.settings import BadSetting, OperatorSettings
 
 USAGE = """\
-usage: r1-operator run [flags]   watch R1Inferences and act (flags: r1-operator run --help)
+usage: r1-operator run [flags]   run the operator (flags: r1-operator run --help)
        r1-operator crd           print the CustomResourceDefinitions
 """
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """The exit code: 0 ended on request, 1 failed or lost the Lease, 2 used wrongly."""
+    """Run a command; exit code 0: stopped by a signal, 1: failed or lost the Lease, 2: wrong usage."""
     given = list(sys.argv[1:] if arguments is None else arguments)
     if given[:1] == ["run"]:
-        # Process 1 of a container has no default action: until `run_operator` listens, it would not hear.
+        # PID 1 of a container has no default signal action, and `run_operator` installs its handler later.
         signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
         return _run(given[1:])
     if given[:1] == ["crd"]:
@@ -46,10 +46,12 @@ def _run(arguments: Sequence[str]) -> int:
     )
     for noisy in ("kopf", "asyncio", "aiohttp", "kubernetes"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
-    # A listing makes a million objects and no cycles. By default the collector goes through them,
-    # and through all views, over and over: a third of the CPU of a start with 10,000 resources.
+    # A listing creates a million objects and no cycles. With the default thresholds the collector
+    # scans them and all stores repeatedly: a third of the CPU of a start with 10,000 resources.
     gc.set_threshold(10_000, 50, 100)
-    from r1_operator.controller.manager import run_operator  # imports kopf: not for `--help`
+    from r1_operator.controller.manager import (
+        run_operator,
+    )  # imports kopf, which `--help` does not need
     from r1_operator.controller.reconcile.site_templates import check_site_templates
     from r1_operator.kube.client import KubeApiError
 

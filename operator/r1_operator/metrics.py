@@ -1,7 +1,7 @@
-"""The operator's own metrics, at `:8080/metrics`.
+"""Metrics of the operator, at `:8080/metrics`.
 
-One registry for a process, made in one place and handed around, so that two operators in one test
-process do not meet in the library's global registry.
+Each operator has its own registry, so that two operators in one test process do not share the global
+registry of the library.
 """
 
 from __future__ import annotations
@@ -14,68 +14,70 @@ _SECONDS = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1, 3, 10, 30)
 
 
 class OperatorMetrics:
-    """Counters and gauges; their names are a contract with dashboards and alerts."""
+    """Counters, gauges and histograms; dashboards and alerts depend on their names."""
 
     def __init__(self, registry: CollectorRegistry | None = None) -> None:
         self.registry = registry or CollectorRegistry()
         self.is_leader = Gauge(
-            "r1_operator_is_leader", "1 while this process holds the Lease.", registry=self.registry
+            "r1_operator_is_leader",
+            "1 while this process holds the Lease, else 0.",
+            registry=self.registry,
         )
         self.resources = Gauge(
-            "r1_operator_resources", "R1Inferences in the view.", registry=self.registry
+            "r1_operator_resources", "Number of R1Inferences in the store.", registry=self.registry
         )
         self.queue_length = Gauge(
-            "r1_operator_queue_length", "Resources waiting or in work.", registry=self.registry
+            "r1_operator_queue_length",
+            "Number of R1Inferences that are queued or being reconciled.",
+            registry=self.registry,
         )
         self.queue_wait = Histogram(
             "r1_operator_queue_wait_seconds",
-            "From the change of a resource to the start of its plan.",
+            "Time from the change of an R1Inference to the start of its reconcile.",
             buckets=_SECONDS,
             registry=self.registry,
         )
         self.reconcile = Histogram(
             "r1_operator_reconcile_seconds",
-            "One reconcile: observe, plan, apply.",
+            "Duration of one reconcile: observe, plan, apply.",
             buckets=_SECONDS,
             registry=self.registry,
         )
         self.reconciles = Counter(
             "r1_operator_reconciles_total",
-            "Reconciles by outcome: settled (nothing to write), written, failed.",
+            "Reconciles by outcome: unchanged (no write), updated, failed.",
             ["outcome"],
             registry=self.registry,
         )
         self.writes = Counter(
             "r1_operator_writes_total",
-            "Writes to the API server by kind and why.",
+            "Writes to the API server by kind and reason (create, change, repair, delete, status).",
             ["kind", "reason"],
             registry=self.registry,
         )
         self.decisions = Counter(
             "r1_operator_decisions_total",
-            "Scaling decisions by the reason that bound them.",
+            "Scaling decisions by the reason that set the count.",
             ["reason"],
             registry=self.registry,
         )
         self.decision_seconds = Histogram(
             "r1_operator_decision_seconds",
-            "One round of decisions over all resources.",
+            "Duration of the scaling decisions of all R1Inferences.",
             buckets=_SECONDS,
             registry=self.registry,
         )
         self.backtests_finished = Counter(
             "r1_operator_backtests_finished_total",
-            "R1Backtests that ended, by phase.",
+            "Finished R1Backtests by phase.",
             ["phase"],
             registry=self.registry,
         )
         for phase in (BacktestPhase.SUCCEEDED, BacktestPhase.FAILED):
-            self.backtests_finished.labels(
-                phase.value
-            )  # an alert sees the first one only from 0 on
+            self.backtests_finished.labels(phase.value)  # the alert needs the series to start at 0
         self.gateways = Gauge(
             "r1_operator_gateways",
-            "Gateways by whether their signals could be read.",
+            "Number of gateways by state: reachable or unreachable.",
             ["state"],
             registry=self.registry,
         )
@@ -87,7 +89,7 @@ class OperatorMetrics:
         )
         self.relist_repairs = Counter(
             "r1_operator_relist_repairs_total",
-            "Objects that the view had missed until a resync found them.",
+            "Objects that the watch had missed and a relist found, by kind.",
             ["kind"],
             registry=self.registry,
         )

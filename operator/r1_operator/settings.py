@@ -1,7 +1,7 @@
-"""What can be set for the operator as a whole, by environment variable or by flag.
+"""Settings of the operator, from environment variables and flags.
 
-The field `gateway_service` is `R1_GATEWAY_SERVICE` and `--gateway-service`; a flag wins over the
-environment. Lists are separated by commas. Whatever belongs to one model stands in its R1Inference.
+The field `gateway_service` is `R1_GATEWAY_SERVICE` and `--gateway-service`; a flag overrides the
+environment. Lists are separated by commas. Settings of one model are in its R1Inference.
 """
 
 from __future__ import annotations
@@ -25,84 +25,100 @@ from r1_common.prometheus.client_config import (
 
 
 class BadSetting(ValueError):
-    """A setting that cannot be used; the message names it and says what is wanted."""
+    """An invalid setting; the message names the setting and the expected value."""
 
 
-def _setting(default: Any, about: str) -> Any:
-    return field(default=default, metadata={"about": about})
+def _setting(default: Any, help_text: str) -> Any:
+    return field(default=default, metadata={"help": help_text})
 
 
 @dataclass(frozen=True, slots=True)
 class OperatorSettings:
-    """All settings, with the defaults of a cluster that the chart has not changed."""
+    """All settings with their defaults."""
 
-    namespaces: tuple[str, ...] = _setting((), "Namespaces to serve; none means all.")
-    own_namespace: str = _setting("default", "Where the Lease and the operator's pods live.")
-    identity: str = _setting("", "The pod's name, for the Lease; no two at a time.")
+    namespaces: tuple[str, ...] = _setting(
+        (), "Namespaces whose R1Inferences are served; all when empty."
+    )
+    own_namespace: str = _setting("default", "Namespace of the Lease and of the operator pods.")
+    identity: str = _setting("", "Name of this pod, for the Lease; unique among live pods.")
 
-    default_model: str = _setting("demo", "Bundled model of a resource that names none.")
-    default_image: str = _setting("localhost/r1-runtime:latest", "Image of the bundled engine.")
-    image_pull_policy: str = _setting("IfNotPresent", "Of the engines' images.")
+    default_model: str = _setting("demo", "Bundled model of an R1Inference without a model source.")
+    default_image: str = _setting(
+        "localhost/r1-runtime:latest", "Default image of the engine Bundled."
+    )
+    image_pull_policy: str = _setting("IfNotPresent", "Pull policy of the engine images.")
     accelerators: tuple[str, ...] = _setting(
-        (), "Names of further resources that count as accelerators, such as example.com/npu."
+        (), "Additional resource names that count as accelerators, such as example.com/npu."
     )
     model_pod_template: str = _setting(
-        "{}", "A pod template as JSON, merged over every model pod and under the resource's own."
+        "{}", "Pod template (JSON), merged over every model pod before spec.template."
     )
-    service_monitors: bool = _setting(True, "Make ServiceMonitors where that API exists.")
-    service_monitor_interval: str = _setting("15s", "Scrape interval of these ServiceMonitors.")
+    service_monitors: bool = _setting(
+        True, "Create ServiceMonitors if the cluster serves that API."
+    )
+    service_monitor_interval: str = _setting("15s", "Scrape interval of the ServiceMonitors.")
     service_monitor_labels: str = _setting(
-        "{}", "A JSON object of labels that these ServiceMonitors get."
+        "{}", "Additional labels of the ServiceMonitors (JSON object)."
     )
 
-    backtest_image: str = _setting("", "Image of R1Backtests' Jobs; empty: they stay Pending.")
+    backtest_image: str = _setting(
+        "", "Image of the Jobs of R1Backtests; when empty, R1Backtests stay Pending."
+    )
     backtest_template: str = _setting(
-        "{}", "A pod template as JSON, merged over that of R1Backtests' Jobs."
+        "{}", "Pod template (JSON), merged over the pod template of the Jobs of R1Backtests."
     )
 
     gateway_service: str = _setting(
-        "", "namespace/name of the gateway's Service, whose pods' load signals are read."
+        "", "namespace/name of the gateway Service; the operator polls the signals of its pods."
     )
     gateway_urls: tuple[str, ...] = _setting(
-        (), "Signal URLs to read instead, for tests and --dev."
+        (), "Signal URLs that replace the gateway Service, for tests and --dev."
     )
-    forecaster_url: str = _setting("", "http://host:8082 of the forecaster; empty: no forecasts.")
+    forecaster_url: str = _setting(
+        "", "URL of the forecaster, http://host:8082; no forecasts when empty."
+    )
     prometheus_url: str = _setting(
         "",
-        "http://host:9090 of Prometheus, for External metrics (empty: they hold the count) and"
-        " for R1Backtests.",
+        "URL of Prometheus, http://host:9090, for External metrics and R1Backtests. When empty,"
+        " External metrics are unavailable and the count stays.",
     )
     prometheus_client: str = _setting(
         "",
-        "Credentials as file paths, headers, TLS files, label matchers and scrape interval for"
-        " Prometheus: a JSON object, or the path of a file with it.",
+        "Prometheus client configuration: credentials as file paths, headers, TLS files, label"
+        " matchers and scrape interval, as a JSON object or the path of a JSON file.",
     )
     min_rate_seconds: int = _setting(
         60,
-        "Shortest window of the rates that forecasts learn from; four of the scrape intervals in"
-        " R1_PROMETHEUS_CLIENT where those are longer.",
+        "Minimum rate window of forecast queries, in seconds; at least four scrape intervals of"
+        " R1_PROMETHEUS_CLIENT.",
     )
 
     http_host: str = _setting(
         EVERY_ADDRESS,
-        "Address that serves probes, metrics and decisions; :: is every IPv6 and IPv4 address.",
+        "Listen address of probes, metrics and decisions; :: is every IPv6 and IPv4 address.",
     )
-    http_port: int = _setting(8080, "Port of the same; 0 picks a free one.")
+    http_port: int = _setting(
+        8080, "Listen port of probes, metrics and decisions; 0 selects a free port."
+    )
 
-    lease_name: str = _setting("r1-operator", "Name of the Lease that elects the active operator.")
+    lease_name: str = _setting("r1-operator", "Name of the Lease for leader election.")
     lease_seconds: float = _setting(
-        15.0, "A standby takes over when this long nothing was renewed."
+        15.0, "Lease duration in seconds; a standby takes over after this time without a renewal."
     )
-    renew_seconds: float = _setting(5.0, "How often the active operator renews the Lease.")
+    renew_seconds: float = _setting(5.0, "Renewal period of the Lease in seconds.")
 
-    workers: int = _setting(8, "Resources that are reconciled at the same time.")
-    max_concurrent_requests: int = _setting(16, "Requests to the API server at the same time.")
-    resync_seconds: float = _setting(300.0, "A lost watch event is found after at most this long.")
-    decision_seconds: float = _setting(2.0, "How often signals are read and counts are decided.")
-    silent_watch_seconds: float = _setting(
-        1200.0, "Liveness fails when no resync was finished for this long."
+    workers: int = _setting(8, "Number of concurrent reconciles.")
+    max_concurrent_requests: int = _setting(16, "Number of concurrent requests to the API server.")
+    resync_seconds: float = _setting(
+        300.0, "Relist period in seconds; a lost watch event is repaired within this time."
     )
-    dev: bool = _setting(False, "On a developer's machine: no Lease, readable debug log.")
+    decision_seconds: float = _setting(
+        2.0, "Period of polling signals and deciding counts, in seconds."
+    )
+    silent_watch_seconds: float = _setting(
+        1200.0, "The liveness probe fails after this time without a finished relist, in seconds."
+    )
+    dev: bool = _setting(False, "Development mode: no leader election, debug log.")
 
     @classmethod
     def load(
@@ -111,8 +127,8 @@ class OperatorSettings:
         """Read the environment, then the flags.
 
         Raises:
-            BadSetting: a value that does not parse or cannot work.
-            SystemExit: argparse's own, on an unknown flag or `--help`.
+            BadSetting: a value is invalid.
+            SystemExit: of argparse, for an unknown flag or `--help`.
         """
         environment = os.environ if environment is None else environment
         values: dict[str, Any] = {}
@@ -129,30 +145,30 @@ class OperatorSettings:
         return replace(cls(), **values).checked()
 
     def checked(self) -> OperatorSettings:
-        """These settings with an identity, or `BadSetting`."""
+        """Validate the settings and set the identity; raises `BadSetting`."""
         if self.gateway_service and self.gateway_service.count("/") != 1:
             raise BadSetting(
-                f"R1_GATEWAY_SERVICE is {self.gateway_service!r}: write namespace/name"
+                f"R1_GATEWAY_SERVICE is {self.gateway_service!r}: it must be namespace/name"
             )
         if self.lease_seconds < 3 or self.renew_seconds > self.lease_seconds / 3:
             raise BadSetting(
-                "R1_LEASE_SECONDS must be at least 3, and at least three times R1_RENEW_SECONDS"
+                "R1_LEASE_SECONDS must be at least 3 and at least three times R1_RENEW_SECONDS"
             )
         self.prometheus()
         for name in ("model_pod_template", "backtest_template"):
             if _json_object(getattr(self, name)) is None:
-                raise BadSetting(f"{variable(name)} must be a JSON object, a pod template")
+                raise BadSetting(f"{variable(name)} must be a pod template as a JSON object")
         labels = _json_object(self.service_monitor_labels)
         if labels is None or not all(isinstance(value, str) for value in labels.values()):
             raise BadSetting("R1_SERVICE_MONITOR_LABELS must be a JSON object of strings")
         if not re.fullmatch(r"([0-9]+(ms|s|m|h))+", self.service_monitor_interval):
             raise BadSetting(
-                f"R1_SERVICE_MONITOR_INTERVAL is {self.service_monitor_interval!r}: write a"
+                f"R1_SERVICE_MONITOR_INTERVAL is {self.service_monitor_interval!r}: it must be a"
                 " duration such as 15s"
             )
         for name in self.accelerators:
             if not 0 < name.find("/") < len(name) - 1:
-                raise BadSetting(f"R1_ACCELERATORS has {name!r}: write names as vendor.com/device")
+                raise BadSetting(f"R1_ACCELERATORS has {name!r}: names must be vendor.com/device")
         for name in ("workers", "max_concurrent_requests"):
             if getattr(self, name) < 1:
                 raise BadSetting(f"{variable(name)} must be at least 1")
@@ -163,7 +179,7 @@ class OperatorSettings:
         return replace(self, identity=f"{name}_{uuid.uuid4().hex[:8]}")
 
     def prometheus(self) -> PrometheusConfig:
-        """How Prometheus is reached, or `BadSetting`."""
+        """The client configuration of Prometheus; raises `BadSetting`."""
         try:
             return load_config(self.prometheus_url, self.prometheus_client)
         except InvalidPrometheusConfig as error:
@@ -176,23 +192,25 @@ def variable(name: str) -> str:
 
 
 def flag_parser() -> argparse.ArgumentParser:
-    """The flags of `r1-operator run`; `--namespace` may be given several times."""
+    """The parser of `r1-operator run`; `--namespace` may be repeated."""
     parser = argparse.ArgumentParser(
         prog="r1-operator run",
-        description="Watch R1Inferences and keep their replicas where the load needs them.",
-        epilog="Every flag is also an environment variable: --http-port is R1_HTTP_PORT.",
+        description="Run the operator: serve R1Inferences and scale their replicas with the load.",
+        epilog="Every flag has an environment variable: --http-port is R1_HTTP_PORT.",
     )
     for each in fields(OperatorSettings):
-        about = each.metadata["about"].replace("%", "%%")
+        help_text = each.metadata["help"].replace("%", "%%")
         if each.name == "namespaces":
             parser.add_argument(
-                "--namespace", dest="namespaces", action="append", metavar="NAME", help=about
+                "--namespace", dest="namespaces", action="append", metavar="NAME", help=help_text
             )
         elif each.name == "dev":
-            parser.add_argument("--dev", action="store_const", const="true", help=about)
+            parser.add_argument("--dev", action="store_const", const="true", help=help_text)
         else:
             flag = "--" + each.name.replace("_", "-")
-            parser.add_argument(flag, metavar="VALUE", help=f"{about} Default: {each.default!r}.")
+            parser.add_argument(
+                flag, metavar="VALUE", help=f"{help_text} Default: {each.default!r}."
+            )
     return parser
 
 
@@ -208,16 +226,18 @@ def _convert(name: str, raw: str) -> Any:
     try:
         return convert(raw)
     except ValueError as error:
-        wanted = type(default).__name__
-        raise BadSetting(f"{variable(name)} is {raw!r}: a {wanted} is wanted ({error})") from error
+        expected = type(default).__name__
+        raise BadSetting(
+            f"{variable(name)} is {raw!r}: it must be of type {expected} ({error})"
+        ) from error
 
 
 def _json_object(text: str) -> dict[str, Any] | None:
     try:
-        found = parse_json(text)
+        value = parse_json(text)
     except InvalidJson:
         return None
-    return found if isinstance(found, dict) else None
+    return value if isinstance(value, dict) else None
 
 
 def _boolean(raw: str) -> bool:
@@ -225,7 +245,7 @@ def _boolean(raw: str) -> bool:
     try:
         return words[raw.strip().lower()]
     except KeyError:
-        raise ValueError("write true or false") from None
+        raise ValueError("use true or false") from None
 
 
 def _items(raw: str) -> tuple[str, ...]:

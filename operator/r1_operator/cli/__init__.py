@@ -1,4 +1,4 @@
-"""`r1`: what people type. Also `kubectl r1`, by kubectl's plugin convention."""
+"""The command line `r1`, also `kubectl r1` by the plugin convention of kubectl."""
 
 from r1_operator.cli.entry import main
 

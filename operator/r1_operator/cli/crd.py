@@ -1,4 +1,4 @@
-"""`r1 crd`: the CustomResourceDefinitions, generated from the same types that read the objects."""
+"""`r1 crd`: print the CustomResourceDefinitions."""
 
 from __future__ import annotations
 
@@ -19,21 +19,21 @@ DEFINITIONS = {names.PLURAL: crd, names.BACKTEST_PLURAL: backtest_crd}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Which of them."""
+    """Add the name of the CRD."""
     parser.add_argument(
         "name", nargs="?", choices=list(DEFINITIONS), metavar="NAME",
-        help=f"{' or '.join(DEFINITIONS)}; absent: all of them",
+        help=f"{' or '.join(DEFINITIONS)}; all when absent",
     )  # fmt: skip
 
 
 async def run(options: argparse.Namespace) -> int:
-    """Print one, or all: as YAML documents, as a List in JSON."""
+    """Print one CRD or all: YAML documents, or a JSON List."""
     chosen = [options.name] if options.name else list(DEFINITIONS)
-    found = [DEFINITIONS[name]() for name in chosen]
+    definitions = [DEFINITIONS[name]() for name in chosen]
     if not options.json:
-        print("---\n".join(as_file(each) for each in found), end="")
+        print("---\n".join(as_file(each) for each in definitions), end="")
     elif options.name:
-        print_json(found[0])
+        print_json(definitions[0])
     else:
-        print_json({"apiVersion": "v1", "kind": "List", "items": found})
+        print_json({"apiVersion": "v1", "kind": "List", "items": definitions})
     return OK

@@ -1,4 +1,4 @@
-"""A decision as people read it: the sentence first, the rules in their order, then the figures."""
+"""Rendering of decisions for `r1 explain`: messages, steps of the newest decision, inputs."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ Decision = dict[str, Any]
 
 
 def print_decisions(out: Console, name: str, decisions: Sequence[Decision]) -> None:
-    """The decisions oldest first, so that the newest stands last, with all its inputs."""
+    """Print the decisions, oldest first; the newest one with its steps and inputs."""
     if not decisions:
         out.print(
-            f"No decision about {name} yet. A resource without spec.autoscaling has the count of"
-            " spec.replicas, and nothing is decided about it."
+            f"There is no scaling decision for {name} yet. Without spec.autoscaling, spec.replicas sets"
+            " the count and there are no decisions."
         )
         return
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for heading in ("AT", "REPLICAS", "REASON", "MODE", "WHY"):
-        table.add_column(heading, no_wrap=heading != "WHY", overflow="fold")
+    for heading in ("TIME", "REPLICAS", "REASON", "MODE", "MESSAGE"):
+        table.add_column(heading, no_wrap=heading != "MESSAGE", overflow="fold")
     for decision in decisions:
         moved = decision["replicas"] != decision["current"]
         count = f"{decision['current']} -> {decision['replicas']}"
@@ -40,16 +40,16 @@ def print_decisions(out: Console, name: str, decisions: Sequence[Decision]) -> N
 
 
 def _later(decision: Decision) -> str:
-    """What the decision came to, once that is known, on a line of its own."""
+    """The score of the decision on its own line, once it is known."""
     later = decision.get("score")
-    return f"\n[dim]later: {later['message']}[/dim]" if later else ""
+    return f"\n[dim]outcome: {later['message']}[/dim]" if later else ""
 
 
 def _print_newest(out: Console, decision: Decision) -> None:
-    out.print(f"\n[bold]The newest, {clock(decision['at'])}, rule by rule[/bold]")
+    out.print(f"\n[bold]Steps of the newest decision, {clock(decision['at'])}[/bold]")
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for heading in ("RULE", "COUNT", "REASON", "WHY"):
-        table.add_column(heading, no_wrap=heading != "WHY", overflow="fold")
+    for heading in ("STEP", "REPLICAS", "REASON", "MESSAGE"):
+        table.add_column(heading, no_wrap=heading != "MESSAGE", overflow="fold")
     for step in decision["steps"]:
         table.add_row(
             step["name"],
@@ -60,7 +60,7 @@ def _print_newest(out: Console, decision: Decision) -> None:
     out.print(table)
     note = decision.get("forecast")
     if note:
-        acted = "acted" if note["acting"] else "did not act"
+        acted = "applied" if note["acting"] else "not applied"
         out.print(f"Forecast ({acted}): {escape(note['message'])}")
     proof = decision.get("proof")
     if proof:
@@ -68,9 +68,11 @@ def _print_newest(out: Console, decision: Decision) -> None:
     for line in _holdback_lines(decision.get("holdback")):
         out.print(line)
     if decision.get("reactive") is not None:
-        out.print(f"A plain HorizontalPodAutoscaler would run {decision['reactive']} now.")
+        out.print(
+            f"A HorizontalPodAutoscaler with the same metrics would run {decision['reactive']} replicas now."
+        )
     if decision["inputs"]:
-        out.print("\n[bold]What it was decided from[/bold]")
+        out.print("\n[bold]Inputs of the newest decision[/bold]")
         table = Table(box=None, pad_edge=False, show_header=False)
         for path, value in flattened(decision["inputs"]):
             table.add_row(path, escape(value))
@@ -78,19 +80,19 @@ def _print_newest(out: Console, decision: Decision) -> None:
 
 
 def _holdback_lines(holdback: Any) -> list[str]:
-    """What the gateways are told to keep free, a line for each class that has anything."""
+    """The seat reservations at the gateways, one line per class with reserved seats."""
     if not holdback:
         return []
     if "unavailable" in holdback:
-        return [f"Seats held back: not known. {escape(holdback['message'])}"]
-    kept = [one for one in holdback.values() if one["seats"]]
-    if not kept:
-        return ["Seats held back: none."]
-    return [f"Held back ({one['reason']}): {escape(one['message'])}" for one in kept]
+        return [f"Reserved seats: unknown. {escape(holdback['message'])}"]
+    reserved = [one for one in holdback.values() if one["seats"]]
+    if not reserved:
+        return ["Reserved seats: none."]
+    return [f"Reserved seats ({one['reason']}): {escape(one['message'])}" for one in reserved]
 
 
 def flattened(value: Any, path: str = "") -> list[tuple[str, str]]:
-    """Nested JSON as lines of `a.b` and a figure to four digits."""
+    """Nested JSON as pairs of a path `a.b` and a value with four digits."""
     if isinstance(value, dict):
         return [
             line
@@ -103,14 +105,14 @@ def flattened(value: Any, path: str = "") -> list[tuple[str, str]]:
             for index, inner in enumerate(value)
             for line in flattened(inner, f"{path}[{index}]")
         ]
-    return [(path, _figure(value))]
+    return [(path, _format(value))]
 
 
-def _figure(value: Any) -> str:
+def _format(value: Any) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, float):
         return f"{value:.4g}" if abs(value) < 1e6 else f"{value:.0f}"
     if isinstance(value, list):
-        return ", ".join(_figure(item) for item in value) or "-"
+        return ", ".join(_format(item) for item in value) or "-"
     return "-" if value is None else str(value)

@@ -1,4 +1,4 @@
-"""Commands whose code sits on top of this package, which does not know it: found by name."""
+"""Delegation of a command to an optional package, which is imported by name."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from r1_operator.cli.output import FAILED
 
 
 def delegate(module: str, command: str, arguments: Sequence[str]) -> int:
-    """Run `module.main(command, arguments)`; its exit code, FAILED where it is not installed."""
-    # By name: the layers below know nothing of those above, and their import contract says so.
+    """Run `module.main(command, arguments)`; its exit code, or FAILED if it is not installed."""
+    # By name, because the import contract forbids an import of higher layers.
     if importlib.util.find_spec(module.partition(".")[0]) is None:
         print(
-            f"r1: {command} is not installed here: pip install 'r1-inference-operator[all]'",
+            f"r1: {command} is not installed: pip install 'r1-inference-operator[all]'",
             file=sys.stderr,
         )
         return FAILED

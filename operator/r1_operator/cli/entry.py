@@ -1,7 +1,7 @@
-"""The command line's one entry: commands, help that teaches, exit codes, `--json`.
+"""Entry point of the command line: commands, help, exit codes, `--json`.
 
-Exit codes: 0 done, 1 failed, 2 command wrongly, 3 not found. With `--json` there is JSON on stdout and
-nothing else; what people should know goes to stderr.
+Exit codes: 0 success, 1 failure, 2 wrong usage, 3 not found. With `--json`, stdout has only JSON, and
+messages go to stderr.
 """
 
 from __future__ import annotations
@@ -18,35 +18,33 @@ from typing import NoReturn
 from r1_operator.cli.output import FAILED, OK, USAGE, CommandFailed
 
 COMMANDS = {
-    "status": "show R1Inferences: ready, wanted and available replicas, and what is wrong",
-    "explain": "show why a resource has the replicas it has: the last decisions with every input",
-    "backtest": "try a policy on its own history in Prometheus before it is switched on",
-    "whatif": "live through the last days again with other settings",
-    "demo": "a cluster, two models, a recorded day of load in ten minutes",
-    "leaderboard": "score scaling policies on a recorded load: cost at equal service",
-    "forecast-bench": "score the forecasters on a recorded load: r1 forecast-bench --trace FILE",
-    "serve": "serve one model on this machine: r1 serve MODEL [flags of the runtime]",
+    "status": "show R1Inferences with their desired and available replicas and their problems",
+    "explain": "explain the replica count of a resource: the last scaling decisions with all inputs",
+    "backtest": "backtest a scaling policy on the load history in Prometheus",
+    "whatif": "replay the last days with other settings",
+    "demo": "run a local cluster with two models and a recorded day of load in 10 min",
+    "leaderboard": "compare scaling policies on a recorded load: cost at equal service",
+    "forecast-bench": "compare forecasters on a recorded load: r1 forecast-bench --trace FILE",
+    "serve": "serve one model on this machine: r1 serve MODEL [runtime flags]",
     "crd": "print the CustomResourceDefinitions of R1Inference and R1Backtest",
 }
-"""Each is a module of this package, loaded when it is command: a Kubernetes client takes a second."""
+"""One module per command, imported on use, because the Kubernetes client takes 1 s to import."""
 DELEGATED = ("backtest", "whatif", "demo", "leaderboard", "forecast-bench", "serve")
-"""What follows these belongs to another program and is passed on untouched."""
+"""Commands of other programs; their arguments are passed on unchanged."""
 
-DESCRIPTION = (
-    "Serve DeepSeek-R1 class models on Kubernetes, and see why they have the replicas they have."
-)
+DESCRIPTION = "Serve DeepSeek-R1 class models on Kubernetes, and explain their replica counts."
 EPILOG = """\
 examples:
-  r1 demo                          a cluster, two models, a recorded day of load, one picture
-  kubectl apply -f model.yaml      make an R1Inference
-  r1 status                        all of them, in one table
-  r1 explain production-r1         why it has the replicas it has
-  r1 backtest production-r1 --prometheus URL         what its policy would have cost, and others
-  r1 whatif production-r1 --prometheus URL --max 6   yesterday with other settings
-  r1 leaderboard --trace load.csv  what each scaling policy would have cost on that load
-  r1 serve bundled:demo            the runtime alone, on this machine
+  r1 demo                          run a local cluster and a recorded day of load, draw a chart
+  kubectl apply -f model.yaml      create an R1Inference
+  r1 status                        show all R1Inferences
+  r1 explain production-r1         explain its replica count
+  r1 backtest production-r1 --prometheus URL         cost of its policy and of other policies
+  r1 whatif production-r1 --prometheus URL --max 6   replay the last days with maxReplicas 6
+  r1 leaderboard --trace load.csv  cost of each scaling policy on a recorded load
+  r1 serve bundled:demo            serve the demo model on this machine
 
-exit codes: 0 done, 1 failed, 2 command wrongly, 3 not found
+exit codes: 0 success, 1 failure, 2 wrong usage, 3 not found
 """
 
 
@@ -58,7 +56,7 @@ class _Parser(argparse.ArgumentParser):
 
 
 def build_parser(command: str = "") -> argparse.ArgumentParser:
-    """The parser, with the arguments of the command that is command."""
+    """The parser, with the arguments of one command."""
     parser = _Parser(
         prog="r1",
         description=DESCRIPTION,
@@ -77,7 +75,7 @@ def build_parser(command: str = "") -> argparse.ArgumentParser:
             module = importlib.import_module(f"r1_operator.cli.{name}")
             sub.epilog = module.EXAMPLES
             module.add_arguments(sub)
-            sub.add_argument("--json", action="store_true", help="print JSON and nothing else")
+            sub.add_argument("--json", action="store_true", help="print only JSON")
             sub.set_defaults(run=module.run)
     return parser
 
@@ -104,6 +102,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return failure.code
     except KeyboardInterrupt:
         return 130
-    except BrokenPipeError:  # `r1 crd | head`: the reader has seen enough
+    except BrokenPipeError:  # the reader of the pipe has closed it
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return OK

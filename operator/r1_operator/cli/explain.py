@@ -1,8 +1,8 @@
-"""`r1 explain NAME`: the last decisions, each with the sentence, the rules and every figure.
+"""`r1 explain NAME`: the last scaling decisions, each with its message, its steps and all inputs.
 
-Each decision that moved the count and has stood for its lead is scored by what came after it
-(`plan/scoring.py`). Decisions live in the active operator. It is decisions by its Lease and asked through the API server's
-pod proxy, so that no port has to be opened; `--operator-url` asks a given address instead.
+A decision that changed the count is scored once its lead time has passed (`plan/scaling/scoring.py`).
+The active operator has the decisions. The command finds it by its Lease and reads them through the pod
+proxy of the API server, so that no port has to be opened; `--operator-url` uses another address.
 """
 
 from __future__ import annotations
@@ -24,24 +24,30 @@ from r1_operator.plan.scaling.scoring import score
 
 EXAMPLES = """\
 examples:
-  r1 explain production-r1                 the last 10 decisions
+  r1 explain production-r1                 show the last 10 decisions
   r1 explain production-r1 -n team-a --last 1
-  r1 explain production-r1 --watch         again every 2 s, until Ctrl-C
-  r1 explain production-r1 --json          all of it, for a program
+  r1 explain production-r1 --watch         refresh every 2 s until Ctrl-C
+  r1 explain production-r1 --json          print JSON with all inputs
 """
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Name, namespace, how many, and where to ask."""
-    parser.add_argument("name", help="the R1Inference")
-    parser.add_argument("-n", "--namespace", default="default", help="default: default")
-    parser.add_argument("--last", type=int, default=10, metavar="N", help="how many; default: 10")
-    parser.add_argument("--watch", action="store_true", help="print again every 2 s")
-    parser.add_argument("--operator-url", metavar="URL", help="ask here, not through the cluster")
+    """Add name, namespace, number of decisions and address of the operator."""
+    parser.add_argument("name", help="name of the R1Inference")
+    parser.add_argument("-n", "--namespace", default="default", help="namespace; default: default")
+    parser.add_argument(
+        "--last", type=int, default=10, metavar="N", help="number of decisions; default: 10"
+    )
+    parser.add_argument("--watch", action="store_true", help="refresh every 2 s")
+    parser.add_argument(
+        "--operator-url",
+        metavar="URL",
+        help="address of the operator instead of the API server's proxy",
+    )
 
 
 async def run(options: argparse.Namespace) -> int:
-    """Print the decisions once, or again and again."""
+    """Print the decisions, once or every 2 s."""
     if options.last < 1:
         raise CommandFailed("--last must be at least 1", 2)
     while True:
@@ -82,7 +88,9 @@ async def _through_cluster(api: Api, options: argparse.Namespace) -> list[dict[s
         )
     except NotFound as error:
         raise CommandFailed(
-            f"the operator {namespace}/{pod} has not seen {options.name} yet ({error})", NOT_FOUND
+            f"the operator {namespace}/{pod} has no decision for {options.name} yet, try again in a few"
+            f" seconds ({error})",
+            NOT_FOUND,
         ) from error
     return _decisions(body, f"the operator {namespace}/{pod}")
 
@@ -95,8 +103,8 @@ async def _active_operator(api: Api) -> tuple[str, str]:
             if holder:
                 return lease["metadata"]["namespace"], holder.rpartition("_")[0]
     raise CommandFailed(
-        "no operator is active in this cluster: is the chart installed?"
-        " (kubectl get leases -A; or give --operator-url)",
+        "no active operator was found: install the chart, check kubectl get leases -A, or set"
+        " --operator-url",
         NOT_FOUND,
     )
 
@@ -126,9 +134,11 @@ async def _from_url(options: argparse.Namespace) -> list[dict[str, Any]]:
 def _decisions(body: object, where: str) -> list[dict[str, Any]]:
     decisions = body.get("decisions") if isinstance(body, dict) else None
     if not isinstance(decisions, list) or not all(isinstance(one, dict) for one in decisions):
-        raise CommandFailed(f"{where} answered JSON without decisions: is this the operator?")
+        raise CommandFailed(
+            f"the response of {where} has no decisions: check that this is the address of the operator"
+        )
     return decisions
 
 
 def _no_resource(options: argparse.Namespace) -> str:
-    return f"there is no R1Inference {options.namespace}/{options.name}"
+    return f"R1Inference {options.namespace}/{options.name} does not exist"

@@ -1,4 +1,4 @@
-"""`r1 forecast-bench`: hands over to the board, which knows the forecasters; this does not."""
+"""`r1 forecast-bench`: delegates to `r1_evaluation.forecast_bench`."""
 
 from __future__ import annotations
 
@@ -13,9 +13,12 @@ from r1_operator.cli.output import FAILED
 def dispatch(arguments: Sequence[str]) -> int:
     """Score forecasters on a trace with these arguments; the exit code."""
     if importlib.util.find_spec("r1_evaluation.leaderboard") is None:
-        print("r1: the board is not installed here: run it from a checkout", file=sys.stderr)
+        print(
+            "r1: forecast-bench is not installed: run it from a checkout of the repository",
+            file=sys.stderr,
+        )
         return FAILED
-    # By name: the layers below know nothing of the board, and their import contract says so.
+    # By name, because the import contract forbids an import of the evaluation.
     bench = importlib.import_module("r1_evaluation.forecast_bench.program")
     code = bench.main(list(arguments))
     return int(code or 0)

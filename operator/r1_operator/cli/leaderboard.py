@@ -1,4 +1,4 @@
-"""`r1 leaderboard`: hands over to the board, which lives above this package and knows traces."""
+"""`r1 leaderboard`: delegates to `r1_evaluation.leaderboard`."""
 
 from __future__ import annotations
 
@@ -13,9 +13,12 @@ from r1_operator.cli.output import FAILED
 def dispatch(arguments: Sequence[str]) -> int:
     """Run the leaderboard with these arguments; its exit code."""
     if importlib.util.find_spec("r1_evaluation.leaderboard") is None:
-        print("r1: the leaderboard is not installed here: run it from a checkout", file=sys.stderr)
+        print(
+            "r1: the leaderboard is not installed: run it from a checkout of the repository",
+            file=sys.stderr,
+        )
         return FAILED
-    # By name: the layers below know nothing of the benchmarks, and their import contract says so.
+    # By name, because the import contract forbids an import of the evaluation.
     board = importlib.import_module("r1_evaluation.leaderboard.program")
     code = board.main(list(arguments))
     return int(code or 0)

@@ -1,4 +1,4 @@
-"""How commands print: tables for people, JSON for programs, one way to fail."""
+"""Output of the commands: tables, JSON and errors."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ OK, FAILED, USAGE, NOT_FOUND = 0, 1, 2, 3
 
 
 class CommandFailed(Exception):
-    """The command cannot do what was asked; `code` is the exit code."""
+    """A command failed; `code` is the exit code."""
 
     def __init__(self, message: str, code: int = FAILED) -> None:
         super().__init__(message)
@@ -21,7 +21,7 @@ class CommandFailed(Exception):
 
 
 def console() -> Console:
-    """Where tables go: in colour on a terminal, plain and wide into a pipe."""
+    """The console for tables: coloured on a terminal, plain and 160 columns wide in a pipe."""
     return Console(
         file=sys.stdout,
         width=None if sys.stdout.isatty() else 160,
@@ -31,12 +31,12 @@ def console() -> Console:
 
 
 def print_json(value: Any) -> None:
-    """The only thing on stdout with `--json`."""
+    """Print JSON, which is the only output on stdout with `--json`."""
     print(json.dumps(value, indent=2))
 
 
 def age(timestamp: str | None, now: datetime | None = None) -> str:
-    """`3d`, `4h`, `5m`, `6s` since an API timestamp."""
+    """The age of an API timestamp: `3d`, `4h`, `5m`, `6s`."""
     if not timestamp:
         return "-"
     then = datetime.fromisoformat(timestamp)
@@ -48,5 +48,5 @@ def age(timestamp: str | None, now: datetime | None = None) -> str:
 
 
 def clock(at: float) -> str:
-    """Unix seconds as the reader's own time of day."""
+    """Unix seconds as local time of day."""
     return datetime.fromtimestamp(at, UTC).astimezone().strftime("%H:%M:%S")

@@ -1,4 +1,4 @@
-"""`r1 serve MODEL`: the runtime alone, on this machine, without Kubernetes."""
+"""`r1 serve MODEL`: run the runtime on this machine, without Kubernetes."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ EXAMPLES = """\
 examples:
   r1 serve bundled:demo
   r1 serve /models/deepseek-r1 --port 8080
-  r1 serve /models/deepseek-r1 -- --help     the runtime's own flags
+  r1 serve /models/deepseek-r1 -- --help     the flags of the runtime
 """
 
 
 def dispatch(arguments: Sequence[str]) -> int:
-    """Become the runtime; only the first argument, the model, is ours."""
+    """Replace this process by the runtime; the first argument is the model, the others are passed on."""
     rest = [argument for argument in arguments if argument != "--"]
     if rest[:1] in ([], ["-h"], ["--help"]):
         print(f"usage: r1 serve MODEL [flags]\n\n{EXAMPLES}", end="")
         return OK if rest else USAGE
     if importlib.util.find_spec("r1_runtime") is None or importlib.util.find_spec("torch") is None:
         print(
-            "r1: the runtime is not installed here: pip install 'r1-inference-operator[runtime]'",
+            "r1: the runtime is not installed: pip install 'r1-inference-operator[runtime]'",
             file=sys.stderr,
         )
         return FAILED

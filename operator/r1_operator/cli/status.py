@@ -1,4 +1,4 @@
-"""`r1 status`: all resources in one table, or one with its conditions and pods."""
+"""`r1 status`: a table of all R1Inferences, or one with its conditions and pods."""
 
 from __future__ import annotations
 
@@ -31,13 +31,15 @@ examples:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Name and namespace."""
-    parser.add_argument("name", nargs="?", help="one resource; all of them without it")
-    parser.add_argument("-n", "--namespace", help="default: all; 'default' with a name")
+    """Add name and namespace."""
+    parser.add_argument("name", nargs="?", help="name of one R1Inference; all when absent")
+    parser.add_argument(
+        "-n", "--namespace", help="namespace; default: all namespaces, or 'default' with a name"
+    )
 
 
 async def run(options: argparse.Namespace) -> int:
-    """Print the table or the resource."""
+    """Print the table or one resource."""
     try:
         async with await Api.connect() as api:
             if options.name:
@@ -56,18 +58,19 @@ async def _all(api: Api, options: argparse.Namespace) -> int:
         ]
     except NotFound:
         raise CommandFailed(
-            "this cluster knows no R1Inference: install the chart, or r1 crd | kubectl apply -f -",
+            "the CRD of R1Inference is not installed in this cluster: install the chart, or"
+            " r1 crd | kubectl apply --server-side -f -",
             NOT_FOUND,
         ) from None
     if options.json:
         print_json(found)
         return OK
     if not found:
-        console().print("No R1Inferences. Make one: kubectl apply -f examples/")
+        console().print("There are no R1Inferences. Create one: kubectl apply -f examples/")
         return OK
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for heading in ("NAMESPACE", "NAME", "READY", "DESIRED", "AVAILABLE", "MODE", "AGE", "WHY"):
-        table.add_column(heading, no_wrap=heading != "WHY", overflow="fold")
+    for heading in ("NAMESPACE", "NAME", "READY", "DESIRED", "AVAILABLE", "MODE", "AGE", "MESSAGE"):
+        table.add_column(heading, no_wrap=heading != "MESSAGE", overflow="fold")
     for item in found:
         status, metadata = item.get("status") or {}, item["metadata"]
         ready = condition(status, "Ready")
@@ -79,7 +82,7 @@ async def _all(api: Api, options: argparse.Namespace) -> int:
             str(status.get("availableReplicas", "-")),
             status.get("mode", "-"),
             age(metadata.get("creationTimestamp")),
-            why(status),
+            summary(status),
         )
     console().print(table)
     return OK
@@ -89,7 +92,7 @@ async def _one(api: Api, options: argparse.Namespace) -> int:
     namespace = options.namespace or "default"
     found = await api.get(R1INFERENCE, namespace, options.name)
     if found is None:
-        raise CommandFailed(f"there is no R1Inference {namespace}/{options.name}", NOT_FOUND)
+        raise CommandFailed(f"R1Inference {namespace}/{options.name} does not exist", NOT_FOUND)
     if options.json:
         print_json(found)
         return OK
@@ -109,12 +112,12 @@ def _print_one(found: Json, pods: list[Json]) -> None:
     out.print(f"[bold]{found['metadata']['namespace']}/{found['metadata']['name']}[/bold]")
     out.print(
         f"{status.get('availableReplicas', 0)} of {status.get('desiredReplicas', '?')} replicas"
-        f" serve, mode {status.get('mode', '-')}"
+        f" available, mode {status.get('mode', '-')}"
     )
     scale = status.get("lastScale")
     if scale:
         out.print(
-            f"last scaled {age(scale['at'])} ago from {scale['from']} to {scale['to']}:"
+            f"last scaled {age(scale['at'])} ago from {scale['from']} to {scale['to']} replicas:"
             f" {scale['message']}"
         )
     table = Table(box=None, pad_edge=False, header_style="bold")
@@ -145,16 +148,16 @@ def _print_one(found: Json, pods: list[Json]) -> None:
         out.print(table)
 
 
-def why(status: Json) -> str:
-    """What a person should know: why it is not ready, else what keeps it from what load asks for."""
+def summary(status: Json) -> str:
+    """The message of Ready while it is not True, else that of a limit on the recommendation."""
     ready, limited = condition(status, "Ready"), condition(status, "ScalingLimited")
     if ready.get("status") != "True":
-        return str(ready.get("message", "not seen yet"))
+        return str(ready.get("message", "no status yet: no operator has reconciled it"))
     return str(limited.get("message", "")) if limited.get("reason") in UNMET else ""
 
 
 def condition(status: Json, name: str) -> dict[str, Any]:
-    """One condition of a status, empty where there is none."""
+    """One condition of a status; empty if it does not exist."""
     found = (one for one in status.get("conditions") or () if one.get("type") == name)
     return dict(next(found, {}))
 

@@ -1,4 +1,4 @@
-"""`r1 whatif`: hands over to the program that knows traces; this package does not."""
+"""`r1 whatif`: delegates to `r1_evaluation.backtest`."""
 
 from __future__ import annotations
 
@@ -8,5 +8,5 @@ from r1_operator.cli.delegate import delegate
 
 
 def dispatch(arguments: Sequence[str]) -> int:
-    """Run it with these arguments; its exit code."""
+    """Run the command; its exit code."""
     return delegate("r1_evaluation.backtest.program", "whatif", arguments)

@@ -1,11 +1,11 @@
-"""R1Backtests: watched, brought to a Job each, one at a time, and their status kept.
+"""Controller of R1Backtests: run one Job at a time and write the status.
 
-Beside the loop of R1Inferences and independent of it: stores, reflectors, a queue and one worker of its
-own, so that neither holds up the other. One worker also means that no two backtests are started at the
-same time: a Job that was just made is in the store before the next object is looked at.
+The controller is independent of that of R1Inferences: it has its own stores, reflectors, queue and one
+worker, so that neither delays the other. With one worker, no two backtests start at the same time: a
+created Job is in the store before the next object is processed.
 
-Absence is confirmed before it is acted upon, as for children: an object that the store does not have is
-asked for by name before its Job is deleted, and so is a Job before its run is called lost.
+Absence is confirmed with a read, as for children: before the Job of a missing R1Backtest is deleted, and
+before a missing Job counts as lost.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ logger = logging.getLogger(__name__)
 
 
 class BacktestController:
-    """Everything about R1Backtests; `run` it once, and tell it of resources that change."""
+    """Reconciles R1Backtests; `run` it once and call `inference_changed` for changed resources."""
 
     def __init__(
         self,
@@ -97,25 +97,25 @@ class BacktestController:
             self._stores, enqueue=self._queue.add, liveness=liveness, metrics=metrics
         )
         self._observed_at: dict[str, float] = {}
-        """When a state of a Job or pod was first observed, by this process' clock."""
+        """first observation of a state of a Job or pod, on the clock of this process"""
         self._backtests_by_inference: dict[Key, set[Key]] = {}
-        """Which backtests name a resource."""
+        """R1Backtests by the R1Inference that they test"""
 
     def inference_changed(self, key: Key) -> None:
-        """Look again at the backtests of a resource."""
+        """Enqueue the backtests of a resource."""
         for backtest in self._backtests_by_inference.get(key, ()):
             self._queue.add(backtest)
 
     def find(self, key: Key) -> Json | Unavailable | None:
-        """The R1Backtest of that name; None: there is none; Unavailable: nobody has listed them."""
+        """The R1Backtest of this name; None: does not exist; Unavailable: not listed yet."""
         store = self._stores.of(R1BACKTEST)
         if not store.complete.is_set():
-            return Unavailable("NotRead", "R1Backtests have not been read yet.")
+            return Unavailable("NotRead", "The operator has not listed the R1Backtests yet.")
         stored = store.get(key)
         return None if stored is None else stored.load()
 
     async def run(self) -> None:
-        """Watch and act for ever."""
+        """Watch and reconcile until cancelled."""
         home = (self._site.namespace,)
         reflectors = (
             Reflector(
@@ -131,18 +131,18 @@ class BacktestController:
                 await self._stores.of(kind).complete.wait()
             await self._inferences.of(R1INFERENCE).complete.wait()
             for key, _ in self._stores.all_of(JOB):
-                self._queue.add(key)  # of objects that went while nobody watched
+                self._queue.add(key)  # of R1Backtests that were deleted while no operator ran
             group.create_task(self._queue.run(1, self._reconcile))
 
     async def _reconcile(self, key: Key, _: float) -> float | None:
-        """Bring one object to what is due; seconds until it wants to be looked at again."""
+        """Reconcile one R1Backtest; seconds until it is requeued."""
         stored = self._stores.of(R1BACKTEST).get(key)
         if stored is None:
             await self._forget(key)
             return None
         try:
             backtest = parse_backtest(stored.load())
-        except Invalid as error:  # only an object from before a stricter CRD gets here
+        except Invalid as error:  # possible for an object that is older than a stricter CRD
             await self._write_unreadable_status(key, stored.load(), str(error))
             return None
         if backtest.deleted_at is not None:
@@ -150,11 +150,15 @@ class BacktestController:
         inference_key = Key(key.namespace, backtest.spec.inference_name)
         self._backtests_by_inference.setdefault(inference_key, set()).add(key)
         try:
-            await self._delete_jobs(key, but=job_name(backtest))
+            await self._delete_jobs(key, keep=job_name(backtest))
         except NotLeader:
             raise
-        except KubeApiError as error:  # of an older object of this name: the status does not wait
-            logger.warning("R1Backtest %s: an older Job is still there: %s", key, error)
+        except KubeApiError as error:  # an older Job must not delay the status
+            logger.warning(
+                "R1Backtest %s: the Job of an earlier object of this name was not deleted: %s",
+                key,
+                error,
+            )
         observation = await self._observe(key, backtest)
         planned = plan_backtest(observation, self._now())
         if planned.job is not None:
@@ -178,7 +182,7 @@ class BacktestController:
         return self._backoff.next_retry(key, self._now())
 
     async def _write_unreadable_status(self, key: Key, obj: Json, message: str) -> None:
-        """Write what can be said of an object whose spec cannot be read."""
+        """Write the status of an object with an invalid spec."""
         metadata, before = obj["metadata"], obj.get("status") or {}
         if metadata.get("deletionTimestamp") or before.get("phase") in FINAL:
             return
@@ -191,7 +195,7 @@ class BacktestController:
     def _emit_events(
         self, key: Key, uid: str, before: Mapping[str, Any], after: Mapping[str, Any]
     ) -> None:
-        """Events, of what the stored status did not say yet."""
+        """Emit Events for the changes of the status."""
         for event in events_of(before, after):
             self._emit(
                 EventSpec(
@@ -219,7 +223,7 @@ class BacktestController:
         if run is not None and run.ended_at is not None:
             run = replace(run, end_noticed_at=self._first_observed(f"{run.uid} ended"))
         if run is not None and waiting is not None:
-            state = f"{run.uid} waits since {waiting.since}"  # one that was evicted is made again
+            state = f"{run.uid} waits since {waiting.since}"  # an evicted pod gets a new state
             waiting = replace(waiting, since=self._first_observed(state))
         inference_key = Key(key.namespace, backtest.spec.inference_name)
         lead = self._lead(inference_key)
@@ -236,10 +240,10 @@ class BacktestController:
         )
 
     def _first_observed(self, state: str) -> float:
-        """When this state was first observed here.
+        """The time of the first observation of a state in this process.
 
-        A Job's own timestamps come from another machine's clock, and after a restart of this process
-        the whole time is waited again.
+        The timestamps of a Job come from the clock of another machine. After a restart of this process
+        the full time is waited again.
         """
         if state not in self._observed_at and len(self._observed_at) > 1000:
             self._observed_at.clear()
@@ -249,11 +253,11 @@ class BacktestController:
         stored = self._inferences.resources.get(key)
         try:
             return None if stored is None else parse(stored.load())
-        except Invalid:  # its own reconcile says so
+        except Invalid:  # its own reconcile reports the error
             return None
 
     def _pod(self, run: Run | None) -> tuple[BacktestReport | None, Waiting | None]:
-        """What the newest pod of the Job says: one that was evicted may have come before it."""
+        """The result and the waiting state of the newest pod of the Job; older pods were evicted."""
         pods = [
             pod
             for _, pod in self._stores.all_of(POD)
@@ -268,14 +272,14 @@ class BacktestController:
     async def _read_missing_job(
         self, key: Key, backtest: R1Backtest
     ) -> tuple[Run | None, str | None]:
-        """A Job that the store does not have, or why it could not be asked for."""
+        """Read a Job that is missing in the store; the Job, or the cause of a failed read."""
         request = ChildWrite(JOB.name, "read", job_name(backtest))
         if self._backoff.pause(key, request, self._now()) <= 0:
             try:
                 run = await self._find_job(backtest)
             except NotLeader:
                 raise
-            except Exception as error:  # noqa: BLE001 (whatever it was: the status is written)
+            except Exception as error:  # noqa: BLE001 (every error is reported in the status)
                 self._record_failure(key, request, error)
             else:
                 self._backoff.record_success(key, request)
@@ -294,7 +298,7 @@ class BacktestController:
         delay = self._backoff.record_failure(key, request, refusal, self._now())
         logger.log(
             logging.WARNING if expected else logging.ERROR,
-            "R1Backtest %s: %s of its Job failed, again in %.1f s: %s",
+            "R1Backtest %s: %s of its Job failed, retrying in %.1f s: %s",
             key,
             request.verb,
             delay,
@@ -310,7 +314,7 @@ class BacktestController:
         return read_run(found)
 
     async def _start(self, observation: BacktestObservation, job: Json) -> BacktestObservation:
-        """Make the Job, unless it failed a moment ago; what is seen then."""
+        """Create the Job, unless its backoff has not elapsed; the new observation."""
         key = Key(observation.backtest.namespace, observation.backtest.name)
         request = ChildWrite(JOB.name, "create", manifest_hash(job))
         if self._backoff.pause(key, request, self._now()) <= 0:
@@ -318,7 +322,7 @@ class BacktestController:
                 made = await self._create(observation, job)
             except NotLeader:
                 raise
-            except Exception as error:  # noqa: BLE001 (whatever it was: the status is written)
+            except Exception as error:  # noqa: BLE001 (every error is reported in the status)
                 self._record_failure(key, request, error)
             else:
                 self._backoff.record_success(key, request)
@@ -331,7 +335,7 @@ class BacktestController:
     async def _create(self, observation: BacktestObservation, job: Json) -> BacktestObservation:
         try:
             made = await self._api.create(JOB, self._site.namespace, job)
-        except Conflict:  # it is there, and its event is on the way
+        except Conflict:  # it exists, and its event arrives later
             run = await self._find_job(observation.backtest)
             return (
                 replace(observation, run=run)
@@ -350,10 +354,10 @@ class BacktestController:
         try:
             await self._apply_status(key, observation.backtest.uid, planned.status)
         except RequestRefused as error:
-            # A verdict in a shape that this CRD does not take: of an image of another version.
+            # The CRD rejects the verdict, because the image has another version.
             if not planned.status.get("verdict") or observation.answer is None:
                 raise
-            logger.warning("R1Backtest %s: %s", key, error)
+            logger.warning("R1Backtest %s: the API server rejected the verdict: %s", key, error)
             unread = replace(observation, answer=replace(observation.answer, message=""))
             status = plan_backtest(unread, self._now()).status
             await self._apply_status(key, observation.backtest.uid, status)
@@ -368,12 +372,12 @@ class BacktestController:
         try:
             response = await self._api.apply(R1BACKTEST, *key, manifest, subresource="status")
         except (NotFound, Conflict):
-            return  # deleted, or made anew, meanwhile: its event is on the way
+            return  # deleted or recreated: its event arrives later
         self._metrics.writes.labels(R1BACKTEST.name, "status").inc()
         self._stores.put(R1BACKTEST, response)
 
     async def _forget(self, key: Key) -> None:
-        """An object that went: its Job goes too, no owner reference crosses namespaces."""
+        """Delete the Job of a deleted R1Backtest; owner references cannot cross namespaces."""
         found = await self._api.get(R1BACKTEST, *key)
         if found is not None:
             if self._stores.put(R1BACKTEST, found) is not None:
@@ -384,21 +388,21 @@ class BacktestController:
             backtests.discard(key)
         await self._delete_jobs(key)
 
-    async def _delete_jobs(self, key: Key, but: str = "") -> None:
-        """Delete the Jobs of objects of this name, `but` that of the present one."""
+    async def _delete_jobs(self, key: Key, keep: str = "") -> None:
+        """Delete all Jobs of R1Backtests of this name, except the Job `keep`."""
         for owner, job in self._stores.all_of(JOB):
             metadata = job["metadata"]
-            if owner != key or metadata["name"] == but or metadata.get("deletionTimestamp"):
+            if owner != key or metadata["name"] == keep or metadata.get("deletionTimestamp"):
                 continue
             namespace, name = metadata["namespace"], metadata["name"]
             await self._api.delete(JOB, namespace, name, uid=metadata["uid"])
             self._metrics.writes.labels(JOB.name, "delete").inc()
             self._stores.remove(JOB, job)
-            logger.info("R1Backtest %s: deleted its Job %s", key, name)
+            logger.info("R1Backtest %s: deleted Job %s", key, name)
             self._enqueue_pending()
 
     def _enqueue_pending(self) -> None:
-        """It is the next one's turn: the oldest first."""
+        """Enqueue the pending R1Backtests, oldest first."""
         waiting = [
             (obj["metadata"]["creationTimestamp"], key)
             for key, obj in self._stores.all_of(R1BACKTEST)

@@ -1,8 +1,8 @@
-"""Is this process still doing its work? The answer behind `/healthz`.
+"""State of the liveness probe `/healthz`.
 
-Restarting helps against a process that hangs and against a watch that has gone silent while things
-go on, both of which kopf's own probe does not see. It does not help while the API server is away,
-so that is no reason to fail.
+A restart helps if the process hangs or if a watch delivers no events; the probe of kopf detects
+neither. A restart does not help while the API server is unreachable, so that the probe does not fail
+then.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ _MAX_REPAIRS = 2
 
 
 class Liveness:
-    """Notes signs of life and says what is wrong, if anything."""
+    """Records heartbeats, watch events and relist repairs."""
 
     def __init__(
         self, *, silent_seconds: float, clock: Callable[[], float] = time.monotonic
@@ -28,27 +28,28 @@ class Liveness:
         self._repairs: dict[str, int] = {}
 
     def heartbeat(self) -> None:
-        """A round of the main loops was done."""
+        """Record a finished relist of all kinds."""
         self._heartbeat_at = self._clock()
 
     def event_received(self, kind: Kind) -> None:
-        """A watch event of this kind came in."""
+        """Record a watch event of this kind."""
         self._event_at[kind.name] = self._clock()
         self._repairs.pop(kind.name, None)
 
     def relist_repaired(self, kind: Kind) -> None:
-        """A resync found changes that the watch of this kind had not brought."""
+        """Record that a relist found changes that the watch had missed."""
         self._repairs[kind.name] = self._repairs.get(kind.name, 0) + 1
 
     def failure(self) -> str | None:
-        """One sentence if a restart would help, else None."""
+        """The cause if a restart would help, else None."""
         now = self._clock()
         if now - self._heartbeat_at > self._silent:
-            return f"no resync was finished for {now - self._heartbeat_at:.0f} s"
+            return f"no relist finished for {now - self._heartbeat_at:.0f} s"
         for name, repairs in self._repairs.items():
             if repairs >= _MAX_REPAIRS:
                 since = now - self._event_at.get(name, 0.0)
-                return f"the watch of {name} is silent: {repairs} resyncs found what it missed" + (
-                    f", last event {since:.0f} s ago" if name in self._event_at else ""
+                return (
+                    f"the watch of {name} delivers no events: {repairs} relists found missed changes"
+                    + (f", last event {since:.0f} s ago" if name in self._event_at else "")
                 )
         return None

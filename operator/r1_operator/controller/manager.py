@@ -1,8 +1,8 @@
-"""The operator as a process: stand by, lead, and end when leading is over.
+"""The operator process: standby, leader, and exit after the loss of the Lease.
 
-A standby serves probes and waits for the Lease; it watches nothing. The active process watches,
-reconciles and decides. Losing the Lease ends the process, and whatever runs it starts it again as a
-standby with empty stores: there is no other way back.
+A standby serves probes and waits for the Lease; it watches nothing. The leader watches, reconciles and
+decides. The loss of the Lease ends the process, and its restart makes it a standby with empty
+stores.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ logger = logging.getLogger(__name__)
 
 
 class Manager:
-    """Everything one operator process is made of."""
+    """Builds and runs the parts of one operator process."""
 
     def __init__(self, settings: OperatorSettings, api: Api) -> None:
         self.settings = settings
@@ -70,7 +70,7 @@ class Manager:
         )
         self.stop = asyncio.Event()
         self.synced = asyncio.Event()
-        """Set once the first listing is complete and everything in it was reconciled."""
+        """Set once the first listing is complete and all its objects are reconciled."""
         self._active = settings.dev
         self.elector = LeaderElector(
             api,
@@ -179,7 +179,7 @@ class Manager:
             await self.server.stop()
 
     async def _until_stopped(self, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
-        """Run `work` until it returns or `stop` is set; its error is raised."""
+        """Run `work` until it returns or `stop` is set; raises its error."""
         task = asyncio.create_task(work())
         stopping = asyncio.create_task(self.stop.wait())
         try:
@@ -223,7 +223,7 @@ class Manager:
         await watch(
             self.api, self.event_handler, namespaces=self.settings.namespaces, stop=self.stop
         )
-        self.stop.set()  # while it runs, kopf takes the signals that tell this process to end
+        self.stop.set()  # kopf handles SIGTERM and SIGINT while it runs
 
     def _relist(self) -> Relist:
         return Relist(
@@ -238,11 +238,11 @@ class Manager:
         )
 
     async def _work(self) -> None:
-        """Plan nothing before every store is complete; then reconcile and decide."""
+        """Wait until every store is complete; then reconcile and decide."""
         for kind in WATCHED:
             await self.stores.of(kind).complete.wait()
         await self.monitors.check()
-        logger.info("%d resources in store", len(self.stores.resources))
+        logger.info("stores are complete: %d R1Inferences", len(self.stores.resources))
         await self.scaling.prime()
         async with asyncio.TaskGroup() as group:
             group.create_task(self._log_synced())
@@ -252,7 +252,7 @@ class Manager:
     async def _log_synced(self) -> None:
         await self.queue.wait_idle()
         self.synced.set()
-        logger.info("all resources reconciled; %d writes so far", self.api.log.writes)
+        logger.info("all R1Inferences are reconciled after %d writes", self.api.log.writes)
 
     async def _wait_for_crd(self) -> None:
         namespace = self.settings.namespaces[0] if self.settings.namespaces else None
@@ -261,14 +261,17 @@ class Manager:
                 async for _ in self.api.list_pages(R1INFERENCE, namespace, page_size=1):
                     return
             except NotFound:
-                logger.warning("the CRD of R1Inference is not installed yet: waiting for it")
+                logger.warning(
+                    "the CRD of R1Inference is not installed, retrying every 2 s: install the chart, or"
+                    " r1 crd | kubectl apply --server-side -f -"
+                )
             except KubeApiError as error:
-                logger.warning("waiting for the API server: %s", error)
+                logger.warning("the API server is not available, retrying every 2 s: %s", error)
             await asyncio.sleep(2.0)
 
 
 async def run_operator(settings: OperatorSettings) -> int:
-    """Run until a signal or the loss of the Lease; the process' exit code."""
+    """Run until a signal or the loss of the Lease; the exit code."""
     async with await Api.connect(max_concurrent=settings.max_concurrent_requests) as api:
         manager = Manager(settings, api)
         loop = asyncio.get_running_loop()
@@ -277,6 +280,6 @@ async def run_operator(settings: OperatorSettings) -> int:
         try:
             await manager.run()
         except LeaseLost as lost:
-            logger.error("%s; ending this process", lost)
+            logger.error("%s; this process exits", lost)
             return 1
     return 0

@@ -1,7 +1,7 @@
-"""The operator's own small HTTP service: probes, metrics, and decisions for `r1 explain`.
+"""HTTP server of the operator: probes, metrics, and decisions for `r1 explain`.
 
-`/readyz` is good for a standby as well: it stands ready to take over. Decisions are the active
-operator's; a standby says so with 503 and the message names the way.
+`/readyz` succeeds on a standby too, which is ready to take over. Only the leader has decisions; a
+standby responds with 503 and names the leader's Lease.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from r1_operator.metrics import OperatorMetrics
 
 
 class OperatorServer:
-    """Serves on `host:port`; `port` is the real one after `start`, also when 0 was asked for."""
+    """Serves on `host:port`; after `start`, `port` is the actual port, also for port 0."""
 
     def __init__(
         self,
@@ -40,7 +40,7 @@ class OperatorServer:
         self.port = 0
 
     async def start(self, host: str, port: int) -> None:
-        """Begin to listen."""
+        """Start listening."""
         app = web.Application()
         app.router.add_get("/healthz", self._healthz)
         app.router.add_get("/readyz", self._readyz)
@@ -72,10 +72,10 @@ class OperatorServer:
     async def _serve_decisions(self, request: web.Request) -> web.Response:
         key = Key(request.match_info["namespace"], request.match_info["name"])
         if not self._is_active():
-            message = "this operator stands by; ask the holder of the Lease"
+            message = "this operator is a standby and has no decisions: ask the holder of the Lease"
             return web.json_response({"error": message}, status=503)
         if not self._exists(key):
-            return web.json_response({"error": f"there is no R1Inference {key}"}, status=404)
+            return web.json_response({"error": f"R1Inference {key} does not exist"}, status=404)
         decisions = self._decisions.shown(key, PROCESS_CLOCK.wall_offset())
         return web.json_response(
             {"namespace": key.namespace, "name": key.name, "decisions": decisions}

@@ -1,11 +1,10 @@
-"""A keyed work queue: what has to be looked at again, and when.
+"""Work queue of keys, with the contract of client-go's rate-limited work queue.
 
-The contract is that of every level-triggered controller. A key is in the queue at most once, however
-often it is added. One key is never worked on twice at the same time; added while it is in work, it
-comes again right after. Failures come again after a jittered, capped, exponential backoff; a success
-forgets them. There are a few workers, not a task for each object.
+A key is in the queue at most once, however often it is added. A key is never processed twice at the
+same time; a key that is added while it is processed runs again afterwards. Failures are retried after a
+jittered, capped, exponential backoff, which a success resets. A few workers process all keys.
 
-Time is the running loop's, so that tests run it in virtual time.
+Time is that of the running loop, so that tests can use virtual time.
 """
 
 from __future__ import annotations
@@ -27,13 +26,13 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Backoff:
-    """How long a failing key waits: a random part of `base x 2^failures`, at most `cap` seconds."""
+    """Retry delay of a failing key: between half and all of `base x 2^failures`, at most `cap` seconds."""
 
     base_seconds: float = 0.5
     cap_seconds: float = 30.0
 
     def delay(self, failures: int, rng: random.Random) -> float:
-        """Seconds before the next try after `failures` (at least 1) failures in a row."""
+        """Seconds before the next retry after `failures` (at least 1) failures in a row."""
         ceiling = min(self.cap_seconds, self.base_seconds * 2.0 ** min(failures, 20))
         return rng.uniform(ceiling / 2, ceiling)
 
@@ -43,7 +42,7 @@ Work: TypeAlias = Callable[[K, float], Awaitable[float | None]]
 
 
 class WorkQueue(Generic[K]):
-    """Keys that wait, keys in work, and keys that are due later."""
+    """Keys that are ready, keys in processing, and delayed keys."""
 
     def __init__(self, *, backoff: Backoff | None = None, rng: random.Random | None = None) -> None:
         self._backoff = backoff or Backoff()
@@ -62,11 +61,11 @@ class WorkQueue(Generic[K]):
         self._idle.set()
 
     def __len__(self) -> int:
-        """Keys that are ready or in work (not those that are due later)."""
+        """Number of keys that are ready or in processing, without delayed keys."""
         return len(self._ready) + len(self._processing)
 
     def add(self, key: K) -> None:
-        """Look at this key as soon as a worker is free."""
+        """Process this key as soon as a worker is free."""
         now = asyncio.get_running_loop().time()
         self._due.pop(key, None)
         if key in self._processing:
@@ -78,7 +77,7 @@ class WorkQueue(Generic[K]):
             self._wake.set()
 
     def add_after(self, key: K, seconds: float) -> None:
-        """Look at this key in so many seconds, or earlier if something else wants it earlier."""
+        """Process this key after this delay, or earlier if it is added again."""
         if seconds <= 0:
             return self.add(key)
         due = asyncio.get_running_loop().time() + seconds
@@ -90,20 +89,20 @@ class WorkQueue(Generic[K]):
         return None
 
     def forget(self, key: K) -> None:
-        """The object has gone: drop what is due later and what is remembered of its failures."""
+        """Drop the delay and the failure count of a deleted object."""
         self._due.pop(key, None)
         self._failures.pop(key, None)
 
     async def wait_idle(self) -> None:
-        """Return when nothing is ready or in work."""
+        """Wait until no key is ready or in processing."""
         await self._idle.wait()
 
     async def run(self, workers: int, work: Work[K]) -> None:
-        """Work for ever, on at most `workers` keys at a time.
+        """Process keys until cancelled, at most `workers` at a time.
 
-        `work(key, waited)` gets the key and the seconds since it was added, and returns when the
-        key should be looked at again without being asked (None: never). An exception is a failure:
-        it is logged with the key, and the key comes again after the backoff.
+        `work(key, waited)` gets the key and the seconds since it was added. It returns the seconds
+        until the key is requeued (None: not requeued). An exception is logged, and the key is retried
+        after the backoff.
         """
         async with asyncio.TaskGroup() as group:
             group.create_task(self._move_due_keys())
@@ -116,7 +115,7 @@ class WorkQueue(Generic[K]):
             self._wake_timer.clear()
             while self._delayed and self._delayed[0][0] <= loop.time():
                 due, _, key = heapq.heappop(self._delayed)
-                if self._due.get(key) == due:  # otherwise something newer replaced this entry
+                if self._due.get(key) == due:  # otherwise a newer entry replaced it
                     self.add(key)
             pause = self._delayed[0][0] - loop.time() if self._delayed else None
             try:
@@ -136,7 +135,7 @@ class WorkQueue(Generic[K]):
             self._processing.add(key)
             try:
                 requeue_after = await work(key, loop.time() - added_at)
-            except Exception as error:  # noqa: BLE001 (whatever it was: later is another try)
+            except Exception as error:  # noqa: BLE001 (every error is retried)
                 self._retry(key, error)
             else:
                 self._failures.pop(key, None)
@@ -144,7 +143,7 @@ class WorkQueue(Generic[K]):
                     self.add_after(key, requeue_after)
             finally:
                 self._finish(key)
-            await asyncio.sleep(0)  # a worker that never waits for I/O would starve the watches
+            await asyncio.sleep(0)  # yields to the watches, even if the work needed no I/O
 
     def _retry(self, key: K, error: Exception) -> None:
         failures = self._failures[key] = self._failures.get(key, 0) + 1
@@ -152,7 +151,7 @@ class WorkQueue(Generic[K]):
         expected = isinstance(error, KubeApiError)
         logger.log(
             logging.WARNING if expected else logging.ERROR,
-            "%s failed (%d in a row), again in %.1f s: %s",
+            "reconcile of %s failed (%d in a row), retrying in %.1f s: %s",
             key,
             failures,
             delay,

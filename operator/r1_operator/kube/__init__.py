@@ -1,1 +1,1 @@
-"""The edge to the Kubernetes API: a client, stores of what the watches said, the Lease, Events."""
+"""Access to the Kubernetes API: client, object stores, leader election, Events."""

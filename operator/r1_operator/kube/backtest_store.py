@@ -1,7 +1,7 @@
-"""What the watches have said of backtests: the objects, their Jobs and their pods.
+"""Stores of R1Backtests, their Jobs and their pods.
 
-Apart from the stores of R1Inferences: Jobs and pods are of the operator's own namespace, carry another
-label, and there are a few of them at most.
+They are separate from the stores of R1Inferences: the Jobs and pods are in the namespace of the
+operator, have other labels, and are few.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from r1_operator.kube.store import Store
 
 
 class BacktestStores:
-    """All stores that are about backtests."""
+    """The stores of one operator for backtests."""
 
     def __init__(self) -> None:
         self._stores = {kind.name: Store(kind) for kind in (R1BACKTEST, JOB, POD)}
@@ -24,21 +24,21 @@ class BacktestStores:
         return self._stores[kind.name]
 
     def put(self, kind: Kind, obj: Json) -> Key | None:
-        """Take in an object; the key of the backtest that it backtest, None where nothing is new."""
+        """Store an object; the key of its backtest, None if the object is not newer."""
         return backtest_of(kind, obj) if self.of(kind).put(obj) else None
 
     def remove(self, kind: Kind, obj: Json) -> Key | None:
-        """Forget an object; the key of the backtest that it concerned, None where it was unknown."""
+        """Remove an object; the key of its backtest, None if the object was not stored."""
         removed = self.of(kind).remove(key_of(obj), obj["metadata"].get("uid", ""))
         return backtest_of(kind, obj) if removed else None
 
     def owner(self, kind: Kind, key: Key) -> Key | None:
-        """The backtest that an object in store concerns."""
+        """The backtest of a stored object."""
         stored = self.of(kind).get(key)
         return backtest_of(kind, stored.load()) if stored is not None else None
 
     def all_of(self, kind: Kind) -> Iterator[tuple[Key, Json]]:
-        """Every object of a kind with the key of the backtest that it concerns."""
+        """Every stored object of a kind, with the key of its backtest."""
         for stored in list(self.of(kind).objects.values()):
             obj = stored.load()
             backtest = backtest_of(kind, obj)

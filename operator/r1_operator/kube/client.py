@@ -1,10 +1,10 @@
-"""Requests to the API server: server-side apply, reads, deletes, and what to do when it says no.
+"""Client of the API server: server-side apply, reads, deletes, watches, retries.
 
-The transport (TLS, kubeconfig, in-cluster tokens and their renewal) is `kubernetes.aio`; its typed
-models are not used, for plain dictionaries are what the plan makes and what the watches bring.
+`kubernetes.aio` provides the transport (TLS, kubeconfig, in-cluster tokens and their renewal). Its
+typed models are not used, because the plan and the watches work with plain dictionaries.
 
-Errors are those of `kube/errors.py`. NotFound on a delete, and on a write to an object that has gone
-meanwhile, is what the caller wanted; the callers say so where that holds.
+Errors are those of `kube/errors.py`. Callers handle NotFound on a delete and on a write to a deleted
+object.
 """
 
 from __future__ import annotations
@@ -62,10 +62,10 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class RetryPolicy:
-    """How often one request is repeated before its caller hears of it.
+    """Retries of one request inside the client.
 
-    Short on purpose: what lasts longer than this is the work queue's affair, whose backoff is per
-    object and lets other objects pass.
+    The retries are short: the work queue handles longer failures, with a backoff per object that does
+    not block other objects.
     """
 
     attempts: int = 3
@@ -73,14 +73,14 @@ class RetryPolicy:
     cap_seconds: float = 5.0
 
     def delay(self, attempt: int, retry_after: float | None, rng: random.Random) -> float:
-        """Seconds before attempt number `attempt` (1 is the first repetition), fully jittered."""
+        """Seconds before retry number `attempt` (from 1), with full jitter."""
         backoff = rng.uniform(0, min(self.cap_seconds, self.base_seconds * 2.0**attempt))
         return max(backoff, min(retry_after or 0.0, self.cap_seconds))
 
 
 @dataclass(frozen=True, slots=True)
 class RequestRecord:
-    """One request that was sent: method, path without query, and the status (0: no answer)."""
+    """One sent request: method, path without query, HTTP status (0: no response)."""
 
     method: str
     path: str
@@ -88,25 +88,25 @@ class RequestRecord:
 
     @property
     def is_write(self) -> bool:
-        """Whether the request could have changed something."""
+        """Whether the request is a write."""
         return self.method in WRITE_METHODS
 
 
 @dataclass(slots=True)
 class RequestLog:
-    """What was asked of the API server: totals for ever, single requests for the recent past."""
+    """Sent requests: totals since the start, and the last 1000 requests."""
 
     recent: deque[RequestRecord] = field(default_factory=lambda: deque(maxlen=1000))
     totals: Counter[tuple[str, int]] = field(default_factory=Counter)
 
     def add(self, record: RequestRecord) -> None:
-        """Note one request."""
+        """Add one request."""
         self.recent.append(record)
         self.totals[record.method, record.status] += 1
 
     @property
     def writes(self) -> int:
-        """Number of requests so far that could have changed something."""
+        """Number of writes since the start."""
         return sum(n for (method, _), n in self.totals.items() if method in WRITE_METHODS)
 
 
@@ -115,7 +115,7 @@ def _always() -> bool:
 
 
 class Api:
-    """The API server, as the operator uses it. Close it when done, or use `async with`."""
+    """Client of one API server. Close it after use, or use `async with`."""
 
     def __init__(
         self,
@@ -127,12 +127,12 @@ class Api:
         may_write: Callable[[], bool] = _always,
         rng: random.Random | None = None,
     ) -> None:
-        """Nothing is sent yet.
+        """Create the client without a request.
 
-        `may_write` is asked before each write; the Lease sets it, so that a process that was
-        frozen and has lost its Lease meanwhile writes nothing when it thaws.
+        `may_write` is called before each write. Leader election sets it, so that a process that was
+        suspended and lost its Lease writes nothing after it resumes.
         """
-        # Requests are bounded by slots; watches each hold a connection, and starve none of them.
+        # `_slots` limits requests. Watches hold one connection each and must not starve requests.
         configuration.connection_pool_maxsize = 0
         self.configuration = configuration
         self._rest = Rest(configuration)
@@ -145,10 +145,10 @@ class Api:
 
     @classmethod
     async def connect(cls, **options: Any) -> Self:
-        """A client for the cluster of `KUBECONFIG`, of this pod, or of `~/.kube/config`.
+        """Create a client for the cluster of `KUBECONFIG`, of this pod, or of `~/.kube/config`.
 
         Raises:
-            Refused: no configuration was found; the message says where it was looked for.
+            RequestRefused: no configuration was found; the message names the searched places.
         """
         return cls(await load_configuration(), **options)
 
@@ -163,7 +163,7 @@ class Api:
         await self._rest.close()
 
     async def get(self, kind: Kind, namespace: str | None, name: str) -> Json | None:
-        """The object, or None where there is none."""
+        """The object, or None if it does not exist."""
         try:
             return await self.request("GET", kind.path(namespace, name))
         except NotFound:
@@ -179,10 +179,10 @@ class Api:
         metadata_only: bool = False,
         page_size: int = 250,
     ) -> AsyncIterator[Json]:
-        """The pages (List objects) of a collection; at least one, maybe with no items.
+        """The pages (List objects) of a collection: at least one, which may be empty.
 
         Raises:
-            NotFound: the kind is not served here (its CRD is not installed).
+            NotFound: the API server does not serve the kind (its CRD is not installed).
         """
         query = {"limit": str(page_size)}
         if label_selector:
@@ -194,7 +194,9 @@ class Api:
             accept = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
         while True:
             page = await self.request("GET", kind.path(namespace), query=query, accept=accept)
-            page["items"] = page.get("items") or []  # metadata-only lists write null for none
+            page["items"] = (
+                page.get("items") or []
+            )  # metadata-only lists have null instead of an empty list
             yield page
             token = page.get("metadata", {}).get("continue")
             if not token:
@@ -211,11 +213,10 @@ class Api:
         subresource: str | None = None,
         manager: str = FIELD_MANAGER,
     ) -> Json:
-        """Server-side apply: make our fields say this, take them back from whoever else has them.
+        """Apply a manifest server-side with force: take over its fields from other managers.
 
-        Returns the object as it now is. Fields that the manifest does not name stay with their
-        owners; fields that an earlier manifest of the same `manager` named and this one does not
-        are removed.
+        Returns the applied object. Fields outside the manifest stay with their owners. Fields that an
+        earlier manifest of the same `manager` had and this one has not are removed.
         """
         return await self.request(
             "PATCH",
@@ -226,17 +227,17 @@ class Api:
         )
 
     async def create(self, kind: Kind, namespace: str, manifest: Json) -> Json:
-        """Make a new object; `Conflict` where it exists already."""
+        """Create an object; raises `Conflict` if it exists."""
         return await self.request("POST", kind.path(namespace), body=manifest)
 
     async def replace(self, kind: Kind, namespace: str, name: str, manifest: Json) -> Json:
-        """Put the whole object; `Conflict` unless its resourceVersion is still the current one."""
+        """Replace an object; raises `Conflict` unless its resourceVersion is the current one."""
         return await self.request("PUT", kind.path(namespace, name), body=manifest)
 
     async def delete(
         self, kind: Kind, namespace: str, name: str, *, uid: str | None = None
     ) -> bool:
-        """Delete exactly this object; False where it had gone already (or is another one now)."""
+        """Delete an object; False if it does not exist or has another uid."""
         body: Json = {"propagationPolicy": "Background"}
         if uid is not None:
             body["preconditions"] = {"uid": uid}
@@ -249,14 +250,14 @@ class Api:
     async def stream(
         self, path: str, query: Mapping[str, str], *, silent_seconds: float | None = None
     ) -> aiohttp.ClientResponse:
-        """An open response, a watch for example; the caller reads and closes it.
+        """Open a response, such as a watch; the caller reads and closes it.
 
-        Reading raises aiohttp's own errors, TimeoutError after `silent_seconds` without a byte.
+        Reading raises the errors of aiohttp, TimeoutError after `silent_seconds` without a byte.
 
         Raises:
-            ApiError: the server refuses; errors of the connection are aiohttp's here too.
+            KubeApiError: the server rejects the request. Connection errors are those of aiohttp.
         """
-        answer = await self._rest.request(
+        opened = await self._rest.request(
             "GET",
             f"{self.configuration.host}{path}?{urlencode(query)}",
             headers=await self._headers("application/json", "application/json"),
@@ -264,7 +265,7 @@ class Api:
                 total=None, sock_connect=5.0, sock_read=silent_seconds
             ),
         )
-        response: aiohttp.ClientResponse = answer.response
+        response: aiohttp.ClientResponse = opened.response
         if response.status >= 300:
             raise failure_of("GET", path, response.status, await response.read())
         return response
@@ -281,19 +282,19 @@ class Api:
         timeout_seconds: float | None = None,
         attempts: int | None = None,
     ) -> Json:
-        """One request, repeated by the retry policy while the server is busy or away.
+        """Send a request; retry while the server is busy or unreachable.
 
-        A write that timed out is not repeated here: it has taken `timeout_seconds` already, and the
-        server may still do it.
+        A write that timed out is not retried: `timeout_seconds` have passed, and the server may still
+        execute it.
 
         Raises:
-            ApiError: one of its kinds, see `kube/errors.py`.
+            KubeApiError: a subclass, see `kube/errors.py`.
         """
         url = self.configuration.host + path + (f"?{urlencode(query)}" if query else "")
         allowed = self._retry.attempts if attempts is None else attempts
         for attempt in range(1, allowed + 1):
             if method in WRITE_METHODS and not self.may_write():
-                raise NotLeader(f"{method} {path} held back: this process lost its Lease")
+                raise NotLeader(f"{method} {path} not sent: this process does not hold the Lease")
             try:
                 status, retry_after, data = await self._send(
                     method, url, body, content_type, accept, timeout_seconds or self._timeout
@@ -309,18 +310,18 @@ class Api:
                 self.log.add(RequestRecord(method, path, status))
                 if status < 300:
                     try:
-                        answer: Any = orjson.loads(data) if data else {}
+                        result: Any = orjson.loads(data) if data else {}
                     except ValueError:
-                        answer = None
-                    if not isinstance(answer, dict):
+                        result = None
+                    if not isinstance(result, dict):
                         detail = f"HTTP status {status} with a body that is not a JSON object"
                         raise Unreachable(f"{method} {path}: {detail}", detail=detail)
-                    return answer
+                    return result
                 failure = failure_of(method, path, status, data)
             if not isinstance(failure, Unreachable | Busy) or attempt == allowed:
                 raise failure
             await asyncio.sleep(self._retry.delay(attempt, retry_after, self._rng))
-        raise AssertionError("a retry policy allows at least one attempt")
+        raise AssertionError("a retry policy has at least one attempt")
 
     async def _send(
         self,
@@ -349,7 +350,7 @@ class Api:
 
 
 async def load_configuration() -> Configuration:
-    """Where the API server is and who we are there: `KUBECONFIG`, this pod, `~/.kube/config`."""
+    """Find address and credentials: `KUBECONFIG`, this pod, or `~/.kube/config`."""
     configuration = type.__call__(Configuration)
     kubeconfig = os.environ.get("KUBECONFIG")
     try:

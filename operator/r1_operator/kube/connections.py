@@ -1,8 +1,8 @@
-"""Connections to the API server that end when their client does.
+"""Connections to the API server that are closed together with their client.
 
-A TLS connection that is closed says goodbye and waits for the other side's. A watch or a request
-that was given up in the middle is closed in that way, by nobody in particular, and a process (or a
-loop) that ends meanwhile leaves a socket behind. Here a client that ends drops whatever is open_transports.
+Closing a TLS connection waits for the close notification of the peer. A cancelled watch or request
+closes its connection in the background, and a process or event loop that ends before leaks the socket.
+This client aborts all open connections when it is closed.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from kubernetes.aio.client.rest import RESTClientObject
 
 
 class Connector(aiohttp.TCPConnector):
-    """Remembers the connections that it made, for as long as they exist."""
+    """A connector that tracks its open connections."""
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
@@ -30,17 +30,17 @@ class Connector(aiohttp.TCPConnector):
         return handler
 
     async def drop_all(self) -> None:
-        """End every connection at once, those that are saying goodbye as well."""
+        """Abort every connection, also those in the closing handshake."""
         open_transports = list(self._transports)
         for transport in open_transports:
             if isinstance(transport, asyncio.WriteTransport):
                 transport.abort()
         if open_transports:
-            await asyncio.sleep(0)  # a socket is closed in the loop's next turn
+            await asyncio.sleep(0)  # the loop closes a socket in its next iteration
 
 
 class Rest(RESTClientObject):
-    """The package's client, over connections that can be dropped."""
+    """The REST client of `kubernetes.aio` with tracked connections."""
 
     def __init__(self, configuration: Any) -> None:
         super().__init__(configuration)
@@ -51,7 +51,7 @@ class Rest(RESTClientObject):
         return self._connector
 
     async def close(self) -> None:
-        """Close the session and drop what is open_transports of its connections."""
+        """Close the session and abort its open connections."""
         await super().close()
         if self._connector is not None:
             await self._connector.drop_all()

@@ -1,16 +1,16 @@
-"""What an error of the API server means.
+"""Errors of requests to the API server.
 
-    ApiError                    the request was not done
-    |-- Unreachable             no answer (connection, timeout): ask again later
-    |-- Busy                    the server failed or is overloaded: ask again later
+    KubeApiError                the request failed
+    |-- Unreachable             no response (connection, timeout): retry later
+    |-- Busy                    the server failed or is overloaded: retry later
     |-- NotFound                404
-    |-- Conflict                409: another write came first, or the object exists already
-    |-- Refused                 the content is wrong, or the write is not allowed
-    `-- NotLeader              not sent: this process no longer holds the Lease
+    |-- Conflict                409: another write came first, or the object exists
+    |-- RequestRefused          the content is invalid, or the write is forbidden
+    `-- NotLeader               not sent: this process does not hold the Lease
 
-The status code alone does not say which of them an answer is. Server-side apply reports a field
-that the schema does not have as 500 without a reason, and an admission webhook that denies a
-request picks the code itself. So the server's message is read first.
+The status code alone is not enough to choose the class. Server-side apply reports a field that is not
+in the schema as 500 without a reason, and an admission webhook chooses its own code. The message of
+the server is therefore checked first.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _CONTENT: Final = re.compile(
 
 
 class KubeApiError(Exception):
-    """The API server did not do what was asked; `detail` is its own message, without the path."""
+    """A failed request; `detail` is the message of the server, without the path."""
 
     def __init__(
         self, message: str, *, status: int = 0, reason: str = "", detail: str = ""
@@ -43,7 +43,7 @@ class KubeApiError(Exception):
 
 
 class Unreachable(KubeApiError):
-    """No answer: the connection failed, broke or timed out."""
+    """No response: the connection failed, broke or timed out."""
 
 
 class Busy(KubeApiError):
@@ -55,19 +55,19 @@ class NotFound(KubeApiError):
 
 
 class Conflict(KubeApiError):
-    """Somebody else changed or made the object first."""
+    """Another client changed or created the object first."""
 
 
 class RequestRefused(KubeApiError):
-    """The request itself is wrong or not allowed; repeating it at once will not help."""
+    """The request is invalid or forbidden; an immediate retry fails again."""
 
 
 class NotLeader(KubeApiError):
-    """A write was held back because this process does not hold the Lease any more."""
+    """A write was not sent, because this process does not hold the Lease."""
 
 
 def failure_of(method: str, path: str, status: int, data: bytes) -> KubeApiError:
-    """The error that an answer of this status and body means."""
+    """The error for a response with this status and body."""
     message, reason = _status_object(data)
     return _kind(status, message)(
         f"{method} {path}: {status} {message}",
@@ -88,11 +88,11 @@ def _kind(status: int, message: str) -> type[KubeApiError]:
 
 
 def _status_object(data: bytes) -> tuple[str, str]:
-    """Message and reason of a `Status`; of any other body its first 200 characters."""
+    """Message and reason of a `Status`; for any other body its first 200 characters."""
     try:
-        answer = orjson.loads(data)
+        status = orjson.loads(data)
     except ValueError:
-        answer = None
-    if not isinstance(answer, dict):
+        status = None
+    if not isinstance(status, dict):
         return data[:200].decode(errors="replace").strip(), ""
-    return str(answer.get("message") or ""), str(answer.get("reason") or "")
+    return str(status.get("message") or ""), str(status.get("reason") or "")

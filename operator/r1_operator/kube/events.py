@@ -1,8 +1,8 @@
-"""Events for people: `events.k8s.io/v1`, with the plan's reasons, without repeating themselves.
+"""Kubernetes Events (`events.k8s.io/v1`) with deduplication and a rate limit.
 
-Events are help, not truth: conditions are. So one that cannot be written is logged and dropped, and
-writing them never holds up a reconcile. The same reason with the same words about the same object is
-written at most once in `quiet_seconds`; a chatty object is bounded by `burst` in that time.
+Conditions hold the state; Events are informational. An Event that cannot be written is logged and
+dropped, and never delays a reconcile. An Event with the same object, reason and note is written at
+most once in `quiet_seconds`, and an object gets at most `burst` Events in that time.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ from r1_operator.kube.kinds import EVENT, R1INFERENCE, Json, Key, Kind
 
 logger = logging.getLogger(__name__)
 
-_MAX_NOTE_LENGTH = 1024  # the API's own limit
+_MAX_NOTE_LENGTH = 1024  # limit of the Kubernetes API
 
 
 @dataclass(frozen=True, slots=True)
 class EventSpec:
-    """One thing to tell: `reason` and `action` are CamelCase and stable, `note` is a sentence."""
+    """One Event: `reason` and `action` are stable CamelCase words, `note` is a sentence."""
 
     key: Key
     uid: str
@@ -38,7 +38,7 @@ class EventSpec:
 
 
 class EventWriter:
-    """Writes notices from a bounded queue; call `tell` from anywhere, run `run` once."""
+    """Writes Events from a bounded queue; `emit` is safe anywhere on the loop, `run` runs once."""
 
     def __init__(
         self,
@@ -59,7 +59,7 @@ class EventWriter:
         self._recent: dict[str, list[float]] = {}
 
     def emit(self, event: EventSpec) -> None:
-        """Queue a event, unless it was told lately or there are too many."""
+        """Queue an Event, unless it is a duplicate or exceeds the rate limit."""
         now = self._clock()
         self._expire_before(now - self._quiet)
         identity = (event.uid, event.reason, event.note)
@@ -71,15 +71,15 @@ class EventWriter:
         self._queue.put_nowait(event)
 
     async def run(self) -> None:
-        """Write notices for ever."""
+        """Write queued Events until cancelled."""
         while True:
             event = await self._queue.get()
             try:
                 await self._api.create(EVENT, event.key.namespace, self._manifest(event))
             except KubeApiError as error:
-                logger.warning("event %s about %s not written: %s", event.reason, event.key, error)
-            except Exception:  # one event that cannot be written must not stop the others
-                logger.exception("event %s about %s not written", event.reason, event.key)
+                logger.warning("Event %s of %s was not written: %s", event.reason, event.key, error)
+            except Exception:  # one Event that cannot be written must not stop the others
+                logger.exception("Event %s of %s was not written", event.reason, event.key)
 
     def _expire_before(self, moment: float) -> None:
         while self._emitted_at:

@@ -1,7 +1,7 @@
-"""The kinds of objects that the operator reads or writes, and their addresses.
+"""Kinds of objects that the operator reads or writes, and their URL paths.
 
-Plain data: everything else in `kube` is generic over a `Kind`, so that a further child is one line
-here and one watch in the controller's wiring.
+Everything else in `kube` is generic over `Kind`: another child kind needs one line here and one
+reflector in `controller/watch/wiring.py`.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ Json = dict[str, Any]
 
 
 class Key(NamedTuple):
-    """Namespace and name: what identifies an object of one kind, and a unit of work."""
+    """Namespace and name: the identity of an object within its kind, and the key of the work queue."""
 
     namespace: str
     name: str
@@ -24,7 +24,7 @@ class Key(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """One API resource: enough to build its URLs."""
+    """One API resource, with what its URLs need."""
 
     group: str
     version: str
@@ -33,7 +33,7 @@ class Kind:
 
     @property
     def api_version(self) -> str:
-        """`v1` or `group/version`, as manifests spell it."""
+        """`v1` or `group/version`, as in manifests."""
         return f"{self.group}/{self.version}" if self.group else self.version
 
     def path(
@@ -66,12 +66,12 @@ LEASE = Kind("coordination.k8s.io", "v1", "leases", "Lease")
 EVENT = Kind("events.k8s.io", "v1", "events", "Event")
 
 CHILD_KINDS = (DEPLOYMENT, SERVICE, CONFIG_MAP, POD_DISRUPTION_BUDGET, SERVICE_MONITOR)
-"""Everything the operator may own, in the order in which it is applied."""
+"""Kinds of children, in the order in which they are applied."""
 
 BY_NAME = {kind.name: kind for kind in (R1INFERENCE, *CHILD_KINDS, POD, ENDPOINT_SLICE)}
 
 
 def key_of(obj: Json) -> Key:
-    """The key of a namespaced object as the API server returned it."""
+    """The key of a namespaced object."""
     metadata = obj["metadata"]
     return Key(metadata.get("namespace", ""), metadata["name"])

@@ -1,14 +1,14 @@
-"""One operator acts, one stands by: leader election by a `coordination.k8s.io` Lease.
+"""Leader election by a `coordination.k8s.io` Lease.
 
-The Lease names its holder and when it was last renewed. Clocks of two machines are never compared:
-a stand-by notes on its *own* monotonic clock when it last saw the Lease change, and takes over when
-that was a whole lease duration ago. That clock counts on while the machine is suspended: another one
-takes the Lease meanwhile. Every write carries the resourceVersion it was read at, so of
-two that try at once the API server lets one win.
+The Lease names its holder and the time of the last renewal. Clocks of two machines are never compared:
+a standby records on its own monotonic clock when it last observed a change of the Lease, and takes over
+one lease duration later. This clock also advances while the machine is suspended, when another process
+may take the Lease. Every write has the resourceVersion of the last read, so that the API server accepts
+one of two concurrent writes.
 
-The holder gives up earlier than the others take over: it counts from the moment it *sent* its last
-good renewal, and stops writing (`is_held`) after two thirds of the duration. A holder that loses
-the Lease ends its process; there is no way back to standing by, for in-memory state would be old.
+The holder stops before a standby takes over: it may write (`is_held`) until two thirds of the duration
+after it sent its last successful renewal. A holder that loses the Lease ends its process; it cannot
+return to standby, because its in-memory state would be outdated.
 """
 
 from __future__ import annotations
@@ -23,17 +23,17 @@ from r1_operator.kube.client import Api, Conflict, KubeApiError
 from r1_operator.kube.kinds import LEASE, Json
 
 LEASE_LABEL = ("deepseek.ai/leader-election", "r1-operator")
-"""On the Lease, so that `r1 explain` finds the active operator in whatever namespace it runs."""
+"""Label of the Lease, by which `r1 explain` finds the active operator in any namespace."""
 
 logger = logging.getLogger(__name__)
 
 
 class LeaseLost(Exception):
-    """Another process may act now; this one must stop."""
+    """Another process may write now; this process must end."""
 
 
 class LeaderElector:
-    """This process' claim on one Lease."""
+    """Acquires, renews and releases one Lease for this process."""
 
     def __init__(
         self,
@@ -46,10 +46,10 @@ class LeaderElector:
         renew_seconds: float = 5.0,
         clock: Callable[[], float] = seconds_since_boot,
     ) -> None:
-        """`identity` is `NAME_SUFFIX`: no two processes have one NAME at a time, and each its SUFFIX.
+        """`identity` is `NAME_SUFFIX`: NAME is unique among live processes, SUFFIX among all.
 
-        So a holder of our NAME and another SUFFIX is this pod's container before its restart: it is
-        dead, and nobody need wait for its Lease to run out.
+        A holder with the same NAME and another SUFFIX is the previous container of this pod. It has
+        ended, so that this process takes its Lease without waiting.
         """
         self._api = api
         self._namespace = namespace
@@ -65,35 +65,42 @@ class LeaderElector:
 
     @property
     def is_held(self) -> bool:
-        """Whether this process may act now."""
+        """Whether this process may write now."""
         sent = self._renewed_at
         return sent is not None and self._clock() - sent < self._lease_seconds * 2 / 3
 
     async def acquire(self) -> None:
-        """Return when this process holds the Lease; wait for as long as that takes."""
+        """Wait until this process holds the Lease."""
         while True:
             try:
                 if await self._try_acquire_or_renew():
                     logger.info(
-                        "Lease %s/%s is ours (%s)", self._namespace, self._name, self._identity
+                        "Lease %s/%s acquired by %s", self._namespace, self._name, self._identity
                     )
                     return
             except KubeApiError as error:
-                logger.warning("Lease %s/%s: %s", self._namespace, self._name, error)
+                logger.warning(
+                    "Lease %s/%s was not acquired, retrying: %s",
+                    self._namespace,
+                    self._name,
+                    error,
+                )
             await asyncio.sleep(self._renew_seconds / 2)
 
     async def renew(self) -> None:
-        """Renew for ever.
+        """Renew the Lease until cancelled.
 
         Raises:
-            LeaseLost: when it could not be renewed in time or somebody else holds it.
+            LeaseLost: the Lease was not renewed in time, or another process holds it.
         """
         while True:
             await asyncio.sleep(self._renew_seconds if self._renewed_recently() else 1.0)
             try:
                 renewed = await self._try_acquire_or_renew()
             except KubeApiError as error:
-                logger.warning("renewing Lease %s/%s: %s", self._namespace, self._name, error)
+                logger.warning(
+                    "Lease %s/%s was not renewed: %s", self._namespace, self._name, error
+                )
             else:
                 if not renewed and self._other_holder:
                     raise LeaseLost(
@@ -103,7 +110,7 @@ class LeaderElector:
                 raise LeaseLost(f"Lease {self._namespace}/{self._name} was not renewed in time")
 
     async def release(self) -> None:
-        """Let a stand-by take over at once; best effort, for the Lease runs out anyway."""
+        """Release the Lease so that a standby takes over at once; best effort, since it expires anyway."""
         if not self.is_held:
             return
         try:
@@ -140,7 +147,7 @@ class LeaderElector:
         if self._renewed_at is None and _pod_name(holder) == _pod_name(self._identity):
             return True
         if self._renewed_at is not None:
-            self._other_holder = holder  # it was ours and another one has it: never fight for it
+            self._other_holder = holder  # another process took it over: do not take it back
             return False
         record = (holder, lease["metadata"]["resourceVersion"])
         if record != self._observed_record:
@@ -178,11 +185,11 @@ class LeaderElector:
         try:
             await self._request(method, manifest)
         except Conflict:
-            return False  # somebody was faster
+            return False  # another write came first
         return True
 
     async def _request(self, method: str, body: Json | None = None) -> Json | None:
-        # One attempt with a short timeout: the loops above are the retry, and they watch the time.
+        # One attempt with a short timeout: the loops above retry and check the time.
         path = LEASE.path(self._namespace, None if method == "POST" else self._name)
         try:
             return await self._api.request(

@@ -1,6 +1,6 @@
-"""Fields of a PodSpec and their JSON types, as the Kubernetes client declares them.
+"""Check of the fields of a PodSpec and their JSON types against the models of the Kubernetes client.
 
-The API server has the last word: enumerations, limits and required fields are left to it.
+Enumerations, limits and required fields are left to the API server.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ _QUANTITIES = frozenset({"limits", "requests", "overhead", "sizeLimit", "divisor
 
 
 def wrong_fields(spec: Any, path: str) -> list[str]:
-    """One line for each field of a PodSpec that has no such name or JSON type; empty: none."""
+    """One line for each unknown field of a PodSpec and each field with a wrong JSON type."""
     return list(_wrong(spec, "V1PodSpec", path, "spec"))
 
 

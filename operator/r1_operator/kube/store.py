@@ -1,14 +1,12 @@
-"""What the watches have said so far: plain dictionaries, cheap enough for tens of thousands.
+"""In-memory stores of watched objects, as in client-go, small enough for tens of thousands.
 
-An object is trimmed as the JSON text of the parts that anything here reads (no managedFields), about a
-kilobyte each; parsed dictionaries would take eight times as much. Pods are reduced to the plan's own
-`Pod` on arrival.
+An object is stored as JSON text without managedFields, about 1 kB each; parsed dictionaries would need
+eight times as much. Pods are converted to the plan's `Pod`.
 
-Two facts about watches shape this file. Events can come late or out of order (ours too: the answer
-to a write is put in at once, before its event comes), so an object never goes back to an older
-resourceVersion, and a DELETED counts only for the uid that it names. And a store is empty before it
-is filled: absence means something only once the store is `complete`, and even then the controller
-asks the API server before it acts on it.
+Events can arrive late or out of order, and the response to a write is stored before its event arrives.
+An object is therefore never replaced by an older resourceVersion, and DELETED removes only the object
+with the same uid. Absence counts only once the store is `complete`, and the controller then still
+confirms it with a read from the API server.
 """
 
 from __future__ import annotations
@@ -39,11 +37,11 @@ _DROPPED_METADATA = ("managedFields", "selfLink")
 
 @dataclass(slots=True)
 class StoredObject:
-    """One object of a store.
+    """One stored object.
 
-    `digest` covers everything but status and bookkeeping: two objects with the same digest say the
-    same about what was asked for. `synced_hash` is the hash of the wanted manifest that this very
-    digest was found to fulfil; the reconcile sets it, any change of the digest clears it.
+    `digest` covers the desired state: everything except status and bookkeeping metadata.
+    `synced_hash` is the hash of the manifest that this digest fulfils; the reconcile sets it, and a
+    change of the digest clears it.
     """
 
     uid: str
@@ -51,11 +49,11 @@ class StoredObject:
     digest: bytes
     text: bytes
     replicas: int | None = None
-    """`spec.replicas`, of a Deployment: scaling reads it every two seconds."""
+    """`spec.replicas` of a Deployment, which the scaling loop reads every 2 s"""
     synced_hash: str = ""
 
     def load(self) -> Json:
-        """The object, parsed anew: the caller may do with it what it likes."""
+        """Parse a new copy of the object, which the caller may change."""
         loaded: Json = orjson.loads(self.text)
         return loaded
 
@@ -72,21 +70,21 @@ class Store:
         return len(self.objects)
 
     def get(self, key: Key) -> StoredObject | None:
-        """What is known of an object."""
+        """The stored object, or None."""
         return self.objects.get(key)
 
     def versions(self) -> Iterator[tuple[Key, str, int]]:
-        """Key, uid and resourceVersion of everything in the store."""
+        """Key, uid and resourceVersion of every object."""
         for key, stored in list(self.objects.items()):
             yield key, stored.uid, stored.version
 
     def version(self, key: Key) -> int:
-        """The resourceVersion of an object; -1 where it is not current."""
+        """The resourceVersion of an object; -1 if it is not stored."""
         stored = self.objects.get(key)
         return stored.version if stored is not None else -1
 
     def put(self, obj: Json) -> bool:
-        """Take in an object; False where it says nothing new."""
+        """Store an object; False if it is not newer than the stored one."""
         key, uid, version = key_of(obj), obj["metadata"].get("uid", ""), version_of(obj)
         current = self.objects.get(key)
         if current is not None and version <= current.version:
@@ -100,7 +98,7 @@ class Store:
         return True
 
     def remove(self, key: Key, uid: str) -> bool:
-        """Forget an object; False where it is not current, or another one of that name is."""
+        """Remove an object; False if it is not stored or has another uid."""
         current = self.objects.get(key)
         if current is None or (uid and current.uid != uid):
             return False
@@ -109,7 +107,7 @@ class Store:
 
 
 class PodStore:
-    """The model pods, by the resource that they serve."""
+    """The model pods, grouped by R1Inference."""
 
     def __init__(self, now: Callable[[], float] = PROCESS_CLOCK.now) -> None:
         self.kind = POD
@@ -132,17 +130,17 @@ class PodStore:
             yield key, uid, version
 
     def version(self, key: Key) -> int:
-        """The resourceVersion of a pod; -1 where it is not current."""
+        """The resourceVersion of a pod; -1 if it is not stored."""
         current = self._entries.get(key)
         return current[1] if current is not None else -1
 
     def owner(self, key: Key) -> Key | None:
-        """The resource that a pod serves, as far as is current."""
+        """The resource of a stored pod, or None."""
         current = self._entries.get(key)
         return current[2] if current is not None else None
 
     def put(self, obj: Json) -> bool:
-        """Take in a pod; False where it says nothing new or serves no resource."""
+        """Store a pod; False if it is not newer or belongs to no resource."""
         key, version, owner = key_of(obj), version_of(obj), owner_of(obj)
         current = self._entries.get(key)
         if owner is None or (current is not None and version <= current[1]):
@@ -156,7 +154,7 @@ class PodStore:
         return True
 
     def _with_sandbox_wait(self, pod: Pod, before: Pod | None) -> Pod:
-        """Note when a pod was first observed without a sandbox: its timestamps are another clock's."""
+        """Add the time of the first observation without a sandbox, on the clock of this process."""
         if not pod.lacks_sandbox or pod.scheduled_at is None:
             return pod
         same = before is not None and before.uid == pod.uid
@@ -164,7 +162,7 @@ class PodStore:
         return replace(pod, sandbox_awaited_since=self._now() if since is None else since)
 
     def remove(self, key: Key, uid: str) -> bool:
-        """Forget a pod; False where it is not current, or another one of that name is."""
+        """Remove a pod; False if it is not stored or has another uid."""
         current = self._entries.get(key)
         if current is None or (uid and current[0] != uid):
             return False
@@ -180,7 +178,7 @@ class PodStore:
 
 
 class Stores:
-    """All stores of one operator."""
+    """The stores of one operator for R1Inferences."""
 
     def __init__(self) -> None:
         self.resources = Store(R1INFERENCE)
@@ -194,16 +192,16 @@ class Stores:
         return self.resources if kind == R1INFERENCE else self.children[kind.name]
 
     def put(self, kind: Kind, obj: Json) -> Key | None:
-        """Take in an object; the key of the resource that it concerns, None where nothing is new."""
+        """Store an object; the key of its resource, None if the object is not newer."""
         return resource_of(kind, obj) if self.of(kind).put(obj) else None
 
     def remove(self, kind: Kind, obj: Json) -> Key | None:
-        """Forget an object; the key of the resource that it concerned, None where it was unknown."""
+        """Remove an object; the key of its resource, None if the object was not stored."""
         removed = self.of(kind).remove(key_of(obj), obj["metadata"].get("uid", ""))
         return resource_of(kind, obj) if removed else None
 
     def owner(self, kind: Kind, key: Key) -> Key | None:
-        """The resource that an object in store is, or belongs to."""
+        """The resource that a stored object is, or belongs to."""
         if kind == R1INFERENCE:
             return key
         store = self.of(kind)
@@ -227,8 +225,8 @@ def owner_of(obj: Json) -> Key | None:
 def version_of(obj: Json) -> int:
     """The resourceVersion as a number.
 
-    Kubernetes has promised since 1.35 that versions of one kind compare as decimal integers, which
-    etcd's have always done. One that is no number counts as newer than everything.
+    Since Kubernetes 1.35, resourceVersions of one kind compare as decimal integers, as those of etcd
+    always did. A resourceVersion that is not a number counts as newer than all others.
     """
     version = obj["metadata"].get("resourceVersion", "")
     return int(version) if version.isdigit() else 2**63
@@ -237,7 +235,7 @@ def version_of(obj: Json) -> int:
 def _pack(obj: Json) -> tuple[bytes, bytes]:
     metadata = {k: v for k, v in obj["metadata"].items() if k not in _DROPPED_METADATA}
     trimmed = {**obj, "metadata": metadata}
-    # Copied, for orjson's own bytes keep the room that they grew into: 190 MB with 50,000 objects.
+    # A copy, because the bytes of orjson keep their spare capacity: 190 MB with 50,000 objects.
     text = bytes(memoryview(orjson.dumps(trimmed)))
     desired = {k: v for k, v in obj.items() if k not in ("metadata", "status")}
     bookkeeping = [

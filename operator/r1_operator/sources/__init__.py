@@ -1,1 +1,1 @@
-"""Where load and forecasts come from: I/O in, typed values or `Unavailable` out."""
+"""Clients for load signals, forecasts, nodes and metrics; they return typed values or `Unavailable`."""

@@ -1,9 +1,9 @@
-"""Questions asked of one HTTP peer in the background, and the latest answer to each.
+"""Background polling of one HTTP peer, with a cache of the latest response per key.
 
-A decision never waits for a peer: it takes what is known and sees to it that what is due is asked.
-Questions go out once a period with a tenth of jitter, one of a key at a time and few at once. A
-peer that is silent says nothing new, so an answer that still is_valid outlives the silence; whatever
-else comes, a refusal too, replaces it.
+A decision never waits for a peer: it reads the cache and triggers the requests that are due. Requests
+are sent once per period with 10 % jitter, one per key at a time and a few concurrently. While the peer
+is unreachable, a cached value stays as long as it is valid. Any other response, also an error status,
+replaces it.
 """
 
 from __future__ import annotations
@@ -30,14 +30,14 @@ V = TypeVar("V")
 
 
 class CachedResponse(NamedTuple, Generic[V]):
-    """An answer and when it came (on the asker's clock, s)."""
+    """A cached value and the time of its arrival (s, on the clock of the poller)."""
 
     at: float
     value: V | Unavailable
 
 
 class CachedPoller(Generic[K, V]):
-    """One peer's answers of type `V` by key; `who` begins the sentence that says it is silent."""
+    """Polls one peer and caches values of type `V` by key; `peer` names it in messages."""
 
     def __init__(
         self,
@@ -50,7 +50,7 @@ class CachedPoller(Generic[K, V]):
         rng: random.Random | None = None,
         clock: Callable[[], float] | None = None,
     ) -> None:
-        """`url` may be empty: then nothing is `configured` and nothing should be asked."""
+        """With an empty `url` the poller is not `configured` and must not be polled."""
         self._url = url.rstrip("/")
         self._peer = peer
         self._is_valid = is_valid
@@ -65,20 +65,20 @@ class CachedPoller(Generic[K, V]):
 
     @property
     def configured(self) -> bool:
-        """Whether there is a peer to ask."""
+        """Whether a peer is configured."""
         return bool(self._url)
 
     def now(self) -> float:
-        """The clock by which questions are due (s)."""
+        """The time on the clock of the poller (s)."""
         return self._clock() if self._clock else asyncio.get_running_loop().time()
 
     def latest(self, key: K) -> CachedResponse[V] | None:
-        """The latest answer; None before the first."""
+        """The latest response; None before the first."""
         return self._responses.get(key)
 
     @property
     def keys(self) -> tuple[K, ...]:
-        """What is asked about."""
+        """The polled keys."""
         return tuple(self._due)
 
     def poll(
@@ -89,9 +89,9 @@ class CachedPoller(Generic[K, V]):
         *,
         immediately: bool = False,
     ) -> bool:
-        """Put the request in the background if it is due, or `immediately`; whether it was put.
+        """Send the request in the background if it is due or `immediately`; whether it was sent.
 
-        Nothing is put while the key's last request is under way; the next is due in `every` s.
+        A key has one request at a time; the next one is due after `period_seconds`.
         """
         now = self.now()
         if key in self._tasks or not (immediately or now >= self._due.get(key, -math.inf)):
@@ -103,17 +103,17 @@ class CachedPoller(Generic[K, V]):
         return True
 
     def expire(self, key: K, within_seconds: float = 0.0) -> None:
-        """The next request is due in `within` s at the latest."""
+        """Make the next request due within `within_seconds`."""
         if key in self._due:
             self._due[key] = min(self._due[key], self.now() + within_seconds)
 
     def forget(self, key: K) -> None:
-        """Nobody asks about it any more."""
+        """Stop polling a key and drop its cached response."""
         self._responses.pop(key, None)
         self._due.pop(key, None)
 
     async def fetch(self, method: str, path: str, **options: Any) -> tuple[int, Any] | Unavailable:
-        """Status and JSON of one request, or that the peer is silent."""
+        """Status and JSON of one request, or Unavailable if the peer does not respond."""
         if self._session is None:
             self._session = aiohttp.ClientSession(timeout=self._timeout)
         try:
@@ -127,7 +127,7 @@ class CachedPoller(Generic[K, V]):
             return Unavailable(UNREACHABLE, f"{self._peer} does not answer: {cause}.")
 
     async def close(self) -> None:
-        """Drop what is being asked and close the connections."""
+        """Cancel the requests and close the connections."""
         for task in self._tasks.values():
             task.cancel()
         await asyncio.gather(*self._tasks.values(), return_exceptions=True)
@@ -139,17 +139,17 @@ class CachedPoller(Generic[K, V]):
             try:
                 value = await request()
             except Exception as error:
-                logger.exception("%s: the answer about %s cannot be read", self._peer, key)
+                logger.exception("%s: the response for %s cannot be read", self._peer, key)
                 cause = f"{type(error).__name__}: {error}"
                 value = Unavailable(
-                    UNREACHABLE, f"{self._peer}: the answer cannot be read: {cause}."
+                    UNREACHABLE, f"{self._peer}: the response cannot be read: {cause}."
                 )
         if key in self._due and not self._keeps_cached(self._responses.get(key), value):
             self._responses[key] = CachedResponse(self.now(), value)
 
     def _keeps_cached(self, cached: CachedResponse[V] | None, value: V | Unavailable) -> bool:
-        """Whether silence came instead of an answer while the last one still is_valid."""
-        silent = isinstance(value, Unavailable) and value.reason == UNREACHABLE
-        if not silent or cached is None or isinstance(cached.value, Unavailable):
+        """Whether the peer was unreachable while the cached value is still valid."""
+        unreachable = isinstance(value, Unavailable) and value.reason == UNREACHABLE
+        if not unreachable or cached is None or isinstance(cached.value, Unavailable):
             return False
         return self._is_valid(cached.value)

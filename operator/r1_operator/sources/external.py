@@ -1,7 +1,7 @@
-"""External metrics: any PromQL, asked of Prometheus in the background.
+"""External metrics: PromQL queries, polled from Prometheus in the background.
 
-A decision never waits for Prometheus: it takes the latest value there is. A value that is too old,
-not there, not one or no number is `Unavailable` with a reason, and the count is then held.
+A decision never waits for Prometheus: it uses the latest value. A value that is stale, missing, not a
+single value or not a number is `Unavailable` with a reason; the count then stays.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ Value = float | LowerBound
 
 
 class ExternalMetrics:
-    """The latest value of every query that somebody asks about."""
+    """The latest value of every polled query."""
 
     def __init__(
         self,
@@ -48,8 +48,8 @@ class ExternalMetrics:
         rng: random.Random | None = None,
         clock: Callable[[], float] | None = None,
     ) -> None:
-        """The URL may be empty: then every value is `NOT_CONFIGURED`."""
-        # How old a value may be is judged where it is taken; until then silence leaves it.
+        """With an empty URL every value is `NOT_CONFIGURED`."""
+        # `latest` checks the age of a value; until then an unreachable Prometheus does not replace it.
         self._poller: CachedPoller[_QueryKey, Value] = CachedPoller(
             config.url, "Prometheus", is_valid=lambda _: True, rng=rng, clock=clock
         )
@@ -58,12 +58,12 @@ class ExternalMetrics:
         self._failures: dict[_QueryKey, str] = {}
 
     async def close(self) -> None:
-        """Drop what is being asked and close the connections."""
+        """Cancel the requests and close the connections."""
         await self._poller.close()
         await self._api.close()
 
     def latest(self, key: Key, query: str) -> Value | Unavailable:
-        """The latest value, at once; asks again in the background when that is due."""
+        """Return the latest value; send a request in the background if one is due."""
         if not self._poller.configured:
             return NOT_CONFIGURED
         query_key = (key, query)
@@ -80,7 +80,7 @@ class ExternalMetrics:
         return cached.value
 
     def retain(self, key: Key, queries: Iterable[str]) -> None:
-        """Forget every query of the resource but these."""
+        """Stop polling all other queries of the resource."""
         wanted = {(key, query) for query in queries}
         for query_key in [
             each for each in self._poller.keys if each[0] == key and each not in wanted
@@ -104,22 +104,22 @@ class ExternalMetrics:
 
 
 def read_value(response: QueryResult) -> Value | Unavailable:
-    """The one value of an instant query's result; of a partial one, a lower bound."""
+    """The single value of an instant query; a lower bound for a partial result."""
     kind, result = response.result_type, response.result
     if kind not in ("scalar", "vector"):
-        return Unavailable("NotOneValue", f"The query gives a {kind}; one value is needed.")
+        return Unavailable("NotOneValue", f"The query returns a {kind}, but one value is required.")
     if kind == "vector" and len(result) > 1:
         return Unavailable(
-            "NotOneValue", f"The query gives {len(result)} series; wrap it in sum() or max()."
+            "NotOneValue", f"The query returns {len(result)} series: wrap it in sum() or max()."
         )
     if kind == "vector" and not result:
-        return Unavailable("NoData", f"The query finds no series.{_partial(response)}")
+        return Unavailable("NoData", f"The query returns no series.{_partial(response)}")
     try:
         value = float((result if kind == "scalar" else result[0]["value"])[1])
     except (KeyError, IndexError, TypeError, ValueError, OverflowError) as error:
-        return Unavailable("Invalid", f"Prometheus' response does not parse: {error!r}.")
+        return Unavailable("Invalid", f"The response of Prometheus cannot be parsed: {error!r}.")
     if not math.isfinite(value):
-        return Unavailable("NotANumber", f"The query gives {value}.{_partial(response)}")
+        return Unavailable("NotANumber", f"The query returns {value}.{_partial(response)}")
     if response.partial:
         return LowerBound(value, _partial(response).strip())
     return value

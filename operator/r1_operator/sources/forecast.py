@@ -1,7 +1,7 @@
-"""Forecasts of one resource's load, asked for in the background.
+"""Forecasts of the load of a resource, polled in the background.
 
-A decision never waits for a forecast: it takes the latest answer there is, and what is too old, not
-there or not usable is `Unavailable` with a reason. An answer is asked for again about once a step.
+A decision never waits for a forecast: it uses the latest one. A forecast that is stale, missing or
+invalid is `Unavailable` with a reason. Each forecast is polled about once per step.
 """
 
 from __future__ import annotations
@@ -26,8 +26,7 @@ logger = logging.getLogger(__name__)
 
 PENDING = Unavailable("Pending", "The forecaster has not answered yet.")
 
-# A gateway that two scrape jobs or two Prometheus replicas read is there twice, with the same instance:
-# it counts once.
+# Two scrape jobs or two Prometheus replicas record a gateway twice under one instance: count it once.
 _RATE = "sum(max by (instance, class) (rate(%s{%%s}[%%ds])))"
 _SERIES = {
     MetricType.REQUESTS_PER_SECOND: _RATE % "r1_gateway_requests_offered_total",
@@ -39,7 +38,7 @@ RETRY_SECONDS = 15.0
 
 @dataclass(frozen=True, slots=True)
 class ForecastQuery:
-    """What the forecaster is asked about one resource; equal questions need no second asking."""
+    """The request to the forecaster for one resource; equal queries are sent once per period."""
 
     body: Json
     metric: MetricType
@@ -48,9 +47,9 @@ class ForecastQuery:
 
 
 def forecast_metric(metrics: tuple[MetricTarget, ...]) -> MetricType | None:
-    """The metric that is forecast: the first that counts arrivals.
+    """The forecast metric: the first one that counts arrivals.
 
-    Concurrency and queue length are not: they answer to the replicas that the forecast would make.
+    Concurrency and queue length are not forecast, because they depend on the number of replicas.
     """
     return next((metric.type for metric in metrics if metric.type in _SERIES), None)
 
@@ -64,13 +63,12 @@ def build_forecast_query(
     *,
     down_window_seconds: float = DownBehavior().stabilization_window_seconds,
 ) -> ForecastQuery:
-    """The request body of `POST /v1/forecast`; the lead is rounded up to whole steps of 5 s.
+    """The request body of `POST /v1/forecast`; the lead time is rounded up to a multiple of 5 s.
 
-    `down_window_seconds` is the policy's, by which the quantile is chosen where none is given.
+    `down_window_seconds` of the scaling policy determines the quantile if the spec sets none.
 
-    The series is a trailing mean: what it shows at a time was demanded half its window earlier. A
-    demand that replicas have to meet after `lead_seconds` shows up that much later, so that long
-    the forecast has to look.
+    The series is a trailing mean, which lags demand by half its window. The forecast therefore covers
+    `lead_seconds` plus half the window.
     """
     labels = f'inference_namespace="{key.namespace}",inference="{key.name}"'
     window = max(min_rate_seconds, spec.step_seconds)
@@ -91,7 +89,7 @@ def build_forecast_query(
             "horizonSeconds": spec.horizon_seconds,
             "levels": sorted({0.5, 0.9, 0.95, level}),
             "decisionLevel": level,
-            # Changes no answer: who is shown the forecast beside the operator is shown as much.
+            # Has no effect on the forecast: the forecaster shows it to other clients.
             "activation": str(spec.activation),
             "classQueries": {
                 str(name): _SERIES[metric] % (f'{labels},class="{name}"', window)
@@ -105,7 +103,7 @@ def build_forecast_query(
 
 
 class ForecastClient:
-    """The client of `POST /v1/forecast`, with the latest answer per resource."""
+    """Client of `POST /v1/forecast`, with the latest forecast per resource."""
 
     def __init__(
         self,
@@ -116,9 +114,9 @@ class ForecastClient:
         clock: Callable[[], float] | None = None,
         now: Callable[[], float] = PROCESS_CLOCK.now,
     ) -> None:
-        """`url` may be empty: then nothing is `configured` and nothing should be asked.
+        """With an empty `url` the client is not `configured` and must not be polled.
 
-        `now` is the clock of decisions: forecasts are moved onto it when they come.
+        `now` is the clock of decisions, to which received forecasts are converted.
         """
         self._now = now
         self._poller: CachedPoller[Key, ReceivedForecast] = CachedPoller(
@@ -133,17 +131,17 @@ class ForecastClient:
 
     @property
     def configured(self) -> bool:
-        """Whether there is a forecaster to ask; a site may do without."""
+        """Whether a forecaster is configured."""
         return self._poller.configured
 
     async def close(self) -> None:
-        """Drop what is being asked and close the connections."""
+        """Cancel the requests and close the connections."""
         await self._poller.close()
 
     def latest(self, key: Key, query: ForecastQuery) -> ReceivedForecast | Unavailable:
-        """The latest answer, at once; asks again in the background when that is due.
+        """Return the latest forecast; send a request in the background if one is due.
 
-        Another query than the last (a lead measured anew, an edited resource) is due at once.
+        A changed query (a new lead time, an edited resource) is due at once.
         """
         changed = query != self._last_query.get(key)
         send = partial(self._post, key, query)
@@ -153,21 +151,21 @@ class ForecastClient:
         return PENDING if cached is None else cached.value
 
     def expire(self, key: Key) -> None:
-        """Ask again at the next look."""
+        """Make the next request due at once."""
         self._poller.expire(key)
 
     def forget(self, key: Key) -> None:
-        """The resource has gone."""
+        """Drop a deleted resource."""
         self._last_query.pop(key, None)
         self._poller.forget(key)
 
     async def _post(self, key: Key, query: ForecastQuery) -> ReceivedForecast | Unavailable:
-        answer = await self._read(query)
-        if isinstance(answer, Unavailable):
-            logger.debug("forecast of %s: %s", key, answer.message)
-            # Asked again soon: training may be done long before a step of a day has passed.
+        forecast = await self._read(query)
+        if isinstance(forecast, Unavailable):
+            logger.debug("no forecast for %s: %s", key, forecast.message)
+            # Retry soon: training may end long before the next step, which can be a day.
             self._poller.expire(key, within_seconds=RETRY_SECONDS)
-        return answer
+        return forecast
 
     async def _read(self, query: ForecastQuery) -> ReceivedForecast | Unavailable:
         response = await self._poller.fetch("POST", "/v1/forecast", json=query.body)
@@ -175,5 +173,7 @@ class ForecastClient:
             return response
         status, body = response
         if status != 200 or not isinstance(body, dict):
-            return Unavailable("Refused", f"The forecaster answered {status}: {str(body)[:300]}")
+            return Unavailable(
+                "Refused", f"The forecaster returned HTTP status {status}: {str(body)[:300]}"
+            )
         return parse_forecast(body, query.lead_seconds, query.metric, self._now())

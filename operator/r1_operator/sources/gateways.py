@@ -1,8 +1,8 @@
-"""Which gateways there are: the pods behind the gateway's Service, by its EndpointSlices.
+"""Discovery of gateways by the EndpointSlices of their Service.
 
-Asked every few seconds rather than watched: it is one small read, and a gateway that is gone shows
-at once anyway, because it no longer answers. A pod that is not ready still has counters worth
-reading; one that is terminating still has requests in flight.
+The slices are listed every few seconds instead of watched: the list is small, and a stopped gateway is
+noticed at once because it does not answer. Pods that are not ready still have counters, and terminating
+pods still have requests in flight, so that all pods are polled.
 """
 
 from __future__ import annotations
@@ -35,9 +35,9 @@ class GatewayDirectory:
         clock: Callable[[], float] = time.monotonic,
         ipv6_first: bool | None = None,
     ) -> None:
-        """`service` is `namespace/name`; `urls`, when given, are used instead of any discovery.
+        """`service` is `namespace/name`; `urls` replace discovery.
 
-        `ipv6_first`: the address to use of a gateway with two; None: the cluster's first family.
+        `ipv6_first` selects the address of a dual-stack gateway; None: the first family of the cluster.
         """
         self._ipv6_first = prefers_ipv6() if ipv6_first is None else ipv6_first
         self._api = api
@@ -50,11 +50,11 @@ class GatewayDirectory:
 
     @property
     def configured(self) -> bool:
-        """Whether there is anywhere to look at all."""
+        """Whether a Service or URLs are configured."""
         return self._fixed or bool(self._service)
 
     async def signal_urls(self) -> Mapping[str, str]:
-        """Gateway to URL. What was last known stays when the API server does not answer."""
+        """URLs by gateway; the last list stays while the API server does not answer."""
         due = self._clock() - self._listed_at >= self._refresh
         if self._fixed or not self._service or self._api is None or not due:
             return self._urls
@@ -69,7 +69,11 @@ class GatewayDirectory:
                     for gateway, address in self._parse_slice(item):
                         addresses_by_gateway.setdefault(gateway, set()).add(address)
         except KubeApiError as error:
-            logger.warning("gateways of %s: %s", self._service, error)
+            logger.warning(
+                "gateways of Service %s were not listed, using the last list: %s",
+                self._service,
+                error,
+            )
         else:
             self._urls = {
                 gateway: f"http://{choose_address({}, addresses, ipv6_first=self._ipv6_first)}/signals"
@@ -78,16 +82,18 @@ class GatewayDirectory:
         return self._urls
 
     def _parse_slice(self, endpoint_slice: Any) -> list[tuple[str, str]]:
-        """Its gateways; none of an object of odd shape, which must not hide those of the others."""
+        """The gateways of a slice; none if the object is malformed."""
         try:
             return list(_gateways(endpoint_slice))
         except (AttributeError, TypeError) as error:
-            logger.warning("an EndpointSlice of %s is left out: %s", self._service, error)
+            logger.warning(
+                "a malformed EndpointSlice of Service %s is ignored: %s", self._service, error
+            )
             return []
 
 
 def _gateways(endpoint_slice: Json) -> Iterator[tuple[str, str]]:
-    """Pod and `host:port` of each gateway; of two IP families a pod is in a slice of each."""
+    """Pod and `host:port` of each gateway; a dual-stack pod is in one slice per IP family."""
     ports = {port.get("name"): port.get("port") for port in endpoint_slice.get("ports") or ()}
     port = ports.get("admin") or ADMIN_PORT
     for endpoint in endpoint_slice.get("endpoints") or ():

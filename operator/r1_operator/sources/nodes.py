@@ -1,8 +1,8 @@
-"""What is free on the cluster's nodes, looked at only while a resource asks for it.
+"""Free capacity of the nodes, listed only while a resource needs it.
 
-A decision never waits: it takes the latest look there is, and the next one begins in the background
-when it is due. Nodes and pods are listed in pages that are reduced on arrival, so that nothing of a
-pod is kept but its part of a sum. Nobody asks: nothing is listed.
+A decision never waits: it uses the latest snapshot, and the next listing runs in the background when it
+is due. Pages are aggregated on arrival, so that no pod is kept in memory. Without requests nothing is
+listed.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from r1_operator.plan.placement.schedulable import NOT_SEEN_YET, Node
 from r1_operator.plan.unavailable import Unavailable
 
 BOUND_PODS = "spec.nodeName!=,status.phase!=Succeeded,status.phase!=Failed"
-"""Selects the pods that hold something on a node."""
+"""Field selector of the pods that use resources of a node."""
 
 logger = logging.getLogger(__name__)
 
@@ -34,10 +34,10 @@ FORBIDDEN_RETRY_SECONDS = 60.0
 
 @dataclass(frozen=True, slots=True)
 class NodeSnapshot:
-    """The nodes with what was free on each, and the pods of each resource that had a place then.
+    """Nodes with their free resources, and the number of bound pods of each R1Inference.
 
-    Both come from one listing: a replica that found its place later is in neither, and the sum of
-    room and placed replicas stays right until the next look.
+    Both come from one listing. A replica that is bound later is in neither, so that the sum of free
+    capacity and bound replicas stays correct until the next listing.
     """
 
     nodes: tuple[Node, ...]
@@ -45,7 +45,7 @@ class NodeSnapshot:
 
 
 class Nodes:
-    """The latest look at the nodes; `latest` may be called from anywhere on the loop."""
+    """The latest snapshot of the nodes; `latest` is safe anywhere on the loop."""
 
     def __init__(self, api: Api, *, clock: Callable[[], float] | None = None) -> None:
         self._api = api
@@ -56,7 +56,7 @@ class Nodes:
         self._task: asyncio.Task[None] | None = None
 
     def latest(self) -> NodeSnapshot | Unavailable:
-        """The latest look, at once; looks again in the background when that is due."""
+        """Return the latest snapshot; start a listing in the background if one is due."""
         now = self._time()
         if self._task is None and now >= self._due:
             self._due = now + PERIOD_SECONDS
@@ -64,11 +64,11 @@ class Nodes:
             self._task.add_done_callback(self._done)
         if isinstance(self._snapshot, Unavailable) or now - self._at <= STALE_SECONDS:
             return self._snapshot
-        # After a pause in which nobody asked, or while the API server does not answer.
+        # After a pause without requests, or while the API server does not answer.
         return NOT_SEEN_YET if self._task is not None else self._stale(now)
 
     async def refresh(self) -> None:
-        """List nodes and placed pods once, and keep what is free."""
+        """List nodes and bound pods once, and store the free capacity."""
         try:
             self._snapshot = await self._list()
             self._at = self._time()
@@ -77,16 +77,16 @@ class Nodes:
                 self._due = self._time() + FORBIDDEN_RETRY_SECONDS
                 self._snapshot = Unavailable(
                     "NodesForbidden",
-                    "The operator may not list nodes and pods: set operator.readNodes of the chart "
-                    f"({error}).",
+                    "The operator is not allowed to list nodes and pods: set the chart value "
+                    f"operator.readNodes to true ({error}).",
                 )
                 return
-            logger.warning("free capacity is not known: %s", error)
+            logger.warning("nodes were not listed, free capacity is not updated: %s", error)
             if isinstance(self._snapshot, Unavailable):
-                self._snapshot = Unavailable("NodesNotRead", f"The nodes were not read: {error}.")
+                self._snapshot = Unavailable("NodesNotRead", f"The nodes were not listed: {error}.")
 
     async def close(self) -> None:
-        """Drop a look that is under way."""
+        """Cancel a running listing."""
         if self._task is not None:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
@@ -100,20 +100,22 @@ class Nodes:
                 owner = owner_of(pod)
                 if owner is not None and not pod["metadata"].get("deletionTimestamp"):
                     placed[owner] += 1
-        found: list[Node] = []
+        nodes: list[Node] = []
         async for page in self._api.list_pages(NODE):
-            found += [
+            nodes += [
                 read_node(one, used.get(one["metadata"]["name"], {})) for one in page["items"]
             ]
-        return NodeSnapshot(tuple(found), placed)
+        return NodeSnapshot(tuple(nodes), placed)
 
     def _stale(self, now: float) -> Unavailable:
-        return Unavailable("StaleNodes", f"The nodes were last read {now - self._at:.0f} s ago.")
+        return Unavailable("StaleNodes", f"The nodes were last listed {now - self._at:.0f} s ago.")
 
     def _done(self, task: asyncio.Task[None]) -> None:
         self._task = None
         if not task.cancelled() and task.exception() is not None:
-            logger.error("free capacity is not known", exc_info=task.exception())
+            logger.error(
+                "nodes were not listed, free capacity is not updated", exc_info=task.exception()
+            )
 
     def _time(self) -> float:
         return self._clock() if self._clock else asyncio.get_running_loop().time()

@@ -19,7 +19,7 @@ _CHUNK_BYTES = 256 << 10
 
 
 class PrometheusApi:
-    """A client of `/api/v1/query`; no redirect is followed and no proxy of the environment used."""
+    """Client of `/api/v1/query`, without redirects and without proxies from the environment."""
 
     def __init__(self, config: PrometheusConfig, *, timeout_seconds: float = 10.0) -> None:
         self._config = config
@@ -28,10 +28,10 @@ class PrometheusApi:
         self._session: aiohttp.ClientSession | None = None
 
     async def query(self, promql: str) -> QueryResult:
-        """The result now, narrowed by the configured matchers.
+        """Run an instant query with the configured matchers.
 
         Raises:
-            PrometheusError: there is no result; the message has status and cause.
+            PrometheusError: the query failed; the message has status and cause.
         """
         if self._session is None:
             self._session = aiohttp.ClientSession(timeout=self._timeout)

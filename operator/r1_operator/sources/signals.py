@@ -1,9 +1,8 @@
-"""Load signals, read from every gateway at once.
+"""Load signals, polled from all gateways concurrently.
 
-A gateway that does not answer in time is silent, not idle: its name stays among the expected ones
-and the demand windows say that something is missing. Gateways are known here by the name that the
-directory gives them, whatever they call themselves in the answer, so that one that has never
-answered is missed as well.
+A gateway that does not answer in time counts as silent, not as idle: it stays among the expected
+gateways, and the demand windows report it as missing. Gateways are identified by their name in the
+directory, not by the name in their response, so that a gateway without any response is missing too.
 """
 
 from __future__ import annotations
@@ -27,13 +26,13 @@ from r1_operator.sources.gateways import GatewayDirectory
 logger = logging.getLogger(__name__)
 
 NO_GATEWAY = Unavailable(
-    "NoGateway", "No gateway is known: set R1_GATEWAY_SERVICE, or start the gateway."
+    "NoGateway", "The operator finds no gateway: set R1_GATEWAY_SERVICE, or start the gateway."
 )
 
 
 @dataclass(frozen=True, slots=True)
 class SignalsResponse:
-    """A gateway's `/signals`, read: the body, its samples by route, and when it came (ours)."""
+    """A response of `/signals`: body, samples by route, and time of arrival on our clock."""
 
     body: Mapping[str, object]
     samples: Mapping[str, CounterSample]
@@ -42,9 +41,9 @@ class SignalsResponse:
 
 @dataclass(frozen=True, slots=True)
 class SignalSnapshot:
-    """One round: who should have answered, what came, and who was silent (with the reason).
+    """One poll of all gateways: the expected gateways, their samples, and the silent ones with the cause.
 
-    `answers` are body, by gateway: histograms are large and few policies ask for them.
+    `answers` has the full responses by gateway, because few policies need the large histograms.
     """
 
     gateways: frozenset[str] = frozenset()
@@ -53,7 +52,7 @@ class SignalSnapshot:
     answers: Mapping[str, SignalsResponse] = field(default_factory=dict)
 
     def latencies(self, route: str) -> tuple[LatencySample, ...]:
-        """The histograms of one route, of the gateways that send any."""
+        """The latency histograms of one route, from the gateways that send them."""
         samples = (
             (name, read_latencies(answer.body, route, answer.received_at))
             for name, answer in self.answers.items()
@@ -82,7 +81,7 @@ class GatewaySignals:
             await self._session.close()
 
     async def read(self) -> SignalSnapshot:
-        """One round over all gateways; never raises for what a gateway does."""
+        """Poll all gateways once; a failing gateway never raises."""
         gateways = await self._directory.signal_urls()
         if self._session is None:
             self._session = aiohttp.ClientSession(timeout=self._timeout)
@@ -149,7 +148,12 @@ class GatewaySignals:
         good: dict[str, CounterSample] = {}
         for route, sample in samples.items():
             if isinstance(sample, Unavailable):
-                logger.warning("signals of %s about %s: %s", name, route, sample.message)
+                logger.warning(
+                    "signals of gateway %s for route %s are ignored: %s",
+                    name,
+                    route,
+                    sample.message,
+                )
             else:
                 good[route] = replace(sample, gateway=name)
         return SignalsResponse(answer, good, received_at)

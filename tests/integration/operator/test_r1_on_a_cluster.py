@@ -34,9 +34,9 @@ async def test_status_lists_what_is_there_and_finds_what_is_not(
     assert [one["metadata"]["name"] for one in json.loads(out)] == ["listed"]
     code, out, _ = await r1("status", "-n", namespace)
     assert "listed" in out
-    assert "not seen yet" in out, "no operator has been here"
+    assert "no status yet" in out, "no operator has been here"
     code, _, _ = await r1("status", "other", "-n", namespace)
     assert code == 3
     code, _, said = await r1("explain", "other", "-n", namespace)
     assert code == 3
-    assert "there is no R1Inference" in said
+    assert "does not exist" in said

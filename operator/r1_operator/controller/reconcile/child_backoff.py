@@ -1,9 +1,9 @@
-"""When a child whose last write failed is written again, and what that failure was.
+"""Backoff of failed requests for children, with the last failure of each.
 
-A refused manifest is refused again as long as neither it nor the cluster's rules change, and each
-event of the resource would send it anew. So a failed manifest waits: about a second after the first
-refusal (a fifth of that after a failure that may pass), twice as long after each further one, 30 s at
-most. Another manifest does not wait.
+The API server rejects a manifest again until the manifest or the rules of the cluster change, and each
+event of the resource would resend it. A rejected manifest is therefore retried after about 1 s (after
+0.2 s for a temporary failure), with a delay that doubles up to 30 s. A changed manifest is sent at
+once.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ _REFUSED: Final = Backoff(base_seconds=0.5, cap_seconds=30.0)
 _PASSING: Final = Backoff(base_seconds=0.1, cap_seconds=30.0)
 SHORTEST_SECONDS: Final = 0.1
 REPORTED_FAILURES: Final = 2
-"""A temporary failure is reported from this many in a row on: the first may be over already."""
+"""A temporary failure is reported from this number in a row, because the first may pass."""
 
 
 class ChildWrite(NamedTuple):
-    """What is tried: `verb` is read, apply or delete; `digest` is of the manifest, where there is one."""
+    """A request for a child: `verb` is read, apply, create or delete; `digest` is of the manifest."""
 
     kind: str
     verb: str
@@ -41,28 +41,28 @@ class _FailedWrite:
 
 
 class ChildBackoff:
-    """The failing requests of each resource. `now` is in seconds of a monotonic clock."""
+    """Failed requests by resource; `now` is in seconds of a monotonic clock."""
 
     def __init__(self, *, rng: random.Random | None = None) -> None:
         self._rng = rng or random.Random()  # noqa: S311 (jitter, not a secret)
         self._failing: dict[Key, dict[tuple[str, str], _FailedWrite]] = {}
 
     def pause(self, resource: Key, request: ChildWrite, now: float) -> float:
-        """Seconds until this request may be sent again; 0 means now."""
+        """Seconds until this request may be sent; 0 means now."""
         failed = self._failing.get(resource, {}).get(request[:2])
         if failed is None or failed.digest != request.digest:
             return 0.0
         return max(0.0, failed.due - now)
 
     def last_failure(self, resource: Key, request: ChildWrite) -> WriteRefusal | None:
-        """What this request last failed with; None where it did not."""
+        """The last failure of this request, or None."""
         failed = self._failing.get(resource, {}).get(request[:2])
         return None if failed is None or failed.digest != request.digest else failed.refusal
 
     def record_failure(
         self, resource: Key, request: ChildWrite, refusal: WriteRefusal, now: float
     ) -> float:
-        """Note a failure; seconds until the next try."""
+        """Record a failure; seconds until the next retry."""
         requests = self._failing.setdefault(resource, {})
         previous = requests.get(request[:2])
         failures = 1 if previous is None else previous.failures + 1
@@ -71,18 +71,18 @@ class ChildBackoff:
         return delay
 
     def record_success(self, resource: Key, request: ChildWrite) -> None:
-        """The request was answered, or is not needed any more."""
+        """Drop the failure of a request that succeeded or is no longer needed."""
         if resource in self._failing:
             self._failing[resource].pop(request[:2], None)
 
     def retry_now(self, resource: Key, now: float) -> None:
-        """Let what failed for a reason that may pass be tried at once: the server answers again."""
+        """Make temporary failures due at once, after the server has recovered."""
         for request, failed in self._failing.get(resource, {}).items():
             if failed.refusal.temporary:
                 self._failing[resource][request] = replace(failed, due=now)
 
     def retain(self, resource: Key, kinds: Collection[str]) -> None:
-        """Forget the failures of kinds that are no children any more."""
+        """Drop the failures of kinds that are no longer children."""
         retained = {
             request: failed
             for request, failed in self._failing.get(resource, {}).items()
@@ -93,11 +93,11 @@ class ChildBackoff:
             del self._failing[resource]
 
     def forget(self, resource: Key) -> None:
-        """The resource has gone."""
+        """Drop a deleted resource."""
         self._failing.pop(resource, None)
 
     def reported(self, resource: Key) -> tuple[WriteRefusal, ...]:
-        """What the status says about children of this resource that could not be read or written."""
+        """The failures that the status of this resource reports."""
         return tuple(
             failed.refusal
             for failed in self._failing.get(resource, {}).values()
@@ -105,6 +105,6 @@ class ChildBackoff:
         )
 
     def next_retry(self, resource: Key, now: float) -> float | None:
-        """Seconds until the earliest next try; None where nothing fails."""
+        """Seconds until the earliest retry; None without failures."""
         due = [failed.due for failed in self._failing.get(resource, {}).values()]
         return max(SHORTEST_SECONDS, min(due) - now) if due else None

@@ -1,4 +1,4 @@
-"""When somebody else keeps changing our fields back: repair quickly a few times, then slowly."""
+"""Backoff of repairs while another client keeps reverting the fields of a child."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ SLOW_SECONDS = 30.0
 
 
 class ConflictBackoff:
-    """Counts repairs of each object."""
+    """Counts the repairs of each object: five within 60 s at once, then one every 30 s."""
 
     def __init__(self) -> None:
         self._repairs: dict[Hashable, deque[float]] = {}
 
     def pause(self, key: Hashable, now: float) -> float:
-        """Seconds to wait before this repair; 0 means now, and counts it."""
+        """Seconds before the next repair; 0 means now and counts as a repair."""
         times = self._repairs.setdefault(key, deque())
         while times and now - times[0] >= WITHIN_SECONDS:
             times.popleft()

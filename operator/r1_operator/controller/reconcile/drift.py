@@ -1,12 +1,12 @@
-"""Does a live object say what the plan says? Pure; the reason why a settled object costs no write.
+"""Comparison of a live object with its manifest; without drift no write is needed. Pure.
 
-The live object has more in it than was asked for: defaults of the API server, status, fields of
-other owners (a sidecar, an annotation). So the wanted manifest is looked up *in* the live one, with
-the API's own equalities: lists that the API merges by a key are compared by that key, quantities by
-value, an empty or false field may be left out.
+The live object has more fields than the manifest: defaults of the API server, status, fields of other
+owners (a sidecar, an annotation). The manifest is therefore looked up in the live object, with the
+equality of the API: lists with a merge key are compared by that key, quantities by value, and an empty
+or false field may be absent.
 
-What the lookup cannot see is a field that an earlier manifest had and this one has not. For that
-each child carries the hash of the manifest it was last applied with, in an annotation.
+The lookup does not detect a field that an earlier manifest had and this one has not. An annotation on
+each child therefore has the hash of the last applied manifest.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from r1_operator.api.quantity import NotAQuantity, parse_quantity
 from r1_operator.kube.kinds import Json
 
 APPLIED: Final = "deepseek.ai/applied"
-"""Annotation of a child: the hash of the manifest that it was applied with."""
+"""Annotation of a child: the hash of the last applied manifest."""
 
 _LIST_KEYS: Final[Mapping[str, tuple[str, ...]]] = {
     "containers": ("name",),
@@ -42,28 +42,28 @@ _QUANTITIES: Final = frozenset({"limits", "requests", "emptyDir", "resourceField
 
 
 def manifest_hash(manifest: Json) -> str:
-    """32 hex digits that stand for a manifest."""
+    """The hash of a manifest (32 hex digits)."""
     text = json.dumps(manifest, separators=(",", ":"), sort_keys=True).encode()
     return hashlib.blake2b(text, digest_size=16).hexdigest()
 
 
 def with_hash(manifest: Json, digest: str) -> Json:
-    """The manifest with its hash in the annotation; the original is not changed."""
+    """A copy of the manifest with its hash in the annotation."""
     metadata = dict(manifest["metadata"])
     metadata["annotations"] = {**(metadata.get("annotations") or {}), APPLIED: digest}
     return {**manifest, "metadata": metadata}
 
 
 def drift(wanted: Any, live: Any) -> list[str]:
-    """Paths at which the live object does not say what is wanted; empty when it does."""
+    """Paths at which the live object differs from the manifest; empty without drift."""
     paths: list[str] = []
     _compare(wanted, live, "", False, paths)
     return paths
 
 
 def _compare(wanted: Any, live: Any, path: str, quantities: bool, paths: list[str]) -> None:
-    # Ten thousand restarts' worth of objects come through here at once: plain recursion, and
-    # equality first, which most branches end with.
+    # A restart compares tens of thousands of objects: plain recursion, with the equality test first,
+    # which ends most branches.
     if wanted is None or wanted == live or (live is None and not wanted):
         return
     if isinstance(wanted, dict):

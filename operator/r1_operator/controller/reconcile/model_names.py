@@ -1,8 +1,7 @@
-"""Model names that several resources claim: who has each, and whose status changes with it.
+"""Index of model names and the resources that claim them.
 
-Fed by each reconcile with the resource's `route.json` ConfigMap as the API server has it, which is
-what the gateways read. A claim that comes, goes or changes may give or take names of other
-resources; these are looked at again.
+Each reconcile adds the stored `route.json` ConfigMap of its resource, which the gateways read. A new,
+changed or removed claim can change the names of other resources, which are then enqueued.
 """
 
 from __future__ import annotations
@@ -20,14 +19,14 @@ from r1_operator.kube.store import Store
 
 @dataclass(slots=True)
 class NameIndex:
-    """The claims by resource, and the resources by name."""
+    """Claims by resource, and resources by model name."""
 
     _claims: dict[Key, tuple[tuple[str, str], NameClaim]] = field(default_factory=dict)
     _holders: dict[str, set[Key]] = field(default_factory=dict)
     _is_filled: bool = False
 
     def fill(self, routes: Store) -> None:
-        """Take in every ConfigMap of the store, once: the first status must know all claims."""
+        """Add every stored ConfigMap, once, so that the first status knows all claims."""
         if self._is_filled:
             return
         self._is_filled = True
@@ -35,7 +34,7 @@ class NameIndex:
             self.update(stored.load())
 
     def update(self, configmap: Mapping[str, Any]) -> set[Key]:
-        """Take in a `route.json` ConfigMap; the other resources whose names may have changed."""
+        """Add a `route.json` ConfigMap; the other resources whose names may have changed."""
         claim = _read(configmap)
         if claim is None:
             return set()
@@ -53,7 +52,7 @@ class NameIndex:
         return others - {key}
 
     def remove(self, key: Key) -> set[Key]:
-        """Forget a resource; the other resources whose names may have changed."""
+        """Remove a resource; the other resources whose names may have changed."""
         entry = self._claims.pop(key, None)
         others: set[Key] = set()
         for each in entry[1].all_names() if entry is not None else ():
@@ -65,7 +64,7 @@ class NameIndex:
         return others
 
     def conflicts(self, key: Key) -> dict[str, str]:
-        """The names that this resource claims and does not get, with the key of their owner."""
+        """The claimed names that other resources own, with the key of each owner."""
         entry = self._claims.get(key)
         names = entry[1].wanted() if entry is not None else ()
         owners = {name: self._owner(name) for name in names}
@@ -77,7 +76,7 @@ class NameIndex:
 
 
 def _read(configmap: Mapping[str, Any]) -> NameClaim | None:
-    """The claim of a ConfigMap; None where the gateways cannot read it either."""
+    """The claim of a ConfigMap; None if the gateways cannot parse it either."""
     try:
         route = json.loads((configmap.get("data") or {}).get(ROUTE_KEY, ""))
         models = tuple(str(one) for one in route["models"])

@@ -1,15 +1,15 @@
-"""One resource: observe it, plan it, apply what differs. Create, update, repair and restart are context.
+"""Reconciler of R1Inferences: observe, plan, apply the difference.
 
-Zero writes when settled: a child is written when the manifest it was applied with is another one
-(its hash is in an annotation) or when one of our fields in it no longer says what we want. What was
-found settled once is remembered by the store until the object changes.
+An unchanged resource needs no write. A child is written if the hash of its manifest (in an annotation)
+changed, or if one of its fields drifted. The store remembers a child without drift until the child
+changes.
 
-Absence is confirmed before it is acted upon: the stores see only what carries our label, and a watch
-may be late, so a child that is missing there is asked for by name before it is made. That keeps us
-from taking over a stranger's object, and from resetting the count of a Deployment not yet seen.
+Absence is confirmed before a child is created: stores have only labelled objects, and a watch can be
+late. A missing child is therefore read by name first. The operator thus never takes over a foreign
+object, and never resets the count of a Deployment that is not stored yet.
 
-A child that cannot be read or written holds up neither the other children nor the status: the
-failure becomes part of what is observed, and the child is tried again later (`child_backoff.py`).
+A child that cannot be read or written delays neither the other children nor the status: the failure
+becomes part of the observation, and the child is retried later (`child_backoff.py`).
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ _BLOCKED_SECONDS = 10.0
 
 @dataclass(slots=True)
 class _ReconcileContext:
-    """One reconcile: what was found, and what became of it."""
+    """State of one reconcile: the observed children, the writes and the failures."""
 
     key: Key
     resource: R1Inference
@@ -69,18 +69,18 @@ class _ReconcileContext:
     unread: set[str] = field(default_factory=set)
     writes: int = 0
     failures: int = 0
-    """children that could not be read or written in this round, for a reason that may pass"""
+    """children that could not be read or written because of a temporary failure"""
     requeue_after: float | None = None
 
     def requeue_in(self, seconds: float) -> None:
-        """Want another reconcile after so many seconds, or earlier."""
+        """Requeue after this delay, or earlier."""
         self.requeue_after = (
             seconds if self.requeue_after is None else min(self.requeue_after, seconds)
         )
 
 
 class Reconciler:
-    """`reconcile` is what the work queue's workers do."""
+    """Reconciles R1Inferences; the workers of the work queue call `reconcile`."""
 
     def __init__(
         self,
@@ -108,10 +108,10 @@ class Reconciler:
         self._child_backoff = ChildBackoff()
         self._model_names = NameIndex()
         self._status_unwritten: set[Key] = set()
-        """resources whose last status could not be written"""
+        """resources whose last status write failed"""
 
     async def reconcile(self, key: Key, waited: float) -> float | None:
-        """Bring one resource to what its spec asks; seconds until it wants to be looked at again."""
+        """Reconcile one resource with its spec; seconds until it is requeued."""
         self._metrics.queue_wait.observe(waited)
         try:
             with self._metrics.reconcile.time():
@@ -134,10 +134,10 @@ class Reconciler:
         try:
             resource = parse(obj)
         except Invalid as error:
-            # Only an object from before a stricter CRD gets here; its children stay as they are.
+            # Possible for an object that is older than a stricter CRD; its children stay unchanged.
             return await self._write_unreadable_status(key, stored, obj, str(error)), None
         if resource.deleted_at is not None:
-            return "unchanged", None  # the garbage collector takes the children
+            return "unchanged", None  # the garbage collector deletes the children
         context = _ReconcileContext(key, resource)
         children = self._child_names(key)
         self._child_backoff.retain(key, {kind.name for kind, _ in children})
@@ -162,7 +162,7 @@ class Reconciler:
         pause = planned.look_again
         if pause is not None:
             context.requeue_in(pause)
-        # What is in the way may be no object of ours, so no watch tells when it is gone.
+        # The blocking object may be foreign, and no watch reports its deletion.
         blocked = _BLOCKED_SECONDS if planned.problem is not None else None
         pause = blocked or self._child_backoff.next_retry(key, self._clock.now())
         if pause is not None:
@@ -172,7 +172,7 @@ class Reconciler:
         return "updated" if context.writes else "unchanged", context.requeue_after
 
     def _update_model_names(self, context: _ReconcileContext) -> None:
-        """Take in the model names that the route claims as it is stored."""
+        """Update the index with the model names of the stored route."""
         route = context.live[CONFIG_MAP.name]
         if route is ABSENT:
             if CONFIG_MAP.name not in context.unread:
@@ -196,7 +196,7 @@ class Reconciler:
         return names
 
     async def _read_child(self, context: _ReconcileContext, kind: Kind, name: str) -> None:
-        """Find one child. One that cannot be read counts as ABSENT, and nothing is applied to it."""
+        """Read one child. A child that cannot be read counts as ABSENT and is not written."""
         context.unread.add(kind.name)
         context.live[kind.name] = ABSENT
 
@@ -225,10 +225,10 @@ class Reconciler:
         name: str,
         work: Callable[[], Awaitable[None]],
     ) -> None:
-        """Read, write or delete one child, unless the same request failed a moment ago.
+        """Read, write or delete one child, unless its backoff has not elapsed.
 
         Raises:
-            NotLeader: this process may not write any more, the status neither.
+            NotLeader: this process may not write, not even the status.
         """
         if self._child_backoff.pause(context.key, request, self._clock.now()) > 0:
             return
@@ -236,7 +236,7 @@ class Reconciler:
             await work()
         except NotLeader:
             raise
-        except Exception as error:  # noqa: BLE001 (whatever it was: the status is written)
+        except Exception as error:  # noqa: BLE001 (every error is reported in the status)
             self._record_failure(context, request, name, error)
         else:
             self._child_backoff.record_success(context.key, request)
@@ -244,7 +244,7 @@ class Reconciler:
     def _record_failure(
         self, context: _ReconcileContext, request: ChildWrite, name: str, error: Exception
     ) -> None:
-        """Make the failure of a child part of what is observed."""
+        """Record the failure of a child as part of the observation."""
         expected = isinstance(error, KubeApiError)
         detail = (
             error.detail if isinstance(error, KubeApiError) else f"{type(error).__name__}: {error}"
@@ -256,7 +256,7 @@ class Reconciler:
         delay = self._child_backoff.record_failure(context.key, request, refusal, self._clock.now())
         logger.log(
             logging.WARNING if expected else logging.ERROR,
-            "%s: %s of %s %s failed, again in %.1f s: %s",
+            "%s: %s of %s %s failed, retrying in %.1f s: %s",
             context.key,
             request.verb,
             request.kind,
@@ -284,7 +284,7 @@ class Reconciler:
         )
 
     async def _apply_child(self, context: _ReconcileContext, manifest: Json) -> None:
-        """Bring one child to its manifest."""
+        """Apply the manifest of one child."""
         kind = BY_NAME[manifest["kind"]]
         key = Key(context.key.namespace, manifest["metadata"]["name"])
         digest = manifest_hash(manifest)
@@ -321,11 +321,13 @@ class Reconciler:
         logger.info("%s: %s %s %s", context.key, reason, kind.name, key.name)
         if reason == "repair":
             self._emit_events(
-                context, "Repaired", f"{kind.name} {key.name} was changed from outside."
+                context,
+                "Repaired",
+                f"Another client changed {kind.name} {key.name}. The operator restored its fields.",
             )
 
     async def _write_deletion_costs(self, context: _ReconcileContext, wanted: int) -> None:
-        """Say which pods go, before the count falls and somebody else has to pick."""
+        """Write pod deletion costs before the count falls, to select the pods to delete."""
         live = context.live[DEPLOYMENT.name]
         if live is ABSENT or live["spec"].get("replicas", 1) <= wanted:
             return
@@ -368,7 +370,7 @@ class Reconciler:
     async def _write_unreadable_status(
         self, key: Key, stored: StoredObject, obj: Json, message: str
     ) -> str:
-        """Write what can be said of a resource whose spec cannot be read; the outcome."""
+        """Write the status of a resource with an invalid spec; the outcome."""
         metadata, before = obj["metadata"], obj.get("status") or {}
         if metadata.get("deletionTimestamp"):
             return "unchanged"
@@ -383,8 +385,8 @@ class Reconciler:
     async def _write_status(
         self, key: Key, stored: StoredObject, before: Mapping[str, Any], status: Json
     ) -> bool:
-        """Write the status and its Events; False where the resource has gone meanwhile."""
-        # Events first: where the status cannot be written they are all that people see.
+        """Write the status and its Events; False if the resource was deleted."""
+        # Events first: they stay visible if the status cannot be written.
         self._emit_condition_events(key, stored.uid, before, status)
         manifest = {
             "apiVersion": R1INFERENCE.api_version,
@@ -395,7 +397,7 @@ class Reconciler:
         try:
             response = await self._api.apply(R1INFERENCE, *key, manifest, subresource="status")
         except NotFound:
-            return False  # deleted meanwhile: its event is on the way
+            return False  # deleted: its event arrives later
         except KubeApiError:
             self._status_unwritten.add(key)
             raise
@@ -406,7 +408,7 @@ class Reconciler:
         self._stores.put(R1INFERENCE, response)
         current = self._stores.resources.get(key)
         if current is not None and current.digest != stored.digest:
-            self._enqueue(key)  # the answer brought a change of the spec with it
+            self._enqueue(key)  # the response has a changed spec
         return True
 
     def _emit_condition_events(
@@ -415,7 +417,7 @@ class Reconciler:
         before = _conditions(stored)
         for name, (value, reason, message) in _conditions(status).items():
             old = before.get(name, ("", "", ""))
-            # Of what was refused each message counts: the next one is about another field.
+            # Each message of a rejection counts: the next one names another field.
             each = reason in REFUSING or name == "ModelNameConflict"
             if old == (value, reason, message) or (old[:2] == (value, reason) and not each):
                 continue
@@ -436,7 +438,7 @@ class Reconciler:
 def _write_reason(
     manifest: Json, digest: str, live: Found, stored: StoredObject | None
 ) -> str | None:
-    """Why a child has to be written: create, change, repair; None where it is settled."""
+    """The reason to write a child: create, change or repair; None without a difference."""
     if live is ABSENT:
         return "create"
     if stored is not None and stored.synced_hash == digest:

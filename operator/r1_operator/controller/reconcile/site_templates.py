@@ -1,7 +1,8 @@
-"""Pod templates that a site sets for every model pod and for the Jobs of R1Backtests.
+"""Validation of the site's pod templates for model pods and for the Jobs of R1Backtests.
 
-A mistake in one of them would stop every resource, so it ends the operator's start, and the operator
-of before goes on. What the API server alone can know is a condition of the resources, as ever.
+An invalid template would break every resource. It therefore fails the start of the operator, and the
+previous operator continues. Errors that only the API server detects become conditions of the
+resources.
 """
 
 from __future__ import annotations
@@ -20,13 +21,13 @@ from r1_operator.settings import BadSetting, OperatorSettings, variable
 
 
 def check_site_templates(settings: OperatorSettings) -> None:
-    """Raises BadSetting, whose message names the field and the container."""
+    """Validate both templates; raises BadSetting, whose message names the field and the container."""
     _check("model_pod_template", settings.model_pod_template, names.CONTAINER)
     _check("backtest_template", settings.backtest_template, CONTAINER)
 
 
 def _check(name: str, text: str, container: str) -> None:
-    template: Any = json.loads(text)  # an object: Settings.checked
+    template: Any = json.loads(text)  # `OperatorSettings.checked` ensures an object
     errors: list[FieldError] = []
     read(PodTemplate, template, "template", errors, strict=True)
     wrong = [str(error).removeprefix("template.") for error in errors]
@@ -46,7 +47,7 @@ def _unmergeable(template: Any, container: str) -> list[str]:
         return [error.problem.message.removeprefix("spec.template.")]
     groups = ((field, pod.get(field) or []) for field in ("containers", "initContainers"))
     return [
-        f"spec.{field}[{each['name']}]: has no image, and the operator's pod has only the "
+        f"spec.{field}[{each['name']}]: has no image, and the pod of the operator has only the "
         f"container {container}"
         for field, found in groups
         for each in found

@@ -1,8 +1,8 @@
-"""When is a status worth a write? Pure.
+"""Comparison of the planned status with the stored one. Pure.
 
-The plan keeps what need not move (times of transitions, sentences with figures in them), so this is
-equality, with two allowances: the list of conditions has no order, and conditions of types that are
-not ours belong to somebody else.
+The plan keeps unchanged parts (transition times, messages with numbers), so that the comparison is
+equality with two exceptions: conditions have no order, and conditions of other types belong to other
+controllers.
 """
 
 from __future__ import annotations
@@ -30,10 +30,10 @@ def status_differs(wanted: Mapping[str, Any], live: Mapping[str, Any]) -> bool:
 
 
 def with_previous_scaling(wanted: Json, live: Mapping[str, Any]) -> Json:
-    """The wanted status with what the live one says about scaling.
+    """The planned status with the scaling conditions of the stored status.
 
-    Used in the first seconds of a process, which knows nothing about load yet: what the process
-    before it knew is a better answer, as long as there is one.
+    In its first seconds a process has no load signals. Until then the conditions of the previous
+    process stay, if there are any.
     """
     stored = {one["type"]: one for one in live.get("conditions") or () if one["type"] in _SCALING}
     active = stored.get(ConditionType.SCALING_ACTIVE.value, {"status": "Unknown"})

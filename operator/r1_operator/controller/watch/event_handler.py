@@ -1,4 +1,4 @@
-"""What becomes of what the API server tells: into the store, and its resource into the queue."""
+"""Event handler: store watched objects and enqueue their resources."""
 
 from __future__ import annotations
 
@@ -15,23 +15,23 @@ logger = logging.getLogger(__name__)
 
 
 class ObjectStores(Protocol):
-    """Views by kind, and whom an object in them concerns."""
+    """Stores by kind, with the owner of each stored object."""
 
     def of(self, kind: Kind) -> Store | PodStore:
         """The store of one kind."""
 
     def put(self, kind: Kind, obj: Json) -> Key | None:
-        """Take in an object; whom it concerns, None where nothing is new."""
+        """Store an object; the key of its owner, None if the object is not newer."""
 
     def remove(self, kind: Kind, obj: Json) -> Key | None:
-        """Forget an object; whom it concerned, None where it was unknown."""
+        """Remove an object; the key of its owner, None if the object was not stored."""
 
     def owner(self, kind: Kind, key: Key) -> Key | None:
-        """Whom an object in store concerns."""
+        """The owner of a stored object."""
 
 
 class EventHandler:
-    """One way into the stores for every watch and listing."""
+    """Applies the events of every watch and the pages of every listing to the stores."""
 
     def __init__(
         self,
@@ -47,27 +47,27 @@ class EventHandler:
         self._metrics = metrics
 
     def handle_event(self, kind: Kind, event_type: str | None, obj: Json) -> None:
-        """Take in one watch event; no type means found by a listing."""
+        """Apply one watch event; without a type it comes from a listing."""
         self._count(kind, 1)
         self._apply(self.stores.remove if event_type == "DELETED" else self.stores.put, kind, obj)
 
     def handle_page(self, kind: Kind, objects: Sequence[Json]) -> None:
-        """Take in a page of a listing."""
+        """Store one page of a listing."""
         self._count(kind, len(objects))
         for obj in objects:
             self._apply(self.stores.put, kind, obj)
 
     def handle_object(self, kind: Kind, obj: Json) -> bool:
-        """Take in what was asked for by name; whether it says something new."""
+        """Store an object that was read by name; whether it is newer than the stored one."""
         return self._apply(self.stores.put, kind, obj)
 
     def delete_missing(
         self, kind: Kind, uids: Mapping[Key, str], as_of: int, namespace: str | None = None
     ) -> None:
-        """Forget what a whole listing of version `as_of` no longer has; `uids` is what it has.
+        """Remove the objects that a complete listing of version `as_of` does not have.
 
-        What the store got later than the listing is left alone, and so is what lies outside of the
-        namespace, where the listing was of one.
+        `uids` are the listed objects. Objects that are newer than the listing stay, and so do objects
+        outside the listed namespace.
         """
         store = self.stores.of(kind)
         for key, uid, version in store.versions():
@@ -84,8 +84,8 @@ class EventHandler:
     def _apply(self, change: Callable[[Kind, Json], Key | None], kind: Kind, obj: Json) -> bool:
         try:
             owner = change(kind, obj)
-        except Exception:  # one object that nobody can read must not end the watch of all others
-            logger.exception("%s %s is left out", kind.name, _name_of(obj))
+        except Exception:  # one malformed object must not end the watch of the others
+            logger.exception("malformed %s %s is ignored", kind.name, _name_of(obj))
             return False
         self._enqueue_owner(owner)
         return owner is not None
@@ -96,6 +96,6 @@ class EventHandler:
 
 
 def _name_of(obj: Any) -> Any:
-    """The name of an object of any shape; None where it has none."""
+    """The name of a possibly malformed object, or None."""
     metadata = obj.get("metadata") if isinstance(obj, dict) else None
     return metadata.get("name") if isinstance(metadata, dict) else None

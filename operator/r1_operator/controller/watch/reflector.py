@@ -1,14 +1,13 @@
-"""List, then watch: one kind, from the API server into its store.
+"""Reflector: list and watch one kind into its store, as in client-go.
 
-For the kinds that the operator itself makes, four and more to a resource. kopf gives each object a
-queue and a task of its own, for the sake of handlers that wait; ours never wait, so a page of a
-listing goes into the store in one go, at a fraction of the cost. A listing of our own also tells when
-it is over and what has gone since the last one, which kopf's events do not.
+Reflectors serve the kinds that the operator creates, at least four objects per resource. kopf runs a
+queue and a task per object for handlers that wait. These handlers never wait, so a page of a listing is
+stored in one call, at a fraction of the cost. A listing also has an end and shows deleted objects, which
+the events of kopf do not.
 
-A watch that ends is taken up where it stopped. When the server has forgotten that point (410),
-everything is listed again. All other errors are tried again with growing pauses, and the store stays
-as it is meanwhile. An object that cannot be read is left out and logged; the watch of the others goes
-on.
+An ended watch resumes from its last resourceVersion. If that version has expired (410), everything is
+listed again. Other errors are retried with backoff, and the store stays unchanged. A malformed object is
+logged and ignored.
 """
 
 from __future__ import annotations
@@ -35,11 +34,11 @@ _BACKOFF: Final = RetryPolicy(base_seconds=0.25, cap_seconds=10.0)
 _WATCH_SECONDS: Final = 600.0
 _SILENT_SECONDS: Final = _WATCH_SECONDS + 30.0
 _UNUSABLE_VERSION: Final = (400, 410)
-"""A resourceVersion that the server has forgotten, or never understood: list again."""
+"""Status codes for an expired or invalid resourceVersion: list again"""
 
 
 class Reflector:
-    """Keeps the store of one kind, by a listing and a watch for each namespace."""
+    """Fills the store of one kind, by a listing and a watch per namespace."""
 
     def __init__(
         self,
@@ -51,7 +50,7 @@ class Reflector:
         namespaces: Sequence[str],
         rng: random.Random | None = None,
     ) -> None:
-        """Nothing is sent yet. `selector` is a label selector; no namespaces means all."""
+        """`selector` is a label selector; without namespaces all are watched."""
         self._api = api
         self._handler = handler
         self._kind = kind
@@ -61,7 +60,7 @@ class Reflector:
         self._rng = rng or random.Random()  # noqa: S311 (jitter, not a secret)
 
     async def run(self) -> None:
-        """Mirror for ever; the store is complete once every namespace was listed."""
+        """Reflect until cancelled; the store is complete once every namespace is listed."""
         async with asyncio.TaskGroup() as group:
             for namespace in self._namespaces:
                 group.create_task(self._list_and_watch(namespace))
@@ -74,9 +73,9 @@ class Reflector:
                     version = await self._list(namespace)
                 async with aclosing(self._watch_lines(namespace, version)) as lines:
                     async for line in lines:
-                        version = self._handle_line(orjson.loads(line), version)
+                        version = self._handle_event(orjson.loads(line), version)
                         failures, last_logged = 0, ""
-                # A watch that was ended in order; a server that ends each at once is not rushed.
+                # The watch ended normally. The pause protects a server that ends each watch at once.
                 await asyncio.sleep(_BACKOFF.delay(1, None, self._rng))
             except Exception as error:  # a watch that ended would leave its store stale
                 expected = isinstance(
@@ -89,7 +88,7 @@ class Reflector:
                     last_logged = message
                     logger.log(
                         logging.WARNING if expected else logging.ERROR,
-                        "watch of %s: %s; trying again",
+                        "watch of %s failed, retrying: %s",
                         self._kind.plural,
                         message,
                         exc_info=None if expected else error,
@@ -97,7 +96,7 @@ class Reflector:
                 await asyncio.sleep(_BACKOFF.delay(min(failures, 10), None, self._rng))
 
     async def _list(self, namespace: str | None) -> str:
-        """Everything there is into the store; the resourceVersion from which to watch."""
+        """List all objects into the store; the resourceVersion from which to watch."""
         uids: dict[Key, str] = {}
         first: Json = {}
         async for page in self._api.list_pages(
@@ -105,10 +104,8 @@ class Reflector:
         ):
             first = first or page
             for obj in page["items"]:
-                with contextlib.suppress(
-                    KeyError, TypeError, AttributeError
-                ):  # the handler logs it
-                    # A list names the kind once, an event in each object: one digest for both.
+                with contextlib.suppress(KeyError, TypeError, AttributeError):  # logged below
+                    # A list has the kind once, an event in each object: use the same digest for both.
                     obj["apiVersion"], obj["kind"] = self._kind.api_version, self._kind.name
                     uids[key_of(obj)] = obj["metadata"].get("uid", "")
             self._handler.handle_page(self._kind, page["items"])
@@ -122,7 +119,7 @@ class Reflector:
     async def _watch_lines(
         self, namespace: str | None, version: str
     ) -> AsyncGenerator[bytes, None]:
-        """The events of one watch, as text, until the server ends it."""
+        """The lines of one watch until the server ends it."""
         response = await self._api.stream(
             self._kind.path(namespace),
             {
@@ -141,18 +138,18 @@ class Reflector:
                 for line in lines:
                     yield line
 
-    def _handle_line(self, event: Any, version: str) -> str:
-        """Take in one event; the resourceVersion that the watch has come to.
+    def _handle_event(self, event: Any, version: str) -> str:
+        """Apply one event; the new resourceVersion of the watch.
 
         Raises:
-            Refused: the event is an error, with its code as status.
+            RequestRefused: the event is an error; its code is the status.
         """
         event = _fields(event)
         obj = event.get("object")
         if event.get("type") == "ERROR":
             message, code = _fields(obj).get("message"), _fields(obj).get("code")
             status = code if isinstance(code, int) else 0
-            raise RequestRefused(f"the server ended it: {message}", status=status)
+            raise RequestRefused(f"the API server ended the watch: {message}", status=status)
         if event.get("type") != "BOOKMARK":
             self._handler.handle_event(self._kind, event.get("type"), obj)
         new_version = _fields(_fields(obj).get("metadata")).get("resourceVersion")
@@ -160,5 +157,5 @@ class Reflector:
 
 
 def _fields(value: Any) -> Json:
-    """A JSON object; of any other value no fields."""
+    """The JSON object; for any other value an empty one."""
     return value if isinstance(value, dict) else {}

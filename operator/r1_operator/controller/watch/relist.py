@@ -1,10 +1,9 @@
-"""A second look at the cluster, so that a lost watch event costs one period and not for ever.
+"""Periodic relist, which repairs the stores after lost watch events.
 
-A listing of names and resourceVersions (metadata only, in pages) is compared with the store. What
-the store has and the listing has not is gone; what the store has older, or not at all, is given a few
-seconds to arrive by itself and is then fetched. Of kinds whose watch does not tell when its first
-listing is over, the first round comes at once and does one thing more: once the store holds everything
-that was listed, the store is complete, and only then does anything get planned.
+A listing of names and resourceVersions (metadata only, in pages) is compared with the store. Objects
+that are missing in the listing are removed. Objects that are missing or older in the store get a few
+seconds to arrive by the watch, then they are read. For kinds whose watch does not report the end of its
+first listing, the first relist runs at the start and marks the store as complete.
 """
 
 from __future__ import annotations
@@ -28,7 +27,7 @@ _GRACE_SECONDS = 5.0
 
 
 class Relist:
-    """Compares stores with listings, at the start and then every period."""
+    """Compares the stores with listings, at the start and then once per period."""
 
     def __init__(
         self,
@@ -55,7 +54,7 @@ class Relist:
         self._rng = rng or random.Random()  # noqa: S311 (jitter, not a secret)
 
     async def run(self) -> None:
-        """Complete the stores of `initial_kinds`; then look at all kinds once a period, for ever."""
+        """Complete the stores of `initial_kinds`; then relist all kinds once per period."""
         while not all(self._stores.of(kind).complete.is_set() for kind in self._initial_kinds):
             await self._relist_all(self._initial_kinds)
             await asyncio.sleep(1.0)
@@ -64,7 +63,7 @@ class Relist:
             await self._relist_all(self._kinds())
 
     async def _relist_all(self, kinds: Sequence[Kind]) -> None:
-        for kind in kinds:  # one after the other: pages are the largest things in memory
+        for kind in kinds:  # sequentially, because pages need the most memory
             await self._relist_logged(kind)
         self._liveness.heartbeat()
 
@@ -72,12 +71,12 @@ class Relist:
         try:
             await self.relist(kind)
         except KubeApiError as error:
-            logger.warning("resync of %s failed: %s", kind.plural, error)
-        except Exception:  # a listing of odd shape must not end the looks at the other kinds
-            logger.exception("resync of %s failed", kind.plural)
+            logger.warning("relist of %s failed: %s", kind.plural, error)
+        except Exception:  # a malformed listing must not end the relist of the other kinds
+            logger.exception("relist of %s failed", kind.plural)
 
     async def relist(self, kind: Kind) -> int:
-        """Compare one kind once; the number of objects that the watch had missed."""
+        """Relist one kind; the number of objects that the watch had missed."""
         store = self._stores.of(kind)
         listed, as_of = await self._list(kind)
         self._handler.delete_missing(kind, {key: uid for key, (uid, _) in listed.items()}, as_of)
@@ -85,7 +84,10 @@ class Relist:
         repaired = [key for key in outdated if await self._fetch(kind, key)]
         if repaired:
             logger.warning(
-                "the watch had missed %d %s, such as %s", len(repaired), kind.plural, repaired[0]
+                "relist repaired %d %s that the watch had missed, such as %s",
+                len(repaired),
+                kind.plural,
+                repaired[0],
             )
             self._metrics.relist_repairs.labels(kind.name).inc(len(repaired))
             self._liveness.relist_repaired(kind)
@@ -94,7 +96,7 @@ class Relist:
 
     async def _list(self, kind: Kind) -> tuple[dict[Key, tuple[str, int]], int]:
         selector = "" if kind == R1INFERENCE else Label.RESOURCE
-        found: dict[Key, tuple[str, int]] = {}
+        listed: dict[Key, tuple[str, int]] = {}
         as_of = 2**63
         for namespace in self._namespaces:
             try:
@@ -103,15 +105,15 @@ class Relist:
                 ):
                     as_of = min(as_of, version_of(page))
                     for item in page["items"]:
-                        found[key_of(item)] = (item["metadata"]["uid"], version_of(item))
-            except NotFound:  # the kind itself is not installed here: there are none
+                        listed[key_of(item)] = (item["metadata"]["uid"], version_of(item))
+            except NotFound:  # the CRD of the kind is not installed
                 continue
-        return found, as_of
+        return listed, as_of
 
     async def _wait_for_watch(
         self, store: Store | PodStore, listed: dict[Key, tuple[str, int]]
     ) -> list[Key]:
-        """What is still outdated the listing when nothing more has arrived for the grace time."""
+        """The listed objects that the store still misses after a grace time without progress."""
         outdated = list(listed)
         last_progress = asyncio.get_running_loop().time()
         while True:
@@ -125,6 +127,6 @@ class Relist:
             await asyncio.sleep(0.2)
 
     async def _fetch(self, kind: Kind, key: Key) -> bool:
-        """Whether the object is there and said something new."""
+        """Read an object; whether it exists and is newer than the stored one."""
         obj = await self._api.get(kind, *key)
         return obj is not None and self._handler.handle_object(kind, obj)

@@ -1,8 +1,8 @@
-"""ServiceMonitors: their API may come and go, and with it their mirror.
+"""Reflector of ServiceMonitors, which runs while the cluster serves their API.
 
-Whether it is served (and we may use it) is asked at the start and once a period. While it is, they are
-mirrored as the other children are, so that a change from outside is seen at once and not by the next
-resync.
+The operator checks at the start and once per period whether the API is served and permitted. While it
+is, a reflector watches the ServiceMonitors like other children, so that an external change is repaired
+at once.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ logger = logging.getLogger(__name__)
 
 
 class ServiceMonitors:
-    """Whether they can be made, and their mirror while they can."""
+    """Tracks whether ServiceMonitors are available, and runs their reflector."""
 
     def __init__(
         self,
@@ -34,7 +34,7 @@ class ServiceMonitors:
         period_seconds: float,
         on_change: Callable[[], None],
     ) -> None:
-        """`changed` is called when the API came or went: every resource has to be looked at."""
+        """`on_change` is called when the API appears or disappears, to enqueue every resource."""
         self._api = api
         self._handler = handler
         self._enabled = enabled
@@ -46,17 +46,17 @@ class ServiceMonitors:
 
     @property
     def served(self) -> bool:
-        """Whether there is such an API, we may use it, and the site wants it."""
+        """Whether the API is served, permitted and enabled."""
         return self._served.is_set()
 
     async def check(self) -> None:
-        """Ask once."""
+        """Check the API once."""
         if not self._enabled:
             return
         try:
             served = await self._is_served()
         except KubeApiError as error:
-            logger.warning("is there a ServiceMonitor API? %s", error)
+            logger.warning("availability of the ServiceMonitor API is unknown: %s", error)
             return
         if served == self.served:
             return
@@ -64,7 +64,7 @@ class ServiceMonitors:
         self._on_change()
 
     async def run(self) -> None:
-        """Look once a period and mirror meanwhile, for ever; `look` once before."""
+        """Check once per period and run the reflector until cancelled; call `check` before."""
         try:
             while True:
                 if self.served and self._reflector is None:
@@ -73,13 +73,13 @@ class ServiceMonitors:
                     await self._stop()
                 await self._pause()
                 if self._reflector is not None and self._reflector.done():
-                    self._reflector.result()  # it runs for ever: whatever ended it is raised
+                    self._reflector.result()  # a reflector ends only with an error: raise it
                 await self.check()
         finally:
             await self._stop()
 
     async def _pause(self) -> None:
-        """A period, or less where the API has come meanwhile and is not mirrored yet."""
+        """Wait for one period, or until the API appears."""
         with contextlib.suppress(TimeoutError):
             if self._reflector is None:
                 await asyncio.wait_for(self._served.wait(), self._period)
@@ -102,10 +102,10 @@ class ServiceMonitors:
             self._reflector = None
 
     async def _is_served(self) -> bool:
-        """Rights that lack (403) are no reason to fail.
+        """Whether the API is served and permitted; 403 counts as not served.
 
         Raises:
-            ApiError: the server did not say; 401 is about our credential and not about the kind.
+            KubeApiError: unknown; 401 concerns the credential, not the kind.
         """
         namespace = self._namespaces[0] if self._namespaces else None
         try:

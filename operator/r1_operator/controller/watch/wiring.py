@@ -1,10 +1,9 @@
-"""The watches: kopf's of what users make, our own reflectors of what the operator makes.
+"""Setup of the watches: kopf for R1Inferences, reflectors for children and pods.
 
-Of kopf only `@kopf.on.event`: no create, update or timer handlers, hence no finalizers and no
-annotations on the objects, and no `@kopf.index`, whose start is worse than quadratic. Children and
-pods are mirrored with a label selector on the server's side, so that a cluster full of other pods
-costs nothing. kopf keeps its watch alive (bookmarks, inactivity timeout, reconnects, credentials)
-and takes the signals that end the process.
+Only `@kopf.on.event` of kopf is used. Without create, update or timer handlers, kopf adds no finalizers
+and no annotations; `@kopf.index` is not used, because its start-up is worse than quadratic. Reflectors
+use a label selector on the server, so that other pods of the cluster cost nothing. kopf maintains its
+watch (bookmarks, inactivity timeout, reconnects, credentials) and handles SIGTERM and SIGINT.
 """
 
 from __future__ import annotations
@@ -32,16 +31,16 @@ from r1_operator.kube.kinds import (
 )
 
 REFLECTED = (DEPLOYMENT, SERVICE, CONFIG_MAP, POD_DISRUPTION_BUDGET, POD)
-"""ServiceMonitors are mirrored while their kind is there (`monitors.py`): it may come and go."""
+"""ServiceMonitors have their own reflector (`service_monitors.py`), because their API is optional."""
 
 WATCHED = (R1INFERENCE, *REFLECTED)
 
 
 class _NoDiffBase(kopf.DiffBaseStorage):
-    """We keep no last-handled state, so nothing is copied to compare with it.
+    """A diff base without content, because no handler needs the last handled state.
 
-    kopf's default copies every object three times for the sake of handlers that we do not have:
-    more than half of the cost of an event, measured with 1,300 resources.
+    The default of kopf copies every object three times: more than half of the cost of an event,
+    measured with 1,300 resources.
     """
 
     def build(self, **_: Any) -> Any:
@@ -55,7 +54,7 @@ class _NoDiffBase(kopf.DiffBaseStorage):
 
 
 class _NoProgress(kopf.ProgressStorage):
-    """`on.event` handlers have no progress to keep."""
+    """A progress storage without content, because `on.event` handlers have no progress."""
 
     def clear(self, *, essence: Any) -> Any:
         return essence
@@ -80,7 +79,7 @@ async def watch(
     namespaces: Sequence[str],
     stop: asyncio.Event,
 ) -> None:
-    """Watch until `stop` is set or a signal tells the process to end."""
+    """Watch until `stop` is set or the process receives SIGTERM or SIGINT."""
     registry = kopf.OperatorRegistry()
     _login_as(api.configuration, registry)
     _register_handler(R1INFERENCE, handler, registry)
@@ -139,7 +138,7 @@ def _settings() -> kopf.OperatorSettings:
     settings.watching.server_timeout = 600
     settings.persistence.diffbase_storage = _NoDiffBase()
     settings.persistence.progress_storage = _NoProgress()
-    settings.watching.chunk_size = 200  # a listing is never in memory as a whole
+    settings.watching.chunk_size = 200  # limits the memory of a listing
     settings.queueing.idle_timeout = 0.1
     settings.process.ultimate_exiting_timeout = 20
     return settings

@@ -14,7 +14,7 @@ import yaml
 from r1_operator.cli import main
 from r1_operator.cli.decision_view import flattened
 from r1_operator.cli.output import age
-from r1_operator.cli.status import why
+from r1_operator.cli.status import summary
 
 DECISION = {
     "at": 1_800_000_000.0,
@@ -95,7 +95,7 @@ def test_explain_prints_the_sentence_the_rules_and_the_figures(
     assert "7: 45 requests/s [per second]." in out, "brackets in a message are no markup"
     assert "Demand" in out
     assert "demand.requestsPerSecond" in out
-    assert "HorizontalPodAutoscaler would run 6" in out
+    assert "would run 6 replicas now" in out
 
 
 def test_explain_says_what_is_held_back_and_what_a_named_backtest_says(
@@ -108,12 +108,12 @@ def test_explain_says_what_is_held_back_and_what_a_named_backtest_says(
     monkeypatch.setattr(FakeOperator, "decisions", [shown])
     assert main(["explain", "r1", "--operator-url", operator_url]) == 0
     out = capsys.readouterr().out
-    assert "Held back (Arrivals): 4 of 16 seats [free]." in out
+    assert "Reserved seats (Arrivals): 4 of 16 seats [free]." in out
     assert "Q2" not in out
     assert "Backtest (BacktestMissing): Create it." in out
     for holdback, said in (
-        ({"unavailable": "NoGateway", "message": "None is known."}, "not known. None is known."),
-        ({"Q1": none}, "Seats held back: none."),
+        ({"unavailable": "NoGateway", "message": "None is known."}, "unknown. None is known."),
+        ({"Q1": none}, "Reserved seats: none."),
     ):
         monkeypatch.setattr(FakeOperator, "decisions", [dict(DECISION, holdback=holdback)])
         assert main(["explain", "r1", "--operator-url", operator_url]) == 0
@@ -132,7 +132,7 @@ def test_explain_says_later_what_a_decision_came_to(
     assert first["score"]["seconds"] == 100
     assert second["score"] is None
     assert main(["explain", "r1", "--operator-url", operator_url]) == 0
-    assert "later: 100 more replica-seconds" in capsys.readouterr().out
+    assert "outcome: 100 more replica-seconds" in capsys.readouterr().out
 
 
 def test_explain_json_has_the_last_n(operator_url: str, capsys: pytest.CaptureFixture[str]) -> None:
@@ -145,7 +145,7 @@ def test_not_found_is_three(operator_url: str, capsys: pytest.CaptureFixture[str
     assert main(["explain", "other", "--operator-url", operator_url]) == 3
     captured = capsys.readouterr()
     assert captured.out == ""
-    assert "there is no R1Inference default/other" in captured.err
+    assert "R1Inference default/other does not exist" in captured.err
 
 
 def test_failure_is_one_and_json_stays_json(
@@ -205,7 +205,7 @@ def test_age(then: str | None, said: str) -> None:
 @pytest.mark.parametrize(
     ("conditions", "said"),
     [
-        ({}, "not seen yet"),
+        ({}, "no status yet: no operator has reconciled it"),
         ({"Ready": ("False", "WaitingForReplicas", "1 of 2 can serve.")}, "1 of 2 can serve."),
         ({"Ready": ("True", "AllReplicasReady", "All 2 can serve.")}, ""),
         (
@@ -231,4 +231,4 @@ def test_the_table_says_what_a_person_should_know(
         {"type": kind, "status": status, "reason": reason, "message": message}
         for kind, (status, reason, message) in conditions.items()
     ]
-    assert why({"conditions": rows}) == said
+    assert summary({"conditions": rows}) == said

@@ -107,7 +107,7 @@ async def test_a_silent_server_leaves_the_last_look_for_a_minute() -> None:
     assert free(await cluster.after(60)) == [8]
     found = await cluster.after(14)
     assert isinstance(found, Unavailable)
-    assert (found.reason, found.message) == ("StaleNodes", "The nodes were last read 74 s ago.")
+    assert (found.reason, found.message) == ("StaleNodes", "The nodes were last listed 74 s ago.")
     cluster.failure = None
     assert free(await cluster.after(10)) == [8]
 

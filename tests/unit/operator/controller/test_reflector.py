@@ -217,7 +217,7 @@ async def test_a_failing_server_is_asked_again_and_the_view_stays(
     server.answer_lists_with = 500
     server.objects = [deployment("a", 3)]
     async with mirror_of(server) as seen:
-        await until(lambda: "watch of deployments: GET" in caplog.text)
+        await until(lambda: "watch of deployments failed, retrying: GET" in caplog.text)
         assert not seen.store.complete.is_set(), "nothing known is not the same as nothing there"
         server.answer_lists_with = 200
         await asyncio.wait_for(seen.store.complete.wait(), 30)
@@ -249,7 +249,7 @@ async def test_an_object_that_nobody_can_read_ends_no_watch(
     async with mirror_of(server) as seen:
         await asyncio.wait_for(seen.store.complete.wait(), 30)
         assert seen.names() == {"a", "c"}
-        assert "Deployment broken is left out" in caplog.text
+        assert "malformed Deployment broken is ignored" in caplog.text
         server.tell(
             "MODIFIED", {**broken, "metadata": {**broken["metadata"], "resourceVersion": "11"}}
         )

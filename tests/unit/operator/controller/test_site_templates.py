@@ -61,7 +61,7 @@ def test_a_template_of_known_fields_is_taken(template: Any) -> None:
 
 
 BAD: list[tuple[Any, str]] = [
-    ([], "must be a JSON object"),
+    ([], "must be a pod template as a JSON object"),
     ({"spc": {}}, "spc: unknown field"),
     ({"spec": []}, "spec: must be an object"),
     ({"metadata": {"name": "x"}}, "metadata.name: unknown field"),
@@ -82,7 +82,7 @@ BAD: list[tuple[Any, str]] = [
     (engine(env=[{"value": "1"}]), "spec.containers[engine].env: each item needs name"),
     (
         {"spec": {"containers": [{"name": "runtime", "env": []}]}},
-        "spec.containers[runtime]: has no image, and the operator's pod has only the container",
+        "spec.containers[runtime]: has no image, and the pod of the operator has only the container",
     ),
     ({"spec": {"containers": [{"image": "x"}]}}, "spec.containers: each item needs name"),
     ({"spec": {"$patch": "replace"}}, "spec.$patch"),
