@@ -17,6 +17,8 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from r1_common.contracts.unavailable import Unavailable
+
 if TYPE_CHECKING:
     from r1_forecasting.series.series import Series
 
@@ -41,11 +43,10 @@ class UnavailableReason(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class ForecastUnavailable:
-    """No value, and why: never a zero, never an exception."""
+class ForecastUnavailable(Unavailable):
+    """A missing forecast, with one of the forecaster's reasons: never a zero, never an exception."""
 
     reason: UnavailableReason
-    message: str
 
 
 @dataclass(frozen=True, slots=True)

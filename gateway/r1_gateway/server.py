@@ -22,6 +22,7 @@ from typing import cast
 from aiohttp import web
 
 from r1_common import listen
+from r1_common.kube.access import NoCluster
 from r1_common.supervision import Supervisor
 from r1_gateway.admin import build_admin
 from r1_gateway.gateway import Gateway
@@ -29,7 +30,6 @@ from r1_gateway.http.client_connection import ClientConnection
 from r1_gateway.http.errors import unavailable
 from r1_gateway.http.upstream import IDLE_SECONDS
 from r1_gateway.kube.discovery import Discovery
-from r1_gateway.kube.kube_access import NoCluster
 from r1_gateway.options import GatewayOptions
 from r1_gateway.routes.static_config import FileWatch, watch_config, watch_keys
 from r1_gateway.telemetry.access_log import AccessLog

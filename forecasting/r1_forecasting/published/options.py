@@ -6,8 +6,8 @@ import argparse
 from collections.abc import Callable
 from pathlib import Path
 
+from r1_common.kube.access import SERVICE_ACCOUNT
 from r1_forecasting.published.catalogue_file import CatalogueFile
-from r1_forecasting.published.service_account import MOUNTED
 
 
 def add_listener_options(parser: argparse.ArgumentParser, env: Callable[[str, str], str]) -> None:
@@ -44,7 +44,7 @@ def add_listener_options(parser: argparse.ArgumentParser, env: Callable[[str, st
     doors.add_argument(
         "--service-account",
         type=Path,
-        default=env("SERVICE_ACCOUNT", str(MOUNTED)),
+        default=env("SERVICE_ACCOUNT", str(SERVICE_ACCOUNT)),
         metavar="DIR",
         help="folder with the token and ca.crt that read whom to trust there",
     )

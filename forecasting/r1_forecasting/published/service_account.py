@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,10 +9,13 @@ from pathlib import Path
 import aiohttp
 
 from r1_common.http_json import read_json
-from r1_common.listen import host_port
+from r1_common.kube.access import (
+    SERVICE_ACCOUNT,
+    NoCluster,
+    api_server_url,
+    from_service_account,
+)
 from r1_forecasting.published.front_proxy import CONFIG_MAP, FrontProxy, parse_front_proxy
-
-MOUNTED = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 
 
 class Unreadable(Exception):
@@ -26,32 +27,29 @@ class ServiceAccount:
     """Where the API server is, and a folder with ``token`` and ``ca.crt``, as pods have it."""
 
     server: str
-    folder: Path = MOUNTED
+    folder: Path = SERVICE_ACCOUNT
 
     @classmethod
     def of_pod(cls, folder: Path, environment: Mapping[str, str] | None = None) -> ServiceAccount:
         """What Kubernetes tells each pod. Raises ``Unreadable`` outside one."""
-        environment = os.environ if environment is None else environment
-        host, port = (environment.get(f"KUBERNETES_SERVICE_{part}") for part in ("HOST", "PORT"))
-        if not host or not port:
+        try:
+            return cls(api_server_url(environment), folder)
+        except NoCluster as error:
             raise Unreadable(
-                "KUBERNETES_SERVICE_HOST and _PORT are not set: external metrics are served from "
-                "a pod, or with both set to the API server's address"
-            )
-        return cls(f"https://{host_port(host, port)}", folder)
+                f"{error}; external metrics are served from a pod, or with"
+                " KUBERNETES_SERVICE_HOST and _PORT set to the API server's address"
+            ) from None
 
     async def fetch_front_proxy(self) -> FrontProxy:
         """Read the ConfigMap. Raises ``Unreadable``, or ``InvalidFrontProxy`` on its contents."""
         url = f"{self.server}/api/v1/namespaces/kube-system/configmaps/{CONFIG_MAP}"
         timeout = aiohttp.ClientTimeout(total=10)
         try:
-            # Read anew each time: the kubelet renews the token about once an hour.
-            token = (self.folder / "token").read_text().strip()
-            authority = ssl.create_default_context(cafile=str(self.folder / "ca.crt"))
-            headers = {"Authorization": f"Bearer {token}", "Accept": "application/json"}
+            access = from_service_account(self.server, self.folder)
+            headers = {**await access.headers(), "Accept": "application/json"}
             async with (
                 aiohttp.ClientSession(timeout=timeout) as session,
-                session.get(url, headers=headers, ssl=authority) as answer,
+                session.get(url, headers=headers, ssl=access.tls) as answer,
             ):
                 body = await answer.read()
                 kind = answer.headers.get("Content-Type", "")

@@ -19,9 +19,9 @@ import aiohttp
 
 from r1_common.foreign_json import InvalidJson, only, parse_json
 from r1_common.ip_family import choose_address, prefers_ipv6
+from r1_common.kube.access import find_access
 from r1_common.supervision import Supervisor
 from r1_gateway.gateway import Gateway
-from r1_gateway.kube.kube_access import find_access
 from r1_gateway.kube.list_watch import KubeObject, ListWatch
 from r1_gateway.kube.refusal_events import RefusalEvents
 from r1_gateway.routes.route_spec import InvalidRoute, RouteSpec, parse_route
@@ -286,7 +286,7 @@ class Discovery:
         Raises:
             NoCluster: no credentials.
         """
-        access = await find_access()
+        access = await find_access(hint=", or use --config FILE")
         self._session = session = aiohttp.ClientSession()
         self._events = RefusalEvents(session, access)
         scope = f"/namespaces/{self._namespace}" if self._namespace else ""

@@ -19,7 +19,7 @@ from typing import Any
 import aiohttp
 
 from r1_common.foreign_json import only, parse_json
-from r1_gateway.kube.kube_access import KubeAccess
+from r1_common.kube.access import KubeAccess
 
 logger = logging.getLogger(__name__)
 

@@ -12,10 +12,10 @@ import aiohttp
 import pytest
 from aiohttp import web
 
+from r1_common.kube.access import KubeAccess, find_access
 from r1_common.supervision import Supervisor
 from r1_gateway.gateway import Gateway
 from r1_gateway.kube.discovery import Discovery
-from r1_gateway.kube.kube_access import KubeAccess, find_access
 from r1_gateway.kube.list_watch import KubeObject, ListWatch
 from scripted_pod import until
 

@@ -135,7 +135,7 @@ DOCUMENTS = st.recursive(
         st.sampled_from(
             [
                 "namespace", "name", "models", "seatsPerReplica", "classes", "Q1", "maxQueueLength",
-                "maxQueueSeconds", "drainSeconds", "timeouts", "totalSeconds", "routes", "endpoints",
+                "maxQueueSeconds", "timeouts", "totalSeconds", "routes", "endpoints",
                 "address", "port", "tenant", "maxClass", "validSeconds", "a" * 64, "a/b", "defaultClass",
             ]
         ),

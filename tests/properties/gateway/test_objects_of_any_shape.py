@@ -12,9 +12,9 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from r1_common.kube.access import KubeAccess
 from r1_gateway.gateway import Gateway
 from r1_gateway.kube.discovery import PodView, RouteView
-from r1_gateway.kube.kube_access import KubeAccess
 from r1_gateway.kube.list_watch import Gone, InvalidObject, ListWatch
 from r1_gateway.telemetry.metrics import MetricsPage, ProcessFigures
 

@@ -95,9 +95,7 @@ ROUTE: dict[str, Any] = {
         "Q3": {},
     },
     "seatsPerReplica": 8,
-    "port": 8000,
     "mayWake": True,
-    "drainSeconds": 120,
 }
 
 
@@ -127,9 +125,7 @@ def test_a_route_of_the_operator() -> None:
         ({"seatsPerReplica": 0}, "seatsPerReplica"),
         ({"seatsPerReplica": True}, "seatsPerReplica"),
         ({"seatsPerReplica": 2.5}, "seatsPerReplica"),
-        ({"port": 70000}, "port must be"),
         ({"mayWake": "yes"}, "mayWake"),
-        ({"drainSeconds": -1}, "drainSeconds"),
         ({"defaultClass": "Q7"}, "defaultClass"),
         ({"classes": []}, "classes must be"),
         ({"classes": {"Q4": {}}}, "unknown class 'Q4'"),

@@ -49,9 +49,7 @@ def test_all_classes_with_every_field(resource: Any) -> None:
             },
         },
         "seatsPerReplica": 16,
-        "port": 8000,
         "mayWake": False,
-        "drainSeconds": 40,
     }
 
 

@@ -1,0 +1,1 @@
+"""Data that one component writes and another reads: one type and one parser for each document."""
