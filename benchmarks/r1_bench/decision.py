@@ -11,7 +11,8 @@ import time
 
 from r1_bench.rows import BenchmarkRow, write
 from r1_operator.api.scaling import MetricType
-from r1_operator.plan.scaling.decide import ScalingInputs, decide
+from r1_operator.plan.scaling.decide import decide
+from r1_operator.plan.scaling.inputs import ScalingInputs
 from r1_operator.plan.scaling.policy import MetricTarget, ScalingPolicy
 from r1_operator.plan.scaling.scaling_state import ScalingState
 from r1_operator.plan.signals.demand import CounterSample, DemandWindow

@@ -15,8 +15,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
 from r1_operator.api.scaling import ClassName
-from r1_operator.plan.scaling.decide import ScalingInputs, decide
+from r1_operator.plan.scaling.decide import decide
 from r1_operator.plan.scaling.decision import Decision
+from r1_operator.plan.scaling.inputs import ScalingInputs
 from r1_operator.plan.scaling.policy import ScalingPolicy
 from r1_operator.plan.scaling.scaling_state import ScalingState
 from r1_operator.plan.signals.demand import CounterSample, DemandWindow

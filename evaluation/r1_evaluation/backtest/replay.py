@@ -17,7 +17,8 @@ from r1_evaluation.backtest.subject import BacktestSubject
 from r1_evaluation.leaderboard.forecast_replay import LEVELS, ReplayedForecast
 from r1_evaluation.leaderboard.scenario import STEP_SECONDS, Floats, Ints, Scenario
 from r1_operator.api.scaling import MetricType
-from r1_operator.plan.scaling.decide import ScalingInputs, decide
+from r1_operator.plan.scaling.decide import decide
+from r1_operator.plan.scaling.inputs import ScalingInputs
 from r1_operator.plan.scaling.scaling_state import ScalingState
 from r1_operator.plan.signals.demand import Demand
 from r1_operator.plan.signals.forecast import ForecastGate, ReceivedForecast

@@ -15,7 +15,8 @@ from typing import Protocol
 from r1_evaluation.baselines.knative_kubeai import Panic, knative_begin, knative_step
 from r1_operator.api.scaling import MetricType
 from r1_operator.plan.scaling import hpa_simulation
-from r1_operator.plan.scaling.decide import ScalingInputs, decide
+from r1_operator.plan.scaling.decide import decide
+from r1_operator.plan.scaling.inputs import ScalingInputs
 from r1_operator.plan.scaling.policy import MetricTarget, ScalingPolicy
 from r1_operator.plan.scaling.scaling_state import ScalingState
 from r1_operator.plan.signals.demand import CounterSample, DemandWindow

@@ -14,7 +14,7 @@ from typing import Any, Final, Literal
 from r1_operator.api.names import CONTAINER, POD_DELETION_COST
 from r1_operator.api.serving import ModelSource
 from r1_operator.api.v1 import R1Inference, unix_seconds
-from r1_operator.plan.status.containers import Container, read_containers
+from r1_operator.plan.container_state import Container, read_containers
 
 Object = Mapping[str, Any]
 """A Kubernetes object in the API's own JSON shape."""
@@ -140,6 +140,14 @@ class WriteRefusal:
     name: str
     message: str
     temporary: bool = False
+
+
+def condition_of(found: Found, kind: str) -> Object:
+    """A condition of a child, {} when it is not there."""
+    if found is ABSENT:
+        return {}
+    conditions = (found.get("status") or {}).get("conditions") or ()
+    return next((one for one in conditions if one.get("type") == kind), {})
 
 
 def read_pod(obj: Object) -> Pod:

@@ -14,9 +14,10 @@ from r1_operator.api.names import (
     ForecastApprovalReason,
 )
 from r1_operator.api.reference import backtest_page, conditions_page, main, resource_page
-from r1_operator.plan.scaling.decision import Decision, DecisionMode
-from r1_operator.plan.scaling.decision import DecisionReason as Why
+from r1_operator.plan.scaling.decision import Decision
 from r1_operator.plan.scaling.forecast_approval import GOOD_FINDINGS
+from r1_operator.plan.scaling.reasons import DecisionMode
+from r1_operator.plan.scaling.reasons import DecisionReason as Why
 
 FOLDER = Path(__file__).parents[3] / "docs" / "reference"
 

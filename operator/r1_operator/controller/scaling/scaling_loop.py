@@ -36,8 +36,8 @@ from r1_operator.plan.placement.schedulable import (
     SchedulableCapacity,
     schedulable_replicas,
 )
-from r1_operator.plan.scaling.budgets import Ceiling, ceilings_of
-from r1_operator.plan.scaling.decide import ScalingInputs, decide, fixed
+from r1_operator.plan.scaling.budgets import ceilings_of
+from r1_operator.plan.scaling.decide import decide, fixed
 from r1_operator.plan.scaling.decision import Decision
 from r1_operator.plan.scaling.forecast_approval import (
     NOT_READ,
@@ -46,7 +46,8 @@ from r1_operator.plan.scaling.forecast_approval import (
     approval_of,
     target_of,
 )
-from r1_operator.plan.scaling.policy import ScalingPolicy, policy_of
+from r1_operator.plan.scaling.inputs import ScalingInputs
+from r1_operator.plan.scaling.policy import Ceiling, ScalingPolicy, policy_of
 from r1_operator.plan.scaling.scaling_state import ScalingState
 from r1_operator.plan.scaling.seat_reservation import ClassReservation
 from r1_operator.plan.signals.class_arrivals import ClassArrivals, ClassArrivalsWindow

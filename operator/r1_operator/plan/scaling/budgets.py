@@ -4,25 +4,15 @@ All figures are exact fractions until the bound is a whole number, so that a bud
 each is three replicas.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
 from fractions import Fraction
 from math import floor
 
 from r1_operator.api.budget import Budget, Cost, Power
 from r1_operator.api.v1 import Spec
-from r1_operator.plan.scaling.decision import DecisionReason
+from r1_operator.plan.scaling.policy import Ceiling
+from r1_operator.plan.scaling.reasons import DecisionReason
 from r1_operator.plan.snapshot import Defaults
 from r1_operator.plan.workload.accelerators import accelerators_of
-
-
-@dataclass(frozen=True, slots=True)
-class Ceiling:
-    """The most replicas that one budget allows, and why in words: a clause without a full stop."""
-
-    replicas: int
-    reason: DecisionReason
-    clause: str
 
 
 def ceilings_of(spec: Spec, defaults: Defaults | None = None) -> tuple[Ceiling, ...]:
@@ -36,11 +26,6 @@ def ceilings_of(spec: Spec, defaults: Defaults | None = None) -> tuple[Ceiling, 
     gpus = gpus_per_replica(spec, defaults)
     found = [_of_gpus(budget, gpus), _of_cost(budget.cost, gpus), _of_power(budget.power)]
     return tuple(ceiling for ceiling in found if ceiling is not None)
-
-
-def lowest(ceilings: Sequence[Ceiling]) -> Ceiling | None:
-    """Return the bound that binds first, None where there is none."""
-    return min(ceilings, key=lambda ceiling: ceiling.replicas, default=None)
 
 
 def gpus_per_replica(spec: Spec, defaults: Defaults | None = None) -> int:

@@ -10,24 +10,17 @@ lower the count.
 """
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Sequence
+from dataclasses import replace
 
-from r1_operator.api.scaling import LATENCY_TYPES, ClassName
-from r1_operator.plan.placement.schedulable import NOT_ASKED, Placement
+from r1_operator.api.scaling import LATENCY_TYPES
 from r1_operator.plan.scaling import hpa_simulation
 from r1_operator.plan.scaling.capacity_estimate import with_learned
-from r1_operator.plan.scaling.decision import (
-    Decision,
-    DecisionMode,
-    DecisionReason,
-    DecisionStep,
-    ForecastNote,
-    Json,
-)
+from r1_operator.plan.scaling.decision import Decision, DecisionStep, ForecastNote, Json
 from r1_operator.plan.scaling.decision_inputs import decision_inputs
-from r1_operator.plan.scaling.forecast_approval import ForecastApproval, approved
+from r1_operator.plan.scaling.forecast_approval import approved
 from r1_operator.plan.scaling.forecast_budget import ForecastBudget, baseline
+from r1_operator.plan.scaling.inputs import ScalingInputs
 from r1_operator.plan.scaling.latency_objectives import (
     LatencyMemory,
     ServiceModel,
@@ -36,6 +29,7 @@ from r1_operator.plan.scaling.latency_objectives import (
 from r1_operator.plan.scaling.limiters import LIMITERS, LimiterInput
 from r1_operator.plan.scaling.policy import ScalingPolicy
 from r1_operator.plan.scaling.predictive import predictive_recommendation
+from r1_operator.plan.scaling.reasons import DecisionMode, DecisionReason
 from r1_operator.plan.scaling.recommendations import (
     Recommendation,
     backlog_recommendation,
@@ -47,37 +41,8 @@ from r1_operator.plan.scaling.recommendations import (
 )
 from r1_operator.plan.scaling.scaling_state import ScalingState
 from r1_operator.plan.scaling.seat_reservation import reservation_of
-from r1_operator.plan.signals.class_arrivals import ClassArrivals
 from r1_operator.plan.signals.demand import Demand
-from r1_operator.plan.signals.forecast import ReceivedForecast
-from r1_operator.plan.signals.latency_histograms import NOT_REPORTED, Latencies
-from r1_operator.plan.signals.lead_time import LeadTime
-from r1_operator.plan.unavailable import LowerBound, Unavailable
-
-
-@dataclass(frozen=True, slots=True)
-class ScalingInputs:
-    """What was observed of one resource.
-
-    `current` is the count its Deployment asks for now, `ready` how many pods serve. `forecast`
-    is None when none was asked for, `lead` when start-ups are not measured. `external` has the
-    values of External metrics by label. `placement` is known where the policy asks for it.
-    `urgency` is what each class asks for (None: nobody looked), `promises` are times to first token
-    in seconds. `proof` is what the backtest says that has to let the forecast act (None: none has).
-    """
-
-    current: int
-    ready: int
-    demand: Demand | Unavailable
-    forecast: ReceivedForecast | Unavailable | None = None
-    seats_per_replica: int = 8
-    latencies: Latencies | Unavailable = NOT_REPORTED
-    external: Mapping[str, float | LowerBound | Unavailable] = field(default_factory=dict)
-    lead: LeadTime | None = None
-    placement: Placement = NOT_ASKED
-    urgency: ClassArrivals | Unavailable | None = None
-    promises: Mapping[ClassName, float] = field(default_factory=dict)
-    proof: ForecastApproval | None = None
+from r1_operator.plan.unavailable import Unavailable
 
 
 def decide(

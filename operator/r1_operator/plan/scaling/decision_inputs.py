@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from r1_operator.api.scaling import LATENCY_TYPES, MetricType
 from r1_operator.plan.placement.schedulable import Placement
 from r1_operator.plan.scaling.decision import Json
+from r1_operator.plan.scaling.inputs import ScalingInputs
 from r1_operator.plan.scaling.latency_objectives import LatencyMemory, milliseconds_of
 from r1_operator.plan.scaling.peak_quantile import SHORTAGE_PRICE
 from r1_operator.plan.scaling.policy import ScalingPolicy
@@ -15,9 +14,6 @@ from r1_operator.plan.scaling.scaling_state import ScalingState
 from r1_operator.plan.signals.demand import Demand
 from r1_operator.plan.signals.forecast import ReceivedForecast, at_level
 from r1_operator.plan.unavailable import LowerBound, Unavailable
-
-if TYPE_CHECKING:
-    from r1_operator.plan.scaling.decide import ScalingInputs
 
 
 def decision_inputs(

@@ -26,8 +26,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from r1_operator.api.scaling import ClassName, MetricType
-from r1_operator.plan.scaling.decision import DecisionReason
 from r1_operator.plan.scaling.policy import MetricTarget
+from r1_operator.plan.scaling.reasons import DecisionReason
 from r1_operator.plan.scaling.recommendations import Recommendation, figure, whole
 from r1_operator.plan.signals.demand import Demand
 from r1_operator.plan.signals.latency_histograms import FEW, LONG_SECONDS, Latencies, Recent

@@ -12,10 +12,9 @@ from dataclasses import dataclass
 
 from r1_operator.api.scaling import DownPolicy
 from r1_operator.plan.placement.schedulable import NOT_ASKED, NOT_SEEN_YET, Placement
-from r1_operator.plan.scaling.budgets import lowest
-from r1_operator.plan.scaling.decision import DecisionReason
-from r1_operator.plan.scaling.policy import ScalingPolicy
+from r1_operator.plan.scaling.policy import ScalingPolicy, lowest
 from r1_operator.plan.scaling.rate_limits import highest_allowed, lowest_allowed, recent
+from r1_operator.plan.scaling.reasons import DecisionReason
 from r1_operator.plan.scaling.scaling_state import ScalingState
 from r1_operator.plan.unavailable import Unavailable
 

@@ -4,6 +4,7 @@ Built from the resource's `autoscaling` field at the edge; by the time a policy 
 are valid. The defaults are the schema's.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from r1_operator.api import scaling as api
@@ -18,8 +19,22 @@ from r1_operator.api.scaling import (
     PolicyType,
     ScalingRate,
 )
-from r1_operator.plan.scaling.budgets import Ceiling, lowest
 from r1_operator.plan.scaling.peak_quantile import peak_quantile, waste_seconds
+from r1_operator.plan.scaling.reasons import DecisionReason
+
+
+@dataclass(frozen=True, slots=True)
+class Ceiling:
+    """The most replicas that one budget allows, and why in words: a clause without a full stop."""
+
+    replicas: int
+    reason: DecisionReason
+    clause: str
+
+
+def lowest(ceilings: Sequence[Ceiling]) -> Ceiling | None:
+    """Return the bound that binds first, None where there is none."""
+    return min(ceilings, key=lambda ceiling: ceiling.replicas, default=None)
 
 
 @dataclass(frozen=True, slots=True)

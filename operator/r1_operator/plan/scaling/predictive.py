@@ -28,11 +28,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from r1_operator.api.scaling import Activation
-from r1_operator.plan.scaling.decision import DecisionReason, ForecastNote
+from r1_operator.plan.scaling.decision import ForecastNote
 from r1_operator.plan.scaling.forecast_budget import SHARE
 from r1_operator.plan.scaling.peak_quantile import shortage_ratio
 from r1_operator.plan.scaling.policy import MetricTarget, ScalingPolicy
 from r1_operator.plan.scaling.rate_limits import earliest_needed
+from r1_operator.plan.scaling.reasons import DecisionReason
 from r1_operator.plan.scaling.recommendations import (
     Recommendation,
     clause,

@@ -17,8 +17,8 @@ from dataclasses import dataclass, replace
 from typing import TypeGuard
 
 from r1_operator.api.scaling import MetricType
-from r1_operator.plan.scaling.decision import DecisionReason
 from r1_operator.plan.scaling.policy import MetricTarget, ScalingPolicy
+from r1_operator.plan.scaling.reasons import DecisionReason
 from r1_operator.plan.signals.demand import Demand
 from r1_operator.plan.signals.lead_time import drain_horizon
 from r1_operator.plan.unavailable import LowerBound, Unavailable

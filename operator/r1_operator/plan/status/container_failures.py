@@ -11,9 +11,9 @@ from typing import Final
 
 from r1_operator.api.names import ConditionReason
 from r1_operator.api.serving import EngineType
+from r1_operator.plan.container_state import Container, Role
 from r1_operator.plan.problem import Problem, quote
 from r1_operator.plan.snapshot import Observed, Pod
-from r1_operator.plan.status.containers import Container, Role
 
 MODEL_LOAD_EXIT_CODE: Final = 2
 """The bundled runtime exits with it when the model cannot be loaded."""

@@ -9,8 +9,9 @@ import re
 from collections.abc import Callable
 
 from r1_operator.api.names import ConditionReason
+from r1_operator.plan.container_state import Container
 from r1_operator.plan.problem import Problem, quote
-from r1_operator.plan.snapshot import ABSENT, Found, Object, Observed, Pod
+from r1_operator.plan.snapshot import ABSENT, Observed, Pod, condition_of
 from r1_operator.plan.status.child_failures import failed_children
 from r1_operator.plan.status.container_failures import (
     crash_loops,
@@ -20,7 +21,6 @@ from r1_operator.plan.status.container_failures import (
     not_pulled,
     seconds_until_recovered,
 )
-from r1_operator.plan.status.containers import Container
 from r1_operator.plan.status.failed_pods import failed_pods
 from r1_operator.plan.workload.accelerators import accelerators_of
 
@@ -51,14 +51,6 @@ def seconds_until_more_is_known(observed: Observed, now: float) -> float | None:
     return min(waits if recovered is None else [*waits, recovered], default=None)
 
 
-def condition(found: Found, kind: str) -> Object:
-    """A condition of a child, {} when it is not there."""
-    if found is ABSENT:
-        return {}
-    conditions = (found.get("status") or {}).get("conditions") or ()
-    return next((one for one in conditions if one.get("type") == kind), {})
-
-
 def foreign_child(observed: Observed) -> Problem | None:
     """A child of that name which is somebody else's: nothing may be applied."""
     children = (
@@ -83,7 +75,7 @@ def foreign_child(observed: Observed) -> Problem | None:
 
 
 def _rejected_pods(observed: Observed) -> Problem | None:
-    failure = condition(observed.deployment, "ReplicaFailure")
+    failure = condition_of(observed.deployment, "ReplicaFailure")
     if failure.get("status") != "True":
         return None
     # The name of the pod that was refused is a new one at each try.
@@ -223,7 +215,7 @@ POD_RULES: tuple[Callable[[Observed, Pod], Problem | None], ...] = (_claim, _mou
 
 
 def _deadline(observed: Observed) -> Problem | None:
-    progressing = condition(observed.deployment, "Progressing")
+    progressing = condition_of(observed.deployment, "Progressing")
     if progressing.get("reason") != "ProgressDeadlineExceeded":
         return None
     return Problem(

@@ -9,9 +9,11 @@ from typing import Any
 
 from r1_operator.api.names import ConditionReason, ConditionType
 from r1_operator.plan.problem import Problem
-from r1_operator.plan.scaling.budgets import ceilings_of, lowest
-from r1_operator.plan.scaling.decision import Decision, DecisionMode
-from r1_operator.plan.scaling.decision import DecisionReason as Why
+from r1_operator.plan.scaling.budgets import ceilings_of
+from r1_operator.plan.scaling.decision import Decision
+from r1_operator.plan.scaling.policy import lowest
+from r1_operator.plan.scaling.reasons import DecisionMode
+from r1_operator.plan.scaling.reasons import DecisionReason as Why
 from r1_operator.plan.snapshot import ABSENT, Observed
 from r1_operator.plan.status.child_failures import failed_children
 from r1_operator.plan.status.conditions import ConditionUpdate, rfc3339, with_times

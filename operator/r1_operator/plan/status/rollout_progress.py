@@ -2,8 +2,7 @@
 
 from dataclasses import dataclass
 
-from r1_operator.plan.snapshot import ABSENT, Object, Observed
-from r1_operator.plan.status.diagnosis import condition
+from r1_operator.plan.snapshot import ABSENT, Object, Observed, condition_of
 from r1_operator.plan.workload.revision import is_applied
 
 
@@ -48,7 +47,7 @@ def rollout_progress(observed: Observed, desired: int) -> RolloutProgress:
     status = deployment.get("status") or {}
     seen = status.get("observedGeneration", -1)
     generation = (deployment.get("metadata") or {}).get("generation", 0)
-    moving = condition(observed.deployment, "Progressing")
+    moving = condition_of(observed.deployment, "Progressing")
     return RolloutProgress(
         desired=desired,
         planned=(deployment.get("spec") or {}).get("replicas"),

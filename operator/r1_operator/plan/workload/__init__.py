@@ -13,6 +13,7 @@ from r1_operator.plan.workload.accelerators import uncountable
 from r1_operator.plan.workload.deployment import build_deployment
 from r1_operator.plan.workload.disruption import build_disruption_budget
 from r1_operator.plan.workload.monitor import build_service_monitor
+from r1_operator.plan.workload.pod import build_pod_template
 from r1_operator.plan.workload.revision import rendering_for
 from r1_operator.plan.workload.route import build_route
 from r1_operator.plan.workload.service import build_service
@@ -44,4 +45,5 @@ def plan_children(
     ]
     if service_monitors:
         children.append(build_service_monitor(resource, defaults))
-    return [*children, build_deployment(resource, defaults, replicas, rendering)]
+    template = build_pod_template(resource, defaults, rendering)
+    return [*children, build_deployment(resource, defaults, replicas, rendering, template)]

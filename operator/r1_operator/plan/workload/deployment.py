@@ -5,14 +5,17 @@ from typing import Any
 from r1_operator.api.v1 import R1Inference
 from r1_operator.plan.snapshot import Defaults
 from r1_operator.plan.workload.metadata import child_metadata, selector
-from r1_operator.plan.workload.pod import build_pod_template
 from r1_operator.plan.workload.revision import Rendering, stamps
 
 
 def build_deployment(
-    resource: R1Inference, defaults: Defaults, replicas: int, rendering: Rendering
+    resource: R1Inference,
+    defaults: Defaults,
+    replicas: int,
+    rendering: Rendering,
+    template: dict[str, Any],
 ) -> dict[str, Any]:
-    """A Deployment of `replicas` model pods. Raises Unplannable."""
+    """A Deployment of `replicas` pods of `template`."""
     rollout = resource.spec.rollout
     return {
         "apiVersion": "apps/v1",
@@ -30,6 +33,6 @@ def build_deployment(
                     "maxUnavailable": rollout.max_unavailable,
                 },
             },
-            "template": build_pod_template(resource, defaults, rendering),
+            "template": template,
         },
     }

@@ -17,8 +17,7 @@ from r1_operator.plan.problem import Problem, Unplannable
 from r1_operator.plan.snapshot import Defaults
 from r1_operator.plan.workload.accelerators import Accelerators, accelerators_of, amounts_of
 from r1_operator.plan.workload.engines import STARTS, EngineStart, EngineStartInput
-from r1_operator.plan.workload.engines.bundled import LEAVE_SECONDS
-from r1_operator.plan.workload.engines.start import POD_IP
+from r1_operator.plan.workload.engines.start import LEAVE_SECONDS, POD_IP
 from r1_operator.plan.workload.metadata import labels, selector
 from r1_operator.plan.workload.revision import Rendering
 from r1_operator.plan.workload.route import served_names

@@ -14,12 +14,13 @@ from r1_operator.api.declare import to_json
 from r1_operator.api.names import ConditionReason, ConditionType
 from r1_operator.api.parsing import Invalid
 from r1_operator.api.v1 import parse
+from r1_operator.plan.container_state import Container, Ended, Role
 from r1_operator.plan.problem import Unplannable
 from r1_operator.plan.resource_plan import plan
-from r1_operator.plan.scaling.decision import Decision, DecisionMode
-from r1_operator.plan.scaling.decision import DecisionReason as Why
+from r1_operator.plan.scaling.decision import Decision
+from r1_operator.plan.scaling.reasons import DecisionMode
+from r1_operator.plan.scaling.reasons import DecisionReason as Why
 from r1_operator.plan.snapshot import Defaults, Observed, Pod
-from r1_operator.plan.status.containers import Container, Ended, Role
 from r1_operator.plan.workload import plan_children
 
 DEFAULTS = Defaults(runtime_image="registry.example/runtime:1")

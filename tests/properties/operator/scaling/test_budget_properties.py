@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from r1_operator.api.parsing import Invalid
 from r1_operator.api.v1 import parse
 from r1_operator.plan.scaling.budgets import ceilings_of
-from r1_operator.plan.scaling.decision import DecisionReason
+from r1_operator.plan.scaling.reasons import DecisionReason
 
 amounts = st.decimals("0.001", "1000", places=3)
 quarters = st.integers(1, 200).map(lambda number: Decimal(number) / 4)

@@ -15,7 +15,8 @@ from r1_operator.plan.placement.schedulable import (
     SchedulableCapacity,
     schedulable_replicas,
 )
-from r1_operator.plan.scaling.decide import ScalingInputs, decide
+from r1_operator.plan.scaling.decide import decide
+from r1_operator.plan.scaling.inputs import ScalingInputs
 from r1_operator.plan.scaling.policy import MetricTarget, ScalingPolicy
 from r1_operator.plan.scaling.scaling_state import ScalingState
 from r1_operator.plan.signals.demand import Demand

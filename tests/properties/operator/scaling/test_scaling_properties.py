@@ -7,10 +7,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from r1_operator.api.scaling import Activation, ClassName, DownPolicy, MetricType, PolicyType
-from r1_operator.plan.scaling.budgets import Ceiling
-from r1_operator.plan.scaling.decide import ScalingInputs, ScalingState, decide
-from r1_operator.plan.scaling.decision import DecisionReason
+from r1_operator.plan.scaling.decide import ScalingState, decide
+from r1_operator.plan.scaling.inputs import ScalingInputs
 from r1_operator.plan.scaling.policy import (
+    Ceiling,
     DownBehavior,
     ForecastUse,
     MetricTarget,
@@ -18,6 +18,7 @@ from r1_operator.plan.scaling.policy import (
     ScalingPolicy,
     UpBehavior,
 )
+from r1_operator.plan.scaling.reasons import DecisionReason
 from r1_operator.plan.signals.demand import CounterSample, Demand, DemandWindow
 from r1_operator.plan.signals.forecast import ForecastGate, ReceivedForecast, ReceivedForecastPoint
 from r1_operator.plan.signals.latency_histograms import Latencies, LatencyHistogram, Recent

@@ -15,7 +15,8 @@ from r1_evaluation.leaderboard.scenario import STEP_SECONDS, Floats, Ints, scena
 from r1_evaluation.traces.load import RateTrace
 from r1_operator.api.scaling import Activation, DownPolicy
 from r1_operator.plan.scaling import forecast_budget, hpa_simulation
-from r1_operator.plan.scaling.decide import ScalingInputs, decide
+from r1_operator.plan.scaling.decide import decide
+from r1_operator.plan.scaling.inputs import ScalingInputs
 from r1_operator.plan.scaling.policy import DownBehavior, ForecastUse
 from r1_operator.plan.scaling.rate_limits import Noted
 from r1_operator.plan.scaling.scaling_state import ScalingState

@@ -12,7 +12,7 @@ from r1_operator.api.parsing import Invalid
 from r1_operator.api.scaling import Activation, ClassName, DownPolicy, MetricType
 from r1_operator.api.serving import Dtype, EngineType
 from r1_operator.api.v1 import parse
-from r1_operator.plan.scaling.decision import DecisionMode
+from r1_operator.plan.scaling.reasons import DecisionMode
 
 VERBATIM: dict[str, Any] = {
     "apiVersion": "deepseek.ai/v1",

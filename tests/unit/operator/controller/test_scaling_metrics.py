@@ -10,7 +10,7 @@ from r1_operator.api.v1 import parse
 from r1_operator.controller.scaling.scaling_loop import Scaled
 from r1_operator.controller.scaling.scaling_metrics import ScalingCollector
 from r1_operator.kube.kinds import Key
-from r1_operator.plan.scaling.decide import ScalingInputs
+from r1_operator.plan.scaling.inputs import ScalingInputs
 from r1_operator.plan.scaling.policy import policy_of
 from r1_operator.plan.scaling.seat_reservation import ClassReservation, ReservationReason
 from r1_operator.plan.signals.demand import Demand

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from r1_operator.api.v1 import R1Inference, parse
-from r1_operator.plan.scaling.decision import Decision, DecisionMode, DecisionReason
+from r1_operator.plan.scaling.decision import Decision
+from r1_operator.plan.scaling.reasons import DecisionMode, DecisionReason
 from r1_operator.plan.snapshot import Defaults, Observed, Pod, read_pod
 from r1_operator.plan.workload import plan_children
 

@@ -9,10 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from r1_operator.api.names import ConditionReason
+from r1_operator.plan.container_state import read_containers
 from r1_operator.plan.resource_plan import plan
 from r1_operator.plan.snapshot import Pod, read_pod
 from r1_operator.plan.status.conditions import rfc3339
-from r1_operator.plan.status.containers import read_containers
 from r1_operator.plan.status.resource_status import plan_status
 
 NOW = 1_800_000_000.0

@@ -7,9 +7,10 @@ from typing import Any
 import pytest
 
 from r1_operator.api.names import ForecastApprovalReason
-from r1_operator.plan.scaling.decision import Decision, DecisionMode, DecisionStep, ForecastNote
-from r1_operator.plan.scaling.decision import DecisionReason as Why
+from r1_operator.plan.scaling.decision import Decision, DecisionStep, ForecastNote
 from r1_operator.plan.scaling.forecast_approval import BacktestTarget, ForecastApproval, approval_of
+from r1_operator.plan.scaling.reasons import DecisionMode
+from r1_operator.plan.scaling.reasons import DecisionReason as Why
 from r1_operator.plan.snapshot import Observed
 from r1_operator.plan.status.resource_status import plan_status
 from r1_operator.plan.unavailable import Unavailable

@@ -6,8 +6,9 @@ from dataclasses import dataclass, field, replace
 import pytest
 
 from r1_operator.api.scaling import MetricType
-from r1_operator.plan.scaling.decide import ScalingInputs, ScalingState, decide
+from r1_operator.plan.scaling.decide import ScalingState, decide
 from r1_operator.plan.scaling.decision import Decision
+from r1_operator.plan.scaling.inputs import ScalingInputs
 from r1_operator.plan.scaling.policy import MetricTarget, ScalingPolicy
 from r1_operator.plan.signals.demand import Demand
 from r1_operator.plan.signals.forecast import ForecastGate, ReceivedForecast, ReceivedForecastPoint

@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 
 from r1_operator.api.v1 import Spec, parse
-from r1_operator.plan.scaling.budgets import Ceiling, ceilings_of, gpus_per_replica
-from r1_operator.plan.scaling.decision import DecisionReason
-from r1_operator.plan.scaling.policy import UpBehavior, policy_of
+from r1_operator.plan.scaling.budgets import ceilings_of, gpus_per_replica
+from r1_operator.plan.scaling.policy import Ceiling, UpBehavior, policy_of
+from r1_operator.plan.scaling.reasons import DecisionReason
 from r1_operator.plan.unavailable import Unavailable
 
 Build = Callable[..., Any]

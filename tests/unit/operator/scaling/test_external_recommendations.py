@@ -8,9 +8,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from r1_operator.api.scaling import MetricType
-from r1_operator.plan.scaling.decide import ScalingInputs, decide
-from r1_operator.plan.scaling.decision import Decision, DecisionReason
+from r1_operator.plan.scaling.decide import decide
+from r1_operator.plan.scaling.decision import Decision
+from r1_operator.plan.scaling.inputs import ScalingInputs
 from r1_operator.plan.scaling.policy import MetricTarget, ScalingPolicy
+from r1_operator.plan.scaling.reasons import DecisionReason
 from r1_operator.plan.scaling.recommendations import Recommendation, external_recommendations
 from r1_operator.plan.scaling.scaling_state import ScalingState
 from r1_operator.plan.signals.demand import Demand

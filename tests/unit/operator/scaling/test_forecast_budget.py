@@ -7,7 +7,6 @@ from typing import Any
 import pytest
 
 from r1_operator.api.scaling import MetricType
-from r1_operator.plan.scaling.decision import DecisionMode
 from r1_operator.plan.scaling.forecast_budget import (
     RESUMED_AT,
     SAVED_SECONDS,
@@ -16,6 +15,7 @@ from r1_operator.plan.scaling.forecast_budget import (
     baseline,
 )
 from r1_operator.plan.scaling.policy import MetricTarget
+from r1_operator.plan.scaling.reasons import DecisionMode
 
 Build = Callable[..., Any]
 FULL = SHARE * SAVED_SECONDS * 10

@@ -7,14 +7,15 @@ from typing import Any
 import pytest
 
 from r1_operator.api.scaling import ClassName, MetricType
-from r1_operator.plan.scaling.decide import ScalingInputs, decide
-from r1_operator.plan.scaling.decision import DecisionReason
+from r1_operator.plan.scaling.decide import decide
+from r1_operator.plan.scaling.inputs import ScalingInputs
 from r1_operator.plan.scaling.latency_objectives import (
     LatencyMemory,
     ServiceModel,
     latency_recommendation,
 )
 from r1_operator.plan.scaling.policy import MetricTarget
+from r1_operator.plan.scaling.reasons import DecisionReason
 from r1_operator.plan.scaling.recommendations import Recommendation
 from r1_operator.plan.signals.demand import Demand
 from r1_operator.plan.signals.latency_histograms import (

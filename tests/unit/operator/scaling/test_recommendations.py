@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from r1_operator.api.scaling import MetricType
-from r1_operator.plan.scaling.decision import DecisionReason
 from r1_operator.plan.scaling.policy import MetricTarget, ScalingPolicy, UpBehavior
+from r1_operator.plan.scaling.reasons import DecisionReason
 from r1_operator.plan.scaling.recommendations import (
     backlog_recommendation,
     figure,

@@ -7,7 +7,6 @@ from typing import Any, ClassVar
 import pytest
 
 from r1_operator.api.scaling import Activation, MetricType, PolicyType
-from r1_operator.plan.scaling.decision import DecisionMode, DecisionReason
 from r1_operator.plan.scaling.policy import (
     DownBehavior,
     ForecastUse,
@@ -15,6 +14,7 @@ from r1_operator.plan.scaling.policy import (
     RateLimit,
     UpBehavior,
 )
+from r1_operator.plan.scaling.reasons import DecisionMode, DecisionReason
 from r1_operator.plan.signals.forecast import ReceivedForecast, at_level, parse_forecast
 from r1_operator.plan.unavailable import Unavailable
 

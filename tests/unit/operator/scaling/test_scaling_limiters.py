@@ -7,8 +7,8 @@ import pytest
 
 from r1_operator.api.scaling import DownPolicy, MetricType, PolicyType
 from r1_operator.plan.scaling.decide import fixed
-from r1_operator.plan.scaling.decision import DecisionMode, DecisionReason
 from r1_operator.plan.scaling.policy import DownBehavior, MetricTarget, RateLimit, UpBehavior
+from r1_operator.plan.scaling.reasons import DecisionMode, DecisionReason
 from r1_operator.plan.unavailable import Unavailable
 
 AT_ONCE = UpBehavior(limits=())

@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 
 from r1_operator.plan.placement.schedulable import NOT_SEEN_YET, Placement, SchedulableCapacity
-from r1_operator.plan.scaling.decision import DecisionReason
 from r1_operator.plan.scaling.limiters import LimiterInput, keep_to_schedulable
 from r1_operator.plan.scaling.policy import ScalingPolicy
+from r1_operator.plan.scaling.reasons import DecisionReason
 from r1_operator.plan.scaling.scaling_state import ScalingState
 from r1_operator.plan.unavailable import Unavailable
 

@@ -1,9 +1,12 @@
 """The runtime of this project. It drains by itself on SIGTERM."""
 
-from r1_operator.plan.workload.engines.start import DTYPES, EngineStart, EngineStartInput, flags
-
-LEAVE_SECONDS = 3
-"""Between leaving the endpoints and SIGTERM: the gateways see the pod go first."""
+from r1_operator.plan.workload.engines.start import (
+    DTYPES,
+    LEAVE_SECONDS,
+    EngineStart,
+    EngineStartInput,
+    flags,
+)
 
 
 def start_bundled(request: EngineStartInput) -> EngineStart:

@@ -7,8 +7,7 @@ engines' images have Python; the script uses nothing beyond its standard library
 
 from typing import Any
 
-from r1_operator.plan.workload.engines.bundled import LEAVE_SECONDS
-from r1_operator.plan.workload.engines.start import EngineStartInput
+from r1_operator.plan.workload.engines.start import LEAVE_SECONDS, EngineStartInput
 
 SCRIPT = """\
 import errno, http.client, os, re, signal, sys, time, urllib.request

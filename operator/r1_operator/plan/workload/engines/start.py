@@ -9,6 +9,9 @@ from r1_operator.api.serving import Dtype, Runtime
 BLOCK_TOKENS = 16
 """Tokens in a KV cache block, in every engine."""
 
+LEAVE_SECONDS = 3
+"""Between leaving the endpoints and SIGTERM: the gateways see the pod go first."""
+
 POD_IP = "POD_IP"
 """The variable with the pod's first address, in pods of engines that listen on that alone."""
 
