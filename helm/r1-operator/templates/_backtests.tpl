@@ -1,6 +1,5 @@
 {{/*
-What a site sets about the pods of R1Backtests' Jobs, as a pod template in JSON: the operator makes the Jobs and merges
-it over their own.
+Pod template (JSON) of the site for the Jobs of R1Backtests; the operator merges it over its own template.
 */}}
 {{- define "r1.backtestTemplate" -}}
 {{- $container := dict "name" "backtest" "imagePullPolicy" .Values.backtest.image.pullPolicy "resources" .Values.backtest.resources }}

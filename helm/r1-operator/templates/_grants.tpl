@@ -1,4 +1,4 @@
-{{/* What each service account may do where R1Inferences live. */}}
+{{/* Permissions of each service account in the namespaces of R1Inferences. */}}
 
 {{- define "r1.operatorRules" -}}
 - apiGroups: [deepseek.ai]
@@ -7,14 +7,14 @@
 - apiGroups: [deepseek.ai]
   resources: [r1inferences/status]
   verbs: [patch]
-# Deleted are finished ones whose ttlSecondsAfterFinished is over.
+# Delete: finished R1Backtests after ttlSecondsAfterFinished.
 - apiGroups: [deepseek.ai]
   resources: [r1backtests]
   verbs: [get, list, watch, delete]
 - apiGroups: [deepseek.ai]
   resources: [r1backtests/status]
   verbs: [patch]
-# Children block their owner's deletion, which clusters with OwnerReferencesPermissionEnforcement allow only so.
+# Children set blockOwnerDeletion, which OwnerReferencesPermissionEnforcement allows only with this permission.
 - apiGroups: [deepseek.ai]
   resources: [r1inferences/finalizers]
   verbs: [update]
@@ -27,14 +27,14 @@
 - apiGroups: [policy]
   resources: [poddisruptionbudgets]
   verbs: [get, list, watch, create, patch, delete]
-# Patched is one annotation: which model pods go first when the count falls.
+# Patch: the pod deletion cost of model pods before a scale-down.
 - apiGroups: [""]
   resources: [pods]
   verbs: [get, list, watch, patch]
 - apiGroups: [events.k8s.io]
   resources: [events]
   verbs: [create, patch]
-# Also where that API does not exist: the operator asks for it, and only with this right is the answer "not found".
+# Also for a cluster without this API: only with this permission is the response "not found" instead of "forbidden".
 - apiGroups: [monitoring.coreos.com]
   resources: [servicemonitors]
   verbs: [get, list, watch, create, patch, delete]
@@ -47,19 +47,19 @@
 - apiGroups: [discovery.k8s.io]
   resources: [endpointslices]
   verbs: [get, list, watch]
-# A route that cannot be used is reported on its ConfigMap. Created only: no Event can be changed or read.
+# Create: Events on the ConfigMap of an invalid route.
 - apiGroups: [events.k8s.io]
   resources: [events]
   verbs: [create]
 {{- end -}}
 
-{{/* A gateway watches one namespace or all of them: with several in watchNamespaces it needs to read them all. */}}
+{{/* A gateway watches one namespace or all: with several watchNamespaces it needs to read all. */}}
 {{- define "r1.gatewayNamespace" -}}
 {{- if eq (len (.Values.watchNamespaces | default list)) 1 }}{{ first .Values.watchNamespaces }}{{ end -}}
 {{- end -}}
 
 {{/*
-The rules, bound: a Role and a RoleBinding in each of the namespaces, or, of none, ClusterRole and ClusterRoleBinding.
+Role and RoleBinding with the rules in each namespace; ClusterRole and ClusterRoleBinding without namespaces.
 Takes (dict "root" $ "component" "..." "namespaces" (list ...) "rules" "<yaml>").
 */}}
 {{- define "r1.grant" -}}

@@ -1,9 +1,9 @@
 {{/*
-What a site sets beside what the chart sets. Two entries of one key are refused by server-side apply and by Helm 4, so
-they are merged: an entry of the site replaces the chart's entry of the same key, in its place.
+Merge of the site's entries into those of the chart. Server-side apply and Helm 4 reject two entries with one key, so an
+entry of the site replaces the chart's entry with the same key, at the same position.
 */}}
 
-{{/* A list of objects that one field identifies. Takes (dict "key" "name" "own" "<yaml list>" "site" (list ...)). */}}
+{{/* Merge lists of objects by a key field. Takes (dict "key" "name" "own" "<yaml list>" "site" (list ...)). */}}
 {{- define "r1.listByKey" -}}
 {{- $key := .key }}
 {{- $order := list }}
@@ -18,7 +18,7 @@ they are merged: an entry of the site replaces the chart's entry of the same key
 {{- toYaml $merged }}
 {{- end -}}
 
-{{/* Labels or annotations. Takes (dict "own" "<yaml map>" "site" (dict ...)). */}}
+{{/* Merge labels or annotations. Takes (dict "own" "<yaml map>" "site" (dict ...)). */}}
 {{- define "r1.mapByKey" -}}
 {{- $merged := fromYaml .own }}
 {{- range $key, $value := .site }}{{ $_ := set $merged $key $value }}{{ end }}

@@ -1,9 +1,9 @@
 {{/*
-The site's pod template of model pods, in JSON: the operator merges it over its own pods, and an R1Inference's template
-over both. The chart's imagePullSecrets are part of it.
+Pod template (JSON) of the site for model pods, with the chart's imagePullSecrets. The operator merges it over its own
+pods, and the template of an R1Inference over both.
 */}}
 {{- define "r1.modelPodTemplate" -}}
-{{- /* Values of a release from before this one was there (--reuse-values) have none. */}}
+{{- /* Values of an older release (--reuse-values) do not have this key. */}}
 {{- $template := deepCopy (get (.Values.modelPods | default dict) "template" | default dict) }}
 {{- with .Values.imagePullSecrets }}
 {{- $spec := get $template "spec" | default dict }}

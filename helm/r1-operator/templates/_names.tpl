@@ -8,7 +8,7 @@
 {{- printf "%s-%s" (include "r1.prefix" .root) .component -}}
 {{- end -}}
 
-{{/* Cluster-scoped names carry the namespace, so that two releases never meet. */}}
+{{/* Cluster-scoped names carry the namespace, so that two releases do not collide. */}}
 {{- define "r1.clusterName" -}}
 {{- printf "%s-%s" .root.Release.Namespace (include "r1.name" .) -}}
 {{- end -}}
@@ -36,8 +36,8 @@ labels:
 {{- end -}}
 
 {{/*
-An image: its repository, or r1-PART in imageRegistry; the tag follows appVersion unless it is set. No default leads to a
-registry: an account there belongs to somebody. Takes (dict "root" $ "part" "operator" "image" .Values.operator.image).
+Image reference: repository, or r1-PART in imageRegistry; the tag defaults to appVersion. There is no default registry,
+because any registry account could belong to a third party. Takes (dict "root" $ "part" "operator" "image" .Values.operator.image).
 */}}
 {{- define "r1.image" -}}
 {{- $registry := .root.Values.imageRegistry }}

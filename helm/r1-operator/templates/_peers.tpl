@@ -1,6 +1,6 @@
 {{/* Parts of NetworkPolicies. */}}
 
-{{/* `from:` or `to:` with the peers; nothing, which means anyone, where the list is empty. */}}
+{{/* `from:` or `to:` with the peers; omitted, which allows all, when the list is empty. */}}
 {{- define "r1.peers" -}}
 {{- with .peers -}}
 {{ $.direction }}:

@@ -1,7 +1,7 @@
 {{/*
-What every pod of the chart has in common: the restricted Pod Security level, a read-only root with /tmp beside it,
-and the site's own scheduling. Service links are off in all of them: the variables that Kubernetes makes of a Service
-named r1-gateway (R1_GATEWAY_PORT=tcp://...) would look like settings. Helpers take (dict "root" $ "component" "operator" "values" .Values.operator).
+Common parts of every pod: the restricted Pod Security level, a read-only root with a writable /tmp, and the scheduling
+of the site. Service links are disabled, because the variables of a Service named r1-gateway
+(R1_GATEWAY_PORT=tcp://...) would be read as settings. Helpers take (dict "root" $ "component" "operator" "values" .Values.operator).
 */}}
 
 {{- define "r1.podMetadata" -}}
@@ -13,7 +13,7 @@ annotations:
 {{- end }}
 {{- end -}}
 
-{{/* With ServiceMonitors a second job that scrapes by annotations would show every series twice. */}}
+{{/* Omitted with ServiceMonitors, because a second scrape by annotations would duplicate every series. */}}
 {{- define "r1.scraping" -}}
 {{- if not .root.Values.serviceMonitor.enabled -}}
 prometheus.io/scrape: "true"
@@ -39,8 +39,8 @@ securityContext:
 {{- end -}}
 
 {{/*
-Caches of libraries belong into /tmp, the only place that can be written. USER, because an image need not know the
-user 65532, and libraries that ask for its name would raise.
+HOME: library caches need the writable /tmp. USER: an image may not define user 65532, and libraries that look up its
+name would fail.
 */}}
 {{- define "r1.commonEnv" -}}
 - {name: HOME, value: /tmp}

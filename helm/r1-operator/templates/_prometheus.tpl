@@ -1,10 +1,10 @@
 {{/*
-How operator, forecaster and the Jobs of R1Backtests reach Prometheus: one configuration without secrets, as JSON, and
-one Secret with the files that it names.
+Prometheus client configuration of operator, forecaster and the Jobs of R1Backtests: JSON without secrets, and a Secret
+with the files that it names.
 */}}
 
 {{- define "r1.prometheusClient" -}}
-{{- /* Values of a release from before there was one (--reuse-values) have none. */}}
+{{- /* Values of an older release (--reuse-values) do not have this key. */}}
 {{- $auth := .Values.prometheus.auth | default dict }}
 {{- $client := dict "scrapeInterval" .Values.serviceMonitor.interval }}
 {{- with .Values.prometheus.matchers }}{{ $_ := set $client "matchers" . }}{{ end }}
@@ -18,7 +18,7 @@ one Secret with the files that it names.
 {{- toJson $client }}
 {{- end -}}
 
-{{/* The volume as JSON; nothing without a Secret. */}}
+{{/* The volume as JSON; empty without a Secret. */}}
 {{- define "r1.prometheusVolume" -}}
 {{- with .Values.prometheus.auth }}
 {{- $keys := list }}
@@ -26,14 +26,14 @@ one Secret with the files that it names.
 {{- range $key := .headerKeys }}{{ with $key }}{{ $keys = append $keys . }}{{ end }}{{ end }}
 {{- $keys = uniq $keys }}
 {{- if and $keys (not .secretName) }}
-{{- fail "prometheus.auth.secretName: the keys need the name of the Secret that holds them" }}
+{{- fail "prometheus.auth.secretName is empty: set it to the Secret with the keys of prometheus.auth" }}
 {{- end }}
 {{- if and .secretName (not $keys) }}
-{{- fail "prometheus.auth: name a key of the Secret, such as bearerTokenKey" }}
+{{- fail "prometheus.auth names no key: set a key of the Secret, such as bearerTokenKey" }}
 {{- end }}
 {{- range $pair := list (list "usernameKey" "passwordKey") (list "certKey" "keyKey") }}
 {{- if ne (empty (index $.Values.prometheus.auth (first $pair))) (empty (index $.Values.prometheus.auth (last $pair))) }}
-{{- fail (printf "prometheus.auth: %s and %s belong together: set both or neither" (first $pair) (last $pair)) }}
+{{- fail (printf "prometheus.auth: set both %s and %s, or neither" (first $pair) (last $pair)) }}
 {{- end }}
 {{- end }}
 {{- if .secretName }}

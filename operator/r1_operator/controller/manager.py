@@ -152,10 +152,10 @@ class Manager:
         self.metrics.queue_length.set_function(lambda: len(self.queue))
 
     async def run(self) -> None:
-        """Stand by, lead, and return when told to stop.
+        """Run as standby, then as leader, until `stop` is set.
 
         Raises:
-            LeaseLost: somebody else may lead now.
+            LeaseLost: another process may be the leader now.
         """
         await self.server.start(self.settings.http_host, self.settings.http_port)
         try:

@@ -1,4 +1,4 @@
-"""The chart, rendered by the pinned Helm. A rendering costs 0.1 s, so equal ones are made once."""
+"""The chart, rendered by the pinned Helm. A rendering takes 0.1 s and is cached."""
 
 from __future__ import annotations
 
@@ -174,7 +174,7 @@ def manifests(
 
 @pytest.fixture(scope="session")
 def distinct_manifests(render: Callable[..., list[dict[str, Any]]]) -> list[dict[str, Any]]:
-    """Each different object of all value sets once, for checks of one object at a time."""
+    """Each distinct object of all value sets, for checks of single objects."""
     found = {
         json.dumps(manifest, sort_keys=True, default=str): manifest
         for settings in VALUE_SETS.values()

@@ -1,4 +1,4 @@
-"""Every alert asks for metrics that the code has, fires when it should, and has a runbook."""
+"""Every alert queries exported metrics, fires for its fault, and has a runbook."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def promtool() -> str:
     return found
 
 
-def test_every_alert_has_a_story_and_a_runbook() -> None:
+def test_every_alert_has_a_test_case_and_a_runbook() -> None:
     names = [rule["alert"] for rule in ALERTS]
     assert sorted(STORIES) == sorted(names)
     assert re.findall(r"^## (\w+)$", RUNBOOKS, re.MULTILINE) == names
@@ -85,7 +85,9 @@ def test_every_alert_has_a_story_and_a_runbook() -> None:
         assert rule["annotations"]["summary"].endswith(".")
 
 
-def test_the_chart_installs_them_when_asked(render: Callable[..., list[dict[str, Any]]]) -> None:
+def test_the_chart_installs_alerts_when_enabled(
+    render: Callable[..., list[dict[str, Any]]],
+) -> None:
     assert not [m for m in render() if m["kind"] == "PrometheusRule"]
     (rule,) = (m for m in render("alerts.enabled=true") if m["kind"] == "PrometheusRule")
     assert rule["spec"] == LOADED
@@ -100,7 +102,7 @@ def test_the_rules_are_valid(promtool: str) -> None:
 
 
 @pytest.mark.parametrize("name", sorted(STORIES))
-def test_an_alert_fires_in_its_story_and_in_no_quiet_hour(
+def test_an_alert_fires_for_its_fault_and_not_otherwise(
     name: str, promtool: str, tmp_path: Path
 ) -> None:
     series, at = STORIES[name]

@@ -1,4 +1,4 @@
-"""The chart's CRDs are the generated ones, and stay when the chart goes."""
+"""The CRDs of the chart are the generated ones, and stay after an uninstall."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ def crds(manifests: list[Manifest]) -> list[Manifest]:
     return [m for m in manifests if m["kind"] == "CustomResourceDefinition"]
 
 
-def test_the_charts_copy_is_the_generated_file(chart: Path) -> None:
+def test_the_chart_has_a_copy_of_the_generated_crd(chart: Path) -> None:
     assert {file.name for file in (chart / "files").iterdir()} == set(NAMES)
     for name in NAMES:
         generated = chart.parents[1] / "crds" / name
         assert (chart / "files" / name).read_bytes() == generated.read_bytes(), "run `make crds`"
 
 
-def test_rendering_adds_labels_and_the_keep_policy_and_nothing_else(
+def test_crd_template_adds_only_labels_and_the_keep_policy(
     chart: Path, render: Callable[..., list[Manifest]]
 ) -> None:
     by_name = {rendered["metadata"]["name"]: rendered for rendered in crds(render())}
@@ -37,16 +37,16 @@ def test_rendering_adds_labels_and_the_keep_policy_and_nothing_else(
         assert annotations == generated["metadata"].get("annotations", {})
 
 
-def test_keep_can_be_switched_off(render: Callable[..., list[Manifest]]) -> None:
+def test_the_keep_policy_of_crds_can_be_disabled(render: Callable[..., list[Manifest]]) -> None:
     for rendered in crds(render("crds.keep=false")):
         assert "helm.sh/resource-policy" not in rendered["metadata"].get("annotations", {})
 
 
-def test_the_crd_can_be_left_out(render: Callable[..., list[Manifest]]) -> None:
+def test_crds_can_be_disabled(render: Callable[..., list[Manifest]]) -> None:
     assert crds(render("crds.enabled=false")) == []
 
 
-def test_the_crd_leaves_room_for_client_side_apply(render: Callable[..., list[Manifest]]) -> None:
+def test_the_crd_fits_client_side_apply(render: Callable[..., list[Manifest]]) -> None:
     # kubectl apply without --server-side copies the object into an annotation of at most 256 KiB.
     for rendered in crds(render()):
         assert len(yaml.safe_dump(rendered)) < 262_144

@@ -1,4 +1,4 @@
-"""Every query of every dashboard and alert asks for metrics and labels that the code has."""
+"""Every query of every dashboard and alert uses exported metrics and labels."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def labels_of(query: str) -> set[str]:
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
-def test_queries_ask_for_what_the_code_exports(path: Path, series: dict[str, set[str]]) -> None:
+def test_dashboards_query_only_exported_metrics(path: Path, series: dict[str, set[str]]) -> None:
     asked = list(queries(load(path)))
     assert asked
     for where, query in asked:
@@ -64,7 +64,7 @@ def test_queries_ask_for_what_the_code_exports(path: Path, series: dict[str, set
             assert labels_of(query) <= series[name], f"{where}: {name} has not these labels"
 
 
-def test_alerts_ask_for_what_the_code_exports(series: dict[str, set[str]]) -> None:
+def test_alerts_query_only_exported_metrics(series: dict[str, set[str]]) -> None:
     groups = yaml.safe_load((CHART / "alerts" / "r1.yaml").read_text())["groups"]
     for rule in (rule for group in groups for rule in group["rules"]):
         names = set(re.findall(r"\br1_\w+", rule["expr"]))
@@ -85,7 +85,7 @@ def test_legends_use_labels_that_survive_the_query(path: Path) -> None:
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
-def test_panels_do_not_overlap_and_explain_themselves(path: Path) -> None:
+def test_panels_do_not_overlap_and_have_descriptions(path: Path) -> None:
     dashboard = load(path)
     taken: set[tuple[int, int]] = set()
     for panel in dashboard["panels"]:
@@ -107,7 +107,7 @@ def test_panels_do_not_overlap_and_explain_themselves(path: Path) -> None:
     [
         (
             "inference",
-            "Demand against the forecast",
+            "Demand and forecast",
             {
                 "r1_operator_demand",
                 "r1_operator_forecast_peak",
@@ -116,15 +116,13 @@ def test_panels_do_not_overlap_and_explain_themselves(path: Path) -> None:
         ),
         (
             "forecaster",
-            "Forecast against fact",
+            "Forecast and observed load",
             {"r1_forecast_observed", "r1_forecast_peak", "r1_forecast_decision_peak"},
         ),
     ],
 )
-def test_demand_is_drawn_against_the_band_of_its_forecast(
-    name: str, title: str, drawn: set[str]
-) -> None:
-    """The one panel these are opened for: without the band nobody sees who was right."""
+def test_the_demand_panel_shows_the_forecast_band(name: str, title: str, drawn: set[str]) -> None:
+    """The main panel compares demand with the forecast band."""
     panels = load(CHART / "dashboards" / f"{name}.json")["panels"]
     (panel,) = (one for one in panels if one["title"] == title)
     asked = " ".join(target["expr"] for target in panel["targets"])
@@ -153,7 +151,7 @@ WANTED = {
 
 
 @pytest.mark.parametrize("what", WANTED)
-def test_some_panel_shows(what: str) -> None:
+def test_a_panel_shows_each_required_metric(what: str) -> None:
     panels = [panel for path in FILES for panel in load(path)["panels"]]
     shown = [
         set(re.findall(r"r1_\w+", " ".join(t["expr"] for t in panel.get("targets", []))))
@@ -162,12 +160,12 @@ def test_some_panel_shows(what: str) -> None:
     assert any(WANTED[what] <= names for names in shown)
 
 
-def test_grafana_can_keep_them_apart() -> None:
+def test_dashboards_have_distinct_uids() -> None:
     uids = [load(path)["uid"] for path in FILES]
     assert len(set(uids)) == len(uids) >= 2
 
 
-def test_the_sidecar_finds_them_unchanged(render: Callable[..., list[Manifest]]) -> None:
+def test_dashboards_are_installed_unchanged(render: Callable[..., list[Manifest]]) -> None:
     found = {
         name: text
         for manifest in render()

@@ -1,4 +1,4 @@
-"""The APIService of external metrics: one Service, one certificate, and no guessing about either."""
+"""The APIService of external metrics: its Service and its certificate."""
 
 from __future__ import annotations
 
@@ -31,17 +31,19 @@ def service_of(manifests: list[Manifest]) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("settings", [(), ("forecaster.keda.enabled=true",)])
-def test_nothing_claims_the_api_unless_asked(
+def test_the_external_metrics_api_is_opt_in(
     render: Callable[..., list[Manifest]], settings: tuple[str, ...]
 ) -> None:
     assert not [m for m in render(*settings) if m["kind"] in ("APIService", "Secret")]
 
 
-def test_without_a_forecaster_nobody_serves_it(render: Callable[..., list[Manifest]]) -> None:
+def test_without_a_forecaster_there_is_no_external_metrics_api(
+    render: Callable[..., list[Manifest]],
+) -> None:
     assert not [m for m in render(ON, "forecaster.enabled=false") if m["kind"] == "APIService"]
 
 
-def test_the_api_server_is_led_to_the_port_that_speaks_tls(
+def test_the_api_service_targets_the_tls_port(
     render: Callable[..., list[Manifest]],
 ) -> None:
     manifests = render(ON)
@@ -52,7 +54,7 @@ def test_the_api_server_is_led_to_the_port_that_speaks_tls(
     assert ports[reference["port"]] == "ext-metrics"
 
 
-def test_the_certificate_is_for_that_service_and_signed_by_what_the_api_server_is_told(
+def test_the_certificate_matches_the_service_and_the_ca_bundle(
     render: Callable[..., list[Manifest]], tmp_path: Path
 ) -> None:
     manifests = render(ON)
@@ -72,7 +74,7 @@ def test_the_certificate_is_for_that_service_and_signed_by_what_the_api_server_i
     assert [common_name(each) for each in context.get_ca_certs()] == ["r1-forecaster-authority"]
 
 
-def test_the_pod_shows_that_certificate(render: Callable[..., list[Manifest]]) -> None:
+def test_the_forecaster_pod_mounts_the_certificate(render: Callable[..., list[Manifest]]) -> None:
     def shown(*settings: str) -> str:
         deployment = only(render(ON, *settings), "Deployment", "r1-forecaster")
         (volume,) = [
@@ -117,7 +119,7 @@ def test_the_pod_shows_that_certificate(render: Callable[..., list[Manifest]]) -
         ),
     ],
 )
-def test_halves_are_refused_with_the_other_half(
+def test_an_incomplete_tls_pair_is_rejected(
     helm: Callable[..., Any], chart: Path, settings: list[str], said: str
 ) -> None:
     settings = [*settings, "imageRegistry=registry.example"]

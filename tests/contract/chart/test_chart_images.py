@@ -1,4 +1,4 @@
-"""Images come from a registry that the site names; without one nothing is installed."""
+"""Images need a registry of the site; without one the installation fails."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def images(manifests: list[Manifest]) -> Iterator[str]:
                     yield variable["value"]
 
 
-def test_no_default_names_a_registry(chart: Path) -> None:
+def test_no_default_image_has_a_registry(chart: Path) -> None:
     values = yaml.safe_load((chart / "values.yaml").read_text())
     assert values["imageRegistry"] == ""
     for part in PARTS:
@@ -65,7 +65,7 @@ def test_one_registry_gives_all_five_images(render: Callable[..., list[Manifest]
     assert found == {f"registry.example/r1/r1-{part}:0.1.0" for part in PARTS}
 
 
-def test_a_repository_goes_before_the_registry(render: Callable[..., list[Manifest]]) -> None:
+def test_an_image_repository_overrides_the_registry(render: Callable[..., list[Manifest]]) -> None:
     found = set(images(render("gateway.image.repository=other.example/gateway")))
     assert "other.example/gateway:0.1.0" in found
     assert "registry.example/r1/r1-operator:0.1.0" in found

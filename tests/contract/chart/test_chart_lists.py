@@ -1,4 +1,4 @@
-"""What a site adds is merged by key with what the chart has: server-side apply refuses a key twice."""
+"""Lists of the site are merged by key: server-side apply rejects duplicate keys."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ KEYS: dict[str, tuple[str, ...]] = {
     "tolerations": ("key", "operator", "value", "effect", "tolerationSeconds"),
     "items": ("path",),
 }
-"""Of each list whose items have an identity: the fields of it. A test keeps this table complete."""
+"""Key fields of each list whose items have an identity. A test checks completeness."""
 
 NO_KEY = {"endpoints", "ingress", "egress", "from", "to", "rules", "groups", "subjects"}
-"""Atomic lists, or of other kinds of object; `preferredDuring...` and expressions come from values."""
+"""Atomic lists, and lists of other objects; `preferredDuring...` and expressions come from values."""
 
 
 class OnceLoader(yaml.CSafeLoader):
-    """Refuses a map that has a key twice, which YAML readers pass over."""
+    """Rejects duplicate map keys, which YAML loaders ignore."""
 
 
 def _once(loader: OnceLoader, node: yaml.MappingNode) -> dict[Any, Any]:
@@ -91,7 +91,7 @@ REPEATED_LISTS: Manifest = {
 def repeated(
     helm: Callable[..., Any], chart: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> list[Manifest]:
-    """The chart under values that repeat names of its own and names of each other."""
+    """The chart with values that repeat its own names and each other's names."""
     values = REPEATS | {"imageRegistry": "registry.example"}
     for component in (*COMPONENTS, "backtest"):
         values[component] = values.get(component, {}) | REPEATED_LISTS
@@ -106,7 +106,7 @@ def repeated(
 
 
 def keyed_lists(value: Any, path: str = "", field: str = "") -> Iterator[tuple[str, list[Any]]]:
-    """Path and keys of every list of objects that has an identity."""
+    """Path and keys of every object list whose items have an identity."""
     if isinstance(value, dict):
         for name, inner in value.items():
             yield from keyed_lists(inner, f"{path}.{name}", name)
@@ -117,7 +117,7 @@ def keyed_lists(value: Any, path: str = "", field: str = "") -> Iterator[tuple[s
             yield from keyed_lists(inner, f"{path}[{index}]")
 
 
-def test_no_list_has_a_key_twice(repeated: list[Manifest]) -> None:
+def test_default_manifests_have_no_duplicate_list_keys(repeated: list[Manifest]) -> None:
     found = 0
     for manifest in repeated:
         if manifest["kind"] == "CustomResourceDefinition":
@@ -128,7 +128,7 @@ def test_no_list_has_a_key_twice(repeated: list[Manifest]) -> None:
     assert found > 40
 
 
-def test_no_list_has_a_key_twice_under_any_set_of_values(
+def test_manifests_have_no_duplicate_list_keys_with_any_values(
     distinct_manifests: list[Manifest],
 ) -> None:
     for manifest in distinct_manifests:
@@ -174,7 +174,7 @@ def test_labels_of_the_site_replace_those_of_the_chart(repeated: list[Manifest])
     assert {each["metadata"]["labels"]["grafana_dashboard"] for each in dashboards} == {"2"}
 
 
-def test_the_table_of_keys_names_every_list_of_objects(distinct_manifests: list[Manifest]) -> None:
+def test_every_object_list_has_a_merge_key(distinct_manifests: list[Manifest]) -> None:
     def lists(value: Any, field: str = "") -> Iterator[str]:
         if isinstance(value, dict):
             for name, inner in value.items():

@@ -1,4 +1,4 @@
-"""Whatever the values, the chart gives objects that the API server takes and people find."""
+"""With any values, the chart renders valid and labelled objects."""
 
 from __future__ import annotations
 
@@ -27,18 +27,20 @@ def test_every_object_follows_its_schema(distinct_manifests: list[Manifest]) -> 
     validate(distinct_manifests, "1.34")
 
 
-def test_the_oldest_kubernetes_takes_it_too(render: Callable[..., list[Manifest]]) -> None:
+def test_the_oldest_supported_kubernetes_accepts_the_manifests(
+    render: Callable[..., list[Manifest]],
+) -> None:
     validate(render(), "1.30")
 
 
-def test_every_object_is_there_once(manifests: list[Manifest]) -> None:
+def test_every_object_exists_once(manifests: list[Manifest]) -> None:
     names = Counter(
         (m["kind"], m["metadata"].get("namespace"), m["metadata"]["name"]) for m in manifests
     )
     assert [name for name, count in names.items() if count > 1] == []
 
 
-def test_every_object_says_where_it_belongs(manifests: list[Manifest]) -> None:
+def test_every_object_has_namespace_and_labels(manifests: list[Manifest]) -> None:
     for manifest in manifests:
         metadata = manifest["metadata"]
         assert ("namespace" in metadata) == (manifest["kind"] not in CLUSTER_SCOPED), metadata
@@ -53,7 +55,7 @@ def test_every_object_says_where_it_belongs(manifests: list[Manifest]) -> None:
         ), metadata["name"]
 
 
-def test_the_defaults_bring_all_three_components(render: Callable[..., list[Manifest]]) -> None:
+def test_default_values_install_all_three_components(render: Callable[..., list[Manifest]]) -> None:
     found = {(m["kind"], m["metadata"]["name"]) for m in render()}
     assert found >= {
         ("CustomResourceDefinition", "r1inferences.deepseek.ai"),
@@ -67,7 +69,7 @@ def test_the_defaults_bring_all_three_components(render: Callable[..., list[Mani
     }
 
 
-def test_the_gateway_has_the_ports_that_others_rely_on(
+def test_the_gateway_service_has_the_expected_ports(
     render: Callable[..., list[Manifest]],
 ) -> None:
     (service,) = [
@@ -96,13 +98,13 @@ def test_service_monitors_only_on_request(render: Callable[..., list[Manifest]])
     assert {m["metadata"]["name"] for m in asked} == {"r1-operator", "r1-gateway", "r1-forecaster"}
 
 
-def test_helm_lint_finds_nothing(helm: Callable[..., Any], chart: Path) -> None:
+def test_helm_lint_reports_no_problem(helm: Callable[..., Any], chart: Path) -> None:
     done = helm("lint", str(chart), "--strict", "--kube-version", "1.34.4")
     assert done.returncode == 0, done.stdout + done.stderr
 
 
 def test_documents_and_chart_state_one_oldest_kubernetes(chart: Path) -> None:
-    """The kubelet runs `preStop.sleep`, which model pods have, from 1.30 on."""
+    """Model pods use `preStop.sleep`, which the kubelet supports from 1.30."""
     wanted = yaml.safe_load((chart / "Chart.yaml").read_text())["kubeVersion"]
     assert wanted == ">=1.30.0-0"
     assert "Kubernetes 1.30 or newer" in (chart.parents[1] / "docs" / "install.md").read_text()
@@ -127,7 +129,7 @@ def test_the_pinned_helm_renders_without_a_version(helm: Callable[..., Any], cha
     assert done.returncode == 0, done.stderr
 
 
-def test_old_clusters_are_refused_with_the_version_that_is_wanted(
+def test_old_clusters_are_rejected_with_the_required_version(
     helm: Callable[..., Any], chart: Path
 ) -> None:
     done = helm("template", "r1", str(chart), "--kube-version", "1.29.9")

@@ -1,4 +1,4 @@
-"""Who may talk to whom, and that no selector or port points into the void."""
+"""NetworkPolicies and Services: allowed connections, existing selectors and ports."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def component(manifest: Manifest) -> str:
 
 
 def templates(manifests: list[Manifest]) -> dict[str, Manifest]:
-    """Return pod templates by component, the test's pod among them."""
+    """Return pod templates by component, with the test pod."""
     found = {component(m): m["spec"]["template"] for m in manifests if m["kind"] in WORKLOADS}
     return found | {component(m): m for m in manifests if m["kind"] == "Pod"}
 
@@ -42,7 +42,7 @@ def port_names(template: Manifest) -> dict[str, int]:
 
 
 def policies(manifests: list[Manifest]) -> dict[str, Manifest]:
-    """Return the policies of the chart's own pods; the Jobs of backtests are the operator's."""
+    """Return the policies of the chart's pods, without those of backtest Jobs."""
     found = {component(m): m["spec"] for m in manifests if m["kind"] == "NetworkPolicy"}
     found.pop("backtest", None)
     return found
@@ -65,7 +65,7 @@ def flows(rules: list[Manifest], side: str) -> set[tuple[int, str]]:
     return found
 
 
-def test_services_choose_one_component_and_a_port_it_has(manifests: list[Manifest]) -> None:
+def test_services_select_one_component_and_an_existing_port(manifests: list[Manifest]) -> None:
     for manifest in manifests:
         if manifest["kind"] == "Service":
             assert chosen(manifest["spec"]["selector"], manifests) == {component(manifest)}
@@ -74,7 +74,7 @@ def test_services_choose_one_component_and_a_port_it_has(manifests: list[Manifes
                 assert port["targetPort"] in names
 
 
-def test_budgets_and_monitors_choose_what_they_are_named_for(manifests: list[Manifest]) -> None:
+def test_budgets_and_monitors_select_their_components(manifests: list[Manifest]) -> None:
     for manifest in manifests:
         if manifest["kind"] == "PodDisruptionBudget":
             selector = manifest["spec"]["selector"]["matchLabels"]
@@ -91,7 +91,7 @@ def test_budgets_and_monitors_choose_what_they_are_named_for(manifests: list[Man
             assert wanted <= {port["name"] for s in services for port in s["spec"]["ports"]}
 
 
-def test_policies_choose_pods_and_peers_that_exist(manifests: list[Manifest]) -> None:
+def test_network_policies_select_existing_pods_and_peers(manifests: list[Manifest]) -> None:
     for name, policy in policies(manifests).items():
         assert chosen(policy["podSelector"]["matchLabels"], manifests) == {name}
         assert policy["policyTypes"] == ["Ingress", "Egress"]
@@ -107,7 +107,9 @@ def test_policies_choose_pods_and_peers_that_exist(manifests: list[Manifest]) ->
                         assert {port["port"] for port in rule["ports"]} <= ports
 
 
-def test_the_flows_of_the_defaults(render: Callable[..., list[Manifest]]) -> None:
+def test_default_network_policies_allow_the_documented_flows(
+    render: Callable[..., list[Manifest]],
+) -> None:
     found = {
         name: (flows(policy["ingress"], "from"), flows(policy["egress"], "to"))
         for name, policy in policies(render()).items()
@@ -123,7 +125,7 @@ def test_the_flows_of_the_defaults(render: Callable[..., list[Manifest]]) -> Non
     }
 
 
-def test_a_backtest_may_ask_prometheus_and_nobody_may_ask_it(
+def test_backtest_pods_reach_prometheus_and_accept_no_connections(
     render: Callable[..., list[Manifest]],
 ) -> None:
     def of(*settings: str) -> Manifest:
@@ -146,7 +148,7 @@ def test_a_backtest_may_ask_prometheus_and_nobody_may_ask_it(
     assert not chosen(BACKTEST, render()), "no pod of the chart itself"
 
 
-def test_the_doors_for_other_autoscalers_open_on_request_alone(
+def test_ports_for_other_autoscalers_are_opt_in(
     render: Callable[..., list[Manifest]],
 ) -> None:
     def forecaster(*settings: str) -> tuple[set[tuple[int, str]], set[tuple[int, str]]]:
@@ -165,7 +167,7 @@ def test_the_doors_for_other_autoscalers_open_on_request_alone(
     assert given == incoming | {(8083, "given")}
 
 
-def test_given_peers_close_the_doors_for_others_but_not_for_ours(
+def test_configured_peers_restrict_ports_except_for_own_components(
     render: Callable[..., list[Manifest]],
 ) -> None:
     manifests = render(
@@ -187,7 +189,7 @@ def test_given_peers_close_the_doors_for_others_but_not_for_ours(
     assert {(443, "given"), (6443, "given")} <= flows(found["operator"]["egress"], "to")
 
 
-def test_the_gateways_peers_are_the_pods_that_the_operator_makes(
+def test_the_gateway_egress_selects_model_pods(
     render: Callable[..., list[Manifest]],
 ) -> None:
     (rule,) = [
@@ -201,7 +203,7 @@ def test_the_gateways_peers_are_the_pods_that_the_operator_makes(
     assert expression == {"key": next(iter(MODEL_POD)), "operator": "Exists"}
 
 
-def test_settings_name_services_that_the_chart_makes(manifests: list[Manifest]) -> None:
+def test_settings_reference_services_of_the_chart(manifests: list[Manifest]) -> None:
     services = {
         (m["metadata"]["namespace"], m["metadata"]["name"]): {
             port["port"] for port in m["spec"]["ports"]

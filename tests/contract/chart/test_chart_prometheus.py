@@ -1,4 +1,4 @@
-"""One client of Prometheus for operator, forecaster and the Jobs of R1Backtests."""
+"""One Prometheus client configuration for operator, forecaster and the Jobs of R1Backtests."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def job_pod(manifests: list[Manifest]) -> Manifest:
 
 
 def configurations(render: Render, *given: str) -> list[PrometheusConfig]:
-    """Of the forecaster, the operator and the backtest Job, read by their own code."""
+    """The configurations of forecaster, operator and backtest Job, parsed by their own code."""
     manifests = render(*given)
     forecaster = environment(pod(manifests, "forecaster"))
     url = "http://prometheus:9090"
@@ -94,7 +94,7 @@ def configurations(render: Render, *given: str) -> list[PrometheusConfig]:
     ]
 
 
-def test_all_three_read_the_same_configuration(render: Render) -> None:
+def test_all_components_read_the_same_prometheus_configuration(render: Render) -> None:
     for found in configurations(render, *AUTH):
         assert found.bearer_token_file == FOLDER / "token"
         assert found.ca_file == FOLDER / "ca.crt"
@@ -104,7 +104,7 @@ def test_all_three_read_the_same_configuration(render: Render) -> None:
         assert found.rate_seconds(60) == 240
 
 
-def test_by_default_there_are_no_credentials_and_rates_span_a_minute(render: Render) -> None:
+def test_defaults_have_no_credentials_and_one_minute_rates(render: Render) -> None:
     for found in configurations(render):
         assert found.bearer_token_file is None
         assert found.matchers == ()
@@ -112,7 +112,7 @@ def test_by_default_there_are_no_credentials_and_rates_span_a_minute(render: Ren
     assert "prometheus-auth" not in json.dumps(render())
 
 
-def test_all_three_mount_the_keys_that_the_configuration_names(render: Render) -> None:
+def test_all_components_mount_the_configured_prometheus_keys(render: Render) -> None:
     manifests = render(*AUTH)
     for spec in (pod(manifests, "operator"), pod(manifests, "forecaster"), job_pod(manifests)):
         (volume,) = (one for one in spec["volumes"] if one["name"] == "prometheus-auth")
@@ -132,18 +132,18 @@ def test_all_three_mount_the_keys_that_the_configuration_names(render: Render) -
     ("given", "words"),
     [
         (["prometheus.auth.bearerTokenKey=token"], "prometheus.auth.secretName"),
-        (["prometheus.auth.secretName=a"], "name a key of the Secret"),
+        (["prometheus.auth.secretName=a"], "set a key of the Secret"),
         (
             ["prometheus.auth.secretName=a", "prometheus.auth.usernameKey=user"],
-            "usernameKey and passwordKey belong together",
+            "set both usernameKey and passwordKey",
         ),
         (
             ["prometheus.auth.secretName=a", "prometheus.auth.keyKey=tls.key"],
-            "certKey and keyKey belong together",
+            "set both certKey and keyKey",
         ),
     ],
 )
-def test_half_a_secret_is_refused_by_name(
+def test_an_incomplete_prometheus_secret_is_rejected(
     helm: Callable[..., Any], chart: Path, given: list[str], words: str
 ) -> None:
     flags = [argument for one in (*given, "imageRegistry=r.example") for argument in ("--set", one)]

@@ -1,4 +1,4 @@
-"""Who may do what, as one table. A right that appears here needs a reason; one that is missing, a bug."""
+"""All RBAC permissions of the chart as one table."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ GATEWAY = table(
 )
 
 
-def test_the_table(render: Callable[..., list[Manifest]]) -> None:
+def test_the_role_table_is_exact(render: Callable[..., list[Manifest]]) -> None:
     granted = {
         (m["kind"], m["metadata"]["name"]): rights(m)
         for m in render()
@@ -94,7 +94,7 @@ def roles(manifests: list[Manifest]) -> dict[tuple[str | None, str], set[Right]]
     }
 
 
-def test_one_watched_namespace_leaves_nothing_cluster_wide(
+def test_one_watched_namespace_needs_no_cluster_role(
     render: Callable[..., list[Manifest]],
 ) -> None:
     assert roles(render("watchNamespaces={team-a}")) == {
@@ -118,7 +118,7 @@ def test_with_several_only_the_gateway_reads_cluster_wide(
 
 
 @pytest.mark.parametrize("watched", [(), ("watchNamespaces={team-a}",)])
-def test_nodes_are_listed_where_a_site_asks_for_it(
+def test_read_nodes_grants_listing_of_nodes(
     render: Callable[..., list[Manifest]], watched: tuple[str, ...]
 ) -> None:
     without, manifests = roles(render(*watched)), render(*watched, "operator.readNodes=true")
@@ -135,7 +135,7 @@ def test_nodes_are_listed_where_a_site_asks_for_it(
     ]
 
 
-def test_no_wildcards_no_secrets_no_way_up(manifests: list[Manifest]) -> None:
+def test_roles_have_no_wildcards_secrets_or_escalation(manifests: list[Manifest]) -> None:
     for manifest in manifests:
         if manifest["kind"] not in ("Role", "ClusterRole"):
             continue
@@ -178,12 +178,12 @@ def bindings_of_the_forecaster(manifests: list[Manifest]) -> list[Manifest]:
     ]
 
 
-def test_the_forecaster_may_do_nothing(render: Callable[..., list[Manifest]]) -> None:
+def test_the_forecaster_has_no_api_permissions(render: Callable[..., list[Manifest]]) -> None:
     assert bindings_of_the_forecaster(render()) == []
     assert bindings_of_the_forecaster(render("forecaster.keda.enabled=true")) == []
 
 
-def test_for_external_metrics_the_forecaster_reads_whom_to_trust_and_nothing_else(
+def test_the_forecaster_may_read_only_the_client_ca_for_external_metrics(
     render: Callable[..., list[Manifest]],
 ) -> None:
     manifests = render("forecaster.externalMetrics.enabled=true")

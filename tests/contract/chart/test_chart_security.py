@@ -1,4 +1,4 @@
-"""Every pod of the chart passes the restricted Pod Security level and the usual production rules."""
+"""Every pod of the chart meets the restricted Pod Security level and common production rules."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def test_containers_are_restricted(manifests: list[Manifest]) -> None:
         assert all("hostPort" not in port for port in container.get("ports", [])), name
 
 
-def test_tokens_are_only_where_the_api_is_needed(manifests: list[Manifest]) -> None:
+def test_only_api_clients_have_service_account_tokens(manifests: list[Manifest]) -> None:
     wanted = {"operator", "gateway"}
     # The forecaster serves an aggregated API only where it can read whom to believe.
     wanted |= {"forecaster"} if any(m["kind"] == "APIService" for m in manifests) else set()
@@ -66,7 +66,7 @@ def test_tokens_are_only_where_the_api_is_needed(manifests: list[Manifest]) -> N
             assert manifest["spec"]["automountServiceAccountToken"] is False
 
 
-def test_each_workload_has_an_account_of_its_own(manifests: list[Manifest]) -> None:
+def test_each_workload_has_its_own_service_account(manifests: list[Manifest]) -> None:
     workloads = [m for m in manifests if m["kind"] in WORKLOADS]
     used = [m["spec"]["template"]["spec"]["serviceAccountName"] for m in workloads]
     made = {m["metadata"]["name"] for m in manifests if m["kind"] == "ServiceAccount"}
@@ -82,13 +82,13 @@ def test_images_are_pinned(manifests: list[Manifest]) -> None:
         assert "/" not in tag, f"{name} has no tag"
 
 
-def test_resources_are_asked_for_and_memory_is_bounded(manifests: list[Manifest]) -> None:
+def test_pods_have_requests_and_memory_limits(manifests: list[Manifest]) -> None:
     for name, container in containers(manifests):
         assert container["resources"]["requests"].keys() >= {"cpu", "memory"}, name
         assert "memory" in container["resources"]["limits"], name
 
 
-def test_probes_are_there_and_ask_different_questions(manifests: list[Manifest]) -> None:
+def test_liveness_and_readiness_probes_differ(manifests: list[Manifest]) -> None:
     for manifest in manifests:
         if manifest["kind"] not in WORKLOADS:
             continue
@@ -102,7 +102,7 @@ def test_probes_are_there_and_ask_different_questions(manifests: list[Manifest])
         assert asked["livenessProbe"]["path"] != asked["readinessProbe"]["path"]
 
 
-def test_updates_never_go_below_the_wanted_count(manifests: list[Manifest]) -> None:
+def test_rolling_updates_keep_the_replica_count(manifests: list[Manifest]) -> None:
     for manifest in manifests:
         if manifest["kind"] == "Deployment":
             assert manifest["spec"]["strategy"]["rollingUpdate"]["maxUnavailable"] == 0
@@ -118,7 +118,7 @@ def test_replicas_spread_over_nodes(manifests: list[Manifest]) -> None:
         assert selector.items() <= template["metadata"]["labels"].items()
 
 
-def test_prometheus_finds_every_component_once(manifests: list[Manifest]) -> None:
+def test_prometheus_scrapes_every_component_once(manifests: list[Manifest]) -> None:
     monitored = any(manifest["kind"] == "ServiceMonitor" for manifest in manifests)
     for manifest in manifests:
         if manifest["kind"] not in WORKLOADS:
@@ -134,13 +134,13 @@ def test_prometheus_finds_every_component_once(manifests: list[Manifest]) -> Non
         assert annotations["prometheus.io/port"] in ports
 
 
-def test_service_links_do_not_pose_as_settings(manifests: list[Manifest]) -> None:
+def test_service_links_are_disabled(manifests: list[Manifest]) -> None:
     # A Service r1-gateway would put R1_GATEWAY_PORT=tcp://... into every pod beside it.
     for name, pod in pods(manifests):
         assert pod["enableServiceLinks"] is False, name
 
 
-def test_no_secret_travels_in_arguments_or_environment(
+def test_secrets_are_not_in_arguments_or_environment(
     render: Callable[..., list[Manifest]],
 ) -> None:
     for name, container in containers(render("gateway.apiKeysSecret.name=clients")):
@@ -149,9 +149,7 @@ def test_no_secret_travels_in_arguments_or_environment(
 
 
 @pytest.mark.parametrize("component", ["operator", "gateway", "forecaster"])
-def test_the_only_writable_place_is_tmp(
-    render: Callable[..., list[Manifest]], component: str
-) -> None:
+def test_only_tmp_is_writable(render: Callable[..., list[Manifest]], component: str) -> None:
     (deployment,) = [
         m
         for m in render()

@@ -1,4 +1,4 @@
-"""Each environment variable and flag that the chart sets is one that the component reads."""
+"""The component reads each environment variable and flag that the chart sets."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def settings(manifests: list[Manifest], component: str) -> dict[str, str]:
     }
 
 
-def test_the_operator_reads_what_the_chart_says(render: Callable[..., list[Manifest]]) -> None:
+def test_the_operator_parses_its_chart_settings(render: Callable[..., list[Manifest]]) -> None:
     environment = settings(
         render("watchNamespaces={team-a,team-b}", "serviceMonitor.models=false"), "operator"
     )
@@ -77,7 +77,7 @@ def test_the_operator_reads_what_the_chart_says(render: Callable[..., list[Manif
     assert loaded.backtest_image == "registry.example/r1/r1-backtest:0.1.0"
 
 
-def test_what_a_site_sets_about_backtests_reaches_their_pods(
+def test_site_settings_reach_backtest_pods(
     render: Callable[..., list[Manifest]],
 ) -> None:
     manifests = render(
@@ -120,7 +120,7 @@ def test_what_a_site_sets_about_backtests_reaches_their_pods(
     assert pod["metadata"]["annotations"]["note"] == "kept"
 
 
-def test_what_a_site_sets_about_model_pods_reaches_them(
+def test_site_settings_reach_model_pods(
     render: Callable[..., list[Manifest]],
 ) -> None:
     manifests = render(
@@ -157,7 +157,7 @@ def test_what_a_site_sets_about_model_pods_reaches_them(
     assert {"name": "SSL_CERT_FILE", "value": "/ca/ca.crt"} in engine["env"]
 
 
-def test_defaults_add_nothing_to_model_pods(render: Callable[..., list[Manifest]]) -> None:
+def test_default_values_do_not_change_model_pods(render: Callable[..., list[Manifest]]) -> None:
     loaded = OperatorSettings.load(environment=settings(render(), "operator"))
     check_site_templates(loaded)
     assert json.loads(loaded.model_pod_template) == {}
@@ -175,19 +175,19 @@ def test_service_monitors_of_models_get_the_labels_and_interval_of_the_others(
     assert loaded.service_monitor_interval == "60s"
 
 
-def test_without_a_forecaster_the_operator_asks_none(
+def test_without_a_forecaster_the_operator_has_no_forecaster_url(
     render: Callable[..., list[Manifest]],
 ) -> None:
     environment = settings(render("forecaster.enabled=false"), "operator")
     assert OperatorSettings.load(environment=environment).forecaster_url == ""
 
 
-def test_the_operators_ports_are_the_charts(render: Callable[..., list[Manifest]]) -> None:
+def test_operator_ports_match_the_chart(render: Callable[..., list[Manifest]]) -> None:
     (port,) = container(render(), "operator")["ports"]
     assert port["containerPort"] == OperatorSettings.load(environment={}).http_port
 
 
-def test_the_gateway_reads_what_the_chart_says(render: Callable[..., list[Manifest]]) -> None:
+def test_the_gateway_parses_its_chart_settings(render: Callable[..., list[Manifest]]) -> None:
     environment = settings(
         render(
             "watchNamespaces={team-a}",
@@ -217,7 +217,7 @@ def test_a_gateway_of_many_namespaces_watches_all(
     assert options.watch_namespace is None
 
 
-def test_the_grace_period_holds_linger_and_drain(render: Callable[..., list[Manifest]]) -> None:
+def test_the_grace_period_covers_linger_and_drain(render: Callable[..., list[Manifest]]) -> None:
     manifests = render("gateway.drainSeconds=300")
     options = parse_options([], settings(manifests, "gateway"))
     (pod,) = [
@@ -229,7 +229,7 @@ def test_the_grace_period_holds_linger_and_drain(render: Callable[..., list[Mani
     assert pod["terminationGracePeriodSeconds"] >= wanted + 10
 
 
-def test_the_gateways_ports_are_the_charts(render: Callable[..., list[Manifest]]) -> None:
+def test_gateway_ports_match_the_chart(render: Callable[..., list[Manifest]]) -> None:
     options = parse_options([], {})
     ports = {
         port["name"]: port["containerPort"] for port in container(render(), "gateway")["ports"]
@@ -237,7 +237,7 @@ def test_the_gateways_ports_are_the_charts(render: Callable[..., list[Manifest]]
     assert ports == {"http": options.port, "admin": options.admin_port}
 
 
-def test_the_forecaster_reads_what_the_chart_says(
+def test_the_forecaster_parses_its_chart_settings(
     render: Callable[..., list[Manifest]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     manifests = render("prometheus.url=http://prometheus:9090", "forecaster.logLevel=debug")
@@ -251,7 +251,7 @@ def test_the_forecaster_reads_what_the_chart_says(
     assert [port["containerPort"] for port in made["ports"]] == [int(options.port)]
 
 
-def test_the_forecasters_doors_are_the_charts(
+def test_forecaster_ports_match_the_chart(
     render: Callable[..., list[Manifest]], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     manifests = render(

@@ -1,4 +1,4 @@
-"""Several forecasters of one release: who each is, how they find each other, and one door for others."""
+"""Forecaster shards of one release: identity, discovery, and one Service for clients."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def only(manifests: list[Manifest], kind: str, name: str) -> Manifest:
 
 
 def of_the_forecaster(manifests: list[Manifest]) -> set[tuple[str, str]]:
-    """Kind and name of what belongs to it."""
+    """Kind and name of the objects of the shards."""
     return {
         (m["kind"], m["metadata"]["name"])
         for m in manifests
@@ -31,7 +31,7 @@ def of_the_forecaster(manifests: list[Manifest]) -> set[tuple[str, str]]:
     }
 
 
-def test_one_forecaster_is_what_it_always_was(render: Callable[..., list[Manifest]]) -> None:
+def test_one_forecaster_renders_a_deployment(render: Callable[..., list[Manifest]]) -> None:
     assert render("forecaster.shards=1") == render()
     assert of_the_forecaster(render()) == {
         (kind, "r1-forecaster")
@@ -47,7 +47,7 @@ def test_without_a_forecaster_there_are_no_shards(render: Callable[..., list[Man
     assert of_the_forecaster(manifests) == set()
 
 
-def test_three_are_a_stateful_set_behind_the_same_door(
+def test_three_shards_are_a_stateful_set_behind_one_service(
     render: Callable[..., list[Manifest]],
 ) -> None:
     assert of_the_forecaster(render(THREE)) == {
@@ -65,7 +65,7 @@ def test_three_are_a_stateful_set_behind_the_same_door(
     assert operators[0] == operators[1], "the operator knows nothing of shards"
 
 
-def test_each_shard_finds_itself_and_the_others_in_the_list(
+def test_each_shard_is_in_the_shard_list(
     render: Callable[..., list[Manifest]], monkeypatch: pytest.MonkeyPatch, tmp_path: Any
 ) -> None:
     manifests = render(THREE)
@@ -100,7 +100,7 @@ def test_each_shard_finds_itself_and_the_others_in_the_list(
     assert options.shard in addresses
 
 
-def test_another_number_restarts_no_shard_that_stays(
+def test_a_change_of_the_shard_count_restarts_no_remaining_shard(
     render: Callable[..., list[Manifest]],
 ) -> None:
     two, three = (
@@ -112,7 +112,7 @@ def test_another_number_restarts_no_shard_that_stays(
     assert two["podManagementPolicy"] == "Parallel", "one that does not start holds up no other"
 
 
-def test_a_service_monitor_takes_each_shard_once(render: Callable[..., list[Manifest]]) -> None:
+def test_a_service_monitor_selects_each_shard_once(render: Callable[..., list[Manifest]]) -> None:
     manifests = render(THREE, "serviceMonitor.enabled=true", apis=("monitoring.coreos.com/v1",))
     monitor = only(manifests, "ServiceMonitor", "r1-forecaster")["spec"]
     scraped = [
@@ -129,7 +129,7 @@ def test_a_service_monitor_takes_each_shard_once(render: Callable[..., list[Mani
 @pytest.mark.parametrize(
     "given", [(), ("networkPolicy.metricsFrom[0].podSelector.matchLabels.app=prometheus",)]
 )
-def test_shards_reach_each_other_whoever_else_may(
+def test_shards_reach_each_other_with_restricted_peers(
     render: Callable[..., list[Manifest]], given: tuple[str, ...]
 ) -> None:
     def peers(settings: tuple[str, ...], side: str, direction: str) -> list[Any]:
@@ -156,7 +156,7 @@ def test_shards_reach_each_other_whoever_else_may(
 def test_names_that_a_stateful_set_cannot_have_are_refused(
     helm: Callable[..., Any], chart: Any
 ) -> None:
-    """Its pods get a label of its name and eleven letters more, of which 63 are allowed."""
+    """Pod labels are the StatefulSet name plus 11 characters, within the limit of 63."""
 
     def told(prefix: int, shards: int) -> str:
         settings = f"namePrefix={'a' * prefix},forecaster.shards={shards},imageRegistry=x"

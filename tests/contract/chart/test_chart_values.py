@@ -1,4 +1,4 @@
-"""Values: a typo is refused by name, and code, table and schema agree on what there is."""
+"""Values: unknown ones are rejected, and code, README and schema agree."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ REFUSED = [
 
 
 @pytest.mark.parametrize("half", [0, 1])
-def test_wrong_values_are_refused_by_their_names(
+def test_invalid_values_are_rejected_by_name(
     helm: Callable[..., Any], chart: Path, half: int
 ) -> None:
     # Helm reports everything that is wrong at once. Two halves, because some rows spoil the same value.
@@ -101,7 +101,7 @@ def test_wrong_values_are_refused_by_their_names(
     assert [row for row in given if row[1] not in done.stderr] == []
 
 
-def test_the_chart_can_be_a_part_of_another(helm: Callable[..., Any], chart: Path) -> None:
+def test_the_chart_works_as_a_dependency(helm: Callable[..., Any], chart: Path) -> None:
     done = helm(
         "template",
         "r1",
@@ -124,7 +124,7 @@ def objects(schema: Any, path: str = "#") -> Iterator[tuple[str, dict[str, Any]]
             yield from objects(inner, f"{path}/{key}")
 
 
-def test_no_object_of_the_schema_is_open(schema: dict[str, Any]) -> None:
+def test_every_schema_object_rejects_unknown_values(schema: dict[str, Any]) -> None:
     # A volume is one of thirty Kubernetes types: the API server checks what is in it.
     open_ones = [path for path, each in objects(schema) if each.get("additionalProperties", True)]
     assert open_ones == ["#/$defs/volumes/items"]
@@ -147,7 +147,7 @@ def test_schema_and_values_name_the_same_things(
 
 
 def marked(path: str, default: Any, mark: int) -> Any:
-    """Return a value of the default's shape that can be found again in the output."""
+    """Return a recognizable value with the shape of the default."""
     if isinstance(default, int):
         return mark
     if isinstance(default, dict):
@@ -170,7 +170,7 @@ def nested(flat: dict[str, Any]) -> dict[str, Any]:
     return tree
 
 
-def test_every_value_shows_in_the_output(
+def test_every_value_affects_the_manifests(
     helm: Callable[..., Any], chart: Path, values: dict[str, Any], tmp_path: Path
 ) -> None:
     marks = {
@@ -198,7 +198,7 @@ def test_every_value_shows_in_the_output(
         if isinstance(default, bool)
     ],
 )
-def test_every_switch_switches(
+def test_every_boolean_value_has_an_effect(
     render: Callable[..., list[dict[str, Any]]], values: dict[str, Any], switch: str
 ) -> None:
     apis = ("monitoring.coreos.com/v1",)
@@ -253,10 +253,10 @@ UNSET = (
 
 
 @pytest.mark.parametrize("value", UNSET)
-def test_a_value_that_is_not_there_counts_as_empty(
+def test_an_absent_value_counts_as_empty(
     value: str, render: Callable[..., list[dict[str, Any]]]
 ) -> None:
-    """`--reuse-values` brings the values of an older chart, and a site may write null."""
+    """`--reuse-values` keeps the values of an older chart, and a site may set null."""
     settings = ("serviceMonitor.enabled=true", "forecaster.shards=2")
     for manifest in render(*settings, f"{value}=null"):
         for container in _containers(manifest):

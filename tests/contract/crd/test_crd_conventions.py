@@ -1,4 +1,4 @@
-"""The CRDs keep the Kubernetes API conventions: the rules of kube-api-linter, on the schema.
+"""The CRDs follow the Kubernetes API conventions: the rules of kube-api-linter on the schema.
 
 kube-api-linter itself reads Go types; its list of rules is the specification here.
 """
@@ -33,7 +33,7 @@ COLUMNS = [
 FREE_FORM = "spec.template.spec"
 ENUMS_WITH_BRANDS = {"vLLM", "SGLang"}
 POLICIES = "spec.policies[]"
-"""Values that are the board's names, and that people know from `r1 leaderboard`."""
+"""Values that are policy names of `r1 leaderboard`."""
 
 Node = tuple[str, dict[str, Any]]
 
@@ -61,7 +61,7 @@ def offenders(nodes: list[Node], wrong: Any) -> list[str]:
 
 
 @pytest.mark.parametrize(("made", "text"), [(crd, crd_yaml), (backtest_crd, backtest_crd_yaml)])
-def test_the_file_is_what_the_types_say(made: Any, text: Any) -> None:
+def test_the_crd_file_matches_the_types(made: Any, text: Any) -> None:
     file = FOLDER / f"deepseek.ai_{made()['spec']['names']['plural']}.yaml"
     assert file.read_text() == text(), "run `make crds`"
     assert yaml.safe_load(file.read_text()) == made()
@@ -133,7 +133,7 @@ def test_enums_are_camel_case() -> None:
     assert wrong == ENUMS_WITH_BRANDS - {"SGLang"}
 
 
-def test_names_are_camel_case_and_no_longer_than_needed() -> None:
+def test_field_names_are_camel_case_and_short() -> None:
     for path, _ in FIELDS:
         name = path.rpartition(".")[2]
         assert re.fullmatch(r"[a-z][A-Za-z0-9]*", name), path
@@ -156,7 +156,7 @@ def test_required_fields_have_no_default() -> None:
             assert "default" not in node["properties"][name], f"{path}.{name}"
 
 
-def test_free_form_is_only_the_pod_template() -> None:
+def test_only_the_pod_template_is_free_form() -> None:
     free = [path for path, node in ALL if node.get("x-kubernetes-preserve-unknown-fields")]
     assert free == [FREE_FORM]
 
@@ -172,7 +172,7 @@ def test_status_starts_with_conditions_as_a_map_by_type() -> None:
         assert "observedGeneration" in conditions["items"]["properties"]
 
 
-def test_rules_have_messages_without_surprises() -> None:
+def test_rules_have_clear_messages() -> None:
     rules = [
         rule
         for _, node in [*ALL, *(("", root) for root in ROOTS)]
@@ -216,7 +216,7 @@ def test_the_backtests_names_and_columns() -> None:
     ]
 
 
-def test_the_policies_are_the_boards() -> None:
+def test_backtest_policies_are_leaderboard_policies() -> None:
     asks_the_owner = {name for name, policy in BOARD.items() if isinstance(policy, partial)
                       and policy.func in (dynamo_throughput, dynamo_hybrid)}  # fmt: skip
     assert asks_the_owner
@@ -226,7 +226,9 @@ def test_the_policies_are_the_boards() -> None:
 
 
 @pytest.mark.parametrize(("root", "column"), COLUMNS)
-def test_columns_read_fields_that_exist(root: dict[str, Any], column: dict[str, Any]) -> None:
+def test_printer_columns_reference_existing_fields(
+    root: dict[str, Any], column: dict[str, Any]
+) -> None:
     first, second = column["jsonPath"].split(".")[1:3]
     if first == "metadata":
         return

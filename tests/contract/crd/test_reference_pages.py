@@ -1,4 +1,4 @@
-"""The reference pages say what the code does."""
+"""The reference pages match the code."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from r1_operator.plan.scaling.reasons import DecisionReason as Why
 FOLDER = Path(__file__).parents[3] / "docs" / "reference"
 
 
-def test_the_pages_are_what_the_types_say() -> None:
+def test_the_reference_pages_match_the_types() -> None:
     assert (FOLDER / "r1inference.md").read_text() == resource_page(), "run `make crds`"
     assert (FOLDER / "r1backtest.md").read_text() == backtest_page(), "run `make crds`"
     assert (FOLDER / "conditions.md").read_text() == conditions_page(), "run `make crds`"
@@ -35,11 +35,11 @@ def test_every_reason_is_explained_once() -> None:
     assert set(ForecastApprovalReason) - {ForecastApprovalReason.BACKTEST_PASSED} <= set(explained)
 
 
-def test_the_findings_that_let_a_forecast_act_are_findings_of_a_backtest() -> None:
+def test_approving_findings_exist_in_the_backtest() -> None:
     assert {finding.value for finding in Finding} >= GOOD_FINDINGS
 
 
-def test_every_problem_says_what_to_do() -> None:
+def test_every_problem_has_an_action() -> None:
     for name, (means, remedy) in meanings.REASONS["Degraded (and Ready=False)"].items():
         assert means.endswith("."), name
         assert remedy.endswith("."), name
@@ -57,7 +57,7 @@ def test_every_condition_is_explained() -> None:
     assert set(meanings.CONDITIONS) == set(ConditionType)
 
 
-def test_a_backtests_conditions_and_reasons_are_explained() -> None:
+def test_backtest_conditions_and_reasons_are_explained() -> None:
     assert set(meanings.BACKTEST_CONDITIONS) == set(BacktestCondition)
     assert set(meanings.BACKTEST_REASONS) == set(BacktestReason)
     for name, (means, remedy) in meanings.BACKTEST_REASONS.items():
@@ -71,6 +71,6 @@ def test_every_field_is_on_the_page() -> None:
         assert field in page
 
 
-def test_writing_makes_the_folder(tmp_path: Path) -> None:
+def test_writing_creates_the_folder(tmp_path: Path) -> None:
     main(tmp_path / "new")
     assert (tmp_path / "new" / "conditions.md").read_text() == conditions_page()

@@ -1,4 +1,4 @@
-"""Every query of every dashboard, answered by a real Prometheus that holds what our parts export.
+"""Every query of every dashboard on a real Prometheus with the exported metrics.
 
 A query that does not parse, joins what does not match, or asks for a label value that nobody has,
 comes back with an error or empty; reading its text would not show that.
@@ -45,7 +45,7 @@ pytestmark = pytest.mark.skipif(
 
 
 def label_sets(labels: tuple[str, ...]) -> Iterator[dict[str, str]]:
-    """One set for each combination that matters."""
+    """One label set for each relevant combination."""
     sets: list[dict[str, str]] = [{}]
     for label in labels:
         sets = [one | {label: value} for one in sets for value in VALUES.get(label, ["x"])]
@@ -53,7 +53,7 @@ def label_sets(labels: tuple[str, ...]) -> Iterator[dict[str, str]]:
 
 
 def samples(family: Family, ticks: int) -> Iterator[tuple[str, dict[str, str], float]]:
-    """Series of a family and their values after so many ticks: what counts, grows."""
+    """Series of a family with values per tick; counters grow."""
     for labels in label_sets(family.labels):
         if family.kind == "gauge":
             yield family.name, labels, 0.5
@@ -82,7 +82,7 @@ def exposition(now: int) -> str:
 
 @pytest.fixture(scope="module")
 def prometheus(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, int]]:
-    """A server's URL and the time up to which it knows everything."""
+    """The URL of a server and the time of its last sample."""
     folder, now = tmp_path_factory.mktemp("prometheus"), int(time.time())
     (folder / "all.om").write_text(exposition(now))
     blocks = ["promtool", "tsdb", "create-blocks-from", "openmetrics"]
@@ -117,7 +117,7 @@ def prometheus(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, 
 
 
 def asked(prometheus: tuple[str, int], query: str) -> list[Any]:
-    """The vector that Prometheus answers; raises what it says where it refuses."""
+    """The resulting vector; raises the error of Prometheus."""
     url, at = prometheus
     inner = urllib.parse.urlencode({"query": query, "time": at})
     try:
@@ -141,14 +141,14 @@ QUERIES = [
 
 
 @pytest.mark.parametrize("query", QUERIES)
-def test_a_panel_shows_numbers(query: str, prometheus: tuple[str, int]) -> None:
+def test_every_panel_has_data(query: str, prometheus: tuple[str, int]) -> None:
     found = asked(prometheus, with_values(query))
     assert found, f"nothing comes back for {query}"
     for one in found:
         assert math.isfinite(float(one["value"][1])), query
 
 
-def test_what_does_not_match_is_seen(prometheus: tuple[str, int]) -> None:
+def test_drift_is_reported_for_each_difference(prometheus: tuple[str, int]) -> None:
     assert asked(prometheus, 'r1_forecast_coverage{level="0.42"}') == []
     with pytest.raises(AssertionError, match="parse error"):
         asked(prometheus, "sum by (rate(r1_forecast_answers_total[5m])")

@@ -1,4 +1,4 @@
-"""Helm on a real API server: the certificate outlives upgrades, another adapter's API is left alone."""
+"""Helm on a real API server: upgrades keep the certificate, and the API of another adapter stays."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ ON = ("--set", "forecaster.externalMetrics.enabled=true,imageRegistry=registry.e
 
 @pytest.fixture
 def plane() -> Iterator[ControlPlane]:
-    """A control plane of its own: an APIService that leads nowhere would disturb others."""
+    """A separate control plane, because a broken APIService would affect other tests."""
     with control_plane() as running:
         yield running
 
@@ -39,7 +39,7 @@ def helm(plane: ControlPlane, verb: str, *settings: str) -> None:
 
 
 def stored(plane: ControlPlane) -> tuple[dict[str, Any], str]:
-    """The Secret's data and what the API server is told of it."""
+    """The data of the Secret and the CA bundle of the APIService."""
     secret = run(
         plane, "kubectl", "get", "secret", "r1-forecaster-tls", "-n", "r1-system", "-ojson"
     )
@@ -55,7 +55,7 @@ def test_upgrades_keep_the_certificate(plane: ControlPlane) -> None:
     assert stored(plane) == (data, bundle)
 
 
-def test_an_adapter_that_is_there_keeps_its_api(plane: ControlPlane) -> None:
+def test_an_existing_metrics_adapter_keeps_its_api_service(plane: ControlPlane) -> None:
     adapter = {
         "apiVersion": "apiregistration.k8s.io/v1",
         "kind": "APIService",

@@ -1,4 +1,4 @@
-"""Helm on a real API server: from one forecaster to several and back, with nothing left over."""
+"""Helm on a real API server: from one forecaster to several and back, without leftovers."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def run(plane: ControlPlane, program: str, *arguments: str) -> str:
 
 
 def forecaster(plane: ControlPlane) -> dict[tuple[str, str], dict[str, Any]]:
-    """What the cluster has of it, by kind and name."""
+    """The forecaster objects in the cluster, by kind and name."""
     label = "app.kubernetes.io/component=forecaster"
     listed = json.loads(run(plane, "kubectl", "get", KINDS, "-l", label, "-ojson"))
     return {(each["kind"], each["metadata"]["name"]): each for each in listed["items"]}
@@ -48,7 +48,7 @@ def upgrade(plane: ControlPlane, shards: int) -> dict[tuple[str, str], dict[str,
     return forecaster(plane)
 
 
-def test_the_number_of_shards_may_change_either_way(plane: ControlPlane) -> None:
+def test_the_number_of_shards_can_rise_and_fall(plane: ControlPlane) -> None:
     run(plane, "helm", "install", "r1", str(CHART), "--create-namespace", "--set", IMAGES)
     alone = {("Deployment", "r1-forecaster"), ("Service", "r1-forecaster")}
     several = {

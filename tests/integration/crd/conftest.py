@@ -1,4 +1,4 @@
-"""A real API server that knows the CRDs, and a client for it."""
+"""A real API server with the CRDs, and a client for it."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from r1_operator.api.schema import crd
 
 @pytest.fixture(scope="session")
 def api_client(apiserver: Path) -> Iterator[Any]:
-    """A client for the session's API server."""
+    """A client of the API server."""
     with config.new_client_from_config(str(apiserver)) as api:
         yield api
 
@@ -41,7 +41,7 @@ def resources(api_client: Any) -> Any:
 
 
 def wait_until_served(api_client: Any, plural: str) -> None:
-    """Ask until the API server lists the kind; it does so a moment after the CRD."""
+    """Poll until the API server serves the kind, shortly after the CRD."""
     objects = client.CustomObjectsApi(api_client)
     for _ in range(300):
         try:
@@ -56,7 +56,7 @@ def wait_until_served(api_client: Any, plural: str) -> None:
 
 @pytest.fixture(scope="session")
 def create(resources: Any) -> Callable[..., dict[str, Any]]:
-    """Create a manifest, in a dry run unless told otherwise; unknown fields are errors."""
+    """Create a manifest, as a dry run by default; unknown fields are errors."""
 
     def run(manifest: dict[str, Any], dry_run: bool = True) -> dict[str, Any]:
         more = {"dry_run": "All"} if dry_run else {}

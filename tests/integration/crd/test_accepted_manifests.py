@@ -1,4 +1,4 @@
-"""What must work: the design's manifest for ever, every example, scale, columns, children."""
+"""Accepted manifests: the documented one, every example, scale, columns, children."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def kubectl(apiserver: Path, resources: Any) -> Callable[..., str]:
 
 @pytest.fixture
 def production(kubectl: Callable[..., str]) -> Iterator[dict[str, Any]]:
-    """The design's manifest, applied as a user does."""
+    """The documented manifest, applied with kubectl."""
     kubectl("apply", "--validate=strict", "-f", "-", stdin=VERBATIM)
     try:
         found: dict[str, Any] = json.loads(kubectl("get", "r1", "production-r1", "-o", "json"))
@@ -74,21 +74,21 @@ def examples() -> list[Any]:
     ]
 
 
-def test_the_verbatim_manifest_applies(production: dict[str, Any]) -> None:
+def test_the_documented_manifest_applies(production: dict[str, Any]) -> None:
     spec = production["spec"]
     assert spec["replicas"] == 4
     assert spec["autoscaling"]["metrics"] == [{"type": "RequestsPerSecond", "target": 1000}]
     assert spec["autoscaling"]["forecast"]["activation"] == "RequireBacktest"
 
 
-def test_the_example_is_the_verbatim_manifest() -> None:
+def test_the_example_equals_the_documented_manifest() -> None:
     example = next(path for path in EXAMPLES if path.name == "production-r1.yaml")
     assert yaml.safe_load(example.read_text()) == yaml.safe_load(VERBATIM)
     assert VERBATIM.strip() in example.read_text()
 
 
 @pytest.mark.parametrize("manifest", examples())
-def test_examples_are_taken_and_defaulted_as_parse_does(
+def test_the_api_server_accepts_examples_with_the_same_defaults(
     manifest: dict[str, Any], create: Callable[..., dict[str, Any]]
 ) -> None:
     stored = create(manifest)
@@ -98,7 +98,7 @@ def test_examples_are_taken_and_defaulted_as_parse_does(
 
 
 @pytest.mark.parametrize("manifest", examples())
-def test_children_are_taken_and_pods_are_restricted(
+def test_children_are_accepted_and_pods_are_restricted(
     manifest: dict[str, Any], api_client: Any, kubectl: Callable[..., str]
 ) -> None:
     """Server-side apply in a dry run, strict; the pod itself in a `restricted` namespace."""

@@ -1,4 +1,4 @@
-"""An R1Backtest that cannot work is refused at the door, and none is changed once it is made."""
+"""The API server rejects invalid R1Backtests and changes of their spec."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def manifest_of(row: dict[str, Any]) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("row", BAD, ids=lambda row: str(row["name"]))
-def test_parse_refuses(row: dict[str, Any]) -> None:
+def test_parse_rejects(row: dict[str, Any]) -> None:
     with pytest.raises(Invalid) as refusal:
         parse_backtest(manifest_of(row), strict=True)
     assert str(row["says"][0]) in str(refusal.value)
@@ -38,7 +38,7 @@ def test_parse_refuses(row: dict[str, Any]) -> None:
 
 @pytest.mark.apiserver
 @pytest.mark.parametrize("row", BAD, ids=lambda row: str(row["name"]))
-def test_the_api_server_refuses(row: dict[str, Any], resources: Any) -> None:
+def test_the_api_server_rejects(row: dict[str, Any], resources: Any) -> None:
     with pytest.raises(ApiException) as refusal:
         resources.create_namespaced_custom_object(
             *WHERE, manifest_of(row), field_validation="Strict", dry_run="All"

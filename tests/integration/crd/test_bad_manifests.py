@@ -1,4 +1,4 @@
-"""What cannot work is refused at the door, with a message that names the field.
+"""The API server rejects invalid manifests with a message that names the field.
 
 The same table goes to the API server and to `parse`: they must refuse alike.
 """
@@ -49,14 +49,14 @@ def manifest_of(row: dict[str, Any]) -> dict[str, Any]:
     return manifest
 
 
-def test_the_table_is_long_enough_and_has_no_row_twice() -> None:
+def test_the_manifest_table_is_complete_and_has_no_duplicates() -> None:
     names = [row["name"] for row in BAD]
     assert len(names) >= 40
     assert len(set(names)) == len(names)
 
 
 @pytest.mark.parametrize("row", BAD, ids=lambda row: str(row["name"]))
-def test_parse_refuses(row: dict[str, Any]) -> None:
+def test_parse_rejects(row: dict[str, Any]) -> None:
     if row.get("only") == "apiserver":
         pytest.skip("the manifest never becomes an object")
     with pytest.raises(Invalid) as refusal:
@@ -68,13 +68,13 @@ def test_parse_refuses(row: dict[str, Any]) -> None:
 
 @pytest.mark.apiserver
 class TestOnTheServer:
-    def test_the_good_manifest_is_taken(self, create: Callable[..., dict[str, Any]]) -> None:
+    def test_the_valid_manifest_is_accepted(self, create: Callable[..., dict[str, Any]]) -> None:
         stored = create(GOOD)
         down = stored["spec"]["autoscaling"]["behavior"]["scaleDown"]
         assert down["stabilizationWindowSeconds"] == 300, "a default is filled in"
 
     @pytest.mark.parametrize("row", BAD, ids=lambda row: str(row["name"]))
-    def test_the_api_server_refuses(
+    def test_the_api_server_rejects(
         self, row: dict[str, Any], create: Callable[..., dict[str, Any]]
     ) -> None:
         with pytest.raises(ApiException) as refusal:

@@ -1,10 +1,10 @@
-{{/* The forecaster's own environment, mounts and volumes; a site's are merged with them. Helpers take the root. */}}
+{{/* The forecaster environment, mounts and volumes, merged with those of the site. Helpers take the root. */}}
 
 {{- define "r1.forecasterEnv" -}}
 {{ include "r1.commonEnv" . }}
 - {name: R1_FORECASTER_PROMETHEUS_CLIENT, value: {{ include "r1.prometheusClient" . | quote }}}
 - {name: R1_FORECASTER_LOG_LEVEL, value: {{ .Values.forecaster.logLevel }}}
-# Half a megabyte a subject: a container that is started again need not learn for hours.
+# 0.5 MB per series, so that a restarted container does not retrain for hours.
 - {name: R1_FORECASTER_KEPT_MODELS, value: /tmp/r1-models}
 {{- if gt (int .Values.forecaster.shards) 1 }}
 - {name: R1_FORECASTER_SHARD, valueFrom: {fieldRef: {fieldPath: metadata.name}}}
@@ -26,7 +26,7 @@
 - {name: shards, mountPath: /etc/r1/shards, readOnly: true}
 {{- end }}
 {{- if .Values.forecaster.externalMetrics.enabled }}
-# Whole folders: what is mounted by subPath never changes while a pod runs.
+# Folders, because subPath mounts are not updated while a pod runs.
 - {name: external-metrics, mountPath: /etc/r1/external-metrics, readOnly: true}
 - {name: published, mountPath: /etc/r1/published, readOnly: true}
 {{- end }}

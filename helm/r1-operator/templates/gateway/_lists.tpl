@@ -1,4 +1,4 @@
-{{/* The gateway's own environment, mounts and volumes; a site's are merged with them. Helpers take the root. */}}
+{{/* The gateway environment, mounts and volumes, merged with those of the site. Helpers take the root. */}}
 
 {{- define "r1.gatewayEnv" -}}
 {{- $it := dict "root" . "component" "gateway" -}}

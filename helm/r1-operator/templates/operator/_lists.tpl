@@ -1,4 +1,4 @@
-{{/* The operator's own environment, mounts and volumes; a site's are merged with them. Helpers take the root. */}}
+{{/* The operator environment, mounts and volumes, merged with those of the site. Helpers take the root. */}}
 
 {{- define "r1.operatorEnv" -}}
 {{- $it := dict "root" . "component" "operator" -}}

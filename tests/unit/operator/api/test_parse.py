@@ -1,4 +1,4 @@
-"""The one door for manifests: defaults in, every wrong field named."""
+"""Parsing of manifests: defaults, and an error for every invalid field."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def manifest(**spec: Any) -> dict[str, Any]:
     return {**VERBATIM, "spec": spec}
 
 
-def test_the_verbatim_manifest_has_every_default() -> None:
+def test_the_documented_manifest_has_every_default() -> None:
     resource = parse(VERBATIM, strict=True)
     spec = resource.spec
     assert resource.key == "default/production-r1"
@@ -55,18 +55,18 @@ def test_the_verbatim_manifest_has_every_default() -> None:
     assert spec.rollout.drain_seconds == 120
 
 
-def test_an_empty_spec_is_a_whole_one() -> None:
+def test_an_empty_spec_takes_all_defaults() -> None:
     assert parse(manifest()).spec.replicas == 1
     assert parse(manifest()).spec.autoscaling is None
 
 
-def test_reading_what_was_written_changes_nothing() -> None:
+def test_parsing_serialized_objects_is_idempotent() -> None:
     resource = parse(VERBATIM)
     again = parse({**VERBATIM, "spec": to_json(resource.spec)}, strict=True)
     assert again == resource
 
 
-def test_metadata_comes_along() -> None:
+def test_metadata_is_parsed() -> None:
     found = {
         **VERBATIM,
         "metadata": {
@@ -86,7 +86,7 @@ def test_metadata_comes_along() -> None:
     assert resource.status["desiredReplicas"] == 3
 
 
-def test_all_errors_come_at_once() -> None:
+def test_all_errors_are_reported_together() -> None:
     spec = {"replicas": -1, "engine": {"type": "vLLM"}, "rollout": {"drainSeconds": "2m"}}
     with pytest.raises(Invalid) as refusal:
         parse(manifest(**spec))
@@ -97,7 +97,7 @@ def test_all_errors_come_at_once() -> None:
     ]
 
 
-def test_unknown_fields_are_refused_only_when_strict() -> None:
+def test_unknown_fields_are_rejected_only_when_strict() -> None:
     odd = manifest(fromTheFuture={"x": 1})
     assert parse(odd).spec == parse(manifest()).spec
     with pytest.raises(Invalid, match=r"spec\.fromTheFuture: unknown field"):
@@ -114,15 +114,15 @@ def test_unknown_fields_are_refused_only_when_strict() -> None:
         ({"spec": []}, "spec: must be an object, not a list"),
     ],
 )
-def test_an_object_that_is_no_r1inference(broken: dict[str, Any], says: str) -> None:
+def test_an_object_of_another_shape_is_rejected(broken: dict[str, Any], says: str) -> None:
     with pytest.raises(Invalid) as refusal:
         parse({**VERBATIM, **broken})
     assert says in str(refusal.value)
 
 
-def test_nulls_mean_absent_as_on_the_server() -> None:
+def test_null_means_absent_as_on_the_api_server() -> None:
     assert parse(manifest(autoscaling=None, replicas=None)).spec == parse(manifest()).spec
 
 
-def test_modes_are_those_of_the_decision() -> None:
+def test_status_modes_equal_decision_modes() -> None:
     assert [mode.value for mode in ScalingMode] == [mode.value for mode in DecisionMode]

@@ -1,4 +1,4 @@
-"""Quantities are exact and keep the user's spelling."""
+"""Exact quantities that keep their original spelling."""
 
 from __future__ import annotations
 
@@ -41,13 +41,13 @@ def test_the_value_is_exact(raw: int | str, value: Fraction) -> None:
     ["", " 1", "1 ", "many", "NaN", "Infinity", "1,5", "0x10", "1mm", "10/s", "1e", "--1", "1_000",
      "K", ".", "1KI", "١"],
 )  # fmt: skip
-def test_other_text_is_refused_with_an_example(raw: str) -> None:
+def test_invalid_quantities_are_rejected_with_an_example(raw: str) -> None:
     with pytest.raises(NotAQuantity, match="is not a quantity such as 1000"):
         parse_quantity(raw)
 
 
 @pytest.mark.parametrize("raw", [0.5, True, None, [], {}, float("nan")])
-def test_other_kinds_are_refused(raw: object) -> None:
+def test_other_kinds_are_rejected(raw: object) -> None:
     with pytest.raises(NotAQuantity, match="write an integer or a string"):
         parse_quantity(raw)
 

@@ -1,4 +1,4 @@
-"""Questions asked in the background: at their own pace, one at a time, silence told apart."""
+"""Background polling: period, one request at a time, outages."""
 
 import asyncio
 
@@ -18,7 +18,7 @@ class Clock:
 
 
 class Replies:
-    """What comes back, and how often it was asked for."""
+    """Responses of the peer, and the number of requests."""
 
     def __init__(self) -> None:
         self.next: int | Unavailable = 1
@@ -41,7 +41,7 @@ def poller(clock: Clock, holds: bool = True) -> CachedPoller[str, int]:
     return CachedPoller("http://peer/", "The peer", is_valid=lambda _: holds, clock=clock)
 
 
-async def test_a_question_is_asked_once_a_period_give_or_take_a_tenth() -> None:
+async def test_a_key_is_polled_once_per_period_with_ten_percent_jitter() -> None:
     clock, replies = Clock(), Replies()
     peer = poller(clock)
     assert peer.latest("a") is None
@@ -54,7 +54,7 @@ async def test_a_question_is_asked_once_a_period_give_or_take_a_tenth() -> None:
     await peer.close()
 
 
-async def test_one_question_of_a_kind_is_under_way_at_a_time() -> None:
+async def test_each_key_has_one_request_at_a_time() -> None:
     clock, replies = Clock(), Replies()
     replies.held = asyncio.Event()
     peer = poller(clock)
@@ -71,7 +71,7 @@ async def test_one_question_of_a_kind_is_under_way_at_a_time() -> None:
     await peer.close()
 
 
-async def test_silence_leaves_an_answer_that_holds_and_replaces_one_that_does_not() -> None:
+async def test_an_outage_keeps_a_valid_value_and_replaces_an_invalid_one() -> None:
     for holds in (True, False):
         clock, replies = Clock(), Replies()
         peer = poller(clock, holds)
@@ -86,7 +86,7 @@ async def test_silence_leaves_an_answer_that_holds_and_replaces_one_that_does_no
         await peer.close()
 
 
-async def test_a_refusal_replaces_even_an_answer_that_holds() -> None:
+async def test_an_error_response_replaces_a_valid_value() -> None:
     clock, replies = Clock(), Replies()
     peer = poller(clock)
     peer.poll("a", replies, 10.0)
@@ -98,7 +98,7 @@ async def test_a_refusal_replaces_even_an_answer_that_holds() -> None:
     await peer.close()
 
 
-async def test_what_was_forgotten_while_it_was_asked_does_not_come_back() -> None:
+async def test_a_dropped_key_ignores_its_pending_response() -> None:
     clock, replies = Clock(), Replies()
     replies.held = asyncio.Event()
     peer = poller(clock)
@@ -112,7 +112,7 @@ async def test_what_was_forgotten_while_it_was_asked_does_not_come_back() -> Non
     await peer.close()
 
 
-async def test_expiry_asks_at_the_next_look_and_sooner_brings_it_nearer() -> None:
+async def test_expire_makes_the_next_poll_due_earlier() -> None:
     clock, replies = Clock(), Replies()
     peer = poller(clock)
     peer.poll("a", replies, 1000.0)
@@ -130,7 +130,7 @@ async def test_expiry_asks_at_the_next_look_and_sooner_brings_it_nearer() -> Non
     await peer.close()
 
 
-async def test_a_peer_that_is_not_there_is_said_to_be_silent() -> None:
+async def test_an_unreachable_peer_is_reported_as_unreachable() -> None:
     peer: CachedPoller[str, int] = CachedPoller(
         "http://127.0.0.1:9", "The peer", is_valid=lambda _: True
     )
@@ -141,7 +141,7 @@ async def test_a_peer_that_is_not_there_is_said_to_be_silent() -> None:
     await peer.close()
 
 
-async def test_an_answer_that_cannot_be_read_is_logged_and_known_as_unavailable(
+async def test_an_unreadable_response_is_logged_and_unavailable(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     peer = poller(Clock(), holds=False)

@@ -1,4 +1,4 @@
-"""`r1`: exit codes, JSON alone on stdout, help that teaches."""
+"""The command line `r1`: exit codes, JSON output, help."""
 
 import json
 import threading
@@ -39,7 +39,7 @@ DECISION = {
 
 
 class FakeOperator(BaseHTTPRequestHandler):
-    """Knows one resource, `default/r1`."""
+    """An operator with one resource, `default/r1`."""
 
     decisions: ClassVar[list[object]] = [dict(DECISION, replicas=n) for n in range(1, 8)]
 
@@ -51,12 +51,12 @@ class FakeOperator(BaseHTTPRequestHandler):
         self.wfile.write(json.dumps(body).encode())
 
     def log_message(self, format: str, *args: object) -> None:
-        """Say nothing."""
+        """Log nothing."""
 
 
 @pytest.fixture
 def operator_url() -> Iterator[str]:
-    """The fake operator's address."""
+    """The address of the fake operator."""
     server = HTTPServer(("127.0.0.1", 0), FakeOperator)
     thread = threading.Thread(target=server.serve_forever)
     thread.start()
@@ -68,13 +68,13 @@ def operator_url() -> Iterator[str]:
 
 @pytest.fixture
 def no_cluster(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """A machine without any kubeconfig."""
+    """An environment without a kubeconfig."""
     monkeypatch.delenv("KUBECONFIG", raising=False)
     monkeypatch.delenv("KUBERNETES_SERVICE_HOST", raising=False)
     monkeypatch.setenv("HOME", str(tmp_path))
 
 
-def test_crd_is_json_and_nothing_else(capsys: pytest.CaptureFixture[str]) -> None:
+def test_crd_json_output_has_only_json(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["crd", "r1inferences", "--json"]) == 0
     out = json.loads(capsys.readouterr().out)
     assert out["metadata"]["name"] == "r1inferences.deepseek.ai"
@@ -87,7 +87,7 @@ def test_crd_is_json_and_nothing_else(capsys: pytest.CaptureFixture[str]) -> Non
     assert list(yaml.safe_load_all(capsys.readouterr().out)) == both["items"]
 
 
-def test_explain_prints_the_sentence_the_rules_and_the_figures(
+def test_explain_prints_message_steps_and_inputs(
     operator_url: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["explain", "r1", "--operator-url", operator_url]) == 0
@@ -98,7 +98,7 @@ def test_explain_prints_the_sentence_the_rules_and_the_figures(
     assert "would run 6 replicas now" in out
 
 
-def test_explain_says_what_is_held_back_and_what_a_named_backtest_says(
+def test_explain_prints_seat_reservations_and_the_named_backtest(
     operator_url: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     held = {"seats": 4, "perGateway": 2, "reason": "Arrivals", "message": "4 of 16 seats [free]."}
@@ -120,7 +120,7 @@ def test_explain_says_what_is_held_back_and_what_a_named_backtest_says(
         assert said in capsys.readouterr().out
 
 
-def test_explain_says_later_what_a_decision_came_to(
+def test_explain_prints_the_outcome_of_a_scored_decision(
     operator_url: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     inputs = {"demandInReplicas": 3.5, "lead": {"seconds": 30.0, "measuredStarts": 2}}
@@ -141,14 +141,14 @@ def test_explain_json_has_the_last_n(operator_url: str, capsys: pytest.CaptureFi
     assert [one["replicas"] for one in out["decisions"]] == [6, 7]
 
 
-def test_not_found_is_three(operator_url: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_not_found_exits_with_3(operator_url: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["explain", "other", "--operator-url", operator_url]) == 3
     captured = capsys.readouterr()
     assert captured.out == ""
     assert "R1Inference default/other does not exist" in captured.err
 
 
-def test_failure_is_one_and_json_stays_json(
+def test_failure_exits_with_1_and_valid_json(
     no_cluster: None, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["status", "--json"]) == 1
@@ -160,7 +160,7 @@ def test_failure_is_one_and_json_stays_json(
 @pytest.mark.parametrize(
     "arguments", [[], ["nonsense"], ["explain"], ["explain", "r1", "--last", "many"]]
 )
-def test_wrong_use_is_two_and_names_the_way_out(
+def test_wrong_usage_exits_with_2_and_names_help(
     arguments: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(arguments) == 2
@@ -168,7 +168,7 @@ def test_wrong_use_is_two_and_names_the_way_out(
 
 
 @pytest.mark.parametrize("command", ["status", "explain", "crd", "serve"])
-def test_help_teaches_by_example(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_help_has_examples(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main([command, "--help"]) == 0
     assert f"r1 {command}" in capsys.readouterr().out.split("examples:")[1]
 
@@ -178,7 +178,7 @@ def test_serve_needs_a_model(capsys: pytest.CaptureFixture[str]) -> None:
     assert "MODEL" in capsys.readouterr().out
 
 
-def test_inputs_become_lines() -> None:
+def test_nested_inputs_become_flat_lines() -> None:
     assert flattened({"a": {"b": 1.23456, "c": [1, 2]}, "d": None, "e": [{"f": True}]}) == [
         ("a.b", "1.235"),
         ("a.c", "1, 2"),
@@ -197,7 +197,7 @@ def test_inputs_become_lines() -> None:
         (None, "-"),
     ],
 )
-def test_age(then: str | None, said: str) -> None:
+def test_age_formats_days_hours_minutes_and_seconds(then: str | None, said: str) -> None:
 
     assert age(then, datetime(2026, 1, 4, tzinfo=UTC)) == said
 
@@ -224,7 +224,7 @@ def test_age(then: str | None, said: str) -> None:
         ),
     ],
 )
-def test_the_table_says_what_a_person_should_know(
+def test_the_status_summary_shows_the_relevant_message(
     conditions: dict[str, tuple[str, str, str]], said: str
 ) -> None:
     rows = [

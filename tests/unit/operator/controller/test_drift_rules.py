@@ -1,4 +1,4 @@
-"""When a live object says what was wanted, and when it does not."""
+"""Drift between a live object and its manifest."""
 
 from typing import Any
 
@@ -31,7 +31,7 @@ WANTED: dict[str, Any] = {
 
 
 def live() -> dict[str, Any]:
-    """What an API server makes of WANTED: defaults, canonical quantities, others' fields."""
+    """WANTED as stored by an API server: defaults, canonical quantities, fields of others."""
     return {
         "metadata": {
             "labels": {"a": "1", "theirs": "x"},
@@ -69,7 +69,7 @@ def test_defaults_sidecars_and_canonical_quantities_are_no_drift() -> None:
 
 
 def engine(obj: dict[str, Any]) -> dict[str, Any]:
-    """The engine's container in a live object."""
+    """The engine container of a live object."""
     container: dict[str, Any] = obj["spec"]["template"]["spec"]["containers"][1]
     return container
 
@@ -129,7 +129,7 @@ def drop_containers(obj: dict[str, Any]) -> None:
         (drop_containers, ".spec.template.spec.containers"),
     ],
 )
-def test_each_foreign_edit_is_found_at_its_path(edit: Any, path: str) -> None:
+def test_each_foreign_edit_is_reported_with_its_path(edit: Any, path: str) -> None:
     changed = live()
     edit(changed)
     assert path in drift(WANTED, changed)
@@ -141,12 +141,12 @@ def test_text_that_looks_like_a_quantity_is_compared_as_text() -> None:
     ]
 
 
-def test_the_hash_stands_for_the_content_and_not_for_the_order() -> None:
+def test_the_manifest_hash_ignores_key_order() -> None:
     assert manifest_hash({"a": 1, "b": 2}) == manifest_hash({"b": 2, "a": 1})
     assert manifest_hash({"a": 1}) != manifest_hash({"a": 2})
 
 
-def test_the_hash_goes_beside_the_other_annotations_and_leaves_the_manifest_alone() -> None:
+def test_the_hash_is_added_to_a_copy_of_the_manifest() -> None:
     manifest = {"metadata": {"name": "n", "annotations": {"x": "y"}}}
     stamped = with_hash(manifest, "h")
     assert stamped["metadata"]["annotations"] == {"x": "y", APPLIED: "h"}

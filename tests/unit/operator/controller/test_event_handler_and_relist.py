@@ -1,4 +1,4 @@
-"""One way into the views: what has gone is dropped, and a resync asks only about what is missing."""
+"""Event handler and relist: deleted objects are removed, and only missing objects are read."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -19,7 +19,7 @@ from r1_operator.metrics import OperatorMetrics
 def an_object(
     name: str, version: int, *, namespace: str = "ns", owner: str = "", uid: str = ""
 ) -> Json:
-    """A child of `owner`, a pod or a resource, as far as the views read it."""
+    """A child of `owner`, a pod or a resource, with the fields that the stores read."""
     return {
         "metadata": {
             "namespace": namespace,
@@ -35,7 +35,7 @@ def an_object(
 
 
 class World:
-    """An handler and what it marked."""
+    """An event handler and the keys that it enqueued."""
 
     def __init__(self) -> None:
         self.stores, self.marked, self.metrics = Stores(), list[Key](), OperatorMetrics()
@@ -51,7 +51,7 @@ def world() -> World:
 
 
 @pytest.mark.parametrize("kind", [R1INFERENCE, DEPLOYMENT, POD])
-def test_what_a_listing_no_longer_has_is_dropped_and_its_resource_marked(
+def test_objects_missing_in_a_listing_are_removed_and_their_resource_enqueued(
     world: World, kind: Kind
 ) -> None:
     world.handler.handle_page(kind, [an_object("stays", 5), an_object("goes", 6)])
@@ -61,19 +61,19 @@ def test_what_a_listing_no_longer_has_is_dropped_and_its_resource_marked(
     assert world.marked == [Key("ns", "goes")]
 
 
-def test_what_came_after_the_listing_is_left_alone(world: World) -> None:
+def test_objects_newer_than_the_listing_stay(world: World) -> None:
     world.handler.handle_event(DEPLOYMENT, "ADDED", an_object("newer", 11))
     world.handler.delete_missing(DEPLOYMENT, {}, as_of=10)
     assert world.stores.of(DEPLOYMENT).version(Key("ns", "newer")) == 11
 
 
-def test_another_object_of_that_name_is_not_the_one_that_was_there(world: World) -> None:
+def test_a_recreated_object_replaces_the_deleted_one(world: World) -> None:
     world.handler.handle_event(DEPLOYMENT, "ADDED", an_object("again", 5, uid="first"))
     world.handler.delete_missing(DEPLOYMENT, {Key("ns", "again"): "second"}, as_of=10)
     assert world.stores.of(DEPLOYMENT).version(Key("ns", "again")) == -1
 
 
-def test_a_listing_of_one_namespace_says_nothing_about_others(world: World) -> None:
+def test_a_listing_of_one_namespace_keeps_other_namespaces(world: World) -> None:
     world.handler.handle_page(
         DEPLOYMENT, [an_object("a", 5, namespace="one"), an_object("b", 6, namespace="two")]
     )
@@ -81,7 +81,7 @@ def test_a_listing_of_one_namespace_says_nothing_about_others(world: World) -> N
     assert [key for key, _, _ in world.stores.of(DEPLOYMENT).versions()] == [Key("two", "b")]
 
 
-def test_a_pod_marks_the_resource_that_it_serves(world: World) -> None:
+def test_a_pod_event_enqueues_its_resource(world: World) -> None:
     world.handler.handle_event(POD, None, an_object("pod-1", 5, owner="model"))
     world.handler.handle_event(POD, "DELETED", an_object("pod-1", 6, owner="model"))
     world.handler.handle_event(POD, "DELETED", an_object("pod-1", 7, owner="model"))
@@ -89,7 +89,7 @@ def test_a_pod_marks_the_resource_that_it_serves(world: World) -> None:
 
 
 class Listed:
-    """An API server's listings and objects."""
+    """Listings and objects of an API server."""
 
     def __init__(self) -> None:
         self.objects: dict[Kind, list[Json]] = {}
@@ -120,7 +120,7 @@ def resync_of(world: World, server: Listed) -> Relist:
 
 
 @pytest.mark.looptime
-async def test_the_start_looks_only_at_what_tells_no_end_of_its_listing(world: World) -> None:
+async def test_the_initial_relist_covers_only_initial_kinds(world: World) -> None:
     server = Listed()
     running = asyncio.create_task(resync_of(world, server).run())
     await asyncio.sleep(80)
@@ -134,7 +134,7 @@ async def test_the_start_looks_only_at_what_tells_no_end_of_its_listing(world: W
 
 
 @pytest.mark.looptime
-async def test_what_does_not_arrive_by_itself_is_asked_for_by_name(world: World) -> None:
+async def test_objects_missed_by_the_watch_are_read_by_name(world: World) -> None:
     server = Listed()
     server.objects[DEPLOYMENT] = [an_object("here", 5), an_object("late", 6), an_object("lost", 7)]
     world.handler.handle_event(DEPLOYMENT, None, an_object("here", 5))
@@ -148,7 +148,7 @@ async def test_what_does_not_arrive_by_itself_is_asked_for_by_name(world: World)
 
 
 @pytest.mark.looptime
-async def test_an_object_that_nobody_can_read_ends_no_resync(world: World) -> None:
+async def test_a_malformed_object_does_not_end_a_relist(world: World) -> None:
     server = Listed()
     broken = {**an_object("broken", 5), "spec": None}
     server.objects[DEPLOYMENT] = [broken, an_object("lost", 7)]

@@ -1,4 +1,4 @@
-"""External metrics out of Prometheus: asked in the background, never waited for."""
+"""External metrics of Prometheus, polled in the background."""
 
 import asyncio
 import json
@@ -35,14 +35,14 @@ def vector(*values: str) -> dict[str, Any]:
         ({"status": "success", "data": {"resultType": "vector", "result": [{}]}}, "Invalid"),
     ],
 )
-def test_one_value_or_the_reason_why_not(answer: Any, expected: float | str) -> None:
+def test_a_query_result_is_one_value_or_has_a_reason(answer: Any, expected: float | str) -> None:
     response = HttpResponse(200, {}, json.dumps(answer).encode())
     found = read_value(read_response("http://prometheus", response))
     assert (found.reason if isinstance(found, Unavailable) else found) == expected
 
 
 class Prometheus:
-    """Answers what a test sets; notes the queries."""
+    """Returns scripted responses; records the queries."""
 
     def __init__(self) -> None:
         self.url = ""
@@ -53,7 +53,7 @@ class Prometheus:
         self.runner: web.AppRunner | None = None
 
     async def leave(self) -> None:
-        """From now on nobody listens."""
+        """Stop the server."""
         assert self.runner is not None
         await self.runner.cleanup()
 
@@ -64,7 +64,7 @@ class Prometheus:
 
 @pytest.fixture
 async def prometheus() -> AsyncIterator[Prometheus]:
-    """One on a free port."""
+    """A server on a free port."""
     site = Prometheus()
     app = web.Application()
     app.router.add_get("/api/v1/query", site.handle)
@@ -85,7 +85,9 @@ async def settled(source: ExternalMetrics, query: str) -> Value | Unavailable:
     raise AssertionError("no answer")
 
 
-async def test_the_first_look_is_pending_and_later_ones_know(prometheus: Prometheus) -> None:
+async def test_an_external_metric_is_pending_before_the_first_response(
+    prometheus: Prometheus,
+) -> None:
     source = ExternalMetrics(load_config(prometheus.url), clock=lambda: prometheus.now)
     assert source.latest(KEY, "sum(up)") == PENDING
     assert await settled(source, "sum(up)") == 3.5
@@ -96,7 +98,7 @@ async def test_the_first_look_is_pending_and_later_ones_know(prometheus: Prometh
     await source.close()
 
 
-async def test_a_value_stands_through_a_short_silence_and_no_longer(
+async def test_an_external_value_survives_a_short_outage_only(
     prometheus: Prometheus,
 ) -> None:
     source = ExternalMetrics(load_config(prometheus.url), clock=lambda: prometheus.now)
@@ -113,7 +115,7 @@ async def test_a_value_stands_through_a_short_silence_and_no_longer(
     await source.close()
 
 
-async def test_a_prometheus_that_never_answered_is_unreachable() -> None:
+async def test_a_prometheus_without_any_response_is_unreachable() -> None:
     source = ExternalMetrics(load_config("http://127.0.0.1:9"))
     unreachable = await settled(source, "up")
     assert isinstance(unreachable, Unavailable)
@@ -121,7 +123,7 @@ async def test_a_prometheus_that_never_answered_is_unreachable() -> None:
     await source.close()
 
 
-async def test_a_short_run_of_server_errors_leaves_the_value_and_a_long_one_names_the_status(
+async def test_short_server_errors_keep_the_value_and_long_ones_name_the_status(
     prometheus: Prometheus,
 ) -> None:
     source = ExternalMetrics(load_config(prometheus.url), clock=lambda: prometheus.now)
@@ -139,14 +141,14 @@ async def test_a_short_run_of_server_errors_leaves_the_value_and_a_long_one_name
     await source.close()
 
 
-async def test_without_prometheus_it_says_what_to_set() -> None:
+async def test_without_prometheus_the_message_names_the_setting() -> None:
     source = ExternalMetrics(load_config(""))
     assert source.latest(KEY, "up") is NOT_CONFIGURED
     assert "R1_PROMETHEUS_URL" in NOT_CONFIGURED.message
     await source.close()
 
 
-async def test_queries_that_nobody_asks_any_more_are_forgotten(prometheus: Prometheus) -> None:
+async def test_unused_queries_are_dropped(prometheus: Prometheus) -> None:
     source = ExternalMetrics(load_config(prometheus.url))
     await settled(source, "a")
     await settled(source, "b")

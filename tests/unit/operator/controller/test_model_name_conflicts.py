@@ -1,4 +1,4 @@
-"""What does not get a model name has a condition and an Event, by the rule of the gateways."""
+"""Model name conflicts: condition and Event, by the rule of the gateways."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def second(number: int) -> str:
 
 @pytest.mark.parametrize("case", CASES.values(), ids=CASES.keys())
 @pytest.mark.parametrize("backwards", [False, True])
-def test_the_index_follows_the_rule_in_any_order(case: Case, backwards: bool) -> None:
+def test_the_name_index_is_independent_of_the_order(case: Case, backwards: bool) -> None:
     routes = [route(*one, second(n)) for n, one in enumerate(case.resources)]
     index = NameIndex()
     for one in reversed(routes) if backwards else routes:
@@ -53,7 +53,7 @@ STEP = st.tuples(SPACES, NAMES, st.one_of(st.none(), ALIASES), st.integers(0, 2)
 
 
 @given(st.lists(STEP, max_size=14))
-def test_the_index_is_the_gateways_table_after_any_history(steps: list[Any]) -> None:
+def test_the_name_index_equals_the_gateway_table_after_any_history(steps: list[Any]) -> None:
     index, live = NameIndex(), dict[Key, Json]()
     known: dict[Key, dict[str, str]] = {}
     for namespace, name, aliases, created in steps:
@@ -87,7 +87,7 @@ def test_the_index_is_the_gateways_table_after_any_history(steps: list[Any]) -> 
 
 
 class World:
-    """A reconciler on an API server of this process; what is enqueued is reconciled."""
+    """A reconciler with an in-process API server; enqueued resources are reconciled."""
 
     warming_up = False
 
@@ -99,7 +99,7 @@ class World:
         self.restart()
 
     def restart(self) -> None:
-        """A new process with the same views."""
+        """A new process with the same stores."""
         scaling: Any = self
         self.reconciler = Reconciler(
             self.api,
@@ -113,14 +113,14 @@ class World:
         )
 
     def follow(self, key: Key, resource: Any) -> Any:
-        """The scaling loop's part."""
+        """The interface of the scaling loop."""
         return fixed(1, 1, 1_800_000_000.0)
 
     def forget(self, key: Key) -> None:
-        """The scaling loop's part."""
+        """The interface of the scaling loop."""
 
     async def make(self, namespace: str, name: str, *aliases: str) -> Key:
-        """Create or change a resource, and reconcile all that follows."""
+        """Create or change a resource, and reconcile all enqueued resources."""
         key = Key(namespace, name)
         path = R1INFERENCE.path(*key)
         obj = {
@@ -140,13 +140,13 @@ class World:
         await self.settle(key)
 
     async def settle(self, *keys: Key) -> None:
-        """Reconcile these and what they enqueue."""
+        """Reconcile these resources and all enqueued ones."""
         self.queue += keys
         while self.queue:
             await self.reconciler.reconcile(self.queue.pop(0), 0.0)
 
     def condition(self, key: Key, kind: str = "ModelNameConflict") -> Json:
-        """A condition of the stored status; {} where it is absent."""
+        """A condition of the stored status; {} if it is absent."""
         found = self.server.objects[R1INFERENCE.path(*key)]["status"]["conditions"]
         return next((one for one in found if one["type"] == kind), {})
 
@@ -157,7 +157,7 @@ async def world() -> AsyncIterator[World]:
         yield World(server, api)
 
 
-async def test_a_name_that_is_captured_is_given_back_and_said(world: World) -> None:
+async def test_a_taken_model_name_returns_to_its_owner_and_is_reported(world: World) -> None:
     thief = await world.make("team-b", "x", "production-r1")
     assert world.condition(thief) == {}, "nobody else claims it yet"
     owner = await world.make("team-a", "production-r1")
@@ -170,7 +170,7 @@ async def test_a_name_that_is_captured_is_given_back_and_said(world: World) -> N
     assert world.condition(thief) == {}
 
 
-async def test_the_younger_of_two_equal_names_is_told_its_full_name(world: World) -> None:
+async def test_the_newer_of_two_equal_names_reports_its_full_name(world: World) -> None:
     old = await world.make("team-a", "r1")
     young = await world.make("team-b", "r1", "chat")
     found = world.condition(young)
@@ -186,7 +186,7 @@ async def test_the_younger_of_two_equal_names_is_told_its_full_name(world: World
     assert "chat reaches team-a/r1" in world.condition(young)["message"]
 
 
-async def test_a_route_that_nobody_can_read_claims_nothing() -> None:
+async def test_an_unreadable_route_claims_no_names() -> None:
     index = NameIndex()
     for data in ({}, {"route.json": "x"}, {"route.json": "[]"}, {"route.json": '{"name": 3}'}):
         assert index.update({"metadata": {"name": "x", "namespace": "a"}, "data": data}) == set()

@@ -1,4 +1,4 @@
-"""Looking at nodes: only when asked, seldom, in pages, and honest about what was not seen."""
+"""Node snapshots: on demand, periodic, in pages, with stale and missing data."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -49,7 +49,7 @@ class Cluster:
         self.pods.append({"metadata": metadata, "spec": {"nodeName": "a", "containers": [engine]}})
 
     async def after(self, seconds: float) -> NodeSnapshot | Unavailable:
-        """Ask, let the background work end, and ask again."""
+        """Request, wait for the background listing, and request again."""
         self.now += seconds
         self.nodes.latest()
         for _ in range(10):
@@ -62,7 +62,7 @@ def free(found: NodeSnapshot | Unavailable) -> list[int]:
     return [int(node.free[GPU]) for node in found.nodes]
 
 
-async def test_nothing_is_listed_before_somebody_asks() -> None:
+async def test_nodes_are_not_listed_before_the_first_request() -> None:
     cluster = Cluster()
     await asyncio.sleep(0)
     assert cluster.asked == []
@@ -71,7 +71,7 @@ async def test_nothing_is_listed_before_somebody_asks() -> None:
     assert cluster.asked == [("Pod", BOUND_PODS), ("Node", "")]
 
 
-async def test_it_looks_again_every_fifteen_seconds_and_not_in_between() -> None:
+async def test_nodes_are_listed_every_15_seconds() -> None:
     cluster = Cluster()
     await cluster.after(0)
     cluster.run(gpus=3)
@@ -81,7 +81,7 @@ async def test_it_looks_again_every_fifteen_seconds_and_not_in_between() -> None
     assert len(cluster.asked) == 4
 
 
-async def test_the_replicas_that_had_a_place_are_of_the_same_look() -> None:
+async def test_nodes_and_bound_pods_are_of_one_listing() -> None:
     cluster = Cluster()
     for owner, leaves in (("r1", False), ("r1", False), ("r1", True), ("v3", False), (None, False)):
         cluster.run(1, owner, leaves=leaves)
@@ -91,7 +91,7 @@ async def test_the_replicas_that_had_a_place_are_of_the_same_look() -> None:
     assert found.placed == {Key("team", "r1"): 2, Key("team", "v3"): 1}
 
 
-async def test_after_a_pause_an_old_look_is_not_taken_for_the_present() -> None:
+async def test_a_stale_node_snapshot_is_not_used_after_a_pause() -> None:
     cluster = Cluster()
     await cluster.after(0)
     cluster.run(gpus=8)
@@ -100,7 +100,7 @@ async def test_after_a_pause_an_old_look_is_not_taken_for_the_present() -> None:
     assert free(await cluster.after(0)) == [0]
 
 
-async def test_a_silent_server_leaves_the_last_look_for_a_minute() -> None:
+async def test_an_unreachable_server_keeps_the_node_snapshot_for_one_minute() -> None:
     cluster = Cluster()
     await cluster.after(0)
     cluster.failure = Unreachable("no answer")
@@ -112,7 +112,7 @@ async def test_a_silent_server_leaves_the_last_look_for_a_minute() -> None:
     assert free(await cluster.after(10)) == [8]
 
 
-async def test_a_server_that_was_never_heard_is_told_apart_from_the_first_moment() -> None:
+async def test_unread_nodes_are_distinguished_from_the_first_pending_listing() -> None:
     cluster = Cluster()
     cluster.failure = Unreachable("no answer")
     found = await cluster.after(0)
@@ -120,7 +120,9 @@ async def test_a_server_that_was_never_heard_is_told_apart_from_the_first_moment
     assert found.reason == "NodesNotRead"
 
 
-async def test_a_missing_right_names_the_setting_and_is_asked_for_once_a_minute() -> None:
+async def test_a_missing_node_permission_names_the_chart_value_and_is_retried_every_minute() -> (
+    None
+):
     cluster = Cluster()
     cluster.failure = RequestRefused("forbidden", status=403)
     found = await cluster.after(0)
@@ -133,7 +135,7 @@ async def test_a_missing_right_names_the_setting_and_is_asked_for_once_a_minute(
     assert free(await cluster.after(1)) == [8]
 
 
-async def test_a_listing_that_expired_half_way_is_no_missing_right() -> None:
+async def test_an_expired_listing_is_not_a_missing_permission() -> None:
     cluster = Cluster()
     cluster.failure = RequestRefused("the continue token is too old", status=410)
     found = await cluster.after(0)
@@ -143,7 +145,7 @@ async def test_a_listing_that_expired_half_way_is_no_missing_right() -> None:
     assert free(await cluster.after(15)) == [8]
 
 
-async def test_closing_drops_a_look_that_is_under_way() -> None:
+async def test_close_cancels_a_running_node_listing() -> None:
     cluster = Cluster()
     cluster.nodes.latest()
     await cluster.nodes.close()

@@ -1,4 +1,4 @@
-"""List, then watch: the mirror of a kind on an API server that has good days and bad ones."""
+"""The reflector with an API server that fails in several ways."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
@@ -21,7 +21,7 @@ from r1_operator.metrics import OperatorMetrics
 
 
 def deployment(name: str, version: int, *, namespace: str = "ns", uid: str = "") -> Json:
-    """One as a list has it: without its kind."""
+    """A list item, which has no kind."""
     return {
         "metadata": {
             "namespace": namespace,
@@ -35,7 +35,7 @@ def deployment(name: str, version: int, *, namespace: str = "ns", uid: str = "")
 
 
 class ApiServer:
-    """Lists what it holds, two to a page; its watches send what the test puts in."""
+    """An API server with two objects per page and scripted watch events."""
 
     def __init__(self) -> None:
         self.objects: list[Json] = []
@@ -78,7 +78,7 @@ class ApiServer:
         return response
 
     def tell(self, event_type: str, obj: Json) -> None:
-        """An event, in which an object names its kind."""
+        """A watch event, whose object has its kind."""
         named = {"apiVersion": DEPLOYMENT.api_version, "kind": DEPLOYMENT.name, **obj}
         self.events.put_nowait({"type": event_type, "object": named})
 
@@ -87,7 +87,7 @@ class ApiServer:
 
 
 class Mirrored:
-    """What a mirror has made of it."""
+    """The store and the enqueued keys of a reflector."""
 
     def __init__(
         self, mirror: Reflector, stores: Stores, marked: list[Key], metrics: OperatorMetrics
@@ -135,7 +135,7 @@ async def until(holds: Callable[[], Any]) -> None:
             await asyncio.sleep(0.01)
 
 
-async def test_all_pages_are_in_the_view_before_it_is_complete(server: ApiServer) -> None:
+async def test_all_pages_are_stored_before_the_store_is_complete(server: ApiServer) -> None:
     server.objects = [deployment(name, 3) for name in "abcde"]
     async with mirror_of(server) as seen:
         await asyncio.wait_for(seen.store.complete.wait(), 30)
@@ -148,13 +148,13 @@ async def test_all_pages_are_in_the_view_before_it_is_complete(server: ApiServer
         assert count._value.get() == 5
 
 
-async def test_an_empty_listing_completes_the_view_too(server: ApiServer) -> None:
+async def test_an_empty_listing_completes_the_store(server: ApiServer) -> None:
     async with mirror_of(server) as seen:
         await asyncio.wait_for(seen.store.complete.wait(), 30)
         assert seen.names() == set()
 
 
-async def test_events_change_the_view_and_mark_the_resource(server: ApiServer) -> None:
+async def test_watch_events_update_the_store_and_enqueue_the_resource(server: ApiServer) -> None:
     server.objects = [deployment("a", 3), deployment("b", 4)]
     async with mirror_of(server) as seen:
         await until(lambda: server.watched_from)
@@ -170,8 +170,8 @@ async def test_events_change_the_view_and_mark_the_resource(server: ApiServer) -
         assert server.listings == 1
 
 
-async def test_a_listed_object_says_the_same_as_its_event(server: ApiServer) -> None:
-    """A list leaves out kind and apiVersion; what was settled must stay so at the next event."""
+async def test_a_listed_object_equals_its_watch_event(server: ApiServer) -> None:
+    """A list omits kind and apiVersion; the synced hash has to survive the next event."""
     server.objects = [deployment("a", 3)]
     async with mirror_of(server) as seen:
         await until(lambda: server.watched_from)
@@ -185,7 +185,7 @@ async def test_a_listed_object_says_the_same_as_its_event(server: ApiServer) -> 
 
 
 @pytest.mark.parametrize("in_stream", [True, False])
-async def test_a_forgotten_version_lists_again_and_finds_what_has_gone(
+async def test_an_expired_version_relists_and_removes_deleted_objects(
     server: ApiServer, in_stream: bool
 ) -> None:
     server.objects = [deployment("a", 3), deployment("b", 4), deployment("c", 5)]
@@ -211,7 +211,7 @@ async def test_a_forgotten_version_lists_again_and_finds_what_has_gone(
         assert set(seen.marked) == {Key("ns", "a"), Key("ns", "c"), Key("ns", "d")}
 
 
-async def test_a_failing_server_is_asked_again_and_the_view_stays(
+async def test_a_failing_list_is_retried_and_the_store_stays(
     server: ApiServer, caplog: pytest.LogCaptureFixture
 ) -> None:
     server.answer_lists_with = 500
@@ -230,7 +230,7 @@ async def test_a_failing_server_is_asked_again_and_the_view_stays(
         assert server.listings == 1, "an error is no reason to list again"
 
 
-async def test_each_namespace_has_its_own_listing_and_all_complete_the_view(
+async def test_each_namespace_is_listed_and_all_complete_the_store(
     server: ApiServer,
 ) -> None:
     server.objects = [deployment("a", 3, namespace="one"), deployment("b", 4, namespace="two")]
@@ -240,7 +240,7 @@ async def test_each_namespace_has_its_own_listing_and_all_complete_the_view(
         assert server.listings == 2
 
 
-async def test_an_object_that_nobody_can_read_ends_no_watch(
+async def test_a_malformed_object_does_not_end_a_watch(
     server: ApiServer, caplog: pytest.LogCaptureFixture
 ) -> None:
     broken = deployment("broken", 4)
@@ -283,7 +283,7 @@ ODD_EVENTS: list[Any] = [
 
 
 @pytest.mark.parametrize("event", ODD_EVENTS, ids=lambda event: orjson.dumps(event).decode())
-async def test_an_event_of_odd_shape_is_left_out_and_the_watch_goes_on(
+async def test_a_malformed_event_is_ignored_and_the_watch_continues(
     server: ApiServer, event: Any
 ) -> None:
     server.objects = [deployment("a", 3)]
@@ -297,9 +297,7 @@ async def test_an_event_of_odd_shape_is_left_out_and_the_watch_goes_on(
 
 
 @pytest.mark.parametrize("error", [None, [], {}, {"code": "410"}, {"code": 500.5}, {"code": [1]}])
-async def test_an_error_event_of_odd_shape_ends_the_watch_in_order(
-    server: ApiServer, error: Any
-) -> None:
+async def test_a_malformed_error_event_restarts_the_watch(server: ApiServer, error: Any) -> None:
     async with mirror_of(server) as seen:
         await until(lambda: server.watched_from)
         server.events.put_nowait({"type": "ERROR", "object": error})
@@ -326,7 +324,7 @@ async def test_an_error_event_of_odd_shape_ends_the_watch_in_order(
     ],
     ids=lambda item: orjson.dumps(item).decode(),
 )
-async def test_a_listed_object_of_odd_shape_is_left_out(
+async def test_a_malformed_listed_object_is_ignored(
     server: ApiServer, item: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def answer(request: web.Request) -> web.StreamResponse:
@@ -356,7 +354,7 @@ async def test_a_listed_object_of_odd_shape_is_left_out(
     ],
     ids=lambda page: orjson.dumps(page).decode(),
 )
-async def test_a_listing_of_odd_shape_is_asked_for_again(
+async def test_a_malformed_listing_is_retried(
     server: ApiServer, page: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     answers: list[Any] = [page]
@@ -376,7 +374,7 @@ async def test_a_listing_of_odd_shape_is_asked_for_again(
         await asyncio.wait_for(seen.store.complete.wait(), 30)
 
 
-async def test_a_version_that_the_server_does_not_understand_lists_again(server: ApiServer) -> None:
+async def test_an_invalid_resource_version_relists(server: ApiServer) -> None:
     async with mirror_of(server) as seen:
         await until(lambda: server.watched_from)
         server.answer_watches_with = 400

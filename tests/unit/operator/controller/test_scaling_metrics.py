@@ -1,4 +1,4 @@
-"""What Prometheus is told about each resource's last decision."""
+"""Metrics of the last decision of each resource."""
 
 from dataclasses import replace
 
@@ -51,7 +51,7 @@ def scraped(state: Scaled) -> CollectorRegistry:
 
 
 def followed(observed: ScalingInputs | None) -> Scaled:
-    """A resource with two metrics, 10 requests/s and 8 requests at once a replica at 70 %."""
+    """A resource with two metrics: 10 requests/s and 8 concurrent requests per replica at 70 %."""
     resource = parse(
         {
             "apiVersion": "deepseek.ai/v1",
@@ -95,8 +95,8 @@ def test_demand_and_the_band_of_its_forecast_in_their_unit_and_in_replicas() -> 
     assert at("r1_operator_forecast_lead_seconds", LABELS) == 45
 
 
-def test_what_decisions_plan_for_is_told_with_its_quantile() -> None:
-    """Not the nearest of the levels that happen to be asked for: the newsvendor's, or one's own."""
+def test_the_decision_quantile_is_exported() -> None:
+    """The exported level is that of the newsvendor rule or of the spec, not the nearest requested one."""
     asked = replace(FORECAST, peak_over_lead={0.5: 14.0, 0.91: 25.0, 0.95: 28.0})
     state = followed(replace(SEEN, forecast=asked))
     at = scraped(state).get_sample_value
@@ -111,7 +111,7 @@ def test_what_decisions_plan_for_is_told_with_its_quantile() -> None:
     assert at("r1_operator_forecast_decision_quantile_value", RATE) == 14
 
 
-def test_what_is_not_known_has_no_sample_and_is_not_zero() -> None:
+def test_unknown_values_have_no_sample() -> None:
     missing = Unavailable("NoGateway", "There is none.")
     at = scraped(followed(replace(SEEN, demand=missing, forecast=missing))).get_sample_value
     assert at("r1_operator_demand", RATE) is None
@@ -120,19 +120,19 @@ def test_what_is_not_known_has_no_sample_and_is_not_zero() -> None:
     assert at("r1_operator_desired_replicas", LABELS) == 3
 
 
-def test_before_the_first_decision_only_what_was_decided_is_told() -> None:
+def test_before_the_first_decision_no_decision_metrics_are_exported() -> None:
     at = scraped(followed(None)).get_sample_value
     assert at("r1_operator_demand", RATE) is None
     assert at("r1_operator_desired_replicas", LABELS) == 3
 
 
-def test_a_forecast_of_a_metric_that_the_policy_no_longer_counts_is_not_told() -> None:
+def test_a_forecast_of_a_removed_metric_is_not_exported() -> None:
     other = replace(FORECAST, metric=MetricType.TOKENS_PER_SECOND)
     at = scraped(followed(replace(SEEN, forecast=other))).get_sample_value
     assert at("r1_operator_forecast_lead_seconds", LABELS) is None
 
 
-def test_seats_held_back_are_told_by_class() -> None:
+def test_reserved_seats_are_exported_by_class() -> None:
     state = followed(SEEN)
     held = ClassReservation(ClassName.Q1, 2, 4, ReservationReason.ARRIVALS, "Because.")
     state.held_back = (held,)

@@ -1,4 +1,4 @@
-"""The loop around `decide`: what it asks, what it keeps, what it tells. Virtual clock, no network."""
+"""The scaling loop: polls, state and outputs, with a virtual clock and without network."""
 
 from collections.abc import Sequence
 from fractions import Fraction
@@ -32,7 +32,7 @@ NOWHERE = {"type": "PodScheduled", "status": "False", "message": "0/3 nodes are 
 
 
 class World:
-    """A clock, a gateway whose counters rise at a rate, and a Deployment that obeys."""
+    """A clock, a gateway with counters of a given rate, and a Deployment that follows the count."""
 
     def __init__(self, replicas: int | None = 2, *, gateway: bool = True) -> None:
         self.now = START
@@ -78,20 +78,20 @@ class World:
     configured = False
 
     def backtest(self, key: Key) -> Json | Unavailable | None:
-        """The backtests' part."""
+        """The interface of the backtests."""
         if self.backtests is None:
             return Unavailable("NotRead", "Not read.")
         return self.backtests.get(key)
 
     async def advise(self, seats: dict[str, dict[str, int]], valid_seconds: float) -> None:
-        """The gateways' ear."""
+        """The seat reservation interface of the gateways."""
         self.advice.append((seats, valid_seconds))
 
     def forget(self, key: Key) -> None:
-        """The forecaster's part."""
+        """The interface of the forecaster."""
 
     def latest(self) -> NodeSnapshot | Unavailable:
-        """The nodes' part."""
+        """The interface of the nodes."""
         self.looks += 1
         if self.blind is not None:
             return self.blind
@@ -102,7 +102,7 @@ class World:
         return self.look
 
     async def read(self) -> SignalSnapshot:
-        """The gateway's part."""
+        """The interface of the gateway."""
         if not self.gateway:
             return SignalSnapshot()
         sample = CounterSample(
@@ -131,7 +131,7 @@ class World:
         return SignalSnapshot(frozenset({"gw"}), {str(KEY): (sample,)}, answers=answers)
 
     def answer(self) -> Json:
-        """The whole of `/signals`: every request took `latency_ms`, or no latency is told."""
+        """The response of `/signals`: every request took `latency_ms`, or there is no latency."""
         if self.latency_ms is None:
             return {}
         counts = {"counts": [self.offered, 0], "sumSeconds": self.offered * self.latency_ms / 1000}
@@ -150,7 +150,7 @@ class World:
         }
 
     def deploy(self, replicas: int) -> None:
-        """What the reconcile, the watch and (at once) the kubelets would do."""
+        """Apply a count as the reconcile, the watch and the kubelets do."""
         self.version += 1
         metadata = {
             "namespace": KEY.namespace,
@@ -179,7 +179,7 @@ class World:
             (self.stores.put if number < replicas else self.stores.remove)(POD, pod)
 
     async def pass_time(self, seconds: float) -> None:
-        """Rounds every two seconds; every wish is applied."""
+        """Decide every 2 s and apply each count."""
         end = self.now + seconds
         while self.now < end:
             self.now += 2.0
@@ -214,7 +214,7 @@ def counts(told: Sequence[EventSpec]) -> list[str]:
     return [notice.reason for notice in told]
 
 
-async def test_without_autoscaling_the_user_decides() -> None:
+async def test_without_autoscaling_spec_replicas_sets_the_count() -> None:
     world = World(replicas=2)
     decision = world.loop.follow(KEY, resource(autoscaling=False, replicas=5))
     assert decision is not None
@@ -223,7 +223,7 @@ async def test_without_autoscaling_the_user_decides() -> None:
     assert world.book.of(KEY)[-1]["replicas"] == 5
 
 
-async def test_before_there_is_a_deployment_nothing_is_decided() -> None:
+async def test_without_a_deployment_there_is_no_decision() -> None:
     world = World(replicas=None)
     await world.loop.prime()
     assert world.loop.follow(KEY, resource()) is None
@@ -232,7 +232,7 @@ async def test_before_there_is_a_deployment_nothing_is_decided() -> None:
 
 
 @pytest.mark.parametrize("found", [1, 7, 20])
-async def test_a_fresh_process_keeps_the_count_that_it_finds(found: int) -> None:
+async def test_a_fresh_process_keeps_the_current_count(found: int) -> None:
     world = World(replicas=found)
     await world.loop.prime()
     world.loop.follow(KEY, resource())
@@ -243,7 +243,7 @@ async def test_a_fresh_process_keeps_the_count_that_it_finds(found: int) -> None
     assert world.events == []
 
 
-async def test_and_lets_it_fall_when_a_whole_window_was_quiet() -> None:
+async def test_scale_down_starts_after_a_full_quiet_window() -> None:
     world = World(replicas=7)
     await world.loop.prime()
     world.loop.follow(KEY, resource())
@@ -254,7 +254,7 @@ async def test_and_lets_it_fall_when_a_whole_window_was_quiet() -> None:
     assert set(counts(world.events)) == {"ScaledDown"}
 
 
-async def test_load_raises_the_count_with_the_same_words_everywhere() -> None:
+async def test_status_event_and_decision_have_the_same_scale_up_message() -> None:
     world = World(replicas=2)
     await world.loop.prime()
     world.loop.follow(KEY, resource())
@@ -271,7 +271,7 @@ async def test_load_raises_the_count_with_the_same_words_everywhere() -> None:
     assert risen[-1]["message"] in world.events[-1].note
 
 
-async def test_without_gateways_the_count_is_held_and_it_is_said_why() -> None:
+async def test_without_gateways_the_count_stays_with_a_cause() -> None:
     world = World(replicas=4, gateway=False)
     await world.loop.prime()
     decision = world.loop.follow(KEY, resource())
@@ -286,7 +286,7 @@ async def test_without_gateways_the_count_is_held_and_it_is_said_why() -> None:
 LATENCY: list[Json] = [{"type": "MeanLatency", "target": 200}]
 
 
-async def test_a_latency_that_no_gateway_tells_holds_the_count_and_says_so() -> None:
+async def test_a_missing_latency_keeps_the_count_and_is_reported() -> None:
     world = World(replicas=4)
     world.metrics, world.rate = LATENCY, 10.0
     await world.loop.prime()
@@ -297,7 +297,7 @@ async def test_a_latency_that_no_gateway_tells_holds_the_count_and_says_so() -> 
     assert "told latencies" in newest["message"]
 
 
-async def test_a_latency_below_its_objective_lets_the_count_fall() -> None:
+async def test_a_latency_below_its_objective_allows_scale_down() -> None:
     world = World(replicas=4)
     world.metrics, world.rate, world.latency_ms = LATENCY, 10.0, 20.0
     await world.loop.prime()
@@ -308,7 +308,9 @@ async def test_a_latency_below_its_objective_lets_the_count_fall() -> None:
     assert newest["inputs"]["latency"]["MeanLatency"]["milliseconds"] == pytest.approx(20.0)
 
 
-async def test_an_external_metric_without_prometheus_holds_the_count_and_says_what_to_set() -> None:
+async def test_an_external_metric_without_prometheus_keeps_the_count_and_names_the_setting() -> (
+    None
+):
     world = World(replicas=4)
     world.metrics = [{"type": "External", "target": 1, "query": "sum(up)"}]
     await world.loop.prime()
@@ -324,7 +326,7 @@ async def test_an_external_metric_without_prometheus_holds_the_count_and_says_wh
     }
 
 
-async def test_a_resource_made_anew_under_the_same_name_starts_anew() -> None:
+async def test_a_recreated_resource_starts_with_a_new_state() -> None:
     world = World(replicas=4, gateway=False)
     await world.loop.prime()
     first = world.loop.follow(KEY, resource(uid="one"))
@@ -335,7 +337,7 @@ async def test_a_resource_made_anew_under_the_same_name_starts_anew() -> None:
     assert (first.replicas, second.replicas) == (4, 2)
 
 
-async def test_idle_resources_are_decided_seldom_and_busy_ones_each_round() -> None:
+async def test_idle_resources_are_decided_less_often() -> None:
     world = World(replicas=2)
     await world.loop.prime()
     world.loop.follow(KEY, resource())
@@ -361,7 +363,7 @@ class _Counting:
         loop._decide = counted  # type: ignore[method-assign]
 
 
-def test_the_book_is_bounded_and_keeps_the_newest() -> None:
+def test_decision_history_is_bounded_and_keeps_the_newest() -> None:
     book = DecisionHistory(last=5, budget=100)
     for n in range(50):
         book.add(KEY, fixed(n, n - 1, START + n))
@@ -378,7 +380,7 @@ def gpus(free: int, name: str = "n") -> Node:
     return Node(name, {GPU: Fraction(free), "pods": Fraction(100)})
 
 
-async def test_nobody_looks_at_nodes_while_no_resource_asks_for_it() -> None:
+async def test_nodes_are_not_read_without_a_bindable_resource() -> None:
     world = World(replicas=2)
     world.rate = 100.0
     await world.pass_time(120)
@@ -386,7 +388,7 @@ async def test_nobody_looks_at_nodes_while_no_resource_asks_for_it() -> None:
     assert world.book.of(KEY)[-1]["inputs"]["room"] is None
 
 
-async def test_only_replicas_that_find_a_node_and_one_more_are_asked_for() -> None:
+async def test_bindable_requests_schedulable_replicas_and_one_more() -> None:
     world = World(replicas=2)
     world.capacity = {"policy": "Bindable"}
     world.gpus, world.rate = 3, 100.0
@@ -414,7 +416,7 @@ async def test_only_replicas_that_find_a_node_and_one_more_are_asked_for() -> No
     assert world.book.of(KEY)[-1]["replicas"] == 15
 
 
-async def test_without_the_right_to_see_nodes_the_pods_own_word_counts() -> None:
+async def test_without_node_permission_pod_scheduling_state_is_used() -> None:
     world = World(replicas=2)
     world.capacity = {"policy": "Bindable", "pendingReplicas": 2}
     world.blind = Unavailable("NodesForbidden", "The operator may not list nodes.")
@@ -428,7 +430,7 @@ async def test_without_the_right_to_see_nodes_the_pods_own_word_counts() -> None
     assert "2 pods find no node; The operator may not list nodes." in last["message"]
 
 
-async def test_seats_for_the_urgent_are_told_to_the_gateways_and_to_people() -> None:
+async def test_seat_reservations_reach_gateways_and_decisions() -> None:
     world = World(replicas=2)
     world.rate, world.urgent = 5.0, 0.2
     await world.loop.prime()
@@ -442,7 +444,7 @@ async def test_seats_for_the_urgent_are_told_to_the_gateways_and_to_people() -> 
     assert "stay free for Q1" in told["Q1"]["message"]
 
 
-async def test_where_nobody_urgent_comes_the_gateways_are_not_talked_to() -> None:
+async def test_no_seat_reservations_are_sent_without_urgent_load() -> None:
     world = World(replicas=2)
     world.rate = 5.0
     await world.loop.prime()
@@ -450,7 +452,7 @@ async def test_where_nobody_urgent_comes_the_gateways_are_not_talked_to() -> Non
     assert world.advice == []
 
 
-async def test_when_the_urgent_stay_away_the_gateways_are_told_once_more() -> None:
+async def test_cleared_seat_reservations_are_sent_once() -> None:
     world = World(replicas=2)
     world.rate, world.urgent = 5.0, 0.2
     await world.loop.prime()
@@ -463,7 +465,7 @@ async def test_when_the_urgent_stay_away_the_gateways_are_told_once_more() -> No
     assert len(world.advice) == count
 
 
-async def test_without_gateways_nothing_is_advised_and_explain_says_why() -> None:
+async def test_without_gateways_no_seats_are_reserved_and_explain_has_the_cause() -> None:
     world = World(replicas=2, gateway=False)
     await world.loop.prime()
     await world.pass_time(20)
@@ -471,7 +473,7 @@ async def test_without_gateways_nothing_is_advised_and_explain_says_why() -> Non
     assert world.book.of(KEY)[-1]["holdback"]["unavailable"] == "NoGateway"
 
 
-async def test_a_named_backtest_is_asked_at_every_decision() -> None:
+async def test_a_named_backtest_is_read_at_every_decision() -> None:
     world = World(replicas=2)
     world.rate = 5.0
     world.forecast = {"backtestName": "november"}
@@ -496,7 +498,7 @@ async def test_a_named_backtest_is_asked_at_every_decision() -> None:
 
 
 class Asked:
-    """A forecaster that notes how it is asked and has nothing to say."""
+    """A forecaster that records its requests and has no forecast."""
 
     configured = True
 
@@ -508,7 +510,7 @@ class Asked:
         return Unavailable("Training", "Soon.")
 
 
-async def test_without_its_proof_a_forecast_acts_on_nobody_elses_count_either() -> None:
+async def test_an_unapproved_forecast_is_not_published_as_acting() -> None:
     world, forecaster = World(replicas=2), Asked()
     vars(world.loop)["_forecaster"] = forecaster
     world.rate = 5.0

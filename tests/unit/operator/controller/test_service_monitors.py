@@ -1,4 +1,4 @@
-"""ServiceMonitors are mirrored while their API is there, which may come and go."""
+"""The reflector of ServiceMonitors runs while their API is served."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ MONITOR: Json = {
 
 
 class World:
-    """An API server that has the kind or not; its watches end at once."""
+    """An API server with or without the kind; its watches end at once."""
 
     def __init__(self) -> None:
         self.error: Exception | None = NotFound("no such kind", status=404)
@@ -69,14 +69,14 @@ class World:
         raise Unreachable("nobody there")
 
     async def reach(self, wanted: bool) -> None:
-        """Wait until the API counts as served, or as gone."""
+        """Wait until the API counts as served, or as not served."""
         async with asyncio.timeout(20):
             while self.monitors.served != wanted:
                 await self.news.wait()
                 self.news.clear()
 
 
-async def test_the_mirror_follows_the_api_that_comes_and_goes() -> None:
+async def test_the_reflector_runs_while_the_service_monitor_api_is_served() -> None:
     world = World()
     await world.monitors.check()
     assert not world.monitors.served
@@ -94,7 +94,7 @@ async def test_the_mirror_follows_the_api_that_comes_and_goes() -> None:
     await asyncio.gather(running, return_exceptions=True)
 
 
-async def test_trouble_with_the_server_says_nothing_about_the_kind() -> None:
+async def test_server_errors_do_not_change_the_service_monitor_state() -> None:
     world = World()
     world.error = None
     await world.monitors.check()
@@ -105,7 +105,7 @@ async def test_trouble_with_the_server_says_nothing_about_the_kind() -> None:
 
 
 @pytest.mark.parametrize("error", [NotFound("x", status=404), RequestRefused("x", status=403)])
-async def test_without_the_kind_or_the_right_there_are_none(error: Exception) -> None:
+async def test_without_api_or_permission_there_are_no_service_monitors(error: Exception) -> None:
     world = World()
     world.error = error
     await world.monitors.check()

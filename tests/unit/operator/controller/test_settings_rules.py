@@ -5,14 +5,14 @@ import pytest
 from r1_operator.settings import BadSetting, OperatorSettings
 
 
-def test_defaults_need_nothing() -> None:
+def test_default_settings_are_valid() -> None:
     settings = OperatorSettings.load([], {})
     assert settings.http_port == 8080
     assert settings.namespaces == ()
     assert settings.identity
 
 
-def test_two_processes_of_one_name_differ() -> None:
+def test_two_processes_with_one_name_have_distinct_identities() -> None:
     given = {"R1_IDENTITY": "pod-a"}
     one, two = OperatorSettings.load([], given), OperatorSettings.load([], given)
     assert one.identity != two.identity
@@ -49,6 +49,6 @@ def test_lists_and_booleans() -> None:
         ({"R1_RESYNC_SECONDS": "-1"}, "R1_RESYNC_SECONDS"),
     ],
 )
-def test_a_bad_value_is_named(environment: dict[str, str], named: str) -> None:
+def test_an_invalid_setting_is_named_in_the_error(environment: dict[str, str], named: str) -> None:
     with pytest.raises(BadSetting, match=named):
         OperatorSettings.load([], environment)

@@ -1,4 +1,4 @@
-"""A site's pod template is checked before the operator starts, and the message names the field."""
+"""The site's pod templates are checked before the operator starts, and errors name the field."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ GOOD: list[Any] = [
 
 
 @pytest.mark.parametrize("template", GOOD)
-def test_a_template_of_known_fields_is_taken(template: Any) -> None:
+def test_a_template_with_known_fields_is_accepted(template: Any) -> None:
     load(template)
 
 
@@ -91,7 +91,7 @@ BAD: list[tuple[Any, str]] = [
 
 @pytest.mark.parametrize("name", [MODEL, BACKTEST])
 @pytest.mark.parametrize(("template", "words"), BAD)
-def test_a_wrong_template_is_refused_by_the_name_of_the_field(
+def test_an_invalid_template_is_rejected_with_the_field_name(
     template: Any, words: str, name: str
 ) -> None:
     if name == BACKTEST:
@@ -104,7 +104,7 @@ def test_a_wrong_template_is_refused_by_the_name_of_the_field(
 
 
 def paths(value: Any, at: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
-    """Path of every field whose name the API declares."""
+    """The paths of all fields that the API declares."""
     if isinstance(value, dict):
         for key, inner in value.items():
             yield (*at, key)
@@ -115,13 +115,13 @@ def paths(value: Any, at: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
             yield from paths(inner, (*at, index))
 
 
-def test_the_pods_that_the_operator_makes_have_no_wrong_field() -> None:
+def test_operator_pods_pass_the_field_check() -> None:
     for pod in PODS:
         assert wrong_fields(pod, "spec") == []
 
 
 @given(st.sampled_from([(pod, path) for pod in PODS for path in paths(pod)]), st.text(min_size=1))
-def test_a_misspelt_field_is_named_wherever_it_stands(
+def test_an_unknown_field_is_named_at_any_depth(
     place: tuple[dict[str, Any], tuple[Any, ...]], extra: str
 ) -> None:
     pod, path = copy.deepcopy(place[0]), place[1]
@@ -133,7 +133,7 @@ def test_a_misspelt_field_is_named_wherever_it_stands(
     assert wrong.endswith(f".{path[-1]}{extra}x: unknown field")
 
 
-def test_the_operator_does_not_start_with_a_template_that_no_pod_can_have() -> None:
+def test_the_operator_exits_with_an_invalid_site_template() -> None:
     environment = os.environ | {MODEL: json.dumps(engine(imagePullPolcy="Always"))}
     done = subprocess.run(
         [sys.executable, "-m", "r1_operator", "run", "--dev", "--http-port", "0"],

@@ -1,4 +1,4 @@
-"""Views under late, doubled and crossed events."""
+"""Stores with late, duplicate and out-of-order events."""
 
 from typing import Any
 
@@ -39,7 +39,7 @@ def pod(version: int, name: str = "p", owner: str = "r1") -> dict[str, Any]:
     return {"metadata": metadata, "status": {"phase": "Running"}}
 
 
-def test_an_object_names_the_resource_that_it_concerns() -> None:
+def test_an_object_identifies_its_resource() -> None:
     stores = Stores()
     assert stores.put(DEPLOYMENT, deployment(1)) == OWNER
     assert stores.put(POD, pod(1)) == OWNER
@@ -57,7 +57,7 @@ def test_an_older_version_never_replaces_a_newer_one() -> None:
     assert stored.replicas == 5
 
 
-def test_deleted_counts_for_the_uid_it_names_only() -> None:
+def test_a_deleted_event_removes_only_its_own_uid() -> None:
     stores = Stores()
     stores.put(DEPLOYMENT, deployment(9, uid="new"))
     assert stores.remove(DEPLOYMENT, deployment(8, uid="old")) is None
@@ -66,7 +66,7 @@ def test_deleted_counts_for_the_uid_it_names_only() -> None:
     assert stores.children["Deployment"].get(OWNER) is None
 
 
-def test_what_was_found_settled_stays_so_until_something_asked_for_changes() -> None:
+def test_synced_hash_stays_until_the_desired_state_changes() -> None:
     stores = Stores()
     store = stores.children["Deployment"]
     stores.put(DEPLOYMENT, deployment(1))
@@ -83,7 +83,7 @@ def test_what_was_found_settled_stays_so_until_something_asked_for_changes() -> 
     assert changed.synced_hash == ""
 
 
-def test_managed_fields_are_not_kept() -> None:
+def test_managed_fields_are_not_stored() -> None:
     stores = Stores()
     stores.put(DEPLOYMENT, deployment(1))
     stored = stores.children["Deployment"].get(OWNER)

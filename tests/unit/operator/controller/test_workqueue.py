@@ -12,7 +12,7 @@ pytestmark = pytest.mark.looptime
 
 
 class Bench:
-    """A queue with workers that note what they did and when."""
+    """A queue with workers that record the processed keys and times."""
 
     def __init__(self, workers: int = 2) -> None:
         self.queue: WorkQueue[str] = WorkQueue(
@@ -44,7 +44,7 @@ class Bench:
         return sum(done == key for _, done in self.done)
 
 
-async def test_a_key_added_many_times_is_done_once() -> None:
+async def test_a_key_added_many_times_is_processed_once() -> None:
     bench = Bench()
     for _ in range(50):
         bench.queue.add("a")
@@ -53,7 +53,7 @@ async def test_a_key_added_many_times_is_done_once() -> None:
     await bench.stop()
 
 
-async def test_a_key_added_while_in_work_is_done_once_more_after_it() -> None:
+async def test_a_key_added_during_processing_is_processed_again() -> None:
     bench = Bench()
     bench.queue.add("a")
     await asyncio.sleep(0.05)
@@ -64,7 +64,7 @@ async def test_a_key_added_while_in_work_is_done_once_more_after_it() -> None:
     await bench.stop()
 
 
-async def test_keys_pass_one_that_fails_and_it_backs_off_and_recovers() -> None:
+async def test_a_failing_key_backs_off_and_does_not_block_others() -> None:
     bench = Bench(workers=1)
     bench.fail["bad"] = 4
     bench.queue.add("bad")
@@ -81,7 +81,7 @@ async def test_keys_pass_one_that_fails_and_it_backs_off_and_recovers() -> None:
     await bench.stop()
 
 
-async def test_a_success_forgets_the_failures() -> None:
+async def test_a_success_resets_the_failure_count() -> None:
     bench = Bench()
     bench.fail["a"] = 3
     bench.queue.add("a")
@@ -94,7 +94,7 @@ async def test_a_success_forgets_the_failures() -> None:
     await bench.stop()
 
 
-async def test_later_means_the_earliest_of_what_was_asked() -> None:
+async def test_the_earliest_delay_of_a_key_applies() -> None:
     bench = Bench()
     bench.queue.add_after("a", 100)
     bench.queue.add_after("a", 10)
@@ -104,7 +104,7 @@ async def test_later_means_the_earliest_of_what_was_asked() -> None:
     await bench.stop()
 
 
-async def test_work_can_ask_to_be_done_again() -> None:
+async def test_work_can_request_a_requeue() -> None:
     bench = Bench()
     bench.again["a"] = 30.0
     bench.queue.add("a")
@@ -113,7 +113,7 @@ async def test_work_can_ask_to_be_done_again() -> None:
     await bench.stop()
 
 
-async def test_added_now_overtakes_what_was_due_later() -> None:
+async def test_an_immediate_add_replaces_a_delayed_one() -> None:
     bench = Bench()
     bench.queue.add_after("a", 10)
     bench.queue.add("a")
@@ -122,7 +122,7 @@ async def test_added_now_overtakes_what_was_due_later() -> None:
     await bench.stop()
 
 
-async def test_idle_is_when_nothing_waits_and_nothing_is_in_work() -> None:
+async def test_the_queue_is_idle_without_ready_and_processing_keys() -> None:
     bench = Bench()
     await bench.queue.wait_idle()
     bench.queue.add("a")
@@ -132,7 +132,7 @@ async def test_idle_is_when_nothing_waits_and_nothing_is_in_work() -> None:
     await bench.stop()
 
 
-async def test_a_thousand_keys_and_two_workers_lose_nothing() -> None:
+async def test_two_workers_process_a_thousand_keys() -> None:
     bench = Bench(workers=2)
     bench.takes = 0.001
     rng = random.Random(3)

@@ -1,4 +1,4 @@
-"""A gateway of a dual-stack Service is asked once, always at the same address."""
+"""A gateway of a dual-stack Service is polled once, always at the same address."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from r1_operator.sources.gateways import GatewayDirectory
 
 
 class Slices:
-    """The part of the API that the directory reads."""
+    """The API that the directory reads."""
 
     def __init__(self, *items: dict[str, Any]) -> None:
         self.items = items
@@ -34,7 +34,7 @@ V4, V6 = slice_of("10.0.0.1", pod="gateway-1"), slice_of("fd00::1", pod="gateway
 
 @pytest.mark.parametrize("items", [(V4, V6), (V6, V4)], ids=["IPv4 listed first", "IPv6 first"])
 @pytest.mark.parametrize(("ipv6_first", "host"), [(False, "10.0.0.1"), (True, "[fd00::1]")])
-async def test_the_order_of_slices_does_not_choose_the_address(
+async def test_the_address_is_independent_of_the_slice_order(
     items: tuple[dict[str, Any], ...], ipv6_first: bool, host: str
 ) -> None:
     api = cast("Api", Slices(*items))
@@ -61,7 +61,7 @@ async def test_a_gateway_without_a_pod_is_known_by_its_address() -> None:
     ],
     ids=str,
 )
-async def test_an_endpoint_slice_of_odd_shape_hides_no_gateway_of_the_others(odd: Any) -> None:
+async def test_a_malformed_endpoint_slice_does_not_hide_other_gateways(odd: Any) -> None:
     api = cast("Api", Slices(odd, V4))
     directory = GatewayDirectory(api, service="r1-system/r1-gateway", ipv6_first=False)
     assert await directory.signal_urls() == {"gateway-1": "http://10.0.0.1:8081/signals"}

@@ -1,4 +1,4 @@
-"""Leader election against a Lease store that keeps resourceVersions, in virtual time."""
+"""Leader election with a Lease store with resourceVersions, in virtual time."""
 
 import asyncio
 import copy
@@ -14,7 +14,7 @@ pytestmark = pytest.mark.looptime
 
 
 class LeaseStore:
-    """One Lease with compare-and-swap; can be away for one of its users."""
+    """One Lease with compare-and-swap, which can be unreachable for one client."""
 
     def __init__(self) -> None:
         self.lease: Json | None = None
@@ -26,7 +26,7 @@ class LeaseStore:
 
 
 class StoreClient:
-    """What `LeaderElector` uses of a client."""
+    """The client interface that `LeaderElector` uses."""
 
     def __init__(self, store: LeaseStore, user: str) -> None:
         self.store = store
@@ -79,7 +79,7 @@ def holder(store: LeaseStore) -> str:
     return str(store.lease["spec"]["holderIdentity"])
 
 
-async def test_the_first_takes_it_and_the_second_waits() -> None:
+async def test_the_first_candidate_acquires_the_lease_and_the_second_waits() -> None:
     store = LeaseStore()
     one, two = elector(store, "one"), elector(store, "two")
     await one.acquire()
@@ -94,9 +94,7 @@ async def test_the_first_takes_it_and_the_second_waits() -> None:
     await asyncio.gather(renewing, waiting, return_exceptions=True)
 
 
-async def test_a_killed_holder_is_replaced_within_thirty_seconds_and_not_earlier_than_its_lease() -> (
-    None
-):
+async def test_a_killed_leader_is_replaced_after_its_lease_and_within_30_s() -> None:
     store = LeaseStore()
     one, two = elector(store, "one"), elector(store, "two")
     await one.acquire()
@@ -113,7 +111,7 @@ async def test_a_killed_holder_is_replaced_within_thirty_seconds_and_not_earlier
     assert store.lease["spec"]["leaseTransitions"] == 1
 
 
-async def test_a_partitioned_holder_stops_before_the_other_starts() -> None:
+async def test_a_partitioned_leader_stops_before_the_standby_starts() -> None:
     store = LeaseStore()
     one, two = elector(store, "one"), elector(store, "two")
     await one.acquire()
@@ -128,7 +126,7 @@ async def test_a_partitioned_holder_stops_before_the_other_starts() -> None:
         await renewing
 
 
-async def test_a_frozen_holder_may_not_write_when_it_thaws() -> None:
+async def test_a_suspended_leader_may_not_write_after_it_resumes() -> None:
     store = LeaseStore()
     one = elector(store, "one")
     await one.acquire()
@@ -137,7 +135,7 @@ async def test_a_frozen_holder_may_not_write_when_it_thaws() -> None:
     assert not one.is_held
 
 
-async def test_a_stolen_lease_is_not_fought_for() -> None:
+async def test_a_lost_lease_is_not_taken_back() -> None:
     store = LeaseStore()
     one = elector(store, "one")
     await one.acquire()
@@ -147,7 +145,7 @@ async def test_a_stolen_lease_is_not_fought_for() -> None:
         await one.renew()
 
 
-async def test_a_foreign_edit_of_the_lease_costs_one_more_try() -> None:
+async def test_a_foreign_edit_of_the_lease_causes_one_retry() -> None:
     store = LeaseStore()
     one = elector(store, "one")
     await one.acquire()
@@ -162,7 +160,7 @@ async def test_a_foreign_edit_of_the_lease_costs_one_more_try() -> None:
     await asyncio.gather(renewing, return_exceptions=True)
 
 
-async def test_who_lets_go_is_followed_at_once() -> None:
+async def test_a_released_lease_is_acquired_at_once() -> None:
     store = LeaseStore()
     one, two = elector(store, "one"), elector(store, "two")
     await one.acquire()
@@ -175,7 +173,7 @@ async def test_who_lets_go_is_followed_at_once() -> None:
     assert asyncio.get_running_loop().time() - released < 5
 
 
-async def test_a_restarted_container_follows_itself_at_once() -> None:
+async def test_a_restarted_container_takes_over_its_own_lease_at_once() -> None:
     store = LeaseStore()
     before, after = elector(store, "pod-a_1"), elector(store, "pod-a_2")
     await before.acquire()
@@ -186,7 +184,7 @@ async def test_a_restarted_container_follows_itself_at_once() -> None:
         await before.renew()
 
 
-async def test_of_two_that_try_at_once_one_wins() -> None:
+async def test_one_of_two_concurrent_candidates_acquires_the_lease() -> None:
     store = LeaseStore()
     both = [elector(store, name) for name in ("one", "two")]
     tasks = [asyncio.create_task(each.acquire()) for each in both]

@@ -1,4 +1,4 @@
-"""A Job that cannot be built, created or read: the status of its R1Backtest says why."""
+"""Jobs that cannot be built, created or read: the status of the R1Backtest has the cause."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ TYPED = status_error(500, "failed to create typed patch object (a/b): .x: field 
 
 
 class World:
-    """The backtests' controller, its views and its clock, on an API server of this process."""
+    """The backtest controller, its stores and its clock, with an in-process API server."""
 
     def __init__(self, server: FakeApiServer, api: Api, template: Json) -> None:
         self.server = server
@@ -60,13 +60,13 @@ class World:
         }
 
     def make(self, spec: Json | None = None, status: Json | None = None) -> None:
-        """Create the R1Backtest, as its watch would show it."""
+        """Create the R1Backtest in the store, as its watch does."""
         spec = {"inferenceName": "chat"} if spec is None else spec
         obj = self._object("R1Backtest", KEY.name, spec, status)
         self.backtests._stores.put(R1BACKTEST, self.server.put(PATH, obj))
 
     async def reconcile(self, rounds: int = 1, step: float = 31.0) -> float | None:
-        """Reconcile so many times, with time for the backoff in between."""
+        """Reconcile several times, with time for the backoff in between."""
         again = None
         for _ in range(rounds):
             again = await self.backtests._reconcile(KEY, 0.0)
@@ -74,7 +74,7 @@ class World:
         return again
 
     def fail(self, methods: str, fault: Fault) -> None:
-        """Let the requests of these methods about Jobs fail."""
+        """Fail requests of these methods for Jobs."""
         self.server.fault = lambda method, path: (
             fault if "/jobs" in path and method in methods else None
         )
@@ -86,7 +86,7 @@ class World:
         return found
 
     def condition(self, kind: str) -> Json:
-        """A condition of it; {} where it is absent."""
+        """A condition of the status; {} if it is absent."""
         found = self.status.get("conditions", ())
         return next((one for one in found if one["type"] == kind), {})
 
@@ -99,7 +99,7 @@ def template() -> Json:
 
 @pytest.fixture
 async def world(template: Json) -> AsyncIterator[World]:
-    """One with a short timeout, so that a hanging server costs little."""
+    """A client with a short timeout for a hanging server."""
     async with fake_api_server() as server, client_of(server, timeout_seconds=0.5) as api:
         yield World(server, api, template)
 
@@ -117,7 +117,7 @@ async def world(template: Json) -> AsyncIterator[World]:
         (HANG, "JobNotCreated", "TimeoutError"),
     ],
 )
-async def test_a_job_that_is_not_created_is_said_and_tried_again(
+async def test_a_failed_job_creation_is_reported_and_retried(
     world: World, fault: Fault, reason: str, words: str
 ) -> None:
     world.make()
@@ -140,9 +140,7 @@ async def test_a_job_that_is_not_created_is_said_and_tried_again(
 
 
 @pytest.mark.parametrize("fault", [REFUSED, status_error(500, "etcd"), HANG])
-async def test_a_run_that_cannot_be_looked_at_is_not_called_lost(
-    world: World, fault: Fault
-) -> None:
+async def test_an_unreadable_job_does_not_count_as_lost(world: World, fault: Fault) -> None:
     world.make(status={"phase": "Running", "startedAt": "2027-01-15T07:00:00Z"})
     world.fail("GET", fault)
     await world.reconcile()
@@ -154,14 +152,14 @@ async def test_a_run_that_cannot_be_looked_at_is_not_called_lost(
 
 
 @pytest.mark.parametrize("template", [{"spec": {"containers": "none"}}, {"spec": 5}])
-async def test_a_site_template_that_is_none_is_said(world: World) -> None:
+async def test_an_invalid_site_template_is_reported(world: World) -> None:
     world.make()
     await world.reconcile()
     assert world.condition("Complete")["reason"] == "JobBuildFailed"
     assert "must be" in world.condition("Blocked")["message"]
 
 
-async def test_a_spec_that_cannot_be_read_is_said(world: World) -> None:
+async def test_an_invalid_spec_is_reported(world: World) -> None:
     world.make({"inferenceName": "chat", "sinceSeconds": -1})
     await world.reconcile(2)
     assert world.condition("Complete")["reason"] == "InvalidSpec"
@@ -169,7 +167,7 @@ async def test_a_spec_that_cannot_be_read_is_said(world: World) -> None:
     assert world.server.sent("PATCH", "/status") == 1
 
 
-async def test_an_older_job_that_cannot_be_deleted_does_not_hold_up_the_status(
+async def test_an_undeletable_older_job_does_not_delay_the_status(
     world: World,
 ) -> None:
     world.make()
@@ -182,7 +180,7 @@ async def test_an_older_job_that_cannot_be_deleted_does_not_hold_up_the_status(
     assert world.status["phase"] == "Pending"
 
 
-async def test_a_failure_that_is_over_is_not_looked_at_again(world: World) -> None:
+async def test_a_recovered_child_is_not_requeued(world: World) -> None:
     world.make()
     world.fail("POST", REFUSED)
     await world.reconcile()

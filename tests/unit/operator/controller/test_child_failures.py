@@ -1,4 +1,4 @@
-"""A child that cannot be read or written: the status is written, with the server's words."""
+"""Children that cannot be read or written: the status has the message of the server."""
 
 from __future__ import annotations
 
@@ -118,7 +118,7 @@ PLURALS = ["deployments", "services", "poddisruptionbudgets", "configmaps", "ser
 
 
 class World:
-    """A reconciler, its views and its clock, on an API server of this process."""
+    """A reconciler, its stores and its clock, with an in-process API server."""
 
     def __init__(self, server: FakeApiServer, api: Api) -> None:
         self.server = server
@@ -144,18 +144,18 @@ class World:
     warming_up = False
 
     def follow(self, key: Key, resource: Any) -> Any:
-        """The scaling loop's part: as spec.replicas says."""
+        """The interface of the scaling loop: the count of spec.replicas."""
         return fixed(resource.spec.replicas, resource.spec.replicas, self.now)
 
     def forget(self, key: Key) -> None:
-        """The scaling loop's part."""
+        """The interface of the scaling loop."""
 
     def loads(self, key: Key) -> dict[str, float]:
-        """The scaling loop's part."""
+        """The interface of the scaling loop."""
         return {}
 
     def make(self, spec: Json, status: Json | None = None) -> None:
-        """Create or change the resource, as its watch would show it."""
+        """Create or change the resource in the store, as its watch does."""
         known = self.server.objects.get(R1, {})
         obj = {
             "apiVersion": "deepseek.ai/v1",
@@ -167,7 +167,7 @@ class World:
         self.stores.put(R1INFERENCE, self.server.put(R1, obj))
 
     def pod(self, *, ready: bool, version: int = 1) -> Json:
-        """A model pod, as its watch would show it."""
+        """A model pod in the store, as its watch adds it."""
         stamp = "2027-01-15T07:59:00Z"
         truth = "True" if ready else "False"
         pod = {
@@ -188,7 +188,7 @@ class World:
         return pod
 
     async def reconcile(self, rounds: int = 1, step: float = 31.0) -> float | None:
-        """Reconcile so many times, with time for the backoff in between."""
+        """Reconcile several times, with time for the backoff in between."""
         again = None
         for _ in range(rounds):
             again = await self.reconciler.reconcile(KEY, 0.0)
@@ -196,12 +196,12 @@ class World:
         return again
 
     def condition(self, kind: str) -> Json:
-        """A condition of the stored status; {} where it is absent."""
+        """A condition of the stored status; {} if it is absent."""
         found = self.server.objects[R1]["status"].get("conditions", ())
         return next((one for one in found if one["type"] == kind), {})
 
     def only(self, plural: str, fault: Fault, methods: str = "PATCH") -> None:
-        """Let the requests of one kind of child fail."""
+        """Fail the requests for one kind of child."""
 
         def answer(method: str, path: str) -> Fault | None:
             return fault if f"/{plural}" in path and method in methods else None
@@ -211,14 +211,14 @@ class World:
 
 @pytest.fixture
 async def world() -> AsyncIterator[World]:
-    """One with a short timeout, so that a hanging server costs little."""
+    """A client with a short timeout for a hanging server."""
     async with fake_api_server() as server, client_of(server, timeout_seconds=0.5) as api:
         yield World(server, api)
 
 
 @pytest.mark.parametrize("plural", PLURALS)
 @pytest.mark.parametrize(("fault", "words", "remedy"), REFUSALS)
-async def test_a_refusal_is_a_condition_and_an_event_at_once(
+async def test_a_rejected_child_becomes_a_condition_and_an_event_at_once(
     world: World, plural: str, fault: Fault, words: str, remedy: str
 ) -> None:
     world.only(plural, fault)
@@ -238,7 +238,7 @@ async def test_a_refusal_is_a_condition_and_an_event_at_once(
 
 @pytest.mark.parametrize("plural", ["deployments", "configmaps"])
 @pytest.mark.parametrize(("fault", "words"), FAILURES)
-async def test_a_failure_that_lasts_is_a_condition(
+async def test_a_repeated_child_failure_becomes_a_condition(
     world: World, plural: str, fault: Fault, words: str
 ) -> None:
     world.only(plural, fault)
@@ -256,7 +256,7 @@ async def test_a_failure_that_lasts_is_a_condition(
 
 @pytest.mark.parametrize("plural", PLURALS)
 @pytest.mark.parametrize("fault", [TYPED, status_error(503, "busy"), HANG])
-async def test_a_lost_pod_is_seen_while_a_child_fails(
+async def test_the_status_follows_a_lost_pod_while_a_child_fails(
     world: World, plural: str, fault: Fault
 ) -> None:
     world.make({"replicas": 1})
@@ -280,7 +280,7 @@ async def test_a_lost_pod_is_seen_while_a_child_fails(
 @pytest.mark.parametrize(
     "fault", [status_error(403, "x is forbidden"), status_error(500, "x"), HANG]
 )
-async def test_a_child_that_cannot_be_read_is_not_written_and_the_status_is(
+async def test_an_unreadable_child_is_not_written_but_the_status_is(
     world: World, plural: str, fault: Fault
 ) -> None:
     world.only(plural, fault, methods="GET")
@@ -304,7 +304,7 @@ async def test_an_unread_deployment_keeps_the_stored_count(world: World) -> None
     assert world.server.objects[R1]["status"]["desiredReplicas"] == 7
 
 
-async def test_a_refused_child_is_not_sent_at_every_event(world: World) -> None:
+async def test_a_rejected_child_is_not_resent_at_every_event(world: World) -> None:
     world.only("deployments", TYPED)
     world.make({"replicas": 1})
     again = await world.reconcile(100, step=0.01)
@@ -316,7 +316,7 @@ async def test_a_refused_child_is_not_sent_at_every_event(world: World) -> None:
     assert world.server.sent("PATCH", "/status") == 1, "the words stay the same"
 
 
-async def test_another_manifest_is_sent_at_once(world: World) -> None:
+async def test_a_changed_manifest_is_sent_at_once(world: World) -> None:
     world.only("deployments", TYPED)
     world.make({"replicas": 1})
     await world.reconcile(step=0.0)
@@ -326,7 +326,7 @@ async def test_another_manifest_is_sent_at_once(world: World) -> None:
     assert world.condition("Degraded") == {}
 
 
-async def test_each_refused_field_is_an_event(world: World) -> None:
+async def test_each_rejected_field_emits_an_event(world: World) -> None:
     world.only("deployments", TYPED)
     world.make({"replicas": 1})
     await world.reconcile()
@@ -336,7 +336,7 @@ async def test_each_refused_field_is_an_event(world: World) -> None:
     assert ["imagePullPolcy" in one.note for one in world.events] == [True, False]
 
 
-async def test_all_children_that_are_not_applied_are_named(world: World) -> None:
+async def test_all_failed_children_are_named_in_the_message(world: World) -> None:
     world.server.fault = lambda method, path: (
         TYPED if method == "PATCH" and not path.startswith("/apis/deepseek.ai") else None
     )
@@ -347,7 +347,7 @@ async def test_all_children_that_are_not_applied_are_named(world: World) -> None
         assert name in message
 
 
-async def test_a_fault_of_a_builder_is_a_condition(
+async def test_a_manifest_build_error_becomes_a_condition(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def broken(*_: Any, **__: Any) -> Any:
@@ -362,7 +362,7 @@ async def test_a_fault_of_a_builder_is_a_condition(
     assert world.condition("Available")["status"] == "True"
 
 
-async def test_a_spec_that_cannot_be_read_has_a_status_all_the_same(world: World) -> None:
+async def test_an_invalid_spec_still_gets_a_status(world: World) -> None:
     world.make({"replicas": 1})
     world.pod(ready=True)
     await world.reconcile()
@@ -381,7 +381,7 @@ async def test_a_spec_that_cannot_be_read_has_a_status_all_the_same(world: World
     assert world.condition("Degraded") == {}
 
 
-async def test_a_status_that_cannot_be_written_leaves_an_event(world: World) -> None:
+async def test_a_failed_status_write_still_emits_an_event(world: World) -> None:
     world.server.fault = lambda method, path: (
         status_error(403, "no")
         if path.endswith("/status")
@@ -395,7 +395,7 @@ async def test_a_status_that_cannot_be_written_leaves_an_event(world: World) -> 
     assert [one.reason for one in world.events] == ["ChildRejected"]
 
 
-async def test_a_kind_that_is_no_child_any_more_is_no_problem(world: World) -> None:
+async def test_failures_of_a_former_child_kind_are_dropped(world: World) -> None:
     served = [True]
     world.reconciler._has_service_monitors = lambda: served[0]
     world.only("servicemonitors", status_error(404, "404 page not found", "NotFound"))
@@ -407,7 +407,7 @@ async def test_a_kind_that_is_no_child_any_more_is_no_problem(world: World) -> N
     assert world.condition("Degraded") == {}
 
 
-def test_pauses_grow_to_half_a_minute() -> None:
+def test_child_retry_delays_grow_to_30_s() -> None:
     from random import Random
 
     from r1_operator.controller.reconcile.child_backoff import ChildBackoff, ChildWrite
@@ -430,7 +430,7 @@ def test_pauses_grow_to_half_a_minute() -> None:
     assert backoff.next_retry(KEY, 1.0) is None
 
 
-async def test_what_failed_while_the_server_was_away_is_tried_when_it_is_back(
+async def test_failed_children_are_retried_when_the_server_recovers(
     world: World,
 ) -> None:
     world.make({"replicas": 1})

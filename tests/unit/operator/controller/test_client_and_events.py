@@ -1,4 +1,4 @@
-"""The API client against a server that answers as a test says, and the Events written by it."""
+"""The API client with a scripted server, and the Events that it writes."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -26,7 +26,7 @@ KEY = Key("ns", "r1")
 
 
 class Server:
-    """Answers in the order given, then with an empty object; notes what was asked."""
+    """Returns the given responses, then an empty object; records the requests."""
 
     def __init__(self) -> None:
         self.answers: list[tuple[int, Any, dict[str, str]]] = []
@@ -62,7 +62,7 @@ async def server() -> AsyncIterator[Server]:
 
 @pytest.fixture
 async def api(server: Server) -> AsyncIterator[Api]:
-    """A client of it with quick retries."""
+    """A client of the server with short retries."""
     configuration = type.__call__(Configuration)
     configuration.host = server.url
     retry = RetryPolicy(attempts=3, base_seconds=0.01, cap_seconds=0.05)
@@ -70,7 +70,7 @@ async def api(server: Server) -> AsyncIterator[Api]:
         yield client
 
 
-async def test_apply_is_server_side_with_our_manager_and_force(server: Server, api: Api) -> None:
+async def test_apply_is_server_side_with_field_manager_and_force(server: Server, api: Api) -> None:
     await api.apply(DEPLOYMENT, *KEY, {"spec": {"replicas": 1}})
     (asked,) = server.asked
     assert asked.method == "PATCH"
@@ -81,7 +81,7 @@ async def test_apply_is_server_side_with_our_manager_and_force(server: Server, a
     assert api.log.writes == 1
 
 
-async def test_a_busy_server_is_asked_again(server: Server, api: Api) -> None:
+async def test_a_request_to_a_busy_server_is_retried(server: Server, api: Api) -> None:
     server.then(500)
     server.then(429, **{"Retry-After": "1"})
     server.then(200, {"kind": "Deployment"})
@@ -100,7 +100,7 @@ async def test_a_busy_server_is_asked_again(server: Server, api: Api) -> None:
         (503, Busy, 3),
     ],
 )
-async def test_errors_by_kind_with_the_servers_words(
+async def test_errors_have_their_class_and_the_server_message(
     server: Server, api: Api, status: int, kind: type[KubeApiError], requests: int
 ) -> None:
     for _ in range(requests):
@@ -122,7 +122,7 @@ async def test_errors_by_kind_with_the_servers_words(
         (503, "ValidatingAdmissionPolicy 'p' with binding 'b' denied request: no"),
     ],
 )
-async def test_a_message_about_the_content_is_a_refusal_whatever_the_status(
+async def test_a_content_error_is_a_rejection_with_any_status_code(
     server: Server, api: Api, status: int, message: str
 ) -> None:
     server.then(status, {"message": message})
@@ -132,21 +132,21 @@ async def test_a_message_about_the_content_is_a_refusal_whatever_the_status(
     assert len(server.asked) == 1
 
 
-async def test_a_write_that_timed_out_is_not_repeated_at_once(server: Server, api: Api) -> None:
+async def test_a_timed_out_write_is_not_retried_by_the_client(server: Server, api: Api) -> None:
     server.delay = 30.0
     with pytest.raises(Unreachable):
         await api.request("PATCH", "/x", body={}, timeout_seconds=0.2)
     assert [record.status for record in api.log.recent] == [0]
 
 
-async def test_no_answer_is_unreachable(server: Server, api: Api) -> None:
+async def test_a_missing_response_raises_unreachable(server: Server, api: Api) -> None:
     server.delay = 30.0
     with pytest.raises(Unreachable):
         await api.request("GET", "/x", timeout_seconds=0.05, attempts=2)
     assert [record.status for record in api.log.recent] == [0, 0]
 
 
-async def test_nothing_is_written_without_the_lease(server: Server, api: Api) -> None:
+async def test_writes_need_the_lease(server: Server, api: Api) -> None:
     api.may_write = lambda: False
     with pytest.raises(NotLeader):
         await api.apply(DEPLOYMENT, *KEY, {})
@@ -154,7 +154,9 @@ async def test_nothing_is_written_without_the_lease(server: Server, api: Api) ->
     assert [asked.method for asked in server.asked] == ["GET"]
 
 
-async def test_delete_names_the_uid_and_gone_is_fine(server: Server, api: Api) -> None:
+async def test_delete_has_a_uid_precondition_and_accepts_not_found(
+    server: Server, api: Api
+) -> None:
     assert await api.delete(DEPLOYMENT, *KEY, uid="u") is True
     assert server.bodies[0]["preconditions"] == {"uid": "u"}
     server.then(404)
@@ -163,7 +165,9 @@ async def test_delete_names_the_uid_and_gone_is_fine(server: Server, api: Api) -
     assert await api.delete(DEPLOYMENT, *KEY, uid="other") is False
 
 
-async def test_pages_are_followed_and_null_is_none(server: Server, api: Api) -> None:
+async def test_list_follows_continue_tokens_and_accepts_null_items(
+    server: Server, api: Api
+) -> None:
     server.then(200, {"metadata": {"continue": "abc"}, "items": [{"a": 1}]})
     server.then(200, {"metadata": {}, "items": None})
     pages = [page["items"] async for page in api.list_pages(R1INFERENCE, label_selector="x")]
@@ -175,7 +179,7 @@ def notice(note: str = "From 1 to 2.", uid: str = "u") -> EventSpec:
     return EventSpec(KEY, uid, "ScaledUp", note, action="Scale")
 
 
-async def test_an_event_says_what_about_whom_and_is_not_repeated(server: Server, api: Api) -> None:
+async def test_an_event_has_reason_and_object_and_is_deduplicated(server: Server, api: Api) -> None:
     now = [0.0]
     writer = EventWriter(api, identity="me", quiet_seconds=600, burst=3, clock=lambda: now[0])
     running = asyncio.create_task(writer.run())
@@ -201,7 +205,7 @@ async def test_an_event_says_what_about_whom_and_is_not_repeated(server: Server,
     await asyncio.gather(running, return_exceptions=True)
 
 
-async def test_an_event_that_is_refused_is_dropped(server: Server, api: Api) -> None:
+async def test_a_rejected_event_is_dropped(server: Server, api: Api) -> None:
     writer = EventWriter(api, identity="me")
     running = asyncio.create_task(writer.run())
     server.then(403)

@@ -1,4 +1,4 @@
-"""Signals, forecasts and start-up times as the scaling loop gets them."""
+"""Sources of the scaling loop: signals, forecasts, start-up times."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -37,7 +37,7 @@ ROUTE = {
 
 
 class Served:
-    """One HTTP server whose answers a test sets."""
+    """An HTTP server with scripted responses."""
 
     def __init__(self) -> None:
         self.url = ""
@@ -69,7 +69,7 @@ async def served() -> AsyncIterator[Served]:
     await runner.cleanup()
 
 
-async def test_signals_are_summed_over_classes_and_a_silent_gateway_is_missed(
+async def test_signals_are_summed_over_classes_and_silent_gateways_are_missing(
     served: Served,
 ) -> None:
     served.answer = {
@@ -96,7 +96,7 @@ async def test_signals_are_summed_over_classes_and_a_silent_gateway_is_missed(
 
 
 @pytest.mark.parametrize("answer", [None, [], {"routes": 5}, {"gateway": "g", "routes": {}}])
-async def test_nonsense_is_silence(served: Served, answer: Any) -> None:
+async def test_an_invalid_signals_response_counts_as_silent(served: Served, answer: Any) -> None:
     served.answer = answer
     signals = GatewaySignals(GatewayDirectory(None, urls=(served.url,)), timeout_seconds=1.0)
     reading = await signals.read()
@@ -105,7 +105,7 @@ async def test_nonsense_is_silence(served: Served, answer: Any) -> None:
     await signals.close()
 
 
-async def test_a_slow_gateway_does_not_hold_up_the_round(served: Served) -> None:
+async def test_a_slow_gateway_does_not_delay_the_poll(served: Served) -> None:
     served.delay = 30.0
     signals = GatewaySignals(GatewayDirectory(None, urls=(served.url,)), timeout_seconds=0.1)
     reading = await asyncio.wait_for(signals.read(), 10)
@@ -113,7 +113,7 @@ async def test_a_slow_gateway_does_not_hold_up_the_round(served: Served) -> None
     await signals.close()
 
 
-async def test_advice_goes_to_every_gateway_and_one_that_does_not_listen_is_left_alone(
+async def test_seat_reservations_are_sent_to_every_gateway_despite_failures(
     served: Served,
 ) -> None:
     served.status = 404
@@ -130,7 +130,7 @@ def question(seconds: float = 45.0) -> Any:
     return build_forecast_query(KEY, ForecastSpec(), MetricType.REQUESTS_PER_SECOND, seconds, 60)
 
 
-def test_the_question_is_the_contract() -> None:
+def test_the_forecast_request_matches_the_contract() -> None:
     asked = question(42.3)
     assert asked.body == {
         "subject": "default/r1",
@@ -156,7 +156,7 @@ def test_the_question_is_the_contract() -> None:
     }
 
 
-def test_what_the_resource_says_of_its_forecast_is_asked() -> None:
+def test_the_forecast_request_follows_the_spec() -> None:
     ask = ForecastSpec(activation=Activation.ALWAYS, quantile_percent=97)
     body = build_forecast_query(KEY, ask, MetricType.TOKENS_PER_SECOND, 45.0, 60).body
     assert body["levels"] == [0.5, 0.9, 0.95, 0.97]
@@ -175,7 +175,7 @@ def test_only_arrivals_are_forecast() -> None:
 
 
 async def settle(forecaster: ForecastClient) -> ReceivedForecast | Unavailable:
-    """Ask and wait for the answer."""
+    """Send a request and wait for the forecast."""
     for _ in range(200):
         answer = forecaster.latest(KEY, question())
         if not isinstance(answer, Unavailable) or answer.reason != "Pending":
@@ -184,7 +184,7 @@ async def settle(forecaster: ForecastClient) -> ReceivedForecast | Unavailable:
     raise TimeoutError("no answer")
 
 
-async def test_a_forecast_never_holds_up_who_asks_and_is_asked_once_a_step(served: Served) -> None:
+async def test_reading_a_forecast_never_blocks_and_polls_once_per_step(served: Served) -> None:
     served.delay = 0.2
     served.answer = FOR_A_MINUTE
     forecaster = ForecastClient(served.url)
@@ -201,7 +201,7 @@ async def test_a_forecast_never_holds_up_who_asks_and_is_asked_once_a_step(serve
     await forecaster.close()
 
 
-async def test_another_lead_is_another_question_and_waits_for_no_step(served: Served) -> None:
+async def test_a_changed_lead_time_is_polled_at_once(served: Served) -> None:
     served.answer = {"state": "Unavailable", "reason": "Training", "message": "m"}
     forecaster = ForecastClient(served.url)
     await settle(forecaster)
@@ -222,7 +222,7 @@ async def test_another_lead_is_another_question_and_waits_for_no_step(served: Se
         (500, {}, "Refused"),
     ],
 )
-async def test_what_is_no_forecast_has_a_reason(
+async def test_an_invalid_forecast_response_has_a_reason(
     served: Served, status: int, answer: Any, reason: str
 ) -> None:
     served.status, served.answer = status, answer
@@ -233,7 +233,7 @@ async def test_what_is_no_forecast_has_a_reason(
     await forecaster.close()
 
 
-async def test_an_unreachable_forecaster_is_said_to_be_so() -> None:
+async def test_an_unreachable_forecaster_is_reported_as_unreachable() -> None:
     forecaster = ForecastClient("http://127.0.0.1:9")
     found = await settle(forecaster)
     assert isinstance(found, Unavailable)
@@ -253,7 +253,7 @@ FOR_A_MINUTE: dict[str, Any] = {
 
 
 @pytest.mark.parametrize(("later", "kept"), [(50.0, True), (500.0, False)])
-async def test_a_forecast_holds_until_it_runs_out_although_the_next_did_not_come(
+async def test_a_forecast_stays_valid_until_it_expires_while_the_forecaster_fails(
     served: Served, later: float, kept: bool
 ) -> None:
     served.answer = FOR_A_MINUTE
@@ -270,10 +270,10 @@ async def test_a_forecast_holds_until_it_runs_out_although_the_next_did_not_come
 
 
 @pytest.mark.parametrize(("reason", "kept"), [("Unreachable", True), ("NoData", False)])
-async def test_a_forecast_holds_while_the_part_of_the_forecaster_that_made_it_is_away(
+async def test_a_forecast_stays_valid_while_its_forecaster_shard_is_down(
     served: Served, reason: str, kept: bool
 ) -> None:
-    """What another part of it says of its silence is no news of the resource."""
+    """The response of another shard about an unreachable shard does not replace the forecast."""
     served.answer = FOR_A_MINUTE
     forecaster = ForecastClient(served.url, now=lambda: 50.0)
     assert isinstance(await settle(forecaster), ReceivedForecast)
@@ -306,7 +306,7 @@ def pod(uid: str, took: float | None, restarts: int = 0) -> Pod:
     )
 
 
-def test_lead_time_is_a_default_until_a_pod_was_seen_to_start() -> None:
+def test_lead_time_has_a_default_until_a_start_is_measured() -> None:
     starts = StartTimes()
     starts.observe([pod("a", None), pod("b", 5.0, restarts=1)])
     assert starts.lead(2.0) == LeadTime(DEFAULT_SECONDS + 2.0, 0)

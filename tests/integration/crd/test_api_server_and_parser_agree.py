@@ -1,4 +1,4 @@
-"""What the API server takes, `parse` takes, and the other way round.
+"""The API server and `parse` accept the same objects.
 
 Single fields of a good manifest are set to values at and beyond their limits and to
 values of wrong kinds; both doors are asked. The fields and limits come from the types.
@@ -81,7 +81,7 @@ def candidates(member: Member, path: Place) -> list[Any]:
 
 
 def ask_server(create: Callable[..., dict[str, Any]], manifest: dict[str, Any]) -> Any:
-    """The stored object, None when it was refused."""
+    """The stored object, None if it was rejected."""
     try:
         return create(manifest)
     except ApiException as error:
@@ -91,7 +91,7 @@ def ask_server(create: Callable[..., dict[str, Any]], manifest: dict[str, Any]) 
 
 
 def ask_parse(manifest: dict[str, Any]) -> Any:
-    """The resource, or the refusal."""
+    """The resource, or the error."""
     try:
         return parse(manifest, strict=True)
     except Invalid as error:
@@ -104,7 +104,9 @@ CASES = list(places(Spec, ("spec",)))
 @pytest.mark.parametrize(
     ("path", "member"), CASES, ids=[".".join(map(str, path[1:])) for path, _ in CASES]
 )
-def test_they_agree(path: Place, member: Member, create: Callable[..., dict[str, Any]]) -> None:
+def test_api_server_and_parser_agree(
+    path: Place, member: Member, create: Callable[..., dict[str, Any]]
+) -> None:
     disagreements = []
     for value in candidates(member, path):
         manifest = copy.deepcopy(GOOD)
