@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from e2e_story import MODELS, VERBATIM, chart_values
+from e2e_helpers import MODELS, VERBATIM, chart_values
 from r1_cluster import site_packages
 from r1_cluster.cluster import LocalCluster
 from r1_cluster.paths import repository_root

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import pytest
 
-from e2e_story import verbatim_pods, wait_for
+from e2e_helpers import verbatim_pods, wait_for
 from r1_demo.installation import Installation
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(600)]
 
 
-def test_four_pods_with_one_gpu_each(simulated: Installation) -> None:
+def test_readme_manifest_starts_four_pods_with_one_gpu_each(simulated: Installation) -> None:
     wait_for("four pods run", 90, lambda: len(
         [pod for pod in verbatim_pods(simulated) if pod["status"]["phase"] == "Running"]) == 4)  # fmt: skip
     for pod in verbatim_pods(simulated):

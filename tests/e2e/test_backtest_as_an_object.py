@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from e2e_story import MODELS, wait_for
+from e2e_helpers import MODELS, wait_for
 from r1_cluster.backfill import prometheus_backfill
 from r1_cluster.cluster import LocalCluster
 from r1_cluster.providers import Cluster
@@ -93,7 +93,7 @@ def phase(installation: Installation) -> str:
     return str(found.get("status", {}).get("phase", ""))
 
 
-def test_a_manifest_becomes_a_verdict(with_a_past: Installation) -> None:
+def test_backtest_manifest_results_in_a_verdict(with_a_past: Installation) -> None:
     kubectl = with_a_past.kubectl
     where = ("-n", MODELS)
     with_a_past.apply(BACKTEST)

@@ -20,7 +20,7 @@ from typing import Any
 
 import pytest
 
-from e2e_story import MODELS, load, ready, wait_for
+from e2e_helpers import MODELS, load, ready, wait_for
 from r1_cluster.backfill import prometheus_backfill
 from r1_cluster.cluster import LocalCluster
 from r1_cluster.providers import Cluster
@@ -90,7 +90,7 @@ def explained(installation: Installation, name: str, zero: float) -> str:
     return "".join(lines)
 
 
-def test_the_pod_is_ready_before_the_load(
+def test_forecast_makes_a_pod_ready_before_the_load(
     installation: Installation,
     cluster: Cluster,
     demo_resource: Callable[..., dict[str, Any]],

@@ -17,14 +17,14 @@ from typing import Any
 import grpc
 import pytest
 
-from e2e_story import PUBLISHED, SHOP, SHOP_SEASON, SHOP_STEP, wait_for
-from kedas_view import generated_client
+from e2e_helpers import PUBLISHED, SHOP, SHOP_SEASON, SHOP_STEP, wait_for
+from keda_client import generated_client
 from r1_cluster.backfill import prometheus_backfill
 from r1_cluster.cluster import LocalCluster
 from r1_cluster.node_files import PAUSE_IMAGE
 from r1_cluster.providers import Cluster
 from r1_demo.installation import Installation
-from ramp_story import BUSY, Risings, demand
+from recurring_ramp import BUSY, Risings, demand
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(900)]
 
@@ -97,7 +97,7 @@ def shop(
 
 
 @pytest.mark.usefixtures("shop")
-def test_its_pods_run_before_its_load(installation: Installation) -> None:
+def test_plain_hpa_with_forecast_runs_pods_before_the_load(installation: Installation) -> None:
     """In some season: the first may pass while the forecaster still reads and fits."""
     ahead, plain = NAMES
     risings = Risings(math.ceil(BUSY / TARGET), SHOP_SEASON, LEAD)
@@ -105,16 +105,16 @@ def test_its_pods_run_before_its_load(installation: Installation) -> None:
     def one_early_and_the_other_seen() -> bool:
         for each in installation.get("deployments", "-n", SHOP)["items"]:
             risings.note(each["metadata"]["name"], each["status"].get("readyReplicas", 0))
-        return risings.early(ahead) and risings.seen(plain)
+        return risings.early(ahead) and risings.has_risen(plain)
 
     try:
         wait_for("pods ready before the load", 6 * SHOP_SEASON, one_early_and_the_other_seen)
     finally:
-        print(risings.told())
+        print(risings.summary())
     assert not risings.early(plain), "nobody told the plain one of the load"
 
 
-def test_keda_is_answered_by_the_service(installation: Installation, tmp_path: Path) -> None:
+def test_forecaster_service_answers_keda(installation: Installation, tmp_path: Path) -> None:
     view = generated_client(tmp_path)
     metadata = {"inference": "nobody", "threshold": "5", "scalerAddress": "r1-forecaster:8083"}
     ref = view.pb.ScaledObjectRef(namespace=SHOP, name="orders", scalerMetadata=metadata)
@@ -128,7 +128,7 @@ def test_keda_is_answered_by_the_service(installation: Installation, tmp_path: P
     assert refused.value.code() is grpc.StatusCode.UNAVAILABLE
 
 
-def test_people_see_what_is_served(installation: Installation) -> None:
+def test_kubectl_lists_the_published_forecasts(installation: Installation) -> None:
     listed = json.loads(
         installation.kubectl("get", "--raw", "/apis/external.metrics.k8s.io/v1beta1")
     )

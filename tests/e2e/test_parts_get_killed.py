@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from e2e_story import MODELS, deployment, kill, load, pids, ready, wait_for
+from e2e_helpers import MODELS, deployment, kill, load, pids, ready, wait_for
 from r1_cluster.providers import Cluster
 from r1_demo.arrivals import Caps, Curve, Share, draw
 from r1_demo.installation import NAMESPACE, Installation
@@ -25,7 +25,7 @@ def system_is_ready(installation: Installation) -> bool:
     return all(each["status"].get("readyReplicas", 0) == each["spec"]["replicas"] for each in found)
 
 
-def test_serving_survives_every_part(
+def test_serving_continues_while_each_component_is_killed(
     installation: Installation,
     cluster: Cluster,
     demo_resource: Callable[..., dict[str, Any]],

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from e2e_story import VERBATIM, verbatim_pods, wait_for
+from e2e_helpers import VERBATIM, verbatim_pods, wait_for
 from r1_cluster.debian import ensure_packages
 from r1_demo.installation import Installation
 
@@ -26,13 +26,13 @@ def desired(installation: Installation) -> int:
     return int(status.get("desiredReplicas", -1))
 
 
-def test_no_load_brings_it_to_the_minimum(simulated: Installation) -> None:
+def test_readme_manifest_scales_to_the_minimum_without_load(simulated: Installation) -> None:
     """Not before the five minutes of the default window, and never below minReplicas."""
     wait_for("the count falls", 420, lambda: desired(simulated) == 2)
     wait_for("two pods are left", 60, lambda: len(verbatim_pods(simulated)) == 2)
 
 
-def test_load_raises_it_and_the_maximum_holds(simulated: Installation) -> None:
+def test_readme_manifest_scales_up_to_the_maximum_under_load(simulated: Installation) -> None:
     """Far more than ten replicas' worth is offered: 429 is an answer, and counts as demand."""
     ensure_packages({"wrk": "wrk"})
     address = simulated.service_address("gateway")

@@ -1,6 +1,6 @@
-"""A small service whose machines' wall clocks can be set: fake I/O around the real scaling loop.
+"""Simulated service on machines whose wall clocks are set: fake I/O around the real scaling loop.
 
-Time is the test's own. Every machine has a wall clock of its own; the monotonic clocks only go on.
+Time is simulated. Each machine has its own wall clock; monotonic clocks never step.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ START_SECONDS = 40.0
 
 @dataclass(frozen=True)
 class ClockStep:
-    """At `moment` (seconds since the start) the wall clock of `machine` is set by `by` seconds."""
+    """A step of the wall clock of `machine` by `by` seconds, `moment` seconds after the start."""
 
     machine: str
     moment: float
@@ -46,12 +46,12 @@ class ClockStep:
 
 
 class LastDecisions(DecisionHistory):
-    """A book that has the newest decision at hand."""
+    """A decision history that exposes the newest decision."""
 
     newest: Decision
 
     def add(self, key: Key, decision: Decision) -> None:
-        """Keep a decision."""
+        """Add a decision."""
         self.newest = decision
         super().add(key, decision)
 

@@ -17,7 +17,7 @@ requests = st.lists(
         st.integers(1, 24),  # prompt
         st.integers(1, 12),  # output
         st.one_of(st.none(), st.integers(0, 20)),  # step at which the client leaves
-        st.integers(0, 2),  # urgency
+        st.integers(0, 2),  # priority
     ),
     min_size=1,
     max_size=12,
@@ -28,7 +28,7 @@ requests = st.lists(
 @given(
     arrivals=requests, blocks=st.integers(9, 20), seats=st.integers(1, 5), budget=st.integers(5, 40)
 )
-def test_every_request_ends_and_every_block_comes_back(
+def test_every_request_ends_and_every_block_is_released(
     arrivals: list[tuple[int, int, int, int | None, int]], blocks: int, seats: int, budget: int
 ) -> None:
     engine = Scheduler(BlockPool(blocks, BLOCK), seats, budget)
@@ -36,10 +36,10 @@ def test_every_request_ends_and_every_block_comes_back(
     live: dict[str, Sequence] = {}
     last = max(at for at, *_ in arrivals)
     for now in range(2000):
-        for index, (at, prompt, output, _, urgency) in enumerate(arrivals):
+        for index, (at, prompt, output, _, priority) in enumerate(arrivals):
             if at == now:
                 made = Sequence(str(index), [0] * prompt, prompt, SamplingParams(), float(now))
-                made.urgency = urgency
+                made.priority = priority
                 limits[made] = output
                 live[made.id] = made
                 engine.add(made)

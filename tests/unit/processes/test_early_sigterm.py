@@ -21,7 +21,7 @@ PROGRAMS = {
 
 
 @pytest.mark.parametrize("program", PROGRAMS)
-def test_sigterm_during_the_imports_ends_it(program: str, tmp_path: Path) -> None:
+def test_sigterm_during_imports_ends_the_process(program: str, tmp_path: Path) -> None:
     library, arguments = PROGRAMS[program]
     slow = tmp_path / f"{library}.py"
     # In slices: a signal just before a long call sleeps would be handled after it.

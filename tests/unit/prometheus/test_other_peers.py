@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 from kubernetes.aio.client import Configuration
 
-from r1_common.foreign_json import InvalidJson
 from r1_common.http_json import read_json
+from r1_common.untrusted_json import InvalidJson
 from r1_forecasting.service.metrics import ForecastMetrics
 from r1_forecasting.sharding.ownership import Shards
 from r1_forecasting.sharding.peers import NoReply, Peers
@@ -28,7 +28,9 @@ BODIES = [
 
 
 @pytest.mark.parametrize(("reply", "status"), BODIES)
-async def test_the_forecaster(server: Script, reply: Reply, status: str) -> None:
+async def test_non_json_from_the_forecaster_is_reported_with_its_status(
+    server: Script, reply: Reply, status: str
+) -> None:
     server.reply = reply
     peer: CachedPoller[str, int] = CachedPoller(server.url, "The forecaster", holds=lambda _: True)
     said = await peer.fetch("POST", "/v1/forecast", json={})
@@ -39,7 +41,9 @@ async def test_the_forecaster(server: Script, reply: Reply, status: str) -> None
 
 
 @pytest.mark.parametrize(("reply", "status"), BODIES)
-async def test_a_gateway(server: Script, reply: Reply, status: str) -> None:
+async def test_non_json_from_a_gateway_is_reported_with_its_status(
+    server: Script, reply: Reply, status: str
+) -> None:
     server.reply = reply
     signals = GatewaySignals(GatewayDirectory(None, urls=(server.url,)))
     silent = (await signals.read()).silent
@@ -50,7 +54,9 @@ async def test_a_gateway(server: Script, reply: Reply, status: str) -> None:
 
 
 @pytest.mark.parametrize(("reply", "status"), BODIES)
-async def test_another_shard(server: Script, reply: Reply, status: str) -> None:
+async def test_non_json_from_another_shard_is_reported_with_its_status(
+    server: Script, reply: Reply, status: str
+) -> None:
     server.reply = reply
     peers = Peers(ForecastMetrics())
     shards = Shards("two", {"one": server.url})
@@ -62,7 +68,7 @@ async def test_another_shard(server: Script, reply: Reply, status: str) -> None:
 
 
 @pytest.mark.parametrize(("reply", "status"), [*BODIES, (Reply(200, b"[1]"), "decisions")])
-def test_the_operator_behind_explain(
+def test_non_json_from_the_operator_is_reported_by_explain(
     server: Script, reply: Reply, status: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     server.reply = reply
@@ -72,7 +78,7 @@ def test_the_operator_behind_explain(
     assert "Expecting value" not in said
 
 
-async def test_the_api_server(server: Script) -> None:
+async def test_non_json_from_the_api_server_is_reported_with_its_status(server: Script) -> None:
     server.reply = Reply(200, b"<html>", "text/html")
     configuration = Configuration(host=server.url)
     async with Api(configuration, retry=RetryPolicy(attempts=1)) as api:
@@ -97,7 +103,7 @@ def test_a_document_is_returned_whatever_the_content_type() -> None:
         (799, "x\ny", b"{", "answered 799 (x?y): the body of 1 bytes is not JSON"),
     ],
 )
-def test_what_is_no_json_is_named(status: int, kind: str, body: bytes, message: str) -> None:
+def test_non_json_body_is_described(status: int, kind: str, body: bytes, message: str) -> None:
     with pytest.raises(InvalidJson) as failure:
         read_json(status, kind, body)
     assert str(failure.value).startswith(message)

@@ -45,7 +45,7 @@ class PaperRunner:
         said = sequence.generated
         return END if said >= sequence.tokens[0] else 97 + said % 26
 
-    def forget(self, sequence: Sequence) -> None:
+    def release(self, sequence: Sequence) -> None:
         self.forgotten.append(sequence.id)
 
 
@@ -104,7 +104,7 @@ class Desk:
         return "".join(o.text for o in mine), mine[-1].finish, mine[-1].generated
 
 
-def test_the_end_token_stops_and_is_counted_but_not_said() -> None:
+def test_end_token_stops_and_is_counted_but_not_emitted() -> None:
     desk = Desk()
     desk.submit("a", 3)
     assert desk.result("a") == ("abc", Finish.STOP, 4)
@@ -112,7 +112,7 @@ def test_the_end_token_stops_and_is_counted_but_not_said() -> None:
     assert desk.runner.forgotten == ["a"]
 
 
-def test_the_limit_and_the_ignored_end() -> None:
+def test_token_limit_ends_a_request_that_ignores_the_end_token() -> None:
     desk = Desk()
     desk.submit("short", 40, max_tokens=2)
     desk.submit("on", 1, max_tokens=4, ignore_eos=True)
@@ -122,19 +122,19 @@ def test_the_limit_and_the_ignored_end() -> None:
     desk.engine.stop()
 
 
-def test_a_stop_string_over_two_tokens() -> None:
+def test_stop_string_across_two_tokens_ends_the_text() -> None:
     desk = Desk()
     desk.submit("a", 20, stop=("cd",))
     assert desk.result("a") == ("ab", Finish.STOP, 4)
     desk.engine.stop()
 
 
-def test_timing_comes_with_the_last_output_and_the_first_token_s_delay_with_the_first() -> None:
+def test_last_output_has_timing_and_first_output_has_time_to_first_token() -> None:
     desk = Desk()
     desk.submit("a", 3)
     desk.result("a")
     desk.engine.stop()
-    assert [o.first_after is not None for o in desk.outputs] == [True, False, False, False]
+    assert [o.time_to_first_token is not None for o in desk.outputs] == [True, False, False, False]
     timing = desk.outputs[-1].timing
     assert timing is not None
     assert timing.scheduled is not None
@@ -142,7 +142,7 @@ def test_timing_comes_with_the_last_output_and_the_first_token_s_delay_with_the_
     assert timing.arrived < timing.scheduled <= timing.first_token <= timing.finished
 
 
-def test_a_step_that_fails_ends_its_requests_only() -> None:
+def test_failed_step_ends_its_requests_only() -> None:
     desk = Desk()
     desk.runner.broken.add("bad")
     desk.submit("bad", 3)
@@ -153,7 +153,7 @@ def test_a_step_that_fails_ends_its_requests_only() -> None:
     desk.engine.stop()
 
 
-def test_a_request_is_given_up_wherever_it_stands() -> None:
+def test_request_can_be_aborted_in_any_state() -> None:
     desk = Desk()
     desk.submit("a", 10**6, max_tokens=10**6)
     desk.engine.abort("unknown")
@@ -164,7 +164,7 @@ def test_a_request_is_given_up_wherever_it_stands() -> None:
     assert desk.states[-1].cache_usage == 0
 
 
-def test_a_fault_with_one_request_s_text_ends_this_request_only() -> None:
+def test_error_in_one_request_s_text_ends_this_request_only() -> None:
     desk = Desk()
     desk.submit("good", 40, max_tokens=40)
     desk.runner.nonsense_for.add("bad")
@@ -175,7 +175,7 @@ def test_a_fault_with_one_request_s_text_ends_this_request_only() -> None:
     desk.engine.stop()
 
 
-def test_a_row_that_is_not_finite_ends_its_request_only() -> None:
+def test_non_finite_logits_end_one_request_only() -> None:
     desk = Desk()
     desk.submit("good", 40, max_tokens=40)
     desk.runner.not_finite.add("bad")
@@ -185,7 +185,7 @@ def test_a_row_that_is_not_finite_ends_its_request_only() -> None:
     desk.engine.stop()
 
 
-def test_every_request_ends_when_the_engine_dies() -> None:
+def test_every_request_ends_when_the_engine_fails() -> None:
     """One runs; the others are in the inbox, from which only one could get the seat."""
     desk = Desk(seats=1)
     desk.runner.gate.clear()
@@ -204,7 +204,7 @@ def test_every_request_ends_when_the_engine_dies() -> None:
 
 
 @pytest.mark.parametrize("at", range(4))
-def test_a_fault_while_a_request_is_admitted_ends_those_behind_it_too(at: int) -> None:
+def test_error_while_admitting_a_request_ends_the_requests_behind_it(at: int) -> None:
     desk = Desk(started=False)
     for name in "abcd":
         desk.submit(name, 3)
@@ -215,14 +215,14 @@ def test_a_fault_while_a_request_is_admitted_ends_those_behind_it_too(at: int) -
     desk.engine.stop()
 
 
-def test_requests_that_are_left_when_the_engine_is_stopped_end_with_an_error() -> None:
+def test_unfinished_requests_end_with_an_error_when_the_engine_stops() -> None:
     desk = Desk()
     desk.submit("a", 10**6, max_tokens=10**6)
     assert desk.engine.stop()
     assert desk.result("a")[1] is Finish.ERROR
 
 
-def test_stopping_does_not_wait_longer_than_asked_for_a_step() -> None:
+def test_stop_waits_for_a_step_no_longer_than_its_timeout() -> None:
     desk = Desk()
     desk.runner.gate.clear()
     desk.submit("a", 3)

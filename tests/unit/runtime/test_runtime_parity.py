@@ -176,7 +176,7 @@ def test_preemption_changes_no_token(pair: tuple[DeepseekV3, Any, Path]) -> None
     assert some > 0
 
 
-def test_both_spellings_of_the_configuration_mean_the_same(
+def test_both_forms_of_config_json_parse_to_the_same_value(
     pair: tuple[DeepseekV3, Any, Path], tmp_path: Path
 ) -> None:
     _, _, folder = pair
@@ -191,7 +191,7 @@ def test_both_spellings_of_the_configuration_mean_the_same(
     assert read_config(tmp_path) == read_config(folder)
 
 
-def test_bfloat16_picks_the_same_token_unless_it_is_a_near_tie(
+def test_bfloat16_selects_the_same_token_except_in_near_ties(
     pair: tuple[DeepseekV3, Any, Path],
 ) -> None:
     model, _, folder = pair
