@@ -1,7 +1,7 @@
-"""The manifest of the README, verbatim, on nodes that simulate GPUs: the first minute of its life.
+"""The manifest of the README, verbatim, on nodes that simulate GPUs: the first minute.
 
-Its pods run nowhere: kwok says that they are ready. What load does to their number is told in
-`test_verbatim_under_load.py`, which comes last, because five minutes have to pass first.
+kwok reports the pods as ready without running them. `test_verbatim_under_load.py` tests scaling; it
+runs last, because the default window is five minutes.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The chart comes and goes; what people wrote stays."""
+"""Install, upgrade and uninstall of the chart; resources of users stay."""
 
 from __future__ import annotations
 
@@ -38,8 +38,8 @@ def test_uninstall_keeps_resources_and_pods_and_a_new_install_adopts_them(
 
     before = pods()
     installation.uninstall()
-    kept = installation.get("r1", "keeper", "-n", MODELS)
-    assert kept["spec"]["replicas"] == 1
+    resource = installation.get("r1", "keeper", "-n", MODELS)
+    assert resource["spec"]["replicas"] == 1
     assert pods() == before
 
     again = chart_values(pinned)

@@ -1,8 +1,8 @@
-"""A Deployment that is nobody's R1Inference, on the cluster: its own HPA rises before its load.
+"""A Deployment without an R1Inference, on the cluster: its HPA rises before the load.
 
-Prometheus holds eight seasons of a ramp that comes back every two minutes, and more that are still
-to come: time passes over them as over a scraped service. Everything else is as installed: the chart's
-APIService leads the API server to the forecaster's pod, and the cluster's own HPA controller asks.
+Prometheus has eight past seasons of a ramp that recurs every two minutes, and future seasons, which
+become visible as time passes. All else is as installed: the chart's APIService routes the API server to
+the forecaster's pod, and the cluster's own HPA controller reads the metric.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ NAMES = ("demand-ahead", "demand-now")
 
 
 def openmetrics(since: float, until: float) -> str:
-    """The ramp as a gauge, in the format that promtool reads."""
+    """The ramp as a gauge, in promtool's format."""
     name = PUBLISHED[0]["query"]
     times = [since + i * SHOP_STEP for i in range(int((until - since) / SHOP_STEP))]
     samples = [f"{name} {demand(at, SHOP_SEASON)} {at:.3f}" for at in times]
@@ -43,7 +43,7 @@ def openmetrics(since: float, until: float) -> str:
 
 
 def workload(name: str, node: dict[str, str]) -> list[dict[str, Any]]:
-    """A Deployment of pods that do nothing, and an HPA on the metric of the same name."""
+    """A Deployment of pause pods, and an HPA on the metric of the same name."""
     labels = {"app": name}
     container = {
         "name": "pause",
@@ -85,7 +85,9 @@ def workload(name: str, node: dict[str, str]) -> list[dict[str, Any]]:
 def shop(
     installation: Installation, cluster: Cluster, pinned: dict[str, str], tmp_path: Path
 ) -> Iterator[None]:
-    assert isinstance(cluster, LocalCluster), "the past can be written into our own Prometheus only"
+    assert isinstance(cluster, LocalCluster), (
+        "history can be written into the local cluster's Prometheus only"
+    )
     past = tmp_path / "past.om"
     now = float(int(time.time()))
     past.write_text(openmetrics(now - 8 * SHOP_SEASON, now + TO_COME))
@@ -98,20 +100,20 @@ def shop(
 
 @pytest.mark.usefixtures("shop")
 def test_plain_hpa_with_forecast_runs_pods_before_the_load(installation: Installation) -> None:
-    """In some season: the first may pass while the forecaster still reads and fits."""
+    """In any of several seasons: the forecaster may still fit during the first one."""
     ahead, plain = NAMES
     risings = Risings(math.ceil(BUSY / TARGET), SHOP_SEASON, LEAD)
 
-    def one_early_and_the_other_seen() -> bool:
+    def one_early_and_the_other_risen() -> bool:
         for each in installation.get("deployments", "-n", SHOP)["items"]:
             risings.note(each["metadata"]["name"], each["status"].get("readyReplicas", 0))
         return risings.early(ahead) and risings.has_risen(plain)
 
     try:
-        wait_for("pods ready before the load", 6 * SHOP_SEASON, one_early_and_the_other_seen)
+        wait_for("pods ready before the load", 6 * SHOP_SEASON, one_early_and_the_other_risen)
     finally:
         print(risings.summary())
-    assert not risings.early(plain), "nobody told the plain one of the load"
+    assert not risings.early(plain), "the workload without a forecast rose before the load"
 
 
 def test_forecaster_service_answers_keda(installation: Installation, tmp_path: Path) -> None:

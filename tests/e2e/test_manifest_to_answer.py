@@ -1,4 +1,4 @@
-"""From one manifest to an answer: what the README promises first."""
+"""From one manifest to a chat response, as in the README."""
 
 from __future__ import annotations
 

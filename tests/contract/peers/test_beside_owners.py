@@ -1,7 +1,7 @@
-"""Our fast restatements beside the owners' own code, step by step, on drawn loads.
+"""Our reimplementations of other projects' policies against the upstream code, on random loads.
 
-They run where the owners' packages are (`make bench-forecast` and `r1 leaderboard --policies
-all` fetch Dynamo's, `python -m r1_evaluation.reference_programs` both); nothing is fetched here.
+The tests run where the upstream packages are installed (`make bench-forecast` and `r1 leaderboard
+--policies all` install Dynamo, `python -m r1_evaluation.reference_programs` all); they install nothing.
 """
 
 from __future__ import annotations

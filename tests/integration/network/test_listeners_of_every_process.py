@@ -1,4 +1,4 @@
-"""Every process of the project listens for IPv4 and IPv6, whatever the machine has of them."""
+"""Every process listens on IPv4 and IPv6, as far as the machine has them."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def free_ports(count: int) -> list[int]:
 
 
 def process(part: str, folder: Path) -> tuple[list[str], list[str]]:
-    """The command of a part, without a host, and where it has to answer (`HOST` is replaced)."""
+    """The command of a component, without a host, and the URLs that respond (`HOST` is replaced)."""
     first, second = free_ports(2)
     if part == "gateway":
         config = folder / "routes.json"

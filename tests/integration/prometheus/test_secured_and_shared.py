@@ -1,4 +1,4 @@
-"""A real Prometheus with TLS and basic authentication that holds two clusters, one scraped twice."""
+"""A real Prometheus with TLS, basic authentication and two clusters, one of them scraped twice."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ class Gateway(BaseHTTPRequestHandler):
         self.wfile.write("".join(lines).encode())
 
     def log_message(self, *_: object) -> None:
-        """Nothing."""
+        """Log nothing."""
 
 
 @dataclass(frozen=True)
@@ -234,7 +234,7 @@ def test_prometheus_parses_queries_with_added_matchers(store: Store, query: str)
 
 @pytest.mark.parametrize("right", [True, False])
 def test_processes_log_no_secret(store: Store, tmp_path: Path, right: bool) -> None:
-    """`r1 backtest` with the right password finds too little history; with a wrong one, a 401."""
+    """`r1 backtest` reports too little history with the right password, and 401 with a wrong one."""
     password = PASSWORD if right else "wr0ng-password"
     client = {
         "caFile": str(store.authority),
@@ -250,7 +250,7 @@ def test_processes_log_no_secret(store: Store, tmp_path: Path, right: bool) -> N
         ],
         capture_output=True, text=True, timeout=120, check=False,
     )  # fmt: skip
-    said = done.stdout + done.stderr
-    assert done.returncode == (3 if right else 1), said
-    assert right or "401 Unauthorized" in said
-    assert password not in said
+    output = done.stdout + done.stderr
+    assert done.returncode == (3 if right else 1), output
+    assert right or "401 Unauthorized" in output
+    assert password not in output

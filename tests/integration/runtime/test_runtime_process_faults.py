@@ -1,4 +1,4 @@
-"""A real server process under hostile input and bad conditions: it answers, ends or refuses as documented."""
+"""A runtime process under hostile input and adverse conditions."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ async def waiting(http: aiohttp.ClientSession) -> int:
 async def test_stream_sends_no_byte_before_the_first_token(server: Server) -> None:
     async with aiohttp.ClientSession(server.url) as http:
         first = await http.post("/v1/chat/completions", json=ENDLESS | {"stream": True})
-        await first.content.readline()  # it computes now, on the only seat
+        await first.content.readline()  # it runs on the only seat
         queued = asyncio.create_task(
             http.post("/v1/chat/completions", json=CHAT | {"stream": True})
         )
@@ -124,7 +124,7 @@ async def test_prompt_longer_than_the_context_is_rejected(server: Server) -> Non
 
 
 async def test_health_responds_while_megabytes_are_tokenised(model: Path, tmp_path: Path) -> None:
-    """The context is so long that the bytes of the prompt could fit; its tokens do not."""
+    """The prompt fits into the context by its bytes and not by its tokens."""
     large = changed(model, tmp_path / "large", max_position_embeddings=1_000_000)
     with started(large, tmp_path / "log", "--max-num-seqs", "1") as server:
         await until_ready(server)
@@ -229,7 +229,7 @@ async def test_client_disconnects_log_no_traceback(server: Server) -> None:
         data = json.dumps(body).encode()
         head = b"POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n"
         for request in (
-            head % len(data) + data,  # no answer is read
+            head % len(data) + data,  # no response is read
             head % len(data) + data[:20],  # half a body
             head[:30],  # half a head
         ):
@@ -382,7 +382,7 @@ def test_sigterm_before_listening_ends_with_code_0(model: Path, tmp_path: Path) 
 async def test_openmp_spinning_is_bounded_and_threads_are_measured(
     model: Path, tmp_path: Path
 ) -> None:
-    """libgomp reports its settings when it is loaded, so this is what the process has."""
+    """libgomp prints its settings when it is loaded."""
     log = tmp_path / "log"
     environment = {"OMP_DISPLAY_ENV": "verbose"}
     with started(model, log, "--threads", "0", environment=environment) as server:

@@ -1,4 +1,4 @@
-"""A real server process, spoken to over TCP: answers, streams, refusals, disconnects, drains."""
+"""A runtime process over TCP: responses, streams, rejections, disconnects, drains."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from r1_runtime.training.random_model import write_random_model
 from runtime_process import START_SECONDS, Server, started, until_ready
 
 CHAT = {"model": "tiny", "messages": [{"role": "user", "content": "hello"}], "max_tokens": 8}
-# The untrained model may draw its end token at any time.
+# The untrained model may sample its end token at any time.
 ENDLESS = CHAT | {"max_tokens": 1000, "ignore_eos": True}
 
 
@@ -183,7 +183,7 @@ async def test_client_disconnect_frees_its_seat(
         await eventually(http, "vllm:num_requests_running", 1)
         task.cancel()
         for answer in await asyncio.gather(task, return_exceptions=True):
-            if isinstance(answer, aiohttp.ClientResponse):  # its head had come already
+            if isinstance(answer, aiohttp.ClientResponse):  # its head has arrived already
                 answer.close()
     await eventually(http, "vllm:num_requests_running", 0)
     assert await gauge(http, "vllm:request_success_total") == before + 1
@@ -207,17 +207,17 @@ async def test_drain_finishes_running_requests_and_rejects_new_ones(
     log = tmp_path / "log"
     with started(model, log) as server:
         async with aiohttp.ClientSession(server.url) as http:
-            await loading_story(server, http)
+            await check_loading(server, http)
             await until_ready(server)
-            await draining_story(server, http)
+            await check_draining(server, http)
         assert server.process.wait(60) == 0
     text = log.read_text()
     assert "start-up seconds: python=" in text
     assert "drained" in text
 
 
-async def loading_story(server: Server, http: aiohttp.ClientSession) -> None:
-    """The port opens long before the model is loaded."""
+async def check_loading(server: Server, http: aiohttp.ClientSession) -> None:
+    """Check the responses before the model is loaded: the port opens long before."""
     while True:
         try:
             async with http.get("/health") as answer:
@@ -232,8 +232,8 @@ async def loading_story(server: Server, http: aiohttp.ClientSession) -> None:
     assert (status, "Retry-After" in headers) == (503, True)
 
 
-async def draining_story(server: Server, http: aiohttp.ClientSession) -> None:
-    """Seven long answers are under way, so that the drain takes its time; one seat is free."""
+async def check_draining(server: Server, http: aiohttp.ClientSession) -> None:
+    """Check a drain with seven long responses in flight and one free seat."""
     async with http.post("/v1/chat/completions", json=ENDLESS | {"stream": True}) as running:
         await running.content.readline()
         whole = [asyncio.create_task(post(http, ENDLESS)) for _ in range(6)]

@@ -1,4 +1,4 @@
-"""However a text is cut into tokens, its pieces add up to it."""
+"""Detokenised pieces concatenate to the text for any division into tokens."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ def test_text_ends_at_the_first_stop_string(text: str, stops: list[str]) -> None
     for byte in text.encode():
         out += detokenizer.push([byte])
     out += detokenizer.flush()
-    # Fed one character at a time, the stop string that is complete first wins.
+    # One character at a time: the stop string that is complete first ends the text.
     ends = [(text.find(stop) + len(stop), text.find(stop)) for stop in stops if stop in text]
     first = min(end for end, _ in ends) if ends else None
     begin = min(at for end, at in ends if end == first) if ends else len(text)

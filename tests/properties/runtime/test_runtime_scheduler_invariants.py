@@ -1,4 +1,4 @@
-"""Whatever arrives, ends or is given up: no block is lost and everything that fits finishes."""
+"""For any arrivals and aborts, no block is lost and every request that fits finishes."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ requests = st.lists(
         st.integers(0, 12),  # step of arrival
         st.integers(1, 24),  # prompt
         st.integers(1, 12),  # output
-        st.one_of(st.none(), st.integers(0, 20)),  # step at which the client leaves
+        st.one_of(st.none(), st.integers(0, 20)),  # step at which the client disconnects
         st.integers(0, 2),  # priority
     ),
     min_size=1,
@@ -53,7 +53,7 @@ def test_every_request_ends_and_every_block_is_released(
         decoding = [chunk.count == 1 and chunk.start > 0 for chunk in step.chunks]
         assert decoding == sorted(decoding, reverse=True)
         for chunk in step.chunks:
-            # Every token is computed in order, on blocks that the sequence holds.
+            # Every token is computed in order, in blocks of the sequence.
             assert chunk.start == chunk.sequence.computed
             assert chunk.start + chunk.count <= len(chunk.sequence.blocks) * BLOCK
         engine.advance(step)

@@ -1,4 +1,4 @@
-"""A clock that starts at the wall time and never steps; what is shown follows the wall clock."""
+"""A clock that starts at the wall time and never steps, and its conversion to the wall clock."""
 
 import time
 

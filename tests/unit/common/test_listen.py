@@ -1,4 +1,4 @@
-"""Sockets that processes listen on: both families by default, one where the kernel has one."""
+"""Sockets to listen on: both IP families by default, one where the kernel has one."""
 
 from __future__ import annotations
 

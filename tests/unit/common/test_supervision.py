@@ -1,4 +1,4 @@
-"""A background task that ends is logged, started again and visible."""
+"""A background task that ends is logged, restarted and reported."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Foreign JSON fails in one declared way."""
+"""Untrusted JSON fails with one declared error."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Peers beside Prometheus: a body that is no JSON is reported with the HTTP status."""
+"""Peers other than Prometheus: a body that is not JSON is reported with the HTTP status."""
 
 from __future__ import annotations
 
@@ -33,11 +33,11 @@ async def test_non_json_from_the_forecaster_is_reported_with_its_status(
 ) -> None:
     server.reply = reply
     peer: CachedPoller[str, int] = CachedPoller(server.url, "The forecaster", holds=lambda _: True)
-    said = await peer.fetch("POST", "/v1/forecast", json={})
+    response = await peer.fetch("POST", "/v1/forecast", json={})
     await peer.close()
-    assert isinstance(said, Unavailable)
-    assert f"The forecaster answered {status}" in said.message
-    assert "Expecting value" not in said.message
+    assert isinstance(response, Unavailable)
+    assert f"The forecaster answered {status}" in response.message
+    assert "Expecting value" not in response.message
 
 
 @pytest.mark.parametrize(("reply", "status"), BODIES)
@@ -60,11 +60,11 @@ async def test_non_json_from_another_shard_is_reported_with_its_status(
     server.reply = reply
     peers = Peers(ForecastMetrics())
     shards = Shards("two", {"one": server.url})
-    said = await peers.post(shards, "one", "/v1/shard/forecast", {}, 5.0)
+    response = await peers.post(shards, "one", "/v1/shard/forecast", {}, 5.0)
     await peers.close()
-    assert isinstance(said, NoReply)
-    assert f"one answered {status}" in said.message
-    assert "Expecting value" not in said.message
+    assert isinstance(response, NoReply)
+    assert f"one answered {status}" in response.message
+    assert "Expecting value" not in response.message
 
 
 @pytest.mark.parametrize(("reply", "status"), [*BODIES, (Reply(200, b"[1]"), "decisions")])
@@ -73,9 +73,9 @@ def test_non_json_from_the_operator_is_reported_by_explain(
 ) -> None:
     server.reply = reply
     assert main(["explain", "r1", "--operator-url", server.url]) == 1
-    said = capsys.readouterr().err
-    assert status in said
-    assert "Expecting value" not in said
+    output = capsys.readouterr().err
+    assert status in output
+    assert "Expecting value" not in output
 
 
 async def test_non_json_from_the_api_server_is_reported_with_its_status(server: Script) -> None:

@@ -1,4 +1,4 @@
-"""A response that lacks a part of the data: usable upwards, missing downwards."""
+"""Partial data: a lower bound for a sum, unavailable for a history."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Real processes that are given credentials in the URL, or a configuration that cannot be used."""
+"""Processes with credentials in the URL, or with an invalid configuration."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def forecast(url: str) -> dict[str, Any]:
 
 
 def reason(url: str, wanted: str) -> str:
-    """The message, as soon as the forecaster gives that reason."""
+    """Wait for a reason of the forecaster; return its message."""
     for _ in range(600):
         try:
             answer = forecast(url)

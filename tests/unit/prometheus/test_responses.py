@@ -1,4 +1,4 @@
-"""What stands at the Prometheus URL may be a proxy, a login page or a broken store."""
+"""Responses of a proxy, a login page or a broken store at the Prometheus URL."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The matchers of a site in every selector of every query."""
+"""Label matchers of a site in every selector of every query."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The model that ships with the package: small, whole, readable by others, with a chat format."""
+"""The bundled model: small, complete, loadable by transformers, with a chat template."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def test_bundled_model_is_small_and_has_every_part_of_the_architecture() -> None
 
 
 def test_bundled_model_generates_english() -> None:
-    """Far better than chance on common words; the held-out figure is in docs/demo-model.md."""
+    """Far better than chance on common words; docs/demo-model.md has the held-out loss."""
     config = read_config(FOLDER)
     model = load_model(FOLDER, dtype=torch.float32, config=config)
     tokens = torch.tensor([ChatTokenizer(FOLDER, config).encode(SENTENCES)])
@@ -43,9 +43,9 @@ def test_bundled_model_generates_english() -> None:
 
 def test_bundled_chat_template_matches_the_training_format() -> None:
     tokenizer = ChatTokenizer(FOLDER, read_config(FOLDER))
-    asked = tokenizer.encode_chat([{"role": "user", "content": "What is a page?"}])
+    prompt = tokenizer.encode_chat([{"role": "user", "content": "What is a page?"}])
     trained = tokenizer.encode(as_dialogue("What is a page?", "A page."))
-    assert trained[: len(asked)] == asked
+    assert trained[: len(prompt)] == prompt
     assert trained[-1] in tokenizer.eos_ids
 
 

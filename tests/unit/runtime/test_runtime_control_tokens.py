@@ -25,7 +25,7 @@ from r1_runtime.server.options import resolve_model
 DEMO = resolve_model("bundled:demo")
 WIDE = ("<｜User｜>", "<｜Assistant｜>", "<think>", "</think>", "<｜tool▁call▁begin｜>")
 DEMO_STRINGS = ("<|begin|>", "<|end|>", "<|system|>", "<|user|>", "<|assistant|>")
-# The features that published templates use: trimming, splitting, concatenation, absent content,
+# Features of published templates: trimming, splitting, concatenation, absent content,
 # tool calls, JSON, a loop control.
 TEMPLATE = """\
 {{- bos_token -}}
@@ -161,7 +161,7 @@ def test_template_variables_are_passed_and_their_text_stays_text(
 
 
 def test_raw_prompt_may_contain_control_tokens(demo: ChatTokenizer) -> None:
-    """How a client sends a conversation that it has rendered itself, as in vLLM."""
+    """A client may render the conversation itself, as with vLLM."""
     assert demo.encode("<|user|>hi") == [0, demo._control.ids["<|user|>"], *demo.encode("hi")[1:]]
 
 
@@ -245,7 +245,7 @@ def entries(texts: Sequence[str], **flags: bool) -> list[dict[str, Any]]:
 
 
 def test_a_search_costs_the_same_with_800_control_tokens() -> None:
-    """The published tokenizer of DeepSeek-R1 has 818; the search holds the interpreter lock."""
+    """DeepSeek-R1's tokenizer has 818; the search holds the interpreter lock."""
     many = ControlTokens(entries([*WIDE, *(f"<｜place▁holder▁no▁{at}｜>" for at in range(800))]))
     text = "the quick brown fox <｜place▁holder▁no▁" * 5_000
     begun = time.process_time()
@@ -289,7 +289,7 @@ def test_the_search_finds_what_the_tokenizer_finds(
 def test_too_many_tokens_are_rejected_before_all_are_in_memory(
     wide: ChatTokenizer, monkeypatch: pytest.MonkeyPatch, text: str
 ) -> None:
-    """Five million digits took 2 GB, with a context of 160,000 tokens."""
+    """Without the check, five million digits use 2 GB with a context of 160,000 tokens."""
     made = 0
     encode = tokenizer_module._encode
 

@@ -1,4 +1,4 @@
-"""Text comes out whole: no half characters, nothing of a stop string."""
+"""Detokenised text has whole characters and no part of a stop string."""
 
 from __future__ import annotations
 

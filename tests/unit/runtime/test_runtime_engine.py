@@ -1,4 +1,4 @@
-"""The engine's loop with a runner made of paper: ends, aborts, and faults that stay where they are."""
+"""The engine loop with a fake runner: ends, aborts, and isolation of failures."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from r1_runtime.engine.sequence import Finish, SamplingParams, Sequence
 END = 0
 
 
-class PaperRunner:
-    """Says the alphabet; its words are the prompt's first token's choice."""
+class FakeRunner:
+    """Generates the alphabet; the prompt's first token is the number of tokens."""
 
     def __init__(self) -> None:
         self.broken: set[str] = set()
-        self.forgotten: list[str] = []
+        self.released: list[str] = []
         self.nonsense_for: set[str] = set()
         self.not_finite: set[str] = set()
         self.gate = threading.Event()
@@ -33,7 +33,7 @@ class PaperRunner:
         self.entered.set()
         assert self.gate.wait(60)
         if any(chunk.sequence.id in self.broken for chunk in step.chunks):
-            raise RuntimeError("out of paper")
+            raise RuntimeError("broken step")
         sampling = [chunk.sequence for chunk in step.chunks if chunk.samples]
         return [(sequence, self.next_token(sequence)) for sequence in sampling]
 
@@ -41,12 +41,12 @@ class PaperRunner:
         if sequence.id in self.not_finite:
             return None
         if sequence.id in self.nonsense_for:
-            return 10**9  # chr() refuses it: the detokenizer raises
-        said = sequence.generated
-        return END if said >= sequence.tokens[0] else 97 + said % 26
+            return 10**9  # not valid for chr(): the detokenizer raises
+        count = sequence.generated
+        return END if count >= sequence.tokens[0] else 97 + count % 26
 
     def release(self, sequence: Sequence) -> None:
-        self.forgotten.append(sequence.id)
+        self.released.append(sequence.id)
 
 
 def decode(tokens: Rows[int]) -> str:
@@ -54,7 +54,7 @@ def decode(tokens: Rows[int]) -> str:
 
 
 class BreakableScheduler(Scheduler):
-    """Raises on request: a fault of the engine itself."""
+    """A scheduler that raises on request: a failure of the engine."""
 
     broken = False
     refused: str | None = None
@@ -71,10 +71,10 @@ class BreakableScheduler(Scheduler):
 
 
 class Desk:
-    """An engine and what it has delivered."""
+    """An engine and its delivered outputs."""
 
     def __init__(self, seats: int = 4, started: bool = True) -> None:
-        self.runner = PaperRunner()
+        self.runner = FakeRunner()
         self.outputs: list[Output] = []
         self.states: list[EngineState] = []
         self.changed = threading.Condition()
@@ -109,7 +109,7 @@ def test_end_token_stops_and_is_counted_but_not_emitted() -> None:
     desk.submit("a", 3)
     assert desk.result("a") == ("abc", Finish.STOP, 4)
     desk.engine.stop()
-    assert desk.runner.forgotten == ["a"]
+    assert desk.runner.released == ["a"]
 
 
 def test_token_limit_ends_a_request_that_ignores_the_end_token() -> None:
@@ -147,7 +147,7 @@ def test_failed_step_ends_its_requests_only() -> None:
     desk.runner.broken.add("bad")
     desk.submit("bad", 3)
     assert desk.result("bad")[1] is Finish.ERROR
-    assert desk.outputs[-1].error == "RuntimeError: out of paper"
+    assert desk.outputs[-1].error == "RuntimeError: broken step"
     desk.submit("good", 2)
     assert desk.result("good") == ("ab", Finish.STOP, 3)
     desk.engine.stop()
@@ -186,7 +186,7 @@ def test_non_finite_logits_end_one_request_only() -> None:
 
 
 def test_every_request_ends_when_the_engine_fails() -> None:
-    """One runs; the others are in the inbox, from which only one could get the seat."""
+    """One request runs; the others are in the inbox, and one of them could get the seat."""
     desk = Desk(seats=1)
     desk.runner.gate.clear()
     desk.submit("running", 1000, max_tokens=1000)

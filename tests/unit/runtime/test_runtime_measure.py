@@ -1,4 +1,4 @@
-"""The rules that turn measured times into a data type and a thread count."""
+"""Choice of data type and thread count from measured times."""
 
 from __future__ import annotations
 

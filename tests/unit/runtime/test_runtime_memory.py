@@ -1,4 +1,4 @@
-"""The check of the memory: what is needed, what is there, and what a refusal says."""
+"""Memory estimate, available memory, and the message for too little memory."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The command line, the CPU limit and the termination message."""
+"""Command line, CPU limit and termination message."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Sequences of different lengths in one decode step see nothing of another sequence's cache."""
+"""Padding in a decode step isolates the caches of different sequences."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Request bodies: what is refused is named, what is accepted means something."""
+"""Parsing of request bodies: rejected fields are named, accepted ones are parsed."""
 
 from __future__ import annotations
 
@@ -164,7 +164,7 @@ def test_parameters_with_no_op_values_are_accepted() -> None:
         "logprobs": None,
         "logit_bias": {},
         "user": "u",
-        # What vLLM's own benchmark client and others send by default.
+        # Defaults of vLLM's benchmark client and of other clients.
         "repetition_penalty": 1.0,
         "frequency_penalty": 0.0,
         "top_k": -1,

@@ -1,4 +1,4 @@
-"""Choosing tokens: greedy, repeatable, and never outside the kept mass."""
+"""Sampling: greedy, repeatable, and within the top_p mass."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The scheduler's one rule, told as small stories; no tensors anywhere."""
+"""The scheduler without tensors: chunks, seats, blocks, preemption, priority."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def test_youngest_sequence_is_preempted_and_computed_again() -> None:
     a, b = sequence("a", 7), sequence("b", 7)
     engine.add(a)
     engine.add(b)
-    run(engine)  # both prompts: two blocks each, all four are taken
+    run(engine)  # both prompts: two blocks each, all four are in use
     run(engine)  # both have 8 tokens in the cache, exactly full
     step = run(engine)
     assert step.preempted == 1
