@@ -1,1 +1,1 @@
-"""Code that several parts share: a leaf library that imports none of them."""
+"""Shared library of operator, gateway, forecaster and runtime; it imports none of them."""

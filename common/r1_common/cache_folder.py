@@ -1,4 +1,4 @@
-"""The folder of what can be rebuilt; it outlives clones, and its contents are keyed by pins."""
+"""Cache folder for artifacts that can be rebuilt, keyed by pinned versions and shared by clones."""
 
 from __future__ import annotations
 
@@ -7,6 +7,6 @@ from pathlib import Path
 
 
 def cache_root() -> Path:
-    """Return the folder of everything that can be rebuilt from pins."""
+    """Return the cache folder."""
     base = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
     return Path(base) / "r1-inference"

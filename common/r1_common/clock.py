@@ -1,12 +1,12 @@
-"""One clock for durations, and what a moment of it is called on the wall clock.
+"""Clock for durations, with conversion to the wall clock.
 
-The wall clock of a machine can be set: by NTP after boot, by an administrator, by a hypervisor after
-a migration. A duration taken from it is then negative or hours too long. :class:`AnchoredClock` reads
-the wall clock once and counts on with the monotonic clock. Its readings look like Unix time, so they
-compare with timestamps of other machines as far as those can be compared at all, and they never step.
+NTP after boot, an administrator, or a hypervisor after a migration may set the wall clock. A duration
+measured with it is then negative or hours too long. :class:`AnchoredClock` reads the wall clock once and
+continues with the monotonic clock. Its readings are close to Unix time, so they compare with
+timestamps of other machines, and they never step.
 
-A reading that is shown to people or stored is converted with :meth:`AnchoredClock.shown`: that follows
-the wall clock, also where it was wrong when the process started and was set right later.
+:meth:`AnchoredClock.to_wall_clock` converts a reading for display or storage. The conversion follows
+the wall clock, also after a correction of a clock that was wrong when the process started.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from collections.abc import Callable
 
 
 class AnchoredClock:
-    """Seconds that never step: Unix time when this clock was made, plus monotonic progress.
+    """Seconds that never step: Unix time at construction plus monotonic progress.
 
     Use it for every duration: windows, rates, ages, deadlines, pauses.
     """
@@ -32,27 +32,27 @@ class AnchoredClock:
         self._anchor = wall() - monotonic()
 
     def now(self) -> float:
-        """Seconds; the difference of two readings is the time that passed."""
+        """Current reading in seconds; the difference of two readings is a duration."""
         return self._anchor + self._monotonic()
 
     def wall_offset(self) -> float:
-        """Seconds by which the wall clock is ahead of this clock now; 0 while none has set it."""
+        """Seconds by which the wall clock is ahead of this clock; 0 unless it was set."""
         return self._wall() - self.now()
 
-    def shown(self, at: float) -> float:
-        """The moment ``at`` of this clock in Unix seconds of the wall clock, for people and storage."""
+    def to_wall_clock(self, at: float) -> float:
+        """Convert the reading ``at`` to Unix seconds of the wall clock, for display and storage."""
         return at + self.wall_offset()
 
 
 PROCESS_CLOCK = AnchoredClock()
-"""The clock of this process: readings that are compared with each other must come from one clock."""
+"""The clock of this process. Readings are comparable only if they come from the same clock."""
 
 
 def seconds_since_boot() -> float:
-    """A monotonic clock that counts on while the machine is suspended, where there is one (s).
+    """Monotonic seconds that include the time in suspend, where the system has such a clock.
 
-    For a claim that another machine may take over meanwhile: ``time.monotonic`` stands still in a
-    suspended machine on Linux.
+    For leases, which another machine may acquire in the meantime: on Linux, ``time.monotonic`` stops
+    while the machine is suspended.
     """
     boot_time = getattr(time, "CLOCK_BOOTTIME", None)
     return time.monotonic() if boot_time is None else time.clock_gettime(boot_time)

@@ -1,4 +1,4 @@
-"""One writer at a time, across processes: a lock that the kernel drops when its owner dies."""
+"""Exclusive lock between processes, which the kernel releases when its owner ends."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 
 @contextmanager
 def exclusive(path: Path, on_wait: Callable[[], None] = lambda: None) -> Iterator[None]:
-    """Hold the lock file at `path`; call `on_wait` once if another process has it."""
+    """Hold the lock file at `path`; call `on_wait` once if another process holds it."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a") as handle:
         try:

@@ -1,18 +1,18 @@
-"""A JSON body of an HTTP response: a failure names the status and what came instead."""
+"""JSON body of an HTTP response; a failure has the status and the content type."""
 
 from __future__ import annotations
 
 from http import HTTPStatus
 from typing import Any
 
-from r1_common.foreign_json import MAX_BYTES, InvalidJson, parse_json
+from r1_common.untrusted_json import MAX_BYTES, InvalidJson, parse_json
 
 
 def read_json(status: int, content_type: str, body: bytes, *, max_bytes: int = MAX_BYTES) -> Any:
-    """The document in ``body``.
+    """Parse ``body``.
 
     Raises:
-        InvalidJson: "answered 502 Bad Gateway (text/html): ..."; the sentence lacks its subject.
+        InvalidJson: "answered 502 Bad Gateway (text/html): ..."; the caller adds the subject.
     """
     try:
         return parse_json(body, max_bytes=max_bytes)
@@ -35,7 +35,7 @@ def status_text(status: int) -> str:
 def _cause(error: InvalidJson, body: bytes) -> str:
     if not body.strip():
         return "the body is empty"
-    # The parser's "Expecting value: line 1 column 1" helps no reader of a message.
+    # The parser's "Expecting value: line 1 column 1" does not help the reader.
     if str(error).startswith("not JSON"):
         return f"the body of {len(body)} bytes is not JSON"
     return str(error)

@@ -1,4 +1,4 @@
-"""One address for each pod, on a cluster where pods have one of each IP family."""
+"""Choice of one address per pod in a dual-stack cluster."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from collections.abc import Collection, Mapping
 
 
 def prefers_ipv6(environment: Mapping[str, str] | None = None) -> bool:
-    """Whether the cluster's first family is IPv6.
+    """Whether the primary IP family of the cluster is IPv6.
 
-    The Service of the API server has one address, of the cluster's first family, and Kubernetes
-    puts it into every pod.  False where there is none: outside a cluster.
+    The Service of the API server has one address, of the primary family, and Kubernetes sets it in
+    the environment of every pod. False outside a cluster.
     """
     env = os.environ if environment is None else environment
     return ":" in env.get("KUBERNETES_SERVICE_HOST", "")
@@ -19,11 +19,11 @@ def prefers_ipv6(environment: Mapping[str, str] | None = None) -> bool:
 def choose_address(
     readiness: Mapping[str, bool], addresses: Collection[str], *, ipv6_first: bool
 ) -> str:
-    """The one address of ``addresses`` to reach a pod at; the same for every order of them.
+    """Choose the address of a pod; the order of ``addresses`` does not matter.
 
-    Addresses are ``host:port``, with brackets around IPv6.  The first family goes before
-    readiness: the slices of the two families are updated one after the other, and a pod must not
-    change its address meanwhile.
+    Addresses are ``host:port``, with brackets around IPv6. The primary family has precedence over
+    readiness: the EndpointSlices of the two families are updated one after the other, and a pod must
+    not change its address in between.
     """
     return max(
         addresses,

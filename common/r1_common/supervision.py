@@ -1,8 +1,7 @@
-"""Background tasks that do not end in silence.
+"""Supervision of background tasks: a task that ends is logged and restarted.
 
-A task that raises, or that returns although it should run for ever, is logged with its traceback,
-started again after a growing pause, and shown by :meth:`Supervisor.failing` until it has run for
-``STABLE_SECONDS`` without a failure.
+A task that raises or returns is logged with its traceback and restarted after an exponential backoff.
+:meth:`Supervisor.failing` reports it until it has run for ``STABLE_SECONDS`` without a failure.
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ STABLE_SECONDS = 60.0
 
 @dataclass(slots=True)
 class TaskState:
-    """One supervised task: how often it ended, and why the last time."""
+    """A supervised task: number of restarts and cause of the last one."""
 
     name: str
     restarts: int = 0
@@ -32,7 +31,7 @@ class TaskState:
 
 
 class Supervisor:
-    """Runs named background tasks until :meth:`stop`."""
+    """Runs named background tasks and restarts them until :meth:`stop`."""
 
     def __init__(self, *, monotonic: Callable[[], float] = time.monotonic) -> None:
         self._monotonic = monotonic
@@ -45,7 +44,7 @@ class Supervisor:
         return tuple(self._states.values())
 
     def start(self, name: str, run: Callable[[], Awaitable[object]]) -> None:
-        """Run ``run()`` for ever under that name.
+        """Run ``run()`` under that name and restart it when it ends.
 
         Raises:
             ValueError: a task of that name runs already.
@@ -53,10 +52,10 @@ class Supervisor:
         if name in self._tasks:
             raise ValueError(f"the background task {name!r} runs already")
         state = self._states[name] = TaskState(name)
-        self._tasks[name] = asyncio.create_task(self._keep(state, run), name=name)
+        self._tasks[name] = asyncio.create_task(self._supervise(state, run), name=name)
 
     def failing(self) -> list[str]:
-        """A line for each task that failed within the last ``STABLE_SECONDS``."""
+        """One line per task that failed within the last ``STABLE_SECONDS``."""
         oldest = self._monotonic() - STABLE_SECONDS
         return [
             f"background task {state.name!r} failed {state.restarts} times: {state.last_error}"
@@ -71,7 +70,7 @@ class Supervisor:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
-    async def _keep(self, state: TaskState, run: Callable[[], Awaitable[object]]) -> None:
+    async def _supervise(self, state: TaskState, run: Callable[[], Awaitable[object]]) -> None:
         pause = FIRST_PAUSE_SECONDS
         while True:
             started = self._monotonic()
@@ -79,12 +78,14 @@ class Supervisor:
                 await run()
                 state.last_error = "the task ended without an error"
                 logger.error(
-                    "Background task %r ended; it starts again in %.2f s", state.name, pause
+                    "Background task %r ended without an error; restarting it in %.2f s",
+                    state.name,
+                    pause,
                 )
             except Exception as error:
                 state.last_error = f"{type(error).__name__}: {error}"
                 logger.exception(
-                    "Background task %r failed; it starts again in %.2f s", state.name, pause
+                    "Background task %r failed; restarting it in %.2f s", state.name, pause
                 )
             now = self._monotonic()
             if now - started >= STABLE_SECONDS:

@@ -15,13 +15,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
-from r1_common.foreign_json import InvalidJson, parse_json
 from r1_common.listen import EVERY_ADDRESS
 from r1_common.prometheus.client_config import (
     InvalidPrometheusConfig,
     PrometheusConfig,
     load_config,
 )
+from r1_common.untrusted_json import InvalidJson, parse_json
 
 
 class BadSetting(ValueError):

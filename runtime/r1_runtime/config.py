@@ -1,9 +1,9 @@
-"""What a DeepSeek-V3-architecture checkpoint says about itself.
+"""`config.json` of a checkpoint with the DeepSeek-V3 architecture.
 
-Two spellings of `config.json` exist in the wild: the one DeepSeek publishes (`rope_theta`,
-`rope_scaling`, `torch_dtype`, `scoring_func`, `topk_method`) and the one newer `transformers`
-writes (`rope_parameters`, `dtype`, no scoring fields). Both parse to the same frozen value.
-A field that would change the mathematics and that is not implemented is refused, never ignored.
+`config.json` has two forms: that of DeepSeek (`rope_theta`, `rope_scaling`, `torch_dtype`,
+`scoring_func`, `topk_method`) and that of newer `transformers` (`rope_parameters`, `dtype`, no scoring
+fields). Both parse to the same frozen value. A field that changes the mathematics and is not
+implemented is an error.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ MODEL_TYPE = "deepseek_v3"
 
 @dataclass(frozen=True, slots=True)
 class YarnConfig:
-    """YaRN context extension (arXiv 2309.00071) as DeepSeek parameterises it."""
+    """YaRN context extension (arXiv 2309.00071) with DeepSeek's parameters."""
 
     factor: float
     original_max_position_embeddings: int
@@ -35,7 +35,7 @@ class YarnConfig:
     truncate: bool = True
 
     def cos_sin_scale(self) -> float:
-        """The factor on cos and sin of the rotary embedding."""
+        """Factor on cos and sin of the rotary embedding."""
         if self.attention_factor is not None:
             return self.attention_factor
         if self.mscale and self.mscale_all_dim:
@@ -43,7 +43,7 @@ class YarnConfig:
         return _mscale(self.factor, 1.0)
 
     def softmax_scale(self) -> float:
-        """The factor on the attention scores: mscale squared, DeepSeek-V3 `inference/model.py`."""
+        """Factor on the attention scores: mscale squared, as in DeepSeek-V3 `inference/model.py`."""
         if not self.mscale_all_dim:
             return 1.0
         return _mscale(self.factor, self.mscale_all_dim) ** 2
@@ -55,7 +55,7 @@ def _mscale(factor: float, weight: float) -> float:
 
 @dataclass(frozen=True, slots=True)
 class ModelConfig:
-    """The shape of the network; names follow `config.json`."""
+    """Shape of the network; names follow `config.json`."""
 
     vocab_size: int
     hidden_size: int
@@ -94,7 +94,7 @@ class ModelConfig:
 
     @property
     def latent_dim(self) -> int:
-        """Floats that one token leaves in one layer's cache: latent plus shared rotary key."""
+        """Floats per token in the cache of one layer: latent plus shared rotary key."""
         return self.kv_lora_rank + self.qk_rope_head_dim
 
     @property
@@ -106,7 +106,7 @@ class ModelConfig:
         return index >= self.first_k_dense_replace
 
     def parameter_count(self) -> int:
-        """Parameters of the network, without norms and biases."""
+        """Number of parameters, without norms and biases."""
         heads, hidden = self.num_attention_heads, self.hidden_size
         query = (
             hidden * heads * self.qk_head_dim
@@ -139,7 +139,9 @@ def read_config(folder: Path) -> ModelConfig:
     """
     path = folder / "config.json"
     if not folder.is_dir():
-        raise ModelLoadError(folder, "no such folder.", "mount the model there or change the path.")
+        raise ModelLoadError(
+            folder, "no such folder.", "mount the model there, or change --model-path."
+        )
     if not path.is_file():
         raise ModelLoadError(folder, "config.json is missing.", _FIX_FOLDER)
     try:
@@ -155,10 +157,10 @@ _FIX_FOLDER = "point --model-path at the folder that holds config.json and the *
 
 
 def parse_config(raw: Mapping[str, Any], where: object = "config.json") -> ModelConfig:
-    """Turn the parsed JSON into a `ModelConfig`.
+    """Convert the parsed JSON to a `ModelConfig`.
 
     Raises:
-        ModelLoadError: naming the field that is missing, malformed or not implemented.
+        ModelLoadError: with the field that is missing, malformed or not implemented.
     """
     fields = _Fields(raw, where)
     _check_architecture(raw, where)
@@ -202,7 +204,7 @@ def parse_config(raw: Mapping[str, Any], where: object = "config.json") -> Model
 
 
 def _check_architecture(raw: Mapping[str, Any], where: object) -> None:
-    """Both names must be right where both are given: a variant may keep one of them."""
+    """Check both names where both are given: a variant of the architecture may keep one."""
     fix = f"serve a {MODEL_TYPE} checkpoint, or use vLLM."
     model_type, architectures = raw.get("model_type"), raw.get("architectures")
     if model_type not in (None, MODEL_TYPE) or (model_type is None and not architectures):
@@ -212,7 +214,7 @@ def _check_architecture(raw: Mapping[str, Any], where: object) -> None:
 
 
 class _Fields:
-    """Reads numbers out of the JSON and names the field when one is wrong."""
+    """Reads numbers from the JSON; an error names the field."""
 
     def __init__(self, raw: Mapping[str, Any], where: object) -> None:
         self._raw = raw
@@ -239,7 +241,7 @@ class _Fields:
         return default
 
     def _refuse(self, name: str, value: object, wanted: str) -> None:
-        raise ModelLoadError(self._where, f"{name} is {value!r}.", f"it must be {wanted}.")
+        raise ModelLoadError(self._where, f"{name} is {value!r}.", f"use {wanted}.")
 
 
 _FURTHER_MECHANISMS = (
@@ -255,24 +257,28 @@ def _refuse_unimplemented(raw: Mapping[str, Any], where: object) -> None:
             raise ModelLoadError(
                 where, f"{name} is {raw[name]!r}, which is not implemented.", f"use {only!r}."
             )
-    # Names and kinds of further mechanisms, as variants of the architecture write them.
+    # Fields of other attention mechanisms, in variants of the architecture.
     for name, value in raw.items():
         if name.startswith(_FURTHER_MECHANISMS) and value:
             raise ModelLoadError(
                 where,
-                f"{name} is set: sparse or windowed attention is not implemented.",
+                f"{name} is set, but sparse or windowed attention is not implemented.",
                 "serve a checkpoint without it, or use vLLM.",
             )
     if raw.get("moe_layer_freq", 1) != 1:
-        raise ModelLoadError(where, "moe_layer_freq is not 1.", "use 1.")
+        raise ModelLoadError(
+            where, "moe_layer_freq is not 1; other values are not implemented.", "use 1."
+        )
     if raw.get("quantization_config"):
         raise ModelLoadError(
-            where, "quantization_config is set.", "convert the weights to bfloat16 first."
+            where,
+            "quantization_config is set, but quantized weights are not implemented.",
+            "convert the weights to bfloat16.",
         )
 
 
 def _rope_fields(raw: Mapping[str, Any]) -> dict[str, Any]:
-    """Both spellings in one mapping: `rope_parameters`, or `rope_scaling` with `rope_theta`."""
+    """Merge both forms: `rope_parameters`, or `rope_scaling` with `rope_theta`."""
     merged: dict[str, Any] = {}
     if raw.get("rope_theta") is not None:
         merged["rope_theta"] = raw["rope_theta"]
@@ -312,7 +318,9 @@ def _parse_yarn(
 def _token_ids(value: object, where: object) -> tuple[int, ...]:
     values = value if isinstance(value, list) else [] if value is None else [value]
     if not all(isinstance(item, int) for item in values):
-        raise ModelLoadError(where, f"eos_token_id is {value!r}.", "it must be an integer or list.")
+        raise ModelLoadError(
+            where, f"eos_token_id is {value!r}.", "use an integer or a list of integers."
+        )
     return tuple(values)
 
 
@@ -320,15 +328,24 @@ def _check_routing(config: ModelConfig, where: object) -> None:
     experts, groups = config.n_routed_experts, config.n_group
     if experts % groups:
         raise ModelLoadError(
-            where, f"n_routed_experts {experts} is no multiple of n_group {groups}.", "mend one."
+            where,
+            f"n_routed_experts {experts} is not a multiple of n_group {groups}.",
+            "correct one.",
         )
     if experts // groups < 2:
-        raise ModelLoadError(where, "groups hold fewer than 2 experts.", "lower n_group.")
+        raise ModelLoadError(where, "groups have fewer than 2 experts.", "lower n_group.")
     if config.topk_group > groups:
-        raise ModelLoadError(where, "topk_group is above n_group.", "lower topk_group.")
+        raise ModelLoadError(
+            where, f"topk_group {config.topk_group} is above n_group {groups}.", "lower topk_group."
+        )
     if config.num_experts_per_tok > experts // groups * config.topk_group:
         raise ModelLoadError(
-            where, "num_experts_per_tok is above what topk_group groups hold.", "lower it."
+            where,
+            f"num_experts_per_tok {config.num_experts_per_tok} is above the number of experts in"
+            f" topk_group {config.topk_group} groups.",
+            "lower it.",
         )
     if config.qk_rope_head_dim % 2:
-        raise ModelLoadError(where, "qk_rope_head_dim is odd.", "it must be even.")
+        raise ModelLoadError(
+            where, f"qk_rope_head_dim {config.qk_rope_head_dim} is odd.", "use an even number."
+        )

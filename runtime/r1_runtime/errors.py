@@ -1,25 +1,25 @@
-"""The errors this package raises on purpose; everything else is a bug.
+"""Declared errors of the runtime; any other exception is a bug.
 
-RuntimeFault                 one line for people, with the fix when there is one
+RuntimeFault                 one line: the cause and, where there is one, the fix
 +- ModelLoadError            a checkpoint that does not load (exit code 2)
-+- OptionError               a command line option that cannot be (exit code 2)
-+- RequestError              a request that is refused; knows its HTTP status
++- OptionError               a command line option that cannot be used (exit code 2)
++- RequestError              a rejected request, with its HTTP status
 """
 
 from __future__ import annotations
 
 
 class RuntimeFault(Exception):
-    """Base: `str(error)` is one line that says what is wrong and how to mend it."""
+    """Base class: `str(error)` is one line with the cause and the fix."""
 
 
 class ModelLoadError(RuntimeFault):
     """A checkpoint folder that cannot be served.
 
     Args:
-        where: the folder or file as the user named it.
-        what: what is wrong with it.
-        fix: what to do about it.
+        where: the folder or file, as given by the user.
+        what: the cause.
+        fix: the action that removes it.
     """
 
     def __init__(self, where: object, what: str, fix: str) -> None:
@@ -31,12 +31,12 @@ class OptionError(RuntimeFault):
 
 
 class RequestError(RuntimeFault):
-    """A request that is refused, in the terms of the OpenAI error object.
+    """A rejected request, with the fields of the OpenAI error object.
 
     Attributes:
         status: HTTP status; 400, 404, 429 or 503.
         kind: OpenAI's `type`, such as `invalid_request_error`.
-        param: the field at fault, or None.
+        param: the invalid field, or None.
         code: OpenAI's machine-readable `code`, or None.
         retry_after: seconds for the `Retry-After` header, or None.
     """

@@ -1,6 +1,6 @@
-"""`generation_config.json`: the sampling parameters that a model's authors recommend.
+"""`generation_config.json`: sampling parameters that a model's authors recommend.
 
-As in vLLM, they are the defaults of a request; a request's own values win.
+As in vLLM, they are the defaults of a request; values in the request take precedence.
 """
 
 from __future__ import annotations
@@ -11,21 +11,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from r1_common.foreign_json import InvalidJson, parse_json
+from r1_common.untrusted_json import InvalidJson, parse_json
 from r1_runtime.errors import ModelLoadError
 
-# Sampling that is not implemented, and the value with which it changes nothing.
+# Sampling parameters that are not implemented, with their no-op values.
 _NOT_APPLIED = {"repetition_penalty": (1,), "top_k": (0, -1, 50), "min_p": (0,)}
 
 
 @dataclass(frozen=True, slots=True)
 class GenerationDefaults:
-    """What a request means that leaves a parameter out.
+    """Defaults for parameters that a request leaves out.
 
     Attributes:
         temperature: 0 to 2.
         top_p: above 0, at most 1.
-        max_tokens: of a chat; None is the rest of the context.
+        max_tokens: limit of a chat; None is the rest of the context.
         eos_ids: further tokens that end an output.
         not_applied: recommended parameters that are not implemented, as `name=value`.
     """
@@ -38,7 +38,7 @@ class GenerationDefaults:
 
 
 def read_generation_defaults(folder: Path) -> GenerationDefaults:
-    """Read `folder/generation_config.json`; without that file there are no recommendations.
+    """Read `folder/generation_config.json`; without the file, return the built-in defaults.
 
     Raises:
         ModelLoadError: the file is not readable, or a value is out of its range.
@@ -74,7 +74,7 @@ def _number(
     if value is None:
         return None
     if isinstance(value, bool) or not isinstance(value, int | float) or not least <= value <= most:
-        fix = "a request must be able to have the same value: 0 to 2, top_p above 0 and at most 1."
+        fix = "use a value that requests may have: temperature 0 to 2, top_p above 0 and at most 1."
         raise ModelLoadError(path, f"{name} is {value!r}.", fix)
     return float(value)
 
@@ -82,12 +82,14 @@ def _number(
 def _count(raw: Mapping[str, Any], name: str, path: Path) -> int | None:
     value = raw.get(name)
     if value is not None and (type(value) is not int or value < 1):
-        raise ModelLoadError(path, f"{name} is {value!r}.", "it must be a whole number from 1.")
+        raise ModelLoadError(path, f"{name} is {value!r}.", "use a whole number of at least 1.")
     return value
 
 
 def _token_ids(value: object, path: Path) -> tuple[int, ...]:
     values = value if isinstance(value, list) else [] if value is None else [value]
     if not all(type(item) is int and item >= 0 for item in values):
-        raise ModelLoadError(path, f"eos_token_id is {value!r}.", "it must be an integer or list.")
+        raise ModelLoadError(
+            path, f"eos_token_id is {value!r}.", "use an integer or a list of integers."
+        )
     return tuple(values)

@@ -1,14 +1,14 @@
-"""`python -m r1_runtime.serve`: listen at once, load behind the open door, drain on SIGTERM.
+"""`python -m r1_runtime.serve`: listen at once, load the model in the background, drain on SIGTERM.
 
-Exit codes: 0 after a drain, 2 for what the user can mend (one line on stderr, and in the
-container's termination message), 1 for a fault of ours.
+Exit codes: 0 after a drain; 2 for an error that the user can fix (one line on stderr and in the
+container's termination message); 1 for a bug.
 """
 
 from __future__ import annotations
 
 import time
 
-_BEGUN = time.perf_counter()
+_STARTED = time.perf_counter()
 
 import asyncio
 import logging
@@ -34,11 +34,11 @@ def _seconds_since_start() -> float:
     return uptime - int(fields[19]) / os.sysconf("SC_CLK_TCK")
 
 
-# The interpreter's own start: the age now, less what this module has taken since.
-_PYTHON_SECONDS = max(0.0, _seconds_since_start() - (time.perf_counter() - _BEGUN))
+# Start-up time of the interpreter: the process's age minus the time since this module started.
+_PYTHON_SECONDS = max(0.0, _seconds_since_start() - (time.perf_counter() - _STARTED))
 TERMINATION_LOG = Path("/dev/termination-log")
-_ABORT_SECONDS = 5  # for the errors of aborted requests to be sent
-_STEP_SECONDS = 5  # for the engine to end the step it is in
+_ABORT_SECONDS = 5  # to send the errors of aborted requests
+_STEP_SECONDS = 5  # for the engine to end its current step
 _log = logging.getLogger("r1_runtime")
 
 
@@ -52,14 +52,14 @@ async def serve(options: ServeOptions) -> None:
 
     from r1_common import listen
     from r1_runtime.server.app import build_app
-    from r1_runtime.server.framing import JsonErrorRunner
-    from r1_runtime.server.loading import Phases, load
+    from r1_runtime.server.http_errors import JsonErrorRunner
+    from r1_runtime.server.loading import StartupTimes, load
     from r1_runtime.server.metrics import RuntimeMetrics
     from r1_runtime.server.service import Service
 
-    phases = Phases({"python": round(_PYTHON_SECONDS, 3)}, _BEGUN)
+    phases = StartupTimes({"python": round(_PYTHON_SECONDS, 3)}, _STARTED)
     service = Service(options.names, RuntimeMetrics(options.names[0]))
-    # Without an access log: at this rate it would be most of the output.
+    # Without an access log, which would be most of the log.
     runner = JsonErrorRunner(
         build_app(service), handler_cancellation=True, access_log=None, shutdown_timeout=5
     )
@@ -73,7 +73,7 @@ async def serve(options: ServeOptions) -> None:
             f"command line: {error.strerror}. Fix: choose another --host or --port."
         ) from error
     phases.end("listen")
-    _log.info("listening on %s, loading %s", _addresses(runner), options.model_path)
+    _log.info("Listening on %s; loading %s", _addresses(runner), options.model_path)
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -83,25 +83,25 @@ async def serve(options: ServeOptions) -> None:
         loading = asyncio.create_task(asyncio.to_thread(load, options, service.deliver, phases))
         await asyncio.wait({loading, stopped}, return_when=asyncio.FIRST_COMPLETED)
         if not loading.done():
-            _log.info("stopped while loading")
-            _leave()
+            _log.info("Stopped while loading the model")
+            _exit_now()
         loaded = loading.result()
         service.open(loaded.engine, loaded.tokenizer, loaded.limits, loaded.defaults)
-        _log.info("ready: %s; start-up seconds: %s", loaded.description, phases.line())
+        _log.info("Ready: %s; start-up seconds: %s", loaded.description, phases.line())
         await stopped
         await _drain(service, options.drain_seconds)
         if not await service.stop(_STEP_SECONDS):
-            _log.warning("stopped in the middle of a step")
+            _log.warning("Stopped before the engine finished its current step")
     finally:
         stopped.cancel()
         await runner.cleanup()
-    _leave()
+    _exit_now()
 
 
-def _leave() -> None:
-    """Exit with code 0 now, whatever the threads that load, tokenise or compute are doing.
+def _exit_now() -> None:
+    """Exit with code 0 now, without waiting for threads that load, tokenise or compute.
 
-    They cannot be interrupted, and no request waits for them any more.
+    These threads cannot be interrupted, and no request waits for them.
     """
     logging.shutdown()
     sys.stderr.flush()
@@ -113,15 +113,17 @@ async def _drain(service: object, seconds: float) -> None:
 
     assert isinstance(service, Service)  # noqa: S101
     service.begin_drain()
-    _log.info("draining: %d requests in flight, at most %g s", service.in_flight, seconds)
+    _log.info("Draining: %d requests in flight, at most %g s", service.in_flight, seconds)
     try:
         await asyncio.wait_for(service.drained(), seconds)
     except TimeoutError:
-        _log.warning("%d requests did not end in %g s: aborted", service.in_flight, seconds)
+        _log.warning(
+            "Aborting %d requests that did not finish within %g s", service.in_flight, seconds
+        )
         service.abort_all()
-        with suppress(TimeoutError):  # of clients that do not read their error
+        with suppress(TimeoutError):  # clients that do not read their error
             await asyncio.wait_for(service.drained(), _ABORT_SECONDS)
-    _log.info("drained")
+    _log.info("Drained")
 
 
 def _addresses(runner: object) -> str:
@@ -129,7 +131,7 @@ def _addresses(runner: object) -> str:
 
 
 def report(error: RuntimeFault, termination_log: Path = TERMINATION_LOG) -> None:
-    """One line on stderr, and as the container's termination message where there is one."""
+    """Write one line to stderr and, in a pod, to the container's termination message."""
     line = f"{type(error).__name__}: {error}"
     sys.stderr.write(line + "\n")
     if termination_log.exists() and os.access(termination_log, os.W_OK):
@@ -140,8 +142,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     logging.basicConfig(
         level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr
     )
-    # Until the event loop handles it: as process 1 of a container there is no default action.
-    signal.signal(signal.SIGTERM, lambda *_: _leave())
+    # Until the event loop handles SIGTERM: process 1 of a container has no default action for it.
+    signal.signal(signal.SIGTERM, lambda *_: _exit_now())
     try:
         asyncio.run(serve(parse_options(arguments)))
     except RuntimeFault as error:

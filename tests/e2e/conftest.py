@@ -1,4 +1,4 @@
-"""The chart on a real cluster, installed as README says."""
+"""The chart on a real cluster, installed as in the README."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from e2e_story import MODELS, VERBATIM, chart_values
+from e2e_helpers import MODELS, VERBATIM, chart_values
 from r1_cluster import site_packages
 from r1_cluster.cluster import LocalCluster
 from r1_cluster.paths import repository_root
@@ -24,14 +24,14 @@ SMALL = {"requests": {"cpu": "50m", "memory": "600Mi"}}
 
 @pytest.fixture(scope="session")
 def pinned(cluster: Cluster) -> dict[str, str]:
-    """The node selector of real pods: simulated nodes may stand beside the real one."""
+    """The node selector of real pods: the cluster may have simulated nodes too."""
     nodes = json.loads(cluster.kubectl("get", "nodes", "-l", "type!=kwok", "-o", "json"))["items"]
     return {"kubernetes.io/hostname": nodes[0]["metadata"]["labels"]["kubernetes.io/hostname"]}
 
 
 @pytest.fixture(scope="session")
 def installation(cluster: Cluster, pinned: dict[str, str]) -> Iterator[Installation]:
-    """The chart, installed as README says; taken away at the end."""
+    """The chart, installed as in the README and uninstalled at the end."""
     prepare_namespace(cluster, MODELS)
     installed = install(
         cluster,
@@ -40,7 +40,7 @@ def installation(cluster: Cluster, pinned: dict[str, str]) -> Iterator[Installat
         values=chart_values(pinned),
     )
     yield installed
-    if os.environ.get("R1_KEEP_CLUSTER") == "1":  # to look at what a story left behind
+    if os.environ.get("R1_KEEP_CLUSTER") == "1":  # to inspect the state after a test
         return
     installed.kubectl("delete", "r1", "--all", "-n", MODELS, "--wait=true", "--timeout=60s")
     installed.uninstall()
@@ -48,9 +48,9 @@ def installation(cluster: Cluster, pinned: dict[str, str]) -> Iterator[Installat
 
 @pytest.fixture(scope="session")
 def simulated(installation: Installation) -> Iterator[Installation]:
-    """The README's first manifest, applied early: five minutes have to pass before it may fall.
+    """The README's first manifest, applied early: it cannot scale down for the first five minutes.
 
-    Two nodes with eight GPUs each simulate what it needs; every pod may land on them.
+    Two simulated nodes have eight GPUs each; every pod may be scheduled on them.
     """
     cluster = installation.cluster
     assert isinstance(cluster, LocalCluster), "simulated nodes need the local cluster's kwok"
@@ -65,7 +65,7 @@ def simulated(installation: Installation) -> Iterator[Installation]:
 
 @pytest.fixture
 def demo_resource(pinned: dict[str, str]) -> Callable[..., dict[str, Any]]:
-    """A manifest with the bundled model in pods that this machine can carry."""
+    """Builds a manifest with the bundled model in small pods."""
 
     def build(name: str, **spec: Any) -> dict[str, Any]:
         template = site_packages.pod_template()

@@ -1,20 +1,20 @@
-"""The manifest of the README, verbatim, on nodes that simulate GPUs: the first minute of its life.
+"""The manifest of the README, verbatim, on nodes that simulate GPUs: the first minute.
 
-Its pods run nowhere: kwok says that they are ready. What load does to their number is told in
-`test_verbatim_under_load.py`, which comes last, because five minutes have to pass first.
+kwok reports the pods as ready without running them. `test_verbatim_under_load.py` tests scaling; it
+runs last, because the default window is five minutes.
 """
 
 from __future__ import annotations
 
 import pytest
 
-from e2e_story import verbatim_pods, wait_for
+from e2e_helpers import verbatim_pods, wait_for
 from r1_demo.installation import Installation
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(600)]
 
 
-def test_four_pods_with_one_gpu_each(simulated: Installation) -> None:
+def test_readme_manifest_starts_four_pods_with_one_gpu_each(simulated: Installation) -> None:
     wait_for("four pods run", 90, lambda: len(
         [pod for pod in verbatim_pods(simulated) if pod["status"]["phase"] == "Running"]) == 4)  # fmt: skip
     for pod in verbatim_pods(simulated):

@@ -1,7 +1,7 @@
 """A backtest by kubectl alone: four days of load in Prometheus, one manifest, a verdict.
 
-Nobody here has a Python installation or a way to Prometheus: the operator makes a Job of it in its own
-namespace, and what the Job's pod found comes back in the object's status.
+The user needs no Python installation and no access to Prometheus: the operator creates a Job in its own
+namespace, and the result of the Job's pod appears in the object's status.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from e2e_story import MODELS, wait_for
+from e2e_helpers import MODELS, wait_for
 from r1_cluster.backfill import prometheus_backfill
 from r1_cluster.cluster import LocalCluster
 from r1_cluster.providers import Cluster
@@ -26,15 +26,15 @@ pytestmark = [pytest.mark.cluster, pytest.mark.timeout(900)]
 
 NAME = "november"
 TRIED = f"tried-{uuid.uuid4().hex[:6]}"
-"""Another one in each run: a past cannot be written twice into a Prometheus that stays."""
+"""A new name per run: the history cannot be written twice into the same Prometheus."""
 DAYS, SCRAPE_SECONDS = 4, 20
-CAPACITY = 8  # requests per second of one replica, as the manifest says
+CAPACITY = 8  # requests per second of one replica, as in the manifest
 INFERENCE = {
     "apiVersion": "deepseek.ai/v1",
     "kind": "R1Inference",
     "metadata": {"name": TRIED, "namespace": MODELS},
     "spec": {
-        # No pod has to run for it: what is tried is the policy.
+        # No pod has to run: the backtest evaluates the policy.
         "template": {"spec": {"nodeSelector": {"deepseek.ai/nowhere": "true"}}},
         "autoscaling": {
             "minReplicas": 1,
@@ -57,7 +57,7 @@ BACKTEST = {
 
 
 def openmetrics(until: float) -> Iterator[str]:
-    """Four days and an hour of a service with a day's wave and a rush at nine, as one counter."""
+    """Counter of a service over four days and one hour, with a daily wave and a peak at nine."""
     rng = random.Random(5)
     labels = f'inference_namespace="{MODELS}",inference="{TRIED}",class="Q2"'
     yield f"# HELP {METRIC} Requests that arrived at the door."
@@ -76,8 +76,10 @@ def openmetrics(until: float) -> Iterator[str]:
 def with_a_past(
     installation: Installation, cluster: Cluster, tmp_path: Path
 ) -> Iterator[Installation]:
-    """The resource, and its load of the last days in the cluster's Prometheus."""
-    assert isinstance(cluster, LocalCluster), "the past can be written into our own Prometheus only"
+    """The resource, with its load of the last days in the cluster's Prometheus."""
+    assert isinstance(cluster, LocalCluster), (
+        "history can be written into the local cluster's Prometheus only"
+    )
     past = tmp_path / "past.om"
     past.write_text("\n".join(openmetrics(float(int(time.time())))) + "\n")
     prometheus_backfill(cluster, past)
@@ -88,16 +90,16 @@ def with_a_past(
 
 
 def phase(installation: Installation) -> str:
-    """How far it is; empty before the operator has seen it."""
-    found = installation.get("r1bt", NAME, "-n", MODELS)
-    return str(found.get("status", {}).get("phase", ""))
+    """Phase of the backtest; empty before the operator has set a status."""
+    backtest = installation.get("r1bt", NAME, "-n", MODELS)
+    return str(backtest.get("status", {}).get("phase", ""))
 
 
-def test_a_manifest_becomes_a_verdict(with_a_past: Installation) -> None:
+def test_backtest_manifest_results_in_a_verdict(with_a_past: Installation) -> None:
     kubectl = with_a_past.kubectl
     where = ("-n", MODELS)
     with_a_past.apply(BACKTEST)
-    wait_for("it ends", 600, lambda: phase(with_a_past) in ("Succeeded", "Failed"))
+    wait_for("the backtest ends", 600, lambda: phase(with_a_past) in ("Succeeded", "Failed"))
     if phase(with_a_past) == "Failed":
         pytest.fail(kubectl("get", "r1bt", NAME, *where, "-o", "yaml"))
     kubectl("wait", "--for=jsonpath={.status.phase}=Succeeded", f"r1bt/{NAME}", *where,

@@ -1,4 +1,4 @@
-"""The chart comes and goes; what people wrote stays."""
+"""Install, upgrade and uninstall of the chart; resources of users stay."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from typing import Any
 
 import pytest
 
-from e2e_story import MODELS, chart_values, ready
+from e2e_helpers import MODELS, chart_values, ready
 from r1_cluster.errors import ClusterError
 from r1_demo.installation import RELEASE, Installation, chart, helm, install
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(600)]
 
 
-def test_a_typo_is_refused_by_name(installation: Installation) -> None:
+def test_unknown_chart_value_is_rejected_by_name(installation: Installation) -> None:
     with pytest.raises(ClusterError, match="replicaCount"):
         helm(installation.cluster, "upgrade", RELEASE, str(chart()),
              "--reuse-values", "--set", "operator.replicaCount=2")  # fmt: skip
@@ -24,7 +24,7 @@ def test_helm_test_passes(installation: Installation) -> None:
     helm(installation.cluster, "test", RELEASE)
 
 
-def test_uninstall_keeps_resources_and_pods_and_a_new_install_takes_them_over(
+def test_uninstall_keeps_resources_and_pods_and_a_new_install_adopts_them(
     installation: Installation,
     demo_resource: Callable[..., dict[str, Any]],
     pinned: dict[str, str],
@@ -38,8 +38,8 @@ def test_uninstall_keeps_resources_and_pods_and_a_new_install_takes_them_over(
 
     before = pods()
     installation.uninstall()
-    kept = installation.get("r1", "keeper", "-n", MODELS)
-    assert kept["spec"]["replicas"] == 1
+    resource = installation.get("r1", "keeper", "-n", MODELS)
+    assert resource["spec"]["replicas"] == 1
     assert pods() == before
 
     again = chart_values(pinned)

@@ -1,9 +1,8 @@
 """Replicas rise before the load: the same ramp with a forecast and without one.
 
-A season is three minutes here. Eight seasons of a ramp that comes at the same phase stand in
-Prometheus as history of two resources; then the ninth is played for real, to both at once. The
-one with a forecast has its second pod Ready before demand passes what one pod can take; the one
-without begins to start its pod when the demand is already there.
+A season is three minutes. Prometheus has eight seasons of a ramp at the same phase as history of two
+resources. The ninth season is real load on both. With the forecast, the second pod is Ready before
+demand exceeds the capacity of one pod. Without it, the second pod starts after the demand has risen.
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ from typing import Any
 
 import pytest
 
-from e2e_story import MODELS, load, ready, wait_for
+from e2e_helpers import MODELS, load, ready, wait_for
 from r1_cluster.backfill import prometheus_backfill
 from r1_cluster.cluster import LocalCluster
 from r1_cluster.providers import Cluster
@@ -31,15 +30,15 @@ from r1_demo.past import openmetrics
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(1200)]
 
 SEASON, STEP, SEASONS = 180, 3, 8
-CAPACITY = 2.0  # requests per second of one replica, as the manifest says
+CAPACITY = 2.0  # requests per second of one replica, as in the manifest
 QUIET, BUSY = 0.3, 2.6
 RAMP_FROM, RAMP_TO, RAMP_END = 105, 129, 165
-TRIES = 3  # a season may be spoiled by a machine that is busy elsewhere, three in a row are a fault
+TRIES = 3  # other load on the machine may spoil a season; three in a row are a failure
 SHARES = (Share("foresees", None, 0.5), Share("reacts", None, 0.5))
 
 
 def rate(phase: float) -> float:
-    """Requests per second that each of the two is offered at a phase of the season."""
+    """Requests per second to each of the two resources at a phase of the season."""
     if phase < RAMP_FROM or phase >= RAMP_END:
         return QUIET
     return QUIET + (BUSY - QUIET) * min(1.0, (phase - RAMP_FROM) / (RAMP_TO - RAMP_FROM))
@@ -49,7 +48,7 @@ PASSES_AT = RAMP_FROM + (RAMP_TO - RAMP_FROM) * (CAPACITY - QUIET) / (BUSY - QUI
 
 
 def curve(seasons: int) -> Curve:
-    """What both are offered together."""
+    """Requests per second to both resources together."""
     rates = tuple(2 * rate(second % SEASON + 0.5) for second in range(seasons * SEASON))
     return Curve(1.0, rates, (True,) * len(rates))
 
@@ -74,7 +73,7 @@ def manifest(build: Callable[..., dict[str, Any]], name: str, activation: str) -
 
 
 def explained(installation: Installation, name: str, zero: float) -> str:
-    """What the operator decided and why, by the second of the season."""
+    """The operator's decisions and their reasons, by second of the season."""
     argv = [str(Path(sys.executable).with_name("r1")), "explain", name, "-n", MODELS, "--last", "200",
             "--json"]  # fmt: skip
     environment = os.environ | {"KUBECONFIG": str(installation.cluster.kubeconfig)}
@@ -90,13 +89,15 @@ def explained(installation: Installation, name: str, zero: float) -> str:
     return "".join(lines)
 
 
-def test_the_pod_is_ready_before_the_load(
+def test_forecast_makes_a_pod_ready_before_the_load(
     installation: Installation,
     cluster: Cluster,
     demo_resource: Callable[..., dict[str, Any]],
     tmp_path: Path,
 ) -> None:
-    assert isinstance(cluster, LocalCluster), "the past can be written into our own Prometheus only"
+    assert isinstance(cluster, LocalCluster), (
+        "history can be written into the local cluster's Prometheus only"
+    )
     names = ("foresees", "reacts")
     installation.apply(*(manifest(demo_resource, name, "Never") for name in names))
     for name in names:
@@ -106,23 +107,23 @@ def test_the_pod_is_ready_before_the_load(
     now = time.time()
     past.write_text("\n".join(openmetrics(curve(SEASONS), SHARES, MODELS, now, 2.0, seed=7)) + "\n")
     prometheus_backfill(cluster, past)
-    # Only now: a past that comes later is found, but some steps later, and the season runs.
+    # After the backfill: the forecaster finds later history some steps later, in a running season.
     installation.apply(manifest(demo_resource, "foresees", "RequireBacktest"))
 
     arrivals = draw(
         curve(TRIES), SHARES, {0.0: 4, 1.0: 8}, {0.0: 4, 1.0: 8}, Caps(16, 8), seed=11
     )  # fmt: skip
-    told = []
+    lines = []
     with load(installation.gateway_url, arrivals, tmp_path, now) as offered:
         for season in range(TRIES):
             ready_at = second_pods(installation, names, now + season * SEASON)
-            told.append(f"demand passes one pod at {PASSES_AT:.0f} s, second pods {ready_at}\n")
-            print(told[-1])
+            lines.append(f"demand passes one pod at {PASSES_AT:.0f} s, second pods {ready_at}\n")
+            print(lines[-1])
             if ready_at["foresees"] < PASSES_AT < ready_at["reacts"]:
                 break
         else:
             pytest.fail(
-                "".join(told) + "".join(explained(installation, each, now) for each in names)
+                "".join(lines) + "".join(explained(installation, each, now) for each in names)
             )
         outcomes = offered.outcomes()
 

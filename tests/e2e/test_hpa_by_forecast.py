@@ -1,8 +1,8 @@
-"""A Deployment that is nobody's R1Inference, on the cluster: its own HPA rises before its load.
+"""A Deployment without an R1Inference, on the cluster: its HPA rises before the load.
 
-Prometheus holds eight seasons of a ramp that comes back every two minutes, and more that are still
-to come: time passes over them as over a scraped service. Everything else is as installed: the chart's
-APIService leads the API server to the forecaster's pod, and the cluster's own HPA controller asks.
+Prometheus has eight past seasons of a ramp that recurs every two minutes, and future seasons, which
+become visible as time passes. All else is as installed: the chart's APIService routes the API server to
+the forecaster's pod, and the cluster's own HPA controller reads the metric.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ from typing import Any
 import grpc
 import pytest
 
-from e2e_story import PUBLISHED, SHOP, SHOP_SEASON, SHOP_STEP, wait_for
-from kedas_view import generated_client
+from e2e_helpers import PUBLISHED, SHOP, SHOP_SEASON, SHOP_STEP, wait_for
+from keda_client import generated_client
 from r1_cluster.backfill import prometheus_backfill
 from r1_cluster.cluster import LocalCluster
 from r1_cluster.node_files import PAUSE_IMAGE
 from r1_cluster.providers import Cluster
 from r1_demo.installation import Installation
-from ramp_story import BUSY, Risings, demand
+from recurring_ramp import BUSY, Risings, demand
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(900)]
 
@@ -35,7 +35,7 @@ NAMES = ("demand-ahead", "demand-now")
 
 
 def openmetrics(since: float, until: float) -> str:
-    """The ramp as a gauge, in the format that promtool reads."""
+    """The ramp as a gauge, in promtool's format."""
     name = PUBLISHED[0]["query"]
     times = [since + i * SHOP_STEP for i in range(int((until - since) / SHOP_STEP))]
     samples = [f"{name} {demand(at, SHOP_SEASON)} {at:.3f}" for at in times]
@@ -43,7 +43,7 @@ def openmetrics(since: float, until: float) -> str:
 
 
 def workload(name: str, node: dict[str, str]) -> list[dict[str, Any]]:
-    """A Deployment of pods that do nothing, and an HPA on the metric of the same name."""
+    """A Deployment of pause pods, and an HPA on the metric of the same name."""
     labels = {"app": name}
     container = {
         "name": "pause",
@@ -85,7 +85,9 @@ def workload(name: str, node: dict[str, str]) -> list[dict[str, Any]]:
 def shop(
     installation: Installation, cluster: Cluster, pinned: dict[str, str], tmp_path: Path
 ) -> Iterator[None]:
-    assert isinstance(cluster, LocalCluster), "the past can be written into our own Prometheus only"
+    assert isinstance(cluster, LocalCluster), (
+        "history can be written into the local cluster's Prometheus only"
+    )
     past = tmp_path / "past.om"
     now = float(int(time.time()))
     past.write_text(openmetrics(now - 8 * SHOP_SEASON, now + TO_COME))
@@ -97,24 +99,24 @@ def shop(
 
 
 @pytest.mark.usefixtures("shop")
-def test_its_pods_run_before_its_load(installation: Installation) -> None:
-    """In some season: the first may pass while the forecaster still reads and fits."""
+def test_plain_hpa_with_forecast_runs_pods_before_the_load(installation: Installation) -> None:
+    """In any of several seasons: the forecaster may still fit during the first one."""
     ahead, plain = NAMES
     risings = Risings(math.ceil(BUSY / TARGET), SHOP_SEASON, LEAD)
 
-    def one_early_and_the_other_seen() -> bool:
+    def one_early_and_the_other_risen() -> bool:
         for each in installation.get("deployments", "-n", SHOP)["items"]:
             risings.note(each["metadata"]["name"], each["status"].get("readyReplicas", 0))
-        return risings.early(ahead) and risings.seen(plain)
+        return risings.early(ahead) and risings.has_risen(plain)
 
     try:
-        wait_for("pods ready before the load", 6 * SHOP_SEASON, one_early_and_the_other_seen)
+        wait_for("pods ready before the load", 6 * SHOP_SEASON, one_early_and_the_other_risen)
     finally:
-        print(risings.told())
-    assert not risings.early(plain), "nobody told the plain one of the load"
+        print(risings.summary())
+    assert not risings.early(plain), "the workload without a forecast rose before the load"
 
 
-def test_keda_is_answered_by_the_service(installation: Installation, tmp_path: Path) -> None:
+def test_forecaster_service_answers_keda(installation: Installation, tmp_path: Path) -> None:
     view = generated_client(tmp_path)
     metadata = {"inference": "nobody", "threshold": "5", "scalerAddress": "r1-forecaster:8083"}
     ref = view.pb.ScaledObjectRef(namespace=SHOP, name="orders", scalerMetadata=metadata)
@@ -128,7 +130,7 @@ def test_keda_is_answered_by_the_service(installation: Installation, tmp_path: P
     assert refused.value.code() is grpc.StatusCode.UNAVAILABLE
 
 
-def test_people_see_what_is_served(installation: Installation) -> None:
+def test_kubectl_lists_the_published_forecasts(installation: Installation) -> None:
     listed = json.loads(
         installation.kubectl("get", "--raw", "/apis/external.metrics.k8s.io/v1beta1")
     )

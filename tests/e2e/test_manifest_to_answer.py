@@ -1,4 +1,4 @@
-"""From one manifest to an answer: what the README promises first."""
+"""From one manifest to a chat response, as in the README."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 from openai import OpenAI
 from openai.types.chat import ChatCompletionMessageParam
 
-from e2e_story import MODELS, deployment, ready, wait_for
+from e2e_helpers import MODELS, deployment, ready, wait_for
 from r1_cluster import images, site_packages
 from r1_demo.installation import Installation
 
@@ -19,7 +19,7 @@ pytestmark = [pytest.mark.cluster, pytest.mark.timeout(600)]
 ASK: list[ChatCompletionMessageParam] = [{"role": "user", "content": "What is a generator?"}]
 
 
-def test_a_manifest_becomes_an_answer(
+def test_manifest_results_in_a_chat_response(
     installation: Installation, demo_resource: Callable[..., dict[str, Any]]
 ) -> None:
     installation.apply(demo_resource("story", replicas=1, model={
@@ -55,7 +55,7 @@ print(sum(1 for chunk in stream))
 """
 
 
-def test_the_same_from_a_pod_by_its_name(
+def test_gateway_service_answers_a_pod_in_the_cluster(
     installation: Installation, pinned: dict[str, str]
 ) -> None:
     security = {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}}
@@ -98,14 +98,14 @@ def test_the_same_from_a_pod_by_its_name(
     assert int(log.strip().splitlines()[-1]) > 3
 
 
-def test_people_see_what_they_asked_for(installation: Installation) -> None:
+def test_kubectl_shows_desired_and_ready_replicas(installation: Installation) -> None:
     table = installation.kubectl("get", "r1", "story", "-n", MODELS)
     header, row = table.strip().splitlines()
     assert header.split() == ["NAME", "READY", "DESIRED", "AVAILABLE", "MODE", "AGE"]
     assert row.split()[:5] == ["story", "True", "1", "1", "Manual"]
 
 
-def test_kubectl_scale_and_wait(installation: Installation) -> None:
+def test_kubectl_scale_changes_replicas(installation: Installation) -> None:
     installation.kubectl("scale", "r1/story", "-n", MODELS, "--replicas=2")
     wait_for(
         "two pods are available", 120,
@@ -119,7 +119,7 @@ def test_kubectl_scale_and_wait(installation: Installation) -> None:
     )  # fmt: skip
 
 
-def test_a_model_that_does_not_load_says_so(
+def test_model_that_does_not_load_is_reported_in_the_status(
     installation: Installation, demo_resource: Callable[..., dict[str, Any]]
 ) -> None:
     installation.apply(demo_resource("broken", model={"source": {"path": "/nowhere"}}))
@@ -135,7 +135,7 @@ def test_a_model_that_does_not_load_says_so(
     installation.kubectl("delete", "r1", "broken", "-n", MODELS)
 
 
-def test_delete_leaves_nothing(installation: Installation) -> None:
+def test_delete_removes_every_child(installation: Installation) -> None:
     installation.kubectl("delete", "r1", "story", "-n", MODELS, "--timeout=60s")
     kinds = "deployments,replicasets,pods,services,endpointslices,configmaps,poddisruptionbudgets"
     selector = ("-n", MODELS, "-l", "deepseek.ai/r1inference=story")

@@ -1,7 +1,6 @@
-"""The verbatim manifest between its bounds: no load brings it to two, much load to ten at most.
+"""The README's manifest scales between its bounds: two replicas without load, at most ten under load.
 
-The pods run nowhere, so the load at the gateway is answered by refusals; what counts is that
-offered load alone moves the count.
+The pods do not run, so the gateway rejects the requests; the offered load alone changes the replicas.
 """
 
 from __future__ import annotations
@@ -12,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from e2e_story import VERBATIM, verbatim_pods, wait_for
+from e2e_helpers import VERBATIM, verbatim_pods, wait_for
 from r1_cluster.debian import ensure_packages
 from r1_demo.installation import Installation
 
@@ -26,32 +25,32 @@ def desired(installation: Installation) -> int:
     return int(status.get("desiredReplicas", -1))
 
 
-def test_no_load_brings_it_to_the_minimum(simulated: Installation) -> None:
-    """Not before the five minutes of the default window, and never below minReplicas."""
+def test_readme_manifest_scales_to_the_minimum_without_load(simulated: Installation) -> None:
+    """After the default window of five minutes, and never below minReplicas."""
     wait_for("the count falls", 420, lambda: desired(simulated) == 2)
     wait_for("two pods are left", 60, lambda: len(verbatim_pods(simulated)) == 2)
 
 
-def test_load_raises_it_and_the_maximum_holds(simulated: Installation) -> None:
-    """Far more than ten replicas' worth is offered: 429 is an answer, and counts as demand."""
+def test_readme_manifest_scales_up_to_the_maximum_under_load(simulated: Installation) -> None:
+    """The load exceeds ten replicas; requests that get 429 count as demand."""
     ensure_packages({"wrk": "wrk"})
     address = simulated.service_address("gateway")
     with socket.create_connection((address, 80), timeout=10):
         pass
     argv = ["wrk", "-t1", "-c800", "-d60s", "-s", str(OFFER), f"http://{address}/v1/completions"]
     offering = subprocess.Popen(argv, stdout=subprocess.DEVNULL)
-    seen: list[int] = []
+    counts: list[int] = []
 
     def raised() -> bool:
-        seen.append(desired(simulated))
-        return seen[-1] > 4
+        counts.append(desired(simulated))
+        return counts[-1] > 4
 
     try:
         wait_for("the count rises with the load", 60, raised)
         offering.wait(timeout=120)
-        seen.append(desired(simulated))
+        counts.append(desired(simulated))
     finally:
         offering.kill()
         offering.wait()
-    assert max(seen) <= 10
+    assert max(counts) <= 10
     assert len(verbatim_pods(simulated)) <= 10

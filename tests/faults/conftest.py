@@ -1,5 +1,5 @@
 """Stories on a real API server."""
 
-from api_story import api, namespace
+from api_server_fixtures import api, namespace
 
 __all__ = ["api", "namespace"]

@@ -1,4 +1,4 @@
-"""What operator, gateway and forecaster export, taken from their own registries."""
+"""The metrics that operator, gateway and forecaster export, from their registries."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Family(NamedTuple):
 
 
 def exported() -> list[Family]:
-    """Every family, with or without values."""
+    """All metric families, with or without values."""
     return [
         *_registered(OperatorMetrics().registry),
         *_registered(ForecastMetrics().registry),
@@ -34,8 +34,8 @@ def exported() -> list[Family]:
 
 
 def _registered(registry: CollectorRegistry) -> Iterator[Family]:
-    found: list[Any] = list(registry._collector_to_names)
-    for collector in found:
+    collectors: list[Any] = list(registry._collector_to_names)
+    for collector in collectors:
         if hasattr(collector, "_labelnames"):
             yield Family(collector._name, collector._type, tuple(collector._labelnames))
 

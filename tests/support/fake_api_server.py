@@ -1,7 +1,7 @@
-"""An API server of this process over a real socket: objects in memory, faults by request.
+"""A fake API server in this process, over a real socket: objects in memory, faults by request.
 
-It knows what a reconcile needs: GET, server-side apply (the manifest replaces the object), POST and
-DELETE. It checks no schema; a fault answers in the words of a real one.
+The server implements GET, server-side apply (the manifest replaces the object), POST and DELETE. It
+checks no schema. A fault is a response like that of a real server.
 """
 
 from __future__ import annotations
@@ -22,18 +22,18 @@ from r1_operator.kube.client import Api, RetryPolicy
 Json = dict[str, Any]
 Fault = tuple[int, bytes]
 HANG = (0, b"")
-"""A fault without an answer: the client's own timeout ends the request."""
+"""A fault without a response: the client's timeout ends the request."""
 
 
 def status_error(status: int, message: str, reason: str = "") -> Fault:
-    """An answer as the API server writes its errors."""
+    """An error response in the form of the API server."""
     body = {"kind": "Status", "status": "Failure", "message": message, "code": status}
     return status, orjson.dumps(body | ({"reason": reason} if reason else {}))
 
 
 @dataclass
 class FakeApiServer:
-    """`objects` by path; `fault(method, path)` answers instead of the server where it gives one."""
+    """`objects` by path; a result of `fault(method, path)` replaces the response."""
 
     url: str = ""
     objects: dict[str, Json] = field(default_factory=dict)
@@ -43,7 +43,7 @@ class FakeApiServer:
     _versions: Any = field(default_factory=lambda: itertools.count(1))
 
     def sent(self, method: str, part: str) -> int:
-        """How many requests of this method had `part` in their path."""
+        """Number of requests of this method with `part` in their path."""
         return sum(one == method and part in path for one, path in self.requests)
 
     def put(self, path: str, obj: Json) -> Json:
@@ -61,7 +61,7 @@ class FakeApiServer:
         return self.objects[path]
 
     async def handle(self, request: web.Request) -> web.Response:
-        """Answer one request."""
+        """Handle one request."""
         method, path = request.method, request.path
         self.requests.append((method, path))
         fault = self.fault(method, path)
@@ -80,8 +80,8 @@ class FakeApiServer:
         if path not in self.objects:
             status, data = status_error(404, f"{path} not found", "NotFound")
             return web.Response(status=status, body=data, content_type="application/json")
-        found = self.objects.pop(path) if method == "DELETE" else self.objects[path]
-        return web.json_response(found)
+        obj = self.objects.pop(path) if method == "DELETE" else self.objects[path]
+        return web.json_response(obj)
 
     def _apply(self, path: str, body: Json) -> Json:
         if not path.endswith("/status"):
@@ -95,21 +95,21 @@ class FakeApiServer:
 @asynccontextmanager
 async def fake_api_server() -> AsyncIterator[FakeApiServer]:
     """A running server."""
-    it = FakeApiServer()
+    server = FakeApiServer()
     app = web.Application()
-    app.router.add_route("*", "/{any:.*}", it.handle)
+    app.router.add_route("*", "/{any:.*}", server.handle)
     runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", 0).start()
-    it.url = f"http://127.0.0.1:{runner.addresses[0][1]}"
+    server.url = f"http://127.0.0.1:{runner.addresses[0][1]}"
     try:
-        yield it
+        yield server
     finally:
         await runner.cleanup()
 
 
 def client_of(server: FakeApiServer, timeout_seconds: float = 5.0) -> Api:
-    """A client with quick repetitions."""
+    """A client with fast retries."""
     configuration = type.__call__(Configuration)
     configuration.host = server.url
     retry = RetryPolicy(attempts=3, base_seconds=0.01, cap_seconds=0.05)

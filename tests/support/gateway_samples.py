@@ -1,4 +1,4 @@
-"""What a gateway says of a resource that nobody asks for; a story names the figures it is about."""
+"""Counter samples of a gateway: zeros, except for the fields that a test sets."""
 
 from __future__ import annotations
 
@@ -26,5 +26,5 @@ _SILENT = CounterSample(
 
 
 def silent(**figures: Any) -> CounterSample:
-    """A sample of zeros but for these figures."""
+    """A sample of zeros, except for `figures`."""
     return replace(_SILENT, **figures)

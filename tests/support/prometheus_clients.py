@@ -1,4 +1,4 @@
-"""The forecaster's and the operator's client of Prometheus, each asked for one value."""
+"""One query by the Prometheus client of the forecaster and by that of the operator."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from r1_operator.sources.external import ExternalMetrics
 from scripted_prometheus import NOW
 
 Outcome = float | LowerBound | tuple[str, str]
-"""A value, or reason and message of its absence."""
+"""A value, or the reason and message of a missing one."""
 Ask = Callable[[PrometheusConfig], Outcome]
 
 

@@ -1,9 +1,9 @@
-"""A service with a queue, second by second: what a policy's decisions do to latencies.
+"""Simulation of a service with a queue, for the effect of a policy's decisions on latencies.
 
-Arrivals wait in one line for a seat; a replica has `seats` of them and a request takes
-`alone_seconds` on an empty replica, longer the more run beside it (`crowding` x as long on a full
-one). Requests are single, arrivals are Poisson with a fixed seed; the durations go through the same
-histograms and windows as the gateway's. Replicas start after `start_seconds` and stop at once.
+Arrivals wait in one queue for a seat. A replica has `seats` seats. A request takes `alone_seconds` on
+an empty replica and `crowding` times as long on a full one. Arrivals are Poisson with a fixed seed.
+The durations pass through the same histograms and windows as the gateway's. Replicas start after
+`start_seconds` and stop at once.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class Request:
 
 @dataclass
 class QueueingService:
-    """Plays seconds under a policy; `counts` and `late` have one entry a second."""
+    """Simulates a service under a policy; `counts` has one entry per second."""
 
     policy: ScalingPolicy
     replicas: int
@@ -72,7 +72,7 @@ class QueueingService:
         return sum(at <= self.now for at in self.ready_at)
 
     def play(self, seconds: int, rate: float | Callable[[float], float]) -> None:
-        """Let time pass at so many requests a second; decides every two seconds."""
+        """Advance the time at `rate` requests per second; decide every two seconds."""
         for second in range(seconds):
             per_second = rate(self.now - START) if callable(rate) else rate
             for _ in range(round(1 / TICK)):

@@ -1,4 +1,4 @@
-"""A real server process of the runtime, for tests that speak to it over TCP."""
+"""A runtime server process, for tests over TCP."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def started(
     environment: Mapping[str, str] | None = None,
     program: tuple[str, ...] = ("-m", "r1_runtime.serve"),
 ) -> Iterator[Server]:
-    """A server process that is gone afterwards, however the test ends."""
+    """Run a server process until the block ends."""
     port = free_port()
     command = [sys.executable, *program, "--model-path", str(model)]
     command += ["--served-model-name", "tiny", "--served-model-name", "alias"]

@@ -1,7 +1,7 @@
-"""A model pod that does what a test says: for tests and benchmarks of the gateway.
+"""A fake model pod with scripted responses, for tests and benchmarks of the gateway.
 
-A script is a coroutine that gets each request and a :class:`Conversation` to answer it with; it is
-cancelled when the peer closes, and ``left`` counts that.
+A script is a coroutine that gets a :class:`Conversation` for each request. The script is cancelled when
+the peer closes the connection, and ``left`` counts these.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ Script = Callable[["Conversation"], Awaitable[None]]
 
 @dataclass(slots=True)
 class PodRequest:
-    """A request as the pod saw it."""
+    """A request that the pod received."""
 
     target: str
     headers: dict[str, str]
@@ -27,47 +27,47 @@ class PodRequest:
 
     @property
     def json(self) -> dict[str, Any]:
-        """The body, read as JSON."""
+        """The body, parsed as JSON."""
         return cast("dict[str, Any]", json.loads(self.body))
 
 
 class Conversation:
-    """One request, and the means to answer it well or badly."""
+    """One request, with methods for valid and invalid responses."""
 
     def __init__(self, request: PodRequest, transport: asyncio.Transport) -> None:
         self.request = request
         self.transport = transport
 
     def write(self, data: bytes) -> None:
-        """Raw bytes."""
+        """Send raw bytes."""
         self.transport.write(data)
 
     def answer(self, body: bytes, status: str = "200 OK", *headers: str) -> None:
-        """A whole JSON answer."""
+        """Send a full JSON response."""
         lines = [f"HTTP/1.1 {status}", "content-type: application/json", *headers]
         lines.append(f"content-length: {len(body)}\r\n\r\n")
         self.write("\r\n".join(lines).encode() + body)
 
     def start_stream(self, *headers: str) -> None:
-        """The head of an event stream in chunks."""
+        """Send the head of a chunked event stream."""
         lines = ["HTTP/1.1 200 OK", "content-type: text/event-stream", *headers]
         self.write(("\r\n".join(lines) + "\r\ntransfer-encoding: chunked\r\n\r\n").encode())
 
     def chunk(self, data: bytes) -> None:
-        """One chunk."""
+        """Send one chunk."""
         self.write(b"%x\r\n%s\r\n" % (len(data), data))
 
     def end_stream(self) -> None:
-        """The last chunk."""
+        """Send the last chunk."""
         self.write(b"0\r\n\r\n")
 
     def die(self) -> None:
-        """Drop the connection at once, as a killed process does."""
+        """Close the connection at once, like a killed process."""
         self.transport.abort()
 
 
 async def answer_briefly(conversation: Conversation) -> None:
-    """The default script: a small completion, streamed if asked so."""
+    """The default script: a small completion, streamed on request."""
     if conversation.request.json.get("stream"):
         conversation.start_stream()
         for word in (b"one", b"two"):
@@ -80,7 +80,7 @@ async def answer_briefly(conversation: Conversation) -> None:
 
 @dataclass
 class ScriptedPod:
-    """A listening pod; counts what the gateway did to it."""
+    """A listening pod that counts the gateway's connections and requests."""
 
     script: Script = answer_briefly
     requests: list[PodRequest] = field(default_factory=list)
@@ -98,12 +98,12 @@ class ScriptedPod:
         self._server = await loop.create_server(
             lambda: _PodConnection(self), "127.0.0.1", port, reuse_address=True
         )
-        host, found = self._server.sockets[0].getsockname()[:2]
-        self.address = f"{host}:{found}"
+        host, bound_port = self._server.sockets[0].getsockname()[:2]
+        self.address = f"{host}:{bound_port}"
         return self
 
     async def stop(self) -> None:
-        """Stop listening and drop all connections, as a killed process does."""
+        """Stop listening and close all connections, like a killed process."""
         if self._server is not None:
             self._server.close()
             self._server = None
@@ -167,10 +167,10 @@ class _PodConnection(asyncio.Protocol):
 
 
 async def until(condition: Callable[[], bool], seconds: float = 20.0) -> None:
-    """Wait for something that other tasks bring about.
+    """Wait for a condition that other tasks bring about.
 
     Raises:
-        TimeoutError: it did not happen.
+        TimeoutError: the condition is not true after `seconds`.
     """
     async with asyncio.timeout(seconds):
         while not condition():  # noqa: ASYNC110 - any condition, no event to wait for

@@ -1,4 +1,4 @@
-"""A server at Prometheus' place that answers what a test scripts, over HTTP or HTTPS."""
+"""A fake Prometheus with scripted responses, over HTTP or HTTPS."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ NOW = 1_700_000_000.0
 
 @dataclass(slots=True)
 class Reply:
-    """What is sent: `cut` closes the connection after that many bytes of the body."""
+    """A response; `cut` closes the connection after that many bytes of the body."""
 
     status: int = 200
     body: bytes = b""
@@ -28,12 +28,12 @@ class Reply:
 
 @dataclass(slots=True)
 class Script:
-    """The reply, or one that depends on the request's headers; and the requests so far."""
+    """The reply, the required request headers, and the requests so far."""
 
     url: str = ""
     reply: Reply = field(default_factory=Reply)
     accepted: dict[str, str] = field(default_factory=dict)
-    """Headers without which a request is answered 401."""
+    """Headers without which a request gets 401."""
     requests: list[tuple[str, dict[str, str]]] = field(default_factory=list)
 
     @property
@@ -43,13 +43,13 @@ class Script:
 
 
 def success(result: list[Any], kind: str = "matrix", **more: Any) -> bytes:
-    """The body of a result."""
+    """The body of a successful query."""
     data = {"resultType": kind, "result": result}
     return json.dumps({"status": "success", "data": data} | more).encode()
 
 
 def matrix(*values: float, **more: Any) -> bytes:
-    """One series, a value a minute up to `NOW`."""
+    """One series, one value per minute up to `NOW`."""
     first = NOW - 60 * (len(values) - 1)
     pairs = [[first + 60 * n, str(value)] for n, value in enumerate(values)]
     return success([{"metric": {}, "values": pairs}], **more)
@@ -62,7 +62,7 @@ def vector(value: float, **more: Any) -> bytes:
 
 @contextmanager
 def scripted(context: ssl.SSLContext | None = None) -> Iterator[Script]:
-    """The server, on a free port of 127.0.0.1."""
+    """Run the server on a free port of 127.0.0.1."""
     script = Script()
 
     class Handler(BaseHTTPRequestHandler):
@@ -89,13 +89,13 @@ def scripted(context: ssl.SSLContext | None = None) -> Iterator[Script]:
             self.do_GET()
 
         def log_message(self, *_: object) -> None:
-            """Nothing."""
+            """Log nothing."""
 
     class Server(ThreadingHTTPServer):
         daemon_threads = True
 
         def handle_error(self, *_: object) -> None:
-            """A client that refuses the certificate ends the handshake."""
+            """Ignore handshakes that a client ends because of the certificate."""
 
     with Server(("127.0.0.1", 0), Handler) as server:
         if context is not None:

@@ -1,6 +1,6 @@
-"""A small service whose machines' wall clocks can be set: fake I/O around the real scaling loop.
+"""Simulated service on machines whose wall clocks are set: fake I/O around the real scaling loop.
 
-Time is the test's own. Every machine has a wall clock of its own; the monotonic clocks only go on.
+Time is simulated. Each machine has its own wall clock; monotonic clocks never step.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ START_SECONDS = 40.0
 
 @dataclass(frozen=True)
 class ClockStep:
-    """At `moment` (seconds since the start) the wall clock of `machine` is set by `by` seconds."""
+    """A step of the wall clock of `machine` by `by` seconds, `moment` seconds after the start."""
 
     machine: str
     moment: float
@@ -46,12 +46,12 @@ class ClockStep:
 
 
 class LastDecisions(DecisionHistory):
-    """A book that has the newest decision at hand."""
+    """A decision history that exposes the newest decision."""
 
     newest: Decision
 
     def add(self, key: Key, decision: Decision) -> None:
-        """Keep a decision."""
+        """Add a decision."""
         self.newest = decision
         super().add(key, decision)
 
@@ -99,7 +99,7 @@ class SteppedWorld:
         self.outcome: list[tuple[Any, ...]] = []
 
     def wall(self, machine: str) -> float:
-        """What the wall clock of a machine reads."""
+        """Reading of the wall clock of a machine."""
         set_by = sum(
             step.by
             for step in self.steps
@@ -108,7 +108,7 @@ class SteppedWorld:
         return START + self.elapsed + set_by
 
     async def read(self) -> SignalSnapshot:
-        """The signals of both gateways, parsed as the operator parses them."""
+        """The signals of both gateways, parsed by the operator's parser."""
         routes: list[CounterSample] = []
         answers: dict[str, SignalsResponse] = {}
         for name in (NEW_GATEWAY, OLD_GATEWAY):
@@ -123,7 +123,7 @@ class SteppedWorld:
         return SignalSnapshot(names, {str(KEY): tuple(routes)}, answers=answers)
 
     def signals(self, name: str) -> Json:
-        """One gateway's document: half of everything."""
+        """The signals document of one gateway: half of the load."""
         fast = max(0.0, self.completed - self.slow)
         latency = {"Q2": {"counts": [fast, self.slow, 0.0], "sumSeconds": self.took}}
         document: Json = {
@@ -155,10 +155,10 @@ class SteppedWorld:
         return document
 
     async def advise(self, *_: Any) -> None:
-        """The gateways' part."""
+        """Accept seat reservations without an effect."""
 
     async def forecast(self, *_: Any, json: Json, **__: Any) -> tuple[int, Json]:
-        """A forecaster's answer, dated by its own wall clock; it was made 3 s ago."""
+        """A forecast issued 3 s ago by the forecaster's wall clock."""
         issued, step = self.wall(FORECASTER) - 3.0, json["stepSeconds"]
         peak = 40.0 + 30.0 * (int(self.elapsed) // 240 % 2)
         points = [
@@ -178,11 +178,11 @@ class SteppedWorld:
 
     @property
     def ready(self) -> int:
-        """Replicas that serve."""
+        """Number of ready replicas."""
         return sum(self.elapsed - created >= START_SECONDS for created in self.created.values())
 
     def deploy(self, replicas: int) -> None:
-        """What the reconcile and the kubelets would do; their clocks are right."""
+        """Apply the replicas like the reconcile and the kubelets, with correct clocks."""
         if self.deployed == (replicas, self.ready):
             return
         self.version += 1
@@ -209,13 +209,13 @@ class SteppedWorld:
         self.deployed = (replicas, self.ready)
 
     async def pass_time(self, seconds: float) -> None:
-        """Rounds every two seconds; each decision is applied and noted."""
+        """Run rounds of two seconds; apply and record each decision."""
         end = self.elapsed + seconds
         while self.elapsed < end:
             await self.one_round()
 
     async def one_round(self) -> None:
-        """Serve for two seconds, then decide and obey."""
+        """Serve for two seconds, then decide and apply the decision."""
         self.elapsed += ROUND_SECONDS
         arrived, carried = self.rate * ROUND_SECONDS, 10.3 * self.ready * ROUND_SECONDS
         finished = min(self.queued + arrived, carried)
@@ -228,7 +228,7 @@ class SteppedWorld:
         await self.loop.round()
         shown = self.loop.follow(KEY, RESOURCE)
         for _ in range(4):
-            await asyncio.sleep(0)  # what was asked of the forecaster is answered
+            await asyncio.sleep(0)  # let the request to the forecaster complete
         newest = self.book.newest
         state = dict(self.loop.followed())[KEY]
         seats = tuple((one.name, one.seats) for one in state.held_back)

@@ -18,7 +18,7 @@ from r1_common.contracts.priority_classes import (
     UnknownClass,
     parse_class,
 )
-from r1_common.foreign_json import only
+from r1_common.untrusted_json import convert_errors
 
 LONGEST_SECONDS = 1e9
 _NAME = re.compile(r"[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?")
@@ -78,7 +78,7 @@ def parse_route(document: object) -> RouteSpec:
     if not isinstance(may_wake, bool):
         raise InvalidRoute("mayWake must be true or false")
     try:
-        with only(UnknownClass, "a name of a class"):
+        with convert_errors(UnknownClass, "a name of a class"):
             default_class = parse_class(str(document.get("defaultClass", "Q2")))
     except UnknownClass as error:
         raise InvalidRoute(f"defaultClass: {error}") from None

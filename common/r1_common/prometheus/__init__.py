@@ -1,6 +1,6 @@
-"""Access to a Prometheus that operator, forecaster, backtest Jobs and command line share.
+"""Prometheus client code that operator, forecaster, backtest Jobs and command line share.
 
-``client_config`` is the configuration, ``credentials`` reads its files, ``response`` turns an HTTP
-response into a result or a typed failure, ``selectors`` adds label matchers to a query. The HTTP
-client itself belongs to each part: aiohttp in the operator, prometheus-api-client in the forecaster.
+``client_config`` is the configuration, ``credentials`` reads its files, ``response`` parses an HTTP
+response into a result or a typed failure, ``selectors`` adds label matchers to a query. Each component
+has its own HTTP client: aiohttp in the operator, prometheus-api-client in the forecaster.
 """

@@ -1,7 +1,7 @@
-"""How Prometheus is reached: URL, credentials as file paths, headers, TLS files, label matchers.
+"""Configuration of the Prometheus client: URL, credential files, headers, TLS files, label matchers.
 
-The configuration is a JSON object without secrets: it stands in an environment variable of a pod.
-Secrets are files, read again at each request (``credentials.py``).
+The configuration is a JSON object without secrets, in an environment variable of a pod. Secrets are
+files, which are read for each request (``credentials.py``).
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlsplit
 
-from r1_common.foreign_json import InvalidJson, parse_json
+from r1_common.untrusted_json import InvalidJson, parse_json
 
 SCRAPES_PER_RATE: Final = 4
-"""Scrape intervals in the window of ``rate``: two samples are the least, and scrapes get lost."""
+"""Scrape intervals in the window of ``rate``, which needs two samples; scrapes may fail."""
 
 _LABEL = re.compile(r"[a-zA-Z_][a-zA-Z0-9_]*")
 _HEADER = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # token of RFC 9110
@@ -28,12 +28,12 @@ _RESERVED_HEADERS = frozenset(
 
 
 class InvalidPrometheusConfig(ValueError):
-    """The configuration cannot be used; the message names the field, never a secret."""
+    """Invalid configuration; the message has the field and never a secret."""
 
 
 @dataclass(frozen=True, slots=True)
 class PrometheusConfig:
-    """One Prometheus and how to authenticate to it. An empty ``url`` means that there is none."""
+    """URL and authentication of a Prometheus server; an empty ``url`` means none."""
 
     url: str = ""
     bearer_token_file: Path | None = None
@@ -45,13 +45,13 @@ class PrometheusConfig:
     cert_file: Path | None = None
     key_file: Path | None = None
     matchers: tuple[tuple[str, str], ...] = ()
-    """Label and value that every selector of every query gets."""
+    """Labels and values that are added to every selector of every query."""
     scrape_interval_seconds: float | None = None
     """None: unknown."""
 
     @property
-    def narrowed_by(self) -> str:
-        """For messages about missing data: " with cluster="a" in every selector", or nothing."""
+    def matchers_note(self) -> str:
+        """Text for messages about missing data: " with cluster="a" in every selector", or empty."""
         if not self.matchers:
             return ""
         added = ", ".join(f"{name}={value!r}" for name, value in self.matchers)
@@ -64,17 +64,19 @@ class PrometheusConfig:
 
 
 def load_config(url: str, client: str = "") -> PrometheusConfig:
-    """The configuration for ``url``; ``client`` is the JSON object or the path of a file with it.
+    """Parse the configuration for ``url``; ``client`` is the JSON object or the path of its file.
 
     Raises:
-        InvalidPrometheusConfig: a field that cannot be used; the message names it.
+        InvalidPrometheusConfig: a field is invalid; the message names it.
     """
     checked = check_url(url) if url.strip() else ""
     fields = _document(client.strip())
     unknown = sorted(fields.keys() - _FIELDS.keys())
     if unknown:
         known = ", ".join(sorted(_FIELDS))
-        raise InvalidPrometheusConfig(f"{unknown[0]!r} is not a field; the fields are {known}")
+        raise InvalidPrometheusConfig(
+            f"{unknown[0]!r} is not a known field; the fields are {known}"
+        )
     values = {}
     for name, value in fields.items():
         attribute, read = _FIELDS[name]
@@ -85,28 +87,28 @@ def load_config(url: str, client: str = "") -> PrometheusConfig:
 
 
 def check_url(url: str) -> str:
-    """``url`` without a slash at its end.
+    """Return ``url`` without a slash at its end.
 
     Raises:
-        InvalidPrometheusConfig: no http(s) URL, or one that holds credentials, a query or a
-            fragment. The message repeats no part of a URL that may hold credentials.
+        InvalidPrometheusConfig: not an http(s) URL, or a URL with credentials, a query or a
+            fragment. The message repeats no part of the URL, which may contain credentials.
     """
     url = url.strip()
-    wanted = "write http://HOST:PORT or https://HOST:PORT, with a path if there is one"
+    expected = "use http://HOST:PORT or https://HOST:PORT, with an optional path"
     try:
         parts = urlsplit(url)
         host, _ = parts.hostname, parts.port
     except ValueError:
-        raise InvalidPrometheusConfig(f"the Prometheus URL does not parse: {wanted}") from None
+        raise InvalidPrometheusConfig(f"the Prometheus URL cannot be parsed: {expected}") from None
     if "@" in parts.netloc or "@" in url.partition("/")[0]:
         raise InvalidPrometheusConfig(
-            "the Prometheus URL holds credentials (user:password@): remove them and put user name"
+            "the Prometheus URL contains credentials (user:password@): remove them and put user name"
             " and password into a Secret, see prometheus.auth.usernameKey and passwordKey"
         )
     if parts.query or parts.fragment:
-        raise InvalidPrometheusConfig(f"the Prometheus URL has a query or a fragment: {wanted}")
+        raise InvalidPrometheusConfig(f"the Prometheus URL has a query or a fragment: {expected}")
     if parts.scheme not in ("http", "https") or not host or not url.isprintable() or " " in url:
-        raise InvalidPrometheusConfig(f"the Prometheus URL is not an http(s) URL: {wanted}")
+        raise InvalidPrometheusConfig(f"the Prometheus URL is not an http(s) URL: {expected}")
     return url.rstrip("/")
 
 
@@ -114,15 +116,15 @@ def parse_duration(text: str) -> float:
     """Seconds of a Prometheus duration such as ``15s`` or ``1m30s``.
 
     Raises:
-        ValueError: no such duration, or zero.
+        ValueError: not a duration, or zero.
     """
-    found = _DURATION.fullmatch(text.strip())
-    if found is None or not any(found.groups()):
+    match = _DURATION.fullmatch(text.strip())
+    if match is None or not any(match.groups()):
         raise ValueError(f"{text!r} is not a duration such as 15s or 1m30s")
-    hours, minutes, seconds, milliseconds = (int(part or 0) for part in found.groups())
+    hours, minutes, seconds, milliseconds = (int(part or 0) for part in match.groups())
     total = hours * 3600 + minutes * 60 + seconds + milliseconds / 1000
     if total <= 0:
-        raise ValueError(f"{text!r} is not longer than zero")
+        raise ValueError(f"{text!r} must be longer than zero")
     return float(total)
 
 
@@ -136,12 +138,12 @@ def _document(client: str) -> Mapping[str, Any]:
         except OSError as error:
             raise InvalidPrometheusConfig(f"{client}: {error.strerror}") from None
     try:
-        found = parse_json(text, max_bytes=1 << 20)
+        document = parse_json(text, max_bytes=1 << 20)
     except InvalidJson as error:
-        raise InvalidPrometheusConfig(f"the client configuration is {error}") from None
-    if not isinstance(found, dict):
-        raise InvalidPrometheusConfig("the client configuration needs to be a JSON object")
-    return found
+        raise InvalidPrometheusConfig(f"invalid client configuration: {error}") from None
+    if not isinstance(document, dict):
+        raise InvalidPrometheusConfig("the client configuration must be a JSON object")
+    return document
 
 
 def _check_pairs(config: PrometheusConfig) -> None:
@@ -151,44 +153,48 @@ def _check_pairs(config: PrometheusConfig) -> None:
     ):
         if (first is None) != (second is None):
             missing, given = (one, two) if first is None else (two, one)
-            raise InvalidPrometheusConfig(f"{missing}: needed beside {given}")
+            raise InvalidPrometheusConfig(f"{missing} is missing: {given} requires it")
     if config.bearer_token_file is not None and config.username_file is not None:
-        raise InvalidPrometheusConfig("bearerTokenFile and usernameFile: give one of the two")
+        raise InvalidPrometheusConfig(
+            "bearerTokenFile and usernameFile exclude each other: set one of them"
+        )
     plain = {name.lower() for name, _ in config.headers}
     for name, _ in config.header_files:
         if name.lower() in plain:
-            raise InvalidPrometheusConfig(f"headerFiles: {name} is in headers too")
+            raise InvalidPrometheusConfig(
+                f"headerFiles: {name} is also in headers; set it in one of them"
+            )
 
 
 def _path(name: str, value: object) -> Path:
     if not isinstance(value, str) or not value or "\0" in value:
-        raise InvalidPrometheusConfig(f"{name}: needs to be the path of a file")
+        raise InvalidPrometheusConfig(f"{name}: must be the path of a file")
     return Path(value)
 
 
 def _strings(name: str, value: object) -> list[tuple[str, str]]:
     if not isinstance(value, dict) or not all(isinstance(one, str) for one in value.values()):
-        raise InvalidPrometheusConfig(f"{name}: needs to be an object of strings")
+        raise InvalidPrometheusConfig(f"{name}: must be an object of strings")
     return sorted(value.items())
 
 
 def _header_name(field: str, name: str) -> str:
     if not _HEADER.fullmatch(name):
-        raise InvalidPrometheusConfig(f"{field}: {name!r} is not the name of an HTTP header")
+        raise InvalidPrometheusConfig(f"{field}: {name!r} is not a valid HTTP header name")
     if name.lower() in _RESERVED_HEADERS:
         raise InvalidPrometheusConfig(
-            f"{field}: {name} cannot be set here; credentials are files: bearerTokenFile, "
-            "usernameFile with passwordFile (prometheus.auth of the chart)"
+            f"{field}: {name} cannot be set here; set credentials by bearerTokenFile, or by "
+            "usernameFile and passwordFile (prometheus.auth of the chart)"
         )
     return name
 
 
 def _headers(field: str, value: object) -> tuple[tuple[str, str], ...]:
-    found = _strings(field, value)
-    for name, content in found:
+    headers = _strings(field, value)
+    for name, content in headers:
         if not (content.isascii() and content.isprintable()):
             raise InvalidPrometheusConfig(f"{field}: the value of {name} is not printable ASCII")
-    return tuple((_header_name(field, name), content.strip()) for name, content in found)
+    return tuple((_header_name(field, name), content.strip()) for name, content in headers)
 
 
 def _header_files(field: str, value: object) -> tuple[tuple[str, Path], ...]:
@@ -199,11 +205,11 @@ def _header_files(field: str, value: object) -> tuple[tuple[str, Path], ...]:
 
 
 def _matchers(field: str, value: object) -> tuple[tuple[str, str], ...]:
-    found = _strings(field, value)
-    for name, content in found:
+    matchers = _strings(field, value)
+    for name, content in matchers:
         if not _LABEL.fullmatch(name) or name == "__name__":
             raise InvalidPrometheusConfig(
-                f"{field}: {name!r} is not the name of a label (letters, digits and _, no digit"
+                f"{field}: {name!r} is not a valid label name (letters, digits and _, no digit"
                 " first; not __name__)"
             )
         try:
@@ -212,7 +218,7 @@ def _matchers(field: str, value: object) -> tuple[tuple[str, str], ...]:
             raise InvalidPrometheusConfig(
                 f"{field}: the value of {name} is not valid Unicode"
             ) from None
-    return tuple(found)
+    return tuple(matchers)
 
 
 def _interval(field: str, value: object) -> float:

@@ -1,7 +1,7 @@
-"""Secrets and TLS files of a Prometheus configuration, read again when they change.
+"""Secrets and TLS files of a Prometheus configuration, reloaded when they change.
 
-Kubernetes replaces the files of a mounted Secret while the pod runs. Headers are read at each
-request: the files are small. A TLS context is built anew when one of its files has changed.
+Kubernetes replaces the files of a mounted Secret while the pod runs. Header files are small and read
+for each request. A TLS context is rebuilt when one of its files has changed.
 """
 
 from __future__ import annotations
@@ -21,17 +21,17 @@ _LONGEST: Final = 64 << 10
 
 @dataclass(frozen=True, slots=True)
 class RequestHeaders:
-    """Headers of one request, and what in them has to be masked in messages."""
+    """Headers of one request, and the secrets in them to mask in messages."""
 
     headers: dict[str, str]
     secrets: tuple[str, ...] = field(default=(), repr=False)
 
 
 def request_headers(config: PrometheusConfig) -> RequestHeaders:
-    """The headers of a request that is sent now.
+    """Read the headers of a request.
 
     Raises:
-        PrometheusError: a file cannot be read or does not hold what a header can carry.
+        PrometheusError: a file cannot be read, or its content is not valid in a header.
     """
     headers = {"Accept": "application/json"} | dict(config.headers)
     secrets: list[str] = []
@@ -45,7 +45,7 @@ def request_headers(config: PrometheusConfig) -> RequestHeaders:
     elif config.username_file is not None and config.password_file is not None:
         user, password = _text(config.username_file), _text(config.password_file)
         if ":" in user:
-            raise _unusable(config.username_file, "a user name holds no colon")
+            raise _unusable(config.username_file, "a user name must not have a colon")
         encoded = base64.b64encode(f"{user}:{password}".encode()).decode()
         secrets += [password, encoded]
         headers["Authorization"] = f"Basic {encoded}"
@@ -53,7 +53,7 @@ def request_headers(config: PrometheusConfig) -> RequestHeaders:
 
 
 class TlsFiles:
-    """The TLS context of a configuration; the same object until one of the files changes."""
+    """The TLS context of a configuration, rebuilt when one of the files changes."""
 
     def __init__(self, config: PrometheusConfig) -> None:
         self._config = config
@@ -63,10 +63,10 @@ class TlsFiles:
         self._context: ssl.SSLContext | None = None
 
     def context(self) -> ssl.SSLContext:
-        """What the server's certificate is checked with; a CA file replaces the system's CAs.
+        """The current TLS context; a CA file replaces the CAs of the system.
 
         Raises:
-            PrometheusError: a file cannot be read or holds no certificate or key.
+            PrometheusError: a file cannot be read or has no certificate or key.
         """
         state = tuple(_state(path) for path in self._paths)
         if self._context is None or state != self._state:
@@ -81,7 +81,7 @@ class TlsFiles:
             raise _unusable(ca or Path("the CA file"), _reason(error)) from None
         if cert is not None and key is not None:
             try:
-                # A password, or OpenSSL would ask for one at the terminal.
+                # Without a password, OpenSSL would prompt at the terminal.
                 context.load_cert_chain(str(cert), str(key), password="")
             except (OSError, ValueError) as error:
                 raise _unusable(cert, f"with key {key}: {_reason(error)}") from None
@@ -90,10 +90,10 @@ class TlsFiles:
 
 def _state(path: Path) -> tuple[int, int, int]:
     try:
-        found = os.stat(path)
+        status = os.stat(path)
     except OSError as error:
         raise _unusable(path, error.strerror or type(error).__name__) from None
-    return found.st_mtime_ns, found.st_ino, found.st_size
+    return status.st_mtime_ns, status.st_ino, status.st_size
 
 
 def _text(path: Path) -> str:
@@ -116,7 +116,7 @@ def _text(path: Path) -> str:
 def _ascii(path: Path) -> str:
     text = _text(path)
     if not (text.isascii() and text.isprintable()):
-        raise _unusable(path, "holds characters that an HTTP header cannot carry")
+        raise _unusable(path, "it has characters that are not valid in an HTTP header")
     return text
 
 
@@ -126,9 +126,9 @@ def _reason(error: Exception) -> str:
     return (error.strerror if isinstance(error, OSError) else None) or type(error).__name__
 
 
-def _unusable(path: Path, why: str) -> PrometheusError:
+def _unusable(path: Path, cause: str) -> PrometheusError:
     return PrometheusError(
         FailureKind.CONFIG,
-        f"Prometheus was not asked: the file {path} of its client configuration cannot be used:"
-        f" {why}; check prometheus.auth",
+        f"Prometheus was not queried: the file {path} of the client configuration cannot be used:"
+        f" {cause}; check prometheus.auth",
     )

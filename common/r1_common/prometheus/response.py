@@ -1,7 +1,7 @@
-"""The response of Prometheus' query API: a result, or a failure with the HTTP status and the cause.
+"""Parsing of responses of Prometheus' query API: a result, or a failure with HTTP status and cause.
 
-https://prometheus.io/docs/prometheus/latest/querying/api/. What answers at the URL need not be
-Prometheus: a proxy asks for a login, a load balancer sends an HTML page, a store sends part of the
+https://prometheus.io/docs/prometheus/latest/querying/api/. The server at the URL may not be
+Prometheus: a proxy requires a login, a load balancer returns an HTML page, a store returns partial
 data.
 """
 
@@ -14,30 +14,30 @@ from http import HTTPStatus
 from typing import Any, Final
 from urllib.parse import urlsplit
 
-from r1_common.foreign_json import MAX_BYTES, InvalidJson, parse_json
 from r1_common.http_json import read_json, status_text
+from r1_common.untrusted_json import MAX_BYTES, InvalidJson, parse_json
 
 MAX_RESPONSE_BYTES: Final = MAX_BYTES
 _EXCERPT: Final = 300
 
 
 class FailureKind(Enum):
-    """What a query failed on; it decides whether the same query may succeed a moment later."""
+    """Cause of a failed query; it decides whether a retry may succeed."""
 
     UNREACHABLE = auto()
     """No response, a timeout, a TLS failure, 429 or 5xx."""
     DENIED = auto()
-    """401, 403, a redirect, an HTML page, any other status that is no answer to the query."""
+    """401, 403, a redirect, an HTML page, or another status of a server that is not Prometheus."""
     QUERY = auto()
-    """Prometheus refuses the query (400, 422)."""
+    """Prometheus rejects the query (400, 422)."""
     INVALID = auto()
-    """200 with a body that is no answer of the query API."""
+    """200 with a body that is not a response of the query API."""
     CONFIG = auto()
-    """A credential or TLS file of this side cannot be used."""
+    """A credential or TLS file of the client cannot be used."""
 
 
 class PrometheusError(Exception):
-    """A query without a result; the message has URL, HTTP status and cause, and no secret."""
+    """A failed query; the message has URL, HTTP status and cause, and no secret."""
 
     def __init__(self, kind: FailureKind, message: str) -> None:
         super().__init__(message)
@@ -48,8 +48,8 @@ class PrometheusError(Exception):
 class QueryResult:
     """``data`` of a successful response.
 
-    ``partial`` are the warnings that mean missing data; not empty: the result is a lower bound of
-    a sum or a count. Warnings of the PromQL engine about the query itself are not among them.
+    ``partial`` has the warnings about missing data. With such a warning, the result of a sum or count
+    is a lower bound. Warnings of the PromQL engine about the query are not included.
     """
 
     result_type: str
@@ -59,33 +59,33 @@ class QueryResult:
 
 @dataclass(frozen=True, slots=True)
 class HttpResponse:
-    """What came back: ``body`` holds at most ``MAX_RESPONSE_BYTES`` + 1 bytes."""
+    """An HTTP response; ``body`` has at most ``MAX_RESPONSE_BYTES`` + 1 bytes."""
 
     status: int
     headers: Mapping[str, str]
     body: bytes
 
     def header(self, name: str) -> str:
-        """The header's value, whatever the case of its name; empty without one."""
+        """The value of a header, case-insensitive; empty without one."""
         return next((v for k, v in self.headers.items() if k.lower() == name), "")
 
 
 def read_response(url: str, response: HttpResponse, secrets: Iterable[str] = ()) -> QueryResult:
-    """The result in the response of a query to Prometheus at ``url``.
+    """Parse the response of a query to Prometheus at ``url``.
 
     ``secrets`` are masked where the server repeats them in an error.
 
     Raises:
-        PrometheusError: there is no result; the message says why.
+        PrometheusError: the response has no result; the message has the cause.
     """
-    who = f"Prometheus at {url}"
+    server = f"Prometheus at {url}"
     try:
         if response.status != HTTPStatus.OK:
-            raise _refused(f"{who} answered {status_text(response.status)}", response)
-        found = _result(who, response)
+            raise _failure(f"{server} answered {status_text(response.status)}", response)
+        result = _result(server, response)
     except PrometheusError as error:
         raise PrometheusError(error.kind, masked(str(error), secrets)) from None
-    return replace(found, partial=tuple(masked(one, secrets) for one in found.partial))
+    return replace(result, partial=tuple(masked(one, secrets) for one in result.partial))
 
 
 def unreachable(url: str, cause: str, secrets: Iterable[str] = ()) -> PrometheusError:
@@ -101,68 +101,69 @@ def masked(text: str, secrets: Iterable[str]) -> str:
     return text
 
 
-def _refused(who: str, response: HttpResponse) -> PrometheusError:
-    status, said = response.status, _error_text(response)
-    because = f": {said}" if said else ""
+def _failure(subject: str, response: HttpResponse) -> PrometheusError:
+    status, detail = response.status, _error_text(response)
+    cause = f": {detail}" if detail else ""
     if status == HTTPStatus.UNAUTHORIZED:
-        hint = "check prometheus.auth: the credentials are missing or not accepted"
-        return PrometheusError(FailureKind.DENIED, f"{who}{because}; {hint}")
+        hint = "check prometheus.auth: the credentials are missing or rejected"
+        return PrometheusError(FailureKind.DENIED, f"{subject}{cause}; {hint}")
     if status == HTTPStatus.FORBIDDEN:
         hint = (
             "check prometheus.auth and prometheus.headers: the credentials may not read these data"
         )
-        return PrometheusError(FailureKind.DENIED, f"{who}{because}; {hint}")
+        return PrometheusError(FailureKind.DENIED, f"{subject}{cause}; {hint}")
     if 300 <= status < 400:
         target = _origin(response.header("location"))
         hint = "redirects are not followed; check prometheus.url, and prometheus.auth for a login"
-        return PrometheusError(FailureKind.DENIED, f"{who}, a redirect to {target}; {hint}")
+        return PrometheusError(FailureKind.DENIED, f"{subject}, a redirect to {target}; {hint}")
     if status == HTTPStatus.TOO_MANY_REQUESTS or status >= 500:
-        return PrometheusError(FailureKind.UNREACHABLE, f"{who}{because}")
+        return PrometheusError(FailureKind.UNREACHABLE, f"{subject}{cause}")
     if status in (HTTPStatus.BAD_REQUEST, HTTPStatus.UNPROCESSABLE_ENTITY):
         if _api_error(response) is not None:
-            return PrometheusError(FailureKind.QUERY, f"{who} and refused the query{because}")
-        return PrometheusError(FailureKind.DENIED, f"{who}{because}; check prometheus.url")
+            return PrometheusError(FailureKind.QUERY, f"{subject} and rejected the query{cause}")
+        return PrometheusError(FailureKind.DENIED, f"{subject}{cause}; check prometheus.url")
     hint = "check prometheus.url, and its path: /api/v1/query is read below it"
-    return PrometheusError(FailureKind.DENIED, f"{who}{because}; {hint}")
+    return PrometheusError(FailureKind.DENIED, f"{subject}{cause}; {hint}")
 
 
-def _result(who: str, response: HttpResponse) -> QueryResult:
+def _result(server: str, response: HttpResponse) -> QueryResult:
     try:
         document = read_json(response.status, response.header("content-type"), response.body)
     except InvalidJson as error:
-        raise _not_json(who, response, error) from None
-    who = f"{who} answered {status_text(response.status)}"
+        raise _not_json(server, response, error) from None
+    subject = f"{server} answered {status_text(response.status)}"
     if not isinstance(document, dict):
-        raise PrometheusError(FailureKind.INVALID, f"{who} with JSON that is not an object")
+        raise PrometheusError(FailureKind.INVALID, f"{subject} with JSON that is not an object")
     if document.get("status") == "error":
         raise PrometheusError(
-            FailureKind.QUERY, f"{who} and refused the query: {_described(document)}"
+            FailureKind.QUERY, f"{subject} and rejected the query: {_described(document)}"
         )
     data = document.get("data")
     if document.get("status") != "success" or not isinstance(data, dict):
-        raise PrometheusError(FailureKind.INVALID, f"{who} with JSON that has no query result")
+        raise PrometheusError(FailureKind.INVALID, f"{subject} with JSON that has no query result")
     if not isinstance(data.get("resultType"), str) or not isinstance(data.get("result"), list):
-        raise PrometheusError(FailureKind.INVALID, f"{who} with a query result that lacks fields")
+        raise PrometheusError(
+            FailureKind.INVALID, f"{subject} with a query result that lacks fields"
+        )
     return QueryResult(data["resultType"], data["result"], _missing_data(document))
 
 
-def _not_json(who: str, response: HttpResponse, error: InvalidJson) -> PrometheusError:
+def _not_json(server: str, response: HttpResponse, error: InvalidJson) -> PrometheusError:
     kind = response.header("content-type").lower()
     if "html" in kind or response.body.lstrip()[:1] == b"<":
         return PrometheusError(
             FailureKind.DENIED,
-            f"{who} answered {status_text(response.status)} with an HTML page, which a login or "
-            "another service sends; "
-            "check prometheus.url and prometheus.auth",
+            f"{server} answered {status_text(response.status)} with an HTML page, as a login page or "
+            "another service does; check prometheus.url and prometheus.auth",
         )
-    return PrometheusError(FailureKind.INVALID, f"{who} {error}; check prometheus.url")
+    return PrometheusError(FailureKind.INVALID, f"{server} {error}; check prometheus.url")
 
 
 def _missing_data(document: Mapping[str, Any]) -> tuple[str, ...]:
-    """The warnings that mean missing data.
+    """The warnings about missing data.
 
-    Thanos, Mimir and Cortex report stores that did not answer in ``warnings``; VictoriaMetrics sets
-    ``isPartial``. Prometheus 3 puts notes of its engine into ``infos`` and ``warnings``, with the
+    Thanos, Mimir and Cortex report stores without a response in ``warnings``; VictoriaMetrics sets
+    ``isPartial``. Prometheus 3 reports notes of its engine in ``infos`` and ``warnings``, with the
     prefixes below.
     """
     warnings = document.get("warnings")
@@ -179,7 +180,7 @@ def _about_the_query(warning: object) -> bool:
 
 
 def _api_error(response: HttpResponse) -> str | None:
-    """The error of a Prometheus API response; None where the body is none."""
+    """The error of a Prometheus API response; None for any other body."""
     try:
         document = parse_json(response.body)
     except InvalidJson:
@@ -190,9 +191,9 @@ def _api_error(response: HttpResponse) -> str | None:
 
 
 def _error_text(response: HttpResponse) -> str:
-    found = _api_error(response)
-    if found is not None:
-        return found
+    error = _api_error(response)
+    if error is not None:
+        return error
     kind = response.header("content-type").lower()
     if kind.startswith("text/plain") or not kind:  # Go's server sends no type with its own errors
         return _line(response.body[:_EXCERPT].decode(errors="replace"))
@@ -205,7 +206,7 @@ def _described(document: Mapping[str, Any]) -> str:
 
 
 def _origin(location: str) -> str:
-    """Scheme and host of a redirect's target: the rest may hold a token."""
+    """Scheme and host of a redirect's target; the rest may contain a token."""
     try:
         parts = urlsplit(location)
         host, port = parts.hostname, parts.port

@@ -1,11 +1,11 @@
-"""Label matchers added to every selector of a PromQL query.
+"""Label matchers for every selector of a PromQL query.
 
-One store may hold the series of several clusters. The matchers of the configuration narrow every
-query to one of them, queries that users wrote included. A selector that matches one of the labels
-itself keeps its own matcher: the author of the query chose another value.
+One store may have the series of several clusters. The matchers of the configuration restrict every
+query to one of them, queries of users included. A selector that already matches one of the labels
+keeps its own matcher: the author of the query chose another value.
 
 The lexical rules are those of https://prometheus.io/docs/prometheus/latest/querying/basics/. A text
-that does not follow them is returned as it is: Prometheus refuses it with a better message.
+that does not follow them is returned unchanged: Prometheus rejects it with a better message.
 """
 
 from __future__ import annotations
@@ -45,27 +45,27 @@ def add_matchers(query: str, matchers: Sequence[tuple[str, str]]) -> str:
 
 
 def matcher(name: str, value: str) -> str:
-    """``name="value"`` with the value escaped as PromQL needs it."""
+    """``name="value"`` with the value escaped for PromQL."""
     escaped = value.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
     return f'{name}="{escaped}"'
 
 
 def _tokens(query: str) -> list[_Token] | None:
-    """The tokens, which together are the query; None where a character starts none."""
-    found, at = [], 0
+    """All tokens of the query; None where a character starts no token."""
+    tokens, at = [], 0
     while at < len(query):
         match = _TOKEN.match(query, at)
         if match is None:
             return None
-        found.append(_Token(str(match.lastgroup), match.group()))
+        tokens.append(_Token(str(match.lastgroup), match.group()))
         at = match.end()
-    return found
+    return tokens
 
 
 def _rewritten(tokens: list[_Token], matchers: Sequence[tuple[str, str]]) -> Iterator[str]:
     at = 0
     operand = True
-    """Whether an operand comes next: only there a word is a metric, a function or a number."""
+    """Whether an operand comes next: only an operand can be a metric, a function or a number."""
     while at < len(tokens):
         kind, text = tokens[at]
         word, following = text.lower(), _next(tokens, at + 1).text
@@ -93,12 +93,12 @@ def _rewritten(tokens: list[_Token], matchers: Sequence[tuple[str, str]]) -> Ite
 
 
 def _next(tokens: list[_Token], at: int) -> _Token:
-    """The next token that is no space or comment."""
+    """The next token that is not a space or comment."""
     return next((one for one in tokens[at:] if one.kind != "space"), _Token("end", ""))
 
 
 def _with_labels(tokens: list[_Token], at: int, since: int | None = None) -> tuple[int, str]:
-    """The keyword before ``at`` with its list of labels, if it has one, and the position after."""
+    """The position after the keyword before ``at`` and its label list, if any, and their text."""
     start = at - 1 if since is None else since
     if _next(tokens, at).text == "(":
         at = next((n + 1 for n in range(at, len(tokens)) if tokens[n].text == ")"), len(tokens))
@@ -106,7 +106,7 @@ def _with_labels(tokens: list[_Token], at: int, since: int | None = None) -> tup
 
 
 def _braces(tokens: list[_Token], at: int, matchers: Sequence[tuple[str, str]]) -> tuple[int, str]:
-    """A selector's braces, open before ``at``, with the matchers that it lacks, and what follows."""
+    """The position after a selector whose brace opened before ``at``, and its text with matchers."""
     end = next((n for n in range(at, len(tokens)) if tokens[n].text == "}"), len(tokens))
     inner = tokens[at:end]
     own = {
@@ -119,7 +119,7 @@ def _braces(tokens: list[_Token], at: int, matchers: Sequence[tuple[str, str]]) 
     if added and end < len(tokens):
         solid = [one for one in inner if one.kind != "space"]
         comma = "," if solid and solid[-1].text != "," else ""
-        # A comment runs to the end of its line and would swallow what follows.
+        # A comment extends to the end of its line and would include the following text.
         comment = "\n" if inner and inner[-1].text.startswith("#") else ""
         text = f"{text}{comment}{comma}{','.join(added)}"
     return end + 1, "{" + text + ("}" if end < len(tokens) else "")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from types import MappingProxyType
 
-from r1_common.foreign_json import InvalidJson, only, parse_json
+from r1_common.untrusted_json import InvalidJson, convert_errors, parse_json
 from r1_forecasting.published.publication import Publication, parse_publication
 from r1_forecasting.service.request import InvalidRequest
 
@@ -24,7 +24,7 @@ def parse_catalogue(text: str) -> Catalogue:
     found: dict[tuple[str, str], Publication] = {}
     for index, entry in enumerate(entries):
         try:
-            with only(InvalidRequest, "the entry"):
+            with convert_errors(InvalidRequest, "the entry"):
                 made = parse_publication(entry)
         except InvalidRequest as error:
             joint = "." if isinstance(entry, Mapping) else " "

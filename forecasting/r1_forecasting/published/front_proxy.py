@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any
 
-from r1_common.foreign_json import InvalidJson, only, parse_json
+from r1_common.untrusted_json import InvalidJson, convert_errors, parse_json
 from r1_forecasting.published.external_metrics import MetricRequestRefused
 
 CONFIG_MAP = "extension-apiserver-authentication"
@@ -46,7 +46,7 @@ class FrontProxy:
 
 def parse_front_proxy(config_map: Mapping[str, Any]) -> FrontProxy:
     """Read the ConfigMap (as JSON gives it); raises ``InvalidFrontProxy``."""
-    with only(InvalidFrontProxy, CONFIG_MAP):
+    with convert_errors(InvalidFrontProxy, CONFIG_MAP):
         return _parse_data(config_map.get("data") or {})
 
 

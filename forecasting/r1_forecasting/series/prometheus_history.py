@@ -16,10 +16,10 @@ from typing import Any, Protocol
 
 from prometheus_api_client import PrometheusConnect
 
-from r1_common.foreign_json import only
 from r1_common.prometheus.client_config import PrometheusConfig
 from r1_common.prometheus.response import FailureKind, PrometheusError, QueryResult
 from r1_common.prometheus.selectors import add_matchers
+from r1_common.untrusted_json import convert_errors
 from r1_forecasting.protocol import ForecastUnavailable, UnavailableReason
 from r1_forecasting.series.prometheus_session import PrometheusSession
 from r1_forecasting.series.series import Series, from_samples
@@ -68,7 +68,7 @@ class PrometheusHistory:
             return ForecastUnavailable(reason, str(error))
         found = from_samples(samples, step, until=until)
         if isinstance(found, ForecastUnavailable):
-            return replace(found, message=found.message + self.config.narrowed_by)
+            return replace(found, message=found.message + self.config.matchers_note)
         return found
 
     def _range(self, query: str, step: float, first: float, last: float) -> QueryResult:
@@ -120,7 +120,7 @@ def _samples(found: QueryResult) -> list[tuple[float, float]]:
         raise _Unusable(
             f"the query returned {len(found.result)} series, needs one: wrap it in sum()"
         )
-    with only(_Unusable, "Prometheus returned a series that cannot be read"):
+    with convert_errors(_Unusable, "Prometheus returned a series that cannot be read"):
         return [
             (float(time), float(value)) for one in found.result for time, value in one["values"]
         ]

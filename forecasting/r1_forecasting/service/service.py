@@ -18,8 +18,8 @@ from typing import Any
 from aiohttp import web
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
-from r1_common.foreign_json import InvalidJson, parse_json
 from r1_common.supervision import Supervisor
+from r1_common.untrusted_json import InvalidJson, parse_json
 from r1_forecasting.selection.model_store import ModelFolder, Source
 from r1_forecasting.selection.training import FitOutcome, Trainer
 from r1_forecasting.selection.training_queue import Order

@@ -13,7 +13,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
-from r1_common.foreign_json import InvalidJson, parse_json
+from r1_common.untrusted_json import InvalidJson, parse_json
 
 NAME = re.compile(r"[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?")
 URL = re.compile(r"http://[^/\s]+")

@@ -13,7 +13,7 @@ from typing import Any, Protocol
 
 from aiohttp import web
 
-from r1_common.foreign_json import InvalidJson, parse_json
+from r1_common.untrusted_json import InvalidJson, parse_json
 from r1_forecasting.service.request import ForecastRequest, InvalidRequest, as_body, parse_request
 from r1_forecasting.sharding.ownership import Shards
 

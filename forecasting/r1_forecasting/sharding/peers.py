@@ -13,8 +13,8 @@ from typing import Any
 
 import aiohttp
 
-from r1_common.foreign_json import InvalidJson
 from r1_common.http_json import read_json
+from r1_common.untrusted_json import InvalidJson
 from r1_forecasting.service.metrics import ForecastMetrics
 from r1_forecasting.sharding.ownership import Shards
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from r1_common.foreign_json import InvalidJson, parse_json
+from r1_common.untrusted_json import InvalidJson, parse_json
 from r1_gateway.admission.classes import BY_NAME, PriorityClass
 
 LONGEST_SECONDS = 60.0

@@ -17,10 +17,10 @@ from collections.abc import Callable, Mapping
 
 import aiohttp
 
-from r1_common.foreign_json import InvalidJson, only, parse_json
 from r1_common.ip_family import choose_address, prefers_ipv6
 from r1_common.kube.access import find_access
 from r1_common.supervision import Supervisor
+from r1_common.untrusted_json import InvalidJson, convert_errors, parse_json
 from r1_gateway.gateway import Gateway
 from r1_gateway.kube.list_watch import KubeObject, ListWatch
 from r1_gateway.kube.refusal_events import RefusalEvents
@@ -58,7 +58,7 @@ class RouteView:
             self._complaints.pop(key, None)
             return self._routes.pop(key, None) is not None
         try:
-            with only(InvalidRoute, "the object"):
+            with convert_errors(InvalidRoute, "the object"):
                 entry = (str(item["metadata"].get("creationTimestamp", "")), _route_of(item))
         except InvalidRoute as error:
             self._refuse(key, item, str(error)[:MESSAGE_CHARACTERS])
@@ -135,7 +135,7 @@ class PodView:
         identities: dict[str, str] = {}
         if item is not None:
             try:
-                with only(InvalidSlice, "the object"):
+                with convert_errors(InvalidSlice, "the object"):
                     parsed = self._parse(key, item)
                     identities = _identities(item)
             except InvalidSlice as error:
@@ -163,7 +163,7 @@ class PodView:
         port = _port(item)
         for endpoint in item.get("endpoints") or []:
             try:
-                with only(InvalidSlice, "an endpoint"):
+                with convert_errors(InvalidSlice, "an endpoint"):
                     found.update(self._read(endpoint, port))
             except InvalidSlice as error:
                 self.errors += 1

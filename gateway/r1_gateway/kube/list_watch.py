@@ -18,8 +18,8 @@ from typing import Any
 
 import aiohttp
 
-from r1_common.foreign_json import only, parse_json
 from r1_common.kube.access import KubeAccess
+from r1_common.untrusted_json import convert_errors, parse_json
 
 logger = logging.getLogger(__name__)
 
@@ -111,7 +111,7 @@ class ListWatch:
                     raise Gone
                 answer.raise_for_status()
                 text = await answer.read()
-            with only(InvalidObject, f"a list of {self.path}"):
+            with convert_errors(InvalidObject, f"a list of {self.path}"):
                 page = parse_json(text, max_bytes=LIST_BYTES)
                 items += page["items"] or []  # without items it is no list: nothing was deleted
                 token = _text(page["metadata"].get("continue"))
@@ -174,7 +174,7 @@ class ListWatch:
                         raise InvalidObject(f"an event has more than {LINE_BYTES} bytes")
                     for line in lines:
                         if line:
-                            with only(InvalidObject, "an event"):
+                            with convert_errors(InvalidObject, "an event"):
                                 event = parse_json(line)
                                 kind, item = event["type"], event["object"]
                             yield kind, item
@@ -189,7 +189,7 @@ class ListWatch:
             if isinstance(item, dict) and item.get("code") == 410:
                 raise Gone
             self._version = ""  # it may never be accepted, as after a restore of etcd: list again
-            with only(InvalidObject, "an event"):
+            with convert_errors(InvalidObject, "an event"):
                 raise InvalidObject(f"the watch ended: {str(item)[:500]}")
         metadata = item.get("metadata") if isinstance(item, dict) else None
         version = metadata.get("resourceVersion") if isinstance(metadata, dict) else None

@@ -12,7 +12,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from r1_common.foreign_json import only
+from r1_common.untrusted_json import convert_errors
 from r1_gateway.admission.classes import PriorityClass, UnknownClass, parse_class
 
 _DIGEST = re.compile(r"[0-9a-f]{64}")
@@ -85,7 +85,7 @@ def _class(entry: Mapping[str, object], field: str, where: str) -> PriorityClass
     if value is None:
         return None
     try:
-        with only(UnknownClass, "a name of a class"):
+        with convert_errors(UnknownClass, "a name of a class"):
             return parse_class(str(value))
     except UnknownClass as error:
         raise InvalidKeys(f"{where}: {field}: {error}") from None

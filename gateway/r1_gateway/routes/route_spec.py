@@ -24,7 +24,7 @@ def build_model_table(specs: Iterable[RouteSpec]) -> ModelTable:
     names = resolve(NameClaim(spec.key, spec.models) for spec in specs)
     conflicts = tuple(
         f"model {name!r} of {key} belongs to {names.owners[name]}"
-        for key, lost in names.lost.items()
+        for key, lost in names.conflicts.items()
         for name in lost
     )
     return ModelTable(names.owners, conflicts)

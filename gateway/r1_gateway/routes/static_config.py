@@ -17,7 +17,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from r1_common.foreign_json import only, parse_json
+from r1_common.untrusted_json import convert_errors, parse_json
 from r1_gateway.gateway import Gateway
 from r1_gateway.http.upstream import split_address
 from r1_gateway.routes.keys import parse_keys
@@ -48,7 +48,7 @@ def parse_config(document: object) -> StaticConfig:
     pods: dict[str, dict[str, bool]] = {}
     for index, entry in enumerate(document["routes"]):
         try:
-            with only(InvalidRoute, "the entry"):
+            with convert_errors(InvalidRoute, "the entry"):
                 spec = parse_route(entry)
                 pods[spec.key] = _endpoints(entry.get("endpoints", []))
         except InvalidRoute as error:

@@ -13,8 +13,8 @@ from typing import Any
 
 import aiohttp
 
-from r1_common.foreign_json import InvalidJson
 from r1_common.http_json import read_json
+from r1_common.untrusted_json import InvalidJson
 from r1_operator.cli.decision_view import print_decisions
 from r1_operator.cli.output import FAILED, NOT_FOUND, OK, CommandFailed, console, print_json
 from r1_operator.kube.client import Api, KubeApiError, NotFound

@@ -54,7 +54,7 @@ class ExternalMetrics:
             config.url, "Prometheus", is_valid=lambda _: True, rng=rng, clock=clock
         )
         self._api = PrometheusApi(config)
-        self._narrowed_by = config.narrowed_by
+        self._narrowed_by = config.matchers_note
         self._failures: dict[_QueryKey, str] = {}
 
     async def close(self) -> None:

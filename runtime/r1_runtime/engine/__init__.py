@@ -1,1 +1,1 @@
-"""Continuous batching: sequences, blocks and the scheduler (pure), the runner (torch), the loop."""
+"""Continuous batching: scheduler and cache blocks (without torch), model runner, engine loop."""

@@ -1,6 +1,6 @@
-"""The cache as a pool of equal blocks; which sequence holds which is all that is known here.
+"""Pool of equal cache blocks.
 
-Blocks are counted by reference, although each has one holder so far: a prefix cache shares them.
+Blocks are reference-counted, although each has one owner today: a prefix cache would share them.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from collections import deque
 
 
 class BlockPool:
-    """Hands out block numbers 0..count-1.
+    """Allocates block numbers 0..count-1.
 
     Args:
         count: blocks in the cache.
@@ -30,11 +30,11 @@ class BlockPool:
 
     @property
     def usage(self) -> float:
-        """The share of blocks in use, 0..1."""
+        """Fraction of blocks in use, 0..1."""
         return 1 - len(self._free) / self.count
 
     def take(self, number: int) -> list[int] | None:
-        """`number` fresh blocks, or None and nothing changed when there are too few."""
+        """Allocate `number` blocks; return None, without a change, when there are too few."""
         if number > len(self._free):
             return None
         blocks = [self._free.popleft() for _ in range(number)]
@@ -43,19 +43,19 @@ class BlockPool:
         return blocks
 
     def release(self, blocks: list[int]) -> None:
-        """Give up one reference on each; the tail of a sequence is reused before its head."""
+        """Drop one reference per block; the tail of a sequence is reused before its head."""
         for block in reversed(blocks):
             if self._references[block] < 1:
-                raise ValueError(f"block {block} is released but not held")
+                raise ValueError(f"block {block} is released but not in use")
             self._references[block] -= 1
             if not self._references[block]:
                 self._free.append(block)
 
     def check_integrity(self) -> None:
-        """Raise AssertionError unless every block is either free once or held."""
+        """Raise AssertionError unless every block is either free once or in use."""
         free = set(self._free)
         if len(free) != len(self._free):
             raise AssertionError("a block is free twice")
-        held = {block for block, count in enumerate(self._references) if count > 0}
-        if free & held or free | held != set(range(self.count)):
-            raise AssertionError("free and held blocks do not add up")
+        in_use = {block for block, count in enumerate(self._references) if count > 0}
+        if free & in_use or free | in_use != set(range(self.count)):
+            raise AssertionError("free blocks and blocks in use do not add up")

@@ -1,8 +1,7 @@
-"""The loop: commands in, one scheduler step after another, text out.
+"""Engine loop: takes commands, runs scheduler steps, delivers text.
 
-The engine runs in a thread of its own and shares nothing with the event loop. Commands (add, abort)
-go in through a locked list; results come out once per step, all of them in one call of `deliver`,
-which is the only thing the engine knows of its surroundings.
+The engine runs in its own thread and shares no state with the event loop. Commands (submit, abort)
+arrive through a locked list. One call of `deliver` per step returns all results of the step.
 """
 
 from __future__ import annotations
@@ -24,16 +23,16 @@ _log = logging.getLogger("r1_runtime")
 
 
 class StepRunner(Protocol):
-    """What computes a step; `engine.runner.Runner` outside of tests."""
+    """Computes a step; `engine.runner.Runner` outside of tests."""
 
     def execute(self, step: Step) -> list[tuple[Sequence, int | None]]:
-        """Compute the step; (sequence, next token) for the chunks that sample.
+        """Compute the step; return (sequence, next token) for the chunks that sample.
 
         The token is None where the model computed logits that are not finite.
         """
 
-    def forget(self, sequence: Sequence) -> None:
-        """Drop what is kept for a sequence that has ended."""
+    def release(self, sequence: Sequence) -> None:
+        """Free the state of a sequence that has ended."""
 
 
 @dataclass(slots=True)
@@ -50,18 +49,18 @@ class _Inbox:
     requests: list[Request] = field(default_factory=list)
     aborts: list[str] = field(default_factory=list)
     stop: bool = False
-    closed: bool = False  # the thread has ended and takes no more commands
+    closed: bool = False  # the thread has ended and accepts no commands
 
 
 class Engine:
     """Owns scheduler and runner while its thread runs.
 
     Args:
-        scheduler: the sequences.
-        runner: the tensors.
-        decode: tokens to text, special tokens left out.
+        scheduler: schedules the sequences.
+        runner: computes the steps.
+        decode: converts tokens to text, without special tokens.
         eos: tokens that end an output.
-        deliver: called from the engine's thread after each step with something to say.
+        deliver: called from the engine's thread after each step that has outputs.
         clock: seconds; for tests.
     """
 
@@ -88,10 +87,10 @@ class Engine:
         self._thread.start()
 
     def stop(self, seconds: float | None = None) -> bool:
-        """End the thread after the step it is in; unfinished requests end with an error.
+        """End the thread after its current step; unfinished requests end with an error.
 
         Returns:
-            Whether it has ended, which False denies after `seconds`.
+            Whether the thread has ended within `seconds`.
         """
         with self._inbox.ready:
             self._inbox.stop = True
@@ -100,7 +99,7 @@ class Engine:
         return not self._thread.is_alive()
 
     def submit(self, request: Request) -> None:
-        """Queue a request; from any thread. It ends with an error when the thread has ended."""
+        """Queue a request, from any thread. Once the engine has stopped, the request fails."""
         with self._inbox.ready:
             if not self._inbox.closed:
                 self._inbox.requests.append(request)
@@ -109,7 +108,7 @@ class Engine:
         self._deliver([_stopped(request.id)], EngineState())
 
     def abort(self, request_id: str) -> None:
-        """Give a request up, wherever it stands; unknown ones are fine. From any thread."""
+        """Abort a request in any state, from any thread; unknown ids are ignored."""
         with self._inbox.ready:
             self._inbox.aborts.append(request_id)
             self._inbox.ready.notify()
@@ -123,12 +122,12 @@ class Engine:
         try:
             while self._take_commands():
                 self.step()
-        except Exception:  # noqa: BLE001  (a fault of the engine itself, not of one request)
-            _log.exception("the engine has stopped")
+        except Exception:  # noqa: BLE001  (a failure of the engine, not of one request)
+            _log.exception("The engine has stopped; the pod must be restarted")
         self._end_all()
 
     def _end_all(self) -> None:
-        """End every request, wherever it is: running, waiting or not yet taken from the inbox."""
+        """End every request: running, waiting, or still in the inbox."""
         with self._inbox.ready:
             self._inbox.closed = True
             requests, self._inbox.requests = self._inbox.requests, []
@@ -148,7 +147,7 @@ class Engine:
             stop = self._inbox.stop
         for request in requests:
             self._admit(request)
-        with self._inbox.ready:  # only now: a fault while admitting must end those behind it too
+        with self._inbox.ready:  # after the loop: an error in it must end all requests of the inbox
             del self._inbox.requests[: len(requests)]
         ended = [self._end(self._jobs[name], Finish.ABORT) for name in aborts if name in self._jobs]
         if ended:
@@ -162,20 +161,20 @@ class Engine:
             prompt_length=len(request.prompt),
             params=request.params,
             arrived=request.arrived,
-            urgency=request.urgency,
+            priority=request.priority,
         )
         detokenizer = Detokenizer(self._decode, request.prompt, request.params.stop)
         self._jobs[request.id] = _Job(sequence, detokenizer)
         self._scheduler.add(sequence)
 
     def step(self) -> None:
-        """One step of the scheduler and the model; delivers what it produced."""
+        """Run one step of the scheduler and the model; deliver the outputs."""
         step = self._scheduler.schedule(self._clock())
         if not step.chunks:
             return
         try:
             sampled = self._runner.execute(step)
-        except Exception as error:  # noqa: BLE001  (one bad step must not end the server)
+        except Exception as error:  # noqa: BLE001  (a failed step must not end the server)
             self._fail(step, error)
             return
         self._scheduler.advance(step)
@@ -183,7 +182,7 @@ class Engine:
         self._deliver(outputs, self._state(step))
 
     def _fail(self, step: Step, error: Exception) -> None:
-        """Give up the requests of a step that raised; the others go on."""
+        """End the requests of a step that raised; other requests continue."""
         message = f"{type(error).__name__}: {error}"
         outputs = [
             self._end(self._jobs[chunk.sequence.id], Finish.ERROR, error=message)
@@ -192,7 +191,7 @@ class Engine:
         self._deliver(outputs, self._state(step))
 
     def _output(self, job: _Job, token: int | None) -> Output:
-        """The output of one request; what goes wrong with it ends this request only."""
+        """The output of one request; an error ends this request only."""
         if token is None:
             return self._end(
                 job, Finish.ERROR, error="the model computed logits that are not finite"
@@ -201,22 +200,26 @@ class Engine:
             return self._append(job, token)
         except Exception as error:
             if job.sequence.id not in self._jobs:
-                raise  # it has left already: the engine's own records are wrong
-            _log.exception("request %s failed", job.sequence.id)
+                raise  # the request has ended already: the engine's state is inconsistent
+            _log.exception("Request %s failed", job.sequence.id)
             return self._end(job, Finish.ERROR, error=f"{type(error).__name__}: {error}")
 
     def _append(self, job: _Job, token: int) -> Output:
         sequence = job.sequence
         job.generated += 1
-        first_after = None
+        time_to_first_token = None
         if job.first_token is None:
             job.first_token = self._clock()
-            first_after = job.first_token - sequence.arrived
+            time_to_first_token = job.first_token - sequence.arrived
         output = self._text_of(job, token)
-        return output if first_after is None else replace(output, first_after=first_after)
+        return (
+            output
+            if time_to_first_token is None
+            else replace(output, time_to_first_token=time_to_first_token)
+        )
 
     def _text_of(self, job: _Job, token: int) -> Output:
-        """The output that one more token makes, which may be the last."""
+        """The output of one more token, which may be the last."""
         sequence, params = job.sequence, job.sequence.params
         if token in self._eos and not params.ignore_eos:
             return self._end(job, Finish.STOP, job.detokenizer.flush(), new_tokens=1)
@@ -241,7 +244,7 @@ class Engine:
     ) -> Output:
         sequence = job.sequence
         self._scheduler.finish(sequence, reason)
-        self._runner.forget(sequence)
+        self._runner.release(sequence)
         del self._jobs[sequence.id]
         timing = Timing(sequence.arrived, sequence.first_scheduled, job.first_token, self._clock())
         return Output(
@@ -266,6 +269,6 @@ class Engine:
 
 
 def _stopped(request_id: str, generated: int = 0) -> Output:
-    """The end of a request whose engine runs no more."""
+    """The last output of a request after the engine has stopped."""
     message = "the engine has stopped"
     return Output(request_id, "", 0, generated, finish=Finish.ERROR, error=message)

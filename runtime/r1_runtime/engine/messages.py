@@ -1,4 +1,4 @@
-"""What goes into the engine and what comes out: plain values, known to both threads."""
+"""Inputs and outputs of the engine: plain values that both threads use."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from r1_runtime.engine.sequence import Finish, SamplingParams
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What is to be generated."""
+    """A request for generation."""
 
     id: str
     prompt: tuple[int, ...]
     params: SamplingParams
     arrived: float  # seconds, `time.monotonic`
-    urgency: int = 1  # the smaller, the sooner its prompt is computed
+    priority: int = 1  # the smaller, the sooner its prompt is computed
 
 
 @dataclass(frozen=True, slots=True)
 class Timing:
-    """A finished request's moments, in seconds of `time.monotonic`."""
+    """Timestamps of a finished request, in seconds of `time.monotonic`."""
 
     arrived: float
     scheduled: float | None
@@ -31,13 +31,13 @@ class Timing:
 
 @dataclass(frozen=True, slots=True)
 class Output:
-    """What a step added to one request."""
+    """New output of one request after a step."""
 
     request_id: str
     text: str
     new_tokens: int
-    generated: int  # in all so far
-    first_after: float | None = None  # seconds from arrival, with the first token only
+    generated: int  # tokens so far
+    time_to_first_token: float | None = None  # seconds from arrival, with the first token only
     finish: Finish | None = None
     timing: Timing | None = None  # with the last output
     error: str | None = None
@@ -45,7 +45,7 @@ class Output:
 
 @dataclass(frozen=True, slots=True)
 class EngineState:
-    """What the engine looked like after a step."""
+    """State of the engine after a step."""
 
     running: int = 0
     waiting: int = 0

@@ -1,4 +1,4 @@
-"""The only part of the engine that touches tensors: a scheduler's step in, sampled tokens out."""
+"""Model runner: computes a scheduler's step and samples tokens. The only engine module with tensors."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from r1_runtime.models.deepseek_v3 import DeepseekV3
 
 
 class Runner:
-    """Holds the model and the paged cache.
+    """The model and its paged cache.
 
     Args:
         model: in inference mode, on its device.
@@ -34,7 +34,7 @@ class Runner:
         self._in_block = torch.arange(block_size)
 
     def execute(self, step: Step) -> list[tuple[Sequence, int | None]]:
-        """Compute the step; returns (sequence, next token) for the chunks that sample.
+        """Compute the step; return (sequence, next token) for the chunks that sample.
 
         The token is None where the logits are not finite.
         The step's decode chunks come first, as `Scheduler.schedule` orders them.
@@ -49,7 +49,7 @@ class Runner:
         return list(zip(sequences, sampled, strict=True))
 
     def warm_up(self) -> None:
-        """Run one prefill and one decode step, so that no request pays for first-time set-up."""
+        """Run one prefill and one decode step, so that no request waits for first-time set-up."""
         sequence = Sequence(
             "warm-up",
             [0, 0],
@@ -60,27 +60,27 @@ class Runner:
         )
         self.execute(Step((Chunk(sequence, 0, 1),)))
         self.execute(Step((Chunk(sequence, 1, 1),)))
-        self.forget(sequence)
+        self.release(sequence)
 
-    def rehearse(self, prefill: int, decode: int) -> None:
-        """Compute a prompt and `decode` tokens behind it, on the cache's first blocks.
+    def dummy_run(self, prefill: int, decode: int) -> None:
+        """Compute a prompt and `decode` tokens after it, on the cache's first blocks.
 
-        The prompt has at most `prefill` tokens and what the cache and the model hold.
+        The prompt has at most `prefill` tokens, fewer where cache or model are smaller.
         """
         length = min(
             prefill + decode, self.caches.shape[1], self.model.config.max_position_embeddings
         )
         blocks = list(range(-(-length // self.block_size)))
         greedy = SamplingParams(temperature=0)
-        sequence = Sequence("rehearsal", [0] * length, length, greedy, 0.0, blocks)
+        sequence = Sequence("dummy-run", [0] * length, length, greedy, 0.0, blocks)
         start = max(1, length - decode)
         self.execute(Step((Chunk(sequence, 0, start),)))
         for at in range(start, length):
             self.execute(Step((Chunk(sequence, at, 1),)))
-        self.forget(sequence)
+        self.release(sequence)
 
-    def forget(self, sequence: Sequence) -> None:
-        """Drop what is kept for a sequence that has ended."""
+    def release(self, sequence: Sequence) -> None:
+        """Free the state of a sequence that has ended."""
         self._generators.pop(sequence.id, None)
 
     def _generator(self, sequence: Sequence) -> torch.Generator | None:
@@ -89,7 +89,7 @@ class Runner:
         return self._generators[sequence.id]
 
     def prepare(self, step: Step) -> tuple[Tensor, StepContext]:
-        """The step's tokens [T] and what the layers need to know beside them."""
+        """The step's tokens [T] and its context for the layers."""
         tokens: list[int] = []
         positions: list[int] = []
         slots: list[Tensor] = []
@@ -134,8 +134,8 @@ class Runner:
         if bool((lengths == longest).all()):
             return context.to(self.device), None
         mask = torch.arange(longest) < lengths.unsqueeze(1)
-        # Padded with a slot of the same sequence: a value that is not finite passes through a mask,
-        # and another sequence's must not.
+        # Padded with a slot of the same sequence: a non-finite value passes through a mask, so the
+        # padding must not come from another sequence.
         context = torch.where(mask, context, context[:, :1])
         return context.to(self.device), mask[:, None, None, :].to(self.device)
 

@@ -1,4 +1,4 @@
-"""Next tokens from logits: greedy, or drawn from the tempered distribution cut at top_p."""
+"""Sampling of the next tokens: greedy, or by temperature and top_p."""
 
 from __future__ import annotations
 
@@ -31,13 +31,13 @@ def _draw(logits: Tensor, params: SamplingParams, generator: torch.Generator | N
     if params.top_p >= 1:
         return int(torch.multinomial(probabilities, 1, generator=generator))
     ordered, tokens = probabilities.sort(descending=True)
-    # The first token always stays: what counts is the mass before a token, not with it.
+    # The mass before a token counts, without the token itself: the first token always stays.
     ordered = ordered.masked_fill(ordered.cumsum(0) - ordered >= params.top_p, 0.0)
     return int(tokens[torch.multinomial(ordered, 1, generator=generator)])
 
 
 def generator_for(params: SamplingParams, device: str) -> torch.Generator | None:
-    """The request's own random source, or None when none is needed."""
+    """The random generator of a request, or None for greedy sampling."""
     if params.temperature == 0:
         return None
     generator = torch.Generator(device=device)

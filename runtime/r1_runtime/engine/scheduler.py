@@ -1,16 +1,17 @@
-"""Which tokens of which sequences the next step computes.
+"""Scheduler of engine steps: selects the tokens to compute in each step.
 
-One rule covers chunked prefill, decode and recomputation (vLLM's second scheduler has it too): each
-running sequence gets as many of its missing tokens as the step's token budget allows, and waiting
-ones are admitted while seats, blocks and budget last. Sequences that only decode come first, for
-they need one token each. Prompts follow by urgency, and in order of arrival inside it, running and
-waiting ones alike: a long prompt of batch work does not hold up an urgent one, it goes on with what
-the step has left and at least one token. When a running sequence finds no block, the least urgent
-one (of these the youngest) gives all of its blocks back and waits in front of its kind, to be
-computed again from its tokens.
+One rule covers chunked prefill, decode and recomputation, as in vLLM's V1 scheduler. Each running
+sequence gets as many of its uncomputed tokens as the step's token budget allows. Waiting sequences
+are admitted while seats, blocks and budget last. Sequences that only decode come first: they need one
+token each. Prompts follow by priority and then by arrival, running and waiting ones alike. A long
+prompt of batch work therefore does not block an urgent one; it gets the rest of the step's budget, at
+least one token. When a running sequence finds no free block, the victim is the youngest sequence of
+the lowest priority: it releases all of its blocks, waits at the head of its priority, and is computed
+again from its tokens.
 
-A sequence that fits into the whole cache finishes once nothing more urgent comes: the oldest of the
-most urgent is never preempted. What does not fit even alone is refused at the door (`fits`).
+A sequence that fits into the cache finishes once no request of higher priority arrives: the oldest
+sequence of the highest priority is never preempted. A sequence that does not fit into the whole cache
+is rejected before it is queued (`fits`).
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ class Chunk:
 
     @property
     def samples(self) -> bool:
-        """Whether this chunk ends at the sequence's last token, so that the next is drawn."""
+        """Whether this chunk ends at the sequence's last token, so that the next one is sampled."""
         return self.start + self.count == len(self.sequence.tokens)
 
 
@@ -50,7 +51,7 @@ class Step:
 
 @dataclass(slots=True)
 class _Plan:
-    """A step in the making: what is left of its budget, and what was chosen."""
+    """An incomplete step: the remaining budget and the chunks so far."""
 
     budget: int
     chunks: list[Chunk] = field(default_factory=list)
@@ -89,30 +90,30 @@ class Scheduler:
         return -(-length // self.pool.block_size) <= self.pool.count
 
     def add(self, sequence: Sequence) -> None:
-        """Queue a sequence behind all that are as urgent."""
+        """Queue a sequence behind all of the same or higher priority."""
         place = len(self.waiting)
-        while place and self.waiting[place - 1].urgency > sequence.urgency:
+        while place and self.waiting[place - 1].priority > sequence.priority:
             place -= 1
         self.waiting.insert(place, sequence)
 
     def schedule(self, now: float) -> Step:
-        """Choose the next step's chunks and take the blocks they need."""
+        """Select the chunks of the next step and allocate their blocks."""
         plan = _Plan(self.max_step_tokens)
-        todo = sorted(self.running, key=lambda one: (one.missing > 1, one.urgency))
-        while todo:
-            sequence = todo.pop(0)
-            if sequence.missing > 1:
-                # Those already running keep at least one token each.
-                self._admit(plan, now, keep=len(todo) + 1, above=sequence.urgency)
-            # So do those behind, so that decoding never starves.
-            count = min(sequence.missing, max(1, plan.budget - len(todo)))
+        pending = sorted(self.running, key=lambda one: (one.uncomputed > 1, one.priority))
+        while pending:
+            sequence = pending.pop(0)
+            if sequence.uncomputed > 1:
+                # At least one token each stays for the running sequences.
+                self._admit(plan, now, keep=len(pending) + 1, above=sequence.priority)
+            # One token each also stays for the sequences behind, so that decoding never starves.
+            count = min(sequence.uncomputed, max(1, plan.budget - len(pending)))
             while not self._extend(sequence, sequence.computed + count):
                 plan.preempted += 1
-                victim = self._victim(todo, sequence)
+                victim = self._victim(pending, sequence)
                 self._preempt(victim)
                 if victim is sequence:
                     break
-                todo.remove(victim)
+                pending.remove(victim)
             else:
                 plan.add(Chunk(sequence, sequence.computed, count))
         self._admit(plan, now)
@@ -123,30 +124,30 @@ class Scheduler:
     def _admit(self, plan: _Plan, now: float, keep: int = 0, above: int | None = None) -> None:
         """Start waiting sequences while the step has more than `keep` tokens left.
 
-        `above` admits only what is more urgent than that.
+        `above` admits only sequences of a higher priority than that.
         """
         while self.waiting and plan.budget > keep and len(self.running) < self.max_sequences:
             sequence = self.waiting[0]
             if plan.preempted:
-                return  # there was no room a moment ago
-            if above is not None and sequence.urgency >= above:
+                return  # the cache has just been full
+            if above is not None and sequence.priority >= above:
                 return
-            # Room for the whole prompt is asked for, or half-filled prompts would starve each other.
+            # Blocks for the whole prompt, because partly computed prompts would starve each other.
             if not self._extend(sequence, len(sequence.tokens)):
                 return
             self.waiting.popleft()
             self.running.append(sequence)
             if sequence.first_scheduled is None:
                 sequence.first_scheduled = now
-            plan.add(Chunk(sequence, 0, min(sequence.missing, plan.budget - keep)))
+            plan.add(Chunk(sequence, 0, min(sequence.uncomputed, plan.budget - keep)))
 
     def advance(self, step: Step) -> None:
-        """Note that the step's chunks are in the cache now."""
+        """Mark the step's chunks as computed."""
         for chunk in step.chunks:
             chunk.sequence.computed = chunk.start + chunk.count
 
     def finish(self, sequence: Sequence, reason: Finish) -> bool:
-        """The one way out: frees the blocks. False when the sequence has already left."""
+        """End a sequence and free its blocks; False when it has already ended."""
         if sequence.finish is not None:
             return False
         sequence.finish = reason
@@ -160,14 +161,14 @@ class Scheduler:
     def check_integrity(self) -> None:
         """Raise AssertionError when blocks, seats or states do not add up (for tests)."""
         self.pool.check_integrity()
-        held = [block for sequence in self.running for block in sequence.blocks]
-        if len(held) != len(set(held)) or len(held) != self.pool.count - self.pool.free:
-            raise AssertionError("blocks are shared, lost or held by no running sequence")
+        in_use = [block for sequence in self.running for block in sequence.blocks]
+        if len(in_use) != len(set(in_use)) or len(in_use) != self.pool.count - self.pool.free:
+            raise AssertionError("blocks are shared, lost or in use by no running sequence")
         if len(self.running) > self.max_sequences:
             raise AssertionError("more sequences run than there are seats")
         for sequence in self.waiting:
             if sequence.blocks or sequence.computed:
-                raise AssertionError("a waiting sequence holds blocks")
+                raise AssertionError("a waiting sequence has blocks")
 
     def _extend(self, sequence: Sequence, length: int) -> bool:
         blocks = self.pool.take(sequence.blocks_for(length, self.pool.block_size))
@@ -176,16 +177,16 @@ class Scheduler:
         sequence.blocks += blocks
         return True
 
-    def _victim(self, todo: list[Sequence], asking: Sequence) -> Sequence:
-        """The least urgent of those not yet in the step, the youngest of several."""
+    def _victim(self, pending: list[Sequence], requester: Sequence) -> Sequence:
+        """The youngest sequence of the lowest priority among those not yet in the step."""
         place = {id(one): index for index, one in enumerate(self.running)}
-        return max([*todo, asking], key=lambda one: (one.urgency, place[id(one)]))
+        return max([*pending, requester], key=lambda one: (one.priority, place[id(one)]))
 
     def _preempt(self, sequence: Sequence) -> None:
         self.running.remove(sequence)
         self._free(sequence)
         place = 0
-        while place < len(self.waiting) and self.waiting[place].urgency < sequence.urgency:
+        while place < len(self.waiting) and self.waiting[place].priority < sequence.priority:
             place += 1
         self.waiting.insert(place, sequence)
 

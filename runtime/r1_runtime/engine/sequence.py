@@ -1,8 +1,7 @@
-"""One request inside the engine: its tokens, how far they are computed, its cache blocks.
+"""A request inside the engine: its tokens, the number computed, its cache blocks.
 
-There is no prefill state and no decode state. A sequence has tokens, some of them are computed,
-and whatever is missing must be caught up: all of a new prompt, one token of a running request,
-everything again after a preemption.
+A sequence has no prefill or decode state. The uncomputed tokens are the whole of a new prompt, one
+token of a running request, or all tokens after a preemption.
 """
 
 from __future__ import annotations
@@ -12,7 +11,7 @@ from dataclasses import dataclass, field
 
 
 class Finish(enum.StrEnum):
-    """Why a sequence ended; the words of OpenAI's `finish_reason`, and ours beyond."""
+    """Reason for the end of a sequence: OpenAI's `finish_reason`, plus abort and error."""
 
     STOP = "stop"
     LENGTH = "length"
@@ -22,15 +21,15 @@ class Finish(enum.StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class SamplingParams:
-    """How tokens are chosen and when to stop.
+    """Sampling parameters and stop conditions.
 
     Attributes:
         max_tokens: tokens to generate at most, at least 1.
-        temperature: 0 picks the likeliest token.
-        top_p: the probability mass that is kept, in (0, 1].
-        seed: makes a request repeatable; None draws fresh.
-        stop: texts that end the output and are not part of it.
-        ignore_eos: go on after the model's end token (load generators ask for it).
+        temperature: 0 selects the most probable token.
+        top_p: probability mass to sample from, in (0, 1].
+        seed: makes a request repeatable; None uses a random seed.
+        stop: strings that end the output and are not part of it.
+        ignore_eos: continue after the model's end token, for load generators.
     """
 
     max_tokens: int = 16
@@ -43,10 +42,10 @@ class SamplingParams:
 
 @dataclass(slots=True, eq=False)
 class Sequence:
-    """A request being worked on. Compared by identity."""
+    """A waiting or running request. Compared by identity."""
 
     id: str
-    tokens: list[int]  # the prompt, then what was generated
+    tokens: list[int]  # the prompt, then the generated tokens
     prompt_length: int
     params: SamplingParams
     arrived: float  # seconds on the engine's clock
@@ -54,11 +53,11 @@ class Sequence:
     computed: int = 0  # tokens whose latents are in the cache
     first_scheduled: float | None = None
     finish: Finish | None = None
-    urgency: int = 1  # the smaller, the sooner its prompt is computed
+    priority: int = 1  # the smaller, the sooner its prompt is computed
 
     @property
-    def missing(self) -> int:
-        """Tokens still to be computed before the next one can be sampled."""
+    def uncomputed(self) -> int:
+        """Tokens to compute before the next one can be sampled."""
         return len(self.tokens) - self.computed
 
     @property
@@ -66,5 +65,5 @@ class Sequence:
         return len(self.tokens) - self.prompt_length
 
     def blocks_for(self, length: int, block_size: int) -> int:
-        """Blocks to add so that `length` tokens fit."""
+        """Number of blocks to add so that `length` tokens fit."""
         return max(0, -(-length // block_size) - len(self.blocks))

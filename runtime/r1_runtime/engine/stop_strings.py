@@ -1,7 +1,7 @@
-"""The search for stop strings in a text that comes in pieces.
+"""Search for stop strings in a stream of text.
 
-Per stop string the length of its longest beginning that ends the text is kept (Knuth, Morris and
-Pratt 1977), so a character costs the same whatever the stop strings are.
+The state per stop string is the length of its longest prefix that ends the text (Knuth, Morris and
+Pratt 1977), so the cost per character does not depend on the stop strings.
 """
 
 from __future__ import annotations
@@ -10,10 +10,10 @@ from collections.abc import Sequence
 
 
 class StopStrings:
-    """Gives a text out up to the first stop string, and keeps back what may become one.
+    """Passes a text up to the first stop string, and buffers a possible beginning of one.
 
     Attributes:
-        found: whether a stop string has come; nothing follows then.
+        found: whether a stop string was found; no text follows it.
     """
 
     def __init__(self, texts: Sequence[str]) -> None:
@@ -22,11 +22,13 @@ class StopStrings:
         self.found = False
 
     def release(self, fresh: str) -> str:
-        """Add text; returns what is certain to precede any stop string."""
+        """Add text; returns the text that no stop string can include any more."""
         if self.found:
             return ""
         text = self._pending + fresh
-        complete = [matcher.feed(fresh) for matcher in self._matchers]  # all must see the text
+        complete = [
+            matcher.feed(fresh) for matcher in self._matchers
+        ]  # every matcher needs the text
         if any(complete):
             self.found = True
             self._pending = ""
@@ -38,24 +40,25 @@ class StopStrings:
         return text[:cut]
 
     def flush(self) -> str:
-        """What was kept back, when no more text comes."""
+        """The buffered text, at the end of the output."""
         rest, self._pending = self._pending, ""
         return rest
 
 
 class _Matcher:
-    """Attributes: `text` is searched for; its first `matched` characters end what was fed."""
+    """State of one stop string: the first `matched` characters of `text` end the input so far."""
 
     __slots__ = ("_borders", "matched", "text")
 
     def __init__(self, text: str) -> None:
         self.text = text
         self.matched = 0
-        # _borders[n]: the longest proper beginning of text[:n] that also ends it. Grows on demand.
+        # _borders[n]: length of the longest proper prefix of text[:n] that is also a suffix. Computed
+        # on demand.
         self._borders = [0, 0]
 
     def feed(self, fresh: str) -> bool:
-        """Whether the stop string is complete now."""
+        """Add text; returns whether the stop string is complete."""
         for character in fresh:
             while self.matched and self.text[self.matched] != character:
                 self.matched = self._border(self.matched)

@@ -1,11 +1,11 @@
 """Multi-head latent attention (DeepSeek-V2, arXiv 2405.04434, section 2.1) over a paged cache.
 
-Per token and layer only a latent c of `kv_lora_rank` floats and one rotary key shared by all heads
-are kept. Keys and values are linear in c, which gives two equal ways to attend:
+Per token and layer, the cache has only a latent c of `kv_lora_rank` floats and one rotary key that all
+heads share. Keys and values are linear in c, which gives two equivalent computations:
 
-* expanded: k = W_uk c, v = W_uv c per head. Right for many queries (prefill, training).
-* absorbed: (W_uk c) . q = c . (W_uk^T q), so the query is taken into latent space instead, and the
-  heads share one key: no per-head key is ever built. Right for one query per sequence (decode).
+* expanded: k = W_uk c, v = W_uv c per head. Used for many queries (prefill, training).
+* absorbed: (W_uk c) . q = c . (W_uk^T q): the query is projected into latent space, and the heads
+  share one key, so no per-head key is built. Used for one query per sequence (decode).
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class LatentAttention(nn.Module):
             self.q_proj = Linear(config.hidden_size, heads * config.qk_head_dim, bias=False)
         else:
             self.q_a_proj = Linear(config.hidden_size, config.q_lora_rank, bias=bias)
-            # The inner norms use 1e-6 whatever rms_norm_eps says, as the reference code does.
+            # The inner norms use 1e-6 and not rms_norm_eps, as in the reference code.
             self.q_a_layernorm = RMSNorm(config.q_lora_rank)
             self.q_b_proj = Linear(config.q_lora_rank, heads * config.qk_head_dim, bias=False)
         self.kv_a_proj_with_mqa = Linear(config.hidden_size, config.latent_dim, bias=bias)
@@ -107,7 +107,7 @@ class LatentAttention(nn.Module):
         new, total = query.shape[0], key.shape[0]
         mask = None
         if new != total:
-            # Row i of the chunk stands at position total - new + i and sees all before it.
+            # Row i of the chunk is at position total - new + i and attends to all positions up to it.
             mask = torch.ones(new, total, dtype=torch.bool, device=query.device).tril(total - new)
         mixed = F.scaled_dot_product_attention(
             query.transpose(0, 1).unsqueeze(0),
@@ -133,7 +133,7 @@ class LatentAttention(nn.Module):
         assert step.decode_context is not None  # noqa: S101  (set whenever decode > 0)
         key = cache[step.decode_context].unsqueeze(1)  # [B, 1, S, latent_dim]
         # The heads are the query rows of one attention with a single key head. The latent is also
-        # the value; its rotary tail rides along, and is cut off, so that one gather serves both.
+        # the value: one gather serves both, and the rotary part is removed from the result.
         mixed = F.scaled_dot_product_attention(
             inward, key, key, attn_mask=step.decode_mask, scale=config.softmax_scale
         )

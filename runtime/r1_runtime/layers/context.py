@@ -1,7 +1,7 @@
-"""What one engine step tells the layers, beside the tokens themselves.
+"""Context of one engine step for the layers: positions, cache slots and chunks.
 
-A step is a flat row of tokens from several sequences. The first `decode` rows each belong to a
-sequence of their own that adds one token; then come the prefill chunks, each a run of rows.
+A step is a flat list of tokens from several sequences. Each of the first `decode` rows is one token of
+a different sequence. The prefill chunks follow, each a range of rows.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from torch import Tensor
 
 @dataclass(frozen=True, slots=True)
 class PrefillChunk:
-    """Rows [begin, end) are the newest tokens of one sequence.
+    """Rows [begin, end): the newest tokens of one sequence.
 
     `context` lists the cache slots of all its tokens so far, these rows included.
     """
@@ -29,12 +29,12 @@ class StepContext:
 
     Attributes:
         positions: [T] position of each row in its sequence.
-        slots: [T] cache slot that each row's latent is written to.
+        slots: [T] cache slot for each row's latent.
         decode: B, the number of leading rows that decode.
         decode_context: [B, S] cache slots, padded with the sequence's first one.
-        decode_mask: [B, 1, 1, S] True where decode_context is real; None when nothing is padded.
+        decode_mask: [B, 1, 1, S] False where decode_context is padding; None without padding.
         prefill: the chunks after the decode rows.
-        sample_rows: rows whose logits are wanted.
+        sample_rows: rows whose logits are computed.
     """
 
     positions: Tensor

@@ -1,8 +1,8 @@
-"""Matrices without initial values.
+"""Linear and embedding layers without initial values.
 
-torch's own modules fill their weights with random numbers, which a loader throws away, and its
-"meta" device, which avoids that, imports a compiler's worth of Python. Here the memory is asked
-for and not touched: it costs nothing until a loader replaces it or a trainer fills it.
+torch's own modules fill their weights with random numbers, which a loader overwrites. Its "meta"
+device avoids that, but imports torch's compiler. Here the memory is allocated and not written, so
+that no page is used until a loader replaces it or a trainer fills it.
 """
 
 from __future__ import annotations

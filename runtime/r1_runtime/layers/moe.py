@@ -1,12 +1,12 @@
-"""Mixture of experts as DeepSeek-V3 routes it (arXiv 2412.19437, section 2.1.2).
+"""Mixture of experts with DeepSeek-V3's routing (arXiv 2412.19437, section 2.1.2).
 
-Scores are sigmoids. A learned bias, which balances the load without an auxiliary loss, takes part
-in the *choice* of experts but not in their weights. Experts form groups; a group counts by the sum
-of its two best experts, and only the best `topk_group` groups are eligible. Shared experts see
-every token.
+Scores are sigmoids. A learned bias balances the load without an auxiliary loss: it affects the
+*choice* of experts and not their weights. Experts form groups. The score of a group is the sum of its
+two best experts, and only the best `topk_group` groups are eligible. Shared experts compute every
+token.
 
-Experts are stored stacked, [experts, out, in]. Their weights are never gathered per token: for one
-token the chosen matrices are used in place, for more the tokens are sorted by expert instead.
+Experts are stored stacked, [experts, out, in]. Weights are never gathered per token: one token uses
+the chosen matrices in place, several tokens are sorted by expert.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from r1_runtime.config import ModelConfig
 from r1_runtime.layers.linear import Linear
 
-# Public since torch 2.10 or so; until then the segments are multiplied one by one.
+# Public since about torch 2.10; earlier versions multiply the segments one by one.
 _grouped_mm: Callable[..., Tensor] | None = getattr(F, "grouped_mm", None)
 
 
@@ -117,7 +117,7 @@ class Experts(nn.Module):
 
 
 def _groupable(rows: Tensor, weight: Tensor) -> bool:
-    """grouped_mm wants 16-byte rows, and on a GPU bfloat16."""
+    """grouped_mm needs 16-byte rows, and bfloat16 on a GPU."""
     aligned = all(size * rows.element_size() % 16 == 0 for size in weight.shape[1:])
     return aligned and (rows.device.type == "cpu" or rows.dtype == torch.bfloat16)
 

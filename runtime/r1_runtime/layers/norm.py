@@ -1,4 +1,4 @@
-"""Root-mean-square norm (arXiv 1910.07467), computed in float32 whatever the weights are."""
+"""Root-mean-square norm (arXiv 1910.07467), computed in float32 for any data type."""
 
 from __future__ import annotations
 

@@ -1,9 +1,8 @@
-"""Rotary position embedding (arXiv 2104.09864), with YaRN's stretched frequencies (2309.00071).
+"""Rotary position embedding (arXiv 2104.09864) with YaRN's frequencies (arXiv 2309.00071).
 
-DeepSeek stores the rotary dimensions as neighbouring pairs (x0, x1), (x2, x3), ...
-(`rope_interleave`); some converted checkpoints store halves instead. Query and key are rotated
-alike, and only their product counts, so the rotated pairs may come out in any common order: here
-all first members, then all second ones.
+DeepSeek stores the rotary dimensions as adjacent pairs (x0, x1), (x2, x3), ... (`rope_interleave`);
+some converted checkpoints store halves. Query and key are rotated in the same way and only their
+product is used, so the order of the result is free: here all first members, then all second ones.
 """
 
 from __future__ import annotations
@@ -28,7 +27,7 @@ def inverse_frequencies(config: ModelConfig) -> Tensor:
 
 
 def _extrapolation_share(yarn: YarnConfig, dim: int, base: float) -> Tensor:
-    """How much of each pair's own frequency YaRN keeps: 1 for fast pairs, 0 for slow ones."""
+    """Share of each pair's original frequency under YaRN: 1 for fast pairs, 0 for slow ones."""
 
     def pair_of(rotations: float) -> float:
         length = yarn.original_max_position_embeddings

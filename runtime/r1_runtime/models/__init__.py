@@ -1,1 +1,1 @@
-"""Whole networks and the way their checkpoints come in."""
+"""Networks, checkpoint loading, tokenizer and chat template."""

@@ -1,4 +1,4 @@
-"""A checkpoint's chat template: messages to text, in the Jinja dialect that the published ones use."""
+"""A checkpoint's chat template: renders messages to text, in the Jinja dialect of `transformers`."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ class ChatTemplate:
 
     Args:
         source: the template's text.
-        specials: its variables for special tokens, such as `bos_token`.
+        specials: variables for special tokens, such as `bos_token`.
 
     Raises:
         ModelLoadError: the template does not compile.
@@ -35,10 +35,10 @@ class ChatTemplate:
             ) from error
 
     def render(self, messages: Sequence[Mapping[str, Any]], variables: Mapping[str, Any]) -> str:
-        """The prompt's text, up to where the assistant's answer begins.
+        """The prompt's text, up to the start of the assistant's response.
 
         Raises:
-            RequestError: the template refuses the messages, or fails on them.
+            RequestError: the template rejects the messages or fails.
         """
         try:
             text: str = self._template.render(
@@ -47,15 +47,15 @@ class ChatTemplate:
                 add_generation_prompt=True,
                 **self._specials,
             )
-        except Exception as error:  # a template fails with any error that an expression can raise
+        except Exception as error:  # a template can raise any exception
             raise RequestError(
-                f"the chat template refuses the messages: {error}", param="messages"
+                f"the chat template rejects the messages: {error}", param="messages"
             ) from error
         return text
 
 
 def _environment() -> Any:
-    """The functions, filters and tags that `transformers` gives a template."""
+    """The functions, filters and tags of a template in `transformers`."""
     import jinja2
     from jinja2.sandbox import ImmutableSandboxedEnvironment
 

@@ -1,10 +1,10 @@
-"""The added tokens of a tokenizer (`<|user|>`, `</think>`): where they occur in a text, and masked text.
+"""The added tokens of a tokenizer (`<|user|>`, `</think>`): search in a text, and masking of user text.
 
-A tokenizer replaces the string of an added token by one token number wherever it occurs.  In a chat
-these tokens separate the roles, so they may come from the chat template only.  To find those of the
-template, user text is masked before it is rendered: each character that occurs in an added token is
-replaced by a code point that JSON text cannot contain.  The template sees through the mask
-(`MaskedText`), the search for added tokens does not.
+A tokenizer replaces the string of an added token by one token number wherever it occurs. In a chat
+these tokens separate the roles, so they may come from the chat template only. To tell them apart, user
+text is masked before the template is rendered: each character that occurs in an added token becomes a
+code point that JSON text cannot contain. The template works on the original text (`MaskedText`); the
+search for added tokens works on the masked text.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from itertools import chain, islice
 from os.path import commonprefix
 from typing import Any, NamedTuple, Self
 
-# A JSON string can hold quotes and backslashes escaped only, and `tojson` must see them to do so.
+# JSON strings escape quotes and backslashes, so `tojson` needs the original characters.
 _NEVER_MASKED = '"\\'
-_SLICE = 2**16  # characters that one call into C handles: it holds the interpreter lock meanwhile
+_SLICE = 2**16  # characters per call into C, which holds the interpreter lock
 
 
 class Occurrence(NamedTuple):
@@ -44,33 +44,33 @@ class ControlTokens:
         self._longest = max(map(len, self.ids), default=0)
         characters = sorted(set("".join(self.ids)) - set(_NEVER_MASKED))
         maskable = [character for character in characters if not character.isspace()]
-        # Lone surrogates first: neither UTF-8 nor a JSON parser lets one through.
+        # Lone surrogates first: neither UTF-8 nor a JSON parser accepts one.
         targets = chain(range(0xD800, 0xE000), range(0x100000, 0x10FFFE))
         self._mask = dict(zip(map(ord, maskable), islice(targets, len(maskable)), strict=True))
         self._unmask = {target: source for source, target in self._mask.items()}
 
     def find(self, text: str) -> list[Occurrence]:
-        """All added tokens in `text`, from left to right; the longest of several at one place."""
-        found: list[Occurrence] = []
+        """All added tokens in `text`, from left to right; the longest one at each position."""
+        occurrences: list[Occurrence] = []
         for match in self._matches(text):
             start, end = match.span()
             flags = self._flags.get(match[0], {})
             if flags.get("single_word") and _inside_a_word(text, start, end):
                 continue
             if flags.get("lstrip"):
-                first = found[-1].end if found else 0
+                first = occurrences[-1].end if occurrences else 0
                 start = first + len(text[first:start].rstrip())
             if flags.get("rstrip"):
                 end = len(text) - len(text[end:].lstrip())
-            found.append(Occurrence(start, end, self.ids[match[0]]))
-        return found
+            occurrences.append(Occurrence(start, end, self.ids[match[0]]))
+        return occurrences
 
     def among(self, tokens: Iterable[int]) -> list[int]:
-        """Those of the tokens that are added tokens, in order."""
+        """The added tokens among `tokens`, in order."""
         return [token for token in tokens if token in self._numbers]
 
     def _matches(self, text: str) -> Iterator[re.Match[str]]:
-        """The added tokens' strings, searched slice by slice."""
+        """Matches of the added tokens' strings, searched slice by slice."""
         if self._pattern is None:
             return
         at = 0
@@ -84,7 +84,7 @@ class ControlTokens:
                 at = match.end()
 
     def mask(self, value: Any) -> Any:
-        """`value` with every text inside it masked: texts, lists and objects of them."""
+        """`value` with every string masked, also in lists and objects."""
         if isinstance(value, str):
             return MaskedText(value, self._mask)
         if isinstance(value, Mapping):
@@ -94,15 +94,15 @@ class ControlTokens:
         return value
 
     def unmask(self, text: str) -> str:
-        """The text behind a rendered text with masked parts."""
+        """The original text of a rendered text with masked parts."""
         return _translated(text, self._unmask)
 
 
 def _any_of(texts: Iterable[str]) -> str:
-    """A pattern for the longest of the texts at a place.
+    """A pattern that matches the longest of the texts at a position.
 
-    It branches by character, so a place costs the length of a text and not their number: a
-    published tokenizer has 818 added tokens.
+    The pattern branches by character, so the cost per position depends on the length of a text and not
+    on the number of texts: a published tokenizer has 818 added tokens.
     """
     groups: dict[str, list[str]] = {}
     for text in texts:
@@ -131,10 +131,10 @@ def _translated(text: str, table: Mapping[int, int]) -> str:
 
 
 class MaskedText(str):
-    """Masked text whose methods work on the text behind the mask.
+    """Masked text whose methods work on the original text.
 
     A template may inspect and cut it (`'</think>' in content`, `content.split(...)`, `content |
-    trim`); what it builds by concatenation contains masked characters.
+    trim`); concatenation results in masked characters.
     """
 
     __slots__ = ("_mask", "_real")

@@ -1,7 +1,7 @@
 """DeepSeek-V3 (arXiv 2412.19437): latent attention, dense layers first, then mixtures of experts.
 
-Modules are named as in the published checkpoints (without the `model.` prefix), so that loading is
-a matter of names. Parameters are made empty: a loader or a trainer fills every one of them.
+Module names follow the published checkpoints, without the `model.` prefix, so that loading maps
+names. Parameters have no initial values: a loader or a trainer fills them all.
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ class DeepseekV3(nn.Module):
         return self.norm(x)  # type: ignore[no-any-return]
 
     def forward(self, tokens: Tensor) -> Tensor:
-        """Logits [batch, length, vocab] of whole sequences: the one-shot path."""
+        """Logits [batch, length, vocab] of whole sequences, without a cache."""
         return self.lm_head(self.hidden(tokens))  # type: ignore[no-any-return]
 
     @torch.inference_mode()

@@ -1,8 +1,8 @@
-"""From a checkpoint folder to a model: safetensors, sharded or not, in the published layout.
+"""Loading of a checkpoint folder: safetensors, sharded or not, in the published layout.
 
-The model is built with untouched memory, then every parameter is assigned from the files (read by
-mmap), so nothing is initialised only to be overwritten. Experts, one matrix each in the files, are stacked
-here. Whatever is missing, left over or of the wrong shape is an error that names the tensor.
+The model is built without initial values; every parameter is then assigned from the files, which are
+memory-mapped. The files have one matrix per expert; the loader stacks them. A tensor that is missing,
+unknown or of the wrong shape is an error that names it.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def load_model(
     """Load the checkpoint in `folder`, ready for inference.
 
     Raises:
-        ModelLoadError: naming the file or tensor at fault.
+        ModelLoadError: with the invalid file or tensor.
     """
     config = config or read_config(folder)
     model = DeepseekV3(config, max_length)
@@ -53,7 +53,7 @@ def load_model(
         state["lm_head.weight"] = state["embed_tokens.weight"]
     model.load_state_dict(state, strict=True, assign=True)
     if config.tie_word_embeddings:
-        # Assigning made two parameters of one tensor; a cast or a training step would part them.
+        # Assignment made two parameters of one tensor; a cast or a training step would separate them.
         model.lm_head.weight = model.embed_tokens.weight
     model.rotary = model.rotary.to(device)
     for parameter in model.parameters():
@@ -62,7 +62,7 @@ def load_model(
 
 
 class _Assembly:
-    """Puts published tensors where the model wants them and knows when that is done."""
+    """Assigns published tensors to the model's parameters and checks that none is missing."""
 
     def __init__(
         self, folder: Path, config: ModelConfig, expected: Mapping[str, torch.Size]
@@ -75,7 +75,7 @@ class _Assembly:
 
     def place(self, published: str, tensor: Tensor) -> None:
         name = published.removeprefix("model.")
-        if _is_spare(name, self._config):
+        if _is_unused(name, self._config):
             return
         match = _EXPERT.fullmatch(name)
         if match:
@@ -85,7 +85,7 @@ class _Assembly:
         self._state[name] = tensor
 
     def complete(self) -> dict[str, Tensor]:
-        """All parameters by the model's names; an error when one is missing."""
+        """All parameters by name; raises ModelLoadError when one is missing."""
         missing = sorted(self._expected.keys() - self._state.keys())
         if missing:
             more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
@@ -109,7 +109,7 @@ class _Assembly:
         shape = self._expected_shape(published, target)
         if expert >= shape[0]:
             raise ModelLoadError(
-                self._folder, f"{published} is beyond n_routed_experts {shape[0]}.", _COPY_AGAIN
+                self._folder, f"{published} is above n_routed_experts {shape[0]}.", _COPY_AGAIN
             )
         if target not in self._state:
             self._state[target] = torch.empty(shape, dtype=tensor.dtype)
@@ -126,7 +126,7 @@ class _Assembly:
         if shape is None:
             raise ModelLoadError(
                 self._folder,
-                f"the weights hold {published}, which config.json has no place for.",
+                f"the weights have {published}, which does not exist in a model of this config.json.",
                 _COPY_AGAIN,
             )
         return shape
@@ -135,13 +135,13 @@ class _Assembly:
         if tensor.shape != shape:
             raise ModelLoadError(
                 self._folder,
-                f"{published} has shape {list(tensor.shape)}, config.json asks for {list(shape)}.",
+                f"{published} has shape {list(tensor.shape)}; config.json requires {list(shape)}.",
                 "use the config.json that belongs to these weights.",
             )
 
 
-def _is_spare(name: str, config: ModelConfig) -> bool:
-    """Tensors that are in checkpoints and not needed: tied heads, tables, the MTP layers."""
+def _is_unused(name: str, config: ModelConfig) -> bool:
+    """Whether the model does not use a tensor: a tied head, a rotary table, an MTP layer."""
     if name == "lm_head.weight":
         return config.tie_word_embeddings
     if name.endswith("rotary_emb.inv_freq"):
@@ -151,7 +151,7 @@ def _is_spare(name: str, config: ModelConfig) -> bool:
 
 
 def _published_tensors(folder: Path) -> Iterator[tuple[str, Tensor]]:
-    """(name, tensor) of all files; the shard index, when there is one, says which."""
+    """(name, tensor) of all files; the shard index, if there is one, lists the files."""
     for path in _weight_files(folder):
         try:
             with safe_open(path, framework="pt") as file:
@@ -173,7 +173,7 @@ def _weight_files(folder: Path) -> list[Path]:
         files = [folder / name for name in sorted(names)]
         for path in files:
             if not path.is_file():
-                raise ModelLoadError(path, "named by the shard index but missing.", _COPY_AGAIN)
+                raise ModelLoadError(path, "listed in the shard index but missing.", _COPY_AGAIN)
         return files
     files = sorted(folder.glob("*.safetensors"))
     if not files:

@@ -1,4 +1,4 @@
-"""The checkpoint's tokenizer and chat format: `tokenizer.json`, its settings, a Jinja template."""
+"""The checkpoint's tokenizer and chat template: `tokenizer.json`, `tokenizer_config.json`, Jinja."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ _SLICE = 2**14  # characters
 
 
 class ChatTokenizer:
-    """Text to tokens and back, and messages to a prompt.
+    """Converts text to tokens and back, and messages to a prompt.
 
-    The methods may be called from any thread and release the interpreter lock while they tokenise.
+    The methods are thread-safe and release the interpreter lock while they tokenise.
 
     Raises:
         ModelLoadError: tokenizer.json is missing or unreadable, its vocabulary is too large, or the
@@ -47,7 +47,8 @@ class ChatTokenizer:
         if self._tokenizer.get_vocab_size() > config.vocab_size:
             raise ModelLoadError(
                 path,
-                f"{self._tokenizer.get_vocab_size()} entries, but vocab_size is {config.vocab_size}.",
+                f"the tokenizer has {self._tokenizer.get_vocab_size()} entries, but vocab_size is"
+                f" {config.vocab_size}.",
                 "use the tokenizer that belongs to these weights.",
             )
         self._control = ControlTokens(raw.get("added_tokens") or ())
@@ -65,12 +66,12 @@ class ChatTokenizer:
         self.eos_ids = tuple(sorted(ends))
 
     def encode(self, text: str, max_tokens: int | None = None) -> list[int]:
-        """Tokens of plain text, led by the begin token where the checkpoint wants one.
+        """Tokens of plain text, with the begin token in front if the checkpoint is configured so.
 
-        The strings of added tokens in the text become these tokens.
+        The string of an added token becomes that token.
 
         Raises:
-            RequestError: the text is far too long for `max_tokens` tokens.
+            RequestError: the text is too long for `max_tokens` tokens.
         """
         self._check_size(text, max_tokens, "prompt")
         _check_count(self._tokenizer, [text], max_tokens, "prompt")
@@ -90,19 +91,19 @@ class ChatTokenizer:
         variables: Mapping[str, Any] | None = None,
         max_tokens: int | None = None,
     ) -> list[int]:
-        """The prompt of a conversation, up to where the assistant speaks.
+        """The prompt of a conversation, up to the start of the assistant's response.
 
-        Added tokens come from the template only: their strings in a message stay text. The tokens
-        of messages without such strings are those of `transformers`' `apply_chat_template`.
+        Added tokens come from the template only: their strings in a message remain text. Messages
+        without such strings give the same tokens as `apply_chat_template` of `transformers`.
 
         Args:
-            messages: role, content and what else the template reads.
-            variables: further variables of the template.
-            max_tokens: the limit for the check of the size.
+            messages: role, content and other fields that the template reads.
+            variables: additional variables of the template.
+            max_tokens: the longest prompt.
 
         Raises:
-            RequestError: there is no template, it refuses the messages, or the rendered text is far
-                too long for `max_tokens` tokens.
+            RequestError: the checkpoint has no template, the template rejects the messages, or the
+                rendered text is too long for `max_tokens` tokens.
         """
         template = self._template
         if template is None:
@@ -115,32 +116,32 @@ class ChatTokenizer:
             raise RequestError(
                 f"chat_template_kwargs cannot set {taken[0]}", param="chat_template_kwargs"
             )
-        messages = [_fitting(message, template) for message in messages]
+        messages = [_with_content(message, template) for message in messages]
         text = template.render(messages, variables)
         self._check_size(text, max_tokens, "messages")
         control = self._control
-        # Roles are not masked: they are words of a fixed list, not text of the user.
+        # Roles are not masked: they come from a fixed list and not from the user.
         masked = [
             {key: item if key == "role" else control.mask(item) for key, item in message.items()}
             for message in messages
         ]
         rendered = template.render(masked, {key: control.mask(variables[key]) for key in variables})
-        found = control.find(rendered)
+        occurrences = control.find(rendered)
         unmasked = control.unmask(rendered)
-        if unmasked == text and control.find(text) == found:
+        if unmasked == text and control.find(text) == occurrences:
             _check_count(self._tokenizer, [text], max_tokens, "messages")
             tokens = _encode(self._tokenizer, [text])[0]
-            # A normaliser makes further ones, such as of full-width letters.
-            if control.among(tokens) == [token for _, _, token in found]:
+            # A normaliser may create further ones, for example from full-width letters.
+            if control.among(tokens) == [token for _, _, token in occurrences]:
                 return tokens
-        return self._encode_pieces(unmasked, found, max_tokens)
+        return self._encode_pieces(unmasked, occurrences, max_tokens)
 
     def _encode_pieces(
-        self, text: str, found: Sequence[tuple[int, int, int]], max_tokens: int | None
+        self, text: str, occurrences: Sequence[tuple[int, int, int]], max_tokens: int | None
     ) -> list[int]:
-        """Tokens of `text` in which only `found` are added tokens."""
-        starts = [0, *(end for _, end, _ in found)]
-        ends = [*(start for start, _, _ in found), len(text)]
+        """Tokens of `text`, where only the occurrences in `occurrences` are added tokens."""
+        starts = [0, *(end for _, end, _ in occurrences)]
+        ends = [*(start for start, _, _ in occurrences), len(text)]
         pieces = [text[start:end] for start, end in zip(starts, ends, strict=True)]
         _check_count(self._without_control, pieces, max_tokens, "messages")
         encoded = _encode(self._without_control, pieces)
@@ -150,7 +151,7 @@ class ChatTokenizer:
                 param="messages",
             )
         tokens = encoded[0]
-        for (_, _, token), piece in zip(found, encoded[1:], strict=True):
+        for (_, _, token), piece in zip(occurrences, encoded[1:], strict=True):
             tokens += [token, *piece]
         return tokens
 
@@ -160,16 +161,16 @@ class ChatTokenizer:
         size, most = len(text.encode()), max_tokens * self._bytes_per_token
         if size > most:
             raise RequestError(
-                f"{field} has {size} bytes; {max_tokens} tokens, the longest prompt of this server, "
-                f"hold at most {most}",
+                f"{field} has {size} bytes; the longest prompt of this server is {max_tokens} tokens, "
+                f"at most {most} bytes",
                 param=field,
                 code="context_length_exceeded",
             )
 
     def _token_id(self, value: object) -> int | None:
         text = _token_text(value)
-        found: int | None = self._tokenizer.token_to_id(text) if text else None
-        return found
+        token_id: int | None = self._tokenizer.token_to_id(text) if text else None
+        return token_id
 
 
 def _encode(tokenizer: Any, texts: list[str]) -> list[list[int]]:
@@ -179,10 +180,10 @@ def _encode(tokenizer: Any, texts: list[str]) -> list[list[int]]:
 
 
 def _check_count(tokenizer: Any, texts: Sequence[str], max_tokens: int | None, field: str) -> None:
-    """Refuse what has certainly too many tokens, before all of them are in memory.
+    """Reject a text that has too many tokens, before all of them are in memory.
 
-    A token takes hundreds of bytes until it is a number. A long text is counted slice by slice up
-    to twice the limit: a cut adds a few tokens to the thousands of a slice.
+    The tokenizer uses hundreds of bytes per token. A long text is counted slice by slice up to twice
+    the limit, because each cut adds a few tokens to the thousands of a slice.
 
     Raises:
         RequestError: 400.
@@ -203,7 +204,7 @@ def _check_count(tokenizer: Any, texts: Sequence[str], max_tokens: int | None, f
 
 
 def _without_added_tokens(raw: Mapping[str, Any], control: ControlTokens) -> Any:
-    """The same tokenizer for text in which the strings of added tokens are ordinary text."""
+    """The same tokenizer without added tokens: their strings are ordinary text."""
     bare = {**raw, "added_tokens": [], "post_processor": None}
     model = raw.get("model") or {}
     if isinstance(model.get("vocab"), dict):
@@ -212,16 +213,16 @@ def _without_added_tokens(raw: Mapping[str, Any], control: ControlTokens) -> Any
         }
         try:
             return Tokenizer.from_str(json.dumps({**bare, "model": {**model, "vocab": vocabulary}}))
-        except Exception:  # noqa: BLE001, S110  (a merge needs such an entry: it stays)
+        except Exception:  # noqa: BLE001, S110  (a merge needs such an entry: the entry stays)
             pass
     return Tokenizer.from_str(json.dumps(bare))
 
 
 def _longest_token(raw: Mapping[str, Any]) -> int | None:
-    """The most bytes of text that one token can stand for, or None where there is no such bound.
+    """Upper bound of the bytes of text per token, or None without such a bound.
 
-    The bound holds for a byte-level BPE that drops no text: no normaliser, no split that removes,
-    all byte values in the vocabulary, no added token that swallows white space.
+    The bound exists for a byte-level BPE that removes no text: no normaliser, no removing split, all
+    byte values in the vocabulary, no added token that removes white space.
     """
     splitters = raw.get("pre_tokenizer") or {}
     parts = splitters.get("pretokenizers") or [splitters]
@@ -243,8 +244,8 @@ def _longest_token(raw: Mapping[str, Any]) -> int | None:
     return max(*lengths, *(len(str(entry.get("content")).encode()) for entry in added), 1)
 
 
-def _fitting(message: Mapping[str, Any], template: ChatTemplate) -> Mapping[str, Any]:
-    """A template that handles tool calls tests for an absent content; others would print it."""
+def _with_content(message: Mapping[str, Any], template: ChatTemplate) -> Mapping[str, Any]:
+    """Replace absent content by an empty string, unless the template handles tool calls."""
     if message.get("content") is None and not template.knows_tool_calls:
         return {**message, "content": ""}
     return message
@@ -262,7 +263,7 @@ def _read_settings(folder: Path) -> dict[str, Any]:
 
 
 def _special_texts(settings: Mapping[str, Any]) -> dict[str, str]:
-    """The template's variables; begin and end are always set."""
+    """The template's variables for special tokens; begin and end are always set."""
     texts = {
         name: text
         for name in ("unk_token", "pad_token", "sep_token", "cls_token", "mask_token")
@@ -274,7 +275,7 @@ def _special_texts(settings: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _read_template(folder: Path, settings: Mapping[str, Any]) -> str | None:
-    """The file wins over the setting; a list of named templates gives its `default`."""
+    """The file takes precedence over the setting; of named templates, `default` is used."""
     path = folder / "chat_template.jinja"
     if path.is_file():
         return path.read_text(encoding="utf-8")
@@ -286,7 +287,7 @@ def _read_template(folder: Path, settings: Mapping[str, Any]) -> str | None:
 
 
 def _token_text(value: object) -> str | None:
-    """A token is written as text or as an object with `content`."""
+    """The text of a token, which is a string or an object with `content`."""
     if isinstance(value, Mapping):
         value = value.get("content")
     return value if isinstance(value, str) else None

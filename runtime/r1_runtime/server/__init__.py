@@ -1,1 +1,1 @@
-"""The OpenAI-compatible door of one model; it is open from the first moment, ready when loaded."""
+"""OpenAI-compatible HTTP server of one model: it listens at once and is ready when loaded."""

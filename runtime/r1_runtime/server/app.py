@@ -1,7 +1,7 @@
-"""Routes and their handlers, on aiohttp.
+"""HTTP routes and handlers, on aiohttp.
 
-A handler is cancelled when its client disconnects; leaving it releases the generation, and with it
-whatever the engine still holds, for streams and for whole answers alike.
+aiohttp cancels a handler when its client disconnects. The end of the handler releases the generation
+and its cache blocks, for streams and for full responses.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ from r1_runtime.server.requests import (
     GenerationRequest,
     parse_chat,
     parse_completion,
-    parse_urgency,
+    parse_priority,
 )
-from r1_runtime.server.responses import ResponseShape, Usage, error_object
+from r1_runtime.server.responses import ResponseBuilder, Usage, error_object
 from r1_runtime.server.service import Generation, Phase, Service, failure_of, model_not_found
 
 _SERVICE = web.AppKey("service", Service)
@@ -69,13 +69,13 @@ def _refusal(error: RequestError) -> web.Response:
 
 @web.middleware
 async def _errors(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Every refusal in OpenAI's form, those of the framework too."""
+    """Convert every error to OpenAI's form, those of the framework included."""
     try:
         return await handler(request)
     except RequestError as error:
         return _refusal(error)
     except ConnectionError as error:
-        # The client has closed its connection. A cancelled handler is one debug line of aiohttp's.
+        # The client closed its connection. aiohttp logs a cancelled handler at debug level.
         raise asyncio.CancelledError from error
     except web.HTTPException as error:
         if error.status < 400:
@@ -87,7 +87,7 @@ async def _errors(request: web.Request, handler: Handler) -> web.StreamResponse:
         return refusal
     except Exception:  # noqa: BLE001
         _log.exception("%s %s failed", request.method, request.path)
-        if request.writer.output_size:  # a head is out: only closing the connection is left
+        if request.writer.output_size:  # the head was sent: only closing the connection is left
             raise asyncio.CancelledError from None
         fault = RequestError("internal error", status=500, kind="server_error", code="error")
         return _refusal(fault)
@@ -95,8 +95,8 @@ async def _errors(request: web.Request, handler: Handler) -> web.StreamResponse:
 
 async def _close_while_draining(request: web.Request, response: web.StreamResponse) -> None:
     if request.app[_SERVICE].phase is Phase.DRAINING:
-        # A kept connection would bring its next request here. aiohttp has prepared the headers
-        # by now, and a connection that is closed unannounced fails the client's next request.
+        # The next request of a kept-alive connection would come here. aiohttp has already prepared
+        # the headers; without this one, closing the connection fails the client's next request.
         response.force_close()
         response.headers["Connection"] = "close"
 
@@ -145,23 +145,25 @@ async def _completion(request: web.Request) -> web.StreamResponse:
 
 
 async def _expect(request: web.Request) -> web.StreamResponse | None:
-    """The interim answer to `Expect: 100-continue`; aiohttp refuses others in plain text."""
+    """The interim response to `Expect: 100-continue`; aiohttp rejects others in plain text."""
     if request.headers["Expect"].strip().lower() != "100-continue":
-        return _refusal(RequestError("only 100-continue is supported", status=417, param="Expect"))
+        return _refusal(
+            RequestError("Expect: only 100-continue is supported", status=417, param="Expect")
+        )
     if request.version >= HttpVersion11:
         await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
-        request.writer.output_size = 0  # the answer's head has not been written yet
+        request.writer.output_size = 0  # the response's head has not been written yet
     return None
 
 
 async def _body(request: web.Request) -> bytes:
-    """The request's body, decompressed.
+    """The decompressed request body.
 
     Raises:
-        RequestError: 400, it is not what Content-Encoding announces; 415, an unknown encoding.
+        RequestError: 400, the body does not match Content-Encoding; 415, unknown encoding.
     """
-    given = ",".join(request.headers.getall("Content-Encoding", []))
-    encoding = given.strip().lower() or "identity"
+    header = ",".join(request.headers.getall("Content-Encoding", []))
+    encoding = header.strip().lower() or "identity"
     if encoding not in _ENCODINGS:
         raise RequestError(
             f"Content-Encoding {encoding[:40]!r} is not supported; use one of "
@@ -173,7 +175,7 @@ async def _body(request: web.Request) -> bytes:
         return await request.read()
     except (web.RequestPayloadError, PayloadEncodingError, ContentEncodingError) as error:
         raise RequestError(
-            f"the body cannot be read with Content-Encoding {encoding}", param="Content-Encoding"
+            f"the body cannot be decoded with Content-Encoding {encoding}", param="Content-Encoding"
         ) from error
 
 
@@ -186,29 +188,29 @@ def _parsed(body: bytes, parse: Parse, defaults: GenerationDefaults) -> Generati
 
 async def _generate(request: web.Request, parse: Parse, prefix: str) -> web.StreamResponse:
     service = request.app[_SERVICE]
-    urgency = parse_urgency(request.headers.get("x-r1-priority"))
+    priority = parse_priority(request.headers.get("x-r1-priority"))
     body = await _body(request)
     size = len(body)
     work = partial(_parsed, body, parse, service.defaults)
-    wanted = await service.threads.run(size, work) if size > _INLINE_BYTES else work()
+    parsed = await service.threads.run(size, work) if size > _INLINE_BYTES else work()
     del body, work
-    generation = await service.admit(replace(wanted, urgency=urgency), prefix, size)
-    shape = ResponseShape(
-        generation.id, wanted.model, int(time.time()), chat=wanted.messages is not None
+    generation = await service.admit(replace(parsed, priority=priority), prefix, size)
+    builder = ResponseBuilder(
+        generation.id, parsed.model, int(time.time()), chat=parsed.messages is not None
     )
     try:
-        if wanted.stream:
-            return await _stream(request, service, generation, shape, wanted.include_usage)
-        answer = await _whole(service, generation, shape)
-        # Written before the release: a drain that ends now would cut what aiohttp writes later.
-        await answer.prepare(request)
-        await answer.write_eof()
-        return answer
+        if parsed.stream:
+            return await _stream(request, service, generation, builder, parsed.include_usage)
+        response = await _full(service, generation, builder)
+        # Written before the release: a drain that ends now would cut off a later write.
+        await response.prepare(request)
+        await response.write_eof()
+        return response
     finally:
         service.release(generation)
 
 
-async def _whole(service: Service, generation: Generation, shape: ResponseShape) -> web.Response:
+async def _full(service: Service, generation: Generation, builder: ResponseBuilder) -> web.Response:
     text: list[str] = []
     async for output in service.outputs(generation):
         text.append(output.text)
@@ -217,7 +219,7 @@ async def _whole(service: Service, generation: Generation, shape: ResponseShape)
             raise failure
         if output.finish is not None:
             usage = Usage(generation.prompt_tokens, output.generated)
-            return _json(shape.whole("".join(text), output.finish.value, usage))
+            return _json(builder.full("".join(text), output.finish.value, usage))
     raise AssertionError("an output stream ended without a finish")
 
 
@@ -225,13 +227,13 @@ async def _stream(
     request: web.Request,
     service: Service,
     generation: Generation,
-    shape: ResponseShape,
+    builder: ResponseBuilder,
     include_usage: bool,
 ) -> web.StreamResponse:
-    """A stream of events; its head is written with the first token.
+    """A stream of server-sent events; its head is written with the first token.
 
-    An error before the first token is an answer with the error's status, and a client or a gateway
-    measures the time to first token by the first byte.
+    An error before the first token therefore has an HTTP status of its own, and the first byte marks
+    the time to first token for clients and gateways.
     """
     outputs = service.outputs(generation)
     output = await anext(outputs)
@@ -246,16 +248,16 @@ async def _stream(
         }
     )
     await response.prepare(request)
-    opening = shape.opening()
-    if opening is not None:
-        await response.write(_event(opening))
-    await _write_output(response, output, generation, shape, include_usage)
+    first_chunk = builder.first_chunk()
+    if first_chunk is not None:
+        await response.write(_event(first_chunk))
+    await _write_output(response, output, generation, builder, include_usage)
     async for output in outputs:
         failure = failure_of(output)
         if failure is not None:
             await response.write(_event(error_object(failure)))
             break
-        await _write_output(response, output, generation, shape, include_usage)
+        await _write_output(response, output, generation, builder, include_usage)
     await response.write(b"data: [DONE]\n\n")
     await response.write_eof()
     return response
@@ -265,15 +267,15 @@ async def _write_output(
     response: web.StreamResponse,
     output: Output,
     generation: Generation,
-    shape: ResponseShape,
+    builder: ResponseBuilder,
     include_usage: bool,
 ) -> None:
     finish = None if output.finish is None else output.finish.value
     if output.text or finish:
-        await response.write(_event(shape.piece(output.text, finish)))
+        await response.write(_event(builder.text_chunk(output.text, finish)))
     if finish and include_usage:
         usage = Usage(generation.prompt_tokens, output.generated)
-        await response.write(_event(shape.closing(usage)))
+        await response.write(_event(builder.usage_chunk(usage)))
 
 
 def _event(body: dict[str, Any]) -> bytes:

@@ -1,6 +1,6 @@
-"""Values of a JSON body as numbers, flags and texts; a wrong one is a 400 that names the field.
+"""Numbers and flags of a JSON body; an invalid value is a 400 that names the field.
 
-As in vLLM, a number may be written as text (`"5"`) and a whole number with a zero fraction (`5.0`).
+As in vLLM, a number may be a string (`"5"`), and a whole number may have a zero fraction (`5.0`).
 A boolean is never a number.
 """
 
@@ -20,12 +20,12 @@ _NUMBER = re.compile(
 
 
 def bad_field(param: str | None, message: str, code: str | None = None) -> RequestError:
-    """The 400 for a field."""
+    """The 400 error for an invalid field."""
     return RequestError(message, param=param, code=code)
 
 
 def as_whole(value: object) -> int | None:
-    """`value` as a whole number of 64 bits, or None when it is none."""
+    """`value` as a whole number of 64 bits, or None for any other value."""
     if isinstance(value, str) and _WHOLE.fullmatch(value):
         value = int(value)
     if isinstance(value, float) and value.is_integer() and abs(value) <= 2**53:
@@ -36,7 +36,7 @@ def as_whole(value: object) -> int | None:
 
 
 def as_number(value: object) -> float | None:
-    """`value` as a finite number, or None when it is none."""
+    """`value` as a finite number, or None for any other value."""
     if isinstance(value, str) and _NUMBER.fullmatch(value):
         value = float(value)
     if isinstance(value, bool) or not isinstance(value, int | float):
@@ -49,7 +49,7 @@ def as_number(value: object) -> float | None:
 
 
 def read_flag(fields: Mapping[str, Any], name: str, prefix: str = "") -> bool:
-    """True or false; absent is false. Raises RequestError (400)."""
+    """True or false; an absent field is false. Raises RequestError (400)."""
     value = fields.get(name)
     if value is not None and not isinstance(value, bool):
         raise bad_field(prefix + name, f"{prefix}{name} must be true or false")
@@ -59,7 +59,7 @@ def read_flag(fields: Mapping[str, Any], name: str, prefix: str = "") -> bool:
 def read_number(
     fields: Mapping[str, Any], name: str, default: float, least: float, most: float
 ) -> float:
-    """A number in [least, most], or the default where it is absent. Raises RequestError (400)."""
+    """A number in [least, most]; the default for an absent field. Raises RequestError (400)."""
     if fields.get(name) is None:
         return default
     number = as_number(fields[name])
@@ -69,7 +69,7 @@ def read_number(
 
 
 def read_whole(fields: Mapping[str, Any], name: str, least: int | None = None) -> int | None:
-    """A whole number of 64 bits, or None where it is absent. Raises RequestError (400)."""
+    """A whole number of 64 bits; None for an absent field. Raises RequestError (400)."""
     if fields.get(name) is None:
         return None
     number = as_whole(fields[name])

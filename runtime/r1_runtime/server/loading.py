@@ -1,7 +1,7 @@
-"""From options to a running engine, in the background while the server already listens.
+"""Start of the engine from the options, in the background while the server already listens.
 
-torch is imported here and nowhere earlier: it is most of a pod's start-up time, and `/health` must
-answer meanwhile.
+torch is imported here and nowhere earlier: the import is most of a pod's start-up time, and `/health`
+must respond during it.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from r1_runtime.config import ModelConfig, read_config
 from r1_runtime.errors import OptionError
 from r1_runtime.generation_config import GenerationDefaults, read_generation_defaults
-from r1_runtime.server.memory import Sizes, available_memory, fitting_blocks, memory_need
+from r1_runtime.server.memory import Sizes, available_memory, choose_block_count, estimate_memory
 from r1_runtime.server.options import ServeOptions, resolve_model
 from r1_runtime.server.prompts import Limits
 
@@ -28,11 +28,11 @@ _log = logging.getLogger("r1_runtime")
 
 
 @dataclass(slots=True)
-class Phases:
-    """Seconds of each part of the start-up."""
+class StartupTimes:
+    """Seconds of each phase of the start-up."""
 
     seconds: dict[str, float]
-    last: float  # `time.perf_counter` at the end of the phase before
+    last: float  # `time.perf_counter` at the end of the previous phase
 
     def end(self, name: str) -> None:
         now = time.perf_counter()
@@ -45,8 +45,8 @@ class Phases:
 
 
 @dataclass(frozen=True, slots=True)
-class Loaded:
-    """What the service needs to open."""
+class LoadedModel:
+    """A loaded model: engine, tokenizer and limits of the service."""
 
     engine: Engine
     tokenizer: ChatTokenizer
@@ -55,7 +55,7 @@ class Loaded:
     description: str
 
 
-def load(options: ServeOptions, deliver: Deliver, phases: Phases) -> Loaded:
+def load(options: ServeOptions, deliver: Deliver, phases: StartupTimes) -> LoadedModel:
     """Load the model and start its engine.
 
     Raises:
@@ -67,7 +67,7 @@ def load(options: ServeOptions, deliver: Deliver, phases: Phases) -> Loaded:
     defaults = read_generation_defaults(folder)
     if defaults.not_applied:
         _log.warning(
-            "generation_config.json: not implemented and not applied: %s",
+            "generation_config.json: ignoring parameters that are not implemented: %s",
             ", ".join(defaults.not_applied),
         )
     config = replace(config, eos_token_ids=(*config.eos_token_ids, *defaults.eos_ids))
@@ -90,12 +90,13 @@ def load(options: ServeOptions, deliver: Deliver, phases: Phases) -> Loaded:
     phases.end("tokenizer")
     available = _available(device)
     dtype = _dtype(options.dtype, device, config, sizes, available)
-    blocks = fitting_blocks(memory_need(config, sizes, dtype), sizes, available)
-    if blocks < sizes.wanted_blocks:
+    blocks = choose_block_count(estimate_memory(config, sizes, dtype), sizes, available)
+    if blocks < sizes.requested_blocks:
         _log.warning(
-            "the cache has %d blocks, which fit into memory; %d would let all %d seats be full",
+            "The cache has %d blocks, the most that memory allows; %d blocks would hold a full-length"
+            " sequence in each of the %d seats",
             blocks,
-            sizes.wanted_blocks,
+            sizes.requested_blocks,
             sizes.max_num_seqs,
         )
     phases.end("measure")
@@ -128,21 +129,21 @@ def load(options: ServeOptions, deliver: Deliver, phases: Phases) -> Loaded:
     )
     description = (
         f"{folder.name}: {config.parameter_count() / 1e6:.1f} M parameters, {dtype} on {device}, "
-        f"{threads} threads, {blocks} blocks of {options.block_size} tokens, "
-        f"{sizes.max_model_len} tokens at most"
+        f"{threads} threads, {blocks} cache blocks of {options.block_size} tokens, "
+        f"at most {sizes.max_model_len} tokens per request"
     )
-    return Loaded(engine, tokenizer, limits, defaults, description)
+    return LoadedModel(engine, tokenizer, limits, defaults, description)
 
 
 def _prepare_environment(threads: int) -> None:
-    """Settings that thread pools read once, when torch is imported.
+    """Set the environment variables that thread pools read when torch is imported.
 
-    OpenMP's threads spin while they wait for work, by default for milliseconds. Next to a busy
-    process on the same cores they take the time that the others need, and a step takes many times
-    as long; without any spinning each of a step's hundreds of short parallel sections wakes its
-    threads by the kernel. So they spin for about the pause between two sections (tens of
-    microseconds). GOMP_SPINCOUNT is GNU's (torch's own build), KMP_BLOCKTIME, in milliseconds, is
-    Intel's and LLVM's. A value that the environment has already is kept.
+    OpenMP threads spin while they wait for work, by default for milliseconds. On cores that other
+    processes use too, the spinning makes a step many times slower. Without spinning, the kernel
+    wakes the threads for each of a step's hundreds of short parallel sections. Threads therefore
+    spin for about the pause between two sections (tens of microseconds). GNU OpenMP (torch's build)
+    reads GOMP_SPINCOUNT; Intel's and LLVM's read KMP_BLOCKTIME in milliseconds. Variables that are
+    already set stay unchanged.
     """
     os.environ["OMP_NUM_THREADS"] = os.environ["MKL_NUM_THREADS"] = str(threads)
     if "OMP_WAIT_POLICY" not in os.environ:
@@ -156,7 +157,7 @@ def _sizes(options: ServeOptions, config: ModelConfig) -> Sizes:
     if options.max_model_len is not None and options.max_model_len > positions:
         raise OptionError(
             f"command line: --max-model-len is {options.max_model_len}, but this model has "
-            f"{positions} positions. Fix: lower it."
+            f"{positions} positions. Fix: at most {positions}."
         )
     return Sizes(
         max_num_seqs=options.max_num_seqs,
@@ -168,7 +169,7 @@ def _sizes(options: ServeOptions, config: ModelConfig) -> Sizes:
 
 
 def _available(device: str) -> int | None:
-    """Bytes for weights and cache: of the GPU, or of this process."""
+    """Available bytes for weights and cache: of the GPU, or of this process."""
     if device == "cpu":
         return available_memory()
     import torch
@@ -201,8 +202,11 @@ def _dtype(
         choice = measure_dtype(config)
         _log.info("%s", choice.line())
         chosen = choice.dtype
-    least = memory_need(config, sizes, "float32").total(sizes.blocks_per_sequence)
+    least = estimate_memory(config, sizes, "float32").total(sizes.blocks_per_sequence)
     if chosen == "float32" and available is not None and least > available:
-        _log.info("dtype bfloat16: float32 would need %.2f GiB of memory", least / 2**30)
+        _log.info(
+            "dtype bfloat16: float32 needs %.2f GiB of memory, more than is available",
+            least / 2**30,
+        )
         return "bfloat16"
     return chosen

@@ -1,7 +1,7 @@
-"""Choices that depend on this processor, decided by a measurement at start: data type and threads.
+"""Data type and thread count, chosen by a measurement at start.
 
-Which of them is faster follows no rule of the model's size: bfloat16 needs half the memory traffic,
-but without AVX512-BF16 or AMX a multiple of the arithmetic.
+The faster data type depends on the processor and not only on the model's size: bfloat16 needs half
+the memory traffic, but several times the arithmetic without AVX512-BF16 or AMX.
 """
 
 from __future__ import annotations
@@ -17,38 +17,40 @@ import torch.nn.functional as F
 from r1_runtime.config import ModelConfig
 from r1_runtime.engine.runner import Runner
 
-_ROWS = (1, 8, 64)  # tokens of a step: one stream, several, part of a prompt
+_ROWS = (1, 8, 64)  # tokens of a step: one stream, several streams, part of a prompt
 _LARGEST_SIDE = 2048
-_MEASURED_PARAMETERS = 16_000_000  # more than the caches hold in either data type
+_MEASURED_PARAMETERS = 16_000_000  # more than the CPU caches hold in either data type
 _ROUNDS = 3
-_LONGEST_SECONDS = 1.0  # of the rounds of one candidate
-_WORTH_MORE_THREADS = 0.8  # the share of the time below which more threads are taken
+_LONGEST_SECONDS = 1.0  # for all rounds of one candidate
+_MAX_TIME_RATIO = 0.8  # more threads are used below this ratio of times
 _PREFILL_TOKENS = 64
 _DECODE_STEPS = 4
 
 
 @dataclass(frozen=True, slots=True)
 class DtypeChoice:
-    """The faster data type; milliseconds of each by the number of rows."""
+    """The faster data type, with the milliseconds of both by number of rows."""
 
     dtype: str
     milliseconds: Mapping[str, tuple[float, ...]]
 
     def line(self) -> str:
-        """For the log."""
+        """The choice as a log line."""
         figures = "; ".join(
             f"{dtype} {'/'.join(f'{value:.2f}' for value in values)} ms"
             for dtype, values in self.milliseconds.items()
         )
         rows = "/".join(map(str, _ROWS))
-        return f"dtype {self.dtype} by measurement: linear layers at {rows} tokens: {figures}"
+        return (
+            f"dtype {self.dtype} chosen by measurement of linear layers at {rows} tokens: {figures}"
+        )
 
 
 def measure_dtype(config: ModelConfig) -> DtypeChoice:
     """Time linear layers of the model's own sizes in float32 and bfloat16.
 
-    The geometric mean of the ratios over the row counts decides. Sides are cut at 2048, and as many
-    matrices are taken in turn as the processor's caches cannot hold, unless the model is smaller.
+    The criterion is the geometric mean of the ratios over the row counts. Sides are limited to 2048.
+    The matrices together exceed the CPU caches, unless the model is smaller.
     """
     inputs = min(config.hidden_size, _LARGEST_SIDE)
     inner = max(config.moe_intermediate_size, config.q_lora_rank or config.kv_lora_rank)
@@ -62,10 +64,10 @@ def measure_dtype(config: ModelConfig) -> DtypeChoice:
 
 
 def choose_dtype(milliseconds: Mapping[str, tuple[float, ...]]) -> DtypeChoice:
-    """bfloat16 where it is faster in the geometric mean."""
+    """Choose bfloat16 where it is faster in the geometric mean."""
     ratios = [
-        rough / exact
-        for rough, exact in zip(milliseconds["bfloat16"], milliseconds["float32"], strict=True)
+        half / full
+        for half, full in zip(milliseconds["bfloat16"], milliseconds["float32"], strict=True)
     ]
     faster = sum(math.log(ratio) for ratio in ratios) < 0
     return DtypeChoice("bfloat16" if faster else "float32", milliseconds)
@@ -77,7 +79,7 @@ def _linear_times(dtype: torch.dtype, count: int, inputs: int, outputs: int) -> 
     times = []
     for rows in _ROWS:
         x = torch.full((rows, inputs), 0.5, dtype=dtype)
-        some = weights[: max(1, count // rows)]  # many rows do not wait for memory
+        some = weights[: max(1, count // rows)]  # many rows are not bound by memory
 
         def work(x: torch.Tensor = x, some: torch.Tensor = some) -> None:
             for weight in some:
@@ -88,14 +90,14 @@ def _linear_times(dtype: torch.dtype, count: int, inputs: int, outputs: int) -> 
 
 
 def best_time(work: Callable[[], object]) -> float:
-    """Seconds of the fastest of a few rounds, after one that is not counted.
+    """Seconds of the fastest of a few rounds, after a warm-up round.
 
-    The fastest, because a busy neighbour only ever adds to a round.
+    The minimum is used because other load on the machine only adds time.
     """
     work()
     times: list[float] = []
-    begun = time.perf_counter()
-    while len(times) < _ROUNDS and (not times or time.perf_counter() - begun < _LONGEST_SECONDS):
+    started = time.perf_counter()
+    while len(times) < _ROUNDS and (not times or time.perf_counter() - started < _LONGEST_SECONDS):
         start = time.perf_counter()
         work()
         times.append(time.perf_counter() - start)
@@ -103,37 +105,37 @@ def best_time(work: Callable[[], object]) -> float:
 
 
 def thread_candidates(cpus: int) -> list[int]:
-    """Thread counts to try: powers of two, and the most that is sensible.
+    """Thread counts to try: powers of two, and the maximum.
 
-    From three CPUs on one is left to HTTP and the tokenizer.
+    With three or more CPUs, one stays free for HTTP and the tokenizer.
     """
     most = cpus - 1 if cpus > 2 else cpus
     return sorted({1 << power for power in range(most.bit_length())} | {most})
 
 
 def choose_threads(seconds: Mapping[int, float]) -> int:
-    """The smallest count that no larger one beats clearly."""
+    """The smallest count, unless a larger one takes less than 0.8 of its time."""
     chosen, *others = sorted(seconds)
     for count in others:
-        if seconds[count] < _WORTH_MORE_THREADS * seconds[chosen]:
+        if seconds[count] < _MAX_TIME_RATIO * seconds[chosen]:
             chosen = count
     return chosen
 
 
 def measure_threads(runner: Runner, cpus: int) -> tuple[int, str]:
-    """Time a prefill and a few decode steps by thread count; the choice and a line for the log.
+    """Time a prefill and a few decode steps by thread count; return the choice and a log line.
 
-    Leaves torch set to the chosen count, in the calling thread and those that begin later.
+    torch then uses the chosen count, in the calling thread and in threads that start later.
     """
     candidates = thread_candidates(cpus)
     if len(candidates) == 1:
         torch.set_num_threads(candidates[0])
-        return candidates[0], f"{candidates[0]} thread: there is no other CPU"
+        return candidates[0], f"{candidates[0]} thread: only one CPU is available"
     seconds: dict[int, float] = {}
     for count in candidates:
         torch.set_num_threads(count)
-        seconds[count] = best_time(lambda: runner.rehearse(_PREFILL_TOKENS, _DECODE_STEPS))
+        seconds[count] = best_time(lambda: runner.dummy_run(_PREFILL_TOKENS, _DECODE_STEPS))
     chosen = choose_threads(seconds)
     torch.set_num_threads(chosen)
     figures = ", ".join(f"{count}: {1000 * value:.1f} ms" for count, value in seconds.items())
-    return chosen, f"{chosen} threads by measurement of {cpus} CPUs: {figures}"
+    return chosen, f"{chosen} threads chosen by measurement on {cpus} CPUs: {figures}"

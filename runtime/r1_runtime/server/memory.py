@@ -1,7 +1,7 @@
-"""Whether model and cache fit into memory, before anything large is allocated.
+"""Memory estimate and size of the cache, computed before the model is loaded.
 
-A cache that does not fit is not refused by the allocator: its pages are taken when they are first
-written, which is under load, and the kernel then kills the process.
+The allocator does not reject a cache that exceeds the memory: the kernel assigns pages at the first
+write, which is under load, and then kills the process.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ _LOGIT_COPIES = 3  # logits, probabilities and their sorted copy, float32
 
 @dataclass(frozen=True, slots=True)
 class Sizes:
-    """What the user chose, or left to the model.
+    """Sizes from the command line and from the model.
 
     Attributes:
         max_num_seqs: requests that run at once.
         max_model_len: tokens of prompt and output together.
         max_step_tokens: tokens computed in one step.
         block_size: tokens per cache block.
-        num_blocks: cache blocks, or None for enough for every seat.
+        num_blocks: cache blocks, or None for full length in every seat.
     """
 
     max_num_seqs: int
@@ -43,14 +43,14 @@ class Sizes:
         return -(-self.max_model_len // self.block_size)
 
     @property
-    def wanted_blocks(self) -> int:
-        """The user's number, or as many as let every seat be full."""
+    def requested_blocks(self) -> int:
+        """`num_blocks`, or blocks for a full-length sequence in every seat."""
         return self.num_blocks or self.blocks_per_sequence * self.max_num_seqs
 
 
 @dataclass(frozen=True, slots=True)
-class MemoryNeed:
-    """Bytes: of the weights (while they load), of a step's tensors, and of one cache block."""
+class MemoryEstimate:
+    """Bytes of the weights while they load, of the tensors of a step, and of one cache block."""
 
     weights: int
     step: int
@@ -60,8 +60,8 @@ class MemoryNeed:
         return self.weights + self.step + blocks * self.block + _MARGIN_BYTES
 
 
-def memory_need(config: ModelConfig, sizes: Sizes, dtype: str) -> MemoryNeed:
-    """The bytes that a model of this shape needs in `dtype`.
+def estimate_memory(config: ModelConfig, sizes: Sizes, dtype: str) -> MemoryEstimate:
+    """Estimate the bytes that a model of this shape needs in `dtype`.
 
     A step's largest tensors are, of one layer: the cache of all decoding sequences, gathered and
     padded to the longest, or the expanded keys and values of one sequence that is prefilled.
@@ -75,7 +75,7 @@ def memory_need(config: ModelConfig, sizes: Sizes, dtype: str) -> MemoryNeed:
     logits = _LOGIT_COPIES * 4 * sizes.max_num_seqs * config.vocab_size
     widest = max(config.intermediate_size, heads, config.num_experts_per_tok * config.hidden_size)
     rows = 4 * sizes.max_step_tokens * widest * size
-    return MemoryNeed(
+    return MemoryEstimate(
         # Stored tensors are converted one by one, so the two copies overlap by one tensor.
         weights=max(stored, parameters * size),
         step=max(decode, prefill) + logits + rows,
@@ -83,39 +83,42 @@ def memory_need(config: ModelConfig, sizes: Sizes, dtype: str) -> MemoryNeed:
     )
 
 
-def fitting_blocks(need: MemoryNeed, sizes: Sizes, available: int | None) -> int:
-    """The number of cache blocks to allocate.
+def choose_block_count(need: MemoryEstimate, sizes: Sizes, available: int | None) -> int:
+    """Return the number of cache blocks to allocate.
 
-    A number that the user gave must fit. Without one, what fits of enough for every seat is taken,
+    A number from the command line must fit. The default is enough for every seat, or what fits, but
     at least one sequence of the full length.
 
     Args:
-        need: of model, step and block.
-        sizes: the user's.
-        available: bytes, or None where this cannot be measured.
+        need: the memory estimate.
+        sizes: the sizes of the cache and of a step.
+        available: available bytes, or None where they cannot be measured.
 
     Raises:
-        OptionError: naming figures and options.
+        OptionError: with the figures and the options to change.
     """
-    least, wanted = sizes.blocks_per_sequence, sizes.wanted_blocks
-    if wanted < least:
+    least, requested = sizes.blocks_per_sequence, sizes.requested_blocks
+    if requested < least:
         raise OptionError(
-            f"command line: --num-blocks {wanted} holds {wanted * sizes.block_size} tokens, less "
+            f"command line: --num-blocks {requested} holds {requested * sizes.block_size} tokens, less "
             f"than --max-model-len {sizes.max_model_len}. Fix: at least {least} blocks."
         )
-    if available is None or need.total(wanted) <= available:
-        return wanted
-    room = (available - need.total(0)) // need.block
-    if sizes.num_blocks is None and room >= least:
-        return room
-    raise OptionError(_refusal(need, sizes, wanted if sizes.num_blocks else least, room, available))
+    if available is None or need.total(requested) <= available:
+        return requested
+    fitting = (available - need.total(0)) // need.block
+    if sizes.num_blocks is None and fitting >= least:
+        return fitting
+    blocks = requested if sizes.num_blocks else least
+    raise OptionError(_too_little_memory(need, sizes, blocks, fitting, available))
 
 
-def _refusal(need: MemoryNeed, sizes: Sizes, blocks: int, room: int, available: int) -> str:
+def _too_little_memory(
+    need: MemoryEstimate, sizes: Sizes, blocks: int, fitting: int, available: int
+) -> str:
     least = sizes.blocks_per_sequence
     fixes = [f"a memory limit of at least {_gib(need.total(blocks))}"]
-    if room >= least:
-        fixes.insert(0, f"--num-blocks at most {room}")
+    if fitting >= least:
+        fixes.insert(0, f"--num-blocks at most {fitting}")
     elif need.weights + _MARGIN_BYTES < available:
         fixes.insert(0, "a lower --max-model-len or --max-num-seqs")
     return (
@@ -134,22 +137,22 @@ def _gib(size: int) -> str:
 def available_memory(
     proc: Path = Path("/proc"), cgroups: Path = Path("/sys/fs/cgroup")
 ) -> int | None:
-    """Bytes that this process may still allocate, or None where that is not known.
+    """Bytes that this process may still allocate, or None where they are not known.
 
-    The smallest of the machine's and of each memory cgroup above this process, version 1 or 2. Page
-    cache that the kernel can take back counts as available.
+    The minimum over the machine and each memory cgroup above this process, version 1 or 2. Page
+    cache that the kernel can reclaim counts as available.
     """
-    rooms = [*_machine_room(proc), *_cgroup_rooms(proc, cgroups)]
-    return max(0, min(rooms)) if rooms else None
+    free = [*_machine_free(proc), *_cgroup_free(proc, cgroups)]
+    return max(0, min(free)) if free else None
 
 
-def _machine_room(proc: Path) -> Iterator[int]:
+def _machine_free(proc: Path) -> Iterator[int]:
     fields = _fields(proc / "meminfo")
     if "MemAvailable:" in fields:
         yield fields["MemAvailable:"] * 1024
 
 
-def _cgroup_rooms(proc: Path, cgroups: Path) -> Iterator[int]:
+def _cgroup_free(proc: Path, cgroups: Path) -> Iterator[int]:
     for base, relative, limit, usage, cache in _memory_cgroups(proc, cgroups):
         # The path is the host's; inside a container only the mount point itself may exist.
         folder = base / relative.strip("/")
@@ -162,7 +165,7 @@ def _cgroup_rooms(proc: Path, cgroups: Path) -> Iterator[int]:
 
 
 def _memory_cgroups(proc: Path, cgroups: Path) -> Iterator[tuple[Path, str, str, str, str]]:
-    """(mount, path, file of the limit, file of the usage, field of the cache) of each hierarchy."""
+    """Mount, path, limit file, usage file and field of the page cache of each hierarchy."""
     second = ("memory.max", "memory.current", "inactive_file")
     first = ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file")
     try:
@@ -186,7 +189,7 @@ def _number(path: Path) -> int | None:
 
 
 def _fields(path: Path) -> dict[str, int]:
-    """Lines of a name and a number; empty without the file."""
+    """Name and number of each line; empty without the file."""
     try:
         lines = [line.split() for line in path.read_text().splitlines()]
     except OSError:

@@ -1,4 +1,4 @@
-"""The messages of a chat request, checked and in the form that a chat template reads."""
+"""Validation of chat messages, and their conversion for a chat template."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from typing import Any
 from r1_runtime.server.fields import bad_field
 
 _ROLES = frozenset({"system", "user", "assistant", "developer", "tool"})
-# Further fields of a message that templates read.
+# Optional text fields that templates read.
 _TEXTS = ("name", "tool_call_id", "reasoning_content")
 _NOT_IMPLEMENTED = ("function_call", "audio", "prefix")
 
 
 def parse_messages(messages: object) -> tuple[Mapping[str, Any], ...]:
-    """Role, content and tool calls of each message.
+    """Return role, content and tool calls of each message.
 
     Raises:
         RequestError: 400, naming the field.
@@ -32,14 +32,16 @@ def _message(message: object, where: str) -> Mapping[str, Any]:
         raise bad_field(f"{where}.role", f"{where}.role must be one of {', '.join(sorted(_ROLES))}")
     calls = _tool_calls(message.get("tool_calls"), f"{where}.tool_calls")
     if calls and role != "assistant":
-        raise bad_field(f"{where}.tool_calls", f"{where}.tool_calls: only an assistant has them")
+        raise bad_field(
+            f"{where}.tool_calls", f"{where}.tool_calls is allowed for role assistant only"
+        )
     for name in _NOT_IMPLEMENTED:
         if message.get(name) not in (None, False):
             field = f"{where}.{name}"
             raise bad_field(field, f"{field} is not implemented; leave it out")
     content = message.get("content")
     if content is None and role == "assistant" and not calls:
-        content = ""  # such as of a refusal, or of reasoning alone
+        content = ""  # a refusal, or reasoning alone
     parsed: dict[str, Any] = {
         "role": "system" if role == "developer" else role,
         "content": _content(content, where, optional=bool(calls)),
@@ -54,7 +56,7 @@ def _message(message: object, where: str) -> Mapping[str, Any]:
 
 
 def _content(content: object, where: str, *, optional: bool) -> str | None:
-    """One text; the content of a message with tool calls may be absent."""
+    """Content as one string; a message with tool calls may have none."""
     if isinstance(content, list):
         content = _joined_parts(content, where)
     if not isinstance(content, str) and not (content is None and optional):
@@ -69,7 +71,7 @@ def _joined_parts(parts: list[object], where: str) -> str:
             part.get("text") if isinstance(part, Mapping) and part.get("type") == "text" else None
         )
         if not isinstance(text, str):
-            raise bad_field(f"{where}.content", f"{where}.content may hold parts of type text only")
+            raise bad_field(f"{where}.content", f"{where}.content may have parts of type text only")
         texts.append(text)
     return "".join(texts)
 

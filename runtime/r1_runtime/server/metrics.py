@@ -1,6 +1,6 @@
-"""Prometheus metrics under vLLM's names where the meaning is the same.
+"""Prometheus metrics, under vLLM's names where the meaning is the same.
 
-Dashboards, autoscalers and endpoint pickers that know vLLM read this server without an adapter.
+Dashboards, autoscalers and endpoint pickers for vLLM work with this server without an adapter.
 """
 
 from __future__ import annotations
@@ -34,39 +34,48 @@ class RuntimeMetrics:
             made = Histogram(name, text, _LABELS, registry=self.registry, buckets=buckets)
             return made.labels(*self._labels)
 
-        self.running = gauge("vllm:num_requests_running", "Requests in the batch.")
-        self.waiting = gauge("vllm:num_requests_waiting", "Requests waiting for a seat or blocks.")
-        self.cache_usage = gauge(
-            "vllm:kv_cache_usage_perc", "Share of cache blocks in use, 0 to 1."
+        self.running = gauge("vllm:num_requests_running", "Requests in the running batch.")
+        self.waiting = gauge(
+            "vllm:num_requests_waiting", "Requests that wait for a seat or for cache blocks."
         )
-        self.preemptions = counter("vllm:num_preemptions", "Sequences put back for want of blocks.")
+        self.cache_usage = gauge(
+            "vllm:kv_cache_usage_perc", "Fraction of cache blocks in use, 0 to 1."
+        )
+        self.preemptions = counter(
+            "vllm:num_preemptions",
+            "Preemptions of running sequences because of missing cache blocks.",
+        )
         self.prompt_tokens = counter("vllm:prompt_tokens", "Prompt tokens of admitted requests.")
-        self.generation_tokens = counter("vllm:generation_tokens", "Tokens generated.")
+        self.generation_tokens = counter("vllm:generation_tokens", "Generated tokens.")
         self.finished = Counter(
             "vllm:request_success",
-            "Requests that ended, by reason.",
+            "Finished requests, by reason.",
             (*_LABELS, "finished_reason"),
             registry=self.registry,
         )
         self.rejected = Counter(
             "vllm:admission_rejections",
-            "Requests refused at the door, by reason.",
+            "Requests rejected before admission, by reason.",
             (*_LABELS, "reason"),
             registry=self.registry,
         )
         for reason in Finish:
             self.finished.labels(*self._labels, reason.value)
         self.first_token = histogram(
-            "vllm:time_to_first_token_seconds", "Arrival to first token.", _SECONDS
+            "vllm:time_to_first_token_seconds", "Seconds from arrival to the first token.", _SECONDS
         )
         self.per_token = histogram(
             "vllm:request_time_per_output_token_seconds",
-            "Mean time between a request's tokens after the first.",
+            "Mean seconds per output token after the first.",
             _TOKEN_SECONDS,
         )
-        self.latency = histogram("vllm:e2e_request_latency_seconds", "Arrival to end.", _SECONDS)
+        self.latency = histogram(
+            "vllm:e2e_request_latency_seconds", "Seconds from arrival to the last token.", _SECONDS
+        )
         self.queue_time = histogram(
-            "vllm:request_queue_time_seconds", "Arrival to the first step.", _SECONDS
+            "vllm:request_queue_time_seconds",
+            "Seconds from arrival to the first scheduled step.",
+            _SECONDS,
         )
         self.prompt_length = histogram(
             "vllm:request_prompt_tokens", "Prompt tokens per request.", _TOKENS
@@ -77,15 +86,15 @@ class RuntimeMetrics:
         self.step_tokens = histogram(
             "vllm:iteration_tokens_total", "Tokens computed per step.", _TOKENS
         )
-        self._seen_preemptions = 0
+        self._reported_preemptions = 0
 
     def note_state(self, state: EngineState) -> None:
-        """After each step."""
+        """Update the gauges after a step."""
         self.running.set(state.running)
         self.waiting.set(state.waiting)
         self.cache_usage.set(state.cache_usage)
-        self.preemptions.inc(state.preemptions - self._seen_preemptions)
-        self._seen_preemptions = state.preemptions
+        self.preemptions.inc(state.preemptions - self._reported_preemptions)
+        self._reported_preemptions = state.preemptions
         if state.step_tokens:
             self.step_tokens.observe(state.step_tokens)
 
@@ -97,10 +106,10 @@ class RuntimeMetrics:
         self.rejected.labels(*self._labels, reason).inc()
 
     def note_output(self, output: Output) -> None:
-        """For every output of a step."""
+        """Count one output of a step."""
         self.generation_tokens.inc(output.new_tokens)
-        if output.first_after is not None:
-            self.first_token.observe(output.first_after)
+        if output.time_to_first_token is not None:
+            self.first_token.observe(output.time_to_first_token)
         if output.finish is not None:
             self.finished.labels(*self._labels, output.finish.value).inc()
             self.output_length.observe(output.generated)

@@ -1,4 +1,4 @@
-"""The command line of `python -m r1_runtime.serve`, and the folder a model path means."""
+"""Command line options of `python -m r1_runtime.serve`, and the resolution of model paths."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _DTYPES = ("auto", "float32", "bfloat16")
 
 @dataclass(frozen=True, slots=True)
 class ServeOptions:
-    """Checked options; see `--help` for each."""
+    """Validated options; see `--help` for each."""
 
     model_path: str
     names: tuple[str, ...]
@@ -42,24 +42,73 @@ def parse_options(arguments: Sequence[str] | None = None) -> ServeOptions:
     """Read the command line.
 
     Raises:
-        OptionError: naming the option and what it takes.
+        OptionError: with the option and its valid values.
     """
     parser = _Parser(prog="python -m r1_runtime.serve", description="Serve one model.")
     add = parser.add_argument
-    add("--model-path", required=True, help="checkpoint folder, or bundled:NAME")
-    add("--served-model-name", action="append", help="name in requests; may be repeated")
-    add("--host", default=EVERY_ADDRESS, help="address; :: is every IPv6 and IPv4 address")
-    add("--port", type=int, default=8000)
-    add("--dtype", choices=_DTYPES, type=str.lower, default="auto")
-    add("--device", default="auto", help="auto, cpu or cuda")
-    add("--max-num-seqs", type=int, default=8, help="requests that run at once")
-    add("--max-model-len", type=int, help="tokens of prompt and output (default: the model's)")
-    add("--num-blocks", type=int, help="cache blocks (default: for every seat, or what fits)")
-    add("--block-size", type=int, default=16, help="tokens per cache block")
-    add("--max-step-tokens", type=int, default=256, help="token budget of one engine step")
-    add("--max-waiting", type=int, default=256, help="requests that may wait before 429")
-    add("--drain-seconds", type=float, default=120.0, help="time for requests after SIGTERM")
-    add("--threads", type=int, default=0, help="CPU threads (default: by a measurement at start)")
+    add(
+        "--model-path",
+        required=True,
+        help="checkpoint folder, or bundled:NAME for a model of this package",
+    )
+    add(
+        "--served-model-name",
+        action="append",
+        help="model name in requests; repeat the option for aliases",
+    )
+    add(
+        "--host",
+        default=EVERY_ADDRESS,
+        help="address to listen on; :: is every IPv6 and IPv4 address (default)",
+    )
+    add("--port", type=int, default=8000, help="port to listen on (default: 8000)")
+    add(
+        "--dtype",
+        choices=_DTYPES,
+        type=str.lower,
+        default="auto",
+        help="data type of the weights (default: auto, the faster one on a CPU)",
+    )
+    add("--device", default="auto", help="auto, cpu or cuda (default: auto)")
+    add(
+        "--max-num-seqs",
+        type=int,
+        default=8,
+        help="seats: requests that run at the same time (default: 8)",
+    )
+    add(
+        "--max-model-len", type=int, help="tokens of prompt and output (default: the model's limit)"
+    )
+    add(
+        "--num-blocks",
+        type=int,
+        help="cache blocks (default: full length in every seat, or what fits)",
+    )
+    add("--block-size", type=int, default=16, help="tokens per cache block (default: 16)")
+    add(
+        "--max-step-tokens",
+        type=int,
+        default=256,
+        help="token budget of one engine step (default: 256)",
+    )
+    add(
+        "--max-waiting",
+        type=int,
+        default=256,
+        help="queue length; further requests get 429 (default: 256)",
+    )
+    add(
+        "--drain-seconds",
+        type=float,
+        default=120.0,
+        help="seconds for requests in flight after SIGTERM (default: 120)",
+    )
+    add(
+        "--threads",
+        type=int,
+        default=0,
+        help="CPU threads (default: chosen by a measurement at start)",
+    )
     given = parser.parse_args(arguments)
     for name in ("max_num_seqs", "block_size", "max_step_tokens"):
         _at_least(name, getattr(given, name), 1)
@@ -89,7 +138,7 @@ def parse_options(arguments: Sequence[str] | None = None) -> ServeOptions:
 
 
 class _Parser(argparse.ArgumentParser):
-    """Reports a bad option as an error value instead of printing a page of usage."""
+    """Raises an error for an invalid option instead of printing the usage."""
 
     def error(self, message: str) -> None:  # type: ignore[override]
         raise OptionError(f"command line: {message}. See --help.")
@@ -98,11 +147,11 @@ class _Parser(argparse.ArgumentParser):
 def _at_least(name: str, value: float, least: int) -> None:
     if value < least:
         option = "--" + name.replace("_", "-")
-        raise OptionError(f"command line: {option} is {value}, it must be at least {least}.")
+        raise OptionError(f"command line: {option} is {value}; it must be at least {least}.")
 
 
 def resolve_model(path: str) -> Path:
-    """The folder of a model path; `bundled:NAME` lies inside this package.
+    """The folder of a model path; `bundled:NAME` is a folder of this package.
 
     Raises:
         ModelLoadError: no model of that name is bundled.
@@ -127,7 +176,7 @@ def cpu_limit(cgroup: Path = Path("/sys/fs/cgroup")) -> int:
 
 
 def _cgroup_quota(cgroup: Path) -> float | None:
-    """CPUs of the quota, from cgroup v2's or v1's files; None when there is none."""
+    """CPU quota of cgroup v2 or v1; None without a quota."""
     try:
         limit, period = (cgroup / "cpu.max").read_text().split()
         return None if limit == "max" else int(limit) / int(period)

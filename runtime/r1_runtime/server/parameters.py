@@ -1,7 +1,7 @@
-"""Parameters of OpenAI's and vLLM's APIs that are not implemented, and the values that change nothing.
+"""Parameters of OpenAI's and vLLM's APIs that are not implemented, with their no-op values.
 
-A client library that sends its defaults (`"repetition_penalty": 1.0`) must get its answer; a client
-that asks for more (`"repetition_penalty": 1.2`) must not get an answer without it.
+A client library that sends its defaults (`"repetition_penalty": 1.0`) must get a response. A request
+for an effect (`"repetition_penalty": 1.2`) must be rejected.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from r1_runtime.server.fields import as_number, bad_field
 
 Neutral = Callable[[Any], bool]
 
-# For the client's own records, or without an effect on the answer.
+# For the client's own records, or without an effect on the response.
 _WITHOUT_EFFECT = frozenset(
     {"user", "metadata", "safety_identifier", "prompt_cache_key", "prompt_cache_retention"}
     | {"service_tier", "request_id", "cache_salt"}
@@ -21,7 +21,7 @@ _WITHOUT_EFFECT = frozenset(
 
 
 def _is(*values: object) -> Neutral:
-    """Equal to one of them and of its type: 0 is not False."""
+    """Whether the value equals one of `values` and has its type: 0 is not False."""
     return lambda value: any(type(value) is type(one) and value == one for one in values)
 
 
@@ -116,7 +116,7 @@ def check_fields(
     neutral: Mapping[str, Neutral],
     prefix: str = "",
 ) -> None:
-    """Refuse what is unknown, and what is not implemented unless its value changes nothing.
+    """Reject unknown fields, and fields that are not implemented unless their value is a no-op.
 
     Raises:
         RequestError: 400, naming the field.
@@ -126,7 +126,9 @@ def check_fields(
             continue
         field = prefix + name
         if name not in neutral:
-            raise bad_field(field, f"{field} is not known here; leave it out", "unknown_parameter")
+            raise bad_field(
+                field, f"{field} is not a known parameter; leave it out", "unknown_parameter"
+            )
         if not neutral[name](value):
             raise bad_field(
                 field, f"{field} is not implemented; leave it out", "unsupported_parameter"

@@ -1,8 +1,8 @@
-"""A request's prompt as tokens, computed beside the event loop.
+"""Tokenisation of prompts outside the event loop.
 
-Tokenising takes a second per megabyte or so, and the event loop also answers the kubelet's probes.
-Long prompts are tokenised one at a time in a thread of their own, so that they delay no short one
-and use memory once.
+Tokenising takes about one second per megabyte, and the event loop also serves the kubelet's probes.
+Long prompts are tokenised one at a time in a thread of their own: they delay no short prompt and use
+memory once.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ _T = TypeVar("_T")
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What a request may ask for at most.
+    """Limits of one request and of the server.
 
     Attributes:
         max_model_len: tokens of prompt and output together.
         max_in_flight: requests running or waiting.
-        vocabulary: token numbers below it exist.
+        vocabulary: number of tokens; valid token numbers are below it.
     """
 
     max_model_len: int
@@ -39,14 +39,14 @@ class Limits:
 
 
 class PromptThreads:
-    """Two threads: one for long inputs, one for all others."""
+    """Two worker threads: one for long inputs, one for all others."""
 
     def __init__(self) -> None:
         self._short = ThreadPoolExecutor(1, thread_name_prefix="prompt-short")
         self._long = ThreadPoolExecutor(1, thread_name_prefix="prompt-long")
 
     async def run(self, size: int, work: Callable[[], _T]) -> _T:
-        """The result of `work`, which handles an input of `size` bytes."""
+        """Return the result of `work`, which handles an input of `size` bytes."""
         pool = self._long if size > _LONG_BYTES else self._short
         return await asyncio.get_running_loop().run_in_executor(pool, work)
 
@@ -57,7 +57,7 @@ def prompt_tokens(
     """The prompt's tokens.
 
     Raises:
-        RequestError: 400: it is empty, leaves no room for an answer, or is no prompt of this model.
+        RequestError: 400: the prompt is empty or too long, or has a token outside the vocabulary.
     """
     longest = limits.max_model_len
     if request.messages is not None:
@@ -69,14 +69,14 @@ def prompt_tokens(
         field, tokens = "prompt", list(request.tokens or ())
         if max(tokens, default=0) >= limits.vocabulary:
             raise RequestError(
-                f"prompt holds a token number of {limits.vocabulary} or more", param="prompt"
+                f"prompt has a token number of {limits.vocabulary} or more", param="prompt"
             )
     if not tokens:
         raise RequestError(f"{field} is empty", param=field)
     if len(tokens) >= longest:
         raise RequestError(
-            f"{field} has {len(tokens)} tokens; at most {longest - 1} leave room "
-            f"for an answer (--max-model-len {longest})",
+            f"{field} has {len(tokens)} tokens; the maximum is {longest - 1}, which leaves one "
+            f"token for the output (--max-model-len {longest})",
             param=field,
             code="context_length_exceeded",
         )

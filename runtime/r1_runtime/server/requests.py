@@ -1,7 +1,7 @@
-"""The bodies of `/v1/chat/completions` and `/v1/completions`, checked field by field.
+"""Parsing of the bodies of `/v1/chat/completions` and `/v1/completions`, field by field.
 
-What is not implemented is refused by name (`parameters.py`): a client that asks for log
-probabilities must not get an answer without them.
+A parameter that is not implemented is rejected by name (`parameters.py`): a client that requests log
+probabilities must not receive a response without them.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ _COMPLETION_TOKENS = 16  # OpenAI's default for /v1/completions
 _MAX_STOPS = 16
 _MAX_STOP_LENGTH = 4096
 _NO_DEFAULTS = GenerationDefaults()
-# Of the header `x-r1-priority`, which the gateway sets: the rank of each class.
-_URGENCY: Mapping[str, int] = {"Q1": 0, "Q2": 1, "Q3": 2}
+# Rank of each class in the header `x-r1-priority`, which the gateway sets.
+_PRIORITIES: Mapping[str, int] = {"Q1": 0, "Q2": 1, "Q3": 2}
 
 
 @dataclass(frozen=True, slots=True)
 class GenerationRequest:
-    """A checked request; exactly one of `messages`, `text` and `tokens` is set."""
+    """A parsed request; exactly one of `messages`, `text` and `tokens` is set."""
 
     model: str
     params: SamplingParams
@@ -43,28 +43,28 @@ class GenerationRequest:
     template_variables: Mapping[str, Any] = field(default_factory=dict)
     text: str | None = None
     tokens: tuple[int, ...] | None = None
-    urgency: int = 1
+    priority: int = 1
 
 
-def parse_urgency(header: str | None) -> int:
-    """The rank of a request's class: 0 is computed first; a request without one is Q2.
+def parse_priority(header: str | None) -> int:
+    """The rank of a request's class: 0 is computed first; the default is Q2.
 
     Raises:
         RequestError: 400, no such class.
     """
     if header is None:
-        return _URGENCY["Q2"]
-    urgency = _URGENCY.get(header.strip().upper())
-    if urgency is None:
+        return _PRIORITIES["Q2"]
+    priority = _PRIORITIES.get(header.strip().upper())
+    if priority is None:
         raise bad_field(
             "x-r1-priority",
-            f"x-r1-priority is {header[:40]!r}; it must be one of {', '.join(_URGENCY)}",
+            f"x-r1-priority is {header[:40]!r}; it must be one of {', '.join(_PRIORITIES)}",
         )
-    return urgency
+    return priority
 
 
 def parse_chat(body: object, defaults: GenerationDefaults = _NO_DEFAULTS) -> GenerationRequest:
-    """Check the body of `/v1/chat/completions`.
+    """Parse the body of `/v1/chat/completions`.
 
     Raises:
         RequestError: 400, naming the field.
@@ -87,7 +87,7 @@ def parse_chat(body: object, defaults: GenerationDefaults = _NO_DEFAULTS) -> Gen
 def parse_completion(
     body: object, defaults: GenerationDefaults = _NO_DEFAULTS
 ) -> GenerationRequest:
-    """Check the body of `/v1/completions`.
+    """Parse the body of `/v1/completions`.
 
     Raises:
         RequestError: 400, naming the field.
@@ -103,9 +103,9 @@ def parse_completion(
         return GenerationRequest(text=prompt, **common)
     if isinstance(prompt, list) and prompt and all(type(item) is int for item in prompt):
         if min(prompt) < 0:
-            raise bad_field("prompt", "prompt holds a negative token number")
+            raise bad_field("prompt", "prompt has a negative token number")
         return GenerationRequest(tokens=tuple(prompt), **common)
-    raise bad_field("prompt", "prompt must be one text or one list of token numbers")
+    raise bad_field("prompt", "prompt must be one string or one list of token numbers")
 
 
 def _object(body: object) -> Mapping[str, Any]:
@@ -154,11 +154,11 @@ def _stops(fields: Mapping[str, Any]) -> tuple[str, ...]:
     value = fields.get("stop")
     stops = [] if value is None else [value] if isinstance(value, str) else value
     if not isinstance(stops, list) or not all(isinstance(stop, str) and stop for stop in stops):
-        raise bad_field("stop", "stop must be a non-empty text or a list of them")
+        raise bad_field("stop", "stop must be a non-empty string or a list of them")
     if len(stops) > _MAX_STOPS:
-        raise bad_field("stop", f"stop may hold at most {_MAX_STOPS} texts")
+        raise bad_field("stop", f"stop may have at most {_MAX_STOPS} strings")
     if any(len(stop) > _MAX_STOP_LENGTH for stop in stops):
-        raise bad_field("stop", f"a stop text may have at most {_MAX_STOP_LENGTH} characters")
+        raise bad_field("stop", f"a stop string may have at most {_MAX_STOP_LENGTH} characters")
     return tuple(stops)
 
 

@@ -1,4 +1,4 @@
-"""OpenAI's response objects, built in one place."""
+"""OpenAI's response objects."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from r1_runtime.errors import RequestError
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """Tokens in and out."""
+    """Prompt and completion tokens."""
 
     prompt_tokens: int
     completion_tokens: int
@@ -26,16 +26,16 @@ class Usage:
 
 
 @dataclass(frozen=True, slots=True)
-class ResponseShape:
-    """How the two endpoints word the same generation."""
+class ResponseBuilder:
+    """Response objects of one generation, for either endpoint."""
 
     id: str
     model: str
     created: int
     chat: bool
 
-    def whole(self, text: str, finish: str, usage: Usage) -> dict[str, Any]:
-        """The one object of a response that is not streamed."""
+    def full(self, text: str, finish: str, usage: Usage) -> dict[str, Any]:
+        """The object of a response that is not streamed."""
         choice: dict[str, Any] = {"index": 0, "finish_reason": finish, "logprobs": None}
         if self.chat:
             choice["message"] = {"role": "assistant", "content": text, "refusal": None}
@@ -44,19 +44,19 @@ class ResponseShape:
         kind = "chat.completion" if self.chat else "text_completion"
         return self._object(kind, [choice]) | {"usage": usage.as_json()}
 
-    def opening(self) -> dict[str, Any] | None:
-        """The first chunk of a chat, which names the role."""
+    def first_chunk(self) -> dict[str, Any] | None:
+        """The first chunk of a chat, with the role."""
         return self._chunk({"role": "assistant", "content": ""}, None) if self.chat else None
 
-    def piece(self, text: str, finish: str | None) -> dict[str, Any]:
-        """A chunk of a stream."""
+    def text_chunk(self, text: str, finish: str | None) -> dict[str, Any]:
+        """A chunk with text, with the finish reason, or with both."""
         if self.chat:
             return self._chunk({"content": text} if text else {}, finish)
         choice = {"index": 0, "text": text, "finish_reason": finish, "logprobs": None}
         return self._object("text_completion", [choice])
 
-    def closing(self, usage: Usage) -> dict[str, Any]:
-        """The last chunk of a stream whose client asked for usage: no choices."""
+    def usage_chunk(self, usage: Usage) -> dict[str, Any]:
+        """The last chunk of a stream with `include_usage`: no choices."""
         kind = "chat.completion.chunk" if self.chat else "text_completion"
         return self._object(kind, []) | {"usage": usage.as_json()}
 
@@ -75,7 +75,7 @@ class ResponseShape:
 
 
 def error_object(error: RequestError) -> dict[str, Any]:
-    """OpenAI's error form."""
+    """OpenAI's error object."""
     return {
         "error": {
             "message": str(error),

@@ -1,8 +1,8 @@
-"""What stands between the HTTP handlers and the engine: state, admission, and the way back.
+"""Service state, request admission, and delivery of the engine's outputs to the HTTP handlers.
 
-The engine's thread hands over a whole step's outputs in one call; they cross into the event loop
-by one `call_soon_threadsafe` and are sorted into the requests' queues there. So no lock is shared
-between the two, and a hundred streams cost one wake-up per step.
+The engine's thread delivers all outputs of a step in one call. One `call_soon_threadsafe` moves them
+into the event loop, which sorts them into the requests' queues. The two threads share no lock, and a
+hundred streams cost one wake-up per step.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from r1_runtime.server.metrics import RuntimeMetrics
 from r1_runtime.server.prompts import Limits, PromptThreads, prompt_tokens
 from r1_runtime.server.requests import GenerationRequest
 
-if TYPE_CHECKING:  # the engine imports torch, which loads while the server already answers
+if TYPE_CHECKING:  # the engine imports torch, which loads while the server already responds
     from r1_runtime.engine.engine import Engine
     from r1_runtime.models.tokenizer import ChatTokenizer
 
@@ -34,7 +34,7 @@ _DRAINING_RETRY_SECONDS = 1
 
 
 class Phase(enum.StrEnum):
-    """The server's life, in order."""
+    """Phases of the server, in order."""
 
     LOADING = "Loading"
     READY = "Ready"
@@ -43,7 +43,7 @@ class Phase(enum.StrEnum):
 
 @dataclass(slots=True, eq=False)
 class Generation:
-    """An admitted request on its way."""
+    """An admitted request and its pending outputs."""
 
     id: str
     outputs: asyncio.Queue[Output] = field(default_factory=asyncio.Queue)
@@ -55,8 +55,8 @@ class Service:
     """One served model.
 
     Args:
-        names: the model's names; the first is the one in metrics.
-        metrics: where to count.
+        names: the model's names; the first one labels the metrics.
+        metrics: the series to update.
     """
 
     def __init__(self, names: tuple[str, ...], metrics: RuntimeMetrics) -> None:
@@ -80,7 +80,7 @@ class Service:
         limits: Limits,
         defaults: GenerationDefaults,
     ) -> None:
-        """The model is loaded: admit requests from now on (unless a drain has begun)."""
+        """Admit requests from now on, unless a drain has started: the model is loaded."""
         self._engine = engine
         self._tokenizer = tokenizer
         self.limits = limits
@@ -89,7 +89,7 @@ class Service:
             self.phase = Phase.READY
 
     def begin_drain(self) -> None:
-        """Refuse new requests; those in flight go on."""
+        """Reject new requests; requests in flight continue."""
         self.phase = Phase.DRAINING
 
     async def drained(self) -> None:
@@ -98,7 +98,7 @@ class Service:
 
     @property
     def alive(self) -> bool:
-        """False when the engine's thread has died: the pod must be restarted."""
+        """False when the engine's thread has ended: the pod must be restarted."""
         return self._engine is None or self._engine.alive
 
     @property
@@ -106,7 +106,7 @@ class Service:
         return len(self._live)
 
     def deliver(self, outputs: list[Output], state: EngineState) -> None:
-        """Take a step's outputs; called in the engine's thread."""
+        """Accept the outputs of a step; called in the engine's thread."""
         self._loop.call_soon_threadsafe(self._distribute, outputs, state)
 
     def _distribute(self, outputs: list[Output], state: EngineState) -> None:
@@ -115,18 +115,18 @@ class Service:
             self.metrics.note_output(output)
             generation = self._live.get(output.request_id)
             if generation is None or generation.finished:
-                continue  # the client has gone, or has got its error
+                continue  # the client disconnected, or has received its error
             generation.outputs.put_nowait(output)
             if output.finish is not None:
                 generation.finished = True
 
     async def admit(self, request: GenerationRequest, prefix: str, size: int) -> Generation:
-        """Check a request against model, state and limits, and hand it to the engine.
+        """Check a request against model, state and limits, and submit it to the engine.
 
         Args:
-            request: checked by itself.
-            prefix: of the generation's id.
-            size: bytes of the request's body.
+            request: the parsed request.
+            prefix: prefix of the generation's id.
+            size: size of the request body in bytes.
 
         Raises:
             RequestError: 400, 404, 429 or 503.
@@ -134,15 +134,22 @@ class Service:
         if request.model not in self.names:
             raise model_not_found(request.model, self.names)
         if self.phase is Phase.DRAINING:
-            raise self._unavailable("this server is shutting down", _DRAINING_RETRY_SECONDS)
+            raise self._unavailable(
+                "the server is shutting down; send the request to another replica",
+                _DRAINING_RETRY_SECONDS,
+            )
         if self._engine is None or self._tokenizer is None or self.limits is None:
-            raise self._unavailable("the model is still loading", _LOADING_RETRY_SECONDS)
+            raise self._unavailable(
+                "the model is still loading; retry later", _LOADING_RETRY_SECONDS
+            )
         if not self._engine.alive:
-            raise self._unavailable("the engine has stopped", _LOADING_RETRY_SECONDS)
+            raise self._unavailable(
+                "the engine has stopped; the pod must be restarted", _LOADING_RETRY_SECONDS
+            )
         if len(self._live) >= self.limits.max_in_flight:
             self.metrics.note_rejected("queue_full")
             raise RequestError(
-                "too many requests are waiting; try again later",
+                "too many requests are waiting; retry later",
                 status=429,
                 kind="rate_limit_error",
                 code="queue_full",
@@ -159,16 +166,16 @@ class Service:
             self.release(generation)
             raise
         generation.prompt_tokens = len(prompt)
-        if not generation.finished:  # else aborted meanwhile
+        if not generation.finished:  # aborted while the prompt was tokenised
             self.metrics.note_admitted(len(prompt))
             params = self._params(request, len(prompt), self.limits)
             self._engine.submit(
-                Request(generation.id, tuple(prompt), params, arrived, request.urgency)
+                Request(generation.id, tuple(prompt), params, arrived, request.priority)
             )
         return generation
 
     async def outputs(self, generation: Generation) -> AsyncIterator[Output]:
-        """The outputs as they come; what has piled up meanwhile comes as one."""
+        """Yield the outputs as they arrive; queued outputs are merged into one."""
         while True:
             output = await generation.outputs.get()
             while output.finish is None and not generation.outputs.empty():
@@ -183,7 +190,7 @@ class Service:
                 return
 
     def release(self, generation: Generation) -> None:
-        """The handler has ended, one way or another; unfinished work is aborted."""
+        """Forget a request whose handler has ended, and abort its unfinished work."""
         self._live.pop(generation.id, None)
         if not self._live:
             self._empty.set()
@@ -191,7 +198,7 @@ class Service:
             self._engine.abort(generation.id)
 
     def abort_all(self) -> None:
-        """The drain took too long: end what is left, so that clients see an error.
+        """End the remaining requests with an error, after a drain that exceeded its time.
 
         The error does not wait for the engine, which may be in the middle of a long step.
         """
@@ -203,7 +210,7 @@ class Service:
                     self._engine.abort(generation.id)
 
     async def stop(self, seconds: float) -> bool:
-        """End the engine's thread; False when the step it is in takes longer than `seconds`."""
+        """End the engine's thread; False when its current step takes longer than `seconds`."""
         if self._engine is None:
             return True
         return await asyncio.to_thread(self._engine.stop, seconds)
@@ -219,14 +226,14 @@ class Service:
         )
 
     def _params(self, request: GenerationRequest, prompt: int, limits: Limits) -> SamplingParams:
-        """The output ends at the context's end; a request without a limit may use all of it."""
-        room = limits.max_model_len - prompt
-        wanted = min(room, request.params.max_tokens) if request.limited else room
-        return replace(request.params, max_tokens=wanted)
+        """Limit the output to the rest of the context; a request without a limit may use all of it."""
+        remaining = limits.max_model_len - prompt
+        most = min(remaining, request.params.max_tokens) if request.limited else remaining
+        return replace(request.params, max_tokens=most)
 
 
 def model_not_found(name: str, served: tuple[str, ...]) -> RequestError:
-    """The 404 for a name that is not served."""
+    """The 404 error for a model name that is not served."""
     return RequestError(
         f"the model {name[:200]!r} is not served here; served: {', '.join(served)}",
         status=404,
@@ -236,7 +243,7 @@ def model_not_found(name: str, served: tuple[str, ...]) -> RequestError:
 
 
 def failure_of(output: Output) -> RequestError | None:
-    """The error a client must see for an output that ended badly, if it did."""
+    """The error for the client of an output that failed or was aborted, if any."""
     if output.finish is Finish.ERROR:
         return RequestError(
             f"the engine failed: {output.error}", status=500, kind="server_error", code="error"

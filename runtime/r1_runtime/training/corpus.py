@@ -1,4 +1,4 @@
-"""Clean English prose out of three Debian documentation packages with permissive licences.
+"""Corpus of English prose from three Debian documentation packages with permissive licences.
 
 | package             | licence                            |
 |---------------------|------------------------------------|
@@ -6,9 +6,9 @@
 | postgresql-doc-15   | PostgreSQL Licence                 |
 | sqlite3-doc         | public domain                      |
 
-The packages' HTML is cut into sections: a heading (or the name a definition list explains) and the
-paragraphs below it. Code, tables, version notes and navigation are dropped. One section is one
-line of JSON; pages are held out whole, so that no held-out sentence has a neighbour in training.
+The packages' HTML is divided into sections: a heading, or a term of a definition list, with the
+paragraphs below it. Code, tables, version notes and navigation are removed. One section is one line
+of JSON. Held-out data are whole pages, so that training data contain no adjacent sentence.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ HELD_OUT_ONE_IN = 50
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """One package and where its HTML lies inside."""
+    """A package and the folder of its HTML."""
 
     package: str
     name: str
@@ -74,7 +74,7 @@ SOURCES = (
 )
 
 
-# Headings that say nothing without their page's own title.
+# Headings without a meaning of their own: the page's title replaces them.
 _GENERIC = frozenset(
     {"Note", "Notes", "Parameters", "Description", "Tip", "Caution", "Warning", "Introduction"}
     | {"Overview", "Examples", "Example", "Options", "Functions", "Arguments", "Usage", "Author"}
@@ -84,7 +84,7 @@ _GENERIC = frozenset(
 
 @dataclass(slots=True)
 class Section:
-    """A titled run of paragraphs from one page of one source."""
+    """A title and its paragraphs, from one page of one source."""
 
     source: str
     page: str
@@ -171,7 +171,7 @@ def plain(text: str) -> str:
 
 
 def is_prose(text: str) -> bool:
-    """Whole sentences of mostly letters; version notes and links to source are not prose."""
+    """Whether the text is whole sentences of mostly letters, and no version note or source link."""
     if not 50 <= len(text) <= 1400 or text[-1] not in ".:?!)" or not text[0].isupper():
         return False
     if re.match(
@@ -216,13 +216,13 @@ def unpack_packages(root: Path) -> None:
 def write_corpus(root: Path, out: Path) -> None:
     """Write `out/sections.jsonl` from the packages unpacked under `root`."""
     out.mkdir(parents=True, exist_ok=True)
-    seen: set[str] = set()
+    written: set[str] = set()
     counts: dict[str, int] = {}
     with (out / "sections.jsonl").open("w", encoding="utf-8") as file:
         for source in SOURCES:
             for section in read_sections(root, source):
-                fresh = [text for text in section.paragraphs if text not in seen]
-                seen.update(fresh)
+                fresh = [text for text in section.paragraphs if text not in written]
+                written.update(fresh)
                 if fresh:
                     section.paragraphs = fresh
                     counts[source.name] = counts.get(source.name, 0) + sum(map(len, fresh))

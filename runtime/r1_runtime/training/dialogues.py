@@ -1,4 +1,4 @@
-"""Training text from sections: documents to continue, and questions with their answers."""
+"""Training text from sections: documents, and questions with answers."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ QUESTIONS = (
     "{source}: {title}",
 )
 
-# What the model says about itself; written for it, not taken from anywhere.
+# Dialogues about the model itself; written for this corpus.
 ABOUT_ITSELF = (
     ("Hello", "Hello! I am a small demonstration model. Ask me about Python, PostgreSQL or SQLite."),
     ("Hello!", "Hello! I am a small demonstration model. Ask me about Python, PostgreSQL or SQLite."),
@@ -52,20 +52,20 @@ def read_corpus(path: Path) -> list[Section]:
 
 
 def as_document(section: Section) -> str:
-    """The section as running text under its title."""
+    """The section as a document: title and paragraphs."""
     body = "\n\n".join(section.paragraphs)
     return f"{BEGIN}{section.title}\n\n{body}{END}"
 
 
 def as_dialogue(question: str, answer: str) -> str:
-    """One exchange, exactly as the chat template lays it out."""
+    """One exchange, in the format of the chat template."""
     return f"{BEGIN}{USER}{question}{ASSISTANT}{answer}{END}"
 
 
 def training_texts(sections: list[Section], rng: random.Random) -> Iterator[str]:
     """One epoch in random order: every section once, as a document or as a dialogue.
 
-    Questions vary from epoch to epoch. The few lines about the model itself come in between.
+    Questions vary between epochs. Dialogues about the model itself are interspersed.
     """
     order = list(range(len(sections)))
     rng.shuffle(order)

@@ -1,4 +1,4 @@
-"""Write a model in the published checkpoint layout: one matrix per expert, classic names."""
+"""Export of a model in the published checkpoint layout: one matrix per expert."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from r1_runtime.models.deepseek_v3 import DeepseekV3
 
 
 def checkpoint_tensors(model: DeepseekV3) -> Iterator[tuple[str, Tensor]]:
-    """(published name, tensor) of everything a checkpoint holds."""
+    """(published name, tensor) of all tensors of a checkpoint."""
     for name, tensor in model.state_dict().items():
         if name == "lm_head.weight":
             if not model.config.tie_word_embeddings:
@@ -47,7 +47,7 @@ def save_checkpoint(
     }
     partial = folder / "model.safetensors.partial"
     save_file(tensors, partial, metadata={"format": "pt"})
-    partial.chmod(0o644)  # the writer makes it private; a pod reads it as another user
+    partial.chmod(0o644)  # save_file makes it private, and a pod reads it as another user
     partial.rename(folder / "model.safetensors")
     text = json.dumps(dict(config), indent=2) + "\n"
     (folder / "config.json").write_text(text, encoding="utf-8")

@@ -1,4 +1,4 @@
-"""Starting weights, and the demo model's shape."""
+"""Initial weights, and the shape of the demo model."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ DEMO_CONFIG: dict[str, Any] = {
 
 
 def initial_model(config: ModelConfig, seed: int) -> DeepseekV3:
-    """A float32 model with normal weights; what writes to the residual stream starts smaller."""
+    """A float32 model with normal weights; layers that write to the residual stream start smaller."""
     generator = torch.Generator().manual_seed(seed)
     model = DeepseekV3(config)
     with torch.no_grad():

@@ -1,9 +1,8 @@
-"""Muon for matrices, Adam for the rest.
+"""Optimizer: Muon for matrices, Adam for other parameters.
 
 Muon (Keller Jordan, 2024) replaces the momentum of a weight matrix by the nearest orthogonal
-matrix, found by five Newton-Schulz steps. On few tokens it learns markedly faster than Adam, which
-is what counts for a model trained on two CPU cores. Masters are float32; the model itself computes
-in bfloat16.
+matrix, computed by five Newton-Schulz steps. On few tokens it learns faster than Adam, which matters
+for a model trained on two CPU cores. Master weights are float32; the model computes in bfloat16.
 """
 
 from __future__ import annotations
@@ -17,7 +16,7 @@ from torch import Tensor
 def orthogonalise(matrix: Tensor) -> Tensor:
     """The quintic Newton-Schulz iteration on the last two dimensions, in bfloat16.
 
-    The coefficients are Jordan's: steep at zero, singular values end between 0.7 and 1.2.
+    The coefficients are Jordan's: steep at zero; singular values converge to 0.7 to 1.2.
     """
     x = matrix.bfloat16()
     tall = x.shape[-2] > x.shape[-1]
@@ -35,7 +34,7 @@ class MasterWeights:
 
     Args:
         named: the model's parameters.
-        average: decay per step of the running average, which is what is exported.
+        average: decay per step of the running average, which is exported.
     """
 
     def __init__(self, named: Iterable[tuple[str, Tensor]], average: float = 0.99) -> None:

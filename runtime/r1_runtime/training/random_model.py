@@ -1,9 +1,9 @@
-"""A tiny untrained checkpoint with its own tokenizer, for tests that need *some* model.
+"""A tiny untrained checkpoint with its own tokenizer, for tests.
 
     python -m r1_runtime.training.random_model DIR
 
 It has every part of the architecture (two groups of experts, a shared one, a dense layer, query
-compression) in under 1 MB, loads in milliseconds and writes nonsense, the same for the same seed.
+compression) in under 1 MB and loads in milliseconds. Its output is random, but the same for a seed.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The loss curve of one or more consecutive runs, as figures and as a picture.
+"""Loss curve of one or more consecutive training runs, as JSON and as a figure.
 
 python -m r1_runtime.training.report --out docs/demo-model RUN1 RUN2
 """
@@ -12,7 +12,7 @@ from typing import Any
 
 
 def read_curve(runs: list[Path]) -> dict[str, Any]:
-    """Training and held-out losses by tokens seen, later runs going on where earlier ones ended."""
+    """Training and held-out losses by training tokens, over consecutive runs."""
     training: list[list[float]] = []
     held_out: list[list[float]] = []
     before = seconds = 0.0
@@ -37,7 +37,7 @@ def read_curve(runs: list[Path]) -> dict[str, Any]:
 
 
 def draw(curve: dict[str, Any], path: Path) -> None:
-    """Losses in nats per token over tokens seen."""
+    """Plot the losses in nats per token over training tokens."""
     import matplotlib as mpl
 
     mpl.use("Agg")
@@ -47,7 +47,9 @@ def draw(curve: dict[str, Any], path: Path) -> None:
     axes.plot(*zip(*curve["training_loss"], strict=True), linewidth=0.7, label="training batches")
     if curve["held_out_loss"]:
         axes.plot(*zip(*curve["held_out_loss"], strict=True), "o-", label="held-out pages (part)")
-    axes.set(xlabel="tokens seen", ylabel="loss, nats per token", title="The demo model's training")
+    axes.set(
+        xlabel="training tokens", ylabel="loss, nats per token", title="The demo model's training"
+    )
     axes.legend()
     axes.grid(alpha=0.3)
     figure.savefig(path, dpi=110)

@@ -1,4 +1,4 @@
-"""The demo model's own tokenizer: byte-level BPE trained on the corpus, and its chat format."""
+"""The demo model's tokenizer: byte-level BPE trained on the corpus, and its chat template."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ _PIECES = r"[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+|\s+"
 
 
 def train_tokenizer(texts: Iterable[str], vocabulary: int) -> Tokenizer:
-    """A byte-level BPE of `vocabulary` entries; any text decodes back to itself."""
+    """A byte-level BPE of `vocabulary` entries; encoding is lossless."""
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
         [

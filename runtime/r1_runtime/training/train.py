@@ -2,12 +2,12 @@
 
     python -m r1_runtime.training.train --corpus CORPUS --out RUN --minutes 60
 
-The schedule follows the clock, not a step count: a short warm-up, a plateau, and a linear decay
-over the last 40 % of the time, so that whatever speed the machine gives, the run ends annealed.
+The learning rate follows the elapsed time and not a step count: a short warm-up, a plateau, and a
+linear decay over the last 40 % of the time. The run therefore ends annealed at any machine speed.
 A running average of the weights is written every few minutes; each is a usable checkpoint.
 
-Experts are balanced as in DeepSeek-V3 (arXiv 2412.19437, section 2.1.2): no auxiliary loss, the
-routers' biases move by a fixed step towards the experts that got fewer tokens.
+Experts are balanced as in DeepSeek-V3 (arXiv 2412.19437, section 2.1.2): without an auxiliary loss,
+the routers' biases move by a fixed step towards experts with fewer tokens.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ from r1_runtime.training.initial import DEMO_CONFIG, demo_model
 from r1_runtime.training.optimizer import MasterWeights
 from r1_runtime.training.tokenizer import train_tokenizer, write_tokenizer
 
-BALANCE_STEP = 0.01  # ten times DeepSeek's: this run has a thousandth of their steps
+BALANCE_STEP = 0.01  # ten times DeepSeek's: this run has a thousandth of the steps
 DECAY_SHARE = 0.4
 WARM_UP_STEPS = 40
 
@@ -50,7 +50,7 @@ def token_batches(
     length: int,
     seed: int,
 ) -> Iterator[Tensor]:
-    """Endless [rows, length + 1] batches: epoch after epoch, texts packed without padding."""
+    """Endless [rows, length + 1] batches of packed texts, without padding."""
     rng = random.Random(seed)  # noqa: S311  (shuffling, not secrets)
     buffer: list[int] = []
     need = rows * (length + 1)
@@ -68,7 +68,7 @@ def token_batches(
 
 
 class Balancer:
-    """Counts the tokens each expert gets and moves the routers' biases against the excess."""
+    """Counts the tokens per expert and adjusts the routers' biases against the excess."""
 
     def __init__(self, model: nn.Module) -> None:
         self.routers = [module for module in model.modules() if isinstance(module, Router)]
@@ -84,7 +84,7 @@ class Balancer:
         return count
 
     def step(self) -> float:
-        """Adjust; returns the worst expert load relative to an even one."""
+        """Adjust the biases; returns the highest expert load relative to the mean."""
         worst = 0.0
         for router, counts in zip(self.routers, self.counts, strict=True):
             mean = counts.mean()
@@ -101,20 +101,20 @@ def loss_of(model: DeepseekV3, batch: Tensor) -> Tensor:
 
 
 def schedule(share: float, step: int) -> float:
-    """The learning rate's factor when `share` of the time has passed."""
+    """Factor on the learning rate after a `share` of the time."""
     warm = min(1.0, (step + 1) / WARM_UP_STEPS)
     return warm * min(1.0, max(0.0, (1 - share) / DECAY_SHARE))
 
 
 def prepare(model: DeepseekV3, compile_parts: bool) -> DeepseekV3:
-    """bfloat16 weights, float32 tables; the parts without data-dependent shapes compiled."""
+    """Convert to bfloat16 weights and float32 tables; compile parts without data-dependent shapes."""
     biases = [m.e_score_correction_bias for m in model.modules() if isinstance(m, Router)]
-    kept = [bias.clone() for bias in biases]
+    saved = [bias.clone() for bias in biases]
     table = model.rotary
     model = model.bfloat16().train()
     model.rotary = table
     routers = [module for module in model.modules() if isinstance(module, Router)]
-    for router, bias in zip(routers, kept, strict=True):
+    for router, bias in zip(routers, saved, strict=True):
         router.e_score_correction_bias = nn.Buffer(bias)
     if compile_parts:
         for layer in model.layers:
@@ -125,14 +125,14 @@ def prepare(model: DeepseekV3, compile_parts: bool) -> DeepseekV3:
     return model
 
 
-def quiet_threads() -> int:
-    """Two threads while the machine has room for them, one while others need it."""
+def threads_by_load() -> int:
+    """Two threads, or one while the machine is loaded."""
     return 2 if os.getloadavg()[0] < 2.5 else 1
 
 
 def evaluate(model: DeepseekV3, batches: list[Tensor]) -> float:
-    """Mean loss over held-out batches, with the weights the model holds now."""
-    # Gradients stay on although none is taken: without them everything would compile once more.
+    """Mean loss over held-out batches with the current weights."""
+    # Gradients stay enabled: disabling them would cause another compilation.
     losses = [float(loss_of(model, batch).detach()) for batch in batches]
     return sum(losses) / len(losses)
 
@@ -140,7 +140,7 @@ def evaluate(model: DeepseekV3, batches: list[Tensor]) -> float:
 def held_out_batches(
     sections: list[Section], encode: Callable[[list[str]], list[list[int]]], rows: int, length: int
 ) -> list[Tensor]:
-    """The held-out pages as documents, packed; the incomplete last batch is dropped."""
+    """The held-out pages as packed documents, without the incomplete last batch."""
     tokens = [token for row in encode([as_document(s) for s in sections]) for token in row]
     need = rows * (length + 1)
     whole = len(tokens) // need * need
@@ -151,12 +151,12 @@ def train(options: argparse.Namespace) -> None:
     out: Path = options.out
     out.mkdir(parents=True, exist_ok=True)
     sections = read_corpus(options.corpus / "sections.jsonl")
-    seen = [section for section in sections if not section.held_out]
+    training = [section for section in sections if not section.held_out]
     held_out = [section for section in sections if section.held_out]
     start: Path | None = options.start
     if start is None:
-        tokenizer = train_tokenizer((as_document(s) for s in seen), DEMO_CONFIG["vocab_size"])
-    else:  # the same numbers must mean the same pieces
+        tokenizer = train_tokenizer((as_document(s) for s in training), DEMO_CONFIG["vocab_size"])
+    else:  # token numbers must keep their meaning
         tokenizer = Tokenizer.from_file(str(start / "tokenizer.json"))
     write_tokenizer(tokenizer, out, DEMO_CONFIG["max_position_embeddings"])
 
@@ -172,10 +172,10 @@ def train(options: argparse.Namespace) -> None:
     log = (out / "log.jsonl").open("a", encoding="utf-8")
     started = saved = time.monotonic()
     budget = options.minutes * 60
-    batches = token_batches(seen, encode, rows, length, options.seed)
+    batches = token_batches(training, encode, rows, length, options.seed)
     for step, batch in enumerate(batches):
         if options.threads == 0 and step % 10 == 0:
-            torch.set_num_threads(quiet_threads())
+            torch.set_num_threads(threads_by_load())
         elapsed = time.monotonic() - started
         if elapsed >= budget:
             break
@@ -214,7 +214,7 @@ def train(options: argparse.Namespace) -> None:
 def checkpoint(
     model: DeepseekV3, weights: MasterWeights, batches: list[Tensor], out: Path
 ) -> float:
-    """Write the averaged weights and return their held-out loss; training goes on unchanged."""
+    """Write the averaged weights and return their held-out loss; training continues unchanged."""
     weights.load_into_model(weights.averaged)
     loss = evaluate(model, batches)
     save_checkpoint(model, DEMO_CONFIG, out)
@@ -228,10 +228,14 @@ def main() -> None:
     )
     parser.add_argument("--corpus", type=Path, required=True, help="folder with sections.jsonl")
     parser.add_argument("--out", type=Path, required=True, help="folder of the run")
-    parser.add_argument("--from", dest="start", type=Path, help="go on from this checkpoint")
+    parser.add_argument("--from", dest="start", type=Path, help="continue from this checkpoint")
     parser.add_argument("--seed", type=int, default=0, help="order of the texts")
-    parser.add_argument("--minutes", type=float, default=60.0)
-    parser.add_argument("--save-minutes", type=float, default=4.0)
+    parser.add_argument(
+        "--minutes", type=float, default=60.0, help="time limit in minutes (default: 60)"
+    )
+    parser.add_argument(
+        "--save-minutes", type=float, default=4.0, help="minutes between checkpoints (default: 4)"
+    )
     parser.add_argument("--rows", type=int, default=8, help="sequences per step")
     parser.add_argument("--length", type=int, default=256, help="tokens per sequence")
     parser.add_argument("--threads", type=int, default=0, help="0: one or two, by the load")
@@ -240,7 +244,7 @@ def main() -> None:
     torch.manual_seed(0)
     if options.threads:
         torch.set_num_threads(options.threads)
-    # Keys and values differ in width, which the CPU's fused attention does not take.
+    # The CPU's fused attention needs keys and values of equal width.
     with sdpa_kernel(SDPBackend.MATH):
         train(options)
 

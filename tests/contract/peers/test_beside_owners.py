@@ -1,7 +1,7 @@
-"""Our fast restatements beside the owners' own code, step by step, on drawn loads.
+"""Our reimplementations of other projects' policies against the upstream code, on random loads.
 
-They run where the owners' packages are (`make bench-forecast` and `r1 leaderboard --policies
-all` fetch Dynamo's, `python -m r1_evaluation.reference_programs` both); nothing is fetched here.
+The tests run where the upstream packages are installed (`make bench-forecast` and `r1 leaderboard
+--policies all` install Dynamo, `python -m r1_evaluation.reference_programs` all); they install nothing.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ def drawn(seed: int, count: int) -> list[float]:
     return [float(value) for value in np.round(walk)]
 
 
-def test_dynamos_constant_and_kalman_say_the_same_at_every_step() -> None:
+def test_dynamo_constant_and_kalman_predictors_match_upstream_at_every_step() -> None:
     with talking_to(DYNAMO, "dynamo_predictors") as talk:
         for seed in range(6):
             values = drawn(seed, 120)
@@ -61,7 +61,7 @@ def test_dynamos_constant_and_kalman_say_the_same_at_every_step() -> None:
                     assert restated(values, first).tolist() == pytest.approx(theirs, rel=1e-9)
 
 
-def test_dynamos_throughput_planner_gives_the_same_replicas() -> None:
+def test_dynamo_throughput_planner_matches_upstream_replicas() -> None:
     random = np.random.default_rng(1)
     with talking_to(DYNAMO, "dynamo_planner") as talk:
         for _ in range(200):
@@ -70,7 +70,7 @@ def test_dynamos_throughput_planner_gives_the_same_replicas() -> None:
             assert talk.ask(asked)["replicas"] == dynamo.throughput_step(requests, 180, rps)
 
 
-def test_dynamos_load_planner_takes_the_same_course() -> None:
+def test_dynamo_load_planner_matches_upstream_replicas_over_time() -> None:
     """Its own decisions, tick by tick, in the world that `dynamo_load.course` plays."""
     with talking_to(DYNAMO, "dynamo_planner") as talk:
         for usage in (dynamo_load.filled, dynamo_load.in_proportion):
@@ -78,7 +78,7 @@ def test_dynamos_load_planner_takes_the_same_course() -> None:
             assert theirs == our_course(dynamo_load.threshold_step, usage)
 
 
-def test_dynamos_planner_by_latencies_takes_the_same_course() -> None:
+def test_dynamo_latency_planner_matches_upstream_replicas_over_time() -> None:
     with talking_to(DYNAMO, "dynamo_planner") as talk:
         for usage in (dynamo_load.filled, dynamo_load.in_proportion):
             theirs = their_course(talk, {"plan": "latency", "engine": ENGINE}, usage)
@@ -86,7 +86,7 @@ def test_dynamos_planner_by_latencies_takes_the_same_course() -> None:
             assert len(set(theirs)) > 1, "a course that moves"
 
 
-def test_dynamos_planner_by_latencies_decides_the_same() -> None:
+def test_dynamo_latency_planner_matches_upstream_decision() -> None:
     random = np.random.default_rng(5)
     with talking_to(DYNAMO, "dynamo_planner") as talk:
         for _ in range(300):
@@ -96,7 +96,7 @@ def test_dynamos_planner_by_latencies_decides_the_same() -> None:
             assert (said or workers) == dynamo_load.latency_step(workers, usage)
 
 
-def test_dynamos_hybrid_lifts_to_the_floor_at_the_next_look() -> None:
+def test_dynamo_hybrid_planner_rises_to_its_floor_at_the_next_sync() -> None:
     random = np.random.default_rng(6)
     with talking_to(DYNAMO, "dynamo_planner") as talk:
         for _ in range(300):
@@ -141,7 +141,7 @@ def our_course(step: dynamo_load.Step, usage: Callable[[float], float]) -> list[
     return course
 
 
-def test_holt_winters_says_what_statsmodels_says() -> None:
+def test_holt_winters_forecast_matches_statsmodels() -> None:
     """With the arguments of PHPA's script, in order of time and in the order of its code."""
     random = np.random.default_rng(7)
     with talking_to(DYNAMO, "holt_winters") as talk:
@@ -155,7 +155,7 @@ def test_holt_winters_says_what_statsmodels_says() -> None:
                         assert said == pytest.approx(talk.ask(asked)["said"], rel=1e-9, abs=1e-9)
 
 
-def test_ray_serve_takes_the_same_course() -> None:
+def test_ray_serve_policy_matches_upstream_replicas_over_time() -> None:
     start = 4
     with talking_to(RAY, "ray_serve") as talk:
         for seed in range(6):

@@ -32,13 +32,13 @@ def catalogue() -> Catalogue:
     return parse_catalogue(json.dumps(VALUES["forecaster"]["published"]))
 
 
-def test_the_chart_takes_the_values() -> None:
+def test_documented_chart_values_are_accepted() -> None:
     schema = json.loads((ROOT / "helm/r1-operator/values.schema.json").read_text())
     jsonschema.validate(VALUES, schema)
 
 
 @pytest.mark.parametrize("hpa", HPAS, ids=lambda hpa: hpa["metadata"]["name"])
-def test_each_hpa_finds_its_metric(hpa: dict[str, Any], catalogue: Catalogue) -> None:
+def test_documented_hpas_find_their_metrics(hpa: dict[str, Any], catalogue: Catalogue) -> None:
     kubernetes_validate.validate(hpa, "1.34", strict=True)
     for metric in hpa["spec"]["metrics"]:
         wanted = metric["external"]["metric"]
@@ -47,7 +47,7 @@ def test_each_hpa_finds_its_metric(hpa: dict[str, Any], catalogue: Catalogue) ->
         find_metric(catalogue, hpa["metadata"]["namespace"], wanted["name"], selector)
 
 
-def test_the_trigger_is_understood() -> None:
+def test_documented_keda_trigger_is_parsed() -> None:
     (trigger,) = SCALED["spec"]["triggers"]
     where = SCALED["metadata"]
     assert all(isinstance(value, str) for value in trigger["metadata"].values()), "KEDA takes text"
@@ -57,7 +57,7 @@ def test_the_trigger_is_understood() -> None:
     assert by_name.wanted == InferenceName("default", "production-r1")
 
 
-def test_every_field_is_in_the_table() -> None:
+def test_every_published_field_is_documented() -> None:
     rows = re.findall(r"^\| (`.+?`) \|", TEXT.partition("## Fields")[2], re.MULTILINE)
     named = {name for row in rows for name in re.findall(r"`(\w+)`", row)}
     assert named == FIELDS | KNOWN

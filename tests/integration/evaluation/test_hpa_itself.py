@@ -1,7 +1,7 @@
 """The imagined HorizontalPodAutoscaler beside the real one: the same count at every look.
 
 etcd, kube-apiserver and the real kube-controller-manager run with a look every 0.8 s; its HPAs scale
-workloads without pods on an external metric of ours (`scaled_story.py`). What a look was shown, and
+workloads without pods on an external metric of ours (`scaled_workloads.py`). What a look was shown, and
 when, is written down, and `plan/counterfactual.py` is shown the same. Windows and periods are whole
 seconds that lie between two looks' distances, so that no outcome hangs on a millisecond.
 """
@@ -25,8 +25,8 @@ from r1_cluster.controlplane import ControlPlane, control_plane, controllers
 from r1_operator.api.scaling import PolicyType
 from r1_operator.plan.scaling.hpa_simulation import HpaRules, HpaState, simulate_sync
 from r1_operator.plan.scaling.policy import RateLimit
-from ramp_story import wait_for
-from scaled_story import GROUP, KIND, VERSION, Look, Series, Stage, Workload, serving
+from recurring_ramp import wait_for
+from scaled_workloads import GROUP, KIND, VERSION, Look, Series, Stage, Workload, serving
 
 pytestmark = pytest.mark.apiserver
 
@@ -238,7 +238,7 @@ def play(cases: Mapping[str, Case], folder: Path) -> Stage:
             with controllers(plane, ("horizontal-pod-autoscaler-controller",), flags) as log:
                 shown = [w for name, w in stage.workloads.items() if name != "at-zero"]
                 wait_for(
-                    lambda: all(workload.told for workload in shown),
+                    lambda: all(workload.finished for workload in shown),
                     240,
                     f"every series is told; see {log}",
                 )

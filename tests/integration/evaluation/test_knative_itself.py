@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from knative_story import Tick, Verdict, load, means, play
+from kpa_replay import Tick, Verdict, load, means, play
 from r1_cluster import knative
 from r1_evaluation.baselines import knative_kubeai
 

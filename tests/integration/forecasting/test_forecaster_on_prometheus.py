@@ -23,7 +23,7 @@ from typing import Any
 
 import pytest
 
-from ramp_story import answer_of
+from recurring_ramp import answer_of
 
 SEASON, STEP, SEASONS = 60, 1, 8
 QUIET, BUSY = 2.0, 20.0
@@ -241,7 +241,7 @@ def test_a_restarted_forecaster_has_its_models_without_a_fit(
 def test_what_prometheus_refuses_or_lacks_is_said(forecaster: str) -> None:
     refused = ask(forecaster, subject="default/typo", query="sum(rate(")
     assert (refused["state"], refused["reason"]) == ("Unavailable", "Failed")
-    assert "refused the query" in refused["message"]
+    assert "rejected the query" in refused["message"]
     nothing = ask(forecaster, subject="default/new", query="no_such_metric")
     assert (nothing["state"], nothing["reason"]) == ("Unavailable", "NoData")
 

@@ -25,7 +25,7 @@ import yaml
 
 from r1_cluster.binaries import ensure_binaries
 from r1_cluster.controlplane import ControlPlane, control_plane, controllers, free_ports
-from ramp_story import (
+from recurring_ramp import (
     BUSY,
     QUIET,
     SEASON,
@@ -213,12 +213,12 @@ def test_a_deployment_is_scaled_before_its_load(stage: Stage) -> None:
     def one_early_and_the_other_seen() -> bool:
         for name in ("ahead", "plain"):
             risings.note(name, int(stage.get("deployment", name)["spec"]["replicas"]))
-        return risings.early("ahead") and risings.seen("plain")
+        return risings.early("ahead") and risings.has_risen("plain")
 
     try:
         wait_for(one_early_and_the_other_seen, 6 * SEASON, "a rise while it is still quiet")
     finally:
-        print(risings.told())
+        print(risings.summary())
     assert not risings.early("plain"), "nobody told the plain one of the load"
     condition = stage.get("hpa", "ahead")["status"]["conditions"]
     assert ("ScalingActive", "True") in {(each["type"], each["status"]) for each in condition}

@@ -10,9 +10,9 @@ from typing import Any
 import grpc
 import pytest
 
-from kedas_view import generated_client
+from keda_client import generated_client
 from r1_cluster.controlplane import free_ports
-from ramp_story import (
+from recurring_ramp import (
     BUSY,
     LEAD,
     QUIET,

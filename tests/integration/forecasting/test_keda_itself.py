@@ -22,7 +22,7 @@ import yaml
 from r1_cluster import certificates
 from r1_cluster.binaries import ensure_binaries
 from r1_cluster.controlplane import ControlPlane, control_plane, controllers, free_ports
-from ramp_story import (
+from recurring_ramp import (
     BUSY,
     QUIET,
     SEASON,

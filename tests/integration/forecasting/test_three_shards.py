@@ -1,6 +1,6 @@
 """Three forecasters that share the subjects: any door answers, one is killed, and it comes back.
 
-Real processes beside a stand-in for Prometheus that has always seen a ramp (`ramp_story`). The
+Real processes beside a stand-in for Prometheus that has always seen a ramp (`recurring_ramp`). The
 operator's door is asked over HTTP and KEDA's with a real gRPC client, each at a shard that does not
 own what it is asked about.
 """
@@ -21,12 +21,12 @@ from typing import Any
 import grpc
 import pytest
 
-from kedas_view import generated_client
+from keda_client import generated_client
 from r1_cluster.controlplane import free_ports
 from r1_forecasting.published.publication import Publication
 from r1_forecasting.published.trigger import parse_trigger
 from r1_forecasting.sharding.ownership import owner_of
-from ramp_story import BUSY, QUIET, SHAPE, answer_of, forecaster, is_ready, prometheus, wait_for
+from recurring_ramp import BUSY, QUIET, SHAPE, answer_of, forecaster, is_ready, prometheus, wait_for
 
 NAMES = ("r1-forecaster-0", "r1-forecaster-1", "r1-forecaster-2")
 SUBJECTS = tuple(f"team/model-{number}" for number in range(12))

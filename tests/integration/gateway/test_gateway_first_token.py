@@ -12,7 +12,7 @@ import aiohttp
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from gateway_program import gateway_program
+from gateway_process import gateway_process
 from scripted_pod import Conversation, Script, ScriptedPod
 
 NewPod = Callable[..., Awaitable[ScriptedPod]]
@@ -181,7 +181,7 @@ async def test_the_gateway_measures_what_the_client_measures(
     form = FORMS[name]
     received = asyncio.Event()
     pod = await new_pod(streaming(form, received))
-    async with gateway_program(tmp_path, pod.address, classes=SLO) as (port, admin):
+    async with gateway_process(tmp_path, pod.address, classes=SLO) as (port, admin):
         mine = await first_token_seconds(port, form.path, received)
         found = await metrics(admin)
         seen = (await signals(admin))["timeToFirstToken"]["Q2"]
@@ -210,7 +210,7 @@ async def test_a_stream_without_content_ends_without_a_first_token(
     tmp_path: Path, new_pod: NewPod, stream: list[bytes]
 ) -> None:
     pod = await new_pod(streaming(Form("chat/completions", stream, [], [])))
-    async with gateway_program(tmp_path, pod.address, classes=SLO) as (port, admin):
+    async with gateway_process(tmp_path, pod.address, classes=SLO) as (port, admin):
         assert await first_token_seconds(port, "chat/completions") is None
         found = await metrics(admin)
         route = await signals(admin)
@@ -224,7 +224,7 @@ async def test_a_stream_without_content_ends_without_a_first_token(
 async def test_learned_tokens_follow_the_usage(tmp_path: Path, new_pod: NewPod) -> None:
     form = FORMS["usage apart from its end, cut in two"]
     pod = await new_pod(streaming(Form(form.path, [], form.tokens, form.end)))
-    async with gateway_program(tmp_path, pod.address, seatsPerReplica=40) as (port, admin):
+    async with gateway_process(tmp_path, pod.address, seatsPerReplica=40) as (port, admin):
         await asyncio.gather(*(first_token_seconds(port, form.path) for _ in range(40)))
         before = (await signals(admin))["offeredTokens"]["Q2"]
         await first_token_seconds(port, form.path)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import aiohttp
 
-from gateway_program import gateway_program
+from gateway_process import gateway_process
 from scripted_pod import Conversation, ScriptedPod
 
 NewPod = Callable[..., Awaitable[ScriptedPod]]
@@ -43,7 +43,7 @@ async def test_obedient_clients_are_admitted_when_they_return(
 
     pod = await new_pod(half_a_second)
     bounds = {"Q2": {"maxQueueLength": 64}}
-    async with gateway_program(tmp_path, pod.address, seatsPerReplica=20, classes=bounds) as (
+    async with gateway_process(tmp_path, pod.address, seatsPerReplica=20, classes=bounds) as (
         port,
         _,
     ):
@@ -83,7 +83,7 @@ async def test_a_return_on_a_new_connection_is_recognised_by_its_request(
 
     pod = await new_pod(half_a_second)
     bounds = {"Q2": {"maxQueueLength": 64}}
-    async with gateway_program(tmp_path, pod.address, seatsPerReplica=20, classes=bounds) as (
+    async with gateway_process(tmp_path, pod.address, seatsPerReplica=20, classes=bounds) as (
         port,
         _,
     ):

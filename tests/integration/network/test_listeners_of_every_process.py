@@ -1,4 +1,4 @@
-"""Every process of the project listens for IPv4 and IPv6, whatever the machine has of them."""
+"""Every process listens on IPv4 and IPv6, as far as the machine has them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-import network_kinds
+import network_variants
 
 HANG_SECONDS = 120
 KUBECONFIG = """\
@@ -23,9 +23,9 @@ clusters: [{name: c, cluster: {server: "http://localhost:9"}}]
 users: [{name: u, user: {}}]
 """
 NETWORKS = {
-    "IPv4 and IPv6": (network_kinds.PLAIN, ("127.0.0.1", "[::1]")),
-    "IPv6 alone": (network_kinds.IPV6_ALONE, ("[::1]",)),
-    "no IPv6 in the kernel": (network_kinds.NO_IPV6, ("127.0.0.1",)),
+    "IPv4 and IPv6": (network_variants.PLAIN, ("127.0.0.1", "[::1]")),
+    "IPv6 alone": (network_variants.IPV6_ALONE, ("[::1]",)),
+    "no IPv6 in the kernel": (network_variants.NO_IPV6, ("127.0.0.1",)),
 }
 
 
@@ -38,7 +38,7 @@ def free_ports(count: int) -> list[int]:
 
 
 def process(part: str, folder: Path) -> tuple[list[str], list[str]]:
-    """The command of a part, without a host, and where it has to answer (`HOST` is replaced)."""
+    """The command of a component, without a host, and the URLs that respond (`HOST` is replaced)."""
     first, second = free_ports(2)
     if part == "gateway":
         config = folder / "routes.json"
@@ -59,18 +59,18 @@ def process(part: str, folder: Path) -> tuple[list[str], list[str]]:
 
 @pytest.mark.parametrize("part", ["gateway", "forecaster", "runtime", "operator"])
 @pytest.mark.parametrize("network", NETWORKS)
-def test_a_process_answers_at_every_address_family_of_its_network(
+def test_process_listens_on_every_address_family_of_its_network(
     network: str, part: str, tmp_path: Path
 ) -> None:
     prefix, hosts = NETWORKS[network]
-    reason = network_kinds.unavailable(prefix)
+    reason = network_variants.unavailable(prefix)
     if reason is not None:
         pytest.skip(f"{network}: {reason}")
     kubeconfig = tmp_path / "kubeconfig"
     kubeconfig.write_text(KUBECONFIG)
     command, places = process(part, tmp_path)
     urls = [url.replace("HOST", host) for host in hosts for url in places]
-    probe = [sys.executable, network_kinds.__file__, "answers", str(HANG_SECONDS), *urls, "--"]
+    probe = [sys.executable, network_variants.__file__, "answers", str(HANG_SECONDS), *urls, "--"]
     done = subprocess.run(
         [*prefix, *probe, sys.executable, "-m", *command],
         capture_output=True,

@@ -1,6 +1,6 @@
 """Stories on a real API server."""
 
-from api_story import api, namespace
-from sites_story import sites
+from api_server_fixtures import api, namespace
+from fake_services import sites
 
 __all__ = ["api", "namespace", "sites"]

@@ -1,4 +1,4 @@
-"""A real Prometheus with TLS and basic authentication that holds two clusters, one scraped twice."""
+"""A real Prometheus with TLS, basic authentication and two clusters, one of them scraped twice."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ class Gateway(BaseHTTPRequestHandler):
         self.wfile.write("".join(lines).encode())
 
     def log_message(self, *_: object) -> None:
-        """Nothing."""
+        """Log nothing."""
 
 
 @dataclass(frozen=True)
@@ -162,7 +162,7 @@ def question(store: Store, **fields: Any) -> tuple[PrometheusConfig, str]:
     return config, str(body["query"])
 
 
-def test_a_gateway_that_two_jobs_scrape_counts_once_and_another_cluster_not_at_all(
+def test_gateway_scraped_by_two_jobs_counts_once_and_other_clusters_are_excluded(
     store: Store,
 ) -> None:
     config, query = question(store, matchers={"cluster": "a"})
@@ -179,7 +179,7 @@ def test_a_gateway_that_two_jobs_scrape_counts_once_and_another_cluster_not_at_a
     assert last[1] == pytest.approx(both_classes_of_two_gateways, rel=0.2)
 
 
-def test_the_query_without_deduplication_and_matchers_shows_what_they_are_for(
+def test_query_without_deduplication_and_matchers_counts_too_much(
     store: Store,
 ) -> None:
     plain = "sum(rate(r1_gateway_requests_offered_total[4s]))"
@@ -198,7 +198,7 @@ def test_wrong_credentials_are_reported_with_the_status(store: Store, tmp_path: 
     assert "401 Unauthorized" in refused.message
 
 
-def test_plain_http_is_reported_as_such(store: Store) -> None:
+def test_plain_http_to_a_tls_server_is_reported(store: Store) -> None:
     config = load_config(store.url.replace("https:", "http:"))
     outcome = ask_external(config, "up")
     assert isinstance(outcome, tuple)
@@ -215,7 +215,7 @@ def test_plain_http_is_reported_as_such(store: Store) -> None:
         "topk by (job) (3, up) > 1e-3 and vector(0x1F) >= bool .5",
     ],
 )
-def test_prometheus_parses_what_the_matchers_make_of_a_query(store: Store, query: str) -> None:
+def test_prometheus_parses_queries_with_added_matchers(store: Store, query: str) -> None:
     narrowed = add_matchers(query, [("cluster", 'a"\\\n')])
     context = ssl.create_default_context(cafile=str(store.authority))
     passwords = urllib.request.HTTPPasswordMgrWithPriorAuth()
@@ -233,8 +233,8 @@ def test_prometheus_parses_what_the_matchers_make_of_a_query(store: Store, query
 
 
 @pytest.mark.parametrize("right", [True, False])
-def test_no_process_shows_a_secret(store: Store, tmp_path: Path, right: bool) -> None:
-    """`r1 backtest` with the right password finds too little history; with a wrong one, a 401."""
+def test_processes_log_no_secret(store: Store, tmp_path: Path, right: bool) -> None:
+    """`r1 backtest` reports too little history with the right password, and 401 with a wrong one."""
     password = PASSWORD if right else "wr0ng-password"
     client = {
         "caFile": str(store.authority),
@@ -250,7 +250,7 @@ def test_no_process_shows_a_secret(store: Store, tmp_path: Path, right: bool) ->
         ],
         capture_output=True, text=True, timeout=120, check=False,
     )  # fmt: skip
-    said = done.stdout + done.stderr
-    assert done.returncode == (3 if right else 1), said
-    assert right or "401 Unauthorized" in said
-    assert password not in said
+    output = done.stdout + done.stderr
+    assert done.returncode == (3 if right else 1), output
+    assert right or "401 Unauthorized" in output
+    assert password not in output

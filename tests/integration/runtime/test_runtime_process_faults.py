@@ -1,4 +1,4 @@
-"""A real server process under hostile input and bad conditions: it answers, ends or refuses as documented."""
+"""A runtime process under hostile input and adverse conditions."""
 
 from __future__ import annotations
 
@@ -76,10 +76,10 @@ async def waiting(http: aiohttp.ClientSession) -> int:
     )
 
 
-async def test_a_stream_has_no_byte_before_its_first_token(server: Server) -> None:
+async def test_stream_sends_no_byte_before_the_first_token(server: Server) -> None:
     async with aiohttp.ClientSession(server.url) as http:
         first = await http.post("/v1/chat/completions", json=ENDLESS | {"stream": True})
-        await first.content.readline()  # it computes now, on the only seat
+        await first.content.readline()  # it runs on the only seat
         queued = asyncio.create_task(
             http.post("/v1/chat/completions", json=CHAT | {"stream": True})
         )
@@ -111,7 +111,7 @@ async def test_a_stream_aborted_before_its_first_token_has_the_status_503(
         assert server.process.wait(60) == 0
 
 
-async def test_a_prompt_of_more_bytes_than_the_context_holds_is_refused(server: Server) -> None:
+async def test_prompt_longer_than_the_context_is_rejected(server: Server) -> None:
     text = "word " * 1_500_000
     async with aiohttp.ClientSession(server.url) as http:
         for path, body in (
@@ -123,8 +123,8 @@ async def test_a_prompt_of_more_bytes_than_the_context_holds_is_refused(server: 
             assert (status, answer["error"]["code"]) == (400, "context_length_exceeded")
 
 
-async def test_health_answers_while_megabytes_are_tokenised(model: Path, tmp_path: Path) -> None:
-    """The context is so long that the bytes of the prompt could fit; its tokens do not."""
+async def test_health_responds_while_megabytes_are_tokenised(model: Path, tmp_path: Path) -> None:
+    """The prompt fits into the context by its bytes and not by its tokens."""
     large = changed(model, tmp_path / "large", max_position_embeddings=1_000_000)
     with started(large, tmp_path / "log", "--max-num-seqs", "1") as server:
         await until_ready(server)
@@ -150,7 +150,7 @@ async def test_health_answers_while_megabytes_are_tokenised(model: Path, tmp_pat
     ("encoding", "status"),
     [("gzip", 400), ("deflate", 400), ("br", 415), ("zstd", 415), ("x", 415)],
 )
-async def test_a_body_that_is_not_encoded_as_announced_is_refused(
+async def test_body_that_does_not_match_its_content_encoding_is_rejected(
     server: Server, encoding: str, status: int
 ) -> None:
     async with (
@@ -168,7 +168,7 @@ async def test_a_body_that_is_not_encoded_as_announced_is_refused(
     "data",
     [b"nonsense\r\n\r\n", b"GET /health HTTP/1.1\r\nno colon\r\n\r\n", b"\x16\x03\x01\x02\x00"],
 )
-async def test_what_is_not_http_is_refused_as_json(server: Server, data: bytes) -> None:
+async def test_malformed_http_is_rejected_with_a_json_error(server: Server, data: bytes) -> None:
     address = server.url.removeprefix("http://").split(":")
     reader, writer = await asyncio.open_connection(address[0], int(address[1]))
     writer.write(data)
@@ -191,7 +191,7 @@ async def test_what_is_not_http_is_refused_as_json(server: Server, data: bytes) 
         ("PUT", {}, 405),
     ],
 )
-async def test_unusual_heads_are_answered_as_json(
+async def test_unusual_request_heads_get_json_responses(
     server: Server, method: str, headers: dict[str, str], status: int
 ) -> None:
     async with (
@@ -205,7 +205,7 @@ async def test_unusual_heads_are_answered_as_json(
         assert status != 405 or answer.headers["Allow"] == "POST"
 
 
-async def test_two_content_encodings_are_refused(server: Server) -> None:
+async def test_two_content_encodings_are_rejected(server: Server) -> None:
     reader, writer = await asyncio.open_connection("127.0.0.1", int(server.url.rpartition(":")[2]))
     body = gzip.compress(json.dumps(CHAT).encode())
     head = "POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nConnection: close\r\n"
@@ -222,14 +222,14 @@ async def test_a_compressed_body_is_read(server: Server) -> None:
             assert answer.status == 200
 
 
-async def test_clients_that_vanish_leave_no_traceback(server: Server) -> None:
+async def test_client_disconnects_log_no_traceback(server: Server) -> None:
     """The fixture reads the log at the end."""
     address = server.url.removeprefix("http://").split(":")
     for body in (ENDLESS | {"stream": True}, ENDLESS):
         data = json.dumps(body).encode()
         head = b"POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n"
         for request in (
-            head % len(data) + data,  # no answer is read
+            head % len(data) + data,  # no response is read
             head % len(data) + data[:20],  # half a body
             head[:30],  # half a head
         ):
@@ -282,7 +282,7 @@ FIELDS = [
 ]
 
 
-async def test_any_type_of_any_field_is_200_or_400(server: Server) -> None:
+async def test_any_type_in_any_field_results_in_200_or_400(server: Server) -> None:
     draw = random.Random(7)
     async with aiohttp.ClientSession(server.url) as http:
         for _ in range(200):
@@ -300,7 +300,7 @@ async def test_any_type_of_any_field_is_200_or_400(server: Server) -> None:
                 assert json.loads(text)["error"]["param"], (body, text)
 
 
-async def test_a_row_that_is_not_finite_ends_its_request_only(model: Path, tmp_path: Path) -> None:
+async def test_non_finite_logits_end_one_request_only(model: Path, tmp_path: Path) -> None:
     broken = changed(model, tmp_path / "broken", tie_word_embeddings=False)
     weights = load_file(broken / "model.safetensors")
     embedding = weights["model.embed_tokens.weight"]
@@ -341,7 +341,7 @@ sys.exit(serve.main(sys.argv[1:]))
 
 
 @pytest.mark.parametrize(("limit", "status"), [("0", 503), ("60", 200)])
-async def test_a_drain_ends_with_code_0_although_a_step_takes_8_seconds(
+async def test_drain_ends_with_code_0_during_a_step_of_8_seconds(
     model: Path, tmp_path: Path, limit: str, status: int
 ) -> None:
     log = tmp_path / "log"
@@ -369,7 +369,7 @@ sys.exit(serve.main(sys.argv[1:]))
 """
 
 
-def test_a_signal_before_the_port_is_open_ends_with_code_0(model: Path, tmp_path: Path) -> None:
+def test_sigterm_before_listening_ends_with_code_0(model: Path, tmp_path: Path) -> None:
     marker = tmp_path / "begun"
     program = ("-c", f"MARKER = {str(marker)!r}{SLEEPY}")
     with started(model, tmp_path / "log", program=program) as server:
@@ -379,10 +379,10 @@ def test_a_signal_before_the_port_is_open_ends_with_code_0(model: Path, tmp_path
         assert server.process.wait(60) == 0
 
 
-async def test_openmp_s_bounded_spinning_is_in_force_and_threads_are_measured(
+async def test_openmp_spinning_is_bounded_and_threads_are_measured(
     model: Path, tmp_path: Path
 ) -> None:
-    """libgomp reports its settings when it is loaded, so this is what the process has."""
+    """libgomp prints its settings when it is loaded."""
     log = tmp_path / "log"
     environment = {"OMP_DISPLAY_ENV": "verbose"}
     with started(model, log, "--threads", "0", environment=environment) as server:
@@ -393,7 +393,7 @@ async def test_openmp_s_bounded_spinning_is_in_force_and_threads_are_measured(
     assert "dtype float32" in text or "dtype bfloat16" in text
 
 
-async def test_the_user_s_own_openmp_policy_stands(model: Path, tmp_path: Path) -> None:
+async def test_openmp_policy_of_the_user_is_unchanged(model: Path, tmp_path: Path) -> None:
     log = tmp_path / "log"
     environment = {"OMP_DISPLAY_ENV": "verbose", "OMP_WAIT_POLICY": "passive"}
     with started(model, log, environment=environment) as server:
@@ -401,7 +401,7 @@ async def test_the_user_s_own_openmp_policy_stands(model: Path, tmp_path: Path) 
     assert "GOMP_SPINCOUNT = '0'" in log.read_text()
 
 
-def test_a_cache_beyond_the_memory_is_refused_with_figures_before_it_is_allocated(
+def test_cache_larger_than_memory_is_rejected_before_allocation(
     model: Path, tmp_path: Path
 ) -> None:
     log = tmp_path / "log"
@@ -413,7 +413,7 @@ def test_a_cache_beyond_the_memory_is_refused_with_figures_before_it_is_allocate
     assert "Traceback" not in log.read_text()
 
 
-async def test_a_model_starts_with_its_own_length_and_its_recommended_sampling(
+async def test_model_starts_with_its_own_length_and_recommended_sampling(
     model: Path, tmp_path: Path
 ) -> None:
     short = changed(model, tmp_path / "short", max_position_embeddings=1024)

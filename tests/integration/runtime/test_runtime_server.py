@@ -1,4 +1,4 @@
-"""A real server process, spoken to over TCP: answers, streams, refusals, disconnects, drains."""
+"""A runtime process over TCP: responses, streams, rejections, disconnects, drains."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from r1_runtime.training.random_model import write_random_model
 from runtime_process import START_SECONDS, Server, started, until_ready
 
 CHAT = {"model": "tiny", "messages": [{"role": "user", "content": "hello"}], "max_tokens": 8}
-# The untrained model may draw its end token at any time.
+# The untrained model may sample its end token at any time.
 ENDLESS = CHAT | {"max_tokens": 1000, "ignore_eos": True}
 
 
@@ -76,7 +76,7 @@ async def eventually(http: aiohttp.ClientSession, name: str, wanted: float) -> N
     raise AssertionError(f"{name} is {await gauge(http, name)}, not {wanted}")
 
 
-async def test_a_chat_answers_with_usage(http: aiohttp.ClientSession) -> None:
+async def test_chat_response_has_usage(http: aiohttp.ClientSession) -> None:
     status, body, _ = await post(http, CHAT | {"ignore_eos": True, "temperature": 0})
     assert (status, body["object"], body["model"]) == (200, "chat.completion", "tiny")
     assert body["choices"][0]["message"]["role"] == "assistant"
@@ -86,7 +86,7 @@ async def test_a_chat_answers_with_usage(http: aiohttp.ClientSession) -> None:
     assert usage["total_tokens"] == usage["prompt_tokens"] + 8
 
 
-async def test_a_stream_says_the_same_as_a_whole_answer(http: aiohttp.ClientSession) -> None:
+async def test_stream_and_full_response_have_the_same_text(http: aiohttp.ClientSession) -> None:
     wanted = CHAT | {"temperature": 0.8, "seed": 5, "max_tokens": 40, "ignore_eos": True}
     _, whole, _ = await post(http, wanted)
     options = {"stream": True, "stream_options": {"include_usage": True}}
@@ -99,7 +99,7 @@ async def test_a_stream_says_the_same_as_a_whole_answer(http: aiohttp.ClientSess
     assert chunks[-1]["usage"] == whole["usage"]
 
 
-async def test_a_completion_takes_text_or_tokens_and_streams(http: aiohttp.ClientSession) -> None:
+async def test_completion_accepts_text_or_tokens_and_streams(http: aiohttp.ClientSession) -> None:
     wanted = {"model": "alias", "prompt": "A pod", "temperature": 0, "ignore_eos": True}
     status, whole, _ = await post(http, wanted, "completions")
     assert (status, whole["model"], whole["usage"]["completion_tokens"]) == (200, "alias", 16)
@@ -120,7 +120,7 @@ async def test_a_stop_string_ends_the_text_and_is_not_in_it(http: aiohttp.Client
     assert cut["choices"][0]["text"] == text[: text.index(stop)]
 
 
-async def test_refusals_are_openai_errors(http: aiohttp.ClientSession) -> None:
+async def test_rejected_requests_get_openai_errors(http: aiohttp.ClientSession) -> None:
     status, body, _ = await post(http, CHAT | {"model": "other"})
     assert (status, body["error"]["code"]) == (404, "model_not_found")
     status, body, _ = await post(http, CHAT | {"n": 2})
@@ -157,7 +157,7 @@ async def test_models_lists_every_name_and_retrieves_one(http: aiohttp.ClientSes
     assert body["data"][0]["max_model_len"] == 2048
 
 
-async def test_a_full_queue_refuses_with_retry_after(http: aiohttp.ClientSession) -> None:
+async def test_full_queue_rejects_with_retry_after(http: aiohttp.ClientSession) -> None:
     tasks = [asyncio.create_task(post(http, ENDLESS)) for _ in range(4)]
     try:
         await eventually(http, "vllm:num_requests_waiting", 2)
@@ -172,7 +172,7 @@ async def test_a_full_queue_refuses_with_retry_after(http: aiohttp.ClientSession
 
 
 @pytest.mark.parametrize("stream", [True, False])
-async def test_a_client_that_leaves_frees_its_seat(
+async def test_client_disconnect_frees_its_seat(
     server: Server, http: aiohttp.ClientSession, stream: bool
 ) -> None:
     before = await gauge(http, "vllm:request_success_total")
@@ -183,14 +183,14 @@ async def test_a_client_that_leaves_frees_its_seat(
         await eventually(http, "vllm:num_requests_running", 1)
         task.cancel()
         for answer in await asyncio.gather(task, return_exceptions=True):
-            if isinstance(answer, aiohttp.ClientResponse):  # its head had come already
+            if isinstance(answer, aiohttp.ClientResponse):  # its head has arrived already
                 answer.close()
     await eventually(http, "vllm:num_requests_running", 0)
     assert await gauge(http, "vllm:request_success_total") == before + 1
     assert await gauge(http, "vllm:kv_cache_usage_perc") == 0
 
 
-async def test_the_openai_client_is_content(server: Server) -> None:
+async def test_openai_client_library_works(server: Server) -> None:
     openai = pytest.importorskip("openai")
     client = openai.AsyncOpenAI(base_url=server.url + "/v1", api_key="none")
     async with client:
@@ -201,23 +201,23 @@ async def test_the_openai_client_is_content(server: Server) -> None:
             await client.chat.completions.create(**(CHAT | {"temperature": 5}))
 
 
-async def test_a_drain_finishes_what_runs_and_refuses_what_comes(
+async def test_drain_finishes_running_requests_and_rejects_new_ones(
     model: Path, tmp_path: Path
 ) -> None:
     log = tmp_path / "log"
     with started(model, log) as server:
         async with aiohttp.ClientSession(server.url) as http:
-            await loading_story(server, http)
+            await check_loading(server, http)
             await until_ready(server)
-            await draining_story(server, http)
+            await check_draining(server, http)
         assert server.process.wait(60) == 0
     text = log.read_text()
     assert "start-up seconds: python=" in text
     assert "drained" in text
 
 
-async def loading_story(server: Server, http: aiohttp.ClientSession) -> None:
-    """The port opens long before the model is loaded."""
+async def check_loading(server: Server, http: aiohttp.ClientSession) -> None:
+    """Check the responses before the model is loaded: the port opens long before."""
     while True:
         try:
             async with http.get("/health") as answer:
@@ -232,8 +232,8 @@ async def loading_story(server: Server, http: aiohttp.ClientSession) -> None:
     assert (status, "Retry-After" in headers) == (503, True)
 
 
-async def draining_story(server: Server, http: aiohttp.ClientSession) -> None:
-    """Seven long answers are under way, so that the drain takes its time; one seat is free."""
+async def check_draining(server: Server, http: aiohttp.ClientSession) -> None:
+    """Check a drain with seven long responses in flight and one free seat."""
     async with http.post("/v1/chat/completions", json=ENDLESS | {"stream": True}) as running:
         await running.content.readline()
         whole = [asyncio.create_task(post(http, ENDLESS)) for _ in range(6)]
@@ -251,9 +251,7 @@ async def draining_story(server: Server, http: aiohttp.ClientSession) -> None:
     assert b'"finish_reason":"length"' in rest[-4]
 
 
-async def test_a_drain_that_takes_too_long_ends_with_an_error_in_the_stream(
-    model: Path, tmp_path: Path
-) -> None:
+async def test_drain_timeout_ends_streams_with_an_error(model: Path, tmp_path: Path) -> None:
     with started(model, tmp_path / "log", "--drain-seconds", "0") as server:
         await until_ready(server)
         wanted = ENDLESS | {"stream": True}
@@ -277,7 +275,7 @@ def test_a_model_that_does_not_load_ends_with_one_line_and_code_2(tmp_path: Path
     assert "Traceback" not in log.read_text()
 
 
-def test_a_port_that_is_taken_ends_with_one_line_and_code_2(model: Path) -> None:
+def test_port_in_use_ends_with_one_line_and_code_2(model: Path) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()

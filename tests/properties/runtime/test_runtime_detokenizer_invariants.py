@@ -1,4 +1,4 @@
-"""However a text is cut into tokens, its pieces add up to it."""
+"""Detokenised pieces concatenate to the text for any division into tokens."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from r1_runtime.engine.stop_strings import StopStrings
 
 
 @given(text=st.text(max_size=40), cuts=st.lists(st.integers(1, 5), max_size=60))
-def test_pieces_add_up(text: str, cuts: list[int]) -> None:
+def test_detokenized_pieces_concatenate_to_the_whole_text(text: str, cuts: list[int]) -> None:
     data = text.encode()
     detokenizer = Detokenizer(lambda tokens: bytes(tokens).decode("utf-8", errors="replace"))
     out, at = [], 0
@@ -37,7 +37,7 @@ def test_pieces_add_up(text: str, cuts: list[int]) -> None:
     ),
     cut=st.integers(1, 4),
 )
-def test_any_bytes_come_out_as_the_whole_decodes_at_a_linear_cost(
+def test_any_bytes_detokenize_like_the_whole_text_at_linear_cost(
     parts: list[bytes], cut: int
 ) -> None:
     data = b"".join(parts)
@@ -61,7 +61,7 @@ def test_any_bytes_come_out_as_the_whole_decodes_at_a_linear_cost(
     stops=st.lists(st.text(alphabet="ab", min_size=1, max_size=9), max_size=3),
     cut=st.integers(1, 7),
 )
-def test_stop_strings_are_found_as_by_searching_the_whole_text_after_each_piece(
+def test_stop_strings_match_a_search_of_the_whole_text(
     text: str, stops: list[str], cut: int
 ) -> None:
     search = StopStrings(stops)
@@ -85,13 +85,13 @@ def test_stop_strings_are_found_as_by_searching_the_whole_text_after_each_piece(
     text=st.text(alphabet="ab\n", max_size=30),
     stops=st.lists(st.text(alphabet="ab\n", min_size=1, max_size=3), min_size=1, max_size=3),
 )
-def test_the_text_ends_where_the_first_stop_string_begins(text: str, stops: list[str]) -> None:
+def test_text_ends_at_the_first_stop_string(text: str, stops: list[str]) -> None:
     detokenizer = Detokenizer(lambda tokens: bytes(tokens).decode(), stop=stops)
     out = ""
     for byte in text.encode():
         out += detokenizer.push([byte])
     out += detokenizer.flush()
-    # Fed one character at a time, the stop string that is complete first wins.
+    # One character at a time: the stop string that is complete first ends the text.
     ends = [(text.find(stop) + len(stop), text.find(stop)) for stop in stops if stop in text]
     first = min(end for end, _ in ends) if ends else None
     begin = min(at for end, at in ends if end == first) if ends else len(text)

@@ -1,4 +1,4 @@
-"""Whatever arrives, ends or is given up: no block is lost and everything that fits finishes."""
+"""For any arrivals and aborts, no block is lost and every request that fits finishes."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ requests = st.lists(
         st.integers(0, 12),  # step of arrival
         st.integers(1, 24),  # prompt
         st.integers(1, 12),  # output
-        st.one_of(st.none(), st.integers(0, 20)),  # step at which the client leaves
-        st.integers(0, 2),  # urgency
+        st.one_of(st.none(), st.integers(0, 20)),  # step at which the client disconnects
+        st.integers(0, 2),  # priority
     ),
     min_size=1,
     max_size=12,
@@ -28,7 +28,7 @@ requests = st.lists(
 @given(
     arrivals=requests, blocks=st.integers(9, 20), seats=st.integers(1, 5), budget=st.integers(5, 40)
 )
-def test_every_request_ends_and_every_block_comes_back(
+def test_every_request_ends_and_every_block_is_released(
     arrivals: list[tuple[int, int, int, int | None, int]], blocks: int, seats: int, budget: int
 ) -> None:
     engine = Scheduler(BlockPool(blocks, BLOCK), seats, budget)
@@ -36,10 +36,10 @@ def test_every_request_ends_and_every_block_comes_back(
     live: dict[str, Sequence] = {}
     last = max(at for at, *_ in arrivals)
     for now in range(2000):
-        for index, (at, prompt, output, _, urgency) in enumerate(arrivals):
+        for index, (at, prompt, output, _, priority) in enumerate(arrivals):
             if at == now:
                 made = Sequence(str(index), [0] * prompt, prompt, SamplingParams(), float(now))
-                made.urgency = urgency
+                made.priority = priority
                 limits[made] = output
                 live[made.id] = made
                 engine.add(made)
@@ -53,7 +53,7 @@ def test_every_request_ends_and_every_block_comes_back(
         decoding = [chunk.count == 1 and chunk.start > 0 for chunk in step.chunks]
         assert decoding == sorted(decoding, reverse=True)
         for chunk in step.chunks:
-            # Every token is computed in order, on blocks that the sequence holds.
+            # Every token is computed in order, in blocks of the sequence.
             assert chunk.start == chunk.sequence.computed
             assert chunk.start + chunk.count <= len(chunk.sequence.blocks) * BLOCK
         engine.advance(step)

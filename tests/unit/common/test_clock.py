@@ -1,4 +1,4 @@
-"""A clock that starts at the wall time and never steps; what is shown follows the wall clock."""
+"""A clock that starts at the wall time and never steps, and its conversion to the wall clock."""
 
 import time
 
@@ -20,7 +20,7 @@ class Machine:
 
 
 @pytest.mark.parametrize("step", [-3600.0, 600.0, 365 * 86_400.0])
-def test_a_step_of_the_wall_clock_changes_no_duration_and_is_shown(step: float) -> None:
+def test_wall_clock_step_changes_displayed_times_and_no_duration(step: float) -> None:
     machine = Machine()
     clock = AnchoredClock(wall=machine.wall, monotonic=machine.monotonic)
     began = clock.now()
@@ -28,11 +28,11 @@ def test_a_step_of_the_wall_clock_changes_no_duration_and_is_shown(step: float) 
     machine.elapsed, machine.set_by = 30.0, step
     assert clock.now() - began == pytest.approx(30.0)
     assert clock.wall_offset() == pytest.approx(step)
-    assert clock.shown(clock.now()) == pytest.approx(machine.wall())
-    assert clock.shown(began) == pytest.approx(machine.wall() - 30.0)
+    assert clock.to_wall_clock(clock.now()) == pytest.approx(machine.wall())
+    assert clock.to_wall_clock(began) == pytest.approx(machine.wall() - 30.0)
 
 
-def test_the_process_clock_reads_like_unix_time() -> None:
+def test_process_clock_is_close_to_unix_time() -> None:
     assert AnchoredClock().now() == pytest.approx(time.time(), abs=5.0)
 
 

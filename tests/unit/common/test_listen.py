@@ -1,4 +1,4 @@
-"""Sockets that processes listen on: both families by default, one where the kernel has one."""
+"""Sockets to listen on: both IP families by default, one where the kernel has one."""
 
 from __future__ import annotations
 
@@ -15,12 +15,13 @@ from aiohttp import ClientSession, web
 from hypothesis import given
 from hypothesis import strategies as st
 
-import network_kinds
+import network_variants
 from r1_common import listen
 from r1_common.ip_family import prefers_ipv6
 
 needs_ipv6 = pytest.mark.skipif(
-    network_kinds.unavailable(network_kinds.PLAIN) is not None, reason="no IPv6 on this machine"
+    network_variants.unavailable(network_variants.PLAIN) is not None,
+    reason="no IPv6 on this machine",
 )
 
 
@@ -45,7 +46,7 @@ def connects(host: str, port: int) -> bool:
         ("[::1]", {"::1"}),
     ],
 )
-def test_a_host_takes_connections_of_its_families_alone(host: str, families: set[str]) -> None:
+def test_host_accepts_connections_of_its_ip_families_only(host: str, families: set[str]) -> None:
     sockets = listen.bind(host, 0)
     for each in sockets:
         each.listen()
@@ -55,7 +56,7 @@ def test_a_host_takes_connections_of_its_families_alone(host: str, families: set
         each.close()
 
 
-def test_a_name_is_bound_at_all_its_addresses_with_one_port(
+def test_name_is_bound_at_all_its_addresses_with_one_port(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     addresses = [("127.0.0.1", 0), ("127.0.0.2", 0), ("127.0.0.2", 0)]
@@ -99,11 +100,11 @@ except OSError as error:
 
 
 def test_a_kernel_without_ipv6_listens_on_every_ipv4_address() -> None:
-    reason = network_kinds.unavailable(network_kinds.NO_IPV6)
+    reason = network_variants.unavailable(network_variants.NO_IPV6)
     if reason is not None:
         pytest.skip(reason)
     done = subprocess.run(
-        [*network_kinds.NO_IPV6, sys.executable, "-c", PROGRAM],
+        [*network_variants.NO_IPV6, sys.executable, "-c", PROGRAM],
         capture_output=True,
         text=True,
         check=True,
@@ -138,12 +139,12 @@ def test_servers_of_both_event_loops_answer_both_families(run: object) -> None:
 
 
 @given(st.ip_addresses(), st.integers(1, 65535))
-def test_an_address_in_a_url_is_read_back_as_it_was(address: object, port: int) -> None:
+def test_address_in_a_url_parses_back(address: object, port: int) -> None:
     parts = urlsplit(f"http://{listen.host_port(str(address), port)}/x")
     assert (parts.hostname, parts.port) == (str(address), port)
 
 
-def test_the_first_family_of_a_cluster_is_that_of_the_api_server() -> None:
+def test_primary_ip_family_of_a_cluster_is_that_of_the_api_server() -> None:
     assert prefers_ipv6({"KUBERNETES_SERVICE_HOST": "fd00:10:96::1"})
     assert not prefers_ipv6({"KUBERNETES_SERVICE_HOST": "10.96.0.1"})
     assert not prefers_ipv6({})

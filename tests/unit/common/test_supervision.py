@@ -1,4 +1,4 @@
-"""A background task that ends is logged, started again and visible."""
+"""A background task that ends is logged, restarted and reported."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ async def test_failed_task_is_logged_restarted_and_reported(
     await supervisor.stop()
 
 
-async def test_task_that_returns_is_started_again() -> None:
+async def test_task_that_returns_is_restarted() -> None:
     supervisor = Supervisor()
     started = 0
     twice = asyncio.Event()
@@ -62,7 +62,7 @@ async def test_task_that_returns_is_started_again() -> None:
     await supervisor.stop()
 
 
-async def test_failure_is_forgotten_after_a_stable_minute() -> None:
+async def test_failure_is_cleared_after_a_stable_minute() -> None:
     clock = Clock()
     supervisor = Supervisor(monotonic=clock)
     running = asyncio.Event()

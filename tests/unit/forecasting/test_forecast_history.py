@@ -64,7 +64,7 @@ def test_values_come_as_text_and_may_be_nan(server: Script) -> None:
         (
             b'{"status": "error", "error": "parse error"}',
             UnavailableReason.FAILED,
-            "refused the query",
+            "rejected the query",
         ),
         (b"pong", UnavailableReason.PROMETHEUS_UNREACHABLE, "not JSON"),
     ],

@@ -1,8 +1,8 @@
-"""A SIGTERM that comes while a process still imports its libraries ends it.
+"""SIGTERM during the imports ends a process.
 
-In a container these programs are process 1, and from that one the kernel keeps every signal that has
-no handler: left to the default, a pod deleted in its first second would sit out its grace period.
-So what is asked for is not only an end but one by our own handler (exit 0, not "killed by 15").
+In a container these programs are process 1, and the kernel does not deliver signals without a handler to
+process 1. Without one, a pod that is deleted in its first second waits for its whole grace period. The
+test therefore requires an exit by our handler (code 0, not "killed by 15").
 """
 
 import signal
@@ -17,14 +17,14 @@ PROGRAMS = {
     "r1_forecasting": ("prometheus_api_client", []),
     "r1_operator": ("kopf", ["run"]),
 }
-"""A library that each imports, and the arguments to start it with."""
+"""A library that each program imports, and the arguments of the program."""
 
 
 @pytest.mark.parametrize("program", PROGRAMS)
-def test_sigterm_during_the_imports_ends_it(program: str, tmp_path: Path) -> None:
+def test_sigterm_during_imports_ends_the_process(program: str, tmp_path: Path) -> None:
     library, arguments = PROGRAMS[program]
     slow = tmp_path / f"{library}.py"
-    # In slices: a signal just before a long call sleeps would be handled after it.
+    # Short sleeps: a signal just before a long sleep would be handled after it.
     slow.write_text(
         "import time\nprint('importing', flush=True)\nfor _ in range(6000): time.sleep(.1)\n"
     )

@@ -1,4 +1,4 @@
-"""Both HTTP clients of the project against one scripted server."""
+"""Both Prometheus clients against one scripted server."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def server() -> Iterator[Script]:
 
 @pytest.fixture(params=["forecaster", "operator"])
 def client(request: pytest.FixtureRequest) -> tuple[Ask, Callable[..., bytes]]:
-    """A way to ask, and the body of a good answer to it."""
+    """A query function, and the body of a valid response to it."""
     if request.param == "forecaster":
         return ask_history, matrix
     return ask_external, vector

@@ -1,12 +1,12 @@
-"""Peers beside Prometheus: a body that is no JSON is reported with the HTTP status."""
+"""Peers other than Prometheus: a body that is not JSON is reported with the HTTP status."""
 
 from __future__ import annotations
 
 import pytest
 from kubernetes.aio.client import Configuration
 
-from r1_common.foreign_json import InvalidJson
 from r1_common.http_json import read_json
+from r1_common.untrusted_json import InvalidJson
 from r1_forecasting.service.metrics import ForecastMetrics
 from r1_forecasting.sharding.ownership import Shards
 from r1_forecasting.sharding.peers import NoReply, Peers
@@ -28,20 +28,24 @@ BODIES = [
 
 
 @pytest.mark.parametrize(("reply", "status"), BODIES)
-async def test_the_forecaster(server: Script, reply: Reply, status: str) -> None:
+async def test_non_json_from_the_forecaster_is_reported_with_its_status(
+    server: Script, reply: Reply, status: str
+) -> None:
     server.reply = reply
     peer: CachedPoller[str, int] = CachedPoller(
         server.url, "The forecaster", is_valid=lambda _: True
     )
-    said = await peer.fetch("POST", "/v1/forecast", json={})
+    response = await peer.fetch("POST", "/v1/forecast", json={})
     await peer.close()
-    assert isinstance(said, Unavailable)
-    assert f"The forecaster answered {status}" in said.message
-    assert "Expecting value" not in said.message
+    assert isinstance(response, Unavailable)
+    assert f"The forecaster answered {status}" in response.message
+    assert "Expecting value" not in response.message
 
 
 @pytest.mark.parametrize(("reply", "status"), BODIES)
-async def test_a_gateway(server: Script, reply: Reply, status: str) -> None:
+async def test_non_json_from_a_gateway_is_reported_with_its_status(
+    server: Script, reply: Reply, status: str
+) -> None:
     server.reply = reply
     signals = GatewaySignals(GatewayDirectory(None, urls=(server.url,)))
     silent = (await signals.read()).silent
@@ -52,29 +56,31 @@ async def test_a_gateway(server: Script, reply: Reply, status: str) -> None:
 
 
 @pytest.mark.parametrize(("reply", "status"), BODIES)
-async def test_another_shard(server: Script, reply: Reply, status: str) -> None:
+async def test_non_json_from_another_shard_is_reported_with_its_status(
+    server: Script, reply: Reply, status: str
+) -> None:
     server.reply = reply
     peers = Peers(ForecastMetrics())
     shards = Shards("two", {"one": server.url})
-    said = await peers.post(shards, "one", "/v1/shard/forecast", {}, 5.0)
+    response = await peers.post(shards, "one", "/v1/shard/forecast", {}, 5.0)
     await peers.close()
-    assert isinstance(said, NoReply)
-    assert f"one answered {status}" in said.message
-    assert "Expecting value" not in said.message
+    assert isinstance(response, NoReply)
+    assert f"one answered {status}" in response.message
+    assert "Expecting value" not in response.message
 
 
 @pytest.mark.parametrize(("reply", "status"), [*BODIES, (Reply(200, b"[1]"), "decisions")])
-def test_the_operator_behind_explain(
+def test_non_json_from_the_operator_is_reported_by_explain(
     server: Script, reply: Reply, status: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     server.reply = reply
     assert main(["explain", "r1", "--operator-url", server.url]) == 1
-    said = capsys.readouterr().err
-    assert status in said
-    assert "Expecting value" not in said
+    output = capsys.readouterr().err
+    assert status in output
+    assert "Expecting value" not in output
 
 
-async def test_the_api_server(server: Script) -> None:
+async def test_non_json_from_the_api_server_is_reported_with_its_status(server: Script) -> None:
     server.reply = Reply(200, b"<html>", "text/html")
     configuration = Configuration(host=server.url)
     async with Api(configuration, retry=RetryPolicy(attempts=1)) as api:
@@ -99,7 +105,7 @@ def test_a_document_is_returned_whatever_the_content_type() -> None:
         (799, "x\ny", b"{", "answered 799 (x?y): the body of 1 bytes is not JSON"),
     ],
 )
-def test_what_is_no_json_is_named(status: int, kind: str, body: bytes, message: str) -> None:
+def test_non_json_body_is_described(status: int, kind: str, body: bytes, message: str) -> None:
     with pytest.raises(InvalidJson) as failure:
         read_json(status, kind, body)
     assert str(failure.value).startswith(message)

@@ -1,4 +1,4 @@
-"""A response that lacks a part of the data: usable upwards, missing downwards."""
+"""Partial data: a lower bound for a sum, unavailable for a history."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def test_a_partial_external_value_is_a_lower_bound(server: Script, more: dict[st
 
 
 @pytest.mark.parametrize("more", PARTIAL)
-def test_a_partial_history_is_no_history(server: Script, more: dict[str, Any]) -> None:
+def test_partial_history_is_unavailable(server: Script, more: dict[str, Any]) -> None:
     server.reply = Reply(200, matrix(40.0, 41.0, **more))
     found = ask_history(configured(server.url))
     assert isinstance(found, tuple)
@@ -70,7 +70,7 @@ def test_the_cause_of_missing_data_is_quoted(server: Script) -> None:
     assert STORE in bound.message
 
 
-def test_a_partial_answer_without_series_names_the_missing_part(server: Script) -> None:
+def test_partial_response_without_series_names_the_missing_part(server: Script) -> None:
     body = b'{"status":"success","data":{"resultType":"vector","result":[]},"warnings":["store-1"]}'
     server.reply = Reply(200, body)
     outcome = ask_external(configured(server.url))

@@ -1,4 +1,4 @@
-"""Real processes that are given credentials in the URL, or a configuration that cannot be used."""
+"""Processes with credentials in the URL, or with an invalid configuration."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def ended(part: str, url: str, client: str) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.mark.parametrize("part", COMMANDS)
-def test_a_url_with_credentials_ends_the_start_and_is_not_printed(part: str) -> None:
+def test_process_with_credentials_in_the_url_exits_without_printing_them(part: str) -> None:
     done = ended(part, "http://user:hush@prometheus:9090", "")
     assert done.returncode == 2
     assert "prometheus.auth" in done.stderr
@@ -46,7 +46,7 @@ def test_a_url_with_credentials_ends_the_start_and_is_not_printed(part: str) -> 
 
 
 @pytest.mark.parametrize("part", COMMANDS)
-def test_a_matcher_that_is_no_label_ends_the_start_and_is_named(part: str) -> None:
+def test_process_with_an_invalid_matcher_exits_and_names_it(part: str) -> None:
     done = ended(part, "http://prometheus:9090", '{"matchers": {"a-b": "c"}}')
     assert done.returncode == 2
     assert "matchers: 'a-b'" in done.stderr
@@ -71,7 +71,7 @@ def forecast(url: str) -> dict[str, Any]:
 
 
 def reason(url: str, wanted: str) -> str:
-    """The message, as soon as the forecaster gives that reason."""
+    """Wait for a reason of the forecaster; return its message."""
     for _ in range(600):
         try:
             answer = forecast(url)
@@ -83,7 +83,7 @@ def reason(url: str, wanted: str) -> str:
     raise AssertionError(f"the last answer is {answer}")
 
 
-def test_a_forecaster_reports_partial_data_and_the_status_of_a_refusal(server: Script) -> None:
+def test_forecaster_reports_partial_data_and_the_status_of_a_rejection(server: Script) -> None:
     server.reply = Reply(200, matrix(3.0, 3.0, warnings=["store-1: connection refused"]))
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))

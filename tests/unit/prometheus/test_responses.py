@@ -1,4 +1,4 @@
-"""What stands at the Prometheus URL may be a proxy, a login page or a broken store."""
+"""Responses of a proxy, a login page or a broken store at the Prometheus URL."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def error(kind: str, text: str) -> bytes:
         (Reply(200, b"{}"), ("200 OK", "no query result")),
         (Reply(200, b'{"status":"success","data":{"resultType":"vector"}}'), ("lacks fields",)),
         (Reply(200, b'{"status":"success","data":null}'), ("200 OK", "no query result")),
-        (Reply(200, error("bad_data", "parse error")), ("refused the query", "parse error")),
+        (Reply(200, error("bad_data", "parse error")), ("rejected the query", "parse error")),
         (Reply(400, error("bad_data", "1:5: parse error")), ("400 Bad Request", "1:5: parse")),
         (Reply(400, b"Client sent an HTTP request to an HTTPS server.\n", "text/plain"),
          ("400 Bad Request", "HTTPS server", "prometheus.url")),
@@ -71,7 +71,7 @@ def test_a_response_without_a_result_is_reported_with_status_and_cause(
     assert "hush" not in message
 
 
-def test_a_body_that_is_cut_off_is_reported(client: Client, server: Script) -> None:
+def test_truncated_body_is_reported(client: Client, server: Script) -> None:
     ask, good = client
     server.reply = Reply(200, good(1.0), cut=20)
     outcome = ask(configured(server.url))
@@ -79,7 +79,7 @@ def test_a_body_that_is_cut_off_is_reported(client: Client, server: Script) -> N
     assert f"Prometheus at {server.url}" in outcome[1]
 
 
-def test_a_redirect_reaches_no_other_host(client: Client, server: Script) -> None:
+def test_redirect_is_not_followed(client: Client, server: Script) -> None:
     ask, good = client
     with scripted() as other:
         other.reply = Reply(200, good(1.0))
@@ -88,13 +88,13 @@ def test_a_redirect_reaches_no_other_host(client: Client, server: Script) -> Non
         assert other.requests == []
 
 
-def test_a_result_of_another_content_type_is_taken(client: Client, server: Script) -> None:
+def test_result_with_another_content_type_is_accepted(client: Client, server: Script) -> None:
     ask, good = client
     server.reply = Reply(200, good(7.0), "text/plain")
     assert ask(configured(server.url)) == 7.0
 
 
-def test_a_silent_server_is_reported_with_its_address(client: Client) -> None:
+def test_server_without_a_response_is_reported_with_its_address(client: Client) -> None:
     ask, _ = client
     outcome = ask(configured("http://127.0.0.1:9"))
     assert isinstance(outcome, tuple)

@@ -1,4 +1,4 @@
-"""The matchers of a site in every selector of every query."""
+"""Label matchers of a site in every selector of every query."""
 
 from __future__ import annotations
 
@@ -70,11 +70,11 @@ def test_every_selector_gets_the_matchers(query: str, narrowed: str) -> None:
     assert add_matchers(query, [("cluster", "a")]) == narrowed
 
 
-def test_without_matchers_a_query_stays_as_it_is() -> None:
+def test_query_without_matchers_is_unchanged() -> None:
     assert add_matchers("sum( up )", ()) == "sum( up )"
 
 
-def test_a_label_that_a_selector_names_keeps_its_own_value_and_others_are_added() -> None:
+def test_selector_keeps_its_own_matcher_and_gets_the_others() -> None:
     both = [("cluster", "a"), ("zone", "z")]
     assert add_matchers('up{cluster="b"}', both) == 'up{cluster="b",zone="z"}'
 
@@ -118,7 +118,7 @@ EXPRESSION = st.recursive(
 
 
 @given(EXPRESSION, st.text(max_size=8))
-def test_each_selector_is_narrowed_exactly_once(query: str, value: str) -> None:
+def test_each_selector_gets_the_matchers_once(query: str, value: str) -> None:
     added = matcher("cluster", value)
     narrowed = add_matchers(query, [("cluster", value)])
     metrics = r"\b(?:up|a:b|node_load1|sum_total|by_total|on_total)\b(?!\()"
@@ -129,14 +129,14 @@ def test_each_selector_is_narrowed_exactly_once(query: str, value: str) -> None:
 
 
 @given(st.text(alphabet="ab{}()[]\"'`,=!~# \n\\#:by on1.5m", max_size=30))
-def test_a_text_that_is_no_promql_ends_no_process(query: str) -> None:
+def test_invalid_promql_is_returned_unchanged(query: str) -> None:
     narrowed = add_matchers(query, [("cluster", "x")])
     assert narrowed.replace('cluster="x"', "").replace("{}", "").replace(",", "") == query.replace(
         "{}", ""
     ).replace(",", "")
 
 
-def test_both_clients_send_narrowed_queries_and_name_the_matchers_where_nothing_is_found(
+def test_clients_add_the_matchers_and_name_them_without_data(
     client: Client, server: Script
 ) -> None:
     ask, _ = client

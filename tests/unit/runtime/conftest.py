@@ -12,7 +12,7 @@ from r1_runtime.training.random_model import write_random_model
 
 @pytest.fixture(scope="session", autouse=True)
 def one_thread() -> None:
-    """Tiny matrices gain nothing from a second thread and lose much on a busy machine."""
+    """One torch thread: for tiny matrices a second one is slower on a busy machine."""
     torch.set_num_threads(1)
 
 

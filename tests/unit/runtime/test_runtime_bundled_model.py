@@ -1,4 +1,4 @@
-"""The model that ships with the package: small, whole, readable by others, with a chat format."""
+"""The bundled model: small, complete, loadable by transformers, with a chat template."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ SENTENCES = (
 )
 
 
-def test_it_is_small_and_has_every_part_of_the_architecture() -> None:
+def test_bundled_model_is_small_and_has_every_part_of_the_architecture() -> None:
     assert sum(path.stat().st_size for path in FOLDER.iterdir()) <= 20 * 2**20
     config = read_config(FOLDER)
     assert config.n_routed_experts >= 8
@@ -31,8 +31,8 @@ def test_it_is_small_and_has_every_part_of_the_architecture() -> None:
     assert config.dtype == "bfloat16"
 
 
-def test_it_has_learnt_english() -> None:
-    """Far better than chance on common words; the held-out figure is in docs/demo-model.md."""
+def test_bundled_model_generates_english() -> None:
+    """Far better than chance on common words; docs/demo-model.md has the held-out loss."""
     config = read_config(FOLDER)
     model = load_model(FOLDER, dtype=torch.float32, config=config)
     tokens = torch.tensor([ChatTokenizer(FOLDER, config).encode(SENTENCES)])
@@ -41,15 +41,15 @@ def test_it_has_learnt_english() -> None:
     assert float(loss) < 0.6 * math.log(config.vocab_size)
 
 
-def test_its_template_lays_a_chat_out_as_it_was_trained() -> None:
+def test_bundled_chat_template_matches_the_training_format() -> None:
     tokenizer = ChatTokenizer(FOLDER, read_config(FOLDER))
-    asked = tokenizer.encode_chat([{"role": "user", "content": "What is a page?"}])
+    prompt = tokenizer.encode_chat([{"role": "user", "content": "What is a page?"}])
     trained = tokenizer.encode(as_dialogue("What is a page?", "A page."))
-    assert trained[: len(asked)] == asked
+    assert trained[: len(prompt)] == prompt
     assert trained[-1] in tokenizer.eos_ids
 
 
-def test_transformers_reads_it_and_computes_the_same() -> None:
+def test_transformers_loads_the_bundled_model_with_equal_logits() -> None:
     transformers = pytest.importorskip("transformers")
     oracle = transformers.DeepseekV3ForCausalLM.from_pretrained(FOLDER, dtype=torch.float32).eval()
     model = load_model(FOLDER, dtype=torch.float32)
@@ -63,7 +63,7 @@ def test_transformers_reads_it_and_computes_the_same() -> None:
     assert ours == theirs
 
 
-def test_its_settings_are_readable() -> None:
+def test_bundled_model_files_are_readable() -> None:
     settings = json.loads((FOLDER / "tokenizer_config.json").read_text())
     assert settings["chat_template"] == (FOLDER / "chat_template.jinja").read_text()
     assert (FOLDER / "model.safetensors").stat().st_mode & 0o044 == 0o044

@@ -25,7 +25,7 @@ from r1_runtime.server.options import resolve_model
 DEMO = resolve_model("bundled:demo")
 WIDE = ("<｜User｜>", "<｜Assistant｜>", "<think>", "</think>", "<｜tool▁call▁begin｜>")
 DEMO_STRINGS = ("<|begin|>", "<|end|>", "<|system|>", "<|user|>", "<|assistant|>")
-# The features that published templates use: trimming, splitting, concatenation, absent content,
+# Features of published templates: trimming, splitting, concatenation, absent content,
 # tool calls, JSON, a loop control.
 TEMPLATE = """\
 {{- bos_token -}}
@@ -126,7 +126,7 @@ def test_a_control_string_that_is_not_special_stays_text(wide: ChatTokenizer, te
         ],
     ],
 )
-def test_no_field_and_no_border_makes_a_control_token(
+def test_no_field_and_no_border_creates_a_control_token(
     wide: ChatTokenizer, messages: list[dict[str, Any]]
 ) -> None:
     harmless = json.loads(json.dumps(messages, ensure_ascii=False).translate(_LETTERS))
@@ -137,7 +137,7 @@ def test_no_field_and_no_border_makes_a_control_token(
 _LETTERS = {ord(character): "x" for character in "<>｜|/▁"}
 
 
-def test_the_reasoning_of_earlier_answers_is_cut_as_the_template_does(
+def test_template_removes_the_reasoning_of_earlier_responses(
     wide: ChatTokenizer, oracle: Any
 ) -> None:
     messages = [
@@ -150,7 +150,7 @@ def test_the_reasoning_of_earlier_answers_is_cut_as_the_template_does(
     assert "thoughts" not in wide.decode(tokens)
 
 
-def test_template_variables_arrive_and_their_text_stays_text(
+def test_template_variables_are_passed_and_their_text_stays_text(
     wide: ChatTokenizer, demo: ChatTokenizer
 ) -> None:
     think = wide._control.ids["<think>"]
@@ -160,8 +160,8 @@ def test_template_variables_arrive_and_their_text_stays_text(
         demo.encode_chat([user("x")], {"messages": []})
 
 
-def test_a_raw_prompt_may_write_control_tokens(demo: ChatTokenizer) -> None:
-    """How a client sends a conversation that it has rendered itself, as in vLLM."""
+def test_raw_prompt_may_contain_control_tokens(demo: ChatTokenizer) -> None:
+    """A client may render the conversation itself, as with vLLM."""
     assert demo.encode("<|user|>hi") == [0, demo._control.ids["<|user|>"], *demo.encode("hi")[1:]]
 
 
@@ -245,7 +245,7 @@ def entries(texts: Sequence[str], **flags: bool) -> list[dict[str, Any]]:
 
 
 def test_a_search_costs_the_same_with_800_control_tokens() -> None:
-    """The published tokenizer of DeepSeek-R1 has 818; the search holds the interpreter lock."""
+    """DeepSeek-R1's tokenizer has 818; the search holds the interpreter lock."""
     many = ControlTokens(entries([*WIDE, *(f"<｜place▁holder▁no▁{at}｜>" for at in range(800))]))
     text = "the quick brown fox <｜place▁holder▁no▁" * 5_000
     begun = time.process_time()
@@ -286,10 +286,10 @@ def test_the_search_finds_what_the_tokenizer_finds(
 
 
 @pytest.mark.parametrize("text", ["7" * 2_000_000, "<｜User｜>" * 200_000, "中文😀" * 200_000])
-def test_far_too_many_tokens_are_refused_before_all_are_in_memory(
+def test_too_many_tokens_are_rejected_before_all_are_in_memory(
     wide: ChatTokenizer, monkeypatch: pytest.MonkeyPatch, text: str
 ) -> None:
-    """Five million digits took 2 GB, with a context of 160,000 tokens."""
+    """Without the check, five million digits use 2 GB with a context of 160,000 tokens."""
     made = 0
     encode = tokenizer_module._encode
 
@@ -305,7 +305,7 @@ def test_far_too_many_tokens_are_refused_before_all_are_in_memory(
     assert made < 400_000
 
 
-def test_a_long_prompt_of_few_tokens_is_not_refused(wide: ChatTokenizer) -> None:
+def test_long_prompt_of_few_tokens_is_accepted(wide: ChatTokenizer) -> None:
     text = "the quick brown fox and the lazy dog " * 20_000
     tokens = wide.encode_chat([user(text)])
     assert wide.encode_chat([user(text)], max_tokens=len(tokens)) == tokens

@@ -1,4 +1,4 @@
-"""Text comes out whole: no half characters, nothing of a stop string."""
+"""Detokenised text has whole characters and no part of a stop string."""
 
 from __future__ import annotations
 
@@ -24,20 +24,20 @@ def pieces(text: str, stop: Sequence[str] = ()) -> tuple[list[str], Detokenizer]
 @pytest.mark.parametrize(
     "text", ["plain", "naïve café", "東京", "🙂 and 👩‍🚀", "Привет", "a\u0301"]
 )
-def test_characters_of_several_tokens_come_out_whole(text: str) -> None:
+def test_characters_of_several_tokens_are_emitted_whole(text: str) -> None:
     out, _ = pieces(text)
     assert "".join(out) == text
     assert not any("\ufffd" in piece for piece in out)
 
 
-def test_truly_broken_bytes_come_out_and_do_not_block_the_rest() -> None:
+def test_invalid_bytes_are_emitted_and_do_not_block_the_rest() -> None:
     detokenizer = Detokenizer(decode_bytes)
     out = "".join(detokenizer.push([byte]) for byte in b"\xff\xfe\xfd\xfcok") + detokenizer.flush()
     assert out.endswith("ok")
     assert "\ufffd" in out
 
 
-def test_a_character_cut_off_by_the_limit_comes_out_at_the_end() -> None:
+def test_character_cut_by_the_token_limit_is_emitted_at_the_end() -> None:
     detokenizer = Detokenizer(decode_bytes)
     assert detokenizer.push("é".encode()[:1]) == ""
     assert detokenizer.flush() == "\ufffd"
@@ -49,18 +49,18 @@ def test_a_stop_string_ends_the_text_before_it() -> None:
     assert detokenizer.stopped
 
 
-def test_what_only_began_like_a_stop_string_is_not_lost() -> None:
+def test_text_that_only_began_like_a_stop_string_is_emitted() -> None:
     out, detokenizer = pieces("ST and STO", stop=["STOP"])
     assert "".join(out) == "ST and STO"
     assert not detokenizer.stopped
 
 
-def test_the_earliest_of_several_stop_strings_counts() -> None:
+def test_earliest_of_several_stop_strings_ends_the_text() -> None:
     detokenizer = Detokenizer(decode_bytes, stop=["three", "two"])
     assert detokenizer.push(b"one two three") == "one "
 
 
-def test_nothing_of_a_stop_string_is_given_out_while_it_may_still_come() -> None:
+def test_possible_beginning_of_a_stop_string_is_buffered() -> None:
     detokenizer = Detokenizer(decode_bytes, stop=["\n\n"])
     assert detokenizer.push(b"a\n") == "a"
     assert detokenizer.push(b"b") == "\nb"
@@ -90,7 +90,7 @@ class CountingDecoder:
     [b"\x80" * 4000, b"\xe6" * 4000, "\ufffd".encode() * 2000, b"\xf0\x9f" * 2000],
     ids=["continuations", "beginnings", "the character itself", "halves"],
 )
-def test_a_text_that_goes_on_ending_in_u_fffd_costs_a_bounded_number_of_decoded_tokens(
+def test_text_that_keeps_ending_in_u_fffd_decodes_a_bounded_number_of_tokens(
     tokens: bytes,
 ) -> None:
     decode = CountingDecoder()
@@ -110,7 +110,7 @@ def test_tokens_without_text_inside_a_character_do_not_accumulate() -> None:
     assert decode.tokens < 60 * 4000
 
 
-def test_a_decoder_that_writes_a_sign_for_each_unfinished_byte_gives_the_character() -> None:
+def test_decoder_with_one_replacement_per_byte_results_in_the_character() -> None:
     def decode(tokens: Sequence[int]) -> str:
         try:
             return bytes(tokens).decode()

@@ -1,4 +1,4 @@
-"""The engine's loop with a runner made of paper: ends, aborts, and faults that stay where they are."""
+"""The engine loop with a fake runner: ends, aborts, and isolation of failures."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from r1_runtime.engine.sequence import Finish, SamplingParams, Sequence
 END = 0
 
 
-class PaperRunner:
-    """Says the alphabet; its words are the prompt's first token's choice."""
+class FakeRunner:
+    """Generates the alphabet; the prompt's first token is the number of tokens."""
 
     def __init__(self) -> None:
         self.broken: set[str] = set()
-        self.forgotten: list[str] = []
+        self.released: list[str] = []
         self.nonsense_for: set[str] = set()
         self.not_finite: set[str] = set()
         self.gate = threading.Event()
@@ -33,7 +33,7 @@ class PaperRunner:
         self.entered.set()
         assert self.gate.wait(60)
         if any(chunk.sequence.id in self.broken for chunk in step.chunks):
-            raise RuntimeError("out of paper")
+            raise RuntimeError("broken step")
         sampling = [chunk.sequence for chunk in step.chunks if chunk.samples]
         return [(sequence, self.next_token(sequence)) for sequence in sampling]
 
@@ -41,12 +41,12 @@ class PaperRunner:
         if sequence.id in self.not_finite:
             return None
         if sequence.id in self.nonsense_for:
-            return 10**9  # chr() refuses it: the detokenizer raises
-        said = sequence.generated
-        return END if said >= sequence.tokens[0] else 97 + said % 26
+            return 10**9  # not valid for chr(): the detokenizer raises
+        count = sequence.generated
+        return END if count >= sequence.tokens[0] else 97 + count % 26
 
-    def forget(self, sequence: Sequence) -> None:
-        self.forgotten.append(sequence.id)
+    def release(self, sequence: Sequence) -> None:
+        self.released.append(sequence.id)
 
 
 def decode(tokens: Rows[int]) -> str:
@@ -54,7 +54,7 @@ def decode(tokens: Rows[int]) -> str:
 
 
 class BreakableScheduler(Scheduler):
-    """Raises on request: a fault of the engine itself."""
+    """A scheduler that raises on request: a failure of the engine."""
 
     broken = False
     refused: str | None = None
@@ -71,10 +71,10 @@ class BreakableScheduler(Scheduler):
 
 
 class Desk:
-    """An engine and what it has delivered."""
+    """An engine and its delivered outputs."""
 
     def __init__(self, seats: int = 4, started: bool = True) -> None:
-        self.runner = PaperRunner()
+        self.runner = FakeRunner()
         self.outputs: list[Output] = []
         self.states: list[EngineState] = []
         self.changed = threading.Condition()
@@ -104,15 +104,15 @@ class Desk:
         return "".join(o.text for o in mine), mine[-1].finish, mine[-1].generated
 
 
-def test_the_end_token_stops_and_is_counted_but_not_said() -> None:
+def test_end_token_stops_and_is_counted_but_not_emitted() -> None:
     desk = Desk()
     desk.submit("a", 3)
     assert desk.result("a") == ("abc", Finish.STOP, 4)
     desk.engine.stop()
-    assert desk.runner.forgotten == ["a"]
+    assert desk.runner.released == ["a"]
 
 
-def test_the_limit_and_the_ignored_end() -> None:
+def test_token_limit_ends_a_request_that_ignores_the_end_token() -> None:
     desk = Desk()
     desk.submit("short", 40, max_tokens=2)
     desk.submit("on", 1, max_tokens=4, ignore_eos=True)
@@ -122,19 +122,19 @@ def test_the_limit_and_the_ignored_end() -> None:
     desk.engine.stop()
 
 
-def test_a_stop_string_over_two_tokens() -> None:
+def test_stop_string_across_two_tokens_ends_the_text() -> None:
     desk = Desk()
     desk.submit("a", 20, stop=("cd",))
     assert desk.result("a") == ("ab", Finish.STOP, 4)
     desk.engine.stop()
 
 
-def test_timing_comes_with_the_last_output_and_the_first_token_s_delay_with_the_first() -> None:
+def test_last_output_has_timing_and_first_output_has_time_to_first_token() -> None:
     desk = Desk()
     desk.submit("a", 3)
     desk.result("a")
     desk.engine.stop()
-    assert [o.first_after is not None for o in desk.outputs] == [True, False, False, False]
+    assert [o.time_to_first_token is not None for o in desk.outputs] == [True, False, False, False]
     timing = desk.outputs[-1].timing
     assert timing is not None
     assert timing.scheduled is not None
@@ -142,18 +142,18 @@ def test_timing_comes_with_the_last_output_and_the_first_token_s_delay_with_the_
     assert timing.arrived < timing.scheduled <= timing.first_token <= timing.finished
 
 
-def test_a_step_that_fails_ends_its_requests_only() -> None:
+def test_failed_step_ends_its_requests_only() -> None:
     desk = Desk()
     desk.runner.broken.add("bad")
     desk.submit("bad", 3)
     assert desk.result("bad")[1] is Finish.ERROR
-    assert desk.outputs[-1].error == "RuntimeError: out of paper"
+    assert desk.outputs[-1].error == "RuntimeError: broken step"
     desk.submit("good", 2)
     assert desk.result("good") == ("ab", Finish.STOP, 3)
     desk.engine.stop()
 
 
-def test_a_request_is_given_up_wherever_it_stands() -> None:
+def test_request_can_be_aborted_in_any_state() -> None:
     desk = Desk()
     desk.submit("a", 10**6, max_tokens=10**6)
     desk.engine.abort("unknown")
@@ -164,7 +164,7 @@ def test_a_request_is_given_up_wherever_it_stands() -> None:
     assert desk.states[-1].cache_usage == 0
 
 
-def test_a_fault_with_one_request_s_text_ends_this_request_only() -> None:
+def test_error_in_one_request_s_text_ends_this_request_only() -> None:
     desk = Desk()
     desk.submit("good", 40, max_tokens=40)
     desk.runner.nonsense_for.add("bad")
@@ -175,7 +175,7 @@ def test_a_fault_with_one_request_s_text_ends_this_request_only() -> None:
     desk.engine.stop()
 
 
-def test_a_row_that_is_not_finite_ends_its_request_only() -> None:
+def test_non_finite_logits_end_one_request_only() -> None:
     desk = Desk()
     desk.submit("good", 40, max_tokens=40)
     desk.runner.not_finite.add("bad")
@@ -185,8 +185,8 @@ def test_a_row_that_is_not_finite_ends_its_request_only() -> None:
     desk.engine.stop()
 
 
-def test_every_request_ends_when_the_engine_dies() -> None:
-    """One runs; the others are in the inbox, from which only one could get the seat."""
+def test_every_request_ends_when_the_engine_fails() -> None:
+    """One request runs; the others are in the inbox, and one of them could get the seat."""
     desk = Desk(seats=1)
     desk.runner.gate.clear()
     desk.submit("running", 1000, max_tokens=1000)
@@ -204,7 +204,7 @@ def test_every_request_ends_when_the_engine_dies() -> None:
 
 
 @pytest.mark.parametrize("at", range(4))
-def test_a_fault_while_a_request_is_admitted_ends_those_behind_it_too(at: int) -> None:
+def test_error_while_admitting_a_request_ends_the_requests_behind_it(at: int) -> None:
     desk = Desk(started=False)
     for name in "abcd":
         desk.submit(name, 3)
@@ -215,14 +215,14 @@ def test_a_fault_while_a_request_is_admitted_ends_those_behind_it_too(at: int) -
     desk.engine.stop()
 
 
-def test_requests_that_are_left_when_the_engine_is_stopped_end_with_an_error() -> None:
+def test_unfinished_requests_end_with_an_error_when_the_engine_stops() -> None:
     desk = Desk()
     desk.submit("a", 10**6, max_tokens=10**6)
     assert desk.engine.stop()
     assert desk.result("a")[1] is Finish.ERROR
 
 
-def test_stopping_does_not_wait_longer_than_asked_for_a_step() -> None:
+def test_stop_waits_for_a_step_no_longer_than_its_timeout() -> None:
     desk = Desk()
     desk.runner.gate.clear()
     desk.submit("a", 3)

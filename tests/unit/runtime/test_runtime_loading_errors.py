@@ -40,7 +40,7 @@ def change_config(folder: Path, **changes: Any) -> None:
         ({"model_type": "deepseek_v32"}, "model_type is 'deepseek_v32'"),
         ({"architectures": ["DeepseekV32ForCausalLM"]}, "architectures is"),
         ({"model_type": "drop", "architectures": "drop"}, "model_type is 'none'"),
-        ({"index_topk": 2048, "index_n_heads": 64}, "index_topk is set: sparse"),
+        ({"index_topk": 2048, "index_n_heads": 64}, "index_topk is set, but sparse"),
         ({"use_sliding_window": True}, "use_sliding_window is set"),
         ({"vocab_size": "drop"}, "vocab_size is missing"),
         ({"hidden_size": -4}, "hidden_size is -4"),
@@ -55,14 +55,16 @@ def change_config(folder: Path, **changes: Any) -> None:
         ({"rope_scaling": {"type": "linear", "factor": 2}}, "rope type 'linear'"),
         ({"rope_scaling": {"type": "yarn"}}, "yarn rope parameters"),
         ({"eos_token_id": "end"}, "eos_token_id is 'end'"),
-        ({"n_group": 3}, "no multiple of n_group"),
+        ({"n_group": 3}, "not a multiple of n_group"),
         ({"n_group": 8}, "fewer than 2 experts"),
-        ({"topk_group": 5}, "topk_group is above"),
-        ({"num_experts_per_tok": 8}, "num_experts_per_tok is above"),
-        ({"qk_rope_head_dim": 7}, "qk_rope_head_dim is odd"),
+        ({"topk_group": 5}, "topk_group 5 is above n_group 2"),
+        ({"num_experts_per_tok": 8}, "num_experts_per_tok 8 is above"),
+        ({"qk_rope_head_dim": 7}, "qk_rope_head_dim 7 is odd"),
     ],
 )
-def test_a_bad_configuration_is_named(folder: Path, changes: dict[str, Any], words: str) -> None:
+def test_invalid_config_json_names_the_field(
+    folder: Path, changes: dict[str, Any], words: str
+) -> None:
     change_config(folder, **changes)
     with pytest.raises(ModelLoadError, match=words) as caught:
         read_config(folder)
@@ -78,7 +80,7 @@ def test_a_bad_configuration_is_named(folder: Path, changes: dict[str, Any], wor
         {"sliding_window": None, "use_sliding_window": False},
     ],
 )
-def test_one_of_the_two_names_is_enough_and_mechanisms_may_be_off(
+def test_model_type_or_architectures_suffices_and_disabled_mechanisms_are_accepted(
     folder: Path, changes: dict[str, Any]
 ) -> None:
     change_config(folder, **changes)
@@ -99,13 +101,13 @@ def test_one_of_the_two_names_is_enough_and_mechanisms_may_be_off(
         ('{"eos_token_id": ["x"]}', "eos_token_id is"),
     ],
 )
-def test_bad_recommendations_are_named(folder: Path, text: str, words: str) -> None:
+def test_invalid_generation_config_names_the_field(folder: Path, text: str, words: str) -> None:
     (folder / "generation_config.json").write_text(text)
     with pytest.raises(ModelLoadError, match=words):
         read_generation_defaults(folder)
 
 
-def test_recommendations_are_read_and_what_is_not_implemented_is_listed(folder: Path) -> None:
+def test_generation_config_is_read_and_unimplemented_parameters_are_listed(folder: Path) -> None:
     assert read_generation_defaults(folder) == GenerationDefaults()
     recommended = {"do_sample": True, "temperature": 0.6, "top_p": 0.95, "eos_token_id": [1, 5]}
     recommended |= {"bos_token_id": 0, "top_k": 40, "repetition_penalty": 1.0, "min_p": None}
@@ -158,14 +160,14 @@ def test_a_missing_tensor_is_named(folder: Path) -> None:
         load_everything(folder)
 
 
-def test_a_missing_expert_is_found(folder: Path) -> None:
+def test_missing_expert_is_named(folder: Path) -> None:
     name = "model.layers.1.mlp.experts.3.up_proj.weight"
     edit_weights(folder, lambda weights: weights.pop(name))
     with pytest.raises(ModelLoadError, match=r"lack layers\.1\.mlp\.experts\.3\.up_proj"):
         load_everything(folder)
 
 
-def test_a_tensor_without_a_place_is_named(folder: Path) -> None:
+def test_unknown_tensor_is_named(folder: Path) -> None:
     edit_weights(folder, lambda weights: weights.update({"model.extra": torch.zeros(1)}))
     with pytest.raises(ModelLoadError, match=r"model\.extra"):
         load_everything(folder)
@@ -173,7 +175,7 @@ def test_a_tensor_without_a_place_is_named(folder: Path) -> None:
 
 def test_a_wrong_shape_is_named_with_both_shapes(folder: Path) -> None:
     edit_weights(folder, lambda weights: weights.update({"model.norm.weight": torch.zeros(5)}))
-    with pytest.raises(ModelLoadError, match=r"shape \[5\], config.json asks for \[64\]"):
+    with pytest.raises(ModelLoadError, match=r"shape \[5\]; config.json requires \[64\]"):
         load_everything(folder)
 
 
@@ -187,7 +189,7 @@ def test_a_sharded_checkpoint_loads_by_its_index(folder: Path, tiny_checkpoint: 
 def test_a_missing_shard_is_named(folder: Path) -> None:
     shard(folder)
     (folder / "b.safetensors").unlink()
-    with pytest.raises(ModelLoadError, match=r"b\.safetensors: named by the shard index"):
+    with pytest.raises(ModelLoadError, match=r"b\.safetensors: listed in the shard index"):
         load_everything(folder)
 
 

@@ -1,4 +1,4 @@
-"""The rules that turn measured times into a data type and a thread count."""
+"""Choice of data type and thread count from measured times."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from r1_runtime.server.measure import (
     measure_dtype,
     thread_candidates,
 )
-from r1_runtime.server.memory import Sizes, memory_need
+from r1_runtime.server.memory import Sizes, estimate_memory
 from r1_runtime.server.options import resolve_model
 
 CONFIG = read_config(resolve_model("bundled:demo"))
@@ -23,7 +23,7 @@ SIZES = Sizes(
 )
 
 
-def test_bfloat16_is_chosen_where_it_is_faster_on_the_whole() -> None:
+def test_bfloat16_is_chosen_where_it_is_faster_in_the_geometric_mean() -> None:
     slow = {"float32": (0.387, 1.674, 4.372), "bfloat16": (0.389, 3.109, 25.82)}
     fast = {"float32": (0.387, 1.674, 4.372), "bfloat16": (0.2, 0.9, 1.0)}
     assert choose_dtype(slow).dtype == "float32"
@@ -34,7 +34,7 @@ def test_bfloat16_is_chosen_where_it_is_faster_on_the_whole() -> None:
 @pytest.mark.parametrize(
     ("cpus", "counts"), [(1, [1]), (2, [1, 2]), (3, [1, 2]), (4, [1, 2, 3]), (9, [1, 2, 4, 8])]
 )
-def test_a_cpu_is_left_to_http_where_there_are_three_or_more(cpus: int, counts: list[int]) -> None:
+def test_one_of_three_or_more_cpus_stays_free_for_http(cpus: int, counts: list[int]) -> None:
     assert thread_candidates(cpus) == counts
 
 
@@ -48,20 +48,20 @@ def test_a_cpu_is_left_to_http_where_there_are_three_or_more(cpus: int, counts: 
         ({1: 1.0, 2: 13.0}, 1),
     ],
 )
-def test_more_threads_are_taken_only_for_a_clear_gain(
+def test_more_threads_are_chosen_only_for_a_clear_gain(
     seconds: dict[int, float], chosen: int
 ) -> None:
     assert choose_threads(seconds) == chosen
 
 
-def test_the_measurement_gives_a_time_for_each_number_of_rows() -> None:
+def test_measurement_has_a_time_for_each_number_of_rows() -> None:
     choice = measure_dtype(CONFIG)
     assert all(time > 0 for times in choice.milliseconds.values() for time in times)
     assert {len(times) for times in choice.milliseconds.values()} == {3}
 
 
-def test_a_model_that_fits_in_bfloat16_only_is_served_so_whatever_is_faster() -> None:
-    least = memory_need(CONFIG, SIZES, "float32").total(SIZES.blocks_per_sequence)
+def test_model_that_fits_only_in_bfloat16_uses_bfloat16() -> None:
+    least = estimate_memory(CONFIG, SIZES, "float32").total(SIZES.blocks_per_sequence)
     assert _dtype("auto", "cpu", CONFIG, SIZES, least - 1) == "bfloat16"
     exact = replace(CONFIG, dtype="float32")
     assert _dtype("auto", "cpu", exact, SIZES, least) == "float32"

@@ -1,4 +1,4 @@
-"""The check of the memory: what is needed, what is there, and what a refusal says."""
+"""Memory estimate, available memory, and the message for too little memory."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 
 from r1_runtime.config import read_config
 from r1_runtime.errors import OptionError
-from r1_runtime.server.memory import Sizes, available_memory, fitting_blocks, memory_need
+from r1_runtime.server.memory import Sizes, available_memory, choose_block_count, estimate_memory
 from r1_runtime.server.options import resolve_model
 
 CONFIG = read_config(resolve_model("bundled:demo"))
@@ -19,50 +19,50 @@ SIZES = Sizes(
 MIB = 2**20
 
 
-def test_the_figures_follow_the_model_s_shape() -> None:
-    need = memory_need(CONFIG, SIZES, "float32")
+def test_memory_estimate_follows_the_model_s_shape() -> None:
+    need = estimate_memory(CONFIG, SIZES, "float32")
     assert need.weights == 4 * CONFIG.parameter_count()
     assert need.block == 4 * 16 * 80 * 4  # layers, tokens, latent and rotary floats, bytes
     assert need.step > 8 * 2048 * 80 * 4  # the gathered cache of one layer
-    half = memory_need(CONFIG, SIZES, "bfloat16")
+    half = estimate_memory(CONFIG, SIZES, "bfloat16")
     assert (half.weights, half.block) == (need.weights // 2, need.block // 2)
 
 
-def test_every_seat_is_full_where_the_memory_allows_it_or_is_not_known() -> None:
-    need = memory_need(CONFIG, SIZES, "float32")
-    assert fitting_blocks(need, SIZES, 64 * 2**30) == 8 * 128
-    assert fitting_blocks(need, SIZES, None) == 8 * 128
+def test_cache_fills_every_seat_where_memory_allows_or_is_unknown() -> None:
+    need = estimate_memory(CONFIG, SIZES, "float32")
+    assert choose_block_count(need, SIZES, 64 * 2**30) == 8 * 128
+    assert choose_block_count(need, SIZES, None) == 8 * 128
 
 
-def test_without_a_number_of_blocks_as_many_as_fit_are_taken() -> None:
-    need = memory_need(CONFIG, SIZES, "float32")
-    assert fitting_blocks(need, SIZES, need.total(500) + 1) == 500
-    assert fitting_blocks(need, SIZES, need.total(128)) == 128
+def test_default_number_of_blocks_is_the_most_that_fits() -> None:
+    need = estimate_memory(CONFIG, SIZES, "float32")
+    assert choose_block_count(need, SIZES, need.total(500) + 1) == 500
+    assert choose_block_count(need, SIZES, need.total(128)) == 128
     with pytest.raises(OptionError, match=r"memory limit of at least .* GiB"):
-        fitting_blocks(need, SIZES, need.total(127))
+        choose_block_count(need, SIZES, need.total(127))
 
 
-def test_a_number_of_blocks_that_does_not_fit_is_refused_with_the_one_that_does() -> None:
+def test_too_many_blocks_are_rejected_with_the_number_that_fits() -> None:
     sizes = replace(SIZES, num_blocks=1000)
-    need = memory_need(CONFIG, sizes, "float32")
-    assert fitting_blocks(need, sizes, need.total(1000)) == 1000
+    need = estimate_memory(CONFIG, sizes, "float32")
+    assert choose_block_count(need, sizes, need.total(1000)) == 1000
     with pytest.raises(OptionError, match=r"Fix: --num-blocks at most 999, or a memory limit"):
-        fitting_blocks(need, sizes, need.total(1000) - 1)
+        choose_block_count(need, sizes, need.total(1000) - 1)
     with pytest.raises(OptionError, match=r"--num-blocks 100 holds 1600 tokens"):
-        fitting_blocks(need, replace(sizes, num_blocks=100), None)
+        choose_block_count(need, replace(sizes, num_blocks=100), None)
 
 
-def test_many_long_seats_are_refused_by_the_memory_of_one_step() -> None:
+def test_many_long_seats_are_rejected_by_the_memory_of_one_step() -> None:
     sizes = replace(SIZES, max_num_seqs=4096)
-    need = memory_need(CONFIG, sizes, "float32")
+    need = estimate_memory(CONFIG, sizes, "float32")
     with pytest.raises(OptionError, match="a lower --max-model-len or --max-num-seqs"):
-        fitting_blocks(need, sizes, 2 * 2**30)
+        choose_block_count(need, sizes, 2 * 2**30)
 
 
-def test_weights_that_do_not_fit_ask_for_memory_only() -> None:
-    need = memory_need(CONFIG, SIZES, "float32")
+def test_weights_that_do_not_fit_suggest_more_memory_only() -> None:
+    need = estimate_memory(CONFIG, SIZES, "float32")
     with pytest.raises(OptionError, match="Fix: a memory limit of at least"):
-        fitting_blocks(need, SIZES, need.weights)
+        choose_block_count(need, SIZES, need.weights)
 
 
 def tree(root: Path, files: dict[str, str]) -> tuple[Path, Path]:
@@ -76,16 +76,14 @@ def tree(root: Path, files: dict[str, str]) -> tuple[Path, Path]:
 MEMINFO = "MemTotal: 9000000 kB\nMemAvailable: 1048576 kB\n"
 
 
-def test_the_machine_s_available_memory_counts_without_a_limit(tmp_path: Path) -> None:
+def test_available_memory_is_that_of_the_machine_without_a_limit(tmp_path: Path) -> None:
     files = {"proc/meminfo": MEMINFO, "proc/self/cgroup": "0::/a\n", "cgroup/a/memory.max": "max\n"}
     assert available_memory(*tree(tmp_path, files)) == 1024 * MIB
     assert available_memory(tmp_path / "nothing", tmp_path / "nowhere") is None
 
 
 @pytest.mark.parametrize("inside", ["", "pod/container/"])
-def test_the_limit_of_cgroup_version_2_counts_less_what_is_used(
-    tmp_path: Path, inside: str
-) -> None:
+def test_available_memory_is_the_cgroup_v2_limit_minus_usage(tmp_path: Path, inside: str) -> None:
     """In a container only the mount point exists; on a node the whole path does."""
     files = {
         "proc/meminfo": MEMINFO,
@@ -97,7 +95,7 @@ def test_the_limit_of_cgroup_version_2_counts_less_what_is_used(
     assert available_memory(*tree(tmp_path, files)) == 412 * MIB
 
 
-def test_the_smallest_limit_on_the_way_up_counts(tmp_path: Path) -> None:
+def test_available_memory_is_the_smallest_limit_of_all_parent_cgroups(tmp_path: Path) -> None:
     files = {
         "proc/self/cgroup": "0::/pod/container\n",
         "cgroup/pod/container/memory.max": "max",
@@ -108,7 +106,7 @@ def test_the_smallest_limit_on_the_way_up_counts(tmp_path: Path) -> None:
     assert available_memory(*tree(tmp_path, files)) == 200 * MIB
 
 
-def test_the_limit_of_cgroup_version_1_counts_less_what_is_used(tmp_path: Path) -> None:
+def test_available_memory_is_the_cgroup_v1_limit_minus_usage(tmp_path: Path) -> None:
     files = {
         "proc/meminfo": MEMINFO,
         "proc/self/cgroup": "5:cpu,cpuacct:/x\n4:memory:/pod\n0::/\n",

@@ -1,4 +1,4 @@
-"""The command line, the CPU limit and the termination message."""
+"""Command line, CPU limit and termination message."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from r1_runtime.serve import report
 from r1_runtime.server.options import cpu_limit, parse_options, resolve_model
 
 
-def test_names_default_to_the_model_and_repeat() -> None:
+def test_served_names_default_to_the_model_and_may_repeat() -> None:
     assert parse_options(["--model-path", "bundled:demo"]).names == ("demo",)
     given = ["--model-path", "x", "--served-model-name", "a", "--served-model-name", "b"]
     assert parse_options(given).names == ("a", "b")
 
 
 @pytest.mark.parametrize("dtype", ["Auto", "Float32", "BFloat16"])
-def test_the_resource_s_spelling_of_dtypes_is_understood(dtype: str) -> None:
+def test_dtype_of_the_resource_is_accepted_in_any_case(dtype: str) -> None:
     assert parse_options(["--model-path", "x", "--dtype", dtype]).dtype == dtype.lower()
 
 
@@ -35,18 +35,18 @@ def test_the_resource_s_spelling_of_dtypes_is_understood(dtype: str) -> None:
         (["--model-path", "x", "--tensor-parallel", "2"], "--tensor-parallel"),
     ],
 )
-def test_a_bad_option_is_named(arguments: list[str], words: str) -> None:
+def test_invalid_option_is_named(arguments: list[str], words: str) -> None:
     with pytest.raises(OptionError, match=words):
         parse_options(arguments)
 
 
-def test_an_unknown_bundled_model_lists_the_known_ones() -> None:
+def test_unknown_bundled_model_lists_the_existing_ones() -> None:
     with pytest.raises(ModelLoadError, match="choose one of: demo"):
         resolve_model("bundled:nothing")
     assert (resolve_model("bundled:demo") / "config.json").is_file()
 
 
-def test_the_quota_of_either_cgroup_version_bounds_the_threads(tmp_path: Path) -> None:
+def test_cpu_quota_of_both_cgroup_versions_limits_the_threads(tmp_path: Path) -> None:
     allowed = len(os.sched_getaffinity(0))
     assert cpu_limit(tmp_path) == allowed
     (tmp_path / "cpu.max").write_text("50000 100000\n")
@@ -60,7 +60,7 @@ def test_the_quota_of_either_cgroup_version_bounds_the_threads(tmp_path: Path) -
     assert cpu_limit(tmp_path) == 1
 
 
-def test_the_error_reaches_stderr_and_the_termination_message(
+def test_error_is_written_to_stderr_and_the_termination_message(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     log = tmp_path / "termination-log"

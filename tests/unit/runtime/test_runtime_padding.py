@@ -1,4 +1,4 @@
-"""Sequences of different lengths in one decode step see nothing of another sequence's cache."""
+"""Padding in a decode step isolates the caches of different sequences."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from r1_runtime.engine.sequence import SamplingParams, Sequence
 from r1_runtime.models.loader import load_model
 
 
-def test_values_that_are_not_finite_in_another_s_cache_do_not_pass_through_the_padding(
+def test_non_finite_values_in_another_sequence_s_cache_do_not_pass_the_padding(
     tiny_checkpoint: Path,
 ) -> None:
     runner = Runner(load_model(tiny_checkpoint, dtype=torch.float32), 8, block_size=4)

@@ -1,6 +1,6 @@
-"""The same numbers as `transformers`' DeepseekV3ForCausalLM, and the same on every path.
+"""Equality with `transformers`' DeepseekV3ForCausalLM, and between all computation paths.
 
-Checkpoints are written by transformers itself, so names and spellings are those of the wild.
+`transformers` writes the checkpoints, so names and forms are the published ones.
 """
 
 from __future__ import annotations
@@ -74,12 +74,12 @@ CONFIGURATIONS: dict[str, dict[str, Any]] = {
 def pair(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[DeepseekV3, Any, Path]:
-    """Our model and transformers', of the same random checkpoint."""
+    """Our model and that of transformers, from the same random checkpoint."""
     transformers = pytest.importorskip("transformers")
     seed = list(CONFIGURATIONS).index(request.param)
     torch.manual_seed(seed)
     config = transformers.DeepseekV3Config(**(BASE | CONFIGURATIONS[request.param]))
-    config._experts_implementation = "eager"  # its grouped kernel takes no odd sizes
+    config._experts_implementation = "eager"  # its grouped kernel needs even sizes
     oracle = transformers.DeepseekV3ForCausalLM(config).float().eval()
     with torch.no_grad():
         for name, value in oracle.state_dict().items():
@@ -103,7 +103,7 @@ def prompts(count: int, shortest: int, step: int) -> list[list[int]]:
 
 
 def oracle_greedy(oracle: Any, prompt: list[int], count: int) -> tuple[list[int], torch.Tensor]:
-    """Greedy tokens, and the logits that each was taken from."""
+    """Greedy tokens and their logits."""
     out = oracle.generate(
         torch.tensor([prompt]),
         max_new_tokens=count,
@@ -126,7 +126,7 @@ def paged_greedy(
     sequences = [
         Sequence(str(i), list(prompt), len(prompt), greedy, 0.0) for i, prompt in enumerate(wanted)
     ]
-    seen: dict[str, list[torch.Tensor]] = {sequence.id: [] for sequence in sequences}
+    logits_of: dict[str, list[torch.Tensor]] = {sequence.id: [] for sequence in sequences}
     for sequence in sequences:
         scheduler.add(sequence)
     while not scheduler.idle:
@@ -136,13 +136,13 @@ def paged_greedy(
         scheduler.advance(step)
         sampling = [chunk.sequence for chunk in step.chunks if chunk.samples]
         for sequence, row in zip(sampling, logits, strict=True):
-            seen[sequence.id].append(row)
+            logits_of[sequence.id].append(row)
             sequence.tokens.append(int(row.argmax()))
             if sequence.generated == count:
                 scheduler.finish(sequence, Finish.LENGTH)
         scheduler.check_integrity()
     outputs = [sequence.tokens[sequence.prompt_length :] for sequence in sequences]
-    return outputs, [seen[sequence.id] for sequence in sequences], scheduler.preemptions
+    return outputs, [logits_of[sequence.id] for sequence in sequences], scheduler.preemptions
 
 
 def test_logits_of_whole_sequences_agree(pair: tuple[DeepseekV3, Any, Path]) -> None:
@@ -167,7 +167,7 @@ def test_batched_paged_chunked_greedy_tokens_agree(pair: tuple[DeepseekV3, Any, 
 
 
 def test_preemption_changes_no_token(pair: tuple[DeepseekV3, Any, Path]) -> None:
-    """A cache of 14 blocks of 4 holds two of the four: the rest is thrown out and recomputed."""
+    """A cache of 14 blocks of 4 tokens fits two of four sequences: the others are preempted."""
     model, _, _ = pair
     wanted = prompts(4, 10, 3)
     roomy, _, none = paged_greedy(model, wanted, 16, blocks=128, seats=4, budget=32)
@@ -176,7 +176,7 @@ def test_preemption_changes_no_token(pair: tuple[DeepseekV3, Any, Path]) -> None
     assert some > 0
 
 
-def test_both_spellings_of_the_configuration_mean_the_same(
+def test_both_forms_of_config_json_parse_to_the_same_value(
     pair: tuple[DeepseekV3, Any, Path], tmp_path: Path
 ) -> None:
     _, _, folder = pair
@@ -191,7 +191,7 @@ def test_both_spellings_of_the_configuration_mean_the_same(
     assert read_config(tmp_path) == read_config(folder)
 
 
-def test_bfloat16_picks_the_same_token_unless_it_is_a_near_tie(
+def test_bfloat16_selects_the_same_token_except_in_near_ties(
     pair: tuple[DeepseekV3, Any, Path],
 ) -> None:
     model, _, folder = pair
@@ -199,7 +199,7 @@ def test_bfloat16_picks_the_same_token_unless_it_is_a_near_tie(
     tokens = torch.tensor([prompts(1, 64, 0)[0]])
     exact, coarse = model(tokens)[0], rough(tokens)[0].float()
     best = exact.topk(2).values
-    # An expert chosen otherwise moves logits a lot, so only most positions are asked to agree.
+    # A different expert changes logits a lot, so only most positions have to agree.
     clear = (best[:, 0] - best[:, 1]) > 0.5 * exact.std()
     agree = exact.argmax(-1) == coarse.argmax(-1)
     assert agree[clear].float().mean() > 0.7

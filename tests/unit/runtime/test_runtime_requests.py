@@ -1,4 +1,4 @@
-"""Request bodies: what is refused is named, what is accepted means something."""
+"""Parsing of request bodies: rejected fields are named, accepted ones are parsed."""
 
 from __future__ import annotations
 
@@ -114,7 +114,7 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
 
 
 @pytest.mark.parametrize(("change", "field"), REFUSED, ids=lambda value: str(value)[:40])
-def test_a_bad_chat_is_refused_with_the_field_named(change: dict[str, Any], field: str) -> None:
+def test_invalid_chat_body_names_the_field(change: dict[str, Any], field: str) -> None:
     with pytest.raises(RequestError) as caught:
         parse_chat(CHAT | change)
     assert (caught.value.status, caught.value.param) == (400, field)
@@ -122,20 +122,20 @@ def test_a_bad_chat_is_refused_with_the_field_named(change: dict[str, Any], fiel
 
 
 @pytest.mark.parametrize("prompt", [None, [], 5, ["a", "b"], [1, -2], [[]], [1, "a"], {"a": 1}])
-def test_a_bad_prompt_is_refused(prompt: object) -> None:
+def test_invalid_prompt_is_rejected(prompt: object) -> None:
     with pytest.raises(RequestError) as caught:
         parse_completion(TEXT | {"prompt": prompt})
     assert caught.value.param == "prompt"
 
 
 @pytest.mark.parametrize("field", ["best_of", "echo", "suffix", "logprobs"])
-def test_what_completions_cannot_do_is_refused_by_name(field: str) -> None:
+def test_unsupported_completion_parameters_are_rejected_by_name(field: str) -> None:
     with pytest.raises(RequestError, match=f"{field} is not implemented"):
         parse_completion(TEXT | {field: 3})
 
 
 @pytest.mark.parametrize("body", [None, [], "text", 5])
-def test_the_body_must_be_an_object(body: object) -> None:
+def test_body_must_be_a_json_object(body: object) -> None:
     with pytest.raises(RequestError, match="JSON object"):
         parse_chat(body)
 
@@ -157,14 +157,14 @@ def test_an_assistant_message_without_content_is_empty(message: dict[str, Any]) 
     assert request.messages[1]["content"] == ""
 
 
-def test_what_asks_for_nothing_is_accepted() -> None:
+def test_parameters_with_no_op_values_are_accepted() -> None:
     neutral: dict[str, Any] = {
         "n": 1,
         "presence_penalty": 0,
         "logprobs": None,
         "logit_bias": {},
         "user": "u",
-        # What vLLM's own benchmark client and others send by default.
+        # Defaults of vLLM's benchmark client and of other clients.
         "repetition_penalty": 1.0,
         "frequency_penalty": 0.0,
         "top_k": -1,
@@ -181,13 +181,13 @@ def test_what_asks_for_nothing_is_accepted() -> None:
     assert parse_chat(CHAT | neutral) == parse_chat(CHAT)
 
 
-def test_numbers_may_be_written_as_text_or_with_a_zero_fraction() -> None:
+def test_numbers_may_be_strings_or_have_a_zero_fraction() -> None:
     given = {"max_tokens": "5", "temperature": "0.5", "seed": 7.0, "n": "1"}
     params = parse_chat(CHAT | given).params
     assert (params.max_tokens, params.temperature, params.seed) == (5, 0.5, 7)
 
 
-def test_the_model_s_recommendations_are_defaults_and_the_request_s_values_win() -> None:
+def test_generation_config_sets_defaults_and_the_request_overrides_them() -> None:
     defaults = GenerationDefaults(temperature=0.6, top_p=0.95, max_tokens=100)
     chat = parse_chat(CHAT, defaults)
     assert (chat.params.temperature, chat.params.top_p, chat.params.max_tokens) == (0.6, 0.95, 100)
@@ -249,7 +249,7 @@ NAMES = sorted({*CHAT_TABLE, *COMPLETION_TABLE, *_CHAT_FIELDS, *_COMPLETION_FIEL
 
 @settings(max_examples=1500, deadline=None)
 @given(body=st.dictionaries(st.sampled_from(NAMES), json_values, max_size=4), chat=st.booleans())
-def test_any_type_of_any_parameter_is_accepted_or_refused_by_name(
+def test_any_type_of_any_parameter_is_accepted_or_rejected_by_name(
     body: dict[str, Any], chat: bool
 ) -> None:
     whole = (CHAT if chat else TEXT) | body
@@ -267,7 +267,7 @@ def test_any_type_of_any_parameter_is_accepted_or_refused_by_name(
         assert refusal.param.split(".")[0].split("[")[0] in whole
 
 
-def test_every_field_arrives() -> None:
+def test_every_field_of_a_chat_body_is_parsed() -> None:
     request = parse_chat(
         CHAT
         | {"max_tokens": 5, "temperature": 0, "top_p": 0.5, "seed": -3, "stop": "x"}
@@ -279,19 +279,19 @@ def test_every_field_arrives() -> None:
     assert (request.stream, request.include_usage, request.limited) == (True, True, True)
 
 
-def test_parts_of_text_are_joined_and_the_developer_is_the_system() -> None:
+def test_text_parts_are_joined_and_role_developer_becomes_system() -> None:
     parts = [{"type": "text", "text": "a"}, {"type": "text", "text": "b"}]
     request = parse_chat({"model": "m", "messages": [{"role": "developer", "content": parts}]})
     assert request.messages == ({"role": "system", "content": "ab"},)
 
 
-def test_prompts_come_as_text_or_tokens() -> None:
+def test_prompt_may_be_text_or_tokens() -> None:
     assert parse_completion(TEXT).text == "hi"
     assert parse_completion(TEXT | {"prompt": ["hi"]}).text == "hi"
     assert parse_completion(TEXT | {"prompt": [1, 2]}).tokens == (1, 2)
     assert parse_completion(TEXT | {"prompt": [[1, 2]]}).tokens == (1, 2)
 
 
-def test_the_newer_name_of_the_limit_wins() -> None:
+def test_max_completion_tokens_has_precedence_over_max_tokens() -> None:
     request = parse_chat(CHAT | {"max_tokens": 5, "max_completion_tokens": 7})
     assert request.params.max_tokens == 7

@@ -1,4 +1,4 @@
-"""Choosing tokens: greedy, repeatable, and never outside the kept mass."""
+"""Sampling: greedy, repeatable, and within the top_p mass."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def draw(params: SamplingParams, count: int) -> list[int]:
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
 @pytest.mark.parametrize("temperature", [0.0, 1.0])
-def test_a_row_that_is_not_finite_has_no_token_and_the_others_have_theirs(
+def test_non_finite_row_has_no_token_and_others_are_sampled(
     value: float, temperature: float
 ) -> None:
     rows = LOGITS.repeat(3, 1)
@@ -29,11 +29,11 @@ def test_a_row_that_is_not_finite_has_no_token_and_the_others_have_theirs(
     assert sample(rows, params, generators) == [1, None, 1]
 
 
-def test_temperature_zero_takes_the_likeliest() -> None:
+def test_temperature_zero_selects_the_most_probable_token() -> None:
     assert set(draw(SamplingParams(temperature=0), 5)) == {1}
 
 
-def test_a_seed_repeats_and_another_does_not() -> None:
+def test_same_seed_repeats_and_another_seed_differs() -> None:
     first = draw(SamplingParams(seed=7), 40)
     assert first == draw(SamplingParams(seed=7), 40)
     assert first != draw(SamplingParams(seed=8), 40)
@@ -52,7 +52,7 @@ def test_frequencies_follow_the_tempered_distribution() -> None:
     assert (share - expected).abs().max() < 0.04
 
 
-def test_rows_of_one_batch_keep_their_own_parameters() -> None:
+def test_rows_of_one_batch_use_their_own_parameters() -> None:
     rows = LOGITS.expand(2, -1)
     params = [SamplingParams(temperature=0), SamplingParams(temperature=2.0, seed=0)]
     alone = generator_for(params[1], "cpu")

@@ -1,4 +1,4 @@
-"""The scheduler's one rule, told as small stories; no tensors anywhere."""
+"""The scheduler without tensors: chunks, seats, blocks, preemption, priority."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from r1_runtime.engine.scheduler import Scheduler, Step
 from r1_runtime.engine.sequence import Finish, SamplingParams, Sequence
 
 
-def sequence(name: str, prompt: int, urgency: int = 1) -> Sequence:
+def sequence(name: str, prompt: int, priority: int = 1) -> Sequence:
     tokens = list(range(prompt))
-    return Sequence(name, tokens, prompt, SamplingParams(), arrived=0.0, urgency=urgency)
+    return Sequence(name, tokens, prompt, SamplingParams(), arrived=0.0, priority=priority)
 
 
 def scheduler(blocks: int = 16, seats: int = 4, budget: int = 8) -> Scheduler:
@@ -23,20 +23,20 @@ def run(engine: Scheduler, now: float = 0.0) -> Step:
     step = engine.schedule(now)
     engine.advance(step)
     for chunk in step.chunks:
-        if chunk.samples or chunk.sequence.missing == 0:
+        if chunk.samples or chunk.sequence.uncomputed == 0:
             chunk.sequence.tokens.append(7)
     engine.check_integrity()
     return step
 
 
-def shape(step: Step) -> list[tuple[str, int, int]]:
+def chunks_of(step: Step) -> list[tuple[str, int, int]]:
     return [(chunk.sequence.id, chunk.start, chunk.count) for chunk in step.chunks]
 
 
 def test_a_long_prompt_is_computed_in_chunks_of_the_budget() -> None:
     engine = scheduler(budget=8)
     engine.add(sequence("a", 20))
-    assert [shape(run(engine)) for _ in range(4)] == [
+    assert [chunks_of(run(engine)) for _ in range(4)] == [
         [("a", 0, 8)],
         [("a", 8, 8)],
         [("a", 16, 4)],
@@ -44,13 +44,13 @@ def test_a_long_prompt_is_computed_in_chunks_of_the_budget() -> None:
     ]
 
 
-def test_decoding_goes_on_beside_a_prefill_and_comes_first_in_the_step() -> None:
+def test_decoding_continues_beside_a_prefill_and_comes_first_in_the_step() -> None:
     engine = scheduler(budget=8)
     engine.add(sequence("a", 4))
     run(engine)
     engine.add(sequence("b", 20))
-    assert shape(run(engine)) == [("a", 4, 1), ("b", 0, 7)]
-    assert shape(run(engine)) == [("a", 5, 1), ("b", 7, 7)]
+    assert chunks_of(run(engine)) == [("a", 4, 1), ("b", 0, 7)]
+    assert chunks_of(run(engine)) == [("a", 5, 1), ("b", 7, 7)]
 
 
 def test_a_prefill_in_the_middle_leaves_a_token_for_each_sequence_behind_it() -> None:
@@ -60,35 +60,35 @@ def test_a_prefill_in_the_middle_leaves_a_token_for_each_sequence_behind_it() ->
     engine.running.append(late := sequence("late", 4))
     late.blocks = engine.pool.take(2) or []
     late.computed = 3
-    assert shape(run(engine)) == [("late", 3, 1), ("long", 8, 7)]
+    assert chunks_of(run(engine)) == [("late", 3, 1), ("long", 8, 7)]
 
 
-def test_seats_bound_what_runs_and_the_rest_waits_in_order() -> None:
+def test_seats_limit_running_sequences_and_the_rest_waits_in_order() -> None:
     engine = scheduler(seats=2, budget=8)
     for name in "abc":
         engine.add(sequence(name, 2))
-    assert [name for name, _, _ in shape(run(engine))] == ["a", "b"]
+    assert [name for name, _, _ in chunks_of(run(engine))] == ["a", "b"]
     engine.finish(engine.running[0], Finish.STOP)
-    assert [name for name, _, _ in shape(run(engine))] == ["b", "c"]
+    assert [name for name, _, _ in chunks_of(run(engine))] == ["b", "c"]
 
 
-def test_the_youngest_gives_its_blocks_back_and_is_computed_again() -> None:
+def test_youngest_sequence_is_preempted_and_computed_again() -> None:
     engine = scheduler(blocks=4, seats=2, budget=16)
     a, b = sequence("a", 7), sequence("b", 7)
     engine.add(a)
     engine.add(b)
-    run(engine)  # both prompts: two blocks each, all four are taken
+    run(engine)  # both prompts: two blocks each, all four are in use
     run(engine)  # both have 8 tokens in the cache, exactly full
     step = run(engine)
     assert step.preempted == 1
-    assert shape(step) == [("a", 8, 1)]
+    assert chunks_of(step) == [("a", 8, 1)]
     assert (b.computed, b.blocks, list(engine.waiting)) == (0, [], [b])
     engine.finish(a, Finish.STOP)
-    assert shape(run(engine)) == [("b", 0, 9)]
+    assert chunks_of(run(engine)) == [("b", 0, 9)]
     assert engine.preemptions == 1
 
 
-def test_the_oldest_is_never_preempted_for_a_younger_one() -> None:
+def test_oldest_sequence_is_never_preempted_for_a_younger_one() -> None:
     engine = scheduler(blocks=4, seats=4, budget=16)
     first = sequence("first", 3)
     engine.add(first)
@@ -110,7 +110,7 @@ def test_a_finished_sequence_leaves_once_and_frees_its_blocks() -> None:
     assert (a.finish, engine.pool.free, engine.idle) == (Finish.ABORT, 16, True)
 
 
-def test_a_waiting_sequence_can_be_given_up() -> None:
+def test_waiting_sequence_can_be_aborted() -> None:
     engine = scheduler(seats=1)
     a, b = sequence("a", 2), sequence("b", 2)
     engine.add(a)
@@ -120,7 +120,7 @@ def test_a_waiting_sequence_can_be_given_up() -> None:
     assert list(engine.waiting) == []
 
 
-def test_the_time_of_the_first_step_is_kept_through_a_preemption() -> None:
+def test_preemption_keeps_the_time_of_the_first_step() -> None:
     engine = scheduler(blocks=4, seats=2, budget=16)
     a, b = sequence("a", 7), sequence("b", 7)
     engine.add(a)
@@ -132,7 +132,7 @@ def test_the_time_of_the_first_step_is_kept_through_a_preemption() -> None:
     assert b.first_scheduled == 1.0
 
 
-def test_only_what_fits_into_the_whole_cache_fits() -> None:
+def test_sequence_longer_than_the_cache_does_not_fit() -> None:
     engine = scheduler(blocks=4)
     assert engine.fits(16)
     assert not engine.fits(17)
@@ -143,36 +143,36 @@ def test_a_block_is_not_released_twice() -> None:
     blocks = pool.take(1)
     assert blocks is not None
     pool.release(blocks)
-    with pytest.raises(ValueError, match="not held"):
+    with pytest.raises(ValueError, match="not in use"):
         pool.release(blocks)
 
 
-def test_too_few_blocks_change_nothing() -> None:
+def test_failed_allocation_leaves_the_pool_unchanged() -> None:
     pool = BlockPool(2, 4)
     assert pool.take(3) is None
     assert pool.free == 2
 
 
-def test_an_urgent_prompt_passes_one_of_batch_work_that_is_being_computed() -> None:
+def test_urgent_prompt_overtakes_a_batch_prompt_in_progress() -> None:
     engine = scheduler(blocks=64, budget=8)
-    engine.add(sequence("batch", 40, urgency=2))
+    engine.add(sequence("batch", 40, priority=2))
     run(engine)
-    engine.add(sequence("urgent", 10, urgency=0))
-    assert shape(run(engine)) == [("batch", 8, 1), ("urgent", 0, 7)]
-    assert shape(run(engine)) == [("urgent", 7, 3), ("batch", 9, 5)]
-    assert shape(run(engine)) == [("urgent", 10, 1), ("batch", 14, 7)]
+    engine.add(sequence("urgent", 10, priority=0))
+    assert chunks_of(run(engine)) == [("batch", 8, 1), ("urgent", 0, 7)]
+    assert chunks_of(run(engine)) == [("urgent", 7, 3), ("batch", 9, 5)]
+    assert chunks_of(run(engine)) == [("urgent", 10, 1), ("batch", 14, 7)]
 
 
-def test_the_urgent_wait_in_front_of_the_others_in_order_of_arrival() -> None:
+def test_waiting_sequences_are_ordered_by_priority_then_arrival() -> None:
     engine = scheduler(seats=1, budget=8)
-    for name, urgency in (("b", 2), ("n", 1), ("u", 0), ("v", 0), ("m", 1)):
-        engine.add(sequence(name, 2, urgency))
+    for name, priority in (("b", 2), ("n", 1), ("u", 0), ("v", 0), ("m", 1)):
+        engine.add(sequence(name, 2, priority))
     assert [waiting.id for waiting in engine.waiting] == ["u", "v", "n", "m", "b"]
 
 
-def test_the_least_urgent_gives_its_blocks_back_even_when_it_is_older() -> None:
+def test_lowest_priority_is_preempted_even_when_it_is_older() -> None:
     engine = scheduler(blocks=4, seats=2, budget=16)
-    old, urgent = sequence("old", 7, urgency=2), sequence("urgent", 7, urgency=0)
+    old, urgent = sequence("old", 7, priority=2), sequence("urgent", 7, priority=0)
     engine.add(old)
     run(engine)
     engine.add(urgent)

@@ -11,7 +11,7 @@ from r1_runtime.server.options import resolve_model
 from r1_runtime.training.train import prepare
 
 
-def test_loading_and_preparing_keep_one_parameter() -> None:
+def test_tied_output_head_stays_one_parameter_after_loading_and_a_cast() -> None:
     model = load_model(resolve_model("bundled:demo"), dtype=torch.float32)
     assert model.config.tie_word_embeddings
     assert model.lm_head.weight is model.embed_tokens.weight

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from r1_common.model_names import NameClaim, age_of, owner_of
+from r1_common.model_names import NameClaim, age_key, owner_of
 from r1_operator.api.names import ROUTE_KEY
 from r1_operator.kube.kinds import Key
 from r1_operator.kube.store import Store
@@ -40,7 +40,7 @@ class NameIndex:
             return set()
         metadata = configmap["metadata"]
         namespace, name = metadata.get("namespace", ""), metadata["name"]
-        age = age_of(metadata.get("creationTimestamp") or "", f"{namespace}/{name}")
+        age = age_key(metadata.get("creationTimestamp") or "", f"{namespace}/{name}")
         key = Key(*claim.key.split("/", 1))
         if self._claims.get(key) == (age, claim):
             return set()
@@ -66,7 +66,7 @@ class NameIndex:
     def conflicts(self, key: Key) -> dict[str, str]:
         """The claimed names that other resources own, with the key of each owner."""
         entry = self._claims.get(key)
-        names = entry[1].wanted() if entry is not None else ()
+        names = entry[1].claimed_names() if entry is not None else ()
         owners = {name: self._owner(name) for name in names}
         return {name: owner for name, owner in owners.items() if owner != str(key)}
 

@@ -376,7 +376,7 @@ class Reconciler:
             return "unchanged"
         pods, generation = self._stores.pods.of(key), metadata.get("generation", 0)
         status = plan_unreadable_status(
-            before, generation, pods, message, self._clock.shown(self._clock.now())
+            before, generation, pods, message, self._clock.to_wall_clock(self._clock.now())
         )
         if not status_differs(status, before):
             return "unchanged"

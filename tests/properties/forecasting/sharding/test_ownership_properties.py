@@ -8,9 +8,9 @@ import random
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from forecaster_shards import NAMES, release
 from r1_forecasting.service.request import parse_request
 from r1_forecasting.sharding.ownership import owner_of
-from release_story import NAMES, release
 
 names = st.lists(
     st.from_regex(r"[a-z][-a-z0-9]{0,20}[a-z0-9]", fullmatch=True),

@@ -1,7 +1,7 @@
 """Knative's KPA as on the board, against its owner's unit table and against what the owner said.
 
 The table: figures of knative/serving pkg/autoscaler/scaling/autoscaler_test.go at 01f103ef
-(Apache-2.0), totals over the target. The recording: ten minutes of `knative_story.py` played by the
+(Apache-2.0), totals over the target. The recording: ten minutes of `kpa_replay.py` played by the
 owner's own package; `tests/integration/evaluation/test_knative_itself.py` made it and checks it.
 """
 
@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from knative_story import TICK, means
+from kpa_replay import TICK, means
 from r1_evaluation.baselines.knative_kubeai import Panic, knative_begin, knative_step
 
 RECORDED = Path(__file__).with_name("knative_v0.49.0.json")

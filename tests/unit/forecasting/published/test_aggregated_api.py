@@ -15,7 +15,7 @@ import aiohttp
 import pytest
 from aiohttp import web
 
-import network_kinds
+import network_variants
 from r1_common.listen import EVERY_ADDRESS
 from r1_forecasting.protocol import ForecastUnavailable, UnavailableReason
 from r1_forecasting.published.aggregated import ExternalMetricsApi
@@ -183,7 +183,9 @@ async def test_without_allowed_names_the_authority_alone_decides(door: Door) -> 
         assert answer.status == 200
 
 
-@pytest.mark.skipif(network_kinds.unavailable(network_kinds.PLAIN) is not None, reason="no IPv6")
+@pytest.mark.skipif(
+    network_variants.unavailable(network_variants.PLAIN) is not None, reason="no IPv6"
+)
 async def test_both_families_are_served_at_one_port_also_after_new_keys(door: Door) -> None:
     port = door.door.bound_port
     for _ in range(2):

@@ -11,7 +11,7 @@ import grpc
 import grpc.aio
 import pytest
 
-from kedas_view import generated_client
+from keda_client import generated_client
 from r1_forecasting.protocol import ForecastUnavailable, UnavailableReason
 from r1_forecasting.published.keda import KedaScaler, start_keda_listener
 from r1_forecasting.published.publication import InferenceName, Publication

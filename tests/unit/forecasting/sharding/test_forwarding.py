@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from aiohttp import web
 
+from forecaster_shards import NAMES, Release, Shard, release
 from r1_forecasting.protocol import ForecastUnavailable, UnavailableReason
 from r1_forecasting.published.publication import InferenceName, Publication, parse_publication
 from r1_forecasting.published.publisher import Publisher
@@ -21,7 +22,6 @@ from r1_forecasting.service.request import ForecastRequest, parse_request
 from r1_forecasting.service.service import ForecastService
 from r1_forecasting.sharding.peer_api import ANSWER, ASK, STANDING
 from r1_forecasting.sharding.peers import REST_SECONDS
-from release_story import NAMES, Release, Shard, release
 
 SHAPE: dict[str, Any] = {
     "query": "demand",

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from fake_api_server import FakeApiServer, client_of, fake_api_server
 from model_name_cases import CASES, Case
-from r1_common.model_names import NameClaim, age_of, resolve
+from r1_common.model_names import NameClaim, age_key, resolve
 from r1_operator.controller.reconcile.model_names import NameIndex
 from r1_operator.controller.reconcile.reconciler import Reconciler
 from r1_operator.kube.client import Api
@@ -66,7 +66,7 @@ def test_the_name_index_equals_the_gateway_table_after_any_history(steps: list[A
             touched = index.update(live[key])
         by_age = sorted(
             live.values(),
-            key=lambda one: age_of(
+            key=lambda one: age_key(
                 one["metadata"]["creationTimestamp"],
                 f"{one['metadata']['namespace']}/{one['metadata']['name']}",
             ),
@@ -77,7 +77,8 @@ def test_the_name_index_equals_the_gateway_table_after_any_history(steps: list[A
             for one in documents
         )
         now = {
-            one: {name: table.owners[name] for name in table.lost.get(str(one), ())} for one in live
+            one: {name: table.owners[name] for name in table.conflicts.get(str(one), ())}
+            for one in live
         }
         for one in live:
             assert index.conflicts(one) == now[one]

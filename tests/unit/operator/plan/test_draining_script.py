@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-import network_kinds
+import network_variants
 from r1_operator.plan.workload.engines.draining import SCRIPT
 
 RUNNING, WAITING = "vllm:num_requests_running", "vllm:num_requests_waiting"
@@ -175,7 +175,9 @@ def test_the_script_asks_the_address_of_its_pod(engine: Callable[..., Engine]) -
     assert server.looks == 3
 
 
-@pytest.mark.skipif(network_kinds.unavailable(network_kinds.PLAIN) is not None, reason="no IPv6")
+@pytest.mark.skipif(
+    network_variants.unavailable(network_variants.PLAIN) is not None, reason="no IPv6"
+)
 @pytest.mark.parametrize("pod_ip", ["::1", ""])
 def test_the_script_finds_an_engine_on_ipv6(pod_ip: str, engine: Callable[..., Engine]) -> None:
     server = engine(gauges(1), IDLE, kind=EngineV6)

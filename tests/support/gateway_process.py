@@ -1,4 +1,4 @@
-"""The gateway as a process of its own, in front of pods of the test."""
+"""A gateway process in front of the pods of a test."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from typing import Any
 
 
 @asynccontextmanager
-async def gateway_program(folder: Path, *pods: str, **route: Any) -> AsyncIterator[tuple[int, int]]:
-    """A gateway with one route ``m`` to the pods' addresses: its port and its admin port."""
+async def gateway_process(folder: Path, *pods: str, **route: Any) -> AsyncIterator[tuple[int, int]]:
+    """Run a gateway with one route ``m`` to the pods' addresses; yields its port and admin port."""
     entry = {
         "namespace": "default",
         "name": "m",

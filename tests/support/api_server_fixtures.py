@@ -1,4 +1,4 @@
-"""What stories on a real API server start from: a client, the CRD, and a namespace for each test."""
+"""Fixtures on a real API server: a client, the CRD, and a namespace per test."""
 
 import uuid
 from collections.abc import AsyncIterator
@@ -12,7 +12,7 @@ from r1_operator.kube.client import Api
 
 @pytest.fixture
 async def api(apiserver: Path) -> AsyncIterator[Api]:
-    """The test's own client; what an operator does is not in its log."""
+    """The test's client; its request log has no requests of an operator."""
     async with await connect(apiserver) as client:
         await install_crd(client)
         yield client
@@ -20,7 +20,7 @@ async def api(apiserver: Path) -> AsyncIterator[Api]:
 
 @pytest.fixture
 async def namespace(api: Api) -> str:
-    """A fresh namespace."""
+    """A new namespace."""
     name = f"it-{uuid.uuid4().hex[:8]}"
     await make_namespace(api, name)
     return name

@@ -1,4 +1,4 @@
-"""The words the end-to-end stories are told in: wait, load, kill."""
+"""Helpers of the end-to-end tests: wait for a condition, generate load, kill a process."""
 
 from __future__ import annotations
 
@@ -21,32 +21,32 @@ from r1_demo.arrivals import ScheduledRequest
 from r1_demo.installation import Installation
 from r1_demo.load_generator import RequestOutcome, read_outcomes, write_schedule
 from r1_demo.stage import SCRAPE_SECONDS
-from ramp_story import shape
+from recurring_ramp import shape
 
 MODELS = "models"
-"""The namespace of the resources that the stories make."""
+"""Namespace of the resources of the tests."""
 VERBATIM = "production-r1"
-"""The resource of the README's manifest, in the namespace default."""
+"""Resource of the README's manifest, in the namespace default."""
 SHOP = "shop"
-"""The namespace of a Deployment that is nobody's R1Inference."""
+"""Namespace of a Deployment without an R1Inference."""
 SHOP_SEASON, SHOP_STEP = 120.0, 2.0
-# The lead has room for the HPA's period of 15 s and the start of a pod.
+# The lead time covers the HPA's sync period of 15 s and the start of a pod.
 _SHOP_DEMAND = shape("shop_demand", SHOP_SEASON, SHOP_STEP, lead=40.0)
 PUBLISHED: list[dict[str, Any]] = [
     _SHOP_DEMAND | {"namespace": SHOP, "name": "demand-ahead"},
-    # The same series without the forecast's help: what a plain HPA would see.
+    # The same series without the forecast, as a plain HPA reads it.
     _SHOP_DEMAND | {"namespace": SHOP, "name": "demand-now", "activation": "Advisory"},
 ]
 """The chart's value forecaster.published."""
 
 
 def chart_values(node: dict[str, str]) -> dict[str, Any]:
-    """The values of every installation: all parts on the node so labelled, all doors open."""
+    """Chart values of every installation: all components on the labelled node, all ports enabled."""
     values: dict[str, Any] = {
         part: {"nodeSelector": node} for part in ("operator", "gateway", "forecaster", "backtest")
     }
-    # As the demo: rates over four scrapes, which come every two seconds here. Over the default
-    # minute a ramp of half a minute is smoothed away.
+    # As in the demo: rates over four scrapes, one every two seconds. The default window of one
+    # minute would smooth out a ramp of half a minute.
     window = {"name": "R1_MIN_RATE_SECONDS", "value": str(round(4 * SCRAPE_SECONDS))}
     values["operator"]["extraEnv"] = [window]
     values["serviceMonitor"] = {"interval": f"{SCRAPE_SECONDS:.0f}s"}
@@ -59,7 +59,7 @@ def chart_values(node: dict[str, str]) -> dict[str, Any]:
 
 
 def wait_for(what: str, seconds: float, check: Callable[[], Any]) -> Any:
-    """Return the first truthy answer of `check`, asked twice a second; fail after `seconds`."""
+    """Call `check` twice per second; return its first truthy result, or fail after `seconds`."""
     deadline = time.monotonic() + seconds
     while True:
         answer = check()
@@ -71,30 +71,30 @@ def wait_for(what: str, seconds: float, check: Callable[[], Any]) -> Any:
 
 
 def ready(installation: Installation, name: str, seconds: float = 120) -> None:
-    """Wait as a user does."""
+    """Wait for the condition Ready by `kubectl wait`."""
     wait = ("wait", "--for=condition=Ready", f"r1/{name}", "-n", MODELS)
     installation.kubectl(*wait, f"--timeout={seconds:.0f}s")
 
 
 def deployment(installation: Installation, name: str) -> dict[str, Any]:
-    """The resource's Deployment."""
-    found: dict[str, Any] = installation.get("deployment", name, "-n", MODELS)
-    return found
+    """The Deployment of a resource."""
+    manifest: dict[str, Any] = installation.get("deployment", name, "-n", MODELS)
+    return manifest
 
 
 @dataclass(slots=True)
 class Load:
-    """An open-loop load in a process of its own."""
+    """An open-loop load generator in a separate process."""
 
     process: subprocess.Popen[bytes]
     results: Path
 
     def outcomes(self) -> list[RequestOutcome]:
-        """What has ended so far."""
+        """Outcomes of the requests that have ended so far."""
         return read_outcomes(self.results)[0] if self.results.exists() else []
 
     def finish(self, seconds: float = 180) -> list[RequestOutcome]:
-        """Wait for the last request; returns every outcome."""
+        """Wait for the last request; return all outcomes."""
         assert self.process.wait(timeout=seconds) == 0
         return self.outcomes()
 
@@ -103,7 +103,7 @@ class Load:
 def load(
     url: str, arrivals: Sequence[ScheduledRequest], folder: Path, starts_at: float
 ) -> Iterator[Load]:
-    """Offer `arrivals` to the gateway from the unix time `starts_at` on."""
+    """Send `arrivals` to the gateway, starting at the Unix time `starts_at`."""
     schedule, results = folder / "schedule.jsonl", folder / "results.jsonl"
     write_schedule(schedule, arrivals)
     argv = [sys.executable, "-m", "r1_demo.load_generator", "--url", url, "--schedule",
@@ -117,7 +117,7 @@ def load(
 
 
 def pids(cluster: Cluster, program: str) -> list[int]:
-    """The processes of `program` in the pods of the local cluster, as this machine numbers them."""
+    """Process ids on this machine of `program` in the pods of the local cluster."""
     assert isinstance(cluster, LocalCluster)
     found = []
     for folder in Path("/proc").glob("[0-9]*"):
@@ -132,12 +132,12 @@ def pids(cluster: Cluster, program: str) -> list[int]:
 
 
 def kill(pid: int) -> None:
-    """kill -9."""
+    """Send SIGKILL."""
     os.kill(pid, signal.SIGKILL)
 
 
 def verbatim_pods(installation: Installation) -> list[dict[str, Any]]:
-    """The pods of the README's manifest that are not on their way out."""
+    """The pods of the README's manifest without a deletionTimestamp."""
     selector = f"deepseek.ai/r1inference={VERBATIM}"
     found = installation.get("pods", "-n", "default", "-l", selector)["items"]
     return [pod for pod in found if "deletionTimestamp" not in pod["metadata"]]

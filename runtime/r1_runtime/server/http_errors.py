@@ -1,7 +1,7 @@
-"""Requests that aiohttp refuses before a handler sees them, answered in OpenAI's error form.
+"""OpenAI-style JSON errors for requests that aiohttp rejects before a handler runs.
 
-These are malformed heads and body encodings that it cannot decode. aiohttp has no public hook for
-them: its protocol class answers in plain text and logs a traceback for each.
+These are malformed heads and body encodings that aiohttp cannot decode. aiohttp has no public hook
+for them: its protocol class responds in plain text and logs a traceback for each.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _CLIENT_FAULTS = (HttpProcessingError, ClientPayloadError, web.RequestPayloadErr
 
 
 class JsonErrorRunner(web.AppRunner):
-    """An application runner whose connections answer every error as JSON."""
+    """An application runner whose connections report every error as JSON."""
 
     async def _make_server(self) -> web.Server:
         server = await super()._make_server()
@@ -37,10 +37,10 @@ class _JsonErrorHandler(RequestHandler):
     __slots__ = ()
 
     def log_exception(self, *args: Any, **kw: Any) -> None:
-        """A fault of the client's is a debug line; aiohttp logs it like one of the server."""
+        """Log a client error at debug level; aiohttp logs it as a server error."""
         error = kw.get("exc_info")
         if isinstance(error, _CLIENT_FAULTS):
-            self.log_debug("a client's fault: %s", " ".join(str(error).split())[:200])
+            self.log_debug("client error: %s", " ".join(str(error).split())[:200])
         else:
             super().log_exception(*args, **kw)
 
@@ -56,7 +56,7 @@ class _JsonErrorHandler(RequestHandler):
             error = RequestError("internal error", status=status, kind="server_error", code="error")
         elif isinstance(exc, ContentEncodingError):
             error = RequestError(
-                "the body's Content-Encoding is not supported, or the body does not have it",
+                "the body's Content-Encoding is not supported, or the body is not encoded that way",
                 status=415,
                 param="Content-Encoding",
             )
@@ -64,7 +64,7 @@ class _JsonErrorHandler(RequestHandler):
             reason = " ".join((message or "").split())[:200]
             error = RequestError(f"the request is not valid HTTP: {reason}", status=status)
         if request.writer.output_size > 0:
-            raise ConnectionError("a response has begun: no other one can follow")
+            raise ConnectionError("the response has started: no error response can follow")
         response = web.Response(
             body=orjson.dumps(error_object(error)),
             status=error.status,

@@ -1,9 +1,9 @@
-"""Workloads without pods that an autoscaler scales, and the metric it is shown, in one server.
+"""Server with workloads without pods and the external metric by which an autoscaler scales them.
 
-It stands behind the API server's aggregator as two APIs: `external.metrics.k8s.io` and a group of
-its own whose only resource has a `scale` subresource. A workload's status follows its spec at once,
-so each look of an autoscaler finds what the look before it asked for, and nothing has to run. Each
-look asks for the metric once: that is the clock of a story, and the series is told by looks.
+The API server's aggregator serves it as two APIs: `external.metrics.k8s.io` and a test group whose only
+resource has a `scale` subresource. A workload's status follows its spec at once, so each sync of an
+autoscaler reads the replicas of the previous one, and no pod runs. Each sync reads the metric once:
+the series has one value per sync.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ Series = Sequence[float | None]
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """One look of the autoscaler: when, what it was shown (None: an error), and the count then."""
+    """One sync of the autoscaler: time, metric value (None: an error), and replicas at that time."""
 
     at: float
     shown: float | None
@@ -37,31 +37,31 @@ class Look:
 
 @dataclass(slots=True)
 class Workload:
-    """A count, the series that its autoscaler is shown look by look, and what it did."""
+    """Replicas, the metric series (one value per sync), and the syncs so far."""
 
     series: Series
     replicas: int
     looks: list[Look] = field(default_factory=list)
     looks_answered: int = 0
-    """How many looks there had been when the count was last set."""
+    """Number of syncs when the replicas were last set."""
     moved_unseen: list[tuple[float, int]] = field(default_factory=list)
-    """Counts that were set without a look at the metric since the one before."""
+    """Replicas that were set without a metric read since the previous change."""
 
     @property
-    def told(self) -> bool:
-        """Whether the series is over and what came of its last value is known."""
+    def finished(self) -> bool:
+        """Whether the sync after the last value of the series has started."""
         return len(self.looks) > len(self.series)
 
 
 class Stage:
-    """The workloads by name; each is shown the metric of its own name."""
+    """The workloads by name; the metric of a workload has its name."""
 
     def __init__(self, workloads: Mapping[str, Workload]) -> None:
         self.workloads = workloads
         self._lock = threading.Lock()
 
     def look(self, name: str) -> float | None:
-        """Show the next value of the series, the last one again when it is over."""
+        """Return the next value of the series, or the last one at its end."""
         with self._lock:
             workload = self.workloads[name]
             at = min(len(workload.looks), len(workload.series) - 1)
@@ -70,7 +70,7 @@ class Stage:
             return shown
 
     def scale(self, name: str, replicas: int | None = None) -> dict[str, Any]:
-        """Return the scale of a workload, after setting it."""
+        """Set the replicas if given; return the scale of a workload."""
         with self._lock:
             workload = self.workloads[name]
             if replicas is not None:
@@ -155,7 +155,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _refuse(self, code: int, reason: str) -> None:
         status = {"kind": "Status", "apiVersion": "v1", "status": "Failure", "code": code}
-        self._answer(code, status | {"reason": reason, "message": "nothing to see", "metadata": {}})
+        self._answer(code, status | {"reason": reason, "message": "no such object", "metadata": {}})
 
     def _answer(self, code: int, body: Mapping[str, Any]) -> None:
         text = json.dumps(body).encode()
@@ -166,12 +166,12 @@ class _Handler(BaseHTTPRequestHandler):
         self.wfile.write(text)
 
     def log_message(self, format: str, *_: Any) -> None:
-        """Say nothing."""
+        """Log nothing."""
 
 
 @contextmanager
 def serving(stage: Stage, certificate: Path, key: Path) -> Iterator[int]:
-    """Serve a stage on the loopback interface with TLS; gives the port."""
+    """Serve the workloads on the loopback interface with TLS; yields the port."""
     server = ThreadingHTTPServer(("127.0.0.1", 0), type("Handler", (_Handler,), {"stage": stage}))
     server.daemon_threads = True
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)

@@ -1,11 +1,11 @@
-"""Commands in networks that not every machine has: IPv6 alone, and a kernel without IPv6.
+"""Prefixes that run a command in an IPv6-only network or with a kernel without IPv6.
 
-Both are real. IPv6 alone is a network namespace whose loopback device has no IPv4 address. A kernel
-without IPv6 is a seccomp filter that answers `socket(AF_INET6)` with EAFNOSUPPORT, as a kernel
-booted with `ipv6.disable=1` does.
+The IPv6-only network is a network namespace whose loopback device has no IPv4 address. The kernel
+without IPv6 is a seccomp filter under which `socket(AF_INET6)` fails with EAFNOSUPPORT, as with
+`ipv6.disable=1`.
 
-`python tests/network_kinds.py answers SECONDS URL... -- COMMAND...` starts the command and prints,
-as JSON, which URLs answer before SECONDS are over.
+`python tests/support/network_variants.py answers SECONDS URL... -- COMMAND...` starts the command and
+prints, as JSON, which URLs respond within SECONDS.
 """
 
 from __future__ import annotations
@@ -37,13 +37,13 @@ _SOCKET_CALL = {"x86_64": 41, "aarch64": 198}
 
 
 def unavailable(prefix: tuple[str, ...]) -> str | None:
-    """Why commands with this prefix cannot run here, or None."""
+    """The reason for which commands with this prefix cannot run here, or None."""
     if prefix is PLAIN:
         return None if _has_ipv6() else "this machine has no IPv6 loopback address"
     if prefix is IPV6_ALONE and not (shutil.which("unshare") and shutil.which("ip")):
         return "unshare and ip are not installed"
-    tried = subprocess.run([*prefix, "true"], capture_output=True, text=True, check=False)
-    return None if tried.returncode == 0 else f"not permitted here: {tried.stderr.strip()}"
+    trial = subprocess.run([*prefix, "true"], capture_output=True, text=True, check=False)
+    return None if trial.returncode == 0 else f"not permitted here: {trial.stderr.strip()}"
 
 
 def _has_ipv6() -> bool:
@@ -56,7 +56,7 @@ def _has_ipv6() -> bool:
 
 
 def refuse_ipv6() -> None:
-    """From now on, in this process and its children, the kernel has no IPv6 sockets."""
+    """Make `socket(AF_INET6)` fail in this process and its children."""
 
     def step(code: int, yes: int, no: int, value: int) -> bytes:
         return struct.pack("HBBI", code, yes, no, value)
@@ -73,8 +73,8 @@ def refuse_ipv6() -> None:
             step(leave, 0, 0, allow),
         )
     )
-    kept = ctypes.create_string_buffer(program, len(program))
-    filter_ = struct.pack("HxxxxxxQ", len(program) // 8, ctypes.addressof(kept))
+    buffer = ctypes.create_string_buffer(program, len(program))
+    filter_ = struct.pack("HxxxxxxQ", len(program) // 8, ctypes.addressof(buffer))
     libc = ctypes.CDLL(None, use_errno=True)
     no_new_privileges, seccomp, by_filter = 38, 22, 2
     if libc.prctl(no_new_privileges, 1, 0, 0, 0) or libc.prctl(seccomp, by_filter, filter_, 0, 0):
@@ -82,24 +82,24 @@ def refuse_ipv6() -> None:
 
 
 def _answers(seconds: float, urls: list[str], command: list[str]) -> dict[str, bool]:
-    found = dict.fromkeys(urls, False)
+    responded = dict.fromkeys(urls, False)
     end = time.monotonic() + seconds
     process = subprocess.Popen(command, stdout=sys.stderr)
     try:
-        while time.monotonic() < end and not all(found.values()) and process.poll() is None:
+        while time.monotonic() < end and not all(responded.values()) and process.poll() is None:
             time.sleep(0.2)
-            for url in [url for url, answered in found.items() if not answered]:
+            for url in [url for url, done in responded.items() if not done]:
                 with contextlib.suppress(OSError):
                     _ask(url)
-                    found[url] = True
+                    responded[url] = True
     finally:
         process.kill()
         process.wait()
-    return found
+    return responded
 
 
 def _ask(url: str) -> None:
-    """Return when there is an answer: any HTTP status, or for `tcp://` a connection."""
+    """Return after a response: any HTTP status, or for `tcp://` a connection."""
     parts = urllib.parse.urlsplit(url)
     if parts.scheme == "tcp":
         socket.create_connection((str(parts.hostname), int(parts.port or 0)), timeout=5).close()

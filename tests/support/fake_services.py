@@ -1,4 +1,4 @@
-"""What stories about scaling share: fake gateways and forecasters, and what to wait for."""
+"""Fake gateway and forecaster for tests of scaling, and conditions to wait for."""
 
 import time
 from collections.abc import AsyncIterator
@@ -78,7 +78,7 @@ class FakeSites:
 
 @pytest.fixture
 async def sites() -> AsyncIterator[FakeSites]:
-    """The fakes, served."""
+    """The fake gateway and forecaster, listening."""
     fakes = FakeSites()
     app = web.Application()
     app.router.add_get("/signals", fakes.signals)
@@ -93,17 +93,17 @@ async def sites() -> AsyncIterator[FakeSites]:
 
 
 def at_least(api: Api, key: Key, count: int) -> Any:
-    """A condition to wait for: so many replicas are asked for."""
+    """A condition to wait for: the Deployment requests at least `count` replicas."""
 
     async def check() -> bool:
-        found = await api.get(DEPLOYMENT, *key)
-        return found is not None and found["spec"]["replicas"] >= count
+        deployment = await api.get(DEPLOYMENT, *key)
+        return deployment is not None and deployment["spec"]["replicas"] >= count
 
     return check
 
 
 async def decisions(port: int, key: Key) -> list[Json]:
-    """What `r1 explain` would be told."""
+    """The decisions that `r1 explain` reads."""
     url = f"http://127.0.0.1:{port}/decisions/{key.namespace}/{key.name}"
     async with aiohttp.ClientSession() as session, session.get(url) as response:
         return list((await response.json())["decisions"])

@@ -1,4 +1,4 @@
-"""Foreign JSON fails in one declared way."""
+"""Untrusted JSON fails with one declared error."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from r1_common.foreign_json import InvalidJson, only, parse_json
+from r1_common.untrusted_json import InvalidJson, convert_errors, parse_json
 
 
 @pytest.mark.parametrize(
@@ -32,8 +32,8 @@ def test_text_that_is_not_acceptable_json_raises_invalid_json(text: str | bytes)
         parse_json(text)
 
 
-def test_text_above_the_byte_limit_is_refused_before_it_is_parsed() -> None:
-    with pytest.raises(InvalidJson, match="at most 10"):
+def test_text_above_the_byte_limit_is_rejected_before_parsing() -> None:
+    with pytest.raises(InvalidJson, match="the limit is 10 bytes"):
         parse_json("[" * 11, max_bytes=10)
 
 
@@ -50,13 +50,13 @@ class Refused(ValueError):
 @pytest.mark.parametrize(
     "error", [KeyError("a"), TypeError("x"), RecursionError(), AttributeError("y"), ValueError("z")]
 )
-def test_only_turns_every_exception_into_the_declared_one(error: Exception) -> None:
-    with pytest.raises(Refused, match="ConfigMap a/b: "), only(Refused, "ConfigMap a/b"):
+def test_convert_errors_converts_every_exception(error: Exception) -> None:
+    with pytest.raises(Refused, match="ConfigMap a/b: "), convert_errors(Refused, "ConfigMap a/b"):
         raise error
 
 
-def test_only_passes_the_declared_error_unchanged() -> None:
+def test_convert_errors_passes_the_declared_error_unchanged() -> None:
     error = Refused("field x")
-    with pytest.raises(Refused) as caught, only(Refused, "ConfigMap a/b"):
+    with pytest.raises(Refused) as caught, convert_errors(Refused, "ConfigMap a/b"):
         raise error
     assert caught.value is error

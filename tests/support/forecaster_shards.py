@@ -1,6 +1,6 @@
-"""Several shards on the loopback interface, each with a list of its own to know the others by.
+"""Several forecaster shards on the loopback interface, each with its own list of the others.
 
-Who keeps the subjects is up to the story: real services, or homes that only note what they are asked.
+The local service of a shard is either a real one or a fake that records the requests.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ NAMES = ("r1-forecaster-0", "r1-forecaster-1", "r1-forecaster-2")
 
 
 class NotingHome:
-    """Has no data about anything, and notes who asked for what."""
+    """A local service without data that records the requests."""
 
     def __init__(self) -> None:
         self.asked: list[str] = []
@@ -51,7 +51,7 @@ class NotingHome:
 
 @dataclass(slots=True)
 class Shard:
-    """One of them: its home, its way to the others, and the names that it knows."""
+    """A shard: its local service, its routing to peers, and the names in its list."""
 
     name: str
     home: Any
@@ -60,7 +60,7 @@ class Shard:
     knows: list[str]
     port: int = 0
     hops: list[str] = field(default_factory=list)
-    """Paths at which other shards asked."""
+    """Paths of the requests from other shards."""
 
 
 @dataclass(slots=True)
@@ -74,11 +74,11 @@ class Release:
         return self.shards[name]
 
     def address(self, name: str) -> str:
-        """Where the shard answers, or answered before it went."""
+        """Current or last address of the shard."""
         return f"http://127.0.0.1:{self.shards[name].port}"
 
     def all_know(self, names: Sequence[str]) -> None:
-        """Give every shard the same list."""
+        """Set the same list for every shard."""
         for shard in self.shards.values():
             shard.knows[:] = names
 
@@ -87,31 +87,31 @@ class Release:
         return Shards(name, known)
 
     def owner(self, subject: str) -> Shard:
-        """Whose it is, where all lists are the first shard's."""
+        """The owner of a series by the list of the first shard."""
         return self.shards[self.seen_from(NAMES[0]).owner(subject)]
 
     def others(self, subject: str) -> list[Shard]:
         return [shard for shard in self.shards.values() if shard is not self.owner(subject)]
 
     async def leaves(self, name: str) -> None:
-        """Its process ends; its address stays in the lists."""
+        """End the process of a shard; its address stays in the lists."""
         await self.shards[name].server.close()
 
     async def returns(self, name: str, app: web.Application | None = None) -> None:
-        """A new process at the old address, with the home that it had, or another ``app``."""
+        """Start a new process at the old address, with the same local service or another ``app``."""
         shard = self.shards[name]
         await shard.server.close()
         await self.serve(shard, app)
 
     async def serve(self, shard: Shard, app: web.Application | None = None) -> None:
-        """Listen, at the same port as before if there was one."""
+        """Listen, at the previous port if there was one."""
         shard.server = TestServer(app or self.door(shard), port=shard.port or None)
         await shard.server.start_server()
         assert shard.server.port is not None
         shard.port = shard.server.port
 
     def door(self, shard: Shard) -> web.Application:
-        """The shard's door for the others, which notes who comes."""
+        """The shard's peer API, which records the requests."""
 
         @web.middleware
         async def note(
@@ -129,7 +129,7 @@ class Release:
 async def release(
     make: Callable[[], Local] = NotingHome, names: Sequence[str] = NAMES
 ) -> AsyncIterator[Release]:
-    """Shards that serve until the block ends; a clock of the story's tells who may be asked again."""
+    """Shards that serve until the block ends; `Release.now` is the clock of retries to peers."""
     made = Release()
     for name in names:
         metrics = ForecastMetrics()

@@ -1,6 +1,6 @@
-"""A service under a load by the second, scaled by a KPA every 2 s, with pods that take 20 s to serve.
+"""Replay of a load on a service that a KPA scales every 2 s, with pods that start in 20 s.
 
-Whoever decides is given: ours, Knative's own code, or what that once said.
+The decision function is a parameter: our implementation, Knative's code, or its recorded output.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ STABLE, PANIC = 60, 6
 
 @dataclass(frozen=True, slots=True)
 class Tick:
-    """What a KPA is shown: second, ready pods, and the totals of the seconds since the last tick."""
+    """Input of a KPA decision: second, ready pods, and the load per second since the last tick."""
 
     at: int
     ready: int
@@ -26,7 +26,7 @@ class Tick:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What it makes of it: the means of both windows, and the count it wants."""
+    """Output of a KPA decision: the means of both windows, and the desired pods."""
 
     stable: float
     panic: float
@@ -34,7 +34,7 @@ class Verdict:
 
 
 def load(seconds: int, seed: int) -> list[float]:
-    """A wave with noise, two bursts of several times as much, and a lull at nothing."""
+    """A wave with noise, two bursts of several times the load, and a period without load."""
     drawn = np.random.default_rng(seed)
     at = np.arange(seconds)
     wave = 6 + 4 * np.sin(at / 90) + drawn.normal(0, 0.8, seconds)
@@ -48,7 +48,7 @@ def load(seconds: int, seed: int) -> list[float]:
 def play(
     values: list[float], decide: Callable[[Tick], Verdict], first: int
 ) -> list[tuple[Tick, Verdict]]:
-    """Play a load; the count starts at `first`, and what is new serves after 20 s."""
+    """Replay a load; the count starts at `first`, and new pods serve after 20 s."""
     counts = [first] * (START // TICK + 1)
     played = []
     for at in range(TICK, len(values) + 1, TICK):
@@ -60,6 +60,6 @@ def play(
 
 
 def means(values: list[float], at: int) -> tuple[float, float]:
-    """The means of both windows that end with second `at`, of what there is at the beginning."""
+    """Means of both windows that end with second `at`; shorter windows at the beginning."""
     stable, panic = values[max(0, at - STABLE) : at], values[max(0, at - PANIC) : at]
     return math.fsum(stable) / len(stable), math.fsum(panic) / len(panic)

@@ -1,7 +1,7 @@
-"""A ramp that comes back each minute, a Prometheus that has always seen it, a forecaster beside it.
+"""A load ramp that recurs each minute, a fake Prometheus with its history, and a forecaster.
 
-The Prometheus is a stand-in that computes what it is asked for: `demand(t)` for any time up to now.
-So every story starts with a long past, and what is under test is what the forecaster's doors do.
+The fake Prometheus computes `demand(t)` for any time up to now, so every test starts with a long
+history. The published endpoints of the forecaster are under test.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ QUIET, BUSY = 2.0, 20.0
 
 
 def shape(query: str, season: float, step: float, lead: float) -> dict[str, Any]:
-    """The forecast's fields, as `POST /v1/forecast` and a publication have them."""
+    """Fields of a forecast, for `POST /v1/forecast` and for a published forecast."""
     return {
         "query": query,
         "stepSeconds": step,
@@ -41,7 +41,7 @@ SHAPE = shape("demand", SEASON, STEP, LEAD)
 
 
 def answer_of(url: str, body: dict[str, Any]) -> dict[str, Any]:
-    """What a forecaster at `url` answers to the operator's question."""
+    """Response of the forecaster at `url` to `POST /v1/forecast`."""
     request = urllib.request.Request(
         f"{url}/v1/forecast",
         data=json.dumps(body).encode(),
@@ -53,15 +53,15 @@ def answer_of(url: str, body: dict[str, Any]) -> dict[str, Any]:
 
 
 def demand(at: float, season: float = SEASON) -> float:
-    """Busy from .5 to .8 of each season."""
+    """High from 0.5 to 0.8 of each season."""
     return BUSY if 0.5 <= (at % season) / season < 0.8 else QUIET
 
 
 @dataclass
 class Risings:
-    """When counts that are looked at rose from one replica to what the busy time needs.
+    """Times at which replica counts rose from one to the need of the busy time.
 
-    A look is noted once it was answered, so on a slow machine a rise is seen late, never early.
+    A count is noted after its response, so a slow machine makes a rise appear later, never earlier.
     """
 
     busy: int
@@ -71,7 +71,7 @@ class Risings:
     _quiet: set[str] = field(default_factory=set)
 
     def note(self, name: str, count: int) -> None:
-        """Take in what was just seen."""
+        """Record an observed count."""
         times = self._times.setdefault(name, [])
         if count == 1:
             self._quiet.add(name)
@@ -79,36 +79,36 @@ class Risings:
             self._quiet.discard(name)
             times.append(time.time())
 
-    def seen(self, name: str) -> bool:
-        """Whether it rose at all."""
+    def has_risen(self, name: str) -> bool:
+        """Whether the count has risen."""
         return bool(self._times.get(name))
 
     def early(self, name: str) -> bool:
-        """Whether it rose in the last of the quiet time; later still is late, not early."""
+        """Whether the count rose within the lead time before the busy time."""
         busy_from = self.season / 2
         phases = (at % self.season for at in self._times.get(name, ()))
         return any(busy_from - self.lead <= phase < busy_from for phase in phases)
 
-    def told(self) -> str:
-        """Say it for whoever reads a failure."""
+    def summary(self) -> str:
+        """The rise times, for failure messages."""
         phases = {
             name: [round(at % self.season, 1) for at in times]
             for name, times in self._times.items()
         }
-        return f"load from {self.season / 2:.0f} s of {self.season:.0f} on; risen at {phases}"
+        return f"load starts at {self.season / 2:.0f} s of {self.season:.0f} s; counts rose at {phases}"
 
 
 class _Prometheus(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         url = urllib.parse.urlsplit(self.path)
-        asked = dict(urllib.parse.parse_qsl(url.query))
+        query = dict(urllib.parse.parse_qsl(url.query))
         if url.path != "/api/v1/query_range":
             self.send_error(404)
             return
-        start, end, step = (float(asked[name]) for name in ("start", "end", "step"))
+        start, end, step = (float(query[name]) for name in ("start", "end", "step"))
         count = math.floor((min(end, time.time()) - start) / step + 1e-6) + 1
-        if asked["query"] != SHAPE["query"]:
-            count = 0  # nobody exports it
+        if query["query"] != SHAPE["query"]:
+            count = 0  # no such series
         values = [[start + i * step, str(demand(start + i * step))] for i in range(count)]
         result = [{"metric": {}, "values": values}] if values else []
         body = {"status": "success", "data": {"resultType": "matrix", "result": result}}
@@ -120,12 +120,12 @@ class _Prometheus(BaseHTTPRequestHandler):
         self.wfile.write(text)
 
     def log_message(self, format: str, *_: Any) -> None:
-        """Say nothing."""
+        """Log nothing."""
 
 
 @contextmanager
 def prometheus() -> Iterator[str]:
-    """Give the URL of the stand-in."""
+    """Run the fake Prometheus; yields its URL."""
     server = ThreadingHTTPServer(("127.0.0.1", 0), _Prometheus)
     server.daemon_threads = True
     thread = threading.Thread(target=server.serve_forever, daemon=True)
@@ -142,7 +142,7 @@ def prometheus() -> Iterator[str]:
 def forecaster(
     arguments: list[str], log: Path, environment: dict[str, str] | None = None
 ) -> Iterator[subprocess.Popen[bytes]]:
-    """Run the forecaster's own process until the block ends; it trains no models."""
+    """Run a forecaster process without trained models until the block ends."""
     command = [sys.executable, "-m", "r1_forecasting", "--host", "127.0.0.1", "--models", ""]
     with log.open("wb") as output:
         process = subprocess.Popen(
@@ -163,18 +163,18 @@ def forecaster(
 
 
 def wait_for(check: Callable[[], Any], seconds: float, what: str) -> Any:
-    """Return the first result that is something; fail with `what` was waited for."""
+    """Return the first truthy result of `check`; fail with `what` after `seconds`."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
-        found = check()
-        if found:
-            return found
+        result = check()
+        if result:
+            return result
         time.sleep(0.25)
     raise AssertionError(f"not within {seconds:g} s: {what}")
 
 
 def is_ready(port: int) -> bool:
-    """Whether the forecaster answers its probe."""
+    """Whether the forecaster's readiness probe succeeds."""
     try:
         with urllib.request.urlopen(f"http://127.0.0.1:{port}/readyz", timeout=5) as reply:
             return bool(reply.status == 200)
