@@ -154,7 +154,7 @@ class SteppedWorld:
             document["uptimeSeconds"] = 900.0 + self.elapsed
         return document
 
-    async def advise(self, *_: Any) -> None:
+    async def reserve_seats(self, *_: Any) -> None:
         """The gateways' part."""
 
     async def forecast(self, *_: Any, json: Json, **__: Any) -> tuple[int, Json]:

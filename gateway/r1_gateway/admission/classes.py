@@ -1,4 +1,4 @@
-"""Priority classes and what each promises.
+"""Priority classes, their queue limits and SLO targets.
 
 Three classes, as in the signals and in ``route.json``: Q1 is served before Q2, Q2 before Q3.  The
 integer value is the rank, so ``max`` of two classes is the less urgent one and an array can be
@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 
 class PriorityClass(enum.IntEnum):
-    """Rank of a request; the smaller, the more urgent."""
+    """Rank of a request; a smaller value is more urgent."""
 
     Q1 = 0
     Q2 = 1
@@ -25,16 +25,16 @@ BY_NAME = {klass.name: klass for klass in CLASSES}
 
 
 class UnknownClass(ValueError):
-    """A class name that is none of Q1, Q2, Q3; the message names the allowed ones."""
+    """A class name other than Q1, Q2 and Q3; the message lists them."""
 
 
 @dataclass(frozen=True, slots=True)
 class ClassPolicy:
-    """Bounds and promises of one class on one route.
+    """Queue limits and SLO target of one class on one route.
 
-    ``max_queue_length`` requests may wait, each at most ``max_queue_seconds``; a head of queue that
-    has waited ``age_after_seconds`` may pass in front of more urgent classes now and then.
-    ``time_to_first_token_seconds`` is the promise that ``slo_missed`` counts against, if any.
+    At most ``max_queue_length`` requests are queued, each for at most ``max_queue_seconds``.  A head
+    of queue that has waited ``age_after_seconds`` may be started by an override, before more urgent
+    classes.  ``time_to_first_token_seconds`` is the SLO target that ``slo_missed`` counts against.
     """
 
     max_queue_length: int
@@ -63,21 +63,21 @@ def parse_class(name: str) -> PriorityClass:
 
 
 def choose_class(
-    asked: str | None,
+    requested: str | None,
     *,
     route_default: PriorityClass,
     key_default: PriorityClass | None = None,
     key_limit: PriorityClass | None = None,
 ) -> PriorityClass:
-    """Class of a request: what it asked for, else its key's, else the route's; never above the key.
+    """Class of a request: the requested one, else its key's, else the route's.
 
-    ``key_limit`` is the most urgent class the key may use; a more urgent one is lowered to it.
+    ``key_limit`` is the most urgent class of the key; a more urgent one is lowered to it.
 
     Raises:
-        UnknownClass: ``asked`` is not a class.
+        UnknownClass: ``requested`` is not a class.
     """
-    if asked is not None:
-        klass = parse_class(asked)
+    if requested is not None:
+        klass = parse_class(requested)
     elif key_default is not None:
         klass = key_default
     else:

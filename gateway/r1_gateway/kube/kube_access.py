@@ -1,9 +1,8 @@
-"""Reaching the API server: credentials of a pod, or of a KUBECONFIG.
+"""Access to the API server: credentials of a pod or of a KUBECONFIG.
 
-Two requests (list and watch) on two kinds of object need no generated client: plain aiohttp reads
-the same bytes and keeps a quarter of a client library's memory and start time away from the door.
-A kubeconfig's many ways to authenticate are the client library's business, so it is imported then,
-and only then.
+List and watch on two kinds of object need no generated client: plain aiohttp takes a quarter of the
+client library's memory and start time.  The library is imported only for a kubeconfig, whose many
+ways to authenticate it implements.
 """
 
 from __future__ import annotations
@@ -20,12 +19,12 @@ SERVICE_ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 
 
 class NoCluster(Exception):
-    """Neither a service account nor a kubeconfig can be used; the message says what was tried."""
+    """Neither a service account nor a kubeconfig can be used; the message names both."""
 
 
 @dataclass(frozen=True, slots=True)
 class KubeAccess:
-    """Where the API server is, and how to be let in (headers are asked for at each request)."""
+    """URL and credentials of the API server; ``headers`` is called for each request."""
 
     url: str
     tls: ssl.SSLContext | bool
@@ -33,7 +32,7 @@ class KubeAccess:
 
 
 async def find_access(environment: Mapping[str, str] | None = None) -> KubeAccess:
-    """The pod's own access, unless KUBECONFIG is set on purpose.
+    """Access by the pod's service account, or by KUBECONFIG if set.
 
     Raises:
         NoCluster: nothing usable was found.
@@ -63,7 +62,7 @@ async def _from_kubeconfig(given: str | None) -> KubeAccess:
     path = given or os.path.expanduser("~/.kube/config")  # noqa: ASYNC240 - once, at the start
     if not any(map(os.path.isfile, path.split(os.pathsep))):
         raise NoCluster(
-            f"no cluster: there is no {path}; set KUBECONFIG, run in a pod, or use --config FILE"
+            f"no cluster: {path} does not exist; set KUBECONFIG, run in a pod, or use --config FILE"
         )
     from kubernetes.aio.client import Configuration
     from kubernetes.aio.config import load_kube_config

@@ -1,6 +1,6 @@
-"""What the operator promises about one resource (``route.json``), and which model name means which.
+"""Route specification (``route.json``) and the table of model names.
 
-Parsing is the only validation: past this module a route is a frozen value that can be trusted.
+This module does all validation; other modules rely on the frozen values.
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ class InvalidRoute(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Timeouts:
-    """Limits on a request that has a seat, in seconds; generous, for plain answers may take minutes.
+    """Limits on a request that has a seat, in seconds; a response without streaming may take minutes.
 
-    ``stream_idle_seconds`` is the longest pause within an answer, ``total_seconds`` the time from the
+    ``stream_idle_seconds`` is the longest pause within a response, ``total_seconds`` the time from the
     first seat to the last byte.
     """
 
@@ -65,7 +65,7 @@ class RouteSpec:
 
 @dataclass(frozen=True, slots=True)
 class ModelTable:
-    """Which route a model name means, and a sentence for each claim that another route has."""
+    """Route of each model name, and a message for each conflicting claim."""
 
     routes: Mapping[str, str] = field(default_factory=dict)
     conflicts: tuple[str, ...] = ()
@@ -83,7 +83,7 @@ def build_model_table(specs: Iterable[RouteSpec]) -> ModelTable:
 
 
 def parse_route(document: object) -> RouteSpec:
-    """Read one ``route.json``; unknown fields are let through, for operators newer than us.
+    """Read one ``route.json``; unknown fields are ignored, because the operator may be newer.
 
     Raises:
         InvalidRoute: a field is missing or wrong.
@@ -150,7 +150,7 @@ def _policy(entry: object, klass: PriorityClass) -> ClassPolicy:
     default = DEFAULT_POLICIES[klass]
     if not isinstance(entry, dict):
         raise InvalidRoute(f"classes.{klass.name} must be an object")
-    promise = entry.get("timeToFirstTokenMilliseconds")
+    target = entry.get("timeToFirstTokenMilliseconds")
     return ClassPolicy(
         max_queue_length=_whole(
             entry, "maxQueueLength", where, 0, 1_000_000, default.max_queue_length
@@ -158,7 +158,7 @@ def _policy(entry: object, klass: PriorityClass) -> ClassPolicy:
         max_queue_seconds=_number(entry, "maxQueueSeconds", where, default.max_queue_seconds),
         age_after_seconds=_number(entry, "ageAfterSeconds", where, default.age_after_seconds),
         time_to_first_token_seconds=None
-        if promise is None
+        if target is None
         else _number(entry, "timeToFirstTokenMilliseconds", where, 0.0) / 1000.0,
     )
 
@@ -166,7 +166,7 @@ def _policy(entry: object, klass: PriorityClass) -> ClassPolicy:
 def _name(document: Mapping[str, object], field_name: str) -> str:
     value = document.get(field_name)
     if not isinstance(value, str) or not _NAME.fullmatch(value):
-        raise InvalidRoute(f"{field_name} must be a Kubernetes name")
+        raise InvalidRoute(f"{field_name} must be a Kubernetes name (DNS-1123)")
     return value
 
 

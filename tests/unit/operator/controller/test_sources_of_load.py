@@ -119,7 +119,7 @@ async def test_advice_goes_to_every_gateway_and_one_that_does_not_listen_is_left
     served.status = 404
     directory = GatewayDirectory(None, urls=("http://127.0.0.1:9", served.url))
     signals = GatewaySignals(directory, timeout_seconds=1.0)
-    await signals.advise({"default/r1": {"Q1": 3}}, 10.0)
+    await signals.reserve_seats({"default/r1": {"Q1": 3}}, 10.0)
     assert served.told == [
         ("/seat-reservations", {"validSeconds": 10.0, "routes": {"default/r1": {"Q1": 3}}})
     ]
