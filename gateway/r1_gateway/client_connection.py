@@ -53,31 +53,10 @@ class ClientConnection(asyncio.Protocol):
     """One accepted connection."""
 
     __slots__ = (
-        "_begins",
-        "_body",
-        "_body_bytes",
-        "_body_since",
-        "_charged",
-        "_head_bytes",
-        "_headers",
-        "_idle_bytes",
-        "_in_head",
-        "_joined",
-        "_parser",
-        "_request",
-        "_target",
-        "_unsent_bytes",
-        "close_after",
-        "deadline",
-        "exchange",
-        "gateway",
-        "paused",
-        "pipeline",
-        "pipelined_bytes",
-        "quiet_since",
-        "refusing",
-        "reserved_return",
-        "transport",
+        "_begins", "_body", "_body_bytes", "_body_since", "_charged", "_head_bytes", "_headers",
+        "_idle_bytes", "_in_head", "_joined", "_parser", "_request", "_target", "_unsent_bytes",
+        "close_after", "deadline", "exchange", "gateway", "paused", "pipeline",
+        "pipelined_bytes", "quiet_since", "refusing", "reserved_return", "transport",
     )  # fmt: skip
 
     def __init__(self, gateway: Gateway) -> None:
@@ -323,7 +302,7 @@ class ClientConnection(asyncio.Protocol):
         if len(self.pipeline) >= PIPELINED_REQUESTS or self.pipelined_bytes > PIPELINED_BYTES:
             self.refusing = True
 
-    # -- answering -----------------------------------------------------------------------------
+    # -- responses -----------------------------------------------------------------------------
 
     def _start(self, request: HttpRequest) -> None:
         self.deadline = NEVER

@@ -40,7 +40,7 @@ def parse_config(document: object) -> StaticConfig:
     """Read the ``--config`` document.
 
     Raises:
-        InvalidRoute: a route or an endpoint is wrong; the message says which.
+        InvalidRoute: a route or an endpoint is invalid; the message names it.
     """
     if not isinstance(document, dict) or not isinstance(document.get("routes"), list):
         raise InvalidRoute("the file must be a JSON object with a list 'routes'")
@@ -55,7 +55,7 @@ def parse_config(document: object) -> StaticConfig:
             raise InvalidRoute(f"routes[{index}]: {error}") from None
         routes.append(spec)
     if len(pods) != len(routes):
-        raise InvalidRoute("two routes have the same namespace and name")
+        raise InvalidRoute("two routes have the same namespace and name: keep one")
     return StaticConfig(tuple(routes), pods)
 
 
@@ -118,7 +118,7 @@ class FileWatch:
 
 
 def watch_config(path: Path, gateway: Gateway) -> FileWatch:
-    """Routes and pods of ``door`` from a ``--config`` file."""
+    """Routes and pods of ``gateway`` from a ``--config`` file."""
 
     def use(document: object) -> None:
         config = parse_config(document)
@@ -130,7 +130,7 @@ def watch_config(path: Path, gateway: Gateway) -> FileWatch:
 
 
 def watch_keys(path: Path, gateway: Gateway) -> FileWatch:
-    """API keys of ``door`` from a ``--keys-file``."""
+    """API keys of ``gateway`` from a ``--keys-file``."""
 
     def use(document: object) -> None:
         gateway.keys = parse_keys(document)

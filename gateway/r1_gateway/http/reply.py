@@ -1,7 +1,7 @@
-"""The contract between a client's connection and what answers its request.
+"""Protocols between a client's connection and the exchange that produces the response.
 
 The connection implements :class:`Reply`.  An exchange, a route and the gateway write through it and
-import no connection, so a request may also come from a test, a batch file or mirrored traffic.
+import no connection, so a request can also come from a test, a batch file or mirrored traffic.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ class Reply(Protocol):
     close_after: bool
     """Close the connection after this response."""
     exchange: ReplySource | None
-    """The request that is being answered."""
+    """The exchange in progress."""
     reserved_return: ReservedReturn | None
     """The place in a queue that the last 429 on this connection reserved."""
 

@@ -248,7 +248,7 @@ async def test_a_full_queue_returns_retry_after(open_gateway: OpenGateway, new_p
     assert route["inFlight"] == {"Q1": 0, "Q2": 1, "Q3": 0}
     assert list(route["inFlightByEndpoint"].values()) == [1], "the operator picks victims by it"
     assert route["oldestWaitSeconds"]["Q2"] > 0
-    assert (route["seats"], route["readyEndpoints"], route["held"]) == (1, 1, 0)
+    assert (route["seats"], route["readyEndpoints"], route["queuedWithoutEndpoints"]) == (1, 1, 0)
     for task in [*held, other]:
         task.cancel()
     await asyncio.gather(*held, other, return_exceptions=True)
@@ -287,7 +287,7 @@ async def test_requests_are_queued_until_a_pod_is_ready(
     waiting = [asyncio.create_task(ask(server, {"model": "m"})) for _ in range(6)]
     await until(lambda: server.gateway.busy == 6)
     _, signals = await fetch(server, "/signals", admin=True)
-    assert signals["routes"]["default/m"]["held"] == 6
+    assert signals["routes"]["default/m"]["queuedWithoutEndpoints"] == 6
     assert signals["routes"]["default/m"]["readyEndpoints"] == 0
 
     async def slow(conversation: Conversation) -> None:

@@ -70,7 +70,7 @@ def test_an_invalid_route_keeps_the_earlier_one_and_is_reported_once(
     assert view.errors == 1
     assert len(caplog.records) == 1
     assert words in caplog.text
-    assert "the old route stays" in caplog.text
+    assert "keeping the earlier route" in caplog.text
 
 
 def test_a_route_of_another_namespace_is_invalid() -> None:

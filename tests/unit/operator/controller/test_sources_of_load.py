@@ -30,7 +30,7 @@ ROUTE = {
     "oldestWaitSeconds": {"Q1": 1.5, "Q2": 4.0},
     "inFlight": {"Q1": 2},
     "inFlightByEndpoint": {"10.1.0.4:8000": 2, "[fd00::4]:8000": 1},
-    "held": 1,
+    "queuedWithoutEndpoints": 1,
     "seats": 16,
     "readyEndpoints": 2,
 }
