@@ -1,14 +1,14 @@
-"""The OpenAI-compatible door in front of every R1Inference.
+"""OpenAI-compatible gateway in front of every R1Inference.
 
-One asyncio process: a raw HTTP/1.1 proxy whose admission queues live in the same loop, so that a
-freed seat is given to the next request in the callback that freed it.  The modules, from pure to
-wired:
+One asyncio process: a raw HTTP/1.1 proxy with its admission queues in the same event loop, so a freed
+seat is assigned to the next request in the callback that freed it.  Modules, lowest layer first:
 
-- ``classes``, ``keys``, ``route_spec``: who asks, how urgent it is, and what a route promises;
-- ``routing``, ``admission``: seats on pods, and who gets the next one (no I/O, the clock is passed);
-- ``statistics``: what was counted; ``signals`` and ``metrics`` are its two faces;
-- ``upstream``, ``response_head``, ``exchange``, ``client_connection``: bytes in, bytes out;
-- ``route``, ``door``: one resource at run time, and all of them;
-- ``discovery``, ``static_config``: where routes and pods come from;
+- ``admission``: priority classes, queues, seats on pods, circuit breakers (no I/O; the time is passed);
+- ``http``: heads, bodies, streams, connections to pods, and the ``Reply`` protocol;
+- ``routes``: the specification of a route, its statistics, and a request on its way through it;
+- ``gateway``: all routes, the choice of one for a request, and the gateway's own responses;
+- ``client_connection``: the connection of a client, which implements ``Reply``;
+- ``kube``, ``static_config``: sources of routes, pods and keys;
+- ``telemetry``: signals, metrics, access log;
 - ``admin``, ``server``, ``options``: the process.
 """

@@ -9,8 +9,8 @@ import sys
 
 
 def main() -> int:
-    """Parse the options and serve until told to stop."""
-    # Before the slow imports: process 1 of a container has no default action, and would not hear.
+    """Parse the options and serve until SIGTERM or SIGINT."""
+    # Before the slow imports: process 1 of a container has no default action for SIGTERM.
     signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
     import uvloop
 

@@ -1,7 +1,7 @@
-"""The second listener: health, metrics, signals, advice.  Never on the path of a request.
+"""Admin listener: health, metrics, signals and seat reservations.
 
-``/healthz`` answers 200 as long as the process serves, and names background tasks that fail.  A
-kubelet that restarted the gateway for one bad object would turn it into an outage of all routes.
+``/healthz`` returns 200 as long as the process serves, and lists failing background tasks.  A restart
+for one invalid object would be an outage of all routes.
 """
 
 from __future__ import annotations
@@ -17,38 +17,38 @@ from r1_gateway.telemetry.signals import render_signals
 
 
 def build_admin(
-    door: Gateway,
+    gateway: Gateway,
     page: MetricsPage,
-    gateway: str,
-    unready_because: Callable[[], str | None],
+    name: str,
+    not_ready_reason: Callable[[], str | None],
     failing: Callable[[], list[str]],
 ) -> web.Application:
     """The admin application.
 
-    ``unready_because`` gives the reason why no request should come here, or None; ``failing`` a line
-    for each background task that failed lately.
+    ``not_ready_reason`` returns the reason for a failed readiness probe, or None; ``failing`` a line
+    for each background task that failed recently.
     """
 
     async def healthz(request: web.Request) -> web.Response:
         return web.Response(text="\n".join(["ok", *failing()]) + "\n")
 
     async def readyz(request: web.Request) -> web.Response:
-        why = unready_because()
-        return web.Response(text="ok\n" if why is None else why + "\n", status=503 if why else 200)
+        reason = not_ready_reason()
+        return web.Response(text=f"{reason or 'ok'}\n", status=503 if reason else 200)
 
     async def signals(request: web.Request) -> web.Response:
-        body = await render_signals(door, gateway)
+        body = await render_signals(gateway, name)
         return web.Response(body=body, content_type="application/json")
 
     async def metrics(request: web.Request) -> web.Response:
         return web.Response(body=await page.render(), headers={"Content-Type": CONTENT_TYPE})
 
-    async def holdback(request: web.Request) -> web.Response:
+    async def seat_reservations(request: web.Request) -> web.Response:
         try:
-            advice = parse_reservations(await request.read())
+            reservations = parse_reservations(await request.read())
         except InvalidReservation as error:
             return web.json_response({"error": str(error)}, status=400)
-        door.advise(advice)
+        gateway.reserve_seats(reservations)
         return web.Response(status=204)
 
     application = web.Application()
@@ -56,5 +56,5 @@ def build_admin(
     application.router.add_get("/readyz", readyz)
     application.router.add_get("/signals", signals)
     application.router.add_get("/metrics", metrics)
-    application.router.add_put("/seat-reservations", holdback)
+    application.router.add_put("/seat-reservations", seat_reservations)
     return application

@@ -30,7 +30,7 @@ every flag --some-name is also read from the environment as R1_GATEWAY_SOME_NAME
 
 @dataclass(frozen=True, slots=True)
 class GatewayOptions:
-    """How this process runs."""
+    """Settings of the gateway process."""
 
     host: str = EVERY_ADDRESS
     port: int = 8000
@@ -63,8 +63,8 @@ def parse_options(
     default = GatewayOptions()
     parser = argparse.ArgumentParser(
         prog="python -m r1_gateway",
-        description="The OpenAI-compatible door in front of every R1Inference: priority classes, "
-        "bounded queues, seats per pod, streams passed through.",
+        description="OpenAI-compatible gateway in front of every R1Inference: priority classes, "
+        "bounded queues, seats per pod, streaming.",
         epilog=_EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -93,48 +93,54 @@ def parse_options(
     )
     add(
         "admin-port",
-        "port of /healthz /readyz /metrics /signals",
+        "port of /healthz, /readyz, /metrics, /signals and PUT /seat-reservations",
         int,
         default.admin_port,
         "PORT",
     )
     name = env.get("HOSTNAME") or "r1-gateway"
     add("name", "this gateway's name in the signals", str, name, "NAME")
-    add("config", "routes and pods from this JSON file, no Kubernetes", Path, None, "FILE")
+    add("config", "JSON file with routes and pods, instead of Kubernetes", Path, None, "FILE")
     add(
         "keys-file",
-        "API keys: JSON {sha256 of key: {tenant, defaultClass, maxClass}}; with it, a request "
-        "without a known key is refused",
+        "API keys: JSON {sha256 of key: {tenant, defaultClass, maxClass}}; a request without a "
+        "known key gets 401",
         Path,
         None,
         "FILE",
     )
-    add("watch-namespace", "watch one namespace, not all", str, None, "NAMESPACE")
+    add("watch-namespace", "watch this namespace only", str, None, "NAMESPACE")
     add(
         "gateway-service",
-        "NAMESPACE/NAME of the gateways' own Service: seats are shared among its ready pods",
+        "NAMESPACE/NAME of the gateways' own Service; seats are divided among its pods",
         str,
         None,
         "SERVICE",
     )
-    add("max-body-bytes", "largest request body", int, default.max_body_bytes, "BYTES")
+    add(
+        "max-body-bytes",
+        "largest request body; a larger one gets 413",
+        int,
+        default.max_body_bytes,
+        "BYTES",
+    )
     add(
         "max-buffered-bytes",
-        "most bytes of all requests and unfinished answers together; beyond, requests get 503",
+        "bytes of all requests and buffered responses together; beyond, requests get 503",
         int,
         default.max_buffered_bytes,
         "BYTES",
     )
     add(
         "linger-seconds",
-        "after SIGTERM: accept that long while others take us off their lists",
+        "after SIGTERM: time to accept connections while Services and proxies update",
         float,
         default.linger_seconds,
         "SECONDS",
     )
     add(
         "drain-seconds",
-        "after that: let requests finish for at most that long",
+        "after that: time for queued and running requests to finish",
         float,
         default.drain_seconds,
         "SECONDS",

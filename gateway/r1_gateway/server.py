@@ -1,9 +1,9 @@
-"""The process: listeners, watches, and a stop that loses no request.
+"""The gateway process: listeners, watches, and a graceful shutdown.
 
-On SIGTERM: not ready at once, and each answer closes its connection; accept for ``linger`` seconds
-more, because Services and proxies learn late; then close the listeners, and the connections that
-were quiet for ``QUIET_SECONDS``, and let what runs, waits or still arrives finish within ``drain``
-seconds.  A second signal ends it at once.
+On SIGTERM the gateway is not ready at once, and each response closes its connection.  It accepts for
+``linger`` seconds more, because Services and proxies update late.  Then it closes the listeners and
+the connections that were quiet for ``QUIET_SECONDS``.  Requests that arrive, are queued or in flight
+finish within ``drain`` seconds.  A second signal ends the process at once.
 """
 
 from __future__ import annotations
@@ -25,33 +25,33 @@ from r1_common import listen
 from r1_common.kube.access import NoCluster
 from r1_common.supervision import Supervisor
 from r1_gateway.admin import build_admin
+from r1_gateway.client_connection import ClientConnection
 from r1_gateway.gateway import Gateway
-from r1_gateway.http.client_connection import ClientConnection
 from r1_gateway.http.errors import unavailable
 from r1_gateway.http.upstream import IDLE_SECONDS
 from r1_gateway.kube.discovery import Discovery
 from r1_gateway.options import GatewayOptions
-from r1_gateway.routes.static_config import FileWatch, watch_config, watch_keys
+from r1_gateway.static_config import FileWatch, watch_config, watch_keys
 from r1_gateway.telemetry.access_log import AccessLog
-from r1_gateway.telemetry.metrics import MetricsPage, ProcessFigures
+from r1_gateway.telemetry.metrics import MetricsPage, ProcessStats
 from r1_gateway.telemetry.output_queue import OutputQueue
 
 logger = logging.getLogger(__name__)
 
 SWEEP_SECONDS = 1.0
 BACKLOG = 1024
-FAREWELL_SECONDS = 0.5
-# A connection without a request for so long is closed while the gateway stops.  Its client may send
-# one at that very moment, but a client in the middle of its work does not pause that long.
+FINAL_WRITE_SECONDS = 0.5
+# During shutdown a connection without a request for this long is closed.  Its client may send a
+# request at that moment, but an active client rarely pauses that long.
 QUIET_SECONDS = 1.0
 
 
 class ConfigurationError(Exception):
-    """The gateway cannot start as it was told; the message says what to change."""
+    """The gateway cannot start; the message names the setting to change."""
 
 
 class GatewayServer:
-    """One gateway: start it, let it serve, stop it."""
+    """One gateway process: its listeners, background tasks and shutdown."""
 
     def __init__(self, options: GatewayOptions, log: OutputQueue | None = None) -> None:
         self.options = options
@@ -60,11 +60,11 @@ class GatewayServer:
         if options.access_log:
             self._outputs["access"] = OutputQueue(sys.__stdout__.fileno() if sys.__stdout__ else 1)
             access = AccessLog(self._outputs["access"])
-        self.door = Gateway(
+        self.gateway = Gateway(
             max_body_bytes=options.max_body_bytes,
             max_buffered_bytes=options.max_buffered_bytes,
-            on_end=access.ended if access else None,
-            on_refused=access.refused if access else None,
+            on_end=access.request_ended if access else None,
+            on_invalid=access.invalid_request if access else None,
         )
         self._supervisor = Supervisor()
         self._files: list[FileWatch] = []
@@ -76,24 +76,26 @@ class GatewayServer:
         self.admin_port = 0
 
     async def start(self) -> None:
-        """Read the files, open both listeners, begin to watch.
+        """Read the files, open both listeners, start the watches.
 
         Raises:
             ConfigurationError: a file cannot be used, or there is neither a file nor a cluster.
             OSError: a port is taken.
         """
-        options, door = self.options, self.door
+        options, gateway = self.options, self.gateway
         if options.keys_file is not None:
-            self._files.append(watch_keys(options.keys_file, door))
+            self._files.append(watch_keys(options.keys_file, gateway))
         if options.config is not None:
-            self._files.append(watch_config(options.config, door))
+            self._files.append(watch_config(options.config, gateway))
         for watch in self._files:
             watch.check()
             if not watch.loaded:
-                raise ConfigurationError(f"{watch.path} cannot be used; see the log")
+                raise ConfigurationError(
+                    f"{watch.path} cannot be used: fix the error in the log line above"
+                )
         if options.config is None:
             self._discovery = Discovery(
-                door,
+                gateway,
                 namespace=options.watch_namespace,
                 gateway_service=options.gateway_service,
             )
@@ -103,15 +105,15 @@ class GatewayServer:
         self.port = listen.port_of(sockets)
         for each in sockets:
             server = await loop.create_server(
-                lambda: ClientConnection(door), sock=each, backlog=BACKLOG
+                lambda: ClientConnection(gateway), sock=each, backlog=BACKLOG
             )
             for listener in server.sockets:
                 _keep_alive(listener)
             self._servers.append(server)
         supervisor = self._supervisor
-        page = MetricsPage(door, self._figures())
+        page = MetricsPage(gateway, self._process_stats())
         application = build_admin(
-            door, page, options.name, self.unready_because, supervisor.failing
+            gateway, page, options.name, self.not_ready_reason, supervisor.failing
         )
         self._admin = web.AppRunner(application, access_log=None, handle_signals=False)
         await self._admin.setup()
@@ -128,23 +130,23 @@ class GatewayServer:
         gc.freeze()
         logger.info("serving on port %d, admin on port %d", self.port, self.admin_port)
 
-    def unready_because(self) -> str | None:
-        """Why no new request should come here, or None."""
+    def not_ready_reason(self) -> str | None:
+        """Reason for a failed readiness probe, or None."""
         if self._stopping:
-            return "stopping"
+            return "the gateway is stopping"
         if self._discovery is not None and not self._discovery.synced:
-            return "routes and pods have not been listed yet"
+            return "waiting for the first list of routes and pods from the API server"
         return None
 
     def _configuration_errors(self) -> int:
         errors = sum(watch.errors for watch in self._files)
         return errors + (self._discovery.errors if self._discovery is not None else 0)
 
-    def _figures(self) -> ProcessFigures:
+    def _process_stats(self) -> ProcessStats:
         discovery = self._discovery
-        return ProcessFigures(
+        return ProcessStats(
             invalid_configurations=self._configuration_errors,
-            refused_configmaps=lambda: list(discovery.refused) if discovery else (),
+            invalid_configmaps=lambda: list(discovery.invalid_configmaps) if discovery else (),
             task_restarts=lambda: {s.name: s.restarts for s in self._supervisor.states},
             dropped_lines=lambda: {name: each.dropped for name, each in self._outputs.items()},
         )
@@ -152,63 +154,70 @@ class GatewayServer:
     async def _sweep(self) -> None:
         while True:
             await asyncio.sleep(SWEEP_SECONDS)
-            now = self.door.now()
-            for client in list(self.door.clients):
+            now = self.gateway.now()
+            for client in list(self.gateway.clients):
                 try:
-                    client.look_at_time(now)
-                except Exception:  # the others have deadlines, too
-                    logger.exception("the deadline of a connection could not be enforced")
-            self.door.connections.close_idle(now - IDLE_SECONDS)
+                    client.check_deadlines(now)
+                except Exception:  # one failure must not stop the sweep of the others
+                    logger.exception("cannot enforce the deadline of a connection")
+            self.gateway.connections.close_idle(now - IDLE_SECONDS)
 
-    async def stop(self, hurry: asyncio.Event | None = None) -> None:
-        """Stop without losing a request, unless ``hurry`` is set or the grace ends."""
+    async def stop(self, stop_now: asyncio.Event | None = None) -> None:
+        """Stop without losing a request, unless ``stop_now`` is set or the drain time ends."""
         self._stopping = True
-        door = self.door
-        door.closing = True
-        hurry = hurry or asyncio.Event()
-        logger.info("stopping: accepting for %.0f s more", self.options.linger_seconds)
-        await _wait(hurry, self.options.linger_seconds, lambda: False)
+        gateway = self.gateway
+        gateway.closing = True
+        stop_now = stop_now or asyncio.Event()
+        logger.info("stopping: accepting connections for %.0f s more", self.options.linger_seconds)
+        await _wait(stop_now, self.options.linger_seconds, lambda: False)
         for server in self._servers:
             server.close()
-        await _wait(hurry, self.options.drain_seconds, self._drained)
-        left = door.busy
+        await _wait(stop_now, self.options.drain_seconds, self._drained)
+        left = gateway.busy
         if left:
-            logger.warning("%d requests were cut off", left)
-            error = unavailable("gateway_stopping", "the gateway stopped; ask again", 1.0)
-            for client in [c for c in door.clients if c.exchange is not None]:
+            logger.warning(
+                "stopping: %d requests were cut off after the drain time of %.0f s "
+                "(--drain-seconds)",
+                left,
+                self.options.drain_seconds,
+            )
+            error = unavailable(
+                "gateway_stopping", "the gateway is stopping: retry the request", 1.0
+            )
+            for client in [c for c in gateway.clients if c.exchange is not None]:
                 if client.exchange is not None:
                     client.exchange.cut(error)
-            await _wait(hurry, FAREWELL_SECONDS, lambda: not door.clients)
-        for client in list(door.clients):
+            await _wait(stop_now, FINAL_WRITE_SECONDS, lambda: not gateway.clients)
+        for client in list(gateway.clients):
             client.abort()
         await self._supervisor.stop()
         if self._discovery is not None:
             await self._discovery.close()
         if self._admin is not None:
             await self._admin.cleanup()
-        door.connections.close_idle(float("inf"))
+        gateway.connections.close_idle(float("inf"))
         logger.info("stopped")
         for output in self._outputs.values():
             output.close()
 
     def _drained(self) -> bool:
-        """Close the connections that are quiet; True when no connection is left."""
-        quiet_before = self.door.now() - QUIET_SECONDS
-        for client in [c for c in self.door.clients if c.is_idle]:
+        """Close the quiet connections; True when no connection is left."""
+        quiet_before = self.gateway.now() - QUIET_SECONDS
+        for client in [c for c in self.gateway.clients if c.is_idle]:
             if client.quiet_since <= quiet_before and not client.refusing:
                 client.finish()
-        return not self.door.clients
+        return not self.gateway.clients
 
 
-async def _wait(hurry: asyncio.Event, seconds: float, done: Callable[[], bool]) -> None:
+async def _wait(stop_now: asyncio.Event, seconds: float, done: Callable[[], bool]) -> None:
     end = time.monotonic() + seconds
-    while not done() and not hurry.is_set() and (left := end - time.monotonic()) > 0:
+    while not done() and not stop_now.is_set() and (left := end - time.monotonic()) > 0:
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(hurry.wait(), min(left, 0.05))
+            await asyncio.wait_for(stop_now.wait(), min(left, 0.05))
 
 
 def _keep_alive(listener: object) -> None:
-    """Accepted connections inherit it: a client that lost its network frees its place at last."""
+    """Set TCP keep-alive; accepted connections inherit it, so lost clients free their seats."""
     options = (
         (socket.SOL_SOCKET, "SO_KEEPALIVE", 1),
         (socket.IPPROTO_TCP, "TCP_KEEPIDLE", 60),
@@ -222,12 +231,12 @@ def _keep_alive(listener: object) -> None:
 
 
 async def run(options: GatewayOptions, log: OutputQueue | None = None) -> int:
-    """Serve until SIGTERM or SIGINT; the exit status.  ``log`` is where the process's log goes."""
+    """Serve until SIGTERM or SIGINT; the exit status.  ``log`` is the queue of the process's log."""
     server = GatewayServer(options, log)
-    stop, hurry = asyncio.Event(), asyncio.Event()
+    stop, stop_now = asyncio.Event(), asyncio.Event()
 
     def on_signal() -> None:
-        (hurry if stop.is_set() else stop).set()
+        (stop_now if stop.is_set() else stop).set()
 
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -238,5 +247,5 @@ async def run(options: GatewayOptions, log: OutputQueue | None = None) -> int:
         print(f"r1_gateway: {error}", file=sys.stderr)
         return 2
     await stop.wait()
-    await server.stop(hurry)
+    await server.stop(stop_now)
     return 0

@@ -38,7 +38,12 @@ class FakeSites:
         figures: Json = {"offeredRequests": {"Q2": offered}, "offeredTokens": {"Q2": offered * 100}}
         for name in ("completed", "failed", "rejected", "queued", "oldestWaitSeconds", "inFlight"):
             figures[name] = {"Q2": 0}
-        figures |= {"held": 0, "heldSeconds": 20.0, "seats": 16, "readyEndpoints": 2}
+        figures |= {
+            "queuedWithoutEndpoints": 0,
+            "seatOccupancySeconds": 20.0,
+            "seats": 16,
+            "readyEndpoints": 2,
+        }
         body = {
             "gateway": "gw-0",
             "startedAt": self.started,

@@ -141,8 +141,8 @@ class SteppedWorld:
                     "queued": {"Q2": self.queued / 2},
                     "oldestWaitSeconds": {"Q2": self.queued / 40},
                     "inFlight": {"Q2": min(self.rate, 8.0 * self.ready) / 2},
-                    "held": 0,
-                    "heldSeconds": 2.0,
+                    "queuedWithoutEndpoints": 0,
+                    "seatOccupancySeconds": 2.0,
                     "seats": 4 * self.ready,
                     "readyEndpoints": self.ready,
                     "timeToFirstToken": {},
@@ -154,7 +154,7 @@ class SteppedWorld:
             document["uptimeSeconds"] = 900.0 + self.elapsed
         return document
 
-    async def advise(self, *_: Any) -> None:
+    async def reserve_seats(self, *_: Any) -> None:
         """Accept seat reservations without an effect."""
 
     async def forecast(self, *_: Any, json: Json, **__: Any) -> tuple[int, Json]:

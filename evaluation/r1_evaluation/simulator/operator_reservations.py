@@ -62,7 +62,7 @@ class Operator:
         held = plan_seat_reservation(ReservationInput(urgency, self.promises, ready, replicas))
         seats = {PriorityClass[one.name.value]: one.per_gateway for one in held}
         for admission in admissions:
-            admission.advise(seats, now + VALID_SECONDS)
+            admission.reserve_seats(seats, now + VALID_SECONDS)
 
     def _with_coming(
         self, urgency: ClassArrivals, seconds: float, now: float
@@ -92,5 +92,5 @@ def _sample(
         seats=admission.pool.seats,
         ready_endpoints=ready,
         offered_by_class={ClassName[k.name]: counts[k] for k in CLASSES},
-        held_seconds=admission.held_seconds,
+        held_seconds=admission.occupancy_seconds,
     )

@@ -1,26 +1,27 @@
-"""Who gets the next seat: bounded queues per class, strict order, ageing.
+"""Admission of one route: bounded queues per class, strict priority order, ageing.
 
-The state machine of a request is ``QUEUED -> RUNNING -> DONE``, with ``RUNNING -> QUEUED`` for a
-request that is tried again on another pod, and ``QUEUED -> DONE`` for one that left or expired.
+The states of a request are ``QUEUED -> RUNNING -> DONE``.  A retry on another pod goes from
+``RUNNING`` to ``QUEUED``; a request that is cancelled or expires goes from ``QUEUED`` to ``DONE``.
 
-Order: the most urgent class that has a request goes first, first come first served inside it.  One
-dispatch in ten may be an override, so that the less urgent classes get on as well: it is due when a
-head of queue is older than its class's ``ageAfterSeconds``.  Overrides go to the classes between the
-most urgent one that waits and the least urgent aged one, Q2 twice as often as Q3.  So while all
-classes have requests waiting, a less urgent class never gets more than a more urgent one, and an
-aged one always gets something.
+Order: the most urgent class with a queued request starts first; inside a class, first come first
+served.  One dispatch in ten may be an override for less urgent classes.  It is due when the head of
+a queue is older than its class's ``ageAfterSeconds``.  Overrides go to the classes between the most
+urgent one with queued requests and the least urgent aged one, to Q2 twice as often as to Q3.  So
+while all classes have queued requests, a less urgent class never gets more seats than a more urgent
+one, and an aged class always gets some.
 
-A class that promises a time to first token has seats held back for it (``holdback``): a less urgent
-request starts only while enough of them stay free.  An override ignores that.
+A class with an SLO target for its time to first token has reserved seats
+(:mod:`~r1_gateway.admission.seat_reservation`).  A less urgent request starts only while that many
+seats stay free.  An override ignores the reservation.
 
-A request may be *wide*: it needs several seats of one pod at once (``n`` choices, a list of
-prompts), but never more than a pod has.  When it does not fit anywhere, one pod gets no new work
-until it does, except from more urgent classes; once it is aged, as an override, not from them either.
+A *wide* request needs several seats of one pod at once (``n`` choices, a list of prompts), at most
+the seats of a pod.  While it fits on no pod, one pod gets no new requests except from more urgent
+classes.  Once the wide request is aged and an override is due, it gets none from these either.
 
-``Retry-After`` is a promise (:mod:`~r1_gateway.admission.reserved_returns`): the queue keeps a place for a
-client that returns at that time.
+A 429 reserves a place for the client's return
+(:mod:`~r1_gateway.admission.reserved_returns`).
 
-Nothing here reads a clock or touches a socket.
+This module reads no clock and no socket.
 """
 
 from __future__ import annotations
@@ -48,11 +49,11 @@ Item = TypeVar("Item")
 DISPATCHES_PER_OVERRIDE = 10
 OVERRIDE_TURNS = (PriorityClass.Q2, PriorityClass.Q2, PriorityClass.Q3)
 BYPASSED = 16
-"""Waiting requests that others behind them may pass, because they fit on no pod that has room."""
+"""Queued requests that later ones may pass, because no pod has enough free seats for them."""
 
 
 class TicketState(enum.Enum):
-    """Where a request is on its way."""
+    """State of a request in admission."""
 
     QUEUED = enum.auto()
     RUNNING = enum.auto()
@@ -65,7 +66,7 @@ _QUEUED, _RUNNING, _DONE = TicketState.QUEUED, TicketState.RUNNING, TicketState.
 
 @dataclass(slots=True, eq=False)
 class Ticket(Generic[Item]):
-    """A request's place: class, when it came, when it stops waiting, where it runs and since when."""
+    """A request in admission: class, arrival, queue deadline, pod and start."""
 
     item: Item
     klass: PriorityClass
@@ -77,17 +78,17 @@ class Ticket(Generic[Item]):
     started: float = 0.0
     width: int = 1
     taken: int = 0
-    """seats that it holds while it runs"""
+    """Seats in use while the request runs."""
 
 
 @dataclass(frozen=True, slots=True)
 class Rejection:
-    """Why a request may not even wait, and after how many seconds its client may return."""
+    """A refusal to queue a request: reason, message, and seconds until the client may return."""
 
     reason: str
     message: str
     retry_after_seconds: int
-    promise: ReservedReturn | None = None
+    reserved_return: ReservedReturn | None = None
 
 
 class Admission(Generic[Item]):
@@ -95,7 +96,7 @@ class Admission(Generic[Item]):
 
     def __init__(self, policies: Sequence[ClassPolicy], pool: EndpointPool) -> None:
         self._policies = tuple(policies)
-        self._holdback = SeatReservation(self._policies)
+        self._reservation = SeatReservation(self._policies)
         self.pool = pool
         self.in_flight = [0] * len(CLASSES)
         self._queues: tuple[OrderedDict[Ticket[Item], None], ...] = tuple(
@@ -114,63 +115,68 @@ class Admission(Generic[Item]):
 
     @property
     def policies(self) -> tuple[ClassPolicy, ...]:
-        """Bounds and promises of each class; what waits keeps its place when they change."""
+        """Limits and SLO target of each class; queued requests keep their places when these change."""
         return self._policies
 
     @policies.setter
     def policies(self, policies: Sequence[ClassPolicy]) -> None:
         self._policies = tuple(policies)
-        self._holdback.promise(self._policies)
+        self._reservation.set_targets(self._policies)
 
-    def advise(self, seats: Mapping[PriorityClass, int], until: float) -> None:
-        """Keep at least so many seats free for each class and those above it, until then."""
-        self._holdback.advise(seats, until)
+    def reserve_seats(self, seats: Mapping[PriorityClass, int], until: float) -> None:
+        """Reserve at least ``seats`` for each class and those above it until ``until``."""
+        self._reservation.reserve_seats(seats, until)
 
     @property
-    def held_seconds(self) -> float | None:
-        """How long a request holds its seat, lately; None where nothing ended, or is promised."""
-        return self._holdback.held_seconds
+    def occupancy_seconds(self) -> float | None:
+        """Recent mean of the seconds that a request occupies its seat.
 
-    def held_back(self, klass: PriorityClass, now: float) -> tuple[int, int]:
-        """Seats that a request of ``klass`` has to leave free, and how many of them are advised."""
-        if not self._holdback.holds_against(klass):
+        None before a request has ended, and without an SLO target.
+        """
+        return self._reservation.occupancy_seconds
+
+    def reserved_against(self, klass: PriorityClass, now: float) -> tuple[int, int]:
+        """Seats that a request of ``klass`` must leave free, and the operator's part of them."""
+        if not self._reservation.applies_to(klass):
             return 0, 0
-        kept = self._holdback.reserve(klass, self.pool.available_seats, now)
-        return kept, min(kept, self._holdback.advised(klass, now))
+        reserved = self._reservation.reserved_against(klass, self.pool.available_seats, now)
+        return reserved, min(reserved, self._reservation.reserved_by_operator(klass, now))
 
-    # -- arriving ------------------------------------------------------------------------------
+    # -- arrival -------------------------------------------------------------------------------
 
     def offer(
         self,
         item: Item,
         klass: PriorityClass,
         now: float,
-        give_up_after: float | None = None,
+        client_timeout: float | None = None,
         *,
         width: int = 1,
-        promise: ReservedReturn | None = None,
+        reserved_return: ReservedReturn | None = None,
         identity: Callable[[], int] = lambda: 0,
     ) -> Ticket[Item] | Rejection:
-        """Take a request in: running at once when a seat is free and nobody waits, else queued.
+        """Start a request when a seat is free and no request is queued, else queue or reject it.
 
-        What does not fit in the queue is refused, unless it is its turn and it could start now.
+        A full queue rejects the request, unless it is next in order and can start now.
 
-        ``give_up_after`` is the client's own patience in seconds; the class's maximum also holds.
-        ``promise`` is what a former refusal on the same connection promised.  ``identity`` tells a
-        request that is sent again from others.
+        ``client_timeout`` is the client's own limit in seconds; the class's queue timeout also
+        applies.  ``reserved_return`` is the place that an earlier 429 on the same connection
+        reserved.  ``identity`` is the same for a request that is sent again.
         """
         policy = self._policies[klass]
-        patience = policy.max_queue_seconds
-        if give_up_after is not None and give_up_after < patience:
-            patience = give_up_after
-        ticket = Ticket(item, klass, now, now + patience)
+        timeout = policy.max_queue_seconds
+        if client_timeout is not None and client_timeout < timeout:
+            timeout = client_timeout
+        ticket = Ticket(item, klass, now, now + timeout)
         ticket.width = width
-        if self._holdback.active:
-            self._holdback.arrived(klass, now)
+        if self._reservation.active:
+            self._reservation.arrived(klass, now)
         returns = self._returns[klass]
-        returned = (promise is not None or returns.open) and returns.claim(promise, now, identity())
-        held_back = self._holdback.active and self._is_held_back(klass, now, width)
-        if not self.waiting and not held_back:
+        returned = (reserved_return is not None or returns.open) and returns.claim(
+            reserved_return, now, identity()
+        )
+        reserved = self._reservation.active and self._is_reserved(klass, now, width)
+        if not self.waiting and not reserved:
             endpoint = self.pool.choose(now, (), width)
             if endpoint is not None:
                 self._start(ticket, endpoint, now)
@@ -178,40 +184,43 @@ class Admission(Generic[Item]):
                     self._since_override += 1
                 return ticket
         length, limit = len(self._queues[klass]), policy.max_queue_length
-        reserved = 0
+        places = 0
         if not returned and returns.open and 2 * length >= limit:
             rate = self._drain.per_second(klass, self.pool.available_seats, now)
-            reserved = min(returns.reserved(now, rate, self._drain.held_seconds), limit // 2)
-        if length + reserved < limit:
+            places = min(
+                returns.reserved_places(now, rate, self._drain.occupancy_seconds), limit // 2
+            )
+        if length + places < limit:
             self._enqueue(ticket)
             return ticket
-        endpoint = self._room_for(ticket, now)
-        if endpoint is not None and not self._is_room_for_others(klass, now):
+        endpoint = self._endpoint_for(ticket, now)
+        if endpoint is not None and not self._others_could_start(klass, now):
             self._start(ticket, endpoint, now)
             return ticket
-        seconds, promise = self.promise_return(klass, now, identity())
-        kept = f", {reserved} places are kept for returning clients" if reserved else ""
+        seconds, reserved_return = self.reserve_return(klass, now, identity())
+        returning = f", {places} places are reserved for returning clients" if places else ""
         return Rejection(
             "QueueFull",
-            f"the {klass.name} queue is full ({length} of {limit} waiting{kept})",
+            f"the {klass.name} queue is full: {length} of {limit} requests are queued{returning}; "
+            f"retry after {seconds} s",
             seconds,
-            promise,
+            reserved_return,
         )
 
-    def _room_for(self, ticket: Ticket[Item], now: float) -> Endpoint | None:
-        """A pod on which the request may start now, were it its turn."""
+    def _endpoint_for(self, ticket: Ticket[Item], now: float) -> Endpoint | None:
+        """A pod on which the request could start now, regardless of the queue order."""
         klass, width = ticket.klass, ticket.width
-        if self._is_held_back(klass, now, width):
+        if self._is_reserved(klass, now, width):
             return None
         return self.pool.choose(
             now, ticket.avoid, width, emptying=self._wide is not None and self._may_empty(ticket)
         )
 
-    def _is_room_for_others(self, klass: PriorityClass, now: float) -> bool:
-        """Whether one that waits in this class or above could start now."""
+    def _others_could_start(self, klass: PriorityClass, now: float) -> bool:
+        """Whether a queued request of this class or above could start now."""
         for queue in self._queues[: klass + 1]:
             for passed, ticket in enumerate(queue):
-                if self._room_for(ticket, now) is not None:
+                if self._endpoint_for(ticket, now) is not None:
                     return True
                 if passed == BYPASSED or not (ticket.avoid or ticket.width > 1):
                     break
@@ -225,7 +234,7 @@ class Admission(Generic[Item]):
             queue.move_to_end(ticket, last=False)
         self.waiting += 1
         self._sequence += 1
-        if len(self._deadlines) > 2 * self.waiting + 64:  # mostly requests that left long ago
+        if len(self._deadlines) > 2 * self.waiting + 64:  # mostly of requests that ended long ago
             self._deadlines = [d for d in self._deadlines if d[2].state is _QUEUED]
             heapq.heapify(self._deadlines)
         heapq.heappush(self._deadlines, (ticket.deadline, self._sequence, ticket))
@@ -235,7 +244,7 @@ class Admission(Generic[Item]):
         self.waiting -= 1
         if ticket is self._wide:
             self._wide = None
-            self.pool.keep_filling()
+            self.pool.stop_emptying()
 
     # -- dispatching ---------------------------------------------------------------------------
 
@@ -248,7 +257,7 @@ class Admission(Generic[Item]):
         self._drain.started(ticket.klass, now)
 
     def start_next(self, now: float) -> Ticket[Item] | None:
-        """Give free seats to the request whose turn it is; None when no one can start.
+        """Start the next request in order; None when none can start.
 
         Call :meth:`expire` first: a request past its deadline must never start.
         """
@@ -263,26 +272,26 @@ class Admission(Generic[Item]):
         for klass in CLASSES:
             if not self._queues[klass]:
                 continue
-            if self._is_held_back(klass, now):
-                return None  # and nobody less urgent may pass it
+            if self._is_reserved(klass, now):
+                return None  # no less urgent request may pass it
             if ticket := self._start_from(klass, now):
                 if not override_due:
                     self._since_override += 1
                 return ticket
         return None
 
-    def _is_held_back(self, klass: PriorityClass, now: float, width: int = 1) -> bool:
-        """Whether the free seats are being kept for classes above this one."""
-        if not self._holdback.holds_against(klass):
+    def _is_reserved(self, klass: PriorityClass, now: float, width: int = 1) -> bool:
+        """Whether all free seats are reserved for more urgent classes."""
+        if not self._reservation.applies_to(klass):
             return False
         seats = self.pool.available_seats
-        kept = self._holdback.reserve(klass, seats, now)
-        if width > 1:  # a request as wide as all seats that may be left starts when all are free
-            kept = min(kept + width, seats) - 1
-        return not self.pool.has_more_free_than(kept, now)
+        reserved = self._reservation.reserved_against(klass, seats, now)
+        if width > 1:  # with too few seats for both, a wide request starts when all are free
+            reserved = min(reserved + width, seats) - 1
+        return not self.pool.has_more_free_than(reserved, now)
 
     def _override_order(self, now: float) -> list[PriorityClass]:
-        """Classes that an override may start, the one whose turn it is first."""
+        """Classes that an override may start, in the order of the override turns."""
         aged = [klass for klass in CLASSES[1:] if self._is_aged(klass, now)]
         if not aged:
             return []
@@ -304,10 +313,10 @@ class Admission(Generic[Item]):
     def _start_from(
         self, klass: PriorityClass, now: float, *, override: bool = False
     ) -> Ticket[Item] | None:
-        """Start the first of the class that fits on a pod with room, and none behind a narrow one."""
+        """Start the first request of the class that fits on a pod; none passes a narrow one."""
         for passed, ticket in enumerate(self._queues[klass]):
             width = ticket.width
-            if width > 1 and not override and self._is_held_back(klass, now, width):
+            if width > 1 and not override and self._is_reserved(klass, now, width):
                 endpoint = None
             else:
                 endpoint = self.pool.choose(
@@ -329,38 +338,38 @@ class Admission(Generic[Item]):
     # -- wide requests -------------------------------------------------------------------------
 
     def _may_empty(self, ticket: Ticket[Item]) -> bool:
-        """Whether ``ticket`` may use the pod that is emptied for a wide request."""
+        """Whether ``ticket`` may run on the pod that is emptied for a wide request."""
         wide = self._wide
         if wide is None or wide is ticket:
             return True
         return ticket.klass < wide.klass and not self._wide_is_aged
 
     def _empty_for(self, ticket: Ticket[Item], now: float) -> None:
-        """Let a pod become free enough for this request, unless one is emptied for another."""
+        """Empty a pod for this request, unless a pod is being emptied for another."""
         wide, pool = self._wide, self.pool
         if wide is not ticket and wide is not None and ticket.klass >= wide.klass:
             return
         if wide is not ticket or pool.emptying is None:
-            pool.empty(now, ticket.avoid)
+            pool.start_emptying(now, ticket.avoid)
             self._wide = ticket if pool.emptying is not None else None
             self._wide_is_aged = False
         if self._since_override >= DISPATCHES_PER_OVERRIDE - 1:
             age = self._policies[ticket.klass].age_after_seconds
             self._wide_is_aged = self._wide_is_aged or now - ticket.arrived >= age
 
-    # -- leaving -------------------------------------------------------------------------------
+    # -- ending --------------------------------------------------------------------------------
 
     def finish(self, ticket: Ticket[Item], now: float) -> bool:
-        """The request is over, or its client went away; frees its place exactly once.
+        """End a request and free its seat or its place in the queue, once.
 
-        True when it had one: a second call changes nothing.
+        False when it had ended before: a second call changes nothing.
         """
         if ticket.state is _RUNNING:
-            held = now - ticket.started
-            self._drain.freed(ticket.taken * held, now)
+            seconds = now - ticket.started
+            self._drain.freed(ticket.taken * seconds, now)
             self._give_back(ticket)
-            if self._holdback.active:
-                self._holdback.released(held)
+            if self._reservation.active:
+                self._reservation.released(seconds)
         elif ticket.state is _QUEUED:
             self._remove(ticket)
         else:
@@ -369,7 +378,7 @@ class Admission(Generic[Item]):
         return True
 
     def _give_back(self, ticket: Ticket[Item]) -> None:
-        assert ticket.endpoint is not None  # noqa: S101 - RUNNING implies a pod
+        assert ticket.endpoint is not None  # noqa: S101 - a running request has a pod
         self.pool.release(ticket.endpoint, ticket.taken)
         ticket.endpoint = None
         self.in_flight[ticket.klass] -= 1
@@ -383,10 +392,9 @@ class Admission(Generic[Item]):
         avoid: str | None = None,
         deadline: float | None = None,
     ) -> None:
-        """Give the seat back and wait again, in front, for a seat on a pod that is not ``avoid``.
+        """Free the seat and queue the request again, in front, for a pod other than ``avoid``.
 
-        Without a new ``deadline`` the old one stays, so that a request which finds no pod again and
-        again still gives up in time.
+        Without a new ``deadline`` the old one stays, so repeated retries end in time.
         """
         self._give_back(ticket)
         if avoid is not None:
@@ -396,7 +404,7 @@ class Admission(Generic[Item]):
         self._enqueue(ticket, first=True)
 
     def expire(self, now: float) -> list[Ticket[Item]]:
-        """Take out everybody whose patience has ended (deadline at or before ``now``)."""
+        """Remove and return the queued requests whose deadline is at or before ``now``."""
         expired: list[Ticket[Item]] = []
         deadlines = self._deadlines
         while deadlines and (deadlines[0][0] <= now or deadlines[0][2].state is not _QUEUED):
@@ -408,7 +416,7 @@ class Admission(Generic[Item]):
         return expired
 
     def drain(self) -> list[Ticket[Item]]:
-        """Take out everybody who waits."""
+        """Remove and return all queued requests."""
         waiting = [ticket for queue in self._queues for ticket in queue]
         for ticket in waiting:
             self._remove(ticket)
@@ -416,19 +424,19 @@ class Admission(Generic[Item]):
         self._deadlines.clear()
         return waiting
 
-    # -- looking -------------------------------------------------------------------------------
+    # -- reading -------------------------------------------------------------------------------
 
     def queued(self, klass: PriorityClass) -> int:
         """Requests in one queue."""
         return len(self._queues[klass])
 
     def oldest_wait(self, klass: PriorityClass, now: float) -> float:
-        """Seconds that the head of the queue has waited; zero when nobody waits."""
+        """Seconds that the head of the queue has waited; 0 for an empty queue."""
         queue = self._queues[klass]
         return now - next(iter(queue)).arrived if queue else 0.0
 
     def next_event(self, now: float) -> float | None:
-        """When to look again without any arrival or release: a deadline, or a pod's second chance."""
+        """Monotonic time of the next deadline in the queue or end of a pod's pause, or None."""
         if not self.waiting:
             return None
         times = [t for t in (self.pool.next_recovery(now),) if t is not None]
@@ -436,17 +444,17 @@ class Admission(Generic[Item]):
             times.append(self._deadlines[0][0])
         return min(times, default=None)
 
-    def promise_return(
+    def reserve_return(
         self, klass: PriorityClass, now: float, identity: int = 0
     ) -> tuple[int, ReservedReturn | None]:
-        """After how many seconds a refused client may return, and the place it finds then."""
+        """Seconds until a rejected client may return, and the place reserved for then."""
         drain = self._drain
         rate = drain.per_second(klass, self.pool.available_seats, now)
         places = self._policies[klass].max_queue_length // 2
-        return self._returns[klass].promise(now, rate, drain.held_seconds, places, identity)
+        return self._returns[klass].reserve(now, rate, drain.occupancy_seconds, places, identity)
 
     def retry_after(self, klass: PriorityClass, now: float) -> float:
-        """Seconds until those that wait in this class and above should have started, 1 to 60."""
+        """Expected seconds until the queues of this class and above are empty, 1 to 60."""
         seats = self.pool.available_seats
         seconds = 0.0
         for above in CLASSES[: klass + 1]:

@@ -27,21 +27,21 @@ __all__ = [
 
 
 def choose_class(
-    asked: str | None,
+    requested: str | None,
     *,
     route_default: PriorityClass,
     key_default: PriorityClass | None = None,
     key_limit: PriorityClass | None = None,
 ) -> PriorityClass:
-    """Class of a request: what it asked for, else its key's, else the route's; never above the key.
+    """Class of a request: the requested one, else its key's, else the route's.
 
-    ``key_limit`` is the most urgent class the key may use; a more urgent one is lowered to it.
+    ``key_limit`` is the most urgent class of the key; a more urgent one is lowered to it.
 
     Raises:
-        UnknownClass: ``asked`` is not a class.
+        UnknownClass: ``requested`` is not a class.
     """
-    if asked is not None:
-        klass = parse_class(asked)
+    if requested is not None:
+        klass = parse_class(requested)
     elif key_default is not None:
         klass = key_default
     else:

@@ -1,12 +1,11 @@
-"""How fast requests of each class leave the queue of a full pool.
+"""Drain rate of each class's queue while the pool is full.
 
-A pool of ``n`` seats that are each held for ``h`` seconds frees ``n / h`` seats a second (Little's
-law).  The mean of ``h`` is exponentially weighted and bias-corrected (as in Kingma and Ba 2015,
-section 3), so that the first few requests weigh as much as they should.  The rate does not
-depend on how busy the pool was before: a count of freed seats over time would be too low after an
-idle period.
+A pool of ``n`` seats, each occupied for ``h`` seconds, frees ``n / h`` seats a second (Little's
+law).  The mean of ``h`` is exponentially weighted and bias-corrected (Kingma and Ba 2015, section
+3), so that the first requests have their full weight.  The rate does not depend on the earlier
+utilisation: a count of freed seats over time would be too low after an idle period.
 
-A class gets what the more urgent classes leave: their share of the latest starts is taken off.
+A class gets the share of the starts that more urgent classes leave.
 """
 
 from __future__ import annotations
@@ -14,59 +13,61 @@ from __future__ import annotations
 from r1_gateway.admission.classes import CLASSES, PriorityClass
 
 WEIGHT = 0.05
-"""Weight of the newest request in the mean time that a seat is held."""
+"""Weight of the newest request in the mean time that a seat is occupied."""
 FIRST_GUESS_SECONDS = 2.0
-"""Time that a seat is held, before any request has ended."""
+"""Time that a seat is occupied, until the first request has ended."""
 STARTS_REMEMBERED = 256
 LEAST_SHARE = 0.03
-"""Share of the starts that aged requests of the least urgent class get beside all others."""
+"""Share of the starts that aged requests of the least urgent class always get."""
 
 
 class DrainRate:
-    """Mean time that a seat is held, and each class's share of the starts."""
+    """Mean time that a seat is occupied, and each class's share of the starts."""
 
-    __slots__ = ("_held", "_since", "_starts", "_weight", "idle")
+    __slots__ = ("_occupancy", "_since", "_starts", "_weight", "idle")
 
     def __init__(self) -> None:
-        self._held = 0.0
+        self._occupancy = 0.0
         self._weight = 0.0
         self.idle = True
-        """no request runs"""
-        self._since = 0.0  # when a seat was last freed, or the first of those running started
+        """No request is in flight."""
+        self._since = 0.0  # time of the last freed seat, or of the first start after an idle period
         self._starts = [0] * len(CLASSES)
 
     def started(self, klass: PriorityClass, now: float) -> None:
-        """A request of this class got its seats."""
+        """Count a start."""
         if self.idle:
             self.idle = False
             self._since = now
         self._starts[klass] += 1
 
     def freed(self, seat_seconds: float, now: float) -> None:
-        """A request ended that held its seats for so long (seats times seconds)."""
+        """Count a request that ended, with its seats times its seconds."""
         self._since = now
-        self._held += WEIGHT * (seat_seconds - self._held)
+        self._occupancy += WEIGHT * (seat_seconds - self._occupancy)
         self._weight += WEIGHT * (1.0 - self._weight)
 
     @property
-    def held_seconds(self) -> float:
-        """Mean time that a request holds a seat (times its seats)."""
-        return self._held / self._weight if self._weight else FIRST_GUESS_SECONDS
+    def occupancy_seconds(self) -> float:
+        """Mean seconds that a request occupies a seat, times its seats."""
+        return self._occupancy / self._weight if self._weight else FIRST_GUESS_SECONDS
 
     def per_second(self, klass: PriorityClass, seats: int, now: float) -> float:
-        """Requests of ``klass`` a second that ``seats`` seats let start while all are taken.
+        """Starts of ``klass`` per second while all ``seats`` are in use.
 
-        When no seat was freed for longer than a seat is held in the mean, the wait so far counts
-        as that time: a pool that stands still does not drain at its former rate.
+        When no seat was freed for longer than the mean occupancy, the time since the last one
+        replaces the mean: a stalled pool does not drain at its earlier rate.
         """
-        held = self.held_seconds
+        occupancy = self.occupancy_seconds
         if not self.idle:
-            held = max(held, now - self._since)
-        if held <= 0.0 or seats <= 0:
+            occupancy = max(occupancy, now - self._since)
+        if occupancy <= 0.0 or seats <= 0:
             return 0.0
         share = 1.0
         if total := sum(self._starts):
             share -= sum(self._starts[: klass.value]) / total
-            if total >= STARTS_REMEMBERED:  # only here: starts are many, and questions few
+            if (
+                total >= STARTS_REMEMBERED
+            ):  # here and not at each start: starts are more frequent than reads
                 self._starts = [count * STARTS_REMEMBERED // (2 * total) for count in self._starts]
-        return seats / held * max(share, LEAST_SHARE)
+        return seats / occupancy * max(share, LEAST_SHARE)

@@ -1,18 +1,18 @@
-"""Pods, their seats, and which pod gets a request.
+"""Pods of a route: seats, circuit breakers and the choice of a pod.
 
-A *seat* is one running sequence of the engine's batch.  The gateway never puts more than ``seats``
-sequences on a pod and picks the pod only when a seat is given (late binding), so a long generation on
-one pod delays no request that could run on another.
+A *seat* is one running sequence of the engine's batch.  The gateway puts at most ``seats`` sequences
+on a pod.  It chooses the pod when a seat is assigned (late binding), so a long generation on one pod
+delays no request that could run on another.
 
-A pod gets nothing for a while (its circuit breaker is open)
+A pod gets no requests while its circuit breaker is open:
 
-- after a connection failed: for a time that doubles with each failure, until a connection is made;
-- while it is ejected, because its answers are worse than those of the other pods
-  (:mod:`~r1_gateway.admission.passive_health`): at most half of the pool at a time, until an answer's head;
-- for as long as it asked for (503 with Retry-After).
+- after a failed connection, for a time that doubles with each failure, until a connection succeeds;
+- while it is ejected (:mod:`~r1_gateway.admission.passive_health`), until the head of a good
+  response; at most half of the pool is ejected at a time;
+- for the ``Retry-After`` of a 503 response.
 
-When the time is over the breaker is half-open: the pod gets one request, and another one for every
-``PROBE_SECONDS`` that pass without a failure, because the head of a long answer may come late.
+After that time the breaker is half-open.  The pod gets one request, and one more for each
+``PROBE_SECONDS`` without a failure, because the head of a long response may come late.
 """
 
 from __future__ import annotations
@@ -44,29 +44,29 @@ class Breaker(enum.Enum):
 
 @dataclass(slots=True, eq=False)
 class Endpoint:
-    """One pod: its seats, and how it has behaved lately."""
+    """One pod: its seats, its circuit breaker and its recent outcomes."""
 
     address: str
     seats: int
     serving: bool = True
     in_flight: int = 0
-    """seats taken"""
+    """Seats in use."""
     failures: int = 0
-    """connections that failed in a row"""
+    """Consecutive failed connections."""
     breaker: Breaker | None = None
     paused_until: float = 0.0
     probing: bool = False
-    gone: bool = False
+    removed: bool = False
     outcomes: Outcomes = field(default_factory=Outcomes)
     ejections: int = 0
     returned_at: float = 0.0
     load: int = 0
-    """seats taken when it was listed"""
-    room: int = 0
-    """seats that it may be given, as listed; 0 while it is not"""
+    """Seats in use when the pod was listed."""
+    listed_seats: int = 0
+    """Free seats when the pod was listed; 0 while it is in no list."""
 
-    def has_room(self, now: float) -> bool:
-        """A request may be given to this pod now."""
+    def has_free_seat(self, now: float) -> bool:
+        """Whether the pod can take a request now."""
         return (
             self.serving
             and self.in_flight < self.seats
@@ -77,9 +77,9 @@ class Endpoint:
 class EndpointPool:
     """The pods of one route.
 
-    Pods that may get a request are listed by the seats taken on them, so that a choice looks at the
-    first one only: :meth:`choose`, :meth:`acquire` and :meth:`release` do not depend on the number
-    of pods.  Those that are full, leaving or paused are in no list.
+    Pods with a free seat are listed by the seats in use, so a choice reads the first one only: the
+    cost of :meth:`choose`, :meth:`acquire` and :meth:`release` does not depend on the number of pods.
+    A pod that is full, draining or paused is in no list.
     """
 
     def __init__(self) -> None:
@@ -93,18 +93,18 @@ class EndpointPool:
         self._now = 0.0
         self._health = PassiveHealth()
         self.emptying: Endpoint | None = None
-        """The pod that gets no new work until a wide request fits on it."""
+        """The pod that gets no new requests until a wide request fits on it."""
         self.ready = 0
-        """Pods that discovery calls ready, whatever their breakers."""
+        """Pods that are ready in their EndpointSlices, whatever their breakers."""
         self.seats = 0
-        """Seats on these pods, taken or not."""
+        """Seats on these pods, in use or free."""
 
     def __iter__(self) -> Iterator[Endpoint]:
         return iter(self._order)
 
     @property
     def known(self) -> int:
-        """Pods that exist in any state, draining ones with work included."""
+        """Pods in any state, draining pods with requests in flight included."""
         return len(self._order)
 
     @property
@@ -114,49 +114,49 @@ class EndpointPool:
 
     @property
     def available_seats(self) -> int:
-        """Seats on these pods, taken or not."""
+        """Seats on available pods, in use or free."""
         if not self._broken:
             return self.seats
         return self.seats - sum(e.seats for e in self._broken if e.serving)
 
     @property
     def ejected(self) -> int:
-        """Pods that are ejected because of their answers."""
+        """Ready pods that are ejected."""
         return sum(e.serving and e.breaker is Breaker.EJECTED for e in self._broken)
 
     def has_more_free_than(self, count: int, now: float) -> bool:
-        """Whether more than so many seats could be given now: a pod that drains has none to give."""
+        """Whether more than ``count`` seats can be assigned now; a draining pod has none."""
         if now >= self._recovery_at:
             self._recover(now)
         free = self._free
         emptying = self.emptying
-        if emptying is not None and emptying.has_room(now):
+        if emptying is not None and emptying.has_free_seat(now):
             free += emptying.seats - emptying.in_flight
         return free > count
 
     # -- discovery -----------------------------------------------------------------------------
 
     def update(self, readiness: Mapping[str, bool], seats_per_replica: int) -> None:
-        """Take over the discovered pods: address -> may get new requests.
+        """Apply the discovered pods: address -> ready for new requests.
 
-        A pod that left but still has requests running stays known, without new work, until the
-        last of them ends; should its address come back, its running requests still count.
+        A removed pod with requests in flight stays known until the last of them ends.  If its
+        address comes back, these requests still count.
         """
         for address, ready in readiness.items():
             endpoint = self._endpoints.get(address)
             if endpoint is None:
                 endpoint = Endpoint(address, seats_per_replica)
                 self._endpoints[address] = endpoint
-            if ready and not endpoint.serving:  # a new start: old failures say nothing about it
+            if ready and not endpoint.serving:  # a new start: earlier failures do not count
                 self._health.forget(endpoint.outcomes)
                 endpoint.ejections = 0
                 self._close_breaker(endpoint)
             endpoint.serving = ready
-            endpoint.gone = False
+            endpoint.removed = False
             endpoint.seats = seats_per_replica
         for address, endpoint in self._endpoints.items():
             if address not in readiness:
-                endpoint.serving, endpoint.gone = False, True
+                endpoint.serving, endpoint.removed = False, True
         self._forget()
         if self.emptying is not None and not self.emptying.serving:
             self.emptying = None
@@ -167,7 +167,7 @@ class EndpointPool:
     def _forget(self) -> None:
         left: list[Endpoint] = []
         for endpoint in self._endpoints.values():
-            if endpoint.gone and not endpoint.in_flight:
+            if endpoint.removed and not endpoint.in_flight:
                 self._unlist(endpoint)
                 self._broken.pop(endpoint, None)
                 self._health.forget(endpoint.outcomes)
@@ -181,41 +181,41 @@ class EndpointPool:
     # -- the lists of available pods -----------------------------------------------------------
 
     def _unlist(self, endpoint: Endpoint) -> None:
-        if endpoint.room:
+        if endpoint.listed_seats:
             del self._loads[endpoint.load][endpoint]
-            self._free -= endpoint.room
-            endpoint.room = 0
+            self._free -= endpoint.listed_seats
+            endpoint.listed_seats = 0
 
     def _place(self, endpoint: Endpoint) -> None:
-        """List the pod by the seats taken on it, last among its equals, or not at all."""
-        if endpoint.room:
+        """List the pod by its seats in use, last among equals; a full or paused pod in no list."""
+        if endpoint.listed_seats:
             del self._loads[endpoint.load][endpoint]
-            self._free -= endpoint.room
+            self._free -= endpoint.listed_seats
         load = endpoint.in_flight
-        room = endpoint.seats - load
-        if not endpoint.serving or room <= 0 or endpoint is self.emptying:
-            endpoint.room = 0
+        free = endpoint.seats - load
+        if not endpoint.serving or free <= 0 or endpoint is self.emptying:
+            endpoint.listed_seats = 0
             return
         if endpoint.breaker is not None:
             if endpoint.paused_until > self._now:
-                endpoint.room = 0
+                endpoint.listed_seats = 0
                 return
-            room = 1
+            free = 1
         loads = self._loads
         while len(loads) <= load:
             loads.append({})
         loads[load][endpoint] = None
-        endpoint.load, endpoint.room = load, room
-        self._free += room
+        endpoint.load, endpoint.listed_seats = load, free
+        self._free += free
         self._least = min(self._least, load)
 
     def choose(
         self, now: float, avoid: Collection[str] = (), width: int = 1, *, emptying: bool = False
     ) -> Endpoint | None:
-        """Least seats taken among pods with room, in turn when equal; None when there is none.
+        """The pod with a free seat and the fewest seats in use, round robin among equals, or None.
 
-        ``width`` seats are needed, but never more than a pod has.  ``emptying``: the pod that is
-        being emptied may be given too, when no other has room.
+        The request needs ``width`` seats, at most those of a pod.  ``emptying``: the pod that is
+        being emptied may be chosen when no other has a free seat.
         """
         self._now = now
         if now >= self._recovery_at:
@@ -238,32 +238,32 @@ class EndpointPool:
         spare = self.emptying if emptying else None
         if (
             spare is not None
-            and spare.has_room(now)
+            and spare.has_free_seat(now)
             and spare.seats - spare.in_flight >= min(width, spare.seats)
             and spare.address not in avoid
         ):
             return spare
         return None
 
-    def empty(self, now: float, avoid: Collection[str] = ()) -> None:
-        """Give no new work to the available pod with the fewest seats taken."""
-        self.keep_filling()
+    def start_emptying(self, now: float, avoid: Collection[str] = ()) -> None:
+        """Assign no new requests to the available pod with the fewest seats in use."""
+        self.stop_emptying()
         self.emptying = self.choose(now, avoid)
         if self.emptying is not None:
             self._unlist(self.emptying)
 
-    def keep_filling(self) -> None:
-        """No pod has to be emptied any more."""
+    def stop_emptying(self) -> None:
+        """Assign new requests to every pod again."""
         endpoint, self.emptying = self.emptying, None
         if endpoint is not None:
             self._place(endpoint)
 
     def has_other(self, avoid: Collection[str]) -> bool:
-        """A ready pod outside ``avoid`` exists, free or not."""
+        """Whether a ready pod outside ``avoid`` exists, with or without a free seat."""
         return any(e.serving and e.address not in avoid for e in self._order)
 
     def acquire(self, endpoint: Endpoint, width: int = 1) -> int:
-        """Take seats on a pod that :meth:`choose` returned at the same instant; how many it took."""
+        """Take seats on the pod that :meth:`choose` just returned; the number taken."""
         taken = min(width, endpoint.seats)
         load = endpoint.in_flight
         endpoint.in_flight = new = load + taken
@@ -271,12 +271,12 @@ class EndpointPool:
             endpoint.probing = True
             self._pause_until(endpoint, self._now + PROBE_SECONDS)
             self._place(endpoint)
-        elif endpoint.room:
-            loads = self._loads  # as in `_place`, for less: each request comes here
+        elif endpoint.listed_seats:
+            loads = self._loads  # as in `_place`, inlined: on the path of each request
             del loads[load][endpoint]
             self._free -= taken
-            endpoint.room = room = endpoint.seats - new
-            if room:
+            endpoint.listed_seats = free = endpoint.seats - new
+            if free:
                 endpoint.load = new
                 if new >= len(loads):
                     loads.extend({} for _ in range(new + 1 - len(loads)))
@@ -284,54 +284,54 @@ class EndpointPool:
         return taken
 
     def release(self, endpoint: Endpoint, taken: int = 1) -> None:
-        """Give seats back, and forget a pod that is gone once its last request ended."""
+        """Free seats; forget a removed pod after its last request."""
         load = endpoint.in_flight
         endpoint.in_flight = new = load - taken
-        if endpoint.room and endpoint.breaker is None:  # listed, and it stays so: as in `_place`
+        if endpoint.listed_seats and endpoint.breaker is None:  # stays listed: as in `_place`
             loads = self._loads
             del loads[load][endpoint]
             self._free += taken
-            endpoint.room += taken
+            endpoint.listed_seats += taken
             endpoint.load = new
             loads[new][endpoint] = None
-            if new < self._least:  # noqa: PLR1730 - at each request, and the call costs more
+            if new < self._least:  # noqa: PLR1730 - on the path of each request; a call costs more
                 self._least = new
             return
-        if endpoint.probing:  # the client left before the pod answered: another one may try it
+        if endpoint.probing:  # the client left before the response: another request may probe
             endpoint.probing = False
             self._pause_until(endpoint, self._now)
         self._place(endpoint)
-        if endpoint.gone and endpoint.in_flight == 0:
+        if endpoint.removed and endpoint.in_flight == 0:
             self._forget()
 
     # -- breakers ------------------------------------------------------------------------------
 
     def connected(self, endpoint: Endpoint) -> None:
-        """A connection was made: the pod is reachable."""
+        """A connection succeeded: the pod is reachable."""
         if endpoint.breaker is Breaker.UNREACHABLE:
             self._close_breaker(endpoint)
 
-    def answered(self, endpoint: Endpoint) -> None:
-        """The head of a good answer came."""
+    def response_started(self, endpoint: Endpoint) -> None:
+        """The head of a good response came."""
         endpoint.outcomes.good += 1
-        self._health.everyone.good += 1
+        self._health.pool.good += 1
         if endpoint.breaker is not None and (
             endpoint.probing or endpoint.paused_until <= self._now
         ):
             self._close_breaker(endpoint)
 
     def completed(self, endpoint: Endpoint) -> None:
-        """A good answer came to its end."""
+        """A good response is complete."""
         endpoint.outcomes.consecutive = 0
 
     def failed(
         self, endpoint: Endpoint, now: float, *, unreachable: bool, after_head: bool = False
     ) -> float | None:
-        """The pod broke a request; the seconds of its ejection when this one caused it.
+        """A request failed on the pod; the seconds of the ejection that this failure causes, or None.
 
-        ``unreachable`` (no connection at all) opens the breaker at once.  Requests that fail
-        together count once: what fails while the pod is paused is not counted.  ``after_head``:
-        the head of this answer was good.
+        ``unreachable`` (no connection) opens the breaker at once.  Requests that fail together count
+        once: a failure while the pod is paused is not counted.  ``after_head``: the head of the
+        response was good.
         """
         self._now = now
         if endpoint.breaker is not None and endpoint.paused_until > now and not endpoint.probing:
@@ -358,7 +358,7 @@ class EndpointPool:
         return ejected_for
 
     def pause(self, endpoint: Endpoint, now: float, seconds: float) -> None:
-        """Give the pod nothing for a while, because it asked for that."""
+        """Assign the pod no requests for the seconds of its ``Retry-After``."""
         self._now = now
         until = now + min(seconds, LONGEST_PAUSE_SECONDS)
         if endpoint.breaker is None:
@@ -368,12 +368,12 @@ class EndpointPool:
         self._limit_ejections()
 
     def _may_eject(self) -> bool:
-        """Half of the ready pods at most are ejected, those out for other reasons included."""
+        """Whether one more pod may be ejected: at most half of the ready pods, unreachable included."""
         out = sum(e.serving for e in self._broken)
         return out + 1 <= self.ready // 2
 
     def _limit_ejections(self) -> None:
-        """Return ejected pods early when too few others are left."""
+        """End ejections early when fewer than half of the ready pods are available."""
         if not self._broken:
             return
         serving = [e for e in self._broken if e.serving]
@@ -412,10 +412,10 @@ class EndpointPool:
         for endpoint in self._broken:
             if endpoint.paused_until > now:
                 self._recovery_at = min(self._recovery_at, endpoint.paused_until)
-            elif not endpoint.room:
+            elif not endpoint.listed_seats:
                 self._place(endpoint)
 
     def next_recovery(self, now: float) -> float | None:
-        """When the next paused pod may be tried again; None when nothing is paused."""
+        """Monotonic time of the end of the next pause; None when no pod is paused."""
         times = [e.paused_until for e in self._broken if e.serving and e.paused_until > now]
         return min(times, default=None)

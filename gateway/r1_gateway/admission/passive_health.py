@@ -1,17 +1,17 @@
-"""Passive health: the outcomes of recent requests, and when a pod is worse than the rest of its pool.
+"""Passive health checks: outlier detection on the outcomes of recent requests.
 
-A pod that fails fast always has free seats, so the choice by load sends it most of the requests.
-Its answers are therefore compared with those of the other pods.  A pod is an outlier when
+A pod that fails fast always has free seats, so the choice by load sends it most requests.  Its
+outcomes are therefore compared with those of the other pods.  A pod is an outlier when
 
 - its last ``CONSECUTIVE_FAILURES`` requests failed, or
 - its failure share lies ``DEVIATIONS`` standard errors above that of the other pods (the
   two-proportion z-test with the pooled estimate),
 
-and in both cases its failure share is more than twice that of the others.  The comparison tells a
-broken pod from a request that breaks every pod: such a request raises the share of all of them.
+and in both cases its failure share is more than twice that of the others.  A request that fails on
+every pod raises the share of all of them, so it ejects none.
 
-Ejections last ``FIRST_EJECTION_SECONDS`` and double with each one, as in Envoy's outlier detection;
-each ``FORGET_SECONDS`` in service take one off the count.
+The first ejection lasts ``FIRST_EJECTION_SECONDS`` and each further one twice as long, as in Envoy's
+outlier detection.  Each ``FORGET_SECONDS`` in service reduce the count by one.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 SLICE_SECONDS = 15.0
-"""Outcomes are counted in the current slice and the one before it."""
+"""Length of a slice; outcomes count in the current slice and the one before."""
 CONSECUTIVE_FAILURES = 3
 FEWEST_REQUESTS = 5
 DEVIATIONS = 3.0
@@ -33,14 +33,14 @@ FORGET_SECONDS = 60.0
 
 @dataclass(slots=True)
 class Outcomes:
-    """Answers and failures of one pod, in this slice and in the one before."""
+    """Good and failed requests of one pod, in this slice and the one before."""
 
     good: int = 0
     bad: int = 0
     good_before: int = 0
     bad_before: int = 0
     consecutive: int = 0
-    """failures since the last request that was answered completely"""
+    """Failures since the last complete response."""
 
     @property
     def failures(self) -> int:
@@ -53,59 +53,62 @@ class Outcomes:
         return self.good + self.good_before + self.failures
 
     def rotate(self, *, forget: bool) -> None:
-        """Begin a new slice; ``forget`` when the current one is too old to be the one before."""
+        """Begin a new slice; ``forget`` drops the current one as well, because it is too old."""
         self.good_before, self.bad_before = (0, 0) if forget else (self.good, self.bad)
         self.good = self.bad = 0
 
 
 class PassiveHealth:
-    """Outcomes of all pods of a route.  A success is two additions by the caller; slices turn at failures."""
+    """Outcomes of all pods of a route.
+
+    The caller counts a success by two additions; slices rotate at failures.
+    """
 
     def __init__(self) -> None:
-        self.everyone = Outcomes()
-        """Sums over the pods; the head of a good answer counts as ``good`` of both."""
+        self.pool = Outcomes()
+        """Sums over the pods; the head of a good response counts as ``good`` of both."""
         self._slice_began = -math.inf
 
     def failed(
         self, pod: Outcomes, now: float, pods: Iterable[Outcomes], *, after_head: bool = False
     ) -> bool:
-        """A request failed; True when the pod is an outlier.  ``pods`` are all of the route.
+        """Count a failure; True when the pod is an outlier.  ``pods`` are all pods of the route.
 
-        ``after_head``: its head was counted as an answer before.
+        ``after_head``: the head of the response was counted as good before.
         """
         if now - self._slice_began >= SLICE_SECONDS:
             forget = now - self._slice_began >= 2 * SLICE_SECONDS
             self._slice_began = now
-            for each in (*pods, self.everyone):
+            for each in (*pods, self.pool):
                 each.rotate(forget=forget)
         if after_head:
             taken = min(pod.good, 1)
             pod.good -= taken
-            self.everyone.good -= taken
+            self.pool.good -= taken
         pod.bad += 1
-        self.everyone.bad += 1
+        self.pool.bad += 1
         pod.consecutive += 1
-        return is_outlier(pod, self.everyone)
+        return is_outlier(pod, self.pool)
 
     def is_worse(self, pod: Outcomes) -> bool:
-        """Whether the pod fails more than twice as often as the others, as far as these are known."""
-        return _is_worse(pod, self.everyone)
+        """Whether the pod fails more than twice as often as the others, or no other has requests."""
+        return _is_worse(pod, self.pool)
 
     def forget(self, pod: Outcomes) -> None:
-        """The pod left or started anew: its outcomes no longer count."""
-        everyone = self.everyone
-        everyone.good -= pod.good
-        everyone.bad -= pod.bad
-        everyone.good_before -= pod.good_before
-        everyone.bad_before -= pod.bad_before
+        """Remove the outcomes of a pod that was removed or has restarted."""
+        pool = self.pool
+        pool.good -= pod.good
+        pool.bad -= pod.bad
+        pool.good_before -= pod.good_before
+        pool.bad_before -= pod.bad_before
         pod.good = pod.bad = pod.good_before = pod.bad_before = pod.consecutive = 0
 
 
-def is_outlier(pod: Outcomes, everyone: Outcomes) -> bool:
-    """Whether the pod fails more than the other pods; ``everyone`` includes it."""
+def is_outlier(pod: Outcomes, pool: Outcomes) -> bool:
+    """Whether the pod fails more than the other pods; ``pool`` includes it."""
     failures, total = pod.failures, pod.total
-    others, other_failures = everyone.total - total, everyone.failures - failures
-    if not failures or not _is_worse(pod, everyone):
+    others, other_failures = pool.total - total, pool.failures - failures
+    if not failures or not _is_worse(pod, pool):
         return False
     if pod.consecutive >= CONSECUTIVE_FAILURES:
         return True
@@ -116,11 +119,11 @@ def is_outlier(pod: Outcomes, everyone: Outcomes) -> bool:
     return failures / total - other_failures / others > DEVIATIONS * error
 
 
-def _is_worse(pod: Outcomes, everyone: Outcomes) -> bool:
-    others, other_failures = everyone.total - pod.total, everyone.failures - pod.failures
+def _is_worse(pod: Outcomes, pool: Outcomes) -> bool:
+    others, other_failures = pool.total - pod.total, pool.failures - pod.failures
     return not others or pod.failures * others > WORSE_BY * other_failures * pod.total
 
 
 def ejection_seconds(count: int) -> float:
-    """How long the ``count``-th ejection in a row lasts (the first is 1)."""
+    """Seconds of the ``count``-th ejection in a row, counted from 1."""
     return min(FIRST_EJECTION_SECONDS * 2.0 ** min(count - 1, 10), LONGEST_EJECTION_SECONDS)

@@ -1,7 +1,7 @@
-"""What an operator advises: seats to keep free by route and class, and for how long that counts.
+"""Body of ``PUT /seat-reservations``: seats to reserve by route and class, and their validity.
 
-`PUT /seat-reservations` on the admin port; ARCHITECTURE.md has the contract.  What is refused is refused
-whole and leaves what was advised before; a route that is not known here is left out.
+ARCHITECTURE.md has the contract.  An invalid body is rejected whole and leaves the earlier
+reservations in force.  Routes that this gateway does not know are ignored.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ MOST_SEATS = 1_000_000
 
 
 class InvalidReservation(ValueError):
-    """The body is no advice; the message names the field."""
+    """The body is no reservation request; the message names the field."""
 
 
 @dataclass(frozen=True, slots=True)
 class ReservationRequest:
-    """Seats to keep free for a class and those above it, by route (``namespace/name``)."""
+    """Seats to reserve for a class and those above it, by route (``namespace/name``)."""
 
     valid_seconds: float
     routes: Mapping[str, Mapping[PriorityClass, int]]
@@ -32,7 +32,7 @@ def parse_reservations(body: bytes) -> ReservationRequest:
     """Read ``{"validSeconds": 10, "routes": {"default/chat": {"Q1": 3}}}``.
 
     Raises:
-        InvalidAdvice: it is not that.
+        InvalidReservation: the body has another form.
     """
     try:
         document = parse_json(body)
@@ -56,12 +56,16 @@ def parse_reservations(body: bytes) -> ReservationRequest:
 def _seats(key: str, seats: object) -> dict[PriorityClass, int]:
     if not isinstance(seats, dict):
         raise InvalidReservation(f"routes.{key} must be an object of classes")
-    found: dict[PriorityClass, int] = {}
+    reserved: dict[PriorityClass, int] = {}
     for name, count in seats.items():
         klass = BY_NAME.get(name)
         if klass is None:
-            raise InvalidReservation(f"routes.{key}: unknown class {str(name)[:40]!r}")
+            raise InvalidReservation(
+                f"routes.{key}: unknown class {str(name)[:40]!r}, use Q1, Q2 or Q3"
+            )
         if isinstance(count, bool) or not isinstance(count, int) or not 0 <= count <= MOST_SEATS:
-            raise InvalidReservation(f"routes.{key}.{name} must be a whole number from 0")
-        found[klass] = count
-    return found
+            raise InvalidReservation(
+                f"routes.{key}.{name} must be a whole number from 0 to {MOST_SEATS}"
+            )
+        reserved[klass] = count
+    return reserved

@@ -1,22 +1,22 @@
-"""How many seats to keep free for classes with a promise, from what they lately asked for.
+"""Seats to reserve for classes with an SLO target, from their recent arrivals.
 
-Strict order alone cannot keep a promise of a short time to first token: when batch work has filled
-every seat, the next urgent request waits for one of them to end.  So a less urgent request may take
-a free seat only while enough others stay free.
+Strict priority order alone cannot meet a target for the time to first token: when batch requests
+occupy every seat, the next urgent request waits until one of them ends.  So a less urgent request
+takes a free seat only while enough others stay free.
 
-How many are enough: urgent arrivals (rate ``a``) take seats out of the reserve, every seat that is
-freed anywhere (rate ``r``, the pool's size over the mean time a seat is held) goes back into it
-first.  The seats missing from the reserve are then the customers of an M/M/1 queue, so with ``n``
-seats reserved an urgent request finds none with probability ``(a/r)^n``, and still has none after
-waiting for ``w`` seconds with probability ``(a/r)^n exp(-r w)``.  The reserve is the smallest ``n``
-that makes this one in a thousand.
+Number of seats: urgent arrivals (rate ``a``) take seats from the reservation.  Every seat that is
+freed (rate ``r``: the pool's seats over the mean time that a request occupies its seat) goes back
+into the reservation first.  The seats that are missing from it are then the customers of an M/M/1
+queue.  With ``n`` reserved seats an urgent request finds none with probability ``(a/r)^n``, and
+still has none after ``w`` seconds with probability ``(a/r)^n exp(-r w)``.  The reservation is the
+smallest ``n`` for which that is at most 0.001.
 
-It follows the load: none while nobody urgent comes, a few when they come by the dozen, and none
-again in a pool so large that seats are freed faster than anybody minds to wait.
+The reservation follows the load.  It is 0 without urgent arrivals, and 0 in a pool so large that a
+seat is freed within the target anyway.
 
-An operator that decides about the same pool may *advise* seats: it sees all gateways' arrivals and
-which replicas are about to go.  Advice only adds to what is reckoned here, and counts
-until a moment that comes with it: without an operator everything is as if there were none.
+An operator that scales the same pool may reserve seats too (``PUT /seat-reservations``): it has the
+arrivals at all gateways and the replicas that are about to stop.  The larger number applies until
+the operator's reservation expires.
 """
 
 from __future__ import annotations
@@ -27,78 +27,78 @@ from collections.abc import Mapping, Sequence
 from r1_gateway.admission.classes import CLASSES, ClassPolicy, PriorityClass
 
 MEMORY_SECONDS = 30.0
-HELD_MEMORY = 0.05
-"""Weight of the newest request in the mean time that a seat is held."""
+OCCUPANCY_WEIGHT = 0.05
+"""Weight of the newest request in the mean time that a request occupies its seat."""
 WAIT_SHARE = 0.5
-"""Part of a promised time to first token that may be spent waiting; the rest is the prefill's."""
+"""Share of the TTFT target for the wait in the queue; the rest is for the prefill."""
 MISSES = 0.001
 
 
 class SeatReservation:
-    """Arrival rates per class, and the reserve that follows from them."""
+    """Arrival rates by class, and the seats to reserve for them."""
 
     def __init__(self, policies: Sequence[ClassPolicy]) -> None:
         self._rates = [0.0] * len(CLASSES)
-        self._seen_at = [0.0] * len(CLASSES)
-        self.held_seconds: float | None = None
-        """how long a request holds its seat, lately; None before any has ended"""
-        self._advised = [0] * len(CLASSES)
-        self._advised_until = -math.inf
+        self._rate_at = [0.0] * len(CLASSES)
+        self.occupancy_seconds: float | None = None
+        """Recent mean time that a request occupies its seat; None before the first has ended."""
+        self._operator_seats = [0] * len(CLASSES)
+        self._operator_seats_until = -math.inf
         self.active = False
-        """whether any class promises anything: otherwise nothing needs to be watched"""
-        self.promise(policies)
+        """Whether any class has an SLO target; otherwise nothing needs to be measured."""
+        self.set_targets(policies)
 
-    def promise(self, policies: Sequence[ClassPolicy]) -> None:
-        """Take over what the classes promise; a class without a promise reserves nothing."""
+    def set_targets(self, policies: Sequence[ClassPolicy]) -> None:
+        """Apply the SLO targets of the classes; a class without a target reserves nothing."""
         self._windows = tuple(
             WAIT_SHARE * (policy.time_to_first_token_seconds or 0.0) for policy in policies
         )
         self.active = any(self._windows)
-        self._against = tuple(any(self._windows[: klass.value]) for klass in CLASSES)
+        self._applies = tuple(any(self._windows[: klass.value]) for klass in CLASSES)
 
-    def holds_against(self, klass: PriorityClass) -> bool:
-        """Whether any class above ``klass`` has a promise at all."""
-        return self._against[klass]
+    def applies_to(self, klass: PriorityClass) -> bool:
+        """Whether any class above ``klass`` has an SLO target."""
+        return self._applies[klass]
 
     def arrived(self, klass: PriorityClass, now: float) -> None:
-        """A request of this class came."""
+        """Count an arrival."""
         self._rates[klass] = self._rate(klass, now) + 1.0 / MEMORY_SECONDS
-        self._seen_at[klass] = now
+        self._rate_at[klass] = now
 
-    def released(self, held_seconds: float) -> None:
-        """A seat was freed after so many seconds."""
-        if self.held_seconds is None:
-            self.held_seconds = held_seconds
-        self.held_seconds += HELD_MEMORY * (held_seconds - self.held_seconds)
+    def released(self, occupancy_seconds: float) -> None:
+        """Count a request that occupied its seat for that long."""
+        if self.occupancy_seconds is None:
+            self.occupancy_seconds = occupancy_seconds
+        self.occupancy_seconds += OCCUPANCY_WEIGHT * (occupancy_seconds - self.occupancy_seconds)
 
-    def advise(self, seats: Mapping[PriorityClass, int], until: float) -> None:
-        """Take over how many seats should stay free for each class and those above it.
+    def reserve_seats(self, seats: Mapping[PriorityClass, int], until: float) -> None:
+        """Replace the operator's reservation, for each class and those above it, until ``until``."""
+        reserved = 0
+        for klass in CLASSES:  # seats reserved for Q1 are reserved for Q1 and Q2 together as well
+            self._operator_seats[klass] = reserved
+            reserved = max(reserved, seats.get(klass, 0) if self._windows[klass] > 0.0 else 0)
+        self._operator_seats_until = until
 
-        It replaces what was advised before and is forgotten at `until`.
-        """
-        kept = 0
-        for klass in CLASSES:  # what is kept for Q1 is kept for Q1 and Q2 together as well
-            self._advised[klass] = kept
-            kept = max(kept, seats.get(klass, 0) if self._windows[klass] > 0.0 else 0)
-        self._advised_until = until
-
-    def advised(self, klass: PriorityClass, now: float) -> int:
-        """Seats that a request of ``klass`` is advised to leave free; zero once that is too old."""
-        return self._advised[klass] if now < self._advised_until else 0
+    def reserved_by_operator(self, klass: PriorityClass, now: float) -> int:
+        """Seats that the operator reserves against ``klass``; 0 once the reservation has expired."""
+        return self._operator_seats[klass] if now < self._operator_seats_until else 0
 
     def _rate(self, klass: PriorityClass, now: float) -> float:
-        elapsed = max(now - self._seen_at[klass], 0.0)
+        elapsed = max(now - self._rate_at[klass], 0.0)
         return self._rates[klass] * math.exp(-elapsed / MEMORY_SECONDS)
 
-    def reserve(self, klass: PriorityClass, seats: int, now: float) -> int:
+    def reserved_against(self, klass: PriorityClass, seats: int, now: float) -> int:
         """Seats that a request of ``klass`` must leave free in a pool of ``seats``.
 
-        The larger of what is reckoned and what is advised, but never more than half of them:
-        whoever may use a pool at all must get on in it.
+        The larger of the computed number and the operator's, at most half of the pool: every class
+        that may use a pool can progress in it.
         """
-        return min(max(self._reckoned(klass, seats, now), self.advised(klass, now)), seats // 2)
+        return min(
+            max(self._computed(klass, seats, now), self.reserved_by_operator(klass, now)),
+            seats // 2,
+        )
 
-    def _reckoned(self, klass: PriorityClass, seats: int, now: float) -> int:
+    def _computed(self, klass: PriorityClass, seats: int, now: float) -> int:
         arrivals, window = 0.0, math.inf
         for urgent in CLASSES[: klass.value]:
             if self._windows[urgent] > 0.0:
@@ -106,9 +106,9 @@ class SeatReservation:
                 window = min(window, self._windows[urgent])
         if window == math.inf or arrivals * window < MISSES or seats < 2:
             return 0
-        if not self.held_seconds:  # nothing has ended yet, or everything ends at once
-            return 0 if self.held_seconds == 0.0 else 1
-        releases = seats / self.held_seconds
+        if not self.occupancy_seconds:  # no request has ended yet, or all end at once
+            return 0 if self.occupancy_seconds == 0.0 else 1
+        releases = seats / self.occupancy_seconds
         too_likely = -math.log(MISSES) - releases * window
         if too_likely <= 0.0:
             return 0

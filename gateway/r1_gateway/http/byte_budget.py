@@ -1,39 +1,39 @@
-"""A bound on the bytes that all requests together make this process keep.
+"""Byte budget of all requests together.
 
-Charged are the bytes of a request while it arrives, waits and can still be sent again, and the
-answers that are buffered until they are complete.  Nothing is reserved ahead: a client that declares
-a large body and sends nothing takes nothing.
+Charged are the bytes of a request while it arrives, is queued and can still be retried, and the
+responses that are buffered until they are complete.  Nothing is charged ahead: a declared length
+costs nothing until the bytes arrive.
 """
 
 from __future__ import annotations
 
 
 class ByteBudget:
-    """``used`` of at most ``limit`` bytes; ``refused`` counts what did not fit."""
+    """``used`` of at most ``limit`` bytes; ``rejected`` counts the charges that did not fit."""
 
-    __slots__ = ("limit", "refused", "used")
+    __slots__ = ("limit", "rejected", "used")
 
     def __init__(self, limit: int) -> None:
         self.limit = limit
         self.used = 0
-        self.refused = 0
+        self.rejected = 0
 
     def take(self, count: int) -> bool:
-        """Charge ``count`` bytes; False, and nothing charged, when they do not fit."""
+        """Charge ``count`` bytes; False, with nothing charged, when they do not fit."""
         used = self.used + count
         if used > self.limit:
-            self.refused += 1
+            self.rejected += 1
             return False
         self.used = used
         return True
 
     def fits(self, count: int) -> bool:
-        """Whether so many bytes could be taken now; one that could not is counted."""
+        """Whether ``count`` bytes fit now; False is counted in ``rejected``."""
         if self.used + count <= self.limit:
             return True
-        self.refused += 1
+        self.rejected += 1
         return False
 
     def give(self, count: int) -> None:
-        """Return bytes that were taken."""
+        """Return ``count`` bytes."""
         self.used -= count

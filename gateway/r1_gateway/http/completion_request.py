@@ -1,8 +1,8 @@
-"""What the gateway needs to know of a request's JSON body, and nothing more.
+"""The fields of a completion request that the gateway reads.
 
-The body goes to the engine as it came: the engine is the judge of messages, sampling and tools.  So
-a large body is checked and walked through once, and of what is not needed no object is made: 8 MiB
-of ``[],[],`` take 70 ms this way and 1.6 s as lists.
+The body is forwarded unchanged; the engine validates messages, sampling and tools.  A large body is
+scanned once, and no objects are made for fields that are not read: 8 MiB of ``[],[],`` take 70 ms
+this way and 1.6 s as lists.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from r1_gateway.http.errors import ApiError, bad_request
 
 BYTES_PER_TOKEN = 4
 MOST_CHOICES = 1_000_000
-"""A larger ``n`` is a mistake: the engine refuses it."""
+"""A larger ``n`` counts as 1: the engine rejects it."""
 MOST_PROMPTS = 4096
-"""Prompts of one request that are counted: no pod has so many seats."""
+"""Most prompts of a request that are counted: no pod has more seats."""
 _STRING = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"')
 EXACT_BYTES = 1 << 14
 _ABSENT = msgspec.Raw()
@@ -33,7 +33,7 @@ MODEL_PLACES = 4
 
 
 class _Fields(msgspec.Struct, gc=False):
-    """The top-level fields that count, each as it stands; of a repeated field the last wins."""
+    """The top-level fields that are read, as raw JSON; of a repeated field the last wins."""
 
     model: msgspec.Raw = _ABSENT
     stream: msgspec.Raw = _ABSENT
@@ -49,16 +49,16 @@ _DECODE = msgspec.json.Decoder(_Fields).decode
 _DECODE_ALL = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 
 
-@dataclass(slots=True)  # not frozen: made once per request, and freezing doubles its cost
+@dataclass(slots=True)  # not frozen: made for each request, and freezing doubles the cost
 class CompletionRequest:
-    """Model, streaming or not, and what the load estimate needs."""
+    """Model, streaming or not, and the inputs of the load estimate."""
 
     model: str
     stream: bool
     prompt_bytes: int
     max_tokens: int | None
     width: int = 1
-    """sequences that the engine runs for it, each of which takes a seat"""
+    """Sequences that the engine runs for the request; each takes a seat."""
 
 
 def parse_completion(body: bytes) -> CompletionRequest:
@@ -93,7 +93,7 @@ def parse_completion(body: bytes) -> CompletionRequest:
 
 
 def _width(document: dict[str, object]) -> int:
-    """Sequences of a request: the choices asked for (``n``, ``best_of``) of each of its prompts."""
+    """Sequences of a request: its choices (``n``, ``best_of``) times its prompts."""
     choices = max(_count(document.get("n")), _count(document.get("best_of")))
     prompt = document.get("prompt")
     if isinstance(prompt, list) and prompt and not isinstance(prompt[0], int):
@@ -124,7 +124,7 @@ def _raw_count(value: bytes) -> int:
 
 
 def _scan(body: bytes) -> CompletionRequest:
-    """The same for a large body, in a time and a memory that its content cannot raise."""
+    """The same for a large body, in time and memory that do not depend on its content."""
     try:
         if not body.isascii():
             body.decode()
@@ -134,9 +134,9 @@ def _scan(body: bytes) -> CompletionRequest:
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise _not_json(str(error)) from None
     except RecursionError:
-        raise _not_json("it is nested too deeply") from None
+        raise _not_json("nested too deeply") from None
     model = bytes(fields.model)
-    if len(model) < 3 or model[0] != 34:  # a quotation mark: text, and not empty
+    if len(model) < 3 or model[0] != 34:  # a quotation mark: a non-empty string
         raise _no_model()
     stream = bytes(fields.stream)
     if stream not in (b"true", b"", b"false", b"null"):
@@ -157,14 +157,14 @@ def _not_an_object() -> ApiError:
 
 def _no_model() -> ApiError:
     return bad_request(
-        "you must provide a model: a non-empty string, one of GET /v1/models",
+        "the field 'model' is missing or not a string: use one of GET /v1/models",
         param="model",
         code="missing_model",
     )
 
 
 def _wrong_stream() -> ApiError:
-    return bad_request("stream must be true or false", param="stream")
+    return bad_request("the field 'stream' must be true or false", param="stream")
 
 
 def _not_json(problem: str) -> ApiError:
@@ -194,7 +194,7 @@ def _raw_prompt_bytes(messages: bytes, prompt: bytes) -> int:
 
 
 def _estimate_bytes(text: bytes) -> int:
-    """Bytes of text by the size of the JSON: without inline files, escapes counted as characters."""
+    """Bytes of text, estimated by the size of the JSON without inline files and escapes."""
     if text[:1] == b"[" and text[1:64].lstrip(b" [\r\n\t")[:1].isdigit():
         return BYTES_PER_TOKEN * (text.count(b",") + 1)  # token ids
     total = len(text) - 3 * text.count(b"\\u") - text.count(b"\\n")
@@ -228,12 +228,12 @@ def _text_bytes(content: object) -> int:
 
 
 def with_model(body: bytes, model: str) -> bytes:
-    """The same body for an engine that knows the model by another name; all other values unchanged.
+    """The body with another model name; all other values are unchanged.
 
     ``body`` has been read by :func:`parse_completion`.
 
     Raises:
-        ApiError: 400, nested too deeply, or a large body whose model cannot be replaced in place.
+        ApiError: 400, nested too deeply, or the model of a large body cannot be replaced in place.
     """
     name = orjson.dumps(model)
     try:
@@ -241,16 +241,18 @@ def with_model(body: bytes, model: str) -> bytes:
             return _replace_model(body, name)
         fields = _DECODE_ALL(body)
     except RecursionError:  # the parser of small bodies reads a little deeper
-        raise _not_json("it is nested too deeply") from None
+        raise _not_json("nested too deeply") from None
     fields["model"] = msgspec.Raw(name)
     return msgspec.json.encode(fields)
 
 
 def _replace_model(body: bytes, name: bytes) -> bytes:
-    """Replace the model's name in the text: a million fields as objects would take a second."""
+    """Replace the model in the text: decoding a million fields would take a second."""
     text = re.compile(rb'"model"[ \t\r\n]*:[ \t\r\n]*' + re.escape(bytes(_DECODE(body).model)))
     for place in reversed(list(islice(text.finditer(body), MODEL_PLACES))):
         changed = b'%s"model":%s%s' % (body[: place.start()], name, body[place.end() :])
-        if bytes(_DECODE(changed).model) == name:  # else it stood in a nested object
+        if bytes(_DECODE(changed).model) == name:  # else this place is in a nested object
             return changed
-    raise bad_request("write the field 'model' once and without escapes", param="model")
+    raise bad_request(
+        "the field 'model' of a large body must occur once and without escapes", param="model"
+    )

@@ -1,4 +1,4 @@
-"""Error answers in the form that OpenAI's clients read."""
+"""Error responses in the format of the OpenAI API."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import orjson
 
 @dataclass(eq=False)
 class ApiError(Exception):
-    """An answer that is an error: HTTP status, ``type`` and ``code`` of the OpenAI form, message."""
+    """An error response: HTTP status, ``type``, ``code`` and message of the OpenAI format."""
 
     status: int
     kind: str
@@ -18,9 +18,9 @@ class ApiError(Exception):
     param: str | None = None
     retry_after_seconds: float | None = None
     retry_is_exact: bool = False
-    """the time is one client's own: it needs no jitter"""
+    """The time is reserved for one client, so it gets no jitter."""
     headers: bytes = b""
-    """Header lines of the answer, each ending in CRLF."""
+    """Header lines of the response, each ending in CRLF."""
 
     def body(self) -> bytes:
         """The JSON body."""
@@ -46,20 +46,20 @@ def bad_request(message: str, *, param: str | None = None, code: str = "bad_requ
 
 
 def unavailable(code: str, message: str, retry_after_seconds: float) -> ApiError:
-    """503: no capacity; the same request may work later."""
+    """503: no capacity; the same request may succeed later."""
     return ApiError(503, "server_error", code, message, retry_after_seconds=retry_after_seconds)
 
 
 def overloaded(message: str) -> ApiError:
-    """503: this gateway, not the pods, has no room at the moment."""
+    """503: the gateway itself, not the pods, lacks capacity."""
     return unavailable("gateway_overloaded", message, 1.0)
 
 
 def deadline_exceeded(message: str) -> ApiError:
-    """504: the time that the client gave has passed."""
+    """504: the client's deadline passed."""
     return ApiError(504, "timeout_error", "deadline_exceeded", message)
 
 
 def bad_gateway(code: str, message: str) -> ApiError:
-    """502: a model pod broke the request."""
+    """502: a model pod failed during the request."""
     return ApiError(502, "server_error", code, message)

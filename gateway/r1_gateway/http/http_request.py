@@ -1,10 +1,10 @@
-"""A parsed request, and the strictness that the parser leaves to us.
+"""Parsed requests: checks beyond the parser's, and the head of the request to the pod.
 
-The parser (llhttp, strict) refuses what smuggling lives on: ``Content-Length`` beside
-``Transfer-Encoding``, repeated or malformed lengths, folded headers, bare line feeds, NULs.  Added
-here: one ``Host``, HTTP/1.0 or 1.1, no ``Transfer-Encoding`` on 1.0 or other than ``chunked``.  The
-request to the pod is written anew with a length of our own, so that no doubt about where a request
-ends can pass through.
+The parser (llhttp, strict) rejects the means of request smuggling: ``Content-Length`` beside
+``Transfer-Encoding``, repeated or malformed lengths, folded headers, bare line feeds, NULs.  This
+module also requires one ``Host`` and HTTP/1.0 or 1.1, and rejects ``Transfer-Encoding`` on 1.0 or
+other than ``chunked``.  The request to the pod gets a new head with its own length, so an ambiguous
+end of a request is never passed on.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _AUTHORITY = re.compile(rb"https?://[^/?#]*", re.IGNORECASE)
 
 @dataclass(slots=True, eq=False)
 class HttpRequest:
-    """Method, target, headers (lower case, in order; ``first`` of each name), the whole body."""
+    """Method, target, headers (lower case, in order; ``first`` of each name) and body."""
 
     method: bytes
     target: bytes
@@ -52,29 +52,39 @@ class HttpRequest:
 
 def origin_form(target: bytes) -> bytes:
     """Path and query of a target that may be a whole URL (RFC 9112, 3.2.2)."""
-    found = _AUTHORITY.match(target)
-    if found is None:
+    authority = _AUTHORITY.match(target)
+    if authority is None:
         return target
-    rest = target[found.end() :]
+    rest = target[authority.end() :]
     return rest if rest.startswith(b"/") else b"/" + rest
 
 
 def check_head(request: HttpRequest, max_body_bytes: int) -> int | None:
-    """Refuse what no honest client sends; returns the declared length, None when chunked or absent.
+    """Check the head; returns the declared body length, None when chunked or absent.
 
     Raises:
         ApiError: 400, 413, 415, 501 or 505.
     """
     if request.version not in ("1.1", "1.0"):
-        raise ApiError(505, "invalid_request_error", "http_version", "use HTTP/1.1")
-    first = request.first  # the parser lets no second Content-Length or Transfer-Encoding through
+        raise ApiError(
+            505,
+            "invalid_request_error",
+            "http_version",
+            f"HTTP/{request.version} is not supported: use HTTP/1.1",
+        )
+    first = request.first  # the parser rejects a second Content-Length or Transfer-Encoding
     coding = first.get(b"transfer-encoding")
     if coding is not None:
         if request.version == "1.0":
-            raise bad_request("Transfer-Encoding is not part of HTTP/1.0")
+            raise bad_request(
+                "Transfer-Encoding is not part of HTTP/1.0: use Content-Length or HTTP/1.1"
+            )
         if coding.lower() != b"chunked":
             raise ApiError(
-                501, "invalid_request_error", "transfer_encoding", "only chunked is supported"
+                501,
+                "invalid_request_error",
+                "transfer_encoding",
+                "Transfer-Encoding supports chunked only",
             )
     if b"host" not in first and request.version == "1.1":
         raise bad_request("a request needs exactly one Host header")
@@ -100,12 +110,12 @@ def check_head(request: HttpRequest, max_body_bytes: int) -> int | None:
 
 
 def body_too_large(max_body_bytes: int) -> ApiError:
-    """413, saying how much is allowed."""
+    """413, with the limit."""
     return ApiError(
         413,
         "invalid_request_error",
         "request_too_large",
-        f"the request body is larger than {max_body_bytes} bytes",
+        f"the request body is larger than {max_body_bytes} bytes (--max-body-bytes)",
     )
 
 
@@ -118,12 +128,12 @@ def build_upstream_head(
     *,
     forward_key: bool,
 ) -> bytes:
-    """Head of the request to the pod: same target and headers, connection headers of our own.
+    """Head of the request to the pod: same target and headers, new connection headers.
 
-    ``x-r1-priority`` is the class that the request has here, whether its client named one or not.
+    ``x-r1-priority`` is the class of the request, named by the client or not.
 
-    ``forward_key`` passes ``Authorization`` on, for engines that check keys themselves; keys that
-    the gateway checked stay here.
+    ``forward_key`` passes ``Authorization`` on, for engines that check keys themselves.  Keys that the
+    gateway checks are not forwarded.
     """
     private = _PRIVATE if forward_key else _PRIVATE_WITH_KEY
     if b"connection" in request.first:

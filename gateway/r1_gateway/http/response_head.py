@@ -1,7 +1,7 @@
-"""The one edit that the gateway makes to an answer: a few header lines in front of the blank line.
+"""Response heads: the pod's head with added lines, and heads of the gateway's own responses.
 
-Everything else is relayed byte for byte.  Headers that speak about the connection to the pod are
-taken out, which is rare (a closing pod); then, and only then, the head is rebuilt.
+Of a pod's response, only the head is edited.  Headers that belong to the connection to the pod are
+removed; they are rare (a closing pod), and only then the head is rebuilt.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from http import HTTPStatus
 
 from r1_gateway.http.errors import ApiError
 
-# Headers that belong to one connection, or that we set ourselves.
+# Headers that belong to one connection, or that the gateway sets.
 _UNWANTED = (
     b"connection:", b"keep-alive:", b"proxy-connection:", b"upgrade:",
     b"x-request-id:", b"x-r1-queue-ms:", b"x-r1-class:", b"access-control-",
@@ -20,20 +20,20 @@ _UNWANTED = (
 _ANY_UNWANTED = re.compile(b"\n(?:" + b"|".join(_UNWANTED) + b")")
 _EVENT_STREAM = re.compile(rb"\ncontent-type:[ \t]*text/event-stream[ \t]*[;\r]")
 
-# Browsers show an answer to a page of another origin only with these.
+# Browsers give a response to a page of another origin only with these.
 CROSS_ORIGIN = (
     b"access-control-allow-origin: *\r\n"
     b"access-control-expose-headers: x-request-id, x-r1-queue-ms, x-r1-class, retry-after\r\n"
 )
 
-# nginx collects an answer of unknown length before it passes it on, unless the answer forbids that.
+# nginx buffers a response of unknown length unless a header forbids that.
 _UNBUFFERED = b"x-accel-buffering: no\r\n"
 _UNCACHED = b"cache-control: no-cache\r\n"
 
 
-@dataclass(slots=True)  # not frozen: made once per request, and freezing doubles its cost
+@dataclass(slots=True)  # not frozen: made for each request, and freezing doubles the cost
 class HeadFacts:
-    """What the relay must know of an answer's head."""
+    """Facts of a response head that the relay needs."""
 
     lower: bytes
     is_event_stream: bool
@@ -42,7 +42,7 @@ class HeadFacts:
 
     @property
     def ends_at_close(self) -> bool:
-        """Nothing but the end of the connection ends the body (HTTP/1.0 style)."""
+        """Only the end of the connection ends the body (as in HTTP/1.0)."""
         return not self.is_chunked and self.content_length is None
 
     def header(self, name: bytes) -> bytes | None:
@@ -67,7 +67,7 @@ def read_head(head: bytes) -> HeadFacts:
 
 
 def is_failure(status: int) -> bool:
-    """Whether a pod's answer counts against the pod: a client's mistake does not."""
+    """Whether a response counts as a failure of the pod; a client error does not."""
     return status >= 500 or status == 429
 
 
@@ -77,7 +77,7 @@ def parse_length(digits: bytes) -> int:
 
 
 def stream_headers(facts: HeadFacts) -> bytes:
-    """Header lines that keep proxies from holding an event stream back."""
+    """Header lines that keep proxies from buffering an event stream."""
     lines = b"" if b"\nx-accel-buffering:" in facts.lower else _UNBUFFERED
     return lines if b"\ncache-control:" in facts.lower else lines + _UNCACHED
 
@@ -91,12 +91,12 @@ def edit_head(head: bytes, facts: HeadFacts, extra: bytes, *, dechunk: bool = Fa
         return b"%s%s\r\n" % (head[:-2], extra)
     unwanted = (*_UNWANTED, b"transfer-encoding:") if dechunk else _UNWANTED
     lines = head[:-4].split(b"\r\n")
-    kept = [line for line in lines if not line.lower().startswith(unwanted)]
-    return b"\r\n".join(kept) + b"\r\n" + extra + b"\r\n"
+    wanted = [line for line in lines if not line.lower().startswith(unwanted)]
+    return b"\r\n".join(wanted) + b"\r\n" + extra + b"\r\n"
 
 
-def json_answer(status: int, body: bytes, extra: bytes = b"") -> bytes:
-    """A whole answer of our own."""
+def json_response(status: int, body: bytes, extra: bytes = b"") -> bytes:
+    """A whole JSON response of the gateway."""
     phrase = _PHRASES.get(status, b"")
     return b"HTTP/1.1 %d %s\r\ncontent-type: application/json\r\ncontent-length: %d\r\n%s\r\n%s" % (
         status,
@@ -107,11 +107,11 @@ def json_answer(status: int, body: bytes, extra: bytes = b"") -> bytes:
     )
 
 
-def error_answer(error: ApiError, retry_after: int | None, extra: bytes = b"") -> bytes:
-    """An :class:`ApiError` on the wire; ``retry_after`` in whole seconds, jitter already in."""
+def error_response(error: ApiError, retry_after: int | None, extra: bytes = b"") -> bytes:
+    """An :class:`ApiError` as a response; ``retry_after`` in whole seconds, jitter included."""
     if retry_after is not None:
         extra += b"retry-after: %d\r\n" % retry_after
-    return json_answer(error.status, error.body(), extra + error.headers)
+    return json_response(error.status, error.body(), extra + error.headers)
 
 
 _PHRASES = {status.value: status.phrase.encode() for status in HTTPStatus}

@@ -1,12 +1,12 @@
-"""What the gateway learns from an answer on its way: the first token and the token counts.
+"""First token and token counts of a relayed response.
 
-Engines begin a stream before there is a token: with a chunk that holds the role only, with an empty
-``content``, with comments.  The first token is the first event in which a choice carries text,
-reasoning or a tool call.  Until then each event is parsed; after it, a packet costs a search for
-``"completion_tokens"`` and a count of line starts.
+Engines begin a stream before the first token: with a role chunk, an empty ``content`` or comments.
+The first token is the first event in which a choice carries text, reasoning or a tool call.  Until
+then each event is parsed; after it, a packet costs a search for ``"completion_tokens"`` and a count
+of line starts.
 
-A packet may end anywhere, also inside the ``usage``: what follows the last line end is kept and
-put in front of the next packet.  The reader gets the body without its transfer coding.
+A packet may end anywhere, also inside the ``usage``: the bytes after the last line end are prepended
+to the next packet.  The reader gets the body without its transfer coding.
 """
 
 from __future__ import annotations
@@ -18,23 +18,23 @@ import orjson
 USAGE = b'"completion_tokens"'
 _COMPLETION_TOKENS = re.compile(rb'"completion_tokens"\s*:\s*(\d{1,9})')
 LINE_BYTES = 1 << 16
-"""A longer line is not kept whole.  It counts as a token: no event without one is that long."""
+"""A longer line is not buffered whole.  It counts as a token: no other event is that long."""
 _TEXTS = ("content", "reasoning_content", "reasoning", "tool_calls", "function_call", "refusal")
 
 
 class StreamReader:
-    """Reads one event stream; a plain answer has a ``usage`` only."""
+    """Reads one event stream; of a response without streaming, only the ``usage``."""
 
     __slots__ = ("_rest", "_usage", "error", "events", "first_token", "is_event_stream")
 
     def __init__(self, *, is_event_stream: bool) -> None:
         self.is_event_stream = is_event_stream
         self.first_token = False
-        """whether an event carried a token"""
+        """Whether an event carried a token."""
         self.error = False
-        """whether the engine reported an error before any token"""
+        """Whether the engine reported an error before any token."""
         self.events = 0
-        """events from that one on, the end mark included"""
+        """Events from the first token on, the end mark included."""
         self._rest = b""
         self._usage = b""
 
@@ -53,7 +53,7 @@ class StreamReader:
         return self.is_event_stream and self._find_token(data)
 
     def _keep_rest(self, data: bytes) -> bytes:
-        """Keep what follows the last line end for the next packet, and return what precedes it."""
+        """Keep the bytes after the last line end for the next packet; return those before it."""
         end = data.rfind(b"\n") + 1
         if len(data) - end <= LINE_BYTES:
             self._rest = data[end:]
@@ -76,13 +76,13 @@ class StreamReader:
         return self.first_token
 
     def completion_tokens(self) -> int | None:
-        """Tokens that the engine counted, by the last ``usage``; None where it sent none."""
-        found = _COMPLETION_TOKENS.findall(self._usage + self._rest)
-        return int(found[-1]) if found else None
+        """Tokens by the engine's last ``usage``; None without one."""
+        counts = _COMPLETION_TOKENS.findall(self._usage + self._rest)
+        return int(counts[-1]) if counts else None
 
 
 def carries_token(event: bytes) -> bool:
-    """Whether the data of an event hold text, reasoning or a tool call of any choice."""
+    """Whether a choice of the event carries text, reasoning or a tool call."""
     try:
         document = orjson.loads(event)
     except orjson.JSONDecodeError:  # [DONE], or not an event of this API
@@ -102,7 +102,7 @@ def carries_token(event: bytes) -> bool:
 
 
 def _is_error(event: bytes) -> bool:
-    """Whether the data of an event report an error: ``{"error": ...}`` or ``{"object": "error"}``."""
+    """Whether the event reports an error: ``{"error": ...}`` or ``{"object": "error"}``."""
     if b'"error"' not in event:
         return False
     try:
@@ -115,12 +115,12 @@ def _is_error(event: bytes) -> bool:
 
 
 def plain_completion_tokens(body: bytes) -> int | None:
-    """Tokens that the ``usage`` of a whole plain answer counts."""
+    """Tokens by the ``usage`` of a whole response without streaming."""
     at = body.rfind(USAGE)
-    found = _COMPLETION_TOKENS.match(body, at) if at >= 0 else None
-    return None if found is None else int(found[1])
+    count = _COMPLETION_TOKENS.match(body, at) if at >= 0 else None
+    return None if count is None else int(count[1])
 
 
 def event_after(sent: bytes, event: bytes) -> bytes:
-    """``event`` so that it stands alone after ``sent``, which may end inside another event."""
+    """``event`` as a separate event after ``sent``, which may end inside another one."""
     return event if not sent or sent.endswith((b"\n\n", b"\r\n\r\n")) else b"\n\n" + event

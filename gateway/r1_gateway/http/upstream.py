@@ -1,8 +1,8 @@
-"""Connections to pods: one request at a time each, kept open and used again.
+"""Connections to pods: one request at a time, pooled and reused.
 
-An :class:`UpstreamConnection` only frames: it tells its exchange about bytes, and knows when the
-answer's head and the answer are complete.  ``should_keep_alive()`` is read when the head is
-complete; read after ``feed_data`` it would be wrong, and each request would open a connection.
+An :class:`UpstreamConnection` does the framing only: it passes bytes to its reader and knows when the
+head and the whole response are complete.  ``should_keep_alive()`` is read when the head is complete:
+after ``feed_data`` it is wrong, and each request would open a new connection.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from typing import Protocol, cast
 
 import httptools
 
-IDLE_SECONDS = 4.0  # uvicorn, below vLLM, closes idle connections after 5 s
+IDLE_SECONDS = 4.0  # uvicorn, which serves vLLM, closes idle connections after 5 s
 CONNECT_SECONDS = 3.0
 
-# A node that loses power sends nothing more.  A peer is taken for lost when no probe was answered, or
-# sent data not acknowledged, for PEER_SILENCE_SECONDS.
+# A node that loses power sends nothing.  The peer counts as lost after PEER_SILENCE_SECONDS without an
+# answered probe or an acknowledgement of sent data.
 PEER_SILENCE_SECONDS = 60
 _SOCKET_OPTIONS = (
     (socket.SOL_SOCKET, "SO_KEEPALIVE", 1),
@@ -33,14 +33,14 @@ JOIN_BYTES = 1 << 16
 logger = logging.getLogger(__name__)
 
 
-class AnswerReader(Protocol):
-    """Who gets what a pod sends: the exchange."""
+class ResponseReader(Protocol):
+    """The receiver of a pod's response: the exchange."""
 
     def upstream_bytes(self, data: bytes) -> None:
-        """Bytes came; the connection's flags already say what they completed."""
+        """Bytes arrived; the connection's flags are already updated."""
 
     def upstream_lost(self, reason: str) -> None:
-        """The connection ended or broke before the answer was complete."""
+        """The connection ended before the response was complete."""
 
 
 class UpstreamConnection(asyncio.Protocol):
@@ -57,7 +57,7 @@ class UpstreamConnection(asyncio.Protocol):
         self.address = address
         self.parser = httptools.HttpResponseParser(self)
         self.transport: asyncio.Transport | None = None
-        self.reader: AnswerReader | None = None
+        self.reader: ResponseReader | None = None
         self.idle_since = 0.0
         self.used = False
         self.paused = False
@@ -106,7 +106,7 @@ class UpstreamConnection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         reader = self.reader
-        if reader is None:  # an idle connection must be silent
+        if reader is None:  # bytes on an idle connection
             self.close()
             return
         try:
@@ -114,20 +114,20 @@ class UpstreamConnection(asyncio.Protocol):
         except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
             self.excess = True
             if not self.complete:
-                self.lose(f"the pod's answer is not HTTP: {error}")
+                self.fail(f"the response is not HTTP: {error}")
                 return
         if self.excess:
             self.keep_alive = False
-            self.lose("the pod sent more than one answer")
+            self.fail("the pod sent more than one response")
             return
         try:
             reader.upstream_bytes(data)
-        except Exception as error:  # the request must end, and with it its seat be freed
-            logger.exception("an answer of %s could not be relayed", self.address)
+        except Exception as error:  # the request must end, so that its seat is freed
+            logger.exception("the response of pod %s could not be relayed", self.address)
             self.keep_alive = False
             reader, self.reader = self.reader or reader, None
             self.close()
-            reader.upstream_lost(f"the gateway could not relay the answer: {error}")
+            reader.upstream_lost(f"the gateway could not relay the response: {error}")
 
     def eof_received(self) -> bool:
         return False
@@ -141,29 +141,29 @@ class UpstreamConnection(asyncio.Protocol):
                 "the pod closed the connection" if exc is None else f"connection lost: {exc}"
             )
 
-    # -- for the exchange ----------------------------------------------------------------------
+    # -- use by the exchange ---------------------------------------------------------------------
 
-    def send(self, reader: AnswerReader, head: bytes, body: bytes) -> None:
-        """Write a request; its answer goes to ``reader``."""
+    def send(self, reader: ResponseReader, head: bytes, body: bytes) -> None:
+        """Write a request; its response goes to ``reader``."""
         assert self.transport is not None  # noqa: S101
         if self.used:
             self._reset()
         self.reader = reader
         if len(body) < JOIN_BYTES:
             self.transport.write(head + body)
-        else:  # not joined: that would be a second copy until the pod has read it
+        else:  # not joined: a second copy would stay until the pod has read it
             self.transport.writelines((head, body))
 
     def take_parts(self) -> bytes:
-        """The body that came since the last time, without its transfer coding."""
+        """The body since the last call, without its transfer coding."""
         parts, self.body_parts = self.body_parts, []
         return parts[0] if len(parts) == 1 else b"".join(parts)
 
     def is_between_chunks(self) -> bool:
-        """Whether a chunk may follow what came; the parser reads nothing after this question.
+        """Whether the stream ended between two chunks; the parser is unusable afterwards.
 
-        Only the parser knows, and it tells of each chunk by two calls, which the streams pay for.
-        Asked of a broken stream alone: the end mark of a body is valid there and nowhere else.
+        Callbacks for each chunk would cost two calls per chunk.  So the parser is fed the end mark of
+        a body, which is valid only between chunks; this is done for a broken stream only.
         """
         try:
             self.parser.feed_data(b"0\r\n\r\n")
@@ -171,15 +171,15 @@ class UpstreamConnection(asyncio.Protocol):
             return False
         return self.complete
 
-    def lose(self, reason: str) -> None:
-        """Give the connection up and tell the exchange."""
+    def fail(self, reason: str) -> None:
+        """Close the connection and report the failure to the reader."""
         reader, self.reader = self.reader, None
         self.close()
         if reader is not None:
             reader.upstream_lost(reason)
 
     def done(self) -> None:
-        """The answer was read: keep the connection for the next request, or close it."""
+        """The response is complete: return the connection to the pool, or close it."""
         self.reader = None
         self.used = True
         self.body_parts = []
@@ -189,7 +189,7 @@ class UpstreamConnection(asyncio.Protocol):
             self.close()
 
     def close(self) -> None:
-        """Close without telling anybody; what is unsent is dropped."""
+        """Close without a report to the reader; unsent bytes are dropped."""
         self.reader = None
         if self.transport is not None:
             self.transport.abort()
@@ -209,7 +209,7 @@ class UpstreamConnection(asyncio.Protocol):
 
 
 class ConnectionPool:
-    """Idle connections by pod, the latest used first, so that the surplus grows old and closes."""
+    """Idle connections by pod, last in first out, so that surplus ones expire."""
 
     def __init__(self) -> None:
         self._idle: dict[str, list[UpstreamConnection]] = {}
@@ -240,14 +240,14 @@ class ConnectionPool:
         return connection
 
     def put(self, connection: UpstreamConnection) -> None:
-        """Keep a connection whose answer has been read."""
+        """Return a connection to the pool."""
         if connection.paused:
             connection.resume()
         connection.idle_since = time.monotonic()
         self._idle.setdefault(connection.address, []).append(connection)
 
     def forget(self, connection: UpstreamConnection) -> None:
-        """The connection is gone."""
+        """Remove a closed connection."""
         idle = self._idle.get(connection.address)
         if idle and connection in idle:
             idle.remove(connection)
@@ -264,7 +264,7 @@ class ConnectionPool:
 
 
 def detect_lost_peer(sock: socket.socket) -> None:
-    """Let the kernel end a connection whose peer answers no probe any more."""
+    """Set TCP keep-alive, so that the kernel closes a connection whose peer is lost."""
     for level, name, value in _SOCKET_OPTIONS:
         option = getattr(socket, name, None)  # not every system has all of them
         if option is not None:
@@ -279,7 +279,7 @@ def split_address(address: str) -> tuple[str, int]:
     """
     host, _, port = address.rpartition(":")
     if not host or not host.isascii() or not (port.isascii() and port.isdigit()):
-        raise ValueError(f"{address!r} is not host:port")
+        raise ValueError(f"address {address!r} must be host:port")
     if len(port) > 5 or not 0 < int(port) < 65536:
-        raise ValueError(f"{address!r}: the port must be from 1 to 65535")
+        raise ValueError(f"address {address!r}: the port must be from 1 to 65535")
     return host.strip("[]"), int(port)

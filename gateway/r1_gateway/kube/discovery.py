@@ -1,10 +1,10 @@
-"""Routes and pods from Kubernetes: ConfigMaps that the operator writes, EndpointSlices.
+"""Routes and pods from Kubernetes: the operator's ConfigMaps, and EndpointSlices.
 
-Two mirrors feed the door.  A ``route.json`` that cannot be used keeps the route it replaces; it is
-logged, counted, and reported by an Event on its ConfigMap.  The API server may be away: what is
-known stays in force, and the door serves on.
+Two watches feed the gateway.  A ConfigMap with an invalid ``route.json`` keeps its earlier route; it
+is logged, counted, and reported by an Event on the ConfigMap.  While the API server is unreachable,
+the last known state stays in force.
 
-Needs ``get, list, watch`` on ``configmaps`` and on ``endpointslices.discovery.k8s.io``, and
+RBAC: ``get, list, watch`` on ``configmaps`` and on ``endpointslices.discovery.k8s.io``, and
 ``create`` on ``events``; without the last only the Events are missing.
 """
 
@@ -22,8 +22,8 @@ from r1_common.kube.access import find_access
 from r1_common.supervision import Supervisor
 from r1_common.untrusted_json import InvalidJson, convert_errors, parse_json
 from r1_gateway.gateway import Gateway
+from r1_gateway.kube.invalid_route_events import InvalidRouteEvents
 from r1_gateway.kube.list_watch import KubeObject, ListWatch
-from r1_gateway.kube.refusal_events import RefusalEvents
 from r1_gateway.routes.route_spec import InvalidRoute, RouteSpec, parse_route
 
 logger = logging.getLogger(__name__)
@@ -32,52 +32,52 @@ ROUTE_SELECTOR = "deepseek.ai/route=true"
 SLICE_SELECTOR = "deepseek.ai/r1inference"
 SERVICE_LABEL = "kubernetes.io/service-name"
 ROUTE_FILE = "route.json"
-SETTLE_SECONDS = 0.05
+BATCH_SECONDS = 0.05
 ROUTE_BYTES = 256 << 10
 MESSAGE_CHARACTERS = 500
 _HOST = re.compile(r"[0-9A-Za-z._:%-]{1,253}")
 
 
-class RouteView:
-    """Routes by ConfigMap; the latest usable version of each."""
+class RouteStore:
+    """Routes by ConfigMap: the latest valid version of each."""
 
-    def __init__(self, on_refused: Callable[[KubeObject, str], None] | None = None) -> None:
+    def __init__(self, on_invalid: Callable[[KubeObject, str], None] | None = None) -> None:
         self._routes: dict[str, tuple[str, RouteSpec]] = {}
-        self._complaints: dict[str, str] = {}
-        self._on_refused = on_refused
+        self._problems: dict[str, str] = {}
+        self._on_invalid = on_invalid
         self.errors = 0
 
     @property
-    def refused(self) -> Mapping[str, str]:
-        """ConfigMaps whose current version cannot be used (``namespace/name``), and why."""
-        return self._complaints
+    def invalid_configmaps(self) -> Mapping[str, str]:
+        """ConfigMaps whose current version is invalid (``namespace/name``), and the reason."""
+        return self._problems
 
-    def take(self, key: str, item: KubeObject | None) -> bool:
-        """A ConfigMap came, changed or (None) went; True when the routes changed."""
+    def apply(self, key: str, item: KubeObject | None) -> bool:
+        """Apply an added, changed or deleted (None) ConfigMap; True when the routes changed."""
         if item is None:
-            self._complaints.pop(key, None)
+            self._problems.pop(key, None)
             return self._routes.pop(key, None) is not None
         try:
             with convert_errors(InvalidRoute, "the object"):
                 entry = (str(item["metadata"].get("creationTimestamp", "")), _route_of(item))
         except InvalidRoute as error:
-            self._refuse(key, item, str(error)[:MESSAGE_CHARACTERS])
+            self._reject(key, item, str(error)[:MESSAGE_CHARACTERS])
             return False
-        self._complaints.pop(key, None)
+        self._problems.pop(key, None)
         if self._routes.get(key) == entry:
             return False
         self._routes[key] = entry
         return True
 
-    def _refuse(self, key: str, item: KubeObject, problem: str) -> None:
-        if self._complaints.get(key) == problem:
+    def _reject(self, key: str, item: KubeObject, problem: str) -> None:
+        if self._problems.get(key) == problem:
             return
-        self._complaints[key] = problem
+        self._problems[key] = problem
         self.errors += 1
-        effect = "the old route stays" if key in self._routes else "no route"
-        logger.error("ConfigMap %s: %s: %s; %s", key, ROUTE_FILE, problem, effect)
-        if self._on_refused is not None:
-            self._on_refused(item, f"{ROUTE_FILE}: {problem}; {effect}")
+        effect = "keeping the earlier route" if key in self._routes else "the resource has no route"
+        logger.error("ConfigMap %s: invalid %s: %s; %s", key, ROUTE_FILE, problem, effect)
+        if self._on_invalid is not None:
+            self._on_invalid(item, f"Invalid {ROUTE_FILE}: {problem}; {effect}.")
 
     def oldest_first(self) -> list[RouteSpec]:
         """All routes, one per resource, the oldest ConfigMap first."""
@@ -91,7 +91,7 @@ class RouteView:
 def _route_of(item: KubeObject) -> RouteSpec:
     text = (item.get("data") or {}).get(ROUTE_FILE)
     if text is None:
-        raise InvalidRoute("the key is missing")
+        raise InvalidRoute("the key is missing from the ConfigMap's data")
     if not isinstance(text, str):
         raise InvalidRoute("the value must be a string")
     try:
@@ -100,16 +100,16 @@ def _route_of(item: KubeObject) -> RouteSpec:
         raise InvalidRoute(str(error)) from None
     spec = parse_route(document)
     if spec.namespace != item["metadata"].get("namespace"):
-        raise InvalidRoute(f"namespace {spec.namespace!r} is not the ConfigMap's own")
+        raise InvalidRoute(f"namespace {spec.namespace!r} must be the namespace of the ConfigMap")
     return spec
 
 
 class InvalidSlice(ValueError):
-    """An EndpointSlice, or one of its endpoints, that cannot be used."""
+    """An invalid EndpointSlice or endpoint; the message names the field."""
 
 
-class PodView:
-    """Pods by Service, merged over all of a Service's slices."""
+class PodStore:
+    """Pods by Service, merged over all slices of the Service."""
 
     def __init__(
         self,
@@ -117,7 +117,7 @@ class PodView:
         *,
         ipv6_first: bool | None = None,
     ) -> None:
-        """``ipv6_first``: the address to use of a pod with two; None: the cluster's first family."""
+        """``ipv6_first``: the family to use of a pod with two; None: the cluster's first family."""
         self._read = read or _readiness
         self._ipv6_first = prefers_ipv6() if ipv6_first is None else ipv6_first
         self._identities: dict[str, dict[str, str]] = {}
@@ -125,10 +125,10 @@ class PodView:
         self._by_service: dict[str, set[str]] = {}
         self.errors = 0
 
-    def take(self, key: str, item: KubeObject | None) -> set[str]:
-        """A slice came, changed or (None) went; the services (namespace/name) it touches.
+    def apply(self, key: str, item: KubeObject | None) -> set[str]:
+        """Apply an added, changed or deleted (None) slice; the affected Services (namespace/name).
 
-        One that cannot be used is logged and counted, and its earlier version stays.
+        An invalid slice is logged and counted, and its earlier version stays.
         """
         touched: set[str] = set()
         parsed = None
@@ -140,7 +140,9 @@ class PodView:
                     identities = _identities(item)
             except InvalidSlice as error:
                 self.errors += 1
-                logger.error("EndpointSlice %s: %s; its earlier version stays", key, error)
+                logger.error(
+                    "EndpointSlice %s is invalid: %s; keeping its earlier version", key, error
+                )
                 return touched
         old = self._slices.pop(key, None)
         if old is not None:
@@ -167,7 +169,7 @@ class PodView:
                     found.update(self._read(endpoint, port))
             except InvalidSlice as error:
                 self.errors += 1
-                logger.error("EndpointSlice %s: an endpoint was left out: %s", key, error)
+                logger.error("EndpointSlice %s: ignoring an invalid endpoint: %s", key, error)
         return f"{item['metadata']['namespace']}/{service}", found
 
     def readiness(self, service: str) -> dict[str, bool]:
@@ -192,19 +194,19 @@ class PodView:
 
 
 def _port(item: KubeObject) -> int | None:
-    """The port of the model server; None where the slice has none yet."""
+    """The port of the model server; None when the slice has none yet."""
     ports = item.get("ports") or []
     named = [port for port in ports if port.get("name") == "http"] or ports[:1]
     port = named[0].get("port") if named else None
     if port is None:
         return None
     if not isinstance(port, int) or isinstance(port, bool) or not 0 < port < 65536:
-        raise InvalidSlice(f"port {str(port)[:40]!r} is no TCP port")
+        raise InvalidSlice(f"port {str(port)[:40]!r} must be from 1 to 65535")
     return port
 
 
 def _readiness(endpoint: KubeObject, port: int | None) -> dict[str, bool]:
-    """Addresses of a model pod -> ready for new requests; nothing while the port is unknown."""
+    """Addresses of a model pod -> ready for new requests; empty while the port is unknown."""
     if port is None:
         return {}
     conditions = endpoint.get("conditions") or {}
@@ -212,14 +214,14 @@ def _readiness(endpoint: KubeObject, port: int | None) -> dict[str, bool]:
     found: dict[str, bool] = {}
     for address in endpoint.get("addresses") or []:
         if not isinstance(address, str) or not _HOST.fullmatch(address):
-            raise InvalidSlice(f"{str(address)[:40]!r} is no address")
+            raise InvalidSlice(f"{str(address)[:40]!r} is not an address")
         host = f"[{address}]" if ":" in address else address
         found[f"{host}:{port}"] = ready
     return found
 
 
 def _identities(item: KubeObject) -> dict[str, str]:
-    """Host of each endpoint -> the pod behind it, the same in the slices of both families."""
+    """Host of each endpoint -> its pod, which is the same in the slices of both families."""
     found: dict[str, str] = {}
     endpoints = item.get("endpoints")
     for endpoint in endpoints if isinstance(endpoints, list) else []:
@@ -232,65 +234,65 @@ def _identities(item: KubeObject) -> dict[str, str]:
 
 
 def read_gateway(endpoint: KubeObject, port: int | None = None) -> dict[str, bool]:
-    """A gateway's pod (its addresses where it has no reference) -> may have requests running.
+    """A gateway's pod (its addresses without a reference) -> may have requests in flight.
 
-    A gateway that drains fails its readiness probe, so ``serving`` is soon false, but its streams
-    run on.  Until its pod is gone it is listed as terminating and keeps its share of the seats.
+    A draining gateway fails its readiness probe while its streams go on.  Until the pod is deleted it
+    is listed as terminating and keeps its share of the seats.
     """
     conditions = endpoint.get("conditions") or {}
-    counts = conditions.get("ready") is not False or bool(conditions.get("terminating"))
+    active = conditions.get("ready") is not False or bool(conditions.get("terminating"))
     pod = (endpoint.get("targetRef") or {}).get("uid")  # one for both address families
-    return {pod or address: counts for address in endpoint.get("addresses") or []}
+    return {pod or address: active for address in endpoint.get("addresses") or []}
 
 
 class Discovery:
-    """Feeds a door from the API server."""
+    """Updates a gateway from the API server."""
 
     def __init__(
-        self, door: Gateway, *, namespace: str | None = None, gateway_service: str | None = None
+        self, gateway: Gateway, *, namespace: str | None = None, gateway_service: str | None = None
     ) -> None:
-        self._door = door
+        self._gateway = gateway
         self._namespace = namespace
         self._gateway_service = gateway_service
-        self._routes = RouteView(self._on_refused)
-        self._pods = PodView()
-        self._peers = PodView(read_gateway)
-        self._mirrors: list[ListWatch] = []
+        self._routes = RouteStore(self._on_invalid)
+        self._pods = PodStore()
+        self._peers = PodStore(read_gateway)
+        self._watches: list[ListWatch] = []
         self._session: aiohttp.ClientSession | None = None
-        self._events: RefusalEvents | None = None
-        self._settling: asyncio.TimerHandle | None = None
+        self._events: InvalidRouteEvents | None = None
+        self._update_timer: asyncio.TimerHandle | None = None
 
     @property
     def errors(self) -> int:
-        """Objects that could not be used since the start."""
+        """Invalid objects since the start."""
         return (
             self._routes.errors
             + self._pods.errors
             + self._peers.errors
-            + sum(mirror.errors for mirror in self._mirrors)
+            + sum(watch.errors for watch in self._watches)
         )
 
     @property
-    def refused(self) -> Mapping[str, str]:
-        """ConfigMaps whose current version cannot be used (``namespace/name``), and why."""
-        return self._routes.refused
+    def invalid_configmaps(self) -> Mapping[str, str]:
+        """ConfigMaps whose current version is invalid (``namespace/name``), and the reason."""
+        return self._routes.invalid_configmaps
 
     @property
     def synced(self) -> bool:
-        """Routes and pods were listed once (other gateways may come later)."""
-        return len(self._mirrors) >= 2 and all(mirror.synced for mirror in self._mirrors[:2])
+        """Whether routes and pods were listed once; the other gateways may follow later."""
+        return len(self._watches) >= 2 and all(watch.synced for watch in self._watches[:2])
 
     async def connect(self) -> None:
-        """Find the API server.
+        """Find the API server and its credentials.
 
         Raises:
             NoCluster: no credentials.
         """
         access = await find_access(hint=", or use --config FILE")
         self._session = session = aiohttp.ClientSession()
-        self._events = RefusalEvents(session, access)
+        self._events = InvalidRouteEvents(session, access)
         scope = f"/namespaces/{self._namespace}" if self._namespace else ""
-        self._mirrors = [
+        self._watches = [
             ListWatch(
                 session, access, f"/api/v1{scope}/configmaps", ROUTE_SELECTOR, self._on_route
             ),
@@ -306,37 +308,37 @@ class Discovery:
             namespace, name = self._gateway_service.split("/")
             path = f"/apis/discovery.k8s.io/v1/namespaces/{namespace}/endpointslices"
             selector = f"{SERVICE_LABEL}={name}"
-            self._mirrors.append(ListWatch(session, access, path, selector, self._on_peer))
+            self._watches.append(ListWatch(session, access, path, selector, self._on_peer))
 
     def start(self, supervisor: Supervisor) -> None:
-        """Mirror for ever, each kind of object in a task of its own."""
-        for mirror in self._mirrors:
-            supervisor.start(f"watch of {mirror.path}", mirror.run)
+        """Start one task for each watch, and one for the Events."""
+        for watch in self._watches:
+            supervisor.start(f"watch of {watch.path}", watch.run)
         if self._events is not None:
-            supervisor.start("events of refused ConfigMaps", self._events.run)
+            supervisor.start("events of invalid ConfigMaps", self._events.run)
 
     async def close(self) -> None:
-        """Let the API server go."""
+        """Close the connections to the API server."""
         if self._session is not None:
             await self._session.close()
 
-    def _on_refused(self, item: KubeObject, problem: str) -> None:
+    def _on_invalid(self, item: KubeObject, problem: str) -> None:
         if self._events is not None:
             self._events.report(item, problem)
 
     def _on_route(self, key: str, item: KubeObject | None) -> None:
-        if self._routes.take(key, item) and self._settling is None:
-            loop = asyncio.get_running_loop()  # a list of thousands is taken over once
-            self._settling = loop.call_later(SETTLE_SECONDS, self._settle)
+        if self._routes.apply(key, item) and self._update_timer is None:
+            loop = asyncio.get_running_loop()  # a list of thousands is applied at once
+            self._update_timer = loop.call_later(BATCH_SECONDS, self._update_routes)
 
-    def _settle(self) -> None:
-        self._settling = None
-        self._door.set_routes(self._routes.oldest_first())
+    def _update_routes(self) -> None:
+        self._update_timer = None
+        self._gateway.set_routes(self._routes.oldest_first())
 
     def _on_slice(self, key: str, item: KubeObject | None) -> None:
-        for service in self._pods.take(key, item):
-            self._door.set_pods(service, self._pods.readiness(service))
+        for service in self._pods.apply(key, item):
+            self._gateway.set_pods(service, self._pods.readiness(service))
 
     def _on_peer(self, key: str, item: KubeObject | None) -> None:
-        for service in self._peers.take(key, item):
-            self._door.set_gateways(sum(self._peers.readiness(service).values()))
+        for service in self._peers.apply(key, item):
+            self._gateway.set_gateways(sum(self._peers.readiness(service).values()))

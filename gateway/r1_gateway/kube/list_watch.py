@@ -1,11 +1,11 @@
-"""List, then watch: a mirror of some objects of the API server, kept by its events.
+"""List and watch: a local copy of selected objects of the API server.
 
-The mirror keeps its last view while the server is away.  A watch that ends is taken up where it
-stopped; when the server has forgotten that point (410 Gone) everything is listed again, and what
-was deleted meanwhile is reported as deleted.
+The copy keeps its last state while the server is unreachable.  A watch that ends resumes where it
+stopped.  When the server has dropped that resourceVersion (410 Gone), everything is listed again, and
+objects that were deleted meanwhile are reported as deleted.
 
-One object of an unexpected shape, or one that ``on_change`` fails on, is logged by name, counted in
-``errors`` and left out; the others are mirrored.
+An object of an unexpected shape, or one that ``on_change`` fails on, is logged by name, counted in
+``errors`` and ignored; the others are applied.
 """
 
 from __future__ import annotations
@@ -33,15 +33,15 @@ LIST_BYTES = 256 << 20
 
 
 class InvalidObject(ValueError):
-    """An object, or an event, that is not shaped as the API server's are."""
+    """An object or event without the shape of the Kubernetes API."""
 
 
 class Gone(Exception):
-    """The server has forgotten our resourceVersion: list again."""
+    """HTTP 410: the server has dropped the resourceVersion; list again."""
 
 
 class ListWatch:
-    """Mirror of the objects at ``path`` that ``selector`` selects."""
+    """Local copy of the objects at ``path`` that match ``selector``."""
 
     def __init__(
         self,
@@ -66,7 +66,7 @@ class ListWatch:
         self._version = ""
 
     async def run(self) -> None:
-        """Mirror for ever; errors are logged once per streak and retried with growing pauses."""
+        """List and watch without end; errors are logged once per streak and retried with backoff."""
         limit = 0.25
         while True:
             try:
@@ -75,17 +75,19 @@ class ListWatch:
                     limit = 0.25
                 async for kind, item in self._watch():
                     limit = 0.25
-                    self._take(kind, item)
+                    self._apply(kind, item)
             except Gone:
-                logger.info("%s: listing again", self.path)
+                logger.info("%s: resourceVersion expired (410 Gone), listing again", self.path)
                 self._version = ""
             except (aiohttp.ClientError, OSError, ValueError) as error:
-                if isinstance(error, InvalidObject):  # the same point would bring the same event
+                if isinstance(
+                    error, InvalidObject
+                ):  # a watch from the same version would get the same event
                     self.errors += 1
                     self._version = ""
                 if limit <= 0.5:
                     logger.warning(
-                        "%s: %s; keeping the last view and trying again",
+                        "%s: %s; keeping the last state and retrying",
                         self.path,
                         str(error) or type(error).__name__,
                     )
@@ -106,27 +108,29 @@ class ListWatch:
                 headers=await self._access.headers(),
                 ssl=self._access.tls,
                 timeout=aiohttp.ClientTimeout(total=60),
-            ) as answer:
-                if answer.status == 410:
+            ) as response:
+                if response.status == 410:
                     raise Gone
-                answer.raise_for_status()
-                text = await answer.read()
+                response.raise_for_status()
+                text = await response.read()
             with convert_errors(InvalidObject, f"a list of {self.path}"):
                 page = parse_json(text, max_bytes=LIST_BYTES)
-                items += page["items"] or []  # without items it is no list: nothing was deleted
+                items += (
+                    page["items"] or []
+                )  # a page without items is no list, so nothing counts as deleted
                 token = _text(page["metadata"].get("continue"))
                 version = _text(page["metadata"].get("resourceVersion"))
             if not token:
                 break
-        seen = set()
+        listed = set()
         for item in items:
             key = self._name(item)
             if key is not None:
-                seen.add(key)
+                listed.add(key)
                 self._deliver(key, item)
-        for key in self._known - seen:
+        for key in self._known - listed:
             self._deliver(key, None)
-        self._known = seen
+        self._known = listed
         self._version = version
         self.synced = True
 
@@ -135,7 +139,7 @@ class ListWatch:
             return _key(item)
         except InvalidObject as error:
             self.errors += 1
-            logger.error("%s: an object was left out: %s", self.path, error)
+            logger.error("%s: ignoring an invalid object: %s", self.path, error)
             return None
 
     def _deliver(self, key: str, item: KubeObject | None) -> None:
@@ -143,7 +147,7 @@ class ListWatch:
             self._on_change(key, item)
         except Exception:
             self.errors += 1
-            logger.exception("%s: %s could not be used", self.path, key)
+            logger.exception("%s: cannot apply %s", self.path, key)
 
     async def _watch(self) -> AsyncIterator[tuple[str, KubeObject]]:
         query = {
@@ -159,15 +163,15 @@ class ListWatch:
             headers=await self._access.headers(),
             ssl=self._access.tls,
             timeout=aiohttp.ClientTimeout(total=None, sock_connect=10, sock_read=SILENCE_SECONDS),
-        ) as answer:
-            if answer.status == 410:
+        ) as response:
+            if response.status == 410:
                 raise Gone
-            if answer.status >= 500:  # 504 for a version of the future, as after a restore of etcd
+            if response.status >= 500:  # 504 for a future version, as after a restore of etcd
                 self._version = ""
-            answer.raise_for_status()
+            response.raise_for_status()
             buffer = b""
             try:
-                async for data in answer.content.iter_any():
+                async for data in response.content.iter_any():
                     buffer += data
                     *lines, buffer = buffer.split(b"\n")
                     if len(buffer) > LINE_BYTES:
@@ -179,16 +183,18 @@ class ListWatch:
                                 kind, item = event["type"], event["object"]
                             yield kind, item
             except (asyncio.CancelledError, GeneratorExit):
-                # Nobody will be there to wait for the other side of a TLS goodbye.
-                if answer.connection is not None and answer.connection.transport is not None:
-                    answer.connection.transport.abort()
+                # The task ends now, so it cannot wait for the TLS close of the server.
+                if response.connection is not None and response.connection.transport is not None:
+                    response.connection.transport.abort()
                 raise
 
-    def _take(self, kind: str, item: KubeObject) -> None:
+    def _apply(self, kind: str, item: KubeObject) -> None:
         if kind == "ERROR":
             if isinstance(item, dict) and item.get("code") == 410:
                 raise Gone
-            self._version = ""  # it may never be accepted, as after a restore of etcd: list again
+            self._version = (
+                ""  # the server may never accept it, as after a restore of etcd: list again
+            )
             with convert_errors(InvalidObject, "an event"):
                 raise InvalidObject(f"the watch ended: {str(item)[:500]}")
         metadata = item.get("metadata") if isinstance(item, dict) else None
@@ -209,13 +215,13 @@ class ListWatch:
 
 
 def _text(value: object) -> str:
-    """A string, empty where there is none.
+    """A string; empty for None.
 
     Raises:
-        InvalidObject: it is something else.
+        InvalidObject: any other type.
     """
     if value is not None and not isinstance(value, str):
-        raise InvalidObject("metadata must hold strings")
+        raise InvalidObject("metadata must contain strings")
     return value or ""
 
 
@@ -223,12 +229,12 @@ def _key(item: object) -> str:
     """``namespace/name`` of an object.
 
     Raises:
-        InvalidObject: it has no name.
+        InvalidObject: no name.
     """
     metadata = item.get("metadata") if isinstance(item, dict) else None
     if not isinstance(metadata, dict):
-        raise InvalidObject("it has no metadata")
+        raise InvalidObject("metadata is missing")
     name, namespace = metadata.get("name"), metadata.get("namespace") or ""
     if not isinstance(name, str) or not name or not isinstance(namespace, str):
-        raise InvalidObject("it has no metadata.name")
+        raise InvalidObject("metadata.name is missing")
     return f"{namespace}/{name}"

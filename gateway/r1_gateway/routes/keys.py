@@ -1,6 +1,6 @@
-"""API keys: who a bearer token belongs to, and how urgent its requests may be.
+"""API keys: the tenant of a bearer token and its priority classes.
 
-The file holds SHA-256 digests, never keys, so that reading it gives nobody access::
+The file holds SHA-256 digests, never keys, so that reading it gives no access::
 
     {"<sha256 of the key, hex>": {"tenant": "search", "defaultClass": "Q2", "maxClass": "Q1"}}
 """
@@ -24,7 +24,7 @@ class InvalidKeys(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class ApiKey:
-    """A tenant's key: the class it gets by default, and the most urgent one it may ask for."""
+    """A tenant's key: its default class, and its most urgent class."""
 
     tenant: str
     default_class: PriorityClass | None = None

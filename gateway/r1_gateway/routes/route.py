@@ -1,7 +1,7 @@
-"""One resource at run time: its admission, its pods, its counts, and one timer.
+"""A route at run time: admission, pods, statistics and one timer.
 
-The timer exists for what happens without any arrival or release: a deadline in the queue, or a pod
-whose pause is over.  Everything else is dispatched by the event that freed the seat.
+The timer serves what happens without an arrival or a freed seat: a deadline in the queue, or the end
+of a pod's pause.  All other dispatches happen in the event that freed the seat.
 """
 
 from __future__ import annotations
@@ -10,20 +10,49 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Mapping
+from typing import Protocol
 
 from r1_gateway.admission.admission_queue import Admission, Rejection, Ticket
 from r1_gateway.admission.classes import PriorityClass
 from r1_gateway.admission.endpoint_pool import Endpoint, EndpointPool
 from r1_gateway.http.errors import ApiError, unavailable
-from r1_gateway.http.exchange import Exchange
+from r1_gateway.http.reply import Reply, ReplySource
 from r1_gateway.http.upstream import ConnectionPool
 from r1_gateway.routes.route_spec import RouteSpec
 from r1_gateway.routes.route_stats import RouteStats
 
-HOLD_AFTER_LOSS_SECONDS = 120.0
+QUEUE_AFTER_LOSS_SECONDS = 120.0
 CLIENT_CLOSED = 499
 
 logger = logging.getLogger(__name__)
+
+
+class RouteRequest(ReplySource, Protocol):
+    """A request in a route's queue or on one of its pods, as the route sees it."""
+
+    route: Route
+    reply: Reply
+    request_id: bytes
+    klass: PriorityClass
+    width: int
+    arrived: float
+    deadline: float | None
+    """When the client's own deadline passes, in monotonic seconds."""
+    queue_seconds: float | None
+    status: int
+    ticket: Ticket[RouteRequest] | None
+
+    def identity(self) -> int:
+        """The same number for a request that is sent again."""
+
+    def begin(self, now: float) -> None:
+        """A seat was assigned (``ticket.endpoint``)."""
+
+    def expired(self, now: float) -> None:
+        """The queue timeout or the deadline passed; the ticket is out of the queue."""
+
+    def fail_queued(self, error: ApiError) -> None:
+        """Answer with ``error``: the request is not in the queue and has no seat."""
 
 
 class Route:
@@ -33,73 +62,82 @@ class Route:
         self,
         spec: RouteSpec,
         connections: ConnectionPool,
-        on_end: Callable[[Exchange], None] | None = None,
+        on_end: Callable[[RouteRequest], None] | None = None,
     ) -> None:
         self.spec = spec
         self.connections = connections
-        self.tally = RouteStats()
-        self.admission: Admission[Exchange] = Admission(spec.policies, EndpointPool())
-        self.last_trouble = ""
+        self.stats = RouteStats()
+        self.admission: Admission[RouteRequest] = Admission(spec.policies, EndpointPool())
+        self.last_failure = ""
         self._on_end = on_end
-        self._alive_at = time.monotonic()
+        self._last_pod_at = time.monotonic()
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = 0.0
 
-    # -- what the world looks like -------------------------------------------------------------
+    # -- configuration ------------------------------------------------------------------------
 
     def update_spec(self, spec: RouteSpec) -> None:
-        """Take over new bounds and classes; what waits keeps its place."""
+        """Apply new limits and classes; queued requests keep their places."""
         self.spec = spec
         self.admission.policies = spec.policies
 
     def update_pods(self, readiness: Mapping[str, bool], gateways: int = 1) -> None:
-        """Take over the pods (address -> ready).  With several gateways each takes its share."""
+        """Replace the pods (address -> ready); each of several gateways takes its share of the seats."""
         seats = max(1, self.spec.seats_per_replica // max(1, gateways))
         self.admission.pool.update(readiness, seats)
         if readiness:
-            self._alive_at = time.monotonic()
-        self.pump()
+            self._last_pod_at = time.monotonic()
+        self.dispatch()
 
-    def advise(self, seats: Mapping[PriorityClass, int], until: float) -> None:
-        """Keep at least so many seats free for each class and those above it, until then."""
-        self.admission.advise(seats, until)
-        self.pump()  # it may be fewer than were advised before
+    def reserve_seats(self, seats: Mapping[PriorityClass, int], until: float) -> None:
+        """Reserve seats for each class and those above it until ``until``."""
+        self.admission.reserve_seats(seats, until)
+        self.dispatch()  # fewer may be reserved than before
 
     def close(self) -> None:
-        """The resource is gone: nobody waits for it any more; what runs may finish."""
+        """The resource was deleted: reject queued requests; requests in flight may finish."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        error = unavailable("route_removed", f"{self.spec.key} was deleted", 1.0)
+        error = unavailable(
+            "route_removed", f"{self.spec.key} was deleted while the request was queued", 1.0
+        )
         for ticket in self.admission.drain():
-            self.tally.reject(ticket.klass, "RouteRemoved", error.status)
+            self.stats.reject(ticket.klass, "RouteRemoved", error.status)
             ticket.item.fail_queued(error)
 
     # -- requests ------------------------------------------------------------------------------
 
-    def admit(self, exchange: Exchange, now: float, patience: float | None) -> None:
-        """Start, queue, or refuse: 429 when the queue is full, 503 with nothing to wait for."""
-        klass = exchange.klass
-        exchange.client.exchange = exchange
-        if self.admission.pool.ready == 0 and not self._may_hold(now):
-            self.tally.reject(klass, "NoEndpoints", 503)
-            exchange.fail_queued(unavailable("no_endpoints", f"{self.spec.key} has no pods", 5.0))
+    def admit(self, request: RouteRequest, now: float, client_timeout: float | None) -> None:
+        """Start, queue or reject: 429 when the queue is full, 503 when no pod is expected."""
+        klass = request.klass
+        reply = request.reply
+        reply.exchange = request
+        if self.admission.pool.ready == 0 and not self._may_queue(now):
+            self.stats.reject(klass, "NoEndpoints", 503)
+            request.fail_queued(
+                unavailable(
+                    "no_endpoints",
+                    f"{self.spec.key} has no pods and none is expected; retry later, or check the "
+                    "resource with kubectl get r1",
+                    5.0,
+                )
+            )
             return
-        client = exchange.client
-        promise, client.promise = client.promise, None
+        reserved_return, reply.reserved_return = reply.reserved_return, None
         outcome = self.admission.offer(
-            exchange,
+            request,
             klass,
             now,
-            patience,
-            width=exchange.width,
-            promise=promise,
-            identity=exchange.identity,
+            client_timeout,
+            width=request.width,
+            reserved_return=reserved_return,
+            identity=request.identity,
         )
         if isinstance(outcome, Rejection):
-            client.promise = outcome.promise
-            self.tally.reject(klass, outcome.reason, 429)
-            exchange.fail_queued(
+            reply.reserved_return = outcome.reserved_return
+            self.stats.reject(klass, outcome.reason, 429)
+            request.fail_queued(
                 ApiError(
                     429,
                     "rate_limit_error",
@@ -110,22 +148,22 @@ class Route:
                 )
             )
             return
-        exchange.ticket = outcome
+        request.ticket = outcome
         if outcome.endpoint is not None:
-            exchange.begin(now)
+            request.begin(now)
         else:
-            self.pump()
+            self.dispatch()
 
-    def _may_hold(self, now: float) -> bool:
-        """Pods may come: the resource may wake, or some exist or existed a moment ago."""
+    def _may_queue(self, now: float) -> bool:
+        """Whether a pod is expected: scaling from zero, or pods that exist or existed recently."""
         return (
             self.spec.may_wake
             or self.admission.pool.known > 0
-            or now - self._alive_at < HOLD_AFTER_LOSS_SECONDS
+            or now - self._last_pod_at < QUEUE_AFTER_LOSS_SECONDS
         )
 
-    def pump(self) -> None:
-        """Give free seats to those whose turn it is; send away those who waited too long."""
+    def dispatch(self) -> None:
+        """Expire queued requests, then assign free seats in order."""
         admission = self.admission
         if not admission.waiting:
             return
@@ -139,7 +177,7 @@ class Route:
     def _set_timer(self, now: float) -> None:
         at = self.admission.next_event(now)
         if at is None or (self._timer is not None and self._timer_at <= at):
-            return  # a timer that fires too early only looks again
+            return  # a timer that fires too early only checks again
         if self._timer is not None:
             self._timer.cancel()
         loop = asyncio.get_running_loop()
@@ -148,82 +186,91 @@ class Route:
 
     def _on_timer(self) -> None:
         self._timer = None
-        self.pump()
+        self.dispatch()
 
-    def explain_expiry(self, exchange: Exchange, now: float) -> ApiError:
-        """Why a request waited in vain, counted."""
-        klass = exchange.klass
+    def expiry_error(self, request: RouteRequest, now: float) -> ApiError:
+        """The error for a request that expired in the queue; counts it."""
+        klass = request.klass
+        waited = now - request.arrived
         if self.spec.policies[klass].time_to_first_token_seconds is not None:
-            self.tally.slo_missed[klass] += 1
-        if exchange.give_up_at is not None and now >= exchange.give_up_at:
+            self.stats.slo_missed[klass] += 1
+        if request.deadline is not None and now >= request.deadline:
             error = ApiError(
-                504, "timeout_error", "deadline_exceeded", "the deadline passed in queue"
+                504,
+                "timeout_error",
+                "deadline_exceeded",
+                f"the deadline passed after {waited:.1f} s in the queue of {self.spec.key}",
             )
             reason = "DeadlineExceeded"
         elif self.admission.pool.ready == 0:
             reason = "NoEndpoints"
             error = unavailable(
                 "no_endpoints",
-                f"{self.spec.key} had no ready pod for {now - exchange.arrived:.0f} s",
+                f"{self.spec.key} had no ready pod during the {waited:.0f} s in the queue",
                 5.0,
             )
         else:
             reason = "QueueTimeout"
-            trouble = f" ({self.last_trouble})" if self.last_trouble else ""
+            cause = f"; last failure: {self.last_failure}" if self.last_failure else ""
             error = unavailable(
                 "queue_timeout",
-                f"no seat in {self.spec.key} for {now - exchange.arrived:.0f} s{trouble}",
+                f"{self.spec.key} had no free seat during the {waited:.0f} s in the queue{cause}",
                 self.admission.retry_after(klass, now),
             )
-        self.tally.reject(klass, reason, error.status)
+        self.stats.reject(klass, reason, error.status)
         return error
 
     def pod_failed(
-        self, endpoint: Endpoint, why: str, *, unreachable: bool = False, after_head: bool = False
+        self,
+        endpoint: Endpoint,
+        reason: str,
+        *,
+        unreachable: bool = False,
+        after_head: bool = False,
     ) -> None:
-        """A pod broke a request, refused it, or answered with an error of its own."""
-        self.last_trouble = f"pod {endpoint.address}: {why}"
+        """Count a failed request against its pod."""
+        self.last_failure = f"pod {endpoint.address}: {reason}"
         ejected_for = self.admission.pool.failed(
             endpoint, time.monotonic(), unreachable=unreachable, after_head=after_head
         )
         if ejected_for is not None:
-            self.tally.ejections += 1
+            self.stats.ejections += 1
             logger.warning(
-                "%s: pod %s is ejected for %.0f s: it fails more than the other pods (%s)",
+                "%s: pod %s is ejected for %.0f s: it fails more requests than the other pods (last failure: %s)",
                 self.spec.key,
                 endpoint.address,
                 ejected_for,
-                why,
+                reason,
             )
 
     def first_token(self, klass: PriorityClass, seconds: float) -> None:
-        """A stream's first token came that long after the request."""
-        self.tally.time_to_first_token[klass].observe(seconds)
-        promise = self.spec.policies[klass].time_to_first_token_seconds
-        if promise is not None and seconds > promise:
-            self.tally.slo_missed[klass] += 1
+        """Count a stream's first token, ``seconds`` after the arrival of its request."""
+        self.stats.time_to_first_token[klass].observe(seconds)
+        target = self.spec.policies[klass].time_to_first_token_seconds
+        if target is not None and seconds > target:
+            self.stats.slo_missed[klass] += 1
 
-    def ended(self, exchange: Exchange, ticket: Ticket[Exchange] | None) -> None:
-        """The request has its answer; ``ticket`` is None when it never got a seat."""
+    def ended(self, request: RouteRequest, ticket: Ticket[RouteRequest] | None) -> None:
+        """Count a complete response; ``ticket`` is None when the request never got a seat."""
         now = time.monotonic()
         if ticket is not None and self.admission.finish(ticket, now):
-            klass = exchange.klass
-            tally = self.tally
-            (tally.completed if exchange.status < 500 else tally.failed)[klass] += 1
-            if exchange.status < 400:  # a refused body is answered at once and says nothing of load
-                tally.latency[klass].observe(now - exchange.arrived)
-            tally.by_code[klass, exchange.status] += 1
+            klass = request.klass
+            stats = self.stats
+            (stats.completed if request.status < 500 else stats.failed)[klass] += 1
+            if request.status < 400:  # an error response comes at once and is no measure of load
+                stats.latency[klass].observe(now - request.arrived)
+            stats.by_code[klass, request.status] += 1
             if self.admission.waiting:
-                self.pump()
+                self.dispatch()
         if self._on_end is not None:
-            self._on_end(exchange)
+            self._on_end(request)
 
-    def cancelled(self, exchange: Exchange, ticket: Ticket[Exchange]) -> None:
-        """The client went away, queued or running."""
+    def cancelled(self, request: RouteRequest, ticket: Ticket[RouteRequest]) -> None:
+        """Count a request whose client closed the connection, queued or in flight."""
         if self.admission.finish(ticket, time.monotonic()):
-            exchange.status = CLIENT_CLOSED
-            self.tally.cancelled[exchange.klass] += 1
-            self.tally.by_code[exchange.klass, CLIENT_CLOSED] += 1
-            self.pump()
+            request.status = CLIENT_CLOSED
+            self.stats.cancelled[request.klass] += 1
+            self.stats.by_code[request.klass, CLIENT_CLOSED] += 1
+            self.dispatch()
         if self._on_end is not None:
-            self._on_end(exchange)
+            self._on_end(request)

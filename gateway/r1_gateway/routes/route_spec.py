@@ -13,7 +13,7 @@ __all__ = ["InvalidRoute", "ModelTable", "RouteSpec", "build_model_table", "pars
 
 @dataclass(frozen=True, slots=True)
 class ModelTable:
-    """Which route a model name means, and a sentence for each claim that another route has."""
+    """Route of each model name, and a message for each conflicting claim."""
 
     routes: Mapping[str, str] = field(default_factory=dict)
     conflicts: tuple[str, ...] = ()

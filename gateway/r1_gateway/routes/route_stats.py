@@ -1,6 +1,6 @@
-"""What one route has counted since the gateway's start.
+"""Counters of one route since the gateway's start.
 
-Plain integers on the hot path; ``/signals`` and ``/metrics`` are two readers of the same numbers.
+Plain integers on the path of a request; ``/signals`` and ``/metrics`` read the same numbers.
 Arrays are indexed by :class:`~r1_gateway.admission.classes.PriorityClass`.
 """
 
@@ -66,10 +66,10 @@ class RouteStats:
     output_tokens: float = FIRST_OUTPUT_GUESS
 
     def offer(self, klass: int, prompt_bytes: int, max_tokens: int | None, width: int = 1) -> None:
-        """Count an arrival: a request, and its tokens as far as they can be known now.
+        """Count an arrival: one request and its estimated tokens.
 
-        Tokens = prompt bytes / 4, and the smaller of ``max_tokens`` for each of its ``width``
-        sequences and what requests of this route lately put out.
+        Tokens = prompt bytes / 4, plus the smaller of ``max_tokens`` for each of its ``width``
+        sequences and the recent mean output of this route's requests.
         """
         expected = self.output_tokens
         if max_tokens is not None and max_tokens * width < expected:
@@ -78,12 +78,12 @@ class RouteStats:
         self.offered_tokens[klass] += (prompt_bytes >> 2) + int(expected)
 
     def generated(self, klass: int, tokens: int) -> None:
-        """Count the tokens of a complete answer, and learn from them what the next will hold."""
+        """Count the tokens of a complete response, and update the mean output."""
         self.generated_tokens[klass] += tokens
         self.output_tokens += OUTPUT_MEMORY * (tokens - self.output_tokens)
 
     def reject(self, klass: int, reason: str, code: int) -> None:
-        """Count a request that was refused or gave up waiting."""
+        """Count a request that was rejected or expired in the queue."""
         self.rejected[klass] += 1
         self.rejected_by_reason[klass, reason] += 1
         self.by_code[klass, code] += 1

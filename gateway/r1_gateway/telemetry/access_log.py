@@ -1,4 +1,4 @@
-"""The access log: one JSON line per answer, without prompts or keys."""
+"""Access log: one JSON line per request, without prompts or keys."""
 
 from __future__ import annotations
 
@@ -6,29 +6,29 @@ import json
 import time
 
 from r1_gateway.http.errors import ApiError
-from r1_gateway.http.exchange import Exchange
+from r1_gateway.routes.route import RouteRequest
 from r1_gateway.telemetry.output_queue import OutputQueue
 
 
 class AccessLog:
-    """Writes to a queue, never to the file itself."""
+    """Writes to a queue; the event loop never waits for the file."""
 
     def __init__(self, output: OutputQueue) -> None:
         self._output = output
 
-    def ended(self, exchange: Exchange) -> None:
-        """A request that reached a route has its answer, or its client is gone."""
+    def request_ended(self, request: RouteRequest) -> None:
+        """Log a request that reached a route and ended."""
         self._write(
-            request=exchange.request_id.decode("ascii", "replace"),
-            route=exchange.route.spec.key,
-            status=exchange.status,
-            **{"class": exchange.klass.name},
-            queueSeconds=round(exchange.queue_seconds or 0.0, 4),
-            seconds=round(time.monotonic() - exchange.arrived, 4),
+            request=request.request_id.decode("ascii", "replace"),
+            route=request.route.spec.key,
+            status=request.status,
+            **{"class": request.klass.name},
+            queueSeconds=round(request.queue_seconds or 0.0, 4),
+            seconds=round(time.monotonic() - request.arrived, 4),
         )
 
-    def refused(self, request_id: bytes, error: ApiError) -> None:
-        """A request was refused before it reached a route."""
+    def invalid_request(self, request_id: bytes, error: ApiError) -> None:
+        """Log a request that was rejected before it reached a route."""
         self._write(
             request=request_id.decode("ascii", "replace"), status=error.status, code=error.code
         )

@@ -1,8 +1,7 @@
-"""``GET /metrics``: the same numbers as the signals, for Prometheus.
+"""``GET /metrics``: the numbers of the signals and more, for Prometheus.
 
-The text is built from the routes' plain counters when it is asked for; requests pay nothing for it.
-It is built in slices, and the event loop serves requests between them: with hundreds of routes the
-text has a hundred thousand lines.
+A scrape renders the routes' plain counters, so requests pay nothing.  The page is built in slices, and
+the event loop serves requests between them: hundreds of routes make a hundred thousand lines.
 """
 
 from __future__ import annotations
@@ -41,30 +40,30 @@ class Family:
 
     @property
     def sample(self) -> str:
-        """Name of the samples, but for a histogram's suffixes."""
+        """Name of the samples, without a histogram's suffixes."""
         return self.name + "_total" if self.type == "counter" else self.name
 
     def head(self) -> str:
-        """The lines that announce the family."""
+        """The HELP and TYPE lines."""
         return f"# HELP {self.sample} {self.text}\n# TYPE {self.sample} {self.type}\n"
 
 
 @dataclass(slots=True)
-class ProcessFigures:
-    """What belongs to the process and to no route; read when the metrics are asked for."""
+class ProcessStats:
+    """Metrics of the process, read at each scrape."""
 
     invalid_configurations: Callable[[], int] = lambda: 0
-    refused_configmaps: Callable[[], Iterable[str]] = lambda: ()
+    invalid_configmaps: Callable[[], Iterable[str]] = lambda: ()
     task_restarts: Callable[[], Mapping[str, int]] = dict
     dropped_lines: Callable[[], Mapping[str, int]] = dict
 
 
 class MetricsPage:
-    """The page; scrapes that come while it is being built get the same one."""
+    """The metrics page; concurrent scrapes share one rendering."""
 
-    def __init__(self, door: Gateway, figures: ProcessFigures) -> None:
-        self._door = door
-        self._figures = figures
+    def __init__(self, gateway: Gateway, stats: ProcessStats) -> None:
+        self._gateway = gateway
+        self._process_stats = stats
         self._registry = CollectorRegistry()
         ProcessCollector(registry=self._registry)
         self._building: asyncio.Task[bytes] | None = None
@@ -80,11 +79,11 @@ class MetricsPage:
         self._building = None
 
     async def _build(self) -> bytes:
-        process = await asyncio.to_thread(generate_latest, self._registry)  # it reads /proc
+        process = await asyncio.to_thread(generate_latest, self._registry)  # reads /proc
         parts: list[str] = []
         began = time.monotonic()
-        now = self._door.now()
-        routes = [(route, _route_labels(route)) for route in self._door.routes.values()]
+        now = self._gateway.now()
+        routes = [(route, _route_labels(route)) for route in self._gateway.routes.values()]
         for family in FAMILIES:
             parts.append(family.head())
             sample, rows = family.sample, family.rows
@@ -93,7 +92,7 @@ class MetricsPage:
                 if time.monotonic() - began > SLICE_SECONDS:
                     await asyncio.sleep(0)
                     began = time.monotonic()
-        parts.extend(process_rows(self._door, self._figures))
+        parts.extend(process_rows(self._gateway, self._process_stats))
         text: list[bytes] = []
         for start in range(0, len(parts), 4096):
             text.append("".join(parts[start : start + 4096]).encode("utf-8", "replace"))
@@ -113,20 +112,20 @@ def _by_class(read: Callable[[Route], Iterable[float]]) -> Callable[[Route, str,
     return rows
 
 
-def _answers(route: Route, sample: str, labels: str, now: float) -> Rows:
-    for (klass, code), count in route.tally.by_code.items():
+def _responses(route: Route, sample: str, labels: str, now: float) -> Rows:
+    for (klass, code), count in route.stats.by_code.items():
         name = CLASS_NAMES[klass]
         yield f'{sample}{{class="{name}",code="{code}",{labels}}} {float(count)!r}\n'
 
 
 def _rejections(route: Route, sample: str, labels: str, now: float) -> Rows:
-    for (klass, reason), count in route.tally.rejected_by_reason.items():
+    for (klass, reason), count in route.stats.rejected_by_reason.items():
         name = CLASS_NAMES[klass]
         yield f'{sample}{{class="{name}",{labels},reason="{reason}"}} {float(count)!r}\n'
 
 
 def _retries(route: Route, sample: str, labels: str, now: float) -> Rows:
-    for reason, count in route.tally.retries.items():
+    for reason, count in route.stats.retries.items():
         yield f'{sample}{{{labels},reason="{reason}"}} {float(count)!r}\n'
 
 
@@ -139,7 +138,7 @@ def _oldest_waits(route: Route, sample: str, labels: str, now: float) -> Rows:
 def _reserved(index: int) -> Callable[[Route, str, str, float], Rows]:
     def rows(route: Route, sample: str, labels: str, now: float) -> Rows:
         for klass in CLASSES[1:]:  # no class is above the first
-            seats = route.admission.held_back(klass, now)[index]
+            seats = route.admission.reserved_against(klass, now)[index]
             yield f'{sample}{{class="{klass.name}",{labels}}} {float(seats)!r}\n'
 
     return rows
@@ -171,54 +170,54 @@ def _histogram(
 
 
 FAMILIES = (
-    Family("r1_gateway_requests_offered", "counter", "Requests at the door.", _CLASS,
-           _by_class(lambda r: r.tally.offered_requests)),
-    Family("r1_gateway_tokens_offered", "counter", "Tokens at the door, estimated.", _CLASS,
-           _by_class(lambda r: r.tally.offered_tokens)),
+    Family("r1_gateway_requests_offered", "counter", "Requests that reached the route, before admission.", _CLASS,
+           _by_class(lambda r: r.stats.offered_requests)),
+    Family("r1_gateway_tokens_offered", "counter", "Estimated tokens of these requests, prompt and output.", _CLASS,
+           _by_class(lambda r: r.stats.offered_tokens)),
     Family("r1_gateway_tokens_generated", "counter",
-           "Tokens of complete answers, by the engine's usage where it sends one.", _CLASS,
-           _by_class(lambda r: r.tally.generated_tokens)),
-    Family("r1_gateway_slo_missed", "counter", "Streams later than promised.", _CLASS,
-           _by_class(lambda r: r.tally.slo_missed)),
-    Family("r1_gateway_requests", "counter", "Answers by status; 499 = the client left.",
-           (*_CLASS, "code"), _answers),
-    Family("r1_gateway_rejected", "counter", "Requests refused or timed out in queue.",
+           "Tokens of complete responses, by the engine's usage where it sends one.", _CLASS,
+           _by_class(lambda r: r.stats.generated_tokens)),
+    Family("r1_gateway_slo_missed", "counter", "Requests that missed the SLO target of their class.", _CLASS,
+           _by_class(lambda r: r.stats.slo_missed)),
+    Family("r1_gateway_requests", "counter", "Responses by status code; 499 means that the client closed the connection.",
+           (*_CLASS, "code"), _responses),
+    Family("r1_gateway_rejected", "counter", "Requests rejected on arrival or expired in the queue, by reason.",
            (*_CLASS, "reason"), _rejections),
-    Family("r1_gateway_retries", "counter", "Requests tried again, by cause.",
+    Family("r1_gateway_retries", "counter", "Requests retried, by reason.",
            (*_ROUTE, "reason"), _retries),
-    Family("r1_gateway_ejections", "counter", "Ejections of pods that fail more than the others.",
-           _ROUTE, _value(lambda r: r.tally.ejections)),
-    Family("r1_gateway_queue_length", "gauge", "Requests waiting.", _CLASS,
+    Family("r1_gateway_ejections", "counter", "Ejections of pods that fail more requests than the other pods.",
+           _ROUTE, _value(lambda r: r.stats.ejections)),
+    Family("r1_gateway_queue_length", "gauge", "Queued requests.", _CLASS,
            _by_class(lambda r: [r.admission.queued(klass) for klass in CLASSES])),
-    Family("r1_gateway_oldest_wait_seconds", "gauge", "Wait of the queue's head.", _CLASS,
+    Family("r1_gateway_oldest_wait_seconds", "gauge", "Seconds that the head of the queue has waited.", _CLASS,
            _oldest_waits),
-    Family("r1_gateway_in_flight", "gauge", "Requests on pods.", _CLASS,
+    Family("r1_gateway_in_flight", "gauge", "Requests in flight on pods.", _CLASS,
            _by_class(lambda r: r.admission.in_flight)),
-    Family("r1_gateway_seats", "gauge", "Seats on available pods.", _ROUTE,
+    Family("r1_gateway_seats", "gauge", "Seats on available pods, in use or free.", _ROUTE,
            _value(lambda r: r.admission.pool.available_seats)),
     Family("r1_gateway_ready_endpoints", "gauge",
            "Pods that are ready and whose circuit breaker is closed.", _ROUTE,
            _value(lambda r: r.admission.pool.available)),
     Family("r1_gateway_ejected_endpoints", "gauge",
-           "Ready pods that get no requests because they fail more than the others.", _ROUTE,
+           "Ready pods that are ejected because they fail more requests than the other pods.", _ROUTE,
            _value(lambda r: r.admission.pool.ejected)),
     Family("r1_gateway_seats_reserved", "gauge",
-           "Seats that a request of the class leaves free for those above it.", _CLASS,
+           "Seats reserved against the class for more urgent classes.", _CLASS,
            _reserved(0)),
     Family("r1_gateway_seats_reserved_by_operator", "gauge",
-           "Of these, what the operator advises; no more than are held back.", _CLASS,
+           "Part of r1_gateway_seats_reserved that the operator reserved.", _CLASS,
            _reserved(1)),
     Family("r1_gateway_queue_wait_seconds", "histogram", "Seconds from arrival to a seat.", _CLASS,
-           _histogram(lambda r: r.tally.queue_wait)),
+           _histogram(lambda r: r.stats.queue_wait)),
     Family("r1_gateway_time_to_first_token_seconds", "histogram",
-           "Seconds from arrival to the first event of a stream with content or a tool call.", _CLASS,
-           _histogram(lambda r: r.tally.time_to_first_token)),
+           "Seconds from arrival to the first event with content or a tool call.", _CLASS,
+           _histogram(lambda r: r.stats.time_to_first_token)),
     Family("r1_gateway_time_per_output_token_seconds", "histogram",
-           "Seconds per token of a stream after its first one, by the engine's token count.", _CLASS,
-           _histogram(lambda r: r.tally.time_per_output_token)),
+           "Seconds per token after the first, by the engine's token count.", _CLASS,
+           _histogram(lambda r: r.stats.time_per_output_token)),
     Family("r1_gateway_request_duration_seconds", "histogram",
-           "Seconds from arrival to the last byte of a good answer.", _CLASS,
-           _histogram(lambda r: r.tally.latency)),
+           "Seconds from arrival to the last byte of a response below 400.", _CLASS,
+           _histogram(lambda r: r.stats.latency)),
 )  # fmt: skip
 
 
@@ -229,49 +228,47 @@ def _no_rows(route: Route, sample: str, labels: str, now: float) -> Rows:
 PROCESS_FAMILIES: Mapping[str, Family] = {
     family.name: family
     for family in (
-        Family("r1_gateway_refused", "counter",
-               "Requests that reached no route: bad, unauthorized, unknown model.",
+        Family("r1_gateway_invalid_requests", "counter",
+               "Requests that reached no route: malformed, unauthorized, unknown model.",
                ("code", "reason"), _no_rows),
-        Family("r1_gateway_client_connections", "gauge", "Open connections.", (), _no_rows),
+        Family("r1_gateway_client_connections", "gauge", "Open client connections.", (), _no_rows),
         Family("r1_gateway_upstream_connections_opened", "counter", "Connections opened to pods.",
                (), _no_rows),
         Family("r1_gateway_invalid_configurations", "counter",
-               "Routes, keys or files that could not be used; the old ones stayed.", (), _no_rows),
-        Family("r1_gateway_refused_configmaps", "gauge",
-               "1 for a ConfigMap whose current version cannot be used.",
+               "Invalid versions of routes, keys or files; the earlier version stayed.", (), _no_rows),
+        Family("r1_gateway_invalid_configmaps", "gauge",
+               "1 for a ConfigMap whose current route.json is invalid.",
                ("inference_namespace", "configmap"), _no_rows),
         Family("r1_gateway_background_task_restarts", "counter",
-               "Background tasks that ended and were started again.", ("task",), _no_rows),
+               "Restarts of background tasks that failed.", ("task",), _no_rows),
         Family("r1_gateway_buffered_bytes", "gauge",
-               "Bytes of requests and answers that are kept.", (), _no_rows),
-        Family("r1_gateway_buffered_bytes_refused", "counter",
-               "Times that bytes found the buffer full.", (), _no_rows),
+               "Bytes of buffered requests and responses.", (), _no_rows),
+        Family("r1_gateway_buffered_bytes_rejected", "counter",
+               "Charges that exceeded the byte budget (--max-buffered-bytes).", (), _no_rows),
         Family("r1_gateway_log_lines_dropped", "counter",
-               "Log lines dropped because their reader was too slow.", ("log",), _no_rows),
+               "Log lines dropped because the reader was too slow.", ("log",), _no_rows),
     )
 }  # fmt: skip
 
 
-def process_rows(door: Gateway, figures: ProcessFigures) -> Rows:
-    """The families that belong to no route."""
+def process_rows(gateway: Gateway, stats: ProcessStats) -> Rows:
+    """Families of the process."""
     samples: dict[str, Iterable[tuple[tuple[object, ...], float]]] = {
-        "refused": [(key, count) for key, count in door.refused.items()],
-        "client_connections": [((), len(door.clients))],
-        "upstream_connections_opened": [((), door.connections.opened)],
-        "invalid_configurations": [((), figures.invalid_configurations())],
-        "refused_configmaps": [
-            (tuple(key.split("/", 1)), 1) for key in figures.refused_configmaps()
-        ],
-        "background_task_restarts": [((k,), n) for k, n in figures.task_restarts().items()],
-        "buffered_bytes": [((), door.budget.used)],
-        "buffered_bytes_refused": [((), door.budget.refused)],
-        "log_lines_dropped": [((log,), n) for log, n in figures.dropped_lines().items()],
+        "invalid_requests": [(key, count) for key, count in gateway.invalid_requests.items()],
+        "client_connections": [((), len(gateway.clients))],
+        "upstream_connections_opened": [((), gateway.connections.opened)],
+        "invalid_configurations": [((), stats.invalid_configurations())],
+        "invalid_configmaps": [(tuple(key.split("/", 1)), 1) for key in stats.invalid_configmaps()],
+        "background_task_restarts": [((k,), n) for k, n in stats.task_restarts().items()],
+        "buffered_bytes": [((), gateway.budget.used)],
+        "buffered_bytes_rejected": [((), gateway.budget.rejected)],
+        "log_lines_dropped": [((log,), n) for log, n in stats.dropped_lines().items()],
     }
     for name, values in samples.items():
         family = PROCESS_FAMILIES[f"r1_gateway_{name}"]
         yield family.head()
-        for found, value in values:
-            pairs = zip(family.labels, found, strict=True)
+        for label_values, value in values:
+            pairs = zip(family.labels, label_values, strict=True)
             labels = ",".join(f'{label}="{_escape(str(text))}"' for label, text in pairs)
             braces = f"{{{labels}}}" if labels else ""
             yield f"{family.sample}{braces} {float(value)!r}\n"

@@ -1,7 +1,7 @@
-"""Log lines on their way to a file descriptor: the event loop never waits for the reader.
+"""Queue of log lines for a file descriptor: the event loop never waits for the reader.
 
-A pipe that is not read blocks its writer.  Here the writer is a thread of its own; the lines wait in
-a bounded queue, and those beyond it are dropped and counted.
+A pipe that is not read blocks its writer.  So a thread writes from a bounded queue; lines beyond the
+bound are dropped and counted.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ class OutputQueue:
 
     def __init__(self, descriptor: int, limit: int = QUEUED_BYTES) -> None:
         self.dropped = 0
-        """Lines that found the queue full, or could not be written."""
+        """Lines that were dropped: the queue was full, or the write failed."""
         self._descriptor = descriptor
         self._limit = limit
         self._lines: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
@@ -70,7 +70,7 @@ class OutputQueue:
 
 
 class QueuedLogHandler(logging.Handler):
-    """A logging handler that formats at once and leaves the writing to an :class:`OutputQueue`."""
+    """A logging handler that formats at once and writes through an :class:`OutputQueue`."""
 
     def __init__(self, output: OutputQueue) -> None:
         super().__init__()
@@ -87,12 +87,12 @@ class QueuedLogHandler(logging.Handler):
 
 
 def _write_all(descriptor: int, data: bytes) -> bool:
-    """Write all of it; False when the reader is gone."""
+    """Write all bytes; False when the reader has closed."""
     view = memoryview(data)
     while view:
         try:
             view = view[os.write(descriptor, view) :]
-        except BlockingIOError:  # somebody made the descriptor non-blocking
+        except BlockingIOError:  # another process made the descriptor non-blocking
             select.select([], [descriptor], [], 1.0)
         except OSError:
             return False

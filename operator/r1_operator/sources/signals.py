@@ -105,29 +105,36 @@ class GatewaySignals:
             good,
         )
 
-    async def advise(self, seats: Mapping[str, Mapping[str, int]], valid_seconds: float) -> None:
-        """Tell every gateway how many of its seats to keep free, by `namespace/name` and class.
+    async def reserve_seats(
+        self, seats: Mapping[str, Mapping[str, int]], valid_seconds: float
+    ) -> None:
+        """Reserve seats at every gateway, by `namespace/name` and class, for `valid_seconds`.
 
-        Never raises for what a gateway does: one that does not listen goes by what it sees itself.
+        A gateway that fails is logged; its own reservations stay in force.
         """
         body = {"validSeconds": valid_seconds, "routes": seats}
         if self._session is None:
             self._session = aiohttp.ClientSession(timeout=self._timeout)
         gateways = await self._directory.signal_urls()
         await asyncio.gather(
-            *(self._tell(self._session, name, url, body) for name, url in gateways.items())
+            *(
+                self._put_reservations(self._session, name, url, body)
+                for name, url in gateways.items()
+            )
         )
 
-    async def _tell(
+    async def _put_reservations(
         self, session: aiohttp.ClientSession, name: str, url: str, body: Mapping[str, object]
     ) -> None:
         try:
-            where = f"{url.removesuffix('/signals')}/seat-reservations"
-            async with session.put(where, json=body) as response:
+            reservations_url = f"{url.removesuffix('/signals')}/seat-reservations"
+            async with session.put(reservations_url, json=body) as response:
                 if response.status != 204:
-                    logger.debug("%s takes no advice: %s", name, response.status)
+                    logger.debug(
+                        "gateway %s rejected the seat reservations: HTTP %d", name, response.status
+                    )
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
-            logger.debug("%s takes no advice: %s", name, error)
+            logger.debug("gateway %s did not get the seat reservations: %s", name, error)
 
     async def _poll(
         self, session: aiohttp.ClientSession, name: str, url: str

@@ -38,7 +38,7 @@ ALLOWED = {
         "`at`, beside uptimeSeconds by which rates are counted",
     ),
     "gateway/r1_gateway/telemetry/access_log.py": (1, "the time of a line"),
-    "gateway/r1_gateway/kube/refusal_events.py": (1, "eventTime of an Event"),
+    "gateway/r1_gateway/kube/invalid_route_events.py": (1, "eventTime of an Event"),
     "forecasting/r1_forecasting/series/series_clock.py": (
         1,
         "until Prometheus has dated an answer",

@@ -1,4 +1,4 @@
-"""A real gateway on loopback, in front of pods that do what a test says."""
+"""A real gateway on loopback, in front of scripted pods."""
 
 import asyncio
 import json
@@ -61,7 +61,7 @@ async def open_gateway(
         if keys is not None:
             extra["keys_file"] = tmp_path / "keys.json"
             extra["keys_file"].write_text(json.dumps(keys))
-        gateway = GatewayServer(
+        server = GatewayServer(
             GatewayOptions(
                 host="127.0.0.1",
                 port=0,
@@ -72,12 +72,12 @@ async def open_gateway(
                 **extra,
             )
         )
-        await gateway.start()
-        gateways.append(gateway)
-        return gateway
+        await server.start()
+        gateways.append(server)
+        return server
 
     yield start
-    hurry = asyncio.Event()
-    hurry.set()
-    for gateway in gateways:
-        await gateway.stop(hurry)
+    stop_now = asyncio.Event()
+    stop_now.set()
+    for server in gateways:
+        await server.stop(stop_now)

@@ -1,4 +1,4 @@
-"""One object that cannot be used is refused by name; all others, and every task, go on."""
+"""An invalid object is rejected by name; other objects and all tasks are unaffected."""
 
 import asyncio
 import json
@@ -13,8 +13,8 @@ import pytest
 from aiohttp import web
 
 from r1_gateway.options import GatewayOptions
-from r1_gateway.routes.static_config import FileWatch
 from r1_gateway.server import GatewayServer
+from r1_gateway.static_config import FileWatch
 from scripted_pod import ScriptedPod, until
 
 OpenGateway = Callable[..., Awaitable[GatewayServer]]
@@ -86,21 +86,21 @@ async def gateway_of(
     path = tmp_path / "kubeconfig"
     path.write_text(json.dumps(kubeconfig))
     monkeypatch.setenv("KUBECONFIG", str(path))
-    gateway = GatewayServer(
+    server = GatewayServer(
         GatewayOptions(
             host="127.0.0.1", port=0, admin_host="127.0.0.1", admin_port=0, linger_seconds=0
         )
     )
-    await gateway.start()
-    yield gateway
-    hurry = asyncio.Event()
-    hurry.set()
-    await gateway.stop(hurry)
+    await server.start()
+    yield server
+    stop_now = asyncio.Event()
+    stop_now.set()
+    await server.stop(stop_now)
     await runner.cleanup()
 
 
-async def page(gateway: GatewayServer, path: str) -> tuple[int, str]:
-    url = f"http://127.0.0.1:{gateway.admin_port}{path}"
+async def page(server: GatewayServer, path: str) -> tuple[int, str]:
+    url = f"http://127.0.0.1:{server.admin_port}{path}"
     async with aiohttp.ClientSession() as session, session.get(url) as answer:
         return answer.status, await answer.text()
 
@@ -120,7 +120,7 @@ BAD_ROUTES = {
 
 
 @pytest.mark.parametrize("case", BAD_ROUTES)
-async def test_a_bad_route_is_refused_by_name_and_later_routes_are_served(
+async def test_an_invalid_route_is_rejected_by_name_and_later_routes_are_served(
     case: str,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -128,37 +128,37 @@ async def test_a_bad_route_is_refused_by_name_and_later_routes_are_served(
 ) -> None:
     api = ApiServer()
     api.lists["configmaps"] = [config_map("bad-route", BAD_ROUTES[case])]
-    async with gateway_of(api, tmp_path, monkeypatch) as gateway:
-        await until(lambda: gateway.unready_because() is None)
+    async with gateway_of(api, tmp_path, monkeypatch) as server:
+        await until(lambda: server.not_ready_reason() is None)
         api.put("configmaps", config_map("good-route", route("good")))
-        await until(lambda: "good" in gateway.door.models.routes)
+        await until(lambda: "good" in server.gateway.models.routes)
         assert "ConfigMap default/bad-route" in caplog.text
         await until(lambda: len(api.created) == 1)
         event = api.created[0]
         assert event["regarding"]["name"] == "bad-route"
         assert (event["type"], event["reason"]) == ("Warning", "InvalidRoute")
-        _, text = await page(gateway, "/metrics")
+        _, text = await page(server, "/metrics")
         assert "r1_gateway_invalid_configurations_total 1.0" in text
         assert (
-            'r1_gateway_refused_configmaps{inference_namespace="default",configmap="bad-route"} 1.0'
+            'r1_gateway_invalid_configmaps{inference_namespace="default",configmap="bad-route"} 1.0'
             in text
         )
-        assert await page(gateway, "/healthz") == (200, "ok\n")
+        assert await page(server, "/healthz") == (200, "ok\n")
         api.put("configmaps", config_map("bad-route", route("bad")), "MODIFIED")
-        await until(lambda: "bad" in gateway.door.models.routes)
-        assert "bad-route" not in (await page(gateway, "/metrics"))[1]
+        await until(lambda: "bad" in server.gateway.models.routes)
+        assert "bad-route" not in (await page(server, "/metrics"))[1]
 
 
-async def test_a_refused_event_disturbs_nothing(
+async def test_a_rejected_event_affects_no_route(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     api = ApiServer()
     api.refuse_events = True
     api.lists["configmaps"] = [config_map("bad-route", DEEP)]
-    async with gateway_of(api, tmp_path, monkeypatch) as gateway:
+    async with gateway_of(api, tmp_path, monkeypatch) as server:
         api.put("configmaps", config_map("good-route", route("good")))
-        await until(lambda: "good" in gateway.door.models.routes)
-        assert await page(gateway, "/healthz") == (200, "ok\n")
+        await until(lambda: "good" in server.gateway.models.routes)
+        assert await page(server, "/healthz") == (200, "ok\n")
 
 
 NO_OBJECTS: dict[str, Any] = {
@@ -199,27 +199,27 @@ async def test_an_object_of_no_known_shape_does_not_stop_a_watch(
         else:
             api.put(kind, NO_OBJECTS[case])
             api.put(kind, good)
-    async with gateway_of(api, tmp_path, monkeypatch) as gateway:
-        await until(lambda: "default/good" in gateway.door.routes)
-        pool = gateway.door.routes["default/good"].admission.pool
+    async with gateway_of(api, tmp_path, monkeypatch) as server:
+        await until(lambda: "default/good" in server.gateway.routes)
+        pool = server.gateway.routes["default/good"].admission.pool
         await until(lambda: [endpoint.address for endpoint in pool] == ["10.0.0.1:9"])
-        assert await page(gateway, "/healthz") == (200, "ok\n")
-        _, text = await page(gateway, "/metrics")
+        assert await page(server, "/healthz") == (200, "ok\n")
+        _, text = await page(server, "/metrics")
         assert "r1_gateway_invalid_configurations_total 0.0" not in text
 
 
 @pytest.mark.parametrize(
     "line", [b"{", b"[]", b"null", b'{"type": "ADDED"}', DEEP.encode(), b"\xff"]
 )
-async def test_an_event_that_cannot_be_read_is_made_up_for_by_a_list(
+async def test_an_invalid_watch_event_causes_a_new_list(
     line: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     api = ApiServer()
-    async with gateway_of(api, tmp_path, monkeypatch) as gateway:
-        await until(lambda: gateway.unready_because() is None)
+    async with gateway_of(api, tmp_path, monkeypatch) as server:
+        await until(lambda: server.not_ready_reason() is None)
         api.lists["configmaps"] = [config_map("r", route("good"))]
         api.events["configmaps"].put_nowait(line)
-        await until(lambda: "good" in gateway.door.models.routes)
+        await until(lambda: "good" in server.gateway.models.routes)
 
 
 @pytest.mark.parametrize(
@@ -228,19 +228,19 @@ async def test_an_event_that_cannot_be_read_is_made_up_for_by_a_list(
 async def test_a_config_file_of_any_text_keeps_the_earlier_one(
     text: str, tmp_path: Path, open_gateway: OpenGateway, new_pod: NewPod
 ) -> None:
-    gateway = await open_gateway(await new_pod())
+    server = await open_gateway(await new_pod())
     good = (tmp_path / "routes-0.json").read_text()
     (tmp_path / "routes-0.json").write_text(text)
     for _ in range(100):
-        if "invalid_configurations_total 1.0" in (await page(gateway, "/metrics"))[1]:
+        if "invalid_configurations_total 1.0" in (await page(server, "/metrics"))[1]:
             break
         await asyncio.sleep(0.1)
     else:
         raise AssertionError("the file was not counted")
-    assert "default/m" in gateway.door.routes
+    assert "default/m" in server.gateway.routes
     changed = good.replace('"chat"', '"other"')
     (tmp_path / "routes-0.json").write_text(changed)
-    await until(lambda: "other" in gateway.door.models.routes)
+    await until(lambda: "other" in server.gateway.models.routes)
 
 
 async def test_a_task_that_fails_is_started_again_and_shows_in_healthz_metrics_and_log(
@@ -260,13 +260,13 @@ async def test_a_task_that_fails_is_started_again_and_shows_in_healthz_metrics_a
 
     monkeypatch.setattr(FileWatch, "run", fails_once)
     with caplog.at_level(logging.ERROR):
-        gateway = await open_gateway(await new_pod())
+        server = await open_gateway(await new_pod())
         await until(lambda: runs == 2)
-    status, text = await page(gateway, "/healthz")
+    status, text = await page(server, "/healthz")
     assert status == 200  # restarting the process would not mend it
     assert "watch of" in text
     assert "ZeroDivisionError" in text
     assert "Traceback" in caplog.text
-    _, metrics = await page(gateway, "/metrics")
+    _, metrics = await page(server, "/metrics")
     assert 'r1_gateway_background_task_restarts_total{task="deadline sweep"} 0.0' in metrics
     assert 'routes-0.json"} 1.0' in metrics

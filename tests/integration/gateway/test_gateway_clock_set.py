@@ -1,4 +1,4 @@
-"""A gateway process whose wall clock is set while it serves, read by the operator's own client."""
+"""The wall clock of a gateway process is set while it serves; the operator's client reads its signals."""
 
 import asyncio
 import json

@@ -1,4 +1,4 @@
-"""The mirror of the API server: against a scripted server for the bad days, a real one for truth."""
+"""List and watch of a scripted API server with faults, and of a real one."""
 
 import asyncio
 import json
@@ -25,7 +25,7 @@ def thing(name: str, version: int) -> KubeObject:
 
 
 class ScriptedApiServer:
-    """Lists what it holds; watches send what the test puts in, and end when told."""
+    """Lists its objects; watches send what the test queues, and end on request."""
 
     def __init__(self) -> None:
         self.things: dict[str, KubeObject] = {}
@@ -92,20 +92,20 @@ async def mirror_of(
 
     access = KubeAccess(f"http://127.0.0.1:{runner.addresses[0][1]}", True, headers)
     async with aiohttp.ClientSession() as session:
-        mirror = ListWatch(session, access, "/things", "a=b", on_change, pause=lambda _: 0.01)
-        task = asyncio.create_task(mirror.run())
-        yield mirror, view
+        watch = ListWatch(session, access, "/things", "a=b", on_change, pause=lambda _: 0.01)
+        task = asyncio.create_task(watch.run())
+        yield watch, view
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
     await runner.cleanup()
 
 
-async def test_list_in_pages_then_watch() -> None:
+async def test_objects_are_listed_in_pages_and_then_watched() -> None:
     api = ScriptedApiServer()
     api.things = {name: thing(name, 1) for name in "abc"}
-    async with mirror_of(api) as (mirror, view):
+    async with mirror_of(api) as (watch, view):
         await until(lambda: len(api.watched_from) == 1)
-        assert mirror.synced
+        assert watch.synced
         assert set(view) == {"ns/a", "ns/b", "ns/c"}
         api.put("ADDED", thing("d", 2))
         api.put("DELETED", thing("a", 3))
@@ -120,10 +120,10 @@ async def test_list_in_pages_then_watch() -> None:
 
 
 @pytest.mark.parametrize("in_stream", [True, False])
-async def test_410_lists_again_and_finds_what_was_deleted(in_stream: bool) -> None:
+async def test_watch_error_410_lists_again_and_finds_deletions(in_stream: bool) -> None:
     api = ScriptedApiServer()
     api.things = {name: thing(name, 1) for name in "ab"}
-    async with mirror_of(api) as (mirror, view):
+    async with mirror_of(api) as (watch, view):
         await until(lambda: len(api.watched_from) == 1)
         api.things = {"c": thing("c", 7)}
         api.version = 7
@@ -138,21 +138,21 @@ async def test_410_lists_again_and_finds_what_was_deleted(in_stream: bool) -> No
         await until(lambda: len(api.watched_from) == 2)
         assert set(view) == {"ns/c"}
         assert api.watched_from[-1] == "7"
-        assert mirror.synced
+        assert watch.synced
 
 
-async def test_the_last_view_stays_while_the_server_is_away(
+async def test_the_last_state_stays_while_the_api_server_is_unreachable(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     api = ScriptedApiServer()
     api.things = {"a": thing("a", 1)}
-    async with mirror_of(api) as (mirror, view):
+    async with mirror_of(api) as (watch, view):
         await until(lambda: len(api.watched_from) == 1)
         api.fail_with = 500
         api.end_watch()
         await until(lambda: "keeping the last view" in caplog.text)
         assert set(view) == {"ns/a"}
-        assert mirror.synced
+        assert watch.synced
         api.fail_with = None
         await until(lambda: len(api.watched_from) == 2)
         api.put("ADDED", thing("b", 2))
@@ -160,14 +160,14 @@ async def test_the_last_view_stays_while_the_server_is_away(
         api.end_watch()
 
 
-async def test_it_waits_for_a_server_that_is_not_there_yet() -> None:
+async def test_discovery_waits_for_an_api_server_that_is_not_up_yet() -> None:
     api = ScriptedApiServer()
     api.fail_with = 503
-    async with mirror_of(api) as (mirror, _):
+    async with mirror_of(api) as (watch, _):
         await asyncio.sleep(0.1)
-        assert not mirror.synced
+        assert not watch.synced
         api.fail_with = None
-        await until(lambda: mirror.synced)
+        await until(lambda: watch.synced)
 
 
 CONFIG_MAPS = "/api/v1/namespaces/default/configmaps"
@@ -212,7 +212,7 @@ async def reported(call: Call) -> list[str]:
 async def test_routes_and_pods_of_a_real_api_server(
     apiserver: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    door = Gateway()
+    gateway = Gateway()
     route = {"namespace": "default", "name": "gw-m", "models": ["gw-chat"], "seatsPerReplica": 3}
     config_map: dict[str, Any] = {
         "metadata": {"name": "gw-m-route", "labels": {"deepseek.ai/route": "true"}},
@@ -229,14 +229,14 @@ async def test_routes_and_pods_of_a_real_api_server(
     }
     async with api_client(apiserver, monkeypatch) as call:
         await call("POST", CONFIG_MAPS, config_map)
-        discovery = Discovery(door, namespace="default")
+        discovery = Discovery(gateway, namespace="default")
         await discovery.connect()
         supervisor = Supervisor()
         discovery.start(supervisor)
         try:
-            await until(lambda: discovery.synced and "default/gw-m" in door.routes)
-            assert door.models.routes["gw-chat"] == "default/gw-m"
-            pool = door.routes["default/gw-m"].admission.pool
+            await until(lambda: discovery.synced and "default/gw-m" in gateway.routes)
+            assert gateway.models.routes["gw-chat"] == "default/gw-m"
+            pool = gateway.routes["default/gw-m"].admission.pool
             assert pool.ready == 0
             await call("POST", SLICES, pods)
             await until(lambda: pool.seats == 3)
@@ -250,9 +250,9 @@ async def test_routes_and_pods_of_a_real_api_server(
             async with asyncio.timeout(20):
                 while "gw-m-route" not in await reported(call):  # noqa: ASYNC110
                     await asyncio.sleep(0.1)
-            assert door.routes["default/gw-m"].spec.seats_per_replica == 3
+            assert gateway.routes["default/gw-m"].spec.seats_per_replica == 3
             await call("DELETE", f"{CONFIG_MAPS}/gw-m-route")
-            await until(lambda: "default/gw-m" not in door.routes)
+            await until(lambda: "default/gw-m" not in gateway.routes)
             await call("DELETE", f"{SLICES}/gw-m-1")
         finally:
             await supervisor.stop()

@@ -221,7 +221,7 @@ async def test_a_stream_without_content_ends_without_a_first_token(
     assert route["timeToFirstToken"] == {}
 
 
-async def test_learned_tokens_follow_the_usage(tmp_path: Path, new_pod: NewPod) -> None:
+async def test_generated_tokens_follow_the_usage(tmp_path: Path, new_pod: NewPod) -> None:
     form = FORMS["usage apart from its end, cut in two"]
     pod = await new_pod(streaming(Form(form.path, [], form.tokens, form.end)))
     async with gateway_process(tmp_path, pod.address, seatsPerReplica=40) as (port, admin):

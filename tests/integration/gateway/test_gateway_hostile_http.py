@@ -1,4 +1,4 @@
-"""What no honest client sends, and what an honest one may: framing on real sockets."""
+"""HTTP framing on real sockets: attacks, and rare but valid forms."""
 
 import asyncio
 import json
@@ -8,7 +8,8 @@ from collections.abc import Awaitable, Callable
 import h11
 import pytest
 
-from r1_gateway.http import client_connection
+from r1_gateway import client_connection
+from r1_gateway.client_connection import ClientConnection
 from r1_gateway.server import GatewayServer
 from scripted_pod import Conversation, ScriptedPod, until
 
@@ -19,9 +20,9 @@ START = b"POST /v1/chat/completions HTTP/1.1\r\nhost: m\r\n"
 GOOD = START + b"content-length: 13\r\n\r\n" + BODY
 
 
-async def exchange(gateway: GatewayServer, *pieces: bytes) -> bytes:
+async def exchange(server: GatewayServer, *pieces: bytes) -> bytes:
     """Write the pieces one by one; everything that comes until the gateway closes."""
-    reader, writer = await asyncio.open_connection("127.0.0.1", gateway.port)
+    reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
     for piece in pieces:
         writer.write(piece)
         await asyncio.sleep(0.005)
@@ -86,12 +87,12 @@ SMUGGLING = {
 
 
 @pytest.mark.parametrize("case", SMUGGLING)
-async def test_doubtful_framing_is_refused_and_closes(
+async def test_ambiguous_framing_is_rejected_and_closes_the_connection(
     open_gateway: OpenGateway, new_pod: NewPod, case: str
 ) -> None:
     pod = await new_pod()
-    gateway = await open_gateway(pod)
-    answer = await exchange(gateway, SMUGGLING[case], GOOD)
+    server = await open_gateway(pod)
+    answer = await exchange(server, SMUGGLING[case], GOOD)
     (status,) = statuses(answer)
     assert 400 <= status < 600
     assert b"connection: close" in answer
@@ -99,11 +100,11 @@ async def test_doubtful_framing_is_refused_and_closes(
     assert pod.requests == []
 
 
-async def test_what_follows_a_request_cannot_ride_on_it(
+async def test_bytes_after_a_request_are_not_part_of_it(
     open_gateway: OpenGateway, new_pod: NewPod
 ) -> None:
     pod = await new_pod()
-    gateway = await open_gateway(pod)
+    server = await open_gateway(pod)
     hidden = b"GET /admin HTTP/1.1\r\nhost: m\r\n\r\n"
     trailers = (
         START
@@ -112,7 +113,7 @@ async def test_what_follows_a_request_cannot_ride_on_it(
         + b"\r\n0\r\nx-r1-priority: Q1\r\n\r\n"
     )
     last = GOOD.replace(b"host: m", b"host: m\r\nconnection: close, x-secret\r\nx-secret: 1")
-    answer = await exchange(gateway, trailers, hidden, last)
+    answer = await exchange(server, trailers, hidden, last)
     assert statuses(answer) == [200, 404, 200]
     assert b"x-r1-class: Q1" not in answer
     assert [request.target for request in pod.requests] == ["/v1/chat/completions"] * 2
@@ -123,8 +124,8 @@ async def test_what_follows_a_request_cannot_ride_on_it(
 
 async def test_a_request_may_come_byte_by_byte(open_gateway: OpenGateway, new_pod: NewPod) -> None:
     pod = await new_pod()
-    gateway = await open_gateway(pod)
-    reader, writer = await asyncio.open_connection("127.0.0.1", gateway.port)
+    server = await open_gateway(pod)
+    reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
     for at in range(len(GOOD)):
         writer.write(GOOD[at : at + 1])
         await asyncio.sleep(0)
@@ -136,23 +137,25 @@ async def test_large_heads_and_bodies_are_refused(
     open_gateway: OpenGateway, new_pod: NewPod
 ) -> None:
     pod = await new_pod()
-    gateway = await open_gateway(pod, options={"max_body_bytes": 1000})
+    server = await open_gateway(pod, options={"max_body_bytes": 1000})
     huge_head = START + b"x: " + b"y" * 70_000
-    assert statuses(await exchange(gateway, huge_head)) == [431]
+    assert statuses(await exchange(server, huge_head)) == [431]
     many = START + b"".join(b"x-%d: y\r\n" % n for n in range(9000))
-    assert statuses(await exchange(gateway, many)) == [431]
+    assert statuses(await exchange(server, many)) == [431]
     declared = START + b"content-length: 1001\r\n\r\n"
-    assert statuses(await exchange(gateway, declared)) == [413]
-    assert statuses(await exchange(gateway, declared, b"z" * 1001)) == [413]
+    assert statuses(await exchange(server, declared)) == [413]
+    assert statuses(await exchange(server, declared, b"z" * 1001)) == [413]
     chunked = START + b"transfer-encoding: chunked\r\n\r\n"
-    assert statuses(await exchange(gateway, chunked, b"3e9\r\n" + b"z" * 1001)) == [413]
+    assert statuses(await exchange(server, chunked, b"3e9\r\n" + b"z" * 1001)) == [413]
     assert pod.requests == []
 
 
-async def test_100_continue(open_gateway: OpenGateway, new_pod: NewPod) -> None:
+async def test_a_100_continue_is_sent_before_the_body(
+    open_gateway: OpenGateway, new_pod: NewPod
+) -> None:
     pod = await new_pod()
-    gateway = await open_gateway(pod, options={"max_body_bytes": 1000})
-    reader, writer = await asyncio.open_connection("127.0.0.1", gateway.port)
+    server = await open_gateway(pod, options={"max_body_bytes": 1000})
+    reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
     head = START + b"expect: 100-continue\r\ncontent-length: %d\r\n\r\n"
     writer.write(head % 13)
     assert await reader.readuntil(b"\r\n\r\n") == b"HTTP/1.1 100 Continue\r\n\r\n"
@@ -160,9 +163,9 @@ async def test_100_continue(open_gateway: OpenGateway, new_pod: NewPod) -> None:
     assert (await reader.readline()) == b"HTTP/1.1 200 OK\r\n"
     assert "expect" not in pod.requests[0].headers
     writer.close()
-    assert statuses(await exchange(gateway, head % 1001)) == [413]  # without asking for the body
+    assert statuses(await exchange(server, head % 1001)) == [413]  # without asking for the body
     other = START + b"expect: tea\r\ncontent-length: 13\r\n\r\n"
-    assert statuses(await exchange(gateway, other)) == [417]
+    assert statuses(await exchange(server, other)) == [417]
 
 
 async def test_pipelined_requests_are_answered_in_order_one_at_a_time(
@@ -173,17 +176,17 @@ async def test_pipelined_requests_are_answered_in_order_one_at_a_time(
         conversation.answer(conversation.request.headers["x-n"].encode())
 
     pod = await new_pod(slow)
-    gateway = await open_gateway(pod)
+    server = await open_gateway(pod)
     requests = [GOOD.replace(b"host: m", b"host: m\r\nx-n: %d" % n) for n in range(5)]
     requests[-1] = requests[-1].replace(b"host: m", b"host: m\r\nconnection: close")
-    answer = await exchange(gateway, b"".join(requests))
+    answer = await exchange(server, b"".join(requests))
     assert statuses(answer) == [200] * 5
     bodies = [part[:1] for part in answer.split(b"\r\n\r\n")[1:]]
     assert bodies == [b"0", b"1", b"2", b"3", b"4"]
     assert pod.most_running == 1
 
 
-async def test_pipelining_is_bounded_and_what_was_taken_is_answered(
+async def test_pipelining_is_bounded_and_accepted_requests_are_answered(
     open_gateway: OpenGateway, new_pod: NewPod
 ) -> None:
     async def slow(conversation: Conversation) -> None:
@@ -191,8 +194,8 @@ async def test_pipelining_is_bounded_and_what_was_taken_is_answered(
         conversation.answer(b"{}")
 
     pod = await new_pod(slow)
-    gateway = await open_gateway(pod)
-    answer = await exchange(gateway, GOOD * 100)
+    server = await open_gateway(pod)
+    answer = await exchange(server, GOOD * 100)
     assert statuses(answer) == [200] * (client_connection.PIPELINED_REQUESTS + 1)
 
 
@@ -203,36 +206,36 @@ async def test_a_bad_request_behind_a_good_one_does_not_hurt_it(
         await asyncio.sleep(0.02)
         conversation.answer(b"{}")
 
-    gateway = await open_gateway(await new_pod(slow))
-    assert statuses(await exchange(gateway, GOOD + b"NONSENSE\r\n\r\n")) == [200, 400]
+    server = await open_gateway(await new_pod(slow))
+    assert statuses(await exchange(server, GOOD + b"NONSENSE\r\n\r\n")) == [200, 400]
 
 
 async def test_connections_live_on_after_an_error_answer(
     open_gateway: OpenGateway, new_pod: NewPod
 ) -> None:
-    gateway = await open_gateway(await new_pod())
+    server = await open_gateway(await new_pod())
     wrong = GOOD.replace(b"/v1/chat/completions", b"/v1/nothing/there/is")
     last = GOOD.replace(b"host: m", b"host: m\r\nconnection: close")
-    assert statuses(await exchange(gateway, wrong, GOOD, wrong, last)) == [404, 200, 404, 200]
+    assert statuses(await exchange(server, wrong, GOOD, wrong, last)) == [404, 200, 404, 200]
 
 
-async def test_head_options_and_upgrade_do_not_confuse(
+async def test_head_options_and_upgrade_keep_the_connection_in_step(
     open_gateway: OpenGateway, new_pod: NewPod
 ) -> None:
-    gateway = await open_gateway(await new_pod())
+    server = await open_gateway(await new_pod())
     head = b"HEAD /v1/models HTTP/1.1\r\nhost: m\r\n\r\n"
-    assert (await exchange(gateway, head)).startswith(b"HTTP/1.1 405 ")
+    assert (await exchange(server, head)).startswith(b"HTTP/1.1 405 ")
     options = b"OPTIONS /v1/models HTTP/1.1\r\nhost: m\r\nconnection: close\r\n\r\n"
-    assert statuses(await exchange(gateway, options)) == [405]
+    assert statuses(await exchange(server, options)) == [405]
     upgrade = START + (
         b"connection: Upgrade, HTTP2-Settings\r\nupgrade: h2c\r\nhttp2-settings: AAM\r\n"
         b"content-length: 13\r\n\r\n" + BODY
     )
     last = GOOD.replace(b"host: m", b"host: m\r\nconnection: close")
-    assert statuses(await exchange(gateway, upgrade + last)) == [200, 200]
-    assert statuses(await exchange(gateway, upgrade[:-5], upgrade[-5:] + last)) == [200, 200]
+    assert statuses(await exchange(server, upgrade + last)) == [200, 200]
+    assert statuses(await exchange(server, upgrade[:-5], upgrade[-5:] + last)) == [200, 200]
     connect = b"CONNECT m:80 HTTP/1.1\r\nhost: m\r\n\r\n"
-    assert statuses(await exchange(gateway, connect)) == [405]
+    assert statuses(await exchange(server, connect)) == [405]
 
 
 async def test_slow_and_idle_connections_are_closed(
@@ -241,9 +244,9 @@ async def test_slow_and_idle_connections_are_closed(
     monkeypatch.setattr(client_connection, "HEAD_SECONDS", 0.05)
     monkeypatch.setattr(client_connection, "BODY_SECONDS", 0.05)
     monkeypatch.setattr(client_connection, "IDLE_SECONDS", 0.05)
-    gateway = await open_gateway(await new_pod())
+    server = await open_gateway(await new_pod())
     for pieces in ([b""], [START], [START + b"content-length: 13\r\n\r\n{"], [GOOD]):
-        reader, writer = await asyncio.open_connection("127.0.0.1", gateway.port)
+        reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
         writer.writelines(pieces)
         async with asyncio.timeout(5):
             try:
@@ -252,7 +255,7 @@ async def test_slow_and_idle_connections_are_closed(
                 answer = b""
         assert answer.startswith(b"HTTP/1.1 200") is (pieces == [GOOD])
         writer.close()
-    assert gateway.door.clients == set()
+    assert server.gateway.clients == set()
 
 
 CHUNKED = START + b"transfer-encoding: chunked\r\n\r\n"
@@ -261,21 +264,22 @@ CHUNKED = START + b"transfer-encoding: chunked\r\n\r\n"
 async def test_trailers_and_chunk_extensions_without_end_are_refused(
     open_gateway: OpenGateway, new_pod: NewPod
 ) -> None:
-    gateway = await open_gateway(await new_pod())
+    server = await open_gateway(await new_pod())
     for start in (b"0\r\nx: ", b"0\r\n", b"1;x="):
         flood = [b"a" * 16384] * 5
-        answer = await exchange(gateway, CHUNKED + b"d\r\n" + BODY + b"\r\n" + start, *flood)
+        answer = await exchange(server, CHUNKED + b"d\r\n" + BODY + b"\r\n" + start, *flood)
         assert statuses(answer) == [431]
 
 
 async def test_a_body_in_small_chunks_takes_the_memory_of_its_bytes(
     open_gateway: OpenGateway, new_pod: NewPod
 ) -> None:
-    gateway = await open_gateway(await new_pod())
-    _, writer = await asyncio.open_connection("127.0.0.1", gateway.port)
+    server = await open_gateway(await new_pod())
+    _, writer = await asyncio.open_connection("127.0.0.1", server.port)
     writer.write(CHUNKED + b"2\r\nab\r\n" * 60_000)
-    await until(lambda: gateway.door.budget.used >= 120_000)
-    (client,) = gateway.door.clients
+    await until(lambda: server.gateway.budget.used >= 120_000)
+    (client,) = server.gateway.clients
+    assert isinstance(client, ClientConnection)
     assert sum(map(sys.getsizeof, client._body)) < 150_000
     writer.close()
 
@@ -283,20 +287,20 @@ async def test_a_body_in_small_chunks_takes_the_memory_of_its_bytes(
 async def test_a_body_in_a_great_many_chunks_is_refused(
     open_gateway: OpenGateway, new_pod: NewPod
 ) -> None:
-    gateway = await open_gateway(await new_pod())
-    reader, writer = await asyncio.open_connection("127.0.0.1", gateway.port)
+    server = await open_gateway(await new_pod())
+    reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
     writer.write(CHUNKED + b"2\r\nab\r\n" * 70_000)
     async with asyncio.timeout(20):
         assert statuses(await reader.read()) == [413]
     writer.close()
-    assert gateway.door.budget.used == 0
+    assert server.gateway.budget.used == 0
 
 
 async def test_many_requests_that_offer_another_protocol_are_each_answered(
     open_gateway: OpenGateway, new_pod: NewPod
 ) -> None:
-    gateway = await open_gateway(await new_pod())
+    server = await open_gateway(await new_pod())
     offer = b"GET /v1/models HTTP/1.1\r\nhost: m\r\nconnection: upgrade\r\nupgrade: h2c\r\n\r\n"
     last = b"GET /v1/models HTTP/1.1\r\nhost: m\r\nconnection: close\r\n\r\n"
-    answer = await exchange(gateway, offer * 2000 + last)
+    answer = await exchange(server, offer * 2000 + last)
     assert answer.count(b"HTTP/1.1 200 OK") == 2001

@@ -1,4 +1,4 @@
-"""Answers that browsers, proxies and client libraries rely on."""
+"""Responses that browsers, proxies and client libraries rely on."""
 
 import asyncio
 import json
@@ -15,9 +15,9 @@ BODY = b'{"model":"m"}'
 ORIGIN = b"origin: https://chat.example\r\n"
 
 
-async def send(gateway: GatewayServer, request: bytes) -> tuple[int, dict[str, list[str]], bytes]:
+async def send(server: GatewayServer, request: bytes) -> tuple[int, dict[str, list[str]], bytes]:
     """One request; status, header values by name, and the body."""
-    reader, writer = await asyncio.open_connection("127.0.0.1", gateway.port)
+    reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
     line, _, rest = request.partition(b"\r\n")
     writer.write(line + b"\r\nconnection: close\r\n" + rest)
     async with asyncio.timeout(20):
@@ -56,15 +56,15 @@ def get(target: bytes, *lines: bytes, method: bytes = b"GET") -> bytes:
         get(b"m:80", method=b"CONNECT"),
     ],
 )
-async def test_a_refusal_of_the_framing_carries_a_request_id(
+async def test_a_framing_error_has_a_request_id(
     open_gateway: OpenGateway, new_pod: NewPod, request_: bytes
 ) -> None:
-    gateway = await open_gateway(await new_pod())
-    status, headers, _ = await send(gateway, request_)
+    server = await open_gateway(await new_pod())
+    status, headers, _ = await send(server, request_)
     assert status >= 400
     assert len(headers["x-request-id"]) == 1
     status, headers, _ = await send(
-        gateway, request_.replace(b"\r\n", b"\r\nx-request-id: me\r\n", 1)
+        server, request_.replace(b"\r\n", b"\r\nx-request-id: me\r\n", 1)
     )
     if b"NONSENSE" not in request_:
         assert headers["x-request-id"] == ["me"]
@@ -74,31 +74,31 @@ async def test_a_refusal_of_the_framing_carries_a_request_id(
 async def test_model_names_may_be_percent_encoded(
     open_gateway: OpenGateway, new_pod: NewPod, name: bytes
 ) -> None:
-    gateway = await open_gateway(await new_pod(), models=["qwen:7b", "größe/x"])
-    status, _, body = await send(gateway, get(b"/v1/models/" + name))
+    server = await open_gateway(await new_pod(), models=["qwen:7b", "größe/x"])
+    status, _, body = await send(server, get(b"/v1/models/" + name))
     assert (status, json.loads(body)["id"]) == (200, "qwen:7b")
     for slash in (b"%2f", b"%2F", b"/"):
         target = b"/v1/models/gr%C3%B6%c3%9fe" + slash + b"x"
-        status, _, body = await send(gateway, get(target))
+        status, _, body = await send(server, get(target))
         assert (status, json.loads(body)["id"]) == (200, "größe/x")
     for target in (b"/v1/models", b"/v1/models/", b"/v1/models?x=1"):
-        status, _, body = await send(gateway, get(target))
+        status, _, body = await send(server, get(target))
         assert {"qwen:7b", "m"} <= {entry["id"] for entry in json.loads(body)["data"]}
     for odd in (b"%ff", b"%", b"%zz", b"%00", b"qwen%253A7b"):
-        status, _, body = await send(gateway, get(b"/v1/models/" + odd))
+        status, _, body = await send(server, get(b"/v1/models/" + odd))
         assert (status, json.loads(body)["error"]["code"]) == (404, "model_not_found")
 
 
-async def test_refusals_name_the_methods_and_the_scheme(
+async def test_401_and_405_name_the_scheme_and_the_methods(
     open_gateway: OpenGateway, new_pod: NewPod
 ) -> None:
-    gateway = await open_gateway(await new_pod(), keys={})
-    status, headers, _ = await send(gateway, get(b"/v1/completions"))
+    server = await open_gateway(await new_pod(), keys={})
+    status, headers, _ = await send(server, get(b"/v1/completions"))
     assert (status, headers["allow"]) == (405, ["POST, OPTIONS"])
-    status, headers, _ = await send(gateway, get(b"/v1/models", method=b"DELETE"))
+    status, headers, _ = await send(server, get(b"/v1/models", method=b"DELETE"))
     assert (status, headers["allow"]) == (405, ["GET, OPTIONS"])
     for request in (post(), get(b"/v1/models")):
-        status, headers, _ = await send(gateway, request)
+        status, headers, _ = await send(server, request)
         assert (status, headers["www-authenticate"]) == (401, ["Bearer"])
 
 
@@ -107,44 +107,46 @@ async def test_a_whole_url_as_target_is_a_path_to_the_pod(
     open_gateway: OpenGateway, new_pod: NewPod, scheme: bytes
 ) -> None:
     pod = await new_pod()
-    gateway = await open_gateway(pod)
-    status, _, _ = await send(gateway, post(target=scheme + b"any.example:80/v1/completions?a=b"))
+    server = await open_gateway(pod)
+    status, _, _ = await send(server, post(target=scheme + b"any.example:80/v1/completions?a=b"))
     assert status == 200
     assert pod.requests[0].target == "/v1/completions?a=b"
-    assert (await send(gateway, get(scheme + b"any.example")))[0] == 404
-    assert (await send(gateway, get(scheme + b"any.example?x")))[0] == 404
+    assert (await send(server, get(scheme + b"any.example")))[0] == 404
+    assert (await send(server, get(scheme + b"any.example?x")))[0] == 404
 
 
-async def test_a_page_of_another_origin_may_ask(open_gateway: OpenGateway, new_pod: NewPod) -> None:
+async def test_a_cors_preflight_allows_a_page_of_another_origin(
+    open_gateway: OpenGateway, new_pod: NewPod
+) -> None:
     async def like_vllm(conversation: Conversation) -> None:
         conversation.answer(b"{}", "200 OK", "Access-Control-Allow-Origin: *")
 
     pod = await new_pod(like_vllm)
-    gateway = await open_gateway(pod, keys={})
+    server = await open_gateway(pod, keys={})
     wanted = b"access-control-request-method: POST\r\n"
     names = b"access-control-request-headers: authorization,content-type,x-stainless-os\r\n"
     for target, method in ((b"/v1/chat/completions", "POST"), (b"/v1/models", "GET")):
         request = get(target, ORIGIN, wanted, names, method=b"OPTIONS")
-        status, headers, body = await send(gateway, request)
+        status, headers, body = await send(server, request)
         assert (status, body) == (204, b"")
         assert headers["access-control-allow-origin"] == ["*"]
         assert headers["access-control-allow-methods"] == [f"{method}, OPTIONS"]
         assert headers["access-control-allow-headers"] == [
             "authorization,content-type,x-stainless-os"
         ]
-    status, headers, _ = await send(gateway, post(ORIGIN))
+    status, headers, _ = await send(server, post(ORIGIN))
     assert (status, headers["access-control-allow-origin"]) == (401, ["*"])
-    gateway.door.keys = None
+    server.gateway.keys = None
     for request, expected in ((post(ORIGIN), 200), (get(b"/v1/models", ORIGIN), 200)):
-        status, headers, _ = await send(gateway, request)
+        status, headers, _ = await send(server, request)
         assert (status, headers["access-control-allow-origin"]) == (expected, ["*"])
         if request.startswith(b"POST"):
             assert "x-request-id" in headers["access-control-expose-headers"][0]
-    status, headers, _ = await send(gateway, post())
+    status, headers, _ = await send(server, post())
     assert "access-control-allow-origin" not in headers
-    assert (await send(gateway, get(b"/v1/models", ORIGIN, method=b"OPTIONS")))[0] == 405
+    assert (await send(server, get(b"/v1/models", ORIGIN, method=b"OPTIONS")))[0] == 405
     odd = b"access-control-request-headers: a;\x0bb\r\n"
-    assert (await send(gateway, get(b"/v1/models", ORIGIN, wanted, odd, method=b"OPTIONS")))[0] in (
+    assert (await send(server, get(b"/v1/models", ORIGIN, wanted, odd, method=b"OPTIONS")))[0] in (
         204,
         400,
     )
@@ -154,11 +156,11 @@ async def test_a_page_of_another_origin_may_ask(open_gateway: OpenGateway, new_p
 async def test_a_compressed_body_is_a_415(
     open_gateway: OpenGateway, new_pod: NewPod, coding: bytes
 ) -> None:
-    gateway = await open_gateway(await new_pod())
-    status, headers, body = await send(gateway, post(b"content-encoding: %s\r\n" % coding))
+    server = await open_gateway(await new_pod())
+    status, headers, body = await send(server, post(b"content-encoding: %s\r\n" % coding))
     assert (status, json.loads(body)["error"]["code"]) == (415, "content_encoding")
     assert headers["accept-encoding"] == ["identity"]
-    assert (await send(gateway, post(b"content-encoding: identity\r\n")))[0] == 200
+    assert (await send(server, post(b"content-encoding: identity\r\n")))[0] == 200
 
 
 async def test_a_length_with_thousands_of_zeros_is_a_number(
@@ -168,9 +170,9 @@ async def test_a_length_with_thousands_of_zeros_is_a_number(
         length = b"0" * 5000 + b"2"
         conversation.write(b"HTTP/1.1 200 OK\r\ncontent-length: %s\r\n\r\n{}" % length)
 
-    gateway = await open_gateway(await new_pod(padded))
+    server = await open_gateway(await new_pod(padded))
     request = post().replace(b"content-length: ", b"content-length: " + b"0" * 5000)
-    status, _, body = await send(gateway, request)
+    status, _, body = await send(server, request)
     assert (status, body) == (200, b"{}")
 
 
@@ -178,9 +180,9 @@ async def test_values_of_a_body_reach_the_engine_unchanged(
     open_gateway: OpenGateway, new_pod: NewPod
 ) -> None:
     pod = await new_pod()
-    gateway = await open_gateway(pod)
+    server = await open_gateway(pod)
     body = b'{"seed":123456789012345678901234567890,"model":"default/m","t":1.10,"x":"\\u00e9"}'
-    assert (await send(gateway, post(body=body)))[0] == 200
+    assert (await send(server, post(body=body)))[0] == 200
     received = pod.requests[0].body
     assert json.loads(received)["model"] == "m"
     for part in (b"123456789012345678901234567890", b"1.10", b'"\\u00e9"'):
@@ -197,11 +199,11 @@ async def test_only_the_content_type_makes_an_answer_a_stream(
         )
         conversation.die()
 
-    gateway = await open_gateway(await new_pod(mentions_streams))
-    assert (await send(gateway, post()))[0] == 502  # a plain answer is held until it is complete
+    server = await open_gateway(await new_pod(mentions_streams))
+    assert (await send(server, post()))[0] == 502  # a plain answer is held until it is complete
 
 
-async def test_event_streams_forbid_that_proxies_hold_them_back(
+async def test_event_streams_disable_buffering_in_proxies(
     open_gateway: OpenGateway, new_pod: NewPod
 ) -> None:
     async def stream(conversation: Conversation) -> None:
@@ -209,12 +211,12 @@ async def test_event_streams_forbid_that_proxies_hold_them_back(
         conversation.start_stream(*([f"cache-control: {given}"] if given else []))
         conversation.end_stream()
 
-    gateway = await open_gateway(await new_pod(stream))
+    server = await open_gateway(await new_pod(stream))
     body = b'{"model":"m","stream":true}'
-    _, headers, _ = await send(gateway, post(body=body))
+    _, headers, _ = await send(server, post(body=body))
     assert headers["x-accel-buffering"] == ["no"]
     assert headers["cache-control"] == ["no-cache"]
-    _, headers, _ = await send(gateway, post(b"x-cache: no-store\r\n", body=body))
+    _, headers, _ = await send(server, post(b"x-cache: no-store\r\n", body=body))
     assert headers["cache-control"] == ["no-store"]
-    _, headers, _ = await send(gateway, get(b"/v1/models"))
+    _, headers, _ = await send(server, get(b"/v1/models"))
     assert "x-accel-buffering" not in headers

@@ -17,7 +17,7 @@ import aiohttp
 from r1_gateway.http.completion_request import parse_completion
 from r1_gateway.routes.route_spec import RouteSpec
 from r1_gateway.server import GatewayServer
-from r1_gateway.telemetry.metrics import MetricsPage, ProcessFigures
+from r1_gateway.telemetry.metrics import MetricsPage, ProcessStats
 from scripted_pod import Conversation, ScriptedPod, until
 
 OpenGateway = Callable[..., Awaitable[GatewayServer]]
@@ -77,7 +77,7 @@ async def send_prompts(
     return clients
 
 
-async def test_a_live_stream_keeps_no_prompt_and_a_finished_request_nothing(
+async def test_a_live_stream_retains_no_prompt_and_an_ended_request_no_bytes(
     tmp_path: Path, new_pod: NewPod
 ) -> None:
     async def stream(conversation: Conversation) -> None:
@@ -114,14 +114,14 @@ async def test_requests_beyond_the_byte_budget_get_503_and_the_budget_returns(
         conversation.answer(b"{}")
 
     pod = await new_pod(wait)
-    gateway = await open_gateway(
+    server = await open_gateway(
         pod, seatsPerReplica=1, options={"max_buffered_bytes": 10 * MIB, "max_body_bytes": 8 * MIB}
     )
-    budget = gateway.door.budget
-    kept = await send_prompts(gateway.port, 2)
+    budget = server.gateway.budget
+    streams = await send_prompts(server.port, 2)
     await until(lambda: budget.used > 8 * MIB)
     declared, undeclared = await asyncio.gather(
-        *(asyncio.open_connection("127.0.0.1", gateway.port) for _ in range(2))
+        *(asyncio.open_connection("127.0.0.1", server.port) for _ in range(2))
     )
     declared[1].write(HEAD % len(PROMPT))
     chunk = b"%x\r\n%s\r\n" % (MIB, b" " * MIB)
@@ -134,9 +134,9 @@ async def test_requests_beyond_the_byte_budget_get_503_and_the_budget_returns(
         assert b"retry-after: " in head
         assert json.loads(await reader.read())["error"]["code"] == "gateway_overloaded"
         writer.close()
-    assert budget.refused == 2
+    assert budget.rejected == 2
     release.set()
-    for reader, writer in kept:
+    for reader, writer in streams:
         assert await reader.readline() == b"HTTP/1.1 200 OK\r\n"
         writer.close()
     await until(lambda: budget.used == 0)
@@ -148,12 +148,12 @@ async def test_the_budget_is_returned_however_a_request_ends(
     async def die(conversation: Conversation) -> None:
         conversation.die()
 
-    gateway = await open_gateway(await new_pod(die), classes={"Q2": {"maxQueueSeconds": 0.1}})
+    server = await open_gateway(await new_pod(die), classes={"Q2": {"maxQueueSeconds": 0.1}})
     big = b'{"model":"m","prompt":"' + b"x" * 20_000 + b'"}'
     bodies = (big, big.replace(b'"m"', b'"unknown"'), big[:-1], big[:-5])
     for body in bodies:
         for end in (True, False):
-            reader, writer = await asyncio.open_connection("127.0.0.1", gateway.port)
+            reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
             writer.write(HEAD % len(big) + body)
             if end and len(body) >= len(big):
                 await reader.readline()
@@ -161,15 +161,15 @@ async def test_the_budget_is_returned_however_a_request_ends(
                 await asyncio.sleep(0.05)
             writer.close()
     one = HEAD % len(big) + big
-    reader, writer = await asyncio.open_connection("127.0.0.1", gateway.port)
+    reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
     writer.write(one * 3 + one[:-10])
     await reader.readline()
     writer.close()
-    await until(lambda: not gateway.door.clients)
-    await until(lambda: gateway.door.budget.used == 0)
+    await until(lambda: not server.gateway.clients)
+    await until(lambda: server.gateway.budget.used == 0)
 
 
-async def test_logs_that_are_not_read_stop_nothing(tmp_path: Path, new_pod: NewPod) -> None:
+async def test_unread_logs_block_no_request(tmp_path: Path, new_pod: NewPod) -> None:
     pod = await new_pod()
     config = tmp_path / "routes.json"
     write_config(config, endpoints=[pod.address])
@@ -205,7 +205,7 @@ async def test_logs_that_are_not_read_stop_nothing(tmp_path: Path, new_pod: NewP
             assert await process.wait() == 0
 
 
-async def test_the_access_log_names_refusals_too(tmp_path: Path, new_pod: NewPod) -> None:
+async def test_the_access_log_includes_rejected_requests(tmp_path: Path, new_pod: NewPod) -> None:
     pod = await new_pod()
     config = tmp_path / "routes.json"
     write_config(config, endpoints=[pod.address])
@@ -241,19 +241,19 @@ async def longest_gap(work: Awaitable[object]) -> float:
 async def test_metrics_of_many_routes_are_built_in_slices(
     open_gateway: OpenGateway, new_pod: NewPod
 ) -> None:
-    gateway = await open_gateway(await new_pod())
-    door = gateway.door
-    door.set_routes(RouteSpec("default", f"r{n}", (f"r{n}",), 4) for n in range(400))
-    for route in door.routes.values():
+    server = await open_gateway(await new_pod())
+    gateway = server.gateway
+    gateway.set_routes(RouteSpec("default", f"r{n}", (f"r{n}",), 4) for n in range(400))
+    for route in gateway.routes.values():
         for histograms in (
-            route.tally.queue_wait,
-            route.tally.time_to_first_token,
-            route.tally.latency,
+            route.stats.queue_wait,
+            route.stats.time_to_first_token,
+            route.stats.latency,
         ):
             for histogram in histograms:
                 for at in range(len(histogram.counts)):
                     histogram.counts[at] = at
-    page = MetricsPage(door, ProcessFigures())
+    page = MetricsPage(gateway, ProcessStats())
     lines = (await page.render()).count(b"\n")
     assert lines > 70_000
     assert await longest_gap(page.render()) < 0.25  # 1.7 s in one piece
@@ -268,7 +268,7 @@ def test_a_large_body_of_tiny_values_is_read_without_objects() -> None:
     assert time.process_time() - began < 1.0  # 1.3 s as lists on an idle machine, 0.06 s so
 
 
-async def test_a_shortage_of_descriptors_is_no_fault_of_a_pod(
+async def test_a_shortage_of_descriptors_counts_against_no_pod(
     tmp_path: Path, new_pod: NewPod
 ) -> None:
     pod = await new_pod()

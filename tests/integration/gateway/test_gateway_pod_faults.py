@@ -1,4 +1,4 @@
-"""Pods that refuse, die or drain: who is asked again, who is told, and who never notices."""
+"""Pods that refuse, die or drain: retries, responses and ejections."""
 
 import asyncio
 import json
@@ -15,9 +15,9 @@ OpenGateway = Callable[..., Awaitable[GatewayServer]]
 NewPod = Callable[..., Awaitable[ScriptedPod]]
 
 
-async def ask(gateway: GatewayServer, **fields: object) -> tuple[int, str]:
+async def ask(server: GatewayServer, **fields: object) -> tuple[int, str]:
     """A completion; status and error code ('' when there is none)."""
-    url = f"http://127.0.0.1:{gateway.port}/v1/chat/completions"
+    url = f"http://127.0.0.1:{server.port}/v1/chat/completions"
     async with (
         aiohttp.ClientSession() as session,
         session.post(url, json={"model": "m", **fields}) as answer,
@@ -26,8 +26,8 @@ async def ask(gateway: GatewayServer, **fields: object) -> tuple[int, str]:
         return answer.status, body.get("error", {}).get("code", "")
 
 
-def free_everywhere(gateway: GatewayServer) -> bool:
-    route = gateway.door.routes["default/m"]
+def free_everywhere(server: GatewayServer) -> bool:
+    route = server.gateway.routes["default/m"]
     return sum(route.admission.in_flight) == 0 == sum(e.in_flight for e in route.admission.pool)
 
 
@@ -39,27 +39,29 @@ async def test_a_pod_that_dies_before_its_head_is_replaced_once(
     open_gateway: OpenGateway, new_pod: NewPod
 ) -> None:
     bad, good = await new_pod(dies), await new_pod()
-    gateway = await open_gateway(bad, good)
-    answers = [await ask(gateway) for _ in range(4)]
+    server = await open_gateway(bad, good)
+    answers = [await ask(server) for _ in range(4)]
     assert answers == [(200, "")] * 4
     assert len(bad.requests) >= 1
-    assert free_everywhere(gateway)
+    assert free_everywhere(server)
 
 
-async def test_two_dead_pods_are_a_502_and_not_ten_tries(
+async def test_a_request_that_fails_on_two_pods_gets_502(
     open_gateway: OpenGateway, new_pod: NewPod
 ) -> None:
     pods = [await new_pod(dies) for _ in range(5)]
-    gateway = await open_gateway(*pods)
-    assert await ask(gateway) == (502, "pod_died")
+    server = await open_gateway(*pods)
+    assert await ask(server) == (502, "pod_died")
     assert sum(len(pod.requests) for pod in pods) == 2
-    assert free_everywhere(gateway)
+    assert free_everywhere(server)
 
 
-async def test_the_only_pod_is_not_asked_twice(open_gateway: OpenGateway, new_pod: NewPod) -> None:
+async def test_a_request_is_not_retried_on_the_only_pod(
+    open_gateway: OpenGateway, new_pod: NewPod
+) -> None:
     pod = await new_pod(dies)
-    gateway = await open_gateway(pod)
-    assert await ask(gateway) == (502, "pod_died")
+    server = await open_gateway(pod)
+    assert await ask(server) == (502, "pod_died")
     assert len(pod.requests) == 1
 
 
@@ -67,29 +69,29 @@ async def test_a_killed_pod_costs_no_request_while_another_lives(
     open_gateway: OpenGateway, new_pod: NewPod
 ) -> None:
     dead, alive = await new_pod(), await new_pod()
-    gateway = await open_gateway(dead, alive)
-    assert await ask(gateway) == (200, "")
+    server = await open_gateway(dead, alive)
+    assert await ask(server) == (200, "")
     await dead.stop()
-    answers = await asyncio.gather(*(ask(gateway) for _ in range(20)))
+    answers = await asyncio.gather(*(ask(server) for _ in range(20)))
     assert answers == [(200, "")] * 20
-    assert free_everywhere(gateway)
-    tries = gateway.door.routes["default/m"].tally.retries["ConnectFailed"]
+    assert free_everywhere(server)
+    tries = server.gateway.routes["default/m"].stats.retries["ConnectFailed"]
     assert 1 <= tries <= 8  # the breaker spares the rest the detour
 
 
-async def test_a_killed_pod_is_waited_for_when_it_is_the_only_one(
+async def test_requests_wait_for_the_only_pod_after_it_was_killed(
     open_gateway: OpenGateway, new_pod: NewPod
 ) -> None:
     pod = await new_pod()
-    gateway = await open_gateway(pod)
+    server = await open_gateway(pod)
     port = int(pod.address.rpartition(":")[2])
     await pod.stop()
-    asked = asyncio.create_task(ask(gateway))
+    request = asyncio.create_task(ask(server))
     await asyncio.sleep(0.4)
-    assert not asked.done()
+    assert not request.done()
     again = await new_pod(answer_briefly, port)
     async with asyncio.timeout(20):
-        assert await asked == (200, "")
+        assert await request == (200, "")
     assert len(again.requests) == 1
 
 
@@ -97,55 +99,55 @@ async def test_a_pod_that_never_comes_back_is_a_503_in_time(
     open_gateway: OpenGateway, new_pod: NewPod
 ) -> None:
     pod = await new_pod()
-    gateway = await open_gateway(pod, classes={"Q2": {"maxQueueSeconds": 0.5}})
+    server = await open_gateway(pod, classes={"Q2": {"maxQueueSeconds": 0.5}})
     await pod.stop()
     async with asyncio.timeout(20):
-        assert await ask(gateway) == (503, "queue_timeout")
-    assert free_everywhere(gateway)
+        assert await ask(server) == (503, "queue_timeout")
+    assert free_everywhere(server)
 
 
-async def test_a_draining_pod_sends_us_elsewhere(
+async def test_a_request_to_a_draining_pod_goes_to_another_pod(
     open_gateway: OpenGateway, new_pod: NewPod
 ) -> None:
     async def drains(conversation: Conversation) -> None:
         conversation.answer(b"{}", "503 Service Unavailable", "retry-after: 30")
 
     draining, good = await new_pod(drains), await new_pod()
-    gateway = await open_gateway(draining, good)
-    answers = [await ask(gateway) for _ in range(10)]
+    server = await open_gateway(draining, good)
+    answers = [await ask(server) for _ in range(10)]
     assert answers == [(200, "")] * 10
-    assert len(draining.requests) == 1  # and it is left alone for the time it asked for
+    assert len(draining.requests) == 1  # no further request for the time of Retry-After
 
 
 @pytest.mark.parametrize("status", ["503 Service Unavailable", "429 Too Many Requests"])
-async def test_a_refusal_of_two_pods_is_the_engines_own_answer(
+async def test_a_rejection_by_two_pods_is_relayed(
     open_gateway: OpenGateway, new_pod: NewPod, status: str
 ) -> None:
     async def refuses(conversation: Conversation) -> None:
         conversation.answer(b'{"error": {"code": "engine"}}', status)
 
     pods = [await new_pod(refuses) for _ in range(3)]
-    gateway = await open_gateway(*pods)
-    assert await ask(gateway) == (int(status[:3]), "engine")
+    server = await open_gateway(*pods)
+    assert await ask(server) == (int(status[:3]), "engine")
     assert sum(len(pod.requests) for pod in pods) == 2
-    assert free_everywhere(gateway)
+    assert free_everywhere(server)
 
 
 @pytest.mark.parametrize("status", ["503 Service Unavailable", "429 Too Many Requests"])
-async def test_a_refused_request_is_served_by_another_pod_with_a_free_seat(
+async def test_a_request_rejected_by_a_pod_is_served_by_another_with_a_free_seat(
     open_gateway: OpenGateway, new_pod: NewPod, status: str
 ) -> None:
     async def refuses(conversation: Conversation) -> None:
         conversation.answer(b'{"error": {"code": "engine"}}', status)
 
     bad, good = await new_pod(refuses), await new_pod()
-    gateway = await open_gateway(bad, good)
-    assert [await ask(gateway) for _ in range(8)] == [(200, "")] * 8
+    server = await open_gateway(bad, good)
+    assert [await ask(server) for _ in range(8)] == [(200, "")] * 8
     assert 1 <= len(bad.requests) <= 4  # it was ejected then
-    assert free_everywhere(gateway)
+    assert free_everywhere(server)
 
 
-async def test_a_refusal_is_the_answer_when_no_other_pod_has_a_free_seat(
+async def test_a_rejection_is_relayed_when_no_other_pod_has_a_free_seat(
     open_gateway: OpenGateway, new_pod: NewPod
 ) -> None:
     release = asyncio.Event()
@@ -158,8 +160,8 @@ async def test_a_refusal_is_the_answer_when_no_other_pod_has_a_free_seat(
         conversation.answer(b'{"error": {"code": "engine"}}', "429 Too Many Requests")
 
     busy, bad = await new_pod(slow), await new_pod(refuses)
-    gateway = await open_gateway(busy, bad, seatsPerReplica=1)
-    answers = [asyncio.create_task(ask(gateway)) for _ in range(2)]
+    server = await open_gateway(busy, bad, seatsPerReplica=1)
+    answers = [asyncio.create_task(ask(server)) for _ in range(2)]
     await until(lambda: len(busy.requests) == 1)
     await until(lambda: any(answer.done() for answer in answers))
     assert [await a for a in answers if a.done()] == [(429, "engine")]
@@ -195,10 +197,10 @@ async def test_a_pod_that_fails_fast_gets_a_small_part_of_the_load(
 ) -> None:
     pods = [await new_pod(bad), await new_pod(serve_a_little_later)]
     pods.append(await new_pod(serve_a_little_later))
-    gateway = await open_gateway(*pods)
+    server = await open_gateway(*pods)
 
     async def client() -> int:
-        url = f"http://127.0.0.1:{gateway.port}/v1/completions"
+        url = f"http://127.0.0.1:{server.port}/v1/completions"
         body = {"model": "m", "stream": True}
         failed = 0
         async with aiohttp.ClientSession() as session:
@@ -214,9 +216,9 @@ async def test_a_pod_that_fails_fast_gets_a_small_part_of_the_load(
     failed = sum(await asyncio.gather(*(client() for _ in range(12))))
     assert 1 <= failed <= 15  # of 300
     assert len(pods[0].requests) == failed
-    route = gateway.door.routes["default/m"]
-    assert route.tally.ejections >= 1
-    assert free_everywhere(gateway)
+    route = server.gateway.routes["default/m"]
+    assert route.stats.ejections >= 1
+    assert free_everywhere(server)
 
 
 async def test_a_request_that_every_pod_fails_ejects_at_most_half_of_them(
@@ -229,16 +231,16 @@ async def test_a_request_that_every_pod_fails_ejects_at_most_half_of_them(
             conversation.answer(b"{}")
 
     pods = [await new_pod(fails_on_poison) for _ in range(4)]
-    gateway = await open_gateway(*pods)
-    pool = gateway.door.routes["default/m"].admission.pool
+    server = await open_gateway(*pods)
+    pool = server.gateway.routes["default/m"].admission.pool
     for number in range(60):
         expected = (500, "broken") if number % 3 else (200, "")
-        assert await ask(gateway, prompt="poison" if number % 3 else "") == expected
+        assert await ask(server, prompt="poison" if number % 3 else "") == expected
         assert pool.ejected <= 2
     assert pool.available >= 2
 
 
-async def test_an_ejected_pod_that_is_well_again_returns(
+async def test_an_ejected_pod_returns_after_it_recovers(
     open_gateway: OpenGateway, new_pod: NewPod
 ) -> None:
     broken = True
@@ -247,27 +249,27 @@ async def test_an_ejected_pod_that_is_well_again_returns(
         await (fails(conversation) if broken else answer_briefly(conversation))
 
     bad, good = await new_pod(sometimes), await new_pod()
-    gateway = await open_gateway(bad, good)
-    pool = gateway.door.routes["default/m"].admission.pool
+    server = await open_gateway(bad, good)
+    pool = server.gateway.routes["default/m"].admission.pool
     for _ in range(12):
-        await ask(gateway)
+        await ask(server)
     assert pool.ejected == 1
-    _, signals = await admin(gateway)
+    _, signals = await admin(server)
     assert (signals["readyEndpoints"], signals["seats"]) == (1, 4)
     broken = False
     before = len(bad.requests)
     async with asyncio.timeout(30):
         while pool.ejected:
-            assert await ask(gateway) == (200, "")
+            assert await ask(server) == (200, "")
             await asyncio.sleep(0.05)
     assert len(bad.requests) > before
-    _, signals = await admin(gateway)
+    _, signals = await admin(server)
     assert (signals["readyEndpoints"], signals["seats"]) == (2, 8)
 
 
-async def admin(gateway: GatewayServer) -> tuple[str, dict[str, Any]]:
+async def admin(server: GatewayServer) -> tuple[str, dict[str, Any]]:
     """The metrics, and the signals of the route."""
-    base = f"http://127.0.0.1:{gateway.admin_port}"
+    base = f"http://127.0.0.1:{server.admin_port}"
     async with aiohttp.ClientSession() as session:
         async with session.get(f"{base}/metrics") as answer:
             metrics = await answer.text()
@@ -286,11 +288,11 @@ async def test_a_pod_that_came_back_gets_its_full_load_before_the_first_answer(
         conversation.answer(b"{}")
 
     pod = await new_pod(long)
-    gateway = await open_gateway(pod, seatsPerReplica=4)
+    server = await open_gateway(pod, seatsPerReplica=4)
     port = int(pod.address.rpartition(":")[2])
     await pod.stop()
-    answers = [asyncio.create_task(ask(gateway)) for _ in range(4)]
-    await until(lambda: gateway.door.routes["default/m"].tally.retries["ConnectFailed"] > 0)
+    answers = [asyncio.create_task(ask(server)) for _ in range(4)]
+    await until(lambda: server.gateway.routes["default/m"].stats.retries["ConnectFailed"] > 0)
     again = await new_pod(long, port)
     await until(lambda: again.running == 4)
     release.set()
@@ -307,42 +309,42 @@ async def test_a_wide_request_takes_its_seats_on_the_pod(
         conversation.answer(b"{}")
 
     pod = await new_pod(slow)
-    gateway = await open_gateway(pod, seatsPerReplica=4)
-    answers = [asyncio.create_task(ask(gateway, n=3))]
+    server = await open_gateway(pod, seatsPerReplica=4)
+    answers = [asyncio.create_task(ask(server, n=3))]
     await until(lambda: pod.running == 1)
-    answers += [asyncio.create_task(ask(gateway)) for _ in range(2)]
-    answers += [asyncio.create_task(ask(gateway, prompt=["x"] * 64))]
-    await until(lambda: gateway.door.busy == 4)
+    answers += [asyncio.create_task(ask(server)) for _ in range(2)]
+    answers += [asyncio.create_task(ask(server, prompt=["x"] * 64))]
+    await until(lambda: server.gateway.busy == 4)
     await asyncio.sleep(0.05)
     assert pod.running == 2  # one of three seats and one of one
-    _, signals = await admin(gateway)
+    _, signals = await admin(server)
     assert signals["inFlightByEndpoint"] == {pod.address: 4}
     assert sum(signals["inFlight"].values()) == 2
     release.set()
     assert [await answer for answer in answers] == [(200, "")] * 4
     assert pod.most_running == 2
-    assert free_everywhere(gateway)
+    assert free_everywhere(server)
 
 
-async def test_a_connection_that_the_pod_closed_meanwhile_is_replaced_unseen(
+async def test_an_idle_connection_that_the_pod_closed_is_replaced_without_an_error(
     open_gateway: OpenGateway, new_pod: NewPod
 ) -> None:
-    asked = 0
+    requests = 0
 
     async def hangs_up_on_the_second(conversation: Conversation) -> None:
-        nonlocal asked
-        asked += 1
-        if asked == 2:  # as a server does whose idle timeout ran out at that very moment
+        nonlocal requests
+        requests += 1
+        if requests == 2:  # as a server does whose idle timeout ran out at that very moment
             conversation.die()
         else:
             conversation.answer(b"{}")
 
     pod = await new_pod(hangs_up_on_the_second)
-    gateway = await open_gateway(pod)
-    assert await ask(gateway) == (200, "")
-    assert await ask(gateway) == (200, "")
+    server = await open_gateway(pod)
+    assert await ask(server) == (200, "")
+    assert await ask(server) == (200, "")
     assert pod.connections == 2
-    assert gateway.door.routes["default/m"].tally.retries == {"StaleConnection": 1}
+    assert server.gateway.routes["default/m"].stats.retries == {"StaleConnection": 1}
 
 
 async def test_answers_that_are_not_http_are_a_502(
@@ -358,9 +360,9 @@ async def test_answers_that_are_not_http_are_a_502(
         async def speak(conversation: Conversation, junk: bytes = junk) -> None:
             conversation.write(junk)
 
-        gateway = await open_gateway(await new_pod(speak))
-        assert await ask(gateway) == (502, "pod_died"), junk[:60]
-        assert free_everywhere(gateway)
+        server = await open_gateway(await new_pod(speak))
+        assert await ask(server) == (502, "pod_died"), junk[:60]
+        assert free_everywhere(server)
 
 
 async def test_a_100_continue_of_the_pod_is_not_the_answer(
@@ -370,11 +372,11 @@ async def test_a_100_continue_of_the_pod_is_not_the_answer(
         conversation.write(b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nx: y\r\n\r\n")
         conversation.answer(b"{}")
 
-    gateway = await open_gateway(await new_pod(polite))
-    assert await ask(gateway) == (200, "")
+    server = await open_gateway(await new_pod(polite))
+    assert await ask(server) == (200, "")
 
 
-async def test_pods_that_leave_get_nothing_new_and_finish_their_work(
+async def test_removed_pods_get_no_new_request_and_finish_theirs(
     open_gateway: OpenGateway, new_pod: NewPod
 ) -> None:
     release = asyncio.Event()
@@ -384,27 +386,27 @@ async def test_pods_that_leave_get_nothing_new_and_finish_their_work(
         conversation.answer(b"{}")
 
     old, new = await new_pod(slow), await new_pod()
-    gateway = await open_gateway(old)
-    first = asyncio.create_task(ask(gateway))
+    server = await open_gateway(old)
+    first = asyncio.create_task(ask(server))
     await until(lambda: len(old.requests) > 0)
-    gateway.door.set_pods("default/m", {old.address: False, new.address: True})
-    assert [await ask(gateway) for _ in range(5)] == [(200, "")] * 5
-    gateway.door.set_pods("default/m", {new.address: True})
-    assert [await ask(gateway) for _ in range(5)] == [(200, "")] * 5
+    server.gateway.set_pods("default/m", {old.address: False, new.address: True})
+    assert [await ask(server) for _ in range(5)] == [(200, "")] * 5
+    server.gateway.set_pods("default/m", {new.address: True})
+    assert [await ask(server) for _ in range(5)] == [(200, "")] * 5
     assert len(old.requests) == 1
     release.set()
     assert await first == (200, "")
-    assert [endpoint.address for endpoint in gateway.door.routes["default/m"].admission.pool] == [
+    assert [endpoint.address for endpoint in server.gateway.routes["default/m"].admission.pool] == [
         new.address
     ]
 
 
-async def test_a_deleted_resource_lets_its_queue_go(
+async def test_deleting_a_resource_rejects_its_queued_requests(
     open_gateway: OpenGateway, new_pod: NewPod
 ) -> None:
-    gateway = await open_gateway(mayWake=True)
-    asked = asyncio.create_task(ask(gateway))
-    await until(lambda: gateway.door.busy > 0)
-    gateway.door.set_routes([])
-    assert await asked == (503, "route_removed")
-    assert await ask(gateway) == (404, "model_not_found")
+    server = await open_gateway(mayWake=True)
+    request = asyncio.create_task(ask(server))
+    await until(lambda: server.gateway.busy > 0)
+    server.gateway.set_routes([])
+    assert await request == (503, "route_removed")
+    assert await ask(server) == (404, "model_not_found")

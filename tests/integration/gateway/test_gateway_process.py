@@ -1,4 +1,4 @@
-"""The process: starting, reading files again, and stopping without losing a request."""
+"""The gateway process: start, reload of files, graceful shutdown."""
 
 import asyncio
 import json
@@ -48,7 +48,7 @@ async def gateway_process(
         await process.communicate()
 
 
-async def test_sigterm_finishes_what_runs_and_refuses_nothing_before(
+async def test_sigterm_finishes_requests_in_flight_and_rejects_none_before(
     tmp_path: Path, new_pod: NewPod
 ) -> None:
     async def slow(conversation: Conversation) -> None:
@@ -94,7 +94,7 @@ async def test_sigterm_finishes_what_runs_and_refuses_nothing_before(
             assert await process.wait() == 0
 
 
-async def test_the_grace_ends_and_cuts_off_what_is_left(
+async def test_requests_left_after_the_drain_time_are_cut_off(
     open_gateway: OpenGateway, new_pod: NewPod, caplog: pytest.LogCaptureFixture
 ) -> None:
     async def hang(conversation: Conversation) -> None:
@@ -103,17 +103,17 @@ async def test_the_grace_ends_and_cuts_off_what_is_left(
         await asyncio.sleep(3600)
 
     pod = await new_pod(hang)
-    gateway = await open_gateway(pod, options={"drain_seconds": 0.2})
-    _, idle = await asyncio.open_connection("127.0.0.1", gateway.port)
+    server = await open_gateway(pod, options={"drain_seconds": 0.2})
+    _, idle = await asyncio.open_connection("127.0.0.1", server.port)
     readers = []
     for body in (b'{"model":"m"}', b'{"model":"m","stream":true}'):
-        reader, writer = await asyncio.open_connection("127.0.0.1", gateway.port)
+        reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
         writer.write(b"POST /v1/completions HTTP/1.1\r\nhost: m\r\n")
         writer.write(b"content-length: %d\r\n\r\n%s" % (len(body), body))
         readers.append((reader, writer))
     await until(lambda: len(pod.requests) == 2)
     await asyncio.sleep(0.05)
-    await gateway.stop()
+    await server.stop()
     plain, stream = [await reader.read() for reader, _ in readers]
     assert plain.startswith(b"HTTP/1.1 503 ")
     assert stream.startswith(b"HTTP/1.1 200 ")
@@ -121,7 +121,7 @@ async def test_the_grace_ends_and_cuts_off_what_is_left(
     assert b"gateway_stopping" in stream
     assert not stream.endswith(b"0\r\n\r\n")
     with pytest.raises(OSError, match="refused"):
-        await asyncio.open_connection("127.0.0.1", gateway.port)
+        await asyncio.open_connection("127.0.0.1", server.port)
     await until(lambda: pod.left == 2)
     assert "2 requests were cut off" in caplog.text
     for writer in (idle, *(writer for _, writer in readers)):
@@ -131,30 +131,30 @@ async def test_the_grace_ends_and_cuts_off_what_is_left(
 async def test_a_client_that_never_closes_does_not_delay_the_stop(
     open_gateway: OpenGateway, new_pod: NewPod
 ) -> None:
-    gateway = await open_gateway(await new_pod(), options={"drain_seconds": 60})
-    idle, half = [await asyncio.open_connection("127.0.0.1", gateway.port) for _ in range(2)]
+    server = await open_gateway(await new_pod(), options={"drain_seconds": 60})
+    idle, half = [await asyncio.open_connection("127.0.0.1", server.port) for _ in range(2)]
     half[1].write(b"POST /v1/completions HTTP/1.1\r\nhost: m\r\ncontent-length: 9\r\n\r\n{")
-    await until(lambda: len(gateway.door.clients) == 2)
+    await until(lambda: len(server.gateway.clients) == 2)
     half[1].write(b'"a":"b"}')
     async with asyncio.timeout(30):  # a quiet second, two of lingering, and the sweep
-        await gateway.stop()
+        await server.stop()
     assert (await half[0].readline()).startswith(b"HTTP/1.1 400 ")
     for _, writer in (idle, half):
         writer.close()
 
 
-async def test_the_config_is_read_again_and_a_bad_one_is_not_taken(
+async def test_a_changed_config_is_applied_and_an_invalid_one_is_not(
     tmp_path: Path, open_gateway: OpenGateway, new_pod: NewPod
 ) -> None:
     pod = await new_pod()
-    gateway = await open_gateway(pod)
+    server = await open_gateway(pod)
     config = tmp_path / "routes-0.json"
-    door = gateway.door
+    gateway = server.gateway
 
     write_config(config, models=["second"], endpoints=[pod.address])
-    await until(lambda: set(door.models.routes) == {"default/m", "m", "second"})
+    await until(lambda: set(gateway.models.routes) == {"default/m", "m", "second"})
     write_config(config, seatsPerReplica=0)
-    metrics = f"http://127.0.0.1:{gateway.admin_port}/metrics"
+    metrics = f"http://127.0.0.1:{server.admin_port}/metrics"
     async with aiohttp.ClientSession() as session:
         for _ in range(100):
             async with session.get(metrics) as answer:
@@ -163,8 +163,8 @@ async def test_the_config_is_read_again_and_a_bad_one_is_not_taken(
             await asyncio.sleep(0.1)
         else:
             raise AssertionError("the bad file was not counted")
-    assert "second" in door.models.routes
-    assert door.routes["default/m"].admission.pool.ready == 1
+    assert "second" in gateway.models.routes
+    assert gateway.routes["default/m"].admission.pool.ready == 1
 
 
 @pytest.mark.parametrize(
@@ -175,7 +175,7 @@ async def test_the_config_is_read_again_and_a_bad_one_is_not_taken(
         (None, "No such file"),
     ],
 )
-async def test_a_config_that_cannot_be_used_stops_the_start(
+async def test_an_invalid_config_prevents_the_start(
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
     caplog: pytest.LogCaptureFixture,
@@ -190,7 +190,7 @@ async def test_a_config_that_cannot_be_used_stops_the_start(
     assert str(config) in capsys.readouterr().err
 
 
-async def test_without_cluster_and_file_it_says_what_to_do(
+async def test_a_start_without_cluster_and_file_names_the_options(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("KUBECONFIG", str(tmp_path / "none"))

@@ -14,7 +14,7 @@ from scripted_pod import Conversation, ScriptedPod
 NewPod = Callable[..., Awaitable[ScriptedPod]]
 
 
-async def test_obedient_clients_are_admitted_when_they_return(
+async def test_clients_that_obey_retry_after_are_admitted_on_return(
     tmp_path: Path, new_pod: NewPod
 ) -> None:
     """20 seats of 0.5 s, a queue of 64, 150 clients: 66 of them are always outside."""
@@ -56,10 +56,10 @@ async def test_obedient_clients_are_admitted_when_they_return(
     assert sum(later) / len(later) < 5.0  # 66 clients, 40 a second get on
 
 
-async def test_a_return_on_a_new_connection_is_recognised_by_its_request(
+async def test_a_return_on_a_new_connection_is_matched_by_its_request(
     tmp_path: Path, new_pod: NewPod
 ) -> None:
-    """The same load without kept connections; each client repeats its own request."""
+    """The same load without keep-alive connections; each client repeats its own request."""
 
     async def half_a_second(conversation: Conversation) -> None:
         await asyncio.sleep(0.5)

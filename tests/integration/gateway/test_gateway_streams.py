@@ -1,4 +1,4 @@
-"""Streams through the door: the same bytes, at once, and nothing left behind when someone goes."""
+"""Streams through the gateway: the same bytes, at once, and cleanup after a disconnect."""
 
 import asyncio
 import json
@@ -8,6 +8,7 @@ from typing import cast
 
 import pytest
 
+from r1_gateway.client_connection import ClientConnection
 from r1_gateway.server import GatewayServer
 from scripted_pod import Conversation, ScriptedPod, until
 
@@ -16,9 +17,9 @@ NewPod = Callable[..., Awaitable[ScriptedPod]]
 Wire = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
 
-async def post(gateway: GatewayServer, body: object, *, version: str = "1.1") -> Wire:
+async def post(server: GatewayServer, body: object, *, version: str = "1.1") -> Wire:
     """Send a request on a connection of its own."""
-    reader, writer = await asyncio.open_connection("127.0.0.1", gateway.port)
+    reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
     text = json.dumps(body).encode()
     head = f"POST /v1/chat/completions HTTP/{version}\r\nhost: m\r\ncontent-length: {len(text)}"
     writer.write(head.encode() + b"\r\n\r\n" + text)
@@ -29,8 +30,8 @@ async def read_head(reader: asyncio.StreamReader) -> bytes:
     return await reader.readuntil(b"\r\n\r\n")
 
 
-def seats_in_use(gateway: GatewayServer) -> int:
-    route = gateway.door.routes["default/m"]
+def seats_in_use(server: GatewayServer) -> int:
+    route = server.gateway.routes["default/m"]
     assert sum(route.admission.in_flight) == sum(e.in_flight for e in route.admission.pool)
     return sum(route.admission.in_flight)
 
@@ -52,8 +53,8 @@ async def test_chunks_arrive_one_by_one_and_byte_for_byte(
             conversation.chunk(piece)
         conversation.end_stream()
 
-    gateway = await open_gateway(await new_pod(careful))
-    reader, writer = await post(gateway, STREAM)
+    server = await open_gateway(await new_pod(careful))
+    reader, writer = await post(server, STREAM)
     head = await read_head(reader)
     assert head.startswith(b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\nx-engine: yes")
     for piece in pieces:  # each comes before the pod may send the next
@@ -62,7 +63,7 @@ async def test_chunks_arrive_one_by_one_and_byte_for_byte(
         async with asyncio.timeout(5):
             assert await reader.readexactly(len(wire)) == wire
     assert await reader.readexactly(5) == b"0\r\n\r\n"
-    await until(lambda: seats_in_use(gateway) == 0)
+    await until(lambda: seats_in_use(server) == 0)
     writer.close()
 
 
@@ -70,9 +71,9 @@ async def test_an_http_1_0_client_gets_the_body_without_chunks(
     open_gateway: OpenGateway, new_pod: NewPod
 ) -> None:
     pod = await new_pod()
-    gateway = await open_gateway(pod)
+    server = await open_gateway(pod)
     for _ in range(3):
-        reader, writer = await post(gateway, STREAM, version="1.0")
+        reader, writer = await post(server, STREAM, version="1.0")
         answer = await reader.read()
         head, _, body = answer.partition(b"\r\n\r\n")
         assert b"transfer-encoding" not in head
@@ -81,7 +82,7 @@ async def test_an_http_1_0_client_gets_the_body_without_chunks(
         assert body.decode() == event % "one" + event % "two" + "data: [DONE]\n\n"
         writer.close()
     assert pod.connections == 1
-    first_tokens = gateway.door.routes["default/m"].tally.time_to_first_token
+    first_tokens = server.gateway.routes["default/m"].stats.time_to_first_token
     assert sum(first_tokens[1].counts) == 3
 
 
@@ -97,45 +98,45 @@ async def test_a_client_that_leaves_frees_its_seat_and_stops_the_pod(
         await asyncio.sleep(3600)
 
     pod = await new_pod(endless)
-    gateway = await open_gateway(pod, seatsPerReplica=1)
-    reader, writer = await post(gateway, body)
+    server = await open_gateway(pod, seatsPerReplica=1)
+    reader, writer = await post(server, body)
     if body is STREAM:
         await read_head(reader)
     await until(lambda: pod.running == 1)
-    _, waiting = await post(gateway, body)
-    await until(lambda: gateway.door.busy == 2)
+    _, waiting = await post(server, body)
+    await until(lambda: server.gateway.busy == 2)
     if abruptly:
         writer.transport.abort()
     else:
         writer.close()
     await until(lambda: pod.left == 1)
     await until(lambda: len(pod.requests) == 2)  # the next one got the seat
-    assert seats_in_use(gateway) == 1
+    assert seats_in_use(server) == 1
     waiting.close()
-    await until(lambda: seats_in_use(gateway) == 0)
-    assert gateway.door.routes["default/m"].tally.cancelled == [0, 2, 0]
+    await until(lambda: seats_in_use(server) == 0)
+    assert server.gateway.routes["default/m"].stats.cancelled == [0, 2, 0]
 
 
-async def test_a_client_that_leaves_the_queue_is_never_sent(
+async def test_a_request_cancelled_in_the_queue_is_never_sent(
     open_gateway: OpenGateway, new_pod: NewPod
 ) -> None:
     async def endless(conversation: Conversation) -> None:
         await asyncio.sleep(3600)
 
     pod = await new_pod(endless)
-    gateway = await open_gateway(pod, seatsPerReplica=1)
-    _, first = await post(gateway, PLAIN)
+    server = await open_gateway(pod, seatsPerReplica=1)
+    _, first = await post(server, PLAIN)
     await until(lambda: pod.running == 1)
-    _, second = await post(gateway, PLAIN)
-    await until(lambda: gateway.door.busy == 2)
+    _, second = await post(server, PLAIN)
+    await until(lambda: server.gateway.busy == 2)
     second.close()
-    await until(lambda: gateway.door.busy == 1)
+    await until(lambda: server.gateway.busy == 1)
     first.close()
-    await until(lambda: gateway.door.busy == 0)
+    await until(lambda: server.gateway.busy == 0)
     assert len(pod.requests) == 1
 
 
-async def test_a_pod_that_dies_mid_stream_is_told_as_an_error_and_not_as_done(
+async def test_a_pod_that_dies_mid_stream_ends_it_with_an_error_event_without_done(
     open_gateway: OpenGateway, new_pod: NewPod
 ) -> None:
     async def dies(conversation: Conversation) -> None:
@@ -144,8 +145,8 @@ async def test_a_pod_that_dies_mid_stream_is_told_as_an_error_and_not_as_done(
         await asyncio.sleep(0.02)
         conversation.die()
 
-    gateway = await open_gateway(await new_pod(dies))
-    reader, writer = await post(gateway, STREAM)
+    server = await open_gateway(await new_pod(dies))
+    reader, writer = await post(server, STREAM)
     answer = await reader.read()
     writer.close()
     body = answer.partition(b"\r\n\r\n")[2]
@@ -156,8 +157,8 @@ async def test_a_pod_that_dies_mid_stream_is_told_as_an_error_and_not_as_done(
     assert json.loads(event.removeprefix(b"data: "))["error"]["code"] == "pod_died"
     assert b"[DONE]" not in answer
     assert not answer.endswith(b"0\r\n\r\n")
-    assert seats_in_use(gateway) == 0
-    assert gateway.door.routes["default/m"].tally.failed == [0, 1, 0]
+    assert seats_in_use(server) == 0
+    assert server.gateway.routes["default/m"].stats.failed == [0, 1, 0]
 
 
 @pytest.mark.parametrize(
@@ -181,8 +182,8 @@ async def test_an_error_event_is_sent_only_where_the_framing_allows_it(
         await asyncio.sleep(0.02)
         conversation.die()
 
-    gateway = await open_gateway(await new_pod(dies))
-    reader, writer = await post(gateway, STREAM)
+    server = await open_gateway(await new_pod(dies))
+    reader, writer = await post(server, STREAM)
     body = (await reader.read()).partition(b"\r\n\r\n")[2]
     writer.close()
     assert body.startswith(sent)
@@ -194,7 +195,7 @@ async def test_an_error_event_is_sent_only_where_the_framing_allows_it(
         assert event.startswith(b"\n\ndata: {" if sent else b"data: {")
 
 
-async def test_a_half_answer_that_is_no_stream_becomes_a_502(
+async def test_a_partial_response_without_streaming_becomes_a_502(
     open_gateway: OpenGateway, new_pod: NewPod
 ) -> None:
     async def dies(conversation: Conversation) -> None:
@@ -203,15 +204,15 @@ async def test_a_half_answer_that_is_no_stream_becomes_a_502(
         conversation.die()
 
     pods = [await new_pod(dies), await new_pod(dies)]
-    gateway = await open_gateway(*pods)
-    reader, writer = await post(gateway, PLAIN)
+    server = await open_gateway(*pods)
+    reader, writer = await post(server, PLAIN)
     head = await read_head(reader)
     assert head.startswith(b"HTTP/1.1 502 Bad Gateway")
     assert sum(len(pod.requests) for pod in pods) == 1  # its work may have been done: no retry
     writer.close()
 
 
-async def test_a_slow_client_pauses_the_pod_and_is_still_seen_leaving(
+async def test_a_slow_client_pauses_the_pod_and_its_disconnect_is_noticed(
     open_gateway: OpenGateway, new_pod: NewPod
 ) -> None:
     sent = 0
@@ -225,19 +226,20 @@ async def test_a_slow_client_pauses_the_pod_and_is_still_seen_leaving(
             await until(lambda: conversation.transport.get_write_buffer_size() == 0)
 
     pod = await new_pod(flood)
-    gateway = await open_gateway(pod)
-    _, writer = await post(gateway, STREAM)
+    server = await open_gateway(pod)
+    _, writer = await post(server, STREAM)
     cast("asyncio.Transport", writer.transport).pause_reading()
     before = -1
     while sent != before:  # until nothing moves any more
         before = sent
         await asyncio.sleep(0.2)
     assert 65536 < sent < 64 << 20
-    (client,) = gateway.door.clients
+    (client,) = server.gateway.clients
+    assert isinstance(client, ClientConnection)
     assert client.transport is not None
     assert client.transport.get_write_buffer_size() < 1 << 20
     writer.transport.abort()
-    await until(lambda: pod.left == 1 and seats_in_use(gateway) == 0)
+    await until(lambda: pod.left == 1 and seats_in_use(server) == 0)
 
 
 async def test_a_slow_client_gets_everything(open_gateway: OpenGateway, new_pod: NewPod) -> None:
@@ -249,8 +251,8 @@ async def test_a_slow_client_gets_everything(open_gateway: OpenGateway, new_pod:
             conversation.chunk(block)
         conversation.end_stream()
 
-    gateway = await open_gateway(await new_pod(big))
-    reader, writer = await post(gateway, STREAM)
+    server = await open_gateway(await new_pod(big))
+    reader, writer = await post(server, STREAM)
     await asyncio.sleep(0.2)
     await read_head(reader)
     wire = b"%x\r\n%s\r\n" % (len(block), block)
@@ -260,7 +262,7 @@ async def test_a_slow_client_gets_everything(open_gateway: OpenGateway, new_pod:
     writer.close()
 
 
-async def test_a_large_plain_answer_is_not_held_for_ever(
+async def test_a_large_response_without_streaming_is_relayed_before_its_end(
     open_gateway: OpenGateway, new_pod: NewPod
 ) -> None:
     body = os.urandom(3 << 20)
@@ -278,9 +280,9 @@ async def test_a_large_plain_answer_is_not_held_for_ever(
         conversation.transport.close()
 
     for script in (chunked, sized, until_close):
-        gateway = await open_gateway(await new_pod(script))
-        reader, writer = await post(gateway, PLAIN, version="1.0")
+        server = await open_gateway(await new_pod(script))
+        reader, writer = await post(server, PLAIN, version="1.0")
         answer = await reader.read()
         assert answer.partition(b"\r\n\r\n")[2] == body
         writer.close()
-        assert seats_in_use(gateway) == 0
+        assert seats_in_use(server) == 0

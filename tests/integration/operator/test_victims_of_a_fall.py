@@ -40,7 +40,7 @@ class FakeGateway:
         figures |= {
             "inFlight": {"Q2": sum(self.in_flight.values())},
             "inFlightByEndpoint": {f"{ip}:8000": count for ip, count in self.in_flight.items()},
-            "held": 0,
+            "queuedWithoutEndpoints": 0,
             "seats": 24,
             "readyEndpoints": len(self.in_flight),
         }

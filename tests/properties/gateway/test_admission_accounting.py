@@ -1,4 +1,4 @@
-"""Whatever happens in whatever order: seats add up, nobody is lost, nobody is served twice."""
+"""Accounting of admission under any sequence of events: seats, queues and reserved returns add up."""
 
 from hypothesis import settings
 from hypothesis import strategies as st
@@ -32,7 +32,7 @@ class AdmissionMachine(RuleBasedStateMachine):
         self.seats = 0
         self.offered = self.refused = 0
         self.starts = self.overrides = 0
-        self.promises: list[ReservedReturn] = []
+        self.reserved_returns: list[ReservedReturn] = []
 
     def _in(self, state: TicketState) -> list[Ticket[int]]:
         return [ticket for ticket in self.tickets if ticket.state is state]
@@ -59,26 +59,33 @@ class AdmissionMachine(RuleBasedStateMachine):
 
     @rule(
         klass=st.sampled_from(CLASSES),
-        patience=st.none() | st.floats(0.1, 50),
+        client_timeout=st.none() | st.floats(0.1, 50),
         width=st.sampled_from((1, 1, 1, 2, 3, 9)),
         returning=st.booleans(),
     )
     def arrive(
-        self, klass: PriorityClass, patience: float | None, width: int, returning: bool
+        self, klass: PriorityClass, client_timeout: float | None, width: int, returning: bool
     ) -> None:
         self._pump()
-        promise = self.promises.pop() if returning and self.promises else None
+        reserved_return = (
+            self.reserved_returns.pop() if returning and self.reserved_returns else None
+        )
         outcome = self.admission.offer(
-            self.offered, klass, self.now, patience, width=width, promise=promise
+            self.offered,
+            klass,
+            self.now,
+            client_timeout,
+            width=width,
+            reserved_return=reserved_return,
         )
         self.offered += 1
         if isinstance(outcome, Rejection):
             self.refused += 1
             assert 1 <= outcome.retry_after_seconds <= 60
-            assert self.admission.queued(klass) >= 2  # half of the bound may be promised
-            if outcome.promise is not None:
-                assert outcome.promise.due == self.now + outcome.retry_after_seconds
-                self.promises.append(outcome.promise)
+            assert self.admission.queued(klass) >= 2  # half of the bound may be reserved
+            if outcome.reserved_return is not None:
+                assert outcome.reserved_return.due == self.now + outcome.retry_after_seconds
+                self.reserved_returns.append(outcome.reserved_return)
         else:
             self.tickets.append(outcome)
             self.starts += outcome.state is TicketState.RUNNING
@@ -91,7 +98,7 @@ class AdmissionMachine(RuleBasedStateMachine):
         assert ticket.endpoint is not None
         if good:
             self.pool.connected(ticket.endpoint)
-            self.pool.answered(ticket.endpoint)
+            self.pool.response_started(ticket.endpoint)
             self.pool.completed(ticket.endpoint)
         else:
             self.pool.failed(ticket.endpoint, self.now, unreachable=False)
@@ -148,10 +155,10 @@ class AdmissionMachine(RuleBasedStateMachine):
         for endpoint in self.pool:
             assert endpoint.in_flight == sum(t.taken for t in running if t.endpoint is endpoint)
             assert 0 <= endpoint.in_flight <= 3
-            assert endpoint.in_flight > 0 or not endpoint.gone
+            assert endpoint.in_flight > 0 or not endpoint.removed
 
     @invariant()
-    def nobody_is_lost(self) -> None:
+    def no_request_is_lost(self) -> None:
         queued = self._in(TicketState.QUEUED)
         assert self.admission.waiting == len(queued)
         assert sum(self.admission.queued(klass) for klass in CLASSES) == len(queued)
@@ -160,7 +167,7 @@ class AdmissionMachine(RuleBasedStateMachine):
     @invariant()
     def no_seat_is_idle_while_someone_could_use_it(self) -> None:
         for endpoint in self.pool:
-            if not endpoint.has_room(self.now) or endpoint is self.pool.emptying:
+            if not endpoint.has_free_seat(self.now) or endpoint is self.pool.emptying:
                 continue
             for ticket in self._in(TicketState.QUEUED):
                 fits = endpoint.seats - endpoint.in_flight >= min(ticket.width, endpoint.seats)
@@ -173,11 +180,11 @@ class AdmissionMachine(RuleBasedStateMachine):
             assert wide is not None
             assert wide.state is TicketState.QUEUED
             assert wide.width > 1
-            assert self.pool.emptying.room == 0
+            assert self.pool.emptying.listed_seats == 0
 
     @invariant()
     def free_seats_are_counted(self) -> None:
-        assert self.pool._free == sum(endpoint.room for endpoint in self.pool)
+        assert self.pool._free == sum(endpoint.listed_seats for endpoint in self.pool)
 
     @invariant()
     def there_is_always_a_next_event(self) -> None:

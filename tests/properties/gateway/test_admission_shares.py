@@ -14,7 +14,7 @@ BACKLOG = 5
 
 def starts(
     ages: tuple[float, ...],
-    promises: tuple[float | None, ...],
+    targets: tuple[float | None, ...],
     pods: int,
     seats: int,
     dispatches: int,
@@ -23,7 +23,7 @@ def starts(
     pool = EndpointPool()
     pool.update({f"pod-{n}": True for n in range(pods)}, seats)
     policies = [
-        ClassPolicy(1000, NEVER, age, promise) for age, promise in zip(ages, promises, strict=True)
+        ClassPolicy(1000, NEVER, age, target) for age, target in zip(ages, targets, strict=True)
     ]
     admission: Admission[int] = Admission(policies, pool)
     counts = [0] * len(CLASSES)
@@ -52,30 +52,30 @@ def starts(
 
 @given(
     ages=st.tuples(AGES, AGES, AGES),
-    promises=st.tuples(*[st.none() | st.sampled_from((0.05, 1.0))] * 3),
+    targets=st.tuples(*[st.none() | st.sampled_from((0.05, 1.0))] * 3),
     pods=st.integers(1, 3),
     seats=st.integers(1, 4),
     dispatches=st.integers(1, 400),
 )
 def test_throughput_never_rises_with_falling_urgency(
     ages: tuple[float, ...],
-    promises: tuple[float | None, ...],
+    targets: tuple[float | None, ...],
     pods: int,
     seats: int,
     dispatches: int,
 ) -> None:
-    counts = starts(ages, promises, pods, seats, dispatches)
+    counts = starts(ages, targets, pods, seats, dispatches)
     assert counts == sorted(counts, reverse=True), counts
 
 
 @given(
     ages=st.tuples(AGES, st.sampled_from((0.0, 0.1, 1.0)), st.sampled_from((0.0, 0.1, 1.0))),
-    promises=st.tuples(*[st.none() | st.sampled_from((0.05, 1.0))] * 3),
+    targets=st.tuples(*[st.none() | st.sampled_from((0.05, 1.0))] * 3),
     pods=st.integers(1, 2),
     seats=st.integers(1, 2),
 )
-def test_no_class_that_ages_starves(
-    ages: tuple[float, ...], promises: tuple[float | None, ...], pods: int, seats: int
+def test_no_aged_class_starves(
+    ages: tuple[float, ...], targets: tuple[float | None, ...], pods: int, seats: int
 ) -> None:
-    counts = starts(ages, promises, pods, seats, 600)
+    counts = starts(ages, targets, pods, seats, 600)
     assert min(counts) >= 600 // 40, counts

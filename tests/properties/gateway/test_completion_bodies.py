@@ -1,4 +1,4 @@
-"""The body as the gateway reads it, large or small, is the body as a JSON parser reads it."""
+"""Fields of completion bodies, large and small, as a JSON parser reads them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from r1_gateway.http.completion_request import CompletionRequest, parse_completi
 from r1_gateway.http.errors import ApiError
 from r1_gateway.routes.keys import InvalidKeys, parse_keys
 from r1_gateway.routes.route_spec import InvalidRoute, parse_route
-from r1_gateway.routes.static_config import parse_config
+from r1_gateway.static_config import parse_config
 
 KEYS = st.sampled_from(
     ["model", "stream", "max_tokens", "max_completion_tokens", "messages", "prompt", "content", "x"]
@@ -171,6 +171,6 @@ def test_a_parser_of_foreign_text_raises_its_declared_error_only(document: Any) 
 
 
 @given(st.binary(max_size=200))
-def test_any_bytes_are_advice_or_refused(body: bytes) -> None:
+def test_any_bytes_are_a_reservation_request_or_rejected(body: bytes) -> None:
     with contextlib.suppress(InvalidReservation):
         parse_reservations(body)

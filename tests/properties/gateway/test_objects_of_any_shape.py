@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 
 from r1_common.kube.access import KubeAccess
 from r1_gateway.gateway import Gateway
-from r1_gateway.kube.discovery import PodView, RouteView
+from r1_gateway.kube.discovery import PodStore, RouteStore
 from r1_gateway.kube.list_watch import Gone, InvalidObject, ListWatch
-from r1_gateway.telemetry.metrics import MetricsPage, ProcessFigures
+from r1_gateway.telemetry.metrics import MetricsPage, ProcessStats
 
 NAMES = [
     "metadata", "name", "namespace", "labels", "creationTimestamp", "resourceVersion", "data",
@@ -93,34 +93,34 @@ def quiet() -> Iterator[None]:
     logging.disable(logging.NOTSET)
 
 
-def figures_of(routes: RouteView) -> ProcessFigures:
+def figures_of(routes: RouteStore) -> ProcessStats:
     """What the metrics show of refused ConfigMaps."""
-    return ProcessFigures(refused_configmaps=lambda: list(routes.refused))
+    return ProcessStats(invalid_configmaps=lambda: list(routes.invalid_configmaps))
 
 
 class Mirror:
-    """Both watches in front of a door, without an API server."""
+    """Both watches of a gateway, without an API server."""
 
     def __init__(self) -> None:
-        self.door = Gateway()
-        self.routes, self.pods = RouteView(), PodView()
+        self.gateway = Gateway()
+        self.routes, self.pods = RouteStore(), PodStore()
         self.watches = [
             ListWatch(cast("Any", None), cast("KubeAccess", None), "/objects", "", on_change)
             for on_change in (self.on_route, self.on_slice)
         ]
-        self.take("ADDED", GOOD_ROUTE, 0)
-        self.take("ADDED", GOOD_SLICE, 1)
+        self.apply("ADDED", GOOD_ROUTE, 0)
+        self.apply("ADDED", GOOD_SLICE, 1)
 
     def on_route(self, key: str, item: Any) -> None:
-        if self.routes.take(key, item):
-            self.door.set_routes(self.routes.oldest_first())
+        if self.routes.apply(key, item):
+            self.gateway.set_routes(self.routes.oldest_first())
 
     def on_slice(self, key: str, item: Any) -> None:
-        for service in self.pods.take(key, item):
-            self.door.set_pods(service, self.pods.readiness(service))
+        for service in self.pods.apply(key, item):
+            self.gateway.set_pods(service, self.pods.readiness(service))
 
-    def take(self, kind: Any, item: Any, which: int) -> None:
-        self.watches[which]._take(kind, item)
+    def apply(self, kind: Any, item: Any, which: int) -> None:
+        self.watches[which]._apply(kind, item)
 
 
 @given(st.lists(st.tuples(KINDS, OBJECTS, st.integers(0, 1)), max_size=4))
@@ -128,21 +128,21 @@ class Mirror:
 def test_an_object_of_any_shape_ends_no_watch_and_removes_no_other_route(
     events: list[tuple[Any, Any, int]],
 ) -> None:
-    mirror = Mirror()
+    watch = Mirror()
     for kind, item, which in events:
         if "good" not in repr(item):  # else it may mean the route that has to stay
-            mirror.take(kind, item, which)
-    assert mirror.door.models.routes["default/good"] == "default/good"
-    assert [each.address for each in mirror.door.routes["default/good"].admission.pool] == [
+            watch.apply(kind, item, which)
+    assert watch.gateway.models.routes["default/good"] == "default/good"
+    assert [each.address for each in watch.gateway.routes["default/good"].admission.pool] == [
         "10.0.0.1:8000"
     ]
-    page = asyncio.run(MetricsPage(mirror.door, figures_of(mirror.routes)).render())
+    page = asyncio.run(MetricsPage(watch.gateway, figures_of(watch.routes)).render())
     assert b"default" in page
 
 
 @given(ANYTHING)
 def test_an_error_event_of_any_shape_is_a_declared_error(item: Any) -> None:
-    mirror = Mirror()
+    watch = Mirror()
     with pytest.raises((InvalidObject, Gone)):
-        mirror.take("ERROR", item, 0)
-    assert "default/good" in mirror.door.routes
+        watch.apply("ERROR", item, 0)
+    assert "default/good" in watch.gateway.routes

@@ -1,4 +1,4 @@
-"""Who gets the next seat, told with a clock that only the test moves."""
+"""Order of admission, on a clock that the test moves."""
 
 import pytest
 
@@ -30,7 +30,7 @@ def serve(queue: Admission[str], running: Ticket[str], now: float) -> Ticket[str
     return queue.start_next(now)
 
 
-def test_a_free_seat_is_given_at_once_and_never_two_to_one() -> None:
+def test_a_free_seat_is_assigned_at_once_to_one_request() -> None:
     queue = admission(seats=2)
     first, second, third = (offer(queue, Q3) for _ in range(3))
     assert [t.state for t in (first, second)] == [TicketState.RUNNING] * 2
@@ -39,7 +39,7 @@ def test_a_free_seat_is_given_at_once_and_never_two_to_one() -> None:
     assert queue.waiting == 1
 
 
-def test_urgent_first_and_first_come_first_served_inside_a_class() -> None:
+def test_dispatch_is_by_class_then_first_come_first_served() -> None:
     queue = admission()
     running = offer(queue, Q3)
     arrived = [offer(queue, klass) for klass in (Q3, Q2, Q1, Q3, Q1, Q2)]
@@ -50,7 +50,7 @@ def test_urgent_first_and_first_come_first_served_inside_a_class() -> None:
     assert served == [arrived[i] for i in (2, 4, 1, 5, 0, 3)]
 
 
-def test_an_arrival_cannot_pass_those_who_wait_even_when_a_seat_is_free() -> None:
+def test_an_arrival_does_not_pass_queued_requests() -> None:
     queue = admission(seats=0)
     waiting = offer(queue, Q2)
     queue.pool.update({"pod-0:80": True}, 1)
@@ -59,7 +59,7 @@ def test_an_arrival_cannot_pass_those_who_wait_even_when_a_seat_is_free() -> Non
 
 
 @pytest.mark.parametrize(("aged", "expected"), [(False, 0), (True, 10)])
-def test_the_aged_pass_in_front_once_in_ten(aged: bool, expected: int) -> None:
+def test_one_dispatch_in_ten_goes_to_an_aged_class(aged: bool, expected: int) -> None:
     queue = admission()
     running = offer(queue, Q1)
     now = 0.0
@@ -93,7 +93,7 @@ def test_two_aged_classes_share_the_overrides_and_the_more_urgent_gets_more() ->
     assert [served.count(klass) for klass in (Q1, Q2, Q3)] == [55, 4, 2]
 
 
-def test_a_class_that_is_aged_takes_the_more_urgent_ones_along() -> None:
+def test_an_override_also_serves_classes_more_urgent_than_the_aged_one() -> None:
     policies = tuple(ClassPolicy(1000, 1e6, age) for age in (5.0, 1e6, 1.0))  # only Q3 ever ages
     queue = admission(policies=policies)
     running = offer(queue, Q1)
@@ -113,7 +113,7 @@ def bounded(*lengths: int) -> tuple[ClassPolicy, ...]:
     return tuple(ClassPolicy(length, 60.0, 5.0) for length in lengths)
 
 
-def test_a_queue_of_length_zero_refuses_only_what_cannot_start_now() -> None:
+def test_a_queue_of_length_zero_rejects_only_requests_that_cannot_start_now() -> None:
     policies = (ClassPolicy(0, 60.0, 5.0, 0.5), *DEFAULT_POLICIES[1:])
     queue = admission(seats=2, policies=policies)
     for now in (0.0, 0.1):  # arrivals of Q1 reserve seats for it
@@ -139,7 +139,7 @@ def test_a_full_queue_of_requests_that_cannot_use_a_free_seat_does_not_block_it(
     assert serve(queue, second, 1.0) is first
 
 
-def test_no_time_to_wait_is_enough_when_a_seat_is_free() -> None:
+def test_a_queue_timeout_of_zero_suffices_when_a_seat_is_free() -> None:
     queue = admission(policies=tuple(ClassPolicy(4, 0.0, 5.0) for _ in range(3)))
     assert offer(queue, Q2).state is TicketState.RUNNING
     assert offer(queue, Q2).state is TicketState.QUEUED
@@ -152,7 +152,7 @@ def wide(queue: Admission[str], klass: PriorityClass, width: int, now: float = 0
     return ticket
 
 
-def test_a_wide_request_takes_as_many_seats_and_gives_them_back() -> None:
+def test_a_wide_request_takes_and_frees_its_seats() -> None:
     queue = admission(seats=8)
     running = wide(queue, Q2, 5)
     assert [endpoint.in_flight for endpoint in queue.pool] == [5]
@@ -164,7 +164,7 @@ def test_a_wide_request_takes_as_many_seats_and_gives_them_back() -> None:
     assert [endpoint.in_flight for endpoint in queue.pool] == [4]
 
 
-def test_a_request_wider_than_a_pod_has_it_alone() -> None:
+def test_a_request_wider_than_a_pod_runs_alone_on_it() -> None:
     queue = admission(seats=4, pods=2)
     running = wide(queue, Q2, 64)
     assert sorted(endpoint.in_flight for endpoint in queue.pool) == [0, 4]
@@ -195,7 +195,7 @@ def test_one_pod_is_emptied_for_a_wide_request_and_the_others_serve_on() -> None
 
 
 @pytest.mark.parametrize("urgent", [Q1, Q2])
-def test_a_wide_request_of_the_least_urgent_class_starts_in_the_end(urgent: PriorityClass) -> None:
+def test_a_wide_request_of_the_least_urgent_class_starts_eventually(urgent: PriorityClass) -> None:
     queue = admission(seats=4)
     running = [offer(queue, urgent) for _ in range(4)]
     big = wide(queue, Q3, 4)
@@ -237,20 +237,20 @@ def test_a_wide_request_whose_client_left_blocks_no_pod() -> None:
     assert offer(queue, Q3, 1.0).state is TicketState.RUNNING
 
 
-def test_seats_of_a_paused_pod_are_not_reserved_against_the_less_urgent() -> None:
+def test_seats_of_a_paused_pod_are_not_reserved() -> None:
     policies = (ClassPolicy(100, 60.0, 5.0, 0.01), *DEFAULT_POLICIES[1:])
     queue = admission(seats=4, pods=2, policies=policies)
     now = 0.0
     for _ in range(200):  # Q1 asks for more than it can get: half of the pool is reserved
         now += 0.01
         queue.finish(offer(queue, Q1, now), now + 1.0)
-    assert queue.held_back(Q2, now) == (4, 0)
+    assert queue.reserved_against(Q2, now) == (4, 0)
     queue.pool.failed(next(iter(queue.pool)), now, unreachable=True)
-    assert queue.held_back(Q2, now) == (2, 0)
+    assert queue.reserved_against(Q2, now) == (2, 0)
     assert offer(queue, Q2, now).state is TicketState.RUNNING
 
 
-def test_a_full_queue_refuses_its_own_class_only() -> None:
+def test_a_full_queue_rejects_its_own_class_only() -> None:
     policies = (DEFAULT_POLICIES[0], ClassPolicy(2, 60.0, 5.0), DEFAULT_POLICIES[2])
     queue = admission(policies=policies)
     offer(queue, Q1)
@@ -259,7 +259,7 @@ def test_a_full_queue_refuses_its_own_class_only() -> None:
     refused = queue.offer("x", Q2, 0.0)
     assert isinstance(refused, Rejection)
     assert refused.reason == "QueueFull"
-    assert "2 waiting" in refused.message
+    assert "2 of 2 requests are queued" in refused.message
     assert offer(queue, Q1).state is TicketState.QUEUED
     assert offer(queue, Q3).state is TicketState.QUEUED
     assert queue.waiting == 4
@@ -285,7 +285,7 @@ def test_retry_after_is_the_queue_ahead_over_the_rate_at_which_it_drains() -> No
     assert queue.retry_after(Q1, now) == 1.0
 
 
-def test_who_waited_too_long_leaves_and_never_starts() -> None:
+def test_an_expired_request_never_starts() -> None:
     queue = admission()
     running = offer(queue, Q1)
     patient = offer(queue, Q2)
@@ -299,14 +299,14 @@ def test_who_waited_too_long_leaves_and_never_starts() -> None:
     assert queue.next_event(6.0) is None
 
 
-def test_the_clients_patience_cannot_exceed_the_classs() -> None:
+def test_the_client_timeout_cannot_exceed_the_class_timeout() -> None:
     queue = admission(seats=0)
     ticket = queue.offer("x", Q1, 10.0, 1e6)
     assert isinstance(ticket, Ticket)
     assert ticket.deadline == 10.0 + DEFAULT_POLICIES[Q1].max_queue_seconds
 
 
-def test_leaving_twice_changes_nothing() -> None:
+def test_finishing_a_request_twice_changes_nothing() -> None:
     queue = admission()
     running, waiting = offer(queue, Q1), offer(queue, Q1)
     assert queue.finish(waiting, 1.0)
@@ -332,7 +332,7 @@ def test_a_retried_request_waits_in_front_for_another_pod() -> None:
     assert first.endpoint.address != bad
 
 
-def test_thousands_who_left_cost_no_memory() -> None:
+def test_ended_requests_use_no_memory() -> None:
     queue = admission()
     offer(queue, Q1)
     for n in range(5000):
@@ -340,7 +340,7 @@ def test_thousands_who_left_cost_no_memory() -> None:
     assert len(queue._deadlines) < 200
 
 
-def test_oldest_wait() -> None:
+def test_oldest_wait_is_that_of_the_head_of_queue() -> None:
     queue = admission()
     offer(queue, Q1, 1.0)
     assert queue.oldest_wait(Q2, 5.0) == 0.0

@@ -1,4 +1,4 @@
-"""What comes from outside: classes, keys, routes, bodies, flags; and what is said when it is wrong."""
+"""Inputs of the gateway (classes, keys, routes, bodies, flags) and their error messages."""
 
 import hashlib
 import json
@@ -16,13 +16,13 @@ from r1_gateway.options import parse_options
 from r1_gateway.routes.keys import InvalidKeys, parse_keys
 from r1_gateway.routes.route_spec import InvalidRoute, RouteSpec, build_model_table, parse_route
 from r1_gateway.routes.route_stats import SECONDS_BUCKETS, RouteStats
-from r1_gateway.routes.static_config import parse_config
+from r1_gateway.static_config import parse_config
 
 Q1, Q2, Q3 = PriorityClass
 
 
 @pytest.mark.parametrize(
-    ("asked", "key_default", "key_limit", "expected"),
+    ("requested", "key_default", "key_limit", "expected"),
     [
         (None, None, None, Q2),
         ("Q1", None, None, Q1),
@@ -34,12 +34,12 @@ Q1, Q2, Q3 = PriorityClass
     ],
 )
 def test_class_of_a_request(
-    asked: str | None,
+    requested: str | None,
     key_default: PriorityClass | None,
     key_limit: PriorityClass | None,
     expected: PriorityClass,
 ) -> None:
-    chosen = choose_class(asked, route_default=Q2, key_default=key_default, key_limit=key_limit)
+    chosen = choose_class(requested, route_default=Q2, key_default=key_default, key_limit=key_limit)
     assert chosen is expected
 
 
@@ -73,7 +73,9 @@ def test_keys_are_found_by_their_digest() -> None:
         ({DIGEST: {"tenant": "a", "class": "Q1"}}, "unknown field 'class'"),
     ],
 )
-def test_a_wrong_keys_file_says_where_and_not_which_key(document: object, words: str) -> None:
+def test_an_error_in_the_keys_file_names_the_entry_but_not_the_key(
+    document: object, words: str
+) -> None:
     with pytest.raises(InvalidKeys, match=words) as caught:
         parse_keys(document)
     assert DIGEST not in str(caught.value)
@@ -99,7 +101,7 @@ ROUTE: dict[str, Any] = {
 }
 
 
-def test_a_route_of_the_operator() -> None:
+def test_a_route_of_the_operator_is_read() -> None:
     spec = parse_route({**ROUTE, "fromANewerOperator": 1})
     assert spec.key == "default/production-r1"
     assert spec.models == ("production-r1", "chat")
@@ -135,7 +137,7 @@ def test_a_route_of_the_operator() -> None:
         ({"classes": {"Q2": {"ageAfterSeconds": float("nan")}}}, "classes.Q2.ageAfterSeconds"),
     ],
 )
-def test_a_wrong_route_names_the_field(change: dict[str, object], words: str) -> None:
+def test_an_invalid_route_names_the_field(change: dict[str, object], words: str) -> None:
     with pytest.raises(InvalidRoute, match=words):
         parse_route({**ROUTE, **change})
 
@@ -161,7 +163,7 @@ def test_a_wrong_endpoint_is_named(endpoints: object, words: str) -> None:
         parse_config({"routes": [{**ROUTE, "endpoints": endpoints}]})
 
 
-def test_static_routes() -> None:
+def test_static_config_defines_routes_and_pods() -> None:
     config = parse_config(
         {"routes": [{**ROUTE, "endpoints": ["h:1", {"address": "[::1]:2", "ready": False}]}]}
     )
@@ -200,7 +202,7 @@ def test_static_routes() -> None:
         ({"model": "m", "max_tokens": True}, CompletionRequest("m", False, 0, None)),
     ],
 )
-def test_what_a_body_says(body: object, expected: CompletionRequest) -> None:
+def test_fields_of_a_completion_body_are_read(body: object, expected: CompletionRequest) -> None:
     assert parse_completion(json.dumps(body, ensure_ascii=False).encode()) == expected
 
 
@@ -232,7 +234,7 @@ def test_a_request_is_as_wide_as_the_sequences_it_asks_for(
     assert parse_completion(body).width == width
 
 
-def test_a_body_nested_beyond_reason_is_an_error_and_no_crash() -> None:
+def test_a_deeply_nested_body_is_a_bad_request() -> None:
     deep = b'{"model":"m","prompt":' + b"[" * 900 + b"]" * 900 + b"}"
     assert parse_completion(deep).prompt_bytes == 4
     with pytest.raises(ApiError) as caught:
@@ -244,27 +246,27 @@ def test_the_model_can_be_renamed() -> None:
     assert json.loads(with_model(b'{"model": "a/b", "x": [1]}', "b")) == {"model": "b", "x": [1]}
 
 
-def test_offered_tokens_are_prompt_bytes_by_four_and_what_may_come_out() -> None:
-    tally = RouteStats()
-    tally.offer(Q1, 400, 7)
-    tally.offer(Q1, 400, None)
-    tally.offer(Q1, 0, 100_000)
-    assert tally.offered_tokens[Q1] == 107 + 228 + 128
+def test_offered_tokens_are_prompt_bytes_over_four_plus_expected_output() -> None:
+    stats = RouteStats()
+    stats.offer(Q1, 400, 7)
+    stats.offer(Q1, 400, None)
+    stats.offer(Q1, 0, 100_000)
+    assert stats.offered_tokens[Q1] == 107 + 228 + 128
     for _ in range(500):
-        tally.generated(0, 10)
-    tally.offer(Q2, 0, None)
-    assert tally.offered_tokens[Q2] in (10, 11)
-    assert tally.offered_requests == [3, 1, 0]
+        stats.generated(0, 10)
+    stats.offer(Q2, 0, None)
+    assert stats.offered_tokens[Q2] in (10, 11)
+    assert stats.offered_requests == [3, 1, 0]
 
 
 def test_histogram_bounds_include_their_value() -> None:
-    tally = RouteStats()
-    tally.queue_wait[Q1].observe(SECONDS_BUCKETS[0])
-    tally.queue_wait[Q1].observe(1e9)
-    assert tally.queue_wait[Q1].counts[0] == tally.queue_wait[Q1].counts[-1] == 1
+    stats = RouteStats()
+    stats.queue_wait[Q1].observe(SECONDS_BUCKETS[0])
+    stats.queue_wait[Q1].observe(1e9)
+    assert stats.queue_wait[Q1].counts[0] == stats.queue_wait[Q1].counts[-1] == 1
 
 
-def test_a_head_gets_our_lines_and_loses_only_what_is_about_the_connection() -> None:
+def test_a_response_head_gets_new_lines_and_loses_connection_headers_only() -> None:
     head = b"HTTP/1.1 200 OK\r\nServer: x\r\nContent-Length: 5\r\n\r\n"
     facts = read_head(head)
     assert facts.content_length == 5
@@ -298,14 +300,14 @@ def test_flags_win_over_the_environment_and_the_environment_over_defaults() -> N
         ["--prot", "1"],
     ],
 )
-def test_wrong_flags_are_refused(flags: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+def test_invalid_flags_are_rejected(flags: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as caught:
         parse_options(flags, {})
     assert caught.value.code == 2
     assert flags[0] in capsys.readouterr().err
 
 
-def test_help_teaches(capsys: pytest.CaptureFixture[str]) -> None:
+def test_help_shows_examples(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         parse_options(["--help"], {})
     text = capsys.readouterr().out

@@ -7,7 +7,7 @@ from r1_gateway.routes.route_spec import RouteSpec, build_model_table
 
 
 @pytest.mark.parametrize("case", CASES.values(), ids=CASES.keys())
-def test_the_table_follows_the_rule(case: Case) -> None:
+def test_model_table_follows_the_naming_rule(case: Case) -> None:
     specs = [RouteSpec(space, name, (name, *more), 1) for space, name, more in case.resources]
     table = build_model_table(specs)
     claimed = {(spec.key, model) for spec in specs for model in (spec.key, *spec.models)}

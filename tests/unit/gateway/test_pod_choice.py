@@ -1,4 +1,4 @@
-"""Which pod gets a request, and which is left alone for a while."""
+"""Choice of a pod, circuit breakers and ejections."""
 
 from collections.abc import Iterator
 
@@ -32,7 +32,7 @@ def named(pool: EndpointPool, address: str) -> Endpoint:
     return next(endpoint for endpoint in pool if endpoint.address == address)
 
 
-def test_least_in_flight_and_in_turn_when_equal() -> None:
+def test_pod_with_fewest_seats_in_use_is_chosen_round_robin_among_equals() -> None:
     pool = pool_of(a=True, b=True, c=True)
     assert sorted(take(pool).address for _ in range(3)) == ["a", "b", "c"]
     pool.release(named(pool, "b"))
@@ -46,7 +46,7 @@ def test_least_in_flight_and_in_turn_when_equal() -> None:
     assert sorted(endpoint.address for endpoint in firsts) == ["a", "b", "c"]
 
 
-def test_full_draining_and_avoided_pods_get_nothing() -> None:
+def test_full_draining_and_avoided_pods_get_no_request() -> None:
     pool = pool_of(seats=1, a=True, b=False)
     assert pool.choose(0.0, {"a"}) is None
     assert take(pool).address == "a"
@@ -55,7 +55,7 @@ def test_full_draining_and_avoided_pods_get_nothing() -> None:
     assert not pool.has_other({"a"})
 
 
-def test_a_pod_that_left_is_remembered_until_its_work_ends() -> None:
+def test_a_removed_pod_is_known_until_its_last_request_ends() -> None:
     pool = pool_of(seats=2, a=True)
     chosen = take(pool)
     pool.update({}, 2)
@@ -67,7 +67,7 @@ def test_a_pod_that_left_is_remembered_until_its_work_ends() -> None:
     assert pool.known == 0
 
 
-def test_fewer_seats_wait_for_the_work_to_end() -> None:
+def test_a_lower_seat_count_applies_as_requests_end() -> None:
     pool = pool_of(seats=2, a=True)
     take(pool)
     chosen = take(pool)
@@ -78,7 +78,7 @@ def test_fewer_seats_wait_for_the_work_to_end() -> None:
     assert pool.choose(0.0) is chosen
 
 
-def test_an_unreachable_pod_is_paused_for_longer_and_longer_then_tried_once() -> None:
+def test_an_unreachable_pod_is_paused_with_backoff_and_then_probed_once() -> None:
     pool = pool_of(a=True)
     now, pauses = 0.0, []
     for _ in range(10):
@@ -101,7 +101,7 @@ def test_an_unreachable_pod_is_paused_for_longer_and_longer_then_tried_once() ->
     assert pool.next_recovery(now) is None
 
 
-def test_requests_that_die_with_a_pod_are_one_failure() -> None:
+def test_requests_that_fail_together_with_a_pod_count_as_one_failure() -> None:
     pool = pool_of(seats=8, a=True)
     for _ in range(8):
         take(pool)
@@ -118,7 +118,7 @@ def fail(pool: EndpointPool, address: str, times: int, now: float = 0.0) -> list
 def succeed(pool: EndpointPool, *addresses: str, times: int = 10) -> None:
     for address in addresses:
         for _ in range(times):
-            pool.answered(named(pool, address))
+            pool.response_started(named(pool, address))
             pool.completed(named(pool, address))
 
 
@@ -163,7 +163,7 @@ def test_a_pod_that_dies_after_its_heads_is_ejected() -> None:
     succeed(pool, "b")
     bad = named(pool, "a")
     for _ in range(3):
-        pool.answered(bad)
+        pool.response_started(bad)
         pool.failed(bad, 0.0, unreachable=False, after_head=True)
     assert bad.breaker is Breaker.EJECTED
     assert bad.outcomes.good == 0
@@ -199,17 +199,17 @@ def test_at_most_half_of_the_ready_pods_are_ejected(
             ready[name] = event == "come"
             pool.update(ready, 4)
         elif event == "good":
-            pool.answered(named(pool, name))
+            pool.response_started(named(pool, name))
             pool.completed(named(pool, name))
         else:
             pool.failed(named(pool, name), now, unreachable=event == "unreachable")
         assert pool.ejected <= pool.ready // 2
         if pool.ejected:  # never in addition to more than half that cannot be reached
             assert pool.ready - pool.available <= pool.ready // 2
-        assert pool._free == sum(e.room for e in pool)
+        assert pool._free == sum(e.listed_seats for e in pool)
 
 
-def test_ejections_grow_and_are_forgotten_in_service() -> None:
+def test_ejection_time_doubles_and_decreases_in_service() -> None:
     pool = pool_of(a=True, b=True)
     succeed(pool, "b", times=100)
     bad = named(pool, "a")
@@ -228,7 +228,7 @@ def test_ejections_grow_and_are_forgotten_in_service() -> None:
     now = bad.paused_until
     assert pool.choose(now, {"b"}) is bad
     pool.acquire(bad)
-    pool.answered(bad)
+    pool.response_started(bad)
     pool.completed(bad)
     pool.release(bad)
     assert bad.breaker is None
@@ -266,7 +266,7 @@ def test_a_late_head_does_not_end_an_ejection() -> None:
     pool = pool_of(a=True, b=True)
     succeed(pool, "b")
     fail(pool, "a", 3)
-    pool.answered(named(pool, "a"))
+    pool.response_started(named(pool, "a"))
     assert pool.choose(0.5, {"b"}) is None
 
 
@@ -285,7 +285,7 @@ def test_a_wide_request_needs_a_pod_with_as_many_seats() -> None:
     assert [e.in_flight for e in pool] == [1, 0]
 
 
-def test_a_choice_does_not_look_at_every_pod() -> None:
+def test_choosing_a_pod_does_not_scan_all_pods() -> None:
     pool = pool_of(seats=1, **{f"p{n}": True for n in range(500)})
     looked = 0
 
@@ -304,7 +304,7 @@ def test_a_choice_does_not_look_at_every_pod() -> None:
     assert pool._least <= 2
 
 
-def test_a_pod_that_becomes_ready_again_starts_clean() -> None:
+def test_a_pod_that_becomes_ready_again_has_no_failures() -> None:
     pool = pool_of(a=True)
     pool.failed(named(pool, "a"), 0.0, unreachable=True)
     pool.update({"a": False}, 4)
@@ -312,7 +312,7 @@ def test_a_pod_that_becomes_ready_again_starts_clean() -> None:
     assert pool.choose(0.0) is not None
 
 
-def test_a_probe_whose_client_left_does_not_close_the_pod_for_ever() -> None:
+def test_a_probe_whose_client_left_allows_another_probe() -> None:
     pool = pool_of(a=True)
     pool.failed(named(pool, "a"), 0.0, unreachable=True)
     probe = take(pool, 1.0)

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from r1_gateway.gateway import Gateway
-from r1_gateway.kube.discovery import PodView
+from r1_gateway.kube.discovery import PodStore
 from r1_gateway.routes.route_spec import parse_route
 
 SERVICE = "default/m"
@@ -47,32 +47,32 @@ def slice_of(
 def test_the_seats_of_a_pod_in_two_slices_count_once(
     ipv6_first: bool, host: str, identified_by: str
 ) -> None:
-    view = PodView(ipv6_first=ipv6_first)
+    view = PodStore(ipv6_first=ipv6_first)
     for family in (4, 6):
         made = slice_of(f"m-{family}", family, {0: True}, identified_by=identified_by)
-        view.take(f"default/m-{family}", made)
+        view.apply(f"default/m-{family}", made)
     assert view.readiness(SERVICE) == {f"{host}:8000": True}
-    door = Gateway()
-    door.set_routes([parse_route({"namespace": "default", "name": "m", "seatsPerReplica": 8})])
-    door.set_pods(SERVICE, view.readiness(SERVICE))
-    assert door.routes[SERVICE].admission.pool.seats == 8
+    gateway = Gateway()
+    gateway.set_routes([parse_route({"namespace": "default", "name": "m", "seatsPerReplica": 8})])
+    gateway.set_pods(SERVICE, view.readiness(SERVICE))
+    assert gateway.routes[SERVICE].admission.pool.seats == 8
 
 
 def test_endpoints_without_a_pod_are_counted_by_address() -> None:
-    view = PodView(ipv6_first=False)
+    view = PodStore(ipv6_first=False)
     made = slice_of("m-4", 4, {0: True, 1: True})
     for endpoint in made["endpoints"]:
         del endpoint["targetRef"]
-    view.take("default/m-4", made)
+    view.apply("default/m-4", made)
     assert len(view.readiness(SERVICE)) == 2
 
 
 def test_a_pod_of_one_family_stays_beside_pods_of_two() -> None:
-    view = PodView(ipv6_first=True)
-    view.take("default/m-4", slice_of("m-4", 4, {0: True, 1: True}))
-    view.take("default/m-6", slice_of("m-6", 6, {1: True}))
+    view = PodStore(ipv6_first=True)
+    view.apply("default/m-4", slice_of("m-4", 4, {0: True, 1: True}))
+    view.apply("default/m-6", slice_of("m-6", 6, {1: True}))
     assert view.readiness(SERVICE) == {"10.0.0.1:8000": True, "[fd00::2]:8000": True}
-    view.take("default/m-6", None)
+    view.apply("default/m-6", None)
     assert view.readiness(SERVICE) == {"10.0.0.1:8000": True, "10.0.0.2:8000": True}
 
 
@@ -82,9 +82,9 @@ def test_the_cluster_s_first_family_is_that_of_the_api_server(
     slices = [slice_of("m-4", 4, {0: True}), slice_of("m-6", 6, {0: True})]
     for api_server, host in (("10.96.0.1", "10.0.0.1"), ("fd00:96::1", "[fd00::1]")):
         monkeypatch.setenv("KUBERNETES_SERVICE_HOST", api_server)
-        view = PodView()
+        view = PodStore()
         for number, each in enumerate(slices):
-            view.take(f"default/{number}", each)
+            view.apply(f"default/{number}", each)
         assert list(view.readiness(SERVICE)) == [f"{host}:8000"]
 
 
@@ -99,9 +99,9 @@ def test_each_pod_is_counted_once_for_any_slices_in_any_order(
     named = [(f"default/s{n}", family, pods) for n, (family, pods) in enumerate(slices)]
     views = []
     for _ in range(2):
-        view = PodView(ipv6_first=ipv6_first)
+        view = PodStore(ipv6_first=ipv6_first)
         for key, family, pods in named:
-            view.take(key, slice_of(key, family, pods))
+            view.apply(key, slice_of(key, family, pods))
         views.append(view.readiness(SERVICE))
         order.shuffle(named)
     assert views[0] == views[1]

@@ -1,4 +1,4 @@
-"""Obedient clients on a virtual clock: who returns when Retry-After says is admitted then."""
+"""Clients that obey Retry-After, on a simulated clock."""
 
 import heapq
 import itertools
@@ -15,7 +15,7 @@ from r1_gateway.admission.endpoint_pool import EndpointPool
 from r1_gateway.admission.reserved_returns import (
     GRACE_SECONDS,
     LONGEST_SECONDS,
-    STRANGER_SECONDS,
+    UNMATCHED_SECONDS,
     ReservedReturn,
     ReservedReturns,
 )
@@ -27,7 +27,7 @@ ROUND_TRIP = 0.002
 @dataclass
 class Client:
     klass: PriorityClass
-    promise: ReservedReturn | None = None
+    reserved_return: ReservedReturn | None = None
     refused: bool = False
 
 
@@ -70,8 +70,8 @@ class Play:
                     start(started, now)
                 heapq.heappush(events, (now + self.think(), next(order), client, None))
                 continue
-            promise, client.promise = client.promise, None
-            outcome = admission.offer(client, client.klass, now, promise=promise)
+            reserved_return, client.reserved_return = client.reserved_return, None
+            outcome = admission.offer(client, client.klass, now, reserved_return=reserved_return)
             if client.refused and counts:
                 self.returns += 1
                 self.admitted += not isinstance(outcome, Rejection)
@@ -79,10 +79,10 @@ class Play:
             if isinstance(outcome, Rejection):
                 if counts:
                     self.announced.append(outcome.retry_after_seconds)
-                client.promise = outcome.promise
-                if self.shared_connections and client.promise is not None:
-                    client.promise.disown()
-                    client.promise = None
+                client.reserved_return = outcome.reserved_return
+                if self.shared_connections and client.reserved_return is not None:
+                    client.reserved_return.detach()
+                    client.reserved_return = None
                 again = now + outcome.retry_after_seconds + ROUND_TRIP * random.random()
                 heapq.heappush(events, (again, next(order), client, None))
             elif outcome.endpoint is not None:
@@ -111,11 +111,11 @@ SERVICES: dict[str, Callable[[], float]] = {
         *((service, False, 0.95) for service in SERVICES),
         ("spread", True, 0.9),
         ("exponential", True, 0.9),
-        # A new request that comes in the same millisecond as a return cannot be told from it.
+        # A new request that comes in the same millisecond as a return is indistinguishable from it.
         ("constant", True, 0.8),
     ],
 )
-def test_obedient_clients_are_admitted_when_they_return(
+def test_clients_that_obey_retry_after_are_admitted_on_return(
     service: str, shared: bool, share: float
 ) -> None:
     clients = [Client(Q2) for _ in range(150)]
@@ -137,7 +137,7 @@ def test_obedient_clients_are_admitted_when_they_return(
         (100, 2, 0.05, 16),
     ],
 )
-def test_returns_are_admitted_at_any_scale(
+def test_returning_clients_are_admitted_at_any_pool_size(
     count: int, seats: int, seconds: float, bound: int
 ) -> None:
     clients = [Client(Q2) for _ in range(count)]
@@ -149,7 +149,7 @@ def test_returns_are_admitted_at_any_scale(
     assert play.completed >= 0.95 * seats / seconds * long * 0.75
 
 
-def test_a_less_urgent_class_gets_what_the_more_urgent_leave() -> None:
+def test_drain_rate_of_a_class_excludes_more_urgent_starts() -> None:
     clients = [Client(Q1) for _ in range(14)] + [Client(Q2) for _ in range(60)]
     play = Play(clients, bound=16, think=lambda: 0.1).run(120.0, 30.0)  # Q1 keeps 12 seats busy
     assert play.returns > 100
@@ -183,7 +183,7 @@ def test_clients_that_never_return_cost_half_of_a_queue_for_a_second() -> None:
     assert admission.queued(Q2) == 8
 
 
-def test_the_rate_is_right_from_the_first_request_on() -> None:
+def test_drain_rate_is_unbiased_from_the_first_request() -> None:
     rate = DrainRate()
     assert rate.per_second(Q1, 20, 0.0) == 20 / FIRST_GUESS_SECONDS
     for number in range(20):
@@ -196,7 +196,7 @@ def test_the_rate_is_right_from_the_first_request_on() -> None:
     assert rate.per_second(Q1, 20, 1000.0) == pytest.approx(40.0)  # an idle time changes nothing
 
 
-def test_a_pool_that_stands_still_is_not_taken_for_one_that_drains() -> None:
+def test_drain_rate_falls_while_no_seat_is_freed() -> None:
     rate = DrainRate()
     for _ in range(20):
         rate.started(Q1, 0.0)
@@ -204,107 +204,107 @@ def test_a_pool_that_stands_still_is_not_taken_for_one_that_drains() -> None:
     assert rate.per_second(Q1, 20, 100.5) == pytest.approx(20 / 100.0)
 
 
-def test_nothing_drains_without_seats() -> None:
+def test_drain_rate_is_zero_without_seats() -> None:
     assert DrainRate().per_second(Q1, 0, 1.0) == 0.0
-    assert ReservedReturns().promise(1.0, 0.0, 0.5, 100) == (LONGEST_SECONDS, None)
+    assert ReservedReturns().reserve(1.0, 0.0, 0.5, 100) == (LONGEST_SECONDS, None)
 
 
-def test_every_refused_client_gets_a_place_of_its_own() -> None:
-    book = ReservedReturns()
-    made = [book.promise(100.0, 10.0, 0.5, 100) for _ in range(1000)]
+def test_each_rejected_client_gets_its_own_place() -> None:
+    returns = ReservedReturns()
+    made = [returns.reserve(100.0, 10.0, 0.5, 100) for _ in range(1000)]
     seconds = [after for after, _ in made]
     assert seconds == sorted(seconds)
     assert seconds[0] == 1
     assert max(seconds) == LONGEST_SECONDS
     assert all(seconds.count(after) <= 9 for after in range(1, 60))
-    places = sum(promise is not None for _, promise in made)
+    places = sum(reserved_return is not None for _, reserved_return in made)
     assert places == pytest.approx(540, abs=1)  # nine a second for a minute
 
 
-def test_no_more_clients_return_together_than_places_may_be_kept() -> None:
-    book = ReservedReturns()
-    seconds = [book.promise(100.0, 1000.0, 0.5, 8)[0] for _ in range(30)]
+def test_no_more_clients_return_together_than_places_may_be_reserved() -> None:
+    returns = ReservedReturns()
+    seconds = [returns.reserve(100.0, 1000.0, 0.5, 8)[0] for _ in range(30)]
     assert [seconds.count(after) for after in range(1, 5)] == [8, 8, 8, 6]
 
 
-def test_a_promise_is_claimed_once_when_it_is_due_and_by_its_own_connection() -> None:
-    book = ReservedReturns()
-    after, mine = book.promise(100.0, 10.0, 0.5, 100)
+def test_a_reserved_return_is_claimed_once_when_due_by_its_connection() -> None:
+    returns = ReservedReturns()
+    after, mine = returns.reserve(100.0, 10.0, 0.5, 100)
     assert mine is not None
-    assert not book.claim(None, 100.0 + after)  # it belongs to a connection
-    assert book.claim(mine, 100.0 + after)
-    assert not book.claim(mine, 100.0 + after)
-    assert not book.open
+    assert not returns.claim(None, 100.0 + after)  # it belongs to a connection
+    assert returns.claim(mine, 100.0 + after)
+    assert not returns.claim(mine, 100.0 + after)
+    assert not returns.open
 
 
-def test_a_promise_whose_connection_closed_or_serves_another_belongs_to_any() -> None:
+def test_a_detached_reserved_return_can_be_claimed_by_any_connection() -> None:
     for closed in (False, True):
-        book = ReservedReturns()
-        after, mine = book.promise(100.0, 10.0, 0.5, 100)
+        returns = ReservedReturns()
+        after, mine = returns.reserve(100.0, 10.0, 0.5, 100)
         assert mine is not None
         if closed:
-            mine.disown()
+            mine.detach()
         else:
-            assert not book.claim(mine, 100.1)
-        assert not book.claim(None, 100.9)  # not due yet
-        assert book.claim(None, 100.0 + after)
-        assert not book.claim(None, 100.0 + after)
+            assert not returns.claim(mine, 100.1)
+        assert not returns.claim(None, 100.9)  # not due yet
+        assert returns.claim(None, 100.0 + after)
+        assert not returns.claim(None, 100.0 + after)
 
 
-def test_a_promise_without_a_connection_waits_for_the_same_request() -> None:
-    book = ReservedReturns()
-    promises = [book.promise(100.0, 10.0, 0.5, 100, identity) for identity in (1, 2)]
-    for _, each in promises:
+def test_a_detached_reserved_return_prefers_the_same_request() -> None:
+    returns = ReservedReturns()
+    reserved_returns = [returns.reserve(100.0, 10.0, 0.5, 100, identity) for identity in (1, 2)]
+    for _, each in reserved_returns:
         assert each is not None
-        each.disown()
-    due = 100.0 + promises[0][0]
-    assert not book.claim(None, due, 3)
-    assert book.claim(None, due, 2)
-    assert not book.claim(None, due, 2)
-    assert book.claim(None, due + STRANGER_SECONDS, 3)
-    assert not book.claim(None, due + STRANGER_SECONDS, 1)
+        each.detach()
+    due = 100.0 + reserved_returns[0][0]
+    assert not returns.claim(None, due, 3)
+    assert returns.claim(None, due, 2)
+    assert not returns.claim(None, due, 2)
+    assert returns.claim(None, due + UNMATCHED_SECONDS, 3)
+    assert not returns.claim(None, due + UNMATCHED_SECONDS, 1)
 
 
 def test_clients_that_change_their_requests_are_recognised_by_the_time_of_their_return() -> None:
-    book = ReservedReturns()
+    returns = ReservedReturns()
     now = 100.0
     for identity in range(100):
-        after, mine = book.promise(now, 10.0, 0.5, 100, identity)
+        after, mine = returns.reserve(now, 10.0, 0.5, 100, identity)
         assert mine is not None
-        mine.disown()
-        now += after + STRANGER_SECONDS
-        assert book.claim(None, now, -1)
-    after, mine = book.promise(now, 10.0, 0.5, 100, 1)
+        mine.detach()
+        now += after + UNMATCHED_SECONDS
+        assert returns.claim(None, now, -1)
+    after, mine = returns.reserve(now, 10.0, 0.5, 100, 1)
     assert mine is not None
-    mine.disown()
-    assert book.claim(None, now + after + 0.01, 2)
+    mine.detach()
+    assert returns.claim(None, now + after + 0.01, 2)
 
 
-def test_what_is_kept_of_promises_does_not_grow_with_those_that_are_over() -> None:
-    book = ReservedReturns()
+def test_expired_reserved_returns_use_no_memory() -> None:
+    returns = ReservedReturns()
     now = 100.0
     for identity in range(2000):
         now += 0.1
-        _, mine = book.promise(now, 10.0, 0.5, 100, identity)
+        _, mine = returns.reserve(now, 10.0, 0.5, 100, identity)
         if mine is not None:
-            mine.disown()
-        book.claim(None, now, -1)
-    assert len(book._unowned) < 300
-    assert len(book._by_identity) < 600
+            mine.detach()
+        returns.claim(None, now, -1)
+    assert len(returns._detached) < 300
+    assert len(returns._by_identity) < 600
 
 
-def test_a_promise_of_another_queue_claims_nothing() -> None:
-    book, other = ReservedReturns(), ReservedReturns()
-    after, promise = other.promise(100.0, 10.0, 0.5, 100)
-    assert not book.claim(promise, 100.0 + after)
+def test_a_reserved_return_of_another_queue_is_not_claimed() -> None:
+    returns, other = ReservedReturns(), ReservedReturns()
+    after, reserved_return = other.reserve(100.0, 10.0, 0.5, 100)
+    assert not returns.claim(reserved_return, 100.0 + after)
     assert other.claim(None, 100.0 + after)
 
 
-def test_a_promise_ends_some_time_after_it_is_due() -> None:
-    book = ReservedReturns()
-    after, mine = book.promise(100.0, 10.0, 0.5, 100)
+def test_a_reserved_return_expires_after_its_grace_time() -> None:
+    returns = ReservedReturns()
+    after, mine = returns.reserve(100.0, 10.0, 0.5, 100)
     due = 100.0 + after
-    assert book.reserved(due, 10.0, 0.5) == 1
+    assert returns.reserved_places(due, 10.0, 0.5) == 1
     late = due + GRACE_SECONDS + 0.2
-    assert book.reserved(late, 10.0, 0.5) == 0
-    assert not book.claim(mine, late)
+    assert returns.reserved_places(late, 10.0, 0.5) == 0
+    assert not returns.claim(mine, late)

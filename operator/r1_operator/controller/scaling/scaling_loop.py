@@ -258,7 +258,7 @@ class ScalingLoop:
         told = {key: seats.get(key, {}) for key in (*self._advised, *seats)}
         self._advised = frozenset(seats)
         if told:
-            await self._signals.advise(told, ADVICE_SECONDS)
+            await self._signals.reserve_seats(told, ADVICE_SECONDS)
 
     def _observe(self, key: Key, state: Scaled) -> None:
         now = self._now()

@@ -44,13 +44,13 @@ def read_signals(
                 rejected=_total(route, "rejected"),
                 in_flight=_total(route, "inFlight"),
                 queued=_total(route, "queued"),
-                held=_number(route.get("held"), "held"),
+                held=_number(route.get("queuedWithoutEndpoints"), "queuedWithoutEndpoints"),
                 oldest_wait_seconds=_highest(route, "oldestWaitSeconds"),
                 seats=_number(route.get("seats"), "seats"),
                 ready_endpoints=_number(route.get("readyEndpoints"), "readyEndpoints"),
                 in_flight_by_pod=_by_pod(route),
                 offered_by_class=_by_class(route, "offeredRequests"),
-                held_seconds=_optional(route, "heldSeconds"),
+                held_seconds=_optional(route, "seatOccupancySeconds"),
                 uptime=uptime,
             )
         except TypeError as error:

@@ -83,7 +83,7 @@ class World:
             return Unavailable("NotRead", "Not read.")
         return self.backtests.get(key)
 
-    async def advise(self, seats: dict[str, dict[str, int]], valid_seconds: float) -> None:
+    async def reserve_seats(self, seats: dict[str, dict[str, int]], valid_seconds: float) -> None:
         """The seat reservation interface of the gateways."""
         self.advice.append((seats, valid_seconds))
 

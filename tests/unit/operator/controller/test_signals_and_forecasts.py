@@ -30,7 +30,7 @@ ROUTE = {
     "oldestWaitSeconds": {"Q1": 1.5, "Q2": 4.0},
     "inFlight": {"Q1": 2},
     "inFlightByEndpoint": {"10.1.0.4:8000": 2, "[fd00::4]:8000": 1},
-    "held": 1,
+    "queuedWithoutEndpoints": 1,
     "seats": 16,
     "readyEndpoints": 2,
 }
@@ -119,7 +119,7 @@ async def test_seat_reservations_are_sent_to_every_gateway_despite_failures(
     served.status = 404
     directory = GatewayDirectory(None, urls=("http://127.0.0.1:9", served.url))
     signals = GatewaySignals(directory, timeout_seconds=1.0)
-    await signals.advise({"default/r1": {"Q1": 3}}, 10.0)
+    await signals.reserve_seats({"default/r1": {"Q1": 3}}, 10.0)
     assert served.told == [
         ("/seat-reservations", {"validSeconds": 10.0, "routes": {"default/r1": {"Q1": 3}}})
     ]

@@ -203,7 +203,7 @@ class TestSignals:
             "queued": {"Q1": 1, "Q3": 4},
             "oldestWaitSeconds": {"Q1": 0.1, "Q3": 7.5},
             "inFlight": {"Q1": 2, "Q2": 2},
-            "held": 0,
+            "queuedWithoutEndpoints": 0,
             "seats": 16,
             "readyEndpoints": 2,
         }

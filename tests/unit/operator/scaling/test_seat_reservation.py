@@ -90,7 +90,7 @@ def test_gateway_and_operator_reckon_alike(seats: int, held: float, per_second: 
         gateway.arrived(PriorityClass.Q1, n / per_second)
     now = (int(300 * per_second) - 1) / per_second
     rate = gateway._rate(PriorityClass.Q1, now)
-    theirs = gateway.reserve(PriorityClass.Q2, seats, now)
+    theirs = gateway.reserved_against(PriorityClass.Q2, seats, now)
     assert theirs == reserve(rate, promise / 2, seats, held)
 
 

@@ -1,12 +1,12 @@
-"""Routes, pods and keys from files: the gateway without Kubernetes, and the keys file with it.
+"""Routes, pods and API keys from files.
 
 ``--config`` is one JSON object; each route is a ``route.json`` with its pods beside it::
 
     {"routes": [{"namespace": "default", "name": "r1", "seatsPerReplica": 8, ...,
                  "endpoints": ["127.0.0.1:9000", {"address": "127.0.0.1:9001", "ready": false}]}]}
 
-A file that changes is read again; one that cannot be used is reported once, and what was read
-before stays in force.
+A changed file is read again.  An invalid version is reported once, and the earlier version stays in
+force.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def parse_config(document: object) -> StaticConfig:
     """Read the ``--config`` document.
 
     Raises:
-        InvalidRoute: a route or an endpoint is wrong; the message says which.
+        InvalidRoute: a route or an endpoint is invalid; the message names it.
     """
     if not isinstance(document, dict) or not isinstance(document.get("routes"), list):
         raise InvalidRoute("the file must be a JSON object with a list 'routes'")
@@ -55,7 +55,7 @@ def parse_config(document: object) -> StaticConfig:
             raise InvalidRoute(f"routes[{index}]: {error}") from None
         routes.append(spec)
     if len(pods) != len(routes):
-        raise InvalidRoute("two routes have the same namespace and name")
+        raise InvalidRoute("two routes have the same namespace and name: keep one")
     return StaticConfig(tuple(routes), pods)
 
 
@@ -76,63 +76,63 @@ def _endpoints(entries: object) -> dict[str, bool]:
 
 
 class FileWatch:
-    """Reads a JSON file when it changes and hands it on; a bad one is reported once and skipped."""
+    """Reads a JSON file when it changes; an invalid version is reported once and skipped."""
 
     def __init__(self, path: Path, use: Callable[[object], None]) -> None:
         self.path = path
         self.errors = 0
         self.loaded = False
         self._use = use
-        self._seen: object = None
+        self._version: object = None
         self._reported = ""
 
     def check(self) -> None:
         """Read the file if it is new or changed."""
         try:
             status = self.path.stat()
-            seen = (status.st_mtime_ns, status.st_size, status.st_ino)
-            if seen == self._seen:
+            version = (status.st_mtime_ns, status.st_size, status.st_ino)
+            if version == self._version:
                 return
             self._use(parse_json(self.path.read_bytes()))
-        except (OSError, ValueError) as error:  # a JSON error is a ValueError, ours are too
+        except (OSError, ValueError) as error:  # JSON errors and InvalidRoute are ValueErrors
             self._report(str(error))
             return
-        except Exception as error:  # the file stays out of force, whatever is wrong with it
+        except Exception as error:  # no error in a file may end the watch
             logger.exception("%s", self.path)
             self._report(f"{type(error).__name__}: {error}")
             return
-        self._seen, self._reported, self.loaded = seen, "", True
+        self._version, self._reported, self.loaded = version, "", True
 
     def _report(self, problem: str) -> None:
         if problem != self._reported:
             self._reported = problem
             self.errors += 1
-            kept = "keeping what was read before" if self.loaded else "nothing is in force yet"
-            logger.error("%s: %s; %s", self.path, problem, kept)
+            effect = "keeping the earlier version" if self.loaded else "no version is in force"
+            logger.error("%s cannot be used: %s; %s", self.path, problem, effect)
 
     async def run(self) -> None:
-        """Check for ever."""
+        """Check once a second, without end."""
         while True:
             await asyncio.sleep(POLL_SECONDS)
             self.check()
 
 
-def watch_config(path: Path, door: Gateway) -> FileWatch:
-    """Routes and pods of ``door`` from a ``--config`` file."""
+def watch_config(path: Path, gateway: Gateway) -> FileWatch:
+    """Routes and pods of ``gateway`` from a ``--config`` file."""
 
     def use(document: object) -> None:
         config = parse_config(document)
         for key, readiness in config.pods.items():
-            door.set_pods(key, readiness)
-        door.set_routes(config.routes)
+            gateway.set_pods(key, readiness)
+        gateway.set_routes(config.routes)
 
     return FileWatch(path, use)
 
 
-def watch_keys(path: Path, door: Gateway) -> FileWatch:
-    """API keys of ``door`` from a ``--keys-file``."""
+def watch_keys(path: Path, gateway: Gateway) -> FileWatch:
+    """API keys of ``gateway`` from a ``--keys-file``."""
 
     def use(document: object) -> None:
-        door.keys = parse_keys(document)
+        gateway.keys = parse_keys(document)
 
     return FileWatch(path, use)

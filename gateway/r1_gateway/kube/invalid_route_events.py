@@ -1,6 +1,6 @@
-"""Events on ConfigMaps whose route cannot be used, so that ``kubectl describe`` shows why.
+"""Events on ConfigMaps with an invalid route, shown by ``kubectl describe``.
 
-Best effort: a bounded queue, one Event per problem, and a failure to create one is only logged.
+Best effort: a bounded queue, one Event per problem; a failed creation is only logged.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ NOTE_CHARACTERS = 1000  # the API server allows 1024
 REQUEST_SECONDS = 10.0
 
 
-class RefusalEvents:
+class InvalidRouteEvents:
     """Creates Warning Events of reason ``InvalidRoute`` (``events.k8s.io/v1``)."""
 
     def __init__(self, session: aiohttp.ClientSession, access: KubeAccess) -> None:
@@ -31,14 +31,14 @@ class RefusalEvents:
         self._queue: asyncio.Queue[tuple[str, dict[str, object]]] = asyncio.Queue(QUEUED_EVENTS)
 
     def report(self, item: KubeObject, problem: str) -> None:
-        """Queue an Event about that ConfigMap; dropped when too many wait."""
+        """Queue an Event about the ConfigMap; dropped when the queue is full."""
         metadata = item["metadata"]
         event = build_event(metadata, problem, datetime.now(UTC))
         if not self._queue.full():
             self._queue.put_nowait((str(metadata.get("namespace") or "default"), event))
 
     async def run(self) -> None:
-        """Create what is queued, for ever."""
+        """Create the queued Events, without end."""
         while True:
             namespace, event = await self._queue.get()
             try:
@@ -48,15 +48,23 @@ class RefusalEvents:
                     headers=await self._access.headers(),
                     ssl=self._access.tls,
                     timeout=aiohttp.ClientTimeout(total=REQUEST_SECONDS),
-                ) as answer:
-                    if answer.status >= 300:
-                        logger.info("no Event in %s: HTTP %d", namespace, answer.status)
+                ) as response:
+                    if response.status >= 300:
+                        logger.info(
+                            "cannot create an Event in namespace %s: HTTP %d",
+                            namespace,
+                            response.status,
+                        )
             except (aiohttp.ClientError, OSError, ValueError) as error:
-                logger.info("no Event in %s: %s", namespace, str(error) or type(error).__name__)
+                logger.info(
+                    "cannot create an Event in namespace %s: %s",
+                    namespace,
+                    str(error) or type(error).__name__,
+                )
 
 
 def build_event(metadata: KubeObject, problem: str, at: datetime) -> dict[str, object]:
-    """The Event about a ConfigMap of that ``metadata``."""
+    """The Event about the ConfigMap with this ``metadata``."""
     note = problem.encode("utf-8", "replace").decode()[:NOTE_CHARACTERS]
     return {
         "apiVersion": "events.k8s.io/v1",

@@ -1,17 +1,17 @@
-"""One request's life: wait for a seat, ask a pod, relay the answer, give the seat back once.
+"""A request on a route: wait for a seat, send to a pod, relay the response, free the seat once.
 
-Bytes of the answer are relayed as they came, so a stream's chunks are neither joined, split nor
-held; only the head gets a few lines.  An answer that is not an event stream is held until it is
-complete (up to ``HOLD_BYTES``), so that a pod that dies half-way yields a 502 and not half a JSON.
+The response is relayed byte for byte: chunks of a stream are not joined, split or delayed, and only
+the head gets more lines.  A response that is no event stream is buffered until it is complete (up to
+``BUFFER_BYTES``), so a pod that dies half-way yields a 502 and not half a JSON document.
 
-What is tried again, and when (never after a byte reached the client):
+Retries, never after a byte has reached the client:
 
-- no connection to the pod: as often as the queue's patience allows, the breaker picks the pace;
-- a kept connection that the pod had closed meanwhile: once, same pod, new connection;
-- a pod that died before its head, or answered 503 with Retry-After: once, another pod;
-- 429, or 503 without Retry-After: once, if another pod has free seats; else it is the answer.
+- no connection to the pod: until the queue timeout, at the pace of the circuit breaker;
+- an idle connection that the pod had closed: once, same pod, new connection;
+- a pod that died before the head of its response, or answered 503 with Retry-After: once, another pod;
+- 429, or 503 without Retry-After: once, if another pod has a free seat; else relayed.
 
-The last three share one budget, so a generation is started at most twice.
+The last three share one retry, so a generation is started at most twice.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ import asyncio
 import errno
 import logging
 import time
-from typing import TYPE_CHECKING
 
 from r1_gateway.admission.admission_queue import Ticket
 from r1_gateway.admission.classes import PriorityClass
 from r1_gateway.admission.endpoint_pool import Breaker, Endpoint
 from r1_gateway.http.errors import ApiError, bad_gateway, deadline_exceeded, overloaded
 from r1_gateway.http.http_request import HttpRequest, build_upstream_head
+from r1_gateway.http.reply import Reply
 from r1_gateway.http.response_head import (
     CROSS_ORIGIN,
     HeadFacts,
@@ -37,24 +37,21 @@ from r1_gateway.http.response_head import (
 )
 from r1_gateway.http.stream_reader import StreamReader, event_after, plain_completion_tokens
 from r1_gateway.http.upstream import UpstreamConnection
-
-if TYPE_CHECKING:
-    from r1_gateway.http.client_connection import ClientConnection
-    from r1_gateway.routes.route import Route
+from r1_gateway.routes.route import Route, RouteRequest
 
 logger = logging.getLogger(__name__)
 
-# A connection that the pod had closed breaks within a round trip of sending; later, the pod failed.
+# A connection that the pod had closed fails within a round trip of sending; later, the pod failed.
 STALE_SECONDS = 0.1
-HOLD_BYTES = 1 << 20
-SMALL_BYTES = 1 << 12  # a request of so many bytes may stay until its answer ends
+BUFFER_BYTES = 1 << 20
+SMALL_BYTES = 1 << 12  # a request up to this size is kept until its response ends
 HEAD_BYTES = 1 << 16
 PARTS = 16
-"""Parts of a stream that are read together once the first token has come, and how long they are."""
+"""Parts of a stream that are read together after the first token, and their size."""
 PART_BYTES = 1 << 13
 IDENTITY_BYTES = 4096
 REFUSALS = (429, 503)
-# The gateway's own shortage of descriptors, ports or buffers: no pod's fault.
+# Shortage of descriptors, ports or buffers in the gateway: no failure of the pod.
 _LOCAL_ERRORS = frozenset(
     (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.EADDRNOTAVAIL)
 )
@@ -64,42 +61,19 @@ _NO_HEADERS: list[tuple[bytes, bytes]] = []
 
 
 class Exchange:
-    """A request that was admitted to a route, from its arrival to its last byte."""
+    """A request of a route, from its arrival to the last byte of its response."""
 
     __slots__ = (
-        "active",
-        "active_at",
-        "arrived",
-        "body",
-        "charged",
-        "client",
-        "client_deadline",
-        "connecting",
-        "connection",
-        "facts",
-        "first_token_at",
-        "forward_key",
-        "give_up_at",
-        "held",
-        "klass",
-        "last_bytes",
-        "queue_seconds",
-        "reader",
-        "replayed",
-        "request",
-        "request_id",
-        "route",
-        "status",
-        "stream",
-        "ticket",
-        "width",
-        "wrote",
+        "active", "active_at", "arrived", "body", "buffered", "charged", "connecting",
+        "connection", "deadline", "deadline_timer", "facts", "first_token_at", "forward_key",
+        "klass", "last_bytes", "queue_seconds", "reader", "replayed", "reply", "request",
+        "request_id", "route", "status", "stream", "ticket", "width", "wrote",
     )  # fmt: skip
 
     def __init__(
         self,
         route: Route,
-        client: ClientConnection,
+        reply: Reply,
         request: HttpRequest,
         body: bytes,
         klass: PriorityClass,
@@ -107,11 +81,11 @@ class Exchange:
         stream: bool,
         forward_key: bool,
         now: float,
-        patience: float | None,
+        client_timeout: float | None,
         width: int = 1,
     ) -> None:
         self.route = route
-        self.client = client
+        self.reply = reply
         self.request = request
         self.body = body
         self.charged, request.charged = request.charged, 0
@@ -120,12 +94,12 @@ class Exchange:
         self.stream = stream
         self.forward_key = forward_key
         self.arrived = now
-        self.give_up_at = None if patience is None else now + patience
-        self.ticket: Ticket[Exchange] | None = None
+        self.deadline = None if client_timeout is None else now + client_timeout
+        self.ticket: Ticket[RouteRequest] | None = None
         self.connection: UpstreamConnection | None = None
         self.connecting: asyncio.Task[None] | None = None
         self.facts: HeadFacts | None = None
-        self.held: bytearray | None = bytearray()
+        self.buffered: bytearray | None = bytearray()
         self.last_bytes = b""
         self.reader: StreamReader | None = None
         self.width = width
@@ -135,26 +109,28 @@ class Exchange:
         self.status = 0
         self.wrote = False
         self.active = False
-        """Bytes of the answer came since the last look."""
+        """Bytes of the response came since the last check of the timeouts."""
         self.active_at = now
-        self.client_deadline: asyncio.TimerHandle | None = None
+        self.deadline_timer: asyncio.TimerHandle | None = None
 
-    # -- asking a pod --------------------------------------------------------------------------
+    # -- sending to a pod ----------------------------------------------------------------------
 
     def begin(self, now: float) -> None:
-        """A seat was given (``ticket.endpoint``): ask that pod."""
+        """A seat was assigned (``ticket.endpoint``): send the request to that pod."""
         assert self.ticket is not None  # noqa: S101
         assert self.ticket.endpoint is not None  # noqa: S101
         if self.queue_seconds is None:
             self.queue_seconds = now - self.arrived
-            self.route.tally.queue_wait[self.klass].observe(self.queue_seconds)
-            if self.give_up_at is not None:
+            self.route.stats.queue_wait[self.klass].observe(self.queue_seconds)
+            if self.deadline is not None:
                 loop = asyncio.get_running_loop()
-                self.client_deadline = loop.call_later(self.give_up_at - now, self._deadline_passed)
+                self.deadline_timer = loop.call_later(self.deadline - now, self._deadline_passed)
         endpoint = self.ticket.endpoint
         address = endpoint.address
         connection = None
-        if endpoint.breaker is not Breaker.UNREACHABLE:  # else only a new connection is a proof
+        if (
+            endpoint.breaker is not Breaker.UNREACHABLE
+        ):  # else only a new connection proves that the pod is reachable
             connection = self.route.connections.take(address)
         if connection is not None:
             self._send(connection)
@@ -168,12 +144,14 @@ class Exchange:
         try:
             seconds = self.route.spec.timeouts.connect_seconds
             connection = await self.route.connections.open(address, seconds)
-        except Exception as error:  # noqa: BLE001 - whatever it was, the seat has to be freed
+        except Exception as error:  # noqa: BLE001 - any failure must free the seat
             self.connecting = None
             problem = str(error) or type(error).__name__
             if isinstance(error, OSError) and error.errno in _LOCAL_ERRORS:
-                logger.error("request %s: no connection: %s", self.name, problem)
-                self.fail(overloaded(f"the gateway cannot open a connection: {problem}"))
+                logger.error(
+                    "request %s: the gateway cannot open a connection: %s", self.name, problem
+                )
+                self.fail(overloaded(f"the gateway cannot open a connection to a pod: {problem}"))
             else:
                 self._unreachable(problem)
             return
@@ -186,7 +164,7 @@ class Exchange:
         self.route.admission.pool.connected(ticket.endpoint)
         self._send(connection)
         if recovered:
-            self.route.pump()
+            self.route.dispatch()
 
     def _send(self, connection: UpstreamConnection) -> None:
         self.connection = connection
@@ -204,42 +182,42 @@ class Exchange:
         )
         connection.keep_parts = self.request.version == "1.0"
 
-    def _unreachable(self, why: str) -> None:
+    def _unreachable(self, problem: str) -> None:
         ticket = self.ticket
         assert ticket is not None and ticket.endpoint is not None  # noqa: S101, PT018
         route = self.route
-        route.pod_failed(ticket.endpoint, why, unreachable=True)
-        logger.warning("request %s of %s: %s", self.name, route.spec.key, route.last_trouble)
-        route.tally.retries["ConnectFailed"] += 1
+        route.pod_failed(ticket.endpoint, f"no connection: {problem}", unreachable=True)
+        logger.warning("request %s of %s: %s", self.name, route.spec.key, route.last_failure)
+        route.stats.retries["ConnectFailed"] += 1
         route.admission.retry(ticket)
-        route.pump()
+        route.dispatch()
 
     def _try_again(self, reason: str, *, avoid: str | None) -> None:
         assert self.ticket is not None  # noqa: S101
         self.replayed = True
-        self.held = bytearray()
+        self.buffered = bytearray()
         self.facts = None
         route = self.route
-        route.tally.retries[reason] += 1
+        route.stats.retries[reason] += 1
         deadline = time.monotonic() + route.spec.policies[self.klass].max_queue_seconds
-        if self.give_up_at is not None:
-            deadline = min(deadline, self.give_up_at)
+        if self.deadline is not None:
+            deadline = min(deadline, self.deadline)
         route.admission.retry(self.ticket, avoid=avoid, deadline=deadline)
-        route.pump()
+        route.dispatch()
 
-    # -- the pod's answer ----------------------------------------------------------------------
+    # -- the pod's response --------------------------------------------------------------------
 
     def upstream_bytes(self, data: bytes) -> None:
-        """Bytes of the answer, already framed by the connection."""
+        """Relay bytes of the response, already framed by the connection."""
         connection = self.connection
         assert connection is not None  # noqa: S101
         self.active = True
         head = b""
         if self.facts is None:
-            found = self._take_head(connection, data)
-            if found is None:
+            parts = self._take_head(connection, data)
+            if parts is None:
                 return
-            head, data = found
+            head, data = parts
         reader = self.reader
         if reader is not None:
             if (
@@ -253,44 +231,46 @@ class Exchange:
                 self.last_bytes = data
         elif connection.keep_parts:
             data = connection.take_parts()
-        held = self.held
-        if held is not None and connection.complete and not held:
+        buffered = self.buffered
+        if buffered is not None and connection.complete and not buffered:
             self.last_bytes = data
             self.wrote = True
-            self.client.write(head + data)
-        elif held is not None:
-            held += head
-            held += data
-            if not connection.complete and (len(held) > HOLD_BYTES or not self._charge(len(data))):
-                self.held = None
+            self.reply.write(head + data)
+        elif buffered is not None:
+            buffered += head
+            buffered += data
+            if not connection.complete and (
+                len(buffered) > BUFFER_BYTES or not self._charge(len(data))
+            ):
+                self.buffered = None
                 self.wrote = True
-                self.client.write(bytes(held))
+                self.reply.write(bytes(buffered))
                 self.reader = StreamReader(is_event_stream=False)
-                self.reader.feed(bytes(held))
+                self.reader.feed(bytes(buffered))
                 connection.collect = True
         else:
             self.wrote = True
-            self.client.write(head + data if head else data)
+            self.reply.write(head + data if head else data)
         if connection.complete:
             self._complete(connection)
 
     def _take_head(self, connection: UpstreamConnection, data: bytes) -> tuple[bytes, bytes] | None:
-        """Collect the head: as the client gets it, with what came after it; None while incomplete."""
-        held = self.held
-        assert held is not None  # noqa: S101
-        if held or not connection.head_complete:
-            held += data
-            data = bytes(held)
+        """The head for the client and the bytes after it; None while the head is incomplete."""
+        buffered = self.buffered
+        assert buffered is not None  # noqa: S101
+        if buffered or not connection.head_complete:
+            buffered += data
+            data = bytes(buffered)
         if not connection.head_complete:
             if len(data) > HEAD_BYTES:
-                connection.lose("the head of the pod's answer is too large")
+                connection.fail(f"the head of the response has more than {HEAD_BYTES} bytes")
             return None
-        while connection.interim_heads:  # 1xx answers are not for the client
+        while connection.interim_heads:  # 1xx responses are not relayed
             data = data[data.index(b"\r\n\r\n") + 4 :]
             connection.interim_heads -= 1
         end = data.find(b"\r\n\r\n") + 4
         if end < 4:
-            connection.lose("the pod's answer is not HTTP")
+            connection.fail("the response is not HTTP")
             return None
         head = data[:end]
         facts = read_head(head)
@@ -298,8 +278,8 @@ class Exchange:
         assert ticket is not None and ticket.endpoint is not None  # noqa: S101, PT018
         status = connection.status
         if status < 429 or (status < 500 and status != 429):  # as is_failure
-            self.route.admission.pool.answered(ticket.endpoint)
-        elif self._refused(connection, facts):
+            self.route.admission.pool.response_started(ticket.endpoint)
+        elif self._rejected_by_pod(connection, facts):
             return None
         self.facts = facts
         if self.charged > SMALL_BYTES:
@@ -308,26 +288,26 @@ class Exchange:
         length = facts.content_length
         dechunk = connection.keep_parts and facts.is_chunked
         if (length is None and facts.ends_at_close) or dechunk:
-            self.client.close_after = True
+            self.reply.close_after = True
         self.stream = facts.is_event_stream
-        streamed = facts.is_event_stream or (length is not None and length > HOLD_BYTES)
+        streamed = facts.is_event_stream or (length is not None and length > BUFFER_BYTES)
         connection.collect = streamed or connection.keep_parts
         if connection.body_parts and not connection.collect:
             connection.body_parts = []
         if streamed:
-            self.held = None
+            self.buffered = None
             self.reader = StreamReader(is_event_stream=facts.is_event_stream)
-        elif held:
-            held.clear()
-        extra = self.answer_headers()
+        elif buffered:
+            buffered.clear()
+        extra = self.response_headers()
         if facts.is_event_stream:
             extra += stream_headers(facts)
         return edit_head(head, facts, extra, dechunk=dechunk), data[end:]
 
-    def _refused(self, connection: UpstreamConnection, facts: HeadFacts) -> bool:
-        """The pod answered 429 or 5xx; True when the request is tried on another pod instead.
+    def _rejected_by_pod(self, connection: UpstreamConnection, facts: HeadFacts) -> bool:
+        """Count a response of 429 or 5xx; True when the request is retried on another pod.
 
-        A pod that says until when it refuses (it drains) is left alone that long.
+        A pod that drains (503 with Retry-After) gets no requests for that time.
         """
         route, ticket = self.route, self.ticket
         assert ticket is not None and ticket.endpoint is not None  # noqa: S101, PT018
@@ -338,7 +318,7 @@ class Exchange:
             pool.pause(endpoint, time.monotonic(), max(float(seconds), 0.1))
             elsewhere = pool.has_other(avoid)
         else:
-            route.pod_failed(endpoint, f"it answered {connection.status}")
+            route.pod_failed(endpoint, f"HTTP {connection.status}")
             if connection.status not in REFUSALS:
                 return False
             if pool.choose(time.monotonic(), ticket.avoid | avoid, ticket.width) is None:
@@ -353,7 +333,7 @@ class Exchange:
     def _read_parts(
         self, connection: UpstreamConnection, reader: StreamReader, data: bytes
     ) -> bytes:
-        """Look for the first token and the counts; what the client gets of ``data``."""
+        """Find the first token and the token counts; return the bytes for the client."""
         body = connection.take_parts()
         if body and reader.feed(body):
             now = time.monotonic()
@@ -363,10 +343,10 @@ class Exchange:
 
     def _complete(self, connection: UpstreamConnection) -> None:
         tail = self.last_bytes
-        if self.held:
-            tail = bytes(self.held)
+        if self.buffered:
+            tail = bytes(self.buffered)
             self.wrote = True
-            self.client.write(tail)
+            self.reply.write(tail)
         status, ticket, reader = self.status, self.ticket, self.reader
         assert ticket is not None and ticket.endpoint is not None  # noqa: S101, PT018
         if status < 429 or (status < 500 and status != 429):  # as is_failure
@@ -377,7 +357,7 @@ class Exchange:
                     self.route.admission.pool.completed(ticket.endpoint)
                 tokens = plain_completion_tokens(tail)
                 if tokens is not None:
-                    self.route.tally.generated(self.klass, tokens)
+                    self.route.stats.generated(self.klass, tokens)
         self.connection = None
         connection.done()
         self._end()
@@ -385,11 +365,11 @@ class Exchange:
     def _count_stream(
         self, connection: UpstreamConnection, reader: StreamReader, endpoint: Endpoint
     ) -> None:
-        """Count the tokens of a stream that is complete; its pod is in order."""
+        """Count the tokens of a complete stream, and its pod's outcome."""
         route = self.route
         self._read_parts(connection, reader, b"")
         if reader.error and not reader.first_token:
-            route.pod_failed(endpoint, "its stream held an error only", after_head=True)
+            route.pod_failed(endpoint, "the stream contained only an error", after_head=True)
         else:
             route.admission.pool.completed(endpoint)
         tokens = reader.completion_tokens()
@@ -397,38 +377,38 @@ class Exchange:
             tokens = reader.events - 1  # the last one is the end mark
         if tokens is None:
             return
-        route.tally.generated(self.klass, tokens)
+        route.stats.generated(self.klass, tokens)
         first, each = self.first_token_at, tokens / self.width
         if first is not None and each > 1.0:
             seconds = (time.monotonic() - first) / (each - 1.0)
-            route.tally.time_per_output_token[self.klass].observe(seconds)
+            route.stats.time_per_output_token[self.klass].observe(seconds)
 
     def upstream_lost(self, reason: str) -> None:
-        """The connection to the pod ended before the answer was complete."""
+        """The connection to the pod ended before the response was complete."""
         connection, self.connection = self.connection, None
         facts = self.facts
         ticket = self.ticket
         if connection is None or ticket is None or ticket.endpoint is None:
             return
         if facts is not None and facts.ends_at_close and connection.head_complete:
-            if self.held is not None:
+            if self.buffered is not None:
                 self.wrote = True
-                self.client.write(bytes(self.held))
+                self.reply.write(bytes(self.buffered))
             self._end()
             return
         pool = self.route.admission.pool
         endpoint = ticket.endpoint
-        # A kept connection is sent to when the request starts.
+        # A reused connection gets the request at the start of the ticket.
         stale = connection.used and time.monotonic() - ticket.started <= STALE_SECONDS
-        if facts is None and stale and not self.replayed and not self.held:
+        if facts is None and stale and not self.replayed and not self.buffered:
             self.replayed = True
-            self.route.tally.retries["StaleConnection"] += 1
+            self.route.stats.retries["StaleConnection"] += 1
             self._connect(endpoint.address)
             return
         if facts is None or not is_failure(self.status):
             self.route.pod_failed(endpoint, reason, after_head=facts is not None)
         logger.warning(
-            "request %s of %s: pod %s: %s",
+            "request %s of %s failed on pod %s: %s",
             self.name,
             self.route.spec.key,
             endpoint.address,
@@ -437,21 +417,23 @@ class Exchange:
         if facts is None and not self.replayed and pool.has_other({endpoint.address}):
             self._try_again("PodDied", avoid=endpoint.address)
             return
-        error = bad_gateway("pod_died", f"the model pod broke the request: {reason}")
+        error = bad_gateway(
+            "pod_died", f"the model pod failed during the request: {reason}; retry the request"
+        )
         if self.wrote:
             self._break_stream(connection, error)
         else:
             self.fail(error)
 
     def _break_stream(self, connection: UpstreamConnection, error: ApiError) -> None:
-        """Tell a streaming client, if the framing still allows it, then cut without an end mark."""
+        """Send an error event if the framing allows one, then close without an end mark."""
         facts = self.facts
         assert facts is not None  # noqa: S101
         self.status = error.status
         if facts.is_event_stream:
             sent = self.last_bytes
             if connection.keep_parts:
-                self.client.write(event_after(sent, error.event()))
+                self.reply.write(event_after(sent, error.event()))
             elif (
                 facts.is_chunked
                 and sent[-2:] in (b"", b"\r\n")
@@ -459,41 +441,47 @@ class Exchange:
                 and connection.is_between_chunks()
             ):
                 event = event_after(sent[:-2], error.event())
-                self.client.write(b"%x\r\n%s\r\n" % (len(event), event))
-        self.client.close_after = True
+                self.reply.write(b"%x\r\n%s\r\n" % (len(event), event))
+        self.reply.close_after = True
         self._end()
 
     # -- the end -------------------------------------------------------------------------------
 
     def enforce_timeouts(self, now: float) -> None:
-        """End a request whose pod takes longer than the route allows; called every second or so."""
+        """End a request whose pod exceeds a timeout of the route; called about once a second."""
         ticket, connection = self.ticket, self.connection
         if ticket is None or ticket.endpoint is None or connection is None:
-            return  # in queue, or connecting: these have limits of their own
-        if self.active or connection.paused:  # paused: the client reads slowly, the pod waits
+            return  # queued or connecting: these have their own limits
+        if self.active or connection.paused:  # paused: a slow client blocks the pod
             self.active = False
             self.active_at = now
         timeouts = self.route.spec.timeouts
         if now - self.arrived - (self.queue_seconds or 0.0) > timeouts.total_seconds:
-            problem = f"no end after {timeouts.total_seconds:g} s"
+            problem = f"the response took longer than totalSeconds ({timeouts.total_seconds:g} s)"
         elif self.facts is None and now - ticket.started > timeouts.response_head_seconds:
-            problem = f"no answer within {timeouts.response_head_seconds:g} s"
+            problem = f"no response head within responseHeadSeconds ({timeouts.response_head_seconds:g} s)"
         elif self.facts is not None and now - self.active_at > timeouts.stream_idle_seconds:
-            problem = f"silent for {timeouts.stream_idle_seconds:g} s within its answer"
+            problem = f"no bytes for streamIdleSeconds ({timeouts.stream_idle_seconds:g} s) within the response"
         else:
             return
         address = ticket.endpoint.address
         self.route.pod_failed(ticket.endpoint, problem, after_head=self.facts is not None)
         logger.warning(
-            "request %s of %s: pod %s: %s", self.name, self.route.spec.key, address, problem
+            "request %s of %s failed on pod %s: %s",
+            self.name,
+            self.route.spec.key,
+            address,
+            problem,
         )
-        self.cut(ApiError(504, "timeout_error", "pod_timeout", f"the model pod: {problem}"))
+        self.cut(
+            ApiError(504, "timeout_error", "pod_timeout", f"the model pod timed out: {problem}")
+        )
 
     def _deadline_passed(self) -> None:
-        """The time that the client gave is over; in queue, the queue itself sees to that."""
-        self.client_deadline = None
+        """The client's deadline passed in flight; in the queue, the queue expires the request."""
+        self.deadline_timer = None
         if self.ticket is not None and self.ticket.endpoint is not None:
-            self.cut(deadline_exceeded("the deadline passed before the answer was complete"))
+            self.cut(deadline_exceeded("the deadline passed before the response was complete"))
 
     @property
     def name(self) -> str:
@@ -501,70 +489,70 @@ class Exchange:
         return self.request_id.decode("ascii", "replace")
 
     def identity(self) -> int:
-        """The same for a request that is sent again: its API key and body, not all of a large one."""
+        """A hash of API key and body (of a large one, both ends): equal when a request is resent."""
         body = self.body
         key = self.request.first.get(b"authorization")
         return hash((key, len(body), body[:IDENTITY_BYTES], body[-IDENTITY_BYTES:]))
 
     def _charge(self, count: int) -> bool:
-        if not self.client.door.budget.take(count):
+        if not self.reply.gateway.budget.take(count):
             return False
         self.charged += count
         return True
 
     def _release(self) -> None:
-        """Nothing is sent again: what was kept for that can go."""
+        """Drop what was kept for a retry: none can follow."""
         self.body = b""
         request = self.request
         request.headers = _NO_HEADERS
         request.first = _WITH_ORIGIN if b"origin" in request.first else _NOTHING
         if self.charged:
-            self.client.door.budget.give(self.charged)
+            self.reply.gateway.budget.give(self.charged)
             self.charged = 0
 
-    def _over(self) -> None:
-        """The request has ended, whichever way."""
+    def _clean_up(self) -> None:
+        """Drop everything of the ended request."""
         if self.charged:
-            self.client.door.budget.used -= self.charged
+            self.reply.gateway.budget.used -= self.charged
             self.charged = 0
         self.body = b""
-        self.held = None
-        if self.client_deadline is not None:
-            self.client_deadline.cancel()
-            self.client_deadline = None
+        self.buffered = None
+        if self.deadline_timer is not None:
+            self.deadline_timer.cancel()
+            self.deadline_timer = None
 
-    def answer_headers(self) -> bytes:
-        """Header lines that every answer of an admitted request carries."""
-        client = self.client
+    def response_headers(self) -> bytes:
+        """Header lines of every response on a route."""
+        reply = self.reply
         lines = b"x-request-id: %s\r\nx-r1-queue-ms: %d\r\nx-r1-class: %s\r\n%s" % (
             self.request_id,
             round((self.queue_seconds or 0.0) * 1000),
             _CLASS_BYTES[self.klass],
-            client.connection_header() if client.close_after or client.door.closing else b"",
+            reply.connection_header() if reply.close_after or reply.gateway.closing else b"",
         )
         return CROSS_ORIGIN + lines if b"origin" in self.request.first else lines
 
     def fail(self, error: ApiError) -> None:
-        """Answer with an error of ours; nothing of an answer was written before."""
+        """Answer with a gateway error; no byte of a response was written before."""
         self._drop_connection()
         self.status = error.status
-        self.client.write_error(error, self.answer_headers())
+        self.reply.write_error(error, self.response_headers())
         self._end()
 
     def expired(self, now: float) -> None:
-        """The request waited as long as it may (its ticket is already out of the queue)."""
+        """The queue timeout or the deadline passed; the ticket is out of the queue."""
         self.queue_seconds = now - self.arrived
-        self.fail_queued(self.route.explain_expiry(self, now))
+        self.fail_queued(self.route.expiry_error(self, now))
 
     def fail_queued(self, error: ApiError) -> None:
-        """Answer with an error of ours; counted already, and not (or no longer) in the queue."""
+        """Answer with a gateway error that is counted already; the request has no ticket."""
         self.ticket = None
         self.status = error.status
-        self.client.write_error(error, self.answer_headers())
+        self.reply.write_error(error, self.response_headers())
         self._end()
 
     def cut(self, error: ApiError) -> None:
-        """The gateway has no more time: tell the client, whatever it has already got."""
+        """End the request with ``error``, whatever was written before."""
         connection = self.connection
         if connection is None or not self.wrote:
             self.fail(error)
@@ -573,12 +561,22 @@ class Exchange:
             self._break_stream(connection, error)
 
     def client_gone(self) -> None:
-        """The client closed: free its place, and let the pod stop."""
+        """The client closed its connection: free the seat and stop the pod's generation."""
         self._drop_connection()
-        self._over()
+        self._clean_up()
         ticket, self.ticket = self.ticket, None
         if ticket is not None:
             self.route.cancelled(self, ticket)
+
+    def pause(self) -> None:
+        """Stop reading from the pod: the client reads more slowly than the pod writes."""
+        if self.connection is not None:
+            self.connection.pause()
+
+    def resume(self) -> None:
+        """Read from the pod again."""
+        if self.connection is not None:
+            self.connection.resume()
 
     def _drop_connection(self) -> None:
         if self.connecting is not None:
@@ -589,10 +587,10 @@ class Exchange:
             connection.close()
 
     def _end(self) -> None:
-        self._over()
+        self._clean_up()
         ticket, self.ticket = self.ticket, None
         self.route.ended(self, ticket)
-        self.client.exchange_done()
+        self.reply.exchange_done()
 
 
 _CLASS_BYTES = tuple(klass.name.encode() for klass in PriorityClass)

@@ -1,4 +1,4 @@
-"""What an operator tells a running gateway to keep free, over the real admin port."""
+"""Seat reservations of the operator, over the real admin port."""
 
 import asyncio
 import json
@@ -17,24 +17,27 @@ from scripted_pod import Conversation, ScriptedPod, until
 
 OpenGateway = Callable[..., Awaitable[GatewayServer]]
 NewPod = Callable[..., Awaitable[ScriptedPod]]
-PROMISED = {"Q1": {"timeToFirstTokenMilliseconds": 500}}
+WITH_TARGET = {"Q1": {"timeToFirstTokenMilliseconds": 500}}
 
 
-async def advise(gateway: GatewayServer, body: Any) -> tuple[int, str]:
-    """PUT the advice; status and text of the answer."""
-    url = f"http://127.0.0.1:{gateway.admin_port}/seat-reservations"
-    async with aiohttp.ClientSession() as session, session.put(url, data=json.dumps(body)) as said:
-        return said.status, await said.text()
+async def reserve_seats(server: GatewayServer, body: Any) -> tuple[int, str]:
+    """PUT the reservations; status and text of the response."""
+    url = f"http://127.0.0.1:{server.admin_port}/seat-reservations"
+    async with (
+        aiohttp.ClientSession() as session,
+        session.put(url, data=json.dumps(body)) as response,
+    ):
+        return response.status, await response.text()
 
 
-async def ask(session: aiohttp.ClientSession, gateway: GatewayServer, klass: str) -> int:
-    url = f"http://127.0.0.1:{gateway.port}/v1/chat/completions"
-    async with session.post(url, json={"model": "m"}, headers={"x-r1-priority": klass}) as said:
-        await said.read()
-        return said.status
+async def ask(session: aiohttp.ClientSession, server: GatewayServer, klass: str) -> int:
+    url = f"http://127.0.0.1:{server.port}/v1/chat/completions"
+    async with session.post(url, json={"model": "m"}, headers={"x-r1-priority": klass}) as response:
+        await response.read()
+        return response.status
 
 
-async def test_advised_seats_stay_free_for_the_urgent(
+async def test_seats_reserved_by_the_operator_stay_free_for_urgent_requests(
     open_gateway: OpenGateway, new_pod: NewPod
 ) -> None:
     let_go = asyncio.Event()
@@ -44,20 +47,20 @@ async def test_advised_seats_stay_free_for_the_urgent(
         conversation.answer(b"{}")
 
     pod = await new_pod(slow)
-    gateway = await open_gateway(pod, classes=PROMISED)
-    admission = gateway.door.routes["default/m"].admission
+    server = await open_gateway(pod, classes=WITH_TARGET)
+    admission = server.gateway.routes["default/m"].admission
     body = {"validSeconds": 30, "routes": {"default/m": {"Q1": 2}, "default/unknown": {"Q1": 1}}}
-    assert await advise(gateway, body) == (204, "")
+    assert await reserve_seats(server, body) == (204, "")
     async with aiohttp.ClientSession() as session:
-        batch = [asyncio.create_task(ask(session, gateway, "Q3")) for _ in range(4)]
+        batch = [asyncio.create_task(ask(session, server, "Q3")) for _ in range(4)]
         await until(lambda: admission.waiting == 2)
-        metrics = f"http://127.0.0.1:{gateway.admin_port}/metrics"
+        metrics = f"http://127.0.0.1:{server.admin_port}/metrics"
         async with session.get(metrics) as answer:
             text = await answer.text()
         labels = 'class="Q3",inference="m",inference_namespace="default"'
         assert f"r1_gateway_seats_reserved{{{labels}}} 2.0" in text
         assert f"r1_gateway_seats_reserved_by_operator{{{labels}}} 2.0" in text
-        urgent = asyncio.create_task(ask(session, gateway, "Q1"))
+        urgent = asyncio.create_task(ask(session, server, "Q1"))
         await until(lambda: len(pod.requests) == 3)
         assert admission.waiting == 2, "less urgent work leaves the seats alone"
         let_go.set()
@@ -65,27 +68,27 @@ async def test_advised_seats_stay_free_for_the_urgent(
 
 
 @pytest.mark.parametrize("body", [[], {"validSeconds": 10, "routes": {"default/m": {"Q9": 1}}}])
-async def test_what_is_no_advice_is_refused_and_says_why(
+async def test_invalid_seat_reservations_are_rejected_with_the_reason(
     open_gateway: OpenGateway, body: Any
 ) -> None:
-    gateway = await open_gateway(classes=PROMISED)
-    status, text = await advise(gateway, body)
+    server = await open_gateway(classes=WITH_TARGET)
+    status, text = await reserve_seats(server, body)
     assert status == 400
     assert "error" in json.loads(text)
 
 
-async def test_the_operators_own_client_is_understood(
+async def test_seat_reservations_of_the_operators_client_are_applied(
     open_gateway: OpenGateway, new_pod: NewPod
 ) -> None:
-    gateway = await open_gateway(await new_pod(), classes=PROMISED)
-    url = f"http://127.0.0.1:{gateway.admin_port}"
+    server = await open_gateway(await new_pod(), classes=WITH_TARGET)
+    url = f"http://127.0.0.1:{server.admin_port}"
     signals = GatewaySignals(GatewayDirectory(None, urls=(url,)))
     async with aiohttp.ClientSession() as session:
-        assert await ask(session, gateway, "Q1") == 200
+        assert await ask(session, server, "Q1") == 200
     (sample,) = (await signals.read()).routes["default/m"]
     assert sample.offered_by_class == {ClassName.Q1: 1, ClassName.Q2: 0, ClassName.Q3: 0}
     assert sample.held_seconds is not None
-    await signals.advise({"default/m": {"Q1": 2}}, 30.0)
-    admission = gateway.door.routes["default/m"].admission
-    assert admission.held_back(PriorityClass.Q3, gateway.door.now()) == (2, 2)
+    await signals.reserve_seats({"default/m": {"Q1": 2}}, 30.0)
+    admission = server.gateway.routes["default/m"].admission
+    assert admission.reserved_against(PriorityClass.Q3, server.gateway.now()) == (2, 2)
     await signals.close()

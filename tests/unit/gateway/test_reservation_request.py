@@ -1,4 +1,4 @@
-"""What an operator may tell a gateway: read whole, or refused with the field's name."""
+"""Body of `PUT /seat-reservations`: read whole, or rejected with the field's name."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from r1_gateway.admission.classes import PriorityClass
 from r1_gateway.admission.reservation_request import InvalidReservation, parse_reservations
 
 
-def test_advice_is_seats_by_route_and_class_for_a_while() -> None:
+def test_a_reservation_request_names_seats_by_route_and_class() -> None:
     body = json.dumps({"validSeconds": 10, "routes": {"default/chat": {"Q1": 3, "Q2": 0}}})
-    advice = parse_reservations(body.encode())
-    assert advice.valid_seconds == 10.0
-    assert advice.routes == {"default/chat": {PriorityClass.Q1: 3, PriorityClass.Q2: 0}}
+    request = parse_reservations(body.encode())
+    assert request.valid_seconds == 10.0
+    assert request.routes == {"default/chat": {PriorityClass.Q1: 3, PriorityClass.Q2: 0}}
 
 
 @pytest.mark.parametrize(
-    ("body", "says"),
+    ("body", "message"),
     [
         ("", "not JSON"),
         ("[]", "must be an object"),
@@ -37,6 +37,6 @@ def test_advice_is_seats_by_route_and_class_for_a_while() -> None:
         ('{"validSeconds": 1, "routes": {"a/b": {"Q1": true}}}', "routes.a/b.Q1"),
     ],
 )
-def test_what_is_no_advice_is_refused_by_its_field(body: str, says: str) -> None:
-    with pytest.raises(InvalidReservation, match=says):
+def test_an_invalid_reservation_request_is_rejected_with_the_field(body: str, message: str) -> None:
+    with pytest.raises(InvalidReservation, match=message):
         parse_reservations(body.encode())
