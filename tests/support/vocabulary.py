@@ -31,52 +31,20 @@ PRODUCT = (
     "benchmarks",
 )
 
-NAMES = [
-    "NoRoom",
-    "Asleep",
-    "WakeUp",
-    "NoReplicaServes",
-    "NotDecided",
-    "ChildRefused",
-    "EngineArgumentsRefused",
-    "PodNotMade",
-    "JobRefused",
-    "VerdictFound",
-    "NoVerdict",
-    "ForecastUnproved",
-    "BacktestFor",
-    "BacktestAgainst",
-    "BacktestOfAnother",
-    "OnlyOursKeepsTheObjective",
-    "Dearer",
-    "R1NobodyLeads",
-    "R1NeedsMoreThanItMayHave",
-    "R1WatchesMissEvents",
-    "R1PromiseMissed",
-    "R1ReconcilesFail",
-    "R1RequestsRefused",
-    "R1ForecastShardSilent",
-    "R1GatewaySilent",
-    "replicasWorth",
-    "heldAtPerReplica",
-    "highestNeed",
-    "seatsHeldBack",
-    "heldSeconds",
-    "r1_gateway_seats_held_back",
-    "r1_gateway_seats_advised",
-    "r1_operator_seats_held_back",
-    "r1_operator_leading",
-    "r1_operator_forecast_planned",
-    "r1_operator_resync_repairs",
-    "r1_forecast_subjects",
-    "deepseek.ai/tried",
-    "deepseek.ai/elects",
-    "as-written",
-    "r1_board",
-    "r1_owners",
-    "r1_pool",
-    "patienceSeconds",
-]
+NAMES = re.findall(
+    r"\S+",
+    """
+NoRoom Asleep WakeUp NoReplicaServes NotDecided ChildRefused EngineArgumentsRefused PodNotMade
+JobRefused VerdictFound NoVerdict ForecastUnproved BacktestFor BacktestAgainst
+BacktestOfAnother OnlyOursKeepsTheObjective Dearer R1NobodyLeads R1NeedsMoreThanItMayHave
+R1WatchesMissEvents R1PromiseMissed R1ReconcilesFail R1RequestsRefused R1ForecastShardSilent
+R1GatewaySilent replicasWorth heldAtPerReplica highestNeed seatsHeldBack heldSeconds
+r1_gateway_seats_held_back r1_gateway_seats_advised r1_operator_seats_held_back
+r1_operator_leading r1_operator_forecast_planned r1_operator_resync_repairs
+r1_forecast_subjects deepseek.ai/tried deepseek.ai/elects as-written r1_board r1_owners r1_pool
+patienceSeconds
+""",
+)
 """API names that were replaced."""
 
 WORDS = r"""
@@ -87,54 +55,15 @@ spells?|herd|newcomers?|judgement|lived|played
 """.replace("\n", "")
 """Private dialect in strings that people read."""
 
-MODULES = [
-    "holdback",
-    "advice",
-    "tally",
-    "door",
-    "doors",
-    "courses",
-    "foresight",
-    "anticipation",
-    "allowance",
-    "needs",
-    "urgency",
-    "durations",
-    "room",
-    "vouch",
-    "promise",
-    "promised",
-    "promises",
-    "patience",
-    "lanes",
-    "past",
-    "kept",
-    "followed",
-    "strides",
-    "judgement",
-    "subject",
-    "subjects",
-    "board",
-    "owners",
-    "world",
-    "mirror",
-    "mirrors",
-    "views",
-    "intake",
-    "resync",
-    "fights",
-    "exposition",
-    "statuses",
-    "asking",
-    "proof",
-    "course",
-    "seen",
-    "news",
-    "tried",
-    "told",
-    "said",
-    "asked",
-]
+MODULES = re.findall(
+    r"\S+",
+    """
+holdback advice tally door doors courses foresight anticipation allowance needs urgency
+durations room vouch promise promised promises patience lanes past kept followed judgement
+subject subjects board owners world mirror mirrors views intake resync fights exposition
+statuses asking proof course seen news tried told said asked counterfactual evidence
+""",
+)
 """Parts of module names that were replaced."""
 
 TEST_NAME = re.compile(r"test_(and|but|nor|neither|it|what|who)(_|$)")
