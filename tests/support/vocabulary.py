@@ -42,7 +42,7 @@ R1GatewaySilent replicasWorth heldAtPerReplica highestNeed seatsHeldBack heldSec
 r1_gateway_seats_held_back r1_gateway_seats_advised r1_operator_seats_held_back
 r1_operator_leading r1_operator_forecast_planned r1_operator_resync_repairs
 r1_forecast_subjects deepseek.ai/tried deepseek.ai/elects as-written r1_board r1_owners r1_pool
-patienceSeconds
+patienceSeconds AtMin AtMax AwaitingIdle SeatsLeave hour-echo
 """,
 )
 """API names that were replaced."""
