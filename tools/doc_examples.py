@@ -1,11 +1,13 @@
 """Print the example outputs of README: `r1 explain` and `r1 backtest` on synthetic load.
 
-Usage: .venv/bin/python tools/doc_examples.py [explain|backtest]
-The decisions and the backtest are computed by the product's own code; only the load is made up.
+Usage: .venv/bin/python tools/doc_examples.py [explain | backtest | write]
+`write` puts the output of `r1 explain` into README; a contract test compares the two. The decisions
+and the backtest are computed by the product's own code; only the load is synthetic.
 """
 
 from __future__ import annotations
 
+import io
 import math
 import sys
 import tempfile
@@ -25,6 +27,8 @@ from r1_operator.plan.signals.demand import Demand
 from r1_operator.plan.signals.forecast import ForecastGate, ReceivedForecast
 
 START = 1_700_000_000.0
+README = Path(__file__).resolve().parents[1] / "README.md"
+SECTION = "## Why this count? `r1 explain`\n"
 MANIFEST = """
 apiVersion: deepseek.ai/v1
 kind: R1Inference
@@ -39,8 +43,11 @@ spec:
 """
 
 
-def explain() -> None:
-    """Play a rise that the forecast announces and the fall after it; print what explain prints."""
+def explain() -> str:
+    """Return the output of `r1 explain` for a rise that the forecast announces, and its fall.
+
+    The inputs, which follow in the real output, are left out.
+    """
     policy = ScalingPolicy(
         min_replicas=2,
         max_replicas=10,
@@ -71,7 +78,18 @@ def explain() -> None:
         replicas = decision.replicas
     if not moved or moved[-1] is not newest:
         moved.append(newest)
-    print_decisions(Console(width=110), "default/production-r1", moved)
+    out = Console(width=140, record=True, file=io.StringIO())
+    print_decisions(out, "default/production-r1", [{**each, "inputs": {}} for each in moved])
+    return "\n".join(line.rstrip() for line in out.export_text().splitlines()).strip()
+
+
+def write() -> None:
+    """Put the output of `r1 explain` into README."""
+    text = README.read_text()
+    before, mark, rest = text.partition(SECTION)
+    intro, _, after = rest.partition("```\n")
+    _, _, end = after.partition("\n```\n")
+    README.write_text(f"{before}{mark}{intro}```\n{explain()}\n```\n{end}")
 
 
 def run_backtest() -> None:
@@ -90,6 +108,8 @@ def run_backtest() -> None:
 if __name__ == "__main__":
     chosen = sys.argv[1:] or ["explain", "backtest"]
     if "explain" in chosen:
-        explain()
+        print(explain())
     if "backtest" in chosen:
         run_backtest()
+    if "write" in chosen:
+        write()

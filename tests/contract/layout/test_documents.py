@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -83,3 +85,11 @@ def test_records_have_an_index_and_half_a_page() -> None:
         assert f"({record.name})" in index, record.name
         if not record.name.startswith("0005"):  # the table of dependencies grows with them
             assert len(record.read_text().split()) <= 420, record.name
+
+
+def test_readme_shows_the_present_output_of_explain() -> None:
+    """After a change of messages: `.venv/bin/python tools/doc_examples.py write`."""
+    command = [sys.executable, str(ROOT / "tools/doc_examples.py"), "explain"]
+    printed = subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+    clock = re.compile(r"\d\d:\d\d:\d\d")  # shown in the time zone of the machine
+    assert clock.sub("", printed) in clock.sub("", (ROOT / "README.md").read_text())
