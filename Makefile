@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 DURATION ?= 10m
 TRACE ?=
 ARGS ?=
-BENCHES := gateway runtime operator-scale cluster decision $(if $(R1_TRACES),priorities holdback elastic leaderboard forecast unseen forecaster)
+BENCHES := gateway runtime operator-scale cluster decision $(if $(R1_TRACES),priorities seat-reservation elastic leaderboard forecast unseen forecaster)
 
 help: ## this help
 	@grep -hE '^[a-z][a-z-]*%?:.*##' $(MAKEFILE_LIST) | sort | awk -F':.*## ' '{printf "  \033[1mmake %-14s\033[0m %s\n", $$1, $$2}'
@@ -41,6 +41,9 @@ crds: setup ## write crds/ (and the chart's copy) out of the Python types
 	$(BIN)/python -m r1_operator.api.reference
 	tools/chart-crd
 
+docs: setup ## the documentation as a site in out/site, offline
+	tools/docs
+
 up: setup ## boot the local cluster and leave it running
 	$(BIN)/r1-cluster up
 
@@ -67,4 +70,4 @@ lock: setup ## rewrite constraints/*.txt
 clean: ## remove what was built here (the cache outside the clone stays)
 	rm -rf $(VENV) out build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 
-.PHONY: help setup demo test lint fmt unit crds up down images bench knative lock clean
+.PHONY: help setup demo test lint fmt unit crds docs up down images bench knative lock clean

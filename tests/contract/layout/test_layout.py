@@ -1,4 +1,4 @@
-"""The tree itself: roots that hide nothing, files that stay readable, nothing of one machine in them."""
+"""Layout of the repository: root folders, file lengths, constraints, numbers of decision records."""
 
 import subprocess
 import sys
