@@ -32,7 +32,7 @@ QUICK = OperatorSettings(
     http_host="127.0.0.1",
     http_port=0,
     decision_seconds=0.5,
-    resync_seconds=5.0,
+    relist_seconds=5.0,
 )
 """Settings of an operator without a Lease that looks around often."""
 

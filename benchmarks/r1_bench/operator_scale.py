@@ -46,7 +46,7 @@ from r1_operator.kube.kinds import DEPLOYMENT, R1INFERENCE, Key
 NAMESPACE_SIZE = 500
 CHANGES = 200
 _SPACING_SECONDS = 0.1
-_MAKER = replace(QUICK, decision_seconds=2.0, resync_seconds=300.0)
+_MAKER = replace(QUICK, decision_seconds=2.0, relist_seconds=300.0)
 """The first operator looks around seldom: what it does besides making takes time from it."""
 
 
@@ -143,14 +143,14 @@ async def measure(kubeconfig: Path, count: int, folder: Path) -> Measured:
             async def settled() -> bool:
                 if process.returncode is not None:
                     raise RuntimeError(f"the operator ended: {log.read_text()[-2000:]}")
-                return "all resources reconciled" in log.read_text()
+                return "all R1Inferences are reconciled" in log.read_text()
 
             await until(settled, "the measured operator has settled", seconds=600)
             seconds, cpu = time.monotonic() - started, _cpu_seconds(process.pid)
             text = log.read_text()
-            seen = int(text.split(" resources in view")[0].rsplit(" ", 1)[1])
-            if seen != count:
-                raise AssertionError(f"{seen} of {count} resources were seen")
+            stored = int(text.split("stores are complete: ")[1].split(" ", 1)[0])
+            if stored != count:
+                raise AssertionError(f"the stores have {stored} of {count} resources")
             await asyncio.sleep(20)  # past the warm-up, when statuses are looked at again
             writes = await _writes_to_resources(port)
             times = sorted(await _changes(api, count))

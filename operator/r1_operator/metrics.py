@@ -89,7 +89,7 @@ class OperatorMetrics:
         )
         self.relist_repairs = Counter(
             "r1_operator_relist_repairs_total",
-            "Objects that the watch had missed and a relist found, by kind.",
+            "Objects that a relist repaired after missed watch events, by kind.",
             ["kind"],
             registry=self.registry,
         )

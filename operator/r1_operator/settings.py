@@ -109,7 +109,7 @@ class OperatorSettings:
 
     workers: int = _setting(8, "Number of concurrent reconciles.")
     max_concurrent_requests: int = _setting(16, "Number of concurrent requests to the API server.")
-    resync_seconds: float = _setting(
+    relist_seconds: float = _setting(
         300.0, "Relist period in seconds; a lost watch event is repaired within this time."
     )
     decision_seconds: float = _setting(
@@ -172,7 +172,7 @@ class OperatorSettings:
         for name in ("workers", "max_concurrent_requests"):
             if getattr(self, name) < 1:
                 raise BadSetting(f"{variable(name)} must be at least 1")
-        for name in ("resync_seconds", "decision_seconds", "silent_watch_seconds"):
+        for name in ("relist_seconds", "decision_seconds", "silent_watch_seconds"):
             if getattr(self, name) <= 0:
                 raise BadSetting(f"{variable(name)} must be greater than 0")
         name = self.identity or f"{socket.gethostname()}-{os.getpid()}"

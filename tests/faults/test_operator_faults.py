@@ -140,7 +140,7 @@ async def until_settled_at(api: Api, key: Key, generation: int) -> dict[str, Any
 @pytest.fixture
 def settings(namespace: str) -> OperatorSettings:
     """An operator of this namespace that finds lost events within two seconds."""
-    return replace(QUICK, namespaces=(namespace,), resync_seconds=2.0)
+    return replace(QUICK, namespaces=(namespace,), relist_seconds=2.0)
 
 
 async def test_a_crash_after_any_write_ends_where_no_crash_ends(
@@ -179,7 +179,7 @@ async def test_a_crash_after_any_write_ends_where_no_crash_ends(
                 assert same(state) == references[generation - 1], f"crash after write {writes}"
 
 
-async def test_without_any_watch_event_everything_is_found_by_the_resync(
+async def test_without_watch_events_a_relist_finds_every_change(
     api: Api,
     apiserver: Path,
     namespace: str,

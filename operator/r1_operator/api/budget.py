@@ -179,8 +179,8 @@ def _may_hold(spec: Any) -> bool:
 
 
 def _budget(spec: Any) -> Budget:
-    found = spec.autoscaling.budget if spec.autoscaling is not None else None
-    return found if found is not None else Budget()
+    budget = spec.autoscaling.budget if spec.autoscaling is not None else None
+    return budget if budget is not None else Budget()
 
 
 def _holds(spec: Any, each: float, limit: float) -> bool:

@@ -156,10 +156,10 @@ def to_json(value: Any, *, defaults: bool = True) -> Any:
     if isinstance(value, Mapping):
         return {key: to_json(item, defaults=defaults) for key, item in value.items()}
     if is_dataclass(value):
-        found = {
+        result = {
             member.json: to_json(getattr(value, member.name), defaults=defaults)
             for member in members(type(value))
             if defaults or getattr(value, member.name) != member.default
         }
-        return {key: item for key, item in found.items() if item is not None}
+        return {key: item for key, item in result.items() if item is not None}
     return value

@@ -52,10 +52,10 @@ def read(
                 errors.append(FieldError(f"{path}.{key}", "unknown field"))
     filled: dict[str, Any] = {}
     for member in declared:
-        found = value.get(member.json)
-        if found is not None:
+        field_value = value.get(member.json)
+        if field_value is not None:
             here = f"{path}.{member.json}"
-            filled[member.name] = _member_value(member, found, here, errors, strict)
+            filled[member.name] = _member_value(member, field_value, here, errors, strict)
         elif member.default is MISSING:
             errors.append(FieldError(f"{path}.{member.json}", "is required"))
     if len(errors) > before:
@@ -101,11 +101,11 @@ def _items(
 def _refuse_repeats(
     identities: Sequence[Any], path: str, detail: str, errors: list[FieldError]
 ) -> None:
-    seen: set[Any] = set()
+    identities_so_far: set[Any] = set()
     for index, identity in enumerate(identities):
-        if identity is not None and identity in seen:
+        if identity is not None and identity in identities_so_far:
             errors.append(FieldError(f"{path}[{index}]", f"another item {detail}"))
-        seen.add(identity)
+        identities_so_far.add(identity)
 
 
 def _entries(

@@ -425,5 +425,5 @@ class Autoscaling:
 
 
 def _all_differ(identities: Iterable[tuple[MetricType, str]]) -> bool:
-    found = list(identities)
-    return len(set(found)) == len(found)
+    listed = list(identities)
+    return len(set(listed)) == len(listed)

@@ -122,9 +122,9 @@ def schema_of(cls: type) -> Schema:
     if required:
         schema["required"] = required
     schema["properties"] = {member.json: _property(member) for member in declared}
-    found = [_validation(rule) for rule in rules(cls)]
-    if found:
-        schema["x-kubernetes-validations"] = found
+    validations = [_validation(rule) for rule in rules(cls)]
+    if validations:
+        schema["x-kubernetes-validations"] = validations
     return schema
 
 

@@ -51,7 +51,7 @@ async def run(options: argparse.Namespace) -> int:
 
 async def _all(api: Api, options: argparse.Namespace) -> int:
     try:
-        found = [
+        items = [
             item
             async for page in api.list_pages(R1INFERENCE, options.namespace)
             for item in page["items"]
@@ -63,15 +63,15 @@ async def _all(api: Api, options: argparse.Namespace) -> int:
             NOT_FOUND,
         ) from None
     if options.json:
-        print_json(found)
+        print_json(items)
         return OK
-    if not found:
+    if not items:
         console().print("There are no R1Inferences. Create one: kubectl apply -f examples/")
         return OK
     table = Table(box=None, pad_edge=False, header_style="bold")
     for heading in ("NAMESPACE", "NAME", "READY", "DESIRED", "AVAILABLE", "MODE", "AGE", "MESSAGE"):
         table.add_column(heading, no_wrap=heading != "MESSAGE", overflow="fold")
-    for item in found:
+    for item in items:
         status, metadata = item.get("status") or {}, item["metadata"]
         ready = condition(status, "Ready")
         table.add_row(
@@ -90,11 +90,11 @@ async def _all(api: Api, options: argparse.Namespace) -> int:
 
 async def _one(api: Api, options: argparse.Namespace) -> int:
     namespace = options.namespace or "default"
-    found = await api.get(R1INFERENCE, namespace, options.name)
-    if found is None:
+    resource = await api.get(R1INFERENCE, namespace, options.name)
+    if resource is None:
         raise CommandFailed(f"R1Inference {namespace}/{options.name} does not exist", NOT_FOUND)
     if options.json:
-        print_json(found)
+        print_json(resource)
         return OK
     pods = [
         item
@@ -103,13 +103,13 @@ async def _one(api: Api, options: argparse.Namespace) -> int:
         )
         for item in page["items"]
     ]
-    _print_one(found, pods)
+    _print_one(resource, pods)
     return OK
 
 
-def _print_one(found: Json, pods: list[Json]) -> None:
-    out, status = console(), found.get("status") or {}
-    out.print(f"[bold]{found['metadata']['namespace']}/{found['metadata']['name']}[/bold]")
+def _print_one(resource: Json, pods: list[Json]) -> None:
+    out, status = console(), resource.get("status") or {}
+    out.print(f"[bold]{resource['metadata']['namespace']}/{resource['metadata']['name']}[/bold]")
     out.print(
         f"{status.get('availableReplicas', 0)} of {status.get('desiredReplicas', '?')} replicas"
         f" available, mode {status.get('mode', '-')}"
@@ -158,8 +158,8 @@ def summary(status: Json) -> str:
 
 def condition(status: Json, name: str) -> dict[str, Any]:
     """One condition of a status; empty if it does not exist."""
-    found = (one for one in status.get("conditions") or () if one.get("type") == name)
-    return dict(next(found, {}))
+    matching = (one for one in status.get("conditions") or () if one.get("type") == name)
+    return dict(next(matching, {}))
 
 
 def _colored(value: str) -> str:

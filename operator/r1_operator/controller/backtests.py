@@ -212,10 +212,10 @@ class BacktestController:
     async def _observe(self, key: Key, backtest: R1Backtest) -> BacktestObservation:
         run, busy_with, unread = None, None, None
         for owner, job in self._stores.all_of(JOB):
-            found = read_run(job)
-            if found.name == job_name(backtest):
-                run = found
-            elif found.ended_at is None:
+            candidate = read_run(job)
+            if candidate.name == job_name(backtest):
+                run = candidate
+            elif candidate.ended_at is None:
                 busy_with = str(owner)
         if run is None and backtest.status.get("phase") == BacktestPhase.RUNNING:
             run, unread = await self._read_missing_job(key, backtest)
@@ -307,11 +307,11 @@ class BacktestController:
         )
 
     async def _find_job(self, backtest: R1Backtest) -> Run | None:
-        found = await self._api.get(JOB, self._site.namespace, job_name(backtest))
-        if found is None:
+        job = await self._api.get(JOB, self._site.namespace, job_name(backtest))
+        if job is None:
             return None
-        self._stores.put(JOB, found)
-        return read_run(found)
+        self._stores.put(JOB, job)
+        return read_run(job)
 
     async def _start(self, observation: BacktestObservation, job: Json) -> BacktestObservation:
         """Create the Job, unless its backoff has not elapsed; the new observation."""
@@ -319,14 +319,14 @@ class BacktestController:
         request = ChildWrite(JOB.name, "create", manifest_hash(job))
         if self._backoff.pause(key, request, self._now()) <= 0:
             try:
-                made = await self._create(observation, job)
+                created = await self._create(observation, job)
             except NotLeader:
                 raise
             except Exception as error:  # noqa: BLE001 (every error is reported in the status)
                 self._record_failure(key, request, error)
             else:
                 self._backoff.record_success(key, request)
-                return made
+                return created
         failure = self._backoff.last_failure(key, request)
         if failure is None:
             return observation
@@ -334,7 +334,7 @@ class BacktestController:
 
     async def _create(self, observation: BacktestObservation, job: Json) -> BacktestObservation:
         try:
-            made = await self._api.create(JOB, self._site.namespace, job)
+            created = await self._api.create(JOB, self._site.namespace, job)
         except Conflict:  # it exists, and its event arrives later
             run = await self._find_job(observation.backtest)
             return (
@@ -343,8 +343,8 @@ class BacktestController:
                 else replace(observation, busy_with=observation.backtest.key)
             )
         self._metrics.writes.labels(JOB.name, "create").inc()
-        self._stores.put(JOB, made)
-        return replace(observation, run=read_run(made))
+        self._stores.put(JOB, created)
+        return replace(observation, run=read_run(created))
 
     async def _write_status(
         self, key: Key, observation: BacktestObservation, planned: BacktestPlan
@@ -378,9 +378,9 @@ class BacktestController:
 
     async def _forget(self, key: Key) -> None:
         """Delete the Job of a deleted R1Backtest; owner references cannot cross namespaces."""
-        found = await self._api.get(R1BACKTEST, *key)
-        if found is not None:
-            if self._stores.put(R1BACKTEST, found) is not None:
+        live = await self._api.get(R1BACKTEST, *key)
+        if live is not None:
+            if self._stores.put(R1BACKTEST, live) is not None:
                 self._queue.add(key)
             return
         self._backoff.forget(key)

@@ -65,7 +65,7 @@ class Manager:
             self.event_handler,
             enabled=settings.service_monitors,
             namespaces=settings.namespaces,
-            period_seconds=settings.resync_seconds,
+            period_seconds=settings.relist_seconds,
             on_change=self._enqueue_all,
         )
         self.stop = asyncio.Event()
@@ -234,7 +234,7 @@ class Manager:
             namespaces=self.settings.namespaces,
             liveness=self.liveness,
             metrics=self.metrics,
-            period_seconds=self.settings.resync_seconds,
+            period_seconds=self.settings.relist_seconds,
         )
 
     async def _work(self) -> None:

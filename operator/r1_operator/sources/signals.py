@@ -100,7 +100,7 @@ class GatewaySignals:
                 routes.setdefault(route, []).append(sample)
         return SignalSnapshot(
             frozenset(gateways),
-            {route: tuple(found) for route, found in routes.items()},
+            {route: tuple(samples) for route, samples in routes.items()},
             silent,
             good,
         )

@@ -54,9 +54,9 @@ def labels_of(query: str) -> set[str]:
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
 def test_dashboards_query_only_exported_metrics(path: Path, series: dict[str, set[str]]) -> None:
-    asked = list(queries(load(path)))
-    assert asked
-    for where, query in asked:
+    panel_queries = list(queries(load(path)))
+    assert panel_queries
+    for where, query in panel_queries:
         names = set(re.findall(r"\b(?:r1_|vllm:)\w+", query))
         assert names, f"{where}: no metric of ours in {query}"
         assert names <= series.keys(), f"{where}: {names - series.keys()} is exported by nobody"
@@ -125,8 +125,8 @@ def test_the_demand_panel_shows_the_forecast_band(name: str, title: str, drawn: 
     """The main panel compares demand with the forecast band."""
     panels = load(CHART / "dashboards" / f"{name}.json")["panels"]
     (panel,) = (one for one in panels if one["title"] == title)
-    asked = " ".join(target["expr"] for target in panel["targets"])
-    assert drawn == set(re.findall(r"r1_\w+", asked)), "decisions go by no other level"
+    expressions = " ".join(target["expr"] for target in panel["targets"])
+    assert drawn == set(re.findall(r"r1_\w+", expressions)), "decisions use only this level"
     band = [
         one
         for one in panel["fieldConfig"]["overrides"]

@@ -94,9 +94,9 @@ def test_the_forecaster_pod_mounts_the_certificate(render: Callable[..., list[Ma
 
 
 @pytest.mark.parametrize(
-    ("settings", "said"),
+    ("settings", "error"),
     [
-        ([ON, "forecaster.externalMetrics.tlsSecret=mine"], "caBundle: needed beside tlsSecret"),
+        ([ON, "forecaster.externalMetrics.tlsSecret=mine"], "caBundle is empty"),
         (
             [
                 "forecaster.published[0].namespace=shop",
@@ -104,7 +104,7 @@ def test_the_forecaster_pod_mounts_the_certificate(render: Callable[..., list[Ma
                 "forecaster.published[0].query=orders",
                 "forecaster.published[0].leadSeconds=60",
             ],
-            "forecaster.published: nothing serves the list",
+            "forecaster.published has no effect",
         ),
         (
             [
@@ -115,18 +115,18 @@ def test_the_forecaster_pod_mounts_the_certificate(render: Callable[..., list[Ma
                     for field in ("namespace=shop", "name=orders", "query=q", "leadSeconds=60")
                 ),
             ],
-            "forecaster.published: shop/orders is there twice",
+            "forecaster.published has shop/orders twice",
         ),
     ],
 )
-def test_an_incomplete_tls_pair_is_rejected(
-    helm: Callable[..., Any], chart: Path, settings: list[str], said: str
+def test_incomplete_external_metrics_values_are_rejected(
+    helm: Callable[..., Any], chart: Path, settings: list[str], error: str
 ) -> None:
     settings = [*settings, "imageRegistry=registry.example"]
     flags = [argument for setting in settings for argument in ("--set", setting)]
     done = helm("template", "r1", str(chart), "--kube-version", "1.34.4", *flags)
     assert done.returncode != 0
-    assert said in done.stderr
+    assert error in done.stderr
 
 
 def test_the_schema_knows_the_fields_that_the_forecaster_knows(chart: Path) -> None:

@@ -94,8 +94,12 @@ def test_the_public_service_does_not_show_the_admin_port(
 
 def test_service_monitors_only_on_request(render: Callable[..., list[Manifest]]) -> None:
     assert not [m for m in render() if m["kind"] == "ServiceMonitor"]
-    asked = [m for m in render("serviceMonitor.enabled=true") if m["kind"] == "ServiceMonitor"]
-    assert {m["metadata"]["name"] for m in asked} == {"r1-operator", "r1-gateway", "r1-forecaster"}
+    monitors = [m for m in render("serviceMonitor.enabled=true") if m["kind"] == "ServiceMonitor"]
+    assert {m["metadata"]["name"] for m in monitors} == {
+        "r1-operator",
+        "r1-gateway",
+        "r1-forecaster",
+    }
 
 
 def test_helm_lint_reports_no_problem(helm: Callable[..., Any], chart: Path) -> None:

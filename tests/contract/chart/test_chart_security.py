@@ -94,12 +94,12 @@ def test_liveness_and_readiness_probes_differ(manifests: list[Manifest]) -> None
             continue
         (container,) = manifest["spec"]["template"]["spec"]["containers"]
         ports = {port["name"] for port in container["ports"]}
-        asked = {
+        probes = {
             probe: container[probe]["httpGet"]
             for probe in ("startupProbe", "livenessProbe", "readinessProbe")
         }
-        assert {get["port"] for get in asked.values()} <= ports
-        assert asked["livenessProbe"]["path"] != asked["readinessProbe"]["path"]
+        assert {get["port"] for get in probes.values()} <= ports
+        assert probes["livenessProbe"]["path"] != probes["readinessProbe"]["path"]
 
 
 def test_rolling_updates_keep_the_replica_count(manifests: list[Manifest]) -> None:

@@ -158,11 +158,11 @@ def test_names_that_a_stateful_set_cannot_have_are_refused(
 ) -> None:
     """Pod labels are the StatefulSet name plus 11 characters, within the limit of 63."""
 
-    def told(prefix: int, shards: int) -> str:
+    def error_of(prefix: int, shards: int) -> str:
         settings = f"namePrefix={'a' * prefix},forecaster.shards={shards},imageRegistry=x"
         done = helm("template", "r1", str(chart), "--kube-version", "1.34.4", "--set", settings)
         return str(done.stderr)
 
-    assert told(41, 2) == told(50, 1) == ""
-    assert "forecaster.shards: " in told(42, 2)
-    assert "at most 41 letters" in told(42, 2)
+    assert error_of(41, 2) == error_of(50, 1) == ""
+    assert "forecaster.shards: " in error_of(42, 2)
+    assert "at most 41 characters" in error_of(42, 2)

@@ -116,7 +116,7 @@ def prometheus(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, 
         server.wait(30)
 
 
-def asked(prometheus: tuple[str, int], query: str) -> list[Any]:
+def query_result(prometheus: tuple[str, int], query: str) -> list[Any]:
     """The resulting vector; raises the error of Prometheus."""
     url, at = prometheus
     inner = urllib.parse.urlencode({"query": query, "time": at})
@@ -142,13 +142,13 @@ QUERIES = [
 
 @pytest.mark.parametrize("query", QUERIES)
 def test_every_panel_has_data(query: str, prometheus: tuple[str, int]) -> None:
-    found = asked(prometheus, with_values(query))
-    assert found, f"nothing comes back for {query}"
-    for one in found:
+    result = query_result(prometheus, with_values(query))
+    assert result, f"no series for {query}"
+    for one in result:
         assert math.isfinite(float(one["value"][1])), query
 
 
-def test_drift_is_reported_for_each_difference(prometheus: tuple[str, int]) -> None:
-    assert asked(prometheus, 'r1_forecast_coverage{level="0.42"}') == []
+def test_unmatched_labels_and_invalid_queries_are_detected(prometheus: tuple[str, int]) -> None:
+    assert query_result(prometheus, 'r1_forecast_coverage{level="0.42"}') == []
     with pytest.raises(AssertionError, match="parse error"):
-        asked(prometheus, "sum by (rate(r1_forecast_answers_total[5m])")
+        query_result(prometheus, "sum by (rate(r1_forecast_answers_total[5m])")

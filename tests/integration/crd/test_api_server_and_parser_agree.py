@@ -1,7 +1,7 @@
 """The API server and `parse` accept the same objects.
 
 Single fields of a good manifest are set to values at and beyond their limits and to
-values of wrong kinds; both doors are asked. The fields and limits come from the types.
+values of wrong kinds; the API server and the parser read each. The fields and limits come from the types.
 """
 
 from __future__ import annotations

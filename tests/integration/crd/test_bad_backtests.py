@@ -50,8 +50,8 @@ def test_the_api_server_rejects(row: dict[str, Any], resources: Any) -> None:
 
 @pytest.mark.apiserver
 def test_the_spec_is_immutable_and_its_defaults_are_the_commands(resources: Any) -> None:
-    asked = {**GOOD, "metadata": {"name": "frozen"}, "spec": {"inferenceName": "production-r1"}}
-    made = resources.create_namespaced_custom_object(*WHERE, asked, field_validation="Strict")
+    manifest = {**GOOD, "metadata": {"name": "frozen"}, "spec": {"inferenceName": "production-r1"}}
+    made = resources.create_namespaced_custom_object(*WHERE, manifest, field_validation="Strict")
     try:
         assert made["spec"]["sinceSeconds"] == 14 * 86_400
         assert made["spec"]["policies"][0] == "last-value"

@@ -211,12 +211,12 @@ class Reconciler:
         stored = self._stores.children[kind.name].get(key)
         if stored is not None:
             return stored.load()
-        found = await self._api.get(kind, key.namespace, key.name)
-        if found is None:
+        child = await self._api.get(kind, key.namespace, key.name)
+        if child is None:
             return ABSENT
-        if _is_owned(found, owner_uid):
-            self._stores.put(kind, found)
-        return found
+        if _is_owned(child, owner_uid):
+            self._stores.put(kind, child)
+        return child
 
     async def _attempt(
         self,
@@ -455,5 +455,5 @@ def _is_owned(live: Mapping[str, Any], uid: str) -> bool:
 
 
 def _conditions(status: Mapping[str, Any]) -> dict[str, tuple[str, str, str]]:
-    found = status.get("conditions") or ()
-    return {one["type"]: (one["status"], one["reason"], one["message"]) for one in found}
+    stored = status.get("conditions") or ()
+    return {one["type"]: (one["status"], one["reason"], one["message"]) for one in stored}

@@ -49,7 +49,7 @@ def _unmergeable(template: Any, container: str) -> list[str]:
     return [
         f"spec.{field}[{each['name']}]: has no image, and the pod of the operator has only the "
         f"container {container}"
-        for field, found in groups
-        for each in found
+        for field, containers in groups
+        for each in containers
         if not each.get("image")
     ]

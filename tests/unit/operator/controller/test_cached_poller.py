@@ -22,11 +22,11 @@ class Replies:
 
     def __init__(self) -> None:
         self.next: int | Unavailable = 1
-        self.asked = 0
+        self.requests = 0
         self.held: asyncio.Event | None = None
 
     async def __call__(self) -> int | Unavailable:
-        self.asked += 1
+        self.requests += 1
         if self.held is not None:
             await self.held.wait()
         return self.next
@@ -49,7 +49,7 @@ async def test_a_key_is_polled_once_per_period_with_ten_percent_jitter() -> None
         clock.now = at
         peer.poll("a", replies, 10.0)
         await turn()
-    assert replies.asked == 2
+    assert replies.requests == 2
     assert peer.latest("a") == CachedResponse(11.1, 1)
     await peer.close()
 
@@ -62,12 +62,12 @@ async def test_each_key_has_one_request_at_a_time() -> None:
     await turn()
     peer.poll("a", replies, 10.0, immediately=True)
     await turn()
-    assert replies.asked == 1
+    assert replies.requests == 1
     replies.held.set()
     await turn()
     peer.poll("a", replies, 10.0, immediately=True)
     await turn()
-    assert replies.asked == 2
+    assert replies.requests == 2
     await peer.close()
 
 
@@ -120,13 +120,13 @@ async def test_expire_makes_the_next_poll_due_earlier() -> None:
     peer.expire("a")
     peer.poll("a", replies, 1000.0)
     await turn()
-    assert replies.asked == 2
+    assert replies.requests == 2
     peer.expire("a", within_seconds=15.0)
     for at in (14.0, 16.0):
         clock.now = at
         peer.poll("a", replies, 1000.0)
         await turn()
-    assert replies.asked == 3
+    assert replies.requests == 3
     await peer.close()
 
 
@@ -134,10 +134,10 @@ async def test_an_unreachable_peer_is_reported_as_unreachable() -> None:
     peer: CachedPoller[str, int] = CachedPoller(
         "http://127.0.0.1:9", "The peer", is_valid=lambda _: True
     )
-    said = await peer.fetch("GET", "/")
-    assert isinstance(said, Unavailable)
-    assert said.reason == UNREACHABLE
-    assert said.message.startswith("The peer does not answer: ")
+    response = await peer.fetch("GET", "/")
+    assert isinstance(response, Unavailable)
+    assert response.reason == UNREACHABLE
+    assert response.message.startswith("The peer does not answer: ")
     await peer.close()
 
 

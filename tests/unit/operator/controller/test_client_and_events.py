@@ -30,7 +30,7 @@ class Server:
 
     def __init__(self) -> None:
         self.answers: list[tuple[int, Any, dict[str, str]]] = []
-        self.asked: list[web.Request] = []
+        self.received: list[web.Request] = []
         self.bodies: list[Any] = []
         self.delay = 0.0
         self.url = ""
@@ -39,7 +39,7 @@ class Server:
         self.answers.append((status, body or {}, headers))
 
     async def handle(self, request: web.Request) -> web.Response:
-        self.asked.append(request)
+        self.received.append(request)
         self.bodies.append(await request.json() if request.can_read_body else None)
         await asyncio.sleep(self.delay)
         status, body, headers = self.answers.pop(0) if self.answers else (200, {}, {})
@@ -72,11 +72,11 @@ async def api(server: Server) -> AsyncIterator[Api]:
 
 async def test_apply_is_server_side_with_field_manager_and_force(server: Server, api: Api) -> None:
     await api.apply(DEPLOYMENT, *KEY, {"spec": {"replicas": 1}})
-    (asked,) = server.asked
-    assert asked.method == "PATCH"
-    assert asked.path == "/apis/apps/v1/namespaces/ns/deployments/r1"
-    assert dict(asked.query) == {"fieldManager": "r1-operator", "force": "true"}
-    assert asked.headers["Content-Type"] == "application/apply-patch+yaml"
+    (request,) = server.received
+    assert request.method == "PATCH"
+    assert request.path == "/apis/apps/v1/namespaces/ns/deployments/r1"
+    assert dict(request.query) == {"fieldManager": "r1-operator", "force": "true"}
+    assert request.headers["Content-Type"] == "application/apply-patch+yaml"
     assert server.bodies == [{"spec": {"replicas": 1}}]
     assert api.log.writes == 1
 
@@ -108,7 +108,7 @@ async def test_errors_have_their_class_and_the_server_message(
     with pytest.raises(kind, match=r"spec\.x: is wrong") as raised:
         await api.apply(DEPLOYMENT, *KEY, {})
     assert raised.value.reason == "Because"
-    assert len(server.asked) == requests
+    assert len(server.received) == requests
 
 
 @pytest.mark.parametrize(
@@ -129,7 +129,7 @@ async def test_a_content_error_is_a_rejection_with_any_status_code(
     with pytest.raises(RequestRefused) as raised:
         await api.apply(DEPLOYMENT, *KEY, {})
     assert raised.value.detail == message
-    assert len(server.asked) == 1
+    assert len(server.received) == 1
 
 
 async def test_a_timed_out_write_is_not_retried_by_the_client(server: Server, api: Api) -> None:
@@ -151,7 +151,7 @@ async def test_writes_need_the_lease(server: Server, api: Api) -> None:
     with pytest.raises(NotLeader):
         await api.apply(DEPLOYMENT, *KEY, {})
     assert await api.get(DEPLOYMENT, *KEY) == {}, "reading is free"
-    assert [asked.method for asked in server.asked] == ["GET"]
+    assert [request.method for request in server.received] == ["GET"]
 
 
 async def test_delete_has_a_uid_precondition_and_accepts_not_found(
@@ -172,7 +172,7 @@ async def test_list_follows_continue_tokens_and_accepts_null_items(
     server.then(200, {"metadata": {}, "items": None})
     pages = [page["items"] async for page in api.list_pages(R1INFERENCE, label_selector="x")]
     assert pages == [[{"a": 1}], []]
-    assert server.asked[1].query["continue"] == "abc"
+    assert server.received[1].query["continue"] == "abc"
 
 
 def notice(note: str = "From 1 to 2.", uid: str = "u") -> EventSpec:

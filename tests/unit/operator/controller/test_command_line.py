@@ -111,13 +111,13 @@ def test_explain_prints_seat_reservations_and_the_named_backtest(
     assert "Reserved seats (Arrivals): 4 of 16 seats [free]." in out
     assert "Q2" not in out
     assert "Backtest (BacktestMissing): Create it." in out
-    for holdback, said in (
+    for holdback, expected in (
         ({"unavailable": "NoGateway", "message": "None is known."}, "unknown. None is known."),
         ({"Q1": none}, "Reserved seats: none."),
     ):
         monkeypatch.setattr(FakeOperator, "decisions", [dict(DECISION, holdback=holdback)])
         assert main(["explain", "r1", "--operator-url", operator_url]) == 0
-        assert said in capsys.readouterr().out
+        assert expected in capsys.readouterr().out
 
 
 def test_explain_prints_the_outcome_of_a_scored_decision(
@@ -188,7 +188,7 @@ def test_nested_inputs_become_flat_lines() -> None:
 
 
 @pytest.mark.parametrize(
-    ("then", "said"),
+    ("then", "expected"),
     [
         ("2026-01-01T00:00:00Z", "3d"),
         ("2026-01-03T20:00:00Z", "4h"),
@@ -197,13 +197,13 @@ def test_nested_inputs_become_flat_lines() -> None:
         (None, "-"),
     ],
 )
-def test_age_formats_days_hours_minutes_and_seconds(then: str | None, said: str) -> None:
+def test_age_formats_days_hours_minutes_and_seconds(then: str | None, expected: str) -> None:
 
-    assert age(then, datetime(2026, 1, 4, tzinfo=UTC)) == said
+    assert age(then, datetime(2026, 1, 4, tzinfo=UTC)) == expected
 
 
 @pytest.mark.parametrize(
-    ("conditions", "said"),
+    ("conditions", "expected"),
     [
         ({}, "no status yet: no operator has reconciled it"),
         ({"Ready": ("False", "WaitingForReplicas", "1 of 2 can serve.")}, "1 of 2 can serve."),
@@ -225,10 +225,10 @@ def test_age_formats_days_hours_minutes_and_seconds(then: str | None, said: str)
     ],
 )
 def test_the_status_summary_shows_the_relevant_message(
-    conditions: dict[str, tuple[str, str, str]], said: str
+    conditions: dict[str, tuple[str, str, str]], expected: str
 ) -> None:
     rows = [
         {"type": kind, "status": status, "reason": reason, "message": message}
         for kind, (status, reason, message) in conditions.items()
     ]
-    assert summary({"conditions": rows}) == said
+    assert summary({"conditions": rows}) == expected

@@ -106,7 +106,7 @@ class Listed:
         return next((one for one in objects if one["metadata"]["name"] == name), None)
 
 
-def resync_of(world: World, server: Listed) -> Relist:
+def relist_of(world: World, server: Listed) -> Relist:
     return Relist(
         cast(Api, server),
         world.handler,
@@ -122,11 +122,11 @@ def resync_of(world: World, server: Listed) -> Relist:
 @pytest.mark.looptime
 async def test_the_initial_relist_covers_only_initial_kinds(world: World) -> None:
     server = Listed()
-    running = asyncio.create_task(resync_of(world, server).run())
+    running = asyncio.create_task(relist_of(world, server).run())
     await asyncio.sleep(80)
     assert server.listed == [R1INFERENCE]
     assert world.stores.resources.complete.is_set()
-    assert not world.stores.of(DEPLOYMENT).complete.is_set(), "its mirror says that"
+    assert not world.stores.of(DEPLOYMENT).complete.is_set(), "its reflector marks it complete"
     await asyncio.sleep(35)
     assert server.listed == [R1INFERENCE, R1INFERENCE, DEPLOYMENT]
     running.cancel()
@@ -138,10 +138,10 @@ async def test_objects_missed_by_the_watch_are_read_by_name(world: World) -> Non
     server = Listed()
     server.objects[DEPLOYMENT] = [an_object("here", 5), an_object("late", 6), an_object("lost", 7)]
     world.handler.handle_event(DEPLOYMENT, None, an_object("here", 5))
-    looking = asyncio.create_task(resync_of(world, server).relist(DEPLOYMENT))
+    relisting = asyncio.create_task(relist_of(world, server).relist(DEPLOYMENT))
     await asyncio.sleep(3)
     world.handler.handle_event(DEPLOYMENT, "ADDED", an_object("late", 6))
-    assert await looking == 1
+    assert await relisting == 1
     assert server.fetched == [Key("ns", "lost")]
     assert Key("ns", "lost") in world.marked
     assert world.stores.of(DEPLOYMENT).complete.is_set()
@@ -152,5 +152,5 @@ async def test_a_malformed_object_does_not_end_a_relist(world: World) -> None:
     server = Listed()
     broken = {**an_object("broken", 5), "spec": None}
     server.objects[DEPLOYMENT] = [broken, an_object("lost", 7)]
-    assert await resync_of(world, server).relist(DEPLOYMENT) == 1
+    assert await relist_of(world, server).relist(DEPLOYMENT) == 1
     assert world.stores.of(DEPLOYMENT).version(Key("ns", "lost")) == 7

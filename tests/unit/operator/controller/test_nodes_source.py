@@ -19,14 +19,14 @@ class Cluster:
 
     def __init__(self) -> None:
         self.now = 0.0
-        self.asked: list[tuple[str, str]] = []
+        self.lists: list[tuple[str, str]] = []
         self.pods: list[Json] = []
         self.failure: KubeApiError | None = None
         api: Any = self
         self.nodes = Nodes(api, clock=lambda: self.now)
 
     async def list_pages(self, kind: Kind, *, field_selector: str = "") -> AsyncIterator[Json]:
-        self.asked.append((kind.name, field_selector))
+        self.lists.append((kind.name, field_selector))
         if self.failure is not None:
             raise self.failure
         if kind.name == "Pod":
@@ -65,10 +65,10 @@ def free(found: NodeSnapshot | Unavailable) -> list[int]:
 async def test_nodes_are_not_listed_before_the_first_request() -> None:
     cluster = Cluster()
     await asyncio.sleep(0)
-    assert cluster.asked == []
+    assert cluster.lists == []
     assert cluster.nodes.latest() is NOT_SEEN_YET
     assert free(await cluster.after(0)) == [8]
-    assert cluster.asked == [("Pod", BOUND_PODS), ("Node", "")]
+    assert cluster.lists == [("Pod", BOUND_PODS), ("Node", "")]
 
 
 async def test_nodes_are_listed_every_15_seconds() -> None:
@@ -78,7 +78,7 @@ async def test_nodes_are_listed_every_15_seconds() -> None:
     cluster.run(gpus=1)
     assert free(await cluster.after(14)) == [8]
     assert free(await cluster.after(1)) == [4]
-    assert len(cluster.asked) == 4
+    assert len(cluster.lists) == 4
 
 
 async def test_nodes_and_bound_pods_are_of_one_listing() -> None:
@@ -112,7 +112,7 @@ async def test_an_unreachable_server_keeps_the_node_snapshot_for_one_minute() ->
     assert free(await cluster.after(10)) == [8]
 
 
-async def test_unread_nodes_are_distinguished_from_the_first_pending_listing() -> None:
+async def test_an_unreachable_server_is_reported_after_the_first_listing() -> None:
     cluster = Cluster()
     cluster.failure = Unreachable("no answer")
     found = await cluster.after(0)
@@ -130,7 +130,7 @@ async def test_a_missing_node_permission_names_the_chart_value_and_is_retried_ev
     assert found.reason == "NodesForbidden"
     assert "operator.readNodes" in found.message
     await cluster.after(59)
-    assert len(cluster.asked) == 1
+    assert len(cluster.lists) == 1
     cluster.failure = None
     assert free(await cluster.after(1)) == [8]
 

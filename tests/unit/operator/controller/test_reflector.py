@@ -86,13 +86,13 @@ class ApiServer:
         self.events.put_nowait(None)
 
 
-class Mirrored:
+class Reflection:
     """The store and the enqueued keys of a reflector."""
 
     def __init__(
-        self, mirror: Reflector, stores: Stores, marked: list[Key], metrics: OperatorMetrics
+        self, reflector: Reflector, stores: Stores, marked: list[Key], metrics: OperatorMetrics
     ) -> None:
-        self.mirror = mirror
+        self.reflector = reflector
         self.store = stores.children[DEPLOYMENT.name]
         self.marked = marked
         self.metrics = metrics
@@ -107,7 +107,9 @@ def server() -> ApiServer:
 
 
 @asynccontextmanager
-async def mirror_of(server: ApiServer, namespaces: tuple[str, ...] = ()) -> AsyncIterator[Mirrored]:
+async def reflecting(
+    server: ApiServer, namespaces: tuple[str, ...] = ()
+) -> AsyncIterator[Reflection]:
     app = web.Application()
     app.router.add_get("/apis/apps/v1/deployments", server.answer)
     app.router.add_get("/apis/apps/v1/namespaces/{namespace}/deployments", server.answer)
@@ -121,9 +123,11 @@ async def mirror_of(server: ApiServer, namespaces: tuple[str, ...] = ()) -> Asyn
         stores, enqueue=marked.append, liveness=Liveness(silent_seconds=60), metrics=metrics
     )
     async with Api(configuration, retry=RetryPolicy(attempts=1)) as api:
-        mirror = Reflector(api, handler, DEPLOYMENT, selector=Label.RESOURCE, namespaces=namespaces)
-        task = asyncio.create_task(mirror.run())
-        yield Mirrored(mirror, stores, marked, metrics)
+        reflector = Reflector(
+            api, handler, DEPLOYMENT, selector=Label.RESOURCE, namespaces=namespaces
+        )
+        task = asyncio.create_task(reflector.run())
+        yield Reflection(reflector, stores, marked, metrics)
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
     await runner.cleanup()
@@ -137,33 +141,33 @@ async def until(holds: Callable[[], Any]) -> None:
 
 async def test_all_pages_are_stored_before_the_store_is_complete(server: ApiServer) -> None:
     server.objects = [deployment(name, 3) for name in "abcde"]
-    async with mirror_of(server) as seen:
-        await asyncio.wait_for(seen.store.complete.wait(), 30)
-        assert seen.names() == set("abcde")
-        assert sorted(seen.marked) == [Key("ns", name) for name in "abcde"]
+    async with reflecting(server) as reflected:
+        await asyncio.wait_for(reflected.store.complete.wait(), 30)
+        assert reflected.names() == set("abcde")
+        assert sorted(reflected.marked) == [Key("ns", name) for name in "abcde"]
         await until(lambda: server.watched_from)
         assert server.watched_from == ["10"], "the watch begins where the listing was taken"
         assert all(query["labelSelector"] == Label.RESOURCE for query in server.queries)
-        count = seen.metrics.watch_events.labels(DEPLOYMENT.name)
+        count = reflected.metrics.watch_events.labels(DEPLOYMENT.name)
         assert count._value.get() == 5
 
 
 async def test_an_empty_listing_completes_the_store(server: ApiServer) -> None:
-    async with mirror_of(server) as seen:
-        await asyncio.wait_for(seen.store.complete.wait(), 30)
-        assert seen.names() == set()
+    async with reflecting(server) as reflected:
+        await asyncio.wait_for(reflected.store.complete.wait(), 30)
+        assert reflected.names() == set()
 
 
 async def test_watch_events_update_the_store_and_enqueue_the_resource(server: ApiServer) -> None:
     server.objects = [deployment("a", 3), deployment("b", 4)]
-    async with mirror_of(server) as seen:
+    async with reflecting(server) as reflected:
         await until(lambda: server.watched_from)
-        seen.marked.clear()
+        reflected.marked.clear()
         server.tell("ADDED", deployment("c", 11))
         server.tell("DELETED", deployment("a", 12))
         server.tell("BOOKMARK", {"metadata": {"resourceVersion": "20"}})
-        await until(lambda: seen.names() == {"b", "c"})
-        assert seen.marked == [Key("ns", "c"), Key("ns", "a")]
+        await until(lambda: reflected.names() == {"b", "c"})
+        assert reflected.marked == [Key("ns", "c"), Key("ns", "a")]
         server.end_watch()
         await until(lambda: len(server.watched_from) == 2)
         assert server.watched_from[1] == "20", "taken up where it stopped"
@@ -173,15 +177,15 @@ async def test_watch_events_update_the_store_and_enqueue_the_resource(server: Ap
 async def test_a_listed_object_equals_its_watch_event(server: ApiServer) -> None:
     """A list omits kind and apiVersion; the synced hash has to survive the next event."""
     server.objects = [deployment("a", 3)]
-    async with mirror_of(server) as seen:
+    async with reflecting(server) as reflected:
         await until(lambda: server.watched_from)
-        listed = seen.store.get(Key("ns", "a"))
+        listed = reflected.store.get(Key("ns", "a"))
         assert listed is not None
         listed.synced_hash = "hash"
         server.tell("MODIFIED", deployment("a", 11))
-        await until(lambda: seen.store.objects[Key("ns", "a")].version == 11)
-        assert seen.store.objects[Key("ns", "a")].synced_hash == "hash"
-        assert seen.store.objects[Key("ns", "a")].load()["kind"] == "Deployment"
+        await until(lambda: reflected.store.objects[Key("ns", "a")].version == 11)
+        assert reflected.store.objects[Key("ns", "a")].synced_hash == "hash"
+        assert reflected.store.objects[Key("ns", "a")].load()["kind"] == "Deployment"
 
 
 @pytest.mark.parametrize("in_stream", [True, False])
@@ -189,9 +193,9 @@ async def test_an_expired_version_relists_and_removes_deleted_objects(
     server: ApiServer, in_stream: bool
 ) -> None:
     server.objects = [deployment("a", 3), deployment("b", 4), deployment("c", 5)]
-    async with mirror_of(server) as seen:
+    async with reflecting(server) as reflected:
         await until(lambda: server.watched_from)
-        seen.marked.clear()
+        reflected.marked.clear()
         server.objects = [
             deployment("b", 4),
             deployment("c", 33, uid="another"),
@@ -206,9 +210,9 @@ async def test_an_expired_version_relists_and_removes_deleted_objects(
         await until(lambda: server.listings > 1)
         server.answer_watches_with = 200
         await until(lambda: server.watched_from[-1] == "40")
-        assert seen.names() == set("bcd")
-        assert seen.store.objects[Key("ns", "c")].uid == "another"
-        assert set(seen.marked) == {Key("ns", "a"), Key("ns", "c"), Key("ns", "d")}
+        assert reflected.names() == set("bcd")
+        assert reflected.store.objects[Key("ns", "c")].uid == "another"
+        assert set(reflected.marked) == {Key("ns", "a"), Key("ns", "c"), Key("ns", "d")}
 
 
 async def test_a_failing_list_is_retried_and_the_store_stays(
@@ -216,15 +220,17 @@ async def test_a_failing_list_is_retried_and_the_store_stays(
 ) -> None:
     server.answer_lists_with = 500
     server.objects = [deployment("a", 3)]
-    async with mirror_of(server) as seen:
+    async with reflecting(server) as reflected:
         await until(lambda: "watch of deployments failed, retrying: GET" in caplog.text)
-        assert not seen.store.complete.is_set(), "nothing known is not the same as nothing there"
+        assert not reflected.store.complete.is_set(), (
+            "nothing known is not the same as nothing there"
+        )
         server.answer_lists_with = 200
-        await asyncio.wait_for(seen.store.complete.wait(), 30)
+        await asyncio.wait_for(reflected.store.complete.wait(), 30)
         await until(lambda: server.watched_from)
         server.tell("ERROR", {"code": 500, "message": "etcd is away"})
         await until(lambda: "etcd is away" in caplog.text)
-        assert seen.names() == {"a"}
+        assert reflected.names() == {"a"}
         server.end_watch()
         await until(lambda: len(server.watched_from) == 2)
         assert server.listings == 1, "an error is no reason to list again"
@@ -234,9 +240,9 @@ async def test_each_namespace_is_listed_and_all_complete_the_store(
     server: ApiServer,
 ) -> None:
     server.objects = [deployment("a", 3, namespace="one"), deployment("b", 4, namespace="two")]
-    async with mirror_of(server, ("one", "two")) as seen:
-        await asyncio.wait_for(seen.store.complete.wait(), 30)
-        assert set(seen.store.objects) == {Key("one", "a"), Key("two", "b")}
+    async with reflecting(server, ("one", "two")) as reflected:
+        await asyncio.wait_for(reflected.store.complete.wait(), 30)
+        assert set(reflected.store.objects) == {Key("one", "a"), Key("two", "b")}
         assert server.listings == 2
 
 
@@ -246,15 +252,15 @@ async def test_a_malformed_object_does_not_end_a_watch(
     broken = deployment("broken", 4)
     broken["spec"] = None
     server.objects = [deployment("a", 3), broken, deployment("c", 5)]
-    async with mirror_of(server) as seen:
-        await asyncio.wait_for(seen.store.complete.wait(), 30)
-        assert seen.names() == {"a", "c"}
+    async with reflecting(server) as reflected:
+        await asyncio.wait_for(reflected.store.complete.wait(), 30)
+        assert reflected.names() == {"a", "c"}
         assert "malformed Deployment broken is ignored" in caplog.text
         server.tell(
             "MODIFIED", {**broken, "metadata": {**broken["metadata"], "resourceVersion": "11"}}
         )
         server.tell("ADDED", deployment("d", 12))
-        await until(lambda: seen.names() == {"a", "c", "d"})
+        await until(lambda: reflected.names() == {"a", "c", "d"})
         assert server.listings == 1
 
 
@@ -287,25 +293,25 @@ async def test_a_malformed_event_is_ignored_and_the_watch_continues(
     server: ApiServer, event: Any
 ) -> None:
     server.objects = [deployment("a", 3)]
-    async with mirror_of(server) as seen:
+    async with reflecting(server) as reflected:
         await until(lambda: server.watched_from)
         server.events.put_nowait(event)
         server.tell("ADDED", deployment("b", 11))
-        await until(lambda: seen.names() == {"a", "b"})
+        await until(lambda: reflected.names() == {"a", "b"})
         assert server.watched_from == ["10"], "the same watch brought both"
         assert server.listings == 1
 
 
 @pytest.mark.parametrize("error", [None, [], {}, {"code": "410"}, {"code": 500.5}, {"code": [1]}])
 async def test_a_malformed_error_event_restarts_the_watch(server: ApiServer, error: Any) -> None:
-    async with mirror_of(server) as seen:
+    async with reflecting(server) as reflected:
         await until(lambda: server.watched_from)
         server.events.put_nowait({"type": "ERROR", "object": error})
         await until(lambda: len(server.watched_from) == 2)
         server.events.put_nowait(None)  # for the first watch, whose reader has gone
         server.tell("ADDED", deployment("b", 11))
         server.tell("ADDED", deployment("b", 11))
-        await until(lambda: seen.names() == {"b"})
+        await until(lambda: reflected.names() == {"b"})
 
 
 @pytest.mark.parametrize(
@@ -334,9 +340,9 @@ async def test_a_malformed_listed_object_is_ignored(
         return web.json_response({"metadata": {"resourceVersion": "10"}, "items": items})
 
     monkeypatch.setattr(server, "answer", answer)
-    async with mirror_of(server) as seen:
-        await asyncio.wait_for(seen.store.complete.wait(), 30)
-        assert seen.names() == {"a", "b"}
+    async with reflecting(server) as reflected:
+        await asyncio.wait_for(reflected.store.complete.wait(), 30)
+        assert reflected.names() == {"a", "b"}
         await until(lambda: server.watched_from)
 
 
@@ -366,18 +372,18 @@ async def test_a_malformed_listing_is_retried(
         return web.json_response(answers.pop() if answers else good)
 
     monkeypatch.setattr(server, "answer", answer)
-    async with mirror_of(server) as seen:
-        await until(lambda: seen.names() == {"a"} or server.watched_from)
-        if not seen.names():  # the odd page was read as an empty listing
+    async with reflecting(server) as reflected:
+        await until(lambda: reflected.names() == {"a"} or server.watched_from)
+        if not reflected.names():  # the odd page was read as an empty listing
             server.tell("ADDED", deployment("a", 11))
-        await until(lambda: seen.names() == {"a"})
-        await asyncio.wait_for(seen.store.complete.wait(), 30)
+        await until(lambda: reflected.names() == {"a"})
+        await asyncio.wait_for(reflected.store.complete.wait(), 30)
 
 
 async def test_an_invalid_resource_version_relists(server: ApiServer) -> None:
-    async with mirror_of(server) as seen:
+    async with reflecting(server) as reflected:
         await until(lambda: server.watched_from)
         server.answer_watches_with = 400
         server.objects = [deployment("a", 12)]
         server.end_watch()
-        await until(lambda: seen.names() == {"a"})
+        await until(lambda: reflected.names() == {"a"})

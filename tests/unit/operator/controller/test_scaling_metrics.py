@@ -97,8 +97,8 @@ def test_demand_and_the_band_of_its_forecast_in_their_unit_and_in_replicas() -> 
 
 def test_the_decision_quantile_is_exported() -> None:
     """The exported level is that of the newsvendor rule or of the spec, not the nearest requested one."""
-    asked = replace(FORECAST, peak_over_lead={0.5: 14.0, 0.91: 25.0, 0.95: 28.0})
-    state = followed(replace(SEEN, forecast=asked))
+    forecast = replace(FORECAST, peak_over_lead={0.5: 14.0, 0.91: 25.0, 0.95: 28.0})
+    state = followed(replace(SEEN, forecast=forecast))
     at = scraped(state).get_sample_value
     assert at("r1_operator_forecast_quantile", LABELS) == 0.91
     assert at("r1_operator_forecast_decision_quantile_value", RATE) == pytest.approx(25)

@@ -510,7 +510,7 @@ class Asked:
         return Unavailable("Training", "Soon.")
 
 
-async def test_an_unapproved_forecast_is_not_published_as_acting() -> None:
+async def test_without_an_approved_backtest_the_forecast_request_is_advisory() -> None:
     world, forecaster = World(replicas=2), Asked()
     vars(world.loop)["_forecaster"] = forecaster
     world.rate = 5.0

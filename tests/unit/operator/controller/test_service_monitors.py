@@ -85,7 +85,9 @@ async def test_the_reflector_runs_while_the_service_monitor_api_is_served() -> N
     await world.reach(True)
     async with asyncio.timeout(20):
         await world.stores.of(SERVICE_MONITOR).complete.wait()
-    assert world.touched == [KEY], "a listing tells at once, not the next resync"
+    assert world.touched == [KEY], (
+        "the reflector lists at once and does not wait for the next relist"
+    )
     assert world.changes == 1
     world.error = RequestRefused("forbidden", status=403)
     await world.reach(False)

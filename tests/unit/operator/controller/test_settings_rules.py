@@ -46,7 +46,7 @@ def test_lists_and_booleans() -> None:
         ({"R1_GATEWAY_SERVICE": "gateway"}, "R1_GATEWAY_SERVICE"),
         ({"R1_LEASE_SECONDS": "6", "R1_RENEW_SECONDS": "5"}, "R1_LEASE_SECONDS"),
         ({"R1_WORKERS": "0"}, "R1_WORKERS"),
-        ({"R1_RESYNC_SECONDS": "-1"}, "R1_RESYNC_SECONDS"),
+        ({"R1_RELIST_SECONDS": "-1"}, "R1_RELIST_SECONDS"),
     ],
 )
 def test_an_invalid_setting_is_named_in_the_error(environment: dict[str, str], named: str) -> None:

@@ -44,13 +44,13 @@ class Served:
         self.answer: Any = None
         self.status = 200
         self.delay = 0.0
-        self.asked = 0
-        self.told: list[tuple[str, Any]] = []
+        self.requests = 0
+        self.puts: list[tuple[str, Any]] = []
 
     async def handle(self, request: web.Request) -> web.Response:
-        self.asked += 1
+        self.requests += 1
         if request.method == "PUT":
-            self.told.append((request.path, await request.json()))
+            self.puts.append((request.path, await request.json()))
         await asyncio.sleep(self.delay)
         return web.json_response(self.answer, status=self.status)
 
@@ -120,7 +120,7 @@ async def test_seat_reservations_are_sent_to_every_gateway_despite_failures(
     directory = GatewayDirectory(None, urls=("http://127.0.0.1:9", served.url))
     signals = GatewaySignals(directory, timeout_seconds=1.0)
     await signals.reserve_seats({"default/r1": {"Q1": 3}}, 10.0)
-    assert served.told == [
+    assert served.puts == [
         ("/seat-reservations", {"validSeconds": 10.0, "routes": {"default/r1": {"Q1": 3}}})
     ]
     await signals.close()
@@ -131,8 +131,8 @@ def question(seconds: float = 45.0) -> Any:
 
 
 def test_the_forecast_request_matches_the_contract() -> None:
-    asked = question(42.3)
-    assert asked.body == {
+    query = question(42.3)
+    assert query.body == {
         "subject": "default/r1",
         "query": (
             "sum(max by (instance, class) (rate(r1_gateway_requests_offered_total"
@@ -197,7 +197,7 @@ async def test_reading_a_forecast_never_blocks_and_polls_once_per_step(served: S
     for _ in range(50):
         forecaster.latest(KEY, question())
     await asyncio.sleep(0.3)
-    assert served.asked == 1
+    assert served.requests == 1
     await forecaster.close()
 
 
@@ -208,7 +208,7 @@ async def test_a_changed_lead_time_is_polled_at_once(served: Served) -> None:
     for seconds in (45.0, 44.0, 20.0, 20.0):  # a pod was measured: 20 s instead of 45
         forecaster.latest(KEY, question(seconds))
         await asyncio.sleep(0.1)
-    assert served.asked == 2
+    assert served.requests == 2
     await forecaster.close()
 
 
@@ -279,11 +279,11 @@ async def test_a_forecast_stays_valid_while_its_forecaster_shard_is_down(
     assert isinstance(await settle(forecaster), ReceivedForecast)
     served.answer = {"state": "Unavailable", "reason": reason, "message": "r1-forecaster-1 is"}
     forecaster.expire(KEY)
-    asked = served.asked
+    requests = served.requests
     forecaster.latest(KEY, question())
     for _ in range(200):
         if (
-            served.asked > asked
+            served.requests > requests
             and isinstance(forecaster.latest(KEY, question()), ReceivedForecast) is kept
         ):
             break
