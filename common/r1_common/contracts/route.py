@@ -216,8 +216,6 @@ def _number(document: Mapping[str, object], field_name: str, where: str, default
     value = default if value is None else value
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise InvalidRoute(f"{where}{field_name} must be a number")
-    if (
-        not 0 <= value <= LONGEST_SECONDS
-    ):  # NaN is outside, and so is an integer that no float holds
+    if not 0 <= value <= LONGEST_SECONDS:  # rejects NaN and integers beyond the range of a float
         raise InvalidRoute(f"{where}{field_name} must be finite and not negative")
     return float(value)

@@ -19,7 +19,7 @@ SERVICE_ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 
 
 class NoCluster(Exception):
-    """No usable service account or kubeconfig; the message says what was tried."""
+    """No usable service account or kubeconfig; the message has the attempts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +47,7 @@ async def find_access(
     if env.get("KUBECONFIG") or not env.get("KUBERNETES_SERVICE_HOST"):
         return await _from_kubeconfig(env.get("KUBECONFIG"), hint)
     try:
-        return from_service_account(api_server_url(env))
+        return from_service_account(api_server_url(env), SERVICE_ACCOUNT)
     except OSError as error:
         raise NoCluster(
             f"{SERVICE_ACCOUNT} has no usable token and ca.crt ({error}): set"

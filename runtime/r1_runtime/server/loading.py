@@ -67,7 +67,7 @@ def load(options: ServeOptions, deliver: Deliver, phases: StartupTimes) -> Loade
     defaults = read_generation_defaults(folder)
     if defaults.not_applied:
         _log.warning(
-            "generation_config.json: ignoring parameters that are not implemented: %s",
+            "Ignoring parameters of generation_config.json that are not implemented: %s",
             ", ".join(defaults.not_applied),
         )
     config = replace(config, eos_token_ids=(*config.eos_token_ids, *defaults.eos_ids))
@@ -205,7 +205,7 @@ def _dtype(
     least = estimate_memory(config, sizes, "float32").total(sizes.blocks_per_sequence)
     if chosen == "float32" and available is not None and least > available:
         _log.info(
-            "dtype bfloat16: float32 needs %.2f GiB of memory, more than is available",
+            "Using bfloat16: float32 needs %.2f GiB of memory, more than is available",
             least / 2**30,
         )
         return "bfloat16"

@@ -41,9 +41,7 @@ class DtypeChoice:
             for dtype, values in self.milliseconds.items()
         )
         rows = "/".join(map(str, _ROWS))
-        return (
-            f"dtype {self.dtype} chosen by measurement of linear layers at {rows} tokens: {figures}"
-        )
+        return f"Using {self.dtype} by measurement of linear layers at {rows} tokens: {figures}"
 
 
 def measure_dtype(config: ModelConfig) -> DtypeChoice:
@@ -130,7 +128,7 @@ def measure_threads(runner: Runner, cpus: int) -> tuple[int, str]:
     candidates = thread_candidates(cpus)
     if len(candidates) == 1:
         torch.set_num_threads(candidates[0])
-        return candidates[0], f"{candidates[0]} thread: only one CPU is available"
+        return candidates[0], f"Using {candidates[0]} thread: only one CPU is available"
     seconds: dict[int, float] = {}
     for count in candidates:
         torch.set_num_threads(count)
@@ -138,4 +136,4 @@ def measure_threads(runner: Runner, cpus: int) -> tuple[int, str]:
     chosen = choose_threads(seconds)
     torch.set_num_threads(chosen)
     figures = ", ".join(f"{count}: {1000 * value:.1f} ms" for count, value in seconds.items())
-    return chosen, f"{chosen} threads chosen by measurement on {cpus} CPUs: {figures}"
+    return chosen, f"Using {chosen} threads by measurement on {cpus} CPUs: {figures}"

@@ -213,7 +213,7 @@ async def test_drain_finishes_running_requests_and_rejects_new_ones(
         assert server.process.wait(60) == 0
     text = log.read_text()
     assert "start-up seconds: python=" in text
-    assert "drained" in text
+    assert "Drained" in text
 
 
 async def check_loading(server: Server, http: aiohttp.ClientSession) -> None:
