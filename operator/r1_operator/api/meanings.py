@@ -157,7 +157,10 @@ _SCALING: Final[Meanings] = {
         "Load is not known: the count is held, never lowered.",
         "Check that the operator reaches the gateways.",
     ),
-    "AtMax": ("The load asks for more than maxReplicas.", "Raise maxReplicas or the target."),
+    "AtMaxReplicas": (
+        "The load asks for more than maxReplicas.",
+        "Raise maxReplicas or the target.",
+    ),
     "AtGpuBudget": (
         "The load asks for more than budget.gpus allows.",
         "Raise budget.gpus, or let a replica carry more.",

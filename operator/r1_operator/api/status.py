@@ -108,8 +108,8 @@ STATUS: Final[dict[str, Any]] = {
                 "to": count("to is the count after."),
                 "reason": reason("reason is the rule that decided."),
                 "message": message("message is why, for people."),
-                "seatsHeldBack": count(
-                    "seatsHeldBack is how many seats the gateways were told to keep free for "
+                "seatsReserved": count(
+                    "seatsReserved is how many seats the gateways were told to reserve for "
                     "urgent classes; absent where their load was not known."
                 ),
             },

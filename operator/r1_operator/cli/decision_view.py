@@ -10,6 +10,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from r1_operator.cli.output import clock
+from r1_operator.plan.scaling.recommendations import count_of
 
 Decision = dict[str, Any]
 
@@ -62,13 +63,14 @@ def _print_newest(out: Console, decision: Decision) -> None:
     if note:
         acted = "acted" if note["acting"] else "did not act"
         out.print(f"Forecast ({acted}): {escape(note['message'])}")
-    proof = decision.get("proof")
-    if proof:
-        out.print(f"Backtest ({proof['reason']}): {escape(proof['message'])}")
-    for line in _holdback_lines(decision.get("holdback")):
+    approval = decision.get("forecastApproval")
+    if approval:
+        out.print(f"Backtest ({approval['reason']}): {escape(approval['message'])}")
+    for line in _reservation_lines(decision.get("seatReservations")):
         out.print(line)
-    if decision.get("reactive") is not None:
-        out.print(f"A plain HorizontalPodAutoscaler would run {decision['reactive']} now.")
+    if decision.get("hpaReplicas") is not None:
+        count = count_of(decision["hpaReplicas"])
+        out.print(f"A HorizontalPodAutoscaler at the same target would run {count} now.")
     if decision["inputs"]:
         out.print("\n[bold]What it was decided from[/bold]")
         table = Table(box=None, pad_edge=False, show_header=False)
@@ -77,16 +79,16 @@ def _print_newest(out: Console, decision: Decision) -> None:
         out.print(table)
 
 
-def _holdback_lines(holdback: Any) -> list[str]:
-    """What the gateways are told to keep free, a line for each class that has anything."""
-    if not holdback:
+def _reservation_lines(reservations: Any) -> list[str]:
+    """One line for each class with reserved seats."""
+    if not reservations:
         return []
-    if "unavailable" in holdback:
-        return [f"Seats held back: not known. {escape(holdback['message'])}"]
-    kept = [one for one in holdback.values() if one["seats"]]
-    if not kept:
-        return ["Seats held back: none."]
-    return [f"Held back ({one['reason']}): {escape(one['message'])}" for one in kept]
+    if "unavailable" in reservations:
+        return [f"Seat reservations: unknown. {escape(reservations['message'])}"]
+    reserved = [one for one in reservations.values() if one["seats"]]
+    if not reserved:
+        return ["Seat reservations: none."]
+    return [f"Seat reservation ({one['reason']}): {escape(one['message'])}" for one in reserved]
 
 
 def flattened(value: Any, path: str = "") -> list[tuple[str, str]]:

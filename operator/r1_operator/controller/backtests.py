@@ -54,13 +54,13 @@ from r1_operator.plan.backtest.observed import (
     BacktestSite,
     Run,
     Waiting,
-    read_answer,
+    read_report,
     read_run,
     read_waiting,
-    without_pod,
+    waiting_without_pod,
 )
 from r1_operator.plan.signals.lead_time import LeadTime
-from r1_operator.plan.snapshot import WriteRefusal
+from r1_operator.plan.snapshot import WriteError
 from r1_operator.plan.unavailable import Unavailable
 
 logger = logging.getLogger(__name__)
@@ -172,9 +172,9 @@ class Backtests:
             await self._api.delete(R1BACKTEST, *key, uid=backtest.uid)
             self._metrics.writes.labels(R1BACKTEST.name, "delete").inc()
             return None
-        if seen.refusal is None and seen.unread is None:
+        if seen.create_error is None and seen.read_error is None:
             self._backoff.forget(key)
-            return planned.look_again
+            return planned.requeue_after
         return self._backoff.next_try(key, self._now())
 
     async def _show_unreadable(self, key: Key, obj: Json, message: str) -> None:
@@ -206,13 +206,13 @@ class Backtests:
             )
 
     async def _seen(self, key: Key, backtest: R1Backtest) -> BacktestObservation:
-        run, busy_with, unread = None, None, None
+        run, running_backtest, unread = None, None, None
         for owner, job in self._views.all_of(JOB):
             found = read_run(job)
             if found.name == job_name(backtest):
                 run = found
             elif found.ended_at is None:
-                busy_with = str(owner)
+                running_backtest = str(owner)
         if run is None and backtest.status.get("phase") == BacktestPhase.RUNNING:
             run, unread = await self._look_for_job(key, backtest)
         answer, waiting = self._pod(run)
@@ -228,11 +228,11 @@ class Backtests:
             self._site,
             inference=self._inference(asks),
             run=run,
-            answer=answer,
+            report=answer,
             waiting=waiting,
-            busy_with=busy_with,
+            running_backtest=running_backtest,
             lead_seconds=None if lead is None or not lead.samples else lead.from_request_seconds,
-            unread=unread,
+            read_error=unread,
         )
 
     def _first_noticed(self, state: str) -> float:
@@ -261,9 +261,9 @@ class Backtests:
             and run.uid in {owner["uid"] for owner in pod["metadata"].get("ownerReferences") or ()}
         ]
         if not pods:
-            return None, None if run is None else without_pod(run)
+            return None, None if run is None else waiting_without_pod(run)
         newest = max(pods, key=lambda pod: str(pod["metadata"]["creationTimestamp"]))
-        return read_answer(newest), read_waiting(newest)
+        return read_report(newest), read_waiting(newest)
 
     async def _look_for_job(self, key: Key, backtest: R1Backtest) -> tuple[Run | None, str | None]:
         """A Job that the view does not have, or why it could not be asked for."""
@@ -286,7 +286,7 @@ class Backtests:
         words = (
             error.detail if isinstance(error, KubeApiError) else f"{type(error).__name__}: {error}"
         )
-        refusal = WriteRefusal(
+        refusal = WriteError(
             JOB.name, key.name, words, temporary=not isinstance(error, RequestRefused)
         )
         delay = self._backoff.failed(key, request, refusal, self._now())
@@ -324,14 +324,16 @@ class Backtests:
         failure = self._backoff.failure(key, request)
         if failure is None:
             return seen
-        return replace(seen, refusal=failure.message, refusal_may_pass=failure.temporary)
+        return replace(seen, create_error=failure.message, create_error_temporary=failure.temporary)
 
     async def _create(self, seen: BacktestObservation, job: Json) -> BacktestObservation:
         try:
             made = await self._api.create(JOB, self._site.namespace, job)
         except Conflict:  # it is there, and its event is on the way
             run = await self._find_job(seen.backtest)
-            return replace(seen, run=run) if run else replace(seen, busy_with=seen.backtest.key)
+            return (
+                replace(seen, run=run) if run else replace(seen, running_backtest=seen.backtest.key)
+            )
         self._metrics.writes.labels(JOB.name, "create").inc()
         self._views.put(JOB, made)
         return replace(seen, run=read_run(made))
@@ -345,10 +347,10 @@ class Backtests:
             await self._apply_status(key, seen.backtest.uid, planned.status)
         except RequestRefused as error:
             # A verdict in a shape that this CRD does not take: of an image of another version.
-            if not planned.status.get("verdict") or seen.answer is None:
+            if not planned.status.get("verdict") or seen.report is None:
                 raise
             logger.warning("R1Backtest %s: %s", key, error)
-            unread = replace(seen, answer=replace(seen.answer, message=""))
+            unread = replace(seen, report=replace(seen.report, message=""))
             status = plan_backtest(unread, self._now()).status
             await self._apply_status(key, seen.backtest.uid, status)
 

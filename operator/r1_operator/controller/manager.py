@@ -106,7 +106,7 @@ class Manager:
             self.nodes,
             self.book,
             enqueue=self.queue.add,
-            tell=self.events.tell,
+            emit=self.events.tell,
             metrics=self.metrics,
             decision_seconds=settings.decision_seconds,
             min_rate_seconds=prometheus.rate_seconds(settings.min_rate_seconds),
@@ -147,7 +147,7 @@ class Manager:
             is_active=lambda: self._active,
             exists=lambda key: self.views.resources.get(key) is not None,
         )
-        self.metrics.registry.register(ScalingCollector(self.scaling.followed))
+        self.metrics.registry.register(ScalingCollector(self.scaling.registered))
         self.metrics.resources.set_function(lambda: len(self.views.resources))
         self.metrics.queue_length.set_function(lambda: len(self.queue))
 

@@ -1,9 +1,8 @@
 """Missing data as a type.
 
-A load signal that could not be read is not a load of zero: read as zero it would send a busy
-service to its minimum. Whatever may be missing is typed `T | Unavailable`, so that mypy asks
-every reader what happens without it. A sum of which a part is missing is a `LowerBound`: it may raise
-a count and never lower it.
+A load signal that could not be read is not a load of zero: read as zero it would scale a busy service to
+its minimum. A value that may be missing is typed `T | Unavailable`, so that mypy requires every reader to
+handle it. A sum with a missing part is a `LowerBound`: it may raise a count and never lower it.
 """
 
 from dataclasses import dataclass
@@ -11,7 +10,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Unavailable:
-    """Why a value is not there: a CamelCase reason that stays the same, a sentence for people."""
+    """Why a value is missing: a stable CamelCase reason and a message."""
 
     reason: str
     message: str
@@ -23,12 +22,12 @@ class Unavailable:
 
 @dataclass(frozen=True, slots=True)
 class LowerBound:
-    """A value that lacks a part of the data: the true one is at least as high. Why, in a sentence."""
+    """A value with a part of the data missing: the true value is at least as high."""
 
     value: float
     message: str
 
     @property
     def missing(self) -> Unavailable:
-        """What keeps a decision from lowering a count by this value."""
+        """The missing part, which prevents a scale-down."""
         return Unavailable("PartialData", self.message)

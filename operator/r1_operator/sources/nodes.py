@@ -19,7 +19,7 @@ from r1_operator.kube.client import Api, KubeApiError, RequestRefused
 from r1_operator.kube.kinds import NODE, POD, Key
 from r1_operator.kube.store import owner_of
 from r1_operator.plan.placement.node_parsing import add_pod, read_node
-from r1_operator.plan.placement.schedulable import NOT_SEEN_YET, Node
+from r1_operator.plan.placement.schedulable import NODES_PENDING, Node
 from r1_operator.plan.unavailable import Unavailable
 
 PLACED = "spec.nodeName!=,status.phase!=Succeeded,status.phase!=Failed"
@@ -50,7 +50,7 @@ class Nodes:
     def __init__(self, api: Api, *, clock: Callable[[], float] | None = None) -> None:
         self._api = api
         self._clock = clock
-        self._found: NodeSnapshot | Unavailable = NOT_SEEN_YET
+        self._found: NodeSnapshot | Unavailable = NODES_PENDING
         self._at = -math.inf
         self._due = -math.inf
         self._task: asyncio.Task[None] | None = None
@@ -65,7 +65,7 @@ class Nodes:
         if isinstance(self._found, Unavailable) or now - self._at <= STALE_SECONDS:
             return self._found
         # After a pause in which nobody asked, or while the API server does not answer.
-        return NOT_SEEN_YET if self._task is not None else self._silent(now)
+        return NODES_PENDING if self._task is not None else self._silent(now)
 
     async def look(self) -> None:
         """List nodes and placed pods once, and keep what is free."""

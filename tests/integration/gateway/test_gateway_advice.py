@@ -84,7 +84,7 @@ async def test_the_operators_own_client_is_understood(
         assert await ask(session, gateway, "Q1") == 200
     (sample,) = (await signals.read()).routes["default/m"]
     assert sample.offered_by_class == {ClassName.Q1: 1, ClassName.Q2: 0, ClassName.Q3: 0}
-    assert sample.held_seconds is not None
+    assert sample.seat_seconds is not None
     await signals.advise({"default/m": {"Q1": 2}}, 30.0)
     admission = gateway.door.routes["default/m"].admission
     assert admission.held_back(PriorityClass.Q3, gateway.door.now()) == (2, 2)

@@ -15,7 +15,7 @@ from typing import Final, NamedTuple
 
 from r1_operator.controller.workqueue import Backoff
 from r1_operator.kube.kinds import Key
-from r1_operator.plan.snapshot import WriteRefusal
+from r1_operator.plan.snapshot import WriteError
 
 _REFUSED: Final = Backoff(base_seconds=0.5, cap_seconds=30.0)
 _PASSING: Final = Backoff(base_seconds=0.1, cap_seconds=30.0)
@@ -35,7 +35,7 @@ class ChildWrite(NamedTuple):
 @dataclass(frozen=True, slots=True)
 class _Failing:
     digest: str
-    refusal: WriteRefusal
+    refusal: WriteError
     failures: int
     due: float
 
@@ -54,14 +54,12 @@ class ChildBackoff:
             return 0.0
         return max(0.0, failing.due - now)
 
-    def failure(self, resource: Key, request: ChildWrite) -> WriteRefusal | None:
+    def failure(self, resource: Key, request: ChildWrite) -> WriteError | None:
         """What this request last failed with; None where it did not."""
         failing = self._failing.get(resource, {}).get(request[:2])
         return None if failing is None or failing.digest != request.digest else failing.refusal
 
-    def failed(
-        self, resource: Key, request: ChildWrite, refusal: WriteRefusal, now: float
-    ) -> float:
+    def failed(self, resource: Key, request: ChildWrite, refusal: WriteError, now: float) -> float:
         """Note a failure; seconds until the next try."""
         requests = self._failing.setdefault(resource, {})
         known = requests.get(request[:2])
@@ -96,7 +94,7 @@ class ChildBackoff:
         """The resource has gone."""
         self._failing.pop(resource, None)
 
-    def reported(self, resource: Key) -> tuple[WriteRefusal, ...]:
+    def reported(self, resource: Key) -> tuple[WriteError, ...]:
         """What the status says about children of this resource that could not be read or written."""
         return tuple(
             failing.refusal

@@ -50,8 +50,8 @@ from r1_operator.metrics import OperatorMetrics
 from r1_operator.plan.placement.pod_deletion_cost import plan_deletion_costs
 from r1_operator.plan.resource_plan import plan
 from r1_operator.plan.scaling.decision import UNMET
-from r1_operator.plan.snapshot import ABSENT, Defaults, Found, Observed, WriteRefusal
-from r1_operator.plan.status.resource_status import REFUSING, plan_status
+from r1_operator.plan.snapshot import ABSENT, Defaults, Found, Observed, WriteError
+from r1_operator.plan.status.resource_status import NOT_APPLIED_REASONS, plan_status
 from r1_operator.plan.status.unreadable_spec import plan_unreadable_status
 
 logger = logging.getLogger(__name__)
@@ -143,21 +143,21 @@ class Reconciler:
             await self._read_child(this, kind, name)
         self._model_names.fill(self._views.children[CONFIG_MAP.name])
         self._read_names(this)
-        observed, decision = self._observed(this), self._scaling.follow(key, resource)
+        observed, decision = self._observed(this), self._scaling.register(key, resource)
         planned = plan(observed, decision, self._clock.now())
         for manifest in planned.children:
             await self._apply_child(this, manifest)
-        if planned.problem is None and not observed.refusals:
+        if planned.problem is None and not observed.write_errors:
             await self._delete_unwanted(this, {one["kind"] for one in planned.children})
         self._read_names(this)
         status = planned.status
         observed_now = self._observed(this)
-        if this.writes or observed_now.refusals != observed.refusals:
+        if this.writes or observed_now.write_errors != observed.write_errors:
             status = plan_status(
                 observed_now, decision, self._clock.now(), unplannable=planned.problem
             )
         await self._apply_status(this, stored, status)
-        pause = planned.look_again
+        pause = planned.requeue_after
         if pause is not None:
             this.look_again_in(pause)
         # What is in the way may be no object of ours, so no watch tells when it is gone.
@@ -241,7 +241,7 @@ class Reconciler:
         words = (
             error.detail if isinstance(error, KubeApiError) else f"{type(error).__name__}: {error}"
         )
-        refusal = WriteRefusal(
+        refusal = WriteError(
             request.kind, name, words, temporary=not isinstance(error, RequestRefused)
         )
         this.failures += refusal.temporary
@@ -269,9 +269,9 @@ class Reconciler:
             service_monitor=this.live.get(SERVICE_MONITOR.name, ABSENT),
             pods=self._views.pods.of(this.key),
             has_service_monitors=self._has_service_monitors(),
-            refusals=self._child_backoff.reported(this.key),
-            unread=frozenset(this.unread),
-            lost_names=self._model_names.lost(this.key),
+            write_errors=self._child_backoff.reported(this.key),
+            unread_kinds=frozenset(this.unread),
+            name_conflicts=self._model_names.lost(this.key),
             wall_offset=self._clock.wall_offset(),
         )
 
@@ -402,7 +402,7 @@ class Reconciler:
         for name, (value, reason, message) in _conditions(status).items():
             old = before.get(name, ("", "", ""))
             # Of what was refused each message counts: the next one is about another field.
-            each = reason in REFUSING or name == "ModelNameConflict"
+            each = reason in NOT_APPLIED_REASONS or name == "ModelNameConflict"
             if old == (value, reason, message) or (old[:2] == (value, reason) and not each):
                 continue
             if name in ("Degraded", "ModelNameConflict") and value == "True":

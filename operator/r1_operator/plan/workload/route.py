@@ -1,7 +1,7 @@
-"""The ConfigMap that tells the gateways about a resource (`route.json`).
+"""ConfigMap with the gateways' route to a resource (`route.json`).
 
-The contract is in ARCHITECTURE.md: all three classes with every field, so that a gateway
-needs no defaults of its own. The text is canonical JSON: equal specs give equal bytes.
+The contract is in ARCHITECTURE.md: all three classes with every field, so that a gateway needs no
+defaults. The text is canonical JSON: equal specs give equal bytes.
 """
 
 import json
@@ -18,16 +18,16 @@ CLASS_DEFAULTS = (
     PriorityClassSpec(ClassName.Q2, 512, 120, 30, 2_000),
     PriorityClassSpec(ClassName.Q3, 1024, 900, 120, 30_000),
 )
-"""Interactive, normal and batch work: what each class gets where the resource says nothing."""
+"""Defaults of interactive, normal and batch work."""
 
 
 def served_names(resource: R1Inference) -> tuple[str, ...]:
-    """The resource's name and its aliases, each once."""
+    """Return the resource's name and its aliases, each once."""
     return tuple(dict.fromkeys((resource.name, *resource.spec.model.aliases)))
 
 
 def route(resource: R1Inference) -> dict[str, Any]:
-    """The content of `route.json`."""
+    """Return the content of `route.json`."""
     spec = resource.spec
     own = {one.name: one for one in spec.priority.classes}
     return {
@@ -45,14 +45,14 @@ def route(resource: R1Inference) -> dict[str, Any]:
     }
 
 
-def promises_of(resource: R1Inference) -> dict[ClassName, float]:
-    """Times to first token by class, in seconds, as `route.json` tells the gateways."""
+def slo_targets_of(resource: R1Inference) -> dict[ClassName, float]:
+    """Return the SLO targets (time to first token, seconds) by class, as in `route.json`."""
     classes = route(resource)["classes"]
     return {name: classes[name.value]["timeToFirstTokenMilliseconds"] / 1000 for name in ClassName}
 
 
 def build_route(resource: R1Inference) -> dict[str, Any]:
-    """The ConfigMap `NAME-route`."""
+    """Return the ConfigMap `NAME-route`."""
     return {
         "apiVersion": "v1",
         "kind": "ConfigMap",

@@ -184,7 +184,7 @@ def effects(spec: dict[str, Any]) -> dict[str, Any]:
         "replicas": found.spec.replicas,
         "policy": policy,
         "question": question,
-        "proof": target_of(found),
+        "backtest": target_of(found),
     }
 
 

@@ -109,7 +109,9 @@ def test_alone_it_never_runs_fewer_replicas_than_a_plain_autoscaler(
 
 @given(loads, starts, st.integers(0, 2**32 - 1), st.floats(0.4, 1.2))
 @settings(max_examples=25, deadline=None)
-def test_nor_with_any_forecast(trace: RateTrace, start: int, seed: int, target: float) -> None:
+def test_no_forecast_makes_the_policy_unsafe(
+    trace: RateTrace, start: int, seed: int, target: float
+) -> None:
     """So at one target it overloads no more than that autoscaler, whatever the forecast says."""
     bench = PolicyInputs(scenario_of(trace, start))
     drawn = np.random.default_rng(seed)

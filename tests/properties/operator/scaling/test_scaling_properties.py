@@ -12,7 +12,7 @@ from r1_operator.plan.scaling.inputs import ScalingInputs
 from r1_operator.plan.scaling.policy import (
     Ceiling,
     DownBehavior,
-    ForecastUse,
+    ForecastPolicy,
     MetricTarget,
     RateLimit,
     ScalingPolicy,
@@ -60,7 +60,7 @@ def policies(draw: st.DrawFn) -> ScalingPolicy:
             draw(st.floats(1, 99)),
             draw(limits),
         ),
-        forecast=ForecastUse(draw(st.sampled_from(list(Activation)))),
+        forecast=ForecastPolicy(draw(st.sampled_from(list(Activation)))),
         ceilings=tuple(
             Ceiling(most, DecisionReason.AT_GPU_BUDGET, f"the budget allows {most}")
             for most in draw(st.lists(st.integers(0, 80), max_size=3))
@@ -84,7 +84,7 @@ def demands(figures: st.SearchStrategy[float]) -> st.SearchStrategy[Demand]:
         queued=figures,
         oldest_wait_seconds=figures,
         completed_per_replica=maybe,
-        held=figures,
+        buffered=figures,
         missing=st.sampled_from([(), ("gw-1",)]),
     )
 

@@ -411,17 +411,17 @@ def test_pauses_grow_to_half_a_minute() -> None:
     from random import Random
 
     from r1_operator.controller.reconcile.child_backoff import ChildBackoff, ChildWrite
-    from r1_operator.plan.snapshot import WriteRefusal
+    from r1_operator.plan.snapshot import WriteError
 
     backoff = ChildBackoff(rng=Random(1))
-    request, refusal = ChildWrite("Service", "apply", "d"), WriteRefusal("Service", "r1", "no")
+    request, refusal = ChildWrite("Service", "apply", "d"), WriteError("Service", "r1", "no")
     delays = [backoff.failed(KEY, request, refusal, 0.0) for _ in range(12)]
     assert 0.5 <= delays[0] <= 1.0
     assert all(15.0 <= delay <= 30.0 for delay in delays[6:])
     assert backoff.pause(KEY, request, 1.0) == pytest.approx(delays[-1] - 1.0)
     assert backoff.pause(KEY, request._replace(digest="e"), 1.0) == 0.0
     passing = ChildBackoff(rng=Random(1))
-    first = passing.failed(KEY, request, WriteRefusal("Service", "r1", "busy", temporary=True), 0.0)
+    first = passing.failed(KEY, request, WriteError("Service", "r1", "busy", temporary=True), 0.0)
     assert 0.1 <= first <= 0.2
     backoff.succeeded(KEY, request)
     assert backoff.reported(KEY) == ()

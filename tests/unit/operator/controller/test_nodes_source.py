@@ -7,7 +7,7 @@ from typing import Any
 from r1_operator.api.names import Label
 from r1_operator.kube.client import KubeApiError, RequestRefused, Unreachable
 from r1_operator.kube.kinds import Json, Key, Kind
-from r1_operator.plan.placement.schedulable import NOT_SEEN_YET
+from r1_operator.plan.placement.schedulable import NODES_PENDING
 from r1_operator.plan.unavailable import Unavailable
 from r1_operator.sources.nodes import PLACED, Nodes, NodeSnapshot
 
@@ -66,7 +66,7 @@ async def test_nothing_is_listed_before_somebody_asks() -> None:
     cluster = Cluster()
     await asyncio.sleep(0)
     assert cluster.asked == []
-    assert cluster.nodes.latest() is NOT_SEEN_YET
+    assert cluster.nodes.latest() is NODES_PENDING
     assert free(await cluster.after(0)) == [8]
     assert cluster.asked == [("Pod", PLACED), ("Node", "")]
 
@@ -96,7 +96,7 @@ async def test_after_a_pause_an_old_look_is_not_taken_for_the_present() -> None:
     await cluster.after(0)
     cluster.run(gpus=8)
     cluster.now += 3600
-    assert cluster.nodes.latest() is NOT_SEEN_YET
+    assert cluster.nodes.latest() is NODES_PENDING
     assert free(await cluster.after(0)) == [0]
 
 
@@ -147,4 +147,4 @@ async def test_closing_drops_a_look_that_is_under_way() -> None:
     cluster = Cluster()
     cluster.nodes.latest()
     await cluster.nodes.close()
-    assert cluster.nodes.latest() is NOT_SEEN_YET
+    assert cluster.nodes.latest() is NODES_PENDING

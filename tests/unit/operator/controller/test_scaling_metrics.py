@@ -95,7 +95,7 @@ def test_demand_and_the_band_of_its_forecast_in_their_unit_and_in_replicas() -> 
     assert at("r1_operator_forecast_lead_seconds", LABELS) == 45
 
 
-def test_what_decisions_plan_for_is_told_with_its_quantile() -> None:
+def test_the_decision_quantile_is_exported() -> None:
     """Not the nearest of the levels that happen to be asked for: the newsvendor's, or one's own."""
     asked = replace(FORECAST, peak_over_lead={0.5: 14.0, 0.91: 25.0, 0.95: 28.0})
     state = followed(replace(SEEN, forecast=asked))
@@ -111,7 +111,7 @@ def test_what_decisions_plan_for_is_told_with_its_quantile() -> None:
     assert at("r1_operator_forecast_decision_quantile_value", RATE) == 14
 
 
-def test_what_is_not_known_has_no_sample_and_is_not_zero() -> None:
+def test_an_unknown_figure_has_no_sample() -> None:
     missing = Unavailable("NoGateway", "There is none.")
     at = scraped(followed(replace(SEEN, demand=missing, forecast=missing))).get_sample_value
     assert at("r1_operator_demand", RATE) is None
@@ -132,10 +132,10 @@ def test_a_forecast_of_a_metric_that_the_policy_no_longer_counts_is_not_told() -
     assert at("r1_operator_forecast_lead_seconds", LABELS) is None
 
 
-def test_seats_held_back_are_told_by_class() -> None:
+def test_seat_reservations_are_exported_by_class() -> None:
     state = followed(SEEN)
     held = ClassReservation(ClassName.Q1, 2, 4, ReservationReason.ARRIVALS, "Because.")
-    state.held_back = (held,)
+    state.seat_reservations = (held,)
     at = scraped(state).get_sample_value
     assert at("r1_operator_seats_reserved", LABELS | {"class": "Q1"}) == 4
     assert at("r1_operator_seats_reserved", LABELS | {"class": "Q2"}) is None

@@ -69,7 +69,7 @@ class World:
             nodes,
             self.book,
             enqueue=self.enqueued.append,
-            tell=self.told.append,
+            emit=self.told.append,
             metrics=OperatorMetrics(),
             backtest=self.backtest,
             now=lambda: self.now,
@@ -116,7 +116,7 @@ class World:
             rejected=0.0,
             in_flight=min(self.rate, 10.0),
             queued=0.0,
-            held=0.0,
+            buffered=0.0,
             oldest_wait_seconds=0.0,
             seats=16.0,
             ready_endpoints=2.0,
@@ -125,7 +125,7 @@ class World:
                 ClassName.Q2: 0.0,
                 ClassName.Q3: self.offered * (1 - self.urgent),
             },
-            held_seconds=20.0,
+            seat_seconds=20.0,
         )
         answers = {"gw": SignalsResponse(self.answer(), {}, self.now)}
         return SignalSnapshot(frozenset({"gw"}), {str(KEY): (sample,)}, answers=answers)
@@ -186,7 +186,7 @@ class World:
             self.offered += 2.0 * self.rate
             await self.loop.round()
             asked = resource(metrics=self.metrics, capacity=self.capacity, forecast=self.forecast)
-            shown = self.loop.follow(KEY, asked)
+            shown = self.loop.register(KEY, asked)
             if shown is not None:
                 self.deploy(shown.replicas)
 
@@ -216,7 +216,7 @@ def counts(told: Sequence[EventSpec]) -> list[str]:
 
 async def test_without_autoscaling_the_user_decides() -> None:
     world = World(replicas=2)
-    decision = world.loop.follow(KEY, resource(autoscaling=False, replicas=5))
+    decision = world.loop.register(KEY, resource(autoscaling=False, replicas=5))
     assert decision is not None
     assert decision.replicas == 5
     assert decision.mode == "Manual"
@@ -226,7 +226,7 @@ async def test_without_autoscaling_the_user_decides() -> None:
 async def test_before_there_is_a_deployment_nothing_is_decided() -> None:
     world = World(replicas=None)
     await world.loop.prime()
-    assert world.loop.follow(KEY, resource()) is None
+    assert world.loop.register(KEY, resource()) is None
     await world.pass_time(10)
     assert world.book.of(KEY) == []
 
@@ -235,7 +235,7 @@ async def test_before_there_is_a_deployment_nothing_is_decided() -> None:
 async def test_a_fresh_process_keeps_the_count_that_it_finds(found: int) -> None:
     world = World(replicas=found)
     await world.loop.prime()
-    world.loop.follow(KEY, resource())
+    world.loop.register(KEY, resource())
     await world.pass_time(280)  # one default window is 300 s
     stored = world.views.children["Deployment"].get(KEY)
     assert stored is not None
@@ -243,10 +243,10 @@ async def test_a_fresh_process_keeps_the_count_that_it_finds(found: int) -> None
     assert world.told == []
 
 
-async def test_and_lets_it_fall_when_a_whole_window_was_quiet() -> None:
+async def test_the_count_falls_after_a_whole_quiet_window() -> None:
     world = World(replicas=7)
     await world.loop.prime()
-    world.loop.follow(KEY, resource())
+    world.loop.register(KEY, resource())
     await world.pass_time(400)
     stored = world.views.children["Deployment"].get(KEY)
     assert stored is not None
@@ -257,12 +257,12 @@ async def test_and_lets_it_fall_when_a_whole_window_was_quiet() -> None:
 async def test_load_raises_the_count_with_the_same_words_everywhere() -> None:
     world = World(replicas=2)
     await world.loop.prime()
-    world.loop.follow(KEY, resource())
+    world.loop.register(KEY, resource())
     await world.pass_time(20)
     world.enqueued.clear()
     world.rate = 63.0  # 63 / (0.7 x 10) = 9
     await world.pass_time(90)
-    assert world.loop.follow(KEY, resource()) is not None
+    assert world.loop.register(KEY, resource()) is not None
     stored = world.views.children["Deployment"].get(KEY)
     assert stored is not None
     assert stored.replicas == 9
@@ -274,7 +274,7 @@ async def test_load_raises_the_count_with_the_same_words_everywhere() -> None:
 async def test_without_gateways_the_count_is_held_and_it_is_said_why() -> None:
     world = World(replicas=4, gateway=False)
     await world.loop.prime()
-    decision = world.loop.follow(KEY, resource())
+    decision = world.loop.register(KEY, resource())
     assert decision is not None
     assert decision.replicas == 4
     assert not decision.metrics_available
@@ -290,7 +290,7 @@ async def test_a_latency_that_no_gateway_tells_holds_the_count_and_says_so() -> 
     world = World(replicas=4)
     world.metrics, world.rate = LATENCY, 10.0
     await world.loop.prime()
-    world.loop.follow(KEY, resource(metrics=LATENCY))
+    world.loop.register(KEY, resource(metrics=LATENCY))
     await world.pass_time(600)
     newest = world.book.of(KEY)[-1]
     assert (newest["replicas"], newest["reason"]) == (4, "MetricsUnavailable")
@@ -301,7 +301,7 @@ async def test_a_latency_below_its_objective_lets_the_count_fall() -> None:
     world = World(replicas=4)
     world.metrics, world.rate, world.latency_ms = LATENCY, 10.0, 20.0
     await world.loop.prime()
-    world.loop.follow(KEY, resource(metrics=LATENCY))
+    world.loop.register(KEY, resource(metrics=LATENCY))
     await world.pass_time(900)
     newest = world.book.of(KEY)[-1]
     assert newest["replicas"] < 4
@@ -312,12 +312,12 @@ async def test_an_external_metric_without_prometheus_holds_the_count_and_says_wh
     world = World(replicas=4)
     world.metrics = [{"type": "External", "target": 1, "query": "sum(up)"}]
     await world.loop.prime()
-    world.loop.follow(KEY, resource(metrics=world.metrics))
+    world.loop.register(KEY, resource(metrics=world.metrics))
     await world.pass_time(600)
     newest = world.book.of(KEY)[-1]
     assert (newest["replicas"], newest["reason"]) == (4, "MetricsUnavailable")
     assert "R1_PROMETHEUS_URL" in newest["message"]
-    assert newest["inputs"]["lead"] == {
+    assert newest["inputs"]["leadTime"] == {
         "seconds": 32.0,
         "measuredStarts": 4,
         "nodeWaitSeconds": 0.0,
@@ -327,9 +327,9 @@ async def test_an_external_metric_without_prometheus_holds_the_count_and_says_wh
 async def test_a_resource_made_anew_under_the_same_name_starts_anew() -> None:
     world = World(replicas=4, gateway=False)
     await world.loop.prime()
-    first = world.loop.follow(KEY, resource(uid="one"))
+    first = world.loop.register(KEY, resource(uid="one"))
     world.deploy(2)
-    second = world.loop.follow(KEY, resource(uid="two"))
+    second = world.loop.register(KEY, resource(uid="two"))
     assert first is not None
     assert second is not None
     assert (first.replicas, second.replicas) == (4, 2)
@@ -338,7 +338,7 @@ async def test_a_resource_made_anew_under_the_same_name_starts_anew() -> None:
 async def test_idle_resources_are_decided_seldom_and_busy_ones_each_round() -> None:
     world = World(replicas=2)
     await world.loop.prime()
-    world.loop.follow(KEY, resource())
+    world.loop.register(KEY, resource())
     await world.pass_time(200)
     counter = _Counting(world.loop)
     await world.pass_time(60)
@@ -383,10 +383,10 @@ async def test_nobody_looks_at_nodes_while_no_resource_asks_for_it() -> None:
     world.rate = 100.0
     await world.pass_time(120)
     assert world.looks == 0
-    assert world.book.of(KEY)[-1]["inputs"]["room"] is None
+    assert world.book.of(KEY)[-1]["inputs"]["schedulable"] is None
 
 
-async def test_only_replicas_that_find_a_node_and_one_more_are_asked_for() -> None:
+async def test_a_bindable_scale_up_stops_at_schedulable_and_one_pending_replica() -> None:
     world = World(replicas=2)
     world.capacity = {"policy": "Bindable"}
     world.gpus, world.rate = 3, 100.0
@@ -396,25 +396,25 @@ async def test_only_replicas_that_find_a_node_and_one_more_are_asked_for() -> No
     assert [
         decision["replicas"] for decision in world.book.of(KEY) if decision["replicas"] > 4
     ] == []
-    assert "replicas (InsufficientCapacity): 4 for now: 3 of the " in told
-    assert "wanted can bind now (1 node has room for 1; 1 node without free nvidia.com/gpu)" in told
+    assert "replicas (InsufficientCapacity): 4 replicas for now: 3 of the " in told
+    assert "needed fit on nodes (1 node fits 1; 1 node without free nvidia.com/gpu)" in told
     await world.pass_time(60)
     last = world.book.of(KEY)[-1]
     assert (last["replicas"], last["reason"]) == (4, "InsufficientCapacity"), (
         "what waits is not multiplied"
     )
     assert last["message"] == (
-        "4 for now: 3 of the 15 wanted can bind now (2 nodes without free nvidia.com/gpu). "
-        "1 may wait for a node."
+        "4 replicas for now: 3 of the 15 needed fit on nodes (2 nodes without free nvidia.com/gpu). "
+        "1 more may wait for a node (pendingReplicas)."
     )
-    assert last["inputs"]["room"]["withoutNode"] == 1
+    assert last["inputs"]["schedulable"]["unschedulable"] == 1
     world.gpus = 20
     world.deploy(4)
     await world.pass_time(60)
     assert world.book.of(KEY)[-1]["replicas"] == 15
 
 
-async def test_without_the_right_to_see_nodes_the_pods_own_word_counts() -> None:
+async def test_unschedulable_pods_limit_the_count_without_the_right_to_list_nodes() -> None:
     world = World(replicas=2)
     world.capacity = {"policy": "Bindable", "pendingReplicas": 2}
     world.blind = Unavailable("MayNotSeeNodes", "The operator may not list nodes.")
@@ -425,10 +425,10 @@ async def test_without_the_right_to_see_nodes_the_pods_own_word_counts() -> None
     await world.pass_time(60)
     last = world.book.of(KEY)[-1]
     assert (last["replicas"], last["reason"]) == (5, "InsufficientCapacity")
-    assert "2 pods find no node; The operator may not list nodes." in last["message"]
+    assert "2 pods are unschedulable; The operator may not list nodes." in last["message"]
 
 
-async def test_seats_for_the_urgent_are_told_to_the_gateways_and_to_people() -> None:
+async def test_seat_reservations_reach_the_gateways_and_the_decision() -> None:
     world = World(replicas=2)
     world.rate, world.urgent = 5.0, 0.2
     await world.loop.prime()
@@ -437,7 +437,7 @@ async def test_seats_for_the_urgent_are_told_to_the_gateways_and_to_people() -> 
     assert seats[str(KEY)]["Q1"] > 0
     assert seats[str(KEY)]["Q2"] >= seats[str(KEY)]["Q1"]
     assert valid > 2 * 2.0, "one lost round does no harm"
-    told = world.book.of(KEY)[-1]["holdback"]
+    told = world.book.of(KEY)[-1]["seatReservations"]
     assert told["Q1"]["perGateway"] == seats[str(KEY)]["Q1"]
     assert "stay free for Q1" in told["Q1"]["message"]
 
@@ -468,7 +468,7 @@ async def test_without_gateways_nothing_is_advised_and_explain_says_why() -> Non
     await world.loop.prime()
     await world.pass_time(20)
     assert world.advice == []
-    assert world.book.of(KEY)[-1]["holdback"]["unavailable"] == "NoGateway"
+    assert world.book.of(KEY)[-1]["seatReservations"]["unavailable"] == "NoGateway"
 
 
 async def test_a_named_backtest_is_asked_at_every_decision() -> None:
@@ -478,21 +478,21 @@ async def test_a_named_backtest_is_asked_at_every_decision() -> None:
     world.backtests = None
     await world.loop.prime()
     await world.pass_time(10)
-    assert world.book.of(KEY)[-1]["proof"]["reason"] == "BacktestNotRead"
+    assert world.book.of(KEY)[-1]["forecastApproval"]["reason"] == "BacktestNotRead"
     world.backtests = {}
     await world.pass_time(10)
-    assert world.book.of(KEY)[-1]["proof"]["reason"] == "BacktestMissing"
-    shown = world.loop.follow(KEY, resource(forecast=world.forecast))
+    assert world.book.of(KEY)[-1]["forecastApproval"]["reason"] == "BacktestMissing"
+    shown = world.loop.register(KEY, resource(forecast=world.forecast))
     assert shown is not None
-    assert shown.proof is not None
-    assert shown.proof.reason == "BacktestMissing", "the status follows"
+    assert shown.forecast_approval is not None
+    assert shown.forecast_approval.reason == "BacktestMissing", "the status follows"
     tried = autoscaling_hash(resource().spec.autoscaling)
     verdict = {"finding": "Cheaper", "message": "By 4 %."}
     status = {"phase": "Succeeded", "autoscalingHash": tried, "verdict": verdict}
     found = {"spec": {"inferenceName": KEY.name}, "status": status}
     world.backtests = {Key(KEY.namespace, "november"): found}
     await world.pass_time(10)
-    assert world.book.of(KEY)[-1]["proof"]["acts"] is True
+    assert world.book.of(KEY)[-1]["forecastApproval"]["approved"] is True
 
 
 class Asked:

@@ -13,7 +13,7 @@ import pytest
 from r1_operator.api.names import ConditionReason
 from r1_operator.plan.problem import Problem
 from r1_operator.plan.resource_plan import plan
-from r1_operator.plan.snapshot import Observed, WriteRefusal
+from r1_operator.plan.snapshot import Observed, WriteError
 from r1_operator.plan.status.diagnosis import diagnose as diagnose_at
 
 NOW = 1_800_000_000.0
@@ -319,12 +319,12 @@ def test_a_pod_that_stays_silent_on_its_node(resource: Any, observed: Any, pod: 
     silent = pod(phase="Pending", container=waiting("ContainerCreating"), conditions=conditions)
     seen = observed(resource(SPEC), replicas=1, pods=(silent,))
     assert diagnose_at(seen, NOW + 10) is None
-    assert plan(seen, None, NOW + 10).look_again == 5
+    assert plan(seen, None, NOW + 10).requeue_after == 5
     problem = diagnose_at(seen, NOW + 16)
     assert problem is not None
     assert problem.reason is ConditionReason.VOLUME_NOT_MOUNTED
     assert "kubectl describe pod r1-1 -n team" in problem.message
-    assert plan(seen, None, NOW + 16).look_again is None
+    assert plan(seen, None, NOW + 16).requeue_after is None
 
 
 def test_an_init_container_that_cannot_start(resource: Any, observed: Any, pod: Any) -> None:
@@ -350,10 +350,10 @@ def test_a_child_of_somebody_else(resource: Any, observed: Any) -> None:
 
 
 def test_a_child_that_is_refused(resource: Any, observed: Any) -> None:
-    refusal = WriteRefusal(
+    refusal = WriteError(
         "Deployment", "r1", 'Deployment.apps "r1" is invalid: spec.template.spec.x'
     )
-    seen = observed(resource(SPEC), refusals=(refusal,))
+    seen = observed(resource(SPEC), write_errors=(refusal,))
     check(seen, ConditionReason.CHILD_REJECTED, ("Deployment r1", "spec.template"))
 
 

@@ -157,7 +157,7 @@ def test_the_engines_own_causes_are_not_those_of_others(
         (end(0, "Completed"), "exit code 0"),
         (end(134, signal=6), "exit code 134 (SIGABRT)"),
         (end(255), "exit code 255 (signal 127)"),
-        (end(1, words=""), "It left no message."),
+        (end(1, words=""), "No output."),
     ],
 )
 def test_how_it_ended(last: Json, words: str, resource: Any, observed: Any) -> None:
@@ -178,7 +178,7 @@ def test_a_sidecar_that_runs_for_long_has_recovered(
     pod = pod_of(kind, runs(end(), since=NOW - 3))
     assert degraded(resource, observed, pod) != {}
     seen = observed(resource({"replicas": 1}), replicas=1, pods=(pod,))
-    again = plan(seen, None, NOW).look_again
+    again = plan(seen, None, NOW).requeue_after
     assert again is not None
     assert again <= 597
     assert degraded(resource, observed, pod, NOW + 598) == {}

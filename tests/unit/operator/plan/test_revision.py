@@ -45,7 +45,7 @@ def test_the_hash_is_pinned(resource: Any, defaults: Defaults) -> None:
         {"rollout": {"maxSurge": 3}},
     ],
 )
-def test_what_does_not_shape_pods_is_not_in_the_hash(
+def test_settings_that_do_not_affect_pods_are_not_hashed(
     change: dict[str, Any], resource: Any, defaults: Defaults
 ) -> None:
     before, after = resource(VERBATIM), resource({**VERBATIM, **change})

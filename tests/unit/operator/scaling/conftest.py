@@ -72,7 +72,9 @@ def stage() -> Callable[..., Stage]:
         policy = replace(plain, **changes)  # type: ignore[arg-type]
         built = Stage(policy, replicas)
         if watched:  # long enough in service that no start-up rule holds anything
-            built.history = replace(ScalingState().started(START - 3600, replicas), highest=())
+            built.history = replace(
+                ScalingState().started(START - 3600, replicas), highest_recommendations=()
+            )
         return built
 
     return build

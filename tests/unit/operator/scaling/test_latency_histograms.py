@@ -156,7 +156,7 @@ class TestSignals:
             {"Q2": {"counts": "111", "sumSeconds": 1.0}},
         ],
     )
-    def test_what_does_not_parse_is_not_known(self, latency: Any) -> None:
+    def test_histograms_that_do_not_parse_are_unknown(self, latency: Any) -> None:
         assert read_latencies(self.answer(latency=latency), "default/r1", 500.0) is None
 
     def test_an_older_gateway_tells_none(self) -> None:
