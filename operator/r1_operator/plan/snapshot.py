@@ -117,7 +117,7 @@ class Observed:
     service_monitor: Found = ABSENT
     pods: tuple[Pod, ...] = ()
     has_service_monitors: bool = False
-    """the API server knows monitoring.coreos.com/v1 ServiceMonitor"""
+    """the API server has monitoring.coreos.com/v1 ServiceMonitor"""
     write_errors: tuple["WriteError", ...] = ()
     """children that the API server rejected at the last apply"""
     wall_offset: float = 0.0

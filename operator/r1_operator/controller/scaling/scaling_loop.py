@@ -420,9 +420,9 @@ class ScalingLoop:
             self._forecaster.forget(key)
             self._external.keep(key, ())
         live = self._live_replicas(key)
-        wanted = resource.spec.replicas
-        decision = fixed(wanted, wanted if live is None else live, self._now())
-        if live != wanted:
+        desired = resource.spec.replicas
+        decision = fixed(desired, desired if live is None else live, self._now())
+        if live != desired:
             self._decisions.add(key, decision)
         return decision
 

@@ -56,16 +56,16 @@ def pod_loads(
 
 
 def plan_deletion_costs(
-    pods: Sequence[Pod], loads: Mapping[str, float] | Unavailable, wanted: int
+    pods: Sequence[Pod], loads: Mapping[str, float] | Unavailable, desired: int
 ) -> tuple[DeletionCost, ...]:
-    """Return the costs to write before a scale-down to `wanted`; none without a scale-down.
+    """Return the costs to write before a scale-down to `desired`; none without a scale-down.
 
     Each ReplicaSet (a rollout has several) gets victims for the whole scale-down, because the Deployment
     controller decides how to divide it.
     """
     living = [pod for pod in pods if not (pod.terminating or pod.ended)]
-    surplus = len(living) - wanted
-    if isinstance(loads, Unavailable) or surplus <= 0 or wanted <= 0:
+    surplus = len(living) - desired
+    if isinstance(loads, Unavailable) or surplus <= 0 or desired <= 0:
         return ()
     by_revision: dict[str, list[Pod]] = {}
     for pod in living:

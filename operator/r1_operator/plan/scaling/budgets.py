@@ -44,11 +44,11 @@ def _of_gpus(budget: Budget, gpus: int) -> Ceiling | None:
 def _of_cost(cost: Cost | None, gpus: int) -> Ceiling | None:
     if cost is None:
         return None
-    price, words = _price(cost, gpus)
+    price, price_clause = _price(cost, gpus)
     if price <= 0:
         return None
     most = floor(cost.limit_per_hour.value / price)
-    clause = f"the budget of {cost.limit_per_hour} per hour allows {most} at {words}"
+    clause = f"the budget of {cost.limit_per_hour} per hour allows {most} at {price_clause}"
     return Ceiling(most, DecisionReason.AT_COST_BUDGET, clause)
 
 

@@ -76,17 +76,17 @@ def decide(
     contribution = predictive.contribution
     has_requests = _has_requests(observed.demand)
     demand_step = _first_step(current, recommendations, predictive.recommendation, missing)
-    wanted = demand_step.after
+    desired = demand_step.after
 
     state = state.with_recommendation(
         now,
-        max(wanted, current) if missing else wanted,
+        max(desired, current) if missing else desired,
         max((one.hold_floor for one in recommendations), default=0),
         active=bool(missing) or has_requests or any(one.replicas > 0 for one in recommendations),
         policy=policy,
     )
     hpa = _simulate_hpa(user_policy, observed.demand, state.hpa, current, now)
-    # A forecast of arrivals says nothing about latencies and External values.
+    # A forecast of arrivals does not cover latencies and External values.
     confirmed = predictive.confirms_scale_down and all(m.counted for m in policy.metrics)
     limiter_input = LimiterInput(
         policy,
@@ -101,14 +101,14 @@ def decide(
     )
     steps = [demand_step]
     for name, limiter in LIMITERS:
-        limit = limiter(limiter_input, wanted)
+        limit = limiter(limiter_input, desired)
         if limit is not None:
-            steps.append(DecisionStep(name, wanted, limit.replicas, limit.reason, limit.message))
-            wanted = limit.replicas
+            steps.append(DecisionStep(name, desired, limit.replicas, limit.reason, limit.message))
+            desired = limit.replicas
 
     state = state.with_decision(
         now,
-        wanted - current,
+        desired - current,
         policy,
         overforecast_since=predictive.overforecast_since,
         hpa=hpa,
@@ -118,7 +118,7 @@ def decide(
     decision = Decision(
         at=now,
         current=current,
-        replicas=wanted,
+        replicas=desired,
         reason=deciding.reason,
         message=deciding.message,
         mode=DecisionMode.PREDICTIVE if acting else DecisionMode.REACTIVE,
@@ -127,7 +127,7 @@ def decide(
         forecast=contribution,
         hpa_replicas=None if state.hpa is None else state.hpa.replicas,
         seat_reservations=reservation_of(
-            observed.class_arrivals, observed.slo_targets, observed.ready, wanted
+            observed.class_arrivals, observed.slo_targets, observed.ready, desired
         ),
         forecast_approval=observed.forecast_approval,
     )

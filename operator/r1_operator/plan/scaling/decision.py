@@ -156,7 +156,7 @@ def reservation_json(reservations: tuple[ClassReservation, ...] | Unavailable | 
 
 
 def finite(value: Json) -> Json:
-    """Replace NaN and infinities, which JSON does not know, by null."""
+    """Replace NaN and infinities by null, because JSON has neither."""
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if isinstance(value, list):

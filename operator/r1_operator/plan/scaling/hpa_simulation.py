@@ -99,11 +99,11 @@ def simulate_sync(
     elif demand is None or not math.isfinite(demand):
         replicas = current
     else:
-        wanted = _wanted(demand, capacity, current)
-        highest = recent(record_highest(highest, now, wanted), now, rules.down_window)
-        lowest = recent(record_lowest(lowest, now, wanted), now, rules.up_window)
+        desired = _desired(demand, capacity, current)
+        highest = recent(record_highest(highest, now, desired), now, rules.down_window)
+        lowest = recent(record_lowest(lowest, now, desired), now, rules.up_window)
         replicas = min(
-            max(_allowed(current, wanted, highest, lowest, state, now, rules), low), high
+            max(_allowed(current, desired, highest, lowest, state, now, rules), low), high
         )
     changes = state.changes
     if replicas != current:
@@ -130,7 +130,7 @@ def _remembered(
     return (*changes[: old[-1]], made, *changes[old[-1] + 1 :])
 
 
-def _wanted(demand: float, capacity: float, current: int) -> int:
+def _desired(demand: float, capacity: float, current: int) -> int:
     """Return the recommendation of the metric alone."""
     ratio = demand / (current * capacity)
     # In this form: |1 - ratio| <= 0.1 is false at exactly 1.1 in floating point, theirs is true.
@@ -141,7 +141,7 @@ def _wanted(demand: float, capacity: float, current: int) -> int:
 
 def _allowed(
     current: int,
-    wanted: int,
+    desired: int,
     highest: tuple[TimedCount, ...],
     lowest: tuple[TimedCount, ...],
     state: HpaState,
@@ -151,7 +151,7 @@ def _allowed(
     """Return the count after windows and rate limits."""
     ceiling = max(noted.replicas for noted in highest)
     if not rules.has_behavior:
-        return min(max(wanted, ceiling), max(2 * current, 4))
+        return min(max(desired, ceiling), max(2 * current, 4))
     floor = min(noted.replicas for noted in lowest)
     stable = min(max(current, floor), ceiling)
     if stable > current:

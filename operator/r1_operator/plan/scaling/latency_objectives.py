@@ -218,10 +218,10 @@ def _missed(
         # Requests that complete soon were queued too: the settling time starts when the queue is gone.
         memory = replace(memory, since=now)
         return wait_for(f"the queue drains in {service.drains_in:.0f} s")
-    wanted = serving * (metric.step or min(latency.seconds / (metric.target / 1000), LARGEST_STEP))
+    desired = serving * (metric.step or min(latency.seconds / (metric.target / 1000), LARGEST_STEP))
     if 0 < memory.met_at < arrivals / serving:  # a load that met the objective is enough
-        wanted = min(wanted, arrivals / memory.met_at)
-    needed = max(least, min(max(serving + 1, whole(wanted)), alone))
+        desired = min(desired, arrivals / memory.met_at)
+    needed = max(least, min(max(serving + 1, whole(desired)), alone))
     memory = replace(memory, last_step=StepUp(serving, load, latency.seconds))
     return Recommendation(
         needed,

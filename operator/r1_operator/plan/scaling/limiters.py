@@ -55,9 +55,9 @@ class Limit:
 Limiter = Callable[[LimiterInput, int], Limit | None]
 
 
-def hold_on_missing(inputs: LimiterInput, wanted: int) -> Limit | None:
+def hold_on_missing(inputs: LimiterInput, desired: int) -> Limit | None:
     """Prevent a scale-down on incomplete data: the missing part may be the high one."""
-    if not inputs.missing or wanted >= inputs.current:
+    if not inputs.missing or desired >= inputs.current:
         return None
     return Limit(
         inputs.current,
@@ -67,9 +67,9 @@ def hold_on_missing(inputs: LimiterInput, wanted: int) -> Limit | None:
     )
 
 
-def hold_until_idle(inputs: LimiterInput, wanted: int) -> Limit | None:
+def hold_until_idle(inputs: LimiterInput, desired: int) -> Limit | None:
     """Scale to zero only after a full scale-down window without requests, under either policy."""
-    if wanted > 0 or inputs.current == 0 or inputs.policy.min_replicas > 0:
+    if desired > 0 or inputs.current == 0 or inputs.policy.min_replicas > 0:
         return None
     idle = inputs.now - inputs.state.last_active_at
     window = inputs.policy.down.stabilization_window_seconds
@@ -83,29 +83,29 @@ def hold_until_idle(inputs: LimiterInput, wanted: int) -> Limit | None:
     )
 
 
-def stabilize_up(inputs: LimiterInput, wanted: int) -> Limit | None:
+def stabilize_up(inputs: LimiterInput, desired: int) -> Limit | None:
     """Scale up to a count only after the full scale-up window needed it (0 s: at once)."""
-    if wanted <= inputs.current or inputs.policy.up.stabilization_window_seconds <= 0:
+    if desired <= inputs.current or inputs.policy.up.stabilization_window_seconds <= 0:
         return None
     window = inputs.policy.up.stabilization_window_seconds
-    lowest = min((one.replicas for one in inputs.state.lowest_recommendations), default=wanted)
+    lowest = min((one.replicas for one in inputs.state.lowest_recommendations), default=desired)
     if inputs.state.observed_seconds(inputs.now) < window:
         lowest = min(lowest, inputs.current)
-    allowed = max(inputs.current, min(wanted, lowest))
-    if allowed == wanted:
+    allowed = max(inputs.current, min(desired, lowest))
+    if allowed == desired:
         return None
     return Limit(
         allowed,
         DecisionReason.STABILIZED,
-        f"{count_of(allowed)} for now: demand needs {wanted}, but not yet for the full "
+        f"{count_of(allowed)} for now: demand needs {desired}, but not yet for the full "
         f"scale-up window of {window:.0f} s.",
     )
 
 
-def stabilize_down(inputs: LimiterInput, wanted: int) -> Limit | None:
+def stabilize_down(inputs: LimiterInput, desired: int) -> Limit | None:
     """Scale down as the policy requires, and never before one full window was observed."""
     current, down = inputs.current, inputs.policy.down
-    if wanted >= current:
+    if desired >= current:
         return None
     window, observed = (
         down.stabilization_window_seconds,
@@ -116,36 +116,36 @@ def stabilize_down(inputs: LimiterInput, wanted: int) -> Limit | None:
             current,
             DecisionReason.STABILIZED,
             f"Keeping {count_of(current)}: the operator has observed {observed:.0f} of the "
-            f"{window:.0f} s scale-down window (current demand needs {wanted}).",
+            f"{window:.0f} s scale-down window (current demand needs {desired}).",
         )
     if down.policy is DownPolicy.THRESHOLD:
-        if wanted < current * down.threshold_percent / 100:
+        if desired < current * down.threshold_percent / 100:
             return None
         return Limit(
             current,
             DecisionReason.STABILIZED,
             f"Keeping {count_of(current)}: a scale-down needs demand below "
-            f"{down.threshold_percent:.0f}% of the count (current demand needs {wanted}).",
+            f"{down.threshold_percent:.0f}% of the count (current demand needs {desired}).",
         )
     highest = max(
         (one.replicas for one in recent(inputs.state.highest_recommendations, inputs.now, window)),
-        default=wanted,
+        default=desired,
     )
     if inputs.hpa_floor is not None:
-        return _stabilize_confirmed(inputs, wanted, highest, inputs.hpa_floor)
-    allowed = min(current, max(wanted, highest))
-    if allowed == wanted:
+        return _stabilize_confirmed(inputs, desired, highest, inputs.hpa_floor)
+    allowed = min(current, max(desired, highest))
+    if allowed == desired:
         return None
     return Limit(
         allowed,
         DecisionReason.STABILIZED,
         f"Keeping {count_of(allowed)}: demand in the last {duration(window)} reached at least 90% "
-        f"of the planned load of {highest} (current demand needs {wanted}).",
+        f"of the planned load of {highest} (current demand needs {desired}).",
     )
 
 
 def _stabilize_confirmed(
-    inputs: LimiterInput, wanted: int, highest: int, hpa_floor: int
+    inputs: LimiterInput, desired: int, highest: int, hpa_floor: int
 ) -> Limit | None:
     """Skip the window while a forecast confirms the scale-down, down to the HPA's count.
 
@@ -161,13 +161,13 @@ def _stabilize_confirmed(
             inputs.current,
             DecisionReason.STABILIZED,
             f"Keeping {count_of(inputs.current)}: the count rose {since:.0f} s ago, and demand rates "
-            f"are averages over {STEADY_SECONDS:.0f} s (current demand needs {wanted}).",
+            f"are averages over {STEADY_SECONDS:.0f} s (current demand needs {desired}).",
         )
     floor, peak = min(hpa_floor, highest), inputs.recent_peak_floor
     # A recommendation of 0 follows a full window without requests: no burst is expected back.
-    peak_floor = peak.replicas if wanted > 0 else 0
-    allowed = min(inputs.current, max(wanted, floor, peak_floor))
-    if allowed == wanted:
+    peak_floor = peak.replicas if desired > 0 else 0
+    allowed = min(inputs.current, max(desired, floor, peak_floor))
+    if allowed == desired:
         return None
     if peak_floor > floor:
         why = (
@@ -179,22 +179,22 @@ def _stabilize_confirmed(
     return Limit(
         allowed,
         DecisionReason.STABILIZED,
-        f"Keeping {count_of(allowed)}: {why} (current demand needs {wanted}).",
+        f"Keeping {count_of(allowed)}: {why} (current demand needs {desired}).",
     )
 
 
-def limit_rate(inputs: LimiterInput, wanted: int) -> Limit | None:
+def limit_rate(inputs: LimiterInput, desired: int) -> Limit | None:
     """Change the count no faster than the behavior's policies allow."""
     current, policy = inputs.current, inputs.policy
     changes, now = inputs.state.changes, inputs.now
-    if wanted > current:
+    if desired > current:
         reach = highest_allowed(current, changes, policy.up.limits, now)
-        if reach is None or reach >= wanted:
+        if reach is None or reach >= desired:
             return None
         direction = "scaleUp"
-    elif wanted < current:
+    elif desired < current:
         reach = lowest_allowed(current, changes, policy.down.limits, now)
-        if reach is None or reach <= wanted:
+        if reach is None or reach <= desired:
             return None
         direction = "scaleDown"
     else:
@@ -202,49 +202,49 @@ def limit_rate(inputs: LimiterInput, wanted: int) -> Limit | None:
     return Limit(
         reach,
         DecisionReason.RATE_LIMITED,
-        f"{count_of(reach)} for now, on the way from {current} to {wanted}: behavior.{direction} "
+        f"{count_of(reach)} for now, on the way from {current} to {desired}: behavior.{direction} "
         "limits the rate.",
     )
 
 
-def wake(inputs: LimiterInput, wanted: int) -> Limit | None:
+def scale_from_zero(inputs: LimiterInput, desired: int) -> Limit | None:
     """Scale from zero as soon as a request waits, whatever the rules before returned."""
-    if inputs.current > 0 or wanted > 0 or not inputs.has_requests:
+    if inputs.current > 0 or desired > 0 or not inputs.has_requests:
         return None
     return Limit(
         1, DecisionReason.SCALING_FROM_ZERO, "1 replica: a request is waiting and none is running."
     )
 
 
-def at_least(inputs: LimiterInput, wanted: int) -> Limit | None:
+def at_least(inputs: LimiterInput, desired: int) -> Limit | None:
     """Raise the count to the minimum, before any window applies."""
     low = inputs.policy.min_replicas
-    if wanted >= low:
+    if desired >= low:
         return None
     return Limit(
         low,
         DecisionReason.AT_MIN_REPLICAS,
-        f"{count_of(low)} (minReplicas): demand needs {wanted}.",
+        f"{count_of(low)} (minReplicas): demand needs {desired}.",
     )
 
 
-def at_most(inputs: LimiterInput, wanted: int, *, at_once: bool = False) -> Limit | None:
+def at_most(inputs: LimiterInput, desired: int, *, at_once: bool = False) -> Limit | None:
     """Lower the count to the maximum or the tightest budget, whichever is lower.
 
     `at_once`: the count was kept by windows, rate limits or missing metrics, and is not the number of
     replicas needed.
     """
     low, high = inputs.policy.min_replicas, inputs.policy.max_replicas
-    at_once = at_once or (bool(inputs.missing) and wanted <= inputs.current)
+    at_once = at_once or (bool(inputs.missing) and desired <= inputs.current)
     budget = tightest(inputs.policy.ceilings)
-    cause = f"lowered from {wanted} at once" if at_once else f"demand needs {wanted}"
+    cause = f"lowered from {desired} at once" if at_once else f"demand needs {desired}"
     if budget is None or budget.replicas >= high:
-        if wanted <= high:
+        if desired <= high:
             return None
         return Limit(
             high, DecisionReason.AT_MAX_REPLICAS, f"{count_of(high)} (maxReplicas): {cause}."
         )
-    if wanted <= budget.replicas:
+    if desired <= budget.replicas:
         return None
     if budget.replicas < low:
         return Limit(
@@ -257,45 +257,43 @@ def at_most(inputs: LimiterInput, wanted: int, *, at_once: bool = False) -> Limi
     return Limit(budget.replicas, budget.reason, message)
 
 
-def keep_to_schedulable(inputs: LimiterInput, wanted: int) -> Limit | None:
+def keep_to_schedulable(inputs: LimiterInput, desired: int) -> Limit | None:
     """Under Bindable, limit a scale-up to schedulable replicas plus `pendingReplicas`.
 
     Scale-downs are not affected: a replica that lost its node keeps its place in the queue.
     """
     policy, current, placement = inputs.policy, inputs.current, inputs.placement
     schedulable = placement.schedulable
-    if not policy.bindable or schedulable is None or wanted <= current:
+    if not policy.bindable or schedulable is None or desired <= current:
         return None
     if isinstance(schedulable, Unavailable):
         if schedulable is not NODES_PENDING and not placement.unschedulable:
             return None  # an unschedulable pod will report itself
         pending = 0 if schedulable is NODES_PENDING else policy.pending_replicas
         most = placement.placed + pending
-        detail = f"demand needs {wanted}. {schedulable.message}"
+        detail = f"demand needs {desired}. {schedulable.message}"
         if placement.unschedulable:
             detail = (
-                f"demand needs {wanted}. {placement.unschedulable} pods are unschedulable; "
+                f"demand needs {desired}. {placement.unschedulable} pods are unschedulable; "
                 f"{schedulable.message}"
             )
     else:
         bindable = placement.placed + schedulable.replicas
         most = bindable + policy.pending_replicas
-        detail = (
-            f"{min(bindable, wanted)} of the {wanted} needed fit on nodes ({schedulable.summary})."
-        )
+        detail = f"{min(bindable, desired)} of the {desired} needed fit on nodes ({schedulable.summary})."
         if policy.pending_replicas:
             detail += f" {policy.pending_replicas} more may wait for a node (pendingReplicas)."
-    allowed = max(current, policy.min_replicas, min(wanted, most))
-    if allowed == wanted:
+    allowed = max(current, policy.min_replicas, min(desired, most))
+    if allowed == desired:
         return None
     return Limit(
         allowed, DecisionReason.INSUFFICIENT_CAPACITY, f"{count_of(allowed)} for now: {detail}"
     )
 
 
-def bound(inputs: LimiterInput, wanted: int) -> Limit | None:
+def bound(inputs: LimiterInput, desired: int) -> Limit | None:
     """Enforce minimum, maximum and budgets after all other rules."""
-    return at_least(inputs, wanted) or at_most(inputs, wanted, at_once=True)
+    return at_least(inputs, desired) or at_most(inputs, desired, at_once=True)
 
 
 LIMITERS: tuple[tuple[str, Limiter], ...] = (
@@ -307,6 +305,6 @@ LIMITERS: tuple[tuple[str, Limiter], ...] = (
     ("Maximum", at_most),
     ("SchedulableCapacity", keep_to_schedulable),
     ("RateLimit", limit_rate),
-    ("ScalingFromZero", wake),
+    ("ScalingFromZero", scale_from_zero),
     ("Bounds", bound),
 )

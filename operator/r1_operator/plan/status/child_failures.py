@@ -14,7 +14,7 @@ from r1_operator.plan.snapshot import Observed, WriteError
 _REMEDIES: Final[tuple[tuple[str, str], ...]] = (
     (
         r"exceeded quota",
-        "Raise the ResourceQuota of the namespace, or ask for less.",
+        "Raise the ResourceQuota of the namespace, or lower the requests.",
     ),
     (
         r"failed calling webhook",

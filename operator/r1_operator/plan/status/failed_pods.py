@@ -58,22 +58,22 @@ def failed_pods(observed: Observed, now: float) -> Problem | None:
 
 def _relevant(observed: Observed, now: float) -> list[Pod]:
     living = [pod for pod in observed.pods if not pod.terminating and not pod.ended]
-    wanted = _wanted(observed)
-    if wanted is None or sum(pod.serves for pod in living) >= wanted:
+    desired = _desired(observed)
+    if desired is None or sum(pod.serves for pod in living) >= desired:
         return []
-    healed = max((pod.ready_at or 0.0 for pod in living if pod.ready), default=0.0)
+    recovered_at = max((pod.ready_at or 0.0 for pod in living if pod.ready), default=0.0)
     failed = [
         pod
         for pod in observed.pods
-        if pod.phase == "Failed" and not pod.terminating and _failed_at(pod) > healed
+        if pod.phase == "Failed" and not pod.terminating and _failed_at(pod) > recovered_at
     ]
     recent = [pod for pod in failed if now - _failed_at(pod) < RECENT_SECONDS]
-    if len(living) < wanted:
+    if len(living) < desired:
         return recent or failed
     return recent if len(recent) >= _SEVERAL else []
 
 
-def _wanted(observed: Observed) -> int | None:
+def _desired(observed: Observed) -> int | None:
     """Return the Deployment's count; None before its controller observed it."""
     if observed.deployment is ABSENT:
         return None

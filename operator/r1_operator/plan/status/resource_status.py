@@ -210,8 +210,8 @@ def _scaling_active(observed: Observed, decision: Decision | None) -> ConditionU
 
 def _missing_metrics_message(decision: Decision) -> str:
     """Return the message of the rule that missed metrics; a later rule may have set the count."""
-    words = (one.message for one in decision.steps if one.reason is Why.METRICS_UNAVAILABLE)
-    return next(words, decision.message)
+    messages = (one.message for one in decision.steps if one.reason is Why.METRICS_UNAVAILABLE)
+    return next(messages, decision.message)
 
 
 def _degraded(problem: Problem | None) -> list[ConditionUpdate]:
@@ -287,10 +287,10 @@ def _last_scale(observed: Observed, decision: Decision | None) -> dict[str, Any]
 
 def _seats_reserved(decision: Decision) -> dict[str, int]:
     """Return the seats reserved at all gateways; empty where the arrivals are unknown."""
-    held = decision.seat_reservations
-    if not isinstance(held, tuple):
+    reservations = decision.seat_reservations
+    if not isinstance(reservations, tuple):
         return {}
-    return {"seatsReserved": max((one.seats for one in held), default=0)}
+    return {"seatsReserved": max((one.seats for one in reservations), default=0)}
 
 
 def _mode(observed: Observed) -> DecisionMode:

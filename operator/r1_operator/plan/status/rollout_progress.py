@@ -45,7 +45,7 @@ def rollout_progress(observed: Observed, desired: int) -> RolloutProgress:
     pods = [pod for pod in observed.pods if not pod.ended]
     deployment: Object = {} if observed.deployment is ABSENT else observed.deployment
     status = deployment.get("status") or {}
-    seen = status.get("observedGeneration", -1)
+    observed_generation = status.get("observedGeneration", -1)
     generation = (deployment.get("metadata") or {}).get("generation", 0)
     moving = condition_of(observed.deployment, "Progressing")
     return RolloutProgress(
@@ -55,7 +55,7 @@ def rollout_progress(observed: Observed, desired: int) -> RolloutProgress:
         ready=sum(pod.ready for pod in pods),
         available=sum(pod.serves for pod in pods),
         updated=status.get("updatedReplicas") or 0,
-        current=seen >= generation
+        current=observed_generation >= generation
         and is_applied(observed.resource, observed.defaults, observed.deployment),
         deadline_exceeded=moving.get("reason") == "ProgressDeadlineExceeded",
     )

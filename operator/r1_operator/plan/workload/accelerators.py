@@ -68,7 +68,7 @@ def uncountable_budget(spec: Spec, defaults: Defaults) -> Problem | None:
     if accelerators.per_replica:
         return None
     field = "gpus" if budget.gpus is not None else "cost.pricePerGpuHour"
-    why = "a replica has none that the operator knows"
+    why = "a replica has none of a known kind"
     if accelerators.claimed:
         why = "the number of devices of a ResourceClaim is unknown"
     return Problem(

@@ -34,8 +34,8 @@ def build_pod_template(
 ) -> dict[str, Any]:
     """Return the Deployment's `spec.template`. Raises Unplannable."""
     source = resource.spec.model.source or defaults.model_source
-    held = accelerators_of(resource.spec, defaults)
-    start = STARTS[resource.spec.engine.type](_request(resource, source, held))
+    accelerators = accelerators_of(resource.spec, defaults)
+    start = STARTS[resource.spec.engine.type](_request(resource, source, accelerators))
     image = resource.spec.engine.image or rendering.runtime_image
     template: dict[str, Any] = {
         "metadata": {"labels": labels(resource), "annotations": _scraping()},
@@ -56,19 +56,21 @@ def build_pod_template(
             "volumes": _volumes(start, source),
         },
     }
-    if held.replica:
+    if accelerators.replica:
         template["spec"]["tolerations"] = [
             {"key": key, "operator": "Exists", "effect": "NoSchedule"}
-            for key in taint_keys(held.replica)
+            for key in taint_keys(accelerators.replica)
         ]
     template = merge_template(template, defaults.template)
     return merge_template(template, to_json(resource.spec.template))
 
 
-def _request(resource: R1Inference, source: ModelSource, held: Accelerators) -> EngineStartInput:
+def _request(
+    resource: R1Inference, source: ModelSource, accelerators: Accelerators
+) -> EngineStartInput:
     spec = resource.spec
-    if spec.engine.type is EngineType.BUNDLED and held.for_engine > 1:
-        raise Unplannable(_too_many(resource, held))
+    if spec.engine.type is EngineType.BUNDLED and accelerators.for_engine > 1:
+        raise Unplannable(_too_many(resource, accelerators))
     if source.bundled is not None and spec.engine.type is not EngineType.BUNDLED:
         raise Unplannable(
             Problem(
@@ -87,17 +89,17 @@ def _request(resource: R1Inference, source: ModelSource, held: Accelerators) -> 
         port=names.PORT,
         runtime=spec.runtime,
         drain_seconds=spec.rollout.drain_seconds,
-        gpus=held.for_engine,
+        gpus=accelerators.for_engine,
         args=spec.engine.args,
     )
 
 
-def _too_many(resource: R1Inference, held: Accelerators) -> Problem:
+def _too_many(resource: R1Inference, accelerators: Accelerators) -> Problem:
     limits = resource.spec.resources.limits
     field = "spec.resources.limits"
-    if not any(name in limits for name in held.engine):
+    if not any(name in limits for name in accelerators.engine):
         field = f"resources.limits of container {names.CONTAINER} in spec.template"
-    counts = ", ".join(f"{count} {name}" for name, count in held.engine.items())
+    counts = ", ".join(f"{count} {name}" for name, count in accelerators.engine.items())
     return Problem(
         names.ConditionReason.TOO_MANY_ACCELERATORS,
         f"{field} gives each replica {counts}, and the engine Bundled uses one: set it to 1 "

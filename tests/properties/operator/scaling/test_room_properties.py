@@ -1,4 +1,4 @@
-"""Room is what placing one replica after the other finds, and Bindable asks for no more than that."""
+"""Schedulable capacity equals placing replicas one by one, and Bindable requests no more."""
 
 from fractions import Fraction
 

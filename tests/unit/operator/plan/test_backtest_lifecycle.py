@@ -1,4 +1,4 @@
-"""The course of an R1Backtest, from Pending to its verdict, with time passed in."""
+"""Lifecycle of an R1Backtest from Pending to its result, with explicit time."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def run(**more: Any) -> Run:
 
 
 def after(planned: BacktestPlan, before: BacktestObservation, **more: Any) -> BacktestObservation:
-    """What is seen once the plan's status is stored."""
+    """The observation after the plan's status is stored."""
     stored = replace(before.backtest, status=planned.status)
     return replace(before, backtest=stored, **more)
 
@@ -103,7 +103,7 @@ def test_a_pending_backtest_reports_the_cause_and_the_remedy() -> None:
     reason, message = waits(plan_backtest(seen(running_backtest="other/earlier"), NOW))
     assert reason == "Queued"
     assert "other/earlier" in message
-    reason, message = waits(plan_backtest(seen(refusal="exceeded quota"), NOW))
+    reason, message = waits(plan_backtest(seen(create_error="exceeded quota"), NOW))
     assert (reason, message) == ("JobRejected", "exceeded quota")
 
 
@@ -170,7 +170,7 @@ def test_a_pod_that_is_starting_is_not_reported_as_blocked(
         assert condition(early, "Blocked") is None
         complete = condition(early, "Complete")
         assert complete is not None
-        assert "waits: Words" in complete["message"]
+        assert "is waiting: Words" in complete["message"]
     assert condition(plan_backtest(waiting, NOW + patience), "Blocked") is not None
 
 
@@ -184,21 +184,21 @@ def test_events_say_what_the_stored_status_did_not() -> None:
     assert (blocked.reason, blocked.warning) == ("BacktestBlocked", True)
     assert blocked.note.startswith("ImagePullFailed: ")
     assert events_of(stuck.status, stuck.status) == ()
-    ended = seen(run=run(ended_at=NOW + 90), answer=BacktestReport(0, "Completed", TOLD))
+    ended = seen(run=run(ended_at=NOW + 90), report=BacktestReport(0, "Completed", TOLD))
     (done,) = events_of(stuck.status, plan_backtest(ended, NOW + 91).status)
     assert (done.reason, done.warning, done.note) == (
         "BacktestSucceeded",
         False,
         VERDICT["message"],
     )
-    broken = seen(run=run(ended_at=NOW + 90), answer=BacktestReport(137, "OOMKilled", ""))
+    broken = seen(run=run(ended_at=NOW + 90), report=BacktestReport(137, "OOMKilled", ""))
     (failed,) = events_of(stuck.status, plan_backtest(broken, NOW + 91).status)
     assert (failed.reason, failed.warning) == ("BacktestFailed", True)
     assert failed.note.startswith("Killed: ")
 
 
 def test_a_verdict_ends_it_well_and_stays() -> None:
-    ended = seen(run=run(ended_at=NOW + 90), answer=BacktestReport(0, "Completed", TOLD))
+    ended = seen(run=run(ended_at=NOW + 90), report=BacktestReport(0, "Completed", TOLD))
     planned = plan_backtest(ended, NOW + 91)
     assert planned.finished
     assert planned.status["phase"] == "Succeeded"
@@ -209,7 +209,7 @@ def test_a_verdict_ends_it_well_and_stays() -> None:
     assert complete is not None
     assert (complete["status"], complete["message"]) == ("True", VERDICT["message"])
     assert planned.requeue_after is None, "nothing more will happen by itself"
-    an_hour_later = after(planned, ended, run=None, answer=None)
+    an_hour_later = after(planned, ended, run=None, report=None)
     assert plan_backtest(an_hour_later, NOW + 4000).status == planned.status
 
 
@@ -236,13 +236,13 @@ def test_a_verdict_ends_it_well_and_stays() -> None:
             "NoResult",
             "no verdict",
         ),
-        (BacktestReport(0, "Completed", "[]"), "NoResult", "no verdict"),
+        (BacktestReport(0, "Completed", "[]"), "NoResult", "without a result"),
     ],
 )
 def test_a_run_without_a_verdict_fails_with_its_reason(
     answer: BacktestReport, reason: str, said: str
 ) -> None:
-    planned = plan_backtest(seen(run=run(ended_at=NOW + 90), answer=answer), NOW + 91)
+    planned = plan_backtest(seen(run=run(ended_at=NOW + 90), report=answer), NOW + 91)
     assert planned.status["phase"] == "Failed"
     assert "verdict" not in planned.status
     failed = condition(planned, "Failed")
@@ -280,8 +280,8 @@ def test_a_job_that_somebody_deletes_is_not_made_again() -> None:
 
 
 def test_another_autoscaling_makes_it_stale_and_the_same_one_again_does_not() -> None:
-    ended = seen(run=run(ended_at=NOW + 90), answer=BacktestReport(0, "Completed", TOLD))
-    done = after(plan_backtest(ended, NOW + 91), ended, run=None, answer=None)
+    ended = seen(run=run(ended_at=NOW + 90), report=BacktestReport(0, "Completed", TOLD))
+    done = after(plan_backtest(ended, NOW + 91), ended, run=None, report=None)
     changed = plan_backtest(replace(done, inference=inference(maximum=20)), NOW + 500)
     stale = condition(changed, "Stale")
     assert stale is not None
@@ -305,7 +305,7 @@ def test_only_the_autoscaling_counts_for_that() -> None:
 
 def test_a_finished_object_goes_when_its_time_is_over() -> None:
     asked = backtest(ttl_seconds_after_finished=600)
-    ended = seen(backtest=asked, run=run(ended_at=NOW), answer=BacktestReport(0, "Completed", TOLD))
+    ended = seen(backtest=asked, run=run(ended_at=NOW), report=BacktestReport(0, "Completed", TOLD))
     done = plan_backtest(ended, NOW + 1)
     assert done.requeue_after == pytest.approx(599)
     assert not plan_backtest(after(done, ended), NOW + 599).delete
@@ -433,7 +433,7 @@ def test_the_answer_is_that_of_the_backtest_and_not_of_a_sidecar() -> None:
     evicted = {"phase": "Failed", "reason": "Evicted", "message": "The node was low on memory."}
     assert read_report({"status": evicted}) == BacktestReport(None, "Evicted", evicted["message"])
     answer = BacktestReport(None, "Evicted", evicted["message"])
-    planned = plan_backtest(seen(run=run(ended_at=NOW), answer=answer), NOW)
+    planned = plan_backtest(seen(run=run(ended_at=NOW), report=answer), NOW)
     assert (
         "failed (Evicted): The node was low on memory."
         in planned.status["conditions"][0]["message"]

@@ -1,6 +1,6 @@
-"""From what kubelet, scheduler and API server report to a reason and a remedy.
+"""Diagnosis of kubelet, scheduler and API server reports: reason and remedy.
 
-The statuses are spelled as real clusters spell them.
+The statuses are those of real clusters.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ def waiting(why: str, words: str = "") -> dict[str, Any]:
 
 
 def crashed(**last: Any) -> dict[str, Any]:
-    """Waits to be started once more after its third end."""
+    """Waits to be restarted after its third exit."""
     words = "back-off 40s restarting failed container=engine pod=r1-1_team(1)"
     return waiting("CrashLoopBackOff", words) | {
         "restartCount": 3,
@@ -311,7 +311,7 @@ def test_a_volume_that_does_not_mount(resource: Any, observed: Any, pod: Any) ->
 
 
 def test_a_pod_that_stays_silent_on_its_node(resource: Any, observed: Any, pod: Any) -> None:
-    """A missing Secret behind a volume is in no status: the kubelet only waits."""
+    """A missing Secret of a volume is in no status: the kubelet only waits."""
     conditions = [
         {"type": kind, "status": truth, "lastTransitionTime": "2027-01-15T08:00:00Z"}
         for kind, truth in (("PodScheduled", "True"), ("PodReadyToStartContainers", "False"))

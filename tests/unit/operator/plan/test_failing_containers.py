@@ -1,4 +1,4 @@
-"""Whichever container fails: it is named, with its end and its logs, and without a flap."""
+"""Reports of failing containers: name, exit and logs, without flapping."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def ends(last: Json, restarts: int = 5) -> Json:
 
 
 def pod_of(kind: str, state: Json, *, ready: bool | None = None) -> Pod:
-    """A pod of which the container of this kind is in this state, and all others are well."""
+    """A pod with one container of this kind in this state; all others run."""
     status: Json = {"name": "engine" if kind == "engine" else "helper", **state}
     running = "running" in state["state"]
     init, spec_init = [], []
@@ -168,7 +168,7 @@ def test_a_loop_without_a_last_state_has_no_exit_code_none(resource: Any, observ
     state = {**waits({}), "lastState": {}}
     message = degraded(resource, observed, pod_of("sidecar", state))["message"]
     assert "None" not in message
-    assert "ends again and again" in message
+    assert "exits repeatedly" in message
 
 
 @pytest.mark.parametrize("kind", ["native sidecar", "sidecar"])

@@ -1,4 +1,4 @@
-"""What the backtest that a resource names says, from the object that is found or not found."""
+"""Approval of a forecast by the named R1Backtest, present or missing."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def asked(**forecast: Any) -> BacktestTarget:
 
 
 def backtest(finding: str = "Cheaper", **status: Any) -> dict[str, Any]:
-    """An object as stored, ended an hour ago with a verdict about `inference()`."""
+    """A stored R1Backtest that finished an hour ago, with a result for `inference()`."""
     verdict = {"finding": finding, "message": "Ours costs 4.1% less.", "activation": "Always"}
     tried = autoscaling_hash(inference().spec.autoscaling)
     ended = {"phase": "Succeeded", "finishedAt": rfc3339(NOW - 3600), "verdict": verdict}
@@ -79,10 +79,10 @@ def test_a_verdict_for_this_very_policy_lets_the_forecast_act(finding: str) -> N
     ("found", "reason", "said"),
     [
         (None, "BacktestMissing", "create it with inferenceName chat"),
-        ({"spec": {"inferenceName": "other"}}, "BacktestTargetMismatch", "tried other"),
-        ({"spec": {"inferenceName": "chat"}}, "BacktestRunning", "nothing is known of it yet"),
+        ({"spec": {"inferenceName": "other"}}, "BacktestTargetMismatch", "tested other"),
+        ({"spec": {"inferenceName": "chat"}}, "BacktestRunning", "it has no status yet"),
         (waiting("Pending", "Queued", "x/y runs."), "BacktestRunning", "Queued: x/y runs"),
-        (waiting("Running", "Running", "Job runs."), "BacktestRunning", "wait for its verdict"),
+        (waiting("Running", "Running", "Job runs."), "BacktestRunning", "wait for its result"),
         (waiting("Failed", "Killed", "OOMKilled"), "BacktestFailed", "create a new one"),
         (
             backtest("MoreExpensive"),
@@ -90,7 +90,7 @@ def test_a_verdict_for_this_very_policy_lets_the_forecast_act(finding: str) -> N
             "Ours costs 4.1% less. Change spec.autoscaling",
         ),
         (backtest("NeitherKeepsTheObjective"), "BacktestRejected", "Neither"),
-        (backtest(verdict={}), "BacktestRejected", "no verdict"),
+        (backtest(verdict={}), "BacktestRejected", "no result"),
         (backtest(autoscalingHash="0" * 32), "BacktestStale", "another spec.autoscaling"),
         (
             backtest(finishedAt=rfc3339(NOW - MAX_AGE_SECONDS - 86_400)),

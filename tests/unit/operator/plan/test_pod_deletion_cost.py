@@ -1,4 +1,4 @@
-"""Which pods go when the count falls: the idle ones, marked only where that changes anything."""
+"""Victims of a scale-down: idle pods, written only where the cost changes the outcome."""
 
 from __future__ import annotations
 

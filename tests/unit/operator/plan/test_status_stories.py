@@ -1,4 +1,4 @@
-"""What people read, through the life of a resource."""
+"""Status of a resource through its life."""
 
 from __future__ import annotations
 
@@ -100,7 +100,7 @@ def test_scaling_down_stays_ready(
 def test_a_new_spec_is_not_ready_by_the_old_pods(
     resource: Any, observed: Any, pod: Any, now: float
 ) -> None:
-    """`kubectl apply` and `kubectl wait` right after it: the old pods must not answer."""
+    """`kubectl apply` and `kubectl wait` right after it: the old pods must not count."""
     old = resource({"replicas": 2})
     new = resource({"replicas": 2, "runtime": {"maxConcurrentSequences": 9}}, generation=2)
     applied_old = observed(old, replicas=2, pods=pods_of(pod, 2, ready=True))
@@ -215,7 +215,7 @@ def test_limits_and_forecasts_speak_only_while_true(
         forecast=note,
     )
     status = plan_status(seen, made, now)
-    assert truths(status)["ScalingLimited"] == "True AtMax"
+    assert truths(status)["ScalingLimited"] == "True AtMaxReplicas"
     assert truths(status)["ForecastUnavailable"] == "True Training"
     assert status["mode"] == "Predictive"
     calm = plan_status(seen, decision(5), now)

@@ -122,7 +122,7 @@ def test_a_finished_backtest_is_kept_no_longer_than_its_ttl() -> None:
     """Its end lies an hour in the future: it ended now, and the hour is not added."""
     run = Run("r1bt-u1", "j", NOW, "h", 60, ended_at=NOW + 3600, end_noticed_at=NOW)
     answer = BacktestReport(1, "Error", "x")
-    kept = replace(seen(run, answer=answer), backtest=backtest(ttl_seconds_after_finished=120))
+    kept = replace(seen(run, report=answer), backtest=backtest(ttl_seconds_after_finished=120))
     failed = plan_backtest(kept, NOW)
     assert failed.requeue_after == 120
 

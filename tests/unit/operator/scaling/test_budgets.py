@@ -1,4 +1,4 @@
-"""Budgets: what they come to in replicas, who wins, and in which words."""
+"""Budgets in replicas: ceilings, precedence and messages."""
 
 from collections.abc import Callable
 from typing import Any
@@ -114,7 +114,7 @@ class TestDecisions:
         assert (decision.replicas, decision.reason) == (5, DecisionReason.AT_GPU_BUDGET)
 
     def test_an_immediate_cut_is_not_reported_as_needed_demand(self, stage: Build) -> None:
-        """Blind, or on a slow way down: the count at hand is not what anybody needs."""
+        """Without metrics, or during a slow scale-down, the present count is not the needed one."""
         decision = stage(replicas=12, ceilings=(ceiling(5),)).once(GONE)
         assert decision.message == "5 replicas: the budget allows 5; lowered from 12 at once."
         decision = stage(replicas=12, max_replicas=5).once(GONE)
@@ -126,7 +126,7 @@ class TestDecisions:
 
     @pytest.mark.parametrize("demand", [0.0, 25.0, 140.0, GONE])
     def test_the_minimum_wins_over_a_budget_and_it_is_said(self, stage: Build, demand: Any) -> None:
-        """The schema refuses this; GPUs that spec.template adds are what it cannot see."""
+        """The schema rejects this, except for GPUs that spec.template adds."""
         decision = stage(replicas=4, min_replicas=4, ceilings=(ceiling(2),)).once(demand)
         assert (decision.replicas, decision.reason) == (4, DecisionReason.OVER_BUDGET)
         assert decision.message == (

@@ -1,4 +1,4 @@
-"""What a replica can finish, learned while it was full."""
+"""Capacity of a replica, measured under saturation."""
 
 import random
 from collections.abc import Callable
@@ -68,11 +68,11 @@ class TestTheRule:
         assert with_learned(policy, learned_from(7.0, 7.0, 7.0)) == policy
 
 
-class TestWhatIsWatched:
+class TestObservations:
     def watch(
         self, demand: Callable[..., Demand], seconds: int, *, rate: float = 8.0, **figures: float
     ) -> LearnedCapacity:
-        """Two full replicas of eight seats that finish `rate` requests/s each."""
+        """Two saturated replicas of eight seats that complete `rate` requests/s each."""
         learned = LearnedCapacity()
         plain = {"in_flight": 16.0, "queued": 5.0, "seats": 16.0} | figures
         for second in range(0, seconds, 2):
@@ -84,7 +84,7 @@ class TestWhatIsWatched:
         estimate = self.watch(demand, 62).estimate()
         assert estimate is not None
         assert estimate.mean == pytest.approx(8.0)
-        assert estimate.samples == 5  # the first ten seconds are thrown away
+        assert estimate.samples == 5  # the first ten seconds are dropped
 
     def test_slow_requests_make_long_samples(self, demand: Callable[..., Demand]) -> None:
         learned = self.watch(demand, 200, rate=0.2)  # 16 in flight take 40 s
@@ -131,7 +131,7 @@ def test_an_estimate_comes_close_and_knows_how_close() -> None:
 
 
 def test_in_a_closed_loop_a_figure_twice_too_high_heals() -> None:
-    """A full replica finishes some 10/s; the user says 25, so arrivals alone ask for too few."""
+    """A saturated replica completes about 10/s; the target is 25, so arrivals alone give too few."""
     policy = ScalingPolicy(1, 20, (MetricTarget(RATE, 25.0),), backlog_threshold_seconds=1e9)
     stuck = QueueingService(replace(policy, max_replicas=4), 4)
     stuck.play(600, 60.0)
@@ -149,7 +149,7 @@ def test_in_a_closed_loop_a_figure_twice_too_high_heals() -> None:
 
 
 def test_gateways_that_share_the_seats_are_full_together_or_not_at_all() -> None:
-    """Two gateways, eight seats each of two replicas' sixteen: eight in flight is half full."""
+    """Two gateways with eight of sixteen seats each: eight in flight is half of the capacity."""
 
     def told(gateway: str, at: float) -> CounterSample:
         return CounterSample(

@@ -1,4 +1,4 @@
-"""What each class asks for, out of counters: rates that fade, restarts, gateways that do not say."""
+"""Arrival rates by class from counters: decay, restarts, gateways without the figures."""
 
 from __future__ import annotations
 

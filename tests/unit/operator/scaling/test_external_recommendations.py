@@ -1,4 +1,4 @@
-"""External metrics in a decision: a value per replica, and silence that lowers nothing."""
+"""External metrics in a decision: a value per replica, and no scale-down without one."""
 
 from collections.abc import Callable
 from typing import Any
@@ -81,7 +81,7 @@ PARTIAL = "Prometheus returned partial data: store-1 is gone."
 
 
 def partial_decision(demand: Callable[..., Any], current: int, value: float) -> Decision:
-    """What is decided by a lower bound of `value`, an hour after the last change."""
+    """The decision for a lower bound of `value`, an hour after the last change."""
     policy, history = ScalingPolicy(1, 20, (CACHE,)), ScalingState()
     for second in range(0, 3600, 30):
         bound = {"External/cache": LowerBound(value, PARTIAL)}

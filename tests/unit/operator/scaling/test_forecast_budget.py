@@ -1,4 +1,4 @@
-"""What a forecast may spend, and when it pauses."""
+"""Forecast budget: balance, exhaustion and pause."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -23,7 +23,7 @@ LOOK = 15.0
 
 
 def watched(forecast_budget: ForecastBudget, current: int, seconds: float) -> ForecastBudget:
-    """Ten replicas of a plain autoscaler, `current` of ours, looked at every 15 s."""
+    """Ten replicas of the HPA, `current` of the policy, charged every 15 s."""
     for _ in range(round(seconds / LOOK)):
         forecast_budget = forecast_budget.charged(current, 10, forecast_budget.at + LOOK)
     return forecast_budget
@@ -52,7 +52,7 @@ def test_a_high_target_is_held_against_a_plain_autoscaler_at_seventy() -> None:
 
 def test_a_spent_forecast_budget_pauses_until_half_full() -> None:
     gone = ForecastBudget(0.0, True, 0.0)
-    half = RESUME_SHARE * FULL / 0.8  # seconds, while no more run than a plain one's
+    half = RESUME_SHARE * FULL / 0.8  # seconds, while no more replicas run than the HPA's
     assert watched(gone, 10, half - 30).exhausted
     assert not watched(gone, 10, half + 30).exhausted
 

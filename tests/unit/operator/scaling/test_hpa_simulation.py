@@ -1,4 +1,4 @@
-"""The imagined HorizontalPodAutoscaler keeps the rules of autoscaling/v2."""
+"""The simulated HorizontalPodAutoscaler follows the rules of autoscaling/v2."""
 
 import pytest
 
@@ -41,7 +41,7 @@ def test_a_missing_metric_keeps_the_count() -> None:
 
 
 def test_a_tenth_above_is_still_near() -> None:
-    # The owner compares the ratio with 1.1, not the difference with .1: 1.1 - 1 is above .1.
+    # Kubernetes compares the ratio with 1.1, not the difference with .1: 1.1 - 1 is above .1.
     assert simulate_sync(HpaState(10), 77.0, 7.0, 1, 100, 0.0).replicas == 10
     assert (
         simulate_sync(HpaState(10), 63.0, 7.0, 1, 100, 0.0, HpaRules(down_window=0)).replicas == 10
@@ -52,7 +52,7 @@ def test_a_count_outside_of_its_bounds_goes_to_the_bound_before_any_metric_count
     assert simulate_sync(HpaState(40), 7.0, 7.0, 1, 10, 0.0).replicas == 10
     below = simulate_sync(HpaState(1), 140.0, 7.0, 6, 30, 0.0)
     assert below.replicas == 6
-    # What it was raised by counts against the rate of the next 15 s.
+    # The increase counts against the rate limit of the next 15 s.
     assert simulate_sync(below, 140.0, 7.0, 6, 30, 14.0, HpaRules(sync_seconds=0)).replicas == 6
     assert simulate_sync(below, 140.0, 7.0, 6, 30, 15.0).replicas == 12
     assert simulate_sync(HpaState(40), None, 7.0, 1, 10, 0.0).replicas == 10
@@ -102,7 +102,7 @@ def test_a_rise_takes_the_place_of_one_that_only_falls_would_ask_about() -> None
     for t, worth in [(0, 99), (3, 99), (6, 99), (7, 1)]:
         state = simulate_sync(state, worth, 1.0, 1, 100, float(t), rules)
         counts.append(state.replicas)
-    # All three rises lie within the nine seconds, but the first two are forgotten: half of 18.
+    # All three rises lie within the nine seconds, but the first two are no longer recorded: half of 18.
     assert counts == [14, 18, 22, 9]
 
 
@@ -126,7 +126,7 @@ def test_the_simulated_hpa_never_scales_to_zero() -> None:
 @pytest.mark.parametrize(
     ("replicas", "target", "expected"), [(3, 2150, 4), (5, 2867, 3), (3, 2900, 3)]
 )
-def test_figures_of_the_owner(replicas: int, target: float, expected: int) -> None:
+def test_figures_of_the_kubernetes_unit_tests(replicas: int, target: float, expected: int) -> None:
     """A total of 8600 against a target per pod, before any window: kubernetes
     pkg/controller/podautoscaler/replica_calculator_test.go (Apache-2.0), external metrics."""
     found = simulate_sync(HpaState(replicas), 8600, target, 1, 100, 0.0, HpaRules(down_window=0))

@@ -1,4 +1,4 @@
-"""Latency objectives one look at a time: missed, kept, out of reach, not known."""
+"""Latency objectives in single decisions: missed, met, out of reach, unknown."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -35,7 +35,7 @@ LONG_SERVED = LatencyMemory(serving=4, since=NOW - 3600)
 def took(
     milliseconds: float, count: int = 100, wait: float = 0.0, seconds: float = 30.0
 ) -> Latencies:
-    """Every request took so long, in class Q2; whole answers and first tokens alike."""
+    """All requests of class Q2 took this long, both to the first token and in total."""
     durations = LatencyHistogram((0.1, 1.0), (0.0, float(count), 0.0), count * milliseconds / 1000)
     recent = {Q2: Recent(durations, seconds)}
     return Latencies(recent, recent, {Q2: wait})
@@ -65,7 +65,7 @@ class TestMissed:
             (300.0, None, 6),  # in proportion
             (400.0, None, 8),
             (9000.0, None, 8),  # at most double
-            (201.0, 1.5, 6),  # the step rule asks for 1.5 x however late
+            (201.0, 1.5, 6),  # the step rule gives 1.5 x for any miss
             (9000.0, 1.5, 6),
             (9000.0, 4.0, 16),
             (201.0, 1.01, 5),
@@ -118,7 +118,7 @@ class TestMissed:
     def test_a_queue_that_drains_before_a_replica_would_come_is_left_to_drain(
         self, busy: Callable[..., ServiceModel]
     ) -> None:
-        # 4 replicas finish 60/s, 40 arrive: 400 waiting are gone in 20 s.
+        # 4 replicas complete 60/s, 40 arrive: 400 queued requests drain in 20 s.
         service = busy(queued=400.0, completed_per_replica=15.0)
         answer, _ = latency_recommendation(MEAN, took(900.0, wait=9.0), service, LONG_SERVED, NOW)
         assert asked(answer).replicas == 4
@@ -162,7 +162,7 @@ class TestOutOfReach:
         assert asked(answer).replicas == 16
 
 
-class TestKept:
+class TestMet:
     def test_down_by_a_fifth_where_there_is_room(self, busy: Callable[..., ServiceModel]) -> None:
         ten = replace(LONG_SERVED, serving=10)
         answer, _ = latency_recommendation(MEAN, took(100.0), busy(current=10, ready=10), ten, NOW)
@@ -211,7 +211,9 @@ class TestKept:
     ) -> None:
         memory = replace(LONG_SERVED, missed_at=9.0, missed_noted_at=NOW - 10 * 3600)
         answer, _ = latency_recommendation(MEAN, took(190.0), busy(), memory, NOW)
-        assert asked(answer).replicas == 4  # 40 / (0.9 x 18) would do, and no room to try
+        assert (
+            asked(answer).replicas == 4
+        )  # 40 / (0.9 x 18) would meet it, without a margin to try fewer
 
     def test_nothing_is_asked_of_an_idle_service(self, demand: Callable[..., Demand]) -> None:
         idle = ServiceModel(demand(0.0), 4, 4)
@@ -227,7 +229,7 @@ class TestKept:
         assert asked(answer).replicas == 1
 
 
-class TestNotKnown:
+class TestUnknown:
     @pytest.mark.parametrize(
         "latencies", [NOT_REPORTED, Unavailable("StaleLatency", "Gateway gw-1 is silent.")]
     )
@@ -270,10 +272,10 @@ class TestNotKnown:
         assert decision.replicas == 4
 
 
-def test_a_forecast_of_arrivals_does_not_vouch_for_a_latency(
+def test_a_forecast_of_arrivals_confirms_no_scale_down_beside_a_latency(
     stage: Callable[..., Any], demand: Callable[..., Any], forecast: Callable[..., Any]
 ) -> None:
-    """It stands in for the down window of the loads it speaks of, and of nothing else."""
+    """A forecast replaces the scale-down window of its own metric alone."""
     load = MetricTarget(MetricType.REQUESTS_PER_SECOND, 10.0)
     outside = MetricTarget(MetricType.EXTERNAL, 1.0)
     counts = {}
@@ -296,7 +298,7 @@ def test_a_forecast_of_arrivals_does_not_vouch_for_a_latency(
     assert counts[(load, outside)] == 12
 
 
-class TestWhoseLatency:
+class TestLatencyByClass:
     def slow_q2(self) -> Latencies:
         fast = Recent(LatencyHistogram((0.1, 1.0), (100.0, 0.0, 0.0), 5.0), 30.0)
         slow = Recent(LatencyHistogram((0.1, 1.0), (0.0, 100.0, 0.0), 50.0), 30.0)

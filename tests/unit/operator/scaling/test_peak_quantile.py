@@ -1,4 +1,4 @@
-"""The quantile that replicas are made for, and the tolerance on the way down."""
+"""Quantile that replicas are planned for, and the tolerance of a scale-down."""
 
 from collections.abc import Callable
 from typing import Any
@@ -18,7 +18,7 @@ Build = Callable[..., Any]
         (300.0, 150.0, 0.91),  # 5 x 300 / 150 = 10 times: 10 / 11
         (60.0, 30.0, 0.91),
         (300.0, 300.0, 0.83),  # a needless one is kept as long as a missing one is missed
-        (300.0, 60.0, 0.96),  # waste is soon undone
+        (300.0, 60.0, 0.96),  # a needless replica stops soon
         (5.0, 500.0, 0.5),  # never below the median
         (1e6, 1.0, 0.99),
         (0.0, 0.0, 0.83),
@@ -31,7 +31,7 @@ def test_the_critical_ratio(lead: float, window: float, quantile: float) -> None
 def test_the_lead_chooses_the_quantile_and_the_user_overrules_it() -> None:
     policy = ScalingPolicy(1, 10, ())
     assert policy.peak_quantile(300.0) == 0.91
-    # Beyond ten minutes the window stays at the policy's five: waiting grows dearer than waste.
+    # Beyond ten minutes the window stays at the policy's five: waiting becomes more expensive than waste.
     assert policy.peak_quantile(1800.0) == 0.97
     brisk = ScalingPolicy(1, 10, (), down=DownBehavior(stabilization_window_seconds=30))
     assert brisk.peak_quantile(300.0) == 0.98
@@ -64,7 +64,7 @@ def test_demand_within_a_tenth_keeps_the_count(worth: float, kept: int) -> None:
 
 
 class TestDown:
-    """Ten replicas of ten at 70 %: full at 70 requests a second, kept while there are 63."""
+    """Ten replicas of ten requests/s at 70 %: needed at 70 requests/s, kept down to 63."""
 
     @pytest.mark.parametrize(("rate", "replicas"), [(63.0, 10), (62.0, 9)])
     def test_a_dip_within_the_tolerance_lowers_nothing(

@@ -1,4 +1,4 @@
-"""What demand asks for, metric by metric, with no limiter in the way."""
+"""Recommendations per metric, without limiters."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -70,7 +70,7 @@ def test_an_impossible_figure_is_no_figure(
 
 
 class TestBacklog:
-    """A queue raises the count even where the user's target says that all is well."""
+    """A queue raises the count even where the target gives fewer replicas."""
 
     def test_a_patient_queue_is_no_backlog(
         self, stage: Callable[..., Any], demand: Callable[..., Any]
@@ -81,7 +81,7 @@ class TestBacklog:
     def test_a_backlog_recommends_the_replicas_that_drain_it_at_the_measured_throughput(
         self, stage: Callable[..., Any], demand: Callable[..., Any]
     ) -> None:
-        # The target claims 10/s a replica; they finish 1/s. 3 arrive, 60 wait: (3 + 60/30) / 1.
+        # The target is 10/s per replica; they complete 1/s. 3 arrive, 60 are queued: (3 + 60/30) / 1.
         waiting = demand(
             3.0, queued=60.0, in_flight=8.0, oldest_wait_seconds=9.0, completed_per_replica=1.0
         )
@@ -167,4 +167,4 @@ def test_a_backlog_is_not_drained_by_arrivals_that_cannot_be(demand: Callable[..
     barely = replace(impossible, completed_per_replica=5e-324)  # divided by, it overflows
     need = backlog_recommendation(ScalingPolicy(0, 4, ()), barely, current=1, ready=1, seats=8)
     assert need is not None
-    assert need.replicas == 1  # seats them all
+    assert need.replicas == 1  # a seat for each request

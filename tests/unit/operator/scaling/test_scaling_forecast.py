@@ -1,4 +1,4 @@
-"""When the forecast acts, and what it may do."""
+"""Effect of a forecast on decisions, and its limits."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -130,17 +130,17 @@ def test_without_a_forecaster_real_time_goes_on(stage: Build) -> None:
 
 
 def test_a_likely_peak_may_fill_half_of_the_headroom(stage: Build, forecast: Build) -> None:
-    # At 70 % of ten each, 8.5 fit one replica when the forecast says "up to"; now asks for more.
+    # At 70 % of ten each, 8.5 fit one replica as a forecast peak; current demand needs more.
     assert stage().once(7.0, forecast(8.5)).replicas == 1
     assert stage().once(7.0, forecast(8.6)).replicas == 2
     assert stage().once(8.5, forecast(8.5)).replicas == 2
 
 
-class TestVouching:
-    """While a forecast acts and lies no lower than now, the down window is not waited for."""
+class TestConfirmedScaleDown:
+    """A forecast of at least the current demand skips the scale-down window."""
 
     def down_after(self, stage: Build, tells: Any, foretold: Any, **changes: Any) -> int | None:
-        """Seconds until twelve that a forecast asked for fall, at a demand that needs ten."""
+        """Seconds until the count falls from a forecast's twelve to the needed ten."""
         story = stage(replicas=1, up=AT_ONCE, **changes)
         story.play(61, 70.0, forecast=foretold)
         assert story.replicas == 12
@@ -213,11 +213,11 @@ class TestVouching:
         assert story.play(400, gone, forecast=forecast(14.0)).replicas == 10
 
 
-class TestReturning:
-    """While it vouches, what came within three leads keeps the replicas that it just filled."""
+class TestRecentPeakFloor:
+    """The peak of three lead times keeps the replicas that it filled."""
 
     def after_a_burst(self, stage: Build, told: Any, seconds: int, **changes: Any) -> Any:
-        """A minute of what needs ten replicas and just fills seven, and `seconds` of little."""
+        """A minute of demand that needs ten replicas and fills seven, then `seconds` of low demand."""
         told = replace(told, lead_seconds=200.0)
         story = stage(replicas=1, up=AT_ONCE, **changes)
         story.play(60, 70.0, forecast=told)
@@ -261,8 +261,8 @@ class TestReturning:
         assert story.replicas == 0
 
 
-class TestPromises:
-    """More than twice what demand needs is believed for twice the lead."""
+class TestOverforecast:
+    """A forecast of more than twice the need acts for twice the lead time."""
 
     def test_an_overforecast_is_ignored_and_reported(self, stage: Build, forecast: Build) -> None:
         story = stage(replicas=1, up=AT_ONCE)
@@ -306,7 +306,7 @@ class TestPromises:
 
 
 class TestMidTerm:
-    """A later peak asks for replicas now only when the rate limits need the time."""
+    """A later peak needs replicas now only if the rate limits take that long."""
 
     SLOW = UpBehavior(limits=(RateLimit(PolicyType.PODS, 1, 60),))
 
@@ -316,7 +316,7 @@ class TestMidTerm:
         assert stage().once(7.0, forecast(7.0, points={300.0: 85.0})).replicas == 1
 
     def test_slow_limits_begin_early(self, stage: Build, forecast: Build) -> None:
-        # 10 are needed at 300 s and must be asked for by 255 s: one a minute leaves 4 steps.
+        # 10 are needed at 300 s and must be requested by 255 s: one a minute leaves 4 steps.
         decision = stage(replicas=6, up=self.SLOW).once(42.0, forecast(42.0, points={300.0: 85.0}))
         assert decision.replicas == 6
         decision = stage(replicas=5, up=self.SLOW).once(35.0, forecast(35.0, points={300.0: 85.0}))
@@ -337,7 +337,7 @@ class TestMidTerm:
         assert story.replicas == 10
 
 
-class TestSleepAndForecast:
+class TestScaleToZeroAndForecast:
     def test_less_than_one_expected_request_lets_it_sleep(
         self, stage: Build, forecast: Build
     ) -> None:

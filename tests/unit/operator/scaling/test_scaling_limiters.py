@@ -1,4 +1,4 @@
-"""Every rule of the chain as a story by the second."""
+"""Every rule of the limiter chain, simulated per second."""
 
 from collections.abc import Callable
 from typing import Any
@@ -192,7 +192,7 @@ class TestMissingMetrics:
         assert (decision.replicas, decision.reason) == (1, DecisionReason.SCALING_FROM_ZERO)
 
 
-class TestSleep:
+class TestScaleToZero:
     def test_idle_for_the_window_sleeps(self, stage: Build) -> None:
         story = stage(replicas=1, min_replicas=0)
         story.once(0.5)
@@ -239,7 +239,7 @@ class TestRestart:
         assert stage(replicas=8, watched=False).once(70.0).replicas == 10
 
 
-class TestTheDecisionItself:
+class TestDecision:
     def test_steps_tell_the_whole_way(self, stage: Build) -> None:
         story = stage(replicas=1, max_replicas=8)
         decision = story.once(70.0)
@@ -261,7 +261,7 @@ class TestTheDecisionItself:
 
     def test_the_simulated_hpa_count_is_part_of_the_decision(self, stage: Build) -> None:
         story = stage(replicas=10)
-        # 63 to 77 requests/s are within its tolerance of ten replicas' worth; ours follows.
+        # 63 to 77 requests/s are within its tolerance of ten replicas; the policy follows.
         decision = story.once(76.0)
         assert (decision.replicas, decision.hpa_replicas) == (11, 10)
 

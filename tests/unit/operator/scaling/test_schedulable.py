@@ -1,4 +1,4 @@
-"""Which nodes take a replica, how many fit, and what is said about it."""
+"""Schedulable capacity: suitable nodes, number of replicas, and the summary."""
 
 from fractions import Fraction
 from typing import Any

@@ -1,4 +1,4 @@
-"""Bindable: what it asks for when room is known, not known yet, and not to be had."""
+"""Bindable with schedulable capacity that is known, pending or unavailable."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -19,7 +19,7 @@ Asked = Callable[..., tuple[int, str]]
 
 @pytest.fixture
 def asked() -> Asked:
-    """What is asked for, and in which words, when `wanted` are needed and four are there."""
+    """Allowed count and message when `wanted` are needed and four exist."""
 
     def ask(placement: Placement, wanted: int = 9, current: int = 4, **policy: Any) -> Any:
         whole = replace(ScalingPolicy(1, 20, (), bindable=True), **policy)
@@ -65,7 +65,7 @@ def test_pending_replicas_count_against_pending_replicas(asked: Asked) -> None:
 
 
 def test_the_schedulable_limit_never_scales_down(asked: Asked) -> None:
-    """Replicas that lost their node keep their turn; a fall is the down policy's affair."""
+    """Replicas that lost their node stay queued; a scale-down follows its own policy."""
     empty = Placement(placed=0, unschedulable=4, schedulable=SchedulableCapacity(0))
     assert asked(empty, wanted=4) == (4, "")
     assert asked(empty, wanted=3) == (3, "")

@@ -1,4 +1,4 @@
-"""Decisions judged by what came after them, beside a plain autoscaler."""
+"""Scores of past decisions beside a simulated HorizontalPodAutoscaler."""
 
 import json
 from collections.abc import Callable
@@ -15,7 +15,7 @@ from r1_operator.plan.scaling.scoring import Score, score
 def book(
     *entries: tuple[float, int, int | None, float | None], first: int = 2, lead: float = 30.0
 ) -> list[dict[str, Any]]:
-    """Decisions of (at, replicas, reactive, load in replicas' worth)."""
+    """Decisions of (at, replicas, HPA replicas, demand in replicas)."""
     decisions: list[dict[str, Any]] = []
     current = first
     for at, replicas, reactive, worth in entries:
@@ -34,7 +34,7 @@ def book(
 
 
 def test_rising_earlier_costs_replica_seconds_and_saves_overload() -> None:
-    """Up at 0 for a load that comes at 30; the plain one sees it at 30 and serves it at 60."""
+    """Scaled up at 0 for a load at 30; the HPA scales up at 30 and serves at 60."""
     decisions = book(
         (0, 4, 2, 1.5), (10, 4, 2, 1.5), (20, 4, 2, 1.5), (30, 4, 4, 3.5),
         (40, 4, 4, 3.5), (50, 4, 4, 3.5), (60, 4, 4, 3.5), (70, 4, 4, 3.5),
@@ -88,8 +88,8 @@ def test_a_short_book_has_no_scores(decisions: list[dict[str, Any]]) -> None:
     assert score(decisions) == [None] * len(decisions)
 
 
-def test_a_real_story_scores_as_it_was_lived(stage: Callable[..., Any]) -> None:
-    """Of a service with a queue: what is saved adds up to the difference of both counts."""
+def test_scores_of_a_simulation_add_up(stage: Callable[..., Any]) -> None:
+    """The savings add up to the difference of both counts."""
     policy = ScalingPolicy(1, 20, (MetricTarget(MetricType.REQUESTS_PER_SECOND, 10.0),))
     story = QueueingService(policy, 2)
     story.play(300, 8.0)

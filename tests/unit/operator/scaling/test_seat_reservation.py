@@ -1,4 +1,4 @@
-"""Seats that a decision keeps free: what moves them, and what is said about it."""
+"""Seat reservations of a decision: size, cause and message."""
 
 from __future__ import annotations
 
