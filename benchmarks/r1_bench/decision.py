@@ -45,7 +45,7 @@ def one_round(metrics: int) -> tuple[float, float, float]:
             rejected=0,
             in_flight=40,
             queued=0,
-            held=0,
+            buffered=0,
             oldest_wait_seconds=0,
             seats=80,
             ready_endpoints=current,

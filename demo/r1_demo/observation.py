@@ -102,7 +102,7 @@ def read(route: Mapping[str, Any] | None, decision: Mapping[str, Any] | None) ->
             "forecast": note.get("message", ""),
             "reason": decision["reason"],
             "message": decision["message"],
-            "reactive": decision.get("reactive"),
+            "reactive": decision.get("hpaReplicas"),
         }
     return ObservedRequest(**figures)
 

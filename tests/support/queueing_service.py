@@ -65,7 +65,9 @@ class QueueingService:
         self.whole = [0.0] * (len(BOUNDS) + 1)
         self.first_total = self.whole_total = 0.0
         self.demand, self.window = DemandWindow(), LatencyWindow()
-        self.history = replace(ScalingState().started(START - 3600, self.replicas), highest=())
+        self.history = replace(
+            ScalingState().started(START - 3600, self.replicas), highest_recommendations=()
+        )
 
     @property
     def ready(self) -> int:
@@ -126,7 +128,7 @@ class QueueingService:
                 rejected=0.0,
                 in_flight=len(self.running),
                 queued=len(self.line),
-                held=0.0,
+                buffered=0.0,
                 oldest_wait_seconds=wait,
                 seats=self.ready * self.seats,
                 ready_endpoints=self.ready,
@@ -151,7 +153,7 @@ class QueueingService:
             demand=self.demand.read(self.now, lead_seconds=lead.seconds),
             seats_per_replica=self.seats,
             latencies=self.window.read(self.now),
-            lead=lead,
+            lead_time=lead,
         )
         decision, self.history = decide(self.policy, observed, self.history, self.now)
         self.decisions.append(decision)

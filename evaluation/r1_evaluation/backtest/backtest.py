@@ -64,7 +64,7 @@ def own_world(trace: RateTrace, subject: BacktestSubject, start_seconds: float) 
 def bench_of(world: Scenario, subject: BacktestSubject) -> PolicyInputs:
     """Return the board's bench within the subject's bounds: a budget bounds every policy alike."""
     least = max(1, subject.policy.min_replicas)
-    return PolicyInputs(world, most=max(least, subject.policy.highest), least=least)
+    return PolicyInputs(world, most=max(least, subject.policy.effective_max), least=least)
 
 
 def wants_forecast(subject: BacktestSubject) -> bool:

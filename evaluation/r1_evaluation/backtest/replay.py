@@ -51,11 +51,11 @@ def replay_policy(
     steps, capacity = len(demand), world.capacity
     lead = LeadTime(world.start_seconds + STEP_SECONDS, _MEASURED_STARTS)
     first = min(max(round(float(reading[0]) / capacity + 0.5), policy.min_replicas, 1),
-                policy.highest)  # fmt: skip
+                policy.effective_max)  # fmt: skip
     counts, ready = np.zeros(steps, dtype=np.int64), np.zeros(steps, dtype=np.int64)
     reactive, waits = np.zeros(steps, dtype=np.int64), np.zeros(steps)
     history, current, queue, completed = ScalingState(), first, 0.0, 0.0
-    history = replace(history.started(-1e6, current), highest=())
+    history = replace(history.started(-1e6, current), highest_recommendations=())
     for step in range(steps):
         begun = max(0, step - world.start_steps)
         serving = int(min(counts[begun:step].min(initial=current), current))
@@ -69,12 +69,12 @@ def replay_policy(
         seen = _demand(subject, float(reading[step]), serving, finished, queue, wait, completed,
                        capacity)  # fmt: skip
         forecast = None if foresight is None else _forecast(foresight, step, lead, subject, now)
-        observed = ScalingInputs(current, serving, seen, forecast, subject.seats, lead=lead)
+        observed = ScalingInputs(current, serving, seen, forecast, subject.seats, lead_time=lead)
         decision, history = decide(policy, observed, history, now)
         current = decision.replicas
         # A count that falls stops serving at once.
         counts[step], ready[step], waits[step] = current, min(serving, current), wait
-        reactive[step] = current if decision.reactive is None else decision.reactive
+        reactive[step] = current if decision.hpa_replicas is None else decision.hpa_replicas
         if step % 1000 == 0:
             said(step / steps)
     return ReplayResult(counts, ready, reactive, waits)

@@ -200,6 +200,6 @@ def _course(
         found.overload,
         late,
         int(counts.max(initial=0)),
-        float(np.mean(counts >= subject.policy.highest)) if len(counts) else 0.0,
+        float(np.mean(counts >= subject.policy.effective_max)) if len(counts) else 0.0,
         found.actions_per_hour,
     )

@@ -38,8 +38,13 @@ from r1_evaluation.leaderboard.scenario import (
 )
 from r1_evaluation.reference_programs.predictions import foretold
 from r1_operator.api.scaling import MetricType
-from r1_operator.plan.scaling.policy import DownBehavior, ForecastUse, MetricTarget, ScalingPolicy
-from r1_operator.plan.scaling.predictive import PROMISE_LEADS, return_span
+from r1_operator.plan.scaling.policy import (
+    DownBehavior,
+    ForecastPolicy,
+    MetricTarget,
+    ScalingPolicy,
+)
+from r1_operator.plan.scaling.predictive import OVERFORECAST_LEADS, recent_peak_span
 
 _DAY = round(DAY_SECONDS / STEP_SECONDS)
 _HALF_HOUR = round(1800 / STEP_SECONDS)
@@ -108,7 +113,7 @@ class PolicyInputs:
             self.most,
             (metric,),
             target_utilization=target,
-            forecast=ForecastUse(quantile=self.quantile),
+            forecast=ForecastPolicy(quantile=self.quantile),
         )
 
     def replicas(self, rate: Floats, target: float) -> Ints:
@@ -307,7 +312,7 @@ def _alone(bench: PolicyInputs, target: float) -> tuple[Ints, Ints]:
 def _came(bench: PolicyInputs, target: float) -> Ints:
     """The most replicas that demand just filled within the span in which it may come again."""
     filled = np.minimum(bench.replicas(bench.reading, max(1.0, target)), bench.most)
-    span = return_span(bench.policy(target), bench.lead_seconds)
+    span = recent_peak_span(bench.policy(target), bench.lead_seconds)
     steps = math.ceil(span / STEP_SECONDS)
     return np.asarray(running_max(filled, steps) if steps else filled, dtype=np.int64)
 
@@ -319,7 +324,7 @@ def _foreseen(bench: PolicyInputs, target: float, peak: Floats) -> Ints:
     """
     needed, kept = _alone(bench, target)
     asked = bench.replicas(peak, bench.policy(target).peak_utilization)
-    acting = vectorized.believed(asked, needed, PROMISE_LEADS * bench.lead_seconds)
+    acting = vectorized.believed(asked, needed, OVERFORECAST_LEADS * bench.lead_seconds)
     vouched = acting & (peak >= bench.reading)
     asked = np.where(acting, asked, 0)
     first = max(int(needed[0]), int(asked[0]))

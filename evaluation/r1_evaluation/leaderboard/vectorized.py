@@ -20,7 +20,7 @@ from r1_operator.plan.scaling import recommendations
 from r1_operator.plan.scaling.forecast_budget import ForecastBudget, baseline
 from r1_operator.plan.scaling.hpa_simulation import DOWN_WINDOW_SECONDS, TOLERANCE
 from r1_operator.plan.scaling.limiters import STEADY_SECONDS
-from r1_operator.plan.scaling.predictive import PROMISE_FACTOR
+from r1_operator.plan.scaling.predictive import OVERFORECAST_FACTOR
 
 _STEADY_STEPS = math.ceil(STEADY_SECONDS / STEP_SECONDS)
 
@@ -40,10 +40,10 @@ def within_tolerance(worth: Floats) -> Ints:
 def believed(foreseen: Ints, needed: Ints, patience_seconds: float) -> Bools:
     """Return where the production rules believe a forecast's count (0: it says nothing).
 
-    It is not believed once it has asked for more than `PROMISE_FACTOR` times what demand needs
+    It is not believed once it has asked for more than `OVERFORECAST_FACTOR` times what demand needs
     for longer than the patience without a break.
     """
-    promising = foreseen > PROMISE_FACTOR * np.maximum(needed, 1)
+    promising = foreseen > OVERFORECAST_FACTOR * np.maximum(needed, 1)
     step = np.arange(len(needed))
     before = np.maximum.accumulate(np.where(promising, -1, step))
     since = (step - before - 1) * STEP_SECONDS
@@ -105,8 +105,8 @@ def foreseen(
     paid = [baseline(count, target) for count in plain]
     for step, (need, keep, peak, vouches, held, beside) in enumerate(rows):
         if step:
-            allowance = allowance.settled(current, paid[step - 1], step * float(STEP_SECONDS))
-        heard = 0 if allowance.spent else peak
+            allowance = allowance.charged(current, paid[step - 1], step * float(STEP_SECONDS))
+        heard = 0 if allowance.exhausted else peak
         want, keep = max(need, heard, least), max(keep, heard)
         while highest and highest[-1][1] <= keep:
             highest.pop()

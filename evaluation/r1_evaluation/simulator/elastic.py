@@ -163,7 +163,7 @@ class ElasticPool:
             rejected=self._rejected,
             in_flight=sum(admission.in_flight),
             queued=admission.waiting,
-            held=0.0,
+            buffered=0.0,
             oldest_wait_seconds=max(admission.oldest_wait(klass, now) for klass in CLASSES),
             seats=self._endpoints.seats,
             ready_endpoints=self._fleet.ready,

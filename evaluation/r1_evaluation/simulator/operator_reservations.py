@@ -55,9 +55,9 @@ class Operator:
         urgency = self._window.read(EPOCH + now, names)
         if isinstance(urgency, Unavailable):
             return
-        if self.foresight and urgency.held_seconds:
+        if self.foresight and urgency.seat_seconds:
             urgency = replace(
-                urgency, arrivals=self._with_coming(urgency, urgency.held_seconds, now)
+                urgency, arrivals=self._with_coming(urgency, urgency.seat_seconds, now)
             )
         held = plan_seat_reservation(ReservationInput(urgency, self.promises, ready, replicas))
         seats = {PriorityClass[one.name.value]: one.per_gateway for one in held}
@@ -87,10 +87,10 @@ def _sample(
         rejected=0.0,
         in_flight=sum(admission.in_flight),
         queued=admission.waiting,
-        held=0.0,
+        buffered=0.0,
         oldest_wait_seconds=0.0,
         seats=admission.pool.seats,
         ready_endpoints=ready,
         offered_by_class={ClassName[k.name]: counts[k] for k in CLASSES},
-        held_seconds=admission.occupancy_seconds,
+        seat_seconds=admission.occupancy_seconds,
     )

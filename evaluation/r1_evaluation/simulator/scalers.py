@@ -60,7 +60,7 @@ class Ours:
             ready=view.ready,
             demand=self._window.read(now, lead_seconds=self._lead.seconds),
             seats_per_replica=view.seats,
-            lead=self._lead,
+            lead_time=self._lead,
         )
         decision, self._history = decide(self._policy, observed, self._history, now)
         return decision.replicas

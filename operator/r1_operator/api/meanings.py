@@ -214,7 +214,7 @@ _SCALING: Final[Meanings] = {
         "The load is not known. The count stays and is never lowered.",
         "Check that the operator reaches the gateways.",
     ),
-    "AtMax": (
+    "AtMaxReplicas": (
         "The load needs more replicas than maxReplicas.",
         "Raise maxReplicas or the target.",
     ),

@@ -10,6 +10,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from r1_operator.cli.output import clock
+from r1_operator.plan.scaling.recommendations import count_of
 
 Decision = dict[str, Any]
 
@@ -62,15 +63,14 @@ def _print_newest(out: Console, decision: Decision) -> None:
     if note:
         acted = "applied" if note["acting"] else "not applied"
         out.print(f"Forecast ({acted}): {escape(note['message'])}")
-    proof = decision.get("proof")
-    if proof:
-        out.print(f"Backtest ({proof['reason']}): {escape(proof['message'])}")
-    for line in _holdback_lines(decision.get("holdback")):
+    approval = decision.get("forecastApproval")
+    if approval:
+        out.print(f"Backtest ({approval['reason']}): {escape(approval['message'])}")
+    for line in _reservation_lines(decision.get("seatReservations")):
         out.print(line)
-    if decision.get("reactive") is not None:
-        out.print(
-            f"A HorizontalPodAutoscaler with the same metrics would run {decision['reactive']} replicas now."
-        )
+    if decision.get("hpaReplicas") is not None:
+        count = count_of(decision["hpaReplicas"])
+        out.print(f"A HorizontalPodAutoscaler at the same target would run {count} now.")
     if decision["inputs"]:
         out.print("\n[bold]Inputs of the newest decision[/bold]")
         table = Table(box=None, pad_edge=False, show_header=False)
@@ -79,16 +79,16 @@ def _print_newest(out: Console, decision: Decision) -> None:
         out.print(table)
 
 
-def _holdback_lines(holdback: Any) -> list[str]:
-    """The seat reservations at the gateways, one line per class with reserved seats."""
-    if not holdback:
+def _reservation_lines(reservations: Any) -> list[str]:
+    """One line for each class with reserved seats."""
+    if not reservations:
         return []
-    if "unavailable" in holdback:
-        return [f"Reserved seats: unknown. {escape(holdback['message'])}"]
-    reserved = [one for one in holdback.values() if one["seats"]]
+    if "unavailable" in reservations:
+        return [f"Seat reservations: unknown. {escape(reservations['message'])}"]
+    reserved = [one for one in reservations.values() if one["seats"]]
     if not reserved:
-        return ["Reserved seats: none."]
-    return [f"Reserved seats ({one['reason']}): {escape(one['message'])}" for one in reserved]
+        return ["Seat reservations: none."]
+    return [f"Seat reservation ({one['reason']}): {escape(one['message'])}" for one in reserved]
 
 
 def flattened(value: Any, path: str = "") -> list[tuple[str, str]]:

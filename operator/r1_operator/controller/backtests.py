@@ -54,13 +54,13 @@ from r1_operator.plan.backtest.observed import (
     BacktestSite,
     Run,
     Waiting,
-    read_answer,
+    read_report,
     read_run,
     read_waiting,
-    without_pod,
+    waiting_without_pod,
 )
 from r1_operator.plan.signals.lead_time import LeadTime
-from r1_operator.plan.snapshot import WriteRefusal
+from r1_operator.plan.snapshot import WriteError
 from r1_operator.plan.unavailable import Unavailable
 
 logger = logging.getLogger(__name__)
@@ -176,9 +176,9 @@ class BacktestController:
             await self._api.delete(R1BACKTEST, *key, uid=backtest.uid)
             self._metrics.writes.labels(R1BACKTEST.name, "delete").inc()
             return None
-        if observation.refusal is None and observation.unread is None:
+        if observation.create_error is None and observation.read_error is None:
             self._backoff.forget(key)
-            return planned.look_again
+            return planned.requeue_after
         return self._backoff.next_retry(key, self._now())
 
     async def _write_unreadable_status(self, key: Key, obj: Json, message: str) -> None:
@@ -210,13 +210,13 @@ class BacktestController:
             )
 
     async def _observe(self, key: Key, backtest: R1Backtest) -> BacktestObservation:
-        run, busy_with, unread = None, None, None
+        run, running_backtest, unread = None, None, None
         for owner, job in self._stores.all_of(JOB):
             candidate = read_run(job)
             if candidate.name == job_name(backtest):
                 run = candidate
             elif candidate.ended_at is None:
-                busy_with = str(owner)
+                running_backtest = str(owner)
         if run is None and backtest.status.get("phase") == BacktestPhase.RUNNING:
             run, unread = await self._read_missing_job(key, backtest)
         answer, waiting = self._pod(run)
@@ -232,11 +232,11 @@ class BacktestController:
             self._site,
             inference=self._inference(inference_key),
             run=run,
-            answer=answer,
+            report=answer,
             waiting=waiting,
-            busy_with=busy_with,
+            running_backtest=running_backtest,
             lead_seconds=None if lead is None or not lead.samples else lead.from_request_seconds,
-            unread=unread,
+            read_error=unread,
         )
 
     def _first_observed(self, state: str) -> float:
@@ -265,9 +265,9 @@ class BacktestController:
             and run.uid in {owner["uid"] for owner in pod["metadata"].get("ownerReferences") or ()}
         ]
         if not pods:
-            return None, None if run is None else without_pod(run)
+            return None, None if run is None else waiting_without_pod(run)
         newest = max(pods, key=lambda pod: str(pod["metadata"]["creationTimestamp"]))
-        return read_answer(newest), read_waiting(newest)
+        return read_report(newest), read_waiting(newest)
 
     async def _read_missing_job(
         self, key: Key, backtest: R1Backtest
@@ -292,7 +292,7 @@ class BacktestController:
         detail = (
             error.detail if isinstance(error, KubeApiError) else f"{type(error).__name__}: {error}"
         )
-        refusal = WriteRefusal(
+        refusal = WriteError(
             JOB.name, key.name, detail, temporary=not isinstance(error, RequestRefused)
         )
         delay = self._backoff.record_failure(key, request, refusal, self._now())
@@ -330,7 +330,9 @@ class BacktestController:
         failure = self._backoff.last_failure(key, request)
         if failure is None:
             return observation
-        return replace(observation, refusal=failure.message, refusal_may_pass=failure.temporary)
+        return replace(
+            observation, create_error=failure.message, create_error_temporary=failure.temporary
+        )
 
     async def _create(self, observation: BacktestObservation, job: Json) -> BacktestObservation:
         try:
@@ -340,7 +342,7 @@ class BacktestController:
             return (
                 replace(observation, run=run)
                 if run
-                else replace(observation, busy_with=observation.backtest.key)
+                else replace(observation, running_backtest=observation.backtest.key)
             )
         self._metrics.writes.labels(JOB.name, "create").inc()
         self._stores.put(JOB, created)
@@ -355,10 +357,10 @@ class BacktestController:
             await self._apply_status(key, observation.backtest.uid, planned.status)
         except RequestRefused as error:
             # The CRD rejects the verdict, because the image has another version.
-            if not planned.status.get("verdict") or observation.answer is None:
+            if not planned.status.get("verdict") or observation.report is None:
                 raise
             logger.warning("R1Backtest %s: the API server rejected the verdict: %s", key, error)
-            unread = replace(observation, answer=replace(observation.answer, message=""))
+            unread = replace(observation, report=replace(observation.report, message=""))
             status = plan_backtest(unread, self._now()).status
             await self._apply_status(key, observation.backtest.uid, status)
 

@@ -147,7 +147,7 @@ class Manager:
             is_active=lambda: self._active,
             exists=lambda key: self.stores.resources.get(key) is not None,
         )
-        self.metrics.registry.register(ScalingCollector(self.scaling.followed))
+        self.metrics.registry.register(ScalingCollector(self.scaling.registered))
         self.metrics.resources.set_function(lambda: len(self.stores.resources))
         self.metrics.queue_length.set_function(lambda: len(self.queue))
 

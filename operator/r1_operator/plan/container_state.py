@@ -1,7 +1,6 @@
-"""The containers of a pod that do not run as they should, reduced from the kubelet's statuses.
+"""State of containers that wait or have exited, reduced from the kubelet's statuses.
 
-A container is kept only if it waits for more than its turn, or has ended before: a healthy pod
-keeps none, for there may be tens of thousands.
+A healthy pod has none of them, because there may be tens of thousands of pods.
 """
 
 from collections.abc import Iterator, Mapping
@@ -13,11 +12,11 @@ from typing import Any
 from r1_operator.api.names import CONTAINER
 from r1_operator.api.v1 import unix_seconds
 
-_ITS_TURN = ("", "ContainerCreating", "PodInitializing")
+_NORMAL_WAITS = ("", "ContainerCreating", "PodInitializing")
 
 
 class Role(StrEnum):
-    """What a container is in its pod; the values are words of a message."""
+    """Role of a container in its pod; the values appear in messages."""
 
     ENGINE = "the engine"
     INIT = "init container"
@@ -26,7 +25,7 @@ class Role(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """How a container last ended. Times are Unix seconds, None where the kubelet gives none."""
+    """Last exit of a container. Times are Unix seconds, None where the kubelet gives none."""
 
     exit_code: int | None
     signal: int | None = None
@@ -36,7 +35,7 @@ class Ended:
     finished_at: float | None = None
 
     @property
-    def words(self) -> str:
+    def summary(self) -> str:
         """`exit code 137 (SIGKILL)`."""
         code = self.exit_code
         number = self.signal or (code - 128 if code is not None and code > 128 else None)
@@ -45,7 +44,7 @@ class Ended:
 
     @property
     def seconds(self) -> float | None:
-        """How long it had run; None where that is not known."""
+        """Seconds that it had run; None where unknown."""
         if self.started_at is None or self.finished_at is None:
             return None
         return self.finished_at - self.started_at
@@ -53,7 +52,7 @@ class Ended:
 
 @dataclass(frozen=True, slots=True)
 class Container:
-    """A container that waits or has ended; `running_since` is set while it runs again."""
+    """A container that waits or has exited; `running_since` is set while it runs again."""
 
     name: str
     role: Role
@@ -67,16 +66,16 @@ class Container:
 
     @property
     def title(self) -> str:
-        """Its role and name as words of a sentence."""
+        """Role and name for messages."""
         return str(self.role) if self.role is Role.ENGINE else f"{self.role} {self.name}"
 
     def has_run(self, now: float) -> float:
-        """Seconds since it runs again; 0 where it does not, or where that is not known."""
+        """Return the seconds since the restart; 0 where it does not run or the time is unknown."""
         return 0.0 if self.running_since is None else max(0.0, now - self.running_since)
 
 
 def read_containers(pod: Mapping[str, Any]) -> tuple[Container, ...]:
-    """The containers worth a look of a Pod object, in the order in which they start."""
+    """Return the containers of a Pod that wait or have exited, in start order."""
     status, spec = pod.get("status") or {}, pod.get("spec") or {}
     native = {
         one.get("name")
@@ -104,16 +103,16 @@ def _read(one: Mapping[str, Any], role: Role) -> Container | None:
     waiting, running = state.get("waiting") or {}, state.get("running")
     ended = state.get("terminated") or last.get("terminated")
     if role is Role.INIT and ended is not None and ended.get("exitCode") == 0:
-        ended = None  # it is done, or runs once more in a new sandbox
+        ended = None  # completed, or runs again in a new sandbox
     reason = waiting.get("reason") or ""
-    if reason in _ITS_TURN and ended is None:
+    if reason in _NORMAL_WAITS and ended is None:
         return None
     return Container(
         name=str(one.get("name") or ""),
         role=role,
         ready=bool(one.get("ready")),
         restarts=one.get("restartCount") or 0,
-        waiting_reason="" if reason in _ITS_TURN else reason,
+        waiting_reason="" if reason in _NORMAL_WAITS else reason,
         waiting_message=waiting.get("message") or "",
         running=running is not None,
         running_since=_time((running or {}).get("startedAt")),

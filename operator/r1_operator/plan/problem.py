@@ -1,4 +1,4 @@
-"""What keeps a resource from serving as asked: a stable reason and what to do about it."""
+"""Problems of a resource: a stable reason and a message with the remedy."""
 
 from dataclasses import dataclass
 from typing import Final
@@ -8,14 +8,14 @@ from r1_operator.api.names import ConditionReason
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """Becomes the condition Degraded and the reason of Ready=False."""
+    """Reason and message of the conditions Degraded and Ready=False."""
 
     reason: ConditionReason
     message: str
 
 
 class Unplannable(ValueError):
-    """The resource was accepted, yet no children can be made of it."""
+    """The resource was accepted, but its children cannot be built."""
 
     def __init__(self, problem: Problem) -> None:
         self.problem = problem
@@ -26,7 +26,7 @@ QUOTED_CHARACTERS: Final = 600
 
 
 def quote(text: str) -> str:
-    """The text in quotes, on one line; its end where it is long, as the end of a log."""
+    """Quote a text on one line; of a long text, such as a log, only the end."""
     line = " ".join(text.split()).rstrip(".")
     if len(line) > QUOTED_CHARACTERS:
         line = "..." + line[-QUOTED_CHARACTERS:]
@@ -34,7 +34,7 @@ def quote(text: str) -> str:
 
 
 def quote_start(text: str) -> str:
-    """The same with the start of a long text, where the API server names the field."""
+    """Quote a text on one line; of a long text only the start, where the API server names the field."""
     line = " ".join(text.split()).rstrip(".")
     if len(line) > QUOTED_CHARACTERS:
         line = line[:QUOTED_CHARACTERS] + "..."

@@ -1,8 +1,8 @@
-"""The plan of one resource: everything that should exist, and what to say about it.
+"""Plan of one resource: the children to apply and the status to write.
 
-Total: whatever was observed, there is a plan. Where no children can be made (a template
-that cannot be merged, a child of that name which is not ours, a fault of a builder) none
-is applied, what runs stays as it is, and the status says why.
+Total: every observation gives a plan. Where the children cannot be built (an invalid template, a child
+with another owner, a fault of a builder), nothing is applied, the running children stay, and the status
+has the reason.
 """
 
 import logging
@@ -13,7 +13,7 @@ from r1_operator.api.names import ConditionReason
 from r1_operator.plan.problem import Problem, Unplannable
 from r1_operator.plan.scaling.decision import Decision
 from r1_operator.plan.snapshot import Observed
-from r1_operator.plan.status.diagnosis import foreign_child, seconds_until_more_is_known
+from r1_operator.plan.status.diagnosis import foreign_child, requeue_delay
 from r1_operator.plan.status.resource_status import desired_replicas, plan_status
 from r1_operator.plan.workload import plan_children
 
@@ -27,13 +27,13 @@ class ResourcePlan:
     children: tuple[dict[str, Any], ...]
     status: dict[str, Any]
     problem: Problem | None = None
-    """why there are no children, if there are none"""
-    look_again: float | None = None
-    """seconds after which the same observation may mean something else"""
+    """why there are no children; None where there are some"""
+    requeue_after: float | None = None
+    """seconds after which the same observation may give another plan"""
 
 
 def plan(observed: Observed, decision: Decision | None, now: float) -> ResourcePlan:
-    """What should exist, given what is observed and how many replicas were decided."""
+    """Return children and status for the observed state and the decided count."""
     problem = foreign_child(observed)
     children: list[dict[str, Any]] = []
     if problem is None:
@@ -57,5 +57,5 @@ def plan(observed: Observed, decision: Decision | None, now: float) -> ResourceP
                 "undo the last change of the spec and report this message.",
             )
     status = plan_status(observed, decision, now, unplannable=problem)
-    again = seconds_until_more_is_known(observed, now)
+    again = requeue_delay(observed, now)
     return ResourcePlan(tuple(children), status, problem, again)

@@ -1,9 +1,8 @@
-"""What a plan is made from: everything observed, frozen, with no way to ask for more.
+"""Snapshot of a resource and its children, the frozen input of a plan.
 
-Times of objects are Unix seconds (UTC) of the machine that wrote them. An object that does not exist is `ABSENT`; children
-are kept as found, because the planner reads only a few of their fields and the
-applier compares all of them. Pods are reduced on arrival by `read_pod`: there may
-be tens of thousands.
+Times of objects are Unix seconds (UTC) of the machine that wrote them. An object that does not exist is
+`ABSENT`. Children are whole objects, because the planner reads few of their fields and the applier
+compares all. Pods are reduced on arrival by `read_pod`: there may be tens of thousands.
 """
 
 from collections.abc import Mapping
@@ -21,7 +20,7 @@ Object = Mapping[str, Any]
 
 
 class Absent(Enum):
-    """The type of `ABSENT`: looked for and not there."""
+    """The type of `ABSENT`: the object does not exist."""
 
     ABSENT = "absent"
 
@@ -32,10 +31,10 @@ Found = Object | Literal[Absent.ABSENT]
 
 @dataclass(frozen=True, slots=True)
 class Pod:
-    """A model pod, reduced to what decisions need.
+    """A model pod, reduced to the fields that plans need.
 
-    `created_at`: accepted by the API server; `scheduled_at`: given a node; `started_at`: the
-    engine's container began to run; `ready_at`: the Ready condition's last change to True. None where it has not happened.
+    `created_at`: accepted by the API server; `scheduled_at`: assigned to a node; `started_at`: start of
+    the engine's container; `ready_at`: last change of Ready to True. None: it has not happened.
     """
 
     name: str
@@ -46,7 +45,7 @@ class Pod:
     node: str | None = None
     scheduled_at: float | None = None
     lacks_sandbox: bool = False
-    """the kubelet says that volumes and network are not ready yet"""
+    """volumes and network are not ready (PodReadyToStartContainers is False)"""
     sandbox_awaited_since: float | None = None
     """when that was first observed on a node, by the clock of `now`; None: by `scheduled_at`"""
     started_at: float | None = None
@@ -55,21 +54,21 @@ class Pod:
     restarts: int = 0
     """of the engine's container"""
     containers: tuple[Container, ...] = ()
-    """those that wait or have ended, in the order in which they start"""
+    """containers that wait or have ended, in start order"""
     failure_reason: str = ""
-    """of a pod of phase Failed: the kubelet's word, such as Evicted"""
+    """of a pod of phase Failed: the kubelet's reason, such as Evicted"""
     failure_message: str = ""
     failed_at: float | None = None
     unschedulable_message: str = ""
     mount_message: str = ""
-    """of the last FailedMount event: a pod's status does not say why a volume is missing"""
+    """of the last FailedMount event: the pod's status has no reason for a missing volume"""
     labels: Mapping[str, str] = field(default_factory=dict)
     address: str = ""
-    """its IP, by which gateways know it; empty until it has one"""
+    """its IP, as in the gateways' endpoints; empty before it is assigned"""
     startup_seconds: float | None = None
-    """how long the startup probe lets the engine's container take; None without one"""
+    """time that the startup probe allows; None without one"""
     deletion_cost: int | None = None
-    """what the ReplicaSet controller compares when the count falls; None where none is set"""
+    """the pod-deletion-cost annotation; None where not set"""
 
     @property
     def terminating(self) -> bool:
@@ -77,21 +76,21 @@ class Pod:
 
     @property
     def ended(self) -> bool:
-        """Whether its containers are over for good: it exists and holds nothing any more."""
+        """Whether all containers have ended for good: the pod uses no resources."""
         return self.phase in ("Succeeded", "Failed")
 
     @property
     def serves(self) -> bool:
-        """Ready and not told to stop: the gateway may send it requests."""
+        """Ready and not terminating: the gateway may send requests."""
         return self.ready and not self.terminating
 
 
 @dataclass(frozen=True, slots=True)
 class Defaults:
-    """What the operator fills in where a resource says nothing.
+    """Defaults for fields that a resource does not set.
 
-    `template` is a pod template ({metadata, spec}) merged over every pod before the resource's
-    own: a site's pull secrets, tolerations or node volumes.
+    `template`: a pod template ({metadata, spec}) that is merged over every pod before the resource's own,
+    for pull secrets, tolerations or node volumes of a site.
     """
 
     runtime_image: str
@@ -100,14 +99,14 @@ class Defaults:
     template: Object = field(default_factory=dict)
     monitor_interval: str = "15s"
     monitor_labels: Mapping[str, str] = field(default_factory=dict)
-    """of every ServiceMonitor: by them a Prometheus chooses what it scrapes"""
+    """labels of every ServiceMonitor, by which a Prometheus selects them"""
     accelerators: tuple[str, ...] = ()
-    """names of further resources that count as accelerators"""
+    """further resource names that count as accelerators"""
 
 
 @dataclass(frozen=True, slots=True)
 class Observed:
-    """One resource and everything that belongs to it, at one moment."""
+    """One resource and its children at one moment."""
 
     resource: R1Inference
     defaults: Defaults
@@ -118,20 +117,20 @@ class Observed:
     service_monitor: Found = ABSENT
     pods: tuple[Pod, ...] = ()
     has_service_monitors: bool = False
-    """the API server knows monitoring.coreos.com/v1 ServiceMonitor"""
-    refusals: tuple["WriteRefusal", ...] = ()
-    """children that the API server would not take when they were last applied"""
+    """the API server has monitoring.coreos.com/v1 ServiceMonitor"""
+    write_errors: tuple["WriteError", ...] = ()
+    """children that the API server rejected at the last apply"""
     wall_offset: float = 0.0
-    """seconds to add to a time of the process' clock where it is written into the status"""
-    lost_names: Mapping[str, str] = field(default_factory=dict)
-    """model names of this resource that reach another one at the gateways: name -> its key"""
-    unread: frozenset[str] = frozenset()
-    """kinds of children that could not be read: they are given as ABSENT, and may exist"""
+    """seconds to add to a time of the process' clock in the status"""
+    name_conflicts: Mapping[str, str] = field(default_factory=dict)
+    """model names of this resource that the gateways route to another one: name -> its key"""
+    unread_kinds: frozenset[str] = frozenset()
+    """kinds of children that could not be read: ABSENT here, though they may exist"""
 
 
 @dataclass(frozen=True, slots=True)
-class WriteRefusal:
-    """A child that could not be read or applied, with the API server's words.
+class WriteError:
+    """A child that could not be read or applied, with the API server's message.
 
     `temporary`: the same request may succeed later without a change of the spec.
     """
@@ -143,7 +142,7 @@ class WriteRefusal:
 
 
 def condition_of(found: Found, kind: str) -> Object:
-    """A condition of a child, {} when it is not there."""
+    """Return a condition of a child, {} where it has none."""
     if found is ABSENT:
         return {}
     conditions = (found.get("status") or {}).get("conditions") or ()
@@ -151,7 +150,7 @@ def condition_of(found: Found, kind: str) -> Object:
 
 
 def read_pod(obj: Object) -> Pod:
-    """Reduce a Pod object; tolerates absent parts, as a fresh pod has almost none."""
+    """Reduce a Pod object; a new pod has almost none of the fields."""
     metadata, status = obj["metadata"], obj.get("status") or {}
     conditions = {one.get("type"): one for one in status.get("conditions") or ()}
     ready = conditions.get("Ready", {})
@@ -190,7 +189,7 @@ def read_pod(obj: Object) -> Pod:
 
 
 def _startup_seconds(spec: Object) -> float | None:
-    """The budget of the engine's startup probe, with the API's own defaults."""
+    """Return the time that the engine's startup probe allows, with the API's defaults."""
     containers = spec.get("containers") or ()
     engine: Object = next((one for one in containers if one.get("name") == CONTAINER), {})
     probe = engine.get("startupProbe")
@@ -201,7 +200,7 @@ def _startup_seconds(spec: Object) -> float | None:
 
 
 def _last_change(status: Object) -> float | None:
-    """The newest time in a pod's status: a failed pod has no time of its own for that."""
+    """Return the newest time in a pod's status, because a failed pod has no time of its failure."""
     conditions = status.get("conditions") or ()
     times = [status.get("startTime"), *(one.get("lastTransitionTime") for one in conditions)]
     for one in status.get("containerStatuses") or ():

@@ -9,12 +9,12 @@ __all__ = ["LowerBound", "Unavailable"]
 
 @dataclass(frozen=True, slots=True)
 class LowerBound:
-    """A value of which a part is missing: it may raise a count and never lower it."""
+    """A value with a part of the data missing: the true value is at least as high."""
 
     value: float
     message: str
 
     @property
     def missing(self) -> Unavailable:
-        """The missing part, which keeps a decision from lowering a count by this value."""
+        """The missing part, which prevents a scale-down."""
         return Unavailable("PartialData", self.message)

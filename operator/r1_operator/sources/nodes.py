@@ -19,7 +19,7 @@ from r1_operator.kube.client import Api, KubeApiError, RequestRefused
 from r1_operator.kube.kinds import NODE, POD, Key
 from r1_operator.kube.store import owner_of
 from r1_operator.plan.placement.node_parsing import add_pod, read_node
-from r1_operator.plan.placement.schedulable import NOT_SEEN_YET, Node
+from r1_operator.plan.placement.schedulable import NODES_PENDING, Node
 from r1_operator.plan.unavailable import Unavailable
 
 BOUND_PODS = "spec.nodeName!=,status.phase!=Succeeded,status.phase!=Failed"
@@ -50,7 +50,7 @@ class Nodes:
     def __init__(self, api: Api, *, clock: Callable[[], float] | None = None) -> None:
         self._api = api
         self._clock = clock
-        self._snapshot: NodeSnapshot | Unavailable = NOT_SEEN_YET
+        self._snapshot: NodeSnapshot | Unavailable = NODES_PENDING
         self._at = -math.inf
         self._due = -math.inf
         self._task: asyncio.Task[None] | None = None
@@ -65,7 +65,7 @@ class Nodes:
         if isinstance(self._snapshot, Unavailable) or now - self._at <= STALE_SECONDS:
             return self._snapshot
         # After a pause without requests, or while the API server does not answer.
-        return NOT_SEEN_YET if self._task is not None else self._stale(now)
+        return NODES_PENDING if self._task is not None else self._stale(now)
 
     async def refresh(self) -> None:
         """List nodes and bound pods once, and store the free capacity."""

@@ -15,7 +15,7 @@ from r1_operator.api.names import (
 )
 from r1_operator.api.reference import backtest_page, conditions_page, main, resource_page
 from r1_operator.plan.scaling.decision import Decision
-from r1_operator.plan.scaling.forecast_approval import GOOD_FINDINGS
+from r1_operator.plan.scaling.forecast_approval import APPROVING_FINDINGS
 from r1_operator.plan.scaling.reasons import DecisionMode
 from r1_operator.plan.scaling.reasons import DecisionReason as Why
 
@@ -36,7 +36,7 @@ def test_every_reason_is_explained_once() -> None:
 
 
 def test_approving_findings_exist_in_the_backtest() -> None:
-    assert {finding.value for finding in Finding} >= GOOD_FINDINGS
+    assert {finding.value for finding in Finding} >= APPROVING_FINDINGS
 
 
 def test_every_problem_has_an_action() -> None:

@@ -56,7 +56,7 @@ class Case:
 
 
 FREE = HpaRules(0, 0, 0, (RateLimit(PODS, 100, 1),))
-OLD = HpaRules(0, down_window=DOWN_WINDOW, stanza=False)
+OLD = HpaRules(0, down_window=DOWN_WINDOW, has_behavior=False)
 WAVES = worth(*([3] * 4 + [9] * 5 + [4] * 12 + [6] * 3 + [20] * 6 + [2] * 16 + [5] * 4))
 
 CASES = {
@@ -157,7 +157,7 @@ def autoscaler(name: str, case: Case) -> dict[str, Any]:
         "maxReplicas": case.bounds[1],
         "metrics": [{"type": "External", "external": {"metric": {"name": name}, "target": target}}],
     }
-    if case.rules.stanza:
+    if case.rules.has_behavior:
         spec["behavior"] = behavior(case.rules)
     return {
         "apiVersion": "autoscaling/v2",

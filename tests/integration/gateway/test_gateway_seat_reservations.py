@@ -87,7 +87,7 @@ async def test_seat_reservations_of_the_operators_client_are_applied(
         assert await ask(session, server, "Q1") == 200
     (sample,) = (await signals.read()).routes["default/m"]
     assert sample.offered_by_class == {ClassName.Q1: 1, ClassName.Q2: 0, ClassName.Q3: 0}
-    assert sample.held_seconds is not None
+    assert sample.seat_seconds is not None
     await signals.reserve_seats({"default/m": {"Q1": 2}}, 30.0)
     admission = server.gateway.routes["default/m"].admission
     assert admission.reserved_against(PriorityClass.Q3, server.gateway.now()) == (2, 2)

@@ -75,14 +75,13 @@ async def test_a_budget_binds_in_the_same_words_everywhere_and_no_node_is_looked
         await until(at_least(api, key, 5), "five replicas", seconds=40)
         found = await until(condition(api, key, "ScalingLimited"), "ScalingLimited")
         assert found["reason"] == "AtGpuBudget"
-        words = "would be needed; the budget of 5 GPUs allows 5 at 1 each."
-        assert found["message"].startswith("5: ")
-        assert found["message"].endswith(words)
+        words = "5 replicas: the budget of 5 GPUs allows 5 at 1 per replica; demand needs "
+        assert found["message"].startswith(words)
         written = await until(event(api, namespace, "AtGpuBudget"), "the Event")
         assert (written["note"], written["type"]) == (found["message"], "Warning")
         assert f"{key}: limited (AtGpuBudget) {found['message']}" in caplog.text
         newest = (await decisions(operation.server.port, key))[-1]
-        assert newest["message"].endswith(words)
+        assert newest["message"].startswith(words)
         assert newest["inputs"]["policy"]["budgets"] == {"AtGpuBudget": 5, "AtPowerBudget": 14}
         assert await replicas(api, key) == 5
 
@@ -171,7 +170,7 @@ async def test_only_what_finds_a_node_and_one_more_is_asked_for(
         found = await until(condition(api, key, "ScalingLimited"), "ScalingLimited")
         assert found["reason"] == "InsufficientCapacity"
         assert (
-            "wanted can bind now (1 node has room for 3). 1 may wait for a node."
+            "needed fit on nodes (1 node fits 3). 1 more may wait for a node (pendingReplicas)."
             in (found["message"])
         )
         written = await until(event(api, namespace, "InsufficientCapacity"), "the Event")
@@ -179,10 +178,10 @@ async def test_only_what_finds_a_node_and_one_more_is_asked_for(
         await asyncio.sleep(5)
         assert await replicas(api, key) == 4, "nothing that finds no node is multiplied"
         newest = (await decisions(operation.server.port, key))[-1]
-        assert newest["inputs"]["room"] == {
+        assert newest["inputs"]["schedulable"] == {
             "placed": 0,
-            "withoutNode": 0,
-            "fits": 3,
+            "unschedulable": 0,
+            "replicas": 3,
             "nodes": 1,
-            "words": "1 node has room for 3",
+            "summary": "1 node fits 3",
         }

@@ -151,8 +151,8 @@ async def test_as_many_find_a_node_as_there_is_room_for(
             return await bound(api, namespace) == wanted
 
         # A refusal is not its last word: it may see pods before it sees the nodes.
-        await until(settled, f"{wanted[0]} find a node: {before.words}")
+        await until(settled, f"{wanted[0]} find a node: {before.summary}")
         await asyncio.sleep(2)
-        assert await bound(api, namespace) == wanted, before.words
+        assert await bound(api, namespace) == wanted, before.summary
         if before.replicas <= MOST:
             assert (await room(api, spec)).replicas == 0

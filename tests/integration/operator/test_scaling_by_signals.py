@@ -51,7 +51,7 @@ async def test_replicas_follow_what_is_offered_and_every_place_says_why(
         assert risen["inputs"]["demand"]["requestsPerSecond"] == pytest.approx(45, rel=0.2)
 
         assert status["lastScale"]["seatsReserved"] > 0
-        kept = found[-1]["holdback"]["Q2"]
+        kept = found[-1]["seatReservations"]["Q2"]
         assert "stay free for Q2" in kept["message"]
 
         async def advised() -> bool:

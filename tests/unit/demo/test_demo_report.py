@@ -210,7 +210,7 @@ def test_signals_and_decisions_are_read_into_what_is_seen() -> None:
         "replicas": 3,
         "reason": "ForecastDemand",
         "message": "3: ...",
-        "reactive": 2,
+        "hpaReplicas": 2,
         "forecast": {"acting": True, "message": "lstm"},
         "inputs": {"forecast": {"peakOverLead": {"0.9": 4.0}}},
     }

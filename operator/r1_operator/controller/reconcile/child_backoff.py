@@ -15,7 +15,7 @@ from typing import Final, NamedTuple
 
 from r1_operator.controller.workqueue import Backoff
 from r1_operator.kube.kinds import Key
-from r1_operator.plan.snapshot import WriteRefusal
+from r1_operator.plan.snapshot import WriteError
 
 _REFUSED: Final = Backoff(base_seconds=0.5, cap_seconds=30.0)
 _PASSING: Final = Backoff(base_seconds=0.1, cap_seconds=30.0)
@@ -35,7 +35,7 @@ class ChildWrite(NamedTuple):
 @dataclass(frozen=True, slots=True)
 class _FailedWrite:
     digest: str
-    refusal: WriteRefusal
+    refusal: WriteError
     failures: int
     due: float
 
@@ -54,13 +54,13 @@ class ChildBackoff:
             return 0.0
         return max(0.0, failed.due - now)
 
-    def last_failure(self, resource: Key, request: ChildWrite) -> WriteRefusal | None:
+    def last_failure(self, resource: Key, request: ChildWrite) -> WriteError | None:
         """The last failure of this request, or None."""
         failed = self._failing.get(resource, {}).get(request[:2])
         return None if failed is None or failed.digest != request.digest else failed.refusal
 
     def record_failure(
-        self, resource: Key, request: ChildWrite, refusal: WriteRefusal, now: float
+        self, resource: Key, request: ChildWrite, refusal: WriteError, now: float
     ) -> float:
         """Record a failure; seconds until the next retry."""
         requests = self._failing.setdefault(resource, {})
@@ -96,7 +96,7 @@ class ChildBackoff:
         """Drop a deleted resource."""
         self._failing.pop(resource, None)
 
-    def reported(self, resource: Key) -> tuple[WriteRefusal, ...]:
+    def reported(self, resource: Key) -> tuple[WriteError, ...]:
         """The failures that the status of this resource reports."""
         return tuple(
             failed.refusal

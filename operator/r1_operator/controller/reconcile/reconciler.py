@@ -50,8 +50,8 @@ from r1_operator.metrics import OperatorMetrics
 from r1_operator.plan.placement.pod_deletion_cost import plan_deletion_costs
 from r1_operator.plan.resource_plan import plan
 from r1_operator.plan.scaling.decision import UNMET
-from r1_operator.plan.snapshot import ABSENT, Defaults, Found, Observed, WriteRefusal
-from r1_operator.plan.status.resource_status import REFUSING, plan_status
+from r1_operator.plan.snapshot import ABSENT, Defaults, Found, Observed, WriteError
+from r1_operator.plan.status.resource_status import NOT_APPLIED_REASONS, plan_status
 from r1_operator.plan.status.unreadable_spec import plan_unreadable_status
 
 logger = logging.getLogger(__name__)
@@ -145,21 +145,21 @@ class Reconciler:
             await self._read_child(context, kind, name)
         self._model_names.fill(self._stores.children[CONFIG_MAP.name])
         self._update_model_names(context)
-        observed, decision = self._observed(context), self._scaling.follow(key, resource)
+        observed, decision = self._observed(context), self._scaling.register(key, resource)
         planned = plan(observed, decision, self._clock.now())
         for manifest in planned.children:
             await self._apply_child(context, manifest)
-        if planned.problem is None and not observed.refusals:
+        if planned.problem is None and not observed.write_errors:
             await self._delete_unwanted(context, {one["kind"] for one in planned.children})
         self._update_model_names(context)
         status = planned.status
         observed_now = self._observed(context)
-        if context.writes or observed_now.refusals != observed.refusals:
+        if context.writes or observed_now.write_errors != observed.write_errors:
             status = plan_status(
                 observed_now, decision, self._clock.now(), unplannable=planned.problem
             )
         await self._apply_status(context, stored, status)
-        pause = planned.look_again
+        pause = planned.requeue_after
         if pause is not None:
             context.requeue_in(pause)
         # The blocking object may be foreign, and no watch reports its deletion.
@@ -249,7 +249,7 @@ class Reconciler:
         detail = (
             error.detail if isinstance(error, KubeApiError) else f"{type(error).__name__}: {error}"
         )
-        refusal = WriteRefusal(
+        refusal = WriteError(
             request.kind, name, detail, temporary=not isinstance(error, RequestRefused)
         )
         context.failures += refusal.temporary
@@ -277,9 +277,9 @@ class Reconciler:
             service_monitor=context.live.get(SERVICE_MONITOR.name, ABSENT),
             pods=self._stores.pods.of(context.key),
             has_service_monitors=self._has_service_monitors(),
-            refusals=self._child_backoff.reported(context.key),
-            unread=frozenset(context.unread),
-            lost_names=self._model_names.conflicts(context.key),
+            write_errors=self._child_backoff.reported(context.key),
+            unread_kinds=frozenset(context.unread),
+            name_conflicts=self._model_names.conflicts(context.key),
             wall_offset=self._clock.wall_offset(),
         )
 
@@ -418,7 +418,7 @@ class Reconciler:
         for name, (value, reason, message) in _conditions(status).items():
             old = before.get(name, ("", "", ""))
             # Each message of a rejection counts: the next one names another field.
-            each = reason in REFUSING or name == "ModelNameConflict"
+            each = reason in NOT_APPLIED_REASONS or name == "ModelNameConflict"
             if old == (value, reason, message) or (old[:2] == (value, reason) and not each):
                 continue
             if name in ("Degraded", "ModelNameConflict") and value == "True":

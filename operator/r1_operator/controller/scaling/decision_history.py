@@ -1,8 +1,8 @@
-"""The last decisions about each resource, for people: what `r1 explain` shows.
+"""The last decisions about each resource, which `r1 explain` shows.
 
-At most 200 a resource and a fixed budget for all of them together, so that ten thousand resources
-fit in memory. A decision that says the same as the one before (count, reason, mode) is kept only
-once in ten seconds; the newest is always there. Kept as JSON text, a tenth of the objects' size.
+At most 200 per resource and a fixed total, so that ten thousand resources fit in memory. Of equal
+decisions in a row (count, reason, mode) one is stored every ten seconds, and the newest always.
+Decisions are stored as JSON text, a tenth of the objects' size.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class _Ring:
 
 
 class DecisionHistory:
-    """Rings of decisions by resource."""
+    """Ring buffers of decisions by resource."""
 
     def __init__(self, *, last: int = LAST, budget: int = BUDGET) -> None:
         self._last = last
@@ -35,7 +35,7 @@ class DecisionHistory:
         self._rings: dict[Key, _Ring] = {}
 
     def add(self, key: Key, decision: Decision) -> None:
-        """Keep a decision."""
+        """Store a decision."""
         ring = self._rings.setdefault(key, _Ring())
         mark = (decision.current, decision.replicas, decision.reason, decision.mode)
         if ring.texts and mark == ring.mark and decision.at - ring.marked_at < _SAME_SECONDS:
@@ -48,15 +48,15 @@ class DecisionHistory:
             ring.texts.popleft()
 
     def of(self, key: Key) -> list[Json]:
-        """The decisions about one resource, newest last; empty where there are none."""
+        """Return the decisions about one resource, newest last."""
         ring = self._rings.get(key)
         return [json.loads(text) for text in ring.texts] if ring else []
 
     def shown(self, key: Key, wall_offset: float) -> list[Json]:
-        """`of`, with times of the wall clock.
+        """Return the decisions with wall clock times.
 
-        Decisions are made and kept by the process' clock. `wall_offset` (seconds) moves them all
-        alike, so that the time between two of them stays what it was.
+        Decisions carry times of the process' clock. `wall_offset` (seconds) moves all of them alike, so
+        the time between two decisions does not change.
         """
         found = self.of(key)
         for decision in found:
@@ -68,5 +68,5 @@ class DecisionHistory:
         return found
 
     def forget(self, key: Key) -> None:
-        """The resource has gone."""
+        """Drop a deleted resource."""
         self._rings.pop(key, None)

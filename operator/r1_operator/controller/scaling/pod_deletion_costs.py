@@ -1,7 +1,7 @@
-"""Writing deletion costs on pods: a help for whoever picks the pod to stop, never a gate.
+"""Deletion costs on pods: a hint for the ReplicaSet controller, never a precondition.
 
-The annotation is applied under a field manager of its own, so that it is the only field of a pod
-that is ours, and taking it off is applying nothing.
+The annotation is applied under its own field manager. So it is the only field of a pod that the operator
+owns, and applying nothing removes it.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ MANAGER: Final = "r1-operator-victims"
 async def write_deletion_cost(
     api: Api, views: Stores, metrics: OperatorMetrics, namespace: str, planned: DeletionCost
 ) -> int:
-    """Write one cost; the number of writes done (0 where the pod has gone or it did not work).
+    """Write one cost and return the number of writes (0 where the pod is gone or the write failed).
 
     Raises:
         NotLeader: this process may not write any more.
     """
     pod = planned.pod
-    # With its uid a pod that has gone is a conflict, and is not made anew.
+    # With its uid, a pod that is gone gives a conflict and is not created again.
     metadata: dict[str, Any] = {"name": pod.name, "namespace": namespace, "uid": pod.uid}
     if planned.cost is not None:
         metadata["annotations"] = {POD_DELETION_COST: str(planned.cost)}
@@ -43,7 +43,10 @@ async def write_deletion_cost(
         raise
     except KubeApiError as error:
         logger.warning(
-            "%s/%s: no deletion cost, another pod may go: %s", namespace, pod.name, error
+            "%s/%s: the deletion cost could not be written, a busier pod may stop: %s",
+            namespace,
+            pod.name,
+            error,
         )
         return 0
     views.put(POD, answer)

@@ -1,15 +1,14 @@
-"""The replica count of every autoscaled resource, decided anew every two seconds.
+"""Scaling loop: decides the replica count of every autoscaled resource every two seconds.
 
-One path: read the gateways, take the latest forecast, `decide` (pure, in `plan/scaling.py`), note
-the decision; where the count changed, tell the reconcile, which is the only writer. The loop itself
-writes nothing.
+One path: read the gateways, take the latest forecast, call `decide` (pure, in `plan/scaling/decide.py`),
+store the decision, and enqueue the resource where its count changed. The reconcile is the only writer;
+the loop itself writes nothing.
 
-What a restart must not do is change a count. So the first decision about a resource starts from the
-count that its Deployment has, and the history that `decide` keeps lets nothing fall before a whole
-window was watched.
+A restart must not change a count. So the first decision starts from the count in the Deployment, and the
+state of `decide` allows no scale-down before one full window was observed.
 
-Ten thousand resources that nobody calls must cost little: one whose signals stand still is decided
-every fifteen seconds instead of every two.
+Ten thousand idle resources must cost little: a resource whose signals do not change is decided every
+fifteen seconds.
 """
 
 from __future__ import annotations
@@ -30,8 +29,8 @@ from r1_operator.metrics import OperatorMetrics
 from r1_operator.plan.placement.node_parsing import read_shape
 from r1_operator.plan.placement.pod_deletion_cost import pod_loads
 from r1_operator.plan.placement.schedulable import (
-    NOT_ASKED,
-    NOT_SEEN_YET,
+    NODES_PENDING,
+    UNKNOWN_PLACEMENT,
     Placement,
     SchedulableCapacity,
     schedulable_replicas,
@@ -57,7 +56,7 @@ from r1_operator.plan.signals.latency_histograms import NOT_REPORTED, Latencies,
 from r1_operator.plan.signals.lead_time import LeadTime
 from r1_operator.plan.snapshot import Pod
 from r1_operator.plan.unavailable import LowerBound, Unavailable
-from r1_operator.plan.workload.route import promises_of
+from r1_operator.plan.workload.route import slo_targets_of
 from r1_operator.sources.external import ExternalMetrics
 from r1_operator.sources.forecast import ForecastClient, build_forecast_query, forecast_metric
 from r1_operator.sources.lead_time import StartTimes
@@ -70,19 +69,19 @@ IDLE_SECONDS = 15.0
 ACTIVE_SECONDS = 90.0
 WARM_UP_SECONDS = 15.0
 SHOW_SECONDS = 5.0
-UNWATCHED_SECONDS = 4 * IDLE_SECONDS
-"""A longer time between two decisions was not watched: the process was stopped, or asleep."""
-ADVICE_SECONDS = 10.0
-"""For so long a gateway goes by what it was told: five rounds, so that one lost answer does no harm."""
-BACKTESTS_NOT_READ = Unavailable("NotRead", "R1Backtests have not been read yet.")
+GAP_SECONDS = 4 * IDLE_SECONDS
+"""A longer time between two decisions is a gap: the process was stopped or suspended."""
+RESERVATION_TTL_SECONDS = 10.0
+"""Validity of a seat reservation at a gateway: five rounds, so that one lost request does no harm."""
+BACKTESTS_NOT_READ = Unavailable("NotRead", "R1Backtests are not read yet: wait a few seconds.")
 
 
 @dataclass(slots=True)
 class Scaled:
-    """What the loop knows of one autoscaled resource.
+    """State of one autoscaled resource.
 
-    `target` is the last decided count and `observed` what it was decided on. `shown` is the decision that the status tells: it follows at
-    once when the count changes and otherwise not more often than people can read.
+    `target`: the last decided count; `observed`: its inputs. `shown`: the decision in the status. It
+    follows a change of the count at once, and other changes at most every `SHOW_SECONDS`.
     """
 
     uid: str
@@ -90,38 +89,44 @@ class Scaled:
     policy: ScalingPolicy
     forecast: ForecastSpec
     seats: int
-    promises: Mapping[ClassName, float] = field(default_factory=dict)
-    """times to first token by class, in seconds"""
-    asked_proof: BacktestTarget | None = None
-    """which backtest has to let the forecast act, None where none has to"""
+    slo_targets: Mapping[ClassName, float] = field(default_factory=dict)
+    """time to first token by class, in seconds"""
+    backtest_target: BacktestTarget | None = None
+    """the backtest that has to approve the forecast; None: none is required"""
     window: DemandWindow = field(default_factory=DemandWindow)
-    urgency: ClassArrivalsWindow = field(default_factory=ClassArrivalsWindow)
+    class_arrivals: ClassArrivalsWindow = field(default_factory=ClassArrivalsWindow)
     latencies: LatencyWindow = field(default_factory=LatencyWindow)
-    history: ScalingState = field(default_factory=ScalingState)
-    starts: StartTimes = field(default_factory=StartTimes)
+    scaling_state: ScalingState = field(default_factory=ScalingState)
+    start_times: StartTimes = field(default_factory=StartTimes)
     target: int | None = None
-    held_back: tuple[ClassReservation, ...] = ()
-    """what the last decision keeps free; nothing where that is not known"""
+    seat_reservations: tuple[ClassReservation, ...] = ()
+    """of the last decision; empty where the arrivals are unknown"""
     observed: ScalingInputs | None = None
     shown: Decision | None = None
     shown_at: float = 0.0
-    known: dict[str, CounterSample] = field(default_factory=dict)
-    moved_at: float = 0.0
+    last_samples: dict[str, CounterSample] = field(default_factory=dict)
+    last_active_at: float = 0.0
     decided_at: float = 0.0
-    room: tuple[NodeSnapshot, bytes, SchedulableCapacity] | None = None
-    """for how many more there was room, by which look, for a Deployment of which digest"""
+    schedulable: tuple[NodeSnapshot, bytes, SchedulableCapacity] | None = None
+    """the node snapshot, the Deployment's digest and the capacity counted from both"""
 
-    def room_in(self, look: NodeSnapshot, deployment: StoredObject) -> SchedulableCapacity:
-        """Room for this Deployment's pods; counted once a look, which many decisions share."""
-        known = self.room
-        if known is None or known[0] is not look or known[1] != deployment.digest:
+    def schedulable_in(
+        self, snapshot: NodeSnapshot, deployment: StoredObject
+    ) -> SchedulableCapacity:
+        """Return the capacity for this Deployment's pods, counted once per node snapshot."""
+        previous = self.schedulable
+        if previous is None or previous[0] is not snapshot or previous[1] != deployment.digest:
             shape = read_shape(deployment.load()["spec"]["template"]["spec"])
-            known = self.room = (look, deployment.digest, schedulable_replicas(shape, look.nodes))
-        return known[2]
+            previous = self.schedulable = (
+                snapshot,
+                deployment.digest,
+                schedulable_replicas(shape, snapshot.nodes),
+            )
+        return previous[2]
 
 
 class ScalingLoop:
-    """Targets for the reconcile, decisions for people."""
+    """Target counts for the reconcile, decisions for `r1 explain`."""
 
     def __init__(
         self,
@@ -130,7 +135,7 @@ class ScalingLoop:
         forecaster: ForecastClient,
         external: ExternalMetrics,
         nodes: Nodes,
-        book: DecisionHistory,
+        decisions: DecisionHistory,
         *,
         enqueue: Callable[[Key], None],
         emit: Callable[[EventSpec], None],
@@ -146,7 +151,7 @@ class ScalingLoop:
         self._forecaster = forecaster
         self._external = external
         self._nodes = nodes
-        self._book = book
+        self._decisions = decisions
         self._enqueue = enqueue
         self._emit = emit
         self._metrics = metrics
@@ -156,30 +161,33 @@ class ScalingLoop:
         self._ceilings = ceilings
         self._now = now
         self._scaled: dict[Key, Scaled] = {}
-        self._reading = SignalSnapshot()
+        self._snapshot = SignalSnapshot()
         self._started_at = now()
-        self._advised: frozenset[str] = frozenset()
+        self._reserved_keys: frozenset[str] = frozenset()
 
     @property
     def warming_up(self) -> bool:
-        """Whether this process has watched too briefly to contradict what the status says."""
+        """Whether this process has observed too briefly to contradict the stored status."""
         return self._now() - self._started_at < WARM_UP_SECONDS
 
-    def follow(self, key: Key, resource: R1Inference) -> Decision | None:
-        """The decision that stands for this resource; from now on the loop follows its policy.
+    def register(self, key: Key, resource: R1Inference) -> Decision | None:
+        """Register or update a resource and return its current decision.
 
-        None while an autoscaled resource has not been decided about: its count stays as it is.
+        None before the first decision about an autoscaled resource: its count stays as it is.
         """
         autoscaling = resource.spec.autoscaling
         if autoscaling is None:
-            return self._follow_user(key, resource)
+            return self._register_manual(key, resource)
         state = self._scaled.get(key)
         if state is not None and state.uid == resource.uid:
             if state.generation != resource.generation:
                 state.generation = resource.generation
                 state.policy = policy_of(autoscaling, self._ceilings(resource.spec))
                 state.forecast, state.seats = autoscaling.forecast, _seats(resource)
-                state.promises, state.asked_proof = promises_of(resource), target_of(resource)
+                state.slo_targets, state.backtest_target = (
+                    slo_targets_of(resource),
+                    target_of(resource),
+                )
             return state.shown
         fresh = self._scaled[key] = Scaled(
             uid=resource.uid,
@@ -187,43 +195,43 @@ class ScalingLoop:
             policy=policy_of(autoscaling, self._ceilings(resource.spec)),
             forecast=autoscaling.forecast,
             seats=_seats(resource),
-            promises=promises_of(resource),
-            asked_proof=target_of(resource),
+            slo_targets=slo_targets_of(resource),
+            backtest_target=target_of(resource),
         )
-        # Decided at once where that is possible: the reconcile that asks need not come again.
+        # Decide at once where possible: the calling reconcile need not run again.
         self._observe(key, fresh)
-        self._decide(key, fresh, asked=True)
+        self._decide(key, fresh, requested=True)
         return fresh.shown
 
-    def followed(self) -> Sequence[tuple[Key, Scaled]]:
-        """Every autoscaled resource, with what is known of it."""
+    def registered(self) -> Sequence[tuple[Key, Scaled]]:
+        """All autoscaled resources with their state."""
         return tuple(self._scaled.items())
 
     def forget(self, key: Key) -> None:
-        """The resource has gone."""
+        """Drop a deleted resource."""
         self._scaled.pop(key, None)
         self._forecaster.forget(key)
         self._external.retain(key, ())
-        self._book.forget(key)
+        self._decisions.forget(key)
 
     def lead(self, key: Key) -> LeadTime | None:
-        """What a replica takes from being asked for to serving; None of a resource not followed."""
+        """Return the lead time of a replica; None for a resource that is not registered."""
         state = self._scaled.get(key)
-        return None if state is None else state.starts.lead(self._period)
+        return None if state is None else state.start_times.lead(self._period)
 
     def loads(self, key: Key) -> Mapping[str, float] | Unavailable:
-        """Requests in flight by pod address, as the gateways last said."""
-        reading = self._reading
-        samples = reading.routes.get(str(key), ())
-        return pod_loads(samples, gateways=reading.gateways, silent=reading.silent)
+        """Return the requests in flight by pod address, from the last gateway signals."""
+        snapshot = self._snapshot
+        samples = snapshot.routes.get(str(key), ())
+        return pod_loads(samples, gateways=snapshot.gateways, silent=snapshot.silent)
 
     async def prime(self) -> None:
-        """Read the gateways for the first time, before anything asks for a decision."""
+        """Read the gateways once, before the first decision."""
         self._started_at = self._now()
-        self._reading = await self._signals.read()
+        self._snapshot = await self._signals.read()
 
     async def run(self) -> None:
-        """Decide for ever."""
+        """Run rounds until cancelled."""
         while True:
             started = asyncio.get_running_loop().time()
             await self.round()
@@ -231,147 +239,156 @@ class ScalingLoop:
             await asyncio.sleep(max(self._period / 4, self._period - spent))
 
     async def round(self) -> None:
-        """Read the gateways once and decide what is due."""
-        self._reading = await self._signals.read()
-        silent = len(self._reading.silent)
+        """Read the gateways once and decide the resources that are due."""
+        self._snapshot = await self._signals.read()
+        silent = len(self._snapshot.silent)
         self._metrics.gateways.labels("unreachable").set(silent)
-        self._metrics.gateways.labels("reachable").set(len(self._reading.gateways) - silent)
+        self._metrics.gateways.labels("reachable").set(len(self._snapshot.gateways) - silent)
         with self._metrics.decision_seconds.time():
             for count, (key, state) in enumerate(list(self._scaled.items())):
                 if count % 100 == 99:
-                    await asyncio.sleep(0)  # ten thousand decisions must not hold up the watches
+                    await asyncio.sleep(0)  # ten thousand decisions must not block the watches
                 try:
                     self._observe(key, state)
                     if self._scaled.get(key) is state and self._is_due(state):
                         self._decide(key, state)
                 except Exception:  # one resource's bug must not stop the others' scaling
-                    logger.exception("%s: no decision, the count stays", key)
-        await self._advise()
+                    logger.exception(
+                        "%s: the scaling decision failed, the replica count stays", key
+                    )
+        await self._send_reservations()
 
-    async def _advise(self) -> None:
-        """Hand the gateways what the decisions hold back; nothing while that is and was nothing."""
+    async def _send_reservations(self) -> None:
+        """Send the seat reservations to the gateways; nothing while none is or was set."""
         seats = {
-            str(key): {one.name.value: one.per_gateway for one in state.held_back}
+            str(key): {one.name.value: one.per_gateway for one in state.seat_reservations}
             for key, state in self._scaled.items()
-            if any(one.per_gateway for one in state.held_back)
+            if any(one.per_gateway for one in state.seat_reservations)
         }
-        told = {key: seats.get(key, {}) for key in (*self._advised, *seats)}
-        self._advised = frozenset(seats)
-        if told:
-            await self._signals.reserve_seats(told, ADVICE_SECONDS)
+        reservations = {key: seats.get(key, {}) for key in (*self._reserved_keys, *seats)}
+        self._reserved_keys = frozenset(seats)
+        if reservations:
+            await self._signals.reserve_seats(reservations, RESERVATION_TTL_SECONDS)
 
     def _observe(self, key: Key, state: Scaled) -> None:
         now = self._now()
-        for sample in self._reading.routes.get(str(key), ()):
+        for sample in self._snapshot.routes.get(str(key), ()):
             state.window.observe(sample)
-            state.urgency.observe(sample)
-            known = state.known.get(sample.gateway)
-            if known is None or _moves(known, sample):
-                state.moved_at = now
-            state.known[sample.gateway] = sample
+            state.class_arrivals.observe(sample)
+            previous = state.last_samples.get(sample.gateway)
+            if previous is None or _is_active(previous, sample):
+                state.last_active_at = now
+            state.last_samples[sample.gateway] = sample
         if _counts_latency(state.policy):
-            for latencies in self._reading.latencies(str(key)):
+            for latencies in self._snapshot.latencies(str(key)):
                 state.latencies.observe(latencies)
 
     def _is_due(self, state: Scaled) -> bool:
         now = self._now()
-        active = now - state.moved_at < ACTIVE_SECONDS
+        active = now - state.last_active_at < ACTIVE_SECONDS
         return state.target is None or active or now - state.decided_at >= IDLE_SECONDS
 
-    def _decide(self, key: Key, state: Scaled, *, asked: bool = False) -> None:
+    def _decide(self, key: Key, state: Scaled, *, requested: bool = False) -> None:
         live = self._live_replicas(key)
         if live is None:
-            return  # nothing to scale yet; the reconcile makes it
+            return  # no Deployment yet; the reconcile creates it
         now = self._now()
-        if state.target is not None and now - state.decided_at > UNWATCHED_SECONDS:
-            state.history = state.history.interrupted(now, state.target)
+        if state.target is not None and now - state.decided_at > GAP_SECONDS:
+            state.scaling_state = state.scaling_state.interrupted(now, state.target)
         pods = self._views.pods.of(key)
-        state.starts.observe(pods)
-        proof, lead = self._proof(key, state, now), state.starts.lead(self._period)
+        state.start_times.observe(pods)
+        forecast_approval, lead = (
+            self._forecast_approval(key, state, now),
+            state.start_times.lead(self._period),
+        )
         observed = ScalingInputs(
             current=live if state.target is None else state.target,
             ready=sum(pod.serves for pod in pods),
             demand=self._demand(state, lead, now),
-            forecast=self._forecast(key, state, proof, lead),
+            forecast=self._forecast(key, state, forecast_approval, lead),
             seats_per_replica=state.seats,
             latencies=self._latencies(state, now),
             external=self._external_values(key, state.policy),
-            lead=lead,
+            lead_time=lead,
             placement=self._placement(key, state, pods),
-            urgency=self._urgency(state, now),
-            promises=state.promises,
-            proof=proof,
+            class_arrivals=self._class_arrivals(state, now),
+            slo_targets=state.slo_targets,
+            forecast_approval=forecast_approval,
         )
-        decision, state.history = decide(state.policy, observed, state.history, now)
+        decision, state.scaling_state = decide(state.policy, observed, state.scaling_state, now)
         state.decided_at, state.observed = now, observed
-        held = decision.holdback
-        state.held_back = held if isinstance(held, tuple) else ()
+        reservations = decision.seat_reservations
+        state.seat_reservations = reservations if isinstance(reservations, tuple) else ()
         self._metrics.decisions.labels(decision.reason.value).inc()
-        self._book.add(key, decision)
-        self._publish(key, state, decision, asked)
+        self._decisions.add(key, decision)
+        self._publish(key, state, decision, requested)
 
-    def _publish(self, key: Key, state: Scaled, decision: Decision, asked: bool) -> None:
+    def _publish(self, key: Key, state: Scaled, decision: Decision, requested: bool) -> None:
         before = state.target
         state.target = decision.replicas
         changed = decision.replicas != decision.current
         if changed:
             logger.info(
-                "%s: %d -> %d replicas (%s) %s",
+                "%s: scaled from %d to %d replicas (%s): %s",
                 key,
                 decision.current,
                 decision.replicas,
                 decision.reason,
                 decision.message,
             )
-            self._emit(_scaled_notice(key, state.uid, decision))
+            self._emit(_scaled_event(key, state.uid, decision))
         paced = decision.at - state.shown_at >= SHOW_SECONDS or before is None
-        if changed or (paced and _mark(decision) != _mark(state.shown)):
+        if changed or (paced and _status_fields(decision) != _status_fields(state.shown)):
             state.shown, state.shown_at = decision, decision.at
-            if not asked:
+            if not requested:
                 self._enqueue(key)
 
     def _demand(self, state: Scaled, lead: LeadTime, now: float) -> Demand | Unavailable:
-        if not self._reading.gateways:
+        if not self._snapshot.gateways:
             return NO_GATEWAY
-        return state.window.read(now, self._reading.gateways, lead.seconds)
+        return state.window.read(now, self._snapshot.gateways, lead.seconds)
 
-    def _urgency(self, state: Scaled, now: float) -> ClassArrivals | Unavailable:
-        if not self._reading.gateways:
+    def _class_arrivals(self, state: Scaled, now: float) -> ClassArrivals | Unavailable:
+        if not self._snapshot.gateways:
             return NO_GATEWAY
-        return state.urgency.read(now, self._reading.gateways)
+        return state.class_arrivals.read(now, self._snapshot.gateways)
 
-    def _proof(self, key: Key, state: Scaled, now: float) -> ForecastApproval | None:
-        asked = state.asked_proof
-        if asked is None:
+    def _forecast_approval(self, key: Key, state: Scaled, now: float) -> ForecastApproval | None:
+        requested = state.backtest_target
+        if requested is None:
             return None
-        found = self._backtest(Key(key.namespace, asked.backtest))
-        return NOT_READ if isinstance(found, Unavailable) else approval_of(asked, found, now)
+        backtest = self._backtest(Key(key.namespace, requested.backtest))
+        return (
+            NOT_READ if isinstance(backtest, Unavailable) else approval_of(requested, backtest, now)
+        )
 
     def _latencies(self, state: Scaled, now: float) -> Latencies | Unavailable:
         if not _counts_latency(state.policy):
             return NOT_REPORTED
-        return state.latencies.read(now, self._reading.gateways)
+        return state.latencies.read(now, self._snapshot.gateways)
 
     def _external_values(
         self, key: Key, policy: ScalingPolicy
     ) -> dict[str, float | LowerBound | Unavailable]:
-        asked = {m.label: m.query for m in policy.metrics if m.type is MetricType.EXTERNAL}
-        self._external.retain(key, asked.values())
-        return {label: self._external.latest(key, query) for label, query in asked.items()}
+        requested = {m.label: m.query for m in policy.metrics if m.type is MetricType.EXTERNAL}
+        self._external.retain(key, requested.values())
+        return {label: self._external.latest(key, query) for label, query in requested.items()}
 
     def _forecast(
-        self, key: Key, state: Scaled, proof: ForecastApproval | None, lead: LeadTime
+        self, key: Key, state: Scaled, forecast_approval: ForecastApproval | None, lead: LeadTime
     ) -> ReceivedForecast | Unavailable | None:
         metric = forecast_metric(state.policy.metrics)
         never = state.forecast.activation is Activation.NEVER
         if metric is None or never or not self._forecaster.configured:
             return None
-        ask = state.forecast
-        if proof is not None and not proof.acts:  # nor does it act on anybody else's count
-            ask = replace(ask, activation=Activation.ADVISORY)
+        forecast = state.forecast
+        if (
+            forecast_approval is not None and not forecast_approval.approved
+        ):  # an advisory request keeps it out of other series too
+            forecast = replace(forecast, activation=Activation.ADVISORY)
         question = build_forecast_query(
             key,
-            ask,
+            forecast,
             metric,
             lead.from_request_seconds,
             self._min_rate_seconds,
@@ -381,28 +398,32 @@ class ScalingLoop:
 
     def _placement(self, key: Key, state: Scaled, pods: Sequence[Pod]) -> Placement:
         if not state.policy.bindable:
-            return NOT_ASKED
+            return UNKNOWN_PLACEMENT
         living = [pod for pod in pods if not (pod.terminating or pod.ended)]
-        stuck = sum(bool(pod.unschedulable_message) for pod in living)
-        look, stored = self._nodes.latest(), self._views.children[DEPLOYMENT.name].get(key)
-        if isinstance(look, Unavailable) or stored is None:
-            room = look if isinstance(look, Unavailable) else NOT_SEEN_YET
-            return Placement(sum(pod.node is not None for pod in living), stuck, room)
-        return Placement(look.placed.get(key, 0), stuck, state.room_in(look, stored))
+        unschedulable = sum(bool(pod.unschedulable_message) for pod in living)
+        snapshot, stored = self._nodes.latest(), self._views.children[DEPLOYMENT.name].get(key)
+        if isinstance(snapshot, Unavailable) or stored is None:
+            schedulable = snapshot if isinstance(snapshot, Unavailable) else NODES_PENDING
+            return Placement(
+                sum(pod.node is not None for pod in living), unschedulable, schedulable
+            )
+        return Placement(
+            snapshot.placed.get(key, 0), unschedulable, state.schedulable_in(snapshot, stored)
+        )
 
     def _live_replicas(self, key: Key) -> int | None:
         stored = self._views.children[DEPLOYMENT.name].get(key)
         return stored.replicas if stored is not None else None
 
-    def _follow_user(self, key: Key, resource: R1Inference) -> Decision:
+    def _register_manual(self, key: Key, resource: R1Inference) -> Decision:
         if self._scaled.pop(key, None) is not None:
             self._forecaster.forget(key)
             self._external.retain(key, ())
         live = self._live_replicas(key)
-        wanted = resource.spec.replicas
-        decision = fixed(wanted, wanted if live is None else live, self._now())
-        if live != wanted:
-            self._book.add(key, decision)
+        desired = resource.spec.replicas
+        decision = fixed(desired, desired if live is None else live, self._now())
+        if live != desired:
+            self._decisions.add(key, decision)
         return decision
 
 
@@ -414,33 +435,41 @@ def _counts_latency(policy: ScalingPolicy) -> bool:
     return any(metric.type in LATENCY_TYPES for metric in policy.metrics)
 
 
-def _moves(before: CounterSample, after: CounterSample) -> bool:
+def _is_active(before: CounterSample, after: CounterSample) -> bool:
     return (
-        after.in_flight + after.queued + after.held > 0
+        after.in_flight + after.queued + after.buffered > 0
         or after.offered_requests != before.offered_requests
         or after.completed != before.completed
         or after.started_at != before.started_at
     )
 
 
-def _mark(decision: Decision | None) -> tuple[object, ...]:
-    """What of a decision the status shows."""
+def _status_fields(decision: Decision | None) -> tuple[object, ...]:
+    """The fields of a decision that the status shows."""
     if decision is None:
         return ()
-    note = decision.forecast
-    unavailable = note.unavailable.reason if note is not None and note.unavailable else None
-    unproved = None if decision.proof is None or decision.proof.acts else decision.proof
+    contribution = decision.forecast
+    unavailable = (
+        contribution.unavailable.reason
+        if contribution is not None and contribution.unavailable
+        else None
+    )
+    not_approved = (
+        None
+        if decision.forecast_approval is None or decision.forecast_approval.approved
+        else decision.forecast_approval
+    )
     bound = decision.reason if decision.limited or not decision.metrics_available else None
-    return (decision.replicas, decision.mode, bound, unavailable, unproved)
+    return (decision.replicas, decision.mode, bound, unavailable, not_approved)
 
 
-def _scaled_notice(key: Key, uid: str, decision: Decision) -> EventSpec:
+def _scaled_event(key: Key, uid: str, decision: Decision) -> EventSpec:
     up = decision.replicas > decision.current
     change = f"{decision.current} to {decision.replicas}"
     return EventSpec(
         key=key,
         uid=uid,
         reason="ScaledUp" if up else "ScaledDown",
-        note=f"From {change} replicas ({decision.reason}): {decision.message}",
+        note=f"Scaled from {change} replicas ({decision.reason}): {decision.message}",
         action="Scale",
     )

@@ -1,8 +1,7 @@
-"""What the last decision about each resource saw and said, for Prometheus.
+"""Prometheus metrics of the last decision about each resource.
 
-Read from the scaling loop's state when it is scraped: a decision pays nothing for it, a resource
-that has gone or a forecast that is not there leaves no series behind, and the figures are those that
-were decided on and not asked for again.
+The collector reads the scaling loop's state at a scrape. So a decision costs nothing more, a deleted
+resource or a missing forecast leaves no series, and the figures are those of the decision.
 """
 
 from __future__ import annotations
@@ -24,62 +23,64 @@ _METRIC = (*_RESOURCE, "metric")
 
 
 class ScalingCollector(Collector):
-    """Gauges of every resource that the loop follows."""
+    """Gauges of every registered resource."""
 
-    def __init__(self, followed: Callable[[], Iterable[tuple[Key, Scaled]]]) -> None:
-        self._followed = followed
+    def __init__(self, registered: Callable[[], Iterable[tuple[Key, Scaled]]]) -> None:
+        self._registered = registered
 
     def collect(self) -> Iterable[Metric]:
-        """All families; a figure that is not known has no sample."""
+        """Yield all families; an unknown figure has no sample."""
         desired = GaugeMetricFamily(
-            "r1_operator_desired_replicas", "Replicas a resource should have.", labels=_RESOURCE
+            "r1_operator_desired_replicas", "Replicas decided for a resource.", labels=_RESOURCE
         )
         demand = GaugeMetricFamily(
-            "r1_operator_demand", "Demand as decided on, in the metric's unit.", labels=_METRIC
+            "r1_operator_demand",
+            "Demand of the last decision, in the metric's unit.",
+            labels=_METRIC,
         )
-        worth = GaugeMetricFamily(
+        demand_replicas = GaugeMetricFamily(
             "r1_operator_demand_replicas",
-            "The same in replicas: divided by what is planned on one.",
+            "Demand of the last decision in replicas: divided by the planned load of one.",
             labels=_METRIC,
         )
         peak = GaugeMetricFamily(
             "r1_operator_forecast_peak",
-            "Quantiles of the highest demand within the lead, in the metric's unit.",
+            "Quantiles of the forecast peak within the lead time, in the metric's unit.",
             labels=(*_METRIC, "quantile"),
         )
-        peak_worth = GaugeMetricFamily(
+        peak_replicas = GaugeMetricFamily(
             "r1_operator_forecast_peak_replicas",
-            "The same in replicas, as decisions count it: it may fill half of the headroom.",
+            "Quantiles of the forecast peak in replicas: a peak may fill half of the headroom.",
             labels=(*_METRIC, "quantile"),
         )
-        planned = GaugeMetricFamily(
+        at_quantile = GaugeMetricFamily(
             "r1_operator_forecast_decision_quantile_value",
-            "The quantile of that demand which replicas are made for, in the metric's unit.",
+            "Forecast peak at the decision quantile, in the metric's unit.",
             labels=_METRIC,
         )
-        planned_worth = GaugeMetricFamily(
+        at_quantile_replicas = GaugeMetricFamily(
             "r1_operator_forecast_decision_quantile_replicas",
-            "The same in replicas, as decisions count it.",
+            "Forecast peak at the decision quantile, in replicas.",
             labels=_METRIC,
         )
         quantile = GaugeMetricFamily(
             "r1_operator_forecast_quantile",
-            "Which quantile that is: the resource's own, or what its costs come to.",
+            "Decision quantile: the resource's own, or the newsvendor's.",
             labels=_RESOURCE,
         )
         lead = GaugeMetricFamily(
             "r1_operator_forecast_lead_seconds",
-            "The lead: how far the forecast's peak looks ahead.",
+            "Lead time of the forecast peak, in seconds.",
             labels=_RESOURCE,
         )
-        held = GaugeMetricFamily(
+        reserved = GaugeMetricFamily(
             "r1_operator_seats_reserved",
-            "Seats that the gateways together are told to keep free for a class and those above it.",
+            "Seats that all gateways reserve for a class and those above it.",
             labels=(*_RESOURCE, "class"),
         )
-        for key, state in self._followed():
-            for kept in state.held_back:
-                held.add_metric((*key, kept.name.value), kept.seats)
+        for key, state in self._registered():
+            for reservation in state.seat_reservations:
+                reserved.add_metric((*key, reservation.name.value), reservation.seats)
             if state.target is not None:
                 desired.add_metric(tuple(key), state.target)
             if state.observed is None:
@@ -87,25 +88,29 @@ class ScalingCollector(Collector):
             policy = state.policy
             counted = [metric for metric in policy.metrics if metric.counted]
             per_replica = {m.type: capacity(m, policy.target_utilization) for m in counted}
-            # A quantile may fill half of the headroom, and that is how it is decided on.
+            # A quantile may fill half of the headroom, as in a decision.
             at_peak = {m.type: capacity(m, policy.peak_utilization) for m in counted}
-            seen, forecast = state.observed.demand, state.observed.forecast
+            observed_demand, forecast = state.observed.demand, state.observed.forecast
             for kind, one in per_replica.items():
-                value = seen if isinstance(seen, Unavailable) else metric_value(kind, seen)
+                value = (
+                    observed_demand
+                    if isinstance(observed_demand, Unavailable)
+                    else metric_value(kind, observed_demand)
+                )
                 if not isinstance(value, Unavailable):
                     demand.add_metric((*key, kind.value), value)
-                    worth.add_metric((*key, kind.value), value / one)
+                    demand_replicas.add_metric((*key, kind.value), value / one)
             if isinstance(forecast, ReceivedForecast) and forecast.metric in per_replica:
                 lead.add_metric(tuple(key), forecast.lead_seconds)
                 level = policy.peak_quantile(forecast.lead_seconds)
                 quantile.add_metric(tuple(key), level)
                 if forecast.peak_over_lead:
                     value, kind = at_level(forecast.peak_over_lead, level), forecast.metric
-                    planned.add_metric((*key, kind.value), value)
-                    planned_worth.add_metric((*key, kind.value), value / at_peak[kind])
+                    at_quantile.add_metric((*key, kind.value), value)
+                    at_quantile_replicas.add_metric((*key, kind.value), value / at_peak[kind])
                 for level, value in sorted(forecast.peak_over_lead.items()):
                     labels = (*key, forecast.metric.value, f"{level:g}")
                     peak.add_metric(labels, value)
-                    peak_worth.add_metric(labels, value / at_peak[forecast.metric])
-        yield from (desired, demand, worth, peak, peak_worth)
-        yield from (planned, planned_worth, quantile, lead, held)
+                    peak_replicas.add_metric(labels, value / at_peak[forecast.metric])
+        yield from (desired, demand, demand_replicas, peak, peak_replicas)
+        yield from (at_quantile, at_quantile_replicas, quantile, lead, reserved)

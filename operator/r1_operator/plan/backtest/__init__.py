@@ -1,1 +1,1 @@
-"""R1Backtest: from what is there to the Job that runs it, and to what its status says. Pure."""
+"""Plan of an R1Backtest: the Job that runs it and its status. Pure."""

@@ -1,4 +1,4 @@
-"""What of a new status is worth an Event: it began, it cannot begin, it ended."""
+"""Events of a backtest: started, blocked, succeeded or failed."""
 
 from __future__ import annotations
 
@@ -10,34 +10,34 @@ from r1_operator.api.names import BacktestCondition, BacktestPhase
 
 
 @dataclass(frozen=True, slots=True)
-class BacktestEvents:
-    """One Event: a stable reason, a sentence, and whether a person should look."""
+class BacktestEvent:
+    """One Event: reason, note and whether it is a warning."""
 
     reason: str
     note: str
     warning: bool = False
 
 
-def events_of(before: Mapping[str, Any], after: Mapping[str, Any]) -> tuple[BacktestEvents, ...]:
-    """Compare the status as stored with the one that is written now."""
-    news: list[BacktestEvents] = []
+def events_of(before: Mapping[str, Any], after: Mapping[str, Any]) -> tuple[BacktestEvent, ...]:
+    """Compare the stored status with the new one."""
+    events: list[BacktestEvent] = []
     conditions = _conditions(after)
     blocked = conditions.get(BacktestCondition.BLOCKED)
     if before.get("phase") != after["phase"]:
-        words = conditions[BacktestCondition.COMPLETE]["message"]
+        message = conditions[BacktestCondition.COMPLETE]["message"]
         if after["phase"] == BacktestPhase.RUNNING and blocked is None:
-            news.append(BacktestEvents("BacktestStarted", words))
+            events.append(BacktestEvent("BacktestStarted", message))
         elif after["phase"] == BacktestPhase.SUCCEEDED:
-            news.append(BacktestEvents("BacktestSucceeded", words))
+            events.append(BacktestEvent("BacktestSucceeded", message))
         elif after["phase"] == BacktestPhase.FAILED:
             failed = conditions[BacktestCondition.FAILED]
             note = f"{failed['reason']}: {failed['message']}"
-            news.append(BacktestEvents("BacktestFailed", note, warning=True))
-    known = _conditions(before).get(BacktestCondition.BLOCKED)
-    if blocked is not None and (known is None or known["reason"] != blocked["reason"]):
+            events.append(BacktestEvent("BacktestFailed", note, warning=True))
+    previous = _conditions(before).get(BacktestCondition.BLOCKED)
+    if blocked is not None and (previous is None or previous["reason"] != blocked["reason"]):
         note = f"{blocked['reason']}: {blocked['message']}"
-        news.append(BacktestEvents("BacktestBlocked", note, warning=True))
-    return tuple(news)
+        events.append(BacktestEvent("BacktestBlocked", note, warning=True))
+    return tuple(events)
 
 
 def _conditions(status: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,8 +1,8 @@
-"""The Job of a backtest: one pod that reads Prometheus and answers by its termination message.
+"""Job of a backtest: one pod that reads Prometheus and returns its result as termination message.
 
-All of a run is in this one object: the R1Inference as it was rides as an annotation of the pod and is
-mounted as a file (downward API), the hash of what is tried stands on the Job. So nothing can be half
-made, and nobody needs a right to make anything else. No service account token, no way to write.
+The Job contains the whole run: the R1Inference is an annotation of the pod, mounted as a file (downward
+API), and the hash of its autoscaling is an annotation of the Job. So no run is half created, and the
+operator needs no right to create other objects. The pod has no service account token.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ from r1_operator.plan.workload.template import merge_template
 __all__ = ["CONTAINER", "build_job", "job_name", "labels", "start_seconds"]
 
 DEADLINE_SECONDS: Final = 3600
-KEPT_SECONDS: Final = 3600
-"""How long Kubernetes keeps a finished Job with its log; it also bounds what a lost one leaves."""
+TTL_SECONDS: Final = 3600
+"""Time until Kubernetes deletes a finished Job with its log."""
 UNMEASURED_START_SECONDS: Final = 120
 _FOLDER, _FILE = "/etc/r1", "resource.json"
 _MESSAGE = "/dev/termination-log"
@@ -33,12 +33,12 @@ _THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 
 
 def job_name(backtest: R1Backtest) -> str:
-    """The Job's name: by the object's uid, so that one of the same name gets another Job."""
+    """Return the Job's name, from the object's uid: a recreated R1Backtest gets another Job."""
     return f"r1bt-{backtest.uid}"
 
 
 def labels(backtest: R1Backtest) -> dict[str, str]:
-    """The labels of Job and pod."""
+    """Return the labels of Job and pod."""
     return {
         Label.NAME.value: names.BACKTEST_SINGULAR,
         Label.MANAGED_BY.value: names.FIELD_MANAGER,
@@ -47,23 +47,27 @@ def labels(backtest: R1Backtest) -> dict[str, str]:
     }
 
 
-def start_seconds(seen: BacktestObservation) -> int:
-    """What a replica is taken to need: as asked, as measured, or an assumption."""
-    if seen.backtest.spec.start_seconds is not None:
-        return seen.backtest.spec.start_seconds
-    if seen.lead_seconds is not None:
-        return max(1, round(seen.lead_seconds))
+def start_seconds(observation: BacktestObservation) -> int:
+    """Return a replica's start-up time: from the spec, measured, or assumed."""
+    if observation.backtest.spec.start_seconds is not None:
+        return observation.backtest.spec.start_seconds
+    if observation.lead_seconds is not None:
+        return max(1, round(observation.lead_seconds))
     return UNMEASURED_START_SECONDS
 
 
-def build_job(seen: BacktestObservation, inference: R1Inference) -> dict[str, Any]:
-    """The Job that plays `inference`. Raises Unplannable where the site's template is none."""
-    backtest, start = seen.backtest, start_seconds(seen)
+def build_job(observation: BacktestObservation, inference: R1Inference) -> dict[str, Any]:
+    """Return the Job that replays `inference`. Raises Unplannable for an invalid site template."""
+    backtest, start = observation.backtest, start_seconds(observation)
     metadata = {"labels": labels(backtest)}
     pod = {
         "metadata": metadata
-        | {"annotations": {Annotation.BACKTEST_TARGET.value: _tried(inference, seen.site)}},
-        "spec": _pod(backtest, seen.site, start),
+        | {
+            "annotations": {
+                Annotation.BACKTEST_TARGET.value: _backtest_manifest(inference, observation.site)
+            }
+        },
+        "spec": _pod(backtest, observation.site, start),
     }
     return {
         "apiVersion": "batch/v1",
@@ -71,7 +75,7 @@ def build_job(seen: BacktestObservation, inference: R1Inference) -> dict[str, An
         "metadata": metadata
         | {
             "name": job_name(backtest),
-            "namespace": seen.site.namespace,
+            "namespace": observation.site.namespace,
             "annotations": {
                 Annotation.AUTOSCALING_HASH.value: autoscaling_hash(inference.spec.autoscaling),
                 Annotation.START_SECONDS.value: str(start),
@@ -80,8 +84,8 @@ def build_job(seen: BacktestObservation, inference: R1Inference) -> dict[str, An
         "spec": {
             "backoffLimit": 0,
             "activeDeadlineSeconds": DEADLINE_SECONDS,
-            "ttlSecondsAfterFinished": KEPT_SECONDS,
-            # A node that is drained is no fault of the run: its pod is made again.
+            "ttlSecondsAfterFinished": TTL_SECONDS,
+            # A node drain is not a failure of the run: the pod is created again.
             "podFailurePolicy": {
                 "rules": [
                     {
@@ -90,32 +94,34 @@ def build_job(seen: BacktestObservation, inference: R1Inference) -> dict[str, An
                     },
                 ]
             },
-            "template": merge_template(pod, seen.site.template),
+            "template": merge_template(pod, observation.site.template),
         },
     }
 
 
-def _tried(inference: R1Inference, site: BacktestSite) -> str:
-    """What a backtest reads of the resource, as a manifest; the pod's template is not of it.
+def _backtest_manifest(inference: R1Inference, site: BacktestSite) -> str:
+    """Return the part of the resource that a backtest reads, as a manifest without pod template.
 
-    Of resources a backtest counts accelerators alone, for the budgets. So all that a replica holds,
-    by whatever name and in whichever container, stands under the one name that is always known.
+    A backtest needs the number of accelerators for the budgets. So all accelerators of a replica are
+    written under the one name that is always known.
     """
     spec = to_json(inference.spec, defaults=False)
-    held = accelerators_of(inference.spec, site.defaults)
-    spec["resources"] = {"limits": {GPU: held.per_replica}} if held.per_replica else {}
-    kept = ("autoscaling", "runtime", "resources")
+    accelerators = accelerators_of(inference.spec, site.defaults)
+    spec["resources"] = (
+        {"limits": {GPU: accelerators.per_replica}} if accelerators.per_replica else {}
+    )
+    fields = ("autoscaling", "runtime", "resources")
     manifest = {
         "apiVersion": names.API_VERSION,
         "kind": names.KIND,
         "metadata": {"name": inference.name, "namespace": inference.namespace},
-        "spec": {key: spec[key] for key in kept if key in spec},
+        "spec": {key: spec[key] for key in fields if key in spec},
     }
     return json.dumps(manifest, separators=(",", ":"))
 
 
 def _pod(backtest: R1Backtest, site: BacktestSite, start: int) -> dict[str, Any]:
-    played = ",".join(["ours", *(policy.value for policy in backtest.spec.policies)])
+    policies = ",".join(["ours", *(policy.value for policy in backtest.spec.policies)])
     environment = {"HOME": "/tmp", "USER": "backtest"} | dict.fromkeys(_THREADS, "1")  # noqa: S108
     if site.prometheus_client:
         environment["R1_PROMETHEUS_CLIENT"] = site.prometheus_client
@@ -123,7 +129,7 @@ def _pod(backtest: R1Backtest, site: BacktestSite, start: int) -> dict[str, Any]
         "restartPolicy": "Never",
         "automountServiceAccountToken": False,
         "enableServiceLinks": False,
-        # Nothing is lost by a kill, and the next one may begin as soon as this one's Job is gone.
+        # A kill loses nothing, and the next backtest starts once this Job is gone.
         "terminationGracePeriodSeconds": 1,
         "securityContext": {
             "runAsNonRoot": True,
@@ -142,7 +148,7 @@ def _pod(backtest: R1Backtest, site: BacktestSite, start: int) -> dict[str, Any]
                     f"--prometheus={site.prometheus_url}",
                     f"--since={backtest.spec.since_seconds}s",
                     f"--start={start}s",
-                    f"--policies={played}",
+                    f"--policies={policies}",
                     f"--message={_MESSAGE}",
                     "--json",
                 ],
@@ -152,7 +158,7 @@ def _pod(backtest: R1Backtest, site: BacktestSite, start: int) -> dict[str, Any]
                     "limits": {"memory": "2Gi"},
                 },
                 "terminationMessagePath": _MESSAGE,
-                # What a process that is killed or breaks has said last, where it left no message.
+                # The end of the log where a killed or failed process left no message.
                 "terminationMessagePolicy": "FallbackToLogsOnError",
                 "securityContext": {
                     "allowPrivilegeEscalation": False,

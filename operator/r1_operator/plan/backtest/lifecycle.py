@@ -1,7 +1,7 @@
-"""The course of a backtest: which Job to make, and what the status says of what is there.
+"""Lifecycle of a backtest: the Job to create and the status to write.
 
-The status is worked out anew from Job and pod at every look, so a crash between two writes costs
-nothing. Only what is finished is kept as it is stored, for its Job goes after an hour.
+The status is computed from Job and pod at every reconcile, so a crash between two writes loses nothing.
+A finished status stays as it is stored, because its Job is deleted after an hour.
 """
 
 from __future__ import annotations
@@ -26,14 +26,18 @@ from r1_operator.plan.status.conditions import ConditionUpdate, Truth, rfc3339, 
 
 logger = logging.getLogger(__name__)
 
-_LOOK_SECONDS: Final = 30.0
-_ANSWER_SECONDS: Final = 30.0
-"""After its Job ended: for so long the pod's last state may still be on its way."""
-_WAIT_SECONDS: Final = 10.0
-GIVE_UP_SECONDS: Final = 600
-"""After its pod was made: longer than node autoscalers take, and the others wait for it."""
-_PATIENCE: Final = {BacktestReason.POD_NOT_STARTED: 60.0, BacktestReason.POD_NOT_CREATED: 20.0}
-"""For so long it is on its way, and no news."""
+_REQUEUE_SECONDS: Final = 30.0
+_REPORT_SECONDS: Final = 30.0
+"""Time after the end of the Job in which the pod's last state may still arrive."""
+_WAITING_REQUEUE_SECONDS: Final = 10.0
+START_TIMEOUT_SECONDS: Final = 600
+"""Time from the pod's creation to its start: longer than node autoscalers take, because other backtests
+are queued meanwhile."""
+_BLOCKED_AFTER_SECONDS: Final = {
+    BacktestReason.POD_NOT_STARTED: 60.0,
+    BacktestReason.POD_NOT_CREATED: 20.0,
+}
+"""Usual time of these states; only then is the backtest reported as blocked."""
 _LONGEST_MESSAGE: Final = 4096
 _NOT_FOUND: Final = 3
 _KILLED: Final = 137
@@ -42,89 +46,102 @@ FINAL: Final = (BacktestPhase.SUCCEEDED.value, BacktestPhase.FAILED.value)
 
 @dataclass(frozen=True, slots=True)
 class BacktestPlan:
-    """What to do: a Job to create, or the object itself to delete; and what its status is."""
+    """Actions (create the Job, delete the object) and the status of one R1Backtest."""
 
     status: Mapping[str, Any]
     job: Mapping[str, Any] | None = None
     delete: bool = False
-    look_again: float | None = None
+    requeue_after: float | None = None
     delete_job: bool = False
-    """its Job goes on, and what it does is of no use any more"""
+    """the Job still runs, and its result is no longer used"""
 
     @property
     def finished(self) -> bool:
-        """Whether the phase is a final one."""
+        """Whether the phase is final."""
         return self.status["phase"] in FINAL
 
 
-def plan_backtest(seen: BacktestObservation, now: float) -> BacktestPlan:
-    """What to do about one R1Backtest."""
-    if seen.backtest.status.get("phase") in FINAL:
-        return _finished(seen, now)
-    if seen.run is not None:
-        return _followed(seen, seen.run, now)
-    if seen.unread is not None:
-        return _unread(seen, seen.unread, now)
-    if seen.backtest.status.get("phase") == BacktestPhase.RUNNING:
-        message = "Its Job was deleted before it was finished."
-        return _failed(seen, now, now, BacktestReason.JOB_LOST, message, {})
-    if seen.refusal is not None:
-        passing = seen.refusal_may_pass
+def plan_backtest(observation: BacktestObservation, now: float) -> BacktestPlan:
+    """Return actions and status of one R1Backtest."""
+    if observation.backtest.status.get("phase") in FINAL:
+        return _finished(observation, now)
+    if observation.run is not None:
+        return _with_job(observation, observation.run, now)
+    if observation.read_error is not None:
+        return _unread(observation, observation.read_error, now)
+    if observation.backtest.status.get("phase") == BacktestPhase.RUNNING:
+        message = "The Job was deleted before it finished: create a new R1Backtest."
+        return _failed(observation, now, now, BacktestReason.JOB_LOST, message, {})
+    if observation.create_error is not None:
+        passing = observation.create_error_temporary
         reason = BacktestReason.JOB_NOT_CREATED if passing else BacktestReason.JOB_REJECTED
-        return _pending(seen, now, reason, seen.refusal, blocked=True)
-    return _waiting(seen, now)
+        return _pending(observation, now, reason, observation.create_error, blocked=True)
+    return _waiting(observation, now)
 
 
-def _unread(seen: BacktestObservation, words: str, now: float) -> BacktestPlan:
-    """As it is stored, with why nothing more is known."""
-    stored = seen.backtest.status
-    kept = [
+def _unread(observation: BacktestObservation, detail: str, now: float) -> BacktestPlan:
+    """Return the stored status with the read error."""
+    stored = observation.backtest.status
+    others = [
         one for one in stored.get("conditions") or () if one["type"] != BacktestCondition.BLOCKED
     ]
     reason = BacktestReason.JOB_NOT_READ
     blocked = ConditionUpdate(
-        BacktestCondition.BLOCKED, "True", reason, f"Its Job cannot be read: {words}"
+        BacktestCondition.BLOCKED, "True", reason, f"The Job cannot be read: {detail}"
     )
-    new = with_times([blocked], stored.get("conditions") or (), seen.backtest.generation, now)
-    return BacktestPlan({**stored, "conditions": [*kept, *new]}, look_again=_WAIT_SECONDS)
+    new = with_times(
+        [blocked], stored.get("conditions") or (), observation.backtest.generation, now
+    )
+    return BacktestPlan(
+        {**stored, "conditions": [*others, *new]}, requeue_after=_WAITING_REQUEUE_SECONDS
+    )
 
 
-def _waiting(seen: BacktestObservation, now: float) -> BacktestPlan:
-    spec, site = seen.backtest.spec, seen.site
-    resource = f"{seen.backtest.namespace}/{spec.inference_name}"
-    if seen.inference is None:
-        message = f"There is no R1Inference {resource}: create it, or delete this object."
-        return _pending(seen, now, BacktestReason.INFERENCE_NOT_FOUND, message)
-    if seen.inference.spec.autoscaling is None:
-        message = f"{resource} has no spec.autoscaling: there is no policy to try."
-        return _pending(seen, now, BacktestReason.NO_AUTOSCALING, message)
+def _waiting(observation: BacktestObservation, now: float) -> BacktestPlan:
+    spec, site = observation.backtest.spec, observation.site
+    resource = f"{observation.backtest.namespace}/{spec.inference_name}"
+    if observation.inference is None:
+        message = f"R1Inference {resource} does not exist: create it, or delete this R1Backtest."
+        return _pending(observation, now, BacktestReason.INFERENCE_NOT_FOUND, message)
+    if observation.inference.spec.autoscaling is None:
+        message = f"{resource} has no spec.autoscaling to test: set spec.autoscaling."
+        return _pending(observation, now, BacktestReason.NO_AUTOSCALING, message)
     if not site.prometheus_url:
-        message = "The operator knows no Prometheus: set the chart's value prometheus.url."
-        return _pending(seen, now, BacktestReason.NO_PROMETHEUS, message)
+        message = "The operator has no Prometheus URL: set the chart value prometheus.url."
+        return _pending(observation, now, BacktestReason.NO_PROMETHEUS, message)
     if not site.image:
-        message = "The operator knows no image for it: set the chart's value backtest.image."
-        return _pending(seen, now, BacktestReason.NO_IMAGE, message)
-    if seen.busy_with is not None:
-        message = f"{seen.busy_with} runs; backtests run one at a time."
-        return _pending(seen, now, BacktestReason.QUEUED, message)
+        message = "The operator has no backtest image: set the chart value backtest.image."
+        return _pending(observation, now, BacktestReason.NO_IMAGE, message)
+    if observation.running_backtest is not None:
+        message = (
+            f"Queued: {observation.running_backtest} is running, and backtests run one at a time."
+        )
+        return _pending(observation, now, BacktestReason.QUEUED, message)
     try:
-        job = build_job(seen, seen.inference)
-    except Exception as error:  # a fault of the template or of ours: the status is written
+        job = build_job(observation, observation.inference)
+    except (
+        Exception
+    ) as error:  # a fault of the template or the operator: the status is still written
         message = f"The Job cannot be built: {error or type(error).__name__}"
         if not isinstance(error, Unplannable):
-            logger.exception("%s: the Job cannot be built", seen.backtest.key)
-        return _pending(seen, now, BacktestReason.JOB_BUILD_FAILED, message, blocked=True)
+            logger.exception("%s: the Job cannot be built", observation.backtest.key)
+        return _pending(observation, now, BacktestReason.JOB_BUILD_FAILED, message, blocked=True)
     return BacktestPlan(
         _status(
-            seen, now, BacktestPhase.PENDING, BacktestReason.RUNNING, "Its Job is being made.", {}
+            observation,
+            now,
+            BacktestPhase.PENDING,
+            BacktestReason.RUNNING,
+            "The Job is being created.",
+            {},
         ),
         job=job,
-        look_again=_LOOK_SECONDS,
+        requeue_after=_REQUEUE_SECONDS,
     )
 
 
 def _pending(
-    seen: BacktestObservation,
+    observation: BacktestObservation,
     now: float,
     reason: BacktestReason,
     message: str,
@@ -134,122 +151,131 @@ def _pending(
     verdict = (
         ConditionUpdate(BacktestCondition.BLOCKED, "True", reason, message) if blocked else None
     )
-    status = _status(seen, now, BacktestPhase.PENDING, reason, message, {}, verdict)
-    return BacktestPlan(status, look_again=_LOOK_SECONDS)
+    status = _status(observation, now, BacktestPhase.PENDING, reason, message, {}, verdict)
+    return BacktestPlan(status, requeue_after=_REQUEUE_SECONDS)
 
 
 def plan_unreadable_backtest(
     before: Mapping[str, Any], generation: int, message: str, now: float
 ) -> dict[str, Any]:
-    """The status of an object whose spec cannot be read; what is stored of a run stays."""
-    reason, text = BacktestReason.INVALID_SPEC, f"The spec cannot be read: {message}."
-    verdicts = [
+    """Return the status of an R1Backtest with an invalid spec; a stored result stays."""
+    reason, text = BacktestReason.INVALID_SPEC, f"The spec is invalid: {message}."
+    updates = [
         ConditionUpdate(BacktestCondition.COMPLETE, "False", reason, text),
         ConditionUpdate(BacktestCondition.BLOCKED, "True", reason, text),
     ]
     return {
         "phase": BacktestPhase.PENDING.value,
         **before,
-        "conditions": with_times(verdicts, before.get("conditions") or (), generation, now),
+        "conditions": with_times(updates, before.get("conditions") or (), generation, now),
         "observedGeneration": generation,
     }
 
 
-def _followed(seen: BacktestObservation, run: Run, now: float) -> BacktestPlan:
+def _with_job(observation: BacktestObservation, run: Run, now: float) -> BacktestPlan:
     facts = {
         "startedAt": rfc3339(run.created_at),
         "autoscalingHash": run.autoscaling_hash,
         "startSeconds": run.start_seconds,
     }
     if run.ended_at is None:
-        return _going_on(seen, run, now, facts)
+        return _job_running(observation, run, now, facts)
     if run.end_reason == "DeadlineExceeded":
         reason = BacktestReason.DEADLINE_EXCEEDED
         return _failed(
-            seen, now, run.ended_at, reason, run.end_message or "It took too long.", facts
+            observation,
+            now,
+            run.ended_at,
+            reason,
+            run.end_message or "The Job exceeded its deadline.",
+            facts,
         )
-    if seen.answer is None:
+    if observation.report is None:
         noticed = run.ended_at if run.end_noticed_at is None else run.end_noticed_at
-        if max(0.0, now - noticed) < _ANSWER_SECONDS:
-            message = (
-                f"Job {seen.site.namespace}/{run.name} has ended; its pod's answer is awaited."
-            )
+        if max(0.0, now - noticed) < _REPORT_SECONDS:
+            message = f"Job {observation.site.namespace}/{run.name} finished; waiting for its pod's result."
             status = _status(
-                seen, now, BacktestPhase.RUNNING, BacktestReason.RUNNING, message, facts
+                observation, now, BacktestPhase.RUNNING, BacktestReason.RUNNING, message, facts
             )
-            return BacktestPlan(status, look_again=2.0)
-        message = run.end_message or "Its pod is gone, and with it the answer."
-        return _failed(seen, now, run.ended_at, BacktestReason.JOB_LOST, message, facts)
-    return _answered(seen, seen.answer, now, run.ended_at, facts)
+            return BacktestPlan(status, requeue_after=2.0)
+        message = run.end_message or "The pod was deleted with its result: create a new R1Backtest."
+        return _failed(observation, now, run.ended_at, BacktestReason.JOB_LOST, message, facts)
+    return _job_reported(observation, observation.report, now, run.ended_at, facts)
 
 
-def _going_on(
-    seen: BacktestObservation, run: Run, now: float, facts: Mapping[str, Any]
+def _job_running(
+    observation: BacktestObservation, run: Run, now: float, facts: Mapping[str, Any]
 ) -> BacktestPlan:
-    where, waiting = f"Job {seen.site.namespace}/{run.name}", seen.waiting
-    message, blocked = f"{where} runs.", None
+    where, waiting = f"Job {observation.site.namespace}/{run.name}", observation.waiting
+    message, blocked = f"{where} is running.", None
     if waiting is not None:
-        message = f"{where} waits: {waiting.words}."
+        message = f"{where} is waiting: {waiting.detail}."
         waited = max(0.0, now - waiting.since)
-        patience = _PATIENCE.get(waiting.reason, 0.0)
-        if waited >= GIVE_UP_SECONDS:
-            told = f"Given up after {waited / 60:.0f} minutes. {message}"
-            return replace(_failed(seen, now, now, waiting.reason, told, facts), delete_job=True)
-        if waited >= patience:
+        grace = _BLOCKED_AFTER_SECONDS.get(waiting.reason, 0.0)
+        if waited >= START_TIMEOUT_SECONDS:
+            message = (
+                f"The Job did not start within {waited / 60:.0f} min and was deleted. {message}"
+            )
+            return replace(
+                _failed(observation, now, now, waiting.reason, message, facts), delete_job=True
+            )
+        if waited >= grace:
             blocked = ConditionUpdate(
                 BacktestCondition.BLOCKED,
                 "True",
                 waiting.reason,
-                f"{message} It is given up {GIVE_UP_SECONDS // 60} minutes after its pod was made, "
-                "and the next one has its turn.",
+                f"{message} The Job is deleted {START_TIMEOUT_SECONDS // 60} min after its pod was created, and the next "
+                "backtest starts.",
             )
     status = _status(
-        seen, now, BacktestPhase.RUNNING, BacktestReason.RUNNING, message, facts, blocked
+        observation, now, BacktestPhase.RUNNING, BacktestReason.RUNNING, message, facts, blocked
     )
-    return BacktestPlan(status, look_again=_LOOK_SECONDS if waiting is None else _WAIT_SECONDS)
+    return BacktestPlan(
+        status, requeue_after=_REQUEUE_SECONDS if waiting is None else _WAITING_REQUEUE_SECONDS
+    )
 
 
-def _answered(
-    seen: BacktestObservation,
-    answer: BacktestReport,
+def _job_reported(
+    observation: BacktestObservation,
+    report: BacktestReport,
     now: float,
     ended_at: float,
     facts: Mapping[str, Any],
 ) -> BacktestPlan:
-    said = read_message(answer.message)
-    if answer.exit_code == 0 and _is_verdict(said.get("verdict")):
-        verdict = said["verdict"]
+    parsed = read_message(report.message)
+    if report.exit_code == 0 and _is_verdict(parsed.get("verdict")):
+        verdict = parsed["verdict"]
         facts = {
             **facts,
             "finishedAt": rfc3339(ended_at),
             "verdict": verdict,
-            "policies": said.get("policies") or [],
+            "policies": parsed.get("policies") or [],
         }
         status = _status(
-            seen,
+            observation,
             now,
             BacktestPhase.SUCCEEDED,
             BacktestReason.BACKTEST_COMPLETED,
             str(verdict["message"]),
             facts,
         )
-        return BacktestPlan(status, look_again=_left(seen, ended_at, now))
-    error = str(said.get("error") or "").strip()[:_LONGEST_MESSAGE]
-    if answer.exit_code is None:
-        message = f"Its pod failed ({answer.reason}): {error or 'there is no message'}"
-        return _failed(seen, now, ended_at, BacktestReason.RUN_FAILED, message, facts)
-    if answer.exit_code == 0:
-        reason, words = BacktestReason.NO_RESULT, "It ended well and left no verdict."
-    elif answer.exit_code == _NOT_FOUND:
-        reason, words = BacktestReason.TOO_LITTLE_HISTORY, ""
-    elif answer.exit_code == _KILLED or answer.reason == "OOMKilled":
+        return BacktestPlan(status, requeue_after=_ttl_left(observation, ended_at, now))
+    error = str(parsed.get("error") or "").strip()[:_LONGEST_MESSAGE]
+    if report.exit_code is None:
+        message = f"The pod failed ({report.reason}): {error or 'no message'}"
+        return _failed(observation, now, ended_at, BacktestReason.RUN_FAILED, message, facts)
+    if report.exit_code == 0:
+        reason, detail = BacktestReason.NO_RESULT, "The backtest exited without a result."
+    elif report.exit_code == _NOT_FOUND:
+        reason, detail = BacktestReason.TOO_LITTLE_HISTORY, ""
+    elif report.exit_code == _KILLED or report.reason == "OOMKilled":
         reason = BacktestReason.KILLED
-        words = f"Killed ({answer.reason or 'signal 9'})"
+        detail = f"Killed ({report.reason or 'signal 9'})"
     else:
-        reason, words = BacktestReason.RUN_FAILED, ""
-    message = ": ".join(part for part in (words, error) if part) or "It left no message."
-    told = f"Exit code {answer.exit_code}. {message}"
-    return _failed(seen, now, ended_at, reason, told, facts)
+        reason, detail = BacktestReason.RUN_FAILED, ""
+    message = ": ".join(part for part in (detail, error) if part) or "No message."
+    message = f"Exit code {report.exit_code}. {message}"
+    return _failed(observation, now, ended_at, reason, message, facts)
 
 
 def _is_verdict(found: Any) -> bool:
@@ -257,7 +283,7 @@ def _is_verdict(found: Any) -> bool:
 
 
 def _failed(
-    seen: BacktestObservation,
+    observation: BacktestObservation,
     now: float,
     ended_at: float,
     reason: BacktestReason,
@@ -265,46 +291,48 @@ def _failed(
     facts: Mapping[str, Any],
 ) -> BacktestPlan:
     known = {
-        key: seen.backtest.status[key]
+        key: observation.backtest.status[key]
         for key in ("startedAt", "autoscalingHash", "startSeconds")
-        if key in seen.backtest.status
+        if key in observation.backtest.status
     }
     facts = {**known, **facts, "finishedAt": rfc3339(ended_at)}
-    status = _status(seen, now, BacktestPhase.FAILED, reason, message, facts)
-    return BacktestPlan(status, look_again=_left(seen, ended_at, now))
+    status = _status(observation, now, BacktestPhase.FAILED, reason, message, facts)
+    return BacktestPlan(status, requeue_after=_ttl_left(observation, ended_at, now))
 
 
-def _finished(seen: BacktestObservation, now: float) -> BacktestPlan:
-    """As it is stored; what may change is whether the resource still scales as was tried."""
-    stored = seen.backtest.status
-    kept = [one for one in stored.get("conditions") or () if one["type"] != BacktestCondition.STALE]
+def _finished(observation: BacktestObservation, now: float) -> BacktestPlan:
+    """Return the stored status; only the condition Stale may change."""
+    stored = observation.backtest.status
+    others = [
+        one for one in stored.get("conditions") or () if one["type"] != BacktestCondition.STALE
+    ]
     stale = with_times(
-        _stale(seen, stored.get("autoscalingHash", "")),
+        _stale(observation, stored.get("autoscalingHash", "")),
         stored.get("conditions") or (),
-        seen.backtest.generation,
+        observation.backtest.generation,
         now,
     )
-    left = _left(seen, unix_seconds(stored["finishedAt"]), now)
+    left = _ttl_left(observation, unix_seconds(stored["finishedAt"]), now)
     return BacktestPlan(
-        {**stored, "conditions": [*kept, *stale]},
+        {**stored, "conditions": [*others, *stale]},
         delete=left is not None and left <= 0,
-        look_again=left,
-        # It may have been given up by a process that ended before it could delete the Job.
-        delete_job=seen.run is not None and seen.run.ended_at is None,
+        requeue_after=left,
+        # A process may have ended between the timeout and the deletion of the Job.
+        delete_job=observation.run is not None and observation.run.ended_at is None,
     )
 
 
-def _left(seen: BacktestObservation, finished_at: float, now: float) -> float | None:
-    """Seconds that the finished object is kept; None: for ever."""
-    ttl = seen.backtest.spec.ttl_seconds_after_finished
+def _ttl_left(observation: BacktestObservation, finished_at: float, now: float) -> float | None:
+    """Seconds until the finished R1Backtest is deleted; None: never."""
+    ttl = observation.backtest.spec.ttl_seconds_after_finished
     if ttl is None:
         return None
-    age = max(0.0, now - int(finished_at))  # an end in the future is one of this moment
+    age = max(0.0, now - int(finished_at))  # an end in the future counts as now
     return max(0.0, ttl - age)
 
 
 def _status(
-    seen: BacktestObservation,
+    observation: BacktestObservation,
     now: float,
     phase: BacktestPhase,
     reason: BacktestReason,
@@ -318,27 +346,28 @@ def _status(
         conditions.append(ConditionUpdate(BacktestCondition.FAILED, "True", reason, message))
     if blocked is not None:
         conditions.append(blocked)
-    conditions += _stale(seen, str(facts.get("autoscalingHash", "")))
-    before = seen.backtest.status.get("conditions") or ()
+    conditions += _stale(observation, str(facts.get("autoscalingHash", "")))
+    before = observation.backtest.status.get("conditions") or ()
     return {
-        "conditions": with_times(conditions, before, seen.backtest.generation, now),
-        "observedGeneration": seen.backtest.generation,
+        "conditions": with_times(conditions, before, observation.backtest.generation, now),
+        "observedGeneration": observation.backtest.generation,
         "phase": phase.value,
         **facts,
     }
 
 
-def _stale(seen: BacktestObservation, tried: str) -> list[ConditionUpdate]:
-    if not tried or (
-        seen.inference is not None and autoscaling_hash(seen.inference.spec.autoscaling) == tried
+def _stale(observation: BacktestObservation, tested_hash: str) -> list[ConditionUpdate]:
+    if not tested_hash or (
+        observation.inference is not None
+        and autoscaling_hash(observation.inference.spec.autoscaling) == tested_hash
     ):
         return []
-    message = _why_stale(seen.backtest.spec.inference_name, seen.inference)
+    message = _why_stale(observation.backtest.spec.inference_name, observation.inference)
     reason = BacktestReason.AUTOSCALING_CHANGED
     return [ConditionUpdate(BacktestCondition.STALE, "True", reason, message)]
 
 
 def _why_stale(name: str, inference: R1Inference | None) -> str:
     if inference is None:
-        return f"There is no R1Inference {name} any more."
-    return f"{name} scales by another spec.autoscaling than was tried: create a new R1Backtest."
+        return f"R1Inference {name} no longer exists."
+    return f"{name} has another spec.autoscaling than the tested one: create a new R1Backtest."

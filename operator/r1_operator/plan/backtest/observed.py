@@ -1,4 +1,4 @@
-"""What is there of a backtest: its Job, and what its pod left behind."""
+"""Observed state of a backtest: its Job and its pod's result."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from r1_operator.api.v1 import R1Inference, unix_seconds
 from r1_operator.plan.snapshot import Defaults
 
 CONTAINER: Final = "backtest"
-"""The site's template may add others, whose end is not the answer."""
+"""The site's template may add containers, whose exit is not the result."""
 
 
 @dataclass(frozen=True, slots=True)
 class BacktestReport:
-    """How the container `backtest` ended, with its termination message.
+    """Exit of the container `backtest` with its termination message.
 
-    `exit_code` is None where the pod failed before it or beside it: `reason` and `message` are then
-    the kubelet's, or of the container that failed.
+    `exit_code` is None where the pod failed otherwise: `reason` and `message` are then the kubelet's, or
+    those of the failed container.
     """
 
     exit_code: int | None
@@ -31,22 +31,22 @@ class BacktestReport:
 
 @dataclass(frozen=True, slots=True)
 class Waiting:
-    """Why a Job's pod has not begun, in Kubernetes' words, and since when it is there to begin.
+    """Why a Job's pod has not started, in Kubernetes' words, and since when.
 
-    `since` is the pod's creation by the API server's clock; the controller replaces it by when it
-    first observed the wait, by the clock of `now`.
+    `since`: the pod's creation by the API server's clock. The controller replaces it by its first
+    observation of the wait, by the clock of `now`.
     """
 
     reason: BacktestReason
-    words: str
+    detail: str
     since: float
 
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """A Job. `ended_at` and `end_reason` are of its condition Complete or Failed; None: it goes on.
+    """A Job. `ended_at` and `end_reason`: of its condition Complete or Failed (None: it runs).
 
-    `end_noticed_at` is when the controller first observed the end, by the clock of `now` (None: by
+    `end_noticed_at`: the controller's first observation of the end, by the clock of `now` (None: use
     `ended_at`).
     """
 
@@ -63,44 +63,44 @@ class Run:
 
 @dataclass(frozen=True, slots=True)
 class BacktestSite:
-    """What the operator's settings say. Empty: there is none."""
+    """The operator's settings for backtests; empty: not set."""
 
     namespace: str
     image: str
     prometheus_url: str
     template: Mapping[str, Any]
-    """A pod template that is merged over ours, as an R1Inference's is."""
+    """A pod template that is merged over the operator's, as for an R1Inference."""
     defaults: Defaults | None = None
-    """What is filled in for R1Inferences: accelerators that a replica holds are counted with it."""
+    """Defaults of R1Inferences, to count the accelerators of a replica."""
     prometheus_client: str = ""
     """The client configuration for Prometheus as JSON; its files are volumes of the template."""
 
 
 @dataclass(frozen=True, slots=True)
 class BacktestObservation:
-    """Everything that a plan for one R1Backtest looks at."""
+    """All inputs of a plan for one R1Backtest."""
 
     backtest: R1Backtest
     site: BacktestSite
     inference: R1Inference | None = None
     run: Run | None = None
-    answer: BacktestReport | None = None
+    report: BacktestReport | None = None
     waiting: Waiting | None = None
-    """Why its pod has not begun; None: it has, or there is no Job."""
-    busy_with: str | None = None
-    """`namespace/name` of another one whose Job goes on."""
+    """Why the pod has not started; None: it has, or there is no Job."""
+    running_backtest: str | None = None
+    """`namespace/name` of another R1Backtest whose Job runs."""
     lead_seconds: float | None = None
-    """What a replica was measured to take; None: nothing was."""
-    refusal: str | None = None
-    """Why the Job could not be created, in the API server's words."""
-    refusal_may_pass: bool = False
-    """The same Job may be taken later."""
-    unread: str | None = None
-    """Why its Job could not be read; None: it was, or there is nothing to read."""
+    """Measured lead time of a replica; None: not measured."""
+    create_error: str | None = None
+    """The API server's error at the creation of the Job."""
+    create_error_temporary: bool = False
+    """The same Job may be accepted later."""
+    read_error: str | None = None
+    """Why the Job could not be read; None: it was, or there is none."""
 
 
 def read_run(job: Mapping[str, Any]) -> Run:
-    """Reduce a Job object as the API server returned it."""
+    """Reduce a Job object."""
     metadata = job["metadata"]
     annotations = metadata.get("annotations") or {}
     run = Run(
@@ -125,8 +125,8 @@ def read_run(job: Mapping[str, Any]) -> Run:
     return run
 
 
-def read_answer(pod: Mapping[str, Any]) -> BacktestReport | None:
-    """How the pod's backtest ended; None while it has not."""
+def read_report(pod: Mapping[str, Any]) -> BacktestReport | None:
+    """Return the exit of the pod's backtest; None while it runs."""
     status = pod.get("status") or {}
     other: BacktestReport | None = None
     for one in (*_statuses(status, "init"), *_statuses(status, "")):
@@ -137,8 +137,8 @@ def read_answer(pod: Mapping[str, Any]) -> BacktestReport | None:
         if one.get("name") in (None, CONTAINER):
             return BacktestReport(ended["exitCode"], reason, message)
         if ended["exitCode"] != 0 and other is None:
-            words = f"container {one.get('name')} ended with exit code {ended['exitCode']}: "
-            other = BacktestReport(None, reason, (words + message).rstrip(": "))
+            detail = f"container {one.get('name')} exited with code {ended['exitCode']}: "
+            other = BacktestReport(None, reason, (detail + message).rstrip(": "))
     if status.get("phase") != "Failed":
         return None
     return other or BacktestReport(
@@ -151,29 +151,29 @@ def _statuses(status: Mapping[str, Any], kind: str) -> Sequence[Mapping[str, Any
 
 
 def read_waiting(pod: Mapping[str, Any]) -> Waiting | None:
-    """Why the pod has not begun; None where it has."""
+    """Return why the pod has not started; None where it has."""
     status = pod.get("status") or {}
     since = unix_seconds(pod["metadata"]["creationTimestamp"])
     if status.get("phase", "Pending") != "Pending":
         return None
     for one in (*_statuses(status, "init"), *_statuses(status, "")):
         waiting = (one.get("state") or {}).get("waiting") or {}
-        told = waiting.get("reason")
-        if told not in (None, "ContainerCreating", "PodInitializing"):
+        reported = waiting.get("reason")
+        if reported not in (None, "ContainerCreating", "PodInitializing"):
             reason = (
                 BacktestReason.IMAGE_PULL_FAILED
-                if told in _PULLING
+                if reported in _PULLING
                 else BacktestReason.CONTAINER_START_FAILED
             )
-            words = f"{told}: {waiting.get('message', '')}".rstrip(": ")
+            detail = f"{reported}: {waiting.get('message', '')}".rstrip(": ")
             if one.get("name") not in (None, CONTAINER):
-                words = f"container {one['name']}: {words}"
-            return Waiting(reason, words, since)
+                detail = f"container {one['name']}: {detail}"
+            return Waiting(reason, detail, since)
     for condition in status.get("conditions") or ():
         if condition["type"] == "PodScheduled" and condition["status"] == "False":
-            words = f"{condition.get('reason', '')}: {condition.get('message', '')}".strip(": ")
-            return Waiting(BacktestReason.UNSCHEDULABLE, words, since)
-    return Waiting(BacktestReason.POD_NOT_STARTED, "The kubelet prepares it", since)
+            detail = f"{condition.get('reason', '')}: {condition.get('message', '')}".strip(": ")
+            return Waiting(BacktestReason.UNSCHEDULABLE, detail, since)
+    return Waiting(BacktestReason.POD_NOT_STARTED, "the kubelet is preparing the pod", since)
 
 
 _PULLING = frozenset(
@@ -188,15 +188,15 @@ _PULLING = frozenset(
 )
 
 
-def without_pod(run: Run) -> Waiting:
-    """What is said of a Job that has no pod."""
-    return Waiting(BacktestReason.POD_NOT_CREATED, "Its Job has made no pod", run.created_at)
+def waiting_without_pod(run: Run) -> Waiting:
+    """Return the state of a Job without a pod."""
+    return Waiting(BacktestReason.POD_NOT_CREATED, "the Job has created no pod", run.created_at)
 
 
 def read_message(message: str) -> Mapping[str, Any]:
-    """The short form of a backtest, or `{"error": ...}`; anything else is taken as the error."""
+    """Return the short result of a backtest, or `{"error": ...}` with the text."""
     try:
-        found = parse_json(message)
+        document = parse_json(message)
     except InvalidJson:
-        found = None
-    return found if isinstance(found, dict) else {"error": message.strip()}
+        document = None
+    return document if isinstance(document, dict) else {"error": message.strip()}

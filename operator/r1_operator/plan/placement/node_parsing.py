@@ -1,4 +1,4 @@
-"""From Kubernetes objects to what `room.py` counts with; tolerates what is absent or odd."""
+"""Parsing of nodes and pods for `schedulable.py`; absent and malformed fields are tolerated."""
 
 from collections.abc import Iterable, Mapping
 from fractions import Fraction
@@ -17,26 +17,26 @@ from r1_operator.plan.placement.schedulable import (
 from r1_operator.plan.snapshot import Object
 
 NAME_FIELD = "field:metadata.name"
-"""Stands among a node's labels for its name, which affinity may ask for; no label has a colon."""
+"""Key of the node's name among its labels, for node affinity; no label has a colon."""
 
 CORDON = "node.kubernetes.io/unschedulable"
 
 
 def requests_of(pod_spec: Object) -> dict[str, Fraction]:
-    """Return what a node sets aside for a pod: the rule of the scheduler.
+    """Return the effective requests of a pod, by the scheduler's rule.
 
-    Containers and init containers that keep running add up; another init container counts where it
-    needs more, beside those that already run; the pod's own figure and its overhead come last.
+    Containers and sidecars (restartable init containers) add up. Another init container counts where it
+    and the sidecars before it need more. Pod-level requests and the overhead come last.
     """
-    running = _sum(map(asked_of, pod_spec.get("containers") or ()))
+    running = _sum(map(container_requests, pod_spec.get("containers") or ()))
     peak: dict[str, Fraction] = {}
     beside: dict[str, Fraction] = {}
     for container in pod_spec.get("initContainers") or ():
-        asked = asked_of(container)
+        requested = container_requests(container)
         if container.get("restartPolicy") == "Always":
-            beside = _sum((beside, asked))
-            asked = {}
-        peak = _largest(peak, _sum((beside, asked)))
+            beside = _sum((beside, requested))
+            requested = {}
+        peak = _largest(peak, _sum((beside, requested)))
     total = _largest(_sum((running, beside)), peak)
     whole = pod_spec.get("resources")
     total |= _amounts(whole.get("requests") if isinstance(whole, Mapping) else None)
@@ -44,7 +44,7 @@ def requests_of(pod_spec: Object) -> dict[str, Fraction]:
 
 
 def read_shape(pod_spec: Object) -> PodShape:
-    """Return what a pod of this spec asks of a node."""
+    """Return requests and placement constraints of a pod spec."""
     affinity = (pod_spec.get("affinity") or {}).get("nodeAffinity") or {}
     required = affinity.get("requiredDuringSchedulingIgnoredDuringExecution") or {}
     return PodShape(
@@ -64,7 +64,7 @@ def read_shape(pod_spec: Object) -> PodShape:
 
 
 def read_node(node: Object, used: Amounts) -> Node:
-    """Return a node with what is free on it; `used` is what its pods ask for, with their number."""
+    """Return a node with its free amounts; `used`: requests and number of its pods."""
     spec, status = node.get("spec") or {}, node.get("status") or {}
     conditions = {one.get("type"): one.get("status") for one in status.get("conditions") or ()}
     allocatable = _amounts(status.get("allocatable"))
@@ -79,7 +79,7 @@ def read_node(node: Object, used: Amounts) -> Node:
 
 
 def add_pod(used: dict[str, dict[str, Fraction]], pod: Object) -> None:
-    """Add a pod to what is used by node; one without a node, or at its end, holds nothing."""
+    """Add a pod's requests to those of its node; an unassigned or finished pod uses nothing."""
     spec = pod.get("spec") or {}
     node = spec.get("nodeName")
     if not node or (pod.get("status") or {}).get("phase") in ("Succeeded", "Failed"):
@@ -88,7 +88,7 @@ def add_pod(used: dict[str, dict[str, Fraction]], pod: Object) -> None:
 
 
 def _taints(node_spec: Object) -> tuple[Taint, ...]:
-    """What keeps pods away. A cordon is one too: a pod that tolerates everything passes it."""
+    """Return the taints that repel pods. A cordon is one: a pod that tolerates all passes it."""
     found = [
         Taint(one.get("key") or "", one.get("value") or "", one["effect"])
         for one in node_spec.get("taints") or ()
@@ -110,8 +110,8 @@ def _term(term: Object) -> tuple[Requirement, ...]:
     return tuple(found)
 
 
-def asked_of(container: Object) -> dict[str, Fraction]:
-    """A container's requests; of what it only limits, the limit, as the API server fills it in."""
+def container_requests(container: Object) -> dict[str, Fraction]:
+    """Return a container's requests, with limits as defaults, as the API server sets them."""
     resources = container.get("resources")
     if not isinstance(resources, Mapping):
         return {}

@@ -1,14 +1,13 @@
-"""Which pods go when the count falls: the least loaded of those that serve.
+"""Victims of a scale-down: the least loaded ready pods.
 
-The ReplicaSet controller picks among its pods by rules of its own, the first that tells two apart:
-no node before a node, Pending before Running, not ready before ready, then the lower
-`controller.kubernetes.io/pod-deletion-cost` (0 where it is not set), then neighbours on one node,
-then the younger. Left alone it may stop a pod in the middle of a long stream while an idle one
-stands by. So just before a count falls, the pods that may go get a cost below all others.
+The ReplicaSet controller orders its pods by: no node before a node, Pending before Running, not ready
+before ready, lower `controller.kubernetes.io/pod-deletion-cost` (default 0), more pods on the same node,
+younger. Without a cost it may stop a pod in the middle of a long stream while an idle pod stays. So
+before a scale-down the victims get a cost below all others.
 
-Only what changes the outcome is written: nothing where all go, where those that are not ready are
-enough, or where all are equally loaded; and no pod that is marked already. A pod that was marked
-and stayed (the load came back first) loses its mark when the count next falls.
+A cost is written only where it changes the outcome: not where all pods stop, where unready pods are
+enough, where all are equally loaded, or where the pod has the cost already. A victim that stayed (load
+returned first) loses its cost at the next scale-down.
 """
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -20,14 +19,14 @@ from r1_operator.plan.snapshot import Pod
 from r1_operator.plan.unavailable import Unavailable
 
 VICTIM_COST: Final = -1
-"""The deletion cost of a pod that goes first; below the 0 of those without one."""
+"""Deletion cost of a victim; below the default of 0."""
 
 _REVISION_LABEL: Final = "pod-template-hash"
 
 
 @dataclass(frozen=True, slots=True)
 class DeletionCost:
-    """A cost to write on a pod, None to take the one of before off; `load` is why (requests)."""
+    """A cost to write on a pod (None: remove it); `load`: its requests in flight."""
 
     pod: Pod
     cost: int | None
@@ -37,34 +36,36 @@ class DeletionCost:
 def pod_loads(
     samples: Iterable[CounterSample], *, gateways: Collection[str], silent: Collection[str]
 ) -> Mapping[str, float] | Unavailable:
-    """Requests in flight by pod address, over all gateways; `samples` are of one resource.
+    """Return requests in flight by pod address over all gateways; `samples` are of one resource.
 
-    A pod that no gateway names has none. Unavailable unless every gateway has said.
+    A pod that no gateway lists has none. Unavailable unless every gateway reports them.
     """
     if not gateways:
-        return Unavailable("NoGateway", "No gateway is known that could say what pods are doing.")
+        return Unavailable("NoGateway", "No gateway is known, so the load per pod is unknown.")
     if silent:
-        return Unavailable("GatewaySilent", f"Gateway {', '.join(sorted(silent))} does not answer.")
+        return Unavailable(
+            "GatewayUnreachable", f"Gateway {', '.join(sorted(silent))} does not answer."
+        )
     loads: dict[str, float] = {}
     for sample in samples:
         if sample.in_flight_by_pod is None:
-            return Unavailable("NotReported", f"Gateway {sample.gateway} counts nothing by pod.")
+            return Unavailable("NotReported", f"Gateway {sample.gateway} reports no load per pod.")
         for address, load in sample.in_flight_by_pod.items():
             loads[address] = loads.get(address, 0.0) + load
     return loads
 
 
 def plan_deletion_costs(
-    pods: Sequence[Pod], loads: Mapping[str, float] | Unavailable, wanted: int
+    pods: Sequence[Pod], loads: Mapping[str, float] | Unavailable, desired: int
 ) -> tuple[DeletionCost, ...]:
-    """What to write on which pod before the count becomes `wanted`; nothing where it would not fall.
+    """Return the costs to write before a scale-down to `desired`; none without a scale-down.
 
-    Each ReplicaSet (there are several during a rollout) gets victims for the whole fall, because
-    how the Deployment divides it among them is not ours to know.
+    Each ReplicaSet (a rollout has several) gets victims for the whole scale-down, because the Deployment
+    controller decides how to divide it.
     """
     living = [pod for pod in pods if not (pod.terminating or pod.ended)]
-    surplus = len(living) - wanted
-    if isinstance(loads, Unavailable) or surplus <= 0 or wanted <= 0:
+    surplus = len(living) - desired
+    if isinstance(loads, Unavailable) or surplus <= 0 or desired <= 0:
         return ()
     by_revision: dict[str, list[Pod]] = {}
     for pod in living:
@@ -78,7 +79,7 @@ def _within(
     serving = [pod for pod in group if pod.serves]
     count = min(surplus - (len(group) - len(serving)), len(serving))
     load = {pod.uid: loads.get(pod.address, 0.0) for pod in serving}
-    # Among equals: one that is marked already, which costs no write, then the coldest cache.
+    # Among equals: a pod with the cost already (no write), then the youngest (coldest cache).
     order = sorted(serving, key=lambda pod: (load[pod.uid], not _marked(pod), -pod.created_at))
     chosen = order[: max(count, 0)]
     if len(chosen) == len(serving) or len(set(load.values())) == 1:

@@ -1,9 +1,9 @@
-"""Room for replicas: how many more find a node now, by what nodes have left and pods ask for.
+"""Schedulable capacity: how many more replicas fit on the nodes now.
 
-A node's room is its allocatable less the requests of the pods that it was given. A node counts when
-a replica may go there: ready, schedulable, its taints tolerated, node selector and required node
-affinity fulfilled. The scheduler knows more (affinity between pods, spread, volumes, ports,
-preemption): the count here is an upper bound, and what it gets wrong ends as a pending pod.
+The free amount of a node is its allocatable minus the requests of its pods. A node counts if it is ready
+and schedulable, if the pod tolerates its taints, and if it matches the node selector and the required
+node affinity. The scheduler checks more (pod affinity, topology spread, volumes, ports, preemption). So
+the count is an upper bound, and an overestimate ends as a pending pod.
 """
 
 from collections import Counter
@@ -13,11 +13,11 @@ from fractions import Fraction
 
 from r1_operator.plan.unavailable import Unavailable
 
-NOT_SEEN_YET = Unavailable("Pending", "The nodes are being looked at.")
-"""For a moment after the first question; what would rise waits for it."""
+NODES_PENDING = Unavailable("Pending", "The nodes are being listed.")
+"""State until the first node list; a scale-up waits for it."""
 
 PODS = "pods"
-"""Nodes bound the number of their pods as a resource of this name."""
+"""Name of the node resource that limits the number of pods."""
 
 Amounts = Mapping[str, Fraction]
 """Resource name -> amount, in the resource's own unit."""
@@ -34,7 +34,7 @@ class Taint:
 
 @dataclass(frozen=True, slots=True)
 class Toleration:
-    """What a pod tolerates; an empty key or effect stands for all of them."""
+    """A pod's toleration; an empty key or effect matches all."""
 
     key: str = ""
     exists: bool = False
@@ -42,7 +42,7 @@ class Toleration:
     effect: str = ""
 
     def covers(self, taint: Taint) -> bool:
-        """Whether the taint keeps the pod away no longer."""
+        """Whether the pod tolerates the taint."""
         if self.effect and self.effect != taint.effect:
             return False
         if not self.key:
@@ -52,14 +52,14 @@ class Toleration:
 
 @dataclass(frozen=True, slots=True)
 class Requirement:
-    """One expression about a node's labels: In, NotIn, Exists, DoesNotExist, Gt or Lt."""
+    """One node selector expression: In, NotIn, Exists, DoesNotExist, Gt or Lt."""
 
     key: str
     operator: str
     values: tuple[str, ...] = ()
 
     def holds(self, labels: Mapping[str, str]) -> bool:
-        """Whether a node with these labels fulfils it; an unknown operator is never fulfilled."""
+        """Whether a node with these labels matches; an unknown operator never matches."""
         value = labels.get(self.key)
         if self.operator == "In":
             return value in self.values
@@ -80,9 +80,9 @@ class Requirement:
 
 @dataclass(frozen=True, slots=True)
 class PodShape:
-    """What one replica asks of a node.
+    """Requests and placement constraints of one replica.
 
-    `terms` are the alternatives of required node affinity, each a conjunction; none means any node.
+    `terms`: alternatives of the required node affinity, each a conjunction; none means any node.
     """
 
     requests: Amounts
@@ -93,7 +93,7 @@ class PodShape:
 
 @dataclass(frozen=True, slots=True)
 class Node:
-    """A node with what is free on it now; a cordon is among its taints."""
+    """A node with its free amounts; a cordon is one of its taints."""
 
     name: str
     free: Amounts
@@ -104,11 +104,11 @@ class Node:
 
 @dataclass(frozen=True, slots=True)
 class SchedulableCapacity:
-    """How many more replicas find a node: `replicas` in all.
+    """Number of further replicas that fit on nodes.
 
-    `nodes` counts nodes by the replicas that each has room for, nodes without room left out;
-    `suitable` is how many nodes a replica may go to at all, and `short` what the full ones of them
-    lack, with their number, most frequent first.
+    `nodes`: number of nodes by the replicas that fit on each, full nodes left out. `suitable`: nodes that
+    pass selectors and taints. `short`: missing resource of the full ones with their number, most
+    frequent first.
     """
 
     replicas: int
@@ -117,36 +117,36 @@ class SchedulableCapacity:
     short: tuple[tuple[str, int], ...] = ()
 
     @property
-    def words(self) -> str:
-        """The same as a clause: `1 node has room for 2, 2 nodes for 1; 3 lack nvidia.com/gpu`."""
+    def summary(self) -> str:
+        """The same as a clause: `1 node fits 2, 2 nodes fit 1; 3 nodes without free nvidia.com/gpu`."""
         if not self.suitable:
-            return "no node passes the pod's selectors and taints"
+            return "no node matches the pod's node selectors and taints"
         parts: list[str] = []
         for each, count in sorted(self.nodes.items(), reverse=True):
-            verb = "" if parts else " has room" if count == 1 else " have room"
-            parts.append(f"{_nodes(count)}{verb} for {each}")
+            verb = "fits" if count == 1 else "fit"
+            parts.append(f"{_nodes(count)} {verb} {each}")
         lacks = [f"{_nodes(count)} without free {name}" for name, count in self.short]
         return "; ".join(part for part in (", ".join(parts), ", ".join(lacks)) if part)
 
 
 @dataclass(frozen=True, slots=True)
 class Placement:
-    """Where a resource's replicas are, and for how many more there is room.
+    """Placement of a resource's replicas and the capacity for more.
 
-    `placed` pods had a node when `room` was looked at (now, where it is not known); of `stuck` ones
-    the scheduler says that none takes them. `room` is None where nobody asked.
+    `placed`: pods with a node when `schedulable` was counted (now, where it is unknown).
+    `unschedulable`: pods that the scheduler reported as such. `schedulable`: None where not needed.
     """
 
     placed: int = 0
-    stuck: int = 0
-    room: SchedulableCapacity | Unavailable | None = None
+    unschedulable: int = 0
+    schedulable: SchedulableCapacity | Unavailable | None = None
 
 
-NOT_ASKED = Placement()
+UNKNOWN_PLACEMENT = Placement()
 
 
 def schedulable_replicas(shape: PodShape, nodes: Iterable[Node]) -> SchedulableCapacity:
-    """Return how many replicas of this shape the nodes' free amounts take."""
+    """Return how many replicas of this shape fit on the nodes."""
     fitting: Counter[int] = Counter()
     short: Counter[str] = Counter()
     suitable = 0
@@ -164,7 +164,7 @@ def schedulable_replicas(shape: PodShape, nodes: Iterable[Node]) -> SchedulableC
 
 
 def admits(node: Node, shape: PodShape) -> bool:
-    """Whether a replica may go to the node, room or not."""
+    """Whether a replica may run on the node, apart from free amounts."""
     if not node.ready:
         return False
     if any(node.labels.get(key) != value for key, value in shape.selector.items()):
@@ -175,15 +175,15 @@ def admits(node: Node, shape: PodShape) -> bool:
 
 
 def _all_hold(term: Sequence[Requirement], labels: Mapping[str, str]) -> bool:
-    # As for the scheduler, a term without expressions matches nothing.
+    # As in the scheduler, a term without expressions matches nothing.
     return bool(term) and all(requirement.holds(labels) for requirement in term)
 
 
 def _fit(shape: PodShape, node: Node) -> tuple[int, str]:
-    """How many replicas fit on a node, and the resource that is used up first (devices before all)."""
-    asked = {PODS: Fraction(1), **{k: v for k, v in shape.requests.items() if v > 0}}
+    """Return how many replicas fit on a node, and the scarcest resource (devices first)."""
+    needed = {PODS: Fraction(1), **{k: v for k, v in shape.requests.items() if v > 0}}
     counts = {
-        name: max(node.free.get(name, Fraction(0)) // each, 0) for name, each in asked.items()
+        name: max(node.free.get(name, Fraction(0)) // each, 0) for name, each in needed.items()
     }
     scarcest = min(counts, key=lambda name: (counts[name], "/" not in name, name))
     return counts[scarcest], scarcest

@@ -1,7 +1,7 @@
-"""What a budget comes to in replicas: an upper bound of each kind, and the words for it.
+"""Budgets in replicas: an upper bound per budget, with a clause for messages.
 
-All figures are exact fractions until the bound is a whole number, so that a budget of 0.3 at 0.1
-each is three replicas.
+All figures are exact fractions until the bound is a whole number: a budget of 0.3 at 0.1 per replica
+allows three replicas.
 """
 
 from fractions import Fraction
@@ -16,9 +16,9 @@ from r1_operator.plan.workload.accelerators import accelerators_of
 
 
 def ceilings_of(spec: Spec, defaults: Defaults | None = None) -> tuple[Ceiling, ...]:
-    """Return the bound of each budget that the spec sets; none without autoscaling or budget.
+    """Return the ceiling of each budget that the spec sets; none without autoscaling or budget.
 
-    `defaults` has what the site adds to each pod, and which resources it counts as accelerators.
+    `defaults`: the site's pod template and further accelerator names.
     """
     budget = spec.autoscaling.budget if spec.autoscaling is not None else None
     if budget is None:
@@ -29,7 +29,7 @@ def ceilings_of(spec: Spec, defaults: Defaults | None = None) -> tuple[Ceiling, 
 
 
 def gpus_per_replica(spec: Spec, defaults: Defaults | None = None) -> int:
-    """Return how many accelerators one pod holds, of whatever kind and in whichever container."""
+    """Return the accelerators of one pod, of all kinds and in all containers."""
     return accelerators_of(spec, defaults).per_replica
 
 
@@ -37,28 +37,31 @@ def _of_gpus(budget: Budget, gpus: int) -> Ceiling | None:
     if budget.gpus is None or gpus <= 0:
         return None
     most = budget.gpus // gpus
-    clause = f"the budget of {budget.gpus} GPUs allows {most} at {gpus} each"
+    clause = f"the budget of {budget.gpus} GPUs allows {most} at {gpus} per replica"
     return Ceiling(most, DecisionReason.AT_GPU_BUDGET, clause)
 
 
 def _of_cost(cost: Cost | None, gpus: int) -> Ceiling | None:
     if cost is None:
         return None
-    price, words = _price(cost, gpus)
+    price, price_clause = _price(cost, gpus)
     if price <= 0:
         return None
     most = floor(cost.limit_per_hour.value / price)
-    clause = f"the budget of {cost.limit_per_hour} an hour allows {most} at {words}"
+    clause = f"the budget of {cost.limit_per_hour} per hour allows {most} at {price_clause}"
     return Ceiling(most, DecisionReason.AT_COST_BUDGET, clause)
 
 
 def _price(cost: Cost, gpus: int) -> tuple[Fraction, str]:
     if cost.price_per_replica_hour is not None:
-        return cost.price_per_replica_hour.value, f"{cost.price_per_replica_hour} each"
+        return cost.price_per_replica_hour.value, f"{cost.price_per_replica_hour} per replica"
     if cost.price_per_gpu_hour is None:
         return Fraction(0), ""
     each = "1 GPU" if gpus == 1 else f"{gpus} GPUs"
-    return cost.price_per_gpu_hour.value * gpus, f"{each} of {cost.price_per_gpu_hour} each"
+    return (
+        cost.price_per_gpu_hour.value * gpus,
+        f"{each} per replica, {cost.price_per_gpu_hour} each",
+    )
 
 
 def _of_power(power: Power | None) -> Ceiling | None:
@@ -67,6 +70,6 @@ def _of_power(power: Power | None) -> Ceiling | None:
     most = floor(power.limit_watts.value / power.watts_per_replica.value)
     clause = (
         f"the power limit of {power.limit_watts} W allows {most} at {power.watts_per_replica} W "
-        "each"
+        "per replica"
     )
     return Ceiling(most, DecisionReason.AT_POWER_BUDGET, clause)

@@ -1,20 +1,19 @@
-"""What one replica can finish, learned while it was saturated.
+"""Capacity of one replica, measured while the service is saturated.
 
-The CR's `target` of RequestsPerSecond is a guess and the start. While every seat is taken, the
-requests that ready replicas finish are what they *can* finish. A sample is one turn-over: as many
-requests finished as were in flight when it began, at least ten seconds; the first turn-over of a
-saturated spell is thrown away, since its requests came at once. What the last samples say, with
-its error, corrects the figure:
+The configured `target` of RequestsPerSecond is a first guess. While every seat is taken, the completed
+requests of ready replicas are their capacity. A sample is one turnover: as many completions as requests
+were in flight at its start, and at least ten seconds. The first turnover of a saturated period is
+dropped, because its requests arrived at once. The last samples correct the target:
 
-- lower than the figure: at once, as far as it is no chance: the upper bound, `mean + 2 x error`,
-  and at least half of the figure (a queue that still grows is the backlog's to answer);
-- higher than the figure: only when *proven* (five samples, a hundred finished requests, a
-  relative error of at most 10 %), then by the lower bound, `mean - 2 x error`, and to at most
-  double the figure. So a noisy estimate never lowers a count below what the figure says.
+- lower than the target: at once, by the upper bound `mean + 2 x error`, and to at least half of the
+  target (a queue that still grows is a backlog);
+- higher than the target: only when *confirmed* (five samples, a hundred completed requests, a relative
+  error of at most 10 %), by the lower bound `mean - 2 x error`, and to at most double the target. So a
+  noisy estimate never lowers a count below what the target gives.
 
-The error is the standard error of the samples' mean, and never below that of a Poisson count of
-what finished. Samples are forgotten after six hours: requests and engines change, and a count that
-became too high is never saturated again and would learn nothing new.
+The error is the standard error of the samples' mean, and at least that of a Poisson count of the
+completions. Samples expire after six hours: requests and engines change, and a count that became too
+high is never saturated again and would give no new sample.
 """
 
 from __future__ import annotations
@@ -30,9 +29,9 @@ from r1_operator.plan.unavailable import Unavailable
 REMEMBERED = 20
 FULL_SHARE = 0.95
 SHORTEST_SECONDS = 10.0
-PROVEN_SAMPLES = 5
-PROVEN_FINISHED = 100.0
-PROVEN_ERROR = 0.1
+CONFIRMED_SAMPLES = 5
+CONFIRMED_FINISHED = 100.0
+CONFIRMED_ERROR = 0.1
 DEVIATIONS = 2.0
 LARGEST_FACTOR = 2.0
 FORGOTTEN_SECONDS = 6 * 3600.0
@@ -40,7 +39,7 @@ FORGOTTEN_SECONDS = 6 * 3600.0
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """One turn-over that ended at `at`: requests finished, and by how many replica-seconds."""
+    """One turnover that ended at `at`: completed requests and the replica-seconds they took."""
 
     at: float
     finished: float
@@ -54,10 +53,10 @@ class Sample:
 
 @dataclass(frozen=True, slots=True)
 class SaturationPeriod:
-    """A saturated time that goes on: since `since` (unix seconds) nothing about it changed.
+    """A current period of saturation; its present turnover began at `since` (seconds).
 
-    `completed` is the counter at the start of the present turn-over and `in_flight` the requests
-    that ran then; `warm` says that a first turn-over is behind it.
+    `completed`: counter at the start of the turnover; `in_flight`: requests in flight then; `warm`: the
+    first turnover is over.
     """
 
     replicas: int
@@ -69,7 +68,7 @@ class SaturationPeriod:
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """Requests/s that one replica can finish, its standard error, and what they rest on."""
+    """Capacity of one replica in requests/s, its standard error, and the data behind both."""
 
     mean: float
     error: float
@@ -77,69 +76,71 @@ class Estimate:
     finished: float
 
     @property
-    def proven(self) -> bool:
-        """Whether it may lower a count."""
+    def confirmed(self) -> bool:
+        """Whether the estimate may lower a count."""
         return (
-            self.samples >= PROVEN_SAMPLES
-            and self.finished >= PROVEN_FINISHED
-            and self.error <= PROVEN_ERROR * self.mean
+            self.samples >= CONFIRMED_SAMPLES
+            and self.finished >= CONFIRMED_FINISHED
+            and self.error <= CONFIRMED_ERROR * self.mean
         )
 
     def corrected(self, figure: float) -> float:
-        """Return the capacity to plan with where the CR says `figure` (both in requests/s)."""
+        """Return the capacity to plan with, given the configured `figure` (both in requests/s)."""
         high = self.mean + DEVIATIONS * self.error
         if high < figure:
             return max(high, figure / LARGEST_FACTOR)
         low = self.mean - DEVIATIONS * self.error
-        if self.proven and low > figure:
+        if self.confirmed and low > figure:
             return min(low, LARGEST_FACTOR * figure)
         return figure
 
 
 @dataclass(frozen=True, slots=True)
 class LearnedCapacity:
-    """The last samples of one resource; `LearnedCapacity()` knows nothing."""
+    """The last samples of one resource; `LearnedCapacity()` has none."""
 
     samples: tuple[Sample, ...] = ()
-    spell: SaturationPeriod | None = None
+    saturation: SaturationPeriod | None = None
 
-    def watched(self, demand: Demand | Unavailable, ready: int, now: float) -> LearnedCapacity:
-        """Take in a look at `now` (unix seconds) at a service with `ready` replicas."""
+    def with_observation(
+        self, demand: Demand | Unavailable, ready: int, now: float
+    ) -> LearnedCapacity:
+        """Add the demand at `now` (seconds) of a service with `ready` replicas."""
         if self.samples and now - self.samples[0].at > FORGOTTEN_SECONDS:
-            return replace(self, samples=self.samples[1:]).watched(demand, ready, now)
+            return replace(self, samples=self.samples[1:]).with_observation(demand, ready, now)
         if isinstance(demand, Unavailable) or not _saturated(demand, ready):
-            return self if self.spell is None else replace(self, spell=None)
-        completed, spell = demand.completed, self.spell
+            return self if self.saturation is None else replace(self, saturation=None)
+        completed, saturation = demand.completed, self.saturation
         if completed is None:
             return self
         fresh = SaturationPeriod(ready, now, completed, demand.in_flight)
-        if spell is None or spell.replicas != ready or completed < spell.completed:
-            return replace(self, spell=fresh)
-        finished, seconds = completed - spell.completed, now - spell.since
-        if finished < max(1.0, spell.in_flight) or seconds < SHORTEST_SECONDS:
+        if saturation is None or saturation.replicas != ready or completed < saturation.completed:
+            return replace(self, saturation=fresh)
+        finished, seconds = completed - saturation.completed, now - saturation.since
+        if finished < max(1.0, saturation.in_flight) or seconds < SHORTEST_SECONDS:
             return self
         after = replace(fresh, warm=True)
-        if not spell.warm:
-            return replace(self, spell=after)
+        if not saturation.warm:
+            return replace(self, saturation=after)
         sample = Sample(now, finished, seconds * ready)
         return LearnedCapacity((*self.samples, sample)[-REMEMBERED:], after)
 
     def estimate(self) -> Estimate | None:
-        """Return what the samples say; None before there are two."""
+        """Return the estimate of the samples; None before there are two."""
         count = len(self.samples)
         if count < 2:
             return None
         finished = sum(sample.finished for sample in self.samples)
         replica_seconds = sum(sample.replica_seconds for sample in self.samples)
         mean = finished / replica_seconds
-        # Samples weigh by what they rest on, so their scatter does too.
+        # Samples are weighted by their replica-seconds, and so is their scatter.
         scatter = sum(s.replica_seconds * (s.rate - mean) ** 2 for s in self.samples)
         spread = math.sqrt(scatter / replica_seconds / (count - 1))
         return Estimate(mean, max(spread, math.sqrt(finished) / replica_seconds), count, finished)
 
 
 def with_learned(policy: ScalingPolicy, learned: LearnedCapacity) -> ScalingPolicy:
-    """Return the policy with the RequestsPerSecond figure corrected by what was learned."""
+    """Return the policy with its RequestsPerSecond target corrected by the measured capacity."""
     estimate = learned.estimate()
     if estimate is None:
         return policy
@@ -153,7 +154,7 @@ def _corrected(metric: MetricTarget, estimate: Estimate) -> MetricTarget:
 
 
 def _saturated(demand: Demand, ready: int) -> bool:
-    """Whether all that serves is full; a queue alone may be one that is held back on purpose."""
+    """Whether all seats are taken; a queue alone may be due to reserved seats."""
     if ready < 1 or demand.missing or not math.isfinite(demand.in_flight):
         return False
     if demand.seats > 0:

@@ -1,12 +1,11 @@
-"""How many replicas, and why: the decision itself.
+"""Replica count of a resource and the reason for it.
 
-`decide` asks what is needed (demand now, a backlog, the forecast; the highest wins), then passes
-that count through an ordered chain of limiters. The first step shows where the count came from,
-each further one what it did to it, and the last that changed it gives the decision its reason.
+`decide` collects recommendations (current demand, a backlog, latency objectives, the forecast), takes the
+highest and passes it through an ordered chain of limiters. The first step shows the source of the count.
+Each further step shows one limiter's change. The last step that changed the count gives the reason.
 
-It is a pure function of the policy, what was observed, what it remembers and `now`. It is total:
-whatever is missing, late or impossible in the input, it returns a decision, and none of that can
-lower the count.
+The function is pure: it depends on the policy, the inputs, the state and `now` alone. It is total: with
+missing, late or impossible inputs it still returns a decision, and such inputs never lower the count.
 """
 
 import math
@@ -16,9 +15,14 @@ from dataclasses import replace
 from r1_operator.api.scaling import LATENCY_TYPES
 from r1_operator.plan.scaling import hpa_simulation
 from r1_operator.plan.scaling.capacity_estimate import with_learned
-from r1_operator.plan.scaling.decision import Decision, DecisionStep, ForecastNote, Json
+from r1_operator.plan.scaling.decision import (
+    Decision,
+    DecisionStep,
+    ForecastContribution,
+    Json,
+)
 from r1_operator.plan.scaling.decision_inputs import decision_inputs
-from r1_operator.plan.scaling.forecast_approval import approved
+from r1_operator.plan.scaling.forecast_approval import apply_approval
 from r1_operator.plan.scaling.forecast_budget import ForecastBudget, baseline
 from r1_operator.plan.scaling.inputs import ScalingInputs
 from r1_operator.plan.scaling.latency_objectives import (
@@ -34,10 +38,11 @@ from r1_operator.plan.scaling.recommendations import (
     Recommendation,
     backlog_recommendation,
     capacity,
+    count_of,
     external_recommendations,
     metric_recommendations,
     metric_value,
-    recent_peak_floor,
+    replicas_without_headroom,
 )
 from r1_operator.plan.scaling.scaling_state import ScalingState
 from r1_operator.plan.scaling.seat_reservation import reservation_of
@@ -46,90 +51,92 @@ from r1_operator.plan.unavailable import Unavailable
 
 
 def decide(
-    policy: ScalingPolicy, observed: ScalingInputs, history: ScalingState, now: float
+    policy: ScalingPolicy, observed: ScalingInputs, state: ScalingState, now: float
 ) -> tuple[Decision, ScalingState]:
-    """Return the decision at `now` and the memory to pass in next time.
+    """Return the decision at `now` and the state for the next call.
 
     `now` is in seconds of a clock that never steps (`r1_common.clock`): every window, rate limit and
-    age in the memory is a difference of two of its readings.
+    age in the state is a difference of two of its readings.
     """
     current = max(0, observed.current)
-    history = history.started(now, current)
-    learned = history.capacity.watched(observed.demand, observed.ready, now)
-    allowance = _settled(policy, observed, history, current, now)
-    history = replace(history, capacity=learned, allowance=allowance)
-    asked, policy = policy, with_learned(policy, learned)
-    needs, missing = _real_time(policy, observed, current)
-    objectives, unknown, history = _objectives(policy, observed, history, now)
-    needs, missing = [*needs, *objectives], (*missing, *unknown)
-    forecast = approved(observed.forecast, observed.proof)
-    if forecast is not None:  # nobody else asks what came
-        history = history.met(now, recent_peak_floor(policy, observed.demand))
-    ahead = predictive_recommendation(policy, forecast, observed.demand, needs, history, now)
-    foreseen, note = ahead.need, ahead.note
-    waiting = _anything_waits(observed.demand)
-    demand_step = _first_step(current, needs, foreseen, missing)
-    wanted = demand_step.after
+    state = state.started(now, current)
+    learned = state.capacity.with_observation(observed.demand, observed.ready, now)
+    budget = _charged_budget(policy, observed, state, current, now)
+    state = replace(state, capacity=learned, forecast_budget=budget)
+    user_policy, policy = policy, with_learned(policy, learned)
+    recommendations, missing = _real_time(policy, observed, current)
+    objectives, unknown, state = _objectives(policy, observed, state, now)
+    recommendations, missing = [*recommendations, *objectives], (*missing, *unknown)
+    forecast = apply_approval(observed.forecast, observed.forecast_approval)
+    if forecast is not None:  # recent peaks matter beside a forecast only
+        state = state.with_demand(now, replicas_without_headroom(policy, observed.demand))
+    predictive = predictive_recommendation(
+        policy, forecast, observed.demand, recommendations, state, now
+    )
+    contribution = predictive.contribution
+    has_requests = _has_requests(observed.demand)
+    demand_step = _first_step(current, recommendations, predictive.recommendation, missing)
+    desired = demand_step.after
 
-    recommended = max(wanted, current) if missing else wanted
-    kept = max((need.kept for need in needs), default=0)
-    history = history.noted(
+    state = state.with_recommendation(
         now,
-        recommended,
-        kept,
-        active=bool(missing) or waiting or any(need.replicas > 0 for need in needs),
+        max(desired, current) if missing else desired,
+        max((one.hold_floor for one in recommendations), default=0),
+        active=bool(missing) or has_requests or any(one.replicas > 0 for one in recommendations),
         policy=policy,
     )
-    reactive = _imagine(asked, observed.demand, history.reactive, current, now)
-    # A forecast of arrivals says nothing about latencies and values from elsewhere.
-    vouched = ahead.vouches and all(metric.counted for metric in policy.metrics)
-    plain = reactive.replicas if vouched and reactive is not None else None
-    situation = LimiterInput(
+    hpa = _simulate_hpa(user_policy, observed.demand, state.hpa, current, now)
+    # A forecast of arrivals does not cover latencies and External values.
+    confirmed = predictive.confirms_scale_down and all(m.counted for m in policy.metrics)
+    limiter_input = LimiterInput(
         policy,
-        history,
+        state,
         now,
         current,
         missing,
-        waiting,
-        plain,
-        ahead.returning,
+        has_requests,
+        hpa.replicas if confirmed and hpa is not None else None,
+        predictive.recent_peak_floor,
         observed.placement,
     )
     steps = [demand_step]
     for name, limiter in LIMITERS:
-        limit = limiter(situation, wanted)
+        limit = limiter(limiter_input, desired)
         if limit is not None:
-            steps.append(DecisionStep(name, wanted, limit.replicas, limit.reason, limit.message))
-            wanted = limit.replicas
+            steps.append(DecisionStep(name, desired, limit.replicas, limit.reason, limit.message))
+            desired = limit.replicas
 
-    history = history.decided(
+    state = state.with_decision(
         now,
-        wanted - current,
+        desired - current,
         policy,
-        promised_since=ahead.promised_since,
-        reactive=reactive,
+        overforecast_since=predictive.overforecast_since,
+        hpa=hpa,
     )
+    acting = contribution is not None and contribution.acting
     deciding = next((step for step in reversed(steps[1:]) if _decides(step)), demand_step)
     decision = Decision(
         at=now,
         current=current,
-        replicas=wanted,
+        replicas=desired,
         reason=deciding.reason,
         message=deciding.message,
-        mode=DecisionMode.PREDICTIVE if note is not None and note.acting else DecisionMode.REACTIVE,
+        mode=DecisionMode.PREDICTIVE if acting else DecisionMode.REACTIVE,
         steps=tuple(steps),
-        inputs=decision_inputs(asked, policy, observed, history, now),
-        forecast=note,
-        reactive=None if history.reactive is None else history.reactive.replicas,
-        holdback=reservation_of(observed.urgency, observed.promises, observed.ready, wanted),
-        proof=observed.proof,
+        inputs=decision_inputs(user_policy, policy, observed, state, now),
+        forecast=contribution,
+        hpa_replicas=None if state.hpa is None else state.hpa.replicas,
+        seat_reservations=reservation_of(
+            observed.class_arrivals, observed.slo_targets, observed.ready, desired
+        ),
+        forecast_approval=observed.forecast_approval,
     )
-    return decision, history
+    return decision, state
 
 
 def fixed(replicas: int, current: int, now: float) -> Decision:
-    """Return the decision of a resource without autoscaling: the count the user wrote."""
-    message = f"{replicas}, as spec.replicas says: autoscaling is not set."
+    """Return the decision of a resource without autoscaling: `spec.replicas`."""
+    message = f"{count_of(replicas)}: spec.replicas sets the count (spec.autoscaling is not set)."
     step = DecisionStep("Manual", current, replicas, DecisionReason.MANUAL, message)
     return Decision(
         now, current, replicas, DecisionReason.MANUAL, message, DecisionMode.MANUAL, (step,)
@@ -142,137 +149,136 @@ def _real_time(
     demand = observed.demand
     if isinstance(demand, Unavailable):
         return [], (demand,)
-    answers = [
+    results = [
         *metric_recommendations(policy, demand),
         *external_recommendations(policy, observed.external),
     ]
-    needs = [answer for answer in answers if isinstance(answer, Recommendation)]
-    missing = [answer for answer in answers if isinstance(answer, Unavailable)]
-    lead = 0.0 if observed.lead is None else observed.lead.seconds
+    recommendations = [one for one in results if isinstance(one, Recommendation)]
+    missing = [one for one in results if isinstance(one, Unavailable)]
+    lead = 0.0 if observed.lead_time is None else observed.lead_time.seconds
     backlog = backlog_recommendation(
         policy, demand, current, observed.ready, observed.seats_per_replica, lead
     )
     if backlog is not None:
-        needs.append(backlog)
+        recommendations.append(backlog)
     if demand.missing:
         names = ", ".join(demand.missing)
-        missing.append(Unavailable("GatewaySilent", f"Gateway {names} does not answer."))
-    return needs, tuple(missing)
+        missing.append(Unavailable("GatewayUnreachable", f"Gateway {names} does not answer."))
+    return recommendations, tuple(missing)
 
 
 def _objectives(
-    policy: ScalingPolicy, observed: ScalingInputs, history: ScalingState, now: float
+    policy: ScalingPolicy, observed: ScalingInputs, state: ScalingState, now: float
 ) -> tuple[list[Recommendation], list[Unavailable], ScalingState]:
-    """Return what the latency objectives ask for, which are not known, and what is remembered."""
+    """Return the recommendations of the latency objectives, the unknown ones and the new state."""
     metrics = [metric for metric in policy.metrics if metric.type in LATENCY_TYPES]
     if not metrics or isinstance(observed.demand, Unavailable):
-        return [], [], history
-    lead = 0.0 if observed.lead is None else observed.lead.seconds
+        return [], [], state
+    lead = 0.0 if observed.lead_time is None else observed.lead_time.seconds
     service = ServiceModel(observed.demand, max(0, observed.current), observed.ready, lead)
-    needs: list[Recommendation] = []
+    recommendations: list[Recommendation] = []
     unknown: list[Unavailable] = []
     memories: dict[str, LatencyMemory] = {}
     for metric in metrics:
-        memory = history.latency.get(metric.label, LatencyMemory())
-        answer, memories[metric.label] = latency_recommendation(
+        memory = state.latency.get(metric.label, LatencyMemory())
+        result, memories[metric.label] = latency_recommendation(
             metric, observed.latencies, service, memory, now
         )
-        if isinstance(answer, Unavailable):
-            unknown.append(answer)
+        if isinstance(result, Unavailable):
+            unknown.append(result)
         else:
-            needs.append(answer)
-    return needs, unknown, replace(history, latency=memories)
+            recommendations.append(result)
+    return recommendations, unknown, replace(state, latency=memories)
 
 
 def _first_step(
     current: int,
-    needs: Sequence[Recommendation],
-    foreseen: Recommendation | None,
+    recommendations: Sequence[Recommendation],
+    predicted: Recommendation | None,
     missing: tuple[Unavailable, ...],
 ) -> DecisionStep:
-    """Return where the count comes from: the highest need, real time before the forecast."""
-    if not needs and missing:
-        # The forecast alone may raise the count; without real time it may not lower it.
-        if foreseen is not None and foreseen.replicas > current:
-            return _step(current, foreseen)
-        message = f"Held at {current}: demand is not known. {missing[0].message}"
+    """Return the source of the count: the highest recommendation, real time before forecast."""
+    if not recommendations and missing:
+        # The forecast alone may raise the count; without real-time demand it may not lower it.
+        if predicted is not None and predicted.replicas > current:
+            return _step(current, predicted)
+        message = f"Keeping {count_of(current)}: demand is unknown. {missing[0].message}"
         return DecisionStep("Demand", current, current, DecisionReason.METRICS_UNAVAILABLE, message)
-    now = max(needs, key=lambda need: need.replicas, default=None)
+    now = max(recommendations, key=lambda one: one.replicas, default=None)
     highest = now
-    if foreseen is not None and (now is None or foreseen.replicas > now.replicas):
-        highest = foreseen
+    if predicted is not None and (now is None or predicted.replicas > now.replicas):
+        highest = predicted
     if highest is None:
-        message = "Held: the policy counts no metric."
+        message = f"Keeping {count_of(current)}: the policy has no metric. Add one to metrics."
         return DecisionStep("Demand", current, current, DecisionReason.METRICS_UNAVAILABLE, message)
-    if highest is foreseen and now is not None:
-        highest = replace(highest, clause=f"{highest.clause}; now {now.clause}")
+    if highest is predicted and now is not None:
+        highest = replace(highest, clause=f"{highest.clause}; current demand: {now.clause}")
     return _step(current, highest)
 
 
 def _decides(step: DecisionStep) -> bool:
-    """Whether a rule moved the count, or has to be heard though the count stands: a broken budget."""
+    """Whether a step gives the reason: it changed the count, or a budget is broken."""
     return step.changed or step.reason is DecisionReason.OVER_BUDGET
 
 
-def _step(current: int, need: Recommendation) -> DecisionStep:
-    reason = need.reason
-    if current == 0 and need.replicas > 0 and reason is not DecisionReason.FORECAST_DEMAND:
+def _step(current: int, recommendation: Recommendation) -> DecisionStep:
+    reason, replicas = recommendation.reason, recommendation.replicas
+    if current == 0 and replicas > 0 and reason is not DecisionReason.FORECAST_DEMAND:
         reason = DecisionReason.SCALING_FROM_ZERO
-    elif need.replicas == 0 and reason is DecisionReason.REAL_TIME_DEMAND:
+    elif replicas == 0 and reason is DecisionReason.REAL_TIME_DEMAND:
         reason = DecisionReason.IDLE
-    elif need.replicas == current and reason in (
+    elif replicas == current and reason in (
         DecisionReason.REAL_TIME_DEMAND,
         DecisionReason.EXTERNAL_METRIC,
     ):
         reason = DecisionReason.WITHIN_TARGET
-    return DecisionStep(
-        "Demand", current, need.replicas, reason, f"{need.replicas}: {need.clause}."
-    )
+    message = f"{count_of(replicas)}: {recommendation.clause}."
+    return DecisionStep("Demand", current, replicas, reason, message)
 
 
-def _settled(
-    policy: ScalingPolicy, observed: ScalingInputs, history: ScalingState, current: int, now: float
+def _charged_budget(
+    policy: ScalingPolicy, observed: ScalingInputs, state: ScalingState, current: int, now: float
 ) -> ForecastBudget:
-    if observed.forecast is None or history.reactive is None:
-        return history.allowance
-    # Beside other metrics it is not the forecast that runs more than a plain autoscaler would.
+    if observed.forecast is None or state.hpa is None:
+        return state.forecast_budget
+    # Other metrics may add replicas too; that difference is not the forecast's.
     if not all(metric.counted for metric in policy.metrics):
-        return history.allowance
-    plain = baseline(history.reactive.replicas, policy.target_utilization)
-    return history.allowance.settled(current, plain, now)
+        return state.forecast_budget
+    replicas = baseline(state.hpa.replicas, policy.target_utilization)
+    return state.forecast_budget.charged(current, replicas, now)
 
 
-def _anything_waits(demand: Demand | Unavailable) -> bool:
+def _has_requests(demand: Demand | Unavailable) -> bool:
     if isinstance(demand, Unavailable):
         return False
     return any(
-        math.isfinite(figure) and figure > 0
-        for figure in (demand.queued, demand.held, demand.in_flight)
+        math.isfinite(count) and count > 0
+        for count in (demand.queued, demand.buffered, demand.in_flight)
     )
 
 
-def _imagine(
+def _simulate_hpa(
     policy: ScalingPolicy,
     demand: Demand | Unavailable,
     state: hpa_simulation.HpaState | None,
     current: int,
     now: float,
 ) -> hpa_simulation.HpaState | None:
-    """Let the plain autoscaler look at the same demand, counted in replicas' worth."""
-    worth: float | None = None
+    """Simulate a HorizontalPodAutoscaler on the same demand, in units of planned replicas."""
+    in_replicas: float | None = None
     if not isinstance(demand, Unavailable) and policy.metrics:
-        use = policy.target_utilization
+        utilization = policy.target_utilization
         counted = [metric for metric in policy.metrics if metric.counted]
         values = [(metric, metric_value(metric.type, demand)) for metric in counted]
-        known = [v / capacity(m, use) for m, v in values if not isinstance(v, Unavailable)]
-        worth = max(known) if known and len(known) == len(values) else None
+        known = [v / capacity(m, utilization) for m, v in values if not isinstance(v, Unavailable)]
+        in_replicas = max(known) if known and len(known) == len(values) else None
     if state is None:
-        if worth is None:
+        if in_replicas is None:
             return None
         state = hpa_simulation.HpaState(max(1, current))
     return hpa_simulation.simulate_sync(
-        state, worth, 1.0, policy.min_replicas, policy.max_replicas, now
+        state, in_replicas, 1.0, policy.min_replicas, policy.max_replicas, now
     )
 
 
-__all__ = ["Decision", "ForecastNote", "Json", "ScalingInputs", "ScalingState", "decide", "fixed"]
+__all__ = ["Decision", "ForecastContribution", "Json", "ScalingState", "decide", "fixed"]

@@ -1,8 +1,7 @@
 """A scaling decision as a value.
 
-The number is worth little without its reason. A `Decision` carries the count, the constraint
-that was binding, one sentence for people, every rule that was asked in its order and every
-figure it was asked about. Condition, Event, log line and `r1 explain` all show these same words.
+A `Decision` carries the count, its reason and message, every step of the rule chain and all inputs.
+Conditions, Events, log lines and `r1 explain` show the same message.
 """
 
 import math
@@ -20,7 +19,7 @@ Json: TypeAlias = None | bool | int | float | str | list["Json"] | dict[str, "Js
 
 UNMET = frozenset(
     {
-        DecisionReason.AT_MAX,
+        DecisionReason.AT_MAX_REPLICAS,
         DecisionReason.AT_GPU_BUDGET,
         DecisionReason.AT_COST_BUDGET,
         DecisionReason.AT_POWER_BUDGET,
@@ -28,12 +27,12 @@ UNMET = frozenset(
         DecisionReason.INSUFFICIENT_CAPACITY,
     }
 )
-"""Limits that stay until a person, or the cluster, changes something."""
+"""Limits that stay until the resource or the cluster changes."""
 
 
 @dataclass(frozen=True, slots=True)
 class DecisionStep:
-    """One rule of the chain: the count it was given, the count it gave, and why."""
+    """One rule of the chain: the count before and after, with reason and message."""
 
     name: str
     before: int
@@ -43,17 +42,17 @@ class DecisionStep:
 
     @property
     def changed(self) -> bool:
-        """Whether the rule moved the count."""
+        """Whether the rule changed the count."""
         return self.before != self.after
 
 
 @dataclass(frozen=True, slots=True)
-class ForecastNote:
-    """What the forecast said and whether it was heard.
+class ForecastContribution:
+    """The forecast's part in a decision.
 
-    `acting` means its figure was one of the candidates, not that it won. `replicas` is what it
-    asked for, None without a usable forecast. `unavailable` is the reason when it should have
-    been there and was not: the condition ForecastUnavailable.
+    `acting`: its count was one of the candidates, not necessarily the highest. `replicas`: its count,
+    None without a usable forecast. `unavailable`: the reason for a missing forecast, which becomes the
+    condition ForecastUnavailable.
     """
 
     acting: bool
@@ -64,14 +63,13 @@ class ForecastNote:
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """How many replicas a resource should have at `at` (seconds of the process' clock), and why.
+    """Replica count of a resource at `at` (seconds of the process' clock), with its reason.
 
-    `steps` are in the order they were asked; the last one that changed the count named the
-    reason. `inputs` is JSON-ready. `holdback` says how many seats the gateways should keep free for
-    classes with a promise (Unavailable: what the classes ask for is not known, so each gateway goes
-    by what it sees itself; None: nothing asked). `proof` is what the backtest that the resource names says (None: it names none).
-    `reactive` is what a plain HorizontalPodAutoscaler on the
-    same demand would run at this moment (None while it has not seen any demand).
+    `steps`: rules in their order; the last one that changed the count gave the reason. `inputs`:
+    JSON-ready. `hpa_replicas`: count of the simulated HorizontalPodAutoscaler on the same demand (None
+    before the first demand). `seat_reservations`: seats that the gateways reserve for classes with an
+    SLO target (Unavailable: the arrivals are unknown and each gateway uses its own; None: not computed).
+    `forecast_approval`: result of the backtest that the resource names (None: it names none).
     """
 
     at: float
@@ -82,24 +80,24 @@ class Decision:
     mode: DecisionMode
     steps: tuple[DecisionStep, ...] = ()
     inputs: Mapping[str, Json] = field(default_factory=dict)
-    forecast: ForecastNote | None = None
-    reactive: int | None = None
-    holdback: tuple[ClassReservation, ...] | Unavailable | None = None
-    proof: ForecastApproval | None = None
+    forecast: ForecastContribution | None = None
+    hpa_replicas: int | None = None
+    seat_reservations: tuple[ClassReservation, ...] | Unavailable | None = None
+    forecast_approval: ForecastApproval | None = None
 
     @property
     def metrics_available(self) -> bool:
-        """Whether the count rests on demand that was read: the condition ScalingActive."""
+        """Whether all demand was available: the condition ScalingActive."""
         return all(step.reason is not DecisionReason.METRICS_UNAVAILABLE for step in self.steps)
 
     @property
     def limited(self) -> bool:
-        """Whether a limit keeps the count off what demand asks: the condition ScalingLimited."""
+        """Whether a limit overrides the demand: the condition ScalingLimited."""
         return self.reason is DecisionReason.RATE_LIMITED or self.reason in UNMET
 
     def to_json(self) -> dict[str, Json]:
         """Return the whole decision as JSON values; figures that are not finite become null."""
-        note = self.forecast
+        forecast, approval = self.forecast, self.forecast_approval
         return {
             "at": self.at,
             "current": self.current,
@@ -107,23 +105,25 @@ class Decision:
             "reason": self.reason.value,
             "message": self.message,
             "mode": self.mode.value,
-            "reactive": self.reactive,
+            "hpaReplicas": self.hpa_replicas,
             "forecast": None
-            if note is None
+            if forecast is None
             else {
-                "acting": note.acting,
-                "replicas": note.replicas,
-                "message": note.message,
-                "unavailable": None if note.unavailable is None else note.unavailable.reason,
+                "acting": forecast.acting,
+                "replicas": forecast.replicas,
+                "message": forecast.message,
+                "unavailable": None
+                if forecast.unavailable is None
+                else forecast.unavailable.reason,
             },
-            "proof": None
-            if self.proof is None
+            "forecastApproval": None
+            if approval is None
             else {
-                "acts": self.proof.acts,
-                "reason": self.proof.reason.value,
-                "message": self.proof.message,
+                "approved": approval.approved,
+                "reason": approval.reason.value,
+                "message": approval.message,
             },
-            "holdback": reservation_json(self.holdback),
+            "seatReservations": reservation_json(self.seat_reservations),
             "steps": [
                 {
                     "name": step.name,
@@ -138,12 +138,12 @@ class Decision:
         }
 
 
-def reservation_json(holdback: tuple[ClassReservation, ...] | Unavailable | None) -> Json:
-    """Return the seats to keep free by class, or why that is not known."""
-    if holdback is None:
+def reservation_json(reservations: tuple[ClassReservation, ...] | Unavailable | None) -> Json:
+    """Return the reserved seats by class, or why they are unknown."""
+    if reservations is None:
         return None
-    if isinstance(holdback, Unavailable):
-        return {"unavailable": holdback.reason, "message": holdback.message}
+    if isinstance(reservations, Unavailable):
+        return {"unavailable": reservations.reason, "message": reservations.message}
     return {
         one.name.value: {
             "seats": one.seats,
@@ -151,12 +151,12 @@ def reservation_json(holdback: tuple[ClassReservation, ...] | Unavailable | None
             "reason": one.reason.value,
             "message": one.message,
         }
-        for one in holdback
+        for one in reservations
     }
 
 
 def finite(value: Json) -> Json:
-    """Replace NaN and infinities, which JSON does not know, by null."""
+    """Replace NaN and infinities by null, because JSON has neither."""
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if isinstance(value, list):

@@ -1,4 +1,4 @@
-"""The figures a decision saw, as JSON: what `r1 explain` prints under the sentence."""
+"""Inputs of a decision as JSON: the figures that `r1 explain` prints below the message."""
 
 from __future__ import annotations
 
@@ -17,32 +17,32 @@ from r1_operator.plan.unavailable import LowerBound, Unavailable
 
 
 def decision_inputs(
-    asked: ScalingPolicy,
+    user_policy: ScalingPolicy,
     policy: ScalingPolicy,
     observed: ScalingInputs,
-    history: ScalingState,
+    state: ScalingState,
     now: float,
 ) -> dict[str, Json]:
     """Return every input of a decision under stable names.
 
-    `asked` is the policy as the user wrote it, `policy` the one with the learned capacity.
+    `user_policy` is the policy as written, `policy` has the measured capacity.
     """
     return {
         "ready": observed.ready,
         "seatsPerReplica": observed.seats_per_replica,
         "demand": _demand(observed.demand),
-        "demandInReplicas": _worth(policy, observed.demand),
-        "latency": _latencies(policy, observed, history),
+        "demandInReplicas": _demand_in_replicas(policy, observed.demand),
+        "latency": _latencies(policy, observed, state),
         "external": {label: _external(value) for label, value in observed.external.items()},
-        "capacity": _capacity(asked, policy, history),
-        "lead": None
-        if observed.lead is None
+        "capacity": _capacity(user_policy, policy, state),
+        "leadTime": None
+        if observed.lead_time is None
         else {
-            "seconds": observed.lead.seconds,
-            "measuredStarts": observed.lead.samples,
-            "nodeWaitSeconds": observed.lead.node_wait_seconds,
+            "seconds": observed.lead_time.seconds,
+            "measuredStarts": observed.lead_time.samples,
+            "nodeWaitSeconds": observed.lead_time.node_wait_seconds,
         },
-        "room": _room(observed.placement),
+        "schedulable": _schedulable(observed.placement),
         "forecast": _forecast(observed.forecast, policy),
         "policy": {
             "minReplicas": policy.min_replicas,
@@ -50,17 +50,19 @@ def decision_inputs(
             "budgets": {one.reason.value: one.replicas for one in policy.ceilings},
             "targetUtilization": policy.target_utilization,
             "metrics": [
-                {"type": metric.label, "target": metric.target} for metric in asked.metrics
+                {"type": metric.label, "target": metric.target} for metric in user_policy.metrics
             ],
             "scaleDown": policy.down.policy.value,
             "activation": policy.forecast.activation.value,
             "quantile": policy.forecast.quantile,
             "shortagePrice": None if policy.forecast.quantile is not None else SHORTAGE_PRICE,
         },
-        "history": {
-            "watchedSeconds": history.watched_for(now),
-            "idleSeconds": now - history.active_at,
-            "highestRecommendation": history.highest[0].replicas if history.highest else None,
+        "scalingState": {
+            "observedSeconds": state.observed_seconds(now),
+            "idleSeconds": now - state.last_active_at,
+            "highestRecommendation": state.highest_recommendations[0].replicas
+            if state.highest_recommendations
+            else None,
         },
     }
 
@@ -75,14 +77,14 @@ def _demand(demand: Demand | Unavailable) -> Json:
         "rejectedPerSecond": _rate(demand.rejected_per_second),
         "inFlight": demand.in_flight,
         "queued": demand.queued,
-        "held": demand.held,
+        "buffered": demand.buffered,
         "oldestWaitSeconds": demand.oldest_wait_seconds,
-        "silentGateways": list(demand.missing),
+        "unreachableGateways": list(demand.missing),
     }
 
 
-def _worth(policy: ScalingPolicy, demand: Demand | Unavailable) -> Json:
-    """How many replicas' worth of load there is, each taken as full; None where none is known."""
+def _demand_in_replicas(policy: ScalingPolicy, demand: Demand | Unavailable) -> Json:
+    """Return the load in fully used replicas; None where no metric is known."""
     if isinstance(demand, Unavailable):
         return None
     known = [
@@ -94,50 +96,57 @@ def _worth(policy: ScalingPolicy, demand: Demand | Unavailable) -> Json:
     return max(known, default=None)
 
 
-def _latencies(policy: ScalingPolicy, observed: ScalingInputs, history: ScalingState) -> Json:
+def _latencies(policy: ScalingPolicy, observed: ScalingInputs, state: ScalingState) -> Json:
     found: dict[str, Json] = {}
     for metric in policy.metrics:
         if metric.type not in LATENCY_TYPES:
             continue
-        memory = history.latency.get(metric.label, LatencyMemory())
+        memory = state.latency.get(metric.label, LatencyMemory())
         milliseconds = milliseconds_of(metric, observed.latencies)
         found[metric.label] = {
             "milliseconds": _rate(milliseconds) if milliseconds is not None else None,
             "objectiveMilliseconds": metric.target,
-            "metAtPerReplica": memory.held_at,
-            "missedAtPerReplica": memory.broke_at,
+            "metAtPerReplica": memory.met_at,
+            "missedAtPerReplica": memory.missed_at,
         }
     return found
 
 
-def _capacity(asked: ScalingPolicy, policy: ScalingPolicy, history: ScalingState) -> Json:
-    """What a replica was seen to finish beside the figure it was given, in requests/s."""
-    estimate = history.capacity.estimate()
+def _capacity(user_policy: ScalingPolicy, policy: ScalingPolicy, state: ScalingState) -> Json:
+    """Return the measured capacity of a replica beside the configured one, in requests/s."""
+    estimate = state.capacity.estimate()
     figures = [
-        (theirs.target, ours.target)
-        for theirs, ours in zip(asked.metrics, policy.metrics, strict=True)
-        if theirs.type is MetricType.REQUESTS_PER_SECOND
+        (configured.target, planned.target)
+        for configured, planned in zip(user_policy.metrics, policy.metrics, strict=True)
+        if configured.type is MetricType.REQUESTS_PER_SECOND
     ]
     if not figures or estimate is None:
-        return {"samples": len(history.capacity.samples)}
+        return {"samples": len(state.capacity.samples)}
     return {
         "target": figures[0][0],
         "learned": estimate.mean,
         "error": estimate.error,
         "samples": estimate.samples,
-        "proven": estimate.proven,
+        "confirmed": estimate.confirmed,
         "planned": figures[0][1],
     }
 
 
-def _room(placement: Placement) -> Json:
-    room = placement.room
-    if room is None:
+def _schedulable(placement: Placement) -> Json:
+    schedulable = placement.schedulable
+    if schedulable is None:
         return None
-    found: dict[str, Json] = {"placed": placement.placed, "withoutNode": placement.stuck}
-    if isinstance(room, Unavailable):
-        return found | {"unavailable": room.reason, "message": room.message}
-    return found | {"fits": room.replicas, "nodes": room.suitable, "words": room.words}
+    found: dict[str, Json] = {
+        "placed": placement.placed,
+        "unschedulable": placement.unschedulable,
+    }
+    if isinstance(schedulable, Unavailable):
+        return found | {"unavailable": schedulable.reason, "message": schedulable.message}
+    return found | {
+        "replicas": schedulable.replicas,
+        "nodes": schedulable.suitable,
+        "summary": schedulable.summary,
+    }
 
 
 def _forecast(forecast: ReceivedForecast | Unavailable | None, policy: ScalingPolicy) -> Json:

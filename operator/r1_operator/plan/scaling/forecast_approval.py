@@ -1,8 +1,8 @@
-"""Whether the R1Backtest that a resource names lets its forecast act, and what to do where not.
+"""Approval of a forecast by the R1Backtest that a resource names.
 
-`forecast.backtestName` asks for more than the forecaster's own gate: the whole policy, as it is set
-now, has to have been tried on the resource's own load and found no dearer. The gate goes on being
-asked as well, since it is newer than any object can be.
+`forecast.backtestName` adds a condition to the forecaster's own gate: the policy as it is set now was
+replayed on the resource's own load and was not more expensive. The gate still applies, because it is
+more recent than any backtest.
 """
 
 from __future__ import annotations
@@ -17,23 +17,23 @@ from r1_operator.api.v1 import R1Inference, unix_seconds
 from r1_operator.plan.signals.forecast import ForecastGate, ReceivedForecast
 from r1_operator.plan.unavailable import Unavailable
 
-GOOD_FINDINGS: Final = frozenset({"Cheaper", "Equal", "OnlyCandidateMeetsSLO"})
-MOST_AGE_SECONDS: Final = 90 * 86_400
-"""A verdict counts for as long as the longest past that a backtest can read."""
+APPROVING_FINDINGS: Final = frozenset({"Cheaper", "Equal", "OnlyCandidateMeetsSLO"})
+MAX_AGE_SECONDS: Final = 90 * 86_400
+"""A result is valid for as long as the longest history that a backtest can read."""
 
 
 @dataclass(frozen=True, slots=True)
 class ForecastApproval:
-    """What the named backtest says: `acts` lets the forecast act while its gate does."""
+    """Result of the named backtest; `approved` lets the forecast act while its gate is open."""
 
-    acts: bool
+    approved: bool
     reason: ForecastApprovalReason
     message: str
 
 
 @dataclass(frozen=True, slots=True)
 class BacktestTarget:
-    """What has to be proved: by which backtest, of which resource, and which `autoscaling`."""
+    """The required backtest, the resource and the `autoscaling` that it has to cover."""
 
     backtest: str
     inference: str
@@ -41,7 +41,7 @@ class BacktestTarget:
 
 
 def target_of(resource: R1Inference) -> BacktestTarget | None:
-    """Return what the resource wants proved; None where it names no backtest."""
+    """Return the backtest that the resource requires; None where it names none."""
     autoscaling = resource.spec.autoscaling
     name = None if autoscaling is None else autoscaling.forecast.backtest_name
     return (
@@ -52,89 +52,94 @@ def target_of(resource: R1Inference) -> BacktestTarget | None:
 NOT_READ: Final = ForecastApproval(
     False,
     ForecastApprovalReason.BACKTEST_NOT_READ,
-    "R1Backtests have not been read yet: wait a moment.",
+    "R1Backtests are not read yet: wait a few seconds.",
 )
 
 
 def approval_of(
-    asked: BacktestTarget, backtest: Mapping[str, Any] | None, now: float
+    target: BacktestTarget, backtest: Mapping[str, Any] | None, now: float
 ) -> ForecastApproval:
-    """Read the object of that name as found (None: there is none); `now` in unix seconds."""
-    name = asked.backtest
+    """Read the R1Backtest of that name (None: it does not exist); `now` in unix seconds."""
+    name = target.backtest
     if backtest is None:
-        return _no(
+        return _not_approved(
             ForecastApprovalReason.BACKTEST_MISSING,
-            f"There is no R1Backtest {name}: create it with inferenceName {asked.inference}, or "
+            f"R1Backtest {name} does not exist: create it with inferenceName {target.inference}, or "
             "correct forecast.backtestName.",
         )
-    tried = (backtest.get("spec") or {}).get("inferenceName")
-    if tried != asked.inference:
-        return _no(
+    tested = (backtest.get("spec") or {}).get("inferenceName")
+    if tested != target.inference:
+        return _not_approved(
             ForecastApprovalReason.BACKTEST_TARGET_MISMATCH,
-            f"R1Backtest {name} tried {tried}: name one whose inferenceName is {asked.inference}.",
+            f"R1Backtest {name} tested {tested}: name one whose inferenceName is "
+            f"{target.inference}.",
         )
     status = backtest.get("status") or {}
     phase = status.get("phase")
     if phase == BacktestPhase.FAILED:
-        return _no(
+        return _not_approved(
             ForecastApprovalReason.BACKTEST_FAILED,
-            f"R1Backtest {name} failed ({_why(status)}): create a new one and name it.",
+            f"R1Backtest {name} failed ({_cause(status)}): create a new one and name it in "
+            "forecast.backtestName.",
         )
     if phase != BacktestPhase.SUCCEEDED:
-        return _no(
+        return _not_approved(
             ForecastApprovalReason.BACKTEST_RUNNING,
-            f"R1Backtest {name} has not ended ({_why(status)}): wait for its verdict.",
+            f"R1Backtest {name} has not finished ({_cause(status)}): wait for its result.",
         )
-    return _by_verdict(asked, status, now)
+    return _by_result(target, status, now)
 
 
-def approved(
-    forecast: ReceivedForecast | Unavailable | None, proof: ForecastApproval | None
+def apply_approval(
+    forecast: ReceivedForecast | Unavailable | None, approval: ForecastApproval | None
 ) -> ReceivedForecast | Unavailable | None:
-    """Return the forecast with its gate shut where the proof that was asked for is not there."""
+    """Close the gate of the forecast while a required approval is missing."""
     if (
-        proof is None
-        or proof.acts
+        approval is None
+        or approval.approved
         or not isinstance(forecast, ReceivedForecast)
         or not forecast.gate.acts
     ):
         return forecast
-    return replace(forecast, gate=ForecastGate(False, proof.reason.value, proof.message))
+    return replace(forecast, gate=ForecastGate(False, approval.reason.value, approval.message))
 
 
-def _by_verdict(asked: BacktestTarget, status: Mapping[str, Any], now: float) -> ForecastApproval:
-    name, verdict = asked.backtest, status.get("verdict") or {}
-    if status.get("autoscalingHash") != asked.autoscaling_hash:
-        return _no(
+def _by_result(target: BacktestTarget, status: Mapping[str, Any], now: float) -> ForecastApproval:
+    name, verdict = target.backtest, status.get("verdict") or {}
+    if status.get("autoscalingHash") != target.autoscaling_hash:
+        return _not_approved(
             ForecastApprovalReason.BACKTEST_STALE,
-            f"R1Backtest {name} tried another spec.autoscaling than there is now: create a new one "
-            "and name it.",
+            f"R1Backtest {name} tested another spec.autoscaling than the current one: create a new "
+            "one and name it in forecast.backtestName.",
         )
     age = now - unix_seconds(status["finishedAt"]) if "finishedAt" in status else 0.0
-    if age > MOST_AGE_SECONDS:
-        return _no(
+    if age > MAX_AGE_SECONDS:
+        return _not_approved(
             ForecastApprovalReason.BACKTEST_STALE,
-            f"R1Backtest {name} ended {age / 86_400:.0f} days ago, and a verdict counts for "
-            f"{MOST_AGE_SECONDS // 86_400}: create a new one and name it.",
+            f"R1Backtest {name} finished {age / 86_400:.0f} days ago, and a result is valid for "
+            f"{MAX_AGE_SECONDS // 86_400} days: create a new one and name it in "
+            "forecast.backtestName.",
         )
-    finding, said = str(verdict.get("finding", "")), str(verdict.get("message", ""))
-    if finding not in GOOD_FINDINGS:
-        return _no(
+    finding, message = str(verdict.get("finding", "")), str(verdict.get("message", ""))
+    if finding not in APPROVING_FINDINGS:
+        return _not_approved(
             ForecastApprovalReason.BACKTEST_REJECTED,
-            f"R1Backtest {name} found {finding or 'no verdict'}: {said} Change spec.autoscaling and "
-            "try that, or set forecast.activation.",
+            f"R1Backtest {name} found {finding or 'no result'}: {message} Change spec.autoscaling "
+            "and run a new backtest, or set forecast.activation.",
         )
     return ForecastApproval(
-        True, ForecastApprovalReason.BACKTEST_PASSED, f"R1Backtest {name} found {finding}: {said}"
+        True,
+        ForecastApprovalReason.BACKTEST_PASSED,
+        f"R1Backtest {name} found {finding}: {message}",
     )
 
 
-def _why(status: Mapping[str, Any]) -> str:
+def _cause(status: Mapping[str, Any]) -> str:
     for condition in status.get("conditions") or ():
         if condition.get("type") == "Complete":
             return f"{condition.get('reason')}: {condition.get('message')}".rstrip(".")
-    return "nothing is known of it yet"
+    return "it has no status yet"
 
 
-def _no(reason: ForecastApprovalReason, message: str) -> ForecastApproval:
+def _not_approved(reason: ForecastApprovalReason, message: str) -> ForecastApproval:
     return ForecastApproval(False, reason, message)

@@ -1,12 +1,12 @@
-"""What a plain HorizontalPodAutoscaler would have done on the same demand.
+"""Simulation of a HorizontalPodAutoscaler on the same demand.
 
-The rules of autoscaling/v2 on an External metric with an average value, as a pure stepper: a look
-every 15 s, a tolerance of 10 %, up to the larger of double and four more in 15 s, down to the
-highest recommendation of the last 300 s (kubernetes: pkg/controller/podautoscaler/horizontal.go,
-replica_calculator.go and pkg/apis/autoscaling/v2/defaults.go). It runs beside the real policy on
-counts of its own, so that every decision can say what was saved or spent.
+The rules of autoscaling/v2 on an External metric with an average value: a sync every 15 s, a tolerance of
+10 %, up to the larger of double and four more in 15 s, down to the highest recommendation of the last
+300 s (kubernetes: pkg/controller/podautoscaler/horizontal.go, replica_calculator.go and
+pkg/apis/autoscaling/v2/defaults.go). It runs beside the real policy with its own counts, so that every
+decision can be compared with it.
 
-An integration test plays it beside the kube-controller-manager itself, look by look.
+An integration test compares it with the kube-controller-manager, sync by sync.
 """
 
 import math
@@ -15,13 +15,13 @@ from dataclasses import dataclass
 from r1_operator.api.scaling import PolicyType
 from r1_operator.plan.scaling.policy import RateLimit
 from r1_operator.plan.scaling.rate_limits import (
-    Noted,
     ReplicaChange,
+    TimedCount,
     highest_allowed,
     lowest_allowed,
-    note_highest,
-    note_lowest,
     recent,
+    record_highest,
+    record_lowest,
 )
 
 SYNC_SECONDS = 15.0
@@ -33,11 +33,11 @@ DOWN_LIMITS = (RateLimit(PolicyType.PERCENT, 100, 15),)
 
 @dataclass(frozen=True, slots=True)
 class HpaRules:
-    """How an autoscaler is set: its controller's period and its `spec.behavior`.
+    """Sync period of the controller and `spec.behavior` of an autoscaler.
 
-    `stanza` False is one without `spec.behavior`: it obeys rules older than that field, which
-    differ. It goes to the highest recommendation of the down window even when that is a rise,
-    and in one look to at most the larger of double and four; windows and limits do not apply.
+    `has_behavior` False: without `spec.behavior` older rules apply. The count goes to the highest
+    recommendation of the down window even when that is a rise, and in one sync to at most the larger
+    of double and four; up windows and rate limits do not apply.
     """
 
     sync_seconds: float = SYNC_SECONDS
@@ -45,7 +45,7 @@ class HpaRules:
     down_window: float = DOWN_WINDOW_SECONDS
     up_limits: tuple[RateLimit, ...] = UP_LIMITS
     down_limits: tuple[RateLimit, ...] = DOWN_LIMITS
-    stanza: bool = True
+    has_behavior: bool = True
 
     def longest_period(self, by: int) -> float:
         """The longest period (s) of the rate limits in the direction of a change."""
@@ -58,16 +58,16 @@ DEFAULTS = HpaRules()
 
 @dataclass(frozen=True, slots=True)
 class HpaState:
-    """The state of the imagined autoscaler: its count and what it remembers.
+    """State of the simulated autoscaler.
 
-    `recommendations` and `lowest` are the staircases of the highest and the lowest.
+    `recommendations` and `lowest` are monotone queues of the highest and the lowest recommendations.
     """
 
     replicas: int
     synced_at: float | None = None
-    recommendations: tuple[Noted, ...] = ()
+    recommendations: tuple[TimedCount, ...] = ()
     changes: tuple[ReplicaChange, ...] = ()
-    lowest: tuple[Noted, ...] = ()
+    lowest: tuple[TimedCount, ...] = ()
 
 
 def simulate_sync(
@@ -79,18 +79,18 @@ def simulate_sync(
     now: float,
     rules: HpaRules = DEFAULTS,
 ) -> HpaState:
-    """Return the state after a look at `now`; unchanged before the next sync is due.
+    """Return the state after a sync at `now`; unchanged before the next sync is due.
 
-    `demand` and `capacity` (what is planned on one replica: target x utilisation) are in one
-    unit; None for a metric that is missing, on which it keeps its count. At no replicas it does
-    nothing, and a count outside of its bounds it sets to the bound without a look at the metric.
+    `demand` and `capacity` (target x utilization of one replica) are in one unit. A missing demand (None)
+    keeps the count. At zero replicas nothing changes. A count outside of its bounds is set to the bound
+    without reading the metric.
     """
     if state.synced_at is not None and now - state.synced_at < rules.sync_seconds:
         return state
     low, high = max(1, min_replicas), max(1, max_replicas)
     current = state.replicas
-    # It remembers nothing before its first look, and takes the count it finds as advice.
-    first = () if state.recommendations else (Noted(now, current),)
+    # Before the first sync the present count is the only recommendation.
+    first = () if state.recommendations else (TimedCount(now, current),)
     highest, lowest = state.recommendations or first, state.lowest or first
     if current == 0:
         replicas = 0
@@ -99,11 +99,11 @@ def simulate_sync(
     elif demand is None or not math.isfinite(demand):
         replicas = current
     else:
-        wanted = _wanted(demand, capacity, current)
-        highest = recent(note_highest(highest, now, wanted), now, rules.down_window)
-        lowest = recent(note_lowest(lowest, now, wanted), now, rules.up_window)
+        desired = _desired(demand, capacity, current)
+        highest = recent(record_highest(highest, now, desired), now, rules.down_window)
+        lowest = recent(record_lowest(lowest, now, desired), now, rules.up_window)
         replicas = min(
-            max(_allowed(current, wanted, highest, lowest, state, now, rules), low), high
+            max(_allowed(current, desired, highest, lowest, state, now, rules), low), high
         )
     changes = state.changes
     if replicas != current:
@@ -114,10 +114,10 @@ def simulate_sync(
 def _remembered(
     changes: tuple[ReplicaChange, ...], made: ReplicaChange, rules: HpaRules
 ) -> tuple[ReplicaChange, ...]:
-    """Return what is remembered of changes once another one is made.
+    """Return the recorded changes with another one.
 
-    It takes the place of the last one in its direction that is older than this direction's limits
-    ask about, even where a limit of the other direction, with a longer period, would have asked.
+    It replaces the last change in its direction that is older than this direction's rate limits, even
+    where a limit of the other direction has a longer period.
     """
     longest = rules.longest_period(made.by)
     old = [
@@ -130,8 +130,8 @@ def _remembered(
     return (*changes[: old[-1]], made, *changes[old[-1] + 1 :])
 
 
-def _wanted(demand: float, capacity: float, current: int) -> int:
-    """Return what the metric alone asks for."""
+def _desired(demand: float, capacity: float, current: int) -> int:
+    """Return the recommendation of the metric alone."""
     ratio = demand / (current * capacity)
     # In this form: |1 - ratio| <= 0.1 is false at exactly 1.1 in floating point, theirs is true.
     if 1 - TOLERANCE <= ratio <= 1 + TOLERANCE:
@@ -141,17 +141,17 @@ def _wanted(demand: float, capacity: float, current: int) -> int:
 
 def _allowed(
     current: int,
-    wanted: int,
-    highest: tuple[Noted, ...],
-    lowest: tuple[Noted, ...],
+    desired: int,
+    highest: tuple[TimedCount, ...],
+    lowest: tuple[TimedCount, ...],
     state: HpaState,
     now: float,
     rules: HpaRules,
 ) -> int:
     """Return the count after windows and rate limits."""
     ceiling = max(noted.replicas for noted in highest)
-    if not rules.stanza:
-        return min(max(wanted, ceiling), max(2 * current, 4))
+    if not rules.has_behavior:
+        return min(max(desired, ceiling), max(2 * current, 4))
     floor = min(noted.replicas for noted in lowest)
     stable = min(max(current, floor), ceiling)
     if stable > current:

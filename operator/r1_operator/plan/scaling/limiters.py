@@ -1,9 +1,8 @@
-"""The limiters: rules that stand between what demand asks for and what is done.
+"""Limiters: ordered rules between the recommended count and the decided count.
 
-Each is a function of the situation and the count so far; it returns the count it allows with
-reason and message, or None when it has nothing to say. `LIMITERS` is the order in which they are
-asked, and the order is the policy: data first, then patience, then pace, then bounds, which
-nothing overrides.
+A limiter gets the inputs and the count so far. It returns the count that it allows with reason and
+message, or None where it has no objection. `LIMITERS` is the order: missing data, stabilization windows,
+maximum, schedulable capacity, rate limits, and last the bounds, which nothing overrides.
 """
 
 import math
@@ -11,42 +10,42 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from r1_operator.api.scaling import DownPolicy
-from r1_operator.plan.placement.schedulable import NOT_ASKED, NOT_SEEN_YET, Placement
-from r1_operator.plan.scaling.policy import ScalingPolicy, lowest
+from r1_operator.plan.placement.schedulable import NODES_PENDING, UNKNOWN_PLACEMENT, Placement
+from r1_operator.plan.scaling.policy import ScalingPolicy, tightest
 from r1_operator.plan.scaling.rate_limits import highest_allowed, lowest_allowed, recent
 from r1_operator.plan.scaling.reasons import DecisionReason
-from r1_operator.plan.scaling.scaling_state import ScalingState
+from r1_operator.plan.scaling.recommendations import count_of, duration
+from r1_operator.plan.scaling.scaling_state import NO_FLOOR, RecentPeakFloor, ScalingState
 from r1_operator.plan.unavailable import Unavailable
 
 STEADY_SECONDS = 60.0
-"""How long rates are means of: before that a fall after a rise says little."""
+"""Averaging time of the rates: a fall sooner after a rise is mostly noise."""
 
 
 @dataclass(frozen=True, slots=True)
 class LimiterInput:
-    """What a limiter may look at.
+    """Inputs of a limiter.
 
-    `missing` are the demand figures that could not be had, `waiting` whether a request waits or
-    runs somewhere, whatever the rates say, `plain` what a plain autoscaler would run where a forecast
-    vouches that no more is needed (None: none does) and `returning` how many replicas stay meanwhile
-    for a burst that may come again, `placement` where the replicas are and for how many more there is
-    room.
+    `missing`: unavailable demand figures. `has_requests`: a request is queued or in flight, whatever the
+    rates are. `hpa_floor`: count of the simulated HorizontalPodAutoscaler while a forecast confirms a
+    scale-down (None: none does). `recent_peak_floor`: floor of a confirmed scale-down. `placement`:
+    where the replicas are and how many more can be scheduled.
     """
 
     policy: ScalingPolicy
-    history: ScalingState
+    state: ScalingState
     now: float
     current: int
     missing: tuple[Unavailable, ...]
-    waiting: bool
-    plain: int | None = None
-    returning: int = 0
-    placement: Placement = NOT_ASKED
+    has_requests: bool
+    hpa_floor: int | None = None
+    recent_peak_floor: RecentPeakFloor = NO_FLOOR
+    placement: Placement = UNKNOWN_PLACEMENT
 
 
 @dataclass(frozen=True, slots=True)
 class Limit:
-    """The count a limiter allows, why, and one sentence."""
+    """Count that a limiter allows, with reason and message."""
 
     replicas: int
     reason: DecisionReason
@@ -56,236 +55,256 @@ class Limit:
 Limiter = Callable[[LimiterInput, int], Limit | None]
 
 
-def hold_on_missing(situation: LimiterInput, wanted: int) -> Limit | None:
-    """Do not go down on half of the data: what is missing may be the half that is high."""
-    if not situation.missing or wanted >= situation.current:
+def hold_on_missing(inputs: LimiterInput, desired: int) -> Limit | None:
+    """Prevent a scale-down on incomplete data: the missing part may be the high one."""
+    if not inputs.missing or desired >= inputs.current:
         return None
-    why = situation.missing[0].message
     return Limit(
-        situation.current,
+        inputs.current,
         DecisionReason.METRICS_UNAVAILABLE,
-        f"Held at {situation.current}: some demand is not known. {why}",
+        f"Keeping {count_of(inputs.current)}: a part of the demand is unknown. "
+        f"{inputs.missing[0].message}",
     )
 
 
-def hold_until_idle(situation: LimiterInput, wanted: int) -> Limit | None:
-    """Sleep only after nothing was asked for a whole down window, under either down policy."""
-    if wanted > 0 or situation.current == 0 or situation.policy.min_replicas > 0:
+def hold_until_idle(inputs: LimiterInput, desired: int) -> Limit | None:
+    """Scale to zero only after a full scale-down window without requests, under either policy."""
+    if desired > 0 or inputs.current == 0 or inputs.policy.min_replicas > 0:
         return None
-    idle = situation.now - situation.history.active_at
-    window = situation.policy.down.stabilization_window_seconds
+    idle = inputs.now - inputs.state.last_active_at
+    window = inputs.policy.down.stabilization_window_seconds
     if idle >= window:
         return None
     return Limit(
         1,
-        DecisionReason.AWAITING_IDLE,
-        f"One replica stays: nothing was asked for {idle:.0f} s, and it sleeps after {window:.0f}.",
+        DecisionReason.SCALE_TO_ZERO_COOLDOWN,
+        f"Keeping 1 replica: {idle:.0f} s without requests, and scaling to zero takes "
+        f"{window:.0f} s.",
     )
 
 
-def stabilize_up(situation: LimiterInput, wanted: int) -> Limit | None:
-    """Believe a rise only when it held for the whole up window (0 s: at once)."""
-    if wanted <= situation.current or situation.policy.up.stabilization_window_seconds <= 0:
+def stabilize_up(inputs: LimiterInput, desired: int) -> Limit | None:
+    """Scale up to a count only after the full scale-up window needed it (0 s: at once)."""
+    if desired <= inputs.current or inputs.policy.up.stabilization_window_seconds <= 0:
         return None
-    window = situation.policy.up.stabilization_window_seconds
-    lowest = min((noted.replicas for noted in situation.history.lowest), default=wanted)
-    if situation.history.watched_for(situation.now) < window:
-        lowest = min(lowest, situation.current)
-    allowed = max(situation.current, min(wanted, lowest))
-    if allowed == wanted:
+    window = inputs.policy.up.stabilization_window_seconds
+    lowest = min((one.replicas for one in inputs.state.lowest_recommendations), default=desired)
+    if inputs.state.observed_seconds(inputs.now) < window:
+        lowest = min(lowest, inputs.current)
+    allowed = max(inputs.current, min(desired, lowest))
+    if allowed == desired:
         return None
     return Limit(
         allowed,
         DecisionReason.STABILIZED,
-        f"{allowed} for now: {wanted} are needed, but not yet for {window:.0f} s without a break.",
+        f"{count_of(allowed)} for now: demand needs {desired}, but not yet for the full "
+        f"scale-up window of {window:.0f} s.",
     )
 
 
-def stabilize_down(situation: LimiterInput, wanted: int) -> Limit | None:
-    """Believe a fall as the policy says, and none before a full window was watched."""
-    current, down = situation.current, situation.policy.down
-    if wanted >= current:
+def stabilize_down(inputs: LimiterInput, desired: int) -> Limit | None:
+    """Scale down as the policy requires, and never before one full window was observed."""
+    current, down = inputs.current, inputs.policy.down
+    if desired >= current:
         return None
-    window, watched = (
+    window, observed = (
         down.stabilization_window_seconds,
-        situation.history.watched_for(situation.now),
+        inputs.state.observed_seconds(inputs.now),
     )
-    if watched < window:
+    if observed < window:
         return Limit(
             current,
             DecisionReason.STABILIZED,
-            f"Held at {current}: demand now needs {wanted}, and only {watched:.0f} of {window:.0f} "
-            "s have been watched since the start.",
+            f"Keeping {count_of(current)}: the operator has observed {observed:.0f} of the "
+            f"{window:.0f} s scale-down window (current demand needs {desired}).",
         )
     if down.policy is DownPolicy.THRESHOLD:
-        if wanted < current * down.threshold_percent / 100:
+        if desired < current * down.threshold_percent / 100:
             return None
         return Limit(
             current,
             DecisionReason.STABILIZED,
-            f"Held at {current}: demand now needs {wanted}, which is not below "
-            f"{down.threshold_percent:.0f} % of it.",
+            f"Keeping {count_of(current)}: a scale-down needs demand below "
+            f"{down.threshold_percent:.0f}% of the count (current demand needs {desired}).",
         )
     highest = max(
-        (noted.replicas for noted in recent(situation.history.highest, situation.now, window)),
-        default=wanted,
+        (one.replicas for one in recent(inputs.state.highest_recommendations, inputs.now, window)),
+        default=desired,
     )
-    if situation.plain is not None:
-        return _stabilize_vouched(situation, wanted, highest, situation.plain)
-    allowed = min(current, max(wanted, highest))
-    if allowed == wanted:
+    if inputs.hpa_floor is not None:
+        return _stabilize_confirmed(inputs, desired, highest, inputs.hpa_floor)
+    allowed = min(current, max(desired, highest))
+    if allowed == desired:
         return None
     return Limit(
         allowed,
         DecisionReason.STABILIZED,
-        f"{allowed} kept: in the last {window:.0f} s demand came within a tenth of what {highest} "
-        f"are for; it now needs {wanted}.",
+        f"Keeping {count_of(allowed)}: demand in the last {duration(window)} reached at least 90% "
+        f"of the planned load of {highest} (current demand needs {desired}).",
     )
 
 
-def _stabilize_vouched(
-    situation: LimiterInput, wanted: int, highest: int, plain: int
+def _stabilize_confirmed(
+    inputs: LimiterInput, desired: int, highest: int, hpa_floor: int
 ) -> Limit | None:
-    """Do not wait for the window while a forecast vouches, down to what a plain autoscaler runs.
+    """Skip the window while a forecast confirms the scale-down, down to the HPA's count.
 
-    A rise within the lead is in the need already. `highest` is what the window would hold: a plain
-    autoscaler is followed no further than the policy itself would go. A fall within a minute of a
-    rise is as likely a waver of the rates, and what was started for it would be stopped unused.
+    A rise within the lead time is in the recommendation already. `highest` is the count that the window
+    would keep: the floor never exceeds it. A fall within a minute of a rise is mostly noise of the
+    rates, and the replicas just started would stop unused.
     """
-    risen = situation.history.risen_at
-    since = math.inf if risen is None else situation.now - risen
-    steady = min(STEADY_SECONDS, situation.policy.down.stabilization_window_seconds)
+    last_rise = inputs.state.last_scale_up_at
+    since = math.inf if last_rise is None else inputs.now - last_rise
+    steady = min(STEADY_SECONDS, inputs.policy.down.stabilization_window_seconds)
     if since < steady:
         return Limit(
-            situation.current,
+            inputs.current,
             DecisionReason.STABILIZED,
-            f"Held at {situation.current}: it rose {since:.0f} s ago, and rates are means of a "
-            f"minute; demand now needs {wanted}.",
+            f"Keeping {count_of(inputs.current)}: the count rose {since:.0f} s ago, and demand rates "
+            f"are averages over {STEADY_SECONDS:.0f} s (current demand needs {desired}).",
         )
-    floor = min(plain, highest)
-    # Nothing at all is wanted only after a whole window without a request: that is no lull.
-    returning = situation.returning if wanted > 0 else 0
-    allowed = min(situation.current, max(wanted, floor, returning))
-    if allowed == wanted:
+    floor, peak = min(hpa_floor, highest), inputs.recent_peak_floor
+    # A recommendation of 0 follows a full window without requests: no burst is expected back.
+    peak_floor = peak.replicas if desired > 0 else 0
+    allowed = min(inputs.current, max(desired, floor, peak_floor))
+    if allowed == desired:
         return None
-    if returning > floor:
+    if peak_floor > floor:
         why = (
-            f"what came lately just filled {returning}, and it may come again sooner than a "
-            "replica starts"
+            f"the peak of the last {duration(peak.seconds)} needed {peak_floor}, and a replica "
+            f"takes {duration(peak.lead_seconds)} to start"
         )
     else:
         why = f"a HorizontalPodAutoscaler at the same target would still run {floor}"
     return Limit(
-        allowed, DecisionReason.STABILIZED, f"{allowed} kept: {why}; demand now needs {wanted}."
+        allowed,
+        DecisionReason.STABILIZED,
+        f"Keeping {count_of(allowed)}: {why} (current demand needs {desired}).",
     )
 
 
-def limit_rate(situation: LimiterInput, wanted: int) -> Limit | None:
-    """Move no faster than the behaviour allows."""
-    current, policy = situation.current, situation.policy
-    changes, now = situation.history.changes, situation.now
-    if wanted > current:
+def limit_rate(inputs: LimiterInput, desired: int) -> Limit | None:
+    """Change the count no faster than the behavior's policies allow."""
+    current, policy = inputs.current, inputs.policy
+    changes, now = inputs.state.changes, inputs.now
+    if desired > current:
         reach = highest_allowed(current, changes, policy.up.limits, now)
-        if reach is None or reach >= wanted:
+        if reach is None or reach >= desired:
             return None
-    elif wanted < current:
+        direction = "scaleUp"
+    elif desired < current:
         reach = lowest_allowed(current, changes, policy.down.limits, now)
-        if reach is None or reach <= wanted:
+        if reach is None or reach <= desired:
             return None
+        direction = "scaleDown"
     else:
         return None
     return Limit(
         reach,
         DecisionReason.RATE_LIMITED,
-        f"{reach} for now, on the way to {wanted}: the rate limit allows no more at once.",
+        f"{count_of(reach)} for now, on the way from {current} to {desired}: behavior.{direction} "
+        "limits the rate.",
     )
 
 
-def wake(situation: LimiterInput, wanted: int) -> Limit | None:
-    """Wake from zero as soon as anything waits, whatever the rules before said."""
-    if situation.current > 0 or wanted > 0 or not situation.waiting:
+def scale_from_zero(inputs: LimiterInput, desired: int) -> Limit | None:
+    """Scale from zero as soon as a request waits, whatever the rules before returned."""
+    if inputs.current > 0 or desired > 0 or not inputs.has_requests:
         return None
     return Limit(
-        1, DecisionReason.SCALING_FROM_ZERO, "1 replica wakes: a request is waiting for it."
+        1, DecisionReason.SCALING_FROM_ZERO, "1 replica: a request is waiting and none is running."
     )
 
 
-def at_least(situation: LimiterInput, wanted: int) -> Limit | None:
-    """Start from the minimum: below it there is nothing to be patient about."""
-    low = situation.policy.min_replicas
-    if wanted >= low:
+def at_least(inputs: LimiterInput, desired: int) -> Limit | None:
+    """Raise the count to the minimum, before any window applies."""
+    low = inputs.policy.min_replicas
+    if desired >= low:
         return None
-    return Limit(low, DecisionReason.AT_MIN, f"{low}, the minimum: {wanted} would do.")
+    return Limit(
+        low,
+        DecisionReason.AT_MIN_REPLICAS,
+        f"{count_of(low)} (minReplicas): demand needs {desired}.",
+    )
 
 
-def at_most(situation: LimiterInput, wanted: int, *, at_once: bool = False) -> Limit | None:
-    """Want no more than the maximum and the budgets allow, whichever is lowest.
+def at_most(inputs: LimiterInput, desired: int, *, at_once: bool = False) -> Limit | None:
+    """Lower the count to the maximum or the tightest budget, whichever is lower.
 
-    `at_once`: the count is what patience and pace left standing, not what would be needed; so is
-    one that is held because metrics are missing.
+    `at_once`: the count was kept by windows, rate limits or missing metrics, and is not the number of
+    replicas needed.
     """
-    low, high = situation.policy.min_replicas, situation.policy.max_replicas
-    at_once = at_once or (bool(situation.missing) and wanted <= situation.current)
-    budget = lowest(situation.policy.ceilings)
+    low, high = inputs.policy.min_replicas, inputs.policy.max_replicas
+    at_once = at_once or (bool(inputs.missing) and desired <= inputs.current)
+    budget = tightest(inputs.policy.ceilings)
+    cause = f"lowered from {desired} at once" if at_once else f"demand needs {desired}"
     if budget is None or budget.replicas >= high:
-        if wanted <= high:
+        if desired <= high:
             return None
-        words = ", at once." if at_once else f": {wanted} would be needed."
-        return Limit(high, DecisionReason.AT_MAX, f"{high}, the maximum{words}")
-    if wanted <= budget.replicas:
+        return Limit(
+            high, DecisionReason.AT_MAX_REPLICAS, f"{count_of(high)} (maxReplicas): {cause}."
+        )
+    if desired <= budget.replicas:
         return None
     if budget.replicas < low:
         return Limit(
             low,
             DecisionReason.OVER_BUDGET,
-            f"{low}, the minimum, though {budget.clause}: lower minReplicas or raise the budget.",
+            f"{count_of(low)} (minReplicas), over budget: {budget.clause}. Lower minReplicas or "
+            "raise the budget.",
         )
-    words = ", at once" if at_once else f": {wanted} would be needed"
-    message = f"{budget.replicas}{words}; {budget.clause}."
+    message = f"{count_of(budget.replicas)}: {budget.clause}; {cause}."
     return Limit(budget.replicas, budget.reason, message)
 
 
-def keep_to_schedulable(situation: LimiterInput, wanted: int) -> Limit | None:
-    """Under Bindable, ask for no more than find a node, and for a few that may wait for one.
+def keep_to_schedulable(inputs: LimiterInput, desired: int) -> Limit | None:
+    """Under Bindable, limit a scale-up to schedulable replicas plus `pendingReplicas`.
 
-    It holds rises only: what was asked for and lost its place keeps its turn in the queue.
+    Scale-downs are not affected: a replica that lost its node keeps its place in the queue.
     """
-    policy, current, placement = situation.policy, situation.current, situation.placement
-    room = placement.room
-    if not policy.bindable or room is None or wanted <= current:
+    policy, current, placement = inputs.policy, inputs.current, inputs.placement
+    schedulable = placement.schedulable
+    if not policy.bindable or schedulable is None or desired <= current:
         return None
-    if isinstance(room, Unavailable):
-        if room is not NOT_SEEN_YET and not placement.stuck:
-            return None  # the pods themselves will say
-        most = placement.placed + (0 if room is NOT_SEEN_YET else policy.pending_replicas)
-        why = f"{placement.stuck} pods find no node; {room.message}" if placement.stuck else ""
-        words = f"{wanted} are wanted. {why or room.message}"
+    if isinstance(schedulable, Unavailable):
+        if schedulable is not NODES_PENDING and not placement.unschedulable:
+            return None  # an unschedulable pod will report itself
+        pending = 0 if schedulable is NODES_PENDING else policy.pending_replicas
+        most = placement.placed + pending
+        detail = f"demand needs {desired}. {schedulable.message}"
+        if placement.unschedulable:
+            detail = (
+                f"demand needs {desired}. {placement.unschedulable} pods are unschedulable; "
+                f"{schedulable.message}"
+            )
     else:
-        bindable = placement.placed + room.replicas
+        bindable = placement.placed + schedulable.replicas
         most = bindable + policy.pending_replicas
-        words = f"{min(bindable, wanted)} of the {wanted} wanted can bind now ({room.words})."
+        detail = f"{min(bindable, desired)} of the {desired} needed fit on nodes ({schedulable.summary})."
         if policy.pending_replicas:
-            words += f" {policy.pending_replicas} may wait for a node."
-    allowed = max(current, policy.min_replicas, min(wanted, most))
-    if allowed == wanted:
+            detail += f" {policy.pending_replicas} more may wait for a node (pendingReplicas)."
+    allowed = max(current, policy.min_replicas, min(desired, most))
+    if allowed == desired:
         return None
-    return Limit(allowed, DecisionReason.INSUFFICIENT_CAPACITY, f"{allowed} for now: {words}")
+    return Limit(
+        allowed, DecisionReason.INSUFFICIENT_CAPACITY, f"{count_of(allowed)} for now: {detail}"
+    )
 
 
-def bound(situation: LimiterInput, wanted: int) -> Limit | None:
-    """Stay between minimum, maximum and budgets, whatever patience and pace made of it."""
-    return at_least(situation, wanted) or at_most(situation, wanted, at_once=True)
+def bound(inputs: LimiterInput, desired: int) -> Limit | None:
+    """Enforce minimum, maximum and budgets after all other rules."""
+    return at_least(inputs, desired) or at_most(inputs, desired, at_once=True)
 
 
 LIMITERS: tuple[tuple[str, Limiter], ...] = (
     ("Minimum", at_least),
     ("MissingMetrics", hold_on_missing),
-    ("Idle", hold_until_idle),
+    ("ScaleToZero", hold_until_idle),
     ("StabilizeUp", stabilize_up),
     ("StabilizeDown", stabilize_down),
     ("Maximum", at_most),
-    ("Room", keep_to_schedulable),
+    ("SchedulableCapacity", keep_to_schedulable),
     ("RateLimit", limit_rate),
-    ("ScalingFromZero", wake),
+    ("ScalingFromZero", scale_from_zero),
     ("Bounds", bound),
 )

@@ -1,13 +1,12 @@
-"""Which quantile of the coming peak replicas are made for: the newsvendor's.
+"""Quantile of the predicted peak that replicas are planned for (newsvendor model).
 
-Whoever stocks for an uncertain demand does best with its quantile at
-`short / (short + spare)`, what one too few costs against one too many (the newsvendor's critical
-ratio). Both are times here. A replica that was not asked for is missed until one that is asked
-for then serves: the lead. A replica that was not needed is paid until it is let go. A second in which
-one is missed is priced at five in which one idles.
+The best stock for an uncertain demand is its quantile at `short / (short + spare)`, the cost of one unit
+too few over the sum with the cost of one too many (the newsvendor's critical ratio). Both costs are times
+here. A missing replica is missing for the lead time. A needless replica is paid for until it stops. One
+second of a missing replica costs as much as five seconds of an idle one.
 
-Waste is reckoned with half of the lead, so the quantile is 91 %; it is higher where the policy's own
-window is shorter than that, since waste is then soon undone.
+A needless replica is assumed to stay for half of the lead time, so the quantile is 91 %. It is higher
+where the policy's scale-down window is shorter than that.
 """
 
 SHORTAGE_PRICE = 5.0
@@ -15,25 +14,25 @@ LOWEST, HIGHEST = 0.5, 0.99
 
 
 def shortage_ratio(lead_seconds: float, window_seconds: float) -> float:
-    """Return how many times dearer one replica too few is than one too many.
+    """Return the cost of one missing replica over the cost of one idle replica.
 
-    `lead_seconds` until a replica asked for serves, `window_seconds` until a needless one goes.
+    `lead_seconds`: from request to serving; `window_seconds`: until a needless replica stops.
     """
     return SHORTAGE_PRICE * max(lead_seconds, 1.0) / max(window_seconds, 1.0)
 
 
 def waste_seconds(window_seconds: float, lead_seconds: float) -> float:
-    """Return how long a replica that a forecast asked for needlessly is reckoned to stay.
+    """Return the seconds that a needless replica is assumed to stay.
 
-    Half of the lead, or the policy's own window where that is shorter.
+    Half of the lead time, or the scale-down window where that is shorter.
     """
     return min(window_seconds, lead_seconds / 2)
 
 
 def peak_quantile(given: float | None, lead_seconds: float, window_seconds: float) -> float:
-    """Return the quantile of the peak to make replicas for, as a share, in whole percent.
+    """Return the quantile of the peak to plan replicas for, as a share, in whole percent.
 
-    `given` is the user's own, which stands.
+    `given`: the user's quantile, used as it is.
     """
     if given is not None:
         return given

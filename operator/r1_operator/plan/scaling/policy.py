@@ -1,7 +1,6 @@
-"""What the user asks of scaling, as the decision code reads it.
+"""Scaling policy of a resource, as the decision code reads it.
 
-Built from the resource's `autoscaling` field at the edge; by the time a policy exists its fields
-are valid. The defaults are the schema's.
+A policy is built from `spec.autoscaling`, and its fields are valid. The defaults are the schema's.
 """
 
 from collections.abc import Sequence
@@ -25,21 +24,21 @@ from r1_operator.plan.scaling.reasons import DecisionReason
 
 @dataclass(frozen=True, slots=True)
 class Ceiling:
-    """The most replicas that one budget allows, and why in words: a clause without a full stop."""
+    """Most replicas that one budget allows, with a clause for messages."""
 
     replicas: int
     reason: DecisionReason
     clause: str
 
 
-def lowest(ceilings: Sequence[Ceiling]) -> Ceiling | None:
-    """Return the bound that binds first, None where there is none."""
+def tightest(ceilings: Sequence[Ceiling]) -> Ceiling | None:
+    """Return the lowest ceiling, None where there is none."""
     return min(ceilings, key=lambda ceiling: ceiling.replicas, default=None)
 
 
 @dataclass(frozen=True, slots=True)
 class MetricTarget:
-    """A metric and what one replica can take of it (rates per second).
+    """A metric and its target per replica (rates per second).
 
     Of a latency `target` is the objective in milliseconds, of the requests of `priority_class`
     (None: of all); `percentile` is a share of one, None for the mean; `step` is the factor of a
@@ -56,12 +55,12 @@ class MetricTarget:
 
     @property
     def label(self) -> str:
-        """The metric as people and memories call it: `TimeToFirstToken/urgent`."""
+        """Type and name in messages and state: `TimeToFirstToken/urgent`."""
         return f"{self.type.value}/{self.name}" if self.name else self.type.value
 
     @property
     def counted(self) -> bool:
-        """Whether the gateways count it as a load that replicas share."""
+        """Whether the gateways count it as load that replicas share."""
         return self.type not in LATENCY_TYPES and self.type is not MetricType.EXTERNAL
 
 
@@ -96,8 +95,8 @@ class DownBehavior:
 
 
 @dataclass(frozen=True, slots=True)
-class ForecastUse:
-    """When the forecast acts and which quantile of it counts (None: the newsvendor's)."""
+class ForecastPolicy:
+    """Activation, quantile (None: the newsvendor's) and horizon of the forecast."""
 
     activation: Activation = Activation.REQUIRE_BACKTEST
     quantile: float | None = None
@@ -108,10 +107,9 @@ class ForecastUse:
 class ScalingPolicy:
     """The whole policy of one resource.
 
-    `backlog_patience_seconds` is how long the oldest request may wait before the queue counts as
-    a backlog, `backlog_drain_seconds` the time in which a backlog should be gone. `ceilings` are
-    what the budgets come to. `bindable` asks only for replicas that find a node and for
-    `pending_replicas` more.
+    `backlog_threshold_seconds`: wait of the oldest request from which the queue is a backlog.
+    `backlog_drain_seconds`: time in which a backlog should drain. `ceilings`: budgets in replicas.
+    `bindable`: limit scale-ups to schedulable replicas plus `pending_replicas`.
     """
 
     min_replicas: int
@@ -120,49 +118,49 @@ class ScalingPolicy:
     target_utilization: float = 0.7
     up: UpBehavior = field(default_factory=UpBehavior)
     down: DownBehavior = field(default_factory=DownBehavior)
-    forecast: ForecastUse = field(default_factory=ForecastUse)
-    backlog_patience_seconds: float = 5.0
+    forecast: ForecastPolicy = field(default_factory=ForecastPolicy)
+    backlog_threshold_seconds: float = 5.0
     backlog_drain_seconds: float = 30.0
     ceilings: tuple[Ceiling, ...] = ()
     bindable: bool = False
     pending_replicas: int = 1
 
     @property
-    def highest(self) -> int:
-        """The most replicas that maximum and budgets allow; a budget goes below no minimum."""
-        tightest = lowest(self.ceilings)
-        if tightest is None:
+    def effective_max(self) -> int:
+        """Most replicas that maximum and budgets allow; a budget does not go below the minimum."""
+        budget = tightest(self.ceilings)
+        if budget is None:
             return self.max_replicas
-        return max(self.min_replicas, min(self.max_replicas, tightest.replicas))
+        return max(self.min_replicas, min(self.max_replicas, budget.replicas))
 
     @property
     def peak_utilization(self) -> float:
-        """The utilisation up to which an upper quantile of the coming peak may fill replicas.
+        """Utilization up to which an upper quantile of the predicted peak may fill replicas.
 
-        Half of the headroom: the target's headroom is for what is not known, and such a quantile
-        already holds the demand that is merely likely.
+        Half of the headroom: the headroom is for unknown demand, and an upper quantile already contains
+        demand that is only likely.
         """
         return max(self.target_utilization, (1 + self.target_utilization) / 2)
 
     def peak_quantile(self, lead_seconds: float) -> float:
-        """The quantile of the peak that replicas are made for: the user's, or the newsvendor's."""
+        """Quantile of the peak that replicas are planned for: the user's, or the newsvendor's."""
         return peak_quantile(self.forecast.quantile, lead_seconds, self.waste_seconds(lead_seconds))
 
     def waste_seconds(self, lead_seconds: float) -> float:
-        """How long a replica that was not needed is reckoned to stay (seconds)."""
+        """Seconds that a replica is assumed to stay though it is not needed."""
         return waste_seconds(self.down.stabilization_window_seconds, lead_seconds)
 
 
 def policy_of(autoscaling: Autoscaling, ceilings: tuple[Ceiling, ...] = ()) -> ScalingPolicy:
-    """Return the policy a resource's `spec.autoscaling` asks for, within its budgets' bounds.
+    """Return the policy of a `spec.autoscaling`.
 
-    `ceilings` are those of `ceilings_of`: what a replica holds stands outside of autoscaling.
+    `ceilings` are those of `ceilings_of`: they depend on the pod, which is outside of autoscaling.
     """
     up, down = autoscaling.behavior.scale_up, autoscaling.behavior.scale_down
     return ScalingPolicy(
         min_replicas=autoscaling.min_replicas,
         max_replicas=autoscaling.max_replicas,
-        metrics=tuple(_metric(metric) for metric in autoscaling.metrics),
+        metrics=tuple(_metric_target(metric) for metric in autoscaling.metrics),
         target_utilization=autoscaling.target_utilization_percent / 100,
         up=UpBehavior(up.stabilization_window_seconds, _limits(up.policies)),
         down=DownBehavior(
@@ -171,7 +169,7 @@ def policy_of(autoscaling: Autoscaling, ceilings: tuple[Ceiling, ...] = ()) -> S
             down.threshold_percent,
             _limits(down.policies),
         ),
-        forecast=ForecastUse(
+        forecast=ForecastPolicy(
             autoscaling.forecast.activation,
             None
             if autoscaling.forecast.quantile_percent is None
@@ -184,15 +182,15 @@ def policy_of(autoscaling: Autoscaling, ceilings: tuple[Ceiling, ...] = ()) -> S
     )
 
 
-def _metric(asked: api.MetricSpec) -> MetricTarget:
+def _metric_target(metric: api.MetricSpec) -> MetricTarget:
     return MetricTarget(
-        type=asked.type,
-        target=float(asked.target.value),
-        name=asked.name or "",
-        priority_class=asked.priority_class,
-        percentile=None if asked.percentile is None else asked.percentile / 100,
-        step=None if asked.step_percent is None else asked.step_percent / 100,
-        query=asked.query or "",
+        type=metric.type,
+        target=float(metric.target.value),
+        name=metric.name or "",
+        priority_class=metric.priority_class,
+        percentile=None if metric.percentile is None else metric.percentile / 100,
+        step=None if metric.step_percent is None else metric.step_percent / 100,
+        query=metric.query or "",
     )
 
 

@@ -1,12 +1,11 @@
 """Rate limits and windows over past counts.
 
-The limits are those of HorizontalPodAutoscaler behaviour: within any `period_seconds` the count
-may move by so many pods or percent of what it was when the period began, and of several limits
-the widest holds. What it was is the count now, without the changes made within the period.
+The limits are those of the HorizontalPodAutoscaler's `behavior`: within any `period_seconds` the count
+may change by a number of pods or a percentage of the count at the start of the period, and the widest of
+several limits applies. The count at the start is the present one without the changes of the period.
 
-A window's maximum is kept as a falling staircase (a monotone queue): a past count that is not
-higher than a later one can never be the maximum again, so a window holds at most one entry per
-replica count however often it is fed.
+A window's maximum is a monotone queue with falling counts: a past count that is not higher than a later
+one can never be the maximum again. So a window holds at most one entry per replica count.
 """
 
 import math
@@ -19,38 +18,42 @@ from r1_operator.plan.scaling.policy import RateLimit
 
 @dataclass(frozen=True, slots=True)
 class ReplicaChange:
-    """A change of the count that was decided: at which time, by how many replicas."""
+    """A decided change of the count: time and number of replicas."""
 
     at: float
     by: int
 
 
 @dataclass(frozen=True, slots=True)
-class Noted:
-    """A count that was recommended at a time."""
+class TimedCount:
+    """A count at a time."""
 
     at: float
     replicas: int
 
 
-def note_highest(window: tuple[Noted, ...], now: float, replicas: int) -> tuple[Noted, ...]:
-    """Add a recommendation to a falling staircase that knows the maximum of any recent window."""
-    kept = len(window)
-    while kept and window[kept - 1].replicas <= replicas:
-        kept -= 1
-    return (*window[:kept], Noted(now, replicas))
+def record_highest(
+    window: tuple[TimedCount, ...], now: float, replicas: int
+) -> tuple[TimedCount, ...]:
+    """Append a count to a monotone queue whose head is the maximum of the window."""
+    end = len(window)
+    while end and window[end - 1].replicas <= replicas:
+        end -= 1
+    return (*window[:end], TimedCount(now, replicas))
 
 
-def note_lowest(window: tuple[Noted, ...], now: float, replicas: int) -> tuple[Noted, ...]:
-    """Add a recommendation to a rising staircase that knows the minimum of any recent window."""
-    kept = len(window)
-    while kept and window[kept - 1].replicas >= replicas:
-        kept -= 1
-    return (*window[:kept], Noted(now, replicas))
+def record_lowest(
+    window: tuple[TimedCount, ...], now: float, replicas: int
+) -> tuple[TimedCount, ...]:
+    """Append a count to a monotone queue whose head is the minimum of the window."""
+    end = len(window)
+    while end and window[end - 1].replicas >= replicas:
+        end -= 1
+    return (*window[:end], TimedCount(now, replicas))
 
 
-def recent(window: tuple[Noted, ...], now: float, seconds: float) -> tuple[Noted, ...]:
-    """Drop what is older than `seconds`, oldest first; the newest always stays."""
+def recent(window: tuple[TimedCount, ...], now: float, seconds: float) -> tuple[TimedCount, ...]:
+    """Drop entries older than `seconds`; the newest always stays."""
     old = 0
     while old < len(window) - 1 and now - window[old].at >= seconds:
         old += 1
@@ -60,9 +63,9 @@ def recent(window: tuple[Noted, ...], now: float, seconds: float) -> tuple[Noted
 def highest_allowed(
     current: int, changes: Sequence[ReplicaChange], limits: Sequence[RateLimit], now: float
 ) -> int | None:
-    """Return the count that may be reached upwards at `now`, None when nothing limits it.
+    """Return the highest count that the limits allow at `now`, None without a limit.
 
-    From zero at least one is allowed: a percentage of nothing would sleep for ever.
+    From zero at least one is allowed: a percentage of zero would never scale up.
     """
     if not limits:
         return None
@@ -79,7 +82,7 @@ def highest_allowed(
 def lowest_allowed(
     current: int, changes: Sequence[ReplicaChange], limits: Sequence[RateLimit], now: float
 ) -> int | None:
-    """Return the count that may be reached downwards at `now`, None when nothing limits it."""
+    """Return the lowest count that the limits allow at `now`, None without a limit."""
     if not limits:
         return None
     reach = []
@@ -102,8 +105,7 @@ def _period_start(
 def earliest_needed(required: int, limits: Sequence[RateLimit], periods: int) -> int:
     """Return the smallest count from which `required` can be reached in `periods` rate periods.
 
-    The mid-term floor walks this way back: a rise that the limits would stretch over several
-    periods has to begin that much earlier.
+    A rise that the limits stretch over several periods has to begin that much earlier.
     """
     if not limits:
         return 0

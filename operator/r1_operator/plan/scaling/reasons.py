@@ -14,12 +14,12 @@ class DecisionReason(StrEnum):
     QUEUE_BACKLOG = "QueueBacklog"
     SCALING_FROM_ZERO = "ScalingFromZero"
     IDLE = "Idle"
-    AWAITING_IDLE = "AwaitingIdle"
+    SCALE_TO_ZERO_COOLDOWN = "ScaleToZeroCooldown"
     STABILIZED = "Stabilized"
     RATE_LIMITED = "RateLimited"
     METRICS_UNAVAILABLE = "MetricsUnavailable"
-    AT_MIN = "AtMin"
-    AT_MAX = "AtMax"
+    AT_MIN_REPLICAS = "AtMinReplicas"
+    AT_MAX_REPLICAS = "AtMaxReplicas"
     AT_GPU_BUDGET = "AtGpuBudget"
     AT_COST_BUDGET = "AtCostBudget"
     AT_POWER_BUDGET = "AtPowerBudget"
@@ -29,7 +29,7 @@ class DecisionReason(StrEnum):
 
 
 class DecisionMode(StrEnum):
-    """What drives the count: the user, demand now, or demand now and a forecast that may act."""
+    """Driver of the count: the user, current demand, or current demand and an acting forecast."""
 
     MANUAL = "Manual"
     REACTIVE = "Reactive"

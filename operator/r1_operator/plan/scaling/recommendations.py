@@ -1,14 +1,13 @@
-"""How many replicas demand asks for now.
+"""Replicas that demand needs now.
 
-Per metric: `required = ceil(demand / (target utilisation x what one replica takes))`. Utilisation
-is the headroom of rates and concurrency, which are capacities; a `QueueLength` target is already
-the wait one accepts, so it is taken as it stands.
+Per metric: `required = ceil(demand / (target utilization x target per replica))`. Utilization is headroom
+of rates and concurrency, which are capacities. A `QueueLength` target is the accepted queue itself and
+is used as it is.
 
-A queue says what the arrival rate cannot: that the figure the user gave for a replica is too
-high. So beside the metrics a backlog (requests waiting longer than the policy's patience) asks
-for the replicas that would drain it in time, by what a replica was *seen* to finish:
-`ceil((arrivals + queue / drain time) / completions per ready replica)`, and never for more than
-would seat everyone at once.
+A queue shows what the arrival rate cannot: the configured capacity of a replica is too high. So a backlog
+(requests queued longer than the policy's threshold) recommends the replicas that drain it in time, by
+the measured throughput of a replica: `ceil((arrivals + queue / drain time) / completions per ready
+replica)`, and never more than the replicas that seat all requests at once.
 """
 
 import math
@@ -24,8 +23,8 @@ from r1_operator.plan.signals.lead_time import drain_horizon
 from r1_operator.plan.unavailable import LowerBound, Unavailable
 
 TOLERANCE = 0.1
-"""On the way down only: a count is kept while demand is worth nine tenths of it, as a
-HorizontalPodAutoscaler keeps it. So no count that one would keep is ever let go before."""
+"""For scale-downs only: a count stays while demand is at least 90 % of its planned load, as with a
+HorizontalPodAutoscaler. So no count falls before a HorizontalPodAutoscaler would lower it."""
 
 _UNITS = {
     MetricType.REQUESTS_PER_SECOND: "requests/s",
@@ -37,16 +36,15 @@ _UNITS = {
 
 @dataclass(frozen=True, slots=True)
 class Recommendation:
-    """A count that something asks for: why, and the figures in a clause for people.
+    """A recommended count with its reason and a clause with the figures.
 
-    `kept` is the highest count that it is no reason to go below: one that demand falls short of
-    by no more than `TOLERANCE`.
+    `hold_floor` is the highest count that the demand is within `TOLERANCE` of: no reason to fall below.
     """
 
     replicas: int
     reason: DecisionReason
     clause: str
-    kept: int = 0
+    hold_floor: int = 0
 
 
 def metric_value(kind: MetricType, demand: Demand) -> float | Unavailable:
@@ -63,14 +61,14 @@ def metric_value(kind: MetricType, demand: Demand) -> float | Unavailable:
         case MetricType.QUEUE_LENGTH:
             value = demand.queued
         case _:
-            return Unavailable("NotCounted", f"{kind.value} is not counted by the gateways.")
+            return Unavailable("NotCounted", f"The gateways do not count {kind.value}.")
     if isinstance(value, Unavailable) or (math.isfinite(value) and value >= 0):
         return value
-    return Unavailable("InvalidSignals", f"{kind.value} reads {value}, which no demand can be.")
+    return Unavailable("InvalidSignals", f"{kind.value} is {value}, which is not a valid demand.")
 
 
 def capacity(metric: MetricTarget, utilization: float) -> float:
-    """Return what is planned on one replica at a utilisation, in the metric's unit."""
+    """Return the planned load of one replica at a utilization, in the metric's unit."""
     if metric.type is MetricType.QUEUE_LENGTH:
         return metric.target
     return metric.target * utilization
@@ -84,79 +82,84 @@ def replicas_for(value: float, metric: MetricTarget, utilization: float) -> int:
 def metric_recommendations(
     policy: ScalingPolicy, demand: Demand
 ) -> list[Recommendation | Unavailable]:
-    """Return what each counted metric of the policy asks for, in the policy's order."""
-    needs: list[Recommendation | Unavailable] = []
+    """Return the recommendation of each counted metric, in the policy's order."""
+    found: list[Recommendation | Unavailable] = []
     for metric in policy.metrics:
         if not metric.counted:
             continue
         value = metric_value(metric.type, demand)
         if isinstance(value, Unavailable):
-            needs.append(value)
+            found.append(value)
             continue
-        worth = value / capacity(metric, policy.target_utilization)
-        count = whole(worth)
+        demand_in_replicas = value / capacity(metric, policy.target_utilization)
+        count = whole(demand_in_replicas)
         text = clause(value, metric, policy.target_utilization, count)
-        needs.append(
-            Recommendation(count, DecisionReason.REAL_TIME_DEMAND, text, within_tolerance(worth))
+        found.append(
+            Recommendation(
+                count, DecisionReason.REAL_TIME_DEMAND, text, within_tolerance(demand_in_replicas)
+            )
         )
-    return needs
+    return found
 
 
-def recent_peak_floor(policy: ScalingPolicy, demand: Demand | Unavailable) -> int:
-    """Return how many replicas the counted demand just fills, without headroom; 0 if unknown."""
+def replicas_without_headroom(policy: ScalingPolicy, demand: Demand | Unavailable) -> int:
+    """Return how many replicas the counted demand fills completely; 0 if unknown."""
     if isinstance(demand, Unavailable):
         return 0
     utilization = max(1.0, policy.target_utilization)
     values = [(m, metric_value(m.type, demand)) for m in policy.metrics if m.counted]
     filled = (replicas_for(v, m, utilization) for m, v in values if not isinstance(v, Unavailable))
-    return min(max(filled, default=0), policy.highest)
+    return min(max(filled, default=0), policy.effective_max)
 
 
 def external_recommendations(
     policy: ScalingPolicy, values: Mapping[str, float | LowerBound | Unavailable]
 ) -> list[Recommendation | Unavailable]:
-    """Return what each External metric asks for: `ceil(value / target)`, the target as it stands.
+    """Return the recommendation of each External metric: `ceil(value / target)`.
 
-    `values` are by the metric's label; a value no replica count follows from is `Unavailable`. A lower
-    bound gives both, a need that may raise the count and `Unavailable`, which keeps it from falling.
+    `values` are by the metric's label. An invalid value gives `Unavailable`. A lower bound gives both: a
+    recommendation that may raise the count, and `Unavailable`, which prevents a scale-down.
     """
-    needs: list[Recommendation | Unavailable] = []
+    found: list[Recommendation | Unavailable] = []
     for metric in policy.metrics:
         if metric.type is not MetricType.EXTERNAL:
             continue
-        value = values.get(metric.label, _NOT_ASKED)
+        value = values.get(metric.label, _PENDING)
         if isinstance(value, LowerBound):
             partial = value.missing
-            needs.append(replace(partial, message=f"{metric.label}: {partial.message}"))
+            found.append(replace(partial, message=f"{metric.label}: {partial.message}"))
             value = value.value
         if isinstance(value, Unavailable):
-            needs.append(replace(value, message=f"{metric.label}: {value.message}"))
+            found.append(replace(value, message=f"{metric.label}: {value.message}"))
         elif not (math.isfinite(value) and value >= 0):
-            message = f"{metric.label} reads {value}, from which no count follows."
-            needs.append(Unavailable("InvalidMetric", message))
+            message = f"{metric.label} is {value}: a value must be finite and at least 0."
+            found.append(Unavailable("InvalidMetric", message))
         else:
-            worth = value / metric.target
-            count = whole(worth)
-            text = (
-                f"{metric.label} of {figure(value)} needs {count} at {figure(metric.target)} each"
+            demand_in_replicas = value / metric.target
+            count = whole(demand_in_replicas)
+            text = f"{metric.label} is {figure(value)} and needs {count} at {figure(metric.target)} per replica"
+            found.append(
+                Recommendation(
+                    count,
+                    DecisionReason.EXTERNAL_METRIC,
+                    text,
+                    within_tolerance(demand_in_replicas),
+                )
             )
-            needs.append(
-                Recommendation(count, DecisionReason.EXTERNAL_METRIC, text, within_tolerance(worth))
-            )
-    return needs
+    return found
 
 
-_NOT_ASKED = Unavailable("Pending", "Prometheus has not answered yet.")
+_PENDING = Unavailable("Pending", "Prometheus has not answered yet: wait for the first query.")
 
 
 def clause(value: float, metric: MetricTarget, utilization: float, need: int) -> str:
-    """Return "12.4 requests/s need 5 at 70 % of 4 each"."""
+    """Return "12.4 requests/s need 5 at 70% of 4 per replica"."""
     share = (
         f"{figure(metric.target)}"
         if metric.type is MetricType.QUEUE_LENGTH
         else f"{utilization:.0%} of {figure(metric.target)}"
     )
-    return f"{figure(value)} {_UNITS[metric.type]} need {need} at {share} each"
+    return f"{figure(value)} {_UNITS[metric.type]} need {need} at {share} per replica"
 
 
 def backlog_recommendation(
@@ -167,48 +170,50 @@ def backlog_recommendation(
     seats: int,
     lead_seconds: float = 0.0,
 ) -> Recommendation | None:
-    """Return what a queue that will not drain by itself asks for, None without one.
+    """Return the recommendation for a queue that does not drain by itself, None without one.
 
-    While no completions were seen, pods that are still starting are the answer to the backlog
-    already: more are asked for only once all of them serve. The time to drain is at least the
-    lead time, up to a bound: a replica that comes after the queue has gone is of no use.
+    Without completions, the pods that are starting are the answer to the backlog already: more are
+    recommended only once all of them serve. The time to drain is at least the lead time, up to a
+    bound: a replica that starts after the queue is empty has no effect.
     """
     waiting = demand.queued
     if not (math.isfinite(waiting) and waiting > 0):
         return None
-    if not demand.oldest_wait_seconds >= policy.backlog_patience_seconds:
+    if not demand.oldest_wait_seconds >= policy.backlog_threshold_seconds:
         return None
     busy = demand.in_flight if math.isfinite(demand.in_flight) else 0.0
     seated = whole((busy + waiting) / max(1, seats))
-    wait = f"{waiting:.0f} requests wait, the oldest for {demand.oldest_wait_seconds:.0f} s"
-    finished = demand.completed_per_replica
+    wait = f"{waiting:.0f} requests are queued, the oldest for {demand.oldest_wait_seconds:.0f} s"
+    completed = demand.completed_per_replica
     arrivals = metric_value(MetricType.REQUESTS_PER_SECOND, demand)
-    if _positive(finished) and not isinstance(arrivals, Unavailable):
+    if _positive(completed) and not isinstance(arrivals, Unavailable):
         drain_seconds = max(policy.backlog_drain_seconds, drain_horizon(lead_seconds))
         rate = arrivals + waiting / drain_seconds
-        draining = whole(rate / finished)
+        draining = whole(rate / completed)
         if draining < seated:
             text = (
-                f"{wait}; with {figure(arrivals)} requests/s arriving and {figure(finished)} "
-                f"finished by a replica each second, {draining} drain them in "
+                f"{wait}; at {figure(arrivals)} requests/s arriving and {figure(completed)} "
+                f"requests/s completed per replica, {draining} replicas drain the queue in "
                 f"{drain_seconds:.0f} s"
             )
             return Recommendation(draining, DecisionReason.QUEUE_BACKLOG, text)
     elif ready < current:
-        text = f"{wait} while {current - ready} of {current} replicas start"
+        text = f"{wait}, and {current - ready} of {current} replicas are starting"
         return Recommendation(min(current, seated), DecisionReason.QUEUE_BACKLOG, text)
-    return Recommendation(seated, DecisionReason.QUEUE_BACKLOG, f"{wait}; {seated} seat them all")
+    return Recommendation(
+        seated, DecisionReason.QUEUE_BACKLOG, f"{wait}; {seated} have a seat for each request"
+    )
 
 
 def whole(replicas: float) -> int:
     """Round up; a hair above a whole number is that number."""
-    # A maximum is far below this; it keeps a quotient that overflowed countable.
+    # The bound keeps an overflowed quotient finite; every maximum is far below it.
     return math.ceil(min(replicas, 1e9) - 1e-9)
 
 
-def within_tolerance(worth: float) -> int:
-    """Return the highest count that `worth` replicas' worth of demand lies within a tenth of."""
-    return math.floor(min(worth, 1e9) / (1 - TOLERANCE) + 1e-9)
+def within_tolerance(demand_in_replicas: float) -> int:
+    """Return the highest count of whose planned load the demand is at least 90 %."""
+    return math.floor(min(demand_in_replicas, 1e9) / (1 - TOLERANCE) + 1e-9)
 
 
 def _positive(value: float | Unavailable) -> TypeGuard[float]:
@@ -216,7 +221,19 @@ def _positive(value: float | Unavailable) -> TypeGuard[float]:
 
 
 def figure(value: float) -> str:
-    """Return a figure as people write it: three digits that matter, no exponent."""
+    """Return a figure with about three significant digits and no exponent."""
     if value >= 100 or value == round(value):
         return f"{value:.0f}"
     return f"{value:.1f}" if value >= 10 else f"{value:.2f}"
+
+
+def count_of(replicas: int) -> str:
+    """Return "1 replica", "2 replicas"."""
+    return f"{replicas} replica" if replicas == 1 else f"{replicas} replicas"
+
+
+def duration(seconds: float) -> str:
+    """Return "45 s", "15 min"; minutes where they are exact, or for a quarter of an hour and more."""
+    if seconds >= 900 or (seconds >= 120 and seconds % 60 == 0):
+        return f"{seconds / 60:.0f} min"
+    return f"{seconds:.0f} s"

@@ -1,8 +1,8 @@
-"""What a scaling decision remembers of the ones before it.
+"""State of one resource's scaling between two decisions.
 
-Everything in it lives in memory only. A restarted operator knows nothing, and the empty history
-is built so that knowing nothing never lowers a count: the count that is found stands as a
-recommendation of that moment, and a full window has to pass before anything lower is believed.
+The state is in memory only. After a restart it is empty, and an empty state never lowers a count: the
+count found at the start is a recommendation of that moment, and the count may fall only after a full
+scale-down window.
 """
 
 from collections.abc import Mapping, Sequence
@@ -14,107 +14,122 @@ from r1_operator.plan.scaling.hpa_simulation import HpaState
 from r1_operator.plan.scaling.latency_objectives import LatencyMemory
 from r1_operator.plan.scaling.policy import RateLimit, ScalingPolicy
 from r1_operator.plan.scaling.rate_limits import (
-    Noted,
     ReplicaChange,
-    note_highest,
-    note_lowest,
+    TimedCount,
     recent,
+    record_highest,
+    record_lowest,
 )
 
 LOOK_BACK_SECONDS = 3600.0
-"""No demand is remembered for longer."""
+"""Retention of recent peaks."""
+
+
+@dataclass(frozen=True, slots=True)
+class RecentPeakFloor:
+    """Replicas that the peak of the last `seconds` filled; a replica takes `lead_seconds` to start."""
+
+    replicas: int = 0
+    seconds: float = 0.0
+    lead_seconds: float = 0.0
+
+
+NO_FLOOR = RecentPeakFloor()
 
 
 @dataclass(frozen=True, slots=True)
 class ScalingState:
-    """The memory of one resource's scaling; `History()` is that of a fresh start.
+    """State of one resource's scaling; `ScalingState()` is that of a fresh start.
 
-    `since`: first decision; `active_at`: when demand was last seen (or could not be ruled out);
-    `highest`: the counts that were no reason to go below, `lowest`: what was recommended, both as
-    staircases; `changes`: counts that were changed; `risen_at`: when one last rose;
-    `filled`: the replicas that the demand that came just filled, a staircase too;
-    `promised_since`: since when the forecast has asked for more than demand came to need;
-    `allowance`: what it may still spend; `latency`: what each latency metric remembers, by its label; `capacity`: what a replica was seen
-    to finish.
+    Times are seconds of the clock that `decide` is called with.
+
+    - `started_at`: first decision; `last_active_at`: last time with demand, or with demand unknown.
+    - `highest_recommendations`: floors for the scale-down window, `lowest_recommendations`: counts for
+      the scale-up window, both as monotone queues.
+    - `changes`: changes of the count; `last_scale_up_at`: the last increase.
+    - `recent_peaks`: replicas that demand filled completely, a monotone queue.
+    - `hpa`: the simulated HorizontalPodAutoscaler.
+    - `overforecast_since`: since when the forecast has exceeded the need that demand showed.
+    - `forecast_budget`: what the forecast may still add.
+    - `latency`: state of each latency metric by label; `capacity`: measured capacity of a replica.
     """
 
-    since: float | None = None
-    active_at: float = 0.0
-    highest: tuple[Noted, ...] = ()
-    lowest: tuple[Noted, ...] = ()
+    started_at: float | None = None
+    last_active_at: float = 0.0
+    highest_recommendations: tuple[TimedCount, ...] = ()
+    lowest_recommendations: tuple[TimedCount, ...] = ()
     changes: tuple[ReplicaChange, ...] = ()
-    risen_at: float | None = None
-    filled: tuple[Noted, ...] = ()
-    reactive: HpaState | None = None
-    promised_since: float | None = None
-    allowance: ForecastBudget = field(default_factory=ForecastBudget)
+    last_scale_up_at: float | None = None
+    recent_peaks: tuple[TimedCount, ...] = ()
+    hpa: HpaState | None = None
+    overforecast_since: float | None = None
+    forecast_budget: ForecastBudget = field(default_factory=ForecastBudget)
     latency: Mapping[str, LatencyMemory] = field(default_factory=dict)
     capacity: LearnedCapacity = field(default_factory=LearnedCapacity)
 
     def started(self, now: float, current: int) -> "ScalingState":
-        """Begin to watch at the first decision."""
-        if self.since is not None:
+        """Start the windows at the first decision."""
+        if self.started_at is not None:
             return self
-        found = (Noted(now, current),)
-        return replace(self, since=now, active_at=now, highest=found)
+        initial = (TimedCount(now, current),)
+        return replace(self, started_at=now, last_active_at=now, highest_recommendations=initial)
 
     def interrupted(self, now: float, current: int) -> "ScalingState":
-        """Begin to watch again after a time without decisions: a full window has to pass anew."""
-        if self.since is None:
+        """Restart the windows after a time without decisions."""
+        if self.started_at is None:
             return self
-        highest = note_highest(self.highest, now, current)
-        return replace(self, since=now, active_at=now, highest=highest)
+        highest = record_highest(self.highest_recommendations, now, current)
+        return replace(self, started_at=now, last_active_at=now, highest_recommendations=highest)
 
-    def noted(
-        self, now: float, replicas: int, kept: int, *, active: bool, policy: ScalingPolicy
+    def with_recommendation(
+        self, now: float, replicas: int, hold_floor: int, *, active: bool, policy: ScalingPolicy
     ) -> "ScalingState":
-        """Remember a recommendation and the count that was no reason to go below.
+        """Record a recommendation and the count that it does not allow to fall below.
 
-        What no window reaches back to any more is forgotten.
+        Entries that are older than their window are dropped.
         """
         down, up = policy.down.stabilization_window_seconds, policy.up.stabilization_window_seconds
+        highest = record_highest(self.highest_recommendations, now, max(replicas, hold_floor))
+        lowest = record_lowest(self.lowest_recommendations, now, replicas)
         return replace(
             self,
-            active_at=now if active else self.active_at,
-            highest=recent(note_highest(self.highest, now, max(replicas, kept)), now, down),
-            lowest=recent(note_lowest(self.lowest, now, replicas), now, up),
+            last_active_at=now if active else self.last_active_at,
+            highest_recommendations=recent(highest, now, down),
+            lowest_recommendations=recent(lowest, now, up),
         )
 
-    def met(self, now: float, filled: int) -> "ScalingState":
-        """Remember how many replicas the demand at hand just fills."""
-        noted = note_highest(self.filled, now, filled)
-        return replace(self, filled=recent(noted, now, LOOK_BACK_SECONDS))
+    def with_demand(self, now: float, replicas: int) -> "ScalingState":
+        """Record how many replicas the current demand fills completely."""
+        peaks = record_highest(self.recent_peaks, now, replicas)
+        return replace(self, recent_peaks=recent(peaks, now, LOOK_BACK_SECONDS))
 
-    def most_filled(self, now: float, seconds: float) -> int:
-        """Return the most replicas that demand just filled within the last `seconds`."""
-        return next((n.replicas for n in self.filled if now - n.at < seconds), 0)
+    def recent_peak(self, now: float, seconds: float) -> int:
+        """Return the most replicas that demand filled completely within the last `seconds`."""
+        return next((one.replicas for one in self.recent_peaks if now - one.at < seconds), 0)
 
-    def decided(
+    def with_decision(
         self,
         now: float,
         by: int,
         policy: ScalingPolicy,
         *,
-        promised_since: float | None,
-        reactive: HpaState | None,
+        overforecast_since: float | None,
+        hpa: HpaState | None,
     ) -> "ScalingState":
-        """Remember how a decision ended.
-
-        A change of the count is kept for as long as a rate limit may ask about it.
-        """
+        """Record the change of the count; changes stay as long as a rate limit counts them."""
         longest = max(_period(policy.up.limits), _period(policy.down.limits))
-        kept = tuple(change for change in self.changes if now - change.at < longest)
+        changes = tuple(change for change in self.changes if now - change.at < longest)
         return replace(
             self,
-            changes=(*kept, ReplicaChange(now, by)) if by else kept,
-            risen_at=now if by > 0 else self.risen_at,
-            promised_since=promised_since,
-            reactive=reactive,
+            changes=(*changes, ReplicaChange(now, by)) if by else changes,
+            last_scale_up_at=now if by > 0 else self.last_scale_up_at,
+            overforecast_since=overforecast_since,
+            hpa=hpa,
         )
 
-    def watched_for(self, now: float) -> float:
-        """Return for how many seconds decisions have been made."""
-        return 0.0 if self.since is None else now - self.since
+    def observed_seconds(self, now: float) -> float:
+        """Return the seconds since the first decision."""
+        return 0.0 if self.started_at is None else now - self.started_at
 
 
 def _period(limits: Sequence[RateLimit]) -> float:

@@ -1,12 +1,11 @@
-"""What a decision came to, once time has shown it: beside a plain autoscaler on the same demand.
+"""Score of past decisions beside a simulated HorizontalPodAutoscaler on the same demand.
 
-A decision stands until the next one that moves the count. Over that time the counts asked for are
-what is paid, and what serves is the lowest count of the last lead: a replica serves once it has
-been asked for through a whole start-up. The same is done to the counts that the imagined
-HorizontalPodAutoscaler of `counterfactual.py` asked for, so that both start their replicas alike.
-A service is overloaded while its load is worth more replicas, each taken as full, than serve.
+A decision lasts until the next one that changes the count. During that time the requested replicas are
+paid for. The serving replicas are the lowest count within the last lead time, because a replica serves
+after a whole start-up. The counts of the simulated HorizontalPodAutoscaler (`hpa_simulation.py`) are
+treated alike. A service is overloaded while its demand in fully used replicas exceeds those that serve.
 
-Pure, over the JSON of the decision book: it may be asked about old decisions at any time.
+Pure, over the JSON of the decision history: old decisions can be scored at any time.
 """
 
 from __future__ import annotations
@@ -23,53 +22,54 @@ ASSUMED_LEAD_SECONDS = 60.0
 
 @dataclass(frozen=True, slots=True)
 class Score:
-    """Over `seconds`: replica-seconds less than the plain autoscaler's (negative: more), and for
-    how long either was overloaded (None while the load was not known)."""
+    """Score over `seconds`: replica-seconds saved against the HorizontalPodAutoscaler (negative: more),
+    and overload of both in seconds (None: the load was unknown)."""
 
     seconds: float
     saved_replica_seconds: float
     overload_seconds: float | None
-    reactive_overload_seconds: float | None
+    hpa_overload_seconds: float | None
 
     @property
     def message(self) -> str:
-        """One clause for people."""
+        """The score as one clause."""
         saved = self.saved_replica_seconds
+        than = "as" if saved == 0 else "than"
         what = "as many" if saved == 0 else f"{abs(saved):.0f} {'fewer' if saved > 0 else 'more'}"
-        text = f"{what} replica-seconds than a plain autoscaler in {self.seconds:.0f} s"
-        if self.overload_seconds is None or self.reactive_overload_seconds is None:
-            return f"{text}; the load was not known"
-        ours, its = self.overload_seconds, self.reactive_overload_seconds
-        return f"{text}; overloaded for {ours:.0f} s, it for {its:.0f} s"
+        text = f"{what} replica-seconds {than} a HorizontalPodAutoscaler in {self.seconds:.0f} s"
+        if self.overload_seconds is None or self.hpa_overload_seconds is None:
+            return f"{text}; the load was unknown"
+        ours, hpa = self.overload_seconds, self.hpa_overload_seconds
+        return f"{text}; overloaded for {ours:.0f} s (HorizontalPodAutoscaler: {hpa:.0f} s)"
 
     def to_json(self) -> dict[str, Json]:
-        """Return the figures and the clause."""
+        """Return the figures and the message."""
         return {
             "seconds": self.seconds,
             "savedReplicaSeconds": self.saved_replica_seconds,
             "overloadSeconds": self.overload_seconds,
-            "reactiveOverloadSeconds": self.reactive_overload_seconds,
+            "hpaOverloadSeconds": self.hpa_overload_seconds,
             "message": self.message,
         }
 
 
 @dataclass(frozen=True, slots=True)
 class _Moment:
-    """From `at` on, until the next: counts asked for and serving, ours and the imagined ones."""
+    """Counts from `at` until the next decision: requested and serving, ours and the HPA's."""
 
     at: float
     count: int
     serving: int
-    imagined: int | None
-    imagined_serving: int | None
-    worth: float | None
+    hpa: int | None
+    hpa_serving: int | None
+    demand_in_replicas: float | None
 
 
 def score(decisions: Sequence[Mapping[str, Any]]) -> list[Score | None]:
-    """Return the score of each decision (oldest first, as the book has them).
+    """Return the score of each decision, oldest first.
 
-    None for one that kept the count, which belongs to the one before; for one that has not stood
-    for its lead yet; and while the imagined autoscaler had seen no demand.
+    None for a decision that kept the count (it belongs to the one before), for one younger than its
+    lead time, and while the simulated HorizontalPodAutoscaler had no demand.
     """
     moments = _moments(decisions)
     moves = [
@@ -89,40 +89,40 @@ def score(decisions: Sequence[Mapping[str, Any]]) -> list[Score | None]:
 def _moments(decisions: Sequence[Mapping[str, Any]]) -> list[_Moment]:
     found: list[_Moment] = []
     for decision in decisions:
-        at, count, imagined = decision["at"], decision["replicas"], decision.get("reactive")
+        at, count, hpa = decision["at"], decision["replicas"], decision.get("hpaReplicas")
         since = at - _lead(decision)
         # The count in force when the lead began, and every one since.
         within = [one for one, after in pairwise(found) if after.at > since]
         within += found[-1:]
         serving = min([decision["current"], count, *(one.count for one in within)])
-        if imagined is None:
-            imagined_serving = None
+        if hpa is None:
+            hpa_serving = None
         else:
-            past = [one.imagined for one in within if one.imagined is not None]
-            imagined_serving = min([imagined, *past])
-        worth = decision["inputs"].get("demandInReplicas")
-        found.append(_Moment(at, count, serving, imagined, imagined_serving, worth))
+            past = [one.hpa for one in within if one.hpa is not None]
+            hpa_serving = min([hpa, *past])
+        demand_in_replicas = decision["inputs"].get("demandInReplicas")
+        found.append(_Moment(at, count, serving, hpa, hpa_serving, demand_in_replicas))
     return found
 
 
 def _over(moments: Sequence[_Moment]) -> Score | None:
-    saved = ours = its = seconds = known = 0.0
+    saved = ours = theirs = seconds = known = 0.0
     for moment, after in pairwise(moments):
         lasted = after.at - moment.at
-        if moment.imagined is None or moment.imagined_serving is None:
+        if moment.hpa is None or moment.hpa_serving is None:
             return None
         seconds += lasted
-        saved += (moment.imagined - moment.count) * lasted
-        if moment.worth is None:
+        saved += (moment.hpa - moment.count) * lasted
+        if moment.demand_in_replicas is None:
             continue
         known += lasted
-        ours += lasted if moment.worth > moment.serving else 0.0
-        its += lasted if moment.worth > moment.imagined_serving else 0.0
+        ours += lasted if moment.demand_in_replicas > moment.serving else 0.0
+        theirs += lasted if moment.demand_in_replicas > moment.hpa_serving else 0.0
     if known == 0:
         return Score(seconds, saved, None, None)
-    return Score(seconds, saved, ours, its)
+    return Score(seconds, saved, ours, theirs)
 
 
 def _lead(decision: Mapping[str, Any]) -> float:
-    lead = decision["inputs"].get("lead")
+    lead = decision["inputs"].get("leadTime")
     return float(lead["seconds"]) if lead else ASSUMED_LEAD_SECONDS

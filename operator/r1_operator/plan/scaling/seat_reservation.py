@@ -1,20 +1,19 @@
-"""How many seats to keep free for classes with a promise: what a decision tells the gateways.
+"""Seats that the gateways reserve for priority classes with an SLO target.
 
-A gateway holds seats back by itself, from what it saw itself (`r1_gateway.admission.seat_reservation`). A decision
-knows more: the arrivals at all gateways, and which replicas are about to go. So it reckons the same
-reserve on that:
+A gateway reserves seats from its own arrivals (`r1_gateway.admission.seat_reservation`). A decision also
+knows the arrivals at all gateways and the replicas that are about to stop, and computes the same reserve
+from them:
 
-- urgent arrivals (rate `a`) take seats out of a reserve of `n`, freed ones (rate `r`, the seats over
-  the time that each is held) go back into it first. The seats that are missing are the customers of
-  an M/M/1 queue: an urgent request still has none after `w` seconds with probability
-  `(a/r)^n exp(-r w)`, and `n` is the smallest that makes this one in a thousand. `w` is half of the
-  promise; the rest of it is the prefill's.
-- each gateway has its own share of every replica's seats and lends none, so the reserve is reckoned
-  for one gateway's share and counted once for each.
-- when replicas go, the larger reserve of before and after holds, before they are gone. When replicas
-  come, their seats count when they are there.
+- Urgent arrivals (rate `a`) take seats out of a reserve of `n`. Released seats (rate `r`: the seats over
+  the time that a request holds one) return to it first. The missing seats are the customers of an M/M/1
+  queue: an urgent request still waits after `w` seconds with probability `(a/r)^n exp(-r w)`, and `n` is
+  the smallest for which this is one in a thousand. `w` is half of the SLO target; prefill takes the rest.
+- Each gateway has its own share of every replica's seats. So the reserve is computed for one gateway's
+  share and counted once per gateway.
+- Before a scale-down the larger reserve of before and after applies. New replicas count once their seats
+  exist.
 
-Never more than half of a pool: whoever may use one at all must get on in it.
+A reserve is at most half of a pool, so that less urgent classes still get seats.
 """
 
 import math
@@ -28,19 +27,19 @@ from r1_operator.plan.unavailable import Unavailable
 
 MISSES = 0.001
 WAIT_SHARE = 0.5
-"""Part of a promised time to first token that may be spent waiting for a seat."""
+"""Part of an SLO target (time to first token) that may be spent waiting for a seat."""
 
 
 class ReservationReason(StrEnum):
-    """Why so many seats: what came lately, or replicas that are about to go."""
+    """Cause of a reservation's size: recent arrivals, or replicas that are about to stop."""
 
     ARRIVALS = "Arrivals"
-    SEATS_LEAVE = "SeatsLeave"
+    PENDING_SCALE_DOWN = "PendingScaleDown"
 
 
 @dataclass(frozen=True, slots=True)
 class ClassReservation:
-    """Seats to keep free for a class and those above it, at every gateway and in all."""
+    """Seats reserved for a class and those above it, per gateway and in total."""
 
     name: ClassName
     per_gateway: int
@@ -51,106 +50,109 @@ class ClassReservation:
 
 @dataclass(frozen=True, slots=True)
 class ReservationInput:
-    """What a reserve is reckoned from.
+    """Inputs of a reservation.
 
-    `promises` are times to first token by class (seconds). `replicas` is the count decided, `ready`
-    how many serve now.
+    `slo_targets`: time to first token by class (seconds). `replicas`: the decided count, `ready`: pods
+    that serve now.
     """
 
-    urgency: ClassArrivals
-    promises: Mapping[ClassName, float]
+    class_arrivals: ClassArrivals
+    slo_targets: Mapping[ClassName, float]
     ready: int
     replicas: int
 
     @property
     def seats_after(self) -> int:
-        """Seats that are left once those replicas are gone that are about to go."""
+        """Seats after the decided scale-down."""
         if self.ready <= 0 or self.replicas >= self.ready:
-            return self.urgency.seats
-        return self.urgency.seats * self.replicas // self.ready
+            return self.class_arrivals.seats
+        return self.class_arrivals.seats * self.replicas // self.ready
 
 
 def reservation_of(
-    urgency: ClassArrivals | Unavailable | None,
-    promises: Mapping[ClassName, float],
+    class_arrivals: ClassArrivals | Unavailable | None,
+    slo_targets: Mapping[ClassName, float],
     ready: int,
     replicas: int,
 ) -> tuple[ClassReservation, ...] | Unavailable | None:
-    """Return what a decision for `replicas` says about seats; as little as is known of the load."""
-    if urgency is None or isinstance(urgency, Unavailable):
-        return urgency
-    return plan_seat_reservation(ReservationInput(urgency, promises, ready, replicas))
+    """Return the reservations for `replicas`, or why the arrivals are unknown."""
+    if class_arrivals is None or isinstance(class_arrivals, Unavailable):
+        return class_arrivals
+    return plan_seat_reservation(ReservationInput(class_arrivals, slo_targets, ready, replicas))
 
 
-def plan_seat_reservation(situation: ReservationInput) -> tuple[ClassReservation, ...]:
-    """Return the seats to keep free for each class with a promise that has somebody below it."""
-    held: list[ClassReservation] = []
+def plan_seat_reservation(inputs: ReservationInput) -> tuple[ClassReservation, ...]:
+    """Return the reservation of each class that has an SLO target and a class below it."""
+    reservations: list[ClassReservation] = []
     names = tuple(ClassName)
     for count, name in enumerate(names[:-1], start=1):
-        if situation.promises.get(name, 0.0) > 0.0:
-            held.append(_for_class(situation, name, names[:count]))
-    return tuple(held)
+        if inputs.slo_targets.get(name, 0.0) > 0.0:
+            reservations.append(_for_class(inputs, name, names[:count]))
+    return tuple(reservations)
 
 
-def reserve(arrivals: float, window: float, seats: float, held_seconds: float | None) -> int:
+def reserve(arrivals: float, window: float, seats: float, seat_seconds: float | None) -> int:
     """Return the reserve of one pool (module docstring): rates per second, times in seconds.
 
-    `window` is how long an urgent request may wait. One seat while nobody knows how long it is held.
+    `window`: how long an urgent request may wait. `seat_seconds`: how long a request holds its seat;
+    while it is unknown (None) the reserve is one seat.
     """
     if arrivals * window < MISSES or seats < 2:
         return 0
-    if held_seconds is None:
+    if seat_seconds is None:
         return 1
-    if held_seconds <= 0:
+    if seat_seconds <= 0:
         return 0
     half = int(seats) // 2
-    releases = seats / held_seconds
-    too_likely = -math.log(MISSES) - releases * window
-    if too_likely <= 0.0:
+    releases = seats / seat_seconds
+    excess = -math.log(MISSES) - releases * window
+    if excess <= 0.0:
         return 0
     if arrivals >= releases:
         return half
-    return min(math.ceil(too_likely / math.log(releases / arrivals)), half)
+    return min(math.ceil(excess / math.log(releases / arrivals)), half)
 
 
 def _for_class(
-    situation: ReservationInput, name: ClassName, urgent: Sequence[ClassName]
+    inputs: ReservationInput, name: ClassName, urgent: Sequence[ClassName]
 ) -> ClassReservation:
-    urgency = situation.urgency
-    promised = [one for one in urgent if situation.promises.get(one, 0.0) > 0.0]
-    arrivals = sum(urgency.arrivals.get(one, 0.0) for one in promised)
-    window = WAIT_SHARE * min(situation.promises[one] for one in promised)
-    gateways = max(1, urgency.gateways)
+    observed = inputs.class_arrivals
+    with_target = [one for one in urgent if inputs.slo_targets.get(one, 0.0) > 0.0]
+    arrivals = sum(observed.arrivals.get(one, 0.0) for one in with_target)
+    window = WAIT_SHARE * min(inputs.slo_targets[one] for one in with_target)
+    gateways = max(1, observed.gateways)
 
     def share(seats: int) -> int:
-        return reserve(arrivals / gateways, window, seats / gateways, urgency.held_seconds)
+        return reserve(arrivals / gateways, window, seats / gateways, observed.seat_seconds)
 
-    now, after = share(urgency.seats), share(situation.seats_after)
-    kept = max(now, after)
-    reason = ReservationReason.SEATS_LEAVE if after > now else ReservationReason.ARRIVALS
-    words = _message(situation, name, promised, kept * gateways, arrivals, reason)
-    return ClassReservation(name, kept, kept * gateways, reason, words)
+    now, after = share(observed.seats), share(inputs.seats_after)
+    per_gateway = max(now, after)
+    seats = per_gateway * gateways
+    pending = after > now
+    reason = ReservationReason.PENDING_SCALE_DOWN if pending else ReservationReason.ARRIVALS
+    message = _message(inputs, name, with_target, seats, arrivals, reason)
+    return ClassReservation(name, per_gateway, seats, reason, message)
 
 
 def _message(
-    situation: ReservationInput,
+    inputs: ReservationInput,
     name: ClassName,
-    promised: Sequence[ClassName],
-    kept: int,
+    with_target: Sequence[ClassName],
+    seats: int,
     arrivals: float,
     reason: ReservationReason,
 ) -> str:
-    urgency = situation.urgency
-    milliseconds = situation.promises[name] * 1000
-    who = " and ".join(one.value for one in promised)
+    observed = inputs.class_arrivals
+    milliseconds = inputs.slo_targets[name] * 1000
+    classes = " and ".join(one.value for one in with_target)
     text = (
-        f"{kept} of {urgency.seats} seats stay free for {name.value} ({milliseconds:.0f} ms): "
-        f"{who} came {arrivals:.3g} times a second"
+        f"{seats} of {observed.seats} seats are reserved for {name.value} "
+        f"(TTFT target {milliseconds:.0f} ms): {classes} requests arrive at {arrivals:.3g} per second"
     )
-    if urgency.held_seconds is not None:
-        text += f", a seat is held for {urgency.held_seconds:.3g} s"
-    if urgency.gateways > 1:
-        text += f", at {urgency.gateways} gateways"
-    if reason is ReservationReason.SEATS_LEAVE:
-        text += f"; {urgency.seats - situation.seats_after} seats are about to go"
+    if observed.seat_seconds is not None:
+        text += f", a request holds its seat for {observed.seat_seconds:.3g} s"
+    if observed.gateways > 1:
+        text += f", {observed.gateways} gateways share the seats"
+    if reason is ReservationReason.PENDING_SCALE_DOWN:
+        text += f"; a scale-down is about to remove {observed.seats - inputs.seats_after} seats"
     return f"{text}."

@@ -1,8 +1,8 @@
-"""How often each class comes, and how long a seat is held: what a reserve of seats rests on.
+"""Arrival rates by priority class and seat holding time, the inputs of seat reservations.
 
-The gateways count arrivals by class since their own start; the rates here decay over half a minute,
-as the gateways' own do, so that both reckon alike on the same load. How long a seat is held they
-measure themselves.
+The gateways count arrivals by class since their own start. The rates here decay over half a minute, as
+the gateways' own rates do, so both get the same result on the same load. The gateways measure how long
+a request holds its seat.
 """
 
 import math
@@ -19,28 +19,28 @@ MEMORY_SECONDS = 30.0
 
 @dataclass(frozen=True, slots=True)
 class ClassArrivals:
-    """What the classes of one resource ask for, over all its gateways.
+    """Arrivals of one resource over all its gateways.
 
-    `arrivals` are requests/s by class; `held_seconds` is how long a request holds its seat (None:
-    nothing has ended yet); `seats` are those on ready pods; `gateways` share them equally.
+    `arrivals`: requests/s by class. `seat_seconds`: how long a request holds its seat (None: no request
+    has completed yet). `seats`: seats on ready pods, which `gateways` share equally.
     """
 
     arrivals: Mapping[ClassName, float]
-    held_seconds: float | None
+    seat_seconds: float | None
     seats: int
     gateways: int
 
 
 @dataclass(slots=True)
 class _Series:
-    """The newest sample, and the rates as of the last arrival, `silence` seconds before it."""
+    """The newest sample, and the rates at the last arrival, `silence` seconds before it."""
 
     newest: CounterSample
     arrivals: dict[ClassName, float]
     silence: float = 0.0
 
     def rate(self, name: ClassName) -> float:
-        """Requests/s, faded until the newest sample."""
+        """Return requests/s, decayed to the newest sample."""
         return self.arrivals[name] * math.exp(-self.silence / MEMORY_SECONDS)
 
 
@@ -51,7 +51,7 @@ class ClassArrivalsWindow:
     _series: dict[str, _Series] = field(default_factory=dict)
 
     def observe(self, sample: CounterSample) -> None:
-        """Take in a sample; one with impossible figures, or from before, says nothing."""
+        """Add a sample; invalid and older samples are ignored."""
         if sample.offered_by_class is None or sample.fault() is not None:
             return
         series = self._series.get(sample.gateway)
@@ -65,15 +65,15 @@ class ClassArrivalsWindow:
         series.newest = sample
         series.silence += passed
         if before == sample.offered_by_class:
-            return  # of ten thousand resources most are silent, and silence must cost little
+            return  # most of ten thousand resources are idle, and idle ones must cost little
         decay = math.exp(-series.silence / MEMORY_SECONDS)
         series.silence = 0.0
         for name in ClassName:
-            came = max(0.0, sample.offered_by_class.get(name, 0.0) - before.get(name, 0.0))
-            series.arrivals[name] = series.arrivals[name] * decay + came / MEMORY_SECONDS
+            increase = max(0.0, sample.offered_by_class.get(name, 0.0) - before.get(name, 0.0))
+            series.arrivals[name] = series.arrivals[name] * decay + increase / MEMORY_SECONDS
 
     def read(self, now: float, gateways: Collection[str]) -> ClassArrivals | Unavailable:
-        """Return what is known at `now` (the operator's monotonic clock).
+        """Return the arrivals at `now` (the operator's monotonic clock).
 
         Unavailable where a gateway does not report it.
         """
@@ -86,18 +86,18 @@ class ClassArrivalsWindow:
         ]
         silent = len(gateways) - len(live)
         if not live or silent:
-            said = f"{silent} of {len(gateways)} gateways do not tell what each class asks for."
-            return Unavailable("ClassesUnknown", said)
-        told = [held for one in live if (held := one.newest.held_seconds) is not None]
+            message = f"{silent} of {len(gateways)} gateways do not report arrivals by class."
+            return Unavailable("ClassesUnknown", message)
+        seat_times = [seconds for one in live if (seconds := one.newest.seat_seconds) is not None]
         return ClassArrivals(
             arrivals={name: sum(one.rate(name) for one in live) for name in ClassName},
-            held_seconds=sum(told) / len(told) if told else None,
+            seat_seconds=sum(seat_times) / len(seat_times) if seat_times else None,
             seats=round(sum(series.newest.seats for series in live)),
             gateways=len(live),
         )
 
 
 def _since_start(sample: CounterSample) -> dict[ClassName, float]:
-    """Rates of a gateway seen first: one as young as the memory has counted them all within it."""
+    """Return the rates of a new gateway; its counters are within the memory if it is younger."""
     counted = sample.offered_by_class if age(sample) <= MEMORY_SECONDS else None
     return {name: (counted or {}).get(name, 0.0) / MEMORY_SECONDS for name in ClassName}

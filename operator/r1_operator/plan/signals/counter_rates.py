@@ -1,4 +1,4 @@
-"""Rates out of one gateway's counters, over a window that ends at the newest of them."""
+"""Rates of one gateway's counters over a window that ends at the newest sample."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ _AT = attrgetter("at")
 
 @dataclass(frozen=True, slots=True)
 class CounterPoint:
-    """Counters at a time by the gateway's clock, restarts already added up.
+    """Counters at a time of the gateway's clock, with restarts added up.
 
-    `replica_seconds` is the time that ready replicas were there, summed over them.
+    `replica_seconds`: ready time summed over replicas.
     """
 
     at: float
@@ -28,8 +28,8 @@ class CounterPoint:
 
 @dataclass(frozen=True, slots=True)
 class Rates:
-    """The mean increase of each counter per second over `seconds`; of replica-seconds it is how
-    many replicas were ready.
+    """Mean increase of each counter per second over `seconds`; of replica-seconds this is the mean
+    number of ready replicas.
     """
 
     seconds: float
@@ -43,9 +43,8 @@ class Rates:
 def rates_over(points: Sequence[CounterPoint], seconds: float) -> Rates | None:
     """Return the rates of the last `seconds` of at least one point, in the order of time.
 
-    The window's edge falls between two points: counters are taken as linear between them. A
-    history shorter than the window is taken whole, and None when it is shorter than
-    `SHORTEST_SECONDS`.
+    Counters are linear between the two points around the window's edge. A history shorter than the
+    window is used whole; one shorter than `SHORTEST_SECONDS` gives None.
     """
     oldest, newest = points[0], points[-1]
     edge = max(newest.at - seconds, oldest.at)

@@ -1,17 +1,17 @@
-"""Demand out of the gateways' counters.
+"""Demand from the gateways' counters.
 
-Scaling follows what was *offered* at the door, never what was completed: an under-scaled service
-completes less, which would read as less demand. The gateways publish counters since their own
-start; a window keeps the last minute of them and takes differences.
+Scaling follows the *offered* load, never the completed one: an under-scaled service completes less, which
+would look like less demand. The gateways publish counters since their own start; a window keeps the last
+minute of them and takes differences.
 
-Two clocks are involved and never mixed. Rates use the gateway's time, which does not step when its
-wall clock is set (`gateway_time.py`). Staleness uses the operator's monotonic time (`received_at`). A
-counter that falls, or a new process, is a restart: what it counts since then is all new.
+Two clocks are never mixed. Rates use the gateway's time, which does not step when its wall clock is set
+(`gateway_time.py`). Staleness uses the operator's monotonic time (`received_at`). A counter that falls, or
+a new process, is a restart: all it counts since then is new.
 
-A rate over a minute is late and a rate over ten seconds is noise. Both are taken, and one in
-between: the short ones only with the part that cannot be chance, their lower bound under a
-Poisson count (`rate x (1 - 2 / sqrt(arrivals))`), and the largest of all is the demand. A span
-shorter than the lead is not asked: such a burst is over before a replica could serve it.
+A rate over a minute is late, and a rate over ten seconds is noisy. So the demand is the largest of three
+rates. The rates over 10 s and 30 s count with their lower bound under a Poisson count
+(`rate x (1 - 2 / sqrt(arrivals))`). A span shorter than the lead time is skipped: such a burst ends
+before a new replica could serve it.
 """
 
 import math
@@ -27,17 +27,17 @@ WINDOW_SECONDS = 60.0
 BURST_SECONDS = (10.0, 30.0)
 STALE_SECONDS = 15.0
 _POINTS_PER_WINDOW = 30
-_LARGEST = 2.0**53  # counters beyond it no longer count by ones
+_LARGEST = 2.0**53  # beyond it a float counter cannot increase by one
 _BURST_DEVIATIONS = 2.0
 
 
 @dataclass(frozen=True, slots=True)
 class CounterSample:
-    """What one gateway said about one resource: counters since `started_at` and gauges at `at`.
+    """One gateway's figures of one resource: counters since `started_at` and gauges at `at`.
 
-    Sums over the classes; `queued` counts every request that waits for a seat and `held` those
-    among the waiting that wait for a pod to exist. `started_at` and `at` are the gateway's wall clock
-    (unix seconds), `received_at` is the operator's monotonic time; all in seconds.
+    Sums over the classes. `queued`: requests that wait for a seat; `buffered`: those of them that wait
+    for a first pod. `started_at` and `at`: the gateway's wall clock (unix seconds); `received_at`: the
+    operator's monotonic time (seconds).
     """
 
     gateway: str
@@ -50,21 +50,21 @@ class CounterSample:
     rejected: float
     in_flight: float
     queued: float
-    held: float
+    buffered: float
     oldest_wait_seconds: float
     seats: float
     ready_endpoints: float
     in_flight_by_pod: Mapping[str, float] | None = None
-    """by pod address, without the port; None from a gateway that does not say"""
+    """by pod address without the port; None where the gateway does not report it"""
     offered_by_class: Mapping[ClassName, float] | None = None
-    """the offered requests by class; None from one that does not say"""
-    held_seconds: float | None = None
-    """how long a request holds its seat, lately; None where none has ended, or it is not told"""
+    """offered requests by class; None where the gateway does not report it"""
+    seat_seconds: float | None = None
+    """how long a request holds its seat; None before the first completion or where not reported"""
     uptime: float | None = None
     """seconds since the gateway's start by its monotonic clock; None from an earlier release"""
 
     def fault(self) -> str | None:
-        """Return what is impossible about the figures, None when nothing is."""
+        """Return the invalid figure, None without one."""
         for name in self.__dataclass_fields__:
             value = getattr(self, name)
             if isinstance(value, float | int) and not 0 <= value <= _LARGEST:
@@ -79,11 +79,10 @@ class CounterSample:
 class Demand:
     """Demand on one resource, summed over its gateways.
 
-    Rates are per second; `completed_per_replica` is requests finished a second by one ready
-    replica, which is its capacity while requests have to wait. `missing` names gateways that are
-    known and silent: the figures are then a lower bound, good for scaling up and not for scaling
-    down. `completed` counts what was finished since the gateways were first seen; it falls when
-    one of them leaves.
+    Rates are per second. `completed_per_replica`: completions of one ready replica, which is its
+    capacity while requests are queued. `missing`: known gateways that do not answer; the figures are
+    then a lower bound and may raise a count only. `completed`: completions since the gateways' first
+    samples; it falls when a gateway leaves.
     """
 
     requests_per_second: float | Unavailable
@@ -93,7 +92,7 @@ class Demand:
     oldest_wait_seconds: float
     completed_per_replica: float | Unavailable = 0.0
     rejected_per_second: float | Unavailable = 0.0
-    held: float = 0.0
+    buffered: float = 0.0
     seats: float = 0.0
     missing: tuple[str, ...] = ()
     completed: float | None = None
@@ -101,9 +100,9 @@ class Demand:
 
 @dataclass(slots=True)
 class _Series:
-    """One gateway's counters, restarts already added up, and its newest gauges.
+    """One gateway's counters, with restarts added up, and its newest gauges.
 
-    The points lie on the gateway's time since its first sample.
+    Point times are the gateway's time since its first sample.
     """
 
     newest: CounterSample
@@ -116,8 +115,7 @@ class _Series:
 class DemandWindow:
     """The last `seconds` of every gateway's counters of one resource.
 
-    It keeps at most some thirty points a gateway however often it is fed, so that ten thousand
-    resources fit in memory.
+    It keeps at most about thirty points per gateway, so that ten thousand resources fit in memory.
     """
 
     seconds: float = WINDOW_SECONDS
@@ -126,7 +124,7 @@ class DemandWindow:
     _series: dict[str, _Series] = field(default_factory=dict)
 
     def observe(self, sample: CounterSample) -> None:
-        """Take in a sample; one with impossible figures is remembered as a fault, not as data."""
+        """Add a sample; a sample with invalid figures is stored as a fault."""
         series = self._series.get(sample.gateway)
         fault = sample.fault()
         if fault is not None:
@@ -141,28 +139,28 @@ class DemandWindow:
 
     def _append(self, series: _Series, sample: CounterSample) -> None:
         old, last = series.newest, series.points[-1]
-        passed, fresh = elapsed(old, sample), is_restart(old, sample)
-        if passed <= 0 and not fresh:
+        passed, restarted = elapsed(old, sample), is_restart(old, sample)
+        if passed <= 0 and not restarted:
             return
-        if passed <= 0:  # another process, and no time between the two: nothing to compare
+        if passed <= 0:  # another process at the same time: no difference to take
             series.points = _first_points(sample, self.seconds)
             series.completed_before = sample.completed
         else:
             point = CounterPoint(
                 last.at + passed,
-                last.requests + _increase(old.offered_requests, sample.offered_requests, fresh),
-                last.tokens + _increase(old.offered_tokens, sample.offered_tokens, fresh),
-                last.completed + _increase(old.completed, sample.completed, fresh),
-                last.rejected + _increase(old.rejected, sample.rejected, fresh),
+                last.requests + _increase(old.offered_requests, sample.offered_requests, restarted),
+                last.tokens + _increase(old.offered_tokens, sample.offered_tokens, restarted),
+                last.completed + _increase(old.completed, sample.completed, restarted),
+                last.rejected + _increase(old.rejected, sample.rejected, restarted),
                 last.replica_seconds + old.ready_endpoints * passed,
             )
-            # The newest point moves along until it is far enough from the one before it.
+            # The newest point is replaced until it is far enough from the one before it.
             spacing = self.seconds / _POINTS_PER_WINDOW
             if len(series.points) > 1 and last.at - series.points[-2].at < spacing:
                 series.points[-1] = point
             else:
                 series.points.append(point)
-            # One point at or before the window's start stays, to measure the whole window.
+            # One point at or before the window's start stays, to cover the whole window.
             while len(series.points) > 2 and series.points[1].at <= point.at - self.seconds:
                 del series.points[0]
         series.newest = sample
@@ -173,9 +171,8 @@ class DemandWindow:
     ) -> "Demand | Unavailable":
         """Return the demand at `now` by the operator's monotonic clock.
 
-        `gateways` are the ones that should be heard, when that is known; others that fell silent
-        are forgotten, since a gateway that was scaled away is no gap in the data. `lead_seconds` is
-        how long a replica takes that is asked for now.
+        `gateways`: the expected ones, where known. Other gateways are dropped: a gateway that was scaled
+        down is not missing data. `lead_seconds`: lead time of a replica.
         """
         if gateways is not None:
             for gone in set(self._series) - set(gateways):
@@ -198,7 +195,7 @@ class DemandWindow:
             rejected_per_second=rejected,
             in_flight=sum(sample.in_flight for sample in newest),
             queued=sum(sample.queued for sample in newest),
-            held=sum(sample.held for sample in newest),
+            buffered=sum(sample.buffered for sample in newest),
             seats=sum(sample.seats for sample in newest),  # each gateway has its own share of them
             oldest_wait_seconds=max(sample.oldest_wait_seconds for sample in newest),
             missing=missing,
@@ -208,35 +205,37 @@ class DemandWindow:
     def _rates(
         self, live: Mapping[str, _Series], lead_seconds: float
     ) -> tuple[float | Unavailable, ...]:
-        """Return requests and tokens offered, requests finished by a replica and those rejected."""
+        """Return offered requests and tokens, completions per replica, and rejections, per second."""
         means = [rates_over(series.points, self.seconds) for series in live.values()]
         known = [each for each in means if each is not None]
         if len(known) < len(means):
-            return (_TOO_SHORT,) * 4
+            return (_WARMING_UP,) * 4
         requests = sum(each.requests for each in known)
         tokens = sum(each.tokens for each in known)
         for span in self.burst_seconds:
             if span < lead_seconds:
                 continue
             burst = [rates_over(series.points, span) for series in live.values()]
-            seen = [each for each in burst if each is not None]
-            sure = _sure_share(seen)
-            requests = max(requests, sure * sum(each.requests for each in seen))
-            tokens = max(tokens, sure * sum(each.tokens for each in seen))
-        # Every gateway sees the same pods: the one that saw most of them is the best informed.
+            known_bursts = [each for each in burst if each is not None]
+            certain = _certain_share(known_bursts)
+            requests = max(requests, certain * sum(each.requests for each in known_bursts))
+            tokens = max(tokens, certain * sum(each.tokens for each in known_bursts))
+        # All gateways route to the same pods; the highest count is the most recent one.
         replicas = max(each.replicas for each in known)
         completed = sum(each.completed for each in known)
         return (
             requests,
             tokens,
-            completed / replicas if replicas > 0 else _NOT_SERVED,
+            completed / replicas if replicas > 0 else _NO_READY_REPLICA,
             sum(each.rejected for each in known),
         )
 
     def _nothing(self, now: float, missing: tuple[str, ...]) -> Unavailable:
         faults = [f"{name}: {s.fault}" for name, s in self._series.items() if s.fault is not None]
         if faults:
-            return Unavailable("InvalidSignals", f"Gateway figures are impossible ({faults[0]}).")
+            return Unavailable(
+                "InvalidSignals", f"The gateway reports invalid figures ({faults[0]})."
+            )
         if self._series:
             age = now - max(series.newest.received_at for series in self._series.values())
             return Unavailable(
@@ -246,15 +245,15 @@ class DemandWindow:
         return Unavailable("NoSignals", "No gateway has reported on this resource yet.")
 
 
-_TOO_SHORT = Unavailable(
+_WARMING_UP = Unavailable(
     "WarmingUp", f"A rate needs {SHORTEST_SECONDS:g} s of a gateway's counters."
 )
 
-_NOT_SERVED = Unavailable("NoReadyReplica", "No replica was ready in the window.")
+_NO_READY_REPLICA = Unavailable("NoReadyReplica", "No replica was ready in the window.")
 
 
-def _sure_share(burst: list[Rates]) -> float:
-    """Return which share of a short span's rate cannot be chance, 0 for a handful of arrivals."""
+def _certain_share(burst: list[Rates]) -> float:
+    """Return the share of a short span's rate that is not chance; 0 for few arrivals."""
     arrivals = sum(each.requests * each.seconds for each in burst)
     if arrivals <= _BURST_DEVIATIONS**2:
         return 0.0
@@ -262,10 +261,10 @@ def _sure_share(burst: list[Rates]) -> float:
 
 
 def _first_points(sample: CounterSample, window: float) -> list[CounterPoint]:
-    """Return the points a first sample gives.
+    """Return the points of a first sample.
 
-    A gateway younger than the window counted from zero within it, so its first sample already
-    holds a rate; an older one only gives the point that the next sample is compared with.
+    The counters of a gateway younger than the window started at zero within it, so its first sample
+    gives a rate. An older gateway gives the point that the next sample is compared with.
     """
     point = CounterPoint(
         sample.at,

@@ -1,7 +1,7 @@
 """A forecast as the decision code reads it.
 
-Parsed from the forecaster's answer; whatever is wrong with one (late, negative, not a number,
-looking backwards) makes it `Unavailable` with the reason, and the operator scales on real time.
+Parsed from the forecaster's response. A fault (late, negative, not a number, in the past) makes the
+forecast `Unavailable` with a reason, and the operator scales on real-time demand.
 """
 
 import math
@@ -14,12 +14,12 @@ from r1_operator.plan.unavailable import Unavailable
 
 Quantiles = Mapping[float, float]
 GRACE = 0.25
-"""The share of its lead by which a forecast outlives its validity."""
+"""Grace after the end of a forecast's validity, as a share of its lead time."""
 
 
 @dataclass(frozen=True, slots=True)
 class ForecastGate:
-    """Whether the model's rolling backtest lets it act, and why."""
+    """Whether the model's rolling backtest allows it to act, with the reason."""
 
     acts: bool
     reason: str
@@ -36,11 +36,10 @@ class ReceivedForecastPoint:
 
 @dataclass(frozen=True, slots=True)
 class ReceivedForecast:
-    """Quantiles of `metric` to come, in the metric's unit.
+    """Quantiles of the future `metric`, in its unit.
 
-    `peak_over_lead` are quantiles of the maximum over the next `lead_seconds`: what scaling
-    needs, since a replica asked for now serves from then on. `points` cover the horizon.
-    Times are seconds of the clock that `fault` is asked by.
+    `peak_over_lead`: quantiles of the maximum over the next `lead_seconds`, after which a replica
+    requested now serves. `points` cover the horizon. Times are seconds of the clock of `fault`.
     """
 
     model: str
@@ -53,65 +52,65 @@ class ReceivedForecast:
     metric: MetricType = MetricType.REQUESTS_PER_SECOND
 
     def fault(self, now: float) -> Unavailable | None:
-        """Return why this forecast cannot be used at `now`, None when it can."""
-        # The next answer may be a moment late, and the peak this one speaks of still lies ahead.
+        """Return why this forecast cannot be used at `now`, None if it can."""
+        # The next response may be a little late, and the peak of this one is still ahead.
         if now > self.valid_until + self.lead_seconds * GRACE:
             return Unavailable(
-                "Expired", f"The forecast ran out {now - self.valid_until:.0f} s ago."
+                "Expired", f"The forecast expired {now - self.valid_until:.0f} s ago."
             )
         rows = [self.peak_over_lead, *(point.quantiles for point in self.points)]
         if not self.peak_over_lead or not all(rows):
             return Unavailable("Invalid", "The forecast has no quantiles.")
         if not all(math.isfinite(v) and v >= 0 for row in rows for v in row.values()):
-            return Unavailable("Invalid", "The forecast holds a value that no demand can have.")
+            return Unavailable("Invalid", "The forecast has a negative or non-finite value.")
         if any(point.at <= self.issued_at for point in self.points):
-            return Unavailable("Invalid", "The forecast speaks about a time before it was made.")
+            return Unavailable("Invalid", "The forecast has a point before its issue time.")
         return None
 
 
 def parse_forecast(
-    answer: Mapping[str, object],
+    response: Mapping[str, object],
     lead_seconds: float,
     metric: MetricType = MetricType.REQUESTS_PER_SECOND,
     received_at: float | None = None,
 ) -> ReceivedForecast | Unavailable:
-    """Read the forecaster's JSON answer; anything that does not parse is `Unavailable`.
+    """Parse the forecaster's JSON response; an invalid one is `Unavailable`.
 
-    `received_at` is when the answer came, by the operator's clock: the forecast's times are moved
-    onto that clock, since the forecaster's wall clock can be set. None keeps them as they are.
+    `received_at`: arrival of the response on the operator's clock. The forecast's times are moved onto
+    that clock, because the forecaster's wall clock can be set. None keeps them.
     """
-    if answer.get("state") != "Ready":
+    if response.get("state") != "Ready":
         return Unavailable(
-            str(answer.get("reason", "Failed")), str(answer.get("message", "No forecast."))
+            str(response.get("reason", "Failed")), str(response.get("message", "No forecast."))
         )
     try:
-        gate = _mapping(answer["gate"])
+        gate = _mapping(response["gate"])
         forecast = ReceivedForecast(
-            model=str(answer["model"]),
-            issued_at=_number(answer["issuedAt"]),
-            valid_until=_number(answer["validUntil"]),
+            model=str(response["model"]),
+            issued_at=_number(response["issuedAt"]),
+            valid_until=_number(response["validUntil"]),
             lead_seconds=lead_seconds,
-            peak_over_lead=_quantiles(answer["peakOverLead"]),
+            peak_over_lead=_quantiles(response["peakOverLead"]),
             points=tuple(
                 ReceivedForecastPoint(_number(point["at"]), _quantiles(point["quantiles"]))
-                for point in map(_mapping, _sequence(answer["points"]))
+                for point in map(_mapping, _sequence(response["points"]))
             ),
             gate=ForecastGate(gate["acts"] is True, str(gate["reason"]), str(gate["message"])),
             metric=metric,
         )
-        age = None if "ageSeconds" not in answer else _number(answer["ageSeconds"])
+        age = None if "ageSeconds" not in response else _number(response["ageSeconds"])
     except (KeyError, TypeError, ValueError) as error:
-        return Unavailable("Invalid", f"The forecaster's answer does not parse: {error!r}.")
+        return Unavailable("Invalid", f"The forecaster's response does not parse: {error!r}.")
     return forecast if received_at is None else _received(forecast, age, received_at)
 
 
 def _received(
     forecast: ReceivedForecast, age: float | None, received_at: float
 ) -> ReceivedForecast:
-    """The forecast on the clock of `received_at`; `age` is for how long it had been made then.
+    """Return the forecast on the clock of `received_at`; `age`: its age at that time.
 
-    A forecaster of an earlier release sends no age. Its clock is then believed while the age by it
-    lies within the forecast's validity.
+    A forecaster of an earlier release sends no age. Its own clock then counts while the resulting age is
+    within the forecast's validity.
     """
     validity = forecast.valid_until - forecast.issued_at
     if age is None:

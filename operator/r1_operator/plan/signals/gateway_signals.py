@@ -1,7 +1,7 @@
-"""The gateway's `/signals` answer, read into samples.
+"""Parser of the gateway's `/signals` response.
 
-The answer comes from another process and another release: what does not parse is `Unavailable`
-for the resource it concerns, and the other resources keep their figures.
+The response comes from another process and release. An invalid part makes its resource `Unavailable`;
+the other resources keep their figures.
 """
 
 import math
@@ -14,19 +14,19 @@ from r1_operator.plan.unavailable import Unavailable
 
 
 def read_signals(
-    answer: object, received_at: float
+    response: object, received_at: float
 ) -> dict[str, CounterSample | Unavailable] | Unavailable:
-    """Return one sample per `namespace/name`, per-class figures added up.
+    """Return one sample per `namespace/name`, with the figures of all classes added up.
 
-    `received_at` is the operator's monotonic time at the answer (seconds).
+    `received_at`: the operator's monotonic time at the response (seconds).
     """
     try:
-        whole = _mapping(answer, "the answer")
-        routes = _mapping(whole.get("routes"), "routes")
-        gateway = str(whole["gateway"])
-        started_at = _number(whole.get("startedAt"), "startedAt")
-        at = _number(whole.get("at"), "at")
-        uptime = _optional(whole, "uptimeSeconds")
+        document = _mapping(response, "the response")
+        routes = _mapping(document.get("routes"), "routes")
+        gateway = str(document["gateway"])
+        started_at = _number(document.get("startedAt"), "startedAt")
+        at = _number(document.get("at"), "at")
+        uptime = _optional(document, "uptimeSeconds")
     except (KeyError, TypeError) as error:
         return Unavailable("InvalidSignals", f"The gateway's signals do not parse: {error}.")
     samples: dict[str, CounterSample | Unavailable] = {}
@@ -44,13 +44,13 @@ def read_signals(
                 rejected=_total(route, "rejected"),
                 in_flight=_total(route, "inFlight"),
                 queued=_total(route, "queued"),
-                held=_number(route.get("queuedWithoutEndpoints"), "queuedWithoutEndpoints"),
+                buffered=_number(route.get("queuedWithoutEndpoints"), "queuedWithoutEndpoints"),
                 oldest_wait_seconds=_highest(route, "oldestWaitSeconds"),
                 seats=_number(route.get("seats"), "seats"),
                 ready_endpoints=_number(route.get("readyEndpoints"), "readyEndpoints"),
                 in_flight_by_pod=_by_pod(route),
                 offered_by_class=_by_class(route, "offeredRequests"),
-                held_seconds=_optional(route, "seatOccupancySeconds"),
+                seat_seconds=_optional(route, "seatOccupancySeconds"),
                 uptime=uptime,
             )
         except TypeError as error:
@@ -69,7 +69,7 @@ def _optional(route: Mapping[str, object], key: str) -> float | None:
 
 
 def _by_pod(route: Mapping[str, object]) -> Mapping[str, float] | None:
-    """Requests in flight by address; a gateway of before this field has none to tell."""
+    """Return requests in flight by address; None from a release without this field."""
     key = "inFlightByEndpoint"
     if key not in route:
         return None
@@ -81,23 +81,23 @@ def _by_pod(route: Mapping[str, object]) -> Mapping[str, float] | None:
 
 
 def read_latencies(
-    answer: Mapping[str, object], name: str, received_at: float
+    response: Mapping[str, object], name: str, received_at: float
 ) -> LatencySample | None:
-    """Return the histograms of the resource `name` in an answer that `read_signals` has read.
+    """Return the histograms of the resource `name` in a response that `read_signals` accepted.
 
-    None where the gateway sends none (an older release) or they do not parse: then latencies
-    are not known, and nothing else is lost.
+    None where the gateway sends none (an older release) or they do not parse: the latencies are then
+    unknown, and nothing else is lost.
     """
     try:
-        route = _mapping(_mapping(answer.get("routes"), "routes").get(name), name)
+        route = _mapping(_mapping(response.get("routes"), "routes").get(name), name)
         bounds = tuple(
-            _number(bound, "secondsBuckets") for bound in _sequence(answer, "secondsBuckets")
+            _number(bound, "secondsBuckets") for bound in _sequence(response, "secondsBuckets")
         )
         waits = _mapping(route.get("oldestWaitSeconds"), "oldestWaitSeconds")
         return LatencySample(
-            gateway=str(answer["gateway"]),
-            started_at=_number(answer.get("startedAt"), "startedAt"),
-            at=_number(answer.get("at"), "at"),
+            gateway=str(response["gateway"]),
+            started_at=_number(response.get("startedAt"), "startedAt"),
+            at=_number(response.get("at"), "at"),
             received_at=received_at,
             first_token=_histograms(route, "timeToFirstToken", bounds),
             whole=_histograms(route, "latency", bounds),
@@ -106,7 +106,7 @@ def read_latencies(
                 for name in ClassName
                 if name.value in waits
             },
-            uptime=_optional(answer, "uptimeSeconds"),
+            uptime=_optional(response, "uptimeSeconds"),
         )
     except (KeyError, TypeError):
         return None
@@ -129,8 +129,8 @@ def _histograms(
     return found
 
 
-def _sequence(whole: Mapping[str, object], key: str) -> Sequence[object]:
-    value = whole.get(key)
+def _sequence(document: Mapping[str, object], key: str) -> Sequence[object]:
+    value = document.get(key)
     if not isinstance(value, list):
         raise TypeError(f"{key} is no list")
     return value

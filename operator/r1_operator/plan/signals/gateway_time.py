@@ -1,15 +1,15 @@
-"""How much time passed between two samples of one gateway, by clocks that are not set.
+"""Time between two samples of one gateway, independent of clock steps.
 
-A sample carries three readings. `uptime` is the gateway's own monotonic clock: the best, absent from
-gateways of earlier releases. `at` is its wall clock, which can be set at any time. `received_at` is
-the operator's monotonic clock when the answer came, right to within the time that an answer takes.
+A sample has three readings. `uptime` is the gateway's monotonic clock, the best one; earlier releases do not
+send it. `at` is the gateway's wall clock, which can be set at any time. `received_at` is the operator's
+monotonic clock at the response, exact to within the response time.
 """
 
 import math
 from typing import Protocol
 
 AGREEMENT_SECONDS = 1.0
-"""`at` counts while it moves with `received_at` to within this: what an answer's delay may vary by."""
+"""Largest difference between `at` and `received_at`: the variation of the response time."""
 
 
 class GatewaySample(Protocol):
@@ -26,7 +26,7 @@ class GatewaySample(Protocol):
 
 
 def is_restart(before: GatewaySample, after: GatewaySample) -> bool:
-    """Return whether another process answered: its counters began at zero."""
+    """Return whether another process answered, whose counters started at zero."""
     if after.started_at != before.started_at:
         return True
     if before.uptime is None or after.uptime is None:
@@ -35,10 +35,10 @@ def is_restart(before: GatewaySample, after: GatewaySample) -> bool:
 
 
 def elapsed(before: GatewaySample, after: GatewaySample) -> float:
-    """Return the seconds between two samples; 0 or less for one that is not newer.
+    """Return the seconds between two samples; 0 or less for a sample that is not newer.
 
-    Without `uptime` in both, `at` counts where it moves with `received_at`, and `received_at` where
-    it does not: the gateway's wall clock was set. The same `at` again is the same answer again.
+    Without `uptime` in both, `at` counts while it agrees with `received_at`. Otherwise the gateway's wall
+    clock was set, and `received_at` counts. An equal `at` is a repeated response.
     """
     if after.uptime is not None and before.uptime is not None:
         if not is_restart(before, after):
@@ -53,8 +53,8 @@ def elapsed(before: GatewaySample, after: GatewaySample) -> float:
 
 
 def age(sample: GatewaySample) -> float:
-    """Return for how long the gateway has counted (seconds); infinite where that is not known."""
+    """Return how long the gateway has counted (seconds); infinite where unknown."""
     if sample.uptime is not None:
         return sample.uptime
     by_wall = sample.at - sample.started_at
-    return by_wall if by_wall >= 0 else math.inf  # its wall clock was set back since
+    return by_wall if by_wall >= 0 else math.inf  # the wall clock was set back

@@ -1,8 +1,8 @@
-"""How long requests took lately, out of the gateways' histograms.
+"""Recent request latencies from the gateways' histograms.
 
-A gateway counts durations in buckets since its own start; a window keeps a minute of those counts
-and takes differences, as `demand.py` does with plain counters. Differences of buckets give the mean
-exactly and a percentile to within its bucket (linear in between, as Prometheus does).
+A gateway counts latencies in buckets since its own start. A window keeps two minutes of the counts and takes
+differences, as `demand.py` does with counters. The differences give an exact mean and a percentile to
+within its bucket (linear interpolation, as in Prometheus).
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ SPACING_SECONDS = 5.0
 
 @dataclass(frozen=True, slots=True)
 class LatencyHistogram:
-    """Counts between the upper bounds (seconds; one count more, for what is longer), and the sum."""
+    """Counts per bucket (upper bounds in seconds, one more count above them) and the sum."""
 
     bounds: tuple[float, ...]
     counts: tuple[float, ...]
@@ -31,15 +31,15 @@ class LatencyHistogram:
 
     @property
     def count(self) -> float:
-        """How many requests."""
+        """Number of requests."""
         return sum(self.counts)
 
     def plus(self, other: LatencyHistogram) -> LatencyHistogram:
-        """Both together; `ValueError` where the bounds differ."""
+        """Return the sum of both; `ValueError` where the bounds differ."""
         return self._combined(other, 1.0)
 
     def since(self, earlier: LatencyHistogram) -> LatencyHistogram | None:
-        """What came after `earlier`; None when a counter fell, as at a restart."""
+        """Return the increase after `earlier`; None where a counter fell, as at a restart."""
         difference = self._combined(earlier, -1.0)
         if difference.total_seconds < 0 or min(difference.counts) < 0:
             return None
@@ -54,18 +54,18 @@ class LatencyHistogram:
         )
 
     def mean(self) -> float | None:
-        """Seconds, None for no requests."""
+        """Return the mean in seconds; None without requests."""
         return self.total_seconds / self.count if self.count > 0 else None
 
     def quantile(self, level: float) -> float | None:
-        """Seconds that the share `level` kept to; the last bound for whatever is longer."""
-        wanted, seen, low = level * self.count, 0.0, 0.0
+        """Return the quantile in seconds; the last bound for longer latencies."""
+        wanted, counted, low = level * self.count, 0.0, 0.0
         if self.count <= 0:
             return None
         for high, count in zip(self.bounds, self.counts, strict=False):
-            if count > 0 and seen + count >= wanted:
-                return low + (high - low) * max(0.0, wanted - seen) / count
-            seen, low = seen + count, high
+            if count > 0 and counted + count >= wanted:
+                return low + (high - low) * max(0.0, wanted - counted) / count
+            counted, low = counted + count, high
         return self.bounds[-1]
 
 
@@ -73,8 +73,8 @@ class LatencyHistogram:
 class LatencySample:
     """One gateway's histograms of one resource, by class, and the oldest wait of each class.
 
-    `at` and `started_at` are the gateway's wall clock (unix seconds), `received_at` is the operator's
-    monotonic time, `uptime` the gateway's (None from an earlier release); all in seconds.
+    `at` and `started_at`: the gateway's wall clock (unix seconds). `received_at`: the operator's monotonic
+    time. `uptime`: the gateway's monotonic time (None from an earlier release). All in seconds.
     """
 
     gateway: str
@@ -88,9 +88,9 @@ class LatencySample:
 
 
 @dataclass(frozen=True, slots=True)
-class _Kept:
-    """A sample: `at` is the gateway's time since the first one kept, `age` the time since its start
-    (seconds, infinite where the start is not known).
+class _TimedSample:
+    """A sample with `at`, the gateway's time since the first stored sample, and `age`, the time since its
+    start (seconds, infinite where unknown).
     """
 
     sample: LatencySample
@@ -100,7 +100,7 @@ class _Kept:
 
 @dataclass(frozen=True, slots=True)
 class Recent:
-    """What finished in the last `seconds`."""
+    """Histogram of requests completed in the last `seconds`."""
 
     durations: LatencyHistogram
     seconds: float
@@ -108,7 +108,7 @@ class Recent:
 
 @dataclass(frozen=True, slots=True)
 class Latencies:
-    """What finished lately and the oldest wait (seconds), by class."""
+    """Recent latencies and the oldest wait (seconds), by class."""
 
     first_token: Mapping[ClassName, Recent] = field(default_factory=dict)
     whole: Mapping[ClassName, Recent] = field(default_factory=dict)
@@ -119,40 +119,40 @@ class Latencies:
 class LatencyWindow:
     """The last two minutes of every gateway's histograms of one resource.
 
-    Half a minute is what counts, so that a step up shows as soon as it works; where fewer than
-    `FEW` requests finished in it, the whole window does.
+    The last 30 s count, so that a step up shows as soon as it takes effect. With fewer than `FEW`
+    completions in them the whole window counts.
     """
 
     stale_seconds: float = STALE_SECONDS
-    _samples: dict[str, list[_Kept]] = field(default_factory=dict)
+    _samples: dict[str, list[_TimedSample]] = field(default_factory=dict)
 
     def observe(self, sample: LatencySample) -> None:
-        """Take in a sample; a restart of the gateway begins anew."""
-        kept = self._samples.setdefault(sample.gateway, [])
-        if kept and is_restart(kept[-1].sample, sample):
-            kept.clear()
-        if not kept:
-            kept.append(_Kept(sample, 0.0, age(sample)))
+        """Add a sample; a restart of the gateway drops the earlier ones."""
+        samples = self._samples.setdefault(sample.gateway, [])
+        if samples and is_restart(samples[-1].sample, sample):
+            samples.clear()
+        if not samples:
+            samples.append(_TimedSample(sample, 0.0, age(sample)))
             return
-        last = kept[-1]
+        last = samples[-1]
         passed = elapsed(last.sample, sample)
         if passed <= 0:
             return
-        newest = _Kept(sample, last.at + passed, last.age + passed)
-        # The newest moves along until it is far enough from the one before.
-        if len(kept) > 1 and last.at - kept[-2].at < SPACING_SECONDS:
-            kept[-1] = newest
+        newest = _TimedSample(sample, last.at + passed, last.age + passed)
+        # The newest sample is replaced until it is far enough from the one before.
+        if len(samples) > 1 and last.at - samples[-2].at < SPACING_SECONDS:
+            samples[-1] = newest
         else:
-            kept.append(newest)
-        # One at or before the window's start stays, to measure the whole window.
-        while len(kept) > 2 and kept[1].at <= newest.at - LONG_SECONDS:
-            del kept[0]
+            samples.append(newest)
+        # One sample at or before the window's start stays, to cover the whole window.
+        while len(samples) > 2 and samples[1].at <= newest.at - LONG_SECONDS:
+            del samples[0]
 
     def read(self, now: float, gateways: Collection[str] | None = None) -> Latencies | Unavailable:
-        """Return what finished before `now` (the operator's monotonic clock).
+        """Return the recent latencies at `now` (the operator's monotonic clock).
 
-        `gateways` are those that should be heard; one that is silent makes the answer
-        `Unavailable`, since its requests may be the slow ones.
+        `gateways`: the expected ones. A gateway that does not answer makes the result `Unavailable`,
+        because its requests may be the slow ones.
         """
         if gateways is not None:
             for gone in set(self._samples) - set(gateways):
@@ -160,35 +160,45 @@ class LatencyWindow:
         expected = set(self._samples) if gateways is None else set(gateways)
         if not any(self._samples.get(name) for name in expected):
             return NOT_REPORTED
-        heard: list[list[_Kept]] = []
+        reporting: list[list[_TimedSample]] = []
         for name in sorted(expected):
-            kept = self._samples.get(name)
-            if not kept or now - kept[-1].sample.received_at > self.stale_seconds:
-                return Unavailable("StaleLatency", f"Gateway {name} tells no latencies.")
-            heard.append(kept)
+            samples = self._samples.get(name)
+            if not samples or now - samples[-1].sample.received_at > self.stale_seconds:
+                return Unavailable("StaleLatency", f"Gateway {name} reports no latencies.")
+            reporting.append(samples)
         try:
             return Latencies(
-                _recent([[one.sample.first_token for one in kept] for kept in heard], heard),
-                _recent([[one.sample.whole for one in kept] for kept in heard], heard),
+                _recent(
+                    [[one.sample.first_token for one in samples] for samples in reporting],
+                    reporting,
+                ),
+                _recent(
+                    [[one.sample.whole for one in samples] for samples in reporting], reporting
+                ),
                 {
-                    name: max(kept[-1].sample.oldest_wait.get(name, 0.0) for kept in heard)
+                    name: max(
+                        samples[-1].sample.oldest_wait.get(name, 0.0) for samples in reporting
+                    )
                     for name in ClassName
                 },
             )
         except ValueError as error:
-            return Unavailable("InvalidLatency", f"Gateways of two releases answer: {error}.")
+            return Unavailable("InvalidLatency", f"The gateways run different releases: {error}.")
 
 
-NOT_REPORTED = Unavailable("NotReported", "No gateway has told latencies of this resource yet.")
+NOT_REPORTED = Unavailable("NotReported", "No gateway has reported latencies of this resource yet.")
 
 
 def _recent(
     counters: Sequence[Sequence[Mapping[ClassName, LatencyHistogram]]],
-    heard: Sequence[Sequence[_Kept]],
+    reporting: Sequence[Sequence[_TimedSample]],
 ) -> dict[ClassName, Recent]:
-    """Merge the gateways' increases, over the short span where that holds enough requests."""
+    """Merge the gateways' increases, over the short span where it has enough requests."""
     short, long = (
-        _merged(_increase(each, kept, span) for each, kept in zip(counters, heard, strict=True))
+        _merged(
+            _increase(each, samples, span)
+            for each, samples in zip(counters, reporting, strict=True)
+        )
         for span in (SHORT_SECONDS, LONG_SECONDS)
     )
     found: dict[ClassName, Recent] = {}
@@ -201,22 +211,24 @@ def _recent(
 
 
 def _increase(
-    counters: Sequence[Mapping[ClassName, LatencyHistogram]], kept: Sequence[_Kept], span: float
+    counters: Sequence[Mapping[ClassName, LatencyHistogram]],
+    samples: Sequence[_TimedSample],
+    span: float,
 ) -> dict[ClassName, LatencyHistogram]:
-    newest = kept[-1]
-    # A gateway younger than the span counted from zero within it.
+    newest = samples[-1]
+    # The counters of a gateway younger than the span started at zero within it.
     before: Mapping[ClassName, LatencyHistogram] = {}
     if newest.age > span:
         before = counters[0]
-        for one, each in zip(kept, counters, strict=True):
+        for one, each in zip(samples, counters, strict=True):
             if one.at > newest.at - span + 1e-6:
                 break
             before = each
     found: dict[ClassName, LatencyHistogram] = {}
     for name, durations in counters[-1].items():
-        grown = durations.since(before[name]) if name in before else durations
-        if grown is not None:
-            found[name] = grown
+        increase = durations.since(before[name]) if name in before else durations
+        if increase is not None:
+            found[name] = increase
     return found
 
 

@@ -1,19 +1,19 @@
-"""The lead time: how long before a replica is needed it has to be asked for."""
+"""Lead time: the time from the request for a replica until it serves."""
 
 from dataclasses import dataclass
 
 LONGEST_DRAIN_SECONDS = 300.0
-"""A queue that drains within the lead time needs no further replica, as it would come too late. That
-holds for a lead time of at most this: a longer one must not turn a standing queue into no action."""
+"""Longest drain time of a queue that needs no further replica. A queue that drains within the lead time needs
+none, but a very long lead time must not prevent action on a standing queue."""
 
 
 @dataclass(frozen=True, slots=True)
 class LeadTime:
-    """How long a replica takes to serve, by `samples` measured start-ups (0: an assumed one).
+    """Lead time from `samples` measured start-ups (0: an assumed one).
 
-    `seconds` is a high quantile of the start-up, from the node to the first Ready, plus the time to
-    the next decision. `node_wait_seconds` is the median time that pods waited for a node before it:
-    apart, since it depends on the cluster and not on the replica.
+    `seconds`: a high quantile of the start-up, from scheduling to the first Ready, plus the time to the
+    next decision. `node_wait_seconds`: median wait of pods for a node before it. It is separate because
+    it depends on the cluster and not on the replica.
     """
 
     seconds: float
@@ -22,10 +22,10 @@ class LeadTime:
 
     @property
     def from_request_seconds(self) -> float:
-        """Seconds from the request for a replica until it serves: what a forecast has to cover."""
+        """Seconds from the request for a replica until it serves: the span of a forecast peak."""
         return self.seconds + self.node_wait_seconds
 
 
 def drain_horizon(lead_seconds: float) -> float:
-    """Return within how many seconds a queue may drain by itself for a replica to come too late."""
+    """Return the seconds within which a queue may drain by itself before a replica could help."""
     return min(lead_seconds, LONGEST_DRAIN_SECONDS)

@@ -1,7 +1,7 @@
-"""Children that the API server did not take: its words, and what to do about them.
+"""Children that the API server rejected, with its message and the remedy.
 
-The remedy follows the message and not the status code, which says little: a quota is 403 as a
-missing right is, and a field that does not exist is 500.
+The remedy depends on the message, because the status code is ambiguous: an exceeded quota is 403 like a
+missing right, and an unknown field is 500.
 """
 
 import re
@@ -9,12 +9,12 @@ from typing import Final
 
 from r1_operator.api.names import ConditionReason
 from r1_operator.plan.problem import Problem, quote_start
-from r1_operator.plan.snapshot import Observed, WriteRefusal
+from r1_operator.plan.snapshot import Observed, WriteError
 
 _REMEDIES: Final[tuple[tuple[str, str], ...]] = (
     (
         r"exceeded quota",
-        "Raise the ResourceQuota of the namespace, or ask for less.",
+        "Raise the ResourceQuota of the namespace, or lower the requests.",
     ),
     (
         r"failed calling webhook",
@@ -34,7 +34,7 @@ _REMEDIES: Final[tuple[tuple[str, str], ...]] = (
     ),
     (
         r"field is immutable",
-        "Delete this object: the operator makes it anew.",
+        "Delete this object: the operator creates it again.",
     ),
     (
         r"[Rr]equest entity too large|request is too large|[Tt]oo long",
@@ -42,33 +42,33 @@ _REMEDIES: Final[tuple[tuple[str, str], ...]] = (
     ),
 )
 _CORRECT: Final = "Correct the spec (most often spec.template or spec.resources)."
-_WAIT: Final = "The operator tries again by itself."
+_WAIT: Final = "The operator retries automatically."
 
 
 def failed_children(observed: Observed) -> Problem | None:
-    """The first child that the API server did not take, and the names of the others."""
-    if not observed.refusals:
+    """Return the first child that could not be applied, with the names of the others."""
+    if not observed.write_errors:
         return None
-    first, *others = sorted(observed.refusals, key=lambda one: one.temporary)
+    first, *others = sorted(observed.write_errors, key=lambda one: one.temporary)
     message = f"{_opening(first)} {quote_start(first.message)} {_remedy(first)}"
     if others:
         names = ", ".join(f"{one.kind} {one.name}" for one in others)
-        message += f" Not applied either: {names}."
+        message += f" Also not applied: {names}."
     reason = (
         ConditionReason.CHILD_NOT_APPLIED if first.temporary else ConditionReason.CHILD_REJECTED
     )
     return Problem(reason, message)
 
 
-def _opening(refusal: WriteRefusal) -> str:
-    child = f"{refusal.kind} {refusal.name}"
-    if refusal.temporary:
+def _opening(error: WriteError) -> str:
+    child = f"{error.kind} {error.name}"
+    if error.temporary:
         return f"{child} could not be applied:"
-    return f"The API server refused {child}:"
+    return f"The API server rejected {child}:"
 
 
-def _remedy(refusal: WriteRefusal) -> str:
+def _remedy(error: WriteError) -> str:
     for pattern, remedy in _REMEDIES:
-        if re.search(pattern, refusal.message):
+        if re.search(pattern, error.message):
             return remedy
-    return _WAIT if refusal.temporary else _CORRECT
+    return _WAIT if error.temporary else _CORRECT

@@ -1,8 +1,8 @@
-"""Conditions as values: what changes when, and what must not.
+"""Conditions as values, with stable times and messages.
 
-`lastTransitionTime` moves only with `status`. A message may hold figures that change with
-every look; those of conditions about load stay as first written while status and reason
-stay, or every look would be a write.
+`lastTransitionTime` changes only with `status`. A message may contain figures that change at every
+reconcile. Messages about load stay as first written while status and reason stay; otherwise every
+reconcile would write the status.
 """
 
 from collections.abc import Iterable, Mapping
@@ -32,27 +32,27 @@ def rfc3339(seconds: float) -> str:
 
 
 def with_times(
-    verdicts: Iterable[ConditionUpdate],
+    updates: Iterable[ConditionUpdate],
     previous: Iterable[Mapping[str, Any]],
     generation: int,
     now: float,
 ) -> list[dict[str, Any]]:
-    """The condition list of a status; `previous` is the one that is stored."""
+    """Return the condition list of a status; `previous`: the stored one."""
     before = {str(one.get("type")): one for one in previous}
-    return [_timed(verdict, before.get(verdict.type, {}), generation, now) for verdict in verdicts]
+    return [_timed(update, before.get(update.type, {}), generation, now) for update in updates]
 
 
 def _timed(
-    verdict: ConditionUpdate, before: Mapping[str, Any], generation: int, now: float
+    update: ConditionUpdate, before: Mapping[str, Any], generation: int, now: float
 ) -> dict[str, Any]:
-    same_status = before.get("status") == verdict.status
+    same_status = before.get("status") == update.status
     since = before.get("lastTransitionTime") if same_status else None
-    keeps = verdict.steady and same_status and before.get("reason") == verdict.reason
+    keeps = update.steady and same_status and before.get("reason") == update.reason
     return {
-        "type": verdict.type.value,
-        "status": verdict.status,
+        "type": update.type.value,
+        "status": update.status,
         "observedGeneration": generation,
         "lastTransitionTime": since or rfc3339(now),
-        "reason": str(verdict.reason),
-        "message": before.get("message", verdict.message) if keeps else verdict.message,
+        "reason": str(update.reason),
+        "message": before.get("message", update.message) if keeps else update.message,
     }

@@ -1,8 +1,8 @@
-"""Which container of a pod fails, how it ended, and what to do.
+"""Failing containers of a pod: exit, cause and remedy.
 
-A container that is tried again and again waits, runs for a moment, and ends. A failure is therefore
-reported until the container has run for long enough, not only while it waits; so the report stays
-the same between two tries. The kubelet forgets its back-off after the same ten minutes.
+A restarting container waits, runs for a moment, and exits. So a failure is reported until the container
+has run for ten minutes, and the report stays the same between two restarts. The kubelet resets its
+back-off after the same ten minutes.
 """
 
 import re
@@ -16,10 +16,10 @@ from r1_operator.plan.problem import Problem, quote
 from r1_operator.plan.snapshot import Observed, Pod
 
 MODEL_LOAD_EXIT_CODE: Final = 2
-"""The bundled runtime exits with it when the model cannot be loaded."""
+"""Exit code of the bundled runtime for a model that cannot be loaded."""
 RECOVERED_SECONDS: Final = 600.0
 LOOPING_RESTARTS: Final = 2
-"""A pod that is ready is reported from this many restarts on: one may have been an accident."""
+"""Restarts from which a ready pod is reported; a single restart is not."""
 KILLED_EXIT_CODES: Final = (137, 143)
 PULL_REASONS: Final = (
     "ErrImagePull",
@@ -42,7 +42,7 @@ START_REASONS: Final = (
 
 
 def crash_loops(observed: Observed, now: float) -> Problem | None:
-    """A container that ends again and again in a pod that is ready between two tries."""
+    """Return a container that restarts repeatedly in a pod that is ready in between."""
     for pod in _by_age(observed):
         for container in pod.containers if pod.ready else ():
             if _loops(container, now):
@@ -51,7 +51,7 @@ def crash_loops(observed: Observed, now: float) -> Problem | None:
 
 
 def failing(observed: Observed, now: float) -> Iterator[tuple[Pod, Container]]:
-    """The containers of pods that are not ready, the oldest pod first."""
+    """Yield the failing containers of pods that are not ready, oldest pod first."""
     for pod in _by_age(observed):
         for container in () if pod.ready else pod.containers:
             if not _recovered(observed, container, now):
@@ -59,7 +59,7 @@ def failing(observed: Observed, now: float) -> Iterator[tuple[Pod, Container]]:
 
 
 def seconds_until_recovered(observed: Observed, now: float) -> float | None:
-    """When the earliest container that runs again will count as recovered."""
+    """Return the seconds until the first restarted container counts as recovered."""
     waits = [
         window - container.has_run(now)
         for pod in _by_age(observed)
@@ -95,7 +95,7 @@ def _window(observed: Observed, container: Container) -> float:
 
 
 def not_configured(observed: Observed, pod: Pod, container: Container, _: float) -> Problem | None:
-    """A Secret or ConfigMap that is missing, or a container that cannot be created."""
+    """Report a missing Secret or ConfigMap, or a container that cannot be created."""
     if container.waiting_reason not in START_REASONS:
         return None
     text = container.waiting_message
@@ -119,7 +119,7 @@ def _start_failed(pod: Pod, container: Container, text: str) -> Problem:
     if container.role is not Role.ENGINE:
         remedy = f"Check the image and the command of container {container.name} in spec.template."
     if "non-root" in text or "runAsNonRoot" in text or "run as root" in text:
-        remedy = "The pod must not run as root: remove what spec.template changes about the user."
+        remedy = "The pod must not run as root: remove the user settings from spec.template."
     return Problem(
         ConditionReason.CONTAINER_START_FAILED,
         f"{_capital(container.title)} of pod {pod.name} cannot be started: {quote(text)} {remedy}",
@@ -127,7 +127,7 @@ def _start_failed(pod: Pod, container: Container, text: str) -> Problem:
 
 
 def not_pulled(observed: Observed, pod: Pod, container: Container, _: float) -> Problem | None:
-    """An image that cannot be pulled."""
+    """Report an image that cannot be pulled."""
     if container.waiting_reason not in PULL_REASONS:
         return None
     text = container.waiting_message
@@ -148,11 +148,11 @@ def not_pulled(observed: Observed, pod: Pod, container: Container, _: float) -> 
 
 
 def ended(observed: Observed, pod: Pod, container: Container, _: float) -> Problem | None:
-    """A container that ended, whether it waits, runs again, or does neither at this moment."""
+    """Report a container that exited, in whatever state it is now."""
     end = container.ended
     if end is None and container.waiting_reason != "CrashLoopBackOff":
         return None
-    # While it waits, the kubelet's message is about the wait and not a word of the container.
+    # While the container waits, the kubelet's message describes the wait, not the exit.
     text = end.message if end is not None else container.waiting_message
     reason = end.reason if end is not None else ""
     if reason in ("StartError", "ContainerCannotRun"):
@@ -166,16 +166,16 @@ def ended(observed: Observed, pod: Pod, container: Container, _: float) -> Probl
         known = _known_end(observed, pod, container, text)
         if known is not None:
             return known
-    how = f"ended with {end.words}" if end is not None else "ends again and again"
+    how = f"exited with {end.summary}" if end is not None else "exits repeatedly"
     return Problem(
         ConditionReason.CRASH_LOOPING,
         f"{_capital(container.title)} of pod {pod.name} {how} ({container.restarts} restarts). "
-        f"{_last_words(text)} {_see(observed, pod, container)}",
+        f"{_last_output(text)} {_see(observed, pod, container)}",
     )
 
 
 def _known_end(observed: Observed, pod: Pod, container: Container, text: str) -> Problem | None:
-    """Ends of the engine whose cause is known."""
+    """Report exits of the engine with a known cause."""
     code = container.ended.exit_code if container.ended is not None else None
     reason = container.ended.reason if container.ended is not None else ""
     if re.search(
@@ -183,7 +183,7 @@ def _known_end(observed: Observed, pod: Pod, container: Container, text: str) ->
     ):
         return Problem(
             ConditionReason.ENGINE_ARGUMENTS_REJECTED,
-            f"The engine refused its command line: {quote(text)} Correct spec.engine.args.",
+            f"The engine rejected its command line: {quote(text)} Correct spec.engine.args.",
         )
     bundled = observed.resource.spec.engine.type is EngineType.BUNDLED
     if bundled and code == MODEL_LOAD_EXIT_CODE:
@@ -198,7 +198,7 @@ def _known_end(observed: Observed, pod: Pod, container: Container, text: str) ->
             ConditionReason.CRASH_LOOPING,
             f"Pod {pod.name} was killed before it became ready ({container.restarts} restarts): if "
             f"the model needs more than {deadline} s to load, raise "
-            f"spec.rollout.progressDeadlineSeconds. {_last_words(text)}",
+            f"spec.rollout.progressDeadlineSeconds. {_last_output(text)}",
         )
     return None
 
@@ -225,8 +225,8 @@ def _see(observed: Observed, pod: Pod, container: Container) -> str:
     )
 
 
-def _last_words(text: str) -> str:
-    return f"Its last words: {quote(text)}" if text.strip() else "It left no message."
+def _last_output(text: str) -> str:
+    return f"Last output: {quote(text)}" if text.strip() else "No output."
 
 
 def _capital(text: str) -> str:

@@ -1,8 +1,8 @@
-"""Why replicas do not serve, and what to do about it.
+"""Diagnosis of replicas that are not ready, with the remedy.
 
-Rules in order, from what stops every pod to what stops one; the first that applies names
-the problem. Each message ends with the remedy. The words of scheduler, kubelet and API
-server are quoted, because people search for them.
+The rules are ordered from causes that stop every pod to causes that stop one; the first match is reported.
+Each message ends with the remedy. Messages of scheduler, kubelet and API server are quoted, because people
+search for them.
 """
 
 import re
@@ -25,11 +25,11 @@ from r1_operator.plan.status.failed_pods import failed_pods
 from r1_operator.plan.workload.accelerators import accelerators_of
 
 SANDBOX_SECONDS = 15.0
-"""Mounting and networking take a second or two; this long means that something is missing."""
+"""Mounts and network take about two seconds; this long means that something is missing."""
 
 
 def diagnose(observed: Observed, now: float) -> Problem | None:
-    """What keeps the resource from having all its replicas, None when nothing is known."""
+    """Return the problem that keeps replicas from being ready, None without one."""
     return (
         foreign_child(observed)
         or failed_children(observed)
@@ -43,8 +43,8 @@ def diagnose(observed: Observed, now: float) -> Problem | None:
     )
 
 
-def seconds_until_more_is_known(observed: Observed, now: float) -> float | None:
-    """When to look again though nothing changes: a pod's silence becomes a problem with time."""
+def requeue_delay(observed: Observed, now: float) -> float | None:
+    """Return the seconds until a pod without a change counts as a problem."""
     waits = [min(since, now) + SANDBOX_SECONDS - now for since, _ in _without_sandbox(observed)]
     waits = [wait for wait in waits if wait >= 0]
     recovered = seconds_until_recovered(observed, now)
@@ -52,7 +52,7 @@ def seconds_until_more_is_known(observed: Observed, now: float) -> float | None:
 
 
 def foreign_child(observed: Observed) -> Problem | None:
-    """A child of that name which is somebody else's: nothing may be applied."""
+    """Return a child of that name with another owner: nothing may be applied."""
     children = (
         ("Deployment", observed.deployment),
         ("Service", observed.service),
@@ -78,7 +78,7 @@ def _rejected_pods(observed: Observed) -> Problem | None:
     failure = condition_of(observed.deployment, "ReplicaFailure")
     if failure.get("status") != "True":
         return None
-    # The name of the pod that was refused is a new one at each try.
+    # The rejected pod has a new name at each attempt.
     text = re.sub(r'^pods "[^"]*" is forbidden: ', "", failure.get("message") or "")
     if "exceeded quota" in text:
         return Problem(
@@ -86,10 +86,12 @@ def _rejected_pods(observed: Observed) -> Problem | None:
             f"The namespace's quota allows no more pods: {quote(text)} Raise the ResourceQuota, "
             "or lower the replicas or spec.resources.",
         )
-    remedy = "Correct spec.template, or ask who owns the namespace."
+    remedy = "Correct spec.template, or ask the owner of the namespace."
     if "violates PodSecurity" in text:
-        remedy = "Remove what spec.template loosens, or relax the namespace's Pod Security level."
-    return Problem(ConditionReason.POD_REJECTED, f"Pods may not be created: {quote(text)} {remedy}")
+        remedy = "Remove the security settings that spec.template loosens, or relax the namespace's Pod Security level."
+    return Problem(
+        ConditionReason.POD_REJECTED, f"The API server rejects the pods: {quote(text)} {remedy}"
+    )
 
 
 def _containers(observed: Observed, now: float) -> Problem | None:
@@ -125,7 +127,7 @@ def _claim(observed: Observed, pod: Pod) -> Problem | None:
     if "unbound immediate PersistentVolumeClaims" in text:
         return Problem(
             ConditionReason.VOLUME_CLAIM_UNBOUND,
-            f"Pod {pod.name} waits for its volume: {quote(text)} Check the claim's storage class "
+            f"Pod {pod.name} is waiting for its volume: {quote(text)} Check the claim's storage class "
             "and capacity (kubectl describe pvc).",
         )
     return None
@@ -135,12 +137,12 @@ def _unschedulable(observed: Observed, pod: Pod) -> Problem | None:
     if not pod.unschedulable_message:
         return None
     resource = observed.resource
-    asked: dict[str, object] = dict(resource.spec.resources.limits)
-    asked |= resource.spec.resources.requests
-    asked |= accelerators_of(resource.spec, observed.defaults).replica
-    asks = ", ".join(f"{quantity} {name}" for name, quantity in sorted(asked.items()))
+    amounts: dict[str, object] = dict(resource.spec.resources.limits)
+    amounts |= resource.spec.resources.requests
+    amounts |= accelerators_of(resource.spec, observed.defaults).replica
+    requests = ", ".join(f"{quantity} {name}" for name, quantity in sorted(amounts.items()))
     living = [one for one in observed.pods if not (one.terminating or one.ended)]
-    stuck = sum(bool(one.unschedulable_message) for one in living)
+    unschedulable = sum(bool(one.unschedulable_message) for one in living)
     remedy = "Add nodes, or lower spec.resources or the replicas."
     if re.search(r"Insufficient [\w.-]+/", pod.unschedulable_message):
         remedy = "Add nodes with free devices, or lower the replicas."
@@ -148,13 +150,13 @@ def _unschedulable(observed: Observed, pod: Pod) -> Problem | None:
         remedy = "Check tolerations, nodeSelector and affinity in spec.template."
     if resource.spec.rollout.max_unavailable == 0 and _rolls(observed):
         remedy += (
-            " A rollout without room for one more replica needs spec.rollout.maxSurge 0 and "
+            " A rollout without capacity for one more replica needs spec.rollout.maxSurge 0 and "
             "maxUnavailable 1."
         )
     return Problem(
         ConditionReason.UNSCHEDULABLE,
-        f"{stuck} of {len(living)} pods find no node; each asks for {asks or 'nothing in particular'}. "
-        f"The scheduler says: {quote(pod.unschedulable_message)} {remedy}",
+        f"{unschedulable} of {len(living)} pods are unschedulable; each requests {requests or 'no resources'}. "
+        f"Scheduler: {quote(pod.unschedulable_message)} {remedy}",
     )
 
 
@@ -193,15 +195,15 @@ def _awaited_since(pod: Pod, scheduled_at: float) -> float:
 
 
 def _no_sandbox(observed: Observed, now: float) -> Problem | None:
-    """A volume that cannot be mounted is in the pod's events only; its status is just silent."""
+    """Report a pod without sandbox: a failed mount is in the pod's events only."""
     for since, pod in sorted(_without_sandbox(observed), key=lambda item: (item[0], item[1].name)):
         if now - since > SANDBOX_SECONDS:
             return Problem(
                 ConditionReason.VOLUME_NOT_MOUNTED,
-                f"Pod {pod.name} has a node and cannot start: most often a Secret, ConfigMap or "
-                "volume that spec.template or spec.model.source names is missing or cannot be "
-                f"mounted. kubectl describe pod {pod.name} -n {observed.resource.namespace} has "
-                "the events.",
+                f"Pod {pod.name} is scheduled and cannot start: most often a Secret, ConfigMap or "
+                "volume of spec.template or spec.model.source is missing or cannot be "
+                f"mounted. See the events in kubectl describe pod {pod.name} -n "
+                f"{observed.resource.namespace}.",
             )
     return None
 
@@ -220,7 +222,7 @@ def _deadline(observed: Observed) -> Problem | None:
         return None
     return Problem(
         ConditionReason.DEADLINE_EXCEEDED,
-        "The rollout stood still for "
+        "The rollout made no progress for "
         f"{observed.resource.spec.rollout.progress_deadline_seconds} s: see the pods' logs, or "
         "raise spec.rollout.progressDeadlineSeconds if the model loads slowly.",
     )

@@ -1,8 +1,8 @@
 """Pods of phase Failed: rejected by the kubelet, evicted, or shut down with their node.
 
-A ReplicaSet replaces such a pod and leaves it lying, so it says something about the past. It
-counts while replicas are missing, unless a pod has become ready since. A single one that is
-replaced already is the ordinary repair; several within the last hour are not.
+A ReplicaSet replaces a failed pod and does not delete it. So it is reported only while replicas are
+missing and no pod has become ready since. One failed pod that is replaced already is normal; several
+within the last hour are not.
 """
 
 from collections import Counter
@@ -19,12 +19,15 @@ _NAMED_NODES: Final = 3
 
 _REMEDIES: Final[tuple[tuple[str, str], ...]] = (
     ("UnexpectedAdmissionError", "Check the device plugin on these nodes."),
-    ("Evicted", "Raise the requests of what ran short, or free it on these nodes."),
-    ("OutOf", "The nodes had less free than was scheduled: check what else is placed on them."),
+    ("Evicted", "Raise the requests of the scarce resource, or free it on these nodes."),
+    (
+        "OutOf",
+        "The nodes had less free capacity than the scheduler assumed: check the other pods on them.",
+    ),
     ("NodeAffinity", "The labels of these nodes no longer match nodeSelector or affinity."),
     ("NodeName", "spec.template.spec.nodeName names another node: remove it."),
     ("Topology", "The devices cannot be aligned with CPU and memory: check the Topology Manager."),
-    ("Preempt", "Pods of a higher priority took the place: add nodes, or set a priorityClassName."),
+    ("Preempt", "Pods of a higher priority preempted it: add nodes, or set a priorityClassName."),
     ("NodeShutdown", "The nodes were shut down."),
     ("Terminated", "The nodes were shut down."),
     ("NodeLost", "The nodes are lost: check them."),
@@ -32,7 +35,7 @@ _REMEDIES: Final[tuple[tuple[str, str], ...]] = (
 
 
 def failed_pods(observed: Observed, now: float) -> Problem | None:
-    """What the kubelets say of pods that failed since the last one became ready."""
+    """Return the kubelets' reasons for pods that failed since the last one became ready."""
     failed = _relevant(observed, now)
     if not failed:
         return None
@@ -55,23 +58,23 @@ def failed_pods(observed: Observed, now: float) -> Problem | None:
 
 def _relevant(observed: Observed, now: float) -> list[Pod]:
     living = [pod for pod in observed.pods if not pod.terminating and not pod.ended]
-    wanted = _wanted(observed)
-    if wanted is None or sum(pod.serves for pod in living) >= wanted:
+    desired = _desired(observed)
+    if desired is None or sum(pod.serves for pod in living) >= desired:
         return []
-    healed = max((pod.ready_at or 0.0 for pod in living if pod.ready), default=0.0)
+    recovered_at = max((pod.ready_at or 0.0 for pod in living if pod.ready), default=0.0)
     failed = [
         pod
         for pod in observed.pods
-        if pod.phase == "Failed" and not pod.terminating and _failed_at(pod) > healed
+        if pod.phase == "Failed" and not pod.terminating and _failed_at(pod) > recovered_at
     ]
     recent = [pod for pod in failed if now - _failed_at(pod) < RECENT_SECONDS]
-    if len(living) < wanted:
+    if len(living) < desired:
         return recent or failed
     return recent if len(recent) >= _SEVERAL else []
 
 
-def _wanted(observed: Observed) -> int | None:
-    """The Deployment's count; None while its controller has not seen it."""
+def _desired(observed: Observed) -> int | None:
+    """Return the Deployment's count; None before its controller observed it."""
     if observed.deployment is ABSENT:
         return None
     generation = (observed.deployment.get("metadata") or {}).get("generation", 0)

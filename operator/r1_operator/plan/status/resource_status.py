@@ -1,8 +1,7 @@
-"""From what is observed to the status that people read.
+"""Status of a resource from its snapshot and decision.
 
-Ready is the summary: the wished number of replicas of the newest spec serves (or the
-resource sleeps on purpose). Available says that somebody serves at all. Degraded is there
-only while something needs a person.
+Ready is the summary: all desired replicas of the newest spec are ready, or the resource is scaled to
+zero. Available: at least one replica is ready. Degraded is present only while a person has to act.
 """
 
 from typing import Any
@@ -11,7 +10,7 @@ from r1_operator.api.names import ConditionReason, ConditionType
 from r1_operator.plan.problem import Problem
 from r1_operator.plan.scaling.budgets import ceilings_of
 from r1_operator.plan.scaling.decision import Decision
-from r1_operator.plan.scaling.policy import lowest
+from r1_operator.plan.scaling.policy import tightest
 from r1_operator.plan.scaling.reasons import DecisionMode
 from r1_operator.plan.scaling.reasons import DecisionReason as Why
 from r1_operator.plan.snapshot import ABSENT, Observed
@@ -24,9 +23,9 @@ from r1_operator.plan.workload.metadata import selector_text
 
 
 def desired_replicas(observed: Observed, decision: Decision | None) -> int:
-    """The decision's count; before the first one the present count, or spec.replicas.
+    """Return the decision's count; before the first decision the present count, or spec.replicas.
 
-    What it starts with has to fit into the budgets too, which no decision has seen yet.
+    The initial count is limited by the budgets too, because no decision has applied them yet.
     """
     if decision is not None:
         return decision.replicas
@@ -34,12 +33,12 @@ def desired_replicas(observed: Observed, decision: Decision | None) -> int:
         present = (observed.deployment.get("spec") or {}).get("replicas")
         if isinstance(present, int):
             return present
-    elif "Deployment" in observed.unread:
+    elif "Deployment" in observed.unread_kinds:
         before = observed.resource.status.get("desiredReplicas")
         if isinstance(before, int):
             return before
     spec = observed.resource.spec
-    budget = lowest(ceilings_of(spec, observed.defaults))
+    budget = tightest(ceilings_of(spec, observed.defaults))
     return spec.replicas if budget is None else min(spec.replicas, budget.replicas)
 
 
@@ -50,9 +49,9 @@ def plan_status(
     *,
     unplannable: Problem | None = None,
 ) -> dict[str, Any]:
-    """The whole `status`. `unplannable` is why no children could be made, if so.
+    """Return the whole `status`. `unplannable`: why the children could not be built.
 
-    `now` is the process' clock (seconds); times that are written are the wall clock's.
+    `now`: the process' clock (seconds); the status has wall clock times.
     """
     resource = observed.resource
     desired = desired_replicas(observed, decision)
@@ -60,19 +59,19 @@ def plan_status(
     problem = unplannable or failed_children(observed)
     if problem is None:
         problem = crash_loops(observed, now) if state.settled else diagnose(observed, now)
-    verdicts = [
+    updates = [
         _ready(state, problem),
         _available(state),
         _progressing(observed, state, problem),
         _scaling_active(observed, decision),
         *_degraded(problem),
-        *_names(observed),
-        *_load(decision),
+        *_name_conflict(observed),
+        *_scaling(decision),
     ]
     before = resource.status
     status: dict[str, Any] = {
         "conditions": with_times(
-            verdicts,
+            updates,
             before.get("conditions") or (),
             resource.generation,
             now + observed.wall_offset,
@@ -93,21 +92,21 @@ def plan_status(
 def _ready(state: RolloutProgress, problem: Problem | None) -> ConditionUpdate:
     if problem is not None and not state.complete:
         return ConditionUpdate(ConditionType.READY, "False", problem.reason, problem.message)
-    if problem is not None and problem.reason in REFUSING:
+    if problem is not None and problem.reason in NOT_APPLIED_REASONS:
         return ConditionUpdate(ConditionType.READY, "False", problem.reason, problem.message)
     if state.complete and state.desired == 0:
         return ConditionUpdate(
             ConditionType.READY,
             "True",
             ConditionReason.SCALED_TO_ZERO,
-            "No replica is wanted now; none runs.",
+            "The resource is scaled to zero: no replica is needed now.",
         )
     if state.complete:
         return ConditionUpdate(
             ConditionType.READY,
             "True",
             ConditionReason.ALL_REPLICAS_READY,
-            f"All {_replicas(state.desired)} of the newest spec can serve.",
+            f"{_replicas(state.desired)} of the newest spec {_are(state.desired)} ready.",
         )
     if not state.current:
         return ConditionUpdate(ConditionType.READY, "False", ConditionReason.APPLYING, APPLYING)
@@ -119,13 +118,13 @@ def _ready(state: RolloutProgress, problem: Problem | None) -> ConditionUpdate:
         ConditionType.READY,
         "False",
         ConditionReason.WAITING_FOR_REPLICAS,
-        f"{state.available} of {_replicas(state.desired)} can serve.",
+        f"{state.available} of {_replicas(state.desired)} {_are(state.available)} ready.",
     )
 
 
 APPLYING = "The newest spec is being applied."
 
-REFUSING = (
+NOT_APPLIED_REASONS = (
     ConditionReason.INVALID_SPEC,
     ConditionReason.MODEL_SOURCE_UNUSABLE,
     ConditionReason.TOO_MANY_ACCELERATORS,
@@ -134,7 +133,7 @@ REFUSING = (
     ConditionReason.CHILD_NOT_APPLIED,
     ConditionReason.MANIFEST_BUILD_FAILED,
 )
-"""The newest spec is not what runs, whatever the counts say."""
+"""Reasons for which the newest spec does not run, whatever the counts are."""
 
 
 def _available(state: RolloutProgress) -> ConditionUpdate:
@@ -143,43 +142,47 @@ def _available(state: RolloutProgress) -> ConditionUpdate:
             ConditionType.AVAILABLE,
             "True",
             ConditionReason.SERVING,
-            "At least one replica can serve.",
+            "At least one replica is ready.",
         )
     if state.desired == 0:
-        message = "No replica is wanted now; the first request wakes one if minReplicas is 0."
+        message = (
+            "The resource is scaled to zero; with minReplicas 0 the first request starts a replica."
+        )
         return ConditionUpdate(
             ConditionType.AVAILABLE, "False", ConditionReason.SCALED_TO_ZERO, message
         )
     return ConditionUpdate(
-        ConditionType.AVAILABLE, "False", ConditionReason.NO_REPLICAS_READY, "No replica can serve."
+        ConditionType.AVAILABLE, "False", ConditionReason.NO_REPLICAS_READY, "No replica is ready."
     )
 
 
 def _progressing(
     observed: Observed, state: RolloutProgress, problem: Problem | None
 ) -> ConditionUpdate:
-    def verdict(status: bool, reason: ConditionReason, message: str) -> ConditionUpdate:
+    def update(status: bool, reason: ConditionReason, message: str) -> ConditionUpdate:
         return ConditionUpdate(
             ConditionType.PROGRESSING, "True" if status else "False", reason, message
         )
 
-    if problem is not None and problem.reason in REFUSING:
-        return verdict(False, problem.reason, problem.message)
+    if problem is not None and problem.reason in NOT_APPLIED_REASONS:
+        return update(False, problem.reason, problem.message)
     if state.deadline_exceeded and not state.complete:
         seconds = observed.resource.spec.rollout.progress_deadline_seconds
-        message = f"Nothing moved for {seconds} s (spec.rollout.progressDeadlineSeconds)."
-        return verdict(False, ConditionReason.DEADLINE_EXCEEDED, message)
+        message = (
+            f"The rollout made no progress for {seconds} s (spec.rollout.progressDeadlineSeconds)."
+        )
+        return update(False, ConditionReason.DEADLINE_EXCEEDED, message)
     if state.settled:
-        return verdict(False, ConditionReason.UP_TO_DATE, "Everything is as it should be.")
+        return update(False, ConditionReason.UP_TO_DATE, "All replicas are ready and up to date.")
     if not state.current:
-        return verdict(True, ConditionReason.APPLYING, APPLYING)
+        return update(True, ConditionReason.APPLYING, APPLYING)
     if state.rolling:
-        return verdict(True, ConditionReason.ROLLING_OUT, _rolled(state))
+        return update(True, ConditionReason.ROLLING_OUT, _rolled(state))
     if state.replicas > state.desired:
-        message = f"{_replicas(state.replicas)} exist, {state.desired} are wanted."
-        return verdict(True, ConditionReason.SCALING_DOWN, message)
-    message = f"{state.available} of {_replicas(state.desired)} can serve."
-    return verdict(
+        message = f"Scaling down from {state.replicas} to {_replicas(state.desired)}."
+        return update(True, ConditionReason.SCALING_DOWN, message)
+    message = f"{state.available} of {_replicas(state.desired)} {_are(state.available)} ready."
+    return update(
         True, ConditionReason.SCALING_UP if state.available else ConditionReason.STARTING, message
     )
 
@@ -187,7 +190,7 @@ def _progressing(
 def _scaling_active(observed: Observed, decision: Decision | None) -> ConditionUpdate:
     kind = ConditionType.SCALING_ACTIVE
     if observed.resource.spec.autoscaling is None:
-        message = "spec.autoscaling is absent: spec.replicas sets the count."
+        message = "spec.autoscaling is not set: spec.replicas sets the count."
         return ConditionUpdate(kind, "False", ConditionReason.AUTOSCALING_OFF, message)
     if decision is None:
         return ConditionUpdate(
@@ -195,17 +198,20 @@ def _scaling_active(observed: Observed, decision: Decision | None) -> ConditionU
         )
     if not decision.metrics_available:
         return ConditionUpdate(
-            kind, "False", Why.METRICS_UNAVAILABLE, _blindness(decision), steady=True
+            kind, "False", Why.METRICS_UNAVAILABLE, _missing_metrics_message(decision), steady=True
         )
     return ConditionUpdate(
-        kind, "True", ConditionReason.METRICS_AVAILABLE, "The load is known and sets the count."
+        kind,
+        "True",
+        ConditionReason.METRICS_AVAILABLE,
+        "The load is known and sets the replica count.",
     )
 
 
-def _blindness(decision: Decision) -> str:
-    """The words of the rule that missed the metrics; a later one may have set the count."""
-    words = (one.message for one in decision.steps if one.reason is Why.METRICS_UNAVAILABLE)
-    return next(words, decision.message)
+def _missing_metrics_message(decision: Decision) -> str:
+    """Return the message of the rule that missed metrics; a later rule may have set the count."""
+    messages = (one.message for one in decision.steps if one.reason is Why.METRICS_UNAVAILABLE)
+    return next(messages, decision.message)
 
 
 def _degraded(problem: Problem | None) -> list[ConditionUpdate]:
@@ -214,25 +220,25 @@ def _degraded(problem: Problem | None) -> list[ConditionUpdate]:
     return [ConditionUpdate(ConditionType.DEGRADED, "True", problem.reason, problem.message)]
 
 
-def _names(observed: Observed) -> list[ConditionUpdate]:
-    """A resource serves all the same: `namespace/name` always reaches it."""
-    lost, resource = observed.lost_names, observed.resource
+def _name_conflict(observed: Observed) -> list[ConditionUpdate]:
+    """Report model names taken by other resources; `namespace/name` still reaches this one."""
+    lost, resource = observed.name_conflicts, observed.resource
     if not lost:
         return []
-    taken = ", ".join(f"{name} reaches {owner}" for name, owner in sorted(lost.items()))
+    taken = ", ".join(f"{name} routes to {owner}" for name, owner in sorted(lost.items()))
     own = resource.name in lost
     remedy = "Choose another alias."
     if own:
         remedy = f"Use {resource.key} as the model name, or rename one of the two resources."
     reason = ConditionReason.NAME_TAKEN if own else ConditionReason.ALIAS_TAKEN
-    message = f"Model names of other resources at the gateways: {taken}. {remedy}"
+    message = f"The gateways route model names of this resource to others: {taken}. {remedy}"
     return [ConditionUpdate(ConditionType.MODEL_NAME_CONFLICT, "True", reason, message)]
 
 
-def _load(decision: Decision | None) -> list[ConditionUpdate]:
-    verdicts: list[ConditionUpdate] = []
+def _scaling(decision: Decision | None) -> list[ConditionUpdate]:
+    updates: list[ConditionUpdate] = []
     if decision is not None and decision.limited:
-        verdicts.append(
+        updates.append(
             ConditionUpdate(
                 ConditionType.SCALING_LIMITED,
                 "True",
@@ -243,7 +249,7 @@ def _load(decision: Decision | None) -> list[ConditionUpdate]:
         )
     note = decision.forecast if decision is not None else None
     if note is not None and note.unavailable is not None:
-        verdicts.append(
+        updates.append(
             ConditionUpdate(
                 ConditionType.FORECAST_UNAVAILABLE,
                 "True",
@@ -252,14 +258,17 @@ def _load(decision: Decision | None) -> list[ConditionUpdate]:
                 steady=True,
             )
         )
-    proof = decision.proof if decision is not None else None
-    if proof is not None and not proof.acts:
-        verdicts.append(
+    forecast_approval = decision.forecast_approval if decision is not None else None
+    if forecast_approval is not None and not forecast_approval.approved:
+        updates.append(
             ConditionUpdate(
-                ConditionType.FORECAST_NOT_APPROVED, "True", proof.reason.value, proof.message
+                ConditionType.FORECAST_NOT_APPROVED,
+                "True",
+                forecast_approval.reason.value,
+                forecast_approval.message,
             )
         )
-    return verdicts
+    return updates
 
 
 def _last_scale(observed: Observed, decision: Decision | None) -> dict[str, Any] | None:
@@ -273,15 +282,15 @@ def _last_scale(observed: Observed, decision: Decision | None) -> dict[str, Any]
         "to": decision.replicas,
         "reason": decision.reason.value,
         "message": decision.message,
-    } | _seats_held_back(decision)
+    } | _seats_reserved(decision)
 
 
-def _seats_held_back(decision: Decision) -> dict[str, int]:
-    """Of all gateways, for all promised classes together; nothing where that is not known."""
-    held = decision.holdback
-    if not isinstance(held, tuple):
+def _seats_reserved(decision: Decision) -> dict[str, int]:
+    """Return the seats reserved at all gateways; empty where the arrivals are unknown."""
+    reservations = decision.seat_reservations
+    if not isinstance(reservations, tuple):
         return {}
-    return {"seatsReserved": max((one.seats for one in held), default=0)}
+    return {"seatsReserved": max((one.seats for one in reservations), default=0)}
 
 
 def _mode(observed: Observed) -> DecisionMode:
@@ -291,8 +300,12 @@ def _mode(observed: Observed) -> DecisionMode:
 
 
 def _rolled(state: RolloutProgress) -> str:
-    return f"{state.updated} of {_replicas(state.desired)} are of the newest spec."
+    return f"{state.updated} of {_replicas(state.desired)} {_are(state.updated)} up to date."
 
 
 def _replicas(count: int) -> str:
     return f"{count} replica" if count == 1 else f"{count} replicas"
+
+
+def _are(count: int) -> str:
+    return "is" if count == 1 else "are"

@@ -1,4 +1,4 @@
-"""How far the pods are: counts from the pods themselves, the move from the Deployment."""
+"""Progress of a rollout: counts from the pods, conditions from the Deployment."""
 
 from dataclasses import dataclass
 
@@ -10,8 +10,8 @@ from r1_operator.plan.workload.revision import is_applied
 class RolloutProgress:
     """Pods by state.
 
-    `current`: the Deployment has the newest spec and its controller has seen it. `planned`: its
-    count. Scaling alone does not end `current`: replicas that serve go on being ready.
+    `current`: the Deployment has the newest spec and its controller has observed it. `planned`: its
+    replica count. A change of the count alone does not end `current`.
     """
 
     desired: int
@@ -25,27 +25,27 @@ class RolloutProgress:
 
     @property
     def settled(self) -> bool:
-        """Exactly the pods that should be, all of the newest template and serving."""
+        """Exactly the desired pods exist, all up to date and ready."""
         counts = {self.planned, self.replicas, self.ready, self.available, self.updated}
         return self.current and counts == {self.desired}
 
     @property
     def complete(self) -> bool:
-        """Enough serving pods of the newest template (perhaps too many, or old ones leaving)."""
+        """Enough up-to-date pods are ready (there may be too many, or old ones terminating)."""
         return self.current and min(self.available, self.updated) >= self.desired
 
     @property
     def rolling(self) -> bool:
-        """Pods of an older template are being replaced."""
+        """Whether pods of an older template are being replaced."""
         return self.updated < min(self.replicas, self.desired)
 
 
 def rollout_progress(observed: Observed, desired: int) -> RolloutProgress:
-    """Count. Terminating pods exist but do not serve; ended ones do not exist."""
+    """Count the pods. Terminating pods exist but do not serve; ended pods do not count."""
     pods = [pod for pod in observed.pods if not pod.ended]
     deployment: Object = {} if observed.deployment is ABSENT else observed.deployment
     status = deployment.get("status") or {}
-    seen = status.get("observedGeneration", -1)
+    observed_generation = status.get("observedGeneration", -1)
     generation = (deployment.get("metadata") or {}).get("generation", 0)
     moving = condition_of(observed.deployment, "Progressing")
     return RolloutProgress(
@@ -55,7 +55,7 @@ def rollout_progress(observed: Observed, desired: int) -> RolloutProgress:
         ready=sum(pod.ready for pod in pods),
         available=sum(pod.serves for pod in pods),
         updated=status.get("updatedReplicas") or 0,
-        current=seen >= generation
+        current=observed_generation >= generation
         and is_applied(observed.resource, observed.defaults, observed.deployment),
         deadline_exceeded=moving.get("reason") == "ProgressDeadlineExceeded",
     )

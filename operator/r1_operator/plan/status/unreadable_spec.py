@@ -1,7 +1,7 @@
-"""The status of a resource whose spec cannot be read: an object from before a stricter CRD.
+"""Status of a resource with an invalid spec: an object from before a stricter CRD.
 
-Its children stay as they are, and its pods may come and go meanwhile. So the counts and the
-conditions are written all the same; what only a spec can say stays as it is stored.
+Its children stay, and its pods may change meanwhile. So counts and conditions are still written; fields
+that need the spec stay as stored.
 """
 
 from collections.abc import Mapping, Sequence
@@ -15,19 +15,19 @@ from r1_operator.plan.status.conditions import ConditionUpdate, Truth, with_time
 def plan_unreadable_status(
     before: Mapping[str, Any], generation: int, pods: Sequence[Pod], message: str, now: float
 ) -> dict[str, Any]:
-    """The whole `status`; `before` is the stored one, `message` names each wrong field."""
+    """Return the whole `status`; `before`: the stored one, `message`: the invalid fields."""
     living = [pod for pod in pods if not pod.ended]
     serving = sum(pod.serves for pod in living)
     invalid = str(ConditionReason.INVALID_SPEC)
-    text = f"The spec cannot be read, and nothing is changed until it can: {message}."
+    text = f"The spec is invalid, and the children stay unchanged until it is corrected: {message}."
     available: tuple[Truth, str, str] = (
         "False",
         ConditionReason.NO_REPLICAS_READY,
-        "No replica can serve.",
+        "No replica is ready.",
     )
     if serving:
-        available = ("True", ConditionReason.SERVING, "At least one replica can serve.")
-    verdicts = [
+        available = ("True", ConditionReason.SERVING, "At least one replica is ready.")
+    updates = [
         ConditionUpdate(ConditionType.READY, "False", invalid, text),
         ConditionUpdate(ConditionType.AVAILABLE, *available),
         ConditionUpdate(ConditionType.PROGRESSING, "False", invalid, text),
@@ -36,7 +36,7 @@ def plan_unreadable_status(
     ]
     return {
         **before,
-        "conditions": with_times(verdicts, before.get("conditions") or (), generation, now),
+        "conditions": with_times(updates, before.get("conditions") or (), generation, now),
         "observedGeneration": generation,
         "replicas": len(living),
         "readyReplicas": sum(pod.ready for pod in living),

@@ -1,7 +1,7 @@
-"""Every child of a resource as a complete manifest for server-side apply.
+"""Children of a resource as complete manifests for server-side apply.
 
-All builders are pure: equal inputs give equal manifests. The Deployment comes last, so
-that its pods find their Service and gateways their route.
+All builders are pure: equal inputs give equal manifests. The Deployment is last, so that the Service and
+the gateways' route exist before its pods.
 """
 
 from typing import Any
@@ -9,7 +9,7 @@ from typing import Any
 from r1_operator.api.v1 import R1Inference
 from r1_operator.plan.problem import Unplannable
 from r1_operator.plan.snapshot import ABSENT, Defaults, Found
-from r1_operator.plan.workload.accelerators import uncountable
+from r1_operator.plan.workload.accelerators import uncountable_budget
 from r1_operator.plan.workload.deployment import build_deployment
 from r1_operator.plan.workload.disruption import build_disruption_budget
 from r1_operator.plan.workload.monitor import build_service_monitor
@@ -29,12 +29,12 @@ def plan_children(
     deployment: Found = ABSENT,
     service_monitors: bool = False,
 ) -> list[dict[str, Any]]:
-    """The children in the order to apply them. Raises Unplannable.
+    """Return the children in the order to apply them. Raises Unplannable.
 
-    `deployment` is the present one: while nothing that shapes its pods has changed, it keeps
-    the rendering that it was made with (see `revision.py`).
+    `deployment`: the present one. It keeps its rendering while no input of its pods has changed (see
+    `revision.py`).
     """
-    problem = uncountable(resource.spec, defaults)
+    problem = uncountable_budget(resource.spec, defaults)
     if problem is not None:
         raise Unplannable(problem)
     rendering = rendering_for(resource, defaults, deployment)

@@ -1,7 +1,7 @@
-"""The accelerators that one replica holds: the one answer for engine, tolerations and budgets.
+"""Accelerators of one replica, for engine, tolerations and budgets.
 
-They are read from the pod as it will be: `spec.resources`, the site's template and the resource's
-own merged. Devices that a ResourceClaim allocates have no number in the pod.
+They are read from the merged pod: `spec.resources`, the site's template and the resource's own. The number
+of devices of a ResourceClaim is not in the pod.
 """
 
 from collections.abc import Mapping
@@ -13,7 +13,7 @@ from r1_operator.api.accelerators import is_accelerator
 from r1_operator.api.names import CONTAINER, ConditionReason
 from r1_operator.api.serving import Resources
 from r1_operator.api.v1 import Spec
-from r1_operator.plan.placement.node_parsing import asked_of, requests_of
+from r1_operator.plan.placement.node_parsing import container_requests, requests_of
 from r1_operator.plan.placement.schedulable import Amounts
 from r1_operator.plan.problem import Problem, Unplannable
 from r1_operator.plan.snapshot import Defaults
@@ -27,21 +27,21 @@ class Accelerators:
     engine: Mapping[str, int] = field(default_factory=dict)
     replica: Mapping[str, int] = field(default_factory=dict)
     claimed: bool = False
-    """the engine's container also uses a ResourceClaim, of how many devices is not known here"""
+    """the engine's container also uses a ResourceClaim with an unknown number of devices"""
 
     @property
     def for_engine(self) -> int:
-        """How many devices one model can be split over."""
+        """Devices that one model can be split over."""
         return sum(self.engine.values())
 
     @property
     def per_replica(self) -> int:
-        """How many devices a replica holds; what budgets count."""
+        """Devices of a replica, as budgets count them."""
         return sum(self.replica.values())
 
 
 def accelerators_of(spec: Spec, defaults: Defaults | None = None) -> Accelerators:
-    """The accelerators of one replica; `defaults` has the site's template and resource names."""
+    """Return the accelerators of one replica; `defaults`: the site's template and resource names."""
     pod = _pod(spec, defaults)
     engine: Mapping[str, Any] = next(
         (one for one in pod.get("containers") or () if one.get("name") == CONTAINER), {}
@@ -49,38 +49,38 @@ def accelerators_of(spec: Spec, defaults: Defaults | None = None) -> Accelerator
     further = () if defaults is None else defaults.accelerators
     resources = engine.get("resources")
     return Accelerators(
-        engine=_devices(asked_of(engine), further),
+        engine=_devices(container_requests(engine), further),
         replica=_devices(requests_of(pod), further),
         claimed=isinstance(resources, Mapping) and bool(resources.get("claims")),
     )
 
 
-def uncountable(spec: Spec, defaults: Defaults) -> Problem | None:
-    """A budget that counts accelerators, and replicas without any that can be counted.
+def uncountable_budget(spec: Spec, defaults: Defaults) -> Problem | None:
+    """Report a budget of accelerators for replicas without countable accelerators.
 
-    Without a bound they could become as many as maxReplicas, so none is made.
+    Such a budget would not limit anything, so no replica is created.
     """
     budget = spec.autoscaling.budget if spec.autoscaling is not None else None
     by_gpu = budget is not None and budget.cost is not None and budget.cost.price_per_gpu_hour
     if budget is None or (budget.gpus is None and not by_gpu):
         return None
-    held = accelerators_of(spec, defaults)
-    if held.per_replica:
+    accelerators = accelerators_of(spec, defaults)
+    if accelerators.per_replica:
         return None
     field = "gpus" if budget.gpus is not None else "cost.pricePerGpuHour"
-    why = "a replica holds none that is known"
-    if held.claimed:
-        why = "the devices of a ResourceClaim have no number here"
+    why = "a replica has none of a known kind"
+    if accelerators.claimed:
+        why = "the number of devices of a ResourceClaim is unknown"
     return Problem(
         ConditionReason.INVALID_SPEC,
-        f"spec.autoscaling.budget.{field} counts accelerators, and {why}: name them in "
+        f"spec.autoscaling.budget.{field} counts accelerators, and {why}: list them in "
         "spec.resources.limits, add their resource name to the chart's operator.accelerators, or "
         "set budget.cost.pricePerReplicaHour or budget.power instead.",
     )
 
 
 def amounts_of(resources: Resources) -> dict[str, dict[str, str]]:
-    """As the API server will store them, so that a settled Deployment compares equal."""
+    """Return the amounts as the API server stores them, so that an unchanged Deployment is equal."""
     amounts = {"limits": resources.limits, "requests": resources.requests}
     return {
         kind: {name: quantity.canonical for name, quantity in found.items()}
@@ -90,7 +90,7 @@ def amounts_of(resources: Resources) -> dict[str, dict[str, str]]:
 
 
 def _pod(spec: Spec, defaults: Defaults | None) -> Mapping[str, Any]:
-    """The PodSpec as far as it is about resources; a template that cannot be merged is left out."""
+    """Return the resource part of the PodSpec; an invalid template is ignored."""
     engine = {"name": CONTAINER, "resources": amounts_of(spec.resources)}
     own: Mapping[str, Any] = {"spec": {"containers": [engine]}}
     try:

@@ -1,4 +1,4 @@
-"""The Deployment: its count is the operator's, always, and so is its pod template."""
+"""The Deployment; the operator owns its replica count and its pod template."""
 
 from typing import Any
 

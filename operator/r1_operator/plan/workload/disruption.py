@@ -1,7 +1,7 @@
-"""The PodDisruptionBudget: a node drain takes one replica at a time.
+"""The PodDisruptionBudget: a node drain evicts one replica at a time.
 
-`maxUnavailable: 1` and not `minAvailable`: with one replica the latter would block the
-drain for ever. A pod that is not healthy may always go; keeping it protects nobody.
+`maxUnavailable: 1` and not `minAvailable`, which would block the drain of a single replica for ever. An
+unhealthy pod may always be evicted, because it serves no requests.
 """
 
 from typing import Any

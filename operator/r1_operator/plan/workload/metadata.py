@@ -9,17 +9,17 @@ from r1_operator.api.v1 import R1Inference
 
 
 def selector(resource: R1Inference) -> dict[str, str]:
-    """The labels that pick the resource's pods; immutable in a Deployment, hence only one."""
+    """Return the pod selector; immutable in a Deployment, hence only one label."""
     return {Label.RESOURCE.value: resource.name}
 
 
 def selector_text(resource: R1Inference) -> str:
-    """The same as a selector string, for `status.selector`."""
+    """Return the selector as a string, for `status.selector`."""
     return ",".join(f"{key}={value}" for key, value in selector(resource).items())
 
 
 def labels(resource: R1Inference) -> dict[str, str]:
-    """The labels of every child and pod."""
+    """Return the labels of every child and pod."""
     return {
         Label.NAME.value: names.SINGULAR,
         Label.INSTANCE.value: resource.name,
@@ -29,7 +29,7 @@ def labels(resource: R1Inference) -> dict[str, str]:
 
 
 def owner_reference(resource: R1Inference) -> dict[str, Any]:
-    """The controller reference: the garbage collector removes the children with the resource."""
+    """Return the controller reference, by which the garbage collector deletes the children."""
     return {
         "apiVersion": names.API_VERSION,
         "kind": names.KIND,
@@ -47,9 +47,9 @@ def child_metadata(
     extra_labels: Mapping[str, str] | None = None,
     annotations: Mapping[str, str] | None = None,
 ) -> dict[str, Any]:
-    """The metadata of a child; its name is the resource's unless given.
+    """Return the metadata of a child; its name is the resource's unless given.
 
-    Extra labels never replace the operator's own, by which it finds its children.
+    Extra labels never replace the operator's own, which select the children.
     """
     metadata: dict[str, Any] = {
         "name": name or resource.name,

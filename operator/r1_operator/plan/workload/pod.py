@@ -1,8 +1,7 @@
 """The model pod: one engine container under the restricted Pod Security level.
 
-The site's template and then the resource's own are merged over it. A template may
-loosen the security settings on purpose (a namespace's Pod Security level still has the
-last word); nothing else here does.
+The site's template and then the resource's own are merged over it. Only a template may loosen the security
+settings, within the namespace's Pod Security level.
 """
 
 from math import ceil
@@ -27,16 +26,16 @@ USER = 65532
 MODELS = "/models"
 STARTUP_PERIOD_SECONDS = 2
 STOP_MARGIN_SECONDS = 10
-"""After draining: the engine frees its devices and exits."""
+"""After the drain: time for the engine to free its devices and exit."""
 
 
 def build_pod_template(
     resource: R1Inference, defaults: Defaults, rendering: Rendering
 ) -> dict[str, Any]:
-    """The Deployment's `spec.template`. Raises Unplannable."""
+    """Return the Deployment's `spec.template`. Raises Unplannable."""
     source = resource.spec.model.source or defaults.model_source
-    held = accelerators_of(resource.spec, defaults)
-    start = STARTS[resource.spec.engine.type](_request(resource, source, held))
+    accelerators = accelerators_of(resource.spec, defaults)
+    start = STARTS[resource.spec.engine.type](_request(resource, source, accelerators))
     image = resource.spec.engine.image or rendering.runtime_image
     template: dict[str, Any] = {
         "metadata": {"labels": labels(resource), "annotations": _scraping()},
@@ -57,24 +56,26 @@ def build_pod_template(
             "volumes": _volumes(start, source),
         },
     }
-    if held.replica:
+    if accelerators.replica:
         template["spec"]["tolerations"] = [
             {"key": key, "operator": "Exists", "effect": "NoSchedule"}
-            for key in taint_keys(held.replica)
+            for key in taint_keys(accelerators.replica)
         ]
     template = merge_template(template, defaults.template)
     return merge_template(template, to_json(resource.spec.template))
 
 
-def _request(resource: R1Inference, source: ModelSource, held: Accelerators) -> EngineStartInput:
+def _request(
+    resource: R1Inference, source: ModelSource, accelerators: Accelerators
+) -> EngineStartInput:
     spec = resource.spec
-    if spec.engine.type is EngineType.BUNDLED and held.for_engine > 1:
-        raise Unplannable(_too_many(resource, held))
+    if spec.engine.type is EngineType.BUNDLED and accelerators.for_engine > 1:
+        raise Unplannable(_too_many(resource, accelerators))
     if source.bundled is not None and spec.engine.type is not EngineType.BUNDLED:
         raise Unplannable(
             Problem(
                 names.ConditionReason.MODEL_SOURCE_UNUSABLE,
-                f"The model {source.bundled!r} ships with the bundled runtime and {spec.engine.type}"
+                f"The model {source.bundled!r} is part of the bundled runtime, and {spec.engine.type}"
                 " cannot load it: set spec.model.source.persistentVolumeClaim or "
                 "spec.model.source.path.",
             )
@@ -88,20 +89,20 @@ def _request(resource: R1Inference, source: ModelSource, held: Accelerators) -> 
         port=names.PORT,
         runtime=spec.runtime,
         drain_seconds=spec.rollout.drain_seconds,
-        gpus=held.for_engine,
+        gpus=accelerators.for_engine,
         args=spec.engine.args,
     )
 
 
-def _too_many(resource: R1Inference, held: Accelerators) -> Problem:
+def _too_many(resource: R1Inference, accelerators: Accelerators) -> Problem:
     limits = resource.spec.resources.limits
     field = "spec.resources.limits"
-    if not any(name in limits for name in held.engine):
+    if not any(name in limits for name in accelerators.engine):
         field = f"resources.limits of container {names.CONTAINER} in spec.template"
-    counts = ", ".join(f"{count} {name}" for name, count in held.engine.items())
+    counts = ", ".join(f"{count} {name}" for name, count in accelerators.engine.items())
     return Problem(
         names.ConditionReason.TOO_MANY_ACCELERATORS,
-        f"{field} gives each replica {counts}, and the engine Bundled computes on one: set it to 1 "
+        f"{field} gives each replica {counts}, and the engine Bundled uses one: set it to 1 "
         "and raise spec.replicas (or spec.autoscaling.maxReplicas), or set spec.engine.type to "
         "vLLM or SGLang, which split a model over several.",
     )
@@ -132,7 +133,7 @@ def _container(
     start: EngineStart,
     source: ModelSource,
 ) -> dict[str, Any]:
-    # HOME and the user's name: no image knows this user, and libraries ask for both.
+    # HOME and USER: no image has this user, and libraries read both.
     env = {"HOME": "/tmp", "USER": "engine"} | dict(start.env)  # noqa: S108
     container: dict[str, Any] = {
         "name": names.CONTAINER,
@@ -163,7 +164,7 @@ def _pod_ip(start: EngineStart) -> list[dict[str, Any]]:
 
 
 def _probes(start: EngineStart, deadline_seconds: int) -> dict[str, Any]:
-    """Start-up is as patient as the rollout, readiness quick, liveness slow to judge."""
+    """Return the probes: start-up lasts as long as the rollout, readiness is fast, liveness slow."""
 
     def probe(path: str, period: int, failures: int) -> dict[str, Any]:
         return {
@@ -173,9 +174,9 @@ def _probes(start: EngineStart, deadline_seconds: int) -> dict[str, Any]:
             "failureThreshold": failures,
         }
 
-    patience = ceil(deadline_seconds / STARTUP_PERIOD_SECONDS)
+    failures = ceil(deadline_seconds / STARTUP_PERIOD_SECONDS)
     return {
-        "startupProbe": probe(start.ready_path, STARTUP_PERIOD_SECONDS, patience),
+        "startupProbe": probe(start.ready_path, STARTUP_PERIOD_SECONDS, failures),
         "readinessProbe": probe(start.ready_path, 2, 3),
         "livenessProbe": probe(start.health_path, 10, 6),
     }

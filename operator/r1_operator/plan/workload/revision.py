@@ -1,17 +1,14 @@
-"""When pods are replaced, and when they are not.
+"""Revision of the pods: which changes roll them.
 
-Pods must roll when their owner changes what they run, and must not roll because the
-operator was upgraded. A newer operator has a newer default image and may lay out the pod
-differently, so both (the *rendering*) are stamped on the Deployment together with a hash
-of everything the owner or the site decides. While the hash stays the same the stamped
-rendering is used again; the next change by the owner takes the newest. The annotation
-`deepseek.ai/refresh` on the resource is part of the hash: changing it is how an owner
-asks for the newest rendering and nothing else.
+A change of the spec rolls the pods; an upgrade of the operator does not. A newer operator has a newer default
+image and may have another pod layout. So both (the *rendering*) are annotated on the Deployment, with a
+hash of all settings of the owner and the site. While the hash is the same, the annotated rendering is used
+again. The next change by the owner takes the newest rendering. The annotation `deepseek.ai/refresh` on the
+resource is part of the hash: changing it requests the newest rendering alone.
 
-The hash has a version. A stamp of another version cannot be compared: the rendering is
-kept and the stamp renewed, so that a change of the algorithm rolls nothing either. Values
-that are the schema's defaults are not hashed: a field that a later version adds changes
-no hash.
+The hash has a version. An annotation of another version cannot be compared: the rendering stays and the
+annotation is renewed, so that a change of the algorithm rolls no pods. Default values are not hashed: a
+field that a later version adds does not change the hash.
 """
 
 import hashlib
@@ -27,23 +24,23 @@ from r1_operator.plan.snapshot import ABSENT, Defaults, Found, Object
 
 HASH_VERSION = "1"
 RENDERER = 1
-"""The newest layout of a pod that `children/pod.py` knows."""
+"""The newest pod layout of `workload/pod.py`."""
 RENDERERS = frozenset({1})
-"""Layouts that it can still make; a stamp with another one rolls."""
+"""Layouts that it still builds; an annotation with another one rolls the pods."""
 
 
 @dataclass(frozen=True, slots=True)
 class Rendering:
-    """What an operator release brings into a pod: its layout and its default image."""
+    """Pod layout and default image of an operator release."""
 
     renderer: int
     runtime_image: str
 
 
 def revision(resource: R1Inference, defaults: Defaults) -> str:
-    """The hash of every decision of the owner and the site that shapes a pod."""
+    """Return the hash of all settings of owner and site that affect a pod."""
     spec = resource.spec
-    decisions = {
+    settings = {
         "name": resource.name,
         "model": to_json(spec.model, defaults=False),
         "engine": to_json(spec.engine, defaults=False),
@@ -57,12 +54,12 @@ def revision(resource: R1Inference, defaults: Defaults) -> str:
         "imagePullPolicy": defaults.image_pull_policy,
         "refresh": resource.annotations.get(Annotation.REFRESH, ""),
     }
-    text = json.dumps(decisions, sort_keys=True, separators=(",", ":"))
+    text = json.dumps(settings, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def rendering_for(resource: R1Inference, defaults: Defaults, deployment: Found) -> Rendering:
-    """The stamped rendering while nothing changed, else the newest."""
+    """Return the annotated rendering while nothing changed, else the newest."""
     newest = Rendering(RENDERER, defaults.runtime_image)
     if deployment is ABSENT:
         return newest
@@ -76,7 +73,7 @@ def rendering_for(resource: R1Inference, defaults: Defaults, deployment: Found) 
 
 
 def is_applied(resource: R1Inference, defaults: Defaults, deployment: Found) -> bool:
-    """Whether the Deployment was made from these decisions, as far as its stamp can tell."""
+    """Whether the Deployment was built from these settings, by its annotations."""
     if deployment is ABSENT:
         return False
     stamp = _stamp(deployment)
@@ -90,7 +87,7 @@ def _stamp(deployment: Object) -> Mapping[str, Any]:
 
 
 def stamps(resource: R1Inference, defaults: Defaults, rendering: Rendering) -> dict[str, str]:
-    """The annotations of the Deployment (not of its pods: a stamp must not roll them)."""
+    """Return the annotations of the Deployment (on its pods they would roll them)."""
     return {
         Annotation.REVISION.value: revision(resource, defaults),
         Annotation.REVISION_VERSION.value: HASH_VERSION,

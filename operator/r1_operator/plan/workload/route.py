@@ -24,7 +24,7 @@ CLASS_DEFAULTS = (
 
 
 def served_names(resource: R1Inference) -> tuple[str, ...]:
-    """The resource's name and its aliases, each once."""
+    """Return the resource's name and its aliases, each once."""
     return tuple(dict.fromkeys((resource.name, *resource.spec.model.aliases)))
 
 
@@ -45,7 +45,7 @@ def route(resource: R1Inference) -> RouteSpec:
     )
 
 
-def promises_of(resource: R1Inference) -> dict[ClassName, float]:
+def slo_targets_of(resource: R1Inference) -> dict[ClassName, float]:
     """SLO targets of the time to first token in seconds by class, as in `route.json`."""
     policies = route(resource).policies
     return {
@@ -55,7 +55,7 @@ def promises_of(resource: R1Inference) -> dict[ClassName, float]:
 
 
 def build_route(resource: R1Inference) -> dict[str, Any]:
-    """The ConfigMap `NAME-route`."""
+    """Return the ConfigMap `NAME-route`."""
     return {
         "apiVersion": "v1",
         "kind": "ConfigMap",

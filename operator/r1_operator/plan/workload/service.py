@@ -1,4 +1,4 @@
-"""The Service: a stable name for people, and the EndpointSlices that the gateway reads."""
+"""The Service: a stable name, and the EndpointSlices that the gateways read."""
 
 from typing import Any
 

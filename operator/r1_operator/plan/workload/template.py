@@ -35,7 +35,7 @@ _KEY_DEFAULTS = {"protocol": "TCP"}
 
 
 def merge_template(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
-    """`over` merged onto `base`; neither is changed.
+    """Return `over` merged onto `base`; neither is changed.
 
     Raises Unplannable where `over` cannot be a pod template, with the path of the field.
     """
@@ -81,9 +81,9 @@ def _merge_lists(
     names = DEEP.get(key) or WHOLE[key]
     merged = {_identity(item, names, path): item for item in base}
     for item in over:
-        who = _identity(item, names, path)
-        under = merged.get(who, {}) if key in DEEP else {}
-        merged[who] = _merge_maps(under, item, f"{path}[{who[0]}]")
+        identity = _identity(item, names, path)
+        under = merged.get(identity, {}) if key in DEEP else {}
+        merged[identity] = _merge_maps(under, item, f"{path}[{identity[0]}]")
     return list(merged.values())
 
 

@@ -1,4 +1,4 @@
-"""Fields of a PodSpec of which only one may be set, by the name of the object that holds them.
+"""Union fields of a PodSpec, of which only one may be set, by the name of their parent.
 
 From the API's own types (k8s.io/api/core/v1): where a handler or a source is a member of a union,
 a patch that sets one member replaces the others, as a strategic merge with `retainKeys` does.
@@ -23,11 +23,11 @@ DISCRIMINATED: Final[Mapping[str, tuple[str, tuple[str, ...]]]] = {
     "seccompProfile": ("type", ("localhostProfile",)),
     "appArmorProfile": ("type", ("localhostProfile",)),
 }
-"""The field that picks the member, and the fields that go with one choice only."""
+"""The discriminator, and the fields that belong to one choice only."""
 
 
 def without_replaced(holder: str, base: Mapping[str, Any], over: Mapping[str, Any]) -> Any:
-    """`base` without the members that `over` replaces; `holder` is the name of the field."""
+    """Return `base` without the members that `over` replaces; `holder`: the name of the field."""
     members = MEMBERS.get(holder, ())
     if any(over.get(member) is not None for member in members):
         return {k: v for k, v in base.items() if k not in members or over.get(k) is not None}

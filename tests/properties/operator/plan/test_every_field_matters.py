@@ -1,6 +1,6 @@
-"""Whatever the API accepts has an effect: changing any field changes a child or a plan's input.
+"""Every field of the API has an effect: a change of it changes a child or an input of the plan.
 
-The fields are read off the types, so a new field without effect fails here by itself.
+The fields come from the types, so a new field without effect fails here.
 """
 
 from __future__ import annotations
@@ -170,7 +170,7 @@ def resource(spec: dict[str, Any]) -> R1Inference:
 
 
 def effects(spec: dict[str, Any]) -> dict[str, Any]:
-    """All that leaves the API: children, the count, the scaling policy, the forecaster's task."""
+    """All outputs of a spec: children, count, scaling policy, forecast request, backtest target."""
     found = resource(spec)
     autoscaling = found.spec.autoscaling
     assert autoscaling is not None
@@ -184,7 +184,7 @@ def effects(spec: dict[str, Any]) -> dict[str, Any]:
         "replicas": found.spec.replicas,
         "policy": policy,
         "question": question,
-        "proof": target_of(found),
+        "backtest": target_of(found),
     }
 
 

@@ -1,4 +1,4 @@
-"""Plans of arbitrary resources: deterministic, valid, free of history."""
+"""Plans of arbitrary resources: deterministic, valid, independent of earlier ones."""
 
 from __future__ import annotations
 
@@ -147,8 +147,10 @@ def test_a_settled_deployment_asks_for_nothing_new(spec: dict[str, Any]) -> None
 
 @SLOWLY
 @given(specs, specs)
-def test_there_and_back_is_where_it_began(a: dict[str, Any], b: dict[str, Any]) -> None:
-    """A, then B, then A again: nothing of B stays. Also when B cannot be planned at all."""
+def test_a_change_and_its_reversal_give_the_first_plan(
+    a: dict[str, Any], b: dict[str, Any]
+) -> None:
+    """A, then B, then A again: nothing of B remains. Also when B cannot be planned at all."""
     first = children_of(a)
     broken = {**b, "template": {"spec": {"containers": [{"image": "x"}]}}}
     between = plan(Observed(resource(broken), DEFAULTS, stored(first[-1])), None, NOW)
@@ -250,7 +252,7 @@ json_values = st.recursive(
     json_values,
 )
 def test_parse_never_breaks(field: str, value: Any) -> None:
-    """Any JSON in any place is read or refused with the field's name."""
+    """Any JSON in any place is parsed, or rejected with the field's name."""
     paths = [f"spec.{field}"]
     try:
         resource({field: value})

@@ -1,4 +1,4 @@
-"""Of a union exactly one member is left, whatever the operator, the site and the owner set."""
+"""Exactly one member of a union remains, whatever operator, site and owner set."""
 
 from __future__ import annotations
 
@@ -104,7 +104,7 @@ def test_the_last_volume_source_is_the_only_one(chosen: list[str], cleared: bool
     merged: Json = {}
     for source in chosen:
         volume: Json = {"name": "v", source: {"a": "b"}}
-        if cleared:  # as people write it who know the merge of kubectl
+        if cleared:  # as for the merge of kubectl
             volume = {**dict.fromkeys(VOLUME_SOURCES), **volume}
         merged = merge_template(merged, {"spec": {"volumes": [volume]}})
     assert merged["spec"]["volumes"] == [{"name": "v", chosen[-1]: {"a": "b"}}]

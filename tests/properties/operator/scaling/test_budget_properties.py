@@ -1,4 +1,4 @@
-"""A bound is exactly what the budget pays for: one replica more would be too many."""
+"""A ceiling is exact: one more replica would exceed the budget."""
 
 from decimal import Decimal
 from fractions import Fraction

@@ -1,4 +1,4 @@
-"""Wall clocks are set while the scaling loop runs: every decision is the one without the steps."""
+"""Steps of wall clocks do not change the decisions of the scaling loop."""
 
 from itertools import pairwise
 from typing import Any
@@ -44,7 +44,7 @@ _UNSTEPPED: list[list[tuple[Any, ...]]] = []
 
 
 async def unstepped() -> list[tuple[Any, ...]]:
-    """The outcome without steps, played once."""
+    """The outcome without steps, computed once."""
     if not _UNSTEPPED:
         _UNSTEPPED.append((await play()).outcome)
     return _UNSTEPPED[0]
@@ -100,7 +100,7 @@ async def test_decisions_are_shown_with_the_time_of_the_wall_clock(by: float) ->
 async def test_one_low_reading_after_a_pause_of_the_process_releases_no_replica(
     seconds: float,
 ) -> None:
-    """A process that was stopped, or whose machine was paused, did not watch the time between."""
+    """A stopped or suspended process did not observe the time between."""
     world = SteppedWorld(10)
     world.rate = 69.0
     await world.loop.prime()

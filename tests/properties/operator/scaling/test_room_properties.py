@@ -1,4 +1,4 @@
-"""Room is what placing one replica after the other finds, and Bindable asks for no more than that."""
+"""Schedulable capacity equals placing replicas one by one, and Bindable requests no more."""
 
 from fractions import Fraction
 
@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from r1_operator.api.accelerators import GPU
 from r1_operator.api.scaling import MetricType
 from r1_operator.plan.placement.schedulable import (
-    NOT_SEEN_YET,
+    NODES_PENDING,
     Node,
     Placement,
     PodShape,
@@ -40,7 +40,7 @@ nodes = st.lists(
 
 
 @given(st.dictionaries(names, amounts), nodes)
-def test_it_is_what_placing_them_one_by_one_finds(
+def test_schedulable_replicas_match_placing_them_one_by_one(
     requests: dict[str, Fraction], cluster: list[Node]
 ) -> None:
     room = schedulable_replicas(PodShape(requests), cluster)
@@ -50,7 +50,7 @@ def test_it_is_what_placing_them_one_by_one_finds(
     assert room.suitable == len(counts)
     assert room.nodes == {each: counts.count(each) for each in set(counts) if each}
     assert sum(number for _, number in room.short) == counts.count(0)
-    assert room.words
+    assert room.summary
 
 
 def _placed(requests: dict[str, Fraction], left: dict[str, Fraction]) -> int:
@@ -69,7 +69,7 @@ placements = st.builds(
     st.one_of(
         st.none(),
         st.just(BLIND),
-        st.just(NOT_SEEN_YET),
+        st.just(NODES_PENDING),
         st.integers(0, 40).map(
             lambda count: SchedulableCapacity(count, {count: 1} if count else {}, 1)
         ),
@@ -85,7 +85,7 @@ placements = st.builds(
     placement=placements,
     waiting=st.integers(0, 2),
 )
-def test_bindable_holds_rises_to_the_room_and_lowers_nothing(
+def test_bindable_limits_scale_ups_and_never_scales_down(
     low: int, current: int, pending: int, rate: float, placement: Placement, waiting: int
 ) -> None:
     metrics = (MetricTarget(MetricType.REQUESTS_PER_SECOND, 10.0),)
@@ -99,7 +99,7 @@ def test_bindable_holds_rises_to_the_room_and_lowers_nothing(
     assert asked.replicas <= free_choice.replicas
     assert asked.replicas >= min(current, free_choice.replicas)
     assert asked.replicas >= low
-    if isinstance(placement.room, SchedulableCapacity):
+    if isinstance(placement.schedulable, SchedulableCapacity):
         wake = 1 if waiting and current == 0 else 0
-        most = placement.placed + placement.room.replicas + pending
+        most = placement.placed + placement.schedulable.replicas + pending
         assert asked.replicas <= max(current, low, wake, most)

@@ -1,9 +1,9 @@
-"""A forecast that is dead or wrong, played for hours on recorded-like load.
+"""Safety of the policy with a dead or wrong forecast, over hours of realistic load.
 
-Held on any single load: it never runs fewer replicas than a plain HPA at the same target, so it
+On every load the policy never runs fewer replicas than a plain HPA at the same target, so it
 overloads no more, at no more than twice its cost; and no more than the same policy without a
 forecast. A policy whose count falls to what demand needs at once fails here: on bursty loads with
-starts of five minutes the HPA's tolerance was seen to save a quarter of the overload.
+starts of five minutes the HPA's tolerance saves a quarter of the overload.
 """
 
 import numpy as np
@@ -51,7 +51,7 @@ starts = st.sampled_from([60, 120, 300])
 
 
 def forecast(bench: PolicyInputs, factor: Floats | float) -> ReplayedForecast:
-    """What happens over the lead, times a factor, said by the minute, and always acting."""
+    """The real demand over the lead time, times a factor, every minute, always acting."""
     world = bench.world
     minute = np.arange(world.begin, len(world.demand)) // MINUTE_STEPS * MINUTE_STEPS
     ahead = lead_minutes(world.start_seconds) * MINUTE_STEPS
@@ -98,10 +98,10 @@ def test_dead(trace: RateTrace, start: int, target: float) -> None:
 
 @given(loads, starts, st.floats(0.4, 1.2))
 @settings(max_examples=25, deadline=None)
-def test_alone_it_never_runs_fewer_replicas_than_a_plain_autoscaler(
+def test_the_policy_alone_never_runs_fewer_replicas_than_an_hpa(
     trace: RateTrace, start: int, target: float
 ) -> None:
-    """Why the overload is bounded: at every step, not only in sum."""
+    """The overload is bounded at every step, not only in sum."""
     bench = PolicyInputs(scenario_of(trace, start))
     alone, plain = policies.ours_no_forecast(bench, target), policies.hpa(bench, target)
     assert (alone >= plain).all()
@@ -109,8 +109,10 @@ def test_alone_it_never_runs_fewer_replicas_than_a_plain_autoscaler(
 
 @given(loads, starts, st.integers(0, 2**32 - 1), st.floats(0.4, 1.2))
 @settings(max_examples=25, deadline=None)
-def test_nor_with_any_forecast(trace: RateTrace, start: int, seed: int, target: float) -> None:
-    """So at one target it overloads no more than that autoscaler, whatever the forecast says."""
+def test_no_forecast_makes_the_policy_unsafe(
+    trace: RateTrace, start: int, seed: int, target: float
+) -> None:
+    """At one target it overloads no more than the HPA, whatever the forecast is."""
     bench = PolicyInputs(scenario_of(trace, start))
     drawn = np.random.default_rng(seed)
     factors = np.repeat(drawn.choice([0.1, 0.9, 1.0, 1.3, 10.0], len(bench.reading) // 9 + 1), 9)
@@ -126,13 +128,13 @@ def test_nor_with_any_forecast(trace: RateTrace, start: int, seed: int, target: 
 
 
 def let_go_at_once(bench: PolicyInputs, target: float) -> Ints:
-    """The rule of before, without a tolerance on the way down."""
+    """The rule without a tolerance for scale-downs."""
     needed = bench.replicas(bench.reading, target)
     return vectorized.stabilized(needed, needed, bench.most, 300.0, bench.least)
 
 
 def test_without_the_tolerance_the_bound_is_broken() -> None:
-    """The check can fail: the load and the policy that it was missed on."""
+    """Negative control: a load and a policy that break the bound."""
     bench = PolicyInputs(scenario_of(recorded_like(42, 0.095, 0.0018, 0.69), 300))
     old, _ = played(bench, let_go_at_once, 0.8)
     alone, _ = played(bench, policies.ours_no_forecast, 0.8)
@@ -157,8 +159,8 @@ def test_no_forecast_ever_leaves_less_than_demand_at_hand_needs(
 
 
 @pytest.mark.parametrize("start", [60, 300])
-def test_a_right_forecast_is_worth_its_while(start: int) -> None:
-    """The check can fail: with the same words, unscaled, overload falls well below HPA's."""
+def test_a_correct_forecast_reduces_overload(start: int) -> None:
+    """Control: an unscaled forecast lowers the overload well below the HPA's."""
     bench = PolicyInputs(scenario_of(recorded_like(1, 0.05, 0.002, 0.6), start))
     object.__setattr__(bench, "foresight", forecast(bench, 1.0))
     ours, _ = played(bench, policies.ours, 0.85)

@@ -1,4 +1,4 @@
-"""What holds whatever happens: bounds, pace, patience with missing data, order in demand."""
+"""Invariants of decisions: bounds, rate limits, missing data, monotonicity in demand."""
 
 import math
 from dataclasses import replace
@@ -12,7 +12,7 @@ from r1_operator.plan.scaling.inputs import ScalingInputs
 from r1_operator.plan.scaling.policy import (
     Ceiling,
     DownBehavior,
-    ForecastUse,
+    ForecastPolicy,
     MetricTarget,
     RateLimit,
     ScalingPolicy,
@@ -60,7 +60,7 @@ def policies(draw: st.DrawFn) -> ScalingPolicy:
             draw(st.floats(1, 99)),
             draw(limits),
         ),
-        forecast=ForecastUse(draw(st.sampled_from(list(Activation)))),
+        forecast=ForecastPolicy(draw(st.sampled_from(list(Activation)))),
         ceilings=tuple(
             Ceiling(most, DecisionReason.AT_GPU_BUDGET, f"the budget allows {most}")
             for most in draw(st.lists(st.integers(0, 80), max_size=3))
@@ -69,7 +69,7 @@ def policies(draw: st.DrawFn) -> ScalingPolicy:
 
 
 def most(policy: ScalingPolicy) -> int:
-    """The rule in its own words: the tightest bound, and the minimum before any budget."""
+    """Reference rule: the tightest bound, with the minimum before any budget."""
     allowed = min([policy.max_replicas, *(ceiling.replicas for ceiling in policy.ceilings)])
     return max(allowed, policy.min_replicas)
 
@@ -84,7 +84,7 @@ def demands(figures: st.SearchStrategy[float]) -> st.SearchStrategy[Demand]:
         queued=figures,
         oldest_wait_seconds=figures,
         completed_per_replica=maybe,
-        held=figures,
+        buffered=figures,
         missing=st.sampled_from([(), ("gw-1",)]),
     )
 
@@ -174,7 +174,7 @@ def test_bounds_and_pace_hold_through_any_story(
 def _within_pace(
     policy: ScalingPolicy, trail: list[tuple[float, int]], before: int, after: int, now: float
 ) -> bool:
-    """The rule in its own words: some limit's period began with a count that allows this one."""
+    """Reference rule: a limit's period began with a count that allows this one."""
     if after == before or (before == 0 and after == 1):
         return True
     rates = policy.up.limits if after > before else policy.down.limits
@@ -198,7 +198,7 @@ def _within_pace(
     st.floats(0, 1e5),
 )
 @settings(max_examples=300)
-def test_nothing_impossible_crashes_or_lowers(
+def test_invalid_inputs_neither_crash_nor_scale_down(
     policy: ScalingPolicy,
     replicas: int,
     demand: Demand,
@@ -268,10 +268,10 @@ def test_half_of_the_data_lowers_nothing(
 
 
 @given(policies(), st.integers(0, 80), demands(sane), st.floats(0, 1e3))
-def test_a_restart_lowers_nothing(
+def test_a_restart_never_scales_down(
     policy: ScalingPolicy, replicas: int, demand: Demand, pause: float
 ) -> None:
-    """With an empty memory, and then until a full window has been watched."""
+    """With an empty state, until a full window has been observed."""
     found = min(max(replicas, policy.min_replicas), most(policy))
     history, now = ScalingState(), START
     window = policy.down.stabilization_window_seconds
@@ -323,7 +323,7 @@ def test_a_forecast_only_ever_raises(
     forecast: ReceivedForecast | Unavailable | None,
     after: float,
 ) -> None:
-    """So a forecast that is wrong by a tenth costs nothing that real time would have had."""
+    """A wrong forecast never lowers the count of real-time demand."""
     history = ScalingState().started(START - after, replicas)
     alone, _ = decide(policy, ScalingInputs(replicas, replicas, demand), history, START)
     advised, _ = decide(policy, ScalingInputs(replicas, replicas, demand, forecast), history, START)

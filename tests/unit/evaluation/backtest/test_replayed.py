@@ -17,7 +17,7 @@ from r1_evaluation.leaderboard.scenario import Scenario
 from r1_evaluation.traces.load import RateTrace, UnreadableTrace
 from r1_operator.api.scaling import Activation, MetricType
 from r1_operator.api.v1 import parse
-from r1_operator.plan.scaling.policy import ForecastUse, MetricTarget
+from r1_operator.plan.scaling.policy import ForecastPolicy, MetricTarget
 
 DAY = 1440
 
@@ -31,7 +31,7 @@ def trace(days: int = 2, peak: float = 40.0) -> RateTrace:
 
 def subject(**changes: object) -> BacktestSubject:
     plain = subject_of_query("sum(up)", 10.0, 60)
-    never = ForecastUse(Activation.NEVER)
+    never = ForecastPolicy(Activation.NEVER)
     return replace(plain, policy=replace(plain.policy, forecast=never, **changes))  # type: ignore[arg-type]
 
 

@@ -17,8 +17,8 @@ from r1_operator.api.scaling import Activation, DownPolicy
 from r1_operator.plan.scaling import forecast_budget, hpa_simulation
 from r1_operator.plan.scaling.decide import decide
 from r1_operator.plan.scaling.inputs import ScalingInputs
-from r1_operator.plan.scaling.policy import DownBehavior, ForecastUse
-from r1_operator.plan.scaling.rate_limits import Noted
+from r1_operator.plan.scaling.policy import DownBehavior, ForecastPolicy
+from r1_operator.plan.scaling.rate_limits import TimedCount
 from r1_operator.plan.scaling.scaling_state import ScalingState
 from r1_operator.plan.signals.demand import Demand
 from r1_operator.plan.signals.forecast import ForecastGate, ReceivedForecast
@@ -58,7 +58,7 @@ def decided(
     """The same by `decide`, step by step, with all that it remembers."""
     world = bench.world
     policy = bench.policy(target)
-    forecast_use = ForecastUse(Activation.REQUIRE_BACKTEST)
+    forecast_use = ForecastPolicy(Activation.REQUIRE_BACKTEST)
     policy = type(policy)(
         policy.min_replicas,
         policy.max_replicas,
@@ -75,7 +75,9 @@ def decided(
         )
     current = min(max(int(first[0]), 1), bench.most)
     # Watched for a whole window already: what a fresh start holds back is tested elsewhere.
-    history = ScalingState(since=START - 3600, highest=(Noted(START - 3600, 0),))
+    history = ScalingState(
+        started_at=START - 3600, highest_recommendations=(TimedCount(START - 3600, 0),)
+    )
     course = []
     for step, rate in enumerate(bench.reading.tolist()):
         now = START + step * STEP_SECONDS
@@ -102,7 +104,7 @@ def _forecast(
     st.integers(0, 1000),
     st.floats(0.2, 1.2),
     st.sampled_from([15, 60, 300]),
-    st.sampled_from([120.0, 1800.0, forecast_budget.SAVED_SECONDS]),
+    st.sampled_from([120.0, 1800.0, forecast_budget.MAX_BALANCE_SECONDS]),
 )
 @settings(max_examples=40, deadline=None)
 def test_ours_is_what_decide_decides(
@@ -147,7 +149,7 @@ def test_the_plain_autoscaler_is_its_stepwise_twin(
     for step, value in enumerate(worth.tolist()):
         now = START + step * STEP_SECONDS
         state = hpa_simulation.simulate_sync(
-            state, value, 1.0, 1, bench.most, now, hpa_simulation.HpaRules(stanza=stanza)
+            state, value, 1.0, 1, bench.most, now, hpa_simulation.HpaRules(has_behavior=stanza)
         )
         course.append(state.replicas)
     assert vectorized.plain_autoscaler(worth, bench.most, stanza=stanza).tolist() == course

@@ -411,10 +411,10 @@ def test_child_retry_delays_grow_to_30_s() -> None:
     from random import Random
 
     from r1_operator.controller.reconcile.child_backoff import ChildBackoff, ChildWrite
-    from r1_operator.plan.snapshot import WriteRefusal
+    from r1_operator.plan.snapshot import WriteError
 
     backoff = ChildBackoff(rng=Random(1))
-    request, refusal = ChildWrite("Service", "apply", "d"), WriteRefusal("Service", "r1", "no")
+    request, refusal = ChildWrite("Service", "apply", "d"), WriteError("Service", "r1", "no")
     delays = [backoff.record_failure(KEY, request, refusal, 0.0) for _ in range(12)]
     assert 0.5 <= delays[0] <= 1.0
     assert all(15.0 <= delay <= 30.0 for delay in delays[6:])
@@ -422,7 +422,7 @@ def test_child_retry_delays_grow_to_30_s() -> None:
     assert backoff.pause(KEY, request._replace(digest="e"), 1.0) == 0.0
     passing = ChildBackoff(rng=Random(1))
     first = passing.record_failure(
-        KEY, request, WriteRefusal("Service", "r1", "busy", temporary=True), 0.0
+        KEY, request, WriteError("Service", "r1", "busy", temporary=True), 0.0
     )
     assert 0.1 <= first <= 0.2
     backoff.record_success(KEY, request)

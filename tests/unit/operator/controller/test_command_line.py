@@ -23,7 +23,7 @@ DECISION = {
     "reason": "RealTimeDemand",
     "message": "7: 45 requests/s [per second].",
     "mode": "Reactive",
-    "reactive": 6,
+    "hpaReplicas": 6,
     "forecast": {"acting": False, "replicas": None, "message": "Soon.", "unavailable": "Training"},
     "steps": [
         {
@@ -98,24 +98,28 @@ def test_explain_prints_message_steps_and_inputs(
     assert "would run 6 replicas now" in out
 
 
-def test_explain_prints_seat_reservations_and_the_named_backtest(
+def test_explain_shows_seat_reservations_and_the_approving_backtest(
     operator_url: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     held = {"seats": 4, "perGateway": 2, "reason": "Arrivals", "message": "4 of 16 seats [free]."}
     none = dict(held, seats=0, message="Nothing for Q2.")
-    proof = {"acts": False, "reason": "BacktestMissing", "message": "Create it."}
-    shown = dict(DECISION, holdback={"Q1": held, "Q2": none}, proof=proof)
+    forecast_approval = {"approved": False, "reason": "BacktestMissing", "message": "Create it."}
+    shown = dict(
+        DECISION, seatReservations={"Q1": held, "Q2": none}, forecastApproval=forecast_approval
+    )
     monkeypatch.setattr(FakeOperator, "decisions", [shown])
     assert main(["explain", "r1", "--operator-url", operator_url]) == 0
     out = capsys.readouterr().out
-    assert "Reserved seats (Arrivals): 4 of 16 seats [free]." in out
+    assert "Seat reservation (Arrivals): 4 of 16 seats [free]." in out
     assert "Q2" not in out
     assert "Backtest (BacktestMissing): Create it." in out
-    for holdback, expected in (
+    for seat_reservations, expected in (
         ({"unavailable": "NoGateway", "message": "None is known."}, "unknown. None is known."),
-        ({"Q1": none}, "Reserved seats: none."),
+        ({"Q1": none}, "Seat reservations: none."),
     ):
-        monkeypatch.setattr(FakeOperator, "decisions", [dict(DECISION, holdback=holdback)])
+        monkeypatch.setattr(
+            FakeOperator, "decisions", [dict(DECISION, seatReservations=seat_reservations)]
+        )
         assert main(["explain", "r1", "--operator-url", operator_url]) == 0
         assert expected in capsys.readouterr().out
 
@@ -123,7 +127,7 @@ def test_explain_prints_seat_reservations_and_the_named_backtest(
 def test_explain_prints_the_outcome_of_a_scored_decision(
     operator_url: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    inputs = {"demandInReplicas": 3.5, "lead": {"seconds": 30.0, "measuredStarts": 2}}
+    inputs = {"demandInReplicas": 3.5, "leadTime": {"seconds": 30.0, "measuredStarts": 2}}
     stands = dict(DECISION, at=DECISION["at"] + 100, current=7, inputs=inputs)  # type: ignore[operator]
     monkeypatch.setattr(FakeOperator, "decisions", [dict(DECISION, inputs=inputs), stands])
     assert main(["explain", "r1", "--operator-url", operator_url, "--json"]) == 0

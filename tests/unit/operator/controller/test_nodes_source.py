@@ -7,7 +7,7 @@ from typing import Any
 from r1_operator.api.names import Label
 from r1_operator.kube.client import KubeApiError, RequestRefused, Unreachable
 from r1_operator.kube.kinds import Json, Key, Kind
-from r1_operator.plan.placement.schedulable import NOT_SEEN_YET
+from r1_operator.plan.placement.schedulable import NODES_PENDING
 from r1_operator.plan.unavailable import Unavailable
 from r1_operator.sources.nodes import BOUND_PODS, Nodes, NodeSnapshot
 
@@ -66,7 +66,7 @@ async def test_nodes_are_not_listed_before_the_first_request() -> None:
     cluster = Cluster()
     await asyncio.sleep(0)
     assert cluster.lists == []
-    assert cluster.nodes.latest() is NOT_SEEN_YET
+    assert cluster.nodes.latest() is NODES_PENDING
     assert free(await cluster.after(0)) == [8]
     assert cluster.lists == [("Pod", BOUND_PODS), ("Node", "")]
 
@@ -96,7 +96,7 @@ async def test_a_stale_node_snapshot_is_not_used_after_a_pause() -> None:
     await cluster.after(0)
     cluster.run(gpus=8)
     cluster.now += 3600
-    assert cluster.nodes.latest() is NOT_SEEN_YET
+    assert cluster.nodes.latest() is NODES_PENDING
     assert free(await cluster.after(0)) == [0]
 
 
@@ -149,4 +149,4 @@ async def test_close_cancels_a_running_node_listing() -> None:
     cluster = Cluster()
     cluster.nodes.latest()
     await cluster.nodes.close()
-    assert cluster.nodes.latest() is NOT_SEEN_YET
+    assert cluster.nodes.latest() is NODES_PENDING

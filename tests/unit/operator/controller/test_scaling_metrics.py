@@ -135,7 +135,7 @@ def test_a_forecast_of_a_removed_metric_is_not_exported() -> None:
 def test_reserved_seats_are_exported_by_class() -> None:
     state = followed(SEEN)
     held = ClassReservation(ClassName.Q1, 2, 4, ReservationReason.ARRIVALS, "Because.")
-    state.held_back = (held,)
+    state.seat_reservations = (held,)
     at = scraped(state).get_sample_value
     assert at("r1_operator_seats_reserved", LABELS | {"class": "Q1"}) == 4
     assert at("r1_operator_seats_reserved", LABELS | {"class": "Q2"}) is None

@@ -116,7 +116,7 @@ class World:
             rejected=0.0,
             in_flight=min(self.rate, 10.0),
             queued=0.0,
-            held=0.0,
+            buffered=0.0,
             oldest_wait_seconds=0.0,
             seats=16.0,
             ready_endpoints=2.0,
@@ -125,7 +125,7 @@ class World:
                 ClassName.Q2: 0.0,
                 ClassName.Q3: self.offered * (1 - self.urgent),
             },
-            held_seconds=20.0,
+            seat_seconds=20.0,
         )
         answers = {"gw": SignalsResponse(self.answer(), {}, self.now)}
         return SignalSnapshot(frozenset({"gw"}), {str(KEY): (sample,)}, answers=answers)
@@ -186,7 +186,7 @@ class World:
             self.offered += 2.0 * self.rate
             await self.loop.round()
             asked = resource(metrics=self.metrics, capacity=self.capacity, forecast=self.forecast)
-            shown = self.loop.follow(KEY, asked)
+            shown = self.loop.register(KEY, asked)
             if shown is not None:
                 self.deploy(shown.replicas)
 
@@ -216,7 +216,7 @@ def counts(told: Sequence[EventSpec]) -> list[str]:
 
 async def test_without_autoscaling_spec_replicas_sets_the_count() -> None:
     world = World(replicas=2)
-    decision = world.loop.follow(KEY, resource(autoscaling=False, replicas=5))
+    decision = world.loop.register(KEY, resource(autoscaling=False, replicas=5))
     assert decision is not None
     assert decision.replicas == 5
     assert decision.mode == "Manual"
@@ -226,7 +226,7 @@ async def test_without_autoscaling_spec_replicas_sets_the_count() -> None:
 async def test_without_a_deployment_there_is_no_decision() -> None:
     world = World(replicas=None)
     await world.loop.prime()
-    assert world.loop.follow(KEY, resource()) is None
+    assert world.loop.register(KEY, resource()) is None
     await world.pass_time(10)
     assert world.book.of(KEY) == []
 
@@ -235,7 +235,7 @@ async def test_without_a_deployment_there_is_no_decision() -> None:
 async def test_a_fresh_process_keeps_the_current_count(found: int) -> None:
     world = World(replicas=found)
     await world.loop.prime()
-    world.loop.follow(KEY, resource())
+    world.loop.register(KEY, resource())
     await world.pass_time(280)  # one default window is 300 s
     stored = world.stores.children["Deployment"].get(KEY)
     assert stored is not None
@@ -246,7 +246,7 @@ async def test_a_fresh_process_keeps_the_current_count(found: int) -> None:
 async def test_scale_down_starts_after_a_full_quiet_window() -> None:
     world = World(replicas=7)
     await world.loop.prime()
-    world.loop.follow(KEY, resource())
+    world.loop.register(KEY, resource())
     await world.pass_time(400)
     stored = world.stores.children["Deployment"].get(KEY)
     assert stored is not None
@@ -257,12 +257,12 @@ async def test_scale_down_starts_after_a_full_quiet_window() -> None:
 async def test_status_event_and_decision_have_the_same_scale_up_message() -> None:
     world = World(replicas=2)
     await world.loop.prime()
-    world.loop.follow(KEY, resource())
+    world.loop.register(KEY, resource())
     await world.pass_time(20)
     world.enqueued.clear()
     world.rate = 63.0  # 63 / (0.7 x 10) = 9
     await world.pass_time(90)
-    assert world.loop.follow(KEY, resource()) is not None
+    assert world.loop.register(KEY, resource()) is not None
     stored = world.stores.children["Deployment"].get(KEY)
     assert stored is not None
     assert stored.replicas == 9
@@ -274,7 +274,7 @@ async def test_status_event_and_decision_have_the_same_scale_up_message() -> Non
 async def test_without_gateways_the_count_stays_with_a_cause() -> None:
     world = World(replicas=4, gateway=False)
     await world.loop.prime()
-    decision = world.loop.follow(KEY, resource())
+    decision = world.loop.register(KEY, resource())
     assert decision is not None
     assert decision.replicas == 4
     assert not decision.metrics_available
@@ -290,7 +290,7 @@ async def test_a_missing_latency_keeps_the_count_and_is_reported() -> None:
     world = World(replicas=4)
     world.metrics, world.rate = LATENCY, 10.0
     await world.loop.prime()
-    world.loop.follow(KEY, resource(metrics=LATENCY))
+    world.loop.register(KEY, resource(metrics=LATENCY))
     await world.pass_time(600)
     newest = world.book.of(KEY)[-1]
     assert (newest["replicas"], newest["reason"]) == (4, "MetricsUnavailable")
@@ -301,7 +301,7 @@ async def test_a_latency_below_its_objective_allows_scale_down() -> None:
     world = World(replicas=4)
     world.metrics, world.rate, world.latency_ms = LATENCY, 10.0, 20.0
     await world.loop.prime()
-    world.loop.follow(KEY, resource(metrics=LATENCY))
+    world.loop.register(KEY, resource(metrics=LATENCY))
     await world.pass_time(900)
     newest = world.book.of(KEY)[-1]
     assert newest["replicas"] < 4
@@ -314,12 +314,12 @@ async def test_an_external_metric_without_prometheus_keeps_the_count_and_names_t
     world = World(replicas=4)
     world.metrics = [{"type": "External", "target": 1, "query": "sum(up)"}]
     await world.loop.prime()
-    world.loop.follow(KEY, resource(metrics=world.metrics))
+    world.loop.register(KEY, resource(metrics=world.metrics))
     await world.pass_time(600)
     newest = world.book.of(KEY)[-1]
     assert (newest["replicas"], newest["reason"]) == (4, "MetricsUnavailable")
     assert "R1_PROMETHEUS_URL" in newest["message"]
-    assert newest["inputs"]["lead"] == {
+    assert newest["inputs"]["leadTime"] == {
         "seconds": 32.0,
         "measuredStarts": 4,
         "nodeWaitSeconds": 0.0,
@@ -329,9 +329,9 @@ async def test_an_external_metric_without_prometheus_keeps_the_count_and_names_t
 async def test_a_recreated_resource_starts_with_a_new_state() -> None:
     world = World(replicas=4, gateway=False)
     await world.loop.prime()
-    first = world.loop.follow(KEY, resource(uid="one"))
+    first = world.loop.register(KEY, resource(uid="one"))
     world.deploy(2)
-    second = world.loop.follow(KEY, resource(uid="two"))
+    second = world.loop.register(KEY, resource(uid="two"))
     assert first is not None
     assert second is not None
     assert (first.replicas, second.replicas) == (4, 2)
@@ -340,7 +340,7 @@ async def test_a_recreated_resource_starts_with_a_new_state() -> None:
 async def test_idle_resources_are_decided_less_often() -> None:
     world = World(replicas=2)
     await world.loop.prime()
-    world.loop.follow(KEY, resource())
+    world.loop.register(KEY, resource())
     await world.pass_time(200)
     counter = _Counting(world.loop)
     await world.pass_time(60)
@@ -385,10 +385,10 @@ async def test_nodes_are_not_read_without_a_bindable_resource() -> None:
     world.rate = 100.0
     await world.pass_time(120)
     assert world.looks == 0
-    assert world.book.of(KEY)[-1]["inputs"]["room"] is None
+    assert world.book.of(KEY)[-1]["inputs"]["schedulable"] is None
 
 
-async def test_bindable_requests_schedulable_replicas_and_one_more() -> None:
+async def test_a_bindable_scale_up_stops_at_schedulable_and_one_pending_replica() -> None:
     world = World(replicas=2)
     world.capacity = {"policy": "Bindable"}
     world.gpus, world.rate = 3, 100.0
@@ -398,25 +398,25 @@ async def test_bindable_requests_schedulable_replicas_and_one_more() -> None:
     assert [
         decision["replicas"] for decision in world.book.of(KEY) if decision["replicas"] > 4
     ] == []
-    assert "replicas (InsufficientCapacity): 4 for now: 3 of the " in told
-    assert "wanted can bind now (1 node has room for 1; 1 node without free nvidia.com/gpu)" in told
+    assert "replicas (InsufficientCapacity): 4 replicas for now: 3 of the " in told
+    assert "needed fit on nodes (1 node fits 1; 1 node without free nvidia.com/gpu)" in told
     await world.pass_time(60)
     last = world.book.of(KEY)[-1]
     assert (last["replicas"], last["reason"]) == (4, "InsufficientCapacity"), (
         "what waits is not multiplied"
     )
     assert last["message"] == (
-        "4 for now: 3 of the 15 wanted can bind now (2 nodes without free nvidia.com/gpu). "
-        "1 may wait for a node."
+        "4 replicas for now: 3 of the 15 needed fit on nodes (2 nodes without free nvidia.com/gpu). "
+        "1 more may wait for a node (pendingReplicas)."
     )
-    assert last["inputs"]["room"]["withoutNode"] == 1
+    assert last["inputs"]["schedulable"]["unschedulable"] == 1
     world.gpus = 20
     world.deploy(4)
     await world.pass_time(60)
     assert world.book.of(KEY)[-1]["replicas"] == 15
 
 
-async def test_without_node_permission_pod_scheduling_state_is_used() -> None:
+async def test_unschedulable_pods_limit_the_count_without_the_right_to_list_nodes() -> None:
     world = World(replicas=2)
     world.capacity = {"policy": "Bindable", "pendingReplicas": 2}
     world.blind = Unavailable("NodesForbidden", "The operator may not list nodes.")
@@ -427,10 +427,10 @@ async def test_without_node_permission_pod_scheduling_state_is_used() -> None:
     await world.pass_time(60)
     last = world.book.of(KEY)[-1]
     assert (last["replicas"], last["reason"]) == (5, "InsufficientCapacity")
-    assert "2 pods find no node; The operator may not list nodes." in last["message"]
+    assert "2 pods are unschedulable; The operator may not list nodes." in last["message"]
 
 
-async def test_seat_reservations_reach_gateways_and_decisions() -> None:
+async def test_seat_reservations_reach_the_gateways_and_the_decision() -> None:
     world = World(replicas=2)
     world.rate, world.urgent = 5.0, 0.2
     await world.loop.prime()
@@ -439,7 +439,7 @@ async def test_seat_reservations_reach_gateways_and_decisions() -> None:
     assert seats[str(KEY)]["Q1"] > 0
     assert seats[str(KEY)]["Q2"] >= seats[str(KEY)]["Q1"]
     assert valid > 2 * 2.0, "one lost round does no harm"
-    told = world.book.of(KEY)[-1]["holdback"]
+    told = world.book.of(KEY)[-1]["seatReservations"]
     assert told["Q1"]["perGateway"] == seats[str(KEY)]["Q1"]
     assert "stay free for Q1" in told["Q1"]["message"]
 
@@ -470,7 +470,7 @@ async def test_without_gateways_no_seats_are_reserved_and_explain_has_the_cause(
     await world.loop.prime()
     await world.pass_time(20)
     assert world.advice == []
-    assert world.book.of(KEY)[-1]["holdback"]["unavailable"] == "NoGateway"
+    assert world.book.of(KEY)[-1]["seatReservations"]["unavailable"] == "NoGateway"
 
 
 async def test_a_named_backtest_is_read_at_every_decision() -> None:
@@ -480,21 +480,21 @@ async def test_a_named_backtest_is_read_at_every_decision() -> None:
     world.backtests = None
     await world.loop.prime()
     await world.pass_time(10)
-    assert world.book.of(KEY)[-1]["proof"]["reason"] == "BacktestNotRead"
+    assert world.book.of(KEY)[-1]["forecastApproval"]["reason"] == "BacktestNotRead"
     world.backtests = {}
     await world.pass_time(10)
-    assert world.book.of(KEY)[-1]["proof"]["reason"] == "BacktestMissing"
-    shown = world.loop.follow(KEY, resource(forecast=world.forecast))
+    assert world.book.of(KEY)[-1]["forecastApproval"]["reason"] == "BacktestMissing"
+    shown = world.loop.register(KEY, resource(forecast=world.forecast))
     assert shown is not None
-    assert shown.proof is not None
-    assert shown.proof.reason == "BacktestMissing", "the status follows"
+    assert shown.forecast_approval is not None
+    assert shown.forecast_approval.reason == "BacktestMissing", "the status follows"
     tried = autoscaling_hash(resource().spec.autoscaling)
     verdict = {"finding": "Cheaper", "message": "By 4 %."}
     status = {"phase": "Succeeded", "autoscalingHash": tried, "verdict": verdict}
     found = {"spec": {"inferenceName": KEY.name}, "status": status}
     world.backtests = {Key(KEY.namespace, "november"): found}
     await world.pass_time(10)
-    assert world.book.of(KEY)[-1]["proof"]["acts"] is True
+    assert world.book.of(KEY)[-1]["forecastApproval"]["approved"] is True
 
 
 class Asked:

@@ -88,7 +88,7 @@ async def test_signals_are_summed_over_classes_and_silent_gateways_are_missing(
     assert sample.received_at == 1000.0
     assert sample.in_flight_by_pod == {"10.1.0.4": 2, "fd00::4": 1}
     assert sample.offered_by_class == {"Q1": 5, "Q2": 7, "Q3": 0}
-    assert sample.held_seconds is None, "a gateway of before does not say"
+    assert sample.seat_seconds is None, "a gateway of before does not say"
     assert sample.gateway in reading.gateways, "the name by which it is missed when it is silent"
     assert len(reading.gateways) == 2
     assert len(reading.silent) == 1

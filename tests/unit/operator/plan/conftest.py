@@ -1,4 +1,4 @@
-"""A small world to plan in: a resource, its children as a cluster would have them, pods."""
+"""Fixtures for plans: a resource, its children as in a cluster, and pods."""
 
 from __future__ import annotations
 
@@ -103,7 +103,7 @@ def pod() -> MakePod:
 
 @pytest.fixture
 def observed(defaults: Defaults) -> MakeObserved:
-    """What a cluster shows after the plan for `replicas` was applied and its pods are `pods`."""
+    """The observed state after the plan for `replicas` was applied, with these `pods`."""
 
     def make(
         resource: R1Inference,

@@ -1,4 +1,4 @@
-"""One count of accelerators for the engine, the tolerations and the budgets of a resource."""
+"""Accelerator count of a resource, shared by engine, tolerations and budgets."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def engine(limits: Json, **more: Any) -> Json:
 
 
 def written(amounts: Json, where: str) -> Json:
-    """The same amounts in each place where a resource may have them."""
+    """The same amounts in each place where a resource may set them."""
     if where == "limits":
         return {"resources": {"limits": amounts}}
     if where == "requests":

@@ -1,4 +1,4 @@
-"""The course of an R1Backtest, from Pending to its verdict, with time passed in."""
+"""Lifecycle of an R1Backtest from Pending to its result, with explicit time."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ from r1_operator.api.names import BacktestReason
 from r1_operator.api.v1 import R1Inference, parse
 from r1_operator.plan.backtest.events import events_of
 from r1_operator.plan.backtest.job import build_job, job_name
-from r1_operator.plan.backtest.lifecycle import GIVE_UP_SECONDS, BacktestPlan, plan_backtest
+from r1_operator.plan.backtest.lifecycle import START_TIMEOUT_SECONDS, BacktestPlan, plan_backtest
 from r1_operator.plan.backtest.observed import (
     BacktestObservation,
     BacktestReport,
     BacktestSite,
     Run,
     Waiting,
-    read_answer,
+    read_report,
     read_run,
     read_waiting,
 )
@@ -69,7 +69,7 @@ def run(**more: Any) -> Run:
 
 
 def after(planned: BacktestPlan, before: BacktestObservation, **more: Any) -> BacktestObservation:
-    """What is seen once the plan's status is stored."""
+    """The observation after the plan's status is stored."""
     stored = replace(before.backtest, status=planned.status)
     return replace(before, backtest=stored, **more)
 
@@ -84,11 +84,11 @@ def waits(planned: BacktestPlan) -> tuple[str, str]:
     assert complete["status"] == "False"
     assert planned.status["phase"] == "Pending"
     assert planned.job is None
-    assert planned.look_again is not None, "what it waits for may come without an event"
+    assert planned.requeue_after is not None, "what it waits for may come without an event"
     return complete["reason"], complete["message"]
 
 
-def test_what_it_waits_for_is_said_with_what_to_do() -> None:
+def test_a_pending_backtest_reports_the_cause_and_the_remedy() -> None:
     reason, message = waits(plan_backtest(seen(inference=None), NOW))
     assert reason == "InferenceNotFound"
     assert "team/production-r1" in message
@@ -100,10 +100,10 @@ def test_what_it_waits_for_is_said_with_what_to_do() -> None:
     reason, message = waits(plan_backtest(seen(site=replace(SITE, image="")), NOW))
     assert reason == "NoImage"
     assert "backtest.image" in message
-    reason, message = waits(plan_backtest(seen(busy_with="other/earlier"), NOW))
+    reason, message = waits(plan_backtest(seen(running_backtest="other/earlier"), NOW))
     assert reason == "Queued"
     assert "other/earlier" in message
-    reason, message = waits(plan_backtest(seen(refusal="exceeded quota"), NOW))
+    reason, message = waits(plan_backtest(seen(create_error="exceeded quota"), NOW))
     assert (reason, message) == ("JobRejected", "exceeded quota")
 
 
@@ -130,23 +130,25 @@ def test_a_pod_that_cannot_start_is_a_condition_at_once_and_given_up_in_the_end(
     assert blocked is not None
     assert (blocked["status"], blocked["reason"]) == ("True", "ImagePullFailed")
     assert "no such image" in blocked["message"]
-    assert "given up 10 minutes after" in blocked["message"]
-    assert planned.look_again is not None
-    assert planned.look_again <= 30, "the next look is not far"
+    assert "is deleted 10 min after" in blocked["message"]
+    assert planned.requeue_after is not None
+    assert planned.requeue_after <= 30, "the next look is not far"
     assert not planned.delete_job
     mended = plan_backtest(after(planned, stuck, waiting=None), NOW + 60)
     assert condition(mended, "Blocked") is None
-    late = plan_backtest(after(planned, stuck), NOW + GIVE_UP_SECONDS)
+    late = plan_backtest(after(planned, stuck), NOW + START_TIMEOUT_SECONDS)
     assert late.status["phase"] == "Failed"
     assert late.delete_job, "it must not begin once nobody waits for it"
     failed = condition(late, "Failed")
     assert failed is not None
     assert failed["reason"] == "ImagePullFailed"
-    assert "Given up after 10 minutes" in failed["message"]
+    assert "did not start within 10 min" in failed["message"]
     assert condition(late, "Blocked") is None
-    crashed = plan_backtest(after(late, stuck), NOW + GIVE_UP_SECONDS + 60)
+    crashed = plan_backtest(after(late, stuck), NOW + START_TIMEOUT_SECONDS + 60)
     assert crashed.delete_job, "a process that ended before it deleted the Job does it now"
-    gone = plan_backtest(after(late, stuck, run=None, waiting=None), NOW + GIVE_UP_SECONDS + 60)
+    gone = plan_backtest(
+        after(late, stuck, run=None, waiting=None), NOW + START_TIMEOUT_SECONDS + 60
+    )
     assert not gone.delete_job
 
 
@@ -159,14 +161,16 @@ def test_a_pod_that_cannot_start_is_a_condition_at_once_and_given_up_in_the_end(
         (BacktestReason.POD_NOT_STARTED, 60),
     ],
 )
-def test_what_is_on_its_way_is_no_news(reason: BacktestReason, patience: float) -> None:
+def test_a_pod_that_is_starting_is_not_reported_as_blocked(
+    reason: BacktestReason, patience: float
+) -> None:
     waiting = seen(run=run(), waiting=Waiting(reason, "Words", NOW))
     if patience:
         early = plan_backtest(waiting, NOW + patience - 1)
         assert condition(early, "Blocked") is None
         complete = condition(early, "Complete")
         assert complete is not None
-        assert "waits: Words" in complete["message"]
+        assert "is waiting: Words" in complete["message"]
     assert condition(plan_backtest(waiting, NOW + patience), "Blocked") is not None
 
 
@@ -180,21 +184,21 @@ def test_events_say_what_the_stored_status_did_not() -> None:
     assert (blocked.reason, blocked.warning) == ("BacktestBlocked", True)
     assert blocked.note.startswith("ImagePullFailed: ")
     assert events_of(stuck.status, stuck.status) == ()
-    ended = seen(run=run(ended_at=NOW + 90), answer=BacktestReport(0, "Completed", TOLD))
+    ended = seen(run=run(ended_at=NOW + 90), report=BacktestReport(0, "Completed", TOLD))
     (done,) = events_of(stuck.status, plan_backtest(ended, NOW + 91).status)
     assert (done.reason, done.warning, done.note) == (
         "BacktestSucceeded",
         False,
         VERDICT["message"],
     )
-    broken = seen(run=run(ended_at=NOW + 90), answer=BacktestReport(137, "OOMKilled", ""))
+    broken = seen(run=run(ended_at=NOW + 90), report=BacktestReport(137, "OOMKilled", ""))
     (failed,) = events_of(stuck.status, plan_backtest(broken, NOW + 91).status)
     assert (failed.reason, failed.warning) == ("BacktestFailed", True)
     assert failed.note.startswith("Killed: ")
 
 
 def test_a_verdict_ends_it_well_and_stays() -> None:
-    ended = seen(run=run(ended_at=NOW + 90), answer=BacktestReport(0, "Completed", TOLD))
+    ended = seen(run=run(ended_at=NOW + 90), report=BacktestReport(0, "Completed", TOLD))
     planned = plan_backtest(ended, NOW + 91)
     assert planned.finished
     assert planned.status["phase"] == "Succeeded"
@@ -204,8 +208,8 @@ def test_a_verdict_ends_it_well_and_stays() -> None:
     complete = condition(planned, "Complete")
     assert complete is not None
     assert (complete["status"], complete["message"]) == ("True", VERDICT["message"])
-    assert planned.look_again is None, "nothing more will happen by itself"
-    an_hour_later = after(planned, ended, run=None, answer=None)
+    assert planned.requeue_after is None, "nothing more will happen by itself"
+    an_hour_later = after(planned, ended, run=None, report=None)
     assert plan_backtest(an_hour_later, NOW + 4000).status == planned.status
 
 
@@ -225,20 +229,20 @@ def test_a_verdict_ends_it_well_and_stays() -> None:
         (BacktestReport(1, "Error", "Traceback ...\nValueError: x"), "RunFailed", "ValueError: x"),
         (BacktestReport(137, "OOMKilled", ""), "Killed", "OOMKilled"),
         (BacktestReport(137, "Error", ""), "Killed", "Exit code 137"),
-        (BacktestReport(2, "Error", ""), "RunFailed", "It left no message"),
+        (BacktestReport(2, "Error", ""), "RunFailed", "No message"),
         (BacktestReport(0, "Completed", "what is this"), "NoResult", "what is this"),
         (
             BacktestReport(0, "Completed", '{"verdict": {"finding": "Cheaper"}}'),
             "NoResult",
             "no verdict",
         ),
-        (BacktestReport(0, "Completed", "[]"), "NoResult", "no verdict"),
+        (BacktestReport(0, "Completed", "[]"), "NoResult", "without a result"),
     ],
 )
 def test_a_run_without_a_verdict_fails_with_its_reason(
     answer: BacktestReport, reason: str, said: str
 ) -> None:
-    planned = plan_backtest(seen(run=run(ended_at=NOW + 90), answer=answer), NOW + 91)
+    planned = plan_backtest(seen(run=run(ended_at=NOW + 90), report=answer), NOW + 91)
     assert planned.status["phase"] == "Failed"
     assert "verdict" not in planned.status
     failed = condition(planned, "Failed")
@@ -260,7 +264,7 @@ def test_the_pods_last_word_is_awaited_for_half_a_minute() -> None:
     ended = seen(run=run(ended_at=NOW + 90))
     first = plan_backtest(ended, NOW + 91)
     assert first.status["phase"] == "Running"
-    assert first.look_again == 2.0
+    assert first.requeue_after == 2.0
     failed = condition(plan_backtest(ended, NOW + 121), "Failed")
     assert failed is not None
     assert failed["reason"] == "JobLost"
@@ -276,8 +280,8 @@ def test_a_job_that_somebody_deletes_is_not_made_again() -> None:
 
 
 def test_another_autoscaling_makes_it_stale_and_the_same_one_again_does_not() -> None:
-    ended = seen(run=run(ended_at=NOW + 90), answer=BacktestReport(0, "Completed", TOLD))
-    done = after(plan_backtest(ended, NOW + 91), ended, run=None, answer=None)
+    ended = seen(run=run(ended_at=NOW + 90), report=BacktestReport(0, "Completed", TOLD))
+    done = after(plan_backtest(ended, NOW + 91), ended, run=None, report=None)
     changed = plan_backtest(replace(done, inference=inference(maximum=20)), NOW + 500)
     stale = condition(changed, "Stale")
     assert stale is not None
@@ -301,9 +305,9 @@ def test_only_the_autoscaling_counts_for_that() -> None:
 
 def test_a_finished_object_goes_when_its_time_is_over() -> None:
     asked = backtest(ttl_seconds_after_finished=600)
-    ended = seen(backtest=asked, run=run(ended_at=NOW), answer=BacktestReport(0, "Completed", TOLD))
+    ended = seen(backtest=asked, run=run(ended_at=NOW), report=BacktestReport(0, "Completed", TOLD))
     done = plan_backtest(ended, NOW + 1)
-    assert done.look_again == pytest.approx(599)
+    assert done.requeue_after == pytest.approx(599)
     assert not plan_backtest(after(done, ended), NOW + 599).delete
     assert plan_backtest(after(done, ended), NOW + 600).delete
 
@@ -395,10 +399,10 @@ def test_jobs_and_pods_are_read_as_the_api_server_writes_them() -> None:
     ended = read_run({"metadata": metadata, "status": {"conditions": conditions}})
     assert (ended.ended_at, ended.end_reason) == (NOW + 9, "BackoffLimitExceeded")
     state = {"terminated": {"exitCode": 1, "reason": "Error", "message": "x"}}
-    assert read_answer({"status": {"containerStatuses": [{"state": state}]}}) == BacktestReport(
+    assert read_report({"status": {"containerStatuses": [{"state": state}]}}) == BacktestReport(
         1, "Error", "x"
     )
-    assert read_answer({}) is None
+    assert read_report({}) is None
     creating = {"waiting": {"reason": "ContainerCreating"}}
     assert told({"containerStatuses": [{"state": creating}]}) == BacktestReason.POD_NOT_STARTED
     assert told({"containerStatuses": [{"state": creating}], "phase": "Running"}) is None
@@ -421,17 +425,15 @@ def test_the_answer_is_that_of_the_backtest_and_not_of_a_sidecar() -> None:
         return {"name": name, "state": state}
 
     both = [ended("agent", 1, "proxy"), ended("backtest", 0, "{}")]
-    assert read_answer({"status": {"containerStatuses": both}}) == BacktestReport(0, "Error", "{}")
-    assert read_answer({"status": {"containerStatuses": both[:1]}}) is None
+    assert read_report({"status": {"containerStatuses": both}}) == BacktestReport(0, "Error", "{}")
+    assert read_report({"status": {"containerStatuses": both[:1]}}) is None
     init = {"phase": "Failed", "initContainerStatuses": [ended("fetch", 7, "no token")]}
-    found = read_answer({"status": init})
-    assert found == BacktestReport(
-        None, "Error", "container fetch ended with exit code 7: no token"
-    )
+    found = read_report({"status": init})
+    assert found == BacktestReport(None, "Error", "container fetch exited with code 7: no token")
     evicted = {"phase": "Failed", "reason": "Evicted", "message": "The node was low on memory."}
-    assert read_answer({"status": evicted}) == BacktestReport(None, "Evicted", evicted["message"])
+    assert read_report({"status": evicted}) == BacktestReport(None, "Evicted", evicted["message"])
     answer = BacktestReport(None, "Evicted", evicted["message"])
-    planned = plan_backtest(seen(run=run(ended_at=NOW), answer=answer), NOW)
+    planned = plan_backtest(seen(run=run(ended_at=NOW), report=answer), NOW)
     assert (
         "failed (Evicted): The node was low on memory."
         in planned.status["conditions"][0]["message"]
@@ -443,7 +445,7 @@ def test_a_container_that_blocks_the_pod_is_named() -> None:
     status = {"initContainerStatuses": [{"name": "fetch", "state": no_image}]}
     found = read_waiting({"metadata": CREATED, "status": status})
     assert found is not None
-    assert found.words == "container fetch: ErrImagePull: no such image"
+    assert found.detail == "container fetch: ErrImagePull: no such image"
 
 
 def test_an_object_is_read_with_its_defaults() -> None:

@@ -1,4 +1,4 @@
-"""Rates of counters over a window whose edge lies between two readings."""
+"""Rates of counters over a window whose edge is between two samples."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""From what kubelet, scheduler and API server report to a reason and a remedy.
+"""Diagnosis of kubelet, scheduler and API server reports: reason and remedy.
 
-The statuses are spelled as real clusters spell them.
+The statuses are those of real clusters.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import pytest
 from r1_operator.api.names import ConditionReason
 from r1_operator.plan.problem import Problem
 from r1_operator.plan.resource_plan import plan
-from r1_operator.plan.snapshot import Observed, WriteRefusal
+from r1_operator.plan.snapshot import Observed, WriteError
 from r1_operator.plan.status.diagnosis import diagnose as diagnose_at
 
 NOW = 1_800_000_000.0
@@ -28,7 +28,7 @@ def waiting(why: str, words: str = "") -> dict[str, Any]:
 
 
 def crashed(**last: Any) -> dict[str, Any]:
-    """Waits to be started once more after its third end."""
+    """Waits to be restarted after its third exit."""
     words = "back-off 40s restarting failed container=engine pod=r1-1_team(1)"
     return waiting("CrashLoopBackOff", words) | {
         "restartCount": 3,
@@ -311,7 +311,7 @@ def test_a_volume_that_does_not_mount(resource: Any, observed: Any, pod: Any) ->
 
 
 def test_a_pod_that_stays_silent_on_its_node(resource: Any, observed: Any, pod: Any) -> None:
-    """A missing Secret behind a volume is in no status: the kubelet only waits."""
+    """A missing Secret of a volume is in no status: the kubelet only waits."""
     conditions = [
         {"type": kind, "status": truth, "lastTransitionTime": "2027-01-15T08:00:00Z"}
         for kind, truth in (("PodScheduled", "True"), ("PodReadyToStartContainers", "False"))
@@ -319,12 +319,12 @@ def test_a_pod_that_stays_silent_on_its_node(resource: Any, observed: Any, pod: 
     silent = pod(phase="Pending", container=waiting("ContainerCreating"), conditions=conditions)
     seen = observed(resource(SPEC), replicas=1, pods=(silent,))
     assert diagnose_at(seen, NOW + 10) is None
-    assert plan(seen, None, NOW + 10).look_again == 5
+    assert plan(seen, None, NOW + 10).requeue_after == 5
     problem = diagnose_at(seen, NOW + 16)
     assert problem is not None
     assert problem.reason is ConditionReason.VOLUME_NOT_MOUNTED
     assert "kubectl describe pod r1-1 -n team" in problem.message
-    assert plan(seen, None, NOW + 16).look_again is None
+    assert plan(seen, None, NOW + 16).requeue_after is None
 
 
 def test_an_init_container_that_cannot_start(resource: Any, observed: Any, pod: Any) -> None:
@@ -350,10 +350,10 @@ def test_a_child_of_somebody_else(resource: Any, observed: Any) -> None:
 
 
 def test_a_child_that_is_refused(resource: Any, observed: Any) -> None:
-    refusal = WriteRefusal(
+    refusal = WriteError(
         "Deployment", "r1", 'Deployment.apps "r1" is invalid: spec.template.spec.x'
     )
-    seen = observed(resource(SPEC), refusals=(refusal,))
+    seen = observed(resource(SPEC), write_errors=(refusal,))
     check(seen, ConditionReason.CHILD_REJECTED, ("Deployment r1", "spec.template"))
 
 

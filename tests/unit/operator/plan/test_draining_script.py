@@ -37,7 +37,7 @@ Look = bytes | int | Callable[[BaseHTTPRequestHandler], None]
 
 
 class Engine(ThreadingHTTPServer):
-    """Answers each look at /metrics from a script; the last entry is repeated."""
+    """Answers each GET /metrics from a script; the last entry is repeated."""
 
     daemon_threads = True
     script: list[Look]

@@ -1,4 +1,4 @@
-"""Pods that the kubelet rejected or evicted are a problem, until the replicas are back."""
+"""Pods that the kubelet rejected or evicted are reported until the replicas are ready again."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def conditions(resource: Any, observed: Any, pods: list[Pod], replicas: int = 2)
 def test_forty_rejected_pods(
     reason: str, words: str, remedy: str, pending: int, resource: Any, observed: Any
 ) -> None:
-    """Whether or not the ReplicaSet has made the next one that will be rejected."""
+    """Whether or not the ReplicaSet has created the next rejected pod."""
     pods = [failed(n, reason, words) for n in range(40)]
     pods += [living(f"new-{n}", ready=False, ago=1.0) for n in range(pending)]
     found = conditions(resource, observed, pods)

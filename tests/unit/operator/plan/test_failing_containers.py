@@ -1,4 +1,4 @@
-"""Whichever container fails: it is named, with its end and its logs, and without a flap."""
+"""Reports of failing containers: name, exit and logs, without flapping."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def ends(last: Json, restarts: int = 5) -> Json:
 
 
 def pod_of(kind: str, state: Json, *, ready: bool | None = None) -> Pod:
-    """A pod of which the container of this kind is in this state, and all others are well."""
+    """A pod with one container of this kind in this state; all others run."""
     status: Json = {"name": "engine" if kind == "engine" else "helper", **state}
     running = "running" in state["state"]
     init, spec_init = [], []
@@ -157,7 +157,7 @@ def test_the_engines_own_causes_are_not_those_of_others(
         (end(0, "Completed"), "exit code 0"),
         (end(134, signal=6), "exit code 134 (SIGABRT)"),
         (end(255), "exit code 255 (signal 127)"),
-        (end(1, words=""), "It left no message."),
+        (end(1, words=""), "No output."),
     ],
 )
 def test_how_it_ended(last: Json, words: str, resource: Any, observed: Any) -> None:
@@ -168,7 +168,7 @@ def test_a_loop_without_a_last_state_has_no_exit_code_none(resource: Any, observ
     state = {**waits({}), "lastState": {}}
     message = degraded(resource, observed, pod_of("sidecar", state))["message"]
     assert "None" not in message
-    assert "ends again and again" in message
+    assert "exits repeatedly" in message
 
 
 @pytest.mark.parametrize("kind", ["native sidecar", "sidecar"])
@@ -178,7 +178,7 @@ def test_a_sidecar_that_runs_for_long_has_recovered(
     pod = pod_of(kind, runs(end(), since=NOW - 3))
     assert degraded(resource, observed, pod) != {}
     seen = observed(resource({"replicas": 1}), replicas=1, pods=(pod,))
-    again = plan(seen, None, NOW).look_again
+    again = plan(seen, None, NOW).requeue_after
     assert again is not None
     assert again <= 597
     assert degraded(resource, observed, pod, NOW + 598) == {}

@@ -1,4 +1,4 @@
-"""What the backtest that a resource names says, from the object that is found or not found."""
+"""Approval of a forecast by the named R1Backtest, present or missing."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ import pytest
 from r1_operator.api.backtest import autoscaling_hash
 from r1_operator.api.v1 import R1Inference, parse
 from r1_operator.plan.scaling.forecast_approval import (
-    GOOD_FINDINGS,
-    MOST_AGE_SECONDS,
+    APPROVING_FINDINGS,
+    MAX_AGE_SECONDS,
     NOT_READ,
     BacktestTarget,
+    apply_approval,
     approval_of,
-    approved,
     target_of,
 )
 from r1_operator.plan.signals.forecast import ForecastGate, ReceivedForecast
@@ -45,7 +45,7 @@ def asked(**forecast: Any) -> BacktestTarget:
 
 
 def backtest(finding: str = "Cheaper", **status: Any) -> dict[str, Any]:
-    """An object as stored, ended an hour ago with a verdict about `inference()`."""
+    """A stored R1Backtest that finished an hour ago, with a result for `inference()`."""
     verdict = {"finding": finding, "message": "Ours costs 4.1% less.", "activation": "Always"}
     tried = autoscaling_hash(inference().spec.autoscaling)
     ended = {"phase": "Succeeded", "finishedAt": rfc3339(NOW - 3600), "verdict": verdict}
@@ -68,21 +68,21 @@ def test_without_a_name_nothing_is_to_be_proved() -> None:
     assert target_of(replace(inference(), spec=replace(inference().spec, autoscaling=None))) is None
 
 
-@pytest.mark.parametrize("finding", sorted(GOOD_FINDINGS))
+@pytest.mark.parametrize("finding", sorted(APPROVING_FINDINGS))
 def test_a_verdict_for_this_very_policy_lets_the_forecast_act(finding: str) -> None:
-    proof = approval_of(asked(), backtest(finding), NOW)
-    assert (proof.acts, proof.reason) == (True, "BacktestPassed")
-    assert finding in proof.message
+    forecast_approval = approval_of(asked(), backtest(finding), NOW)
+    assert (forecast_approval.approved, forecast_approval.reason) == (True, "BacktestPassed")
+    assert finding in forecast_approval.message
 
 
 @pytest.mark.parametrize(
     ("found", "reason", "said"),
     [
         (None, "BacktestMissing", "create it with inferenceName chat"),
-        ({"spec": {"inferenceName": "other"}}, "BacktestTargetMismatch", "tried other"),
-        ({"spec": {"inferenceName": "chat"}}, "BacktestRunning", "nothing is known of it yet"),
+        ({"spec": {"inferenceName": "other"}}, "BacktestTargetMismatch", "tested other"),
+        ({"spec": {"inferenceName": "chat"}}, "BacktestRunning", "it has no status yet"),
         (waiting("Pending", "Queued", "x/y runs."), "BacktestRunning", "Queued: x/y runs"),
-        (waiting("Running", "Running", "Job runs."), "BacktestRunning", "wait for its verdict"),
+        (waiting("Running", "Running", "Job runs."), "BacktestRunning", "wait for its result"),
         (waiting("Failed", "Killed", "OOMKilled"), "BacktestFailed", "create a new one"),
         (
             backtest("MoreExpensive"),
@@ -90,10 +90,10 @@ def test_a_verdict_for_this_very_policy_lets_the_forecast_act(finding: str) -> N
             "Ours costs 4.1% less. Change spec.autoscaling",
         ),
         (backtest("NeitherMeetsSLO"), "BacktestRejected", "Neither"),
-        (backtest(verdict={}), "BacktestRejected", "no verdict"),
+        (backtest(verdict={}), "BacktestRejected", "no result"),
         (backtest(autoscalingHash="0" * 32), "BacktestStale", "another spec.autoscaling"),
         (
-            backtest(finishedAt=rfc3339(NOW - MOST_AGE_SECONDS - 86_400)),
+            backtest(finishedAt=rfc3339(NOW - MAX_AGE_SECONDS - 86_400)),
             "BacktestStale",
             "91 days ago",
         ),
@@ -102,10 +102,10 @@ def test_a_verdict_for_this_very_policy_lets_the_forecast_act(finding: str) -> N
 def test_all_else_keeps_it_from_acting_and_says_what_to_do(
     found: dict[str, Any] | None, reason: str, said: str
 ) -> None:
-    proof = approval_of(asked(), found, NOW)
-    assert (proof.acts, proof.reason) == (False, reason)
-    assert said in proof.message
-    assert "november" in proof.message
+    forecast_approval = approval_of(asked(), found, NOW)
+    assert (forecast_approval.approved, forecast_approval.reason) == (False, reason)
+    assert said in forecast_approval.message
+    assert "november" in forecast_approval.message
 
 
 def test_naming_the_evidence_is_no_other_policy() -> None:
@@ -122,14 +122,14 @@ FORECAST = ReceivedForecast(
 
 def test_the_gate_of_the_forecaster_is_asked_as_well() -> None:
     good = approval_of(asked(), backtest(), NOW)
-    assert approved(FORECAST, None) is FORECAST
-    assert approved(FORECAST, good) is FORECAST
+    assert apply_approval(FORECAST, None) is FORECAST
+    assert apply_approval(FORECAST, good) is FORECAST
     shut = replace(FORECAST, gate=ForecastGate(False, "LosesToLastValue", "y"))
-    assert approved(shut, good) is shut
-    assert approved(shut, NOT_READ) is shut, "the forecaster's own reason is the nearer one"
-    held = approved(FORECAST, NOT_READ)
+    assert apply_approval(shut, good) is shut
+    assert apply_approval(shut, NOT_READ) is shut, "the forecaster's own reason is the nearer one"
+    held = apply_approval(FORECAST, NOT_READ)
     assert isinstance(held, ReceivedForecast)
     assert held.gate == ForecastGate(False, "BacktestNotRead", NOT_READ.message)
     away = Unavailable("Training", "Soon.")
-    assert approved(away, NOT_READ) is away
-    assert approved(None, NOT_READ) is None
+    assert apply_approval(away, NOT_READ) is away
+    assert apply_approval(None, NOT_READ) is None

@@ -1,7 +1,7 @@
 """Statuses as Kubernetes 1.34.4 with containerd 1.6.20 reported them, 45 s after `kubectl apply`.
 
-Each pod was made from a resource with one fault, by this project's own children. Only fields
-that decide nothing were left out.
+Each pod comes from a resource with one fault, with this project's own children. Fields without effect
+were removed.
 """
 
 from __future__ import annotations

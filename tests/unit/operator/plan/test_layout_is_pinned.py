@@ -1,6 +1,6 @@
 """The pod of each released layout, to the byte: an upgrade must not roll model pods.
 
-Before the first release a layout may change: run this file as a script to write it anew.
+Before the first release a layout may change: run this file as a script to write it again.
 After it, a change of the pod is a new layout beside the old one
 (docs/decisions/0051-upgrades-roll-no-pods.md).
 """

@@ -1,4 +1,4 @@
-"""The pod that is made of a resource: secured, patient, and started as its engine wants."""
+"""Model pod of a resource: security settings, probes and the start of its engine."""
 
 from __future__ import annotations
 
@@ -111,7 +111,7 @@ def test_engines_listen_at_the_address_of_their_pod(
         "valueFrom": {"fieldRef": {"apiVersion": "v1", "fieldPath": "status.podIP"}},
     }
     for probe in ("startupProbe", "readinessProbe", "livenessProbe"):
-        assert "host" not in made[probe]["httpGet"]  # the kubelet then asks the pod's address
+        assert "host" not in made[probe]["httpGet"]  # the kubelet then probes the pod's address
 
 
 @pytest.mark.parametrize("given", [["--host", "::"], ["--host=0.0.0.0"]])

@@ -1,4 +1,4 @@
-"""Which pods go when the count falls: the idle ones, marked only where that changes anything."""
+"""Victims of a scale-down: idle pods, written only where the cost changes the outcome."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ def test_among_equals_the_youngest_goes_because_its_cache_is_the_coldest() -> No
     assert planned(pods, 3, loads(_4=1)) == {"2": VICTIM_COST}
 
 
-def test_what_is_marked_already_is_not_written_again() -> None:
+def test_a_pod_with_a_deletion_cost_is_not_written_again() -> None:
     pods = (pod("1", born=10, deletion_cost=VICTIM_COST), pod("2", born=30), pod("3"))
     assert planned(pods, 2, loads(_3=1)) == {}
 
@@ -104,7 +104,7 @@ def test_during_a_rollout_each_replica_set_gets_its_own_victims() -> None:
 
 
 def test_unknown_loads_choose_nobody() -> None:
-    silent = Unavailable("GatewaySilent", "gw-1 does not answer.")
+    silent = Unavailable("GatewayUnreachable", "gw-1 does not answer.")
     assert plan_deletion_costs((pod("1"), pod("2")), silent, 1) == ()
 
 

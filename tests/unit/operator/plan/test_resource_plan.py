@@ -1,4 +1,4 @@
-"""Children and status together: a plan for whatever is found."""
+"""Children and status together: every observation gives a plan."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def test_the_decision_sets_the_count(
 def test_before_the_first_decision_the_present_count_stays(
     resource: Any, observed: Any, now: float
 ) -> None:
-    """An operator that restarts under load changes nothing until it knows the load."""
+    """An operator that restarts under load changes nothing before it has read the load."""
     scaled = {
         "replicas": 1,
         "autoscaling": {"maxReplicas": 9, "metrics": [{"type": "Concurrency", "target": 4}]},

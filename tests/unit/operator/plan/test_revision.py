@@ -1,4 +1,4 @@
-"""Pods roll when their owner changes them, and never because the operator was upgraded."""
+"""Pods roll on a change of the spec and not on an upgrade of the operator."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def image(deployment: dict[str, Any]) -> str:
 
 
 def test_the_hash_is_pinned(resource: Any, defaults: Defaults) -> None:
-    """Whoever changes it without raising HASH_VERSION makes every model pod roll on upgrade."""
+    """A change of the hash without a new HASH_VERSION rolls every model pod on upgrade."""
     assert (HASH_VERSION, revision(resource(VERBATIM), defaults)) == ("1", "f8c8bc30b3fbf240")
 
 
@@ -45,7 +45,7 @@ def test_the_hash_is_pinned(resource: Any, defaults: Defaults) -> None:
         {"rollout": {"maxSurge": 3}},
     ],
 )
-def test_what_does_not_shape_pods_is_not_in_the_hash(
+def test_settings_that_do_not_affect_pods_are_not_hashed(
     change: dict[str, Any], resource: Any, defaults: Defaults
 ) -> None:
     before, after = resource(VERBATIM), resource({**VERBATIM, **change})

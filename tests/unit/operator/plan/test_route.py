@@ -53,7 +53,7 @@ def test_all_classes_with_every_field(resource: Any) -> None:
     }
 
 
-def test_it_may_wake_only_from_an_autoscaled_zero(resource: Any) -> None:
+def test_a_route_may_wake_only_with_autoscaling_and_minimum_zero(resource: Any) -> None:
     autoscaling = {"maxReplicas": 2, "metrics": [{"type": "Concurrency", "target": 1}]}
     assert not content(resource({"replicas": 0}))["mayWake"]
     assert not content(resource({"autoscaling": autoscaling}))["mayWake"]

@@ -1,4 +1,4 @@
-"""What people read, through the life of a resource."""
+"""Status of a resource through its life."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from r1_operator.api.names import ForecastApprovalReason
-from r1_operator.plan.scaling.decision import Decision, DecisionStep, ForecastNote
+from r1_operator.plan.scaling.decision import Decision, DecisionStep, ForecastContribution
 from r1_operator.plan.scaling.forecast_approval import BacktestTarget, ForecastApproval, approval_of
 from r1_operator.plan.scaling.reasons import DecisionMode
 from r1_operator.plan.scaling.reasons import DecisionReason as Why
@@ -65,7 +65,7 @@ def test_starting_then_ready(resource: Any, observed: Any, pod: Any, now: float)
     half = plan_status(observed(wanted, replicas=2, pods=one), None, now)
     assert truths(half)["Available"] == "True Serving"
     assert truths(half)["Progressing"] == "True ScalingUp"
-    assert message(half, "Ready") == "1 of 2 replicas can serve."
+    assert message(half, "Ready") == "1 of 2 replicas is ready."
 
     done = plan_status(observed(wanted, replicas=2, pods=pods_of(pod, 2, ready=True)), None, now)
     assert truths(done) == {
@@ -100,7 +100,7 @@ def test_scaling_down_stays_ready(
 def test_a_new_spec_is_not_ready_by_the_old_pods(
     resource: Any, observed: Any, pod: Any, now: float
 ) -> None:
-    """`kubectl apply` and `kubectl wait` right after it: the old pods must not answer."""
+    """`kubectl apply` and `kubectl wait` right after it: the old pods must not count."""
     old = resource({"replicas": 2})
     new = resource({"replicas": 2, "runtime": {"maxConcurrentSequences": 9}}, generation=2)
     applied_old = observed(old, replicas=2, pods=pods_of(pod, 2, ready=True))
@@ -128,7 +128,7 @@ def test_asleep_is_ready(resource: Any, observed: Any, decision: Any, now: float
     assert truths(status)["Progressing"] == "False UpToDate"
 
 
-def test_what_is_wrong_is_said_and_then_taken_back(
+def test_a_problem_is_reported_and_cleared_when_it_ends(
     resource: Any, observed: Any, pod: Any, now: float
 ) -> None:
     crash = {"state": {"waiting": {"reason": "ErrImagePull", "message": "not found"}}}
@@ -180,7 +180,9 @@ def test_missing_metrics_are_a_condition_whose_words_stay(
 
     def blind(words: str) -> Decision:
         hold = DecisionStep("metrics", 3, 3, Why.METRICS_UNAVAILABLE, words)
-        made: Decision = decision(3, reason=Why.AT_MIN, message="At least 3.", steps=(hold,))
+        made: Decision = decision(
+            3, reason=Why.AT_MIN_REPLICAS, message="At least 3.", steps=(hold,)
+        )
         return made
 
     first = plan_status(
@@ -202,16 +204,18 @@ def test_limits_and_forecasts_speak_only_while_true(
     resource: Any, observed: Any, pod: Any, decision: Any, now: float
 ) -> None:
     seen = observed(resource(AUTOSCALED), replicas=5, pods=pods_of(pod, 5, ready=True))
-    note = ForecastNote(False, None, "none", Unavailable("Training", "The model is being trained."))
+    note = ForecastContribution(
+        False, None, "none", Unavailable("Training", "The model is being trained.")
+    )
     made = decision(
         5,
-        reason=Why.AT_MAX,
+        reason=Why.AT_MAX_REPLICAS,
         message="7 replicas wanted.",
         mode=DecisionMode.PREDICTIVE,
         forecast=note,
     )
     status = plan_status(seen, made, now)
-    assert truths(status)["ScalingLimited"] == "True AtMax"
+    assert truths(status)["ScalingLimited"] == "True AtMaxReplicas"
     assert truths(status)["ForecastUnavailable"] == "True Training"
     assert status["mode"] == "Predictive"
     calm = plan_status(seen, decision(5), now)
@@ -223,14 +227,16 @@ def test_a_backtest_that_does_not_vouch_is_a_condition_with_what_to_do(
 ) -> None:
     seen = observed(resource(AUTOSCALED), replicas=5, pods=pods_of(pod, 5, ready=True))
     missing = approval_of(BacktestTarget("november", "chat", "h"), None, now)
-    status = plan_status(seen, decision(5, proof=missing), now)
+    status = plan_status(seen, decision(5, forecast_approval=missing), now)
     assert truths(status)["ForecastNotApproved"] == "True BacktestMissing"
     said = next(
         one["message"] for one in status["conditions"] if one["type"] == "ForecastNotApproved"
     )
     assert "create it" in said
     good = ForecastApproval(True, ForecastApprovalReason.BACKTEST_PASSED, "It found it cheaper.")
-    assert "ForecastNotApproved" not in truths(plan_status(seen, decision(5, proof=good), now))
+    assert "ForecastNotApproved" not in truths(
+        plan_status(seen, decision(5, forecast_approval=good), now)
+    )
 
 
 def test_the_last_scale_is_kept(

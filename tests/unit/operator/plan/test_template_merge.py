@@ -47,7 +47,7 @@ def test_nothing_over_something_is_the_same() -> None:
     assert merged({"metadata": {}, "spec": {}}) == BASE
 
 
-def test_neither_side_is_changed() -> None:
+def test_a_merge_changes_no_input() -> None:
     before, over = copy.deepcopy(BASE), {"spec": {"volumes": [{"name": "x"}]}}
     kept = copy.deepcopy(over)
     merged(over)
@@ -119,6 +119,6 @@ def test_sidecars_and_tolerations_are_added() -> None:
         ({"metadata": {"labels": "x"}}, r"metadata\.labels: must be an object"),
     ],
 )
-def test_what_is_no_template_is_named(over: dict[str, Any], says: str) -> None:
+def test_an_invalid_template_is_named(over: dict[str, Any], says: str) -> None:
     with pytest.raises(Unplannable, match=says):
         merged(over)

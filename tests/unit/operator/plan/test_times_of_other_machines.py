@@ -9,7 +9,7 @@ from r1_operator.api.backtest import BacktestSpec, R1Backtest
 from r1_operator.api.names import BacktestReason, Label
 from r1_operator.kube.kinds import Json, Key
 from r1_operator.kube.store import PodStore
-from r1_operator.plan.backtest.lifecycle import GIVE_UP_SECONDS, plan_backtest
+from r1_operator.plan.backtest.lifecycle import START_TIMEOUT_SECONDS, plan_backtest
 from r1_operator.plan.backtest.observed import (
     BacktestObservation,
     BacktestReport,
@@ -20,7 +20,7 @@ from r1_operator.plan.backtest.observed import (
 from r1_operator.plan.scaling.decide import fixed
 from r1_operator.plan.signals.forecast import ReceivedForecast, parse_forecast
 from r1_operator.plan.status.conditions import rfc3339
-from r1_operator.plan.status.diagnosis import SANDBOX_SECONDS, diagnose, seconds_until_more_is_known
+from r1_operator.plan.status.diagnosis import SANDBOX_SECONDS, diagnose, requeue_delay
 from r1_operator.plan.status.resource_status import plan_status
 
 STEPS = [-3600.0, 600.0, 365 * 86_400.0]
@@ -57,7 +57,7 @@ def test_a_pod_without_a_sandbox_is_reported_15_s_after_it_was_observed(
         return observed(wanted, replicas=1, pods=view.of(Key("default", "r1")))
 
     assert diagnose(seen(), clock[0]) is None
-    assert seconds_until_more_is_known(seen(), clock[0]) == SANDBOX_SECONDS
+    assert requeue_delay(seen(), clock[0]) == SANDBOX_SECONDS
     clock[0] += SANDBOX_SECONDS - 1
     view.put(pod_of(NOW + skew, version=2))
     assert diagnose(seen(), clock[0]) is None
@@ -70,7 +70,7 @@ def test_a_pod_without_a_sandbox_is_reported_15_s_after_it_was_observed(
 def test_a_time_in_the_future_is_age_zero(resource: Any, observed: Any, pod: Any) -> None:
     early = replace(pod("r1-0"), lacks_sandbox=True, scheduled_at=NOW + 3600)
     seen = observed(resource({"replicas": 1}), replicas=1, pods=(early,))
-    assert seconds_until_more_is_known(seen, NOW) == SANDBOX_SECONDS
+    assert requeue_delay(seen, NOW) == SANDBOX_SECONDS
 
 
 @pytest.mark.parametrize("offset", STEPS)
@@ -113,7 +113,7 @@ def test_a_backtest_is_not_given_up_for_a_time_in_the_future() -> None:
     waiting = Waiting(BacktestReason.UNSCHEDULABLE, "no node", NOW + 3600)
     planned = plan_backtest(seen(Run("r1bt-u1", "j", NOW, "h", 60), waiting=waiting), NOW)
     assert planned.status["phase"] == "Running"
-    late = replace(waiting, since=NOW - GIVE_UP_SECONDS)
+    late = replace(waiting, since=NOW - START_TIMEOUT_SECONDS)
     given_up = plan_backtest(seen(Run("r1bt-u1", "j", NOW, "h", 60), waiting=late), NOW)
     assert given_up.status["phase"] == "Failed"
 
@@ -122,9 +122,9 @@ def test_a_finished_backtest_is_kept_no_longer_than_its_ttl() -> None:
     """Its end lies an hour in the future: it ended now, and the hour is not added."""
     run = Run("r1bt-u1", "j", NOW, "h", 60, ended_at=NOW + 3600, end_noticed_at=NOW)
     answer = BacktestReport(1, "Error", "x")
-    kept = replace(seen(run, answer=answer), backtest=backtest(ttl_seconds_after_finished=120))
+    kept = replace(seen(run, report=answer), backtest=backtest(ttl_seconds_after_finished=120))
     failed = plan_backtest(kept, NOW)
-    assert failed.look_again == 120
+    assert failed.requeue_after == 120
 
 
 ANSWER: dict[str, Any] = {

@@ -1,4 +1,4 @@
-"""What a site sets for all resources: the pod template's layers, the ServiceMonitors' labels."""
+"""Settings of a site for all resources: pod template layers and ServiceMonitor labels."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def test_the_site_s_template_goes_over_the_operator_s_pod_and_under_the_resource
 def test_a_change_of_the_site_s_template_rolls_and_takes_the_newest_image(
     resource: Any, defaults: Defaults
 ) -> None:
-    """A decision of the site shapes pods, as the owner's does (record 0051)."""
+    """A setting of the site affects pods, as the owner's does (record 0051)."""
     old = plan_children(resource(), defaults, 1)[-1]
     upgraded = replace(defaults, runtime_image="registry.example/runtime:2")
     assert plan_children(resource(), upgraded, 1, deployment=old)[-1] == old

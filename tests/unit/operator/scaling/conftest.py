@@ -1,4 +1,4 @@
-"""A stage for scaling stories: a virtual clock, a policy, demand by the second."""
+"""Fixtures for scaling simulations: a virtual clock, a policy, demand per second."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -31,7 +31,7 @@ def demand_of(rate: float | Unavailable = 0.0, **figures: object) -> Demand:
 
 @dataclass
 class Stage:
-    """Plays seconds: each `play` decides once a second and obeys at once."""
+    """A simulation: `play` decides once per second and applies the count at once."""
 
     policy: ScalingPolicy
     replicas: int = 1
@@ -65,14 +65,16 @@ class Stage:
 
 @pytest.fixture
 def stage() -> Callable[..., Stage]:
-    """Build a stage: 1 to 20 replicas of ten requests a second at 70 %, unless told otherwise."""
+    """Build a simulation; default: 1 to 20 replicas of ten requests/s at 70 %."""
 
     def build(replicas: int = 1, *, watched: bool = True, **changes: object) -> Stage:
         plain = ScalingPolicy(min_replicas=1, max_replicas=20, metrics=(TEN_EACH,))
         policy = replace(plain, **changes)  # type: ignore[arg-type]
         built = Stage(policy, replicas)
-        if watched:  # long enough in service that no start-up rule holds anything
-            built.history = replace(ScalingState().started(START - 3600, replicas), highest=())
+        if watched:  # old enough that no start-up rule applies
+            built.history = replace(
+                ScalingState().started(START - 3600, replicas), highest_recommendations=()
+            )
         return built
 
     return build
@@ -80,7 +82,7 @@ def stage() -> Callable[..., Stage]:
 
 @pytest.fixture
 def demand() -> Callable[..., Demand]:
-    """Build a demand: requests/s first, every other figure by name, zero unless told."""
+    """Build a demand: requests/s first, other figures by name with default zero."""
 
     def build(requests_per_second: float | Unavailable = 0.0, **figures: object) -> Demand:
         return demand_of(requests_per_second, **figures)
@@ -90,7 +92,7 @@ def demand() -> Callable[..., Demand]:
 
 @pytest.fixture
 def forecast() -> Callable[..., ReceivedForecast]:
-    """Build a forecast that acts: its 91 % peak over a lead of 45 s, and points at offsets."""
+    """Build an acting forecast: its 91 % peak over a lead time of 45 s, and points at offsets."""
 
     def build(
         peak: float,

@@ -1,4 +1,4 @@
-"""Budgets: what they come to in replicas, who wins, and in which words."""
+"""Budgets in replicas: ceilings, precedence and messages."""
 
 from collections.abc import Callable
 from typing import Any
@@ -33,29 +33,29 @@ class TestBounds:
                 {"gpus": 17},
                 8,
                 DecisionReason.AT_GPU_BUDGET,
-                "the budget of 17 GPUs allows 8 at 2 each",
+                "the budget of 17 GPUs allows 8 at 2 per replica",
             ),
             (
                 {"cost": {"limitPerHour": "40", "pricePerGpuHour": "2.5"}},
                 8,
                 DecisionReason.AT_COST_BUDGET,
-                "the budget of 40 an hour allows 8 at 2 GPUs of 2.5 each",
+                "the budget of 40 per hour allows 8 at 2 GPUs per replica, 2.5 each",
             ),
             (
                 {"cost": {"limitPerHour": "0.3", "pricePerReplicaHour": "0.1"}},
                 3,
                 DecisionReason.AT_COST_BUDGET,
-                "the budget of 0.3 an hour allows 3 at 0.1 each",
+                "the budget of 0.3 per hour allows 3 at 0.1 per replica",
             ),
             (
                 {"power": {"limitWatts": "10k", "wattsPerReplica": 1500}},
                 6,
                 DecisionReason.AT_POWER_BUDGET,
-                "the power limit of 10k W allows 6 at 1500 W each",
+                "the power limit of 10k W allows 6 at 1500 W per replica",
             ),
         ],
     )
-    def test_each_budget_is_a_bound_with_its_words(
+    def test_each_budget_is_a_ceiling_with_its_clause(
         self, budget: dict[str, Any], replicas: int, reason: DecisionReason, clause: str
     ) -> None:
         assert ceilings_of(spec_of(budget)) == (Ceiling(replicas, reason, clause),)
@@ -72,7 +72,7 @@ class TestGpusOfAReplica:
         assert gpus_per_replica(spec_of(None, resources=requests)) == 4
         assert gpus_per_replica(Spec()) == 0
 
-    def test_what_the_template_changes_and_adds_counts(self) -> None:
+    def test_accelerators_of_the_template_count(self) -> None:
         engine = {"name": "engine", "resources": {"limits": {"nvidia.com/gpu": "8"}}}
         helper = {"name": "helper", "resources": {"limits": {"nvidia.com/gpu": 1}}}
         template = {"spec": {"containers": [engine, helper, {"name": "logs"}]}}
@@ -93,44 +93,45 @@ class TestDecisions:
         decision = story.once(63.0)
         assert (decision.replicas, decision.reason) == (8, DecisionReason.AT_GPU_BUDGET)
         assert decision.message == (
-            "8: 9 would be needed; the budget of 16 GPUs allows 8 at 2 each."
+            "8 replicas: the budget of 16 GPUs allows 8 at 2 per replica; demand needs 9."
         )
         assert decision.limited
         assert decision.inputs["policy"]["budgets"] == {"AtGpuBudget": 8, "AtPowerBudget": 9}
 
     def test_a_budget_above_the_maximum_is_silent(self, stage: Build) -> None:
         story = stage(replicas=9, max_replicas=10, ceilings=(ceiling(10), ceiling(12)))
-        assert story.once(140.0).reason is DecisionReason.AT_MAX
+        assert story.once(140.0).reason is DecisionReason.AT_MAX_REPLICAS
 
     def test_a_budget_that_fits_exactly_limits_nothing(self, stage: Build) -> None:
         decision = stage(replicas=8, ceilings=(ceiling(8),)).once(56.0)
         assert decision.reason is DecisionReason.WITHIN_TARGET
 
     @pytest.mark.parametrize("demand", [42.0, 140.0, GONE])
-    def test_a_budget_that_was_lowered_holds_at_once_even_blind(
+    def test_a_lowered_budget_applies_at_once_even_without_metrics(
         self, stage: Build, demand: Any
     ) -> None:
         decision = stage(replicas=12, ceilings=(ceiling(5),)).once(demand)
         assert (decision.replicas, decision.reason) == (5, DecisionReason.AT_GPU_BUDGET)
 
-    def test_what_is_cut_off_at_once_is_not_called_needed(self, stage: Build) -> None:
-        """Blind, or on a slow way down: the count at hand is not what anybody needs."""
+    def test_an_immediate_cut_is_not_reported_as_needed_demand(self, stage: Build) -> None:
+        """Without metrics, or during a slow scale-down, the present count is not the needed one."""
         decision = stage(replicas=12, ceilings=(ceiling(5),)).once(GONE)
-        assert decision.message == "5, at once; the budget allows 5."
+        assert decision.message == "5 replicas: the budget allows 5; lowered from 12 at once."
         decision = stage(replicas=12, max_replicas=5).once(GONE)
-        assert decision.message == "5, the maximum, at once."
+        assert decision.message == "5 replicas (maxReplicas): lowered from 12 at once."
 
-    def test_patience_and_pace_stay_below_it(self, stage: Build) -> None:
+    def test_windows_and_rate_limits_stay_below_the_budget(self, stage: Build) -> None:
         story = stage(replicas=1, ceilings=(ceiling(7),), up=UpBehavior(limits=()))
         assert {story.once(140.0).replicas for _ in range(3)} == {7}
 
     @pytest.mark.parametrize("demand", [0.0, 25.0, 140.0, GONE])
     def test_the_minimum_wins_over_a_budget_and_it_is_said(self, stage: Build, demand: Any) -> None:
-        """The schema refuses this; GPUs that spec.template adds are what it cannot see."""
+        """The schema rejects this, except for GPUs that spec.template adds."""
         decision = stage(replicas=4, min_replicas=4, ceilings=(ceiling(2),)).once(demand)
         assert (decision.replicas, decision.reason) == (4, DecisionReason.OVER_BUDGET)
         assert decision.message == (
-            "4, the minimum, though the budget allows 2: lower minReplicas or raise the budget."
+            "4 replicas (minReplicas), over budget: the budget allows 2. Lower minReplicas or raise "
+            "the budget."
         )
         assert decision.limited
 

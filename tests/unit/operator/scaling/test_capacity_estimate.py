@@ -1,4 +1,4 @@
-"""What a replica can finish, learned while it was full."""
+"""Capacity of a replica, measured under saturation."""
 
 import random
 from collections.abc import Callable
@@ -38,7 +38,7 @@ class TestTheRule:
     def test_a_figure_that_is_too_high_is_lowered_as_far_as_it_is_no_chance(self) -> None:
         assert 7.0 < planned(10.0, learned_from(7.0, 7.1, 6.9)) < 8.5
 
-    def test_but_not_below_half(self) -> None:
+    def test_a_measured_capacity_is_at_least_half_of_the_target(self) -> None:
         assert planned(10.0, learned_from(0.1, 0.1, 0.1)) == 5.0
 
     @pytest.mark.parametrize(
@@ -68,23 +68,23 @@ class TestTheRule:
         assert with_learned(policy, learned_from(7.0, 7.0, 7.0)) == policy
 
 
-class TestWhatIsWatched:
+class TestObservations:
     def watch(
         self, demand: Callable[..., Demand], seconds: int, *, rate: float = 8.0, **figures: float
     ) -> LearnedCapacity:
-        """Two full replicas of eight seats that finish `rate` requests/s each."""
+        """Two saturated replicas of eight seats that complete `rate` requests/s each."""
         learned = LearnedCapacity()
         plain = {"in_flight": 16.0, "queued": 5.0, "seats": 16.0} | figures
         for second in range(0, seconds, 2):
             seen = demand(20.0, completed=2 * rate * second, **plain)
-            learned = learned.watched(seen, 2, NOW + second)
+            learned = learned.with_observation(seen, 2, NOW + second)
         return learned
 
     def test_full_seats_are_a_sample_each_turn_over(self, demand: Callable[..., Demand]) -> None:
         estimate = self.watch(demand, 62).estimate()
         assert estimate is not None
         assert estimate.mean == pytest.approx(8.0)
-        assert estimate.samples == 5  # the first ten seconds are thrown away
+        assert estimate.samples == 5  # the first ten seconds are dropped
 
     def test_slow_requests_make_long_samples(self, demand: Callable[..., Demand]) -> None:
         learned = self.watch(demand, 200, rate=0.2)  # 16 in flight take 40 s
@@ -98,25 +98,25 @@ class TestWhatIsWatched:
         learned = LearnedCapacity()
         for second in range(0, 100, 2):
             seen = demand(1.0, completed=9.0 * second, in_flight=16.0, seats=16.0, missing=("g",))
-            learned = learned.watched(seen, 2, NOW + second)
+            learned = learned.with_observation(seen, 2, NOW + second)
         assert learned.samples == ()
 
     def test_a_replica_that_comes_begins_a_new_spell(self, demand: Callable[..., Demand]) -> None:
         learned = LearnedCapacity()
         for second in range(0, 100, 2):
             seen = demand(20.0, completed=16.0 * second, in_flight=16.0, seats=16.0)
-            learned = learned.watched(seen, 2 + second // 16, NOW + second)
+            learned = learned.with_observation(seen, 2 + second // 16, NOW + second)
         assert learned.samples == ()
 
     def test_a_counter_that_falls_begins_a_new_spell(self, demand: Callable[..., Demand]) -> None:
         learned = LearnedCapacity()
         for second in range(0, 100, 2):
             seen = demand(20.0, completed=16.0 * (second % 14), in_flight=16.0, seats=16.0)
-            learned = learned.watched(seen, 2, NOW + second)
+            learned = learned.with_observation(seen, 2, NOW + second)
         assert learned.samples == ()
 
-    def test_what_is_old_is_forgotten(self, demand: Callable[..., Demand]) -> None:
-        learned = learned_from(*[7.0] * 10).watched(demand(0.0), 2, NOW + 7 * 3600)
+    def test_capacity_samples_expire(self, demand: Callable[..., Demand]) -> None:
+        learned = learned_from(*[7.0] * 10).with_observation(demand(0.0), 2, NOW + 7 * 3600)
         assert learned.samples == ()
 
 
@@ -131,8 +131,8 @@ def test_an_estimate_comes_close_and_knows_how_close() -> None:
 
 
 def test_in_a_closed_loop_a_figure_twice_too_high_heals() -> None:
-    """A full replica finishes some 10/s; the user says 25, so arrivals alone ask for too few."""
-    policy = ScalingPolicy(1, 20, (MetricTarget(RATE, 25.0),), backlog_patience_seconds=1e9)
+    """A saturated replica completes about 10/s; the target is 25, so arrivals alone give too few."""
+    policy = ScalingPolicy(1, 20, (MetricTarget(RATE, 25.0),), backlog_threshold_seconds=1e9)
     stuck = QueueingService(replace(policy, max_replicas=4), 4)
     stuck.play(600, 60.0)
     estimate = stuck.history.capacity.estimate()
@@ -149,7 +149,7 @@ def test_in_a_closed_loop_a_figure_twice_too_high_heals() -> None:
 
 
 def test_gateways_that_share_the_seats_are_full_together_or_not_at_all() -> None:
-    """Two gateways, eight seats each of two replicas' sixteen: eight in flight is half full."""
+    """Two gateways with eight of sixteen seats each: eight in flight is half of the capacity."""
 
     def told(gateway: str, at: float) -> CounterSample:
         return CounterSample(
@@ -160,5 +160,5 @@ def test_gateways_that_share_the_seats_are_full_together_or_not_at_all() -> None
     for second in range(1000, 1240, 2):
         for gateway in ("a", "b"):
             window.observe(told(gateway, float(second)))
-        learned = learned.watched(window.read(float(second)), 2, float(second))
+        learned = learned.with_observation(window.read(float(second)), 2, float(second))
     assert learned.samples == ()

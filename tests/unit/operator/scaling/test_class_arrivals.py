@@ -1,4 +1,4 @@
-"""What each class asks for, out of counters: rates that fade, restarts, gateways that do not say."""
+"""Arrival rates by class from counters: decay, restarts, gateways without the figures."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def sample(at: float, urgent: float, *, gateway: str = "a", **more: object) -> C
         "seats": 16.0,
         "ready_endpoints": 2.0,
         "offered_by_class": {Q1: urgent, Q2: 0.0, Q3: 0.0},
-        "held_seconds": 12.0,
+        "seat_seconds": 12.0,
     }
     return silent(**(figures | more))
 
@@ -41,7 +41,7 @@ def test_a_steady_stream_is_counted_and_fades_when_it_ends() -> None:
         window.observe(sample(second, 3.0 * second))
     found = known(window, 300, "a")
     assert found.arrivals[Q1] == pytest.approx(3.0, rel=0.1)
-    assert (found.arrivals[Q3], found.held_seconds, found.seats) == (0.0, 12.0, 16)
+    assert (found.arrivals[Q3], found.seat_seconds, found.seats) == (0.0, 12.0, 16)
     for second in range(302, 422, 2):
         window.observe(sample(second, 900.0))
     assert known(window, 420, "a").arrivals[Q1] < 0.1

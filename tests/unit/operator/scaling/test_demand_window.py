@@ -1,4 +1,4 @@
-"""Counters to rates: windows, bursts, restarts, silence."""
+"""Rates from counters: windows, bursts, restarts, stale gateways."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -10,7 +10,7 @@ from r1_operator.plan.signals.demand import CounterSample, Demand, DemandWindow
 from r1_operator.plan.signals.gateway_signals import read_signals
 from r1_operator.plan.unavailable import Unavailable
 
-OURS = 50_000.0  # our clock runs apart from the gateway's
+OURS = 50_000.0  # the operator's clock differs from the gateway's
 Feed = Callable[..., Demand | Unavailable]
 
 
@@ -26,7 +26,7 @@ def sample(at: float, requests: float, gateway: str = "gw-0", **figures: Any) ->
         rejected=0.0,
         in_flight=2.0,
         queued=1.0,
-        held=0.0,
+        buffered=0.0,
         oldest_wait_seconds=0.25,
         seats=16.0,
         ready_endpoints=2.0,
@@ -72,7 +72,7 @@ def test_a_sure_burst_counts_before_the_minute_is_over() -> None:
     calm = [sample(1000.0 + t, 2.0 * t) for t in range(61)]
     storm = [sample(1060.0 + t, 120.0 + 50.0 * t) for t in range(1, 11)]
     burst = rate(fed(*calm, *storm), 1070.0)
-    assert 45.0 < burst < 50.0  # the mean of the minute would say 10
+    assert 45.0 < burst < 50.0  # the mean of the minute would be 10
 
 
 def test_a_burst_is_not_asked_for_when_it_is_over_before_a_replica_serves() -> None:
@@ -84,7 +84,7 @@ def test_a_burst_is_not_asked_for_when_it_is_over_before_a_replica_serves() -> N
         demand = window.read(1070.0 + OURS, lead_seconds=lead)
         assert isinstance(demand, Demand)
         rates.append(demand.requests_per_second)
-    # Ten seconds of 50/s: in full, over half a minute less what may be chance, over a minute.
+    # Ten seconds of 50/s: full rate, rate over 30 s with its lower bound, rate over a minute.
     assert rates == pytest.approx([45.5, 16.4, 10.0], abs=0.1)
 
 

@@ -1,4 +1,4 @@
-"""External metrics in a decision: a value per replica, and silence that lowers nothing."""
+"""External metrics in a decision: a value per replica, and no scale-down without one."""
 
 from collections.abc import Callable
 from typing import Any
@@ -29,7 +29,7 @@ def test_the_target_stands_as_it_is(value: float, replicas: int) -> None:
     [need] = external_recommendations(policy, {"External/cache": value})
     assert isinstance(need, Recommendation)
     assert (need.replicas, need.reason) == (replicas, DecisionReason.EXTERNAL_METRIC)
-    assert need.clause.startswith("External/cache of ")
+    assert need.clause.startswith("External/cache is ")
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), -1.0])
@@ -51,7 +51,7 @@ def test_two_of_them_and_a_load_the_highest_wins(demand: Callable[..., Any]) -> 
     inputs = ScalingInputs(5, 5, demand(20.0), external=values)
     decision, _ = decide(policy, inputs, ScalingState(), START)
     assert (decision.replicas, decision.reason) == (7, DecisionReason.EXTERNAL_METRIC)
-    assert decision.message == "7: External/jobs of 65 needs 7 at 10 each."
+    assert decision.message == "7 replicas: External/jobs is 65 and needs 7 at 10 per replica."
     assert decision.inputs["external"] == {"External/cache": 2.0, "External/jobs": 65.0}
 
 
@@ -81,7 +81,7 @@ PARTIAL = "Prometheus returned partial data: store-1 is gone."
 
 
 def partial_decision(demand: Callable[..., Any], current: int, value: float) -> Decision:
-    """What is decided by a lower bound of `value`, an hour after the last change."""
+    """The decision for a lower bound of `value`, an hour after the last change."""
     policy, history = ScalingPolicy(1, 20, (CACHE,)), ScalingState()
     for second in range(0, 3600, 30):
         bound = {"External/cache": LowerBound(value, PARTIAL)}

@@ -1,4 +1,4 @@
-"""The wall clock of a gateway is set while it serves: rates and latencies read on as before."""
+"""A step of a gateway's wall clock changes neither rates nor latencies."""
 
 from dataclasses import replace
 

@@ -1,4 +1,4 @@
-"""The imagined HorizontalPodAutoscaler keeps the rules of autoscaling/v2."""
+"""The simulated HorizontalPodAutoscaler follows the rules of autoscaling/v2."""
 
 import pytest
 
@@ -24,7 +24,7 @@ def test_one_look_at_ten_replicas_of_seven(demand: float, replicas: int) -> None
     assert simulate_sync(HpaState(10), demand, 7.0, 1, 100, 0.0).replicas == replicas
 
 
-def test_it_looks_every_15_s() -> None:
+def test_the_simulated_hpa_syncs_every_15_s() -> None:
     counts = run(HpaState(1), 700.0, 61)
     assert [counts[t] for t in (0, 14, 15, 30, 45, 60)] == [5, 5, 10, 20, 40, 80]
 
@@ -41,7 +41,7 @@ def test_a_missing_metric_keeps_the_count() -> None:
 
 
 def test_a_tenth_above_is_still_near() -> None:
-    # The owner compares the ratio with 1.1, not the difference with .1: 1.1 - 1 is above .1.
+    # Kubernetes compares the ratio with 1.1, not the difference with .1: 1.1 - 1 is above .1.
     assert simulate_sync(HpaState(10), 77.0, 7.0, 1, 100, 0.0).replicas == 10
     assert (
         simulate_sync(HpaState(10), 63.0, 7.0, 1, 100, 0.0, HpaRules(down_window=0)).replicas == 10
@@ -52,13 +52,13 @@ def test_a_count_outside_of_its_bounds_goes_to_the_bound_before_any_metric_count
     assert simulate_sync(HpaState(40), 7.0, 7.0, 1, 10, 0.0).replicas == 10
     below = simulate_sync(HpaState(1), 140.0, 7.0, 6, 30, 0.0)
     assert below.replicas == 6
-    # What it was raised by counts against the rate of the next 15 s.
+    # The increase counts against the rate limit of the next 15 s.
     assert simulate_sync(below, 140.0, 7.0, 6, 30, 14.0, HpaRules(sync_seconds=0)).replicas == 6
     assert simulate_sync(below, 140.0, 7.0, 6, 30, 15.0).replicas == 12
     assert simulate_sync(HpaState(40), None, 7.0, 1, 10, 0.0).replicas == 10
 
 
-def test_it_takes_the_count_it_finds_as_advice_even_when_the_metric_is_missing() -> None:
+def test_the_first_count_is_a_recommendation_even_when_the_metric_is_missing() -> None:
     state = simulate_sync(HpaState(6), None, 7.0, 1, 100, 0.0, HpaRules(down_window=60))
     counts = []
     for t in range(15, 75, 15):
@@ -72,7 +72,7 @@ def test_at_no_replicas_it_does_nothing() -> None:
 
 
 def test_without_a_behavior_stanza_it_doubles_from_four_at_every_look() -> None:
-    rules = HpaRules(sync_seconds=1, stanza=False)
+    rules = HpaRules(sync_seconds=1, has_behavior=False)
     state = HpaState(1)
     counts = []
     for t in range(5):
@@ -82,7 +82,7 @@ def test_without_a_behavior_stanza_it_doubles_from_four_at_every_look() -> None:
 
 
 def test_without_a_behavior_stanza_it_climbs_to_what_was_asked_for_long_ago() -> None:
-    plain, old = HpaRules(1), HpaRules(1, stanza=False)
+    plain, old = HpaRules(1), HpaRules(1, has_behavior=False)
     with_stanza, without = HpaState(2), HpaState(2)
     for t, worth in enumerate([50, 3, 3, 3, 3, 3]):
         with_stanza = simulate_sync(with_stanza, worth, 1.0, 1, 100, float(t), plain)
@@ -102,11 +102,11 @@ def test_a_rise_takes_the_place_of_one_that_only_falls_would_ask_about() -> None
     for t, worth in [(0, 99), (3, 99), (6, 99), (7, 1)]:
         state = simulate_sync(state, worth, 1.0, 1, 100, float(t), rules)
         counts.append(state.replicas)
-    # All three rises lie within the nine seconds, but the first two are forgotten: half of 18.
+    # All three rises lie within the nine seconds, but the first two are no longer recorded: half of 18.
     assert counts == [14, 18, 22, 9]
 
 
-def test_it_rises_to_the_lowest_of_its_up_window() -> None:
+def test_the_simulated_hpa_rises_to_the_lowest_of_its_up_window() -> None:
     rules = HpaRules(1, up_window=3, up_limits=(RateLimit(PolicyType.PODS, 100, 1),))
     state = HpaState(2)
     counts = []
@@ -116,7 +116,7 @@ def test_it_rises_to_the_lowest_of_its_up_window() -> None:
     assert counts == [2, 2, 2, 4, 4, 8]
 
 
-def test_it_never_sleeps() -> None:
+def test_the_simulated_hpa_never_scales_to_zero() -> None:
     state = HpaState(1)
     for t in range(0, 900, 15):
         state = simulate_sync(state, 0.0, 7.0, 0, 10, float(t))
@@ -126,7 +126,7 @@ def test_it_never_sleeps() -> None:
 @pytest.mark.parametrize(
     ("replicas", "target", "expected"), [(3, 2150, 4), (5, 2867, 3), (3, 2900, 3)]
 )
-def test_figures_of_the_owner(replicas: int, target: float, expected: int) -> None:
+def test_figures_of_the_kubernetes_unit_tests(replicas: int, target: float, expected: int) -> None:
     """A total of 8600 against a target per pod, before any window: kubernetes
     pkg/controller/podautoscaler/replica_calculator_test.go (Apache-2.0), external metrics."""
     found = simulate_sync(HpaState(replicas), 8600, target, 1, 100, 0.0, HpaRules(down_window=0))

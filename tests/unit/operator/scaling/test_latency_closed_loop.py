@@ -1,6 +1,6 @@
 """Latency objectives in a closed loop, second by second, on a service with a queue.
 
-A replica of four seats finishes 9.4 requests a second when it is full, in 0.4 s each.
+A saturated replica of four seats completes 9.4 requests/s, in 0.4 s each.
 """
 
 from dataclasses import replace
@@ -29,7 +29,7 @@ def changes(counts: list[int]) -> int:
 
 @pytest.mark.parametrize("metric", [MEAN, FIRST, STEP], ids=["mean", "first-token", "step"])
 @pytest.mark.parametrize("replicas", [2, 20])
-def test_it_settles_near_what_is_needed_from_below_and_above(
+def test_a_latency_objective_settles_near_the_needed_count_from_both_sides(
     metric: MetricTarget, replicas: int
 ) -> None:
     story = service(metric, replicas)
@@ -50,9 +50,9 @@ def test_starting_replicas_count_so_that_nothing_runs_away(start_seconds: float)
 
 
 def test_by_latency_alone_it_doubles_once_a_start_up() -> None:
-    """Without the backlog rule: each step waits for the one before to serve and to show."""
+    """Without the backlog rule: each step waits until the one before serves and shows in the figures."""
     story = service(MEAN, 2)
-    story.policy = replace(story.policy, backlog_patience_seconds=1e9)
+    story.policy = replace(story.policy, backlog_threshold_seconds=1e9)
     story.play(1200, 60.0)
     rises = [
         (second, after)

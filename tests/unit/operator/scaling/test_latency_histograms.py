@@ -1,4 +1,4 @@
-"""Histograms to recent latencies: windows, restarts, silence, several gateways."""
+"""Recent latencies from histograms: windows, restarts, stale and several gateways."""
 
 from typing import Any
 
@@ -14,7 +14,7 @@ from r1_operator.plan.signals.latency_histograms import (
 )
 from r1_operator.plan.unavailable import Unavailable
 
-OURS = 50_000.0  # our clock runs apart from the gateway's
+OURS = 50_000.0  # the operator's clock differs from the gateway's
 BOUNDS = (0.1, 1.0)
 Q2 = ClassName.Q2
 
@@ -22,7 +22,7 @@ Q2 = ClassName.Q2
 def sample(
     at: float, fast: float, slow: float, gateway: str = "gw-0", started: float = 0.0
 ) -> LatencySample:
-    """Counters: so many answers of 50 ms and of 500 ms since the start."""
+    """Counters: number of responses of 50 ms and of 500 ms since the start."""
     durations = LatencyHistogram(BOUNDS, (fast, slow, 0.0), fast * 0.05 + slow * 0.5)
     return LatencySample(
         gateway, started, at, at + OURS, {Q2: durations}, {Q2: durations}, {Q2: 1.5}
@@ -156,7 +156,7 @@ class TestSignals:
             {"Q2": {"counts": "111", "sumSeconds": 1.0}},
         ],
     )
-    def test_what_does_not_parse_is_not_known(self, latency: Any) -> None:
+    def test_histograms_that_do_not_parse_are_unknown(self, latency: Any) -> None:
         assert read_latencies(self.answer(latency=latency), "default/r1", 500.0) is None
 
     def test_an_older_gateway_tells_none(self) -> None:

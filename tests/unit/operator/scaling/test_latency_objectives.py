@@ -1,4 +1,4 @@
-"""Latency objectives one look at a time: missed, kept, out of reach, not known."""
+"""Latency objectives in single decisions: missed, met, out of reach, unknown."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -35,7 +35,7 @@ LONG_SERVED = LatencyMemory(serving=4, since=NOW - 3600)
 def took(
     milliseconds: float, count: int = 100, wait: float = 0.0, seconds: float = 30.0
 ) -> Latencies:
-    """Every request took so long, in class Q2; whole answers and first tokens alike."""
+    """All requests of class Q2 took this long, both to the first token and in total."""
     durations = LatencyHistogram((0.1, 1.0), (0.0, float(count), 0.0), count * milliseconds / 1000)
     recent = {Q2: Recent(durations, seconds)}
     return Latencies(recent, recent, {Q2: wait})
@@ -65,7 +65,7 @@ class TestMissed:
             (300.0, None, 6),  # in proportion
             (400.0, None, 8),
             (9000.0, None, 8),  # at most double
-            (201.0, 1.5, 6),  # the step rule asks for 1.5 x however late
+            (201.0, 1.5, 6),  # the step rule gives 1.5 x for any miss
             (9000.0, 1.5, 6),
             (9000.0, 4.0, 16),
             (201.0, 1.01, 5),
@@ -83,7 +83,7 @@ class TestMissed:
         need = asked(answer)
         assert (need.replicas, need.reason) == (replicas, DecisionReason.LATENCY_OBJECTIVE)
         assert "MeanLatency is" in need.clause
-        assert "for an objective of 200" in need.clause
+        assert "objective 200 ms" in need.clause
 
     def test_a_wait_at_the_door_counts_before_anything_has_finished(
         self, busy: Callable[..., ServiceModel]
@@ -118,7 +118,7 @@ class TestMissed:
     def test_a_queue_that_drains_before_a_replica_would_come_is_left_to_drain(
         self, busy: Callable[..., ServiceModel]
     ) -> None:
-        # 4 replicas finish 60/s, 40 arrive: 400 waiting are gone in 20 s.
+        # 4 replicas complete 60/s, 40 arrive: 400 queued requests drain in 20 s.
         service = busy(queued=400.0, completed_per_replica=15.0)
         answer, _ = latency_recommendation(MEAN, took(900.0, wait=9.0), service, LONG_SERVED, NOW)
         assert asked(answer).replicas == 4
@@ -132,7 +132,7 @@ class TestMissed:
         assert asked(answer).replicas <= 4
 
     def test_back_to_a_load_that_was_seen_to_hold(self, busy: Callable[..., ServiceModel]) -> None:
-        memory = replace(LONG_SERVED, held_at=8.0)
+        memory = replace(LONG_SERVED, met_at=8.0)
         answer, _ = latency_recommendation(MEAN, took(900.0), busy(), memory, NOW)
         assert asked(answer).replicas == 5  # 40 / 8, not the double
 
@@ -145,7 +145,7 @@ class TestOutOfReach:
         assert asked(answer).replicas == 5
         answer, _ = latency_recommendation(MEAN, took(900.0), busy(in_flight=4.0), LONG_SERVED, NOW)
         assert asked(answer).replicas == 4
-        assert "to itself" in asked(answer).clause
+        assert "already has its own replica" in asked(answer).clause
 
     def test_a_step_that_did_not_help_is_not_repeated_until_it_gets_worse(
         self, busy: Callable[..., ServiceModel]
@@ -157,12 +157,12 @@ class TestOutOfReach:
         _, memory = latency_recommendation(MEAN, took(400.0), doubled, memory, NOW + 60)
         answer, memory = latency_recommendation(MEAN, took(390.0), doubled, memory, NOW + 200)
         assert asked(answer).replicas == 8
-        assert "did not shorten" in asked(answer).clause
+        assert "did not reduce" in asked(answer).clause
         answer, memory = latency_recommendation(MEAN, took(600.0), doubled, memory, NOW + 300)
         assert asked(answer).replicas == 16
 
 
-class TestKept:
+class TestMet:
     def test_down_by_a_fifth_where_there_is_room(self, busy: Callable[..., ServiceModel]) -> None:
         ten = replace(LONG_SERVED, serving=10)
         answer, _ = latency_recommendation(MEAN, took(100.0), busy(current=10, ready=10), ten, NOW)
@@ -177,7 +177,7 @@ class TestKept:
         assert asked(answer).replicas == 10
 
     def test_at_once_to_a_load_that_held_before(self, busy: Callable[..., ServiceModel]) -> None:
-        memory = replace(LONG_SERVED, serving=40, held_at=10.0)
+        memory = replace(LONG_SERVED, serving=40, met_at=10.0)
         answer, _ = latency_recommendation(
             MEAN, took(150.0), busy(current=40, ready=40), memory, NOW
         )
@@ -186,13 +186,15 @@ class TestKept:
     def test_never_again_to_a_load_that_was_too_much(
         self, busy: Callable[..., ServiceModel]
     ) -> None:
-        memory = replace(LONG_SERVED, held_at=20.0, broke_at=11.0, broke_noted=NOW)
+        memory = replace(LONG_SERVED, met_at=20.0, missed_at=11.0, missed_noted_at=NOW)
         answer, _ = latency_recommendation(MEAN, took(10.0), busy(), memory, NOW)
         assert asked(answer).replicas == 5  # 40 / (0.9 x 11)
         assert "missed at 11 requests/s" in asked(answer).clause
 
-    def test_and_up_before_it_is_too_much_again(self, busy: Callable[..., ServiceModel]) -> None:
-        memory = replace(LONG_SERVED, serving=9, held_at=9.0, broke_at=10.0, broke_noted=NOW)
+    def test_a_count_rises_before_the_load_reaches_the_missed_one(
+        self, busy: Callable[..., ServiceModel]
+    ) -> None:
+        memory = replace(LONG_SERVED, serving=9, met_at=9.0, missed_at=10.0, missed_noted_at=NOW)
         nine = busy(current=9, ready=9, requests_per_second=88.0)
         answer, _ = latency_recommendation(MEAN, took(190.0), nine, memory, NOW)
         assert asked(answer).replicas == 10
@@ -200,16 +202,18 @@ class TestKept:
     def test_a_load_that_does_well_beyond_it_was_not_too_much(
         self, busy: Callable[..., ServiceModel]
     ) -> None:
-        memory = replace(LONG_SERVED, broke_at=9.0, broke_noted=NOW)
+        memory = replace(LONG_SERVED, missed_at=9.0, missed_noted_at=NOW)
         _, memory = latency_recommendation(MEAN, took(100.0), busy(), memory, NOW)
-        assert (memory.broke_at, memory.held_at) == (None, 10.0)
+        assert (memory.missed_at, memory.met_at) == (None, 10.0)
 
-    def test_what_was_too_much_is_forgotten_by_a_tenth_an_hour(
+    def test_a_missed_load_is_forgotten_by_a_tenth_an_hour(
         self, busy: Callable[..., ServiceModel]
     ) -> None:
-        memory = replace(LONG_SERVED, broke_at=9.0, broke_noted=NOW - 10 * 3600)
+        memory = replace(LONG_SERVED, missed_at=9.0, missed_noted_at=NOW - 10 * 3600)
         answer, _ = latency_recommendation(MEAN, took(190.0), busy(), memory, NOW)
-        assert asked(answer).replicas == 4  # 40 / (0.9 x 18) would do, and no room to try
+        assert (
+            asked(answer).replicas == 4
+        )  # 40 / (0.9 x 18) would meet it, without a margin to try fewer
 
     def test_nothing_is_asked_of_an_idle_service(self, demand: Callable[..., Demand]) -> None:
         idle = ServiceModel(demand(0.0), 4, 4)
@@ -220,23 +224,23 @@ class TestKept:
         self, busy: Callable[..., ServiceModel]
     ) -> None:
         rare = busy(requests_per_second=0.01, in_flight=1.0)
-        memory = replace(LONG_SERVED, held_at=5.0)
+        memory = replace(LONG_SERVED, met_at=5.0)
         answer, _ = latency_recommendation(MEAN, Latencies(), rare, memory, NOW)
         assert asked(answer).replicas == 1
 
 
-class TestNotKnown:
+class TestUnknown:
     @pytest.mark.parametrize(
         "latencies", [NOT_REPORTED, Unavailable("StaleLatency", "Gateway gw-1 is silent.")]
     )
-    def test_what_is_missing_is_passed_on(
+    def test_a_missing_latency_is_passed_on(
         self, busy: Callable[..., ServiceModel], latencies: Unavailable
     ) -> None:
         answer, _ = latency_recommendation(MEAN, latencies, busy(), LONG_SERVED, NOW)
         assert answer is latencies
 
     @pytest.mark.parametrize("value", [float("nan"), float("inf"), -1.0])
-    def test_what_no_latency_can_be_is_none(
+    def test_an_invalid_latency_is_unavailable(
         self, busy: Callable[..., ServiceModel], value: float
     ) -> None:
         for latencies in (took(value * 1000), Latencies(oldest_wait={Q2: value})):
@@ -252,7 +256,7 @@ class TestNotKnown:
         assert isinstance(answer, Unavailable)
         assert answer.reason == "NoneFinished"
 
-    def test_it_holds_the_count_whatever_the_other_metrics_say(
+    def test_an_unknown_latency_keeps_the_count_beside_other_metrics(
         self, stage: Callable[..., Any], demand: Callable[..., Any]
     ) -> None:
         both = (MetricTarget(MetricType.REQUESTS_PER_SECOND, 10.0), MEAN)
@@ -260,7 +264,7 @@ class TestNotKnown:
         assert (decision.replicas, decision.reason) == (9, DecisionReason.METRICS_UNAVAILABLE)
         assert "latencies" in decision.message
 
-    def test_and_the_others_may_still_raise_it(
+    def test_other_metrics_may_raise_the_count_while_a_latency_is_unknown(
         self, stage: Callable[..., Any], demand: Callable[..., Any]
     ) -> None:
         both = (MetricTarget(MetricType.REQUESTS_PER_SECOND, 10.0), MEAN)
@@ -268,10 +272,10 @@ class TestNotKnown:
         assert decision.replicas == 4
 
 
-def test_a_forecast_of_arrivals_does_not_vouch_for_a_latency(
+def test_a_forecast_of_arrivals_confirms_no_scale_down_beside_a_latency(
     stage: Callable[..., Any], demand: Callable[..., Any], forecast: Callable[..., Any]
 ) -> None:
-    """It stands in for the down window of the loads it speaks of, and of nothing else."""
+    """A forecast replaces the scale-down window of its own metric alone."""
     load = MetricTarget(MetricType.REQUESTS_PER_SECOND, 10.0)
     outside = MetricTarget(MetricType.EXTERNAL, 1.0)
     counts = {}
@@ -294,7 +298,7 @@ def test_a_forecast_of_arrivals_does_not_vouch_for_a_latency(
     assert counts[(load, outside)] == 12
 
 
-class TestWhoseLatency:
+class TestLatencyByClass:
     def slow_q2(self) -> Latencies:
         fast = Recent(LatencyHistogram((0.1, 1.0), (100.0, 0.0, 0.0), 5.0), 30.0)
         slow = Recent(LatencyHistogram((0.1, 1.0), (0.0, 100.0, 0.0), 50.0), 30.0)
@@ -317,4 +321,4 @@ class TestWhoseLatency:
         late = replace(mean, percentile=0.95)
         answer, _ = latency_recommendation(late, latencies, busy(), LONG_SERVED, NOW)
         assert asked(answer).reason is DecisionReason.LATENCY_OBJECTIVE
-        assert "(95%)" in asked(answer).clause
+        assert "(p95)" in asked(answer).clause

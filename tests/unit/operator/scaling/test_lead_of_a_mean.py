@@ -1,8 +1,8 @@
-"""A forecast learns from a trailing mean, which is half its window late: the lead has to know.
+"""Lead time of a forecast that learns from a trailing mean, which is half a window late.
 
-The story is the one that failed on a real cluster: a season of three minutes, a ramp of 24 seconds,
-rates over a minute. Asked with the start-up time alone, the second replica came 12 s after the load;
-the same with a lead longer by half a window is in time. No noise here, so nothing else decides.
+The case failed on a real cluster: a season of three minutes, a ramp of 24 seconds,
+rates over a minute. With the start-up time alone the second replica came 12 s after the load; with a lead time longer by
+half a window it is in time. There is no noise, so nothing else matters.
 """
 
 import numpy as np
@@ -31,7 +31,7 @@ def demand(seconds: np.ndarray) -> np.ndarray:
 
 
 def trailing_mean(window: int, until: float) -> Series:
-    """What `rate(...[window])` shows on the grid of the step, up to `until` (seconds from ZERO)."""
+    """The values of `rate(...[window])` on the grid of the step, up to `until` (seconds from ZERO)."""
     offered = np.concatenate([[0.0], np.cumsum(demand(np.arange(SEASON * (SEASONS + 1)) + 0.5))])
     at = np.arange(SEASON, until + 1e-9, STEP).astype(int)
     return Series(ZERO + SEASON, STEP, (offered[at] - offered[at - window]) / window)

@@ -1,4 +1,4 @@
-"""Start-up times out of pods: which are measured, what bounds them, and what a long one may excuse."""
+"""Start-up times measured from pods: selection, bounds, and the effect of a long one."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -38,7 +38,7 @@ def pod(
     budget: float | None = 600.0,
     **figures: Any,
 ) -> Pod:
-    """Created at 1000, given a node, its container started, ready: seconds of each stage."""
+    """Created at 1000; seconds until scheduled, container started, and ready."""
     started = 1000.0 + waited + prepared
     plain = Pod(
         name=uid,

@@ -1,4 +1,4 @@
-"""What demand asks for, metric by metric, with no limiter in the way."""
+"""Recommendations per metric, without limiters."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -55,7 +55,7 @@ def test_the_highest_of_several_metrics_wins(
     )
     decision = stage(metrics=metrics).once(demand(7.0, tokens_per_second=279.0, in_flight=5.0))
     assert (decision.replicas, decision.reason) == (4, DecisionReason.REAL_TIME_DEMAND)
-    assert decision.message == "4: 279 tokens/s need 4 at 70% of 100 each."
+    assert decision.message == "4 replicas: 279 tokens/s need 4 at 70% of 100 per replica."
 
 
 @pytest.mark.parametrize("kind", [kind for kind in MetricType if MetricTarget(kind, 1).counted])
@@ -70,7 +70,7 @@ def test_an_impossible_figure_is_no_figure(
 
 
 class TestBacklog:
-    """A queue raises the count even where the user's target says that all is well."""
+    """A queue raises the count even where the target gives fewer replicas."""
 
     def test_a_patient_queue_is_no_backlog(
         self, stage: Callable[..., Any], demand: Callable[..., Any]
@@ -78,18 +78,18 @@ class TestBacklog:
         waiting = demand(1.0, queued=40.0, in_flight=8.0, oldest_wait_seconds=4.9)
         assert stage().once(waiting).replicas == 1
 
-    def test_it_asks_for_what_drains_it_by_what_replicas_were_seen_to_finish(
+    def test_a_backlog_recommends_the_replicas_that_drain_it_at_the_measured_throughput(
         self, stage: Callable[..., Any], demand: Callable[..., Any]
     ) -> None:
-        # The target claims 10/s a replica; they finish 1/s. 3 arrive, 60 wait: (3 + 60/30) / 1.
+        # The target is 10/s per replica; they complete 1/s. 3 arrive, 60 are queued: (3 + 60/30) / 1.
         waiting = demand(
             3.0, queued=60.0, in_flight=8.0, oldest_wait_seconds=9.0, completed_per_replica=1.0
         )
         decision = stage().once(waiting)
         assert (decision.replicas, decision.reason) == (5, DecisionReason.QUEUE_BACKLOG)
-        assert "60 requests wait, the oldest for 9 s" in decision.message
+        assert "60 requests are queued, the oldest for 9 s" in decision.message
 
-    def test_it_never_asks_for_more_than_seats_everyone(
+    def test_a_backlog_never_recommends_more_than_one_seat_per_request(
         self, stage: Callable[..., Any], demand: Callable[..., Any]
     ) -> None:
         waiting = demand(
@@ -106,9 +106,9 @@ class TestBacklog:
         )
         decision = stage(replicas=4).once(waiting, ready=0)
         assert (decision.replicas, decision.reason) == (4, DecisionReason.QUEUE_BACKLOG)
-        assert "while 4 of 4 replicas start" in decision.message
+        assert "and 4 of 4 replicas are starting" in decision.message
 
-    def test_it_keeps_a_count_that_arrivals_alone_would_lower(
+    def test_a_backlog_keeps_a_count_that_arrivals_alone_would_lower(
         self, stage: Callable[..., Any], demand: Callable[..., Any]
     ) -> None:
         story = stage(replicas=4)
@@ -137,7 +137,7 @@ class TestBacklog:
                 completed_per_replica=served / story.replicas,
             )
             story.once(seen)
-        assert wait < story.policy.backlog_patience_seconds
+        assert wait < story.policy.backlog_threshold_seconds
         assert longest < 60
         assert 4 <= story.replicas <= 6
 
@@ -167,4 +167,4 @@ def test_a_backlog_is_not_drained_by_arrivals_that_cannot_be(demand: Callable[..
     barely = replace(impossible, completed_per_replica=5e-324)  # divided by, it overflows
     need = backlog_recommendation(ScalingPolicy(0, 4, ()), barely, current=1, ready=1, seats=8)
     assert need is not None
-    assert need.replicas == 1  # seats them all
+    assert need.replicas == 1  # a seat for each request

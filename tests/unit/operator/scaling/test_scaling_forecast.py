@@ -1,4 +1,4 @@
-"""When the forecast acts, and what it may do."""
+"""Effect of a forecast on decisions, and its limits."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -9,7 +9,7 @@ import pytest
 from r1_operator.api.scaling import Activation, MetricType, PolicyType
 from r1_operator.plan.scaling.policy import (
     DownBehavior,
-    ForecastUse,
+    ForecastPolicy,
     MetricTarget,
     RateLimit,
     UpBehavior,
@@ -40,32 +40,36 @@ def test_activation(
     replicas: int,
     mode: DecisionMode,
 ) -> None:
-    story = stage(forecast=ForecastUse(activation))
+    story = stage(forecast=ForecastPolicy(activation))
     decision = story.once(7.0, forecast(35.0, acts=acts))
     assert (decision.replicas, decision.mode) == (replicas, mode)
 
 
 def test_advice_is_shown_where_it_does_not_act(stage: Build, forecast: Build) -> None:
-    decision = stage(forecast=ForecastUse(Activation.ADVISORY)).once(7.0, forecast(35.0))
+    decision = stage(forecast=ForecastPolicy(Activation.ADVISORY)).once(7.0, forecast(35.0))
     assert decision.forecast is not None
     assert (decision.forecast.acting, decision.forecast.replicas) == (False, 5)
-    assert decision.forecast.message.startswith("Advisory only: up to 35 requests/s need 5")
+    assert decision.forecast.message.startswith(
+        "Advisory only: forecast for the next 45 s: up to 35 requests/s need 5"
+    )
 
 
-def test_a_gate_that_is_shut_says_why(stage: Build, forecast: Build) -> None:
+def test_a_closed_gate_is_explained(stage: Build, forecast: Build) -> None:
     decision = stage().once(7.0, forecast(35.0, acts=False))
     assert decision.forecast is not None
     assert decision.forecast.message == "Not acting (LosesToLastValue): By the backtest."
     assert decision.forecast.unavailable is None
 
 
-def test_it_raises_before_the_load_and_names_the_quantile(stage: Build, forecast: Build) -> None:
+def test_a_forecast_scales_up_before_the_load_and_names_its_quantile(
+    stage: Build, forecast: Build
+) -> None:
     decision = stage().once(7.0, forecast(35.0))
     assert decision.reason is DecisionReason.FORECAST_DEMAND
     assert decision.message == (
-        "5: up to 35 requests/s need 5 at 85% of 10 each, expected within 45 s "
-        "(91% quantile: one too few is 10 times as dear as one too many); "
-        "now 7 requests/s need 1 at 70% of 10 each."
+        "5 replicas: forecast for the next 45 s: up to 35 requests/s need 5 at 85% of 10 per replica "
+        "(91% quantile: a missing replica costs 10 times an idle one); "
+        "current demand: 7 requests/s need 1 at 70% of 10 per replica."
     )
 
 
@@ -77,7 +81,9 @@ def test_a_forecast_that_is_too_low_changes_nothing(
     assert (decision.replicas, decision.reason) == (10, DecisionReason.REAL_TIME_DEMAND)
 
 
-def test_it_can_raise_but_not_lower_while_demand_is_unknown(stage: Build, forecast: Build) -> None:
+def test_a_forecast_raises_and_never_lowers_while_demand_is_unknown(
+    stage: Build, forecast: Build
+) -> None:
     gone = Unavailable("StaleSignals", "Gone.")
     story = stage(replicas=4, up=AT_ONCE)
     assert story.play(600, gone, forecast=forecast(7.0)).replicas == 4
@@ -96,7 +102,7 @@ def test_it_can_raise_but_not_lower_while_demand_is_unknown(stage: Build, foreca
         ({"metric": MetricType.TOKENS_PER_SECOND}, "NoSuchMetric"),
     ],
 )
-def test_what_cannot_be_right_is_dropped_and_said(
+def test_an_invalid_forecast_is_ignored_and_reported(
     stage: Build, forecast: Build, change: dict[str, Any], reason: str
 ) -> None:
     broken = replace(forecast(700.0, points={60.0: 700.0}), **change)
@@ -124,17 +130,17 @@ def test_without_a_forecaster_real_time_goes_on(stage: Build) -> None:
 
 
 def test_a_likely_peak_may_fill_half_of_the_headroom(stage: Build, forecast: Build) -> None:
-    # At 70 % of ten each, 8.5 fit one replica when the forecast says "up to"; now asks for more.
+    # At 70 % of ten each, 8.5 fit one replica as a forecast peak; current demand needs more.
     assert stage().once(7.0, forecast(8.5)).replicas == 1
     assert stage().once(7.0, forecast(8.6)).replicas == 2
     assert stage().once(8.5, forecast(8.5)).replicas == 2
 
 
-class TestVouching:
-    """While a forecast acts and lies no lower than now, the down window is not waited for."""
+class TestConfirmedScaleDown:
+    """A forecast of at least the current demand skips the scale-down window."""
 
     def down_after(self, stage: Build, tells: Any, foretold: Any, **changes: Any) -> int | None:
-        """Seconds until twelve that a forecast asked for fall, at a demand that needs ten."""
+        """Seconds until the count falls from a forecast's twelve to the needed ten."""
         story = stage(replicas=1, up=AT_ONCE, **changes)
         story.play(61, 70.0, forecast=foretold)
         assert story.replicas == 12
@@ -143,40 +149,49 @@ class TestVouching:
                 return second
         return None
 
-    def test_what_nobody_expects_any_more_goes_at_once(self, stage: Build, forecast: Build) -> None:
+    def test_replicas_without_predicted_demand_stop_at_once(
+        self, stage: Build, forecast: Build
+    ) -> None:
         assert self.down_after(stage, forecast(70.0), forecast(100.0)) == 0
 
-    def test_but_not_within_a_minute_of_the_rise(self, stage: Build, forecast: Build) -> None:
+    def test_a_confirmed_scale_down_waits_a_minute_after_a_scale_up(
+        self, stage: Build, forecast: Build
+    ) -> None:
         story = stage(replicas=1, up=AT_ONCE)
         assert story.once(70.0, forecast(100.0)).replicas == 12
         story.play(40, 70.0, forecast=forecast(100.0))
         decision = story.once(70.0, forecast(70.0))
         assert (decision.replicas, decision.reason) == (12, DecisionReason.STABILIZED)
         assert decision.message == (
-            "Held at 12: it rose 41 s ago, and rates are means of a minute; demand now needs 10."
+            "Keeping 12 replicas: the count rose 41 s ago, and demand rates are averages over 60 s "
+            "(current demand needs 10)."
         )
         assert story.play(18, 70.0, forecast=forecast(70.0)).replicas == 12
         assert story.once(70.0, forecast(70.0)).replicas == 10
 
-    def test_a_peak_that_still_stands_lowers_nothing(self, stage: Build, forecast: Build) -> None:
+    def test_a_predicted_peak_prevents_a_scale_down(self, stage: Build, forecast: Build) -> None:
         assert self.down_after(stage, forecast(100.0), forecast(100.0)) is None
 
     @pytest.mark.parametrize("wrong", [0.0, 7.0, 69.9])
-    def test_a_peak_below_the_present_vouches_for_nothing(
+    def test_a_peak_below_current_demand_confirms_no_scale_down(
         self, stage: Build, forecast: Build, wrong: float
     ) -> None:
         assert self.down_after(stage, forecast(wrong), forecast(100.0)) == 299
 
-    def test_neither_does_one_that_may_not_act(self, stage: Build, forecast: Build) -> None:
+    def test_a_forecast_that_may_not_act_does_not_confirm_a_scale_down(
+        self, stage: Build, forecast: Build
+    ) -> None:
         high = forecast(100.0)
         assert self.down_after(stage, forecast(70.0, acts=False), high) == 299
         assert self.down_after(stage, Unavailable("Training", "Wait."), high) == 299
 
-    def test_a_shorter_window_of_the_policy_stays(self, stage: Build, forecast: Build) -> None:
+    def test_a_short_scale_down_window_applies_with_a_forecast(
+        self, stage: Build, forecast: Build
+    ) -> None:
         brief = DownBehavior(stabilization_window_seconds=10)
         assert self.down_after(stage, forecast(0.0), forecast(100.0), down=brief) == 9
 
-    def test_never_below_what_a_plain_autoscaler_would_run(
+    def test_a_confirmed_scale_down_stops_at_the_count_of_an_hpa(
         self, stage: Build, forecast: Build
     ) -> None:
         story = stage(replicas=1, up=AT_ONCE)
@@ -184,23 +199,25 @@ class TestVouching:
         decision = story.once(14.0, forecast(14.0))
         assert (decision.replicas, decision.reason) == (10, DecisionReason.STABILIZED)
         assert decision.message == (
-            "10 kept: a HorizontalPodAutoscaler at the same target would still run 10; "
-            "demand now needs 2."
+            "Keeping 10 replicas: a HorizontalPodAutoscaler at the same target would still run 10 "
+            "(current demand needs 2)."
         )
         assert story.play(280, 14.0, forecast=forecast(14.0)).replicas == 10
         assert story.play(30, 14.0, forecast=forecast(14.0)).replicas == 2
 
-    def test_without_real_time_nothing_falls(self, stage: Build, forecast: Build) -> None:
+    def test_a_forecast_without_real_time_demand_allows_no_scale_down(
+        self, stage: Build, forecast: Build
+    ) -> None:
         gone = Unavailable("StaleSignals", "Gone.")
         story = stage(replicas=10)
         assert story.play(400, gone, forecast=forecast(14.0)).replicas == 10
 
 
-class TestReturning:
-    """While it vouches, what came within three leads keeps the replicas that it just filled."""
+class TestRecentPeakFloor:
+    """The peak of three lead times keeps the replicas that it filled."""
 
     def after_a_burst(self, stage: Build, told: Any, seconds: int, **changes: Any) -> Any:
-        """A minute of what needs ten replicas and just fills seven, and `seconds` of little."""
+        """A minute of demand that needs ten replicas and fills seven, then `seconds` of low demand."""
         told = replace(told, lead_seconds=200.0)
         story = stage(replicas=1, up=AT_ONCE, **changes)
         story.play(60, 70.0, forecast=told)
@@ -208,31 +225,35 @@ class TestReturning:
         story.play(seconds, 14.0, forecast=told)
         return story
 
-    def test_a_burst_keeps_what_it_just_filled(self, stage: Build, forecast: Build) -> None:
+    def test_a_recent_peak_keeps_the_replicas_that_it_filled(
+        self, stage: Build, forecast: Build
+    ) -> None:
         story = self.after_a_burst(stage, forecast(14.0), 330)
         assert (story.replicas, story.decisions[-1].reason) == (7, DecisionReason.STABILIZED)
         assert story.decisions[-1].message == (
-            "7 kept: what came lately just filled 7, and it may come again sooner than a replica "
-            "starts; demand now needs 2."
+            "Keeping 7 replicas: the peak of the last 10 min needed 7, and a replica takes 200 s to "
+            "start (current demand needs 2)."
         )
 
-    def test_for_three_leads(self, stage: Build, forecast: Build) -> None:
+    def test_a_recent_peak_counts_for_three_lead_times(self, stage: Build, forecast: Build) -> None:
         assert self.after_a_burst(stage, forecast(14.0), 599).replicas == 7
         assert self.after_a_burst(stage, forecast(14.0), 600).replicas == 2
 
-    def test_it_starts_no_replica(self, stage: Build, forecast: Build) -> None:
+    def test_a_recent_peak_starts_no_replica(self, stage: Build, forecast: Build) -> None:
         story = self.after_a_burst(stage, forecast(14.0), 330)
         story.replicas = 3
         slow = replace(forecast(14.0), lead_seconds=200.0)
         assert story.once(14.0, slow).replicas == 3
 
-    def test_nor_does_it_outstay_a_window_that_the_user_made_short(
+    def test_a_recent_peak_does_not_outlast_a_short_window(
         self, stage: Build, forecast: Build
     ) -> None:
         brief = DownBehavior(stabilization_window_seconds=10)
         assert self.after_a_burst(stage, forecast(14.0), 60, down=brief).replicas == 2
 
-    def test_nor_keeps_it_awake_what_has_been_idle(self, stage: Build, forecast: Build) -> None:
+    def test_a_recent_peak_does_not_delay_scaling_to_zero(
+        self, stage: Build, forecast: Build
+    ) -> None:
         slow = replace(forecast(0.0), lead_seconds=500.0)
         story = stage(replicas=1, min_replicas=0, up=AT_ONCE)
         story.play(60, 70.0, forecast=slow)
@@ -240,22 +261,22 @@ class TestReturning:
         assert story.replicas == 0
 
 
-class TestPromises:
-    """More than twice what demand needs is believed for twice the lead."""
+class TestOverforecast:
+    """A forecast of more than twice the need acts for twice the lead time."""
 
-    def test_a_promise_that_is_not_kept_is_dropped_and_said(
-        self, stage: Build, forecast: Build
-    ) -> None:
+    def test_an_overforecast_is_ignored_and_reported(self, stage: Build, forecast: Build) -> None:
         story = stage(replicas=1, up=AT_ONCE)
         told = forecast(70.0)
         assert story.play(91, 14.0, forecast=told).replicas == 9
         decision = story.once(14.0, told)
         assert decision.mode is DecisionMode.REACTIVE
         assert decision.forecast is not None
-        assert decision.forecast.message.startswith("Not believed: 9 were not needed within 90 s")
+        assert decision.forecast.message.startswith("Ignored: for more than 90 s the forecast")
         assert story.play(300, 14.0, forecast=told).replicas == 2
 
-    def test_one_that_is_kept_is_believed_again(self, stage: Build, forecast: Build) -> None:
+    def test_a_forecast_acts_again_after_an_overforecast_ends(
+        self, stage: Build, forecast: Build
+    ) -> None:
         story = stage(replicas=1, up=AT_ONCE)
         story.play(60, 14.0, forecast=forecast(70.0))
         story.play(10, 60.0, forecast=forecast(70.0))
@@ -265,7 +286,7 @@ class TestPromises:
         story = stage(replicas=1, up=AT_ONCE)
         assert story.play(600, 14.0, forecast=forecast(34.0)).replicas == 4
 
-    def test_what_is_promised_for_later_has_the_horizon_more(
+    def test_an_overforecast_for_later_is_tolerated_for_the_horizon_more(
         self, stage: Build, forecast: Build
     ) -> None:
         story = stage(replicas=2, up=UpBehavior(limits=(RateLimit(PolicyType.PODS, 1, 60),)))
@@ -285,7 +306,7 @@ class TestPromises:
 
 
 class TestMidTerm:
-    """A later peak asks for replicas now only when the rate limits need the time."""
+    """A later peak needs replicas now only if the rate limits take that long."""
 
     SLOW = UpBehavior(limits=(RateLimit(PolicyType.PODS, 1, 60),))
 
@@ -295,15 +316,15 @@ class TestMidTerm:
         assert stage().once(7.0, forecast(7.0, points={300.0: 85.0})).replicas == 1
 
     def test_slow_limits_begin_early(self, stage: Build, forecast: Build) -> None:
-        # 10 are needed at 300 s and must be asked for by 255 s: one a minute leaves 4 steps.
+        # 10 are needed at 300 s and must be requested by 255 s: one a minute leaves 4 steps.
         decision = stage(replicas=6, up=self.SLOW).once(42.0, forecast(42.0, points={300.0: 85.0}))
         assert decision.replicas == 6
         decision = stage(replicas=5, up=self.SLOW).once(35.0, forecast(35.0, points={300.0: 85.0}))
         assert (decision.replicas, decision.reason) == (6, DecisionReason.FORECAST_DEMAND)
-        assert "has to begin from 6 now" in decision.message
+        assert "in time only from 6 now" in decision.message
 
     def test_points_beyond_the_horizon_are_not_asked(self, stage: Build, forecast: Build) -> None:
-        story = stage(replicas=5, up=self.SLOW, forecast=ForecastUse(horizon_seconds=200))
+        story = stage(replicas=5, up=self.SLOW, forecast=ForecastPolicy(horizon_seconds=200))
         assert story.once(35.0, forecast(35.0, points={300.0: 85.0})).replicas == 5
 
     def test_walked_step_by_step_the_rise_arrives_in_time(
@@ -316,14 +337,14 @@ class TestMidTerm:
         assert story.replicas == 10
 
 
-class TestSleepAndForecast:
+class TestScaleToZeroAndForecast:
     def test_less_than_one_expected_request_lets_it_sleep(
         self, stage: Build, forecast: Build
     ) -> None:
         story = stage(replicas=1, min_replicas=0)
         assert story.play(301, 0.0, forecast=forecast(0.02)).replicas == 0
 
-    def test_an_expected_load_wakes_it_before_the_first_request(
+    def test_a_predicted_load_scales_from_zero_before_the_first_request(
         self, stage: Build, forecast: Build
     ) -> None:
         decision = stage(replicas=0, min_replicas=0).once(0.0, forecast(5.0))

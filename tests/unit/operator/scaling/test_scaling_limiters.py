@@ -1,4 +1,4 @@
-"""Every rule of the chain as a story by the second."""
+"""Every rule of the limiter chain, simulated per second."""
 
 from collections.abc import Callable
 from typing import Any
@@ -19,14 +19,14 @@ Build = Callable[..., Any]
 class TestBounds:
     def test_the_maximum_holds_and_says_what_would_be_needed(self, stage: Build) -> None:
         decision = stage(replicas=9, max_replicas=10).once(140.0)
-        assert (decision.replicas, decision.reason) == (10, DecisionReason.AT_MAX)
+        assert (decision.replicas, decision.reason) == (10, DecisionReason.AT_MAX_REPLICAS)
         assert decision.limited
-        assert decision.message == "10, the maximum: 20 would be needed."
+        assert decision.message == "10 replicas (maxReplicas): demand needs 20."
 
     def test_the_minimum_holds(self, stage: Build) -> None:
         story = stage(replicas=2, min_replicas=2)
         decision = story.once(0.0)
-        assert (decision.replicas, decision.reason) == (2, DecisionReason.AT_MIN)
+        assert (decision.replicas, decision.reason) == (2, DecisionReason.AT_MIN_REPLICAS)
 
     @pytest.mark.parametrize(("found", "bounded"), [(0, 2), (1, 2), (40, 10)])
     def test_a_count_outside_the_bounds_comes_in_at_once_even_blind(
@@ -66,13 +66,13 @@ class TestRateLimits:
     def test_down_by_a_quarter_a_minute(self, stage: Build) -> None:
         limits = (RateLimit(PolicyType.PERCENT, 25, 60),)
         story = stage(replicas=16, down=DownBehavior(limits=limits))
-        story.history = story.history.noted(
+        story.history = story.history.with_recommendation(
             story.now - 1000, 1, 1, active=True, policy=story.policy
         )
         counts = [story.once(7.0).replicas for _ in range(181)]
         assert [counts[i] for i in (0, 59, 60, 120, 180)] == [12, 12, 9, 6, 4]
 
-    def test_a_percentage_of_nothing_still_wakes(self, stage: Build) -> None:
+    def test_a_percentage_of_zero_still_scales_from_zero(self, stage: Build) -> None:
         limits = (RateLimit(PolicyType.PERCENT, 100, 15),)
         story = stage(replicas=0, min_replicas=0, up=UpBehavior(limits=limits))
         assert story.once(70.0).replicas == 1
@@ -84,7 +84,7 @@ class TestStabilizedDown:
         assert story.once(70.0).replicas == 10
         decision = story.play(299, 7.0)
         assert (decision.replicas, decision.reason) == (10, DecisionReason.STABILIZED)
-        assert decision.message.startswith("10 kept: in the last 300 s demand came within")
+        assert decision.message.startswith("Keeping 10 replicas: demand in the last 5 min reached")
         assert story.once(7.0).replicas == 1
 
     def test_a_staircase_of_needs_comes_down_as_a_staircase(self, stage: Build) -> None:
@@ -119,7 +119,7 @@ class TestThresholdDown:
         story = stage(replicas=1, min_replicas=0, down=self.DOWN)
         story.once(1.0)
         decision = story.play(299, 0.0)
-        assert (decision.replicas, decision.reason) == (1, DecisionReason.AWAITING_IDLE)
+        assert (decision.replicas, decision.reason) == (1, DecisionReason.SCALE_TO_ZERO_COOLDOWN)
         assert story.once(0.0).replicas == 0
 
 
@@ -141,10 +141,12 @@ class TestStabilizedUp:
         assert story.replicas == 1
         assert story.play(2, 70.0).replicas == 10
 
-    def test_it_does_not_delay_waking(self, stage: Build, demand: Build) -> None:
+    def test_the_scale_up_window_does_not_delay_scaling_from_zero(
+        self, stage: Build, demand: Build
+    ) -> None:
         story = stage(replicas=0, min_replicas=0, up=self.UP)
         story.play(5, 0.0)
-        decision = story.once(demand(0.1, queued=1.0, held=1.0))
+        decision = story.once(demand(0.1, queued=1.0, buffered=1.0))
         assert (decision.replicas, decision.reason) == (1, DecisionReason.SCALING_FROM_ZERO)
 
 
@@ -153,7 +155,7 @@ class TestMissingMetrics:
         story = stage(replicas=7)
         decision = story.play(3600, GONE)
         assert (decision.replicas, decision.reason) == (7, DecisionReason.METRICS_UNAVAILABLE)
-        assert decision.message == f"Held at 7: demand is not known. {GONE.message}"
+        assert decision.message == f"Keeping 7 replicas: demand is unknown. {GONE.message}"
         assert not decision.metrics_available
 
     def test_the_return_of_data_starts_a_full_window(self, stage: Build) -> None:
@@ -182,15 +184,15 @@ class TestMissingMetrics:
         assert "gw-1 does not answer" in story.decisions[-1].message
         assert story.once(demand(49.0, missing=("gw-1",))).replicas == 7
 
-    def test_a_held_request_wakes_even_when_rates_are_unknown(
+    def test_a_buffered_request_scales_from_zero_even_when_rates_are_unknown(
         self, stage: Build, demand: Build
     ) -> None:
         story = stage(replicas=0, min_replicas=0)
-        decision = story.once(demand(GONE, queued=1.0, held=1.0))
+        decision = story.once(demand(GONE, queued=1.0, buffered=1.0))
         assert (decision.replicas, decision.reason) == (1, DecisionReason.SCALING_FROM_ZERO)
 
 
-class TestSleep:
+class TestScaleToZero:
     def test_idle_for_the_window_sleeps(self, stage: Build) -> None:
         story = stage(replicas=1, min_replicas=0)
         story.once(0.5)
@@ -213,10 +215,12 @@ class TestSleep:
     def test_blind_while_asleep_stays_asleep(self, stage: Build) -> None:
         assert stage(replicas=0, min_replicas=0).play(100, GONE).replicas == 0
 
-    def test_a_held_request_wakes_in_the_same_second(self, stage: Build, demand: Build) -> None:
+    def test_a_buffered_request_scales_from_zero_in_the_same_second(
+        self, stage: Build, demand: Build
+    ) -> None:
         story = stage(replicas=0, min_replicas=0)
         story.play(10, 0.0)
-        decision = story.once(demand(0.02, queued=1.0, held=1.0))
+        decision = story.once(demand(0.02, queued=1.0, buffered=1.0))
         assert (decision.replicas, decision.reason) == (1, DecisionReason.SCALING_FROM_ZERO)
 
 
@@ -228,20 +232,20 @@ class TestRestart:
         story = stage(replicas=8, watched=False, down=DownBehavior(policy=policy))
         decision = story.play(300, 7.0)
         assert (decision.replicas, decision.reason) == (8, DecisionReason.STABILIZED)
-        assert "299 of 300 s have been watched" in decision.message
+        assert "has observed 299 of the 300 s scale-down window" in decision.message
         assert story.once(7.0).replicas == 1
 
-    def test_it_raises_at_once(self, stage: Build) -> None:
+    def test_a_scale_up_after_a_restart_is_immediate(self, stage: Build) -> None:
         assert stage(replicas=8, watched=False).once(70.0).replicas == 10
 
 
-class TestTheDecisionItself:
+class TestDecision:
     def test_steps_tell_the_whole_way(self, stage: Build) -> None:
         story = stage(replicas=1, max_replicas=8)
         decision = story.once(70.0)
         assert [(s.name, s.before, s.after, s.reason) for s in decision.steps] == [
             ("Demand", 1, 10, DecisionReason.REAL_TIME_DEMAND),
-            ("Maximum", 10, 8, DecisionReason.AT_MAX),
+            ("Maximum", 10, 8, DecisionReason.AT_MAX_REPLICAS),
             ("RateLimit", 8, 5, DecisionReason.RATE_LIMITED),
         ]
 
@@ -255,11 +259,11 @@ class TestTheDecisionItself:
             {"type": "RequestsPerSecond", "target": 10.0}
         ]
 
-    def test_the_plain_autoscaler_stands_beside_it(self, stage: Build) -> None:
+    def test_the_simulated_hpa_count_is_part_of_the_decision(self, stage: Build) -> None:
         story = stage(replicas=10)
-        # 63 to 77 requests/s are within its tolerance of ten replicas' worth; ours follows.
+        # 63 to 77 requests/s are within its tolerance of ten replicas; the policy follows.
         decision = story.once(76.0)
-        assert (decision.replicas, decision.reactive) == (11, 10)
+        assert (decision.replicas, decision.hpa_replicas) == (11, 10)
 
     def test_without_autoscaling_the_user_decides(self) -> None:
         decision = fixed(3, 1, 0.0)

@@ -1,4 +1,4 @@
-"""Which nodes take a replica, how many fit, and what is said about it."""
+"""Schedulable capacity: suitable nodes, number of replicas, and the summary."""
 
 from fractions import Fraction
 from typing import Any
@@ -64,13 +64,13 @@ class TestRequestsOfAPod:
         spec = {"containers": [container(cpu=1)], "resources": {"requests": {"cpu": 5}}}
         assert requests_of(spec) == {"cpu": 5}
 
-    def test_what_is_no_amount_counts_as_nothing(self) -> None:
+    def test_an_invalid_amount_counts_as_zero(self) -> None:
         assert requests_of({"containers": [container(cpu="lots"), container(cpu=None)]}) == {}
         assert requests_of({}) == {}
 
 
 class TestFreeOnANode:
-    def test_what_pods_hold_is_not_free(self) -> None:
+    def test_requests_of_pods_are_not_free(self) -> None:
         pods = [pod_object("a", gpus=3), pod_object("b", gpus=5), pod_object(None, gpus=5)]
         ended = [pod_object("a", phase) for phase in ("Succeeded", "Failed")]
         node = node_of(pods + ended)
@@ -160,7 +160,7 @@ class TestHowMany:
         ]
         room = schedulable_replicas(read_shape(pod_spec(gpus=2)), nodes)
         assert room == SchedulableCapacity(4, {2: 2}, 3, ((GPU, 1),))
-        assert room.words == "2 nodes have room for 2; 1 node without free nvidia.com/gpu"
+        assert room.summary == "2 nodes fit 2; 1 node without free nvidia.com/gpu"
 
     def test_memory_and_the_number_of_pods_bound_it_too(self) -> None:
         memory = node_of([pod_object("a", gpus=0) for _ in range(7)])
@@ -174,13 +174,13 @@ class TestHowMany:
         del without["status"]["allocatable"][GPU]
         room = schedulable_replicas(read_shape(pod_spec()), [over, read_node(without, {})])
         assert (room.replicas, room.short) == (0, ((GPU, 2),))
-        assert room.words == "2 nodes without free nvidia.com/gpu"
+        assert room.summary == "2 nodes without free nvidia.com/gpu"
 
-    def test_the_words_for_several_and_for_none(self) -> None:
+    def test_the_summary_of_several_nodes_and_of_none(self) -> None:
+        assert SchedulableCapacity(7, {2: 1, 1: 5}, 6).summary == "1 node fits 2, 5 nodes fit 1"
         assert (
-            SchedulableCapacity(7, {2: 1, 1: 5}, 6).words == "1 node has room for 2, 5 nodes for 1"
+            SchedulableCapacity(0).summary == "no node matches the pod's node selectors and taints"
         )
-        assert SchedulableCapacity(0).words == "no node passes the pod's selectors and taints"
 
 
 def affinity(*terms: dict[str, Any]) -> dict[str, Any]:

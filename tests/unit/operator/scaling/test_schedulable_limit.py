@@ -1,4 +1,4 @@
-"""Bindable: what it asks for when room is known, not known yet, and not to be had."""
+"""Bindable with schedulable capacity that is known, pending or unavailable."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from r1_operator.plan.placement.schedulable import NOT_SEEN_YET, Placement, SchedulableCapacity
+from r1_operator.plan.placement.schedulable import NODES_PENDING, Placement, SchedulableCapacity
 from r1_operator.plan.scaling.limiters import LimiterInput, keep_to_schedulable
 from r1_operator.plan.scaling.policy import ScalingPolicy
 from r1_operator.plan.scaling.reasons import DecisionReason
@@ -19,7 +19,7 @@ Asked = Callable[..., tuple[int, str]]
 
 @pytest.fixture
 def asked() -> Asked:
-    """What is asked for, and in which words, when `wanted` are needed and four are there."""
+    """Allowed count and message when `wanted` are needed and four exist."""
 
     def ask(placement: Placement, wanted: int = 9, current: int = 4, **policy: Any) -> Any:
         whole = replace(ScalingPolicy(1, 20, (), bindable=True), **policy)
@@ -33,63 +33,70 @@ def asked() -> Asked:
     return ask
 
 
-def test_what_binds_and_one_that_may_wait(asked: Asked) -> None:
-    count, words = asked(Placement(placed=4, room=SchedulableCapacity(2, {2: 1}, 1)))
+def test_a_scale_up_is_limited_to_schedulable_and_pending_replicas(asked: Asked) -> None:
+    count, words = asked(Placement(placed=4, schedulable=SchedulableCapacity(2, {2: 1}, 1)))
     assert count == 7
     assert words == (
-        "7 for now: 6 of the 9 wanted can bind now (1 node has room for 2). 1 may wait for a node."
+        "7 replicas for now: 6 of the 9 needed fit on nodes (1 node fits 2). 1 more may wait for a node "
+        "(pendingReplicas)."
     )
 
 
-def test_none_may_wait(asked: Asked) -> None:
+def test_no_replica_may_wait_for_a_node(asked: Asked) -> None:
     count, words = asked(
-        Placement(placed=4, room=SchedulableCapacity(2, {1: 2}, 2)), pending_replicas=0
+        Placement(placed=4, schedulable=SchedulableCapacity(2, {1: 2}, 2)), pending_replicas=0
     )
     assert (count, words) == (
         6,
-        "6 for now: 6 of the 9 wanted can bind now (2 nodes have room for 1).",
+        "6 replicas for now: 6 of the 9 needed fit on nodes (2 nodes fit 1).",
     )
 
 
-def test_enough_room_is_no_limit(asked: Asked) -> None:
-    assert asked(Placement(placed=4, room=SchedulableCapacity(5, {5: 1}, 1))) == (9, "")
-    assert asked(Placement(placed=4, room=SchedulableCapacity(4, {4: 1}, 1))) == (9, "")
+def test_enough_schedulable_capacity_does_not_limit(asked: Asked) -> None:
+    assert asked(Placement(placed=4, schedulable=SchedulableCapacity(5, {5: 1}, 1))) == (9, "")
+    assert asked(Placement(placed=4, schedulable=SchedulableCapacity(4, {4: 1}, 1))) == (9, "")
 
 
-def test_replicas_that_wait_already_take_the_places_that_may_wait(asked: Asked) -> None:
-    count, _ = asked(Placement(placed=3, stuck=1, room=SchedulableCapacity(0, {}, 2)))
+def test_pending_replicas_count_against_pending_replicas(asked: Asked) -> None:
+    count, _ = asked(
+        Placement(placed=3, unschedulable=1, schedulable=SchedulableCapacity(0, {}, 2))
+    )
     assert count == 4
 
 
-def test_it_lowers_nothing(asked: Asked) -> None:
-    """Replicas that lost their node keep their turn; a fall is the down policy's affair."""
-    empty = Placement(placed=0, stuck=4, room=SchedulableCapacity(0))
+def test_the_schedulable_limit_never_scales_down(asked: Asked) -> None:
+    """Replicas that lost their node stay queued; a scale-down follows its own policy."""
+    empty = Placement(placed=0, unschedulable=4, schedulable=SchedulableCapacity(0))
     assert asked(empty, wanted=4) == (4, "")
     assert asked(empty, wanted=3) == (3, "")
     assert asked(empty, wanted=9)[0] == 4
 
 
-def test_the_minimum_waits_for_no_room(asked: Asked) -> None:
-    count, words = asked(Placement(placed=4, room=SchedulableCapacity(0, {}, 2)), min_replicas=7)
+def test_the_minimum_ignores_schedulable_capacity(asked: Asked) -> None:
+    count, words = asked(
+        Placement(placed=4, schedulable=SchedulableCapacity(0, {}, 2)), min_replicas=7
+    )
     assert count == 7
-    assert words.startswith("7 for now: 4 of the 9 wanted can bind now")
+    assert words.startswith("7 replicas for now: 4 of the 9 needed fit on nodes")
 
 
-def test_a_rise_waits_for_the_first_look_which_takes_a_moment(asked: Asked) -> None:
-    assert asked(Placement(placed=4, room=NOT_SEEN_YET))[0] == 4
+def test_a_scale_up_waits_for_the_first_node_list(asked: Asked) -> None:
+    assert asked(Placement(placed=4, schedulable=NODES_PENDING))[0] == 4
 
 
-def test_without_sight_the_pods_own_word_counts(asked: Asked) -> None:
-    assert asked(Placement(placed=4, room=BLIND)) == (9, "")
-    count, words = asked(Placement(placed=4, stuck=3, room=BLIND), current=7)
+def test_unschedulable_pods_limit_a_scale_up_without_node_access(asked: Asked) -> None:
+    assert asked(Placement(placed=4, schedulable=BLIND)) == (9, "")
+    count, words = asked(Placement(placed=4, unschedulable=3, schedulable=BLIND), current=7)
     assert (count, words) == (
         7,
-        "7 for now: 9 are wanted. 3 pods find no node; The operator may not list nodes.",
+        "7 replicas for now: demand needs 9. 3 pods are unschedulable; The operator may not list nodes.",
     )
 
 
-def test_unlimited_asks_for_all(asked: Asked) -> None:
-    assert asked(Placement(placed=4, stuck=3, room=SchedulableCapacity(0)), bindable=False) == (
+def test_the_unlimited_policy_ignores_schedulable_capacity(asked: Asked) -> None:
+    assert asked(
+        Placement(placed=4, unschedulable=3, schedulable=SchedulableCapacity(0)), bindable=False
+    ) == (
         9,
         "",
     )

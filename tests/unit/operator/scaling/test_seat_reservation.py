@@ -1,4 +1,4 @@
-"""Seats that a decision keeps free: what moves them, and what is said about it."""
+"""Seat reservations of a decision: size, cause and message."""
 
 from __future__ import annotations
 
@@ -23,25 +23,27 @@ from r1_operator.plan.signals.class_arrivals import ClassArrivals
 from r1_operator.plan.unavailable import Unavailable
 
 Q1, Q2, Q3 = ClassName
-LOAD = ClassArrivals(arrivals={Q1: 0.5, Q2: 1.0, Q3: 9.0}, held_seconds=20.0, seats=64, gateways=1)
+LOAD = ClassArrivals(arrivals={Q1: 0.5, Q2: 1.0, Q3: 9.0}, seat_seconds=20.0, seats=64, gateways=1)
 PROMISES = {Q1: 0.5, Q2: 2.0, Q3: 30.0}
 
 
-def situation(urgency: ClassArrivals = LOAD, ready: int = 8, replicas: int = 8) -> ReservationInput:
-    return ReservationInput(urgency, PROMISES, ready, replicas)
+def situation(
+    class_arrivals: ClassArrivals = LOAD, ready: int = 8, replicas: int = 8
+) -> ReservationInput:
+    return ReservationInput(class_arrivals, PROMISES, ready, replicas)
 
 
 def by_name(held: tuple[ClassReservation, ...]) -> dict[ClassName, ClassReservation]:
     return {one.name: one for one in held}
 
 
-def test_what_is_kept_for_the_second_class_holds_what_is_kept_for_the_first() -> None:
+def test_the_second_class_reservation_includes_the_first() -> None:
     held = by_name(plan_seat_reservation(situation()))
     assert set(held) == {Q1, Q2}, "nobody is below the third"
     assert 0 < held[Q1].seats <= held[Q2].seats <= 32
     assert held[Q1].reason is ReservationReason.ARRIVALS
-    assert "of 64 seats stay free for Q1 (500 ms)" in held[Q1].message
-    assert "Q1 came 0.5 times a second" in held[Q1].message
+    assert "of 64 seats are reserved for Q1 (TTFT target 500 ms)" in held[Q1].message
+    assert "Q1 requests arrive at 0.5 per second" in held[Q1].message
 
 
 def test_nobody_urgent_and_nothing_promised_keep_nothing() -> None:
@@ -50,13 +52,13 @@ def test_nobody_urgent_and_nothing_promised_keep_nothing() -> None:
     assert plan_seat_reservation(ReservationInput(LOAD, {}, 8, 8)) == ()
 
 
-def test_what_fewer_replicas_will_need_is_kept_free_before_the_others_go() -> None:
+def test_a_scale_down_reserves_its_seats_in_advance() -> None:
     steady = by_name(plan_seat_reservation(situation()))
     falling = by_name(plan_seat_reservation(situation(replicas=4)))
     left = by_name(plan_seat_reservation(situation(replace(LOAD, seats=32), 4, 4)))
     assert falling[Q1].seats == left[Q1].seats > steady[Q1].seats
-    assert falling[Q1].reason is ReservationReason.SEATS_LEAVE
-    assert "32 seats are about to go" in falling[Q1].message
+    assert falling[Q1].reason is ReservationReason.PENDING_SCALE_DOWN
+    assert "about to remove 32 seats" in falling[Q1].message
 
 
 def test_replicas_that_are_about_to_come_count_when_they_are_there() -> None:
@@ -69,10 +71,10 @@ def test_every_gateway_keeps_its_own_share() -> None:
     assert shared[Q1].seats > by_name(plan_seat_reservation(situation()))[Q1].seats, (
         "none lends a seat"
     )
-    assert "at 4 gateways" in shared[Q1].message
+    assert "4 gateways share the seats" in shared[Q1].message
 
 
-def test_what_is_not_known_is_said_and_is_not_nothing() -> None:
+def test_unknown_arrivals_are_reported_and_not_counted_as_zero() -> None:
     blind = Unavailable("ClassesUnknown", "1 of 2 gateways does not tell.")
     assert reservation_of(blind, PROMISES, 8, 8) is blind
     assert reservation_of(None, PROMISES, 8, 8) is None
@@ -102,7 +104,7 @@ FIGURES = st.floats(0, 1e6, allow_nan=False)
     held=st.none() | st.floats(0, 1e5),
     seats=st.integers(0, 100_000),
     gateways=st.integers(1, 20),
-    promises=st.lists(st.floats(0.001, 1e5), min_size=3, max_size=3),
+    slo_targets=st.lists(st.floats(0.001, 1e5), min_size=3, max_size=3),
     ready=st.integers(0, 200),
     replicas=st.integers(0, 200),
 )
@@ -111,16 +113,22 @@ def test_never_more_than_half_and_never_less_for_the_second_class(
     held: float | None,
     seats: int,
     gateways: int,
-    promises: list[float],
+    slo_targets: list[float],
     ready: int,
     replicas: int,
 ) -> None:
-    urgency = ClassArrivals(dict(zip(ClassName, arrivals, strict=True)), held, seats, gateways)
-    promised = dict(zip(ClassName, promises, strict=True))
-    first, second = plan_seat_reservation(ReservationInput(urgency, promised, ready, replicas))
+    class_arrivals = ClassArrivals(
+        dict(zip(ClassName, arrivals, strict=True)), held, seats, gateways
+    )
+    promised = dict(zip(ClassName, slo_targets, strict=True))
+    first, second = plan_seat_reservation(
+        ReservationInput(class_arrivals, promised, ready, replicas)
+    )
     for one in (first, second):
         assert 0 <= one.seats == one.per_gateway * gateways
         assert one.per_gateway <= seats // gateways // 2
         assert one.message.endswith(".")
-    steady = plan_seat_reservation(ReservationInput(urgency, promised, ready, max(ready, replicas)))
+    steady = plan_seat_reservation(
+        ReservationInput(class_arrivals, promised, ready, max(ready, replicas))
+    )
     assert first.seats >= steady[0].seats, "a fall never frees what is kept"

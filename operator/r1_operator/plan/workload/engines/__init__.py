@@ -1,4 +1,4 @@
-"""How each engine is started: pure builders, one file per engine."""
+"""Start of each engine: pure builders, one file per engine."""
 
 from collections.abc import Callable
 

@@ -1,4 +1,4 @@
-"""The runtime of this project. It drains by itself on SIGTERM."""
+"""The runtime of this project, which drains on SIGTERM."""
 
 from r1_operator.plan.workload.engines.start import (
     DTYPES,

@@ -1,8 +1,8 @@
-"""Draining engines that cut their streams on SIGTERM.
+"""Drain of engines that end their streams on SIGTERM.
 
-The kubelet runs preStop before SIGTERM, and the pod has left the endpoints by then: so it is
-enough to wait there until the engine's own gauges of running and waiting requests read zero. The
-engines' images have Python; the script uses nothing beyond its standard library.
+The kubelet runs preStop before SIGTERM, and the pod has left the endpoints by then. So preStop waits until
+the engine's own gauges of running and waiting requests are zero. The engines' images have Python; the
+script uses its standard library alone.
 """
 
 from typing import Any
@@ -62,9 +62,9 @@ while calm < 10 and time.monotonic() < end:
 
 
 def wait_until_idle(gauges: tuple[str, ...], request: EngineStartInput) -> dict[str, Any]:
-    """A preStop handler that waits until the `gauges` read zero, at most drainSeconds.
+    """Return a preStop handler that waits until the `gauges` are zero, at most drainSeconds.
 
-    The first gauge counts running requests: an answer without it is unknown, and unknown is busy.
+    The first gauge counts running requests; a response without it counts as busy.
     """
     words = ("python3", "-c", SCRIPT, request.port, LEAVE_SECONDS, request.drain_seconds, *gauges)
     return {"exec": {"command": [str(word) for word in words]}}

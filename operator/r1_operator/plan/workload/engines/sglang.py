@@ -1,4 +1,4 @@
-"""SGLang's server, in its own image. It answers to any model name, so aliases need no flag."""
+"""SGLang's server, in its own image. It accepts any model name, so aliases need no flag."""
 
 from r1_operator.plan.workload.engines.draining import wait_until_idle
 from r1_operator.plan.workload.engines.start import (

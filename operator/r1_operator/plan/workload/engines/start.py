@@ -1,4 +1,4 @@
-"""What an engine is asked for, and what it answers with."""
+"""Inputs and result of an engine's start builder."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -10,7 +10,7 @@ BLOCK_TOKENS = 16
 """Tokens in a KV cache block, in every engine."""
 
 LEAVE_SECONDS = 3
-"""Between leaving the endpoints and SIGTERM: the gateways see the pod go first."""
+"""Time between the removal from the endpoints and SIGTERM, in which the gateways observe it."""
 
 POD_IP = "POD_IP"
 """The variable with the pod's first address, in pods of engines that listen on that alone."""
@@ -20,7 +20,7 @@ DTYPES = {Dtype.AUTO: "auto", Dtype.FLOAT32: "float32", Dtype.BFLOAT16: "bfloat1
 
 @dataclass(frozen=True, slots=True)
 class EngineStartInput:
-    """The inputs of a command line. `model_path` is a path or a name that the engine knows."""
+    """Inputs of a command line. `model_path`: a path, or a name that the engine resolves."""
 
     model_path: str
     served_names: tuple[str, ...]
@@ -34,7 +34,7 @@ class EngineStartInput:
 
 @dataclass(frozen=True, slots=True)
 class EngineStart:
-    """A container's command and how to ask it whether it lives, serves and has drained."""
+    """A container's command, probe paths and drain handler."""
 
     command: tuple[str, ...]
     env: Mapping[str, str] = field(default_factory=dict)
@@ -43,9 +43,9 @@ class EngineStart:
     pre_stop: Mapping[str, Any] = field(default_factory=dict)
     """the lifecycle handler that runs before SIGTERM"""
     pod_ip: bool = False
-    """wants its address in `POD_IP`"""
+    """needs its address in `POD_IP`"""
     shared_memory: bool = False
-    """wants a large /dev/shm (engines that talk between processes)"""
+    """needs a large /dev/shm (engines with several processes)"""
 
 
 def host(request: EngineStartInput) -> str | None:
