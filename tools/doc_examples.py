@@ -21,7 +21,8 @@ from r1_evaluation.backtest.subject import read_manifest, subject_of
 from r1_evaluation.traces.load import RateTrace
 from r1_operator.api.scaling import MetricType
 from r1_operator.cli.decision_view import print_decisions
-from r1_operator.plan.scaling.decide import ScalingInputs, ScalingState, decide
+from r1_operator.plan.scaling.decide import ScalingState, decide
+from r1_operator.plan.scaling.inputs import ScalingInputs
 from r1_operator.plan.scaling.policy import MetricTarget, ScalingPolicy
 from r1_operator.plan.signals.demand import Demand
 from r1_operator.plan.signals.forecast import ForecastGate, ReceivedForecast
