@@ -112,7 +112,7 @@ class World:
             metrics=OperatorMetrics(),
         )
 
-    def follow(self, key: Key, resource: Any) -> Any:
+    def register(self, key: Key, resource: Any) -> Any:
         """The scaling loop's part."""
         return fixed(1, 1, 1_800_000_000.0)
 
@@ -163,7 +163,7 @@ async def test_a_name_that_is_captured_is_given_back_and_said(world: World) -> N
     owner = await world.make("team-a", "production-r1")
     found = world.condition(thief)
     assert (found["status"], found["reason"]) == ("True", "AliasTaken")
-    assert "production-r1 reaches team-a/production-r1" in found["message"]
+    assert "production-r1 routes to team-a/production-r1" in found["message"]
     assert world.condition(owner) == {}
     assert [one.reason for one in world.told if one.warning] == ["AliasTaken"]
     await world.remove(owner)
@@ -183,7 +183,7 @@ async def test_the_younger_of_two_equal_names_is_told_its_full_name(world: World
     await world.settle(old, young)
     assert world.server.sent("PATCH", "/") == writes, "a restart writes nothing"
     await world.make("team-a", "r1", "chat")
-    assert "chat reaches team-a/r1" in world.condition(young)["message"]
+    assert "chat routes to team-a/r1" in world.condition(young)["message"]
 
 
 async def test_a_route_that_nobody_can_read_claims_nothing() -> None:

@@ -294,7 +294,7 @@ async def test_a_latency_that_no_gateway_tells_holds_the_count_and_says_so() -> 
     await world.pass_time(600)
     newest = world.book.of(KEY)[-1]
     assert (newest["replicas"], newest["reason"]) == (4, "MetricsUnavailable")
-    assert "told latencies" in newest["message"]
+    assert "reported latencies" in newest["message"]
 
 
 async def test_a_latency_below_its_objective_lets_the_count_fall() -> None:
@@ -439,7 +439,7 @@ async def test_seat_reservations_reach_the_gateways_and_the_decision() -> None:
     assert valid > 2 * 2.0, "one lost round does no harm"
     told = world.book.of(KEY)[-1]["seatReservations"]
     assert told["Q1"]["perGateway"] == seats[str(KEY)]["Q1"]
-    assert "stay free for Q1" in told["Q1"]["message"]
+    assert "seats are reserved for Q1" in told["Q1"]["message"]
 
 
 async def test_where_nobody_urgent_comes_the_gateways_are_not_talked_to() -> None:
