@@ -95,7 +95,7 @@ def test_explain_prints_message_steps_and_inputs(
     assert "7: 45 requests/s [per second]." in out, "brackets in a message are no markup"
     assert "Demand" in out
     assert "demand.requestsPerSecond" in out
-    assert "would run 6 replicas now" in out
+    assert "HorizontalPodAutoscaler at the same target would run 6" in out
 
 
 def test_explain_shows_seat_reservations_and_the_approving_backtest(

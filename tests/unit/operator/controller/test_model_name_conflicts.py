@@ -113,7 +113,7 @@ class World:
             metrics=OperatorMetrics(),
         )
 
-    def follow(self, key: Key, resource: Any) -> Any:
+    def register(self, key: Key, resource: Any) -> Any:
         """The interface of the scaling loop."""
         return fixed(1, 1, 1_800_000_000.0)
 
@@ -164,7 +164,7 @@ async def test_a_taken_model_name_returns_to_its_owner_and_is_reported(world: Wo
     owner = await world.make("team-a", "production-r1")
     found = world.condition(thief)
     assert (found["status"], found["reason"]) == ("True", "AliasTaken")
-    assert "production-r1 reaches team-a/production-r1" in found["message"]
+    assert "production-r1 routes to team-a/production-r1" in found["message"]
     assert world.condition(owner) == {}
     assert [one.reason for one in world.events if one.warning] == ["AliasTaken"]
     await world.remove(owner)
@@ -184,7 +184,7 @@ async def test_the_newer_of_two_equal_names_reports_its_full_name(world: World) 
     await world.settle(old, young)
     assert world.server.sent("PATCH", "/") == writes, "a restart writes nothing"
     await world.make("team-a", "r1", "chat")
-    assert "chat reaches team-a/r1" in world.condition(young)["message"]
+    assert "chat routes to team-a/r1" in world.condition(young)["message"]
 
 
 async def test_an_unreadable_route_claims_no_names() -> None:

@@ -294,7 +294,7 @@ async def test_a_missing_latency_keeps_the_count_and_is_reported() -> None:
     await world.pass_time(600)
     newest = world.book.of(KEY)[-1]
     assert (newest["replicas"], newest["reason"]) == (4, "MetricsUnavailable")
-    assert "told latencies" in newest["message"]
+    assert "reported latencies" in newest["message"]
 
 
 async def test_a_latency_below_its_objective_allows_scale_down() -> None:
@@ -441,7 +441,7 @@ async def test_seat_reservations_reach_the_gateways_and_the_decision() -> None:
     assert valid > 2 * 2.0, "one lost round does no harm"
     told = world.book.of(KEY)[-1]["seatReservations"]
     assert told["Q1"]["perGateway"] == seats[str(KEY)]["Q1"]
-    assert "stay free for Q1" in told["Q1"]["message"]
+    assert "seats are reserved for Q1" in told["Q1"]["message"]
 
 
 async def test_no_seat_reservations_are_sent_without_urgent_load() -> None:

@@ -234,7 +234,7 @@ def test_a_verdict_ends_it_well_and_stays() -> None:
         (
             BacktestReport(0, "Completed", '{"verdict": {"finding": "Cheaper"}}'),
             "NoResult",
-            "no verdict",
+            "without a result",
         ),
         (BacktestReport(0, "Completed", "[]"), "NoResult", "without a result"),
     ],
