@@ -216,7 +216,7 @@ def _priced_gpus(spec: Any) -> bool:
     return cost is None or cost.price_per_gpu_hour is None or _may_hold(spec)
 
 
-_NO_GPUS = f"counts accelerators, but spec.resources.limits has neither {GPU} nor another one"
+_NO_GPUS = f"counts accelerators, but spec.resources.limits has no {GPU} and no other accelerator"
 
 # Rules on the whole spec, because the accelerators of a replica are in spec.resources.
 BUDGET_RULES: Final[tuple[Rule, ...]] = (
