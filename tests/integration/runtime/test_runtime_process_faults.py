@@ -390,7 +390,7 @@ async def test_openmp_spinning_is_bounded_and_threads_are_measured(
     text = log.read_text()
     assert "GOMP_SPINCOUNT = '1000'" in text
     assert cpu_limit() == 1 or "threads by measurement on" in text
-    assert "dtype float32" in text or "dtype bfloat16" in text
+    assert "Using float32 by" in text or "Using bfloat16 by" in text
 
 
 async def test_openmp_policy_of_the_user_is_unchanged(model: Path, tmp_path: Path) -> None:
