@@ -71,7 +71,7 @@ class ScriptedApiServer:
 
 
 @asynccontextmanager
-async def mirror_of(
+async def watch_of(
     api: ScriptedApiServer,
 ) -> AsyncIterator[tuple[ListWatch, dict[str, KubeObject]]]:
     application = web.Application()
@@ -103,7 +103,7 @@ async def mirror_of(
 async def test_objects_are_listed_in_pages_and_then_watched() -> None:
     api = ScriptedApiServer()
     api.things = {name: thing(name, 1) for name in "abc"}
-    async with mirror_of(api) as (watch, view):
+    async with watch_of(api) as (watch, view):
         await until(lambda: len(api.watched_from) == 1)
         assert watch.synced
         assert set(view) == {"ns/a", "ns/b", "ns/c"}
@@ -123,7 +123,7 @@ async def test_objects_are_listed_in_pages_and_then_watched() -> None:
 async def test_watch_error_410_lists_again_and_finds_deletions(in_stream: bool) -> None:
     api = ScriptedApiServer()
     api.things = {name: thing(name, 1) for name in "ab"}
-    async with mirror_of(api) as (watch, view):
+    async with watch_of(api) as (watch, view):
         await until(lambda: len(api.watched_from) == 1)
         api.things = {"c": thing("c", 7)}
         api.version = 7
@@ -146,11 +146,11 @@ async def test_the_last_state_stays_while_the_api_server_is_unreachable(
 ) -> None:
     api = ScriptedApiServer()
     api.things = {"a": thing("a", 1)}
-    async with mirror_of(api) as (watch, view):
+    async with watch_of(api) as (watch, view):
         await until(lambda: len(api.watched_from) == 1)
         api.fail_with = 500
         api.end_watch()
-        await until(lambda: "keeping the last view" in caplog.text)
+        await until(lambda: "keeping the last state" in caplog.text)
         assert set(view) == {"ns/a"}
         assert watch.synced
         api.fail_with = None
@@ -163,7 +163,7 @@ async def test_the_last_state_stays_while_the_api_server_is_unreachable(
 async def test_discovery_waits_for_an_api_server_that_is_not_up_yet() -> None:
     api = ScriptedApiServer()
     api.fail_with = 503
-    async with mirror_of(api) as (watch, _):
+    async with watch_of(api) as (watch, _):
         await asyncio.sleep(0.1)
         assert not watch.synced
         api.fail_with = None

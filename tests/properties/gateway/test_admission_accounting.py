@@ -42,7 +42,7 @@ class AdmissionMachine(RuleBasedStateMachine):
         self.ended.add(ticket.item)
         self.tickets.remove(ticket)
 
-    def _pump(self) -> None:
+    def _dispatch(self) -> None:
         for ticket in self.admission.expire(self.now):
             assert ticket.deadline <= self.now
             self._end(ticket)
@@ -66,7 +66,7 @@ class AdmissionMachine(RuleBasedStateMachine):
     def arrive(
         self, klass: PriorityClass, client_timeout: float | None, width: int, returning: bool
     ) -> None:
-        self._pump()
+        self._dispatch()
         reserved_return = (
             self.reserved_returns.pop() if returning and self.reserved_returns else None
         )
@@ -89,7 +89,7 @@ class AdmissionMachine(RuleBasedStateMachine):
         else:
             self.tickets.append(outcome)
             self.starts += outcome.state is TicketState.RUNNING
-            self._pump()
+            self._dispatch()
 
     @precondition(lambda self: self._in(TicketState.RUNNING))
     @rule(data=st.data(), good=st.booleans())
@@ -105,7 +105,7 @@ class AdmissionMachine(RuleBasedStateMachine):
         assert self.admission.finish(ticket, self.now)
         assert not self.admission.finish(ticket, self.now)
         self._end(ticket)
-        self._pump()
+        self._dispatch()
 
     @precondition(lambda self: self._in(TicketState.RUNNING))
     @rule(data=st.data(), elsewhere=st.booleans())
@@ -118,7 +118,7 @@ class AdmissionMachine(RuleBasedStateMachine):
             self.admission.retry(ticket, avoid=avoid, deadline=self.now + 5)
         else:
             self.admission.retry(ticket)
-        self._pump()
+        self._dispatch()
 
     @precondition(lambda self: self._in(TicketState.QUEUED))
     @rule(data=st.data())
@@ -126,6 +126,7 @@ class AdmissionMachine(RuleBasedStateMachine):
         ticket = data.draw(st.sampled_from(self._in(TicketState.QUEUED)))
         assert self.admission.finish(ticket, self.now)
         self._end(ticket)
+        self._dispatch()  # as a route does: a wide request may have kept seats free
 
     @rule(
         ready=st.dictionaries(st.sampled_from(ADDRESSES), st.booleans()),
@@ -134,12 +135,12 @@ class AdmissionMachine(RuleBasedStateMachine):
     def discover(self, ready: dict[str, bool], seats: int) -> None:
         self.pool.update(ready, seats)
         self.seats = seats
-        self._pump()
+        self._dispatch()
 
     @rule(seconds=st.floats(0, 20))
     def wait(self, seconds: float) -> None:
         self.now += seconds
-        self._pump()
+        self._dispatch()
 
     @rule()
     def drain(self) -> None:
