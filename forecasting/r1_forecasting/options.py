@@ -9,8 +9,8 @@ from pathlib import Path
 
 from r1_common.listen import EVERY_ADDRESS
 from r1_common.prometheus.client_config import InvalidPrometheusConfig, load_config
+from r1_forecasting.models.registry import learned
 from r1_forecasting.published.options import add_listener_options, check_listeners
-from r1_forecasting.selection.selection import learned
 from r1_forecasting.sharding.options import add_shard_options, check_shards
 
 
@@ -62,9 +62,9 @@ def parse_options(arguments: Sequence[str]) -> argparse.Namespace:
         help="share of one core that refits may use",
     )
     parser.add_argument(
-        "--kept-models",
+        "--model-store",
         type=lambda text: Path(text) if text else None,
-        default=env("KEPT_MODELS", ""),
+        default=env("MODEL_STORE", ""),
         metavar="DIR",
         help="folder of its own where fitted models outlive a restart; empty for none",
     )

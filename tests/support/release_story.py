@@ -13,12 +13,12 @@ from typing import Any
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 
+from r1_forecasting.request import ForecastRequest
 from r1_forecasting.service.metrics import ForecastMetrics
-from r1_forecasting.service.request import ForecastRequest
 from r1_forecasting.sharding.ownership import Shards
-from r1_forecasting.sharding.peer_api import Local, add_peer_api
+from r1_forecasting.sharding.peer_api import LocalSeries, add_peer_api
 from r1_forecasting.sharding.peers import Peers
-from r1_forecasting.sharding.routed import Routed
+from r1_forecasting.sharding.shard_router import ShardRouter
 
 NAMES = ("r1-forecaster-0", "r1-forecaster-1", "r1-forecaster-2")
 
@@ -29,24 +29,26 @@ class NotingHome:
     def __init__(self) -> None:
         self.asked: list[str] = []
         self.shown: list[str] = []
-        self.standing: dict[str, ForecastRequest] = {}
+        self.operator_requests: dict[str, ForecastRequest] = {}
 
-    async def ask(self, request: ForecastRequest, patience: float) -> dict[str, Any]:
-        self.asked.append(request.subject)
-        self.standing[request.subject] = request
+    async def operator_forecast(
+        self, request: ForecastRequest, timeout_seconds: float
+    ) -> dict[str, Any]:
+        self.asked.append(request.series_name)
+        self.operator_requests[request.series_name] = request
         return self._said(request)
 
-    async def answer(self, request: ForecastRequest, patience: float) -> dict[str, Any]:
-        self.shown.append(request.subject)
+    async def forecast(self, request: ForecastRequest, timeout_seconds: float) -> dict[str, Any]:
+        self.shown.append(request.series_name)
         return self._said(request)
 
-    async def standing_request(self, name: str) -> ForecastRequest | None:
-        return self.standing.get(name)
+    async def operator_request(self, name: str) -> ForecastRequest | None:
+        return self.operator_requests.get(name)
 
     @staticmethod
     def _said(request: ForecastRequest) -> dict[str, Any]:
         unavailable = {"state": "Unavailable", "reason": "NoData", "message": "nothing yet"}
-        return {"subject": request.subject} | unavailable
+        return {"series": request.series_name} | unavailable
 
 
 @dataclass(slots=True)
@@ -55,7 +57,7 @@ class Shard:
 
     name: str
     home: Any
-    routed: Routed
+    routed: ShardRouter
     server: TestServer
     knows: list[str]
     port: int = 0
@@ -86,12 +88,12 @@ class Release:
         known = {other: self.address(other) for other in self.shards[name].knows}
         return Shards(name, known)
 
-    def owner(self, subject: str) -> Shard:
+    def owner(self, series_name: str) -> Shard:
         """Whose it is, where all lists are the first shard's."""
-        return self.shards[self.seen_from(NAMES[0]).owner(subject)]
+        return self.shards[self.seen_from(NAMES[0]).owner(series_name)]
 
-    def others(self, subject: str) -> list[Shard]:
-        return [shard for shard in self.shards.values() if shard is not self.owner(subject)]
+    def others(self, series_name: str) -> list[Shard]:
+        return [shard for shard in self.shards.values() if shard is not self.owner(series_name)]
 
     async def leaves(self, name: str) -> None:
         """Its process ends; its address stays in the lists."""
@@ -127,7 +129,7 @@ class Release:
 
 @asynccontextmanager
 async def release(
-    make: Callable[[], Local] = NotingHome, names: Sequence[str] = NAMES
+    make: Callable[[], LocalSeries] = NotingHome, names: Sequence[str] = NAMES
 ) -> AsyncIterator[Release]:
     """Shards that serve until the block ends; a clock of the story's tells who may be asked again."""
     made = Release()
@@ -139,7 +141,7 @@ async def release(
             return made.seen_from(name)
 
         home = make()
-        routed = Routed(home, knows, peers, metrics)
+        routed = ShardRouter(home, knows, peers, metrics)
         shard = Shard(name, home, routed, TestServer(web.Application()), list(names))
         made.shards[name] = shard
         await made.serve(shard)

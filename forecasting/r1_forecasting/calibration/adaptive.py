@@ -22,8 +22,8 @@ from statistics import NormalDist
 
 import numpy as np
 
+from r1_forecasting.arrays import FloatArray, IntArray
 from r1_forecasting.calibration.conformal import FEWEST
-from r1_forecasting.protocol import FloatArray, IntArray
 
 RATE = 0.02
 """A level moves by this times (hit - level) with each row that is learned from ..."""

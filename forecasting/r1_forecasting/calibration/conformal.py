@@ -12,8 +12,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from r1_forecasting.arrays import FloatArray
 from r1_forecasting.calibration.root_scale import RootScale
-from r1_forecasting.protocol import FloatArray
 
 FEWEST = 20
 """Scores below this many calibrate nothing."""

@@ -14,13 +14,13 @@ import numpy as np
 from r1_forecasting.series.series import Series
 from r1_forecasting.series.windows import future_peak
 
-REMEMBERED = 500
-FEWEST_TO_JUDGE = 50
+MAX_OUTCOMES = 500
+MIN_OUTCOMES = 50
 TOLERANCE = 0.05
 
 
 @dataclass(frozen=True, slots=True)
-class Issued:
+class IssuedPeak:
     """A peak announced at time ``origin`` for the ``steps`` after it."""
 
     origin: float
@@ -29,13 +29,13 @@ class Issued:
 
 
 @dataclass(slots=True)
-class CoverageLedger:
+class CoverageTracker:
     """Announced peaks awaiting their outcome, and the last outcomes per level."""
 
-    pending: deque[Issued] = field(default_factory=lambda: deque(maxlen=4 * REMEMBERED))
+    pending: deque[IssuedPeak] = field(default_factory=lambda: deque(maxlen=4 * MAX_OUTCOMES))
     hits: dict[float, deque[bool]] = field(default_factory=dict)
 
-    def announce(self, issued: Issued) -> None:
+    def announce(self, issued: IssuedPeak) -> None:
         """Remember a forecast; one per origin, the first one said counts."""
         if not self.pending or issued.origin > self.pending[-1].origin:
             self.pending.append(issued)
@@ -56,7 +56,7 @@ class CoverageLedger:
             if math.isnan(actual):
                 continue
             for level, quantile in oldest.quantiles:
-                kept = self.hits.setdefault(level, deque(maxlen=REMEMBERED))
+                kept = self.hits.setdefault(level, deque(maxlen=MAX_OUTCOMES))
                 kept.append(actual <= quantile + 1e-9)
 
     def live(self, level: float) -> tuple[float | None, int]:
@@ -73,7 +73,7 @@ class CoverageLedger:
         independent ones; three standard deviations and a tolerance must be passed.
         """
         share, samples = self.live(level)
-        if share is None or samples < FEWEST_TO_JUDGE:
+        if share is None or samples < MIN_OUTCOMES:
             return False
         independent = max(samples / max(overlap, 1), 1.0)
         doubt = 3 * math.sqrt(level * (1 - level) / independent)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from r1_forecasting.protocol import FloatArray
+from r1_forecasting.arrays import FloatArray
 from r1_forecasting.series.series import Series
 
 

@@ -12,17 +12,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from r1_forecasting.models.last_value import HELD_STEPS
-from r1_forecasting.protocol import (
-    Fitted,
-    FloatArray,
-    ForecastUnavailable,
-    IntArray,
-    SeriesShape,
-    UnavailableReason,
-)
+from r1_forecasting.arrays import FloatArray, IntArray
+from r1_forecasting.models.last_value import MAX_FILL_STEPS
+from r1_forecasting.models.protocol import Fitted
+from r1_forecasting.models.target import Target
 from r1_forecasting.series.series import Series
-from r1_forecasting.series.target import Target
+from r1_forecasting.series.shape import SeriesShape
+from r1_forecasting.unavailable import ForecastUnavailable, UnavailableReason
 
 ALPHAS = (0.7, 0.5, 0.3, 0.2, 0.12, 0.07)
 DAMPINGS = (0.0, 0.7, 0.9)
@@ -67,7 +63,7 @@ class FittedDampedTrend:
 class DampedTrend:
     """Chooses among the grid on at most ``most_origins`` origins of the history."""
 
-    most_origins: int = 3000
+    max_origins: int = 3000
     name: str = "damped-trend"
 
     def fit(self, series: Series, shape: SeriesShape) -> Fitted | ForecastUnavailable:
@@ -77,13 +73,13 @@ class DampedTrend:
                 f"{series.observed} observations, needs {FEWEST}",
             )
         target = Target(shape.horizon, peak=False)
-        origins = np.unique(np.linspace(0, len(series) - 1, self.most_origins).astype(np.int64))
+        origins = np.unique(np.linspace(0, len(series) - 1, self.max_origins).astype(np.int64))
         actual = target.outcome(series, origins)
         best, least = FittedDampedTrend(ALPHAS[0], 0.0, series.end), np.inf
         for alpha in ALPHAS:
             for damping in DAMPINGS:
                 candidate = FittedDampedTrend(alpha, damping, series.end)
-                missed = np.abs(target.drawn(candidate, series, origins, (0.5,))[:, 0] - actual)
+                missed = np.abs(target.quantiles(candidate, series, origins, (0.5,))[:, 0] - actual)
                 known = missed[~np.isnan(missed)]
                 if len(known) and float(known.mean()) < least:
                     best, least = candidate, float(known.mean())
@@ -105,6 +101,6 @@ def _weighted(series: Series, origins: IntArray, alpha: float) -> FloatArray:
         share = (1 - alpha) ** lag
         total += np.where(seen, share * value, 0.0)
         weight += np.where(seen, share, 0.0)
-        if lag <= HELD_STEPS:
+        if lag <= MAX_FILL_STEPS:
             fresh |= seen
     return np.where(fresh, total / np.maximum(weight, 1e-300), np.nan)

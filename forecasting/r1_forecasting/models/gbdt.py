@@ -15,21 +15,15 @@ from typing import Any
 
 import numpy as np
 
+from r1_forecasting.arrays import BoolArray, FloatArray, IntArray
 from r1_forecasting.calibration.root_scale import RootScale
-from r1_forecasting.models.gbdt_inputs import Past, build_features
+from r1_forecasting.models.gbdt_inputs import PrefixSums, build_features
+from r1_forecasting.models.protocol import Fitted
+from r1_forecasting.models.target import Target
 from r1_forecasting.models.trees import Forest, forest_of
-from r1_forecasting.protocol import (
-    BoolArray,
-    Fitted,
-    FloatArray,
-    ForecastUnavailable,
-    IntArray,
-    SeriesShape,
-    UnavailableReason,
-    too_short,
-)
 from r1_forecasting.series.series import Series
-from r1_forecasting.series.target import Target
+from r1_forecasting.series.shape import SeriesShape, too_short
+from r1_forecasting.unavailable import ForecastUnavailable, UnavailableReason
 
 GROWN = (0.5, 0.9)
 FEWEST_ROWS = 200
@@ -73,7 +67,7 @@ class FittedGbdt:
         peak: bool,
     ) -> FloatArray:
         """Between grown horizons along the logarithm, from the present at horizon 0 on."""
-        past = Past.of(series, self.scale, self.season)
+        past = PrefixSums.of(series, self.scale, self.season)
         now = past.at(origins)
         if not grown:
             return np.full((len(origins), len(horizons), len(levels)), np.nan)
@@ -88,7 +82,7 @@ class FittedGbdt:
         return self.scale.back(now[:, None, None] + change)
 
     def _change(
-        self, past: Past, origins: IntArray, target: Target, levels: Sequence[float]
+        self, past: PrefixSums, origins: IntArray, target: Target, levels: Sequence[float]
     ) -> FloatArray:
         """(origins, levels) on the root scale."""
         _, features = build_features(past, origins, target.steps)
@@ -112,7 +106,7 @@ class Gbdt:
     trees: int = 300
     leaves: int = 7
     rate: float = 0.03
-    most_rows: int = 8000
+    max_rows: int = 8000
     name: str = "lightgbm"
 
     def fit(self, series: Series, shape: SeriesShape) -> Fitted | ForecastUnavailable:
@@ -120,7 +114,7 @@ class Gbdt:
         if short is not None:
             return short
         scale = RootScale.of(series)
-        past = Past.of(series, scale, shape.season)
+        past = PrefixSums.of(series, scale, shape.season)
         first = min(round(shape.season), len(series) // 3)
         origins = np.arange(first, len(series) - 1, dtype=np.int64)
         forests: dict[Target, tuple[Forest, ...]] = {}
@@ -133,7 +127,7 @@ class Gbdt:
         return FittedGbdt(forests, units, scale, shape.season, series.end)
 
     def _grow(
-        self, series: Series, past: Past, scale: RootScale, origins: IntArray, target: Target
+        self, series: Series, past: PrefixSums, scale: RootScale, origins: IntArray, target: Target
     ) -> tuple[tuple[Forest, ...], float] | ForecastUnavailable:
         outcome = scale.to(target.outcome(series, origins))
         change = outcome - past.at(origins)
@@ -143,8 +137,8 @@ class Gbdt:
                 UnavailableReason.TOO_LITTLE_HISTORY,
                 f"{len(usable)} scored origins, needs {FEWEST_ROWS}",
             )
-        if len(usable) > self.most_rows:
-            usable = usable[np.linspace(0, len(usable) - 1, self.most_rows).astype(np.int64)]
+        if len(usable) > self.max_rows:
+            usable = usable[np.linspace(0, len(usable) - 1, self.max_rows).astype(np.int64)]
         now, features = build_features(past, origins[usable], target.steps)
         change = change[usable]
         unit = float(change.std())

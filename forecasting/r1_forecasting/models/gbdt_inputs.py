@@ -10,9 +10,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from r1_forecasting.arrays import FloatArray, IntArray
 from r1_forecasting.calibration.root_scale import RootScale
-from r1_forecasting.models.last_value import HELD_STEPS
-from r1_forecasting.protocol import FloatArray, IntArray
+from r1_forecasting.models.last_value import MAX_FILL_STEPS
 from r1_forecasting.series.series import Series
 from r1_forecasting.series.windows import average
 
@@ -24,7 +24,7 @@ ROUGH = (10, 60)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Past:
+class PrefixSums:
     """A series prepared for means over any stretch: sums up to each position."""
 
     roots: FloatArray  # gaps of up to HELD_STEPS filled
@@ -35,10 +35,10 @@ class Past:
     season: float
 
     @classmethod
-    def of(cls, series: Series, scale: RootScale, season: float) -> Past:
+    def of(cls, series: Series, scale: RootScale, season: float) -> PrefixSums:
         roots = scale.to(series.values)
         seen = ~np.isnan(roots)
-        held = scale.to(series.held(HELD_STEPS))
+        held = scale.to(series.forward_filled(MAX_FILL_STEPS))
         change = np.abs(np.nan_to_num(np.diff(held, prepend=np.nan)))
         return cls(
             held,
@@ -68,7 +68,9 @@ class Past:
         return np.where(2 * (origins + 1) >= steps, found, np.nan)
 
 
-def build_features(past: Past, origins: IntArray, steps: int) -> tuple[FloatArray, FloatArray]:
+def build_features(
+    past: PrefixSums, origins: IntArray, steps: int
+) -> tuple[FloatArray, FloatArray]:
     """Present (n,) on the root scale and features (n, columns) for ``steps`` ahead.
 
     NaN marks what is not known. Nothing after an origin is read.
@@ -97,7 +99,7 @@ def build_features(past: Past, origins: IntArray, steps: int) -> tuple[FloatArra
     return now, np.stack(columns, axis=1)
 
 
-def _seasons(past: Past, origins: IntArray, steps: int, now: FloatArray) -> list[FloatArray]:
+def _seasons(past: PrefixSums, origins: IntArray, steps: int, now: FloatArray) -> list[FloatArray]:
     """Where earlier seasons stood at the target's phase, and how far they moved to there."""
     season = past.season
     ahead = max(min(steps // 4, round(season / 48)), 1 if season >= 48 else 0)

@@ -11,10 +11,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from r1_forecasting.protocol import Fitted, FloatArray, ForecastUnavailable, IntArray, SeriesShape
+from r1_forecasting.arrays import FloatArray, IntArray
+from r1_forecasting.models.protocol import Fitted
 from r1_forecasting.series.series import Series
+from r1_forecasting.series.shape import SeriesShape
+from r1_forecasting.unavailable import ForecastUnavailable
 
-HELD_STEPS = 10
+MAX_FILL_STEPS = 10
 """A last value older than this many steps is no value any more."""
 
 
@@ -31,7 +34,7 @@ class LastValue:
     def predict(
         self, series: Series, origins: IntArray, horizons: IntArray, levels: Sequence[float]
     ) -> FloatArray:
-        now = series.held(HELD_STEPS)[origins]
+        now = series.forward_filled(MAX_FILL_STEPS)[origins]
         return np.broadcast_to(
             now[:, None, None], (len(origins), len(horizons), len(levels))
         ).copy()
@@ -39,5 +42,5 @@ class LastValue:
     def peak(
         self, series: Series, origins: IntArray, steps: int, levels: Sequence[float]
     ) -> FloatArray:
-        now = series.held(HELD_STEPS)[origins]
+        now = series.forward_filled(MAX_FILL_STEPS)[origins]
         return np.broadcast_to(now[:, None], (len(origins), len(levels))).copy()

@@ -16,19 +16,15 @@ from typing import Any
 
 import numpy as np
 
+from r1_forecasting.arrays import FloatArray, IntArray
 from r1_forecasting.calibration.root_scale import RootScale
 from r1_forecasting.models.adam import AdamW, one_cycle
 from r1_forecasting.models.lstm_inputs import CONTEXT, Inputs, build_inputs
-from r1_forecasting.protocol import (
-    Fitted,
-    FloatArray,
-    ForecastUnavailable,
-    IntArray,
-    SeriesShape,
-    UnavailableReason,
-)
+from r1_forecasting.models.protocol import Fitted
 from r1_forecasting.series.series import Series
+from r1_forecasting.series.shape import SeriesShape
 from r1_forecasting.series.windows import future, future_peak, knots
+from r1_forecasting.unavailable import ForecastUnavailable, UnavailableReason
 
 HEADS = (0.1, 0.5, 0.8, 0.9, 0.95, 0.99)
 """Levels the network is trained for; others are interpolated and conformally corrected."""
@@ -110,7 +106,7 @@ class Lstm:
 
     units: int = 32
     epochs: int = 30
-    most_windows: int = 4000
+    max_windows: int = 4000
     seconds: float = 30.0
     seed: int = 0
     name: str = "lstm"
@@ -130,7 +126,7 @@ class Lstm:
                 UnavailableReason.NO_DATA, "demand never changes: there is nothing to learn"
             )
         origins = np.unique(
-            np.linspace(CONTEXT // 2, len(series) - 2, self.most_windows).astype(np.int64)
+            np.linspace(CONTEXT // 2, len(series) - 2, self.max_windows).astype(np.int64)
         )
         inputs = build_inputs(
             series, origins, scale=scale, unit=unit, season=shape.season, knots=steps

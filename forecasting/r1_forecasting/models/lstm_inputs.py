@@ -12,9 +12,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from r1_forecasting.arrays import FloatArray, IntArray
 from r1_forecasting.calibration.root_scale import RootScale
-from r1_forecasting.models.last_value import HELD_STEPS
-from r1_forecasting.protocol import FloatArray, IntArray
+from r1_forecasting.models.last_value import MAX_FILL_STEPS
 from r1_forecasting.series.series import Series
 from r1_forecasting.series.windows import average, largest, seasonal
 
@@ -47,7 +47,7 @@ def build_inputs(
     A missing step reads as "no change" with its observed flag down; an unknown earlier
     season reads as "no rise".
     """
-    held = series.held(HELD_STEPS)
+    held = series.forward_filled(MAX_FILL_STEPS)
     now = scale.to(held[origins])
     back = origins[:, None] + np.arange(1 - CONTEXT, 1)[None, :]
     past = np.where(back >= 0, series.values[np.maximum(back, 0)], np.nan)

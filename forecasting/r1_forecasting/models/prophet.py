@@ -16,17 +16,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from r1_forecasting.models.last_value import HELD_STEPS
-from r1_forecasting.protocol import (
-    Fitted,
-    FloatArray,
-    ForecastUnavailable,
-    IntArray,
-    SeriesShape,
-    UnavailableReason,
-)
+from r1_forecasting.arrays import FloatArray, IntArray
+from r1_forecasting.models.last_value import MAX_FILL_STEPS
+from r1_forecasting.models.protocol import Fitted
 from r1_forecasting.series.series import Series
+from r1_forecasting.series.shape import SeriesShape
 from r1_forecasting.series.windows import average
+from r1_forecasting.unavailable import ForecastUnavailable, UnavailableReason
 
 SEASONS_AHEAD = 6
 LEVEL_STEPS = 5
@@ -58,7 +54,7 @@ class FittedProphet:
 
     def _ahead(self, series: Series, origins: IntArray, horizons: IntArray) -> FloatArray:
         """The curve after each origin, times (recent demand / recent curve)."""
-        held = series.held(HELD_STEPS)
+        held = series.forward_filled(MAX_FILL_STEPS)
         back = origins[:, None] - np.arange(LEVEL_STEPS)[None, :]
         recent = np.where(back >= 0, held[np.maximum(back, 0)], np.nan)
         drawn = self._at(series, back)
@@ -80,7 +76,7 @@ class FittedProphet:
 class ProphetForecaster:
     """Fits at most ``most_points`` block means of the newest history."""
 
-    most_points: int = 2000
+    max_points: int = 2000
     name: str = "prophet"
 
     def fit(self, series: Series, shape: SeriesShape) -> Fitted | ForecastUnavailable:
@@ -117,7 +113,7 @@ class ProphetForecaster:
         clock = pd.to_datetime(
             np.rint((day - np.floor(day[0]) + 10_000) * DAY_SECONDS * 1e3), unit="ms"
         )
-        stride = max(1, -(-len(series) // self.most_points))
+        stride = max(1, -(-len(series) // self.max_points))
         chosen = np.arange(len(series) - 1, stride - 2, -stride)[::-1]
         smooth = average(
             np.stack([np.roll(series.values, shift) for shift in range(stride)], axis=1), 1

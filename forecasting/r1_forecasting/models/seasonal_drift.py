@@ -19,18 +19,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from r1_forecasting.arrays import FloatArray, IntArray
 from r1_forecasting.calibration.root_scale import RootScale
-from r1_forecasting.models.gbdt_inputs import Past
-from r1_forecasting.protocol import (
-    Fitted,
-    FloatArray,
-    ForecastUnavailable,
-    IntArray,
-    SeriesShape,
-    too_short,
-)
+from r1_forecasting.models.gbdt_inputs import PrefixSums
+from r1_forecasting.models.protocol import Fitted
 from r1_forecasting.series.series import Series
+from r1_forecasting.series.shape import SeriesShape, too_short
 from r1_forecasting.series.windows import largest, row_quantiles, seasonal
+from r1_forecasting.unavailable import ForecastUnavailable
 
 RECENT = (1, 2, 3, 4, 5, 6, 7)
 A_WEEK_AGO = (7,)
@@ -66,7 +62,7 @@ class FittedSeasonalDrift:
         earlier = seasonal(series.values, origins, ahead, self.season, max(self.seasons))
         asked = [0, *(number - 1 for number in self.seasons)]
         tops = self.scale.to(largest(earlier[:, :, asked], axis=1))
-        past = Past.of(series, self.scale, self.season)
+        past = PrefixSums.of(series, self.scale, self.season)
         backs = self._backs(np.array([steps], dtype=np.int64))
         said = self.scale.back(self._median(past, origins[:, None], backs, tops[:, None, :]))
         return np.repeat(said, len(levels), axis=1)
@@ -98,7 +94,7 @@ class FittedSeasonalDrift:
 
     def _values(self, series: Series, origins: IntArray, horizons: IntArray) -> FloatArray:
         """Roots (origins, horizons) by the rule, from the series as it is."""
-        past = Past.of(series, self.scale, self.season)
+        past = PrefixSums.of(series, self.scale, self.season)
         around = round(self.season / SMOOTHING_PER_SEASON)
         at = origins[:, None]
         backs = self._backs(horizons)
@@ -117,7 +113,7 @@ class FittedSeasonalDrift:
         return backs
 
     def _median(
-        self, past: Past, origins: IntArray, backs: IntArray, earlier: FloatArray
+        self, past: PrefixSums, origins: IntArray, backs: IntArray, earlier: FloatArray
     ) -> FloatArray:
         """Roots (origins, horizons) from those of the nearest season and of ``seasons``,
         (origins, horizons, 1 + seasons): the median of these moved, or the nearest as it was

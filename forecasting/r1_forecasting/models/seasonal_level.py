@@ -14,19 +14,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from r1_forecasting.arrays import FloatArray, IntArray
 from r1_forecasting.calibration.root_scale import RootScale
-from r1_forecasting.models.last_value import HELD_STEPS
-from r1_forecasting.protocol import (
-    Fitted,
-    FloatArray,
-    ForecastUnavailable,
-    IntArray,
-    SeriesShape,
-    UnavailableReason,
-    too_short,
-)
+from r1_forecasting.models.last_value import MAX_FILL_STEPS
+from r1_forecasting.models.protocol import Fitted
 from r1_forecasting.series.series import Series
+from r1_forecasting.series.shape import SeriesShape, too_short
 from r1_forecasting.series.windows import average, future, future_peak, knots, largest, seasonal
+from r1_forecasting.unavailable import ForecastUnavailable, UnavailableReason
 
 TERMS = 4
 RIDGE = 0.05
@@ -48,7 +43,7 @@ def profile_features(
 
     With ``peak`` the profile ahead is the mean of the window maxima, else of the values.
     """
-    held = series.held(HELD_STEPS)
+    held = series.forward_filled(MAX_FILL_STEPS)
     now = scale.to(held[origins])
     back = origins[:, None] - np.arange(SHORT)[None, :]
     short = average(scale.to(np.where(back >= 0, held[np.maximum(back, 0)], np.nan)), axis=1)
@@ -109,7 +104,7 @@ class SeasonalLevel:
     """Learns the weights by ridge regression over all origins of the history."""
 
     seasons: int = 5
-    most_origins: int = 1500
+    max_origins: int = 1500
     name: str = "seasonal-level"
 
     def fit(self, series: Series, shape: SeriesShape) -> Fitted | ForecastUnavailable:
@@ -117,7 +112,7 @@ class SeasonalLevel:
         if short is not None:
             return short
         first = int(np.ceil(shape.season))
-        origins = np.unique(np.linspace(first, len(series) - 2, self.most_origins).astype(np.int64))
+        origins = np.unique(np.linspace(first, len(series) - 2, self.max_origins).astype(np.int64))
         scale = RootScale.of(series)
         point_knots, peak_knots = knots(shape.horizon), knots(shape.lead)
         weights = []

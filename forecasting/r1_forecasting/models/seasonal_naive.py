@@ -11,16 +11,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from r1_forecasting.protocol import (
-    Fitted,
-    FloatArray,
-    ForecastUnavailable,
-    IntArray,
-    SeriesShape,
-    too_short,
-)
+from r1_forecasting.arrays import FloatArray, IntArray
+from r1_forecasting.models.protocol import Fitted
 from r1_forecasting.series.series import Series
+from r1_forecasting.series.shape import SeriesShape, too_short
 from r1_forecasting.series.windows import largest, row_quantiles, seasonal
+from r1_forecasting.unavailable import ForecastUnavailable
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from r1_forecasting.protocol import BoolArray, FloatArray
+from r1_forecasting.arrays import BoolArray, FloatArray
 
 SmallInts = npt.NDArray[np.int16]
 """Columns and nodes count in hundreds at most, and a forecaster holds thousands of forests."""

@@ -7,7 +7,7 @@ from types import MappingProxyType
 
 from r1_common.foreign_json import InvalidJson, only, parse_json
 from r1_forecasting.published.publication import Publication, parse_publication
-from r1_forecasting.service.request import InvalidRequest
+from r1_forecasting.request import InvalidRequest
 
 Catalogue = Mapping[tuple[str, str], Publication]
 EMPTY: Catalogue = MappingProxyType({})

@@ -13,7 +13,7 @@ from typing import Any
 
 from r1_forecasting.published.catalogue import Catalogue
 from r1_forecasting.published.publication import INFERENCE_METRIC, InferenceName, Publication
-from r1_forecasting.published.value import PublishedValue
+from r1_forecasting.published.published_value import PublishedValue
 
 GROUP = "external.metrics.k8s.io"
 VERSION = "v1beta1"

@@ -17,13 +17,13 @@ import grpc
 import grpc.aio
 
 from r1_common.listen import EVERY_ADDRESS, host_port
-from r1_forecasting.protocol import ForecastUnavailable
 from r1_forecasting.published import keda_messages as messages
+from r1_forecasting.published.keda_trigger import KedaTrigger, parse_trigger
 from r1_forecasting.published.publication import INFERENCE_METRIC
+from r1_forecasting.published.published_value import PublishedValue
 from r1_forecasting.published.publisher import Publisher
-from r1_forecasting.published.trigger import Trigger, parse_trigger
-from r1_forecasting.published.value import PublishedValue
-from r1_forecasting.service.request import InvalidRequest
+from r1_forecasting.request import InvalidRequest
+from r1_forecasting.unavailable import ForecastUnavailable
 
 LOG = logging.getLogger(__name__)
 
@@ -78,7 +78,7 @@ class KedaScaler:
         )
         return messages.GetMetricsResponse(metricValues=[value])
 
-    async def _shown(self, trigger: Trigger, context: Any) -> PublishedValue:
+    async def _shown(self, trigger: KedaTrigger, context: Any) -> PublishedValue:
         shown = await self.publisher.value_of(trigger.wanted)
         if isinstance(shown, ForecastUnavailable):
             await _refuse(context, grpc.StatusCode.UNAVAILABLE, f"{shown.reason}: {shown.message}")
@@ -108,7 +108,7 @@ class KedaScaler:
         )
 
 
-async def _understood(ref: Any, context: Any) -> Trigger:
+async def _understood(ref: Any, context: Any) -> KedaTrigger:
     try:
         return parse_trigger(ref.namespace, ref.name, dict(ref.scalerMetadata))
     except InvalidRequest as error:
@@ -120,7 +120,7 @@ async def _refuse(context: Any, code: grpc.StatusCode, said: str) -> NoReturn:
     raise RuntimeError("gRPC's abort came back")
 
 
-def _spec(trigger: Trigger) -> Any:
+def _spec(trigger: KedaTrigger) -> Any:
     spec = messages.MetricSpec(
         metricName=INFERENCE_METRIC,
         targetSize=math.ceil(trigger.target),

@@ -11,8 +11,8 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from r1_forecasting.service.request import (
-    MOST_HISTORY_STEPS,
+from r1_forecasting.request import (
+    MAX_HISTORY_STEPS,
     ActivationRule,
     ForecastRequest,
     InvalidRequest,
@@ -24,8 +24,15 @@ INFERENCE_METRIC = "r1-forecast"
 """The metric under which forecasts of R1Inferences are found; no publication may take it."""
 SEASONS_OF_HISTORY = 14
 NAME = re.compile(r"[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?")
-ASKED = ("query", "stepSeconds", "seasonSeconds", "historySeconds", "leadSeconds", "weekly")
-FORECAST_FIELDS = frozenset({*ASKED, "quantilePercent", "activation"})
+REQUEST_FIELDS = (
+    "query",
+    "stepSeconds",
+    "seasonSeconds",
+    "historySeconds",
+    "leadSeconds",
+    "weekly",
+)
+FORECAST_FIELDS = frozenset({*REQUEST_FIELDS, "quantilePercent", "activation"})
 FIELDS = FORECAST_FIELDS | {"namespace", "name"}
 
 
@@ -38,7 +45,7 @@ class InferenceName:
     priority_class: str | None = None
 
     @property
-    def subject(self) -> str:
+    def series_name(self) -> str:
         """The name under which the operator asks."""
         return f"{self.namespace}/{self.name}"
 
@@ -53,7 +60,7 @@ class Publication:
     activation: ActivationRule
 
 
-def parse_publication(body: object, subject: str | None = None) -> Publication:
+def parse_publication(body: object, series_name: str | None = None) -> Publication:
     """Parse one entry of the published list; ``subject`` defaults to one of its name.
 
     Raises ``InvalidRequest``, whose message begins with the field and says what it needs.
@@ -66,29 +73,29 @@ def parse_publication(body: object, subject: str | None = None) -> Publication:
     namespace, name = _name(body, "namespace"), _name(body, "name")
     if name == INFERENCE_METRIC:
         raise InvalidRequest(f"name: {INFERENCE_METRIC} is kept for R1Inferences; take another")
-    request = parse_request(_question(body, subject or f"published/{namespace}/{name}"))
+    request = parse_request(_question(body, series_name or f"published/{namespace}/{name}"))
     return Publication(namespace, name, request, parse_activation(body))
 
 
-def _question(body: Mapping[str, object], subject: str) -> dict[str, object]:
+def _question(body: Mapping[str, object], series_name: str) -> dict[str, object]:
     """The body of ``POST /v1/forecast``, with the defaults of a day in minutes."""
     if "leadSeconds" not in body:
         raise InvalidRequest(
             "leadSeconds: is missing; give the seconds from asking for a replica until it serves"
         )
     asked: dict[str, object] = {"stepSeconds": 60, "seasonSeconds": 86_400}
-    asked |= {field: body[field] for field in ASKED if field in body}
+    asked |= {field: body[field] for field in REQUEST_FIELDS if field in body}
     if "historySeconds" not in asked:
         asked["historySeconds"] = _history(asked["stepSeconds"], asked["seasonSeconds"])
     level = _level(body)
-    return asked | {"subject": subject, "levels": [level], "decisionLevel": level}
+    return asked | {"series": series_name, "levels": [level], "decisionLevel": level}
 
 
 def _history(step: object, season: object) -> float:
     """Fourteen seasons, or as many steps as a request may have; what is no number is refused
     by the request's own check of that field."""
     if isinstance(step, int | float) and isinstance(season, int | float):
-        return min(SEASONS_OF_HISTORY * season, MOST_HISTORY_STEPS * step)
+        return min(SEASONS_OF_HISTORY * season, MAX_HISTORY_STEPS * step)
     return 1.0
 
 

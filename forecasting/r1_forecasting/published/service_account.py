@@ -17,7 +17,7 @@ from r1_forecasting.published.front_proxy import CONFIG_MAP, FrontProxy, parse_f
 MOUNTED = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 
 
-class Unreadable(Exception):
+class FrontProxyUnavailable(Exception):
     """The front proxy's trust cannot be read now; the message says why."""
 
 
@@ -34,7 +34,7 @@ class ServiceAccount:
         environment = os.environ if environment is None else environment
         host, port = (environment.get(f"KUBERNETES_SERVICE_{part}") for part in ("HOST", "PORT"))
         if not host or not port:
-            raise Unreadable(
+            raise FrontProxyUnavailable(
                 "KUBERNETES_SERVICE_HOST and _PORT are not set: external metrics are served from "
                 "a pod, or with both set to the API server's address"
             )
@@ -57,7 +57,7 @@ class ServiceAccount:
                 kind = answer.headers.get("Content-Type", "")
                 if answer.status != 200:
                     said = body[:200].decode(errors="replace")
-                    raise Unreadable(
+                    raise FrontProxyUnavailable(
                         f"the API server answered {answer.status} for {CONFIG_MAP}; the service "
                         "account needs the Role extension-apiserver-authentication-reader of "
                         f"kube-system: {said}"
@@ -65,7 +65,7 @@ class ServiceAccount:
             found = read_json(answer.status, kind, body)
         except (OSError, aiohttp.ClientError, TimeoutError, ValueError) as error:
             said = str(error) or type(error).__name__
-            raise Unreadable(f"{CONFIG_MAP} cannot be read: {said}") from error
+            raise FrontProxyUnavailable(f"{CONFIG_MAP} cannot be read: {said}") from error
         if not isinstance(found, dict):
-            raise Unreadable(f"{CONFIG_MAP} cannot be read: it came as {body[:50]!r}")
+            raise FrontProxyUnavailable(f"{CONFIG_MAP} cannot be read: it came as {body[:50]!r}")
         return parse_front_proxy(found)

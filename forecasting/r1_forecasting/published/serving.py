@@ -9,15 +9,18 @@ from collections.abc import AsyncIterator, Callable
 from aiohttp import web
 
 from r1_common.supervision import Supervisor
-from r1_forecasting.published.aggregated import ExternalMetricsApi
 from r1_forecasting.published.catalogue_file import CatalogueFile
-from r1_forecasting.published.publisher import Answers, Publisher
+from r1_forecasting.published.external_metrics_api import ExternalMetricsApi
+from r1_forecasting.published.publisher import ForecastSource, Publisher
 from r1_forecasting.published.service_account import ServiceAccount
 from r1_forecasting.published.tls_listener import TlsListener
 
 
 def start_listeners(
-    app: web.Application, answers: Answers, options: argparse.Namespace, supervisor: Supervisor
+    app: web.Application,
+    answers: ForecastSource,
+    options: argparse.Namespace,
+    supervisor: Supervisor,
 ) -> None:
     """Open what ``options`` ask for when ``app`` starts. Raises ``Unreadable`` outside a pod."""
     publisher = Publisher(answers)

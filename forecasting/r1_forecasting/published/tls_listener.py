@@ -18,7 +18,7 @@ from aiohttp import web
 
 from r1_common import listen
 from r1_forecasting.published.front_proxy import FrontProxy, InvalidFrontProxy
-from r1_forecasting.published.service_account import Unreadable
+from r1_forecasting.published.service_account import FrontProxyUnavailable
 
 LOG = logging.getLogger(__name__)
 
@@ -68,7 +68,7 @@ class TlsListener:
                 await self._open(runner, build_context(self.folder, trust))
                 self._material, self.trust = material, trust
             self._said = ""
-        except (Unreadable, InvalidFrontProxy, OSError) as error:
+        except (FrontProxyUnavailable, InvalidFrontProxy, OSError) as error:
             if str(error) != self._said:
                 state = "stays as it is" if self._sites else "stays closed"
                 LOG.warning("the port for external metrics %s: %s", state, error)
@@ -96,11 +96,15 @@ def build_context(folder: Path, trust: FrontProxy) -> ssl.SSLContext:
     try:
         context.load_cert_chain(folder / "tls.crt", folder / "tls.key")
     except OSError as error:
-        raise Unreadable(f"tls.crt and tls.key of {folder} cannot be used: {error}") from error
+        raise FrontProxyUnavailable(
+            f"tls.crt and tls.key of {folder} cannot be used: {error}"
+        ) from error
     try:
         context.load_verify_locations(cadata=trust.authorities)
     except OSError as error:
-        raise Unreadable(f"the front proxy's authorities cannot be used: {error}") from error
+        raise FrontProxyUnavailable(
+            f"the front proxy's authorities cannot be used: {error}"
+        ) from error
     # As in Go, an authority that is listed is trusted even where another one signed it.
     context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
     context.verify_mode = ssl.CERT_REQUIRED

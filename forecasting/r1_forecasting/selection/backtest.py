@@ -17,23 +17,19 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
+from r1_forecasting.arrays import FloatArray, IntArray
 from r1_forecasting.calibration import conformal
 from r1_forecasting.calibration.root_scale import RootScale
-from r1_forecasting.models.last_value import HELD_STEPS
-from r1_forecasting.protocol import (
-    Fitted,
-    FloatArray,
-    Forecaster,
-    ForecastUnavailable,
-    IntArray,
-    SeriesShape,
-)
+from r1_forecasting.models.last_value import MAX_FILL_STEPS
+from r1_forecasting.models.protocol import Fitted, Forecaster
 from r1_forecasting.selection.ensemble import calibrate, window_offset
 from r1_forecasting.selection.gate import Gate, decide
 from r1_forecasting.selection.mixture import MIXTURE, mix
 from r1_forecasting.selection.sampling_strides import stride_from
 from r1_forecasting.series.series import Series
+from r1_forecasting.series.shape import SeriesShape
 from r1_forecasting.series.windows import future_peak
+from r1_forecasting.unavailable import ForecastUnavailable
 
 CEILING = 2.0
 """No calibrated quantile exceeds this many times the highest demand seen so far."""
@@ -60,7 +56,7 @@ class ModelScorecard:
     """By model, the correction (levels,) that holds now."""
     coverage: Mapping[str, Mapping[float, float]]
     """By model and level, the share of scored peaks at or below it; NaN without any."""
-    to_gain: float
+    potential_saving: float
     """Decision cost of the last value as a share of the peaks it met: what a perfect model would
     save. 0 where the last value made no error or nothing was scored."""
 
@@ -75,35 +71,35 @@ class BacktestResult:
     scale: RootScale
     origins: IntArray
     actual: FloatArray
-    tracks: Mapping[str, ModelBacktest]
+    models: Mapping[str, ModelBacktest]
     failures: Mapping[str, ForecastUnavailable] = field(default_factory=dict)
     weights: Mapping[str, float] = field(default_factory=dict)
     """Of the mixture's members, as they stand now."""
 
     def costs(self) -> dict[str, FloatArray]:
         """Decision cost (origins,) of each model."""
-        return {name: track.cost for name, track in self.tracks.items()}
+        return {name: model_backtest.cost for name, model_backtest in self.models.items()}
 
     def coverage(self, name: str) -> dict[float, float]:
         """Share of scored peaks at or below each issued quantile; NaN without any."""
-        issued = self.tracks[name].issued
+        issued = self.models[name].issued
         known = ~np.isnan(self.actual) & ~np.isnan(issued).any(axis=1)
         if not known.any():
             return dict.fromkeys(self.levels, float("nan"))
-        held = self.actual[known, None] <= issued[known] + 1e-12
-        return dict(zip(self.levels, held.mean(axis=0).tolist(), strict=True))
+        covered = self.actual[known, None] <= issued[known] + 1e-12
+        return dict(zip(self.levels, covered.mean(axis=0).tolist(), strict=True))
 
-    def standing(self) -> ModelScorecard:
+    def scorecard(self) -> ModelScorecard:
         """What holds now, without the record that led to it."""
-        base = self.tracks["last-value"].cost
+        base = self.models["last-value"].cost
         known = ~np.isnan(base)
         met = float(self.actual[known].sum())
         return ModelScorecard(
             self.levels,
             self.shape,
             self.scale,
-            {name: track.offsets.copy() for name, track in self.tracks.items()},
-            {name: self.coverage(name) for name in self.tracks},
+            {name: model_backtest.offsets.copy() for name, model_backtest in self.models.items()},
+            {name: self.coverage(name) for name in self.models},
             float(base[known].sum()) / met if met > 0 else 0.0,
         )
 
@@ -113,7 +109,7 @@ class BacktestResult:
         The gate is asked again at every ``every``-th origin, on outcomes known by then.
         1.0 where nothing was scored.
         """
-        base = self.tracks["last-value"].cost
+        base = self.models["last-value"].cost
         known_until = np.searchsorted(self.origins, self.origins - self.shape.lead, side="right")
         total = reference = 0.0
         gate: Gate | None = None
@@ -123,7 +119,7 @@ class BacktestResult:
             if gate is None or i % every == 0:
                 past = {name: cost[: known_until[i]] for name, cost in self.costs().items()}
                 gate = decide(past, incumbent=gate.model if gate else None)
-            spent = self.tracks[gate.model].cost[i]
+            spent = self.models[gate.model].cost[i]
             total += base[i] if np.isnan(spent) else spent
             reference += base[i]
         return total / reference if reference > 0 else 1.0
@@ -143,7 +139,7 @@ def score(
     levels: Sequence[float],
     *,
     decision_level: float,
-    most_origins: int = 600,
+    max_origins: int = 600,
 ) -> BacktestResult:
     """Score fitted models (the last value must be among them) on their out-of-sample origins.
 
@@ -152,36 +148,38 @@ def score(
     ordered = tuple(levels)
     if list(ordered) != sorted(set(ordered)) or decision_level not in ordered:
         raise ValueError("levels need to ascend and to hold the decision level")
-    origins = choose_origins(len(series), shape.season, most_origins)
+    origins = choose_origins(len(series), shape.season, max_origins)
     actual = future_peak(series.values, origins, shape.lead)
-    now = series.held(HELD_STEPS)[origins]
+    now = series.forward_filled(MAX_FILL_STEPS)[origins]
     scale = RootScale.of(series.head(int(origins[0]) + 1))
     highest = np.fmax.accumulate(series.values)[origins]
-    raws: dict[str, FloatArray] = {}
+    raw_quantiles: dict[str, FloatArray] = {}
     for name, model in fitted.items():
-        raws[name] = model.peak(series, origins, shape.lead, ordered)
-        raws[name][origins <= series.index(model.trained_until)] = np.nan
+        raw_quantiles[name] = model.peak(series, origins, shape.lead, ordered)
+        raw_quantiles[name][origins <= series.index(model.trained_until)] = np.nan
     weights: Mapping[str, float] = {}
-    if len(raws) > 1:
-        raws[MIXTURE], weights = mix(raws, actual, origins, shape.lead, shape.season, ordered)
-    tracks = {}
-    for name, raw in raws.items():
+    if len(raw_quantiles) > 1:
+        raw_quantiles[MIXTURE], weights = mix(
+            raw_quantiles, actual, origins, shape.lead, shape.season, ordered
+        )
+    models = {}
+    for name, raw in raw_quantiles.items():
         offsets = calibrate(
             raw, actual, origins, shape.lead, season=shape.season, levels=ordered, scale=scale
         )
         issued = conformal.corrected(raw, offsets, scale, CEILING * highest[:, None])
-        kept = np.fmax(issued[:, ordered.index(decision_level)], now)
-        kept[np.isnan(issued).any(axis=1)] = np.nan
-        cost = decision_cost(kept, actual, decision_level)
-        tracks[name] = ModelBacktest(raw, issued, cost, offsets[-1])
+        capacity = np.fmax(issued[:, ordered.index(decision_level)], now)
+        capacity[np.isnan(issued).any(axis=1)] = np.nan
+        cost = decision_cost(capacity, actual, decision_level)
+        models[name] = ModelBacktest(raw, issued, cost, offsets[-1])
     return BacktestResult(
-        ordered, decision_level, shape, scale, origins, actual, tracks, {}, weights
+        ordered, decision_level, shape, scale, origins, actual, models, {}, weights
     )
 
 
-def decision_cost(kept: FloatArray, actual: FloatArray, level: float) -> FloatArray:
+def decision_cost(capacity: FloatArray, actual: FloatArray, level: float) -> FloatArray:
     """Pinball cost of having kept capacity for ``kept`` when the peak was ``actual``."""
-    short = actual - kept
+    short = actual - capacity
     return np.maximum(level * short, (level - 1.0) * short)
 
 
@@ -193,7 +191,7 @@ def run(
     levels: Sequence[float] = (0.5, 0.9, 0.95),
     decision_level: float = 0.9,
     train_share: float = 0.7,
-    most_origins: int = 600,
+    max_origins: int = 600,
 ) -> BacktestResult:
     """Fit every forecaster on the first ``train_share`` of the series and score the rest.
 
@@ -210,25 +208,27 @@ def run(
             failures[forecaster.name] = outcome
         else:
             fitted[forecaster.name] = outcome
-    board = score(
-        series, fitted, shape, levels, decision_level=decision_level, most_origins=most_origins
+    result = score(
+        series, fitted, shape, levels, decision_level=decision_level, max_origins=max_origins
     )
-    return replace(board, failures=failures)
+    return replace(result, failures=failures)
 
 
 def point_offsets(
     series: Series,
     model: Fitted,
-    board: BacktestResult,
+    backtest: BacktestResult,
     horizons: IntArray,
 ) -> FloatArray:
     """Corrections (horizons, levels) for the values themselves, from the same origins."""
-    raw = model.predict(series, board.origins, horizons, board.levels)
-    raw[board.origins <= series.index(model.trained_until)] = np.nan
-    result = np.full((len(horizons), len(board.levels)), np.nan)
+    raw = model.predict(series, backtest.origins, horizons, backtest.levels)
+    raw[backtest.origins <= series.index(model.trained_until)] = np.nan
+    offsets = np.full((len(horizons), len(backtest.levels)), np.nan)
     for i, h in enumerate(horizons.tolist()):
-        at = board.origins + h
+        at = backtest.origins + h
         actual = np.where(at < len(series), series.values[np.minimum(at, len(series) - 1)], np.nan)
-        errors = conformal.scores(raw[:, i], actual, board.scale)
-        result[i] = window_offset(errors, board.origins, h, board.shape.season, board.levels)
-    return result
+        errors = conformal.scores(raw[:, i], actual, backtest.scale)
+        offsets[i] = window_offset(
+            errors, backtest.origins, h, backtest.shape.season, backtest.levels
+        )
+    return offsets

@@ -6,10 +6,10 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from r1_forecasting.arrays import FloatArray, IntArray
 from r1_forecasting.calibration.adaptive import adaptive_offsets, read_window, rebound
 from r1_forecasting.calibration.conformal import FEWEST, corrected, scores
 from r1_forecasting.calibration.root_scale import RootScale
-from r1_forecasting.protocol import FloatArray, IntArray
 from r1_forecasting.selection.mixture import MIXTURE, mix
 from r1_forecasting.selection.sampling_strides import stride_near
 

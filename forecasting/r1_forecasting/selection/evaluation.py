@@ -6,14 +6,14 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from r1_forecasting.forecast import PointCalibration, calibrate_points
-from r1_forecasting.protocol import Fitted
+from r1_forecasting.models.protocol import Fitted
+from r1_forecasting.models.registry import fit_quick
+from r1_forecasting.request import ForecastRequest
 from r1_forecasting.selection.backtest import ModelScorecard, score
 from r1_forecasting.selection.gate import LAST_VALUE, Gate, decide
 from r1_forecasting.selection.mixture import MIXTURE, mixture_of
-from r1_forecasting.selection.selection import fit_quick
+from r1_forecasting.selection.point_calibration import PointCalibration, calibrate_points
 from r1_forecasting.series.series import Series
-from r1_forecasting.service.request import ForecastRequest
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -22,7 +22,7 @@ class Evaluation:
 
     request: ForecastRequest
     fitted: Mapping[str, Fitted]
-    standing: ModelScorecard
+    scorecard: ModelScorecard
     gate: Gate
     points: Mapping[str, PointCalibration]
     until: float
@@ -53,12 +53,12 @@ def evaluate(
     started = time.monotonic()
     shape = request.shape
     fitted: dict[str, Fitted] = {**fit_quick(series, shape), **learned}
-    board = score(series, fitted, shape, request.levels, decision_level=request.decision_level)
-    if board.weights:
-        fitted[MIXTURE] = mixture_of(fitted, board.weights)
-    gate = decide(board.costs(), incumbent=incumbent)
+    result = score(series, fitted, shape, request.levels, decision_level=request.decision_level)
+    if result.weights:
+        fitted[MIXTURE] = mixture_of(fitted, result.weights)
+    gate = decide(result.costs(), incumbent=incumbent)
     points = {
-        name: calibrate_points(series, fitted[name], board) for name in {gate.model, LAST_VALUE}
+        name: calibrate_points(series, fitted[name], result) for name in {gate.model, LAST_VALUE}
     }
     seconds = time.monotonic() - started
-    return Evaluation(request, fitted, board.standing(), gate, points, series.end, seconds)
+    return Evaluation(request, fitted, result.scorecard(), gate, points, series.end, seconds)

@@ -17,13 +17,13 @@ from enum import StrEnum
 
 import numpy as np
 
-from r1_forecasting.protocol import FloatArray
+from r1_forecasting.arrays import FloatArray
 
 LAST_VALUE = "last-value"
 SEASONAL_NAIVE = "seasonal-naive"
 MARGIN = 0.02
 STAY = 0.03
-FEWEST_OUTCOMES = 30
+MIN_OUTCOMES = 30
 STRETCHES = 10
 DOUBT = 0.75
 
@@ -33,11 +33,11 @@ class GateReason(StrEnum):
 
     BEATS_BASELINES = "BeatsBaselines"
     BEATS_LAST_VALUE = "BeatsLastValue"
-    NOTHING_BEATS_LAST_VALUE = "NothingBeatsLastValue"
+    NO_MODEL_BEATS_LAST_VALUE = "NoModelBeatsLastValue"
     TOO_FEW_OUTCOMES = "TooFewOutcomes"
-    NOTHING_TO_GAIN = "NothingToGain"
+    CONSTANT_DEMAND = "ConstantDemand"
     COVERAGE_LOST = "CoverageLost"
-    MODEL_SILENT = "ModelSilent"
+    MODEL_UNAVAILABLE = "ModelUnavailable"
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +47,7 @@ class Gate:
     ``scores`` are decision costs relative to the last value's on the same origins.
     """
 
-    acts: bool
+    open: bool
     model: str
     reason: GateReason
     message: str
@@ -60,7 +60,7 @@ def relative_cost(cost: FloatArray, base: FloatArray) -> float:
     1.0 when neither cost anything; infinite when only the base cost nothing.
     """
     both = ~np.isnan(cost) & ~np.isnan(base)
-    if int(both.sum()) < FEWEST_OUTCOMES:
+    if int(both.sum()) < MIN_OUTCOMES:
         return float("nan")
     mine, theirs = float(cost[both].sum()), float(base[both].sum())
     if theirs <= 0:
@@ -93,14 +93,14 @@ def decide(costs: Mapping[str, FloatArray], *, incumbent: str | None = None) -> 
             False,
             LAST_VALUE,
             GateReason.TOO_FEW_OUTCOMES,
-            f"{known} forecasts scored so far, {FEWEST_OUTCOMES} are needed to judge a model",
+            f"{known} forecasts scored so far, {MIN_OUTCOMES} are needed to judge a model",
             scored,
         )
     if float(np.nansum(base)) <= 0:
         return Gate(
             False,
             LAST_VALUE,
-            GateReason.NOTHING_TO_GAIN,
+            GateReason.CONSTANT_DEMAND,
             "the last value has made no error: there is nothing to gain from a model",
             scored,
         )
@@ -116,7 +116,7 @@ def decide(costs: Mapping[str, FloatArray], *, incumbent: str | None = None) -> 
         return Gate(
             False,
             LAST_VALUE,
-            GateReason.NOTHING_BEATS_LAST_VALUE,
+            GateReason.NO_MODEL_BEATS_LAST_VALUE,
             f"no model's decisions are clearly cheaper than the last value's: {said}",
             scored,
         )

@@ -20,7 +20,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from r1_forecasting.protocol import BoolArray, Fitted, FloatArray, IntArray
+from r1_forecasting.arrays import BoolArray, FloatArray, IntArray
+from r1_forecasting.models.protocol import Fitted
 from r1_forecasting.selection.gate import LAST_VALUE
 from r1_forecasting.series.series import Series
 

@@ -13,21 +13,23 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from r1_forecasting.arrays import BoolArray, FloatArray, IntArray
 from r1_forecasting.calibration.root_scale import RootScale
 from r1_forecasting.models.damped_trend import DampedTrend
 from r1_forecasting.models.gbdt import Gbdt
-from r1_forecasting.models.hour_echo import HourEcho
-from r1_forecasting.models.last_value import HELD_STEPS
+from r1_forecasting.models.last_value import MAX_FILL_STEPS
 from r1_forecasting.models.lstm import Lstm
+from r1_forecasting.models.minute_of_hour import MinuteOfHour
+from r1_forecasting.models.protocol import Forecaster
 from r1_forecasting.models.seasonal_level import SeasonalLevel
 from r1_forecasting.models.seasonal_naive import SeasonalNaive
-from r1_forecasting.protocol import BoolArray, FloatArray, Forecaster, IntArray, SeriesShape
+from r1_forecasting.models.target import Target
 from r1_forecasting.selection.backtest import CEILING, decision_cost
 from r1_forecasting.selection.ensemble import issue_all
 from r1_forecasting.selection.gate import LAST_VALUE, Gate, decide
 from r1_forecasting.selection.rolling import refits, rolling_quantiles
 from r1_forecasting.series.series import Series
-from r1_forecasting.series.target import Target
+from r1_forecasting.series.shape import SeriesShape
 
 WARM_SEASONS = 4.0
 """Seasons before the tested window over which corrections and gate are warmed up."""
@@ -42,13 +44,13 @@ class Replay:
 
     origins: IntArray  # (n,) every position from test_from to the last
     peaks: FloatArray  # (n, levels) quantiles of the maximum over the lead; NaN: unavailable
-    acts: BoolArray  # (n,) whether the gate let the forecast act
+    gate_open: BoolArray  # (n,) whether the gate let the forecast act
 
 
 def default_models(shape: SeriesShape) -> tuple[Forecaster, ...]:
     """The models that a replay uses where none are named: all but Prophet, which is slow."""
     peak = (Target(shape.lead, peak=True),)
-    return (SeasonalNaive(), DampedTrend(), SeasonalLevel(), HourEcho(), Gbdt(peak), Lstm())
+    return (SeasonalNaive(), DampedTrend(), SeasonalLevel(), MinuteOfHour(), Gbdt(peak), Lstm())
 
 
 def replay_peaks(
@@ -78,7 +80,7 @@ def replay_peaks(
     fits = refits(len(series), shape.season, warm_from=warm_from, test_from=test_from)
     raw = rolling_quantiles(series, chosen, shape, (target,), origins, ordered, fits)[target]
     actual = target.outcome(series, origins)
-    now = series.held(HELD_STEPS)[origins]
+    now = series.forward_filled(MAX_FILL_STEPS)[origins]
     issued = issue_all(
         raw,
         actual,
@@ -94,9 +96,9 @@ def replay_peaks(
         kept = np.fmax(said[:, ordered.index(decision_level)], now)
         kept[np.isnan(said).any(axis=1)] = np.nan
         costs[name] = decision_cost(kept, actual, decision_level)
-    peaks, acts = _gated(issued, costs, origins, shape)
+    peaks, gate_open = _gated(issued, costs, origins, shape)
     tested = origins >= test_from
-    return Replay(origins[tested], peaks[tested], acts[tested])
+    return Replay(origins[tested], peaks[tested], gate_open[tested])
 
 
 def _gated(
@@ -110,7 +112,7 @@ def _gated(
     every = max(1, round(shape.season / DECISIONS_PER_SEASON))
     judged = round(JUDGED_SEASONS * shape.season)
     peaks = issued[LAST_VALUE].copy()
-    acts = np.zeros(len(origins), dtype=np.bool_)
+    gate_open = np.zeros(len(origins), dtype=np.bool_)
     gate: Gate | None = None
     for first in range(0, len(origins), every):
         until = int(known_until[first])
@@ -120,5 +122,5 @@ def _gated(
         said = issued[gate.model][rows]
         speaks = ~np.isnan(said).any(axis=1)
         peaks[rows][speaks] = said[speaks]
-        acts[rows] = gate.acts & speaks
-    return peaks, acts
+        gate_open[rows] = gate.open & speaks
+    return peaks, gate_open

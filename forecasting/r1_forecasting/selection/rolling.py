@@ -6,18 +6,14 @@ from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
+from r1_forecasting.arrays import FloatArray, IntArray
 from r1_forecasting.models.last_value import LastValue
-from r1_forecasting.protocol import (
-    Fitted,
-    FloatArray,
-    Forecaster,
-    ForecastUnavailable,
-    IntArray,
-    SeriesShape,
-)
+from r1_forecasting.models.protocol import Fitted, Forecaster
+from r1_forecasting.models.target import Target
 from r1_forecasting.selection.gate import LAST_VALUE
 from r1_forecasting.series.series import Series
-from r1_forecasting.series.target import Target
+from r1_forecasting.series.shape import SeriesShape
+from r1_forecasting.unavailable import ForecastUnavailable
 
 REFIT_SEASONS = 3.0
 
@@ -63,5 +59,5 @@ def rolling_quantiles(
         for target in targets:
             for name, fit in fitted:
                 rows = said[target].setdefault(name, np.full((len(origins), len(levels)), np.nan))
-                rows[block] = target.drawn(fit, series, origins[block], levels)
+                rows[block] = target.quantiles(fit, series, origins[block], levels)
     return said

@@ -20,10 +20,10 @@ from r1_common.foreign_json import only
 from r1_common.prometheus.client_config import PrometheusConfig
 from r1_common.prometheus.response import FailureKind, PrometheusError, QueryResult
 from r1_common.prometheus.selectors import add_matchers
-from r1_forecasting.protocol import ForecastUnavailable, UnavailableReason
 from r1_forecasting.series.prometheus_session import PrometheusSession
 from r1_forecasting.series.series import Series, from_samples
 from r1_forecasting.series.series_clock import SeriesClock
+from r1_forecasting.unavailable import ForecastUnavailable, UnavailableReason
 
 CHUNK_POINTS = 10_000
 

@@ -13,7 +13,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from r1_forecasting.protocol import FloatArray, ForecastUnavailable, UnavailableReason
+from r1_forecasting.arrays import FloatArray
+from r1_forecasting.unavailable import ForecastUnavailable, UnavailableReason
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -68,7 +69,7 @@ class Series:
         first = max(len(self.values) - length, 0)
         return Series(self.time(first), self.step, self.values[first:])
 
-    def held(self, limit: int) -> FloatArray:
+    def forward_filled(self, limit: int) -> FloatArray:
         """Values with every gap of up to ``limit`` steps filled by the observation before it."""
         position = np.arange(len(self.values))
         seen = np.where(np.isnan(self.values), -1, position)

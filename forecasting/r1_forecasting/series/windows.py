@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from r1_forecasting.protocol import FloatArray, IntArray
+from r1_forecasting.arrays import FloatArray, IntArray
 
 
 def future(values: FloatArray, origins: IntArray, steps: int) -> FloatArray:

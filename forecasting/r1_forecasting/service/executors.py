@@ -14,8 +14,8 @@ from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import ParamSpec, TypeVar
 
-NEWCOMERS = 4
-READERS = 8
+MAX_FIRST_FORECASTS = 4
+READ_THREADS = 8
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -25,17 +25,19 @@ T = TypeVar("T")
 class Executors:
     """Shared by all subjects of a service."""
 
-    newcomers: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(NEWCOMERS))
-    _reading: Executor = field(default_factory=lambda: ThreadPoolExecutor(READERS, "read"))
-    _behind: Executor = field(default_factory=lambda: ThreadPoolExecutor(1, "behind"))
+    first_forecasts: asyncio.Semaphore = field(
+        default_factory=lambda: asyncio.Semaphore(MAX_FIRST_FORECASTS)
+    )
+    _reading: Executor = field(default_factory=lambda: ThreadPoolExecutor(READ_THREADS, "read"))
+    _background: Executor = field(default_factory=lambda: ThreadPoolExecutor(1, "behind"))
 
     async def read(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Run what an answer waits for: a read, or a newcomer's first backtest."""
         return await _run(self._reading, work, *args, **kwargs)
 
-    async def behind(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    async def background(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Run what no answer waits for, after what came before."""
-        return await _run(self._behind, work, *args, **kwargs)
+        return await _run(self._background, work, *args, **kwargs)
 
 
 async def _run(executor: Executor, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:

@@ -7,8 +7,8 @@ import math
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.process_collector import ProcessCollector
 
-from r1_forecasting.selection.training import FitOutcome
 from r1_forecasting.service.series_forecaster import SeriesForecaster
+from r1_forecasting.training.fit import FitOutcome
 
 
 class ForecastMetrics:
@@ -17,14 +17,14 @@ class ForecastMetrics:
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
         ProcessCollector(registry=self.registry)
-        self.answers = Counter(
-            "r1_forecast_answers",
+        self.responses = Counter(
+            "r1_forecast_responses",
             "Answers by state and reason",
             ["state", "reason"],
             registry=self.registry,
         )
-        self.answer_seconds = Histogram(
-            "r1_forecast_answer_seconds",
+        self.response_seconds = Histogram(
+            "r1_forecast_response_seconds",
             "Time to answer",
             buckets=(0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1, 2, 5),
             registry=self.registry,
@@ -39,37 +39,37 @@ class ForecastMetrics:
         self.coverage = Gauge(
             "r1_forecast_coverage",
             "Share of announced peaks over the lead that stayed at or below their quantile",
-            ["subject", "level"],
+            ["series", "level"],
             registry=self.registry,
         )
-        self.gate_acts = Gauge(
-            "r1_forecast_gate_acts",
+        self.gate_open = Gauge(
+            "r1_forecast_gate_open",
             "1 while a model may act, 0 while scaling is left to real time",
-            ["subject"],
+            ["series"],
             registry=self.registry,
         )
         self.decision_cost = Gauge(
             "r1_forecast_decision_cost",
             "Backtested decision cost relative to the last value's",
-            ["subject", "model"],
+            ["series", "model"],
             registry=self.registry,
         )
         self.observed = Gauge(
             "r1_forecast_observed",
             "Newest observation, in the unit of the subject's query",
-            ["subject"],
+            ["series"],
             registry=self.registry,
         )
         self.peak = Gauge(
             "r1_forecast_peak",
             "Quantile of the highest demand over the lead, in the unit of the subject's query",
-            ["subject", "level"],
+            ["series", "level"],
             registry=self.registry,
         )
         self.decision_peak = Gauge(
             "r1_forecast_decision_peak",
             "The peak over the lead at the level that decisions are scored at, named by the label",
-            ["subject", "level"],
+            ["series", "level"],
             registry=self.registry,
         )
         self.fit_cpu = Counter(
@@ -78,11 +78,9 @@ class ForecastMetrics:
             ["model"],
             registry=self.registry,
         )
-        self.subjects = Gauge(
-            "r1_forecast_series", "Subjects that are kept", registry=self.registry
-        )
-        self.waiting = Gauge(
-            "r1_forecast_training_waiting",
+        self.series = Gauge("r1_forecast_series", "Subjects that are kept", registry=self.registry)
+        self.queue_length = Gauge(
+            "r1_forecast_training_queue_length",
             "Subjects whose models are due to be trained",
             registry=self.registry,
         )
@@ -106,7 +104,7 @@ class ForecastMetrics:
         )
         self._shown: dict[str, set[tuple[Gauge, tuple[str, ...]]]] = {}
 
-    def show(self, name: str, subject: SeriesForecaster) -> None:
+    def update(self, name: str, forecaster: SeriesForecaster) -> None:
         """Bring the gauges of a subject up to date after an answer."""
         shown: set[tuple[Gauge, tuple[str, ...]]] = set()
 
@@ -115,21 +113,21 @@ class ForecastMetrics:
                 gauge.labels(*labels).set(value)
                 shown.add((gauge, labels))
 
-        made = subject.forecast
-        put(self.gate_acts, (name,), float(made is not None and made.gate.acts))
-        if made is not None:
-            for model, cost in made.gate.scores.items():
+        issued = forecaster.forecast
+        put(self.gate_open, (name,), float(issued is not None and issued.gate.open))
+        if issued is not None:
+            for model, cost in issued.gate.scores.items():
                 put(self.decision_cost, (name, model), cost)
-            put(self.observed, (name,), made.last_observed)
-            for level, peak in zip(made.levels, made.peak_over_lead, strict=True):
+            put(self.observed, (name,), issued.last_observed)
+            for level, peak in zip(issued.levels, issued.peak_over_lead, strict=True):
                 put(self.peak, (name, f"{level:g}"), peak)
-                share, _ = subject.ledger.live(level)
+                share, _ = forecaster.coverage_tracker.live(level)
                 if share is not None:
                     put(self.coverage, (name, f"{level:g}"), share)
-                judged = subject.judgement
-                if judged is not None and level == judged.request.decision_level:
+                evaluation = forecaster.evaluation
+                if evaluation is not None and level == evaluation.request.decision_level:
                     put(self.decision_peak, (name, f"{level:g}"), peak)
-        self._remove(self._shown.get(name, set()) - shown)
+        self._remove_gauges(self._shown.get(name, set()) - shown)
         self._shown[name] = shown
 
     def fitted(self, outcome: FitOutcome) -> None:
@@ -137,10 +135,10 @@ class ForecastMetrics:
         self.fit_seconds.labels(outcome.model).observe(outcome.seconds)
         self.fit_cpu.labels(outcome.model).inc(outcome.cpu_seconds)
 
-    def forget(self, name: str) -> None:
-        self._remove(self._shown.pop(name, set()))
+    def remove(self, name: str) -> None:
+        self._remove_gauges(self._shown.pop(name, set()))
 
     @staticmethod
-    def _remove(gone: set[tuple[Gauge, tuple[str, ...]]]) -> None:
-        for gauge, labels in gone:
+    def _remove_gauges(removed: set[tuple[Gauge, tuple[str, ...]]]) -> None:
+        for gauge, labels in removed:
             gauge.remove(*labels)

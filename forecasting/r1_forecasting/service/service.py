@@ -20,21 +20,22 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from r1_common.foreign_json import InvalidJson, parse_json
 from r1_common.supervision import Supervisor
-from r1_forecasting.selection.model_store import ModelFolder, Source
-from r1_forecasting.selection.training import FitOutcome, Trainer
-from r1_forecasting.selection.training_queue import Order
+from r1_forecasting.request import ForecastRequest, InvalidRequest, parse_request
 from r1_forecasting.series.prometheus_history import DemandHistory
 from r1_forecasting.service.executors import Executors
 from r1_forecasting.service.metrics import ForecastMetrics
-from r1_forecasting.service.request import ForecastRequest, InvalidRequest, parse_request
 from r1_forecasting.service.series_forecaster import SeriesForecaster
+from r1_forecasting.training.fit import FitOutcome
+from r1_forecasting.training.model_store import ModelStore, Source
+from r1_forecasting.training.trainer import Trainer
+from r1_forecasting.training.training_queue import TrainingOrder
 
 LOG = logging.getLogger(__name__)
 
-Ask = Callable[[ForecastRequest, float], Awaitable[dict[str, Any]]]
+ForecastHandler = Callable[[ForecastRequest, float], Awaitable[dict[str, Any]]]
 """A question and the patience (s) with it, and the answer of ``POST /v1/forecast``."""
 
-SILENT_SECONDS, SILENT_STEPS = 600.0, 5
+OPERATOR_TIMEOUT_SECONDS, OPERATOR_TIMEOUT_STEPS = 600.0, 5
 """After the longer of the two an operator that asks no more has given up the subject."""
 
 
@@ -45,28 +46,30 @@ class ForecastService:
 
     history: DemandHistory
     trainer: Trainer
-    patience: float = 1.5
-    most_subjects: int = 2000
+    timeout_seconds: float = 1.5
+    max_series: int = 2000
     idle_seconds: float = 86_400.0
-    kept: ModelFolder = field(default_factory=lambda: ModelFolder(None))
-    lanes: Executors = field(default_factory=Executors)
+    model_store: ModelStore = field(default_factory=lambda: ModelStore(None))
+    executors: Executors = field(default_factory=Executors)
     clock: Callable[[], float] = time.monotonic
     series_clock: Callable[[], float] = time.time
     """the time by which the history's samples are dated (`SeriesClock`)"""
     metrics: ForecastMetrics = field(default_factory=ForecastMetrics)
-    subjects: OrderedDict[str, SeriesForecaster] = field(default_factory=OrderedDict)
+    forecasters: OrderedDict[str, SeriesForecaster] = field(default_factory=OrderedDict)
     supervisor: Supervisor = field(default_factory=Supervisor)
     """of the background tasks beside training"""
-    _enlisted: dict[str, object] = field(default_factory=dict)
-    _asked_at: dict[str, float] = field(default_factory=dict)
-    _standing: dict[str, tuple[ForecastRequest, float]] = field(default_factory=dict)
+    _enqueued: dict[str, object] = field(default_factory=dict)
+    _requested_at: dict[str, float] = field(default_factory=dict)
+    _operator_requests: dict[str, tuple[ForecastRequest, float]] = field(default_factory=dict)
 
-    def application(self, ask: Ask | None = None) -> web.Application:
+    def application(self, handler: ForecastHandler | None = None) -> web.Application:
         """The HTTP face; ``ask`` answers the operator, ``self.ask`` unless others have a part."""
         app = web.Application(client_max_size=256 * 1024)
         app.add_routes(
             [
-                web.post("/v1/forecast", partial(self.forecast, ask or self.ask)),
+                web.post(
+                    "/v1/forecast", partial(self.post_forecast, handler or self.operator_forecast)
+                ),
                 web.get("/healthz", self.healthy),
                 web.get("/readyz", self.healthy),
                 web.get("/metrics", self.show_metrics),
@@ -75,50 +78,56 @@ class ForecastService:
         app.cleanup_ctx.append(self._training)
         return app
 
-    async def forecast(self, ask: Ask, http: web.Request) -> web.Response:
+    async def post_forecast(self, handler: ForecastHandler, http: web.Request) -> web.Response:
         try:
             request = parse_request(await http.json(loads=parse_json))
         except (InvalidJson, UnicodeDecodeError) as error:
             return _refused(f"the body cannot be read: {error}")
         except InvalidRequest as error:
             return _refused(str(error))
-        return web.json_response(await ask(request, self.patience))
+        return web.json_response(await handler(request, self.timeout_seconds))
 
-    async def ask(self, request: ForecastRequest, patience: float) -> dict[str, Any]:
+    async def operator_forecast(
+        self, request: ForecastRequest, timeout_seconds: float
+    ) -> dict[str, Any]:
         """Answer the operator: what it asks stands until it has been silent for a while."""
-        self._standing[request.subject] = (request, self.clock())
-        return await self.answer(request, patience)
+        self._operator_requests[request.series_name] = (request, self.clock())
+        return await self.forecast(request, timeout_seconds)
 
-    async def answer(self, request: ForecastRequest, patience: float) -> dict[str, Any]:
+    async def forecast(self, request: ForecastRequest, timeout_seconds: float) -> dict[str, Any]:
         """The answer within about ``patience`` seconds; enlists what can be trained on."""
         started = time.perf_counter()
-        subject = self._subject(request.subject)
-        body = await subject.answer(request, patience)
+        forecaster = self._forecaster(request.series_name)
+        body = await forecaster.respond(request, timeout_seconds)
         # One that was forgotten while it answered leaves neither an order nor a gauge behind.
-        if self.subjects.get(request.subject) is subject:
-            if subject.series is not None and body["state"] == "Ready":
-                self._enlist(request.subject, subject, (request.source, subject.pasts))
-            self.metrics.show(request.subject, subject)
-        self.metrics.answers.labels(body["state"], body["reason"]).inc()
-        self.metrics.answer_seconds.observe(time.perf_counter() - started)
+        if self.forecasters.get(request.series_name) is forecaster:
+            if forecaster.series is not None and body["state"] == "Ready":
+                self._enqueue(
+                    request.series_name, forecaster, (request.source, forecaster.backfills)
+                )
+            self.metrics.update(request.series_name, forecaster)
+        self.metrics.responses.labels(body["state"], body["reason"]).inc()
+        self.metrics.response_seconds.observe(time.perf_counter() - started)
         if body["state"] != "Ready":
             return body
         # An answer stands for a step. Its reader's clock is another one, so its age goes along.
-        return body | {"ageSeconds": max(0.0, subject.clock() - body["issuedAt"])}
+        return body | {"ageSeconds": max(0.0, forecaster.clock() - body["issuedAt"])}
 
-    async def standing_request(self, name: str) -> ForecastRequest | None:
+    async def operator_request(self, name: str) -> ForecastRequest | None:
         """What the operator asks about a subject, None where it asks no more.
 
         Those who are shown the answer ask too, so it is not the last asking that counts.
         """
-        request, at = self._standing.get(name, (None, 0.0))
-        if request is None or self.clock() - at > max(SILENT_SECONDS, SILENT_STEPS * request.step):
+        request, at = self._operator_requests.get(name, (None, 0.0))
+        if request is None or self.clock() - at > max(
+            OPERATOR_TIMEOUT_SECONDS, OPERATOR_TIMEOUT_STEPS * request.step
+        ):
             return None
         return request
 
-    def keep_only(self, owned: Callable[[str], bool]) -> int:
+    def retain_only(self, owned: Callable[[str], bool]) -> int:
         """Forget the subjects that have another home now; how many those were."""
-        gone = [name for name in self.subjects if not owned(name)]
+        gone = [name for name in self.forecasters if not owned(name)]
         for name in gone:
             self._forget(name)
         return len(gone)
@@ -126,75 +135,77 @@ class ForecastService:
     async def healthy(self, _: web.Request) -> web.Response:
         """Always 200: a restart would forget every model. ``failing`` names tasks that failed."""
         failing = [*self.trainer.failing(), *self.supervisor.failing()]
-        body = {"status": "ok", "subjects": len(self.subjects), "failing": failing}
+        body = {"status": "ok", "series": len(self.forecasters), "failing": failing}
         return web.json_response(body)
 
     async def show_metrics(self, _: web.Request) -> web.Response:
-        self.metrics.subjects.set(len(self.subjects))
-        self.metrics.waiting.set(self.trainer.queue.waiting(time.monotonic()))
+        self.metrics.series.set(len(self.forecasters))
+        self.metrics.queue_length.set(self.trainer.queue.due_count(time.monotonic()))
         return web.Response(
             body=generate_latest(self.metrics.registry),
             headers={"Content-Type": CONTENT_TYPE_LATEST},
         )
 
-    def _subject(self, name: str) -> SeriesForecaster:
+    def _forecaster(self, name: str) -> SeriesForecaster:
         now = self.clock()
-        if name not in self.subjects:
-            self.subjects[name] = SeriesForecaster(self.history, self.lanes, self.series_clock)
-        self.subjects.move_to_end(name)
-        self._asked_at[name] = now
-        oldest = next(iter(self.subjects))
+        if name not in self.forecasters:
+            self.forecasters[name] = SeriesForecaster(
+                self.history, self.executors, self.series_clock
+            )
+        self.forecasters.move_to_end(name)
+        self._requested_at[name] = now
+        oldest = next(iter(self.forecasters))
         if (
-            len(self.subjects) > self.most_subjects
-            or now - self._asked_at[oldest] > self.idle_seconds
+            len(self.forecasters) > self.max_series
+            or now - self._requested_at[oldest] > self.idle_seconds
         ):
             self._forget(oldest)
-        return self.subjects[name]
+        return self.forecasters[name]
 
     def _forget(self, name: str) -> None:
-        del self.subjects[name], self._asked_at[name]
-        self._enlisted.pop(name, None)
-        self._standing.pop(name, None)
-        self.kept.drop(name)
-        self.trainer.dismiss(name)
-        self.metrics.forget(name)
+        del self.forecasters[name], self._requested_at[name]
+        self._enqueued.pop(name, None)
+        self._operator_requests.pop(name, None)
+        self.model_store.delete(name)
+        self.trainer.remove(name)
+        self.metrics.remove(name)
 
-    def _enlist(self, name: str, subject: SeriesForecaster, material: object) -> None:
+    def _enqueue(self, name: str, forecaster: SeriesForecaster, material: object) -> None:
         """Order training once per subject, and again for another series or a longer past."""
-        if self._enlisted.get(name) == material:
+        if self._enqueued.get(name) == material:
             return
-        source = subject.request.source if subject.request else ("", 0.0, 0.0)
-        age = None if name in self._enlisted else self._restore(name, subject, source)
-        self._enlisted[name] = material
+        source = forecaster.request.source if forecaster.request else ("", 0.0, 0.0)
+        age = None if name in self._enqueued else self._restore(name, forecaster, source)
+        self._enqueued[name] = material
 
         def done(outcome: FitOutcome) -> None:
             self.metrics.fitted(outcome)
-            if self._enlisted.get(name) == material:
-                subject.join(outcome)
+            if self._enqueued.get(name) == material:
+                forecaster.add_model(outcome)
                 if outcome.model == self.trainer.models[-1]:
-                    self.kept.keep(name, source, time.time(), subject.learned)
+                    self.model_store.save(name, source, time.time(), forecaster.learned)
 
-        self.trainer.enlist(
-            Order(
+        self.trainer.enqueue(
+            TrainingOrder(
                 name,
-                series=subject.training_material,
+                series=forecaster.training_data,
                 done=done,
-                wanted=lambda: subject.asked_since_fit,
-                worth=subject.to_gain,
+                requested=lambda: forecaster.requested_since_fit,
+                potential_saving=forecaster.potential_saving,
                 # What was kept is refitted when it is a season old, as if nothing had happened.
                 due=time.monotonic() + (0.0 if age is None else max(source[2] - age, 0.0)),
                 fitted_before=age is not None,
             )
         )
 
-    def _restore(self, name: str, subject: SeriesForecaster, source: Source) -> float | None:
+    def _restore(self, name: str, forecaster: SeriesForecaster, source: Source) -> float | None:
         """Age (s) of the models that were kept over a restart; None where there are none."""
-        kept = self.kept.find(name, source)
+        kept = self.model_store.load(name, source)
         wanted = {} if kept is None else dict(kept.models)
         models = {model: wanted[model] for model in self.trainer.models if model in wanted}
         if kept is None or not models:
             return None
-        subject.restore(models)
+        forecaster.restore(models)
         return max(0.0, time.time() - kept.fitted_at)  # in the future: fitted just now
 
     async def _training(self, _: web.Application) -> AsyncIterator[None]:
@@ -202,8 +213,8 @@ class ForecastService:
         with contextlib.suppress(GeneratorExit):
             yield
         await self.trainer.stop()
-        for subject in self.subjects.values():
-            await subject.close()
+        for forecaster in self.forecasters.values():
+            await forecaster.close()
 
 
 def _refused(message: str) -> web.Response:

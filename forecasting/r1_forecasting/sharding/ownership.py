@@ -36,23 +36,23 @@ class Shards:
     own: str
     addresses: Addresses
 
-    def owner(self, subject: str) -> str:
+    def owner(self, series_name: str) -> str:
         """The name of the one shard that keeps this subject."""
-        return owner_of(subject, self.addresses)
+        return owner_of(series_name, self.addresses)
 
-    def owns(self, subject: str) -> bool:
+    def owns(self, series_name: str) -> bool:
         """Whether this shard keeps it."""
-        return self.owner(subject) == self.own
+        return self.owner(series_name) == self.own
 
 
-def owner_of(subject: str, names: Collection[str]) -> str:
+def owner_of(series_name: str, names: Collection[str]) -> str:
     """The name with the highest score, whatever their order; ``names`` may not be empty."""
-    return max(names, key=lambda name: (_score(name, subject), name))
+    return max(names, key=lambda name: (_score(name, series_name), name))
 
 
-def _score(name: str, subject: str) -> int:
+def _score(name: str, series_name: str) -> int:
     # JSON can bring halves of characters in a subject; they need an owner like any other.
-    text = f"{name}\0{subject}".encode(errors="surrogatepass")
+    text = f"{name}\0{series_name}".encode(errors="surrogatepass")
     return int.from_bytes(hashlib.blake2b(text, digest_size=8).digest())
 
 

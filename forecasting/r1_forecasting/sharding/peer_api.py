@@ -14,59 +14,65 @@ from typing import Any, Protocol
 from aiohttp import web
 
 from r1_common.foreign_json import InvalidJson, parse_json
-from r1_forecasting.service.request import ForecastRequest, InvalidRequest, as_body, parse_request
+from r1_forecasting.request import ForecastRequest, InvalidRequest, as_body, parse_request
 from r1_forecasting.sharding.ownership import Shards
 
-ASK = "/v1/owned/ask"
-ANSWER = "/v1/owned/answer"
-STANDING = "/v1/owned/standing"
+OPERATOR_FORECAST_PATH = "/v1/owned/operator-forecast"
+FORECAST_PATH = "/v1/owned/forecast"
+OPERATOR_REQUEST_PATH = "/v1/owned/operator-request"
 
-MOST_PATIENCE = 60.0
+MAX_TIMEOUT_SECONDS = 60.0
 
 
 Body = dict[str, Any]
 
 
-class Local(Protocol):
+class LocalSeries(Protocol):
     """The subjects of this shard."""
 
-    async def ask(self, request: ForecastRequest, patience: float) -> Body: ...
+    async def operator_forecast(self, request: ForecastRequest, timeout_seconds: float) -> Body: ...
 
-    async def answer(self, request: ForecastRequest, patience: float) -> Body: ...
+    async def forecast(self, request: ForecastRequest, timeout_seconds: float) -> Body: ...
 
-    async def standing_request(self, name: str) -> ForecastRequest | None: ...
+    async def operator_request(self, name: str) -> ForecastRequest | None: ...
 
 
 class NotOwner(Exception):
     """The subject is another shard's."""
 
 
-def add_peer_api(app: web.Application, local: Local, shards: Callable[[], Shards]) -> None:
+def add_peer_api(app: web.Application, local: LocalSeries, shards: Callable[[], Shards]) -> None:
     """Let other shards ask ``local`` about what this one owns."""
 
-    def owned(subject: object) -> str:
-        if not isinstance(subject, str):
+    def owned(series_name: object) -> str:
+        if not isinstance(series_name, str):
             raise InvalidRequest("subject: needs to be a string")
         now = shards()
-        if not now.owns(subject):
-            raise NotOwner(f"of {len(now.addresses)} shards {now.owner(subject)} owns {subject}")
-        return subject
+        if not now.owns(series_name):
+            raise NotOwner(
+                f"of {len(now.addresses)} shards {now.owner(series_name)} owns {series_name}"
+            )
+        return series_name
 
-    async def ask(body: Body) -> Body:
-        request = parse_request(body.get("question"))
-        owned(request.subject)
-        return await local.ask(request, _patience(body))
+    async def operator_forecast(body: Body) -> Body:
+        request = parse_request(body.get("request"))
+        owned(request.series_name)
+        return await local.operator_forecast(request, _patience(body))
 
-    async def answer(body: Body) -> Body:
-        request = parse_request(body.get("question"))
-        owned(request.subject)
-        return await local.answer(request, _patience(body))
+    async def forecast(body: Body) -> Body:
+        request = parse_request(body.get("request"))
+        owned(request.series_name)
+        return await local.forecast(request, _patience(body))
 
-    async def standing(body: Body) -> Body:
-        found = await local.standing_request(owned(body.get("subject")))
-        return {"question": None if found is None else as_body(found)}
+    async def operator_request(body: Body) -> Body:
+        request = await local.operator_request(owned(body.get("series")))
+        return {"request": None if request is None else as_body(request)}
 
-    for path, handler in ((ASK, ask), (ANSWER, answer), (STANDING, standing)):
+    for path, handler in (
+        (OPERATOR_FORECAST_PATH, operator_forecast),
+        (FORECAST_PATH, forecast),
+        (OPERATOR_REQUEST_PATH, operator_request),
+    ):
         app.router.add_post(path, _served(handler))
 
 
@@ -88,7 +94,7 @@ def _served(
 
 
 def _patience(body: Body) -> float:
-    value = body.get("patienceSeconds")
+    value = body.get("timeoutSeconds")
     if isinstance(value, bool) or not isinstance(value, int | float):
-        raise InvalidRequest("patienceSeconds: needs to be a number of seconds")
-    return float(min(max(value, 0), MOST_PATIENCE))
+        raise InvalidRequest("timeoutSeconds: needs to be a number of seconds")
+    return float(min(max(value, 0), MAX_TIMEOUT_SECONDS))

@@ -20,7 +20,7 @@ from r1_forecasting.sharding.ownership import Shards
 
 LOG = logging.getLogger(__name__)
 
-REST_SECONDS = 3.0
+BACKOFF_SECONDS = 3.0
 """So long a shard that was silent is not asked again. Where a node is dead each question would wait
 out its time, and with a thousand subjects those that ask would do nothing but wait."""
 
@@ -30,11 +30,11 @@ class PeerOutcome(StrEnum):
 
     ANSWERED = "Answered"
     NOT_OWNER = "NotOwner"
-    SILENT = "Silent"
+    NO_RESPONSE = "NoResponse"
 
 
 @dataclass(frozen=True, slots=True)
-class NoReply:
+class NoPeerResponse:
     """The owner said nothing that could be passed on, and why."""
 
     outcome: PeerOutcome
@@ -52,11 +52,11 @@ class Peers:
 
     async def post(
         self, shards: Shards, owner: str, path: str, body: Mapping[str, Any], seconds: float
-    ) -> dict[str, Any] | NoReply:
+    ) -> dict[str, Any] | NoPeerResponse:
         """The owner's JSON object, or why there is none after at most ``seconds``."""
         began = time.perf_counter()
         reply = await self._post(owner, shards.addresses[owner] + path, body, seconds)
-        outcome = reply.outcome if isinstance(reply, NoReply) else PeerOutcome.ANSWERED
+        outcome = reply.outcome if isinstance(reply, NoPeerResponse) else PeerOutcome.ANSWERED
         self.metrics.forwarded.labels(owner, str(outcome)).inc()
         self.metrics.forward_seconds.observe(time.perf_counter() - began)
         return reply
@@ -68,9 +68,9 @@ class Peers:
 
     async def _post(
         self, owner: str, url: str, body: Mapping[str, Any], seconds: float
-    ) -> dict[str, Any] | NoReply:
+    ) -> dict[str, Any] | NoPeerResponse:
         if self.clock() < self._rests.get(owner, 0.0):
-            return NoReply(PeerOutcome.SILENT, f"{owner} did not answer a moment ago")
+            return NoPeerResponse(PeerOutcome.NO_RESPONSE, f"{owner} did not answer a moment ago")
         try:
             async with asyncio.timeout(seconds):
                 status, said = await self._exchange(url, body)
@@ -84,8 +84,12 @@ class Peers:
         if status == HTTPStatus.OK and isinstance(said, dict):
             return said
         if status == HTTPStatus.MISDIRECTED_REQUEST:
-            return NoReply(PeerOutcome.NOT_OWNER, f"{owner} says that it does not own it: {said}")
-        return NoReply(PeerOutcome.SILENT, f"{owner} answered {status}: {str(said)[:300]}")
+            return NoPeerResponse(
+                PeerOutcome.NOT_OWNER, f"{owner} says that it does not own it: {said}"
+            )
+        return NoPeerResponse(
+            PeerOutcome.NO_RESPONSE, f"{owner} answered {status}: {str(said)[:300]}"
+        )
 
     async def _exchange(self, url: str, body: Mapping[str, Any]) -> tuple[int, Any]:
         """Status and JSON; a kept connection that has ended meanwhile is made anew, once."""
@@ -99,11 +103,11 @@ class Peers:
         except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError):
             return await _send(self._session, url, body)
 
-    def _silent(self, owner: str, message: str) -> NoReply:
+    def _silent(self, owner: str, message: str) -> NoPeerResponse:
         if owner not in self._rests:  # said once, until it has answered again
             LOG.warning("%s; what it keeps is unavailable here", message)
-        self._rests[owner] = self.clock() + REST_SECONDS
-        return NoReply(PeerOutcome.SILENT, message)
+        self._rests[owner] = self.clock() + BACKOFF_SECONDS
+        return NoPeerResponse(PeerOutcome.NO_RESPONSE, message)
 
 
 async def _send(

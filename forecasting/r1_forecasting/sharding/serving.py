@@ -13,19 +13,22 @@ from r1_forecasting.service.service import ForecastService
 from r1_forecasting.sharding.ownership import Addresses, Shards
 from r1_forecasting.sharding.peer_api import add_peer_api
 from r1_forecasting.sharding.peers import Peers
-from r1_forecasting.sharding.routed import Routed
+from r1_forecasting.sharding.shard_router import ShardRouter
 
 LOG = logging.getLogger(__name__)
 
 
-def route(service: ForecastService, own: str, listed: FileWatcher[Addresses]) -> Routed:
+def route(service: ForecastService, own: str, listed: FileWatcher[Addresses]) -> ShardRouter:
     """What the doors of the shard ``own`` ask, by the list as it stands at each question."""
     peers = Peers(service.metrics)
-    return Routed(service, lambda: Shards(own, listed.content), peers, service.metrics)
+    return ShardRouter(service, lambda: Shards(own, listed.content), peers, service.metrics)
 
 
 def open_shard(
-    app: web.Application, service: ForecastService, routed: Routed, listed: FileWatcher[Addresses]
+    app: web.Application,
+    service: ForecastService,
+    routed: ShardRouter,
+    listed: FileWatcher[Addresses],
 ) -> None:
     """Answer the other shards, and give up what becomes theirs when the list changes."""
     add_peer_api(app, service, routed.shards)
@@ -36,7 +39,7 @@ def open_shard(
         LOG.info(
             "%d shards; %d subjects have another home now",
             len(shards.addresses),
-            service.keep_only(shards.owns),
+            service.retain_only(shards.owns),
         )
 
     async def run(_: web.Application) -> AsyncIterator[None]:

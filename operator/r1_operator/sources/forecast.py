@@ -82,7 +82,7 @@ def build_question(
     )
     return ForecastQuery(
         body={
-            "subject": str(key),
+            "series": str(key),
             "query": _SERIES[metric] % (labels, window),
             "stepSeconds": ask.step_seconds,
             "seasonSeconds": ask.season_seconds,

@@ -151,4 +151,4 @@ def test_a_panel_shows_numbers(query: str, prometheus: tuple[str, int]) -> None:
 def test_what_does_not_match_is_seen(prometheus: tuple[str, int]) -> None:
     assert asked(prometheus, 'r1_forecast_coverage{level="0.42"}') == []
     with pytest.raises(AssertionError, match="parse error"):
-        asked(prometheus, "sum by (rate(r1_forecast_answers_total[5m])")
+        asked(prometheus, "sum by (rate(r1_forecast_responses_total[5m])")

@@ -123,7 +123,7 @@ def forecasting(
     settings = {
         "R1_FORECASTER_PROMETHEUS_URL": prometheus,
         "R1_FORECASTER_MODELS": models,
-        "R1_FORECASTER_KEPT_MODELS": str(kept or ""),
+        "R1_FORECASTER_MODEL_STORE": str(kept or ""),
     }
     with running(command, folder / "forecaster.log", settings):
         url = f"http://127.0.0.1:{port}"
@@ -153,7 +153,7 @@ def get(url: str) -> str:
 
 def ask(url: str, **changes: object) -> dict[str, Any]:
     body = {
-        "subject": "default/r1",
+        "series": "default/r1",
         "query": f'sum(rate({NAME}_total{{inference="r1"}}[4s]))',
         "stepSeconds": STEP,
         "seasonSeconds": SEASON,
@@ -176,7 +176,7 @@ def phase(at: float) -> float:
 
 def test_the_ramp_is_announced_before_it_begins(forecaster: str) -> None:
     answer = wait_for(lambda: ready(forecaster), 60, "a first forecast")
-    assert answer["gate"]["acts"], answer["gate"]
+    assert answer["gate"]["open"], answer["gate"]
 
     def announced() -> dict[str, Any] | None:
         """An answer in the last seconds before the ramp."""
@@ -206,14 +206,14 @@ def test_the_lstm_joins_when_it_is_trained(forecaster: str) -> None:
         return answer if answer and "lstm" in answer["gate"]["scores"] else None
 
     answer = wait_for(joined, 300, "the LSTM among the scored models")
-    assert answer["gate"]["acts"]
+    assert answer["gate"]["open"]
     text = get(f"{forecaster}/metrics")
     assert 'r1_forecast_fit_seconds_count{model="lstm"}' in text
-    assert 'r1_forecast_decision_cost{model="lstm",subject="default/r1"}' in text
+    assert 'r1_forecast_decision_cost{model="lstm",series="default/r1"}' in text
 
     def covered() -> bool:
         ask(forecaster)  # its gauges follow its answers
-        return 'r1_forecast_coverage{level="0.9",subject="default/r1"}' in get(
+        return 'r1_forecast_coverage{level="0.9",series="default/r1"}' in get(
             f"{forecaster}/metrics"
         )
 
@@ -239,17 +239,17 @@ def test_a_restarted_forecaster_has_its_models_without_a_fit(
 
 
 def test_what_prometheus_refuses_or_lacks_is_said(forecaster: str) -> None:
-    refused = ask(forecaster, subject="default/typo", query="sum(rate(")
+    refused = ask(forecaster, series="default/typo", query="sum(rate(")
     assert (refused["state"], refused["reason"]) == ("Unavailable", "Failed")
     assert "refused the query" in refused["message"]
-    nothing = ask(forecaster, subject="default/new", query="no_such_metric")
+    nothing = ask(forecaster, series="default/new", query="no_such_metric")
     assert (nothing["state"], nothing["reason"]) == ("Unavailable", "NoData")
 
 
 def test_a_long_history_comes_in_pieces(forecaster: str) -> None:
     """12,001 points: one more query than Prometheus would allow at once."""
     answer = wait_for(
-        lambda: ready(forecaster, subject="default/long", historySeconds=12_000), 60, "an answer"
+        lambda: ready(forecaster, series="default/long", historySeconds=12_000), 60, "an answer"
     )
     assert answer["lastObserved"]["value"] > 0
 
@@ -272,6 +272,6 @@ def test_a_past_that_prometheus_has_only_later_is_learned_from(tmp_path: Path) -
 
         def learned() -> bool:
             found = ready(forecaster)
-            return found is not None and found["gate"]["acts"] is True
+            return found is not None and found["gate"]["open"] is True
 
         wait_for(learned, 60, "a forecast from eight seasons")

@@ -255,7 +255,7 @@ def test_people_read_what_an_hpa_reads(stage: Stage) -> None:
 
 
 def test_an_inference_is_shown_as_the_operator_was_answered(stage: Stage) -> None:
-    body = SHAPE | {"subject": f"{SHOP}/production-r1", "horizonSeconds": 30, "levels": [0.5, 0.9]}
+    body = SHAPE | {"series": f"{SHOP}/production-r1", "horizonSeconds": 30, "levels": [0.5, 0.9]}
     request = urllib.request.Request(
         f"{stage.forecaster}/v1/forecast",
         data=json.dumps(body).encode(),

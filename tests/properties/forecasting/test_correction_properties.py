@@ -6,9 +6,9 @@ import numpy as np
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from r1_forecasting.arrays import BoolArray, FloatArray
 from r1_forecasting.calibration.conformal import FEWEST
 from r1_forecasting.calibration.root_scale import RootScale
-from r1_forecasting.protocol import BoolArray, FloatArray
 from r1_forecasting.selection.ensemble import issue_all
 from r1_forecasting.selection.mixture import MIXTURE
 
@@ -19,7 +19,7 @@ demand = st.one_of(st.floats(0, 1e6), st.sampled_from([0.0, 1e-9, 1e12, float("n
 
 
 @st.composite
-def pasts(draw: st.DrawFn) -> tuple[FloatArray, dict[str, FloatArray], FloatArray, list[float]]:
+def backfills(draw: st.DrawFn) -> tuple[FloatArray, dict[str, FloatArray], FloatArray, list[float]]:
     """Outcomes (n,), what two models said (n, levels), ceilings (n,) and the levels."""
     levels = sorted(draw(st.sets(st.floats(0.02, 0.98), min_size=1, max_size=4)))
     count = draw(st.integers(FEWEST, 5 * int(SEASON)))
@@ -38,7 +38,7 @@ def pasts(draw: st.DrawFn) -> tuple[FloatArray, dict[str, FloatArray], FloatArra
 
 
 @CALM
-@given(pasts(), st.integers(1, 30), st.booleans())
+@given(backfills(), st.integers(1, 30), st.booleans())
 def test_what_is_issued_is_ordered_and_never_below_zero_nor_half_known(
     past: tuple[FloatArray, dict[str, FloatArray], FloatArray, list[float]],
     steps: int,

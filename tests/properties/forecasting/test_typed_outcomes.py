@@ -19,21 +19,17 @@ from hypothesis import strategies as st
 from r1_forecasting.calibration.root_scale import RootScale
 from r1_forecasting.forecast import check_history, issue
 from r1_forecasting.models.gbdt import Gbdt
-from r1_forecasting.models.hour_echo import FittedHourEcho
-from r1_forecasting.models.last_value import HELD_STEPS
+from r1_forecasting.models.last_value import MAX_FILL_STEPS
 from r1_forecasting.models.lstm import Lstm
-from r1_forecasting.protocol import (
-    Fitted,
-    Forecaster,
-    ForecastUnavailable,
-    SeriesShape,
-    UnavailableReason,
-)
+from r1_forecasting.models.minute_of_hour import FittedMinuteOfHour
+from r1_forecasting.models.protocol import Fitted, Forecaster
+from r1_forecasting.models.registry import learned, quick, season_ahead, training_part
+from r1_forecasting.request import ForecastRequest, parse_request
 from r1_forecasting.selection.evaluation import evaluate
 from r1_forecasting.selection.gate import GateReason
-from r1_forecasting.selection.selection import learned, quick, season_ahead, training_part
 from r1_forecasting.series.series import Series, from_samples, rates
-from r1_forecasting.service.request import ForecastRequest, parse_request
+from r1_forecasting.series.shape import SeriesShape
+from r1_forecasting.unavailable import ForecastUnavailable, UnavailableReason
 
 Samples = list[tuple[float, float]]
 START, SEASON, SEASONS = 1_700_000_000.0, 40, 12
@@ -130,7 +126,7 @@ def small(forecaster: Forecaster) -> Forecaster:
 
 def question() -> ForecastRequest:
     body: dict[str, object] = {
-        "subject": "a/b",
+        "series": "a/b",
         "query": "q",
         "stepSeconds": 1,
         "seasonSeconds": SEASON,
@@ -153,7 +149,7 @@ def must_be_sound(fitted: Fitted, series: Series) -> None:
         assert not np.isinf(values).any()
         assert (values[~np.isnan(values)] >= 0).all()
     if not fitted.name.startswith(("seasonal-", "weekly-")):  # they need what a season ago was
-        present = ~np.isnan(series.held(HELD_STEPS))
+        present = ~np.isnan(series.forward_filled(MAX_FILL_STEPS))
         assert not np.isnan(said[1][present & (origins >= SEASON)]).any(), fitted.name
 
 
@@ -166,7 +162,7 @@ def must_answer(series: Series, fits: dict[str, Fitted], late: float) -> None:
         return
     found = evaluate(series, request, fits, None)
     assert found.gate.reason in GateReason
-    made = issue(series, found.fitted, found.standing, found.gate, found.points, request, now)
+    made = issue(series, found.fitted, found.scorecard, found.gate, found.points, request, now)
     if isinstance(made, ForecastUnavailable):
         assert made.message
         return
@@ -195,10 +191,10 @@ def told(forecaster: Forecaster, story: str, seed: int, at: float, size: int, la
 class EchoOfFive:
     """The hour's echo, for a season whose 24th part is too short for one."""
 
-    name = "hour-echo-of-five"
+    name = "minute-of-hour-of-five"
 
     def fit(self, series: Series, shape: SeriesShape) -> Fitted | ForecastUnavailable:
-        return FittedHourEcho(RootScale.of(series), 5.0, self.name)
+        return FittedMinuteOfHour(RootScale.of(series), 5.0, self.name)
 
 
 DRAWN = (
@@ -246,11 +242,11 @@ def test_the_stories_leave_each_learned_model_something_to_learn(forecaster: For
 
 @pytest.mark.parametrize(
     ("story", "reason"),
-    [("constant_zero", GateReason.NOTHING_TO_GAIN), ("gaps", GateReason.BEATS_LAST_VALUE)],
+    [("constant_zero", GateReason.CONSTANT_DEMAND), ("gaps", GateReason.BEATS_LAST_VALUE)],
 )
 def test_the_gate_says_what_it_found(story: str, reason: GateReason) -> None:
     series = from_samples(rates(STORIES[story](1, 0.5, 3)), 1.0, until=START + 1e6)
     assert isinstance(series, Series)
     found = evaluate(series, question(), {}, None)
     assert found.gate.reason in (reason, GateReason.BEATS_BASELINES)
-    assert (found.standing.to_gain > 0) == (story == "gaps")
+    assert (found.scorecard.potential_saving > 0) == (story == "gaps")

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from r1_forecasting.arrays import FloatArray
 from r1_forecasting.calibration.adaptive import REBOUND, adaptive_offsets, rebound, widening
-from r1_forecasting.protocol import FloatArray
 
 LEVELS = (0.5, 0.9, 0.95)
 DAY = 48

@@ -8,13 +8,16 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 
+from r1_forecasting.arrays import FloatArray, IntArray
 from r1_forecasting.models.last_value import LastValue
+from r1_forecasting.models.protocol import Fitted
 from r1_forecasting.models.seasonal_level import SeasonalLevel
 from r1_forecasting.models.seasonal_naive import SeasonalNaive
-from r1_forecasting.protocol import Fitted, FloatArray, ForecastUnavailable, IntArray, SeriesShape
 from r1_forecasting.selection import backtest
 from r1_forecasting.selection.gate import GateReason, decide
 from r1_forecasting.series.series import Series
+from r1_forecasting.series.shape import SeriesShape
+from r1_forecasting.unavailable import ForecastUnavailable
 
 SEASON = 96
 SHAPE = SeriesShape(SEASON, lead=4, horizon=8)
@@ -57,7 +60,7 @@ class Wrong:
 def test_on_a_recurring_ramp_the_seasonal_naive_beats_the_last_value_and_acts() -> None:
     board = backtest.run(recurring(), [SeasonalNaive()], SHAPE)
     gate = decide(board.costs())
-    assert gate.acts
+    assert gate.open
     assert (gate.model, gate.reason) == ("seasonal-naive", GateReason.BEATS_LAST_VALUE)
     assert gate.scores["seasonal-naive"] < 0.5
 
@@ -65,15 +68,15 @@ def test_on_a_recurring_ramp_the_seasonal_naive_beats_the_last_value_and_acts() 
 def test_without_a_season_the_gate_stays_shut() -> None:
     board = backtest.run(wandering(), [SeasonalNaive()], SHAPE)
     gate = decide(board.costs())
-    assert (gate.acts, gate.reason) == (False, GateReason.NOTHING_BEATS_LAST_VALUE)
+    assert (gate.open, gate.reason) == (False, GateReason.NO_MODEL_BEATS_LAST_VALUE)
     assert gate.scores["seasonal-naive"] > 1
 
 
 @pytest.mark.parametrize("series", [recurring(), wandering()])
 def test_calibrated_shares_hold_for_every_model(series: Series) -> None:
     board = backtest.run(series, [SeasonalNaive(), SeasonalLevel()], SHAPE)
-    assert set(board.tracks) == {"last-value", "seasonal-naive", "seasonal-level", "mixture"}
-    for name, track in board.tracks.items():
+    assert set(board.models) == {"last-value", "seasonal-naive", "seasonal-level", "mixture"}
+    for name, track in board.models.items():
         known = np.count_nonzero(~np.isnan(track.cost))
         for level, share in board.coverage(name).items():
             # A few hundred overlapping windows: three standard errors of a quarter of them.
@@ -89,7 +92,7 @@ def test_a_model_wrong_by_ten_is_corrected_or_kept_out(factor: float) -> None:
     fitted: dict[str, Fitted] = {"last-value": LastValue(), "wrong": Wrong(factor, base)}
     board = backtest.score(series, fitted, SHAPE, LEVELS, decision_level=0.9)
     highest = float(np.nanmax(series.values))
-    assert np.nanmax(board.tracks["wrong"].issued) <= backtest.CEILING * highest
+    assert np.nanmax(board.models["wrong"].issued) <= backtest.CEILING * highest
     assert board.gated_cost() <= 1.1
 
 
@@ -111,7 +114,7 @@ def test_a_model_that_breaks_after_it_was_trusted_costs_a_bounded_amount() -> No
     fitted: dict[str, Fitted] = {"last-value": LastValue(), "wrong": Breaking(10, base)}
     board = backtest.score(series, fitted, SHAPE, LEVELS, decision_level=0.9)
     # Kept capacity never passes the ceiling, and the rolling correction follows in a season.
-    assert np.nanmax(board.tracks["wrong"].issued) <= backtest.CEILING * np.nanmax(series.values)
+    assert np.nanmax(board.models["wrong"].issued) <= backtest.CEILING * np.nanmax(series.values)
 
 
 def test_being_short_costs_nine_times_being_over() -> None:
@@ -123,8 +126,8 @@ def test_being_short_costs_nine_times_being_over() -> None:
 def test_a_model_is_never_scored_on_what_it_was_trained_on() -> None:
     board = backtest.run(recurring(), [SeasonalLevel()], SHAPE, train_share=0.6)
     in_sample = board.origins < int(0.6 * 10 * SEASON)
-    assert np.isnan(board.tracks["seasonal-level"].cost[in_sample]).all()
-    assert not np.isnan(board.tracks["last-value"].cost[in_sample]).all()
+    assert np.isnan(board.models["seasonal-level"].cost[in_sample]).all()
+    assert not np.isnan(board.models["last-value"].cost[in_sample]).all()
 
 
 @pytest.mark.parametrize(("length", "season"), [(2016, 144.0), (20160, 1440.0), (59040, 1440.0)])
@@ -139,7 +142,7 @@ def test_origins_do_not_alias_with_the_season(length: int, season: float) -> Non
 def test_models_that_cannot_be_fitted_are_named_and_the_rest_is_scored() -> None:
     board = backtest.run(recurring(2), [SeasonalNaive(), SeasonalLevel()], SHAPE)
     assert set(board.failures) == {"seasonal-naive", "seasonal-level"}
-    assert set(board.tracks) == {"last-value"}
+    assert set(board.models) == {"last-value"}
 
 
 def test_levels_that_do_not_ascend_are_refused() -> None:

@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from r1_forecasting.protocol import ForecastUnavailable
-from r1_forecasting.selection.model_store import ModelFolder
+from r1_forecasting.request import ForecastRequest, parse_request
 from r1_forecasting.series.series import Series, from_samples
 from r1_forecasting.series.series_clock import SeriesClock
-from r1_forecasting.service.request import ForecastRequest, parse_request
 from r1_forecasting.service.series_forecaster import SeriesForecaster
+from r1_forecasting.training.model_store import ModelStore
+from r1_forecasting.unavailable import ForecastUnavailable
 
 NOON = 1_700_000_000.0
 STEPS = [-3600.0, 600.0, 365 * 86_400.0]
@@ -48,7 +48,7 @@ class Machine:
 def question() -> ForecastRequest:
     return parse_request(
         {
-            "subject": "default/r1",
+            "series": "default/r1",
             "query": "demand",
             "stepSeconds": 1,
             "seasonSeconds": 60,
@@ -59,20 +59,22 @@ def question() -> ForecastRequest:
     )
 
 
-async def ask(subject: SeriesForecaster) -> dict[str, Any]:
-    body = await subject.answer(question(), 60.0)
-    await subject.quiet()
+async def ask(forecaster: SeriesForecaster) -> dict[str, Any]:
+    body = await forecaster.respond(question(), 60.0)
+    await forecaster.wait_until_idle()
     return body
 
 
 @pytest.mark.parametrize("step", STEPS)
 async def test_a_step_of_the_wall_clock_changes_no_forecast(step: float) -> None:
     plain, stepped = Machine(), Machine()
-    subjects = [SeriesForecaster(machine, clock=machine.clock.now) for machine in (plain, stepped)]
+    forecasters = [
+        SeriesForecaster(machine, clock=machine.clock.now) for machine in (plain, stepped)
+    ]
     for second in range(12):
         if second == 5:
             stepped.set_by = step
-        bodies = [await ask(subject) for subject in subjects]
+        bodies = [await ask(forecaster) for forecaster in forecasters]
         assert bodies[0]["state"] == bodies[1]["state"] == "Ready"
         for name in ("lastObserved", "peakOverLead", "validUntil", "model"):
             assert bodies[1][name] == bodies[0][name]
@@ -86,9 +88,9 @@ async def test_a_clock_that_is_wrong_at_the_start_is_right_after_the_first_answe
     wrong_by: float,
 ) -> None:
     machine = Machine(wrong_by)
-    subject = SeriesForecaster(machine, clock=machine.clock.now)
+    forecaster = SeriesForecaster(machine, clock=machine.clock.now)
     for _ in range(3):
-        body = await ask(subject)
+        body = await ask(forecaster)
         machine.elapsed += 1.1
     assert body["state"] == "Ready", body["message"]
     assert body["lastObserved"]["at"] == pytest.approx(NOON + machine.elapsed - 1.1, abs=1.01)
@@ -97,11 +99,11 @@ async def test_a_clock_that_is_wrong_at_the_start_is_right_after_the_first_answe
 async def test_an_answer_is_not_kept_for_an_hour_when_the_clock_goes_back() -> None:
     machine = Machine()
     now = [NOON]
-    subject = SeriesForecaster(machine, clock=lambda: now[0])
-    await ask(subject)
+    forecaster = SeriesForecaster(machine, clock=lambda: now[0])
+    await ask(forecaster)
     now[0] -= 3600.0
     before = machine.reads
-    await ask(subject)
+    await ask(forecaster)
     assert machine.reads > before
 
 
@@ -119,9 +121,9 @@ def test_a_difference_within_the_header_s_resolution_is_none() -> None:
 
 
 def test_kept_models_outlive_a_clock_that_is_wrong_at_the_start(tmp_path: Path) -> None:
-    folder = ModelFolder.made(tmp_path)
+    folder = ModelStore.create(tmp_path)
     (tmp_path / "a.models").write_bytes(b"x")
-    newest = folder.newest()
-    folder.clear(before=min(newest + 365 * 86_400.0, newest) - 7 * 86_400.0)
+    newest = folder.newest_file_time()
+    folder.delete_older_than(before=min(newest + 365 * 86_400.0, newest) - 7 * 86_400.0)
     assert (tmp_path / "a.models").exists()
-    assert ModelFolder(None).newest() == 0.0
+    assert ModelStore(None).newest_file_time() == 0.0

@@ -14,7 +14,7 @@ def gate(incumbent: str | None = None, **mean_costs: float) -> Gate:
 
 
 @pytest.mark.parametrize(
-    ("costs", "acts", "model", "reason"),
+    ("costs", "open", "model", "reason"),
     [
         ({"lstm": 0.8, "seasonal_naive": 1.5}, True, "lstm", GateReason.BEATS_BASELINES),
         ({"lstm": 0.8, "prophet": 0.7}, True, "prophet", GateReason.BEATS_BASELINES),
@@ -23,17 +23,17 @@ def gate(incumbent: str | None = None, **mean_costs: float) -> Gate:
             {"seasonal_naive": 1.3, "lstm": 1.1},
             False,
             "last-value",
-            GateReason.NOTHING_BEATS_LAST_VALUE,
+            GateReason.NO_MODEL_BEATS_LAST_VALUE,
         ),
-        ({"lstm": 0.99}, False, "last-value", GateReason.NOTHING_BEATS_LAST_VALUE),
-        ({}, False, "last-value", GateReason.NOTHING_BEATS_LAST_VALUE),
+        ({"lstm": 0.99}, False, "last-value", GateReason.NO_MODEL_BEATS_LAST_VALUE),
+        ({}, False, "last-value", GateReason.NO_MODEL_BEATS_LAST_VALUE),
     ],
 )
 def test_the_cheapest_decisions_act_if_they_beat_both_baselines(
-    costs: dict[str, float], acts: bool, model: str, reason: GateReason
+    costs: dict[str, float], open: bool, model: str, reason: GateReason
 ) -> None:
     found = gate(None, last_value=1.0, **costs)
-    assert (found.acts, found.model, found.reason) == (acts, model, reason)
+    assert (found.open, found.model, found.reason) == (open, model, reason)
     assert found.message
     assert found.scores["last-value"] == 1.0
 
@@ -41,7 +41,7 @@ def test_the_cheapest_decisions_act_if_they_beat_both_baselines(
 def test_a_model_in_charge_stays_until_another_is_clearly_better() -> None:
     assert gate("lstm", last_value=1.0, lstm=0.80, prophet=0.79).model == "lstm"
     assert gate("lstm", last_value=1.0, lstm=0.80, prophet=0.70).model == "prophet"
-    assert not gate("lstm", last_value=1.0, lstm=1.01).acts
+    assert not gate("lstm", last_value=1.0, lstm=1.01).open
 
 
 def test_models_are_compared_on_outcomes_they_share() -> None:
@@ -53,16 +53,16 @@ def test_models_are_compared_on_outcomes_they_share() -> None:
 
 def test_a_handful_of_outcomes_judges_nobody() -> None:
     found = decide({"last-value": np.ones(5), "lstm": np.zeros(5)})
-    assert (found.acts, found.reason) == (False, GateReason.TOO_FEW_OUTCOMES)
+    assert (found.open, found.reason) == (False, GateReason.TOO_FEW_OUTCOMES)
     assert "5 forecasts" in found.message
 
 
 def test_where_the_last_value_never_errs_there_is_nothing_to_gain() -> None:
     found = gate(last_value=0.0, lstm=0.0)
-    assert (found.acts, found.reason) == (False, GateReason.NOTHING_TO_GAIN)
+    assert (found.open, found.reason) == (False, GateReason.CONSTANT_DEMAND)
 
 
 def test_a_model_dearer_than_a_faultless_baseline_has_no_finite_score() -> None:
     found = gate(last_value=0.0, lstm=0.1)
-    assert not found.acts
+    assert not found.open
     assert "lstm" not in found.scores

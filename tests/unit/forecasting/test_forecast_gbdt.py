@@ -8,10 +8,11 @@ import pytest
 
 from r1_forecasting.models.damped_trend import DampedTrend, FittedDampedTrend
 from r1_forecasting.models.gbdt import FittedGbdt, Gbdt
+from r1_forecasting.models.target import Target
 from r1_forecasting.models.trees import forest_of
-from r1_forecasting.protocol import ForecastUnavailable, SeriesShape, UnavailableReason
 from r1_forecasting.series.series import Series
-from r1_forecasting.series.target import Target
+from r1_forecasting.series.shape import SeriesShape
+from r1_forecasting.unavailable import ForecastUnavailable, UnavailableReason
 
 SEASON = 48
 SHAPE = SeriesShape(SEASON, lead=5, horizon=10)

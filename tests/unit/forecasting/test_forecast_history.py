@@ -9,9 +9,9 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 
 from r1_common.prometheus.client_config import load_config
-from r1_forecasting.protocol import ForecastUnavailable, UnavailableReason
 from r1_forecasting.series.prometheus_history import CHUNK_POINTS, PrometheusHistory, chunks
 from r1_forecasting.series.series import Series
+from r1_forecasting.unavailable import ForecastUnavailable, UnavailableReason
 from scripted_prometheus import Reply, Script, scripted, success
 
 

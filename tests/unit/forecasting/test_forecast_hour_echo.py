@@ -5,9 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from r1_forecasting.models.hour_echo import HourEcho
-from r1_forecasting.protocol import Fitted, ForecastUnavailable, SeriesShape
+from r1_forecasting.models.minute_of_hour import MinuteOfHour
+from r1_forecasting.models.protocol import Fitted
 from r1_forecasting.series.series import Series
+from r1_forecasting.series.shape import SeriesShape
+from r1_forecasting.unavailable import ForecastUnavailable
 
 LEVELS = (0.5, 0.9)
 HOUR = 20
@@ -23,7 +25,7 @@ def bursts(days: float, start: float) -> Series:
 
 
 def fitted(series: Series) -> Fitted:
-    found = HourEcho().fit(series, CLOCKED)
+    found = MinuteOfHour().fit(series, CLOCKED)
     assert not isinstance(found, ForecastUnavailable), found.message
     return found
 
@@ -68,6 +70,6 @@ def test_farther_ahead_than_an_hour_the_echo_is_the_last_value() -> None:
 
 
 def test_an_hour_of_three_steps_has_no_minutes() -> None:
-    refused = HourEcho().fit(bursts(6, start=1.0), SeriesShape(48, 3, 5))
+    refused = MinuteOfHour().fit(bursts(6, start=1.0), SeriesShape(48, 3, 5))
     assert isinstance(refused, ForecastUnavailable)
     assert "2.0 steps" in refused.message

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 
 from r1_forecasting.forecast import Forecast, issue
-from r1_forecasting.protocol import ForecastUnavailable, UnavailableReason
+from r1_forecasting.request import ForecastRequest, parse_request
 from r1_forecasting.selection.evaluation import Evaluation, evaluate
 from r1_forecasting.selection.gate import GateReason
 from r1_forecasting.series.series import Series
-from r1_forecasting.service.request import ForecastRequest, parse_request
+from r1_forecasting.unavailable import ForecastUnavailable, UnavailableReason
 
 START = 1_700_000_000.0
 
@@ -20,7 +20,7 @@ START = 1_700_000_000.0
 def question(**changes: object) -> ForecastRequest:
     return parse_request(
         {
-            "subject": "default/r1",
+            "series": "default/r1",
             "query": "demand",
             "stepSeconds": 2,
             "seasonSeconds": 120,
@@ -40,7 +40,7 @@ def demand(count: int = 500) -> Series:
 
 def at(series: Series, now: float, request: ForecastRequest) -> Forecast | ForecastUnavailable:
     found: Evaluation = evaluate(series, request, {}, None)
-    return issue(series, found.fitted, found.standing, found.gate, found.points, request, now)
+    return issue(series, found.fitted, found.scorecard, found.gate, found.points, request, now)
 
 
 @pytest.mark.parametrize("late", [0.0, 0.3, 1.99, 2.0, 5.0, 19.9])
@@ -64,7 +64,7 @@ def test_the_points_read_the_phase_that_lies_ahead() -> None:
     assert isinstance(made, Forecast)
     assert [point.quantiles[0] > 15 for point in made.points[:7]] == [False] * 4 + [True] * 3
     assert made.peak_over_lead[1] > 20
-    assert made.gate.acts
+    assert made.gate.open
 
 
 def test_quantiles_ascend_and_are_what_was_asked_for() -> None:
@@ -91,11 +91,11 @@ def test_a_model_silenced_by_a_gap_gives_way_to_the_last_value() -> None:
     values[:-50] = np.nan  # what earlier seasons held is gone
     broken = Series(series.start, series.step, values)
     made = issue(
-        broken, found.fitted, found.standing, found.gate, found.points, request, broken.end
+        broken, found.fitted, found.scorecard, found.gate, found.points, request, broken.end
     )
     assert isinstance(made, Forecast)
-    assert (made.model, made.gate.acts) == ("last-value", False)
-    assert made.gate.reason is GateReason.MODEL_SILENT
+    assert (made.model, made.gate.open) == ("last-value", False)
+    assert made.gate.reason is GateReason.MODEL_UNAVAILABLE
 
 
 def test_old_news_is_no_news() -> None:
@@ -118,14 +118,14 @@ def test_less_than_two_seasons_leave_the_last_value() -> None:
     made = at(series, series.end, question())
     assert isinstance(made, Forecast)
     assert made.model == "last-value"
-    assert not made.gate.acts
+    assert not made.gate.open
 
 
 def test_a_service_without_any_demand_is_forecast_to_have_none() -> None:
     series = Series(START, 2.0, np.zeros(500))
     made = at(series, series.end, question())
     assert isinstance(made, Forecast)
-    assert made.gate.reason is GateReason.NOTHING_TO_GAIN
+    assert made.gate.reason is GateReason.CONSTANT_DEMAND
     assert max(made.peak_over_lead) == 0
 
 
@@ -133,6 +133,8 @@ def test_a_lead_longer_than_the_one_judged_is_answered_in_the_meantime() -> None
     series = demand(300 + 20)  # the ramp is 20 steps away
     found = evaluate(series, question(), {}, None)
     longer = replace(question(), lead=44.0)
-    made = issue(series, found.fitted, found.standing, found.gate, found.points, longer, series.end)
+    made = issue(
+        series, found.fitted, found.scorecard, found.gate, found.points, longer, series.end
+    )
     assert isinstance(made, Forecast)
     assert made.peak_over_lead[1] > 20

@@ -12,22 +12,22 @@ import pytest
 from r1_forecasting.__main__ import main
 from r1_forecasting.models.damped_trend import FittedDampedTrend
 from r1_forecasting.options import parse_options
-from r1_forecasting.selection import model_store
-from r1_forecasting.selection.model_store import ModelFolder
 from r1_forecasting.series.series import Series
+from r1_forecasting.training import model_store
+from r1_forecasting.training.model_store import ModelStore
 
 SOURCE = ("demand", 60.0, 86_400.0)
 MODELS = {"damped-trend": FittedDampedTrend(0.3, 0.9, 1_000.0)}
 
 
-def kept(path: Path) -> ModelFolder:
-    folder = ModelFolder(path)
-    folder.keep("team/chat", SOURCE, 5_000.0, MODELS)
+def kept(path: Path) -> ModelStore:
+    folder = ModelStore(path)
+    folder.save("team/chat", SOURCE, 5_000.0, MODELS)
     return folder
 
 
 def test_what_was_kept_says_the_same(tmp_path: Path) -> None:
-    found = kept(tmp_path).find("team/chat", SOURCE)
+    found = kept(tmp_path).load("team/chat", SOURCE)
     assert found is not None
     assert found.fitted_at == 5_000.0
     series, origins = Series(0, 60, np.arange(50.0)), np.array([20, 49])
@@ -39,14 +39,14 @@ def test_what_was_kept_says_the_same(tmp_path: Path) -> None:
 
 def test_another_question_finds_nothing(tmp_path: Path) -> None:
     folder = kept(tmp_path)
-    assert folder.find("team/other", SOURCE) is None
-    assert folder.find("team/chat", ("tokens", 60.0, 86_400.0)) is None
+    assert folder.load("team/other", SOURCE) is None
+    assert folder.load("team/chat", ("tokens", 60.0, 86_400.0)) is None
 
 
 def test_other_code_finds_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = kept(tmp_path)
     monkeypatch.setattr(model_store, "code_digest", lambda: "another")
-    assert folder.find("team/chat", SOURCE) is None
+    assert folder.load("team/chat", SOURCE) is None
 
 
 def test_a_file_that_was_cut_short_is_nothing_and_is_written_over(tmp_path: Path) -> None:
@@ -55,45 +55,45 @@ def test_a_file_that_was_cut_short_is_nothing_and_is_written_over(tmp_path: Path
     whole = file.read_bytes()
     for broken in (whole[: len(whole) // 2], b"", pickle.dumps({"models": 1})):
         file.write_bytes(broken)
-        assert folder.find("team/chat", SOURCE) is None
-    assert kept(tmp_path).find("team/chat", SOURCE) is not None
+        assert folder.load("team/chat", SOURCE) is None
+    assert kept(tmp_path).load("team/chat", SOURCE) is not None
 
 
 def test_what_nobody_has_asked_for_is_cleared(tmp_path: Path) -> None:
     folder = kept(tmp_path)
     (file,) = tmp_path.iterdir()
     written = file.stat().st_mtime
-    folder.clear(before=written - 1)
-    assert folder.find("team/chat", SOURCE) is not None
-    folder.clear(before=written + 1)
-    assert folder.find("team/chat", SOURCE) is None
+    folder.delete_older_than(before=written - 1)
+    assert folder.load("team/chat", SOURCE) is not None
+    folder.delete_older_than(before=written + 1)
+    assert folder.load("team/chat", SOURCE) is None
 
 
 def test_a_full_disk_costs_nothing_but_a_fit(tmp_path: Path) -> None:
-    nowhere = ModelFolder(tmp_path / "missing")
-    nowhere.keep("team/chat", SOURCE, 5_000.0, MODELS)
-    assert nowhere.find("team/chat", SOURCE) is None
+    nowhere = ModelStore(tmp_path / "missing")
+    nowhere.save("team/chat", SOURCE, 5_000.0, MODELS)
+    assert nowhere.load("team/chat", SOURCE) is None
 
 
 def test_what_is_dropped_is_gone_and_without_a_folder_nothing_is_kept(tmp_path: Path) -> None:
     folder = kept(tmp_path)
-    folder.drop("team/chat")
-    folder.drop("team/chat")
+    folder.delete("team/chat")
+    folder.delete("team/chat")
     assert list(tmp_path.iterdir()) == []
-    assert model_store.ModelFolder(None).find("team/chat", SOURCE) is None
+    assert model_store.ModelStore(None).load("team/chat", SOURCE) is None
 
 
 def test_the_folder_is_made_for_this_user_alone_or_refused_at_the_start(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    options = parse_options(["--kept-models", str(tmp_path / "models")])
-    assert ModelFolder.made(options.kept_models).path == tmp_path / "models"
+    options = parse_options(["--model-store", str(tmp_path / "models")])
+    assert ModelStore.create(options.model_store).path == tmp_path / "models"
     assert (tmp_path / "models").stat().st_mode & 0o077 == 0
-    assert parse_options([]).kept_models is None
+    assert parse_options([]).model_store is None
     (tmp_path / "file").write_text("")
     handler = signal.getsignal(signal.SIGTERM)
     try:
-        assert main(["--kept-models", str(tmp_path / "file" / "models")]) == 2
+        assert main(["--model-store", str(tmp_path / "file" / "models")]) == 2
     finally:
         signal.signal(signal.SIGTERM, handler)
-    assert "--kept-models: cannot be used" in capsys.readouterr().err
+    assert "--model-store: cannot be used" in capsys.readouterr().err

@@ -12,19 +12,19 @@ import numpy as np
 import pytest
 from aiohttp.test_utils import TestClient, TestServer
 
-from r1_forecasting.protocol import ForecastUnavailable
-from r1_forecasting.selection.training import Trainer
-from r1_forecasting.selection.training_queue import Order, TrainingQueue
-from r1_forecasting.series.backfill import LOOK_STEPS, BackfillWatcher, Span
+from r1_forecasting.request import ForecastRequest, parse_request
 from r1_forecasting.series.series import Series, from_samples
-from r1_forecasting.service.request import ForecastRequest, parse_request
+from r1_forecasting.service.backfill import BACKFILL_STEPS, BackfillWatcher, TimeRange
 from r1_forecasting.service.series_forecaster import SeriesForecaster
 from r1_forecasting.service.service import ForecastService
+from r1_forecasting.training.trainer import Trainer
+from r1_forecasting.training.training_queue import TrainingOrder, TrainingQueue
+from r1_forecasting.unavailable import ForecastUnavailable
 
 NOON = 1_700_000_000.0
 PATIENCE = 60.0
 QUESTION: dict[str, Any] = {
-    "subject": "default/r1",
+    "series": "default/r1",
     "query": "demand",
     "stepSeconds": 1,
     "seasonSeconds": 60,
@@ -51,118 +51,120 @@ class Filling:
     """A Prometheus that knows demand from `since` on, but for the `lost` span."""
 
     since: float = -math.inf
-    lost: Span = field(default_factory=lambda: Span(math.inf, math.inf))
-    reads: list[Span] = field(default_factory=list)
+    lost: TimeRange = field(default_factory=lambda: TimeRange(math.inf, math.inf))
+    reads: list[TimeRange] = field(default_factory=list)
     hang: threading.Event | None = None
 
     def read(
         self, query: str, step: float, since: float, until: float
     ) -> Series | ForecastUnavailable:
-        self.reads.append(Span(since, until))
+        self.reads.append(TimeRange(since, until))
         if self.hang is not None and until - since > 20:
             self.hang.wait(10)
         steps = np.arange(np.ceil(since / step), np.floor(until / step) + 1) * step
-        known = [at for at in steps.tolist() if at >= self.since and not self.lost.holds(at)]
+        known = [at for at in steps.tolist() if at >= self.since and not self.lost.contains(at)]
         return from_samples(
             [(at, 20.0 if at % 60 >= 40 else 2.0) for at in known], step, until=until
         )
 
 
-async def ask(subject: SeriesForecaster, request: ForecastRequest | None = None) -> dict[str, Any]:
+async def ask(
+    forecaster: SeriesForecaster, request: ForecastRequest | None = None
+) -> dict[str, Any]:
     """One answer, and what it set off in the background."""
-    body = await subject.answer(request or question(), PATIENCE)
-    await subject.quiet()
+    body = await forecaster.respond(request or question(), PATIENCE)
+    await forecaster.wait_until_idle()
     return body
 
 
 async def test_a_backfill_is_seen_and_judged_within_a_few_steps() -> None:
     clock, history = Clock(), Filling(since=NOON - 100)
-    subject = SeriesForecaster(history, clock=clock)
-    before = await ask(subject)
+    forecaster = SeriesForecaster(history, clock=clock)
+    before = await ask(forecaster)
     assert before["reason"] != "BeatsLastValue", "a season and a half teaches nothing yet"
     history.since = -math.inf
-    for _ in range(LOOK_STEPS + 2):
+    for _ in range(BACKFILL_STEPS + 2):
         clock.now += 1
-        after = await ask(subject)
-    assert subject.series is not None
-    assert subject.series.observed >= 480
-    assert subject.pasts == 1
+        after = await ask(forecaster)
+    assert forecaster.series is not None
+    assert forecaster.series.observed >= 480
+    assert forecaster.backfills == 1
     assert after["reason"] == "BeatsLastValue"
 
 
 async def test_a_past_that_is_not_there_is_looked_for_seldom_and_only_where_it_lacks() -> None:
     clock, history = Clock(), Filling(since=NOON - 100)
-    subject = SeriesForecaster(history, clock=clock)
-    for _ in range(2 * LOOK_STEPS + 1):
-        await ask(subject)
+    forecaster = SeriesForecaster(history, clock=clock)
+    for _ in range(2 * BACKFILL_STEPS + 1):
+        await ask(forecaster)
         clock.now += 1
     looks = [span for span in history.reads[1:] if span.since < NOON - 110]
     assert len(looks) == 2
     assert all(span.until < NOON - 100 for span in looks), "what is known is not read again"
-    assert subject.pasts == 0
+    assert forecaster.backfills == 0
 
 
 async def test_a_gap_that_fills_later_is_found_by_reading_all_again_now_and_then() -> None:
-    clock, history = Clock(), Filling(lost=Span(NOON - 200, NOON - 60))
-    subject = SeriesForecaster(history, clock=clock)
-    await ask(subject)
-    history.lost = Span(math.inf, math.inf)
+    clock, history = Clock(), Filling(lost=TimeRange(NOON - 200, NOON - 60))
+    forecaster = SeriesForecaster(history, clock=clock)
+    await ask(forecaster)
+    history.lost = TimeRange(math.inf, math.inf)
     whole = 0
     for _ in range(45):
         clock.now += 1
-        await ask(subject)
+        await ask(forecaster)
         whole = sum(span.until - span.since > 400 for span in history.reads)
     assert whole == 1 + 2, "at the start, and twice in 45 steps"
-    assert subject.series is not None
-    assert subject.series.observed >= 480
-    assert subject.pasts == 1
+    assert forecaster.series is not None
+    assert forecaster.series.observed >= 480
+    assert forecaster.backfills == 1
 
 
 async def test_a_few_late_samples_are_taken_in_without_learning_anew() -> None:
-    clock, history = Clock(), Filling(lost=Span(NOON - 200, NOON - 195))
-    subject = SeriesForecaster(history, clock=clock)
-    await ask(subject)
-    history.lost = Span(math.inf, math.inf)
+    clock, history = Clock(), Filling(lost=TimeRange(NOON - 200, NOON - 195))
+    forecaster = SeriesForecaster(history, clock=clock)
+    await ask(forecaster)
+    history.lost = TimeRange(math.inf, math.inf)
     for _ in range(45):
         clock.now += 1
-        await ask(subject)
-    assert subject.series is not None
-    assert not np.isnan(subject.series.values).any()
-    assert subject.pasts == 0
+        await ask(forecaster)
+    assert forecaster.series is not None
+    assert not np.isnan(forecaster.series.values).any()
+    assert forecaster.backfills == 0
 
 
 async def test_looking_back_holds_up_no_answer_and_loses_none_of_what_is_new() -> None:
     clock, history = Clock(), Filling(since=NOON - 100)
-    subject = SeriesForecaster(history, clock=clock)
-    await ask(subject)
+    forecaster = SeriesForecaster(history, clock=clock)
+    await ask(forecaster)
     history.since, history.hang = -math.inf, threading.Event()
-    for _ in range(LOOK_STEPS + 4):
+    for _ in range(BACKFILL_STEPS + 4):
         clock.now += 1
-        body = await subject.answer(question(), PATIENCE)
+        body = await forecaster.respond(question(), PATIENCE)
     assert body["lastObserved"]["at"] == math.floor(clock.now), "answered while a read hangs"
     history.hang.set()
-    await subject.quiet()
-    assert subject.series is not None
-    assert subject.series.end == math.floor(clock.now)
-    assert not np.isnan(subject.series.values).any()
+    await forecaster.wait_until_idle()
+    assert forecaster.series is not None
+    assert forecaster.series.end == math.floor(clock.now)
+    assert not np.isnan(forecaster.series.values).any()
 
 
 async def test_what_was_read_for_another_series_is_dropped() -> None:
     clock, history = Clock(), Filling(since=NOON - 100)
-    subject = SeriesForecaster(history, clock=clock)
-    await ask(subject)
+    forecaster = SeriesForecaster(history, clock=clock)
+    await ask(forecaster)
     history.since, history.hang = -math.inf, threading.Event()
-    for _ in range(LOOK_STEPS):
+    for _ in range(BACKFILL_STEPS):
         clock.now += 1
-        await subject.answer(question(), PATIENCE)
+        await forecaster.respond(question(), PATIENCE)
     history.since = NOON - 50
-    answering = asyncio.create_task(subject.answer(question(query="tokens"), PATIENCE))
+    answering = asyncio.create_task(forecaster.respond(question(query="tokens"), PATIENCE))
     await asyncio.sleep(0.05)
     history.hang.set()
     await answering
-    await subject.quiet()
-    assert subject.series is not None
-    assert subject.series.start == NOON - 50
+    await forecaster.wait_until_idle()
+    assert forecaster.series is not None
+    assert forecaster.series.start == NOON - 50
 
 
 class Noted(Trainer):
@@ -175,17 +177,17 @@ class Noted(Trainer):
     def start(self) -> None:
         """Nothing runs."""
 
-    def enlist(self, order: Order) -> None:
-        self.noted.append(order.subject)
+    def enqueue(self, order: TrainingOrder) -> None:
+        self.noted.append(order.series_name)
 
 
 async def test_learned_models_are_trained_anew_on_it() -> None:
-    service = ForecastService(Filling(), trainer := Noted(), patience=PATIENCE)
+    service = ForecastService(Filling(), trainer := Noted(), timeout_seconds=PATIENCE)
     async with TestClient(TestServer(service.application())) as client:
         for _ in range(2):
             await client.post("/v1/forecast", json=QUESTION)
         assert trainer.noted == ["default/r1"]
-        service.subjects["default/r1"].pasts += 1
+        service.forecasters["default/r1"].backfills += 1
         await client.post("/v1/forecast", json=QUESTION)
         assert trainer.noted == ["default/r1"] * 2
 
@@ -202,30 +204,32 @@ class TestPace:
         full = Series(NOON - 1209600, 60.0, np.ones(20161))
         young = Series(NOON - 86400, 60.0, np.ones(1441))
         watch = BackfillWatcher()
-        watch.begin(NOON)
+        watch.mark_full_read(NOON)
         assert watch.due(full, self.DAY, NOON + 3599) is None
-        assert watch.due(full, self.DAY, NOON + 3600) == Span(NOON + 3600 - 1209600, NOON + 3600)
+        assert watch.due(full, self.DAY, NOON + 3600) == TimeRange(
+            NOON + 3600 - 1209600, NOON + 3600
+        )
         assert watch.due(young, self.DAY, NOON + 3600 + 299) is None
         found = watch.due(young, self.DAY, NOON + 3600 + 300)
-        assert found == Span(NOON + 3900 - 1209600, NOON - 86400 - 60)
+        assert found == TimeRange(NOON + 3900 - 1209600, NOON - 86400 - 60)
 
     def test_a_read_that_is_due_counts_as_done(self) -> None:
         young = Series(NOON - 86400, 60.0, np.ones(1441))
         watch = BackfillWatcher()
-        watch.begin(NOON)
+        watch.mark_full_read(NOON)
         assert watch.due(young, self.DAY, NOON + 300) is not None
         assert watch.due(young, self.DAY, NOON + 301) is None
 
 
 def test_spans_hold_both_ends() -> None:
-    assert Span(1, 2).holds(1)
-    assert Span(1, 2).holds(2)
-    assert not Span(1, 2).holds(2.5)
+    assert TimeRange(1, 2).contains(1)
+    assert TimeRange(1, 2).contains(2)
+    assert not TimeRange(1, 2).contains(2.5)
 
 
 @pytest.mark.parametrize(("first", "second"), [(0, 1), (1, 0)])
 def test_a_clock_set_back_does_not_stop_the_looking(first: float, second: float) -> None:
     young = Series(NOON - 100, 1.0, np.ones(100))
     watch = BackfillWatcher()
-    watch.begin(NOON + 1000 * first)
-    assert watch.due(young, question(), NOON + 1000 * second + LOOK_STEPS) is not None
+    watch.mark_full_read(NOON + 1000 * first)
+    assert watch.due(young, question(), NOON + 1000 * second + BACKFILL_STEPS) is not None

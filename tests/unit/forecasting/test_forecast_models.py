@@ -12,18 +12,14 @@ from r1_forecasting.models.last_value import LastValue
 from r1_forecasting.models.lstm import FittedLstm, Lstm
 from r1_forecasting.models.lstm_inputs import build_inputs
 from r1_forecasting.models.prophet import FittedProphet, ProphetForecaster
+from r1_forecasting.models.protocol import Fitted, Forecaster
+from r1_forecasting.models.registry import fit_quick
 from r1_forecasting.models.seasonal_drift import A_WEEK_AGO, SeasonalDrift
 from r1_forecasting.models.seasonal_level import SeasonalLevel
 from r1_forecasting.models.seasonal_naive import SeasonalNaive
-from r1_forecasting.protocol import (
-    Fitted,
-    Forecaster,
-    ForecastUnavailable,
-    SeriesShape,
-    UnavailableReason,
-)
-from r1_forecasting.selection.selection import fit_quick
 from r1_forecasting.series.series import Series
+from r1_forecasting.series.shape import SeriesShape
+from r1_forecasting.unavailable import ForecastUnavailable, UnavailableReason
 
 SEASON = 48
 LEVELS = (0.5, 0.9)
@@ -177,7 +173,7 @@ def test_the_seasonal_level_is_the_last_value_where_the_season_says_nothing() ->
     assert np.abs(point - series.values[origins]).mean() < 1.5
 
 
-SMALL = Lstm(units=8, epochs=25, most_windows=400)
+SMALL = Lstm(units=8, epochs=25, max_windows=400)
 
 
 @pytest.fixture(scope="module")
@@ -221,7 +217,7 @@ def test_the_lstm_predicts_with_numpy_what_torch_would(small_lstm: FittedLstm) -
 
 
 def test_the_lstm_gives_the_same_for_the_same_seed() -> None:
-    tiny = Lstm(units=4, epochs=2, most_windows=150)
+    tiny = Lstm(units=4, epochs=2, max_windows=150)
     series, shape = ramps(4), SeriesShape(SEASON, 5, 10)
     origin = np.array([len(series) - 1])
     one, two = (fit(tiny, series, shape).peak(series, origin, 5, LEVELS) for _ in range(2))
@@ -253,7 +249,7 @@ def test_what_the_lstm_cannot_learn_from_is_typed(
 
 
 @pytest.fixture(scope="module")
-def drawn() -> FittedProphet:
+def quantiles() -> FittedProphet:
     """A season of 48 seconds: on Prophet's clock that is a day."""
     fitted = ProphetForecaster().fit(ramps(6), SeriesShape(SEASON, 5, 10))
     assert isinstance(fitted, FittedProphet)

@@ -7,9 +7,9 @@ import pytest
 
 from r1_forecasting.models.seasonal_level import SeasonalLevel
 from r1_forecasting.models.seasonal_naive import SeasonalNaive
-from r1_forecasting.protocol import SeriesShape
 from r1_forecasting.selection.replay import replay_peaks
 from r1_forecasting.series.series import Series
+from r1_forecasting.series.shape import SeriesShape
 from r1_forecasting.series.windows import future_peak
 
 SEASON = 96
@@ -30,7 +30,7 @@ def test_a_replay_speaks_at_every_position_of_the_window_and_its_shares_hold() -
     made = replay_peaks(series, SHAPE, test_from=8 * SEASON, levels=LEVELS, models=QUICK)
     assert made.origins.tolist() == list(range(8 * SEASON, len(series)))
     assert made.peaks.shape == (len(made.origins), len(LEVELS))
-    assert made.acts.mean() > 0.9
+    assert made.gate_open.mean() > 0.9
     actual = future_peak(series.values, made.origins, SHAPE.lead)
     known = ~np.isnan(actual)
     shares = (actual[known, None] <= made.peaks[known]).mean(axis=0)
@@ -47,13 +47,13 @@ def test_what_comes_later_changes_nothing_that_was_said_before() -> None:
     )
     before = one.origins < cut
     np.testing.assert_array_equal(one.peaks[before], two.peaks[before])
-    np.testing.assert_array_equal(one.acts[before], two.acts[before])
+    np.testing.assert_array_equal(one.gate_open[before], two.gate_open[before])
 
 
 def test_too_little_history_says_nothing_and_does_not_act() -> None:
     made = replay_peaks(recurring(1).head(20), SHAPE, test_from=5, levels=LEVELS, models=QUICK)
     assert np.isnan(made.peaks).all()
-    assert not made.acts.any()
+    assert not made.gate_open.any()
 
 
 @pytest.mark.parametrize("test_from", [0, 960])

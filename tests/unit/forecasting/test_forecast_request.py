@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from r1_forecasting.service.request import InvalidRequest, parse_request
+from r1_forecasting.request import InvalidRequest, parse_request
 
 GOOD: dict[str, Any] = {
-    "subject": "default/production-r1",
+    "series": "default/production-r1",
     "query": "sum(rate(r1_gateway_requests_offered_total[1m]))",
     "stepSeconds": 60,
     "seasonSeconds": 86400,
@@ -48,10 +48,10 @@ def test_a_lead_that_moves_within_its_step_is_the_same_question() -> None:
         ("classQueries", ["Q1"]),
         ("classQueries", {"Q1": ""}),
         ("classQueries", {"Q 1": "up"}),
-        ("subject", None),
-        ("subject", " "),
-        ("subject", 7),
-        ("subject", "half a letter: \ud800"),
+        ("series", None),
+        ("series", " "),
+        ("series", 7),
+        ("series", "half a letter: \ud800"),
         ("query", ""),
         ("query", "half a letter: \ud800"),
         ("query", "x" * 20_000),

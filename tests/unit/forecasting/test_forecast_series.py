@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from r1_forecasting.protocol import ForecastUnavailable, UnavailableReason
 from r1_forecasting.series.series import Series, from_samples, merge, rates, resample
+from r1_forecasting.unavailable import ForecastUnavailable, UnavailableReason
 
 
 def series_of(samples: list[tuple[float, float]], step: float, until: float = 1e9) -> Series:
@@ -68,7 +68,7 @@ def test_fractional_steps_keep_every_sample_in_its_own_step() -> None:
 
 def test_a_held_value_bridges_short_gaps_only() -> None:
     made = Series(0, 1, np.array([np.nan, 1, np.nan, np.nan, np.nan, 2]))
-    held = made.held(2)
+    held = made.forward_filled(2)
     assert np.isnan(held[0])
     assert held[1:4].tolist() == [1, 1, 1]
     assert np.isnan(held[4])

@@ -16,13 +16,15 @@ from aiohttp.test_utils import TestClient, TestServer
 from prometheus_client import generate_latest
 
 from r1_forecasting.options import parse_options
-from r1_forecasting.protocol import ForecastUnavailable, SeriesShape
-from r1_forecasting.selection.model_store import ModelFolder
-from r1_forecasting.selection.training import FitOutcome, Trainer, fit_one
-from r1_forecasting.selection.training_queue import TrainingQueue
+from r1_forecasting.request import parse_request
 from r1_forecasting.series.series import Series, from_samples
-from r1_forecasting.service.request import parse_request
+from r1_forecasting.series.shape import SeriesShape
 from r1_forecasting.service.service import ForecastService
+from r1_forecasting.training.fit import FitOutcome, fit_one
+from r1_forecasting.training.model_store import ModelStore
+from r1_forecasting.training.trainer import Trainer
+from r1_forecasting.training.training_queue import TrainingQueue
+from r1_forecasting.unavailable import ForecastUnavailable
 
 
 class Sine:
@@ -36,7 +38,7 @@ class Sine:
 
 
 QUESTION: dict[str, Any] = {
-    "subject": "default/r1",
+    "series": "default/r1",
     "query": "demand",
     "stepSeconds": 1,
     "seasonSeconds": 60,
@@ -50,7 +52,7 @@ QUESTION: dict[str, Any] = {
 @pytest.fixture
 async def client() -> AsyncIterator[Any]:
     service = ForecastService(
-        Sine(), Trainer((), TrainingQueue(0.25)), patience=60, most_subjects=2
+        Sine(), Trainer((), TrainingQueue(0.25)), timeout_seconds=60, max_series=2
     )
     async with TestClient(TestServer(service.application())) as running:
         yield running
@@ -62,7 +64,7 @@ async def test_a_question_is_answered_as_the_contract_says(client: Any) -> None:
     body = await reply.json()
     assert body["state"] == "Ready", body["message"]
     assert body.keys() == {
-        "subject",
+        "series",
         "state",
         "reason",
         "message",
@@ -76,7 +78,7 @@ async def test_a_question_is_answered_as_the_contract_says(client: Any) -> None:
         "lastObserved",
         "ageSeconds",
     }
-    assert body["gate"].keys() == {"acts", "reason", "message", "scores"}
+    assert body["gate"].keys() == {"open", "reason", "message", "scores"}
     assert body["gate"]["scores"]["last-value"] == 1.0
     assert body["coverage"]["0.9"].keys() == {"live", "samples", "backtest"}
     assert len(body["points"]) == 10
@@ -99,9 +101,9 @@ async def test_probes_and_metrics(client: Any) -> None:
     assert (await client.get("/healthz")).status == 200
     assert (await client.get("/readyz")).status == 200
     text = await (await client.get("/metrics")).text()
-    assert 'r1_forecast_gate_acts{subject="default/r1"} 1.0' in text
-    assert 'r1_forecast_decision_cost{model="last-value",subject="default/r1"} 1.0' in text
-    assert 'r1_forecast_answers_total{reason="BeatsLastValue",state="Ready"} 1.0' in text
+    assert 'r1_forecast_gate_open{series="default/r1"} 1.0' in text
+    assert 'r1_forecast_decision_cost{model="last-value",series="default/r1"} 1.0' in text
+    assert 'r1_forecast_responses_total{reason="BeatsLastValue",state="Ready"} 1.0' in text
     assert "r1_forecast_fit_seconds" in text
 
 
@@ -140,22 +142,22 @@ async def test_the_peak_that_decisions_plan_for_is_shown_at_its_level_alone(
 
 async def test_subjects_not_asked_for_are_forgotten_with_their_metrics(client: Any) -> None:
     for name in ("default/a", "default/b", "default/c"):
-        await client.post("/v1/forecast", json=QUESTION | {"subject": name})
+        await client.post("/v1/forecast", json=QUESTION | {"series": name})
     text = await (await client.get("/metrics")).text()
     assert "default/a" not in text
     assert "default/c" in text
-    assert (await (await client.get("/healthz")).json())["subjects"] == 2
+    assert (await (await client.get("/healthz")).json())["series"] == 2
 
 
 async def test_subjects_that_nobody_asks_about_for_a_day_are_forgotten() -> None:
     now = 0.0
     service = ForecastService(
-        Sine(), Trainer((), TrainingQueue(0.25)), patience=60, clock=lambda: now
+        Sine(), Trainer((), TrainingQueue(0.25)), timeout_seconds=60, clock=lambda: now
     )
     for at, name in ((0.0, "default/a"), (80_000.0, "default/b"), (90_000.0, "default/b")):
         now = at
-        await service.answer(parse_request(QUESTION | {"subject": name}), 60)
-    assert list(service.subjects) == ["default/b"]
+        await service.forecast(parse_request(QUESTION | {"series": name}), 60)
+    assert list(service.forecasters) == ["default/b"]
 
 
 class Slow(Sine):
@@ -176,10 +178,10 @@ class Slow(Sine):
 async def test_a_subject_forgotten_while_it_answers_leaves_no_order_and_no_gauge() -> None:
     history = Slow()
     trainer = Trainer(("prophet",), TrainingQueue(0.25))
-    service = ForecastService(history, trainer, patience=60)
-    asked = asyncio.create_task(service.ask(parse_request(QUESTION), 60))
+    service = ForecastService(history, trainer, timeout_seconds=60)
+    asked = asyncio.create_task(service.operator_forecast(parse_request(QUESTION), 60))
     await asyncio.to_thread(history.reads.wait, 60)
-    assert service.keep_only(lambda _: False) == 1
+    assert service.retain_only(lambda _: False) == 1
     history.may_end.set()
     assert (await asked)["state"] == "Ready", "who asked is answered all the same"
     assert trainer.queue.orders == {}
@@ -189,11 +191,11 @@ async def test_a_subject_forgotten_while_it_answers_leaves_no_order_and_no_gauge
 async def test_only_what_has_its_home_here_is_kept() -> None:
     service = ForecastService(Sine(), Trainer((), TrainingQueue(0.25)))
     for name in ("default/a", "default/b"):
-        await service.ask(parse_request(QUESTION | {"subject": name}), 60)
-    assert service.keep_only(lambda name: name.endswith("b")) == 1
-    assert list(service.subjects) == ["default/b"]
-    assert await service.standing_request("default/a") is None
-    assert await service.standing_request("default/b") is not None
+        await service.operator_forecast(parse_request(QUESTION | {"series": name}), 60)
+    assert service.retain_only(lambda name: name.endswith("b")) == 1
+    assert list(service.forecasters) == ["default/b"]
+    assert await service.operator_request("default/a") is None
+    assert await service.operator_request("default/b") is not None
 
 
 @dataclass(slots=True)
@@ -211,8 +213,8 @@ async def scores_after(service: ForecastService, answers: int) -> dict[str, floa
     """The gate's scores when so many steps have passed and what was begun has ended."""
     body: dict[str, Any] = {}
     for _ in range(answers):
-        body = await service.ask(parse_request(QUESTION), 60)
-        await service.subjects["default/r1"].quiet()
+        body = await service.operator_forecast(parse_request(QUESTION), 60)
+        await service.forecasters["default/r1"].wait_until_idle()
         await asyncio.sleep(1.05)
     scores: dict[str, float] = body["gate"]["scores"]
     return scores
@@ -221,28 +223,28 @@ async def scores_after(service: ForecastService, answers: int) -> dict[str, floa
 async def test_a_restart_finds_its_models_again_and_fits_them_when_they_are_old(
     tmp_path: Path,
 ) -> None:
-    kept = ModelFolder(tmp_path)
+    kept = ModelStore(tmp_path)
     first = InPlace(("prophet",), TrainingQueue(0.25))
-    service = ForecastService(Sine(), first, kept=kept)
-    await service.ask(parse_request(QUESTION), 60)
+    service = ForecastService(Sine(), first, model_store=kept)
+    await service.operator_forecast(parse_request(QUESTION), 60)
     first.start()
     for _ in range(300):
-        if kept.find("default/r1", parse_request(QUESTION).source) is not None:
+        if kept.load("default/r1", parse_request(QUESTION).source) is not None:
             break
         await asyncio.sleep(0.1)
     await first.stop()
 
     second = InPlace(("prophet",), TrainingQueue(0.25))
-    restarted = ForecastService(Sine(), second, kept=kept)
+    restarted = ForecastService(Sine(), second, model_store=kept)
     assert "prophet" in await scores_after(restarted, 3)
     assert second.fitted == []
     (order,) = second.queue.orders.values()
     assert order.fitted_before
     assert 0 < order.due - time.monotonic() < 60, "a season after it was fitted"
 
-    other = ForecastService(Sine(), InPlace(("prophet",), TrainingQueue(0.25)), kept=kept)
-    await other.ask(parse_request(QUESTION | {"query": "another"}), 60)
-    assert not other.subjects["default/r1"].learned
+    other = ForecastService(Sine(), InPlace(("prophet",), TrainingQueue(0.25)), model_store=kept)
+    await other.operator_forecast(parse_request(QUESTION | {"query": "another"}), 60)
+    assert not other.forecasters["default/r1"].learned
 
 
 def test_options_come_from_the_environment_and_the_command_line(

@@ -9,12 +9,13 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from r1_forecasting.protocol import ForecastUnavailable, SeriesShape, UnavailableReason
-from r1_forecasting.selection.training import FitOutcome, fit_one
+from r1_forecasting.request import ForecastRequest, parse_request
 from r1_forecasting.series.series import Series, from_samples
+from r1_forecasting.series.shape import SeriesShape
 from r1_forecasting.service.executors import Executors
-from r1_forecasting.service.request import ForecastRequest, parse_request
 from r1_forecasting.service.series_forecaster import SeriesForecaster
+from r1_forecasting.training.fit import FitOutcome, fit_one
+from r1_forecasting.unavailable import ForecastUnavailable, UnavailableReason
 
 NOON = 1_700_000_000.0
 PATIENCE = 60.0
@@ -70,7 +71,7 @@ class LooksHang(Recorded):
 def question(**changes: object) -> ForecastRequest:
     return parse_request(
         {
-            "subject": "default/r1",
+            "series": "default/r1",
             "query": "demand",
             "stepSeconds": 1,
             "seasonSeconds": 60,
@@ -83,10 +84,10 @@ def question(**changes: object) -> ForecastRequest:
 
 
 async def test_the_first_answer_acts_on_a_quick_model() -> None:
-    subject = SeriesForecaster(Recorded(), clock=Clock())
-    body = await subject.answer(question(), PATIENCE)
+    forecaster = SeriesForecaster(Recorded(), clock=Clock())
+    body = await forecaster.respond(question(), PATIENCE)
     assert (body["state"], body["reason"]) == ("Ready", "BeatsLastValue")
-    assert body["gate"]["acts"] is True
+    assert body["gate"]["open"] is True
     assert set(body["peakOverLead"]) == {"0.5", "0.9", "0.95"}
     assert body["lastObserved"]["at"] == NOON
     assert body["points"][0]["at"] == body["validUntil"] == NOON + 1
@@ -94,19 +95,19 @@ async def test_the_first_answer_acts_on_a_quick_model() -> None:
 
 async def test_within_a_step_the_answer_is_the_same_and_costs_no_read() -> None:
     clock, history = Clock(), Recorded()
-    subject = SeriesForecaster(history, clock=clock)
-    first = await subject.answer(question(), PATIENCE)
+    forecaster = SeriesForecaster(history, clock=clock)
+    first = await forecaster.respond(question(), PATIENCE)
     clock.now += 0.5
-    assert await subject.answer(question(), PATIENCE) is first
+    assert await forecaster.respond(question(), PATIENCE) is first
     assert len(history.reads) == 1
 
 
 async def test_the_next_step_reads_only_what_is_new() -> None:
     clock, history = Clock(), Recorded()
-    subject = SeriesForecaster(history, clock=clock)
-    await subject.answer(question(), PATIENCE)
+    forecaster = SeriesForecaster(history, clock=clock)
+    await forecaster.respond(question(), PATIENCE)
     clock.now += 1
-    body = await subject.answer(question(), PATIENCE)
+    body = await forecaster.respond(question(), PATIENCE)
     since, until = history.reads[-1]
     assert until - since < 6
     assert body["lastObserved"]["at"] == NOON + 1
@@ -114,51 +115,51 @@ async def test_the_next_step_reads_only_what_is_new() -> None:
 
 async def test_concurrent_questions_share_one_piece_of_work() -> None:
     history = Recorded()
-    subject = SeriesForecaster(history, clock=Clock())
-    bodies = await asyncio.gather(*(subject.answer(question(), PATIENCE) for _ in range(5)))
+    forecaster = SeriesForecaster(history, clock=Clock())
+    bodies = await asyncio.gather(*(forecaster.respond(question(), PATIENCE) for _ in range(5)))
     assert len(history.reads) == 1
     assert all(body is bodies[0] for body in bodies)
 
 
 async def test_a_slow_history_is_said_to_be_training_and_is_there_later() -> None:
     history = Recorded(hang=threading.Event())
-    subject = SeriesForecaster(history, clock=Clock())
-    body = await subject.answer(question(), 0.05)
+    forecaster = SeriesForecaster(history, clock=Clock())
+    body = await forecaster.respond(question(), 0.05)
     assert (body["state"], body["reason"]) == ("Unavailable", "Training")
     assert history.hang is not None
     history.hang.set()
-    body = await subject.answer(question(), PATIENCE)
+    body = await forecaster.respond(question(), PATIENCE)
     assert body["state"] == "Ready"
     assert len(history.reads) == 1
 
 
 async def test_a_read_that_is_slow_costs_no_answer_but_its_newest_step() -> None:
     clock, history = Clock(), Recorded()
-    subject = SeriesForecaster(history, clock=clock)
-    await subject.answer(question(), PATIENCE)
+    forecaster = SeriesForecaster(history, clock=clock)
+    await forecaster.respond(question(), PATIENCE)
     history.hang = threading.Event()
     clock.now += 2
-    body = await subject.answer(question(), 0.05)
+    body = await forecaster.respond(question(), 0.05)
     assert body["state"] == "Ready"
     assert body["lastObserved"]["at"] == NOON
     assert min(point["at"] for point in body["points"]) > clock.now
     history.hang.set()
-    body = await subject.answer(question(), PATIENCE)
+    body = await forecaster.respond(question(), PATIENCE)
     assert body["lastObserved"]["at"] == NOON + 2
 
 
 async def test_prometheus_may_be_away_for_some_steps() -> None:
     clock, history = Clock(), Recorded()
-    subject = SeriesForecaster(history, clock=clock)
-    await subject.answer(question(), PATIENCE)
+    forecaster = SeriesForecaster(history, clock=clock)
+    await forecaster.respond(question(), PATIENCE)
     history.failing = ForecastUnavailable(UnavailableReason.PROMETHEUS_UNREACHABLE, "gone")
     clock.now += 4
-    body = await subject.answer(question(), PATIENCE)
+    body = await forecaster.respond(question(), PATIENCE)
     assert body["state"] == "Ready"
     assert body["lastObserved"]["at"] == NOON
     assert body["points"][0]["at"] == NOON + 5
     clock.now += 30
-    body = await subject.answer(question(), PATIENCE)
+    body = await forecaster.respond(question(), PATIENCE)
     assert (body["state"], body["reason"], body["message"]) == (
         "Unavailable",
         "PrometheusUnreachable",
@@ -166,61 +167,61 @@ async def test_prometheus_may_be_away_for_some_steps() -> None:
     )
     history.failing = None
     clock.now += 1
-    assert (await subject.answer(question(), PATIENCE))["state"] == "Ready"
+    assert (await forecaster.respond(question(), PATIENCE))["state"] == "Ready"
 
 
 async def test_a_herd_of_newcomers_does_not_hold_up_who_is_known() -> None:
-    clock, history, lanes = Clock(), Recorded(), Executors()
-    known = SeriesForecaster(history, lanes, clock=clock)
-    await known.answer(question(), PATIENCE)
+    clock, history, executors = Clock(), Recorded(), Executors()
+    known = SeriesForecaster(history, executors, clock=clock)
+    await known.respond(question(), PATIENCE)
     hanging = Recorded(hang=threading.Event())
     assert hanging.hang is not None
-    herd = [SeriesForecaster(hanging, lanes, clock=clock) for _ in range(20)]
-    told = await asyncio.gather(*(one.answer(question(), 0.05) for one in herd))
+    waiting_forecasters = [SeriesForecaster(hanging, executors, clock=clock) for _ in range(20)]
+    told = await asyncio.gather(*(one.respond(question(), 0.05) for one in waiting_forecasters))
     assert {body["reason"] for body in told} == {"Training"}
     clock.now += 1
-    body = await asyncio.wait_for(known.answer(question(), PATIENCE), 5)
+    body = await asyncio.wait_for(known.respond(question(), PATIENCE), 5)
     assert body["state"] == "Ready"
     assert body["lastObserved"]["at"] == NOON + 1
     hanging.hang.set()
-    told = await asyncio.gather(*(one.answer(question(), PATIENCE) for one in herd))
+    told = await asyncio.gather(*(one.respond(question(), PATIENCE) for one in waiting_forecasters))
     assert {body["state"] for body in told} == {"Ready"}
 
 
 async def test_a_herd_that_looks_back_does_not_hold_up_what_is_new() -> None:
-    clock, lanes = Clock(), Executors()
+    clock, executors = Clock(), Executors()
     histories = [LooksHang() for _ in range(12)]
-    subjects = [SeriesForecaster(history, lanes, clock=clock) for history in histories]
-    for one in subjects:
-        await one.answer(question(), PATIENCE)
+    forecasters = [SeriesForecaster(history, executors, clock=clock) for history in histories]
+    for one in forecasters:
+        await one.respond(question(), PATIENCE)
     for history in histories:
         history.release = threading.Event()
     clock.now += 21  # all are due to read the whole window again
     for _ in range(2):
         clock.now += 1
-        told = await asyncio.gather(*(one.answer(question(), 5) for one in subjects))
+        told = await asyncio.gather(*(one.respond(question(), 5) for one in forecasters))
         assert {body["lastObserved"]["at"] for body in told} == {int(clock.now)}
     for history in histories:
         assert history.release is not None
         history.release.set()
-    for one in subjects:
-        await one.quiet()
+    for one in forecasters:
+        await one.wait_until_idle()
 
 
 async def test_a_subject_keeps_of_its_backtest_only_what_forecasts_need() -> None:
-    subject = SeriesForecaster(Recorded(), clock=Clock())
-    await subject.answer(question(), PATIENCE)
-    assert subject.judgement is not None
-    assert subject.to_gain() > 0
-    assert len(pickle.dumps(subject.judgement.standing)) < 4096
+    forecaster = SeriesForecaster(Recorded(), clock=Clock())
+    await forecaster.respond(question(), PATIENCE)
+    assert forecaster.evaluation is not None
+    assert forecaster.potential_saving() > 0
+    assert len(pickle.dumps(forecaster.evaluation.scorecard)) < 4096
 
 
 async def test_another_series_under_the_same_name_starts_afresh() -> None:
     clock, history = Clock(), Recorded()
-    subject = SeriesForecaster(history, clock=clock)
-    first = await subject.answer(question(), PATIENCE)
+    forecaster = SeriesForecaster(history, clock=clock)
+    first = await forecaster.respond(question(), PATIENCE)
     history.scale = 100.0
-    body = await subject.answer(question(query="tokens"), PATIENCE)
+    body = await forecaster.respond(question(query="tokens"), PATIENCE)
     assert body["peakOverLead"]["0.5"] > 50 * first["peakOverLead"]["0.5"]
     since, until = history.reads[-1]
     assert until - since == 480
@@ -228,9 +229,9 @@ async def test_another_series_under_the_same_name_starts_afresh() -> None:
 
 async def test_announced_peaks_are_counted_as_live_coverage() -> None:
     clock = Clock()
-    subject = SeriesForecaster(Recorded(), clock=clock)
+    forecaster = SeriesForecaster(Recorded(), clock=clock)
     for _ in range(90):
-        body = await subject.answer(question(), PATIENCE)
+        body = await forecaster.respond(question(), PATIENCE)
         clock.now += 1
     assert body["coverage"]["0.9"]["samples"] == 90 - 6
     assert body["coverage"]["0.9"]["live"] > 0.7
@@ -238,21 +239,21 @@ async def test_announced_peaks_are_counted_as_live_coverage() -> None:
 
 async def test_a_learned_model_is_judged_when_it_joins() -> None:
     clock = Clock()
-    subject = SeriesForecaster(Recorded(), clock=clock)
-    await subject.answer(question(), PATIENCE)
-    material = subject.training_material()
+    forecaster = SeriesForecaster(Recorded(), clock=clock)
+    await forecaster.respond(question(), PATIENCE)
+    material = forecaster.training_data()
     assert material is not None
     outcome = fit_one("prophet", *material)
     assert not isinstance(outcome.result, ForecastUnavailable), outcome.result
-    subject.join(outcome)
+    forecaster.add_model(outcome)
     for _ in range(2):
         clock.now += 1
-        body = await subject.answer(question(), PATIENCE)
-        await asyncio.wait({t for t in (subject._judging,) if t is not None})
+        body = await forecaster.respond(question(), PATIENCE)
+        await asyncio.wait({t for t in (forecaster._evaluation_task,) if t is not None})
     clock.now += 1
-    body = await subject.answer(question(), PATIENCE)
+    body = await forecaster.respond(question(), PATIENCE)
     assert "prophet" in body["gate"]["scores"]
-    await subject.close()
+    await forecaster.close()
 
 
 def test_a_fit_that_raises_is_an_outcome() -> None:

@@ -9,11 +9,13 @@ from dataclasses import dataclass, field
 import numpy as np
 import pytest
 
-from r1_forecasting.protocol import ForecastUnavailable, SeriesShape, UnavailableReason
-from r1_forecasting.selection.selection import fit_quick, training_part
-from r1_forecasting.selection.training import FitOutcome, Trainer, fit_one
-from r1_forecasting.selection.training_queue import Order, TrainingQueue
+from r1_forecasting.models.registry import fit_quick, training_part
 from r1_forecasting.series.series import Series
+from r1_forecasting.series.shape import SeriesShape
+from r1_forecasting.training.fit import FitOutcome, fit_one
+from r1_forecasting.training.trainer import Trainer
+from r1_forecasting.training.training_queue import TrainingOrder, TrainingQueue
+from r1_forecasting.unavailable import ForecastUnavailable, UnavailableReason
 
 SERIES, SHAPE = Series(0, 1, np.ones(100)), SeriesShape(10, 2, 3)
 
@@ -32,17 +34,17 @@ class Recording(Trainer):
             0.0,
         )
 
-    def order(self, name: str, *, wanted: bool = True, again: bool = False) -> Order:
-        order = Order(
+    def order(self, name: str, *, wanted: bool = True, again: bool = False) -> TrainingOrder:
+        order = TrainingOrder(
             name,
             series=lambda: (SERIES, SHAPE),
             done=lambda outcome: self.log.append(f"{name}:{outcome.model}"),
-            wanted=lambda: wanted,
-            worth=lambda: 0.1,
+            requested=lambda: wanted,
+            potential_saving=lambda: 0.1,
             due=time.monotonic(),
             fitted_before=again,
         )
-        self.enlist(order)
+        self.enqueue(order)
         return order
 
 
@@ -101,7 +103,7 @@ async def test_the_next_refit_is_a_season_away_and_staggered() -> None:
 
 async def test_refits_rest_after_a_costly_one() -> None:
     trainer = recording("lstm")
-    trainer.queue.rest_until = time.monotonic() + 60
+    trainer.queue.refits_paused_until = time.monotonic() + 60
     trainer.order("refit", again=True)
     trainer.start()
     trainer.order("first")
@@ -114,7 +116,7 @@ async def test_refits_rest_after_a_costly_one() -> None:
 async def test_a_dismissed_subject_is_not_trained() -> None:
     trainer = recording("lstm")
     trainer.order("gone")
-    trainer.dismiss("gone")
+    trainer.remove("gone")
     trainer.start()
     await asyncio.sleep(0.05)
     await trainer.stop()
@@ -160,12 +162,12 @@ def test_quick_models_join_as_history_grows() -> None:
         "last-value",
         "damped-trend",
         "seasonal-naive",
-        "hour-echo",
+        "minute-of-hour",
     }
     assert set(fit_quick(series, shape)) == {
         "last-value",
         "damped-trend",
         "seasonal-naive",
         "seasonal-level",
-        "hour-echo",
+        "minute-of-hour",
     }

@@ -6,26 +6,31 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from r1_forecasting.selection.training_queue import STAGGER, Order, TrainingQueue
+from r1_forecasting.training.training_queue import STAGGER, TrainingOrder, TrainingQueue
 
 DAY = 86_400.0
 
 
 def order(
-    name: str, *, due: float = 0.0, worth: float = 0.1, again: bool = False, wanted: bool = True
-) -> Order:
-    return Order(
+    name: str,
+    *,
+    due: float = 0.0,
+    potential_saving: float = 0.1,
+    again: bool = False,
+    wanted: bool = True,
+) -> TrainingOrder:
+    return TrainingOrder(
         name,
         series=lambda: None,
         done=lambda _: None,
-        wanted=lambda: wanted,
-        worth=lambda: worth,
+        requested=lambda: wanted,
+        potential_saving=lambda: potential_saving,
         due=due,
         fitted_before=again,
     )
 
 
-def queue(*orders: Order, share: float = 0.25) -> TrainingQueue:
+def queue(*orders: TrainingOrder, share: float = 0.25) -> TrainingQueue:
     made = TrainingQueue(share)
     for one in orders:
         made.put(one)
@@ -34,22 +39,29 @@ def queue(*orders: Order, share: float = 0.25) -> TrainingQueue:
 
 def chosen(made: TrainingQueue, now: float) -> str | None:
     found = made.next(now)
-    return None if found is None else found.subject
+    return None if found is None else found.series_name
 
 
 def test_who_has_most_to_gain_goes_first() -> None:
-    assert chosen(queue(order("calm", worth=0.02), order("wild", worth=0.3)), 0.0) == "wild"
+    assert (
+        chosen(
+            queue(order("calm", potential_saving=0.02), order("wild", potential_saving=0.3)), 0.0
+        )
+        == "wild"
+    )
 
 
 def test_who_has_waited_long_overtakes_who_has_more_to_gain() -> None:
-    made = queue(order("calm", worth=0.02), order("wild", worth=0.3, due=7200.0))
+    made = queue(
+        order("calm", potential_saving=0.02), order("wild", potential_saving=0.3, due=7200.0)
+    )
     assert chosen(made, 7200.0) == "calm"
 
 
 def test_constant_demand_is_not_trained_and_is_asked_again() -> None:
     gains = [0.0]
     constant = order("constant")
-    constant.worth = lambda: gains[0]
+    constant.potential_saving = lambda: gains[0]
     made = queue(constant)
     assert chosen(made, 100.0) is None
     gains[0] = 0.2
@@ -57,8 +69,10 @@ def test_constant_demand_is_not_trained_and_is_asked_again() -> None:
 
 
 def test_a_first_fit_goes_ahead_of_a_refit_of_more_worth_and_does_not_rest() -> None:
-    made = queue(order("old", worth=0.5, again=True), order("new", worth=0.02))
-    made.rest_until = 1000.0
+    made = queue(
+        order("old", potential_saving=0.5, again=True), order("new", potential_saving=0.02)
+    )
+    made.refits_paused_until = 1000.0
     assert chosen(made, 10.0) == "new"
     made.drop("new")
     assert chosen(made, 10.0) is None
@@ -72,9 +86,9 @@ def test_nobody_refits_what_nobody_asks_for() -> None:
 def test_an_order_that_was_replaced_no_longer_stands() -> None:
     first, second = order("a"), order("a")
     made = queue(first, second)
-    assert not made.holds(first)
-    assert made.holds(second)
-    assert made.waiting(0.0) == 1
+    assert not made.contains(first)
+    assert made.contains(second)
+    assert made.due_count(0.0) == 1
 
 
 def played(
@@ -83,7 +97,10 @@ def played(
     """All subjects come at once; begins and CPU of refits, and by subject when it was fitted."""
     rng = np.random.default_rng(0)
     made = queue(
-        *(order(f"team/model-{n}", worth=float(rng.uniform(0.0, 0.3))) for n in range(count)),
+        *(
+            order(f"team/model-{n}", potential_saving=float(rng.uniform(0.0, 0.3)))
+            for n in range(count)
+        ),
         share=share,
     )
     now, begins, spent = 0.0, [], []
@@ -91,14 +108,14 @@ def played(
     while now < days * DAY:
         one = made.next(now)
         if one is None:
-            now += made.pause(now)
+            now += made.seconds_until_next(now)
             continue
         took = cost * float(rng.uniform(0.8, 1.2))
         if one.fitted_before:
             begins.append(now)
             spent.append(took)
-        fits.setdefault(one.subject, []).append(now)
-        made.settle(one, began=now, spent=took, season=season)
+        fits.setdefault(one.series_name, []).append(now)
+        made.record_fit(one, began=now, spent=took, season=season)
         now += took
     return begins, spent, fits
 
@@ -129,7 +146,13 @@ def test_refits_come_evenly_and_not_on_the_hour() -> None:
 def test_nobody_with_something_to_gain_waits_for_ever(
     worths: list[float], share: float, cost: float
 ) -> None:
-    made = queue(*(order(str(n), worth=worth) for n, worth in enumerate(worths)), share=share)
+    made = queue(
+        *(
+            order(str(n), potential_saving=potential_saving)
+            for n, potential_saving in enumerate(worths)
+        ),
+        share=share,
+    )
     now, count = 0.0, dict.fromkeys(map(str, range(len(worths))), 0)
     period = max(100.0, cost / share) * (1 + STAGGER)
     until = 4 * len(worths) * (cost / share + period + 5.0) / min(max(min(worths), 0.01), 1.0)
@@ -138,9 +161,9 @@ def test_nobody_with_something_to_gain_waits_for_ever(
         turns += 1
         one = made.next(now)
         if one is None:
-            now += made.pause(now)
+            now += made.seconds_until_next(now)
             continue
-        count[one.subject] += 1
-        made.settle(one, began=now, spent=cost, season=100.0)
+        count[one.series_name] += 1
+        made.record_fit(one, began=now, spent=cost, season=100.0)
         now += cost
     assert min(count.values()) >= 2

@@ -9,7 +9,7 @@ from r1_common.foreign_json import InvalidJson
 from r1_common.http_json import read_json
 from r1_forecasting.service.metrics import ForecastMetrics
 from r1_forecasting.sharding.ownership import Shards
-from r1_forecasting.sharding.peers import NoReply, Peers
+from r1_forecasting.sharding.peers import NoPeerResponse, Peers
 from r1_operator.cli import main
 from r1_operator.kube.client import Api, RetryPolicy, Unreachable
 from r1_operator.plan.unavailable import Unavailable
@@ -56,7 +56,7 @@ async def test_another_shard(server: Script, reply: Reply, status: str) -> None:
     shards = Shards("two", {"one": server.url})
     said = await peers.post(shards, "one", "/v1/shard/forecast", {}, 5.0)
     await peers.close()
-    assert isinstance(said, NoReply)
+    assert isinstance(said, NoPeerResponse)
     assert f"one answered {status}" in said.message
     assert "Expecting value" not in said.message
 

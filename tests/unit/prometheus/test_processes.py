@@ -55,7 +55,7 @@ def test_a_matcher_that_is_no_label_ends_the_start_and_is_named(part: str) -> No
 
 def forecast(url: str) -> dict[str, Any]:
     body = {
-        "subject": "default/r1",
+        "series": "default/r1",
         "query": "sum(demand)",
         "stepSeconds": 60,
         "seasonSeconds": 86_400,

@@ -7,7 +7,7 @@ import json
 from hypothesis import given
 from hypothesis import strategies as st
 
-from r1_forecasting.service.request import ActivationRule, as_body, parse_request
+from r1_forecasting.request import ActivationRule, as_body, parse_request
 
 text = st.text(min_size=1, max_size=40).filter(lambda value: value.strip() != "")
 levels = st.lists(st.floats(0.01, 0.999), min_size=1, max_size=16)
@@ -37,7 +37,7 @@ def test_any_question_reads_back_as_itself(
     history = 4 * (season + 1) * step
     request = parse_request(
         {
-            "subject": words,
+            "series": words,
             "query": words,
             "stepSeconds": step,
             "seasonSeconds": (season + 1) * step,

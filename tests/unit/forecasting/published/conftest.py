@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from r1_cluster import certificates
-from r1_forecasting.protocol import ForecastUnavailable, UnavailableReason
 from r1_forecasting.published.publication import InferenceName, Publication
-from r1_forecasting.published.value import PublishedValue
+from r1_forecasting.published.published_value import PublishedValue
+from r1_forecasting.unavailable import ForecastUnavailable, UnavailableReason
 
 
 class ScriptedPublisher:

@@ -17,13 +17,13 @@ from aiohttp import web
 
 import network_kinds
 from r1_common.listen import EVERY_ADDRESS
-from r1_forecasting.protocol import ForecastUnavailable, UnavailableReason
-from r1_forecasting.published.aggregated import ExternalMetricsApi
 from r1_forecasting.published.catalogue import Catalogue
+from r1_forecasting.published.external_metrics_api import ExternalMetricsApi
 from r1_forecasting.published.front_proxy import FrontProxy, common_name
 from r1_forecasting.published.publication import InferenceName, parse_publication
-from r1_forecasting.published.service_account import Unreadable
+from r1_forecasting.published.service_account import FrontProxyUnavailable
 from r1_forecasting.published.tls_listener import TlsListener
+from r1_forecasting.unavailable import ForecastUnavailable, UnavailableReason
 
 ORDERS = parse_publication(
     {"namespace": "shop", "name": "orders", "query": "orders", "leadSeconds": 60}
@@ -52,7 +52,7 @@ class Door:
 
     async def fetch(self) -> FrontProxy:
         if self.fails is not None:
-            raise Unreadable(self.fails)
+            raise FrontProxyUnavailable(self.fails)
         return self.trust
 
     def shows(self, name: str) -> None:

@@ -17,7 +17,7 @@ from r1_forecasting.published.external_metrics import (
     value_list,
 )
 from r1_forecasting.published.publication import InferenceName, parse_publication
-from r1_forecasting.published.value import PublishedValue
+from r1_forecasting.published.published_value import PublishedValue
 
 ORDERS = parse_publication(
     {"namespace": "shop", "name": "orders", "query": "orders", "leadSeconds": 60}

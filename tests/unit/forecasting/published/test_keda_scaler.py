@@ -12,9 +12,9 @@ import grpc.aio
 import pytest
 
 from kedas_view import generated_client
-from r1_forecasting.protocol import ForecastUnavailable, UnavailableReason
 from r1_forecasting.published.keda import KedaScaler, start_keda_listener
 from r1_forecasting.published.publication import InferenceName, Publication
+from r1_forecasting.unavailable import ForecastUnavailable, UnavailableReason
 
 TRIGGER = {"query": "sum(rate(orders_total[2m]))", "leadSeconds": "90", "threshold": "2.5"}
 

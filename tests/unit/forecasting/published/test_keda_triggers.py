@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from r1_forecasting.published.keda_trigger import KedaTrigger, parse_trigger
 from r1_forecasting.published.publication import InferenceName, Publication
-from r1_forecasting.published.trigger import Trigger, parse_trigger
-from r1_forecasting.service.request import ActivationRule, InvalidRequest
+from r1_forecasting.request import ActivationRule, InvalidRequest
 
 METADATA = {
     "scalerAddress": "r1-forecaster.r1-system.svc:8083",
@@ -16,7 +16,7 @@ METADATA = {
 }
 
 
-def read(**changes: str) -> Trigger:
+def read(**changes: str) -> KedaTrigger:
     return parse_trigger("shop", "orders", METADATA | changes)
 
 
@@ -65,7 +65,7 @@ def test_two_triggers_of_one_object_are_two_series() -> None:
     first, second = read(), read(query="sum(rate(refunds_total[2m]))")
     assert isinstance(first.wanted, Publication)
     assert isinstance(second.wanted, Publication)
-    assert first.wanted.request.subject != second.wanted.request.subject
+    assert first.wanted.request.series_name != second.wanted.request.series_name
     assert first.wanted == read(threshold="99").wanted, "the target is no part of the series"
 
 
@@ -77,7 +77,7 @@ def test_two_triggers_on_one_series_do_not_take_turns_in_one_subject(
     first, second = read(), read(**changes)
     assert isinstance(first.wanted, Publication)
     assert isinstance(second.wanted, Publication)
-    assert first.wanted.request.subject != second.wanted.request.subject
+    assert first.wanted.request.series_name != second.wanted.request.series_name
 
 
 def test_values_out_of_the_workloads_environment_are_taken() -> None:

@@ -9,15 +9,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from r1_forecasting.protocol import ForecastUnavailable, UnavailableReason
-from r1_forecasting.published.value import PublishedValue, published_value
-from r1_forecasting.service.request import ActivationRule
+from r1_forecasting.published.published_value import PublishedValue, published_value
+from r1_forecasting.request import ActivationRule
+from r1_forecasting.unavailable import ForecastUnavailable, UnavailableReason
 
 
-def answer(*, acts: bool = True, observed: float = 9.0, peak: float = 15.0) -> dict[str, Any]:
+def answer(*, open: bool = True, observed: float = 9.0, peak: float = 15.0) -> dict[str, Any]:
     return {
         "state": "Ready",
-        "gate": {"acts": acts, "reason": "BeatsBaselines", "message": "lstm costs 0.8"},
+        "gate": {"open": open, "reason": "BeatsBaselines", "message": "lstm costs 0.8"},
         "peakOverLead": {"0.5": observed, "0.9": peak},
         "lastObserved": {"at": 1000.0, "value": observed},
     }
@@ -39,7 +39,7 @@ def shown(
 
 
 @pytest.mark.parametrize(
-    ("activation", "acts", "value"),
+    ("activation", "open", "value"),
     [
         (ActivationRule.REQUIRE_BACKTEST, True, 15.0),
         (ActivationRule.REQUIRE_BACKTEST, False, 9.0),
@@ -50,9 +50,9 @@ def shown(
     ],
 )
 def test_the_gate_and_the_activation_decide_together(
-    activation: ActivationRule, acts: bool, value: float
+    activation: ActivationRule, open: bool, value: float
 ) -> None:
-    made = shown(answer(acts=acts), activation)
+    made = shown(answer(open=open), activation)
     assert made.value == value
     assert made.observed_at == 1000.0
     assert made.reason
@@ -62,13 +62,13 @@ def test_the_gate_and_the_activation_decide_together(
 @given(
     observed=st.floats(0, 1e9),
     peak=st.floats(0, 1e9),
-    acts=st.booleans(),
+    open=st.booleans(),
     activation=st.sampled_from(ActivationRule),
 )
 def test_a_forecast_never_takes_anything_away(
-    observed: float, peak: float, acts: bool, activation: ActivationRule
+    observed: float, peak: float, open: bool, activation: ActivationRule
 ) -> None:
-    made = shown(answer(acts=acts, observed=observed, peak=peak), activation)
+    made = shown(answer(open=open, observed=observed, peak=peak), activation)
     assert observed <= made.value <= max(observed, peak)
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from r1_forecasting.published.catalogue import EMPTY, parse_catalogue
 from r1_forecasting.published.publication import InferenceName, parse_publication
-from r1_forecasting.service.request import ActivationRule, InvalidRequest
+from r1_forecasting.request import ActivationRule, InvalidRequest
 
 SHOP: dict[str, Any] = {
     "namespace": "shop",
@@ -24,7 +24,7 @@ def test_query_and_lead_are_enough() -> None:
     request = made.request
     assert (made.namespace, made.name) == ("shop", "orders-per-second")
     assert made.activation is ActivationRule.REQUIRE_BACKTEST
-    assert request.subject == "published/shop/orders-per-second"
+    assert request.series_name == "published/shop/orders-per-second"
     assert (request.step, request.season, request.lead) == (60, 86_400, 90)
     assert request.history == 14 * 86_400
     assert (request.levels, request.decision_level) == ((0.9,), 0.9)
@@ -53,7 +53,7 @@ def test_a_short_step_takes_as_much_history_as_a_request_may_have() -> None:
 
 
 def test_an_inference_is_found_under_the_name_that_the_operator_asks_with() -> None:
-    assert InferenceName("team-a", "production-r1").subject == "team-a/production-r1"
+    assert InferenceName("team-a", "production-r1").series_name == "team-a/production-r1"
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,7 @@ from r1_forecasting.published.front_proxy import (
     common_name,
     parse_front_proxy,
 )
-from r1_forecasting.published.service_account import ServiceAccount, Unreadable
+from r1_forecasting.published.service_account import FrontProxyUnavailable, ServiceAccount
 
 DATA = {
     "client-ca-file": "the cluster's, which no aggregated API needs",
@@ -107,7 +107,7 @@ async def test_the_trust_is_read_with_the_mounted_token(api: Any) -> None:
 async def test_a_renewed_token_is_used(api: Any, mounted: Path) -> None:
     _, account = api
     (mounted / "token").write_text("expired")
-    with pytest.raises(Unreadable, match="answered 401"):
+    with pytest.raises(FrontProxyUnavailable, match="answered 401"):
         await account.fetch_front_proxy()
     (mounted / "token").write_text("secret-1")
     assert await account.fetch_front_proxy() == TRUST
@@ -116,7 +116,9 @@ async def test_a_renewed_token_is_used(api: Any, mounted: Path) -> None:
 async def test_without_the_right_the_role_is_named(api: Any) -> None:
     server, account = api
     server.status, server.body = 403, "forbidden"
-    with pytest.raises(Unreadable, match="Role extension-apiserver-authentication-reader"):
+    with pytest.raises(
+        FrontProxyUnavailable, match="Role extension-apiserver-authentication-reader"
+    ):
         await account.fetch_front_proxy()
 
 
@@ -125,7 +127,7 @@ async def test_another_server_than_the_cluster_s_is_not_believed(
 ) -> None:
     _, account = api
     (mounted / "ca.crt").write_text((keys / "front-proxy-ca.crt").read_text())
-    with pytest.raises(Unreadable, match="cannot be read"):
+    with pytest.raises(FrontProxyUnavailable, match="cannot be read"):
         await account.fetch_front_proxy()
 
 
@@ -133,11 +135,11 @@ async def test_silence_and_nonsense_are_said(api: Any, mounted: Path) -> None:
     server, account = api
     for nonsense in ("<html>", "[]"):
         server.body = nonsense
-        with pytest.raises(Unreadable, match="cannot be read"):
+        with pytest.raises(FrontProxyUnavailable, match="cannot be read"):
             await account.fetch_front_proxy()
-    with pytest.raises(Unreadable, match="cannot be read"):
+    with pytest.raises(FrontProxyUnavailable, match="cannot be read"):
         await ServiceAccount("https://localhost:1", mounted).fetch_front_proxy()
-    with pytest.raises(Unreadable, match="cannot be read"):
+    with pytest.raises(FrontProxyUnavailable, match="cannot be read"):
         await ServiceAccount(account.server, mounted / "nothing").fetch_front_proxy()
 
 
@@ -147,5 +149,5 @@ def test_a_pod_is_told_where_the_api_server_is() -> None:
     assert ServiceAccount.of_pod(folder, told).server == "https://10.96.0.1:443"
     six = told | {"KUBERNETES_SERVICE_HOST": "fd00::1"}
     assert ServiceAccount.of_pod(folder, six).server == "https://[fd00::1]:443"
-    with pytest.raises(Unreadable, match="KUBERNETES_SERVICE_HOST"):
+    with pytest.raises(FrontProxyUnavailable, match="KUBERNETES_SERVICE_HOST"):
         ServiceAccount.of_pod(folder, {})

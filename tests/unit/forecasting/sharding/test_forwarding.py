@@ -10,17 +10,21 @@ import numpy as np
 import pytest
 from aiohttp import web
 
-from r1_forecasting.protocol import ForecastUnavailable, UnavailableReason
 from r1_forecasting.published.publication import InferenceName, Publication, parse_publication
+from r1_forecasting.published.published_value import PublishedValue
 from r1_forecasting.published.publisher import Publisher
-from r1_forecasting.published.value import PublishedValue
-from r1_forecasting.selection.training import Trainer
-from r1_forecasting.selection.training_queue import TrainingQueue
+from r1_forecasting.request import ForecastRequest, parse_request
 from r1_forecasting.series.series import Series, from_samples
-from r1_forecasting.service.request import ForecastRequest, parse_request
 from r1_forecasting.service.service import ForecastService
-from r1_forecasting.sharding.peer_api import ANSWER, ASK, STANDING
-from r1_forecasting.sharding.peers import REST_SECONDS
+from r1_forecasting.sharding.peer_api import (
+    FORECAST_PATH,
+    OPERATOR_FORECAST_PATH,
+    OPERATOR_REQUEST_PATH,
+)
+from r1_forecasting.sharding.peers import BACKOFF_SECONDS
+from r1_forecasting.training.trainer import Trainer
+from r1_forecasting.training.training_queue import TrainingQueue
+from r1_forecasting.unavailable import ForecastUnavailable, UnavailableReason
 from release_story import NAMES, Release, Shard, release
 
 SHAPE: dict[str, Any] = {
@@ -32,8 +36,8 @@ SHAPE: dict[str, Any] = {
 }
 
 
-def question(subject: str = "team-a/production-r1", **changes: Any) -> ForecastRequest:
-    return parse_request(SHAPE | {"subject": subject} | changes)
+def question(series_name: str = "team-a/production-r1", **changes: Any) -> ForecastRequest:
+    return parse_request(SHAPE | {"series": series_name} | changes)
 
 
 def publication(name: str) -> Publication:
@@ -58,8 +62,8 @@ def service() -> ForecastService:
 
 async def ended(made: Release) -> None:
     for shard in made.shards.values():
-        for subject in shard.home.subjects.values():
-            await subject.close()
+        for series_name in shard.home.forecasters.values():
+            await series_name.close()
 
 
 def unreachable(said: object) -> str:
@@ -73,14 +77,17 @@ def unreachable(said: object) -> str:
 
 
 async def test_each_subject_has_one_home_whichever_door_is_asked() -> None:
-    subjects = [f"team-a/model-{number}" for number in range(9)]
+    forecasters = [f"team-a/model-{number}" for number in range(9)]
     async with release(service) as made:
-        for subject in subjects:
-            answers = [await s.routed.ask(question(subject), 60) for s in made.shards.values()]
+        for series_name in forecasters:
+            answers = [
+                await s.routed.operator_forecast(question(series_name), 60)
+                for s in made.shards.values()
+            ]
             assert {answer["state"] for answer in answers} == {"Ready"}
-            assert {answer["subject"] for answer in answers} == {subject}
-        homes = [sorted(shard.home.subjects) for shard in made.shards.values()]
-        assert sorted(name for home in homes for name in home) == subjects
+            assert {answer["series"] for answer in answers} == {series_name}
+        homes = [sorted(shard.home.forecasters) for shard in made.shards.values()]
+        assert sorted(name for home in homes for name in home) == forecasters
         assert all(homes), "nine subjects on three shards: none stays empty"
         await ended(made)
 
@@ -88,32 +95,32 @@ async def test_each_subject_has_one_home_whichever_door_is_asked() -> None:
 async def test_the_operators_question_stands_where_the_subject_is() -> None:
     async with release() as made:
         asked = question(activation="Always", classQueries={"Q1": "urgent"})
-        door, other = made.others(asked.subject)
-        await door.routed.ask(asked, 1)
+        door, other = made.others(asked.series_name)
+        await door.routed.operator_forecast(asked, 1)
         for shard in made.shards.values():
-            assert await shard.routed.standing_request(asked.subject) == asked
-        assert await other.routed.standing_request("team-a/nobody") is None
-        assert door.home.standing == other.home.standing == {}
+            assert await shard.routed.operator_request(asked.series_name) == asked
+        assert await other.routed.operator_request("team-a/nobody") is None
+        assert door.home.operator_requests == other.home.scorecard == {}
 
 
 async def test_what_others_are_shown_is_no_word_of_the_operator() -> None:
     async with release() as made:
         (door, _), owner = made.others("team-a/x"), made.owner("team-a/x")
-        await door.routed.answer(question("team-a/x"), 1)
+        await door.routed.forecast(question("team-a/x"), 1)
         assert (owner.home.shown, owner.home.asked) == (["team-a/x"], [])
-        assert await door.routed.standing_request("team-a/x") is None
+        assert await door.routed.operator_request("team-a/x") is None
 
 
 async def test_any_door_shows_an_inference_and_its_classes() -> None:
     async with release(service) as made:
         asked = question(activation="Always", classQueries={"Q1": "urgent"})
-        await made[NAMES[0]].routed.ask(asked, 60)
+        await made[NAMES[0]].routed.operator_forecast(asked, 60)
         for shard in made.shards.values():
             for name in (None, "Q1"):
                 wanted = InferenceName("team-a", "production-r1", name)
-                shown = await Publisher(shard.routed, patience=60).value_of(wanted)
+                shown = await Publisher(shard.routed, timeout_seconds=60).value_of(wanted)
                 assert isinstance(shown, PublishedValue), shown
-        kept = [name for shard in made.shards.values() for name in shard.home.subjects]
+        kept = [name for shard in made.shards.values() for name in shard.home.forecasters]
         assert sorted(kept) == ["team-a/production-r1", "team-a/production-r1/Q1"]
         await ended(made)
 
@@ -123,7 +130,7 @@ async def test_any_door_shows_what_is_published_and_what_is_young() -> None:
         for name, query in (("orders", "demand"), ("fresh", "young")):
             wanted = parse_publication(SHAPE | {"namespace": "shop", "name": name, "query": query})
             for shard in made.shards.values():
-                shown = await Publisher(shard.routed, patience=60).value_of(wanted)
+                shown = await Publisher(shard.routed, timeout_seconds=60).value_of(wanted)
                 assert isinstance(shown, PublishedValue), shown
                 assert (shown.reason == "TooLittleHistory") is (query == "young")
                 assert shown.value in (2.0, pytest.approx(20.0, rel=0.1))
@@ -132,26 +139,26 @@ async def test_any_door_shows_what_is_published_and_what_is_young() -> None:
 
 async def test_a_silent_owner_is_said_and_nobody_steps_in() -> None:
     async with release() as made:
-        subject = "team-a/production-r1"
-        owner = made.owner(subject)
+        series_name = "team-a/production-r1"
+        owner = made.owner(series_name)
         await made.leaves(owner.name)
-        for door in made.others(subject):
-            said = unreachable(await door.routed.ask(question(subject), 1))
+        for door in made.others(series_name):
+            said = unreachable(await door.routed.operator_forecast(question(series_name), 1))
             assert f"{owner.name} keeps this subject" in said
             shown = await Publisher(door.routed).value_of(InferenceName("team-a", "production-r1"))
             assert owner.name in unreachable(shown)
             assert (door.home.asked, door.home.shown, door.hops) == ([], [], [])
-            counted = door.routed.metrics.forwarded.labels(owner.name, "Silent")
+            counted = door.routed.metrics.forwarded.labels(owner.name, "NoResponse")
             assert counted._value.get() == 2
-            refused = door.routed.metrics.answers.labels("Unavailable", "Unreachable")
+            refused = door.routed.metrics.responses.labels("Unavailable", "Unreachable")
             assert refused._value.get() == 1
 
 
 async def test_what_is_published_is_unreachable_too() -> None:
     async with release() as made:
         wanted = publication("orders")
-        owner = made.owner(wanted.request.subject)
-        door, _ = made.others(wanted.request.subject)
+        owner = made.owner(wanted.request.series_name)
+        door, _ = made.others(wanted.request.series_name)
         await made.leaves(owner.name)
         assert owner.name in unreachable(await Publisher(door.routed).value_of(wanted))
 
@@ -161,19 +168,19 @@ async def test_the_others_subjects_go_on_while_one_shard_is_away() -> None:
         await made.leaves(NAMES[1])
         asked = [f"team-a/model-{number}" for number in range(30)]
         there = [s for s in asked if made.owner(s).name != NAMES[1]]
-        for subject in asked:
-            said = await made[NAMES[0]].routed.ask(question(subject), 1)
-            assert (said["reason"] == "NoData") is (subject in there)
+        for series_name in asked:
+            said = await made[NAMES[0]].routed.operator_forecast(question(series_name), 1)
+            assert (said["reason"] == "NoData") is (series_name in there)
         assert sorted(made[NAMES[0]].home.asked + made[NAMES[2]].home.asked) == sorted(there)
 
 
 async def test_an_owner_that_is_back_answers() -> None:
     async with release() as made:
-        subject = "team-a/production-r1"
-        door, _ = made.others(subject)
-        assert (await door.routed.ask(question(subject), 1))["reason"] == "NoData"
-        await made.returns(made.owner(subject).name)
-        assert (await door.routed.ask(question(subject), 1))["reason"] == "NoData"
+        series_name = "team-a/production-r1"
+        door, _ = made.others(series_name)
+        assert (await door.routed.operator_forecast(question(series_name), 1))["reason"] == "NoData"
+        await made.returns(made.owner(series_name).name)
+        assert (await door.routed.operator_forecast(question(series_name), 1))["reason"] == "NoData"
 
 
 @pytest.mark.parametrize("broken", [1, 2])
@@ -190,12 +197,12 @@ async def test_a_connection_that_ends_under_a_question_is_made_anew_once(broken:
         return web.json_response(said)
 
     app = web.Application()
-    app.router.add_post(ASK, ending)
+    app.router.add_post(OPERATOR_FORECAST_PATH, ending)
     async with release() as made:
-        subject = "team-a/production-r1"
-        owner, (door, _) = made.owner(subject), made.others(subject)
+        series_name = "team-a/production-r1"
+        owner, (door, _) = made.owner(series_name), made.others(series_name)
         await made.returns(owner.name, app)
-        said = await door.routed.ask(question(subject), 1)
+        said = await door.routed.operator_forecast(question(series_name), 1)
         assert said["reason"] == ("NoData" if broken == 1 else "Unreachable")
         assert tried == 2
 
@@ -204,16 +211,18 @@ async def test_a_silent_shard_is_left_alone_for_a_while_and_told_of_once(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     async with release() as made:
-        subject = "team-a/production-r1"
-        owner, (door, _) = made.owner(subject), made.others(subject)
+        series_name = "team-a/production-r1"
+        owner, (door, _) = made.owner(series_name), made.others(series_name)
         await made.leaves(owner.name)
-        for made.now in (0.0, REST_SECONDS, 2 * REST_SECONDS):
-            unreachable(await door.routed.ask(question(subject), 1))
+        for made.now in (0.0, BACKOFF_SECONDS, 2 * BACKOFF_SECONDS):
+            unreachable(await door.routed.operator_forecast(question(series_name), 1))
         assert caplog.text.count("what it keeps is unavailable here") == 1
         await made.returns(owner.name)
-        assert "a moment ago" in unreachable(await door.routed.ask(question(subject), 1))
-        made.now = 3 * REST_SECONDS
-        assert (await door.routed.ask(question(subject), 1))["reason"] == "NoData"
+        assert "a moment ago" in unreachable(
+            await door.routed.operator_forecast(question(series_name), 1)
+        )
+        made.now = 3 * BACKOFF_SECONDS
+        assert (await door.routed.operator_forecast(question(series_name), 1))["reason"] == "NoData"
 
 
 async def test_an_owner_that_never_answers_is_waited_for_no_longer_than_its_time() -> None:
@@ -224,12 +233,12 @@ async def test_an_owner_that_never_answers_is_waited_for_no_longer_than_its_time
         return web.Response()
 
     app = web.Application()
-    app.router.add_post(ASK, never)
+    app.router.add_post(OPERATOR_FORECAST_PATH, never)
     async with release() as made:
-        subject = "team-a/production-r1"
-        owner, (door, _) = made.owner(subject), made.others(subject)
+        series_name = "team-a/production-r1"
+        owner, (door, _) = made.owner(series_name), made.others(series_name)
         await made.returns(owner.name, app)
-        said = await asyncio.wait_for(door.routed.ask(question(subject), 0.1), 60)
+        said = await asyncio.wait_for(door.routed.operator_forecast(question(series_name), 0.1), 60)
         assert "has not answered within 1.1 s" in unreachable(said)
         ends.set()
 
@@ -243,16 +252,16 @@ def disagreeing(made: Release) -> tuple[Shard, Shard, str]:
 
 async def test_shards_that_disagree_say_so_and_begin_nothing() -> None:
     async with release() as made:
-        first, second, subject = disagreeing(made)
+        first, second, series_name = disagreeing(made)
         for door, other in ((first, second), (second, first)):
-            said = unreachable(await door.routed.ask(question(subject), 1))
+            said = unreachable(await door.routed.operator_forecast(question(series_name), 1))
             assert "the shards disagree" in said
-            assert f"{door.name} owns {subject}" in said, "what the other one thinks"
-            assert other.hops.pop() == ASK
+            assert f"{door.name} owns {series_name}" in said, "what the other one thinks"
+            assert other.hops.pop() == OPERATOR_FORECAST_PATH
             assert other.hops == door.hops == [], "one way, and no way on"
-        unreachable(await first.routed.standing_request(subject))
-        unreachable(await first.routed.answer(question(subject), 1))
-        assert second.hops == [STANDING, ANSWER]
+        unreachable(await first.routed.operator_request(series_name))
+        unreachable(await first.routed.forecast(question(series_name), 1))
+        assert second.hops == [OPERATOR_REQUEST_PATH, FORECAST_PATH]
         assert first.home.asked == second.home.asked == first.home.shown == second.home.shown == []
         counted = first.routed.metrics.forwarded.labels(second.name, "NotOwner")
         assert counted._value.get() == 3
@@ -261,10 +270,12 @@ async def test_shards_that_disagree_say_so_and_begin_nothing() -> None:
 async def test_shards_that_disagree_are_asked_again_at_once() -> None:
     """The list that is behind is read within a minute; that shard is not silent."""
     async with release() as made:
-        first, second, subject = disagreeing(made)
-        unreachable(await first.routed.ask(question(subject), 1))
+        first, second, series_name = disagreeing(made)
+        unreachable(await first.routed.operator_forecast(question(series_name), 1))
         second.knows[:] = [second.name]
-        assert (await first.routed.ask(question(subject), 1))["reason"] == "NoData"
+        assert (await first.routed.operator_forecast(question(series_name), 1))[
+            "reason"
+        ] == "NoData"
 
 
 @pytest.mark.parametrize(
@@ -285,28 +296,28 @@ async def test_what_an_owner_of_another_version_says_is_an_answer_with_a_reason(
         return web.Response(status=status, text=body)
 
     app = web.Application()
-    for path in (ASK, STANDING):
+    for path in (OPERATOR_FORECAST_PATH, OPERATOR_REQUEST_PATH):
         app.router.add_post(path, strange)
     async with release() as made:
-        subject = "team-a/production-r1"
-        owner, (door, _) = made.owner(subject), made.others(subject)
+        series_name = "team-a/production-r1"
+        owner, (door, _) = made.owner(series_name), made.others(series_name)
         await made.returns(owner.name, app)
-        said = await door.routed.ask(question(subject), 1)
+        said = await door.routed.operator_forecast(question(series_name), 1)
         assert said["state"] == "Unavailable"
         assert said["reason"] in ("Unreachable", "Failed")
         assert owner.name in said["message"]
-        made.now = REST_SECONDS
-        standing = await door.routed.standing_request(subject)
-        assert standing is None or isinstance(standing, ForecastUnavailable)
+        made.now = BACKOFF_SECONDS
+        scorecard = await door.routed.operator_request(series_name)
+        assert scorecard is None or isinstance(scorecard, ForecastUnavailable)
 
 
 @pytest.mark.parametrize(
     ("path", "body", "said"),
     [
-        (ASK, "[]", "the body needs to be a JSON object"),
-        (ASK, "{", "Expecting"),
-        (ANSWER, "{}", "the body needs to be a JSON object"),
-        (STANDING, '{"subject": 1}', "subject: needs to be a string"),
+        (OPERATOR_FORECAST_PATH, "[]", "the body needs to be a JSON object"),
+        (OPERATOR_FORECAST_PATH, "{", "Expecting"),
+        (FORECAST_PATH, "{}", "the body needs to be a JSON object"),
+        (OPERATOR_REQUEST_PATH, '{"series": 1}', "subject: needs to be a string"),
     ],
 )
 async def test_the_door_for_shards_refuses_what_no_shard_sends(

@@ -13,9 +13,9 @@ def test_a_shard_knows_what_it_owns() -> None:
     addresses = parse_shards(TWO)
     first, second = (Shards(name, addresses) for name in addresses)
     for number in range(50):
-        subject = f"team/model-{number}"
-        assert first.owns(subject) != second.owns(subject)
-        assert first.owner(subject) == second.owner(subject)
+        series_name = f"team/model-{number}"
+        assert first.owns(series_name) != second.owns(series_name)
+        assert first.owner(series_name) == second.owner(series_name)
 
 
 def test_a_shard_that_is_taken_away_owns_nothing() -> None:

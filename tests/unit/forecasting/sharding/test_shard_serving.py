@@ -15,13 +15,13 @@ from prometheus_client import generate_latest
 from r1_forecasting import file_watcher
 from r1_forecasting.file_watcher import FileWatcher
 from r1_forecasting.options import parse_options
-from r1_forecasting.protocol import ForecastUnavailable, UnavailableReason
-from r1_forecasting.selection.training import Trainer
-from r1_forecasting.selection.training_queue import TrainingQueue
-from r1_forecasting.service.request import parse_request
+from r1_forecasting.request import parse_request
 from r1_forecasting.service.service import ForecastService
 from r1_forecasting.sharding.ownership import owner_of, parse_shards
 from r1_forecasting.sharding.serving import open_shard, route
+from r1_forecasting.training.trainer import Trainer
+from r1_forecasting.training.training_queue import TrainingQueue
+from r1_forecasting.unavailable import ForecastUnavailable, UnavailableReason
 
 TWO = ("r1-forecaster-0", "r1-forecaster-1")
 NOWHERE = "http://127.0.0.1:9"
@@ -86,16 +86,16 @@ async def test_the_operators_door_leads_to_the_owner(tmp_path: Path) -> None:
     file = FileWatcher(listed(tmp_path / "shards.json", *TWO), parse_shards)
     service = ForecastService(Silence(), Trainer((), TrainingQueue(0.25)))
     routed = route(service, TWO[0], file)
-    app = service.application(routed.ask)
+    app = service.application(routed.operator_forecast)
     open_shard(app, service, routed, file)
     async with TestServer(app) as server, aiohttp.ClientSession() as client:
         reasons = {}
         for number in range(8):
-            asked = QUESTION | {"subject": f"team/model-{number}"}
+            asked = QUESTION | {"series": f"team/model-{number}"}
             async with client.post(server.make_url("/v1/forecast"), json=asked) as reply:
                 assert reply.status == 200
                 said = await reply.json()
-            reasons[said["subject"]] = said["reason"]
+            reasons[said["series"]] = said["reason"]
         async with client.get(server.make_url("/metrics")) as reply:
             text = await reply.text()
     here = [name for name in reasons if owner_of(name, TWO) == TWO[0]]
@@ -103,8 +103,8 @@ async def test_the_operators_door_leads_to_the_owner(tmp_path: Path) -> None:
         *here
     }
     assert set(reasons.values()) == {"NoData", "Unreachable"}
-    assert list(service.subjects) == here
-    silent = f'r1_forecast_forwarded_total{{outcome="Silent",shard="{TWO[1]}"}}'
+    assert list(service.forecasters) == here
+    silent = f'r1_forecast_forwarded_total{{outcome="NoResponse",shard="{TWO[1]}"}}'
     assert f"{silent} {8.0 - len(here)}" in text
     assert "r1_forecast_shards 2.0" in text
 
@@ -117,25 +117,25 @@ async def test_when_the_list_changes_what_moved_is_given_up_and_the_rest_is_kept
     file = FileWatcher(path, parse_shards)
     service = ForecastService(Silence(), Trainer((), TrainingQueue(0.25)))
     routed = route(service, TWO[0], file)
-    app = service.application(routed.ask)
+    app = service.application(routed.operator_forecast)
     open_shard(app, service, routed, file)
     names = [f"team/model-{number}" for number in range(8)]
     async with TestServer(app):
         for name in names:
-            await routed.ask(parse_request(QUESTION | {"subject": name}), 1)
-        assert list(service.subjects) == names
-        kept = {name: service.subjects[name] for name in names if owner_of(name, TWO) == TWO[0]}
+            await routed.operator_forecast(parse_request(QUESTION | {"series": name}), 1)
+        assert list(service.forecasters) == names
+        kept = {name: service.forecasters[name] for name in names if owner_of(name, TWO) == TWO[0]}
         path.write_text("{")  # a wrong list changes nothing
         await asyncio.sleep(0.1)
-        assert list(service.subjects) == names
+        assert list(service.forecasters) == names
         listed(path, *TWO)
         for _ in range(3000):
-            if len(service.subjects) < len(names):
+            if len(service.forecasters) < len(names):
                 break
             await asyncio.sleep(0.02)
-        assert service.subjects == kept, "the very same subjects, with all that they know"
+        assert service.forecasters == kept, "the very same subjects, with all that they know"
         moved = next(name for name in names if name not in kept)
         shown = generate_latest(service.metrics.registry).decode()
-        assert f'subject="{moved}"' not in shown
+        assert f'series="{moved}"' not in shown
         assert "r1_forecast_shards 2.0" in shown
     assert "what was there before stays in force" in caplog.text

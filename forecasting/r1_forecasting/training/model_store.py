@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-from r1_forecasting.protocol import Fitted
+from r1_forecasting.models.protocol import Fitted
 
 LOG = logging.getLogger(__name__)
 
@@ -26,10 +26,10 @@ Source = tuple[str, float, float]
 
 
 @dataclass(frozen=True, slots=True)
-class ModelStore:
+class StoredModels:
     """One subject's fitted models. ``fitted_at`` is Unix time, ``code`` what they were fitted by."""
 
-    subject: str
+    series_name: str
     source: Source
     fitted_at: float
     code: str
@@ -37,21 +37,21 @@ class ModelStore:
 
 
 @dataclass(frozen=True, slots=True)
-class ModelFolder:
+class ModelStore:
     """Files of kept models; without a ``path`` nothing is kept and nothing found."""
 
     path: Path | None
 
     @classmethod
-    def made(cls, path: Path | None) -> ModelFolder:
+    def create(cls, path: Path | None) -> ModelStore:
         """The folder, made where it is not there yet, for this user alone. Raises OSError."""
         if path is not None:
             path.mkdir(mode=0o700, parents=True, exist_ok=True)
         return cls(path)
 
-    def keep(
+    def save(
         self,
-        subject: str,
+        series_name: str,
         source: Source,
         fitted_at: float,
         models: Mapping[str, Fitted],
@@ -59,42 +59,42 @@ class ModelFolder:
         """Write, all or nothing; a disk that fails is logged and costs a fit after a restart."""
         if self.path is None:
             return
-        kept = ModelStore(subject, source, fitted_at, code_digest(), dict(models))
-        file = self._file(self.path, subject)
+        stored = StoredModels(series_name, source, fitted_at, code_digest(), dict(models))
+        file = self._file(self.path, series_name)
         try:
             fresh = file.with_suffix(".new")
-            fresh.write_bytes(pickle.dumps(kept, protocol=pickle.HIGHEST_PROTOCOL))
+            fresh.write_bytes(pickle.dumps(stored, protocol=pickle.HIGHEST_PROTOCOL))
             os.replace(fresh, file)
         except OSError as error:
-            LOG.warning("models of %s could not be kept: %s", subject, error)
+            LOG.warning("models of %s could not be kept: %s", series_name, error)
 
-    def find(self, subject: str, source: Source) -> ModelStore | None:
+    def load(self, series_name: str, source: Source) -> StoredModels | None:
         """What was kept for this very question by this very code, None otherwise."""
         if self.path is None:
             return None
         try:
-            found = pickle.loads(self._file(self.path, subject).read_bytes())  # noqa: S301 - our own
+            stored = pickle.loads(self._file(self.path, series_name).read_bytes())  # noqa: S301 - our own
         except FileNotFoundError:
             return None
         except Exception as error:  # noqa: BLE001 - a file cut short or of other code may raise anything
-            LOG.warning("models of %s cannot be read back: %s", subject, error)
+            LOG.warning("models of %s cannot be read back: %s", series_name, error)
             return None
-        if not isinstance(found, ModelStore) or found.code != code_digest():
+        if not isinstance(stored, StoredModels) or stored.code != code_digest():
             return None
-        return found if (found.subject, found.source) == (subject, source) else None
+        return stored if (stored.series_name, stored.source) == (series_name, source) else None
 
-    def drop(self, subject: str) -> None:
+    def delete(self, series_name: str) -> None:
         """Its subject has gone."""
         if self.path is not None:
-            self._file(self.path, subject).unlink(missing_ok=True)
+            self._file(self.path, series_name).unlink(missing_ok=True)
 
-    def clear(self, before: float) -> None:
+    def delete_older_than(self, before: float) -> None:
         """Remove what was written before a Unix time: nobody has asked for it since."""
         for file in self._files():
             if file.stat().st_mtime < before:
                 file.unlink(missing_ok=True)
 
-    def newest(self) -> float:
+    def newest_file_time(self) -> float:
         """When the last file was written (Unix time), 0 for none."""
         return max((file.stat().st_mtime for file in self._files()), default=0.0)
 
@@ -104,8 +104,8 @@ class ModelFolder:
         return [one for one in self.path.iterdir() if one.suffix in (".models", ".new")]
 
     @staticmethod
-    def _file(path: Path, subject: str) -> Path:
-        return path / f"{hashlib.sha256(subject.encode()).hexdigest()[:32]}.models"
+    def _file(path: Path, series_name: str) -> Path:
+        return path / f"{hashlib.sha256(series_name.encode()).hexdigest()[:32]}.models"
 
 
 @cache

@@ -5,61 +5,64 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from r1_forecasting.calibration.coverage import CoverageLedger
+from r1_forecasting.calibration.coverage import CoverageTracker
 from r1_forecasting.forecast import Forecast
-from r1_forecasting.protocol import ForecastUnavailable
 from r1_forecasting.selection.backtest import ModelScorecard
+from r1_forecasting.unavailable import ForecastUnavailable
 
 
 def unavailable(
-    subject: str, why: ForecastUnavailable, last: tuple[float, float] | None = None
+    series_name: str, why: ForecastUnavailable, last: tuple[float, float] | None = None
 ) -> dict[str, Any]:
     """The answer where there is no forecast; ``last`` is the newest observation, if any."""
-    said: dict[str, Any] = {
-        "subject": subject,
+    body: dict[str, Any] = {
+        "series": series_name,
         "state": "Unavailable",
         "reason": str(why.reason),
         "message": why.message,
     }
-    return said if last is None else said | {"lastObserved": {"at": last[0], "value": last[1]}}
+    return body if last is None else body | {"lastObserved": {"at": last[0], "value": last[1]}}
 
 
 def ready(
-    subject: str, made: Forecast, standing: ModelScorecard, ledger: CoverageLedger
+    series_name: str,
+    forecast: Forecast,
+    scorecard: ModelScorecard,
+    coverage_tracker: CoverageTracker,
 ) -> dict[str, Any]:
     """The answer for a forecast; ``live`` is null until an announced window has passed."""
-    tested = standing.coverage[made.model]
+    tested = scorecard.coverage[forecast.model]
     coverage = {}
-    for level in made.levels:
-        live, samples = ledger.live(level)
+    for level in forecast.levels:
+        live, samples = coverage_tracker.live(level)
         backtested = tested[level]
         coverage[f"{level:g}"] = {
             "live": live,
             "samples": samples,
             "backtest": None if math.isnan(backtested) else backtested,
         }
-    gate = made.gate
+    gate = forecast.gate
     return {
-        "subject": subject,
+        "series": series_name,
         "state": "Ready",
         "reason": str(gate.reason),
         "message": gate.message,
-        "issuedAt": made.issued_at,
-        "validUntil": made.valid_until,
-        "model": made.model,
+        "issuedAt": forecast.issued_at,
+        "validUntil": forecast.valid_until,
+        "model": forecast.model,
         "gate": {
-            "acts": gate.acts,
+            "open": gate.open,
             "reason": str(gate.reason),
             "message": gate.message,
             "scores": {name: round(value, 4) for name, value in gate.scores.items()},
         },
         "points": [
-            {"at": point.at, "quantiles": _named(made.levels, point.quantiles)}
-            for point in made.points
+            {"at": point.at, "quantiles": _named(forecast.levels, point.quantiles)}
+            for point in forecast.points
         ],
-        "peakOverLead": _named(made.levels, made.peak_over_lead),
+        "peakOverLead": _named(forecast.levels, forecast.peak_over_lead),
         "coverage": coverage,
-        "lastObserved": {"at": made.last_observed_at, "value": made.last_observed},
+        "lastObserved": {"at": forecast.last_observed_at, "value": forecast.last_observed},
     }
 
 

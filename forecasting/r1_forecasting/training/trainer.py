@@ -11,60 +11,19 @@ import contextlib
 import logging
 import multiprocessing
 import os
-import threading
 import time
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
 
 from r1_common.supervision import Supervisor
-from r1_forecasting.protocol import Fitted, ForecastUnavailable, SeriesShape, UnavailableReason
-from r1_forecasting.selection.selection import learned, training_part
-from r1_forecasting.selection.training_queue import Order, TrainingQueue
 from r1_forecasting.series.series import Series
+from r1_forecasting.series.shape import SeriesShape
+from r1_forecasting.training.fit import FitOutcome, fit_one, set_up_worker
+from r1_forecasting.training.training_queue import TrainingOrder, TrainingQueue
+from r1_forecasting.unavailable import ForecastUnavailable, UnavailableReason
 
 LOG = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class FitOutcome:
-    """What came of one fit, and what it took."""
-
-    model: str
-    result: Fitted | ForecastUnavailable
-    seconds: float
-    cpu_seconds: float
-
-
-def fit_one(name: str, series: Series, shape: SeriesShape) -> FitOutcome:
-    """Fit the learned model ``name``; any failure inside it becomes an ``Unavailable``."""
-    started, spent = time.monotonic(), _cpu_seconds()
-    forecaster = next(f for f in learned() if f.name == name)
-    try:
-        result = forecaster.fit(training_part(series, shape), shape)
-    except Exception as error:  # noqa: BLE001 - a third-party fit may raise anything
-        result = ForecastUnavailable(
-            UnavailableReason.FAILED, f"{name}: {type(error).__name__}: {error}"[:300]
-        )
-    return FitOutcome(name, result, time.monotonic() - started, _cpu_seconds() - spent)
-
-
-def _cpu_seconds() -> float:
-    """Of this process and of children that have ended: Prophet's solver is one."""
-    return sum(os.times()[:4])
-
-
-def _settle_worker(parent: int) -> None:
-    """Lowest priority, one thread, and no life beyond the parent's (a killed one included)."""
-    os.nice(15)
-    os.environ["OMP_NUM_THREADS"] = "1"
-
-    def watch() -> None:
-        while os.getppid() == parent:
-            time.sleep(1.0)
-        os._exit(0)
-
-    threading.Thread(target=watch, daemon=True).start()
 
 
 @dataclass(slots=True)
@@ -88,14 +47,14 @@ class Trainer:
         await self._supervisor.stop()
         self._drop_pool()
 
-    def enlist(self, order: Order) -> None:
+    def enqueue(self, order: TrainingOrder) -> None:
         """Train this subject now and again each time it is due; replaces an earlier order."""
         if self.models:
             self.queue.put(order)
             self._wake.set()
 
-    def dismiss(self, subject: str) -> None:
-        self.queue.drop(subject)
+    def remove(self, series_name: str) -> None:
+        self.queue.drop(series_name)
 
     async def _run(self) -> None:
         while True:
@@ -104,44 +63,44 @@ class Trainer:
             order = self.queue.next(now)
             if order is None:
                 with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(self._wake.wait(), self.queue.pause(now))
+                    await asyncio.wait_for(self._wake.wait(), self.queue.seconds_until_next(now))
                 continue
             try:
                 await self._fit(order)
             except Exception:  # the loop must outlive any one order
-                LOG.exception("training of %s failed", order.subject)
+                LOG.exception("training of %s failed", order.series_name)
                 order.due = time.monotonic() + 60.0
 
-    async def _fit(self, order: Order) -> None:
-        given = order.series()
-        if given is None:
+    async def _fit(self, order: TrainingOrder) -> None:
+        data = order.series()
+        if data is None:
             order.due = time.monotonic() + 1.0
             return
-        series, shape = given
+        series, shape = data
         began, spent = time.monotonic(), 0.0
         for model in self.models:
-            if not self.queue.holds(order):
+            if not self.queue.contains(order):
                 break
             outcome = await self._in_worker(model, series, shape)
             spent += outcome.cpu_seconds
             LOG.info(
                 "fitted %s for %s in %.1f s (%.1f s of CPU): %s",
                 model,
-                order.subject,
+                order.series_name,
                 outcome.seconds,
                 outcome.cpu_seconds,
                 outcome.result.message if isinstance(outcome.result, ForecastUnavailable) else "ok",
             )
             order.done(outcome)
         # Paid for even where the order went meanwhile: the CPU is spent.
-        self.queue.settle(order, began=began, spent=spent, season=shape.season * series.step)
+        self.queue.record_fit(order, began=began, spent=spent, season=shape.season * series.step)
 
     async def _in_worker(self, model: str, series: Series, shape: SeriesShape) -> FitOutcome:
         if self._pool is None:
             self._pool = ProcessPoolExecutor(
                 max_workers=1,
                 mp_context=multiprocessing.get_context("spawn"),
-                initializer=_settle_worker,
+                initializer=set_up_worker,
                 initargs=(os.getpid(),),
             )
         started = time.monotonic()

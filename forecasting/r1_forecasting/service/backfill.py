@@ -13,25 +13,25 @@ import math
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
+from r1_forecasting.request import ForecastRequest
 from r1_forecasting.series.series import Series
-from r1_forecasting.service.request import ForecastRequest
 
-LOOK_STEPS: Final = 5
-WHOLE_STEPS: Final = 20
-WHOLE_PER_SEASON: Final = 24
+BACKFILL_STEPS: Final = 5
+FULL_READ_STEPS: Final = 20
+FULL_READS_PER_SEASON: Final = 24
 """All is read again so many times a season, and not more often than every `WHOLE_STEPS`."""
 
-GROWN: Final = 0.05
+GROWTH_SHARE: Final = 0.05
 """Share by which the known past has to grow for models to learn anew."""
 
 
-class Span(NamedTuple):
+class TimeRange(NamedTuple):
     """From and to, both included (unix seconds)."""
 
     since: float
     until: float
 
-    def holds(self, at: float) -> bool:
+    def contains(self, at: float) -> bool:
         """Whether a time lies within."""
         return self.since <= at <= self.until
 
@@ -40,30 +40,32 @@ class Span(NamedTuple):
 class BackfillWatcher:
     """When one subject's past was last looked at."""
 
-    _start_at: float = -math.inf
-    _whole_at: float = -math.inf
+    _backfill_read_at: float = -math.inf
+    _full_read_at: float = -math.inf
 
-    def begin(self, now: float) -> None:
+    def mark_full_read(self, now: float) -> None:
         """The whole window was just read."""
-        self._start_at = self._whole_at = now
+        self._backfill_read_at = self._full_read_at = now
 
-    def due(self, known: Series, request: ForecastRequest, now: float) -> Span | None:
+    def due(self, series: Series, request: ForecastRequest, now: float) -> TimeRange | None:
         """What to read again now, None for nothing; what is returned counts as looked at."""
-        if now < self._whole_at:  # the clock was set back
-            self.begin(-math.inf)
+        if now < self._full_read_at:  # the clock was set back
+            self.mark_full_read(-math.inf)
         since, step = now - request.history, request.step
-        if now - self._whole_at >= max(request.season / WHOLE_PER_SEASON, WHOLE_STEPS * step):
-            self.begin(now)
-            return Span(since, now)
+        if now - self._full_read_at >= max(
+            request.season / FULL_READS_PER_SEASON, FULL_READ_STEPS * step
+        ):
+            self.mark_full_read(now)
+            return TimeRange(since, now)
         # The window's own first step is cut off by the grid, and one scrape more may be.
-        lacking = Span(since, known.start - step)
-        if known.start - since < 3 * step or now - self._start_at < LOOK_STEPS * step:
+        missing = TimeRange(since, series.start - step)
+        if series.start - since < 3 * step or now - self._backfill_read_at < BACKFILL_STEPS * step:
             return None
-        self._start_at = now
-        return lacking
+        self._backfill_read_at = now
+        return missing
 
 
 def has_grown(before: Series, after: Series) -> bool:
     """Whether so much of the time up to `before`'s end became known that models should learn anew."""
     past = after.head(after.index(before.end) + 1)
-    return past.observed - before.observed > GROWN * before.observed
+    return past.observed - before.observed > GROWTH_SHARE * before.observed

@@ -16,19 +16,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from r1_forecasting.arrays import FloatArray, IntArray
 from r1_forecasting.calibration.root_scale import RootScale
-from r1_forecasting.models.last_value import HELD_STEPS
-from r1_forecasting.protocol import (
-    Fitted,
-    FloatArray,
-    ForecastUnavailable,
-    IntArray,
-    SeriesShape,
-    UnavailableReason,
-    too_short,
-)
+from r1_forecasting.models.last_value import MAX_FILL_STEPS
+from r1_forecasting.models.protocol import Fitted
 from r1_forecasting.series.series import Series
+from r1_forecasting.series.shape import SeriesShape, too_short
 from r1_forecasting.series.windows import average
+from r1_forecasting.unavailable import ForecastUnavailable, UnavailableReason
 
 HOURS_PER_SEASON = 24
 HOURS = 6
@@ -40,12 +35,12 @@ FEWEST_STEPS = 4
 
 
 @dataclass(frozen=True, slots=True)
-class FittedHourEcho:
+class FittedMinuteOfHour:
     """``hour`` in steps."""
 
     scale: RootScale
     hour: float
-    name: str = "hour-echo"
+    name: str = "minute-of-hour"
     trained_until: float = -np.inf
 
     def predict(
@@ -68,13 +63,13 @@ class FittedHourEcho:
         Farther ahead than an hour it is the last value: there the hour says no more than a day.
         """
         near = horizons[horizons <= self.hour]
-        reach = HELD_STEPS
+        reach = MAX_FILL_STEPS
         if len(near) > 0:
             reach += round(HOURS * self.hour) + round(MEMORY_HOURS * self.hour) + int(near.max())
         first = max(int(origins.min(initial=len(series))) - reach, 0)
         until = int(origins.max(initial=-1)) + 1
         part = Series(series.start, series.step, series.values[first:until])
-        now = self.scale.to(part.held(HELD_STEPS))
+        now = self.scale.to(part.forward_filled(MAX_FILL_STEPS))
         roots = self.scale.to(part.values)
         at = origins - first
         columns = []
@@ -127,10 +122,10 @@ def _ahead(roots: FloatArray, steps: int, *, peak: bool) -> FloatArray:
 
 
 @dataclass(frozen=True, slots=True)
-class HourEcho:
+class MinuteOfHour:
     """Needs two seasons, as what repeats does, and an hour of at least four steps."""
 
-    name: str = "hour-echo"
+    name: str = "minute-of-hour"
 
     def fit(self, series: Series, shape: SeriesShape) -> Fitted | ForecastUnavailable:
         short = too_short(len(series), shape, 2)
@@ -142,4 +137,4 @@ class HourEcho:
                 UnavailableReason.TOO_LITTLE_HISTORY,
                 f"a 24th of the season is {hour:.1f} steps long, needs {FEWEST_STEPS}",
             )
-        return FittedHourEcho(RootScale.of(series), hour)
+        return FittedMinuteOfHour(RootScale.of(series), hour)

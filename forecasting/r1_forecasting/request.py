@@ -12,14 +12,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
-from r1_forecasting.protocol import SeriesShape
+from r1_forecasting.series.shape import SeriesShape
 
-MOST_HISTORY_STEPS = 60_000
-MOST_POINTS = 96
+MAX_HISTORY_STEPS = 60_000
+MAX_POINTS = 96
 CLASS = re.compile(r"[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?")
 """A class is a label's value in Kubernetes."""
 FIELDS = {
-    "subject",
+    "series",
     "query",
     "stepSeconds",
     "seasonSeconds",
@@ -54,7 +54,7 @@ class ForecastRequest:
     say what others may be shown of the subject.
     """
 
-    subject: str
+    series_name: str
     query: str
     step: float
     season: float
@@ -114,10 +114,10 @@ def parse_request(body: object) -> ForecastRequest:
     lead = _seconds(body, "leadSeconds", least=0.0)
     horizon = _seconds(body, "horizonSeconds", least=0.0, default=max(lead, step))
     history = _seconds(body, "historySeconds", least=step)
-    if history / step > MOST_HISTORY_STEPS:
+    if history / step > MAX_HISTORY_STEPS:
         raise InvalidRequest(
             f"historySeconds: {history / step:.0f} steps of stepSeconds; at most "
-            f"{MOST_HISTORY_STEPS}: shorten it or take a longer step"
+            f"{MAX_HISTORY_STEPS}: shorten it or take a longer step"
         )
     for name, value in (("leadSeconds", lead), ("horizonSeconds", horizon)):
         if value > history:
@@ -130,7 +130,7 @@ def parse_request(body: object) -> ForecastRequest:
     if not isinstance(weekly, bool):
         raise InvalidRequest("weekly: needs to be true or false")
     return ForecastRequest(
-        subject=_text(body, "subject", 512),
+        series_name=_text(body, "series", 512),
         query=_text(body, "query", 16_384),
         step=step,
         season=season,
@@ -148,7 +148,7 @@ def parse_request(body: object) -> ForecastRequest:
 def as_body(request: ForecastRequest) -> dict[str, object]:
     """The JSON body that ``parse_request`` reads as this very request."""
     return {
-        "subject": request.subject,
+        "series": request.series_name,
         "query": request.query,
         "stepSeconds": request.step,
         "seasonSeconds": request.season,

@@ -19,7 +19,7 @@ from r1_forecasting.published.publication import (
     Publication,
     parse_publication,
 )
-from r1_forecasting.service.request import InvalidRequest
+from r1_forecasting.request import InvalidRequest
 
 KEDAS_OWN = frozenset(
     {
@@ -40,7 +40,7 @@ TEXTS = frozenset({"query", "activation"})
 
 
 @dataclass(frozen=True, slots=True)
-class Trigger:
+class KedaTrigger:
     """What one trigger scales on: ``target`` is the share of one replica, in the query's unit."""
 
     wanted: Publication | InferenceName
@@ -52,7 +52,7 @@ class Trigger:
         return value > self.active_above
 
 
-def parse_trigger(namespace: str, name: str, metadata: Mapping[str, str]) -> Trigger:
+def parse_trigger(namespace: str, name: str, metadata: Mapping[str, str]) -> KedaTrigger:
     """Parse the trigger of the ScaledObject ``namespace``/``name``.
 
     Raises ``InvalidRequest``, whose message begins with the field and says what it needs.
@@ -73,7 +73,7 @@ def parse_trigger(namespace: str, name: str, metadata: Mapping[str, str]) -> Tri
     if target <= 0:
         raise InvalidRequest(f"threshold: {target:g} needs to be more than 0")
     active_above = _number("activationThreshold", given.get("activationThreshold", "0"))
-    return Trigger(_wanted(namespace, name, given), target, active_above)
+    return KedaTrigger(_wanted(namespace, name, given), target, active_above)
 
 
 def _wanted(namespace: str, name: str, given: Mapping[str, str]) -> Publication | InferenceName:
@@ -98,8 +98,8 @@ def _wanted(namespace: str, name: str, given: Mapping[str, str]) -> Publication 
     # Several triggers of one ScaledObject are several questions, each with its own judgement.
     question = json.dumps({**asked, "activation": ""}, sort_keys=True)
     digest = hashlib.sha256(question.encode()).hexdigest()[:8]
-    subject = f"keda/{namespace}/{name}/{digest}"
-    return parse_publication(body | {"namespace": namespace, "name": name}, subject)
+    series_name = f"keda/{namespace}/{name}/{digest}"
+    return parse_publication(body | {"namespace": namespace, "name": name}, series_name)
 
 
 def _read(field: str, text: str) -> object:

@@ -12,12 +12,12 @@ from http import HTTPStatus
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
-from r1_forecasting.protocol import ForecastUnavailable
 from r1_forecasting.published import external_metrics as documents
 from r1_forecasting.published.catalogue import Catalogue
 from r1_forecasting.published.external_metrics import GROUP, GROUP_VERSION, MetricRequestRefused
 from r1_forecasting.published.front_proxy import FrontProxy, common_name
 from r1_forecasting.published.publisher import Publisher
+from r1_forecasting.unavailable import ForecastUnavailable
 
 
 @dataclass(frozen=True, slots=True)

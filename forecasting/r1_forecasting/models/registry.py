@@ -4,22 +4,24 @@ from __future__ import annotations
 
 from r1_forecasting.models.damped_trend import DampedTrend
 from r1_forecasting.models.gbdt import Gbdt
-from r1_forecasting.models.hour_echo import HourEcho
 from r1_forecasting.models.last_value import LastValue
 from r1_forecasting.models.lstm import Lstm
+from r1_forecasting.models.minute_of_hour import MinuteOfHour
 from r1_forecasting.models.prophet import ProphetForecaster
+from r1_forecasting.models.protocol import Fitted, Forecaster
 from r1_forecasting.models.seasonal_drift import A_WEEK_AGO, SeasonalDrift
 from r1_forecasting.models.seasonal_level import SeasonalLevel
 from r1_forecasting.models.seasonal_naive import SeasonalNaive
-from r1_forecasting.protocol import Fitted, Forecaster, ForecastUnavailable, SeriesShape
 from r1_forecasting.series.series import Series
+from r1_forecasting.series.shape import SeriesShape
+from r1_forecasting.unavailable import ForecastUnavailable
 
 TEST_SHARE = 0.3
 
 
 def quick() -> tuple[Forecaster, ...]:
     """Fitted within milliseconds: they answer the first request."""
-    return (LastValue(), DampedTrend(), SeasonalNaive(), SeasonalLevel(), HourEcho())
+    return (LastValue(), DampedTrend(), SeasonalNaive(), SeasonalLevel(), MinuteOfHour())
 
 
 def season_ahead() -> tuple[Forecaster, ...]:

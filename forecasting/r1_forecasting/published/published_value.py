@@ -12,8 +12,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from r1_forecasting.protocol import ForecastUnavailable, UnavailableReason
-from r1_forecasting.service.request import ActivationRule
+from r1_forecasting.request import ActivationRule
+from r1_forecasting.unavailable import ForecastUnavailable, UnavailableReason
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +48,7 @@ def published_value(
     if activation is ActivationRule.ADVISORY:
         said = f"the peak of {peak:g} is advice only"
         return _checked(observed, observed_at, str(activation), said)
-    if activation is ActivationRule.ALWAYS or gate["acts"]:
+    if activation is ActivationRule.ALWAYS or gate["open"]:
         reason = str(activation if activation is ActivationRule.ALWAYS else gate["reason"])
         said = f"last observed {observed:g}, peak over the lead {peak:g}"
         return _checked(max(observed, peak), observed_at, reason, said)

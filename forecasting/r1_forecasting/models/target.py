@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from r1_forecasting.protocol import Fitted, FloatArray, IntArray
+from r1_forecasting.arrays import FloatArray, IntArray
+from r1_forecasting.models.protocol import Fitted
 from r1_forecasting.series.series import Series
 from r1_forecasting.series.windows import future_peak
 
@@ -22,7 +23,7 @@ class Target:
     steps: int
     peak: bool
 
-    def drawn(
+    def quantiles(
         self, model: Fitted, series: Series, origins: IntArray, levels: Sequence[float]
     ) -> FloatArray:
         """The model's quantiles (origins, levels); NaN where it cannot say."""
