@@ -10,12 +10,12 @@ import time
 from collections.abc import Sequence
 
 UNUSED_SECONDS = 7 * 86_400.0
-"""Kept models that nobody has had fitted anew for so long are cleared at the start."""
+"""Stored models that have not been written for this long are deleted at the start."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Serve until told to stop."""
-    # Before the slow imports: process 1 of a container has no default action, and would not hear.
+    """Serve until SIGTERM."""
+    # Before the slow imports: process 1 of a container has no default action for SIGTERM.
     signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
     from aiohttp import web
 
@@ -26,7 +26,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     from r1_forecasting.published.serving import start_listeners
     from r1_forecasting.series.prometheus_history import PrometheusHistory
     from r1_forecasting.service.service import ForecastService
-    from r1_forecasting.sharding.serving import open_shard, route
+    from r1_forecasting.sharding.serving import build_router, open_shard
     from r1_forecasting.training.model_store import ModelStore
     from r1_forecasting.training.trainer import Trainer
     from r1_forecasting.training.training_queue import TrainingQueue
@@ -37,10 +37,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     try:
         store = ModelStore.create(options.model_store)
-        # By the last use at most: a clock that is wrong at the start must not void them all.
+        # Counted from the newest file at most: a wrong clock at the start must not delete all files.
         store.delete_older_than(before=min(time.time(), store.newest_file_time()) - UNUSED_SECONDS)
     except OSError as error:
-        print(f"r1-forecaster: --model-store: cannot be used: {error}", file=sys.stderr)
+        print(f"r1-forecaster: --model-store: cannot use the folder: {error}", file=sys.stderr)
         return 2
     history = PrometheusHistory(options.prometheus)
     service = ForecastService(
@@ -53,7 +53,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.shards is None:
         app = service.application()
     else:
-        source = router = route(service, options.shard, options.shards)
+        source = router = build_router(service, options.shard, options.shards)
         app = service.application(router.operator_forecast)
         open_shard(app, service, router, options.shards)
     try:

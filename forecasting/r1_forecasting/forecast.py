@@ -1,8 +1,8 @@
-"""A forecast as a value: put together from a series, a backtest and a ``now``; pure.
+"""A forecast as a value, computed from a series, a backtest and a ``now``; pure.
 
-Every timestamp lies after both the last observation and ``now``; a model that cannot speak
-at this moment gives way to the last value and the gate says so; where not even that has a
-present to start from, the result is an ``Unavailable``.
+Every timestamp lies after the last observation and after ``now``. Where the gate's model has no
+value at this moment, the last value replaces it and the gate reports `ModelUnavailable`. Where the
+last value is missing too, the result is `ForecastUnavailable`.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class ForecastPoint:
 
 @dataclass(frozen=True, slots=True)
 class Forecast:
-    """What is expected, by which model, and whether to act on it."""
+    """Predicted quantiles, the model that made them, and the state of the gate."""
 
     issued_at: float
     valid_until: float
@@ -53,22 +53,22 @@ class Forecast:
 def check_history(
     series: Series, request: ForecastRequest, now: float
 ) -> ForecastUnavailable | None:
-    """Why this series cannot be forecast at all, if it cannot."""
+    """Return why the series has no forecast, None where it can have one."""
     newest = series.last()
     if newest is None:
-        return ForecastUnavailable(UnavailableReason.NO_DATA, "no observation in the history")
+        return ForecastUnavailable(UnavailableReason.NO_DATA, "the history holds no observation")
     age = (now - newest[0]) / series.step
     if age > MAX_FILL_STEPS + 1:
         return ForecastUnavailable(
             UnavailableReason.NO_DATA,
-            f"the last observation is {now - newest[0]:.0f} s old, "
-            f"more than {MAX_FILL_STEPS} steps of {series.step:g} s",
+            f"the last observation is {now - newest[0]:.0f} s old; at most "
+            f"{MAX_FILL_STEPS} steps of {series.step:g} s are allowed: check the query's scrape",
         )
     need = max(MIN_OBSERVATIONS, 2 * request.shape.lead)
     if series.observed < need:
         return ForecastUnavailable(
             UnavailableReason.TOO_LITTLE_HISTORY,
-            f"{series.observed} observations at steps of {series.step:g} s, needs {need}",
+            f"{series.observed} observations at steps of {series.step:g} s; {need} are needed",
         )
     return None
 
@@ -82,7 +82,7 @@ def issue(
     request: ForecastRequest,
     now: float,
 ) -> Forecast | ForecastUnavailable:
-    """The forecast that ``gate``'s model makes at ``now``.
+    """Return the forecast of the gate's model at ``now``.
 
     ``points`` holds the calibration of the gate's model and of the last value.
     """
@@ -96,7 +96,7 @@ def issue(
             open=False,
             model=LAST_VALUE,
             reason=GateReason.MODEL_UNAVAILABLE,
-            message=f"{gate.model} has nothing to say after a gap; the last value stands in",
+            message=f"{gate.model} has no value after a gap in the series; the last value replaces it",
         )
         issued = _predict(
             series, fitted[LAST_VALUE], scorecard, points[LAST_VALUE], fallback, request, now
@@ -104,7 +104,8 @@ def issue(
     if issued is None:
         return ForecastUnavailable(
             UnavailableReason.TOO_LITTLE_HISTORY,
-            f"fewer than {conformal.FEWEST} past forecasts could be scored to calibrate one",
+            f"fewer than {conformal.MIN_SCORES} past forecasts are scored; that many are needed to "
+            "calibrate a forecast",
         )
     return issued
 
@@ -118,7 +119,7 @@ def _predict(
     request: ForecastRequest,
     now: float,
 ) -> Forecast | None:
-    """None where the model or its calibration has a gap."""
+    """Return the forecast of one model, None where the model or its calibration has a gap."""
     newest = series.last()
     if newest is None:
         return None

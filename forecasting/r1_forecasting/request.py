@@ -1,7 +1,7 @@
-"""The question as the operator asks it: checked once, at the door.
+"""The body of ``POST /v1/forecast``, validated once.
 
-Field names and bounds are the contract's. Nothing here knows minutes or days: a season of
-sixty seconds in steps of one is as good as a day in steps of sixty.
+No length is fixed to minutes or days: a season of 60 s in steps of 1 s is as valid as a day in
+steps of 60 s.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from r1_forecasting.series.shape import SeriesShape
 MAX_HISTORY_STEPS = 60_000
 MAX_POINTS = 96
 CLASS = re.compile(r"[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?")
-"""A class is a label's value in Kubernetes."""
+"""A priority class: the syntax of a Kubernetes label value."""
 FIELDS = {
     "series",
     "query",
@@ -35,7 +35,7 @@ FIELDS = {
 
 
 class ActivationRule(StrEnum):
-    """When a forecast may raise what an autoscaler sees; the words of an R1Inference."""
+    """When a forecast may raise the value that an autoscaler reads (as in an R1Inference)."""
 
     REQUIRE_BACKTEST = "RequireBacktest"
     ALWAYS = "Always"
@@ -43,15 +43,15 @@ class ActivationRule(StrEnum):
 
 
 class InvalidRequest(ValueError):
-    """The request cannot be answered; the message names the field and the fix."""
+    """The request is invalid; the message names the field and the fix."""
 
 
 @dataclass(frozen=True, slots=True)
 class ForecastRequest:
-    """One subject's question. Seconds are Unix seconds' unit; ``levels`` ascend.
+    """The request for one series. Lengths are in seconds; ``levels`` ascend.
 
-    ``activation`` and ``class_queries`` (class and the query of its share) change no answer: they
-    say what others may be shown of the subject.
+    ``activation`` and ``class_queries`` (a class and the query of its share) do not change the
+    forecast: they configure the published values of the series.
     """
 
     series_name: str
@@ -69,9 +69,9 @@ class ForecastRequest:
 
     @property
     def shape(self) -> SeriesShape:
-        """The same, counted in steps.
+        """The lengths in steps.
 
-        The lead gets one step more: the newest observation is up to a step old.
+        The lead is one step longer, because the newest observation is up to one step old.
         """
         return SeriesShape(
             season=self.season / self.step,
@@ -86,7 +86,7 @@ class ForecastRequest:
 
     @property
     def key(self) -> tuple[object, ...]:
-        """What an answer depends on: a lead that moves within its step changes nothing."""
+        """Cache key of a response; a lead that changes within its step keeps the key."""
         return (
             self.source,
             self.history_steps,
@@ -97,7 +97,7 @@ class ForecastRequest:
 
     @property
     def source(self) -> tuple[str, float, float]:
-        """What, when it changes, means another series altogether."""
+        """Query, step and season: a change of any of them makes another series."""
         return (self.query, self.step, self.season)
 
 
@@ -108,7 +108,7 @@ def parse_request(body: object) -> ForecastRequest:
     unknown = sorted(str(key) for key in body.keys() - FIELDS)
     if unknown:
         raise InvalidRequest(f"{unknown[0]}: unknown field; known are {', '.join(sorted(FIELDS))}")
-    # Prometheus counts in milliseconds; on any other step the grids would drift apart.
+    # Prometheus counts in milliseconds; with a finer step the grids would drift apart.
     step = round(_seconds(body, "stepSeconds", least=0.1), 3)
     season = _seconds(body, "seasonSeconds", least=4 * step)
     lead = _seconds(body, "leadSeconds", least=0.0)
@@ -116,8 +116,8 @@ def parse_request(body: object) -> ForecastRequest:
     history = _seconds(body, "historySeconds", least=step)
     if history / step > MAX_HISTORY_STEPS:
         raise InvalidRequest(
-            f"historySeconds: {history / step:.0f} steps of stepSeconds; at most "
-            f"{MAX_HISTORY_STEPS}: shorten it or take a longer step"
+            f"historySeconds: is {history / step:.0f} steps of stepSeconds, at most "
+            f"{MAX_HISTORY_STEPS}: shorten the history or lengthen the step"
         )
     for name, value in (("leadSeconds", lead), ("horizonSeconds", horizon)):
         if value > history:
@@ -146,7 +146,7 @@ def parse_request(body: object) -> ForecastRequest:
 
 
 def as_body(request: ForecastRequest) -> dict[str, object]:
-    """The JSON body that ``parse_request`` reads as this very request."""
+    """The JSON body that ``parse_request`` parses into an equal request."""
     return {
         "series": request.series_name,
         "query": request.query,
@@ -164,7 +164,7 @@ def as_body(request: ForecastRequest) -> dict[str, object]:
 
 
 def parse_activation(body: Mapping[str, object]) -> ActivationRule:
-    """The field ``activation``; raises ``InvalidRequest``."""
+    """Parse the field ``activation``; raises ``InvalidRequest``."""
     value = body.get("activation", ActivationRule.REQUIRE_BACKTEST)
     try:
         return ActivationRule(str(value))
@@ -196,8 +196,8 @@ def _text(body: Mapping[str, object], name: str, longest: int) -> str:
     try:
         value.encode()
     except UnicodeEncodeError:
-        # JSON can spell half of a pair; nothing that this text goes to could write it down.
-        raise InvalidRequest(f"{name}: holds half of a character; send it as UTF-8") from None
+        # JSON can hold an unpaired surrogate, which cannot be encoded as UTF-8.
+        raise InvalidRequest(f"{name}: holds an unpaired surrogate; send valid UTF-8") from None
     return value
 
 
@@ -207,7 +207,7 @@ def _seconds(
     value = body.get(name, default)
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise InvalidRequest(f"{name}: needs to be a number of seconds")
-    if not least <= value <= 1e9:  # NaN is outside, and so is an integer that no float holds
+    if not least <= value <= 1e9:  # excludes NaN and integers beyond a float
         raise InvalidRequest(
             f"{name}: {str(value)[:40]} seconds, needs to be from {least:g} to 1e9"
         )

@@ -1,7 +1,7 @@
-"""Tomorrow is like now: the forecast that every other one has to beat.
+"""Last observation as the forecast: the baseline of every other model.
 
-On real LLM traffic ten minutes ahead it is beaten by a few per cent at most; calibrated by
-its own past errors it is an honest band.
+On real LLM traffic other models beat it by a few per cent at most ten minutes ahead. Calibration by
+its own past errors gives it a band with valid coverage.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from r1_forecasting.series.shape import SeriesShape
 from r1_forecasting.unavailable import ForecastUnavailable
 
 MAX_FILL_STEPS = 10
-"""A last value older than this many steps is no value any more."""
+"""Steps for which a gap is filled with the last value."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,12 +1,12 @@
-"""Bursts at a minute of the hour: the present, moved as it moved there in the last hours.
+"""Bursts at a minute of the hour: the present plus the mean change there in the last hours.
 
-Load has clocks of its own: jobs on the half-hour start, hold for some days and end. A model whose
-season is a day sees them a day late, one that was trained last week not at all. This one has a
-memory of hours. How demand moved from this minute on in each of the last six hours is averaged,
-and as much of it is believed as a regression through the origin over the last twelve hours says
-(on the root scale, between nothing and all of it): where no clock strikes it is the last value.
+Scheduled jobs on the half hour start, run for some days and end. A model with a season of a day
+follows them a day late; a model trained last week does not follow them. This model averages the
+change of demand from this minute on over the last 6 hours. A regression through the origin over the
+last 12 hours (on the root scale, between 0 and 1) gives the share of that change that is applied.
+Without hourly bursts the forecast is the last value.
 
-An hour is the 24th part of a season, whatever the season is. Nothing is trained.
+An hour is a 24th of the season, for any season. Nothing is trained.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ from r1_forecasting.unavailable import ForecastUnavailable, UnavailableReason
 
 HOURS_PER_SEASON = 24
 HOURS = 6
-"""Whose moves are averaged; fewer than half of them known say nothing."""
-MEMORY_HOURS = 12
-"""Over which is found how much of that mean came true."""
-FEWEST_STEPS = 4
-"""An hour in fewer steps has no minutes to tell apart."""
+"""Hours averaged; the change is 0 where fewer than half of them are known."""
+REGRESSION_HOURS = 12
+"""Hours of the regression that gives the applied share."""
+MIN_STEPS = 4
+"""Least number of steps in an hour."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,26 +46,28 @@ class FittedMinuteOfHour:
     def predict(
         self, series: Series, origins: IntArray, horizons: IntArray, levels: Sequence[float]
     ) -> FloatArray:
-        said = self._moved(series, origins, horizons, peak=False)
-        return np.repeat(said[:, :, None], len(levels), axis=2)
+        forecast = self._moved(series, origins, horizons, peak=False)
+        return np.repeat(forecast[:, :, None], len(levels), axis=2)
 
     def peak(
         self, series: Series, origins: IntArray, steps: int, levels: Sequence[float]
     ) -> FloatArray:
-        said = self._moved(series, origins, np.array([steps], dtype=np.int64), peak=True)
-        return np.repeat(said, len(levels), axis=1)
+        forecast = self._moved(series, origins, np.array([steps], dtype=np.int64), peak=True)
+        return np.repeat(forecast, len(levels), axis=1)
 
     def _moved(
         self, series: Series, origins: IntArray, horizons: IntArray, *, peak: bool
     ) -> FloatArray:
-        """Demand (origins, horizons) so many steps ahead, or its maximum until then.
+        """Demand (origins, horizons) at a number of steps ahead, or its maximum until then.
 
-        Farther ahead than an hour it is the last value: there the hour says no more than a day.
+        More than an hour ahead it is the last value.
         """
         near = horizons[horizons <= self.hour]
         reach = MAX_FILL_STEPS
         if len(near) > 0:
-            reach += round(HOURS * self.hour) + round(MEMORY_HOURS * self.hour) + int(near.max())
+            reach += (
+                round(HOURS * self.hour) + round(REGRESSION_HOURS * self.hour) + int(near.max())
+            )
         first = max(int(origins.min(initial=len(series))) - reach, 0)
         until = int(origins.max(initial=-1)) + 1
         part = Series(series.start, series.step, series.values[first:until])
@@ -74,39 +76,39 @@ class FittedMinuteOfHour:
         at = origins - first
         columns = []
         for steps in horizons.tolist():
-            said = now
+            forecast = now
             if steps <= self.hour:
-                move = _ahead(roots, steps, peak=peak) - now
-                echo = self._echo(move, steps)
-                said = now + self._share(move, echo, steps) * echo
-            columns.append(said[at])
+                change = _ahead(roots, steps, peak=peak) - now
+                mean_change = self._mean_change(change, steps)
+                forecast = now + self._share(change, mean_change, steps) * mean_change
+            columns.append(forecast[at])
         return self.scale.back(np.stack(columns, axis=1))
 
-    def _echo(self, move: FloatArray, steps: int) -> FloatArray:
-        """Mean move (n,) from this minute on in the last hours; 0 where too few are known."""
-        at = np.arange(len(move))
+    def _mean_change(self, change: FloatArray, steps: int) -> FloatArray:
+        """Mean change (n,) from this minute on in the last hours; 0 where too few are known."""
+        at = np.arange(len(change))
         columns = []
         for number in range(1, HOURS + 1):
-            # A horizon that is no shorter than an hour is known from the hour before that on.
+            # The change over a horizon of an hour or more is known one hour later.
             back = at - max(round(number * self.hour), steps)
-            columns.append(np.where(back >= 0, move[np.maximum(back, 0)], np.nan))
+            columns.append(np.where(back >= 0, change[np.maximum(back, 0)], np.nan))
         earlier = np.stack(columns, axis=1)
         enough = 2 * np.count_nonzero(~np.isnan(earlier), axis=1) >= HOURS
         return np.where(enough, average(earlier, axis=1), 0.0)
 
-    def _share(self, move: FloatArray, echo: FloatArray, steps: int) -> FloatArray:
-        """How much of the echo came true (n,), from 0 to 1, by the moves known at each step."""
-        known = ~np.isnan(move)
-        product = np.where(known, move * echo, 0.0)
-        square = np.where(known, echo * echo, 0.0)
-        last = np.maximum(np.arange(len(move)) + 1 - steps, 0)
-        start = np.maximum(last - round(MEMORY_HOURS * self.hour), 0)
+    def _share(self, change: FloatArray, mean_change: FloatArray, steps: int) -> FloatArray:
+        """Applied share (n,) of the mean change, from 0 to 1, by the changes known at each step."""
+        known = ~np.isnan(change)
+        product = np.where(known, change * mean_change, 0.0)
+        square = np.where(known, mean_change * mean_change, 0.0)
+        last = np.maximum(np.arange(len(change)) + 1 - steps, 0)
+        start = np.maximum(last - round(REGRESSION_HOURS * self.hour), 0)
         sums = []
         for terms in (product, square):
             total = np.concatenate([[0.0], np.cumsum(terms)])
             sums.append(total[last] - total[start])
-        found: FloatArray = np.clip(sums[0] / np.maximum(sums[1], 1e-12), 0.0, 1.0)
-        return found
+        share: FloatArray = np.clip(sums[0] / np.maximum(sums[1], 1e-12), 0.0, 1.0)
+        return share
 
 
 def _ahead(roots: FloatArray, steps: int, *, peak: bool) -> FloatArray:
@@ -114,16 +116,16 @@ def _ahead(roots: FloatArray, steps: int, *, peak: bool) -> FloatArray:
 
     NaN where it is not known, of a maximum where any step until then is not.
     """
-    found = np.full(len(roots), np.nan)
+    share = np.full(len(roots), np.nan)
     if len(roots) > steps:
         windows = np.lib.stride_tricks.sliding_window_view(roots[1:], steps)
-        found[: len(windows)] = windows.max(axis=1) if peak else roots[steps:]
-    return found
+        share[: len(windows)] = windows.max(axis=1) if peak else roots[steps:]
+    return share
 
 
 @dataclass(frozen=True, slots=True)
 class MinuteOfHour:
-    """Needs two seasons, as what repeats does, and an hour of at least four steps."""
+    """Needs two seasons, and an hour of at least four steps."""
 
     name: str = "minute-of-hour"
 
@@ -132,9 +134,9 @@ class MinuteOfHour:
         if short is not None:
             return short
         hour = shape.season / HOURS_PER_SEASON
-        if hour < FEWEST_STEPS:
+        if hour < MIN_STEPS:
             return ForecastUnavailable(
                 UnavailableReason.TOO_LITTLE_HISTORY,
-                f"a 24th of the season is {hour:.1f} steps long, needs {FEWEST_STEPS}",
+                f"a 24th of the season is {hour:.1f} steps long, needs {MIN_STEPS}",
             )
         return FittedMinuteOfHour(RootScale.of(series), hour)

@@ -1,4 +1,4 @@
-"""Which forecasters there are, and which of them are quick enough to join at once."""
+"""List of the models: quick ones, those for a season ahead, and learned ones."""
 
 from __future__ import annotations
 
@@ -20,39 +20,39 @@ TEST_SHARE = 0.3
 
 
 def quick() -> tuple[Forecaster, ...]:
-    """Fitted within milliseconds: they answer the first request."""
+    """Models fitted within milliseconds, used for the first request."""
     return (LastValue(), DampedTrend(), SeasonalNaive(), SeasonalLevel(), MinuteOfHour())
 
 
 def season_ahead() -> tuple[Forecaster, ...]:
-    """As quick, for what lies half a season ahead or further: there the present says less."""
+    """Quick models for half a season ahead or further, where the present is less informative."""
     return (SeasonalDrift(), SeasonalDrift(A_WEEK_AGO, "weekly-drift"))
 
 
 def learned() -> tuple[Forecaster, ...]:
-    """Fitted in a worker process, in seconds."""
+    """Models fitted in a worker process within seconds."""
     return (Gbdt(), Lstm(), ProphetForecaster())
 
 
 def training_part(series: Series, shape: SeriesShape) -> Series:
-    """What a model is trained on: the newest third or so is kept back to score it.
+    """The part of a series that a model is trained on; about the newest third is the test set.
 
-    At least one season (and the lead) is kept back where that leaves two to learn from,
-    because a gate that has not seen a whole season cannot judge. The very object that was
-    scored then acts: its inputs are fresh at each call, only its weights are older.
+    The test set holds at least one season (and the lead time) where two remain for training,
+    because the gate needs a whole season of outcomes. The scored object is the one that forecasts:
+    its inputs are fresh at each call, only its weights are older.
     """
-    back = max(len(series) * TEST_SHARE, min(shape.season * 1.2, len(series) * 0.5))
-    return series.head(len(series) - round(back + shape.lead))
+    test_steps = max(len(series) * TEST_SHARE, min(shape.season * 1.2, len(series) * 0.5))
+    return series.head(len(series) - round(test_steps + shape.lead))
 
 
 def fit_quick(series: Series, shape: SeriesShape) -> dict[str, Fitted]:
-    """The quick models that this history allows; the last value always."""
+    """Fit the quick models for which the history is long enough; the last value always."""
     training = training_part(series, shape)
-    found: dict[str, Fitted] = {}
+    fitted: dict[str, Fitted] = {}
     far = 2 * max(shape.lead, shape.horizon) >= shape.season
     for forecaster in (*quick(), *(season_ahead() if far else ())):
         needs_training = isinstance(forecaster, SeasonalLevel | DampedTrend)
         outcome = forecaster.fit(training if needs_training else series, shape)
         if not isinstance(outcome, ForecastUnavailable):
-            found[outcome.name] = outcome
-    return found
+            fitted[outcome.name] = outcome
+    return fitted

@@ -1,7 +1,7 @@
-"""The same time in earlier seasons: what is used in production today, made probabilistic.
+"""Empirical quantiles at the same phase of earlier seasons.
 
-For the peak over the lead it looks at the *same window* in each of the last seasons and
-takes the quantiles of those maxima, so it sees a recurring ramp coming before it starts.
+The peak over the lead time takes the maximum of the *same window* in each of the last seasons, so
+a recurring ramp is forecast before it starts.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class FittedSeasonalNaive:
 
 @dataclass(frozen=True, slots=True)
 class SeasonalNaive:
-    """Needs two seasons: one to repeat and one to score the repetition on."""
+    """Needs two seasons: one to repeat and one to score."""
 
     seasons: int = 5
     name: str = "seasonal-naive"

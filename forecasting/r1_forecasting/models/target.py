@@ -1,4 +1,4 @@
-"""What is forecast: the value some steps ahead, or the maximum until then."""
+"""Forecast target: the value some steps ahead, or the maximum over these steps."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from r1_forecasting.series.windows import future_peak
 class Target:
     """The value ``steps`` after an origin, or with ``peak`` the maximum over those steps.
 
-    Either way its outcome is known ``steps`` after the origin and not before.
+    The outcome of both is known ``steps`` after the origin.
     """
 
     steps: int
@@ -26,13 +26,13 @@ class Target:
     def quantiles(
         self, model: Fitted, series: Series, origins: IntArray, levels: Sequence[float]
     ) -> FloatArray:
-        """The model's quantiles (origins, levels); NaN where it cannot say."""
+        """Quantiles (origins, levels) of a model; NaN where it has none."""
         if self.peak:
             return model.peak(series, origins, self.steps, levels)
         return model.predict(series, origins, np.array([self.steps]), levels)[:, 0]
 
     def outcome(self, series: Series, origins: IntArray) -> FloatArray:
-        """What came (origins,); NaN in a gap and past the end."""
+        """Observed outcome (origins,); NaN in a gap and past the end."""
         if self.peak:
             return future_peak(series.values, origins, self.steps)
         at = origins + self.steps

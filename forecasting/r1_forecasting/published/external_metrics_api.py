@@ -1,6 +1,6 @@
-"""The door for HPAs: ``external.metrics.k8s.io`` behind the API server's aggregator.
+"""Aggregated API ``external.metrics.k8s.io`` for HPAs.
 
-No OpenAPI: the aggregator takes a 404 for "none", and nobody applies objects of this group.
+It serves no OpenAPI: the aggregator accepts a 404, and the group has no objects to apply.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ from r1_forecasting.unavailable import ForecastUnavailable
 
 @dataclass(frozen=True, slots=True)
 class ExternalMetricsApi:
-    """``catalogue`` and ``trust`` are asked for at each request: both change while this runs."""
+    """``catalogue`` and ``trust`` are read at each request, since both change at run time."""
 
     publisher: Publisher
     catalogue: Callable[[], Catalogue]
     trust: Callable[[], FrontProxy | None]
 
     def application(self) -> web.Application:
-        """Everything behind one check of who asks."""
+        """Build the application; every request passes the front proxy check."""
         app = web.Application(middlewares=[self._guard])
         app.add_routes(
             [
@@ -47,7 +47,8 @@ class ExternalMetricsApi:
             trust = self.trust()
             if trust is None:
                 raise MetricRequestRefused(
-                    HTTPStatus.SERVICE_UNAVAILABLE, "the front proxy is not known yet"
+                    HTTPStatus.SERVICE_UNAVAILABLE,
+                    "the front proxy is not known yet: the ConfigMap has not been read",
                 )
             certificate = request.get_extra_info("peercert")
             trust.check(common_name(certificate), request.headers)
@@ -77,10 +78,10 @@ class ExternalMetricsApi:
             metric,
             request.query.get("labelSelector", ""),
         )
-        shown = await self.publisher.value_of(wanted)
-        if isinstance(shown, ForecastUnavailable):
-            # Not an empty list and not a zero: the HPA keeps its replicas and repeats the words.
+        value = await self.publisher.value_of(wanted)
+        if isinstance(value, ForecastUnavailable):
+            # Neither an empty list nor 0: on an error the HPA keeps its replicas and shows the message.
             raise MetricRequestRefused(
-                HTTPStatus.SERVICE_UNAVAILABLE, f"{shown.reason}: {shown.message}"
+                HTTPStatus.SERVICE_UNAVAILABLE, f"{value.reason}: {value.message}"
             )
-        return web.json_response(documents.value_list(metric, labels, shown))
+        return web.json_response(documents.value_list(metric, labels, value))

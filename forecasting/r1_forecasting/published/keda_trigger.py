@@ -1,8 +1,7 @@
-"""A KEDA trigger's metadata, read into what it asks for.
+"""Parser of a KEDA trigger's metadata.
 
-All values are text, as KEDA hands them on. What belongs to KEDA itself (the scaler's address,
-TLS) is passed over; any other unknown key is refused, because a mistyped one would silently
-leave a default in force.
+All values are text. Keys of KEDA itself (the scaler's address, TLS) are ignored. Any other unknown
+key is refused, because a mistyped key would leave a default in force without notice.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ from r1_forecasting.published.publication import (
 )
 from r1_forecasting.request import InvalidRequest
 
-KEDAS_OWN = frozenset(
+KEDA_KEYS = frozenset(
     {
         "scalerAddress",
         "enableTLS",
@@ -35,20 +34,20 @@ KEDAS_OWN = frozenset(
 OWN = frozenset({"threshold", "activationThreshold", "inference", "class"})
 KNOWN = FORECAST_FIELDS | OWN
 FROM_ENVIRONMENT = "FromEnv"
-"""Ending of a key whose value KEDA has taken from the workload's environment."""
+"""Suffix of a key whose value KEDA takes from the workload's environment."""
 TEXTS = frozenset({"query", "activation"})
 
 
 @dataclass(frozen=True, slots=True)
 class KedaTrigger:
-    """What one trigger scales on: ``target`` is the share of one replica, in the query's unit."""
+    """One trigger: its forecast, and ``target`` per replica in the query's unit."""
 
     wanted: Publication | InferenceName
     target: float
     active_above: float
 
     def active(self, value: float) -> bool:
-        """Whether the workload has to have a replica at all."""
+        """Return whether the workload needs at least one replica."""
         return value > self.active_above
 
 
@@ -61,14 +60,14 @@ def parse_trigger(namespace: str, name: str, metadata: Mapping[str, str]) -> Ked
     for key, value in metadata.items():
         field = key.removesuffix(FROM_ENVIRONMENT)
         if field in given:
-            raise InvalidRequest(f"{field}: is given twice, once with {FROM_ENVIRONMENT}; drop one")
-        if field not in KEDAS_OWN:
+            raise InvalidRequest(f"{field}: is set twice, once with {FROM_ENVIRONMENT}; remove one")
+        if field not in KEDA_KEYS:
             given[field] = value
     unknown = sorted(given.keys() - KNOWN)
     if unknown:
         raise InvalidRequest(f"{unknown[0]}: unknown field; known are {', '.join(sorted(KNOWN))}")
     if "threshold" not in given:
-        raise InvalidRequest("threshold: is missing; give what one replica carries, such as '100'")
+        raise InvalidRequest("threshold: is missing; set the load of one replica, such as '100'")
     target = _number("threshold", given["threshold"])
     if target <= 0:
         raise InvalidRequest(f"threshold: {target:g} needs to be more than 0")
@@ -77,27 +76,29 @@ def parse_trigger(namespace: str, name: str, metadata: Mapping[str, str]) -> Ked
 
 
 def _wanted(namespace: str, name: str, given: Mapping[str, str]) -> Publication | InferenceName:
-    asked = {key: value for key, value in given.items() if key in FORECAST_FIELDS}
+    fields = {key: value for key, value in given.items() if key in FORECAST_FIELDS}
     inference = given.get("inference")
     if inference is not None:
-        if asked:
+        if fields:
             raise InvalidRequest(
-                f"{min(asked)}: cannot stand beside inference, whose R1Inference says it; drop one"
+                f"{min(fields)}: conflicts with inference, whose R1Inference sets it; remove one"
             )
         if not inference.strip():
             raise InvalidRequest("inference: needs to be the name of an R1Inference")
-        of_class = given.get("class")
-        if of_class is not None and not of_class.strip():
+        priority_class = given.get("class")
+        if priority_class is not None and not priority_class.strip():
             raise InvalidRequest("class: needs to be a class such as Q1")
-        return InferenceName(namespace, inference.strip(), of_class and of_class.strip())
+        return InferenceName(
+            namespace, inference.strip(), priority_class and priority_class.strip()
+        )
     if "class" in given:
-        raise InvalidRequest("class: needs inference beside it; a query says itself what it counts")
-    if "query" not in asked:
-        raise InvalidRequest("query: is missing; give a PromQL query, or inference: NAME")
-    body: dict[str, object] = {key: _read(key, value) for key, value in asked.items()}
-    # Several triggers of one ScaledObject are several questions, each with its own judgement.
-    question = json.dumps({**asked, "activation": ""}, sort_keys=True)
-    digest = hashlib.sha256(question.encode()).hexdigest()[:8]
+        raise InvalidRequest("class: needs inference as well; select a class in the query instead")
+    if "query" not in fields:
+        raise InvalidRequest("query: is missing; set a PromQL query, or inference: NAME")
+    body: dict[str, object] = {key: _read(key, value) for key, value in fields.items()}
+    # Several triggers of one ScaledObject are several series, each with its own evaluation.
+    identity = json.dumps({**fields, "activation": ""}, sort_keys=True)
+    digest = hashlib.sha256(identity.encode()).hexdigest()[:8]
     series_name = f"keda/{namespace}/{name}/{digest}"
     return parse_publication(body | {"namespace": namespace, "name": name}, series_name)
 

@@ -1,8 +1,8 @@
-"""The one number an autoscaler sees: real time, raised by a forecast that has earned it.
+"""The value of a published forecast: current demand, raised to the forecast peak.
 
-A plain HPA or KEDA trigger divides this number by its target. It never lies below what was last
-observed, so a forecast can only bring replicas earlier; and where there is no observation there
-is no number: the autoscaler is told so and holds.
+An HPA or a KEDA trigger divides the value by its target. The value is never below the last
+observation, so a forecast can only add replicas. Without an observation there is an error, and the
+autoscaler keeps its replicas.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from r1_forecasting.unavailable import ForecastUnavailable, UnavailableReason
 
 @dataclass(frozen=True, slots=True)
 class PublishedValue:
-    """What an autoscaler is shown, in the unit of the query, and why."""
+    """A value in the unit of the query, with its reason."""
 
     value: float
     observed_at: float
@@ -27,31 +27,31 @@ class PublishedValue:
 
 
 def published_value(
-    answer: Mapping[str, Any],
+    response: Mapping[str, Any],
     level: float,
     activation: ActivationRule,
 ) -> PublishedValue | ForecastUnavailable:
-    """max(last observed, calibrated peak over the lead at ``level`` while it may act).
+    """max(last observed, calibrated peak over the lead time at ``level`` while the gate is open).
 
-    ``answer`` is that of ``POST /v1/forecast``; the newest observation stands alone while there is
-    too little history to forecast from.
+    ``response`` is the body of ``POST /v1/forecast``. With too little history for a forecast the
+    value is the newest observation.
     """
-    if answer["state"] != "Ready":
-        why = ForecastUnavailable(UnavailableReason(answer["reason"]), str(answer["message"]))
-        latest = answer.get("lastObserved")
+    if response["state"] != "Ready":
+        why = ForecastUnavailable(UnavailableReason(response["reason"]), str(response["message"]))
+        latest = response.get("lastObserved")
         if why.reason is UnavailableReason.TOO_LITTLE_HISTORY and latest is not None:
             return _checked(latest["value"], latest["at"], str(why.reason), why.message)
         return why
-    observed_at, observed = answer["lastObserved"]["at"], answer["lastObserved"]["value"]
-    peak = answer["peakOverLead"][f"{level:g}"]
-    gate = answer["gate"]
+    observed_at, observed = response["lastObserved"]["at"], response["lastObserved"]["value"]
+    peak = response["peakOverLead"][f"{level:g}"]
+    gate = response["gate"]
     if activation is ActivationRule.ADVISORY:
-        said = f"the peak of {peak:g} is advice only"
-        return _checked(observed, observed_at, str(activation), said)
+        message = f"the peak of {peak:g} is not used: activation is Advisory"
+        return _checked(observed, observed_at, str(activation), message)
     if activation is ActivationRule.ALWAYS or gate["open"]:
         reason = str(activation if activation is ActivationRule.ALWAYS else gate["reason"])
-        said = f"last observed {observed:g}, peak over the lead {peak:g}"
-        return _checked(max(observed, peak), observed_at, reason, said)
+        message = f"last observed {observed:g}, peak over the lead time {peak:g}"
+        return _checked(max(observed, peak), observed_at, reason, message)
     return _checked(observed, observed_at, gate["reason"], gate["message"])
 
 
@@ -59,5 +59,7 @@ def _checked(
     value: float, at: float, reason: str, message: str
 ) -> PublishedValue | ForecastUnavailable:
     if not math.isfinite(value):
-        return ForecastUnavailable(UnavailableReason.FAILED, f"the value came out as {value}")
+        return ForecastUnavailable(
+            UnavailableReason.FAILED, f"the value is {value}, which is not finite"
+        )
     return PublishedValue(float(value), at, reason, message)

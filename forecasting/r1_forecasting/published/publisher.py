@@ -1,4 +1,4 @@
-"""Between the doors and the forecaster: what is wanted goes in, the number to show comes out."""
+"""Values of published forecasts, computed from the forecaster's responses."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from r1_forecasting.request import ActivationRule, ForecastRequest
 from r1_forecasting.unavailable import ForecastUnavailable, UnavailableReason
 
 TIMEOUT_SECONDS = 4.0
-"""Seconds a caller waits for a first answer; the API server gives an HPA's question longer."""
+"""Timeout of a first forecast (s); the API server gives an HPA's request longer."""
 
 
 class ForecastSource(Protocol):
-    """The forecaster, as far as publishing needs it."""
+    """The forecaster's interface for published forecasts."""
 
     async def forecast(
         self, request: ForecastRequest, timeout_seconds: float
@@ -26,7 +26,7 @@ class ForecastSource(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Publisher:
-    """Values of what is published, from the same subjects that answer the operator."""
+    """Values of published forecasts, from the same series as the operator's forecasts."""
 
     source: ForecastSource
     timeout_seconds: float = TIMEOUT_SECONDS
@@ -34,18 +34,18 @@ class Publisher:
     async def value_of(
         self, wanted: Publication | InferenceName
     ) -> PublishedValue | ForecastUnavailable:
-        """The number to show now, or why there is none."""
+        """Return the current value, or why there is none."""
         if isinstance(wanted, Publication):
             return await self._value(wanted.request, wanted.activation)
-        # Asked with the operator's own question, the answer is the one it made already.
+        # The operator's own request hits the cached response.
         request = await self.source.operator_request(wanted.series_name)
         if isinstance(request, ForecastUnavailable):
             return request
         if request is None:
             return ForecastUnavailable(
                 UnavailableReason.NO_DATA,
-                f"the operator asks for no forecast of an R1Inference {wanted.series_name}: check "
-                "the name and that its spec.autoscaling.forecast is not Never",
+                f"the operator requests no forecast of an R1Inference {wanted.series_name}: check "
+                "the name, and that spec.autoscaling.forecast.activation is not Never",
             )
         if wanted.priority_class is None:
             return await self._value(request, request.activation)
@@ -54,8 +54,8 @@ class Publisher:
             there = ", ".join(name for name, _ in request.class_queries) or "none"
             return ForecastUnavailable(
                 UnavailableReason.NO_DATA,
-                f"{wanted.series_name} has no forecast of the class {wanted.priority_class}; "
-                f"there are {there}",
+                f"{wanted.series_name} has no forecast of class {wanted.priority_class}; "
+                f"classes with a forecast: {there}",
             )
         series_name = f"{wanted.series_name}/{wanted.priority_class}"
         class_request = replace(

@@ -1,4 +1,4 @@
-"""The one question that the forecaster has for the API server: whom an aggregated API may believe."""
+"""Read of the front proxy's ConfigMap from the API server with the pod's service account."""
 
 from __future__ import annotations
 
@@ -18,54 +18,54 @@ MOUNTED = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 
 
 class FrontProxyUnavailable(Exception):
-    """The front proxy's trust cannot be read now; the message says why."""
+    """The front proxy's certificate authority cannot be read; the message has the cause."""
 
 
 @dataclass(frozen=True, slots=True)
 class ServiceAccount:
-    """Where the API server is, and a folder with ``token`` and ``ca.crt``, as pods have it."""
+    """URL of the API server, and the folder with ``token`` and ``ca.crt`` as in a pod."""
 
     server: str
     folder: Path = MOUNTED
 
     @classmethod
     def of_pod(cls, folder: Path, environment: Mapping[str, str] | None = None) -> ServiceAccount:
-        """What Kubernetes tells each pod. Raises ``Unreadable`` outside one."""
+        """Take the URL from the pod's environment; raises `FrontProxyUnavailable` outside a pod."""
         environment = os.environ if environment is None else environment
         host, port = (environment.get(f"KUBERNETES_SERVICE_{part}") for part in ("HOST", "PORT"))
         if not host or not port:
             raise FrontProxyUnavailable(
-                "KUBERNETES_SERVICE_HOST and _PORT are not set: external metrics are served from "
-                "a pod, or with both set to the API server's address"
+                "KUBERNETES_SERVICE_HOST and KUBERNETES_SERVICE_PORT are not set: run in a pod, or set "
+                "both to the API server's address"
             )
         return cls(f"https://{host_port(host, port)}", folder)
 
     async def fetch_front_proxy(self) -> FrontProxy:
-        """Read the ConfigMap. Raises ``Unreadable``, or ``InvalidFrontProxy`` on its contents."""
+        """Read the ConfigMap; raises `FrontProxyUnavailable` or `InvalidFrontProxy`."""
         url = f"{self.server}/api/v1/namespaces/kube-system/configmaps/{CONFIG_MAP}"
         timeout = aiohttp.ClientTimeout(total=10)
         try:
-            # Read anew each time: the kubelet renews the token about once an hour.
+            # Read at each call: the kubelet renews the token about once an hour.
             token = (self.folder / "token").read_text().strip()
             authority = ssl.create_default_context(cafile=str(self.folder / "ca.crt"))
             headers = {"Authorization": f"Bearer {token}", "Accept": "application/json"}
             async with (
                 aiohttp.ClientSession(timeout=timeout) as session,
-                session.get(url, headers=headers, ssl=authority) as answer,
+                session.get(url, headers=headers, ssl=authority) as response,
             ):
-                body = await answer.read()
-                kind = answer.headers.get("Content-Type", "")
-                if answer.status != 200:
-                    said = body[:200].decode(errors="replace")
+                body = await response.read()
+                kind = response.headers.get("Content-Type", "")
+                if response.status != 200:
+                    detail = body[:200].decode(errors="replace")
                     raise FrontProxyUnavailable(
-                        f"the API server answered {answer.status} for {CONFIG_MAP}; the service "
+                        f"the API server answered {response.status} for {CONFIG_MAP}; the service "
                         "account needs the Role extension-apiserver-authentication-reader of "
-                        f"kube-system: {said}"
+                        f"kube-system: {detail}"
                     )
-            found = read_json(answer.status, kind, body)
+            config_map = read_json(response.status, kind, body)
         except (OSError, aiohttp.ClientError, TimeoutError, ValueError) as error:
-            said = str(error) or type(error).__name__
-            raise FrontProxyUnavailable(f"{CONFIG_MAP} cannot be read: {said}") from error
-        if not isinstance(found, dict):
-            raise FrontProxyUnavailable(f"{CONFIG_MAP} cannot be read: it came as {body[:50]!r}")
-        return parse_front_proxy(found)
+            cause = str(error) or type(error).__name__
+            raise FrontProxyUnavailable(f"{CONFIG_MAP} cannot be read: {cause}") from error
+        if not isinstance(config_map, dict):
+            raise FrontProxyUnavailable(f"{CONFIG_MAP} is no JSON object: {body[:50]!r}")
+        return parse_front_proxy(config_map)

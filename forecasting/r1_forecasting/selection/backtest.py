@@ -1,13 +1,13 @@
-"""Rolling-origin backtest: what each model would have asked for, and what that cost.
+"""Rolling-origin backtest: the forecasts of each model and the cost of the decisions on them.
 
-At every origin a model states quantiles of the maximum over the lead, corrected only by
-errors that were known by then; their mixture is scored beside them. Its decision cost is that of the replicas it would have
-kept: the operator always takes ``max(forecast, now)``, and being short costs
-``level / (1 - level)`` times as much as being over (the newsvendor's pinball cost at the
-level scaling uses), so models are ranked by what they decide, not by how near they come.
+At every origin a model predicts quantiles of the maximum over the lead time, corrected only by
+errors known at that origin; the mixture of the models is scored too. The decision cost is that of
+the capacity held: the operator always uses ``max(forecast, now)``, and a shortage costs ``level /
+(1 - level)`` times as much as an excess (the newsvendor's pinball cost at the level of scaling
+decisions). So models are ranked by their decisions, not by their error.
 
-Origins lie a prime number of steps apart that does not divide the season: a round stride
-would always meet the same minute of the hour.
+Origins are a prime number of steps apart that does not divide the season: a round stride would
+always sample the same minute of the hour.
 """
 
 from __future__ import annotations
@@ -32,38 +32,40 @@ from r1_forecasting.series.windows import future_peak
 from r1_forecasting.unavailable import ForecastUnavailable
 
 CEILING = 2.0
-"""No calibrated quantile exceeds this many times the highest demand seen so far."""
+"""No calibrated quantile exceeds this multiple of the highest demand so far."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ModelBacktest:
-    """One model over all origins; NaN where it was silent, in-sample or not yet calibrated."""
+    """One model over all origins; NaN without a value, in-sample, or before calibration."""
 
     raw: FloatArray  # (origins, levels) of the peak, before correction
     issued: FloatArray  # (origins, levels) after correction
     cost: FloatArray  # (origins,)
-    offsets: FloatArray  # (levels,) the correction that holds now
+    offsets: FloatArray  # (levels,) the current correction
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ModelScorecard:
-    """What holds now of a backtest: all that forecasts need of it, in a hundredth of its memory."""
+    """Current corrections, coverage and saving of a backtest, in a hundredth of its memory."""
 
     levels: tuple[float, ...]
     shape: SeriesShape
     scale: RootScale
     offsets: Mapping[str, FloatArray]
-    """By model, the correction (levels,) that holds now."""
+    """Current correction (levels,) by model."""
     coverage: Mapping[str, Mapping[float, float]]
-    """By model and level, the share of scored peaks at or below it; NaN without any."""
+    """Share of scored peaks at or below the quantile, by model and level; NaN without any."""
     potential_saving: float
-    """Decision cost of the last value as a share of the peaks it met: what a perfect model would
-    save. 0 where the last value made no error or nothing was scored."""
+    """Decision cost of the last value as a share of the scored peaks: the saving of a perfect model.
+
+    0 where the last value made no error or nothing was scored.
+    """
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class BacktestResult:
-    """Everything a backtest found."""
+    """Result of a backtest."""
 
     levels: tuple[float, ...]
     decision_level: float
@@ -74,7 +76,7 @@ class BacktestResult:
     models: Mapping[str, ModelBacktest]
     failures: Mapping[str, ForecastUnavailable] = field(default_factory=dict)
     weights: Mapping[str, float] = field(default_factory=dict)
-    """Of the mixture's members, as they stand now."""
+    """Current weights of the mixture's members."""
 
     def costs(self) -> dict[str, FloatArray]:
         """Decision cost (origins,) of each model."""
@@ -90,23 +92,23 @@ class BacktestResult:
         return dict(zip(self.levels, covered.mean(axis=0).tolist(), strict=True))
 
     def scorecard(self) -> ModelScorecard:
-        """What holds now, without the record that led to it."""
+        """The current state without the scores of each origin."""
         base = self.models["last-value"].cost
         known = ~np.isnan(base)
-        met = float(self.actual[known].sum())
+        total_peak = float(self.actual[known].sum())
         return ModelScorecard(
             self.levels,
             self.shape,
             self.scale,
             {name: model_backtest.offsets.copy() for name, model_backtest in self.models.items()},
             {name: self.coverage(name) for name in self.models},
-            float(base[known].sum()) / met if met > 0 else 0.0,
+            float(base[known].sum()) / total_peak if total_peak > 0 else 0.0,
         )
 
     def gated_cost(self, *, every: int = 5) -> float:
-        """Cost of following the gate as it would have stood, relative to last value.
+        """Cost of the gate's decisions in the past, relative to the last value.
 
-        The gate is asked again at every ``every``-th origin, on outcomes known by then.
+        The gate decides at every ``every``-th origin, on outcomes known at that origin.
         1.0 where nothing was scored.
         """
         base = self.models["last-value"].cost
@@ -178,7 +180,7 @@ def score(
 
 
 def decision_cost(capacity: FloatArray, actual: FloatArray, level: float) -> FloatArray:
-    """Pinball cost of having kept capacity for ``kept`` when the peak was ``actual``."""
+    """Pinball cost of ``capacity`` at a peak of ``actual``."""
     short = actual - capacity
     return np.maximum(level * short, (level - 1.0) * short)
 

@@ -1,4 +1,4 @@
-"""The models at hand, their backtest, and what follows: made in one go, used for a while."""
+"""Evaluation of a series: fitted models, backtest, gate and point corrections."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from r1_forecasting.series.series import Series
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Evaluation:
-    """What was found for ``request`` on a series that ended at ``until``."""
+    """Result for ``request`` on a series that ended at ``until``."""
 
     request: ForecastRequest
     fitted: Mapping[str, Fitted]
@@ -29,14 +29,14 @@ class Evaluation:
     seconds: float
 
     def answers(self, request: ForecastRequest) -> bool:
-        """Whether it holds the quantiles asked for (the lead may still differ by steps)."""
+        """Return whether the requested quantiles are evaluated (the lead time may differ)."""
         mine = self.request
         return (mine.levels, mine.decision_level) == (request.levels, request.decision_level)
 
     def aged(self, request: ForecastRequest, until: float) -> bool:
-        """Whether to judge again: another lead or horizon, or enough new outcomes.
+        """Return whether to evaluate again: another lead time or horizon, or enough new outcomes.
 
-        Never more than a twentieth of the time goes into it.
+        Evaluations take at most a twentieth of the time.
         """
         if self.request.shape != request.shape:
             return True
@@ -49,7 +49,7 @@ def evaluate(
     learned: Mapping[str, Fitted],
     incumbent: str | None,
 ) -> Evaluation:
-    """Fit the quick models, score all, decide: pure but for the stopwatch."""
+    """Fit the quick models, score all models, decide the gate; pure but for the timer."""
     started = time.monotonic()
     shape = request.shape
     fitted: dict[str, Fitted] = {**fit_quick(series, shape), **learned}

@@ -33,7 +33,7 @@ def calibrate_points(series: Series, model: Fitted, result: BacktestResult) -> P
     """Point corrections of ``model`` at the knots of the horizon."""
     at = knots(result.shape.horizon + 1)
     offsets = point_offsets(series, model, result, at)
-    # A horizon too long to have been scored takes the correction of the longest that was.
+    # A horizon beyond the scored ones takes the correction of the longest scored horizon.
     for i in range(1, len(at)):
         if np.isnan(offsets[i]).any():
             offsets[i] = offsets[i - 1]

@@ -1,10 +1,9 @@
-"""When to look at the past again: it may have come late.
+"""Schedule of backfill reads: history that arrives in Prometheus behind the newest sample.
 
-A series is read once and then followed at its newest end. But history can arrive behind that end: a
-backfill, a Prometheus that was away, a remote write that catches up. Two looks find it. While the
-known series begins after the window that was asked for, the part that lacks is asked for every few
-steps; an empty answer costs next to nothing. And now and then the whole window is read again, which
-also finds gaps that have filled.
+A series is read once and then extended at its newest end. Older samples can arrive later: a
+backfill, a Prometheus outage, a remote write that catches up. While the series begins after the
+requested window, the missing part is read every `BACKFILL_STEPS` steps. The whole window is read
+again `FULL_READS_PER_SEASON` times a season, which also finds filled gaps.
 """
 
 from __future__ import annotations
@@ -19,36 +18,36 @@ from r1_forecasting.series.series import Series
 BACKFILL_STEPS: Final = 5
 FULL_READ_STEPS: Final = 20
 FULL_READS_PER_SEASON: Final = 24
-"""All is read again so many times a season, and not more often than every `WHOLE_STEPS`."""
+"""Full reads per season, at least `FULL_READ_STEPS` steps apart."""
 
 GROWTH_SHARE: Final = 0.05
-"""Share by which the known past has to grow for models to learn anew."""
+"""Share by which the older history has to grow for models to be trained again."""
 
 
 class TimeRange(NamedTuple):
-    """From and to, both included (unix seconds)."""
+    """Start and end, both included (Unix seconds)."""
 
     since: float
     until: float
 
     def contains(self, at: float) -> bool:
-        """Whether a time lies within."""
+        """Return whether the time lies within the range."""
         return self.since <= at <= self.until
 
 
 @dataclass(slots=True)
 class BackfillWatcher:
-    """When one subject's past was last looked at."""
+    """Times of the last backfill reads of one series."""
 
     _backfill_read_at: float = -math.inf
     _full_read_at: float = -math.inf
 
     def mark_full_read(self, now: float) -> None:
-        """The whole window was just read."""
+        """Record a read of the whole window."""
         self._backfill_read_at = self._full_read_at = now
 
     def due(self, series: Series, request: ForecastRequest, now: float) -> TimeRange | None:
-        """What to read again now, None for nothing; what is returned counts as looked at."""
+        """Return the range to read now and record the read; None where nothing is due."""
         if now < self._full_read_at:  # the clock was set back
             self.mark_full_read(-math.inf)
         since, step = now - request.history, request.step
@@ -57,7 +56,7 @@ class BackfillWatcher:
         ):
             self.mark_full_read(now)
             return TimeRange(since, now)
-        # The window's own first step is cut off by the grid, and one scrape more may be.
+        # The grid cuts off the first step of the window, and one more scrape may be missing.
         missing = TimeRange(since, series.start - step)
         if series.start - since < 3 * step or now - self._backfill_read_at < BACKFILL_STEPS * step:
             return None
@@ -66,6 +65,6 @@ class BackfillWatcher:
 
 
 def has_grown(before: Series, after: Series) -> bool:
-    """Whether so much of the time up to `before`'s end became known that models should learn anew."""
+    """Return whether history up to the end of `before` grew enough to train models again."""
     past = after.head(after.index(before.end) + 1)
     return past.observed - before.observed > GROWTH_SHARE * before.observed

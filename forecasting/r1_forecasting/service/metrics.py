@@ -1,4 +1,4 @@
-"""What the forecaster says about itself, in Prometheus' words."""
+"""Prometheus metrics of the forecaster."""
 
 from __future__ import annotations
 
@@ -12,100 +12,102 @@ from r1_forecasting.training.fit import FitOutcome
 
 
 class ForecastMetrics:
-    """Metrics of one service; series of a subject go when the subject goes."""
+    """Metrics of one service; the gauges of a dropped series are removed."""
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
         ProcessCollector(registry=self.registry)
         self.responses = Counter(
             "r1_forecast_responses",
-            "Answers by state and reason",
+            "Responses of the forecaster by state and reason",
             ["state", "reason"],
             registry=self.registry,
         )
         self.response_seconds = Histogram(
             "r1_forecast_response_seconds",
-            "Time to answer",
+            "Time to respond to a forecast request, in seconds",
             buckets=(0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1, 2, 5),
             registry=self.registry,
         )
         self.fit_seconds = Histogram(
             "r1_forecast_fit_seconds",
-            "Time to fit a learned model",
+            "Wall time of one fit of a learned model, in seconds",
             ["model"],
             buckets=(0.5, 1, 2, 5, 10, 20, 30, 60, 120),
             registry=self.registry,
         )
         self.coverage = Gauge(
             "r1_forecast_coverage",
-            "Share of announced peaks over the lead that stayed at or below their quantile",
+            "Share of issued peaks over the lead time whose outcome was at or below the quantile",
             ["series", "level"],
             registry=self.registry,
         )
         self.gate_open = Gauge(
             "r1_forecast_gate_open",
-            "1 while a model may act, 0 while scaling is left to real time",
+            "1 while the gate lets scaling use the forecast, 0 while scaling uses current demand only",
             ["series"],
             registry=self.registry,
         )
         self.decision_cost = Gauge(
             "r1_forecast_decision_cost",
-            "Backtested decision cost relative to the last value's",
+            "Backtested decision cost of a model divided by that of the last-value baseline",
             ["series", "model"],
             registry=self.registry,
         )
         self.observed = Gauge(
             "r1_forecast_observed",
-            "Newest observation, in the unit of the subject's query",
+            "Newest observation, in the unit of the series' query",
             ["series"],
             registry=self.registry,
         )
         self.peak = Gauge(
             "r1_forecast_peak",
-            "Quantile of the highest demand over the lead, in the unit of the subject's query",
+            "Quantile of the highest demand over the lead time, in the unit of the series' query",
             ["series", "level"],
             registry=self.registry,
         )
         self.decision_peak = Gauge(
             "r1_forecast_decision_peak",
-            "The peak over the lead at the level that decisions are scored at, named by the label",
+            "Peak over the lead time at the quantile that scaling decisions use",
             ["series", "level"],
             registry=self.registry,
         )
         self.fit_cpu = Counter(
             "r1_forecast_fit_cpu_seconds",
-            "CPU time that fits of learned models took",
+            "CPU time spent on fits of learned models, in seconds",
             ["model"],
             registry=self.registry,
         )
-        self.series = Gauge("r1_forecast_series", "Subjects that are kept", registry=self.registry)
+        self.series = Gauge(
+            "r1_forecast_series", "Number of series with a forecaster", registry=self.registry
+        )
         self.queue_length = Gauge(
             "r1_forecast_training_queue_length",
-            "Subjects whose models are due to be trained",
+            "Number of series whose models are due for training",
             registry=self.registry,
         )
         self.shards = Gauge(
             "r1_forecast_shards",
-            "Shards of this release as this one sees them",
+            "Number of shards in the list that this shard reads",
             registry=self.registry,
         )
         self.shards.set(1)
         self.forwarded = Counter(
             "r1_forecast_forwarded",
-            "Questions put to the shard that keeps their subject, and how they ended",
+            "Requests forwarded to the shard that owns the series, by outcome",
             ["shard", "outcome"],
             registry=self.registry,
         )
         self.forward_seconds = Histogram(
             "r1_forecast_forward_seconds",
-            "Time that a forwarded question took",
+            "Time of a forwarded request, in seconds",
             buckets=(0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1, 2, 5),
             registry=self.registry,
         )
         self._shown: dict[str, set[tuple[Gauge, tuple[str, ...]]]] = {}
 
     def update(self, name: str, forecaster: SeriesForecaster) -> None:
-        """Bring the gauges of a subject up to date after an answer."""
+        """Update the gauges of a series after a response."""
         shown: set[tuple[Gauge, tuple[str, ...]]] = set()
 
         def put(gauge: Gauge, labels: tuple[str, ...], value: float) -> None:
@@ -131,7 +133,7 @@ class ForecastMetrics:
         self._shown[name] = shown
 
     def fitted(self, outcome: FitOutcome) -> None:
-        """Note a fit, whatever came of it."""
+        """Record a fit, successful or not."""
         self.fit_seconds.labels(outcome.model).observe(outcome.seconds)
         self.fit_cpu.labels(outcome.model).inc(outcome.cpu_seconds)
 

@@ -1,4 +1,4 @@
-"""The answers of ``POST /v1/forecast`` as JSON objects: the contract, and nothing else."""
+"""Response bodies of ``POST /v1/forecast``."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from r1_forecasting.unavailable import ForecastUnavailable
 def unavailable(
     series_name: str, why: ForecastUnavailable, last: tuple[float, float] | None = None
 ) -> dict[str, Any]:
-    """The answer where there is no forecast; ``last`` is the newest observation, if any."""
+    """Body of a response without a forecast; ``last`` is the newest observation, if any."""
     body: dict[str, Any] = {
         "series": series_name,
         "state": "Unavailable",
@@ -30,7 +30,7 @@ def ready(
     scorecard: ModelScorecard,
     coverage_tracker: CoverageTracker,
 ) -> dict[str, Any]:
-    """The answer for a forecast; ``live`` is null until an announced window has passed."""
+    """Body of a response with a forecast; ``live`` is null before the first outcome."""
     tested = scorecard.coverage[forecast.model]
     coverage = {}
     for level in forecast.levels:

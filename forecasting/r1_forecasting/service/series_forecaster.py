@@ -1,9 +1,9 @@
-"""One subject's forecasting: its history, its models, its judgement, its last answer.
+"""State and forecasts of one series: history, models, evaluation, last response.
 
-An answer is made at most once per step and cached until the next grid point. Each one
-reads only the newest history; what may have arrived behind that is looked for in the
-background (`past.py`). Only the very first answer waits for a backtest; later ones go on
-with the judgement at hand while a new one is made behind them.
+A response is made at most once per step and cached until the next grid point. Each reads only the
+newest history; older samples that arrive late are read in the background (`backfill.py`). Only the
+first response waits for a backtest; later ones use the last evaluation while a new one runs in the
+background.
 """
 
 from __future__ import annotations
@@ -35,12 +35,12 @@ LOG = logging.getLogger(__name__)
 EvaluationRunner = Callable[..., Awaitable[Evaluation]]
 
 REREAD_STEPS = 3
-"""Steps read again at each refresh: late samples still count."""
+"""Steps read again at each refresh, for samples that arrive late."""
 
 
 @dataclass(frozen=True, slots=True)
 class CachedResponse:
-    """An answer and how long it stands."""
+    """A response and the time until which it is valid."""
 
     request: ForecastRequest
     body: dict[str, Any]
@@ -49,12 +49,12 @@ class CachedResponse:
 
 @dataclass(slots=True)
 class SeriesForecaster:
-    """State of one subject. ``answer`` may be called concurrently."""
+    """State of one series. ``respond`` may be called concurrently."""
 
     history: DemandHistory
     executors: Executors = field(default_factory=Executors)
     clock: Callable[[], float] = time.time
-    """the time by which the history's samples are dated (`SeriesClock`)"""
+    """Time base of the history's samples (`SeriesClock`)."""
     series: Series | None = None
     learned: dict[str, Fitted] = field(default_factory=dict)
     evaluation: Evaluation | None = None
@@ -63,7 +63,7 @@ class SeriesForecaster:
     forecast: Forecast | None = None
     requested_since_fit: bool = False
     backfills: int = 0
-    """how often the known past has grown: learned models of before know too little"""
+    """Count of backfills large enough that the learned models have to be trained again."""
     _backfill: BackfillWatcher = field(default_factory=BackfillWatcher)
     _cached: CachedResponse | None = None
     _evaluation_due: bool = False
@@ -72,9 +72,9 @@ class SeriesForecaster:
     _backfill_task: asyncio.Task[None] | None = None
 
     async def respond(self, request: ForecastRequest, timeout_seconds: float) -> dict[str, Any]:
-        """The answer within about ``patience`` seconds; the work goes on behind it."""
+        """Return a response within about ``timeout_seconds``; the work continues after it."""
         self.requested_since_fit = True
-        if self._response_task is not None:  # one piece of work at a time
+        if self._response_task is not None:  # one response at a time
             await asyncio.wait({self._response_task}, timeout=timeout_seconds)
         cached = self._cached_body(request)
         if cached is not None:
@@ -84,16 +84,16 @@ class SeriesForecaster:
         response_task = self._response_task
         await asyncio.wait({response_task}, timeout=timeout_seconds)
         if response_task.done() and response_task.result().request.key == request.key:
-            return response_task.result().body  # just made, even where a step is shorter than that
+            return response_task.result().body  # valid even where it took longer than a step
         issued = self._forecast_from_known_history(request)
         if isinstance(issued, ForecastUnavailable) or self.evaluation is None:
-            said = f"no answer within {timeout_seconds:g} s: the history is still being read"
+            message = f"no forecast within {timeout_seconds:g} s: the history is still being read"
             reason = (
                 UnavailableReason.TRAINING
                 if self.evaluation is None
                 else UnavailableReason.PROMETHEUS_UNREACHABLE
             )
-            return response.unavailable(request.series_name, ForecastUnavailable(reason, said))
+            return response.unavailable(request.series_name, ForecastUnavailable(reason, message))
         return response.ready(
             request.series_name, issued, self.evaluation.scorecard, self.coverage_tracker
         )
@@ -101,11 +101,13 @@ class SeriesForecaster:
     def _forecast_from_known_history(
         self, request: ForecastRequest
     ) -> Forecast | ForecastUnavailable:
-        """A forecast without the newest history: better than none while that is slow to come."""
+        """Return a forecast from the history already read, while Prometheus is slow to respond."""
         series, evaluation = self.series, self.evaluation
         same = self.request is not None and self.request.source == request.source
         if series is None or evaluation is None or not (same and evaluation.answers(request)):
-            return ForecastUnavailable(UnavailableReason.TRAINING, "nothing is known yet")
+            return ForecastUnavailable(
+                UnavailableReason.TRAINING, "the first backtest has not finished"
+            )
         gate = self._with_live_coverage(evaluation.gate, request)
         return issue(
             series,
@@ -118,35 +120,35 @@ class SeriesForecaster:
         )
 
     def training_data(self) -> tuple[Series, SeriesShape] | None:
-        """What a learned model would be fitted on now."""
+        """Return the series and the shape to fit a learned model on."""
         if self.series is None or self.request is None:
             return None
         self.requested_since_fit = False
         return self.series, self.request.shape
 
     def potential_saving(self) -> float:
-        """What a perfect model would save, as a share of demand; 0 before a backtest."""
+        """Cost that a perfect model would save, as a share of demand; 0 before a backtest."""
         return 0.0 if self.evaluation is None else self.evaluation.scorecard.potential_saving
 
     def add_model(self, outcome: FitOutcome) -> None:
-        """A learned model is ready; it is judged behind the next answer."""
+        """Add a learned model; it is evaluated after the next response."""
         if not isinstance(outcome.result, ForecastUnavailable):
             self.learned[outcome.model] = outcome.result
             self._evaluation_due = True
 
     def restore(self, models: Mapping[str, Fitted]) -> None:
-        """Models that were fitted before a restart; they are judged behind the next answer."""
+        """Add models fitted before a restart; they are evaluated after the next response."""
         self.learned.update(models)
         self._evaluation_due = True
 
     async def wait_until_idle(self) -> None:
-        """Wait until nothing is under way in the background."""
+        """Wait until no background task runs."""
         for task in (self._backfill_task, self._evaluation_task):
             if task is not None:
                 await asyncio.wait({task})
 
     async def close(self) -> None:
-        """Give up what is under way."""
+        """Cancel all tasks."""
         for task in (self._response_task, self._evaluation_task, self._backfill_task):
             if task is not None and not task.done():
                 task.cancel()
@@ -156,7 +158,7 @@ class SeriesForecaster:
         cached = self._cached
         if cached is None or cached.request.key != request.key:
             return None
-        # None stands for much longer than a step: the clock was set back.
+        # No response is valid for much longer than a step: the clock was set back.
         if not 0 < cached.until - self.clock() <= 2 * request.step:
             return None
         return cached.body
@@ -164,7 +166,7 @@ class SeriesForecaster:
     async def _respond(self, request: ForecastRequest) -> CachedResponse:
         try:
             issued = await self._forecast_for(request)
-        except Exception as error:  # noqa: BLE001 - a bug in one subject stays its own
+        except Exception as error:  # noqa: BLE001 - a failure of one series must not stop the others
             issued = ForecastUnavailable(
                 UnavailableReason.FAILED, f"{type(error).__name__}: {error}"[:300]
             )
@@ -211,7 +213,7 @@ class SeriesForecaster:
         evaluation = self.evaluation
         if evaluation is None or not evaluation.answers(request):
             await self._evaluate(series, request, self.executors.read)
-            if self.clock() - read_at > request.step:  # the first backtest outlasted its history
+            if self.clock() - read_at > request.step:  # the history aged during the first backtest
                 await self._refresh(request, self.clock())
                 series = self.series if self.series is not None else series
         elif (
@@ -222,7 +224,7 @@ class SeriesForecaster:
             )
         evaluation = self.evaluation
         if evaluation is None:
-            return ForecastUnavailable(UnavailableReason.FAILED, "no judgement could be made")
+            return ForecastUnavailable(UnavailableReason.FAILED, "the backtest gave no result")
         issued = await asyncio.to_thread(
             issue,
             series,
@@ -234,9 +236,9 @@ class SeriesForecaster:
             self.clock(),
         )
         if isinstance(issued, Forecast):
-            said = tuple(zip(issued.levels, issued.peak_over_lead, strict=True))
-            self.coverage_tracker.announce(
-                IssuedPeak(issued.last_observed_at, issued.peak_steps, said)
+            quantiles = tuple(zip(issued.levels, issued.peak_over_lead, strict=True))
+            self.coverage_tracker.record(
+                IssuedPeak(issued.last_observed_at, issued.peak_steps, quantiles)
             )
         return issued
 
@@ -255,10 +257,13 @@ class SeriesForecaster:
         try:
             await self._evaluate(series, request, self.executors.background)
         except Exception:
-            LOG.exception("backtest of %s failed; the one before stands", request.series_name)
+            LOG.exception(
+                "backtest of series %s failed; the previous evaluation stays in use",
+                request.series_name,
+            )
 
     def _with_live_coverage(self, gate: Gate, request: ForecastRequest) -> Gate:
-        """The gate, shut while live coverage says that the backtest flattered."""
+        """Return the gate, closed while live coverage is far below that of the backtest."""
         level = request.decision_level
         if not gate.open or not self.coverage_tracker.lost(level, request.shape.lead):
             return gate
@@ -267,12 +272,12 @@ class SeriesForecaster:
             gate,
             open=False,
             reason=GateReason.COVERAGE_LOST,
-            message=f"only {share:.0%} of the last {samples} peaks stayed below their "
+            message=f"only {share:.0%} of the last {samples} peaks were at or below their "
             f"{level:g} quantile",
         )
 
     async def _refresh(self, request: ForecastRequest, now: float) -> ForecastUnavailable | None:
-        """Read what is new; on failure keep what is known and say what was missing."""
+        """Read the newest history; on failure keep the series and return the cause."""
         newest = self.series
         since = now - request.history
         if newest is not None:
@@ -287,13 +292,13 @@ class SeriesForecaster:
         return None
 
     def _merge(self, read: Series, request: ForecastRequest) -> None:
-        # What is known now, not before the read: another read may have ended meanwhile.
+        # The series as of now, not as of the read: another read may have ended in between.
         length = request.history_steps
         newest = self.series
         self.series = read.tail(length) if newest is None else merge(newest, read, length)
 
     def _start_backfill(self, request: ForecastRequest, now: float) -> None:
-        """Have the past looked at again where that is due; no answer waits for it."""
+        """Start a backfill read where one is due; no response waits for it."""
         busy = self._backfill_task is not None and not self._backfill_task.done()
         if self.series is None or busy:
             return
@@ -307,7 +312,10 @@ class SeriesForecaster:
                 self.history.read, request.query, request.step, *span
             )
         except Exception:
-            LOG.exception("looking back at %s failed; what is known stands", request.series_name)
+            LOG.exception(
+                "backfill read of series %s failed; the history read before stays in use",
+                request.series_name,
+            )
             return
         before = self.series
         same = self.request is not None and self.request.source == request.source
@@ -315,6 +323,9 @@ class SeriesForecaster:
             return
         self._merge(read, request)
         if self.series is not None and has_grown(before, self.series):
-            LOG.info("the past of %s has grown: models learn anew", request.series_name)
+            LOG.info(
+                "series %s: older history has arrived; models are trained again",
+                request.series_name,
+            )
             self.backfills += 1
-            self._evaluation_due = True  # judge behind the next answer
+            self._evaluation_due = True  # evaluate after the next response

@@ -1,7 +1,7 @@
-"""The forecaster's HTTP face: one question, three probes.
+"""HTTP service of the forecaster: ``POST /v1/forecast``, probes and metrics.
 
-The first request for a subject answers from the quick models within a second or two and
-enlists the subject for training; learned models join when they are ready.
+The first response for a series comes from the quick models within 1 to 2 s and puts the series
+into the training queue; learned models join when they are fitted and scored.
 """
 
 from __future__ import annotations
@@ -33,16 +33,19 @@ from r1_forecasting.training.training_queue import TrainingOrder
 LOG = logging.getLogger(__name__)
 
 ForecastHandler = Callable[[ForecastRequest, float], Awaitable[dict[str, Any]]]
-"""A question and the patience (s) with it, and the answer of ``POST /v1/forecast``."""
+"""Request and timeout (s) -> response body of ``POST /v1/forecast``."""
 
 OPERATOR_TIMEOUT_SECONDS, OPERATOR_TIMEOUT_STEPS = 600.0, 5
-"""After the longer of the two an operator that asks no more has given up the subject."""
+"""After the longer of the two without a request, the operator no longer scales on the series."""
 
 
 @dataclass(slots=True)
 class ForecastService:
-    """Subjects by name. Forgotten are those that nobody asked about for ``idle_seconds``, and
-    beyond ``most_subjects`` the least recently asked."""
+    """Series by name.
+
+    A series without a request for ``idle_seconds`` is dropped, and beyond ``max_series`` the least
+    recently requested one.
+    """
 
     history: DemandHistory
     trainer: Trainer
@@ -53,17 +56,17 @@ class ForecastService:
     executors: Executors = field(default_factory=Executors)
     clock: Callable[[], float] = time.monotonic
     series_clock: Callable[[], float] = time.time
-    """the time by which the history's samples are dated (`SeriesClock`)"""
+    """Time base of the history's samples (`SeriesClock`)."""
     metrics: ForecastMetrics = field(default_factory=ForecastMetrics)
     forecasters: OrderedDict[str, SeriesForecaster] = field(default_factory=OrderedDict)
     supervisor: Supervisor = field(default_factory=Supervisor)
-    """of the background tasks beside training"""
+    """Supervisor of the background tasks other than training."""
     _enqueued: dict[str, object] = field(default_factory=dict)
     _requested_at: dict[str, float] = field(default_factory=dict)
     _operator_requests: dict[str, tuple[ForecastRequest, float]] = field(default_factory=dict)
 
     def application(self, handler: ForecastHandler | None = None) -> web.Application:
-        """The HTTP face; ``ask`` answers the operator, ``self.ask`` unless others have a part."""
+        """Build the application; ``handler`` replaces `operator_forecast` where series are sharded."""
         app = web.Application(client_max_size=256 * 1024)
         app.add_routes(
             [
@@ -72,7 +75,7 @@ class ForecastService:
                 ),
                 web.get("/healthz", self.healthy),
                 web.get("/readyz", self.healthy),
-                web.get("/metrics", self.show_metrics),
+                web.get("/metrics", self.metrics_page),
             ]
         )
         app.cleanup_ctx.append(self._training)
@@ -82,7 +85,7 @@ class ForecastService:
         try:
             request = parse_request(await http.json(loads=parse_json))
         except (InvalidJson, UnicodeDecodeError) as error:
-            return _refused(f"the body cannot be read: {error}")
+            return _refused(f"the body is not valid JSON: {error}")
         except InvalidRequest as error:
             return _refused(str(error))
         return web.json_response(await handler(request, self.timeout_seconds))
@@ -90,16 +93,16 @@ class ForecastService:
     async def operator_forecast(
         self, request: ForecastRequest, timeout_seconds: float
     ) -> dict[str, Any]:
-        """Answer the operator: what it asks stands until it has been silent for a while."""
+        """Respond to the operator and store its request for the published forecasts."""
         self._operator_requests[request.series_name] = (request, self.clock())
         return await self.forecast(request, timeout_seconds)
 
     async def forecast(self, request: ForecastRequest, timeout_seconds: float) -> dict[str, Any]:
-        """The answer within about ``patience`` seconds; enlists what can be trained on."""
+        """Respond within about ``timeout_seconds``; enqueue the series for training."""
         started = time.perf_counter()
         forecaster = self._forecaster(request.series_name)
         body = await forecaster.respond(request, timeout_seconds)
-        # One that was forgotten while it answered leaves neither an order nor a gauge behind.
+        # A series dropped during the request must leave neither an order nor a gauge.
         if self.forecasters.get(request.series_name) is forecaster:
             if forecaster.series is not None and body["state"] == "Ready":
                 self._enqueue(
@@ -110,13 +113,13 @@ class ForecastService:
         self.metrics.response_seconds.observe(time.perf_counter() - started)
         if body["state"] != "Ready":
             return body
-        # An answer stands for a step. Its reader's clock is another one, so its age goes along.
+        # A response is valid for one step. The reader has another clock, so the age is included.
         return body | {"ageSeconds": max(0.0, forecaster.clock() - body["issuedAt"])}
 
     async def operator_request(self, name: str) -> ForecastRequest | None:
-        """What the operator asks about a subject, None where it asks no more.
+        """Return the operator's last request for a series, None after its timeout.
 
-        Those who are shown the answer ask too, so it is not the last asking that counts.
+        HPA and KEDA request the same series, so only the operator's own requests count.
         """
         request, at = self._operator_requests.get(name, (None, 0.0))
         if request is None or self.clock() - at > max(
@@ -126,19 +129,19 @@ class ForecastService:
         return request
 
     def retain_only(self, owned: Callable[[str], bool]) -> int:
-        """Forget the subjects that have another home now; how many those were."""
-        gone = [name for name in self.forecasters if not owned(name)]
-        for name in gone:
-            self._forget(name)
-        return len(gone)
+        """Drop the series that another shard owns; return their number."""
+        dropped = [name for name in self.forecasters if not owned(name)]
+        for name in dropped:
+            self._drop(name)
+        return len(dropped)
 
     async def healthy(self, _: web.Request) -> web.Response:
-        """Always 200: a restart would forget every model. ``failing`` names tasks that failed."""
+        """Always 200, because a restart would lose every model. ``failing`` lists failed tasks."""
         failing = [*self.trainer.failing(), *self.supervisor.failing()]
         body = {"status": "ok", "series": len(self.forecasters), "failing": failing}
         return web.json_response(body)
 
-    async def show_metrics(self, _: web.Request) -> web.Response:
+    async def metrics_page(self, _: web.Request) -> web.Response:
         self.metrics.series.set(len(self.forecasters))
         self.metrics.queue_length.set(self.trainer.queue.due_count(time.monotonic()))
         return web.Response(
@@ -159,10 +162,10 @@ class ForecastService:
             len(self.forecasters) > self.max_series
             or now - self._requested_at[oldest] > self.idle_seconds
         ):
-            self._forget(oldest)
+            self._drop(oldest)
         return self.forecasters[name]
 
-    def _forget(self, name: str) -> None:
+    def _drop(self, name: str) -> None:
         del self.forecasters[name], self._requested_at[name]
         self._enqueued.pop(name, None)
         self._operator_requests.pop(name, None)
@@ -170,17 +173,17 @@ class ForecastService:
         self.trainer.remove(name)
         self.metrics.remove(name)
 
-    def _enqueue(self, name: str, forecaster: SeriesForecaster, material: object) -> None:
-        """Order training once per subject, and again for another series or a longer past."""
-        if self._enqueued.get(name) == material:
+    def _enqueue(self, name: str, forecaster: SeriesForecaster, training_key: object) -> None:
+        """Order training once per series, and again after a changed source or a large backfill."""
+        if self._enqueued.get(name) == training_key:
             return
         source = forecaster.request.source if forecaster.request else ("", 0.0, 0.0)
         age = None if name in self._enqueued else self._restore(name, forecaster, source)
-        self._enqueued[name] = material
+        self._enqueued[name] = training_key
 
         def done(outcome: FitOutcome) -> None:
             self.metrics.fitted(outcome)
-            if self._enqueued.get(name) == material:
+            if self._enqueued.get(name) == training_key:
                 forecaster.add_model(outcome)
                 if outcome.model == self.trainer.models[-1]:
                     self.model_store.save(name, source, time.time(), forecaster.learned)
@@ -192,21 +195,21 @@ class ForecastService:
                 done=done,
                 requested=lambda: forecaster.requested_since_fit,
                 potential_saving=forecaster.potential_saving,
-                # What was kept is refitted when it is a season old, as if nothing had happened.
+                # Stored models are refitted at the age of one season, as without a restart.
                 due=time.monotonic() + (0.0 if age is None else max(source[2] - age, 0.0)),
                 fitted_before=age is not None,
             )
         )
 
     def _restore(self, name: str, forecaster: SeriesForecaster, source: Source) -> float | None:
-        """Age (s) of the models that were kept over a restart; None where there are none."""
-        kept = self.model_store.load(name, source)
-        wanted = {} if kept is None else dict(kept.models)
+        """Restore stored models; return their age (s), None without any."""
+        stored = self.model_store.load(name, source)
+        wanted = {} if stored is None else dict(stored.models)
         models = {model: wanted[model] for model in self.trainer.models if model in wanted}
-        if kept is None or not models:
+        if stored is None or not models:
             return None
         forecaster.restore(models)
-        return max(0.0, time.time() - kept.fitted_at)  # in the future: fitted just now
+        return max(0.0, time.time() - stored.fitted_at)  # a time in the future counts as now
 
     async def _training(self, _: web.Application) -> AsyncIterator[None]:
         self.trainer.start()

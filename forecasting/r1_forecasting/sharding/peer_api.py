@@ -1,8 +1,9 @@
-"""The door for the other shards: what comes in here has been forwarded.
+"""HTTP API for the other shards: ``POST /v1/owned/...``.
 
-It leads to this shard's own subjects and nowhere else, so a question goes one way at most, whatever
-two shards think of each other. One that this shard does not own is refused (421): while the number
-of shards changes, lists differ for a minute, and an answer from here would begin a second home.
+It serves this shard's own series only and forwards nothing, so a request takes one hop at most. A
+request for another shard's series is refused with 421 Misdirected Request: while the number of
+shards changes, lists differ for up to a minute, and a response would create a second forecaster of
+the series.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ Body = dict[str, Any]
 
 
 class LocalSeries(Protocol):
-    """The subjects of this shard."""
+    """The series of this shard."""
 
     async def operator_forecast(self, request: ForecastRequest, timeout_seconds: float) -> Body: ...
 
@@ -38,19 +39,19 @@ class LocalSeries(Protocol):
 
 
 class NotOwner(Exception):
-    """The subject is another shard's."""
+    """Another shard owns the series."""
 
 
 def add_peer_api(app: web.Application, local: LocalSeries, shards: Callable[[], Shards]) -> None:
-    """Let other shards ask ``local`` about what this one owns."""
+    """Serve the series that this shard owns to other shards."""
 
     def owned(series_name: object) -> str:
         if not isinstance(series_name, str):
-            raise InvalidRequest("subject: needs to be a string")
+            raise InvalidRequest("series: needs to be a string")
         now = shards()
         if not now.owns(series_name):
             raise NotOwner(
-                f"of {len(now.addresses)} shards {now.owner(series_name)} owns {series_name}"
+                f"{now.owner(series_name)} owns series {series_name} among {len(now.addresses)} shards"
             )
         return series_name
 

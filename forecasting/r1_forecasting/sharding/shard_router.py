@@ -1,8 +1,8 @@
-"""What every door asks: the subject's owner, whether that is here or at another shard.
+"""Routing of a request to the shard that owns its series, here or at a peer.
 
-The time of an answer stays bounded: the owner has the caller's patience, and the way there and back
-has a second more. An owner that is silent is a typed answer. No other shard steps in for it: two of
-them would train one subject, each on half of what is asked about it.
+The response time is bounded: the owner has the caller's timeout, and the round trip has
+`ROUND_TRIP_SECONDS` more. An owner that does not respond yields `Unreachable`. No other shard
+replaces it: two shards would train the same series, each on half of its requests.
 """
 
 from __future__ import annotations
@@ -25,15 +25,15 @@ from r1_forecasting.sharding.peers import NoPeerResponse, PeerOutcome, Peers
 from r1_forecasting.unavailable import ForecastUnavailable, UnavailableReason
 
 ROUND_TRIP_SECONDS = 1.0
-"""What a forwarded request may take beyond the owner's patience. The operator waits 10 s for what
-the owner says within 1.5, an HPA or KEDA longer than the 4 s that their doors have."""
+"""Time of a forwarded request beyond the owner's timeout. The operator waits 10 s for a response
+with a timeout of 1.5 s; HPA and KEDA wait longer than the 4 s of their listeners."""
 
 READY_FIELDS = ("gate", "peakOverLead", "lastObserved", "points", "coverage")
 
 
 @dataclass(frozen=True, slots=True)
 class ShardRouter:
-    """The forecaster's answers for every subject; ``shards`` may change while this runs."""
+    """Forecasts of every series; the result of ``shards`` may change at run time."""
 
     local: LocalSeries
     shards: Callable[[], Shards]
@@ -43,17 +43,17 @@ class ShardRouter:
     async def operator_forecast(
         self, request: ForecastRequest, timeout_seconds: float
     ) -> dict[str, Any]:
-        """The operator's request; at its owner it stands until the operator is silent."""
+        """Forward the operator's request; the owner stores it."""
         return await self._forecast(
             OPERATOR_FORECAST_PATH, self.local.operator_forecast, request, timeout_seconds
         )
 
     async def forecast(self, request: ForecastRequest, timeout_seconds: float) -> dict[str, Any]:
-        """A request of those who are shown the answer."""
+        """Forward the request of a published forecast."""
         return await self._forecast(FORECAST_PATH, self.local.forecast, request, timeout_seconds)
 
     async def operator_request(self, name: str) -> ForecastRequest | ForecastUnavailable | None:
-        """The operator's last request about a subject, from where it was put."""
+        """Return the operator's last request for a series from its owner."""
         shards = self.shards()
         owner = shards.owner(name)
         if owner == shards.own:
@@ -68,7 +68,7 @@ class ShardRouter:
             return None if request is None else parse_request(request)
         except InvalidRequest as error:
             return ForecastUnavailable(
-                UnavailableReason.FAILED, f"{owner} gave a request of another kind: {error}"
+                UnavailableReason.FAILED, f"{owner} returned an invalid request: {error}"
             )
 
     async def _forecast(
@@ -86,17 +86,17 @@ class ShardRouter:
         reply = await self.peers.post(
             shards, owner, path, body, timeout_seconds + ROUND_TRIP_SECONDS
         )
-        said = _checked(reply, owner)
-        if not isinstance(said, ForecastUnavailable):
-            return said
-        self.metrics.responses.labels("Unavailable", str(said.reason)).inc()
-        return response.unavailable(request.series_name, said)
+        message = _checked(reply, owner)
+        if not isinstance(message, ForecastUnavailable):
+            return message
+        self.metrics.responses.labels("Unavailable", str(message.reason)).inc()
+        return response.unavailable(request.series_name, message)
 
 
 def _checked(
     reply: dict[str, Any] | NoPeerResponse, owner: str
 ) -> dict[str, Any] | ForecastUnavailable:
-    """The owner's answer as it can be handed on, or why it cannot."""
+    """Return the owner's response where it is valid, else the cause."""
     if isinstance(reply, NoPeerResponse):
         return _unavailable(reply, owner)
     state = reply.get("state")
@@ -109,15 +109,16 @@ def _checked(
     ):
         return reply
     return ForecastUnavailable(
-        UnavailableReason.FAILED, f"{owner} gave an answer of another kind: {reply!s:.200}"
+        UnavailableReason.FAILED, f"{owner} returned an invalid response: {reply!s:.200}"
     )
 
 
 def _unavailable(reply: NoPeerResponse, owner: str) -> ForecastUnavailable:
     if reply.outcome is PeerOutcome.NOT_OWNER:
-        said = (
-            f"the shards disagree about whose it is, as while their number changes: {reply.message}"
+        message = (
+            f"the shards' lists differ, which lasts up to a minute after their number changes: "
+            f"{reply.message}"
         )
     else:
-        said = f"{owner} keeps this subject: {reply.message}"
-    return ForecastUnavailable(UnavailableReason.UNREACHABLE, said)
+        message = f"{owner} owns this series: {reply.message}"
+    return ForecastUnavailable(UnavailableReason.UNREACHABLE, message)

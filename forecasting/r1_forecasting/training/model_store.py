@@ -1,9 +1,9 @@
-"""Fitted models on disk: what a restart need not learn again.
+"""Fitted models on disk, so that a restart does not train them again.
 
-Fitting a thousand subjects takes hours; what was fitted is some hundred kilobytes each. A file holds
-one subject's models with the question that they answer and when they were fitted; another question,
-or code that has changed since, makes it void. The folder has to be the forecaster's own: its files
-are unpickled, so whoever writes there runs code here.
+Fitting a thousand series takes hours; fitted models take some hundred kilobytes per series. One
+file holds the models of one series with their source and the time of the fit; another source or
+changed code makes the file invalid. No other process may write to the folder: the files are
+unpickled, so write access to the folder is code execution here.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ from r1_forecasting.models.protocol import Fitted
 LOG = logging.getLogger(__name__)
 
 Source = tuple[str, float, float]
-"""Query, step and season (s): what makes a series another one."""
+"""Query, step (s) and season (s): the identity of a series' data."""
 
 
 @dataclass(frozen=True, slots=True)
 class StoredModels:
-    """One subject's fitted models. ``fitted_at`` is Unix time, ``code`` what they were fitted by."""
+    """Fitted models of one series; ``fitted_at`` is Unix time, ``code`` the digest of the code."""
 
     series_name: str
     source: Source
@@ -38,13 +38,16 @@ class StoredModels:
 
 @dataclass(frozen=True, slots=True)
 class ModelStore:
-    """Files of kept models; without a ``path`` nothing is kept and nothing found."""
+    """Folder of stored models; without a ``path`` nothing is stored."""
 
     path: Path | None
 
     @classmethod
     def create(cls, path: Path | None) -> ModelStore:
-        """The folder, made where it is not there yet, for this user alone. Raises OSError."""
+        """Open the folder and create it where missing, with access for this user alone.
+
+        Raises OSError.
+        """
         if path is not None:
             path.mkdir(mode=0o700, parents=True, exist_ok=True)
         return cls(path)
@@ -56,7 +59,7 @@ class ModelStore:
         fitted_at: float,
         models: Mapping[str, Fitted],
     ) -> None:
-        """Write, all or nothing; a disk that fails is logged and costs a fit after a restart."""
+        """Write atomically; a write error is logged and costs one fit after a restart."""
         if self.path is None:
             return
         stored = StoredModels(series_name, source, fitted_at, code_digest(), dict(models))
@@ -66,36 +69,44 @@ class ModelStore:
             fresh.write_bytes(pickle.dumps(stored, protocol=pickle.HIGHEST_PROTOCOL))
             os.replace(fresh, file)
         except OSError as error:
-            LOG.warning("models of %s could not be kept: %s", series_name, error)
+            LOG.warning(
+                "models of series %s are not stored: %s; a restart trains them again",
+                series_name,
+                error,
+            )
 
     def load(self, series_name: str, source: Source) -> StoredModels | None:
-        """What was kept for this very question by this very code, None otherwise."""
+        """Return the models stored for this source by this code, None otherwise."""
         if self.path is None:
             return None
         try:
             stored = pickle.loads(self._file(self.path, series_name).read_bytes())  # noqa: S301 - our own
         except FileNotFoundError:
             return None
-        except Exception as error:  # noqa: BLE001 - a file cut short or of other code may raise anything
-            LOG.warning("models of %s cannot be read back: %s", series_name, error)
+        except Exception as error:  # noqa: BLE001 - a truncated file may raise anything
+            LOG.warning(
+                "stored models of series %s cannot be read: %s; they are trained again",
+                series_name,
+                error,
+            )
             return None
         if not isinstance(stored, StoredModels) or stored.code != code_digest():
             return None
         return stored if (stored.series_name, stored.source) == (series_name, source) else None
 
     def delete(self, series_name: str) -> None:
-        """Its subject has gone."""
+        """Delete the file of a dropped series."""
         if self.path is not None:
             self._file(self.path, series_name).unlink(missing_ok=True)
 
     def delete_older_than(self, before: float) -> None:
-        """Remove what was written before a Unix time: nobody has asked for it since."""
+        """Delete files written before a Unix time."""
         for file in self._files():
             if file.stat().st_mtime < before:
                 file.unlink(missing_ok=True)
 
     def newest_file_time(self) -> float:
-        """When the last file was written (Unix time), 0 for none."""
+        """Time of the last write (Unix time), 0 without files."""
         return max((file.stat().st_mtime for file in self._files()), default=0.0)
 
     def _files(self) -> list[Path]:
@@ -110,8 +121,8 @@ class ModelStore:
 
 @cache
 def code_digest() -> str:
-    """Of everything that fits or reads models: they are void when any of it changes."""
+    """Digest of the package's code: stored models are invalid after any change."""
     digest = hashlib.sha256()
-    for file in sorted(Path(__file__).parent.rglob("*.py")):
+    for file in sorted(Path(__file__).parents[1].rglob("*.py")):
         digest.update(file.read_bytes())
     return digest.hexdigest()

@@ -1,7 +1,7 @@
-"""Training in a process of its own: low priority, one core, within a budget.
+"""Training in a worker process: lowest priority, one CPU core, a CPU budget.
 
-Torch and Prophet are imported only there, so the service stays small and keeps answering.
-One fit runs at a time; whose it is, ``training_queue`` says.
+Only the worker imports torch and Prophet, which keeps the service small and responsive. One fit
+runs at a time, in the order of `training_queue`.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ LOG = logging.getLogger(__name__)
 
 @dataclass(slots=True)
 class Trainer:
-    """Runs the queue's fits one after another, in a worker process."""
+    """Runs the fits of the queue one after another in a worker process."""
 
     models: tuple[str, ...]
     queue: TrainingQueue
@@ -40,7 +40,7 @@ class Trainer:
         self._supervisor.start("training", self._run)
 
     def failing(self) -> list[str]:
-        """A line for each background task that failed lately."""
+        """One line for each background task that failed recently."""
         return self._supervisor.failing()
 
     async def stop(self) -> None:
@@ -48,7 +48,7 @@ class Trainer:
         self._drop_pool()
 
     def enqueue(self, order: TrainingOrder) -> None:
-        """Train this subject now and again each time it is due; replaces an earlier order."""
+        """Train this series now and each time it is due; replaces an earlier order."""
         if self.models:
             self.queue.put(order)
             self._wake.set()
@@ -68,7 +68,9 @@ class Trainer:
             try:
                 await self._fit(order)
             except Exception:  # the loop must outlive any one order
-                LOG.exception("training of %s failed", order.series_name)
+                LOG.exception(
+                    "training of series %s failed; the next attempt is in 60 s", order.series_name
+                )
                 order.due = time.monotonic() + 60.0
 
     async def _fit(self, order: TrainingOrder) -> None:
@@ -84,7 +86,7 @@ class Trainer:
             outcome = await self._in_worker(model, series, shape)
             spent += outcome.cpu_seconds
             LOG.info(
-                "fitted %s for %s in %.1f s (%.1f s of CPU): %s",
+                "fitted %s for series %s in %.1f s (%.1f s of CPU): %s",
                 model,
                 order.series_name,
                 outcome.seconds,
@@ -92,7 +94,7 @@ class Trainer:
                 outcome.result.message if isinstance(outcome.result, ForecastUnavailable) else "ok",
             )
             order.done(outcome)
-        # Paid for even where the order went meanwhile: the CPU is spent.
+        # Recorded even where the order was dropped during the fit: the CPU time is spent.
         self.queue.record_fit(order, began=began, spent=spent, season=shape.season * series.step)
 
     async def _in_worker(self, model: str, series: Series, shape: SeriesShape) -> FitOutcome:
@@ -111,10 +113,10 @@ class Trainer:
         except BrokenProcessPool:
             self._drop_pool()
             lost = ForecastUnavailable(
-                UnavailableReason.FAILED, f"{model}: the training process died"
+                UnavailableReason.FAILED, f"{model}: the training process exited during the fit"
             )
             took = time.monotonic() - started
-            return FitOutcome(model, lost, took, took)  # what it spent went with it
+            return FitOutcome(model, lost, took, took)  # its own CPU time is lost with it
 
     def _drop_pool(self) -> None:
         if self._pool is not None:

@@ -1,9 +1,9 @@
-"""Whose models are trained next, and when it is paid for: pure, with `now` passed in.
+"""Order of training across series, and the CPU budget of refits: pure, with `now` passed in.
 
-First fits go ahead of refits and are not held back; refits are paid from a share of one core, so
-a thousand subjects slow down each other's refits and nothing else. Among those that are due the
-most urgent goes first: what a perfect model would save it, times how long it has waited. Nobody
-who has something to gain waits for ever, and who has nothing (constant demand) is not trained.
+First fits come before refits and have no budget. Refits may use a share of one CPU core, so a
+thousand series delay each other's refits and nothing else. Among due orders the one with the
+highest urgency is next: the potential saving times the waiting time. Every series with a potential
+saving is trained eventually; a series without one (constant demand) is not trained.
 """
 
 from __future__ import annotations
@@ -17,28 +17,28 @@ from r1_forecasting.series.shape import SeriesShape
 from r1_forecasting.training.fit import FitOutcome
 
 WAIT_OFFSET_SECONDS = 60.0
-"""Waiting begins at this, so that worth counts among orders of the same moment."""
+"""Added to the waiting time, so that the saving decides among orders of the same age."""
 MIN_SAVING = 0.01
-"""What any gain counts at least: 1 % of demand."""
+"""Least potential saving that an order counts with: 1 % of demand."""
 STAGGER = 0.25
-"""Refits are put off by up to this share of their period, by the subject's name."""
+"""Refits are delayed by up to this share of their period, by a hash of the series' name."""
 
 
 @dataclass(slots=True)
 class TrainingOrder:
-    """One subject's standing order for fits; the callables reach into its present state."""
+    """Recurring order for fits of one series; the callables read its current state."""
 
     series_name: str
     series: Callable[[], tuple[Series, SeriesShape] | None]
     done: Callable[[FitOutcome], None]
     requested: Callable[[], bool]
     potential_saving: Callable[[], float]
-    """What a perfect model would save, as a share of demand; 0: nothing to gain."""
+    """Cost that a perfect model would save, as a share of demand; 0 for constant demand."""
     due: float
     fitted_before: bool = False
 
     def urgency(self, now: float) -> float:
-        """0 where nothing is to gain, else the more the longer it waits."""
+        """Potential saving times waiting time (s); 0 without a potential saving."""
         potential_saving = self.potential_saving()
         if not potential_saving > 0:
             return 0.0
@@ -47,30 +47,30 @@ class TrainingOrder:
 
 @dataclass(slots=True)
 class TrainingQueue:
-    """At most one order per subject. ``share`` is the part of one core that refits may use."""
+    """At most one order per series. ``share`` is the part of one CPU core for refits."""
 
     share: float
     orders: dict[str, TrainingOrder] = field(default_factory=dict)
     refits_paused_until: float = 0.0
 
     def put(self, order: TrainingOrder) -> None:
-        """Train this subject when its turn comes and again each time it is due."""
+        """Add the order, or replace the one of the same series."""
         self.orders[order.series_name] = order
 
     def drop(self, series_name: str) -> None:
-        """Its subject has gone."""
+        """Remove the order of a dropped series."""
         self.orders.pop(series_name, None)
 
     def contains(self, order: TrainingOrder) -> bool:
-        """Whether it still stands: neither dropped nor replaced."""
+        """Return whether the order is neither dropped nor replaced."""
         return self.orders.get(order.series_name) is order
 
     def due_count(self, now: float) -> int:
-        """How many are due."""
+        """Number of due orders."""
         return sum(order.due <= now for order in self.orders.values())
 
     def next(self, now: float) -> TrainingOrder | None:
-        """The most urgent first fit, else the most urgent refit that can be paid for."""
+        """Return the most urgent first fit, else the most urgent refit within the budget."""
         due = [order for order in self.orders.values() if order.due <= now]
         chosen = _most_urgent([order for order in due if not order.fitted_before], now)
         if chosen is not None or now < self.refits_paused_until:
@@ -80,9 +80,10 @@ class TrainingQueue:
     def record_fit(
         self, order: TrainingOrder, *, began: float, spent: float, season: float
     ) -> None:
-        """A fit that ``began`` then took ``spent`` s of CPU; ``season`` (s) is the least till the next.
+        """Record a fit that ``began`` then and took ``spent`` s of CPU.
 
-        Refits rest until the share has paid for it, counted from its beginning.
+        ``season`` (s) is the least time to the next fit. Refits are paused until the budget has
+        covered the fit, counted from its start.
         """
         order.fitted_before = True
         stagger = 1.0 + STAGGER * (zlib.crc32(order.series_name.encode()) % 1000) / 1000
@@ -90,7 +91,7 @@ class TrainingQueue:
         self.refits_paused_until = max(self.refits_paused_until, began + spent / self.share)
 
     def seconds_until_next(self, now: float) -> float:
-        """Seconds until something may have become due (0.02 to 5)."""
+        """Seconds until the next order may be due (0.02 to 5)."""
         upcoming = [order.due for order in self.orders.values()] + [self.refits_paused_until]
         return max(0.02, min([5.0, *(due - now for due in upcoming if due > now)]))
 

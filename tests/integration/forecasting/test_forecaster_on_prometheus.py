@@ -174,7 +174,7 @@ def phase(at: float) -> float:
     return (at % SEASON) / SEASON
 
 
-def test_the_ramp_is_announced_before_it_begins(forecaster: str) -> None:
+def test_ramp_is_forecast_before_its_start(forecaster: str) -> None:
     answer = wait_for(lambda: ready(forecaster), 60, "a first forecast")
     assert answer["gate"]["open"], answer["gate"]
 
@@ -189,7 +189,7 @@ def test_the_ramp_is_announced_before_it_begins(forecaster: str) -> None:
     assert all(point["at"] > answer["issuedAt"] for point in answer["points"])
 
 
-def test_a_cached_answer_is_quick(forecaster: str) -> None:
+def test_cached_response_is_fast(forecaster: str) -> None:
     wait_for(lambda: ready(forecaster), 60, "a forecast")
     took = []
     for _ in range(30):
@@ -200,7 +200,7 @@ def test_a_cached_answer_is_quick(forecaster: str) -> None:
 
 
 @pytest.mark.timeout(400)
-def test_the_lstm_joins_when_it_is_trained(forecaster: str) -> None:
+def test_lstm_is_used_after_its_training(forecaster: str) -> None:
     def joined() -> dict[str, Any] | None:
         answer = ready(forecaster)
         return answer if answer and "lstm" in answer["gate"]["scores"] else None
@@ -238,7 +238,7 @@ def test_a_restarted_forecaster_has_its_models_without_a_fit(
         assert 'fit_seconds_count{model="prophet"}' not in get(f"{url}/metrics")
 
 
-def test_what_prometheus_refuses_or_lacks_is_said(forecaster: str) -> None:
+def test_prometheus_errors_and_missing_data_are_reported(forecaster: str) -> None:
     refused = ask(forecaster, series="default/typo", query="sum(rate(")
     assert (refused["state"], refused["reason"]) == ("Unavailable", "Failed")
     assert "refused the query" in refused["message"]
@@ -246,7 +246,7 @@ def test_what_prometheus_refuses_or_lacks_is_said(forecaster: str) -> None:
     assert (nothing["state"], nothing["reason"]) == ("Unavailable", "NoData")
 
 
-def test_a_long_history_comes_in_pieces(forecaster: str) -> None:
+def test_long_history_is_read_in_chunks(forecaster: str) -> None:
     """12,001 points: one more query than Prometheus would allow at once."""
     answer = wait_for(
         lambda: ready(forecaster, series="default/long", historySeconds=12_000), 60, "an answer"
@@ -254,7 +254,7 @@ def test_a_long_history_comes_in_pieces(forecaster: str) -> None:
     assert answer["lastObserved"]["value"] > 0
 
 
-def test_a_past_that_prometheus_has_only_later_is_learned_from(tmp_path: Path) -> None:
+def test_late_backfill_in_prometheus_is_used_for_training(tmp_path: Path) -> None:
     """Prometheus knows not even a season, goes away, and comes back with eight.
 
     Two seasons, which is the least that could teach it anything, would take longer than is waited.

@@ -160,7 +160,7 @@ def keda_subject(scaled_object: str) -> str:
     return wanted.request.series_name
 
 
-def test_any_door_answers_and_each_subject_has_one_home(three: Release) -> None:
+def test_any_shard_serves_and_each_series_has_one_owner(three: Release) -> None:
     for number, series_name in enumerate(SERIES):
         for door in NAMES[number % 3 :] + NAMES[: number % 3]:
             assert three.ready(door, series_name)["series"] == series_name
@@ -168,7 +168,7 @@ def test_any_door_answers_and_each_subject_has_one_home(three: Release) -> None:
         assert three.homes(series_name) == {three.owner(series_name)}
 
 
-def test_any_keda_door_shows_what_the_owner_knows(three: Release) -> None:
+def test_any_keda_port_serves_the_owners_forecast(three: Release) -> None:
     for door in NAMES:
         assert QUIET <= three.shown(door, f"orders-of-{door}") <= 2 * BUSY
         assert three.homes(keda_subject(f"orders-of-{door}")) == {
@@ -187,7 +187,7 @@ def test_any_keda_door_shows_what_the_owner_knows(three: Release) -> None:
     assert three.homes(inference) == {three.owner(inference)}
 
 
-def test_one_is_killed_and_comes_back(three: Release) -> None:
+def test_killed_shard_returns_and_serves_its_series(three: Release) -> None:
     gone = three.owner(SERIES[0])
     lost = [series_name for series_name in SERIES if three.owner(series_name) == gone]
     rest = [series_name for series_name in SERIES if series_name not in lost]
@@ -203,7 +203,7 @@ def test_one_is_killed_and_comes_back(three: Release) -> None:
         for series_name in lost:
             answer = three.ask(door, series_name)
             assert (answer["state"], answer["reason"]) == ("Unavailable", "Unreachable")
-            assert f"{gone} keeps this subject" in answer["message"]
+            assert f"{gone} owns this series" in answer["message"]
         with pytest.raises(grpc.RpcError) as refused:
             three.shown(door, orders)
         assert refused.value.code() is grpc.StatusCode.UNAVAILABLE
@@ -222,7 +222,7 @@ def test_one_is_killed_and_comes_back(three: Release) -> None:
     assert QUIET <= three.shown(doors[1], orders) <= 2 * BUSY
 
 
-def test_with_one_shard_less_only_its_subjects_move(three: Release) -> None:
+def test_removed_shard_moves_only_its_own_series(three: Release) -> None:
     """Last of all: the list is another one afterwards."""
     for series_name in SERIES:
         three.ready(NAMES[0], series_name)

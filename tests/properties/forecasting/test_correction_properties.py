@@ -7,7 +7,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from r1_forecasting.arrays import BoolArray, FloatArray
-from r1_forecasting.calibration.conformal import FEWEST
+from r1_forecasting.calibration.conformal import MIN_SCORES
 from r1_forecasting.calibration.root_scale import RootScale
 from r1_forecasting.selection.ensemble import issue_all
 from r1_forecasting.selection.mixture import MIXTURE
@@ -22,7 +22,7 @@ demand = st.one_of(st.floats(0, 1e6), st.sampled_from([0.0, 1e-9, 1e12, float("n
 def backfills(draw: st.DrawFn) -> tuple[FloatArray, dict[str, FloatArray], FloatArray, list[float]]:
     """Outcomes (n,), what two models said (n, levels), ceilings (n,) and the levels."""
     levels = sorted(draw(st.sets(st.floats(0.02, 0.98), min_size=1, max_size=4)))
-    count = draw(st.integers(FEWEST, 5 * int(SEASON)))
+    count = draw(st.integers(MIN_SCORES, 5 * int(SEASON)))
     piece = st.lists(demand, min_size=1, max_size=8)
 
     def row() -> FloatArray:
@@ -39,7 +39,7 @@ def backfills(draw: st.DrawFn) -> tuple[FloatArray, dict[str, FloatArray], Float
 
 @CALM
 @given(backfills(), st.integers(1, 30), st.booleans())
-def test_what_is_issued_is_ordered_and_never_below_zero_nor_half_known(
+def test_issued_quantiles_are_ordered_non_negative_and_complete(
     past: tuple[FloatArray, dict[str, FloatArray], FloatArray, list[float]],
     steps: int,
     keep_median: bool,

@@ -201,7 +201,7 @@ def test_any_history_is_smoothed_to_finite_values_or_to_nothing(
 
 @CALM
 @given(st.lists(values, min_size=3 * SEASON, max_size=6 * SEASON), st.integers(1, SEASON))
-def test_a_replay_of_any_history_is_ordered_finite_and_never_acts_on_nothing(
+def test_replay_of_any_history_is_ordered_finite_and_closed_without_values(
     demand: list[float], test_from: int
 ) -> None:
     series = Series(START, 1.0, np.array(demand))

@@ -214,7 +214,7 @@ PATIENT = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 )
 @settings(PATIENT, max_examples=8)
 @given(*DRAWN)
-def test_a_quick_model_comes_through(
+def test_some_quick_model_is_fitted(
     story: str, forecaster: Forecaster, seed: int, at: float, size: int, late: float
 ) -> None:
     told(forecaster, story, seed, at, size, late)
@@ -224,14 +224,14 @@ def test_a_quick_model_comes_through(
 @pytest.mark.parametrize("forecaster", learned(), ids=lambda forecaster: forecaster.name)
 @settings(PATIENT, max_examples=2)
 @given(*DRAWN)
-def test_a_learned_model_comes_through(
+def test_some_learned_model_is_fitted(
     story: str, forecaster: Forecaster, seed: int, at: float, size: int, late: float
 ) -> None:
     told(small(forecaster), story, seed, at, size, late)
 
 
 @pytest.mark.parametrize("forecaster", learned(), ids=lambda forecaster: forecaster.name)
-def test_the_stories_leave_each_learned_model_something_to_learn(forecaster: Forecaster) -> None:
+def test_generated_histories_train_each_learned_model(forecaster: Forecaster) -> None:
     """Otherwise those above would only show that nothing is said of nothing."""
     for story in ("gaps", "restarts"):
         series = from_samples(rates(STORIES[story](1, 0.5, 5)), 1.0, until=START + 1e6)
@@ -244,7 +244,7 @@ def test_the_stories_leave_each_learned_model_something_to_learn(forecaster: For
     ("story", "reason"),
     [("constant_zero", GateReason.CONSTANT_DEMAND), ("gaps", GateReason.BEATS_LAST_VALUE)],
 )
-def test_the_gate_says_what_it_found(story: str, reason: GateReason) -> None:
+def test_gate_reason_is_in_the_response(story: str, reason: GateReason) -> None:
     series = from_samples(rates(STORIES[story](1, 0.5, 3)), 1.0, until=START + 1e6)
     assert isinstance(series, Series)
     found = evaluate(series, question(), {}, None)

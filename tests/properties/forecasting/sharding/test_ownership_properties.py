@@ -22,7 +22,7 @@ series_names = st.text(min_size=1, max_size=60)
 
 
 @given(names, series_names, st.randoms(use_true_random=False))
-def test_every_subject_has_one_owner_whatever_the_order(
+def test_every_series_has_one_owner_in_any_order_of_names(
     shards: list[str], series_name: str, shuffle: random.Random
 ) -> None:
     owner = owner_of(series_name, shards)
@@ -39,9 +39,7 @@ def test_a_new_shard_takes_and_gives_nothing_to_others(shards: list[str], series
 
 
 @given(names, series_names)
-def test_a_shard_that_goes_leaves_the_others_subjects_where_they_are(
-    shards: list[str], series_name: str
-) -> None:
+def test_removed_shard_moves_no_series_of_the_others(shards: list[str], series_name: str) -> None:
     owner = owner_of(series_name, shards)
     for gone in shards:
         rest = [name for name in shards if name != gone]
@@ -51,7 +49,7 @@ def test_a_shard_that_goes_leaves_the_others_subjects_where_they_are(
 
 @given(st.integers(1, 8), st.integers(0, 2**32))
 @settings(max_examples=25, deadline=None)
-def test_a_new_shard_gets_its_share(count: int, seed: int) -> None:
+def test_new_shard_owns_its_share(count: int, seed: int) -> None:
     """Of 2,000 subjects 2,000/(N+1), within five standard deviations of throwing dice."""
     shards = [f"r1-forecaster-{number}" for number in range(count)]
     asked = [f"team-{seed}/model-{number}" for number in range(2000)]
@@ -68,7 +66,7 @@ lists = st.lists(st.sampled_from(NAMES), min_size=1, max_size=3, unique=True)
 
 @given(st.fixed_dictionaries(dict.fromkeys(NAMES, lists)), st.sampled_from(NAMES), series_names)
 @settings(max_examples=40, deadline=None)
-def test_whatever_the_lists_a_question_goes_one_way_and_begins_one_home_at_most(
+def test_request_takes_one_hop_and_creates_one_forecaster_at_most_for_any_lists(
     known: dict[str, list[str]], door: str, series_name: str
 ) -> None:
     asyncio.run(ask_through(known, door, series_name))

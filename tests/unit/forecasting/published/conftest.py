@@ -33,7 +33,7 @@ class ScriptedPublisher:
         self.looks.put_nowait(None)
         return self.now
 
-    async def looked_at(self, times: int) -> None:
+    async def polled(self, times: int) -> None:
         """Return when it has been asked this often from now on."""
         while not self.looks.empty():
             self.looks.get_nowait()

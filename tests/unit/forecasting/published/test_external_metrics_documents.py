@@ -33,7 +33,7 @@ def shown(value: float) -> PublishedValue:
     ("value", "quantity"),
     [(15.25, "15250m"), (0.0, "0m"), (0.0004, "0m"), (1e9, "1000000000000m"), (1 / 3, "333m")],
 )
-def test_the_value_comes_in_thousandths(value: float, quantity: str) -> None:
+def test_value_is_in_thousandths(value: float, quantity: str) -> None:
     made = value_list("orders", {}, shown(value))
     assert made == {
         "kind": "ExternalMetricValueList",
@@ -53,12 +53,12 @@ def test_the_value_comes_in_thousandths(value: float, quantity: str) -> None:
 def test_a_published_metric_is_found_in_its_namespace_alone() -> None:
     assert find_metric(CATALOGUE, "shop", "orders", "") == (ORDERS, {})
     with pytest.raises(
-        MetricRequestRefused, match="no metric orders is published in the namespace lab"
+        MetricRequestRefused, match="metric orders is not published in namespace lab"
     ) as no:
         find_metric(CATALOGUE, "lab", "orders", "")
     assert no.value.code is HTTPStatus.NOT_FOUND
     with pytest.raises(
-        MetricRequestRefused, match=r"there are orders, r1-forecast \(of R1Inferences\)"
+        MetricRequestRefused, match=r"published are orders, r1-forecast \(of R1Inferences\)"
     ):
         find_metric(CATALOGUE, "shop", "order", "")
 
@@ -86,7 +86,7 @@ def test_a_class_of_an_inference_is_chosen_by_a_second_label() -> None:
         ("r1-forecast", "inference", "'inference' needs to be of the form key=value"),
         ("r1-forecast", "inference!=chat", "'inference!=chat' needs to be of the form key=value"),
         ("r1-forecast", "inference in (chat)", "needs to be of the form key=value"),
-        ("orders", "team=a", "orders has no labels; leave the selector out"),
+        ("orders", "team=a", "orders has no labels; remove the selector"),
     ],
 )
 def test_another_selector_is_refused_with_the_fix(metric: str, selector: str, said: str) -> None:
@@ -96,7 +96,7 @@ def test_another_selector_is_refused_with_the_fix(metric: str, selector: str, sa
     assert refused.value.code is HTTPStatus.BAD_REQUEST
 
 
-def test_a_refusal_is_a_status() -> None:
+def test_refused_request_returns_a_status_object() -> None:
     assert MetricRequestRefused(HTTPStatus.SERVICE_UNAVAILABLE, "NoData: nothing yet").status == {
         "kind": "Status",
         "apiVersion": "v1",

@@ -47,11 +47,11 @@ def test_a_file_that_its_parser_fails_on_leaves_the_earlier_content(
 
     path = tmp_path / "file"
     path.write_text("good")
-    followed = FileWatcher(path, parse)
+    watched = FileWatcher(path, parse)
     path.write_text("bad")
-    assert not followed.look()
-    assert followed.content == "good"
+    assert not watched.reload()
+    assert watched.content == "good"
     assert "stays in force" in caplog.text
     path.write_text("better")
-    assert followed.look()
-    assert followed.content == "better"
+    assert watched.reload()
+    assert watched.content == "better"

@@ -61,7 +61,7 @@ async def service(ramp: Ramp) -> AsyncIterator[ForecastService]:
         await series_name.close()
 
 
-async def test_the_peak_that_lies_ahead_is_shown(service: ForecastService) -> None:
+async def test_published_value_is_the_peak_ahead(service: ForecastService) -> None:
     shown = await Publisher(service, timeout_seconds=60).value_of(parse_publication(ORDERS))
     assert isinstance(shown, PublishedValue), shown
     # A lead of 50 s of a minute reaches into the busy half from wherever this test runs.
@@ -70,7 +70,7 @@ async def test_the_peak_that_lies_ahead_is_shown(service: ForecastService) -> No
     assert list(service.forecasters) == ["published/shop/orders"]
 
 
-async def test_an_inference_is_shown_with_the_operators_own_question(
+async def test_inference_value_uses_the_operators_request(
     service: ForecastService, ramp: Ramp
 ) -> None:
     publisher = Publisher(service, timeout_seconds=60)
@@ -112,7 +112,7 @@ def operators(**changes: Any) -> ForecastRequest:
     return parse_request(asked | {"series": "team-a/production-r1"} | changes)
 
 
-async def test_what_the_resource_says_is_what_is_shown(
+async def test_activation_of_the_resource_applies_to_the_published_value(
     service: ForecastService, ramp: Ramp
 ) -> None:
     ramp.ripple = 0.2
@@ -134,7 +134,7 @@ async def test_what_the_resource_says_is_what_is_shown(
         assert shown.value == max(made.peak_over_lead[place], made.last_observed)
 
 
-async def test_an_operator_that_asks_no_more_has_given_up_the_subject(ramp: Ramp) -> None:
+async def test_operator_request_expires_after_its_timeout(ramp: Ramp) -> None:
     now = 0.0
     service = ForecastService(
         ramp, Trainer((), TrainingQueue(0.25)), clock=lambda: now, timeout_seconds=60
@@ -151,7 +151,7 @@ async def test_an_operator_that_asks_no_more_has_given_up_the_subject(ramp: Ramp
     assert "not Never" in shown.message
 
 
-async def test_one_class_is_shown_from_its_own_series(service: ForecastService, ramp: Ramp) -> None:
+async def test_class_value_comes_from_its_own_series(service: ForecastService, ramp: Ramp) -> None:
     publisher = Publisher(service, timeout_seconds=60)
     await service.operator_forecast(operators(classQueries={"Q1": "urgent", "Q3": "batch"}), 60)
     shown = await publisher.value_of(InferenceName("team-a", "production-r1", "Q1"))
@@ -160,4 +160,4 @@ async def test_one_class_is_shown_from_its_own_series(service: ForecastService, 
     assert "team-a/production-r1/Q1" in service.forecasters
     none = await publisher.value_of(InferenceName("team-a", "production-r1", "Q2"))
     assert isinstance(none, ForecastUnavailable)
-    assert "no forecast of the class Q2; there are Q1, Q3" in none.message
+    assert "no forecast of class Q2; classes with a forecast: Q1, Q3" in none.message

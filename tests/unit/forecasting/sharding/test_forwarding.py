@@ -76,7 +76,7 @@ def unreachable(said: object) -> str:
     return str(said["message"])
 
 
-async def test_each_subject_has_one_home_whichever_door_is_asked() -> None:
+async def test_each_series_has_one_owner_for_requests_at_any_shard() -> None:
     forecasters = [f"team-a/model-{number}" for number in range(9)]
     async with release(service) as made:
         for series_name in forecasters:
@@ -92,7 +92,7 @@ async def test_each_subject_has_one_home_whichever_door_is_asked() -> None:
         await ended(made)
 
 
-async def test_the_operators_question_stands_where_the_subject_is() -> None:
+async def test_operator_requests_are_stored_at_the_owner() -> None:
     async with release() as made:
         asked = question(activation="Always", classQueries={"Q1": "urgent"})
         door, other = made.others(asked.series_name)
@@ -100,10 +100,10 @@ async def test_the_operators_question_stands_where_the_subject_is() -> None:
         for shard in made.shards.values():
             assert await shard.routed.operator_request(asked.series_name) == asked
         assert await other.routed.operator_request("team-a/nobody") is None
-        assert door.home.operator_requests == other.home.scorecard == {}
+        assert door.home.operator_requests == other.home.operator_requests == {}
 
 
-async def test_what_others_are_shown_is_no_word_of_the_operator() -> None:
+async def test_requests_for_published_values_do_not_extend_the_operators_request() -> None:
     async with release() as made:
         (door, _), owner = made.others("team-a/x"), made.owner("team-a/x")
         await door.routed.forecast(question("team-a/x"), 1)
@@ -111,7 +111,7 @@ async def test_what_others_are_shown_is_no_word_of_the_operator() -> None:
         assert await door.routed.operator_request("team-a/x") is None
 
 
-async def test_any_door_shows_an_inference_and_its_classes() -> None:
+async def test_any_shard_serves_an_inference_and_its_classes() -> None:
     async with release(service) as made:
         asked = question(activation="Always", classQueries={"Q1": "urgent"})
         await made[NAMES[0]].routed.operator_forecast(asked, 60)
@@ -125,7 +125,7 @@ async def test_any_door_shows_an_inference_and_its_classes() -> None:
         await ended(made)
 
 
-async def test_any_door_shows_what_is_published_and_what_is_young() -> None:
+async def test_any_shard_serves_published_forecasts_and_young_series() -> None:
     async with release(service) as made:
         for name, query in (("orders", "demand"), ("fresh", "young")):
             wanted = parse_publication(SHAPE | {"namespace": "shop", "name": name, "query": query})
@@ -137,14 +137,14 @@ async def test_any_door_shows_what_is_published_and_what_is_young() -> None:
         await ended(made)
 
 
-async def test_a_silent_owner_is_said_and_nobody_steps_in() -> None:
+async def test_owner_without_a_response_is_reported_and_not_replaced() -> None:
     async with release() as made:
         series_name = "team-a/production-r1"
         owner = made.owner(series_name)
         await made.leaves(owner.name)
         for door in made.others(series_name):
             said = unreachable(await door.routed.operator_forecast(question(series_name), 1))
-            assert f"{owner.name} keeps this subject" in said
+            assert f"{owner.name} owns this series" in said
             shown = await Publisher(door.routed).value_of(InferenceName("team-a", "production-r1"))
             assert owner.name in unreachable(shown)
             assert (door.home.asked, door.home.shown, door.hops) == ([], [], [])
@@ -154,7 +154,7 @@ async def test_a_silent_owner_is_said_and_nobody_steps_in() -> None:
             assert refused._value.get() == 1
 
 
-async def test_what_is_published_is_unreachable_too() -> None:
+async def test_published_forecast_of_a_shard_without_a_response_is_unreachable() -> None:
     async with release() as made:
         wanted = publication("orders")
         owner = made.owner(wanted.request.series_name)
@@ -163,7 +163,7 @@ async def test_what_is_published_is_unreachable_too() -> None:
         assert owner.name in unreachable(await Publisher(door.routed).value_of(wanted))
 
 
-async def test_the_others_subjects_go_on_while_one_shard_is_away() -> None:
+async def test_series_of_other_shards_are_served_while_one_shard_is_down() -> None:
     async with release() as made:
         await made.leaves(NAMES[1])
         asked = [f"team-a/model-{number}" for number in range(30)]
@@ -174,7 +174,7 @@ async def test_the_others_subjects_go_on_while_one_shard_is_away() -> None:
         assert sorted(made[NAMES[0]].home.asked + made[NAMES[2]].home.asked) == sorted(there)
 
 
-async def test_an_owner_that_is_back_answers() -> None:
+async def test_owner_serves_again_after_its_return() -> None:
     async with release() as made:
         series_name = "team-a/production-r1"
         door, _ = made.others(series_name)
@@ -184,7 +184,7 @@ async def test_an_owner_that_is_back_answers() -> None:
 
 
 @pytest.mark.parametrize("broken", [1, 2])
-async def test_a_connection_that_ends_under_a_question_is_made_anew_once(broken: int) -> None:
+async def test_connection_closed_during_a_request_is_reopened_once(broken: int) -> None:
     """As when an owner has been restarted and the connection kept to it is none any more."""
     tried = 0
 
@@ -207,7 +207,7 @@ async def test_a_connection_that_ends_under_a_question_is_made_anew_once(broken:
         assert tried == 2
 
 
-async def test_a_silent_shard_is_left_alone_for_a_while_and_told_of_once(
+async def test_shard_without_a_response_is_skipped_for_a_while_and_logged_once(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     async with release() as made:
@@ -216,16 +216,16 @@ async def test_a_silent_shard_is_left_alone_for_a_while_and_told_of_once(
         await made.leaves(owner.name)
         for made.now in (0.0, BACKOFF_SECONDS, 2 * BACKOFF_SECONDS):
             unreachable(await door.routed.operator_forecast(question(series_name), 1))
-        assert caplog.text.count("what it keeps is unavailable here") == 1
+        assert caplog.text.count("forecasts of its series are unavailable here") == 1
         await made.returns(owner.name)
-        assert "a moment ago" in unreachable(
+        assert "did not respond in the last" in unreachable(
             await door.routed.operator_forecast(question(series_name), 1)
         )
         made.now = 3 * BACKOFF_SECONDS
         assert (await door.routed.operator_forecast(question(series_name), 1))["reason"] == "NoData"
 
 
-async def test_an_owner_that_never_answers_is_waited_for_no_longer_than_its_time() -> None:
+async def test_hanging_owner_is_awaited_no_longer_than_the_timeout() -> None:
     ends = asyncio.Event()
 
     async def never(_: web.Request) -> web.Response:
@@ -239,7 +239,7 @@ async def test_an_owner_that_never_answers_is_waited_for_no_longer_than_its_time
         owner, (door, _) = made.owner(series_name), made.others(series_name)
         await made.returns(owner.name, app)
         said = await asyncio.wait_for(door.routed.operator_forecast(question(series_name), 0.1), 60)
-        assert "has not answered within 1.1 s" in unreachable(said)
+        assert "did not respond within 1.1 s" in unreachable(said)
         ends.set()
 
 
@@ -250,13 +250,13 @@ def disagreeing(made: Release) -> tuple[Shard, Shard, str]:
     return first, second, "team-a/production-r1"
 
 
-async def test_shards_that_disagree_say_so_and_begin_nothing() -> None:
+async def test_shards_with_different_lists_report_it_and_create_no_forecaster() -> None:
     async with release() as made:
         first, second, series_name = disagreeing(made)
         for door, other in ((first, second), (second, first)):
             said = unreachable(await door.routed.operator_forecast(question(series_name), 1))
-            assert "the shards disagree" in said
-            assert f"{door.name} owns {series_name}" in said, "what the other one thinks"
+            assert "the shards' lists differ" in said
+            assert f"{door.name} owns series {series_name}" in said, "what the other one thinks"
             assert other.hops.pop() == OPERATOR_FORECAST_PATH
             assert other.hops == door.hops == [], "one way, and no way on"
         unreachable(await first.routed.operator_request(series_name))
@@ -267,7 +267,7 @@ async def test_shards_that_disagree_say_so_and_begin_nothing() -> None:
         assert counted._value.get() == 3
 
 
-async def test_shards_that_disagree_are_asked_again_at_once() -> None:
+async def test_shard_with_another_list_is_requested_again_without_a_pause() -> None:
     """The list that is behind is read within a minute; that shard is not silent."""
     async with release() as made:
         first, second, series_name = disagreeing(made)
@@ -289,9 +289,7 @@ async def test_shards_that_disagree_are_asked_again_at_once() -> None:
         (500, ""),
     ],
 )
-async def test_what_an_owner_of_another_version_says_is_an_answer_with_a_reason(
-    status: int, body: str
-) -> None:
+async def test_invalid_owner_response_becomes_a_typed_reason(status: int, body: str) -> None:
     async def strange(_: web.Request) -> web.Response:
         return web.Response(status=status, text=body)
 
@@ -307,8 +305,8 @@ async def test_what_an_owner_of_another_version_says_is_an_answer_with_a_reason(
         assert said["reason"] in ("Unreachable", "Failed")
         assert owner.name in said["message"]
         made.now = BACKOFF_SECONDS
-        scorecard = await door.routed.operator_request(series_name)
-        assert scorecard is None or isinstance(scorecard, ForecastUnavailable)
+        request = await door.routed.operator_request(series_name)
+        assert request is None or isinstance(request, ForecastUnavailable)
 
 
 @pytest.mark.parametrize(
@@ -317,12 +315,10 @@ async def test_what_an_owner_of_another_version_says_is_an_answer_with_a_reason(
         (OPERATOR_FORECAST_PATH, "[]", "the body needs to be a JSON object"),
         (OPERATOR_FORECAST_PATH, "{", "Expecting"),
         (FORECAST_PATH, "{}", "the body needs to be a JSON object"),
-        (OPERATOR_REQUEST_PATH, '{"series": 1}', "subject: needs to be a string"),
+        (OPERATOR_REQUEST_PATH, '{"series": 1}', "series: needs to be a string"),
     ],
 )
-async def test_the_door_for_shards_refuses_what_no_shard_sends(
-    path: str, body: str, said: str
-) -> None:
+async def test_peer_api_refuses_invalid_bodies(path: str, body: str, said: str) -> None:
     async with release() as made:
         url = made.address(NAMES[0]) + path
         async with aiohttp.ClientSession() as client, client.post(url, data=body) as reply:

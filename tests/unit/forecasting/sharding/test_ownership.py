@@ -9,7 +9,7 @@ from r1_forecasting.sharding.ownership import InvalidShards, Shards, parse_shard
 TWO = '{"r1-forecaster-0": "http://127.0.0.1:1", "r1-forecaster-1": "http://127.0.0.1:2"}'
 
 
-def test_a_shard_knows_what_it_owns() -> None:
+def test_shard_owns_the_series_with_its_highest_score() -> None:
     addresses = parse_shards(TWO)
     first, second = (Shards(name, addresses) for name in addresses)
     for number in range(50):
@@ -18,7 +18,7 @@ def test_a_shard_knows_what_it_owns() -> None:
         assert first.owner(series_name) == second.owner(series_name)
 
 
-def test_a_shard_that_is_taken_away_owns_nothing() -> None:
+def test_removed_shard_owns_nothing() -> None:
     leaving = Shards("r1-forecaster-2", parse_shards(TWO))
     assert not any(leaving.owns(f"team/model-{number}") for number in range(50))
 
@@ -42,7 +42,7 @@ def test_owners_stay_the_same_over_releases() -> None:
         ('{"r1-forecaster-0": 8082}', "r1-forecaster-0: 8082 needs to be"),
     ],
 )
-def test_a_wrong_list_is_told(text: str, said: str) -> None:
+def test_invalid_list_names_the_entry_and_the_fix(text: str, said: str) -> None:
     with pytest.raises(InvalidShards, match=r".") as refused:
         parse_shards(text)
     assert said in str(refused.value)

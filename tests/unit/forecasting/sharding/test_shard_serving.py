@@ -18,7 +18,7 @@ from r1_forecasting.options import parse_options
 from r1_forecasting.request import parse_request
 from r1_forecasting.service.service import ForecastService
 from r1_forecasting.sharding.ownership import owner_of, parse_shards
-from r1_forecasting.sharding.serving import open_shard, route
+from r1_forecasting.sharding.serving import build_router, open_shard
 from r1_forecasting.training.trainer import Trainer
 from r1_forecasting.training.training_queue import TrainingQueue
 from r1_forecasting.unavailable import ForecastUnavailable, UnavailableReason
@@ -46,7 +46,7 @@ def listed(file: Path, *names: str) -> Path:
     return file
 
 
-def test_without_options_a_forecaster_is_alone() -> None:
+def test_forecaster_without_shard_options_is_single() -> None:
     options = parse_options([])
     assert (options.shards, options.shard) == (None, "")
 
@@ -63,13 +63,13 @@ def test_a_shard_is_named_by_flag_or_environment(
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["--shard", "r1-forecaster-0"], "give both"),
-        (["--shards", "FILE"], "give both"),
+        (["--shard", "r1-forecaster-0"], "set both"),
+        (["--shards", "FILE"], "set both"),
         (["--shards", "/no/file", "--shard", "a"], "--shards: /no/file: "),
         (["--shards", "WRONG", "--shard", "a"], "at least one shard"),
     ],
 )
-def test_halves_and_wrong_lists_are_refused(
+def test_single_shard_options_and_invalid_lists_are_refused(
     arguments: list[str], said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     files = {
@@ -82,10 +82,10 @@ def test_halves_and_wrong_lists_are_refused(
     assert said in capsys.readouterr().err
 
 
-async def test_the_operators_door_leads_to_the_owner(tmp_path: Path) -> None:
+async def test_operator_requests_are_routed_to_the_owner(tmp_path: Path) -> None:
     file = FileWatcher(listed(tmp_path / "shards.json", *TWO), parse_shards)
     service = ForecastService(Silence(), Trainer((), TrainingQueue(0.25)))
-    routed = route(service, TWO[0], file)
+    routed = build_router(service, TWO[0], file)
     app = service.application(routed.operator_forecast)
     open_shard(app, service, routed, file)
     async with TestServer(app) as server, aiohttp.ClientSession() as client:
@@ -109,14 +109,14 @@ async def test_the_operators_door_leads_to_the_owner(tmp_path: Path) -> None:
     assert "r1_forecast_shards 2.0" in text
 
 
-async def test_when_the_list_changes_what_moved_is_given_up_and_the_rest_is_kept(
+async def test_changed_list_drops_moved_series_and_retains_the_rest(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(file_watcher, "LOOK_SECONDS", 0.01)
+    monkeypatch.setattr(file_watcher, "POLL_SECONDS", 0.01)
     path = listed(tmp_path / "shards.json", TWO[0])
     file = FileWatcher(path, parse_shards)
     service = ForecastService(Silence(), Trainer((), TrainingQueue(0.25)))
-    routed = route(service, TWO[0], file)
+    routed = build_router(service, TWO[0], file)
     app = service.application(routed.operator_forecast)
     open_shard(app, service, routed, file)
     names = [f"team/model-{number}" for number in range(8)]
@@ -138,4 +138,4 @@ async def test_when_the_list_changes_what_moved_is_given_up_and_the_rest_is_kept
         shown = generate_latest(service.metrics.registry).decode()
         assert f'series="{moved}"' not in shown
         assert "r1_forecast_shards 2.0" in shown
-    assert "what was there before stays in force" in caplog.text
+    assert "The previous content stays in force" in caplog.text
