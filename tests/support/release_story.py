@@ -1,6 +1,6 @@
-"""Several shards on the loopback interface, each with a list of its own to know the others by.
+"""Several shards on the loopback interface, each with its own list of the others.
 
-Who keeps the subjects is up to the story: real services, or homes that only note what they are asked.
+The test supplies the owners: real services, or stand-ins that record requests.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ NAMES = ("r1-forecaster-0", "r1-forecaster-1", "r1-forecaster-2")
 
 
 class NotingHome:
-    """Has no data about anything, and notes who asked for what."""
+    """Has no data and records its requests."""
 
     def __init__(self) -> None:
         self.asked: list[str] = []
@@ -53,7 +53,7 @@ class NotingHome:
 
 @dataclass(slots=True)
 class Shard:
-    """One of them: its home, its way to the others, and the names that it knows."""
+    """One shard: its service, its router, and the names in its list."""
 
     name: str
     home: Any
@@ -62,7 +62,7 @@ class Shard:
     knows: list[str]
     port: int = 0
     hops: list[str] = field(default_factory=list)
-    """Paths at which other shards asked."""
+    """Paths of requests from other shards."""
 
 
 @dataclass(slots=True)
@@ -76,7 +76,7 @@ class Release:
         return self.shards[name]
 
     def address(self, name: str) -> str:
-        """Where the shard answers, or answered before it went."""
+        """URL of the shard, also after it has stopped."""
         return f"http://127.0.0.1:{self.shards[name].port}"
 
     def all_know(self, names: Sequence[str]) -> None:
@@ -89,7 +89,7 @@ class Release:
         return Shards(name, known)
 
     def owner(self, series_name: str) -> Shard:
-        """Whose it is, where all lists are the first shard's."""
+        """The owner by the first shard's list."""
         return self.shards[self.seen_from(NAMES[0]).owner(series_name)]
 
     def others(self, series_name: str) -> list[Shard]:
@@ -100,7 +100,7 @@ class Release:
         await self.shards[name].server.close()
 
     async def returns(self, name: str, app: web.Application | None = None) -> None:
-        """A new process at the old address, with the home that it had, or another ``app``."""
+        """A new process at the old address, with the same service or another ``app``."""
         shard = self.shards[name]
         await shard.server.close()
         await self.serve(shard, app)
@@ -113,7 +113,7 @@ class Release:
         shard.port = shard.server.port
 
     def door(self, shard: Shard) -> web.Application:
-        """The shard's door for the others, which notes who comes."""
+        """The shard's peer API, which records requests."""
 
         @web.middleware
         async def note(
@@ -131,7 +131,7 @@ class Release:
 async def release(
     make: Callable[[], LocalSeries] = NotingHome, names: Sequence[str] = NAMES
 ) -> AsyncIterator[Release]:
-    """Shards that serve until the block ends; a clock of the story's tells who may be asked again."""
+    """Shards that serve until the block ends; the test clock controls the pause of requests."""
     made = Release()
     for name in names:
         metrics = ForecastMetrics()

@@ -63,7 +63,7 @@ class Stage:
 
     plane: ControlPlane
     forecaster: str
-    """URL of the port that the operator asks at."""
+    """URL of the port for the operator."""
 
     def kubectl(
         self, *arguments: str, stdin: str | None = None
@@ -232,8 +232,8 @@ def test_hpa_without_data_keeps_its_replicas_and_reports_the_reason(stage: Stage
         conditions = stage.get("hpa", "blind").get("status", {}).get("conditions", [])
         return next((c for c in conditions if c["reason"] == "FailedGetExternalMetric"), None)
 
-    said = wait_for(failing, 60, "the HPA says that it gets no metric")["message"]
-    assert "NoData" in said
+    condition_message = wait_for(failing, 60, "the HPA says that it gets no metric")["message"]
+    assert "NoData" in condition_message
     time.sleep(6)  # three of the HPA's periods
     assert stage.get("deployment", "blind")["spec"]["replicas"] == 3
 

@@ -1,4 +1,4 @@
-"""KEDA's client at the real forecaster's door: a workload at zero is woken before its load."""
+"""KEDA's client with a real forecaster: a workload at zero is activated before its load."""
 
 from __future__ import annotations
 
@@ -61,11 +61,11 @@ def ref(keda: SimpleNamespace, **changes: str) -> Any:
 def test_activity_stream_activates_the_workload_before_its_load(keda: SimpleNamespace) -> None:
     stream = keda.scaler.StreamIsActive(ref(keda), timeout=5 * SEASON)
     asleep = False
-    for said in stream:
+    for reply in stream:
         now = time.time()
-        if said.result and asleep:
+        if reply.result and asleep:
             break
-        asleep = not said.result
+        asleep = not reply.result
     stream.cancel()
     assert demand(now) == QUIET, "woken while it is still quiet"
     ahead = max(demand(now + second) for second in range(int(LEAD) + 10))

@@ -1,4 +1,4 @@
-"""Three forecasters that share the subjects: any door answers, one is killed, and it comes back.
+"""Three shards: any of them serves every series, one is killed, and it returns.
 
 Real processes beside a stand-in for Prometheus that has always seen a ramp (`ramp_story`). The
 operator's door is asked over HTTP and KEDA's with a real gRPC client, each at a shard that does not
@@ -35,7 +35,7 @@ TRIGGER = {key: str(value) for key, value in SHAPE.items()} | {"threshold": "5"}
 
 @dataclass
 class Release:
-    """Processes by name; ``file`` is the list that they follow."""
+    """Processes by name; ``file`` is the list that they watch."""
 
     prometheus: str
     folder: Path
@@ -53,7 +53,7 @@ class Release:
         return f"http://127.0.0.1:{self.ports[name][0]}"
 
     def know(self, *names: str) -> None:
-        """Say who the shards are."""
+        """Write the list of shards."""
         self.names = list(names)
         fresh = self.folder / "fresh.json"
         fresh.write_text(json.dumps({name: self.url(name) for name in names}))
@@ -78,7 +78,7 @@ class Release:
         wait_for(up, 60, f"{name} is ready")
 
     def kill(self, name: str) -> None:
-        """As a node that is lost takes it away: without a word."""
+        """Kill without notice, as with a lost node."""
         self.running[name].send_signal(signal.SIGKILL)
         self.running[name].wait(60)
         self.ends.pop(name).close()
@@ -87,7 +87,7 @@ class Release:
         return owner_of(series_name, self.names)
 
     def ask(self, door: str, series_name: str) -> dict[str, Any]:
-        """The operator's question at one of the doors."""
+        """The operator's request at one of the shards."""
         body = SHAPE | {"series": series_name, "levels": [0.5, 0.9]}
         return answer_of(self.url(door), body)
 
@@ -96,13 +96,13 @@ class Release:
             return str(reply.read().decode())
 
     def homes(self, series_name: str) -> set[str]:
-        """Who keeps the subject, of those that are there."""
+        """The running shards that hold a forecaster of the series."""
         gauge = f'r1_forecast_gate_open{{series="{series_name}"}}'
         return {name for name in self.ends if gauge in self.metrics(name)}
 
     @contextlib.contextmanager
     def scaler(self, door: str) -> Iterator[Any]:
-        """KEDA's client at one of the doors."""
+        """KEDA's client at one of the shards."""
         with grpc.insecure_channel(f"127.0.0.1:{self.ports[door][1]}") as channel:
             yield self.keda.rpc.ExternalScalerStub(channel)
 
@@ -114,7 +114,7 @@ class Release:
         )
 
     def shown(self, door: str, scaled_object: str, **metadata: str) -> float:
-        """What KEDA reads at one of the doors; raises grpc.RpcError."""
+        """The value that KEDA reads at one of the shards; raises grpc.RpcError."""
         pb, ref = self.keda.pb, self.ref(scaled_object, **metadata)
         with self.scaler(door) as scaler:
             asked = pb.GetMetricsRequest(scaledObjectRef=ref, metricName="r1-forecast")
@@ -122,7 +122,7 @@ class Release:
             return float(found.metricValueFloat)
 
     def ready(self, door: str, series_name: str) -> dict[str, Any]:
-        """The answer once it is a forecast."""
+        """The response once it holds a forecast."""
 
         def there() -> dict[str, Any] | None:
             answer = self.ask(door, series_name)
@@ -132,7 +132,7 @@ class Release:
         return found
 
     def another(self, name: str) -> str:
-        """A door that is somebody else's and answers."""
+        """Another shard that is running."""
         return next(other for other in self.names if other != name and other in self.ends)
 
 
@@ -154,7 +154,7 @@ def three(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Release]:
 
 
 def keda_subject(scaled_object: str) -> str:
-    """The subject under which a ScaledObject's trigger is forecast."""
+    """The series of a ScaledObject's trigger."""
     wanted = parse_trigger("shop", scaled_object, TRIGGER).wanted
     assert isinstance(wanted, Publication)
     return wanted.request.series_name
@@ -223,7 +223,7 @@ def test_killed_shard_returns_and_serves_its_series(three: Release) -> None:
 
 
 def test_removed_shard_moves_only_its_own_series(three: Release) -> None:
-    """Last of all: the list is another one afterwards."""
+    """Runs last, because it changes the list."""
     for series_name in SERIES:
         three.ready(NAMES[0], series_name)
     before = {series_name: three.owner(series_name) for series_name in SERIES}

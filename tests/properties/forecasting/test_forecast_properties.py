@@ -1,4 +1,4 @@
-"""What must hold for any history: typed outcomes, no NaN, nothing from the future."""
+"""Invariants for any history: typed outcomes, no NaN, no look-ahead."""
 
 from __future__ import annotations
 
@@ -104,7 +104,7 @@ def test_any_history_gives_a_sound_forecast_or_a_reason(
 
 @cache
 def untrained_lstm() -> FittedLstm:
-    """Random weights: what is tested is which inputs it reads, not how well."""
+    """Random weights: the test checks the inputs, not the quality."""
     rng = np.random.default_rng(0)
     steps = knots(6)
     side, units = 3 + 2 * len(steps), 6
@@ -191,12 +191,12 @@ def test_any_history_is_smoothed_to_finite_values_or_to_nothing(
     if isinstance(fitted, ForecastUnavailable):
         assert fitted.message
         return
-    said = fitted.predict(series, np.arange(len(series)), np.array([1, horizon]), LEVELS)
-    assert not np.isinf(said).any()
-    assert (said[~np.isnan(said)] >= 0).all()
+    predicted = fitted.predict(series, np.arange(len(series)), np.array([1, horizon]), LEVELS)
+    assert not np.isinf(predicted).any()
+    assert (predicted[~np.isnan(predicted)] >= 0).all()
     stale = np.isnan(series.forward_filled(10))
-    assert np.isnan(said[stale]).all()
-    assert not np.isnan(said[~stale]).any()
+    assert np.isnan(predicted[stale]).all()
+    assert not np.isnan(predicted[~stale]).any()
 
 
 @CALM
@@ -215,10 +215,10 @@ def test_replay_of_any_history_is_ordered_finite_and_closed_without_values(
     assert made.peaks.shape == (test_from, len(LEVELS))
     silent = np.isnan(made.peaks).any(axis=1)
     assert not made.gate_open[silent].any()
-    said = made.peaks[~silent]
-    assert np.isfinite(said).all()
-    assert (said >= 0).all()
-    assert (np.diff(said, axis=1) >= 0).all()
+    predicted = made.peaks[~silent]
+    assert np.isfinite(predicted).all()
+    assert (predicted >= 0).all()
+    assert (np.diff(predicted, axis=1) >= 0).all()
 
 
 anything = st.floats(allow_nan=True, allow_infinity=True, width=32)

@@ -1,4 +1,4 @@
-"""What goes wrong with real counters, named one by one, for every model that there is.
+"""Faults of real counters, one by one, for every model.
 
 Each story is told as samples of a counter, so the whole way is walked: rates, the grid, the fit, the
 backtest, the answer. A model may say that it has nothing to say; it may not fail, say NaN beside a
@@ -139,22 +139,22 @@ def question() -> ForecastRequest:
 
 
 def must_be_sound(fitted: Fitted, series: Series) -> None:
-    """Finite or silent, in order of nothing but time, never below zero."""
+    """Finite or NaN, never below zero."""
     origins = np.arange(len(series))
-    said = (
+    predicted = (
         fitted.predict(series, origins, np.array([1, 6]), LEVELS),
         fitted.peak(series, origins, SHAPE.lead, LEVELS),
     )
-    for values in said:
+    for values in predicted:
         assert not np.isinf(values).any()
         assert (values[~np.isnan(values)] >= 0).all()
     if not fitted.name.startswith(("seasonal-", "weekly-")):  # they need what a season ago was
         present = ~np.isnan(series.forward_filled(MAX_FILL_STEPS))
-        assert not np.isnan(said[1][present & (origins >= SEASON)]).any(), fitted.name
+        assert not np.isnan(predicted[1][present & (origins >= SEASON)]).any(), fitted.name
 
 
 def must_answer(series: Series, fits: dict[str, Fitted], late: float) -> None:
-    """The answer that follows: a forecast of what lies ahead, or a reason."""
+    """The resulting response: a forecast after now, or a reason."""
     request, now = question(), series.end + late
     refused = check_history(series, request, now)
     if refused is not None:
@@ -171,7 +171,9 @@ def must_answer(series: Series, fits: dict[str, Fitted], late: float) -> None:
     assert all(math.isfinite(value) for point in made.points for value in point.quantiles)
 
 
-def told(forecaster: Forecaster, story: str, seed: int, at: float, size: int, late: float) -> None:
+def outcome_of(
+    forecaster: Forecaster, story: str, seed: int, at: float, size: int, late: float
+) -> None:
     samples = rates(STORIES[story](seed, at, size))
     series = from_samples(samples, 1.0, until=START + 2 * SEASON * SEASONS)
     if isinstance(series, ForecastUnavailable):
@@ -189,7 +191,7 @@ def told(forecaster: Forecaster, story: str, seed: int, at: float, size: int, la
 
 
 class EchoOfFive:
-    """The hour's echo, for a season whose 24th part is too short for one."""
+    """Minute-of-hour for a season whose 24th part is too short for the model."""
 
     name = "minute-of-hour-of-five"
 
@@ -217,7 +219,7 @@ PATIENT = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 def test_some_quick_model_is_fitted(
     story: str, forecaster: Forecaster, seed: int, at: float, size: int, late: float
 ) -> None:
-    told(forecaster, story, seed, at, size, late)
+    outcome_of(forecaster, story, seed, at, size, late)
 
 
 @pytest.mark.parametrize("story", STORIES)
@@ -227,12 +229,12 @@ def test_some_quick_model_is_fitted(
 def test_some_learned_model_is_fitted(
     story: str, forecaster: Forecaster, seed: int, at: float, size: int, late: float
 ) -> None:
-    told(small(forecaster), story, seed, at, size, late)
+    outcome_of(small(forecaster), story, seed, at, size, late)
 
 
 @pytest.mark.parametrize("forecaster", learned(), ids=lambda forecaster: forecaster.name)
 def test_generated_histories_train_each_learned_model(forecaster: Forecaster) -> None:
-    """Otherwise those above would only show that nothing is said of nothing."""
+    """Without training data the tests above would be empty."""
     for story in ("gaps", "restarts"):
         series = from_samples(rates(STORIES[story](1, 0.5, 5)), 1.0, until=START + 1e6)
         assert isinstance(series, Series)

@@ -1,4 +1,4 @@
-"""A forecast put together at a given moment: its times, its fallbacks, its refusals."""
+"""A forecast at a given time: its times, its fallback and its reasons."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def at(series: Series, now: float, request: ForecastRequest) -> Forecast | Forec
 
 @pytest.mark.parametrize("late", [0.0, 0.3, 1.99, 2.0, 5.0, 19.9])
 def test_every_time_lies_after_now_and_after_the_last_observation(late: float) -> None:
-    """A forecast asked for "start + k seconds" on a grid of steps reads its own past."""
+    """A forecast for "start + k seconds" on a grid of steps would read its own past."""
     series = demand()
     now = series.end + late
     made = at(series, now, question())

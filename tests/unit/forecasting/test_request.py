@@ -1,4 +1,4 @@
-"""The question at the door: what is refused names its field."""
+"""Validation of the request body."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ def test_a_body_that_is_no_object_is_refused(body: object) -> None:
 
 
 def test_activation_and_class_queries_do_not_change_the_cache_key() -> None:
-    asked = parse_request(GOOD | {"activation": "Always", "classQueries": {"Q2": "b", "Q1": "a"}})
-    assert asked.key == parse_request(GOOD).key
-    assert asked.activation == "Always"
-    assert asked.class_queries == (("Q1", "a"), ("Q2", "b"))
+    parsed = parse_request(GOOD | {"activation": "Always", "classQueries": {"Q2": "b", "Q1": "a"}})
+    assert parsed.key == parse_request(GOOD).key
+    assert parsed.activation == "Always"
+    assert parsed.class_queries == (("Q1", "a"), ("Q2", "b"))

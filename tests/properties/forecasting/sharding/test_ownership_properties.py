@@ -1,4 +1,4 @@
-"""Ownership for any names and any subjects, and forwarding for any lists that shards may have."""
+"""Ownership for any names of shards and series, and forwarding for any lists of shards."""
 
 from __future__ import annotations
 
@@ -50,11 +50,13 @@ def test_removed_shard_moves_no_series_of_the_others(shards: list[str], series_n
 @given(st.integers(1, 8), st.integers(0, 2**32))
 @settings(max_examples=25, deadline=None)
 def test_new_shard_owns_its_share(count: int, seed: int) -> None:
-    """Of 2,000 subjects 2,000/(N+1), within five standard deviations of throwing dice."""
+    """Of 2,000 series 2,000/(N+1), within five standard deviations of a binomial."""
     shards = [f"r1-forecaster-{number}" for number in range(count)]
-    asked = [f"team-{seed}/model-{number}" for number in range(2000)]
+    names_of_series = [f"team-{seed}/model-{number}" for number in range(2000)]
     new = f"r1-forecaster-{count}"
-    moved = [one for one in asked if owner_of(one, [*shards, new]) != owner_of(one, shards)]
+    moved = [
+        one for one in names_of_series if owner_of(one, [*shards, new]) != owner_of(one, shards)
+    ]
     share = 1 / (count + 1)
     spread = (2000 * share * (1 - share)) ** 0.5
     assert abs(len(moved) - 2000 * share) < 5 * spread
@@ -80,11 +82,11 @@ async def ask_through(known: dict[str, list[str]], door: str, series_name: str) 
             made[name].knows[:] = heard
         owner = made.seen_from(door).owner(f"x{series_name}")
         agreed = owner == door or made.seen_from(owner).owner(f"x{series_name}") == owner
-        said = await asyncio.wait_for(
+        response = await asyncio.wait_for(
             made[door].routed.operator_forecast(parse_request(body), 1), 60
         )
         hops = {name: len(shard.hops) for name, shard in made.shards.items()}
         assert hops == {name: int(name == owner != door) for name in NAMES}
-        homes = [name for name, shard in made.shards.items() if shard.home.asked]
-        assert homes == ([owner] if agreed else [])
-        assert said["reason"] == ("NoData" if agreed else "Unreachable")
+        owners = [name for name, shard in made.shards.items() if shard.home.names_of_series]
+        assert owners == ([owner] if agreed else [])
+        assert response["reason"] == ("NoData" if agreed else "Unreachable")

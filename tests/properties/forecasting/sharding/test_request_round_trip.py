@@ -1,4 +1,4 @@
-"""A question that goes to another shard arrives as it was put."""
+"""A forwarded request arrives unchanged."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def test_any_request_round_trips_through_json(
     step: float,
     season: float,
     share: float,
-    asked: list[float],
+    levels_: list[float],
     activation: ActivationRule,
     by_class: dict[str, str],
 ) -> None:
@@ -43,8 +43,8 @@ def test_any_request_round_trips_through_json(
             "seasonSeconds": (season + 1) * step,
             "historySeconds": history,
             "leadSeconds": share * history,
-            "levels": asked,
-            "decisionLevel": data.draw(st.sampled_from(asked)),
+            "levels": levels_,
+            "decisionLevel": data.draw(st.sampled_from(levels_)),
             "weekly": data.draw(st.booleans()),
             "activation": activation,
             "classQueries": by_class,

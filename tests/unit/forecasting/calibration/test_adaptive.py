@@ -1,4 +1,4 @@
-"""Corrections that learn: from separate outcomes, as wide as few of them ask for."""
+"""Adaptive corrections: separate outcomes, and the widening for few of them."""
 
 from __future__ import annotations
 

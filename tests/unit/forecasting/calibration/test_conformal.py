@@ -1,4 +1,4 @@
-"""Calibration around any model: shares that hold, order, a ceiling."""
+"""Conformal calibration: coverage, order of quantiles, ceiling."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Live coverage counts what was announced, once its window has passed."""
+"""Live coverage of issued peaks after their windows."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Each model on a demand whose answer can be worked out by hand."""
+"""Each model on demand with a result computed by hand."""
 
 from __future__ import annotations
 
@@ -102,14 +102,14 @@ def test_the_drift_repeats_a_service_that_does_not_change_and_its_peaks() -> Non
     series, shape = ramps(10, noise=0.0), SeriesShape(SEASON, 1, SEASON)
     model = fit(SeasonalDrift(), series, shape)
     origins, horizons = np.arange(8 * SEASON, 9 * SEASON), np.array([1, 7, SEASON])
-    said = model.predict(series, origins, horizons, LEVELS)
+    predicted = model.predict(series, origins, horizons, LEVELS)
     came = series.values[origins[:, None] + horizons]
-    np.testing.assert_allclose(said[:, :, 0], came)
+    np.testing.assert_allclose(predicted[:, :, 0], came)
     np.testing.assert_allclose(model.peak(series, origins[:1], SEASON, LEVELS), [[20.0, 20.0]])
 
 
 def test_weekly_drift_follows_a_weekly_day_of_rest() -> None:
-    """Every seventh season carries a third; an origin stands in the season before one."""
+    """Every seventh season has a third of the demand; an origin lies in the season before one."""
     series = ramps(21, noise=0.0)
     resting = np.where(np.arange(21) % 7 == 6, 1 / 3, 1.0).repeat(SEASON)
     weekly = Series(series.start, series.step, series.values * resting)
@@ -127,40 +127,40 @@ def test_weekly_drift_follows_a_weekly_day_of_rest() -> None:
 def test_anomalous_day_is_clipped_in_the_next_forecast(
     seasons: tuple[int, ...], times: float
 ) -> None:
-    """Streets are empty for a day, or full, and on the next as ever; origins stand in the odd
+    """Demand is low or high for one day and normal on the next; origins lie in the anomalous
     one's last hours. Whoever repeats or levels it errs by more than the drift that doubts it."""
     series, shape = ramps(21), SeriesShape(SEASON, 1, SEASON)
     odd = slice(19 * SEASON, 20 * SEASON)
     values = series.values.copy()
     values[odd] *= times
-    told = Series(series.start, series.step, values)
+    changed = Series(series.start, series.step, values)
     origins = np.arange(20 * SEASON - 12, 20 * SEASON)
     truth = series.values[origins + SEASON]
-    model = fit(SeasonalDrift(seasons), told, shape)
-    said = model.predict(told, origins, np.array([SEASON]), (0.5,))[:, 0, 0]
-    scale = RootScale.of(told)
+    model = fit(SeasonalDrift(seasons), changed, shape)
+    predicted = model.predict(changed, origins, np.array([SEASON]), (0.5,))[:, 0, 0]
+    scale = RootScale.of(changed)
     level = scale.to(values[odd]).mean() - scale.to(series.values[odd]).mean()
     taken_at_its_word = scale.back(scale.to(truth) + 0.5 * level)
-    assert np.abs(said - truth).mean() < 0.5 * np.abs(taken_at_its_word - truth).mean()
+    assert np.abs(predicted - truth).mean() < 0.5 * np.abs(taken_at_its_word - truth).mean()
 
 
 def test_lasting_change_is_followed_within_the_week() -> None:
     """Demand doubles for good: eight days later it is repeated as it is."""
     series, shape = ramps(30), SeriesShape(SEASON, 1, SEASON)
     lasting = np.where(np.arange(len(series)) >= 20 * SEASON, 2.0, 1.0)
-    told = Series(series.start, series.step, series.values * lasting)
-    model = fit(SeasonalDrift(), told, shape)
+    changed = Series(series.start, series.step, series.values * lasting)
+    model = fit(SeasonalDrift(), changed, shape)
     origins = np.arange(28 * SEASON, 29 * SEASON)
-    said = model.predict(told, origins, np.array([SEASON]), (0.5,))[:, 0, 0]
-    assert said.mean() == pytest.approx(told.values[origins + SEASON].mean(), rel=0.1)
+    predicted = model.predict(changed, origins, np.array([SEASON]), (0.5,))[:, 0, 0]
+    assert predicted.mean() == pytest.approx(changed.values[origins + SEASON].mean(), rel=0.1)
 
 
 def test_before_the_week_is_full_the_drift_repeats_the_nearest_season() -> None:
     series, shape = ramps(4, noise=0.0), SeriesShape(SEASON, 1, SEASON)
     model = fit(SeasonalDrift(A_WEEK_AGO, "weekly-drift"), series, shape)
     origin = np.array([3 * SEASON - 5])
-    said = model.predict(series, origin, np.array([SEASON]), LEVELS)
-    np.testing.assert_allclose(said, series.values[origin][0])
+    predicted = model.predict(series, origin, np.array([SEASON]), LEVELS)
+    np.testing.assert_allclose(predicted, series.values[origin][0])
 
 
 def test_seasonal_level_is_the_last_value_without_a_season() -> None:

@@ -1,4 +1,4 @@
-"""Boosted trees: numpy reads what LightGBM grew; nothing is learned where nothing is."""
+"""Boosted trees: numpy evaluates LightGBM's forest; random data trains few trees."""
 
 from __future__ import annotations
 
@@ -75,9 +75,9 @@ def test_trees_forecast_the_ramp_before_its_start(grown: FittedGbdt) -> None:
 def test_trees_interpolate_between_trained_horizons(grown: FittedGbdt) -> None:
     series = ramps(13)
     origin = np.array([len(series) - 1])
-    said = grown.predict(series, origin, np.array([1, 2, 5, 10, 400]), (0.1, 0.5, 0.9, 0.95))
-    assert np.isfinite(said).all()
-    assert (np.diff(said[0], axis=1) >= 0).all()
+    predicted = grown.predict(series, origin, np.array([1, 2, 5, 10, 400]), (0.1, 0.5, 0.9, 0.95))
+    assert np.isfinite(predicted).all()
+    assert (np.diff(predicted[0], axis=1) >= 0).all()
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""The hour's echo: bursts that return at a minute of the hour, and none that do not."""
+"""Model minute-of-hour: recurring bursts are forecast, others are not."""
 
 from __future__ import annotations
 
@@ -34,9 +34,9 @@ def test_minute_of_hour_follows_bursts_that_began_half_a_day_ago() -> None:
     series = bursts(4, start=3.0)
     model = fitted(series.head(2 * 24 * HOUR))
     before = np.array([3 * 24 * HOUR + 13 * HOUR + 8])  # two minutes before the next
-    said = model.predict(series, before, np.array([1, 2, 3, 4]), LEVELS)[0, :, 0]
-    assert said[[0, 3]] == pytest.approx([10, 10], rel=0.2)
-    assert said[[1, 2]] == pytest.approx([30, 30], rel=0.2)
+    predicted = model.predict(series, before, np.array([1, 2, 3, 4]), LEVELS)[0, :, 0]
+    assert predicted[[0, 3]] == pytest.approx([10, 10], rel=0.2)
+    assert predicted[[1, 2]] == pytest.approx([30, 30], rel=0.2)
     assert model.peak(series, before, 3, LEVELS)[0] == pytest.approx([30, 30], rel=0.2)
     assert model.peak(series, before - 6, 3, LEVELS)[0] == pytest.approx([10, 10], rel=0.2)
 
@@ -47,9 +47,9 @@ def test_minute_of_hour_is_the_last_value_without_bursts() -> None:
     series = Series(1_700_000_000.0, 60.0, values)
     model = fitted(series)
     origins = np.arange(3 * 24 * HOUR, 4 * 24 * HOUR - 5)
-    said = model.predict(series, origins, np.array([3]), LEVELS)[:, 0, 0]
+    predicted = model.predict(series, origins, np.array([3]), LEVELS)[:, 0, 0]
     actual, now = series.values[origins + 3], series.values[origins]
-    assert np.abs(said - actual).mean() < 1.1 * np.abs(now - actual).mean()
+    assert np.abs(predicted - actual).mean() < 1.1 * np.abs(now - actual).mean()
 
 
 def test_minute_of_hour_is_equal_for_one_origin_and_for_many() -> None:
@@ -65,8 +65,8 @@ def test_minute_of_hour_is_the_last_value_beyond_an_hour() -> None:
     series = bursts(4, start=1.0)
     model = fitted(series)
     origins = np.array([900, 1200])
-    said = model.predict(series, origins, np.array([HOUR + 1]), LEVELS)[:, 0, 0]
-    np.testing.assert_allclose(said, series.values[origins])
+    predicted = model.predict(series, origins, np.array([HOUR + 1]), LEVELS)[:, 0, 0]
+    np.testing.assert_allclose(predicted, series.values[origins])
 
 
 def test_an_hour_of_three_steps_has_no_minutes() -> None:

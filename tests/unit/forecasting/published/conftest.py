@@ -1,4 +1,4 @@
-"""Values that the test says, and keys that openssl makes."""
+"""Scripted values, and keys made by openssl."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from r1_forecasting.unavailable import ForecastUnavailable, UnavailableReason
 
 
 class ScriptedPublisher:
-    """A publisher whose values the test says; it counts who asks."""
+    """A publisher with scripted values that records its requests."""
 
     def __init__(self) -> None:
         self.now: PublishedValue | ForecastUnavailable = ForecastUnavailable(
@@ -34,7 +34,7 @@ class ScriptedPublisher:
         return self.now
 
     async def polled(self, times: int) -> None:
-        """Return when it has been asked this often from now on."""
+        """Return after this many further requests."""
         while not self.looks.empty():
             self.looks.get_nowait()
         for _ in range(times):

@@ -1,4 +1,4 @@
-"""The door for the API server: TLS both ways, no way round it, and keys that change under it."""
+"""Aggregated API: mutual TLS, refused clients, and reloaded certificates."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ HPA = {"X-Remote-User": "system:serviceaccount:kube-system:horizontal-pod-autosc
 
 
 class Door:
-    """A door on every address whose trust and certificate the test changes."""
+    """A listener on every address; the test changes its trust and certificate."""
 
     def __init__(self, publisher: Any, keys: Path, folder: Path) -> None:
         self.keys = keys
@@ -121,8 +121,8 @@ async def test_hpa_reads_the_forecast_of_an_inference(door: Door, script: Any) -
 async def test_no_data_is_an_error_with_the_reason(door: Door) -> None:
     async with door.asking(f"{ROOT}/namespaces/shop/orders") as answer:
         assert answer.status == 503
-        said = await answer.json()
-    assert (said["kind"], said["message"]) == ("Status", "NoData: nothing yet")
+        body = await answer.json()
+    assert (body["kind"], body["message"]) == ("Status", "NoData: nothing yet")
 
 
 async def test_shard_without_a_response_is_an_error(door: Door, script: Any) -> None:
@@ -131,8 +131,8 @@ async def test_shard_without_a_response_is_an_error(door: Door, script: Any) -> 
     )
     async with door.asking(f"{ROOT}/namespaces/shop/orders") as answer:
         assert answer.status == 503
-        said = await answer.json()
-    assert said["message"] == "Unreachable: r1-forecaster-1 owns this series: no answer"
+        body = await answer.json()
+    assert body["message"] == "Unreachable: r1-forecaster-1 owns this series: no answer"
     async with door.asking(ROOT) as answer:
         assert answer.status == 200, "what there is to ask for is known to every shard"
 
@@ -244,8 +244,8 @@ async def test_invalid_certificates_leave_the_port_unchanged_and_are_logged_once
     door.fails = None
     await door.reload()
     assert await shown_certificate(door) == "renewed"
-    said = [each.message for each in caplog.records if "keeps its certificates" in each.message]
-    assert ["tls.crt and tls.key" in said[0], "is away" in said[1], len(said)] == [True, True, 2]
+    body = [each.message for each in caplog.records if "keeps its certificates" in each.message]
+    assert ["tls.crt and tls.key" in body[0], "is away" in body[1], len(body)] == [True, True, 2]
 
 
 async def test_tls_listener_stays_closed_until_the_front_proxy_is_known(

@@ -1,4 +1,4 @@
-"""What an HPA reads: one item in thousandths, or words that say what to do."""
+"""Objects of the external metrics API: one item in thousandths, or a Status with the fix."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ CATALOGUE: Catalogue = {("shop", "orders"): ORDERS}
 
 
 def shown(value: float) -> PublishedValue:
-    return PublishedValue(value, 1_700_000_000.7, "BeatsBaselines", "said")
+    return PublishedValue(value, 1_700_000_000.7, "BeatsBaselines", "expected")
 
 
 @pytest.mark.parametrize(
@@ -77,7 +77,7 @@ def test_a_class_of_an_inference_is_chosen_by_a_second_label() -> None:
 
 
 @pytest.mark.parametrize(
-    ("metric", "selector", "said"),
+    ("metric", "selector", "expected"),
     [
         ("r1-forecast", "", "labelSelector: '' needs to be inference=NAME"),
         ("r1-forecast", "name=chat", "needs to be inference=NAME"),
@@ -89,10 +89,12 @@ def test_a_class_of_an_inference_is_chosen_by_a_second_label() -> None:
         ("orders", "team=a", "orders has no labels; remove the selector"),
     ],
 )
-def test_another_selector_is_refused_with_the_fix(metric: str, selector: str, said: str) -> None:
+def test_another_selector_is_refused_with_the_fix(
+    metric: str, selector: str, expected: str
+) -> None:
     with pytest.raises(MetricRequestRefused) as refused:
         find_metric(CATALOGUE, "shop", metric, selector)
-    assert said in str(refused.value)
+    assert expected in str(refused.value)
     assert refused.value.code is HTTPStatus.BAD_REQUEST
 
 

@@ -1,4 +1,4 @@
-"""Files and bodies of any content: refused by the declared error, and the task that reads them goes on."""
+"""Files and bodies of any content raise the declared error, and the reading task continues."""
 
 from pathlib import Path
 

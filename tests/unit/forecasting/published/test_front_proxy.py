@@ -1,4 +1,4 @@
-"""Where the front proxy's trust comes from: one ConfigMap, read as a pod reads it."""
+"""Front proxy: its ConfigMap, read with a pod's service account."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def test_the_common_name_is_read_as_ssl_gives_it() -> None:
 
 
 class ApiServer:
-    """Answers the one question, to the one token."""
+    """Serves the ConfigMap to the right token."""
 
     def __init__(self) -> None:
         self.status, self.body = 200, json.dumps({"data": DATA})
@@ -145,9 +145,9 @@ async def test_missing_or_invalid_config_map_responses_are_errors(api: Any, moun
 
 def test_api_server_url_comes_from_the_pods_environment() -> None:
     folder = Path("/x")
-    told = {"KUBERNETES_SERVICE_HOST": "10.96.0.1", "KUBERNETES_SERVICE_PORT": "443"}
-    assert ServiceAccount.of_pod(folder, told).server == "https://10.96.0.1:443"
-    six = told | {"KUBERNETES_SERVICE_HOST": "fd00::1"}
+    environment = {"KUBERNETES_SERVICE_HOST": "10.96.0.1", "KUBERNETES_SERVICE_PORT": "443"}
+    assert ServiceAccount.of_pod(folder, environment).server == "https://10.96.0.1:443"
+    six = environment | {"KUBERNETES_SERVICE_HOST": "fd00::1"}
     assert ServiceAccount.of_pod(folder, six).server == "https://[fd00::1]:443"
     with pytest.raises(FrontProxyUnavailable, match="KUBERNETES_SERVICE_HOST"):
         ServiceAccount.of_pod(folder, {})

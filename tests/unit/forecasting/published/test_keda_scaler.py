@@ -1,4 +1,4 @@
-"""KEDA's external scaler, asked by a client that protoc made from a text of its own."""
+"""KEDA's external scaler with a client generated from KEDA's own .proto text."""
 
 from __future__ import annotations
 
@@ -124,11 +124,11 @@ async def test_activity_stream_sends_changes_only_and_nothing_without_a_value(
     client: Any, ref: Any, script: Any
 ) -> None:
     stream = aiter(client.StreamIsActive(ref))
-    told: asyncio.Future[Any] = asyncio.ensure_future(anext(stream))
+    pending: asyncio.Future[Any] = asyncio.ensure_future(anext(stream))
     await script.polled(3)
-    assert not told.done(), "there is no number yet"
+    assert not pending.done(), "there is no number yet"
     script.says(0.0)
-    assert (await told).result is False
+    assert (await pending).result is False
     script.says(4.0)
     assert (await anext(stream)).result is True
     script.now = ForecastUnavailable(UnavailableReason.PROMETHEUS_UNREACHABLE, "gone")
@@ -139,8 +139,8 @@ async def test_activity_stream_sends_changes_only_and_nothing_without_a_value(
 
 async def test_metric_spec_stream_sends_the_spec_once_and_stays_open(client: Any, ref: Any) -> None:
     stream = aiter(client.StreamMetricSpec(ref))
-    said = await anext(stream)
-    assert said == await client.GetMetricSpec(ref)
+    body = await anext(stream)
+    assert body == await client.GetMetricSpec(ref)
     with pytest.raises(TimeoutError):
         await asyncio.wait_for(anext(stream), 0.2)
 

@@ -1,4 +1,4 @@
-"""A KEDA trigger's metadata: what is understood, and what is refused by its name."""
+"""Metadata of a KEDA trigger: parsed fields and refused fields."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The doors' options: closed unless asked for, and a list that may change under way."""
+"""Options of the listeners, off by default, and the watched list of published forecasts."""
 
 from __future__ import annotations
 

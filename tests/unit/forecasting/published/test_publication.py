@@ -1,4 +1,4 @@
-"""What is published: a list that says what it wants, and a refusal that names entry, field and fix."""
+"""Published forecasts: parsed entries, and errors that name entry, field and fix."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ def test_a_list_is_found_by_namespace_and_name() -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "expected"),
     [
         ("{", "not JSON"),
         ("{}", "needs to be a JSON list"),
@@ -104,6 +104,6 @@ def test_a_list_is_found_by_namespace_and_name() -> None:
         (json.dumps([SHOP, SHOP]), r"^\[1\]\.name: shop/orders-per-second is published twice"),
     ],
 )
-def test_a_bad_list_names_entry_and_field(text: str, said: str) -> None:
-    with pytest.raises(InvalidRequest, match=said):
+def test_a_bad_list_names_entry_and_field(text: str, expected: str) -> None:
+    with pytest.raises(InvalidRequest, match=expected):
         parse_catalogue(text)

@@ -1,4 +1,4 @@
-"""The number an autoscaler sees: never below real time, never a zero for want of data."""
+"""Published value: never below current demand, an error without data."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ def answer(*, open: bool = True, observed: float = 9.0, peak: float = 15.0) -> d
 
 
 def unavailable(reason: UnavailableReason, observed: float | None = None) -> dict[str, Any]:
-    said = {"state": "Unavailable", "reason": str(reason), "message": "said"}
+    body = {"state": "Unavailable", "reason": str(reason), "message": "cause"}
     if observed is None:
-        return said
-    return said | {"lastObserved": {"at": 1000.0, "value": observed}}
+        return body
+    return body | {"lastObserved": {"at": 1000.0, "value": observed}}
 
 
 def shown(
@@ -77,13 +77,13 @@ def test_forecast_never_lowers_the_value(
 )
 def test_no_data_gives_no_value(reason: UnavailableReason) -> None:
     made = published_value(unavailable(reason, observed=9.0), 0.9, ActivationRule.ALWAYS)
-    assert made == ForecastUnavailable(reason, "said")
+    assert made == ForecastUnavailable(reason, "cause")
 
 
 def test_series_with_little_history_shows_the_current_demand() -> None:
     young = unavailable(UnavailableReason.TOO_LITTLE_HISTORY, observed=9.0)
     made = published_value(young, 0.9, ActivationRule.REQUIRE_BACKTEST)
-    assert made == PublishedValue(9.0, 1000.0, "TooLittleHistory", "said")
+    assert made == PublishedValue(9.0, 1000.0, "TooLittleHistory", "cause")
     empty = unavailable(UnavailableReason.TOO_LITTLE_HISTORY)
     nothing = published_value(empty, 0.9, ActivationRule.REQUIRE_BACKTEST)
     assert isinstance(nothing, ForecastUnavailable)

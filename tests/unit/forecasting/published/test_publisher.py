@@ -1,4 +1,4 @@
-"""Between the doors and the forecaster: the same subjects, the operator's own question."""
+"""Values of published forecasts, and of R1Inferences by the operator's request."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from r1_forecasting.unavailable import ForecastUnavailable, UnavailableReason
 
 
 class Ramp:
-    """Busy (20) in the second half of each minute, quiet (2) in the first; or young, or silent."""
+    """20 in the second half of each minute, 2 in the first; or a short history, or none."""
 
     def __init__(self) -> None:
         self.queries: list[str] = []
@@ -80,8 +80,8 @@ async def test_inference_value_uses_the_operators_request(
     assert "team-a/production-r1" in unknown.message
     assert ramp.queries == [], "nobody but the operator starts a forecast of an R1Inference"
 
-    asked = {key: ORDERS[key] for key in ORDERS if key not in ("namespace", "name")}
-    request = parse_request(asked | {"series": "team-a/production-r1"})
+    body = {key: ORDERS[key] for key in ORDERS if key not in ("namespace", "name")}
+    request = parse_request(body | {"series": "team-a/production-r1"})
     answer = await service.operator_forecast(request, 60)
     shown = await publisher.value_of(name)
     assert isinstance(shown, PublishedValue), shown
@@ -107,9 +107,9 @@ async def test_no_observation_is_no_number(service: ForecastService, ramp: Ramp)
 
 
 def operators(**changes: Any) -> ForecastRequest:
-    """The question that the operator asks about team-a/production-r1."""
-    asked = {key: ORDERS[key] for key in ORDERS if key not in ("namespace", "name")}
-    return parse_request(asked | {"series": "team-a/production-r1"} | changes)
+    """The operator's request for team-a/production-r1."""
+    body = {key: ORDERS[key] for key in ORDERS if key not in ("namespace", "name")}
+    return parse_request(body | {"series": "team-a/production-r1"} | changes)
 
 
 async def test_activation_of_the_resource_applies_to_the_published_value(
@@ -123,8 +123,8 @@ async def test_activation_of_the_resource_applies_to_the_published_value(
     assert isinstance(advised, PublishedValue), advised
     assert advised.reason == "Advisory"
     for place, level in ((0, 0.5), (2, 0.99)):
-        asked = operators(activation="Always", levels=[0.5, 0.9, 0.99], decisionLevel=level)
-        await service.operator_forecast(asked, 60)
+        changed = operators(activation="Always", levels=[0.5, 0.9, 0.99], decisionLevel=level)
+        await service.operator_forecast(changed, 60)
         shown = await publisher.value_of(name)
         assert isinstance(shown, PublishedValue), shown
         assert shown.reason == "Always"

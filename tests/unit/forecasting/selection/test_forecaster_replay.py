@@ -1,4 +1,4 @@
-"""A replayed window: every position, honest shares, nothing from the future."""
+"""Replay of a window: every position, valid coverage, no look-ahead."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Who may act: the rules of the gate, one case each."""
+"""Rules of the gate, one case each."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The mixture: who weighs what, and when that is known."""
+"""Weights and weighted median of the mixture."""
 
 from __future__ import annotations
 
@@ -41,18 +41,18 @@ def test_a_change_of_regime_is_followed_within_the_window() -> None:
 
 
 def test_weight_of_a_model_without_a_value_goes_to_the_others() -> None:
-    said = np.array([[[1.0], [np.nan]], [[np.nan], [np.nan]]])
-    found = mixed(said, np.array([[0.3, 0.7], [0.3, 0.7]]))
+    predicted = np.array([[[1.0], [np.nan]], [[np.nan], [np.nan]]])
+    found = mixed(predicted, np.array([[0.3, 0.7], [0.3, 0.7]]))
     assert found[0, 0] == 1.0
     assert np.isnan(found[1, 0])
 
 
 def test_large_error_of_one_model_moves_the_mixture_little() -> None:
-    said = np.array([[[9.0], [10.0], [11.0], [900.0]]])
-    assert mixed(said, np.full((1, 4), 0.25))[0, 0] == pytest.approx(10.5)
-    leaning = mixed(said, np.array([[0.2, 0.5, 0.2, 0.1]]))[0, 0]
+    predicted = np.array([[[9.0], [10.0], [11.0], [900.0]]])
+    assert mixed(predicted, np.full((1, 4), 0.25))[0, 0] == pytest.approx(10.5)
+    leaning = mixed(predicted, np.array([[0.2, 0.5, 0.2, 0.1]]))[0, 0]
     assert 9.0 < leaning < 11.0
-    assert mixed(said, np.array([[0.0, 0.0, 0.0, 1.0]]))[0, 0] == 900.0
+    assert mixed(predicted, np.array([[0.0, 0.0, 0.0, 1.0]]))[0, 0] == 900.0
 
 
 def test_two_models_of_one_weight_meet_in_the_middle() -> None:
@@ -94,18 +94,18 @@ def test_models_that_were_all_right_share_the_weight() -> None:
 
 
 def test_tiny_losses_are_compared_like_any_others() -> None:
-    """The best of two may err by less than a division can bear."""
+    """The smaller of two losses is below the range of the division."""
     losses = np.column_stack([np.full(200, 1.0), np.full(200, 1e-310)])
     weights = rolling_weights(losses, ORIGINS, 10, 50.0, np.ones(2))
     assert weights[-1].tolist() == pytest.approx([0.0, 1.0], abs=1e-6)
 
 
 def test_the_order_in_which_models_are_named_changes_nothing() -> None:
-    """Two that say the same stand where both of them weigh, whoever is named first."""
-    said = np.array([[[10.0], [20.0], [20.0], [30.0]]])
+    """Two equal values share the middle of their total weight, in any order."""
+    predicted = np.array([[[10.0], [20.0], [20.0], [30.0]]])
     weights = np.array([[0.3, 0.1, 0.4, 0.2]])
-    found = mixed(said, weights)
+    found = mixed(predicted, weights)
     for order in ([0, 2, 1, 3], [3, 2, 1, 0], [1, 0, 3, 2]):
-        np.testing.assert_allclose(mixed(said[:, order], weights[:, order]), found)
-    as_one = mixed(said[:, [0, 1, 3]], np.array([[0.3, 0.5, 0.2]]))
+        np.testing.assert_allclose(mixed(predicted[:, order], weights[:, order]), found)
+    as_one = mixed(predicted[:, [0, 1, 3]], np.array([[0.3, 0.5, 0.2]]))
     np.testing.assert_allclose(found, as_one)

@@ -1,4 +1,4 @@
-"""The backtest: honest shares, ranks by decisions, bounded damage by a wrong model."""
+"""Backtest: coverage, ranking by decision cost, bounded cost of a wrong model."""
 
 from __future__ import annotations
 
@@ -97,7 +97,7 @@ def test_model_wrong_by_a_factor_of_ten_is_corrected_or_not_used(factor: float) 
 
 
 def test_model_that_breaks_while_in_use_costs_a_bounded_amount() -> None:
-    """In the last season the model suddenly says ten times too much."""
+    """In the last season the model is ten times too high."""
     series = recurring()
     base = SeasonalNaive().fit(series, SHAPE)
     assert not isinstance(base, ForecastUnavailable)
@@ -107,9 +107,9 @@ def test_model_that_breaks_while_in_use_costs_a_bounded_amount() -> None:
         def peak(
             self, series: Series, origins: IntArray, steps: int, levels: Sequence[float]
         ) -> FloatArray:
-            said = self.base.peak(series, origins, steps, levels)
-            said[origins >= 9 * SEASON] *= 10
-            return said
+            predicted = self.base.peak(series, origins, steps, levels)
+            predicted[origins >= 9 * SEASON] *= 10
+            return predicted
 
     fitted: dict[str, Fitted] = {"last-value": LastValue(), "wrong": Breaking(10, base)}
     board = backtest.score(series, fitted, SHAPE, LEVELS, decision_level=0.9)

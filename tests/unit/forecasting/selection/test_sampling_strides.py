@@ -1,4 +1,4 @@
-"""Looks at a load that has clocks of its own."""
+"""Sampling of a load with periods of its own."""
 
 import numpy as np
 import pytest
@@ -37,7 +37,7 @@ def test_the_nearest_stride_shares_no_factor_with_the_season(
 
 @pytest.mark.parametrize("phase", range(0, 10, 3))
 def test_coverage_holds_at_each_minute_of_a_ten_minute_period(phase: int) -> None:
-    """Quiet but for the minute of the step: a look at every tenth minute sees all or nothing."""
+    """Bursts at one minute of ten: a stride of ten minutes samples all or none of them."""
     rng = np.random.default_rng(5)
     minutes = 14 * 1440
     spread = np.where(np.arange(minutes) % 10 == phase, 30.0, 3.0)
@@ -48,7 +48,7 @@ def test_coverage_holds_at_each_minute_of_a_ten_minute_period(phase: int) -> Non
     offsets = calibrate(
         raw, demand, np.arange(minutes), 5, season=1440.0, levels=levels, scale=scale
     )
-    said = scale.back(scale.to(raw) + offsets)
+    predicted = scale.back(scale.to(raw) + offsets)
     late = slice(4 * 1440, None)
-    covered = (demand[late] <= said[late, 1]).mean()
+    covered = (demand[late] <= predicted[late, 1]).mean()
     assert 0.87 <= covered <= 0.93

@@ -1,4 +1,4 @@
-"""Reading Prometheus: pieces that fit its limit, failures that say whose they are."""
+"""History from Prometheus: chunks within its limit, and typed failures."""
 
 from __future__ import annotations
 
@@ -50,12 +50,12 @@ def test_values_come_as_text_and_may_be_nan(server: Script) -> None:
     made = read(server, success([{"metric": {}, "values": [[4.167, "7"], [8.334, "NaN"]]}]))
     assert isinstance(made, Series)
     assert made.values.tolist() == [7.0]
-    asked = parse_qs(urlsplit(server.requests[0][0]).query)
-    assert asked == {"query": ["demand"], "start": ["0.000"], "end": ["95.841"], "step": ["4.167"]}
+    sent = parse_qs(urlsplit(server.requests[0][0]).query)
+    assert sent == {"query": ["demand"], "start": ["0.000"], "end": ["95.841"], "step": ["4.167"]}
 
 
 @pytest.mark.parametrize(
-    ("body", "reason", "said"),
+    ("body", "reason", "expected"),
     [
         (success([]), UnavailableReason.NO_DATA, "no samples"),
         (success([{"values": []}, {"values": []}]), UnavailableReason.FAILED, "wrap it in sum"),
@@ -70,12 +70,12 @@ def test_values_come_as_text_and_may_be_nan(server: Script) -> None:
     ],
 )
 def test_a_failure_is_typed(
-    server: Script, body: bytes, reason: UnavailableReason, said: str
+    server: Script, body: bytes, reason: UnavailableReason, expected: str
 ) -> None:
     refused = read(server, body)
     assert isinstance(refused, ForecastUnavailable)
     assert refused.reason is reason
-    assert said in refused.message
+    assert expected in refused.message
 
 
 def test_closed_port_is_unreachable() -> None:

@@ -1,4 +1,4 @@
-"""A series as it really arrives: late, twice, with holes, after restarts."""
+"""Series from late, duplicate and missing samples, and after restarts."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def test_history_without_usable_samples_is_no_data() -> None:
 
 
 def test_a_clock_set_back_neither_duplicates_nor_disorders() -> None:
-    """An hour is told twice, as when a host's clock is corrected: the later telling counts."""
+    """One hour has samples twice, as after a clock correction: the later samples are used."""
     first = [(float(t), 1.0) for t in range(10)]
     again = [(float(t), 2.0) for t in range(5, 12)]
     made = series_of(first + again, step=1)
@@ -59,7 +59,7 @@ def test_samples_from_the_future_are_dropped() -> None:
 
 
 def test_fractional_steps_keep_every_sample_in_its_own_step() -> None:
-    """A day played in ten minutes: steps of 4.167 s."""
+    """A day in ten minutes: steps of 4.167 s."""
     step = 4.167
     made = series_of([(k * step, float(k)) for k in range(400_000_000, 400_002_000)], step, 1e10)
     assert len(made) == 2000

@@ -1,4 +1,4 @@
-"""Looks ahead for scoring and back by seasons, on cases small enough to see."""
+"""Windows ahead and seasonal lags on small cases."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A past that arrives late: a backfill, a Prometheus that came back, a remote write catching up."""
+"""History that arrives late: a backfill, a Prometheus outage, a delayed remote write."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class Clock:
 
 @dataclass
 class Filling:
-    """A Prometheus that knows demand from `since` on, but for the `lost` span."""
+    """A Prometheus with demand from `since` on, without the `lost` range."""
 
     since: float = -math.inf
     lost: TimeRange = field(default_factory=lambda: TimeRange(math.inf, math.inf))
@@ -71,7 +71,7 @@ class Filling:
 async def ask(
     forecaster: SeriesForecaster, request: ForecastRequest | None = None
 ) -> dict[str, Any]:
-    """One answer, and what it set off in the background."""
+    """One response, and the background tasks it started."""
     body = await forecaster.respond(request or question(), PATIENCE)
     await forecaster.wait_until_idle()
     return body
@@ -168,7 +168,7 @@ async def test_backfill_of_another_source_is_dropped() -> None:
 
 
 class Noted(Trainer):
-    """A trainer that fits nothing and notes its orders."""
+    """A trainer that records its orders and fits nothing."""
 
     def __init__(self) -> None:
         super().__init__(("lstm",), TrainingQueue(0.25))

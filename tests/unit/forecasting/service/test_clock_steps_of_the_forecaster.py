@@ -1,4 +1,4 @@
-"""The forecaster's wall clock is set: its forecasts stay those of Prometheus' time."""
+"""A changed wall clock of the forecaster does not change its forecasts."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ STEPS = [-3600.0, 600.0, 365 * 86_400.0]
 
 
 class Machine:
-    """A wall clock that can be set, a monotonic one, and a Prometheus beside them."""
+    """A wall clock that can be set, a monotonic clock, and a Prometheus."""
 
     def __init__(self, wrong_by: float = 0.0) -> None:
         self.elapsed, self.set_by = 0.4, wrong_by
@@ -35,7 +35,7 @@ class Machine:
     def read(
         self, query: str, step: float, since: float, until: float
     ) -> Series | ForecastUnavailable:
-        """What Prometheus has, which is nothing of the future; its answer is dated."""
+        """The samples up to now; the response has a Date."""
         self.reads += 1
         self.clock.update(formatdate(NOON + self.elapsed, usegmt=True))
         last = min(until, NOON + self.elapsed)

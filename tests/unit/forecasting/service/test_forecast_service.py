@@ -1,4 +1,4 @@
-"""The HTTP face: contract out, bad fields named, metrics shown."""
+"""HTTP service: response body, invalid fields, metrics."""
 
 from __future__ import annotations
 
@@ -131,8 +131,8 @@ async def test_decision_peak_metric_has_only_the_decision_level(
 ) -> None:
     levels = [0.5, 0.9, 0.91, 0.95]
     for level in (0.91, 0.95):
-        asked = QUESTION | {"levels": levels, "decisionLevel": level}
-        body = await (await client.post("/v1/forecast", json=asked)).json()
+        changed = QUESTION | {"levels": levels, "decisionLevel": level}
+        body = await (await client.post("/v1/forecast", json=changed)).json()
         text = await (await client.get("/metrics")).text()
         shown = [line for line in text.splitlines() if line.startswith("r1_forecast_decision_peak")]
         (line,) = shown
@@ -161,7 +161,7 @@ async def test_series_without_requests_for_a_day_are_dropped() -> None:
 
 
 class Slow(Sine):
-    """Prometheus that takes its time, so that something can happen meanwhile."""
+    """A slow Prometheus, so that the test can act during the read."""
 
     def __init__(self) -> None:
         self.reads = threading.Event()
@@ -179,11 +179,11 @@ async def test_series_dropped_during_a_request_leaves_no_order_and_no_gauge() ->
     history = Slow()
     trainer = Trainer(("prophet",), TrainingQueue(0.25))
     service = ForecastService(history, trainer, timeout_seconds=60)
-    asked = asyncio.create_task(service.operator_forecast(parse_request(QUESTION), 60))
+    pending = asyncio.create_task(service.operator_forecast(parse_request(QUESTION), 60))
     await asyncio.to_thread(history.reads.wait, 60)
     assert service.retain_only(lambda _: False) == 1
     history.may_end.set()
-    assert (await asked)["state"] == "Ready", "who asked is answered all the same"
+    assert (await pending)["state"] == "Ready", "the pending request still gets a response"
     assert trainer.queue.orders == {}
     assert "default/r1" not in generate_latest(service.metrics.registry).decode()
 
@@ -200,7 +200,7 @@ async def test_only_owned_series_are_retained() -> None:
 
 @dataclass(slots=True)
 class InPlace(Trainer):
-    """Fits in this process and notes for whom."""
+    """Fits in this process and records the series."""
 
     fitted: list[str] = field(default_factory=list)
 
@@ -210,7 +210,7 @@ class InPlace(Trainer):
 
 
 async def scores_after(service: ForecastService, answers: int) -> dict[str, float]:
-    """The gate's scores when so many steps have passed and what was begun has ended."""
+    """The gate's scores after a number of steps, with all tasks finished."""
     body: dict[str, Any] = {}
     for _ in range(answers):
         body = await service.operator_forecast(parse_request(QUESTION), 60)
@@ -223,26 +223,26 @@ async def scores_after(service: ForecastService, answers: int) -> dict[str, floa
 async def test_restart_restores_models_and_refits_old_ones(
     tmp_path: Path,
 ) -> None:
-    kept = ModelStore(tmp_path)
+    store = ModelStore(tmp_path)
     first = InPlace(("prophet",), TrainingQueue(0.25))
-    service = ForecastService(Sine(), first, model_store=kept)
+    service = ForecastService(Sine(), first, model_store=store)
     await service.operator_forecast(parse_request(QUESTION), 60)
     first.start()
     for _ in range(300):
-        if kept.load("default/r1", parse_request(QUESTION).source) is not None:
+        if store.load("default/r1", parse_request(QUESTION).source) is not None:
             break
         await asyncio.sleep(0.1)
     await first.stop()
 
     second = InPlace(("prophet",), TrainingQueue(0.25))
-    restarted = ForecastService(Sine(), second, model_store=kept)
+    restarted = ForecastService(Sine(), second, model_store=store)
     assert "prophet" in await scores_after(restarted, 3)
     assert second.fitted == []
     (order,) = second.queue.orders.values()
     assert order.fitted_before
     assert 0 < order.due - time.monotonic() < 60, "a season after it was fitted"
 
-    other = ForecastService(Sine(), InPlace(("prophet",), TrainingQueue(0.25)), model_store=kept)
+    other = ForecastService(Sine(), InPlace(("prophet",), TrainingQueue(0.25)), model_store=store)
     await other.operator_forecast(parse_request(QUESTION | {"query": "another"}), 60)
     assert not other.forecasters["default/r1"].learned
 

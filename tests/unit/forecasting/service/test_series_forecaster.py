@@ -1,4 +1,4 @@
-"""One subject over time, with a clock of the test's own and a history it controls."""
+"""One series over time, with a test clock and a scripted history."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Clock:
 
 @dataclass
 class Recorded:
-    """Demand known in full; remembers what was read and can be made to fail or to hang."""
+    """Full history that records its reads and can fail or hang."""
 
     reads: list[tuple[float, float]] = field(default_factory=list)
     failing: ForecastUnavailable | None = None
@@ -56,7 +56,7 @@ class Recorded:
 
 @dataclass
 class LooksHang(Recorded):
-    """Reads of the whole window wait; what is new comes at once."""
+    """Reads of the whole window hang; reads of new data return at once."""
 
     release: threading.Event | None = None
 
@@ -177,15 +177,17 @@ async def test_many_first_forecasts_do_not_delay_known_series() -> None:
     hanging = Recorded(hang=threading.Event())
     assert hanging.hang is not None
     waiting_forecasters = [SeriesForecaster(hanging, executors, clock=clock) for _ in range(20)]
-    told = await asyncio.gather(*(one.respond(question(), 0.05) for one in waiting_forecasters))
-    assert {body["reason"] for body in told} == {"Training"}
+    bodies = await asyncio.gather(*(one.respond(question(), 0.05) for one in waiting_forecasters))
+    assert {body["reason"] for body in bodies} == {"Training"}
     clock.now += 1
     body = await asyncio.wait_for(known.respond(question(), PATIENCE), 5)
     assert body["state"] == "Ready"
     assert body["lastObserved"]["at"] == NOON + 1
     hanging.hang.set()
-    told = await asyncio.gather(*(one.respond(question(), PATIENCE) for one in waiting_forecasters))
-    assert {body["state"] for body in told} == {"Ready"}
+    bodies = await asyncio.gather(
+        *(one.respond(question(), PATIENCE) for one in waiting_forecasters)
+    )
+    assert {body["state"] for body in bodies} == {"Ready"}
 
 
 async def test_many_backfill_reads_do_not_delay_new_data() -> None:
@@ -199,8 +201,8 @@ async def test_many_backfill_reads_do_not_delay_new_data() -> None:
     clock.now += 21  # all are due to read the whole window again
     for _ in range(2):
         clock.now += 1
-        told = await asyncio.gather(*(one.respond(question(), 5) for one in forecasters))
-        assert {body["lastObserved"]["at"] for body in told} == {int(clock.now)}
+        bodies = await asyncio.gather(*(one.respond(question(), 5) for one in forecasters))
+        assert {body["lastObserved"]["at"] for body in bodies} == {int(clock.now)}
     for history in histories:
         assert history.release is not None
         history.release.set()

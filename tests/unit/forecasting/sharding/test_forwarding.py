@@ -1,4 +1,4 @@
-"""Every door of every shard answers for every subject, and each subject has one home."""
+"""Every shard serves every series, and each series has one owner."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def publication(name: str) -> Publication:
 
 
 class Ramp:
-    """Busy in the second half of each minute; with a query ``young`` for twenty seconds only."""
+    """High in the second half of each minute; the query ``young`` has 20 s of history."""
 
     def read(
         self, query: str, step: float, since: float, until: float
@@ -66,14 +66,14 @@ async def ended(made: Release) -> None:
             await series_name.close()
 
 
-def unreachable(said: object) -> str:
-    """The message of an answer or a value that says so."""
-    if isinstance(said, ForecastUnavailable):
-        assert said.reason is UnavailableReason.UNREACHABLE
-        return said.message
-    assert isinstance(said, dict)
-    assert (said["state"], said["reason"]) == ("Unavailable", "Unreachable")
-    return str(said["message"])
+def unreachable(response: object) -> str:
+    """The message of an unreachable response or value."""
+    if isinstance(response, ForecastUnavailable):
+        assert response.reason is UnavailableReason.UNREACHABLE
+        return response.message
+    assert isinstance(response, dict)
+    assert (response["state"], response["reason"]) == ("Unavailable", "Unreachable")
+    return str(response["message"])
 
 
 async def test_each_series_has_one_owner_for_requests_at_any_shard() -> None:
@@ -94,11 +94,11 @@ async def test_each_series_has_one_owner_for_requests_at_any_shard() -> None:
 
 async def test_operator_requests_are_stored_at_the_owner() -> None:
     async with release() as made:
-        asked = question(activation="Always", classQueries={"Q1": "urgent"})
-        door, other = made.others(asked.series_name)
-        await door.routed.operator_forecast(asked, 1)
+        request = question(activation="Always", classQueries={"Q1": "urgent"})
+        door, other = made.others(request.series_name)
+        await door.routed.operator_forecast(request, 1)
         for shard in made.shards.values():
-            assert await shard.routed.operator_request(asked.series_name) == asked
+            assert await shard.routed.operator_request(request.series_name) == request
         assert await other.routed.operator_request("team-a/nobody") is None
         assert door.home.operator_requests == other.home.operator_requests == {}
 
@@ -113,15 +113,15 @@ async def test_requests_for_published_values_do_not_extend_the_operators_request
 
 async def test_any_shard_serves_an_inference_and_its_classes() -> None:
     async with release(service) as made:
-        asked = question(activation="Always", classQueries={"Q1": "urgent"})
-        await made[NAMES[0]].routed.operator_forecast(asked, 60)
+        request = question(activation="Always", classQueries={"Q1": "urgent"})
+        await made[NAMES[0]].routed.operator_forecast(request, 60)
         for shard in made.shards.values():
             for name in (None, "Q1"):
                 wanted = InferenceName("team-a", "production-r1", name)
                 shown = await Publisher(shard.routed, timeout_seconds=60).value_of(wanted)
                 assert isinstance(shown, PublishedValue), shown
-        kept = [name for shard in made.shards.values() for name in shard.home.forecasters]
-        assert sorted(kept) == ["team-a/production-r1", "team-a/production-r1/Q1"]
+        owned = [name for shard in made.shards.values() for name in shard.home.forecasters]
+        assert sorted(owned) == ["team-a/production-r1", "team-a/production-r1/Q1"]
         await ended(made)
 
 
@@ -143,8 +143,8 @@ async def test_owner_without_a_response_is_reported_and_not_replaced() -> None:
         owner = made.owner(series_name)
         await made.leaves(owner.name)
         for door in made.others(series_name):
-            said = unreachable(await door.routed.operator_forecast(question(series_name), 1))
-            assert f"{owner.name} owns this series" in said
+            response = unreachable(await door.routed.operator_forecast(question(series_name), 1))
+            assert f"{owner.name} owns this series" in response
             shown = await Publisher(door.routed).value_of(InferenceName("team-a", "production-r1"))
             assert owner.name in unreachable(shown)
             assert (door.home.asked, door.home.shown, door.hops) == ([], [], [])
@@ -166,11 +166,11 @@ async def test_published_forecast_of_a_shard_without_a_response_is_unreachable()
 async def test_series_of_other_shards_are_served_while_one_shard_is_down() -> None:
     async with release() as made:
         await made.leaves(NAMES[1])
-        asked = [f"team-a/model-{number}" for number in range(30)]
-        there = [s for s in asked if made.owner(s).name != NAMES[1]]
-        for series_name in asked:
-            said = await made[NAMES[0]].routed.operator_forecast(question(series_name), 1)
-            assert (said["reason"] == "NoData") is (series_name in there)
+        request = [f"team-a/model-{number}" for number in range(30)]
+        there = [s for s in request if made.owner(s).name != NAMES[1]]
+        for series_name in request:
+            response = await made[NAMES[0]].routed.operator_forecast(question(series_name), 1)
+            assert (response["reason"] == "NoData") is (series_name in there)
         assert sorted(made[NAMES[0]].home.asked + made[NAMES[2]].home.asked) == sorted(there)
 
 
@@ -185,7 +185,7 @@ async def test_owner_serves_again_after_its_return() -> None:
 
 @pytest.mark.parametrize("broken", [1, 2])
 async def test_connection_closed_during_a_request_is_reopened_once(broken: int) -> None:
-    """As when an owner has been restarted and the connection kept to it is none any more."""
+    """As after a restart of the owner, when the keep-alive connection is closed."""
     tried = 0
 
     async def ending(http: web.Request) -> web.Response:
@@ -193,8 +193,8 @@ async def test_connection_closed_during_a_request_is_reopened_once(broken: int) 
         tried += 1
         if tried <= broken and http.transport is not None:
             http.transport.abort()
-        said = {"state": "Unavailable", "reason": "NoData", "message": "nothing yet"}
-        return web.json_response(said)
+        response = {"state": "Unavailable", "reason": "NoData", "message": "nothing yet"}
+        return web.json_response(response)
 
     app = web.Application()
     app.router.add_post(OPERATOR_FORECAST_PATH, ending)
@@ -202,8 +202,8 @@ async def test_connection_closed_during_a_request_is_reopened_once(broken: int) 
         series_name = "team-a/production-r1"
         owner, (door, _) = made.owner(series_name), made.others(series_name)
         await made.returns(owner.name, app)
-        said = await door.routed.operator_forecast(question(series_name), 1)
-        assert said["reason"] == ("NoData" if broken == 1 else "Unreachable")
+        response = await door.routed.operator_forecast(question(series_name), 1)
+        assert response["reason"] == ("NoData" if broken == 1 else "Unreachable")
         assert tried == 2
 
 
@@ -238,13 +238,15 @@ async def test_hanging_owner_is_awaited_no_longer_than_the_timeout() -> None:
         series_name = "team-a/production-r1"
         owner, (door, _) = made.owner(series_name), made.others(series_name)
         await made.returns(owner.name, app)
-        said = await asyncio.wait_for(door.routed.operator_forecast(question(series_name), 0.1), 60)
-        assert "did not respond within 1.1 s" in unreachable(said)
+        response = await asyncio.wait_for(
+            door.routed.operator_forecast(question(series_name), 0.1), 60
+        )
+        assert "did not respond within 1.1 s" in unreachable(response)
         ends.set()
 
 
 def disagreeing(made: Release) -> tuple[Shard, Shard, str]:
-    """Two shards that each take the other for the owner of a subject."""
+    """Two shards whose lists each name the other as the owner of a series."""
     first, second = made[NAMES[0]], made[NAMES[1]]
     first.knows[:], second.knows[:] = [second.name], [first.name]
     return first, second, "team-a/production-r1"
@@ -254,9 +256,9 @@ async def test_shards_with_different_lists_report_it_and_create_no_forecaster() 
     async with release() as made:
         first, second, series_name = disagreeing(made)
         for door, other in ((first, second), (second, first)):
-            said = unreachable(await door.routed.operator_forecast(question(series_name), 1))
-            assert "the shards' lists differ" in said
-            assert f"{door.name} owns series {series_name}" in said, "what the other one thinks"
+            response = unreachable(await door.routed.operator_forecast(question(series_name), 1))
+            assert "the shards' lists differ" in response
+            assert f"{door.name} owns series {series_name}" in response, "what the other one thinks"
             assert other.hops.pop() == OPERATOR_FORECAST_PATH
             assert other.hops == door.hops == [], "one way, and no way on"
         unreachable(await first.routed.operator_request(series_name))
@@ -268,7 +270,7 @@ async def test_shards_with_different_lists_report_it_and_create_no_forecaster() 
 
 
 async def test_shard_with_another_list_is_requested_again_without_a_pause() -> None:
-    """The list that is behind is read within a minute; that shard is not silent."""
+    """The outdated list is updated within a minute; the shard does respond."""
     async with release() as made:
         first, second, series_name = disagreeing(made)
         unreachable(await first.routed.operator_forecast(question(series_name), 1))
@@ -300,17 +302,17 @@ async def test_invalid_owner_response_becomes_a_typed_reason(status: int, body: 
         series_name = "team-a/production-r1"
         owner, (door, _) = made.owner(series_name), made.others(series_name)
         await made.returns(owner.name, app)
-        said = await door.routed.operator_forecast(question(series_name), 1)
-        assert said["state"] == "Unavailable"
-        assert said["reason"] in ("Unreachable", "Failed")
-        assert owner.name in said["message"]
+        response = await door.routed.operator_forecast(question(series_name), 1)
+        assert response["state"] == "Unavailable"
+        assert response["reason"] in ("Unreachable", "Failed")
+        assert owner.name in response["message"]
         made.now = BACKOFF_SECONDS
         request = await door.routed.operator_request(series_name)
         assert request is None or isinstance(request, ForecastUnavailable)
 
 
 @pytest.mark.parametrize(
-    ("path", "body", "said"),
+    ("path", "body", "expected"),
     [
         (OPERATOR_FORECAST_PATH, "[]", "the body needs to be a JSON object"),
         (OPERATOR_FORECAST_PATH, "{", "Expecting"),
@@ -318,9 +320,9 @@ async def test_invalid_owner_response_becomes_a_typed_reason(status: int, body: 
         (OPERATOR_REQUEST_PATH, '{"series": 1}', "series: needs to be a string"),
     ],
 )
-async def test_peer_api_refuses_invalid_bodies(path: str, body: str, said: str) -> None:
+async def test_peer_api_refuses_invalid_bodies(path: str, body: str, expected: str) -> None:
     async with release() as made:
         url = made.address(NAMES[0]) + path
         async with aiohttp.ClientSession() as client, client.post(url, data=body) as reply:
             assert reply.status == 400
-            assert said in (await reply.json())["error"]
+            assert expected in (await reply.json())["error"]

@@ -1,4 +1,4 @@
-"""The list of shards: what it says, and what is wrong with it in words that lead to the fix."""
+"""List of shards: ownership, and errors that name the fix."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ def test_removed_shard_owns_nothing() -> None:
 
 
 def test_owners_stay_the_same_over_releases() -> None:
-    """A change of the hash would send every subject to another home at each upgrade."""
+    """A change of the hash would move every series at an upgrade."""
     shards = Shards("r1-forecaster-0", parse_shards(TWO))
     owners = [shards.owner(f"team/model-{number}")[-1] for number in range(12)]
     assert "".join(owners) == "000000011010"
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "expected"),
     [
         ("{", "not JSON"),
         ("[]", "needs to be a JSON object"),
@@ -42,7 +42,7 @@ def test_owners_stay_the_same_over_releases() -> None:
         ('{"r1-forecaster-0": 8082}', "r1-forecaster-0: 8082 needs to be"),
     ],
 )
-def test_invalid_list_names_the_entry_and_the_fix(text: str, said: str) -> None:
+def test_invalid_list_names_the_entry_and_the_fix(text: str, expected: str) -> None:
     with pytest.raises(InvalidShards, match=r".") as refused:
         parse_shards(text)
-    assert said in str(refused.value)
+    assert expected in str(refused.value)

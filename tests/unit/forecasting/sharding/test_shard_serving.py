@@ -1,4 +1,4 @@
-"""A forecaster told that it is one of several: its options, its doors, and its list as it changes."""
+"""A forecaster as a shard: options, routing, and a changed list of shards."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ QUESTION: dict[str, Any] = {
 
 
 class Silence:
-    """A Prometheus without data; whoever is asked about becomes a subject all the same."""
+    """A Prometheus without data; each requested series still gets a forecaster."""
 
     def read(self, query: str, step: float, since: float, until: float) -> ForecastUnavailable:
         return ForecastUnavailable(UnavailableReason.NO_DATA, "nobody exports it")
@@ -61,7 +61,7 @@ def test_a_shard_is_named_by_flag_or_environment(
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "expected"),
     [
         (["--shard", "r1-forecaster-0"], "set both"),
         (["--shards", "FILE"], "set both"),
@@ -70,7 +70,7 @@ def test_a_shard_is_named_by_flag_or_environment(
     ],
 )
 def test_single_shard_options_and_invalid_lists_are_refused(
-    arguments: list[str], said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    arguments: list[str], expected: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     files = {
         "FILE": str(listed(tmp_path / "shards.json", *TWO)),
@@ -79,7 +79,7 @@ def test_single_shard_options_and_invalid_lists_are_refused(
     with pytest.raises(SystemExit) as ended:
         parse_options([files.get(each, each) for each in arguments])
     assert ended.value.code == 2
-    assert said in capsys.readouterr().err
+    assert expected in capsys.readouterr().err
 
 
 async def test_operator_requests_are_routed_to_the_owner(tmp_path: Path) -> None:
@@ -91,11 +91,11 @@ async def test_operator_requests_are_routed_to_the_owner(tmp_path: Path) -> None
     async with TestServer(app) as server, aiohttp.ClientSession() as client:
         reasons = {}
         for number in range(8):
-            asked = QUESTION | {"series": f"team/model-{number}"}
-            async with client.post(server.make_url("/v1/forecast"), json=asked) as reply:
+            request = QUESTION | {"series": f"team/model-{number}"}
+            async with client.post(server.make_url("/v1/forecast"), json=request) as reply:
                 assert reply.status == 200
-                said = await reply.json()
-            reasons[said["series"]] = said["reason"]
+                body = await reply.json()
+            reasons[body["series"]] = body["reason"]
         async with client.get(server.make_url("/metrics")) as reply:
             text = await reply.text()
     here = [name for name in reasons if owner_of(name, TWO) == TWO[0]]
@@ -124,7 +124,9 @@ async def test_changed_list_drops_moved_series_and_retains_the_rest(
         for name in names:
             await routed.operator_forecast(parse_request(QUESTION | {"series": name}), 1)
         assert list(service.forecasters) == names
-        kept = {name: service.forecasters[name] for name in names if owner_of(name, TWO) == TWO[0]}
+        retained = {
+            name: service.forecasters[name] for name in names if owner_of(name, TWO) == TWO[0]
+        }
         path.write_text("{")  # a wrong list changes nothing
         await asyncio.sleep(0.1)
         assert list(service.forecasters) == names
@@ -133,8 +135,8 @@ async def test_changed_list_drops_moved_series_and_retains_the_rest(
             if len(service.forecasters) < len(names):
                 break
             await asyncio.sleep(0.02)
-        assert service.forecasters == kept, "the very same subjects, with all that they know"
-        moved = next(name for name in names if name not in kept)
+        assert service.forecasters == retained, "the same objects, with all that they know"
+        moved = next(name for name in names if name not in retained)
         shown = generate_latest(service.metrics.registry).decode()
         assert f'series="{moved}"' not in shown
         assert "r1_forecast_shards 2.0" in shown

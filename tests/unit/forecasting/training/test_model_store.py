@@ -1,4 +1,4 @@
-"""Models that outlive a restart, and those that must not."""
+"""Stored models after a restart, valid and invalid."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ SOURCE = ("demand", 60.0, 86_400.0)
 MODELS = {"damped-trend": FittedDampedTrend(0.3, 0.9, 1_000.0)}
 
 
-def kept(path: Path) -> ModelStore:
+def open_store(path: Path) -> ModelStore:
     folder = ModelStore(path)
     folder.save("team/chat", SOURCE, 5_000.0, MODELS)
     return folder
 
 
 def test_stored_models_predict_the_same(tmp_path: Path) -> None:
-    found = kept(tmp_path).load("team/chat", SOURCE)
+    found = open_store(tmp_path).load("team/chat", SOURCE)
     assert found is not None
     assert found.fitted_at == 5_000.0
     series, origins = Series(0, 60, np.arange(50.0)), np.array([20, 49])
@@ -38,7 +38,7 @@ def test_stored_models_predict_the_same(tmp_path: Path) -> None:
 
 
 def test_other_source_finds_no_stored_models(tmp_path: Path) -> None:
-    folder = kept(tmp_path)
+    folder = open_store(tmp_path)
     assert folder.load("team/other", SOURCE) is None
     assert folder.load("team/chat", ("tokens", 60.0, 86_400.0)) is None
 
@@ -46,23 +46,23 @@ def test_other_source_finds_no_stored_models(tmp_path: Path) -> None:
 def test_changed_code_invalidates_stored_models(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    folder = kept(tmp_path)
+    folder = open_store(tmp_path)
     monkeypatch.setattr(model_store, "code_digest", lambda: "another")
     assert folder.load("team/chat", SOURCE) is None
 
 
 def test_truncated_file_is_ignored_and_overwritten(tmp_path: Path) -> None:
-    folder = kept(tmp_path)
+    folder = open_store(tmp_path)
     (file,) = tmp_path.iterdir()
     whole = file.read_bytes()
     for broken in (whole[: len(whole) // 2], b"", pickle.dumps({"models": 1})):
         file.write_bytes(broken)
         assert folder.load("team/chat", SOURCE) is None
-    assert kept(tmp_path).load("team/chat", SOURCE) is not None
+    assert open_store(tmp_path).load("team/chat", SOURCE) is not None
 
 
 def test_old_stored_models_are_deleted(tmp_path: Path) -> None:
-    folder = kept(tmp_path)
+    folder = open_store(tmp_path)
     (file,) = tmp_path.iterdir()
     written = file.stat().st_mtime
     folder.delete_older_than(before=written - 1)
@@ -78,7 +78,7 @@ def test_full_disk_costs_only_a_fit(tmp_path: Path) -> None:
 
 
 def test_deleted_models_are_gone_and_without_a_folder_nothing_is_stored(tmp_path: Path) -> None:
-    folder = kept(tmp_path)
+    folder = open_store(tmp_path)
     folder.delete("team/chat")
     folder.delete("team/chat")
     assert list(tmp_path.iterdir()) == []

@@ -1,4 +1,4 @@
-"""Who is trained when: first fits first, refits within their budget, failures survived."""
+"""Trainer: first fits first, refits within the budget, failed fits."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ SERIES, SHAPE = Series(0, 1, np.ones(100)), SeriesShape(10, 2, 3)
 
 @dataclass(slots=True)
 class Recording(Trainer):
-    """A trainer whose fits take no time and are written down."""
+    """A trainer that records its fits instead of running them."""
 
     log: list[str] = field(default_factory=list)
 
@@ -82,12 +82,12 @@ async def test_first_fits_go_ahead_of_refits() -> None:
 async def test_series_without_requests_are_not_refitted() -> None:
     trainer = recording("lstm")
     trainer.order("idle", wanted=False, again=True)
-    trainer.order("asked", again=True)
+    trainer.order("requested", again=True)
     trainer.start()
     await until(trainer, 1)
     await asyncio.sleep(0.1)
     await trainer.stop()
-    assert trainer.log == ["asked:lstm"]
+    assert trainer.log == ["requested:lstm"]
 
 
 async def test_the_next_refit_is_a_season_away_and_staggered() -> None:
@@ -145,11 +145,11 @@ def test_fit_outcome_holds_cpu_time_and_wall_time() -> None:
     assert outcome.cpu_seconds > 0
 
 
-@pytest.mark.parametrize(("seasons", "kept"), [(3.0, 1.2), (10.0, 3.0), (30.0, 9.0)])
-def test_at_least_a_season_is_kept_back_for_scoring(seasons: float, kept: float) -> None:
+@pytest.mark.parametrize(("seasons", "reserved"), [(3.0, 1.2), (10.0, 3.0), (30.0, 9.0)])
+def test_at_least_a_season_is_kept_back_for_scoring(seasons: float, reserved: float) -> None:
     series = Series(0, 1, np.ones(int(seasons * 100)))
     back = len(series) - len(training_part(series, SeriesShape(100, 5, 5)))
-    assert back == pytest.approx(kept * 100 + 5, abs=1)
+    assert back == pytest.approx(reserved * 100 + 5, abs=1)
 
 
 def test_quick_models_join_as_history_grows() -> None:

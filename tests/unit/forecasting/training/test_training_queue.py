@@ -1,4 +1,4 @@
-"""Whose turn it is, with a clock of the test's own and fits that cost what the test says."""
+"""Order and budget of training, with a test clock and given costs of fits."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ def test_replaced_order_is_no_longer_contained() -> None:
 def played(
     count: int, cost: float, share: float, days: float, season: float = DAY
 ) -> tuple[list[float], list[float], dict[str, list[float]]]:
-    """All subjects come at once; begins and CPU of refits, and by subject when it was fitted."""
+    """All series at once; starts and CPU time of refits, and the time of the fit by series."""
     rng = np.random.default_rng(0)
     made = queue(
         *(
