@@ -55,9 +55,9 @@ from r1_bench.forecaster_rounds import rounds
 from r1_bench.forecaster_shards import measure_shards
 from r1_bench.gateway import cpu_seconds, free_port, process, rss_mb
 from r1_bench.rows import BenchmarkRow, write
-from r1_forecasting.protocol import ForecastUnavailable
-from r1_forecasting.selection.training import fit_one
-from r1_forecasting.service.request import parse_request
+from r1_forecasting.request import parse_request
+from r1_forecasting.training.fit import fit_one
+from r1_forecasting.unavailable import ForecastUnavailable
 
 SHARE = 0.25
 FIT_BAR_SECONDS = 60.0

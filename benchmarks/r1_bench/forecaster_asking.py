@@ -63,7 +63,7 @@ def subject_name(subject: int) -> str:
 def question(subject: int) -> dict[str, Any]:
     """What the operator asks about one subject."""
     return {
-        "subject": subject_name(subject),
+        "series": subject_name(subject),
         "query": f'recorded{{subject="{subject}"}}',
         "stepSeconds": STEP,
         "seasonSeconds": DAY,

@@ -18,7 +18,7 @@ from aiohttp import web
 
 from r1_evaluation.forecast_bench.series import series_of
 from r1_evaluation.traces.readers import read_trace
-from r1_forecasting.protocol import FloatArray
+from r1_forecasting.arrays import FloatArray
 from r1_forecasting.series.series import Series
 
 STEP = 60

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from r1_forecasting.selection.training_queue import Order, TrainingQueue
+from r1_forecasting.training.training_queue import TrainingOrder, TrainingQueue
 
 DAY = 86_400.0
 
@@ -41,16 +41,16 @@ def rounds(count: int, cost: float, share: float, days: float) -> Rounds:
     while now < last:
         order = queue.next(now)
         if order is None:
-            now += queue.pause(now)
+            now += queue.seconds_until_next(now)
             continue
         spent = cost * float(rng.uniform(0.9, 1.1))
         if order.fitted_before:
             refits += spent
             begins.append(now)
-        fitted[order.subject] = now + spent
+        fitted[order.series_name] = now + spent
         if len(fitted) == count and np.isnan(all_fitted):
             all_fitted = now + spent
-        queue.settle(order, began=now, spent=spent, season=DAY)
+        queue.record_fit(order, began=now, spent=spent, season=DAY)
         now += spent
     played = max(last - begins[0], 1.0) if begins else 1.0
     minutes = np.bincount((np.array(begins) % 3600 // 60).astype(np.int64), minlength=60)
@@ -59,12 +59,12 @@ def rounds(count: int, cost: float, share: float, days: float) -> Rounds:
     return Rounds(all_fitted, refits / played, oldest, busiest)
 
 
-def _order(subject: str, worth: float) -> Order:
-    return Order(
+def _order(subject: str, worth: float) -> TrainingOrder:
+    return TrainingOrder(
         subject,
         series=lambda: None,
         done=lambda _: None,
-        wanted=lambda: True,
-        worth=lambda: worth,
+        requested=lambda: True,
+        potential_saving=lambda: worth,
         due=0.0,
     )

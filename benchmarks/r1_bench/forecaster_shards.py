@@ -135,7 +135,7 @@ async def measure_shards(
 async def subjects_kept(session: aiohttp.ClientSession) -> int:
     """How many a shard says that it keeps."""
     async with session.get("/healthz") as reply:
-        return int((await reply.json())["subjects"])
+        return int((await reply.json())["series"])
 
 
 def minute_rows(

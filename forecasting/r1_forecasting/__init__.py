@@ -1,7 +1,6 @@
-"""Demand forecasts with calibrated quantiles, and the gate that says when to act on them.
+"""Demand forecasts with calibrated quantiles, and the gate that allows scaling on them.
 
-The target is not a point some minutes away but a quantile of the *maximum* over the lead
-time (a replica's start-up plus the decision period): that is what a replica started now
-has to carry. Everything is counted in steps and seasons of the request, so a day may last
-86,400 seconds or sixty.
+The forecast target is a quantile of the *maximum* over the lead time (a replica's start-up time
+plus the decision period): a replica that starts now has to serve that demand. All lengths are
+counted in steps and seasons of the request, so a day may last 86,400 seconds or 60.
 """

@@ -9,56 +9,56 @@ import sys
 import time
 from collections.abc import Sequence
 
-UNASKED_SECONDS = 7 * 86_400.0
-"""Kept models that nobody has had fitted anew for so long are cleared at the start."""
+UNUSED_SECONDS = 7 * 86_400.0
+"""Stored models that have not been written for this long are deleted at the start."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Serve until told to stop."""
-    # Before the slow imports: process 1 of a container has no default action, and would not hear.
+    """Serve until SIGTERM."""
+    # Before the slow imports: process 1 of a container has no default action for SIGTERM.
     signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
     from aiohttp import web
 
     from r1_common import listen
     from r1_forecasting.options import parse_options
-    from r1_forecasting.published.publisher import Answers
-    from r1_forecasting.published.service_account import Unreadable
+    from r1_forecasting.published.publisher import ForecastSource
+    from r1_forecasting.published.service_account import FrontProxyUnavailable
     from r1_forecasting.published.serving import start_listeners
-    from r1_forecasting.selection.model_store import ModelFolder
-    from r1_forecasting.selection.training import Trainer
-    from r1_forecasting.selection.training_queue import TrainingQueue
     from r1_forecasting.series.prometheus_history import PrometheusHistory
     from r1_forecasting.service.service import ForecastService
-    from r1_forecasting.sharding.serving import open_shard, route
+    from r1_forecasting.sharding.serving import build_router, open_shard
+    from r1_forecasting.training.model_store import ModelStore
+    from r1_forecasting.training.trainer import Trainer
+    from r1_forecasting.training.training_queue import TrainingQueue
 
     options = parse_options(sys.argv[1:] if arguments is None else arguments)
     logging.basicConfig(
         level=options.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s %(message)s"
     )
     try:
-        kept = ModelFolder.made(options.kept_models)
-        # By the last use at most: a clock that is wrong at the start must not void them all.
-        kept.clear(before=min(time.time(), kept.newest()) - UNASKED_SECONDS)
+        store = ModelStore.create(options.model_store)
+        # Counted from the newest file at most: a wrong clock at the start must not delete all files.
+        store.delete_older_than(before=min(time.time(), store.newest_file_time()) - UNUSED_SECONDS)
     except OSError as error:
-        print(f"r1-forecaster: --kept-models: cannot be used: {error}", file=sys.stderr)
+        print(f"r1-forecaster: --model-store: cannot use the folder: {error}", file=sys.stderr)
         return 2
     history = PrometheusHistory(options.prometheus)
     service = ForecastService(
         history,
         Trainer(options.models, TrainingQueue(options.training_share)),
-        kept=kept,
+        model_store=store,
         series_clock=history.clock.now,
     )
-    answers: Answers = service
+    source: ForecastSource = service
     if options.shards is None:
         app = service.application()
     else:
-        answers = routed = route(service, options.shard, options.shards)
-        app = service.application(routed.ask)
-        open_shard(app, service, routed, options.shards)
+        source = router = build_router(service, options.shard, options.shards)
+        app = service.application(router.operator_forecast)
+        open_shard(app, service, router, options.shards)
     try:
-        start_listeners(app, answers, options, service.supervisor)
-    except Unreadable as error:
+        start_listeners(app, source, options, service.supervisor)
+    except FrontProxyUnavailable as error:
         print(f"r1-forecaster: {error}", file=sys.stderr)
         return 2
     try:

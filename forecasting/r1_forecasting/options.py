@@ -1,4 +1,4 @@
-"""Options of the forecaster: from the command line or from the environment (`R1_FORECASTER_*`)."""
+"""Options of the forecaster, from the command line or the environment (`R1_FORECASTER_*`)."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from pathlib import Path
 
 from r1_common.listen import EVERY_ADDRESS
 from r1_common.prometheus.client_config import InvalidPrometheusConfig, load_config
+from r1_forecasting.models.registry import learned
 from r1_forecasting.published.options import add_listener_options, check_listeners
-from r1_forecasting.selection.selection import learned
 from r1_forecasting.sharding.options import add_shard_options, check_shards
 
 
 def parse_options(arguments: Sequence[str]) -> argparse.Namespace:
-    """Options; exits with a message that names a bad one."""
+    """Parse the options; exit with a message that names an invalid one."""
     known = [forecaster.name for forecaster in learned()]
 
     def env(name: str, default: str) -> str:
@@ -25,13 +25,15 @@ def parse_options(arguments: Sequence[str]) -> argparse.Namespace:
         chosen = tuple(part.strip() for part in text.split(",") if part.strip())
         for name in chosen:
             if name not in known:
-                raise argparse.ArgumentTypeError(f"{name!r} is none of {', '.join(known)}")
+                raise argparse.ArgumentTypeError(
+                    f"{name!r} is unknown; known models: {', '.join(known)}"
+                )
         return chosen
 
     def share(text: str) -> float:
         value = float(text)
         if not 0.01 <= value <= 1.0:
-            raise argparse.ArgumentTypeError(f"{text} needs to lie from 0.01 to 1")
+            raise argparse.ArgumentTypeError(f"{text} is out of range; needs 0.01 to 1")
         return value
 
     parser = argparse.ArgumentParser(prog="r1-forecaster", description=__doc__)
@@ -46,27 +48,28 @@ def parse_options(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument(
         "--host",
         default=env("HOST", EVERY_ADDRESS),
-        help="address of every port; :: is every IPv6 and IPv4 address",
+        help="bind address of every port; :: is every IPv6 and IPv4 address",
     )
     parser.add_argument("--port", type=int, default=env("PORT", "8082"))
     parser.add_argument(
         "--models",
         type=models,
         default=env("MODELS", ",".join(known)),
-        help="learned models to train, comma-separated; empty for none",
+        help="learned models to train, comma-separated; empty trains none",
     )
     parser.add_argument(
         "--training-share",
         type=share,
         default=env("TRAINING_SHARE", "0.25"),
-        help="share of one core that refits may use",
+        help="share of one CPU core that refits may use (0.01 to 1)",
     )
     parser.add_argument(
-        "--kept-models",
+        "--model-store",
         type=lambda text: Path(text) if text else None,
-        default=env("KEPT_MODELS", ""),
+        default=env("MODEL_STORE", ""),
         metavar="DIR",
-        help="folder of its own where fitted models outlive a restart; empty for none",
+        help="folder for fitted models, used by this process alone, so that they outlive a "
+        "restart; empty stores none",
     )
     parser.add_argument("--log-level", default=env("LOG_LEVEL", "INFO"))
     add_listener_options(parser, env)

@@ -61,13 +61,13 @@ class FakeSites:
         self.questions.append(question)
         if self.peak is None:
             answer: Json = {"state": "Unavailable", "reason": "Training", "message": "Soon."}
-            return web.json_response({"subject": question["subject"], **answer})
+            return web.json_response({"series": question["series"], **answer})
         now = time.time()
         quantiles = {str(level): self.peak for level in question["levels"]}
-        gate = {"acts": True, "reason": "BeatsBaselines", "message": "It does.", "scores": {}}
+        gate = {"open": True, "reason": "BeatsBaselines", "message": "It does.", "scores": {}}
         return web.json_response(
             {
-                "subject": question["subject"],
+                "series": question["series"],
                 "state": "Ready",
                 "reason": "BeatsBaselines",
                 "message": "",

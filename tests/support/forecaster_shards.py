@@ -1,6 +1,6 @@
-"""Several forecaster shards on the loopback interface, each with its own list of the others.
+"""Several shards on the loopback interface, each with its own list of the others.
 
-The local service of a shard is either a real one or a fake that records the requests.
+The test supplies the owners: real services, or stand-ins that record requests.
 """
 
 from __future__ import annotations
@@ -13,54 +13,56 @@ from typing import Any
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 
+from r1_forecasting.request import ForecastRequest
 from r1_forecasting.service.metrics import ForecastMetrics
-from r1_forecasting.service.request import ForecastRequest
 from r1_forecasting.sharding.ownership import Shards
-from r1_forecasting.sharding.peer_api import Local, add_peer_api
+from r1_forecasting.sharding.peer_api import LocalSeries, add_peer_api
 from r1_forecasting.sharding.peers import Peers
-from r1_forecasting.sharding.routed import Routed
+from r1_forecasting.sharding.shard_router import ShardRouter
 
 NAMES = ("r1-forecaster-0", "r1-forecaster-1", "r1-forecaster-2")
 
 
 class NotingHome:
-    """A local service without data that records the requests."""
+    """Has no data and records its requests."""
 
     def __init__(self) -> None:
         self.asked: list[str] = []
         self.shown: list[str] = []
-        self.standing: dict[str, ForecastRequest] = {}
+        self.operator_requests: dict[str, ForecastRequest] = {}
 
-    async def ask(self, request: ForecastRequest, patience: float) -> dict[str, Any]:
-        self.asked.append(request.subject)
-        self.standing[request.subject] = request
+    async def operator_forecast(
+        self, request: ForecastRequest, timeout_seconds: float
+    ) -> dict[str, Any]:
+        self.asked.append(request.series_name)
+        self.operator_requests[request.series_name] = request
         return self._said(request)
 
-    async def answer(self, request: ForecastRequest, patience: float) -> dict[str, Any]:
-        self.shown.append(request.subject)
+    async def forecast(self, request: ForecastRequest, timeout_seconds: float) -> dict[str, Any]:
+        self.shown.append(request.series_name)
         return self._said(request)
 
-    async def standing_request(self, name: str) -> ForecastRequest | None:
-        return self.standing.get(name)
+    async def operator_request(self, name: str) -> ForecastRequest | None:
+        return self.operator_requests.get(name)
 
     @staticmethod
     def _said(request: ForecastRequest) -> dict[str, Any]:
         unavailable = {"state": "Unavailable", "reason": "NoData", "message": "nothing yet"}
-        return {"subject": request.subject} | unavailable
+        return {"series": request.series_name} | unavailable
 
 
 @dataclass(slots=True)
 class Shard:
-    """A shard: its local service, its routing to peers, and the names in its list."""
+    """One shard: its service, its router, and the names in its list."""
 
     name: str
     home: Any
-    routed: Routed
+    routed: ShardRouter
     server: TestServer
     knows: list[str]
     port: int = 0
     hops: list[str] = field(default_factory=list)
-    """Paths of the requests from other shards."""
+    """Paths of requests from other shards."""
 
 
 @dataclass(slots=True)
@@ -74,7 +76,7 @@ class Release:
         return self.shards[name]
 
     def address(self, name: str) -> str:
-        """Current or last address of the shard."""
+        """URL of the shard, also after it has stopped."""
         return f"http://127.0.0.1:{self.shards[name].port}"
 
     def all_know(self, names: Sequence[str]) -> None:
@@ -86,19 +88,19 @@ class Release:
         known = {other: self.address(other) for other in self.shards[name].knows}
         return Shards(name, known)
 
-    def owner(self, subject: str) -> Shard:
-        """The owner of a series by the list of the first shard."""
-        return self.shards[self.seen_from(NAMES[0]).owner(subject)]
+    def owner(self, series_name: str) -> Shard:
+        """The owner by the first shard's list."""
+        return self.shards[self.seen_from(NAMES[0]).owner(series_name)]
 
-    def others(self, subject: str) -> list[Shard]:
-        return [shard for shard in self.shards.values() if shard is not self.owner(subject)]
+    def others(self, series_name: str) -> list[Shard]:
+        return [shard for shard in self.shards.values() if shard is not self.owner(series_name)]
 
     async def leaves(self, name: str) -> None:
         """End the process of a shard; its address stays in the lists."""
         await self.shards[name].server.close()
 
     async def returns(self, name: str, app: web.Application | None = None) -> None:
-        """Start a new process at the old address, with the same local service or another ``app``."""
+        """A new process at the old address, with the same service or another ``app``."""
         shard = self.shards[name]
         await shard.server.close()
         await self.serve(shard, app)
@@ -111,7 +113,7 @@ class Release:
         shard.port = shard.server.port
 
     def door(self, shard: Shard) -> web.Application:
-        """The shard's peer API, which records the requests."""
+        """The shard's peer API, which records requests."""
 
         @web.middleware
         async def note(
@@ -127,9 +129,9 @@ class Release:
 
 @asynccontextmanager
 async def release(
-    make: Callable[[], Local] = NotingHome, names: Sequence[str] = NAMES
+    make: Callable[[], LocalSeries] = NotingHome, names: Sequence[str] = NAMES
 ) -> AsyncIterator[Release]:
-    """Shards that serve until the block ends; `Release.now` is the clock of retries to peers."""
+    """Shards that serve until the block ends; the test clock controls the pause of requests."""
     made = Release()
     for name in names:
         metrics = ForecastMetrics()
@@ -139,7 +141,7 @@ async def release(
             return made.seen_from(name)
 
         home = make()
-        routed = Routed(home, knows, peers, metrics)
+        routed = ShardRouter(home, knows, peers, metrics)
         shard = Shard(name, home, routed, TestServer(web.Application()), list(names))
         made.shards[name] = shard
         await made.serve(shard)

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from r1_common.prometheus.client_config import PrometheusConfig, load_config
-from r1_forecasting import protocol
 from r1_forecasting.series.prometheus_history import PrometheusHistory
 from r1_forecasting.series.series import Series
+from r1_forecasting.unavailable import ForecastUnavailable
 from r1_operator.kube.kinds import Key
 from r1_operator.plan import unavailable
 from r1_operator.plan.unavailable import LowerBound
@@ -37,7 +37,7 @@ def ask_history(config: PrometheusConfig) -> Outcome:
         last = found.last()
         assert last is not None
         return last[1]
-    assert isinstance(found, protocol.ForecastUnavailable)
+    assert isinstance(found, ForecastUnavailable)
     return found.reason.value, found.message
 
 

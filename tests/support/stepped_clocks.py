@@ -171,7 +171,7 @@ class SteppedWorld:
             "issuedAt": issued,
             "validUntil": issued + 3.0 + step,
             "ageSeconds": 3.0,
-            "gate": {"acts": True, "reason": "r", "message": "m"},
+            "gate": {"open": True, "reason": "r", "message": "m"},
             "points": points,
             "peakOverLead": {"0.5": peak / 2, "0.91": peak},
         }

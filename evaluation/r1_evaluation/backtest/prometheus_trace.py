@@ -8,8 +8,8 @@ import time
 import numpy as np
 
 from r1_evaluation.traces.load import RateTrace
-from r1_forecasting.protocol import ForecastUnavailable, UnavailableReason
 from r1_forecasting.series.prometheus_history import DemandHistory
+from r1_forecasting.unavailable import ForecastUnavailable, UnavailableReason
 from r1_operator.cli.output import FAILED, NOT_FOUND, CommandFailed
 
 BUCKET_SECONDS = 60.0

@@ -13,19 +13,20 @@ from dataclasses import dataclass
 import numpy as np
 
 from r1_evaluation.forecast_bench.series import DAY, TooShort
+from r1_forecasting.arrays import BoolArray, FloatArray
 from r1_forecasting.calibration.root_scale import RootScale
 from r1_forecasting.models.damped_trend import DampedTrend
 from r1_forecasting.models.gbdt import Gbdt
-from r1_forecasting.models.hour_echo import HourEcho
 from r1_forecasting.models.lstm import Lstm
+from r1_forecasting.models.minute_of_hour import MinuteOfHour
 from r1_forecasting.models.seasonal_level import SeasonalLevel
-from r1_forecasting.protocol import BoolArray, FloatArray, SeriesShape
+from r1_forecasting.models.target import Target
 from r1_forecasting.selection.backtest import CEILING
 from r1_forecasting.selection.ensemble import issue_all
 from r1_forecasting.selection.mixture import MIXTURE
 from r1_forecasting.selection.rolling import rolling_quantiles
 from r1_forecasting.series.series import Series, resample
-from r1_forecasting.series.target import Target
+from r1_forecasting.series.shape import SeriesShape
 
 TESTED_DAYS = 5
 RUN_IN = 200
@@ -69,7 +70,7 @@ def intervals_of(series: Series, seconds: float) -> Intervals:
         raise TooShort(f"the trace lasts {len(binned) / day:.1f} days, needs {FEWEST_DAYS}")
     test_from = len(binned) - round(TESTED_DAYS * day)
     binned = binned.head(test_from + RUN_IN + SCORED)
-    held = binned.held(len(binned))
+    held = binned.forward_filled(len(binned))
     actual = binned.values[-SCORED:]
     last = binned.values[-SCORED - 1 : -1]
     counts: BoolArray = ~(np.isnan(actual) | np.isnan(last))
@@ -85,7 +86,7 @@ def ours(intervals: Intervals) -> FloatArray:
     origins = np.arange(warm_from, len(series), dtype=np.int64)
     raw = rolling_quantiles(
         series,
-        (DampedTrend(), SeasonalLevel(), HourEcho(), Gbdt((next_one,)), Lstm()),
+        (DampedTrend(), SeasonalLevel(), MinuteOfHour(), Gbdt((next_one,)), Lstm()),
         SeriesShape(season, lead=1, horizon=1, weekly=True),
         (next_one,),
         origins,

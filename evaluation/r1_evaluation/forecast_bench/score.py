@@ -15,29 +15,31 @@ from r1_evaluation.forecast_bench.series import (
     steps_of,
     window_of,
 )
+from r1_forecasting.arrays import BoolArray, FloatArray
 from r1_forecasting.calibration.root_scale import RootScale
 from r1_forecasting.models.damped_trend import DampedTrend
 from r1_forecasting.models.gbdt import Gbdt
-from r1_forecasting.models.hour_echo import HourEcho
 from r1_forecasting.models.lstm import Lstm
+from r1_forecasting.models.minute_of_hour import MinuteOfHour
 from r1_forecasting.models.prophet import ProphetForecaster
+from r1_forecasting.models.protocol import Forecaster
 from r1_forecasting.models.seasonal_drift import A_WEEK_AGO, SeasonalDrift
 from r1_forecasting.models.seasonal_level import SeasonalLevel
 from r1_forecasting.models.seasonal_naive import SeasonalNaive
-from r1_forecasting.protocol import BoolArray, FloatArray, Forecaster, SeriesShape
+from r1_forecasting.models.target import Target
 from r1_forecasting.selection.backtest import CEILING
 from r1_forecasting.selection.ensemble import issue_all
 from r1_forecasting.selection.gate import LAST_VALUE
 from r1_forecasting.selection.mixture import MIXTURE
 from r1_forecasting.selection.rolling import refits, rolling_quantiles
 from r1_forecasting.series.series import Series
-from r1_forecasting.series.target import Target
+from r1_forecasting.series.shape import SeriesShape
 
 LEVELS = (0.5, 0.9, 0.95)
 OURS = "ours"
 SEASONAL_NAIVE = "seasonal-naive"
 SEASONAL_MEDIAN, SEASONAL_DRIFT, WEEKLY_DRIFT = "seasonal-median", "seasonal-drift", "weekly-drift"
-SHORT_MODELS = ("damped-trend", "seasonal-level", "hour-echo", "lightgbm", "lstm")
+SHORT_MODELS = ("damped-trend", "seasonal-level", "minute-of-hour", "lightgbm", "lstm")
 LONG_MODELS = (SEASONAL_MEDIAN, SEASONAL_DRIFT, WEEKLY_DRIFT, "lightgbm")
 OPTIONAL = ("prophet",)
 MODELS = tuple(dict.fromkeys([*SHORT_MODELS, *LONG_MODELS, *OPTIONAL]))
@@ -99,7 +101,7 @@ def _forecasters(names: Sequence[str], targets: Sequence[Target]) -> list[Foreca
     known: dict[str, Forecaster] = {
         "damped-trend": DampedTrend(),
         "seasonal-level": SeasonalLevel(),
-        "hour-echo": HourEcho(),
+        "minute-of-hour": MinuteOfHour(),
         "lightgbm": Gbdt(tuple(targets)),
         "lstm": Lstm(),
         SEASONAL_MEDIAN: SeasonalNaive(name=SEASONAL_MEDIAN),

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from r1_evaluation.traces.load import RateTrace, Trace
-from r1_forecasting.protocol import IntArray
+from r1_forecasting.arrays import IntArray
 from r1_forecasting.series.series import Series
 
 DAY = 86_400.0

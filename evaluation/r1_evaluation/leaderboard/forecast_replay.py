@@ -23,9 +23,9 @@ from r1_evaluation.leaderboard.scenario import (
     Floats,
     Scenario,
 )
-from r1_forecasting.protocol import SeriesShape
 from r1_forecasting.selection.replay import replay_peaks
 from r1_forecasting.series.series import Series
+from r1_forecasting.series.shape import SeriesShape
 
 LEVELS = (0.5, 0.8, 0.91, 0.95)
 DECISION_LEVEL = 0.91  # what peak_quantile comes to while a forecast vouches
@@ -82,7 +82,7 @@ def replay_forecast(world: Scenario) -> ReplayedForecast:
     row = np.clip(newest - start, 0, len(said.origins) - 1)
     known = newest >= start
     peaks = np.where(known[:, None], said.peaks[row], np.nan)
-    return ReplayedForecast(peaks, said.acts[row] & known & ~np.isnan(peaks).any(axis=1))
+    return ReplayedForecast(peaks, said.gate_open[row] & known & ~np.isnan(peaks).any(axis=1))
 
 
 def perfect(world: Scenario) -> Floats:

@@ -1,9 +1,8 @@
 """The square-root scale on which errors are compared.
 
-Demand that is counted spreads like its square root (Poisson), production traffic between
-that and proportionally. On ``sqrt(y + c)`` an error at night and one at noon weigh alike
-without letting a jump from near zero become a factor that is later applied to the peak,
-as a logarithm would.
+The spread of counted demand grows like its square root (Poisson), that of production traffic
+between its square root and proportionally. On ``sqrt(y + c)`` errors at night and at noon have
+equal weight. A logarithm would turn a jump from near zero into a factor on the peak.
 """
 
 from __future__ import annotations
@@ -12,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from r1_forecasting.protocol import FloatArray
+from r1_forecasting.arrays import FloatArray
 from r1_forecasting.series.series import Series
 
 
@@ -25,8 +24,8 @@ class RootScale:
     @classmethod
     def of(cls, series: Series) -> RootScale:
         """Offset 1 % of the mean demand, so that noise around zero stays small."""
-        seen = series.values[~np.isnan(series.values)]
-        mean = float(seen.mean()) if len(seen) else 0.0
+        observed = series.values[~np.isnan(series.values)]
+        mean = float(observed.mean()) if len(observed) else 0.0
         return cls(offset=max(0.01 * mean, 1e-9))
 
     def to(self, values: FloatArray) -> FloatArray:

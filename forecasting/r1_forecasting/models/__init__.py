@@ -1,1 +1,1 @@
-"""The forecasters, one per file; heavy libraries are imported only inside ``fit``."""
+"""Forecasting models, one per file; heavy libraries are imported only inside ``fit``."""

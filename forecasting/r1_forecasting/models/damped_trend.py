@@ -1,8 +1,8 @@
-"""Smoothed level and damped trend: less noise than the last value, a glance at the slope.
+"""Smoothed level and damped trend.
 
-Exponentially weighted means of two ages; their difference over the difference of the ages is
-the trend, which is carried on with damping (Gardner & McKenzie 1985). Smoothing and damping
-are chosen from a small grid by the error on the history at the horizon asked for.
+The trend is the difference of two exponentially weighted means divided by the difference of their
+ages; it continues with damping (Gardner & McKenzie 1985). Smoothing and damping are chosen from a
+small grid by the error on the history at the requested horizon.
 """
 
 from __future__ import annotations
@@ -12,23 +12,19 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from r1_forecasting.models.last_value import HELD_STEPS
-from r1_forecasting.protocol import (
-    Fitted,
-    FloatArray,
-    ForecastUnavailable,
-    IntArray,
-    SeriesShape,
-    UnavailableReason,
-)
+from r1_forecasting.arrays import FloatArray, IntArray
+from r1_forecasting.models.last_value import MAX_FILL_STEPS
+from r1_forecasting.models.protocol import Fitted
+from r1_forecasting.models.target import Target
 from r1_forecasting.series.series import Series
-from r1_forecasting.series.target import Target
+from r1_forecasting.series.shape import SeriesShape
+from r1_forecasting.unavailable import ForecastUnavailable, UnavailableReason
 
 ALPHAS = (0.7, 0.5, 0.3, 0.2, 0.12, 0.07)
 DAMPINGS = (0.0, 0.7, 0.9)
 SLOWER = 3.0
 REACH = 100
-FEWEST = 40
+MIN_OBSERVATIONS = 40
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,33 +63,33 @@ class FittedDampedTrend:
 class DampedTrend:
     """Chooses among the grid on at most ``most_origins`` origins of the history."""
 
-    most_origins: int = 3000
+    max_origins: int = 3000
     name: str = "damped-trend"
 
     def fit(self, series: Series, shape: SeriesShape) -> Fitted | ForecastUnavailable:
-        if series.observed < FEWEST:
+        if series.observed < MIN_OBSERVATIONS:
             return ForecastUnavailable(
                 UnavailableReason.TOO_LITTLE_HISTORY,
-                f"{series.observed} observations, needs {FEWEST}",
+                f"{series.observed} observations, needs {MIN_OBSERVATIONS}",
             )
         target = Target(shape.horizon, peak=False)
-        origins = np.unique(np.linspace(0, len(series) - 1, self.most_origins).astype(np.int64))
+        origins = np.unique(np.linspace(0, len(series) - 1, self.max_origins).astype(np.int64))
         actual = target.outcome(series, origins)
         best, least = FittedDampedTrend(ALPHAS[0], 0.0, series.end), np.inf
         for alpha in ALPHAS:
             for damping in DAMPINGS:
                 candidate = FittedDampedTrend(alpha, damping, series.end)
-                missed = np.abs(target.drawn(candidate, series, origins, (0.5,))[:, 0] - actual)
-                known = missed[~np.isnan(missed)]
+                error = np.abs(target.quantiles(candidate, series, origins, (0.5,))[:, 0] - actual)
+                known = error[~np.isnan(error)]
                 if len(known) and float(known.mean()) < least:
                     best, least = candidate, float(known.mean())
         return best
 
 
 def _weighted(series: Series, origins: IntArray, alpha: float) -> FloatArray:
-    """Exponentially weighted mean of what was seen in the last ``REACH`` steps (origins,).
+    """Exponentially weighted mean of the observations in the last ``REACH`` steps (origins,).
 
-    NaN where nothing was seen in the last ``HELD_STEPS``.
+    NaN without an observation in the last ``MAX_FILL_STEPS``.
     """
     total = np.zeros(len(origins))
     weight = np.zeros(len(origins))
@@ -101,10 +97,10 @@ def _weighted(series: Series, origins: IntArray, alpha: float) -> FloatArray:
     for lag in range(REACH):
         index = origins - lag
         value = np.where(index >= 0, series.values[np.maximum(index, 0)], np.nan)
-        seen = ~np.isnan(value)
+        observed = ~np.isnan(value)
         share = (1 - alpha) ** lag
-        total += np.where(seen, share * value, 0.0)
-        weight += np.where(seen, share, 0.0)
-        if lag <= HELD_STEPS:
-            fresh |= seen
+        total += np.where(observed, share * value, 0.0)
+        weight += np.where(observed, share, 0.0)
+        if lag <= MAX_FILL_STEPS:
+            fresh |= observed
     return np.where(fresh, total / np.maximum(weight, 1e-300), np.nan)

@@ -1,9 +1,8 @@
-"""Gradient-boosted trees with quantile loss: LightGBM, one forest for a target and a level.
+"""Gradient-boosted trees with quantile loss: LightGBM, one forest per target and level.
 
-Trees learn the change from the present on the root scale, in units of its usual size. Rows
-weigh as their level, so that an error counts as much as it does in demand, not on the root
-scale. Two levels are grown, the median and the 0.9; others follow from how far those two
-stand apart, and calibration mends the rest.
+Trees learn the change from the present on the root scale, in units of its standard deviation. Rows
+are weighted by their level, so that an error counts in units of demand. Two levels are trained, the
+median and the 0.9; other levels are extrapolated from their distance and then calibrated.
 """
 
 from __future__ import annotations
@@ -15,32 +14,26 @@ from typing import Any
 
 import numpy as np
 
+from r1_forecasting.arrays import BoolArray, FloatArray, IntArray
 from r1_forecasting.calibration.root_scale import RootScale
-from r1_forecasting.models.gbdt_inputs import Past, build_features
+from r1_forecasting.models.gbdt_inputs import PrefixSums, build_features
+from r1_forecasting.models.protocol import Fitted
+from r1_forecasting.models.target import Target
 from r1_forecasting.models.trees import Forest, forest_of
-from r1_forecasting.protocol import (
-    BoolArray,
-    Fitted,
-    FloatArray,
-    ForecastUnavailable,
-    IntArray,
-    SeriesShape,
-    UnavailableReason,
-    too_short,
-)
 from r1_forecasting.series.series import Series
-from r1_forecasting.series.target import Target
+from r1_forecasting.series.shape import SeriesShape, too_short
+from r1_forecasting.unavailable import ForecastUnavailable, UnavailableReason
 
-GROWN = (0.5, 0.9)
-FEWEST_ROWS = 200
-QUARTERS = (True, False, True, False)
-"""Of four seasons in turn, which are kept back to find out how many trees pay."""
-TREES_AT_ONCE = 20
+TRAINED_LEVELS = (0.5, 0.9)
+MIN_ROWS = 200
+VALIDATION_SEASONS = (True, False, True, False)
+"""Of four seasons in turn, the ones used as validation set for the number of trees."""
+TREES_PER_STEP = 20
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class FittedGbdt:
-    """Forests by target, one for each level of ``GROWN``, and the scaling they grew under."""
+    """Forests by target, one for each level of ``TRAINED_LEVELS``, and their scaling."""
 
     forests: Mapping[Target, tuple[Forest, ...]]
     units: Mapping[Target, float]
@@ -52,15 +45,15 @@ class FittedGbdt:
     def predict(
         self, series: Series, origins: IntArray, horizons: IntArray, levels: Sequence[float]
     ) -> FloatArray:
-        grown = sorted(target.steps for target in self.forests if not target.peak)
-        return self._interpolated(series, origins, horizons, levels, grown, peak=False)
+        trained = sorted(target.steps for target in self.forests if not target.peak)
+        return self._interpolated(series, origins, horizons, levels, trained, peak=False)
 
     def peak(
         self, series: Series, origins: IntArray, steps: int, levels: Sequence[float]
     ) -> FloatArray:
-        grown = sorted(target.steps for target in self.forests if target.peak)
+        trained = sorted(target.steps for target in self.forests if target.peak)
         wanted = np.array([steps], dtype=np.int64)
-        return self._interpolated(series, origins, wanted, levels, grown, peak=True)[:, 0]
+        return self._interpolated(series, origins, wanted, levels, trained, peak=True)[:, 0]
 
     def _interpolated(
         self,
@@ -68,34 +61,38 @@ class FittedGbdt:
         origins: IntArray,
         horizons: IntArray,
         levels: Sequence[float],
-        grown: Sequence[int],
+        trained: Sequence[int],
         *,
         peak: bool,
     ) -> FloatArray:
-        """Between grown horizons along the logarithm, from the present at horizon 0 on."""
-        past = Past.of(series, self.scale, self.season)
+        """Interpolate between trained horizons on a log scale, from the present at horizon 0."""
+        past = PrefixSums.of(series, self.scale, self.season)
         now = past.at(origins)
-        if not grown:
+        if not trained:
             return np.full((len(origins), len(horizons), len(levels)), np.nan)
-        drawn = np.stack([self._change(past, origins, Target(k, peak), levels) for k in grown], 1)
-        grid = np.log1p(np.array([0, *grown]))
-        drawn = np.concatenate([np.zeros_like(drawn[:, :1]), drawn], axis=1)
+        changes = np.stack(
+            [self._change(past, origins, Target(k, peak), levels) for k in trained], 1
+        )
+        grid = np.log1p(np.array([0, *trained]))
+        changes = np.concatenate([np.zeros_like(changes[:, :1]), changes], axis=1)
         place = np.log1p(horizons)
         right = np.clip(np.searchsorted(grid, place), 1, len(grid) - 1)
         share = np.clip((place - grid[right - 1]) / (grid[right] - grid[right - 1]), 0.0, 1.0)
-        low, high = drawn[:, right - 1], drawn[:, right]
+        low, high = changes[:, right - 1], changes[:, right]
         change = low + (high - low) * share[None, :, None]
         return self.scale.back(now[:, None, None] + change)
 
     def _change(
-        self, past: Past, origins: IntArray, target: Target, levels: Sequence[float]
+        self, past: PrefixSums, origins: IntArray, target: Target, levels: Sequence[float]
     ) -> FloatArray:
         """(origins, levels) on the root scale."""
         _, features = build_features(past, origins, target.steps)
         middle, high = (forest.predict(features) for forest in self.forests[target])
         spread = np.maximum(high - middle, 0.0)
         normal = NormalDist()
-        share = np.array([normal.inv_cdf(level) / normal.inv_cdf(GROWN[1]) for level in levels])
+        share = np.array(
+            [normal.inv_cdf(level) / normal.inv_cdf(TRAINED_LEVELS[1]) for level in levels]
+        )
         changes: FloatArray = self.units[target] * (middle[:, None] + spread[:, None] * share)
         return changes
 
@@ -104,15 +101,15 @@ class FittedGbdt:
 class Gbdt:
     """At most ``most_rows`` origins of the history, ``trees`` small trees a forest.
 
-    ``targets`` says what to learn; None: the next step, the horizon, its middle, and the peak
-    over the lead of the shape that is asked for.
+    ``targets`` None trains the next step, the horizon, its middle, and the peak over the lead time
+    of the requested shape.
     """
 
     targets: tuple[Target, ...] | None = None
     trees: int = 300
     leaves: int = 7
     rate: float = 0.03
-    most_rows: int = 8000
+    max_rows: int = 8000
     name: str = "lightgbm"
 
     def fit(self, series: Series, shape: SeriesShape) -> Fitted | ForecastUnavailable:
@@ -120,12 +117,12 @@ class Gbdt:
         if short is not None:
             return short
         scale = RootScale.of(series)
-        past = Past.of(series, scale, shape.season)
+        past = PrefixSums.of(series, scale, shape.season)
         first = min(round(shape.season), len(series) // 3)
         origins = np.arange(first, len(series) - 1, dtype=np.int64)
         forests: dict[Target, tuple[Forest, ...]] = {}
         units: dict[Target, float] = {}
-        for target in self.targets or _usual(shape):
+        for target in self.targets or _default_targets(shape):
             found = self._grow(series, past, scale, origins, target)
             if isinstance(found, ForecastUnavailable):
                 return found
@@ -133,36 +130,36 @@ class Gbdt:
         return FittedGbdt(forests, units, scale, shape.season, series.end)
 
     def _grow(
-        self, series: Series, past: Past, scale: RootScale, origins: IntArray, target: Target
+        self, series: Series, past: PrefixSums, scale: RootScale, origins: IntArray, target: Target
     ) -> tuple[tuple[Forest, ...], float] | ForecastUnavailable:
         outcome = scale.to(target.outcome(series, origins))
         change = outcome - past.at(origins)
         usable = np.flatnonzero(~np.isnan(change))
-        if len(usable) < FEWEST_ROWS:
+        if len(usable) < MIN_ROWS:
             return ForecastUnavailable(
                 UnavailableReason.TOO_LITTLE_HISTORY,
-                f"{len(usable)} scored origins, needs {FEWEST_ROWS}",
+                f"{len(usable)} origins with an outcome, needs {MIN_ROWS}",
             )
-        if len(usable) > self.most_rows:
-            usable = usable[np.linspace(0, len(usable) - 1, self.most_rows).astype(np.int64)]
+        if len(usable) > self.max_rows:
+            usable = usable[np.linspace(0, len(usable) - 1, self.max_rows).astype(np.int64)]
         now, features = build_features(past, origins[usable], target.steps)
         change = change[usable]
         unit = float(change.std())
         if not unit > 1e-9:
             return ForecastUnavailable(
-                UnavailableReason.NO_DATA, "demand never changes: there is nothing to learn"
+                UnavailableReason.NO_DATA, "demand is constant: there is nothing to train on"
             )
         weight = now / now.mean()
-        block = (origins[usable] // max(past.season, 1.0)).astype(np.int64) % len(QUARTERS)
+        block = (origins[usable] // max(past.season, 1.0)).astype(np.int64) % len(
+            VALIDATION_SEASONS
+        )
         forests = []
-        for level in GROWN:
-            count = _enough(
+        for level in TRAINED_LEVELS:
+            count = _best_tree_count(
                 features, change / unit, weight, block, self._options(level), self.trees
             )
-            everything = np.ones(len(usable), dtype=np.bool_)
-            booster = _train(
-                features, change / unit, weight, everything, self._options(level), count
-            )
+            all_rows = np.ones(len(usable), dtype=np.bool_)
+            booster = _train(features, change / unit, weight, all_rows, self._options(level), count)
             forests.append(forest_of(booster.dump_model()))
         return tuple(forests), unit
 
@@ -199,7 +196,7 @@ def _train(
     return lightgbm.train(options, data, trees)
 
 
-def _enough(
+def _best_tree_count(
     features: FloatArray,
     change: FloatArray,
     weight: FloatArray,
@@ -207,29 +204,33 @@ def _enough(
     options: dict[str, object],
     most: int,
 ) -> int:
-    """How many trees pay on whole seasons that were kept from them.
+    """Return the number of trees with the least loss on whole validation seasons.
 
-    Few where there is little to learn: the forest is then next to the last value. Seasons
-    are kept back in turns and not only the newest, so that one odd day decides less.
+    With little to learn the number is small and the forest is close to the last value. Validation
+    seasons alternate over the history, so that one anomalous day has less influence.
     """
     level = float(str(options["alpha"]))
-    counts = range(TREES_AT_ONCE, most + 1, TREES_AT_ONCE)
+    counts = range(TREES_PER_STEP, most + 1, TREES_PER_STEP)
     cost = np.zeros(len(counts))
-    for kept_back, judged in enumerate(QUARTERS):
-        judge = block == kept_back
-        if not judged or not judge.any() or judge.all():
+    for season, used in enumerate(VALIDATION_SEASONS):
+        validation = block == season
+        if not used or not validation.any() or validation.all():
             continue
-        booster = _train(features, change, weight, ~judge, options, most)
-        said = np.zeros(int(judge.sum()))
+        booster = _train(features, change, weight, ~validation, options, most)
+        predicted = np.zeros(int(validation.sum()))
         for i, count in enumerate(counts):
-            said = said + booster.predict(
-                features[judge], start_iteration=count - TREES_AT_ONCE, num_iteration=TREES_AT_ONCE
+            predicted = predicted + booster.predict(
+                features[validation],
+                start_iteration=count - TREES_PER_STEP,
+                num_iteration=TREES_PER_STEP,
             )
-            short = change[judge] - said
-            cost[i] += float((weight[judge] * np.maximum(level * short, (level - 1) * short)).sum())
+            short = change[validation] - predicted
+            cost[i] += float(
+                (weight[validation] * np.maximum(level * short, (level - 1) * short)).sum()
+            )
     return counts[int(np.argmin(cost))]
 
 
-def _usual(shape: SeriesShape) -> tuple[Target, ...]:
+def _default_targets(shape: SeriesShape) -> tuple[Target, ...]:
     points = sorted({1, max(1, round(shape.horizon**0.5)), shape.horizon})
     return (*(Target(k, peak=False) for k in points), Target(shape.lead, peak=True))

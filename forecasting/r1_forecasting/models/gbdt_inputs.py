@@ -1,7 +1,7 @@
-"""What the boosted trees see at an origin: the last steps, their means, earlier seasons.
+"""Features of the boosted trees at an origin: last steps, their means, earlier seasons.
 
-All on the root scale and, but for the level itself and the phase, relative to the present,
-so that trees grown on a quiet fortnight still fit a service that has doubled since.
+All are on the root scale. All but the level and the phase are relative to the present, so that
+trained trees still fit a service whose demand has doubled since.
 """
 
 from __future__ import annotations
@@ -10,9 +10,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from r1_forecasting.arrays import FloatArray, IntArray
 from r1_forecasting.calibration.root_scale import RootScale
-from r1_forecasting.models.last_value import HELD_STEPS
-from r1_forecasting.protocol import FloatArray, IntArray
+from r1_forecasting.models.last_value import MAX_FILL_STEPS
 from r1_forecasting.series.series import Series
 from r1_forecasting.series.windows import average
 
@@ -24,37 +24,37 @@ ROUGH = (10, 60)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Past:
-    """A series prepared for means over any stretch: sums up to each position."""
+class PrefixSums:
+    """Prefix sums of a series, for means over any range."""
 
-    roots: FloatArray  # gaps of up to HELD_STEPS filled
+    roots: FloatArray  # gaps of up to MAX_FILL_STEPS filled
     total: FloatArray
     count: IntArray
-    walked: FloatArray  # sum of absolute changes
-    phase: float  # of position 0, in steps since the clock began
+    path: FloatArray  # sum of absolute changes
+    phase: float  # of position 0, in steps since the Unix epoch
     season: float
 
     @classmethod
-    def of(cls, series: Series, scale: RootScale, season: float) -> Past:
+    def of(cls, series: Series, scale: RootScale, season: float) -> PrefixSums:
         roots = scale.to(series.values)
-        seen = ~np.isnan(roots)
-        held = scale.to(series.held(HELD_STEPS))
-        change = np.abs(np.nan_to_num(np.diff(held, prepend=np.nan)))
+        observed = ~np.isnan(roots)
+        filled = scale.to(series.forward_filled(MAX_FILL_STEPS))
+        change = np.abs(np.nan_to_num(np.diff(filled, prepend=np.nan)))
         return cls(
-            held,
-            np.concatenate([[0.0], np.cumsum(np.where(seen, roots, 0.0))]),
-            np.concatenate([[0], np.cumsum(seen)]),
+            filled,
+            np.concatenate([[0.0], np.cumsum(np.where(observed, roots, 0.0))]),
+            np.concatenate([[0], np.cumsum(observed)]),
             np.concatenate([[0.0], np.cumsum(change)]),
             series.start / series.step,
             season,
         )
 
     def at(self, index: IntArray) -> FloatArray:
-        """The value held at each position; NaN before the start."""
+        """The forward-filled value at each position; NaN before the start."""
         return np.where(index >= 0, self.roots[np.maximum(index, 0)], np.nan)
 
     def mean(self, first: IntArray, last: IntArray) -> FloatArray:
-        """Mean over positions ``first`` to ``last``; NaN where nothing was seen or before 0."""
+        """Mean over positions ``first`` to ``last``; NaN without observations or before 0."""
         low = np.clip(first, 0, len(self.roots))
         high = np.clip(last + 1, low, len(self.roots))
         count = self.count[high] - self.count[low]
@@ -64,14 +64,16 @@ class Past:
 
     def block(self, origins: IntArray, steps: int) -> FloatArray:
         """Mean of the last ``steps``; NaN where less than half of them exist."""
-        found = self.mean(origins - steps + 1, origins)
-        return np.where(2 * (origins + 1) >= steps, found, np.nan)
+        mean = self.mean(origins - steps + 1, origins)
+        return np.where(2 * (origins + 1) >= steps, mean, np.nan)
 
 
-def build_features(past: Past, origins: IntArray, steps: int) -> tuple[FloatArray, FloatArray]:
+def build_features(
+    past: PrefixSums, origins: IntArray, steps: int
+) -> tuple[FloatArray, FloatArray]:
     """Present (n,) on the root scale and features (n, columns) for ``steps`` ahead.
 
-    NaN marks what is not known. Nothing after an origin is read.
+    NaN marks unknown values. Nothing after an origin is read.
     """
     season = past.season
     day = max(round(season), 1)
@@ -89,7 +91,7 @@ def build_features(past: Past, origins: IntArray, steps: int) -> tuple[FloatArra
     columns.append(now)
     for k in ROUGH:
         first = np.maximum(origins - k + 1, 0)
-        columns.append((past.walked[origins + 1] - past.walked[first]) / k)
+        columns.append((past.path[origins + 1] - past.path[first]) / k)
     clock: FloatArray = np.asarray((past.phase + origins + steps) / season, dtype=np.float64)
     phase: FloatArray = clock % 1.0
     weekday: FloatArray = np.floor(clock) % 7
@@ -97,8 +99,8 @@ def build_features(past: Past, origins: IntArray, steps: int) -> tuple[FloatArra
     return now, np.stack(columns, axis=1)
 
 
-def _seasons(past: Past, origins: IntArray, steps: int, now: FloatArray) -> list[FloatArray]:
-    """Where earlier seasons stood at the target's phase, and how far they moved to there."""
+def _seasons(past: PrefixSums, origins: IntArray, steps: int, now: FloatArray) -> list[FloatArray]:
+    """Earlier seasons at the phase of the target, and their change up to that phase."""
     season = past.season
     ahead = max(min(steps // 4, round(season / 48)), 1 if season >= 48 else 0)
     around = max(ahead, round(season / 144))
@@ -117,8 +119,8 @@ def _seasons(past: Past, origins: IntArray, steps: int, now: FloatArray) -> list
         columns += [there[k] - now, moved[k]]
     places, moves = np.stack(there, axis=1), np.stack(moved, axis=1)
     columns += [average(places[:, :5], 1) - now, average(moves[:, :5], 1), average(places, 1) - now]
-    seen = ~np.isnan(places).all(axis=1)
+    observed = ~np.isnan(places).all(axis=1)
     top = np.where(np.isnan(places), -np.inf, places).max(axis=1)
     low = np.where(np.isnan(places), np.inf, places).min(axis=1)
-    columns += [np.where(seen, top, np.nan) - now, np.where(seen, low, np.nan) - now]
+    columns += [np.where(observed, top, np.nan) - now, np.where(observed, low, np.nan) - now]
     return columns

@@ -1,7 +1,7 @@
-"""Tomorrow is like now: the forecast that every other one has to beat.
+"""Last observation as the forecast: the baseline of every other model.
 
-On real LLM traffic ten minutes ahead it is beaten by a few per cent at most; calibrated by
-its own past errors it is an honest band.
+On real LLM traffic other models beat it by a few per cent at most ten minutes ahead. Calibration by
+its own past errors gives it a band with valid coverage.
 """
 
 from __future__ import annotations
@@ -11,11 +11,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from r1_forecasting.protocol import Fitted, FloatArray, ForecastUnavailable, IntArray, SeriesShape
+from r1_forecasting.arrays import FloatArray, IntArray
+from r1_forecasting.models.protocol import Fitted
 from r1_forecasting.series.series import Series
+from r1_forecasting.series.shape import SeriesShape
+from r1_forecasting.unavailable import ForecastUnavailable
 
-HELD_STEPS = 10
-"""A last value older than this many steps is no value any more."""
+MAX_FILL_STEPS = 10
+"""Steps for which a gap is filled with the last value."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +34,7 @@ class LastValue:
     def predict(
         self, series: Series, origins: IntArray, horizons: IntArray, levels: Sequence[float]
     ) -> FloatArray:
-        now = series.held(HELD_STEPS)[origins]
+        now = series.forward_filled(MAX_FILL_STEPS)[origins]
         return np.broadcast_to(
             now[:, None, None], (len(origins), len(horizons), len(levels))
         ).copy()
@@ -39,5 +42,5 @@ class LastValue:
     def peak(
         self, series: Series, origins: IntArray, steps: int, levels: Sequence[float]
     ) -> FloatArray:
-        now = series.held(HELD_STEPS)[origins]
+        now = series.forward_filled(MAX_FILL_STEPS)[origins]
         return np.broadcast_to(now[:, None], (len(origins), len(levels))).copy()

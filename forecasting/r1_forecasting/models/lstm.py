@@ -1,10 +1,10 @@
-"""A small LSTM with quantile heads: the short-term model.
+"""A small LSTM with quantile heads, for short horizons.
 
-One recurrent layer reads the last 60 steps in patches; a head sees its state, the phase and what
-earlier seasons did next, and returns quantiles of the value at, and of the maximum up to,
-each of a few horizons (knots), as changes from the present on the root scale. Trained by
-pinball loss in torch on one core in seconds; the fitted object carries the weights as
-arrays and predicts with numpy, so the service never loads torch.
+One recurrent layer reads the last 60 steps in patches. A head reads its state, the phase and the
+earlier seasons ahead. It returns quantiles of the value at, and of the maximum up to, a few horizons
+(knots), as changes from the present on the root scale. Training by pinball loss in torch takes
+seconds on one core. The fitted object holds the weights as arrays and predicts with numpy, so the
+service never loads torch.
 """
 
 from __future__ import annotations
@@ -16,22 +16,18 @@ from typing import Any
 
 import numpy as np
 
+from r1_forecasting.arrays import FloatArray, IntArray
 from r1_forecasting.calibration.root_scale import RootScale
 from r1_forecasting.models.adam import AdamW, one_cycle
 from r1_forecasting.models.lstm_inputs import CONTEXT, Inputs, build_inputs
-from r1_forecasting.protocol import (
-    Fitted,
-    FloatArray,
-    ForecastUnavailable,
-    IntArray,
-    SeriesShape,
-    UnavailableReason,
-)
+from r1_forecasting.models.protocol import Fitted
 from r1_forecasting.series.series import Series
+from r1_forecasting.series.shape import SeriesShape
 from r1_forecasting.series.windows import future, future_peak, knots
+from r1_forecasting.unavailable import ForecastUnavailable, UnavailableReason
 
 HEADS = (0.1, 0.5, 0.8, 0.9, 0.95, 0.99)
-"""Levels the network is trained for; others are interpolated and conformally corrected."""
+"""Trained levels; others are interpolated and conformally corrected."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -64,7 +60,7 @@ class Weights:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class FittedLstm:
-    """Weights and the scaling they were trained under."""
+    """Weights and the scaling of their training."""
 
     weights: Weights
     scale: RootScale
@@ -110,7 +106,7 @@ class Lstm:
 
     units: int = 32
     epochs: int = 30
-    most_windows: int = 4000
+    max_windows: int = 4000
     seconds: float = 30.0
     seed: int = 0
     name: str = "lstm"
@@ -127,10 +123,10 @@ class Lstm:
         unit = _spread(series, scale, int(max(shape.lead, 1)))
         if unit <= 0:
             return ForecastUnavailable(
-                UnavailableReason.NO_DATA, "demand never changes: there is nothing to learn"
+                UnavailableReason.NO_DATA, "demand is constant: there is nothing to train on"
             )
         origins = np.unique(
-            np.linspace(CONTEXT // 2, len(series) - 2, self.most_windows).astype(np.int64)
+            np.linspace(CONTEXT // 2, len(series) - 2, self.max_windows).astype(np.int64)
         )
         inputs = build_inputs(
             series, origins, scale=scale, unit=unit, season=shape.season, knots=steps
@@ -140,12 +136,12 @@ class Lstm:
         if int(usable.sum()) < CONTEXT:
             return ForecastUnavailable(
                 UnavailableReason.TOO_LITTLE_HISTORY,
-                f"{int(usable.sum())} unbroken windows, needs {CONTEXT}",
+                f"{int(usable.sum())} windows without gaps, needs {CONTEXT}",
             )
         import torch
 
         threads = torch.get_num_threads()
-        torch.set_num_threads(1)  # matrices this small only lose by being shared out
+        torch.set_num_threads(1)  # more threads slow down matrices this small
         try:
             weights = self._train(inputs, target, usable)
         finally:
@@ -173,7 +169,7 @@ class Lstm:
         batch = 256
         batches = -(-len(context) // batch)
         optimizer = AdamW(modules.parameters(), weight_decay=1e-3)
-        started = time.thread_time()  # CPU, so that a busy machine trains the same model
+        started = time.thread_time()  # CPU time, so that a busy machine trains the same model
         for _ in range(self.epochs):
             for rows in torch.split(torch.randperm(len(context)), batch):
                 state = recurrent(context[rows])[1][0][0]
@@ -222,8 +218,8 @@ def _spread(series: Series, scale: RootScale, steps: int) -> float:
     """Typical (root mean square) change over ``steps`` on the root scale."""
     roots = scale.to(series.values)
     change = roots[steps:] - roots[:-steps]
-    seen = change[~np.isnan(change)]
-    return float(np.sqrt(np.mean(seen**2))) if len(seen) else 0.0
+    observed = change[~np.isnan(change)]
+    return float(np.sqrt(np.mean(observed**2))) if len(observed) else 0.0
 
 
 def _sigmoid(x: FloatArray) -> FloatArray:

@@ -1,9 +1,8 @@
-"""What the LSTM sees at an origin: the last steps, the phase, and earlier seasons ahead.
+"""Inputs of the LSTM at an origin: the last steps, the phase, and earlier seasons ahead.
 
-Everything is relative to the present on the root scale, so one set of weights serves a
-service that has doubled since. Shapes: context (origins, CONTEXT / PATCH,
-2 * PATCH), side (origins, 3 + 2 * knots). The recurrence reads patches of a few steps each:
-as much history for a quarter of the work.
+All are relative to the present on the root scale, so the weights still fit a service whose demand
+has doubled. Shapes: context (origins, CONTEXT / PATCH, 2 * PATCH), side (origins, 3 + 2 * knots).
+The recurrence reads patches of `PATCH` steps, which takes a quarter of the time.
 """
 
 from __future__ import annotations
@@ -12,9 +11,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from r1_forecasting.arrays import FloatArray, IntArray
 from r1_forecasting.calibration.root_scale import RootScale
-from r1_forecasting.models.last_value import HELD_STEPS
-from r1_forecasting.protocol import FloatArray, IntArray
+from r1_forecasting.models.last_value import MAX_FILL_STEPS
 from r1_forecasting.series.series import Series
 from r1_forecasting.series.windows import average, largest, seasonal
 
@@ -25,7 +24,7 @@ SEASONS = 5
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Inputs:
-    """One row per origin; ``usable`` says which rows have a present to start from."""
+    """One row per origin; ``usable`` marks the rows with a present value."""
 
     now: FloatArray
     context: FloatArray
@@ -44,11 +43,10 @@ def build_inputs(
 ) -> Inputs:
     """Features at ``origins``; ``unit`` is the root-scale spread that becomes 1.
 
-    A missing step reads as "no change" with its observed flag down; an unknown earlier
-    season reads as "no rise".
+    A missing step is 0 (no change) with the observed flag 0; an unknown earlier season is 0.
     """
-    held = series.held(HELD_STEPS)
-    now = scale.to(held[origins])
+    filled = series.forward_filled(MAX_FILL_STEPS)
+    now = scale.to(filled[origins])
     back = origins[:, None] + np.arange(1 - CONTEXT, 1)[None, :]
     past = np.where(back >= 0, series.values[np.maximum(back, 0)], np.nan)
     change = (scale.to(past) - now[:, None]) / unit
@@ -57,7 +55,7 @@ def build_inputs(
     context = both.reshape(len(origins), CONTEXT // PATCH, 2 * PATCH)
 
     here = average(
-        scale.to(seasonal(held, origins, np.zeros(1, np.int64), season, SEASONS))[:, 0], axis=1
+        scale.to(seasonal(filled, origins, np.zeros(1, np.int64), season, SEASONS))[:, 0], axis=1
     )
     columns = [(here - now) / unit]
     for k in knots.tolist():

@@ -1,10 +1,10 @@
-"""Prophet: the mid-term model, a trend and a smooth season drawn far ahead.
+"""Prophet: a trend and a smooth season, for longer horizons.
 
-Prophet thinks in days, so time is stretched until one season of the request is one day. It
-is fitted to log1p of demand (in hundredths of its mean, so that the logarithm bites at any
-unit) and its curve is then scaled to the current level: without those two it loses to the
-last value by 80 %, with them it wins. A second, weekly season is learned only where it was
-asked for and fourteen seasons are there. The fitted object is the drawn curve itself.
+Prophet's seasons are days, so time is scaled until one season of the request is one day. Prophet is
+fitted to log1p of demand (in hundredths of its mean, which makes the logarithm independent of the
+unit). The curve is then scaled to the current level: without these two steps its error is 80 %
+above that of the last value, with them it is below. A weekly season is fitted only where it is
+requested and the history holds fourteen seasons. The fitted object is the predicted curve.
 """
 
 from __future__ import annotations
@@ -16,17 +16,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from r1_forecasting.models.last_value import HELD_STEPS
-from r1_forecasting.protocol import (
-    Fitted,
-    FloatArray,
-    ForecastUnavailable,
-    IntArray,
-    SeriesShape,
-    UnavailableReason,
-)
+from r1_forecasting.arrays import FloatArray, IntArray
+from r1_forecasting.models.last_value import MAX_FILL_STEPS
+from r1_forecasting.models.protocol import Fitted
 from r1_forecasting.series.series import Series
+from r1_forecasting.series.shape import SeriesShape
 from r1_forecasting.series.windows import average
+from r1_forecasting.unavailable import ForecastUnavailable, UnavailableReason
 
 SEASONS_AHEAD = 6
 LEVEL_STEPS = 5
@@ -35,7 +31,7 @@ DAY_SECONDS = 86_400
 
 @dataclass(frozen=True, slots=True, eq=False)
 class FittedProphet:
-    """Demand drawn at ``start + i * step`` for the history and some seasons beyond it."""
+    """Predicted demand at ``start + i * step``, for the history and some seasons beyond."""
 
     start: float
     step: float
@@ -58,13 +54,13 @@ class FittedProphet:
 
     def _ahead(self, series: Series, origins: IntArray, horizons: IntArray) -> FloatArray:
         """The curve after each origin, times (recent demand / recent curve)."""
-        held = series.held(HELD_STEPS)
+        filled = series.forward_filled(MAX_FILL_STEPS)
         back = origins[:, None] - np.arange(LEVEL_STEPS)[None, :]
-        recent = np.where(back >= 0, held[np.maximum(back, 0)], np.nan)
-        drawn = self._at(series, back)
-        both = ~np.isnan(recent) & ~np.isnan(drawn)
+        recent = np.where(back >= 0, filled[np.maximum(back, 0)], np.nan)
+        predicted = self._at(series, back)
+        both = ~np.isnan(recent) & ~np.isnan(predicted)
         level = average(np.where(both, recent, np.nan), 1) / np.maximum(
-            average(np.where(both, drawn, np.nan), 1), 1e-12
+            average(np.where(both, predicted, np.nan), 1), 1e-12
         )
         ahead = self._at(series, origins[:, None] + horizons[None, :])
         scaled: FloatArray = ahead * np.clip(level, 0.1, 10.0)[:, None]
@@ -80,7 +76,7 @@ class FittedProphet:
 class ProphetForecaster:
     """Fits at most ``most_points`` block means of the newest history."""
 
-    most_points: int = 2000
+    max_points: int = 2000
     name: str = "prophet"
 
     def fit(self, series: Series, shape: SeriesShape) -> Fitted | ForecastUnavailable:
@@ -90,19 +86,19 @@ class ProphetForecaster:
                 UnavailableReason.TOO_LITTLE_HISTORY,
                 f"{seasons:.1f} seasons and {series.observed} observations, needs 2 and 24",
             )
-        seen = ~np.isnan(series.values)
-        unit = float(series.values[seen].mean()) / 100
+        observed = ~np.isnan(series.values)
+        unit = float(series.values[observed].mean()) / 100
         if unit <= 0:
-            return ForecastUnavailable(UnavailableReason.NO_DATA, "demand was zero throughout")
+            return ForecastUnavailable(
+                UnavailableReason.NO_DATA, "demand is 0 in the whole history"
+            )
         for noisy in ("prophet", "prophet.plot", "cmdstanpy"):
             logging.getLogger(noisy).setLevel(logging.CRITICAL)
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # Prophet's own use of pandas; not ours to mend
+            warnings.simplefilter("ignore")  # Prophet's own use of pandas
             curve = self._draw(series, shape, unit)
         if not np.isfinite(curve).all():
-            return ForecastUnavailable(
-                UnavailableReason.FAILED, "Prophet drew a curve that is not finite"
-            )
+            return ForecastUnavailable(UnavailableReason.FAILED, "Prophet's curve is not finite")
         return FittedProphet(series.start, series.step, curve, series.end)
 
     def _draw(self, series: Series, shape: SeriesShape, unit: float) -> FloatArray:
@@ -113,11 +109,11 @@ class ProphetForecaster:
         seasons = len(series) / shape.season
         length = len(series) + round(SEASONS_AHEAD * shape.season)
         day = (series.start / series.step + np.arange(length)) / shape.season
-        # Prophet's own clock: any day will do, as long as one season is one of its days.
+        # Prophet's time: any start works, as long as one season is one of its days.
         clock = pd.to_datetime(
             np.rint((day - np.floor(day[0]) + 10_000) * DAY_SECONDS * 1e3), unit="ms"
         )
-        stride = max(1, -(-len(series) // self.most_points))
+        stride = max(1, -(-len(series) // self.max_points))
         chosen = np.arange(len(series) - 1, stride - 2, -stride)[::-1]
         smooth = average(
             np.stack([np.roll(series.values, shift) for shift in range(stride)], axis=1), 1
@@ -134,5 +130,5 @@ class ProphetForecaster:
         )
         frame = pd.DataFrame({"ds": clock[chosen], "y": np.log1p(smooth / unit)}).dropna()
         model.fit(frame)
-        drawn = model.predict(pd.DataFrame({"ds": clock}))["yhat"].to_numpy(dtype=np.float64)
-        return np.asarray(unit * np.expm1(np.clip(drawn, 0.0, 30.0)), dtype=np.float64)
+        predicted = model.predict(pd.DataFrame({"ds": clock}))["yhat"].to_numpy(dtype=np.float64)
+        return np.asarray(unit * np.expm1(np.clip(predicted, 0.0, 30.0)), dtype=np.float64)

@@ -1,15 +1,14 @@
-"""The same time in earlier seasons, moved by how the level has moved since.
+"""The same phase in earlier seasons, plus half of the change in level since.
 
-A season or more ahead the present says little about the phase, but a service that grows or
-falls goes on doing so. Each earlier season's value is moved by a share of the change between the
-mean of the season that ended then and of the one that ends now, all on the root scale; what is
-said is their median. Half of the change is taken: a level that has just moved comes halfway back
-as often as not. Nothing is trained.
+A season or more ahead the present holds little information on the phase, but a trend in the level
+usually continues. Each earlier value is moved by half of the difference between the mean of the
+season that ended then and the mean of the season that ends now, on the root scale. Half, because a
+level that has just moved returns halfway about as often as it stays. The forecast is the median of
+the moved values. Nothing is trained.
 
-An odd day would be repeated and would move the level. So the past is believed only as far as the
-rule itself had it coming: a value farther from what was said a season before than nine in ten of
-the errors until then counts as one that is just so far away. A lasting change is believed by and
-by, since errors grow with it and the days that are repeated move on.
+An anomalous day would be repeated and would move the level. So values are clipped: a value whose
+distance from the rule's own forecast of a season before exceeds 90 % of the past errors is moved to
+that distance. A lasting change is followed with time, because the errors grow with it.
 """
 
 from __future__ import annotations
@@ -19,27 +18,23 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from r1_forecasting.arrays import FloatArray, IntArray
 from r1_forecasting.calibration.root_scale import RootScale
-from r1_forecasting.models.gbdt_inputs import Past
-from r1_forecasting.protocol import (
-    Fitted,
-    FloatArray,
-    ForecastUnavailable,
-    IntArray,
-    SeriesShape,
-    too_short,
-)
+from r1_forecasting.models.gbdt_inputs import PrefixSums
+from r1_forecasting.models.protocol import Fitted
 from r1_forecasting.series.series import Series
+from r1_forecasting.series.shape import SeriesShape, too_short
 from r1_forecasting.series.windows import largest, row_quantiles, seasonal
+from r1_forecasting.unavailable import ForecastUnavailable
 
 RECENT = (1, 2, 3, 4, 5, 6, 7)
 A_WEEK_AGO = (7,)
 SHARE = 0.5
-BELIEVED = 0.9
-"""The share of past errors that are believed whole; farther ones count as far as these."""
-JUDGED_SEASONS = 28
+CLIP_QUANTILE = 0.9
+"""Quantile of past errors at which values are clipped."""
+ERROR_SEASONS = 28
 SMOOTHING_PER_SEASON = 96
-"""Values are means over a season's 96th part to both sides (a quarter of an hour of a day)."""
+"""Values are means over a 96th of the season to both sides (15 min of a day)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,50 +50,47 @@ class FittedSeasonalDrift:
     def predict(
         self, series: Series, origins: IntArray, horizons: IntArray, levels: Sequence[float]
     ) -> FloatArray:
-        said = self.scale.back(self._values(self._believed(series), origins, horizons))
-        return np.repeat(said[:, :, None], len(levels), axis=2)
+        forecast = self.scale.back(self._values(self._clipped(series), origins, horizons))
+        return np.repeat(forecast[:, :, None], len(levels), axis=2)
 
     def peak(
         self, series: Series, origins: IntArray, steps: int, levels: Sequence[float]
     ) -> FloatArray:
         ahead = np.arange(1, steps + 1, dtype=np.int64)
-        series = self._believed(series)
+        series = self._clipped(series)
         earlier = seasonal(series.values, origins, ahead, self.season, max(self.seasons))
-        asked = [0, *(number - 1 for number in self.seasons)]
-        tops = self.scale.to(largest(earlier[:, :, asked], axis=1))
-        past = Past.of(series, self.scale, self.season)
+        columns = [0, *(number - 1 for number in self.seasons)]
+        tops = self.scale.to(largest(earlier[:, :, columns], axis=1))
+        past = PrefixSums.of(series, self.scale, self.season)
         backs = self._backs(np.array([steps], dtype=np.int64))
-        said = self.scale.back(self._median(past, origins[:, None], backs, tops[:, None, :]))
-        return np.repeat(said, len(levels), axis=1)
+        forecast = self.scale.back(self._median(past, origins[:, None], backs, tops[:, None, :]))
+        return np.repeat(forecast, len(levels), axis=1)
 
-    def _believed(self, series: Series) -> Series:
-        """The series with values that nobody could have had coming moved to where they could.
-
-        What stands at a position depends on nothing after it.
-        """
+    def _clipped(self, series: Series) -> Series:
+        """The series with anomalous values clipped; a value depends on nothing after it."""
         season = max(round(self.season), 1)
         count = len(series)
         if count <= 2 * season:
             return series
         roots = self.scale.to(series.values)
         origins = np.arange(count - season)
-        said = np.full(count, np.nan)
-        said[season:] = self._values(series, origins, np.array([season]))[:, 0]
-        error = np.abs(roots - said)
+        forecast = np.full(count, np.nan)
+        forecast[season:] = self._values(series, origins, np.array([season]))[:, 0]
+        error = np.abs(roots - forecast)
         limit = np.full(count, np.nan)
         for first in range(2 * season, count, season):
-            seen = error[max(first - JUDGED_SEASONS * season, 0) : first]
-            seen = seen[~np.isnan(seen)]
-            if 2 * len(seen) >= season:
-                limit[first : first + season] = np.quantile(seen, BELIEVED)
-        judged = ~(np.isnan(limit) | np.isnan(error))
-        within = np.clip(roots, said - limit, said + limit)
-        values = np.where(judged, self.scale.back(within), series.values)
+            past_errors = error[max(first - ERROR_SEASONS * season, 0) : first]
+            past_errors = past_errors[~np.isnan(past_errors)]
+            if 2 * len(past_errors) >= season:
+                limit[first : first + season] = np.quantile(past_errors, CLIP_QUANTILE)
+        known = ~(np.isnan(limit) | np.isnan(error))
+        within = np.clip(roots, forecast - limit, forecast + limit)
+        values = np.where(known, self.scale.back(within), series.values)
         return Series(series.start, series.step, values)
 
     def _values(self, series: Series, origins: IntArray, horizons: IntArray) -> FloatArray:
-        """Roots (origins, horizons) by the rule, from the series as it is."""
-        past = Past.of(series, self.scale, self.season)
+        """Roots (origins, horizons) by the rule, from the given series."""
+        past = PrefixSums.of(series, self.scale, self.season)
         around = round(self.season / SMOOTHING_PER_SEASON)
         at = origins[:, None]
         backs = self._backs(horizons)
@@ -109,19 +101,20 @@ class FittedSeasonalDrift:
         return self._median(past, at, backs, np.stack(columns, axis=2))
 
     def _backs(self, horizons: IntArray) -> IntArray:
-        """How far back, in steps, the nearest season lies and each of ``seasons`` (horizons,
-        1 + seasons)."""
+        """Lag in steps of the nearest season and of each of ``seasons``: (horizons, 1 + seasons)."""
         first = np.maximum(np.ceil(horizons / self.season - 1e-9), 1)
         number = np.array([1, *self.seasons])
         backs: IntArray = np.rint((first[:, None] + number - 1) * self.season).astype(np.int64)
         return backs
 
     def _median(
-        self, past: Past, origins: IntArray, backs: IntArray, earlier: FloatArray
+        self, past: PrefixSums, origins: IntArray, backs: IntArray, earlier: FloatArray
     ) -> FloatArray:
-        """Roots (origins, horizons) from those of the nearest season and of ``seasons``,
-        (origins, horizons, 1 + seasons): the median of these moved, or the nearest as it was
-        where none is known."""
+        """Median (origins, horizons) of the moved roots of ``seasons``.
+
+        ``earlier`` (origins, horizons, 1 + seasons) starts with the nearest season, which is used
+        unchanged where none of ``seasons`` is known.
+        """
         day = max(round(self.season), 1)
         level = past.block(origins, day)
         moved = [
@@ -135,7 +128,7 @@ class FittedSeasonalDrift:
 
 @dataclass(frozen=True, slots=True)
 class SeasonalDrift:
-    """Needs two seasons, as what repeats seasons does; the last seven are looked at."""
+    """Needs two seasons; uses up to the last seven."""
 
     seasons: tuple[int, ...] = RECENT
     name: str = "seasonal-drift"

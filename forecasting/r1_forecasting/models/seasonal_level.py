@@ -1,10 +1,10 @@
-"""Now, moved along the seasonal profile as far as the past says that pays.
+"""The present, moved along the seasonal profile by a ridge regression.
 
-A regression on the root scale with three terms: how much the profile rises from here to
-there, how far the present stands off the profile, and how far the last steps stand off the
-present. Its extremes are the last value (all weights 0), the seasonal naive and "profile
-times level"; ridge keeps it near the last value where the season explains little, which is
-what daily LLM traffic needs. Fitted in milliseconds.
+The regression on the root scale has three terms: the rise of the profile up to the target, the
+distance of the present from the profile, and the distance of the last steps from the present. Its
+special cases are the last value (all weights 0), the seasonal naive and "profile times level".
+Ridge keeps it near the last value where the season explains little, as on daily LLM traffic. Fitted
+in milliseconds.
 """
 
 from __future__ import annotations
@@ -14,19 +14,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from r1_forecasting.arrays import FloatArray, IntArray
 from r1_forecasting.calibration.root_scale import RootScale
-from r1_forecasting.models.last_value import HELD_STEPS
-from r1_forecasting.protocol import (
-    Fitted,
-    FloatArray,
-    ForecastUnavailable,
-    IntArray,
-    SeriesShape,
-    UnavailableReason,
-    too_short,
-)
+from r1_forecasting.models.last_value import MAX_FILL_STEPS
+from r1_forecasting.models.protocol import Fitted
 from r1_forecasting.series.series import Series
+from r1_forecasting.series.shape import SeriesShape, too_short
 from r1_forecasting.series.windows import average, future, future_peak, knots, largest, seasonal
+from r1_forecasting.unavailable import ForecastUnavailable, UnavailableReason
 
 TERMS = 4
 RIDGE = 0.05
@@ -48,13 +43,13 @@ def profile_features(
 
     With ``peak`` the profile ahead is the mean of the window maxima, else of the values.
     """
-    held = series.held(HELD_STEPS)
-    now = scale.to(held[origins])
+    filled = series.forward_filled(MAX_FILL_STEPS)
+    now = scale.to(filled[origins])
     back = origins[:, None] - np.arange(SHORT)[None, :]
-    short = average(scale.to(np.where(back >= 0, held[np.maximum(back, 0)], np.nan)), axis=1)
+    short = average(scale.to(np.where(back >= 0, filled[np.maximum(back, 0)], np.nan)), axis=1)
     around = np.arange(-SMOOTHING, SMOOTHING + 1, dtype=np.int64)
     here = average(
-        average(scale.to(seasonal(held, origins, around, season, seasons)), axis=2), axis=1
+        average(scale.to(seasonal(filled, origins, around, season, seasons)), axis=2), axis=1
     )
     columns = []
     for k in steps:
@@ -106,10 +101,10 @@ class FittedSeasonalLevel:
 
 @dataclass(frozen=True, slots=True)
 class SeasonalLevel:
-    """Learns the weights by ridge regression over all origins of the history."""
+    """Ridge regression over at most ``max_origins`` origins of the history."""
 
     seasons: int = 5
-    most_origins: int = 1500
+    max_origins: int = 1500
     name: str = "seasonal-level"
 
     def fit(self, series: Series, shape: SeriesShape) -> Fitted | ForecastUnavailable:
@@ -117,7 +112,7 @@ class SeasonalLevel:
         if short is not None:
             return short
         first = int(np.ceil(shape.season))
-        origins = np.unique(np.linspace(first, len(series) - 2, self.most_origins).astype(np.int64))
+        origins = np.unique(np.linspace(first, len(series) - 2, self.max_origins).astype(np.int64))
         scale = RootScale.of(series)
         point_knots, peak_knots = knots(shape.horizon), knots(shape.lead)
         weights = []
@@ -138,7 +133,7 @@ class SeasonalLevel:
             if len(usable) < len(rows):
                 return ForecastUnavailable(
                     UnavailableReason.TOO_LITTLE_HISTORY,
-                    "too few unbroken stretches to learn weights from",
+                    "too few stretches without gaps to fit weights on",
                 )
             weights.append(np.stack(usable))
         return FittedSeasonalLevel(

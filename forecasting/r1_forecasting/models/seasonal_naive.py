@@ -1,7 +1,7 @@
-"""The same time in earlier seasons: what is used in production today, made probabilistic.
+"""Empirical quantiles at the same phase of earlier seasons.
 
-For the peak over the lead it looks at the *same window* in each of the last seasons and
-takes the quantiles of those maxima, so it sees a recurring ramp coming before it starts.
+The peak over the lead time takes the maximum of the *same window* in each of the last seasons, so
+a recurring ramp is forecast before it starts.
 """
 
 from __future__ import annotations
@@ -11,16 +11,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from r1_forecasting.protocol import (
-    Fitted,
-    FloatArray,
-    ForecastUnavailable,
-    IntArray,
-    SeriesShape,
-    too_short,
-)
+from r1_forecasting.arrays import FloatArray, IntArray
+from r1_forecasting.models.protocol import Fitted
 from r1_forecasting.series.series import Series
+from r1_forecasting.series.shape import SeriesShape, too_short
 from r1_forecasting.series.windows import largest, row_quantiles, seasonal
+from r1_forecasting.unavailable import ForecastUnavailable
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +45,7 @@ class FittedSeasonalNaive:
 
 @dataclass(frozen=True, slots=True)
 class SeasonalNaive:
-    """Needs two seasons: one to repeat and one to score the repetition on."""
+    """Needs two seasons: one to repeat and one to score."""
 
     seasons: int = 5
     name: str = "seasonal-naive"

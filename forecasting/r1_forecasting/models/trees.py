@@ -1,7 +1,7 @@
-"""A boosted forest as plain arrays: grown by LightGBM, read with numpy.
+"""A boosted forest as plain arrays: trained by LightGBM, evaluated with numpy.
 
-The worker process that trains has LightGBM; the service that answers need not. Missing
-values follow the side that LightGBM learned for them.
+Only the worker process that trains loads LightGBM. Missing values take the branch that LightGBM
+learned for them.
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from r1_forecasting.protocol import BoolArray, FloatArray
+from r1_forecasting.arrays import BoolArray, FloatArray
 
 SmallInts = npt.NDArray[np.int16]
-"""Columns and nodes count in hundreds at most, and a forecaster holds thousands of forests."""
+"""Columns and nodes are hundreds at most, and a forecaster holds thousands of forests."""
 
 ROWS_AT_ONCE = 4096
 

@@ -1,7 +1,7 @@
-"""The forecast for everyone: what other autoscalers may see of it, and the two doors they use.
+"""Published forecasts: values for other autoscalers, by the external metrics API and by KEDA.
 
-Pure: what is published (``publication``, ``catalogue``, ``trigger``), the value that is shown
-(``value``), the documents of ``external.metrics.k8s.io`` (``external_metrics``) and whom its
-door trusts (``front_proxy``). I/O: KEDA's gRPC (``keda``), the aggregated API (``aggregated``,
-``tls_door``) and the files they follow.
+Pure: the published forecasts (``publication``, ``catalogue``, ``keda_trigger``), their values
+(``published_value``), the objects of ``external.metrics.k8s.io`` (``external_metrics``) and the
+trusted front proxy (``front_proxy``). I/O: KEDA's gRPC (``keda``), the aggregated API
+(``external_metrics_api``, ``tls_listener``) and the watched files.
 """

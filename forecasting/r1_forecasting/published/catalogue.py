@@ -1,4 +1,4 @@
-"""All published forecasts by namespace and name, read from one JSON list."""
+"""Published forecasts by namespace and name, parsed from a JSON list."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from types import MappingProxyType
 
 from r1_common.untrusted_json import InvalidJson, convert_errors, parse_json
 from r1_forecasting.published.publication import Publication, parse_publication
-from r1_forecasting.service.request import InvalidRequest
+from r1_forecasting.request import InvalidRequest
 
 Catalogue = Mapping[tuple[str, str], Publication]
 EMPTY: Catalogue = MappingProxyType({})
@@ -18,10 +18,10 @@ def parse_catalogue(text: str) -> Catalogue:
     try:
         entries = parse_json(text)
     except InvalidJson as error:
-        raise InvalidRequest(f"cannot be read: {error}") from error
+        raise InvalidRequest(f"is not valid JSON: {error}") from error
     if not isinstance(entries, list):
         raise InvalidRequest("needs to be a JSON list of published forecasts")
-    found: dict[tuple[str, str], Publication] = {}
+    publications: dict[tuple[str, str], Publication] = {}
     for index, entry in enumerate(entries):
         try:
             with convert_errors(InvalidRequest, "the entry"):
@@ -30,9 +30,9 @@ def parse_catalogue(text: str) -> Catalogue:
             joint = "." if isinstance(entry, Mapping) else " "
             raise InvalidRequest(f"[{index}]{joint}{error}") from error
         key = (made.namespace, made.name)
-        if key in found:
+        if key in publications:
             raise InvalidRequest(
                 f"[{index}].name: {made.namespace}/{made.name} is published twice; rename one"
             )
-        found[key] = made
-    return MappingProxyType(found)
+        publications[key] = made
+    return MappingProxyType(publications)

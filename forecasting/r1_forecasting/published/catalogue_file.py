@@ -1,4 +1,4 @@
-"""The published list as a file that is followed; no file is an empty list."""
+"""Watched file of published forecasts; without a file the list is empty."""
 
 from __future__ import annotations
 
@@ -9,23 +9,23 @@ from r1_forecasting.published.catalogue import EMPTY, Catalogue, parse_catalogue
 
 
 class CatalogueFile:
-    """The list in ``path`` as it stands now."""
+    """The current list in ``path``."""
 
     def __init__(self, path: Path | None) -> None:
-        """Raises ``ValueError`` or ``OSError``: a list that is wrong from the start is told."""
+        """Raises ``ValueError`` or ``OSError`` where the list is invalid at the start."""
         self._file = None if path is None else FileWatcher(path, parse_catalogue)
 
     @property
     def catalogue(self) -> Catalogue:
-        """The newest list that could be read."""
+        """The last valid list."""
         return EMPTY if self._file is None else self._file.content
 
-    def look(self) -> None:
+    def reload(self) -> None:
         """Read the file again if it has changed."""
         if self._file is not None:
-            self._file.look()
+            self._file.reload()
 
-    async def follow(self) -> None:
-        """Look every few seconds, until cancelled; at once done where there is no file."""
+    async def watch(self) -> None:
+        """Watch the file until cancelled; return at once without a file."""
         if self._file is not None:
-            await self._file.follow()
+            await self._file.watch()

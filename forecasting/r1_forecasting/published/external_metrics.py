@@ -1,7 +1,7 @@
-"""The documents of ``external.metrics.k8s.io/v1beta1``, as values; pure.
+"""Objects of ``external.metrics.k8s.io/v1beta1`` as values; pure.
 
-An HPA asks for one metric of one namespace and reads the sum of the items' values. What cannot
-be shown is a ``Status`` with a message, which the HPA repeats in its condition and Events.
+An HPA requests one metric of one namespace and reads the sum of the items' values. Without a value
+the response is a ``Status``, whose message the HPA shows in its condition and Events.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any
 
 from r1_forecasting.published.catalogue import Catalogue
 from r1_forecasting.published.publication import INFERENCE_METRIC, InferenceName, Publication
-from r1_forecasting.published.value import PublishedValue
+from r1_forecasting.published.published_value import PublishedValue
 
 GROUP = "external.metrics.k8s.io"
 VERSION = "v1beta1"
@@ -25,7 +25,7 @@ Document = dict[str, Any]
 
 
 class MetricRequestRefused(Exception):
-    """A question that gets a Status instead of a value."""
+    """The response is a ``Status`` instead of a value."""
 
     def __init__(self, code: HTTPStatus, message: str) -> None:
         super().__init__(message)
@@ -33,7 +33,7 @@ class MetricRequestRefused(Exception):
 
     @property
     def status(self) -> Document:
-        """The Status object; its reason is what Kubernetes calls the code."""
+        """The ``Status`` object; its reason is Kubernetes' name of the code."""
         reasons = {
             HTTPStatus.BAD_REQUEST: "BadRequest",
             HTTPStatus.UNAUTHORIZED: "Unauthorized",
@@ -56,15 +56,15 @@ class MetricRequestRefused(Exception):
 def find_metric(
     catalogue: Catalogue, namespace: str, metric: str, selector: str
 ) -> tuple[Publication | InferenceName, dict[str, str]]:
-    """What is asked for and the labels that it carries; raises ``Refused``."""
+    """Return the published forecast and its labels; raises `MetricRequestRefused`."""
     labels = _labels(selector)
     if metric == INFERENCE_METRIC:
         if labels.keys() - {CLASS_LABEL} != {LABEL}:
             raise MetricRequestRefused(
                 HTTPStatus.BAD_REQUEST,
-                f"labelSelector: {selector!r} needs to be {LABEL}=NAME of an R1Inference, "
-                f"which is matchLabels: {{{LABEL}: NAME}} in an HPA; {CLASS_LABEL}=Q1 beside it "
-                "is one class's share",
+                f"labelSelector: {selector!r} needs to be {LABEL}=NAME of an R1Inference "
+                f"(matchLabels: {{{LABEL}: NAME}} in an HPA); add {CLASS_LABEL}=Q1 for one "
+                "priority class",
             )
         return InferenceName(namespace, labels[LABEL], labels.get(CLASS_LABEL)), labels
     found = catalogue.get((namespace, metric))
@@ -72,20 +72,20 @@ def find_metric(
         here = sorted(name for place, name in catalogue if place == namespace)
         raise MetricRequestRefused(
             HTTPStatus.NOT_FOUND,
-            f"no metric {metric} is published in the namespace {namespace}; there are "
+            f"metric {metric} is not published in namespace {namespace}; published are "
             + ", ".join([*here, f"{INFERENCE_METRIC} (of R1Inferences)"]),
         )
     if labels:
         raise MetricRequestRefused(
             HTTPStatus.BAD_REQUEST,
-            f"labelSelector: {selector!r} chooses nothing, since {metric} has no labels; "
-            "leave the selector out",
+            f"labelSelector: {selector!r} matches nothing, because {metric} has no labels; "
+            "remove the selector",
         )
     return found, {}
 
 
 def _labels(selector: str) -> dict[str, str]:
-    """The labels of a selector made of ``key=value`` terms; raises ``Refused`` on others."""
+    """Parse a selector of ``key=value`` terms; raises `MetricRequestRefused` on others."""
     labels = {}
     for term in filter(None, (part.strip() for part in selector.split(","))):
         key, found, value = term.partition("=")
@@ -98,8 +98,8 @@ def _labels(selector: str) -> dict[str, str]:
     return labels
 
 
-def value_list(metric: str, labels: Mapping[str, str], shown: PublishedValue) -> Document:
-    """The ``ExternalMetricValueList`` with its one item; the value in thousandths."""
+def value_list(metric: str, labels: Mapping[str, str], value: PublishedValue) -> Document:
+    """The ``ExternalMetricValueList`` with one item; the value in thousandths."""
     return {
         "kind": "ExternalMetricValueList",
         "apiVersion": GROUP_VERSION,
@@ -108,17 +108,17 @@ def value_list(metric: str, labels: Mapping[str, str], shown: PublishedValue) ->
             {
                 "metricName": metric,
                 "metricLabels": dict(labels),
-                "timestamp": datetime.fromtimestamp(shown.observed_at, UTC).strftime(
+                "timestamp": datetime.fromtimestamp(value.observed_at, UTC).strftime(
                     "%Y-%m-%dT%H:%M:%SZ"
                 ),
-                "value": f"{round(shown.value * 1000)}m",
+                "value": f"{round(value.value * 1000)}m",
             }
         ],
     }
 
 
 def group() -> Document:
-    """The one group, in its one version."""
+    """The ``APIGroup`` with its one version."""
     version = {"groupVersion": GROUP_VERSION, "version": VERSION}
     return {
         "kind": "APIGroup",
@@ -130,14 +130,17 @@ def group() -> Document:
 
 
 def group_list() -> Document:
-    """All groups: one."""
+    """The ``APIGroupList`` with one group."""
     inner = {key: value for key, value in group().items() if key not in ("kind", "apiVersion")}
     return {"kind": "APIGroupList", "apiVersion": "v1", "groups": [inner]}
 
 
 def resource_list(catalogue: Iterable[tuple[str, str]]) -> Document:
-    """The metrics as resources. Only ``get`` is claimed: collectors of garbage and quota go
-    through all that can be listed or deleted."""
+    """The metrics as an ``APIResourceList``.
+
+    The only verb is ``get``: the garbage collector and quota controllers iterate over every
+    resource that can be listed or deleted.
+    """
     names = sorted({INFERENCE_METRIC, *(name for _, name in catalogue)})
     return {
         "kind": "APIResourceList",

@@ -1,8 +1,8 @@
-"""Whom the aggregated API believes: the API server's front proxy, and nobody else; pure.
+"""Authentication of the API server's front proxy at the aggregated API; pure.
 
-The API server says in the ConfigMap ``kube-system/extension-apiserver-authentication`` with which
-authority and names its own client certificate is signed, and in which header it passes on who
-asks. It has authenticated and authorized that caller before it passes anything on.
+The ConfigMap ``kube-system/extension-apiserver-authentication`` holds the certificate authority and
+names of the front proxy's client certificate, and the header with the user. The API server
+authenticates and authorizes the user before it forwards a request.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ PREFIX = "requestheader"
 
 
 class InvalidFrontProxy(ValueError):
-    """The ConfigMap lacks something; the message says which flag of kube-apiserver gives it."""
+    """The ConfigMap lacks a key; the message names the flag of kube-apiserver that sets it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,20 +32,24 @@ class FrontProxy:
     username_headers: tuple[str, ...]
 
     def check(self, common_name: str | None, headers: Mapping[str, str]) -> None:
-        """Raise ``Refused`` unless this is the front proxy, speaking for somebody."""
+        """Raise `MetricRequestRefused` unless the request comes from the front proxy for a user."""
         if common_name is None:
-            raise MetricRequestRefused(HTTPStatus.UNAUTHORIZED, "a client certificate is needed")
+            raise MetricRequestRefused(
+                HTTPStatus.UNAUTHORIZED, "the request has no client certificate"
+            )
         if self.names and common_name not in self.names:
             raise MetricRequestRefused(
                 HTTPStatus.UNAUTHORIZED,
-                f"the certificate of {common_name!r} is not that of the API server's front proxy",
+                f"client certificate {common_name!r} is not the API server's front proxy",
             )
         if not any(headers.get(header) for header in self.username_headers):
-            raise MetricRequestRefused(HTTPStatus.UNAUTHORIZED, "the front proxy names no user")
+            raise MetricRequestRefused(
+                HTTPStatus.UNAUTHORIZED, "the front proxy's request has no user header"
+            )
 
 
 def parse_front_proxy(config_map: Mapping[str, Any]) -> FrontProxy:
-    """Read the ConfigMap (as JSON gives it); raises ``InvalidFrontProxy``."""
+    """Parse the ConfigMap's JSON; raises `InvalidFrontProxy`."""
     with convert_errors(InvalidFrontProxy, CONFIG_MAP):
         return _parse_data(config_map.get("data") or {})
 
@@ -55,7 +59,7 @@ def _parse_data(data: Mapping[str, str]) -> FrontProxy:
     if not authorities:
         raise InvalidFrontProxy(
             f"{CONFIG_MAP} has no {PREFIX}-client-ca-file: kube-apiserver needs "
-            f"--{PREFIX}-client-ca-file and its siblings to serve aggregated APIs"
+            f"--{PREFIX}-client-ca-file to serve aggregated APIs"
         )
     headers = _list(data, f"{PREFIX}-username-headers")
     if not headers:
@@ -76,7 +80,7 @@ def _list(data: Mapping[str, str], key: str) -> tuple[str, ...]:
 
 
 def common_name(certificate: Mapping[str, Any] | None) -> str | None:
-    """The CN of a verified peer's certificate, in the form that Python's ``ssl`` gives it."""
+    """Common name of a verified peer certificate in the form of Python's ``ssl``."""
     for attributes in (certificate or {}).get("subject", ()):
         for key, value in attributes:
             if key == "commonName":

@@ -1,7 +1,7 @@
-"""The door for KEDA: its external scaler, over gRPC.
+"""KEDA's external scaler over gRPC.
 
-KEDA asks with a trigger's metadata each time, so nothing is kept between questions. What there
-is no number for is an error to KEDA, which then holds or takes its fallback.
+KEDA sends the trigger's metadata with each request, so the scaler keeps no state. Without a value
+the response is an error: KEDA keeps the replicas or uses its ``fallback``.
 """
 
 from __future__ import annotations
@@ -17,75 +17,82 @@ import grpc
 import grpc.aio
 
 from r1_common.listen import EVERY_ADDRESS, host_port
-from r1_forecasting.protocol import ForecastUnavailable
 from r1_forecasting.published import keda_messages as messages
+from r1_forecasting.published.keda_trigger import KedaTrigger, parse_trigger
 from r1_forecasting.published.publication import INFERENCE_METRIC
+from r1_forecasting.published.published_value import PublishedValue
 from r1_forecasting.published.publisher import Publisher
-from r1_forecasting.published.trigger import Trigger, parse_trigger
-from r1_forecasting.published.value import PublishedValue
-from r1_forecasting.service.request import InvalidRequest
+from r1_forecasting.request import InvalidRequest
+from r1_forecasting.unavailable import ForecastUnavailable
 
 LOG = logging.getLogger(__name__)
 
-LOOK_SECONDS = 5.0
-"""How often a stream looks whether it has news; an answer is cached for a step."""
+POLL_SECONDS = 5.0
+"""Poll interval of a stream; a forecast is cached for one step."""
 
 
 @dataclass(frozen=True, slots=True)
 class KedaScaler:
-    """The five calls of ``externalscaler.ExternalScaler``."""
+    """The five RPCs of ``externalscaler.ExternalScaler``."""
 
     publisher: Publisher
-    look_seconds: float = LOOK_SECONDS
+    poll_seconds: float = POLL_SECONDS
 
     async def is_active(self, ref: Any, context: Any) -> Any:
-        """Whether the workload has to have a replica."""
-        trigger = await _understood(ref, context)
-        shown = await self._shown(trigger, context)
-        return messages.IsActiveResponse(result=trigger.active(shown.value))
+        """Return whether the workload needs at least one replica."""
+        trigger = await _parse(ref, context)
+        published = await self._value(trigger, context)
+        return messages.IsActiveResponse(result=trigger.active(published.value))
 
     async def stream_is_active(self, ref: Any, context: Any) -> AsyncIterator[Any]:
-        """The same as it changes, the first at once; silent while there is no number."""
-        trigger = await _understood(ref, context)
-        said: bool | None = None
+        """Stream the activity: the first value at once, then each change; none without a value."""
+        trigger = await _parse(ref, context)
+        last: bool | None = None
         while True:
-            shown = await self.publisher.value_of(trigger.wanted)
-            if isinstance(shown, ForecastUnavailable):
-                LOG.info("%s/%s: %s", ref.namespace, ref.name, shown.message)
-            elif said != trigger.active(shown.value):
-                said = trigger.active(shown.value)
-                yield messages.IsActiveResponse(result=said)
-            await asyncio.sleep(self.look_seconds)
+            published = await self.publisher.value_of(trigger.wanted)
+            if isinstance(published, ForecastUnavailable):
+                LOG.info(
+                    "ScaledObject %s/%s has no forecast value: %s",
+                    ref.namespace,
+                    ref.name,
+                    published.message,
+                )
+            elif last != trigger.active(published.value):
+                last = trigger.active(published.value)
+                yield messages.IsActiveResponse(result=last)
+            await asyncio.sleep(self.poll_seconds)
 
     async def get_metric_spec(self, ref: Any, context: Any) -> Any:
-        """The metric's name and what one replica carries."""
-        return _spec(await _understood(ref, context))
+        """Return the metric's name and its target per replica."""
+        return _spec(await _parse(ref, context))
 
     async def stream_metric_spec(self, ref: Any, context: Any) -> AsyncIterator[Any]:
-        """The same, once: the target comes from the metadata and changes only with it."""
-        yield _spec(await _understood(ref, context))
-        await asyncio.Event().wait()  # until KEDA hangs up; an end would make it ask again
+        """Stream the metric spec once: the target comes from the metadata alone."""
+        yield _spec(await _parse(ref, context))
+        await asyncio.Event().wait()  # until KEDA closes the stream; an end would make it reconnect
 
     async def get_metrics(self, request: Any, context: Any) -> Any:
-        """The number to scale on."""
-        trigger = await _understood(request.scaledObjectRef, context)
-        shown = await self._shown(trigger, context)
-        # The whole number is read by a KEDA that is older than the other field.
+        """Return the value to scale on."""
+        trigger = await _parse(request.scaledObjectRef, context)
+        published = await self._value(trigger, context)
+        # KEDA versions before metricValueFloat read the integer.
         value = messages.MetricValue(
             metricName=INFERENCE_METRIC,
-            metricValue=math.ceil(shown.value),
-            metricValueFloat=shown.value,
+            metricValue=math.ceil(published.value),
+            metricValueFloat=published.value,
         )
         return messages.GetMetricsResponse(metricValues=[value])
 
-    async def _shown(self, trigger: Trigger, context: Any) -> PublishedValue:
-        shown = await self.publisher.value_of(trigger.wanted)
-        if isinstance(shown, ForecastUnavailable):
-            await _refuse(context, grpc.StatusCode.UNAVAILABLE, f"{shown.reason}: {shown.message}")
-        return shown
+    async def _value(self, trigger: KedaTrigger, context: Any) -> PublishedValue:
+        published = await self.publisher.value_of(trigger.wanted)
+        if isinstance(published, ForecastUnavailable):
+            await _refuse(
+                context, grpc.StatusCode.UNAVAILABLE, f"{published.reason}: {published.message}"
+            )
+        return published
 
     def handler(self) -> Any:
-        """What a gRPC server routes calls with."""
+        """Build the generic handler of the gRPC server."""
         ref, request = messages.ScaledObjectRef, messages.GetMetricsRequest
         once, stream = grpc.unary_unary_rpc_method_handler, grpc.unary_stream_rpc_method_handler
         calls = {
@@ -100,27 +107,27 @@ class KedaScaler:
             {
                 name: make(
                     call,
-                    request_deserializer=asked.FromString,
-                    response_serializer=lambda answer: answer.SerializeToString(),
+                    request_deserializer=message_type.FromString,
+                    response_serializer=lambda response: response.SerializeToString(),
                 )
-                for name, (make, call, asked) in calls.items()
+                for name, (make, call, message_type) in calls.items()
             },
         )
 
 
-async def _understood(ref: Any, context: Any) -> Trigger:
+async def _parse(ref: Any, context: Any) -> KedaTrigger:
     try:
         return parse_trigger(ref.namespace, ref.name, dict(ref.scalerMetadata))
     except InvalidRequest as error:
         await _refuse(context, grpc.StatusCode.INVALID_ARGUMENT, str(error))
 
 
-async def _refuse(context: Any, code: grpc.StatusCode, said: str) -> NoReturn:
-    await context.abort(code, said)
-    raise RuntimeError("gRPC's abort came back")
+async def _refuse(context: Any, code: grpc.StatusCode, message: str) -> NoReturn:
+    await context.abort(code, message)
+    raise RuntimeError("gRPC's abort returned")
 
 
-def _spec(trigger: Trigger) -> Any:
+def _spec(trigger: KedaTrigger) -> Any:
     spec = messages.MetricSpec(
         metricName=INFERENCE_METRIC,
         targetSize=math.ceil(trigger.target),
@@ -130,14 +137,14 @@ def _spec(trigger: Trigger) -> Any:
 
 
 async def start_keda_listener(scaler: KedaScaler, host: str, port: int) -> tuple[Any, int]:
-    """Listen; returns the server and its port (a free one for 0). Raises ``OSError``."""
-    # Without sharing, which is gRPC's default: a second forecaster on this port has to hear of it.
+    """Listen; return the server and its port (a free port for 0). Raises ``OSError``."""
+    # Without SO_REUSEPORT (gRPC's default): a second forecaster on this port has to fail.
     server = grpc.aio.server(options=[("grpc.so_reuseport", 0)])
     server.add_generic_rpc_handlers((scaler.handler(),))
     try:
-        # gRPC itself takes [::] for both families, and for IPv4 where there is no IPv6.
+        # gRPC binds [::] for both families, and IPv4 alone where IPv6 is missing.
         bound = server.add_insecure_port(host_port(host or EVERY_ADDRESS, port))
     except RuntimeError as error:
-        raise OSError(f"port {port} for KEDA cannot be opened: {error}") from error
+        raise OSError(f"cannot listen on port {port} for KEDA: {error}") from error
     await server.start()
     return server, bound

@@ -1,7 +1,9 @@
-"""The messages of KEDA's external scaler, made at import from a table of their fields.
+"""Protobuf messages of KEDA's external scaler, built at import from a table of their fields.
 
-Wire format: package ``externalscaler`` of KEDA 2.21. The classes live in a pool of their own,
-so that a program that has generated ones may load both.
+Wire format: package ``externalscaler`` of KEDA 2.21. The code is not generated from a ``.proto``
+file, because generated code registers ``externalscaler.proto`` in the default descriptor pool and
+fails where the process already has KEDA's own file of that name. These classes use a pool of
+their own. The tests run them against a client that protoc generates from KEDA's ``.proto`` text.
 """
 
 from __future__ import annotations
@@ -21,7 +23,7 @@ WHOLE = FieldDescriptorProto.TYPE_INT64
 REAL = FieldDescriptorProto.TYPE_DOUBLE
 TEXTS = "map<string, string>"
 
-# Message -> fields in the order of their numbers; "X" is another message, "X*" a list of it.
+# Message -> fields in the order of their numbers; "X" is another message, "X*" a repeated one.
 FIELDS: dict[str, dict[str, int | str]] = {
     "ScaledObjectRef": {"name": TEXT, "namespace": TEXT, "scalerMetadata": TEXTS},
     "IsActiveResponse": {"result": FLAG},
@@ -47,7 +49,7 @@ def _describe() -> FileDescriptorProto:
             if kind == TEXTS or kind.endswith("*"):
                 field.label = FieldDescriptorProto.LABEL_REPEATED
             if kind == TEXTS:
-                # A map is a list of entries with a mark on them.
+                # A map is a repeated entry message with the option map_entry.
                 entry = made.nested_type.add(name=f"{name[0].upper()}{name[1:]}Entry")
                 entry.options.map_entry = True
                 for place, part in enumerate(("key", "value"), start=1):

@@ -1,4 +1,4 @@
-"""The doors' options; without any of them both doors stay closed."""
+"""Options of the listeners for other autoscalers; both are off by default."""
 
 from __future__ import annotations
 
@@ -11,51 +11,53 @@ from r1_forecasting.published.catalogue_file import CatalogueFile
 
 
 def add_listener_options(parser: argparse.ArgumentParser, env: Callable[[str, str], str]) -> None:
-    """The options of both doors; ``env`` gives a variable's value or the default."""
-    doors = parser.add_argument_group(
-        "the forecast for everyone", "Doors for other autoscalers; both are closed by default."
+    """Add the options of both listeners; ``env`` returns a variable's value or the default."""
+    group = parser.add_argument_group(
+        "published forecasts", "Listeners for other autoscalers; both are off by default."
     )
-    doors.add_argument(
+    group.add_argument(
         "--keda-port",
         type=_port,
         default=env("KEDA_PORT", "off"),
-        help="port of KEDA's external scaler (gRPC, no TLS), or off",
+        help="port of the external scaler for KEDA (gRPC, no TLS), or off",
     )
-    doors.add_argument(
+    group.add_argument(
         "--external-metrics-port",
         type=_port,
         default=env("EXTERNAL_METRICS_PORT", "off"),
-        help="port of external.metrics.k8s.io (TLS, for the API server alone), or off",
+        help="port of external.metrics.k8s.io (TLS, for the API server only), or off",
     )
-    doors.add_argument(
+    group.add_argument(
         "--external-metrics-tls",
         type=Path,
         default=env("EXTERNAL_METRICS_TLS", "/etc/r1/external-metrics"),
         metavar="DIR",
-        help="folder with the tls.crt and tls.key of that port",
+        help="folder with tls.crt and tls.key of that port",
     )
-    doors.add_argument(
+    group.add_argument(
         "--published",
         type=_catalogue,
         default=env("PUBLISHED", ""),
         metavar="FILE",
-        help="JSON list of the metrics served there beside those of R1Inferences",
+        help="file with a JSON list of the metrics served there, in addition to R1Inferences",
     )
-    doors.add_argument(
+    group.add_argument(
         "--service-account",
         type=Path,
         default=env("SERVICE_ACCOUNT", str(SERVICE_ACCOUNT)),
         metavar="DIR",
-        help="folder with the token and ca.crt that read whom to trust there",
+        help="folder with token and ca.crt, used to read the front proxy's ConfigMap",
     )
 
 
 def check_listeners(
     parser: argparse.ArgumentParser, options: argparse.Namespace
 ) -> argparse.Namespace:
-    """Exit with a message where the options do not go together."""
+    """Exit with a message where the options contradict each other."""
     if options.published.catalogue and options.external_metrics_port is None:
-        parser.error("--published: nothing serves the list; give --external-metrics-port as well")
+        parser.error(
+            "--published: no listener serves the list; set --external-metrics-port as well"
+        )
     return options
 
 

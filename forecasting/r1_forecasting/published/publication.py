@@ -1,8 +1,7 @@
-"""A published forecast as a value: whose, of which series, how far ahead, and when it may act.
+"""A published forecast: its name, its series, its lead time and its activation rule.
 
-The fields are those of ``POST /v1/forecast`` with three of their own: ``namespace`` and
-``name`` (under which an autoscaler finds it) and ``quantilePercent`` and ``activation`` as an
-R1Inference has them.
+The fields are those of ``POST /v1/forecast``, plus ``namespace`` and ``name`` (the metric that an
+autoscaler requests), and ``quantilePercent`` and ``activation`` as in an R1Inference.
 """
 
 from __future__ import annotations
@@ -11,8 +10,8 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from r1_forecasting.service.request import (
-    MOST_HISTORY_STEPS,
+from r1_forecasting.request import (
+    MAX_HISTORY_STEPS,
     ActivationRule,
     ForecastRequest,
     InvalidRequest,
@@ -21,31 +20,38 @@ from r1_forecasting.service.request import (
 )
 
 INFERENCE_METRIC = "r1-forecast"
-"""The metric under which forecasts of R1Inferences are found; no publication may take it."""
+"""Metric of the R1Inferences' forecasts; reserved, so no published forecast may use it."""
 SEASONS_OF_HISTORY = 14
 NAME = re.compile(r"[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?")
-ASKED = ("query", "stepSeconds", "seasonSeconds", "historySeconds", "leadSeconds", "weekly")
-FORECAST_FIELDS = frozenset({*ASKED, "quantilePercent", "activation"})
+REQUEST_FIELDS = (
+    "query",
+    "stepSeconds",
+    "seasonSeconds",
+    "historySeconds",
+    "leadSeconds",
+    "weekly",
+)
+FORECAST_FIELDS = frozenset({*REQUEST_FIELDS, "quantilePercent", "activation"})
 FIELDS = FORECAST_FIELDS | {"namespace", "name"}
 
 
 @dataclass(frozen=True, slots=True)
 class InferenceName:
-    """An R1Inference whose forecast the operator keeps asking for, or one class's share of it."""
+    """An R1Inference whose forecast the operator requests, or one priority class of it."""
 
     namespace: str
     name: str
     priority_class: str | None = None
 
     @property
-    def subject(self) -> str:
-        """The name under which the operator asks."""
+    def series_name(self) -> str:
+        """The series that the operator requests."""
         return f"{self.namespace}/{self.name}"
 
 
 @dataclass(frozen=True, slots=True)
 class Publication:
-    """One forecast that anybody may scale on."""
+    """One published forecast."""
 
     namespace: str
     name: str
@@ -53,8 +59,8 @@ class Publication:
     activation: ActivationRule
 
 
-def parse_publication(body: object, subject: str | None = None) -> Publication:
-    """Parse one entry of the published list; ``subject`` defaults to one of its name.
+def parse_publication(body: object, series_name: str | None = None) -> Publication:
+    """Parse one entry of the published list; ``series_name`` defaults to its namespace and name.
 
     Raises ``InvalidRequest``, whose message begins with the field and says what it needs.
     """
@@ -65,30 +71,34 @@ def parse_publication(body: object, subject: str | None = None) -> Publication:
         raise InvalidRequest(f"{unknown[0]}: unknown field; known are {', '.join(sorted(FIELDS))}")
     namespace, name = _name(body, "namespace"), _name(body, "name")
     if name == INFERENCE_METRIC:
-        raise InvalidRequest(f"name: {INFERENCE_METRIC} is kept for R1Inferences; take another")
-    request = parse_request(_question(body, subject or f"published/{namespace}/{name}"))
+        raise InvalidRequest(
+            f"name: {INFERENCE_METRIC} is reserved for R1Inferences; choose another name"
+        )
+    request = parse_request(_request_body(body, series_name or f"published/{namespace}/{name}"))
     return Publication(namespace, name, request, parse_activation(body))
 
 
-def _question(body: Mapping[str, object], subject: str) -> dict[str, object]:
-    """The body of ``POST /v1/forecast``, with the defaults of a day in minutes."""
+def _request_body(body: Mapping[str, object], series_name: str) -> dict[str, object]:
+    """The body of ``POST /v1/forecast``; defaults: steps of a minute, a season of a day."""
     if "leadSeconds" not in body:
         raise InvalidRequest(
-            "leadSeconds: is missing; give the seconds from asking for a replica until it serves"
+            "leadSeconds: is missing; set the seconds from the request of a replica to its readiness"
         )
-    asked: dict[str, object] = {"stepSeconds": 60, "seasonSeconds": 86_400}
-    asked |= {field: body[field] for field in ASKED if field in body}
-    if "historySeconds" not in asked:
-        asked["historySeconds"] = _history(asked["stepSeconds"], asked["seasonSeconds"])
+    fields: dict[str, object] = {"stepSeconds": 60, "seasonSeconds": 86_400}
+    fields |= {field: body[field] for field in REQUEST_FIELDS if field in body}
+    if "historySeconds" not in fields:
+        fields["historySeconds"] = _history(fields["stepSeconds"], fields["seasonSeconds"])
     level = _level(body)
-    return asked | {"subject": subject, "levels": [level], "decisionLevel": level}
+    return fields | {"series": series_name, "levels": [level], "decisionLevel": level}
 
 
 def _history(step: object, season: object) -> float:
-    """Fourteen seasons, or as many steps as a request may have; what is no number is refused
-    by the request's own check of that field."""
+    """Fourteen seasons, at most the steps that a request may have.
+
+    A value that is no number is refused by the request's own check of the field.
+    """
     if isinstance(step, int | float) and isinstance(season, int | float):
-        return min(SEASONS_OF_HISTORY * season, MOST_HISTORY_STEPS * step)
+        return min(SEASONS_OF_HISTORY * season, MAX_HISTORY_STEPS * step)
     return 1.0
 
 

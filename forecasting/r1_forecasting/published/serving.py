@@ -1,4 +1,4 @@
-"""The doors, opened and closed with the forecaster's own."""
+"""Start and stop of the listeners for other autoscalers."""
 
 from __future__ import annotations
 
@@ -9,36 +9,41 @@ from collections.abc import AsyncIterator, Callable
 from aiohttp import web
 
 from r1_common.supervision import Supervisor
-from r1_forecasting.published.aggregated import ExternalMetricsApi
 from r1_forecasting.published.catalogue_file import CatalogueFile
-from r1_forecasting.published.publisher import Answers, Publisher
+from r1_forecasting.published.external_metrics_api import ExternalMetricsApi
+from r1_forecasting.published.publisher import ForecastSource, Publisher
 from r1_forecasting.published.service_account import ServiceAccount
 from r1_forecasting.published.tls_listener import TlsListener
 
 
 def start_listeners(
-    app: web.Application, answers: Answers, options: argparse.Namespace, supervisor: Supervisor
+    app: web.Application,
+    source: ForecastSource,
+    options: argparse.Namespace,
+    supervisor: Supervisor,
 ) -> None:
-    """Open what ``options`` ask for when ``app`` starts. Raises ``Unreadable`` outside a pod."""
-    publisher = Publisher(answers)
+    """Start the configured listeners with ``app``; raises `FrontProxyUnavailable` outside a pod."""
+    publisher = Publisher(source)
     if options.keda_port is not None:
         app.cleanup_ctx.append(_keda(publisher, options.host, options.keda_port))
     if options.external_metrics_port is not None:
         account = ServiceAccount.of_pod(options.service_account)
-        door = TlsListener(
+        tls_listener = TlsListener(
             options.host,
             options.external_metrics_port,
             options.external_metrics_tls,
             account.fetch_front_proxy,
         )
-        app.cleanup_ctx.append(_external_metrics(publisher, door, options.published, supervisor))
+        app.cleanup_ctx.append(
+            _external_metrics(publisher, tls_listener, options.published, supervisor)
+        )
 
 
 def _keda(
     publisher: Publisher, host: str, port: int
 ) -> Callable[[web.Application], AsyncIterator[None]]:
     async def run(_: web.Application) -> AsyncIterator[None]:
-        # gRPC takes memory and a moment to load, and most installations have no KEDA.
+        # gRPC costs memory and load time, and most installations have no KEDA.
         from r1_forecasting.published.keda import KedaScaler, start_keda_listener
 
         server, _bound = await start_keda_listener(KedaScaler(publisher), host, port)
@@ -50,13 +55,18 @@ def _keda(
 
 
 def _external_metrics(
-    publisher: Publisher, door: TlsListener, listed: CatalogueFile, supervisor: Supervisor
+    publisher: Publisher,
+    tls_listener: TlsListener,
+    catalogue_file: CatalogueFile,
+    supervisor: Supervisor,
 ) -> Callable[[web.Application], AsyncIterator[None]]:
     async def run(_: web.Application) -> AsyncIterator[None]:
-        api = ExternalMetricsApi(publisher, lambda: listed.catalogue, lambda: door.trust)
-        # An application can be served once only: each start of the task builds its own.
-        supervisor.start("external metrics port", lambda: door.follow(api.application()))
-        supervisor.start("published forecasts file", listed.follow)
+        api = ExternalMetricsApi(
+            publisher, lambda: catalogue_file.catalogue, lambda: tls_listener.trust
+        )
+        # An application can be served only once, so each start of the task builds one.
+        supervisor.start("external metrics port", lambda: tls_listener.serve(api.application()))
+        supervisor.start("published forecasts file", catalogue_file.watch)
         with contextlib.suppress(GeneratorExit):
             yield
         await supervisor.stop()

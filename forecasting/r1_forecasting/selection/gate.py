@@ -1,12 +1,11 @@
-"""Who may act: a model only while the past says that its decisions cost less.
+"""Gate: scaling uses a model's forecast only while its backtested decisions cost less.
 
-Ungated, a learned model loses 4 to 11 % to the last value on real LLM traffic. So a
-learned model acts only while its decision cost beats the last value's by a margin and
-beyond chance, and the seasonal naive's too; the seasonal naive may win against the last value and act itself;
-where nothing beats the last value the gate stays shut and the operator scales on real
-time. A model in charge stays until another is clearly better. Because the operator takes
-``max(forecast, now)``, the worst a wrong gate can do is to keep too much, and that is
-bounded by the ceiling of the calibration.
+Without a gate, a learned model costs 4 to 11 % more than the last value on real LLM traffic. The
+gate opens for a model whose decision cost is below the last value's by a margin, significantly, and
+below the seasonal naive's. The seasonal naive itself has to beat the last value only. Otherwise the
+gate is closed and the operator scales on current demand. The model of an open gate changes only for
+one that is better by `SWITCH_MARGIN`. Because the operator uses ``max(forecast, now)``, a wrong gate
+can only hold too much capacity, and the ceiling of the calibration bounds that.
 """
 
 from __future__ import annotations
@@ -17,37 +16,37 @@ from enum import StrEnum
 
 import numpy as np
 
-from r1_forecasting.protocol import FloatArray
+from r1_forecasting.arrays import FloatArray
 
 LAST_VALUE = "last-value"
 SEASONAL_NAIVE = "seasonal-naive"
 MARGIN = 0.02
-STAY = 0.03
-FEWEST_OUTCOMES = 30
-STRETCHES = 10
-DOUBT = 0.75
+SWITCH_MARGIN = 0.03
+MIN_OUTCOMES = 30
+TIME_BLOCKS = 10
+STANDARD_ERRORS = 0.75
 
 
 class GateReason(StrEnum):
-    """Why the gate stands as it does."""
+    """Reason for the state of the gate."""
 
     BEATS_BASELINES = "BeatsBaselines"
     BEATS_LAST_VALUE = "BeatsLastValue"
-    NOTHING_BEATS_LAST_VALUE = "NothingBeatsLastValue"
+    NO_MODEL_BEATS_LAST_VALUE = "NoModelBeatsLastValue"
     TOO_FEW_OUTCOMES = "TooFewOutcomes"
-    NOTHING_TO_GAIN = "NothingToGain"
+    CONSTANT_DEMAND = "ConstantDemand"
     COVERAGE_LOST = "CoverageLost"
-    MODEL_SILENT = "ModelSilent"
+    MODEL_UNAVAILABLE = "ModelUnavailable"
 
 
 @dataclass(frozen=True, slots=True)
 class Gate:
-    """Which model speaks, and whether the operator should act on it.
+    """The chosen model, and whether scaling uses its forecast (``open``).
 
     ``scores`` are decision costs relative to the last value's on the same origins.
     """
 
-    acts: bool
+    open: bool
     model: str
     reason: GateReason
     message: str
@@ -55,35 +54,35 @@ class Gate:
 
 
 def relative_cost(cost: FloatArray, base: FloatArray) -> float:
-    """Sum of ``cost`` over sum of ``base`` where both are known; NaN when too few are.
+    """Sum of ``cost`` over sum of ``base`` where both are known; NaN for too few outcomes.
 
-    1.0 when neither cost anything; infinite when only the base cost nothing.
+    1.0 where both sums are 0; infinite where only the base is 0.
     """
     both = ~np.isnan(cost) & ~np.isnan(base)
-    if int(both.sum()) < FEWEST_OUTCOMES:
+    if int(both.sum()) < MIN_OUTCOMES:
         return float("nan")
-    mine, theirs = float(cost[both].sum()), float(base[both].sum())
-    if theirs <= 0:
-        return 1.0 if mine <= 0 else float("inf")
-    return mine / theirs
+    cost_sum, base_sum = float(cost[both].sum()), float(base[both].sum())
+    if base_sum <= 0:
+        return 1.0 if cost_sum <= 0 else float("inf")
+    return cost_sum / base_sum
 
 
-def clearly_cheaper(cost: FloatArray, base: FloatArray) -> bool:
-    """Whether ``cost`` beats ``base`` by more than chance would, on the outcomes they share.
+def significantly_cheaper(cost: FloatArray, base: FloatArray) -> bool:
+    """Return whether ``cost`` is significantly below ``base`` on their common outcomes.
 
-    Neighbouring outcomes overlap, so the differences are averaged over ten stretches of
-    time, and the mean of those must lie ``DOUBT`` standard errors below zero.
+    Neighbouring outcomes overlap, so the differences are averaged over `TIME_BLOCKS` blocks of
+    time, and the mean of the blocks must be `STANDARD_ERRORS` standard errors below 0.
     """
     both = ~np.isnan(cost) & ~np.isnan(base)
-    stretches = np.array_split(cost[both] - base[both], STRETCHES)
-    means = np.array([part.mean() for part in stretches if len(part)])
+    blocks = np.array_split(cost[both] - base[both], TIME_BLOCKS)
+    means = np.array([part.mean() for part in blocks if len(part)])
     if len(means) < 2:
         return False
-    return bool(means.mean() < -DOUBT * means.std(ddof=1) / np.sqrt(len(means)))
+    return bool(means.mean() < -STANDARD_ERRORS * means.std(ddof=1) / np.sqrt(len(means)))
 
 
 def decide(costs: Mapping[str, FloatArray], *, incumbent: str | None = None) -> Gate:
-    """The gate from each model's decision costs at common origins, NaN where it was silent."""
+    """Decide the gate from each model's decision costs at common origins, NaN without a value."""
     base = costs[LAST_VALUE]
     scores = {name: relative_cost(cost, base) for name, cost in costs.items()}
     scored = {name: value for name, value in scores.items() if np.isfinite(value)}
@@ -93,53 +92,53 @@ def decide(costs: Mapping[str, FloatArray], *, incumbent: str | None = None) -> 
             False,
             LAST_VALUE,
             GateReason.TOO_FEW_OUTCOMES,
-            f"{known} forecasts scored so far, {FEWEST_OUTCOMES} are needed to judge a model",
+            f"{known} forecasts are scored; {MIN_OUTCOMES} are needed to compare models",
             scored,
         )
     if float(np.nansum(base)) <= 0:
         return Gate(
             False,
             LAST_VALUE,
-            GateReason.NOTHING_TO_GAIN,
-            "the last value has made no error: there is nothing to gain from a model",
+            GateReason.CONSTANT_DEMAND,
+            "demand is constant: the last value made no error, so no model can be better",
             scored,
         )
     winners = [name for name in scored if name != LAST_VALUE and _wins(name, costs, scored)]
     if not winners:
         rivals = {name: value for name, value in scored.items() if name != LAST_VALUE}
         best = min(rivals, key=rivals.__getitem__, default=None)
-        said = (
-            f"the best of them, {best}, costs {rivals[best]:.2f} times as much"
+        detail = (
+            f"the best, {best}, costs {rivals[best]:.2f} times as much"
             if best
             else "no other model has been scored yet"
         )
         return Gate(
             False,
             LAST_VALUE,
-            GateReason.NOTHING_BEATS_LAST_VALUE,
-            f"no model's decisions are clearly cheaper than the last value's: {said}",
+            GateReason.NO_MODEL_BEATS_LAST_VALUE,
+            f"no model's decisions cost significantly less than the last value's: {detail}",
             scored,
         )
     best = min(winners, key=scored.__getitem__)
     if (
         incumbent in winners
         and incumbent is not None
-        and not relative_cost(costs[best], costs[incumbent]) < 1 - STAY
+        and not relative_cost(costs[best], costs[incumbent]) < 1 - SWITCH_MARGIN
     ):
         best = incumbent
-    saved = f"its decisions cost {scored[best]:.2f} of the last value's"
+    saved = f"its decisions cost {scored[best]:.2f} times the last value's"
     if best == SEASONAL_NAIVE:
-        return Gate(True, best, GateReason.BEATS_LAST_VALUE, f"{best} acts: {saved}", scored)
+        return Gate(True, best, GateReason.BEATS_LAST_VALUE, f"{best} is in use: {saved}", scored)
     rival = (
-        f" and {scored[SEASONAL_NAIVE]:.2f} is the seasonal naive's"
+        f" (seasonal naive: {scored[SEASONAL_NAIVE]:.2f} times)"
         if (SEASONAL_NAIVE in scored)
         else ""
     )
-    return Gate(True, best, GateReason.BEATS_BASELINES, f"{best} acts: {saved}{rival}", scored)
+    return Gate(True, best, GateReason.BEATS_BASELINES, f"{best} is in use: {saved}{rival}", scored)
 
 
 def _wins(name: str, costs: Mapping[str, FloatArray], scored: Mapping[str, float]) -> bool:
-    if not (scored[name] < 1 - MARGIN and clearly_cheaper(costs[name], costs[LAST_VALUE])):
+    if not (scored[name] < 1 - MARGIN and significantly_cheaper(costs[name], costs[LAST_VALUE])):
         return False
     if name == SEASONAL_NAIVE or SEASONAL_NAIVE not in costs:
         return True

@@ -1,9 +1,9 @@
-"""A window of history replayed as the live forecaster would have lived it.
+"""Replay of the live forecaster over a window of history.
 
-For every position of the tested window: the calibrated quantiles of the maximum over the
-lead, by the model that the gate would have chosen there, and whether it would have let it
-act. Models are fitted on what lies before ``test_from`` and again every few seasons, always
-on what was known by then; corrections and the gate learn from outcomes that had passed.
+For every position of the tested window: the calibrated quantiles of the maximum over the lead time,
+by the model of the gate at that position, and whether the gate was open. Models are fitted on the
+history before ``test_from`` and again every few seasons. Fits, corrections and the gate use only
+what was known at the position.
 """
 
 from __future__ import annotations
@@ -13,42 +13,44 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from r1_forecasting.arrays import BoolArray, FloatArray, IntArray
 from r1_forecasting.calibration.root_scale import RootScale
 from r1_forecasting.models.damped_trend import DampedTrend
 from r1_forecasting.models.gbdt import Gbdt
-from r1_forecasting.models.hour_echo import HourEcho
-from r1_forecasting.models.last_value import HELD_STEPS
+from r1_forecasting.models.last_value import MAX_FILL_STEPS
 from r1_forecasting.models.lstm import Lstm
+from r1_forecasting.models.minute_of_hour import MinuteOfHour
+from r1_forecasting.models.protocol import Forecaster
 from r1_forecasting.models.seasonal_level import SeasonalLevel
 from r1_forecasting.models.seasonal_naive import SeasonalNaive
-from r1_forecasting.protocol import BoolArray, FloatArray, Forecaster, IntArray, SeriesShape
+from r1_forecasting.models.target import Target
 from r1_forecasting.selection.backtest import CEILING, decision_cost
 from r1_forecasting.selection.ensemble import issue_all
 from r1_forecasting.selection.gate import LAST_VALUE, Gate, decide
 from r1_forecasting.selection.rolling import refits, rolling_quantiles
 from r1_forecasting.series.series import Series
-from r1_forecasting.series.target import Target
+from r1_forecasting.series.shape import SeriesShape
 
 WARM_SEASONS = 4.0
-"""Seasons before the tested window over which corrections and gate are warmed up."""
+"""Seasons before the tested window for the warm-up of corrections and gate."""
 DECISIONS_PER_SEASON = 48
-JUDGED_SEASONS = 4.0
-"""The gate looks back so far: what a model cost before a change of regime says little."""
+GATE_SEASONS = 4.0
+"""Seasons of costs that the gate uses; older ones may precede a change of the traffic."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Replay:
-    """What the forecaster would have said at each position of the tested window."""
+    """Forecasts of the replay at each position of the tested window."""
 
     origins: IntArray  # (n,) every position from test_from to the last
     peaks: FloatArray  # (n, levels) quantiles of the maximum over the lead; NaN: unavailable
-    acts: BoolArray  # (n,) whether the gate let the forecast act
+    gate_open: BoolArray  # (n,) whether the gate was open
 
 
 def default_models(shape: SeriesShape) -> tuple[Forecaster, ...]:
-    """The models that a replay uses where none are named: all but Prophet, which is slow."""
+    """Default models of a replay: all but Prophet, which is slow."""
     peak = (Target(shape.lead, peak=True),)
-    return (SeasonalNaive(), DampedTrend(), SeasonalLevel(), HourEcho(), Gbdt(peak), Lstm())
+    return (SeasonalNaive(), DampedTrend(), SeasonalLevel(), MinuteOfHour(), Gbdt(peak), Lstm())
 
 
 def replay_peaks(
@@ -64,7 +66,7 @@ def replay_peaks(
 
     ``levels`` ascend and hold ``decision_level``; raises ValueError otherwise, or when
     ``test_from`` lies outside the series. Too little history is not an error: peaks are
-    NaN and nothing acts.
+    NaN and the gate is closed.
     """
     ordered = tuple(levels)
     if list(ordered) != sorted(set(ordered)) or decision_level not in ordered:
@@ -78,7 +80,7 @@ def replay_peaks(
     fits = refits(len(series), shape.season, warm_from=warm_from, test_from=test_from)
     raw = rolling_quantiles(series, chosen, shape, (target,), origins, ordered, fits)[target]
     actual = target.outcome(series, origins)
-    now = series.held(HELD_STEPS)[origins]
+    now = series.forward_filled(MAX_FILL_STEPS)[origins]
     issued = issue_all(
         raw,
         actual,
@@ -90,13 +92,13 @@ def replay_peaks(
         ceiling=CEILING * np.fmax.accumulate(series.values)[origins],
     )
     costs: dict[str, FloatArray] = {}
-    for name, said in issued.items():
-        kept = np.fmax(said[:, ordered.index(decision_level)], now)
-        kept[np.isnan(said).any(axis=1)] = np.nan
-        costs[name] = decision_cost(kept, actual, decision_level)
-    peaks, acts = _gated(issued, costs, origins, shape)
+    for name, quantiles in issued.items():
+        capacity = np.fmax(quantiles[:, ordered.index(decision_level)], now)
+        capacity[np.isnan(quantiles).any(axis=1)] = np.nan
+        costs[name] = decision_cost(capacity, actual, decision_level)
+    peaks, gate_open = _gated(issued, costs, origins, shape)
     tested = origins >= test_from
-    return Replay(origins[tested], peaks[tested], acts[tested])
+    return Replay(origins[tested], peaks[tested], gate_open[tested])
 
 
 def _gated(
@@ -105,20 +107,20 @@ def _gated(
     origins: IntArray,
     shape: SeriesShape,
 ) -> tuple[FloatArray, BoolArray]:
-    """Peaks of whom the gate chose, asked anew every half-hour or so of a day's season."""
+    """Peaks of the gate's model; the gate decides `DECISIONS_PER_SEASON` times a season."""
     known_until = np.searchsorted(origins, origins - shape.lead, side="right")
     every = max(1, round(shape.season / DECISIONS_PER_SEASON))
-    judged = round(JUDGED_SEASONS * shape.season)
+    gate_window = round(GATE_SEASONS * shape.season)
     peaks = issued[LAST_VALUE].copy()
-    acts = np.zeros(len(origins), dtype=np.bool_)
+    gate_open = np.zeros(len(origins), dtype=np.bool_)
     gate: Gate | None = None
     for first in range(0, len(origins), every):
         until = int(known_until[first])
-        past = {name: cost[max(until - judged, 0) : until] for name, cost in costs.items()}
+        past = {name: cost[max(until - gate_window, 0) : until] for name, cost in costs.items()}
         gate = decide(past, incumbent=gate.model if gate else None)
         rows = slice(first, first + every)
-        said = issued[gate.model][rows]
-        speaks = ~np.isnan(said).any(axis=1)
-        peaks[rows][speaks] = said[speaks]
-        acts[rows] = gate.acts & speaks
-    return peaks, acts
+        quantiles = issued[gate.model][rows]
+        has_values = ~np.isnan(quantiles).any(axis=1)
+        peaks[rows][has_values] = quantiles[has_values]
+        gate_open[rows] = gate.open & has_values
+    return peaks, gate_open

@@ -1,7 +1,7 @@
-"""How far apart the moments lie that are looked at, so that none falls into step with the load.
+"""Sampling strides that do not align with periods of the load.
 
-Load has clocks of its own: jobs on the hour, buckets of ten minutes. A look every ten minutes sees
-always the same place of them, and what it learns holds for that place alone.
+Load has periods of its own: jobs on the hour, buckets of ten minutes. Samples every ten minutes
+always meet the same phase of them, so the result is valid for that phase alone.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from math import gcd
 
 
 def stride_from(least: int, season: int) -> int:
-    """Return the smallest stride from ``least`` on that keeps no step with a season.
+    """Return the smallest stride of at least ``least`` that does not align with the season.
 
     It is a prime that does not divide ``season`` (steps); 1 stays 1.
     """
@@ -24,11 +24,11 @@ def stride_from(least: int, season: int) -> int:
     return candidate
 
 
-def stride_near(wished: int, season: int) -> int:
-    """Return the stride nearest to ``wished`` that shares no factor with a season (steps).
+def stride_near(target: int, season: int) -> int:
+    """Return the stride nearest to ``target`` that shares no factor with a season (steps).
 
-    Of two as near it is the denser one.
+    Of two equally near strides it is the smaller one.
     """
-    offs = range(max(wished, 1))
-    near = (s for off in offs for s in (wished - off, wished + off) if gcd(s, season) == 1)
+    offs = range(max(target, 1))
+    near = (s for off in offs for s in (target - off, target + off) if gcd(s, season) == 1)
     return next(near, 1)

@@ -1,8 +1,8 @@
 """The HTTP session of prometheus-api-client: credentials, TLS, and typed failures.
 
-prometheus-api-client sends each query through ``requests.Session.request`` and returns
-``data.result`` alone. Here the session adds what the configuration asks for, reads the response,
-raises `PrometheusError` for everything that is no result, and keeps the warnings of partial data.
+prometheus-api-client sends each query through ``requests.Session.request`` and returns only
+``data.result``. This session adds the configured headers and TLS, parses the response, raises
+`PrometheusError` unless the response holds a result, and stores the warnings of partial data.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ from r1_common.prometheus.response import (
 
 _PIECE = 256 << 10
 _RETRY = Retry(total=1, backoff_factor=0.1, redirect=0)
-"""One more try where the connection failed: a kept one may have ended meanwhile."""
+"""One retry after a connection error: a keep-alive connection may be closed."""
 
 
 class _Adapter(HTTPAdapter):
-    """Checks certificates with a given context, and with no other authorities."""
+    """Verifies certificates with the given context and no other authorities."""
 
     def __init__(self, context: ssl.SSLContext | None) -> None:
         self._context = context
@@ -54,15 +54,15 @@ class PrometheusSession(requests.Session):
 
     def __init__(self, config: PrometheusConfig) -> None:
         super().__init__()
-        # No proxy, no .netrc, no other CA bundle: the configuration alone decides, as it does in
-        # the operator.
+        # No proxy, no .netrc and no other CA bundle: only the configuration applies, as in the
+        # operator.
         self.trust_env = False
         self._config = config
         self._tls = TlsFiles(config)
         self._adapter = _Adapter(None)
 
     def get_adapter(self, url: str | bytes) -> HTTPAdapter:
-        """One adapter for all URLs, new when a TLS file has changed."""
+        """Return the adapter for all URLs; a changed TLS file creates a new one."""
         if self._config.url.startswith("https:"):
             context = self._tls.context()
             if self._adapter._context is not context:
@@ -71,7 +71,7 @@ class PrometheusSession(requests.Session):
         return self._adapter
 
     def request(self, method: str, url: str | bytes, **options: Any) -> requests.Response:  # type: ignore[override]
-        """Send it; the response is one with a result, and `last` is that result."""
+        """Send the request, and store the result of the response in `last`."""
         self.last = None
         mine = request_headers(self._config)
         options |= {"headers": mine.headers, "allow_redirects": False, "stream": True, "auth": None}
@@ -84,14 +84,14 @@ class PrometheusSession(requests.Session):
                         break
         except (requests.RequestException, OSError) as error:
             raise unreachable(self._config.url, _cause(error), mine.secrets) from None
-        answer = HttpResponse(response.status_code, response.headers, body)
-        self.last = read_response(self._config.url, answer, mine.secrets)
+        parsed = HttpResponse(response.status_code, response.headers, body)
+        self.last = read_response(self._config.url, parsed, mine.secrets)
         response._content, response._content_consumed = body, True
         return response
 
 
 def _cause(error: Exception) -> str:
-    """The innermost reason: requests and urllib3 wrap it in texts with the whole URL."""
+    """The innermost cause; requests and urllib3 wrap it in texts with the whole URL."""
     if isinstance(error, requests.Timeout):
         return "timed out"
     inner: BaseException = error

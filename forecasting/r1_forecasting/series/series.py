@@ -1,9 +1,8 @@
-"""A regular series of demand, made from samples as they really come.
+"""A regular time series of demand, built from irregular samples.
 
-The grid is anchored at multiples of the step in Unix time, so refreshing a series never
-shifts it, and neither a daylight-saving change (Unix time has none) nor a corrected clock
-does: samples are sorted, the last of two with the same time wins, what lies in the future
-is dropped. A step without a usable sample is NaN: a gap is a gap, never a zero.
+The grid is anchored at multiples of the step in Unix time, so a refresh, a daylight-saving change
+and a corrected clock do not shift it. Samples are sorted, the last of two with the same time is
+used, and samples in the future are dropped. A step without a usable sample is NaN, never 0.
 """
 
 from __future__ import annotations
@@ -13,7 +12,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from r1_forecasting.protocol import FloatArray, ForecastUnavailable, UnavailableReason
+from r1_forecasting.arrays import FloatArray
+from r1_forecasting.unavailable import ForecastUnavailable, UnavailableReason
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -40,7 +40,7 @@ class Series:
 
     @property
     def observed(self) -> int:
-        """How many grid points hold an observation."""
+        """Number of grid points with an observation."""
         return int(np.count_nonzero(~np.isnan(self.values)))
 
     def time(self, index: int) -> float:
@@ -54,10 +54,10 @@ class Series:
 
     def last(self) -> tuple[float, float] | None:
         """Time and value of the newest observation."""
-        seen = np.flatnonzero(~np.isnan(self.values))
-        if len(seen) == 0:
+        observed = np.flatnonzero(~np.isnan(self.values))
+        if len(observed) == 0:
             return None
-        return self.time(int(seen[-1])), float(self.values[seen[-1]])
+        return self.time(int(observed[-1])), float(self.values[observed[-1]])
 
     def head(self, length: int) -> Series:
         """The first ``length`` grid points."""
@@ -68,11 +68,11 @@ class Series:
         first = max(len(self.values) - length, 0)
         return Series(self.time(first), self.step, self.values[first:])
 
-    def held(self, limit: int) -> FloatArray:
+    def forward_filled(self, limit: int) -> FloatArray:
         """Values with every gap of up to ``limit`` steps filled by the observation before it."""
         position = np.arange(len(self.values))
-        seen = np.where(np.isnan(self.values), -1, position)
-        newest = np.maximum.accumulate(seen) if len(seen) else seen
+        observed = np.where(np.isnan(self.values), -1, position)
+        newest = np.maximum.accumulate(observed) if len(observed) else observed
         usable = (newest >= 0) & (position - newest <= limit)
         return np.where(usable, self.values[np.maximum(newest, 0)], np.nan)
 
@@ -80,7 +80,7 @@ class Series:
 def from_samples(
     samples: Iterable[tuple[float, float]], step: float, *, until: float
 ) -> Series | ForecastUnavailable:
-    """Samples (time s, value) put on the grid of ``step`` seconds: the mean of each step.
+    """Put samples (time s, value) on the grid of ``step`` seconds: the mean of each step.
 
     A sample belongs to the grid point at or before it. NaN, infinite and negative values
     and samples after ``until`` are dropped. The series ends at its last observation.
@@ -90,9 +90,9 @@ def from_samples(
     usable = np.isfinite(table).all(axis=1) & (table[:, 1] >= 0) & (table[:, 0] <= until + 1e-6)
     table = table[usable]
     if len(table) == 0:
-        said = f"all {received} samples are NaN, infinite, negative or in the future"
+        message = f"all {received} samples are NaN, infinite, negative or in the future"
         return ForecastUnavailable(
-            UnavailableReason.NO_DATA, said if received else "the query returned no samples"
+            UnavailableReason.NO_DATA, message if received else "the query returned no samples"
         )
     table = table[np.argsort(table[:, 0], kind="stable")]
     last_of_each = np.append(np.diff(table[:, 0]) > 0, True)
@@ -108,7 +108,7 @@ def from_samples(
 
 
 def merge(old: Series, new: Series, length: int) -> Series:
-    """``old`` overwritten by ``new`` where ``new`` observed something; newest ``length`` kept."""
+    """Overwrite ``old`` with the observations of ``new``; return the newest ``length`` steps."""
     if not np.isclose(old.step, new.step):
         raise ValueError(f"steps differ: {old.step} and {new.step}")
     begin, end = min(old.start, new.start), max(old.end, new.end)
@@ -129,9 +129,9 @@ def resample(series: Series, factor: int) -> Series:
         raise ValueError("factor needs to be at least 1")
     usable = len(series) // factor * factor
     block = series.values[len(series) - usable :].reshape(-1, factor)
-    seen = ~np.isnan(block)
-    count = seen.sum(axis=1)
-    total = np.where(seen, block, 0.0).sum(axis=1)
+    observed = ~np.isnan(block)
+    count = observed.sum(axis=1)
+    total = np.where(observed, block, 0.0).sum(axis=1)
     mean = np.where(count * 2 >= factor, total / np.maximum(count, 1), np.nan)
     return Series(series.time(len(series) - usable), series.step * factor, mean)
 
@@ -139,17 +139,17 @@ def resample(series: Series, factor: int) -> Series:
 def rates(samples: Iterable[tuple[float, float]]) -> list[tuple[float, float]]:
     """Rates per second between successive readings of a counter.
 
-    A reading below its predecessor is a restart from zero, so what it shows now is the
-    increase (as Prometheus' ``rate`` has it). Unusable readings are skipped; two readings
-    at one time, or a clock that went back, give no rate.
+    A value below its predecessor is a counter reset, so the value itself is the increase, as in
+    Prometheus' ``rate``. Invalid values are skipped; two values at one time, or a clock that was
+    set back, give no rate.
     """
-    found: list[tuple[float, float]] = []
+    result: list[tuple[float, float]] = []
     before: tuple[float, float] | None = None
     for time, value in samples:
         if not (np.isfinite(time) and np.isfinite(value) and value >= 0):
             continue
         if before is not None and time > before[0]:
             increase = value - before[1] if value >= before[1] else value
-            found.append((time, increase / (time - before[0])))
+            result.append((time, increase / (time - before[0])))
         before = (time, value)
-    return found
+    return result

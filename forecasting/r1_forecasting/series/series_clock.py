@@ -1,9 +1,8 @@
-"""The time of a series: the clock of the Prometheus that dates its samples.
+"""Clock of the series: the time of the Prometheus that timestamps the samples.
 
-History is asked for up to "now" and the newest sample's age decides whether it still counts. The wall
-clock of this machine can be set, and an hour's difference would make an hour-old history the newest,
-or the newest history too old. Prometheus dates every HTTP answer; this clock takes its time from
-there and counts on with the monotonic clock.
+History is read up to "now", and the age of the newest sample decides whether it is usable. The wall
+clock of this machine can be wrong or be set. This clock takes the time from the Date header of
+Prometheus' responses and advances it with the monotonic clock.
 """
 
 from __future__ import annotations
@@ -14,13 +13,13 @@ from datetime import UTC
 from email.utils import parsedate_to_datetime
 
 AGREEMENT_SECONDS = 5.0
-"""The header has whole seconds and an answer takes time: a smaller difference is none."""
+"""Smaller differences are ignored: the header has whole seconds, and a response takes time."""
 
 
 class SeriesClock:
-    """Unix seconds; by this machine's wall clock until the first answer was dated.
+    """Unix seconds; the wall clock of this machine before the first Date header.
 
-    `heard` may be called from any thread.
+    `update` may be called from any thread.
     """
 
     def __init__(
@@ -34,12 +33,12 @@ class SeriesClock:
         self._ahead: float | None = None
 
     def now(self) -> float:
-        """The time by which samples are dated (unix seconds)."""
+        """The current time of Prometheus (Unix seconds)."""
         ahead = self._ahead
         return self._wall() if ahead is None else self._monotonic() + ahead
 
-    def heard(self, date: str | None) -> None:
-        """Take over the time of an HTTP ``Date`` header; what is none changes nothing."""
+    def update(self, date: str | None) -> None:
+        """Set the time from an HTTP ``Date`` header; an invalid header is ignored."""
         try:
             dated = parsedate_to_datetime(date or "")
         except (TypeError, ValueError, OverflowError):

@@ -1,7 +1,7 @@
-"""Looking forward to score, and back by whole seasons to predict, at many origins at once.
+"""Windows ahead for scoring and seasonal lags for prediction, at many origins at once.
 
-All looks back are masked at the origin: an index after it reads NaN. That mask, in one
-place, is what keeps every model free of look-ahead.
+Lags are masked at the origin: an index after the origin reads NaN. This one mask keeps every model
+free of look-ahead.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from r1_forecasting.protocol import FloatArray, IntArray
+from r1_forecasting.arrays import FloatArray, IntArray
 
 
 def future(values: FloatArray, origins: IntArray, steps: int) -> FloatArray:
@@ -25,16 +25,16 @@ def future_peak(values: FloatArray, origins: IntArray, steps: int) -> FloatArray
     NaN where the window runs past the end or less than half of it was observed.
     """
     ahead = future(values, origins, steps)
-    seen = ~np.isnan(ahead)
-    peak = np.where(seen, ahead, -np.inf).max(axis=1)
-    complete = (origins + steps < len(values)) & (seen.sum(axis=1) * 2 >= steps)
+    observed = ~np.isnan(ahead)
+    peak = np.where(observed, ahead, -np.inf).max(axis=1)
+    complete = (origins + steps < len(values)) & (observed.sum(axis=1) * 2 >= steps)
     return np.where(complete, peak, np.nan)
 
 
 def seasonal(
     values: FloatArray, origins: IntArray, horizons: IntArray, season: float, seasons: int
 ) -> FloatArray:
-    """What was seen at the same phase in the last ``seasons`` seasons that are known.
+    """Values at the same phase in the last ``seasons`` known seasons.
 
     Shape (origins, horizons, seasons), nearest season first. A horizon beyond one season
     starts at the first season that lies wholly in the past.
@@ -47,22 +47,22 @@ def seasonal(
 
 
 def largest(values: FloatArray, axis: int) -> FloatArray:
-    """Maximum along an axis, gaps left out; NaN where there is nothing at all."""
-    seen = ~np.isnan(values)
-    top = np.where(seen, values, -np.inf).max(axis=axis)
-    return np.where(seen.any(axis=axis), top, np.nan)
+    """Maximum along an axis, without gaps; NaN where all are gaps."""
+    observed = ~np.isnan(values)
+    top = np.where(observed, values, -np.inf).max(axis=axis)
+    return np.where(observed.any(axis=axis), top, np.nan)
 
 
 def average(values: FloatArray, axis: int) -> FloatArray:
-    """Mean along an axis, gaps left out; NaN where there is nothing at all."""
-    seen = ~np.isnan(values)
-    count = seen.sum(axis=axis)
-    total = np.where(seen, values, 0.0).sum(axis=axis)
+    """Mean along an axis, without gaps; NaN where all are gaps."""
+    observed = ~np.isnan(values)
+    count = observed.sum(axis=axis)
+    total = np.where(observed, values, 0.0).sum(axis=axis)
     return np.where(count > 0, total / np.maximum(count, 1), np.nan)
 
 
 def row_quantiles(values: FloatArray, levels: Sequence[float]) -> FloatArray:
-    """Quantiles of each row, linear between order statistics, gaps left out.
+    """Quantiles of each row, linear between order statistics, without gaps.
 
     (rows, n) -> (rows, levels). NumPy's nanquantile walks rows one by one; this sorts once.
     """
@@ -73,16 +73,18 @@ def row_quantiles(values: FloatArray, levels: Sequence[float]) -> FloatArray:
     high = np.minimum(low + 1, np.maximum(count - 1, 0)[:, None])
     left = np.take_along_axis(ordered, low, axis=1)
     right = np.take_along_axis(ordered, high, axis=1)
-    found: FloatArray = left + (right - left) * (place - low)
-    return found
+    result: FloatArray = left + (right - left) * (place - low)
+    return result
 
 
 def knots(longest: int) -> IntArray:
-    """1, 2, 3, 4, 6, 8, 12, ... up to ``longest``: where a smooth function of the horizon
-    is worked out; between them it is interpolated."""
-    found = {1, longest}
+    """1, 2, 3, 4, 6, 8, 12, ... up to ``longest``: horizons at which a smooth function is computed.
+
+    Between them it is interpolated.
+    """
+    result = {1, longest}
     power = 1
     while power <= longest:
-        found.update(k for k in (power, power + power // 2) if k <= longest)
+        result.update(k for k in (power, power + power // 2) if k <= longest)
         power *= 2
-    return np.array(sorted(found), dtype=np.int64)
+    return np.array(sorted(result), dtype=np.int64)

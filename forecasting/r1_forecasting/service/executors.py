@@ -1,9 +1,9 @@
-"""Who waits for whom: the threads of the service, so that a herd of newcomers stops nobody.
+"""Thread pools of the service and the limit on concurrent first forecasts.
 
-After a restart a thousand subjects ask at once, and each one's first answer takes a history and a
-backtest. Newcomers therefore go a few at a time and in turn, while what is already known is read
-on in threads that they leave free. What no answer waits for (a backtest made anew, a look at the
-past) has one thread for all: subjects that came together want these together too.
+After a restart a thousand series are requested at once, and each first forecast reads a whole
+history and runs a backtest. At most `MAX_FIRST_FORECASTS` of them run at a time, in order of
+arrival, so that threads stay free for series with a forecast. Work that no response waits for (a
+repeated backtest, a backfill) shares one thread.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import ParamSpec, TypeVar
 
-NEWCOMERS = 4
-READERS = 8
+MAX_FIRST_FORECASTS = 4
+READ_THREADS = 8
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -23,19 +23,21 @@ T = TypeVar("T")
 
 @dataclass(slots=True)
 class Executors:
-    """Shared by all subjects of a service."""
+    """Thread pools shared by all series of a service."""
 
-    newcomers: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(NEWCOMERS))
-    _reading: Executor = field(default_factory=lambda: ThreadPoolExecutor(READERS, "read"))
-    _behind: Executor = field(default_factory=lambda: ThreadPoolExecutor(1, "behind"))
+    first_forecasts: asyncio.Semaphore = field(
+        default_factory=lambda: asyncio.Semaphore(MAX_FIRST_FORECASTS)
+    )
+    _reading: Executor = field(default_factory=lambda: ThreadPoolExecutor(READ_THREADS, "read"))
+    _background: Executor = field(default_factory=lambda: ThreadPoolExecutor(1, "background"))
 
     async def read(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """Run what an answer waits for: a read, or a newcomer's first backtest."""
+        """Run work that a response waits for: a read or a first backtest."""
         return await _run(self._reading, work, *args, **kwargs)
 
-    async def behind(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """Run what no answer waits for, after what came before."""
-        return await _run(self._behind, work, *args, **kwargs)
+    async def background(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Run work that no response waits for, in order of arrival."""
+        return await _run(self._background, work, *args, **kwargs)
 
 
 async def _run(executor: Executor, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:

@@ -1,9 +1,9 @@
-"""One subject's forecasting: its history, its models, its judgement, its last answer.
+"""State and forecasts of one series: history, models, evaluation, last response.
 
-An answer is made at most once per step and cached until the next grid point. Each one
-reads only the newest history; what may have arrived behind that is looked for in the
-background (`past.py`). Only the very first answer waits for a backtest; later ones go on
-with the judgement at hand while a new one is made behind them.
+A response is made at most once per step and cached until the next grid point. Each reads only the
+newest history; older samples that arrive late are read in the background (`backfill.py`). Only the
+first response waits for a backtest; later ones use the last evaluation while a new one runs in the
+background.
 """
 
 from __future__ import annotations
@@ -15,30 +15,32 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from r1_forecasting.calibration.coverage import CoverageLedger, Issued
+from r1_forecasting.calibration.coverage import CoverageTracker, IssuedPeak
 from r1_forecasting.forecast import Forecast, check_history, issue
-from r1_forecasting.protocol import Fitted, ForecastUnavailable, SeriesShape, UnavailableReason
+from r1_forecasting.models.protocol import Fitted
+from r1_forecasting.request import ForecastRequest
 from r1_forecasting.selection.evaluation import Evaluation, evaluate
 from r1_forecasting.selection.gate import Gate, GateReason
-from r1_forecasting.selection.training import FitOutcome
-from r1_forecasting.series.backfill import BackfillWatcher, Span, has_grown
 from r1_forecasting.series.prometheus_history import DemandHistory
 from r1_forecasting.series.series import Series, merge
-from r1_forecasting.service import answer
+from r1_forecasting.series.shape import SeriesShape
+from r1_forecasting.service import response
+from r1_forecasting.service.backfill import BackfillWatcher, TimeRange, has_grown
 from r1_forecasting.service.executors import Executors
-from r1_forecasting.service.request import ForecastRequest
+from r1_forecasting.training.fit import FitOutcome
+from r1_forecasting.unavailable import ForecastUnavailable, UnavailableReason
 
 LOG = logging.getLogger(__name__)
 
-JudgingLane = Callable[..., Awaitable[Evaluation]]
+EvaluationRunner = Callable[..., Awaitable[Evaluation]]
 
 REREAD_STEPS = 3
-"""Steps read again at each refresh: late samples still count."""
+"""Steps read again at each refresh, for samples that arrive late."""
 
 
 @dataclass(frozen=True, slots=True)
-class Cached:
-    """An answer and how long it stands."""
+class CachedResponse:
+    """A response and the time until which it is valid."""
 
     request: ForecastRequest
     body: dict[str, Any]
@@ -47,144 +49,158 @@ class Cached:
 
 @dataclass(slots=True)
 class SeriesForecaster:
-    """State of one subject. ``answer`` may be called concurrently."""
+    """State of one series. ``respond`` may be called concurrently."""
 
     history: DemandHistory
-    lanes: Executors = field(default_factory=Executors)
+    executors: Executors = field(default_factory=Executors)
     clock: Callable[[], float] = time.time
-    """the time by which the history's samples are dated (`SeriesClock`)"""
+    """Time base of the history's samples (`SeriesClock`)."""
     series: Series | None = None
     learned: dict[str, Fitted] = field(default_factory=dict)
-    judgement: Evaluation | None = None
-    ledger: CoverageLedger = field(default_factory=CoverageLedger)
+    evaluation: Evaluation | None = None
+    coverage_tracker: CoverageTracker = field(default_factory=CoverageTracker)
     request: ForecastRequest | None = None
     forecast: Forecast | None = None
-    asked_since_fit: bool = False
-    pasts: int = 0
-    """how often the known past has grown: learned models of before know too little"""
-    _watch: BackfillWatcher = field(default_factory=BackfillWatcher)
-    _cached: Cached | None = None
-    _joined: bool = False
-    _working: asyncio.Task[Cached] | None = None
-    _judging: asyncio.Task[None] | None = None
-    _looking: asyncio.Task[None] | None = None
+    requested_since_fit: bool = False
+    backfills: int = 0
+    """Count of backfills large enough that the learned models have to be trained again."""
+    _backfill: BackfillWatcher = field(default_factory=BackfillWatcher)
+    _cached: CachedResponse | None = None
+    _evaluation_due: bool = False
+    _response_task: asyncio.Task[CachedResponse] | None = None
+    _evaluation_task: asyncio.Task[None] | None = None
+    _backfill_task: asyncio.Task[None] | None = None
 
-    async def answer(self, request: ForecastRequest, patience: float) -> dict[str, Any]:
-        """The answer within about ``patience`` seconds; the work goes on behind it."""
-        self.asked_since_fit = True
-        if self._working is not None:  # one piece of work at a time
-            await asyncio.wait({self._working}, timeout=patience)
-        cached = self._current(request)
+    async def respond(self, request: ForecastRequest, timeout_seconds: float) -> dict[str, Any]:
+        """Return a response within about ``timeout_seconds``; the work continues after it."""
+        self.requested_since_fit = True
+        if self._response_task is not None:  # one response at a time
+            await asyncio.wait({self._response_task}, timeout=timeout_seconds)
+        cached = self._cached_body(request)
         if cached is not None:
             return cached
-        if self._working is None or self._working.done():
-            self._working = asyncio.create_task(self._work(request))
-        working = self._working
-        await asyncio.wait({working}, timeout=patience)
-        if working.done() and working.result().request.key == request.key:
-            return working.result().body  # just made, even where a step is shorter than that
-        made = self._from_what_is_known(request)
-        if isinstance(made, ForecastUnavailable) or self.judgement is None:
-            said = f"no answer within {patience:g} s: the history is still being read"
+        if self._response_task is None or self._response_task.done():
+            self._response_task = asyncio.create_task(self._respond(request))
+        response_task = self._response_task
+        await asyncio.wait({response_task}, timeout=timeout_seconds)
+        if response_task.done() and response_task.result().request.key == request.key:
+            return response_task.result().body  # valid even where it took longer than a step
+        issued = self._forecast_from_known_history(request)
+        if isinstance(issued, ForecastUnavailable) or self.evaluation is None:
+            message = f"no forecast within {timeout_seconds:g} s: the history is still being read"
             reason = (
                 UnavailableReason.TRAINING
-                if self.judgement is None
+                if self.evaluation is None
                 else UnavailableReason.PROMETHEUS_UNREACHABLE
             )
-            return answer.unavailable(request.subject, ForecastUnavailable(reason, said))
-        return answer.ready(request.subject, made, self.judgement.standing, self.ledger)
-
-    def _from_what_is_known(self, request: ForecastRequest) -> Forecast | ForecastUnavailable:
-        """A forecast without the newest history: better than none while that is slow to come."""
-        series, judged = self.series, self.judgement
-        same = self.request is not None and self.request.source == request.source
-        if series is None or judged is None or not (same and judged.answers(request)):
-            return ForecastUnavailable(UnavailableReason.TRAINING, "nothing is known yet")
-        gate = self._guarded(judged.gate, request)
-        return issue(
-            series, judged.fitted, judged.standing, gate, judged.points, request, self.clock()
+            return response.unavailable(request.series_name, ForecastUnavailable(reason, message))
+        return response.ready(
+            request.series_name, issued, self.evaluation.scorecard, self.coverage_tracker
         )
 
-    def training_material(self) -> tuple[Series, SeriesShape] | None:
-        """What a learned model would be fitted on now."""
+    def _forecast_from_known_history(
+        self, request: ForecastRequest
+    ) -> Forecast | ForecastUnavailable:
+        """Return a forecast from the history already read, while Prometheus is slow to respond."""
+        series, evaluation = self.series, self.evaluation
+        same = self.request is not None and self.request.source == request.source
+        if series is None or evaluation is None or not (same and evaluation.answers(request)):
+            return ForecastUnavailable(
+                UnavailableReason.TRAINING, "the first backtest has not finished"
+            )
+        gate = self._with_live_coverage(evaluation.gate, request)
+        return issue(
+            series,
+            evaluation.fitted,
+            evaluation.scorecard,
+            gate,
+            evaluation.points,
+            request,
+            self.clock(),
+        )
+
+    def training_data(self) -> tuple[Series, SeriesShape] | None:
+        """Return the series and the shape to fit a learned model on."""
         if self.series is None or self.request is None:
             return None
-        self.asked_since_fit = False
+        self.requested_since_fit = False
         return self.series, self.request.shape
 
-    def to_gain(self) -> float:
-        """What a perfect model would save, as a share of demand; 0 before a backtest."""
-        return 0.0 if self.judgement is None else self.judgement.standing.to_gain
+    def potential_saving(self) -> float:
+        """Cost that a perfect model would save, as a share of demand; 0 before a backtest."""
+        return 0.0 if self.evaluation is None else self.evaluation.scorecard.potential_saving
 
-    def join(self, outcome: FitOutcome) -> None:
-        """A learned model is ready; it is judged behind the next answer."""
+    def add_model(self, outcome: FitOutcome) -> None:
+        """Add a learned model; it is evaluated after the next response."""
         if not isinstance(outcome.result, ForecastUnavailable):
             self.learned[outcome.model] = outcome.result
-            self._joined = True
+            self._evaluation_due = True
 
     def restore(self, models: Mapping[str, Fitted]) -> None:
-        """Models that were fitted before a restart; they are judged behind the next answer."""
+        """Add models fitted before a restart; they are evaluated after the next response."""
         self.learned.update(models)
-        self._joined = True
+        self._evaluation_due = True
 
-    async def quiet(self) -> None:
-        """Wait until nothing is under way in the background."""
-        for task in (self._looking, self._judging):
+    async def wait_until_idle(self) -> None:
+        """Wait until no background task runs."""
+        for task in (self._backfill_task, self._evaluation_task):
             if task is not None:
                 await asyncio.wait({task})
 
     async def close(self) -> None:
-        """Give up what is under way."""
-        for task in (self._working, self._judging, self._looking):
+        """Cancel all tasks."""
+        for task in (self._response_task, self._evaluation_task, self._backfill_task):
             if task is not None and not task.done():
                 task.cancel()
                 await asyncio.wait({task})
 
-    def _current(self, request: ForecastRequest) -> dict[str, Any] | None:
+    def _cached_body(self, request: ForecastRequest) -> dict[str, Any] | None:
         cached = self._cached
         if cached is None or cached.request.key != request.key:
             return None
-        # None stands for much longer than a step: the clock was set back.
+        # No response is valid for much longer than a step: the clock was set back.
         if not 0 < cached.until - self.clock() <= 2 * request.step:
             return None
         return cached.body
 
-    async def _work(self, request: ForecastRequest) -> Cached:
+    async def _respond(self, request: ForecastRequest) -> CachedResponse:
         try:
-            made = await self._forecast(request)
-        except Exception as error:  # noqa: BLE001 - a bug in one subject stays its own
-            made = ForecastUnavailable(
+            issued = await self._forecast_for(request)
+        except Exception as error:  # noqa: BLE001 - a failure of one series must not stop the others
+            issued = ForecastUnavailable(
                 UnavailableReason.FAILED, f"{type(error).__name__}: {error}"[:300]
             )
-        if isinstance(made, ForecastUnavailable) or self.judgement is None:
+        if isinstance(issued, ForecastUnavailable) or self.evaluation is None:
             self.forecast = None
             why = (
-                made
-                if isinstance(made, ForecastUnavailable)
+                issued
+                if isinstance(issued, ForecastUnavailable)
                 else ForecastUnavailable(UnavailableReason.FAILED, "")
             )
-            known = None if self.series is None else self.series.last()
-            body = answer.unavailable(request.subject, why, known)
-            self._cached = Cached(request, body, self.clock() + min(request.step, 1.0))
+            newest = None if self.series is None else self.series.last()
+            body = response.unavailable(request.series_name, why, newest)
+            self._cached = CachedResponse(request, body, self.clock() + min(request.step, 1.0))
             return self._cached
-        self.forecast = made
-        body = answer.ready(request.subject, made, self.judgement.standing, self.ledger)
-        self._cached = Cached(request, body, made.valid_until)
+        self.forecast = issued
+        body = response.ready(
+            request.series_name, issued, self.evaluation.scorecard, self.coverage_tracker
+        )
+        self._cached = CachedResponse(request, body, issued.valid_until)
         return self._cached
 
-    async def _forecast(self, request: ForecastRequest) -> Forecast | ForecastUnavailable:
+    async def _forecast_for(self, request: ForecastRequest) -> Forecast | ForecastUnavailable:
         if self.request is None or self.request.source != request.source:
-            if self._judging is not None:
-                await asyncio.wait({self._judging})
-            self.series, self.judgement, self._watch = None, None, BackfillWatcher()
-            self.learned, self.ledger = {}, CoverageLedger()
+            if self._evaluation_task is not None:
+                await asyncio.wait({self._evaluation_task})
+            self.series, self.evaluation, self._backfill = None, None, BackfillWatcher()
+            self.learned, self.coverage_tracker = {}, CoverageTracker()
         self.request = request
-        if self.judgement is not None:
-            return await self._made(request)
-        async with self.lanes.newcomers:
-            return await self._made(request)
+        if self.evaluation is not None:
+            return await self._read_and_issue(request)
+        async with self.executors.first_forecasts:
+            return await self._read_and_issue(request)
 
-    async def _made(self, request: ForecastRequest) -> Forecast | ForecastUnavailable:
+    async def _read_and_issue(self, request: ForecastRequest) -> Forecast | ForecastUnavailable:
         read_at = self.clock()
         missing = await self._refresh(request, read_at)
         series = self.series
@@ -193,104 +209,123 @@ class SeriesForecaster:
         refused = check_history(series, request, self.clock())
         if refused is not None:
             return missing or refused
-        self.ledger.settle(series)
-        judged = self.judgement
-        if judged is None or not judged.answers(request):
-            await self._judge(series, request, self.lanes.read)
-            if self.clock() - read_at > request.step:  # the first backtest outlasted its history
+        self.coverage_tracker.settle(series)
+        evaluation = self.evaluation
+        if evaluation is None or not evaluation.answers(request):
+            await self._evaluate(series, request, self.executors.read)
+            if self.clock() - read_at > request.step:  # the history aged during the first backtest
                 await self._refresh(request, self.clock())
                 series = self.series if self.series is not None else series
-        elif (self._joined or judged.aged(request, series.end)) and not self._busy_judging:
-            self._judging = asyncio.create_task(self._judge_behind(series, request))
-        judged = self.judgement
-        if judged is None:
-            return ForecastUnavailable(UnavailableReason.FAILED, "no judgement could be made")
-        made = await asyncio.to_thread(
+        elif (
+            self._evaluation_due or evaluation.aged(request, series.end)
+        ) and not self._evaluation_running:
+            self._evaluation_task = asyncio.create_task(
+                self._evaluate_in_background(series, request)
+            )
+        evaluation = self.evaluation
+        if evaluation is None:
+            return ForecastUnavailable(UnavailableReason.FAILED, "the backtest gave no result")
+        issued = await asyncio.to_thread(
             issue,
             series,
-            judged.fitted,
-            judged.standing,
-            self._guarded(judged.gate, request),
-            judged.points,
+            evaluation.fitted,
+            evaluation.scorecard,
+            self._with_live_coverage(evaluation.gate, request),
+            evaluation.points,
             request,
             self.clock(),
         )
-        if isinstance(made, Forecast):
-            said = tuple(zip(made.levels, made.peak_over_lead, strict=True))
-            self.ledger.announce(Issued(made.last_observed_at, made.peak_steps, said))
-        return made
+        if isinstance(issued, Forecast):
+            quantiles = tuple(zip(issued.levels, issued.peak_over_lead, strict=True))
+            self.coverage_tracker.record(
+                IssuedPeak(issued.last_observed_at, issued.peak_steps, quantiles)
+            )
+        return issued
 
-    async def _judge(self, series: Series, request: ForecastRequest, lane: JudgingLane) -> None:
-        self._joined = False
-        incumbent = self.judgement.gate.model if self.judgement else None
-        self.judgement = await lane(evaluate, series, request, dict(self.learned), incumbent)
+    async def _evaluate(
+        self, series: Series, request: ForecastRequest, run: EvaluationRunner
+    ) -> None:
+        self._evaluation_due = False
+        incumbent = self.evaluation.gate.model if self.evaluation else None
+        self.evaluation = await run(evaluate, series, request, dict(self.learned), incumbent)
 
     @property
-    def _busy_judging(self) -> bool:
-        return self._judging is not None and not self._judging.done()
+    def _evaluation_running(self) -> bool:
+        return self._evaluation_task is not None and not self._evaluation_task.done()
 
-    async def _judge_behind(self, series: Series, request: ForecastRequest) -> None:
+    async def _evaluate_in_background(self, series: Series, request: ForecastRequest) -> None:
         try:
-            await self._judge(series, request, self.lanes.behind)
+            await self._evaluate(series, request, self.executors.background)
         except Exception:
-            LOG.exception("backtest of %s failed; the one before stands", request.subject)
+            LOG.exception(
+                "backtest of series %s failed; the previous evaluation stays in use",
+                request.series_name,
+            )
 
-    def _guarded(self, gate: Gate, request: ForecastRequest) -> Gate:
-        """The gate, shut while live coverage says that the backtest flattered."""
+    def _with_live_coverage(self, gate: Gate, request: ForecastRequest) -> Gate:
+        """Return the gate, closed while live coverage is far below that of the backtest."""
         level = request.decision_level
-        if not gate.acts or not self.ledger.lost(level, request.shape.lead):
+        if not gate.open or not self.coverage_tracker.lost(level, request.shape.lead):
             return gate
-        share, samples = self.ledger.live(level)
+        share, samples = self.coverage_tracker.live(level)
         return replace(
             gate,
-            acts=False,
+            open=False,
             reason=GateReason.COVERAGE_LOST,
-            message=f"only {share:.0%} of the last {samples} peaks stayed below their "
+            message=f"only {share:.0%} of the last {samples} peaks were at or below their "
             f"{level:g} quantile",
         )
 
     async def _refresh(self, request: ForecastRequest, now: float) -> ForecastUnavailable | None:
-        """Read what is new; on failure keep what is known and say what was missing."""
-        known = self.series
+        """Read the newest history; on failure keep the series and return the cause."""
+        newest = self.series
         since = now - request.history
-        if known is not None:
-            since = max(since, known.end - REREAD_STEPS * request.step)
-        read = await self.lanes.read(self.history.read, request.query, request.step, since, now)
+        if newest is not None:
+            since = max(since, newest.end - REREAD_STEPS * request.step)
+        read = await self.executors.read(self.history.read, request.query, request.step, since, now)
         if isinstance(read, ForecastUnavailable):
             return read
-        if known is None:
-            self._watch.begin(now)
-        self._take_in(read, request)
-        self._look_back(request, now)
+        if newest is None:
+            self._backfill.mark_full_read(now)
+        self._merge(read, request)
+        self._start_backfill(request, now)
         return None
 
-    def _take_in(self, read: Series, request: ForecastRequest) -> None:
-        # What is known now, not before the read: another read may have ended meanwhile.
+    def _merge(self, read: Series, request: ForecastRequest) -> None:
+        # The series as of now, not as of the read: another read may have ended in between.
         length = request.history_steps
-        known = self.series
-        self.series = read.tail(length) if known is None else merge(known, read, length)
+        newest = self.series
+        self.series = read.tail(length) if newest is None else merge(newest, read, length)
 
-    def _look_back(self, request: ForecastRequest, now: float) -> None:
-        """Have the past looked at again where that is due; no answer waits for it."""
-        busy = self._looking is not None and not self._looking.done()
+    def _start_backfill(self, request: ForecastRequest, now: float) -> None:
+        """Start a backfill read where one is due; no response waits for it."""
+        busy = self._backfill_task is not None and not self._backfill_task.done()
         if self.series is None or busy:
             return
-        span = self._watch.due(self.series, request, now)
+        span = self._backfill.due(self.series, request, now)
         if span is not None:
-            self._looking = asyncio.create_task(self._look(request, span))
+            self._backfill_task = asyncio.create_task(self._run_backfill(request, span))
 
-    async def _look(self, request: ForecastRequest, span: Span) -> None:
+    async def _run_backfill(self, request: ForecastRequest, span: TimeRange) -> None:
         try:
-            read = await self.lanes.behind(self.history.read, request.query, request.step, *span)
+            read = await self.executors.background(
+                self.history.read, request.query, request.step, *span
+            )
         except Exception:
-            LOG.exception("looking back at %s failed; what is known stands", request.subject)
+            LOG.exception(
+                "backfill read of series %s failed; the history read before stays in use",
+                request.series_name,
+            )
             return
         before = self.series
         same = self.request is not None and self.request.source == request.source
         if isinstance(read, ForecastUnavailable) or before is None or not same:
             return
-        self._take_in(read, request)
+        self._merge(read, request)
         if self.series is not None and has_grown(before, self.series):
-            LOG.info("the past of %s has grown: models learn anew", request.subject)
-            self.pasts += 1
-            self._joined = True  # judge behind the next answer
+            LOG.info(
+                "series %s: older history has arrived; models are trained again",
+                request.series_name,
+            )
+            self.backfills += 1
+            self._evaluation_due = True  # evaluate after the next response

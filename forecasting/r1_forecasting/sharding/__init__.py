@@ -1,5 +1,5 @@
-"""One release of several forecasters: each subject has its home on one of them.
+"""Several forecasters (shards) in one release: each series is owned by one of them.
 
-Every door of every shard answers for every subject. What a shard does not own it asks of the owner,
-once; what the owner does not say is said by nobody else.
+Every listener of every shard serves every series. A shard forwards the request for a series that
+it does not own to the owner, once. No other shard replaces an owner that does not respond.
 """

@@ -1,4 +1,4 @@
-"""The options of a shard; without them a forecaster owns everything."""
+"""Options of a shard; without them a forecaster owns every series."""
 
 from __future__ import annotations
 
@@ -11,32 +11,35 @@ from r1_forecasting.sharding.ownership import Addresses, parse_shards
 
 
 def add_shard_options(parser: argparse.ArgumentParser, env: Callable[[str, str], str]) -> None:
-    """The options of a shard; ``env`` gives a variable's value or the default."""
+    """Add the options of a shard; ``env`` returns a variable's value or the default."""
     shards = parser.add_argument_group(
-        "shards", "One release of several forecasters, each with its own part of the subjects."
+        "shards", "Several forecasters in one release, each with its own part of the series."
     )
     shards.add_argument(
         "--shards",
-        type=_listed,
+        type=_shard_list,
         default=env("SHARDS", ""),
         metavar="FILE",
-        help="JSON object of all shards' names and URLs, followed while it changes; empty for none",
+        help="file with a JSON object of all shards' names and URLs, watched for changes; "
+        "empty for a single forecaster",
     )
     shards.add_argument(
         "--shard",
         default=env("SHARD", ""),
         metavar="NAME",
-        help="the name of this one in that list",
+        help="name of this shard in that list",
     )
 
 
 def check_shards(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:
     """Exit with a message where one option lacks the other."""
     if bool(options.shards) != bool(options.shard):
-        parser.error("--shards and --shard: give both, the list and this one's name, or neither")
+        parser.error(
+            "--shards and --shard: set both (the list and the name of this shard) or neither"
+        )
 
 
-def _listed(text: str) -> FileWatcher[Addresses] | None:
+def _shard_list(text: str) -> FileWatcher[Addresses] | None:
     try:
         return FileWatcher(Path(text), parse_shards) if text else None
     except (ValueError, OSError) as error:

@@ -1,8 +1,8 @@
-"""Which shard owns a subject: rendezvous hashing, pure.
+"""Ownership of series by shards: rendezvous hashing (Thaler and Ravishankar, 1996); pure.
 
-Each shard has a score for each subject, a hash of both names, and the highest owns it. So all who
-know the same names agree without talking, and a name that comes or goes moves only what it wins or
-leaves: 1/(N+1) of the subjects when shard N+1 comes (Thaler and Ravishankar, 1996).
+Each shard has a score for each series, a hash of both names. The shard with the highest score owns
+the series. Shards with the same list agree without communication, and an added shard N+1 takes
+1/(N+1) of the series and moves no others.
 """
 
 from __future__ import annotations
@@ -19,40 +19,40 @@ NAME = re.compile(r"[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?")
 URL = re.compile(r"http://[^/\s]+")
 
 Addresses = Mapping[str, str]
-"""Name of each shard and the URL that it answers at, without a path."""
+"""Name of each shard and its URL without a path."""
 
 
 class InvalidShards(ValueError):
-    """The list cannot be used; the message names the entry and the fix."""
+    """The list is invalid; the message names the entry and the fix."""
 
 
 @dataclass(frozen=True, slots=True)
 class Shards:
-    """All shards of a release as one of them sees them.
+    """All shards of a release, by the list of one of them.
 
-    ``own`` need not be among the names: a shard that is being taken away owns nothing.
+    ``own`` need not be in the list: a shard that is being removed owns nothing.
     """
 
     own: str
     addresses: Addresses
 
-    def owner(self, subject: str) -> str:
-        """The name of the one shard that keeps this subject."""
-        return owner_of(subject, self.addresses)
+    def owner(self, series_name: str) -> str:
+        """Name of the shard that owns the series."""
+        return owner_of(series_name, self.addresses)
 
-    def owns(self, subject: str) -> bool:
-        """Whether this shard keeps it."""
-        return self.owner(subject) == self.own
-
-
-def owner_of(subject: str, names: Collection[str]) -> str:
-    """The name with the highest score, whatever their order; ``names`` may not be empty."""
-    return max(names, key=lambda name: (_score(name, subject), name))
+    def owns(self, series_name: str) -> bool:
+        """Return whether this shard owns the series."""
+        return self.owner(series_name) == self.own
 
 
-def _score(name: str, subject: str) -> int:
-    # JSON can bring halves of characters in a subject; they need an owner like any other.
-    text = f"{name}\0{subject}".encode(errors="surrogatepass")
+def owner_of(series_name: str, names: Collection[str]) -> str:
+    """Name with the highest score, in any order of ``names``, which may not be empty."""
+    return max(names, key=lambda name: (_score(name, series_name), name))
+
+
+def _score(name: str, series_name: str) -> int:
+    # JSON can hold unpaired surrogates in a name; such a series needs an owner too.
+    text = f"{name}\0{series_name}".encode(errors="surrogatepass")
     return int.from_bytes(hashlib.blake2b(text, digest_size=8).digest())
 
 
@@ -61,7 +61,7 @@ def parse_shards(text: str) -> Addresses:
     try:
         found = parse_json(text)
     except InvalidJson as error:
-        raise InvalidShards(f"cannot be read: {error}") from error
+        raise InvalidShards(f"is not valid JSON: {error}") from error
     if not isinstance(found, dict) or not found:
         raise InvalidShards("needs to be a JSON object of at least one shard's name and URL")
     for name, url in found.items():

@@ -1,8 +1,9 @@
-"""The door for the other shards: what comes in here has been forwarded.
+"""HTTP API for the other shards: ``POST /v1/owned/...``.
 
-It leads to this shard's own subjects and nowhere else, so a question goes one way at most, whatever
-two shards think of each other. One that this shard does not own is refused (421): while the number
-of shards changes, lists differ for a minute, and an answer from here would begin a second home.
+It serves this shard's own series only and forwards nothing, so a request takes one hop at most. A
+request for another shard's series is refused with 421 Misdirected Request: while the number of
+shards changes, lists differ for up to a minute, and a response would create a second forecaster of
+the series.
 """
 
 from __future__ import annotations
@@ -14,59 +15,65 @@ from typing import Any, Protocol
 from aiohttp import web
 
 from r1_common.untrusted_json import InvalidJson, parse_json
-from r1_forecasting.service.request import ForecastRequest, InvalidRequest, as_body, parse_request
+from r1_forecasting.request import ForecastRequest, InvalidRequest, as_body, parse_request
 from r1_forecasting.sharding.ownership import Shards
 
-ASK = "/v1/owned/ask"
-ANSWER = "/v1/owned/answer"
-STANDING = "/v1/owned/standing"
+OPERATOR_FORECAST_PATH = "/v1/owned/operator-forecast"
+FORECAST_PATH = "/v1/owned/forecast"
+OPERATOR_REQUEST_PATH = "/v1/owned/operator-request"
 
-MOST_PATIENCE = 60.0
+MAX_TIMEOUT_SECONDS = 60.0
 
 
 Body = dict[str, Any]
 
 
-class Local(Protocol):
-    """The subjects of this shard."""
+class LocalSeries(Protocol):
+    """The series of this shard."""
 
-    async def ask(self, request: ForecastRequest, patience: float) -> Body: ...
+    async def operator_forecast(self, request: ForecastRequest, timeout_seconds: float) -> Body: ...
 
-    async def answer(self, request: ForecastRequest, patience: float) -> Body: ...
+    async def forecast(self, request: ForecastRequest, timeout_seconds: float) -> Body: ...
 
-    async def standing_request(self, name: str) -> ForecastRequest | None: ...
+    async def operator_request(self, name: str) -> ForecastRequest | None: ...
 
 
 class NotOwner(Exception):
-    """The subject is another shard's."""
+    """Another shard owns the series."""
 
 
-def add_peer_api(app: web.Application, local: Local, shards: Callable[[], Shards]) -> None:
-    """Let other shards ask ``local`` about what this one owns."""
+def add_peer_api(app: web.Application, local: LocalSeries, shards: Callable[[], Shards]) -> None:
+    """Serve the series that this shard owns to other shards."""
 
-    def owned(subject: object) -> str:
-        if not isinstance(subject, str):
-            raise InvalidRequest("subject: needs to be a string")
+    def owned(series_name: object) -> str:
+        if not isinstance(series_name, str):
+            raise InvalidRequest("series: needs to be a string")
         now = shards()
-        if not now.owns(subject):
-            raise NotOwner(f"of {len(now.addresses)} shards {now.owner(subject)} owns {subject}")
-        return subject
+        if not now.owns(series_name):
+            raise NotOwner(
+                f"{now.owner(series_name)} owns series {series_name} among {len(now.addresses)} shards"
+            )
+        return series_name
 
-    async def ask(body: Body) -> Body:
-        request = parse_request(body.get("question"))
-        owned(request.subject)
-        return await local.ask(request, _patience(body))
+    async def operator_forecast(body: Body) -> Body:
+        request = parse_request(body.get("request"))
+        owned(request.series_name)
+        return await local.operator_forecast(request, _patience(body))
 
-    async def answer(body: Body) -> Body:
-        request = parse_request(body.get("question"))
-        owned(request.subject)
-        return await local.answer(request, _patience(body))
+    async def forecast(body: Body) -> Body:
+        request = parse_request(body.get("request"))
+        owned(request.series_name)
+        return await local.forecast(request, _patience(body))
 
-    async def standing(body: Body) -> Body:
-        found = await local.standing_request(owned(body.get("subject")))
-        return {"question": None if found is None else as_body(found)}
+    async def operator_request(body: Body) -> Body:
+        request = await local.operator_request(owned(body.get("series")))
+        return {"request": None if request is None else as_body(request)}
 
-    for path, handler in ((ASK, ask), (ANSWER, answer), (STANDING, standing)):
+    for path, handler in (
+        (OPERATOR_FORECAST_PATH, operator_forecast),
+        (FORECAST_PATH, forecast),
+        (OPERATOR_REQUEST_PATH, operator_request),
+    ):
         app.router.add_post(path, _served(handler))
 
 
@@ -88,7 +95,7 @@ def _served(
 
 
 def _patience(body: Body) -> float:
-    value = body.get("patienceSeconds")
+    value = body.get("timeoutSeconds")
     if isinstance(value, bool) or not isinstance(value, int | float):
-        raise InvalidRequest("patienceSeconds: needs to be a number of seconds")
-    return float(min(max(value, 0), MOST_PATIENCE))
+        raise InvalidRequest("timeoutSeconds: needs to be a number of seconds")
+    return float(min(max(value, 0), MAX_TIMEOUT_SECONDS))

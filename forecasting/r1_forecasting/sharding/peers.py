@@ -1,4 +1,4 @@
-"""Questions to other shards: one try in the time there is, and a typed outcome in any case."""
+"""Client for other shards: one attempt within a timeout, with a typed outcome."""
 
 from __future__ import annotations
 
@@ -20,22 +20,22 @@ from r1_forecasting.sharding.ownership import Shards
 
 LOG = logging.getLogger(__name__)
 
-REST_SECONDS = 3.0
-"""So long a shard that was silent is not asked again. Where a node is dead each question would wait
-out its time, and with a thousand subjects those that ask would do nothing but wait."""
+BACKOFF_SECONDS = 3.0
+"""Pause of requests to a shard that did not respond. Without it, every request for the series of a
+dead node would wait for its whole timeout."""
 
 
 class PeerOutcome(StrEnum):
-    """How a forwarded question ended."""
+    """Outcome of a forwarded request."""
 
     ANSWERED = "Answered"
     NOT_OWNER = "NotOwner"
-    SILENT = "Silent"
+    NO_RESPONSE = "NoResponse"
 
 
 @dataclass(frozen=True, slots=True)
-class NoReply:
-    """The owner said nothing that could be passed on, and why."""
+class NoPeerResponse:
+    """The owner gave no usable response, and the cause."""
 
     outcome: PeerOutcome
     message: str
@@ -43,54 +43,63 @@ class NoReply:
 
 @dataclass(slots=True)
 class Peers:
-    """Connections to the other shards; ``metrics`` counts what is asked of them."""
+    """Connections to the other shards; ``metrics`` counts the requests to them."""
 
     metrics: ForecastMetrics
     clock: Callable[[], float] = time.monotonic
     _session: aiohttp.ClientSession | None = None
-    _rests: dict[str, float] = field(default_factory=dict)
+    _paused_until: dict[str, float] = field(default_factory=dict)
 
     async def post(
         self, shards: Shards, owner: str, path: str, body: Mapping[str, Any], seconds: float
-    ) -> dict[str, Any] | NoReply:
-        """The owner's JSON object, or why there is none after at most ``seconds``."""
+    ) -> dict[str, Any] | NoPeerResponse:
+        """Return the owner's JSON object, or the cause of its absence, within ``seconds``."""
         began = time.perf_counter()
         reply = await self._post(owner, shards.addresses[owner] + path, body, seconds)
-        outcome = reply.outcome if isinstance(reply, NoReply) else PeerOutcome.ANSWERED
+        outcome = reply.outcome if isinstance(reply, NoPeerResponse) else PeerOutcome.ANSWERED
         self.metrics.forwarded.labels(owner, str(outcome)).inc()
         self.metrics.forward_seconds.observe(time.perf_counter() - began)
         return reply
 
     async def close(self) -> None:
-        """Give up the connections."""
+        """Close the connections."""
         if self._session is not None:
             await self._session.close()
 
     async def _post(
         self, owner: str, url: str, body: Mapping[str, Any], seconds: float
-    ) -> dict[str, Any] | NoReply:
-        if self.clock() < self._rests.get(owner, 0.0):
-            return NoReply(PeerOutcome.SILENT, f"{owner} did not answer a moment ago")
+    ) -> dict[str, Any] | NoPeerResponse:
+        if self.clock() < self._paused_until.get(owner, 0.0):
+            return NoPeerResponse(
+                PeerOutcome.NO_RESPONSE,
+                f"{owner} did not respond in the last {BACKOFF_SECONDS:g} s",
+            )
         try:
             async with asyncio.timeout(seconds):
-                status, said = await self._exchange(url, body)
+                status, response = await self._exchange(url, body)
         except TimeoutError:
-            return self._silent(owner, f"{owner} has not answered within {seconds:g} s")
+            return self._no_response(owner, f"{owner} did not respond within {seconds:g} s")
         except InvalidJson as error:
-            return self._silent(owner, f"{owner} {error}")
+            return self._no_response(owner, f"{owner} {error}")
         except (aiohttp.ClientError, OSError, ValueError) as error:
-            return self._silent(owner, f"{owner} does not answer: {error or type(error).__name__}")
-        self._rests.pop(owner, None)
-        if status == HTTPStatus.OK and isinstance(said, dict):
-            return said
+            return self._no_response(
+                owner, f"{owner} is unreachable: {error or type(error).__name__}"
+            )
+        self._paused_until.pop(owner, None)
+        if status == HTTPStatus.OK and isinstance(response, dict):
+            return response
         if status == HTTPStatus.MISDIRECTED_REQUEST:
-            return NoReply(PeerOutcome.NOT_OWNER, f"{owner} says that it does not own it: {said}")
-        return NoReply(PeerOutcome.SILENT, f"{owner} answered {status}: {str(said)[:300]}")
+            return NoPeerResponse(
+                PeerOutcome.NOT_OWNER, f"{owner} does not own the series by its list: {response}"
+            )
+        return NoPeerResponse(
+            PeerOutcome.NO_RESPONSE, f"{owner} answered {status}: {str(response)[:300]}"
+        )
 
     async def _exchange(self, url: str, body: Mapping[str, Any]) -> tuple[int, Any]:
-        """Status and JSON; a kept connection that has ended meanwhile is made anew, once."""
+        """Return status and JSON; a closed keep-alive connection is opened again, once."""
         if self._session is None:
-            # The time of a question is the caller's affair, and counts both tries.
+            # The caller sets the timeout, which covers both attempts.
             self._session = aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=None))
         try:
             return await _send(self._session, url, body)
@@ -99,11 +108,13 @@ class Peers:
         except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError):
             return await _send(self._session, url, body)
 
-    def _silent(self, owner: str, message: str) -> NoReply:
-        if owner not in self._rests:  # said once, until it has answered again
-            LOG.warning("%s; what it keeps is unavailable here", message)
-        self._rests[owner] = self.clock() + REST_SECONDS
-        return NoReply(PeerOutcome.SILENT, message)
+    def _no_response(self, owner: str, message: str) -> NoPeerResponse:
+        if owner not in self._paused_until:  # logged once, until the shard responds again
+            LOG.warning(
+                "%s; forecasts of its series are unavailable here until it responds", message
+            )
+        self._paused_until[owner] = self.clock() + BACKOFF_SECONDS
+        return NoPeerResponse(PeerOutcome.NO_RESPONSE, message)
 
 
 async def _send(

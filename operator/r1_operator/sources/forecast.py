@@ -80,7 +80,7 @@ def build_forecast_query(
     )
     return ForecastQuery(
         body={
-            "subject": str(key),
+            "series": str(key),
             "query": _SERIES[metric] % (labels, window),
             "stepSeconds": spec.step_seconds,
             "seasonSeconds": spec.season_seconds,

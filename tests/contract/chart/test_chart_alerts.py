@@ -53,15 +53,15 @@ STORIES: dict[str, tuple[dict[str, str], str]] = {
         "15m",
     ),
     "R1ForecastCoverageLost": (
-        {'r1_forecast_coverage{subject="team/chat", level="0.9"}': "0.7x90"},
+        {'r1_forecast_coverage{series="team/chat", level="0.9"}': "0.7x90"},
         "65m",
     ),
     "R1ForecastsUnavailable": (
-        {'r1_forecast_answers_total{state="Unavailable", reason="NoData"}': "0+1x90"},
+        {'r1_forecast_responses_total{state="Unavailable", reason="NoData"}': "0+1x90"},
         "60m",
     ),
     "R1ForecastShardUnreachable": (
-        {'r1_forecast_forwarded_total{shard="r1-forecaster-1", outcome="Silent"}': "0+3x60"},
+        {'r1_forecast_forwarded_total{shard="r1-forecaster-1", outcome="NoResponse"}': "0+3x60"},
         "10m",
     ),
 }

@@ -142,7 +142,7 @@ WANTED = {
     "forecast against fact": {"r1_forecast_observed", "r1_forecast_peak"},
     "the same as decisions saw it": {"r1_operator_demand", "r1_operator_forecast_peak"},
     "coverage": {"r1_forecast_coverage"},
-    "gate": {"r1_forecast_gate_acts"},
+    "gate": {"r1_forecast_gate_open"},
     "decision cost by model": {"r1_forecast_decision_cost"},
     "cost": {"r1_operator_desired_replicas", "r1_operator_demand_replicas"},
     "at the objective": {"r1_gateway_slo_missed_total", "r1_gateway_requests_offered_total"},

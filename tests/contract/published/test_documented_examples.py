@@ -1,4 +1,4 @@
-"""The examples of docs/forecast-for-everyone.md are taken as they stand."""
+"""The examples of docs/published-forecasts.md are taken as they stand."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ import yaml
 
 from r1_forecasting.published.catalogue import Catalogue, parse_catalogue
 from r1_forecasting.published.external_metrics import find_metric
+from r1_forecasting.published.keda_trigger import KNOWN, parse_trigger
 from r1_forecasting.published.publication import FIELDS, InferenceName, Publication
-from r1_forecasting.published.trigger import KNOWN, parse_trigger
 
 ROOT = Path(__file__).resolve().parents[3]
-TEXT = (ROOT / "docs" / "forecast-for-everyone.md").read_text()
+TEXT = (ROOT / "docs" / "published-forecasts.md").read_text()
 EXAMPLES: list[dict[str, Any]] = [
     yaml.safe_load(block) for block in re.findall(r"```yaml\n(.*?)```", TEXT, re.DOTALL)
 ]

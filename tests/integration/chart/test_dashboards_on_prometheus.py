@@ -151,4 +151,4 @@ def test_every_panel_has_data(query: str, prometheus: tuple[str, int]) -> None:
 def test_unmatched_labels_and_invalid_queries_are_detected(prometheus: tuple[str, int]) -> None:
     assert query_result(prometheus, 'r1_forecast_coverage{level="0.42"}') == []
     with pytest.raises(AssertionError, match="parse error"):
-        query_result(prometheus, "sum by (rate(r1_forecast_answers_total[5m])")
+        query_result(prometheus, "sum by (rate(r1_forecast_responses_total[5m])")

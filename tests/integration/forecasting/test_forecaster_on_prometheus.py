@@ -123,7 +123,7 @@ def forecasting(
     settings = {
         "R1_FORECASTER_PROMETHEUS_URL": prometheus,
         "R1_FORECASTER_MODELS": models,
-        "R1_FORECASTER_KEPT_MODELS": str(kept or ""),
+        "R1_FORECASTER_MODEL_STORE": str(kept or ""),
     }
     with running(command, folder / "forecaster.log", settings):
         url = f"http://127.0.0.1:{port}"
@@ -153,7 +153,7 @@ def get(url: str) -> str:
 
 def ask(url: str, **changes: object) -> dict[str, Any]:
     body = {
-        "subject": "default/r1",
+        "series": "default/r1",
         "query": f'sum(rate({NAME}_total{{inference="r1"}}[4s]))',
         "stepSeconds": STEP,
         "seasonSeconds": SEASON,
@@ -174,9 +174,9 @@ def phase(at: float) -> float:
     return (at % SEASON) / SEASON
 
 
-def test_the_ramp_is_announced_before_it_begins(forecaster: str) -> None:
+def test_ramp_is_forecast_before_its_start(forecaster: str) -> None:
     answer = wait_for(lambda: ready(forecaster), 60, "a first forecast")
-    assert answer["gate"]["acts"], answer["gate"]
+    assert answer["gate"]["open"], answer["gate"]
 
     def announced() -> dict[str, Any] | None:
         """An answer in the last seconds before the ramp."""
@@ -189,7 +189,7 @@ def test_the_ramp_is_announced_before_it_begins(forecaster: str) -> None:
     assert all(point["at"] > answer["issuedAt"] for point in answer["points"])
 
 
-def test_a_cached_answer_is_quick(forecaster: str) -> None:
+def test_cached_response_is_fast(forecaster: str) -> None:
     wait_for(lambda: ready(forecaster), 60, "a forecast")
     took = []
     for _ in range(30):
@@ -200,20 +200,20 @@ def test_a_cached_answer_is_quick(forecaster: str) -> None:
 
 
 @pytest.mark.timeout(400)
-def test_the_lstm_joins_when_it_is_trained(forecaster: str) -> None:
+def test_lstm_is_used_after_its_training(forecaster: str) -> None:
     def joined() -> dict[str, Any] | None:
         answer = ready(forecaster)
         return answer if answer and "lstm" in answer["gate"]["scores"] else None
 
     answer = wait_for(joined, 300, "the LSTM among the scored models")
-    assert answer["gate"]["acts"]
+    assert answer["gate"]["open"]
     text = get(f"{forecaster}/metrics")
     assert 'r1_forecast_fit_seconds_count{model="lstm"}' in text
-    assert 'r1_forecast_decision_cost{model="lstm",subject="default/r1"}' in text
+    assert 'r1_forecast_decision_cost{model="lstm",series="default/r1"}' in text
 
     def covered() -> bool:
         ask(forecaster)  # its gauges follow its answers
-        return 'r1_forecast_coverage{level="0.9",subject="default/r1"}' in get(
+        return 'r1_forecast_coverage{level="0.9",series="default/r1"}' in get(
             f"{forecaster}/metrics"
         )
 
@@ -238,23 +238,23 @@ def test_a_restarted_forecaster_has_its_models_without_a_fit(
         assert 'fit_seconds_count{model="prophet"}' not in get(f"{url}/metrics")
 
 
-def test_what_prometheus_refuses_or_lacks_is_said(forecaster: str) -> None:
-    refused = ask(forecaster, subject="default/typo", query="sum(rate(")
+def test_prometheus_errors_and_missing_data_are_reported(forecaster: str) -> None:
+    refused = ask(forecaster, series="default/typo", query="sum(rate(")
     assert (refused["state"], refused["reason"]) == ("Unavailable", "Failed")
     assert "rejected the query" in refused["message"]
-    nothing = ask(forecaster, subject="default/new", query="no_such_metric")
+    nothing = ask(forecaster, series="default/new", query="no_such_metric")
     assert (nothing["state"], nothing["reason"]) == ("Unavailable", "NoData")
 
 
-def test_a_long_history_comes_in_pieces(forecaster: str) -> None:
+def test_long_history_is_read_in_chunks(forecaster: str) -> None:
     """12,001 points: one more query than Prometheus would allow at once."""
     answer = wait_for(
-        lambda: ready(forecaster, subject="default/long", historySeconds=12_000), 60, "an answer"
+        lambda: ready(forecaster, series="default/long", historySeconds=12_000), 60, "an answer"
     )
     assert answer["lastObserved"]["value"] > 0
 
 
-def test_a_past_that_prometheus_has_only_later_is_learned_from(tmp_path: Path) -> None:
+def test_late_backfill_in_prometheus_is_used_for_training(tmp_path: Path) -> None:
     """Prometheus knows not even a season, goes away, and comes back with eight.
 
     Two seasons, which is the least that could teach it anything, would take longer than is waited.
@@ -272,6 +272,6 @@ def test_a_past_that_prometheus_has_only_later_is_learned_from(tmp_path: Path) -
 
         def learned() -> bool:
             found = ready(forecaster)
-            return found is not None and found["gate"]["acts"] is True
+            return found is not None and found["gate"]["open"] is True
 
         wait_for(learned, 60, "a forecast from eight seasons")

@@ -63,7 +63,7 @@ class Stage:
 
     plane: ControlPlane
     forecaster: str
-    """URL of the port that the operator asks at."""
+    """URL of the port for the operator."""
 
     def kubectl(
         self, *arguments: str, stdin: str | None = None
@@ -224,7 +224,7 @@ def test_a_deployment_is_scaled_before_its_load(stage: Stage) -> None:
     assert ("ScalingActive", "True") in {(each["type"], each["status"]) for each in condition}
 
 
-def test_without_data_the_hpa_holds_and_says_why(stage: Stage) -> None:
+def test_hpa_without_data_keeps_its_replicas_and_reports_the_reason(stage: Stage) -> None:
     stage.apply(*workload("blind", "nothing-there"))
     stage.do("scale", "deployment/blind", "--replicas=3", "-n", SHOP)
 
@@ -232,13 +232,13 @@ def test_without_data_the_hpa_holds_and_says_why(stage: Stage) -> None:
         conditions = stage.get("hpa", "blind").get("status", {}).get("conditions", [])
         return next((c for c in conditions if c["reason"] == "FailedGetExternalMetric"), None)
 
-    said = wait_for(failing, 60, "the HPA says that it gets no metric")["message"]
-    assert "NoData" in said
+    condition_message = wait_for(failing, 60, "the HPA says that it gets no metric")["message"]
+    assert "NoData" in condition_message
     time.sleep(6)  # three of the HPA's periods
     assert stage.get("deployment", "blind")["spec"]["replicas"] == 3
 
 
-def test_people_read_what_an_hpa_reads(stage: Stage) -> None:
+def test_kubectl_reads_the_value_that_an_hpa_reads(stage: Stage) -> None:
     listed = json.loads(stage.do("get", "--raw", ROOT))
     assert {each["name"] for each in listed["resources"]} == {
         "r1-forecast",
@@ -247,15 +247,15 @@ def test_people_read_what_an_hpa_reads(stage: Stage) -> None:
     found = json.loads(stage.do("get", "--raw", f"{ROOT}/namespaces/{SHOP}/demand-ahead"))
     assert found["items"][0]["metricName"] == "demand-ahead"
     unknown = stage.kubectl("get", "--raw", f"{ROOT}/namespaces/{SHOP}/orders")
-    assert "no metric orders is published in the namespace shop" in unknown.stderr
+    assert "metric orders is not published in namespace shop" in unknown.stderr
     other = f"{ROOT}/namespaces/{SHOP}/r1-forecast?labelSelector=inference%3Dnobody"
     assert "asks for no forecast of an R1Inference shop/nobody" in (
         stage.kubectl("get", "--raw", other).stderr
     )
 
 
-def test_an_inference_is_shown_as_the_operator_was_answered(stage: Stage) -> None:
-    body = SHAPE | {"subject": f"{SHOP}/production-r1", "horizonSeconds": 30, "levels": [0.5, 0.9]}
+def test_inference_value_equals_the_operators_forecast(stage: Stage) -> None:
+    body = SHAPE | {"series": f"{SHOP}/production-r1", "horizonSeconds": 30, "levels": [0.5, 0.9]}
     request = urllib.request.Request(
         f"{stage.forecaster}/v1/forecast",
         data=json.dumps(body).encode(),
@@ -273,7 +273,7 @@ def test_an_inference_is_shown_as_the_operator_was_answered(stage: Stage) -> Non
     assert QUIET <= int(item["value"].removesuffix("m")) / 1000 <= 2 * BUSY
 
 
-def test_the_api_server_itself_keeps_strangers_out(stage: Stage) -> None:
+def test_api_server_refuses_users_without_the_right(stage: Stage) -> None:
     path = f"{ROOT}/namespaces/{SHOP}/demand-ahead"
     user = ("--as", "stranger", "--as-group", "system:authenticated")
     refused = stage.kubectl("get", "--raw", path, *user)

@@ -1,4 +1,4 @@
-"""KEDA's client at the real forecaster's door: a workload at zero is woken before its load."""
+"""KEDA's client with a real forecaster: a workload at zero is activated before its load."""
 
 from __future__ import annotations
 
@@ -58,14 +58,14 @@ def ref(keda: SimpleNamespace, **changes: str) -> Any:
     )
 
 
-def test_the_stream_wakes_the_workload_before_its_load(keda: SimpleNamespace) -> None:
+def test_activity_stream_activates_the_workload_before_its_load(keda: SimpleNamespace) -> None:
     stream = keda.scaler.StreamIsActive(ref(keda), timeout=5 * SEASON)
     asleep = False
-    for said in stream:
+    for reply in stream:
         now = time.time()
-        if said.result and asleep:
+        if reply.result and asleep:
             break
-        asleep = not said.result
+        asleep = not reply.result
     stream.cancel()
     assert demand(now) == QUIET, "woken while it is still quiet"
     ahead = max(demand(now + second) for second in range(int(LEAD) + 10))
@@ -85,7 +85,7 @@ def test_the_metric_rises_before_the_load(keda: SimpleNamespace) -> None:
     wait_for(ahead, 3 * SEASON, "a high value while it is quiet")
 
 
-def test_a_query_without_an_answer_is_an_error_and_no_zero(keda: SimpleNamespace) -> None:
+def test_query_without_a_result_is_an_error_and_not_zero(keda: SimpleNamespace) -> None:
     with pytest.raises(grpc.RpcError) as refused:
         keda.scaler.IsActive(ref(keda, query="no_such_metric"), timeout=60)
     assert refused.value.code() is grpc.StatusCode.UNAVAILABLE

@@ -1,4 +1,4 @@
-"""KEDA's own operator and adapter at the forecaster's door, where they are at hand.
+"""KEDA's own operator and adapter with the forecaster, where they are installed.
 
 KEDA is nobody's dependency here and takes minutes to build, so this story runs only where `R1_KEDA`
 names a folder with its programs `operator` and `adapter` and its CRDs in `crds/` (from a checkout of

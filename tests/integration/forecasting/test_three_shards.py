@@ -1,4 +1,4 @@
-"""Three forecasters that share the subjects: any door answers, one is killed, and it comes back.
+"""Three shards: any of them serves every series, one is killed, and it returns.
 
 Real processes beside a stand-in for Prometheus that has always seen a ramp (`recurring_ramp`). The
 operator's door is asked over HTTP and KEDA's with a real gRPC client, each at a shard that does not
@@ -23,19 +23,19 @@ import pytest
 
 from keda_client import generated_client
 from r1_cluster.controlplane import free_ports
+from r1_forecasting.published.keda_trigger import parse_trigger
 from r1_forecasting.published.publication import Publication
-from r1_forecasting.published.trigger import parse_trigger
 from r1_forecasting.sharding.ownership import owner_of
 from recurring_ramp import BUSY, QUIET, SHAPE, answer_of, forecaster, is_ready, prometheus, wait_for
 
 NAMES = ("r1-forecaster-0", "r1-forecaster-1", "r1-forecaster-2")
-SUBJECTS = tuple(f"team/model-{number}" for number in range(12))
+SERIES = tuple(f"team/model-{number}" for number in range(12))
 TRIGGER = {key: str(value) for key, value in SHAPE.items()} | {"threshold": "5"}
 
 
 @dataclass
 class Release:
-    """Processes by name; ``file`` is the list that they follow."""
+    """Processes by name; ``file`` is the list that they watch."""
 
     prometheus: str
     folder: Path
@@ -53,7 +53,7 @@ class Release:
         return f"http://127.0.0.1:{self.ports[name][0]}"
 
     def know(self, *names: str) -> None:
-        """Say who the shards are."""
+        """Write the list of shards."""
         self.names = list(names)
         fresh = self.folder / "fresh.json"
         fresh.write_text(json.dumps({name: self.url(name) for name in names}))
@@ -78,31 +78,31 @@ class Release:
         wait_for(up, 60, f"{name} is ready")
 
     def kill(self, name: str) -> None:
-        """As a node that is lost takes it away: without a word."""
+        """Kill without notice, as with a lost node."""
         self.running[name].send_signal(signal.SIGKILL)
         self.running[name].wait(60)
         self.ends.pop(name).close()
 
-    def owner(self, subject: str) -> str:
-        return owner_of(subject, self.names)
+    def owner(self, series_name: str) -> str:
+        return owner_of(series_name, self.names)
 
-    def ask(self, door: str, subject: str) -> dict[str, Any]:
-        """The operator's question at one of the doors."""
-        body = SHAPE | {"subject": subject, "levels": [0.5, 0.9]}
+    def ask(self, door: str, series_name: str) -> dict[str, Any]:
+        """The operator's request at one of the shards."""
+        body = SHAPE | {"series": series_name, "levels": [0.5, 0.9]}
         return answer_of(self.url(door), body)
 
     def metrics(self, name: str) -> str:
         with urllib.request.urlopen(f"{self.url(name)}/metrics", timeout=30) as reply:
             return str(reply.read().decode())
 
-    def homes(self, subject: str) -> set[str]:
-        """Who keeps the subject, of those that are there."""
-        gauge = f'r1_forecast_gate_acts{{subject="{subject}"}}'
+    def homes(self, series_name: str) -> set[str]:
+        """The running shards that hold a forecaster of the series."""
+        gauge = f'r1_forecast_gate_open{{series="{series_name}"}}'
         return {name for name in self.ends if gauge in self.metrics(name)}
 
     @contextlib.contextmanager
     def scaler(self, door: str) -> Iterator[Any]:
-        """KEDA's client at one of the doors."""
+        """KEDA's client at one of the shards."""
         with grpc.insecure_channel(f"127.0.0.1:{self.ports[door][1]}") as channel:
             yield self.keda.rpc.ExternalScalerStub(channel)
 
@@ -114,25 +114,25 @@ class Release:
         )
 
     def shown(self, door: str, scaled_object: str, **metadata: str) -> float:
-        """What KEDA reads at one of the doors; raises grpc.RpcError."""
+        """The value that KEDA reads at one of the shards; raises grpc.RpcError."""
         pb, ref = self.keda.pb, self.ref(scaled_object, **metadata)
         with self.scaler(door) as scaler:
             asked = pb.GetMetricsRequest(scaledObjectRef=ref, metricName="r1-forecast")
             (found,) = scaler.GetMetrics(asked, timeout=60).metricValues
             return float(found.metricValueFloat)
 
-    def ready(self, door: str, subject: str) -> dict[str, Any]:
-        """The answer once it is a forecast."""
+    def ready(self, door: str, series_name: str) -> dict[str, Any]:
+        """The response once it holds a forecast."""
 
         def there() -> dict[str, Any] | None:
-            answer = self.ask(door, subject)
+            answer = self.ask(door, series_name)
             return answer if answer["state"] == "Ready" else None
 
-        found: dict[str, Any] = wait_for(there, 60, f"a forecast of {subject} at {door}")
+        found: dict[str, Any] = wait_for(there, 60, f"a forecast of {series_name} at {door}")
         return found
 
     def another(self, name: str) -> str:
-        """A door that is somebody else's and answers."""
+        """Another shard that is running."""
         return next(other for other in self.names if other != name and other in self.ends)
 
 
@@ -154,21 +154,21 @@ def three(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Release]:
 
 
 def keda_subject(scaled_object: str) -> str:
-    """The subject under which a ScaledObject's trigger is forecast."""
+    """The series of a ScaledObject's trigger."""
     wanted = parse_trigger("shop", scaled_object, TRIGGER).wanted
     assert isinstance(wanted, Publication)
-    return wanted.request.subject
+    return wanted.request.series_name
 
 
-def test_any_door_answers_and_each_subject_has_one_home(three: Release) -> None:
-    for number, subject in enumerate(SUBJECTS):
+def test_any_shard_serves_and_each_series_has_one_owner(three: Release) -> None:
+    for number, series_name in enumerate(SERIES):
         for door in NAMES[number % 3 :] + NAMES[: number % 3]:
-            assert three.ready(door, subject)["subject"] == subject
-    for subject in SUBJECTS:
-        assert three.homes(subject) == {three.owner(subject)}
+            assert three.ready(door, series_name)["series"] == series_name
+    for series_name in SERIES:
+        assert three.homes(series_name) == {three.owner(series_name)}
 
 
-def test_any_keda_door_shows_what_the_owner_knows(three: Release) -> None:
+def test_any_keda_port_serves_the_owners_forecast(three: Release) -> None:
     for door in NAMES:
         assert QUIET <= three.shown(door, f"orders-of-{door}") <= 2 * BUSY
         assert three.homes(keda_subject(f"orders-of-{door}")) == {
@@ -187,12 +187,12 @@ def test_any_keda_door_shows_what_the_owner_knows(three: Release) -> None:
     assert three.homes(inference) == {three.owner(inference)}
 
 
-def test_one_is_killed_and_comes_back(three: Release) -> None:
-    gone = three.owner(SUBJECTS[0])
-    lost = [subject for subject in SUBJECTS if three.owner(subject) == gone]
-    rest = [subject for subject in SUBJECTS if subject not in lost]
-    for subject in SUBJECTS:
-        three.ready(three.another(gone), subject)
+def test_killed_shard_returns_and_serves_its_series(three: Release) -> None:
+    gone = three.owner(SERIES[0])
+    lost = [series_name for series_name in SERIES if three.owner(series_name) == gone]
+    rest = [series_name for series_name in SERIES if series_name not in lost]
+    for series_name in SERIES:
+        three.ready(three.another(gone), series_name)
     orders = next(
         f"orders-{n}" for n in range(99) if three.owner(keda_subject(f"orders-{n}")) == gone
     )
@@ -200,33 +200,33 @@ def test_one_is_killed_and_comes_back(three: Release) -> None:
     doors = [name for name in NAMES if name != gone]
 
     for door in doors:
-        for subject in lost:
-            answer = three.ask(door, subject)
+        for series_name in lost:
+            answer = three.ask(door, series_name)
             assert (answer["state"], answer["reason"]) == ("Unavailable", "Unreachable")
-            assert f"{gone} keeps this subject" in answer["message"]
+            assert f"{gone} owns this series" in answer["message"]
         with pytest.raises(grpc.RpcError) as refused:
             three.shown(door, orders)
         assert refused.value.code() is grpc.StatusCode.UNAVAILABLE
         assert "Unreachable" in str(refused.value.details())
-        for subject in rest:
-            assert three.ready(door, subject)["subject"] == subject
-    for subject in lost:
-        assert three.homes(subject) == set(), "nobody steps in"
-    silent = f'r1_forecast_forwarded_total{{outcome="Silent",shard="{gone}"}}'
+        for series_name in rest:
+            assert three.ready(door, series_name)["series"] == series_name
+    for series_name in lost:
+        assert three.homes(series_name) == set(), "nobody steps in"
+    silent = f'r1_forecast_forwarded_total{{outcome="NoResponse",shard="{gone}"}}'
     assert all(silent in three.metrics(door) for door in doors)
 
     three.start(gone)
-    for subject in lost:
-        assert three.ready(doors[0], subject)["subject"] == subject
-        assert three.homes(subject) == {gone}
+    for series_name in lost:
+        assert three.ready(doors[0], series_name)["series"] == series_name
+        assert three.homes(series_name) == {gone}
     assert QUIET <= three.shown(doors[1], orders) <= 2 * BUSY
 
 
-def test_with_one_shard_less_only_its_subjects_move(three: Release) -> None:
-    """Last of all: the list is another one afterwards."""
-    for subject in SUBJECTS:
-        three.ready(NAMES[0], subject)
-    before = {subject: three.owner(subject) for subject in SUBJECTS}
+def test_removed_shard_moves_only_its_own_series(three: Release) -> None:
+    """Runs last, because it changes the list."""
+    for series_name in SERIES:
+        three.ready(NAMES[0], series_name)
+    before = {series_name: three.owner(series_name) for series_name in SERIES}
     three.know(*NAMES[:2])
     three.kill(NAMES[2])
 
@@ -234,10 +234,10 @@ def test_with_one_shard_less_only_its_subjects_move(three: Release) -> None:
         return all("r1_forecast_shards 2.0" in three.metrics(name) for name in NAMES[:2])
 
     wait_for(settled, 60, "the others have read the new list")
-    moved = [subject for subject in SUBJECTS if before[subject] == NAMES[2]]
+    moved = [series_name for series_name in SERIES if before[series_name] == NAMES[2]]
     assert moved
-    for subject in SUBJECTS:
-        owner = three.owner(subject)
-        assert owner == before[subject] or subject in moved
-        three.ready(three.another(owner), subject)
-        assert three.homes(subject) == {owner}
+    for series_name in SERIES:
+        owner = three.owner(series_name)
+        assert owner == before[series_name] or series_name in moved
+        three.ready(three.another(owner), series_name)
+        assert three.homes(series_name) == {owner}

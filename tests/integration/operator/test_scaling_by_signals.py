@@ -113,7 +113,7 @@ async def test_a_forecast_raises_the_count_before_the_load_does(
         # A quantile of the peak may fill half of the headroom: 40 / (.85 x 10).
         await until(at_least(api, key, 5), "five replicas by forecast", seconds=40)
         (question, *_) = sites.questions
-        assert question["subject"] == str(key)
+        assert question["series"] == str(key)
         assert f'inference="{key.name}"' in question["query"]
         assert 0.9 in question["levels"]
         found = await decisions(operation.server.port, key)

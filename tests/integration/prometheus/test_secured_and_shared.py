@@ -24,9 +24,9 @@ from prometheus_clients import ask_external, write
 from r1_cluster import certificates
 from r1_common.prometheus.client_config import PrometheusConfig, load_config
 from r1_common.prometheus.selectors import add_matchers
-from r1_forecasting.protocol import ForecastUnavailable
 from r1_forecasting.series.prometheus_history import PrometheusHistory
 from r1_forecasting.series.series import Series
+from r1_forecasting.unavailable import ForecastUnavailable
 from r1_operator.api.scaling import ForecastSpec, MetricType
 from r1_operator.kube.kinds import Key
 from r1_operator.sources.forecast import build_forecast_query

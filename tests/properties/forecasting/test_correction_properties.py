@@ -1,4 +1,4 @@
-"""What must hold for corrections of any forecast by any past."""
+"""Invariants of corrections for any forecast and history."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ import numpy as np
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from r1_forecasting.calibration.conformal import FEWEST
+from r1_forecasting.arrays import BoolArray, FloatArray
+from r1_forecasting.calibration.conformal import MIN_SCORES
 from r1_forecasting.calibration.root_scale import RootScale
-from r1_forecasting.protocol import BoolArray, FloatArray
 from r1_forecasting.selection.ensemble import issue_all
 from r1_forecasting.selection.mixture import MIXTURE
 
@@ -19,10 +19,10 @@ demand = st.one_of(st.floats(0, 1e6), st.sampled_from([0.0, 1e-9, 1e12, float("n
 
 
 @st.composite
-def pasts(draw: st.DrawFn) -> tuple[FloatArray, dict[str, FloatArray], FloatArray, list[float]]:
-    """Outcomes (n,), what two models said (n, levels), ceilings (n,) and the levels."""
+def backfills(draw: st.DrawFn) -> tuple[FloatArray, dict[str, FloatArray], FloatArray, list[float]]:
+    """Outcomes (n,), quantiles of two models (n, levels), ceilings (n,) and the levels."""
     levels = sorted(draw(st.sets(st.floats(0.02, 0.98), min_size=1, max_size=4)))
-    count = draw(st.integers(FEWEST, 5 * int(SEASON)))
+    count = draw(st.integers(MIN_SCORES, 5 * int(SEASON)))
     piece = st.lists(demand, min_size=1, max_size=8)
 
     def row() -> FloatArray:
@@ -38,8 +38,8 @@ def pasts(draw: st.DrawFn) -> tuple[FloatArray, dict[str, FloatArray], FloatArra
 
 
 @CALM
-@given(pasts(), st.integers(1, 30), st.booleans())
-def test_what_is_issued_is_ordered_and_never_below_zero_nor_half_known(
+@given(backfills(), st.integers(1, 30), st.booleans())
+def test_issued_quantiles_are_ordered_non_negative_and_complete(
     past: tuple[FloatArray, dict[str, FloatArray], FloatArray, list[float]],
     steps: int,
     keep_median: bool,
@@ -61,11 +61,11 @@ def test_what_is_issued_is_ordered_and_never_below_zero_nor_half_known(
         missing: BoolArray = np.asarray(np.isnan(rows))
         unknown: BoolArray = np.asarray(missing.any(axis=1))
         assert (unknown == missing.all(axis=1)).all()
-        said = rows[~unknown]
-        assert np.isfinite(said).all()
-        assert (said >= 0).all()
-        assert (np.diff(said, axis=1) >= 0).all()
-        assert (said <= ceiling[~unknown, None] + 1e-9).all()
+        predicted = rows[~unknown]
+        assert np.isfinite(predicted).all()
+        assert (predicted >= 0).all()
+        assert (np.diff(predicted, axis=1) >= 0).all()
+        assert (predicted <= ceiling[~unknown, None] + 1e-9).all()
         if name in raw:  # a forecast once calibrated stays so: no correction turns it into a gap
             silent: BoolArray = np.asarray(np.isnan(raw[name]).any(axis=1))
             first = int(np.argmin(unknown)) if not unknown.all() else len(rows)

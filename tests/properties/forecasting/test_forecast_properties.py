@@ -1,4 +1,4 @@
-"""What must hold for any history: typed outcomes, no NaN, nothing from the future."""
+"""Invariants for any history: typed outcomes, no NaN, no look-ahead."""
 
 from __future__ import annotations
 
@@ -14,24 +14,26 @@ from r1_forecasting.calibration.root_scale import RootScale
 from r1_forecasting.forecast import Forecast, check_history, issue
 from r1_forecasting.models.damped_trend import DampedTrend, FittedDampedTrend
 from r1_forecasting.models.gbdt import FittedGbdt
-from r1_forecasting.models.gbdt_inputs import Past, build_features
-from r1_forecasting.models.hour_echo import FittedHourEcho
+from r1_forecasting.models.gbdt_inputs import PrefixSums, build_features
 from r1_forecasting.models.last_value import LastValue
 from r1_forecasting.models.lstm import HEADS, FittedLstm, Weights
 from r1_forecasting.models.lstm_inputs import CONTEXT, PATCH
+from r1_forecasting.models.minute_of_hour import FittedMinuteOfHour
 from r1_forecasting.models.prophet import FittedProphet
+from r1_forecasting.models.protocol import Fitted
 from r1_forecasting.models.seasonal_drift import FittedSeasonalDrift
 from r1_forecasting.models.seasonal_level import SeasonalLevel
 from r1_forecasting.models.seasonal_naive import FittedSeasonalNaive, SeasonalNaive
+from r1_forecasting.models.target import Target
 from r1_forecasting.models.trees import Forest
-from r1_forecasting.protocol import Fitted, ForecastUnavailable, SeriesShape
+from r1_forecasting.request import parse_request
 from r1_forecasting.selection.evaluation import evaluate
 from r1_forecasting.selection.mixture import FittedMixture
 from r1_forecasting.selection.replay import replay_peaks
 from r1_forecasting.series.series import Series, from_samples, rates
-from r1_forecasting.series.target import Target
+from r1_forecasting.series.shape import SeriesShape
 from r1_forecasting.series.windows import knots
-from r1_forecasting.service.request import parse_request
+from r1_forecasting.unavailable import ForecastUnavailable
 
 SEASON = 12
 LEVELS = (0.5, 0.9)
@@ -55,7 +57,7 @@ def histories(draw: st.DrawFn) -> Series:
 
 def question(**changes: object) -> dict[str, object]:
     return {
-        "subject": "a/b",
+        "series": "a/b",
         "query": "q",
         "stepSeconds": 1,
         "seasonSeconds": SEASON,
@@ -84,7 +86,7 @@ def test_any_history_gives_a_sound_forecast_or_a_reason(
         assert refused.message
         return
     found = evaluate(series, request, {}, None)
-    made = issue(series, found.fitted, found.standing, found.gate, found.points, request, now)
+    made = issue(series, found.fitted, found.scorecard, found.gate, found.points, request, now)
     if isinstance(made, ForecastUnavailable):
         assert made.message
         return
@@ -102,7 +104,7 @@ def test_any_history_gives_a_sound_forecast_or_a_reason(
 
 @cache
 def untrained_lstm() -> FittedLstm:
-    """Random weights: what is tested is which inputs it reads, not how well."""
+    """Random weights: the test checks the inputs, not the quality."""
     rng = np.random.default_rng(0)
     steps = knots(6)
     side, units = 3 + 2 * len(steps), 6
@@ -122,7 +124,7 @@ def untrained_lstm() -> FittedLstm:
 def random_forest() -> FittedGbdt:
     """Trees of one split each on random columns, the next value's and the peak's."""
     rng = np.random.default_rng(1)
-    blank = Past.of(Series(START, 1.0, np.ones(100)), RootScale(0.1), SEASON)
+    blank = PrefixSums.of(Series(START, 1.0, np.ones(100)), RootScale(0.1), SEASON)
     columns = build_features(blank, np.array([50]), 3)[1].shape[1]
 
     def forest() -> Forest:
@@ -155,7 +157,7 @@ def models() -> list[Fitted]:
         FittedMixture(members, np.array([0.5, 0.3, 0.2]), START),
         FittedSeasonalNaive(SEASON, 3),
         FittedSeasonalDrift(RootScale(0.1), SEASON, (1, 2, 3), "seasonal-drift"),
-        FittedHourEcho(RootScale(0.1), 4.5),
+        FittedMinuteOfHour(RootScale(0.1), 4.5),
         level,
         untrained_lstm(),
         FittedProphet(START, 1.0, curve, START),
@@ -189,17 +191,17 @@ def test_any_history_is_smoothed_to_finite_values_or_to_nothing(
     if isinstance(fitted, ForecastUnavailable):
         assert fitted.message
         return
-    said = fitted.predict(series, np.arange(len(series)), np.array([1, horizon]), LEVELS)
-    assert not np.isinf(said).any()
-    assert (said[~np.isnan(said)] >= 0).all()
-    stale = np.isnan(series.held(10))
-    assert np.isnan(said[stale]).all()
-    assert not np.isnan(said[~stale]).any()
+    predicted = fitted.predict(series, np.arange(len(series)), np.array([1, horizon]), LEVELS)
+    assert not np.isinf(predicted).any()
+    assert (predicted[~np.isnan(predicted)] >= 0).all()
+    stale = np.isnan(series.forward_filled(10))
+    assert np.isnan(predicted[stale]).all()
+    assert not np.isnan(predicted[~stale]).any()
 
 
 @CALM
 @given(st.lists(values, min_size=3 * SEASON, max_size=6 * SEASON), st.integers(1, SEASON))
-def test_a_replay_of_any_history_is_ordered_finite_and_never_acts_on_nothing(
+def test_replay_of_any_history_is_ordered_finite_and_closed_without_values(
     demand: list[float], test_from: int
 ) -> None:
     series = Series(START, 1.0, np.array(demand))
@@ -212,11 +214,11 @@ def test_a_replay_of_any_history_is_ordered_finite_and_never_acts_on_nothing(
     )
     assert made.peaks.shape == (test_from, len(LEVELS))
     silent = np.isnan(made.peaks).any(axis=1)
-    assert not made.acts[silent].any()
-    said = made.peaks[~silent]
-    assert np.isfinite(said).all()
-    assert (said >= 0).all()
-    assert (np.diff(said, axis=1) >= 0).all()
+    assert not made.gate_open[silent].any()
+    predicted = made.peaks[~silent]
+    assert np.isfinite(predicted).all()
+    assert (predicted >= 0).all()
+    assert (np.diff(predicted, axis=1) >= 0).all()
 
 
 anything = st.floats(allow_nan=True, allow_infinity=True, width=32)

@@ -1,4 +1,4 @@
-"""What goes wrong with real counters, named one by one, for every model that there is.
+"""Faults of real counters, one by one, for every model.
 
 Each story is told as samples of a counter, so the whole way is walked: rates, the grid, the fit, the
 backtest, the answer. A model may say that it has nothing to say; it may not fail, say NaN beside a
@@ -19,21 +19,17 @@ from hypothesis import strategies as st
 from r1_forecasting.calibration.root_scale import RootScale
 from r1_forecasting.forecast import check_history, issue
 from r1_forecasting.models.gbdt import Gbdt
-from r1_forecasting.models.hour_echo import FittedHourEcho
-from r1_forecasting.models.last_value import HELD_STEPS
+from r1_forecasting.models.last_value import MAX_FILL_STEPS
 from r1_forecasting.models.lstm import Lstm
-from r1_forecasting.protocol import (
-    Fitted,
-    Forecaster,
-    ForecastUnavailable,
-    SeriesShape,
-    UnavailableReason,
-)
+from r1_forecasting.models.minute_of_hour import FittedMinuteOfHour
+from r1_forecasting.models.protocol import Fitted, Forecaster
+from r1_forecasting.models.registry import learned, quick, season_ahead, training_part
+from r1_forecasting.request import ForecastRequest, parse_request
 from r1_forecasting.selection.evaluation import evaluate
 from r1_forecasting.selection.gate import GateReason
-from r1_forecasting.selection.selection import learned, quick, season_ahead, training_part
 from r1_forecasting.series.series import Series, from_samples, rates
-from r1_forecasting.service.request import ForecastRequest, parse_request
+from r1_forecasting.series.shape import SeriesShape
+from r1_forecasting.unavailable import ForecastUnavailable, UnavailableReason
 
 Samples = list[tuple[float, float]]
 START, SEASON, SEASONS = 1_700_000_000.0, 40, 12
@@ -130,7 +126,7 @@ def small(forecaster: Forecaster) -> Forecaster:
 
 def question() -> ForecastRequest:
     body: dict[str, object] = {
-        "subject": "a/b",
+        "series": "a/b",
         "query": "q",
         "stepSeconds": 1,
         "seasonSeconds": SEASON,
@@ -143,22 +139,22 @@ def question() -> ForecastRequest:
 
 
 def must_be_sound(fitted: Fitted, series: Series) -> None:
-    """Finite or silent, in order of nothing but time, never below zero."""
+    """Finite or NaN, never below zero."""
     origins = np.arange(len(series))
-    said = (
+    predicted = (
         fitted.predict(series, origins, np.array([1, 6]), LEVELS),
         fitted.peak(series, origins, SHAPE.lead, LEVELS),
     )
-    for values in said:
+    for values in predicted:
         assert not np.isinf(values).any()
         assert (values[~np.isnan(values)] >= 0).all()
     if not fitted.name.startswith(("seasonal-", "weekly-")):  # they need what a season ago was
-        present = ~np.isnan(series.held(HELD_STEPS))
-        assert not np.isnan(said[1][present & (origins >= SEASON)]).any(), fitted.name
+        present = ~np.isnan(series.forward_filled(MAX_FILL_STEPS))
+        assert not np.isnan(predicted[1][present & (origins >= SEASON)]).any(), fitted.name
 
 
 def must_answer(series: Series, fits: dict[str, Fitted], late: float) -> None:
-    """The answer that follows: a forecast of what lies ahead, or a reason."""
+    """The resulting response: a forecast after now, or a reason."""
     request, now = question(), series.end + late
     refused = check_history(series, request, now)
     if refused is not None:
@@ -166,7 +162,7 @@ def must_answer(series: Series, fits: dict[str, Fitted], late: float) -> None:
         return
     found = evaluate(series, request, fits, None)
     assert found.gate.reason in GateReason
-    made = issue(series, found.fitted, found.standing, found.gate, found.points, request, now)
+    made = issue(series, found.fitted, found.scorecard, found.gate, found.points, request, now)
     if isinstance(made, ForecastUnavailable):
         assert made.message
         return
@@ -175,7 +171,9 @@ def must_answer(series: Series, fits: dict[str, Fitted], late: float) -> None:
     assert all(math.isfinite(value) for point in made.points for value in point.quantiles)
 
 
-def told(forecaster: Forecaster, story: str, seed: int, at: float, size: int, late: float) -> None:
+def outcome_of(
+    forecaster: Forecaster, story: str, seed: int, at: float, size: int, late: float
+) -> None:
     samples = rates(STORIES[story](seed, at, size))
     series = from_samples(samples, 1.0, until=START + 2 * SEASON * SEASONS)
     if isinstance(series, ForecastUnavailable):
@@ -193,12 +191,12 @@ def told(forecaster: Forecaster, story: str, seed: int, at: float, size: int, la
 
 
 class EchoOfFive:
-    """The hour's echo, for a season whose 24th part is too short for one."""
+    """Minute-of-hour for a season whose 24th part is too short for the model."""
 
-    name = "hour-echo-of-five"
+    name = "minute-of-hour-of-five"
 
     def fit(self, series: Series, shape: SeriesShape) -> Fitted | ForecastUnavailable:
-        return FittedHourEcho(RootScale.of(series), 5.0, self.name)
+        return FittedMinuteOfHour(RootScale.of(series), 5.0, self.name)
 
 
 DRAWN = (
@@ -218,25 +216,25 @@ PATIENT = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 )
 @settings(PATIENT, max_examples=8)
 @given(*DRAWN)
-def test_a_quick_model_comes_through(
+def test_some_quick_model_is_fitted(
     story: str, forecaster: Forecaster, seed: int, at: float, size: int, late: float
 ) -> None:
-    told(forecaster, story, seed, at, size, late)
+    outcome_of(forecaster, story, seed, at, size, late)
 
 
 @pytest.mark.parametrize("story", STORIES)
 @pytest.mark.parametrize("forecaster", learned(), ids=lambda forecaster: forecaster.name)
 @settings(PATIENT, max_examples=2)
 @given(*DRAWN)
-def test_a_learned_model_comes_through(
+def test_some_learned_model_is_fitted(
     story: str, forecaster: Forecaster, seed: int, at: float, size: int, late: float
 ) -> None:
-    told(small(forecaster), story, seed, at, size, late)
+    outcome_of(small(forecaster), story, seed, at, size, late)
 
 
 @pytest.mark.parametrize("forecaster", learned(), ids=lambda forecaster: forecaster.name)
-def test_the_stories_leave_each_learned_model_something_to_learn(forecaster: Forecaster) -> None:
-    """Otherwise those above would only show that nothing is said of nothing."""
+def test_generated_histories_train_each_learned_model(forecaster: Forecaster) -> None:
+    """Without training data the tests above would be empty."""
     for story in ("gaps", "restarts"):
         series = from_samples(rates(STORIES[story](1, 0.5, 5)), 1.0, until=START + 1e6)
         assert isinstance(series, Series)
@@ -246,11 +244,11 @@ def test_the_stories_leave_each_learned_model_something_to_learn(forecaster: For
 
 @pytest.mark.parametrize(
     ("story", "reason"),
-    [("constant_zero", GateReason.NOTHING_TO_GAIN), ("gaps", GateReason.BEATS_LAST_VALUE)],
+    [("constant_zero", GateReason.CONSTANT_DEMAND), ("gaps", GateReason.BEATS_LAST_VALUE)],
 )
-def test_the_gate_says_what_it_found(story: str, reason: GateReason) -> None:
+def test_gate_reason_is_in_the_response(story: str, reason: GateReason) -> None:
     series = from_samples(rates(STORIES[story](1, 0.5, 3)), 1.0, until=START + 1e6)
     assert isinstance(series, Series)
     found = evaluate(series, question(), {}, None)
     assert found.gate.reason in (reason, GateReason.BEATS_BASELINES)
-    assert (found.standing.to_gain > 0) == (story == "gaps")
+    assert (found.scorecard.potential_saving > 0) == (story == "gaps")

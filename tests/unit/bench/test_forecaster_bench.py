@@ -14,7 +14,7 @@ from r1_bench.forecaster_asking import Doors, QueryResult, quantile, question
 from r1_bench.forecaster_past import STEP, RecordedPast, as_matrix
 from r1_bench.forecaster_rounds import rounds
 from r1_bench.forecaster_shards import Release, minute_rows
-from r1_forecasting.service.request import parse_request
+from r1_forecasting.request import parse_request
 
 MINUTE = 28_000_000
 PAST = RecordedPast((np.array([60.0, np.nan, 120.0, 30.0]), np.full(5, 10.0)))

@@ -9,7 +9,7 @@ from r1_common.http_json import read_json
 from r1_common.untrusted_json import InvalidJson
 from r1_forecasting.service.metrics import ForecastMetrics
 from r1_forecasting.sharding.ownership import Shards
-from r1_forecasting.sharding.peers import NoReply, Peers
+from r1_forecasting.sharding.peers import NoPeerResponse, Peers
 from r1_operator.cli import main
 from r1_operator.kube.client import Api, RetryPolicy, Unreachable
 from r1_operator.plan.unavailable import Unavailable
@@ -64,7 +64,7 @@ async def test_non_json_from_another_shard_is_reported_with_its_status(
     shards = Shards("two", {"one": server.url})
     response = await peers.post(shards, "one", "/v1/shard/forecast", {}, 5.0)
     await peers.close()
-    assert isinstance(response, NoReply)
+    assert isinstance(response, NoPeerResponse)
     assert f"one answered {status}" in response.message
     assert "Expecting value" not in response.message
 

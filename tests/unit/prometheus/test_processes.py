@@ -55,7 +55,7 @@ def test_process_with_an_invalid_matcher_exits_and_names_it(part: str) -> None:
 
 def forecast(url: str) -> dict[str, Any]:
     body = {
-        "subject": "default/r1",
+        "series": "default/r1",
         "query": "sum(demand)",
         "stepSeconds": 60,
         "seasonSeconds": 86_400,

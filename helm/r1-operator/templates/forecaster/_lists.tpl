@@ -5,7 +5,7 @@
 - {name: R1_FORECASTER_PROMETHEUS_CLIENT, value: {{ include "r1.prometheusClient" . | quote }}}
 - {name: R1_FORECASTER_LOG_LEVEL, value: {{ .Values.forecaster.logLevel }}}
 # 0.5 MB per series, so that a restarted container does not retrain for hours.
-- {name: R1_FORECASTER_KEPT_MODELS, value: /tmp/r1-models}
+- {name: R1_FORECASTER_MODEL_STORE, value: /tmp/r1-models}
 {{- if gt (int .Values.forecaster.shards) 1 }}
 - {name: R1_FORECASTER_SHARD, valueFrom: {fieldRef: {fieldPath: metadata.name}}}
 - {name: R1_FORECASTER_SHARDS, value: /etc/r1/shards/shards.json}

@@ -95,7 +95,7 @@ def parse_forecast(
                 ReceivedForecastPoint(_number(point["at"]), _quantiles(point["quantiles"]))
                 for point in map(_mapping, _sequence(response["points"]))
             ),
-            gate=ForecastGate(gate["acts"] is True, str(gate["reason"]), str(gate["message"])),
+            gate=ForecastGate(gate["open"] is True, str(gate["reason"]), str(gate["message"])),
             metric=metric,
         )
         age = None if "ageSeconds" not in response else _number(response["ageSeconds"])

@@ -1,4 +1,4 @@
-"""Ownership for any names and any subjects, and forwarding for any lists that shards may have."""
+"""Ownership for any names of shards and series, and forwarding for any lists of shards."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from forecaster_shards import NAMES, release
-from r1_forecasting.service.request import parse_request
+from r1_forecasting.request import parse_request
 from r1_forecasting.sharding.ownership import owner_of
 
 names = st.lists(
@@ -18,45 +18,45 @@ names = st.lists(
     max_size=8,
     unique=True,
 )
-subjects = st.text(min_size=1, max_size=60)
+series_names = st.text(min_size=1, max_size=60)
 
 
-@given(names, subjects, st.randoms(use_true_random=False))
-def test_every_subject_has_one_owner_whatever_the_order(
-    shards: list[str], subject: str, shuffle: random.Random
+@given(names, series_names, st.randoms(use_true_random=False))
+def test_every_series_has_one_owner_in_any_order_of_names(
+    shards: list[str], series_name: str, shuffle: random.Random
 ) -> None:
-    owner = owner_of(subject, shards)
+    owner = owner_of(series_name, shards)
     assert owner in shards
     shuffle.shuffle(shards)
-    assert owner_of(subject, shards) == owner
+    assert owner_of(series_name, shards) == owner
 
 
-@given(names, subjects)
-def test_a_new_shard_takes_and_gives_nothing_to_others(shards: list[str], subject: str) -> None:
+@given(names, series_names)
+def test_a_new_shard_takes_and_gives_nothing_to_others(shards: list[str], series_name: str) -> None:
     *before, new = [*shards, "the-new-one"]
-    moved_to = owner_of(subject, [*before, new])
-    assert moved_to in (owner_of(subject, before), new)
+    moved_to = owner_of(series_name, [*before, new])
+    assert moved_to in (owner_of(series_name, before), new)
 
 
-@given(names, subjects)
-def test_a_shard_that_goes_leaves_the_others_subjects_where_they_are(
-    shards: list[str], subject: str
-) -> None:
-    owner = owner_of(subject, shards)
+@given(names, series_names)
+def test_removed_shard_moves_no_series_of_the_others(shards: list[str], series_name: str) -> None:
+    owner = owner_of(series_name, shards)
     for gone in shards:
         rest = [name for name in shards if name != gone]
         if rest and gone != owner:
-            assert owner_of(subject, rest) == owner
+            assert owner_of(series_name, rest) == owner
 
 
 @given(st.integers(1, 8), st.integers(0, 2**32))
 @settings(max_examples=25, deadline=None)
-def test_a_new_shard_gets_its_share(count: int, seed: int) -> None:
-    """Of 2,000 subjects 2,000/(N+1), within five standard deviations of throwing dice."""
+def test_new_shard_owns_its_share(count: int, seed: int) -> None:
+    """Of 2,000 series 2,000/(N+1), within five standard deviations of a binomial."""
     shards = [f"r1-forecaster-{number}" for number in range(count)]
-    asked = [f"team-{seed}/model-{number}" for number in range(2000)]
+    names_of_series = [f"team-{seed}/model-{number}" for number in range(2000)]
     new = f"r1-forecaster-{count}"
-    moved = [one for one in asked if owner_of(one, [*shards, new]) != owner_of(one, shards)]
+    moved = [
+        one for one in names_of_series if owner_of(one, [*shards, new]) != owner_of(one, shards)
+    ]
     share = 1 / (count + 1)
     spread = (2000 * share * (1 - share)) ** 0.5
     assert abs(len(moved) - 2000 * share) < 5 * spread
@@ -66,25 +66,27 @@ def test_a_new_shard_gets_its_share(count: int, seed: int) -> None:
 lists = st.lists(st.sampled_from(NAMES), min_size=1, max_size=3, unique=True)
 
 
-@given(st.fixed_dictionaries(dict.fromkeys(NAMES, lists)), st.sampled_from(NAMES), subjects)
+@given(st.fixed_dictionaries(dict.fromkeys(NAMES, lists)), st.sampled_from(NAMES), series_names)
 @settings(max_examples=40, deadline=None)
-def test_whatever_the_lists_a_question_goes_one_way_and_begins_one_home_at_most(
-    known: dict[str, list[str]], door: str, subject: str
+def test_request_takes_one_hop_and_creates_one_forecaster_at_most_for_any_lists(
+    known: dict[str, list[str]], door: str, series_name: str
 ) -> None:
-    asyncio.run(ask_through(known, door, subject))
+    asyncio.run(ask_through(known, door, series_name))
 
 
-async def ask_through(known: dict[str, list[str]], door: str, subject: str) -> None:
+async def ask_through(known: dict[str, list[str]], door: str, series_name: str) -> None:
     body = {"query": "demand", "stepSeconds": 1, "seasonSeconds": 60}
-    body |= {"historySeconds": 480, "leadSeconds": 50, "subject": f"x{subject}"}
+    body |= {"historySeconds": 480, "leadSeconds": 50, "series": f"x{series_name}"}
     async with release() as made:
         for name, heard in known.items():
             made[name].knows[:] = heard
-        owner = made.seen_from(door).owner(f"x{subject}")
-        agreed = owner == door or made.seen_from(owner).owner(f"x{subject}") == owner
-        said = await asyncio.wait_for(made[door].routed.ask(parse_request(body), 1), 60)
+        owner = made.seen_from(door).owner(f"x{series_name}")
+        agreed = owner == door or made.seen_from(owner).owner(f"x{series_name}") == owner
+        response = await asyncio.wait_for(
+            made[door].routed.operator_forecast(parse_request(body), 1), 60
+        )
         hops = {name: len(shard.hops) for name, shard in made.shards.items()}
         assert hops == {name: int(name == owner != door) for name in NAMES}
-        homes = [name for name, shard in made.shards.items() if shard.home.asked]
-        assert homes == ([owner] if agreed else [])
-        assert said["reason"] == ("NoData" if agreed else "Unreachable")
+        owners = [name for name, shard in made.shards.items() if shard.home.asked]
+        assert owners == ([owner] if agreed else [])
+        assert response["reason"] == ("NoData" if agreed else "Unreachable")

@@ -11,8 +11,8 @@ import yaml
 from r1_evaluation.backtest.prometheus_trace import fetch_trace
 from r1_evaluation.backtest.subject import read_manifest, subject_of, subject_of_query
 from r1_evaluation.backtest.time_spans import span, spelled
-from r1_forecasting.protocol import ForecastUnavailable, UnavailableReason
 from r1_forecasting.series.series import Series
+from r1_forecasting.unavailable import ForecastUnavailable, UnavailableReason
 from r1_operator.api.v1 import parse
 from r1_operator.cli.output import CommandFailed
 

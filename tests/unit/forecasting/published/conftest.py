@@ -1,4 +1,4 @@
-"""Values that the test says, and keys that openssl makes."""
+"""Scripted values, and keys made by openssl."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from pathlib import Path
 import pytest
 
 from r1_cluster import certificates
-from r1_forecasting.protocol import ForecastUnavailable, UnavailableReason
 from r1_forecasting.published.publication import InferenceName, Publication
-from r1_forecasting.published.value import PublishedValue
+from r1_forecasting.published.published_value import PublishedValue
+from r1_forecasting.unavailable import ForecastUnavailable, UnavailableReason
 
 
 class ScriptedPublisher:
-    """A publisher whose values the test says; it counts who asks."""
+    """A publisher with scripted values that records its requests."""
 
     def __init__(self) -> None:
         self.now: PublishedValue | ForecastUnavailable = ForecastUnavailable(
@@ -33,8 +33,8 @@ class ScriptedPublisher:
         self.looks.put_nowait(None)
         return self.now
 
-    async def looked_at(self, times: int) -> None:
-        """Return when it has been asked this often from now on."""
+    async def polled(self, times: int) -> None:
+        """Return after this many further requests."""
         while not self.looks.empty():
             self.looks.get_nowait()
         for _ in range(times):

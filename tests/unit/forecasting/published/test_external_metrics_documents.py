@@ -1,4 +1,4 @@
-"""What an HPA reads: one item in thousandths, or words that say what to do."""
+"""Objects of the external metrics API: one item in thousandths, or a Status with the fix."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from r1_forecasting.published.external_metrics import (
     value_list,
 )
 from r1_forecasting.published.publication import InferenceName, parse_publication
-from r1_forecasting.published.value import PublishedValue
+from r1_forecasting.published.published_value import PublishedValue
 
 ORDERS = parse_publication(
     {"namespace": "shop", "name": "orders", "query": "orders", "leadSeconds": 60}
@@ -26,14 +26,14 @@ CATALOGUE: Catalogue = {("shop", "orders"): ORDERS}
 
 
 def shown(value: float) -> PublishedValue:
-    return PublishedValue(value, 1_700_000_000.7, "BeatsBaselines", "said")
+    return PublishedValue(value, 1_700_000_000.7, "BeatsBaselines", "expected")
 
 
 @pytest.mark.parametrize(
     ("value", "quantity"),
     [(15.25, "15250m"), (0.0, "0m"), (0.0004, "0m"), (1e9, "1000000000000m"), (1 / 3, "333m")],
 )
-def test_the_value_comes_in_thousandths(value: float, quantity: str) -> None:
+def test_value_is_in_thousandths(value: float, quantity: str) -> None:
     made = value_list("orders", {}, shown(value))
     assert made == {
         "kind": "ExternalMetricValueList",
@@ -53,12 +53,12 @@ def test_the_value_comes_in_thousandths(value: float, quantity: str) -> None:
 def test_a_published_metric_is_found_in_its_namespace_alone() -> None:
     assert find_metric(CATALOGUE, "shop", "orders", "") == (ORDERS, {})
     with pytest.raises(
-        MetricRequestRefused, match="no metric orders is published in the namespace lab"
+        MetricRequestRefused, match="metric orders is not published in namespace lab"
     ) as no:
         find_metric(CATALOGUE, "lab", "orders", "")
     assert no.value.code is HTTPStatus.NOT_FOUND
     with pytest.raises(
-        MetricRequestRefused, match=r"there are orders, r1-forecast \(of R1Inferences\)"
+        MetricRequestRefused, match=r"published are orders, r1-forecast \(of R1Inferences\)"
     ):
         find_metric(CATALOGUE, "shop", "order", "")
 
@@ -77,7 +77,7 @@ def test_a_class_of_an_inference_is_chosen_by_a_second_label() -> None:
 
 
 @pytest.mark.parametrize(
-    ("metric", "selector", "said"),
+    ("metric", "selector", "expected"),
     [
         ("r1-forecast", "", "labelSelector: '' needs to be inference=NAME"),
         ("r1-forecast", "name=chat", "needs to be inference=NAME"),
@@ -86,17 +86,19 @@ def test_a_class_of_an_inference_is_chosen_by_a_second_label() -> None:
         ("r1-forecast", "inference", "'inference' needs to be of the form key=value"),
         ("r1-forecast", "inference!=chat", "'inference!=chat' needs to be of the form key=value"),
         ("r1-forecast", "inference in (chat)", "needs to be of the form key=value"),
-        ("orders", "team=a", "orders has no labels; leave the selector out"),
+        ("orders", "team=a", "orders has no labels; remove the selector"),
     ],
 )
-def test_another_selector_is_refused_with_the_fix(metric: str, selector: str, said: str) -> None:
+def test_another_selector_is_refused_with_the_fix(
+    metric: str, selector: str, expected: str
+) -> None:
     with pytest.raises(MetricRequestRefused) as refused:
         find_metric(CATALOGUE, "shop", metric, selector)
-    assert said in str(refused.value)
+    assert expected in str(refused.value)
     assert refused.value.code is HTTPStatus.BAD_REQUEST
 
 
-def test_a_refusal_is_a_status() -> None:
+def test_refused_request_returns_a_status_object() -> None:
     assert MetricRequestRefused(HTTPStatus.SERVICE_UNAVAILABLE, "NoData: nothing yet").status == {
         "kind": "Status",
         "apiVersion": "v1",

@@ -1,4 +1,4 @@
-"""Files and bodies of any content: refused by the declared error, and the task that reads them goes on."""
+"""Files and bodies of any content raise the declared error, and the reading task continues."""
 
 from pathlib import Path
 
@@ -7,7 +7,7 @@ import pytest
 from r1_forecasting.file_watcher import FileWatcher
 from r1_forecasting.published.catalogue import parse_catalogue
 from r1_forecasting.published.front_proxy import InvalidFrontProxy, parse_front_proxy
-from r1_forecasting.service.request import InvalidRequest, parse_request
+from r1_forecasting.request import InvalidRequest, parse_request
 from r1_forecasting.sharding.ownership import InvalidShards, parse_shards
 from r1_operator.plan.backtest.observed import read_message
 
@@ -31,7 +31,7 @@ def test_lists_of_any_text_raise_their_declared_error(text: str) -> None:
 
 def test_a_period_that_no_float_holds_is_refused() -> None:
     with pytest.raises(InvalidRequest):
-        parse_request({"subject": "a/b", "query": "x", "step": 10**400, "leadTime": 10**400})
+        parse_request({"series": "a/b", "query": "x", "step": 10**400, "leadTime": 10**400})
 
 
 @pytest.mark.parametrize(
@@ -47,11 +47,11 @@ def test_a_file_that_its_parser_fails_on_leaves_the_earlier_content(
 
     path = tmp_path / "file"
     path.write_text("good")
-    followed = FileWatcher(path, parse)
+    watched = FileWatcher(path, parse)
     path.write_text("bad")
-    assert not followed.look()
-    assert followed.content == "good"
+    assert not watched.reload()
+    assert watched.content == "good"
     assert "stays in force" in caplog.text
     path.write_text("better")
-    assert followed.look()
-    assert followed.content == "better"
+    assert watched.reload()
+    assert watched.content == "better"

@@ -1,4 +1,4 @@
-"""KEDA's external scaler, asked by a client that protoc made from a text of its own."""
+"""KEDA's external scaler with a client generated from KEDA's own .proto text."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ import grpc.aio
 import pytest
 
 from keda_client import generated_client
-from r1_forecasting.protocol import ForecastUnavailable, UnavailableReason
 from r1_forecasting.published.keda import KedaScaler, start_keda_listener
 from r1_forecasting.published.publication import InferenceName, Publication
+from r1_forecasting.unavailable import ForecastUnavailable, UnavailableReason
 
 TRIGGER = {"query": "sum(rate(orders_total[2m]))", "leadSeconds": "90", "threshold": "2.5"}
 
@@ -27,7 +27,7 @@ def kedas(tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
 
 @pytest.fixture
 async def client(kedas: SimpleNamespace, script: Any) -> AsyncIterator[Any]:
-    server, port = await start_keda_listener(KedaScaler(script, look_seconds=0.02), "127.0.0.1", 0)
+    server, port = await start_keda_listener(KedaScaler(script, poll_seconds=0.02), "127.0.0.1", 0)
     async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
         yield kedas.rpc.ExternalScalerStub(channel)
     await server.stop(None)
@@ -44,7 +44,7 @@ async def test_the_target_is_what_one_replica_carries(client: Any, ref: Any) -> 
     assert (spec.metricName, spec.targetSize, spec.targetSizeFloat) == ("r1-forecast", 3, 2.5)
 
 
-async def test_the_metric_is_the_number_shown(
+async def test_keda_metric_equals_the_published_value(
     client: Any, ref: Any, kedas: SimpleNamespace, script: Any
 ) -> None:
     script.says(15.25)
@@ -61,7 +61,7 @@ async def test_the_metric_is_the_number_shown(
     assert (wanted.namespace, wanted.name) == ("shop", "orders")
 
 
-async def test_nothing_is_zero_and_wakes_nobody(
+async def test_zero_value_does_not_activate_the_workload(
     client: Any, ref: Any, kedas: SimpleNamespace, script: Any
 ) -> None:
     script.says(0.0)
@@ -120,29 +120,27 @@ async def test_bad_metadata_is_refused_by_every_call_with_the_field_and_the_fix(
         assert refused.value.details() == "threshold: 'many' needs to be a number such as '60'"
 
 
-async def test_the_stream_tells_changes_and_is_silent_while_it_knows_nothing(
+async def test_activity_stream_sends_changes_only_and_nothing_without_a_value(
     client: Any, ref: Any, script: Any
 ) -> None:
     stream = aiter(client.StreamIsActive(ref))
-    told: asyncio.Future[Any] = asyncio.ensure_future(anext(stream))
-    await script.looked_at(3)
-    assert not told.done(), "there is no number yet"
+    pending: asyncio.Future[Any] = asyncio.ensure_future(anext(stream))
+    await script.polled(3)
+    assert not pending.done(), "there is no number yet"
     script.says(0.0)
-    assert (await told).result is False
+    assert (await pending).result is False
     script.says(4.0)
     assert (await anext(stream)).result is True
     script.now = ForecastUnavailable(UnavailableReason.PROMETHEUS_UNREACHABLE, "gone")
-    await script.looked_at(3)
+    await script.polled(3)
     script.says(0.0)
     assert (await anext(stream)).result is False, "an outage in between was no change"
 
 
-async def test_the_target_stream_says_the_spec_at_once_and_stays_open(
-    client: Any, ref: Any
-) -> None:
+async def test_metric_spec_stream_sends_the_spec_once_and_stays_open(client: Any, ref: Any) -> None:
     stream = aiter(client.StreamMetricSpec(ref))
-    said = await anext(stream)
-    assert said == await client.GetMetricSpec(ref)
+    body = await anext(stream)
+    assert body == await client.GetMetricSpec(ref)
     with pytest.raises(TimeoutError):
         await asyncio.wait_for(anext(stream), 0.2)
 
@@ -150,7 +148,7 @@ async def test_the_target_stream_says_the_spec_at_once_and_stays_open(
 async def test_a_port_that_is_taken_is_an_error(script: Any) -> None:
     server, port = await start_keda_listener(KedaScaler(script), "127.0.0.1", 0)
     try:
-        with pytest.raises(OSError, match="for KEDA cannot be opened"):
+        with pytest.raises(OSError, match="cannot listen on port"):
             await start_keda_listener(KedaScaler(script), "127.0.0.1", port)
     finally:
         await server.stop(None)

@@ -1,4 +1,4 @@
-"""Between the doors and the forecaster: the same subjects, the operator's own question."""
+"""Values of published forecasts, and of R1Inferences by the operator's request."""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ from typing import Any
 import numpy as np
 import pytest
 
-from r1_forecasting.protocol import ForecastUnavailable, UnavailableReason
 from r1_forecasting.published.publication import InferenceName, parse_publication
+from r1_forecasting.published.published_value import PublishedValue
 from r1_forecasting.published.publisher import Publisher
-from r1_forecasting.published.value import PublishedValue
-from r1_forecasting.selection.training import Trainer
-from r1_forecasting.selection.training_queue import TrainingQueue
+from r1_forecasting.request import ForecastRequest, parse_request
 from r1_forecasting.series.series import Series, from_samples
-from r1_forecasting.service.request import ForecastRequest, parse_request
 from r1_forecasting.service.service import ForecastService
+from r1_forecasting.training.trainer import Trainer
+from r1_forecasting.training.training_queue import TrainingQueue
+from r1_forecasting.unavailable import ForecastUnavailable, UnavailableReason
 
 
 class Ramp:
-    """Busy (20) in the second half of each minute, quiet (2) in the first; or young, or silent."""
+    """20 in the second half of each minute, 2 in the first; or a short history, or none."""
 
     def __init__(self) -> None:
         self.queries: list[str] = []
@@ -57,32 +57,32 @@ def ramp() -> Ramp:
 async def service(ramp: Ramp) -> AsyncIterator[ForecastService]:
     made = ForecastService(ramp, Trainer((), TrainingQueue(0.25)))
     yield made
-    for subject in made.subjects.values():
-        await subject.close()
+    for series_name in made.forecasters.values():
+        await series_name.close()
 
 
-async def test_the_peak_that_lies_ahead_is_shown(service: ForecastService) -> None:
-    shown = await Publisher(service, patience=60).value_of(parse_publication(ORDERS))
+async def test_published_value_is_the_peak_ahead(service: ForecastService) -> None:
+    shown = await Publisher(service, timeout_seconds=60).value_of(parse_publication(ORDERS))
     assert isinstance(shown, PublishedValue), shown
     # A lead of 50 s of a minute reaches into the busy half from wherever this test runs.
     assert shown.value == pytest.approx(20, rel=0.1)
     assert shown.reason in ("BeatsBaselines", "BeatsLastValue")
-    assert list(service.subjects) == ["published/shop/orders"]
+    assert list(service.forecasters) == ["published/shop/orders"]
 
 
-async def test_an_inference_is_shown_with_the_operators_own_question(
+async def test_inference_value_uses_the_operators_request(
     service: ForecastService, ramp: Ramp
 ) -> None:
-    publisher = Publisher(service, patience=60)
+    publisher = Publisher(service, timeout_seconds=60)
     name = InferenceName("team-a", "production-r1")
     unknown = await publisher.value_of(name)
     assert isinstance(unknown, ForecastUnavailable)
     assert "team-a/production-r1" in unknown.message
     assert ramp.queries == [], "nobody but the operator starts a forecast of an R1Inference"
 
-    asked = {key: ORDERS[key] for key in ORDERS if key not in ("namespace", "name")}
-    request = parse_request(asked | {"subject": "team-a/production-r1"})
-    answer = await service.ask(request, 60)
+    body = {key: ORDERS[key] for key in ORDERS if key not in ("namespace", "name")}
+    request = parse_request(body | {"series": "team-a/production-r1"})
+    answer = await service.operator_forecast(request, 60)
     shown = await publisher.value_of(name)
     assert isinstance(shown, PublishedValue), shown
     assert shown.value >= answer["lastObserved"]["value"]
@@ -93,7 +93,7 @@ async def test_a_young_service_is_scaled_on_what_is_observed(
     service: ForecastService, ramp: Ramp
 ) -> None:
     ramp.seconds = 20
-    shown = await Publisher(service, patience=60).value_of(parse_publication(ORDERS))
+    shown = await Publisher(service, timeout_seconds=60).value_of(parse_publication(ORDERS))
     assert isinstance(shown, PublishedValue), shown
     assert shown.reason == "TooLittleHistory"
     assert shown.value in (2.0, 20.0)
@@ -101,47 +101,47 @@ async def test_a_young_service_is_scaled_on_what_is_observed(
 
 async def test_no_observation_is_no_number(service: ForecastService, ramp: Ramp) -> None:
     ramp.seconds = -10
-    shown = await Publisher(service, patience=60).value_of(parse_publication(ORDERS))
+    shown = await Publisher(service, timeout_seconds=60).value_of(parse_publication(ORDERS))
     assert isinstance(shown, ForecastUnavailable)
     assert shown.reason is UnavailableReason.NO_DATA
 
 
 def operators(**changes: Any) -> ForecastRequest:
-    """The question that the operator asks about team-a/production-r1."""
-    asked = {key: ORDERS[key] for key in ORDERS if key not in ("namespace", "name")}
-    return parse_request(asked | {"subject": "team-a/production-r1"} | changes)
+    """The operator's request for team-a/production-r1."""
+    body = {key: ORDERS[key] for key in ORDERS if key not in ("namespace", "name")}
+    return parse_request(body | {"series": "team-a/production-r1"} | changes)
 
 
-async def test_what_the_resource_says_is_what_is_shown(
+async def test_activation_of_the_resource_applies_to_the_published_value(
     service: ForecastService, ramp: Ramp
 ) -> None:
     ramp.ripple = 0.2
-    publisher = Publisher(service, patience=60)
+    publisher = Publisher(service, timeout_seconds=60)
     name = InferenceName("team-a", "production-r1")
-    await service.ask(operators(activation="Advisory"), 60)
+    await service.operator_forecast(operators(activation="Advisory"), 60)
     advised = await publisher.value_of(name)
     assert isinstance(advised, PublishedValue), advised
     assert advised.reason == "Advisory"
     for place, level in ((0, 0.5), (2, 0.99)):
-        asked = operators(activation="Always", levels=[0.5, 0.9, 0.99], decisionLevel=level)
-        await service.ask(asked, 60)
+        changed = operators(activation="Always", levels=[0.5, 0.9, 0.99], decisionLevel=level)
+        await service.operator_forecast(changed, 60)
         shown = await publisher.value_of(name)
         assert isinstance(shown, PublishedValue), shown
         assert shown.reason == "Always"
-        made = service.subjects["team-a/production-r1"].forecast
+        made = service.forecasters["team-a/production-r1"].forecast
         assert made is not None
         assert made.peak_over_lead[0] < made.peak_over_lead[2]
         assert shown.value == max(made.peak_over_lead[place], made.last_observed)
 
 
-async def test_an_operator_that_asks_no_more_has_given_up_the_subject(ramp: Ramp) -> None:
+async def test_operator_request_expires_after_its_timeout(ramp: Ramp) -> None:
     now = 0.0
     service = ForecastService(
-        ramp, Trainer((), TrainingQueue(0.25)), clock=lambda: now, patience=60
+        ramp, Trainer((), TrainingQueue(0.25)), clock=lambda: now, timeout_seconds=60
     )
-    publisher = Publisher(service, patience=60)
+    publisher = Publisher(service, timeout_seconds=60)
     name = InferenceName("team-a", "production-r1")
-    await service.ask(operators(), 60)
+    await service.operator_forecast(operators(), 60)
     for at in (500.0, 599.0):  # being shown keeps nothing alive
         now = at
         assert isinstance(await publisher.value_of(name), PublishedValue)
@@ -151,13 +151,13 @@ async def test_an_operator_that_asks_no_more_has_given_up_the_subject(ramp: Ramp
     assert "not Never" in shown.message
 
 
-async def test_one_class_is_shown_from_its_own_series(service: ForecastService, ramp: Ramp) -> None:
-    publisher = Publisher(service, patience=60)
-    await service.ask(operators(classQueries={"Q1": "urgent", "Q3": "batch"}), 60)
+async def test_class_value_comes_from_its_own_series(service: ForecastService, ramp: Ramp) -> None:
+    publisher = Publisher(service, timeout_seconds=60)
+    await service.operator_forecast(operators(classQueries={"Q1": "urgent", "Q3": "batch"}), 60)
     shown = await publisher.value_of(InferenceName("team-a", "production-r1", "Q1"))
     assert isinstance(shown, PublishedValue), shown
     assert ramp.queries[-1] == "urgent"
-    assert "team-a/production-r1/Q1" in service.subjects
+    assert "team-a/production-r1/Q1" in service.forecasters
     none = await publisher.value_of(InferenceName("team-a", "production-r1", "Q2"))
     assert isinstance(none, ForecastUnavailable)
-    assert "no forecast of the class Q2; there are Q1, Q3" in none.message
+    assert "no forecast of class Q2; classes with a forecast: Q1, Q3" in none.message

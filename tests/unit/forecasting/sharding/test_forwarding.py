@@ -1,4 +1,4 @@
-"""Every door of every shard answers for every subject, and each subject has one home."""
+"""Every shard serves every series, and each series has one owner."""
 
 from __future__ import annotations
 
@@ -11,17 +11,21 @@ import pytest
 from aiohttp import web
 
 from forecaster_shards import NAMES, Release, Shard, release
-from r1_forecasting.protocol import ForecastUnavailable, UnavailableReason
 from r1_forecasting.published.publication import InferenceName, Publication, parse_publication
+from r1_forecasting.published.published_value import PublishedValue
 from r1_forecasting.published.publisher import Publisher
-from r1_forecasting.published.value import PublishedValue
-from r1_forecasting.selection.training import Trainer
-from r1_forecasting.selection.training_queue import TrainingQueue
+from r1_forecasting.request import ForecastRequest, parse_request
 from r1_forecasting.series.series import Series, from_samples
-from r1_forecasting.service.request import ForecastRequest, parse_request
 from r1_forecasting.service.service import ForecastService
-from r1_forecasting.sharding.peer_api import ANSWER, ASK, STANDING
-from r1_forecasting.sharding.peers import REST_SECONDS
+from r1_forecasting.sharding.peer_api import (
+    FORECAST_PATH,
+    OPERATOR_FORECAST_PATH,
+    OPERATOR_REQUEST_PATH,
+)
+from r1_forecasting.sharding.peers import BACKOFF_SECONDS
+from r1_forecasting.training.trainer import Trainer
+from r1_forecasting.training.training_queue import TrainingQueue
+from r1_forecasting.unavailable import ForecastUnavailable, UnavailableReason
 
 SHAPE: dict[str, Any] = {
     "query": "demand",
@@ -32,8 +36,8 @@ SHAPE: dict[str, Any] = {
 }
 
 
-def question(subject: str = "team-a/production-r1", **changes: Any) -> ForecastRequest:
-    return parse_request(SHAPE | {"subject": subject} | changes)
+def question(series_name: str = "team-a/production-r1", **changes: Any) -> ForecastRequest:
+    return parse_request(SHAPE | {"series": series_name} | changes)
 
 
 def publication(name: str) -> Publication:
@@ -41,7 +45,7 @@ def publication(name: str) -> Publication:
 
 
 class Ramp:
-    """Busy in the second half of each minute; with a query ``young`` for twenty seconds only."""
+    """High in the second half of each minute; the query ``young`` has 20 s of history."""
 
     def read(
         self, query: str, step: float, since: float, until: float
@@ -58,127 +62,130 @@ def service() -> ForecastService:
 
 async def ended(made: Release) -> None:
     for shard in made.shards.values():
-        for subject in shard.home.subjects.values():
-            await subject.close()
+        for series_name in shard.home.forecasters.values():
+            await series_name.close()
 
 
-def unreachable(said: object) -> str:
-    """The message of an answer or a value that says so."""
-    if isinstance(said, ForecastUnavailable):
-        assert said.reason is UnavailableReason.UNREACHABLE
-        return said.message
-    assert isinstance(said, dict)
-    assert (said["state"], said["reason"]) == ("Unavailable", "Unreachable")
-    return str(said["message"])
+def unreachable(response: object) -> str:
+    """The message of an unreachable response or value."""
+    if isinstance(response, ForecastUnavailable):
+        assert response.reason is UnavailableReason.UNREACHABLE
+        return response.message
+    assert isinstance(response, dict)
+    assert (response["state"], response["reason"]) == ("Unavailable", "Unreachable")
+    return str(response["message"])
 
 
-async def test_each_subject_has_one_home_whichever_door_is_asked() -> None:
-    subjects = [f"team-a/model-{number}" for number in range(9)]
+async def test_each_series_has_one_owner_for_requests_at_any_shard() -> None:
+    forecasters = [f"team-a/model-{number}" for number in range(9)]
     async with release(service) as made:
-        for subject in subjects:
-            answers = [await s.routed.ask(question(subject), 60) for s in made.shards.values()]
+        for series_name in forecasters:
+            answers = [
+                await s.routed.operator_forecast(question(series_name), 60)
+                for s in made.shards.values()
+            ]
             assert {answer["state"] for answer in answers} == {"Ready"}
-            assert {answer["subject"] for answer in answers} == {subject}
-        homes = [sorted(shard.home.subjects) for shard in made.shards.values()]
-        assert sorted(name for home in homes for name in home) == subjects
+            assert {answer["series"] for answer in answers} == {series_name}
+        homes = [sorted(shard.home.forecasters) for shard in made.shards.values()]
+        assert sorted(name for home in homes for name in home) == forecasters
         assert all(homes), "nine subjects on three shards: none stays empty"
         await ended(made)
 
 
-async def test_the_operators_question_stands_where_the_subject_is() -> None:
+async def test_operator_requests_are_stored_at_the_owner() -> None:
     async with release() as made:
-        asked = question(activation="Always", classQueries={"Q1": "urgent"})
-        door, other = made.others(asked.subject)
-        await door.routed.ask(asked, 1)
+        request = question(activation="Always", classQueries={"Q1": "urgent"})
+        door, other = made.others(request.series_name)
+        await door.routed.operator_forecast(request, 1)
         for shard in made.shards.values():
-            assert await shard.routed.standing_request(asked.subject) == asked
-        assert await other.routed.standing_request("team-a/nobody") is None
-        assert door.home.standing == other.home.standing == {}
+            assert await shard.routed.operator_request(request.series_name) == request
+        assert await other.routed.operator_request("team-a/nobody") is None
+        assert door.home.operator_requests == other.home.operator_requests == {}
 
 
-async def test_what_others_are_shown_is_no_word_of_the_operator() -> None:
+async def test_requests_for_published_values_do_not_extend_the_operators_request() -> None:
     async with release() as made:
         (door, _), owner = made.others("team-a/x"), made.owner("team-a/x")
-        await door.routed.answer(question("team-a/x"), 1)
+        await door.routed.forecast(question("team-a/x"), 1)
         assert (owner.home.shown, owner.home.asked) == (["team-a/x"], [])
-        assert await door.routed.standing_request("team-a/x") is None
+        assert await door.routed.operator_request("team-a/x") is None
 
 
-async def test_any_door_shows_an_inference_and_its_classes() -> None:
+async def test_any_shard_serves_an_inference_and_its_classes() -> None:
     async with release(service) as made:
-        asked = question(activation="Always", classQueries={"Q1": "urgent"})
-        await made[NAMES[0]].routed.ask(asked, 60)
+        request = question(activation="Always", classQueries={"Q1": "urgent"})
+        await made[NAMES[0]].routed.operator_forecast(request, 60)
         for shard in made.shards.values():
             for name in (None, "Q1"):
                 wanted = InferenceName("team-a", "production-r1", name)
-                shown = await Publisher(shard.routed, patience=60).value_of(wanted)
+                shown = await Publisher(shard.routed, timeout_seconds=60).value_of(wanted)
                 assert isinstance(shown, PublishedValue), shown
-        kept = [name for shard in made.shards.values() for name in shard.home.subjects]
-        assert sorted(kept) == ["team-a/production-r1", "team-a/production-r1/Q1"]
+        owned = [name for shard in made.shards.values() for name in shard.home.forecasters]
+        assert sorted(owned) == ["team-a/production-r1", "team-a/production-r1/Q1"]
         await ended(made)
 
 
-async def test_any_door_shows_what_is_published_and_what_is_young() -> None:
+async def test_any_shard_serves_published_forecasts_and_young_series() -> None:
     async with release(service) as made:
         for name, query in (("orders", "demand"), ("fresh", "young")):
             wanted = parse_publication(SHAPE | {"namespace": "shop", "name": name, "query": query})
             for shard in made.shards.values():
-                shown = await Publisher(shard.routed, patience=60).value_of(wanted)
+                shown = await Publisher(shard.routed, timeout_seconds=60).value_of(wanted)
                 assert isinstance(shown, PublishedValue), shown
                 assert (shown.reason == "TooLittleHistory") is (query == "young")
                 assert shown.value in (2.0, pytest.approx(20.0, rel=0.1))
         await ended(made)
 
 
-async def test_a_silent_owner_is_said_and_nobody_steps_in() -> None:
+async def test_owner_without_a_response_is_reported_and_not_replaced() -> None:
     async with release() as made:
-        subject = "team-a/production-r1"
-        owner = made.owner(subject)
+        series_name = "team-a/production-r1"
+        owner = made.owner(series_name)
         await made.leaves(owner.name)
-        for door in made.others(subject):
-            said = unreachable(await door.routed.ask(question(subject), 1))
-            assert f"{owner.name} keeps this subject" in said
+        for door in made.others(series_name):
+            response = unreachable(await door.routed.operator_forecast(question(series_name), 1))
+            assert f"{owner.name} owns this series" in response
             shown = await Publisher(door.routed).value_of(InferenceName("team-a", "production-r1"))
             assert owner.name in unreachable(shown)
             assert (door.home.asked, door.home.shown, door.hops) == ([], [], [])
-            counted = door.routed.metrics.forwarded.labels(owner.name, "Silent")
+            counted = door.routed.metrics.forwarded.labels(owner.name, "NoResponse")
             assert counted._value.get() == 2
-            refused = door.routed.metrics.answers.labels("Unavailable", "Unreachable")
+            refused = door.routed.metrics.responses.labels("Unavailable", "Unreachable")
             assert refused._value.get() == 1
 
 
-async def test_what_is_published_is_unreachable_too() -> None:
+async def test_published_forecast_of_a_shard_without_a_response_is_unreachable() -> None:
     async with release() as made:
         wanted = publication("orders")
-        owner = made.owner(wanted.request.subject)
-        door, _ = made.others(wanted.request.subject)
+        owner = made.owner(wanted.request.series_name)
+        door, _ = made.others(wanted.request.series_name)
         await made.leaves(owner.name)
         assert owner.name in unreachable(await Publisher(door.routed).value_of(wanted))
 
 
-async def test_the_others_subjects_go_on_while_one_shard_is_away() -> None:
+async def test_series_of_other_shards_are_served_while_one_shard_is_down() -> None:
     async with release() as made:
         await made.leaves(NAMES[1])
-        asked = [f"team-a/model-{number}" for number in range(30)]
-        there = [s for s in asked if made.owner(s).name != NAMES[1]]
-        for subject in asked:
-            said = await made[NAMES[0]].routed.ask(question(subject), 1)
-            assert (said["reason"] == "NoData") is (subject in there)
+        request = [f"team-a/model-{number}" for number in range(30)]
+        there = [s for s in request if made.owner(s).name != NAMES[1]]
+        for series_name in request:
+            response = await made[NAMES[0]].routed.operator_forecast(question(series_name), 1)
+            assert (response["reason"] == "NoData") is (series_name in there)
         assert sorted(made[NAMES[0]].home.asked + made[NAMES[2]].home.asked) == sorted(there)
 
 
-async def test_an_owner_that_is_back_answers() -> None:
+async def test_owner_serves_again_after_its_return() -> None:
     async with release() as made:
-        subject = "team-a/production-r1"
-        door, _ = made.others(subject)
-        assert (await door.routed.ask(question(subject), 1))["reason"] == "NoData"
-        await made.returns(made.owner(subject).name)
-        assert (await door.routed.ask(question(subject), 1))["reason"] == "NoData"
+        series_name = "team-a/production-r1"
+        door, _ = made.others(series_name)
+        assert (await door.routed.operator_forecast(question(series_name), 1))["reason"] == "NoData"
+        await made.returns(made.owner(series_name).name)
+        assert (await door.routed.operator_forecast(question(series_name), 1))["reason"] == "NoData"
 
 
 @pytest.mark.parametrize("broken", [1, 2])
-async def test_a_connection_that_ends_under_a_question_is_made_anew_once(broken: int) -> None:
-    """As when an owner has been restarted and the connection kept to it is none any more."""
+async def test_connection_closed_during_a_request_is_reopened_once(broken: int) -> None:
+    """As after a restart of the owner, when the keep-alive connection is closed."""
     tried = 0
 
     async def ending(http: web.Request) -> web.Response:
@@ -186,37 +193,39 @@ async def test_a_connection_that_ends_under_a_question_is_made_anew_once(broken:
         tried += 1
         if tried <= broken and http.transport is not None:
             http.transport.abort()
-        said = {"state": "Unavailable", "reason": "NoData", "message": "nothing yet"}
-        return web.json_response(said)
+        response = {"state": "Unavailable", "reason": "NoData", "message": "nothing yet"}
+        return web.json_response(response)
 
     app = web.Application()
-    app.router.add_post(ASK, ending)
+    app.router.add_post(OPERATOR_FORECAST_PATH, ending)
     async with release() as made:
-        subject = "team-a/production-r1"
-        owner, (door, _) = made.owner(subject), made.others(subject)
+        series_name = "team-a/production-r1"
+        owner, (door, _) = made.owner(series_name), made.others(series_name)
         await made.returns(owner.name, app)
-        said = await door.routed.ask(question(subject), 1)
-        assert said["reason"] == ("NoData" if broken == 1 else "Unreachable")
+        response = await door.routed.operator_forecast(question(series_name), 1)
+        assert response["reason"] == ("NoData" if broken == 1 else "Unreachable")
         assert tried == 2
 
 
-async def test_a_silent_shard_is_left_alone_for_a_while_and_told_of_once(
+async def test_shard_without_a_response_is_skipped_for_a_while_and_logged_once(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     async with release() as made:
-        subject = "team-a/production-r1"
-        owner, (door, _) = made.owner(subject), made.others(subject)
+        series_name = "team-a/production-r1"
+        owner, (door, _) = made.owner(series_name), made.others(series_name)
         await made.leaves(owner.name)
-        for made.now in (0.0, REST_SECONDS, 2 * REST_SECONDS):
-            unreachable(await door.routed.ask(question(subject), 1))
-        assert caplog.text.count("what it keeps is unavailable here") == 1
+        for made.now in (0.0, BACKOFF_SECONDS, 2 * BACKOFF_SECONDS):
+            unreachable(await door.routed.operator_forecast(question(series_name), 1))
+        assert caplog.text.count("forecasts of its series are unavailable here") == 1
         await made.returns(owner.name)
-        assert "a moment ago" in unreachable(await door.routed.ask(question(subject), 1))
-        made.now = 3 * REST_SECONDS
-        assert (await door.routed.ask(question(subject), 1))["reason"] == "NoData"
+        assert "did not respond in the last" in unreachable(
+            await door.routed.operator_forecast(question(series_name), 1)
+        )
+        made.now = 3 * BACKOFF_SECONDS
+        assert (await door.routed.operator_forecast(question(series_name), 1))["reason"] == "NoData"
 
 
-async def test_an_owner_that_never_answers_is_waited_for_no_longer_than_its_time() -> None:
+async def test_hanging_owner_is_awaited_no_longer_than_the_timeout() -> None:
     ends = asyncio.Event()
 
     async def never(_: web.Request) -> web.Response:
@@ -224,47 +233,51 @@ async def test_an_owner_that_never_answers_is_waited_for_no_longer_than_its_time
         return web.Response()
 
     app = web.Application()
-    app.router.add_post(ASK, never)
+    app.router.add_post(OPERATOR_FORECAST_PATH, never)
     async with release() as made:
-        subject = "team-a/production-r1"
-        owner, (door, _) = made.owner(subject), made.others(subject)
+        series_name = "team-a/production-r1"
+        owner, (door, _) = made.owner(series_name), made.others(series_name)
         await made.returns(owner.name, app)
-        said = await asyncio.wait_for(door.routed.ask(question(subject), 0.1), 60)
-        assert "has not answered within 1.1 s" in unreachable(said)
+        response = await asyncio.wait_for(
+            door.routed.operator_forecast(question(series_name), 0.1), 60
+        )
+        assert "did not respond within 1.1 s" in unreachable(response)
         ends.set()
 
 
 def disagreeing(made: Release) -> tuple[Shard, Shard, str]:
-    """Two shards that each take the other for the owner of a subject."""
+    """Two shards whose lists each name the other as the owner of a series."""
     first, second = made[NAMES[0]], made[NAMES[1]]
     first.knows[:], second.knows[:] = [second.name], [first.name]
     return first, second, "team-a/production-r1"
 
 
-async def test_shards_that_disagree_say_so_and_begin_nothing() -> None:
+async def test_shards_with_different_lists_report_it_and_create_no_forecaster() -> None:
     async with release() as made:
-        first, second, subject = disagreeing(made)
+        first, second, series_name = disagreeing(made)
         for door, other in ((first, second), (second, first)):
-            said = unreachable(await door.routed.ask(question(subject), 1))
-            assert "the shards disagree" in said
-            assert f"{door.name} owns {subject}" in said, "what the other one thinks"
-            assert other.hops.pop() == ASK
+            response = unreachable(await door.routed.operator_forecast(question(series_name), 1))
+            assert "the shards' lists differ" in response
+            assert f"{door.name} owns series {series_name}" in response, "what the other one thinks"
+            assert other.hops.pop() == OPERATOR_FORECAST_PATH
             assert other.hops == door.hops == [], "one way, and no way on"
-        unreachable(await first.routed.standing_request(subject))
-        unreachable(await first.routed.answer(question(subject), 1))
-        assert second.hops == [STANDING, ANSWER]
+        unreachable(await first.routed.operator_request(series_name))
+        unreachable(await first.routed.forecast(question(series_name), 1))
+        assert second.hops == [OPERATOR_REQUEST_PATH, FORECAST_PATH]
         assert first.home.asked == second.home.asked == first.home.shown == second.home.shown == []
         counted = first.routed.metrics.forwarded.labels(second.name, "NotOwner")
         assert counted._value.get() == 3
 
 
-async def test_shards_that_disagree_are_asked_again_at_once() -> None:
-    """The list that is behind is read within a minute; that shard is not silent."""
+async def test_shard_with_another_list_is_requested_again_without_a_pause() -> None:
+    """The outdated list is updated within a minute; the shard does respond."""
     async with release() as made:
-        first, second, subject = disagreeing(made)
-        unreachable(await first.routed.ask(question(subject), 1))
+        first, second, series_name = disagreeing(made)
+        unreachable(await first.routed.operator_forecast(question(series_name), 1))
         second.knows[:] = [second.name]
-        assert (await first.routed.ask(question(subject), 1))["reason"] == "NoData"
+        assert (await first.routed.operator_forecast(question(series_name), 1))[
+            "reason"
+        ] == "NoData"
 
 
 @pytest.mark.parametrize(
@@ -278,42 +291,38 @@ async def test_shards_that_disagree_are_asked_again_at_once() -> None:
         (500, ""),
     ],
 )
-async def test_what_an_owner_of_another_version_says_is_an_answer_with_a_reason(
-    status: int, body: str
-) -> None:
+async def test_invalid_owner_response_becomes_a_typed_reason(status: int, body: str) -> None:
     async def strange(_: web.Request) -> web.Response:
         return web.Response(status=status, text=body)
 
     app = web.Application()
-    for path in (ASK, STANDING):
+    for path in (OPERATOR_FORECAST_PATH, OPERATOR_REQUEST_PATH):
         app.router.add_post(path, strange)
     async with release() as made:
-        subject = "team-a/production-r1"
-        owner, (door, _) = made.owner(subject), made.others(subject)
+        series_name = "team-a/production-r1"
+        owner, (door, _) = made.owner(series_name), made.others(series_name)
         await made.returns(owner.name, app)
-        said = await door.routed.ask(question(subject), 1)
-        assert said["state"] == "Unavailable"
-        assert said["reason"] in ("Unreachable", "Failed")
-        assert owner.name in said["message"]
-        made.now = REST_SECONDS
-        standing = await door.routed.standing_request(subject)
-        assert standing is None or isinstance(standing, ForecastUnavailable)
+        response = await door.routed.operator_forecast(question(series_name), 1)
+        assert response["state"] == "Unavailable"
+        assert response["reason"] in ("Unreachable", "Failed")
+        assert owner.name in response["message"]
+        made.now = BACKOFF_SECONDS
+        request = await door.routed.operator_request(series_name)
+        assert request is None or isinstance(request, ForecastUnavailable)
 
 
 @pytest.mark.parametrize(
-    ("path", "body", "said"),
+    ("path", "body", "expected"),
     [
-        (ASK, "[]", "the body needs to be a JSON object"),
-        (ASK, "{", "Expecting"),
-        (ANSWER, "{}", "the body needs to be a JSON object"),
-        (STANDING, '{"subject": 1}', "subject: needs to be a string"),
+        (OPERATOR_FORECAST_PATH, "[]", "the body needs to be a JSON object"),
+        (OPERATOR_FORECAST_PATH, "{", "Expecting"),
+        (FORECAST_PATH, "{}", "the body needs to be a JSON object"),
+        (OPERATOR_REQUEST_PATH, '{"series": 1}', "series: needs to be a string"),
     ],
 )
-async def test_the_door_for_shards_refuses_what_no_shard_sends(
-    path: str, body: str, said: str
-) -> None:
+async def test_peer_api_refuses_invalid_bodies(path: str, body: str, expected: str) -> None:
     async with release() as made:
         url = made.address(NAMES[0]) + path
         async with aiohttp.ClientSession() as client, client.post(url, data=body) as reply:
             assert reply.status == 400
-            assert said in (await reply.json())["error"]
+            assert expected in (await reply.json())["error"]

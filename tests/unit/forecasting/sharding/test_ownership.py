@@ -1,4 +1,4 @@
-"""The list of shards: what it says, and what is wrong with it in words that lead to the fix."""
+"""List of shards: ownership, and errors that name the fix."""
 
 from __future__ import annotations
 
@@ -9,29 +9,29 @@ from r1_forecasting.sharding.ownership import InvalidShards, Shards, parse_shard
 TWO = '{"r1-forecaster-0": "http://127.0.0.1:1", "r1-forecaster-1": "http://127.0.0.1:2"}'
 
 
-def test_a_shard_knows_what_it_owns() -> None:
+def test_shard_owns_the_series_with_its_highest_score() -> None:
     addresses = parse_shards(TWO)
     first, second = (Shards(name, addresses) for name in addresses)
     for number in range(50):
-        subject = f"team/model-{number}"
-        assert first.owns(subject) != second.owns(subject)
-        assert first.owner(subject) == second.owner(subject)
+        series_name = f"team/model-{number}"
+        assert first.owns(series_name) != second.owns(series_name)
+        assert first.owner(series_name) == second.owner(series_name)
 
 
-def test_a_shard_that_is_taken_away_owns_nothing() -> None:
+def test_removed_shard_owns_nothing() -> None:
     leaving = Shards("r1-forecaster-2", parse_shards(TWO))
     assert not any(leaving.owns(f"team/model-{number}") for number in range(50))
 
 
 def test_owners_stay_the_same_over_releases() -> None:
-    """A change of the hash would send every subject to another home at each upgrade."""
+    """A change of the hash would move every series at an upgrade."""
     shards = Shards("r1-forecaster-0", parse_shards(TWO))
     owners = [shards.owner(f"team/model-{number}")[-1] for number in range(12)]
     assert "".join(owners) == "000000011010"
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "expected"),
     [
         ("{", "not JSON"),
         ("[]", "needs to be a JSON object"),
@@ -42,7 +42,7 @@ def test_owners_stay_the_same_over_releases() -> None:
         ('{"r1-forecaster-0": 8082}', "r1-forecaster-0: 8082 needs to be"),
     ],
 )
-def test_a_wrong_list_is_told(text: str, said: str) -> None:
+def test_invalid_list_names_the_entry_and_the_fix(text: str, expected: str) -> None:
     with pytest.raises(InvalidShards, match=r".") as refused:
         parse_shards(text)
-    assert said in str(refused.value)
+    assert expected in str(refused.value)

@@ -1,4 +1,4 @@
-"""A forecaster told that it is one of several: its options, its doors, and its list as it changes."""
+"""A forecaster as a shard: options, routing, and a changed list of shards."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from prometheus_client import generate_latest
 from r1_forecasting import file_watcher
 from r1_forecasting.file_watcher import FileWatcher
 from r1_forecasting.options import parse_options
-from r1_forecasting.protocol import ForecastUnavailable, UnavailableReason
-from r1_forecasting.selection.training import Trainer
-from r1_forecasting.selection.training_queue import TrainingQueue
-from r1_forecasting.service.request import parse_request
+from r1_forecasting.request import parse_request
 from r1_forecasting.service.service import ForecastService
 from r1_forecasting.sharding.ownership import owner_of, parse_shards
-from r1_forecasting.sharding.serving import open_shard, route
+from r1_forecasting.sharding.serving import build_router, open_shard
+from r1_forecasting.training.trainer import Trainer
+from r1_forecasting.training.training_queue import TrainingQueue
+from r1_forecasting.unavailable import ForecastUnavailable, UnavailableReason
 
 TWO = ("r1-forecaster-0", "r1-forecaster-1")
 NOWHERE = "http://127.0.0.1:9"
@@ -35,7 +35,7 @@ QUESTION: dict[str, Any] = {
 
 
 class Silence:
-    """A Prometheus without data; whoever is asked about becomes a subject all the same."""
+    """A Prometheus without data; each requested series still gets a forecaster."""
 
     def read(self, query: str, step: float, since: float, until: float) -> ForecastUnavailable:
         return ForecastUnavailable(UnavailableReason.NO_DATA, "nobody exports it")
@@ -46,7 +46,7 @@ def listed(file: Path, *names: str) -> Path:
     return file
 
 
-def test_without_options_a_forecaster_is_alone() -> None:
+def test_forecaster_without_shard_options_is_single() -> None:
     options = parse_options([])
     assert (options.shards, options.shard) == (None, "")
 
@@ -61,16 +61,16 @@ def test_a_shard_is_named_by_flag_or_environment(
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "expected"),
     [
-        (["--shard", "r1-forecaster-0"], "give both"),
-        (["--shards", "FILE"], "give both"),
+        (["--shard", "r1-forecaster-0"], "set both"),
+        (["--shards", "FILE"], "set both"),
         (["--shards", "/no/file", "--shard", "a"], "--shards: /no/file: "),
         (["--shards", "WRONG", "--shard", "a"], "at least one shard"),
     ],
 )
-def test_halves_and_wrong_lists_are_refused(
-    arguments: list[str], said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+def test_single_shard_options_and_invalid_lists_are_refused(
+    arguments: list[str], expected: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     files = {
         "FILE": str(listed(tmp_path / "shards.json", *TWO)),
@@ -79,23 +79,23 @@ def test_halves_and_wrong_lists_are_refused(
     with pytest.raises(SystemExit) as ended:
         parse_options([files.get(each, each) for each in arguments])
     assert ended.value.code == 2
-    assert said in capsys.readouterr().err
+    assert expected in capsys.readouterr().err
 
 
-async def test_the_operators_door_leads_to_the_owner(tmp_path: Path) -> None:
+async def test_operator_requests_are_routed_to_the_owner(tmp_path: Path) -> None:
     file = FileWatcher(listed(tmp_path / "shards.json", *TWO), parse_shards)
     service = ForecastService(Silence(), Trainer((), TrainingQueue(0.25)))
-    routed = route(service, TWO[0], file)
-    app = service.application(routed.ask)
+    routed = build_router(service, TWO[0], file)
+    app = service.application(routed.operator_forecast)
     open_shard(app, service, routed, file)
     async with TestServer(app) as server, aiohttp.ClientSession() as client:
         reasons = {}
         for number in range(8):
-            asked = QUESTION | {"subject": f"team/model-{number}"}
-            async with client.post(server.make_url("/v1/forecast"), json=asked) as reply:
+            request = QUESTION | {"series": f"team/model-{number}"}
+            async with client.post(server.make_url("/v1/forecast"), json=request) as reply:
                 assert reply.status == 200
-                said = await reply.json()
-            reasons[said["subject"]] = said["reason"]
+                body = await reply.json()
+            reasons[body["series"]] = body["reason"]
         async with client.get(server.make_url("/metrics")) as reply:
             text = await reply.text()
     here = [name for name in reasons if owner_of(name, TWO) == TWO[0]]
@@ -103,39 +103,41 @@ async def test_the_operators_door_leads_to_the_owner(tmp_path: Path) -> None:
         *here
     }
     assert set(reasons.values()) == {"NoData", "Unreachable"}
-    assert list(service.subjects) == here
-    silent = f'r1_forecast_forwarded_total{{outcome="Silent",shard="{TWO[1]}"}}'
+    assert list(service.forecasters) == here
+    silent = f'r1_forecast_forwarded_total{{outcome="NoResponse",shard="{TWO[1]}"}}'
     assert f"{silent} {8.0 - len(here)}" in text
     assert "r1_forecast_shards 2.0" in text
 
 
-async def test_when_the_list_changes_what_moved_is_given_up_and_the_rest_is_kept(
+async def test_changed_list_drops_moved_series_and_retains_the_rest(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(file_watcher, "LOOK_SECONDS", 0.01)
+    monkeypatch.setattr(file_watcher, "POLL_SECONDS", 0.01)
     path = listed(tmp_path / "shards.json", TWO[0])
     file = FileWatcher(path, parse_shards)
     service = ForecastService(Silence(), Trainer((), TrainingQueue(0.25)))
-    routed = route(service, TWO[0], file)
-    app = service.application(routed.ask)
+    routed = build_router(service, TWO[0], file)
+    app = service.application(routed.operator_forecast)
     open_shard(app, service, routed, file)
     names = [f"team/model-{number}" for number in range(8)]
     async with TestServer(app):
         for name in names:
-            await routed.ask(parse_request(QUESTION | {"subject": name}), 1)
-        assert list(service.subjects) == names
-        kept = {name: service.subjects[name] for name in names if owner_of(name, TWO) == TWO[0]}
+            await routed.operator_forecast(parse_request(QUESTION | {"series": name}), 1)
+        assert list(service.forecasters) == names
+        retained = {
+            name: service.forecasters[name] for name in names if owner_of(name, TWO) == TWO[0]
+        }
         path.write_text("{")  # a wrong list changes nothing
         await asyncio.sleep(0.1)
-        assert list(service.subjects) == names
+        assert list(service.forecasters) == names
         listed(path, *TWO)
         for _ in range(3000):
-            if len(service.subjects) < len(names):
+            if len(service.forecasters) < len(names):
                 break
             await asyncio.sleep(0.02)
-        assert service.subjects == kept, "the very same subjects, with all that they know"
-        moved = next(name for name in names if name not in kept)
+        assert service.forecasters == retained, "the same objects, with all that they know"
+        moved = next(name for name in names if name not in retained)
         shown = generate_latest(service.metrics.registry).decode()
-        assert f'subject="{moved}"' not in shown
+        assert f'series="{moved}"' not in shown
         assert "r1_forecast_shards 2.0" in shown
-    assert "what was there before stays in force" in caplog.text
+    assert "The previous content stays in force" in caplog.text

@@ -133,7 +133,7 @@ def question(seconds: float = 45.0) -> Any:
 def test_the_forecast_request_matches_the_contract() -> None:
     query = question(42.3)
     assert query.body == {
-        "subject": "default/r1",
+        "series": "default/r1",
         "query": (
             "sum(max by (instance, class) (rate(r1_gateway_requests_offered_total"
             '{inference_namespace="default",inference="r1"}[60s])))'
@@ -246,7 +246,7 @@ FOR_A_MINUTE: dict[str, Any] = {
     "model": "lstm",
     "issuedAt": 1.0,
     "validUntil": 61.0,
-    "gate": {"acts": True, "reason": "r", "message": "m"},
+    "gate": {"open": True, "reason": "r", "message": "m"},
     "points": [],
     "peakOverLead": {"0.9": 12.0},
 }

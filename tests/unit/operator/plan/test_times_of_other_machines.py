@@ -130,7 +130,7 @@ def test_a_finished_backtest_is_kept_no_longer_than_its_ttl() -> None:
 ANSWER: dict[str, Any] = {
     "state": "Ready",
     "model": "lstm",
-    "gate": {"acts": True, "reason": "r", "message": "m"},
+    "gate": {"open": True, "reason": "r", "message": "m"},
     "peakOverLead": {"0.9": 12.0},
 }
 

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from r1_forecasting.forecast import Forecast, issue
+from r1_forecasting.request import parse_request
 from r1_forecasting.selection.evaluation import evaluate
 from r1_forecasting.series.series import Series
-from r1_forecasting.service.request import parse_request
 from r1_operator.api.scaling import ForecastSpec, MetricType
 from r1_operator.kube.kinds import Key
 from r1_operator.sources.forecast import build_forecast_query
@@ -53,11 +53,11 @@ def test_replicas_are_asked_for_when_there_is_still_time_to_start_them(window: i
     last_moment = SEASONS * SEASON + PASSES_AT - START_SECONDS - DECISION_SECONDS
     series = trailing_mean(window, last_moment).tail(request.history_steps)
     judged = evaluate(series, request, {}, None)
-    assert judged.gate.acts
+    assert judged.gate.open
     made = issue(
         series,
         judged.fitted,
-        judged.standing,
+        judged.scorecard,
         judged.gate,
         judged.points,
         request,

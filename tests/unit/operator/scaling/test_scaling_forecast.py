@@ -353,14 +353,14 @@ class TestScaleToZeroAndForecast:
 
 class TestParsing:
     ANSWER: ClassVar[dict[str, Any]] = {
-        "subject": "default/r1",
+        "series": "default/r1",
         "state": "Ready",
         "reason": "BeatsBaselines",
         "message": "",
         "issuedAt": 100.0,
         "validUntil": 160.0,
         "model": "lstm",
-        "gate": {"acts": True, "reason": "BeatsBaselines", "message": "."},
+        "gate": {"open": True, "reason": "BeatsBaselines", "message": "."},
         "points": [{"at": 160.0, "quantiles": {"0.5": 10.0, "0.9": 14}}],
         "peakOverLead": {"0.5": 11.0, "0.9": 15.0, "0.95": 16.0},
     }
