@@ -15,7 +15,7 @@ from functools import partial
 
 from r1_bench.request_traces import bench
 from r1_bench.rows import BenchmarkRow
-from r1_evaluation.leaderboard.program import seconds
+from r1_evaluation.leaderboard.command import seconds
 from r1_evaluation.simulator.elastic_study import (
     PLANNED,
     POLICIES,

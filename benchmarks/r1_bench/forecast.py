@@ -27,7 +27,7 @@ from r1_evaluation.forecast_bench.score import MODELS as ALL_MODELS
 from r1_evaluation.forecast_bench.score import OPTIONAL, OURS, SEASONAL_NAIVE, Scored, score_series
 from r1_evaluation.forecast_bench.series import TooShort, series_of
 from r1_evaluation.reference_programs.environment import NotInstalled
-from r1_evaluation.reference_programs.predictions import INTERVAL_SECONDS, PREDICTORS, foretold
+from r1_evaluation.reference_programs.predictions import INTERVAL_SECONDS, PREDICTORS, predict
 from r1_evaluation.traces.readers import read_trace
 from r1_forecasting.selection.gate import LAST_VALUE
 
@@ -106,7 +106,7 @@ def interval_rows(name: str, intervals: Intervals, said: Progress) -> list[Bench
     for predictor in PREDICTORS:
         said(f"asking Dynamo's {predictor}")
         try:
-            predicted = foretold(predictor, intervals.told.tolist(), RUN_IN)[:-1]
+            predicted = predict(predictor, intervals.told.tolist(), RUN_IN)[:-1]
         except NotInstalled as reason:
             said(f"left out: {reason}")
             break

@@ -42,7 +42,8 @@ from pathlib import Path
 
 import aiohttp
 
-from r1_bench.forecaster_asking import (
+from r1_bench.forecaster_backfill import STEP, RecordedPast
+from r1_bench.forecaster_requests import (
     HISTORY,
     Doors,
     first_answers,
@@ -50,7 +51,6 @@ from r1_bench.forecaster_asking import (
     quantile,
     question,
 )
-from r1_bench.forecaster_past import STEP, RecordedPast
 from r1_bench.forecaster_rounds import rounds
 from r1_bench.forecaster_shards import measure_shards
 from r1_bench.gateway import cpu_seconds, free_port, process, rss_mb
@@ -107,7 +107,7 @@ async def measure(folder: Path, count: int, minutes: float, models: str) -> list
     with contextlib.ExitStack() as stack:
         logs = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="r1-forecaster-")))
         past, port = free_port(), free_port()
-        command = [sys.executable, "-m", "r1_bench.forecaster_past", f"--traces={folder}"]
+        command = [sys.executable, "-m", "r1_bench.forecaster_backfill", f"--traces={folder}"]
         stack.enter_context(process([*command, f"--port={past}"], None, past, logs / "past.log"))
         command = [
             sys.executable, "-m", "r1_forecasting", "--host=127.0.0.1", f"--port={port}",

@@ -23,7 +23,7 @@ BARS = {60.0: 1.00, 120.0: 0.97, 300.0: 0.93}
 """What ours may cost at equal service relative to HPA on the LLM services, by start-up time."""
 EVERYWHERE = 1.02
 PLANNED_COST = 1.10
-MISLED_COST, MISLED_OVERLOAD = 2.0, 1.1
+WRONG_FORECAST_COST, WRONG_FORECAST_OVERLOAD = 2.0, 1.1
 """What a dead or wrong forecast may come to at a target of .7, relative to HPA."""
 TRACES: tuple[tuple[str, str | None, bool], ...] = (
     ("servegen_qwen_m-large_1min_semi.parquet", None, True),
@@ -50,7 +50,7 @@ _HEADS = (
 
 
 @dataclass(frozen=True, slots=True)
-class Played:
+class PolicyResult:
     """What a policy came to: cost at the SLO (None: at no target), and at a target of .7."""
 
     cost: float | None
@@ -68,8 +68,8 @@ class Cell:
     name: str
     start: float
     is_llm: bool
-    played: dict[str, Played]
-    misled: dict[str, tuple[float, float]]
+    results: dict[str, PolicyResult]
+    wrong_forecast: dict[str, tuple[float, float]]
     """cost and overload at a target of .7 with a forecast that is wrong by a factor"""
 
     @property
@@ -82,42 +82,47 @@ def play_cell(folder: Path, asked: tuple[str, str | None, bool, float]) -> Cell:
     """Play one trace with one start-up time; its curves are drawn into `FOLDER`."""
     # The forecaster's libraries read this when they load, and each process has one core.
     os.environ.setdefault("OMP_NUM_THREADS", "1")
-    from r1_evaluation.leaderboard.board import play
-    from r1_evaluation.leaderboard.clairvoyant import least_paid
-    from r1_evaluation.leaderboard.fluid import outcome, serving
-    from r1_evaluation.leaderboard.policies import PolicyInputs, misled
     from r1_evaluation.leaderboard.report import write as write_report
-    from r1_evaluation.leaderboard.scenario import PLANNED_UTILIZATION, scenario_of
+    from r1_evaluation.leaderboard.scoring import score_policies
+    from r1_evaluation.policies.inputs import PolicyInputs
+    from r1_evaluation.policies.production import ours_with_wrong_forecast
+    from r1_evaluation.simulator.clairvoyant import least_paid
+    from r1_evaluation.simulator.fluid import service_outcome, serving_counts
     from r1_evaluation.traces.readers import read_trace
+    from r1_evaluation.traces.scenario import PLANNED_UTILIZATION, scenario_of
 
     file, series, is_llm, start = asked
     trace = read_trace(folder / file, series)
     name = trace.name if series is None else f"{trace.name} {series}"
-    bench = PolicyInputs(scenario_of(trace, start))
-    board = replace(play(bench, start, POLICIES), trace=name)
+    inputs = PolicyInputs(scenario_of(trace, start))
+    board = replace(score_policies(inputs, start, POLICIES), trace=name)
     write_report(board, FOLDER)
-    played = {
-        row.name: Played(
+    results = {
+        row.name: PolicyResult(
             row.cost_at_slo,
             row.cost_at_u07,
             row.overload_at_u07,
-            (row.before.cost, row.before.overload) if row.before else None,
+            (row.tuned_on_first_half.cost, row.tuned_on_first_half.overload)
+            if row.tuned_on_first_half
+            else None,
             row.actions_per_hour,
         )
         for row in board.policies
     }
-    alone = played["ours-no-forecast"]
+    alone = results["ours-no-forecast"]
     wrong = {DEAD: (alone.planned_cost, alone.planned_overload)}
     for factor in WRONG_BY:
-        counts = misled(bench, PLANNED_UTILIZATION, factor)
-        end = outcome(bench.world, counts, serving(counts, bench.world.start_steps))
-        wrong[f"x {factor:g}"] = (end.paid / least_paid(bench.world), end.overload)
-    return Cell(name, start, is_llm, played, wrong)
+        counts = ours_with_wrong_forecast(inputs, PLANNED_UTILIZATION, factor)
+        end = service_outcome(
+            inputs.scenario, counts, serving_counts(counts, inputs.scenario.start_steps)
+        )
+        wrong[f"x {factor:g}"] = (end.paid / least_paid(inputs.scenario), end.overload)
+    return Cell(name, start, is_llm, results, wrong)
 
 
 def rows_of(cell: Cell) -> list[BenchmarkRow]:
     """The cell's rows: cost at the SLO, and cost and overload at .7, beside HPA's."""
-    ours, hpa = cell.played["ours"], cell.played["hpa"]
+    ours, hpa = cell.results["ours"], cell.results["hpa"]
     what = f"{cell.name}, {cell.start:g} s"
     planned_hpa = 100 * hpa.planned_overload
     rows = []
@@ -133,14 +138,16 @@ def rows_of(cell: Cell) -> list[BenchmarkRow]:
         BenchmarkRow(f"overload at .7, {what}", "%", 100 * ours.planned_overload, "hpa", planned_hpa,
             1.0 if planned_hpa else 0.0)
     )  # fmt: skip
-    for how, (cost, overload) in cell.misled.items():
+    for how, (cost, overload) in cell.wrong_forecast.items():
         about = f"at .7, forecast {how}, {what}"
         rows.append(
-            BenchmarkRow(f"cost {about}", "x min", cost, "hpa", hpa.planned_cost, MISLED_COST)
+            BenchmarkRow(
+                f"cost {about}", "x min", cost, "hpa", hpa.planned_cost, WRONG_FORECAST_COST
+            )
         )
         rows.append(
             BenchmarkRow(f"overload {about}", "%", 100 * overload, "hpa", planned_hpa,
-                MISLED_OVERLOAD if planned_hpa else 0.0)
+                WRONG_FORECAST_OVERLOAD if planned_hpa else 0.0)
         )  # fmt: skip
     return rows
 
@@ -149,11 +156,11 @@ def table(cells: Sequence[Cell]) -> str:
     """The cells as Markdown: costs at the SLO, in brackets relative to HPA, and what holds."""
     lines = ["| " + " | ".join(_HEADS) + " |", "|---" * len(_HEADS) + "|"]
     for cell in cells:
-        hpa, ours = cell.played["hpa"], cell.played["ours"]
+        hpa, ours = cell.results["hpa"], cell.results["ours"]
         fields = [
             cell.name,
             f"{cell.start:g} s",
-            *(_relative(cell.played[name].cost, hpa.cost) for name in _HEADS[2:6]),
+            *(_relative(cell.results[name].cost, hpa.cost) for name in _HEADS[2:6]),
             _figure(hpa.cost),
             f"{cell.bar:.2f}",
             _verdict(cell),
@@ -178,13 +185,13 @@ def safety_table(cells: Sequence[Cell]) -> str:
         "|---" * (3 + 2 * len(kinds)) + "|",
     ]
     for cell in cells:
-        hpa = cell.played["hpa"]
+        hpa = cell.results["hpa"]
         fields = [cell.name, f"{cell.start:g} s", f"{100 * hpa.planned_overload:.3f} %"]
         for kind in kinds:
-            cost, overload = cell.misled[kind]
+            cost, overload = cell.wrong_forecast[kind]
             ratio = cost / hpa.planned_cost
-            most = MISLED_OVERLOAD * hpa.planned_overload
-            fields.append(_marked(f"{ratio:.2f}", broken=ratio > MISLED_COST))
+            most = WRONG_FORECAST_OVERLOAD * hpa.planned_overload
+            fields.append(_marked(f"{ratio:.2f}", broken=ratio > WRONG_FORECAST_COST))
             fields.append(_marked(f"{100 * overload:.3f} %", broken=overload > most + 1e-12))
         lines.append("| " + " | ".join(fields) + " |")
     return "\n".join(lines)
@@ -195,7 +202,7 @@ def _marked(text: str, *, broken: bool) -> str:
 
 
 def _verdict(cell: Cell) -> str:
-    ours, hpa = cell.played["ours"].cost, cell.played["hpa"].cost
+    ours, hpa = cell.results["ours"].cost, cell.results["hpa"].cost
     if hpa is None:
         return "-" if ours is None else "ours alone keeps it"
     return "holds" if ours is not None and ours / hpa <= cell.bar else "**misses**"

@@ -17,9 +17,9 @@ from collections.abc import Iterator, Sequence
 from rich.console import Console
 
 from r1_cluster.errors import ClusterError
-from r1_demo.calibration import NoCapacity
+from r1_demo.calibration import CalibrationFailed
 from r1_demo.options import DemoOptions, parse_options
-from r1_demo.performance import perform
+from r1_demo.runner import run_demo
 from r1_evaluation.traces.load import UnreadableTrace
 
 
@@ -30,11 +30,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     began = time.monotonic()
     try:
         with interruptible():
-            perform(options, console)
+            run_demo(options, console)
     except KeyboardInterrupt:
         console.print("stopped; everything is taken away", style="yellow")
         return 130
-    except (ClusterError, UnreadableTrace, NoCapacity, OSError) as error:
+    except (ClusterError, UnreadableTrace, CalibrationFailed, OSError) as error:
         print(f"r1 demo: {error}", file=sys.stderr)
         return 1
     console.print(f"done in {(time.monotonic() - began) / 60:.1f} min", style="dim")

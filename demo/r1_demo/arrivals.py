@@ -124,15 +124,20 @@ def draw(
 
 
 def replay(
-    trace: RequestTrace, seconds: float, thin: float, shares: Sequence[Share], caps: Caps, seed: int
+    trace: RequestTrace,
+    seconds: float,
+    keep_probability: float,
+    shares: Sequence[Share],
+    caps: Caps,
+    seed: int,
 ) -> list[ScheduledRequest]:
-    """Return a request trace's own arrivals within `seconds`; each is kept with chance `thin`."""
+    """Return a request trace's own arrivals within `seconds`; each is kept with chance `keep_probability`."""
     rng = random.Random(seed)  # noqa: S311 - a load, not a secret
     weights = [share.share for share in shares]
     start, faster = trace.requests[0].at, seconds / trace.seconds
     arrivals = []
     for request in trace.requests:
-        if rng.random() >= thin:
+        if rng.random() >= keep_probability:
             continue
         [share] = rng.choices(shares, weights)
         arrivals.append(

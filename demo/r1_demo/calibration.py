@@ -10,11 +10,11 @@ import aiohttp
 from r1_demo.arrivals import Caps, ScheduledRequest
 from r1_demo.load_generator import RequestOutcome, send
 
-PRUDENCE = 0.7
+CAPACITY_SHARE = 0.7
 """Share of the measured maximum that is called a replica's capacity: at the maximum queues grow."""
 
 
-class NoCapacity(RuntimeError):
+class CalibrationFailed(RuntimeError):
     """Not one request was answered during the calibration; the message holds the last error."""
 
 
@@ -53,5 +53,5 @@ def measure_capacity(url: str, model: str, seats: int, seconds: float, caps: Cap
     completed = sum(outcome.completed for outcome in outcomes)
     if not completed:
         said = outcomes[-1].error if outcomes else "nothing was sent"
-        raise NoCapacity(f"{model} answered none of {len(outcomes)} requests: {said}")
-    return PRUDENCE * completed / took
+        raise CalibrationFailed(f"{model} answered none of {len(outcomes)} requests: {said}")
+    return CAPACITY_SHARE * completed / took

@@ -180,7 +180,7 @@ async def send(
     )
 
 
-async def play(
+async def send_all(
     url: str, arrivals: Iterable[ScheduledRequest], starts_at: float, results: TextIO
 ) -> None:
     """Send every arrival at its moment and write each outcome as it comes.
@@ -242,7 +242,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     arrivals = read_schedule(options.schedule)
     starts_at = time.time() if options.starts_at is None else options.starts_at
     with options.results.open("a") as results:
-        asyncio.run(play(options.url.rstrip("/"), arrivals, starts_at, results))
+        asyncio.run(send_all(options.url.rstrip("/"), arrivals, starts_at, results))
     return 0
 
 

@@ -68,10 +68,10 @@ def by_class(outcomes: Sequence[RequestOutcome]) -> list[ClassFigures]:
     ]
 
 
-def per_second(moments: Sequence[float], seconds: int) -> list[float]:
+def per_second(samples: Sequence[float], seconds: int) -> list[float]:
     """Return arrivals in each second of the play."""
     counts = [0.0] * seconds
-    for at in moments:
+    for at in samples:
         if 0 <= at < seconds:
             counts[int(at)] += 1
     return counts
@@ -92,13 +92,13 @@ def cost_of(
 ) -> ReplicaCost:
     """Return cost and overload of replica counts by the second."""
     rates = smoothed(counts)
-    over = sum(
+    finished = sum(
         count
         for count, rate, serving in zip(counts, rates, ready, strict=True)
         if rate > serving * capacity
     )
     total = sum(counts)
-    return ReplicaCost(sum(replicas) / 60, over / total if total else 0.0)
+    return ReplicaCost(sum(replicas) / 60, finished / total if total else 0.0)
 
 
 @dataclass(frozen=True, slots=True)

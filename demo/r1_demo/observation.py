@@ -16,7 +16,7 @@ _OPENER = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
 
 @dataclass(frozen=True, slots=True)
-class ObservedRequest:
+class ResourceSample:
     """One resource at one moment; None where it could not be read.
 
     `band` are quantiles of the demand expected within the lead (requests/s), whether or not the
@@ -37,11 +37,11 @@ class ObservedRequest:
 
 
 @dataclass(frozen=True, slots=True)
-class Moment:
+class Sample:
     """All resources at `at` seconds of the play."""
 
     at: float
-    resources: Mapping[str, ObservedRequest]
+    resources: Mapping[str, ResourceSample]
 
     def to_json(self) -> dict[str, Any]:
         """Return the moment as JSON values."""
@@ -68,7 +68,7 @@ class Observer:
     names: Sequence[str]
     _decisions: dict[str, Mapping[str, Any]] = field(default_factory=dict)
 
-    def look(self, at: float, *, decisions: bool = True) -> Moment:
+    def observe(self, at: float, *, decisions: bool = True) -> Sample:
         """Return what is seen now; the last decision stays where none can be read."""
         signals = get_json(self.signals_url) or {}
         seen = {}
@@ -78,11 +78,15 @@ class Observer:
                 book = get_json(f"{self.decisions_url}/{key}")
                 if book and book.get("decisions"):
                     self._decisions[name] = book["decisions"][-1]
-            seen[name] = read(signals.get("routes", {}).get(key), self._decisions.get(name))
-        return Moment(at, seen)
+            seen[name] = resource_sample(
+                signals.get("routes", {}).get(key), self._decisions.get(name)
+            )
+        return Sample(at, seen)
 
 
-def read(route: Mapping[str, Any] | None, decision: Mapping[str, Any] | None) -> ObservedRequest:
+def resource_sample(
+    route: Mapping[str, Any] | None, decision: Mapping[str, Any] | None
+) -> ResourceSample:
     """Return what a route's signals and the newest decision say of a resource."""
     figures: dict[str, Any] = {}
     if route is not None:
@@ -104,11 +108,11 @@ def read(route: Mapping[str, Any] | None, decision: Mapping[str, Any] | None) ->
             "message": decision["message"],
             "reactive": decision.get("reactive"),
         }
-    return ObservedRequest(**figures)
+    return ResourceSample(**figures)
 
 
 @dataclass(slots=True)
-class Results:
+class OutcomeFile:
     """The load generator's outcomes as they are written."""
 
     path: Path

@@ -13,6 +13,8 @@ from rich.console import Console
 from rich.table import Table
 
 from r1_demo.arrivals import ScheduledRequest
+from r1_demo.chart import draw_chart
+from r1_demo.live_view import milliseconds
 from r1_demo.load_generator import RequestOutcome
 from r1_demo.measures import (
     ClassFigures,
@@ -25,14 +27,12 @@ from r1_demo.measures import (
     quantile,
     simulate_hpa,
 )
-from r1_demo.observation import Moment
-from r1_demo.picture import draw_picture
-from r1_demo.program import Program
-from r1_demo.screen import milliseconds
+from r1_demo.observation import Sample
+from r1_demo.schedule import LoadSchedule
 
 
 @dataclass(frozen=True, slots=True)
-class Setting:
+class ResourceSettings:
     """What the play was told about one resource.
 
     `capacity`: requests/s of a replica; `down_window`: seconds; `first`: replicas at the
@@ -53,26 +53,26 @@ class Setting:
 class ResourceFigures:
     """One resource: its classes, what it cost, and what reactive scaling would have cost."""
 
-    setting: Setting
+    setting: ResourceSettings
     total: ClassFigures
     classes: list[ClassFigures]
     ours: ReplicaCost
     reactive: ReplicaCost
-    imagined: SimulatedHpa
+    hpa_run: SimulatedHpa
     counts: list[float]
 
 
 @dataclass(frozen=True, slots=True)
-class Telling:
+class RunReport:
     """Everything that is known at the end of a play."""
 
-    program: Program
+    schedule: LoadSchedule
     resources: list[ResourceFigures]
-    moments: Sequence[Moment]
+    samples: Sequence[Sample]
     outcomes: Sequence[RequestOutcome]
     start_seconds: float
     start_measured: bool
-    speaker: str
+    forecaster_message: str
 
     @property
     def total(self) -> ClassFigures:
@@ -80,23 +80,23 @@ class Telling:
         return class_figures("all", self.outcomes)
 
 
-def tell(
-    program: Program,
-    settings: Sequence[Setting],
-    moments: Sequence[Moment],
+def build_report(
+    schedule: LoadSchedule,
+    settings: Sequence[ResourceSettings],
+    samples: Sequence[Sample],
     outcomes: Sequence[RequestOutcome],
     start_seconds: float | None,
-    speaker: str,
-) -> Telling:
+    forecaster_message: str,
+) -> RunReport:
     """Return the figures of a play. `start_seconds` None: no start was seen, 15 s are assumed."""
-    seconds = max(1, round(program.seconds))
-    outcomes = [*outcomes, *unanswered(program.arrivals, outcomes)]
+    seconds = max(1, round(schedule.seconds))
+    outcomes = [*outcomes, *missing_outcomes(schedule.arrivals, outcomes)]
     start = 15.0 if start_seconds is None else start_seconds
     resources = []
     for setting in settings:
         own = [outcome for outcome in outcomes if outcome.model == setting.name]
-        counts = per_second([a.at for a in program.arrivals if a.model == setting.name], seconds)
-        imagined = simulate_hpa(
+        counts = per_second([a.at for a in schedule.arrivals if a.model == setting.name], seconds)
+        hpa_run = simulate_hpa(
             counts,
             setting.capacity,
             setting.utilization,
@@ -106,22 +106,24 @@ def tell(
             setting.first,
             setting.hold,
         )
-        wanted, ready = seen_by_second(moments, setting.name, seconds, setting.first)
+        desired, ready = replicas_by_second(samples, setting.name, seconds, setting.first)
         resources.append(
             ResourceFigures(
                 setting,
                 class_figures(setting.name, own),
                 by_class(own),
-                cost_of(wanted, ready, counts, setting.capacity),
-                cost_of(imagined.replicas, imagined.ready, counts, setting.capacity),
-                imagined,
+                cost_of(desired, ready, counts, setting.capacity),
+                cost_of(hpa_run.replicas, hpa_run.ready, counts, setting.capacity),
+                hpa_run,
                 counts,
             )
         )
-    return Telling(program, resources, moments, outcomes, start, start_seconds is not None, speaker)
+    return RunReport(
+        schedule, resources, samples, outcomes, start, start_seconds is not None, forecaster_message
+    )
 
 
-def unanswered(
+def missing_outcomes(
     arrivals: Sequence[ScheduledRequest], outcomes: Sequence[RequestOutcome]
 ) -> list[RequestOutcome]:
     """Return an outcome for each arrival that has none: it failed, whatever became of it."""
@@ -135,53 +137,53 @@ def unanswered(
     ]
 
 
-def seen_by_second(
-    moments: Sequence[Moment], name: str, seconds: int, first: int = 1
+def replicas_by_second(
+    samples: Sequence[Sample], name: str, seconds: int, first: int = 1
 ) -> tuple[list[int], list[int]]:
     """Return wanted and ready replicas in each second: the last that was seen by then."""
-    wanted, ready = [], []
+    desired, ready = [], []
     position, last_wanted, last_ready = 0, first, first
     for second in range(seconds):
-        while position < len(moments) and moments[position].at <= second:
-            seen = moments[position].resources[name]
+        while position < len(samples) and samples[position].at <= second:
+            seen = samples[position].resources[name]
             last_wanted = last_wanted if seen.desired is None else seen.desired
             last_ready = last_ready if seen.ready is None else seen.ready
             position += 1
-        wanted.append(last_wanted)
+        desired.append(last_wanted)
         ready.append(last_ready)
-    return wanted, ready
+    return desired, ready
 
 
-def measured_start(moments: Sequence[Moment], names: Sequence[str]) -> float | None:
+def measured_start(samples: Sequence[Sample], names: Sequence[str]) -> float | None:
     """Return the median time from a higher count wanted to that many ready, in seconds."""
     starts = []
     for name in names:
         open_since: dict[int, float] = {}
         before: int | None = None
-        for moment in moments:
-            seen = moment.resources[name]
+        for sample in samples:
+            seen = sample.resources[name]
             if seen.desired is None or seen.ready is None:
                 continue
             if before is not None and seen.desired > before:
-                open_since |= dict.fromkeys(range(before + 1, seen.desired + 1), moment.at)
+                open_since |= dict.fromkeys(range(before + 1, seen.desired + 1), sample.at)
             before = seen.desired
             for count in [c for c in open_since if c <= seen.ready]:
-                starts.append(moment.at - open_since.pop(count))
+                starts.append(sample.at - open_since.pop(count))
             open_since = {c: at for c, at in open_since.items() if c <= seen.desired}
     return quantile(starts, 0.5)
 
 
-def to_json(telling: Telling) -> dict[str, Any]:
+def to_json(run_report: RunReport) -> dict[str, Any]:
     """Return the whole play for machines."""
-    total, program = telling.total, telling.program
-    everyone = by_class(telling.outcomes)
+    total, schedule = run_report.total, run_report.schedule
+    everyone = by_class(run_report.outcomes)
     return {
-        "trace": program.name,
-        "source": program.source,
+        "trace": schedule.name,
+        "source": schedule.source,
         "finishedAt": time.time(),
-        "durationSeconds": program.seconds - program.lead_in,
-        "leadInSeconds": program.lead_in,
-        "compression": program.compression,
+        "durationSeconds": schedule.seconds - schedule.lead_in,
+        "leadInSeconds": schedule.lead_in,
+        "compression": schedule.compression,
         "requests": total.requests,
         "completed": total.completed,
         "failed": total.failed,
@@ -197,11 +199,11 @@ def to_json(telling: Telling) -> dict[str, Any]:
             }
             for figures in everyone
         },
-        "replica_minutes": sum(r.ours.replica_minutes for r in telling.resources),
-        "replica_minutes_reactive": sum(r.reactive.replica_minutes for r in telling.resources),
-        "start_seconds": telling.start_seconds,
-        "start_measured": telling.start_measured,
-        "forecaster": telling.speaker,
+        "replica_minutes": sum(r.ours.replica_minutes for r in run_report.resources),
+        "replica_minutes_reactive": sum(r.reactive.replica_minutes for r in run_report.resources),
+        "start_seconds": run_report.start_seconds,
+        "start_measured": run_report.start_measured,
+        "forecaster": run_report.forecaster_message,
         "resources": {
             r.setting.name: {
                 "requests_per_second_each": r.setting.capacity,
@@ -212,27 +214,27 @@ def to_json(telling: Telling) -> dict[str, Any]:
                 "overload_reactive": r.reactive.overload,
                 "classes": [asdict(figures) for figures in r.classes],
             }
-            for r in telling.resources
+            for r in run_report.resources
         },
-        "failures": sorted({o.error for o in telling.outcomes if o.failed})[:20],
-        "timeline": [moment.to_json() for moment in telling.moments],
+        "failures": sorted({o.error for o in run_report.outcomes if o.failed})[:20],
+        "timeline": [sample.to_json() for sample in run_report.samples],
     }
 
 
-def write(telling: Telling, folder: Path) -> tuple[Path, Path]:
+def write(run_report: RunReport, folder: Path) -> tuple[Path, Path]:
     """Write demo.json and demo.png into a folder and return their paths."""
     folder.mkdir(parents=True, exist_ok=True)
     document, image = folder / "demo.json", folder / "demo.png"
-    document.write_text(json.dumps(to_json(telling), allow_nan=False) + "\n")
-    first = telling.resources[0]
-    draw_picture(
+    document.write_text(json.dumps(to_json(run_report), allow_nan=False) + "\n")
+    first = run_report.resources[0]
+    draw_chart(
         image,
-        telling.program,
+        run_report.schedule,
         first.setting.name,
         first.counts,
-        telling.moments,
-        [o for o in telling.outcomes if o.model == first.setting.name],
-        first.imagined,
+        run_report.samples,
+        [o for o in run_report.outcomes if o.model == first.setting.name],
+        first.hpa_run,
         first.setting.capacity,
         f"{first.total.completed} of {first.total.requests} answered, "
         f"{first.ours.replica_minutes:.1f} replica-minutes, "
@@ -242,14 +244,14 @@ def write(telling: Telling, folder: Path) -> tuple[Path, Path]:
     return document, image
 
 
-def show(console: Console, telling: Telling) -> None:
+def print_report(console: Console, run_report: RunReport) -> None:
     """Print the tables."""
     requests = Table(title="Requests", title_justify="left")
     for name in ("resource", "class", "requests", "answered", "429", "failed"):
         requests.add_column(name, justify="left" if name in ("resource", "class") else "right")
     requests.add_column("first token p50", justify="right")
     requests.add_column("p99", justify="right")
-    for resource in telling.resources:
+    for resource in run_report.resources:
         for figures in resource.classes:
             requests.add_row(
                 resource.setting.name,
@@ -265,18 +267,18 @@ def show(console: Console, telling: Telling) -> None:
     costs = Table(title="Replicas", title_justify="left")
     for name in ("resource", "scaling", "replica-minutes", "met too few replicas"):
         costs.add_column(name, justify="left" if name in ("resource", "scaling") else "right")
-    for resource in telling.resources:
+    for resource in run_report.resources:
         rows = (("as it ran", resource.ours), ("reactive (HPA), computed", resource.reactive))
         for label, cost in rows:
             costs.add_row(
                 resource.setting.name, label, f"{cost.replica_minutes:.1f}", f"{cost.overload:.1%}"
             )
     console.print(costs)
-    how = "as measured here" if telling.start_measured else "assumed: no start was seen"
+    how = "as measured here" if run_report.start_measured else "assumed: no start was seen"
     console.print(
         f"Reactive scaling is computed on the same arrivals: HPA's own rules, a metric 15 s old, "
-        f"our scale-down window, replicas that take {telling.start_seconds:.0f} s to start ({how}). "
-        f"One second of the play is {telling.program.speaks(1)} of the trace.",
+        f"our scale-down window, replicas that take {run_report.start_seconds:.0f} s to start ({how}). "
+        f"One second of the play is {run_report.schedule.trace_time(1)} of the trace.",
         style="dim",
         highlight=False,
     )

@@ -13,9 +13,9 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from r1_evaluation.backtest.subject import BacktestSubject
-from r1_evaluation.leaderboard.forecast_replay import LEVELS, ReplayedForecast
-from r1_evaluation.leaderboard.scenario import STEP_SECONDS, Floats, Ints, Scenario
+from r1_evaluation.backtest.policy_under_test import PolicyUnderTest
+from r1_evaluation.policies.forecast_replay import LEVELS, ReplayedForecast
+from r1_evaluation.traces.scenario import STEP_SECONDS, Floats, Ints, Scenario
 from r1_operator.api.scaling import MetricType
 from r1_operator.plan.scaling.decide import ScalingInputs, decide
 from r1_operator.plan.scaling.scaling_state import ScalingState
@@ -23,7 +23,7 @@ from r1_operator.plan.signals.demand import Demand
 from r1_operator.plan.signals.forecast import ForecastGate, ReceivedForecast
 from r1_operator.plan.signals.lead_time import LeadTime
 
-PATIENCE_SECONDS = 30.0
+QUEUE_TIMEOUT_SECONDS = 30.0
 _MEASURED_STARTS = 20
 
 
@@ -34,53 +34,60 @@ class ReplayResult:
 
     counts: Ints
     serving: Ints
-    reactive: Ints
+    hpa: Ints
     queue_seconds: Floats
 
 
 def replay_policy(
-    world: Scenario,
-    subject: BacktestSubject,
-    foresight: ReplayedForecast | None = None,
-    said: Callable[[float], None] = lambda share: None,
+    scenario: Scenario,
+    candidate: PolicyUnderTest,
+    replayed_forecast: ReplayedForecast | None = None,
+    on_progress: Callable[[float], None] = lambda share: None,
 ) -> ReplayResult:
-    """Play the subject's policy over the played steps; `said` hears the share that is done."""
-    policy = subject.policy
-    demand, reading = world.demand[world.played], world.reading[world.played]
-    steps, capacity = len(demand), world.capacity
-    lead = LeadTime(world.start_seconds + STEP_SECONDS, _MEASURED_STARTS)
+    """Play the subject's policy over the played steps; `on_progress` hears the share that is done."""
+    policy = candidate.policy
+    demand, reading = (
+        scenario.demand[scenario.decision_steps],
+        scenario.reading[scenario.decision_steps],
+    )
+    steps, capacity = len(demand), scenario.capacity
+    lead = LeadTime(scenario.start_seconds + STEP_SECONDS, _MEASURED_STARTS)
     first = min(max(round(float(reading[0]) / capacity + 0.5), policy.min_replicas, 1),
                 policy.highest)  # fmt: skip
     counts, ready = np.zeros(steps, dtype=np.int64), np.zeros(steps, dtype=np.int64)
-    reactive, waits = np.zeros(steps, dtype=np.int64), np.zeros(steps)
+    hpa, waits = np.zeros(steps, dtype=np.int64), np.zeros(steps)
     history, current, queue, completed = ScalingState(), first, 0.0, 0.0
     history = replace(history.started(-1e6, current), highest=())
     for step in range(steps):
-        begun = max(0, step - world.start_steps)
+        begun = max(0, step - scenario.start_steps)
         serving = int(min(counts[begun:step].min(initial=current), current))
         able = serving * capacity
         finished = min(able, float(demand[step]) + queue / STEP_SECONDS)
         queue = max(0.0, queue + (float(demand[step]) - finished) * STEP_SECONDS)
-        queue = min(queue, PATIENCE_SECONDS * max(able, float(demand[step])))
+        queue = min(queue, QUEUE_TIMEOUT_SECONDS * max(able, float(demand[step])))
         completed += finished * STEP_SECONDS
-        wait = 0.0 if queue == 0 else queue / able if able > 0 else PATIENCE_SECONDS
+        wait = 0.0 if queue == 0 else queue / able if able > 0 else QUEUE_TIMEOUT_SECONDS
         now = float(step * STEP_SECONDS)
-        seen = _demand(subject, float(reading[step]), serving, finished, queue, wait, completed,
+        seen = _demand(candidate, float(reading[step]), serving, finished, queue, wait, completed,
                        capacity)  # fmt: skip
-        forecast = None if foresight is None else _forecast(foresight, step, lead, subject, now)
-        observed = ScalingInputs(current, serving, seen, forecast, subject.seats, lead=lead)
+        forecast = (
+            None
+            if replayed_forecast is None
+            else _forecast(replayed_forecast, step, lead, candidate, now)
+        )
+        observed = ScalingInputs(current, serving, seen, forecast, candidate.seats, lead=lead)
         decision, history = decide(policy, observed, history, now)
         current = decision.replicas
         # A count that falls stops serving at once.
         counts[step], ready[step], waits[step] = current, min(serving, current), wait
-        reactive[step] = current if decision.reactive is None else decision.reactive
+        hpa[step] = current if decision.reactive is None else decision.reactive
         if step % 1000 == 0:
-            said(step / steps)
-    return ReplayResult(counts, ready, reactive, waits)
+            on_progress(step / steps)
+    return ReplayResult(counts, ready, hpa, waits)
 
 
 def _demand(
-    subject: BacktestSubject,
+    candidate: PolicyUnderTest,
     reading: float,
     serving: int,
     finished: float,
@@ -89,8 +96,8 @@ def _demand(
     completed: float,
     capacity: float,
 ) -> Demand:
-    tokens = subject.metric.type is MetricType.TOKENS_PER_SECOND
-    seats = float(serving * subject.seats)
+    tokens = candidate.metric.type is MetricType.TOKENS_PER_SECOND
+    seats = float(serving * candidate.seats)
     # Requests that wait are counted in requests; a history of tokens does not say how many.
     queue, wait = (0.0, 0.0) if tokens else (queue, wait)
     # At full load every seat is taken; below it, by Little's law, the same share of them.
@@ -108,14 +115,18 @@ def _demand(
 
 
 def _forecast(
-    foresight: ReplayedForecast, step: int, lead: LeadTime, subject: BacktestSubject, now: float
+    replayed_forecast: ReplayedForecast,
+    step: int,
+    lead: LeadTime,
+    candidate: PolicyUnderTest,
+    now: float,
 ) -> ReceivedForecast | None:
-    peaks = foresight.peaks[step]
+    peaks = replayed_forecast.peaks[step]
     if np.isnan(peaks).any():
         return None
-    acts = bool(foresight.acts[step])
+    acts = bool(replayed_forecast.acts[step])
     gate = ForecastGate(acts, "BeatsBaselines" if acts else "LosesToBaselines", "By the replay.")
     quantiles = dict(zip(LEVELS, peaks.tolist(), strict=True))
     return ReceivedForecast(
-        "replay", now, now + 60.0, lead.seconds, quantiles, (), gate, subject.metric.type
+        "replay", now, now + 60.0, lead.seconds, quantiles, (), gate, candidate.metric.type
     )

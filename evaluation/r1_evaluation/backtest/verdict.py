@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
-from r1_evaluation.leaderboard.board import LeaderboardRow
+from r1_evaluation.leaderboard.scoring import LeaderboardRow
 
-WORTH = 0.01
+MIN_DIFFERENCE = 0.01
 """A difference below this share of the cost is none."""
 
 
@@ -18,8 +18,8 @@ class Finding(StrEnum):
     EQUAL = "Equal"
     MORE_EXPENSIVE = "MoreExpensive"
     ONLY_OURS = "OnlyCandidateMeetsSLO"
-    ONLY_THEIRS = "OnlyTheirsKeepsTheObjective"
-    NEITHER = "NeitherKeepsTheObjective"
+    ONLY_THEIRS = "OnlyBaselineMeetsSLO"
+    NEITHER = "NeitherMeetsSLO"
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +29,7 @@ class BacktestVerdict:
 
     finding: Finding
     ratio: float | None
-    ratio_before: float | None
+    ratio_tuned_on_first_half: float | None
     message: str
     target_utilization_percent: int | None
     activation: str
@@ -39,7 +39,7 @@ class BacktestVerdict:
         return {
             "finding": self.finding.value,
             "ratio": self.ratio,
-            "ratioTunedBefore": self.ratio_before,
+            "ratioTunedBefore": self.ratio_tuned_on_first_half,
             "message": self.message,
             "suggest": {
                 "targetUtilizationPercent": self.target_utilization_percent,
@@ -48,7 +48,7 @@ class BacktestVerdict:
         }
 
 
-def judge(
+def compare(
     ours: LeaderboardRow, alone: LeaderboardRow, other: LeaderboardRow, max_overload: float
 ) -> BacktestVerdict:
     """Compare ours with a tuned `other`; `alone` is ours without its forecast.
@@ -56,20 +56,20 @@ def judge(
     The forecast is suggested only where it is what makes ours cheaper.
     """
     finding, ratio = _found(ours.cost_at_slo, other.cost_at_slo)
-    before = None
-    if ours.before and other.before and max(ours.before.overload, other.before.overload) <= (
+    tuned_on_first_half = None
+    if ours.tuned_on_first_half and other.tuned_on_first_half and max(ours.tuned_on_first_half.overload, other.tuned_on_first_half.overload) <= (
         2 * max_overload
     ):  # fmt: skip
-        before = ours.before.cost / other.before.cost
+        tuned_on_first_half = ours.tuned_on_first_half.cost / other.tuned_on_first_half.cost
     helps = ours.cost_at_slo is not None and (
-        alone.cost_at_slo is None or ours.cost_at_slo < (1 - WORTH) * alone.cost_at_slo
+        alone.cost_at_slo is None or ours.cost_at_slo < (1 - MIN_DIFFERENCE) * alone.cost_at_slo
     )
     best = ours if helps else alone
     target = best.target_at_slo
     return BacktestVerdict(
         finding,
         ratio,
-        before,
+        tuned_on_first_half,
         _sentence(
             finding,
             ratio,
@@ -90,9 +90,9 @@ def _found(ours: float | None, other: float | None) -> tuple[Finding, float | No
     if other is None:
         return Finding.ONLY_OURS, None
     ratio = ours / other
-    if ratio < 1 - WORTH:
+    if ratio < 1 - MIN_DIFFERENCE:
         return Finding.CHEAPER, ratio
-    return (Finding.MORE_EXPENSIVE if ratio > 1 + WORTH else Finding.EQUAL), ratio
+    return (Finding.MORE_EXPENSIVE if ratio > 1 + MIN_DIFFERENCE else Finding.EQUAL), ratio
 
 
 def _sentence(
@@ -118,4 +118,4 @@ def _sentence(
                 "maxReplicas is too low."
             )
         case _:
-            return f"Ours costs as much as a tuned {other} with {objective}, within {WORTH:.0%}."
+            return f"Ours costs as much as a tuned {other} with {objective}, within {MIN_DIFFERENCE:.0%}."

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from r1_evaluation.leaderboard.scenario import STEP_SECONDS, Floats, Ints, Scenario
+from r1_evaluation.traces.scenario import STEP_SECONDS, Floats, Ints, Scenario
 
 INTERVAL_SECONDS = 180
 INTERVAL_STEPS = INTERVAL_SECONDS // STEP_SECONDS
@@ -23,14 +23,14 @@ WARM_INTERVALS = 200
 _Q_LEVEL, _Q_TREND, _R, _P = 1.0, 0.1, 10.0, 1000.0
 
 
-def requests_per_interval(world: Scenario) -> tuple[Floats, int]:
+def requests_per_interval(scenario: Scenario) -> tuple[Floats, int]:
     """Return the requests of each interval that a predictor is told, and how many are warm-up.
 
     Intervals are counted from the trace's first step; the warm-up ends where policies begin.
     """
-    whole = len(world.demand) // INTERVAL_STEPS
-    sums = world.demand[: whole * INTERVAL_STEPS].reshape(whole, INTERVAL_STEPS).sum(axis=1)
-    begin = world.begin // INTERVAL_STEPS
+    whole = len(scenario.demand) // INTERVAL_STEPS
+    sums = scenario.demand[: whole * INTERVAL_STEPS].reshape(whole, INTERVAL_STEPS).sum(axis=1)
+    begin = scenario.begin // INTERVAL_STEPS
     first = max(0, begin - WARM_INTERVALS)
     return sums[first:] * STEP_SECONDS, begin - first
 
@@ -72,15 +72,17 @@ def throughput_step(requests: float, interval_seconds: float, engine_rps: float)
     return max(math.ceil(requests / interval_seconds / engine_rps), 1)
 
 
-def throughput(world: Scenario, predicted: Floats, engine_rps: float, most: int) -> Ints:
+def throughput(scenario: Scenario, predicted: Floats, engine_rps: float, max_replicas: int) -> Ints:
     """Return the course of the throughput planner at the played steps.
 
     `predicted` are the requests of each interval from the one in which policies begin; a
     decision falls one step into its interval, since what is read is 15 s old.
     """
     wanted = [throughput_step(value, INTERVAL_SECONDS, engine_rps) for value in predicted.tolist()]
-    counts = np.clip(np.array(wanted, dtype=np.int64), 1, most)
-    step = np.arange(world.begin, len(world.demand))
-    number = np.maximum(step - 1, world.begin) // INTERVAL_STEPS - world.begin // INTERVAL_STEPS
-    course: Ints = counts[np.minimum(number, len(counts) - 1)]
-    return course
+    counts = np.clip(np.array(wanted, dtype=np.int64), 1, max_replicas)
+    step = np.arange(scenario.begin, len(scenario.demand))
+    number = (
+        np.maximum(step - 1, scenario.begin) // INTERVAL_STEPS - scenario.begin // INTERVAL_STEPS
+    )
+    replica_counts: Ints = counts[np.minimum(number, len(counts) - 1)]
+    return replica_counts

@@ -13,7 +13,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from r1_evaluation.leaderboard.scenario import STEP_SECONDS, Floats, Ints
+from r1_evaluation.traces.scenario import STEP_SECONDS, Floats, Ints
+from r1_evaluation.traces.windows import trailing_mean
 
 _PANIC_RATIO = 2.0
 _STABLE_SECONDS = 60.0
@@ -55,16 +56,16 @@ def knative_step(
     return highest, Panic(at, highest)
 
 
-def knative(stable: Floats, panic: Floats, most: int, start_steps: int) -> Ints:
+def knative(stable: Floats, panic: Floats, max_replicas: int, start_steps: int) -> Ints:
     """Return the course of a KPA with a tick at every step."""
-    counts = [min(max(math.ceil(stable[0]), 1), most)]
+    counts = [min(max(math.ceil(stable[0]), 1), max_replicas)]
     state = knative_begin(counts[0], 0.0)
     for step in range(len(stable)):
         ready = min(counts[-start_steps - 1 :])
         count, state = knative_step(
             state, ready, float(stable[step]), float(panic[step]), float(step * STEP_SECONDS)
         )
-        counts.append(min(max(count, 1), most))
+        counts.append(min(max(count, 1), max_replicas))
     return np.array(counts[1:], dtype=np.int64)
 
 
@@ -79,22 +80,15 @@ def kubeai_step(count: int, wanted: int, lower: int, required: int) -> tuple[int
     return wanted, 0
 
 
-def kubeai(worth: Floats, most: int) -> Ints:
+def kubeai(demand_in_replicas: Floats, max_replicas: int) -> Ints:
     """Return the course of KubeAI: the mean of ten minutes, down after 30 s of lower results."""
-    wanted = np.ceil(trailing_mean(worth, round(600 / STEP_SECONDS)) - 1e-9).astype(np.int64)
+    wanted = np.ceil(trailing_mean(demand_in_replicas, round(600 / STEP_SECONDS)) - 1e-9).astype(
+        np.int64
+    )
     required = round(30 / STEP_SECONDS)
-    count, lower = min(max(int(wanted[0]), 1), most), 0
-    course = []
-    for want in np.clip(wanted, 1, most).tolist():
+    count, lower = min(max(int(wanted[0]), 1), max_replicas), 0
+    replica_counts = []
+    for want in np.clip(wanted, 1, max_replicas).tolist():
         count, lower = kubeai_step(count, want, lower, required)
-        course.append(count)
-    return np.array(course, dtype=np.int64)
-
-
-def trailing_mean(values: Floats, steps: int) -> Floats:
-    """Return the mean of the last `steps` values, of fewer at the beginning."""
-    summed = np.concatenate([[0.0], np.cumsum(values)])
-    step = np.arange(len(values))
-    first = np.maximum(step + 1 - steps, 0)
-    means: Floats = (summed[step + 1] - summed[first]) / (step + 1 - first)
-    return means
+        replica_counts.append(count)
+    return np.array(replica_counts, dtype=np.int64)

@@ -10,11 +10,11 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from r1_evaluation.leaderboard.hindsight import Bounds, bounds
-from r1_evaluation.leaderboard.program import FAILED, NOT_FOUND, OK, Parser, failed, seconds
-from r1_evaluation.leaderboard.scenario import scenario_of
+from r1_evaluation.leaderboard.command import FAILED, NOT_FOUND, OK, Parser, failed, seconds
+from r1_evaluation.leaderboard.hindsight import Bounds, hindsight_bounds
 from r1_evaluation.traces.load import UnreadableTrace
 from r1_evaluation.traces.readers import read_trace
+from r1_evaluation.traces.scenario import scenario_of
 
 DESCRIPTION = """\
 What a policy would cost at the SLO (at most 0.5 % of requests meet an overload) that is told in
@@ -49,13 +49,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if not options.trace.is_file():
         return failed(options.json, f"{options.trace}: no such file", NOT_FOUND)
     try:
-        world = scenario_of(read_trace(options.trace, options.series), options.start)
+        scenario = scenario_of(read_trace(options.trace, options.series), options.start)
     except UnreadableTrace as unreadable:
         return failed(options.json, str(unreadable), FAILED)
     except (OSError, EOFError, ValueError) as broken:
         return failed(options.json, f"{options.trace} cannot be read: {broken}", FAILED)
-    print(f"{world.name}: a minute or two ...", file=sys.stderr)
-    found = bounds(world)
+    print(f"{scenario.name}: a minute or two ...", file=sys.stderr)
+    found = hindsight_bounds(scenario)
     print(json.dumps(to_json(found)) if options.json else table(found))
     return OK
 

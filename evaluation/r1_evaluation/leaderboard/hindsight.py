@@ -22,12 +22,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from r1_evaluation.leaderboard.board import FINE_TARGETS, MAX_OVERLOAD, TARGETS
-from r1_evaluation.leaderboard.clairvoyant import least_paid
-from r1_evaluation.leaderboard.fluid import outcome, running_max, serving
-from r1_evaluation.leaderboard.policies import PolicyInputs, hpa
-from r1_evaluation.leaderboard.scenario import STEP_SECONDS, Bools, Floats, Ints, Scenario
-from r1_evaluation.leaderboard.vectorized import whole
+from r1_evaluation.leaderboard.scoring import FINE_TARGETS, MAX_OVERLOAD, TARGETS
+from r1_evaluation.policies.inputs import PolicyInputs
+from r1_evaluation.policies.peers import hpa
+from r1_evaluation.policies.vectorized import round_up_replicas
+from r1_evaluation.simulator.clairvoyant import least_paid
+from r1_evaluation.simulator.fluid import service_outcome, serving_counts
+from r1_evaluation.traces.scenario import STEP_SECONDS, Bools, Floats, Ints, Scenario
+from r1_evaluation.traces.windows import running_max
 
 FACTORS = np.exp(np.arange(0.0, 1.0, 0.02))
 PEAK_WEIGHTS = (0.0, 0.5, 1.0)
@@ -61,50 +63,52 @@ class Bounds:
     bounds: tuple[Bound, ...]
 
 
-def bounds(world: Scenario, stretch_hours: Sequence[float] = STRETCH_HOURS) -> Bounds:
+def hindsight_bounds(scenario: Scenario, stretch_hours: Sequence[float] = STRETCH_HOURS) -> Bounds:
     """Return what hindsight comes to, for each length of a stretch."""
-    least = least_paid(world)
-    candidates = list(_candidates(world))
+    min_replicas = least_paid(scenario)
+    candidates = list(_candidates(scenario))
     found = []
     for hours in stretch_hours:
-        best = _cheapest(world, candidates, _stretches(world, hours))
-        cost = None if best is None else best[0] / least
+        best = _cheapest(scenario, candidates, _stretches(scenario, hours))
+        cost = None if best is None else best[0] / min_replicas
         found.append(Bound(hours, cost, None if best is None else best[1]))
-    bench = PolicyInputs(world)
-    coarse, fine = (_hpa(bench, targets, least) for targets in (TARGETS, FINE_TARGETS))
-    return Bounds(world.name, world.start_seconds, coarse, fine, tuple(found))
+    inputs = PolicyInputs(scenario)
+    coarse, fine = (_hpa(inputs, targets, min_replicas) for targets in (TARGETS, FINE_TARGETS))
+    return Bounds(scenario.name, scenario.start_seconds, coarse, fine, tuple(found))
 
 
-def _candidates(world: Scenario) -> Iterator[Ints]:
+def _candidates(scenario: Scenario) -> Iterator[Ints]:
     """Courses (played steps) of every rule with every factor, from what a controller sees."""
-    reading, most = world.reading, PolicyInputs(world).most
+    reading, max_replicas = scenario.reading, PolicyInputs(scenario).max_replicas
     highest = np.asarray(running_max(reading, _HOUR_STEPS), dtype=np.float64)
     for weight in PEAK_WEIGHTS:
-        level: Floats = (reading ** (1 - weight) * highest**weight)[world.played] / world.capacity
+        level: Floats = (reading ** (1 - weight) * highest**weight)[
+            scenario.decision_steps
+        ] / scenario.capacity
         for factor in FACTORS.tolist():
-            needed = np.clip(whole(level * factor), 1, most)
+            needed = np.clip(round_up_replicas(level * factor), 1, max_replicas)
             for held in HELD_STEPS:
                 yield np.asarray(running_max(needed, held), dtype=np.int64)
 
 
-def _stretches(world: Scenario, hours: float) -> Ints:
+def _stretches(scenario: Scenario, hours: float) -> Ints:
     """The number of the stretch that each played step lies in, counted from the tested window."""
-    step = np.arange(world.begin, len(world.demand)) - world.test_from
+    step = np.arange(scenario.begin, len(scenario.demand)) - scenario.test_from
     if math.isinf(hours):
         return np.zeros(len(step), dtype=np.int64)
     return np.maximum(step, 0) // round(hours * _HOUR_STEPS)
 
 
 def _cheapest(
-    world: Scenario, candidates: Sequence[Ints], stretch: Ints
+    scenario: Scenario, candidates: Sequence[Ints], stretch: Ints
 ) -> tuple[float, float] | None:
     """Paid replica-steps and overload of the cheapest course that keeps to the SLO."""
-    scored: Bools = world.scored[world.played]
-    demand = world.demand[world.played]
+    scored: Bools = scenario.scored[scenario.decision_steps]
+    demand = scenario.demand[scenario.decision_steps]
     count = int(stretch.max()) + 1
     paid, met = (np.zeros((len(candidates), count)) for _ in range(2))
     for row, counts in enumerate(candidates):
-        ready = serving(counts, world.start_steps) * world.capacity * (1 + 1e-9)
+        ready = serving_counts(counts, scenario.start_steps) * scenario.capacity * (1 + 1e-9)
         paid[row] = np.bincount(stretch, counts * scored, count)
         met[row] = np.bincount(stretch, demand * (scored & (demand > ready)), count)
     best: tuple[float, float] | None = None
@@ -115,22 +119,26 @@ def _cheapest(
         row = int(np.where(kept, paid[:, 0], np.inf).argmin())
         return float(paid[row, 0]), float(met[row, 0] / demand[scored].sum())
     for price in PRICES.tolist():
-        chosen = (paid + price * met / world.capacity).argmin(axis=0)[stretch]
-        course = np.empty(len(stretch), dtype=np.int64)
+        chosen = (paid + price * met / scenario.capacity).argmin(axis=0)[stretch]
+        replica_counts = np.empty(len(stretch), dtype=np.int64)
         for row in np.unique(chosen).tolist():
-            course[chosen == row] = candidates[row][chosen == row]
+            replica_counts[chosen == row] = candidates[row][chosen == row]
         # Choosing stretch by stretch disregards what a change costs between them: played anew.
-        end = outcome(world, course, serving(course, world.start_steps))
+        end = service_outcome(
+            scenario, replica_counts, serving_counts(replica_counts, scenario.start_steps)
+        )
         if end.overload <= MAX_OVERLOAD and (best is None or end.paid < best[0]):
             best = (end.paid, end.overload)
     return best
 
 
-def _hpa(bench: PolicyInputs, targets: Sequence[float], least: float) -> float | None:
+def _hpa(inputs: PolicyInputs, targets: Sequence[float], min_replicas: float) -> float | None:
     costs = []
     for target in targets:
-        counts = hpa(bench, target)
-        end = outcome(bench.world, counts, serving(counts, bench.world.start_steps))
+        counts = hpa(inputs, target)
+        end = service_outcome(
+            inputs.scenario, counts, serving_counts(counts, inputs.scenario.start_steps)
+        )
         if end.overload <= MAX_OVERLOAD:
-            costs.append(end.paid / least)
+            costs.append(end.paid / min_replicas)
     return min(costs, default=None)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from r1_evaluation.leaderboard.board import Leaderboard, LeaderboardRow
+from r1_evaluation.leaderboard.scoring import Leaderboard, LeaderboardRow
 
 _HEADS = (
     "policy",
@@ -68,9 +68,7 @@ def write(board: Leaderboard, folder: Path) -> tuple[Path, Path]:
 
     Raises OSError where that is not possible.
     """
-    from r1_evaluation.leaderboard.picture import (
-        draw,  # matplotlib takes a second; a table does without
-    )
+    from r1_evaluation.leaderboard.chart import draw
 
     folder.mkdir(parents=True, exist_ok=True)
     plain = "".join(c if c.isalnum() or c in "-_" else "-" for c in board.trace)
@@ -84,14 +82,14 @@ def write(board: Leaderboard, folder: Path) -> tuple[Path, Path]:
 def _cells(row: LeaderboardRow, board: Leaderboard) -> tuple[str, ...]:
     peer = next((other.cost_at_slo for other in board.policies if other.name == "hpa"), None)
     ratio = row.cost_at_slo / peer if row.cost_at_slo and peer else None
-    before = row.before
+    tuned_on_first_half = row.tuned_on_first_half
     return (
         row.name,
         _figure(row.cost_at_slo),
         _figure(row.target_at_slo),
         _figure(ratio),
-        _figure(before.cost if before else None),
-        _share(before.overload) if before else "never",
+        _figure(tuned_on_first_half.cost if tuned_on_first_half else None),
+        _share(tuned_on_first_half.overload) if tuned_on_first_half else "never",
         _figure(row.cost_at_u07),
         _share(row.overload_at_u07),
         f"{row.actions_per_hour:.1f}",

@@ -2,12 +2,12 @@
 
 import sys
 
-from r1_evaluation.reference_programs.environment import DYNAMO, RAY, NotInstalled, obtain
+from r1_evaluation.reference_programs.environment import DYNAMO, RAY, NotInstalled, ensure_installed
 
 missing = 0
 for owner in (DYNAMO, RAY):
     try:
-        print(obtain(owner))
+        print(ensure_installed(owner))
     except NotInstalled as reason:
         print(reason, file=sys.stderr)
         missing += 1

@@ -18,7 +18,7 @@ from pathlib import Path
 from r1_common.cache_folder import cache_root
 from r1_common.file_lock import exclusive
 
-_PATIENCE_SECONDS = 900
+_INSTALL_TIMEOUT_SECONDS = 900
 
 
 class NotInstalled(Exception):
@@ -54,19 +54,19 @@ def folder_of(owner: ReferenceProgram) -> Path:
     return cache_root() / "owners" / f"{owner.name.replace(' ', '-')}-{key}"
 
 
-def python_of(owner: ReferenceProgram) -> Path | None:
+def interpreter_of(owner: ReferenceProgram) -> Path | None:
     """Return the environment's interpreter, None where it has not been made. Downloads nothing."""
     folder = folder_of(owner)
     return folder / "bin" / "python" if (folder / "ready").is_file() else None
 
 
-def obtain(owner: ReferenceProgram) -> Path:
+def ensure_installed(owner: ReferenceProgram) -> Path:
     """Return the environment's interpreter; installs the packages where they are not there yet.
 
     Raises NotToBeHad, with what the installer said last.
     """
     with exclusive(cache_root() / "locks" / f"{folder_of(owner).name}.lock"):
-        there = python_of(owner)
+        there = interpreter_of(owner)
         if there is not None:
             return there
         folder = folder_of(owner)
@@ -90,13 +90,13 @@ def _uv(owner: ReferenceProgram, *arguments: str) -> None:
             check=True,
             capture_output=True,
             text=True,
-            timeout=_PATIENCE_SECONDS,
+            timeout=_INSTALL_TIMEOUT_SECONDS,
             env={**os.environ, "UV_HTTP_TIMEOUT": os.environ.get("UV_HTTP_TIMEOUT", "60")},
         )
     except FileNotFoundError:
         raise NotInstalled(f"{owner.name} cannot be had: uv is missing; run make setup") from None
     except subprocess.TimeoutExpired:
-        said = f"the installation took longer than {_PATIENCE_SECONDS} s"
+        said = f"the installation took longer than {_INSTALL_TIMEOUT_SECONDS} s"
         raise NotInstalled(f"{owner.name} cannot be had: {said}") from None
     except subprocess.CalledProcessError as failed:
         lines = [line.strip() for line in failed.stderr.splitlines() if line.strip()]

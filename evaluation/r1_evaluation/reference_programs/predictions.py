@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from r1_common.cache_folder import cache_root
-from r1_evaluation.reference_programs.environment import DYNAMO, folder_of, obtain
+from r1_evaluation.reference_programs.environment import DYNAMO, ensure_installed, folder_of
 from r1_evaluation.reference_programs.reference_process import reference_process
 
 PREDICTORS = ("constant", "arima", "kalman", "prophet")
@@ -25,7 +25,7 @@ INTERVAL_SECONDS = 180
 Floats = npt.NDArray[np.float64]
 
 
-def foretold(predictor: str, values: Sequence[float], first: int) -> Floats:
+def predict(predictor: str, values: Sequence[float], first: int) -> Floats:
     """What the predictor says of `values[first:]` and of the one after the last.
 
     Each is said knowing only what lies before it. `values` are requests per interval, without
@@ -39,7 +39,7 @@ def foretold(predictor: str, values: Sequence[float], first: int) -> Floats:
     key = hashlib.sha256(whole.encode()).hexdigest()[:32]
     kept = cache_root() / "owners" / "said" / f"{key}.json"
     if not kept.is_file():
-        with reference_process(DYNAMO, obtain(DYNAMO), "dynamo_predictors") as talk:
+        with reference_process(DYNAMO, ensure_installed(DYNAMO), "dynamo_predictors") as talk:
             answer = talk.ask(question)
         kept.parent.mkdir(parents=True, exist_ok=True)
         part = kept.with_suffix(".part")

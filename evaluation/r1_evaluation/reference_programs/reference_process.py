@@ -15,8 +15,8 @@ from typing import IO, Any
 
 from r1_evaluation.reference_programs.environment import NotInstalled, ReferenceProgram
 
-Asked = dict[str, Any]
-Answer = dict[str, Any]
+Request = dict[str, Any]
+Response = dict[str, Any]
 
 
 class ReferenceProcess:
@@ -26,7 +26,7 @@ class ReferenceProcess:
         self._owner = owner
         self._process = process
 
-    def ask(self, question: Asked) -> Answer:
+    def ask(self, question: Request) -> Response:
         """Return the program's answer; raises NotToBeHad when it ended instead."""
         into, out = _pipes(self._process)
         try:
@@ -40,7 +40,7 @@ class ReferenceProcess:
                 f"{self._owner.name} does not run here: its program ended with "
                 f"{self._process.wait()} (what it said stands above)"
             )
-        answer: Answer = json.loads(line)
+        answer: Response = json.loads(line)
         return answer
 
 
@@ -67,8 +67,8 @@ def reference_process(
 
 
 def ask_all(
-    owner: ReferenceProgram, python: Path, program: str, questions: Sequence[Asked]
-) -> Sequence[Answer]:
+    owner: ReferenceProgram, python: Path, program: str, questions: Sequence[Request]
+) -> Sequence[Response]:
     """Return the answers to all questions, in order."""
     with reference_process(owner, python, program) as talk:
         return [talk.ask(question) for question in questions]

@@ -16,14 +16,14 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from r1_evaluation.leaderboard.scenario import STEP_SECONDS
-from r1_evaluation.leaderboard.starts import start_steps
 from r1_evaluation.simulator.arrivals import Arrival, interactive
 from r1_evaluation.simulator.elastic import ElasticOutcome, ElasticPool
 from r1_evaluation.simulator.engine import EngineSpeed
 from r1_evaluation.simulator.fleet import DRAINED, KUBERNETES, Ending
 from r1_evaluation.simulator.scalers import Hpa, Knative, Ours, Scaler, Static
+from r1_evaluation.simulator.start_times import start_steps
 from r1_evaluation.traces.load import RequestTrace
+from r1_evaluation.traces.scenario import STEP_SECONDS
 from r1_gateway.admission.classes import DEFAULT_POLICIES
 
 MEAN_REPLICAS = 6.0

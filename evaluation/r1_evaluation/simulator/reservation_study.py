@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 
 from r1_evaluation.simulator.arrivals import Arrival, batch, interactive
 from r1_evaluation.simulator.operator_reservations import LOOK_SECONDS, Operator
-from r1_evaluation.simulator.simulation import Count, Pool, PoolOutcome
+from r1_evaluation.simulator.simulation import Pool, PoolOutcome, ScheduledReplicas
 from r1_evaluation.simulator.study import WARM_UP_SHARE, StudyParameters, interactive_factor
 from r1_evaluation.traces.load import RecordedRequest
 from r1_gateway.admission.classes import DEFAULT_POLICIES, PriorityClass
@@ -90,7 +90,9 @@ def play(load: Load, case: Case, advice: str, seed: int) -> PoolOutcome:
         fifo=False,
         gateways=case.gateways,
         operator=operator,
-        course=_course(site.replicas, case.notice, seconds) if case.falls else (),
+        replica_schedule=_replica_schedule(site.replicas, case.notice, seconds)
+        if case.falls
+        else (),
         seed=seed,
     )
     return pool.run(arrivals, warm_up=WARM_UP_SHARE * seconds, seconds=seconds)
@@ -133,11 +135,16 @@ def _in_waves(arrivals: Sequence[Arrival], seed: int) -> list[Arrival]:
     ]
 
 
-def _course(replicas: int, notice: float, seconds: float) -> tuple[Count, ...]:
+def _replica_schedule(
+    replicas: int, notice: float, seconds: float
+) -> tuple[ScheduledReplicas, ...]:
     left = max(1, round(LEFT_SHARE * replicas))
-    found: list[Count] = []
+    found: list[ScheduledReplicas] = []
     at = FALL_EVERY
     while at < seconds:
-        found += [Count(at, left, notice), Count(at + FALL_SECONDS, replicas, 0.0)]
+        found += [
+            ScheduledReplicas(at, left, notice),
+            ScheduledReplicas(at + FALL_SECONDS, replicas, 0.0),
+        ]
         at += FALL_EVERY
     return tuple(found)

@@ -70,7 +70,7 @@ class _Request:
 
 
 @dataclass(frozen=True, slots=True)
-class Count:
+class ScheduledReplicas:
     """From `at` on (seconds) so many replicas take requests; it is decided `notice` earlier."""
 
     at: float
@@ -79,7 +79,7 @@ class Count:
 
 
 class Pool:
-    """A fixed number of replicas, or one that follows a `course`, behind one or more gateways.
+    """A fixed number of replicas, or one that follows a `replica_schedule`, behind one or more gateways.
 
     `engine_order`: engines compute urgent prompts first, as our runtime does. `operator` advises the
     gateways.
@@ -95,7 +95,7 @@ class Pool:
         engine_order: bool = True,
         gateways: int = 1,
         operator: Operator | None = None,
-        course: Sequence[Count] = (),
+        replica_schedule: Sequence[ScheduledReplicas] = (),
         seed: int = 0,
     ) -> None:
         self._engines = {f"replica-{n}": SimulatedEngine(speed) for n in range(replicas)}
@@ -105,7 +105,7 @@ class Pool:
         )
         self._offered = [[0] * len(CLASSES) for _ in range(gateways)]
         self._operator = operator
-        self._course = list(course)
+        self._replica_schedule = list(replica_schedule)
         self._looked_at = 0.0
         self._replicas = replicas
         self._serve(replicas)
@@ -146,14 +146,14 @@ class Pool:
         """Let time pass: what the engines do, what the operator says, who goes and comes."""
         while True:
             look = self._looked_at + LOOK_SECONDS if self._operator is not None else math.inf
-            change = self._course[0].at if self._course else math.inf
+            change = self._replica_schedule[0].at if self._replica_schedule else math.inf
             now = min(look, change)
             if now > until:
                 break
             self._advance_to(now)
             self._count_seats(now)
             if change <= now:
-                self._serve(self._course.pop(0).replicas)
+                self._serve(self._replica_schedule.pop(0).replicas)
                 self._pump(now)
             if look <= now:
                 self._look(now)
@@ -161,7 +161,7 @@ class Pool:
 
     def _look(self, now: float) -> None:
         self._looked_at = now
-        coming = self._course[0] if self._course else None
+        coming = self._replica_schedule[0] if self._replica_schedule else None
         known = coming is not None and coming.at - coming.notice <= now
         wanted = coming.replicas if coming is not None and known else self._replicas
         assert self._operator is not None  # noqa: S101 (it is asked to look)

@@ -31,7 +31,7 @@ _VERDICT: Final[dict[str, Any]] = {
     "properties": {
         "finding": reason(
             "finding is one of Cheaper, Equal, MoreExpensive, OnlyCandidateMeetsSLO, "
-            "OnlyTheirsKeepsTheObjective and NeitherKeepsTheObjective."
+            "OnlyBaselineMeetsSLO and NeitherMeetsSLO."
         ),
         "message": message("message is the finding as a sentence."),
         "targetUtilizationPercent": _percent(

@@ -16,6 +16,6 @@ def dispatch(arguments: Sequence[str]) -> int:
         print("r1: the board is not installed here: run it from a checkout", file=sys.stderr)
         return FAILED
     # By name: the layers below know nothing of the board, and their import contract says so.
-    bench = importlib.import_module("r1_evaluation.forecast_bench.program")
+    bench = importlib.import_module("r1_evaluation.forecast_bench.command")
     code = bench.main(list(arguments))
     return int(code or 0)

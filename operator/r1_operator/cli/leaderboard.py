@@ -16,6 +16,6 @@ def dispatch(arguments: Sequence[str]) -> int:
         print("r1: the leaderboard is not installed here: run it from a checkout", file=sys.stderr)
         return FAILED
     # By name: the layers below know nothing of the benchmarks, and their import contract says so.
-    board = importlib.import_module("r1_evaluation.leaderboard.program")
+    board = importlib.import_module("r1_evaluation.leaderboard.command")
     code = board.main(list(arguments))
     return int(code or 0)

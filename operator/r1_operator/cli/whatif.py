@@ -9,4 +9,4 @@ from r1_operator.cli.on_top import run_on_top
 
 def dispatch(arguments: Sequence[str]) -> int:
     """Run it with these arguments; its exit code."""
-    return run_on_top("r1_evaluation.backtest.program", "whatif", arguments)
+    return run_on_top("r1_evaluation.backtest.command", "whatif", arguments)

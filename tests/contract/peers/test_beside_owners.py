@@ -12,11 +12,17 @@ from contextlib import contextmanager
 import numpy as np
 import pytest
 
-from r1_evaluation.baselines import dynamo, dynamo_load, phpa_seasons, ray_serve
-from r1_evaluation.reference_programs.environment import DYNAMO, RAY, ReferenceProgram, python_of
+from r1_evaluation.baselines import dynamo, dynamo_load, ray_serve
+from r1_evaluation.baselines.contrib import phpa_holt_winters
+from r1_evaluation.reference_programs.environment import (
+    DYNAMO,
+    RAY,
+    ReferenceProgram,
+    interpreter_of,
+)
 from r1_evaluation.reference_programs.reference_process import ReferenceProcess, reference_process
 
-pytestmark = pytest.mark.owners
+pytestmark = pytest.mark.reference
 
 WORTH = np.concatenate([np.linspace(3, 9, 40), np.linspace(9, 1.2, 60), np.full(20, 4.0)])
 START = 4
@@ -31,7 +37,7 @@ ENGINE = {
 
 @contextmanager
 def talking_to(owner: ReferenceProgram, program: str) -> Iterator[ReferenceProcess]:
-    python = python_of(owner)
+    python = interpreter_of(owner)
     if python is None:
         pytest.skip(
             f"{owner.name} has not been installed: python -m r1_evaluation.reference_programs"
@@ -137,7 +143,7 @@ def their_course(
 
 
 def our_course(step: dynamo_load.Step, usage: Callable[[float], float]) -> list[int]:
-    course: list[int] = dynamo_load.course(WORTH, 60, START, step, usage).tolist()
+    course: list[int] = dynamo_load.simulate(WORTH, 60, START, step, usage).tolist()
     return course
 
 
@@ -146,12 +152,12 @@ def test_holt_winters_says_what_statsmodels_says() -> None:
     random = np.random.default_rng(7)
     with talking_to(DYNAMO, "holt_winters") as talk:
         for season in (2, 3, 6, 7, 12, 24, 96):
-            for count in (phpa_seasons.fewest(season), 3 * season + 10, 7 * season + 11):
-                for gains in (phpa_seasons.GAINS, (0.9, 0.9, 0.3), (0.5, 0.05, 0.3)):
+            for count in (phpa_holt_winters.fewest(season), 3 * season + 10, 7 * season + 11):
+                for gains in (phpa_holt_winters.GAINS, (0.9, 0.9, 0.3), (0.5, 0.05, 0.3)):
                     history = [float(value) for value in random.integers(1, 40, count)]
-                    for series in (history, phpa_seasons.as_handed(history)):
+                    for series in (history, phpa_holt_winters.upstream_order(history)):
                         asked = {"series": series, "season": season, "gains": gains}
-                        said = phpa_seasons.next_value(series, season, gains)
+                        said = phpa_holt_winters.next_value(series, season, gains)
                         assert said == pytest.approx(talk.ask(asked)["said"], rel=1e-9, abs=1e-9)
 
 
@@ -159,17 +165,17 @@ def test_ray_serve_takes_the_same_course() -> None:
     start = 4
     with talking_to(RAY, "ray_serve") as talk:
         for seed in range(6):
-            worth = np.array(drawn(seed, 240)) / 300 + 0.01
-            ours = ray_serve.course(worth, 1_000_000, start)
-            counts = [int(np.ceil(worth[0])), *ours.tolist()]
+            demand_in_replicas = np.array(drawn(seed, 240)) / 300 + 0.01
+            ours = ray_serve.simulate(demand_in_replicas, 1_000_000, start)
+            counts = [int(np.ceil(demand_in_replicas[0])), *ours.tolist()]
             seen = [
                 [
                     min(counts[max(0, step - start) : step + 1]),
-                    2 * float(worth[step - 1 : step + 1].mean()),
+                    2 * float(demand_in_replicas[step - 1 : step + 1].mean()),
                 ]
                 if step
-                else [counts[0], 2 * float(worth[0])]
-                for step in range(len(worth))
+                else [counts[0], 2 * float(demand_in_replicas[0])]
+                for step in range(len(demand_in_replicas))
             ]
             asked = {"period": 15, "target": 2.0, "first": counts[0], "steps": seen}
             assert talk.ask(asked)["targets"] == ours.tolist()

@@ -50,10 +50,10 @@ def owner() -> Iterator[Callable[[Tick], Verdict]]:
 def test_each_tick_comes_to_the_count_of_the_owner(seed: int, first: int) -> None:
     values = load(1800, seed)
     with owner() as decide:
-        played = play(values, decide, first)
-    state = knative_kubeai.knative_begin(played[0][0].ready, 0.0)
+        ticks = play(values, decide, first)
+    state = knative_kubeai.knative_begin(ticks[0][0].ready, 0.0)
     panics = 0
-    for tick, said in played:
+    for tick, said in ticks:
         stable, panic = means(values, tick.at)
         assert said.stable == pytest.approx(stable, abs=1e-6)
         assert said.panic == pytest.approx(panic, abs=1e-6)
@@ -61,7 +61,7 @@ def test_each_tick_comes_to_the_count_of_the_owner(seed: int, first: int) -> Non
         assert count == said.desired, f"at {tick.at} s with {tick.ready} ready"
         panics += state.at == tick.at
     assert panics > 5, "a series without a panic shows half of the rules"
-    assert len({said.desired for _, said in played}) > 8
+    assert len({said.desired for _, said in ticks}) > 8
 
 
 def test_what_was_recorded_is_what_the_owner_says() -> None:

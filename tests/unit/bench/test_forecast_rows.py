@@ -125,7 +125,7 @@ class TestPeers:
         monkeypatch.setattr(forecast, "ours", lambda given: given.actual * 1.01)
         monkeypatch.setattr(
             forecast,
-            "foretold",
+            "predict",
             lambda name, values, first: np.array([*values[first:], 0.0]) * 1.02,
         )
         rows = forecast.interval_rows("x", intervals, heard.append)
@@ -136,7 +136,7 @@ class TestPeers:
         def refused(name: str, values: object, first: int) -> None:
             raise NotInstalled("ai-dynamo 1.3.1 cannot be had: no such host")
 
-        monkeypatch.setattr(forecast, "foretold", refused)
+        monkeypatch.setattr(forecast, "predict", refused)
         rows = forecast.interval_rows("x", intervals, heard.append)
         assert [row.peer for row in rows] == ["last-value"]
         assert heard[-1] == "left out: ai-dynamo 1.3.1 cannot be had: no such host"

@@ -10,8 +10,8 @@ import sys
 import numpy as np
 import pytest
 
-from r1_bench.forecaster_asking import Doors, QueryResult, quantile, question
-from r1_bench.forecaster_past import STEP, RecordedPast, as_matrix
+from r1_bench.forecaster_backfill import STEP, RecordedPast, as_matrix
+from r1_bench.forecaster_requests import Doors, QueryResult, quantile, question
 from r1_bench.forecaster_rounds import rounds
 from r1_bench.forecaster_shards import Release, minute_rows
 from r1_forecasting.service.request import parse_request

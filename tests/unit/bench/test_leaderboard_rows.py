@@ -2,16 +2,16 @@
 
 from dataclasses import replace
 
-from r1_bench.leaderboard import Cell, Played, rows_of, safety_table, table
+from r1_bench.leaderboard import Cell, PolicyResult, rows_of, safety_table, table
 
 
 def cell(ours: float | None, hpa: float | None, *, is_llm: bool = True) -> Cell:
-    def played(cost: float | None) -> Played:
-        return Played(cost, 1.5, 0.004, (1.4, 0.001) if cost else None, 5.0)
+    def results(cost: float | None) -> PolicyResult:
+        return PolicyResult(cost, 1.5, 0.004, (1.4, 0.001) if cost else None, 5.0)
 
     costs = {"ours": ours, "ours-no-forecast": 1.3, "hpa": hpa, "seasonal-naive": 1.4, "oracle": 1}
     wrong = {"dead": (1.6, 0.004), "x 0.1": (1.6, 0.0045), "x 10": (3.1, 0.0)}
-    return Cell("shop", 120.0, is_llm, {name: played(cost) for name, cost in costs.items()}, wrong)
+    return Cell("shop", 120.0, is_llm, {name: results(cost) for name, cost in costs.items()}, wrong)
 
 
 def test_the_stricter_bar_is_for_llm_services() -> None:
@@ -45,9 +45,9 @@ def test_a_wrong_forecast_is_held_to_its_bars() -> None:
 
 
 def test_where_hpa_has_no_overload_none_is_allowed() -> None:
-    played = cell(1.3, 1.33)
-    hpa = replace(played.played["hpa"], planned_overload=0.0)
-    rows = rows_of(replace(played, played={**played.played, "hpa": hpa}))
+    results = cell(1.3, 1.33)
+    hpa = replace(results.results["hpa"], planned_overload=0.0)
+    rows = rows_of(replace(results, results={**results.results, "hpa": hpa}))
     held = {row.name: row.ok for row in rows if row.name.startswith("overload")}
     assert held["overload at .7, shop, 120 s"] is False
     assert held["overload at .7, forecast x 10, shop, 120 s"] is True

@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from r1_bench import unseen
-from r1_bench.leaderboard import Cell, Played
+from r1_bench import holdout
+from r1_bench.leaderboard import Cell, PolicyResult
 from r1_evaluation.forecast_bench.score import Scored
 
 CLIENT = "qwen_m-small/14"
@@ -28,9 +28,9 @@ def scored(error: float, share90: float) -> Scored:
 
 def cell(ours: float) -> Cell:
     costs = {"ours": ours, "ours-no-forecast": 1.3, "hpa": 1.4, "seasonal-naive": 1.4, "oracle": 1}
-    played = {name: Played(cost, 1.5, 0.004, None, 5.0) for name, cost in costs.items()}
+    results = {name: PolicyResult(cost, 1.5, 0.004, None, 5.0) for name, cost in costs.items()}
     wrong = dict.fromkeys(("dead", "x 0.1", "x 10"), (1.5, 0.004))
-    return Cell(CLIENT, 300.0, True, played, wrong)
+    return Cell(CLIENT, 300.0, True, results, wrong)
 
 
 Found = Callable[[float, float], None]
@@ -39,7 +39,7 @@ Found = Callable[[float, float], None]
 @pytest.fixture
 def found(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Found:
     """Runs in an empty folder, with traces at hand and figures given instead of measured."""
-    (tmp_path / unseen.FILE).touch()
+    (tmp_path / holdout.FILE).touch()
     monkeypatch.setenv("R1_TRACES", str(tmp_path))
     monkeypatch.chdir(tmp_path)
 
@@ -47,15 +47,15 @@ def found(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Found:
         def score(folder: Path, clients: list[str]) -> dict[str, Mapping[str, Scored]]:
             return {client: {"24h": scored(error, 0.9)} for client in clients}
 
-        monkeypatch.setattr(unseen, "score", score)
-        monkeypatch.setattr(unseen, "play", lambda folder, clients: [cell(cost)])
+        monkeypatch.setattr(holdout, "score", score)
+        monkeypatch.setattr(holdout, "play", lambda folder, clients: [cell(cost)])
 
     return given
 
 
 def run(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
     monkeypatch.setattr(sys, "argv", ["unseen", *arguments])
-    return unseen.main()
+    return holdout.main()
 
 
 def test_rows_and_tables_are_left_in_out(found: Found, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -64,9 +64,9 @@ def test_rows_and_tables_are_left_in_out(found: Found, monkeypatch: pytest.Monke
     names = [row["name"] for row in json.loads(Path("out/bench-unseen.json").read_text())]
     assert f"error 24h, {CLIENT}" in names
     assert f"cost at SLO, {CLIENT}, 300 s" in names
-    assert f"| {CLIENT} | - |" in (unseen.FOLDER / "forecasts.md").read_text()
-    assert f"| {CLIENT} | 300 s |" in (unseen.FOLDER / "costs.md").read_text()
-    assert f"| {CLIENT} | 300 s | 0.400 % |" in (unseen.FOLDER / "safety.md").read_text()
+    assert f"| {CLIENT} | - |" in (holdout.FOLDER / "forecasts.md").read_text()
+    assert f"| {CLIENT} | 300 s |" in (holdout.FOLDER / "costs.md").read_text()
+    assert f"| {CLIENT} | 300 s | 0.400 % |" in (holdout.FOLDER / "safety.md").read_text()
 
 
 @pytest.mark.parametrize(("error", "cost"), [(1.2, 1.2), (0.9, 1.39)])
@@ -82,13 +82,13 @@ def test_one_part_alone_leaves_the_others_table_as_it_was(
 ) -> None:
     found(0.9, 1.2)
     assert run(monkeypatch, "--only", "F") == 0
-    assert not (unseen.FOLDER / "costs.md").exists()
+    assert not (holdout.FOLDER / "costs.md").exists()
     rows = json.loads(Path("out/bench-unseen.json").read_text())
-    assert {row["name"].split(",")[1].strip() for row in rows} >= set(unseen.KEPT[:1])
+    assert {row["name"].split(",")[1].strip() for row in rows} >= set(holdout.KEPT[:1])
 
 
 def test_a_share_outside_its_band_is_bold_and_what_was_not_scored_a_dash() -> None:
-    table = unseen.forecasts_table({"a": {"24h": scored(1.583, 0.99)}})
+    table = holdout.forecasts_table({"a": {"24h": scored(1.583, 0.99)}})
     assert table.splitlines()[-1] == ("| a | - | - | - | - | - | - | 1.583 | **0.990** | 0.950 |")
 
 

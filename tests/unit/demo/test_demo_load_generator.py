@@ -15,10 +15,10 @@ from r1_demo.load_generator import (
     RequestOutcome,
     carries_token,
     generated_tokens,
-    play,
     prompt_of,
     read_outcomes,
     read_schedule,
+    send_all,
     write_schedule,
 )
 
@@ -56,7 +56,7 @@ async def door() -> AsyncIterator[str]:
 
 async def outcomes_of(door: str, *arrivals: ScheduledRequest) -> list[RequestOutcome]:
     written = io.StringIO()
-    await play(door, arrivals, time.time(), written)
+    await send_all(door, arrivals, time.time(), written)
     return [RequestOutcome(**json.loads(line)) for line in written.getvalue().splitlines()]
 
 
@@ -114,7 +114,9 @@ async def test_nobody_home_is_a_failure() -> None:
 async def test_load_is_open_loop_and_waits_count_from_when_they_were_due(door: str) -> None:
     late = time.time() - 0.5  # the generator starts half a second behind its schedule
     written = io.StringIO()
-    await play(door, [ScheduledRequest(0.1 * i, "ok", None, 8, 2) for i in range(8)], late, written)
+    await send_all(
+        door, [ScheduledRequest(0.1 * i, "ok", None, 8, 2) for i in range(8)], late, written
+    )
     outcomes = sorted(
         (RequestOutcome(**json.loads(line)) for line in written.getvalue().splitlines()),
         key=lambda outcome: outcome.at,

@@ -5,10 +5,10 @@ import random
 import pytest
 
 from r1_demo.arrivals import Caps, Curve, Share, counted, curve_of, draw, poisson_times, replay
+from r1_demo.backfill import openmetrics
+from r1_demo.bundled_trace import servegen_m_small
 from r1_demo.manifests import SHARES, build_resource
-from r1_demo.past import openmetrics
-from r1_demo.program import arrange
-from r1_demo.recorded import servegen_m_small
+from r1_demo.schedule import build_schedule
 from r1_evaluation.traces.load import RateTrace, RecordedRequest, RequestTrace, UnreadableTrace
 from r1_operator.api.v1 import parse
 
@@ -29,18 +29,20 @@ def test_a_poisson_process_follows_its_rate() -> None:
 
 def test_the_same_seed_gives_the_same_load() -> None:
     trace = servegen_m_small()
-    one, two, other = (arrange(trace, 60.0, 30.0, 5.0, SHARES, CAPS, seed) for seed in (1, 1, 2))
+    one, two, other = (
+        build_schedule(trace, 60.0, 30.0, 5.0, SHARES, CAPS, seed) for seed in (1, 1, 2)
+    )
     assert one.arrivals == two.arrivals
     assert one.arrivals != other.arrivals
 
 
 class TestTheBundledFortnight:
-    PLAY = arrange(servegen_m_small(), 600.0, 90.0, 10.0, SHARES, CAPS, seed=14)
+    PLAY = build_schedule(servegen_m_small(), 600.0, 90.0, 10.0, SHARES, CAPS, seed=14)
 
     def test_a_day_in_ten_minutes_runs_144_times_faster(self) -> None:
         assert self.PLAY.compression == 144
         assert self.PLAY.season == 600
-        assert self.PLAY.speaks(10) == "24 minutes"
+        assert self.PLAY.trace_time(10) == "24 minutes"
 
     def test_history_and_play_meet_without_a_seam(self) -> None:
         assert self.PLAY.history is not None
@@ -68,35 +70,35 @@ class TestTheBundledFortnight:
 
 def test_a_trace_of_an_hour_has_no_past() -> None:
     trace = RateTrace("hour", 60.0, (60.0,) * 57)
-    play = arrange(trace, 120.0, 90.0, 4.0, ONE, CAPS, seed=1)
-    assert (play.history, play.season, play.lead_in) == (None, None, 0.0)
-    assert play.seconds == pytest.approx(120)
-    assert len(play.arrivals) == pytest.approx(480, abs=80)
+    send_all = build_schedule(trace, 120.0, 90.0, 4.0, ONE, CAPS, seed=1)
+    assert (send_all.history, send_all.season, send_all.lead_in) == (None, None, 0.0)
+    assert send_all.seconds == pytest.approx(120)
+    assert len(send_all.arrivals) == pytest.approx(480, abs=80)
 
 
 def test_a_trace_without_requests_is_refused() -> None:
     with pytest.raises(UnreadableTrace, match="no requests in the part"):
-        arrange(RateTrace("still", 60.0, (0.0,) * 60), 60.0, 30.0, 4.0, ONE, CAPS, seed=1)
+        build_schedule(RateTrace("still", 60.0, (0.0,) * 60), 60.0, 30.0, 4.0, ONE, CAPS, seed=1)
 
 
 def test_a_short_play_still_has_a_past() -> None:
-    play = arrange(servegen_m_small(), 30.0, 90.0, 4.0, ONE, CAPS, seed=1)
-    assert play.lead_in == pytest.approx(30.0)
-    assert play.history is not None
-    assert play.history.seconds == pytest.approx(12 * 30.0)
+    send_all = build_schedule(servegen_m_small(), 30.0, 90.0, 4.0, ONE, CAPS, seed=1)
+    assert send_all.lead_in == pytest.approx(30.0)
+    assert send_all.history is not None
+    assert send_all.history.seconds == pytest.approx(12 * 30.0)
 
 
 def test_single_requests_keep_their_moments_and_are_thinned_to_the_peak() -> None:
     requests = tuple(RecordedRequest(10.0 + i, 5000, 3) for i in range(1000))
     trace = RequestTrace("azure", requests)
-    play = arrange(trace, 100.0, 90.0, 5.0, ONE, CAPS, seed=1)
-    assert play.compression == pytest.approx(10, rel=0.01)
-    assert len(play.arrivals) == pytest.approx(500, abs=70)
-    assert {(a.prompt_tokens, a.output_tokens) for a in play.arrivals} == {(64, 3)}
+    send_all = build_schedule(trace, 100.0, 90.0, 5.0, ONE, CAPS, seed=1)
+    assert send_all.compression == pytest.approx(10, rel=0.01)
+    assert len(send_all.arrivals) == pytest.approx(500, abs=70)
+    assert {(a.prompt_tokens, a.output_tokens) for a in send_all.arrivals} == {(64, 3)}
     everything = replay(trace, 100.0, 1.0, ONE, CAPS, seed=1)
     assert len(everything) == 1000
     assert everything[0].at == 0.0
-    assert {a.at for a in play.arrivals} < {a.at for a in everything}
+    assert {a.at for a in send_all.arrivals} < {a.at for a in everything}
 
 
 def test_counting_arrivals_gives_back_their_rate() -> None:

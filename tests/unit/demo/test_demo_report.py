@@ -9,15 +9,23 @@ import pytest
 from rich.console import Console
 
 from r1_demo.arrivals import Caps
+from r1_demo.bundled_trace import servegen_m_small
+from r1_demo.live_view import clock, live_view, render, sparkline
 from r1_demo.load_generator import RequestOutcome
 from r1_demo.manifests import CHAT, NOTES, SHARES
 from r1_demo.measures import by_class, cost_of, quantile, simulate_hpa, smoothed
-from r1_demo.observation import Moment, ObservedRequest, read
+from r1_demo.observation import ResourceSample, Sample, resource_sample
 from r1_demo.options import parse_duration, parse_options
-from r1_demo.program import Program, arrange
-from r1_demo.recorded import servegen_m_small
-from r1_demo.report import Setting, Telling, measured_start, seen_by_second, show, tell, write
-from r1_demo.screen import clock, picture, screen, sparkline
+from r1_demo.report import (
+    ResourceSettings,
+    RunReport,
+    build_report,
+    measured_start,
+    print_report,
+    replicas_by_second,
+    write,
+)
+from r1_demo.schedule import LoadSchedule, build_schedule
 
 
 def outcome(
@@ -32,13 +40,13 @@ def outcome(
 
 
 @pytest.fixture(scope="module")
-def program() -> Program:
-    return arrange(servegen_m_small(), 120.0, 30.0, 6.0, SHARES, Caps(), seed=3)
+def schedule() -> LoadSchedule:
+    return build_schedule(servegen_m_small(), 120.0, 30.0, 6.0, SHARES, Caps(), seed=3)
 
 
-def seen_at(second: float) -> dict[str, ObservedRequest]:
+def seen_at(second: float) -> dict[str, ResourceSample]:
     band = {"0.5": 2.0, "0.9": 3.0, "0.95": 3.5} if second > 40 else {}
-    chat = ObservedRequest(
+    chat = ResourceSample(
         desired=2 if second > 50 else 1,
         ready=2 if second > 58 else 1,
         queued={"Q1": 1},
@@ -50,11 +58,11 @@ def seen_at(second: float) -> dict[str, ObservedRequest]:
         message="2: up to 3 requests/s need 2.",
         reactive=1,
     )
-    return {CHAT: chat, NOTES: ObservedRequest(desired=1, ready=1)}
+    return {CHAT: chat, NOTES: ResourceSample(desired=1, ready=1)}
 
 
 @pytest.fixture(scope="module")
-def telling(program: Program) -> Telling:
+def run_report(schedule: LoadSchedule) -> RunReport:
     outcomes = [
         outcome(
             a.at,
@@ -64,12 +72,14 @@ def telling(program: Program) -> Telling:
             a.model,
             "" if number % 50 else "full",
         )
-        for number, a in enumerate(program.arrivals)
+        for number, a in enumerate(schedule.arrivals)
     ]
-    moments = [Moment(float(second), seen_at(second)) for second in range(150)]
-    settings = [Setting(name, 1.2, 0.7, 1, most, 6.0) for name, most in ((CHAT, 4), (NOTES, 2))]
-    start = measured_start(moments, (CHAT, NOTES))
-    return tell(program, settings, moments, outcomes, start, "lstm")
+    samples = [Sample(float(second), seen_at(second)) for second in range(150)]
+    settings = [
+        ResourceSettings(name, 1.2, 0.7, 1, most, 6.0) for name, most in ((CHAT, 4), (NOTES, 2))
+    ]
+    start = measured_start(samples, (CHAT, NOTES))
+    return build_report(schedule, settings, samples, outcomes, start, "lstm")
 
 
 class TestFigures:
@@ -96,14 +106,14 @@ class TestFigures:
         assert smoothed([0.0, 0.0, 10.0, 0.0, 0.0], 5)[2] == 2.0
 
     def test_start_is_from_wanted_to_ready(self) -> None:
-        moments = [Moment(float(s), seen_at(s)) for s in range(100)]
-        assert measured_start(moments, (CHAT, NOTES)) == 8.0
-        assert measured_start(moments[:40], (CHAT, NOTES)) is None
+        samples = [Sample(float(s), seen_at(s)) for s in range(100)]
+        assert measured_start(samples, (CHAT, NOTES)) == 8.0
+        assert measured_start(samples[:40], (CHAT, NOTES)) is None
 
     def test_what_was_seen_last_holds(self) -> None:
-        moments = [Moment(0.4, seen_at(0)), Moment(52.0, seen_at(52)), Moment(60.2, seen_at(60))]
-        wanted, ready = seen_by_second(moments, CHAT, 70)
-        assert (wanted[51], wanted[52], ready[60], ready[61]) == (1, 2, 1, 2)
+        samples = [Sample(0.4, seen_at(0)), Sample(52.0, seen_at(52)), Sample(60.2, seen_at(60))]
+        desired, ready = replicas_by_second(samples, CHAT, 70)
+        assert (desired[51], desired[52], ready[60], ready[61]) == (1, 2, 1, 2)
 
 
 class TestReactive:
@@ -129,14 +139,14 @@ class TestReactive:
         run = simulate_hpa(counts, 10.0, 0.7, (1, 4), start_seconds=5.0, down_window=30.0)
         assert max(run.replicas) == 4
         assert run.replicas[-1] == 1
-        assert all(ready <= wanted for ready, wanted in zip(run.ready, run.replicas, strict=True))
+        assert all(ready <= desired for ready, desired in zip(run.ready, run.replicas, strict=True))
 
 
 class TestTelling:
-    def test_the_document_has_what_is_scored(self, telling: Telling, tmp_path: Path) -> None:
-        document, image = write(telling, tmp_path)
+    def test_the_document_has_what_is_scored(self, run_report: RunReport, tmp_path: Path) -> None:
+        document, image = write(run_report, tmp_path)
         told = json.loads(document.read_text())
-        assert told["requests"] == len(telling.program.arrivals)
+        assert told["requests"] == len(run_report.schedule.arrivals)
         assert told["rejected"] == told["requests"] - told["completed"]
         assert told["failed"] == 0
         assert set(told["classes"]) == {"Q1", "Q2", "Q3", "-"}
@@ -147,15 +157,19 @@ class TestTelling:
         assert told["timeline"][60]["resources"][CHAT]["ready"] == 2
         assert image.read_bytes().startswith(b"\x89PNG")
 
-    def test_a_request_without_an_outcome_failed(self, telling: Telling) -> None:
-        program = telling.program
-        silent = tell(program, [r.setting for r in telling.resources], [], [], None, "none")
-        assert silent.total.failed == len(program.arrivals)
+    def test_a_request_without_an_outcome_failed(self, run_report: RunReport) -> None:
+        schedule = run_report.schedule
+        silent = build_report(
+            schedule, [r.setting for r in run_report.resources], [], [], None, "none"
+        )
+        assert silent.total.failed == len(schedule.arrivals)
         assert "no answer before the play ended" in {o.error for o in silent.outcomes}
 
-    def test_the_tables_name_what_reactive_scaling_would_have_done(self, telling: Telling) -> None:
+    def test_the_tables_name_what_reactive_scaling_would_have_done(
+        self, run_report: RunReport
+    ) -> None:
         console = Console(file=io.StringIO(), width=120)
-        show(console, telling)
+        print_report(console, run_report)
         text = console.file.getvalue()  # type: ignore[attr-defined]
         assert "reactive (HPA), computed" in text
         assert "take 8 s to start (as measured here)" in text
@@ -163,10 +177,10 @@ class TestTelling:
 
 
 class TestScreen:
-    def test_a_moment_shows_everything(self, program: Program) -> None:
+    def test_a_moment_shows_everything(self, schedule: LoadSchedule) -> None:
         console = Console(file=io.StringIO(), width=140)
         outcomes = [outcome(50.0 + n / 10) for n in range(20)]
-        console.print(picture(program, Moment(60.0, seen_at(60)), outcomes, 140))
+        console.print(render(schedule, Sample(60.0, seen_at(60)), outcomes, 140))
         text = console.file.getvalue()  # type: ignore[attr-defined]
         for part in (
             "a start of 10 s weighs like 2.0 hours",
@@ -179,20 +193,20 @@ class TestScreen:
         ):
             assert part in text
 
-    def test_without_a_terminal_a_line_now_and_then(self, program: Program) -> None:
+    def test_without_a_terminal_a_line_now_and_then(self, schedule: LoadSchedule) -> None:
         console = Console(file=io.StringIO(), width=140, force_terminal=False)
-        with screen(console, program) as display:
+        with live_view(console, schedule) as display:
             for second in range(31):
-                display(Moment(float(second), seen_at(second)), [])
+                display(Sample(float(second), seen_at(second)), [])
         lines = console.file.getvalue().splitlines()  # type: ignore[attr-defined]
         assert len(lines) == 3
         assert "demo-chat 1/1 queue 1 ForecastDemand" in lines[0]
 
-    def test_the_clock_is_the_traces_own(self, program: Program) -> None:
-        assert clock(program, program.lead_in) == "the day 00:00"
-        assert clock(program, program.lead_in + 60.0) == "the day 12:00"
-        assert clock(program, program.lead_in - 10.0) == "the day before 22:00"
-        assert clock(program, program.seconds + 1.0) == "the last answers"
+    def test_the_clock_is_the_traces_own(self, schedule: LoadSchedule) -> None:
+        assert clock(schedule, schedule.lead_in) == "the day 00:00"
+        assert clock(schedule, schedule.lead_in + 60.0) == "the day 12:00"
+        assert clock(schedule, schedule.lead_in - 10.0) == "the day before 22:00"
+        assert clock(schedule, schedule.seconds + 1.0) == "the last answers"
 
     def test_sparks(self) -> None:
         assert sparkline([0.0, 1.0, 2.0], 10) == " ▄█"
@@ -214,10 +228,10 @@ def test_signals_and_decisions_are_read_into_what_is_seen() -> None:
         "forecast": {"acting": True, "message": "lstm"},
         "inputs": {"forecast": {"peakOverLead": {"0.9": 4.0}}},
     }
-    seen = read(route, decision)
+    seen = resource_sample(route, decision)
     assert (seen.desired, seen.ready, seen.reactive, seen.acting) == (3, 2, 2, True)
     assert (seen.band, seen.oldest_wait) == ({"0.9": 4.0}, 0.5)
-    assert read(None, None) == ObservedRequest()
+    assert resource_sample(None, None) == ResourceSample()
 
 
 class TestOptions:

@@ -16,12 +16,12 @@ from r1_cluster.providers import Cluster, GivenCluster
 from r1_cluster.settings import ClusterSettings
 from r1_demo import manifests
 from r1_demo.arrivals import Curve
+from r1_demo.bundled_trace import servegen_m_small
+from r1_demo.cluster_setup import build_values
 from r1_demo.installation import chart, merged, with_libraries
-from r1_demo.observation import Observer, Results
-from r1_demo.performance import UTILIZATION, cpu_limit, first_counts, has_past, peak_of
-from r1_demo.program import Program
-from r1_demo.recorded import servegen_m_small
-from r1_demo.stage import build_values
+from r1_demo.observation import Observer, OutcomeFile
+from r1_demo.runner import UTILIZATION, cpu_limit, has_history, initial_replicas, peak_rate
+from r1_demo.schedule import LoadSchedule
 from r1_evaluation.traces.load import RateTrace, RecordedRequest, RequestTrace
 
 LOCAL = LocalCluster(ClusterSettings(name="demo", index=3), init_pid=1)
@@ -49,20 +49,20 @@ def test_thin_images_take_their_libraries_from_the_node() -> None:
 
 def test_at_the_peak_the_chat_needs_all_its_replicas_and_no_more() -> None:
     capacity = 2.5
-    chat = peak_of(capacity) * manifests.share_of(manifests.CHAT)
+    chat = peak_rate(capacity) * manifests.share_of(manifests.CHAT)
     most = manifests.MAX_REPLICAS[manifests.CHAT]
     assert most - 1 < chat / (UTILIZATION * capacity) <= most
-    notes = peak_of(capacity) * manifests.share_of(manifests.NOTES)
+    notes = peak_rate(capacity) * manifests.share_of(manifests.NOTES)
     assert 1 < notes / (UTILIZATION * capacity) <= manifests.MAX_REPLICAS[manifests.NOTES]
 
 
 def test_the_play_begins_with_what_its_first_seconds_need() -> None:
     live = Curve(5.0, (10.0, 1.0), (True, True))
-    program = Program("t", "", 144.0, None, None, live, 0.0, ())
+    schedule = LoadSchedule("t", "", 144.0, None, None, live, 0.0, ())
     # 7 requests/s of chat at 70 % of 2.5 each need 4; 3 of notes need 2.
-    assert first_counts(program, 2.5) == {manifests.CHAT: 4, manifests.NOTES: 2}
-    assert first_counts(program, 100.0) == {manifests.CHAT: 1, manifests.NOTES: 1}
-    assert first_counts(program, 0.1) == manifests.MAX_REPLICAS
+    assert initial_replicas(schedule, 2.5) == {manifests.CHAT: 4, manifests.NOTES: 2}
+    assert initial_replicas(schedule, 100.0) == {manifests.CHAT: 1, manifests.NOTES: 1}
+    assert initial_replicas(schedule, 0.1) == manifests.MAX_REPLICAS
 
 
 @pytest.mark.parametrize(("cores", "limit"), [(1, "400m"), (2, "400m"), (4, "520m"), (64, "1000m")])
@@ -71,9 +71,9 @@ def test_six_replicas_leave_room_on_any_machine(cores: int, limit: str) -> None:
 
 
 def test_only_days_are_a_past() -> None:
-    assert has_past(servegen_m_small())
-    assert not has_past(RateTrace("hour", 60.0, (1.0,) * 60))
-    assert not has_past(RequestTrace("azure", (RecordedRequest(0.0, 1, 1),)))
+    assert has_history(servegen_m_small())
+    assert not has_history(RateTrace("hour", 60.0, (1.0,) * 60))
+    assert not has_history(RequestTrace("azure", (RecordedRequest(0.0, 1, 1),)))
 
 
 class _Answers(BaseHTTPRequestHandler):
@@ -110,15 +110,15 @@ def test_the_last_decision_stays_while_the_operator_is_away(system: str) -> None
     observer = Observer(
         f"{system}/signals", f"{system}/decisions", "default", ("demo-chat", "demo-notes")
     )
-    seen = observer.look(1.0).resources
+    seen = observer.observe(1.0).resources
     assert (seen["demo-chat"].desired, seen["demo-chat"].ready) == (2, 2)
     assert (seen["demo-notes"].desired, seen["demo-notes"].ready) == (None, None)
     _Answers.answers = {}
-    seen = observer.look(2.0).resources
+    seen = observer.observe(2.0).resources
     assert (seen["demo-chat"].desired, seen["demo-chat"].ready) == (2, None)
 
 
 def test_results_that_are_not_there_yet_are_none(tmp_path: Path) -> None:
-    results = Results(tmp_path / "results.jsonl")
+    results = OutcomeFile(tmp_path / "results.jsonl")
     results.poll()
     assert results.outcomes == []

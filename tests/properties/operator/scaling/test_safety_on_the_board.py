@@ -11,12 +11,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from r1_evaluation.leaderboard import policies, vectorized
-from r1_evaluation.leaderboard.fluid import ServiceOutcome, outcome, serving
-from r1_evaluation.leaderboard.forecast_replay import LEVELS, ReplayedForecast, lead_minutes
-from r1_evaluation.leaderboard.policies import Policy, PolicyInputs
-from r1_evaluation.leaderboard.scenario import MINUTE_STEPS, Floats, Ints, scenario_of
+from r1_evaluation.policies import peers, production, vectorized
+from r1_evaluation.policies.forecast_replay import LEVELS, ReplayedForecast, lead_minutes
+from r1_evaluation.policies.inputs import Policy, PolicyInputs
+from r1_evaluation.simulator.fluid import ServiceOutcome, service_outcome, serving_counts
 from r1_evaluation.traces.load import RateTrace
+from r1_evaluation.traces.scenario import MINUTE_STEPS, Floats, Ints, scenario_of
 
 HOURS = 48
 
@@ -50,21 +50,23 @@ loads = st.builds(
 starts = st.sampled_from([60, 120, 300])
 
 
-def forecast(bench: PolicyInputs, factor: Floats | float) -> ReplayedForecast:
+def forecast(inputs: PolicyInputs, factor: Floats | float) -> ReplayedForecast:
     """What happens over the lead, times a factor, said by the minute, and always acting."""
-    world = bench.world
-    minute = np.arange(world.begin, len(world.demand)) // MINUTE_STEPS * MINUTE_STEPS
-    ahead = lead_minutes(world.start_seconds) * MINUTE_STEPS
-    padded = np.concatenate([world.demand, np.full(ahead, world.demand[-1])])
+    scenario = inputs.scenario
+    minute = np.arange(scenario.begin, len(scenario.demand)) // MINUTE_STEPS * MINUTE_STEPS
+    ahead = lead_minutes(scenario.start_seconds) * MINUTE_STEPS
+    padded = np.concatenate([scenario.demand, np.full(ahead, scenario.demand[-1])])
     peaks = np.lib.stride_tricks.sliding_window_view(padded, ahead).max(axis=1)[minute] * factor
     return ReplayedForecast(
         np.repeat(peaks[:, None], len(LEVELS), axis=1), np.ones(len(peaks), dtype=bool)
     )
 
 
-def played(bench: PolicyInputs, policy: Policy, target: float) -> tuple[ServiceOutcome, Ints]:
-    counts = policy(bench, target)
-    return outcome(bench.world, counts, serving(counts, bench.world.start_steps)), counts
+def scored_run(inputs: PolicyInputs, policy: Policy, target: float) -> tuple[ServiceOutcome, Ints]:
+    counts = policy(inputs, target)
+    return service_outcome(
+        inputs.scenario, counts, serving_counts(counts, inputs.scenario.start_steps)
+    ), counts
 
 
 @given(loads, starts, st.sampled_from([0.1, 10.0]), st.floats(0.5, 0.9))
@@ -72,11 +74,11 @@ def played(bench: PolicyInputs, policy: Policy, target: float) -> tuple[ServiceO
 def test_wrong_by_ten_either_way(
     trace: RateTrace, start: int, factor: float, target: float
 ) -> None:
-    bench = PolicyInputs(scenario_of(trace, start))
-    object.__setattr__(bench, "foresight", forecast(bench, factor))
-    ours, _ = played(bench, policies.ours, target)
-    alone, _ = played(bench, policies.ours_no_forecast, target)
-    plain, _ = played(bench, policies.hpa, target)
+    inputs = PolicyInputs(scenario_of(trace, start))
+    object.__setattr__(inputs, "replayed_forecast", forecast(inputs, factor))
+    ours, _ = scored_run(inputs, production.ours, target)
+    alone, _ = scored_run(inputs, production.ours_no_forecast, target)
+    plain, _ = scored_run(inputs, peers.hpa, target)
     assert ours.overload <= alone.overload
     assert ours.overload <= 1.1 * plain.overload
     assert ours.paid <= 2 * plain.paid
@@ -85,13 +87,13 @@ def test_wrong_by_ten_either_way(
 @given(loads, starts, st.floats(0.5, 0.9))
 @settings(max_examples=25, deadline=None)
 def test_dead(trace: RateTrace, start: int, target: float) -> None:
-    bench = PolicyInputs(scenario_of(trace, start))
-    steps = len(bench.reading)
+    inputs = PolicyInputs(scenario_of(trace, start))
+    steps = len(inputs.reading)
     silent = ReplayedForecast(np.full((steps, len(LEVELS)), np.nan), np.zeros(steps, dtype=bool))
-    object.__setattr__(bench, "foresight", silent)
-    ours, counts = played(bench, policies.ours, target)
-    plain, _ = played(bench, policies.hpa, target)
-    assert counts.tolist() == policies.ours_no_forecast(bench, target).tolist()
+    object.__setattr__(inputs, "replayed_forecast", silent)
+    ours, counts = scored_run(inputs, production.ours, target)
+    plain, _ = scored_run(inputs, peers.hpa, target)
+    assert counts.tolist() == production.ours_no_forecast(inputs, target).tolist()
     assert ours.overload <= 1.1 * plain.overload
     assert ours.paid <= 2 * plain.paid
 
@@ -102,8 +104,8 @@ def test_alone_it_never_runs_fewer_replicas_than_a_plain_autoscaler(
     trace: RateTrace, start: int, target: float
 ) -> None:
     """Why the overload is bounded: at every step, not only in sum."""
-    bench = PolicyInputs(scenario_of(trace, start))
-    alone, plain = policies.ours_no_forecast(bench, target), policies.hpa(bench, target)
+    inputs = PolicyInputs(scenario_of(trace, start))
+    alone, plain = production.ours_no_forecast(inputs, target), peers.hpa(inputs, target)
     assert (alone >= plain).all()
 
 
@@ -111,32 +113,38 @@ def test_alone_it_never_runs_fewer_replicas_than_a_plain_autoscaler(
 @settings(max_examples=25, deadline=None)
 def test_nor_with_any_forecast(trace: RateTrace, start: int, seed: int, target: float) -> None:
     """So at one target it overloads no more than that autoscaler, whatever the forecast says."""
-    bench = PolicyInputs(scenario_of(trace, start))
+    inputs = PolicyInputs(scenario_of(trace, start))
     drawn = np.random.default_rng(seed)
-    factors = np.repeat(drawn.choice([0.1, 0.9, 1.0, 1.3, 10.0], len(bench.reading) // 9 + 1), 9)
-    object.__setattr__(bench, "foresight", forecast(bench, factors[: len(bench.reading)]))
-    counts = policies.ours(bench, target)
-    worth = bench.reading / (bench.world.capacity * target)
-    plain = vectorized.plain_autoscaler(worth, bench.most, bench.least, int(counts[0]))
+    factors = np.repeat(drawn.choice([0.1, 0.9, 1.0, 1.3, 10.0], len(inputs.reading) // 9 + 1), 9)
+    object.__setattr__(
+        inputs, "replayed_forecast", forecast(inputs, factors[: len(inputs.reading)])
+    )
+    counts = production.ours(inputs, target)
+    demand_in_replicas = inputs.reading / (inputs.scenario.capacity * target)
+    plain = vectorized.hpa_counts(
+        demand_in_replicas, inputs.max_replicas, inputs.min_replicas, int(counts[0])
+    )
     assert (counts >= plain).all()
-    same_start = serving(plain, bench.world.start_steps)
-    plainly = outcome(bench.world, plain, same_start)
-    ours, _ = played(bench, policies.ours, target)
+    same_start = serving_counts(plain, inputs.scenario.start_steps)
+    plainly = service_outcome(inputs.scenario, plain, same_start)
+    ours, _ = scored_run(inputs, production.ours, target)
     assert ours.overload <= plainly.overload
 
 
-def let_go_at_once(bench: PolicyInputs, target: float) -> Ints:
+def let_go_at_once(inputs: PolicyInputs, target: float) -> Ints:
     """The rule of before, without a tolerance on the way down."""
-    needed = bench.replicas(bench.reading, target)
-    return vectorized.stabilized(needed, needed, bench.most, 300.0, bench.least)
+    needed = inputs.replicas(inputs.reading, target)
+    return vectorized.stabilized_counts(
+        needed, needed, inputs.max_replicas, 300.0, inputs.min_replicas
+    )
 
 
 def test_without_the_tolerance_the_bound_is_broken() -> None:
     """The check can fail: the load and the policy that it was missed on."""
-    bench = PolicyInputs(scenario_of(recorded_like(42, 0.095, 0.0018, 0.69), 300))
-    old, _ = played(bench, let_go_at_once, 0.8)
-    alone, _ = played(bench, policies.ours_no_forecast, 0.8)
-    plain, _ = played(bench, policies.hpa, 0.8)
+    inputs = PolicyInputs(scenario_of(recorded_like(42, 0.095, 0.0018, 0.69), 300))
+    old, _ = scored_run(inputs, let_go_at_once, 0.8)
+    alone, _ = scored_run(inputs, production.ours_no_forecast, 0.8)
+    plain, _ = scored_run(inputs, peers.hpa, 0.8)
     assert old.overload > 1.1 * plain.overload
     assert alone.overload <= plain.overload
 
@@ -146,12 +154,12 @@ def test_without_the_tolerance_the_bound_is_broken() -> None:
 def test_no_forecast_ever_leaves_less_than_demand_at_hand_needs(
     trace: RateTrace, start: int, seed: int, target: float
 ) -> None:
-    bench = PolicyInputs(scenario_of(trace, start))
-    steps = len(bench.reading)
+    inputs = PolicyInputs(scenario_of(trace, start))
+    steps = len(inputs.reading)
     factors = np.random.default_rng(seed).choice([0.0, 0.1, 0.5, 1.0, 2.0, 10.0], steps)
-    object.__setattr__(bench, "foresight", forecast(bench, factors))
-    counts = policies.ours(bench, target)
-    now = np.minimum(bench.replicas(bench.reading, target), bench.most)
+    object.__setattr__(inputs, "replayed_forecast", forecast(inputs, factors))
+    counts = production.ours(inputs, target)
+    now = np.minimum(inputs.replicas(inputs.reading, target), inputs.max_replicas)
     reach = np.maximum(2 * counts[:-1], counts[:-1] + 4)
     assert (counts[1:] >= np.minimum(now[1:], reach)).all()
 
@@ -159,8 +167,8 @@ def test_no_forecast_ever_leaves_less_than_demand_at_hand_needs(
 @pytest.mark.parametrize("start", [60, 300])
 def test_a_right_forecast_is_worth_its_while(start: int) -> None:
     """The check can fail: with the same words, unscaled, overload falls well below HPA's."""
-    bench = PolicyInputs(scenario_of(recorded_like(1, 0.05, 0.002, 0.6), start))
-    object.__setattr__(bench, "foresight", forecast(bench, 1.0))
-    ours, _ = played(bench, policies.ours, 0.85)
-    plain, _ = played(bench, policies.hpa, 0.85)
+    inputs = PolicyInputs(scenario_of(recorded_like(1, 0.05, 0.002, 0.6), start))
+    object.__setattr__(inputs, "replayed_forecast", forecast(inputs, 1.0))
+    ours, _ = scored_run(inputs, production.ours, 0.85)
+    plain, _ = scored_run(inputs, peers.hpa, 0.85)
     assert ours.overload < 0.5 * plain.overload

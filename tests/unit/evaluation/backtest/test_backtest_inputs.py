@@ -8,9 +8,13 @@ import numpy as np
 import pytest
 import yaml
 
+from r1_evaluation.backtest.durations import format_duration, parse_duration
+from r1_evaluation.backtest.policy_under_test import (
+    policy_of_query,
+    policy_of_resource,
+    read_manifest,
+)
 from r1_evaluation.backtest.prometheus_trace import fetch_trace
-from r1_evaluation.backtest.subject import read_manifest, subject_of, subject_of_query
-from r1_evaluation.backtest.time_spans import span, spelled
 from r1_forecasting.protocol import ForecastUnavailable, UnavailableReason
 from r1_forecasting.series.series import Series
 from r1_operator.api.v1 import parse
@@ -21,17 +25,17 @@ from r1_operator.cli.output import CommandFailed
     ("text", "seconds"), [("14d", 1_209_600), ("36h", 129_600), ("1.5m", 90), ("2w", 1_209_600)]
 )
 def test_spans(text: str, seconds: float) -> None:
-    assert span(text) == seconds
+    assert parse_duration(text) == seconds
 
 
 @pytest.mark.parametrize("text", ["14", "d", "-1d", "0d", "1 y", "", "1d2h"])
 def test_what_is_no_span_is_told_how_to_write_one(text: str) -> None:
     with pytest.raises(argparse.ArgumentTypeError, match="such as 14d"):
-        span(text)
+        parse_duration(text)
 
 
 def test_spans_are_spelled_in_fitting_units() -> None:
-    assert [spelled(s) for s in (30, 300, 7200, 86_400, 1_209_600)] == [
+    assert [format_duration(s) for s in (30, 300, 7200, 86_400, 1_209_600)] == [
         *("30 s", "5 m", "2 h", "24 h", "14 d")
     ]
 
@@ -54,22 +58,22 @@ def test_a_resource_is_tried_on_the_load_that_its_forecaster_learns_from() -> No
         {"type": "RequestsPerSecond", "target": 12},
         {"type": "Concurrency", "target": 8},
     ]
-    found = subject_of(parse(resource(metrics, runtime={"maxConcurrentSequences": 16})))
+    found = policy_of_resource(parse(resource(metrics, runtime={"maxConcurrentSequences": 16})))
     assert found.name == "team/r1"
     assert found.metric.target == 12.0
-    assert found.left_out == ("MeanLatency", "Concurrency")
+    assert found.not_replayed == ("MeanLatency", "Concurrency")
     assert found.seats == 16
     assert found.policy.max_replicas == 9
     assert found.query == (
         "sum(max by (instance, class) (rate(r1_gateway_requests_offered_total"
         '{inference_namespace="team",inference="r1"}[60s])))'
     )
-    assert subject_of(parse(resource(metrics)), "sum(up)").query == "sum(up)"
-    assert "[240s]" in subject_of(parse(resource(metrics)), rate_seconds=240).query
+    assert policy_of_resource(parse(resource(metrics)), "sum(up)").query == "sum(up)"
+    assert "[240s]" in policy_of_resource(parse(resource(metrics)), rate_seconds=240).query
 
 
 def test_without_a_resource_a_query_and_a_capacity_do() -> None:
-    found = subject_of_query("sum(up)", 20.0, 60)
+    found = policy_of_query("sum(up)", 20.0, 60)
     assert (found.metric.target, found.policy.max_replicas) == (20.0, 60)
 
 
@@ -82,7 +86,7 @@ def test_without_a_resource_a_query_and_a_capacity_do() -> None:
 )
 def test_what_cannot_be_tried_is_told_why(metrics: Any, says: str) -> None:
     with pytest.raises(CommandFailed, match=says):
-        subject_of(parse(resource(metrics)))
+        policy_of_resource(parse(resource(metrics)))
 
 
 class TestManifestFiles:

@@ -8,11 +8,16 @@ from typing import Any
 
 import pytest
 
-from r1_evaluation.backtest import program
-from r1_evaluation.backtest.backtest import JUDGED
-from r1_evaluation.backtest.short import LARGEST_BYTES, error_text, short_form, short_text
+from r1_evaluation.backtest import command
+from r1_evaluation.backtest.backtest import REQUIRED_POLICIES
+from r1_evaluation.backtest.termination_message import (
+    LARGEST_BYTES,
+    error_text,
+    summary,
+    summary_text,
+)
 from r1_evaluation.backtest.verdict import BacktestVerdict, Finding
-from r1_evaluation.leaderboard.board import TARGETS, CurvePoint, Leaderboard, LeaderboardRow
+from r1_evaluation.leaderboard.scoring import TARGETS, CurvePoint, Leaderboard, LeaderboardRow
 from r1_operator.api.backtest import Policy
 from r1_operator.api.backtest_schema import backtest_crd
 
@@ -27,7 +32,7 @@ def row(name: str, cost: float | None = 1.19, target: float | None = 0.75) -> Le
 
 
 def rows_of(*rows: LeaderboardRow) -> list[dict[str, Any]]:
-    found: Any = short_form(VERDICT, Leaderboard("trace", 120.0, 0.005, rows))["policies"]
+    found: Any = summary(VERDICT, Leaderboard("trace", 120.0, 0.005, rows))["policies"]
     return list(found)
 
 
@@ -48,9 +53,9 @@ def test_an_objective_that_no_target_keeps_has_no_cost() -> None:
 
 def test_a_verdict_without_a_target_sets_none() -> None:
     lost = BacktestVerdict(Finding.NEITHER, None, None, "Neither.", None, "Never")
-    said: Any = short_form(lost, Leaderboard("trace", 120.0, 0.005, ()))["verdict"]
-    assert said == {
-        "finding": "NeitherKeepsTheObjective",
+    on_progress: Any = summary(lost, Leaderboard("trace", 120.0, 0.005, ()))["verdict"]
+    assert on_progress == {
+        "finding": "NeitherMeetsSLO",
         "message": "Neither.",
         "activation": "Never",
     }
@@ -58,16 +63,16 @@ def test_a_verdict_without_a_target_sets_none() -> None:
 
 def test_the_whole_board_fits_into_a_termination_message() -> None:
     longest = BacktestVerdict(Finding.ONLY_THEIRS, None, None, "x" * 500, 75, "RequireBacktest")
-    asked = [*JUDGED, *Policy]  # all that an object can name
+    asked = [*REQUIRED_POLICIES, *Policy]  # all that an object can name
     board = Leaderboard("trace", 120.0, 0.005, tuple(row(name, 123.456, 1.2) for name in asked))
-    assert len(short_text(short_form(longest, board)).encode()) <= LARGEST_BYTES
+    assert len(summary_text(summary(longest, board)).encode()) <= LARGEST_BYTES
     assert len(error_text("ü" * 10_000).encode()) <= LARGEST_BYTES
 
 
 def test_its_fields_are_those_of_the_status() -> None:
     schema = backtest_crd()["spec"]["versions"][0]["schema"]["openAPIV3Schema"]
     status = schema["properties"]["status"]["properties"]
-    form: Any = short_form(VERDICT, Leaderboard("trace", 120.0, 0.005, (row("ours"),)))
+    form: Any = summary(VERDICT, Leaderboard("trace", 120.0, 0.005, (row("ours"),)))
     assert set(form) <= set(status)
     assert set(form["verdict"]) == set(status["verdict"]["properties"])
     assert set(form["policies"][0]) == set(status["policies"]["items"]["properties"])
@@ -79,7 +84,7 @@ def test_a_run_that_fails_leaves_its_reason(
 ) -> None:
     message = tmp_path / "message"
     asked = ["absent.yaml", "--prometheus", "http://127.0.0.1:9", "--message", str(message)]
-    assert program.main("backtest", [*asked, "--json"]) == 3
+    assert command.main("backtest", [*asked, "--json"]) == 3
     error = json.loads(capsys.readouterr().out)["error"]
     assert json.loads(message.read_text()) == {"error": error}
 
@@ -88,5 +93,5 @@ def test_a_message_that_cannot_be_written_is_a_failure_that_names_it(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     asked = ["absent.yaml", "--prometheus", "http://127.0.0.1:9", "--message", str(tmp_path)]
-    assert program.main("backtest", asked) == 3
+    assert command.main("backtest", asked) == 3
     assert str(tmp_path) in capsys.readouterr().err

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from r1_evaluation.backtest.waits import share_waiting_longer
+from r1_evaluation.backtest.queue_waits import share_waiting_longer
 
 
 def share(

@@ -7,7 +7,7 @@ Figures of vllm-project/aibrix pkg/controller/podautoscaler/algorithm/{apa,kpa}_
 import numpy as np
 import pytest
 
-from r1_evaluation.baselines import aibrix
+from r1_evaluation.baselines.contrib import aibrix
 
 
 @pytest.mark.parametrize(
@@ -35,24 +35,24 @@ def test_kpa(
 
 
 def test_meant_it_goes_down_to_the_highest_advice_and_written_to_the_lowest() -> None:
-    assert aibrix.cooled_down(6, 8, [2, 7], as_written=False) == 7
-    assert aibrix.cooled_down(6, 8, [2, 7], as_written=True) == 2
-    assert aibrix.cooled_down(6, 8, [2] + [7] * 19, as_written=True) == 6  # 300 s ago is over
-    assert aibrix.cooled_down(9, 8, [2, 30], as_written=True) == 9  # up waits for nothing
+    assert aibrix.cooled_down(6, 8, [2, 7], upstream=False) == 7
+    assert aibrix.cooled_down(6, 8, [2, 7], upstream=True) == 2
+    assert aibrix.cooled_down(6, 8, [2] + [7] * 19, upstream=True) == 6  # 300 s ago is over
+    assert aibrix.cooled_down(9, 8, [2, 30], upstream=True) == 9  # up waits for nothing
 
 
 def test_written_kpa_takes_a_mean_for_a_total() -> None:
     # Ten pods a fifth above their target: twelve are meant, written is half.
     assert aibrix.kpa_step(10, 12.0, 12.0, False, 0)[0] == 12
-    assert aibrix.kpa_step(10, 1.2, 1.2, False, 0, as_written=True)[0] == 5
+    assert aibrix.kpa_step(10, 1.2, 1.2, False, 0, upstream=True)[0] == 5
     # Within a tenth of its target both stand still.
     assert aibrix.kpa_step(10, 10.9, 10.9, False, 0)[0] == 10
-    assert aibrix.kpa_step(10, 1.09, 1.09, False, 0, as_written=True)[0] == 10
+    assert aibrix.kpa_step(10, 1.09, 1.09, False, 0, upstream=True)[0] == 10
 
 
 def test_written_kpa_forgets_the_highest_of_its_panic() -> None:
-    worth = np.concatenate([np.full(40, 4.0), np.full(3, 30.0), np.full(30, 4.0)])
-    meant = aibrix.kpa(worth, 60)
+    demand_in_replicas = np.concatenate([np.full(40, 4.0), np.full(3, 30.0), np.full(30, 4.0)])
+    meant = aibrix.kpa(demand_in_replicas, 60)
     assert meant[42] > meant[39]
-    written = aibrix.kpa(worth, 60, as_written=True)
+    written = aibrix.kpa(demand_in_replicas, 60, upstream=True)
     assert written[-1] < meant[-1]

@@ -5,10 +5,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from r1_evaluation.leaderboard.forecast_replay import LEVELS, ReplayedForecast
-from r1_evaluation.leaderboard.policies import POLICIES, PolicyInputs
-from r1_evaluation.leaderboard.scenario import MINUTE_STEPS, Floats, scenario_of
+from r1_evaluation.policies.forecast_replay import LEVELS, ReplayedForecast
+from r1_evaluation.policies.inputs import PolicyInputs
+from r1_evaluation.policies.registry import POLICIES
 from r1_evaluation.traces.load import RateTrace
+from r1_evaluation.traces.scenario import MINUTE_STEPS, Floats, scenario_of
 
 SEES_ALL = {"oracle", "static"}
 # A policy whose predictions come out of its owner's package is played where that is at hand.
@@ -20,15 +21,15 @@ NEEDS_ITS_OWNER = {
 HERE = [name for name in POLICIES if name not in NEEDS_ITS_OWNER]
 
 
-def bench_of(values: Floats, most: int = 30, least: int = 1) -> PolicyInputs:
+def bench_of(values: Floats, max_replicas: int = 30, min_replicas: int = 1) -> PolicyInputs:
     """A bench with a silent forecaster."""
-    bench = PolicyInputs(
-        scenario_of(RateTrace("any", 60.0, tuple(values.tolist())), 60), most, least
+    inputs = PolicyInputs(
+        scenario_of(RateTrace("any", 60.0, tuple(values.tolist())), 60), max_replicas, min_replicas
     )
-    steps = len(bench.reading)
+    steps = len(inputs.reading)
     silent = ReplayedForecast(np.full((steps, len(LEVELS)), np.nan), np.zeros(steps, dtype=bool))
-    object.__setattr__(bench, "foresight", silent)
-    return bench
+    object.__setattr__(inputs, "replayed_forecast", silent)
+    return inputs
 
 
 @st.composite
@@ -47,14 +48,14 @@ def any_load(draw: st.DrawFn) -> Floats:
 @given(any_load(), st.floats(0.3, 1.2), st.integers(1, 4))
 @settings(max_examples=12, deadline=None)
 def test_a_course_stays_within_its_bounds(
-    name: str, values: Floats, target: float, least: int
+    name: str, values: Floats, target: float, min_replicas: int
 ) -> None:
-    bench = bench_of(values, least=least)
-    course = POLICIES[name](bench, target)
-    assert course.dtype == np.int64
-    assert len(course) == len(bench.reading)
-    assert course.min() >= least
-    assert course.max() <= bench.most
+    inputs = bench_of(values, min_replicas=min_replicas)
+    replica_counts = POLICIES[name](inputs, target)
+    assert replica_counts.dtype == np.int64
+    assert len(replica_counts) == len(inputs.reading)
+    assert replica_counts.min() >= min_replicas
+    assert replica_counts.max() <= inputs.max_replicas
 
 
 @pytest.mark.parametrize("name", [name for name in HERE if name not in SEES_ALL])
@@ -63,15 +64,15 @@ def test_a_course_stays_within_its_bounds(
 def test_what_comes_later_changes_no_count_before_it(
     name: str, values: Floats, target: float
 ) -> None:
-    bench = bench_of(values)
-    before = POLICIES[name](bench, target)
+    inputs = bench_of(values)
+    tuned_on_first_half = POLICIES[name](inputs, target)
     changed = values.copy()
     # Lower, and not the highest minute of the test: that one sets what a replica carries.
     last = len(values) - 8
-    tested = bench.world.test_from // MINUTE_STEPS
+    tested = inputs.scenario.test_from // MINUTE_STEPS
     highest = int(np.argmax(values[tested:])) + tested
     changed[last:] = np.where(np.arange(last, len(values)) == highest, values[last:], 0.0)
     after = POLICIES[name](bench_of(changed), target)
     # Demand is linear between the middles of minutes, so the minute before is touched too.
-    same = len(before) - MINUTE_STEPS * (8 + 1)
-    assert before[:same].tolist() == after[:same].tolist()
+    same = len(tuned_on_first_half) - MINUTE_STEPS * (8 + 1)
+    assert tuned_on_first_half[:same].tolist() == after[:same].tolist()

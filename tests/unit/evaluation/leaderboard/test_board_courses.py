@@ -8,11 +8,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from r1_evaluation.leaderboard import policies, vectorized
-from r1_evaluation.leaderboard.forecast_replay import LEVELS, ReplayedForecast
-from r1_evaluation.leaderboard.policies import PolicyInputs
-from r1_evaluation.leaderboard.scenario import STEP_SECONDS, Floats, Ints, scenario_of
+from r1_evaluation.policies import production, vectorized
+from r1_evaluation.policies.forecast_replay import LEVELS, ReplayedForecast
+from r1_evaluation.policies.inputs import PolicyInputs
 from r1_evaluation.traces.load import RateTrace
+from r1_evaluation.traces.scenario import STEP_SECONDS, Floats, Ints, scenario_of
 from r1_operator.api.scaling import Activation, DownPolicy
 from r1_operator.plan.scaling import forecast_budget, hpa_simulation
 from r1_operator.plan.scaling.decide import ScalingInputs, decide
@@ -41,22 +41,22 @@ def _load(seed: int, minutes: int, noise: float, low: float) -> RateTrace:
     return RateTrace("drawn", 60.0, tuple(rates.tolist()))
 
 
-def told(bench: PolicyInputs, seed: int, share: float) -> ReplayedForecast:
+def told(inputs: PolicyInputs, seed: int, share: float) -> ReplayedForecast:
     """A forecast that is right, silent or wrong by any factor, in stretches."""
     drawn = np.random.default_rng(seed)
-    steps = len(bench.reading)
+    steps = len(inputs.reading)
     factor = np.repeat(drawn.choice([0.1, 0.9, 1.1, 1.5, 10.0], steps // 20 + 1), 20)[:steps]
-    peak = bench.reading * factor
+    peak = inputs.reading * factor
     acts = np.repeat(drawn.random(steps // 8 + 1) < share, 8)[:steps]
     return ReplayedForecast(np.repeat(peak[:, None], len(LEVELS), axis=1), acts)
 
 
 def decided(
-    bench: PolicyInputs, target: float, said: ReplayedForecast | None, down: DownBehavior
+    inputs: PolicyInputs, target: float, said: ReplayedForecast | None, down: DownBehavior
 ) -> Ints:
     """The same by `decide`, step by step, with all that it remembers."""
-    world = bench.world
-    policy = bench.policy(target)
+    scenario = inputs.scenario
+    policy = inputs.policy(target)
     forecast_use = ForecastUse(Activation.REQUIRE_BACKTEST)
     policy = type(policy)(
         policy.min_replicas,
@@ -66,31 +66,32 @@ def decided(
         down=down,
         forecast=forecast_use,
     )
-    first = vectorized.whole(bench.reading[:1] / (world.capacity * target))
+    first = vectorized.round_up_replicas(inputs.reading[:1] / (scenario.capacity * target))
     if said is not None and said.acts[0]:
-        peak = said.at(policy.peak_quantile(bench.lead_seconds))[:1]
+        peak = said.at(policy.peak_quantile(inputs.lead_seconds))[:1]
         first = np.maximum(
-            first, vectorized.whole(peak / (world.capacity * policy.peak_utilization))
+            first,
+            vectorized.round_up_replicas(peak / (scenario.capacity * policy.peak_utilization)),
         )
-    current = min(max(int(first[0]), 1), bench.most)
+    current = min(max(int(first[0]), 1), inputs.max_replicas)
     # Watched for a whole window already: what a fresh start holds back is tested elsewhere.
     history = ScalingState(since=START - 3600, highest=(Noted(START - 3600, 0),))
-    course = []
-    for step, rate in enumerate(bench.reading.tolist()):
+    replica_counts = []
+    for step, rate in enumerate(inputs.reading.tolist()):
         now = START + step * STEP_SECONDS
-        forecast = None if said is None else _forecast(bench, said, step, now)
-        inputs = ScalingInputs(current, current, Demand(rate, 0.0, 0.0, 0.0, 0.0), forecast)
-        decision, history = decide(policy, inputs, history, now)
+        forecast = None if said is None else _forecast(inputs, said, step, now)
+        observed = ScalingInputs(current, current, Demand(rate, 0.0, 0.0, 0.0, 0.0), forecast)
+        decision, history = decide(policy, observed, history, now)
         current = decision.replicas
-        course.append(current)
-    return np.array(course, dtype=np.int64)
+        replica_counts.append(current)
+    return np.array(replica_counts, dtype=np.int64)
 
 
 def _forecast(
-    bench: PolicyInputs, said: ReplayedForecast, step: int, now: float
+    inputs: PolicyInputs, said: ReplayedForecast, step: int, now: float
 ) -> ReceivedForecast:
     quantiles = dict(zip(LEVELS, said.peaks[step].tolist(), strict=True))
-    lead = bench.world.start_seconds + STEP_SECONDS
+    lead = inputs.scenario.start_seconds + STEP_SECONDS
     acts = bool(said.acts[step])
     gate = ForecastGate(acts, "Reason", "Message.")
     return ReceivedForecast("model", now, now + 60, lead, quantiles, (), gate)
@@ -107,59 +108,70 @@ def _forecast(
 def test_ours_is_what_decide_decides(
     trace: RateTrace, seed: int, target: float, start: int, saved_seconds: float
 ) -> None:
-    bench = PolicyInputs(scenario_of(trace, start))
-    said = told(bench, seed, share=0.7)
-    object.__setattr__(bench, "foresight", said)
+    inputs = PolicyInputs(scenario_of(trace, start))
+    said = told(inputs, seed, share=0.7)
+    object.__setattr__(inputs, "replayed_forecast", said)
     # With little to save up a forecast that asks for much pauses and comes back several times.
     with mock.patch.object(forecast_budget, "SAVED_SECONDS", saved_seconds):
-        lean = policies.ours(bench, target)
-        assert lean.tolist() == decided(bench, target, said, DownBehavior()).tolist()
+        lean = production.ours(inputs, target)
+        assert lean.tolist() == decided(inputs, target, said, DownBehavior()).tolist()
 
 
 @given(loads, st.floats(0.2, 1.2))
 @settings(max_examples=15, deadline=None)
 def test_ours_without_a_forecast_is_what_decide_decides(trace: RateTrace, target: float) -> None:
-    bench = PolicyInputs(scenario_of(trace, 60))
-    lean = policies.ours_no_forecast(bench, target)
-    assert lean.tolist() == decided(bench, target, None, DownBehavior()).tolist()
+    inputs = PolicyInputs(scenario_of(trace, 60))
+    lean = production.ours_no_forecast(inputs, target)
+    assert lean.tolist() == decided(inputs, target, None, DownBehavior()).tolist()
 
 
 @given(loads, st.floats(0.2, 1.2))
 @settings(max_examples=15, deadline=None)
 def test_the_threshold_is_what_decide_decides(trace: RateTrace, target: float) -> None:
-    bench = PolicyInputs(scenario_of(trace, 60))
-    lean = policies.threshold(bench, target)
+    inputs = PolicyInputs(scenario_of(trace, 60))
+    lean = production.threshold(inputs, target)
     by_threshold = DownBehavior(DownPolicy.THRESHOLD)
-    assert lean.tolist() == decided(bench, target, None, by_threshold).tolist()
+    assert lean.tolist() == decided(inputs, target, None, by_threshold).tolist()
 
 
 @given(loads, st.floats(0.2, 1.2), st.booleans())
 @settings(max_examples=40, deadline=None)
 def test_the_plain_autoscaler_is_its_stepwise_twin(
-    trace: RateTrace, target: float, stanza: bool
+    trace: RateTrace, target: float, has_behavior: bool
 ) -> None:
-    bench = PolicyInputs(scenario_of(trace, 60))
-    worth: Floats = bench.reading / (bench.world.capacity * target)
-    first = min(max(math.ceil(worth[0] - 1e-9), 1), bench.most)
+    inputs = PolicyInputs(scenario_of(trace, 60))
+    demand_in_replicas: Floats = inputs.reading / (inputs.scenario.capacity * target)
+    first = min(max(math.ceil(demand_in_replicas[0] - 1e-9), 1), inputs.max_replicas)
     state = hpa_simulation.HpaState(first)
-    course = []
-    for step, value in enumerate(worth.tolist()):
+    replica_counts = []
+    for step, value in enumerate(demand_in_replicas.tolist()):
         now = START + step * STEP_SECONDS
         state = hpa_simulation.simulate_sync(
-            state, value, 1.0, 1, bench.most, now, hpa_simulation.HpaRules(stanza=stanza)
+            state,
+            value,
+            1.0,
+            1,
+            inputs.max_replicas,
+            now,
+            hpa_simulation.HpaRules(stanza=has_behavior),
         )
-        course.append(state.replicas)
-    assert vectorized.plain_autoscaler(worth, bench.most, stanza=stanza).tolist() == course
+        replica_counts.append(state.replicas)
+    assert (
+        vectorized.hpa_counts(
+            demand_in_replicas, inputs.max_replicas, has_behavior=has_behavior
+        ).tolist()
+        == replica_counts
+    )
 
 
 def test_a_promise_is_believed_for_its_patience_and_again_once_it_asks_for_less() -> None:
     needed = np.full(12, 2, dtype=np.int64)
     foreseen = np.array([2, 9, 9, 9, 9, 9, 4, 9, 9, 9, 9, 0])
-    believed = vectorized.believed(foreseen, needed, patience_seconds=30)
+    believed = vectorized.accepted_forecast(foreseen, needed, patience_seconds=30)
     assert believed.tolist() == [True] * 4 + [False] * 2 + [True] * 4 + [False] * 2
 
 
 @pytest.mark.parametrize(("count", "reached"), [(1, 5), (4, 8), (5, 10), (20, 40)])
 def test_a_step_doubles_or_adds_four(count: int, reached: int) -> None:
     needed = np.array([count, 60], dtype=np.int64)
-    assert vectorized.stabilized(needed, needed, 60, 300).tolist() == [count, reached]
+    assert vectorized.stabilized_counts(needed, needed, 60, 300).tolist() == [count, reached]

@@ -14,9 +14,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from r1_evaluation.baselines import crane
-from r1_evaluation.leaderboard.scenario import DAY_SECONDS, STEP_SECONDS, Floats, scenario_of
+from r1_evaluation.baselines.contrib import crane
 from r1_evaluation.traces.load import RateTrace
+from r1_evaluation.traces.scenario import DAY_SECONDS, STEP_SECONDS, Floats, scenario_of
 
 DAY, WEEK = DAY_SECONDS, 7 * DAY_SECONDS
 RECORDED: dict[int, float] = {
@@ -68,7 +68,7 @@ def days(count: int, seed: int = 1) -> Floats:
 def test_a_day_is_found_and_continued() -> None:
     past = days(5)
     assert crane.find_period(past, 60.0) == DAY
-    ahead = crane.continued(past, 60.0)
+    ahead = crane.extrapolated(past, 60.0)
     assert ahead is not None
     assert len(ahead) == len(past)
     truth = days(6)[-1440:]
@@ -80,20 +80,20 @@ def test_a_day_is_found_and_continued() -> None:
 def test_noise_has_no_period_and_nothing_is_foretold() -> None:
     noise = 50 + np.random.default_rng(3).normal(0, 5, 4 * 1440)
     assert crane.find_period(noise, 60.0) is None
-    assert crane.continued(noise, 60.0) is None
+    assert crane.extrapolated(noise, 60.0) is None
     assert crane.find_period(np.full(2880, 4.0), 60.0) is None
-    assert crane.continued(days(1), 60.0) is None, "one day cannot be seen to come again"
+    assert crane.extrapolated(days(1), 60.0) is None, "one day cannot be seen to come again"
 
 
 def test_on_the_board_it_never_sees_what_comes() -> None:
     values = days(6)
-    world = scenario_of(RateTrace("days", 60.0, tuple((60 * values).tolist())), 60)
-    foretold = crane.foretold(world)
+    scenario = scenario_of(RateTrace("days", 60.0, tuple((60 * values).tolist())), 60)
+    foretold = crane.predicted_peak(scenario)
     assert (foretold[: 12 * 240] > 0).all()
     changed = values.copy()
     changed[-1440:] *= 3
     other = scenario_of(RateTrace("days", 60.0, tuple((60 * changed).tolist())), 60)
     same = len(foretold) - 1440 * 60 // STEP_SECONDS
-    assert foretold[:same].tolist() == crane.foretold(other)[:same].tolist()
+    assert foretold[:same].tolist() == crane.predicted_peak(other)[:same].tolist()
     highest = values[-1440:].max()
     assert foretold[-5760:].max() == pytest.approx(highest, rel=0.25)

@@ -3,10 +3,15 @@
 import numpy as np
 import pytest
 
-from r1_evaluation.leaderboard.clairvoyant import least_paid
-from r1_evaluation.leaderboard.fluid import coming_max, outcome, running_max, serving, serving_with
-from r1_evaluation.leaderboard.scenario import STEP_SECONDS, Ints, Scenario, scenario_of
+from r1_evaluation.simulator.clairvoyant import least_paid
+from r1_evaluation.simulator.fluid import (
+    service_outcome,
+    serving_counts,
+    serving_counts_with_drawn_starts,
+)
 from r1_evaluation.traces.load import RateTrace, RecordedRequest, RequestTrace, UnreadableTrace
+from r1_evaluation.traces.scenario import STEP_SECONDS, Ints, Scenario, scenario_of
+from r1_evaluation.traces.windows import coming_max, running_max
 
 
 def whole(*counts: int) -> Ints:
@@ -32,50 +37,57 @@ def plain_world(
 
 class TestServing:
     def test_a_replica_serves_once_its_start_is_over(self) -> None:
-        assert serving(whole(1, 3, 3, 3, 3), 2).tolist() == [1, 1, 1, 3, 3]
+        assert serving_counts(whole(1, 3, 3, 3, 3), 2).tolist() == [1, 1, 1, 3, 3]
 
     def test_going_down_takes_those_that_do_not_serve_yet(self) -> None:
         # Two are started and one of them is stopped while both start: the first two still serve.
-        assert serving(whole(2, 4, 3, 3, 3), 2).tolist() == [2, 2, 2, 3, 3]
+        assert serving_counts(whole(2, 4, 3, 3, 3), 2).tolist() == [2, 2, 2, 3, 3]
 
     def test_a_replica_that_was_stopped_has_to_start_anew(self) -> None:
-        assert serving(whole(3, 2, 3, 3, 3, 3), 2).tolist() == [3, 2, 2, 2, 3, 3]
+        assert serving_counts(whole(3, 2, 3, 3, 3, 3), 2).tolist() == [3, 2, 2, 2, 3, 3]
 
     def test_drawn_starts_of_one_length_are_the_running_minimum(self) -> None:
         counts = np.random.default_rng(5).integers(1, 9, 500)
-        assert serving_with(counts, [4], seed=0).tolist() == serving(counts, 4).tolist()
+        assert (
+            serving_counts_with_drawn_starts(counts, [4], seed=0).tolist()
+            == serving_counts(counts, 4).tolist()
+        )
 
     def test_drawn_starts_differ_by_seed_and_not_within_one(self) -> None:
         counts = np.random.default_rng(5).integers(1, 9, 500)
-        first = serving_with(counts, [1, 2, 9], seed=0)
-        assert first.tolist() == serving_with(counts, [1, 2, 9], seed=0).tolist()
-        assert first.tolist() != serving_with(counts, [1, 2, 9], seed=1).tolist()
+        first = serving_counts_with_drawn_starts(counts, [1, 2, 9], seed=0)
+        assert (
+            first.tolist() == serving_counts_with_drawn_starts(counts, [1, 2, 9], seed=0).tolist()
+        )
+        assert (
+            first.tolist() != serving_counts_with_drawn_starts(counts, [1, 2, 9], seed=1).tolist()
+        )
         assert (first <= counts).all()
 
 
 class TestOutcome:
     def test_overload_is_a_share_of_requests_not_of_time(self) -> None:
-        world = plain_world([1.0, 1.0, 6.0, 2.0], start_steps=1)
-        end = outcome(world, whole(2, 2, 2, 2), whole(2, 2, 2, 2))
+        scenario = plain_world([1.0, 1.0, 6.0, 2.0], start_steps=1)
+        end = service_outcome(scenario, whole(2, 2, 2, 2), whole(2, 2, 2, 2))
         assert end.overload == pytest.approx(0.6)
         assert end.paid == 8
 
     def test_a_starting_replica_is_paid_and_does_not_serve(self) -> None:
-        world = plain_world([1.0, 2.0, 2.0, 2.0], start_steps=2)
+        scenario = plain_world([1.0, 2.0, 2.0, 2.0], start_steps=2)
         counts = whole(1, 2, 2, 2)
-        end = outcome(world, counts, serving(counts, 2))
+        end = service_outcome(scenario, counts, serving_counts(counts, 2))
         assert end.paid == 7
         assert end.overload == pytest.approx(4 / 7)
 
     def test_what_was_not_recorded_is_not_scored(self) -> None:
-        world = plain_world([1.0, 9.0, 1.0], start_steps=1, scored=[True, False, True])
-        end = outcome(world, whole(1, 1, 1), whole(1, 1, 1))
+        scenario = plain_world([1.0, 9.0, 1.0], start_steps=1, scored=[True, False, True])
+        end = service_outcome(scenario, whole(1, 1, 1), whole(1, 1, 1))
         assert (end.paid, end.overload) == (2, 0.0)
 
     def test_actions_are_counted_by_the_hour(self) -> None:
-        world = plain_world([1.0] * 240, start_steps=1)
+        scenario = plain_world([1.0] * 240, start_steps=1)
         counts = np.repeat(whole(1, 2, 1), 80)
-        assert outcome(world, counts, counts).actions_per_hour == pytest.approx(2.0)
+        assert service_outcome(scenario, counts, counts).actions_per_hour == pytest.approx(2.0)
 
 
 class TestClairvoyant:
@@ -92,30 +104,30 @@ class TestClairvoyant:
     def test_no_course_that_serves_everything_is_cheaper(self) -> None:
         drawn = np.random.default_rng(2)
         demand = np.abs(np.cumsum(drawn.normal(0, 0.4, 400))) + 0.5
-        world = plain_world(demand.tolist(), start_steps=3)
-        need = np.ceil(coming_max(world.demand, world.start_steps)).astype(np.int64)
+        scenario = plain_world(demand.tolist(), start_steps=3)
+        need = np.ceil(coming_max(scenario.demand, scenario.start_steps)).astype(np.int64)
         counts = np.asarray(running_max(need, 3), dtype=np.int64)
-        end = outcome(world, counts, serving(counts, 3))
+        end = service_outcome(scenario, counts, serving_counts(counts, 3))
         assert end.overload == 0.0
-        assert end.paid >= least_paid(world)
+        assert end.paid >= least_paid(scenario)
 
 
 class TestWorld:
     def test_demand_is_linear_between_the_middles_of_buckets(self) -> None:
         per_minute = (60.0, 60.0, 120.0, 120.0) * 30
-        world = scenario_of(RateTrace("t", 60.0, per_minute), 60)
-        assert world.demand[:8] == pytest.approx([1, 1, 1, 1, 1, 1, 1.125, 1.375])
-        assert world.start_steps == 4
+        scenario = scenario_of(RateTrace("t", 60.0, per_minute), 60)
+        assert scenario.demand[:8] == pytest.approx([1, 1, 1, 1, 1, 1, 1.125, 1.375])
+        assert scenario.start_steps == 4
 
     def test_a_reading_is_a_minute_that_ended_a_step_ago(self) -> None:
-        world = scenario_of(RateTrace("t", 60.0, tuple(float(60 * n) for n in range(100))), 60)
+        scenario = scenario_of(RateTrace("t", 60.0, tuple(float(60 * n) for n in range(100))), 60)
         step = 200
-        assert world.reading[step] == pytest.approx(world.demand[step - 5 : step - 1].mean())
+        assert scenario.reading[step] == pytest.approx(scenario.demand[step - 5 : step - 1].mean())
 
     def test_the_highest_tested_bucket_needs_twenty_at_the_planned_utilisation(self) -> None:
         per_minute = (6000.0,) + (60.0,) * 98 + (840.0,)
-        world = scenario_of(RateTrace("t", 60.0, per_minute), 60)
-        assert world.capacity == pytest.approx(14.0 / (0.7 * 20))
+        scenario = scenario_of(RateTrace("t", 60.0, per_minute), 60)
+        assert scenario.capacity == pytest.approx(14.0 / (0.7 * 20))
 
     def test_a_start_is_rounded_up_to_whole_steps(self) -> None:
         assert scenario_of(RateTrace("t", 60.0, (60.0,) * 9), 18).start_steps == 2
@@ -123,20 +135,20 @@ class TestWorld:
     def test_gaps_are_bridged_and_not_scored(self) -> None:
         rates = [60.0] * 100
         trace = RateTrace("t", 60.0, (*rates[:80], None, None, *rates[:18]))
-        world = scenario_of(trace, 60)
-        assert world.demand == pytest.approx(1.0)
-        assert np.count_nonzero(~world.known) == 8
-        assert not world.scored[~world.known].any()
+        scenario = scenario_of(trace, 60)
+        assert scenario.demand == pytest.approx(1.0)
+        assert np.count_nonzero(~scenario.known) == 8
+        assert not scenario.scored[~scenario.known].any()
 
     @pytest.mark.parametrize(("days", "tested"), [(2, 1), (9, 4.5), (14, 5), (21, 7), (60, 8)])
     def test_the_last_third_is_tested_within_bounds(self, days: int, tested: float) -> None:
-        world = scenario_of(RateTrace("t", 600.0, (60.0,) * (days * 144)), 60)
-        assert (len(world.demand) - world.test_from) * STEP_SECONDS == tested * 86_400
+        scenario = scenario_of(RateTrace("t", 600.0, (60.0,) * (days * 144)), 60)
+        assert (len(scenario.demand) - scenario.test_from) * STEP_SECONDS == tested * 86_400
 
     def test_single_requests_are_counted_by_the_minute(self) -> None:
         requests = tuple(RecordedRequest(100 + 2.0 * n, 10, 10) for n in range(300))
-        world = scenario_of(RequestTrace("t", requests), 60)
-        assert world.demand == pytest.approx(0.5)
+        scenario = scenario_of(RequestTrace("t", requests), 60)
+        assert scenario.demand == pytest.approx(0.5)
 
     @pytest.mark.parametrize("rates", [(60.0, 60.0), (60.0,) * 5 + (0.0,) * 5])
     def test_nothing_to_test_is_said(self, rates: tuple[float, ...]) -> None:

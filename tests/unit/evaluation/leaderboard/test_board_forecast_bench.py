@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from r1_evaluation.forecast_bench import program
+from r1_evaluation.forecast_bench import command
 from r1_evaluation.forecast_bench.series import TooShort, series_of, steps_of, window_of
 from r1_evaluation.traces.load import RateTrace, RecordedRequest, RequestTrace
 from r1_forecasting.series.series import Series
@@ -70,7 +70,7 @@ def test_people_get_a_table_with_ours_marked(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     trace = written(tmp_path, days(8))
-    assert program.main(["--trace", str(trace), "--models", "damped-trend"]) == 0
+    assert command.main(["--trace", str(trace), "--models", "damped-trend"]) == 0
     assert "* ours" in capsys.readouterr().out
 
 
@@ -89,7 +89,7 @@ def test_what_cannot_be_scored_says_why(
     path = tmp_path / "trace.csv"
     if content is not None:
         path.write_text(content)
-    assert program.main(["--trace", str(path), "--json"]) == code
+    assert command.main(["--trace", str(path), "--json"]) == code
     out = capsys.readouterr()
     assert said in json.loads(out.out)["error"]
     assert said in out.err
@@ -97,7 +97,7 @@ def test_what_cannot_be_scored_says_why(
 
 def test_a_model_that_is_not_there_is_used_wrongly(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:
-        program.main(["--trace", "x.csv", "--models", "oracle"])
+        command.main(["--trace", "x.csv", "--models", "oracle"])
     assert ended.value.code == 2
     assert "'oracle' is none of" in capsys.readouterr().err
 

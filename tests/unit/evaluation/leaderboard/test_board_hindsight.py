@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from r1_evaluation.leaderboard.bound import main
-from r1_evaluation.leaderboard.hindsight import bounds
-from r1_evaluation.leaderboard.scenario import scenario_of
+from r1_evaluation.leaderboard.hindsight import hindsight_bounds
 from r1_evaluation.traces.load import RateTrace
+from r1_evaluation.traces.scenario import scenario_of
 
 MINUTES = 20
 DAY = 1440 // MINUTES
@@ -27,7 +27,7 @@ def load(jumpy_days: tuple[int, ...], days: int = 4) -> RateTrace:
 
 def test_knowing_each_day_pays_where_days_differ() -> None:
     # Half of four days is tested: the third flat, the fourth with jumps.
-    found = bounds(scenario_of(load((1, 3)), 300.0), (math.inf, 24.0))
+    found = hindsight_bounds(scenario_of(load((1, 3)), 300.0), (math.inf, 24.0))
     whole, daily = found.bounds
     assert whole.cost is not None
     assert daily.cost is not None
@@ -37,7 +37,7 @@ def test_knowing_each_day_pays_where_days_differ() -> None:
 
 
 def test_and_never_costs_less_than_the_clairvoyant() -> None:
-    found = bounds(scenario_of(load((1, 2, 3)), 300.0), (math.inf, 12.0))
+    found = hindsight_bounds(scenario_of(load((1, 2, 3)), 300.0), (math.inf, 12.0))
     for bound in found.bounds:
         assert bound.cost is not None
         assert bound.cost >= 1.0
@@ -46,7 +46,7 @@ def test_and_never_costs_less_than_the_clairvoyant() -> None:
 
 
 def test_a_load_without_jumps_needs_no_headroom() -> None:
-    [whole] = bounds(scenario_of(load(()), 300.0), (math.inf,)).bounds
+    [whole] = hindsight_bounds(scenario_of(load(()), 300.0), (math.inf,)).bounds
     assert whole.cost == pytest.approx(1.0)
 
 

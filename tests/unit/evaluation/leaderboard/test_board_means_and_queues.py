@@ -8,9 +8,10 @@ is the HPA, which is held to the real controller.
 import numpy as np
 import pytest
 
-from r1_evaluation.baselines import keda_triggers
-from r1_evaluation.baselines.knative_kubeai import kubeai_step, trailing_mean
-from r1_evaluation.leaderboard import vectorized
+from r1_evaluation.baselines.contrib import keda_triggers
+from r1_evaluation.baselines.knative_kubeai import kubeai_step
+from r1_evaluation.policies import vectorized
+from r1_evaluation.traces.windows import trailing_mean
 
 
 @pytest.mark.parametrize(
@@ -23,12 +24,12 @@ def test_kubeais_mean(window: int, values: list[float], mean: float) -> None:
 
 
 def test_kubeai_waits_for_lower_results_once() -> None:
-    count, lower, course = 9, 0, []
+    count, lower, replica_counts = 9, 0, []
     for wanted in [9, 7, 6, 6, 5, 5, 4, 4, 8, 8, 2, 2, 2]:
         count, lower = kubeai_step(count, wanted, lower, required=3)
-        course.append(count)
+        replica_counts.append(count)
     # Three results wait, then each step down is taken at once until one is not lower.
-    assert course == [9, 9, 9, 9, 5, 5, 5, 5, 8, 8, 8, 8, 8]
+    assert replica_counts == [9, 9, 9, 9, 5, 5, 5, 5, 8, 8, 8, 8, 8]
 
 
 @pytest.mark.parametrize(
@@ -49,13 +50,13 @@ def test_a_queue_is_what_demand_exceeds_and_is_left_after_a_minute() -> None:
 def test_without_a_queue_it_is_a_plain_autoscaler_on_what_runs() -> None:
     demand = 30 + 10 * np.sin(np.arange(400) / 40)
     late = np.concatenate([demand[:1].repeat(2), demand[:-2]])
-    plain = vectorized.plain_autoscaler(late / 2.5, 60)
-    assert keda_triggers.course(demand, 5.0, 0.5, 60, 4).tolist() == plain.tolist()
+    plain = vectorized.hpa_counts(late / 2.5, 60)
+    assert keda_triggers.simulate(demand, 5.0, 0.5, 60, 4).tolist() == plain.tolist()
 
 
 def test_beyond_full_only_the_queue_asks_for_more() -> None:
     demand = np.concatenate([np.full(40, 8.0), np.full(40, 80.0)])
-    counts = keda_triggers.course(demand, 1.0, 0.8, 60, 4)
+    counts = keda_triggers.simulate(demand, 1.0, 0.8, 60, 4)
     assert counts[39] == 10
     # What runs cannot exceed ten seats' worth, 12.5 at the target; the queue doubles the count.
     assert counts[42] == 20

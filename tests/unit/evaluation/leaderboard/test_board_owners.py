@@ -12,9 +12,10 @@ import numpy as np
 import pytest
 
 from r1_evaluation.baselines import dynamo, dynamo_load, ray_serve
-from r1_evaluation.leaderboard.policies import POLICIES, PolicyInputs
-from r1_evaluation.leaderboard.scenario import Floats, scenario_of
+from r1_evaluation.policies.inputs import PolicyInputs
+from r1_evaluation.policies.registry import POLICIES
 from r1_evaluation.traces.load import RateTrace
+from r1_evaluation.traces.scenario import Floats, scenario_of
 
 REQUESTS = [0, 0, 100, 120, 90, 150, 0, 80, 400, 390, 380, 20]
 
@@ -69,21 +70,25 @@ def test_dynamo_hybrid(workers: int, usage: float, floor: int, replicas: int) ->
     assert dynamo_load.latency_step(workers, usage, floor) == replicas
 
 
-def loaded(worth: Floats, usage: Callable[[float], float] = dynamo_load.in_proportion) -> list[int]:
-    course: list[int] = dynamo_load.course(worth, 20, 4, dynamo_load.threshold_step, usage).tolist()
+def loaded(
+    demand_in_replicas: Floats, usage: Callable[[float], float] = dynamo_load.in_proportion
+) -> list[int]:
+    course: list[int] = dynamo_load.simulate(
+        demand_in_replicas, 20, 4, dynamo_load.threshold_step, usage
+    ).tolist()
     return course
 
 
 def test_dynamo_adds_one_replica_a_start_and_gives_back_three_a_step() -> None:
     assert loaded(np.full(13, 9.0)) == [9] * 13  # the first count fits
-    worth = np.array([2.0] + [9.0] * 12)
-    assert loaded(worth) == [2] + [3] * 5 + [4] * 5 + [5] * 2
+    demand_in_replicas = np.array([2.0] + [9.0] * 12)
+    assert loaded(demand_in_replicas) == [2] + [3] * 5 + [4] * 5 + [5] * 2
     assert loaded(np.array([9.0, 3.0, 3.0])) == [9, 6, 5]
 
 
 def test_dynamos_floor_is_jumped_to_and_started_as_one() -> None:
     floors = np.array([2, 2, 7, 7, 7, 7, 7, 7, 1, 1])
-    course = dynamo_load.course(
+    course = dynamo_load.simulate(
         np.full(10, 1.9), 20, 4, dynamo_load.latency_step, dynamo_load.in_proportion, floors
     )
     # Nothing is decided while the five start; then the floor is gone and three go a step.
@@ -102,20 +107,20 @@ def test_a_cache_fills_by_littles_law() -> None:
 
 
 def test_a_throughput_decision_falls_a_step_into_its_interval_and_holds() -> None:
-    world = scenario_of(RateTrace("flat", 60.0, tuple([60.0] * 240)), 60)
-    values, warm = dynamo.requests_per_interval(world)
+    scenario = scenario_of(RateTrace("flat", 60.0, tuple([60.0] * 240)), 60)
+    values, warm = dynamo.requests_per_interval(scenario)
     assert values.tolist() == [180.0] * 80
-    assert warm == world.begin // dynamo.INTERVAL_STEPS
+    assert warm == scenario.begin // dynamo.INTERVAL_STEPS
     predicted = np.arange(1, len(values) - warm + 2, dtype=np.float64) * 180
-    course = dynamo.throughput(world, predicted, engine_rps=1.0, most=5)
+    course = dynamo.throughput(scenario, predicted, engine_rps=1.0, max_replicas=5)
     assert course[:26].tolist() == [1] * 13 + [2] * 12 + [3]
     assert course.max() == 5
-    assert len(course) == len(world.demand) - world.begin
+    assert len(course) == len(scenario.demand) - scenario.begin
 
 
 STORY = [
-    *((3, worth) for worth in (6, 9, 9, 11, 4)),
-    *((6, worth) for worth in (12.5, 12, 15)),
+    *((3, demand_in_replicas) for demand_in_replicas in (6, 9, 9, 11, 4)),
+    *((6, demand_in_replicas) for demand_in_replicas in (12.5, 12, 15)),
     (7, 13), *[(8, 6)] * 45, *[(8, 9)] * 2,
 ]  # fmt: skip
 """Running replicas and ongoing requests at a target of 2, every 15 s from a count of 3."""
@@ -133,32 +138,34 @@ def test_ray_serve_waits_30_s_to_rise_and_600_s_to_fall() -> None:
 def wave() -> PolicyInputs:
     """Four hours of a calm wave; a predictor that always says its last value."""
     rates = 600 + 400 * np.sin(np.arange(240) / 30)
-    world = scenario_of(RateTrace("wave", 60.0, tuple(rates.tolist())), 60)
-    return PolicyInputs(world, foretell=lambda name, values, first: dynamo.constant(values, first))
+    scenario = scenario_of(RateTrace("wave", 60.0, tuple(rates.tolist())), 60)
+    return PolicyInputs(
+        scenario, predict=lambda name, values, first: dynamo.constant(values, first)
+    )
 
 
 def test_what_the_owners_predictor_says_is_what_is_played() -> None:
-    bench = wave()
-    constant = POLICIES["dynamo-constant"](bench, 0.7)
-    assert POLICIES["dynamo-arima"](bench, 0.7).tolist() == constant.tolist()
-    assert POLICIES["dynamo-kalman"](bench, 0.7).tolist() != constant.tolist()
+    inputs = wave()
+    constant = POLICIES["dynamo-constant"](inputs, 0.7)
+    assert POLICIES["dynamo-arima"](inputs, 0.7).tolist() == constant.tolist()
+    assert POLICIES["dynamo-kalman"](inputs, 0.7).tolist() != constant.tolist()
 
 
 def test_dynamos_hybrid_goes_no_lower_than_its_predictor_asks() -> None:
-    bench = wave()
-    alone = POLICIES["dynamo-latency"](bench, 0.7)
-    hybrid = POLICIES["dynamo-hybrid-constant"](bench, 0.7)
-    floor = POLICIES["dynamo-constant"](bench, 0.7)
+    inputs = wave()
+    alone = POLICIES["dynamo-latency"](inputs, 0.7)
+    hybrid = POLICIES["dynamo-hybrid-constant"](inputs, 0.7)
+    floor = POLICIES["dynamo-constant"](inputs, 0.7)
     assert (alone < floor).any()
     for step in np.flatnonzero(hybrid < floor).tolist():
-        lately = hybrid[max(0, step - bench.world.start_steps - 1) : step + 1]
+        lately = hybrid[max(0, step - inputs.scenario.start_steps - 1) : step + 1]
         assert np.diff(lately).max() > 0, "it is below its floor only while replicas start"
 
 
 def test_ray_serve_follows_demand_up_at_once_and_down_after_ten_minutes() -> None:
-    bench = wave()
-    course = POLICIES["ray-serve"](bench, 0.7)
-    needed = bench.replicas(bench.newest, 0.7)
+    inputs = wave()
+    course = POLICIES["ray-serve"](inputs, 0.7)
+    needed = inputs.replicas(inputs.newest, 0.7)
     falls = np.flatnonzero(np.diff(course) < 0)
     assert len(falls) >= 1
     assert np.diff(falls).min(initial=99) >= 40

@@ -9,8 +9,8 @@ answered to seven figures 15 s apart and 10 s ahead, run with statsmodels 0.15.0
 import numpy as np
 import pytest
 
-from r1_evaluation.baselines import phpa
-from r1_evaluation.leaderboard import vectorized
+from r1_evaluation.baselines.contrib import phpa
+from r1_evaluation.policies import vectorized
 
 TIMES = [33.0, 43.0, 53.0, 63.0]
 NOW = 72.0
@@ -46,26 +46,29 @@ SAID: list[tuple[list[float], int]] = [
 
 @pytest.mark.parametrize(("ahead", "replicas"), [(0, 5), (10, 6), (15, 7)])
 def test_the_line(ahead: float, replicas: int) -> None:
-    assert phpa.foreseen([1, 2, 3, 4], phpa.line_weights(TIMES, NOW + ahead)) == replicas
+    assert phpa.line_value([1, 2, 3, 4], phpa.line_weights(TIMES, NOW + ahead)) == replicas
 
 
 @pytest.mark.parametrize(("replicas", "said"), SAID)
 def test_what_its_script_said(replicas: list[float], said: int) -> None:
     weights = phpa.line_weights([15.0 * k for k in range(7)], 100.0)
-    assert phpa.foreseen(replicas, weights) == said
+    assert phpa.line_value(replicas, weights) == said
 
 
 def test_one_figure_is_its_own_line() -> None:
-    assert phpa.foreseen([3], phpa.line_weights([0.0], 10.0)) == 3
+    assert phpa.line_value([3], phpa.line_weights([0.0], 10.0)) == 3
 
 
 def test_what_stands_still_is_foreseen_to_stand_still() -> None:
-    worth = np.full(60, 7.3)
-    assert phpa.linear(worth, 60).tolist() == vectorized.plain_autoscaler(worth, 60).tolist()
+    demand_in_replicas = np.full(60, 7.3)
+    assert (
+        phpa.linear(demand_in_replicas, 60).tolist()
+        == vectorized.hpa_counts(demand_in_replicas, 60).tolist()
+    )
 
 
 def test_on_a_rise_it_is_ahead_of_the_plain_one() -> None:
-    worth = np.linspace(4, 24, 200)
-    ahead = phpa.linear(worth, 60) - vectorized.plain_autoscaler(worth, 60)
+    demand_in_replicas = np.linspace(4, 24, 200)
+    ahead = phpa.linear(demand_in_replicas, 60) - vectorized.hpa_counts(demand_in_replicas, 60)
     assert ahead.min() >= -1
     assert ahead.mean() > 0.1

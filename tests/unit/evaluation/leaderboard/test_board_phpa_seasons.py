@@ -13,7 +13,7 @@ import math
 import numpy as np
 import pytest
 
-from r1_evaluation.baselines import phpa, phpa_seasons
+from r1_evaluation.baselines.contrib import phpa, phpa_holt_winters
 
 SAID: list[tuple[list[int], int, float, float, float]] = [
     ([13, 18, 18, 13, 9, 8, 13, 17, 17, 13, 8, 7, 12, 16, 17, 13], 6, 0.9, 9.05275, 15.31052),
@@ -59,7 +59,7 @@ SAID: list[tuple[list[int], int, float, float, float]] = [
 
 def test_the_row_of_its_table() -> None:
     series = [1, 3, 1, 1, 3, 1, 1, 3, 1, 1, 3, 1, 1]
-    assert math.ceil(phpa_seasons.next_value(series, 3, (0.9, 0.9, 0.3)) - 1e-9) == 3
+    assert math.ceil(phpa_holt_winters.next_value(series, 3, (0.9, 0.9, 0.3)) - 1e-9) == 3
 
 
 @pytest.mark.parametrize(("series", "season", "gain", "said", "said_as_written"), SAID)
@@ -67,24 +67,24 @@ def test_what_statsmodels_said(
     series: list[int], season: int, gain: float, said: float, said_as_written: float
 ) -> None:
     gains = (gain, gain, gain)
-    assert phpa_seasons.next_value(series, season, gains) == pytest.approx(said, abs=1e-6)
-    handed = phpa_seasons.as_handed(series)
-    assert phpa_seasons.next_value(handed, season, gains) == pytest.approx(
+    assert phpa_holt_winters.next_value(series, season, gains) == pytest.approx(said, abs=1e-6)
+    handed = phpa_holt_winters.upstream_order(series)
+    assert phpa_holt_winters.next_value(handed, season, gains) == pytest.approx(
         said_as_written, abs=1e-6
     )
 
 
 def test_the_oldest_season_goes_when_one_too_many_is_full() -> None:
     seven, eight = [float(n) for n in range(1, 8)], [float(n) for n in range(1, 9)]
-    assert not phpa_seasons.pruned(seven, 2, stored=3)
+    assert not phpa_holt_winters.pruned(seven, 2, stored=3)
     assert len(seven) == 7
-    assert phpa_seasons.pruned(eight, 2, stored=3)
+    assert phpa_holt_winters.pruned(eight, 2, stored=3)
     assert eight == [3, 4, 5, 6, 7, 8]
 
 
 def test_its_code_hands_over_the_newest_first_and_the_next_one_last() -> None:
     """Its table has 8, 7, 6, 5, 4, 3 for what is left of eight; then comes a ninth."""
-    assert phpa_seasons.as_handed([3, 4, 5, 6, 7, 8, 9]) == [8, 7, 6, 5, 4, 3, 9]
+    assert phpa_holt_winters.upstream_order([3, 4, 5, 6, 7, 8, 9]) == [8, 7, 6, 5, 4, 3, 9]
 
 
 @pytest.mark.parametrize("season", [2, 6, 10, 11, 24])
@@ -95,7 +95,8 @@ def test_carried_on_it_says_what_it_says_anew(
     """Figure after figure through two prunings; two figures a season are never enough."""
     drawn = np.random.default_rng(season)
     in_order, as_written = (
-        model(season, gains) for model in (phpa_seasons.in_order, phpa_seasons.as_written)
+        model(season, gains)
+        for model in (phpa_holt_winters.time_order_model, phpa_holt_winters.upstream_order_model)
     )
     history: list[float] = []
     spoke = 0
@@ -103,23 +104,23 @@ def test_carried_on_it_says_what_it_says_anew(
         figure = int(drawn.integers(1, 20))
         history.append(float(figure))
         said = in_order(figure), as_written(figure)
-        if len(history) < phpa_seasons.fewest(season):
+        if len(history) < phpa_holt_winters.fewest(season):
             assert said == (0, 0)
         else:
-            orders = (history, phpa_seasons.as_handed(history))
-            values = (phpa_seasons.next_value(order, season, gains) for order in orders)
+            orders = (history, phpa_holt_winters.upstream_order(history))
+            values = (phpa_holt_winters.next_value(order, season, gains) for order in orders)
             assert said == tuple(math.ceil(value - 1e-9) for value in values)
             spoke += 1
-        phpa_seasons.pruned(history, season)
+        phpa_holt_winters.pruned(history, season)
     assert (spoke > 0) == (season > 2)
 
 
 def test_it_rises_before_a_daily_rise_once_it_has_seen_two() -> None:
     """A day of 40 looks that steps from 4 to 12; the third step is met by what it foretold."""
     day = np.where(np.arange(40) < 20, 4.0, 12.0)
-    worth = np.concatenate([day, day, day])
-    ahead = phpa.course(worth, 60, 1, phpa_seasons.in_order(40))
-    plain = phpa.course(worth, 60, 1, lambda calculated: 0)
+    demand_in_replicas = np.concatenate([day, day, day])
+    ahead = phpa.simulate(demand_in_replicas, 60, 1, phpa_holt_winters.time_order_model(40))
+    plain = phpa.simulate(demand_in_replicas, 60, 1, lambda calculated: 0)
     assert plain[99] == 4
     assert ahead[99] == 12, "one look before demand steps"
     assert ahead[59] == plain[59] == 4

@@ -7,32 +7,41 @@ import numpy as np
 import pytest
 
 from r1_evaluation.baselines import dynamo
-from r1_evaluation.leaderboard.board import MAX_OVERLOAD, TARGETS, CurvePoint, cheapest, play
-from r1_evaluation.leaderboard.forecast_replay import LEVELS, ReplayedForecast, lead_minutes
-from r1_evaluation.leaderboard.picture import draw, looks
-from r1_evaluation.leaderboard.policies import POLICIES, PolicyInputs
+from r1_evaluation.leaderboard.chart import draw, looks
 from r1_evaluation.leaderboard.report import markdown, ranked, table
-from r1_evaluation.leaderboard.scenario import scenario_of
-from r1_evaluation.leaderboard.starts import start_steps
+from r1_evaluation.leaderboard.scoring import (
+    MAX_OVERLOAD,
+    TARGETS,
+    CurvePoint,
+    cheapest_within_slo,
+    score_policies,
+)
+from r1_evaluation.policies.forecast_replay import LEVELS, ReplayedForecast, lead_minutes
+from r1_evaluation.policies.inputs import PolicyInputs
+from r1_evaluation.policies.registry import POLICIES
+from r1_evaluation.simulator.start_times import start_steps
 from r1_evaluation.traces.load import RateTrace
+from r1_evaluation.traces.scenario import scenario_of
 
 
 def day(minutes: int = 240) -> PolicyInputs:
     """A calm wave with a little noise, without a forecast."""
     drawn = np.random.default_rng(3)
     wave = 600 + 400 * np.sin(np.arange(minutes) / 30) + drawn.normal(0, 30, minutes)
-    world = scenario_of(RateTrace("wave", 60.0, tuple(np.maximum(wave, 1).tolist())), 60)
+    scenario = scenario_of(RateTrace("wave", 60.0, tuple(np.maximum(wave, 1).tolist())), 60)
     # No owner's package is asked, let alone fetched: its predictors say the last value.
-    bench = PolicyInputs(world, foretell=lambda name, values, first: dynamo.constant(values, first))
-    steps = len(bench.reading)
+    inputs = PolicyInputs(
+        scenario, predict=lambda name, values, first: dynamo.constant(values, first)
+    )
+    steps = len(inputs.reading)
     silent = ReplayedForecast(np.full((steps, len(LEVELS)), np.nan), np.zeros(steps, dtype=bool))
-    object.__setattr__(bench, "foresight", silent)
-    return bench
+    object.__setattr__(inputs, "replayed_forecast", silent)
+    return inputs
 
 
 class TestBoard:
     def test_the_json_has_what_is_promised_and_no_more(self) -> None:
-        board = play(day(), 60.0, tuple(POLICIES)).to_json()
+        board = score_policies(day(), 60.0, tuple(POLICIES)).to_json()
         assert set(board) == {"trace", "start_s", "max_overload", "policies"}
         rows = board["policies"]
         assert isinstance(rows, list)
@@ -46,7 +55,7 @@ class TestBoard:
                 "cost_at_u07",
                 "actions_per_hour",
                 "curve",
-                "before",
+                "tuned_on_first_half",
             }
             assert [point["target"] for point in row["curve"]] == list(TARGETS)
             assert set(row["before"]) == {"target", "cost", "overload"}
@@ -55,29 +64,29 @@ class TestBoard:
     def test_no_policy_that_keeps_to_the_slo_beats_the_clairvoyant_by_more_than_the_slo(
         self,
     ) -> None:
-        board = play(day(), 60.0, tuple(POLICIES))
+        board = score_policies(day(), 60.0, tuple(POLICIES))
         for row in board.policies:
             assert row.cost_at_slo is None or row.cost_at_slo > 1 - 10 * MAX_OVERLOAD
 
     def test_a_perfect_forecast_is_cheaper_than_none(self) -> None:
-        oracle, none = play(day(), 60.0, ("oracle", "ours-no-forecast")).policies
+        oracle, none = score_policies(day(), 60.0, ("oracle", "ours-no-forecast")).policies
         assert oracle.cost_at_slo is not None
         assert none.cost_at_slo is not None
         assert oracle.cost_at_slo < none.cost_at_slo
 
     def test_more_headroom_costs_more_and_overloads_less(self) -> None:
-        for row in play(day(), 60.0, ("ours", "hpa", "static")).policies:
+        for row in score_policies(day(), 60.0, ("ours", "hpa", "static")).policies:
             costs = [point.cost for point in row.curve]
             overloads = [point.overload for point in row.curve]
             assert costs[0] > costs[-1]
             assert overloads[0] < overloads[-1]
 
     def test_drawn_starts_move_the_figures_a_little(self) -> None:
-        fixed = play(day(), 60.0, ("hpa",)).policies[0]
-        drawn = play(day(), 60.0, ("hpa",), seeds=2).policies[0]
+        fixed = score_policies(day(), 60.0, ("hpa",)).policies[0]
+        drawn = score_policies(day(), 60.0, ("hpa",), seeds=2).policies[0]
         assert drawn.curve != fixed.curve
         assert drawn.curve[6].cost == fixed.curve[6].cost  # what is paid begins with the start
-        assert drawn == play(day(), 60.0, ("hpa",), seeds=2).policies[0]
+        assert drawn == score_policies(day(), 60.0, ("hpa",), seeds=2).policies[0]
 
     def test_the_cheapest_point_keeps_to_the_slo(self) -> None:
         curve = [
@@ -85,11 +94,11 @@ class TestBoard:
             CurvePoint(0.7, 1.2, 0.005),
             CurvePoint(0.9, 1.0, 0.0051),
         ]
-        assert cheapest(curve) == curve[1]
-        assert cheapest(curve[2:]) is None
+        assert cheapest_within_slo(curve) == curve[1]
+        assert cheapest_within_slo(curve[2:]) is None
 
     def test_the_table_ranks_by_cost_at_the_slo(self) -> None:
-        board = play(day(), 60.0, ("static", "ours", "oracle"))
+        board = score_policies(day(), 60.0, ("static", "ours", "oracle"))
         names = [row.name for row in ranked(board)]
         assert names[0] == "oracle"
         lines = table(board).splitlines()
@@ -99,7 +108,7 @@ class TestBoard:
 
 def test_the_picture_has_a_line_for_every_policy(tmp_path: Path) -> None:
     path = tmp_path / "board.png"
-    draw(play(day(), 60.0, tuple(POLICIES)), path)
+    draw(score_policies(day(), 60.0, tuple(POLICIES)), path)
     assert path.read_bytes().startswith(b"\x89PNG")
 
 
@@ -117,7 +126,7 @@ def test_the_lead_covers_start_decision_and_the_open_minute(start: float, minute
 
 def test_a_quantile_of_ones_own_is_what_ours_goes_by() -> None:
     usual = day()
-    own = PolicyInputs(usual.world, quantile=0.8)
+    own = PolicyInputs(usual.scenario, quantile=0.8)
     assert own.policy(0.7).peak_quantile(300.0) == 0.8
     assert usual.policy(0.7).peak_quantile(300.0) > 0.9
 

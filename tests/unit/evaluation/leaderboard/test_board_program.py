@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from r1_evaluation.leaderboard.program import main
+from r1_evaluation.leaderboard.command import main
 from r1_operator.cli import entry
 
 FAST = ("--policies", "hpa,oracle,static")

@@ -8,7 +8,7 @@ internal/engines/pipeline/cost_aware_optimizer_test.go, of the last those with o
 import numpy as np
 import pytest
 
-from r1_evaluation.baselines import wva
+from r1_evaluation.baselines.contrib import wva
 
 PER_REPLICA = 12_800.0
 """Tokens: .80 of a KV cache of 16,000."""

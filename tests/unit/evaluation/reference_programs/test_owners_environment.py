@@ -9,21 +9,21 @@ from pathlib import Path
 
 import pytest
 
-from r1_evaluation.leaderboard import program
-from r1_evaluation.leaderboard.board import play
-from r1_evaluation.leaderboard.policies import PolicyInputs
-from r1_evaluation.leaderboard.scenario import scenario_of
+from r1_evaluation.leaderboard import command
+from r1_evaluation.leaderboard.scoring import score_policies
+from r1_evaluation.policies.inputs import PolicyInputs
 from r1_evaluation.reference_programs import predictions
 from r1_evaluation.reference_programs.environment import (
     DYNAMO,
     RAY,
     NotInstalled,
+    ensure_installed,
     folder_of,
-    obtain,
-    python_of,
+    interpreter_of,
 )
 from r1_evaluation.reference_programs.reference_process import reference_process
 from r1_evaluation.traces.load import RateTrace
+from r1_evaluation.traces.scenario import scenario_of
 
 
 @pytest.fixture
@@ -47,17 +47,17 @@ def test_what_cannot_be_installed_says_why_in_one_line() -> None:
     with pytest.raises(
         NotInstalled, match=r"^ray 2.60.0 cannot be had: .*no such host is it up\?$"
     ):
-        obtain(RAY)
-    assert python_of(RAY) is None
+        ensure_installed(RAY)
+    assert interpreter_of(RAY) is None
 
 
 @pytest.mark.usefixtures("no_network")
 def test_a_policy_whose_package_is_missing_has_no_row_and_the_others_have() -> None:
-    world = scenario_of(RateTrace("flat", 60.0, tuple([60.0] * 120)), 60)
+    scenario = scenario_of(RateTrace("flat", 60.0, tuple([60.0] * 120)), 60)
     reasons: dict[str, str] = {}
-    board = play(
-        PolicyInputs(world), 60.0, ("dynamo-arima", "hpa", "dynamo-kalman"),
-        left_out=reasons.__setitem__,
+    board = score_policies(
+        PolicyInputs(scenario), 60.0, ("dynamo-arima", "hpa", "dynamo-kalman"),
+        on_skipped=reasons.__setitem__,
     )  # fmt: skip
     assert [row.name for row in board.policies] == ["hpa", "dynamo-kalman"]
     assert list(reasons) == ["dynamo-arima"]
@@ -72,7 +72,7 @@ def test_the_command_fails_with_the_reason_when_no_policy_is_left(
     rows = "\n".join(f"{minute * 60},60" for minute in range(120))
     trace.write_text(f"timestamp_s,requests_per_minute\n{rows}\n")
     given = ["--trace", str(trace), "--policies", "dynamo-prophet", "--json"]
-    assert program.main(given) == 1
+    assert command.main(given) == 1
     out = capsys.readouterr()
     assert json.loads(out.out) == {"error": "flat: none of the policies could be played"}
     assert "dynamo-prophet is left out: ai-dynamo 1.3.1 cannot be had" in out.err
@@ -88,4 +88,4 @@ def test_a_program_that_does_not_start_is_a_package_that_cannot_be_had() -> None
 
 def test_a_gap_is_no_question() -> None:
     with pytest.raises(ValueError, match="hold the value before it"):
-        predictions.foretold("arima", [1.0, float("nan")], 0)
+        predictions.predict("arima", [1.0, float("nan")], 0)

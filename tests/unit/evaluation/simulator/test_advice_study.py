@@ -9,7 +9,7 @@ from r1_evaluation.simulator.arrivals import Arrival
 from r1_evaluation.simulator.engine import EngineSpeed
 from r1_evaluation.simulator.operator_reservations import Operator
 from r1_evaluation.simulator.reservation_study import CASES, Case, Load, late, play
-from r1_evaluation.simulator.simulation import Count, Pool, PoolOutcome
+from r1_evaluation.simulator.simulation import Pool, PoolOutcome, ScheduledReplicas
 from r1_evaluation.simulator.study import StudyParameters
 from r1_evaluation.traces.load import RecordedRequest, RequestTrace
 from r1_gateway.admission import seat_reservation as gateway_holdback
@@ -30,7 +30,9 @@ LOAD = Load(StudyParameters(RECORDED, replicas=2, speed=SPEED), 0.5, 3.0)
 
 
 def busy(
-    operator: Operator | None, gateways: int = 2, course: tuple[Count, ...] = ()
+    operator: Operator | None,
+    gateways: int = 2,
+    replica_schedule: tuple[ScheduledReplicas, ...] = (),
 ) -> PoolOutcome:
     """Batch work that fills two replicas, and an urgent request a second among it."""
     arrivals = [Arrival(0.2 * n, Q3, 10, 200) for n in range(1000)]
@@ -43,7 +45,7 @@ def busy(
         fifo=False,
         gateways=gateways,
         operator=operator,
-        course=course,
+        replica_schedule=replica_schedule,
     )
     return pool.run(arrivals, warm_up=30.0, seconds=200.0)
 
@@ -63,7 +65,7 @@ def test_foresight_keeps_no_fewer_seats_than_what_was_seen() -> None:
 
 def test_replicas_that_go_take_no_more_requests() -> None:
     whole = busy(None)
-    halved = busy(None, course=(Count(60.0, 1), Count(120.0, 2)))
+    halved = busy(None, replica_schedule=(ScheduledReplicas(60.0, 1), ScheduledReplicas(120.0, 2)))
     assert halved.utilisation < whole.utilisation - 0.05
 
 

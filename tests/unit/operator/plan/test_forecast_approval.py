@@ -89,7 +89,7 @@ def test_a_verdict_for_this_very_policy_lets_the_forecast_act(finding: str) -> N
             "BacktestRejected",
             "Ours costs 4.1% less. Change spec.autoscaling",
         ),
-        (backtest("NeitherKeepsTheObjective"), "BacktestRejected", "Neither"),
+        (backtest("NeitherMeetsSLO"), "BacktestRejected", "Neither"),
         (backtest(verdict={}), "BacktestRejected", "no verdict"),
         (backtest(autoscalingHash="0" * 32), "BacktestStale", "another spec.autoscaling"),
         (
