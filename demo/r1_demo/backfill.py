@@ -1,9 +1,8 @@
-"""The past for Prometheus: the history's arrivals as the gateway's own counter, in OpenMetrics.
+"""OpenMetrics backfill of the history: the gateway's request counter, as Prometheus would have it.
 
-One counter per resource and class, as a gateway that had been scraped all along would have left
-it. Arrivals are drawn from the same process as the live ones, noise and all: a history smoother
-than life would teach the forecaster to be too sure. Where the trace has a gap there are no
-samples, and the counter is found further on after it, as after an outage of the scraper.
+There is one counter per resource and class. Arrivals are drawn from the same process as the live
+ones, with its noise: the forecaster's bands would be too narrow on a smooth history. A gap of the
+trace has no samples, and the counter continues after it, as after an outage of the scraper.
 """
 
 from __future__ import annotations
@@ -34,7 +33,7 @@ def openmetrics(
     samples = list(poisson_times(history, rng))
     weights = [share.share for share in shares]
     share_indexes = rng.choices(range(len(shares)), weights, k=len(samples))
-    yield f"# HELP {METRIC} Requests that arrived at the door."
+    yield f"# HELP {METRIC} Requests that arrived at the gateway."
     yield f"# TYPE {METRIC} counter"
     for number, share in enumerate(shares):
         labels = (

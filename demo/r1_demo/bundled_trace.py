@@ -1,4 +1,4 @@
-"""The fortnight that the demonstration plays: counts of a production service, as figures.
+"""The demo's trace: 14 days of request counts of a production service.
 
 The numbers are requests per minute in windows of ten minutes, taken from ServeGen (Apache-2.0);
 `servegen_m_small.json` names the source.

@@ -1,7 +1,7 @@
-"""The picture of a play: offered load and forecast band, replicas, waits, over one clock.
+"""The chart of a run: load and forecast, replicas, and time to first token over one clock.
 
-One resource a picture: the one with classes. What reactive scaling would have run is drawn under
-our replicas, so that "before the load" can be seen and not only read.
+It shows one resource, the one with priority classes. The simulated HPAs are drawn beside its
+replicas. Legends stand above their axes, so that they cover no curve.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from r1_demo.load_generator import RequestOutcome
-from r1_demo.measures import SimulatedHpa, smoothed
+from r1_demo.measures import HpaComparison, HpaRun, smoothed
 from r1_demo.observation import Sample
 from r1_demo.schedule import LoadSchedule
 
@@ -36,11 +36,11 @@ def draw_chart(
     counts: Sequence[float],
     samples: Sequence[Sample],
     outcomes: Sequence[RequestOutcome],
-    reactive: SimulatedHpa,
+    hpa: HpaComparison,
     capacity: float,
-    summary: str,
+    result: str,
 ) -> None:
-    """Write the picture as PNG; `counts` are the resource's arrivals in each second."""
+    """Write the chart as PNG; `counts` are the resource's arrivals in each second."""
     import matplotlib as mpl
 
     mpl.use("Agg")
@@ -62,14 +62,14 @@ def draw_chart(
         figure, rows = pyplot.subplots(
             3,
             1,
-            figsize=(11, 8.2),
+            figsize=(11, 8.6),
             sharex=True,
             height_ratios=(3, 2, 2.4),
             layout="constrained",
         )
         load, replicas, waits = rows
         _draw_load(load, schedule, resource, counts, samples)
-        _draw_replicas(replicas, resource, samples, reactive, counts, capacity)
+        _draw_replicas(replicas, resource, samples, hpa, counts, capacity)
         _draw_waits(waits, outcomes)
         for axes in rows:
             axes.grid(color=GRID, linewidth=0.7)
@@ -80,13 +80,14 @@ def draw_chart(
         for axes in rows:
             _shade(axes, schedule)
         figure.suptitle(
-            f"{schedule.name} on {resource}, {schedule.compression:.0f} times faster",
+            f"{schedule.name} on {resource}, {schedule.compression:.0f} times faster\n",
             x=0.008,
             ha="left",
             fontsize=13,
             fontweight="bold",
         )
-        load.set_title(summary, loc="right", fontsize=9, fontweight="normal")
+        # The second line of the heading, in a normal weight.
+        figure.text(0.008, 0.962, result.partition(": ")[2], ha="left", va="top", fontsize=9)
         path.parent.mkdir(parents=True, exist_ok=True)
         figure.savefig(path, dpi=150)
         pyplot.close(figure)
@@ -99,11 +100,11 @@ def _draw_load(
     counts: Sequence[float],
     samples: Sequence[Sample],
 ) -> None:
-    axes.set_title("Offered load and what was expected of it")
+    axes.set_title("Load and forecast")
     seconds = [index + 0.5 for index in range(len(counts))]
-    axes.bar(seconds, counts, width=1.0, color=GRID, label="arrivals in each second")
-    axes.plot(seconds, smoothed(counts, 9), color=BLUE, linewidth=1.6, label="offered, mean of 9 s")
-    # Where there was no forecast the band has a hole, and no line across it.
+    axes.bar(seconds, counts, width=1.0, color=GRID, label="arrivals per second")
+    axes.plot(seconds, smoothed(counts, 9), color=BLUE, linewidth=1.6, label="mean of 9 s")
+    # Samples without a forecast leave a hole in the band.
     none = float("nan")
     bands = [m.resources[resource].band for m in samples]
     at = [m.at for m in samples]
@@ -115,25 +116,25 @@ def _draw_load(
             color=BAND,
             alpha=0.45,
             linewidth=0,
-            label="forecast peak within the lead, 50 to 95 %",
+            label="forecast peak over the lead time, 50-95 %",
         )
         axes.plot(
             at,
             [band.get("0.9", none) for band in bands],
             color=ORANGE,
             linewidth=1.3,
-            label="its 90 % quantile",
+            label="90 % quantile",
         )
     axes.set_ylabel("requests/s")
     axes.set_ylim(bottom=0)
-    axes.legend(loc="upper left", frameon=False, ncols=2, fontsize=8)
+    _legend(axes)
 
 
 def _draw_replicas(
     axes: Axes,
     resource: str,
     samples: Sequence[Sample],
-    reactive: SimulatedHpa,
+    hpa: HpaComparison,
     counts: Sequence[float],
     capacity: float,
 ) -> None:
@@ -141,36 +142,50 @@ def _draw_replicas(
 
     axes.set_title("Replicas")
     at = [m.at for m in samples]
-    seen = [m.resources[resource] for m in samples]
-    seconds = list(range(len(reactive.ready)))
+    desired = [m.resources[resource].desired or 0 for m in samples]
+    ready = [m.resources[resource].ready or 0 for m in samples]
     needed = [rate / capacity for rate in smoothed(counts, 9)]
     axes.fill_between(
-        seconds, needed, color=GRID, linewidth=0, label="needed at full use", step="mid"
+        range(len(needed)), needed, color=GRID, linewidth=0, label="needed at 100 %", step="mid"
     )
-    axes.step(
-        seconds,
-        reactive.ready,
-        where="post",
-        color=GREY,
-        linewidth=1.3,
-        linestyle=(0, (4, 2)),
-        label="ready, had scaling been reactive (HPA)",
-    )
-    axes.step(
-        at,
-        [s.desired or 0 for s in seen],
-        where="post",
-        color=ORANGE,
-        linewidth=1.2,
-        label="wanted",
-    )
-    axes.step(
-        at, [s.ready or 0 for s in seen], where="post", color=BLUE, linewidth=1.8, label="ready"
-    )
+    service = "HPA, equal service" if hpa.equal_service else "HPA, least overload"
+    runs: list[tuple[str, HpaRun, str, tuple[int, tuple[float, ...]]]] = [
+        ("HPA, same target", hpa.same_target, GREY, (0, (1, 1.5))),
+        (service, hpa.equal_service or hpa.best_service, INK, (0, (4, 2))),
+    ]
+    highest = max([*desired, *ready], default=1)
+    for label, run, color, dashes in runs:
+        highest = max(highest, *run.run.ready)
+        axes.step(
+            range(len(run.run.ready)),
+            run.run.ready,
+            where="post",
+            color=color,
+            linewidth=1.2,
+            linestyle=dashes,
+            label=f"{label} ({run.target:.0%})",
+        )
+    axes.step(at, desired, where="post", color=ORANGE, linewidth=1.2, label="desired")
+    axes.step(at, ready, where="post", color=BLUE, linewidth=1.8, label="ready")
     axes.set_ylabel("pods")
-    axes.set_ylim(bottom=0, top=max([s.desired or 0 for s in seen] + reactive.ready, default=1) + 1)
+    axes.set_ylim(bottom=0, top=highest + 1)
     axes.yaxis.set_major_locator(MaxNLocator(integer=True))
-    axes.legend(loc="upper left", frameon=False, ncols=4, fontsize=8)
+    _legend(axes)
+
+
+def _legend(axes: Axes, markerscale: float = 1.0) -> None:
+    """Put the legend above the axes, to the right of their title."""
+    axes.legend(
+        loc="lower right",
+        bbox_to_anchor=(1.0, 0.99),
+        borderaxespad=0.2,
+        frameon=False,
+        ncols=6,
+        fontsize=8,
+        columnspacing=1.2,
+        handlelength=1.8,
+        markerscale=markerscale,
+    )
 
 
 def _draw_waits(axes: Axes, outcomes: Sequence[RequestOutcome]) -> None:
@@ -192,11 +207,11 @@ def _draw_waits(axes: Axes, outcomes: Sequence[RequestOutcome]) -> None:
         axes.plot(refused, [1.5] * len(refused), "|", color=INK, label="429")
     axes.set_yscale("log")
     axes.set_ylabel("ms")
-    axes.legend(loc="upper left", frameon=False, ncols=5, fontsize=8, markerscale=3)
+    _legend(axes, markerscale=3)
 
 
 def _draw_clock(axes: Axes, schedule: LoadSchedule, seconds: int) -> None:
-    """Label the shared axis with the trace's own clock, and the play's below it."""
+    """Label the shared axis with the trace's clock, and the seconds of the run below it."""
     own = 86_400 if schedule.season is not None else seconds * schedule.compression
     step = next(s for s in (600, 1200, 3600, 10_800, 14_400, 86_400) if own / s <= 12)
     ticks, names = [], []
@@ -210,13 +225,13 @@ def _draw_clock(axes: Axes, schedule: LoadSchedule, seconds: int) -> None:
     axes.set_xticks(ticks, names)
     axes.set_xlim(0, seconds)
     axes.set_xlabel(
-        "the trace's clock; below it, seconds of the play (grey: the day before, played live while "
-        "the forecaster trains; orange: gaps of the trace, played as a line)"
+        "clock of the trace; below it, seconds of the run (grey: lead-in, the day before, while the "
+        "forecaster trains; orange: gaps of the trace, interpolated)"
     )
 
 
 def _shade(axes: Axes, schedule: LoadSchedule) -> None:
-    """Mark the lead-in, and gaps of the trace where the load is the line across them."""
+    """Mark the lead-in, and gaps of the trace, where the load is interpolated."""
     if schedule.lead_in > 0:
         axes.axvspan(0, schedule.lead_in, color=GREY, alpha=0.12, linewidth=0)
         axes.axvline(schedule.lead_in, color=GREY, linewidth=0.8)

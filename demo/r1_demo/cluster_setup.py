@@ -1,7 +1,7 @@
-"""The stage: a cluster, the chart on it, the two resources, and the doors to them.
+"""Cluster setup of a run: a cluster, the chart, and the URLs of its Services.
 
-Everything that is set up is taken away again in the reverse order, also after Ctrl-C or an
-error, unless it is to be kept. What was found already there is left there.
+Everything that a run creates is removed in reverse order, also after Ctrl-C or an error, unless
+`--keep` is given. A cluster that was up before stays.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ SCRAPE_SECONDS = 2.0  # as the local cluster's Prometheus is set
 
 @dataclass(slots=True)
 class ClusterSetup:
-    """What stands: the cluster and the URLs by which this machine reaches its Services."""
+    """The cluster and the URLs by which this machine reaches its Services."""
 
     cluster: Cluster
     gateway_url: str = ""
@@ -51,14 +51,14 @@ class ClusterSetup:
         return self.cluster.kubectl(*arguments, stdin=stdin)
 
     def apply(self, documents: Sequence[Mapping[str, Any]]) -> None:
-        """Apply objects on the server's side."""
+        """Apply objects by server-side apply."""
         listed = {"apiVersion": "v1", "kind": "List", "items": list(documents)}
         self.kubectl(
             "apply", "--server-side", "--field-manager=r1-demo", "-f", "-", stdin=json.dumps(listed)
         )
 
     def wait_ready(self, name: str, namespace: str, seconds: float = READY_SECONDS) -> None:
-        """Wait until a resource is Ready; raises NotReady with what its conditions say."""
+        """Wait until a resource is Ready; raises NotReady with its conditions."""
         resource = f"r1inferences.deepseek.ai/{name}"
         try:
             self.kubectl(
@@ -70,45 +70,49 @@ class ClusterSetup:
                 f"--timeout={seconds:.0f}s",
             )
         except ClusterError as error:
-            said = self.kubectl(
+            output = self.kubectl(
                 "get", "-n", namespace, resource, "-o", "jsonpath={.status.conditions}"
             )
-            raise NotReady(f"{name} did not get Ready in {seconds:.0f} s: {said}") from error
+            raise NotReady(
+                f"{name} is not Ready after {seconds:.0f} s. Conditions: {output}"
+            ) from error
 
     def wait_replicas(
         self, name: str, namespace: str, count: int, seconds: float = READY_SECONDS
     ) -> None:
-        """Wait until a resource has so many ready replicas; raises NotReady."""
+        """Wait until a resource has `count` ready replicas; raises NotReady."""
         resource = f"r1inferences.deepseek.ai/{name}"
         deadline = time.monotonic() + seconds
         while True:
-            said = self.kubectl(
+            output = self.kubectl(
                 "get", "-n", namespace, resource, "-o", "jsonpath={.status.readyReplicas}"
             )
-            if int(said or 0) >= count:
+            if int(output or 0) >= count:
                 return
             if time.monotonic() > deadline:
-                raise NotReady(f"{name} has {said or 0} of {count} replicas after {seconds:.0f} s")
+                raise NotReady(
+                    f"{name} has {output or 0} of {count} ready replicas after {seconds:.0f} s"
+                )
             time.sleep(1.0)
 
 
 @contextlib.contextmanager
 def cluster_of(name: str, keep: bool, report: Report) -> Iterator[Cluster]:
-    """Yield a cluster; one that was booted here goes away at the end unless it is kept."""
+    """Yield a cluster. One that is booted here is removed at the end unless `keep`."""
     found = providers.find(name)
     if found is not None:
-        report(f"using the cluster {found.name} that is up")
+        report(f"Using the running cluster {found.name}.")
         yield found
         return
-    report("booting a cluster (the first time its programs are built: some minutes)")
+    report("Booting a cluster. The first boot builds its programs: 7 to 15 min on 2 cores.")
     cluster = providers.obtain(name)
     try:
         yield cluster
     finally:
         if keep:
-            report(f"cluster {name} stays: export KUBECONFIG={cluster.kubeconfig}")
+            report(f"Keeping cluster {name}: export KUBECONFIG={cluster.kubeconfig}")
         else:
-            report(f"taking the cluster {name} away")
+            report(f"Removing cluster {name}.")
             providers.release(name)
 
 
@@ -116,7 +120,7 @@ def cluster_of(name: str, keep: bool, report: Report) -> Iterator[Cluster]:
 def install_on(
     cluster: Cluster, values: Mapping[str, Any], keep: bool, report: Report
 ) -> Iterator[ClusterSetup]:
-    """Yield the chart installed on a cluster, its Services within reach."""
+    """Yield a cluster with the installed chart and the URLs of its Services."""
     setup = ClusterSetup(cluster)
     try:
         install(cluster, report, values=values)
@@ -132,21 +136,21 @@ def install_on(
 
 
 def build_values(cluster: Cluster, season: float | None) -> dict[str, Any]:
-    """Return the chart's values for a play: our images, one of everything, quick eyes.
+    """Return the chart's values for a run: local images, one replica each, short intervals.
 
-    Rates are taken over four scrapes: 8 s here, against a minute or more in production, where
-    the day is longer too.
+    Rates are means over four scrapes: 8 s here, and a minute or more in production, where a day
+    is not compressed.
     """
     window = str(round(4 * SCRAPE_SECONDS))
     environment = [
         {"name": "R1_DECISION_SECONDS", "value": "1"},
         {"name": "R1_MIN_RATE_SECONDS", "value": window},
-        # With one operator nobody waits for the Lease, and a busy machine may be late.
+        # One operator needs no fast failover, and a busy machine may renew late.
         {"name": "R1_LEASE_SECONDS", "value": "60"},
     ]
     base = base_values(cluster)
     training = [{"name": "R1_FORECASTER_TRAINING_SHARE", "value": "0.25"}]
-    play = {
+    run_values = {
         "operator": {"replicas": 1, "extraEnv": environment},
         "gateway": {"drainSeconds": 10},
         "serviceMonitor": {"interval": f"{SCRAPE_SECONDS:.0f}s"},
@@ -155,11 +159,11 @@ def build_values(cluster: Cluster, season: float | None) -> dict[str, Any]:
             "extraEnv": training + base["forecaster"].get("extraEnv", []),
         },
     }
-    return merged(base, play)
+    return merged(base, run_values)
 
 
 def _remove(setup: ClusterSetup) -> None:
-    """Remove resources and release; a cluster that dies meanwhile needs no tidying."""
+    """Remove resources and release. Errors are ignored: the cluster may be gone."""
     with contextlib.suppress(ClusterError):
         setup.kubectl(
             "delete",
@@ -176,7 +180,7 @@ def _remove(setup: ClusterSetup) -> None:
 
 
 def _find_urls(setup: ClusterSetup) -> None:
-    """Find URLs of gateway and operator: their ClusterIP where this machine routes to it."""
+    """Set the URLs of gateway and operator: ClusterIPs on the local cluster, else port-forwards."""
     admin = f"{_service_url(setup, f'{RELEASE}-gateway', 8081)}"
     setup.gateway_url = _service_url(setup, f"{RELEASE}-gateway", 80)
     setup.signals_url = f"{admin}/signals"
@@ -185,7 +189,7 @@ def _find_urls(setup: ClusterSetup) -> None:
     while get_json(setup.signals_url) is None:
         if time.monotonic() > deadline:
             pods = setup.kubectl("get", "pods", "-n", NAMESPACE)
-            raise NotReady(f"the gateway does not answer at {setup.signals_url}:\n{pods}")
+            raise NotReady(f"the gateway does not respond at {setup.signals_url}:\n{pods}")
         time.sleep(0.5)
 
 
@@ -218,5 +222,5 @@ def _service_url(setup: ClusterSetup, service: str, port: int) -> str:
     line = forward.stdout.readline() if forward.stdout else ""
     found = re.search(r"127\.0\.0\.1:(\d+)", line)
     if found is None:
-        raise NotReady(f"kubectl port-forward to {service} did not begin: {line!r}")
+        raise NotReady(f"kubectl port-forward to {service} did not start: {line!r}")
     return f"http://127.0.0.1:{found[1]}"

@@ -1,4 +1,4 @@
-"""The terminal while the day is played: one picture a second, or one line where there is none."""
+"""The terminal during a run: a view that updates each second, or lines without a terminal."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ _LINE_EVERY = 15.0
 
 
 def clock(schedule: LoadSchedule, at: float) -> str:
-    """Return the moment on the trace's own clock, such as "the day 07:24"."""
+    """Return the time of the trace, such as "the day 07:24"."""
     if at > schedule.seconds:
-        return "the last answers"
+        return "the last responses"
     if schedule.season is None:
         own = at * schedule.compression
         return f"{int(own // 3600)}:{int(own % 3600 // 60):02}:{int(own % 60):02}"
@@ -37,7 +37,7 @@ def clock(schedule: LoadSchedule, at: float) -> str:
 
 
 def sparkline(values: Sequence[float], width: int) -> str:
-    """Return values as a line of blocks, the newest on the right."""
+    """Return values as a line of block characters, the newest on the right."""
     if not values:
         return ""
     tail = list(values)[-width:]
@@ -47,7 +47,7 @@ def sparkline(values: Sequence[float], width: int) -> str:
 
 @contextmanager
 def live_view(console: Console, schedule: LoadSchedule) -> Iterator[Show]:
-    """Yield what shows a moment: a live picture on a terminal, a line now and then elsewhere."""
+    """Yield a function that shows a sample: a live view on a terminal, else a line every 15 s."""
     if not console.is_terminal:
         yield _lines(console, schedule)
         return
@@ -67,9 +67,9 @@ def _lines(console: Console, schedule: LoadSchedule) -> Show:
             return
         last[0] = sample.at
         counts = "  ".join(
-            f"{name} {_count(seen.ready)}/{_count(seen.desired)} "
-            f"queue {sum(seen.queued.values())} {seen.reason}"
-            for name, seen in sample.resources.items()
+            f"{name} {_count(resource.ready)}/{_count(resource.desired)} "
+            f"queue {sum(resource.queued.values())} {resource.reason}"
+            for name, resource in sample.resources.items()
         )
         console.print(
             f"{sample.at:6.0f} s  {clock(schedule, sample.at)}  "
@@ -84,7 +84,7 @@ def _lines(console: Console, schedule: LoadSchedule) -> Show:
 def render(
     schedule: LoadSchedule, sample: Sample, outcomes: Sequence[RequestOutcome], width: int
 ) -> RenderableType:
-    """Return the whole screen of one moment."""
+    """Return the live view of one sample."""
     past = [schedule.live.at(second) for second in range(int(max(sample.at, 0)) + 1)]
     head = Table.grid(expand=True, padding=(0, 2))
     head.add_column(no_wrap=True)
@@ -99,31 +99,33 @@ def render(
     )
     title = (
         f"{schedule.name}, {schedule.compression:.0f} times faster: "
-        f"a start of 10 s weighs like {schedule.trace_time(10)}"
+        f"10 s of start-up are {schedule.trace_time(10)} of the trace"
     )
-    parts: list[RenderableType] = [head, _resources(sample), _waits(sample, outcomes)]
+    parts: list[RenderableType] = [head, _resource_table(sample), _wait_table(sample, outcomes)]
     return Panel(Group(*parts), title=title, border_style="dim")
 
 
-def _resources(sample: Sample) -> RenderableType:
+def _resource_table(sample: Sample) -> RenderableType:
     table = Table(expand=True, box=None, header_style="dim")
-    for name in ("resource", "ready", "wanted", "plain HPA", "expected (50-95 %)", "queue"):
+    for name in ("resource", "ready", "desired", "HPA", "forecast (50-95 %)", "queue"):
         table.add_column(name, no_wrap=True)
-    table.add_column("why", ratio=1)
-    for name, seen in sample.resources.items():
+    table.add_column("reason", ratio=1)
+    for name, resource in sample.resources.items():
         table.add_row(
             Text(name, style="bold"),
-            Text(_dots(seen), style="green"),
-            _count(seen.desired),
-            _count(seen.reactive),
-            _band(seen),
-            " ".join(f"{k} {n}" for k, n in seen.queued.items() if n) or "-",
-            Text(f"{seen.reason}: {seen.message}" if seen.reason else "", overflow="fold"),
+            Text(_dots(resource), style="green"),
+            _count(resource.desired),
+            _count(resource.reactive),
+            _band(resource),
+            " ".join(f"{k} {n}" for k, n in resource.queued.items() if n) or "-",
+            Text(
+                f"{resource.reason}: {resource.message}" if resource.reason else "", overflow="fold"
+            ),
         )
     return table
 
 
-def _waits(sample: Sample, outcomes: Sequence[RequestOutcome]) -> RenderableType:
+def _wait_table(sample: Sample, outcomes: Sequence[RequestOutcome]) -> RenderableType:
     table = Table(expand=False, box=None, header_style="dim")
     for name in ("class", "last 30 s", "first token p50", "p99", "429", "failed"):
         table.add_column(name, justify="left" if name == "class" else "right")
@@ -141,7 +143,7 @@ def _waits(sample: Sample, outcomes: Sequence[RequestOutcome]) -> RenderableType
 
 
 def milliseconds(value: float | None) -> str:
-    """Return a duration as people write it."""
+    """Return a duration in ms, or in s from 10 s on."""
     if value is None:
         return "-"
     return f"{value:.0f} ms" if value < 10_000 else f"{value / 1000:.1f} s"
@@ -155,13 +157,13 @@ def _count(value: int | None) -> str:
     return "?" if value is None else str(value)
 
 
-def _dots(seen: ResourceSample) -> str:
-    ready, desired = seen.ready or 0, seen.desired or 0
+def _dots(resource: ResourceSample) -> str:
+    ready, desired = resource.ready or 0, resource.desired or 0
     return "●" * ready + "○" * max(0, desired - ready)
 
 
-def _band(seen: ResourceSample) -> str:
-    if not seen.band:
+def _band(resource: ResourceSample) -> str:
+    if not resource.band:
         return "-"
-    values = [seen.band[level] for level in sorted(seen.band, key=float)]
-    return f"{values[0]:.1f} to {values[-1]:.1f}/s{'' if seen.acting else ' (not acting)'}"
+    values = [resource.band[level] for level in sorted(resource.band, key=float)]
+    return f"{values[0]:.1f} to {values[-1]:.1f}/s{'' if resource.acting else ' (not acting)'}"

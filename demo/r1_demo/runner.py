@@ -1,4 +1,4 @@
-"""One performance: stage, measure, play, observe, tell."""
+"""One run of the demo: set up, measure, send the load, observe, report."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ LINGER_SECONDS = 45.0
 
 
 def run_demo(options: DemoOptions, console: Console) -> None:
-    """Play the demonstration from beginning to end. Raises what any part of it raises."""
+    """Run the demo from start to end. Raises what any part of it raises."""
 
     def report(text: str) -> None:
         console.print(f"· {text}", style="dim", highlight=False)
@@ -91,36 +91,36 @@ def run_demo(options: DemoOptions, console: Console) -> None:
 
 
 def has_history(trace: Trace) -> bool:
-    """Return whether a trace has days before its last to learn from."""
+    """Return whether a trace has enough days before its last to train a forecast."""
     return isinstance(trace, RateTrace) and trace.seconds >= FEWEST_DAYS * DAY
 
 
 def cpu_limit(cores: int) -> str:
-    """Return a replica's CPU limit: six of them must leave room for everything else.
+    """Return a replica's CPU limit.
 
-    Without one, a single replica would take the whole machine, and more would add nothing.
+    Without a limit one replica would use the whole machine, and more replicas would add nothing.
     """
     return f"{round(1000 * min(1.0, max(0.4, 0.13 * cores)))}m"
 
 
 def peak_rate(capacity: float) -> float:
-    """Return the rate of all requests at which the chat just needs all its replicas."""
+    """Return the rate of all requests at which demo-chat needs all its replicas."""
     chat = UTILIZATION * capacity * manifests.MAX_REPLICAS[manifests.CHAT] * 0.98
     return chat / manifests.share_of(manifests.CHAT)
 
 
 def down_window(duration: float) -> float:
-    """Return the scale-down window: a small part of the day, and not a blink of the eye."""
+    """Return the scale-down window: 5 % of the run's day, and at least 15 s."""
     return max(15.0, duration * DOWN_WINDOW_SHARE)
 
 
 def initial_replicas(schedule: LoadSchedule, capacity: float) -> dict[str, int]:
-    """Return the replicas each resource needs in the first seconds of the play."""
+    """Return the replicas each resource needs in the first seconds of the run."""
     counts = {}
     for name in (manifests.CHAT, manifests.NOTES):
         rate = schedule.live.rates[0] * manifests.share_of(name)
         needed = math.ceil(rate / (UTILIZATION * capacity))
-        counts[name] = min(max(1, needed), manifests.MAX_REPLICAS[name])
+        counts[name] = min(max(manifests.MIN_REPLICAS[name], needed), manifests.MAX_REPLICAS[name])
     return counts
 
 
@@ -129,7 +129,7 @@ def _resources(
     capacity: float,
     season: float | None,
     duration: float,
-    least: Mapping[str, int] | None = None,
+    min_replicas: Mapping[str, int] = manifests.MIN_REPLICAS,
 ) -> None:
     documents = []
     for name in (manifests.CHAT, manifests.NOTES):
@@ -138,7 +138,7 @@ def _resources(
             capacity,
             down_window(duration),
             season,
-            min_replicas=1 if least is None else least[name],
+            min_replicas=min_replicas[name],
             seats=SEATS,
             cpu_request=CPU_REQUEST,
             cpu_limit=cpu_limit(os.cpu_count() or 1),
@@ -151,15 +151,16 @@ def _resources(
 def _measure_capacity(
     setup: ClusterSetup, options: DemoOptions, report: Callable[[str], None]
 ) -> float:
-    """Bring both resources up, and return what one replica takes (requests/s)."""
-    report("two R1Inferences of the bundled demo model: demo-chat with classes, demo-notes")
-    # While it is measured nothing may scale: the target is out of reach.
-    _resources(setup, options.capacity or 1e6, None, options.duration)
+    """Apply both resources, and return the capacity of one replica (requests/s)."""
+    report("Applying two R1Inferences of the bundled demo model: demo-chat and demo-notes.")
+    # One replica and a target out of reach: the count is constant during the measurement.
+    one_each = dict.fromkeys(manifests.MIN_REPLICAS, 1)
+    _resources(setup, options.capacity or 1e6, None, options.duration, one_each)
     for name in (manifests.CHAT, manifests.NOTES):
         setup.wait_ready(name, manifests.NAMESPACE)
     capacity = options.capacity
     if capacity is None:
-        report(f"measuring for {CALIBRATION_SECONDS:.0f} s what one replica takes")
+        report(f"Measuring the capacity of one replica for {CALIBRATION_SECONDS:.0f} s.")
         capacity = round(
             measure_capacity(setup.gateway_url, manifests.CHAT, SEATS, CALIBRATION_SECONDS, CAPS),
             2,
@@ -174,38 +175,38 @@ def _scale_to_initial(
     options: DemoOptions,
     report: Callable[[str], None],
 ) -> None:
-    """Begin with the replicas that a service in mid-day has."""
+    """Scale to the replicas that the first seconds of the load need."""
     counts = initial_replicas(schedule, capacity)
-    report("the day begins in mid-day: " + ", ".join(f"{n} {name}" for name, n in counts.items()))
+    report("Initial replicas: " + ", ".join(f"{name} {n}" for name, n in counts.items()) + ".")
     _resources(setup, capacity, None, options.duration, counts)
     for name, count in counts.items():
         setup.wait_replicas(name, manifests.NAMESPACE, count)
 
 
 def initial_hold_seconds(schedule: LoadSchedule) -> float:
-    """Return for how long the first replicas stay: rates are means of a minute, empty at first."""
+    """Return the time in which the first replicas stay: a rate is a mean of one minute, 0 at first."""
     return max(schedule.lead_in, 60.0)
 
 
 def _report_schedule(
     schedule: LoadSchedule, capacity: float, report: Callable[[str], None]
 ) -> None:
-    report(f"{schedule.name}: {schedule.source or 'a file of yours'}")
+    report(f"Trace {schedule.name}: {schedule.source or 'a local file'}.")
     report(
         f"{len(schedule.arrivals)} requests in {schedule.seconds:.0f} s, up to "
-        f"{max(schedule.live.rates):.1f}/s; a replica takes {capacity:.2f}/s"
+        f"{max(schedule.live.rates):.1f}/s. Declared capacity of a replica: {capacity:.2f}/s."
     )
     report(
-        f"time runs {schedule.compression:.0f} times faster: a start of 10 s weighs like "
-        f"{schedule.trace_time(10)}"
+        f"Time runs {schedule.compression:.0f} times faster: 10 s of start-up are "
+        f"{schedule.trace_time(10)} of the trace."
     )
     if schedule.history is None:
-        report("the trace is shorter than three days: there is no past to learn a forecast from")
+        report("No forecast: the trace is shorter than 3 days, too little history to train on.")
     else:
         days = schedule.history.seconds * schedule.compression / DAY
         report(
-            f"{days:.1f} days go into Prometheus as the past; the {schedule.lead_in:.0f} s before "
-            "the day are played live while the forecaster trains"
+            f"Writing {days:.1f} days of history into Prometheus. The {schedule.lead_in:.0f} s before "
+            "the day are sent live while the forecaster trains."
         )
 
 
@@ -226,7 +227,7 @@ def _run_load(
     finished = threading.Event()
 
     def prepare() -> None:
-        """The past first, then the forecast that learns from it, then the replicas may go."""
+        """Backfill the history, enable the forecast, then release the initial replicas."""
         try:
             _backfill_history(setup, schedule, scratch, starts_at, season, options.seed, report)
             counts = initial_replicas(schedule, capacity)
@@ -236,7 +237,7 @@ def _run_load(
             ):
                 _resources(setup, capacity, season, options.duration)
         except ClusterError as error:
-            report(f"the policy could not be changed: {error}")
+            report(f"The policy could not be changed: {error}")
 
     policy_thread = threading.Thread(target=prepare)
     generator = subprocess.Popen(
@@ -279,9 +280,9 @@ def _observe(
     generator: subprocess.Popen[bytes],
     display: Show,
 ) -> list[Sample]:
-    """Look once a second until the load has been sent and answered.
+    """Sample once a second until all requests have ended.
 
-    It begins at `begins` on the monotonic clock.
+    The load starts at `begins` on the monotonic clock.
     """
     samples: list[Sample] = []
     while True:
@@ -294,7 +295,7 @@ def _observe(
         ended = generator.poll() is not None
         if ended and at < schedule.seconds - 5:
             raise ClusterError(
-                f"the load generator ended early, with status {generator.returncode}"
+                f"The load generator ended early with exit status {generator.returncode}."
             )
         if ended or at > schedule.seconds + LINGER_SECONDS:
             return samples
@@ -310,11 +311,11 @@ def _backfill_history(
     seed: int,
     report: Callable[[str], None],
 ) -> None:
-    """Write the history into Prometheus; without one, scaling goes by real time and says so."""
+    """Write the history into Prometheus, where there is one. Reports when there is no forecast."""
     if schedule.history is None or season is None:
         return
     if not isinstance(setup.cluster, LocalCluster):
-        report("no Prometheus of ours on this cluster: no past, and no forecast")
+        report("No forecast: this cluster has no Prometheus to backfill.")
         return
     path = scratch / "past.txt"
     every = max(0.5, manifests.forecast_step(season) / 4)
@@ -325,7 +326,7 @@ def _backfill_history(
     try:
         prometheus_backfill(setup.cluster, path)
     except ClusterError as error:
-        report(f"the past could not be written, scaling goes by real time: {error}")
+        report(f"No forecast: the history could not be written to Prometheus: {error}")
 
 
 def _build_report(
@@ -341,7 +342,7 @@ def _build_report(
             name,
             capacity,
             UTILIZATION,
-            1,
+            manifests.MIN_REPLICAS[name],
             manifests.MAX_REPLICAS[name],
             down_window(options.duration),
             initial_replicas(schedule, capacity)[name],

@@ -1,12 +1,12 @@
-"""The programme of a play: what is history, what is played, how fast, at which rates.
+"""The load schedule of a run: history, live part, speed and rates.
 
-A trace of several days gives its last day to the play and the days before it to the forecaster,
-as history. Played in `duration` seconds, a day of 86,400 s runs `86400 / duration` times faster;
-the history is squeezed by the same factor, so that the season the forecaster learns is exactly
-as long as the play. The last part of the history is not backfilled but played live before the
-day begins (the lead-in): the forecaster trains meanwhile.
+A trace of three days or more gives its last day to the run and the days before it to the
+forecaster as history. A day of 86,400 s in `duration` seconds runs `86400 / duration` times faster.
+The history is compressed by the same factor, so the season that the forecaster learns is as long
+as the run's day. The end of the history, the lead-in, is not backfilled but sent live before the
+day starts, while the forecaster trains.
 
-A trace of less than three days has no past worth learning from: all of it is played.
+A trace of less than three days has too little history: all of it is sent live.
 """
 
 from __future__ import annotations
@@ -19,15 +19,15 @@ from r1_evaluation.traces.load import RequestTrace, Trace, UnreadableTrace
 
 DAY = 86_400.0
 FEWEST_DAYS = 3
-STANDARD_LENGTHS = {0.0: 8.0, 0.5: 24.0, 1.0: 64.0}  # for traces that know no lengths
+STANDARD_LENGTHS = {0.0: 8.0, 0.5: 24.0, 1.0: 64.0}  # tokens, for traces without lengths
 
 
 @dataclass(frozen=True, slots=True)
 class LoadSchedule:
-    """All that is fixed before the play begins. Times are seconds of the play.
+    """Everything that is fixed before a run starts. Times are seconds of the run.
 
-    `history` and `live` are rates of all requests together; `live` begins with the lead-in of
-    `lead_in` seconds, then the day. `arrivals` count from the beginning of the lead-in.
+    `history` and `live` are rates of all requests; `live` starts with a lead-in of `lead_in`
+    seconds, then the day. `arrivals` count from the start of the lead-in.
     """
 
     name: str
@@ -41,11 +41,11 @@ class LoadSchedule:
 
     @property
     def seconds(self) -> float:
-        """The length of the play, lead-in and all."""
+        """Length of the run, including the lead-in."""
         return self.live.seconds
 
     def trace_time(self, real_seconds: float) -> str:
-        """Return what a number of real seconds weighs on the trace's own clock."""
+        """Return how much time of the trace passes in `real_seconds`."""
         own = real_seconds * self.compression
         if own < 90:
             return f"{own:.0f} seconds"
@@ -61,9 +61,9 @@ def build_schedule(
     caps: Caps,
     seed: int,
 ) -> LoadSchedule:
-    """Return the programme that plays `trace` in `duration` seconds.
+    """Return the schedule of `trace` in `duration` seconds.
 
-    `peak` is the rate (requests/s) at which the busiest moment of the played part is offered.
+    `peak` is the rate (requests/s) of the busiest moment of the live part.
     """
     if isinstance(trace, RequestTrace):
         return _of_requests(trace, duration, peak, shares, caps, seed)
@@ -78,7 +78,7 @@ def build_schedule(
     shown = trace.part(live_from, len(trace.per_minute))
     highest = max((rate for rate in shown.per_minute if rate is not None), default=0.0)
     if not highest > 0:
-        raise UnreadableTrace(f"{trace.name} has no requests in the part that would be played")
+        raise UnreadableTrace(f"{trace.name} has no requests in the part to send")
     scale = peak / highest
     season = history = None
     if days >= FEWEST_DAYS:
@@ -113,9 +113,9 @@ def _of_requests(
     caps: Caps,
     seed: int,
 ) -> LoadSchedule:
-    """Keep every moment of the trace, and as many of its requests as the machine can take.
+    """Keep the arrival times of the trace, and as many of its requests as the capacity allows.
 
-    The peak of single requests is that of its busiest fiftieth: a mean over a 50th of the play.
+    The peak is the mean rate of the busiest 50th of the run.
     """
     everything = replay(trace, duration, 1.0, shares, caps, seed)
     busiest = max(counted(everything, duration, duration / 50).rates)

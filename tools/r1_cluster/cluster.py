@@ -13,7 +13,8 @@ from pathlib import Path
 from r1_cluster import certificates, cgroups, containers, link, node
 from r1_cluster.addresses import choose_index
 from r1_cluster.apiserver_probe import fetch, is_ready
-from r1_cluster.binaries import Report, ensure_binaries, to_stderr
+from r1_cluster.binaries import ensure_binaries, to_stderr
+from r1_cluster.build_progress import Report
 from r1_cluster.commands import run
 from r1_cluster.controlplane import write_certificates
 from r1_cluster.debian import NODE_PROGRAMS, ensure_packages, require_root

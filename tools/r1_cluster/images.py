@@ -16,7 +16,8 @@ from importlib import metadata
 from pathlib import Path
 
 from r1_cluster import containers
-from r1_cluster.binaries import Report, to_stderr
+from r1_cluster.binaries import to_stderr
+from r1_cluster.build_progress import Report
 from r1_cluster.buildah import (
     buildah,
     ensure_buildah,

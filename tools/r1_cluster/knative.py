@@ -12,7 +12,8 @@ import sys
 import tempfile
 from pathlib import Path
 
-from r1_cluster.binaries import Report, go_command, to_stderr, tools_folder
+from r1_cluster.binaries import go_command, to_stderr, tools_folder
+from r1_cluster.build_progress import Report
 from r1_cluster.commands import run
 from r1_cluster.errors import BuildFailed, ClusterError
 from r1_cluster.pins import module_version

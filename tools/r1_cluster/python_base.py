@@ -11,7 +11,8 @@ import tempfile
 import time
 from pathlib import Path
 
-from r1_cluster.binaries import Report, to_stderr
+from r1_cluster.binaries import to_stderr
+from r1_cluster.build_progress import Report
 from r1_cluster.buildah import buildah, ensure_buildah, image_id, storage_folder
 from r1_cluster.commands import run
 from r1_cluster.errors import BuildFailed

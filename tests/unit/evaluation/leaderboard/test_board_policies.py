@@ -58,7 +58,7 @@ class TestBoard:
                 "tuned_on_first_half",
             }
             assert [point["target"] for point in row["curve"]] == list(TARGETS)
-            assert set(row["before"]) == {"target", "cost", "overload"}
+            assert set(row["tuned_on_first_half"]) == {"target", "cost", "overload"}
         json.dumps(board, allow_nan=False)
 
     def test_no_policy_that_keeps_to_the_slo_beats_the_clairvoyant_by_more_than_the_slo(

@@ -1,4 +1,4 @@
-"""What the stage asks of chart and machine, without a cluster."""
+"""Chart values, replica bounds and samples of a run, without a cluster."""
 
 import json
 import sys
@@ -30,10 +30,10 @@ GIVEN = GivenCluster(Path("/nowhere"))
 
 @pytest.mark.parametrize("season", [None, 600.0])
 @pytest.mark.parametrize("cluster", [LOCAL, GIVEN], ids=["local", "given"])
-def test_the_chart_takes_our_values(cluster: Cluster, season: float | None) -> None:
+def test_chart_values_of_the_demo_match_the_schema(cluster: Cluster, season: float | None) -> None:
     values = build_values(cluster, season)
     schema = json.loads((chart() / "values.schema.json").read_text())
-    # The schema speaks of whole values: the chart's own under ours, as helm merges them.
+    # The schema describes merged values: the chart's defaults under the demo's, as helm merges them.
     import yaml
 
     whole = merged(yaml.safe_load((chart() / "values.yaml").read_text()), values)
@@ -41,13 +41,13 @@ def test_the_chart_takes_our_values(cluster: Cluster, season: float | None) -> N
     assert values["forecaster"]["enabled"] is (season is not None and cluster is LOCAL)
 
 
-def test_thin_images_take_their_libraries_from_the_node() -> None:
+def test_pods_of_thin_images_mount_libraries_from_the_node() -> None:
     resource = with_libraries(LOCAL, {"spec": {}})
     assert ("template" in resource["spec"]) is (sys.version_info[:2] == (3, 11))
     assert "template" not in with_libraries(GIVEN, {"spec": {}})["spec"]
 
 
-def test_at_the_peak_the_chat_needs_all_its_replicas_and_no_more() -> None:
+def test_the_peak_needs_the_maximum_of_replicas() -> None:
     capacity = 2.5
     chat = peak_rate(capacity) * manifests.share_of(manifests.CHAT)
     most = manifests.MAX_REPLICAS[manifests.CHAT]
@@ -56,21 +56,21 @@ def test_at_the_peak_the_chat_needs_all_its_replicas_and_no_more() -> None:
     assert 1 < notes / (UTILIZATION * capacity) <= manifests.MAX_REPLICAS[manifests.NOTES]
 
 
-def test_the_play_begins_with_what_its_first_seconds_need() -> None:
+def test_initial_replicas_follow_the_first_rate_within_the_bounds() -> None:
     live = Curve(5.0, (10.0, 1.0), (True, True))
     schedule = LoadSchedule("t", "", 144.0, None, None, live, 0.0, ())
-    # 7 requests/s of chat at 70 % of 2.5 each need 4; 3 of notes need 2.
-    assert initial_replicas(schedule, 2.5) == {manifests.CHAT: 4, manifests.NOTES: 2}
-    assert initial_replicas(schedule, 100.0) == {manifests.CHAT: 1, manifests.NOTES: 1}
+    # 8.5 requests/s of chat at 70 % of 2.5 each need 5; 1.5 of notes need 1.
+    assert initial_replicas(schedule, 2.5) == {manifests.CHAT: 5, manifests.NOTES: 1}
+    assert initial_replicas(schedule, 100.0) == manifests.MIN_REPLICAS
     assert initial_replicas(schedule, 0.1) == manifests.MAX_REPLICAS
 
 
 @pytest.mark.parametrize(("cores", "limit"), [(1, "400m"), (2, "400m"), (4, "520m"), (64, "1000m")])
-def test_six_replicas_leave_room_on_any_machine(cores: int, limit: str) -> None:
+def test_the_cpu_limit_grows_with_the_cores_up_to_one(cores: int, limit: str) -> None:
     assert cpu_limit(cores) == limit
 
 
-def test_only_days_are_a_past() -> None:
+def test_only_traces_of_three_days_have_a_history() -> None:
     assert has_history(servegen_m_small())
     assert not has_history(RateTrace("hour", 60.0, (1.0,) * 60))
     assert not has_history(RequestTrace("azure", (RecordedRequest(0.0, 1, 1),)))
@@ -80,10 +80,12 @@ class _Answers(BaseHTTPRequestHandler):
     answers: ClassVar[dict[str, Any]] = {}
 
     def do_GET(self) -> None:
-        known = self.answers.get(self.path)
-        self.send_response(200 if known is not None else 503)
+        response = self.answers.get(self.path)
+        self.send_response(200 if response is not None else 503)
         self.end_headers()
-        self.wfile.write(json.dumps(known if known is not None else {"error": "standby"}).encode())
+        self.wfile.write(
+            json.dumps(response if response is not None else {"error": "standby"}).encode()
+        )
 
     def log_message(self, format: str, *arguments: Any) -> None:
         """Stay silent."""
@@ -100,7 +102,7 @@ def system() -> Iterator[str]:
     server.server_close()
 
 
-def test_the_last_decision_stays_while_the_operator_is_away(system: str) -> None:
+def test_the_last_decision_stays_while_the_operator_does_not_respond(system: str) -> None:
     route = {"readyEndpoints": 2, "queued": {}, "inFlight": {}, "oldestWaitSeconds": {}}
     decision = {"replicas": 2, "reason": "WithinTarget", "message": "2: ..."}
     _Answers.answers = {
@@ -110,15 +112,15 @@ def test_the_last_decision_stays_while_the_operator_is_away(system: str) -> None
     observer = Observer(
         f"{system}/signals", f"{system}/decisions", "default", ("demo-chat", "demo-notes")
     )
-    seen = observer.observe(1.0).resources
-    assert (seen["demo-chat"].desired, seen["demo-chat"].ready) == (2, 2)
-    assert (seen["demo-notes"].desired, seen["demo-notes"].ready) == (None, None)
+    resources = observer.observe(1.0).resources
+    assert (resources["demo-chat"].desired, resources["demo-chat"].ready) == (2, 2)
+    assert (resources["demo-notes"].desired, resources["demo-notes"].ready) == (None, None)
     _Answers.answers = {}
-    seen = observer.observe(2.0).resources
-    assert (seen["demo-chat"].desired, seen["demo-chat"].ready) == (2, None)
+    resources = observer.observe(2.0).resources
+    assert (resources["demo-chat"].desired, resources["demo-chat"].ready) == (2, None)
 
 
-def test_results_that_are_not_there_yet_are_none(tmp_path: Path) -> None:
+def test_a_missing_outcome_file_has_no_outcomes(tmp_path: Path) -> None:
     results = OutcomeFile(tmp_path / "results.jsonl")
     results.poll()
     assert results.outcomes == []

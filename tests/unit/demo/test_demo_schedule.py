@@ -1,4 +1,4 @@
-"""From a trace to a programme: squeezed time, scaled rates, seeded arrivals, a past."""
+"""Load schedules of traces: compressed time, scaled rates, seeded arrivals, backfilled history."""
 
 import random
 
@@ -36,7 +36,7 @@ def test_the_same_seed_gives_the_same_load() -> None:
     assert one.arrivals != other.arrivals
 
 
-class TestTheBundledFortnight:
+class TestBundledTrace:
     PLAY = build_schedule(servegen_m_small(), 600.0, 90.0, 10.0, SHARES, CAPS, seed=14)
 
     def test_a_day_in_ten_minutes_runs_144_times_faster(self) -> None:
@@ -44,17 +44,17 @@ class TestTheBundledFortnight:
         assert self.PLAY.season == 600
         assert self.PLAY.trace_time(10) == "24 minutes"
 
-    def test_history_and_play_meet_without_a_seam(self) -> None:
+    def test_history_and_live_part_are_contiguous(self) -> None:
         assert self.PLAY.history is not None
         assert self.PLAY.lead_in == pytest.approx(90, abs=4.2)
         whole = self.PLAY.history.seconds + self.PLAY.seconds
         assert whole == pytest.approx(14 * 600)
 
-    def test_the_busiest_moment_of_the_play_is_offered_at_the_peak(self) -> None:
+    def test_the_busiest_moment_has_the_peak_rate(self) -> None:
         assert max(self.PLAY.live.rates) == pytest.approx(10.0)
         assert self.PLAY.live.seconds == pytest.approx(690, abs=4.2)
 
-    def test_arrivals_carry_the_mix_of_classes_and_capped_lengths(self) -> None:
+    def test_arrivals_have_the_class_shares_and_capped_lengths(self) -> None:
         arrivals = self.PLAY.arrivals
         for share in SHARES:
             part = sum((a.model, a.klass) == (share.model, share.klass) for a in arrivals)
@@ -63,12 +63,12 @@ class TestTheBundledFortnight:
         assert max(a.output_tokens for a in arrivals) == 16
         assert min(a.output_tokens for a in arrivals) >= 8
 
-    def test_gaps_are_played_as_a_line_and_known_as_gaps(self) -> None:
+    def test_gaps_are_interpolated_and_marked(self) -> None:
         assert not all(self.PLAY.live.measured)
         assert min(self.PLAY.live.rates) > 0
 
 
-def test_a_trace_of_an_hour_has_no_past() -> None:
+def test_a_trace_of_an_hour_has_no_history() -> None:
     trace = RateTrace("hour", 60.0, (60.0,) * 57)
     send_all = build_schedule(trace, 120.0, 90.0, 4.0, ONE, CAPS, seed=1)
     assert (send_all.history, send_all.season, send_all.lead_in) == (None, None, 0.0)
@@ -81,14 +81,14 @@ def test_a_trace_without_requests_is_refused() -> None:
         build_schedule(RateTrace("still", 60.0, (0.0,) * 60), 60.0, 30.0, 4.0, ONE, CAPS, seed=1)
 
 
-def test_a_short_play_still_has_a_past() -> None:
+def test_a_short_run_still_has_a_history() -> None:
     send_all = build_schedule(servegen_m_small(), 30.0, 90.0, 4.0, ONE, CAPS, seed=1)
     assert send_all.lead_in == pytest.approx(30.0)
     assert send_all.history is not None
     assert send_all.history.seconds == pytest.approx(12 * 30.0)
 
 
-def test_single_requests_keep_their_moments_and_are_thinned_to_the_peak() -> None:
+def test_recorded_requests_keep_their_times_and_are_sampled_to_the_peak() -> None:
     requests = tuple(RecordedRequest(10.0 + i, 5000, 3) for i in range(1000))
     trace = RequestTrace("azure", requests)
     send_all = build_schedule(trace, 100.0, 90.0, 5.0, ONE, CAPS, seed=1)
@@ -101,7 +101,7 @@ def test_single_requests_keep_their_moments_and_are_thinned_to_the_peak() -> Non
     assert {a.at for a in send_all.arrivals} < {a.at for a in everything}
 
 
-def test_counting_arrivals_gives_back_their_rate() -> None:
+def test_counted_arrivals_have_the_rate_of_their_curve() -> None:
     curve = Curve(5.0, (20.0, 40.0), (True, True))
     arrivals = draw(curve, ONE, {0.0: 8.0, 1.0: 9.0}, {0.0: 2.0, 1.0: 3.0}, CAPS, seed=3)
     back = counted(arrivals, 10.0, 5.0)
@@ -109,7 +109,7 @@ def test_counting_arrivals_gives_back_their_rate() -> None:
     assert sum(back.rates) * 5.0 == len(arrivals)
 
 
-class TestThePast:
+class TestBackfill:
     def lines(self) -> list[str]:
         trace = RateTrace("t", 600.0, (600.0, None, None, 1200.0))
         curve = curve_of(trace, compression=60.0, scale=1 / 60)
@@ -120,7 +120,7 @@ class TestThePast:
         found = [line.split() for line in self.lines() if f'inference="{model}"' in line]
         return [(float(at), int(count)) for _, count, at in found]
 
-    def test_it_is_openmetrics_of_the_gateways_counter(self) -> None:
+    def test_the_backfill_is_the_gateways_counter_in_openmetrics(self) -> None:
         lines = self.lines()
         assert lines[1] == "# TYPE r1_gateway_requests_offered counter"
         assert lines[2].startswith(
@@ -130,14 +130,14 @@ class TestThePast:
         assert 'inference="notes",class="Q2"' in lines[-2]
         assert lines[-1] == "# EOF"
 
-    def test_it_ends_now_and_counts_upwards(self) -> None:
+    def test_the_counter_ends_at_the_given_time_and_never_falls(self) -> None:
         samples = self.samples("chat")
         assert samples[-1][0] == 2000.0
         counts = [count for _, count in samples]
         assert counts == sorted(counts)
         assert counts[-1] == pytest.approx(0.5 * (10 * 10 + 20 * 15 + 10 * 20), rel=0.3)
 
-    def test_a_gap_has_no_samples_and_the_counter_went_on(self) -> None:
+    def test_a_gap_has_no_samples_and_the_counter_continues(self) -> None:
         samples = self.samples("chat")
         inside = [at for at, _ in samples if 1970.0 <= at < 1990.0]
         assert inside == []
@@ -148,7 +148,7 @@ class TestThePast:
 
 @pytest.mark.parametrize("season", [None, 120.0, 600.0])
 @pytest.mark.parametrize("name", ["demo-chat", "demo-notes"])
-def test_the_resources_are_ones_that_the_operator_takes(name: str, season: float | None) -> None:
+def test_the_operator_accepts_the_resources(name: str, season: float | None) -> None:
     document = build_resource(
         name, 2.37, 30.0, season, seats=4, cpu_request="100m", cpu_limit="400m", memory="512Mi"
     )
