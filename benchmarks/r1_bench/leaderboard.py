@@ -44,7 +44,7 @@ FOLDER = Path("out") / "leaderboard"
 DEAD, WRONG_BY = "dead", (0.1, 10.0)
 _HEADS = (
     *("trace", "start", "ours", "ours-no-forecast", "seasonal-naive", "oracle", "hpa"),
-    *("bar", "", "tuned before: ours", "hpa"),
+    *("bar", "", "tuned on 1st half: ours", "hpa"),
     *("overload at .7: ours / hpa", "cost at .7: ours / hpa"),
 )
 
@@ -204,7 +204,7 @@ def _marked(text: str, *, broken: bool) -> str:
 def _verdict(cell: Cell) -> str:
     ours, hpa = cell.results["ours"].cost, cell.results["hpa"].cost
     if hpa is None:
-        return "-" if ours is None else "ours alone keeps it"
+        return "-" if ours is None else "only ours meets it"
     return "holds" if ours is not None and ours / hpa <= cell.bar else "**misses**"
 
 

@@ -158,7 +158,7 @@ def compare_with_hpa(
         at(target),
         min(serving, key=lambda one: (one.cost.replica_minutes, -one.target), default=None),
         min(affordable, key=lambda one: (one.cost.overload, one.target), default=None),
-        min(runs, key=lambda one: (one.cost.overload, one.cost.replica_minutes)),
+        min(runs, key=lambda one: (one.cost.overload, one.cost.replica_minutes, -one.target)),
     )
 
 

@@ -30,10 +30,10 @@ from r1_forecasting.series.prometheus_history import PrometheusHistory
 from r1_operator.cli.output import FAILED, OK, USAGE, CommandFailed, print_json
 
 BACKTEST = """\
-Tries an autoscaling policy on its own history before it is switched on: reads the recorded load
-from Prometheus, replays the last third of it through ours and through what others run, and
-compares what each pays when all keep to the same service level. Your own settings are replayed
-beside it, decision by decision, with the controller's code. Nothing is changed anywhere.
+Backtests an autoscaling policy on its recorded load before you enable it. The load comes from
+Prometheus. Its last third is replayed through ours and through other policies, and their costs
+are compared at the same service level. Your configured policy is replayed decision by decision
+with the controller's code. The cluster is not changed.
 """
 BACKTEST_EXAMPLES = f"""\
 examples:
@@ -42,14 +42,14 @@ examples:
   r1 backtest --query 'sum(rate(http_requests_total[1m]))' --capacity 20 --prometheus URL
   r1 backtest production-r1 --prometheus URL --start 5m --out board --json
 
---start is the time that a replica takes to serve: `r1 explain` shows the measured one as lead.
-A file or --query needs no cluster. Policies: {", ".join(PUBLIC_POLICIES)}
+--start is the start-up time of a replica: `r1 explain` shows the measured one as lead time.
+A file or --query works without a cluster. Policies: {", ".join(PUBLIC_POLICIES)}
 exit codes: 0 done, 1 failed, 2 used wrongly, 3 not found
 """
 WHATIF = """\
-Lives through the last days again with other settings: what replicas would have cost, how much
-load would have met too few of them, and how long requests would have waited for a seat. Waits are
-computed from the recorded rates (Erlang C, and a fluid queue), as history holds no requests.
+Replays the last days with other settings: replica-hours, overloaded requests, and waits for a
+seat. Waits are computed from the recorded rates (Erlang C and a fluid queue): history holds no
+requests.
 """
 WHATIF_EXAMPLES = """\
 examples:
@@ -74,7 +74,7 @@ def main(command: str, arguments: Sequence[str] | None = None) -> int:
     try:
         options = parser.parse_args(arguments)
         if (options.resource is None) == (options.query is None or options.capacity is None):
-            parser.error("give a RESOURCE, or --query with --capacity")
+            parser.error("RESOURCE is required, or --query with --capacity")
         try:
             options.config = load_config(options.prometheus, options.prometheus_client)
         except InvalidPrometheusConfig as error:
@@ -97,12 +97,12 @@ def main(command: str, arguments: Sequence[str] | None = None) -> int:
 def _backtest(options: argparse.Namespace) -> int:
     candidate = _candidate(options)
     trace = _history(options, candidate, options.since)
-    result = backtest.run(trace, candidate, options.start, options.policies, _say)
+    result = backtest.run(trace, candidate, options.start, options.policies, _print_progress)
     if options.out is not None:
-        _tell_written(lambda: text_report.write(result, options.out), options.out)
+        _write_report(lambda: text_report.write(result, options.out), options.out)
     short = summary_text(summary(result.verdict, result.board))
     if options.message is not None:
-        _leave(options.message, short)
+        _write_message(options.message, short)
     if options.short:
         print(short)
     elif options.json:
@@ -125,7 +125,7 @@ def _whatif(options: argparse.Namespace) -> int:
     trace = _history(options, candidate, options.since + learned)
     slo = None if options.slo_ms is None else options.slo_ms / 1000
     result = whatif.evaluate_change(
-        trace, candidate, change, options.start, options.since, slo, _say
+        trace, candidate, change, options.start, options.since, slo, _print_progress
     )
     if options.json:
         settings = {
@@ -153,12 +153,12 @@ def _candidate(options: argparse.Namespace) -> PolicyUnderTest:
 
 
 def _history(options: argparse.Namespace, candidate: PolicyUnderTest, seconds: float) -> RateTrace:
-    _say(f"history of {candidate.name} from {options.config.url}")
+    _print_progress(f"reading the history of {candidate.name} from {options.config.url}")
     history = PrometheusHistory(options.config, timeout_seconds=60.0)
     return fetch_trace(history, candidate.query, candidate.name, seconds)
 
 
-def _tell_written(write: Callable[[], Sequence[Path]], folder: Path) -> None:
+def _write_report(write: Callable[[], Sequence[Path]], folder: Path) -> None:
     try:
         written = write()
     except OSError as error:
@@ -166,7 +166,7 @@ def _tell_written(write: Callable[[], Sequence[Path]], folder: Path) -> None:
     print("wrote " + ", ".join(map(str, written)), file=sys.stderr)
 
 
-def _say(what: str) -> None:
+def _print_progress(what: str) -> None:
     print(f"r1: {what} ...", file=sys.stderr, flush=True)
 
 
@@ -176,13 +176,13 @@ def _failed(options: argparse.Namespace, message: str, code: int) -> int:
     print(f"r1: {message}", file=sys.stderr)
     if options.message is not None:
         try:
-            _leave(options.message, error_text(message))
+            _write_message(options.message, error_text(message))
         except CommandFailed as unwritable:
             print(f"r1: {unwritable}", file=sys.stderr)
     return code
 
 
-def _leave(path: Path, text: str) -> None:
+def _write_message(path: Path, text: str) -> None:
     try:
         path.write_text(text)
     except OSError as error:
@@ -193,18 +193,18 @@ def _backtest_parser() -> argparse.ArgumentParser:
     parser = _parser("backtest", BACKTEST, BACKTEST_EXAMPLES, since="14d")
     parser.add_argument(
         "--policies", type=_names, default=backtest.DEFAULT_POLICIES, metavar="NAME,...",
-        help="what else to compare with; ours and hpa always are",
+        help="policies to compare with; ours, ours-no-forecast and hpa are always included",
     )  # fmt: skip
     parser.add_argument(
-        "--out", type=Path, metavar="FOLDER", help="write the curve and the replay there"
+        "--out", type=Path, metavar="FOLDER", help="write leaderboard and charts to this folder"
     )
     parser.add_argument(
         "--short", action="store_true",
-        help="print verdict and table alone, as JSON of at most 4 KB (costs in thousandths)",
+        help="print verdict and rows as JSON of at most 4 KB (costs in thousandths)",
     )  # fmt: skip
     parser.add_argument(
         "--message", type=Path, metavar="FILE",
-        help="write that short JSON there too, or the error: a pod's termination message",
+        help="also write that JSON, or the error, to FILE: a pod's termination message",
     )  # fmt: skip
     return parser
 
@@ -219,10 +219,10 @@ def _whatif_parser() -> argparse.ArgumentParser:
         "--utilization", type=_whole(1, 100), metavar="PERCENT",
         help="another targetUtilizationPercent",
     )  # fmt: skip
-    parser.add_argument("--no-forecast", action="store_true", help="real time alone")
+    parser.add_argument("--no-forecast", action="store_true", help="disable the forecast")
     parser.add_argument(
         "--slo-ms", type=_whole(1, 86_400_000), metavar="MS",
-        help="say how many requests would wait longer than this, and what would keep 99 %% below",
+        help="objective for waits: print the share that exceeds it, and the utilization that meets it for 99 %%",
     )  # fmt: skip
     return parser
 
@@ -239,7 +239,9 @@ def _parser(name: str, about: str, examples: str, since: str) -> argparse.Argume
         help="an R1Inference in the cluster, or a manifest file (.yaml)",
     )  # fmt: skip
     parser.add_argument("-n", "--namespace", default="default", help="default: default")
-    parser.add_argument("--prometheus", required=True, metavar="URL", help="where history is")
+    parser.add_argument(
+        "--prometheus", required=True, metavar="URL", help="Prometheus with the history"
+    )
     parser.add_argument(
         "--prometheus-client", default=os.environ.get("R1_PROMETHEUS_CLIENT", ""), metavar="JSON",
         help="credentials as file paths, headers, TLS files, label matchers and scrape interval: a"
@@ -257,18 +259,18 @@ def _parser(name: str, about: str, examples: str, since: str) -> argparse.Argume
         type=parse_duration,
         default=60.0,
         metavar="SPAN",
-        help="what a replica takes to serve (1m)",
+        help="start-up time of a replica (1m)",
     )
     parser.add_argument(
-        "--query", metavar="PROMQL", help="a load in requests/s, instead of its own"
+        "--query", metavar="PROMQL", help="a load in requests/s, instead of the resource's"
     )
     parser.add_argument(
         "--capacity", type=_positive, metavar="RATE",
-        help="requests/s of one replica, where there is no resource",
+        help="requests/s of one replica, without a resource",
     )  # fmt: skip
     parser.add_argument(
         "--most", type=_whole(1, 10_000), default=60, metavar="N",
-        help="largest count, where there is no resource (60)",
+        help="maximum of replicas, without a resource (60)",
     )  # fmt: skip
     parser.add_argument("--json", action="store_true", help="print JSON and nothing else")
     return parser
@@ -277,7 +279,7 @@ def _parser(name: str, about: str, examples: str, since: str) -> argparse.Argume
 def _whole(low: int, high: int) -> Callable[[str], int]:
     def read(text: str) -> int:
         if not text.isdigit() or not low <= int(text) <= high:
-            raise argparse.ArgumentTypeError(f"{text!r}: a number from {low} to {high} is needed")
+            raise argparse.ArgumentTypeError(f"{text!r}: a number from {low} to {high} is required")
         return int(text)
 
     return read
@@ -289,7 +291,7 @@ def _positive(text: str) -> float:
     except ValueError:
         value = 0.0
     if not 0 < value < 1e12:
-        raise argparse.ArgumentTypeError(f"{text!r}: a number above zero is needed")
+        raise argparse.ArgumentTypeError(f"{text!r}: a number above zero is required")
     return value
 
 
@@ -300,6 +302,6 @@ def _names(text: str) -> tuple[str, ...]:
     unknown = [name for name in names if name not in PUBLIC_POLICIES]
     if unknown:
         raise argparse.ArgumentTypeError(
-            f"no policy {', '.join(unknown)!r}; there are {', '.join(PUBLIC_POLICIES)}"
+            f"no policy {', '.join(unknown)!r}; the policies are {', '.join(PUBLIC_POLICIES)}"
         )
     return tuple(names)

@@ -1,4 +1,4 @@
-"""What is tried: a resource's policy and the query of its load, from a file, a cluster or flags."""
+"""The policy under test and the query of its load, from a file, a cluster or flags."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ from r1_operator.plan.scaling.policy import MetricTarget, ScalingPolicy, policy_
 from r1_operator.sources.forecast import build_question, forecast_metric
 
 RATE_SECONDS = 60
-"""Window of the rates where no scrape interval asks for a longer one."""
+"""Rate window, unless the scrape interval needs a longer one."""
 
 _DEFAULT_SEATS = 8
 
 
 @dataclass(frozen=True, slots=True)
 class PolicyUnderTest:
-    """A policy that can be replayed: one load metric, whose history `query` gives.
+    """A policy that can be replayed: one load metric with the query of its history.
 
     `not_replayed` names the metrics that history does not hold; `seats` is of one replica.
     """
@@ -56,14 +56,14 @@ def policy_of_resource(
     autoscaling = resource.spec.autoscaling
     if autoscaling is None:
         raise CommandFailed(
-            f"{resource.key} has no spec.autoscaling: there is no policy to try", FAILED
+            f"{resource.key} has no spec.autoscaling: no policy to backtest", FAILED
         )
     policy = policy_of(autoscaling, ceilings_of(resource.spec))
     kind = forecast_metric(policy.metrics)
     if kind is None:
         raise CommandFailed(
-            f"{resource.key}: spec.autoscaling.metrics has no load whose history can be replayed; "
-            "add RequestsPerSecond or TokensPerSecond",
+            f"{resource.key}: spec.autoscaling.metrics has no load metric with a history. "
+            "Add RequestsPerSecond or TokensPerSecond.",
             FAILED,
         )
     chosen = next(metric for metric in policy.metrics if metric.type is kind)
@@ -80,7 +80,7 @@ def policy_of_resource(
 
 
 def policy_of_query(query: str, capacity: float, most: int) -> PolicyUnderTest:
-    """Return a plain policy of 1 to `most` replicas that carry `capacity` requests/s each."""
+    """Return a policy of 1 to `most` replicas with a capacity of `capacity` requests/s each."""
     metric = MetricTarget(MetricType.REQUESTS_PER_SECOND, capacity)
     return PolicyUnderTest(query, query, ScalingPolicy(1, most, (metric,)), _DEFAULT_SEATS)
 
@@ -99,20 +99,22 @@ def read_manifest(path: Path) -> R1Inference:
     ours = [one for one in found if isinstance(one, Mapping) and one.get("kind") == "R1Inference"]
     if len(ours) != 1:
         raise CommandFailed(
-            f"{path} holds {len(ours)} R1Inferences: one is needed", USAGE if ours else NOT_FOUND
+            f"{path} has {len(ours)} R1Inferences, expected one", USAGE if ours else NOT_FOUND
         )
     return _parsed(ours[0], str(path))
 
 
 async def fetch_resource(namespace: str, name: str) -> R1Inference:
-    """Ask the cluster of the present kubeconfig."""
+    """Read a resource from the cluster of the current kubeconfig."""
     try:
         async with await Api.connect() as api:
             found = await api.get(R1INFERENCE, namespace, name)
     except KubeApiError as error:
-        raise CommandFailed(f"{error} (a manifest file or --query needs no cluster)") from error
+        raise CommandFailed(
+            f"{error} (a manifest file or --query works without a cluster)"
+        ) from error
     if found is None:
-        raise CommandFailed(f"there is no R1Inference {namespace}/{name}", NOT_FOUND)
+        raise CommandFailed(f"R1Inference {namespace}/{name} not found", NOT_FOUND)
     return _parsed(found, f"{namespace}/{name}")
 
 

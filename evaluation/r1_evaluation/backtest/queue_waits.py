@@ -1,9 +1,9 @@
-"""How long requests would have waited for a seat, from rates alone.
+"""Waits for a seat, computed from rates.
 
-History holds rates and no requests, so waits are computed: while a queue stands, an arrival waits
-for what is in front of it; otherwise by Erlang's C formula for Poisson arrivals on so many seats
-with exponential service times. Service times of language models scatter less than that, and
-arrivals more: a figure to compare settings by, not a promise.
+History holds rates and no requests. While a queue stands, an arrival waits for the requests in
+front of it. Otherwise the wait follows Erlang's C formula: Poisson arrivals on c seats with
+exponential service times. Service times of language models vary less than that, and arrivals more:
+the figures compare settings and predict no single wait.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ def share_waiting_longer(
 ) -> Floats:
     """Return for each step the share of arrivals that wait longer than `seconds` for a seat.
 
-    `rate` are arrivals and `seat_rate` what one seat finishes, both in requests/s;
+    `rate` is the arrival rate and `seat_rate` the service rate of one seat, both in requests/s;
     `queue_seconds` is the wait behind a standing queue.
     """
     offered = rate / seat_rate

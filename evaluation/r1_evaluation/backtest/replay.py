@@ -1,9 +1,9 @@
-"""A policy lived through again: the controller's own `decide`, step by step, in a closed loop.
+"""Closed-loop replay of a policy: the controller's own `decide`, step by step.
 
-What the board works out for whole curves at once is done here with every rule in force: the
-decision sees the load, the queue that its own counts leave, what replicas finish, the forecast
-and the measured lead, and its count comes into effect a start-up later. The queue is fluid;
-who would wait longer than `PATIENCE_SECONDS` is refused, as the gateway does by default.
+Every rule applies: the decision reads the load, the queue that its own counts leave, completed
+requests, the forecast and the measured lead time. A count takes effect one start-up time later. The
+queue is fluid. Requests that would wait longer than `QUEUE_TIMEOUT_SECONDS` are rejected, as by the
+gateway's default.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ _MEASURED_STARTS = 20
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ReplayResult:
-    """One entry a played step: counts asked for, replicas that served, what a plain
-    HorizontalPodAutoscaler would have run, and the wait (seconds) behind the queue."""
+    """One entry per decision step: desired and serving replicas, an HPA's replicas at the same
+    target, and the wait behind the queue in seconds."""
 
     counts: Ints
     serving: Ints
@@ -44,7 +44,7 @@ def replay_policy(
     replayed_forecast: ReplayedForecast | None = None,
     on_progress: Callable[[float], None] = lambda share: None,
 ) -> ReplayResult:
-    """Play the subject's policy over the played steps; `on_progress` hears the share that is done."""
+    """Replay the candidate's policy; `on_progress` receives the completed share."""
     policy = candidate.policy
     demand, reading = (
         scenario.demand[scenario.decision_steps],
@@ -78,7 +78,7 @@ def replay_policy(
         observed = ScalingInputs(current, serving, seen, forecast, candidate.seats, lead=lead)
         decision, history = decide(policy, observed, history, now)
         current = decision.replicas
-        # A count that falls stops serving at once.
+        # Replicas stop serving at once when the count falls.
         counts[step], ready[step], waits[step] = current, min(serving, current), wait
         hpa[step] = current if decision.reactive is None else decision.reactive
         if step % 1000 == 0:
@@ -98,9 +98,9 @@ def _demand(
 ) -> Demand:
     tokens = candidate.metric.type is MetricType.TOKENS_PER_SECOND
     seats = float(serving * candidate.seats)
-    # Requests that wait are counted in requests; a history of tokens does not say how many.
+    # Queues count requests, which a history of tokens does not hold.
     queue, wait = (0.0, 0.0) if tokens else (queue, wait)
-    # At full load every seat is taken; below it, by Little's law, the same share of them.
+    # At full load every seat is in use; below it, by Little's law, the same share of them.
     busy = seats * finished / (serving * capacity) if serving else 0.0
     return Demand(
         requests_per_second=0.0 if tokens else reading,

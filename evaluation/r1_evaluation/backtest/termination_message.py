@@ -1,7 +1,7 @@
-"""The short form of a backtest: verdict and table without the curves, for a termination message.
+"""The short form of a backtest for a pod's termination message: verdict and rows, no curves.
 
-A kubelet takes 4 KB. The shape is that of an R1Backtest's status: no floats, costs and shares in
-thousandths, and a service objective that no target keeps is an absent cost.
+A kubelet reads 4 KB. The fields are those of an R1Backtest's status: no floats, costs and shares in
+thousandths, and no cost when no target meets the SLO.
 """
 
 from __future__ import annotations
@@ -17,23 +17,23 @@ _LONGEST_ERROR = 1000
 
 def summary(verdict: BacktestVerdict, board: Leaderboard) -> dict[str, object]:
     """Return the verdict and a row for each policy."""
-    said: dict[str, object] = {
+    fields: dict[str, object] = {
         "finding": verdict.finding.value,
         "message": verdict.message,
         "activation": verdict.activation,
     }
     if verdict.target_utilization_percent is not None:
-        said["targetUtilizationPercent"] = verdict.target_utilization_percent
-    return {"verdict": said, "policies": [_row(row) for row in board.policies]}
+        fields["targetUtilizationPercent"] = verdict.target_utilization_percent
+    return {"verdict": fields, "policies": [_row(row) for row in board.policies]}
 
 
 def summary_text(form: dict[str, object]) -> str:
-    """Return it as JSON of at most `LARGEST_BYTES`, with all that an object can ask for."""
+    """Return the summary as JSON of at most `LARGEST_BYTES`, also with every public policy."""
     return json.dumps(form, separators=(",", ":"))
 
 
 def error_text(message: str) -> str:
-    """Return what a run leaves behind that came to nothing, as JSON of the same limit."""
+    """Return an error as JSON within the same limit."""
     return json.dumps({"error": message[:_LONGEST_ERROR]}, ensure_ascii=False)
 
 
@@ -42,10 +42,10 @@ def _row(row: LeaderboardRow) -> dict[str, object]:
     if cost is None or target is None:
         lowest = min(point.overload for point in row.curve)
         return {"name": row.name, "overloadPerMille": round(1000 * lowest)}
-    (kept,) = (point for point in row.curve if point.target == target)
+    (best,) = (point for point in row.curve if point.target == target)
     return {
         "name": row.name,
         "costPerMille": round(1000 * cost),
-        "overloadPerMille": round(1000 * kept.overload),
+        "overloadPerMille": round(1000 * best.overload),
         "targetUtilizationPercent": round(100 * target),
     }

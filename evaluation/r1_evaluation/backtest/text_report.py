@@ -1,4 +1,4 @@
-"""Backtests and what-ifs as people read them: the answer first, then the figures."""
+"""Backtest and what-if results as text: the verdict first, then the figures."""
 
 from __future__ import annotations
 
@@ -7,37 +7,41 @@ from pathlib import Path
 from r1_evaluation.backtest.backtest import Backtest
 from r1_evaluation.backtest.durations import format_duration
 from r1_evaluation.backtest.policy_under_test import PolicyUnderTest
-from r1_evaluation.backtest.whatif import OBJECTIVE_SHARE, SettingChange, SettingsOutcome, WhatIf
+from r1_evaluation.backtest.whatif import (
+    CANDIDATE_PERCENT,
+    OBJECTIVE_SHARE,
+    SettingChange,
+    SettingsOutcome,
+    WhatIf,
+)
 from r1_evaluation.leaderboard import report
 from r1_evaluation.simulator.fluid import ServiceOutcome
 from r1_evaluation.traces.scenario import STEP_SECONDS
 
 
 def backtest_text(result: Backtest) -> str:
-    """Return verdict, the user's own settings and the board."""
+    """Return verdict, outcome of the configured policy, and leaderboard."""
     verdict, candidate = result.verdict, result.candidate
     lines = [verdict.message]
     if verdict.ratio_tuned_on_first_half is not None:
         lines.append(
             "With targets tuned on the first half and scored on the second, ours costs "
-            f"{verdict.ratio_tuned_on_first_half:.2f} of it."
+            f"{verdict.ratio_tuned_on_first_half:.2f} of hpa."
         )
     if verdict.target_utilization_percent is not None:
         lines.append(
-            f"To set: targetUtilizationPercent {verdict.target_utilization_percent}, "
+            f"Suggested: targetUtilizationPercent {verdict.target_utilization_percent}, "
             f"forecast.activation {verdict.activation}."
         )
     if candidate.not_replayed:
-        lines.append(
-            f"Not replayed, history does not hold it: {', '.join(candidate.not_replayed)}."
-        )
+        lines.append(f"Not replayed, no history: {', '.join(candidate.not_replayed)}.")
     use = candidate.policy.target_utilization
     hours = result.configured.scored_hours
     lines += [
         "",
-        f"As it is written (targetUtilizationPercent {use:.0%}), over {format_duration(hours * 3600)}:",
+        f"As configured (targetUtilizationPercent {use:.0%}), over {format_duration(hours * 3600)}:",
         _outcome("ours", result.configured.ours),
-        _outcome("a plain HorizontalPodAutoscaler", result.configured.hpa),
+        _outcome("HPA at the same target", result.configured.hpa),
         "",
         report.table(result.board),
     ]
@@ -47,24 +51,24 @@ def backtest_text(result: Backtest) -> str:
 def whatif_text(
     result: WhatIf, candidate: PolicyUnderTest, change: SettingChange, slo_ms: int | None
 ) -> str:
-    """Return both courses and, where an objective was given, what keeps it."""
+    """Return both outcomes and, with an objective, the highest utilization that meets it."""
     lines = [
-        f"{candidate.name}, {format_duration(result.hours * 3600)} lived through again",
+        f"{candidate.name}, {format_duration(result.hours * 3600)} replayed",
         "",
-        _settings_line("as it is", result.current, slo_ms),
+        _settings_line("current settings", result.current, slo_ms),
         _settings_line(_named(change), result.changed, slo_ms),
     ]
     if slo_ms is not None:
         lines.append("")
         if result.at_highest is None:
             lines.append(
-                f"No utilisation that was tried lets {OBJECTIVE_SHARE:.0%} of the requests wait less "
-                f"than {slo_ms} ms within these bounds."
+                f"No utilization from {CANDIDATE_PERCENT[0]} % to {CANDIDATE_PERCENT[-1]} % keeps "
+                f"{OBJECTIVE_SHARE:.0%} of the waits below {slo_ms} ms within these bounds."
             )
         else:
             lines.append(
-                f"targetUtilizationPercent {result.highest_percent} lets {OBJECTIVE_SHARE:.0%} wait less "
-                f"than {slo_ms} ms, for {result.at_highest.replica_hours:.1f} replica-hours."
+                f"targetUtilizationPercent {result.highest_percent} keeps {OBJECTIVE_SHARE:.0%} of the "
+                f"waits below {slo_ms} ms, with {result.at_highest.replica_hours:.1f} replica-hours."
             )
     return "\n".join(lines)
 
@@ -72,7 +76,7 @@ def whatif_text(
 def write(result: Backtest, folder: Path) -> tuple[Path, ...]:
     """Write the board as Markdown and PNG, and the replay as PNG; return the paths.
 
-    Raises OSError where that is not possible.
+    Raises OSError when a file cannot be written.
     """
     from r1_evaluation.backtest.chart import draw
 

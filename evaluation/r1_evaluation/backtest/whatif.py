@@ -1,4 +1,4 @@
-"""What would have happened: the last days lived through again with other settings."""
+"""What-if: the recorded load replayed with other settings."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ CANDIDATE_PERCENT = tuple(range(30, 100, 5))
 
 @dataclass(frozen=True, slots=True)
 class SettingChange:
-    """The settings that are different; None: as they are."""
+    """Changed settings; None: unchanged."""
 
     min_replicas: int | None = None
     max_replicas: int | None = None
@@ -36,7 +36,7 @@ class SettingChange:
         low = policy.min_replicas if self.min_replicas is None else self.min_replicas
         high = policy.max_replicas if self.max_replicas is None else self.max_replicas
         if low > high:
-            raise ValueError(f"the minimum {low} is above the maximum {high}")
+            raise ValueError(f"minReplicas {low} is above maxReplicas {high}")
         use = policy.target_utilization
         if self.utilization_percent is not None:
             use = self.utilization_percent / 100
@@ -55,11 +55,10 @@ class SettingChange:
 
 @dataclass(frozen=True, slots=True)
 class SettingsOutcome:
-    """What one set of settings came to.
+    """Outcome of one set of settings.
 
-    `overload` is the share of requests that met more load than the serving replicas carry;
-    `late` the share that would have waited longer for a seat than the objective (None: no
-    objective was asked about).
+    `overload` is the share of requests that arrived when load exceeded the capacity of the ready
+    replicas; `late` the share whose wait for a seat exceeds the objective (None: no objective).
     """
 
     replica_hours: float
@@ -70,7 +69,7 @@ class SettingsOutcome:
     actions_per_hour: float
 
     def to_json(self) -> dict[str, float | int | None]:
-        """The course as `--json` prints it."""
+        """The outcome as `--json` prints it."""
         return {
             "replicaHours": self.replica_hours,
             "overload": self.overload,
@@ -83,7 +82,10 @@ class SettingsOutcome:
 
 @dataclass(frozen=True, slots=True)
 class WhatIf:
-    """As it is, as it would be, and the highest utilisation that keeps the objective, if asked."""
+    """Outcomes of the current and the changed settings.
+
+    With an objective: the highest utilization that meets it, and the outcome there.
+    """
 
     hours: float
     current: SettingsOutcome
@@ -92,7 +94,7 @@ class WhatIf:
     at_highest: SettingsOutcome | None
 
     def to_json(self) -> dict[str, object]:
-        """The answer as `--json` prints it."""
+        """The result as `--json` prints it."""
         at_highest = None
         if self.at_highest is not None:
             at_highest = {
@@ -101,9 +103,9 @@ class WhatIf:
             }
         return {
             "hours": self.hours,
-            "asItIs": self.current.to_json(),
-            "whatIf": self.changed.to_json(),
-            "objectiveKeptAt": at_highest,
+            "current": self.current.to_json(),
+            "changed": self.changed.to_json(),
+            "highestUtilizationWithinObjective": at_highest,
         }
 
 
@@ -116,25 +118,25 @@ def evaluate_change(
     slo_seconds: float | None = None,
     on_progress: Callable[[str], None] = lambda what: None,
 ) -> WhatIf:
-    """Live through the last `seconds` of a trace as it was set and as it would be.
+    """Replay the last `seconds` of a trace with the current and with the changed settings.
 
-    Raises UnreadableTrace for too short a history, ValueError for bounds that cross.
+    Raises UnreadableTrace when the history is too short, ValueError for bounds that cross.
     """
     scenario = _recent(scenario_at_capacity(trace, candidate, start_seconds), seconds)
     other = change.of(candidate)
     replayed_forecast = None
     if wants_forecast(candidate) or wants_forecast(other):
-        on_progress("what the forecaster would have said")
+        on_progress("replaying the forecaster")
         replayed_forecast = replay_forecast(scenario)
-    on_progress("as it is")
+    on_progress("replaying the current settings")
     current = _settings_line(scenario, candidate, replayed_forecast, slo_seconds)
-    on_progress("what if")
+    on_progress("replaying the changed settings")
     changed = _settings_line(scenario, other, replayed_forecast, slo_seconds)
     percent, at_highest = None, None
     if slo_seconds is not None:
 
         def at(tried: int) -> SettingsOutcome:
-            on_progress(f"a utilisation of {tried} %")
+            on_progress(f"replaying a target utilization of {tried} %")
             settings = replace(change, utilization_percent=tried).of(candidate)
             return _settings_line(scenario, settings, replayed_forecast, slo_seconds)
 
@@ -146,8 +148,10 @@ def evaluate_change(
 def _highest_that_keeps(
     at: Callable[[int], SettingsOutcome],
 ) -> tuple[int | None, SettingsOutcome | None]:
-    """Halve the utilisations between the lowest, which has to keep the objective, and the rest:
-    a fuller replica never makes waits shorter."""
+    """Return the highest utilization that meets the objective, by bisection.
+
+    Waits never get shorter at a higher utilization.
+    """
 
     def keeps(settings_outcome: SettingsOutcome) -> bool:
         return settings_outcome.late is not None and settings_outcome.late <= 1 - OBJECTIVE_SHARE
@@ -170,7 +174,9 @@ def _recent(scenario: Scenario, seconds: float) -> Scenario:
     steps = len(scenario.demand)
     first = steps - round(seconds / STEP_SECONDS)
     if first < 1:
-        raise UnreadableTrace(f"{scenario.name}: history is shorter than what is asked about")
+        raise UnreadableTrace(
+            f"{scenario.name}: the history is shorter than the requested {seconds:.0f} s"
+        )
     scored = scenario.known & (np.arange(steps) >= first)
     run_in = round(3600 / STEP_SECONDS)
     return replace(scenario, begin=max(0, first - run_in), test_from=first, scored=scored)

@@ -1,4 +1,4 @@
-"""The whole curve of every policy as a picture: cost against overload."""
+"""Chart of a leaderboard: cost against overload for every policy."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ _LINES: tuple[Dashes, ...] = ("-", "--", ":", "-.", (0, (5, 1, 1, 1, 1, 1)))
 
 
 def draw(board: Leaderboard, path: Path) -> None:
-    """Write the picture as PNG. Overloads under 0.01 % are drawn at 0.01 %."""
-    figure = Figure(figsize=(9, 6), dpi=120, layout="constrained")
+    """Write the chart as PNG. Overloads below 0.01 % are drawn at 0.01 %."""
+    figure = Figure(figsize=(11, 6), dpi=120, layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.add_subplot()
     look = looks(row.name for row in board.policies)
@@ -53,16 +53,19 @@ def draw(board: Leaderboard, path: Path) -> None:
     axes.set_ylim(_LOWEST * 0.8, 1.0)
     axes.set_xlim(0.9, min(3.0, max(2.2, *(_cost(row) * 1.1 for row in board.policies))))
     axes.set_xlabel("replica-hours, 1 = clairvoyant minimum")
-    axes.set_ylabel("share of requests that met an overload")
+    axes.set_ylabel("share of requests overloaded")
     axes.set_title(f"{board.trace}, start-up {board.start_s:g} s (dots: target 0.7)")
     axes.grid(alpha=0.25, which="both")
     small = 8 if len(board.policies) <= 14 else 6
-    axes.legend(fontsize=small, loc="upper right", title="cost at the SLO", title_fontsize=small)
+    axes.legend(
+        fontsize=small, loc="upper left", bbox_to_anchor=(1.0, 1.0), frameon=False,
+        title="cost at the SLO", title_fontsize=small,
+    )  # fmt: skip
     figure.savefig(path)
 
 
 def looks(names: Iterable[str]) -> dict[str, tuple[Dashes, str]]:
-    """Return the line and colour of each policy: those best known always the same."""
+    """Return line style and color of each policy; the common ones have fixed colors."""
     others = cycle(product(_LINES, _OTHERS))
     return {name: ("-", _COLORS[name]) if name in _COLORS else next(others) for name in names}
 

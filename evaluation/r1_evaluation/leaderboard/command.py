@@ -30,10 +30,10 @@ DEFAULT = (
 )
 
 DESCRIPTION = """\
-Replays a recorded load through scaling policies and judges each by what it pays when all keep to
-the same service level: at most 0.5 % of requests may arrive while demand exceeds what serves.
-`ours` is the operator's own decision code with its forecaster; `oracle` the same with a perfect
-forecast of the start-up time; `hpa` the rules of autoscaling/v2.
+Replays a recorded load through scaling policies and compares their costs at the same service level:
+at most 0.5 % of requests may arrive while demand exceeds the capacity of the ready replicas.
+`ours` is the operator's decision code with its forecaster, `oracle` the same with a perfect forecast
+over the start-up time, `hpa` the rules of autoscaling/v2.
 """
 EPILOG = f"""\
 examples:
@@ -44,19 +44,18 @@ examples:
   r1 leaderboard --trace load.csv --days 0:9 --fine        the first nine days, finer targets
 
 a trace is a .csv, .csv.gz or .parquet file with timestamp_s and requests_per_minute (equal
-buckets; a gap column or active_clients marks what was not collected), or with timestamp_s,
-prompt_tokens and output_tokens (one row a request); a series column holds several in one file.
+buckets; a gap column or active_clients marks buckets without data), or with timestamp_s,
+prompt_tokens and output_tokens (one row per request). A series column holds several series in one file.
 
 policies: {", ".join(POLICIES)}
-dynamo-arima and dynamo-prophet, and the hybrids with them, are asked in an environment of their
-owner's package, which is made on first use outside this folder, and take minutes for days of load;
-a second run remembers.
+dynamo-arima, dynamo-prophet and their hybrids run Dynamo's own package. It is installed on first use,
+outside this folder. Days of load take minutes; results are cached.
 exit codes: 0 done, 1 failed, 2 used wrongly, 3 not found
 """
 
 
 class Parser(argparse.ArgumentParser):
-    """A parser that says what was wrong in one line."""
+    """A parser whose errors take one line."""
 
     def error(self, message: str) -> NoReturn:
         print(f"{self.prog}: {message}\nTry: {self.prog} --help", file=sys.stderr)
@@ -72,14 +71,14 @@ def build_parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--trace", type=Path, required=True, metavar="FILE", help="recorded load")
-    parser.add_argument("--series", metavar="NAME", help="which series, where a file holds several")
+    parser.add_argument("--series", metavar="NAME", help="series to use in a file with several")
     parser.add_argument(
         "--start", type=seconds, default=60.0, metavar="SECONDS",
-        help="time from a replica's start until it serves (60)",
+        help="start-up time of a replica (60)",
     )  # fmt: skip
     parser.add_argument(
         "--policies", type=_names, default=DEFAULT, metavar="NAME,...",
-        help="which policies, or all (" + ",".join(DEFAULT) + ")",
+        help="policies, or all (" + ",".join(DEFAULT) + ")",
     )  # fmt: skip
     parser.add_argument(
         "--seeds", type=_count, default=0, metavar="N",
@@ -87,14 +86,18 @@ def build_parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     parser.add_argument(
         "--days", type=_days, metavar="FROM:TO",
-        help="only what was recorded between these days, counted from the trace's beginning",
+        help="use the trace between these days, counted from its start",
     )  # fmt: skip
-    parser.add_argument("--fine", action="store_true", help="targets in steps of .0125, not .05")
+    parser.add_argument(
+        "--fine", action="store_true", help="targets in steps of 0.0125 instead of 0.05"
+    )
     parser.add_argument(
         "--quantile", type=_percent, metavar="PERCENT",
-        help="quantilePercent of ours, 50 to 95 (what a missing replica costs decides)",
+        help="quantilePercent of ours, 50 to 95 (default: the newsvendor quantile)",
     )  # fmt: skip
-    parser.add_argument("--out", type=Path, metavar="FOLDER", help="write Markdown and a PNG there")
+    parser.add_argument(
+        "--out", type=Path, metavar="FOLDER", help="write Markdown and a chart to this folder"
+    )
     parser.add_argument("--json", action="store_true", help="print JSON and nothing else")
     return parser
 
@@ -122,15 +125,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         options.policies,
         options.seeds,
         lambda name: print(f"{scenario.name}: {name} ...", file=sys.stderr),
-        lambda name, reason: print(
-            f"{scenario.name}: {name} is left out: {reason}", file=sys.stderr
-        ),
+        lambda name, reason: print(f"{scenario.name}: skipping {name}: {reason}", file=sys.stderr),
         FINE_TARGETS if options.fine else TARGETS,
     )
     if not board.policies:
-        return failed(
-            options.json, f"{scenario.name}: none of the policies could be played", FAILED
-        )
+        return failed(options.json, f"{scenario.name}: no policy could be scored", FAILED)
     if options.out is not None:
         try:
             written = report.write(board, options.out)
@@ -142,7 +141,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def failed(as_json: bool, message: str, code: int) -> int:
-    """Say why there is no result; return the exit code."""
+    """Print an error; return the exit code."""
     if as_json:
         print(json.dumps({"error": message}))
     print(f"r1: {message}", file=sys.stderr)
@@ -156,7 +155,7 @@ def seconds(text: str) -> float:
     except ValueError:
         value = math.nan
     if not 1 <= value <= 3600:
-        raise argparse.ArgumentTypeError(f"{text!r}: seconds from 1 to 3600 are needed")
+        raise argparse.ArgumentTypeError(f"{text!r}: seconds from 1 to 3600 are required")
     return value
 
 
@@ -167,19 +166,19 @@ def _days(text: str) -> tuple[float, float]:
     except ValueError:
         days = math.nan, math.nan
     if not between or not 0 <= days[0] < days[1] <= 10_000:
-        raise argparse.ArgumentTypeError(f"{text!r}: two days such as 0:9 are needed")
+        raise argparse.ArgumentTypeError(f"{text!r}: two days such as 0:9 are required")
     return days
 
 
 def _percent(text: str) -> float:
     if not text.isdigit() or not 50 <= int(text) <= 95:
-        raise argparse.ArgumentTypeError(f"{text!r}: a percentage from 50 to 95 is needed")
+        raise argparse.ArgumentTypeError(f"{text!r}: a percentage from 50 to 95 is required")
     return int(text) / 100
 
 
 def _count(text: str) -> int:
     if not text.isdigit() or int(text) > 100:
-        raise argparse.ArgumentTypeError(f"{text!r}: a number from 0 to 100 is needed")
+        raise argparse.ArgumentTypeError(f"{text!r}: a number from 0 to 100 is required")
     return int(text)
 
 
@@ -190,5 +189,7 @@ def _names(text: str) -> tuple[str, ...]:
     unknown = [name for name in names if name not in POLICIES]
     if unknown or not names:
         known = ", ".join(POLICIES)
-        raise argparse.ArgumentTypeError(f"no policy {', '.join(unknown)!r}; there are {known}")
+        raise argparse.ArgumentTypeError(
+            f"no policy {', '.join(unknown)!r}; the policies are {known}"
+        )
     return names

@@ -1,17 +1,15 @@
-"""How far a count can go that is set a start-up time ahead: headroom chosen in hindsight.
+"""Lower bound on cost: headroom chosen in hindsight, a start-up time ahead.
 
-With starts of five minutes a jump that nothing announced is an overload whatever is done after
-it: only headroom that was there already meets it. So the question of a policy is how much headroom
-to keep, and over what. Here both are told in hindsight for each stretch of time (a day, a quarter
-of one): the present, the highest of the last hour or the mean of both, times the factor that was
-best for that very stretch, held for none, one or two and a half minutes. What is not told is when
-within a stretch the jumps come. Stretches choose together, the cheapest by cost and `price` times
-the requests that met an overload, at the price whose course keeps to the SLO at the least cost.
+With start-up times of 5 min, an unannounced jump is an overload unless headroom exists already. A
+policy therefore decides how much headroom to keep. Here the headroom is chosen in hindsight for each
+stretch of time (a day, or a part of one): the current demand, the highest of the last hour or their
+mean, times the factor that was best for that stretch, held for 0, 1 or 2.5 min. The times of the
+jumps within a stretch stay unknown. Stretches are chosen together: the least cost plus `price` times
+the overloaded requests, at the price that meets the SLO at the least cost.
 
-No policy knows as much, and every parameter is fitted on what is scored, so what this costs is
-less than what a rule that goes by the present and the last hour can reach; a rule that foresees
-single jumps may do better. Scored as the board scores, beside HPA on the board's grid of targets
-and on one four times as fine.
+Every parameter is fitted on the scored window, so no rule that uses current demand and the last hour
+can cost less. A rule that forecasts single jumps can. Scores are those of the leaderboard, beside an
+HPA on the leaderboard's targets and on targets four times as fine.
 """
 
 from __future__ import annotations
@@ -42,9 +40,9 @@ _HOUR_STEPS = round(3600 / STEP_SECONDS)
 
 @dataclass(frozen=True, slots=True)
 class Bound:
-    """The cheapest course that keeps to the SLO; stretches of `hours` each chose for themselves.
+    """The cheapest counts that meet the SLO, with headroom chosen per stretch of `hours`.
 
-    `cost` is over the clairvoyant minimum, as on the board; None where no course keeps to it.
+    `cost` is over the clairvoyant minimum, as on the leaderboard; None: the SLO is never met.
     """
 
     hours: float
@@ -54,7 +52,7 @@ class Bound:
 
 @dataclass(frozen=True, slots=True)
 class Bounds:
-    """Bounds beside what HPA costs at its best target of the board's grid and of the fine one."""
+    """Bounds, and an HPA's cost at its best target of the leaderboard's grid and of the fine one."""
 
     trace: str
     start_s: float
@@ -64,7 +62,7 @@ class Bounds:
 
 
 def hindsight_bounds(scenario: Scenario, stretch_hours: Sequence[float] = STRETCH_HOURS) -> Bounds:
-    """Return what hindsight comes to, for each length of a stretch."""
+    """Return the bound for each length of a stretch."""
     min_replicas = least_paid(scenario)
     candidates = list(_candidates(scenario))
     found = []
@@ -78,7 +76,7 @@ def hindsight_bounds(scenario: Scenario, stretch_hours: Sequence[float] = STRETC
 
 
 def _candidates(scenario: Scenario) -> Iterator[Ints]:
-    """Courses (played steps) of every rule with every factor, from what a controller sees."""
+    """Yield counts at the decision steps for every rule and factor, from observed demand."""
     reading, max_replicas = scenario.reading, PolicyInputs(scenario).max_replicas
     highest = np.asarray(running_max(reading, _HOUR_STEPS), dtype=np.float64)
     for weight in PEAK_WEIGHTS:
@@ -92,7 +90,7 @@ def _candidates(scenario: Scenario) -> Iterator[Ints]:
 
 
 def _stretches(scenario: Scenario, hours: float) -> Ints:
-    """The number of the stretch that each played step lies in, counted from the tested window."""
+    """Return the stretch number of each decision step, counted from the test window."""
     step = np.arange(scenario.begin, len(scenario.demand)) - scenario.test_from
     if math.isinf(hours):
         return np.zeros(len(step), dtype=np.int64)
@@ -102,7 +100,7 @@ def _stretches(scenario: Scenario, hours: float) -> Ints:
 def _cheapest(
     scenario: Scenario, candidates: Sequence[Ints], stretch: Ints
 ) -> tuple[float, float] | None:
-    """Paid replica-steps and overload of the cheapest course that keeps to the SLO."""
+    """Return paid replica-steps and overload of the cheapest counts that meet the SLO."""
     scored: Bools = scenario.scored[scenario.decision_steps]
     demand = scenario.demand[scenario.decision_steps]
     count = int(stretch.max()) + 1
@@ -123,7 +121,7 @@ def _cheapest(
         replica_counts = np.empty(len(stretch), dtype=np.int64)
         for row in np.unique(chosen).tolist():
             replica_counts[chosen == row] = candidates[row][chosen == row]
-        # Choosing stretch by stretch disregards what a change costs between them: played anew.
+        # The choice per stretch ignores the cost of changes between stretches: simulate again.
         end = service_outcome(
             scenario, replica_counts, serving_counts(replica_counts, scenario.start_steps)
         )

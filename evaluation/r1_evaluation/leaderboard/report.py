@@ -1,4 +1,4 @@
-"""The board as a table for people, and as Markdown."""
+"""The leaderboard as a text table and as Markdown."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ _HEADS = (
     "cost at SLO",
     "target",
     "vs hpa",
-    "tuned before",
-    "overload then",
+    "tuned on 1st half",
+    "overload on 2nd",
     "cost at .7",
     "overload at .7",
     "actions/h",
@@ -24,7 +24,7 @@ def table(board: Leaderboard) -> str:
     """Return the rows in columns, the cheapest at the SLO first."""
     lines = [_HEADS, *(_cells(row, board) for row in ranked(board))]
     widths = [max(len(line[column]) for line in lines) for column in range(len(_HEADS))]
-    slo = f"at most {board.max_overload:.1%} of requests meet an overload"
+    slo = f"at most {board.max_overload:.1%} of requests overloaded"
     out = [
         f"{board.trace}, start-up {board.start_s:g} s, SLO: {slo}.",
         "Cost is replica-time over the clairvoyant minimum.",
@@ -37,12 +37,12 @@ def table(board: Leaderboard) -> str:
     return "\n".join(out)
 
 
-def markdown(board: Leaderboard, picture: str | None = None) -> str:
-    """Return the board as a Markdown section, the curve's picture under it."""
+def markdown(board: Leaderboard, chart: str | None = None) -> str:
+    """Return the leaderboard as a Markdown section with its chart."""
     about = (
-        f"SLO: at most {board.max_overload:.1%} of requests meet an overload. Cost is replica-time "
-        "over the clairvoyant minimum at a utilisation of one. *Tuned before*: the target tuned "
-        "on the first half of the window, scored on the second."
+        f"SLO: at most {board.max_overload:.1%} of requests overloaded. Cost is replica-time "
+        "over the clairvoyant minimum at a utilization of one. *Tuned on 1st half*: the "
+        "target is tuned on the first half of the window and scored on the second."
     )
     lines = [
         f"## {board.trace}, start-up {board.start_s:g} s",
@@ -53,20 +53,20 @@ def markdown(board: Leaderboard, picture: str | None = None) -> str:
         "|---" * len(_HEADS) + "|",
     ]
     lines += ["| " + " | ".join(_cells(row, board)) + " |" for row in ranked(board)]
-    if picture:
-        lines += ["", f"![cost against overload]({picture})"]
+    if chart:
+        lines += ["", f"![cost against overload]({chart})"]
     return "\n".join(lines) + "\n"
 
 
 def ranked(board: Leaderboard) -> Sequence[LeaderboardRow]:
-    """Return the rows by cost at the SLO, those that never keep to it last."""
+    """Return the rows by cost at the SLO; rows that never meet it come last."""
     return sorted(board.policies, key=lambda row: (row.cost_at_slo is None, row.cost_at_slo or 0.0))
 
 
 def write(board: Leaderboard, folder: Path) -> tuple[Path, Path]:
     """Write `NAME-STARTs.md` and `.png` into the folder; return their paths.
 
-    Raises OSError where that is not possible.
+    Raises OSError when a file cannot be written.
     """
     from r1_evaluation.leaderboard.chart import draw
 

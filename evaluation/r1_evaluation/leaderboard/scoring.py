@@ -1,8 +1,8 @@
-"""The board: every policy's whole curve of cost against overload, and what each costs at the SLO.
+"""Leaderboard: every policy's curve of cost against overload, and its cost at the SLO.
 
-Cost is paid replica-time over the clairvoyant minimum at a utilisation of one. `cost_at_slo` is
-the cheapest target that keeps to the SLO, tuned on the scored window for every policy alike;
-`tuned_on_first_half` is the stricter figure: the target tuned on the window's first half, scored on its second.
+Cost is paid replica-time over the clairvoyant minimum at a utilization of one. `cost_at_slo` is the
+cheapest target that meets the SLO, tuned on the scored window for every policy alike. In
+`tuned_on_first_half` the target is tuned on the window's first half and scored on its second.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class CurvePoint:
 
 @dataclass(frozen=True, slots=True)
 class LeaderboardRow:
-    """A policy's results; None where no target keeps to the SLO."""
+    """Results of a policy; None: no target meets the SLO."""
 
     name: str
     cost_at_slo: float | None
@@ -72,7 +72,7 @@ class Leaderboard:
     policies: tuple[LeaderboardRow, ...]
 
     def to_json(self) -> dict[str, object]:
-        """The board as `--json` prints it."""
+        """The leaderboard as `--json` prints it."""
         return {
             "trace": self.trace,
             "start_s": self.start_s,
@@ -90,11 +90,11 @@ def score_policies(
     on_skipped: Callable[[str, str], None] = lambda name, reason: None,
     targets: Sequence[float] = TARGETS,
 ) -> Leaderboard:
-    """Play the named policies at every target; `on_progress` hears each name before it is played.
+    """Score the named policies at every target; `on_progress` receives each name first.
 
-    A policy that needs a package that cannot be had has no row; `on_skipped` hears its name and
-    the reason. With `seeds` the start-up times are drawn, so many times, and costs are means
-    over the draws. `targets` hold the planned one.
+    A policy whose package cannot be installed has no row: `on_skipped` receives its name and the
+    reason. With `seeds`, start-up times are drawn that many times, and costs are means over the
+    draws. `targets` must include `PLANNED_UTILIZATION`.
     """
     first, second = inputs.scenario.halves
     bounds = [least_paid(inputs.scenario, part) for part in (None, first, second)]
@@ -122,9 +122,9 @@ def score_policies(
 def cheapest_within_slo(
     curve: Sequence[CurvePoint], max_overload: float = MAX_OVERLOAD
 ) -> CurvePoint | None:
-    """Return the cheapest point that keeps to the SLO."""
-    kept = [point for point in curve if point.overload <= max_overload]
-    return min(kept, key=lambda point: point.cost, default=None)
+    """Return the cheapest point that meets the SLO."""
+    within = [point for point in curve if point.overload <= max_overload]
+    return min(within, key=lambda point: point.cost, default=None)
 
 
 def _row(

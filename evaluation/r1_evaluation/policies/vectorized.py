@@ -1,10 +1,9 @@
-"""Whole courses of counts in one pass: the production rules over arrays.
+"""The production rules over arrays: replica counts of all steps in one pass.
 
-`decide` writes a sentence and every figure for each decision, which a person needs and a curve
-of seventeen targets over a hundred thousand steps does not. Here the same rules run on the
-numbers alone: what is needed is worked out for all steps at once, and what is left is the part
-of the chain of limiters in which a step depends on the one before it. A property test plays both
-side by side and demands the same count at every step.
+`decide` computes a message and every figure of each decision, which is too slow for 17 targets over
+100,000 steps. Here the same rules run on numbers alone. Needs are computed for all steps at once; only
+the limiters that depend on the previous step run in a loop. A property test compares both at every
+step.
 """
 
 from __future__ import annotations
@@ -26,49 +25,49 @@ _STEADY_STEPS = math.ceil(STEADY_SECONDS / STEP_SECONDS)
 
 
 def round_up_replicas(needed: Floats) -> Ints:
-    """Return replicas for a need in replicas' worth: rounded up, a hair above is that number."""
+    """Return a need in replicas rounded up, with a tolerance of 1e-9."""
     return np.ceil(np.minimum(needed, 1e9) - 1e-9).astype(np.int64)
 
 
 def highest_within_tolerance(demand_in_replicas: Floats) -> Ints:
-    """Return the highest counts that demand (replicas' worth) lies within the tolerance of."""
+    """Return the highest counts at which demand (in replicas) is within the tolerance."""
     return np.floor(
         np.minimum(demand_in_replicas, 1e9) / (1 - recommendations.TOLERANCE) + 1e-9
     ).astype(np.int64)
 
 
-def accepted_forecast(predictive_counts: Ints, needed: Ints, patience_seconds: float) -> Bools:
-    """Return where the production rules believe a forecast's count (0: it says nothing).
+def accepted_forecast(forecast: Ints, needed: Ints, tolerated_seconds: float) -> Bools:
+    """Return the steps at which the production rules accept a forecast count (0: no forecast).
 
-    It is not believed once it has asked for more than `PROMISE_FACTOR` times what demand needs
-    for longer than the patience without a break.
+    A forecast above `PROMISE_FACTOR` times the need is rejected once that lasts for longer than
+    `tolerated_seconds` without a break.
     """
-    promising = predictive_counts > PROMISE_FACTOR * np.maximum(needed, 1)
+    excessive = forecast > PROMISE_FACTOR * np.maximum(needed, 1)
     step = np.arange(len(needed))
-    before = np.maximum.accumulate(np.where(promising, -1, step))
+    before = np.maximum.accumulate(np.where(excessive, -1, step))
     since = (step - before - 1) * STEP_SECONDS
-    return (predictive_counts > 0) & ~(promising & (since > patience_seconds))
+    return (forecast > 0) & ~(excessive & (since > tolerated_seconds))
 
 
 def stabilized_counts(
     needed: Ints,
-    kept: Ints,
+    hold_floor: Ints,
     max_replicas: int,
     window: float,
     min_replicas: int = 1,
 ) -> Ints:
-    """Return the course of the production chain with its default behaviour.
+    """Return the counts of the production limiters with default behavior.
 
-    `needed` raises the count, `kept` (no lower) is what a step is no reason to go below.
-    `window` is the down window (seconds). One step is one rate period, in which the count may
-    double or rise by four.
+    `needed` raises the count; a scale-down stays at or above `hold_floor`. `window` is the
+    scale-down window (seconds). One step is one rate period, in which the count may double or rise
+    by four.
     """
-    wanted = np.maximum(needed, min_replicas)
+    desired_counts = np.maximum(needed, min_replicas)
     steps = max(1, math.ceil(window / STEP_SECONDS))
-    floor = np.asarray(running_max(kept, steps), dtype=np.int64)
-    current = min(max(int(wanted[0]), min_replicas), max_replicas)
+    floor = np.asarray(running_max(hold_floor, steps), dtype=np.int64)
+    current = min(max(int(desired_counts[0]), min_replicas), max_replicas)
     replica_counts = []
-    for want, high in zip(wanted.tolist(), floor.tolist(), strict=True):
+    for want, high in zip(desired_counts.tolist(), floor.tolist(), strict=True):
         if want < current:
             want = min(current, max(want, high))
         current = min(want, max_replicas, _reach(current))
@@ -78,46 +77,46 @@ def stabilized_counts(
 
 def predictive_counts(
     needed: Ints,
-    kept: Ints,
-    asked: Ints,
-    vouched: Bools,
-    came: Ints,
-    reactive: Ints,
+    hold_floor: Ints,
+    forecast: Ints,
+    confirms_scale_down: Bools,
+    recent_peak_floor: Ints,
+    hpa: Ints,
     target: float,
     max_replicas: int,
     window: float,
     min_replicas: int = 1,
 ) -> Ints:
-    """Return the course with a forecast that asks for `asked` (0: nothing) while it may spend.
+    """Return the counts with a forecast of `forecast` replicas (0: none) within its budget.
 
-    `window` is the down window (seconds). While the forecast vouches, `came` and `reactive` are
-    what is held in its place: the latter is the course of the plain autoscaler at the same
-    `target`, by which the forecast's allowance is reckoned too.
+    `window` is the scale-down window (seconds). While the forecast confirms a scale-down,
+    `recent_peak_floor` and `hpa` are the floors in place of the window. `hpa` holds the counts of an
+    HPA at the same `target`, from which the forecast budget is computed.
     """
     steps = max(1, math.ceil(window / STEP_SECONDS))
-    current = min(max(int(needed[0]), int(asked[0]), min_replicas), max_replicas)
-    allowance, risen = ForecastBudget(), -steps
+    current = min(max(int(needed[0]), int(forecast[0]), min_replicas), max_replicas)
+    budget, risen = ForecastBudget(), -steps
     highest: deque[tuple[int, int]] = deque()
     replica_counts = []
-    series = (needed, kept, asked, vouched, came)
-    plain = reactive.tolist()
-    rows = zip(*(values.tolist() for values in series), plain, strict=True)
-    paid = [baseline(count, target) for count in plain]
-    for step, (need, keep, peak, vouches, held, beside) in enumerate(rows):
+    series = (needed, hold_floor, forecast, confirms_scale_down, recent_peak_floor)
+    hpa_list = hpa.tolist()
+    rows = zip(*(values.tolist() for values in series), hpa_list, strict=True)
+    paid = [baseline(count, target) for count in hpa_list]
+    for step, (need, hold, peak, confirms, recent_peak, hpa_count) in enumerate(rows):
         if step:
-            allowance = allowance.settled(current, paid[step - 1], step * float(STEP_SECONDS))
-        heard = 0 if allowance.spent else peak
-        want, keep = max(need, heard, min_replicas), max(keep, heard)
-        while highest and highest[-1][1] <= keep:
+            budget = budget.settled(current, paid[step - 1], step * float(STEP_SECONDS))
+        granted = 0 if budget.spent else peak
+        want, hold = max(need, granted, min_replicas), max(hold, granted)
+        while highest and highest[-1][1] <= hold:
             highest.pop()
-        highest.append((step, keep))
+        highest.append((step, hold))
         while highest[0][0] <= step - steps:
             highest.popleft()
         if want < current:
             high = highest[0][1]
-            if vouches and heard > 0:
+            if confirms and granted > 0:
                 steady = current if step - risen < min(steps, _STEADY_STEPS) else 0
-                high = max(min(high, beside), held if want > 0 else 0, steady)
+                high = max(min(high, hpa_count), recent_peak if want > 0 else 0, steady)
             want = min(current, max(want, high))
         before, current = current, min(want, max_replicas, _reach(current))
         risen = step if current > before else risen
@@ -128,7 +127,7 @@ def predictive_counts(
 def threshold_counts(
     needed: Ints, max_replicas: int, percent: float, min_replicas: int = 1
 ) -> Ints:
-    """Return the course under the down policy `Threshold`: down only below a share."""
+    """Return the counts under the down policy `Threshold`: down only below `percent` of the count."""
     current = min(max(int(needed[0]), min_replicas), max_replicas)
     replica_counts = []
     for want in np.maximum(needed, min_replicas).tolist():
@@ -147,14 +146,15 @@ def hpa_counts(
     *,
     has_behavior: bool = True,
 ) -> Ints:
-    """Return the course of a HorizontalPodAutoscaler with a look at every step.
+    """Return the counts of a HorizontalPodAutoscaler with a sync at every step.
 
-    `demand_in_replicas` is demand in replicas' worth at the target, `first` the count that it finds; `has_behavior`
-    whether it has `spec.behavior`. The stepwise twin is `r1_operator.plan.scaling.hpa_simulation.step`.
+    `demand_in_replicas` is demand in replicas at the target, `first` the initial count and
+    `has_behavior` whether the HPA has `spec.behavior`. `hpa_simulation.simulate_sync` of the operator
+    computes the same step by step.
     """
     steps = round(DOWN_WINDOW_SECONDS / STEP_SECONDS)
-    found = math.ceil(demand_in_replicas[0] - 1e-9) if first is None else first
-    current = min(max(found, min_replicas), max_replicas)
+    initial = math.ceil(demand_in_replicas[0] - 1e-9) if first is None else first
+    current = min(max(initial, min_replicas), max_replicas)
     falling: deque[tuple[int, int]] = deque([(0, current)])
     replica_counts = []
     for step, value in enumerate(demand_in_replicas.tolist()):

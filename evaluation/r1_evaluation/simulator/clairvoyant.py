@@ -1,8 +1,8 @@
-"""The least that could have been paid: a run that knows all demand and fills every replica.
+"""The clairvoyant minimum: the cost of a run that knows all demand and fills every replica.
 
-For each level k the steps that need k replicas are covered; every start pays its start-up time
-before it serves; a gap no longer than a start is bridged, since stopping would save nothing; the
-first replica's first start is free.
+For each level k, the steps that need k replicas are covered. Each start pays its start-up time before
+it serves. A gap no longer than a start-up is bridged, because stopping would save nothing. The first
+replica's first start is free.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from r1_evaluation.traces.scenario import Bools, Scenario
 
 
 def least_paid(scenario: Scenario, scored: Bools | None = None) -> float:
-    """Return the replica-steps paid on the scored steps at a utilisation of one."""
+    """Return the replica-steps paid on the scored steps at a utilization of one."""
     chosen = (scenario.scored if scored is None else scored)[scenario.decision_steps]
     demand = scenario.demand[scenario.decision_steps]
     need = np.ceil(demand / scenario.capacity - 1e-9).astype(np.int64)

@@ -1,8 +1,8 @@
-"""Start-up times as they are drawn: the shape of a distribution measured in public.
+"""Start-up times drawn from a published distribution.
 
-Model loads of a public GPU serving cluster (the project's forecasting study): half within 22.7 s,
-90 % within 42 s, 99 % within 52 s, none above 79 s. The shape is scaled so that its 90 % quantile
-is the start-up time asked for, since that is the lead the operator learns.
+Model loads of a public GPU serving cluster: 50 % within 22.7 s, 90 % within 42 s, 99 % within 52 s,
+none above 79 s. The distribution is scaled so that its 90 % quantile is the requested start-up time,
+because the operator learns that quantile as lead time.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _DRAWS = 200
 
 
 def start_steps(start_seconds: float) -> list[int]:
-    """Return start-up times in steps, rounded up, evenly spread over the distribution."""
+    """Return start-up times in steps, rounded up, at evenly spaced quantiles."""
     shares = (np.arange(_DRAWS) + 0.5) / _DRAWS
     seconds = np.interp(shares, _SHARES, _SECONDS) * start_seconds / 42.0
     return [max(1, math.ceil(value / STEP_SECONDS)) for value in seconds.tolist()]

@@ -1,13 +1,11 @@
-"""A recorded load as a world that policies are tried in: demand in steps of 15 s.
+"""A scenario: a recorded load in steps of 15 s, with the capacity and start-up time of a replica.
 
-Demand is linear between the middles of the trace's buckets. A replica takes `capacity` requests
-per second, set so that the highest bucket of the tested window needs 20 replicas at 70 %. What a
-controller sees at a step is the mean of the last 60 s, 15 s old. Buckets in which nothing was
-collected are bridged and not scored.
+Demand is linear between the middles of the trace's buckets. The capacity of a replica is set so that
+the highest bucket of the test window needs 20 replicas at 70 %. Controllers observe the mean of the
+last 60 s, 15 s old. Buckets without data are interpolated and not scored.
 
-The tested window is the last third of the trace, within five to eight days, and never more than
-its half: all before it is there to learn from. Policies begin an hour earlier, unscored, so that
-none is judged by the count it was started with.
+The test window is the last third of the trace, within five to eight days, and at most half of the
+trace. Policies start one hour earlier, unscored, so that the first count has no effect on a score.
 """
 
 from __future__ import annotations
@@ -35,11 +33,11 @@ _RUN_IN_STEPS = 240
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Scenario:
-    """Demand and what is known of it, one entry a step from the trace's first bucket on.
+    """Demand and observed demand, one entry per step from the trace's first bucket.
 
     `demand` and `reading` are requests/s, `capacity` requests/s of one replica. Policies run from
-    step `begin` on; `known` is False in gaps; steps in `scored` count. `start_steps` is the start-up time in steps, rounded
-    up.
+    step `begin` on; `known` is False in gaps; only steps in `scored` are scored. `start_steps` is the
+    start-up time in steps, rounded up.
     """
 
     name: str
@@ -54,48 +52,48 @@ class Scenario:
 
     @property
     def start_seconds(self) -> float:
-        """The start-up time as it is played."""
+        """The simulated start-up time."""
         return float(self.start_steps * STEP_SECONDS)
 
     @property
     def decision_steps(self) -> slice:
-        """The steps that policies decide at."""
+        """The steps at which policies decide."""
         return slice(self.begin, len(self.demand))
 
     @property
     def halves(self) -> tuple[Bools, Bools]:
-        """The scored steps of the tested window's first and second half."""
+        """The scored steps in the first and in the second half of the test window."""
         steps = np.arange(len(self.demand))
         middle = self.test_from + (len(self.demand) - self.test_from) // 2
         return self.scored & (steps < middle), self.scored & (steps >= middle)
 
 
 def days_of(trace: Trace, first: float, last: float) -> Trace:
-    """Return what a trace recorded from one day to another, days counted from its beginning.
+    """Return the part of a trace between two days, counted from its start.
 
-    Raises UnreadableTrace where nothing was.
+    Raises UnreadableTrace when that part is empty.
     """
     begin, end = first * DAY_SECONDS, last * DAY_SECONDS
-    kept: Trace
+    part: Trace
     if isinstance(trace, RateTrace):
         bucket = trace.bucket_seconds
-        kept = trace.part(round(begin / bucket), round(end / bucket))
-        there = bool(kept.per_minute)
+        part = trace.part(round(begin / bucket), round(end / bucket))
+        there = bool(part.per_minute)
     else:
         start = trace.requests[0].at if trace.requests else 0.0
         requests = tuple(one for one in trace.requests if begin <= one.at - start < end)
-        kept = RequestTrace(trace.name, requests, trace.source)
+        part = RequestTrace(trace.name, requests, trace.source)
         there = bool(requests)
     if not there:
         lasts = trace.seconds / DAY_SECONDS
-        raise UnreadableTrace(f"{trace.name} lasts {lasts:.1f} days: none from {first:g} on")
-    return kept
+        raise UnreadableTrace(f"{trace.name} has {lasts:.1f} days, nothing from day {first:g} on")
+    return part
 
 
 def scenario_of(trace: Trace, start_seconds: float) -> Scenario:
-    """Build the world of a trace with replicas that need `start_seconds` to serve.
+    """Build the scenario of a trace with a start-up time of `start_seconds`.
 
-    Raises UnreadableTrace when it is too short or holds no demand to scale for.
+    Raises UnreadableTrace when the trace is too short or its test window has no demand.
     """
     bucket, per_minute = _buckets(trace)
     rates = np.array([math.nan if v is None else v / 60 for v in per_minute])
@@ -103,9 +101,9 @@ def scenario_of(trace: Trace, start_seconds: float) -> Scenario:
     count = len(rates)
     first = count - round(_tested_seconds(count * bucket) / bucket)
     if count < 4 or first < 1:
-        raise UnreadableTrace(f"{trace.name} has {count} buckets: a test needs at least four")
+        raise UnreadableTrace(f"{trace.name} has {count} buckets, a test needs at least 4")
     if not known[first:].any() or not np.nanmax(rates[first:]) > 0:
-        raise UnreadableTrace(f"{trace.name}: nothing was offered in the last part, its test")
+        raise UnreadableTrace(f"{trace.name}: no requests in the last part, the test window")
     bridged = np.array(bridge([None if math.isnan(v) else v for v in rates.tolist()]))
     steps = round(count * bucket / STEP_SECONDS)
     middles = (np.arange(steps) + 0.5) * STEP_SECONDS
@@ -132,7 +130,7 @@ def _buckets(trace: Trace) -> tuple[float, tuple[float | None, ...]]:
         raise UnreadableTrace(f"{trace.name} has fewer than two requests")
     times = np.array([request.at for request in trace.requests])
     counts = np.bincount(((times - times[0]) // 60).astype(np.int64))
-    # The last minute is cut off where the recording ended.
+    # The last minute is incomplete.
     return 60.0, tuple(float(n) for n in (counts[:-1] if len(counts) > 4 else counts))
 
 
@@ -141,7 +139,7 @@ def _tested_seconds(total: float) -> float:
 
 
 def _readings(demand: Floats) -> Floats:
-    """Return at step i the mean of steps i-5 to i-2: a minute that ended 15 s ago."""
+    """Return the mean of steps i-5 to i-2 for each step i: a minute that ended 15 s ago."""
     summed = np.concatenate([[0.0], np.cumsum(demand)])
     step = np.arange(len(demand))
     last = np.clip(step - 1, 1, None)

@@ -52,7 +52,7 @@ def asked(capsys: pytest.CaptureFixture[str], *arguments: str) -> Any:
     return json.loads(captured.out)
 
 
-def test_a_backtest_reads_replays_and_judges(
+def test_a_backtest_reads_replays_and_compares(
     prometheus: str, manifest: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder = tmp_path / "out"
@@ -114,16 +114,14 @@ def test_a_query_needs_no_resource_and_prints_a_table(
     assert "replica-hours" in out
 
 
-def test_load_that_prometheus_does_not_know_is_not_found(
-    prometheus: str, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_an_unknown_load_is_not_found(prometheus: str, capsys: pytest.CaptureFixture[str]) -> None:
     arguments = ["--query", "sum(rate(nobody_total[1m]))", "--capacity", "8"]
     assert main(["backtest", *arguments, "--prometheus", prometheus, "--json"]) == 3
     captured = capsys.readouterr()
     assert "nobody_total" in json.loads(captured.out)["error"]
 
 
-def test_a_query_of_many_series_says_how_to_make_it_one(
+def test_a_query_of_many_series_gets_a_hint(
     prometheus: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     arguments = ["--query", "{__name__=~'.+'} or vector(1)", "--capacity", "8", "--since", "2h"]
@@ -131,7 +129,7 @@ def test_a_query_of_many_series_says_how_to_make_it_one(
     assert "sum()" in capsys.readouterr().err
 
 
-def test_a_prometheus_that_is_not_there_is_a_failure(
+def test_an_unreachable_prometheus_is_a_failure(
     manifest: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["backtest", manifest, "--prometheus", "http://127.0.0.1:9"]) == 1
@@ -150,7 +148,7 @@ def test_a_prometheus_that_is_not_there_is_a_failure(
         (["whatif", "x", "--prometheus", "u", "--slo-ms", "fast"], "a number from"),
     ],
 )
-def test_wrong_use_is_two_and_says_what_is_wanted(
+def test_invalid_options_exit_with_2_and_a_message(
     arguments: list[str], says: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(arguments) == 2

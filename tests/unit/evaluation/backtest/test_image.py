@@ -15,7 +15,7 @@ print(*sorted({name.partition(".")[0] for name in sys.modules if name.startswith
 """
 
 
-def test_what_is_imported_is_copied() -> None:
+def test_the_image_copies_every_imported_package() -> None:
     imported = subprocess.run(
         [sys.executable, "-c", ASK], capture_output=True, text=True, check=True
     )

@@ -44,7 +44,7 @@ def candidate(**changes: object) -> PolicyUnderTest:
     return replace(plain, policy=replace(plain.policy, forecast=never, **changes))  # type: ignore[arg-type]
 
 
-def test_it_agrees_with_the_boards_courses_where_no_queue_stands() -> None:
+def test_the_replay_equals_the_leaderboard_without_a_queue() -> None:
     tried = candidate()
     scenario = scenario_at_capacity(trace(), tried, 60.0)
     replay = replay_policy(scenario, tried)
@@ -56,7 +56,7 @@ def test_it_agrees_with_the_boards_courses_where_no_queue_stands() -> None:
     )
 
 
-def test_bounds_hold_and_a_queue_is_lived_through() -> None:
+def test_the_replay_stays_within_bounds_with_a_queue() -> None:
     tried = candidate(min_replicas=2, max_replicas=3)
     replay = replay_policy(scenario_at_capacity(trace(), tried, 60.0), tried)
     assert replay.counts.min() == 2
@@ -78,7 +78,7 @@ def silent(scenario: Scenario) -> ReplayedForecast:
     return ReplayedForecast(np.full((steps, len(LEVELS)), np.nan), np.zeros(steps, dtype=bool))
 
 
-def test_a_backtest_holds_the_rows_that_its_verdict_rests_on(
+def test_a_backtest_has_the_rows_of_its_verdict(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(inputs_module, "replay_forecast", silent)
@@ -109,7 +109,7 @@ class TestWhatIf:
         assert found.changed.at_maximum_share > 0.3
         assert (found.highest_percent, found.at_highest) == (None, None)
 
-    def test_the_highest_utilisation_that_keeps_the_objective_is_found(self) -> None:
+    def test_the_highest_utilization_within_the_objective_is_found(self) -> None:
         found = evaluate_change(trace(3), candidate(), SettingChange(), 60.0, 86_400.0, 0.3)
         assert found.highest_percent is not None
         assert found.at_highest is not None
@@ -118,7 +118,7 @@ class TestWhatIf:
         assert found.current == found.changed
 
     @pytest.mark.parametrize("limit", [30, 35, 60, 90, 95])
-    def test_halving_finds_the_last_that_keeps(self, limit: int) -> None:
+    def test_bisection_finds_the_highest_utilization(self, limit: int) -> None:
         tried: list[int] = []
 
         def at(percent: int) -> SettingsOutcome:
@@ -128,17 +128,17 @@ class TestWhatIf:
         assert _highest_that_keeps(at)[0] == limit
         assert len(tried) <= 6
 
-    def test_a_history_that_is_too_short_says_so(self) -> None:
-        with pytest.raises(UnreadableTrace, match="shorter than what is asked"):
+    def test_a_short_history_is_an_error(self) -> None:
+        with pytest.raises(UnreadableTrace, match="shorter than the requested"):
             evaluate_change(trace(1), candidate(), SettingChange(), 60.0, 3 * 86_400.0)
 
     def test_bounds_that_cross_are_refused(self) -> None:
-        with pytest.raises(ValueError, match="above the maximum"):
+        with pytest.raises(ValueError, match="above maxReplicas"):
             SettingChange(min_replicas=9, max_replicas=3).of(candidate())
 
 
 @pytest.mark.parametrize(("gpus", "most"), [(11, 5), (40, 9)])
-def test_a_budget_bounds_every_policy_that_is_tried(gpus: int, most: int) -> None:
+def test_a_gpu_budget_bounds_every_policy(gpus: int, most: int) -> None:
     spec = {
         "resources": {"limits": {"nvidia.com/gpu": 2}},
         "autoscaling": {

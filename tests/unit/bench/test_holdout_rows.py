@@ -58,7 +58,7 @@ def run(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
     return holdout.main()
 
 
-def test_rows_and_tables_are_left_in_out(found: Found, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_rows_and_tables_are_written_to_out(found: Found, monkeypatch: pytest.MonkeyPatch) -> None:
     found(0.9, 1.2)
     assert run(monkeypatch, "--only", CLIENT) == 0
     names = [row["name"] for row in json.loads(Path("out/bench-unseen.json").read_text())]
@@ -77,7 +77,7 @@ def test_a_client_beyond_a_bar_fails_the_benchmark(
     assert run(monkeypatch) == 1
 
 
-def test_one_part_alone_leaves_the_others_table_as_it_was(
+def test_one_part_keeps_the_other_parts_table(
     found: Found, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     found(0.9, 1.2)
@@ -87,12 +87,12 @@ def test_one_part_alone_leaves_the_others_table_as_it_was(
     assert {row["name"].split(",")[1].strip() for row in rows} >= set(holdout.KEPT[:1])
 
 
-def test_a_share_outside_its_band_is_bold_and_what_was_not_scored_a_dash() -> None:
+def test_a_share_outside_its_band_is_bold_and_a_missing_one_a_dash() -> None:
     table = holdout.forecasts_table({"a": {"24h": scored(1.583, 0.99)}})
     assert table.splitlines()[-1] == ("| a | - | - | - | - | - | - | 1.583 | **0.990** | 0.950 |")
 
 
-def test_without_traces_or_with_an_unknown_client_it_says_so(
+def test_missing_traces_and_unknown_clients_are_errors(
     found: Found, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run(monkeypatch, "--only", "nobody") == 2

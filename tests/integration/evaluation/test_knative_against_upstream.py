@@ -47,7 +47,7 @@ def owner() -> Iterator[Callable[[Tick], Verdict]]:
 
 
 @pytest.mark.parametrize(("seed", "first"), [(1, 1), (2, 8), (3, 1), (4, 30)])
-def test_each_tick_comes_to_the_count_of_the_owner(seed: int, first: int) -> None:
+def test_every_tick_equals_knatives_autoscaler(seed: int, first: int) -> None:
     values = load(1800, seed)
     with owner() as decide:
         ticks = play(values, decide, first)
@@ -64,7 +64,7 @@ def test_each_tick_comes_to_the_count_of_the_owner(seed: int, first: int) -> Non
     assert len({said.desired for _, said in ticks}) > 8
 
 
-def test_what_was_recorded_is_what_the_owner_says() -> None:
+def test_the_recording_equals_knatives_autoscaler() -> None:
     recorded = (
         Path(__file__).parents[2] / "unit" / "evaluation" / "leaderboard" / "knative_v0.49.0.json"
     )

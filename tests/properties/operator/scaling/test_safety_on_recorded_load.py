@@ -71,7 +71,7 @@ def scored_run(inputs: PolicyInputs, policy: Policy, target: float) -> tuple[Ser
 
 @given(loads, starts, st.sampled_from([0.1, 10.0]), st.floats(0.5, 0.9))
 @settings(max_examples=25, deadline=None)
-def test_wrong_by_ten_either_way(
+def test_forecasts_wrong_by_ten_bound_overload_and_cost(
     trace: RateTrace, start: int, factor: float, target: float
 ) -> None:
     inputs = PolicyInputs(scenario_of(trace, start))
@@ -86,7 +86,9 @@ def test_wrong_by_ten_either_way(
 
 @given(loads, starts, st.floats(0.5, 0.9))
 @settings(max_examples=25, deadline=None)
-def test_dead(trace: RateTrace, start: int, target: float) -> None:
+def test_a_missing_forecast_bounds_overload_and_cost(
+    trace: RateTrace, start: int, target: float
+) -> None:
     inputs = PolicyInputs(scenario_of(trace, start))
     steps = len(inputs.reading)
     silent = ReplayedForecast(np.full((steps, len(LEVELS)), np.nan), np.zeros(steps, dtype=bool))
@@ -100,7 +102,7 @@ def test_dead(trace: RateTrace, start: int, target: float) -> None:
 
 @given(loads, starts, st.floats(0.4, 1.2))
 @settings(max_examples=25, deadline=None)
-def test_alone_it_never_runs_fewer_replicas_than_a_plain_autoscaler(
+def test_ours_without_a_forecast_never_runs_fewer_replicas_than_an_hpa(
     trace: RateTrace, start: int, target: float
 ) -> None:
     """Why the overload is bounded: at every step, not only in sum."""
@@ -111,7 +113,9 @@ def test_alone_it_never_runs_fewer_replicas_than_a_plain_autoscaler(
 
 @given(loads, starts, st.integers(0, 2**32 - 1), st.floats(0.4, 1.2))
 @settings(max_examples=25, deadline=None)
-def test_nor_with_any_forecast(trace: RateTrace, start: int, seed: int, target: float) -> None:
+def test_ours_with_any_forecast_never_runs_fewer_replicas_than_an_hpa(
+    trace: RateTrace, start: int, seed: int, target: float
+) -> None:
     """So at one target it overloads no more than that autoscaler, whatever the forecast says."""
     inputs = PolicyInputs(scenario_of(trace, start))
     drawn = np.random.default_rng(seed)
@@ -151,7 +155,7 @@ def test_without_the_tolerance_the_bound_is_broken() -> None:
 
 @given(loads, starts, st.integers(0, 2**32 - 1), st.floats(0.4, 1.2))
 @settings(max_examples=15, deadline=None)
-def test_no_forecast_ever_leaves_less_than_demand_at_hand_needs(
+def test_no_forecast_goes_below_the_current_need(
     trace: RateTrace, start: int, seed: int, target: float
 ) -> None:
     inputs = PolicyInputs(scenario_of(trace, start))
@@ -165,7 +169,7 @@ def test_no_forecast_ever_leaves_less_than_demand_at_hand_needs(
 
 
 @pytest.mark.parametrize("start", [60, 300])
-def test_a_right_forecast_is_worth_its_while(start: int) -> None:
+def test_a_correct_forecast_halves_the_overload(start: int) -> None:
     """The check can fail: with the same words, unscaled, overload falls well below HPA's."""
     inputs = PolicyInputs(scenario_of(recorded_like(1, 0.05, 0.002, 0.6), start))
     object.__setattr__(inputs, "replayed_forecast", forecast(inputs, 1.0))

@@ -46,12 +46,12 @@ def test_costs_and_shares_are_thousandths() -> None:
     }
 
 
-def test_an_objective_that_no_target_keeps_has_no_cost() -> None:
+def test_a_row_that_never_meets_the_slo_has_no_cost() -> None:
     (found,) = rows_of(row("static", None, None))
     assert found == {"name": "static", "overloadPerMille": 2}, "the lowest of the curve"
 
 
-def test_a_verdict_without_a_target_sets_none() -> None:
+def test_a_verdict_without_a_target_suggests_none() -> None:
     lost = BacktestVerdict(Finding.NEITHER, None, None, "Neither.", None, "Never")
     on_progress: Any = summary(lost, Leaderboard("trace", 120.0, 0.005, ()))["verdict"]
     assert on_progress == {
@@ -61,15 +61,15 @@ def test_a_verdict_without_a_target_sets_none() -> None:
     }
 
 
-def test_the_whole_board_fits_into_a_termination_message() -> None:
-    longest = BacktestVerdict(Finding.ONLY_THEIRS, None, None, "x" * 500, 75, "RequireBacktest")
+def test_every_public_policy_fits_into_a_termination_message() -> None:
+    longest = BacktestVerdict(Finding.ONLY_BASELINE, None, None, "x" * 500, 75, "RequireBacktest")
     asked = [*REQUIRED_POLICIES, *Policy]  # all that an object can name
     board = Leaderboard("trace", 120.0, 0.005, tuple(row(name, 123.456, 1.2) for name in asked))
     assert len(summary_text(summary(longest, board)).encode()) <= LARGEST_BYTES
     assert len(error_text("ü" * 10_000).encode()) <= LARGEST_BYTES
 
 
-def test_its_fields_are_those_of_the_status() -> None:
+def test_termination_message_fields_are_those_of_the_status() -> None:
     schema = backtest_crd()["spec"]["versions"][0]["schema"]["openAPIV3Schema"]
     status = schema["properties"]["status"]["properties"]
     form: Any = summary(VERDICT, Leaderboard("trace", 120.0, 0.005, (row("ours"),)))
@@ -79,9 +79,7 @@ def test_its_fields_are_those_of_the_status() -> None:
     assert len(Policy) + 3 <= status["policies"]["maxItems"]
 
 
-def test_a_run_that_fails_leaves_its_reason(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_failed_run_writes_its_reason(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     message = tmp_path / "message"
     asked = ["absent.yaml", "--prometheus", "http://127.0.0.1:9", "--message", str(message)]
     assert command.main("backtest", [*asked, "--json"]) == 3
@@ -89,7 +87,7 @@ def test_a_run_that_fails_leaves_its_reason(
     assert json.loads(message.read_text()) == {"error": error}
 
 
-def test_a_message_that_cannot_be_written_is_a_failure_that_names_it(
+def test_an_unwritable_message_file_is_a_failure_that_names_it(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     asked = ["absent.yaml", "--prometheus", "http://127.0.0.1:9", "--message", str(tmp_path)]

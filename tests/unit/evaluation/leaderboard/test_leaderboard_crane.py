@@ -32,7 +32,7 @@ def wave(periods: float = 2.0) -> Floats:
     return values
 
 
-def test_the_error_of_a_tenth_too_high_and_too_low() -> None:
+def test_cranes_error_weighs_underestimates_more() -> None:
     assert crane.error(wave(), wave()) == 0
     assert crane.error(wave(), wave() * 1.1) == pytest.approx(0.1, rel=1e-10)
     low = crane.error(wave(), wave() * 0.9)
@@ -41,7 +41,7 @@ def test_the_error_of_a_tenth_too_high_and_too_low() -> None:
     assert crane.error(wave(), wave() * 0.5) == pytest.approx(3.1, abs=0.01)
 
 
-def test_next_to_nothing_the_error_is_absolute() -> None:
+def test_cranes_error_is_absolute_near_zero() -> None:
     assert crane.error(np.array([0.0, 2.0]), np.array([1.0, 1.0])) == 1.0
 
 
@@ -65,7 +65,7 @@ def days(count: int, seed: int = 1) -> Floats:
     return values + drawn.normal(0, 1.5, len(at))
 
 
-def test_a_day_is_found_and_continued() -> None:
+def test_a_daily_period_is_found_and_extrapolated() -> None:
     past = days(5)
     assert crane.find_period(past, 60.0) == DAY
     ahead = crane.extrapolated(past, 60.0)
@@ -77,7 +77,7 @@ def test_a_day_is_found_and_continued() -> None:
     assert (ahead[:1440] - truth).mean() > 0
 
 
-def test_noise_has_no_period_and_nothing_is_foretold() -> None:
+def test_noise_has_no_period_and_no_prediction() -> None:
     noise = 50 + np.random.default_rng(3).normal(0, 5, 4 * 1440)
     assert crane.find_period(noise, 60.0) is None
     assert crane.extrapolated(noise, 60.0) is None
@@ -85,7 +85,7 @@ def test_noise_has_no_period_and_nothing_is_foretold() -> None:
     assert crane.extrapolated(days(1), 60.0) is None, "one day cannot be seen to come again"
 
 
-def test_on_the_board_it_never_sees_what_comes() -> None:
+def test_cranes_prediction_uses_past_demand_only() -> None:
     values = days(6)
     scenario = scenario_of(RateTrace("days", 60.0, tuple((60 * values).tolist())), 60)
     foretold = crane.predicted_peak(scenario)

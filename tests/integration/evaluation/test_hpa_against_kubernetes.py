@@ -327,7 +327,9 @@ def courses(case: Case, looks: Sequence[Look], moved: Sequence[tuple[float, int]
 
 
 @pytest.mark.parametrize("name", [name for name in CASES if name != "at-zero"])
-def test_each_look_comes_to_the_count_of_the_owner(played: dict[str, Workload], name: str) -> None:
+def test_every_sync_equals_the_kube_controller_manager(
+    played: dict[str, Workload], name: str
+) -> None:
     workload = played[name]
     assert len(workload.looks) > len(workload.series)
     counts = courses(CASES[name], workload.looks, workload.moved_unseen)
@@ -335,7 +337,7 @@ def test_each_look_comes_to_the_count_of_the_owner(played: dict[str, Workload], 
     assert len(set(counts)) > 1, "a series at which nothing moves shows nothing"
 
 
-def test_at_zero_the_owner_does_not_even_look(played: dict[str, Workload]) -> None:
+def test_the_kube_controller_manager_skips_syncs_at_zero(played: dict[str, Workload]) -> None:
     asleep, case = played["at-zero"], CASES["at-zero"]
     assert (asleep.replicas, asleep.looks, asleep.moved_unseen) == (0, [], [])
     assert (

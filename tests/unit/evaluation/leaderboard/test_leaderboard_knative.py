@@ -2,7 +2,7 @@
 
 The table: figures of knative/serving pkg/autoscaler/scaling/autoscaler_test.go at 01f103ef
 (Apache-2.0), totals over the target. The recording: ten minutes of `knative_story.py` played by the
-owner's own package; `tests/integration/evaluation/test_knative_itself.py` made it and checks it.
+owner's own package; `tests/integration/evaluation/test_knative_against_upstream.py` made it and checks it.
 """
 
 import json
@@ -27,7 +27,7 @@ NOW = 1000.0
         (55, 50.0, 56.0, 50),  # the panic is over
     ],
 )
-def test_stable(ready: int, stable: float, panic: float, count: int) -> None:
+def test_knatives_stable_mode(ready: int, stable: float, panic: float, count: int) -> None:
     long_ago = Panic(NOW - 61, 41)
     assert knative_step(long_ago, ready, stable, panic, NOW) == (count, Panic())
 
@@ -42,7 +42,7 @@ def test_stable(ready: int, stable: float, panic: float, count: int) -> None:
         (40, 10.0, 10.0, 41, 41, False),  # never down
     ],
 )
-def test_panic(
+def test_knatives_panic_mode(
     ready: int, stable: float, panic: float, highest: int, count: int, over: bool
 ) -> None:
     since = NOW - 30
@@ -50,12 +50,12 @@ def test_panic(
     assert found == (count, Panic(NOW if over else since, count))
 
 
-def test_a_panic_lasts_a_whole_window() -> None:
+def test_a_panic_lasts_a_full_stable_window() -> None:
     assert knative_step(Panic(NOW - 60, 9), 9, 4.0, 4.0, NOW)[0] == 9
     assert knative_step(Panic(NOW - 60.001, 9), 9, 4.0, 4.0, NOW)[0] == 4
 
 
-def test_each_tick_of_the_recording() -> None:
+def test_knative_equals_the_recording_at_every_tick() -> None:
     recorded = json.loads(RECORDED.read_text())
     assert recorded["source"] == "knative.dev/serving v0.49.0"
     said = recorded["said"]

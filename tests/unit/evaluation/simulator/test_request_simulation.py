@@ -38,7 +38,7 @@ def test_a_request_alone_takes_its_prefill_and_an_iteration_per_further_token() 
     assert ended == pytest.approx(5.03 + 10 * 0.021)
 
 
-def test_who_joins_in_a_span_starts_with_the_next_iteration() -> None:
+def test_a_request_joins_at_the_next_iteration() -> None:
     engine, first, second = SimulatedEngine(SPEED), Work(1, 101), Work(1, 2)
     engine.add(first, 0.0)
     engine.advance(engine.ends_at)
@@ -52,7 +52,7 @@ def test_who_joins_in_a_span_starts_with_the_next_iteration() -> None:
     assert ended[-1][0] == pytest.approx(begun + 98 * 0.021 + 0.0211 + 0.022)
 
 
-def test_a_long_prompt_takes_several_chunks_and_decoding_goes_on() -> None:
+def test_a_long_prompt_is_chunked_and_decoding_continues() -> None:
     engine, short, long = SimulatedEngine(SPEED), Work(1, 50), Work(350, 1)
     engine.add(short, 0.0)
     engine.advance(engine.ends_at)
@@ -70,7 +70,7 @@ def outcome(fifo: bool, batch_requests: int) -> tuple[float, float]:
     return result.of(Q1).attained(5.0), result.utilisation
 
 
-def test_order_keeps_the_promise_where_one_queue_breaks_it() -> None:
+def test_priority_order_meets_the_slo_where_one_queue_misses_it() -> None:
     with_order, used = outcome(False, 100)
     without, _ = outcome(True, 100)
     assert with_order == 1.0
@@ -90,7 +90,7 @@ def test_every_request_is_accounted_for() -> None:
     assert 0 < result.utilisation < 1
 
 
-def test_the_study_finds_more_room_with_priorities_than_without() -> None:
+def test_priorities_allow_a_higher_utilization() -> None:
     recorded = tuple(RecordedRequest(0.25 * n, 50, 40) for n in range(800))
     site = StudyParameters(recorded, replicas=8, speed=SPEED)
     without = highest(site, "none", 0.3, 0, steps=6)

@@ -50,26 +50,26 @@ def busy(
     return pool.run(arrivals, warm_up=30.0, seconds=200.0)
 
 
-def test_several_gateways_lose_nobody() -> None:
+def test_several_gateways_account_for_every_request() -> None:
     for outcome in (busy(None), busy(Operator({ClassName.Q1: 0.5}))):
         urgent = outcome.of(Q1)
         assert urgent.offered == len(urgent.waits) == urgent.completed + urgent.expired
 
 
-def test_foresight_keeps_no_fewer_seats_than_what_was_seen() -> None:
+def test_a_perfect_forecast_reserves_at_least_the_observed_need() -> None:
     promises = {ClassName.Q1: 0.5}
     seen, foreseen = busy(Operator(promises)), busy(Operator(promises, foresight=True))
     assert late(foreseen)[1] == late(seen)[1] > 100
     assert foreseen.utilisation <= seen.utilisation + 0.01
 
 
-def test_replicas_that_go_take_no_more_requests() -> None:
+def test_leaving_replicas_accept_no_requests() -> None:
     whole = busy(None)
     halved = busy(None, replica_schedule=(ScheduledReplicas(60.0, 1), ScheduledReplicas(120.0, 2)))
     assert halved.utilisation < whole.utilisation - 0.05
 
 
-def test_every_situation_plays_the_same_arrivals_with_and_without_advice() -> None:
+def test_every_case_has_equal_arrivals_with_and_without_reservations() -> None:
     for case in CASES:
         alone, advised = play(LOAD, case, "none", 1), play(LOAD, case, "advised", 1)
         assert alone.of(Q1).offered == advised.of(Q1).offered > 0
@@ -84,7 +84,7 @@ def test_the_rows_hold_waits_and_seats_of_both_sides() -> None:
     assert all(0 <= row.ours <= 1 for row in rows)
 
 
-def test_gateways_that_hold_back_more_are_tried_where_it_is_asked_and_only_then() -> None:
+def test_larger_reservations_are_tried_only_on_request() -> None:
     usual = gateway_holdback.MISSES
     trace = RequestTrace("small", RECORDED[:200])
     rows = seat_reservation.rows_of(trace, seat_reservation.StudyArguments(seeds=1, stricter=1e-5))

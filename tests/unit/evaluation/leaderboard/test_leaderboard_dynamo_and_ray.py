@@ -21,11 +21,11 @@ REQUESTS = [0, 0, 100, 120, 90, 150, 0, 80, 400, 390, 380, 20]
 
 
 class TestDynamoPredictors:
-    def test_constant(self) -> None:
+    def test_dynamos_constant_predictor(self) -> None:
         assert dynamo.constant(REQUESTS, 0).tolist() == [0, *REQUESTS]
         assert dynamo.constant(REQUESTS, 10).tolist() == [390, 380, 20]
 
-    def test_kalman_with_leading_zeros(self) -> None:
+    def test_dynamos_kalman_predictor_ignores_leading_zeros(self) -> None:
         said = [
             0.0, 0.0, 0.0, 100.0, 129.845847837, 62.781292016, 150.271078754, 13.145497629,
             38.369691404, 280.338937712, 389.441272267, 436.338416296, 256.650703605,
@@ -38,7 +38,9 @@ class TestDynamoPredictors:
     ("requests", "engine_rps", "replicas"),
     [(0, 2.0, 1), (-5, 2.0, 1), (360, 2.0, 1), (361, 2.0, 2), (1000, 0.7, 8), (1800, 2.5, 4)],
 )
-def test_dynamo_throughput(requests: float, engine_rps: float, replicas: int) -> None:
+def test_dynamos_throughput_planner_equals_the_recording(
+    requests: float, engine_rps: float, replicas: int
+) -> None:
     assert dynamo.throughput_step(requests, 180, engine_rps) == replicas
 
 
@@ -47,7 +49,9 @@ def test_dynamo_throughput(requests: float, engine_rps: float, replicas: int) ->
     [(1, 1.0, 1), (1, 1.01, 2), (1, 0.1, 1), (2, 0.59, 1), (2, 0.6, 2), (5, 0.3, 4), (5, 1.7, 6),
      (5, 0.8, 5)],
 )  # fmt: skip
-def test_dynamo_load_by_thresholds(workers: int, usage: float, replicas: int) -> None:
+def test_dynamos_threshold_planner_equals_the_recording(
+    workers: int, usage: float, replicas: int
+) -> None:
     assert dynamo_load.threshold_step(workers, usage) == replicas
 
 
@@ -57,7 +61,9 @@ def test_dynamo_load_by_thresholds(workers: int, usage: float, replicas: int) ->
      (2, 0.9, 2), (3, 0.51, 2), (3, 0.52, 3), (10, 0.69, 9), (10, 0.7, 10), (10, 0.996, 10),
      (10, 0.997, 11), (20, 0.72, 19), (20, 0.74, 20), (30, 0.05, 29)],
 )  # fmt: skip
-def test_dynamo_load_by_latencies(workers: int, usage: float, replicas: int) -> None:
+def test_dynamos_latency_planner_equals_the_recording(
+    workers: int, usage: float, replicas: int
+) -> None:
     assert dynamo_load.latency_step(workers, usage) == replicas
 
 
@@ -66,7 +72,9 @@ def test_dynamo_load_by_latencies(workers: int, usage: float, replicas: int) -> 
     [(3, 0.9, 1, 3), (3, 0.9, 3, 3), (3, 0.9, 5, 5), (3, 0.3, 1, 2), (3, 0.3, 3, 3), (3, 0.3, 7, 7),
      (3, 1.2, 1, 4), (3, 1.2, 4, 4), (3, 1.2, 9, 9)],
 )  # fmt: skip
-def test_dynamo_hybrid(workers: int, usage: float, floor: int, replicas: int) -> None:
+def test_dynamos_hybrid_planner_equals_the_recording(
+    workers: int, usage: float, floor: int, replicas: int
+) -> None:
     assert dynamo_load.latency_step(workers, usage, floor) == replicas
 
 
@@ -79,14 +87,14 @@ def loaded(
     return course
 
 
-def test_dynamo_adds_one_replica_a_start_and_gives_back_three_a_step() -> None:
+def test_dynamo_adds_one_replica_per_start_and_removes_three_per_step() -> None:
     assert loaded(np.full(13, 9.0)) == [9] * 13  # the first count fits
     demand_in_replicas = np.array([2.0] + [9.0] * 12)
     assert loaded(demand_in_replicas) == [2] + [3] * 5 + [4] * 5 + [5] * 2
     assert loaded(np.array([9.0, 3.0, 3.0])) == [9, 6, 5]
 
 
-def test_dynamos_floor_is_jumped_to_and_started_as_one() -> None:
+def test_dynamos_floor_is_reached_in_one_step() -> None:
     floors = np.array([2, 2, 7, 7, 7, 7, 7, 7, 1, 1])
     course = dynamo_load.simulate(
         np.full(10, 1.9), 20, 4, dynamo_load.latency_step, dynamo_load.in_proportion, floors
@@ -144,14 +152,14 @@ def wave() -> PolicyInputs:
     )
 
 
-def test_what_the_owners_predictor_says_is_what_is_played() -> None:
+def test_the_reference_predictors_output_sets_the_counts() -> None:
     inputs = wave()
     constant = POLICIES["dynamo-constant"](inputs, 0.7)
     assert POLICIES["dynamo-arima"](inputs, 0.7).tolist() == constant.tolist()
     assert POLICIES["dynamo-kalman"](inputs, 0.7).tolist() != constant.tolist()
 
 
-def test_dynamos_hybrid_goes_no_lower_than_its_predictor_asks() -> None:
+def test_dynamos_hybrid_stays_at_or_above_its_prediction() -> None:
     inputs = wave()
     alone = POLICIES["dynamo-latency"](inputs, 0.7)
     hybrid = POLICIES["dynamo-hybrid-constant"](inputs, 0.7)

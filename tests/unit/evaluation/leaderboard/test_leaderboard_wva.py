@@ -23,7 +23,9 @@ PER_REPLICA = 12_800.0
         ([0.85, 0.50, 0.90], [2, 6, 7], True),  # all are saturated
     ],
 )
-def test_v1_asks_for_one_more(kv: list[float], queue: list[float], up: bool) -> None:
+def test_wva_v1_adds_one_replica_when_spare_capacity_is_low(
+    kv: list[float], queue: list[float], up: bool
+) -> None:
     assert wva.v1_verdict(wva.spare(kv, queue))[0] == up
 
 
@@ -36,17 +38,19 @@ def test_v1_asks_for_one_more(kv: list[float], queue: list[float], up: bool) -> 
         ([0.85, 0.50, 0.90], [2, 6, 7], False),
     ],
 )
-def test_v1_lets_one_go(kv: list[float], queue: list[float], safe: bool) -> None:
+def test_wva_v1_removes_one_replica_when_the_rest_suffices(
+    kv: list[float], queue: list[float], safe: bool
+) -> None:
     assert wva.v1_verdict(wva.spare(kv, queue))[1] == safe
 
 
-def test_v1_looks_at_those_that_are_not_saturated() -> None:
+def test_wva_v1_ignores_saturated_replicas() -> None:
     assert wva.spare([0.85, 0.50, 0.60], [2, 6, 2]).replicas == 1
     assert wva.spare([0.85, 0.50, 0.90], [2, 6, 7]) == wva.Spare(0, 0.0, 0.0)
     assert wva.spare([0.70, 0.75, 0.60, 0.65], [2, 3, 1, 2]).replicas == 4
 
 
-def test_v1_moves_by_one_and_waits_for_what_has_still_to_come() -> None:
+def test_wva_v1_changes_by_one_and_waits_for_starting_replicas() -> None:
     full, idle = wva.Spare(2, 0.04, 1.0), wva.Spare(3, 0.55, 4.0)
     assert wva.v1_step(2, 2, full) == 3
     assert wva.v1_step(3, 3, idle) == 2
@@ -63,7 +67,7 @@ def test_v1_moves_by_one_and_waits_for_what_has_still_to_come() -> None:
         (1_000, 2, 1, False, True),
     ],
 )
-def test_v2_signals(
+def test_wva_v2_signals(
     demand: float, ready: int, pending: int, required: bool, to_spare: bool
 ) -> None:
     signals = wva.v2_signals(demand, PER_REPLICA, ready, pending)
@@ -84,13 +88,13 @@ def test_v2_signals(
         (0, 5_000, 0, 0, 0),  # no capacity is known
     ],
 )
-def test_v2_optimiser(
+def test_wva_v2_optimizer(
     count: int, required: float, to_spare: float, per_replica: float, expected: int
 ) -> None:
     assert wva.v2_step(count, required, to_spare, per_replica) == expected
 
 
-def test_on_a_rise_v1_comes_one_by_one_and_v2_at_once() -> None:
+def test_wva_v1_rises_by_one_and_v2_at_once() -> None:
     load = np.concatenate([np.full(40, 2.0), np.full(80, 12.0)])
     first, second = wva.v1(load, 0.7, 60, 4), wva.v2(load, 0.7, 60, 4)
     assert set(np.diff(first)[39:].tolist()) <= {0, 1}

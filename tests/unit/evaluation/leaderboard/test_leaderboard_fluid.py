@@ -36,14 +36,14 @@ def plain_world(
 
 
 class TestServing:
-    def test_a_replica_serves_once_its_start_is_over(self) -> None:
+    def test_a_replica_serves_after_its_start_up_time(self) -> None:
         assert serving_counts(whole(1, 3, 3, 3, 3), 2).tolist() == [1, 1, 1, 3, 3]
 
-    def test_going_down_takes_those_that_do_not_serve_yet(self) -> None:
+    def test_scale_down_removes_starting_replicas_first(self) -> None:
         # Two are started and one of them is stopped while both start: the first two still serve.
         assert serving_counts(whole(2, 4, 3, 3, 3), 2).tolist() == [2, 2, 2, 3, 3]
 
-    def test_a_replica_that_was_stopped_has_to_start_anew(self) -> None:
+    def test_a_stopped_replica_starts_again(self) -> None:
         assert serving_counts(whole(3, 2, 3, 3, 3, 3), 2).tolist() == [3, 2, 2, 2, 3, 3]
 
     def test_drawn_starts_of_one_length_are_the_running_minimum(self) -> None:
@@ -79,12 +79,12 @@ class TestOutcome:
         assert end.paid == 7
         assert end.overload == pytest.approx(4 / 7)
 
-    def test_what_was_not_recorded_is_not_scored(self) -> None:
+    def test_gaps_are_not_scored(self) -> None:
         scenario = plain_world([1.0, 9.0, 1.0], start_steps=1, scored=[True, False, True])
         end = service_outcome(scenario, whole(1, 1, 1), whole(1, 1, 1))
         assert (end.paid, end.overload) == (2, 0.0)
 
-    def test_actions_are_counted_by_the_hour(self) -> None:
+    def test_actions_are_counted_per_hour(self) -> None:
         scenario = plain_world([1.0] * 240, start_steps=1)
         counts = np.repeat(whole(1, 2, 1), 80)
         assert service_outcome(scenario, counts, counts).actions_per_hour == pytest.approx(2.0)
@@ -101,7 +101,7 @@ class TestClairvoyant:
         # A longer gap is not: the second start costs its two steps.
         assert least_paid(plain_world([1, 2, 1, 1, 1, 2], start_steps=2)) == 6 + 1 + 1 + 3
 
-    def test_no_course_that_serves_everything_is_cheaper(self) -> None:
+    def test_no_counts_without_overload_are_cheaper(self) -> None:
         drawn = np.random.default_rng(2)
         demand = np.abs(np.cumsum(drawn.normal(0, 0.4, 400))) + 0.5
         scenario = plain_world(demand.tolist(), start_steps=3)
@@ -124,7 +124,7 @@ class TestWorld:
         step = 200
         assert scenario.reading[step] == pytest.approx(scenario.demand[step - 5 : step - 1].mean())
 
-    def test_the_highest_tested_bucket_needs_twenty_at_the_planned_utilisation(self) -> None:
+    def test_the_highest_bucket_needs_20_replicas_at_the_planned_utilization(self) -> None:
         per_minute = (6000.0,) + (60.0,) * 98 + (840.0,)
         scenario = scenario_of(RateTrace("t", 60.0, per_minute), 60)
         assert scenario.capacity == pytest.approx(14.0 / (0.7 * 20))
@@ -151,6 +151,6 @@ class TestWorld:
         assert scenario.demand == pytest.approx(0.5)
 
     @pytest.mark.parametrize("rates", [(60.0, 60.0), (60.0,) * 5 + (0.0,) * 5])
-    def test_nothing_to_test_is_said(self, rates: tuple[float, ...]) -> None:
+    def test_a_trace_without_a_test_window_is_refused(self, rates: tuple[float, ...]) -> None:
         with pytest.raises(UnreadableTrace, match="test"):
             scenario_of(RateTrace("t", 60.0, rates), 60)

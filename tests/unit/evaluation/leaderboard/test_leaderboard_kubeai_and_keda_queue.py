@@ -19,7 +19,7 @@ from r1_evaluation.traces.windows import trailing_mean
     [(3, [1, 2, 3], 2), (3, [3, 2, 1], 2), (3, [3, 2, 1, 1, 1, 1], 1), (2, [2, 3], 2.5),
      (3, [2, 2, 2], 2)],
 )  # fmt: skip
-def test_kubeais_mean(window: int, values: list[float], mean: float) -> None:
+def test_kubeais_moving_average(window: int, values: list[float], mean: float) -> None:
     assert trailing_mean(np.array(values, dtype=np.float64), window)[-1] == mean
 
 
@@ -36,25 +36,27 @@ def test_kubeai_waits_for_lower_results_once() -> None:
     ("current", "running", "queue", "count"),
     [(4, 4.0, 0.0, 4), (4, 4.4, 0.0, 4), (4, 4.5, 0.0, 5), (4, 4.0, 9.0, 9), (4, 2.0, 0.0, 2)],
 )
-def test_the_higher_trigger_counts(current: int, running: float, queue: float, count: int) -> None:
+def test_the_higher_keda_trigger_applies(
+    current: int, running: float, queue: float, count: int
+) -> None:
     assert keda_triggers.wanted(current, (running, queue)) == count
 
 
-def test_a_queue_is_what_demand_exceeds_and_is_left_after_a_minute() -> None:
+def test_a_queue_holds_excess_demand_for_one_minute() -> None:
     assert keda_triggers.queued(0.0, 12.0, 10.0) == 30
     assert keda_triggers.queued(30.0, 9.0, 10.0) == 15
     assert keda_triggers.queued(5.0, 2.0, 10.0) == 0
     assert keda_triggers.queued(700.0, 12.0, 10.0) == 720
 
 
-def test_without_a_queue_it_is_a_plain_autoscaler_on_what_runs() -> None:
+def test_keda_without_a_queue_equals_an_hpa_on_running_requests() -> None:
     demand = 30 + 10 * np.sin(np.arange(400) / 40)
     late = np.concatenate([demand[:1].repeat(2), demand[:-2]])
     plain = vectorized.hpa_counts(late / 2.5, 60)
     assert keda_triggers.simulate(demand, 5.0, 0.5, 60, 4).tolist() == plain.tolist()
 
 
-def test_beyond_full_only_the_queue_asks_for_more() -> None:
+def test_at_full_load_only_the_queue_raises_the_count() -> None:
     demand = np.concatenate([np.full(40, 8.0), np.full(40, 80.0)])
     counts = keda_triggers.simulate(demand, 1.0, 0.8, 60, 4)
     assert counts[39] == 10

@@ -47,7 +47,7 @@ def any_load(draw: st.DrawFn) -> Floats:
 @pytest.mark.parametrize("name", HERE)
 @given(any_load(), st.floats(0.3, 1.2), st.integers(1, 4))
 @settings(max_examples=12, deadline=None)
-def test_a_course_stays_within_its_bounds(
+def test_counts_stay_within_the_bounds(
     name: str, values: Floats, target: float, min_replicas: int
 ) -> None:
     inputs = bench_of(values, min_replicas=min_replicas)
@@ -61,9 +61,7 @@ def test_a_course_stays_within_its_bounds(
 @pytest.mark.parametrize("name", [name for name in HERE if name not in SEES_ALL])
 @given(any_load(), st.floats(0.3, 1.2))
 @settings(max_examples=8, deadline=None)
-def test_what_comes_later_changes_no_count_before_it(
-    name: str, values: Floats, target: float
-) -> None:
+def test_later_demand_changes_no_earlier_count(name: str, values: Floats, target: float) -> None:
     inputs = bench_of(values)
     tuned_on_first_half = POLICIES[name](inputs, target)
     changed = values.copy()

@@ -43,9 +43,9 @@ def test_an_environment_is_named_after_its_pins() -> None:
 
 
 @pytest.mark.usefixtures("no_network")
-def test_what_cannot_be_installed_says_why_in_one_line() -> None:
+def test_an_installation_error_is_one_line() -> None:
     with pytest.raises(
-        NotInstalled, match=r"^ray 2.60.0 cannot be had: .*no such host is it up\?$"
+        NotInstalled, match=r"^ray 2.60.0 cannot be installed: .*no such host is it up\?$"
     ):
         ensure_installed(RAY)
     assert interpreter_of(RAY) is None
@@ -61,7 +61,7 @@ def test_a_policy_whose_package_is_missing_has_no_row_and_the_others_have() -> N
     )  # fmt: skip
     assert [row.name for row in board.policies] == ["hpa", "dynamo-kalman"]
     assert list(reasons) == ["dynamo-arima"]
-    assert "ai-dynamo 1.3.1 cannot be had" in reasons["dynamo-arima"]
+    assert "ai-dynamo 1.3.1 cannot be installed" in reasons["dynamo-arima"]
 
 
 @pytest.mark.usefixtures("no_network")
@@ -75,17 +75,17 @@ def test_the_command_fails_with_the_reason_when_no_policy_is_left(
     assert command.main(given) == 1
     out = capsys.readouterr()
     assert json.loads(out.out) == {"error": "flat: none of the policies could be played"}
-    assert "dynamo-prophet is left out: ai-dynamo 1.3.1 cannot be had" in out.err
+    assert "dynamo-prophet is left out: ai-dynamo 1.3.1 cannot be installed" in out.err
 
 
-def test_a_program_that_does_not_start_is_a_package_that_cannot_be_had() -> None:
+def test_a_program_that_does_not_start_counts_as_not_installed() -> None:
     with (
-        reference_process(RAY, Path(sys.executable), "ray_serve") as talk,
-        pytest.raises(NotInstalled, match=r"does not run here: its program ended with 1"),
+        reference_process(RAY, Path(sys.executable), "ray_serve") as process,
+        pytest.raises(NotInstalled, match=r"does not run here: its process exited with 1"),
     ):
-        talk.ask({"period": 15, "target": 2.0, "first": 1, "steps": []})
+        process.send({"period": 15, "target": 2.0, "first": 1, "steps": []})
 
 
-def test_a_gap_is_no_question() -> None:
-    with pytest.raises(ValueError, match="hold the value before it"):
+def test_a_gap_in_the_values_is_refused() -> None:
+    with pytest.raises(ValueError, match="forward-fill gaps first"):
         predictions.predict("arima", [1.0, float("nan")], 0)

@@ -24,25 +24,25 @@ def share(
         (18.0, 20, 0.5508),
     ],
 )
-def test_the_share_that_waits_at_all_is_erlangs(offered: float, seats: int, wait: float) -> None:
+def test_the_share_of_waiting_arrivals_is_erlang_c(offered: float, seats: int, wait: float) -> None:
     assert share(offered, seats, 0.0) == pytest.approx(wait, abs=5e-4)
 
 
-def test_long_waits_fall_off_by_what_is_free() -> None:
+def test_long_waits_decay_with_the_free_seats() -> None:
     assert share(8.0, 10, 1.0) == pytest.approx(share(8.0, 10, 0.0) * np.exp(-2.0))
 
 
 @pytest.mark.parametrize("seats", [0, 5, 8])
-def test_with_too_few_seats_the_queue_says_it(seats: int) -> None:
+def test_with_too_few_seats_the_queue_decides_the_wait(seats: int) -> None:
     assert share(8.0, seats, 0.3, queue_seconds=0.4) == 1.0
     assert share(8.0, seats, 0.5, queue_seconds=0.4) == 0.0
 
 
-def test_nobody_waits_where_nothing_arrives() -> None:
+def test_without_arrivals_no_share_waits() -> None:
     assert share(0.0, 4, 0.1) == 0.0
 
 
-def test_against_a_simulated_service() -> None:
+def test_waits_agree_with_a_simulated_queue() -> None:
     """A hundred thousand Poisson arrivals at eight seats, counted."""
     rng = np.random.default_rng(5)
     arrivals = np.cumsum(rng.exponential(1 / 6.4, 100_000))

@@ -105,7 +105,7 @@ def _forecast(
     st.sampled_from([120.0, 1800.0, forecast_budget.SAVED_SECONDS]),
 )
 @settings(max_examples=40, deadline=None)
-def test_ours_is_what_decide_decides(
+def test_ours_equals_decide_at_every_step(
     trace: RateTrace, seed: int, target: float, start: int, saved_seconds: float
 ) -> None:
     inputs = PolicyInputs(scenario_of(trace, start))
@@ -119,7 +119,9 @@ def test_ours_is_what_decide_decides(
 
 @given(loads, st.floats(0.2, 1.2))
 @settings(max_examples=15, deadline=None)
-def test_ours_without_a_forecast_is_what_decide_decides(trace: RateTrace, target: float) -> None:
+def test_ours_without_a_forecast_equals_decide_at_every_step(
+    trace: RateTrace, target: float
+) -> None:
     inputs = PolicyInputs(scenario_of(trace, 60))
     lean = production.ours_no_forecast(inputs, target)
     assert lean.tolist() == decided(inputs, target, None, DownBehavior()).tolist()
@@ -127,7 +129,7 @@ def test_ours_without_a_forecast_is_what_decide_decides(trace: RateTrace, target
 
 @given(loads, st.floats(0.2, 1.2))
 @settings(max_examples=15, deadline=None)
-def test_the_threshold_is_what_decide_decides(trace: RateTrace, target: float) -> None:
+def test_the_threshold_policy_equals_decide_at_every_step(trace: RateTrace, target: float) -> None:
     inputs = PolicyInputs(scenario_of(trace, 60))
     lean = production.threshold(inputs, target)
     by_threshold = DownBehavior(DownPolicy.THRESHOLD)
@@ -136,7 +138,7 @@ def test_the_threshold_is_what_decide_decides(trace: RateTrace, target: float) -
 
 @given(loads, st.floats(0.2, 1.2), st.booleans())
 @settings(max_examples=40, deadline=None)
-def test_the_plain_autoscaler_is_its_stepwise_twin(
+def test_hpa_counts_equal_the_stepwise_simulation(
     trace: RateTrace, target: float, has_behavior: bool
 ) -> None:
     inputs = PolicyInputs(scenario_of(trace, 60))
@@ -164,14 +166,14 @@ def test_the_plain_autoscaler_is_its_stepwise_twin(
     )
 
 
-def test_a_promise_is_believed_for_its_patience_and_again_once_it_asks_for_less() -> None:
+def test_an_excessive_forecast_is_accepted_for_a_limited_time() -> None:
     needed = np.full(12, 2, dtype=np.int64)
     foreseen = np.array([2, 9, 9, 9, 9, 9, 4, 9, 9, 9, 9, 0])
-    believed = vectorized.accepted_forecast(foreseen, needed, patience_seconds=30)
+    believed = vectorized.accepted_forecast(foreseen, needed, tolerated_seconds=30)
     assert believed.tolist() == [True] * 4 + [False] * 2 + [True] * 4 + [False] * 2
 
 
 @pytest.mark.parametrize(("count", "reached"), [(1, 5), (4, 8), (5, 10), (20, 40)])
-def test_a_step_doubles_or_adds_four(count: int, reached: int) -> None:
+def test_a_step_doubles_the_count_or_adds_four(count: int, reached: int) -> None:
     needed = np.array([count, 60], dtype=np.int64)
     assert vectorized.stabilized_counts(needed, needed, 60, 300).tolist() == [count, reached]

@@ -42,8 +42,8 @@ def talking_to(owner: ReferenceProgram, program: str) -> Iterator[ReferenceProce
         pytest.skip(
             f"{owner.name} has not been installed: python -m r1_evaluation.reference_programs"
         )
-    with reference_process(owner, python, program) as talk:
-        yield talk
+    with reference_process(owner, python, program) as process:
+        yield process
 
 
 def drawn(seed: int, count: int) -> list[float]:
@@ -56,55 +56,55 @@ def drawn(seed: int, count: int) -> list[float]:
     return [float(value) for value in np.round(walk)]
 
 
-def test_dynamos_constant_and_kalman_say_the_same_at_every_step() -> None:
-    with talking_to(DYNAMO, "dynamo_predictors") as talk:
+def test_dynamos_constant_and_kalman_agree_at_every_step() -> None:
+    with talking_to(DYNAMO, "dynamo_predictors") as process:
         for seed in range(6):
             values = drawn(seed, 120)
             for name, restated in (("constant", dynamo.constant), ("kalman", dynamo.kalman)):
                 for first in (0, 60):
                     asked = {"predictor": name, "values": values, "from": first}
-                    theirs = talk.ask(asked)["said"]
+                    theirs = process.send(asked)["said"]
                     assert restated(values, first).tolist() == pytest.approx(theirs, rel=1e-9)
 
 
-def test_dynamos_throughput_planner_gives_the_same_replicas() -> None:
+def test_dynamos_throughput_planner_agrees() -> None:
     random = np.random.default_rng(1)
-    with talking_to(DYNAMO, "dynamo_planner") as talk:
+    with talking_to(DYNAMO, "dynamo_planner") as process:
         for _ in range(200):
             requests, rps = float(random.gamma(1, 2000)), float(random.uniform(0.05, 5))
             asked = {"plan": "throughput", "requests": requests, "interval": 180, "engine_rps": rps}
-            assert talk.ask(asked)["replicas"] == dynamo.throughput_step(requests, 180, rps)
+            assert process.send(asked)["replicas"] == dynamo.throughput_step(requests, 180, rps)
 
 
-def test_dynamos_load_planner_takes_the_same_course() -> None:
+def test_dynamos_threshold_planner_agrees() -> None:
     """Its own decisions, tick by tick, in the world that `dynamo_load.course` plays."""
-    with talking_to(DYNAMO, "dynamo_planner") as talk:
+    with talking_to(DYNAMO, "dynamo_planner") as process:
         for usage in (dynamo_load.filled, dynamo_load.in_proportion):
-            theirs = their_course(talk, {"plan": "load"}, usage)
+            theirs = their_course(process, {"plan": "load"}, usage)
             assert theirs == our_course(dynamo_load.threshold_step, usage)
 
 
-def test_dynamos_planner_by_latencies_takes_the_same_course() -> None:
-    with talking_to(DYNAMO, "dynamo_planner") as talk:
+def test_dynamos_latency_planner_agrees() -> None:
+    with talking_to(DYNAMO, "dynamo_planner") as process:
         for usage in (dynamo_load.filled, dynamo_load.in_proportion):
-            theirs = their_course(talk, {"plan": "latency", "engine": ENGINE}, usage)
+            theirs = their_course(process, {"plan": "latency", "engine": ENGINE}, usage)
             assert theirs == our_course(dynamo_load.latency_step, usage)
             assert len(set(theirs)) > 1, "a course that moves"
 
 
-def test_dynamos_planner_by_latencies_decides_the_same() -> None:
+def test_dynamos_latency_planner_agrees_on_single_decisions() -> None:
     random = np.random.default_rng(5)
-    with talking_to(DYNAMO, "dynamo_planner") as talk:
+    with talking_to(DYNAMO, "dynamo_planner") as process:
         for _ in range(300):
             workers, usage = int(random.integers(1, 30)), float(random.uniform(0, 1.3))
             asked = {"plan": "latency", "engine": ENGINE, **alike(workers, usage)}
-            said = talk.ask(asked)["replicas"]
+            said = process.send(asked)["replicas"]
             assert (said or workers) == dynamo_load.latency_step(workers, usage)
 
 
-def test_dynamos_hybrid_lifts_to_the_floor_at_the_next_look() -> None:
+def test_dynamos_hybrid_reaches_the_floor_at_the_next_tick() -> None:
     random = np.random.default_rng(6)
-    with talking_to(DYNAMO, "dynamo_planner") as talk:
+    with talking_to(DYNAMO, "dynamo_planner") as process:
         for _ in range(300):
             workers, usage = int(random.integers(1, 30)), float(random.uniform(0, 1.3))
             requests, rps = float(random.gamma(2, 1500)), float(random.uniform(0.5, 5))
@@ -116,7 +116,7 @@ def test_dynamos_hybrid_lifts_to_the_floor_at_the_next_look() -> None:
                 "interval": 180,
                 "engine_rps": rps,
             }
-            said = talk.ask(asked)["replicas"]
+            said = process.send(asked)["replicas"]
             floor = dynamo.throughput_step(requests, 180, rps)
             assert (said or workers) == dynamo_load.latency_step(workers, usage, floor)
 
@@ -127,7 +127,7 @@ def alike(workers: int, usage: float) -> dict[str, object]:
 
 
 def their_course(
-    talk: ReferenceProcess, asked: dict[str, object], usage: Callable[[float], float]
+    process: ReferenceProcess, asked: dict[str, object], usage: Callable[[float], float]
 ) -> list[int]:
     """What its load loop does in the world of `WORTH`: a look every 5 s, starts of `START` steps."""
     count, counts = 3, [3]
@@ -135,7 +135,7 @@ def their_course(
         ready = min(counts[-START - 1 :])
         for _ in range(3):
             used = [usage(value / ready)] * ready
-            said = talk.ask({**asked, "workers": ready, "expected": count, "usage": used})
+            said = process.send({**asked, "workers": ready, "expected": count, "usage": used})
             count = said["replicas"] or count
             ready = min(ready, count)
         counts.append(count)
@@ -147,10 +147,10 @@ def our_course(step: dynamo_load.Step, usage: Callable[[float], float]) -> list[
     return course
 
 
-def test_holt_winters_says_what_statsmodels_says() -> None:
+def test_holt_winters_agrees_with_statsmodels() -> None:
     """With the arguments of PHPA's script, in order of time and in the order of its code."""
     random = np.random.default_rng(7)
-    with talking_to(DYNAMO, "holt_winters") as talk:
+    with talking_to(DYNAMO, "holt_winters") as process:
         for season in (2, 3, 6, 7, 12, 24, 96):
             for count in (phpa_holt_winters.fewest(season), 3 * season + 10, 7 * season + 11):
                 for gains in (phpa_holt_winters.GAINS, (0.9, 0.9, 0.3), (0.5, 0.05, 0.3)):
@@ -158,12 +158,14 @@ def test_holt_winters_says_what_statsmodels_says() -> None:
                     for series in (history, phpa_holt_winters.upstream_order(history)):
                         asked = {"series": series, "season": season, "gains": gains}
                         said = phpa_holt_winters.next_value(series, season, gains)
-                        assert said == pytest.approx(talk.ask(asked)["said"], rel=1e-9, abs=1e-9)
+                        assert said == pytest.approx(
+                            process.send(asked)["said"], rel=1e-9, abs=1e-9
+                        )
 
 
-def test_ray_serve_takes_the_same_course() -> None:
+def test_ray_serve_agrees() -> None:
     start = 4
-    with talking_to(RAY, "ray_serve") as talk:
+    with talking_to(RAY, "ray_serve") as process:
         for seed in range(6):
             demand_in_replicas = np.array(drawn(seed, 240)) / 300 + 0.01
             ours = ray_serve.simulate(demand_in_replicas, 1_000_000, start)
@@ -178,4 +180,4 @@ def test_ray_serve_takes_the_same_course() -> None:
                 for step in range(len(demand_in_replicas))
             ]
             asked = {"period": 15, "target": 2.0, "first": counts[0], "steps": seen}
-            assert talk.ask(asked)["targets"] == ours.tolist()
+            assert process.send(asked)["targets"] == ours.tolist()

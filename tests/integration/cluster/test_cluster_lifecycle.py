@@ -89,7 +89,7 @@ def test_two_clusters_run_side_by_side(
     assert "sleeper" in neighbour.kubectl("get", "pods", "-A")
 
 
-def test_a_process_that_dies_comes_back(neighbour: local.LocalCluster) -> None:
+def test_a_terminated_process_is_restarted(neighbour: local.LocalCluster) -> None:
     before = neighbour.processes()["kube-scheduler"]
     os.kill(before, signal.SIGKILL)
     wait_until(
@@ -115,5 +115,5 @@ def test_down_after_a_crash_leaves_nothing(
     assert cluster.is_healthy()
 
 
-def test_down_of_nothing_is_no_error() -> None:
+def test_down_without_a_cluster_succeeds() -> None:
     local.down("r1-test-never-was")

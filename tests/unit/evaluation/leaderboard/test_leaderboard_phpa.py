@@ -45,21 +45,21 @@ SAID: list[tuple[list[float], int]] = [
 
 
 @pytest.mark.parametrize(("ahead", "replicas"), [(0, 5), (10, 6), (15, 7)])
-def test_the_line(ahead: float, replicas: int) -> None:
+def test_phpas_linear_model(ahead: float, replicas: int) -> None:
     assert phpa.line_value([1, 2, 3, 4], phpa.line_weights(TIMES, NOW + ahead)) == replicas
 
 
 @pytest.mark.parametrize(("replicas", "said"), SAID)
-def test_what_its_script_said(replicas: list[float], said: int) -> None:
+def test_phpas_linear_model_equals_its_script(replicas: list[float], said: int) -> None:
     weights = phpa.line_weights([15.0 * k for k in range(7)], 100.0)
     assert phpa.line_value(replicas, weights) == said
 
 
-def test_one_figure_is_its_own_line() -> None:
+def test_one_value_is_its_own_line() -> None:
     assert phpa.line_value([3], phpa.line_weights([0.0], 10.0)) == 3
 
 
-def test_what_stands_still_is_foreseen_to_stand_still() -> None:
+def test_constant_values_are_predicted_as_constant() -> None:
     demand_in_replicas = np.full(60, 7.3)
     assert (
         phpa.linear(demand_in_replicas, 60).tolist()
@@ -67,7 +67,7 @@ def test_what_stands_still_is_foreseen_to_stand_still() -> None:
     )
 
 
-def test_on_a_rise_it_is_ahead_of_the_plain_one() -> None:
+def test_phpa_rises_before_an_hpa() -> None:
     demand_in_replicas = np.linspace(4, 24, 200)
     ahead = phpa.linear(demand_in_replicas, 60) - vectorized.hpa_counts(demand_in_replicas, 60)
     assert ahead.min() >= -1

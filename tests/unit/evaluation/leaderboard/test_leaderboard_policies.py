@@ -40,7 +40,7 @@ def day(minutes: int = 240) -> PolicyInputs:
 
 
 class TestBoard:
-    def test_the_json_has_what_is_promised_and_no_more(self) -> None:
+    def test_the_json_has_the_documented_fields_only(self) -> None:
         board = score_policies(day(), 60.0, tuple(POLICIES)).to_json()
         assert set(board) == {"trace", "start_s", "max_overload", "policies"}
         rows = board["policies"]
@@ -61,7 +61,7 @@ class TestBoard:
             assert set(row["tuned_on_first_half"]) == {"target", "cost", "overload"}
         json.dumps(board, allow_nan=False)
 
-    def test_no_policy_that_keeps_to_the_slo_beats_the_clairvoyant_by_more_than_the_slo(
+    def test_no_policy_within_the_slo_beats_the_clairvoyant_by_more_than_the_slo(
         self,
     ) -> None:
         board = score_policies(day(), 60.0, tuple(POLICIES))
@@ -81,14 +81,14 @@ class TestBoard:
             assert costs[0] > costs[-1]
             assert overloads[0] < overloads[-1]
 
-    def test_drawn_starts_move_the_figures_a_little(self) -> None:
+    def test_drawn_start_times_change_the_figures_slightly(self) -> None:
         fixed = score_policies(day(), 60.0, ("hpa",)).policies[0]
         drawn = score_policies(day(), 60.0, ("hpa",), seeds=2).policies[0]
         assert drawn.curve != fixed.curve
         assert drawn.curve[6].cost == fixed.curve[6].cost  # what is paid begins with the start
         assert drawn == score_policies(day(), 60.0, ("hpa",), seeds=2).policies[0]
 
-    def test_the_cheapest_point_keeps_to_the_slo(self) -> None:
+    def test_the_cheapest_point_meets_the_slo(self) -> None:
         curve = [
             CurvePoint(0.4, 2.0, 0.0),
             CurvePoint(0.7, 1.2, 0.005),
@@ -106,13 +106,13 @@ class TestBoard:
         assert markdown(board, "x.png").count("\n| ") == 4
 
 
-def test_the_picture_has_a_line_for_every_policy(tmp_path: Path) -> None:
+def test_the_chart_has_a_line_for_every_policy(tmp_path: Path) -> None:
     path = tmp_path / "board.png"
     draw(score_policies(day(), 60.0, tuple(POLICIES)), path)
     assert path.read_bytes().startswith(b"\x89PNG")
 
 
-def test_half_of_the_starts_are_quicker_than_the_one_that_is_planned_for() -> None:
+def test_the_requested_start_time_is_the_90_percent_quantile() -> None:
     steps = np.array(start_steps(300.0)) * 15
     assert 280 <= np.quantile(steps, 0.9) <= 315
     assert np.median(steps) < 200
@@ -124,12 +124,12 @@ def test_the_lead_covers_start_decision_and_the_open_minute(start: float, minute
     assert lead_minutes(start) == minutes
 
 
-def test_a_quantile_of_ones_own_is_what_ours_goes_by() -> None:
+def test_a_given_quantile_replaces_the_newsvendor_quantile() -> None:
     usual = day()
     own = PolicyInputs(usual.scenario, quantile=0.8)
     assert own.policy(0.7).peak_quantile(300.0) == 0.8
     assert usual.policy(0.7).peak_quantile(300.0) > 0.9
 
 
-def test_no_two_policies_look_alike_in_the_picture() -> None:
+def test_every_policy_has_its_own_line_style() -> None:
     assert len(set(looks(POLICIES).values())) == len(POLICIES)

@@ -57,13 +57,13 @@ SAID: list[tuple[list[int], int, float, float, float]] = [
 ]  # fmt: skip
 
 
-def test_the_row_of_its_table() -> None:
+def test_the_row_of_phpas_own_test_table() -> None:
     series = [1, 3, 1, 1, 3, 1, 1, 3, 1, 1, 3, 1, 1]
     assert math.ceil(phpa_holt_winters.next_value(series, 3, (0.9, 0.9, 0.3)) - 1e-9) == 3
 
 
 @pytest.mark.parametrize(("series", "season", "gain", "said", "said_as_written"), SAID)
-def test_what_statsmodels_said(
+def test_holt_winters_equals_recorded_statsmodels_output(
     series: list[int], season: int, gain: float, said: float, said_as_written: float
 ) -> None:
     gains = (gain, gain, gain)
@@ -74,7 +74,7 @@ def test_what_statsmodels_said(
     )
 
 
-def test_the_oldest_season_goes_when_one_too_many_is_full() -> None:
+def test_the_oldest_season_is_pruned_beyond_the_stored_ones() -> None:
     seven, eight = [float(n) for n in range(1, 8)], [float(n) for n in range(1, 9)]
     assert not phpa_holt_winters.pruned(seven, 2, stored=3)
     assert len(seven) == 7
@@ -82,14 +82,14 @@ def test_the_oldest_season_goes_when_one_too_many_is_full() -> None:
     assert eight == [3, 4, 5, 6, 7, 8]
 
 
-def test_its_code_hands_over_the_newest_first_and_the_next_one_last() -> None:
+def test_upstream_order_is_newest_first_and_the_next_value_last() -> None:
     """Its table has 8, 7, 6, 5, 4, 3 for what is left of eight; then comes a ninth."""
     assert phpa_holt_winters.upstream_order([3, 4, 5, 6, 7, 8, 9]) == [8, 7, 6, 5, 4, 3, 9]
 
 
 @pytest.mark.parametrize("season", [2, 6, 10, 11, 24])
 @pytest.mark.parametrize("gains", [(0.1, 0.1, 0.1), (0.9, 0.9, 0.9), (0.5, 0.05, 0.3)])
-def test_carried_on_it_says_what_it_says_anew(
+def test_incremental_and_full_computation_agree(
     season: int, gains: tuple[float, float, float]
 ) -> None:
     """Figure after figure through two prunings; two figures a season are never enough."""
@@ -115,7 +115,7 @@ def test_carried_on_it_says_what_it_says_anew(
     assert (spoke > 0) == (season > 2)
 
 
-def test_it_rises_before_a_daily_rise_once_it_has_seen_two() -> None:
+def test_phpa_rises_before_a_daily_rise_after_two_days() -> None:
     """A day of 40 looks that steps from 4 to 12; the third step is met by what it foretold."""
     day = np.where(np.arange(40) < 20, 4.0, 12.0)
     demand_in_replicas = np.concatenate([day, day, day])

@@ -36,7 +36,7 @@ def written(folder: Path, values: np.ndarray[tuple[int], np.dtype[np.float64]]) 
     return path
 
 
-def test_json_holds_every_horizon_model_and_figure_and_nothing_else(
+def test_json_has_every_horizon_model_and_figure(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     trace = written(tmp_path, days(12))
@@ -66,9 +66,7 @@ def test_json_holds_every_horizon_model_and_figure_and_nothing_else(
     assert (tmp_path / "out" / "wave.png").read_bytes()[:4] == b"\x89PNG"
 
 
-def test_people_get_a_table_with_ours_marked(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_the_table_marks_ours(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     trace = written(tmp_path, days(8))
     assert command.main(["--trace", str(trace), "--models", "damped-trend"]) == 0
     assert "* ours" in capsys.readouterr().out
@@ -83,7 +81,7 @@ def test_people_get_a_table_with_ours_marked(
         ("timestamp_s,requests_per_minute\n0,x\n", 1, "requests_per_minute is 'x'"),
     ],
 )
-def test_what_cannot_be_scored_says_why(
+def test_an_unscorable_trace_error_names_the_cause(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], content: str | None, code: int, said: str
 ) -> None:
     path = tmp_path / "trace.csv"
@@ -95,7 +93,7 @@ def test_what_cannot_be_scored_says_why(
     assert said in out.err
 
 
-def test_a_model_that_is_not_there_is_used_wrongly(capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_unknown_model_exits_with_2(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:
         command.main(["--trace", "x.csv", "--models", "oracle"])
     assert ended.value.code == 2
@@ -118,7 +116,7 @@ def test_single_requests_are_counted_by_the_minute_and_gaps_stay_gaps() -> None:
         (3600.0, {"24h": 24}),
     ],
 )
-def test_horizons_are_whole_steps_or_left_out(step: float, expected: dict[str, int]) -> None:
+def test_horizons_are_whole_steps_or_skipped(step: float, expected: dict[str, int]) -> None:
     steps, notes = steps_of(Series(0, step, np.ones(10)))
     assert steps == expected
     assert len(notes) == {60.0: 0, 600.0: 1, 3600.0: 2}[step]

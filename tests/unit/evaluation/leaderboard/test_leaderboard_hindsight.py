@@ -25,7 +25,7 @@ def load(jumpy_days: tuple[int, ...], days: int = 4) -> RateTrace:
     return RateTrace("made", 60.0, tuple(np.repeat(rates, MINUTES).tolist()))
 
 
-def test_knowing_each_day_pays_where_days_differ() -> None:
+def test_daily_headroom_is_cheaper_when_days_differ() -> None:
     # Half of four days is tested: the third flat, the fourth with jumps.
     found = hindsight_bounds(scenario_of(load((1, 3)), 300.0), (math.inf, 24.0))
     whole, daily = found.bounds
@@ -36,7 +36,7 @@ def test_knowing_each_day_pays_where_days_differ() -> None:
     assert whole.cost <= found.hpa
 
 
-def test_and_never_costs_less_than_the_clairvoyant() -> None:
+def test_a_bound_never_costs_less_than_the_clairvoyant_minimum() -> None:
     found = hindsight_bounds(scenario_of(load((1, 2, 3)), 300.0), (math.inf, 12.0))
     for bound in found.bounds:
         assert bound.cost is not None
@@ -50,7 +50,9 @@ def test_a_load_without_jumps_needs_no_headroom() -> None:
     assert whole.cost == pytest.approx(1.0)
 
 
-def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_bound_command_prints_a_table_and_json(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     rates = load((1,), days=2).per_minute
     rows = [f"{60 * n},{rate}" for n, rate in enumerate(rates)]
     path = tmp_path / "made.csv"
@@ -62,7 +64,9 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
     assert "the whole window" in capsys.readouterr().out
 
 
-def test_what_is_asked_wrongly(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_bound_command_refuses_invalid_options(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert main(["--trace", str(tmp_path / "none.csv")]) == 3
     assert main(["--trace", "x.csv", "--start", "soon"]) == 2
     assert "seconds from 1 to 3600" in capsys.readouterr().err

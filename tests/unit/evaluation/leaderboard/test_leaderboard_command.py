@@ -21,14 +21,14 @@ def trace(tmp_path: Path) -> Path:
     return path
 
 
-def test_json_and_nothing_else(trace: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_json_is_the_only_output_on_stdout(trace: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--trace", str(trace), "--start", "120", "--json", *FAST]) == 0
     board = json.loads(capsys.readouterr().out)
     assert (board["trace"], board["start_s"], board["max_overload"]) == ("wave", 120.0, 0.005)
     assert [row["name"] for row in board["policies"]] == ["hpa", "oracle", "static"]
 
 
-def test_a_table_for_people_and_progress_apart(
+def test_the_table_goes_to_stdout_and_progress_to_stderr(
     trace: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["--trace", str(trace), *FAST]) == 0
@@ -37,7 +37,7 @@ def test_a_table_for_people_and_progress_apart(
     assert said.err.count("...") == 3
 
 
-def test_markdown_and_a_picture(
+def test_out_writes_markdown_and_a_chart(
     trace: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = tmp_path / "board"
@@ -48,7 +48,7 @@ def test_markdown_and_a_picture(
     assert (out / "wave-60s.png").read_bytes().startswith(b"\x89PNG")
 
 
-def test_single_requests_are_a_trace_too(
+def test_a_request_level_trace_is_accepted(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     rows = ["timestamp_s,prompt_tokens,output_tokens"]
@@ -68,7 +68,7 @@ def test_single_requests_are_a_trace_too(
         ("", "has no rows"),
     ],
 )
-def test_what_cannot_be_read_is_named(
+def test_an_unreadable_trace_is_named(
     content: str, said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = tmp_path / "bad.csv"
@@ -79,7 +79,7 @@ def test_what_cannot_be_read_is_named(
     assert said in heard.err
 
 
-def test_a_file_that_is_none_of_what_its_name_says(
+def test_a_file_with_a_wrong_extension_is_refused(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for name in ("bad.csv.gz", "bad.parquet"):
@@ -89,7 +89,7 @@ def test_a_file_that_is_none_of_what_its_name_says(
         assert "cannot be read" in capsys.readouterr().err
 
 
-def test_no_such_file_is_3(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_missing_file_exits_with_3(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--trace", str(tmp_path / "none.csv")]) == 3
     assert "no such file" in capsys.readouterr().err
 
@@ -103,19 +103,21 @@ def test_no_such_file_is_3(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
         (["--trace", "x.csv", "--seeds", "-1"], "a number from 0 to 100"),
     ],
 )
-def test_used_wrongly_is_2(
+def test_invalid_options_exit_with_2(
     arguments: list[str], said: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(arguments) == 2
     assert said in capsys.readouterr().err
 
 
-def test_the_operators_command_hands_over(trace: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_r1_leaderboard_runs_the_evaluation_command(
+    trace: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert entry.main(["leaderboard", "--trace", str(trace), "--json", *FAST]) == 0
     assert json.loads(capsys.readouterr().out)["trace"] == "wave"
 
 
-def test_a_part_of_the_days_is_what_a_shorter_file_would_be(
+def test_selected_days_equal_a_shorter_file(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def told(rows: int, *more: str) -> dict[str, object]:
@@ -132,7 +134,7 @@ def test_a_part_of_the_days_is_what_a_shorter_file_would_be(
     assert told(432) == told(432, "--days", "0:99")
 
 
-def test_days_that_were_not_recorded_are_an_error(
+def test_days_outside_the_trace_are_an_error(
     trace: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["--trace", str(trace), "--days", "3:5", "--json"]) == 1
@@ -142,7 +144,7 @@ def test_days_that_were_not_recorded_are_an_error(
         assert "two days such as 0:9 are needed" in capsys.readouterr().err
 
 
-def test_finer_targets_hold_the_coarse_ones(
+def test_fine_targets_include_the_coarse_ones(
     trace: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def curve(*more: str) -> dict[float, tuple[float, float]]:
@@ -155,7 +157,9 @@ def test_finer_targets_hold_the_coarse_ones(
     assert coarse.items() <= fine.items()
 
 
-def test_a_quantile_of_ones_own(trace: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_quantile_option_applies_to_ours(
+    trace: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert main(["--trace", str(trace), "--quantile", "99"]) == 2
     assert "from 50 to 95 is needed" in capsys.readouterr().err
     assert main(["--trace", str(trace), "--quantile", "80", "--json", "--policies", "ours"]) == 0
