@@ -1,8 +1,8 @@
-"""A past for a thousand subjects: recorded days, shifted and scaled, answered like Prometheus.
+"""History for a thousand series: recorded days, shifted and scaled, served like Prometheus.
 
-`python -m r1_bench.forecaster_backfill --traces FOLDER --port PORT` serves `query_range` alone, for
-queries `recorded{subject="N"}`. A stand-in: filling a Prometheus with 20 million samples takes
-longer than everything that is measured. What a subject had at a minute never changes.
+`python -m r1_bench.forecaster_backfill --traces FOLDER --port PORT` serves `query_range` alone,
+for queries `recorded{subject="N"}`. It stands in for Prometheus, because filling one with 20
+million samples takes longer than the benchmark. The value of a minute is deterministic.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The operator's side of the forecaster's benchmark: who asks what, when, and at which door."""
+"""The operator's side of the forecaster benchmark: requests, their times and their shards."""
 
 from __future__ import annotations
 

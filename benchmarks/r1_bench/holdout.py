@@ -1,7 +1,7 @@
-"""Single clients that no choice was made on: the forecaster's bars, and cost at equal service.
+"""Holdout clients: the forecaster's bars, and cost at equal service.
 
-Models, corrections and rules of scaling were chosen on the public traces and on other clients of
-the same file; these six were kept back from that. A client is a harder load than a service, whose
+Models, corrections and scaling rules were chosen on the public traces and on other clients of the
+same file; these six clients were not used. A client is a harder load than a service, whose
 clients average out. R1_TRACES names the folder of the traces.
 """
 
@@ -33,7 +33,7 @@ Scores = Mapping[str, Mapping[str, Scored]]
 
 
 def score(folder: Path, clients: Sequence[str]) -> dict[str, Mapping[str, Scored]]:
-    """Score the forecaster on each client; what cannot be said of one is told on stderr."""
+    """Score the forecaster on each client; reports a client without a score on stderr."""
     models = tuple(name for name in MODELS if name not in OPTIONAL)
     found: dict[str, Mapping[str, Scored]] = {}
     for client in clients:
@@ -45,7 +45,7 @@ def score(folder: Path, clients: Sequence[str]) -> dict[str, Mapping[str, Scored
 
 
 def play(folder: Path, clients: Sequence[str]) -> list[Cell]:
-    """Play each client with each start-up time, ours beside others."""
+    """Score the policies on each client at each start-up time."""
     cells = []
     for client in clients:
         for start in STARTS:

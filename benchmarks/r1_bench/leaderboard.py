@@ -1,9 +1,9 @@
-"""Cost at equal service on recorded load: ours beside a HorizontalPodAutoscaler, per start-up time.
+"""Cost at equal service on recorded load: ours beside an HPA, per start-up time.
 
-Traces are data of their own and not part of the project: R1_TRACES names the folder that holds
-them. Without it there is nothing to measure, and the benchmark says so. One process a core plays
-traces and start-up times; what they come to is also written as the tables that the docs show:
-`bars.md`, and `safety.md` with what a forecast costs that is dead or wrong by ten at a target of .7.
+R1_TRACES names the folder of the traces, which are not part of the project; without it the
+benchmark exits with a message. One process per core scores traces and start-up times. The results
+are also written as the tables of the docs: `bars.md`, and `safety.md` with the cost of a missing
+forecast and of forecasts wrong by ten at a target of 0.7.
 """
 
 import argparse
@@ -51,7 +51,7 @@ _HEADS = (
 
 @dataclass(frozen=True, slots=True)
 class PolicyResult:
-    """What a policy came to: cost at the SLO (None: at no target), and at a target of .7."""
+    """Result of a policy: cost at the SLO (None: at no target), and at a target of 0.7."""
 
     cost: float | None
     planned_cost: float
@@ -63,7 +63,7 @@ class PolicyResult:
 
 @dataclass(frozen=True, slots=True)
 class Cell:
-    """One trace with one start-up time, and what each policy came to."""
+    """Results of one trace with one start-up time."""
 
     name: str
     start: float
@@ -74,12 +74,12 @@ class Cell:
 
     @property
     def bar(self) -> float:
-        """What ours may cost relative to HPA."""
+        """The bar of ours relative to the HPA."""
         return BARS[self.start] if self.is_llm else EVERYWHERE
 
 
 def play_cell(folder: Path, asked: tuple[str, str | None, bool, float]) -> Cell:
-    """Play one trace with one start-up time; its curves are drawn into `FOLDER`."""
+    """Score one trace with one start-up time; charts go to `FOLDER`."""
     # The forecaster's libraries read this when they load, and each process has one core.
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     from r1_evaluation.leaderboard.report import write as write_report
@@ -153,7 +153,7 @@ def rows_of(cell: Cell) -> list[BenchmarkRow]:
 
 
 def table(cells: Sequence[Cell]) -> str:
-    """The cells as Markdown: costs at the SLO, in brackets relative to HPA, and what holds."""
+    """The cells as Markdown: costs at the SLO, in brackets relative to the HPA, and the bars."""
     lines = ["| " + " | ".join(_HEADS) + " |", "|---" * len(_HEADS) + "|"]
     for cell in cells:
         hpa, ours = cell.results["hpa"], cell.results["ours"]
@@ -174,9 +174,9 @@ def table(cells: Sequence[Cell]) -> str:
 
 
 def safety_table(cells: Sequence[Cell]) -> str:
-    """The cells as Markdown: what a dead or wrong forecast comes to at .7, relative to HPA.
+    """The cells as Markdown: missing and wrong forecasts at a target of 0.7, relative to the HPA.
 
-    Bold is over its bar; overload is in percent, since HPA often has none.
+    Bold is over its bar; overload is in percent, because the HPA often has none.
     """
     kinds = (DEAD, *(f"x {factor:g}" for factor in WRONG_BY))
     heads = [f"{kind}: cost | overload" for kind in kinds]
@@ -221,7 +221,7 @@ def _before(figures: tuple[float, float] | None) -> str:
 
 
 def run(folder: Path, only: str = "", processes: int | None = None) -> list[Cell]:
-    """Play all public traces that are there, of those whose file or series holds `only`."""
+    """Score all public traces in the folder whose file or series contains `only`."""
     asked = []
     for file, series, is_llm in TRACES:
         if only not in f"{file} {series}":

@@ -1,7 +1,7 @@
-"""A real operator in this process, against a real API server: for the benchmark and the tests.
+"""A real operator in this process against a real API server, for benchmark and tests.
 
-The cluster needs no controllers and no nodes. What they would do to a Deployment (make pods, count
-them) is done by `play_deployment_controller` where a scenario needs it.
+The cluster needs no controllers and no nodes. `play_deployment_controller` does the Deployment
+controller's part where a scenario needs it.
 """
 
 from __future__ import annotations
@@ -113,7 +113,7 @@ async def until(
 
 
 async def play_deployment_controller(api: Api, key: Key) -> Json:
-    """Say of a Deployment that all its pods are there and ready, as its controller would."""
+    """Report all pods of a Deployment as ready, as its controller would."""
     found = await api.get(DEPLOYMENT, *key)
     if found is None:
         raise LookupError(f"no Deployment {key}")

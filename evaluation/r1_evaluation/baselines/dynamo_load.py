@@ -48,7 +48,7 @@ Step = Callable[[int, float, int], int]
 def filled(load: float) -> float:
     """Return the share of a cache in use at a load (1: served with a full cache).
 
-    Little's law: `share = load x iteration(share) / iteration(1)`. What is over 1 waits.
+    Little's law: `share = load x iteration(share) / iteration(1)`. A share over 1 waits.
     """
     if load >= 1:
         return load
@@ -56,12 +56,12 @@ def filled(load: float) -> float:
 
 
 def in_proportion(load: float) -> float:
-    """Return the share of a cache in use at a load, if requests stay equally long at every load."""
+    """Return the share of a cache in use at a load, when requests take equally long at every load."""
     return load
 
 
 def iteration_ms(usage: float) -> float:
-    """Return how long an iteration takes with that share of the cache in use."""
+    """Return the time of an iteration with that share of the cache in use."""
     return IDLE_MS + FILLING_MS * usage
 
 
@@ -91,7 +91,7 @@ def simulate(
     usage: Callable[[float], float] = filled,
     floors: Ints | None = None,
 ) -> Ints:
-    """Return the course of counts; `demand_in_replicas` is demand in replicas' worth at the target.
+    """Return the counts; `demand_in_replicas` is demand in replicas at the target.
 
     `floors` are the throughput planner's counts at the same steps, for the hybrid.
     """

@@ -1,4 +1,4 @@
-"""`r1 forecast-bench`: every forecaster on one recorded load, judged as it would have lived it."""
+"""`r1 forecast-bench`: score every forecaster on one recorded load, by rolling origins."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from r1_evaluation.traces.readers import read_trace
 DONE, FAILED, NOT_FOUND = 0, 1, 3
 
 EPILOG = """\
-The last 5 to 8 days are tested (two fifths of a shorter trace), all earlier days train; every
-37 minutes each model says the demand 10 and 15 minutes and a day ahead, knowing nothing later;
-LightGBM and LSTM are fitted again every three days. `ours` is the mixture that the forecaster
+The last 5 to 8 days are the test (two fifths of a shorter trace), all earlier days train. Every
+37 minutes each model forecasts demand 10 minutes, 15 minutes and a day ahead from past values;
+LightGBM and LSTM are refitted every three days. `ours` is the mixture that the forecaster
 runs. mae_rel is the mean absolute error over the last value's (a day ahead: over that of the
 same time yesterday), wape the error as a share of demand, coverage the share of outcomes at or
 below the quantile, pinball90 the pinball loss of the 0.9 quantile as a share of demand.
@@ -30,19 +30,19 @@ examples:
   r1 forecast-bench --trace load.csv --models lightgbm,lstm,prophet --out out/load
 
 A trace is a .csv, .csv.gz or .parquet file with the columns timestamp_s and
-requests_per_minute, or timestamp_s, prompt_tokens and output_tokens, one row a request.
+requests_per_minute, or timestamp_s, prompt_tokens and output_tokens, one row per request.
 exit codes: 0 done, 1 failed, 2 used wrongly, 3 not found
 """
 
 
 def parse(arguments: Sequence[str]) -> argparse.Namespace:
-    """Options; exits with 2 and a message that names a bad one."""
+    """Parse the options; exits with 2 and a message on an invalid one."""
 
     def models(text: str) -> tuple[str, ...]:
         chosen = tuple(part.strip() for part in text.split(",") if part.strip())
         for name in chosen:
             if name not in MODELS:
-                raise argparse.ArgumentTypeError(f"{name!r} is none of {', '.join(MODELS)}")
+                raise argparse.ArgumentTypeError(f"{name!r} is not one of {', '.join(MODELS)}")
         return chosen
 
     parser = argparse.ArgumentParser(
@@ -55,7 +55,7 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument(
         "--series",
         metavar="NAME",
-        help="one of several series in the file; where it has clients, SERVICE or SERVICE/CLIENT",
+        help="series to use in a file with several; with clients: SERVICE or SERVICE/CLIENT",
     )
     parser.add_argument(
         "--models",
@@ -65,12 +65,14 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
         help=f"of {', '.join(MODELS)} (default: all but {', '.join(OPTIONAL)}, which is slow)",
     )
     parser.add_argument("--json", action="store_true", help="print JSON and nothing else")
-    parser.add_argument("--out", type=Path, metavar="FOLDER", help="write the JSON and a picture")
+    parser.add_argument(
+        "--out", type=Path, metavar="FOLDER", help="write JSON and a chart to this folder"
+    )
     return parser.parse_args(arguments)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Score one trace; the exit code."""
+    """Score one trace; returns the exit code."""
     options = parse(sys.argv[1:] if arguments is None else arguments)
     try:
         trace = read_trace(options.trace, options.series)

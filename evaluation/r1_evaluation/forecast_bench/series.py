@@ -1,4 +1,4 @@
-"""A trace as a series, its tested days, and the horizons that its buckets can express."""
+"""A trace as a series, its test days, and the horizons that fit its buckets."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ WARM_DAYS_FAR = 28.0
 
 
 class TooShort(ValueError):
-    """The trace cannot be scored; the message says what is missing."""
+    """The trace cannot be scored; the message names what is missing."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -58,7 +58,9 @@ class LeaderboardRow:
         nothing = {"target": None, "cost": None, "overload": None}
         return {
             **asdict(self),
-            "before": asdict(self.tuned_on_first_half) if self.tuned_on_first_half else nothing,
+            "tuned_on_first_half": asdict(self.tuned_on_first_half)
+            if self.tuned_on_first_half
+            else nothing,
         }
 
 

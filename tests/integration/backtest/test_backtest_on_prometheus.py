@@ -97,10 +97,10 @@ def test_whatif_compares_yesterday_with_other_settings(
         *("--max", "6", "--slo-ms", "300", "--since", "1d"),
     )
     assert found["hours"] == pytest.approx(24, abs=0.1)
-    assert found["whatIf"]["highestCount"] == 6
-    assert found["asItIs"]["highestCount"] > 6
-    assert found["whatIf"]["replicaHours"] < found["asItIs"]["replicaHours"]
-    assert found["whatIf"]["waitedLonger"] > found["asItIs"]["waitedLonger"]
+    assert found["changed"]["highestCount"] == 6
+    assert found["current"]["highestCount"] > 6
+    assert found["changed"]["replicaHours"] < found["current"]["replicaHours"]
+    assert found["changed"]["waitedLonger"] > found["current"]["waitedLonger"]
 
 
 def test_a_query_needs_no_resource_and_prints_a_table(
@@ -140,7 +140,7 @@ def test_an_unreachable_prometheus_is_a_failure(
     ("arguments", "says"),
     [
         (["backtest", "x"], "--prometheus"),
-        (["backtest", "--prometheus", "u"], "give a RESOURCE"),
+        (["backtest", "--prometheus", "u"], "RESOURCE is required"),
         (["backtest", "--prometheus", "u", "--query", "up"], "--capacity"),
         (["backtest", "x", "--prometheus", "u", "--since", "14"], "such as 14d"),
         (["backtest", "x", "--prometheus", "u", "--policies", "magic"], "no policy 'magic'"),

@@ -25,12 +25,12 @@ def test_kubeconfig_alone_is_ignored(tmp_path: Path) -> None:
 
 
 def test_an_opted_in_kubeconfig_must_exist() -> None:
-    with pytest.raises(ClusterError, match="KUBECONFIG to name one file"):
+    with pytest.raises(ClusterError, match="KUBECONFIG to name one existing file"):
         providers.given_kubeconfig({"R1_USE_KUBECONFIG": "1", "KUBECONFIG": "/nowhere"})
 
 
 def test_a_given_cluster_refuses_images(tmp_path: Path) -> None:
-    with pytest.raises(ClusterError, match="push the image to a registry"):
+    with pytest.raises(ClusterError, match="Push the image to a registry"):
         providers.GivenCluster(tmp_path).load_image(tmp_path / "image.tar")
 
 
@@ -49,7 +49,7 @@ def test_a_user_without_root_gets_an_instruction(monkeypatch: pytest.MonkeyPatch
 
 def test_another_python_version_cannot_mount_site_packages() -> None:
     site_packages.check_python((3, 11))
-    with pytest.raises(ClusterError, match=r"runs Python 3\.13, the thin images 3\.11"):
+    with pytest.raises(ClusterError, match=r"has Python 3\.13, the thin images 3\.11"):
         site_packages.check_python((3, 13))
 
 
@@ -65,7 +65,7 @@ def test_site_packages_reach_a_pod_through_a_claim_alone() -> None:
 
 
 def test_an_unknown_image_part_is_refused() -> None:
-    with pytest.raises(ClusterError, match="the images are operator, gateway"):
+    with pytest.raises(ClusterError, match="The images are operator, gateway"):
         images.image_name("database")
 
 

@@ -1,15 +1,13 @@
-"""AIBrix' autoscalers, as documented and as written.
+"""AIBrix autoscalers APA and KPA, by documentation and by upstream code.
 
-`pkg/controller/podautoscaler/algorithm/{apa,kpa}.go`, `context/context.go` and the controller at
-e3e10f9e: APA multiplies the count by the mean metric per pod over its target; KPA divides a metric
-by the target over a stable window of 180 s and a panic window of 60 s. Some things are written
-otherwise than they are meant, so each policy is here twice:
+Sources: `pkg/controller/podautoscaler/algorithm/{apa,kpa}.go`, `context/context.go` and the
+controller at e3e10f9e. APA multiplies the count by the mean metric per pod over its target. KPA
+divides a metric by the target over a stable window of 180 s and a panic window of 60 s. The code
+differs from the documentation in three points, so each policy exists twice (`upstream`):
 
-- what is stored is the mean over the pods, and KPA takes it for the total when it divides; for its
-  tolerance it takes it for the mean. So it stands still while pods are within a tenth of their
-  target, and goes to the half when they are above;
-- KPA's "never down in a panic" does not hold: the highest count is not kept;
-- going down takes the lowest advice of the 300 s cool-down instead of the highest.
+- the stored metric is the mean over pods; KPA divides it as a total and compares it with the tolerance as a mean. So it stands still while pods are within a tenth of the target, and halves the count above that;
+- the highest count of a panic is not kept, so KPA scales down in a panic;
+- scale-down uses the lowest recommendation of the 300 s cool-down instead of the highest.
 """
 
 from __future__ import annotations
@@ -46,9 +44,9 @@ def kpa_step(
 ) -> tuple[int, int]:
     """Return (count, highest count of the panic) of KPA.
 
-    `stable` and `panic` are the metric's means over the two windows, over the target: meant are
-    totals, written are means over the pods. At most to double and to half, and in a panic never
-    below `highest`.
+    `stable` and `panic` are the means of the metric over the two windows, over the target: totals
+    by documentation, means over pods upstream. A step at most doubles or halves the count, and in
+    a panic never goes below `highest`.
     """
 
     def desired(value: float) -> int:
@@ -62,45 +60,45 @@ def kpa_step(
     return highest, highest
 
 
-def cooled_down(advice: int, count: int, earlier: list[int], upstream: bool) -> int:
-    """Return the count after the cool-down of 300 s over the `earlier` advice (newest last).
+def cooled_down(recommendation: int, count: int, earlier: list[int], upstream: bool) -> int:
+    """Return the count after the cool-down of 300 s over the `earlier` recommendations (newest last).
 
-    Meant: down only to the highest of the window. Written: down to the lowest.
+    Scale-down stops at the highest recommendation of the window; upstream at the lowest.
     """
-    if advice >= count:
-        return advice
-    window = [*earlier[-_COOL_DOWN + 1 :], advice]
+    if recommendation >= count:
+        return recommendation
+    window = [*earlier[-_COOL_DOWN + 1 :], recommendation]
     return min(window) if upstream else min(count, max(window))
 
 
 def apa(demand_in_replicas: Floats, max_replicas: int, *, upstream: bool = False) -> Ints:
-    """Return the course of APA on the mean of the last 180 s, a decision at every step."""
+    """Return the counts of APA on the mean of the last 180 s, a decision at every step."""
     count = min(max(math.ceil(demand_in_replicas[0]), 1), max_replicas)
-    advised: list[int] = []
+    recommendations: list[int] = []
     replica_counts = []
     for value in trailing_mean(demand_in_replicas, _STABLE).tolist():
-        advice = min(max(apa_step(count, value / count), 1), max_replicas)
-        count = cooled_down(advice, count, advised[-_COOL_DOWN:], upstream)
-        advised.append(advice)
+        recommendation = min(max(apa_step(count, value / count), 1), max_replicas)
+        count = cooled_down(recommendation, count, recommendations[-_COOL_DOWN:], upstream)
+        recommendations.append(recommendation)
         replica_counts.append(count)
     return np.array(replica_counts, dtype=np.int64)
 
 
 def kpa(demand_in_replicas: Floats, max_replicas: int, *, upstream: bool = False) -> Ints:
-    """Return the course of KPA, in panic while the panic window is above twice the stable one."""
+    """Return the counts of KPA; a panic lasts while the panic window is above twice the stable one."""
     count, highest = min(max(math.ceil(demand_in_replicas[0]), 1), max_replicas), 0
-    advised: list[int] = []
+    recommendations: list[int] = []
     replica_counts = []
     stable = trailing_mean(demand_in_replicas, _STABLE)
     for long, short in zip(stable.tolist(), demand_in_replicas.tolist(), strict=True):
         panicking = long <= 0 or short / long > _PANIC_RATIO
         pods = count if upstream else 1
         kept = 0 if upstream else highest
-        advice, highest = kpa_step(
+        recommendation, highest = kpa_step(
             count, long / pods, short / pods, panicking, kept, upstream=upstream
         )
-        advice = min(max(advice, 1), max_replicas)
-        count = cooled_down(advice, count, advised[-_COOL_DOWN:], upstream)
-        advised.append(advice)
+        recommendation = min(max(recommendation, 1), max_replicas)
+        count = cooled_down(recommendation, count, recommendations[-_COOL_DOWN:], upstream)
+        recommendations.append(recommendation)
         replica_counts.append(count)
     return np.array(replica_counts, dtype=np.int64)

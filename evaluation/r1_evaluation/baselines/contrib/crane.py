@@ -1,4 +1,4 @@
-"""Crane's DSP prediction (EffectiveHPA): a signal's day or week, found and repeated.
+"""Crane's DSP prediction (EffectiveHPA): the daily or weekly period of a signal, extrapolated.
 
 `pkg/prediction/dsp/{signal,estimators,prediction,preprocessing,config}.go` and
 `pkg/prediction/accuracy` at 2b0ddae8. Every 12 h the last 15 days by the minute are read. The period
@@ -34,7 +34,7 @@ _LEAST = 0.01
 
 @dataclass(frozen=True, slots=True)
 class Estimator:
-    """A smoothed spectrum: how few items at least, below which amplitude none, plus a margin."""
+    """A smoothed spectrum: minimum of items, lowest amplitude, and a margin."""
 
     least_items: int
     low_amplitude: float
@@ -43,7 +43,7 @@ class Estimator:
     high_frequency: float = 1 / 3600
 
     def extrapolated(self, samples: Floats, seconds: float, period: int) -> Floats:
-        """Return the next `period` samples after `samples` of `seconds` each."""
+        """Return the values after `samples`, over as many whole periods as observed; None: no period."""
         spectrum = np.fft.fft(samples)
         amplitude = np.abs(spectrum) / len(samples)
         sorted_down = np.sort(amplitude[1 : len(samples) // 2])[::-1]
@@ -85,7 +85,7 @@ def is_peak(values: Floats, at: int, reach: int) -> bool:
 
 
 def find_period(samples: Floats, seconds: float, seed: int = 0) -> float | None:
-    """Return the period of a signal in seconds, None when nothing stands out.
+    """Return the period of a signal in seconds, None without a significant one.
 
     The reach of a peak is four hours, or half of the period.
     """
@@ -112,9 +112,9 @@ def find_period(samples: Floats, seconds: float, seed: int = 0) -> float | None:
 
 
 def error(actual: Floats, predicted: Floats) -> float:
-    """Return the prediction error: relative, too low amplified (10 % low counts .47), in the mean.
+    """Return the mean prediction error: relative, with underestimates amplified (10 % low counts .47).
 
-    Where an actual value is next to nothing, the mean absolute error takes its place.
+    Near zero the mean absolute error is used.
     """
     if (actual < 1e-3).any():
         return float(np.abs(actual - predicted).mean())
@@ -125,7 +125,7 @@ def error(actual: Floats, predicted: Floats) -> float:
 
 
 def extrapolated(samples: Floats, seconds: float, seed: int = 0) -> Floats | None:
-    """Return what comes after `samples`, for as long as whole periods were seen; None: no period."""
+    """Return the values after `samples`, over as many whole periods as observed; None: no period."""
     tried = [days * DAY_SECONDS for days in (7, 1)]
     length = next((span for span in tried if len(samples) * seconds >= 2 * span), None)
     if length is None:
@@ -145,7 +145,7 @@ def extrapolated(samples: Floats, seconds: float, seed: int = 0) -> Floats | Non
 
 
 def without_outliers(samples: Floats) -> Floats:
-    """Return samples with what is beyond the outer thousandths replaced by the one before."""
+    """Return samples with values beyond the outer thousandths replaced by the previous value."""
     low, high = np.percentile(samples, [0.1, 99.9])
     kept = samples.copy()
     for at in np.flatnonzero((samples > high) | (samples < low)).tolist():
@@ -155,9 +155,9 @@ def without_outliers(samples: Floats) -> Floats:
 
 
 def predicted_peak(scenario: Scenario) -> Floats:
-    """Return the highest demand that is foretold for the hour from each played step, requests/s.
+    """Return the predicted peak demand of the next hour at each decision step, requests/s.
 
-    Zero where nothing is. Learned anew every 12 h from the minutes closed by then.
+    Zero without a prediction. The model is fitted every 12 h on finished minutes.
     """
     minutes = _minutes(scenario.demand)
     peak = np.zeros(len(scenario.demand) - scenario.begin)

@@ -28,9 +28,9 @@ _DOWN = round(DOWN_WINDOW_SECONDS / STEP_SECONDS)
 
 
 def wanted(current: int, demands_in_replicas: tuple[float, ...]) -> int:
-    """Return what an HPA of several metrics asks for: the highest of what each asks for.
+    """Return the desired count of an HPA with several metrics: the highest of each metric's.
 
-    `demands_in_replicas` are the metrics in replicas' worth at their targets.
+    `demands_in_replicas` are the metrics in replicas at their targets.
     """
     return max(
         current
@@ -41,7 +41,7 @@ def wanted(current: int, demands_in_replicas: tuple[float, ...]) -> int:
 
 
 def queued(before: float, demand: float, capacity: float) -> float:
-    """Return the requests in the queue after a step in which so many requests/s came and fit."""
+    """Return the queued requests after a step with a demand and a capacity in requests/s."""
     longer = before + (demand - capacity) * STEP_SECONDS
     return min(max(0.0, longer), demand * QUEUE_TIMEOUT_SECONDS)
 
@@ -54,7 +54,7 @@ def simulate(
     start_steps: int,
     min_replicas: int = 1,
 ) -> Ints:
-    """Return the course; demand and a replica's capacity in requests/s, seen 15 s old."""
+    """Return the counts; demand and capacity of a replica in requests/s, observed 15 s late."""
     counts = [min(max(math.ceil(demand[0] / (capacity * target)), min_replicas), max_replicas)]
     falling: deque[tuple[int, int]] = deque()
     queue = 0.0

@@ -30,7 +30,7 @@ _DOWN = round(300 / STEP_SECONDS)
 
 
 def line_weights(times: Sequence[float], at: float) -> list[float]:
-    """Return what each of the figures at `times` (s) counts in the least-squares line at `at`."""
+    """Return the weight of each value at `times` (s) in the least-squares line at `at`."""
     mean = math.fsum(times) / len(times)
     spread = math.fsum((time - mean) ** 2 for time in times)
     share = 1 / len(times)
@@ -45,7 +45,7 @@ def line_value(replicas: Sequence[float], weights: Sequence[float]) -> int:
 
 
 def linear(demand_in_replicas: Floats, max_replicas: int, min_replicas: int = 1) -> Ints:
-    """Return the course on demand in replicas' worth at the target, a sync at every step."""
+    """Return the counts for demand in replicas at the target, with a sync at every step."""
     weights = {
         n: line_weights(
             [float(k * STEP_SECONDS) for k in range(n)], (n - 1) * STEP_SECONDS + AHEAD_SECONDS
@@ -64,9 +64,10 @@ def linear(demand_in_replicas: Floats, max_replicas: int, min_replicas: int = 1)
 def simulate(
     demand_in_replicas: Floats, max_replicas: int, min_replicas: int, ahead: Callable[[int], int]
 ) -> Ints:
-    """Return the course of counts, a sync at every step.
+    """Return the counts, with a sync at every step.
 
-    `ahead` is told the HPA's replicas of each sync and says the model's, 0 where it has none.
+    `ahead` receives the HPA's replicas of each sync and returns the model's, 0 without a
+    prediction.
     """
     current = min(max(math.ceil(demand_in_replicas[0] - 1e-9), min_replicas), max_replicas)
     falling: deque[tuple[int, int]] = deque()

@@ -40,12 +40,12 @@ States = tuple[float, float, Floats]
 
 
 def fewest(season: int) -> int:
-    """Return how many figures it needs before it says one."""
+    """Return the number of values the model requires."""
     return max(2 * season, _LINE + 2 * (season // 2))
 
 
 def cycles_of(count: int, season: int) -> int:
-    """Return over how many seasons of so many figures the heuristic takes its means."""
+    """Return the number of seasons over which the heuristic takes its means."""
     return max(min(5, count // season), math.ceil(fewest(season) / season))
 
 
@@ -91,14 +91,14 @@ def smoothed(states: States, series: Sequence[float], at: int, gains: Gains) -> 
 
 
 def next_value(series: Sequence[float], season: int, gains: Gains = GAINS) -> float:
-    """Return what comes after `series` (at least `fewest(season)` figures)."""
+    """Return the value after `series` (at least `fewest(season)` values)."""
     states = start_states(np.array(series, dtype=np.float64), season)
     level, trend, seasonal = smoothed(states, series, 0, gains)
     return level + trend + float(seasonal[len(series) % season])
 
 
 def upstream_order(history: Sequence[float]) -> list[float]:
-    """Return a history (oldest first) in the order in which its code hands it over."""
+    """Return a history (oldest first) in the order of the upstream code."""
     return [*history[-2::-1], history[-1]]
 
 
@@ -112,7 +112,7 @@ def pruned(history: list[float], season: int, stored: int = STORED) -> bool:
 
 
 def time_order_model(season: int = SEASON, gains: Gains = GAINS) -> Callable[[int], int]:
-    """Return the model as documented: told each figure, it says the next one, 0 before it can."""
+    """Return the model by documentation: it receives each value and returns the next, 0 at first."""
     history: list[float] = []
     known: list[States] = []  # of the whole history, none where it has to begin anew
 

@@ -81,7 +81,7 @@ def test_a_query_and_a_capacity_replace_a_resource() -> None:
     ("metrics", "says"),
     [
         (None, "no spec.autoscaling"),
-        ([{"type": "Concurrency", "target": 8}], "add RequestsPerSecond"),
+        ([{"type": "Concurrency", "target": 8}], "Add RequestsPerSecond"),
     ],
 )
 def test_a_resource_without_a_replayable_policy_is_refused_with_the_cause(

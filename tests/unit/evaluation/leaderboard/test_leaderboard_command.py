@@ -64,7 +64,7 @@ def test_a_request_level_trace_is_accepted(
     [
         ("when,load\n1,2\n", "needs timestamp_s with requests_per_minute"),
         ("timestamp_s,requests_per_minute\n0,1\n60,x\n", "requests_per_minute is 'x'"),
-        ("timestamp_s,requests_per_minute\n0,1\n60,1\n", "2 buckets: a test needs at least four"),
+        ("timestamp_s,requests_per_minute\n0,1\n60,1\n", "2 buckets, a test needs at least 4"),
         ("", "has no rows"),
     ],
 )
@@ -99,7 +99,7 @@ def test_a_missing_file_exits_with_3(tmp_path: Path, capsys: pytest.CaptureFixtu
     [
         ([], "--trace"),
         (["--trace", "x.csv", "--start", "0"], "seconds from 1 to 3600"),
-        (["--trace", "x.csv", "--policies", "magic"], "no policy 'magic'; there are ours,"),
+        (["--trace", "x.csv", "--policies", "magic"], "no policy 'magic'; the policies are ours,"),
         (["--trace", "x.csv", "--seeds", "-1"], "a number from 0 to 100"),
     ],
 )
@@ -138,10 +138,12 @@ def test_days_outside_the_trace_are_an_error(
     trace: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["--trace", str(trace), "--days", "3:5", "--json"]) == 1
-    assert json.loads(capsys.readouterr().out) == {"error": "wave lasts 0.1 days: none from 3 on"}
+    assert json.loads(capsys.readouterr().out) == {
+        "error": "wave has 0.1 days, nothing from day 3 on"
+    }
     for wrong in ("3", "5:3", "a:b", "-1:2"):
         assert main(["--trace", str(trace), f"--days={wrong}"]) == 2
-        assert "two days such as 0:9 are needed" in capsys.readouterr().err
+        assert "two days such as 0:9 are required" in capsys.readouterr().err
 
 
 def test_fine_targets_include_the_coarse_ones(
@@ -161,6 +163,6 @@ def test_the_quantile_option_applies_to_ours(
     trace: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["--trace", str(trace), "--quantile", "99"]) == 2
-    assert "from 50 to 95 is needed" in capsys.readouterr().err
+    assert "from 50 to 95 is required" in capsys.readouterr().err
     assert main(["--trace", str(trace), "--quantile", "80", "--json", "--policies", "ours"]) == 0
     assert json.loads(capsys.readouterr().out)["policies"][0]["name"] == "ours"

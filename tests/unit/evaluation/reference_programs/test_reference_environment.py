@@ -74,8 +74,8 @@ def test_the_command_fails_with_the_reason_when_no_policy_is_left(
     given = ["--trace", str(trace), "--policies", "dynamo-prophet", "--json"]
     assert command.main(given) == 1
     out = capsys.readouterr()
-    assert json.loads(out.out) == {"error": "flat: none of the policies could be played"}
-    assert "dynamo-prophet is left out: ai-dynamo 1.3.1 cannot be installed" in out.err
+    assert json.loads(out.out) == {"error": "flat: no policy could be scored"}
+    assert "skipping dynamo-prophet: ai-dynamo 1.3.1 cannot be installed" in out.err
 
 
 def test_a_program_that_does_not_start_counts_as_not_installed() -> None:

@@ -31,7 +31,7 @@ class Scripted:
     script: Callable[[float], int]
     begun: float = math.nan
 
-    def look(self, view: ScalerInput, now: float) -> int:
+    def tick(self, view: ScalerInput, now: float) -> int:
         if math.isnan(self.begun):
             self.begun = now
         return self.script(now - self.begun)

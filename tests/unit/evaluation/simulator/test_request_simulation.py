@@ -67,7 +67,7 @@ def outcome(fifo: bool, batch_requests: int) -> tuple[float, float]:
     arrivals = [Arrival(0.0, Q3, 10, 200) for _ in range(batch_requests)]
     arrivals += [Arrival(10.0 + n, Q1, 10, 5) for n in range(40)]
     result = Pool(1, SPEED, DEFAULT_POLICIES, fifo=fifo).run(arrivals, warm_up=5.0, seconds=60.0)
-    return result.of(Q1).attained(5.0), result.utilisation
+    return result.of(Q1).slo_attainment(5.0), result.utilisation
 
 
 def test_priority_order_meets_the_slo_where_one_queue_misses_it() -> None:

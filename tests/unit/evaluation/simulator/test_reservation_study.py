@@ -57,8 +57,8 @@ def test_several_gateways_account_for_every_request() -> None:
 
 
 def test_a_perfect_forecast_reserves_at_least_the_observed_need() -> None:
-    promises = {ClassName.Q1: 0.5}
-    seen, foreseen = busy(Operator(promises)), busy(Operator(promises, foresight=True))
+    slo_targets = {ClassName.Q1: 0.5}
+    seen, foreseen = busy(Operator(slo_targets)), busy(Operator(slo_targets, perfect_forecast=True))
     assert late(foreseen)[1] == late(seen)[1] > 100
     assert foreseen.utilisation <= seen.utilisation + 0.01
 
@@ -71,7 +71,7 @@ def test_leaving_replicas_accept_no_requests() -> None:
 
 def test_every_case_has_equal_arrivals_with_and_without_reservations() -> None:
     for case in CASES:
-        alone, advised = play(LOAD, case, "none", 1), play(LOAD, case, "advised", 1)
+        alone, advised = play(LOAD, case, "none", 1), play(LOAD, case, "operator", 1)
         assert alone.of(Q1).offered == advised.of(Q1).offered > 0
     waves = play(LOAD, Case("waves", waves=True), "none", 1)
     assert 0 < waves.of(Q1).offered < play(LOAD, Case("steady"), "none", 1).of(Q1).offered
