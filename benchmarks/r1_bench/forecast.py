@@ -106,7 +106,7 @@ def interval_rows(name: str, intervals: Intervals, said: Progress) -> list[Bench
     for predictor in PREDICTORS:
         said(f"asking Dynamo's {predictor}")
         try:
-            predicted = predict(predictor, intervals.told.tolist(), RUN_IN)[:-1]
+            predicted = predict(predictor, intervals.filled.tolist(), RUN_IN)[:-1]
         except NotInstalled as reason:
             said(f"left out: {reason}")
             break

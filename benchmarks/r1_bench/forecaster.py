@@ -164,15 +164,15 @@ def fit_rows(found: list[Fit], count: int) -> list[BenchmarkRow]:
     rows = [BenchmarkRow(f"fit of {fit.model}", "s CPU", fit.cpu_seconds) for fit in found]
     rows.append(BenchmarkRow("fits of one series, all models", "s CPU", total, bar=FIT_BAR_SECONDS))
     rows += [BenchmarkRow(f"{fit.model} of one subject", "KB", fit.kilobytes) for fit in found]
-    played = rounds(count, total, SHARE, days=4.0)
+    simulated = rounds(count, total, SHARE, days=4.0)
     rows += [
-        BenchmarkRow(f"{count:,} subjects: all fitted once after (played)", "h", played.all_fitted / 3600),
+        BenchmarkRow(f"{count:,} subjects: all fitted once after (simulated)", "h", simulated.all_fitted / 3600),
         BenchmarkRow(
-            f"{count:,} subjects: refits take of a core (played)", "share", played.refit_share,
+            f"{count:,} subjects: refits take of a core (simulated)", "share", simulated.refit_share,
             bar=SHARE * 1.01,
         ),
-        BenchmarkRow(f"{count:,} subjects: oldest fit (played)", "h", played.oldest_fit / 3600),
-        BenchmarkRow("busiest minute of the hour by the mean (played)", "ratio", played.busiest_minute),
+        BenchmarkRow(f"{count:,} subjects: oldest fit (simulated)", "h", simulated.oldest_fit / 3600),
+        BenchmarkRow("busiest minute of the hour by the mean (simulated)", "ratio", simulated.busiest_minute),
     ]  # fmt: skip
     return rows
 

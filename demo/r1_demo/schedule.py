@@ -69,9 +69,9 @@ def build_schedule(
         return _of_requests(trace, duration, peak, shares, caps, seed)
     per_day = round(DAY / trace.bucket_seconds)
     days = len(trace.per_minute) / per_day
-    played = per_day if days >= FEWEST_DAYS else len(trace.per_minute)
-    first = len(trace.per_minute) - played
-    compression = played * trace.bucket_seconds / duration
+    live_buckets = per_day if days >= FEWEST_DAYS else len(trace.per_minute)
+    first = len(trace.per_minute) - live_buckets
+    compression = live_buckets * trace.bucket_seconds / duration
     live_from = first
     if days >= FEWEST_DAYS:
         live_from -= min(round(lead_in * compression / trace.bucket_seconds), per_day)

@@ -69,7 +69,7 @@ def _parser() -> argparse.ArgumentParser:
     for program in ("kubectl", "helm"):
         run = add(program, _passthrough(program), f"run the pinned {program} on the cluster")
         run.add_argument("arguments", nargs="*")
-    build = add("build-image", _build_image, "build the project's images, and load them if asked")
+    build = add("build-image", _build_image, "build the project's images, and optionally load them")
     build.add_argument("parts", nargs="*", metavar="PART", help=" ".join(images.PARTS))
     build.add_argument("--all", action="store_true", help="all images")
     build.add_argument(

@@ -34,7 +34,7 @@ class ControlPlane:
     kubeconfig: Path
     server: str
     audit_log: Path
-    """One JSON line per request (metadata only): who asked for what."""
+    """One JSON line per request, metadata only."""
 
     @property
     def certs(self) -> Path:

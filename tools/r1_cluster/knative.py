@@ -38,7 +38,7 @@ def program() -> Path:
     digest = hashlib.sha256()
     for name in ("go.mod", "go.sum", "main.go"):
         digest.update((source() / name).read_bytes())
-    return cache_root() / "owners" / f"knative-{version()}-{digest.hexdigest()[:12]}"
+    return cache_root() / "reference-programs" / f"knative-{version()}-{digest.hexdigest()[:12]}"
 
 
 def ensure_program(report: Report = to_stderr) -> Path:

@@ -77,7 +77,7 @@ def start_node(settings: ClusterSettings, processes: Sequence[Process]) -> int:
     create_mount_points(folder.parent)
     host_cgroup = cgroups.create(settings.cgroup)
     log = folder / "logs" / "node_init.log"
-    # setsid --fork: the node outlives whoever booted it, and is nobody's child.
+    # setsid --fork: the node outlives the process that booted it.
     argv = [
         *("setsid", "--fork"),
         *("unshare", "--mount", "--net", "--pid", "--fork", "--kill-child", "--mount-proc"),

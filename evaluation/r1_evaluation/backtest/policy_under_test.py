@@ -68,8 +68,8 @@ def policy_of_resource(
         )
     chosen = next(metric for metric in policy.metrics if metric.type is kind)
     others = tuple(metric.label for metric in policy.metrics if metric is not chosen)
-    asked = Key(resource.namespace, resource.name)
-    own = _query(asked, autoscaling.forecast, kind, rate_seconds)
+    key = Key(resource.namespace, resource.name)
+    own = _query(key, autoscaling.forecast, kind, rate_seconds)
     return PolicyUnderTest(
         resource.key,
         query or own,

@@ -31,7 +31,7 @@ class Delays:
 
 
 def desired(running: int, demand_in_replicas: float) -> int:
-    """Return the count wanted for `demand_in_replicas` replicas' worth of ongoing requests.
+    """Return the count wanted for a demand in replicas of ongoing requests.
 
     In the owner's order of operations, so that both round alike.
     """
@@ -52,7 +52,7 @@ def step(wanted: int, target: int, patience: Delays, now: float) -> tuple[int, D
 
 
 def simulate(demand_in_replicas: Floats, max_replicas: int, start_steps: int) -> Ints:
-    """Return the course of counts; `demand_in_replicas` is the newest demand in replicas' worth."""
+    """Return the counts; `demand_in_replicas` is the newest demand in replicas."""
     target = min(max(math.ceil(demand_in_replicas[0]), 1), max_replicas)
     counts, patience = [target], Delays()
     for number, value in enumerate(

@@ -23,7 +23,7 @@ def draw(scores: Scores, title: str, path: Path) -> None:
     )
     for panel, (name, scored) in zip(panels[:, 0], scores.horizons.items(), strict=True):
         days = (scored.times - scored.times[0]) / DAY
-        # A line across a gap would claim what nobody measured.
+        # No line across a gap: there is no data.
         breaks = np.flatnonzero(np.diff(days) > 3 * np.median(np.diff(days))) + 1
         ours = np.insert(scored.issued[OURS], breaks, np.nan, axis=0)
         actual = np.insert(scored.actual, breaks, np.nan)

@@ -84,7 +84,7 @@ def steps_of(series: Series) -> tuple[dict[str, int], list[str]]:
             notes.append(f"{name} is left out: buckets of {series.step:g} s cannot express it")
             continue
         steps[name] = int(seconds / series.step + 0.5)
-        told = steps[name] * series.step
-        if abs(told - seconds) > 1e-6:
-            notes.append(f"{name} is scored at {told:g} s, the nearest whole step")
+        rounded = steps[name] * series.step
+        if abs(rounded - seconds) > 1e-6:
+            notes.append(f"{name} is scored at {rounded:g} s, the nearest whole step")
     return steps, notes

@@ -51,7 +51,7 @@ def folder_of(program: ReferenceProgram) -> Path:
     """Return the folder of a program's environment, whether or not it exists."""
     pins = "\n".join([*program.alone, "", *program.needs, sys.version.split()[0]])
     key = hashlib.sha256(pins.encode()).hexdigest()[:16]
-    return cache_root() / "owners" / f"{program.name.replace(' ', '-')}-{key}"
+    return cache_root() / "reference-programs" / f"{program.name.replace(' ', '-')}-{key}"
 
 
 def interpreter_of(program: ReferenceProgram) -> Path | None:

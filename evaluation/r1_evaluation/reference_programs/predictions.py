@@ -37,7 +37,7 @@ def predict(predictor: str, values: Sequence[float], first: int) -> Floats:
     request = {"predictor": predictor, "values": finite, "from": first}
     whole = json.dumps([folder_of(DYNAMO).name, request])
     key = hashlib.sha256(whole.encode()).hexdigest()[:32]
-    cached = cache_root() / "owners" / "said" / f"{key}.json"
+    cached = cache_root() / "reference-programs" / "predictions" / f"{key}.json"
     if not cached.is_file():
         with reference_process(DYNAMO, ensure_installed(DYNAMO), "dynamo_predictors") as process:
             response = process.send(request)
@@ -45,4 +45,4 @@ def predict(predictor: str, values: Sequence[float], first: int) -> Floats:
         part = cached.with_suffix(".part")
         part.write_text(json.dumps(response))
         part.replace(cached)
-    return np.array(json.loads(cached.read_text())["said"], dtype=np.float64)
+    return np.array(json.loads(cached.read_text())["predictions"], dtype=np.float64)

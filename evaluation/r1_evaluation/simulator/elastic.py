@@ -73,7 +73,7 @@ class ElasticPool:
     """A pool whose count an autoscaler sets.
 
     Args:
-        start_seconds: asked for the start-up time of every replica.
+        start_seconds: returns the start-up time of each replica.
         mean_life_seconds: mean time until a serving replica breaks.
     """
 

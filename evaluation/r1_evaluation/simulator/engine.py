@@ -5,7 +5,7 @@ prompts (chunked prefill, as vLLM and SGLang do it), first come first served, th
 others as our runtime's scheduler does. Its length is `base + per_sequence x running + per_prefill_token x prefilled`. The
 first token of a request comes at the end of the iteration that finishes its prompt.
 
-While nothing is prefilled and nobody ends, iterations are all alike, so they pass as one *span*: one
+While nothing is prefilled and no request ends, all iterations are equal, so they pass as one *span*: one
 event instead of hundreds. A request that arrives in a span joins at the next iteration's start.
 """
 

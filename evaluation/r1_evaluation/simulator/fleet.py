@@ -47,7 +47,7 @@ class Replica:
 class Fleet:
     """All replicas of a pool.
 
-    `start_seconds` is asked for each start-up time, `mean_life_seconds` is the mean time to a
+    `start_seconds` returns each start-up time, `mean_life_seconds` is the mean time to a
     failure (exponential; infinite for replicas that never break).
     """
 

@@ -24,7 +24,9 @@ from r1_evaluation.reference_programs.reference_process import ReferenceProcess,
 
 pytestmark = pytest.mark.reference
 
-WORTH = np.concatenate([np.linspace(3, 9, 40), np.linspace(9, 1.2, 60), np.full(20, 4.0)])
+DEMAND_IN_REPLICAS = np.concatenate(
+    [np.linspace(3, 9, 40), np.linspace(9, 1.2, 60), np.full(20, 4.0)]
+)
 START = 4
 ENGINE = {
     "idle_ms": dynamo_load.IDLE_MS,
@@ -36,13 +38,13 @@ ENGINE = {
 
 
 @contextmanager
-def talking_to(owner: ReferenceProgram, program: str) -> Iterator[ReferenceProcess]:
-    python = interpreter_of(owner)
+def running(reference_program: ReferenceProgram, program: str) -> Iterator[ReferenceProcess]:
+    python = interpreter_of(reference_program)
     if python is None:
         pytest.skip(
-            f"{owner.name} has not been installed: python -m r1_evaluation.reference_programs"
+            f"{reference_program.name} has not been installed: python -m r1_evaluation.reference_programs"
         )
-    with reference_process(owner, python, program) as process:
+    with reference_process(reference_program, python, program) as process:
         yield process
 
 
@@ -57,58 +59,63 @@ def drawn(seed: int, count: int) -> list[float]:
 
 
 def test_dynamos_constant_and_kalman_agree_at_every_step() -> None:
-    with talking_to(DYNAMO, "dynamo_predictors") as process:
+    with running(DYNAMO, "dynamo_predictors") as process:
         for seed in range(6):
             values = drawn(seed, 120)
             for name, restated in (("constant", dynamo.constant), ("kalman", dynamo.kalman)):
                 for first in (0, 60):
-                    asked = {"predictor": name, "values": values, "from": first}
-                    theirs = process.send(asked)["said"]
-                    assert restated(values, first).tolist() == pytest.approx(theirs, rel=1e-9)
+                    request = {"predictor": name, "values": values, "from": first}
+                    reference = process.send(request)["predictions"]
+                    assert restated(values, first).tolist() == pytest.approx(reference, rel=1e-9)
 
 
 def test_dynamos_throughput_planner_agrees() -> None:
     random = np.random.default_rng(1)
-    with talking_to(DYNAMO, "dynamo_planner") as process:
+    with running(DYNAMO, "dynamo_planner") as process:
         for _ in range(200):
             requests, rps = float(random.gamma(1, 2000)), float(random.uniform(0.05, 5))
-            asked = {"plan": "throughput", "requests": requests, "interval": 180, "engine_rps": rps}
-            assert process.send(asked)["replicas"] == dynamo.throughput_step(requests, 180, rps)
+            request = {
+                "plan": "throughput",
+                "requests": requests,
+                "interval": 180,
+                "engine_rps": rps,
+            }
+            assert process.send(request)["replicas"] == dynamo.throughput_step(requests, 180, rps)
 
 
 def test_dynamos_threshold_planner_agrees() -> None:
     """Its own decisions, tick by tick, in the world that `dynamo_load.course` plays."""
-    with talking_to(DYNAMO, "dynamo_planner") as process:
+    with running(DYNAMO, "dynamo_planner") as process:
         for usage in (dynamo_load.filled, dynamo_load.in_proportion):
-            theirs = their_course(process, {"plan": "load"}, usage)
-            assert theirs == our_course(dynamo_load.threshold_step, usage)
+            reference = reference_counts(process, {"plan": "load"}, usage)
+            assert reference == our_course(dynamo_load.threshold_step, usage)
 
 
 def test_dynamos_latency_planner_agrees() -> None:
-    with talking_to(DYNAMO, "dynamo_planner") as process:
+    with running(DYNAMO, "dynamo_planner") as process:
         for usage in (dynamo_load.filled, dynamo_load.in_proportion):
-            theirs = their_course(process, {"plan": "latency", "engine": ENGINE}, usage)
-            assert theirs == our_course(dynamo_load.latency_step, usage)
-            assert len(set(theirs)) > 1, "a course that moves"
+            reference = reference_counts(process, {"plan": "latency", "engine": ENGINE}, usage)
+            assert reference == our_course(dynamo_load.latency_step, usage)
+            assert len(set(reference)) > 1, "a course that moves"
 
 
 def test_dynamos_latency_planner_agrees_on_single_decisions() -> None:
     random = np.random.default_rng(5)
-    with talking_to(DYNAMO, "dynamo_planner") as process:
+    with running(DYNAMO, "dynamo_planner") as process:
         for _ in range(300):
             workers, usage = int(random.integers(1, 30)), float(random.uniform(0, 1.3))
-            asked = {"plan": "latency", "engine": ENGINE, **alike(workers, usage)}
-            said = process.send(asked)["replicas"]
-            assert (said or workers) == dynamo_load.latency_step(workers, usage)
+            request = {"plan": "latency", "engine": ENGINE, **alike(workers, usage)}
+            reported = process.send(request)["replicas"]
+            assert (reported or workers) == dynamo_load.latency_step(workers, usage)
 
 
 def test_dynamos_hybrid_reaches_the_floor_at_the_next_tick() -> None:
     random = np.random.default_rng(6)
-    with talking_to(DYNAMO, "dynamo_planner") as process:
+    with running(DYNAMO, "dynamo_planner") as process:
         for _ in range(300):
             workers, usage = int(random.integers(1, 30)), float(random.uniform(0, 1.3))
             requests, rps = float(random.gamma(2, 1500)), float(random.uniform(0.5, 5))
-            asked = {
+            request = {
                 "plan": "hybrid",
                 "engine": ENGINE,
                 **alike(workers, usage),
@@ -116,9 +123,9 @@ def test_dynamos_hybrid_reaches_the_floor_at_the_next_tick() -> None:
                 "interval": 180,
                 "engine_rps": rps,
             }
-            said = process.send(asked)["replicas"]
+            reported = process.send(request)["replicas"]
             floor = dynamo.throughput_step(requests, 180, rps)
-            assert (said or workers) == dynamo_load.latency_step(workers, usage, floor)
+            assert (reported or workers) == dynamo_load.latency_step(workers, usage, floor)
 
 
 def alike(workers: int, usage: float) -> dict[str, object]:
@@ -126,46 +133,46 @@ def alike(workers: int, usage: float) -> dict[str, object]:
     return {"workers": workers, "expected": workers, "usage": [usage] * workers}
 
 
-def their_course(
-    process: ReferenceProcess, asked: dict[str, object], usage: Callable[[float], float]
+def reference_counts(
+    process: ReferenceProcess, request: dict[str, object], usage: Callable[[float], float]
 ) -> list[int]:
-    """What its load loop does in the world of `WORTH`: a look every 5 s, starts of `START` steps."""
+    """What its load loop does in the world of `DEMAND_IN_REPLICAS`: a look every 5 s, starts of `START` steps."""
     count, counts = 3, [3]
-    for value in WORTH.tolist():
+    for value in DEMAND_IN_REPLICAS.tolist():
         ready = min(counts[-START - 1 :])
         for _ in range(3):
             used = [usage(value / ready)] * ready
-            said = process.send({**asked, "workers": ready, "expected": count, "usage": used})
-            count = said["replicas"] or count
+            reported = process.send({**request, "workers": ready, "expected": count, "usage": used})
+            count = reported["replicas"] or count
             ready = min(ready, count)
         counts.append(count)
     return counts[1:]
 
 
 def our_course(step: dynamo_load.Step, usage: Callable[[float], float]) -> list[int]:
-    course: list[int] = dynamo_load.simulate(WORTH, 60, START, step, usage).tolist()
+    course: list[int] = dynamo_load.simulate(DEMAND_IN_REPLICAS, 60, START, step, usage).tolist()
     return course
 
 
 def test_holt_winters_agrees_with_statsmodels() -> None:
     """With the arguments of PHPA's script, in order of time and in the order of its code."""
     random = np.random.default_rng(7)
-    with talking_to(DYNAMO, "holt_winters") as process:
+    with running(DYNAMO, "holt_winters") as process:
         for season in (2, 3, 6, 7, 12, 24, 96):
             for count in (phpa_holt_winters.fewest(season), 3 * season + 10, 7 * season + 11):
                 for gains in (phpa_holt_winters.GAINS, (0.9, 0.9, 0.3), (0.5, 0.05, 0.3)):
                     history = [float(value) for value in random.integers(1, 40, count)]
                     for series in (history, phpa_holt_winters.upstream_order(history)):
-                        asked = {"series": series, "season": season, "gains": gains}
-                        said = phpa_holt_winters.next_value(series, season, gains)
-                        assert said == pytest.approx(
-                            process.send(asked)["said"], rel=1e-9, abs=1e-9
+                        request = {"series": series, "season": season, "gains": gains}
+                        reported = phpa_holt_winters.next_value(series, season, gains)
+                        assert reported == pytest.approx(
+                            process.send(request)["predictions"], rel=1e-9, abs=1e-9
                         )
 
 
 def test_ray_serve_agrees() -> None:
     start = 4
-    with talking_to(RAY, "ray_serve") as process:
+    with running(RAY, "ray_serve") as process:
         for seed in range(6):
             demand_in_replicas = np.array(drawn(seed, 240)) / 300 + 0.01
             ours = ray_serve.simulate(demand_in_replicas, 1_000_000, start)
@@ -179,5 +186,5 @@ def test_ray_serve_agrees() -> None:
                 else [counts[0], 2 * float(demand_in_replicas[0])]
                 for step in range(len(demand_in_replicas))
             ]
-            asked = {"period": 15, "target": 2.0, "first": counts[0], "steps": seen}
-            assert process.send(asked)["targets"] == ours.tolist()
+            request = {"period": 15, "target": 2.0, "first": counts[0], "steps": seen}
+            assert process.send(request)["targets"] == ours.tolist()

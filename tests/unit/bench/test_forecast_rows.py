@@ -84,8 +84,8 @@ class TestOneInterval:
         gap = len(values) - 5 * MINUTES_A_DAY + 3 * (RUN_IN + 10)
         values[gap : gap + 3] = np.nan
         intervals = intervals_of(Series(0.0, 60.0, values), 180)
-        assert len(intervals.told) == RUN_IN + SCORED
-        assert intervals.told[RUN_IN + 10] == intervals.told[RUN_IN + 9]
+        assert len(intervals.filled) == RUN_IN + SCORED
+        assert intervals.filled[RUN_IN + 10] == intervals.filled[RUN_IN + 9]
         assert not intervals.counts[10]  # it did not come
         assert not intervals.counts[11]  # the one before it did not
         assert intervals.counts.sum() == SCORED - 2
@@ -95,7 +95,7 @@ class TestOneInterval:
         whole = minutes()
         intervals = intervals_of(whole, 180)
         first = len(whole) - 5 * MINUTES_A_DAY
-        assert intervals.told[0] == pytest.approx(whole.values[first : first + 3].sum())
+        assert intervals.filled[0] == pytest.approx(whole.values[first : first + 3].sum())
 
     def test_a_series_that_cannot_be_binned_is_refused(self) -> None:
         with pytest.raises(TooShort, match="no whole part of 180 s"):
