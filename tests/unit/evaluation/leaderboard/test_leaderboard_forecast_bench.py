@@ -97,7 +97,7 @@ def test_an_unknown_model_exits_with_2(capsys: pytest.CaptureFixture[str]) -> No
     with pytest.raises(SystemExit) as ended:
         command.main(["--trace", "x.csv", "--models", "oracle"])
     assert ended.value.code == 2
-    assert "'oracle' is none of" in capsys.readouterr().err
+    assert "'oracle' is not one of" in capsys.readouterr().err
 
 
 def test_single_requests_are_counted_by_the_minute_and_gaps_stay_gaps() -> None:
