@@ -16,8 +16,8 @@ from pathlib import Path
 import numpy as np
 from rich.console import Console
 
-from r1_evaluation.backtest import backtest, view
-from r1_evaluation.backtest.subject import read_manifest, subject_of
+from r1_evaluation.backtest import backtest, text_report
+from r1_evaluation.backtest.policy_under_test import policy_of_resource, read_manifest
 from r1_evaluation.traces.load import RateTrace
 from r1_operator.api.scaling import MetricType
 from r1_operator.cli.decision_view import print_decisions
@@ -102,8 +102,8 @@ def run_backtest() -> None:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "model.yaml"
         path.write_text(MANIFEST)
-        subject = subject_of(read_manifest(path))
-    print(view.backtest_text(backtest.run(trace, subject, 120.0, (), lambda _: None)))
+        candidate = policy_of_resource(read_manifest(path))
+    print(text_report.backtest_text(backtest.run(trace, candidate, 120.0, (), lambda _: None)))
 
 
 if __name__ == "__main__":

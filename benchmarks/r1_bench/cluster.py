@@ -1,7 +1,7 @@
-"""How long people wait: for the cluster, for the chart, and from a manifest to the first token.
+"""Startup times: the cluster, the chart, and from a manifest to the first token.
 
-Wall-clock seconds on the machine at hand, several rounds each; there is no peer to run beside
-(kind needs Docker and a registry), so the rows are records with the project's own bars.
+Wall-clock seconds on this machine, several rounds each. There is no peer (kind needs Docker and a
+registry), so the rows are records with the project's own bars.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ def first_token(installation: Installation) -> tuple[float, float]:
 
 
 def _ask(url: str, started: float) -> float:
-    """Ask as soon as the gateway knows the name; it holds the request until a pod is ready."""
+    """Send a request as soon as the gateway knows the model; the gateway queues it until a pod is ready."""
     body = {"model": RESOURCE, "prompt": "The", "max_tokens": 1, "temperature": 0}
     request = urllib.request.Request(  # noqa: S310
         url, json.dumps(body).encode(), {"content-type": "application/json"}

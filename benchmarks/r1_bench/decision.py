@@ -1,8 +1,8 @@
-"""What one scaling decision costs: CPU time of `decide` over a recorded-looking day.
+"""Cost of one scaling decision: CPU time of `decide` over a day of synthetic load.
 
-The operator decides every second or two for every resource, so a decision's CPU time is what
-bounds how many resources one operator can scale. There is no peer that can be called in the same
-way; the bar is 10,000 resources each decided every 2 s on half a core: 100 us a decision.
+The operator decides every one or two seconds for every resource, so the CPU time of a decision
+bounds the resources per operator. No peer has a comparable function. The bar is 10,000 resources,
+each decided every 2 s, on half a core: 100 us a decision.
 """
 
 import math

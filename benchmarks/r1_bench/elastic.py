@@ -1,9 +1,10 @@
-"""Autoscalers request by request, over the operator's decision and the gateway's admission.
+"""Autoscalers request by request, with the operator's decision and the gateway's admission.
 
-`R1_TRACES=FOLDER python -m r1_bench.elastic` plays every request-level trace of the folder under ours,
-HPA, Knative's KPA and a fixed count; `r1_evaluation.simulator.elastic_study` says what is held equal. Costs differ with
-every target, so the rows compare late requests at one cost: what HPA pays at a target of .7, or more
-where ours never pays so little. A peer whose curve does not reach that cost has no row.
+`R1_TRACES=FOLDER python -m r1_bench.elastic` runs every request-level trace of the folder under
+ours, an HPA, Knative's KPA and a constant count. `r1_evaluation.simulator.elastic_study` has the
+method. Costs differ at every target, so the rows compare late requests at one cost: the HPA's at
+a target of 0.7, or the least that ours pays if that is higher. A peer whose curve does not reach
+that cost has no row.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from functools import partial
 
 from r1_bench.request_traces import bench
 from r1_bench.rows import BenchmarkRow
-from r1_evaluation.leaderboard.program import seconds
+from r1_evaluation.leaderboard.command import seconds
 from r1_evaluation.simulator.elastic_study import (
     PLANNED,
     POLICIES,

@@ -1,10 +1,10 @@
 """The forecaster on recorded load: F1 to F3 on every trace of three days or more, and F4.
 
-F1, F2, F3 are what `r1 forecast-bench` finds: error 10 and 15 minutes and a day ahead, and how
-much of what came lies at or below the .9 and the .95. F4 is one interval of 180 s ahead, beside
-the predictors of NVIDIA Dynamo, run from its own package in an environment of its own.
+F1, F2 and F3 are results of `r1 forecast-bench`: errors 10 minutes, 15 minutes and a day ahead,
+and coverage of the 0.9 and 0.95 quantiles. F4 is one interval of 180 s ahead, beside the
+predictors of NVIDIA Dynamo's own package.
 
-Traces are data of their own and not part of the project: R1_TRACES names their folder.
+Traces are not part of the project: R1_TRACES names their folder.
 """
 
 import argparse
@@ -27,7 +27,7 @@ from r1_evaluation.forecast_bench.score import MODELS as ALL_MODELS
 from r1_evaluation.forecast_bench.score import OPTIONAL, OURS, SEASONAL_NAIVE, Scored, score_series
 from r1_evaluation.forecast_bench.series import TooShort, series_of
 from r1_evaluation.reference_programs.environment import NotInstalled
-from r1_evaluation.reference_programs.predictions import INTERVAL_SECONDS, PREDICTORS, foretold
+from r1_evaluation.reference_programs.predictions import INTERVAL_SECONDS, PREDICTORS, predict
 from r1_evaluation.traces.readers import read_trace
 from r1_forecasting.selection.gate import LAST_VALUE
 
@@ -50,7 +50,7 @@ ONE_INTERVAL = (
 
 
 def horizon_rows(name: str, horizons: Mapping[str, Scored]) -> list[BenchmarkRow]:
-    """F1 to F3 of one trace; what could not be scored has no row."""
+    """F1 to F3 of one trace; horizons without a score have no row."""
     rows = []
     for horizon, scored in horizons.items():
         peer = SEASONAL_NAIVE if horizon == FAR else LAST_VALUE
@@ -94,7 +94,7 @@ def mean_rows(rows: list[BenchmarkRow]) -> list[BenchmarkRow]:
 
 
 def interval_rows(name: str, intervals: Intervals, said: Progress) -> list[BenchmarkRow]:
-    """F4 of one trace: ours beside each of Dynamo's predictors that can be had."""
+    """F4 of one trace: ours beside each installed predictor of Dynamo."""
     said("fitting ours")
     mine = share_missed(ours(intervals), intervals)
     what = f"error {INTERVAL_SECONDS} s, {name}"
@@ -106,7 +106,7 @@ def interval_rows(name: str, intervals: Intervals, said: Progress) -> list[Bench
     for predictor in PREDICTORS:
         said(f"asking Dynamo's {predictor}")
         try:
-            predicted = foretold(predictor, intervals.told.tolist(), RUN_IN)[:-1]
+            predicted = predict(predictor, intervals.filled.tolist(), RUN_IN)[:-1]
         except NotInstalled as reason:
             said(f"left out: {reason}")
             break

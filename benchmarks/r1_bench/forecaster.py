@@ -42,7 +42,8 @@ from pathlib import Path
 
 import aiohttp
 
-from r1_bench.forecaster_asking import (
+from r1_bench.forecaster_backfill import STEP, RecordedPast
+from r1_bench.forecaster_requests import (
     HISTORY,
     Doors,
     first_answers,
@@ -50,7 +51,6 @@ from r1_bench.forecaster_asking import (
     quantile,
     question,
 )
-from r1_bench.forecaster_past import STEP, RecordedPast
 from r1_bench.forecaster_rounds import rounds
 from r1_bench.forecaster_shards import measure_shards
 from r1_bench.gateway import cpu_seconds, free_port, process, rss_mb
@@ -107,7 +107,7 @@ async def measure(folder: Path, count: int, minutes: float, models: str) -> list
     with contextlib.ExitStack() as stack:
         logs = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="r1-forecaster-")))
         past, port = free_port(), free_port()
-        command = [sys.executable, "-m", "r1_bench.forecaster_past", f"--traces={folder}"]
+        command = [sys.executable, "-m", "r1_bench.forecaster_backfill", f"--traces={folder}"]
         stack.enter_context(process([*command, f"--port={past}"], None, past, logs / "past.log"))
         command = [
             sys.executable, "-m", "r1_forecasting", "--host=127.0.0.1", f"--port={port}",
@@ -164,15 +164,15 @@ def fit_rows(found: list[Fit], count: int) -> list[BenchmarkRow]:
     rows = [BenchmarkRow(f"fit of {fit.model}", "s CPU", fit.cpu_seconds) for fit in found]
     rows.append(BenchmarkRow("fits of one series, all models", "s CPU", total, bar=FIT_BAR_SECONDS))
     rows += [BenchmarkRow(f"{fit.model} of one subject", "KB", fit.kilobytes) for fit in found]
-    played = rounds(count, total, SHARE, days=4.0)
+    simulated = rounds(count, total, SHARE, days=4.0)
     rows += [
-        BenchmarkRow(f"{count:,} subjects: all fitted once after (played)", "h", played.all_fitted / 3600),
+        BenchmarkRow(f"{count:,} subjects: all fitted once after (simulated)", "h", simulated.all_fitted / 3600),
         BenchmarkRow(
-            f"{count:,} subjects: refits take of a core (played)", "share", played.refit_share,
+            f"{count:,} subjects: refits take of a core (simulated)", "share", simulated.refit_share,
             bar=SHARE * 1.01,
         ),
-        BenchmarkRow(f"{count:,} subjects: oldest fit (played)", "h", played.oldest_fit / 3600),
-        BenchmarkRow("busiest minute of the hour by the mean (played)", "ratio", played.busiest_minute),
+        BenchmarkRow(f"{count:,} subjects: oldest fit (simulated)", "h", simulated.oldest_fit / 3600),
+        BenchmarkRow("busiest minute of the hour by the mean (simulated)", "ratio", simulated.busiest_minute),
     ]  # fmt: skip
     return rows
 

@@ -1,7 +1,7 @@
-"""Days of training in a second: the forecaster's own queue, with fits that take what was measured.
+"""Simulation of days of training: the forecaster's own queue with measured fit times.
 
-All subjects come at once, as after a restart. Nothing is fitted here; what is played is who is
-fitted when, which is what a thousand subjects change.
+All series arrive at once, as after a restart. Nothing is fitted; the simulation shows when each
+series is fitted.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ DAY = 86_400.0
 
 @dataclass(frozen=True, slots=True)
 class Rounds:
-    """What came out. Seconds; `refit_share` is CPU of refits by the time they were played."""
+    """Result of a simulation. Seconds; `refit_share` is the CPU of refits over the simulated time."""
 
     all_fitted: float
     refit_share: float

@@ -1,9 +1,9 @@
-"""Cost at equal service on recorded load: ours beside a HorizontalPodAutoscaler, per start-up time.
+"""Cost at equal service on recorded load: ours beside an HPA, per start-up time.
 
-Traces are data of their own and not part of the project: R1_TRACES names the folder that holds
-them. Without it there is nothing to measure, and the benchmark says so. One process a core plays
-traces and start-up times; what they come to is also written as the tables that the docs show:
-`bars.md`, and `safety.md` with what a forecast costs that is dead or wrong by ten at a target of .7.
+R1_TRACES names the folder of the traces, which are not part of the project; without it the
+benchmark exits with a message. One process per core scores traces and start-up times. The results
+are also written as the tables of the docs: `bars.md`, and `safety.md` with the cost of a missing
+forecast and of forecasts wrong by ten at a target of 0.7.
 """
 
 import argparse
@@ -23,7 +23,7 @@ BARS = {60.0: 1.00, 120.0: 0.97, 300.0: 0.93}
 """What ours may cost at equal service relative to HPA on the LLM services, by start-up time."""
 EVERYWHERE = 1.02
 PLANNED_COST = 1.10
-MISLED_COST, MISLED_OVERLOAD = 2.0, 1.1
+WRONG_FORECAST_COST, WRONG_FORECAST_OVERLOAD = 2.0, 1.1
 """What a dead or wrong forecast may come to at a target of .7, relative to HPA."""
 TRACES: tuple[tuple[str, str | None, bool], ...] = (
     ("servegen_qwen_m-large_1min_semi.parquet", None, True),
@@ -44,14 +44,14 @@ FOLDER = Path("out") / "leaderboard"
 DEAD, WRONG_BY = "dead", (0.1, 10.0)
 _HEADS = (
     *("trace", "start", "ours", "ours-no-forecast", "seasonal-naive", "oracle", "hpa"),
-    *("bar", "", "tuned before: ours", "hpa"),
+    *("bar", "", "tuned on 1st half: ours", "hpa"),
     *("overload at .7: ours / hpa", "cost at .7: ours / hpa"),
 )
 
 
 @dataclass(frozen=True, slots=True)
-class Played:
-    """What a policy came to: cost at the SLO (None: at no target), and at a target of .7."""
+class PolicyResult:
+    """Result of a policy: cost at the SLO (None: at no target), and at a target of 0.7."""
 
     cost: float | None
     planned_cost: float
@@ -63,61 +63,66 @@ class Played:
 
 @dataclass(frozen=True, slots=True)
 class Cell:
-    """One trace with one start-up time, and what each policy came to."""
+    """Results of one trace with one start-up time."""
 
     name: str
     start: float
     is_llm: bool
-    played: dict[str, Played]
-    misled: dict[str, tuple[float, float]]
+    results: dict[str, PolicyResult]
+    wrong_forecast: dict[str, tuple[float, float]]
     """cost and overload at a target of .7 with a forecast that is wrong by a factor"""
 
     @property
     def bar(self) -> float:
-        """What ours may cost relative to HPA."""
+        """The bar of ours relative to the HPA."""
         return BARS[self.start] if self.is_llm else EVERYWHERE
 
 
 def play_cell(folder: Path, asked: tuple[str, str | None, bool, float]) -> Cell:
-    """Play one trace with one start-up time; its curves are drawn into `FOLDER`."""
+    """Score one trace with one start-up time; charts go to `FOLDER`."""
     # The forecaster's libraries read this when they load, and each process has one core.
     os.environ.setdefault("OMP_NUM_THREADS", "1")
-    from r1_evaluation.leaderboard.board import play
-    from r1_evaluation.leaderboard.clairvoyant import least_paid
-    from r1_evaluation.leaderboard.fluid import outcome, serving
-    from r1_evaluation.leaderboard.policies import PolicyInputs, misled
     from r1_evaluation.leaderboard.report import write as write_report
-    from r1_evaluation.leaderboard.scenario import PLANNED_UTILIZATION, scenario_of
+    from r1_evaluation.leaderboard.scoring import score_policies
+    from r1_evaluation.policies.inputs import PolicyInputs
+    from r1_evaluation.policies.production import ours_with_wrong_forecast
+    from r1_evaluation.simulator.clairvoyant import least_paid
+    from r1_evaluation.simulator.fluid import service_outcome, serving_counts
     from r1_evaluation.traces.readers import read_trace
+    from r1_evaluation.traces.scenario import PLANNED_UTILIZATION, scenario_of
 
     file, series, is_llm, start = asked
     trace = read_trace(folder / file, series)
     name = trace.name if series is None else f"{trace.name} {series}"
-    bench = PolicyInputs(scenario_of(trace, start))
-    board = replace(play(bench, start, POLICIES), trace=name)
+    inputs = PolicyInputs(scenario_of(trace, start))
+    board = replace(score_policies(inputs, start, POLICIES), trace=name)
     write_report(board, FOLDER)
-    played = {
-        row.name: Played(
+    results = {
+        row.name: PolicyResult(
             row.cost_at_slo,
             row.cost_at_u07,
             row.overload_at_u07,
-            (row.before.cost, row.before.overload) if row.before else None,
+            (row.tuned_on_first_half.cost, row.tuned_on_first_half.overload)
+            if row.tuned_on_first_half
+            else None,
             row.actions_per_hour,
         )
         for row in board.policies
     }
-    alone = played["ours-no-forecast"]
+    alone = results["ours-no-forecast"]
     wrong = {DEAD: (alone.planned_cost, alone.planned_overload)}
     for factor in WRONG_BY:
-        counts = misled(bench, PLANNED_UTILIZATION, factor)
-        end = outcome(bench.world, counts, serving(counts, bench.world.start_steps))
-        wrong[f"x {factor:g}"] = (end.paid / least_paid(bench.world), end.overload)
-    return Cell(name, start, is_llm, played, wrong)
+        counts = ours_with_wrong_forecast(inputs, PLANNED_UTILIZATION, factor)
+        end = service_outcome(
+            inputs.scenario, counts, serving_counts(counts, inputs.scenario.start_steps)
+        )
+        wrong[f"x {factor:g}"] = (end.paid / least_paid(inputs.scenario), end.overload)
+    return Cell(name, start, is_llm, results, wrong)
 
 
 def rows_of(cell: Cell) -> list[BenchmarkRow]:
     """The cell's rows: cost at the SLO, and cost and overload at .7, beside HPA's."""
-    ours, hpa = cell.played["ours"], cell.played["hpa"]
+    ours, hpa = cell.results["ours"], cell.results["hpa"]
     what = f"{cell.name}, {cell.start:g} s"
     planned_hpa = 100 * hpa.planned_overload
     rows = []
@@ -133,27 +138,29 @@ def rows_of(cell: Cell) -> list[BenchmarkRow]:
         BenchmarkRow(f"overload at .7, {what}", "%", 100 * ours.planned_overload, "hpa", planned_hpa,
             1.0 if planned_hpa else 0.0)
     )  # fmt: skip
-    for how, (cost, overload) in cell.misled.items():
+    for how, (cost, overload) in cell.wrong_forecast.items():
         about = f"at .7, forecast {how}, {what}"
         rows.append(
-            BenchmarkRow(f"cost {about}", "x min", cost, "hpa", hpa.planned_cost, MISLED_COST)
+            BenchmarkRow(
+                f"cost {about}", "x min", cost, "hpa", hpa.planned_cost, WRONG_FORECAST_COST
+            )
         )
         rows.append(
             BenchmarkRow(f"overload {about}", "%", 100 * overload, "hpa", planned_hpa,
-                MISLED_OVERLOAD if planned_hpa else 0.0)
+                WRONG_FORECAST_OVERLOAD if planned_hpa else 0.0)
         )  # fmt: skip
     return rows
 
 
 def table(cells: Sequence[Cell]) -> str:
-    """The cells as Markdown: costs at the SLO, in brackets relative to HPA, and what holds."""
+    """The cells as Markdown: costs at the SLO, in brackets relative to the HPA, and the bars."""
     lines = ["| " + " | ".join(_HEADS) + " |", "|---" * len(_HEADS) + "|"]
     for cell in cells:
-        hpa, ours = cell.played["hpa"], cell.played["ours"]
+        hpa, ours = cell.results["hpa"], cell.results["ours"]
         fields = [
             cell.name,
             f"{cell.start:g} s",
-            *(_relative(cell.played[name].cost, hpa.cost) for name in _HEADS[2:6]),
+            *(_relative(cell.results[name].cost, hpa.cost) for name in _HEADS[2:6]),
             _figure(hpa.cost),
             f"{cell.bar:.2f}",
             _verdict(cell),
@@ -167,9 +174,9 @@ def table(cells: Sequence[Cell]) -> str:
 
 
 def safety_table(cells: Sequence[Cell]) -> str:
-    """The cells as Markdown: what a dead or wrong forecast comes to at .7, relative to HPA.
+    """The cells as Markdown: missing and wrong forecasts at a target of 0.7, relative to the HPA.
 
-    Bold is over its bar; overload is in percent, since HPA often has none.
+    Bold is over its bar; overload is in percent, because the HPA often has none.
     """
     kinds = (DEAD, *(f"x {factor:g}" for factor in WRONG_BY))
     heads = [f"{kind}: cost | overload" for kind in kinds]
@@ -178,13 +185,13 @@ def safety_table(cells: Sequence[Cell]) -> str:
         "|---" * (3 + 2 * len(kinds)) + "|",
     ]
     for cell in cells:
-        hpa = cell.played["hpa"]
+        hpa = cell.results["hpa"]
         fields = [cell.name, f"{cell.start:g} s", f"{100 * hpa.planned_overload:.3f} %"]
         for kind in kinds:
-            cost, overload = cell.misled[kind]
+            cost, overload = cell.wrong_forecast[kind]
             ratio = cost / hpa.planned_cost
-            most = MISLED_OVERLOAD * hpa.planned_overload
-            fields.append(_marked(f"{ratio:.2f}", broken=ratio > MISLED_COST))
+            most = WRONG_FORECAST_OVERLOAD * hpa.planned_overload
+            fields.append(_marked(f"{ratio:.2f}", broken=ratio > WRONG_FORECAST_COST))
             fields.append(_marked(f"{100 * overload:.3f} %", broken=overload > most + 1e-12))
         lines.append("| " + " | ".join(fields) + " |")
     return "\n".join(lines)
@@ -195,9 +202,9 @@ def _marked(text: str, *, broken: bool) -> str:
 
 
 def _verdict(cell: Cell) -> str:
-    ours, hpa = cell.played["ours"].cost, cell.played["hpa"].cost
+    ours, hpa = cell.results["ours"].cost, cell.results["hpa"].cost
     if hpa is None:
-        return "-" if ours is None else "ours alone keeps it"
+        return "-" if ours is None else "only ours meets it"
     return "holds" if ours is not None and ours / hpa <= cell.bar else "**misses**"
 
 
@@ -214,7 +221,7 @@ def _before(figures: tuple[float, float] | None) -> str:
 
 
 def run(folder: Path, only: str = "", processes: int | None = None) -> list[Cell]:
-    """Play all public traces that are there, of those whose file or series holds `only`."""
+    """Score all public traces in the folder whose file or series contains `only`."""
     asked = []
     for file, series, is_llm in TRACES:
         if only not in f"{file} {series}":

@@ -1,8 +1,9 @@
-"""How full a pool may run while Q1 keeps its promise: with and without priorities.
+"""Utilization of a pool at which Q1 meets its SLO, with and without priorities.
 
-`R1_TRACES=FOLDER python -m r1_bench.priorities` plays recorded requests (any request-level trace in the
-folder, at most an hour of each) through the gateway's own admission in front of simulated engines; see
-`r1_evaluation.simulator.study` for what is held equal. The peer is one queue, first come first served.
+`R1_TRACES=FOLDER python -m r1_bench.priorities` runs recorded requests (any request-level trace
+in the folder, at most an hour of each) through the gateway's own admission before simulated
+engines. `r1_evaluation.simulator.study` has the method. The peer is one queue, first come first
+served.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ BAR = 0.88
 
 
 def rows_of(trace: RequestTrace) -> list[BenchmarkRow]:
-    """Seats in use at the highest load that keeps Q1's promise at 99.9 %."""
+    """Seats in use at the highest load at which 99.9 % of Q1 meet the SLO target."""
     levels = study(trace.requests, StudyParameters(trace.requests, replicas=REPLICAS), seed=0)
     none, gateway = levels["none"], levels["gateway"]
     rows = []

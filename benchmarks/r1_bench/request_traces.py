@@ -1,4 +1,4 @@
-"""The recorded requests a benchmark plays, and what it says when there are none."""
+"""Recorded requests for a benchmark, and its message when there are none."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
-"""A benchmark's result: rows that a person and a machine can read.
+"""Rows of a benchmark's result, as a table and as JSON.
 
-Absolute times mean little on shared machines, so a row carries the peer's figure from the same
-run and the ratio of the two; `bar` is the ratio (or, without a peer, the value) that the project
-set itself, and `ok` says on which side of it the row fell. A row without a bar is a record only.
+Absolute times mean little on shared machines, so a row has the peer's figure from the same run
+and the ratio of both. `bar` is the project's limit for the ratio (without a peer: for the value),
+and `ok` whether the row meets it. A row without a bar is a record.
 """
 
 import json

@@ -1,10 +1,11 @@
-"""Seats for Q1: what gateways keep free by themselves, and what the operator's advice adds.
+"""Seats for Q1: reservations by gateways alone, and by the operator.
 
-`R1_TRACES=FOLDER python -m r1_bench.seat_reservation` plays the first half hour of recorded requests through
-the gateway's own admission in front of simulated engines, while batch work fills what is idle.
-`r1_evaluation.simulator.reservation_study` says what is played. Each row is the share of Q1 that waited for a seat for more
-than half of a promise of 500 ms, with advice and (the peer) without; *foresight* is advice that knows
-the arrivals to come. A row of seats in use says what that costs.
+`R1_TRACES=FOLDER python -m r1_bench.seat_reservation` runs the first half hour of recorded
+requests through the gateway's own admission before simulated engines, while batch work fills idle
+seats. `r1_evaluation.simulator.reservation_study` has the cases. Each row is the share of Q1 that
+waited for a seat for more than half of an SLO target of 500 ms, with the operator's reservations
+and (the peer) without. *perfect-forecast* knows the arrivals to come. A second row has the seats
+in use.
 """
 
 from __future__ import annotations
@@ -18,9 +19,9 @@ from functools import partial
 from r1_bench.request_traces import bench
 from r1_bench.rows import BenchmarkRow
 from r1_evaluation.simulator.reservation_study import (
-    ADVICE,
     BATCH_RATE,
     CASES,
+    RESERVATIONS,
     Case,
     Load,
     late,
@@ -53,14 +54,16 @@ def rows_of(trace: RequestTrace, asked: StudyArguments | None = None) -> list[Be
     for case in CASES:
         alone_late, alone_used = _mean(load, case, "none", asked.seeds)
         found = {
-            advice: _mean(load, case, advice, asked.seeds) for advice in ADVICE if advice != "none"
+            reservations: _mean(load, case, reservations, asked.seeds)
+            for reservations in RESERVATIONS
+            if reservations != "none"
         }
         if asked.stricter is not None:
             usual, seat_reservation.MISSES = seat_reservation.MISSES, asked.stricter
             found["stricter"] = _mean(load, case, "none", asked.seeds)
             seat_reservation.MISSES = usual
-        for advice, (share, used) in found.items():
-            about = f"{trace.name}, {case.name}, {advice}"
+        for reservations, (share, used) in found.items():
+            about = f"{trace.name}, {case.name}, {reservations}"
             rows += [
                 BenchmarkRow(
                     f"{about}: Q1 that waits for a seat", "share", share, ALONE, alone_late
@@ -70,9 +73,9 @@ def rows_of(trace: RequestTrace, asked: StudyArguments | None = None) -> list[Be
     return rows
 
 
-def _mean(load: Load, case: Case, advice: str, seeds: int) -> tuple[float, float]:
+def _mean(load: Load, case: Case, reservations: str, seeds: int) -> tuple[float, float]:
     """The share of Q1 that waited too long, and the seats in use, over the seeds."""
-    runs = [play(load, case, advice, 10 * seed) for seed in range(seeds)]
+    runs = [play(load, case, reservations, 10 * seed) for seed in range(seeds)]
     counts = [late(run) for run in runs]
     came = sum(count for _, count in counts)
     waited = sum(count for count, _ in counts) / came if came else 0.0

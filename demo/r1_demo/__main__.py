@@ -1,9 +1,11 @@
-"""`python -m r1_demo`: the whole play, from no cluster to a table and a picture.
+"""`python -m r1_demo`: the whole demo, from no cluster to a report and a chart.
 
-1. a cluster, the images, the chart; 2. two resources of the small model; 3. what one replica
-takes is measured and the recorded day scaled to it; 4. thirteen days go into Prometheus as the
-past while the end of the thirteenth is already played live; 5. the fourteenth day; 6. what was
-seen, beside what reactive scaling would have done.
+1. Boot a cluster, build the images, install the chart.
+2. Apply two resources of the small model.
+3. Measure the capacity of a replica, and scale the recorded day to it.
+4. Backfill thirteen days of history into Prometheus, and send the end of the thirteenth day live.
+5. Send the fourteenth day.
+6. Report the result beside simulated HPAs on the same arrivals.
 """
 
 from __future__ import annotations
@@ -17,24 +19,24 @@ from collections.abc import Iterator, Sequence
 from rich.console import Console
 
 from r1_cluster.errors import ClusterError
-from r1_demo.calibration import NoCapacity
+from r1_demo.calibration import CalibrationFailed
 from r1_demo.options import DemoOptions, parse_options
-from r1_demo.performance import perform
+from r1_demo.runner import run_demo
 from r1_evaluation.traces.load import UnreadableTrace
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the demonstration; 0 when it was played, 1 with a sentence when it could not be."""
+    """Run the demo. Returns 0 on success, 1 with a message on failure."""
     options = parse_options(arguments)
     console = Console(stderr=options.json)
     began = time.monotonic()
     try:
         with interruptible():
-            perform(options, console)
+            run_demo(options, console)
     except KeyboardInterrupt:
-        console.print("stopped; everything is taken away", style="yellow")
+        console.print("Stopped. Cluster and resources of the demo are removed.", style="yellow")
         return 130
-    except (ClusterError, UnreadableTrace, NoCapacity, OSError) as error:
+    except (ClusterError, UnreadableTrace, CalibrationFailed, OSError) as error:
         print(f"r1 demo: {error}", file=sys.stderr)
         return 1
     console.print(f"done in {(time.monotonic() - began) / 60:.1f} min", style="dim")
@@ -43,7 +45,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 @contextlib.contextmanager
 def interruptible() -> Iterator[None]:
-    """Let SIGTERM clean up as Ctrl-C does."""
+    """Handle SIGTERM as Ctrl-C."""
 
     def stop(_number: int, _frame: object) -> None:
         raise KeyboardInterrupt

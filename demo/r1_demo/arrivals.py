@@ -1,9 +1,8 @@
-"""Arrivals out of a trace: when, which resource, which class, how long. Seeded, so repeatable.
+"""Seeded arrivals of a trace: time, resource, class and lengths of each request.
 
-A rate becomes a Poisson process (the gaps between arrivals are exponential, their rate follows
-the trace); recorded requests keep their own moments, only faster. Lengths are those of the
-trace, capped for a model of this size. Load is open-loop: an arrival does not wait for the
-answers before it, because users do not either.
+A rate becomes a Poisson process whose rate follows the trace. Recorded requests keep their arrival
+times, compressed. Lengths are the trace's, capped for the demo's small model. Load is open-loop: an
+arrival does not wait for earlier responses.
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ FEWEST_TOKENS = 2
 
 @dataclass(frozen=True, slots=True)
 class Share:
-    """The part of all arrivals that goes to one model in one class; None: no class is named."""
+    """The share of all requests for one model and class. None: requests without a class."""
 
     model: str
     klass: str | None
@@ -28,7 +27,7 @@ class Share:
 
 @dataclass(frozen=True, slots=True)
 class Caps:
-    """The longest prompt and answer, in tokens, that are sent to the demonstration's model."""
+    """Upper bounds of prompt and output length, in tokens."""
 
     prompt_tokens: int = 64
     output_tokens: int = 16
@@ -36,7 +35,7 @@ class Caps:
 
 @dataclass(frozen=True, slots=True)
 class ScheduledRequest:
-    """One request to send, `at` seconds after the start of the play."""
+    """One request to send, `at` seconds after the start of the run."""
 
     at: float
     model: str
@@ -47,10 +46,10 @@ class ScheduledRequest:
 
 @dataclass(frozen=True, slots=True)
 class Curve:
-    """Offered requests per second over the play's own clock.
+    """Offered requests per second over the time of a run.
 
     `rates[i]` holds from `i x step` to `(i + 1) x step` seconds; `measured[i]` is False where
-    the trace has a gap and the rate is the line across it.
+    the trace has a gap and the rate is interpolated.
     """
 
     step: float
@@ -59,19 +58,19 @@ class Curve:
 
     @property
     def seconds(self) -> float:
-        """How long the curve is."""
+        """Length of the curve in seconds."""
         return self.step * len(self.rates)
 
     def at(self, second: float) -> float:
-        """Return the rate at a moment, the last one beyond the end."""
+        """Return the rate at a second; beyond the end, the last rate."""
         index = min(max(int(second / self.step), 0), len(self.rates) - 1)
         return self.rates[index]
 
 
 def curve_of(trace: RateTrace, compression: float, scale: float) -> Curve:
-    """Return a trace's rate `compression` times faster, in requests/s of the play.
+    """Return a trace's rate `compression` times faster, in requests/s of the run.
 
-    `scale` is the play's requests/s for one request/minute of the trace.
+    `scale` is the run's requests/s for one request/minute of the trace.
     """
     filled = bridge(trace.per_minute)
     return Curve(
@@ -82,9 +81,9 @@ def curve_of(trace: RateTrace, compression: float, scale: float) -> Curve:
 
 
 def poisson_times(curve: Curve, rng: random.Random) -> Iterator[float]:
-    """Yield the moments of a Poisson process whose rate follows the curve.
+    """Yield the arrival times of a Poisson process whose rate follows the curve.
 
-    A unit-rate process stretched by the rate: exact for a rate that is constant in steps.
+    A unit-rate process rescaled by the rate, which is exact for a piecewise constant rate.
     """
     target = rng.expovariate(1.0)
     passed = 0.0
@@ -124,15 +123,20 @@ def draw(
 
 
 def replay(
-    trace: RequestTrace, seconds: float, thin: float, shares: Sequence[Share], caps: Caps, seed: int
+    trace: RequestTrace,
+    seconds: float,
+    keep_probability: float,
+    shares: Sequence[Share],
+    caps: Caps,
+    seed: int,
 ) -> list[ScheduledRequest]:
-    """Return a request trace's own arrivals within `seconds`; each is kept with chance `thin`."""
+    """Return a request trace's own arrivals within `seconds`; each with probability `keep_probability`."""
     rng = random.Random(seed)  # noqa: S311 - a load, not a secret
     weights = [share.share for share in shares]
     start, faster = trace.requests[0].at, seconds / trace.seconds
     arrivals = []
     for request in trace.requests:
-        if rng.random() >= thin:
+        if rng.random() >= keep_probability:
             continue
         [share] = rng.choices(shares, weights)
         arrivals.append(

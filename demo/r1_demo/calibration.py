@@ -1,4 +1,4 @@
-"""How much one replica takes here: measured, because machines differ by more than a factor."""
+"""Capacity of one replica on this machine, measured before the run."""
 
 from __future__ import annotations
 
@@ -10,12 +10,16 @@ import aiohttp
 from r1_demo.arrivals import Caps, ScheduledRequest
 from r1_demo.load_generator import RequestOutcome, send
 
-PRUDENCE = 0.7
-"""Share of the measured maximum that is called a replica's capacity: at the maximum queues grow."""
+CAPACITY_SHARE = 0.28
+"""Share of the measured maximum that is declared as a replica's capacity.
+
+Ten replicas at the target utilisation then use about as much CPU as two at their maximum, so that
+the whole range from 2 to 10 replicas fits on a small machine.
+"""
 
 
-class NoCapacity(RuntimeError):
-    """Not one request was answered during the calibration; the message holds the last error."""
+class CalibrationFailed(RuntimeError):
+    """No request completed during the calibration; the message holds the last error."""
 
 
 async def _saturate(
@@ -44,14 +48,17 @@ async def _saturate(
 
 
 def measure_capacity(url: str, model: str, seats: int, seconds: float, caps: Caps) -> float:
-    """Return the requests per second one replica of `model` takes, with room to breathe.
+    """Return the capacity to declare for one replica of `model`, in requests/s.
 
-    Raises NoCapacity when nothing was answered.
+    Raises CalibrationFailed when no request completed.
     """
-    asyncio.run(_saturate(url, model, seats, 1.0, caps))  # the first tokens warm the caches
+    asyncio.run(_saturate(url, model, seats, 1.0, caps))  # warm-up: fills caches
     outcomes, took = asyncio.run(_saturate(url, model, seats, seconds, caps))
     completed = sum(outcome.completed for outcome in outcomes)
     if not completed:
-        said = outcomes[-1].error if outcomes else "nothing was sent"
-        raise NoCapacity(f"{model} answered none of {len(outcomes)} requests: {said}")
-    return PRUDENCE * completed / took
+        cause = outcomes[-1].error if outcomes else "no request was sent"
+        raise CalibrationFailed(
+            f"Calibration failed: {model} completed 0 of {len(outcomes)} requests. "
+            f"Last error: {cause}"
+        )
+    return CAPACITY_SHARE * completed / took

@@ -1,9 +1,8 @@
-"""The project on a cluster: images built and loaded, the chart installed, and where it answers.
+"""Installation of the project on a cluster: images, chart, and the addresses of its Services.
 
-Used by the demo, the end-to-end tests and the benchmarks alike, and it goes the way of a user: the
-chart with values, nothing by the side. What differs from a site of one's own is said in the
-values: the images are the ones built here, and forecaster and model pods take torch from the
-node (`r1_cluster.site_packages`) instead of from a five-gigabyte image.
+Demo, end-to-end tests and benchmarks use it. It installs the chart with values, as a user does.
+The values differ from a user's in two points: images are built here, and forecaster and model pods
+mount torch from the node (`r1_cluster.site_packages`) instead of from a 5 GB image.
 """
 
 from __future__ import annotations
@@ -17,15 +16,19 @@ from typing import Any
 
 from r1_cluster import images, site_packages
 from r1_cluster.binaries import ensure_binaries
+from r1_cluster.build_progress import BuildProgress
 from r1_cluster.cluster import LocalCluster
 from r1_cluster.commands import run
 from r1_cluster.paths import repository_root
 from r1_cluster.providers import Cluster, GivenCluster
+from r1_common.cache_folder import cache_root
 from r1_common.listen import host_port
 
 NAMESPACE, RELEASE = "r1-system", "r1"
 RESTRICTED = {"pod-security.kubernetes.io/enforce": "restricted"}
 Report = Callable[[str], None]
+IMAGE_SECONDS = 60.0
+"""Expected time to build and load an image without a record on this machine."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +51,7 @@ class Installation:
         self.kubectl("apply", "-f", "-", stdin=document)
 
     def service_address(self, component: str) -> str:
-        """Return the cluster IP of a component's Service; this machine reaches it directly."""
+        """Return the cluster IP of a component's Service, which this machine routes to."""
         address = self.get("service", f"{RELEASE}-{component}", "-n", NAMESPACE)
         return str(address["spec"]["clusterIP"])
 
@@ -81,23 +84,23 @@ def chart() -> Path:
 
 
 def thin(cluster: Cluster) -> bool:
-    """Return whether pods of this cluster take torch from the node.
+    """Return whether pods of this cluster mount torch from the node.
 
-    `R1_WHOLE_IMAGES=1` says no: the images then are those that `make images` builds.
+    `R1_WHOLE_IMAGES=1` disables it: the images are then those of `make images`.
     """
     whole = os.environ.get("R1_WHOLE_IMAGES") == "1"
     return not whole and isinstance(cluster, LocalCluster) and site_packages.fits_thin_images()
 
 
 def with_libraries(cluster: Cluster, resource: dict[str, Any]) -> dict[str, Any]:
-    """Return a resource whose pods take torch from the node, where the images have none."""
+    """Return a resource whose pods mount torch from the node when the images have none."""
     if thin(cluster):
         resource["spec"]["template"] = site_packages.pod_template()
     return resource
 
 
 def merged(under: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
-    """Return `under` with `over` laid over it as helm lays values: maps by key, lists whole."""
+    """Return `under` overridden by `over` as helm merges values: maps by key, lists as a whole."""
     result = dict(under)
     for key, value in over.items():
         both = isinstance(value, Mapping) and isinstance(under.get(key), Mapping)
@@ -128,27 +131,32 @@ def base_values(cluster: Cluster) -> dict[str, Any]:
 
 
 def load_images(cluster: Cluster, report: Report) -> dict[str, Any]:
-    """Build and load what is new; returns values that make the chart's pods take it.
+    """Build and load changed images; returns values that restart the chart's pods with them.
 
-    The tag stays the same, so something else of a pod must change with its image.
+    Tags are constant, so an annotation of the pod changes with its image.
     """
     if isinstance(cluster, GivenCluster):
-        report(f"a given cluster: its nodes must know images like {images.image_name('operator')}")
+        report(
+            f"Given cluster: its nodes must have images such as {images.image_name('operator')}."
+        )
         return {}
     taken: dict[str, Any] = {}
+    times = cache_root() / "build-times.json"
+    progress = BuildProgress("image", images.PARTS, times, IMAGE_SECONDS, report)
     for part in images.PARTS:
-        name = images.build(part, thin=thin(cluster), report=report)
-        images.load(name, cluster)
+        with progress.step(part):
+            name = images.build(part, thin=thin(cluster), report=report)
+            images.load(name, cluster)
         mark = {"deepseek.ai/image": images.identity(name)[:24]}
-        if part not in ("runtime", "backtest"):  # pods of these are made anew anyway
+        if part not in ("runtime", "backtest"):  # their pods are created anew
             taken[part] = {"podAnnotations": mark}
     return taken
 
 
 def prepare_namespace(cluster: Cluster, namespace: str) -> None:
-    """Make a namespace at the restricted level whose pods can mount the node's packages.
+    """Create a namespace at the restricted level whose pods can mount the node's packages.
 
-    The namespace `default` is its owner's: it gets no label.
+    The namespace `default` belongs to the user and gets no label.
     """
     wanted: list[dict[str, Any]] = []
     if namespace != "default":
@@ -170,15 +178,15 @@ def install(
     model_namespaces: Sequence[str] = ("default",),
     values: Mapping[str, Any] | None = None,
 ) -> Installation:
-    """Build and load what is new, install or upgrade the chart, and wait until its pods are ready.
+    """Build and load images, install or upgrade the chart, and wait until its pods are ready.
 
-    `values` are laid over `base_values`. Raises ClusterError with the failing command's words.
+    `values` override `base_values`. Raises ClusterError with the failing command's output.
     """
     taken = load_images(cluster, report)
     for namespace in (NAMESPACE, *model_namespaces):
         prepare_namespace(cluster, namespace)
     whole = merged(merged(base_values(cluster), taken), values or {})
-    report("helm install r1 helm/r1-operator")
+    report("Installing the chart: helm upgrade --install r1 helm/r1-operator")
     wait = ("--wait", "--timeout", "5m")
     helm(cluster, "upgrade", "--install", RELEASE, str(chart()), *wait, values=whole)
     return Installation(cluster)

@@ -1,10 +1,9 @@
-"""An open-loop load generator: sends what the schedule says, when it says it.
+"""Open-loop load generator: sends each request of a schedule at its time.
 
-A process of its own, so that what it measures is not delayed by what is drawn on the screen.
-Reads arrivals as JSON lines, writes one JSON line per request once it has ended. Time to first
-token is measured from the moment the request was due, not from when it was sent: a generator
-that fell behind would otherwise hide the wait it caused. The first token is the first event with
-content, as the gateway counts it.
+It is a process of its own, so that drawing the terminal does not delay it. It reads arrivals as
+JSON lines and writes one JSON line per finished request. Time to first token counts from the time
+a request was due, not from when it was sent: a late generator must not hide the wait that it
+caused. The first token is the first event with content, as in the gateway.
 
     python -m r1_demo.load_generator --url http://gateway --schedule FILE --results FILE
 """
@@ -26,7 +25,7 @@ import aiohttp
 
 from r1_demo.arrivals import ScheduledRequest
 
-GIVE_UP_SECONDS = 120.0
+REQUEST_TIMEOUT_SECONDS = 120.0
 _TOKEN_FIELDS = ("text", "content", "reasoning_content", "reasoning", "tool_calls")
 _WORDS = [
     "a",
@@ -68,10 +67,10 @@ _WORDS = [
 
 @dataclass(frozen=True, slots=True)
 class RequestOutcome:
-    """What became of one request. Times in seconds of the play and milliseconds from due.
+    """Outcome of one request. Times in seconds of the run and milliseconds from the due time.
 
-    `status` is the HTTP status, 0 when there was none; `error` is empty when the answer was
-    whole. `late_ms` is how late it was sent.
+    `status` is the HTTP status, 0 without a response; `error` is empty for a complete response.
+    `late_ms` is the delay of the request behind its due time.
     """
 
     at: float
@@ -86,22 +85,22 @@ class RequestOutcome:
 
     @property
     def rejected(self) -> bool:
-        """Whether the door said "not now" (429), which is an answer and not a failure."""
+        """Whether the gateway rejected the request with 429, which is no failure."""
         return self.status == 429
 
     @property
     def completed(self) -> bool:
-        """Whether the whole answer came."""
+        """Whether the response was complete."""
         return self.status == 200 and not self.error
 
     @property
     def failed(self) -> bool:
-        """Whether it was neither answered whole nor turned away."""
+        """Whether the request neither completed nor was rejected."""
         return not (self.completed or self.rejected)
 
 
 def prompt_of(tokens: int, seed: float) -> str:
-    """Return a prompt of about so many tokens."""
+    """Return a prompt of about `tokens` tokens."""
     rng = random.Random(seed)  # noqa: S311
     first = rng.randrange(len(_WORDS))
     return " ".join(_WORDS[(first + index) % len(_WORDS)] for index in range(max(1, tokens)))
@@ -140,13 +139,13 @@ async def send(
     }
     status, first, tokens, error = 0, None, 0, ""
     try:
-        async with session.post(f"{url}/v1/completions", json=body, headers=headers) as answer:
-            status = answer.status
+        async with session.post(f"{url}/v1/completions", json=body, headers=headers) as response:
+            status = response.status
             if status != 200:
-                error = (await answer.text())[:200]
+                error = (await response.text())[:200]
             else:
                 done = False
-                async for raw in answer.content:
+                async for raw in response.content:
                     line = raw.strip()
                     if not line.startswith(b"data:"):
                         continue
@@ -164,7 +163,7 @@ async def send(
                         first = time.monotonic()
                     tokens = generated_tokens(event, tokens)
                 if not done and not error:
-                    error = "the stream ended before its end"
+                    error = "the stream ended without [DONE]"
     except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as failure:
         error = f"{type(failure).__name__}: {failure}"[:200]
     return RequestOutcome(
@@ -180,15 +179,15 @@ async def send(
     )
 
 
-async def play(
+async def send_all(
     url: str, arrivals: Iterable[ScheduledRequest], starts_at: float, results: TextIO
 ) -> None:
-    """Send every arrival at its moment and write each outcome as it comes.
+    """Send each arrival at its time, and write each outcome when the request ends.
 
-    `starts_at` is the unix time of the schedule's zero.
+    `starts_at` is the unix time of the schedule's start.
     """
     zero = time.monotonic() + (starts_at - time.time())
-    timeout = aiohttp.ClientTimeout(total=GIVE_UP_SECONDS)
+    timeout = aiohttp.ClientTimeout(total=REQUEST_TIMEOUT_SECONDS)
     connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=60)
     running: set[asyncio.Task[None]] = set()
     async with aiohttp.ClientSession(timeout=timeout, connector=connector) as session:
@@ -223,7 +222,7 @@ def write_schedule(path: Path, arrivals: Iterable[ScheduledRequest]) -> None:
 
 
 def read_outcomes(path: Path, offset: int = 0) -> tuple[list[RequestOutcome], int]:
-    """Read the outcomes written since byte `offset`; returns them and where to go on."""
+    """Return the outcomes written since byte `offset`, and the next offset."""
     with path.open("rb") as file:
         file.seek(offset)
         data = file.read()
@@ -232,7 +231,7 @@ def read_outcomes(path: Path, offset: int = 0) -> tuple[list[RequestOutcome], in
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Play one schedule."""
+    """Send one schedule."""
     parser = argparse.ArgumentParser(prog="python -m r1_demo.load_generator")
     parser.add_argument("--url", required=True, help="the gateway, without /v1")
     parser.add_argument("--schedule", required=True, type=Path)
@@ -242,7 +241,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     arrivals = read_schedule(options.schedule)
     starts_at = time.time() if options.starts_at is None else options.starts_at
     with options.results.open("a") as results:
-        asyncio.run(play(options.url.rstrip("/"), arrivals, starts_at, results))
+        asyncio.run(send_all(options.url.rstrip("/"), arrivals, starts_at, results))
     return 0
 
 

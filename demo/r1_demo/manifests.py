@@ -1,4 +1,4 @@
-"""The two resources of the demonstration: a chat with priority classes, and notes without."""
+"""Manifests of the demo's two resources: `demo-chat` with priority classes, `demo-notes` without."""
 
 from __future__ import annotations
 
@@ -9,19 +9,21 @@ from r1_demo.arrivals import Share
 NAMESPACE = "default"
 CHAT, NOTES = "demo-chat", "demo-notes"
 
-# Who asks for what: half of the chat is urgent, three of ten requests go to the notes.
+# Shares of all requests. Half of the chat is Q1.
 SHARES = (
-    Share(CHAT, "Q1", 0.35),
-    Share(CHAT, "Q2", 0.21),
-    Share(CHAT, "Q3", 0.14),
-    Share(NOTES, None, 0.30),
+    Share(CHAT, "Q1", 0.425),
+    Share(CHAT, "Q2", 0.255),
+    Share(CHAT, "Q3", 0.17),
+    Share(NOTES, None, 0.15),
 )
-MAX_REPLICAS = {CHAT: 4, NOTES: 2}
+# Ten replicas: with four, rounding up to whole replicas hides the policy's decisions.
+MIN_REPLICAS = {CHAT: 2, NOTES: 1}
+MAX_REPLICAS = {CHAT: 10, NOTES: 2}
 FORECAST_STEPS_PER_SEASON = 120
 
 
 def share_of(model: str) -> float:
-    """Return the part of all arrivals that one resource gets."""
+    """Return the share of all requests that one resource receives."""
     return sum(share.share for share in SHARES if share.model == model)
 
 
@@ -31,7 +33,7 @@ def build_resource(
     down_window: float,
     season: float | None,
     *,
-    min_replicas: int = 1,
+    min_replicas: int | None = None,
     seats: int,
     cpu_request: str,
     cpu_limit: str | None,
@@ -39,7 +41,8 @@ def build_resource(
 ) -> dict[str, Any]:
     """Return an R1Inference that serves the bundled demo model with `capacity` requests/s each.
 
-    `season` is the length of the day in seconds, None to scale on real time alone.
+    `season` is the length of a day in seconds; None disables the forecast. `min_replicas`
+    defaults to `MIN_REPLICAS`.
     """
     limits = {} if cpu_limit is None else {"limits": {"cpu": cpu_limit}}
     spec: dict[str, Any] = {
@@ -52,7 +55,7 @@ def build_resource(
         },
         "resources": {"requests": {"cpu": cpu_request, "memory": memory}, **limits},
         "autoscaling": {
-            "minReplicas": min_replicas,
+            "minReplicas": MIN_REPLICAS[name] if min_replicas is None else min_replicas,
             "maxReplicas": MAX_REPLICAS[name],
             "targetUtilizationPercent": 70,
             "metrics": [{"type": "RequestsPerSecond", "target": f"{capacity:.3f}"}],

@@ -1,25 +1,27 @@
-"""What is told at the end: of requests, of replicas, and of what reactive scaling would have done.
+"""Figures of a run: requests, replicas, and a simulated HPA on the same arrivals.
 
-Overload is the share of requests that arrive while demand exceeds what the ready replicas take:
-computed for what really ran and for the imagined autoscaler by the same formula on the same
-arrivals, the one with the replicas that were ready, the other with a start-up time like ours.
+Overload is the share of requests that arrive while demand exceeds the capacity of the ready
+replicas. One formula gives it for the run (from the ready replicas) and for the simulated HPA
+(from its replicas, with the measured start-up time).
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from r1_demo.load_generator import RequestOutcome
 from r1_operator.plan.scaling.hpa_simulation import HpaRules, HpaState, simulate_sync
 
 SMOOTH_SECONDS = 5
+HPA_TARGETS = tuple(percent / 100 for percent in range(20, 101))
+"""Target utilisations that are searched for the HPA of equal service and of equal cost."""
 
 
 @dataclass(frozen=True, slots=True)
 class ClassFigures:
-    """One class of one resource: requests, what became of them, and milliseconds to first token."""
+    """Requests of one class by outcome, and their time to first token in ms."""
 
     name: str
     requests: int
@@ -32,14 +34,14 @@ class ClassFigures:
 
 @dataclass(frozen=True, slots=True)
 class ReplicaCost:
-    """Replica-minutes paid, and the share of requests that met too few ready replicas."""
+    """Replica-minutes paid, and the share of requests that arrived under overload."""
 
     replica_minutes: float
     overload: float
 
 
 def quantile(values: Sequence[float], share: float) -> float | None:
-    """Return the value at `share` (0 to 1), nearest rank; None of nothing."""
+    """Return the nearest-rank quantile at `share` (0 to 1); None without values."""
     if not values:
         return None
     ordered = sorted(values)
@@ -47,7 +49,7 @@ def quantile(values: Sequence[float], share: float) -> float | None:
 
 
 def class_figures(name: str, outcomes: Sequence[RequestOutcome]) -> ClassFigures:
-    """Return the figures of some outcomes."""
+    """Return the figures of a set of outcomes."""
     waits = [o.first_token_ms for o in outcomes if o.completed and o.first_token_ms is not None]
     return ClassFigures(
         name,
@@ -61,24 +63,24 @@ def class_figures(name: str, outcomes: Sequence[RequestOutcome]) -> ClassFigures
 
 
 def by_class(outcomes: Sequence[RequestOutcome]) -> list[ClassFigures]:
-    """Return the figures of each class, and of requests that name none."""
+    """Return the figures of each class; `-` stands for requests without a class."""
     names = sorted({o.klass or "-" for o in outcomes})
     return [
         class_figures(name, [o for o in outcomes if (o.klass or "-") == name]) for name in names
     ]
 
 
-def per_second(moments: Sequence[float], seconds: int) -> list[float]:
-    """Return arrivals in each second of the play."""
+def per_second(samples: Sequence[float], seconds: int) -> list[float]:
+    """Return the arrivals in each second of the run."""
     counts = [0.0] * seconds
-    for at in moments:
+    for at in samples:
         if 0 <= at < seconds:
             counts[int(at)] += 1
     return counts
 
 
 def smoothed(counts: Sequence[float], width: int = SMOOTH_SECONDS) -> list[float]:
-    """Return the centred running mean: the rate that noise rides on."""
+    """Return the centred running mean."""
     half = width // 2
     means = []
     for index in range(len(counts)):
@@ -90,23 +92,74 @@ def smoothed(counts: Sequence[float], width: int = SMOOTH_SECONDS) -> list[float
 def cost_of(
     replicas: Sequence[int], ready: Sequence[int], counts: Sequence[float], capacity: float
 ) -> ReplicaCost:
-    """Return cost and overload of replica counts by the second."""
+    """Return cost and overload of per-second replica counts."""
     rates = smoothed(counts)
-    over = sum(
+    finished = sum(
         count
         for count, rate, serving in zip(counts, rates, ready, strict=True)
         if rate > serving * capacity
     )
     total = sum(counts)
-    return ReplicaCost(sum(replicas) / 60, over / total if total else 0.0)
+    return ReplicaCost(sum(replicas) / 60, finished / total if total else 0.0)
 
 
 @dataclass(frozen=True, slots=True)
 class SimulatedHpa:
-    """The imagined autoscaler's run, by the second."""
+    """Replicas of a simulated HPA, by the second."""
 
     replicas: list[int]
     ready: list[int]
+
+
+@dataclass(frozen=True, slots=True)
+class HpaRun:
+    """A simulated HPA at one target utilisation, with its cost and overload."""
+
+    target: float
+    cost: ReplicaCost
+    run: SimulatedHpa
+
+
+@dataclass(frozen=True, slots=True)
+class HpaComparison:
+    """Simulated HPAs to compare a run with.
+
+    `equal_service` is the cheapest HPA with at most the run's overload, `equal_cost` the HPA with
+    the least overload for at most the run's replica-minutes. None: no target of `HPA_TARGETS` fits.
+    `best_service` is the cheapest HPA with the least overload of all targets.
+    """
+
+    same_target: HpaRun
+    equal_service: HpaRun | None
+    equal_cost: HpaRun | None
+    best_service: HpaRun
+
+
+def compare_with_hpa(
+    cost: ReplicaCost,
+    target: float,
+    simulate: Callable[[float], SimulatedHpa],
+    counts: Sequence[float],
+    capacity: float,
+) -> HpaComparison:
+    """Search the HPA targets for equal service and for equal cost.
+
+    `simulate` returns the HPA's replicas at a target utilisation on the same arrivals.
+    """
+
+    def at(utilization: float) -> HpaRun:
+        run = simulate(utilization)
+        return HpaRun(utilization, cost_of(run.replicas, run.ready, counts, capacity), run)
+
+    runs = [at(utilization) for utilization in HPA_TARGETS]
+    serving = [one for one in runs if one.cost.overload <= cost.overload + 1e-9]
+    affordable = [one for one in runs if one.cost.replica_minutes <= cost.replica_minutes + 1e-9]
+    return HpaComparison(
+        at(target),
+        min(serving, key=lambda one: (one.cost.replica_minutes, -one.target), default=None),
+        min(affordable, key=lambda one: (one.cost.overload, one.target), default=None),
+        min(runs, key=lambda one: (one.cost.overload, one.cost.replica_minutes, -one.target)),
+    )
 
 
 def simulate_hpa(
@@ -120,19 +173,19 @@ def simulate_hpa(
     hold: float = 0.0,
     signal: Mapping[str, float] | None = None,
 ) -> SimulatedHpa:
-    """Return what a HorizontalPodAutoscaler would have run on the same arrivals.
+    """Return the replicas that a HorizontalPodAutoscaler would have run on the same arrivals.
 
-    It begins with `first` replicas and keeps them for `hold` seconds, as ours did.
-    It sees the mean of `window` seconds that is `delay` seconds old, as metrics pipelines do
-    (15 s each unless told); `down_window` is the one our own policy was given, and its replicas
-    start in the time that ours took.
+    The HPA starts with `first` replicas and keeps at least those for `hold` seconds, as the demo's
+    resources do. Its metric is the mean of `window` seconds, `delay` seconds old, as in a metrics
+    pipeline (15 s each by default). `down_window` is the scale-down window of the demo's policy,
+    and `start_seconds` the measured start-up time.
     """
-    seen = {"window": 15.0, "delay": 15.0} | dict(signal or {})
-    window, delay = round(seen["window"]), round(seen["delay"])
+    pipeline = {"window": 15.0, "delay": 15.0} | dict(signal or {})
+    window, delay = round(pipeline["window"]), round(pipeline["delay"])
     state = HpaState(max(first, bounds[0]))
     replicas: list[int] = []
     ready: list[int] = []
-    starts: list[float] = []  # when each replica beyond those already serving will serve
+    starts: list[float] = []  # when each replica that still starts will be ready
     serving = state.replicas
     for second in range(len(counts)):
         newest = second - delay
@@ -152,7 +205,7 @@ def simulate_hpa(
         starts = [at for at in starts if at > second]
         while serving + len(starts) < state.replicas:
             starts.append(second + start_seconds)
-        while serving + len(starts) > state.replicas:  # those that do not serve yet go first
+        while serving + len(starts) > state.replicas:  # replicas that still start are removed first
             if starts:
                 starts.pop()
             else:

@@ -1,4 +1,4 @@
-"""What is seen of the running system, once a second: signals, decisions, outcomes."""
+"""Samples of the running system, once a second: signals, decisions, outcomes."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ _OPENER = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
 
 @dataclass(frozen=True, slots=True)
-class ObservedRequest:
-    """One resource at one moment; None where it could not be read.
+class ResourceSample:
+    """One resource in a sample; None: not readable.
 
-    `band` are quantiles of the demand expected within the lead (requests/s), whether or not the
-    forecast was allowed to act.
+    `band` holds quantiles of the forecast demand over the lead time (requests/s), also when the
+    forecast gate is closed.
     """
 
     desired: int | None = None
@@ -37,23 +37,23 @@ class ObservedRequest:
 
 
 @dataclass(frozen=True, slots=True)
-class Moment:
-    """All resources at `at` seconds of the play."""
+class Sample:
+    """All resources at `at` seconds of the run."""
 
     at: float
-    resources: Mapping[str, ObservedRequest]
+    resources: Mapping[str, ResourceSample]
 
     def to_json(self) -> dict[str, Any]:
-        """Return the moment as JSON values."""
-        seen = {name: asdict(resource) for name, resource in self.resources.items()}
-        return {"at": round(self.at, 2), "resources": seen}
+        """Return the sample as JSON values."""
+        resources = {name: asdict(resource) for name, resource in self.resources.items()}
+        return {"at": round(self.at, 2), "resources": resources}
 
 
 def get_json(url: str, timeout: float = 2.0) -> Any:
-    """Return the JSON at a URL, None when there is none or no answer."""
+    """Return the JSON at a URL, None without a valid response."""
     try:
-        with _OPENER.open(url, timeout=timeout) as answer:
-            return json.load(answer)
+        with _OPENER.open(url, timeout=timeout) as response:
+            return json.load(response)
     except (urllib.error.URLError, OSError, ValueError):
         return None
 
@@ -68,22 +68,26 @@ class Observer:
     names: Sequence[str]
     _decisions: dict[str, Mapping[str, Any]] = field(default_factory=dict)
 
-    def look(self, at: float, *, decisions: bool = True) -> Moment:
-        """Return what is seen now; the last decision stays where none can be read."""
+    def observe(self, at: float, *, decisions: bool = True) -> Sample:
+        """Return a sample; an unreadable decision repeats the last one."""
         signals = get_json(self.signals_url) or {}
-        seen = {}
+        resources = {}
         for name in self.names:
             key = f"{self.namespace}/{name}"
             if decisions:
-                book = get_json(f"{self.decisions_url}/{key}")
-                if book and book.get("decisions"):
-                    self._decisions[name] = book["decisions"][-1]
-            seen[name] = read(signals.get("routes", {}).get(key), self._decisions.get(name))
-        return Moment(at, seen)
+                listing = get_json(f"{self.decisions_url}/{key}")
+                if listing and listing.get("decisions"):
+                    self._decisions[name] = listing["decisions"][-1]
+            resources[name] = resource_sample(
+                signals.get("routes", {}).get(key), self._decisions.get(name)
+            )
+        return Sample(at, resources)
 
 
-def read(route: Mapping[str, Any] | None, decision: Mapping[str, Any] | None) -> ObservedRequest:
-    """Return what a route's signals and the newest decision say of a resource."""
+def resource_sample(
+    route: Mapping[str, Any] | None, decision: Mapping[str, Any] | None
+) -> ResourceSample:
+    """Return the sample of a resource from its route's signals and its newest decision."""
     figures: dict[str, Any] = {}
     if route is not None:
         figures |= {
@@ -93,34 +97,34 @@ def read(route: Mapping[str, Any] | None, decision: Mapping[str, Any] | None) ->
             "oldest_wait": max(route["oldestWaitSeconds"].values(), default=0.0),
         }
     if decision is not None:
-        note = decision.get("forecast") or {}
+        summary = decision.get("forecast") or {}
         forecast = (decision.get("inputs") or {}).get("forecast") or {}
         figures |= {
             "desired": decision["replicas"],
             "band": forecast.get("peakOverLead") or {},
-            "acting": bool(note.get("acting")),
-            "forecast": note.get("message", ""),
+            "acting": bool(summary.get("acting")),
+            "forecast": summary.get("message", ""),
             "reason": decision["reason"],
             "message": decision["message"],
             "reactive": decision.get("hpaReplicas"),
         }
-    return ObservedRequest(**figures)
+    return ResourceSample(**figures)
 
 
 @dataclass(slots=True)
-class Results:
-    """The load generator's outcomes as they are written."""
+class OutcomeFile:
+    """The file that the load generator appends outcomes to."""
 
     path: Path
     outcomes: list[RequestOutcome] = field(default_factory=list)
     _offset: int = 0
 
     def poll(self) -> None:
-        """Read what has been written since the last look."""
+        """Read the outcomes written since the last poll."""
         if self.path.exists():
             fresh, self._offset = read_outcomes(self.path, self._offset)
             self.outcomes += fresh
 
     def recent(self, since: float) -> list[RequestOutcome]:
-        """Return the outcomes of requests that were due after `since` seconds of the play."""
+        """Return the outcomes of requests that were due after `since` seconds of the run."""
         return [outcome for outcome in self.outcomes if outcome.at >= since]

@@ -1,4 +1,4 @@
-"""What can be said on the command line of the demonstration."""
+"""Command line options of the demo."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 
 @dataclass(frozen=True, slots=True)
 class DemoOptions:
-    """The choices of one play. Durations in seconds."""
+    """Options of one run. Durations in seconds."""
 
     trace: Path | None = None
     series: str | None = None
@@ -33,10 +33,12 @@ def parse_duration(text: str) -> float:
     """
     found = re.fullmatch(r"(\d+(?:\.\d+)?)(s|m|h)?", text.strip())
     if found is None:
-        raise argparse.ArgumentTypeError(f"{text!r} is no duration: write 10m, 90s or 1h")
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is not a duration. Use for example 10m, 90s or 1h"
+        )
     seconds = float(found[1]) * {"s": 1, "m": 60, "h": 3600, None: 1}[found[2]]
     if seconds < 30:
-        raise argparse.ArgumentTypeError(f"{text} is too short to see anything: 30s at least")
+        raise argparse.ArgumentTypeError(f"{text} is too short: the minimum is 30s")
     return seconds
 
 
@@ -48,59 +50,59 @@ def _positive(text: str) -> float:
 
 
 def parse_options(arguments: Sequence[str] | None = None) -> DemoOptions:
-    """Read the command line; exits with a sentence on what cannot be used."""
+    """Parse the command line; exits with a message on an invalid option."""
     default = DemoOptions()
     parser = argparse.ArgumentParser(
         prog="r1 demo",
-        description="Boots a cluster, installs the chart, serves a small model twice and plays a "
-        "recorded day of a production LLM service, scaled before the load comes.",
-        epilog="make demo DURATION=2m is the same as r1 demo --duration 2m. Ctrl-C cleans up.",
+        description="Boots a cluster, installs the chart, serves a small model in two resources and "
+        "replays a recorded day of a production LLM service with predictive autoscaling.",
+        epilog="make demo DURATION=2m equals r1 demo --duration 2m. Ctrl-C cleans up.",
     )
     parser.add_argument(
         "--trace",
         type=Path,
         metavar="FILE",
-        help="play this trace (csv, csv.gz, parquet: rates or requests) instead of the bundled one",
+        help="replay this trace instead of the bundled one (.csv, .csv.gz, .parquet; rates or requests)",
     )
-    parser.add_argument(
-        "--series", metavar="NAME", help="which series of a file that holds several"
-    )
+    parser.add_argument("--series", metavar="NAME", help="series to use in a file with several")
     parser.add_argument(
         "--duration",
         type=parse_duration,
         default=default.duration,
-        help="how long the day takes: 10m (default), 2m for the impatient",
+        help="length of the compressed day (default 10m, minimum 30s)",
     )
     parser.add_argument(
         "--lead-in",
         type=parse_duration,
         default=None,
         metavar="TIME",
-        help="how much of the day before is played live while the forecaster trains (default 90s)",
+        help="live load before the day, while the forecaster trains (default 90s)",
     )
-    parser.add_argument("--keep", action="store_true", help="leave everything running at the end")
+    parser.add_argument(
+        "--keep", action="store_true", help="keep the cluster and the resources at the end"
+    )
     parser.add_argument("--json", action="store_true", help="print demo.json and nothing else")
     parser.add_argument(
         "--no-forecast",
         dest="forecast",
         action="store_false",
-        help="scale on real time alone, to compare",
+        help="disable the forecast, for comparison",
     )
     parser.add_argument(
         "--capacity",
         type=_positive,
         metavar="RATE",
-        help="requests/s of one replica (default: measured before the play)",
+        help="declared requests/s of one replica (default: measured)",
     )
     parser.add_argument(
-        "--cluster", default=default.cluster, metavar="NAME", help="the local cluster's name"
+        "--cluster", default=default.cluster, metavar="NAME", help="name of the local cluster"
     )
     parser.add_argument("--out", type=Path, default=default.out, metavar="FOLDER")
-    parser.add_argument("--seed", type=int, default=default.seed, help="of the arrivals")
+    parser.add_argument("--seed", type=int, default=default.seed, help="seed of the arrivals")
     given = parser.parse_args(arguments)
     values = vars(given)
     if given.lead_in is None:
         values["lead_in"] = default.lead_in
     if given.trace is not None and not given.trace.is_file():
-        parser.error(f"--trace: there is no file {given.trace}")
+        parser.error(f"--trace: no such file: {given.trace}")
     return DemoOptions(**values)

@@ -1,4 +1,4 @@
-"""What is told at the end: a table for people, demo.json for machines, a picture."""
+"""The report of a run: the result in a sentence, tables, demo.json and a chart."""
 
 from __future__ import annotations
 
@@ -13,30 +13,33 @@ from rich.console import Console
 from rich.table import Table
 
 from r1_demo.arrivals import ScheduledRequest
+from r1_demo.chart import draw_chart
+from r1_demo.live_view import milliseconds
 from r1_demo.load_generator import RequestOutcome
 from r1_demo.measures import (
     ClassFigures,
+    HpaComparison,
+    HpaRun,
     ReplicaCost,
     SimulatedHpa,
     by_class,
     class_figures,
+    compare_with_hpa,
     cost_of,
     per_second,
     quantile,
     simulate_hpa,
 )
-from r1_demo.observation import Moment
-from r1_demo.picture import draw_picture
-from r1_demo.program import Program
-from r1_demo.screen import milliseconds
+from r1_demo.observation import Sample
+from r1_demo.schedule import LoadSchedule
 
 
 @dataclass(frozen=True, slots=True)
-class Setting:
-    """What the play was told about one resource.
+class ResourceSettings:
+    """Settings of one resource.
 
-    `capacity`: requests/s of a replica; `down_window`: seconds; `first`: replicas at the
-    start, which stay for `hold` seconds.
+    `capacity`: requests/s of a replica; `down_window`: seconds; `first`: replicas at the start,
+    the minimum for `hold` seconds.
     """
 
     name: str
@@ -51,28 +54,27 @@ class Setting:
 
 @dataclass(frozen=True, slots=True)
 class ResourceFigures:
-    """One resource: its classes, what it cost, and what reactive scaling would have cost."""
+    """Figures of one resource: requests by class, cost, and simulated HPAs beside it."""
 
-    setting: Setting
+    settings: ResourceSettings
     total: ClassFigures
     classes: list[ClassFigures]
-    ours: ReplicaCost
-    reactive: ReplicaCost
-    imagined: SimulatedHpa
+    cost: ReplicaCost
+    hpa: HpaComparison
     counts: list[float]
 
 
 @dataclass(frozen=True, slots=True)
-class Telling:
-    """Everything that is known at the end of a play."""
+class RunReport:
+    """The result of a run."""
 
-    program: Program
+    schedule: LoadSchedule
     resources: list[ResourceFigures]
-    moments: Sequence[Moment]
+    samples: Sequence[Sample]
     outcomes: Sequence[RequestOutcome]
     start_seconds: float
     start_measured: bool
-    speaker: str
+    forecaster_message: str
 
     @property
     def total(self) -> ClassFigures:
@@ -80,108 +82,152 @@ class Telling:
         return class_figures("all", self.outcomes)
 
 
-def tell(
-    program: Program,
-    settings: Sequence[Setting],
-    moments: Sequence[Moment],
+def build_report(
+    schedule: LoadSchedule,
+    settings: Sequence[ResourceSettings],
+    samples: Sequence[Sample],
     outcomes: Sequence[RequestOutcome],
     start_seconds: float | None,
-    speaker: str,
-) -> Telling:
-    """Return the figures of a play. `start_seconds` None: no start was seen, 15 s are assumed."""
-    seconds = max(1, round(program.seconds))
-    outcomes = [*outcomes, *unanswered(program.arrivals, outcomes)]
+    forecaster_message: str,
+) -> RunReport:
+    """Return the report of a run. `start_seconds` None: no start was observed, 15 s are assumed."""
+    seconds = max(1, round(schedule.seconds))
+    outcomes = [*outcomes, *missing_outcomes(schedule.arrivals, outcomes)]
     start = 15.0 if start_seconds is None else start_seconds
-    resources = []
-    for setting in settings:
-        own = [outcome for outcome in outcomes if outcome.model == setting.name]
-        counts = per_second([a.at for a in program.arrivals if a.model == setting.name], seconds)
-        imagined = simulate_hpa(
+    resources = [
+        _resource_figures(one, schedule, samples, outcomes, seconds, start) for one in settings
+    ]
+    return RunReport(
+        schedule,
+        resources,
+        samples,
+        outcomes,
+        start,
+        start_seconds is not None,
+        forecaster_message,
+    )
+
+
+def _resource_figures(
+    settings: ResourceSettings,
+    schedule: LoadSchedule,
+    samples: Sequence[Sample],
+    outcomes: Sequence[RequestOutcome],
+    seconds: int,
+    start: float,
+) -> ResourceFigures:
+    own = [outcome for outcome in outcomes if outcome.model == settings.name]
+    counts = per_second([a.at for a in schedule.arrivals if a.model == settings.name], seconds)
+
+    def simulate(utilization: float) -> SimulatedHpa:
+        return simulate_hpa(
             counts,
-            setting.capacity,
-            setting.utilization,
-            (setting.min_replicas, setting.max_replicas),
+            settings.capacity,
+            utilization,
+            (settings.min_replicas, settings.max_replicas),
             start,
-            setting.down_window,
-            setting.first,
-            setting.hold,
+            settings.down_window,
+            settings.first,
+            settings.hold,
         )
-        wanted, ready = seen_by_second(moments, setting.name, seconds, setting.first)
-        resources.append(
-            ResourceFigures(
-                setting,
-                class_figures(setting.name, own),
-                by_class(own),
-                cost_of(wanted, ready, counts, setting.capacity),
-                cost_of(imagined.replicas, imagined.ready, counts, setting.capacity),
-                imagined,
-                counts,
-            )
-        )
-    return Telling(program, resources, moments, outcomes, start, start_seconds is not None, speaker)
+
+    desired, ready = replicas_by_second(samples, settings.name, seconds, settings.first)
+    cost = cost_of(desired, ready, counts, settings.capacity)
+    return ResourceFigures(
+        settings,
+        class_figures(settings.name, own),
+        by_class(own),
+        cost,
+        compare_with_hpa(cost, settings.utilization, simulate, counts, settings.capacity),
+        counts,
+    )
 
 
-def unanswered(
+def result(figures: ResourceFigures) -> str:
+    """Return the result for one resource in a sentence: overload, cost, and the HPA's beside them."""
+    cost, hpa = figures.cost, figures.hpa
+    text = (
+        f"{figures.settings.name}: {cost.overload:.1%} of requests overloaded with "
+        f"{cost.replica_minutes:.1f} replica-minutes. "
+    )
+    if hpa.equal_service is None:
+        best = hpa.best_service
+        text += (
+            f"An HPA overloads at least {best.cost.overload:.1%}, with "
+            f"{best.cost.replica_minutes:.1f} (target {best.target:.0%})"
+        )
+    else:
+        same = hpa.equal_service
+        text += f"An HPA needs {same.cost.replica_minutes:.1f} for that (target {same.target:.0%})"
+    if hpa.equal_cost is None:
+        return f"{text}; at no target does it cost {cost.replica_minutes:.1f} or less."
+    return (
+        f"{text}; with {cost.replica_minutes:.1f} it leaves {hpa.equal_cost.cost.overload:.1%} "
+        f"overloaded (target {hpa.equal_cost.target:.0%})."
+    )
+
+
+def missing_outcomes(
     arrivals: Sequence[ScheduledRequest], outcomes: Sequence[RequestOutcome]
 ) -> list[RequestOutcome]:
-    """Return an outcome for each arrival that has none: it failed, whatever became of it."""
+    """Return a failed outcome for each arrival without an outcome."""
     ended = {(outcome.at, outcome.model) for outcome in outcomes}
     return [
         RequestOutcome(
-            a.at, a.model, a.klass, 0, None, 0.0, 0, 0.0, "no answer before the play ended"
+            a.at, a.model, a.klass, 0, None, 0.0, 0, 0.0, "no response before the run ended"
         )
         for a in arrivals
         if (a.at, a.model) not in ended
     ]
 
 
-def seen_by_second(
-    moments: Sequence[Moment], name: str, seconds: int, first: int = 1
+def replicas_by_second(
+    samples: Sequence[Sample], name: str, seconds: int, first: int = 1
 ) -> tuple[list[int], list[int]]:
-    """Return wanted and ready replicas in each second: the last that was seen by then."""
-    wanted, ready = [], []
-    position, last_wanted, last_ready = 0, first, first
+    """Return desired and ready replicas in each second: the newest sample by then."""
+    desired, ready = [], []
+    position, last_desired, last_ready = 0, first, first
     for second in range(seconds):
-        while position < len(moments) and moments[position].at <= second:
-            seen = moments[position].resources[name]
-            last_wanted = last_wanted if seen.desired is None else seen.desired
-            last_ready = last_ready if seen.ready is None else seen.ready
+        while position < len(samples) and samples[position].at <= second:
+            observed = samples[position].resources[name]
+            last_desired = last_desired if observed.desired is None else observed.desired
+            last_ready = last_ready if observed.ready is None else observed.ready
             position += 1
-        wanted.append(last_wanted)
+        desired.append(last_desired)
         ready.append(last_ready)
-    return wanted, ready
+    return desired, ready
 
 
-def measured_start(moments: Sequence[Moment], names: Sequence[str]) -> float | None:
-    """Return the median time from a higher count wanted to that many ready, in seconds."""
+def measured_start(samples: Sequence[Sample], names: Sequence[str]) -> float | None:
+    """Return the median time in seconds from a raised desired count to that many ready replicas."""
     starts = []
     for name in names:
         open_since: dict[int, float] = {}
         before: int | None = None
-        for moment in moments:
-            seen = moment.resources[name]
-            if seen.desired is None or seen.ready is None:
+        for sample in samples:
+            observed = sample.resources[name]
+            if observed.desired is None or observed.ready is None:
                 continue
-            if before is not None and seen.desired > before:
-                open_since |= dict.fromkeys(range(before + 1, seen.desired + 1), moment.at)
-            before = seen.desired
-            for count in [c for c in open_since if c <= seen.ready]:
-                starts.append(moment.at - open_since.pop(count))
-            open_since = {c: at for c, at in open_since.items() if c <= seen.desired}
+            if before is not None and observed.desired > before:
+                open_since |= dict.fromkeys(range(before + 1, observed.desired + 1), sample.at)
+            before = observed.desired
+            for count in [c for c in open_since if c <= observed.ready]:
+                starts.append(sample.at - open_since.pop(count))
+            open_since = {c: at for c, at in open_since.items() if c <= observed.desired}
     return quantile(starts, 0.5)
 
 
-def to_json(telling: Telling) -> dict[str, Any]:
-    """Return the whole play for machines."""
-    total, program = telling.total, telling.program
-    everyone = by_class(telling.outcomes)
+def to_json(run_report: RunReport) -> dict[str, Any]:
+    """Return the run as JSON values."""
+    total, schedule = run_report.total, run_report.schedule
+    everyone = by_class(run_report.outcomes)
     return {
-        "trace": program.name,
-        "source": program.source,
+        "trace": schedule.name,
+        "source": schedule.source,
         "finishedAt": time.time(),
-        "durationSeconds": program.seconds - program.lead_in,
-        "leadInSeconds": program.lead_in,
-        "compression": program.compression,
+        "durationSeconds": schedule.seconds - schedule.lead_in,
+        "leadInSeconds": schedule.lead_in,
+        "compression": schedule.compression,
         "requests": total.requests,
         "completed": total.completed,
         "failed": total.failed,
@@ -197,62 +243,92 @@ def to_json(telling: Telling) -> dict[str, Any]:
             }
             for figures in everyone
         },
-        "replica_minutes": sum(r.ours.replica_minutes for r in telling.resources),
-        "replica_minutes_reactive": sum(r.reactive.replica_minutes for r in telling.resources),
-        "start_seconds": telling.start_seconds,
-        "start_measured": telling.start_measured,
-        "forecaster": telling.speaker,
+        "result": [result(resource) for resource in run_report.resources],
+        "replica_minutes": sum(r.cost.replica_minutes for r in run_report.resources),
+        "replica_minutes_hpa": sum(
+            r.hpa.same_target.cost.replica_minutes for r in run_report.resources
+        ),
+        "start_seconds": run_report.start_seconds,
+        "start_measured": run_report.start_measured,
+        "forecaster": run_report.forecaster_message,
         "resources": {
-            r.setting.name: {
-                "requests_per_second_each": r.setting.capacity,
-                "max_replicas": r.setting.max_replicas,
-                "replica_minutes": r.ours.replica_minutes,
-                "replica_minutes_reactive": r.reactive.replica_minutes,
-                "overload": r.ours.overload,
-                "overload_reactive": r.reactive.overload,
+            r.settings.name: {
+                "requests_per_second_each": r.settings.capacity,
+                "min_replicas": r.settings.min_replicas,
+                "max_replicas": r.settings.max_replicas,
+                "target_utilization": r.settings.utilization,
+                "replica_minutes": r.cost.replica_minutes,
+                "overload": r.cost.overload,
+                "hpa": {
+                    "same_target": _hpa_json(r.hpa.same_target),
+                    "equal_service": _hpa_json(r.hpa.equal_service),
+                    "equal_cost": _hpa_json(r.hpa.equal_cost),
+                },
                 "classes": [asdict(figures) for figures in r.classes],
             }
-            for r in telling.resources
+            for r in run_report.resources
         },
-        "failures": sorted({o.error for o in telling.outcomes if o.failed})[:20],
-        "timeline": [moment.to_json() for moment in telling.moments],
+        "failures": sorted({o.error for o in run_report.outcomes if o.failed})[:20],
+        "timeline": [sample.to_json() for sample in run_report.samples],
     }
 
 
-def write(telling: Telling, folder: Path) -> tuple[Path, Path]:
+def _hpa_json(run: HpaRun | None) -> dict[str, float] | None:
+    if run is None:
+        return None
+    return {
+        "target_utilization": run.target,
+        "replica_minutes": run.cost.replica_minutes,
+        "overload": run.cost.overload,
+    }
+
+
+def write(run_report: RunReport, folder: Path) -> tuple[Path, Path]:
     """Write demo.json and demo.png into a folder and return their paths."""
     folder.mkdir(parents=True, exist_ok=True)
     document, image = folder / "demo.json", folder / "demo.png"
-    document.write_text(json.dumps(to_json(telling), allow_nan=False) + "\n")
-    first = telling.resources[0]
-    draw_picture(
+    document.write_text(json.dumps(to_json(run_report), allow_nan=False) + "\n")
+    first = run_report.resources[0]
+    draw_chart(
         image,
-        telling.program,
-        first.setting.name,
+        run_report.schedule,
+        first.settings.name,
         first.counts,
-        telling.moments,
-        [o for o in telling.outcomes if o.model == first.setting.name],
-        first.imagined,
-        first.setting.capacity,
-        f"{first.total.completed} of {first.total.requests} answered, "
-        f"{first.ours.replica_minutes:.1f} replica-minutes, "
-        f"{first.ours.overload:.1%} met too few replicas (HPA: "
-        f"{first.reactive.replica_minutes:.1f}, {first.reactive.overload:.1%})",
+        run_report.samples,
+        [o for o in run_report.outcomes if o.model == first.settings.name],
+        first.hpa,
+        first.settings.capacity,
+        result(first),
     )
     return document, image
 
 
-def show(console: Console, telling: Telling) -> None:
-    """Print the tables."""
-    requests = Table(title="Requests", title_justify="left")
-    for name in ("resource", "class", "requests", "answered", "429", "failed"):
-        requests.add_column(name, justify="left" if name in ("resource", "class") else "right")
-    requests.add_column("first token p50", justify="right")
-    requests.add_column("p99", justify="right")
-    for resource in telling.resources:
+def print_report(console: Console, run_report: RunReport) -> None:
+    """Print the result, then the tables."""
+    for resource in run_report.resources:
+        console.print(result(resource), style="bold", highlight=False)
+    console.print(_request_table(run_report))
+    console.print(_replica_table(run_report))
+    source = "measured in this run" if run_report.start_measured else "assumed: no start observed"
+    console.print(
+        "The HPA is simulated on the same arrivals: its own rules, a metric 15 s old, the demo's "
+        f"scale-down window, replicas that take {run_report.start_seconds:.0f} s to start "
+        f"({source}). One second of the run is {run_report.schedule.trace_time(1)} of the trace.",
+        style="dim",
+        highlight=False,
+    )
+
+
+def _request_table(run_report: RunReport) -> Table:
+    table = Table(title="Requests", title_justify="left")
+    for name in ("resource", "class", "requests", "completed", "429", "failed"):
+        table.add_column(name, justify="left" if name in ("resource", "class") else "right")
+    table.add_column("first token p50", justify="right")
+    table.add_column("p99", justify="right")
+    for resource in run_report.resources:
         for figures in resource.classes:
-            requests.add_row(
-                resource.setting.name,
+            table.add_row(
+                resource.settings.name,
                 figures.name,
                 str(figures.requests),
                 str(figures.completed),
@@ -261,22 +337,31 @@ def show(console: Console, telling: Telling) -> None:
                 milliseconds(figures.p50_ms),
                 milliseconds(figures.p99_ms),
             )
-    console.print(requests)
-    costs = Table(title="Replicas", title_justify="left")
-    for name in ("resource", "scaling", "replica-minutes", "met too few replicas"):
-        costs.add_column(name, justify="left" if name in ("resource", "scaling") else "right")
-    for resource in telling.resources:
-        rows = (("as it ran", resource.ours), ("reactive (HPA), computed", resource.reactive))
-        for label, cost in rows:
-            costs.add_row(
-                resource.setting.name, label, f"{cost.replica_minutes:.1f}", f"{cost.overload:.1%}"
+    return table
+
+
+def _replica_table(run_report: RunReport) -> Table:
+    table = Table(title="Replicas", title_justify="left")
+    for name in ("resource", "scaling", "target", "replica-minutes", "requests overloaded"):
+        table.add_column(name, justify="left" if name in ("resource", "scaling") else "right")
+    for resource in run_report.resources:
+        settings, hpa = resource.settings, resource.hpa
+        rows: tuple[tuple[str, float | None, ReplicaCost | None], ...] = (
+            ("R1Inference, measured", settings.utilization, resource.cost),
+            ("HPA at equal service, simulated", *_target_and_cost(hpa.equal_service)),
+            ("HPA at equal cost, simulated", *_target_and_cost(hpa.equal_cost)),
+            ("HPA at the same target, simulated", *_target_and_cost(hpa.same_target)),
+        )
+        for label, target, cost in rows:
+            table.add_row(
+                settings.name,
+                label,
+                "none fits" if target is None else f"{target:.0%}",
+                "-" if cost is None else f"{cost.replica_minutes:.1f}",
+                "-" if cost is None else f"{cost.overload:.1%}",
             )
-    console.print(costs)
-    how = "as measured here" if telling.start_measured else "assumed: no start was seen"
-    console.print(
-        f"Reactive scaling is computed on the same arrivals: HPA's own rules, a metric 15 s old, "
-        f"our scale-down window, replicas that take {telling.start_seconds:.0f} s to start ({how}). "
-        f"One second of the play is {telling.program.speaks(1)} of the trace.",
-        style="dim",
-        highlight=False,
-    )
+    return table
+
+
+def _target_and_cost(run: HpaRun | None) -> tuple[float | None, ReplicaCost | None]:
+    return (None, None) if run is None else (run.target, run.cost)

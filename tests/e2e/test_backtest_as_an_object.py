@@ -19,8 +19,8 @@ from e2e_helpers import MODELS, wait_for
 from r1_cluster.backfill import prometheus_backfill
 from r1_cluster.cluster import LocalCluster
 from r1_cluster.providers import Cluster
+from r1_demo.backfill import METRIC
 from r1_demo.installation import NAMESPACE, Installation
-from r1_demo.past import METRIC
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(900)]
 

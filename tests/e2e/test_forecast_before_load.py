@@ -24,8 +24,8 @@ from r1_cluster.backfill import prometheus_backfill
 from r1_cluster.cluster import LocalCluster
 from r1_cluster.providers import Cluster
 from r1_demo.arrivals import Caps, Curve, Share, draw
+from r1_demo.backfill import openmetrics
 from r1_demo.installation import Installation
-from r1_demo.past import openmetrics
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(1200)]
 

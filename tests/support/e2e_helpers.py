@@ -18,9 +18,9 @@ import pytest
 from r1_cluster.cluster import LocalCluster
 from r1_cluster.providers import Cluster
 from r1_demo.arrivals import ScheduledRequest
+from r1_demo.cluster_setup import SCRAPE_SECONDS
 from r1_demo.installation import Installation
 from r1_demo.load_generator import RequestOutcome, read_outcomes, write_schedule
-from r1_demo.stage import SCRAPE_SECONDS
 from recurring_ramp import shape
 
 MODELS = "models"

@@ -20,7 +20,7 @@ DEFAULT_NAME = "r1"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command; 0 when it worked, 1 with one sentence on stderr when not."""
+    """Run one command. Returns 0 on success, 1 with a message on stderr on failure."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     # argparse would read the flags of kubectl and helm as ours: they stand behind a "--".
     if arguments[:1] in (["kubectl"], ["helm"]):
@@ -46,36 +46,38 @@ def _parser() -> argparse.ArgumentParser:
         name: str, command: Callable[[argparse.Namespace], int], text: str
     ) -> argparse.ArgumentParser:
         added = commands.add_parser(name, help=text, description=text)
-        added.add_argument("--name", default=DEFAULT_NAME, help="which cluster (default: r1)")
+        added.add_argument("--name", default=DEFAULT_NAME, help="name of the cluster (default: r1)")
         added.set_defaults(command=command)
         return added
 
     boot = add("up", _up, "boot the cluster, or find it up")
-    boot.add_argument(
-        "--gpus", type=int, default=8, help="nvidia.com/gpu the node pretends to have"
-    )
+    boot.add_argument("--gpus", type=int, default=8, help="nvidia.com/gpu that the node advertises")
     boot.add_argument("--kwok", action="store_true", help="run kwok, for simulated nodes")
-    boot.add_argument("--kwok-nodes", type=int, default=0, metavar="N", help="add N of them")
+    boot.add_argument(
+        "--kwok-nodes", type=int, default=0, metavar="N", help="add N simulated nodes"
+    )
     boot.add_argument("--no-prometheus", action="store_true")
     boot.add_argument("--scrape-seconds", type=float, default=2.0, help="Prometheus' interval")
-    ending = add("down", _down, "take the cluster away without a trace")
+    ending = add("down", _down, "remove the cluster and everything that belongs to it")
     ending.add_argument("--all", action="store_true", help="every local cluster of this user")
-    state = add("status", _status, "say whether it is up, and where; exit 1 when it is not")
+    state = add(
+        "status", _status, "print state and addresses of the cluster; exit 1 when it is down"
+    )
     state.add_argument("--json", action="store_true")
     load = add("load-image", _load_image, "load OCI or docker archives into the node")
     load.add_argument("archives", nargs="+", type=Path, metavar="ARCHIVE")
     for program in ("kubectl", "helm"):
         run = add(program, _passthrough(program), f"run the pinned {program} on the cluster")
         run.add_argument("arguments", nargs="*")
-    build = add("build-image", _build_image, "build the project's images, and load them if asked")
+    build = add("build-image", _build_image, "build the project's images, and optionally load them")
     build.add_argument("parts", nargs="*", metavar="PART", help=" ".join(images.PARTS))
-    build.add_argument("--all", action="store_true", help="all of them")
+    build.add_argument("--all", action="store_true", help="all images")
     build.add_argument(
         "--thin",
         action="store_true",
-        help=f"{', '.join(images.THIN_PARTS)}: without dependencies, which the node's site-packages bring",
+        help=f"{', '.join(images.THIN_PARTS)}: without dependencies, which pods mount from the node's site-packages",
     )
-    build.add_argument("--load", action="store_true", help="load them into the cluster")
+    build.add_argument("--load", action="store_true", help="load the images into the cluster")
     return parser
 
 
@@ -99,7 +101,7 @@ def _down(options: argparse.Namespace) -> int:
         names = sorted(folder.name for folder in clusters_root().glob("[a-z0-9]*"))
     for name in names:
         cluster.down(name)
-        print(f"cluster {name} is gone", file=sys.stderr)
+        print(f"Cluster {name} is removed.", file=sys.stderr)
     return 0
 
 
@@ -133,7 +135,7 @@ def _status(options: argparse.Namespace) -> int:
 def _require(name: str) -> cluster.LocalCluster:
     running = cluster.find(name)
     if running is None:
-        raise ClusterError(f"Cluster {name} is not up: run r1-cluster up --name {name}")
+        raise ClusterError(f"Cluster {name} is down. Start it: r1-cluster up --name {name}")
     return running
 
 
@@ -158,7 +160,7 @@ def _passthrough(program: str) -> Callable[[argparse.Namespace], int]:
 def _build_image(options: argparse.Namespace) -> int:
     parts = list(images.PARTS) if options.all else options.parts
     if not parts:
-        raise ClusterError(f"build-image needs a part ({', '.join(images.PARTS)}) or --all")
+        raise ClusterError(f"build-image requires a part ({', '.join(images.PARTS)}) or --all")
     running = _require(options.name) if options.load else None
     whole = options.all and not options.thin
     for image in (

@@ -37,12 +37,12 @@ class Addresses:
 
     @property
     def host(self) -> str:
-        """The host, as pods see it."""
+        """The host, as pods reach it."""
         return f"{self._prefix}.0.1"
 
     @property
     def node(self) -> str:
-        """The node, as host and pods see it."""
+        """The node, as host and pods reach it."""
         return f"{self._prefix}.0.2"
 
     @property

@@ -1,4 +1,4 @@
-"""History into a local Prometheus: an OpenMetrics file becomes blocks of its database."""
+"""Backfill of history: an OpenMetrics file becomes blocks of a local Prometheus."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def prometheus_backfill(cluster: LocalCluster, openmetrics: Path, seconds: float
 
 
 def _started(cluster: LocalCluster) -> str | None:
-    """Return something that changes with each start of Prometheus, once it is ready."""
+    """Return the start time of Prometheus, once it is ready."""
     pid = cluster.processes().get("prometheus")
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     try:

@@ -1,7 +1,7 @@
-"""Builds the pinned programs once per machine, into a cache keyed by the pins.
+"""Builds of the pinned programs, once per machine, into a cache keyed by the pins.
 
-A finished program is moved into place in one step, so a program that is there is whole. Two
-processes never build at once: the second waits for the first and finds its work done.
+A finished program is renamed into place, so a program in the cache is complete. A lock lets one
+process build at a time; the second one waits and finds the programs.
 """
 
 from __future__ import annotations
@@ -11,11 +11,11 @@ import re
 import shutil
 import sys
 import tempfile
-import time
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from pathlib import Path
 
 from r1_cluster import pins
+from r1_cluster.build_progress import BuildProgress, Report
 from r1_cluster.commands import run
 from r1_cluster.errors import BuildFailed, ClusterError, MissingTool
 from r1_common.cache_folder import cache_root
@@ -24,7 +24,8 @@ from r1_common.file_lock import exclusive
 MINIMUM_GO = (1, 25)
 KWOK_STAGES = "kwok-stages.yaml"
 
-Report = Callable[[str], None]
+PROGRAM_SECONDS = 660 / len(pins.ALL_BINARIES)
+"""Expected time of a first build: all take 7 to 15 min on 2 cores with empty Go caches."""
 
 
 def to_stderr(line: str) -> None:
@@ -37,7 +38,7 @@ def tools_folder() -> Path:
     folder = Path(__file__).resolve().parents[1]
     if not (folder / "go.mod").is_file():
         raise ClusterError(
-            f"There is no go.mod in {folder}: run r1-cluster from a clone of the project "
+            f"No go.mod in {folder}. Run r1-cluster from a clone of the project "
             "(pip install -e .), whose tools/go.mod pins the cluster's programs."
         )
     return folder
@@ -66,7 +67,7 @@ def ensure_binaries(
             found[name] = folder / name
     missing = [name for name, path in found.items() if not path.is_file()]
     if missing:
-        waiting = f"another process is building the cluster's programs into {folder}: waiting"
+        waiting = f"Waiting: another process builds the cluster's programs into {folder}."
         with exclusive(folder.parent / f"{folder.name}.lock", lambda: report(waiting)):
             still = [name for name in missing if not (folder / name).is_file()]
             if still:
@@ -80,8 +81,8 @@ def _asset(assets: Path, name: str) -> Path:
     path = assets / name
     if not path.is_file():
         raise MissingTool(
-            f"KUBEBUILDER_ASSETS={assets} holds no {name}; unset the variable to use the "
-            "programs pinned in tools/go.mod, or point it at a folder that has "
+            f"KUBEBUILDER_ASSETS={assets} has no {name}. Unset the variable to use the programs "
+            "pinned in tools/go.mod, or set it to a folder with "
             f"{', '.join(pins.APISERVER_SET)}."
         )
     return path
@@ -90,15 +91,15 @@ def _asset(assets: Path, name: str) -> Path:
 def _build(names: list[str], folder: Path, report: Report) -> None:
     go = go_command()
     folder.mkdir(parents=True, exist_ok=True)
-    report(f"building {len(names)} programs into {folder} (once per machine and set of pins)")
+    report(f"Building {len(names)} programs into {folder}, once per machine and set of pins.")
     # A folder beside the target: the move into place is then a rename, atomic.
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix="building-") as scratch:
-        for count, name in enumerate(names, start=1):
-            started = time.monotonic()
-            report(f"[{count}/{len(names)}] {name} ...")
-            built = _build_one(go, name, Path(scratch))
-            built.rename(folder / name)
-            report(f"[{count}/{len(names)}] {name} built in {time.monotonic() - started:.0f} s")
+        times = cache_root() / "build-times.json"
+        progress = BuildProgress("program", names, times, PROGRAM_SECONDS, report)
+        for name in names:
+            with progress.step(name):
+                built = _build_one(go, name, Path(scratch))
+                built.rename(folder / name)
 
 
 def _build_one(go: str, name: str, scratch: Path) -> Path:
@@ -128,7 +129,7 @@ def _build_one(go: str, name: str, scratch: Path) -> Path:
 
 def _run(argv: list[str], name: str, cwd: Path, environment: dict[str, str]) -> None:
     failure = (
-        f"building {name} failed; check that the Go module proxy is reachable "
+        f"Building {name} failed. Check that the Go module proxy is reachable "
         "(go env GOPROXY) and that the disk has 5 GB free"
     )
     run(argv, failure, cwd=cwd, environment=environment, error=BuildFailed)
@@ -146,7 +147,7 @@ def go_command() -> str:
     text = run([go, "version"], "Go does not start")
     version = re.search(r"go(\d+)\.(\d+)", text)
     if version is None or (int(version[1]), int(version[2])) < MINIMUM_GO:
-        raise MissingTool(f"Go {wanted} or newer is needed, {go} says: {text.strip()!r}.")
+        raise MissingTool(f"Go {wanted} or newer is needed, {go} reports {text.strip()!r}.")
     return go
 
 

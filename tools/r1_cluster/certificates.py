@@ -27,7 +27,7 @@ class KeyPair:
 
 def _openssl(*argv: str) -> None:
     if shutil.which("openssl") is None:
-        raise MissingTool("openssl is needed for the cluster's certificates: install it.")
+        raise MissingTool("openssl is missing. Install it: it creates the cluster's certificates.")
     run(["openssl", *argv], f"openssl {argv[0]} failed")
 
 

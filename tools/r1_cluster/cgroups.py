@@ -40,7 +40,7 @@ def process_hierarchy() -> Path:
 
 
 def create(cgroup: str) -> Path:
-    """Make cgroup `/<cgroup>` everywhere; return the folder that takes the node's processes."""
+    """Create cgroup `/<cgroup>` in every hierarchy; return the folder for the node's processes."""
     for root in hierarchies():
         own = root / cgroup
         if is_unified():
@@ -82,7 +82,7 @@ def processes(cgroup: str) -> set[int]:
 
 
 def kill_and_remove(cgroup: str, seconds: float = 30.0) -> None:
-    """SIGKILL whoever is in `/<cgroup>` and remove it. Raises NotReady if a process stays."""
+    """SIGKILL the processes of `/<cgroup>` and remove it. Raises NotReady if a process stays."""
     deadline = time.monotonic() + seconds
     while remaining := folders(cgroup):
         for pid in processes(cgroup):
@@ -95,7 +95,7 @@ def kill_and_remove(cgroup: str, seconds: float = 30.0) -> None:
             return
         if time.monotonic() > deadline:
             raise NotReady(
-                f"cgroup {cgroup} still holds processes {sorted(processes(cgroup))} that "
-                "SIGKILL does not end; look at them with ps, then run down again."
+                f"cgroup {cgroup} still has processes {sorted(processes(cgroup))} that "
+                "SIGKILL does not end. Inspect them with ps, then run down again."
             )
         time.sleep(0.05)

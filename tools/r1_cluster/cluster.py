@@ -1,4 +1,4 @@
-"""One local cluster: up, down, status. `down` needs no state to take everything away."""
+"""One local cluster: up, down, status. `down` works without state."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ from pathlib import Path
 from r1_cluster import certificates, cgroups, containers, link, node
 from r1_cluster.addresses import choose_index
 from r1_cluster.apiserver_probe import fetch, is_ready
-from r1_cluster.binaries import Report, ensure_binaries, to_stderr
+from r1_cluster.binaries import ensure_binaries, to_stderr
+from r1_cluster.build_progress import Report
 from r1_cluster.commands import run
 from r1_cluster.controlplane import write_certificates
 from r1_cluster.debian import NODE_PROGRAMS, ensure_packages, require_root
@@ -71,7 +72,7 @@ class LocalCluster:
 
     @property
     def host_address(self) -> str:
-        """Where pods reach a server of the host."""
+        """Address by which pods reach a server of the host."""
         return self.settings.addresses.host
 
     def is_healthy(self) -> bool:
@@ -119,19 +120,22 @@ def up(
     extra_arguments: Mapping[str, Sequence[str]] | None = None,
     report: Report = to_stderr,
 ) -> LocalCluster:
-    """Return the healthy cluster called `name`, booting it if it is not there.
+    """Return the healthy cluster called `name`, booting it when it does not exist.
 
-    A cluster that is healthy is left as it is, whatever the other arguments say; one that is
-    broken is taken away and booted anew.
+    A healthy cluster is not changed, whatever the other arguments are. A broken one is removed
+    and booted again.
+
     Raises MissingTool without root or programs, NotReady when the node does not get Ready.
     """
     require_root("A local cluster")
     ensure_packages(NODE_PROGRAMS, report)
     programs = ensure_binaries(report=report)
-    with exclusive(_lock(name), lambda: report(f"another process works on {name}: waiting")):
+    with exclusive(
+        _lock(name), lambda: report(f"Waiting: another process starts or stops cluster {name}.")
+    ):
         running = find(name)
         if running is not None and running.is_healthy():
-            report(f"cluster {name} is up")
+            report(f"Cluster {name} is up.")
             return running
         _down(name)
         started = time.monotonic()
@@ -149,7 +153,7 @@ def up(
             if not _keep_after_failure():
                 _down(name)
             raise
-        report(f"cluster {name} is up in {time.monotonic() - started:.1f} s")
+        report(f"Cluster {name} is up after {time.monotonic() - started:.1f} s.")
         return cluster
 
 
@@ -163,11 +167,13 @@ def _lock(name: str) -> Path:
 
 
 def _claim(name: str, **choices: object) -> ClusterSettings:
-    """Give the cluster its number and folder; numbers are handed out one process at a time."""
+    """Assign the cluster its number and folder, one process at a time."""
     with exclusive(_lock("addresses")):
         index = choose_index((each.index for each in known_clusters()), link.host_routes())
         if index is None:
-            raise ClusterError("All forty local networks are in use: r1-cluster down some cluster.")
+            raise ClusterError(
+                "All 40 local networks are in use. Remove a cluster: r1-cluster down --name NAME"
+            )
         settings = ClusterSettings(name=name, index=index, **choices)  # type: ignore[arg-type]
         settings.folder.mkdir(parents=True)
         settings.folder.chmod(0o700)
@@ -208,7 +214,7 @@ def _boot(settings: ClusterSettings, programs: Mapping[str, Path]) -> LocalClust
 
 
 def _import_when_served(pid: int, archive: Path) -> None:
-    """Import once containerd answers: its socket is there a moment before it does."""
+    """Import images once containerd responds: its socket exists slightly earlier."""
     deadline = time.monotonic() + 30
     while True:
         try:
@@ -240,7 +246,7 @@ def _write_files(settings: ClusterSettings) -> None:
 
 
 def _advertise_gpus(cluster: LocalCluster) -> None:
-    """Make nvidia.com/gpu schedulable: the documented way to advertise an extended resource."""
+    """Make nvidia.com/gpu schedulable, by the documented way to advertise an extended resource."""
     if cluster.settings.gpus == 0:
         return
     patch = [
@@ -266,7 +272,7 @@ def _not_ready(settings: ClusterSettings, process: str) -> str:
 
 
 def down(name: str) -> None:
-    """Take away everything of the cluster called `name`, however it ended; nothing is no error."""
+    """Remove everything of the cluster called `name`, in any state; a missing cluster is no error."""
     require_root("Taking a local cluster away")
     with exclusive(_lock(name)):
         _down(name)
@@ -280,7 +286,7 @@ def _down(name: str) -> None:
         link.remove(settings.addresses)
     shutil.rmtree(state_folder(name), ignore_errors=True)
     if state_folder(name).exists():
-        raise NotReady(f"{state_folder(name)} could not be removed: look for a mount below it.")
+        raise NotReady(f"{state_folder(name)} could not be removed. Check for a mount below it.")
     with exclusive(_lock("mount-points")):
         if not any(node.find_init(each.cgroup) for each in known_clusters()):
             node.remove_mount_points(clusters_root())

@@ -1,4 +1,4 @@
-"""Running other programs: the output comes back, a failure is one sentence with its end."""
+"""Run other programs: return the output, or raise an error with its end."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def attempt(
     environment: Mapping[str, str] | None = None,
     timeout: float | None = None,
 ) -> subprocess.CompletedProcess[str]:
-    """Run `argv` to its end, whatever its exit status."""
+    """Run `argv` to its end, with any exit status."""
     return subprocess.run(
         [str(part) for part in argv],
         check=False,

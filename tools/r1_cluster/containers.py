@@ -1,4 +1,4 @@
-"""Images into a node's containerd, and the pause image, which is made here without any tool."""
+"""Images for a node's containerd, and the pause image, which needs no image tool."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def write_pause_archive(target: Path, program: Path, image: str) -> None:
 def import_archive(init_pid: int, archive: Path) -> None:
     """Load an OCI or docker archive into the node. Raises ClusterError if there is none."""
     if not archive.is_file():
-        raise ClusterError(f"There is no image archive at {archive}: build it first.")
+        raise ClusterError(f"Image archive {archive} does not exist. Build the image first.")
     ctr(init_pid, "images", "import", "--all-platforms", str(archive.resolve()))
 
 

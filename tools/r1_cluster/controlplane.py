@@ -1,8 +1,7 @@
-"""etcd and a kube-apiserver alone: what tests of the API's own behaviour need, in seconds.
+"""etcd and a kube-apiserver alone, for tests of the API, up in seconds.
 
-No root, no node: objects are stored, validated, defaulted and watched, and nothing acts on them
-unless a test starts the controllers that it is about. Ports are free ones of the loopback
-interface.
+There is no node and no root: objects are stored, validated, defaulted and watched, and nothing
+acts on them unless a test starts controllers. Ports are free ports of the loopback interface.
 """
 
 from __future__ import annotations
@@ -35,7 +34,7 @@ class ControlPlane:
     kubeconfig: Path
     server: str
     audit_log: Path
-    """One JSON line per request (metadata only): who asked for what."""
+    """One JSON line per request, metadata only."""
 
     @property
     def certs(self) -> Path:
@@ -116,7 +115,7 @@ def etcd_arguments(data: Path, client: str, peer: str) -> list[str]:
 
 
 def write_certificates(certs: Path, address: str, service_address: str) -> None:
-    """Write what a kube-apiserver at `address` needs; `service_address` is its ClusterIP."""
+    """Write the certificates of a kube-apiserver at `address`; `service_address` is its ClusterIP."""
     certs.mkdir(parents=True, exist_ok=True)
     authority = certificates.create_authority(certs, "ca")
     names = ["localhost", "kubernetes", "kubernetes.default", "kubernetes.default.svc"]
@@ -139,10 +138,10 @@ def write_certificates(certs: Path, address: str, service_address: str) -> None:
 
 @contextlib.contextmanager
 def control_plane(extra_arguments: Sequence[str] = ()) -> Iterator[ControlPlane]:
-    """Run etcd and kube-apiserver until the block ends; nothing is left afterwards.
+    """Run etcd and kube-apiserver until the block ends, then remove everything.
 
-    `extra_arguments` are appended to kube-apiserver's flags.
-    Raises NotReady with the end of the log when either does not come up.
+    `extra_arguments` are appended to kube-apiserver's flags. Raises NotReady with the end of the
+    log when one of them does not start.
     """
     programs = ensure_binaries(("etcd", "kube-apiserver", "kubectl"))
     folder = Path(tempfile.mkdtemp(prefix="r1-apiserver-"))
@@ -209,7 +208,7 @@ def controller_manager_arguments(
 def controllers(
     plane: ControlPlane, names: Sequence[str], extra_arguments: Sequence[str] = ()
 ) -> Iterator[Path]:
-    """Run the named controllers of the real kube-controller-manager; gives the log's path.
+    """Run the named controllers of the real kube-controller-manager; yields the log's path.
 
     `extra_arguments` are appended to its flags.
     """

@@ -1,4 +1,4 @@
-"""The programs that come from the distribution: installed when root, else named all at once."""
+"""Programs of the distribution: installed as root, otherwise named in one error."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
-from r1_cluster.binaries import Report, to_stderr
+from r1_cluster.binaries import to_stderr
+from r1_cluster.build_progress import Report
 from r1_cluster.commands import run
 from r1_cluster.errors import MissingTool
 
@@ -36,7 +37,7 @@ IMAGE_PROGRAMS: Mapping[str, str] = {
 
 
 def missing_packages(programs: Mapping[str, str]) -> list[str]:
-    """Return the packages of those programs that are not here, each once, sorted."""
+    """Return the packages of the missing programs, each once, sorted."""
     return sorted({package for program, package in programs.items() if not _present(program)})
 
 
@@ -52,16 +53,16 @@ def search_path() -> str:
 
 
 def ensure_packages(programs: Mapping[str, str], report: Report = to_stderr) -> None:
-    """Install what is missing. Raises MissingTool with one apt line when that cannot be done."""
+    """Install missing packages. Raises MissingTool with one apt line when that is impossible."""
     packages = missing_packages(programs)
     if not packages:
         return
     line = "apt-get install " + " ".join(packages)
     if os.geteuid() != 0 or shutil.which("apt-get") is None:
-        raise MissingTool(f"Missing programs; as root, run: {line}")
-    report(f"installing {' '.join(packages)}")
+        raise MissingTool(f"Programs are missing. Install them as root: {line}")
+    report(f"Installing {' '.join(packages)}.")
     environment = os.environ | {"DEBIAN_FRONTEND": "noninteractive"}
-    failure = f"Debian packages are missing and could not be installed; run: {line}"
+    failure = f"Debian packages could not be installed. Install them: {line}"
     run(["apt-get", "update", "-q"], failure, environment=environment, error=MissingTool)
     run(
         ["apt-get", "install", "-y", "-q", "--no-install-recommends", *packages],
@@ -71,13 +72,15 @@ def ensure_packages(programs: Mapping[str, str], report: Report = to_stderr) -> 
     )
     still = missing_packages(programs)
     if still:
-        raise MissingTool(f"apt-get installed {packages}, yet {still} bring no program: check PATH")
+        raise MissingTool(
+            f"apt-get installed {packages}, but {still} provide no program. Check PATH."
+        )
 
 
 def require_root(what: str) -> None:
     """Raise MissingTool unless this process is root."""
     if os.geteuid() != 0:
         raise MissingTool(
-            f"{what} needs root (namespaces, cgroups, containerd): run it with sudo, or set "
-            "R1_USE_KUBECONFIG=1 and KUBECONFIG to use a cluster you have."
+            f"{what} requires root (namespaces, cgroups, containerd). Run it with sudo, or set "
+            "R1_USE_KUBECONFIG=1 and KUBECONFIG to use an existing cluster."
         )

@@ -1,25 +1,25 @@
 """The errors of this package.
 
-ClusterError          every refusal; one sentence that says what to do
+ClusterError          any error of the package; one sentence with the action
 +-- MissingTool       a program or a Debian package is absent and could not be installed
 +-- BuildFailed       a pinned program or an image did not build
-+-- NotReady          a process did not come up in time, or died
++-- NotReady          a process did not start in time, or ended
 """
 
 from __future__ import annotations
 
 
 class ClusterError(Exception):
-    """Something a person has to do something about; the message says what."""
+    """An error that a user can act on; the message names the action."""
 
 
 class MissingTool(ClusterError):
-    """A program is needed that is not on this machine."""
+    """A required program is not on this machine."""
 
 
 class BuildFailed(ClusterError):
-    """A build from pinned sources failed; the message holds the end of its output."""
+    """A build from pinned sources failed; the message has the end of its output."""
 
 
 class NotReady(ClusterError):
-    """A process did not come up in time, or died; the message names its log."""
+    """A process did not start in time, or ended; the message names its log."""

@@ -1,8 +1,7 @@
-"""Builds the project's five images from images/*.Containerfile and loads them into a cluster.
+"""Build the project's five images from images/*.Containerfile and load them into a cluster.
 
-The same file builds with docker (base from a registry) and, as root, with buildah on a base
-that debootstrap makes. Dependencies are a layer of their own, so a change of our code rebuilds
-a thin layer only.
+The same file builds with docker (base from a registry) and, as root, with buildah on a base from
+debootstrap. Dependencies are a layer of their own, so a code change rebuilds a small layer only.
 """
 
 from __future__ import annotations
@@ -16,7 +15,8 @@ from importlib import metadata
 from pathlib import Path
 
 from r1_cluster import containers
-from r1_cluster.binaries import Report, to_stderr
+from r1_cluster.binaries import to_stderr
+from r1_cluster.build_progress import Report
 from r1_cluster.buildah import (
     buildah,
     ensure_buildah,
@@ -44,14 +44,14 @@ PIP_SETTINGS = ("INDEX_URL", "EXTRA_INDEX_URL", "TRUSTED_HOST", "TIMEOUT", "DEFA
 
 
 def image_name(part: str, *, thin: bool = False) -> str:
-    """Return the name of a part's image. Raises ClusterError for a part that is none of ours.
+    """Return the name of a part's image. Raises ClusterError for an unknown part.
 
-    Whole images have the names that the chart takes with `imageRegistry: localhost`. Thin ones have
-    a tag of their own, so that neither kind takes the other's name away. A node that lacks an image
-    of `localhost` asks itself for it: no registry of others is ever asked.
+    Whole images have the names that the chart uses with `imageRegistry: localhost`. Thin images
+    have a tag of their own. A node resolves `localhost` to itself, so no remote registry is
+    contacted for a missing image.
     """
     if part not in PARTS:
-        raise ClusterError(f"There is no image {part!r}; the images are {', '.join(PARTS)}.")
+        raise ClusterError(f"No image {part!r}. The images are {', '.join(PARTS)}.")
     tag = "thin" if thin and part in THIN_PARTS else metadata.version("r1-inference-operator")
     return f"localhost/r1-{part}:{tag}"
 
@@ -66,7 +66,7 @@ def build(part: str, *, thin: bool = False, report: Report = to_stderr) -> str:
     image, root = image_name(part, thin=thin), repository_root()
     containerfile = root / "images" / f"{part}.Containerfile"
     if not containerfile.is_file():
-        raise ClusterError(f"There is no {containerfile}: images are built from a clone only.")
+        raise ClusterError(f"{containerfile} does not exist: images are built from a clone only.")
     started = time.monotonic()
     arguments = ["--file", str(containerfile), "--tag", image]
     if thin and part in THIN_PARTS:
@@ -81,18 +81,21 @@ def build(part: str, *, thin: bool = False, report: Report = to_stderr) -> str:
         else:
             _build_with_buildah(image, arguments, containerfile, root, report)
     kind = "thin image" if thin and part in THIN_PARTS else "image"
-    report(f"{kind} {image} built in {time.monotonic() - started:.1f} s")
+    report(f"Built {kind} {image} in {time.monotonic() - started:.1f} s.")
     return image
 
 
 def build_all(report: Report = to_stderr) -> list[str]:
-    """Build the five whole images (25 GB of disk at the peak) and drop what only builds need."""
+    """Build the five whole images (25 GB of disk at the peak), then remove the build caches."""
     try:
         return [build(part, report=report) for part in PARTS]
     finally:
         if not docker_works():
-            # Other builds have their temporary files there: never under a running one.
-            with exclusive(storage_folder() / "build.lock", lambda: report("waiting for a build")):
+            # Other builds keep temporary files there, so a running build must not lose them.
+            with exclusive(
+                storage_folder() / "build.lock",
+                lambda: report("Waiting: another process builds images."),
+            ):
                 remove_pip_cache()
 
 
@@ -100,7 +103,9 @@ def _build_with_buildah(
     image: str, arguments: list[str], containerfile: Path, root: Path, report: Report
 ) -> None:
     base = ensure_base(report)
-    with exclusive(storage_folder() / "build.lock", lambda: report("waiting for another build")):
+    with exclusive(
+        storage_folder() / "build.lock", lambda: report("Waiting: another process builds images.")
+    ):
         before = image_id(image)
         buildah(
             "build",
@@ -113,12 +118,12 @@ def _build_with_buildah(
             failure=f"building {image} failed",
         )
         if before not in (None, image_id(image)):
-            # The image of before lost its name; without this each build would leave one behind.
+            # The previous image has lost its name; each build would leave one.
             remove_image(str(before))
 
 
 def load(image: str, cluster: Cluster) -> None:
-    """Load a built image into the cluster; only what its node lacks is carried."""
+    """Load a built image into the cluster; only layers that its node lacks are transferred."""
     folder = storage_folder()
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder, prefix="load-") as scratch:
@@ -138,7 +143,7 @@ def load(image: str, cluster: Cluster) -> None:
 
 
 def built_by_docker(image: str) -> bool:
-    """Return whether `image` lies in docker's storage, not in ours."""
+    """Return whether `image` is in docker's storage instead of buildah's."""
     return docker_works() and image != LOCAL_PYTHON
 
 
@@ -162,19 +167,19 @@ def save(image: str, archive: Path) -> None:
 
 
 def identity(image: str) -> str:
-    """Return what changes whenever the image does. Raises ClusterError before it is built."""
+    """Return the id of an image, which changes with its content. Raises ClusterError before it is built."""
     if built_by_docker(image):
         argv = ["docker", "image", "inspect", "--format={{.Id}}", image]
         return run(argv, f"{image} is not built: run r1-cluster build-image").strip()
     ensure_buildah()
     found = image_id(image)
     if found is None:
-        raise ClusterError(f"{image} is not built: run r1-cluster build-image first.")
+        raise ClusterError(f"{image} is not built. Build it: r1-cluster build-image")
     return found
 
 
 def docker_works() -> bool:
-    """Return whether a Docker daemon answers."""
+    """Return whether a Docker daemon responds."""
     if os.environ.get("R1_CLUSTER") == "local":
         return False
     try:
@@ -185,7 +190,7 @@ def docker_works() -> bool:
 
 @contextlib.contextmanager
 def _secrets() -> Iterator[dict[str, Path]]:
-    """Yield the files a build may read and must not keep: pip's settings, the host's CAs."""
+    """Yield the files that a build may read and must not keep: pip's settings and the host's CAs."""
     bundles = (os.environ.get("PIP_CERT"), os.environ.get("SSL_CERT_FILE"), *HOST_BUNDLES)
     bundle = next((Path(each) for each in bundles if each and Path(each).is_file()), None)
     lines = ["[global]", "disable-pip-version-check = true"]

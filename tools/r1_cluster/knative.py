@@ -1,7 +1,7 @@
-"""Builds a player of Knative's own autoscaler, into the cache: `python -m r1_cluster.knative`.
+"""Build of a program around Knative's own autoscaler: `python -m r1_cluster.knative`.
 
-It is no part of a cluster. The leaderboard's Knative is checked against it, tick by tick, by a test
-that runs where the program has been built and downloads nothing.
+It is not part of a cluster. A test compares the leaderboard's Knative baseline with it at every
+tick, where the program is built, and downloads nothing.
 """
 
 from __future__ import annotations
@@ -12,7 +12,8 @@ import sys
 import tempfile
 from pathlib import Path
 
-from r1_cluster.binaries import Report, go_command, to_stderr, tools_folder
+from r1_cluster.binaries import go_command, to_stderr, tools_folder
+from r1_cluster.build_progress import Report
 from r1_cluster.commands import run
 from r1_cluster.errors import BuildFailed, ClusterError
 from r1_cluster.pins import module_version
@@ -33,22 +34,22 @@ def version() -> str:
 
 
 def program() -> Path:
-    """Return where the program lies, whether or not it is built."""
+    """Return the path of the program, whether or not it is built."""
     digest = hashlib.sha256()
     for name in ("go.mod", "go.sum", "main.go"):
         digest.update((source() / name).read_bytes())
-    return cache_root() / "owners" / f"knative-{version()}-{digest.hexdigest()[:12]}"
+    return cache_root() / "reference-programs" / f"knative-{version()}-{digest.hexdigest()[:12]}"
 
 
 def ensure_program(report: Report = to_stderr) -> Path:
-    """Return the program, built if need be. Raises MissingTool or BuildFailed."""
+    """Return the program, building it when missing. Raises MissingTool or BuildFailed."""
     target = program()
     target.parent.mkdir(parents=True, exist_ok=True)
     lock = target.parent / f"{target.name}.lock"
-    with exclusive(lock, lambda: report(f"another process is building {target}: waiting")):
+    with exclusive(lock, lambda: report(f"Waiting: another process builds {target}.")):
         if target.is_file():
             return target
-        report(f"building {target} (once per machine and pin; minutes when nothing is cached)")
+        report(f"Building {target}, once per machine and pin: minutes with empty caches.")
         environment = os.environ | {"CGO_ENABLED": "0", "GOFLAGS": "-mod=mod"}
         with tempfile.TemporaryDirectory(dir=target.parent, prefix="building-") as scratch:
             built = Path(scratch) / "knative"

@@ -1,4 +1,4 @@
-"""The cable between the host and a node: a veth pair and one route, laid from the host's side."""
+"""The link between the host and a node: a veth pair and one route, created on the host's side."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def host_routes() -> list[str]:
 
 
 def connect(addresses: Addresses, init_pid: int) -> None:
-    """Lay the cable into the network namespace of process `init_pid`."""
+    """Create the link into the network namespace of process `init_pid`."""
     host, node = f"{addresses.host}/30", f"{addresses.node}/30"
     link = addresses.link
     failure = f"laying the network link {link} failed"
@@ -44,12 +44,12 @@ def connect(addresses: Addresses, init_pid: int) -> None:
 
 
 def exists(addresses: Addresses) -> bool:
-    """Return whether the host's end of the cable is there."""
+    """Return whether the host's end of the link exists."""
     return attempt(["ip", "link", "show", "dev", addresses.link]).returncode == 0
 
 
 def remove(addresses: Addresses) -> None:
-    """Take the cable away; the route goes with it, and so does a missing one."""
+    """Remove the link and its route; a missing link is no error."""
     attempt(["ip", "link", "delete", "dev", addresses.link])
     wait_until(
         lambda: not exists(addresses),

@@ -65,7 +65,7 @@ def enter(init_pid: int, argv: Sequence[str]) -> list[str]:
 
 
 def start_node(settings: ClusterSettings, processes: Sequence[Process]) -> int:
-    """Start the node's first process, up to where it waits for the cable; return its pid."""
+    """Start the node's first process, which waits for the link; return its pid."""
     folder = settings.folder
     (folder / "logs").mkdir(parents=True, exist_ok=True)
     plan = {
@@ -77,7 +77,7 @@ def start_node(settings: ClusterSettings, processes: Sequence[Process]) -> int:
     create_mount_points(folder.parent)
     host_cgroup = cgroups.create(settings.cgroup)
     log = folder / "logs" / "node_init.log"
-    # setsid --fork: the node outlives whoever booted it, and is nobody's child.
+    # setsid --fork: the node outlives the process that booted it.
     argv = [
         *("setsid", "--fork"),
         *("unshare", "--mount", "--net", "--pid", "--fork", "--kill-child", "--mount-proc"),
@@ -105,7 +105,7 @@ def start_node(settings: ClusterSettings, processes: Sequence[Process]) -> int:
     )
     pid = find_init(settings.cgroup)
     if pid is None:
-        raise NotReady(f"The node's first process died at once; its log is {log}")
+        raise NotReady(f"The node's first process ended at once. Its log: {log}")
     return pid
 
 
@@ -140,7 +140,7 @@ def remove_mount_points(clusters: Path) -> None:
 
 
 def wire(settings: ClusterSettings) -> None:
-    """Tell the node that its cable lies."""
+    """Signal the node that its link exists."""
     (settings.folder / "wired").touch()
 
 

@@ -103,7 +103,7 @@ def kubelet(settings: ClusterSettings) -> dict[str, Any]:
         "resolvConf": f"{settings.folder}/resolv.conf",
         "clusterDNS": [settings.addresses.node],
         "clusterDomain": "cluster.local",
-        # A full disk must not cost images: they are loaded, nobody can pull them again, and
+        # A full disk must not cost images: they are loaded and cannot be pulled again, and
         # without the pause image no pod starts. 0 % switches a signal off.
         "evictionHard": {
             "memory.available": "50Mi",

@@ -1,8 +1,8 @@
-"""What is built, at which version, and the key under which a finished set is cached.
+"""Pinned programs, their versions, and the cache key of a set.
 
-Kubernetes and etcd are pinned by tools/go.mod (etcd's own module has replace directives, so
-`go install` refuses it); the others by `go install module@version`. Kubernetes stays on 1.34:
-from 1.35 the kubelet refuses cgroup v1 by default, and 1.36 wants containerd 2.
+Kubernetes and etcd are pinned by tools/go.mod (etcd's own module has replace directives, so `go
+install` refuses it); the others by `go install module@version`. Kubernetes stays on 1.34: from
+1.35 the kubelet refuses cgroup v1 by default, and 1.36 requires containerd 2.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ def module_version(go_mod: str, module: str) -> str:
     """
     match = re.search(rf"^\s*(?:require\s+)?{re.escape(module)}\s+(v\S+)", go_mod, re.MULTILINE)
     if match is None:
-        raise ClusterError(f"tools/go.mod does not pin {module}; add a require line for it.")
+        raise ClusterError(f"tools/go.mod does not pin {module}. Add a require line for it.")
     return match.group(1)
 
 

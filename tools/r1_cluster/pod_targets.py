@@ -1,8 +1,8 @@
-"""Tells Prometheus which pods to scrape: those of the real node whose annotations ask for it.
+"""Scrape targets for Prometheus: annotated pods of the real node.
 
-Debian builds Prometheus without its Kubernetes discovery, so this small process of the node
-lists the node's pods every second (a list the API server answers from memory, and which leaves
-out thousands of simulated pods) and writes Prometheus' file_sd format, only when it changed.
+Debian builds Prometheus without Kubernetes discovery. This process lists the node's pods every
+second (a list that the API server returns from memory, without thousands of simulated pods) and
+writes Prometheus' file_sd format when it changes.
 """
 
 from __future__ import annotations

@@ -26,7 +26,7 @@ from r1_cluster.paths import state_root
 
 
 class Cluster(Protocol):
-    """What tests, demo and benchmarks may ask of any cluster."""
+    """The interface of any cluster, for tests, demo and benchmarks."""
 
     @property
     def name(self) -> str:
@@ -45,7 +45,7 @@ class Cluster(Protocol):
 
     @property
     def host_address(self) -> str | None:
-        """Where pods reach a server of this machine, or None."""
+        """Address by which pods reach a server of this machine, or None."""
         ...
 
     def load_image(self, archive: Path) -> None:
@@ -58,7 +58,7 @@ class Cluster(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class GivenCluster:
-    """A cluster that somebody else runs."""
+    """A cluster that is not managed here."""
 
     kubeconfig: Path
     name: str = "given"
@@ -68,7 +68,7 @@ class GivenCluster:
     def load_image(self, archive: Path) -> None:
         """Refuse: there is no way into a foreign cluster's nodes."""
         raise ClusterError(
-            f"{archive.name} cannot be loaded into the cluster of {self.kubeconfig}: push the "
+            f"{archive.name} cannot be loaded into the cluster of {self.kubeconfig}. Push the "
             "image to a registry that its nodes read."
         )
 
@@ -104,16 +104,16 @@ def run_kubectl(kubeconfig: Path, *arguments: str, stdin: str | None = None) -> 
 
 
 def given_kubeconfig(environment: Mapping[str, str] = os.environ) -> Path | None:
-    """Return KUBECONFIG if R1_USE_KUBECONFIG=1 says that it is meant for us.
+    """Return KUBECONFIG when R1_USE_KUBECONFIG=1, else None.
 
-    A KUBECONFIG that merely happens to be set may be someone's production.
-    Raises ClusterError when it names no file.
+    A KUBECONFIG without the opt-in may belong to a production cluster. Raises ClusterError when
+    it names no file.
     """
     if environment.get("R1_USE_KUBECONFIG") != "1":
         return None
     path = Path(environment.get("KUBECONFIG", ""))
     if not path.is_file():
-        raise ClusterError("R1_USE_KUBECONFIG=1 needs KUBECONFIG to name one file that exists.")
+        raise ClusterError("R1_USE_KUBECONFIG=1 requires KUBECONFIG to name one existing file.")
     return path
 
 
@@ -125,7 +125,7 @@ def kind_works() -> bool:
 
 
 def find(name: str) -> Cluster | None:
-    """Return the cluster that `obtain` would find running, or None if it would make one."""
+    """Return the running cluster that `obtain` would use, or None."""
     given = given_kubeconfig()
     if given is not None:
         return GivenCluster(given)
@@ -139,7 +139,7 @@ def find(name: str) -> Cluster | None:
 def obtain(name: str, *, kwok: bool = False) -> Cluster:
     """Return a running cluster: given, kind's, or the local one called `name`.
 
-    Raises ClusterError when none can be had.
+    Raises ClusterError when none is available.
     """
     running = find(name)
     if running is not None:
@@ -151,12 +151,12 @@ def obtain(name: str, *, kwok: bool = False) -> Cluster:
         return local.up(name, kwok=kwok)
     except MissingTool as error:
         raise ClusterError(
-            f"No cluster to be had: kind and Docker are absent, and {error}"
+            f"No cluster is available: kind and Docker are missing, and {error}"
         ) from None
 
 
 def release(name: str) -> None:
-    """Take away the cluster that `obtain(name)` made; a given one stays."""
+    """Remove the cluster that `obtain(name)` created; a given one stays."""
     if given_kubeconfig() is not None:
         return
     if kind_works():

@@ -11,7 +11,8 @@ import tempfile
 import time
 from pathlib import Path
 
-from r1_cluster.binaries import Report, to_stderr
+from r1_cluster.binaries import to_stderr
+from r1_cluster.build_progress import Report
 from r1_cluster.buildah import buildah, ensure_buildah, image_id, storage_folder
 from r1_cluster.commands import run
 from r1_cluster.errors import BuildFailed
@@ -45,7 +46,10 @@ def ensure_base(report: Report = to_stderr) -> str:
     ensure_buildah()
     image = base_image()
     archive = storage_folder() / f"base-{image.rsplit(':', 1)[1]}.tar"
-    with exclusive(storage_folder() / "base.lock", lambda: report("waiting for the base image")):
+    with exclusive(
+        storage_folder() / "base.lock",
+        lambda: report("Waiting: another process builds the base image."),
+    ):
         if image_id(image) is None:
             if archive.is_file():
                 _read_back(archive, image)
@@ -60,7 +64,7 @@ def _read_back(archive: Path, image: str) -> None:
 
 
 def _bootstrap(archive: Path, image: str, report: Report) -> None:
-    report("making the Python base image with debootstrap (once per machine, 1-2 minutes)")
+    report("Building the Python base image with debootstrap, once per machine: 1 to 2 min.")
     started = time.monotonic()
     with tempfile.TemporaryDirectory(dir=storage_folder(), prefix="debootstrap-") as scratch:
         root, layer = Path(scratch, "root"), Path(scratch, "root.tar")
@@ -95,4 +99,4 @@ def _bootstrap(archive: Path, image: str, report: Report) -> None:
     partial = archive.with_suffix(".partial")
     buildah("push", image, f"oci-archive:{partial}", failure="the base image could not be kept")
     partial.rename(archive)
-    report(f"base image {image} made in {time.monotonic() - started:.0f} s")
+    report(f"Built base image {image} in {time.monotonic() - started:.0f} s.")

@@ -1,4 +1,4 @@
-"""What a local cluster is asked to be, and where its files lie."""
+"""Settings of a local cluster, and the paths of its files."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ API_PORT, PROMETHEUS_PORT = 6443, 9090
 
 @dataclass(frozen=True, slots=True)
 class ClusterSettings:
-    """A cluster's choices, fixed at boot and kept in its state folder."""
+    """Settings of a cluster, fixed at boot and stored in its state folder."""
 
     name: str
     index: int
@@ -70,7 +70,7 @@ class ClusterSettings:
         return f"https://{self.addresses.node}:{API_PORT}"
 
     def write(self) -> None:
-        """Keep the settings in the state folder."""
+        """Write the settings to the state folder."""
         (self.folder / "settings.json").write_text(json.dumps(asdict(self), indent=1))
 
 
@@ -78,7 +78,7 @@ def check_name(name: str) -> str:
     """Return `name` if it can name a cluster. Raises ClusterError otherwise."""
     if not re.fullmatch(r"[a-z0-9]([a-z0-9-]{0,28}[a-z0-9])?", name):
         raise ClusterError(
-            f"--name {name!r} must be at most 30 of a-z, 0-9 and '-', with a letter or digit "
+            f"--name {name!r} must have at most 30 characters of a-z, 0-9 and '-', with a letter or digit "
             "at both ends."
         )
     return name

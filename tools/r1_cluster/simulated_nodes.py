@@ -1,7 +1,7 @@
-"""kwok's nodes: they carry thousands of pods that run nowhere, next to the one real node.
+"""Simulated nodes of kwok: they carry thousands of pods that run nowhere.
 
-Simulated nodes are tainted, so that only pods that ask for them land there: use
-`tolerate_simulated_nodes`, or `taint=False` when every pod may.
+They are tainted, so that only pods that tolerate the taint land there: use
+`simulated_pod_settings`, or `taint=False` for all pods.
 """
 
 from __future__ import annotations

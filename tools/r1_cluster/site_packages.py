@@ -38,7 +38,7 @@ def check_python(version: tuple[int, int] = sys.version_info[:2]) -> None:
     if not fits_thin_images(version):
         have, want = (".".join(map(str, each)) for each in (version, PYTHON))
         raise ClusterError(
-            f"The virtual environment runs Python {have}, the thin images {want}: make it with "
+            f"The virtual environment has Python {have}, the thin images {want}. Create it with "
             f"Python {want}, or build whole images (r1-cluster build-image --all)."
         )
 

@@ -1,4 +1,4 @@
-"""Waiting for what other processes do: poll a condition, give up with a sentence."""
+"""Wait for a condition by polling, with a timeout."""
 
 from __future__ import annotations
 

@@ -2,7 +2,7 @@
 
 import sys
 
-from r1_evaluation.backtest.program import main
+from r1_evaluation.backtest.command import main
 
 if __name__ == "__main__":
     if sys.argv[1:2] not in (["backtest"], ["whatif"]):

@@ -1,111 +1,117 @@
-"""A backtest: the whole board on the user's own history, and the user's own settings beside it."""
+"""A backtest: the leaderboard on a resource's own history, and its configured policy beside it."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
+from r1_evaluation.backtest.policy_under_test import PolicyUnderTest
 from r1_evaluation.backtest.replay import ReplayResult, replay_policy
-from r1_evaluation.backtest.subject import BacktestSubject
-from r1_evaluation.backtest.verdict import BacktestVerdict, judge
-from r1_evaluation.leaderboard.board import Leaderboard, play
-from r1_evaluation.leaderboard.fluid import ServiceOutcome, outcome, serving
-from r1_evaluation.leaderboard.policies import PolicyInputs
-from r1_evaluation.leaderboard.scenario import STEP_SECONDS, Scenario, scenario_of
+from r1_evaluation.backtest.verdict import BacktestVerdict, compare
+from r1_evaluation.leaderboard.scoring import Leaderboard, score_policies
+from r1_evaluation.policies.inputs import PolicyInputs
+from r1_evaluation.simulator.fluid import ServiceOutcome, service_outcome, serving_counts
 from r1_evaluation.traces.load import RateTrace
+from r1_evaluation.traces.scenario import STEP_SECONDS, Scenario, scenario_of
 from r1_operator.api.scaling import Activation
 
-JUDGED = ("ours", "ours-no-forecast", "hpa")
-COMPARED = (*JUDGED, "last-value", "seasonal-naive", "threshold-0.6", "static", "oracle")
+REQUIRED_POLICIES = ("ours", "ours-no-forecast", "hpa")
+DEFAULT_POLICIES = (*REQUIRED_POLICIES, "static", "oracle")
 
 
 @dataclass(frozen=True, slots=True)
-class OwnPolicy:
-    """The user's own settings: ours by `decide`, and a plain autoscaler at the same target."""
+class ConfiguredOutcome:
+    """Outcome of the configured policy, replayed by `decide`, and of an HPA at the same target."""
 
     ours: ServiceOutcome
-    reactive: ServiceOutcome
+    hpa: ServiceOutcome
     scored_hours: float
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Backtest:
-    """Everything that was found."""
+    """The result of a backtest."""
 
-    subject: BacktestSubject
-    world: Scenario
+    candidate: PolicyUnderTest
+    scenario: Scenario
     board: Leaderboard
-    lived: ReplayResult
-    as_written: OwnPolicy
+    replay: ReplayResult
+    configured: ConfiguredOutcome
     verdict: BacktestVerdict
 
     def to_json(self) -> dict[str, object]:
-        """The backtest as `--json` prints it: the board's own shape, and more beside it."""
+        """The backtest as `--json` prints it: the leaderboard's fields, and more beside them."""
         return {
-            "resource": self.subject.name,
-            "query": self.subject.query,
-            "notReplayed": list(self.subject.left_out),
+            "resource": self.candidate.name,
+            "query": self.candidate.query,
+            "notReplayed": list(self.candidate.not_replayed),
             "verdict": self.verdict.to_json(),
-            "asWritten": {
-                "targetUtilizationPercent": round(100 * self.subject.policy.target_utilization),
-                "ours": _outcome_json(self.as_written.ours),
-                "hpa": _outcome_json(self.as_written.reactive),
-                "hours": self.as_written.scored_hours,
+            "configured": {
+                "targetUtilizationPercent": round(100 * self.candidate.policy.target_utilization),
+                "ours": _outcome_json(self.configured.ours),
+                "hpa": _outcome_json(self.configured.hpa),
+                "hours": self.configured.scored_hours,
             },
             **self.board.to_json(),
         }
 
 
-def own_world(trace: RateTrace, subject: BacktestSubject, start_seconds: float) -> Scenario:
-    """Return the world of a trace in which a replica carries what the subject says it does."""
-    return replace(scenario_of(trace, start_seconds), capacity=subject.metric.target)
+def scenario_at_capacity(
+    trace: RateTrace, candidate: PolicyUnderTest, start_seconds: float
+) -> Scenario:
+    """Return the scenario of a trace with the candidate's capacity per replica."""
+    return replace(scenario_of(trace, start_seconds), capacity=candidate.metric.target)
 
 
-def bench_of(world: Scenario, subject: BacktestSubject) -> PolicyInputs:
-    """Return the board's bench within the subject's bounds: a budget bounds every policy alike."""
-    least = max(1, subject.policy.min_replicas)
-    return PolicyInputs(world, most=max(least, subject.policy.effective_max), least=least)
+def policy_inputs(scenario: Scenario, candidate: PolicyUnderTest) -> PolicyInputs:
+    """Return inputs within the candidate's bounds, so that one budget bounds every policy."""
+    min_replicas = max(1, candidate.policy.min_replicas)
+    return PolicyInputs(
+        scenario,
+        max_replicas=max(min_replicas, candidate.policy.effective_max),
+        min_replicas=min_replicas,
+    )
 
 
-def wants_forecast(subject: BacktestSubject) -> bool:
-    """Whether the subject's policy lets a forecast act."""
-    return subject.policy.forecast.activation in (Activation.ALWAYS, Activation.REQUIRE_BACKTEST)
+def wants_forecast(candidate: PolicyUnderTest) -> bool:
+    """Whether the candidate's policy lets a forecast act."""
+    return candidate.policy.forecast.activation in (Activation.ALWAYS, Activation.REQUIRE_BACKTEST)
 
 
 def run(
     trace: RateTrace,
-    subject: BacktestSubject,
+    candidate: PolicyUnderTest,
     start_seconds: float,
-    policies: Sequence[str] = COMPARED,
-    said: Callable[[str], None] = lambda what: None,
+    policies: Sequence[str] = DEFAULT_POLICIES,
+    on_progress: Callable[[str], None] = lambda step: None,
 ) -> Backtest:
-    """Play the board and the subject's own settings; `said` hears what is being done.
+    """Score all policies and replay the configured one; `on_progress` receives each step's name.
 
-    Raises UnreadableTrace where the history is too short or holds no load.
+    Raises UnreadableTrace when the history is too short or holds no load.
     """
-    world = own_world(trace, subject, start_seconds)
-    bench = bench_of(world, subject)
-    names = [*JUDGED, *(name for name in policies if name not in JUDGED)]
-    board = play(
-        bench, start_seconds, names, said=said,
-        left_out=lambda name, reason: said(f"{name} is left out: {reason}"),
+    scenario = scenario_at_capacity(trace, candidate, start_seconds)
+    inputs = policy_inputs(scenario, candidate)
+    names = [*REQUIRED_POLICIES, *(name for name in policies if name not in REQUIRED_POLICIES)]
+    board = score_policies(
+        inputs, start_seconds, names, on_progress=on_progress,
+        on_skipped=lambda name, reason: on_progress(f"skipping {name}: {reason}"),
     )  # fmt: skip
-    said("your settings, by the controller's own code")
-    foresight = bench.foresight if wants_forecast(subject) else None
-    lived = replay_policy(world, subject, foresight)
+    on_progress("replaying the configured policy with the controller's code")
+    forecast = inputs.replayed_forecast if wants_forecast(candidate) else None
+    replay = replay_policy(scenario, candidate, forecast)
     rows = {row.name: row for row in board.policies}
-    verdict = judge(rows["ours"], rows["ours-no-forecast"], rows["hpa"], board.max_overload)
-    as_written = OwnPolicy(
-        outcome(world, lived.counts, lived.serving),
-        outcome(world, lived.reactive, serving(lived.reactive, world.start_steps)),
-        float(world.scored[world.played].sum()) * STEP_SECONDS / 3600,
+    verdict = compare(rows["ours"], rows["ours-no-forecast"], rows["hpa"], board.max_overload)
+    configured = ConfiguredOutcome(
+        service_outcome(scenario, replay.counts, replay.serving),
+        service_outcome(scenario, replay.hpa, serving_counts(replay.hpa, scenario.start_steps)),
+        float(scenario.scored[scenario.decision_steps].sum()) * STEP_SECONDS / 3600,
     )
-    return Backtest(subject, world, board, lived, as_written, verdict)
+    return Backtest(candidate, scenario, board, replay, configured, verdict)
 
 
-def _outcome_json(found: ServiceOutcome) -> dict[str, float]:
+def _outcome_json(outcome: ServiceOutcome) -> dict[str, float]:
     return {
-        "replicaHours": found.paid * STEP_SECONDS / 3600,
-        "overload": found.overload,
-        "actionsPerHour": found.actions_per_hour,
+        "replicaHours": outcome.paid * STEP_SECONDS / 3600,
+        "overload": outcome.overload,
+        "actionsPerHour": outcome.actions_per_hour,
     }

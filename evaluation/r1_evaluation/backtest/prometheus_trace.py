@@ -1,4 +1,4 @@
-"""History out of Prometheus as a trace of rates, a bucket a minute."""
+"""Prometheus history as a rate trace, one bucket per minute."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def fetch_trace(
 ) -> RateTrace:
     """Read the last `seconds` before `until` (unix seconds; default: now), gaps as None.
 
-    Raises CommandFailed: Prometheus does not answer (1) or holds too little of this (3).
+    Raises CommandFailed: Prometheus does not respond (1), or its history is too short (3).
     """
     end = math.floor((time.time() if until is None else until) / BUCKET_SECONDS) * BUCKET_SECONDS
     found = history.read(query, BUCKET_SECONDS, end - seconds, end)
@@ -30,7 +30,7 @@ def fetch_trace(
         raise CommandFailed(f"{found.message}\nquery: {query}", NOT_FOUND if missing else FAILED)
     if found.observed < _SHORTEST_BUCKETS:
         raise CommandFailed(
-            f"only {found.observed} minutes of history: at least {_SHORTEST_BUCKETS} are needed"
+            f"only {found.observed} minutes of history, at least {_SHORTEST_BUCKETS} are required"
             f"\nquery: {query}",
             NOT_FOUND,
         )

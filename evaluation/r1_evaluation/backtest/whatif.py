@@ -1,4 +1,4 @@
-"""What would have happened: the last days lived through again with other settings."""
+"""What-if: the recorded load replayed with other settings."""
 
 from __future__ import annotations
 
@@ -7,36 +7,36 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from r1_evaluation.backtest.backtest import own_world, wants_forecast
+from r1_evaluation.backtest.backtest import scenario_at_capacity, wants_forecast
+from r1_evaluation.backtest.policy_under_test import PolicyUnderTest
+from r1_evaluation.backtest.queue_waits import share_waiting_longer
 from r1_evaluation.backtest.replay import replay_policy
-from r1_evaluation.backtest.subject import BacktestSubject
-from r1_evaluation.backtest.waits import share_waiting_longer
-from r1_evaluation.leaderboard.fluid import outcome
-from r1_evaluation.leaderboard.forecast_replay import ReplayedForecast, replay_forecast
-from r1_evaluation.leaderboard.scenario import STEP_SECONDS, Scenario
+from r1_evaluation.policies.forecast_replay import ReplayedForecast, replay_forecast
+from r1_evaluation.simulator.fluid import service_outcome
 from r1_evaluation.traces.load import RateTrace, UnreadableTrace
+from r1_evaluation.traces.scenario import STEP_SECONDS, Scenario
 from r1_operator.api.scaling import Activation
 
-KEPT_SHARE = 0.99
-TRIED_PERCENT = tuple(range(30, 100, 5))
+OBJECTIVE_SHARE = 0.99
+CANDIDATE_PERCENT = tuple(range(30, 100, 5))
 
 
 @dataclass(frozen=True, slots=True)
 class SettingChange:
-    """The settings that are different; None: as they are."""
+    """Changed settings; None: unchanged."""
 
     min_replicas: int | None = None
     max_replicas: int | None = None
     utilization_percent: int | None = None
     no_forecast: bool = False
 
-    def of(self, subject: BacktestSubject) -> BacktestSubject:
+    def of(self, candidate: PolicyUnderTest) -> PolicyUnderTest:
         """Return the subject with the change. Raises ValueError for bounds that cross."""
-        policy = subject.policy
+        policy = candidate.policy
         low = policy.min_replicas if self.min_replicas is None else self.min_replicas
         high = policy.max_replicas if self.max_replicas is None else self.max_replicas
         if low > high:
-            raise ValueError(f"the minimum {low} is above the maximum {high}")
+            raise ValueError(f"minReplicas {low} is above maxReplicas {high}")
         use = policy.target_utilization
         if self.utilization_percent is not None:
             use = self.utilization_percent / 100
@@ -50,16 +50,15 @@ class SettingChange:
             target_utilization=use,
             forecast=forecast,
         )
-        return replace(subject, policy=changed)
+        return replace(candidate, policy=changed)
 
 
 @dataclass(frozen=True, slots=True)
-class ReplicaSeries:
-    """What one set of settings came to.
+class SettingsOutcome:
+    """Outcome of one set of settings.
 
-    `overload` is the share of requests that met more load than the serving replicas carry;
-    `late` the share that would have waited longer for a seat than the objective (None: no
-    objective was asked about).
+    `overload` is the share of requests that arrived when load exceeded the capacity of the ready
+    replicas; `late` the share whose wait for a seat exceeds the objective (None: no objective).
     """
 
     replica_hours: float
@@ -70,7 +69,7 @@ class ReplicaSeries:
     actions_per_hour: float
 
     def to_json(self) -> dict[str, float | int | None]:
-        """The course as `--json` prints it."""
+        """The outcome as `--json` prints it."""
         return {
             "replicaHours": self.replica_hours,
             "overload": self.overload,
@@ -83,123 +82,135 @@ class ReplicaSeries:
 
 @dataclass(frozen=True, slots=True)
 class WhatIf:
-    """As it is, as it would be, and the highest utilisation that keeps the objective, if asked."""
+    """Outcomes of the current and the changed settings.
+
+    With an objective: the highest utilization that meets it, and the outcome there.
+    """
 
     hours: float
-    as_it_is: ReplicaSeries
-    changed: ReplicaSeries
-    keeps_at_percent: int | None
-    kept: ReplicaSeries | None
+    current: SettingsOutcome
+    changed: SettingsOutcome
+    highest_percent: int | None
+    at_highest: SettingsOutcome | None
 
     def to_json(self) -> dict[str, object]:
-        """The answer as `--json` prints it."""
-        kept = None
-        if self.kept is not None:
-            kept = {"targetUtilizationPercent": self.keeps_at_percent, **self.kept.to_json()}
+        """The result as `--json` prints it."""
+        at_highest = None
+        if self.at_highest is not None:
+            at_highest = {
+                "targetUtilizationPercent": self.highest_percent,
+                **self.at_highest.to_json(),
+            }
         return {
             "hours": self.hours,
-            "asItIs": self.as_it_is.to_json(),
-            "whatIf": self.changed.to_json(),
-            "objectiveKeptAt": kept,
+            "current": self.current.to_json(),
+            "changed": self.changed.to_json(),
+            "highestUtilizationWithinObjective": at_highest,
         }
 
 
-def ask(
+def evaluate_change(
     trace: RateTrace,
-    subject: BacktestSubject,
+    candidate: PolicyUnderTest,
     change: SettingChange,
     start_seconds: float,
     seconds: float,
     slo_seconds: float | None = None,
-    said: Callable[[str], None] = lambda what: None,
+    on_progress: Callable[[str], None] = lambda what: None,
 ) -> WhatIf:
-    """Live through the last `seconds` of a trace as it was set and as it would be.
+    """Replay the last `seconds` of a trace with the current and with the changed settings.
 
-    Raises UnreadableTrace for too short a history, ValueError for bounds that cross.
+    Raises UnreadableTrace when the history is too short, ValueError for bounds that cross.
     """
-    world = _recent(own_world(trace, subject, start_seconds), seconds)
-    other = change.of(subject)
-    foresight = None
-    if wants_forecast(subject) or wants_forecast(other):
-        said("what the forecaster would have said")
-        foresight = replay_forecast(world)
-    said("as it is")
-    as_it_is = _course(world, subject, foresight, slo_seconds)
-    said("what if")
-    changed = _course(world, other, foresight, slo_seconds)
-    percent, kept = None, None
+    scenario = _recent(scenario_at_capacity(trace, candidate, start_seconds), seconds)
+    other = change.of(candidate)
+    replayed_forecast = None
+    if wants_forecast(candidate) or wants_forecast(other):
+        on_progress("replaying the forecaster")
+        replayed_forecast = replay_forecast(scenario)
+    on_progress("replaying the current settings")
+    current = _settings_line(scenario, candidate, replayed_forecast, slo_seconds)
+    on_progress("replaying the changed settings")
+    changed = _settings_line(scenario, other, replayed_forecast, slo_seconds)
+    percent, at_highest = None, None
     if slo_seconds is not None:
 
-        def at(tried: int) -> ReplicaSeries:
-            said(f"a utilisation of {tried} %")
-            settings = replace(change, utilization_percent=tried).of(subject)
-            return _course(world, settings, foresight, slo_seconds)
+        def at(tried: int) -> SettingsOutcome:
+            on_progress(f"replaying a target utilization of {tried} %")
+            settings = replace(change, utilization_percent=tried).of(candidate)
+            return _settings_line(scenario, settings, replayed_forecast, slo_seconds)
 
-        percent, kept = _highest_that_keeps(at)
-    hours = float(np.count_nonzero(world.scored[world.played])) * STEP_SECONDS / 3600
-    return WhatIf(hours, as_it_is, changed, percent, kept)
+        percent, at_highest = _highest_that_keeps(at)
+    hours = float(np.count_nonzero(scenario.scored[scenario.decision_steps])) * STEP_SECONDS / 3600
+    return WhatIf(hours, current, changed, percent, at_highest)
 
 
 def _highest_that_keeps(
-    at: Callable[[int], ReplicaSeries],
-) -> tuple[int | None, ReplicaSeries | None]:
-    """Halve the utilisations between the lowest, which has to keep the objective, and the rest:
-    a fuller replica never makes waits shorter."""
+    at: Callable[[int], SettingsOutcome],
+) -> tuple[int | None, SettingsOutcome | None]:
+    """Return the highest utilization that meets the objective, by bisection.
 
-    def keeps(course: ReplicaSeries) -> bool:
-        return course.late is not None and course.late <= 1 - KEPT_SHARE
+    Waits never get shorter at a higher utilization.
+    """
 
-    good, kept = TRIED_PERCENT[0], at(TRIED_PERCENT[0])
-    if not keeps(kept):
+    def keeps(settings_outcome: SettingsOutcome) -> bool:
+        return settings_outcome.late is not None and settings_outcome.late <= 1 - OBJECTIVE_SHARE
+
+    good, at_highest = CANDIDATE_PERCENT[0], at(CANDIDATE_PERCENT[0])
+    if not keeps(at_highest):
         return None, None
-    rest = list(TRIED_PERCENT[1:])
+    rest = list(CANDIDATE_PERCENT[1:])
     while rest:
         middle = len(rest) // 2
-        course = at(rest[middle])
-        if keeps(course):
-            good, kept, rest = rest[middle], course, rest[middle + 1 :]
+        settings_outcome = at(rest[middle])
+        if keeps(settings_outcome):
+            good, at_highest, rest = rest[middle], settings_outcome, rest[middle + 1 :]
         else:
             rest = rest[:middle]
-    return good, kept
+    return good, at_highest
 
 
-def _recent(world: Scenario, seconds: float) -> Scenario:
-    steps = len(world.demand)
+def _recent(scenario: Scenario, seconds: float) -> Scenario:
+    steps = len(scenario.demand)
     first = steps - round(seconds / STEP_SECONDS)
     if first < 1:
-        raise UnreadableTrace(f"{world.name}: history is shorter than what is asked about")
-    scored = world.known & (np.arange(steps) >= first)
+        raise UnreadableTrace(
+            f"{scenario.name}: the history is shorter than the requested {seconds:.0f} s"
+        )
+    scored = scenario.known & (np.arange(steps) >= first)
     run_in = round(3600 / STEP_SECONDS)
-    return replace(world, begin=max(0, first - run_in), test_from=first, scored=scored)
+    return replace(scenario, begin=max(0, first - run_in), test_from=first, scored=scored)
 
 
-def _course(
-    world: Scenario,
-    subject: BacktestSubject,
-    foresight: ReplayedForecast | None,
+def _settings_line(
+    scenario: Scenario,
+    candidate: PolicyUnderTest,
+    replayed_forecast: ReplayedForecast | None,
     slo_seconds: float | None,
-) -> ReplicaSeries:
-    lived = replay_policy(world, subject, foresight if wants_forecast(subject) else None)
-    chosen = world.scored[world.played]
-    demand = world.demand[world.played]
-    found = outcome(world, lived.counts, lived.serving)
+) -> SettingsOutcome:
+    replay = replay_policy(
+        scenario, candidate, replayed_forecast if wants_forecast(candidate) else None
+    )
+    chosen = scenario.scored[scenario.decision_steps]
+    demand = scenario.demand[scenario.decision_steps]
+    found = service_outcome(scenario, replay.counts, replay.serving)
     late = None
     if slo_seconds is not None:
         shares = share_waiting_longer(
             demand,
-            lived.serving * subject.seats,
-            world.capacity / subject.seats,
-            lived.queue_seconds,
+            replay.serving * candidate.seats,
+            scenario.capacity / candidate.seats,
+            replay.queue_seconds,
             slo_seconds,
         )
         offered = float(demand[chosen].sum())
         late = float((shares * demand)[chosen].sum()) / offered if offered > 0 else 0.0
-    counts = lived.counts[chosen]
-    return ReplicaSeries(
+    counts = replay.counts[chosen]
+    return SettingsOutcome(
         found.paid * STEP_SECONDS / 3600,
         found.overload,
         late,
         int(counts.max(initial=0)),
-        float(np.mean(counts >= subject.policy.effective_max)) if len(counts) else 0.0,
+        float(np.mean(counts >= candidate.policy.effective_max)) if len(counts) else 0.0,
         found.actions_per_hour,
     )

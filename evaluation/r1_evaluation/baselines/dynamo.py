@@ -14,43 +14,43 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from r1_evaluation.leaderboard.scenario import STEP_SECONDS, Floats, Ints, Scenario
+from r1_evaluation.traces.scenario import STEP_SECONDS, Floats, Ints, Scenario
 
 INTERVAL_SECONDS = 180
 INTERVAL_STEPS = INTERVAL_SECONDS // STEP_SECONDS
 WARM_INTERVALS = 200
-"""What a predictor is told of the time before it has to answer, as in the bench of forecasts."""
+"""Warm-up intervals of a predictor, as in `r1 forecast-bench`."""
 _Q_LEVEL, _Q_TREND, _R, _P = 1.0, 0.1, 10.0, 1000.0
 
 
-def requests_per_interval(world: Scenario) -> tuple[Floats, int]:
-    """Return the requests of each interval that a predictor is told, and how many are warm-up.
+def requests_per_interval(scenario: Scenario) -> tuple[Floats, int]:
+    """Return the requests of each interval for a predictor, and the number of warm-up intervals.
 
-    Intervals are counted from the trace's first step; the warm-up ends where policies begin.
+    Intervals are counted from the trace's first step; the warm-up ends where policies start.
     """
-    whole = len(world.demand) // INTERVAL_STEPS
-    sums = world.demand[: whole * INTERVAL_STEPS].reshape(whole, INTERVAL_STEPS).sum(axis=1)
-    begin = world.begin // INTERVAL_STEPS
+    whole = len(scenario.demand) // INTERVAL_STEPS
+    sums = scenario.demand[: whole * INTERVAL_STEPS].reshape(whole, INTERVAL_STEPS).sum(axis=1)
+    begin = scenario.begin // INTERVAL_STEPS
     first = max(0, begin - WARM_INTERVALS)
     return sums[first:] * STEP_SECONDS, begin - first
 
 
 def constant(values: Sequence[float], first: int) -> Floats:
-    """Return what the constant predictor says of `values[first:]` and of the one after."""
-    told = [0.0, *values]
-    return np.array(told[first:])
+    """Return the constant predictor's values for `values[first:]` and for the one after."""
+    shifted = [0.0, *values]
+    return np.array(shifted[first:])
 
 
 def kalman(values: Sequence[float], first: int) -> Floats:
-    """Return what the Kalman predictor says of `values[first:]` and of the one after.
+    """Return the Kalman predictor's values for `values[first:]` and for the one after.
 
-    A local linear trend: the level moves by the trend, both wander; zeros before the first
-    request are not taken in.
+    A local linear trend: the level moves by the trend, and both have noise. Zeros before the
+    first request are skipped.
     """
     level = trend = 0.0
     p, q, r = _P, 0.0, _P  # covariance: level, both, trend
     began = False
-    said = [0.0]
+    predictions = [0.0]
     for value in values:
         if began:
             inverse = 1 / (p + _R)
@@ -63,8 +63,8 @@ def kalman(values: Sequence[float], first: int) -> Floats:
         if began:
             level += trend
             p, q, r = p + 2 * q + r + _Q_LEVEL, q + r, r + _Q_TREND
-        said.append(level)
-    return np.array(said[first:])
+        predictions.append(level)
+    return np.array(predictions[first:])
 
 
 def throughput_step(requests: float, interval_seconds: float, engine_rps: float) -> int:
@@ -72,15 +72,17 @@ def throughput_step(requests: float, interval_seconds: float, engine_rps: float)
     return max(math.ceil(requests / interval_seconds / engine_rps), 1)
 
 
-def throughput(world: Scenario, predicted: Floats, engine_rps: float, most: int) -> Ints:
-    """Return the course of the throughput planner at the played steps.
+def throughput(scenario: Scenario, predicted: Floats, engine_rps: float, max_replicas: int) -> Ints:
+    """Return the counts of the throughput planner at the decision steps.
 
-    `predicted` are the requests of each interval from the one in which policies begin; a
-    decision falls one step into its interval, since what is read is 15 s old.
+    `predicted` are the requests of each interval from the one in which policies start. A decision
+    falls one step into its interval, because observations are 15 s old.
     """
     wanted = [throughput_step(value, INTERVAL_SECONDS, engine_rps) for value in predicted.tolist()]
-    counts = np.clip(np.array(wanted, dtype=np.int64), 1, most)
-    step = np.arange(world.begin, len(world.demand))
-    number = np.maximum(step - 1, world.begin) // INTERVAL_STEPS - world.begin // INTERVAL_STEPS
-    course: Ints = counts[np.minimum(number, len(counts) - 1)]
-    return course
+    counts = np.clip(np.array(wanted, dtype=np.int64), 1, max_replicas)
+    step = np.arange(scenario.begin, len(scenario.demand))
+    number = (
+        np.maximum(step - 1, scenario.begin) // INTERVAL_STEPS - scenario.begin // INTERVAL_STEPS
+    )
+    replica_counts: Ints = counts[np.minimum(number, len(counts) - 1)]
+    return replica_counts

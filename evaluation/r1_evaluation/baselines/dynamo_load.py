@@ -30,7 +30,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from r1_evaluation.leaderboard.scenario import STEP_SECONDS, Floats, Ints
+from r1_evaluation.traces.scenario import STEP_SECONDS, Floats, Ints
 
 IDLE_MS, FILLING_MS = 4.5, 33.2
 CACHE_TOKENS, REQUEST_TOKENS = 945_029, 3_075
@@ -48,7 +48,7 @@ Step = Callable[[int, float, int], int]
 def filled(load: float) -> float:
     """Return the share of a cache in use at a load (1: served with a full cache).
 
-    Little's law: `share = load x iteration(share) / iteration(1)`. What is over 1 waits.
+    Little's law: `share = load x iteration(share) / iteration(1)`. A share over 1 waits.
     """
     if load >= 1:
         return load
@@ -56,12 +56,12 @@ def filled(load: float) -> float:
 
 
 def in_proportion(load: float) -> float:
-    """Return the share of a cache in use at a load, if requests stay equally long at every load."""
+    """Return the share of a cache in use at a load, when requests take equally long at every load."""
     return load
 
 
 def iteration_ms(usage: float) -> float:
-    """Return how long an iteration takes with that share of the cache in use."""
+    """Return the time of an iteration with that share of the cache in use."""
     return IDLE_MS + FILLING_MS * usage
 
 
@@ -83,27 +83,27 @@ def latency_step(workers: int, usage: float, floor: int = 1) -> int:
     return max(workers, floor)
 
 
-def course(
-    worth: Floats,
-    most: int,
+def simulate(
+    demand_in_replicas: Floats,
+    max_replicas: int,
     start_steps: int,
     step: Step,
     usage: Callable[[float], float] = filled,
     floors: Ints | None = None,
 ) -> Ints:
-    """Return the course of counts; `worth` is demand in replicas' worth at the target.
+    """Return the counts; `demand_in_replicas` is demand in replicas at the target.
 
     `floors` are the throughput planner's counts at the same steps, for the hybrid.
     """
-    count = min(max(math.ceil(worth[0]), 1), most)
+    count = min(max(math.ceil(demand_in_replicas[0]), 1), max_replicas)
     counts = [count]
-    least = [1] * len(worth) if floors is None else floors.tolist()
-    for value, floor in zip(worth.tolist(), least, strict=True):
+    min_replicas = [1] * len(demand_in_replicas) if floors is None else floors.tolist()
+    for value, floor in zip(demand_in_replicas.tolist(), min_replicas, strict=True):
         ready = min(counts[-start_steps - 1 :])
         for _ in range(_TICKS):
             if ready != count:
                 break
-            count = min(step(count, usage(value / count), floor), most)
+            count = min(step(count, usage(value / count), floor), max_replicas)
             ready = min(ready, count)
         counts.append(count)
     return np.array(counts[1:], dtype=np.int64)

@@ -1,9 +1,9 @@
-"""Two that scale on a mean: Knative's KPA and KubeAI, by their published rules and defaults.
+"""Knative's KPA and KubeAI, by their published rules and defaults.
 
-Knative `pkg/autoscaler/scaling/autoscaler.go` and its ConfigMap (v0.49.0), held to its own code tick
-by tick; KubeAI `internal/modelautoscaler/autoscaler.go`, `internal/modelclient/scale.go` and
-`internal/movingaverage/simple.go` (2f32ef49). Demand is given in replicas' worth at the target; each
-runs at the step of the simulation, not at its own 2 or 10 s.
+Sources: Knative `pkg/autoscaler/scaling/autoscaler.go` and its ConfigMap (v0.49.0), checked
+against its own code tick by tick; KubeAI `internal/modelautoscaler/autoscaler.go`,
+`internal/modelclient/scale.go` and `internal/movingaverage/simple.go` (2f32ef49). Demand is in
+replicas at the target. Both run at the simulation's step instead of every 2 or 10 s.
 """
 
 from __future__ import annotations
@@ -13,7 +13,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from r1_evaluation.leaderboard.scenario import STEP_SECONDS, Floats, Ints
+from r1_evaluation.traces.scenario import STEP_SECONDS, Floats, Ints
+from r1_evaluation.traces.windows import trailing_mean
 
 _PANIC_RATIO = 2.0
 _STABLE_SECONDS = 60.0
@@ -21,25 +22,25 @@ _STABLE_SECONDS = 60.0
 
 @dataclass(frozen=True, slots=True)
 class Panic:
-    """Knative's panic: when its threshold was last crossed (None: calm), its highest count."""
+    """Knative's panic mode: time of the last threshold crossing (None: stable), highest count."""
 
     at: float | None = None
     highest: int = 0
 
 
 def knative_begin(ready: int, now: float) -> Panic:
-    """Return how a KPA starts: in panic when it finds more than one pod."""
+    """Return the initial state of a KPA: panic mode when it finds more than one pod."""
     return Panic(now, ready) if ready > 1 else Panic()
 
 
 def knative_step(
     state: Panic, ready: int, stable: float, panic: float, now: float
 ) -> tuple[int, Panic]:
-    """Return the count after a tick at `now` (s), and the panic after it.
+    """Return the count after a tick at `now` (s), and the panic state.
 
-    `stable` and `panic` are means over the 60 s and 6 s windows in replicas' worth. Up at most
-    a thousandfold, down at most to half; in a panic never down. A panic ends once more than a
-    stable window has passed since the threshold was last crossed.
+    `stable` and `panic` are means over the 60 s and 6 s windows in replicas. A tick raises the
+    count at most a thousandfold and at most halves it; panic mode never lowers it. Panic mode
+    ends when more than a stable window has passed since the last threshold crossing.
     """
     present = max(1, ready)
     up, down = 1000 * present, present // 2
@@ -55,46 +56,39 @@ def knative_step(
     return highest, Panic(at, highest)
 
 
-def knative(stable: Floats, panic: Floats, most: int, start_steps: int) -> Ints:
-    """Return the course of a KPA with a tick at every step."""
-    counts = [min(max(math.ceil(stable[0]), 1), most)]
+def knative(stable: Floats, panic: Floats, max_replicas: int, start_steps: int) -> Ints:
+    """Return the counts of a KPA with a tick at every step."""
+    counts = [min(max(math.ceil(stable[0]), 1), max_replicas)]
     state = knative_begin(counts[0], 0.0)
     for step in range(len(stable)):
         ready = min(counts[-start_steps - 1 :])
         count, state = knative_step(
             state, ready, float(stable[step]), float(panic[step]), float(step * STEP_SECONDS)
         )
-        counts.append(min(max(count, 1), most))
+        counts.append(min(max(count, 1), max_replicas))
     return np.array(counts[1:], dtype=np.int64)
 
 
 def kubeai_step(count: int, wanted: int, lower: int, required: int) -> tuple[int, int]:
-    """Return (count, consecutive lower results so far) of KubeAI.
+    """Return (count, consecutive lower results) of KubeAI.
 
-    A fall waits for `required` lower results before it, and the next fall waits for none: only a
-    result that is not lower begins the count anew.
+    A scale-down waits for `required` lower results, the next one for none: only a result that is
+    not lower resets the number.
     """
     if wanted < count:
         return (count, lower + 1) if lower < required else (wanted, lower)
     return wanted, 0
 
 
-def kubeai(worth: Floats, most: int) -> Ints:
-    """Return the course of KubeAI: the mean of ten minutes, down after 30 s of lower results."""
-    wanted = np.ceil(trailing_mean(worth, round(600 / STEP_SECONDS)) - 1e-9).astype(np.int64)
+def kubeai(demand_in_replicas: Floats, max_replicas: int) -> Ints:
+    """Return the counts of KubeAI: the mean of 10 min, down after 30 s of lower results."""
+    wanted = np.ceil(trailing_mean(demand_in_replicas, round(600 / STEP_SECONDS)) - 1e-9).astype(
+        np.int64
+    )
     required = round(30 / STEP_SECONDS)
-    count, lower = min(max(int(wanted[0]), 1), most), 0
-    course = []
-    for want in np.clip(wanted, 1, most).tolist():
+    count, lower = min(max(int(wanted[0]), 1), max_replicas), 0
+    replica_counts = []
+    for want in np.clip(wanted, 1, max_replicas).tolist():
         count, lower = kubeai_step(count, want, lower, required)
-        course.append(count)
-    return np.array(course, dtype=np.int64)
-
-
-def trailing_mean(values: Floats, steps: int) -> Floats:
-    """Return the mean of the last `steps` values, of fewer at the beginning."""
-    summed = np.concatenate([[0.0], np.cumsum(values)])
-    step = np.arange(len(values))
-    first = np.maximum(step + 1 - steps, 0)
-    means: Floats = (summed[step + 1] - summed[first]) / (step + 1 - first)
-    return means
+        replica_counts.append(count)
+    return np.array(replica_counts, dtype=np.int64)

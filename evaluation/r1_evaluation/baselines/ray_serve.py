@@ -14,8 +14,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from r1_evaluation.baselines.knative_kubeai import trailing_mean
-from r1_evaluation.leaderboard.scenario import STEP_SECONDS, Floats, Ints
+from r1_evaluation.traces.scenario import STEP_SECONDS, Floats, Ints
+from r1_evaluation.traces.windows import trailing_mean
 
 LOOK_BACK_SECONDS = 30
 UP_DELAY_SECONDS, DOWN_DELAY_SECONDS = 30.0, 600.0
@@ -30,12 +30,12 @@ class Delays:
     since: float = 0.0
 
 
-def desired(running: int, worth: float) -> int:
-    """Return the count wanted for `worth` replicas' worth of ongoing requests.
+def desired(running: int, demand_in_replicas: float) -> int:
+    """Return the count wanted for a demand in replicas of ongoing requests.
 
     In the owner's order of operations, so that both round alike.
     """
-    ratio = worth / running
+    ratio = demand_in_replicas / running
     return math.ceil(running + 1.0 * (running * ratio - running))
 
 
@@ -51,13 +51,15 @@ def step(wanted: int, target: int, patience: Delays, now: float) -> tuple[int, D
     return target, Delays(way, since)
 
 
-def course(worth: Floats, most: int, start_steps: int) -> Ints:
-    """Return the course of counts; `worth` is the newest demand in replicas' worth."""
-    target = min(max(math.ceil(worth[0]), 1), most)
+def simulate(demand_in_replicas: Floats, max_replicas: int, start_steps: int) -> Ints:
+    """Return the counts; `demand_in_replicas` is the newest demand in replicas."""
+    target = min(max(math.ceil(demand_in_replicas[0]), 1), max_replicas)
     counts, patience = [target], Delays()
-    for number, value in enumerate(trailing_mean(worth, LOOK_BACK_SECONDS // STEP_SECONDS)):
+    for number, value in enumerate(
+        trailing_mean(demand_in_replicas, LOOK_BACK_SECONDS // STEP_SECONDS)
+    ):
         running = min(counts[-start_steps - 1 :])
-        wanted = min(max(desired(running, float(value)), 1), most)
+        wanted = min(max(desired(running, float(value)), 1), max_replicas)
         target, patience = step(wanted, target, patience, number * STEP_SECONDS)
         counts.append(target)
     return np.array(counts[1:], dtype=np.int64)

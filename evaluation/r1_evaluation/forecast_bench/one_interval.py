@@ -1,9 +1,9 @@
-"""One interval ahead: the forecaster beside predictors that say nothing else.
+"""One interval ahead: the forecaster beside predictors that forecast one value.
 
-Dynamo's throughput planner predicts the requests of the next 180 s. Here the mixture and the
-last value say the same on the same windows: all days before the last five train, `RUN_IN`
-intervals of these five are told to everyone, and the `SCORED` after them are scored, each
-said at the end of the interval before it.
+Dynamo's throughput planner predicts the requests of the next 180 s. Here the mixture and the last
+value predict the same windows: all days before the last five train, `RUN_IN` intervals of these
+five warm up every predictor, and the `SCORED` intervals after them are scored, each predicted
+from earlier values only.
 """
 
 from __future__ import annotations
@@ -40,14 +40,14 @@ _LEVELS = (0.5, 0.9, 0.95)
 class Intervals:
     """A series of requests per interval, the first tested position, and what predictors are told.
 
-    `told` (RUN_IN + SCORED,) is `series` from `test_from` on with each gap held at the value
+    `filled` (RUN_IN + SCORED,) is `series` from `test_from` on with each gap held at the value
     before it; `actual` (SCORED,) what came, NaN in a gap; `counts` where an interval and the one
     before it were both collected: only such are scored.
     """
 
     series: Series
     test_from: int
-    told: FloatArray
+    filled: FloatArray
     actual: FloatArray
     last: FloatArray
     counts: BoolArray

@@ -1,4 +1,4 @@
-"""A trace as a series, its tested days, and the horizons that its buckets can express."""
+"""A trace as a series, its test days, and the horizons that fit its buckets."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ WARM_DAYS_FAR = 28.0
 
 
 class TooShort(ValueError):
-    """The trace cannot be scored; the message says what is missing."""
+    """The trace cannot be scored; the message names what is missing."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -84,7 +84,7 @@ def steps_of(series: Series) -> tuple[dict[str, int], list[str]]:
             notes.append(f"{name} is left out: buckets of {series.step:g} s cannot express it")
             continue
         steps[name] = int(seconds / series.step + 0.5)
-        told = steps[name] * series.step
-        if abs(told - seconds) > 1e-6:
-            notes.append(f"{name} is scored at {told:g} s, the nearest whole step")
+        rounded = steps[name] * series.step
+        if abs(rounded - seconds) > 1e-6:
+            notes.append(f"{name} is scored at {rounded:g} s, the nearest whole step")
     return steps, notes

@@ -2,7 +2,7 @@
 
 import sys
 
-from r1_evaluation.leaderboard.program import main
+from r1_evaluation.leaderboard.command import main
 
 if __name__ == "__main__":
     sys.exit(main())

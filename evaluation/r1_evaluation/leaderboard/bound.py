@@ -1,4 +1,4 @@
-"""`python -m r1_evaluation.leaderboard.bound`: how far a count set a start-up time ahead could go on a load."""
+"""`python -m r1_evaluation.leaderboard.bound`: lower bound on cost with headroom chosen in hindsight."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from r1_evaluation.leaderboard.hindsight import Bounds, bounds
-from r1_evaluation.leaderboard.program import FAILED, NOT_FOUND, OK, Parser, failed, seconds
-from r1_evaluation.leaderboard.scenario import scenario_of
+from r1_evaluation.leaderboard.command import FAILED, NOT_FOUND, OK, Parser, failed, seconds
+from r1_evaluation.leaderboard.hindsight import Bounds, hindsight_bounds
 from r1_evaluation.traces.load import UnreadableTrace
 from r1_evaluation.traces.readers import read_trace
+from r1_evaluation.traces.scenario import scenario_of
 
 DESCRIPTION = """\
-What a policy would cost at the SLO (at most 0.5 % of requests meet an overload) that is told in
-hindsight, for each stretch of time, how much headroom is best, and not when the jumps come.
-It goes by the present demand and by the highest of the last hour. Beside it what HPA costs at its
-best target in steps of .05, as on the leaderboard, and of .0125.
+Cost at the SLO (at most 0.5 % of requests overloaded) of a policy whose headroom is chosen in
+hindsight for each stretch of time. The policy scales by the current demand and by the highest of
+the last hour, and does not know when demand jumps. Beside it: the cost of an HPA at its best target
+in steps of 0.05, as on the leaderboard, and of 0.0125.
 """
 EPILOG = """\
 examples:
@@ -36,10 +36,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = Parser("python -m r1_evaluation.leaderboard.bound", None, DESCRIPTION, EPILOG,
                     formatter_class=RawDescriptionHelpFormatter)  # fmt: skip
     parser.add_argument("--trace", type=Path, required=True, metavar="FILE", help="recorded load")
-    parser.add_argument("--series", metavar="NAME", help="which series, where a file holds several")
+    parser.add_argument("--series", metavar="NAME", help="series to use in a file with several")
     parser.add_argument(
         "--start", type=seconds, default=300.0, metavar="SECONDS",
-        help="time from a replica's start until it serves (300)",
+        help="start-up time of a replica (300)",
     )  # fmt: skip
     parser.add_argument("--json", action="store_true", help="print JSON and nothing else")
     try:
@@ -49,19 +49,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if not options.trace.is_file():
         return failed(options.json, f"{options.trace}: no such file", NOT_FOUND)
     try:
-        world = scenario_of(read_trace(options.trace, options.series), options.start)
+        scenario = scenario_of(read_trace(options.trace, options.series), options.start)
     except UnreadableTrace as unreadable:
         return failed(options.json, str(unreadable), FAILED)
     except (OSError, EOFError, ValueError) as broken:
         return failed(options.json, f"{options.trace} cannot be read: {broken}", FAILED)
-    print(f"{world.name}: a minute or two ...", file=sys.stderr)
-    found = bounds(world)
+    print(f"{scenario.name}: a minute or two ...", file=sys.stderr)
+    found = hindsight_bounds(scenario)
     print(json.dumps(to_json(found)) if options.json else table(found))
     return OK
 
 
 def to_json(found: Bounds) -> dict[str, object]:
-    """The bounds as `--json` prints them; `hours` null is one stretch for the whole window."""
+    """The bounds as `--json` prints them; `hours` null: one stretch for the whole window."""
     rows = [{**asdict(row), "hours": _finite(row.hours)} for row in found.bounds]
     return {**asdict(found), "bounds": rows}
 

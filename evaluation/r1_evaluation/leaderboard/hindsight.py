@@ -1,17 +1,15 @@
-"""How far a count can go that is set a start-up time ahead: headroom chosen in hindsight.
+"""Lower bound on cost: headroom chosen in hindsight, a start-up time ahead.
 
-With starts of five minutes a jump that nothing announced is an overload whatever is done after
-it: only headroom that was there already meets it. So the question of a policy is how much headroom
-to keep, and over what. Here both are told in hindsight for each stretch of time (a day, a quarter
-of one): the present, the highest of the last hour or the mean of both, times the factor that was
-best for that very stretch, held for none, one or two and a half minutes. What is not told is when
-within a stretch the jumps come. Stretches choose together, the cheapest by cost and `price` times
-the requests that met an overload, at the price whose course keeps to the SLO at the least cost.
+With start-up times of 5 min, an unannounced jump is an overload unless headroom exists already. A
+policy therefore decides how much headroom to keep. Here the headroom is chosen in hindsight for each
+stretch of time (a day, or a part of one): the current demand, the highest of the last hour or their
+mean, times the factor that was best for that stretch, held for 0, 1 or 2.5 min. The times of the
+jumps within a stretch stay unknown. Stretches are chosen together: the least cost plus `price` times
+the overloaded requests, at the price that meets the SLO at the least cost.
 
-No policy knows as much, and every parameter is fitted on what is scored, so what this costs is
-less than what a rule that goes by the present and the last hour can reach; a rule that foresees
-single jumps may do better. Scored as the board scores, beside HPA on the board's grid of targets
-and on one four times as fine.
+Every parameter is fitted on the scored window, so no rule that uses current demand and the last hour
+can cost less. A rule that forecasts single jumps can. Scores are those of the leaderboard, beside an
+HPA on the leaderboard's targets and on targets four times as fine.
 """
 
 from __future__ import annotations
@@ -22,12 +20,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from r1_evaluation.leaderboard.board import FINE_TARGETS, MAX_OVERLOAD, TARGETS
-from r1_evaluation.leaderboard.clairvoyant import least_paid
-from r1_evaluation.leaderboard.fluid import outcome, running_max, serving
-from r1_evaluation.leaderboard.policies import PolicyInputs, hpa
-from r1_evaluation.leaderboard.scenario import STEP_SECONDS, Bools, Floats, Ints, Scenario
-from r1_evaluation.leaderboard.vectorized import whole
+from r1_evaluation.leaderboard.scoring import FINE_TARGETS, MAX_OVERLOAD, TARGETS
+from r1_evaluation.policies.inputs import PolicyInputs
+from r1_evaluation.policies.peers import hpa
+from r1_evaluation.policies.vectorized import round_up_replicas
+from r1_evaluation.simulator.clairvoyant import least_paid
+from r1_evaluation.simulator.fluid import service_outcome, serving_counts
+from r1_evaluation.traces.scenario import STEP_SECONDS, Bools, Floats, Ints, Scenario
+from r1_evaluation.traces.windows import running_max
 
 FACTORS = np.exp(np.arange(0.0, 1.0, 0.02))
 PEAK_WEIGHTS = (0.0, 0.5, 1.0)
@@ -40,9 +40,9 @@ _HOUR_STEPS = round(3600 / STEP_SECONDS)
 
 @dataclass(frozen=True, slots=True)
 class Bound:
-    """The cheapest course that keeps to the SLO; stretches of `hours` each chose for themselves.
+    """The cheapest counts that meet the SLO, with headroom chosen per stretch of `hours`.
 
-    `cost` is over the clairvoyant minimum, as on the board; None where no course keeps to it.
+    `cost` is over the clairvoyant minimum, as on the leaderboard; None: the SLO is never met.
     """
 
     hours: float
@@ -52,7 +52,7 @@ class Bound:
 
 @dataclass(frozen=True, slots=True)
 class Bounds:
-    """Bounds beside what HPA costs at its best target of the board's grid and of the fine one."""
+    """Bounds, and an HPA's cost at its best target of the leaderboard's grid and of the fine one."""
 
     trace: str
     start_s: float
@@ -61,50 +61,52 @@ class Bounds:
     bounds: tuple[Bound, ...]
 
 
-def bounds(world: Scenario, stretch_hours: Sequence[float] = STRETCH_HOURS) -> Bounds:
-    """Return what hindsight comes to, for each length of a stretch."""
-    least = least_paid(world)
-    candidates = list(_candidates(world))
+def hindsight_bounds(scenario: Scenario, stretch_hours: Sequence[float] = STRETCH_HOURS) -> Bounds:
+    """Return the bound for each length of a stretch."""
+    min_replicas = least_paid(scenario)
+    candidates = list(_candidates(scenario))
     found = []
     for hours in stretch_hours:
-        best = _cheapest(world, candidates, _stretches(world, hours))
-        cost = None if best is None else best[0] / least
+        best = _cheapest(scenario, candidates, _stretches(scenario, hours))
+        cost = None if best is None else best[0] / min_replicas
         found.append(Bound(hours, cost, None if best is None else best[1]))
-    bench = PolicyInputs(world)
-    coarse, fine = (_hpa(bench, targets, least) for targets in (TARGETS, FINE_TARGETS))
-    return Bounds(world.name, world.start_seconds, coarse, fine, tuple(found))
+    inputs = PolicyInputs(scenario)
+    coarse, fine = (_hpa(inputs, targets, min_replicas) for targets in (TARGETS, FINE_TARGETS))
+    return Bounds(scenario.name, scenario.start_seconds, coarse, fine, tuple(found))
 
 
-def _candidates(world: Scenario) -> Iterator[Ints]:
-    """Courses (played steps) of every rule with every factor, from what a controller sees."""
-    reading, most = world.reading, PolicyInputs(world).most
+def _candidates(scenario: Scenario) -> Iterator[Ints]:
+    """Yield counts at the decision steps for every rule and factor, from observed demand."""
+    reading, max_replicas = scenario.reading, PolicyInputs(scenario).max_replicas
     highest = np.asarray(running_max(reading, _HOUR_STEPS), dtype=np.float64)
     for weight in PEAK_WEIGHTS:
-        level: Floats = (reading ** (1 - weight) * highest**weight)[world.played] / world.capacity
+        level: Floats = (reading ** (1 - weight) * highest**weight)[
+            scenario.decision_steps
+        ] / scenario.capacity
         for factor in FACTORS.tolist():
-            needed = np.clip(whole(level * factor), 1, most)
+            needed = np.clip(round_up_replicas(level * factor), 1, max_replicas)
             for held in HELD_STEPS:
                 yield np.asarray(running_max(needed, held), dtype=np.int64)
 
 
-def _stretches(world: Scenario, hours: float) -> Ints:
-    """The number of the stretch that each played step lies in, counted from the tested window."""
-    step = np.arange(world.begin, len(world.demand)) - world.test_from
+def _stretches(scenario: Scenario, hours: float) -> Ints:
+    """Return the stretch number of each decision step, counted from the test window."""
+    step = np.arange(scenario.begin, len(scenario.demand)) - scenario.test_from
     if math.isinf(hours):
         return np.zeros(len(step), dtype=np.int64)
     return np.maximum(step, 0) // round(hours * _HOUR_STEPS)
 
 
 def _cheapest(
-    world: Scenario, candidates: Sequence[Ints], stretch: Ints
+    scenario: Scenario, candidates: Sequence[Ints], stretch: Ints
 ) -> tuple[float, float] | None:
-    """Paid replica-steps and overload of the cheapest course that keeps to the SLO."""
-    scored: Bools = world.scored[world.played]
-    demand = world.demand[world.played]
+    """Return paid replica-steps and overload of the cheapest counts that meet the SLO."""
+    scored: Bools = scenario.scored[scenario.decision_steps]
+    demand = scenario.demand[scenario.decision_steps]
     count = int(stretch.max()) + 1
     paid, met = (np.zeros((len(candidates), count)) for _ in range(2))
     for row, counts in enumerate(candidates):
-        ready = serving(counts, world.start_steps) * world.capacity * (1 + 1e-9)
+        ready = serving_counts(counts, scenario.start_steps) * scenario.capacity * (1 + 1e-9)
         paid[row] = np.bincount(stretch, counts * scored, count)
         met[row] = np.bincount(stretch, demand * (scored & (demand > ready)), count)
     best: tuple[float, float] | None = None
@@ -115,22 +117,26 @@ def _cheapest(
         row = int(np.where(kept, paid[:, 0], np.inf).argmin())
         return float(paid[row, 0]), float(met[row, 0] / demand[scored].sum())
     for price in PRICES.tolist():
-        chosen = (paid + price * met / world.capacity).argmin(axis=0)[stretch]
-        course = np.empty(len(stretch), dtype=np.int64)
+        chosen = (paid + price * met / scenario.capacity).argmin(axis=0)[stretch]
+        replica_counts = np.empty(len(stretch), dtype=np.int64)
         for row in np.unique(chosen).tolist():
-            course[chosen == row] = candidates[row][chosen == row]
-        # Choosing stretch by stretch disregards what a change costs between them: played anew.
-        end = outcome(world, course, serving(course, world.start_steps))
+            replica_counts[chosen == row] = candidates[row][chosen == row]
+        # The choice per stretch ignores the cost of changes between stretches: simulate again.
+        end = service_outcome(
+            scenario, replica_counts, serving_counts(replica_counts, scenario.start_steps)
+        )
         if end.overload <= MAX_OVERLOAD and (best is None or end.paid < best[0]):
             best = (end.paid, end.overload)
     return best
 
 
-def _hpa(bench: PolicyInputs, targets: Sequence[float], least: float) -> float | None:
+def _hpa(inputs: PolicyInputs, targets: Sequence[float], min_replicas: float) -> float | None:
     costs = []
     for target in targets:
-        counts = hpa(bench, target)
-        end = outcome(bench.world, counts, serving(counts, bench.world.start_steps))
+        counts = hpa(inputs, target)
+        end = service_outcome(
+            inputs.scenario, counts, serving_counts(counts, inputs.scenario.start_steps)
+        )
         if end.overload <= MAX_OVERLOAD:
-            costs.append(end.paid / least)
+            costs.append(end.paid / min_replicas)
     return min(costs, default=None)

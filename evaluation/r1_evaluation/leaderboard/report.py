@@ -1,19 +1,19 @@
-"""The board as a table for people, and as Markdown."""
+"""The leaderboard as a text table and as Markdown."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
 
-from r1_evaluation.leaderboard.board import Leaderboard, LeaderboardRow
+from r1_evaluation.leaderboard.scoring import Leaderboard, LeaderboardRow
 
 _HEADS = (
     "policy",
     "cost at SLO",
     "target",
     "vs hpa",
-    "tuned before",
-    "overload then",
+    "tuned on 1st half",
+    "overload on 2nd",
     "cost at .7",
     "overload at .7",
     "actions/h",
@@ -24,7 +24,7 @@ def table(board: Leaderboard) -> str:
     """Return the rows in columns, the cheapest at the SLO first."""
     lines = [_HEADS, *(_cells(row, board) for row in ranked(board))]
     widths = [max(len(line[column]) for line in lines) for column in range(len(_HEADS))]
-    slo = f"at most {board.max_overload:.1%} of requests meet an overload"
+    slo = f"at most {board.max_overload:.1%} of requests overloaded"
     out = [
         f"{board.trace}, start-up {board.start_s:g} s, SLO: {slo}.",
         "Cost is replica-time over the clairvoyant minimum.",
@@ -37,12 +37,12 @@ def table(board: Leaderboard) -> str:
     return "\n".join(out)
 
 
-def markdown(board: Leaderboard, picture: str | None = None) -> str:
-    """Return the board as a Markdown section, the curve's picture under it."""
+def markdown(board: Leaderboard, chart: str | None = None) -> str:
+    """Return the leaderboard as a Markdown section with its chart."""
     about = (
-        f"SLO: at most {board.max_overload:.1%} of requests meet an overload. Cost is replica-time "
-        "over the clairvoyant minimum at a utilisation of one. *Tuned before*: the target tuned "
-        "on the first half of the window, scored on the second."
+        f"SLO: at most {board.max_overload:.1%} of requests overloaded. Cost is replica-time "
+        "over the clairvoyant minimum at a utilization of one. *Tuned on 1st half*: the "
+        "target is tuned on the first half of the window and scored on the second."
     )
     lines = [
         f"## {board.trace}, start-up {board.start_s:g} s",
@@ -53,24 +53,22 @@ def markdown(board: Leaderboard, picture: str | None = None) -> str:
         "|---" * len(_HEADS) + "|",
     ]
     lines += ["| " + " | ".join(_cells(row, board)) + " |" for row in ranked(board)]
-    if picture:
-        lines += ["", f"![cost against overload]({picture})"]
+    if chart:
+        lines += ["", f"![cost against overload]({chart})"]
     return "\n".join(lines) + "\n"
 
 
 def ranked(board: Leaderboard) -> Sequence[LeaderboardRow]:
-    """Return the rows by cost at the SLO, those that never keep to it last."""
+    """Return the rows by cost at the SLO; rows that never meet it come last."""
     return sorted(board.policies, key=lambda row: (row.cost_at_slo is None, row.cost_at_slo or 0.0))
 
 
 def write(board: Leaderboard, folder: Path) -> tuple[Path, Path]:
     """Write `NAME-STARTs.md` and `.png` into the folder; return their paths.
 
-    Raises OSError where that is not possible.
+    Raises OSError when a file cannot be written.
     """
-    from r1_evaluation.leaderboard.picture import (
-        draw,  # matplotlib takes a second; a table does without
-    )
+    from r1_evaluation.leaderboard.chart import draw
 
     folder.mkdir(parents=True, exist_ok=True)
     plain = "".join(c if c.isalnum() or c in "-_" else "-" for c in board.trace)
@@ -84,14 +82,14 @@ def write(board: Leaderboard, folder: Path) -> tuple[Path, Path]:
 def _cells(row: LeaderboardRow, board: Leaderboard) -> tuple[str, ...]:
     peer = next((other.cost_at_slo for other in board.policies if other.name == "hpa"), None)
     ratio = row.cost_at_slo / peer if row.cost_at_slo and peer else None
-    before = row.before
+    tuned_on_first_half = row.tuned_on_first_half
     return (
         row.name,
         _figure(row.cost_at_slo),
         _figure(row.target_at_slo),
         _figure(ratio),
-        _figure(before.cost if before else None),
-        _share(before.overload) if before else "never",
+        _figure(tuned_on_first_half.cost if tuned_on_first_half else None),
+        _share(tuned_on_first_half.overload) if tuned_on_first_half else "never",
         _figure(row.cost_at_u07),
         _share(row.overload_at_u07),
         f"{row.actions_per_hour:.1f}",

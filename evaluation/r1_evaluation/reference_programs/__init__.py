@@ -1,1 +1,1 @@
-"""Owners' own packages in throwaway environments: what baselines are checked against."""
+"""Reference programs: peers' own packages in environments of their own, to check baselines against."""

@@ -1,13 +1,13 @@
-"""`python -m r1_evaluation.reference_programs`: make the owners' environments, so that tests may use them."""
+"""`python -m r1_evaluation.reference_programs`: install the reference programs for the tests."""
 
 import sys
 
-from r1_evaluation.reference_programs.environment import DYNAMO, RAY, NotInstalled, obtain
+from r1_evaluation.reference_programs.environment import DYNAMO, RAY, NotInstalled, ensure_installed
 
 missing = 0
-for owner in (DYNAMO, RAY):
+for program in (DYNAMO, RAY):
     try:
-        print(obtain(owner))
+        print(ensure_installed(program))
     except NotInstalled as reason:
         print(reason, file=sys.stderr)
         missing += 1

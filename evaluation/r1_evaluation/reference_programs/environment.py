@@ -1,8 +1,8 @@
-"""A virtual environment for an owner's package, made once and kept in the cache outside the clone.
+"""Virtual environments of the reference programs, created once in the cache outside the clone.
 
-These packages are nobody's dependency here: their needs would fight with ours, and whoever
-installs the project has no use for them. What is installed is pinned below, and the folder is
-named after the pins, so another version is another folder.
+These packages are no dependencies of the project: their requirements conflict with the project's.
+Versions are pinned below. The folder's name is a hash of the pins, so another version gets another
+folder.
 """
 
 from __future__ import annotations
@@ -18,16 +18,16 @@ from pathlib import Path
 from r1_common.cache_folder import cache_root
 from r1_common.file_lock import exclusive
 
-_PATIENCE_SECONDS = 900
+_INSTALL_TIMEOUT_SECONDS = 900
 
 
 class NotInstalled(Exception):
-    """An owner's package cannot be installed here; the message is one line that says why."""
+    """A reference program is not installed and cannot be; the message names the cause in one line."""
 
 
 @dataclass(frozen=True, slots=True)
 class ReferenceProgram:
-    """Whose package it is, and what is installed: `alone` without the needs it declares."""
+    """A reference program and its pins: `alone` is installed without its declared requirements."""
 
     name: str
     alone: tuple[str, ...]
@@ -36,7 +36,7 @@ class ReferenceProgram:
 
 DYNAMO = ReferenceProgram(
     "ai-dynamo 1.3.1",
-    # Declared needs are those of a serving cluster; its planner runs on the ones below.
+    # Its declared requirements are those of a serving cluster; the planner needs these.
     alone=("ai-dynamo==1.3.1", "ai-dynamo-runtime==1.3.1"),
     needs=(
         "pmdarima==2.1.1", "prophet==1.5.0", "filterpy==2.0.0", "scikit-learn==1.9.1",
@@ -47,58 +47,60 @@ DYNAMO = ReferenceProgram(
 RAY = ReferenceProgram("ray 2.60.0", alone=(), needs=("ray[serve]==2.60.0",))
 
 
-def folder_of(owner: ReferenceProgram) -> Path:
-    """Return where the owner's environment lies, whether or not it is there."""
-    told = "\n".join([*owner.alone, "", *owner.needs, sys.version.split()[0]])
-    key = hashlib.sha256(told.encode()).hexdigest()[:16]
-    return cache_root() / "owners" / f"{owner.name.replace(' ', '-')}-{key}"
+def folder_of(program: ReferenceProgram) -> Path:
+    """Return the folder of a program's environment, whether or not it exists."""
+    pins = "\n".join([*program.alone, "", *program.needs, sys.version.split()[0]])
+    key = hashlib.sha256(pins.encode()).hexdigest()[:16]
+    return cache_root() / "reference-programs" / f"{program.name.replace(' ', '-')}-{key}"
 
 
-def python_of(owner: ReferenceProgram) -> Path | None:
-    """Return the environment's interpreter, None where it has not been made. Downloads nothing."""
-    folder = folder_of(owner)
+def interpreter_of(program: ReferenceProgram) -> Path | None:
+    """Return the environment's interpreter, None without an environment. Downloads nothing."""
+    folder = folder_of(program)
     return folder / "bin" / "python" if (folder / "ready").is_file() else None
 
 
-def obtain(owner: ReferenceProgram) -> Path:
-    """Return the environment's interpreter; installs the packages where they are not there yet.
+def ensure_installed(program: ReferenceProgram) -> Path:
+    """Return the environment's interpreter; installs the packages when they are missing.
 
-    Raises NotToBeHad, with what the installer said last.
+    Raises NotInstalled with the installer's last message.
     """
-    with exclusive(cache_root() / "locks" / f"{folder_of(owner).name}.lock"):
-        there = python_of(owner)
-        if there is not None:
-            return there
-        folder = folder_of(owner)
-        print(f"installing {owner.name} into {folder} ...", file=sys.stderr)
+    with exclusive(cache_root() / "locks" / f"{folder_of(program).name}.lock"):
+        installed = interpreter_of(program)
+        if installed is not None:
+            return installed
+        folder = folder_of(program)
+        print(f"installing {program.name} into {folder} ...", file=sys.stderr)
         shutil.rmtree(folder, ignore_errors=True)
         python = folder / "bin" / "python"
-        _uv(owner, "venv", "--quiet", "--python", sys.executable, str(folder))
+        _uv(program, "venv", "--quiet", "--python", sys.executable, str(folder))
         install = ("pip", "install", "--quiet", "--python", str(python))
-        if owner.alone:
-            _uv(owner, *install, "--no-deps", *owner.alone)
-        _uv(owner, *install, *owner.needs)
+        if program.alone:
+            _uv(program, *install, "--no-deps", *program.alone)
+        _uv(program, *install, *program.needs)
         (folder / "ready").touch()
         return python
 
 
-def _uv(owner: ReferenceProgram, *arguments: str) -> None:
+def _uv(program: ReferenceProgram, *arguments: str) -> None:
     try:
-        uv = Path(sys.executable).with_name("uv")  # `make setup` puts it beside the interpreter
+        uv = Path(sys.executable).with_name("uv")  # `make setup` installs it beside the interpreter
         subprocess.run(
             [str(uv) if uv.is_file() else "uv", *arguments],
             check=True,
             capture_output=True,
             text=True,
-            timeout=_PATIENCE_SECONDS,
+            timeout=_INSTALL_TIMEOUT_SECONDS,
             env={**os.environ, "UV_HTTP_TIMEOUT": os.environ.get("UV_HTTP_TIMEOUT", "60")},
         )
     except FileNotFoundError:
-        raise NotInstalled(f"{owner.name} cannot be had: uv is missing; run make setup") from None
+        raise NotInstalled(
+            f"{program.name} cannot be installed: uv is missing; run make setup"
+        ) from None
     except subprocess.TimeoutExpired:
-        said = f"the installation took longer than {_PATIENCE_SECONDS} s"
-        raise NotInstalled(f"{owner.name} cannot be had: {said}") from None
+        cause = f"the installation took longer than {_INSTALL_TIMEOUT_SECONDS} s"
+        raise NotInstalled(f"{program.name} cannot be installed: {cause}") from None
     except subprocess.CalledProcessError as failed:
         lines = [line.strip() for line in failed.stderr.splitlines() if line.strip()]
-        said = " ".join(lines)[:300] or f"uv ended with {failed.returncode}"
-        raise NotInstalled(f"{owner.name} cannot be had: {said}") from None
+        cause = " ".join(lines)[:300] or f"uv exited with {failed.returncode}"
+        raise NotInstalled(f"{program.name} cannot be installed: {cause}") from None

@@ -1,7 +1,7 @@
-"""A conversation with a program of ours that runs in an owner's environment: JSON, a line each.
+"""JSON lines to and from a program that runs in a reference program's environment.
 
-The programs lie in `programs/`; none imports anything of ours, all answer each line that they
-read with one line, and tell people on stderr what they are at.
+The programs lie in `programs/` and import nothing of this project. Each writes one line per line that
+it reads, and its progress to stderr.
 """
 
 from __future__ import annotations
@@ -15,50 +15,50 @@ from typing import IO, Any
 
 from r1_evaluation.reference_programs.environment import NotInstalled, ReferenceProgram
 
-Asked = dict[str, Any]
-Answer = dict[str, Any]
+Request = dict[str, Any]
+Response = dict[str, Any]
 
 
 class ReferenceProcess:
-    """A running program that takes questions one by one."""
+    """A running program that handles one request at a time."""
 
-    def __init__(self, owner: ReferenceProgram, process: subprocess.Popen[str]) -> None:
-        self._owner = owner
+    def __init__(self, program: ReferenceProgram, process: subprocess.Popen[str]) -> None:
+        self._program = program
         self._process = process
 
-    def ask(self, question: Asked) -> Answer:
-        """Return the program's answer; raises NotToBeHad when it ended instead."""
+    def send(self, request: Request) -> Response:
+        """Return the program's response; raises NotInstalled when the program has ended."""
         into, out = _pipes(self._process)
         try:
-            into.write(json.dumps(question, allow_nan=False) + "\n")
+            into.write(json.dumps(request, allow_nan=False) + "\n")
             into.flush()
             line = out.readline()
         except BrokenPipeError:
             line = ""
         if not line:
             raise NotInstalled(
-                f"{self._owner.name} does not run here: its program ended with "
-                f"{self._process.wait()} (what it said stands above)"
+                f"{self._program.name} does not run here: its process exited with "
+                f"{self._process.wait()} (its output is above)"
             )
-        answer: Answer = json.loads(line)
-        return answer
+        response: Response = json.loads(line)
+        return response
 
 
 @contextmanager
 def reference_process(
-    owner: ReferenceProgram, python: Path, program: str
+    program: ReferenceProgram, python: Path, script: str
 ) -> Iterator[ReferenceProcess]:
-    """Start `programs/PROGRAM.py` with an owner's interpreter; it ends with the block."""
-    path = Path(__file__).parent / "programs" / f"{program}.py"
+    """Start `programs/SCRIPT.py` with the environment's interpreter; it ends with the block."""
+    path = Path(__file__).parent / "programs" / f"{script}.py"
     process = subprocess.Popen(
-        # -I: neither this folder nor PYTHONPATH may lend it a module of ours.
+        # -I: no module of this project from this folder or PYTHONPATH.
         [str(python), "-I", str(path)],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
     )
     try:
-        yield ReferenceProcess(owner, process)
+        yield ReferenceProcess(program, process)
     finally:
         into, out = _pipes(process)
         into.close()
@@ -67,11 +67,11 @@ def reference_process(
 
 
 def ask_all(
-    owner: ReferenceProgram, python: Path, program: str, questions: Sequence[Asked]
-) -> Sequence[Answer]:
-    """Return the answers to all questions, in order."""
-    with reference_process(owner, python, program) as talk:
-        return [talk.ask(question) for question in questions]
+    program: ReferenceProgram, python: Path, script: str, requests: Sequence[Request]
+) -> Sequence[Response]:
+    """Return the responses to all requests, in order."""
+    with reference_process(program, python, script) as process:
+        return [process.send(request) for request in requests]
 
 
 def _pipes(process: subprocess.Popen[str]) -> tuple[IO[str], IO[str]]:

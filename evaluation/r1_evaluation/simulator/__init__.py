@@ -1,1 +1,1 @@
-"""A pool of replicas at request level: the gateway's own admission before simulated engines."""
+"""Simulators: fluid at rate level, and request level with the gateway's own admission."""

@@ -1,8 +1,7 @@
-"""Open-loop requests for a pool: who comes when, in which class, how long.
+"""Open-loop requests for a pool: time, class and lengths.
 
-Interactive requests keep the moments of a recorded trace (thinned or repeated to a wanted rate);
-their lengths are the recorded ones. Batch requests (Q3) are a Poisson stream on top, with lengths
-drawn from the same trace: the work that fills what the others leave.
+Interactive requests keep the times of a recorded trace, thinned or repeated to a rate, and its
+lengths. Batch requests (Q3) are a Poisson stream with lengths drawn from the same trace.
 """
 
 from __future__ import annotations
@@ -17,7 +16,7 @@ from r1_gateway.admission.classes import PriorityClass
 
 @dataclass(frozen=True, slots=True)
 class Arrival:
-    """A request at the door: seconds from the start, class, lengths in tokens."""
+    """A request at the gateway: seconds from the start, class, lengths in tokens."""
 
     at: float
     klass: PriorityClass
@@ -28,7 +27,7 @@ class Arrival:
 def interactive(
     recorded: Sequence[RecordedRequest], factor: float, urgent_share: float, seed: int
 ) -> list[Arrival]:
-    """The recorded requests `factor` times as often (a copy is moved by up to a second), Q1 or Q2."""
+    """The recorded requests `factor` times as often (copies move by up to 1 s), as Q1 or Q2."""
     rng = random.Random(seed)  # noqa: S311 (a simulation, no secret)
     start = recorded[0].at
     found = []
@@ -44,7 +43,7 @@ def interactive(
 def batch(
     recorded: Sequence[RecordedRequest], per_second: float, seconds: float, seed: int
 ) -> list[Arrival]:
-    """Q3 at a constant mean rate, lengths drawn from the trace."""
+    """Q3 requests at a constant mean rate, with lengths of the trace."""
     rng = random.Random(seed)  # noqa: S311
     found: list[Arrival] = []
     at = rng.expovariate(per_second) if per_second > 0 else seconds

@@ -1,8 +1,7 @@
-"""The pool under an autoscaler, request by request: replicas start, drain, break, and are paid for.
+"""A pool under an autoscaler, request by request: replicas start, drain, fail and are paid.
 
-Between door and engines stands the gateway's own admission. A request on a replica that breaks or
-is stopped goes to another one while it has no token yet, as the gateway sends it; after its first
-token it is lost.
+The gateway's own admission stands between clients and engines. A request on a failed or stopped
+replica is retried while it has no token, as by the gateway. After its first token it is lost.
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ from enum import Enum, auto
 from r1_evaluation.simulator.arrivals import Arrival
 from r1_evaluation.simulator.engine import EngineSpeed, Work
 from r1_evaluation.simulator.fleet import Ending, Fleet, Replica
-from r1_evaluation.simulator.scalers import LOOK_SECONDS, Scaler, ScalerInput
+from r1_evaluation.simulator.scalers import TICK_SECONDS, Scaler, ScalerInput
 from r1_gateway.admission.admission_queue import Admission, Rejection, Ticket, TicketState
 from r1_gateway.admission.classes import CLASSES, ClassPolicy
 from r1_gateway.admission.endpoint_pool import EndpointPool
@@ -43,11 +42,11 @@ class _Request:
 
 @dataclass(slots=True)
 class ElasticOutcome:
-    """What came of a run, scored after its warm-up.
+    """Outcome of a run, scored after its warm-up.
 
-    `delays` are times to first token beyond what the request would take on an idle replica
-    (infinite where none came), `paces` seconds per further output token of those that ended. Lost
-    are requests that had begun to answer when their replica went.
+    `delays` are times to first token beyond the time on an idle replica (infinite without a
+    token), `paces` are seconds per further output token of completed requests. Lost requests had
+    their first token when their replica ended.
     """
 
     offered: int = 0
@@ -62,11 +61,11 @@ class ElasticOutcome:
     paces: list[float] = field(default_factory=list)
     counts: list[int] = field(default_factory=list)
 
-    def violations(self, patience: float) -> float:
-        """Share of the offered requests that were lost or delayed by more than `patience` seconds."""
+    def violations(self, max_delay: float) -> float:
+        """Share of the offered requests that were lost or delayed by more than `max_delay` seconds."""
         if not self.offered:
             return 0.0
-        late = sum(delay > patience for delay in self.delays)
+        late = sum(delay > max_delay for delay in self.delays)
         return (late + self.lost_on_scale_down + self.lost_on_failure) / self.offered
 
 
@@ -74,7 +73,7 @@ class ElasticPool:
     """A pool whose count an autoscaler sets.
 
     Args:
-        start_seconds: asked for the start-up time of every replica.
+        start_seconds: returns the start-up time of each replica.
         mean_life_seconds: mean time until a serving replica breaks.
     """
 
@@ -109,35 +108,35 @@ class ElasticPool:
         warm_up: float,
         seconds: float,
     ) -> ElasticOutcome:
-        """Play the arrivals (in order of time) from `replicas` serving ones on."""
+        """Run the arrivals (in order of time), starting with `replicas` serving replicas."""
         self._warm_up = warm_up
         for _ in range(replicas):
             self._watch(self._fleet.start(0.0, ready=True))
-        self._tell_gateway()
-        count, look, paid_before = replicas, 0.0, 0.0
+        self._update_endpoints()
+        count, tick, paid_before = replicas, 0.0, 0.0
         coming = iter(arrivals)
         arrival = next(coming, None)
-        while look < seconds:
-            while arrival is not None and arrival.at < look:
+        while tick < seconds:
+            while arrival is not None and arrival.at < tick:
                 self._advance_to(arrival.at)
                 self._arrive(arrival)
                 arrival = next(coming, None)
-            self._advance_to(look)
-            self._pump(look)
-            if look <= warm_up:
-                paid_before = self._fleet.close(look)
-            count = self._scale(scaler, count, look)
-            look += LOOK_SECONDS
+            self._advance_to(tick)
+            self._pump(tick)
+            if tick <= warm_up:
+                paid_before = self._fleet.close(tick)
+            count = self._scale(scaler, count, tick)
+            tick += TICK_SECONDS
         self._advance_to(seconds)
         self._outcome.paid_seconds = self._fleet.close(seconds) - paid_before
-        self._leave_unserved(seconds)
+        self._score_unfinished(seconds)
         return self._outcome
 
     # -- the autoscaler's side -----------------------------------------------------------------
 
     def _scale(self, scaler: Scaler, count: int, now: float) -> int:
         view = ScalerInput(self._sample(now), count, self._fleet.ready, self._speed.seats)
-        wanted = scaler.look(view, EPOCH + now)
+        wanted = scaler.tick(view, EPOCH + now)
         if now >= self._warm_up:
             self._outcome.actions += wanted != count
             self._outcome.counts.append(wanted)
@@ -147,7 +146,7 @@ class ElasticPool:
         if wanted < kept:
             for replica in list(self._fleet.leave(kept - wanted, self._load)):
                 self._drain(replica, now)
-            self._tell_gateway()
+            self._update_endpoints()
         return wanted
 
     def _sample(self, now: float) -> CounterSample:
@@ -173,7 +172,7 @@ class ElasticPool:
         return sum(ticket.endpoint is not None and ticket.endpoint.address == replica.name
                    for ticket in self._running.values())  # fmt: skip
 
-    def _tell_gateway(self) -> None:
+    def _update_endpoints(self) -> None:
         found = {one.name: one.serves for one in self._fleet.replicas.values()}
         self._endpoints.update(found, self._speed.seats)
 
@@ -196,9 +195,9 @@ class ElasticPool:
             self._push(now + self._fleet.ending.grace_seconds, _Event.GRACE_OVER, replica)
 
     def _stop(self, replica: Replica, now: float) -> int:
-        """End a replica with what runs on it; returns how many requests were lost with it."""
+        """End a replica; return the number of lost requests."""
         self._fleet.remove(replica, now)
-        self._tell_gateway()
+        self._update_endpoints()
         lost = 0
         for work, ticket in list(self._running.items()):
             if ticket.endpoint is None or ticket.endpoint.address != replica.name:
@@ -223,7 +222,7 @@ class ElasticPool:
         if event is _Event.READY:
             if replica.drained_since is None:
                 replica.serves = True
-                self._tell_gateway()
+                self._update_endpoints()
         elif event is _Event.GRACE_OVER:
             self._outcome.lost_on_scale_down += self._stop(replica, now)
         else:
@@ -243,7 +242,7 @@ class ElasticPool:
             self._finish(work, now)
         if ended and replica.drained_since is not None and not engine.busy:
             self._fleet.remove(replica, now)
-            self._tell_gateway()
+            self._update_endpoints()
         if ended:
             self._pump(now)
 
@@ -302,8 +301,8 @@ class ElasticPool:
         if work.output_tokens > 1:
             self._outcome.paces.append((now - first) / (work.output_tokens - 1))
 
-    def _leave_unserved(self, end: float) -> None:
-        """At the end: who has a first token keeps it, who has none has waited until now."""
+    def _score_unfinished(self, end: float) -> None:
+        """Score at the end: requests without a first token have waited until now."""
         waiting = self._admission.drain()
         for ticket in [*self._running.values(), *waiting]:
             arrival = ticket.item.arrival

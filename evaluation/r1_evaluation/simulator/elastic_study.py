@@ -1,11 +1,11 @@
-"""Autoscalers at request level: what each costs, who waits, and who is cut off.
+"""Study: autoscalers at request level, with cost, late and lost requests.
 
-A recorded hour is played as it was. The engines are as fast as makes the hour need six of them in
-the mean, so each trace has its own; start-up times are drawn from a measured distribution, serving
-replicas break after twelve hours in the mean, and every autoscaler meets the same draws.
+A recorded hour is replayed. Engine speed is set so that the hour needs six replicas in the mean.
+Start-up times are drawn from a published distribution, and serving replicas fail after twelve
+hours in the mean. Every autoscaler has the same draws.
 
-Policies come with the ending that comes with them: the operator drains idle replicas first, the
-others have what Kubernetes does by default. `hpa-drained` shows which part of a difference that is.
+Each policy has its own termination: the operator drains idle replicas first, the others have the
+Kubernetes default. `hpa-drained` separates that effect.
 """
 
 from __future__ import annotations
@@ -16,18 +16,18 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from r1_evaluation.leaderboard.scenario import STEP_SECONDS
-from r1_evaluation.leaderboard.starts import start_steps
 from r1_evaluation.simulator.arrivals import Arrival, interactive
 from r1_evaluation.simulator.elastic import ElasticOutcome, ElasticPool
 from r1_evaluation.simulator.engine import EngineSpeed
 from r1_evaluation.simulator.fleet import DRAINED, KUBERNETES, Ending
 from r1_evaluation.simulator.scalers import Hpa, Knative, Ours, Scaler, Static
+from r1_evaluation.simulator.start_times import start_steps
 from r1_evaluation.traces.load import RequestTrace
+from r1_evaluation.traces.scenario import STEP_SECONDS
 from r1_gateway.admission.classes import DEFAULT_POLICIES
 
 MEAN_REPLICAS = 6.0
-PATIENCE_SECONDS = 5.0
+MAX_DELAY_SECONDS = 5.0
 """How much later than on an idle replica a first token may come."""
 TARGETS = tuple(round(0.3 + 0.1 * step, 1) for step in range(10))
 PLANNED = 0.7
@@ -41,7 +41,7 @@ _SHAPE = EngineSpeed(
 
 @dataclass(frozen=True, slots=True)
 class Hour:
-    """A trace with the engines that fit it; `capacity` is requests/s of a full replica."""
+    """A trace with its engine speed; `capacity` is requests/s of a full replica."""
 
     name: str
     arrivals: tuple[Arrival, ...]
@@ -68,7 +68,7 @@ class ElasticPoint:
 
 
 def hour_of(trace: RequestTrace) -> Hour:
-    """Scale engines so that the trace keeps `MEAN_REPLICAS` of them busy with its mean load."""
+    """Scale the engine speed so that the mean load keeps `MEAN_REPLICAS` replicas busy."""
     requests = trace.requests
     seconds = requests[-1].at - requests[0].at
     busy = sum(_service_seconds(one.prompt_tokens, one.output_tokens) for one in requests) / seconds
@@ -84,7 +84,7 @@ def hour_of(trace: RequestTrace) -> Hour:
 
 
 def _service_seconds(prompt_tokens: int, output_tokens: int) -> float:
-    """A full replica's time for one request: its prefill, its share of the iterations."""
+    """Time of a full replica per request: its prefill and its share of the iterations."""
     iteration = _SHAPE.base_seconds / _SHAPE.seats + _SHAPE.per_sequence_seconds
     return _SHAPE.per_prefill_token_seconds * prompt_tokens + iteration * output_tokens
 
@@ -100,7 +100,7 @@ POLICIES: dict[str, tuple[Made, Ending]] = {
 
 
 def play(hour: Hour, policy: str, target: float, start_seconds: float, seed: int) -> ElasticOutcome:
-    """Play the hour once."""
+    """Run the hour once."""
     made, ending = POLICIES[policy]
     drawn = random.Random(seed)  # noqa: S311 (a simulation, no secret)
     starts = [STEP_SECONDS * steps for steps in start_steps(start_seconds)]
@@ -124,7 +124,7 @@ def play(hour: Hour, policy: str, target: float, start_seconds: float, seed: int
 def curve(
     hour: Hour, policy: str, start_seconds: float, seeds: int = SEEDS
 ) -> tuple[ElasticPoint, ...]:
-    """Play a policy at every target."""
+    """Run a policy at every target."""
     return tuple(_point(hour, policy, target, start_seconds, seeds) for target in TARGETS)
 
 
@@ -141,7 +141,7 @@ def _point(
     return ElasticPoint(
         target=target,
         cost=mean(lambda run: run.paid_seconds) / scored,
-        late=mean(lambda run: run.violations(PATIENCE_SECONDS)),
+        late=mean(lambda run: run.violations(MAX_DELAY_SECONDS)),
         lost=mean(lambda run: run.lost_on_scale_down),
         lost_by_failure=mean(lambda run: run.lost_on_failure),
         actions=mean(lambda run: run.actions) * 3600 / scored,
@@ -150,9 +150,9 @@ def _point(
 
 
 def late_at(points: Sequence[ElasticPoint], cost: float) -> float | None:
-    """Return the late share that a policy has at a cost: linear between the points of its curve.
+    """Return the late share of a policy at a cost, interpolated between the points of its curve.
 
-    Of two points at one cost the better counts. None where its curve does not reach.
+    Of two points at one cost the lower share counts. None outside the curve.
     """
     ordered = sorted(points, key=lambda point: (point.cost, point.late))
     costs, late = [p.cost for p in ordered], np.minimum.accumulate([p.late for p in ordered])

@@ -5,7 +5,7 @@ prompts (chunked prefill, as vLLM and SGLang do it), first come first served, th
 others as our runtime's scheduler does. Its length is `base + per_sequence x running + per_prefill_token x prefilled`. The
 first token of a request comes at the end of the iteration that finishes its prompt.
 
-While nothing is prefilled and nobody ends, iterations are all alike, so they pass as one *span*: one
+While nothing is prefilled and no request ends, all iterations are equal, so they pass as one *span*: one
 event instead of hundreds. A request that arrives in a span joins at the next iteration's start.
 """
 
@@ -19,11 +19,11 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True, slots=True)
 class EngineSpeed:
-    """What one replica does in an iteration (seconds, tokens).
+    """Speed of one replica (seconds, tokens).
 
-    The defaults are round figures for a node of eight GPUs, not a measurement: 33,000 prompt tokens
-    and, with 16 sequences, 740 output tokens a second (published for such nodes: 52,300 and 22,300,
-    SGLang's blog of 2025-05-05, with hundreds of sequences).
+    The defaults are round figures for a node of eight GPUs, not a measurement: 33,000 prompt
+    tokens and, with 16 sequences, 740 output tokens a second (published for such nodes: 52,300
+    and 22,300, SGLang's blog of 2025-05-05, with hundreds of sequences).
     """
 
     base_seconds: float = 0.02
@@ -41,7 +41,7 @@ class EngineSpeed:
         )
 
     def alone_seconds(self, prompt_tokens: int) -> float:
-        """Time to first token of a request that has a replica to itself."""
+        """Time to first token of a request on an idle replica."""
         chunks = max(1, math.ceil(prompt_tokens / self.chunk_tokens))
         return chunks * self.base_seconds + self.per_prefill_token_seconds * prompt_tokens
 
@@ -62,7 +62,7 @@ class Work:
 
 
 class SimulatedEngine:
-    """One replica. The caller keeps the clock: it passes `now` and comes back at `ends_at`."""
+    """One replica. The caller has the clock: it passes `now` and returns at `ends_at`."""
 
     def __init__(self, speed: EngineSpeed) -> None:
         self.speed = speed
@@ -82,7 +82,7 @@ class SimulatedEngine:
         return self.ends_at < math.inf
 
     def add(self, work: Work, now: float) -> None:
-        """Take in a request; it joins at the start of the next iteration."""
+        """Add a request; it joins at the start of the next iteration."""
         insort(self._prefill, work, key=lambda one: one.urgency)
         if not self.busy:
             self._begin(now)
@@ -92,7 +92,7 @@ class SimulatedEngine:
             self.ends_at = self._started_at + self._span * self._length
 
     def advance(self, now: float) -> list[Work]:
-        """The iterations until `ends_at` are over: the requests that ended with them."""
+        """Finish the iterations until `ends_at`; return the requests that ended."""
         self._iteration += self._span
         ended: list[Work] = []
         while self._finishing and self._finishing[0][0] <= self._iteration:

@@ -1,8 +1,8 @@
-"""Replicas that come and go: they start, serve, drain, and some of them break.
+"""Replicas of an elastic pool: start, serve, drain, fail.
 
-A replica is paid from the moment it is asked for until it is gone, its draining included. When the
-count falls, those that do not serve yet go first, as in a ReplicaSet; who goes after them, and how
-long what runs there may go on, is the `Ending`.
+A replica is paid from its creation until it is gone, including its drain. Scale-down removes
+starting replicas first, as a ReplicaSet does. `Ending` sets which replicas follow, and how long
+their requests may run.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from r1_evaluation.simulator.engine import EngineSpeed, SimulatedEngine
 
 @dataclass(frozen=True, slots=True)
 class Ending:
-    """How replicas leave: idle ones first or the youngest, and the seconds they have to finish."""
+    """Termination of replicas: idle or youngest first, and the grace period in seconds."""
 
     idle_first: bool
     grace_seconds: float
@@ -31,7 +31,7 @@ KUBERNETES = Ending(idle_first=False, grace_seconds=30.0)
 
 @dataclass(slots=True, eq=False)
 class Replica:
-    """One replica; `serves` from its start's end until it drains."""
+    """One replica; `serves` from the end of its start-up until it drains."""
 
     name: str
     asked_at: float
@@ -47,7 +47,7 @@ class Replica:
 class Fleet:
     """All replicas of a pool.
 
-    `start_seconds` is asked for each start-up time, `mean_life_seconds` is the mean time to a
+    `start_seconds` returns each start-up time, `mean_life_seconds` is the mean time to a
     failure (exponential; infinite for replicas that never break).
     """
 
@@ -61,7 +61,7 @@ class Fleet:
     _born: int = 0
 
     def start(self, now: float, *, ready: bool = False) -> Replica:
-        """Ask for one more; `ready` for those that are there from the beginning."""
+        """Create a replica; `ready`: it serves at once."""
         self._born += 1
         life = self.rng.expovariate(1 / self.mean_life_seconds) if self._mortal else math.inf
         ready_at = now if ready else now + self.start_seconds()
@@ -78,16 +78,16 @@ class Fleet:
 
     @property
     def kept(self) -> list[Replica]:
-        """Those that count: all that are not on their way out."""
+        """Replicas that are not terminating."""
         return [one for one in self.replicas.values() if one.drained_since is None]
 
     @property
     def ready(self) -> int:
-        """How many take requests."""
+        """Number of replicas that accept requests."""
         return sum(one.serves for one in self.replicas.values())
 
     def leave(self, surplus: int, load: Callable[[Replica], int]) -> Iterator[Replica]:
-        """Pick who goes when the count falls by `surplus`."""
+        """Yield the replicas to remove when the count falls by `surplus`."""
 
         def order(one: Replica) -> tuple[bool, int, float]:
             return one.serves, load(one) if self.ending.idle_first else 0, -one.ready_at
@@ -95,11 +95,11 @@ class Fleet:
         yield from sorted(self.kept, key=order)[:surplus]
 
     def remove(self, replica: Replica, now: float) -> None:
-        """It is gone; its bill is closed."""
+        """Remove a replica and close its bill."""
         replica.serves, replica.gone = False, True
         del self.replicas[replica.name]
         self.paid_seconds += now - replica.asked_at
 
     def close(self, now: float) -> float:
-        """Return replica-seconds paid until `now` by all that ever were."""
+        """Return the replica-seconds paid until `now` by all replicas."""
         return self.paid_seconds + sum(now - one.asked_at for one in self.replicas.values())

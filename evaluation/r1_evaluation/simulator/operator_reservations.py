@@ -1,7 +1,8 @@
-"""What the operator's decision tells the gateways of a simulated pool: seats to keep free.
+"""Seat reservations of the operator for the gateways of a simulated pool.
 
-`Operator` is `r1_operator.plan.scaling.seat_reservation`, fed with counters every two seconds as the operator reads
-them. `foresight` adds the arrivals that really come while a seat is held: no forecast can beat that.
+`Operator` is `r1_operator.plan.scaling.seat_reservation` on counters that it reads every two
+seconds. `perfect_forecast` adds the arrivals that do come while a seat is in use, an upper bound
+for any forecast.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from r1_operator.plan.signals.class_arrivals import ClassArrivals, ClassArrivals
 from r1_operator.plan.signals.demand import CounterSample
 from r1_operator.plan.unavailable import Unavailable
 
-LOOK_SECONDS = 2.0
+TICK_SECONDS = 2.0
 VALID_SECONDS = 10.0
 EPOCH = 1_700_000_000.0
 """The unix time of the simulation's start: the decision code reads clocks that look like clocks."""
@@ -28,18 +29,18 @@ EPOCH = 1_700_000_000.0
 
 @dataclass(slots=True)
 class Operator:
-    """Looks at every gateway and advises it. `urgent_at` are the moments of Q1, for foresight."""
+    """Reserves seats at every gateway. `urgent_at` are the times of Q1 requests."""
 
-    promises: Mapping[ClassName, float]
-    foresight: bool = False
+    slo_targets: Mapping[ClassName, float]
+    perfect_forecast: bool = False
     urgent_at: Sequence[float] = ()
     _window: ClassArrivalsWindow = field(default_factory=ClassArrivalsWindow)
 
-    def foresee(self, arrivals: Sequence[Arrival]) -> None:
-        """Take over what will come."""
+    def observe_arrivals(self, arrivals: Sequence[Arrival]) -> None:
+        """Record the arrivals of Q1 for the perfect forecast."""
         self.urgent_at = [one.at for one in arrivals if one.klass is PriorityClass.Q1]
 
-    def look(
+    def tick(
         self,
         admissions: Sequence[Admission[Any]],
         offered: Sequence[Sequence[int]],
@@ -48,26 +49,26 @@ class Operator:
         ready: int,
         replicas: int,
     ) -> None:
-        """Read the counters (`offered` by gateway and class), decide, and advise."""
+        """Read the counters (`offered` by gateway and class), decide, and reserve."""
         names = [f"gateway-{n}" for n in range(len(admissions))]
         for name, admission, counts in zip(names, admissions, offered, strict=True):
             self._window.observe(_sample(name, admission, counts, now, ready))
         urgency = self._window.read(EPOCH + now, names)
         if isinstance(urgency, Unavailable):
             return
-        if self.foresight and urgency.seat_seconds:
+        if self.perfect_forecast and urgency.seat_seconds:
             urgency = replace(
-                urgency, arrivals=self._with_coming(urgency, urgency.seat_seconds, now)
+                urgency, arrivals=self._with_known_arrivals(urgency, urgency.seat_seconds, now)
             )
-        held = plan_seat_reservation(ReservationInput(urgency, self.promises, ready, replicas))
+        held = plan_seat_reservation(ReservationInput(urgency, self.slo_targets, ready, replicas))
         seats = {PriorityClass[one.name.value]: one.per_gateway for one in held}
         for admission in admissions:
             admission.reserve_seats(seats, now + VALID_SECONDS)
 
-    def _with_coming(
+    def _with_known_arrivals(
         self, urgency: ClassArrivals, seconds: float, now: float
     ) -> Mapping[ClassName, float]:
-        """What came lately, or what really comes within so many seconds, if that is more."""
+        """Return the arrivals, with the known rate of Q1 where it is higher."""
         come = bisect_left(self.urgent_at, now + seconds) - bisect_left(self.urgent_at, now)
         coming = max(urgency.arrivals[ClassName.Q1], come / seconds)
         return {**urgency.arrivals, ClassName.Q1: coming}

@@ -1,9 +1,9 @@
-"""What advice from the operator is worth to gateways that hold seats back by themselves.
+"""Study: the effect of the operator's seat reservations on gateways that reserve seats themselves.
 
-Situations, each played with and without advice on the same arrivals while batch work fills what is
-idle: one gateway, several that share the seats, urgent load that comes in waves, and a pool that loses
-half of its replicas again and again. What counts is the share of Q1 that waited for a seat for longer
-than half of its promise, beside how full the pool was.
+Each case runs with and without reservations on the same arrivals, while batch work fills idle
+seats: one gateway, several that share the seats, waves of urgent load, and a pool that loses half
+of its replicas repeatedly. The figure is the share of Q1 that waited for a seat for longer than
+half of its SLO target, beside the utilization.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from r1_evaluation.simulator.arrivals import Arrival, batch, interactive
-from r1_evaluation.simulator.operator_reservations import LOOK_SECONDS, Operator
-from r1_evaluation.simulator.simulation import Count, Pool, PoolOutcome
+from r1_evaluation.simulator.operator_reservations import TICK_SECONDS, Operator
+from r1_evaluation.simulator.simulation import Pool, PoolOutcome, ScheduledReplicas
 from r1_evaluation.simulator.study import WARM_UP_SHARE, StudyParameters, interactive_factor
 from r1_evaluation.traces.load import RecordedRequest
 from r1_gateway.admission.classes import DEFAULT_POLICIES, PriorityClass
@@ -28,23 +28,22 @@ FALL_EVERY = 240.0
 FALL_SECONDS = 120.0
 LEFT_SHARE = 0.5
 LONG_NOTICE = 30.0
-PROMISE_SECONDS = 0.5
+SLO_SECONDS = 0.5
 WAVE_EVERY = 300.0
 WAVE_SECONDS = 100.0
 BETWEEN_WAVES = 0.1
-ADVICE = ("none", "advised", "foresight")
+RESERVATIONS = ("none", "operator", "perfect-forecast")
 
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """How many gateways, whether replicas go and come or the urgent load does, and how early a fall is
-    decided."""
+    """Number of gateways, whether replicas or urgent load vary, and the notice of a scale-down."""
 
     name: str
     gateways: int = 1
     falls: bool = False
     waves: bool = False
-    notice: float = LOOK_SECONDS
+    notice: float = TICK_SECONDS
 
 
 CASES = (
@@ -60,15 +59,15 @@ CASES = (
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """The interactive recording so many times as often, and batch work a second."""
+    """The interactive recording at a factor, and batch work per second."""
 
     site: StudyParameters
     factor: float
     batch_rate: float
 
 
-def play(load: Load, case: Case, advice: str, seed: int) -> PoolOutcome:
-    """Play one load in one situation."""
+def play(load: Load, case: Case, reservations: str, seed: int) -> PoolOutcome:
+    """Run one load in one case."""
     site = load.site
     seconds = site.seconds
     arrivals = [
@@ -80,30 +79,32 @@ def play(load: Load, case: Case, advice: str, seed: int) -> PoolOutcome:
     arrivals.sort(key=lambda arrival: arrival.at)
     first, *others = DEFAULT_POLICIES
     operator = None
-    if advice != "none":
-        promises = {ClassName.Q1: PROMISE_SECONDS}
-        operator = Operator(promises, foresight=advice == "foresight")
+    if reservations != "none":
+        slo_targets = {ClassName.Q1: SLO_SECONDS}
+        operator = Operator(slo_targets, perfect_forecast=reservations == "perfect-forecast")
     pool = Pool(
         site.replicas,
         site.speed,
-        (replace(first, time_to_first_token_seconds=PROMISE_SECONDS), *others),
+        (replace(first, time_to_first_token_seconds=SLO_SECONDS), *others),
         fifo=False,
         gateways=case.gateways,
         operator=operator,
-        course=_course(site.replicas, case.notice, seconds) if case.falls else (),
+        replica_schedule=_replica_schedule(site.replicas, case.notice, seconds)
+        if case.falls
+        else (),
         seed=seed,
     )
     return pool.run(arrivals, warm_up=WARM_UP_SHARE * seconds, seconds=seconds)
 
 
 def late(outcome: PoolOutcome) -> tuple[int, int]:
-    """How many of Q1 waited for a seat longer than may be waited, and of how many."""
+    """Return (Q1 requests that waited too long for a seat, all Q1 requests with a seat)."""
     waits = outcome.of(PriorityClass.Q1).seat_waits
-    return sum(wait > WAIT_SHARE * PROMISE_SECONDS for wait in waits), len(waits)
+    return sum(wait > WAIT_SHARE * SLO_SECONDS for wait in waits), len(waits)
 
 
 def first_part(recorded: Sequence[RecordedRequest], seconds: float) -> tuple[RecordedRequest, ...]:
-    """The recording's beginning."""
+    """Return the start of the recording."""
     end = recorded[0].at + seconds
     return tuple(one for one in recorded if one.at <= end)
 
@@ -114,7 +115,7 @@ def load_of(
     replicas: int,
     batch_rate: float = BATCH_RATE,
 ) -> Load:
-    """The recording's first `seconds`, as often as leaves room, and batch work that fills the rest."""
+    """Return the recording's first `seconds` at the highest feasible factor, with batch work."""
     kept = first_part(recorded, seconds)
     site = StudyParameters(kept, replicas=replicas)
     start = replace(site, recorded=first_part(recorded, seconds / 2))
@@ -133,11 +134,16 @@ def _in_waves(arrivals: Sequence[Arrival], seed: int) -> list[Arrival]:
     ]
 
 
-def _course(replicas: int, notice: float, seconds: float) -> tuple[Count, ...]:
+def _replica_schedule(
+    replicas: int, notice: float, seconds: float
+) -> tuple[ScheduledReplicas, ...]:
     left = max(1, round(LEFT_SHARE * replicas))
-    found: list[Count] = []
+    found: list[ScheduledReplicas] = []
     at = FALL_EVERY
     while at < seconds:
-        found += [Count(at, left, notice), Count(at + FALL_SECONDS, replicas, 0.0)]
+        found += [
+            ScheduledReplicas(at, left, notice),
+            ScheduledReplicas(at + FALL_SECONDS, replicas, 0.0),
+        ]
         at += FALL_EVERY
     return tuple(found)

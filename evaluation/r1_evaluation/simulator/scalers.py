@@ -1,8 +1,8 @@
-"""Autoscalers of the request-level pool, on one metric for all: requests per second.
+"""Autoscalers of the request-level pool, all on requests per second.
 
-`Ours` is `r1_operator.plan.scaling.decide.decide`, fed with the gateway's counters as the operator reads
-them. The others are the rules that stand on the leaderboard, stepped here by what they would see:
-the mean rate of the last minute, without a delay.
+`Ours` is `r1_operator.plan.scaling.decide.decide` on the gateway's counters, as the operator
+reads them. The others are the leaderboard's rules on the mean rate of the last minute, without a
+delay.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ from r1_operator.plan.scaling.scaling_state import ScalingState
 from r1_operator.plan.signals.demand import CounterSample, DemandWindow
 from r1_operator.plan.signals.lead_time import LeadTime
 
-LOOK_SECONDS = 2.0
+TICK_SECONDS = 2.0
 MAX_REPLICAS = 40
 
 
 @dataclass(frozen=True, slots=True)
 class ScalerInput:
-    """What is known at a look: the gateway's sample, the count asked for, how many serve."""
+    """Inputs of a tick: the gateway's sample, desired and ready replicas, seats."""
 
     sample: CounterSample
     current: int
@@ -37,23 +37,23 @@ class ScalerInput:
 
 
 class Scaler(Protocol):
-    """Looks every two seconds and says how many replicas there should be."""
+    """An autoscaler with a tick every two seconds."""
 
-    def look(self, view: ScalerInput, now: float) -> int:
-        """Return the count asked for at `now`."""
+    def tick(self, view: ScalerInput, now: float) -> int:
+        """Return the desired replicas at `now`."""
 
 
 class Ours:
-    """The operator's decision, without a forecast: an hour of a trace has no seasons."""
+    """The operator's decision without a forecast: an hour of a trace has no seasons."""
 
     def __init__(self, target: float, capacity: float, lead_seconds: float) -> None:
         metric = MetricTarget(MetricType.REQUESTS_PER_SECOND, capacity)
         self._policy = ScalingPolicy(1, MAX_REPLICAS, (metric,), target_utilization=target)
-        self._lead = LeadTime(lead_seconds + LOOK_SECONDS, 5)
+        self._lead = LeadTime(lead_seconds + TICK_SECONDS, 5)
         self._window, self._history = DemandWindow(), ScalingState()
 
-    def look(self, view: ScalerInput, now: float) -> int:
-        """Decide as the operator does."""
+    def tick(self, view: ScalerInput, now: float) -> int:
+        """Return the desired replicas at `now`."""
         self._window.observe(view.sample)
         observed = ScalingInputs(
             current=view.current,
@@ -67,19 +67,19 @@ class Ours:
 
 
 class _Offered:
-    """The mean rate of arrivals over the last so many seconds."""
+    """The mean rate of arrivals over a window."""
 
     def __init__(self) -> None:
-        self._seen: deque[float] = deque(maxlen=1 + round(60 / LOOK_SECONDS))
+        self._seen: deque[float] = deque(maxlen=1 + round(60 / TICK_SECONDS))
 
     def note(self, sample: CounterSample) -> None:
-        """Take in the counter of a look."""
+        """Record the counter of a tick."""
         self._seen.append(sample.offered_requests)
 
     def rate(self, seconds: float) -> float:
-        """Return requests per second, over what is known when that is shorter."""
-        looks = min(round(seconds / LOOK_SECONDS), len(self._seen) - 1)
-        return (self._seen[-1] - self._seen[-1 - looks]) / (looks * LOOK_SECONDS) if looks else 0.0
+        """Return requests per second over `seconds`, or over the recorded time when shorter."""
+        looks = min(round(seconds / TICK_SECONDS), len(self._seen) - 1)
+        return (self._seen[-1] - self._seen[-1 - looks]) / (looks * TICK_SECONDS) if looks else 0.0
 
 
 class Hpa:
@@ -90,8 +90,8 @@ class Hpa:
         self._offered = _Offered()
         self._state: hpa_simulation.HpaState | None = None
 
-    def look(self, view: ScalerInput, now: float) -> int:
-        """Sync when 15 s have passed."""
+    def tick(self, view: ScalerInput, now: float) -> int:
+        """Return the desired replicas at `now`."""
         self._offered.note(view.sample)
         state = self._state or hpa_simulation.HpaState(view.current)
         self._state = hpa_simulation.simulate_sync(
@@ -108,8 +108,8 @@ class Knative:
         self._offered = _Offered()
         self._panic: Panic | None = None
 
-    def look(self, view: ScalerInput, now: float) -> int:
-        """One tick."""
+    def tick(self, view: ScalerInput, now: float) -> int:
+        """Return the desired replicas at `now`."""
         self._offered.note(view.sample)
         stable, panic = (self._offered.rate(span) / self._capacity for span in (60, 6))
         state = self._panic or knative_begin(view.ready, now)
@@ -123,6 +123,6 @@ class Static:
     def __init__(self, target: float, mean_replicas: float) -> None:
         self._count = max(1, math.ceil(mean_replicas / target))
 
-    def look(self, view: ScalerInput, now: float) -> int:
-        """Return the same count always."""
+    def tick(self, view: ScalerInput, now: float) -> int:
+        """Return the desired replicas at `now`."""
         return self._count

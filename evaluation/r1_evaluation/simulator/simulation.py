@@ -1,8 +1,8 @@
-"""The pool itself: arrivals, the gateway's admission, engines, and what became of each request.
+"""A fixed or scheduled pool of replicas: arrivals, gateway admission, engines, outcomes.
 
-The admission is `r1_gateway.admission.admission_queue.Admission`, the very code of the gateway, with the
-simulation's clock. `fifo` puts every request into one class: what a gateway without priorities does.
-Several gateways share each replica's seats, and a request comes to any of them.
+The admission is the gateway's own `Admission` with the simulation's clock. `fifo` puts every
+request into one class, as a gateway without priorities. Several gateways share each replica's
+seats, and each request reaches one of them at random.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 
 from r1_evaluation.simulator.arrivals import Arrival
 from r1_evaluation.simulator.engine import EngineSpeed, SimulatedEngine, Work
-from r1_evaluation.simulator.operator_reservations import LOOK_SECONDS, Operator
+from r1_evaluation.simulator.operator_reservations import TICK_SECONDS, Operator
 from r1_gateway.admission.admission_queue import Admission, Rejection, Ticket, TicketState
 from r1_gateway.admission.classes import CLASSES, ClassPolicy, PriorityClass
 from r1_gateway.admission.endpoint_pool import EndpointPool
@@ -23,8 +23,11 @@ from r1_gateway.admission.endpoint_pool import EndpointPool
 
 @dataclass(slots=True)
 class ClassOutcome:
-    """What became of one class. `waits` are times to first token, infinite for who never got one;
-    `seat_waits` are times to a seat, of those that got one."""
+    """Outcome of one class.
+
+    `waits` are times to first token, infinite for requests without one; `seat_waits` are times to
+    a seat of requests that got one.
+    """
 
     offered: int = 0
     refused: int = 0
@@ -33,14 +36,14 @@ class ClassOutcome:
     waits: list[float] = field(default_factory=list)
     seat_waits: list[float] = field(default_factory=list)
 
-    def attained(self, promise: float) -> float:
-        """Share of the offered requests whose first token came within `promise` seconds."""
+    def slo_attainment(self, slo_seconds: float) -> float:
+        """Share of the offered requests with a first token within `slo_seconds`."""
         if not self.offered:
             return 1.0
-        return sum(wait <= promise for wait in self.waits) / self.offered
+        return sum(wait <= slo_seconds for wait in self.waits) / self.offered
 
     def quantile(self, level: float) -> float:
-        """Nearest-rank quantile of time to first token; NaN where nobody came."""
+        """Nearest-rank quantile of time to first token; NaN without requests."""
         ordered = sorted(self.waits)
         if not ordered:
             return math.nan
@@ -58,7 +61,7 @@ class PoolOutcome:
     utilisation: float
 
     def of(self, klass: PriorityClass) -> ClassOutcome:
-        """One class of it."""
+        """Return the outcome of one class."""
         return self.classes[klass]
 
 
@@ -70,19 +73,19 @@ class _Request:
 
 
 @dataclass(frozen=True, slots=True)
-class Count:
-    """From `at` on (seconds) so many replicas take requests; it is decided `notice` earlier."""
+class ScheduledReplicas:
+    """From `at` on (seconds), `replicas` accept requests; known `notice` seconds earlier."""
 
     at: float
     replicas: int
-    notice: float = LOOK_SECONDS
+    notice: float = TICK_SECONDS
 
 
 class Pool:
-    """A fixed number of replicas, or one that follows a `course`, behind one or more gateways.
+    """A pool of replicas, constant or by `replica_schedule`, behind one or more gateways.
 
-    `engine_order`: engines compute urgent prompts first, as our runtime does. `operator` advises the
-    gateways.
+    `engine_order`: engines prefill urgent prompts first, as the runtime does. `operator` reserves
+    seats at the gateways.
     """
 
     def __init__(
@@ -95,7 +98,7 @@ class Pool:
         engine_order: bool = True,
         gateways: int = 1,
         operator: Operator | None = None,
-        course: Sequence[Count] = (),
+        replica_schedule: Sequence[ScheduledReplicas] = (),
         seed: int = 0,
     ) -> None:
         self._engines = {f"replica-{n}": SimulatedEngine(speed) for n in range(replicas)}
@@ -105,8 +108,8 @@ class Pool:
         )
         self._offered = [[0] * len(CLASSES) for _ in range(gateways)]
         self._operator = operator
-        self._course = list(course)
-        self._looked_at = 0.0
+        self._replica_schedule = list(replica_schedule)
+        self._ticked_at = 0.0
         self._replicas = replicas
         self._serve(replicas)
         self._rng = random.Random(seed)  # noqa: S311 (a simulation, no secret)
@@ -119,53 +122,53 @@ class Pool:
         self._counted_at = 0.0
 
     def run(self, arrivals: Sequence[Arrival], *, warm_up: float, seconds: float) -> PoolOutcome:
-        """Play the arrivals (in order of time) and return what happened after the warm-up."""
+        """Run the arrivals (in order of time) and return the outcome after the warm-up."""
         self._classes = tuple(ClassOutcome() for _ in CLASSES)
         self._warm_up, self._end = warm_up, seconds
         if self._operator is not None:
-            self._operator.foresee(arrivals)
+            self._operator.observe_arrivals(arrivals)
         for arrival in arrivals:
             if arrival.at >= seconds:
                 break
-            self._pass_to(arrival.at)
+            self._run_until(arrival.at)
             self._arrive(arrival)
-        self._pass_to(seconds)
+        self._run_until(seconds)
         self._count_seats(seconds)
-        self._leave_unserved()
+        self._score_unfinished()
         scored = self._seats * (seconds - warm_up)
         return PoolOutcome(self._classes, self._busy_seat_seconds / scored)
 
     def _serve(self, replicas: int) -> None:
-        """The first so many take requests; the others finish what they have."""
+        """The first `replicas` accept requests; the others finish their requests."""
         self._replicas = replicas
         ready = {name: n < replicas for n, name in enumerate(self._engines)}
         for admission in self._admissions:
             admission.pool.update(ready, self._share)
 
-    def _pass_to(self, until: float) -> None:
-        """Let time pass: what the engines do, what the operator says, who goes and comes."""
+    def _run_until(self, until: float) -> None:
+        """Advance to a time: engines, operator ticks and scheduled replicas."""
         while True:
-            look = self._looked_at + LOOK_SECONDS if self._operator is not None else math.inf
-            change = self._course[0].at if self._course else math.inf
-            now = min(look, change)
+            tick = self._ticked_at + TICK_SECONDS if self._operator is not None else math.inf
+            change = self._replica_schedule[0].at if self._replica_schedule else math.inf
+            now = min(tick, change)
             if now > until:
                 break
             self._advance_to(now)
             self._count_seats(now)
             if change <= now:
-                self._serve(self._course.pop(0).replicas)
+                self._serve(self._replica_schedule.pop(0).replicas)
                 self._pump(now)
-            if look <= now:
-                self._look(now)
+            if tick <= now:
+                self._tick(now)
         self._advance_to(until)
 
-    def _look(self, now: float) -> None:
-        self._looked_at = now
-        coming = self._course[0] if self._course else None
+    def _tick(self, now: float) -> None:
+        self._ticked_at = now
+        coming = self._replica_schedule[0] if self._replica_schedule else None
         known = coming is not None and coming.at - coming.notice <= now
         wanted = coming.replicas if coming is not None and known else self._replicas
         assert self._operator is not None  # noqa: S101 (it is asked to look)
-        self._operator.look(
+        self._operator.tick(
             self._admissions, self._offered, now, ready=self._replicas, replicas=wanted
         )
         self._pump(now)
@@ -246,8 +249,8 @@ class Pool:
             self._busy_seat_seconds += (now - since) * len(self._running)
         self._counted_at = now
 
-    def _leave_unserved(self) -> None:
-        """At the end: who runs keeps the first token it had; who still waits is not scored."""
+    def _score_unfinished(self) -> None:
+        """Score at the end: running requests keep their first token; queued ones are not scored."""
         for work, ticket in self._running.items():
             arrival = ticket.item.arrival
             if arrival.at < self._warm_up:

@@ -1,16 +1,13 @@
-"""How full may a pool run while Q1's promise holds: without priorities, with them, and why.
+"""Study: utilization of a pool at which Q1 still meets its SLO, with and without priorities.
 
-Interactive load (Q1, Q2) is recorded and fixed; batch work (Q3) is raised until the promise "99.9 %
-of Q1 within its time to first token" breaks. What counts is the highest mean share of seats in use
-before that. Three ways of admission see the same arrivals:
+Interactive load (Q1, Q2) is recorded and constant. Batch work (Q3) is raised until less than 99.9
+% of Q1 have their first token in time. The figure is the highest mean share of seats in use
+before that. Three admissions have the same arrivals: *none* (one queue, first come first served),
+*order* (Q1 before Q2 before Q3, no reserved seats, engines without classes) and *gateway*
+(`r1_gateway` and the runtime: order, ageing, reserved seats, urgent prompts first).
 
-- *none*: one queue, first come first served;
-- *order*: Q1 before Q2 before Q3 at the door, nothing held back, engines that know no classes;
-- *gateway*: what `r1_gateway` and our runtime do: order, ageing, seats held back for what is
-  promised, and urgent prompts computed first.
-
-The promise is what the slowest prompt of the trace needs on an idle replica, and a second for
-waiting: a promise that no pool could keep would say nothing.
+The SLO target is the time of the slowest prompt on an idle replica plus one second of waiting: a
+target that no pool can meet would show nothing.
 """
 
 from __future__ import annotations
@@ -46,16 +43,16 @@ class StudyParameters:
         return self.recorded[-1].at - self.recorded[0].at
 
     @property
-    def promise(self) -> float:
-        """Q1's time to first token, seconds."""
+    def slo_seconds(self) -> float:
+        """Q1's SLO target for time to first token, seconds."""
         longest = max(one.prompt_tokens for one in self.recorded)
         return self.speed.alone_seconds(longest) + WAITING_SECONDS
 
     def policies(self, admission: str) -> tuple[ClassPolicy, ...]:
-        """The classes; a promise only where it is to have an effect."""
+        """The classes; an SLO target only where it has an effect."""
         first = DEFAULT_POLICIES[PriorityClass.Q1]
         if admission == "gateway":
-            first = replace(first, time_to_first_token_seconds=self.promise)
+            first = replace(first, time_to_first_token_seconds=self.slo_seconds)
         return (first, *DEFAULT_POLICIES[1:])
 
 
@@ -97,7 +94,7 @@ def interactive_factor(site: StudyParameters, seed: int) -> float:
 
 
 def _keeps(site: StudyParameters, outcome: PoolOutcome) -> bool:
-    return outcome.of(PriorityClass.Q1).attained(site.promise) >= ATTAINED
+    return outcome.of(PriorityClass.Q1).slo_attainment(site.slo_seconds) >= ATTAINED
 
 
 def highest(

@@ -1,10 +1,10 @@
-"""Readers of trace files, one per format, told apart by their columns.
+"""Readers of trace files; the columns decide the format.
 
 - request level: `timestamp_s, prompt_tokens, output_tokens`;
-- rate level: `timestamp_s, requests_per_minute` at equal distances, with `gap` (nothing was
-  collected) or `active_clients` (none and no request: the same), and mean tokens where known;
-- several series in one file: a `series` column, or `service` and `client`, whose clients are
-  added up (`SERVICE`) or taken alone (`SERVICE/CLIENT`).
+- rate level: `timestamp_s, requests_per_minute` at equal distances, with `gap` (no data) or
+  `active_clients` (no clients and no requests: no data), and mean tokens where known;
+- several series in one file: a `series` column, or `service` and `client`, whose clients are summed
+  (`SERVICE`) or selected (`SERVICE/CLIENT`).
 
 Files are `.csv`, `.csv.gz` or `.parquet`.
 """
@@ -36,7 +36,7 @@ _LEVELS = (0.0, 0.1, 0.25, 0.5, 0.75, 0.9, 1.0)
 def read_trace(path: Path, series: str | None = None) -> Trace:
     """Read a trace file; `series` chooses one of several in it.
 
-    Raises UnreadableTrace when the file is none of the formats; OSError when it cannot be read.
+    Raises UnreadableTrace for an unknown format, OSError when the file cannot be read.
     """
     rows = _rows(path)
     if not rows:
@@ -58,7 +58,7 @@ def read_trace(path: Path, series: str | None = None) -> Trace:
 
 def _rows(path: Path) -> Rows:
     if path.name.endswith(".parquet"):
-        import pyarrow.parquet  # a big import that CSV files do without
+        import pyarrow.parquet  # slow to import
 
         return list(pyarrow.parquet.read_table(path).to_pylist())
     if path.name.endswith(".csv.gz"):
@@ -137,7 +137,7 @@ def _is_gap(row: Mapping[str, Any]) -> bool:
 def _on_a_grid(
     path: Path, rates: Mapping[float, float | None], prompt: Quantiles, output: Quantiles
 ) -> RateTrace:
-    """Put the buckets on the grid of their commonest distance; what is not there is a gap."""
+    """Put the buckets on the grid of their most common distance; a missing bucket is a gap."""
     times = sorted(rates)
     if len(times) < 2:
         raise UnreadableTrace(f"{path.name} has fewer than two buckets")
@@ -156,7 +156,7 @@ def _lengths(rows: Rows, which: str) -> Quantiles:
 
 
 def quantiles_of(values: Iterable[float], levels: Sequence[float] = _LEVELS) -> dict[float, float]:
-    """Return the quantiles of some values, none of none."""
+    """Return the quantiles of values; without values, none."""
     ordered = sorted(values)
     if not ordered:
         return {}

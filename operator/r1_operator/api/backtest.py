@@ -26,36 +26,17 @@ _DAY = 86_400
 
 
 class Policy(StrEnum):
-    """Policies for comparison, by their names in `r1 leaderboard`.
+    """Policies to compare with. `r1 leaderboard` has more."""
 
-    Policies that need a reference program are missing: the image of the Job has none.
-    """
-
-    LAST_VALUE = "last-value"
-    SEASONAL_NAIVE = "seasonal-naive"
-    THRESHOLD = "threshold-0.6"
-    ORACLE = "oracle"
-    HPA_WITHOUT_BEHAVIOR = "hpa-without-behavior"
-    CRANE = "crane"
-    PHPA_LINEAR = "phpa-linear"
-    PHPA_HOLT_WINTERS = "phpa-holt-winters"
-    PHPA_HOLT_WINTERS_AS_WRITTEN = "phpa-holt-winters-as-written"
-    WVA_V1 = "wva-v1"
-    WVA_V2 = "wva-v2"
-    KEDA_QUEUE = "keda-queue"
-    AIBRIX_APA_AS_WRITTEN = "aibrix-apa-as-written"
-    AIBRIX_KPA_AS_WRITTEN = "aibrix-kpa-as-written"
-    KNATIVE = "knative"
+    OURS = "ours"
+    HPA = "hpa"
     KEDA = "keda"
-    AIBRIX_APA = "aibrix-apa"
-    AIBRIX_KPA = "aibrix-kpa"
+    KNATIVE = "knative"
     KUBEAI = "kubeai"
+    DYNAMO = "dynamo"
     RAY_SERVE = "ray-serve"
-    DYNAMO_LOAD = "dynamo-load"
-    DYNAMO_LOAD_IN_PROPORTION = "dynamo-load-in-proportion"
-    DYNAMO_LATENCY = "dynamo-latency"
-    DYNAMO_LATENCY_IN_PROPORTION = "dynamo-latency-in-proportion"
     STATIC = "static"
+    ORACLE = "oracle"
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +78,7 @@ class BacktestSpec:
             max_items=len(Policy),
             unique=True,
         ),
-    ] = (Policy.LAST_VALUE, Policy.SEASONAL_NAIVE, Policy.THRESHOLD, Policy.STATIC, Policy.ORACLE)
+    ] = (Policy.STATIC, Policy.ORACLE)
     ttl_seconds_after_finished: Annotated[
         int | None,
         Doc(

@@ -19,6 +19,6 @@ def dispatch(arguments: Sequence[str]) -> int:
         )
         return FAILED
     # By name, because the import contract forbids an import of the evaluation.
-    bench = importlib.import_module("r1_evaluation.forecast_bench.program")
+    bench = importlib.import_module("r1_evaluation.forecast_bench.command")
     code = bench.main(list(arguments))
     return int(code or 0)

@@ -19,6 +19,6 @@ def dispatch(arguments: Sequence[str]) -> int:
         )
         return FAILED
     # By name, because the import contract forbids an import of the evaluation.
-    board = importlib.import_module("r1_evaluation.leaderboard.program")
+    board = importlib.import_module("r1_evaluation.leaderboard.command")
     code = board.main(list(arguments))
     return int(code or 0)

@@ -9,4 +9,4 @@ from r1_operator.cli.delegate import delegate
 
 def dispatch(arguments: Sequence[str]) -> int:
     """Run the command; its exit code."""
-    return delegate("r1_evaluation.backtest.program", "whatif", arguments)
+    return delegate("r1_evaluation.backtest.command", "whatif", arguments)

@@ -7,16 +7,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
-from r1_evaluation.backtest.backtest import COMPARED, JUDGED
-from r1_evaluation.leaderboard.policies import POLICIES as BOARD
-from r1_evaluation.leaderboard.policies import dynamo_hybrid, dynamo_throughput
+from r1_evaluation.backtest.backtest import DEFAULT_POLICIES, REQUIRED_POLICIES
+from r1_evaluation.policies.registry import PUBLIC_POLICIES
 from r1_operator.api.backtest import BacktestSpec, Policy
 from r1_operator.api.backtest_schema import backtest_crd, backtest_crd_yaml
 from r1_operator.api.schema import crd, crd_yaml
@@ -216,13 +214,12 @@ def test_the_backtests_names_and_columns() -> None:
     ]
 
 
-def test_backtest_policies_are_leaderboard_policies() -> None:
-    asks_the_owner = {name for name, policy in BOARD.items() if isinstance(policy, partial)
-                      and policy.func in (dynamo_throughput, dynamo_hybrid)}  # fmt: skip
-    assert asks_the_owner
-    assert {*Policy, *JUDGED} == set(BOARD) - asks_the_owner
+def test_backtest_policies_are_the_public_ones() -> None:
+    assert {*Policy, *REQUIRED_POLICIES} == set(PUBLIC_POLICIES)
     board = BacktestSpec("any").policies
-    assert [*JUDGED, *board] == list(COMPARED), "the object's default is the command's"
+    assert [*REQUIRED_POLICIES, *board] == list(DEFAULT_POLICIES), (
+        "the object's default is the command's"
+    )
 
 
 @pytest.mark.parametrize(("root", "column"), COLUMNS)

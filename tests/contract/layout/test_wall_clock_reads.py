@@ -56,7 +56,7 @@ ALLOWED = {
     "runtime/r1_runtime/server/app.py": (1, "`created` of a completion"),
     "demo/r1_demo/report.py": (1, "finishedAt of a report"),
     "demo/r1_demo/load_generator.py": (2, "a start that two processes agree on"),
-    "demo/r1_demo/performance.py": (1, "a start that two processes agree on"),
+    "demo/r1_demo/runner.py": (1, "a start that two processes agree on"),
 }
 
 

@@ -52,7 +52,7 @@ def asked(capsys: pytest.CaptureFixture[str], *arguments: str) -> Any:
     return json.loads(captured.out)
 
 
-def test_a_backtest_reads_replays_and_judges(
+def test_a_backtest_reads_replays_and_compares(
     prometheus: str, manifest: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder = tmp_path / "out"
@@ -68,7 +68,7 @@ def test_a_backtest_reads_replays_and_judges(
     assert found["resource"] == "default/production-r1"
     assert found["notReplayed"] == ["MeanLatency"]
     rows = {row["name"]: row for row in found["policies"]}
-    assert {"ours", "ours-no-forecast", "hpa", "last-value", "oracle", "static"} <= set(rows)
+    assert {"ours", "ours-no-forecast", "hpa", "oracle", "static"} <= set(rows)
     assert found["verdict"]["ratio"] == pytest.approx(
         rows["ours"]["cost_at_slo"] / rows["hpa"]["cost_at_slo"]
     )
@@ -76,13 +76,13 @@ def test_a_backtest_reads_replays_and_judges(
     assert rows["static"]["cost_at_slo"] > rows["ours"]["cost_at_slo"]
     # The same settings by the controller's own code: as the board's course has it.
     curve = {point["target"]: point for point in rows["ours"]["curve"]}
-    as_written = found["asWritten"]
-    assert as_written["ours"]["overload"] == pytest.approx(curve[0.7]["overload"], abs=2e-3)
-    per_cost = as_written["hpa"]["replicaHours"] / rows["hpa"]["cost_at_u07"]
-    assert as_written["ours"]["replicaHours"] / per_cost == pytest.approx(
+    configured = found["configured"]
+    assert configured["ours"]["overload"] == pytest.approx(curve[0.7]["overload"], abs=2e-3)
+    per_cost = configured["hpa"]["replicaHours"] / rows["hpa"]["cost_at_u07"]
+    assert configured["ours"]["replicaHours"] / per_cost == pytest.approx(
         curve[0.7]["cost"], rel=0.03
     )
-    assert as_written["hours"] > 100
+    assert configured["hours"] > 100
     written = sorted(path.suffix for path in folder.iterdir())
     assert written == [".md", ".png", ".png"]
     assert all(path.stat().st_size > 500 for path in folder.iterdir())
@@ -97,10 +97,10 @@ def test_whatif_compares_yesterday_with_other_settings(
         *("--max", "6", "--slo-ms", "300", "--since", "1d"),
     )
     assert found["hours"] == pytest.approx(24, abs=0.1)
-    assert found["whatIf"]["highestCount"] == 6
-    assert found["asItIs"]["highestCount"] > 6
-    assert found["whatIf"]["replicaHours"] < found["asItIs"]["replicaHours"]
-    assert found["whatIf"]["waitedLonger"] > found["asItIs"]["waitedLonger"]
+    assert found["changed"]["highestCount"] == 6
+    assert found["current"]["highestCount"] > 6
+    assert found["changed"]["replicaHours"] < found["current"]["replicaHours"]
+    assert found["changed"]["waitedLonger"] > found["current"]["waitedLonger"]
 
 
 def test_a_query_needs_no_resource_and_prints_a_table(
@@ -114,16 +114,14 @@ def test_a_query_needs_no_resource_and_prints_a_table(
     assert "replica-hours" in out
 
 
-def test_load_that_prometheus_does_not_know_is_not_found(
-    prometheus: str, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_an_unknown_load_is_not_found(prometheus: str, capsys: pytest.CaptureFixture[str]) -> None:
     arguments = ["--query", "sum(rate(nobody_total[1m]))", "--capacity", "8"]
     assert main(["backtest", *arguments, "--prometheus", prometheus, "--json"]) == 3
     captured = capsys.readouterr()
     assert "nobody_total" in json.loads(captured.out)["error"]
 
 
-def test_a_query_of_many_series_says_how_to_make_it_one(
+def test_a_query_of_many_series_gets_a_hint(
     prometheus: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     arguments = ["--query", "{__name__=~'.+'} or vector(1)", "--capacity", "8", "--since", "2h"]
@@ -131,7 +129,7 @@ def test_a_query_of_many_series_says_how_to_make_it_one(
     assert "sum()" in capsys.readouterr().err
 
 
-def test_a_prometheus_that_is_not_there_is_a_failure(
+def test_an_unreachable_prometheus_is_a_failure(
     manifest: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["backtest", manifest, "--prometheus", "http://127.0.0.1:9"]) == 1
@@ -142,7 +140,7 @@ def test_a_prometheus_that_is_not_there_is_a_failure(
     ("arguments", "says"),
     [
         (["backtest", "x"], "--prometheus"),
-        (["backtest", "--prometheus", "u"], "give a RESOURCE"),
+        (["backtest", "--prometheus", "u"], "RESOURCE is required"),
         (["backtest", "--prometheus", "u", "--query", "up"], "--capacity"),
         (["backtest", "x", "--prometheus", "u", "--since", "14"], "such as 14d"),
         (["backtest", "x", "--prometheus", "u", "--policies", "magic"], "no policy 'magic'"),
@@ -150,7 +148,7 @@ def test_a_prometheus_that_is_not_there_is_a_failure(
         (["whatif", "x", "--prometheus", "u", "--slo-ms", "fast"], "a number from"),
     ],
 )
-def test_wrong_use_is_two_and_says_what_is_wanted(
+def test_invalid_options_exit_with_2_and_a_message(
     arguments: list[str], says: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(arguments) == 2

@@ -27,7 +27,7 @@ KEY = Key("default", "production-r1")
         ("r1_gateway_requests_offered_total[5m]", "NotOneValue"),
     ],
 )
-async def test_one_value_or_the_reason_why_not(
+async def test_the_endpoint_returns_one_value_or_a_reason(
     prometheus: str, query: str, expected: float | str
 ) -> None:
     source = ExternalMetrics(load_config(prometheus))

@@ -20,7 +20,7 @@ def kubectl(kubeconfig: Path, *arguments: str) -> str:
     return subprocess.run(argv, check=True, capture_output=True, text=True).stdout
 
 
-def test_an_object_is_stored_and_comes_back(apiserver: Path) -> None:
+def test_a_stored_object_is_readable(apiserver: Path) -> None:
     kubectl(apiserver, "create", "configmap", "kept", "--from-literal=key=value")
     try:
         stored = json.loads(kubectl(apiserver, "get", "configmap", "kept", "-o", "json"))
@@ -29,7 +29,7 @@ def test_an_object_is_stored_and_comes_back(apiserver: Path) -> None:
         kubectl(apiserver, "delete", "configmap", "kept")
 
 
-def test_the_server_knows_its_version(apiserver: Path) -> None:
+def test_the_server_reports_its_version(apiserver: Path) -> None:
     answer = json.loads(kubectl(apiserver, "version", "-o", "json"))
     assert answer["serverVersion"]["major"] == "1"
     assert not answer["serverVersion"]["gitVersion"].startswith("v0.0.0")

@@ -144,7 +144,7 @@ def test_the_host_reaches_the_service(
     assert eventually(lambda: "r1_test_answers" in http_get(f"http://{address}/"))
 
 
-def test_a_gpu_that_is_not_there_can_be_asked_for(
+def test_a_pod_can_request_a_simulated_gpu(
     cluster: Cluster, apply: Callable[..., str], image: str
 ) -> None:
     local_only(cluster)
@@ -172,7 +172,7 @@ def test_pods_run_on_simulated_nodes(cluster: Cluster, apply: Callable[..., str]
         cluster.kubectl("delete", "node", "kwok-900")
 
 
-def test_a_restricted_pod_takes_libraries_from_the_node(
+def test_a_restricted_pod_mounts_libraries_from_the_node(
     cluster: Cluster, apply: Callable[..., str], image: str
 ) -> None:
     local_only(cluster)
@@ -216,7 +216,7 @@ def test_prometheus_scrapes_an_annotated_pod(cluster: Cluster, web: str) -> None
     assert found[0]["value"][1] == "42"
 
 
-def test_history_can_be_put_into_prometheus(cluster: Cluster, tmp_path: Path) -> None:
+def test_history_can_be_backfilled_into_prometheus(cluster: Cluster, tmp_path: Path) -> None:
     local = local_only(cluster)
     start = int(time.time()) - 13 * 86400
     lines = ["# TYPE r1_test_history gauge"]

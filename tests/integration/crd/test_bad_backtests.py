@@ -54,7 +54,7 @@ def test_the_spec_is_immutable_and_its_defaults_are_the_commands(resources: Any)
     made = resources.create_namespaced_custom_object(*WHERE, manifest, field_validation="Strict")
     try:
         assert made["spec"]["sinceSeconds"] == 14 * 86_400
-        assert made["spec"]["policies"][0] == "last-value"
+        assert made["spec"]["policies"][0] == "static"
         changes: list[dict[str, Any]] = [
             {"startSeconds": 60},
             {"inferenceName": "other"},

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from r1_bench.operator_lab import until
+from r1_bench.operator_testbed import until
 from r1_cluster import providers
 from r1_cluster.binaries import ensure_binaries
 from r1_operator.kube.client import Api

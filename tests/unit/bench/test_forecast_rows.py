@@ -39,7 +39,9 @@ def scored(peer: str, wape: float, theirs: float, coverage: tuple[float, float])
 
 
 class TestBars:
-    def test_near_errors_are_held_to_the_last_value_and_far_ones_to_the_naive(self) -> None:
+    def test_short_horizons_are_compared_with_the_last_value_and_long_ones_with_the_naive(
+        self,
+    ) -> None:
         rows = forecast.horizon_rows(
             "x",
             {
@@ -54,7 +56,7 @@ class TestBars:
         ("share90", "share95", "holds"),
         [(0.86, 0.92, True), (0.94, 0.98, True), (0.85, 0.95, False), (0.9, 0.99, False)],
     )
-    def test_coverage_may_be_neither_low_nor_high(
+    def test_coverage_has_a_lower_and_an_upper_bar(
         self, share90: float, share95: float, holds: bool
     ) -> None:
         rows = forecast.horizon_rows(
@@ -76,32 +78,32 @@ class TestBars:
 
 
 class TestOneInterval:
-    def test_a_gap_is_held_for_predictors_and_not_scored(self) -> None:
+    def test_a_gap_is_forward_filled_for_predictors_and_not_scored(self) -> None:
         whole = minutes()
         values = whole.values.copy()
         gap = len(values) - 5 * MINUTES_A_DAY + 3 * (RUN_IN + 10)
         values[gap : gap + 3] = np.nan
         intervals = intervals_of(Series(0.0, 60.0, values), 180)
-        assert len(intervals.told) == RUN_IN + SCORED
-        assert intervals.told[RUN_IN + 10] == intervals.told[RUN_IN + 9]
+        assert len(intervals.filled) == RUN_IN + SCORED
+        assert intervals.filled[RUN_IN + 10] == intervals.filled[RUN_IN + 9]
         assert not intervals.counts[10]  # it did not come
         assert not intervals.counts[11]  # the one before it did not
         assert intervals.counts.sum() == SCORED - 2
         assert share_missed(intervals.actual, intervals) == 0
 
-    def test_predictors_are_told_requests_not_rates(self) -> None:
+    def test_predictors_receive_requests_not_rates(self) -> None:
         whole = minutes()
         intervals = intervals_of(whole, 180)
         first = len(whole) - 5 * MINUTES_A_DAY
-        assert intervals.told[0] == pytest.approx(whole.values[first : first + 3].sum())
+        assert intervals.filled[0] == pytest.approx(whole.values[first : first + 3].sum())
 
-    def test_what_cannot_be_binned_or_learned_from_says_so(self) -> None:
+    def test_a_series_that_cannot_be_binned_is_refused(self) -> None:
         with pytest.raises(TooShort, match="no whole part of 180 s"):
             intervals_of(Series(0.0, 600.0, np.ones(3000)), 180)
         with pytest.raises(TooShort, match="6 days|6.0 days"):
             intervals_of(minutes(days=6), 180)
 
-    def test_ours_knows_nothing_of_what_it_says(self) -> None:
+    def test_ours_uses_past_values_only(self) -> None:
         """What is said up to an interval stays when all from it on is another load."""
         whole = minutes()
         intervals = intervals_of(whole, 600)
@@ -117,7 +119,7 @@ class TestOneInterval:
 
 
 class TestPeers:
-    def test_every_predictor_has_a_row_or_one_reason_stands_for_all(
+    def test_every_predictor_has_a_row_or_one_reason_is_given(
         self, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         intervals = intervals_of(minutes(), 600)
@@ -125,7 +127,7 @@ class TestPeers:
         monkeypatch.setattr(forecast, "ours", lambda given: given.actual * 1.01)
         monkeypatch.setattr(
             forecast,
-            "foretold",
+            "predict",
             lambda name, values, first: np.array([*values[first:], 0.0]) * 1.02,
         )
         rows = forecast.interval_rows("x", intervals, heard.append)
@@ -136,7 +138,7 @@ class TestPeers:
         def refused(name: str, values: object, first: int) -> None:
             raise NotInstalled("ai-dynamo 1.3.1 cannot be had: no such host")
 
-        monkeypatch.setattr(forecast, "foretold", refused)
+        monkeypatch.setattr(forecast, "predict", refused)
         rows = forecast.interval_rows("x", intervals, heard.append)
         assert [row.peer for row in rows] == ["last-value"]
         assert heard[-1] == "left out: ai-dynamo 1.3.1 cannot be had: no such host"

@@ -10,8 +10,8 @@ import sys
 import numpy as np
 import pytest
 
-from r1_bench.forecaster_asking import Doors, QueryResult, quantile, question
-from r1_bench.forecaster_past import STEP, RecordedPast, as_matrix
+from r1_bench.forecaster_backfill import STEP, RecordedPast, as_matrix
+from r1_bench.forecaster_requests import Doors, QueryResult, quantile, question
 from r1_bench.forecaster_rounds import rounds
 from r1_bench.forecaster_shards import Release, minute_rows
 from r1_forecasting.request import parse_request
@@ -20,7 +20,7 @@ MINUTE = 28_000_000
 PAST = RecordedPast((np.array([60.0, np.nan, 120.0, 30.0]), np.full(5, 10.0)))
 
 
-def test_what_a_subject_had_at_a_minute_never_changes() -> None:
+def test_the_value_of_a_minute_is_deterministic() -> None:
     whole = PAST.series(7, MINUTE, MINUTE + 50)
     part = PAST.series(7, MINUTE + 20, MINUTE + 30)
     np.testing.assert_array_equal(whole.values[20:31], part.values)
@@ -29,7 +29,7 @@ def test_what_a_subject_had_at_a_minute_never_changes() -> None:
     assert not np.array_equal(whole.values, other.values)
 
 
-def test_gaps_are_left_out_of_the_answer() -> None:
+def test_gaps_are_absent_from_the_response() -> None:
     found = json.loads(as_matrix(PAST.series(0, MINUTE, MINUTE + 7)))
     (series,) = found["data"]["result"]
     assert len(series["values"]) == 6
@@ -38,12 +38,12 @@ def test_gaps_are_left_out_of_the_answer() -> None:
     assert nothing["data"]["result"] == []
 
 
-def test_the_question_is_one_that_the_forecaster_takes() -> None:
+def test_the_forecaster_accepts_the_request() -> None:
     asked = parse_request(question(3))
     assert (asked.history_steps, asked.shape.season) == (20_160, 1440)
 
 
-def test_latencies_are_told_apart_by_whose_door_was_asked() -> None:
+def test_latencies_are_grouped_by_shard() -> None:
     made = Release(["r1-forecaster-0", "r1-forecaster-1"], [0, 0], Doors(()))
     asked = [QueryResult(n, n % 2, 0.001 * (n + 1), "BeatsBaselines") for n in range(40)]
     here, there = made.owned(asked, here=True), made.owned(asked, here=False)
@@ -60,7 +60,7 @@ def test_latencies_are_told_apart_by_whose_door_was_asked() -> None:
     )
 
 
-def test_a_share_of_latencies_is_kept_within() -> None:
+def test_a_share_of_latencies_is_within_the_limit() -> None:
     asked = [QueryResult(0, 0, seconds, "") for seconds in (0.004, 0.001, 0.003, 0.002)]
     assert (quantile(asked, 0.5), quantile(asked, 0.99)) == (3.0, 4.0)
     assert np.isnan(quantile([], 0.5))
@@ -73,11 +73,11 @@ def test_all_are_fitted_once_and_refits_keep_their_share() -> None:
     assert played.oldest_fit < 1.6 * 86_400
 
 
-def test_days_that_do_not_suffice_are_no_number() -> None:
+def test_too_few_days_give_no_number() -> None:
     assert np.isnan(rounds(1000, cost=1000.0, share=0.25, days=0.1).all_fitted)
 
 
-def test_without_traces_it_says_what_to_set() -> None:
+def test_without_traces_the_error_names_the_variable() -> None:
     environment = {key: value for key, value in os.environ.items() if key != "R1_TRACES"}
     command = [sys.executable, "-m", "r1_bench.forecaster"]
     done = subprocess.run(

@@ -21,11 +21,11 @@ from r1_bench.rows import BenchmarkRow, table, write
         (BenchmarkRow("boot", "s", 9.0), None),
     ],
 )
-def test_a_row_knows_on_which_side_of_its_bar_it_fell(row: BenchmarkRow, ok: bool | None) -> None:
+def test_a_row_holds_or_misses_its_bar(row: BenchmarkRow, ok: bool | None) -> None:
     assert row.ok is ok
 
 
-def test_losing_rows_stand_in_the_table() -> None:
+def test_missed_rows_are_in_the_table() -> None:
     assert "**misses**" in table([BenchmarkRow("boot", "s", 31.0, bar=30.0)])
 
 

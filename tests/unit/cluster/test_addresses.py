@@ -42,5 +42,5 @@ def test_the_lowest_free_number_is_chosen() -> None:
     assert choose_index([0], ["10.211.4.0/24"]) == 2
 
 
-def test_a_host_that_routes_all_of_ten_leaves_no_room() -> None:
+def test_a_host_that_routes_10_8_has_no_free_network() -> None:
     assert choose_index([], ["10.0.0.0/8"]) is None

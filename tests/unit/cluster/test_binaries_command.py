@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 
-def test_the_command_asks_for_the_programs_and_fails_aloud_where_they_cannot_be_built(
+def test_the_command_fails_with_a_message_when_a_build_is_impossible(
     tmp_path: Path,
 ) -> None:
     broken = tmp_path / "bin" / "go"

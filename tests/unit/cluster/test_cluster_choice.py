@@ -16,7 +16,7 @@ from r1_cluster.paths import repository_root
 from r1_cluster.simulated_nodes import build_kwok_node
 
 
-def test_a_kubeconfig_that_merely_is_set_is_left_alone(tmp_path: Path) -> None:
+def test_kubeconfig_alone_is_ignored(tmp_path: Path) -> None:
     production = tmp_path / "production"
     production.touch()
     assert providers.given_kubeconfig({"KUBECONFIG": str(production)}) is None
@@ -24,13 +24,13 @@ def test_a_kubeconfig_that_merely_is_set_is_left_alone(tmp_path: Path) -> None:
     assert providers.given_kubeconfig(meant) == production
 
 
-def test_a_kubeconfig_that_is_meant_must_exist() -> None:
-    with pytest.raises(ClusterError, match="KUBECONFIG to name one file"):
+def test_an_opted_in_kubeconfig_must_exist() -> None:
+    with pytest.raises(ClusterError, match="KUBECONFIG to name one existing file"):
         providers.given_kubeconfig({"R1_USE_KUBECONFIG": "1", "KUBECONFIG": "/nowhere"})
 
 
-def test_a_given_cluster_takes_no_images(tmp_path: Path) -> None:
-    with pytest.raises(ClusterError, match="push the image to a registry"):
+def test_a_given_cluster_refuses_images(tmp_path: Path) -> None:
+    with pytest.raises(ClusterError, match="Push the image to a registry"):
         providers.GivenCluster(tmp_path).load_image(tmp_path / "image.tar")
 
 
@@ -41,15 +41,15 @@ def test_missing_programs_are_named_all_at_once(monkeypatch: pytest.MonkeyPatch)
         debian.ensure_packages(programs)
 
 
-def test_a_plain_user_is_told_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_user_without_root_gets_an_instruction(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("os.geteuid", lambda: 1000)
     with pytest.raises(MissingTool, match="sudo, or set R1_USE_KUBECONFIG=1"):
         debian.require_root("A local cluster")
 
 
-def test_another_python_cannot_lend_its_site_packages() -> None:
+def test_another_python_version_cannot_mount_site_packages() -> None:
     site_packages.check_python((3, 11))
-    with pytest.raises(ClusterError, match=r"runs Python 3\.13, the thin images 3\.11"):
+    with pytest.raises(ClusterError, match=r"has Python 3\.13, the thin images 3\.11"):
         site_packages.check_python((3, 13))
 
 
@@ -64,18 +64,18 @@ def test_site_packages_reach_a_pod_through_a_claim_alone() -> None:
     assert spec["containers"][0]["volumeMounts"][0]["readOnly"] is True
 
 
-def test_an_image_that_is_none_of_ours_is_refused() -> None:
-    with pytest.raises(ClusterError, match="the images are operator, gateway"):
+def test_an_unknown_image_part_is_refused() -> None:
+    with pytest.raises(ClusterError, match="The images are operator, gateway"):
         images.image_name("database")
 
 
-def test_a_thin_image_leaves_the_whole_ones_name_alone() -> None:
+def test_a_thin_image_has_a_tag_of_its_own() -> None:
     for part in images.PARTS:
         whole, thin = images.image_name(part), images.image_name(part, thin=True)
         assert (thin != whole) == (part in images.THIN_PARTS)
 
 
-def test_images_that_are_built_here_are_those_of_the_registry_localhost() -> None:
+def test_built_images_have_the_registry_localhost() -> None:
     """`--set imageRegistry=localhost` takes them, and no pull of them leaves the node."""
     chart = repository_root() / "helm" / "r1-operator"
     version = yaml.safe_load((chart / "Chart.yaml").read_text())["appVersion"]
@@ -110,7 +110,7 @@ def test_the_pause_image_is_one_file(tmp_path: Path) -> None:
             assert [(each.name, each.mode) for each in inner.getmembers()] == [("pause", 0o755)]
 
 
-def test_simulated_nodes_are_tainted_unless_told() -> None:
+def test_simulated_nodes_are_tainted_by_default() -> None:
     tainted = build_kwok_node(1, gpus=8, cpus=4, pods=10, taint=True)
     assert tainted["metadata"]["annotations"] == {"kwok.x-k8s.io/node": "fake"}
     assert tainted["spec"]["taints"][0]["effect"] == "NoSchedule"
@@ -126,18 +126,18 @@ def test_simulated_nodes_are_tainted_unless_told() -> None:
         (["python3", "-c", "pass"], "python3"),
     ],
 )
-def test_a_process_is_known_by_what_it_runs(argv: list[str], name: str) -> None:
+def test_a_process_is_identified_by_its_command(argv: list[str], name: str) -> None:
     assert program_name(argv) == name
 
 
-def test_the_command_line_refuses_in_one_sentence(capsys: pytest.CaptureFixture[str]) -> None:
+def test_command_line_errors_are_one_sentence(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["status", "--name", "No Name"]) == 1
     captured = capsys.readouterr()
     assert captured.out == ""
     assert captured.err.count("\n") == 1
 
 
-def test_a_cluster_that_is_not_there_is_down(
+def test_a_missing_cluster_is_down(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))

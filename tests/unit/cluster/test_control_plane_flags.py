@@ -16,7 +16,7 @@ def values(arguments: list[str]) -> dict[str, str]:
     return dict(argument.split("=", 1) for argument in arguments)
 
 
-def test_every_file_that_the_api_server_is_told_of_is_written(tmp_path: Path) -> None:
+def test_every_file_of_the_api_servers_flags_is_written(tmp_path: Path) -> None:
     certs = tmp_path / "certs"
     write_certificates(certs, "127.0.0.1", "10.96.0.1")
     flags = values(
@@ -29,7 +29,7 @@ def test_every_file_that_the_api_server_is_told_of_is_written(tmp_path: Path) ->
     assert [path for path in named if not path.is_file()] == []
 
 
-def test_an_aggregated_api_can_tell_the_api_server_from_others(tmp_path: Path) -> None:
+def test_an_aggregated_api_can_authenticate_the_api_server(tmp_path: Path) -> None:
     flags = values(apiserver_arguments(tmp_path, "", "", 0, "", None))
     assert flags["--requestheader-allowed-names"] == "front-proxy-client"
     assert flags["--requestheader-username-headers"] == "X-Remote-User"
@@ -39,7 +39,7 @@ def test_an_aggregated_api_can_tell_the_api_server_from_others(tmp_path: Path) -
     assert flags.keys() >= {"--proxy-client-cert-file", "--proxy-client-key-file"}
 
 
-def test_controllers_run_alone_and_with_their_own_rights(tmp_path: Path) -> None:
+def test_controllers_run_separately_with_their_own_rights(tmp_path: Path) -> None:
     plane = ControlPlane(tmp_path, tmp_path / "kubeconfig", "https://x", tmp_path / "audit")
     flags = values(controller_manager_arguments(plane, 1, ["deployment-controller", "x"]))
     assert flags["--controllers"] == "deployment-controller,x"

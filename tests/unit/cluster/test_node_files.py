@@ -28,7 +28,7 @@ def argv(settings: ClusterSettings, name: str) -> list[str]:
     return next(each.argv for each in plan_processes(settings, PROGRAMS) if each.name == name)
 
 
-def test_containerd_keeps_to_itself(settings: ClusterSettings) -> None:
+def test_containerd_uses_its_own_paths(settings: ClusterSettings) -> None:
     document = tomllib.loads(node_files.render_containerd(settings))
     cri = document["plugins"]["io.containerd.grpc.v1.cri"]
     assert cri["restrict_oom_score_adj"] is True
@@ -40,7 +40,7 @@ def test_containerd_keeps_to_itself(settings: ClusterSettings) -> None:
     assert Path(document["grpc"]["address"]).parent == Path(document["state"])
 
 
-def test_the_kubelet_runs_where_kind_of_cgroup_is_old_and_disks_are_full(
+def test_the_kubelet_tolerates_cgroup_v1_and_full_disks(
     settings: ClusterSettings,
 ) -> None:
     document = node_files.kubelet(settings)
@@ -66,7 +66,7 @@ def test_two_clusters_share_no_address_and_no_folder(settings: ClusterSettings) 
         assert foreign not in texts + commands
 
 
-def test_kube_proxy_leaves_the_machines_conntrack_limits_alone(settings: ClusterSettings) -> None:
+def test_kube_proxy_keeps_the_machines_conntrack_limits(settings: ClusterSettings) -> None:
     conntrack = node_files.kube_proxy(settings)["conntrack"]
     assert (conntrack["maxPerCore"], conntrack["min"]) == (0, 0)
 
@@ -94,7 +94,7 @@ def test_extra_arguments_come_last(settings: ClusterSettings) -> None:
     assert argv(changed, "kube-controller-manager")[-1] == extra["kube-controller-manager"][0]
 
 
-def test_what_was_not_asked_for_does_not_run() -> None:
+def test_optional_processes_are_off_by_default() -> None:
     plain = ClusterSettings(name="one", index=3, prometheus=False)
     names = {each.name for each in plan_processes(plain, PROGRAMS)}
     assert names.isdisjoint({"kwok", "prometheus", "pod_targets"})
@@ -105,7 +105,7 @@ def test_the_scrape_interval_reaches_prometheus(settings: ClusterSettings) -> No
 
 
 @pytest.mark.parametrize("name", ["", "-a", "a-", "A", "a_b", "../up", "a" * 31])
-def test_a_name_that_is_no_name_is_refused(name: str) -> None:
+def test_an_invalid_cluster_name_is_refused(name: str) -> None:
     with pytest.raises(ClusterError, match="--name"):
         check_name(name)
 
@@ -143,7 +143,7 @@ def test_a_pods_annotations_make_it_a_target() -> None:
         pod() | {"status": {"phase": "Running"}},
     ],
 )
-def test_a_pod_that_cannot_be_scraped_is_no_target(unwanted: dict[str, Any]) -> None:
+def test_a_pod_without_an_address_is_no_target(unwanted: dict[str, Any]) -> None:
     from r1_cluster.pod_targets import build_targets
 
     assert build_targets([unwanted]) == []

@@ -80,5 +80,5 @@ def test_given_assets_are_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
 
 def test_an_asset_that_is_missing_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("KUBEBUILDER_ASSETS", str(tmp_path))
-    with pytest.raises(MissingTool, match="holds no etcd; unset the variable"):
+    with pytest.raises(MissingTool, match="has no etcd. Unset the variable"):
         ensure_binaries(("etcd",))

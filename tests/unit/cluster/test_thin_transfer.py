@@ -40,9 +40,7 @@ def blobs(archive: Path) -> set[str]:
         return {name.split("/")[-1] for name in packed.getnames() if name.startswith("blobs/")}
 
 
-def test_layers_that_are_there_stay_behind(
-    exported: tuple[Path, list[str]], tmp_path: Path
-) -> None:
+def test_layers_on_the_node_are_not_sent(exported: tuple[Path, list[str]], tmp_path: Path) -> None:
     folder, (base, dependencies, code) = exported
     pack(folder, IMAGE, tmp_path / "a.tar", {base, dependencies})
     carried = blobs(tmp_path / "a.tar")
@@ -51,7 +49,7 @@ def test_layers_that_are_there_stay_behind(
     assert base.removeprefix("sha256:") not in carried
 
 
-def test_an_empty_node_gets_everything_once(
+def test_an_empty_node_receives_every_layer_once(
     exported: tuple[Path, list[str]], tmp_path: Path
 ) -> None:
     folder, _ = exported

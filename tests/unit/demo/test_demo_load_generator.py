@@ -1,4 +1,4 @@
-"""The load generator against a door that streams, refuses, breaks and stalls."""
+"""The load generator against a gateway that streams, rejects, breaks and stalls."""
 
 import io
 import json
@@ -15,16 +15,16 @@ from r1_demo.load_generator import (
     RequestOutcome,
     carries_token,
     generated_tokens,
-    play,
     prompt_of,
     read_outcomes,
     read_schedule,
+    send_all,
     write_schedule,
 )
 
 
 @pytest.fixture
-async def door() -> AsyncIterator[str]:
+async def gateway() -> AsyncIterator[str]:
     """Serve `model` by its name: ok, busy, broken, cut, error."""
 
     async def complete(request: web.Request) -> web.StreamResponse:
@@ -54,9 +54,9 @@ async def door() -> AsyncIterator[str]:
     await runner.cleanup()
 
 
-async def outcomes_of(door: str, *arrivals: ScheduledRequest) -> list[RequestOutcome]:
+async def outcomes_of(gateway: str, *arrivals: ScheduledRequest) -> list[RequestOutcome]:
     written = io.StringIO()
-    await play(door, arrivals, time.time(), written)
+    await send_all(gateway, arrivals, time.time(), written)
     return [RequestOutcome(**json.loads(line)) for line in written.getvalue().splitlines()]
 
 
@@ -66,14 +66,14 @@ async def outcomes_of(door: str, *arrivals: ScheduledRequest) -> list[RequestOut
         ("ok", True, False, False, ""),
         ("busy", False, True, False, "queue full"),
         ("broken", False, False, True, "no pod"),
-        ("cut", False, False, True, "the stream ended before its end"),
+        ("cut", False, False, True, "the stream ended without [DONE]"),
         ("error", False, False, True, "engine died"),
     ],
 )
-async def test_every_ending_is_told_apart(
-    door: str, model: str, completed: bool, rejected: bool, failed: bool, error: str
+async def test_completed_rejected_and_failed_requests_are_distinguished(
+    gateway: str, model: str, completed: bool, rejected: bool, failed: bool, error: str
 ) -> None:
-    [outcome] = await outcomes_of(door, ScheduledRequest(0.0, model, "Q1", 8, 5))
+    [outcome] = await outcomes_of(gateway, ScheduledRequest(0.0, model, "Q1", 8, 5))
     assert (outcome.completed, outcome.rejected, outcome.failed) == (completed, rejected, failed)
     assert error in outcome.error
     assert outcome.tokens == (5 if outcome.status == 200 else 0)
@@ -99,22 +99,24 @@ def test_the_first_token_is_the_first_event_with_content(
     assert carries_token(event) is token
 
 
-def test_the_engines_token_count_counts() -> None:
+def test_the_engines_token_count_takes_precedence() -> None:
     assert generated_tokens({"choices": [], "usage": {"completion_tokens": 7}}, 3) == 7
     assert generated_tokens({"choices": [{"text": "a"}], "usage": None}, 3) == 4
     assert generated_tokens({"choices": [{"text": ""}]}, 3) == 3
 
 
-async def test_nobody_home_is_a_failure() -> None:
+async def test_a_refused_connection_is_a_failure() -> None:
     [outcome] = await outcomes_of("http://127.0.0.1:9", ScheduledRequest(0.0, "ok", None, 8, 5))
     assert outcome.failed
     assert outcome.status == 0
 
 
-async def test_load_is_open_loop_and_waits_count_from_when_they_were_due(door: str) -> None:
+async def test_load_is_open_loop_and_waits_count_from_the_due_time(gateway: str) -> None:
     late = time.time() - 0.5  # the generator starts half a second behind its schedule
     written = io.StringIO()
-    await play(door, [ScheduledRequest(0.1 * i, "ok", None, 8, 2) for i in range(8)], late, written)
+    await send_all(
+        gateway, [ScheduledRequest(0.1 * i, "ok", None, 8, 2) for i in range(8)], late, written
+    )
     outcomes = sorted(
         (RequestOutcome(**json.loads(line)) for line in written.getvalue().splitlines()),
         key=lambda outcome: outcome.at,
@@ -126,7 +128,7 @@ async def test_load_is_open_loop_and_waits_count_from_when_they_were_due(door: s
     assert outcomes[-1].late_ms < outcomes[0].late_ms
 
 
-def test_schedule_and_results_survive_their_files(tmp_path: Path) -> None:
+def test_schedule_and_outcomes_round_trip_through_files(tmp_path: Path) -> None:
     arrivals = [ScheduledRequest(0.5, "r1", "Q1", 8, 4), ScheduledRequest(1.0, "r1", None, 9, 5)]
     write_schedule(tmp_path / "s", arrivals)
     assert read_schedule(tmp_path / "s") == arrivals
@@ -143,7 +145,7 @@ def test_schedule_and_results_survive_their_files(tmp_path: Path) -> None:
     assert second == first
 
 
-def test_prompts_have_the_length_that_was_asked_for() -> None:
+def test_prompts_have_the_requested_length() -> None:
     assert len(prompt_of(12, seed=1.0).split()) == 12
     assert prompt_of(12, seed=1.0) == prompt_of(12, seed=1.0)
     assert prompt_of(12, seed=1.0) != prompt_of(12, seed=2.0)

@@ -1,4 +1,4 @@
-"""Trace files of every format, and what is wrong with a file said by name."""
+"""Trace files of every format, and the errors of unreadable ones."""
 
 import csv
 import gzip
@@ -10,7 +10,7 @@ import pyarrow
 import pyarrow.parquet
 import pytest
 
-from r1_demo.recorded import servegen_m_small
+from r1_demo.bundled_trace import servegen_m_small
 from r1_evaluation.traces.load import RateTrace, RequestTrace, UnreadableTrace, bridge, inverse
 from r1_evaluation.traces.readers import quantiles_of, read_trace
 
@@ -42,7 +42,7 @@ def test_rates_keep_their_grid_and_their_start(tmp_path: Path, name: str) -> Non
     assert trace.per_minute == (0.0, 10.0, 20.0, 30.0, 40.0)
 
 
-def test_requests_come_in_order_of_time(tmp_path: Path) -> None:
+def test_requests_are_sorted_by_time(tmp_path: Path) -> None:
     rows = [
         {"timestamp_s": 1.5, "prompt_tokens": 30, "output_tokens": 3},
         {"timestamp_s": 0.0, "prompt_tokens": 10, "output_tokens": 1},
@@ -57,11 +57,11 @@ def test_requests_come_in_order_of_time(tmp_path: Path) -> None:
 
 
 class TestGaps:
-    def test_a_marked_gap(self, tmp_path: Path) -> None:
+    def test_a_marked_bucket_is_a_gap(self, tmp_path: Path) -> None:
         rows = [{"timestamp_s": 60 * i, "requests_per_minute": 5, "gap": i == 1} for i in range(3)]
         assert rates(read_trace(write(tmp_path / "a.parquet", rows))) == (5.0, None, 5.0)
 
-    def test_no_client_and_no_request_is_a_gap_and_not_silence(self, tmp_path: Path) -> None:
+    def test_a_bucket_without_clients_and_requests_is_a_gap(self, tmp_path: Path) -> None:
         rows = [
             {"timestamp_s": 0, "requests_per_minute": 5, "active_clients": 2},
             {"timestamp_s": 600, "requests_per_minute": 0, "active_clients": 0},
@@ -69,11 +69,11 @@ class TestGaps:
         ]
         assert rates(read_trace(write(tmp_path / "a.csv", rows))) == (5.0, None, 0.0)
 
-    def test_a_missing_bucket_is_one(self, tmp_path: Path) -> None:
+    def test_a_missing_bucket_is_a_gap(self, tmp_path: Path) -> None:
         rows = [{"timestamp_s": t, "requests_per_minute": 5} for t in (0, 60, 120, 240)]
         assert rates(read_trace(write(tmp_path / "a.csv", rows))) == (5.0, 5.0, 5.0, None, 5.0)
 
-    def test_bridged_they_are_the_line_between_their_neighbours(self) -> None:
+    def test_bridged_gaps_are_linear_between_their_neighbours(self) -> None:
         assert bridge((None, 2.0, None, None, 8.0, None)) == pytest.approx((2, 2, 4, 6, 8, 8))
         with pytest.raises(UnreadableTrace, match="no bucket with data"):
             bridge((None, None))
@@ -86,17 +86,17 @@ class TestSeveralSeries:
         for i in range(3)
     )
 
-    def test_the_first_by_name_unless_one_is_chosen(self, tmp_path: Path) -> None:
+    def test_the_first_series_by_name_is_the_default(self, tmp_path: Path) -> None:
         path = write(tmp_path / "tweets.parquet", list(self.ROWS))
         assert rates(read_trace(path)) == (2.0, 2.0, 2.0)
         assert rates(read_trace(path, "KO")) == (1.0, 1.0, 1.0)
 
-    def test_an_unknown_one_is_answered_with_those_there_are(self, tmp_path: Path) -> None:
+    def test_an_unknown_series_error_lists_the_known_ones(self, tmp_path: Path) -> None:
         path = write(tmp_path / "tweets.parquet", list(self.ROWS))
         with pytest.raises(UnreadableTrace, match="it has FB, KO"):
             read_trace(path, "AAPL")
 
-    def test_clients_of_a_service_add_up(self, tmp_path: Path) -> None:
+    def test_clients_of_a_service_are_summed(self, tmp_path: Path) -> None:
         rows = [
             {"service": "a", "client": c, "timestamp_s": 600 * i, "requests_per_minute": 3.0}
             for c in range(2)
@@ -110,7 +110,7 @@ class TestSeveralSeries:
 
 
 @pytest.mark.parametrize(
-    ("rows", "said"),
+    ("rows", "error"),
     [
         ([{"time": 1}], "needs timestamp_s with requests_per_minute"),
         ([{"timestamp_s": 0, "requests_per_minute": "x"}] * 2, "requests_per_minute is 'x'"),
@@ -119,20 +119,20 @@ class TestSeveralSeries:
         ([{"timestamp_s": 0, "requests_per_minute": 1}], "fewer than two buckets"),
     ],
 )
-def test_a_file_that_cannot_be_read_says_why(
-    tmp_path: Path, rows: list[dict[str, Any]], said: str
+def test_the_error_of_an_unreadable_file_names_the_cause(
+    tmp_path: Path, rows: list[dict[str, Any]], error: str
 ) -> None:
-    with pytest.raises(UnreadableTrace, match=said):
+    with pytest.raises(UnreadableTrace, match=error):
         read_trace(write(tmp_path / "bad.csv", rows))
 
 
-def test_other_endings_are_refused(tmp_path: Path) -> None:
+def test_other_file_types_are_refused(tmp_path: Path) -> None:
     (tmp_path / "a.xlsx").write_text("")
     with pytest.raises(UnreadableTrace, match="are .csv, .csv.gz or .parquet"):
         read_trace(tmp_path / "a.xlsx")
 
 
-def test_the_bundled_fortnight_is_whole() -> None:
+def test_the_bundled_trace_has_14_days() -> None:
     trace = servegen_m_small()
     assert len(trace.per_minute) == 2016
     assert sum(rate is None for rate in trace.per_minute) == 37

@@ -2,8 +2,8 @@
 
 A line in is one of
 - `{"plan": "throughput", "requests": N, "interval": S, "engine_rps": R}`: replicas for a
-  predicted number of requests, as its throughput planner has it. What one engine can take is
-  given, in the place of its performance model, which needs engines to learn from.
+  predicted number of requests, by its throughput planner. The capacity of an engine is given, in place of its performance model,
+  which learns from engines.
 - `{"plan": "load", "workers": N, "expected": M, "usage": [U, ...]}`: its load planner under the
   default target (static thresholds), `usage` being each worker's KV cache in use (1: full).
 - `{"plan": "latency", ..., "engine": E}`: the same under the target `sla`, by the time between
@@ -21,7 +21,7 @@ import sys
 from types import SimpleNamespace
 
 logging.disable(logging.ERROR)
-answers = sys.stdout
+responses = sys.stdout
 sys.stdout = sys.stderr
 
 from dynamo.common.forward_pass_metrics import (
@@ -43,7 +43,7 @@ CACHE_TOKENS = 1_000_000_000
 
 
 def planner(cache_tokens=CACHE_TOKENS, **differing):
-    """Its planner for whole workers of one GPU each, with as many GPUs as it likes."""
+    """Return its planner for workers of one GPU each, without a GPU limit."""
     config = PlannerConfig.model_construct(mode="agg", max_gpu_budget=-1, **differing)
     engine = EngineCapabilities(
         num_gpu=1, max_kv_tokens=cache_tokens, max_num_batched_tokens=8192, max_num_seqs=512
@@ -51,43 +51,43 @@ def planner(cache_tokens=CACHE_TOKENS, **differing):
     return PlannerScalingState(config, WorkerCapabilities(decode=engine))
 
 
-def throughput(asked):
+def throughput(request):
     state = planner(
         optimization_target="load", enable_throughput_scaling=True, enable_load_scaling=False
     )
-    engine = SimpleNamespace(rps=asked["engine_rps"], itl_ms=0.0, ttft_ms=0.0, eligible=True)
+    engine = SimpleNamespace(rps=request["engine_rps"], itl_ms=0.0, ttft_ms=0.0, eligible=True)
     state.install_regressions(agg=SimpleNamespace(find_engine_capacity_rps=lambda **given: engine))
-    return predicted(state, asked)
+    return predicted(state, request)
 
 
-def predicted(state, asked):
+def predicted(state, request):
     return state.advance_throughput_from_prediction(
-        TrafficObservation(asked["interval"], asked["requests"], 1.0, 1.0),
-        predicted_num_req=asked["requests"],
+        TrafficObservation(request["interval"], request["requests"], 1.0, 1.0),
+        predicted_num_req=request["requests"],
         predicted_isl=1.0,
         predicted_osl=1.0,
         predicted_kv_hit_rate=None,
     )
 
 
-def load(asked):
+def load(request):
     state = planner(
         optimization_target="throughput", enable_throughput_scaling=False, enable_load_scaling=True
     )
-    return looked(state, asked, CACHE_TOKENS, 0)
+    return load_decision(state, request, CACHE_TOKENS, 0)
 
 
-def looked(state, asked, cache_tokens, request_tokens):
-    """What its load planner says of workers whose caches are so full; what is over 1 waits."""
+def load_decision(state, request, cache_tokens, request_tokens):
+    """Return its load planner's decision for workers with a cache usage; usage over 1 waits."""
     state._update_inventory(
-        WorkerCounts(ready_num_decode=asked["workers"], expected_num_decode=asked["expected"])
+        WorkerCounts(ready_num_decode=request["workers"], expected_num_decode=request["expected"])
     )
 
     def requests(tokens):
         return round(tokens / request_tokens) if request_tokens else 0
 
     seen = {}
-    for number, used in enumerate(asked["usage"]):
+    for number, used in enumerate(request["usage"]):
         running = round(min(used, 1.0) * cache_tokens)
         waiting = round(max(used - 1.0, 0.0) * cache_tokens)
         seen[(f"w{number}", 0)] = ForwardPassMetrics(
@@ -128,26 +128,26 @@ def by_latencies(engine, hybrid):
     return state
 
 
-def latency(asked):
-    engine = asked["engine"]
+def latency(request):
+    engine = request["engine"]
     state = by_latencies(engine, hybrid=False)
-    return looked(state, asked, engine["cache_tokens"], engine["request_tokens"])
+    return load_decision(state, request, engine["cache_tokens"], engine["request_tokens"])
 
 
-def hybrid(asked):
-    engine = asked["engine"]
+def hybrid(request):
+    engine = request["engine"]
     state = by_latencies(engine, hybrid=True)
-    taken = SimpleNamespace(rps=asked["engine_rps"], itl_ms=0.0, ttft_ms=0.0, eligible=True)
+    taken = SimpleNamespace(rps=request["engine_rps"], itl_ms=0.0, ttft_ms=0.0, eligible=True)
     state.agg_regression.find_engine_capacity_rps = lambda **given: taken
-    if predicted(state, asked) is not None:
+    if predicted(state, request) is not None:
         raise RuntimeError("the throughput planner decided by itself, not by a floor")
-    return looked(state, asked, engine["cache_tokens"], engine["request_tokens"])
+    return load_decision(state, request, engine["cache_tokens"], engine["request_tokens"])
 
 
 PLANS = {"throughput": throughput, "load": load, "latency": latency, "hybrid": hybrid}
 
 for line in sys.stdin:
-    asked = json.loads(line)
-    decision = PLANS[asked["plan"]](asked)
+    request = json.loads(line)
+    decision = PLANS[request["plan"]](request)
     answer = {"replicas": None if decision is None else decision.num_decode}
-    print(json.dumps(answer), file=answers, flush=True)
+    print(json.dumps(answer), file=responses, flush=True)

@@ -1,8 +1,8 @@
 """Runs in Dynamo's own environment: its load predictors with their defaults, one step ahead.
 
 A line in: `{"predictor": NAME, "values": [...], "from": N}`, values being requests per interval.
-The predictor takes in the first N values; then it says the next one before it is told it, over
-and over, and once more at the end. A line out: `{"said": [...], "seconds": CPU}`, of values N,
+The predictor receives the first N values. Then it predicts each value before it receives it, and
+once more at the end. A line out: `{"predictions": [...], "seconds": CPU}`, of values N,
 N + 1, ... and of the one after the last.
 """
 
@@ -14,32 +14,32 @@ import warnings
 
 warnings.simplefilter("ignore")
 logging.disable(logging.ERROR)
-answers = sys.stdout
-sys.stdout = sys.stderr  # what the packages print is no answer
+responses = sys.stdout
+sys.stdout = sys.stderr  # the packages print to stdout
 
 from dynamo.planner.config.planner_config import PlannerConfig
 from dynamo.planner.core.load.predictors import LOAD_PREDICTORS
 
-TOLD_EVERY = 200
+REPORT_EVERY = 200
 
 
-def foretell(predictor: str, values: list[float], first: int) -> list[float]:
-    """What the predictor says of values[first:] and of the one after them."""
-    teller = LOAD_PREDICTORS[predictor](PlannerConfig.model_construct())
+def predict(predictor: str, values: list[float], first: int) -> list[float]:
+    """Return predictions of values[first:] and of the one after them."""
+    predictor_model = LOAD_PREDICTORS[predictor](PlannerConfig.model_construct())
     for value in values[:first]:
-        teller.add_data_point(value)
-    said = [float(teller.predict_next())]
+        predictor_model.add_data_point(value)
+    prediction = [float(predictor_model.predict_next())]
     for number, value in enumerate(values[first:], start=1):
-        teller.add_data_point(value)
-        said.append(float(teller.predict_next()))
-        if number % TOLD_EVERY == 0:
+        predictor_model.add_data_point(value)
+        prediction.append(float(predictor_model.predict_next()))
+        if number % REPORT_EVERY == 0:
             print(f"Dynamo's {predictor}: {number} of {len(values) - first}", file=sys.stderr)
-    return said
+    return prediction
 
 
 for line in sys.stdin:
-    asked = json.loads(line)
+    request = json.loads(line)
     began = time.process_time()
-    said = foretell(asked["predictor"], asked["values"], asked["from"])
-    answer = {"said": said, "seconds": time.process_time() - began}
-    print(json.dumps(answer), file=answers, flush=True)
+    prediction = predict(request["predictor"], request["values"], request["from"])
+    response = {"predictions": prediction, "seconds": time.process_time() - began}
+    print(json.dumps(response), file=responses, flush=True)

@@ -9,7 +9,7 @@ All else are its defaults.
 import json
 import sys
 
-answers = sys.stdout
+responses = sys.stdout
 sys.stdout = sys.stderr
 
 from ray.serve import autoscaling_policy as policy
@@ -29,13 +29,13 @@ clock = policy.time = Clock()
 decide = policy._apply_autoscaling_config(policy.replica_queue_length_autoscaling_policy)
 
 
-def play(asked):
+def play(request):
     config = AutoscalingConfig(
-        min_replicas=1, max_replicas=1_000_000, target_ongoing_requests=asked["target"]
+        min_replicas=1, max_replicas=1_000_000, target_ongoing_requests=request["target"]
     )
-    target, state, targets = asked["first"], {}, []
-    for step, (running, ongoing) in enumerate(asked["steps"]):
-        clock.now = 1e9 + step * asked["period"]
+    target, state, targets = request["first"], {}, []
+    for step, (running, ongoing) in enumerate(request["steps"]):
+        clock.now = 1e9 + step * request["period"]
         context = AutoscalingContext(
             deployment_id=None,
             deployment_name="",
@@ -62,4 +62,4 @@ def play(asked):
 
 
 for line in sys.stdin:
-    print(json.dumps({"targets": play(json.loads(line))}), file=answers, flush=True)
+    print(json.dumps({"targets": play(json.loads(line))}), file=responses, flush=True)

@@ -8,9 +8,13 @@ import numpy as np
 import pytest
 import yaml
 
+from r1_evaluation.backtest.durations import format_duration, parse_duration
+from r1_evaluation.backtest.policy_under_test import (
+    policy_of_query,
+    policy_of_resource,
+    read_manifest,
+)
 from r1_evaluation.backtest.prometheus_trace import fetch_trace
-from r1_evaluation.backtest.subject import read_manifest, subject_of, subject_of_query
-from r1_evaluation.backtest.time_spans import span, spelled
 from r1_forecasting.series.series import Series
 from r1_forecasting.unavailable import ForecastUnavailable, UnavailableReason
 from r1_operator.api.v1 import parse
@@ -20,18 +24,18 @@ from r1_operator.cli.output import CommandFailed
 @pytest.mark.parametrize(
     ("text", "seconds"), [("14d", 1_209_600), ("36h", 129_600), ("1.5m", 90), ("2w", 1_209_600)]
 )
-def test_spans(text: str, seconds: float) -> None:
-    assert span(text) == seconds
+def test_durations_have_five_units(text: str, seconds: float) -> None:
+    assert parse_duration(text) == seconds
 
 
 @pytest.mark.parametrize("text", ["14", "d", "-1d", "0d", "1 y", "", "1d2h"])
-def test_what_is_no_span_is_told_how_to_write_one(text: str) -> None:
+def test_an_invalid_duration_error_shows_the_format(text: str) -> None:
     with pytest.raises(argparse.ArgumentTypeError, match="such as 14d"):
-        span(text)
+        parse_duration(text)
 
 
-def test_spans_are_spelled_in_fitting_units() -> None:
-    assert [spelled(s) for s in (30, 300, 7200, 86_400, 1_209_600)] == [
+def test_durations_are_formatted_in_the_largest_fitting_unit() -> None:
+    assert [format_duration(s) for s in (30, 300, 7200, 86_400, 1_209_600)] == [
         *("30 s", "5 m", "2 h", "24 h", "14 d")
     ]
 
@@ -48,28 +52,28 @@ def resource(metrics: list[dict[str, Any]] | None, **spec: Any) -> Any:
     return manifest
 
 
-def test_a_resource_is_tried_on_the_load_that_its_forecaster_learns_from() -> None:
+def test_a_resource_is_replayed_on_the_forecasters_query() -> None:
     metrics = [
         {"type": "MeanLatency", "target": 200},
         {"type": "RequestsPerSecond", "target": 12},
         {"type": "Concurrency", "target": 8},
     ]
-    found = subject_of(parse(resource(metrics, runtime={"maxConcurrentSequences": 16})))
+    found = policy_of_resource(parse(resource(metrics, runtime={"maxConcurrentSequences": 16})))
     assert found.name == "team/r1"
     assert found.metric.target == 12.0
-    assert found.left_out == ("MeanLatency", "Concurrency")
+    assert found.not_replayed == ("MeanLatency", "Concurrency")
     assert found.seats == 16
     assert found.policy.max_replicas == 9
     assert found.query == (
         "sum(max by (instance, class) (rate(r1_gateway_requests_offered_total"
         '{inference_namespace="team",inference="r1"}[60s])))'
     )
-    assert subject_of(parse(resource(metrics)), "sum(up)").query == "sum(up)"
-    assert "[240s]" in subject_of(parse(resource(metrics)), rate_seconds=240).query
+    assert policy_of_resource(parse(resource(metrics)), "sum(up)").query == "sum(up)"
+    assert "[240s]" in policy_of_resource(parse(resource(metrics)), rate_seconds=240).query
 
 
-def test_without_a_resource_a_query_and_a_capacity_do() -> None:
-    found = subject_of_query("sum(up)", 20.0, 60)
+def test_a_query_and_a_capacity_replace_a_resource() -> None:
+    found = policy_of_query("sum(up)", 20.0, 60)
     assert (found.metric.target, found.policy.max_replicas) == (20.0, 60)
 
 
@@ -77,16 +81,18 @@ def test_without_a_resource_a_query_and_a_capacity_do() -> None:
     ("metrics", "says"),
     [
         (None, "no spec.autoscaling"),
-        ([{"type": "Concurrency", "target": 8}], "add RequestsPerSecond"),
+        ([{"type": "Concurrency", "target": 8}], "Add RequestsPerSecond"),
     ],
 )
-def test_what_cannot_be_tried_is_told_why(metrics: Any, says: str) -> None:
+def test_a_resource_without_a_replayable_policy_is_refused_with_the_cause(
+    metrics: Any, says: str
+) -> None:
     with pytest.raises(CommandFailed, match=says):
-        subject_of(parse(resource(metrics)))
+        policy_of_resource(parse(resource(metrics)))
 
 
 class TestManifestFiles:
-    def test_one_among_others_is_found(self, tmp_path: Path) -> None:
+    def test_the_r1inference_among_other_objects_is_read(self, tmp_path: Path) -> None:
         path = tmp_path / "all.yaml"
         others = [{"kind": "ConfigMap"}, resource([{"type": "RequestsPerSecond", "target": 1}])]
         path.write_text(yaml.safe_dump_all(others))
@@ -102,7 +108,7 @@ class TestManifestFiles:
             (yaml.safe_dump(resource([{"type": "Load", "target": 1}])), 1, "metrics"),
         ],
     )
-    def test_a_file_that_will_not_do(
+    def test_an_unusable_manifest_file_is_refused(
         self, tmp_path: Path, text: str | None, code: int, says: str
     ) -> None:
         path = tmp_path / "all.yaml"
@@ -128,7 +134,7 @@ class Recorded:
 
 
 class TestHistory:
-    def test_rates_become_requests_a_minute_and_gaps_stay_gaps(self) -> None:
+    def test_rates_become_requests_per_minute_and_gaps_stay_gaps(self) -> None:
         values = np.full(100, 2.0)
         values[10] = np.nan
         history = Recorded(Series(6000.0, 60.0, values))
@@ -141,12 +147,14 @@ class TestHistory:
         ("reason", "code"),
         [(UnavailableReason.NO_DATA, 3), (UnavailableReason.PROMETHEUS_UNREACHABLE, 1)],
     )
-    def test_no_history_is_told_with_the_query(self, reason: UnavailableReason, code: int) -> None:
+    def test_a_missing_history_error_shows_the_query(
+        self, reason: UnavailableReason, code: int
+    ) -> None:
         with pytest.raises(CommandFailed, match="sum\\(up\\)") as failure:
             fetch_trace(Recorded(ForecastUnavailable(reason, "no")), "sum(up)", "r1", 6000.0)
         assert failure.value.code == code
 
-    def test_half_an_hour_is_too_little(self) -> None:
+    def test_thirty_minutes_of_history_are_refused(self) -> None:
         with pytest.raises(CommandFailed, match="only 30 minutes") as failure:
             fetch_trace(Recorded(Series(0.0, 60.0, np.ones(30))), "sum(up)", "r1", 6000.0)
         assert failure.value.code == 3

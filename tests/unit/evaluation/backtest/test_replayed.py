@@ -5,16 +5,25 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from r1_evaluation.backtest.backtest import bench_of, own_world, run
+from r1_evaluation.backtest.backtest import policy_inputs, run, scenario_at_capacity
+from r1_evaluation.backtest.policy_under_test import (
+    PolicyUnderTest,
+    policy_of_query,
+    policy_of_resource,
+)
 from r1_evaluation.backtest.replay import replay_policy
-from r1_evaluation.backtest.subject import BacktestSubject, subject_of, subject_of_query
-from r1_evaluation.backtest.whatif import ReplicaSeries, SettingChange, _highest_that_keeps, ask
-from r1_evaluation.leaderboard import policies
-from r1_evaluation.leaderboard.fluid import serving
-from r1_evaluation.leaderboard.forecast_replay import LEVELS, ReplayedForecast
-from r1_evaluation.leaderboard.policies import ours_no_forecast
-from r1_evaluation.leaderboard.scenario import Scenario
+from r1_evaluation.backtest.whatif import (
+    SettingChange,
+    SettingsOutcome,
+    _highest_that_keeps,
+    evaluate_change,
+)
+from r1_evaluation.policies import inputs as inputs_module
+from r1_evaluation.policies.forecast_replay import LEVELS, ReplayedForecast
+from r1_evaluation.policies.production import ours_no_forecast
+from r1_evaluation.simulator.fluid import serving_counts
 from r1_evaluation.traces.load import RateTrace, UnreadableTrace
+from r1_evaluation.traces.scenario import Scenario
 from r1_operator.api.scaling import Activation, MetricType
 from r1_operator.api.v1 import parse
 from r1_operator.plan.scaling.policy import ForecastPolicy, MetricTarget
@@ -29,103 +38,107 @@ def trace(days: int = 2, peak: float = 40.0) -> RateTrace:
     return RateTrace("wave", 60.0, tuple((60 * (5 + (peak - 5) * wave)).tolist()))
 
 
-def subject(**changes: object) -> BacktestSubject:
-    plain = subject_of_query("sum(up)", 10.0, 60)
+def candidate(**changes: object) -> PolicyUnderTest:
+    plain = policy_of_query("sum(up)", 10.0, 60)
     never = ForecastPolicy(Activation.NEVER)
     return replace(plain, policy=replace(plain.policy, forecast=never, **changes))  # type: ignore[arg-type]
 
 
-def test_it_agrees_with_the_boards_courses_where_no_queue_stands() -> None:
-    tried = subject()
-    world = own_world(trace(), tried, 60.0)
-    lived = replay_policy(world, tried)
-    course = ours_no_forecast(bench_of(world, tried), 0.7)
-    assert not lived.queue_seconds.any()
-    np.testing.assert_array_equal(lived.counts[20:], course[20:])
-    np.testing.assert_array_equal(lived.serving, serving(lived.counts, world.start_steps))
+def test_the_replay_equals_the_leaderboard_without_a_queue() -> None:
+    tried = candidate()
+    scenario = scenario_at_capacity(trace(), tried, 60.0)
+    replay = replay_policy(scenario, tried)
+    replica_counts = ours_no_forecast(policy_inputs(scenario, tried), 0.7)
+    assert not replay.queue_seconds.any()
+    np.testing.assert_array_equal(replay.counts[20:], replica_counts[20:])
+    np.testing.assert_array_equal(
+        replay.serving, serving_counts(replay.counts, scenario.start_steps)
+    )
 
 
-def test_bounds_hold_and_a_queue_is_lived_through() -> None:
-    tried = subject(min_replicas=2, max_replicas=3)
-    lived = replay_policy(own_world(trace(), tried, 60.0), tried)
-    assert lived.counts.min() == 2
-    assert lived.counts.max() == 3
-    assert lived.queue_seconds.max() == pytest.approx(40.0 / 30.0 * 30.0, rel=0.01)
+def test_the_replay_stays_within_bounds_with_a_queue() -> None:
+    tried = candidate(min_replicas=2, max_replicas=3)
+    replay = replay_policy(scenario_at_capacity(trace(), tried, 60.0), tried)
+    assert replay.counts.min() == 2
+    assert replay.counts.max() == 3
+    assert replay.queue_seconds.max() == pytest.approx(40.0 / 30.0 * 30.0, rel=0.01)
 
 
 def test_tokens_are_replayed_as_tokens() -> None:
-    plain = subject(metrics=(MetricTarget(MetricType.TOKENS_PER_SECOND, 10.0),))
-    lived = replay_policy(own_world(trace(), plain, 60.0), plain)
-    other = subject()
-    same = replay_policy(own_world(trace(), other, 60.0), other)
-    np.testing.assert_array_equal(lived.counts, same.counts)
+    plain = candidate(metrics=(MetricTarget(MetricType.TOKENS_PER_SECOND, 10.0),))
+    replay = replay_policy(scenario_at_capacity(trace(), plain, 60.0), plain)
+    other = candidate()
+    same = replay_policy(scenario_at_capacity(trace(), other, 60.0), other)
+    np.testing.assert_array_equal(replay.counts, same.counts)
 
 
-def silent(world: Scenario) -> ReplayedForecast:
+def silent(scenario: Scenario) -> ReplayedForecast:
     """A forecaster that has not learned yet."""
-    steps = len(world.demand) - world.begin
+    steps = len(scenario.demand) - scenario.begin
     return ReplayedForecast(np.full((steps, len(LEVELS)), np.nan), np.zeros(steps, dtype=bool))
 
 
-def test_a_backtest_holds_the_rows_that_its_verdict_rests_on(
+def test_a_backtest_has_the_rows_of_its_verdict(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(policies, "replay_forecast", silent)
-    found = run(trace(), subject(), 60.0, policies=("static",))
+    monkeypatch.setattr(inputs_module, "replay_forecast", silent)
+    found = run(trace(), candidate(), 60.0, policies=("static",))
     names = [row.name for row in found.board.policies]
     assert names == ["ours", "ours-no-forecast", "hpa", "static"]
     out = found.to_json()
     assert out["trace"] == "wave"
-    assert found.as_written.ours.overload <= 0.005
-    assert found.as_written.scored_hours == pytest.approx(24.0, rel=0.01)
+    assert found.configured.ours.overload <= 0.005
+    assert found.configured.scored_hours == pytest.approx(24.0, rel=0.01)
     alone = next(row for row in found.board.policies if row.name == "ours-no-forecast")
     at_target = next(point for point in alone.curve if point.target == 0.7)
-    assert found.as_written.ours.overload == pytest.approx(at_target.overload, abs=1e-3)
+    assert found.configured.ours.overload == pytest.approx(at_target.overload, abs=1e-3)
 
 
 class TestWhatIf:
     def test_fewer_replicas_cost_less_and_serve_worse(self) -> None:
-        found = ask(trace(3), subject(), SettingChange(max_replicas=3), 60.0, 86_400.0, 0.3)
+        found = evaluate_change(
+            trace(3), candidate(), SettingChange(max_replicas=3), 60.0, 86_400.0, 0.3
+        )
         assert found.hours == pytest.approx(24.0, rel=0.01)
-        assert found.changed.replica_hours < found.as_it_is.replica_hours
-        assert found.changed.overload > found.as_it_is.overload
+        assert found.changed.replica_hours < found.current.replica_hours
+        assert found.changed.overload > found.current.overload
         assert found.changed.late is not None
-        assert found.as_it_is.late is not None
-        assert found.changed.late > found.as_it_is.late
+        assert found.current.late is not None
+        assert found.changed.late > found.current.late
         assert found.changed.most == 3
         assert found.changed.at_maximum_share > 0.3
-        assert (found.keeps_at_percent, found.kept) == (None, None)
+        assert (found.highest_percent, found.at_highest) == (None, None)
 
-    def test_the_highest_utilisation_that_keeps_the_objective_is_found(self) -> None:
-        found = ask(trace(3), subject(), SettingChange(), 60.0, 86_400.0, 0.3)
-        assert found.keeps_at_percent is not None
-        assert found.kept is not None
-        assert found.kept.late is not None
-        assert found.kept.late <= 0.01
-        assert found.as_it_is == found.changed
+    def test_the_highest_utilization_within_the_objective_is_found(self) -> None:
+        found = evaluate_change(trace(3), candidate(), SettingChange(), 60.0, 86_400.0, 0.3)
+        assert found.highest_percent is not None
+        assert found.at_highest is not None
+        assert found.at_highest.late is not None
+        assert found.at_highest.late <= 0.01
+        assert found.current == found.changed
 
     @pytest.mark.parametrize("limit", [30, 35, 60, 90, 95])
-    def test_halving_finds_the_last_that_keeps(self, limit: int) -> None:
+    def test_bisection_finds_the_highest_utilization(self, limit: int) -> None:
         tried: list[int] = []
 
-        def at(percent: int) -> ReplicaSeries:
+        def at(percent: int) -> SettingsOutcome:
             tried.append(percent)
-            return ReplicaSeries(1.0, 0.0, 0.0 if percent <= limit else 0.5, 1, 0.0, 0.0)
+            return SettingsOutcome(1.0, 0.0, 0.0 if percent <= limit else 0.5, 1, 0.0, 0.0)
 
         assert _highest_that_keeps(at)[0] == limit
         assert len(tried) <= 6
 
-    def test_a_history_that_is_too_short_says_so(self) -> None:
-        with pytest.raises(UnreadableTrace, match="shorter than what is asked"):
-            ask(trace(1), subject(), SettingChange(), 60.0, 3 * 86_400.0)
+    def test_a_short_history_is_an_error(self) -> None:
+        with pytest.raises(UnreadableTrace, match="shorter than the requested"):
+            evaluate_change(trace(1), candidate(), SettingChange(), 60.0, 3 * 86_400.0)
 
     def test_bounds_that_cross_are_refused(self) -> None:
-        with pytest.raises(ValueError, match="above the maximum"):
-            SettingChange(min_replicas=9, max_replicas=3).of(subject())
+        with pytest.raises(ValueError, match="above maxReplicas"):
+            SettingChange(min_replicas=9, max_replicas=3).of(candidate())
 
 
 @pytest.mark.parametrize(("gpus", "most"), [(11, 5), (40, 9)])
-def test_a_budget_bounds_every_policy_that_is_tried(gpus: int, most: int) -> None:
+def test_a_gpu_budget_bounds_every_policy(gpus: int, most: int) -> None:
     spec = {
         "resources": {"limits": {"nvidia.com/gpu": 2}},
         "autoscaling": {
@@ -136,8 +149,8 @@ def test_a_budget_bounds_every_policy_that_is_tried(gpus: int, most: int) -> Non
         },
     }
     manifest = {"apiVersion": "deepseek.ai/v1", "kind": "R1Inference", "metadata": {"name": "r1"}}
-    tried = subject_of(parse({**manifest, "spec": spec}))
-    world = own_world(trace(peak=200.0), tried, 60.0)
-    bench = bench_of(world, tried)
-    assert (bench.least, bench.most) == (1, most)
-    assert replay_policy(world, tried).counts.max() == most
+    tried = policy_of_resource(parse({**manifest, "spec": spec}))
+    scenario = scenario_at_capacity(trace(peak=200.0), tried, 60.0)
+    bench = policy_inputs(scenario, tried)
+    assert (bench.min_replicas, bench.max_replicas) == (1, most)
+    assert replay_policy(scenario, tried).counts.max() == most

@@ -1,14 +1,16 @@
-"""The sentence at the end of a backtest, for every way it can come out."""
+"""Verdicts of a backtest, one for each finding."""
 
 import pytest
 
-from r1_evaluation.backtest.verdict import Finding, judge
-from r1_evaluation.leaderboard.board import CurvePoint, LeaderboardRow
+from r1_evaluation.backtest.verdict import Finding, compare
+from r1_evaluation.leaderboard.scoring import CurvePoint, LeaderboardRow
 
 
-def row(name: str, cost: float | None, before: CurvePoint | None = None) -> LeaderboardRow:
+def row(
+    name: str, cost: float | None, tuned_on_first_half: CurvePoint | None = None
+) -> LeaderboardRow:
     target = None if cost is None else 0.65
-    return LeaderboardRow(name, cost, target, 0.0, 2.0, 1.0, (), before)
+    return LeaderboardRow(name, cost, target, 0.0, 2.0, 1.0, (), tuned_on_first_half)
 
 
 @pytest.mark.parametrize(
@@ -19,30 +21,32 @@ def row(name: str, cost: float | None, before: CurvePoint | None = None) -> Lead
         (1.005, 1.00, Finding.EQUAL, "as much as"),
         (1.20, 1.00, Finding.MORE_EXPENSIVE, "20.0% more"),
         (1.00, None, Finding.ONLY_OURS, "at no target"),
-        (None, 1.00, Finding.ONLY_THEIRS, "ours does at no target"),
+        (None, 1.00, Finding.ONLY_BASELINE, "Ours meets it at no target"),
         (None, None, Finding.NEITHER, "maxReplicas is too low"),
     ],
 )
-def test_every_end(ours: float | None, hpa: float | None, finding: Finding, says: str) -> None:
-    found = judge(row("ours", ours), row("ours-no-forecast", 1.0), row("hpa", hpa), 0.005)
+def test_each_finding_has_its_sentence(
+    ours: float | None, hpa: float | None, finding: Finding, says: str
+) -> None:
+    found = compare(row("ours", ours), row("ours-no-forecast", 1.0), row("hpa", hpa), 0.005)
     assert found.finding is finding
     assert says in found.message
 
 
-def test_the_forecast_is_suggested_only_where_it_pays() -> None:
+def test_the_forecast_is_suggested_only_when_it_lowers_the_cost() -> None:
     hpa = row("hpa", 1.1)
-    pays = judge(row("ours", 0.9), row("ours-no-forecast", 1.0), hpa, 0.005)
+    pays = compare(row("ours", 0.9), row("ours-no-forecast", 1.0), hpa, 0.005)
     assert (pays.activation, pays.target_utilization_percent) == ("RequireBacktest", 65)
-    assert "without its forecast it costs 0.91 of it" in pays.message
-    no_help = judge(row("ours", 1.0), row("ours-no-forecast", 1.0), hpa, 0.005)
+    assert "Without its forecast ours costs 0.91 of hpa" in pays.message
+    no_help = compare(row("ours", 1.0), row("ours-no-forecast", 1.0), hpa, 0.005)
     assert no_help.activation == "Never"
-    alone = judge(row("ours", 1.0), row("ours-no-forecast", None), hpa, 0.005)
+    alone = compare(row("ours", 1.0), row("ours-no-forecast", None), hpa, 0.005)
     assert alone.activation == "RequireBacktest"
 
 
-def test_tuning_before_counts_only_where_both_keep_near_the_objective() -> None:
-    kept, broken = CurvePoint(0.7, 1.2, 0.004), CurvePoint(0.7, 1.0, 0.05)
-    rows = row("ours", 0.9, kept), row("ours-no-forecast", 1.0), row("hpa", 1.0, kept)
-    assert judge(*rows, 0.005).ratio_before == 1.0
-    rows = row("ours", 0.9, kept), row("ours-no-forecast", 1.0), row("hpa", 1.0, broken)
-    assert judge(*rows, 0.005).ratio_before is None
+def test_the_ratio_tuned_on_the_first_half_needs_both_near_the_slo() -> None:
+    at_highest, broken = CurvePoint(0.7, 1.2, 0.004), CurvePoint(0.7, 1.0, 0.05)
+    rows = row("ours", 0.9, at_highest), row("ours-no-forecast", 1.0), row("hpa", 1.0, at_highest)
+    assert compare(*rows, 0.005).ratio_tuned_on_first_half == 1.0
+    rows = row("ours", 0.9, at_highest), row("ours-no-forecast", 1.0), row("hpa", 1.0, broken)
+    assert compare(*rows, 0.005).ratio_tuned_on_first_half is None

@@ -31,7 +31,7 @@ class Scripted:
     script: Callable[[float], int]
     begun: float = math.nan
 
-    def look(self, view: ScalerInput, now: float) -> int:
+    def tick(self, view: ScalerInput, now: float) -> int:
         if math.isnan(self.begun):
             self.begun = now
         return self.script(now - self.begun)
@@ -63,13 +63,13 @@ def accounted(result: ElasticOutcome) -> int:
     return len(result.delays) + lost
 
 
-def test_what_is_paid_is_replica_time_starts_and_drains_included() -> None:
+def test_cost_includes_start_and_drain_time() -> None:
     result = play([], Scripted(lambda t: 3 if t >= 100 else 1), replicas=1)
     assert result.paid_seconds == pytest.approx(600 + 2 * 500)
     assert result.actions == 1
 
 
-def test_a_drained_stream_ends_and_a_stopped_one_is_counted_as_lost() -> None:
+def test_a_drained_stream_completes_and_a_stopped_one_is_lost() -> None:
     """A stream of 90 s; the count falls at 20 s."""
     long = [Arrival(1.0, Q2, 10, 4000), Arrival(1.1, Q2, 10, 4000)]
     fall = Scripted(lambda t: 1 if t >= 20 else 2)
@@ -80,13 +80,13 @@ def test_a_drained_stream_ends_and_a_stopped_one_is_counted_as_lost() -> None:
     assert (cut.completed, cut.lost_on_scale_down) == (1, 1)
 
 
-def test_the_idle_one_goes_first() -> None:
+def test_scale_down_removes_an_idle_replica_first() -> None:
     busy = [Arrival(1.0, Q2, 10, 4000)]
     result = play(busy, Scripted(lambda t: 1 if t >= 20 else 2), ending=Ending(True, 0.0))
     assert (result.completed, result.lost_on_scale_down) == (1, 0)
 
 
-def test_a_failure_loses_who_had_begun_and_retries_who_had_not() -> None:
+def test_a_failure_loses_started_requests_and_retries_the_others() -> None:
     arrivals = steady(2.0, 500.0)
     result = play(arrivals, Scripted(lambda _: 4), replicas=4, life=120.0)
     assert result.lost_on_failure > 0
@@ -104,7 +104,7 @@ def test_a_failure_loses_who_had_begun_and_retries_who_had_not() -> None:
     ],
     ids=["ours", "hpa", "knative"],
 )
-def test_a_load_that_rises_and_falls_is_followed_and_everyone_accounted_for(
+def test_a_varying_load_is_followed_and_every_request_accounted_for(
     scaler: Callable[[], Scaler], ending: Ending
 ) -> None:
     quiet, loud = steady(1.0, 200.0), [
@@ -120,7 +120,7 @@ def test_a_load_that_rises_and_falls_is_followed_and_everyone_accounted_for(
     assert sum(math.isfinite(delay) for delay in result.delays) > 0.8 * len(arrivals)
 
 
-def test_late_are_the_lost_and_those_without_a_token_in_time() -> None:
+def test_violations_are_lost_and_late_requests() -> None:
     result = ElasticOutcome(offered=10, lost_on_scale_down=1, lost_on_failure=1)
     result.delays = [0.0] * 5 + [6.0, 7.0, math.inf]
     assert result.violations(5.0) == pytest.approx(0.5)

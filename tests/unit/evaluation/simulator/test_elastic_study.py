@@ -17,7 +17,7 @@ def point(cost: float, late: float) -> ElasticPoint:
     return ElasticPoint(0.7, cost, late, 0.0, 0.0, 0.0, 0.0)
 
 
-def test_a_curve_is_read_between_its_points_and_nowhere_else() -> None:
+def test_a_curve_is_interpolated_and_not_extrapolated() -> None:
     points = [point(10.0, 0.02), point(8.0, 0.10), point(9.0, 0.12)]
     assert late_at(points, 9.5) == pytest.approx(0.06)  # the worse point at 9 counts for nothing
     assert late_at(points, 20.0) is None
@@ -25,7 +25,7 @@ def test_a_curve_is_read_between_its_points_and_nowhere_else() -> None:
 
 
 @pytest.mark.parametrize("policy", sorted(POLICIES))
-def test_engines_are_as_fast_as_the_hour_needs(policy: str) -> None:
+def test_engine_speed_scales_to_the_load_of_the_hour(policy: str) -> None:
     recorded = tuple(RecordedRequest(0.5 * n, 500, 50) for n in range(2400))
     hour = hour_of(RequestTrace("even", recorded))
     result = play(hour, policy, 0.7, 60.0, seed=0)

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from r1_evaluation.backtest.subject import subject_of
+from r1_evaluation.backtest.policy_under_test import policy_of_resource
 from r1_operator.api.backtest import (
     BacktestSpec,
     Policy,
@@ -363,7 +363,7 @@ def test_the_resource_rides_along_as_it_is_tried() -> None:
     )
     job = build_job(seen(), mine)
     text = job["spec"]["template"]["metadata"]["annotations"]["deepseek.ai/backtest-target"]
-    assert subject_of(parse(json.loads(text))) == subject_of(mine)
+    assert policy_of_resource(parse(json.loads(text))) == policy_of_resource(mine)
     assert "nodeSelector" not in text, "where replicas run does not matter to a replay"
     assert job["metadata"]["annotations"]["deepseek.ai/autoscaling-hash"] == autoscaling_hash(
         mine.spec.autoscaling
