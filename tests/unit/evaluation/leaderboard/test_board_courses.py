@@ -114,7 +114,7 @@ def test_ours_is_what_decide_decides(
     said = told(bench, seed, share=0.7)
     object.__setattr__(bench, "foresight", said)
     # With little to save up a forecast that asks for much pauses and comes back several times.
-    with mock.patch.object(forecast_budget, "SAVED_SECONDS", saved_seconds):
+    with mock.patch.object(forecast_budget, "MAX_BALANCE_SECONDS", saved_seconds):
         lean = policies.ours(bench, target)
         assert lean.tolist() == decided(bench, target, said, DownBehavior()).tolist()
 
