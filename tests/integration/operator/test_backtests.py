@@ -281,7 +281,7 @@ async def test_a_pod_that_finds_no_node_is_told_and_given_up_for_the_next_one(
             return bool(conditions.get("Blocked", {}).get("reason") == "Unschedulable")
 
         await until(blocked, "a condition with the scheduler's words")
-        monkeypatch.setattr(lifecycle, "GIVE_UP_SECONDS", 5)  # for ten minutes
+        monkeypatch.setattr(lifecycle, "START_TIMEOUT_SECONDS", 5)  # for ten minutes
         await until(phase_is(api, stuck, "Failed", "Unschedulable"), "it is given up")
         monkeypatch.undo()
         await until(phase_is(api, patient, "Running"), "the second's turn")

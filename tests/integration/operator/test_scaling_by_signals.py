@@ -52,7 +52,7 @@ async def test_replicas_follow_what_is_offered_and_every_place_says_why(
 
         assert status["lastScale"]["seatsReserved"] > 0
         kept = found[-1]["seatReservations"]["Q2"]
-        assert "stay free for Q2" in kept["message"]
+        assert "are reserved for Q2" in kept["message"]
 
         async def advised() -> bool:
             return any(one["routes"].get(str(key), {}).get("Q2") for one in sites.advice)

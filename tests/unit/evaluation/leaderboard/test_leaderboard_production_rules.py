@@ -115,7 +115,7 @@ def test_ours_equals_decide_at_every_step(
     said = told(inputs, seed, share=0.7)
     object.__setattr__(inputs, "replayed_forecast", said)
     # With little to save up a forecast that asks for much pauses and comes back several times.
-    with mock.patch.object(forecast_budget, "SAVED_SECONDS", saved_seconds):
+    with mock.patch.object(forecast_budget, "MAX_BALANCE_SECONDS", saved_seconds):
         lean = production.ours(inputs, target)
         assert lean.tolist() == decided(inputs, target, said, DownBehavior()).tolist()
 
