@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from r1_demo.load_generator import RequestOutcome
 from r1_demo.measures import HpaComparison, HpaRun, smoothed
-from r1_demo.observation import Sample
+from r1_demo.observation import RunSample
 from r1_demo.schedule import LoadSchedule
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ def draw_chart(
     schedule: LoadSchedule,
     resource: str,
     counts: Sequence[float],
-    samples: Sequence[Sample],
+    samples: Sequence[RunSample],
     outcomes: Sequence[RequestOutcome],
     hpa: HpaComparison,
     capacity: float,
@@ -98,7 +98,7 @@ def _draw_load(
     schedule: LoadSchedule,
     resource: str,
     counts: Sequence[float],
-    samples: Sequence[Sample],
+    samples: Sequence[RunSample],
 ) -> None:
     axes.set_title("Load and forecast")
     seconds = [index + 0.5 for index in range(len(counts))]
@@ -133,7 +133,7 @@ def _draw_load(
 def _draw_replicas(
     axes: Axes,
     resource: str,
-    samples: Sequence[Sample],
+    samples: Sequence[RunSample],
     hpa: HpaComparison,
     counts: Sequence[float],
     capacity: float,

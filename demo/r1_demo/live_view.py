@@ -14,10 +14,10 @@ from rich.text import Text
 
 from r1_demo.load_generator import RequestOutcome
 from r1_demo.measures import by_class
-from r1_demo.observation import ResourceSample, Sample
+from r1_demo.observation import ResourceSample, RunSample
 from r1_demo.schedule import LoadSchedule
 
-Show = Callable[[Sample, Sequence[RequestOutcome]], None]
+Show = Callable[[RunSample, Sequence[RequestOutcome]], None]
 _SPARKS = " ▁▂▃▄▅▆▇█"
 _RECENT_SECONDS = 30.0
 _LINE_EVERY = 15.0
@@ -53,7 +53,7 @@ def live_view(console: Console, schedule: LoadSchedule) -> Iterator[Show]:
         return
     with Live(console=console, refresh_per_second=2, transient=True) as live:
 
-        def show(sample: Sample, outcomes: Sequence[RequestOutcome]) -> None:
+        def show(sample: RunSample, outcomes: Sequence[RequestOutcome]) -> None:
             live.update(render(schedule, sample, outcomes, console.width))
 
         yield show
@@ -62,7 +62,7 @@ def live_view(console: Console, schedule: LoadSchedule) -> Iterator[Show]:
 def _lines(console: Console, schedule: LoadSchedule) -> Show:
     last = [float("-inf")]
 
-    def show(sample: Sample, outcomes: Sequence[RequestOutcome]) -> None:
+    def show(sample: RunSample, outcomes: Sequence[RequestOutcome]) -> None:
         if sample.at - last[0] < _LINE_EVERY:
             return
         last[0] = sample.at
@@ -82,7 +82,7 @@ def _lines(console: Console, schedule: LoadSchedule) -> Show:
 
 
 def render(
-    schedule: LoadSchedule, sample: Sample, outcomes: Sequence[RequestOutcome], width: int
+    schedule: LoadSchedule, sample: RunSample, outcomes: Sequence[RequestOutcome], width: int
 ) -> RenderableType:
     """Return the live view of one sample."""
     past = [schedule.live.at(second) for second in range(int(max(sample.at, 0)) + 1)]
@@ -105,7 +105,7 @@ def render(
     return Panel(Group(*parts), title=title, border_style="dim")
 
 
-def _resource_table(sample: Sample) -> RenderableType:
+def _resource_table(sample: RunSample) -> RenderableType:
     table = Table(expand=True, box=None, header_style="dim")
     for name in ("resource", "ready", "desired", "HPA", "forecast (50-95 %)", "queue"):
         table.add_column(name, no_wrap=True)
@@ -125,7 +125,7 @@ def _resource_table(sample: Sample) -> RenderableType:
     return table
 
 
-def _wait_table(sample: Sample, outcomes: Sequence[RequestOutcome]) -> RenderableType:
+def _wait_table(sample: RunSample, outcomes: Sequence[RequestOutcome]) -> RenderableType:
     table = Table(expand=False, box=None, header_style="dim")
     for name in ("class", "last 30 s", "first token p50", "p99", "429", "failed"):
         table.add_column(name, justify="left" if name == "class" else "right")

@@ -37,7 +37,7 @@ class ResourceSample:
 
 
 @dataclass(frozen=True, slots=True)
-class Sample:
+class RunSample:
     """All resources at `at` seconds of the run."""
 
     at: float
@@ -68,7 +68,7 @@ class Observer:
     names: Sequence[str]
     _decisions: dict[str, Mapping[str, Any]] = field(default_factory=dict)
 
-    def observe(self, at: float, *, decisions: bool = True) -> Sample:
+    def observe(self, at: float, *, decisions: bool = True) -> RunSample:
         """Return a sample; an unreadable decision repeats the last one."""
         signals = get_json(self.signals_url) or {}
         resources = {}
@@ -81,7 +81,7 @@ class Observer:
             resources[name] = resource_sample(
                 signals.get("routes", {}).get(key), self._decisions.get(name)
             )
-        return Sample(at, resources)
+        return RunSample(at, resources)
 
 
 def resource_sample(

@@ -30,7 +30,7 @@ from r1_demo.measures import (
     quantile,
     simulate_hpa,
 )
-from r1_demo.observation import Sample
+from r1_demo.observation import RunSample
 from r1_demo.schedule import LoadSchedule
 
 
@@ -70,7 +70,7 @@ class RunReport:
 
     schedule: LoadSchedule
     resources: list[ResourceFigures]
-    samples: Sequence[Sample]
+    samples: Sequence[RunSample]
     outcomes: Sequence[RequestOutcome]
     start_seconds: float
     start_measured: bool
@@ -85,7 +85,7 @@ class RunReport:
 def build_report(
     schedule: LoadSchedule,
     settings: Sequence[ResourceSettings],
-    samples: Sequence[Sample],
+    samples: Sequence[RunSample],
     outcomes: Sequence[RequestOutcome],
     start_seconds: float | None,
     forecaster_message: str,
@@ -111,7 +111,7 @@ def build_report(
 def _resource_figures(
     settings: ResourceSettings,
     schedule: LoadSchedule,
-    samples: Sequence[Sample],
+    samples: Sequence[RunSample],
     outcomes: Sequence[RequestOutcome],
     seconds: int,
     start: float,
@@ -182,7 +182,7 @@ def missing_outcomes(
 
 
 def replicas_by_second(
-    samples: Sequence[Sample], name: str, seconds: int, first: int = 1
+    samples: Sequence[RunSample], name: str, seconds: int, first: int = 1
 ) -> tuple[list[int], list[int]]:
     """Return desired and ready replicas in each second: the newest sample by then."""
     desired, ready = [], []
@@ -198,7 +198,7 @@ def replicas_by_second(
     return desired, ready
 
 
-def measured_start(samples: Sequence[Sample], names: Sequence[str]) -> float | None:
+def measured_start(samples: Sequence[RunSample], names: Sequence[str]) -> float | None:
     """Return the median time in seconds from a raised desired count to that many ready replicas."""
     starts = []
     for name in names:

@@ -27,7 +27,7 @@ from r1_demo.cluster_setup import ClusterSetup, build_values, cluster_of, instal
 from r1_demo.installation import with_libraries
 from r1_demo.live_view import Show, live_view
 from r1_demo.load_generator import write_schedule
-from r1_demo.observation import Observer, OutcomeFile, Sample
+from r1_demo.observation import Observer, OutcomeFile, RunSample
 from r1_demo.options import DemoOptions
 from r1_demo.report import (
     ResourceSettings,
@@ -219,7 +219,7 @@ def _run_load(
     options: DemoOptions,
     console: Console,
     report: Callable[[str], None],
-) -> tuple[list[Sample], OutcomeFile]:
+) -> tuple[list[RunSample], OutcomeFile]:
     schedule_file, results = scratch / "schedule.jsonl", OutcomeFile(scratch / "results.jsonl")
     write_schedule(schedule_file, schedule.arrivals)
     starts_at = time.time() + 2.0  # the load generator is another process
@@ -279,12 +279,12 @@ def _observe(
     begins: float,
     generator: subprocess.Popen[bytes],
     display: Show,
-) -> list[Sample]:
+) -> list[RunSample]:
     """Sample once a second until all requests have ended.
 
     The load starts at `begins` on the monotonic clock.
     """
-    samples: list[Sample] = []
+    samples: list[RunSample] = []
     while True:
         at = time.monotonic() - begins
         sample = observer.observe(at, decisions=len(samples) % 2 == 0)
@@ -333,7 +333,7 @@ def _build_report(
     schedule: LoadSchedule,
     capacity: float,
     options: DemoOptions,
-    samples: list[Sample],
+    samples: list[RunSample],
     results: OutcomeFile,
 ) -> RunReport:
     names = (manifests.CHAT, manifests.NOTES)

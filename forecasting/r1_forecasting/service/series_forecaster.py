@@ -39,7 +39,7 @@ REREAD_STEPS = 3
 
 
 @dataclass(frozen=True, slots=True)
-class CachedResponse:
+class CachedForecast:
     """A response and the time until which it is valid."""
 
     request: ForecastRequest
@@ -65,9 +65,9 @@ class SeriesForecaster:
     backfills: int = 0
     """Count of backfills large enough that the learned models have to be trained again."""
     _backfill: BackfillWatcher = field(default_factory=BackfillWatcher)
-    _cached: CachedResponse | None = None
+    _cached: CachedForecast | None = None
     _evaluation_due: bool = False
-    _response_task: asyncio.Task[CachedResponse] | None = None
+    _response_task: asyncio.Task[CachedForecast] | None = None
     _evaluation_task: asyncio.Task[None] | None = None
     _backfill_task: asyncio.Task[None] | None = None
 
@@ -163,7 +163,7 @@ class SeriesForecaster:
             return None
         return cached.body
 
-    async def _respond(self, request: ForecastRequest) -> CachedResponse:
+    async def _respond(self, request: ForecastRequest) -> CachedForecast:
         try:
             issued = await self._forecast_for(request)
         except Exception as error:  # noqa: BLE001 - a failure of one series must not stop the others
@@ -179,13 +179,13 @@ class SeriesForecaster:
             )
             newest = None if self.series is None else self.series.last()
             body = response.unavailable(request.series_name, why, newest)
-            self._cached = CachedResponse(request, body, self.clock() + min(request.step, 1.0))
+            self._cached = CachedForecast(request, body, self.clock() + min(request.step, 1.0))
             return self._cached
         self.forecast = issued
         body = response.ready(
             request.series_name, issued, self.evaluation.scorecard, self.coverage_tracker
         )
-        self._cached = CachedResponse(request, body, issued.valid_until)
+        self._cached = CachedForecast(request, body, issued.valid_until)
         return self._cached
 
     async def _forecast_for(self, request: ForecastRequest) -> Forecast | ForecastUnavailable:

@@ -108,7 +108,7 @@ class InvalidSlice(ValueError):
     """An invalid EndpointSlice or endpoint; the message names the field."""
 
 
-class PodStore:
+class EndpointSliceStore:
     """Pods by Service, merged over all slices of the Service."""
 
     def __init__(
@@ -255,8 +255,8 @@ class Discovery:
         self._namespace = namespace
         self._gateway_service = gateway_service
         self._routes = RouteStore(self._on_invalid)
-        self._pods = PodStore()
-        self._peers = PodStore(read_gateway)
+        self._pods = EndpointSliceStore()
+        self._peers = EndpointSliceStore(read_gateway)
         self._watches: list[ListWatch] = []
         self._session: aiohttp.ClientSession | None = None
         self._events: InvalidRouteEvents | None = None

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from r1_common.kube.access import KubeAccess
 from r1_gateway.gateway import Gateway
-from r1_gateway.kube.discovery import PodStore, RouteStore
+from r1_gateway.kube.discovery import EndpointSliceStore, RouteStore
 from r1_gateway.kube.list_watch import Gone, InvalidObject, ListWatch
 from r1_gateway.telemetry.metrics import MetricsPage, ProcessStats
 
@@ -103,7 +103,7 @@ class Mirror:
 
     def __init__(self) -> None:
         self.gateway = Gateway()
-        self.routes, self.pods = RouteStore(), PodStore()
+        self.routes, self.pods = RouteStore(), EndpointSliceStore()
         self.watches = [
             ListWatch(cast("Any", None), cast("KubeAccess", None), "/objects", "", on_change)
             for on_change in (self.on_route, self.on_slice)

@@ -25,7 +25,7 @@ from r1_demo.measures import (
     simulate_hpa,
     smoothed,
 )
-from r1_demo.observation import ResourceSample, Sample, resource_sample
+from r1_demo.observation import ResourceSample, RunSample, resource_sample
 from r1_demo.options import parse_duration, parse_options
 from r1_demo.report import (
     ResourceSettings,
@@ -86,7 +86,7 @@ def run_report(schedule: LoadSchedule) -> RunReport:
         )
         for number, a in enumerate(schedule.arrivals)
     ]
-    samples = [Sample(float(second), seen_at(second)) for second in range(150)]
+    samples = [RunSample(float(second), seen_at(second)) for second in range(150)]
     settings = [
         ResourceSettings(name, 1.2, 0.7, 1, most, 6.0) for name, most in ((CHAT, 4), (NOTES, 2))
     ]
@@ -118,12 +118,16 @@ class TestFigures:
         assert smoothed([0.0, 0.0, 10.0, 0.0, 0.0], 5)[2] == 2.0
 
     def test_start_time_is_measured_from_desired_to_ready(self) -> None:
-        samples = [Sample(float(s), seen_at(s)) for s in range(100)]
+        samples = [RunSample(float(s), seen_at(s)) for s in range(100)]
         assert measured_start(samples, (CHAT, NOTES)) == 8.0
         assert measured_start(samples[:40], (CHAT, NOTES)) is None
 
     def test_the_newest_sample_holds_until_the_next(self) -> None:
-        samples = [Sample(0.4, seen_at(0)), Sample(52.0, seen_at(52)), Sample(60.2, seen_at(60))]
+        samples = [
+            RunSample(0.4, seen_at(0)),
+            RunSample(52.0, seen_at(52)),
+            RunSample(60.2, seen_at(60)),
+        ]
         desired, ready = replicas_by_second(samples, CHAT, 70)
         assert (desired[51], desired[52], ready[60], ready[61]) == (1, 2, 1, 2)
 
@@ -246,7 +250,7 @@ class TestLiveView:
     ) -> None:
         console = Console(file=io.StringIO(), width=140)
         outcomes = [outcome(50.0 + n / 10) for n in range(20)]
-        console.print(render(schedule, Sample(60.0, seen_at(60)), outcomes, 140))
+        console.print(render(schedule, RunSample(60.0, seen_at(60)), outcomes, 140))
         text = console.file.getvalue()  # type: ignore[attr-defined]
         for part in (
             "10 s of start-up are 2.0 hours of the trace",
@@ -265,7 +269,7 @@ class TestLiveView:
         console = Console(file=io.StringIO(), width=140, force_terminal=False)
         with live_view(console, schedule) as display:
             for second in range(31):
-                display(Sample(float(second), seen_at(second)), [])
+                display(RunSample(float(second), seen_at(second)), [])
         lines = console.file.getvalue().splitlines()  # type: ignore[attr-defined]
         assert len(lines) == 3
         assert "demo-chat 1/1 queue 1 ForecastDemand" in lines[0]

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from r1_gateway.kube.discovery import PodStore, RouteStore, read_gateway
+from r1_gateway.kube.discovery import EndpointSliceStore, RouteStore, read_gateway
 
 
 def config_map(name: str, created: str = "2026-01-01T00:00:00Z", **route: Any) -> dict[str, Any]:
@@ -80,7 +80,7 @@ def test_a_route_of_another_namespace_is_invalid() -> None:
 
 
 def test_ready_means_ready_and_not_terminating() -> None:
-    view = PodStore()
+    view = EndpointSliceStore()
     touched = view.apply(
         "default/m-1",
         endpoint_slice(
@@ -102,7 +102,7 @@ def test_ready_means_ready_and_not_terminating() -> None:
 
 
 def test_slices_of_a_service_are_merged_and_may_change_service_or_be_deleted() -> None:
-    view = PodStore()
+    view = EndpointSliceStore()
     view.apply("default/m-1", endpoint_slice("m-1", "m", endpoint("10.0.0.1", ready=True)))
     view.apply("default/m-2", endpoint_slice("m-2", "m", endpoint("10.0.0.2", ready=True)))
     assert set(view.readiness("default/m")) == {"10.0.0.1:8000", "10.0.0.2:8000"}
@@ -124,7 +124,7 @@ def test_slices_of_a_service_are_merged_and_may_change_service_or_be_deleted() -
 
 
 def test_a_gateway_that_drains_keeps_its_share_of_the_seats_until_its_pod_is_gone() -> None:
-    view = PodStore(read_gateway)
+    view = EndpointSliceStore(read_gateway)
     draining = endpoint("10.0.0.1", ready=False, serving=False, terminating=True)
     pods = [
         endpoint("10.0.0.2", ready=True, serving=True, terminating=False),
@@ -137,7 +137,7 @@ def test_a_gateway_that_drains_keeps_its_share_of_the_seats_until_its_pod_is_gon
 
 
 def test_a_gateway_with_addresses_of_two_families_is_one() -> None:
-    view = PodStore(read_gateway)
+    view = EndpointSliceStore(read_gateway)
     for family, address in (("4", "10.0.0.1"), ("6", "fd00::1")):
         pod = {**endpoint(address, ready=True), "targetRef": {"kind": "Pod", "uid": "u-1"}}
         view.apply(f"default/g-{family}", endpoint_slice(f"g-{family}", "g", pod))

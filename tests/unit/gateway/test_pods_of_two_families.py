@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from r1_gateway.gateway import Gateway
-from r1_gateway.kube.discovery import PodStore
+from r1_gateway.kube.discovery import EndpointSliceStore
 from r1_gateway.routes.route_spec import parse_route
 
 SERVICE = "default/m"
@@ -47,7 +47,7 @@ def slice_of(
 def test_the_seats_of_a_pod_in_two_slices_count_once(
     ipv6_first: bool, host: str, identified_by: str
 ) -> None:
-    view = PodStore(ipv6_first=ipv6_first)
+    view = EndpointSliceStore(ipv6_first=ipv6_first)
     for family in (4, 6):
         made = slice_of(f"m-{family}", family, {0: True}, identified_by=identified_by)
         view.apply(f"default/m-{family}", made)
@@ -59,7 +59,7 @@ def test_the_seats_of_a_pod_in_two_slices_count_once(
 
 
 def test_endpoints_without_a_pod_are_counted_by_address() -> None:
-    view = PodStore(ipv6_first=False)
+    view = EndpointSliceStore(ipv6_first=False)
     made = slice_of("m-4", 4, {0: True, 1: True})
     for endpoint in made["endpoints"]:
         del endpoint["targetRef"]
@@ -68,7 +68,7 @@ def test_endpoints_without_a_pod_are_counted_by_address() -> None:
 
 
 def test_a_pod_of_one_family_stays_beside_pods_of_two() -> None:
-    view = PodStore(ipv6_first=True)
+    view = EndpointSliceStore(ipv6_first=True)
     view.apply("default/m-4", slice_of("m-4", 4, {0: True, 1: True}))
     view.apply("default/m-6", slice_of("m-6", 6, {1: True}))
     assert view.readiness(SERVICE) == {"10.0.0.1:8000": True, "[fd00::2]:8000": True}
@@ -82,7 +82,7 @@ def test_the_cluster_s_first_family_is_that_of_the_api_server(
     slices = [slice_of("m-4", 4, {0: True}), slice_of("m-6", 6, {0: True})]
     for api_server, host in (("10.96.0.1", "10.0.0.1"), ("fd00:96::1", "[fd00::1]")):
         monkeypatch.setenv("KUBERNETES_SERVICE_HOST", api_server)
-        view = PodStore()
+        view = EndpointSliceStore()
         for number, each in enumerate(slices):
             view.apply(f"default/{number}", each)
         assert list(view.readiness(SERVICE)) == [f"{host}:8000"]
@@ -99,7 +99,7 @@ def test_each_pod_is_counted_once_for_any_slices_in_any_order(
     named = [(f"default/s{n}", family, pods) for n, (family, pods) in enumerate(slices)]
     views = []
     for _ in range(2):
-        view = PodStore(ipv6_first=ipv6_first)
+        view = EndpointSliceStore(ipv6_first=ipv6_first)
         for key, family, pods in named:
             view.apply(key, slice_of(key, family, pods))
         views.append(view.readiness(SERVICE))

@@ -38,7 +38,7 @@ FORGOTTEN_SECONDS = 6 * 3600.0
 
 
 @dataclass(frozen=True, slots=True)
-class Sample:
+class CapacitySample:
     """One turnover that ended at `at`: completed requests and the replica-seconds they took."""
 
     at: float
@@ -99,7 +99,7 @@ class Estimate:
 class LearnedCapacity:
     """The last samples of one resource; `LearnedCapacity()` has none."""
 
-    samples: tuple[Sample, ...] = ()
+    samples: tuple[CapacitySample, ...] = ()
     saturation: SaturationPeriod | None = None
 
     def with_observation(
@@ -122,7 +122,7 @@ class LearnedCapacity:
         after = replace(fresh, warm=True)
         if not saturation.warm:
             return replace(self, saturation=after)
-        sample = Sample(now, finished, seconds * ready)
+        sample = CapacitySample(now, finished, seconds * ready)
         return LearnedCapacity((*self.samples, sample)[-REMEMBERED:], after)
 
     def estimate(self) -> Estimate | None:

@@ -9,9 +9,9 @@ import pytest
 from queueing_service import QueueingService
 from r1_operator.api.scaling import MetricType
 from r1_operator.plan.scaling.capacity_estimate import (
+    CapacitySample,
     Estimate,
     LearnedCapacity,
-    Sample,
     with_learned,
 )
 from r1_operator.plan.scaling.policy import MetricTarget, ScalingPolicy
@@ -22,7 +22,7 @@ RATE = MetricType.REQUESTS_PER_SECOND
 
 
 def learned_from(*rates: float, finished: float = 100.0) -> LearnedCapacity:
-    return LearnedCapacity(tuple(Sample(NOW, finished, finished / rate) for rate in rates))
+    return LearnedCapacity(tuple(CapacitySample(NOW, finished, finished / rate) for rate in rates))
 
 
 def planned(figure: float, learned: LearnedCapacity) -> float:
