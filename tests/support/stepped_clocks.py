@@ -226,12 +226,13 @@ class SteppedWorld:
         self.took += finished * (0.1 + 0.3 * load)
         self.slow += finished * 0.1 * load
         await self.loop.round()
-        shown = self.loop.register(KEY, RESOURCE)
+        self.loop.register(KEY, RESOURCE)
+        shown = self.loop.current_decision(KEY)
         for _ in range(4):
             await asyncio.sleep(0)  # let the request to the forecaster complete
         newest = self.book.newest
         state = dict(self.loop.registered())[KEY]
-        seats = tuple((one.name, one.seats) for one in state.seat_reservations)
+        seats = tuple((one.name, one.seats) for one in state.last.seat_reservations)
         self.outcome.append((newest.replicas, newest.reason, newest.mode, seats))
         assert shown is not None
         self.deploy(newest.replicas)

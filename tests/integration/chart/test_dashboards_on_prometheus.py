@@ -25,11 +25,11 @@ import pytest
 from exported_metrics import Family, exported
 
 DASHBOARDS = Path(__file__).resolve().parents[3] / "helm" / "r1-operator" / "dashboards"
-VARIABLES = {"namespace": "team", "inference": "chat", "subject": "team/chat"}
+VARIABLES = {"namespace": "team", "inference": "chat", "series": "team/chat"}
 VALUES = {
     "inference_namespace": ["team"],
     "inference": ["chat"],
-    "subject": ["team/chat"],
+    "series": ["team/chat"],
     "class": ["Q1"],
     "metric": ["RequestsPerSecond"],
     "level": ["0.5", "0.9"],

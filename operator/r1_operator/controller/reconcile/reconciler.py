@@ -145,7 +145,9 @@ class Reconciler:
             await self._read_child(context, kind, name)
         self._model_names.fill(self._stores.children[CONFIG_MAP.name])
         self._update_model_names(context)
-        observed, decision = self._observed(context), self._scaling.register(key, resource)
+        observed = self._observed(context)
+        self._scaling.register(key, resource)
+        decision = self._scaling.current_decision(key)
         planned = plan(observed, decision, self._clock.now())
         for manifest in planned.children:
             await self._apply_child(context, manifest)

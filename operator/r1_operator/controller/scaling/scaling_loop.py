@@ -16,52 +16,45 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 
 from r1_common.clock import PROCESS_CLOCK
-from r1_operator.api.scaling import LATENCY_TYPES, Activation, ClassName, ForecastSpec, MetricType
+from r1_operator.api.scaling import Activation, MetricType
 from r1_operator.api.v1 import R1Inference, Spec
 from r1_operator.controller.scaling.decision_history import DecisionHistory
+from r1_operator.controller.scaling.scaled_resource import (
+    ScaledResource,
+    ScalingConfig,
+    scaling_config,
+)
 from r1_operator.kube.events import EventSpec
 from r1_operator.kube.kinds import DEPLOYMENT, Json, Key
-from r1_operator.kube.store import StoredObject, Stores
+from r1_operator.kube.store import Stores
 from r1_operator.metrics import OperatorMetrics
-from r1_operator.plan.placement.node_parsing import read_shape
 from r1_operator.plan.placement.pod_deletion_cost import pod_loads
 from r1_operator.plan.placement.schedulable import (
     NODES_PENDING,
     UNKNOWN_PLACEMENT,
     Placement,
-    SchedulableCapacity,
-    schedulable_replicas,
 )
 from r1_operator.plan.scaling.budgets import ceilings_of
 from r1_operator.plan.scaling.decide import decide, fixed
 from r1_operator.plan.scaling.decision import Decision
 from r1_operator.plan.scaling.forecast_approval import (
     NOT_READ,
-    BacktestTarget,
     ForecastApproval,
     approval_of,
-    target_of,
 )
 from r1_operator.plan.scaling.inputs import ScalingInputs
-from r1_operator.plan.scaling.policy import Ceiling, ScalingPolicy, policy_of
-from r1_operator.plan.scaling.scaling_state import ScalingState
-from r1_operator.plan.scaling.seat_reservation import ClassReservation
-from r1_operator.plan.signals.class_arrivals import ClassArrivals, ClassArrivalsWindow
-from r1_operator.plan.signals.demand import CounterSample, Demand, DemandWindow
+from r1_operator.plan.scaling.policy import Ceiling, ScalingPolicy
 from r1_operator.plan.signals.forecast import ReceivedForecast
-from r1_operator.plan.signals.latency_histograms import NOT_REPORTED, Latencies, LatencyWindow
 from r1_operator.plan.signals.lead_time import LeadTime
 from r1_operator.plan.snapshot import Pod
 from r1_operator.plan.unavailable import LowerBound, Unavailable
-from r1_operator.plan.workload.route import slo_targets_of
 from r1_operator.sources.external import ExternalMetrics
 from r1_operator.sources.forecast import ForecastClient, build_forecast_query, forecast_metric
-from r1_operator.sources.lead_time import StartTimes
-from r1_operator.sources.nodes import Nodes, NodeSnapshot
-from r1_operator.sources.signals import NO_GATEWAY, GatewaySignals, SignalSnapshot
+from r1_operator.sources.nodes import Nodes
+from r1_operator.sources.signals import GatewaySignals, SignalSnapshot
 
 logger = logging.getLogger(__name__)
 
@@ -74,55 +67,6 @@ GAP_SECONDS = 4 * IDLE_SECONDS
 RESERVATION_TTL_SECONDS = 10.0
 """Validity of a seat reservation at a gateway: five rounds, so that one lost request does no harm."""
 BACKTESTS_NOT_READ = Unavailable("NotRead", "R1Backtests are not read yet: wait a few seconds.")
-
-
-@dataclass(slots=True)
-class Scaled:
-    """State of one autoscaled resource.
-
-    `target`: the last decided count; `observed`: its inputs. `shown`: the decision in the status. It
-    follows a change of the count at once, and other changes at most every `SHOW_SECONDS`.
-    """
-
-    uid: str
-    generation: int
-    policy: ScalingPolicy
-    forecast: ForecastSpec
-    seats: int
-    slo_targets: Mapping[ClassName, float] = field(default_factory=dict)
-    """time to first token by class, in seconds"""
-    backtest_target: BacktestTarget | None = None
-    """the backtest that has to approve the forecast; None: none is required"""
-    window: DemandWindow = field(default_factory=DemandWindow)
-    class_arrivals: ClassArrivalsWindow = field(default_factory=ClassArrivalsWindow)
-    latencies: LatencyWindow = field(default_factory=LatencyWindow)
-    scaling_state: ScalingState = field(default_factory=ScalingState)
-    start_times: StartTimes = field(default_factory=StartTimes)
-    target: int | None = None
-    seat_reservations: tuple[ClassReservation, ...] = ()
-    """of the last decision; empty where the arrivals are unknown"""
-    observed: ScalingInputs | None = None
-    shown: Decision | None = None
-    shown_at: float = 0.0
-    last_samples: dict[str, CounterSample] = field(default_factory=dict)
-    last_active_at: float = 0.0
-    decided_at: float = 0.0
-    schedulable: tuple[NodeSnapshot, bytes, SchedulableCapacity] | None = None
-    """the node snapshot, the Deployment's digest and the capacity counted from both"""
-
-    def schedulable_in(
-        self, snapshot: NodeSnapshot, deployment: StoredObject
-    ) -> SchedulableCapacity:
-        """Return the capacity for this Deployment's pods, counted once per node snapshot."""
-        previous = self.schedulable
-        if previous is None or previous[0] is not snapshot or previous[1] != deployment.digest:
-            shape = read_shape(deployment.load()["spec"]["template"]["spec"])
-            previous = self.schedulable = (
-                snapshot,
-                deployment.digest,
-                schedulable_replicas(shape, snapshot.nodes),
-            )
-        return previous[2]
 
 
 class ScalingLoop:
@@ -160,7 +104,8 @@ class ScalingLoop:
         self._backtest = backtest
         self._ceilings = ceilings
         self._now = now
-        self._scaled: dict[Key, Scaled] = {}
+        self._scaled: dict[Key, ScaledResource] = {}
+        self._manual: dict[Key, Decision] = {}
         self._snapshot = SignalSnapshot()
         self._started_at = now()
         self._reserved_keys: frozenset[str] = frozenset()
@@ -170,46 +115,41 @@ class ScalingLoop:
         """Whether this process has observed too briefly to contradict the stored status."""
         return self._now() - self._started_at < WARM_UP_SECONDS
 
-    def register(self, key: Key, resource: R1Inference) -> Decision | None:
-        """Register or update a resource and return its current decision.
-
-        None before the first decision about an autoscaled resource: its count stays as it is.
-        """
-        autoscaling = resource.spec.autoscaling
-        if autoscaling is None:
-            return self._register_manual(key, resource)
+    def register(self, key: Key, resource: R1Inference) -> None:
+        """Register a resource or its new generation; decide at once where that is possible."""
         state = self._scaled.get(key)
-        if state is not None and state.uid == resource.uid:
-            if state.generation != resource.generation:
-                state.generation = resource.generation
-                state.policy = policy_of(autoscaling, self._ceilings(resource.spec))
-                state.forecast, state.seats = autoscaling.forecast, _seats(resource)
-                state.slo_targets, state.backtest_target = (
-                    slo_targets_of(resource),
-                    target_of(resource),
-                )
-            return state.shown
-        fresh = self._scaled[key] = Scaled(
-            uid=resource.uid,
-            generation=resource.generation,
-            policy=policy_of(autoscaling, self._ceilings(resource.spec)),
-            forecast=autoscaling.forecast,
-            seats=_seats(resource),
-            slo_targets=slo_targets_of(resource),
-            backtest_target=target_of(resource),
-        )
-        # Decide at once where possible: the calling reconcile need not run again.
+        known = None if state is None else state.config
+        if known is not None and (known.uid, known.generation) == (
+            resource.uid,
+            resource.generation,
+        ):
+            return
+        config = scaling_config(resource, self._ceilings)
+        if config is None:
+            self._register_manual(key, resource)
+            return
+        self._manual.pop(key, None)
+        if state is not None and state.config.uid == config.uid:
+            state.config = config
+            return
+        fresh = self._scaled[key] = ScaledResource(config)
+        # At once, so that the reconcile that registers the resource need not run again.
         self._observe(key, fresh)
         self._decide(key, fresh, requested=True)
-        return fresh.shown
 
-    def registered(self) -> Sequence[tuple[Key, Scaled]]:
+    def current_decision(self, key: Key) -> Decision | None:
+        """The decision that applies; None before the first one: the count stays as it is."""
+        state = self._scaled.get(key)
+        return self._manual.get(key) if state is None else state.last.shown
+
+    def registered(self) -> Sequence[tuple[Key, ScaledResource]]:
         """All autoscaled resources with their state."""
         return tuple(self._scaled.items())
 
     def forget(self, key: Key) -> None:
         """Drop a deleted resource."""
         self._scaled.pop(key, None)
+        self._manual.pop(key, None)
         self._forecaster.forget(key)
         self._external.retain(key, ())
         self._decisions.forget(key)
@@ -261,71 +201,62 @@ class ScalingLoop:
     async def _send_reservations(self) -> None:
         """Send the seat reservations to the gateways; nothing while none is or was set."""
         seats = {
-            str(key): {one.name.value: one.per_gateway for one in state.seat_reservations}
+            str(key): {one.name.value: one.per_gateway for one in state.last.seat_reservations}
             for key, state in self._scaled.items()
-            if any(one.per_gateway for one in state.seat_reservations)
+            if any(one.per_gateway for one in state.last.seat_reservations)
         }
         reservations = {key: seats.get(key, {}) for key in (*self._reserved_keys, *seats)}
         self._reserved_keys = frozenset(seats)
         if reservations:
             await self._signals.reserve_seats(reservations, RESERVATION_TTL_SECONDS)
 
-    def _observe(self, key: Key, state: Scaled) -> None:
-        now = self._now()
-        for sample in self._snapshot.routes.get(str(key), ()):
-            state.window.observe(sample)
-            state.class_arrivals.observe(sample)
-            previous = state.last_samples.get(sample.gateway)
-            if previous is None or _is_active(previous, sample):
-                state.last_active_at = now
-            state.last_samples[sample.gateway] = sample
-        if _counts_latency(state.policy):
-            for latencies in self._snapshot.latencies(str(key)):
-                state.latencies.observe(latencies)
+    def _observe(self, key: Key, state: ScaledResource) -> None:
+        state.signals.observe(self._snapshot.routes.get(str(key), ()), self._now())
+        if state.config.has_latency_metric:
+            state.signals.observe_latencies(self._snapshot.latencies(str(key)))
 
-    def _is_due(self, state: Scaled) -> bool:
+    def _is_due(self, state: ScaledResource) -> bool:
         now = self._now()
-        active = now - state.last_active_at < ACTIVE_SECONDS
-        return state.target is None or active or now - state.decided_at >= IDLE_SECONDS
+        active = now - state.signals.last_active_at < ACTIVE_SECONDS
+        return state.last.target is None or active or now - state.last.at >= IDLE_SECONDS
 
-    def _decide(self, key: Key, state: Scaled, *, requested: bool = False) -> None:
+    def _decide(self, key: Key, state: ScaledResource, *, requested: bool = False) -> None:
         live = self._live_replicas(key)
         if live is None:
             return  # no Deployment yet; the reconcile creates it
-        now = self._now()
-        if state.target is not None and now - state.decided_at > GAP_SECONDS:
-            state.scaling_state = state.scaling_state.interrupted(now, state.target)
+        now, config, target = self._now(), state.config, state.last.target
+        gateways = self._snapshot.gateways
+        if target is not None and now - state.last.at > GAP_SECONDS:
+            state.scaling_state = state.scaling_state.interrupted(now, target)
         pods = self._views.pods.of(key)
         state.start_times.observe(pods)
-        forecast_approval, lead = (
-            self._forecast_approval(key, state, now),
-            state.start_times.lead(self._period),
-        )
-        observed = ScalingInputs(
-            current=live if state.target is None else state.target,
+        forecast_approval = self._forecast_approval(key, config, now)
+        lead = state.start_times.lead(self._period)
+        inputs = ScalingInputs(
+            current=live if target is None else target,
             ready=sum(pod.serves for pod in pods),
-            demand=self._demand(state, lead, now),
-            forecast=self._forecast(key, state, forecast_approval, lead),
-            seats_per_replica=state.seats,
-            latencies=self._latencies(state, now),
-            external=self._external_values(key, state.policy),
+            demand=state.signals.read_demand(now, gateways, lead),
+            forecast=self._forecast(key, config, forecast_approval, lead),
+            seats_per_replica=config.seats,
+            latencies=state.signals.read_latencies(now, gateways, needed=config.has_latency_metric),
+            external=self._external_values(key, config.policy),
             lead_time=lead,
             placement=self._placement(key, state, pods),
-            class_arrivals=self._class_arrivals(state, now),
-            slo_targets=state.slo_targets,
+            class_arrivals=state.signals.read_class_arrivals(now, gateways),
+            slo_targets=config.slo_targets,
             forecast_approval=forecast_approval,
         )
-        decision, state.scaling_state = decide(state.policy, observed, state.scaling_state, now)
-        state.decided_at, state.observed = now, observed
-        reservations = decision.seat_reservations
-        state.seat_reservations = reservations if isinstance(reservations, tuple) else ()
+        decision, state.scaling_state = decide(config.policy, inputs, state.scaling_state, now)
+        state.last.record(decision, inputs, now)
         self._metrics.decisions.labels(decision.reason.value).inc()
         self._decisions.add(key, decision)
         self._publish(key, state, decision, requested)
 
-    def _publish(self, key: Key, state: Scaled, decision: Decision, requested: bool) -> None:
-        before = state.target
-        state.target = decision.replicas
+    def _publish(
+        self, key: Key, state: ScaledResource, decision: Decision, requested: bool
+    ) -> None:
+        last, first = state.last, state.last.target is None
+        last.target = decision.replicas
         changed = decision.replicas != decision.current
         if changed:
             logger.info(
@@ -336,36 +267,23 @@ class ScalingLoop:
                 decision.reason,
                 decision.message,
             )
-            self._emit(_scaled_event(key, state.uid, decision))
-        paced = decision.at - state.shown_at >= SHOW_SECONDS or before is None
-        if changed or (paced and _status_fields(decision) != _status_fields(state.shown)):
-            state.shown, state.shown_at = decision, decision.at
+            self._emit(_scaled_event(key, state.config.uid, decision))
+        paced = decision.at - last.shown_at >= SHOW_SECONDS or first
+        if changed or (paced and _status_fields(decision) != _status_fields(last.shown)):
+            last.shown, last.shown_at = decision, decision.at
             if not requested:
                 self._enqueue(key)
 
-    def _demand(self, state: Scaled, lead: LeadTime, now: float) -> Demand | Unavailable:
-        if not self._snapshot.gateways:
-            return NO_GATEWAY
-        return state.window.read(now, self._snapshot.gateways, lead.seconds)
-
-    def _class_arrivals(self, state: Scaled, now: float) -> ClassArrivals | Unavailable:
-        if not self._snapshot.gateways:
-            return NO_GATEWAY
-        return state.class_arrivals.read(now, self._snapshot.gateways)
-
-    def _forecast_approval(self, key: Key, state: Scaled, now: float) -> ForecastApproval | None:
-        requested = state.backtest_target
+    def _forecast_approval(
+        self, key: Key, config: ScalingConfig, now: float
+    ) -> ForecastApproval | None:
+        requested = config.backtest_target
         if requested is None:
             return None
         backtest = self._backtest(Key(key.namespace, requested.backtest))
         return (
             NOT_READ if isinstance(backtest, Unavailable) else approval_of(requested, backtest, now)
         )
-
-    def _latencies(self, state: Scaled, now: float) -> Latencies | Unavailable:
-        if not _counts_latency(state.policy):
-            return NOT_REPORTED
-        return state.latencies.read(now, self._snapshot.gateways)
 
     def _external_values(
         self, key: Key, policy: ScalingPolicy
@@ -375,13 +293,17 @@ class ScalingLoop:
         return {label: self._external.latest(key, query) for label, query in requested.items()}
 
     def _forecast(
-        self, key: Key, state: Scaled, forecast_approval: ForecastApproval | None, lead: LeadTime
+        self,
+        key: Key,
+        config: ScalingConfig,
+        forecast_approval: ForecastApproval | None,
+        lead: LeadTime,
     ) -> ReceivedForecast | Unavailable | None:
-        metric = forecast_metric(state.policy.metrics)
-        never = state.forecast.activation is Activation.NEVER
+        metric = forecast_metric(config.policy.metrics)
+        never = config.forecast.activation is Activation.NEVER
         if metric is None or never or not self._forecaster.configured:
             return None
-        forecast = state.forecast
+        forecast = config.forecast
         if (
             forecast_approval is not None and not forecast_approval.approved
         ):  # an advisory request keeps it out of other series too
@@ -392,12 +314,12 @@ class ScalingLoop:
             metric,
             lead.from_request_seconds,
             self._min_rate_seconds,
-            down_window_seconds=state.policy.down.stabilization_window_seconds,
+            down_window_seconds=config.policy.down.stabilization_window_seconds,
         )
         return self._forecaster.latest(key, question)
 
-    def _placement(self, key: Key, state: Scaled, pods: Sequence[Pod]) -> Placement:
-        if not state.policy.bindable:
+    def _placement(self, key: Key, state: ScaledResource, pods: Sequence[Pod]) -> Placement:
+        if not state.config.policy.bindable:
             return UNKNOWN_PLACEMENT
         living = [pod for pod in pods if not (pod.terminating or pod.ended)]
         unschedulable = sum(bool(pod.unschedulable_message) for pod in living)
@@ -415,33 +337,16 @@ class ScalingLoop:
         stored = self._views.children[DEPLOYMENT.name].get(key)
         return stored.replicas if stored is not None else None
 
-    def _register_manual(self, key: Key, resource: R1Inference) -> Decision:
+    def _register_manual(self, key: Key, resource: R1Inference) -> None:
         if self._scaled.pop(key, None) is not None:
             self._forecaster.forget(key)
             self._external.retain(key, ())
         live = self._live_replicas(key)
         desired = resource.spec.replicas
         decision = fixed(desired, desired if live is None else live, self._now())
+        self._manual[key] = decision
         if live != desired:
             self._decisions.add(key, decision)
-        return decision
-
-
-def _seats(resource: R1Inference) -> int:
-    return resource.spec.runtime.max_concurrent_sequences
-
-
-def _counts_latency(policy: ScalingPolicy) -> bool:
-    return any(metric.type in LATENCY_TYPES for metric in policy.metrics)
-
-
-def _is_active(before: CounterSample, after: CounterSample) -> bool:
-    return (
-        after.in_flight + after.queued + after.buffered > 0
-        or after.offered_requests != before.offered_requests
-        or after.completed != before.completed
-        or after.started_at != before.started_at
-    )
 
 
 def _status_fields(decision: Decision | None) -> tuple[object, ...]:

@@ -12,7 +12,7 @@ from prometheus_client import Metric
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
-from r1_operator.controller.scaling.scaling_loop import Scaled
+from r1_operator.controller.scaling.scaled_resource import ScaledResource
 from r1_operator.kube.kinds import Key
 from r1_operator.plan.scaling.recommendations import capacity, metric_value
 from r1_operator.plan.signals.forecast import ReceivedForecast, at_level
@@ -25,7 +25,7 @@ _METRIC = (*_RESOURCE, "metric")
 class ScalingCollector(Collector):
     """Gauges of every registered resource."""
 
-    def __init__(self, registered: Callable[[], Iterable[tuple[Key, Scaled]]]) -> None:
+    def __init__(self, registered: Callable[[], Iterable[tuple[Key, ScaledResource]]]) -> None:
         self._registered = registered
 
     def collect(self) -> Iterable[Metric]:
@@ -79,18 +79,18 @@ class ScalingCollector(Collector):
             labels=(*_RESOURCE, "class"),
         )
         for key, state in self._registered():
-            for reservation in state.seat_reservations:
+            for reservation in state.last.seat_reservations:
                 reserved.add_metric((*key, reservation.name.value), reservation.seats)
-            if state.target is not None:
-                desired.add_metric(tuple(key), state.target)
-            if state.observed is None:
+            if state.last.target is not None:
+                desired.add_metric(tuple(key), state.last.target)
+            if state.last.inputs is None:
                 continue
-            policy = state.policy
+            policy = state.config.policy
             counted = [metric for metric in policy.metrics if metric.counted]
             per_replica = {m.type: capacity(m, policy.target_utilization) for m in counted}
             # A quantile may fill half of the headroom, as in a decision.
             at_peak = {m.type: capacity(m, policy.peak_utilization) for m in counted}
-            observed_demand, forecast = state.observed.demand, state.observed.forecast
+            observed_demand, forecast = state.last.inputs.demand, state.last.inputs.forecast
             for kind, one in per_replica.items():
                 value = (
                     observed_demand

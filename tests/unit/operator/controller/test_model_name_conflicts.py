@@ -113,7 +113,10 @@ class World:
             metrics=OperatorMetrics(),
         )
 
-    def register(self, key: Key, resource: Any) -> Any:
+    def register(self, key: Key, resource: Any) -> None:
+        """The interface of the scaling loop."""
+
+    def current_decision(self, key: Key) -> Any:
         """The interface of the scaling loop."""
         return fixed(1, 1, 1_800_000_000.0)
 

@@ -7,7 +7,11 @@ from prometheus_client import CollectorRegistry
 
 from r1_operator.api.scaling import ClassName, ForecastSpec, MetricType
 from r1_operator.api.v1 import parse
-from r1_operator.controller.scaling.scaling_loop import Scaled
+from r1_operator.controller.scaling.scaled_resource import (
+    LastDecision,
+    ScaledResource,
+    ScalingConfig,
+)
 from r1_operator.controller.scaling.scaling_metrics import ScalingCollector
 from r1_operator.kube.kinds import Key
 from r1_operator.plan.scaling.inputs import ScalingInputs
@@ -44,13 +48,13 @@ SEEN = ScalingInputs(
 )
 
 
-def scraped(state: Scaled) -> CollectorRegistry:
+def scraped(state: ScaledResource) -> CollectorRegistry:
     registry = CollectorRegistry()
     registry.register(ScalingCollector(lambda: [(KEY, state)]))
     return registry
 
 
-def followed(observed: ScalingInputs | None) -> Scaled:
+def followed(observed: ScalingInputs | None) -> ScaledResource:
     """A resource with two metrics: 10 requests/s and 8 concurrent requests per replica at 70 %."""
     resource = parse(
         {
@@ -70,14 +74,10 @@ def followed(observed: ScalingInputs | None) -> Scaled:
         strict=True,
     )
     assert resource.spec.autoscaling is not None
-    return Scaled(
-        uid="u",
-        generation=1,
-        policy=policy_of(resource.spec.autoscaling),
-        forecast=ForecastSpec(),
-        seats=8,
-        target=3,
-        observed=observed,
+    policy = policy_of(resource.spec.autoscaling)
+    return ScaledResource(
+        ScalingConfig(uid="u", generation=1, policy=policy, forecast=ForecastSpec(), seats=8),
+        last=LastDecision(target=3, inputs=observed),
     )
 
 
@@ -105,8 +105,8 @@ def test_the_decision_quantile_is_exported() -> None:
     assert at("r1_operator_forecast_decision_quantile_replicas", RATE) == pytest.approx(
         25 / (0.85 * 10)
     )
-    own = replace(state.policy.forecast, quantile=0.5)
-    state.policy = replace(state.policy, forecast=own)
+    own = replace(state.config.policy.forecast, quantile=0.5)
+    state.config = replace(state.config, policy=replace(state.config.policy, forecast=own))
     assert at("r1_operator_forecast_quantile", LABELS) == 0.5
     assert at("r1_operator_forecast_decision_quantile_value", RATE) == 14
 
@@ -135,7 +135,7 @@ def test_a_forecast_of_a_removed_metric_is_not_exported() -> None:
 def test_reserved_seats_are_exported_by_class() -> None:
     state = followed(SEEN)
     held = ClassReservation(ClassName.Q1, 2, 4, ReservationReason.ARRIVALS, "Because.")
-    state.seat_reservations = (held,)
+    state.last.seat_reservations = (held,)
     at = scraped(state).get_sample_value
     assert at("r1_operator_seats_reserved", LABELS | {"class": "Q1"}) == 4
     assert at("r1_operator_seats_reserved", LABELS | {"class": "Q2"}) is None

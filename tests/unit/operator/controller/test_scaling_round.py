@@ -20,6 +20,7 @@ from r1_operator.kube.store import Stores
 from r1_operator.metrics import OperatorMetrics
 from r1_operator.plan.placement.schedulable import Node
 from r1_operator.plan.scaling.decide import fixed
+from r1_operator.plan.scaling.decision import Decision
 from r1_operator.plan.signals.demand import CounterSample
 from r1_operator.plan.unavailable import Unavailable
 from r1_operator.sources.external import ExternalMetrics
@@ -86,6 +87,11 @@ class World:
     async def reserve_seats(self, seats: dict[str, dict[str, int]], valid_seconds: float) -> None:
         """The seat reservation interface of the gateways."""
         self.advice.append((seats, valid_seconds))
+
+    def register(self, resource: R1Inference) -> Decision | None:
+        """Register the resource; the decision that applies then."""
+        self.loop.register(KEY, resource)
+        return self.loop.current_decision(KEY)
 
     def forget(self, key: Key) -> None:
         """The interface of the forecaster."""
@@ -186,7 +192,7 @@ class World:
             self.offered += 2.0 * self.rate
             await self.loop.round()
             asked = resource(metrics=self.metrics, capacity=self.capacity, forecast=self.forecast)
-            shown = self.loop.register(KEY, asked)
+            shown = self.register(asked)
             if shown is not None:
                 self.deploy(shown.replicas)
 
@@ -216,7 +222,7 @@ def counts(told: Sequence[EventSpec]) -> list[str]:
 
 async def test_without_autoscaling_spec_replicas_sets_the_count() -> None:
     world = World(replicas=2)
-    decision = world.loop.register(KEY, resource(autoscaling=False, replicas=5))
+    decision = world.register(resource(autoscaling=False, replicas=5))
     assert decision is not None
     assert decision.replicas == 5
     assert decision.mode == "Manual"
@@ -226,7 +232,7 @@ async def test_without_autoscaling_spec_replicas_sets_the_count() -> None:
 async def test_without_a_deployment_there_is_no_decision() -> None:
     world = World(replicas=None)
     await world.loop.prime()
-    assert world.loop.register(KEY, resource()) is None
+    assert world.register(resource()) is None
     await world.pass_time(10)
     assert world.book.of(KEY) == []
 
@@ -235,7 +241,7 @@ async def test_without_a_deployment_there_is_no_decision() -> None:
 async def test_a_fresh_process_keeps_the_current_count(found: int) -> None:
     world = World(replicas=found)
     await world.loop.prime()
-    world.loop.register(KEY, resource())
+    world.register(resource())
     await world.pass_time(280)  # one default window is 300 s
     stored = world.stores.children["Deployment"].get(KEY)
     assert stored is not None
@@ -246,7 +252,7 @@ async def test_a_fresh_process_keeps_the_current_count(found: int) -> None:
 async def test_scale_down_starts_after_a_full_quiet_window() -> None:
     world = World(replicas=7)
     await world.loop.prime()
-    world.loop.register(KEY, resource())
+    world.register(resource())
     await world.pass_time(400)
     stored = world.stores.children["Deployment"].get(KEY)
     assert stored is not None
@@ -257,12 +263,12 @@ async def test_scale_down_starts_after_a_full_quiet_window() -> None:
 async def test_status_event_and_decision_have_the_same_scale_up_message() -> None:
     world = World(replicas=2)
     await world.loop.prime()
-    world.loop.register(KEY, resource())
+    world.register(resource())
     await world.pass_time(20)
     world.enqueued.clear()
     world.rate = 63.0  # 63 / (0.7 x 10) = 9
     await world.pass_time(90)
-    assert world.loop.register(KEY, resource()) is not None
+    assert world.register(resource()) is not None
     stored = world.stores.children["Deployment"].get(KEY)
     assert stored is not None
     assert stored.replicas == 9
@@ -274,7 +280,7 @@ async def test_status_event_and_decision_have_the_same_scale_up_message() -> Non
 async def test_without_gateways_the_count_stays_with_a_cause() -> None:
     world = World(replicas=4, gateway=False)
     await world.loop.prime()
-    decision = world.loop.register(KEY, resource())
+    decision = world.register(resource())
     assert decision is not None
     assert decision.replicas == 4
     assert not decision.metrics_available
@@ -290,7 +296,7 @@ async def test_a_missing_latency_keeps_the_count_and_is_reported() -> None:
     world = World(replicas=4)
     world.metrics, world.rate = LATENCY, 10.0
     await world.loop.prime()
-    world.loop.register(KEY, resource(metrics=LATENCY))
+    world.register(resource(metrics=LATENCY))
     await world.pass_time(600)
     newest = world.book.of(KEY)[-1]
     assert (newest["replicas"], newest["reason"]) == (4, "MetricsUnavailable")
@@ -301,7 +307,7 @@ async def test_a_latency_below_its_objective_allows_scale_down() -> None:
     world = World(replicas=4)
     world.metrics, world.rate, world.latency_ms = LATENCY, 10.0, 20.0
     await world.loop.prime()
-    world.loop.register(KEY, resource(metrics=LATENCY))
+    world.register(resource(metrics=LATENCY))
     await world.pass_time(900)
     newest = world.book.of(KEY)[-1]
     assert newest["replicas"] < 4
@@ -314,7 +320,7 @@ async def test_an_external_metric_without_prometheus_keeps_the_count_and_names_t
     world = World(replicas=4)
     world.metrics = [{"type": "External", "target": 1, "query": "sum(up)"}]
     await world.loop.prime()
-    world.loop.register(KEY, resource(metrics=world.metrics))
+    world.register(resource(metrics=world.metrics))
     await world.pass_time(600)
     newest = world.book.of(KEY)[-1]
     assert (newest["replicas"], newest["reason"]) == (4, "MetricsUnavailable")
@@ -329,9 +335,9 @@ async def test_an_external_metric_without_prometheus_keeps_the_count_and_names_t
 async def test_a_recreated_resource_starts_with_a_new_state() -> None:
     world = World(replicas=4, gateway=False)
     await world.loop.prime()
-    first = world.loop.register(KEY, resource(uid="one"))
+    first = world.register(resource(uid="one"))
     world.deploy(2)
-    second = world.loop.register(KEY, resource(uid="two"))
+    second = world.register(resource(uid="two"))
     assert first is not None
     assert second is not None
     assert (first.replicas, second.replicas) == (4, 2)
@@ -340,7 +346,7 @@ async def test_a_recreated_resource_starts_with_a_new_state() -> None:
 async def test_idle_resources_are_decided_less_often() -> None:
     world = World(replicas=2)
     await world.loop.prime()
-    world.loop.register(KEY, resource())
+    world.register(resource())
     await world.pass_time(200)
     counter = _Counting(world.loop)
     await world.pass_time(60)
@@ -484,7 +490,7 @@ async def test_a_named_backtest_is_read_at_every_decision() -> None:
     world.backtests = {}
     await world.pass_time(10)
     assert world.book.of(KEY)[-1]["forecastApproval"]["reason"] == "BacktestMissing"
-    shown = world.loop.register(KEY, resource(forecast=world.forecast))
+    shown = world.register(resource(forecast=world.forecast))
     assert shown is not None
     assert shown.forecast_approval is not None
     assert shown.forecast_approval.reason == "BacktestMissing", "the status follows"
