@@ -25,7 +25,7 @@ CONDITIONS: Final[dict[ConditionType, str]] = {
     ConditionType.DEGRADED: "A problem that does not pass by itself keeps replicas from serving.",
     ConditionType.MODEL_NAME_CONFLICT: "The gateways route a model name of this resource to another resource. The name"
     " namespace/name always reaches this one.",
-    ConditionType.SCALING_LIMITED: "A limit keeps the count off the recommendation for the load.",
+    ConditionType.SCALING_LIMITED: "A limit keeps the count below the recommendation for the load.",
     ConditionType.FORECAST_UNAVAILABLE: "The spec configures a forecast, but none is available. Scaling follows the "
     "current load.",
     ConditionType.FORECAST_NOT_APPROVED: "The R1Backtest of forecast.backtestName does not approve the forecast. Scaling"
@@ -162,7 +162,7 @@ _PROBLEMS: Final[Meanings] = {
         "A container exceeded its memory limit. The message names the container.",
         (
             "Raise its memory limit. For the engine, raise spec.resources.limits.memory or "
-            "lower spec.runtime."
+            "lower the sizes in spec.runtime."
         ),
     ),
     ConditionReason.CRASH_LOOPING: (
@@ -211,7 +211,7 @@ _SCALING: Final[Meanings] = {
         "Wait.",
     ),
     "MetricsUnavailable": (
-        "The load is not known. The count stays and is never lowered.",
+        "Part of the load is not known. The count is not lowered. Known load may still raise it.",
         "Check that the operator reaches the gateways.",
     ),
     "AtMaxReplicas": (
@@ -278,15 +278,60 @@ _FORECAST_APPROVAL: Final[Meanings] = {
     ),
 }
 
+_FORECAST: Final[Meanings] = {
+    "Training": ("The models of this series are being trained.", "Wait."),
+    "TooLittleHistory": (
+        "The recorded load is shorter than a forecast needs.",
+        "Wait, or lower forecast.seasonSeconds.",
+    ),
+    "PrometheusUnreachable": (
+        "The forecaster cannot query Prometheus.",
+        "Check prometheus.url, its credentials and the network policy.",
+    ),
+    "NoData": (
+        "Prometheus has no recent sample of the load.",
+        "Check that Prometheus scrapes the gateway, or correct forecast.query.",
+    ),
+    "PartialData": (
+        "Prometheus reported that part of the data is missing.",
+        "Check the store of Prometheus (Thanos, Mimir).",
+    ),
+    "Failed": ("The forecaster failed.", "Read its log and its message."),
+    "Unreachable": (
+        "The forecaster, or the shard that owns the series, does not respond.",
+        "Check the pods of the forecaster.",
+    ),
+}
+
+_DECISIONS: Final[Meanings] = {
+    "WithinTarget": ("The current count fits the load.", ""),
+    "RealTimeDemand": ("The current load needs this count.", ""),
+    "ForecastDemand": ("The forecast peak over the lead time needs this count.", ""),
+    "LatencyObjective": ("A latency metric is above its target, or has just met it.", ""),
+    "ExternalMetric": ("The value of an External metric needs this count.", ""),
+    "QueueBacklog": ("Queued requests need more replicas to start in time.", ""),
+    "ScalingFromZero": ("A request is queued, and no replica runs.", ""),
+    "Idle": ("No request came for the scale-down window, so the count is zero.", ""),
+    "ScaleToZeroCooldown": ("The load is zero, and the scale-down window has not passed.", ""),
+    "Stabilized": (
+        "A lower count waits for the scale-down window or for the recent peak floor.",
+        "To scale down sooner, shorten scaleDown.stabilizationWindowSeconds.",
+    ),
+    "AtMinReplicas": ("The load needs fewer replicas than minReplicas.", "Lower minReplicas."),
+    "Manual": ("spec.replicas sets the count.", ""),
+}
+
 REASONS: Final[dict[str, Meanings]] = {
     "Ready and Available": _SUMMARY,
     "Progressing": _PROGRESS,
     "Degraded (and Ready=False)": _PROBLEMS,
     "ModelNameConflict": _NAMES,
     "ScalingActive and ScalingLimited": _SCALING,
+    "ForecastUnavailable": _FORECAST,
     "ForecastNotApproved": _FORECAST_APPROVAL,
+    "Decisions (`r1 explain`), beside the reasons of ScalingLimited": _DECISIONS,
 }
-"""Grouped by condition. ForecastUnavailable has the reasons of the forecaster."""
+"""Grouped by condition; the last group is that of decisions."""
 
 
 BACKTEST_CONDITIONS: Final[dict[BacktestCondition, str]] = {

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from r1_evaluation.backtest.verdict import Finding
+from r1_forecasting.unavailable import UnavailableReason
 from r1_operator.api import meanings
 from r1_operator.api.names import (
     BacktestCondition,
@@ -51,6 +52,12 @@ def test_the_decisions_reasons_that_reach_conditions_are_explained() -> None:
     }
     scaling = set(meanings.REASONS["ScalingActive and ScalingLimited"])
     assert limits | {Why.METRICS_UNAVAILABLE.value} <= scaling
+
+
+def test_every_reason_of_a_decision_and_of_a_missing_forecast_is_explained() -> None:
+    explained = {name for group in meanings.REASONS.values() for name in group}
+    assert {why.value for why in Why} <= explained
+    assert {why.value for why in UnavailableReason} == set(meanings.REASONS["ForecastUnavailable"])
 
 
 def test_every_condition_is_explained() -> None:
