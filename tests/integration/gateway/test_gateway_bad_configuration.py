@@ -107,14 +107,14 @@ async def page(server: GatewayServer, path: str) -> tuple[int, str]:
 
 BAD_ROUTES = {
     "nested too deeply": DEEP,
-    "a number that no float holds": route("bad")[:-1] + ', "drainSeconds": 1' + "0" * 400 + "}",
+    "a number that no float holds": route("bad")[:-1] + ', "timeouts": {"totalSeconds": 1' + "0" * 400 + "}}",
     "half a surrogate pair": route("bad")[:-1] + ', "models": ["\\ud800"]}',
-    "a long integer": route("bad")[:-1] + ', "port": ' + "9" * 5000 + "}",
+    "a long integer": route("bad")[:-1] + ', "timeouts": {"totalSeconds": ' + "9" * 5000 + "}}",
     "not JSON": "{",
     "a list": "[]",
     "too large": json.dumps(" " * (1 << 20)),
     "a deep class": route("bad")[:-1] + ', "defaultClass": ' + "[" * 900 + "]" * 900 + "}",
-    "NaN": route("bad")[:-1] + ', "drainSeconds": NaN}',
+    "NaN": route("bad")[:-1] + ', "timeouts": {"totalSeconds": NaN}}',
     "timeouts of zero": route("bad")[:-1] + ', "timeouts": {"totalSeconds": 0}}',
 }
 
