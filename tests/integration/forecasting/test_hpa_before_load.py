@@ -249,7 +249,7 @@ def test_kubectl_reads_the_value_that_an_hpa_reads(stage: Stage) -> None:
     unknown = stage.kubectl("get", "--raw", f"{ROOT}/namespaces/{SHOP}/orders")
     assert "metric orders is not published in namespace shop" in unknown.stderr
     other = f"{ROOT}/namespaces/{SHOP}/r1-forecast?labelSelector=inference%3Dnobody"
-    assert "asks for no forecast of an R1Inference shop/nobody" in (
+    assert "requests no forecast of an R1Inference shop/nobody" in (
         stage.kubectl("get", "--raw", other).stderr
     )
 
