@@ -107,7 +107,10 @@ async def page(server: GatewayServer, path: str) -> tuple[int, str]:
 
 BAD_ROUTES = {
     "nested too deeply": DEEP,
-    "a number that no float holds": route("bad")[:-1] + ', "timeouts": {"totalSeconds": 1' + "0" * 400 + "}}",
+    "a number that no float holds": route("bad")[:-1]
+    + ', "timeouts": {"totalSeconds": 1'
+    + "0" * 400
+    + "}}",
     "half a surrogate pair": route("bad")[:-1] + ', "models": ["\\ud800"]}',
     "a long integer": route("bad")[:-1] + ', "timeouts": {"totalSeconds": ' + "9" * 5000 + "}}",
     "not JSON": "{",
