@@ -209,7 +209,7 @@ async def test_they_run_one_at_a_time_and_a_failure_names_its_reason(
         await until(phase_is(api, keys[1], "Running"), "the second's turn")
 
 
-async def test_what_happens_while_nobody_watches_is_found_again(
+async def test_a_job_that_ends_during_a_missed_watch_is_found_again(
     api: Api, apiserver: Path, namespace: str, settings: OperatorSettings
 ) -> None:
     gone, ended = Key(namespace, "gone"), Key(namespace, "ended")
