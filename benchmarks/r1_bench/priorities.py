@@ -12,9 +12,9 @@ import sys
 
 from r1_bench.request_traces import bench
 from r1_bench.rows import BenchmarkRow
+from r1_common.contracts.priority_classes import PriorityClass
 from r1_evaluation.simulator.study import StudyParameters, study
 from r1_evaluation.traces.load import RequestTrace
-from r1_gateway.admission.classes import PriorityClass
 
 REPLICAS = 8
 BAR = 0.88

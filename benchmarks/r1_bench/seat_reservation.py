@@ -103,7 +103,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )  # fmt: skip
     options = parser.parse_args(arguments)
     asked = StudyArguments(options.seconds, options.batch_rate, options.seeds, options.stricter)
-    return bench("holdback", partial(rows_of, asked=asked), options.only)
+    return bench("seat-reservation", partial(rows_of, asked=asked), options.only)
 
 
 if __name__ == "__main__":

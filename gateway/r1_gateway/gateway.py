@@ -14,7 +14,9 @@ from urllib.parse import unquote_to_bytes
 
 import orjson
 
-from r1_gateway.admission.classes import PriorityClass, UnknownClass, choose_class
+from r1_common.contracts.priority_classes import PriorityClass, UnknownClass
+from r1_common.contracts.route import RouteSpec
+from r1_gateway.admission.classes import choose_class
 from r1_gateway.admission.reservation_request import ReservationRequest
 from r1_gateway.http.byte_budget import ByteBudget
 from r1_gateway.http.completion_request import parse_completion, with_model
@@ -26,7 +28,7 @@ from r1_gateway.http.upstream import ConnectionPool
 from r1_gateway.routes.exchange import Exchange
 from r1_gateway.routes.keys import ApiKey, KeyRing
 from r1_gateway.routes.route import Route, RouteRequest
-from r1_gateway.routes.route_spec import ModelTable, RouteSpec, build_model_table
+from r1_gateway.routes.route_spec import ModelTable, build_model_table
 
 logger = logging.getLogger(__name__)
 

@@ -17,11 +17,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from r1_common.contracts.route import InvalidRoute, RouteSpec, parse_route
 from r1_common.untrusted_json import convert_errors, parse_json
 from r1_gateway.gateway import Gateway
 from r1_gateway.http.upstream import split_address
 from r1_gateway.routes.keys import parse_keys
-from r1_gateway.routes.route_spec import InvalidRoute, RouteSpec, parse_route
 
 logger = logging.getLogger(__name__)
 

@@ -52,7 +52,7 @@ class FakeSites:
         }
         return web.json_response(body)
 
-    async def holdback(self, request: web.Request) -> web.Response:
+    async def reserve_seats(self, request: web.Request) -> web.Response:
         self.advice.append(await request.json())
         return web.Response(status=204)
 
@@ -87,7 +87,7 @@ async def sites() -> AsyncIterator[FakeSites]:
     fakes = FakeSites()
     app = web.Application()
     app.router.add_get("/signals", fakes.signals)
-    app.router.add_put("/seat-reservations", fakes.holdback)
+    app.router.add_put("/seat-reservations", fakes.reserve_seats)
     app.router.add_post("/v1/forecast", fakes.forecast)
     runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
     await runner.setup()

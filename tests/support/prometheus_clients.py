@@ -8,12 +8,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from r1_common.contracts.unavailable import Unavailable
 from r1_common.prometheus.client_config import PrometheusConfig, load_config
 from r1_forecasting.series.prometheus_history import PrometheusHistory
 from r1_forecasting.series.series import Series
 from r1_forecasting.unavailable import ForecastUnavailable
 from r1_operator.kube.kinds import Key
-from r1_operator.plan import unavailable
 from r1_operator.plan.unavailable import LowerBound
 from r1_operator.sources.external import ExternalMetrics
 from scripted_prometheus import NOW
@@ -52,7 +52,7 @@ def ask_external(config: PrometheusConfig, query: str = "sum(demand)") -> Outcom
             found = source.latest(key, query)
         finally:
             await source.close()
-        if isinstance(found, unavailable.Unavailable):
+        if isinstance(found, Unavailable):
             return found.reason, found.message
         return found
 

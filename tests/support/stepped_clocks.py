@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from r1_common.clock import AnchoredClock
+from r1_common.contracts.unavailable import Unavailable
 from r1_common.prometheus.client_config import PrometheusConfig
 from r1_operator.api.names import Label
 from r1_operator.api.v1 import R1Inference, parse
@@ -23,7 +24,6 @@ from r1_operator.plan.scaling.decision import Decision
 from r1_operator.plan.signals.demand import CounterSample
 from r1_operator.plan.signals.gateway_signals import read_signals
 from r1_operator.plan.status.conditions import rfc3339
-from r1_operator.plan.unavailable import Unavailable
 from r1_operator.sources.external import ExternalMetrics
 from r1_operator.sources.forecast import ForecastClient
 from r1_operator.sources.signals import SignalSnapshot, SignalsResponse

@@ -10,8 +10,8 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from r1_common.contracts.priority_classes import PriorityClass
 from r1_evaluation.traces.load import RecordedRequest
-from r1_gateway.admission.classes import PriorityClass
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,12 +14,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from enum import Enum, auto
 
+from r1_common.contracts.priority_classes import CLASSES, ClassPolicy
 from r1_evaluation.simulator.arrivals import Arrival
 from r1_evaluation.simulator.engine import EngineSpeed, Work
 from r1_evaluation.simulator.fleet import Ending, Fleet, Replica
 from r1_evaluation.simulator.scalers import TICK_SECONDS, Scaler, ScalerInput
 from r1_gateway.admission.admission_queue import Admission, Rejection, Ticket, TicketState
-from r1_gateway.admission.classes import CLASSES, ClassPolicy
 from r1_gateway.admission.endpoint_pool import EndpointPool
 from r1_operator.plan.signals.demand import CounterSample
 

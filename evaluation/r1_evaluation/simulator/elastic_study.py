@@ -16,6 +16,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from r1_common.contracts.priority_classes import DEFAULT_POLICIES
 from r1_evaluation.simulator.arrivals import Arrival, interactive
 from r1_evaluation.simulator.elastic import ElasticOutcome, ElasticPool
 from r1_evaluation.simulator.engine import EngineSpeed
@@ -24,7 +25,6 @@ from r1_evaluation.simulator.scalers import Hpa, Knative, Ours, Scaler, Static
 from r1_evaluation.simulator.start_times import start_steps
 from r1_evaluation.traces.load import RequestTrace
 from r1_evaluation.traces.scenario import STEP_SECONDS
-from r1_gateway.admission.classes import DEFAULT_POLICIES
 
 MEAN_REPLICAS = 6.0
 MAX_DELAY_SECONDS = 5.0

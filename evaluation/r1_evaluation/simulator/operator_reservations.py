@@ -12,14 +12,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from r1_common.contracts.priority_classes import CLASSES, PriorityClass
+from r1_common.contracts.unavailable import Unavailable
 from r1_evaluation.simulator.arrivals import Arrival
 from r1_gateway.admission.admission_queue import Admission
-from r1_gateway.admission.classes import CLASSES, PriorityClass
 from r1_operator.api.scaling import ClassName
 from r1_operator.plan.scaling.seat_reservation import ReservationInput, plan_seat_reservation
 from r1_operator.plan.signals.class_arrivals import ClassArrivals, ClassArrivalsWindow
 from r1_operator.plan.signals.demand import CounterSample
-from r1_operator.plan.unavailable import Unavailable
 
 TICK_SECONDS = 2.0
 VALID_SECONDS = 10.0

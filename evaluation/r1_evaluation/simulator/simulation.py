@@ -13,11 +13,11 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from r1_common.contracts.priority_classes import CLASSES, ClassPolicy, PriorityClass
 from r1_evaluation.simulator.arrivals import Arrival
 from r1_evaluation.simulator.engine import EngineSpeed, SimulatedEngine, Work
 from r1_evaluation.simulator.operator_reservations import TICK_SECONDS, Operator
 from r1_gateway.admission.admission_queue import Admission, Rejection, Ticket, TicketState
-from r1_gateway.admission.classes import CLASSES, ClassPolicy, PriorityClass
 from r1_gateway.admission.endpoint_pool import EndpointPool
 
 

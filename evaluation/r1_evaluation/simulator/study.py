@@ -15,11 +15,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
+from r1_common.contracts.priority_classes import DEFAULT_POLICIES, ClassPolicy, PriorityClass
 from r1_evaluation.simulator.arrivals import Arrival, batch, interactive
 from r1_evaluation.simulator.engine import EngineSpeed
 from r1_evaluation.simulator.simulation import Pool, PoolOutcome
 from r1_evaluation.traces.load import RecordedRequest
-from r1_gateway.admission.classes import DEFAULT_POLICIES, ClassPolicy, PriorityClass
 
 WAITING_SECONDS = 1.0
 ATTAINED = 0.999

@@ -33,7 +33,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
-from r1_gateway.admission.classes import CLASSES, ClassPolicy, PriorityClass
+from r1_common.contracts.priority_classes import CLASSES, ClassPolicy, PriorityClass
 from r1_gateway.admission.drain_rate import DrainRate
 from r1_gateway.admission.endpoint_pool import Endpoint, EndpointPool
 from r1_gateway.admission.reserved_returns import (

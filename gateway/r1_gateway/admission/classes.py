@@ -3,27 +3,9 @@
 from __future__ import annotations
 
 from r1_common.contracts.priority_classes import (
-    BY_NAME,
-    CLASS_NAMES,
-    CLASSES,
-    DEFAULT_POLICIES,
-    ClassPolicy,
     PriorityClass,
-    UnknownClass,
     parse_class,
 )
-
-__all__ = [
-    "BY_NAME",
-    "CLASSES",
-    "CLASS_NAMES",
-    "DEFAULT_POLICIES",
-    "ClassPolicy",
-    "PriorityClass",
-    "UnknownClass",
-    "choose_class",
-    "parse_class",
-]
 
 
 def choose_class(

@@ -10,7 +10,7 @@ A class gets the share of the starts that more urgent classes leave.
 
 from __future__ import annotations
 
-from r1_gateway.admission.classes import CLASSES, PriorityClass
+from r1_common.contracts.priority_classes import CLASSES, PriorityClass
 
 WEIGHT = 0.05
 """Weight of the newest request in the mean time that a seat is occupied."""

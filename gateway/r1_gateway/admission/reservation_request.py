@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from r1_common.contracts.priority_classes import BY_NAME, PriorityClass
 from r1_common.untrusted_json import InvalidJson, parse_json
-from r1_gateway.admission.classes import BY_NAME, PriorityClass
 
 LONGEST_SECONDS = 60.0
 MOST_SEATS = 1_000_000

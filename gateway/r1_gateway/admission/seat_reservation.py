@@ -24,7 +24,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 
-from r1_gateway.admission.classes import CLASSES, ClassPolicy, PriorityClass
+from r1_common.contracts.priority_classes import CLASSES, ClassPolicy, PriorityClass
 
 MEMORY_SECONDS = 30.0
 OCCUPANCY_WEIGHT = 0.05

@@ -17,6 +17,7 @@ from collections.abc import Callable, Mapping
 
 import aiohttp
 
+from r1_common.contracts.route import InvalidRoute, RouteSpec, parse_route
 from r1_common.ip_family import choose_address, prefers_ipv6
 from r1_common.kube.access import find_access
 from r1_common.supervision import Supervisor
@@ -24,7 +25,6 @@ from r1_common.untrusted_json import InvalidJson, convert_errors, parse_json
 from r1_gateway.gateway import Gateway
 from r1_gateway.kube.invalid_route_events import InvalidRouteEvents
 from r1_gateway.kube.list_watch import KubeObject, ListWatch
-from r1_gateway.routes.route_spec import InvalidRoute, RouteSpec, parse_route
 
 logger = logging.getLogger(__name__)
 

@@ -21,8 +21,8 @@ import errno
 import logging
 import time
 
+from r1_common.contracts.priority_classes import PriorityClass
 from r1_gateway.admission.admission_queue import Ticket
-from r1_gateway.admission.classes import PriorityClass
 from r1_gateway.admission.endpoint_pool import Breaker, Endpoint
 from r1_gateway.http.errors import ApiError, bad_gateway, deadline_exceeded, overloaded
 from r1_gateway.http.http_request import HttpRequest, build_upstream_head

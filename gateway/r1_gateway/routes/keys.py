@@ -12,8 +12,8 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from r1_common.contracts.priority_classes import PriorityClass, UnknownClass, parse_class
 from r1_common.untrusted_json import convert_errors
-from r1_gateway.admission.classes import PriorityClass, UnknownClass, parse_class
 
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 

@@ -12,13 +12,13 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Protocol
 
+from r1_common.contracts.priority_classes import PriorityClass
+from r1_common.contracts.route import RouteSpec
 from r1_gateway.admission.admission_queue import Admission, Rejection, Ticket
-from r1_gateway.admission.classes import PriorityClass
 from r1_gateway.admission.endpoint_pool import Endpoint, EndpointPool
 from r1_gateway.http.errors import ApiError, unavailable
 from r1_gateway.http.reply import Reply, ReplySource
 from r1_gateway.http.upstream import ConnectionPool
-from r1_gateway.routes.route_spec import RouteSpec
 from r1_gateway.routes.route_stats import RouteStats
 
 QUEUE_AFTER_LOSS_SECONDS = 120.0

@@ -5,10 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
-from r1_common.contracts.route import InvalidRoute, RouteSpec, parse_route
+from r1_common.contracts.route import RouteSpec
 from r1_common.model_names import NameClaim, resolve
-
-__all__ = ["InvalidRoute", "ModelTable", "RouteSpec", "build_model_table", "parse_route"]
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 
 import orjson
 
-from r1_gateway.admission.classes import CLASS_NAMES, CLASSES
+from r1_common.contracts.priority_classes import CLASS_NAMES, CLASSES
 from r1_gateway.gateway import Gateway
 from r1_gateway.routes.route import Route
 from r1_gateway.routes.route_stats import SECONDS_BUCKETS, Histogram

@@ -17,6 +17,7 @@ from dataclasses import replace
 from typing import Any
 
 from r1_common.clock import PROCESS_CLOCK
+from r1_common.contracts.unavailable import Unavailable
 from r1_operator.api.backtest import R1Backtest, parse_backtest
 from r1_operator.api.names import BacktestPhase, Label
 from r1_operator.api.parsing import Invalid
@@ -61,7 +62,6 @@ from r1_operator.plan.backtest.observed import (
 )
 from r1_operator.plan.signals.lead_time import LeadTime
 from r1_operator.plan.snapshot import WriteError
-from r1_operator.plan.unavailable import Unavailable
 
 logger = logging.getLogger(__name__)
 

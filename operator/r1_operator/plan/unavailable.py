@@ -4,8 +4,6 @@ from dataclasses import dataclass
 
 from r1_common.contracts.unavailable import Unavailable
 
-__all__ = ["LowerBound", "Unavailable"]
-
 
 @dataclass(frozen=True, slots=True)
 class LowerBound:

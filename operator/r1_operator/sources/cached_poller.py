@@ -17,9 +17,9 @@ from typing import Any, Generic, NamedTuple, TypeVar
 
 import aiohttp
 
+from r1_common.contracts.unavailable import Unavailable
 from r1_common.http_json import read_json
 from r1_common.untrusted_json import InvalidJson
-from r1_operator.plan.unavailable import Unavailable
 
 logger = logging.getLogger(__name__)
 

@@ -11,10 +11,11 @@ import random
 from collections.abc import Callable, Iterable
 from functools import partial
 
+from r1_common.contracts.unavailable import Unavailable
 from r1_common.prometheus.client_config import PrometheusConfig
 from r1_common.prometheus.response import FailureKind, PrometheusError, QueryResult
 from r1_operator.kube.kinds import Key
-from r1_operator.plan.unavailable import LowerBound, Unavailable
+from r1_operator.plan.unavailable import LowerBound
 from r1_operator.sources.cached_poller import UNREACHABLE, CachedPoller
 from r1_operator.sources.prometheus_api import PrometheusApi
 

@@ -15,12 +15,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 
+from r1_common.contracts.unavailable import Unavailable
 from r1_operator.kube.client import Api, KubeApiError, RequestRefused
 from r1_operator.kube.kinds import NODE, POD, Key
 from r1_operator.kube.store import owner_of
 from r1_operator.plan.placement.node_parsing import add_pod, read_node
 from r1_operator.plan.placement.schedulable import NODES_PENDING, Node
-from r1_operator.plan.unavailable import Unavailable
 
 BOUND_PODS = "spec.nodeName!=,status.phase!=Succeeded,status.phase!=Failed"
 """Field selector of the pods that use resources of a node."""

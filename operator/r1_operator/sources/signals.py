@@ -15,12 +15,12 @@ from dataclasses import dataclass, field, replace
 import aiohttp
 
 from r1_common.clock import PROCESS_CLOCK
+from r1_common.contracts.unavailable import Unavailable
 from r1_common.http_json import read_json
 from r1_common.untrusted_json import InvalidJson
 from r1_operator.plan.signals.demand import CounterSample
 from r1_operator.plan.signals.gateway_signals import read_latencies, read_signals
 from r1_operator.plan.signals.latency_histograms import LatencySample
-from r1_operator.plan.unavailable import Unavailable
 from r1_operator.sources.gateways import GatewayDirectory
 
 logger = logging.getLogger(__name__)

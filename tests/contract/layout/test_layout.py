@@ -2,30 +2,12 @@
 
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[3]
-ROOTS = [
-    "common",
-    "operator",
-    "gateway",
-    "forecasting",
-    "runtime",
-    "tools",
-    "evaluation",
-    "demo",
-    "benchmarks",
-    "tests",
-]
+from vocabulary import PRODUCT, ROOT, tracked
 
-
-def tracked(*patterns: str) -> list[Path]:
-    listing = subprocess.run(
-        ["git", "ls-files", "-z", *patterns], cwd=ROOT, capture_output=True, text=True, check=True
-    ).stdout
-    return [ROOT / name for name in listing.split("\0") if name and (ROOT / name).is_file()]
+ROOTS = [*PRODUCT, "tests"]
 
 
 @pytest.mark.parametrize("root", ROOTS)

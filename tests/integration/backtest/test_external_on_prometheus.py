@@ -6,9 +6,9 @@ import asyncio
 
 import pytest
 
+from r1_common.contracts.unavailable import Unavailable
 from r1_common.prometheus.client_config import load_config
 from r1_operator.kube.kinds import Key
-from r1_operator.plan.unavailable import Unavailable
 from r1_operator.sources.external import ExternalMetrics
 
 KEY = Key("default", "production-r1")

@@ -9,8 +9,8 @@ from pathlib import Path
 import aiohttp
 import pytest
 
+from r1_common.contracts.unavailable import Unavailable
 from r1_operator.plan.signals.demand import Demand, DemandWindow
-from r1_operator.plan.unavailable import Unavailable
 from r1_operator.sources.gateways import GatewayDirectory
 from r1_operator.sources.signals import GatewaySignals
 from scripted_pod import ScriptedPod

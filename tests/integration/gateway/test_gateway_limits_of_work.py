@@ -14,8 +14,8 @@ from pathlib import Path
 
 import aiohttp
 
+from r1_common.contracts.route import RouteSpec
 from r1_gateway.http.completion_request import parse_completion
-from r1_gateway.routes.route_spec import RouteSpec
 from r1_gateway.server import GatewayServer
 from r1_gateway.telemetry.metrics import MetricsPage, ProcessStats
 from scripted_pod import Conversation, ScriptedPod, until

@@ -8,7 +8,7 @@ from typing import Any
 import aiohttp
 import pytest
 
-from r1_gateway.admission.classes import PriorityClass
+from r1_common.contracts.priority_classes import PriorityClass
 from r1_gateway.server import GatewayServer
 from r1_operator.api.scaling import ClassName
 from r1_operator.sources.gateways import GatewayDirectory

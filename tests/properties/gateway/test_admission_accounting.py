@@ -4,6 +4,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
+from r1_common.contracts.priority_classes import CLASSES, ClassPolicy, PriorityClass
 from r1_gateway.admission.admission_queue import (
     DISPATCHES_PER_OVERRIDE,
     Admission,
@@ -11,7 +12,6 @@ from r1_gateway.admission.admission_queue import (
     Ticket,
     TicketState,
 )
-from r1_gateway.admission.classes import CLASSES, ClassPolicy, PriorityClass
 from r1_gateway.admission.endpoint_pool import EndpointPool
 from r1_gateway.admission.reserved_returns import ReservedReturn
 

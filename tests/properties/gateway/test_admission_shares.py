@@ -3,8 +3,8 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
+from r1_common.contracts.priority_classes import CLASSES, ClassPolicy
 from r1_gateway.admission.admission_queue import Admission, Ticket
-from r1_gateway.admission.classes import CLASSES, ClassPolicy
 from r1_gateway.admission.endpoint_pool import EndpointPool
 
 NEVER = 1e9

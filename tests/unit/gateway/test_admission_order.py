@@ -2,8 +2,8 @@
 
 import pytest
 
+from r1_common.contracts.priority_classes import DEFAULT_POLICIES, ClassPolicy, PriorityClass
 from r1_gateway.admission.admission_queue import Admission, Rejection, Ticket, TicketState
-from r1_gateway.admission.classes import DEFAULT_POLICIES, ClassPolicy, PriorityClass
 from r1_gateway.admission.endpoint_pool import EndpointPool
 
 Q1, Q2, Q3 = PriorityClass

@@ -7,14 +7,16 @@ from typing import Any
 
 import pytest
 
-from r1_gateway.admission.classes import PriorityClass, UnknownClass, choose_class
+from r1_common.contracts.priority_classes import PriorityClass, UnknownClass
+from r1_common.contracts.route import InvalidRoute, RouteSpec, parse_route
+from r1_gateway.admission.classes import choose_class
 from r1_gateway.http.completion_request import CompletionRequest, parse_completion, with_model
 from r1_gateway.http.errors import ApiError
 from r1_gateway.http.response_head import edit_head, read_head
 from r1_gateway.http.upstream import split_address
 from r1_gateway.options import parse_options
 from r1_gateway.routes.keys import InvalidKeys, parse_keys
-from r1_gateway.routes.route_spec import InvalidRoute, RouteSpec, build_model_table, parse_route
+from r1_gateway.routes.route_spec import build_model_table
 from r1_gateway.routes.route_stats import SECONDS_BUCKETS, RouteStats
 from r1_gateway.static_config import parse_config
 

@@ -3,7 +3,8 @@
 import pytest
 
 from model_name_cases import CASES, Case
-from r1_gateway.routes.route_spec import RouteSpec, build_model_table
+from r1_common.contracts.route import RouteSpec
+from r1_gateway.routes.route_spec import build_model_table
 
 
 @pytest.mark.parametrize("case", CASES.values(), ids=CASES.keys())

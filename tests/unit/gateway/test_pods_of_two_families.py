@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from r1_common.contracts.route import parse_route
 from r1_gateway.gateway import Gateway
 from r1_gateway.kube.discovery import EndpointSliceStore
-from r1_gateway.routes.route_spec import parse_route
 
 SERVICE = "default/m"
 

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from r1_gateway.admission.classes import PriorityClass
+from r1_common.contracts.priority_classes import PriorityClass
 from r1_gateway.admission.reservation_request import InvalidReservation, parse_reservations
 
 

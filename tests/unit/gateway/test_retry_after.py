@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 
 import pytest
 
+from r1_common.contracts.priority_classes import ClassPolicy, PriorityClass
 from r1_gateway.admission.admission_queue import Admission, Rejection, Ticket
-from r1_gateway.admission.classes import ClassPolicy, PriorityClass
 from r1_gateway.admission.drain_rate import FIRST_GUESS_SECONDS, DrainRate
 from r1_gateway.admission.endpoint_pool import EndpointPool
 from r1_gateway.admission.reserved_returns import (

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from kubernetes.aio.client import Configuration
 
+from r1_common.contracts.unavailable import Unavailable
 from r1_common.http_json import read_json
 from r1_common.untrusted_json import InvalidJson
 from r1_forecasting.service.metrics import ForecastMetrics
@@ -12,7 +13,6 @@ from r1_forecasting.sharding.ownership import Shards
 from r1_forecasting.sharding.peers import NoPeerResponse, Peers
 from r1_operator.cli import main
 from r1_operator.kube.client import Api, RetryPolicy, Unreachable
-from r1_operator.plan.unavailable import Unavailable
 from r1_operator.sources.cached_poller import CachedPoller
 from r1_operator.sources.gateways import GatewayDirectory
 from r1_operator.sources.signals import GatewaySignals

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 
+from r1_common.contracts.unavailable import Unavailable
 from r1_operator.api.scaling import LATENCY_TYPES, ClassName, ForecastSpec
 from r1_operator.api.v1 import R1Inference, Spec
 from r1_operator.kube.store import StoredObject
@@ -25,7 +26,6 @@ from r1_operator.plan.signals.latency_histograms import (
     LatencyWindow,
 )
 from r1_operator.plan.signals.lead_time import LeadTime
-from r1_operator.plan.unavailable import Unavailable
 from r1_operator.plan.workload.route import slo_targets_of
 from r1_operator.sources.lead_time import StartTimes
 from r1_operator.sources.nodes import NodeSnapshot

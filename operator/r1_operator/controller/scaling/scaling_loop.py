@@ -19,6 +19,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 from r1_common.clock import PROCESS_CLOCK
+from r1_common.contracts.unavailable import Unavailable
 from r1_operator.api.scaling import Activation, MetricType
 from r1_operator.api.v1 import R1Inference, Spec
 from r1_operator.controller.scaling.decision_history import DecisionHistory
@@ -50,7 +51,7 @@ from r1_operator.plan.scaling.policy import Ceiling, ScalingPolicy
 from r1_operator.plan.signals.forecast import ReceivedForecast
 from r1_operator.plan.signals.lead_time import LeadTime
 from r1_operator.plan.snapshot import Pod
-from r1_operator.plan.unavailable import LowerBound, Unavailable
+from r1_operator.plan.unavailable import LowerBound
 from r1_operator.sources.external import ExternalMetrics
 from r1_operator.sources.forecast import ForecastClient, build_forecast_query, forecast_metric
 from r1_operator.sources.nodes import Nodes
@@ -74,7 +75,7 @@ class ScalingLoop:
 
     def __init__(
         self,
-        views: Stores,
+        stores: Stores,
         signals: GatewaySignals,
         forecaster: ForecastClient,
         external: ExternalMetrics,
@@ -90,7 +91,7 @@ class ScalingLoop:
         ceilings: Callable[[Spec], tuple[Ceiling, ...]] = ceilings_of,
         now: Callable[[], float] = PROCESS_CLOCK.now,
     ) -> None:
-        self._views = views
+        self._stores = stores
         self._signals = signals
         self._forecaster = forecaster
         self._external = external
@@ -228,7 +229,7 @@ class ScalingLoop:
         gateways = self._snapshot.gateways
         if target is not None and now - state.last.at > GAP_SECONDS:
             state.scaling_state = state.scaling_state.interrupted(now, target)
-        pods = self._views.pods.of(key)
+        pods = self._stores.pods.of(key)
         state.start_times.observe(pods)
         forecast_approval = self._forecast_approval(key, config, now)
         lead = state.start_times.lead(self._period)
@@ -323,7 +324,7 @@ class ScalingLoop:
             return UNKNOWN_PLACEMENT
         living = [pod for pod in pods if not (pod.terminating or pod.ended)]
         unschedulable = sum(bool(pod.unschedulable_message) for pod in living)
-        snapshot, stored = self._nodes.latest(), self._views.children[DEPLOYMENT.name].get(key)
+        snapshot, stored = self._nodes.latest(), self._stores.children[DEPLOYMENT.name].get(key)
         if isinstance(snapshot, Unavailable) or stored is None:
             schedulable = snapshot if isinstance(snapshot, Unavailable) else NODES_PENDING
             return Placement(
@@ -334,7 +335,7 @@ class ScalingLoop:
         )
 
     def _live_replicas(self, key: Key) -> int | None:
-        stored = self._views.children[DEPLOYMENT.name].get(key)
+        stored = self._stores.children[DEPLOYMENT.name].get(key)
         return stored.replicas if stored is not None else None
 
     def _register_manual(self, key: Key, resource: R1Inference) -> None:

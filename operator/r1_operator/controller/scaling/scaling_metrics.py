@@ -12,11 +12,11 @@ from prometheus_client import Metric
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
+from r1_common.contracts.unavailable import Unavailable
 from r1_operator.controller.scaling.scaled_resource import ScaledResource
 from r1_operator.kube.kinds import Key
 from r1_operator.plan.scaling.recommendations import capacity, metric_value
 from r1_operator.plan.signals.forecast import ReceivedForecast, at_level
-from r1_operator.plan.unavailable import Unavailable
 
 _RESOURCE = ("inference_namespace", "inference")
 _METRIC = (*_RESOURCE, "metric")

@@ -14,9 +14,9 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from r1_common.contracts.unavailable import Unavailable
 from r1_operator.plan.signals.demand import CounterSample
 from r1_operator.plan.snapshot import Pod
-from r1_operator.plan.unavailable import Unavailable
 
 VICTIM_COST: Final = -1
 """Deletion cost of a victim; below the default of 0."""

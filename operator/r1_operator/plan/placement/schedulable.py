@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 
-from r1_operator.plan.unavailable import Unavailable
+from r1_common.contracts.unavailable import Unavailable
 
 NODES_PENDING = Unavailable("Pending", "The nodes are being listed.")
 """State until the first node list; a scale-up waits for it."""

@@ -21,10 +21,10 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, replace
 
+from r1_common.contracts.unavailable import Unavailable
 from r1_operator.api.scaling import MetricType
 from r1_operator.plan.scaling.policy import MetricTarget, ScalingPolicy
 from r1_operator.plan.signals.demand import Demand
-from r1_operator.plan.unavailable import Unavailable
 
 REMEMBERED = 20
 FULL_SHARE = 0.95

@@ -12,6 +12,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import replace
 
+from r1_common.contracts.unavailable import Unavailable
 from r1_operator.api.scaling import LATENCY_TYPES
 from r1_operator.plan.scaling import hpa_simulation
 from r1_operator.plan.scaling.capacity_estimate import with_learned
@@ -47,7 +48,6 @@ from r1_operator.plan.scaling.recommendations import (
 from r1_operator.plan.scaling.scaling_state import ScalingState
 from r1_operator.plan.scaling.seat_reservation import reservation_of
 from r1_operator.plan.signals.demand import Demand
-from r1_operator.plan.unavailable import Unavailable
 
 
 def decide(

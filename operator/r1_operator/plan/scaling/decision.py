@@ -9,10 +9,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
+from r1_common.contracts.unavailable import Unavailable
 from r1_operator.plan.scaling.forecast_approval import ForecastApproval
 from r1_operator.plan.scaling.reasons import DecisionMode, DecisionReason
 from r1_operator.plan.scaling.seat_reservation import ClassReservation
-from r1_operator.plan.unavailable import Unavailable
 
 Json: TypeAlias = None | bool | int | float | str | list["Json"] | dict[str, "Json"]
 

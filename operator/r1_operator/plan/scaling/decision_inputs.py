@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from r1_common.contracts.unavailable import Unavailable
 from r1_operator.api.scaling import LATENCY_TYPES, MetricType
 from r1_operator.plan.placement.schedulable import Placement
 from r1_operator.plan.scaling.decision import Json
@@ -13,7 +14,7 @@ from r1_operator.plan.scaling.recommendations import metric_value
 from r1_operator.plan.scaling.scaling_state import ScalingState
 from r1_operator.plan.signals.demand import Demand
 from r1_operator.plan.signals.forecast import ReceivedForecast, at_level
-from r1_operator.plan.unavailable import LowerBound, Unavailable
+from r1_operator.plan.unavailable import LowerBound
 
 
 def decision_inputs(

@@ -24,6 +24,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
+from r1_common.contracts.unavailable import Unavailable
 from r1_operator.api.scaling import ClassName, MetricType
 from r1_operator.plan.scaling.policy import MetricTarget
 from r1_operator.plan.scaling.reasons import DecisionReason
@@ -31,7 +32,6 @@ from r1_operator.plan.scaling.recommendations import Recommendation, count_of, f
 from r1_operator.plan.signals.demand import Demand
 from r1_operator.plan.signals.latency_histograms import FEW, LONG_SECONDS, Latencies, Recent
 from r1_operator.plan.signals.lead_time import drain_horizon
-from r1_operator.plan.unavailable import Unavailable
 
 LARGEST_STEP = 2.0
 SETTLE_SECONDS = 30.0

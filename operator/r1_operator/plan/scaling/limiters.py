@@ -9,6 +9,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from r1_common.contracts.unavailable import Unavailable
 from r1_operator.api.scaling import DownPolicy
 from r1_operator.plan.placement.schedulable import NODES_PENDING, UNKNOWN_PLACEMENT, Placement
 from r1_operator.plan.scaling.policy import ScalingPolicy, tightest
@@ -16,7 +17,6 @@ from r1_operator.plan.scaling.rate_limits import highest_allowed, lowest_allowed
 from r1_operator.plan.scaling.reasons import DecisionReason
 from r1_operator.plan.scaling.recommendations import count_of, duration
 from r1_operator.plan.scaling.scaling_state import NO_FLOOR, RecentPeakFloor, ScalingState
-from r1_operator.plan.unavailable import Unavailable
 
 STEADY_SECONDS = 60.0
 """Averaging time of the rates: a fall sooner after a rise is mostly noise."""

@@ -25,6 +25,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from r1_common.contracts.unavailable import Unavailable
 from r1_operator.api.scaling import Activation
 from r1_operator.plan.scaling.decision import ForecastContribution
 from r1_operator.plan.scaling.forecast_budget import SHARE
@@ -47,7 +48,6 @@ from r1_operator.plan.scaling.scaling_state import (
 )
 from r1_operator.plan.signals.demand import Demand
 from r1_operator.plan.signals.forecast import ReceivedForecast, at_level
-from r1_operator.plan.unavailable import Unavailable
 
 OVERFORECAST_FACTOR = 2
 OVERFORECAST_LEADS = 2.0

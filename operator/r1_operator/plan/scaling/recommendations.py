@@ -15,12 +15,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import TypeGuard
 
+from r1_common.contracts.unavailable import Unavailable
 from r1_operator.api.scaling import MetricType
 from r1_operator.plan.scaling.policy import MetricTarget, ScalingPolicy
 from r1_operator.plan.scaling.reasons import DecisionReason
 from r1_operator.plan.signals.demand import Demand
 from r1_operator.plan.signals.lead_time import drain_horizon
-from r1_operator.plan.unavailable import LowerBound, Unavailable
+from r1_operator.plan.unavailable import LowerBound
 
 TOLERANCE = 0.1
 """For scale-downs only: a count stays while demand is at least 90 % of its planned load, as with a

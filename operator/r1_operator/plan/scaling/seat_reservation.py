@@ -21,9 +21,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
+from r1_common.contracts.unavailable import Unavailable
 from r1_operator.api.scaling import ClassName
 from r1_operator.plan.signals.class_arrivals import ClassArrivals
-from r1_operator.plan.unavailable import Unavailable
 
 MISSES = 0.001
 WAIT_SHARE = 0.5

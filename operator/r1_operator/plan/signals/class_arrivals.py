@@ -9,10 +9,10 @@ import math
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 
+from r1_common.contracts.unavailable import Unavailable
 from r1_operator.api.scaling import ClassName
 from r1_operator.plan.signals.demand import STALE_SECONDS, CounterSample
 from r1_operator.plan.signals.gateway_time import age, elapsed, is_restart
-from r1_operator.plan.unavailable import Unavailable
 
 MEMORY_SECONDS = 30.0
 

@@ -18,10 +18,10 @@ import math
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 
+from r1_common.contracts.unavailable import Unavailable
 from r1_operator.api.scaling import ClassName
 from r1_operator.plan.signals.counter_rates import SHORTEST_SECONDS, CounterPoint, Rates, rates_over
 from r1_operator.plan.signals.gateway_time import age, elapsed, is_restart
-from r1_operator.plan.unavailable import Unavailable
 
 WINDOW_SECONDS = 60.0
 BURST_SECONDS = (10.0, 30.0)

@@ -9,8 +9,8 @@ from bisect import bisect_left
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
+from r1_common.contracts.unavailable import Unavailable
 from r1_operator.api.scaling import MetricType
-from r1_operator.plan.unavailable import Unavailable
 
 Quantiles = Mapping[float, float]
 GRACE = 0.25

@@ -7,10 +7,10 @@ the other resources keep their figures.
 import math
 from collections.abc import Mapping, Sequence
 
+from r1_common.contracts.unavailable import Unavailable
 from r1_operator.api.scaling import ClassName
 from r1_operator.plan.signals.demand import CounterSample
 from r1_operator.plan.signals.latency_histograms import LatencyHistogram, LatencySample
-from r1_operator.plan.unavailable import Unavailable
 
 
 def read_signals(

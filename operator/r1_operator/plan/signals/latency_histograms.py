@@ -10,9 +10,9 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from r1_common.contracts.unavailable import Unavailable
 from r1_operator.api.scaling import ClassName
 from r1_operator.plan.signals.gateway_time import age, elapsed, is_restart
-from r1_operator.plan.unavailable import Unavailable
 
 SHORT_SECONDS = 30.0
 LONG_SECONDS = 120.0

@@ -6,6 +6,7 @@ from dataclasses import replace
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from r1_common.contracts.unavailable import Unavailable
 from r1_operator.api.scaling import Activation, ClassName, DownPolicy, MetricType, PolicyType
 from r1_operator.plan.scaling.decide import ScalingState, decide
 from r1_operator.plan.scaling.inputs import ScalingInputs
@@ -22,7 +23,6 @@ from r1_operator.plan.scaling.reasons import DecisionReason
 from r1_operator.plan.signals.demand import CounterSample, Demand, DemandWindow
 from r1_operator.plan.signals.forecast import ForecastGate, ReceivedForecast, ReceivedForecastPoint
 from r1_operator.plan.signals.latency_histograms import Latencies, LatencyHistogram, Recent
-from r1_operator.plan.unavailable import Unavailable
 
 GONE = Unavailable("StaleSignals", "Gone.")
 START = 1_700_000_000.0

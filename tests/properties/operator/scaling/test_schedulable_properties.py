@@ -5,6 +5,7 @@ from fractions import Fraction
 from hypothesis import given
 from hypothesis import strategies as st
 
+from r1_common.contracts.unavailable import Unavailable
 from r1_operator.api.accelerators import GPU
 from r1_operator.api.scaling import MetricType
 from r1_operator.plan.placement.schedulable import (
@@ -20,7 +21,6 @@ from r1_operator.plan.scaling.inputs import ScalingInputs
 from r1_operator.plan.scaling.policy import MetricTarget, ScalingPolicy
 from r1_operator.plan.scaling.scaling_state import ScalingState
 from r1_operator.plan.signals.demand import Demand
-from r1_operator.plan.unavailable import Unavailable
 
 NOW = 1_700_000_000.0
 BLIND = Unavailable("NodesForbidden", "The operator may not list nodes.")

@@ -6,12 +6,12 @@ from dataclasses import dataclass
 
 import pytest
 
+from r1_common.contracts.priority_classes import DEFAULT_POLICIES, PriorityClass
 from r1_evaluation.simulator.arrivals import Arrival
 from r1_evaluation.simulator.elastic import ElasticOutcome, ElasticPool
 from r1_evaluation.simulator.engine import EngineSpeed
 from r1_evaluation.simulator.fleet import DRAINED, KUBERNETES, Ending
 from r1_evaluation.simulator.scalers import Hpa, Knative, Ours, Scaler, ScalerInput
-from r1_gateway.admission.classes import DEFAULT_POLICIES, PriorityClass
 
 Q2 = PriorityClass.Q2
 SPEED = EngineSpeed(

@@ -4,12 +4,12 @@ import math
 
 import pytest
 
+from r1_common.contracts.priority_classes import DEFAULT_POLICIES, PriorityClass
 from r1_evaluation.simulator.arrivals import Arrival, batch, interactive
 from r1_evaluation.simulator.engine import EngineSpeed, SimulatedEngine, Work
 from r1_evaluation.simulator.simulation import Pool
 from r1_evaluation.simulator.study import StudyParameters, highest
 from r1_evaluation.traces.load import RecordedRequest
-from r1_gateway.admission.classes import DEFAULT_POLICIES, PriorityClass
 
 Q1, Q2, Q3 = PriorityClass
 SPEED = EngineSpeed(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from r1_bench import seat_reservation
+from r1_common.contracts.priority_classes import DEFAULT_POLICIES, PriorityClass
 from r1_evaluation.simulator.arrivals import Arrival
 from r1_evaluation.simulator.engine import EngineSpeed
 from r1_evaluation.simulator.operator_reservations import Operator
@@ -13,7 +14,6 @@ from r1_evaluation.simulator.simulation import Pool, PoolOutcome, ScheduledRepli
 from r1_evaluation.simulator.study import StudyParameters
 from r1_evaluation.traces.load import RecordedRequest, RequestTrace
 from r1_gateway.admission import seat_reservation as gateway_holdback
-from r1_gateway.admission.classes import DEFAULT_POLICIES, PriorityClass
 from r1_operator.api.scaling import ClassName
 
 Q1, Q2, Q3 = PriorityClass

@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from r1_operator.plan.unavailable import Unavailable
+from r1_common.contracts.unavailable import Unavailable
 from r1_operator.sources.cached_poller import UNREACHABLE, CachedPoller, CachedResponse
 
 SILENCE = Unavailable(UNREACHABLE, "nobody there")

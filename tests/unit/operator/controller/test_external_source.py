@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 from aiohttp import web
 
+from r1_common.contracts.unavailable import Unavailable
 from r1_common.prometheus.client_config import load_config
 from r1_common.prometheus.response import HttpResponse, read_response
 from r1_operator.kube.kinds import Key
-from r1_operator.plan.unavailable import Unavailable
 from r1_operator.sources.external import NOT_CONFIGURED, PENDING, ExternalMetrics, Value, read_value
 
 KEY = Key("default", "r1")

@@ -4,11 +4,11 @@ import asyncio
 from collections.abc import AsyncIterator
 from typing import Any
 
+from r1_common.contracts.unavailable import Unavailable
 from r1_operator.api.names import Label
 from r1_operator.kube.client import KubeApiError, RequestRefused, Unreachable
 from r1_operator.kube.kinds import Json, Key, Kind
 from r1_operator.plan.placement.schedulable import NODES_PENDING
-from r1_operator.plan.unavailable import Unavailable
 from r1_operator.sources.nodes import BOUND_PODS, Nodes, NodeSnapshot
 
 GPU = "nvidia.com/gpu"

@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 from prometheus_client import CollectorRegistry
 
+from r1_common.contracts.unavailable import Unavailable
 from r1_operator.api.scaling import ClassName, ForecastSpec, MetricType
 from r1_operator.api.v1 import parse
 from r1_operator.controller.scaling.scaled_resource import (
@@ -19,7 +20,6 @@ from r1_operator.plan.scaling.policy import policy_of
 from r1_operator.plan.scaling.seat_reservation import ClassReservation, ReservationReason
 from r1_operator.plan.signals.demand import Demand
 from r1_operator.plan.signals.forecast import ForecastGate, ReceivedForecast
-from r1_operator.plan.unavailable import Unavailable
 
 KEY = Key("team", "chat")
 LABELS = {"inference_namespace": "team", "inference": "chat"}

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from r1_common.contracts.unavailable import Unavailable
 from r1_common.prometheus.client_config import PrometheusConfig
 from r1_operator.api.accelerators import GPU
 from r1_operator.api.backtest import autoscaling_hash
@@ -22,7 +23,6 @@ from r1_operator.plan.placement.schedulable import Node
 from r1_operator.plan.scaling.decide import fixed
 from r1_operator.plan.scaling.decision import Decision
 from r1_operator.plan.signals.demand import CounterSample
-from r1_operator.plan.unavailable import Unavailable
 from r1_operator.sources.external import ExternalMetrics
 from r1_operator.sources.nodes import NodeSnapshot
 from r1_operator.sources.signals import SignalSnapshot, SignalsResponse

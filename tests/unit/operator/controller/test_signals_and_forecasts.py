@@ -7,13 +7,13 @@ from typing import Any
 import pytest
 from aiohttp import web
 
+from r1_common.contracts.unavailable import Unavailable
 from r1_operator.api.scaling import Activation, ForecastSpec, MetricType
 from r1_operator.kube.kinds import Key
 from r1_operator.plan.scaling.policy import MetricTarget
 from r1_operator.plan.signals.forecast import ReceivedForecast
 from r1_operator.plan.signals.lead_time import LeadTime
 from r1_operator.plan.snapshot import Pod
-from r1_operator.plan.unavailable import Unavailable
 from r1_operator.sources.forecast import ForecastClient, build_forecast_query, forecast_metric
 from r1_operator.sources.gateways import GatewayDirectory
 from r1_operator.sources.lead_time import DEFAULT_SECONDS, StartTimes, quantile

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from r1_common.contracts.unavailable import Unavailable
 from r1_operator.api.backtest import autoscaling_hash
 from r1_operator.api.v1 import R1Inference, parse
 from r1_operator.plan.scaling.forecast_approval import (
@@ -20,7 +21,6 @@ from r1_operator.plan.scaling.forecast_approval import (
 )
 from r1_operator.plan.signals.forecast import ForecastGate, ReceivedForecast
 from r1_operator.plan.status.conditions import rfc3339
-from r1_operator.plan.unavailable import Unavailable
 
 NOW = 1_700_000_000.0
 

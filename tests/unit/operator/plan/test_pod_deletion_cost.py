@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from gateway_samples import silent
+from r1_common.contracts.unavailable import Unavailable
 from r1_operator.plan.placement.pod_deletion_cost import (
     VICTIM_COST,
     DeletionCost,
@@ -16,7 +17,6 @@ from r1_operator.plan.placement.pod_deletion_cost import (
 )
 from r1_operator.plan.signals.demand import CounterSample
 from r1_operator.plan.snapshot import Pod
-from r1_operator.plan.unavailable import Unavailable
 
 HASH = "pod-template-hash"
 

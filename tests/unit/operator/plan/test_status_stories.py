@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from r1_common.contracts.unavailable import Unavailable
 from r1_operator.api.names import ForecastApprovalReason
 from r1_operator.plan.scaling.decision import Decision, DecisionStep, ForecastContribution
 from r1_operator.plan.scaling.forecast_approval import BacktestTarget, ForecastApproval, approval_of
@@ -13,7 +14,6 @@ from r1_operator.plan.scaling.reasons import DecisionMode
 from r1_operator.plan.scaling.reasons import DecisionReason as Why
 from r1_operator.plan.snapshot import Observed
 from r1_operator.plan.status.resource_status import plan_status
-from r1_operator.plan.unavailable import Unavailable
 
 AUTOSCALED = {
     "autoscaling": {

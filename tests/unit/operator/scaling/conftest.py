@@ -5,6 +5,7 @@ from dataclasses import dataclass, field, replace
 
 import pytest
 
+from r1_common.contracts.unavailable import Unavailable
 from r1_operator.api.scaling import MetricType
 from r1_operator.plan.scaling.decide import ScalingState, decide
 from r1_operator.plan.scaling.decision import Decision
@@ -12,7 +13,6 @@ from r1_operator.plan.scaling.inputs import ScalingInputs
 from r1_operator.plan.scaling.policy import MetricTarget, ScalingPolicy
 from r1_operator.plan.signals.demand import Demand
 from r1_operator.plan.signals.forecast import ForecastGate, ReceivedForecast, ReceivedForecastPoint
-from r1_operator.plan.unavailable import Unavailable
 
 TEN_EACH = MetricTarget(MetricType.REQUESTS_PER_SECOND, 10.0)
 START = 1_700_000_000.0

@@ -5,11 +5,11 @@ from typing import Any
 
 import pytest
 
+from r1_common.contracts.unavailable import Unavailable
 from r1_operator.api.v1 import Spec, parse
 from r1_operator.plan.scaling.budgets import ceilings_of, gpus_per_replica
 from r1_operator.plan.scaling.policy import Ceiling, UpBehavior, policy_of
 from r1_operator.plan.scaling.reasons import DecisionReason
-from r1_operator.plan.unavailable import Unavailable
 
 Build = Callable[..., Any]
 TWO_GPUS = {"limits": {"nvidia.com/gpu": 2}}

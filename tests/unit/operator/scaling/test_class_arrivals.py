@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 
 from gateway_samples import silent
+from r1_common.contracts.unavailable import Unavailable
 from r1_operator.api.scaling import ClassName
 from r1_operator.plan.signals.class_arrivals import ClassArrivals, ClassArrivalsWindow
 from r1_operator.plan.signals.demand import CounterSample
-from r1_operator.plan.unavailable import Unavailable
 
 Q1, Q2, Q3 = ClassName
 START = 1_700_000_000.0

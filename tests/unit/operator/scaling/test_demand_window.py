@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
+from r1_common.contracts.unavailable import Unavailable
 from r1_operator.plan.signals.demand import CounterSample, Demand, DemandWindow
 from r1_operator.plan.signals.gateway_signals import read_signals
-from r1_operator.plan.unavailable import Unavailable
 
 OURS = 50_000.0  # the operator's clock differs from the gateway's
 Feed = Callable[..., Demand | Unavailable]

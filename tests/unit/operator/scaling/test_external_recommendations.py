@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from r1_common.contracts.unavailable import Unavailable
 from r1_operator.api.scaling import MetricType
 from r1_operator.plan.scaling.decide import decide
 from r1_operator.plan.scaling.decision import Decision
@@ -16,7 +17,7 @@ from r1_operator.plan.scaling.reasons import DecisionReason
 from r1_operator.plan.scaling.recommendations import Recommendation, external_recommendations
 from r1_operator.plan.scaling.scaling_state import ScalingState
 from r1_operator.plan.signals.demand import Demand
-from r1_operator.plan.unavailable import LowerBound, Unavailable
+from r1_operator.plan.unavailable import LowerBound
 
 CACHE = MetricTarget(MetricType.EXTERNAL, 0.8, name="cache", query="sum(up)")
 START = 1_700_000_000.0

@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gateway_samples import silent
+from r1_common.contracts.unavailable import Unavailable
 from r1_operator.api.scaling import ClassName
 from r1_operator.plan.signals.class_arrivals import ClassArrivals, ClassArrivalsWindow
 from r1_operator.plan.signals.demand import CounterSample, Demand, DemandWindow
@@ -16,7 +17,6 @@ from r1_operator.plan.signals.latency_histograms import (
     LatencySample,
     LatencyWindow,
 )
-from r1_operator.plan.unavailable import Unavailable
 
 T = 1.8e9
 STEPS = st.lists(

@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+from r1_common.contracts.unavailable import Unavailable
 from r1_operator.api.scaling import ClassName
 from r1_operator.plan.signals.gateway_signals import read_latencies
 from r1_operator.plan.signals.latency_histograms import (
@@ -12,7 +13,6 @@ from r1_operator.plan.signals.latency_histograms import (
     LatencySample,
     LatencyWindow,
 )
-from r1_operator.plan.unavailable import Unavailable
 
 OURS = 50_000.0  # the operator's clock differs from the gateway's
 BOUNDS = (0.1, 1.0)

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from r1_common.contracts.unavailable import Unavailable
 from r1_operator.api.scaling import ClassName, MetricType
 from r1_operator.plan.scaling.decide import decide
 from r1_operator.plan.scaling.inputs import ScalingInputs
@@ -24,7 +25,6 @@ from r1_operator.plan.signals.latency_histograms import (
     LatencyHistogram,
     Recent,
 )
-from r1_operator.plan.unavailable import Unavailable
 
 NOW = 1_700_000_000.0
 Q1, Q2 = ClassName.Q1, ClassName.Q2

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from r1_common.contracts.unavailable import Unavailable
 from r1_operator.api.scaling import MetricType
 from r1_operator.plan.scaling.policy import MetricTarget, ScalingPolicy, UpBehavior
 from r1_operator.plan.scaling.reasons import DecisionReason
@@ -14,7 +15,6 @@ from r1_operator.plan.scaling.recommendations import (
     figure,
     metric_recommendations,
 )
-from r1_operator.plan.unavailable import Unavailable
 
 type_ = MetricType
 

@@ -6,6 +6,7 @@ from typing import Any, ClassVar
 
 import pytest
 
+from r1_common.contracts.unavailable import Unavailable
 from r1_operator.api.scaling import Activation, MetricType, PolicyType
 from r1_operator.plan.scaling.policy import (
     DownBehavior,
@@ -16,7 +17,6 @@ from r1_operator.plan.scaling.policy import (
 )
 from r1_operator.plan.scaling.reasons import DecisionMode, DecisionReason
 from r1_operator.plan.signals.forecast import ReceivedForecast, at_level, parse_forecast
-from r1_operator.plan.unavailable import Unavailable
 
 AT_ONCE = UpBehavior(limits=())
 Build = Callable[..., Any]

@@ -5,11 +5,11 @@ from typing import Any
 
 import pytest
 
+from r1_common.contracts.unavailable import Unavailable
 from r1_operator.api.scaling import DownPolicy, MetricType, PolicyType
 from r1_operator.plan.scaling.decide import fixed
 from r1_operator.plan.scaling.policy import DownBehavior, MetricTarget, RateLimit, UpBehavior
 from r1_operator.plan.scaling.reasons import DecisionMode, DecisionReason
-from r1_operator.plan.unavailable import Unavailable
 
 AT_ONCE = UpBehavior(limits=())
 GONE = Unavailable("StaleSignals", "No gateway has answered for 20 s (gw-0).")

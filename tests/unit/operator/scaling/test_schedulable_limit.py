@@ -6,12 +6,12 @@ from typing import Any
 
 import pytest
 
+from r1_common.contracts.unavailable import Unavailable
 from r1_operator.plan.placement.schedulable import NODES_PENDING, Placement, SchedulableCapacity
 from r1_operator.plan.scaling.limiters import LimiterInput, keep_to_schedulable
 from r1_operator.plan.scaling.policy import ScalingPolicy
 from r1_operator.plan.scaling.reasons import DecisionReason
 from r1_operator.plan.scaling.scaling_state import ScalingState
-from r1_operator.plan.unavailable import Unavailable
 
 BLIND = Unavailable("NodesForbidden", "The operator may not list nodes.")
 Asked = Callable[..., tuple[int, str]]

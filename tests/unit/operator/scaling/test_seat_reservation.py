@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from r1_gateway.admission.classes import DEFAULT_POLICIES, PriorityClass
+from r1_common.contracts.priority_classes import DEFAULT_POLICIES, PriorityClass
+from r1_common.contracts.unavailable import Unavailable
 from r1_gateway.admission.seat_reservation import SeatReservation
 from r1_operator.api.scaling import ClassName
 from r1_operator.plan.scaling.seat_reservation import (
@@ -20,7 +21,6 @@ from r1_operator.plan.scaling.seat_reservation import (
     reserve,
 )
 from r1_operator.plan.signals.class_arrivals import ClassArrivals
-from r1_operator.plan.unavailable import Unavailable
 
 Q1, Q2, Q3 = ClassName
 LOAD = ClassArrivals(arrivals={Q1: 0.5, Q2: 1.0, Q3: 9.0}, seat_seconds=20.0, seats=64, gateways=1)
