@@ -1,0 +1,71 @@
+"""Input and output of one step, for every backend.
+
+A step is ragged: rows are tokens, and the rows of a sequence are adjacent. All arrays are flat
+int32 in compressed sparse row form, so that a step with prompts, single tokens and drafts of any
+length is one shape. The scheduler's `Step` becomes a `StepPlan` in `engine/planner.py`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from r1_runtime.backends.sampling_plan import SamplingPlan
+
+Int32 = NDArray[np.int32]
+
+
+@dataclass(frozen=True, slots=True)
+class StepPlan:
+    """One step of T rows from N sequences.
+
+    Attributes:
+        tokens: [T] token of each row.
+        positions: [T] position of each row in its sequence.
+        query_starts: [N + 1] first row of each sequence; the last entry is T.
+        context_lengths: [N] tokens of each sequence after this step, its rows included.
+        block_starts: [N + 1] first entry of each sequence in `blocks`.
+        blocks: cache blocks of each sequence, in order of position.
+        output_rows: [S] rows whose logits are computed, ascending.
+        sampling: how each output row becomes a token; S entries.
+    """
+
+    tokens: Int32
+    positions: Int32
+    query_starts: Int32
+    context_lengths: Int32
+    block_starts: Int32
+    blocks: Int32
+    output_rows: Int32
+    sampling: SamplingPlan
+
+
+@dataclass(frozen=True, slots=True)
+class StepResult:
+    """Tokens and log-probabilities of the S output rows.
+
+    Attributes:
+        tokens: [S] the sampled token, or the target of a row that only scores; -1 where the logits
+            are not finite.
+        logprobs: [S] log-probability of that token under the unmodified logits (natural logarithm).
+        top_tokens: the most probable tokens of each row that requests them, best first.
+        top_logprobs: their log-probabilities, of the same lengths.
+    """
+
+    tokens: Int32
+    logprobs: NDArray[np.float32]
+    top_tokens: tuple[Int32, ...] = field(default=())
+    top_logprobs: tuple[NDArray[np.float32], ...] = field(default=())
+
+
+class Backend(Protocol):
+    """A loaded model with its cache."""
+
+    def step(self, plan: StepPlan) -> StepResult:
+        """Compute the rows, write their cache entries, and sample."""
+
+    def set_threads(self, count: int) -> None:
+        """Use `count` CPU threads from the next step on."""
