@@ -30,8 +30,9 @@ import torch
 from r1_bench.rows import BenchmarkRow, write
 from r1_runtime.engine.blocks import BlockPool
 from r1_runtime.engine.runner import Runner
+from r1_runtime.engine.sampling_params import SamplingParams
 from r1_runtime.engine.scheduler import Scheduler
-from r1_runtime.engine.sequence import Finish, SamplingParams, Sequence
+from r1_runtime.engine.sequence import Finish, Sequence
 from r1_runtime.models.loader import load_model
 from r1_runtime.server.options import cpu_limit, resolve_model
 
@@ -61,12 +62,13 @@ def ours(runner: Runner, wanted: list[list[int]], tokens: int) -> list[list[int]
         scheduler.add(sequence)
     while not scheduler.idle:
         step = scheduler.schedule(0.0)
-        sampled = runner.execute(step)
+        rows = runner.execute(step)
         scheduler.advance(step)
-        for sequence, token in sampled:
-            if token is None:
+        for row in rows:
+            if row.token is None:
                 raise SystemExit("the model computed logits that are not finite")
-            sequence.tokens.append(token)
+            sequence = row.sequence
+            sequence.tokens.append(row.token)
             if sequence.generated == tokens:
                 scheduler.finish(sequence, Finish.LENGTH)
     return [sequence.tokens[PROMPT_TOKENS:] for sequence in sequences]

@@ -40,7 +40,7 @@ class Encoding(enum.StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class StoredTensor:
-    """One tensor in its file.
+    """One tensor in its file; `decoding.decode` returns its values as float32.
 
     Attributes:
         name: the published name without `model.`.
@@ -55,12 +55,6 @@ class StoredTensor:
     encoding: Encoding
     data: NDArray[np.uint8]
     scale: NDArray[np.float32] | None = None
-
-    def float32(self) -> NDArray[np.float32]:
-        """The values, decoded into new memory, in `shape`."""
-        from r1_runtime.checkpoint.decoding import decode
-
-        return decode(self)
 
 
 class Checkpoint(Protocol):

@@ -15,7 +15,15 @@ from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 from r1_runtime.engine.detokenize import Detokenizer
-from r1_runtime.engine.messages import Deliver, EngineState, Output, Request, Timing
+from r1_runtime.engine.messages import (
+    Deliver,
+    EngineState,
+    Output,
+    Request,
+    SampledRow,
+    Timing,
+    TokenLogprobs,
+)
 from r1_runtime.engine.scheduler import Scheduler, Step
 from r1_runtime.engine.sequence import Finish, Sequence
 
@@ -25,10 +33,11 @@ _log = logging.getLogger("r1_runtime")
 class StepRunner(Protocol):
     """Computes a step; `engine.runner.Runner` outside of tests."""
 
-    def execute(self, step: Step) -> list[tuple[Sequence, int | None]]:
-        """Compute the step; return (sequence, next token) for the chunks that sample.
+    def execute(self, step: Step) -> list[SampledRow]:
+        """Compute the step; return its output rows.
 
-        The token is None where the model computed logits that are not finite.
+        A chunk that ends at the sequence's last token has a row with the next token. A prompt whose
+        log-probabilities are requested has a row for each of its tokens after the first, before it.
         """
 
     def release(self, sequence: Sequence) -> None:
@@ -41,6 +50,7 @@ class _Job:
     detokenizer: Detokenizer
     first_token: float | None = None
     generated: int = 0
+    prompt_logprobs: dict[int, TokenLogprobs] = field(default_factory=dict)  # by position
 
 
 @dataclass(slots=True)
@@ -162,8 +172,10 @@ class Engine:
             params=request.params,
             arrived=request.arrived,
             priority=request.priority,
+            constraint=request.constraint,
         )
-        detokenizer = Detokenizer(self._decode, request.prompt, request.params.stop)
+        decode = request.decode or self._decode
+        detokenizer = Detokenizer(decode, request.prompt, request.params.stop)
         self._jobs[request.id] = _Job(sequence, detokenizer)
         self._scheduler.add(sequence)
 
@@ -173,12 +185,17 @@ class Engine:
         if not step.chunks:
             return
         try:
-            sampled = self._runner.execute(step)
+            rows = self._runner.execute(step)
         except Exception as error:  # noqa: BLE001  (a failed step must not end the server)
             self._fail(step, error)
             return
         self._scheduler.advance(step)
-        outputs = [self._output(self._jobs[sequence.id], token) for sequence, token in sampled]
+        outputs = [
+            output
+            for row in rows
+            if row.sequence.id in self._jobs  # a scored row may have ended its request
+            and (output := self._output(self._jobs[row.sequence.id], row)) is not None
+        ]
         self._deliver(outputs, self._state(step))
 
     def _fail(self, step: Step, error: Exception) -> None:
@@ -190,43 +207,60 @@ class Engine:
         ]
         self._deliver(outputs, self._state(step))
 
-    def _output(self, job: _Job, token: int | None) -> Output:
-        """The output of one request; an error ends this request only."""
+    def _output(self, job: _Job, row: SampledRow) -> Output | None:
+        """The output of one row, if any; an error ends this request only."""
+        token = row.token
         if token is None:
             return self._end(
                 job, Finish.ERROR, error="the model computed logits that are not finite"
             )
+        if row.scored is not None:
+            if row.logprobs is not None:
+                job.prompt_logprobs[row.scored] = row.logprobs
+            return None
         try:
-            return self._append(job, token)
+            return self._append(job, token, row.logprobs)
         except Exception as error:
             if job.sequence.id not in self._jobs:
                 raise  # the request has ended already: the engine's state is inconsistent
             _log.exception("Request %s failed", job.sequence.id)
             return self._end(job, Finish.ERROR, error=f"{type(error).__name__}: {error}")
 
-    def _append(self, job: _Job, token: int) -> Output:
+    def _append(self, job: _Job, token: int, logprobs: TokenLogprobs | None) -> Output:
         sequence = job.sequence
         job.generated += 1
-        time_to_first_token = None
+        first = job.first_token is None
         if job.first_token is None:
             job.first_token = self._clock()
-            time_to_first_token = job.first_token - sequence.arrived
         output = self._text_of(job, token)
-        return (
-            output
-            if time_to_first_token is None
-            else replace(output, time_to_first_token=time_to_first_token)
+        if first:
+            scored = sorted(job.prompt_logprobs.items())
+            output = replace(
+                output,
+                time_to_first_token=job.first_token - sequence.arrived,
+                prompt_logprobs=tuple(entry for _, entry in scored),
+            )
+        return replace(
+            output,
+            token_ids=(token,),
+            logprobs=() if logprobs is None else (logprobs,),
+            cached_tokens=sequence.cached_tokens,
         )
 
     def _text_of(self, job: _Job, token: int) -> Output:
         """The output of one more token, which may be the last."""
         sequence, params = job.sequence, job.sequence.params
-        if token in self._eos and not params.ignore_eos:
+        ends = token in self._eos and not params.ignore_eos
+        if ends or token in params.stop_token_ids:
             return self._end(job, Finish.STOP, job.detokenizer.flush(), new_tokens=1)
         sequence.tokens.append(token)
+        if sequence.constraint is not None:
+            sequence.constraint.accept(token)
         text = job.detokenizer.push((token,))
         if job.detokenizer.stopped:
             return self._end(job, Finish.STOP, text, new_tokens=1)
+        if sequence.constraint is not None and sequence.constraint.finished:
+            return self._end(job, Finish.STOP, text + job.detokenizer.flush(), new_tokens=1)
         if job.generated >= params.max_tokens:
             text += job.detokenizer.flush()
             reason = Finish.STOP if job.detokenizer.stopped else Finish.LENGTH

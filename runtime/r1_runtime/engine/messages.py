@@ -3,20 +3,66 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from collections.abc import Sequence as Rows
 from dataclasses import dataclass
+from typing import NamedTuple
 
-from r1_runtime.engine.sequence import Finish, SamplingParams
+from r1_runtime.engine.constraint import TokenConstraint
+from r1_runtime.engine.sampling_params import SamplingParams
+from r1_runtime.engine.sequence import Finish, Sequence
+
+Decode = Callable[[Rows[int]], str]
 
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """A request for generation."""
+    """A request for generation.
+
+    Attributes:
+        id: unique among the requests in flight.
+        prompt: at least one token.
+        params: sampling parameters and stop conditions.
+        arrived: seconds of `time.monotonic`.
+        priority: the smaller, the sooner its prompt is computed.
+        constraint: allowed tokens, or None for all.
+        decode: converts output tokens to text; None for the engine's function, which omits special
+            tokens.
+        cache_salt: requests with different salts share no cached prompt.
+    """
 
     id: str
     prompt: tuple[int, ...]
     params: SamplingParams
-    arrived: float  # seconds, `time.monotonic`
-    priority: int = 1  # the smaller, the sooner its prompt is computed
+    arrived: float
+    priority: int = 1
+    constraint: TokenConstraint | None = None
+    decode: Decode | None = None
+    cache_salt: str | None = None
+
+
+class TokenLogprobs(NamedTuple):
+    """Log-probability of one token, and of the most probable tokens at its position, best first."""
+
+    token: int
+    logprob: float
+    top: tuple[tuple[int, float], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class SampledRow:
+    """Result of one output row of a step.
+
+    Attributes:
+        sequence: the row's sequence.
+        token: the next token, or the scored prompt token; None where the logits are not finite.
+        logprobs: for requests with log-probabilities.
+        scored: position of the scored prompt token; None for a sampled token.
+    """
+
+    sequence: Sequence
+    token: int | None
+    logprobs: TokenLogprobs | None = None
+    scored: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,16 +77,35 @@ class Timing:
 
 @dataclass(frozen=True, slots=True)
 class Output:
-    """New output of one request after a step."""
+    """New output of one request after a step.
+
+    Attributes:
+        request_id: the request.
+        text: new text. It may belong to earlier tokens: an incomplete character is buffered.
+        new_tokens: number of new tokens; an end token counts and has no text.
+        generated: tokens so far.
+        time_to_first_token: seconds from arrival, with the first token only.
+        finish: reason, with the last output.
+        timing: with the last output of a request that was scheduled.
+        error: cause of Finish.ERROR.
+        token_ids: the new tokens.
+        logprobs: one entry per new token, where requested.
+        prompt_logprobs: one entry per prompt token after the first, with the first token.
+        cached_tokens: prompt tokens that were read from the prefix cache.
+    """
 
     request_id: str
     text: str
     new_tokens: int
-    generated: int  # tokens so far
-    time_to_first_token: float | None = None  # seconds from arrival, with the first token only
+    generated: int
+    time_to_first_token: float | None = None
     finish: Finish | None = None
-    timing: Timing | None = None  # with the last output
+    timing: Timing | None = None
     error: str | None = None
+    token_ids: tuple[int, ...] = ()
+    logprobs: tuple[TokenLogprobs, ...] = ()
+    prompt_logprobs: tuple[TokenLogprobs, ...] = ()
+    cached_tokens: int = 0
 
 
 @dataclass(frozen=True, slots=True)

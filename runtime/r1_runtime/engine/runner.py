@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import torch
 from torch import Tensor
 
-from r1_runtime.engine.sampling import generator_for, sample
+from r1_runtime.backends.reference.sampler import sample_rows
+from r1_runtime.backends.step_plan import StepResult
+from r1_runtime.engine.messages import SampledRow, TokenLogprobs
+from r1_runtime.engine.sampling_arrays import SamplingRow, SequenceSampling, build_sampling_plan
+from r1_runtime.engine.sampling_params import SamplingParams
 from r1_runtime.engine.scheduler import Chunk, Step
-from r1_runtime.engine.sequence import SamplingParams, Sequence
+from r1_runtime.engine.sequence import Sequence
 from r1_runtime.layers.context import PrefillChunk, StepContext
 from r1_runtime.models.deepseek_v3 import DeepseekV3
 
@@ -19,9 +25,16 @@ class Runner:
         model: in inference mode, on its device.
         block_count: blocks of the cache.
         block_size: tokens per block.
+        end_tokens: tokens that end an output; `min_tokens` excludes them.
     """
 
-    def __init__(self, model: DeepseekV3, block_count: int, block_size: int) -> None:
+    def __init__(
+        self,
+        model: DeepseekV3,
+        block_count: int,
+        block_size: int,
+        end_tokens: Iterable[int] = (),
+    ) -> None:
         self.model = model
         self.block_size = block_size
         weight = model.embed_tokens.weight
@@ -30,23 +43,23 @@ class Runner:
         slots = block_count * block_size
         shape = (config.num_hidden_layers, slots, config.latent_dim)
         self.caches = torch.zeros(shape, dtype=weight.dtype, device=self.device)
-        self._generators: dict[str, torch.Generator | None] = {}
+        self._end_tokens = tuple(end_tokens)
+        self._sampling: dict[str, SequenceSampling] = {}
         self._in_block = torch.arange(block_size)
 
-    def execute(self, step: Step) -> list[tuple[Sequence, int | None]]:
-        """Compute the step; return (sequence, next token) for the chunks that sample.
+    def execute(self, step: Step) -> list[SampledRow]:
+        """Compute the step; return its output rows.
 
-        The token is None where the logits are not finite.
         The step's decode chunks come first, as `Scheduler.schedule` orders them.
         """
         tokens, context = self.prepare(step)
         logits = self.model.forward_paged(tokens, self.caches, context)
-        sequences = [chunk.sequence for chunk in step.chunks if chunk.samples]
-        if not sequences:
+        places = [place for chunk in step.chunks for place in self._output_rows(chunk)]
+        if not places:
             return []
-        generators = [self._generator(sequence) for sequence in sequences]
-        sampled = sample(logits, [sequence.params for sequence in sequences], generators)
-        return list(zip(sequences, sampled, strict=True))
+        plan = build_sampling_plan([self._sampling_row(*place) for place in places])
+        result = sample_rows(logits.cpu().numpy(), plan)
+        return [_sampled(result, row, *place) for row, place in enumerate(places)]
 
     def warm_up(self) -> None:
         """Run one prefill and one decode step, so that no request waits for first-time set-up."""
@@ -81,12 +94,28 @@ class Runner:
 
     def release(self, sequence: Sequence) -> None:
         """Free the state of a sequence that has ended."""
-        self._generators.pop(sequence.id, None)
+        self._sampling.pop(sequence.id, None)
 
-    def _generator(self, sequence: Sequence) -> torch.Generator | None:
-        if sequence.id not in self._generators:
-            self._generators[sequence.id] = generator_for(sequence.params, str(self.device))
-        return self._generators[sequence.id]
+    def _sampling_row(self, sequence: Sequence, position: int) -> SamplingRow:
+        state = self._sampling.get(sequence.id)
+        if state is None:
+            state = SequenceSampling(sequence.params, sequence.prompt_length, self._end_tokens)
+            self._sampling[sequence.id] = state
+        if position < len(sequence.tokens):
+            target = sequence.tokens[position]
+            return SamplingRow(state, position, target, sequence.params.prompt_logprobs or 0)
+        state.advance(sequence.tokens)
+        mask = None if sequence.constraint is None else sequence.constraint.mask()
+        top_count = sequence.params.logprobs or 0
+        return SamplingRow(state, position, top_count=top_count, mask=mask)
+
+    def _output_rows(self, chunk: Chunk) -> list[tuple[Sequence, int]]:
+        """(sequence, position of the token) of each output row of a chunk."""
+        sequence, end = chunk.sequence, chunk.start + chunk.count
+        scored = 0 if sequence.params.prompt_logprobs is None else sequence.prompt_length
+        positions = range(chunk.start + 1, min(end + 1, scored))
+        rows = [(sequence, position) for position in positions]
+        return [*rows, (sequence, end)] if chunk.samples else rows
 
     def prepare(self, step: Step) -> tuple[Tensor, StepContext]:
         """The step's tokens [T] and its context for the layers."""
@@ -95,7 +124,7 @@ class Runner:
         slots: list[Tensor] = []
         prefill: list[PrefillChunk] = []
         decode: list[Tensor] = []
-        sample_rows: list[int] = []
+        rows: list[int] = []
         for chunk in step.chunks:
             end = chunk.start + chunk.count
             known = self._slots(chunk.sequence, end)
@@ -107,8 +136,8 @@ class Runner:
                 decode.append(known)
             else:
                 prefill.append(PrefillChunk(row, len(tokens), known.to(self.device)))
-            if chunk.samples:
-                sample_rows.append(len(tokens) - 1)
+            first = row - chunk.start - 1
+            rows += [first + position for _, position in self._output_rows(chunk)]
         context, mask = self._decode_context(decode)
         return torch.tensor(tokens, device=self.device), StepContext(
             positions=torch.tensor(positions, device=self.device),
@@ -117,7 +146,7 @@ class Runner:
             decode_context=context,
             decode_mask=mask,
             prefill=tuple(prefill),
-            sample_rows=torch.tensor(sample_rows, device=self.device, dtype=torch.long),
+            sample_rows=torch.tensor(rows, device=self.device, dtype=torch.long),
         )
 
     def _slots(self, sequence: Sequence, length: int) -> Tensor:
@@ -142,3 +171,18 @@ class Runner:
 
 def _decodes(chunk: Chunk) -> bool:
     return chunk.count == 1 and chunk.start > 0
+
+
+def _sampled(result: StepResult, row: int, sequence: Sequence, position: int) -> SampledRow:
+    """The engine's form of one output row."""
+    token = int(result.tokens[row])
+    scored = position if position < len(sequence.tokens) else None
+    if token < 0:
+        return SampledRow(sequence, None, scored=scored)
+    params = sequence.params
+    if (params.logprobs if scored is None else params.prompt_logprobs) is None:
+        return SampledRow(sequence, token, scored=scored)
+    tops = zip(result.top_tokens[row].tolist(), result.top_logprobs[row].tolist(), strict=True)
+    return SampledRow(
+        sequence, token, TokenLogprobs(token, float(result.logprobs[row]), tuple(tops)), scored
+    )

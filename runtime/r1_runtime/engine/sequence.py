@@ -9,6 +9,9 @@ from __future__ import annotations
 import enum
 from dataclasses import dataclass, field
 
+from r1_runtime.engine.constraint import TokenConstraint
+from r1_runtime.engine.sampling_params import SamplingParams
+
 
 class Finish(enum.StrEnum):
     """Reason for the end of a sequence: OpenAI's `finish_reason`, plus abort and error."""
@@ -17,27 +20,6 @@ class Finish(enum.StrEnum):
     LENGTH = "length"
     ABORT = "abort"
     ERROR = "error"
-
-
-@dataclass(frozen=True, slots=True)
-class SamplingParams:
-    """Sampling parameters and stop conditions.
-
-    Attributes:
-        max_tokens: tokens to generate at most, at least 1.
-        temperature: 0 selects the most probable token.
-        top_p: probability mass to sample from, in (0, 1].
-        seed: makes a request repeatable; None uses a random seed.
-        stop: strings that end the output and are not part of it.
-        ignore_eos: continue after the model's end token, for load generators.
-    """
-
-    max_tokens: int = 16
-    temperature: float = 1.0
-    top_p: float = 1.0
-    seed: int | None = None
-    stop: tuple[str, ...] = ()
-    ignore_eos: bool = False
 
 
 @dataclass(slots=True, eq=False)
@@ -54,6 +36,8 @@ class Sequence:
     first_scheduled: float | None = None
     finish: Finish | None = None
     priority: int = 1  # the smaller, the sooner its prompt is computed
+    constraint: TokenConstraint | None = None
+    cached_tokens: int = 0  # prompt tokens that were read from the prefix cache
 
     @property
     def uncomputed(self) -> int:

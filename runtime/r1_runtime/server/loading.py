@@ -108,7 +108,7 @@ def load(options: ServeOptions, deliver: Deliver, phases: StartupTimes) -> Loade
         config=config,
     )
     phases.end("weights")
-    runner = Runner(model, blocks, options.block_size)
+    runner = Runner(model, blocks, options.block_size, tokenizer.eos_ids)
     pool = BlockPool(blocks, options.block_size)
     scheduler = Scheduler(pool, options.max_num_seqs, options.max_step_tokens)
     runner.warm_up()

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from r1_runtime.engine.sequence import SamplingParams
+from r1_runtime.engine.sampling_params import SamplingParams
 from r1_runtime.generation_config import GenerationDefaults
 from r1_runtime.server.fields import bad_field, read_flag, read_number, read_whole
 from r1_runtime.server.messages import parse_messages

@@ -17,7 +17,8 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from r1_runtime.engine.messages import EngineState, Output, Request
-from r1_runtime.engine.sequence import Finish, SamplingParams
+from r1_runtime.engine.sampling_params import SamplingParams
+from r1_runtime.engine.sequence import Finish
 from r1_runtime.errors import RequestError
 from r1_runtime.generation_config import GenerationDefaults
 from r1_runtime.server.metrics import RuntimeMetrics

@@ -6,8 +6,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from r1_runtime.engine.blocks import BlockPool
+from r1_runtime.engine.sampling_params import SamplingParams
 from r1_runtime.engine.scheduler import Scheduler
-from r1_runtime.engine.sequence import Finish, SamplingParams, Sequence
+from r1_runtime.engine.sequence import Finish, Sequence
 
 BLOCK = 4
 

@@ -10,9 +10,10 @@ import pytest
 
 from r1_runtime.engine.blocks import BlockPool
 from r1_runtime.engine.engine import Engine
-from r1_runtime.engine.messages import EngineState, Output, Request
+from r1_runtime.engine.messages import EngineState, Output, Request, SampledRow
+from r1_runtime.engine.sampling_params import SamplingParams
 from r1_runtime.engine.scheduler import Scheduler, Step
-from r1_runtime.engine.sequence import Finish, SamplingParams, Sequence
+from r1_runtime.engine.sequence import Finish, Sequence
 
 END = 0
 
@@ -29,13 +30,13 @@ class FakeRunner:
         self.gate.set()
         self.entered = threading.Event()
 
-    def execute(self, step: Step) -> list[tuple[Sequence, int | None]]:
+    def execute(self, step: Step) -> list[SampledRow]:
         self.entered.set()
         assert self.gate.wait(60)
         if any(chunk.sequence.id in self.broken for chunk in step.chunks):
             raise RuntimeError("broken step")
         sampling = [chunk.sequence for chunk in step.chunks if chunk.samples]
-        return [(sequence, self.next_token(sequence)) for sequence in sampling]
+        return [SampledRow(sequence, self.next_token(sequence)) for sequence in sampling]
 
     def next_token(self, sequence: Sequence) -> int | None:
         if sequence.id in self.not_finite:

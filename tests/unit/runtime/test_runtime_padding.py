@@ -7,8 +7,9 @@ from pathlib import Path
 import torch
 
 from r1_runtime.engine.runner import Runner
+from r1_runtime.engine.sampling_params import SamplingParams
 from r1_runtime.engine.scheduler import Chunk, Step
-from r1_runtime.engine.sequence import SamplingParams, Sequence
+from r1_runtime.engine.sequence import Sequence
 from r1_runtime.models.loader import load_model
 
 
@@ -24,6 +25,6 @@ def test_non_finite_values_in_another_sequence_s_cache_do_not_pass_the_padding(
         length = len(sequence.tokens) - 1
         runner.execute(Step((Chunk(sequence, 0, length),)))
     both = runner.execute(Step((Chunk(short, 1, 1), Chunk(long, 10, 1))))
-    assert all(token is not None for _, token in both)
+    assert all(row.token is not None for row in both)
     alone = runner.execute(Step((Chunk(short, 1, 1),)))
     assert both[0] == alone[0]

@@ -15,8 +15,9 @@ import torch
 from r1_runtime.config import read_config
 from r1_runtime.engine.blocks import BlockPool
 from r1_runtime.engine.runner import Runner
+from r1_runtime.engine.sampling_params import SamplingParams
 from r1_runtime.engine.scheduler import Scheduler
-from r1_runtime.engine.sequence import Finish, SamplingParams, Sequence
+from r1_runtime.engine.sequence import Finish, Sequence
 from r1_runtime.models.deepseek_v3 import DeepseekV3
 from r1_runtime.models.loader import load_model
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 
 from r1_runtime.engine.blocks import BlockPool
+from r1_runtime.engine.sampling_params import SamplingParams
 from r1_runtime.engine.scheduler import Scheduler, Step
-from r1_runtime.engine.sequence import Finish, SamplingParams, Sequence
+from r1_runtime.engine.sequence import Finish, Sequence
 
 
 def sequence(name: str, prompt: int, priority: int = 1) -> Sequence:

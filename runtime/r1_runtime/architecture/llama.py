@@ -1,0 +1,90 @@
+"""Llama, Mistral, Qwen2 and Qwen3: grouped-query attention and dense layers.
+
+The distillations of R1 are of these families. They differ in biases and in norms of query and key.
+"""
+
+from __future__ import annotations
+
+from r1_runtime.architecture.common_fields import check_common_fields
+from r1_runtime.architecture.description import (
+    DenseFeedForward,
+    GroupedQueryAttention,
+    Layer,
+    ModelDescription,
+)
+from r1_runtime.architecture.fields import ConfigFields
+from r1_runtime.architecture.rope import parse_rope
+
+
+def describe_llama(fields: ConfigFields) -> ModelDescription:
+    """Llama 2 and 3: biases where `attention_bias` is set, on all four projections."""
+    fields.only("mlp_bias", False)
+    bias = fields.flag("attention_bias", False)
+    return _describe(fields, qkv_bias=bias, output_bias=bias)
+
+
+def describe_mistral(fields: ConfigFields) -> ModelDescription:
+    """Mistral: Llama without biases. A sliding window is accepted where no sequence exceeds it."""
+    return _describe(fields)
+
+
+def describe_qwen2(fields: ConfigFields) -> ModelDescription:
+    """Qwen2 and 2.5: biases on query, key and value."""
+    return _describe(fields, qkv_bias=True)
+
+
+def describe_qwen3(fields: ConfigFields) -> ModelDescription:
+    """Qwen3: an RMS norm on each head's query and key; head_dim is a field of its own."""
+    bias = fields.flag("attention_bias", False)
+    return _describe(fields, qkv_bias=bias, output_bias=bias, qk_norm=True)
+
+
+def _describe(
+    fields: ConfigFields,
+    *,
+    qkv_bias: bool = False,
+    output_bias: bool = False,
+    qk_norm: bool = False,
+) -> ModelDescription:
+    check_common_fields(fields)
+    hidden = fields.count("hidden_size")
+    attention = _attention(fields, hidden, qkv_bias, output_bias, qk_norm)
+    layer = Layer(attention, DenseFeedForward(fields.count("intermediate_size")))
+    return ModelDescription(
+        family=fields.family,
+        vocab_size=fields.count("vocab_size"),
+        hidden_size=hidden,
+        norm_eps=fields.number("rms_norm_eps", 1e-6),
+        layers=(layer,) * fields.count("num_hidden_layers"),
+        tied_head=fields.flag("tie_word_embeddings", False),
+        max_positions=fields.max_positions(),
+        bos_token_id=fields.token_id("bos_token_id"),
+        eos_token_ids=fields.token_ids("eos_token_id"),
+        dtype=fields.dtype(),
+    )
+
+
+def _attention(
+    fields: ConfigFields, hidden: int, qkv_bias: bool, output_bias: bool, qk_norm: bool
+) -> GroupedQueryAttention:
+    heads = fields.count("num_attention_heads")
+    kv_heads = fields.count("num_key_value_heads", heads)
+    if heads % kv_heads:
+        raise fields.error(
+            f"num_attention_heads {heads} is not a multiple of num_key_value_heads {kv_heads}.",
+            "correct one.",
+        )
+    head_dim = fields.count("head_dim", hidden // heads)
+    if head_dim % 2:
+        raise fields.error(f"head_dim {head_dim} is odd.", "use an even number.")
+    rope, _ = parse_rope(fields, head_dim, interleaved=False)
+    return GroupedQueryAttention(
+        heads=heads,
+        kv_heads=kv_heads,
+        head_dim=head_dim,
+        rope=rope,
+        softmax_scale=head_dim**-0.5,
+        qkv_bias=qkv_bias,
+        output_bias=output_bias,
+        qk_norm=qk_norm,
+    )

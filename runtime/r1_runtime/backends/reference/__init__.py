@@ -1,0 +1,1 @@
+"""The readable backend: the oracle of the others."""
