@@ -51,6 +51,7 @@ down: setup ## take the local cluster away without a trace
 	$(BIN)/r1-cluster down
 
 images: setup ## build the five full images (torch: 5 GB each, 25 GB of disk at the peak)
+	$(BIN)/python -m r1_runtime.native.build --all
 	$(BIN)/r1-cluster build-image --all
 
 bench: setup ## every benchmark (R1_TRACES=FOLDER for those on recorded load); rows go to out/bench-*.json

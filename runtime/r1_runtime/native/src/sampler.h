@@ -126,7 +126,7 @@ inline void sample_row(const Model& model, const R1Plan& plan, int row, Scratch&
     wrong += logits[i] * 0.0f;
     most = logits[i] > most ? logits[i] : most;
   }
-  plan.out_logprobs[row] = 0;
+  plan.out_logprobs[row] = NAN;
   if (wrong != 0) {
     plan.out_tokens[row] = -1;
     return;
@@ -165,10 +165,12 @@ inline void sample_row(const Model& model, const R1Plan& plan, int row, Scratch&
       }
     }
     float* values = changes ? changed : logits;
-    token = plan.temperatures[row] <= 0 ? best_token(values, n) : draw(plan, row, values, n, weights);
+    token = best_token(values, n);
+    if (values[token] == -INFINITY) token = -1;  // no token is allowed
+    else if (plan.temperatures[row] > 0) token = draw(plan, row, values, n, weights);
   }
   plan.out_tokens[row] = token;
-  plan.out_logprobs[row] = logits[token] - normaliser;
+  if (token >= 0) plan.out_logprobs[row] = logits[token] - normaliser;
 }
 
 }  // namespace r1
