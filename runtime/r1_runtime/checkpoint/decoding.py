@@ -7,6 +7,7 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
+from r1_runtime.checkpoint.block_decoding import BLOCK_ENCODINGS, decode_blocks
 from r1_runtime.checkpoint.source import Encoding, StoredTensor
 
 SCALE_BLOCK = 128  # rows and columns that share one factor of F8_E4M3
@@ -65,4 +66,5 @@ _DECODERS: dict[Encoding, Callable[[StoredTensor], Float32]] = {
     Encoding.F16: _from_float16,
     Encoding.BF16: _from_bfloat16,
     Encoding.F8_E4M3: _from_float8,
+    **dict.fromkeys(BLOCK_ENCODINGS, decode_blocks),
 }

@@ -22,7 +22,7 @@ from r1_runtime.server.prompts import Limits
 if TYPE_CHECKING:
     from r1_runtime.engine.engine import Engine
     from r1_runtime.engine.messages import Deliver
-    from r1_runtime.models.tokenizer import ChatTokenizer
+    from r1_runtime.tokenizer.chat_tokenizer import ChatTokenizer
 
 _log = logging.getLogger("r1_runtime")
 
@@ -81,8 +81,8 @@ def load(options: ServeOptions, deliver: Deliver, phases: StartupTimes) -> Loade
     from r1_runtime.engine.runner import Runner
     from r1_runtime.engine.scheduler import Scheduler
     from r1_runtime.models.loader import load_model
-    from r1_runtime.models.tokenizer import ChatTokenizer
     from r1_runtime.server.measure import measure_threads
+    from r1_runtime.tokenizer.chat_tokenizer import ChatTokenizer
 
     torch.set_num_threads(options.threads or options.cpus)
     device = _device(options.device)

@@ -17,7 +17,7 @@ from r1_runtime.errors import RequestError
 from r1_runtime.server.requests import GenerationRequest
 
 if TYPE_CHECKING:
-    from r1_runtime.models.tokenizer import ChatTokenizer
+    from r1_runtime.tokenizer.chat_tokenizer import ChatTokenizer
 
 _LONG_BYTES = 64 * 2**10
 _T = TypeVar("_T")

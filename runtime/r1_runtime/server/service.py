@@ -27,7 +27,7 @@ from r1_runtime.server.requests import GenerationRequest
 
 if TYPE_CHECKING:  # the engine imports torch, which loads while the server already responds
     from r1_runtime.engine.engine import Engine
-    from r1_runtime.models.tokenizer import ChatTokenizer
+    from r1_runtime.tokenizer.chat_tokenizer import ChatTokenizer
 
 _BUSY_RETRY_SECONDS = 1
 _LOADING_RETRY_SECONDS = 2

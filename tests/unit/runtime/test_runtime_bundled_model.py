@@ -10,8 +10,8 @@ import torch
 
 from r1_runtime.config import read_config
 from r1_runtime.models.loader import load_model
-from r1_runtime.models.tokenizer import ChatTokenizer
 from r1_runtime.server.options import resolve_model
+from r1_runtime.tokenizer.chat_tokenizer import ChatTokenizer
 from r1_runtime.training.dialogues import as_dialogue
 
 FOLDER = resolve_model("bundled:demo")

@@ -16,11 +16,11 @@ from tokenizers import AddedToken, Tokenizer, models
 
 from r1_runtime.config import read_config
 from r1_runtime.errors import RequestError
-from r1_runtime.models import control_tokens
-from r1_runtime.models import tokenizer as tokenizer_module
-from r1_runtime.models.control_tokens import ControlTokens
-from r1_runtime.models.tokenizer import ChatTokenizer
 from r1_runtime.server.options import resolve_model
+from r1_runtime.tokenizer import chat_tokenizer as tokenizer_module
+from r1_runtime.tokenizer import control_tokens
+from r1_runtime.tokenizer.chat_tokenizer import ChatTokenizer
+from r1_runtime.tokenizer.control_tokens import ControlTokens
 
 DEMO = resolve_model("bundled:demo")
 WIDE = ("<｜User｜>", "<｜Assistant｜>", "<think>", "</think>", "<｜tool▁call▁begin｜>")

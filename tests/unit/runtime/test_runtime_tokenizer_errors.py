@@ -9,7 +9,7 @@ import pytest
 
 from r1_runtime.config import read_config
 from r1_runtime.errors import ModelLoadError
-from r1_runtime.models.tokenizer import ChatTokenizer
+from r1_runtime.tokenizer.chat_tokenizer import ChatTokenizer
 
 
 @pytest.mark.parametrize(

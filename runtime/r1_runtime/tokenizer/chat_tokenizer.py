@@ -12,8 +12,8 @@ from tokenizers import Tokenizer
 
 from r1_runtime.config import ModelConfig
 from r1_runtime.errors import ModelLoadError, RequestError
-from r1_runtime.models.chat_template import ChatTemplate
-from r1_runtime.models.control_tokens import ControlTokens
+from r1_runtime.tokenizer.chat_template import ChatTemplate
+from r1_runtime.tokenizer.control_tokens import ControlTokens
 
 _BYTE_VALUES = 256
 _USUAL_BYTES = 4  # of text per token, in English

@@ -1,0 +1,369 @@
+"""The CPU backend: a checkpoint packed into the native library, and one native call per step."""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from r1_runtime.architecture.description import (
+    GroupedQueryAttention,
+    GroupScore,
+    LatentAttention,
+    Layer,
+    MixtureOfExperts,
+    ModelDescription,
+    Scoring,
+)
+from r1_runtime.backends.cpu.library import (
+    CacheType,
+    Codec,
+    LayerShape,
+    Part,
+    Plan,
+    Shape,
+    Source,
+    address,
+    load_library,
+)
+from r1_runtime.backends.step_plan import StepPlan, StepResult
+from r1_runtime.checkpoint.source import Checkpoint, Encoding, StoredTensor
+
+_UNIT = 16  # slots of a key unit: blocks are multiples of it
+_SOURCES = {Encoding(source.name): source for source in Source}
+
+
+@dataclass(frozen=True, slots=True)
+class Codecs:
+    """Packed form of each kind of matrix; None keeps the stored precision.
+
+    Routers are always float32: they choose experts, and they are small.
+    """
+
+    attention: Codec | None = None
+    feed_forward: Codec | None = None
+    experts: Codec | None = None
+    embedding: Codec | None = None  # and the output head
+
+
+_STORED = {
+    Encoding.F32: Codec.FLOAT32,
+    Encoding.F16: Codec.FLOAT16,
+    Encoding.BF16: Codec.BFLOAT16,
+    Encoding.F8_E4M3: Codec.FLOAT8,
+    Encoding.Q8_0: Codec.INT8,
+    Encoding.Q4_0: Codec.INT4,
+    Encoding.Q4_1: Codec.INT4_MIN,
+    Encoding.Q4_K: Codec.INT4_MIN,
+}
+
+
+def stored_codec(encoding: Encoding) -> Codec:
+    """The packed form that keeps a stored encoding's precision, at most a bit above its size."""
+    return _STORED.get(encoding, Codec.INT8)
+
+
+class CpuBackend:
+    """A model in the native library.
+
+    Args:
+        checkpoint: read once, tensor by tensor, during the construction.
+        codecs: packed forms of the matrices.
+        cache_type: element type of the cache.
+        blocks: cache blocks.
+        block_size: tokens per block, a multiple of 16.
+        max_positions: longest sequence; at most the description's.
+        threads: CPU threads of a step.
+
+    Raises:
+        NativeLibraryMissing: no variant for this processor is installed.
+        ModelLoadError: the checkpoint lacks a tensor.
+        MemoryError: the weights or the cache do not fit.
+    """
+
+    def __init__(
+        self,
+        checkpoint: Checkpoint,
+        *,
+        codecs: Codecs = Codecs(),
+        cache_type: CacheType = CacheType.FLOAT32,
+        blocks: int,
+        block_size: int,
+        max_positions: int | None = None,
+        threads: int = 1,
+    ) -> None:
+        if block_size % _UNIT:
+            raise ValueError(f"block_size {block_size} is not a multiple of {_UNIT}")
+        self.description = description = checkpoint.description
+        positions = min(max_positions or description.max_positions, description.max_positions)
+        self._library = load_library()
+        shape = Shape(
+            vocab=description.vocab_size,
+            hidden=description.hidden_size,
+            layers=len(description.layers),
+            max_positions=positions,
+            block_size=block_size,
+            blocks=blocks,
+            cache_type=cache_type,
+            norm_eps=description.norm_eps,
+            tied_head=description.tied_head,
+        )
+        self._model = ctypes.c_void_p(self._library.r1_create(ctypes.byref(shape), threads))
+        try:
+            for layer in description.layers:
+                layer_shape = _layer_shape(layer)
+                self._library.r1_add_layer(self._model, ctypes.byref(layer_shape))
+            self._load(checkpoint, codecs)
+            self._check(self._library.r1_finish(self._model))
+        except BaseException:
+            self.close()
+            raise
+
+    def close(self) -> None:
+        """Free the model."""
+        if self._model:
+            self._library.r1_destroy(self._model)
+            self._model = ctypes.c_void_p()
+
+    def __del__(self) -> None:
+        if getattr(self, "_model", None):
+            self.close()
+
+    def set_threads(self, count: int) -> None:
+        """Use `count` threads from the next step on."""
+        self._library.r1_set_threads(self._model, count)
+
+    def step(self, plan: StepPlan) -> StepResult:
+        """Compute a step; the interpreter lock is released meanwhile."""
+        return self._step(plan, None)
+
+    def step_with_logits(self, plan: StepPlan) -> tuple[StepResult, NDArray[np.float32]]:
+        """A step and its logits [S, vocab], for tests and quality measurements."""
+        logits = np.empty((len(plan.output_rows), self.description.vocab_size), np.float32)
+        return self._step(plan, logits), logits
+
+    def _step(self, plan: StepPlan, logits: NDArray[np.float32] | None) -> StepResult:
+        sampling = plan.sampling
+        outputs = len(plan.output_rows)
+        width = int(sampling.top_counts.max(initial=0))
+        tokens = np.empty(outputs, np.int32)
+        logprobs = np.empty(outputs, np.float32)
+        top_tokens = np.empty((outputs, width), np.int32)
+        top_logprobs = np.empty((outputs, width), np.float32)
+        native = Plan(
+            rows=len(plan.tokens),
+            sequences=len(plan.context_lengths),
+            outputs=outputs,
+            tokens=address(plan.tokens),
+            positions=address(plan.positions),
+            query_starts=address(plan.query_starts),
+            context_lengths=address(plan.context_lengths),
+            block_starts=address(plan.block_starts),
+            blocks=address(plan.blocks),
+            output_rows=address(plan.output_rows),
+            temperatures=address(sampling.temperatures),
+            top_p=address(sampling.top_p),
+            min_p=address(sampling.min_p),
+            top_k=address(sampling.top_k),
+            targets=address(sampling.targets),
+            top_counts=address(sampling.top_counts),
+            masks=address(sampling.masks),
+            seeds=address(sampling.seeds),
+            counters=address(sampling.counters),
+            adjust_starts=address(sampling.adjust_starts),
+            adjust_tokens=address(sampling.adjust_tokens),
+            adjust_values=address(sampling.adjust_values),
+            mask_bits=address(sampling.mask_bits),
+            mask_words=sampling.mask_bits.shape[1] if sampling.mask_bits.size else 0,
+            out_tokens=address(tokens),
+            out_top_tokens=address(top_tokens),
+            out_logprobs=address(logprobs),
+            out_top_logprobs=address(top_logprobs),
+            top_width=width,
+            out_logits=address(logits),
+        )
+        self._check(self._library.r1_step(self._model, ctypes.byref(native)))
+        if not width:
+            return StepResult(tokens, logprobs)
+        counts = np.minimum(sampling.top_counts, self.description.vocab_size).tolist()
+        return StepResult(
+            tokens,
+            logprobs,
+            tuple(row[:count] for row, count in zip(top_tokens, counts, strict=True)),
+            tuple(row[:count] for row, count in zip(top_logprobs, counts, strict=True)),
+        )
+
+    def _check(self, status: int) -> None:
+        if status:
+            message = self._library.r1_error(self._model).decode()
+            raise MemoryError(message) if "bad_alloc" in message else RuntimeError(message)
+
+    def _load(self, checkpoint: Checkpoint, codecs: Codecs) -> None:
+        for place in _places(self.description, checkpoint.names(), codecs):
+            tensor = checkpoint.tensor(place.name)
+            self._put(place, tensor)
+            checkpoint.release(tensor)
+        for index, layer in enumerate(self.description.layers):
+            table = np.array(layer.attention.rope.inverse_frequencies, np.float32)
+            stored = StoredTensor("rope", table.shape, Encoding.F32, table.view(np.uint8))
+            self._put(_Place("rope", index, Part.ROPE), stored)
+
+    def _put(self, place: _Place, tensor: StoredTensor) -> None:
+        source = _SOURCES.get(tensor.encoding)
+        codec = place.codec if place.codec is not None else stored_codec(tensor.encoding)
+        data: NDArray[Any] = tensor.data
+        scale = tensor.scale
+        if source is None:
+            source, data, scale = Source.F32, tensor.float32(), None
+        if codec is Codec.FLOAT8 and source is not Source.F8_E4M3:
+            codec = Codec.BFLOAT16
+        rows, cols = tensor.shape if len(tensor.shape) == 2 else (1, tensor.shape[0])
+        if not data.flags.c_contiguous:
+            data = np.ascontiguousarray(data)
+        self._check(
+            self._library.r1_put(
+                self._model,
+                *(place.layer, place.part, place.expert, source, codec, rows, cols),
+                *(place.offset, place.total, address(data), address(scale)),
+            )
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """Where a tensor goes. Several tensors may fill the rows of one matrix."""
+
+    name: str
+    layer: int
+    part: Part
+    codec: Codec | None = Codec.FLOAT32
+    expert: int = 0
+    offset: int = 0  # first row in the matrix
+    total: int = 0  # rows of the matrix; 0 for those of the tensor
+
+
+def _places(
+    description: ModelDescription, names: frozenset[str], codecs: Codecs
+) -> Iterator[_Place]:
+    yield _Place("embed_tokens.weight", -1, Part.EMBEDDING, codecs.embedding)
+    yield _Place("norm.weight", -1, Part.FINAL_NORM)
+    if not description.tied_head:
+        yield _Place("lm_head.weight", -1, Part.HEAD, codecs.embedding)
+    for index, layer in enumerate(description.layers):
+        prefix = f"layers.{index}."
+        yield _Place(prefix + "input_layernorm.weight", index, Part.ATTENTION_NORM)
+        yield _Place(prefix + "post_attention_layernorm.weight", index, Part.FEED_FORWARD_NORM)
+        if isinstance(layer.attention, LatentAttention):
+            yield from _latent_places(layer.attention, index, names, codecs.attention)
+        else:
+            yield from _grouped_places(layer.attention, index, codecs.attention)
+        yield from _feed_forward_places(layer, index, codecs)
+
+
+def _grouped_places(
+    attention: GroupedQueryAttention, index: int, codec: Codec | None
+) -> Iterator[_Place]:
+    prefix = f"layers.{index}.self_attn."
+    sizes = [attention.heads, attention.kv_heads, attention.kv_heads]
+    rows = [size * attention.head_dim for size in sizes]
+    for number, letter in enumerate("qkv"):
+        offset, total = sum(rows[:number]), sum(rows)
+        name = f"{prefix}{letter}_proj."
+        yield _Place(name + "weight", index, Part.INPUT, codec, 0, offset, total)
+    for number, letter in enumerate("qkv" if attention.qkv_bias else ""):
+        name = f"{prefix}{letter}_proj.bias"
+        yield _Place(name, index, Part.INPUT_BIAS, offset=sum(rows[:number]))
+    if attention.qk_norm:
+        yield _Place(prefix + "q_norm.weight", index, Part.Q_NORM)
+        yield _Place(prefix + "k_norm.weight", index, Part.K_NORM)
+    yield _Place(prefix + "o_proj.weight", index, Part.OUTPUT, codec)
+    if attention.output_bias:
+        yield _Place(prefix + "o_proj.bias", index, Part.OUTPUT_BIAS)
+
+
+def _latent_places(
+    attention: LatentAttention, index: int, names: frozenset[str], codec: Codec | None
+) -> Iterator[_Place]:
+    prefix = f"layers.{index}.self_attn."
+    rank = attention.q_lora_rank
+    first = "q_proj" if rank is None else "q_a_proj"
+    rows = attention.heads * attention.qk_head_dim if rank is None else rank
+    total = rows + attention.latent_dim
+    yield _Place(f"{prefix}{first}.weight", index, Part.INPUT, codec, 0, 0, total)
+    second = prefix + "kv_a_proj_with_mqa."
+    yield _Place(second + "weight", index, Part.INPUT, codec, 0, rows, total)
+    if f"{prefix}{first}.bias" in names:
+        yield _Place(f"{prefix}{first}.bias", index, Part.INPUT_BIAS)
+    if attention.bias:
+        yield _Place(second + "bias", index, Part.INPUT_BIAS, offset=rows)
+        yield _Place(prefix + "o_proj.bias", index, Part.OUTPUT_BIAS)
+    if rank is not None:
+        yield _Place(prefix + "q_a_layernorm.weight", index, Part.Q_A_NORM)
+        yield _Place(prefix + "q_b_proj.weight", index, Part.Q_B, codec)
+    yield _Place(prefix + "kv_a_layernorm.weight", index, Part.KV_A_NORM)
+    # An integer form would round twice: W_UK and W_UV are stored apart from each other.
+    wide = codec if codec in (Codec.FLOAT32, None) else Codec.BFLOAT16
+    yield _Place(prefix + "kv_b_proj.weight", index, Part.KV_B, wide)
+    yield _Place(prefix + "o_proj.weight", index, Part.OUTPUT, codec)
+
+
+def _feed_forward_places(layer: Layer, index: int, codecs: Codecs) -> Iterator[_Place]:
+    prefix = f"layers.{index}.mlp."
+    feed_forward = layer.feed_forward
+    if not isinstance(feed_forward, MixtureOfExperts):
+        for kind, part in (("gate", Part.GATE), ("up", Part.UP), ("down", Part.DOWN)):
+            yield _Place(f"{prefix}{kind}_proj.weight", index, part, codecs.feed_forward)
+        return
+    yield _Place(prefix + "gate.weight", index, Part.ROUTER)
+    if feed_forward.correction_bias:
+        yield _Place(prefix + "gate.e_score_correction_bias", index, Part.ROUTER_CORRECTION)
+    parts = (("gate", Part.EXPERT_GATE), ("up", Part.EXPERT_UP), ("down", Part.EXPERT_DOWN))
+    for expert in range(feed_forward.experts):
+        for kind, part in parts:
+            name = f"{prefix}experts.{expert}.{kind}_proj.weight"
+            yield _Place(name, index, part, codecs.experts, expert)
+    if feed_forward.shared_inner:
+        shared = (("gate", Part.SHARED_GATE), ("up", Part.SHARED_UP), ("down", Part.SHARED_DOWN))
+        for kind, part in shared:
+            name = f"{prefix}shared_experts.{kind}_proj.weight"
+            yield _Place(name, index, part, codecs.feed_forward)
+
+
+def _layer_shape(layer: Layer) -> LayerShape:
+    attention, feed_forward = layer.attention, layer.feed_forward
+    shape = LayerShape(
+        heads=attention.heads,
+        rope_dim=attention.rope.dim,
+        interleaved=attention.rope.interleaved,
+        softmax_scale=attention.softmax_scale,
+        cos_sin_scale=attention.rope.cos_sin_scale,
+    )
+    if isinstance(attention, LatentAttention):
+        shape.latent = 1
+        shape.q_lora = attention.q_lora_rank or 0
+        shape.kv_lora = attention.kv_lora_rank
+        shape.nope = attention.qk_nope_head_dim
+        shape.v_dim = attention.v_head_dim
+        shape.inner_eps = attention.inner_norm_eps
+    else:
+        shape.kv_heads = attention.kv_heads
+        shape.head_dim = attention.head_dim
+        shape.qk_norm = attention.qk_norm
+    if isinstance(feed_forward, MixtureOfExperts):
+        shape.experts = feed_forward.experts
+        shape.experts_per_token = feed_forward.experts_per_token
+        shape.expert_inner = feed_forward.inner
+        shape.shared_inner = feed_forward.shared_inner
+        shape.softmax_scores = feed_forward.scoring is Scoring.SOFTMAX
+        shape.normalise = feed_forward.normalise
+        shape.groups = feed_forward.groups
+        shape.top_groups = feed_forward.top_groups
+        shape.group_maximum = feed_forward.group_score is GroupScore.MAXIMUM
+        shape.expert_scale = feed_forward.scale
+    else:
+        shape.inner = feed_forward.inner
+    return shape

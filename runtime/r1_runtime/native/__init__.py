@@ -1,0 +1,1 @@
+"""The native library of the CPU backend: C++ sources and their build."""

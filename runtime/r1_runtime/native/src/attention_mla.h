@@ -1,0 +1,262 @@
+// Multi-head latent attention (DeepSeek-V2, arXiv 2405.04434, section 2.1) over a paged cache.
+//
+// A layer's cache is [slot]{latent [kv_lora]; rotary key [rope_dim]}. Two equal computations:
+//   absorbed: queries move into latent space, all heads share one key per slot. For few rows.
+//   expanded: keys and values of a head are computed from the latents of each chunk. For many rows of one
+//             sequence, where the expansion costs less than scores of latent width.
+#pragma once
+#include "attention_gqa.h"
+
+namespace r1 {
+
+// From this number of heads on, transposing a chunk costs less than horizontal sums. Heads and not rows
+// decide, so that a row's result does not depend on the rows beside it.
+constexpr int TRANSPOSE_HEADS = 12;
+
+// Rows of one sequence from which the expanded form needs fewer multiplications.
+inline int expanded_rows(const R1LayerShape& l) {
+  const int absorbed = 2 * l.kv_lora + l.rope_dim, expanded = l.nope + l.rope_dim + l.v_dim;
+  if (absorbed <= expanded) return 1 << 30;
+  return ceil_div(l.kv_lora * (l.nope + l.v_dim), absorbed - expanded);
+}
+
+// The parts of an input row: q or q_a, then the latent, then the rotary key.
+inline int latent_column(const Layer& layer) {
+  return layer.shape.q_lora ? layer.shape.q_lora : layer.query_width();
+}
+
+// Norms latents, rotates the shared key and writes both to the cache, for rows [begin, end).
+template <class E>
+inline void mla_write(Model& model, Layer& layer, const R1Plan& plan, const int32_t* sequence_of, Scratch& own,
+                      int begin, int end) {
+  const R1LayerShape& l = layer.shape;
+  const int ld = layer.input.width(), half = l.rope_dim / 2, dim = layer.latent_dim();
+  float* entry = own.values.need(dim + LANES);
+  typename E::type* cache = reinterpret_cast<typename E::type*>(layer.cache.data());
+  for (int t = begin; t < end; t++) {
+    const float* latent = model.input.data + size_t(t) * ld + latent_column(layer);
+    rms_norm(latent, layer.kv_a_norm.data(), l.inner_eps, l.kv_lora, entry);
+    memcpy(entry + l.kv_lora, latent + l.kv_lora, size_t(l.rope_dim) * 4);
+    rotate(entry + l.kv_lora, layer.cos_table + size_t(plan.positions[t]) * half,
+           layer.sin_table + size_t(plan.positions[t]) * half, l.rope_dim, l.interleaved);
+    int block, offset;
+    slot_of(plan, sequence_of[t], plan.positions[t], model.shape.block_size, block, offset);
+    typename E::type* to = cache + (size_t(block) * model.shape.block_size + offset) * dim;
+    for (int d = 0; d < dim; d++) E::put(to + d, entry[d]);
+  }
+}
+
+// Rotated and scaled rotary part of head h's query of row t.
+inline void mla_rotary_query(const Model& model, const Layer& layer, const R1Plan& plan, int t, const float* query,
+                             float* out) {
+  const R1LayerShape& l = layer.shape;
+  const int half = l.rope_dim / 2;
+  memcpy(out, query + l.nope, size_t(l.rope_dim) * 4);
+  rotate(out, layer.cos_table + size_t(plan.positions[t]) * half, layer.sin_table + size_t(plan.positions[t]) * half,
+         l.rope_dim, l.interleaved);
+  for (int d = 0; d < l.rope_dim; d++) out[d] *= l.softmax_scale;
+}
+
+inline const float* mla_query(const Model& model, const Layer& layer, int t, int h) {
+  const bool low_rank = layer.shape.q_lora > 0;
+  const float* rows = low_rank ? model.query.data : model.input.data;
+  return rows + size_t(t) * (low_rank ? layer.q_b.width() : layer.input.width()) + h * layer.qk_dim();
+}
+
+// Scores by dot products: 4 queries times 2 slots at a time.
+template <class E>
+inline void dot_scores(const typename E::type* const* slots, int count, const float* const* q, int rows, int dim,
+                       float* scores, int ld) {
+  for (int m = 0; m < rows; m += 4) {
+    const float* a[4];
+    for (int i = 0; i < 4; i++) a[i] = q[m + i < rows ? m + i : rows - 1];
+    for (int s = 0; s < count; s += 2) {
+      const typename E::type* b[2] = {slots[s], slots[s + 1 < count ? s + 1 : s]};
+      v8 acc[4][2] = {};
+      int d = 0;
+      for (; d + 8 <= dim; d += 8) {
+        const v8 k0 = E::load(b[0] + d), k1 = E::load(b[1] + d);
+        for (int i = 0; i < 4; i++) {
+          const v8 v = load8(a[i] + d);
+          acc[i][0] += v * k0;
+          acc[i][1] += v * k1;
+        }
+      }
+      for (int i = 0; i < 4 && m + i < rows; i++)
+        for (int j = 0; j < 2 && s + j < count; j++) {
+          float total = sum8(acc[i][j]);
+          for (int e = d; e < dim; e++) total += a[i][e] * E::get(b[j] + e);
+          scores[size_t(m + i) * ld + s + j] = total;
+        }
+    }
+  }
+}
+
+// Per-head outputs of latent space [value][kv_lora] to the layer's mixed rows.
+inline void mla_to_value(Model& model, Layer& layer, Scratch& own, int t, int h, const float* latent) {
+  const R1LayerShape& l = layer.shape;
+  const int ld = layer.value_ld(), panels = ld / LANES;
+  float* result = own.result.need(ld);
+  const Matrix& m = layer.to_value;
+  if (m.codec == CODEC_F32)
+    float_few<F32>(reinterpret_cast<const float*>(m.panel(h * panels)), m.stride / 4, LANES, panels, &latent, 1, l.kv_lora, result, ld, true);
+  else
+    float_few<BF16>(reinterpret_cast<const uint16_t*>(m.panel(h * panels)), m.stride / 2, LANES, panels, &latent, 1, l.kv_lora, result, ld, true);
+  memcpy(model.mixed.data + size_t(t) * layer.output_ld() + h * l.v_dim, result, size_t(l.v_dim) * 4);
+}
+
+// Absorbed attention of rows [first, last) of sequence s, heads [h0, h1), slots [from, to).
+// `partial`: null, or where the undivided state of a single row goes: [heads][key_ld + 2].
+template <class E>
+inline void mla_part(Model& model, Layer& layer, const R1Plan& plan, Scratch& own, int s, int h0, int h1, int first,
+                     int last, int from, int to, float* partial) {
+  const R1LayerShape& l = layer.shape;
+  const int heads = h1 - h0, rows = (last - first) * heads, dim = layer.latent_dim(), key_ld = layer.key_ld();
+  const int query_ld = key_ld + round_up(l.rope_dim, 8);
+  float* queries = own.queries.need(size_t(rows) * query_ld);
+  own.pointers.resize(rows);
+  own.valid.resize(rows);
+  for (int h = h0; h < h1; h++) {
+    const float* to_key = layer.to_key.data() + size_t(h) * l.nope * key_ld;
+    for (int t = first; t < last; t += FLOAT_TILE) {
+      const int some = last - t < FLOAT_TILE ? last - t : FLOAT_TILE;
+      const float* x[FLOAT_TILE];
+      for (int i = 0; i < some; i++) x[i] = mla_query(model, layer, t + i, h);
+      float* y = queries + size_t((t - first) * heads + h - h0) * query_ld;
+      float_few<F32>(to_key, LANES, key_ld, key_ld / LANES, x, some, l.nope, y, heads * query_ld, true);
+      for (int i = 0; i < some; i++) {
+        float* q = y + size_t(i) * heads * query_ld;
+        for (int d = 0; d < l.kv_lora; d++) q[d] *= l.softmax_scale;
+        mla_rotary_query(model, layer, plan, t + i, x[i], q + l.kv_lora);
+      }
+    }
+  }
+  for (int m = 0; m < rows; m++) own.pointers[m] = queries + size_t(m) * query_ld;
+  FlashState state{rows, key_ld, own.out.need(size_t(rows) * key_ld), own.state.need(2 * rows), own.state.data + rows};
+  state.clear();
+  float* scores = own.scores.need(size_t(rows) * CHUNK);
+  const bool transposed = l.heads >= TRANSPOSE_HEADS;
+  float* units = transposed ? own.keys.need(size_t(CHUNK) * dim) : nullptr;
+  own.units.resize(CHUNK);
+  own.units2.resize(CHUNK / UNIT);
+  auto slots_at = reinterpret_cast<const typename E::type**>(own.units.data());
+  auto values = reinterpret_cast<const typename E::type**>(own.units2.data());
+  const typename E::type* cache = reinterpret_cast<const typename E::type*>(layer.cache.data());
+  for (int at = from; at < to; at += CHUNK) {
+    const int slots = to - at < CHUNK ? to - at : CHUNK;
+    for (int i = 0; i < slots; i++) {
+      int block, offset;
+      slot_of(plan, s, at + i, model.shape.block_size, block, offset);
+      slots_at[i] = cache + (size_t(block) * model.shape.block_size + offset) * dim;
+      if (i % UNIT == 0) values[i / UNIT] = slots_at[i];
+    }
+    for (int m = 0; m < rows; m++) own.valid[m] = plan.positions[first + m / heads] + 1 - at;
+    if (transposed) {
+      const float* keys[CHUNK / UNIT];
+      for (int u = 0; u * UNIT < slots; u++) {
+        float* unit = units + size_t(u) * UNIT * dim;
+        transpose_unit<E>(slots_at + u * UNIT, slots - u * UNIT < UNIT ? slots - u * UNIT : UNIT, dim, unit);
+        keys[u] = unit;
+      }
+      score_units<F32>(keys, ceil_div(slots, UNIT), own.pointers.data(), rows, dim, scores, CHUNK);
+    } else {
+      dot_scores<E>(slots_at, slots, own.pointers.data(), rows, dim, scores, CHUNK);
+    }
+    soften(state, scores, CHUNK, slots, own.valid.data());
+    // Columns beyond kv_lora are the rotary key, or the next slot: computed and not used.
+    add_values<E>(state, values, dim, slots, scores, CHUNK, key_ld);
+  }
+  for (int m = 0; m < rows; m++) {
+    float* out = state.out + size_t(m) * key_ld;
+    if (partial) {
+      float* to_partial = partial + size_t(m) * (key_ld + 2);
+      memcpy(to_partial, out, size_t(key_ld) * 4);
+      to_partial[key_ld] = state.most[m];
+      to_partial[key_ld + 1] = state.sum[m];
+      continue;
+    }
+    const float factor = 1.0f / state.sum[m];
+    for (int d = 0; d < l.kv_lora; d++) out[d] *= factor;
+    mla_to_value(model, layer, own, first + m / heads, h0 + m % heads, out);
+  }
+}
+
+// Expanded attention of rows [first, last) of sequence s with head h over slots [0, to).
+template <class E>
+inline void mla_expanded(Model& model, Layer& layer, const R1Plan& plan, Scratch& own, int s, int h, int first, int last,
+                         int to) {
+  const R1LayerShape& l = layer.shape;
+  const int rows = last - first, dim = layer.latent_dim(), qk = layer.qk_dim(), key_ld = layer.key_ld();
+  const int value_ld = layer.value_ld(), value_panels = value_ld / LANES;
+  float* queries = own.queries.need(size_t(rows) * qk);
+  own.pointers.resize(rows);
+  own.valid.resize(rows);
+  for (int t = first; t < last; t++) {
+    float* q = queries + size_t(t - first) * qk;
+    const float* from = mla_query(model, layer, t, h);
+    for (int d = 0; d < l.nope; d++) q[d] = from[d] * l.softmax_scale;
+    mla_rotary_query(model, layer, plan, t, from, q + l.nope);
+    own.pointers[t - first] = q;
+  }
+  FlashState state{rows, value_ld, own.out.need(size_t(rows) * value_ld), own.state.need(2 * rows), own.state.data + rows};
+  state.clear();
+  float* scores = own.scores.need(size_t(rows) * CHUNK);
+  // Per chunk: latents transposed [dim][16], latents as rows [16][dim], keys [qk][16], values [16][value_ld].
+  const size_t unit_floats = size_t(UNIT) * (2 * dim + qk + value_ld);
+  float* units = own.keys.need(CHUNK / UNIT * unit_floats);
+  const typename E::type* cache = reinterpret_cast<const typename E::type*>(layer.cache.data());
+  const float* to_key = layer.to_key.data() + size_t(h) * l.nope * key_ld;
+  for (int at = 0; at < to; at += CHUNK) {
+    const int slots = to - at < CHUNK ? to - at : CHUNK;
+    const float* keys[CHUNK / UNIT];
+    const float* values[CHUNK / UNIT];
+    for (int u = 0; u * UNIT < slots; u++) {
+      const int count = slots - u * UNIT < UNIT ? slots - u * UNIT : UNIT;
+      float* latent_t = units + u * unit_floats;
+      float* latent = latent_t + UNIT * dim;
+      float* key = latent + UNIT * dim;
+      float* value = key + UNIT * qk;
+      const typename E::type* at_slot[UNIT];
+      const float* rows_of[UNIT];
+      for (int i = 0; i < UNIT; i++) {
+        float* copy = latent + size_t(i) * dim;
+        rows_of[i] = copy;
+        if (i >= count) {
+          memset(copy, 0, size_t(dim) * 4);
+          continue;
+        }
+        int block, offset;
+        slot_of(plan, s, at + u * UNIT + i, model.shape.block_size, block, offset);
+        at_slot[i] = cache + (size_t(block) * model.shape.block_size + offset) * dim;
+        for (int d = 0; d < dim; d++) copy[d] = E::get(at_slot[i] + d);
+      }
+      transpose_unit<E>(at_slot, count, dim, latent_t);
+      for (int d = 0; d < l.nope; d += FLOAT_TILE) {
+        const int some = l.nope - d < FLOAT_TILE ? l.nope - d : FLOAT_TILE;
+        const float* x[FLOAT_TILE];
+        for (int i = 0; i < some; i++) x[i] = to_key + size_t(d + i) * key_ld;
+        float_few<F32>(latent_t, 0, UNIT, 1, x, some, l.kv_lora, key + size_t(d) * UNIT, UNIT, true);
+      }
+      memcpy(key + size_t(l.nope) * UNIT, latent_t + size_t(l.kv_lora) * UNIT, size_t(l.rope_dim) * UNIT * 4);
+      const Matrix& m = layer.to_value;
+      if (m.codec == CODEC_F32)
+        float_many<F32>(reinterpret_cast<const float*>(m.panel(h * value_panels)), m.stride / 4, LANES, value_panels, rows_of, UNIT, l.kv_lora, value, value_ld);
+      else
+        float_many<BF16>(reinterpret_cast<const uint16_t*>(m.panel(h * value_panels)), m.stride / 2, LANES, value_panels, rows_of, UNIT, l.kv_lora, value, value_ld);
+      keys[u] = key;
+      values[u] = value;
+    }
+    for (int m = 0; m < rows; m++) own.valid[m] = plan.positions[first + m] + 1 - at;
+    score_units<F32>(keys, ceil_div(slots, UNIT), own.pointers.data(), rows, qk, scores, CHUNK);
+    soften(state, scores, CHUNK, slots, own.valid.data());
+    add_values<F32>(state, values, value_ld, slots, scores, CHUNK, value_ld);
+  }
+  for (int m = 0; m < rows; m++) {
+    float* mixed = model.mixed.data + size_t(first + m) * layer.output_ld() + h * l.v_dim;
+    const float* out = state.out + size_t(m) * value_ld;
+    const float factor = 1.0f / state.sum[m];
+    for (int d = 0; d < l.v_dim; d++) mixed[d] = out[d] * factor;
+  }
+}
+
+}  // namespace r1

@@ -1,0 +1,147 @@
+// Attention in chunks of the context with a running maximum and sum (FlashAttention, arXiv 2205.14135).
+//
+// A chunk is up to CHUNK slots in units of 16. Rows are queries: several heads that share a key head,
+// several positions, or both. Chunks begin at fixed places of the context, so the order of additions
+// does not depend on the batch.
+#pragma once
+#include <vector>
+
+#include "matmul_float.h"
+
+namespace r1 {
+
+constexpr int CHUNK = 128;  // slots; their keys and values of one head stay in the L2 cache
+constexpr int UNIT = 16;
+
+// State of M query rows: outputs [M][ldo] not yet divided by `sum`.
+struct FlashState {
+  int rows, ldo;
+  float* out;
+  float* most;
+  float* sum;
+
+  void clear() {
+    memset(out, 0, size_t(rows) * ldo * 4);
+    for (int m = 0; m < rows; m++) most[m] = -INFINITY, sum[m] = 0;
+  }
+};
+
+// scores[m][16 u ...] = q[m] . key unit u, where a key unit is [dim][16].
+template <class E>
+inline void score_units(const typename E::type* const* keys, int units, const float* const* q, int rows, int dim,
+                        float* scores, int ld) {
+  int m = 0;
+  for (; m + 6 <= rows; m += 6)
+    for (int u = 0; u < units; u++)
+      float_tile_into<E, 6, 1>(keys + u, LANES, q + m, dim, scores + size_t(m) * ld + u * UNIT, ld, true);
+#define R1_SCORES(T, P)                                                                                     \
+  {                                                                                                         \
+    int u = 0;                                                                                              \
+    for (; u + P <= units; u += P)                                                                          \
+      float_tile_into<E, T, P>(keys + u, LANES, q + m, dim, scores + size_t(m) * ld + u * UNIT, ld, true);  \
+    for (; u < units; u++)                                                                                  \
+      float_tile_into<E, T, 1>(keys + u, LANES, q + m, dim, scores + size_t(m) * ld + u * UNIT, ld, true);  \
+  }
+  switch (rows - m) {
+    case 1: R1_SCORES(1, 4) break;
+    case 2: R1_SCORES(2, 2) break;
+    case 3: R1_SCORES(3, 2) break;
+    case 4: R1_SCORES(4, 1) break;
+    case 5: R1_SCORES(5, 1) break;
+  }
+#undef R1_SCORES
+}
+
+// Turns scores into weights and rescales the state. Row m sees slots [0, valid[m]) of the chunk.
+inline void soften(FlashState& state, float* scores, int ld, int slots, const int* valid) {
+  const int padded = (slots + UNIT - 1) / UNIT * UNIT;
+  for (int m = 0; m < state.rows; m++) {
+    float* s = scores + size_t(m) * ld;
+    const int n = valid[m] < 0 ? 0 : valid[m] < slots ? valid[m] : slots;
+    if (n == 0) {
+      memset(s, 0, size_t(padded) * 4);
+      continue;
+    }
+    for (int i = n; i < padded; i++) s[i] = -INFINITY;
+    v8 peak = load8(s);
+    for (int i = 8; i < padded; i += 8) peak = max8(peak, load8(s + i));
+    float most = largest8(peak);
+    if (most > state.most[m]) {
+      const float factor = std::exp(state.most[m] - most);
+      state.most[m] = most;
+      state.sum[m] *= factor;
+      float* out = state.out + size_t(m) * state.ldo;
+      for (int i = 0; i < state.ldo; i += 8) store8(out + i, load8(out + i) * factor);
+    }
+    most = state.most[m];
+    v8 total = splat(0.0f);
+    for (int i = 0; i < padded; i += 8) {
+      const v8 p = exp8(load8(s + i) - most);
+      total += p;
+      store8(s + i, p);
+    }
+    state.sum[m] += sum8(total);
+  }
+}
+
+template <class E, int T, int P>
+inline void value_tile(const typename E::type* const* values, int step, int slots, const float* const* weights,
+                       float* out, int ldo, int column) {
+  v8 acc[T][P][2];
+  for (int t = 0; t < T; t++)
+    for (int p = 0; p < P; p++)
+      for (int h = 0; h < 2; h++) acc[t][p][h] = load8(out + size_t(t) * ldo + column + p * LANES + h * 8);
+  for (int s = 0; s < slots; s += UNIT) {
+    const typename E::type* at[P];
+    const float* w[T];
+    for (int p = 0; p < P; p++) at[p] = values[s / UNIT] + column + p * LANES;
+    for (int t = 0; t < T; t++) w[t] = weights[t] + s;
+    float_tile<E, T, P>(at, step, w, slots - s < UNIT ? slots - s : UNIT, acc);
+  }
+  for (int t = 0; t < T; t++)
+    for (int p = 0; p < P; p++)
+      for (int h = 0; h < 2; h++) store8(out + size_t(t) * ldo + column + p * LANES + h * 8, acc[t][p][h]);
+}
+
+template <class E, int T, int P>
+inline void value_rows(const typename E::type* const* values, int step, int slots, const float* const* weights,
+                       float* out, int ldo, int width) {
+  int c = 0;
+  for (; c + P * LANES <= width; c += P * LANES) value_tile<E, T, P>(values, step, slots, weights, out, ldo, c);
+  for (; c < width; c += LANES) value_tile<E, T, 1>(values, step, slots, weights, out, ldo, c);
+}
+
+// out[m] += sum over slots of weights[m][slot] * value[slot], where values are [slot][step] per unit.
+template <class E>
+inline void add_values(FlashState& state, const typename E::type* const* values, int step, int slots,
+                       const float* scores, int ld, int width) {
+  for (int m = 0; m < state.rows; m += FLOAT_TILE) {
+    const float* w[FLOAT_TILE];
+    const int some = state.rows - m < FLOAT_TILE ? state.rows - m : FLOAT_TILE;
+    for (int i = 0; i < some; i++) w[i] = scores + size_t(m + i) * ld;
+    float* out = state.out + size_t(m) * state.ldo;
+    switch (some) {
+      case 1: value_rows<E, 1, 4>(values, step, slots, w, out, state.ldo, width); break;
+      case 2: value_rows<E, 2, 2>(values, step, slots, w, out, state.ldo, width); break;
+      case 3: value_rows<E, 3, 2>(values, step, slots, w, out, state.ldo, width); break;
+      case 4: value_rows<E, 4, 1>(values, step, slots, w, out, state.ldo, width); break;
+      case 5: value_rows<E, 5, 1>(values, step, slots, w, out, state.ldo, width); break;
+      case 6: value_rows<E, 6, 1>(values, step, slots, w, out, state.ldo, width); break;
+    }
+  }
+}
+
+// [count][dim] rows at the given pointers to [dim][16] units, as floats; missing slots become 0.
+template <class E>
+inline void transpose_unit(const typename E::type* const* rows, int count, int dim, float* out) {
+  for (int s = 0; s < UNIT; s++) {
+    if (s >= count) {
+      for (int d = 0; d < dim; d++) out[size_t(d) * UNIT + s] = 0;
+      continue;
+    }
+    const typename E::type* row = rows[s];
+    for (int d = 0; d < dim; d++) out[size_t(d) * UNIT + s] = E::get(row + d);
+  }
+}
+
+}  // namespace r1

@@ -1,0 +1,191 @@
+// The C interface. Functions return 0, or -1 with a message in r1_error.
+#include <thread>
+
+#include "step.h"
+
+using namespace r1;
+
+namespace {
+
+enum Part : int {
+  PART_EMBEDDING = 0, PART_HEAD, PART_FINAL_NORM, PART_ATTENTION_NORM, PART_FEED_FORWARD_NORM,
+  PART_INPUT, PART_INPUT_BIAS, PART_Q_NORM, PART_K_NORM, PART_Q_A_NORM, PART_KV_A_NORM, PART_Q_B, PART_KV_B,
+  PART_OUTPUT, PART_OUTPUT_BIAS, PART_GATE, PART_UP, PART_DOWN, PART_ROUTER, PART_ROUTER_CORRECTION,
+  PART_EXPERT_GATE, PART_EXPERT_UP, PART_EXPERT_DOWN, PART_SHARED_GATE, PART_SHARED_UP, PART_SHARED_DOWN,
+  PART_ROPE
+};
+
+int fail(Model& model, const char* message) {
+  model.error = message;
+  return -1;
+}
+
+// Packs in parallel: a large checkpoint is bound by this.
+void pack_all(Model& model, Matrix& m, const Stored& s, int offset, int step) {
+  const int part = 64;
+  model.pool.run([&](Worker& worker) {
+    worker.share(ceil_div(s.rows, part), 1, [&](int begin, int end) {
+      pack_rows(m, s, offset, step, begin * part, std::min(end * part, s.rows));
+    });
+  });
+}
+
+void put_vector(std::vector<float>& to, const Stored& s) {
+  to.resize(size_t(s.rows) * s.cols);
+  for (int r = 0; r < s.rows; r++) decode_row(s, r, to.data() + size_t(r) * s.cols);
+}
+
+void put_bias(Matrix& m, const Stored& s, int offset) {
+  if (!m.bias) m.bias = static_cast<float*>(std::calloc(m.width(), sizeof(float)));
+  std::vector<float> values;
+  put_vector(values, s);
+  std::copy(values.begin(), values.end(), m.bias + offset);
+}
+
+// Splits kv_b_proj into W_UK, which the absorbed form applies to queries, and W_UV.
+void put_kv_b(Layer& layer, const Stored& s, Codec codec) {
+  const R1LayerShape& l = layer.shape;
+  const int key_ld = layer.key_ld(), value_ld = layer.value_ld(), per_head = l.nope + l.v_dim;
+  layer.to_key.assign(size_t(l.heads) * l.nope * key_ld + LANES, 0.0f);
+  layer.to_value.allocate(codec == CODEC_F32 ? CODEC_F32 : CODEC_BF16, l.heads * value_ld, l.kv_lora);
+  std::vector<float> row(l.kv_lora);
+  for (int h = 0; h < l.heads; h++) {
+    for (int d = 0; d < l.nope; d++)
+      decode_row(s, h * per_head + d, layer.to_key.data() + (size_t(h) * l.nope + d) * key_ld);
+    std::vector<float> values(l.kv_lora);
+    for (int d = 0; d < l.v_dim; d++) pack_row(layer.to_value, h * value_ld + d, s, h * per_head + l.nope + d, values);
+  }
+}
+
+size_t cache_values(const Model& model, const Layer& layer) {
+  const R1LayerShape& l = layer.shape;
+  const size_t slots = size_t(model.shape.blocks) * model.shape.block_size;
+  if (l.latent) return slots * layer.latent_dim() + 64;
+  return slots * l.kv_heads * (l.head_dim + layer.head_ld()) + 64;
+}
+
+}  // namespace
+
+#pragma GCC visibility push(default)
+extern "C" {
+
+int r1_version() { return 1; }
+
+Model* r1_create(const R1Shape* shape, int threads) {
+  auto model = std::make_unique<Model>();
+  model->shape = *shape;
+  model->pool.resize(threads);
+  return model.release();
+}
+
+void r1_destroy(Model* model) { delete model; }
+const char* r1_error(const Model* model) { return model->error.c_str(); }
+void r1_set_threads(Model* model, int threads) { model->pool.resize(threads); }
+
+int r1_add_layer(Model* model, const R1LayerShape* shape) {
+  auto layer = std::make_unique<Layer>();
+  layer->shape = *shape;
+  for (int e = 0; e < shape->experts; e++) {
+    layer->expert_gate_up.push_back(std::make_unique<Matrix>());
+    layer->expert_down.push_back(std::make_unique<Matrix>());
+  }
+  model->layers.push_back(std::move(layer));
+  return 0;
+}
+
+// Puts a stored tensor in its place. `offset` and `total` are the first row and the number of rows of a
+// matrix that several tensors make up; `expert` is the expert's number.
+int r1_put(Model* model, int at, int part, int expert, int source, int codec_number, int rows, int cols, int offset,
+           int total, const void* data, const float* scale) try {
+  const Stored s{Source(source), rows, cols, static_cast<const uint8_t*>(data), scale};
+  const Codec codec = Codec(codec_number);
+  Layer* layer = at >= 0 ? model->layers[at].get() : nullptr;
+  auto whole = [&](Matrix& m) {
+    if (m.empty()) m.allocate(codec, total ? total : rows, cols);
+    if (m.codec == CODEC_F8 && s.source != SOURCE_F8) return fail(*model, "float8 panels need float8 tensors");
+    pack_all(*model, m, s, offset, LANES);
+    return 0;
+  };
+  auto paired = [&](Matrix& m, int second) {
+    if (m.empty()) m.allocate(codec, 2 * round_up(rows, LANES), cols);
+    if (m.codec == CODEC_F8 && s.source != SOURCE_F8) return fail(*model, "float8 panels need float8 tensors");
+    pack_all(*model, m, s, second * LANES, 2 * LANES);
+    return 0;
+  };
+  switch (Part(part)) {
+    case PART_EMBEDDING: return whole(model->embedding);
+    case PART_HEAD: return whole(model->head);
+    case PART_FINAL_NORM: put_vector(model->final_norm, s); return 0;
+    case PART_ATTENTION_NORM: put_vector(layer->attention_norm, s); return 0;
+    case PART_FEED_FORWARD_NORM: put_vector(layer->feed_forward_norm, s); return 0;
+    case PART_INPUT: return whole(layer->input);
+    case PART_INPUT_BIAS: put_bias(layer->input, s, offset); return 0;
+    case PART_Q_NORM: put_vector(layer->q_norm, s); return 0;
+    case PART_K_NORM: put_vector(layer->k_norm, s); return 0;
+    case PART_Q_A_NORM: put_vector(layer->q_a_norm, s); return 0;
+    case PART_KV_A_NORM: put_vector(layer->kv_a_norm, s); return 0;
+    case PART_Q_B: return whole(layer->q_b);
+    case PART_KV_B: put_kv_b(*layer, s, codec); return 0;
+    case PART_OUTPUT: return whole(layer->output);
+    case PART_OUTPUT_BIAS: put_bias(layer->output, s, 0); return 0;
+    case PART_GATE: return paired(layer->gate_up, 0);
+    case PART_UP: return paired(layer->gate_up, 1);
+    case PART_DOWN: return whole(layer->down);
+    case PART_ROUTER: return whole(layer->router);
+    case PART_ROUTER_CORRECTION: put_vector(layer->correction, s); return 0;
+    case PART_EXPERT_GATE: return paired(*layer->expert_gate_up[expert], 0);
+    case PART_EXPERT_UP: return paired(*layer->expert_gate_up[expert], 1);
+    case PART_EXPERT_DOWN: return whole(*layer->expert_down[expert]);
+    case PART_SHARED_GATE: return paired(layer->shared_gate_up, 0);
+    case PART_SHARED_UP: return paired(layer->shared_gate_up, 1);
+    case PART_SHARED_DOWN: return whole(layer->shared_down);
+    case PART_ROPE: put_vector(layer->inverse_frequencies, s); return 0;
+  }
+  return fail(*model, "unknown part");
+} catch (const std::exception& error) {
+  return fail(*model, error.what());
+}
+
+// Allocates caches and rotary tables; every tensor has been put.
+int r1_finish(Model* model) try {
+  const size_t value = model->shape.cache_type == CACHE_F32 ? 4 : 2;
+  for (auto& layer : model->layers) {
+    layer->cache.allocate(cache_values(*model, *layer) * value);
+    const R1LayerShape& l = layer->shape;
+    const Layer* first = model->layers[0].get();
+    if (layer.get() != first && layer->inverse_frequencies == first->inverse_frequencies &&
+        l.cos_sin_scale == first->shape.cos_sin_scale) {
+      layer->cos_table = first->cosines.data();
+      layer->sin_table = first->sines.data();
+      continue;
+    }
+    const int half = l.rope_dim / 2;
+    layer->cosines.resize(size_t(model->shape.max_positions) * half);
+    layer->sines.resize(size_t(model->shape.max_positions) * half);
+    for (int p = 0; p < model->shape.max_positions; p++)
+      for (int i = 0; i < half; i++) {
+        const float angle = float(p) * layer->inverse_frequencies[i];
+        layer->cosines[size_t(p) * half + i] = std::cos(angle) * l.cos_sin_scale;
+        layer->sines[size_t(p) * half + i] = std::sin(angle) * l.cos_sin_scale;
+      }
+    layer->cos_table = layer->cosines.data();
+    layer->sin_table = layer->sines.data();
+  }
+  return 0;
+} catch (const std::exception& error) {
+  return fail(*model, error.what());
+}
+
+int r1_step(Model* model, const R1Plan* plan) try {
+  switch (model->shape.cache_type) {
+    case CACHE_F32: step<F32>(*model, *plan); break;
+    case CACHE_F16: step<F16>(*model, *plan); break;
+    default: step<BF16>(*model, *plan); break;
+  }
+  return 0;
+} catch (const std::exception& error) {
+  return fail(*model, error.what());
+}
+
+}  // extern "C"
+#pragma GCC visibility pop

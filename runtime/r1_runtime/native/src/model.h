@@ -1,0 +1,129 @@
+// Shapes, weights and cache of a network, and the arrays of a step.
+#pragma once
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "matmul.h"
+#include "pack.h"
+#include "threads.h"
+
+extern "C" {
+
+// Plain structures of the C interface; r1_runtime/backends/cpu/library.py mirrors them.
+struct R1Shape {
+  int32_t vocab, hidden, layers, max_positions, block_size, blocks, cache_type;
+  float norm_eps;
+  int32_t tied_head;
+};
+
+struct R1LayerShape {
+  int32_t latent;  // 1: multi-head latent attention; 0: grouped-query attention
+  int32_t heads, kv_heads, head_dim, qk_norm;
+  int32_t q_lora, kv_lora, nope, v_dim;  // latent attention; q_lora 0 is one full matrix
+  int32_t rope_dim, interleaved;
+  float softmax_scale, inner_eps, cos_sin_scale;
+  int32_t inner;  // dense feed-forward; 0 for experts
+  int32_t experts, experts_per_token, expert_inner, shared_inner;
+  int32_t softmax_scores, normalise, groups, top_groups, group_maximum;
+  float expert_scale;
+};
+
+struct R1Plan {
+  int32_t rows, sequences, outputs;
+  const int32_t *tokens, *positions, *query_starts, *context_lengths, *block_starts, *blocks, *output_rows;
+  const float *temperatures, *top_p, *min_p;
+  const int32_t *top_k, *targets, *top_counts, *masks;
+  const uint64_t *seeds, *counters;
+  const int32_t *adjust_starts, *adjust_tokens;
+  const float* adjust_values;
+  const uint32_t* mask_bits;
+  int32_t mask_words;
+  int32_t *out_tokens, *out_top_tokens;  // top arrays: [outputs][top_width]
+  float *out_logprobs, *out_top_logprobs;
+  int32_t top_width;
+  float* out_logits;  // [outputs][vocab], or null
+};
+
+}  // extern "C"
+
+namespace r1 {
+
+enum CacheType : int { CACHE_F32 = 0, CACHE_F16, CACHE_BF16 };
+
+struct Layer {
+  R1LayerShape shape{};
+  std::vector<float> inverse_frequencies;
+  std::vector<float> attention_norm, feed_forward_norm, q_norm, k_norm, q_a_norm, kv_a_norm;
+  Matrix input;        // q | k | v, or q_a | kv_a, or q | kv_a
+  Matrix q_b;          // latent attention with q_lora
+  Matrix output;       // o_proj
+  std::vector<float> to_key;  // W_UK [heads][nope][key_ld]
+  Matrix to_value;     // W_UV: heads x padded v rows
+  Matrix gate_up, down;
+  Matrix router;
+  std::vector<float> correction;
+  std::vector<std::unique_ptr<Matrix>> expert_gate_up, expert_down;
+  Matrix shared_gate_up, shared_down;
+  Memory cache;
+  std::vector<float> cosines, sines;  // [position][rope_dim / 2], shared by layers of equal tables
+  const float *cos_table = nullptr, *sin_table = nullptr;
+
+  int latent_dim() const { return shape.kv_lora + shape.rope_dim; }
+  int key_ld() const { return round_up(shape.kv_lora, LANES); }
+  int value_ld() const { return round_up(shape.v_dim, LANES); }
+  int head_ld() const { return round_up(shape.head_dim, LANES); }
+  int qk_dim() const { return shape.nope + shape.rope_dim; }
+  int query_width() const { return shape.latent ? shape.heads * qk_dim() : shape.heads * shape.head_dim; }
+  int output_ld() const { return round_up(mixed_width(), LANES); }
+  int mixed_width() const { return shape.heads * (shape.latent ? shape.v_dim : shape.head_dim); }
+};
+
+// A growing buffer without initial values.
+template <class T>
+struct Buffer {
+  T* data = nullptr;
+  size_t size = 0;
+  Buffer() = default;
+  Buffer(const Buffer&) = delete;
+  ~Buffer() { std::free(data); }
+  T* need(size_t count) {
+    if (count > size) {
+      std::free(data);
+      size = 0;
+      data = static_cast<T*>(std::aligned_alloc(64, (count * sizeof(T) + 63) / 64 * 64));
+      if (!data) throw std::bad_alloc();
+      size = count;
+    }
+    return data;
+  }
+};
+
+// Memory of one thread within a phase.
+struct Scratch {
+  Buffer<float> rows[2], result, queries, scores, out, state, keys, values, sample;
+  Buffer<uint8_t> quantised[2];
+  Operand operand, second, pairs;
+  std::vector<const void*> units, units2;
+  std::vector<const float*> pointers;
+  std::vector<int> valid, starts, pair_token, expert_of_part, begin_of_part;
+};
+
+struct Model {
+  R1Shape shape{};
+  std::vector<std::unique_ptr<Layer>> layers;
+  Matrix embedding, head;
+  std::vector<float> final_norm;
+  Pool pool{1};
+  std::vector<std::unique_ptr<Scratch>> scratch;
+  std::string error;
+
+  // Arrays of a step, [rows][width].
+  Buffer<float> x, normed[2], input, query, mixed, inner, shared_inner, router, logits, partial, chosen_weight;
+  Buffer<uint8_t> quantised[2];
+  Buffer<int32_t> chosen, sequence_of;  // chosen experts [rows][k]; sequence of each row
+
+  const Matrix& output_head() const { return shape.tied_head ? embedding : head; }
+};
+
+}  // namespace r1
