@@ -20,10 +20,12 @@ from tiny_checkpoints import (
     write_deepseek_v2,
     write_deepseek_v2_lite,
     write_deepseek_v3,
+    write_deepseek_v32,
     write_llama,
     write_mistral,
     write_qwen2,
     write_qwen3,
+    write_qwen3_moe,
 )
 
 BackendOf = Callable[[Checkpoint, int], Backend]
@@ -75,6 +77,7 @@ VARIANTS: dict[str, tuple[Callable[..., Any], dict[str, Any]]] = {
         write_deepseek_v3,
         {"hidden_size": 46, "moe_intermediate_size": 23, "rms_norm_eps": 1e-5},
     ),
+    "deepseek v3.2, all positions selected": (write_deepseek_v32, {}),
     "deepseek v2": (write_deepseek_v2, {}),
     "deepseek v2, biases": (write_deepseek_v2, {"attention_bias": True}),
     "deepseek v2 lite": (write_deepseek_v2_lite, {}),
@@ -106,6 +109,8 @@ VARIANTS: dict[str, tuple[Callable[..., Any], dict[str, Any]]] = {
         {"tie_word_embeddings": True, "rope_parameters": YARN},
     ),
     "qwen3": (write_qwen3, {}),
+    "qwen3 moe": (write_qwen3_moe, {}),
+    "qwen3 moe, weights not normalised": (write_qwen3_moe, {"norm_topk_prob": False}),
     "qwen3, biases, separate head": (
         write_qwen3,
         {"attention_bias": True, "tie_word_embeddings": False},

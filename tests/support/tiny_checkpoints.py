@@ -61,6 +61,13 @@ def write_deepseek_v3(folder: Path, seed: int = 0, **changes: Any) -> Any:
     return _write("DeepseekV3", folder, seed, _LATENT | grouped | changes)
 
 
+def write_deepseek_v32(folder: Path, seed: int = 0, **changes: Any) -> Any:
+    """V3 with an indexer that selects as many positions as there are."""
+    indexer = {"index_topk": MAX_POSITIONS, "index_n_heads": 2, "index_head_dim": 16}
+    grouped = {"n_group": 4, "topk_group": 2}
+    return _write("DeepseekV32", folder, seed, _LATENT | grouped | indexer | changes)
+
+
 def write_deepseek_v2(folder: Path, seed: int = 0, **changes: Any) -> Any:
     """Softmax router with groups by their best expert."""
     routing = {"topk_method": "group_limited_greedy", "n_group": 4, "topk_group": 2}
@@ -103,6 +110,13 @@ def write_qwen3(folder: Path, seed: int = 0, **changes: Any) -> Any:
     return _write(
         "Qwen3", folder, seed, _GROUPED | {"head_dim": 16, "tie_word_embeddings": True} | changes
     )
+
+
+def write_qwen3_moe(folder: Path, seed: int = 0, **changes: Any) -> Any:
+    """Softmax router without groups, normalised weights, no shared expert, no dense layer."""
+    experts = {"num_experts": 8, "num_experts_per_tok": 3, "moe_intermediate_size": 24}
+    experts |= {"norm_topk_prob": True, "head_dim": 16}
+    return _write("Qwen3Moe", folder, seed, _GROUPED | experts | changes)
 
 
 def _write(architecture: str, folder: Path, seed: int, fields: dict[str, Any]) -> Any:

@@ -70,7 +70,9 @@ def _compile(program: str, flags: Iterable[str], path: Path) -> None:
 def main() -> int:
     parser = argparse.ArgumentParser(description="Build the native library of the CPU backend.")
     parser.add_argument("--all", action="store_true", help="all variants of this architecture")
-    everything = [name for name, (machine, _, _) in VARIANTS.items() if machine == platform.machine()]
+    everything = [
+        name for name, (machine, _, _) in VARIANTS.items() if machine == platform.machine()
+    ]
     names = everything if parser.parse_args().all else list(supported_variants()[:1])
     try:
         built = build(names)

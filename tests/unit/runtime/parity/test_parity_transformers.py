@@ -92,3 +92,18 @@ def test_blocks_that_another_sequence_used_change_nothing(
     driver.step([Rows(after, len(second), len(second))])
     theirs = pair.oracle_logprobs(second)
     np.testing.assert_allclose(np.stack(after.logprobs), theirs, atol=TOLERANCE, rtol=0)
+
+
+def test_a_sequence_that_is_evicted_and_recomputed_continues_with_the_same_tokens(
+    pair: Pair, backend_of: BackendOf
+) -> None:
+    """After a preemption, prompt and output are computed again in other blocks, beside another."""
+    prompt, count = prompts(1, 30, 0)[0], 10
+    driver = driver_of(pair, backend_of)
+    kept = driver.generate([prompt], 2 * count, budget=64)[0]
+    evicted = driver.generate([prompt], count, budget=64)[0]
+    other = driver.sequence(prompts(1, 20, 0)[0], 20)
+    driver.step([Rows(other, 20, 0)])
+    again = driver.generate([evicted.tokens], count, budget=16)[0]
+    assert again.blocks != evicted.blocks
+    assert again.tokens == kept.tokens
