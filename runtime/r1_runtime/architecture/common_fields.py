@@ -34,7 +34,9 @@ def check_common_fields(fields: ConfigFields) -> None:
 
 def _check_sliding_window(fields: ConfigFields) -> None:
     """A window of at least the longest sequence is full attention."""
-    enabled, kinds = fields.get("use_sliding_window"), fields.get("layer_types") or ()
+    enabled, kinds = fields.get("use_sliding_window"), fields.get("layer_types") or []
+    if not isinstance(kinds, list):
+        raise fields.error(f"layer_types is {kinds!r}.", "use a list, or null.")
     for kind in kinds:
         if kind not in ("full_attention", "sliding_attention"):
             raise fields.error(

@@ -1,4 +1,4 @@
-"""DeepSeek-V2, V2-Lite, V3 and R1: latent attention, dense layers first, then mixtures of experts.
+"""DeepSeek-V2, V2-Lite, V3, R1 and V3.2: latent attention, dense layers first, then experts.
 
 V2 is arXiv 2405.04434, V3 is arXiv 2412.19437. The layer of V3 that predicts a second token (MTP) is
 no part of the description.
@@ -39,6 +39,25 @@ def describe_deepseek_v3(fields: ConfigFields) -> ModelDescription:
         group_score=GroupScore.TOP2_SUM,
     )
     return _describe(fields, experts, interleaved=fields.flag("rope_interleave", True))
+
+
+def describe_deepseek_v32(fields: ConfigFields) -> ModelDescription:
+    """DeepSeek-V3.2 for sequences of at most `index_topk` tokens, where it is V3.
+
+    Its indexer selects `index_topk` positions for each token: all of them in shorter sequences.
+    """
+    selected, positions = fields.count("index_topk"), fields.max_positions()
+    if selected < positions:
+        raise fields.error(
+            f"index_topk is {selected}, less than the {positions} positions, and sparse attention"
+            " is not implemented.",
+            f"use --max-model-len {selected} or less, which computes the same, or use vLLM.",
+        )
+    layers = fields.count("num_hidden_layers")
+    dense = min(fields.count("first_k_dense_replace", 3, least=0), layers)
+    fields.only("mlp_layer_types", ["dense"] * dense + ["sparse"] * (layers - dense))
+    fields.only("layer_types", ["indexed_attention"] * layers)
+    return describe_deepseek_v3(fields.without("index_", "layer_types", "mlp_layer_types"))
 
 
 def describe_deepseek_v2(fields: ConfigFields) -> ModelDescription:

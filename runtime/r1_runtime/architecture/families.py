@@ -12,7 +12,11 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from r1_runtime.architecture.deepseek import describe_deepseek_v2, describe_deepseek_v3
+from r1_runtime.architecture.deepseek import (
+    describe_deepseek_v2,
+    describe_deepseek_v3,
+    describe_deepseek_v32,
+)
 from r1_runtime.architecture.description import ModelDescription
 from r1_runtime.architecture.fields import ConfigFields
 from r1_runtime.architecture.llama import (
@@ -20,6 +24,7 @@ from r1_runtime.architecture.llama import (
     describe_mistral,
     describe_qwen2,
     describe_qwen3,
+    describe_qwen3_moe,
 )
 from r1_runtime.errors import ModelLoadError
 
@@ -29,10 +34,12 @@ Describe = Callable[[ConfigFields], ModelDescription]
 FAMILIES: dict[str, tuple[str, Describe]] = {
     "deepseek_v2": ("DeepseekV2ForCausalLM", describe_deepseek_v2),
     "deepseek_v3": ("DeepseekV3ForCausalLM", describe_deepseek_v3),
+    "deepseek_v32": ("DeepseekV32ForCausalLM", describe_deepseek_v32),
     "llama": ("LlamaForCausalLM", describe_llama),
     "mistral": ("MistralForCausalLM", describe_mistral),
     "qwen2": ("Qwen2ForCausalLM", describe_qwen2),
     "qwen3": ("Qwen3ForCausalLM", describe_qwen3),
+    "qwen3_moe": ("Qwen3MoeForCausalLM", describe_qwen3_moe),
 }
 
 _FIX_FOLDER = "point --model-path at the folder that holds config.json and the *.safetensors files."
@@ -87,8 +94,8 @@ def _family(raw: Mapping[str, Any], where: object) -> str:
                 where, f"architectures is {architectures!r}{given}, which is not implemented.", fix
             )
         return family
-    if model_type not in FAMILIES:
+    if not isinstance(model_type, str) or model_type not in FAMILIES:
         raise ModelLoadError(
             where, f"model_type is {model_type or 'none'!r}, which is not implemented.", fix
         )
-    return str(model_type)
+    return model_type

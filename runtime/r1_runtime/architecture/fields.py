@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
-from typing import Any, Never
+from typing import Any, Never, TypeGuard
 
 from r1_runtime.errors import ModelLoadError
+
+
+def is_number(value: object) -> TypeGuard[float]:
+    """Whether a JSON value is a number; true and false are none."""
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 class ConfigFields:
@@ -26,6 +32,11 @@ class ConfigFields:
         self.where = where
         self._positions = positions
 
+    def without(self, *prefixes: str) -> ConfigFields:
+        """The fields whose names do not begin with one of the prefixes."""
+        kept = {name: value for name, value in self.raw.items() if not name.startswith(prefixes)}
+        return ConfigFields(kept, self.family, self.where, self._positions)
+
     def get(self, name: str) -> Any:
         return self.raw.get(name)
 
@@ -41,7 +52,7 @@ class ConfigFields:
 
     def number(self, name: str, default: float | None = None) -> float:
         value = self._value(name, default)
-        if isinstance(value, bool) or not isinstance(value, int | float):
+        if not is_number(value) or not math.isfinite(value):
             self._not(name, value, "a number")
         return float(value)
 

@@ -1,4 +1,4 @@
-"""Llama, Mistral, Qwen2 and Qwen3: grouped-query attention and dense layers.
+"""Llama, Mistral, Qwen2 and Qwen3: grouped-query attention, and dense layers or experts.
 
 The distillations of R1 are of these families. They differ in biases and in norms of query and key.
 """
@@ -8,9 +8,12 @@ from __future__ import annotations
 from r1_runtime.architecture.common_fields import check_common_fields
 from r1_runtime.architecture.description import (
     DenseFeedForward,
+    FeedForward,
     GroupedQueryAttention,
     Layer,
+    MixtureOfExperts,
     ModelDescription,
+    Scoring,
 )
 from r1_runtime.architecture.fields import ConfigFields
 from r1_runtime.architecture.rope import parse_rope
@@ -39,8 +42,34 @@ def describe_qwen3(fields: ConfigFields) -> ModelDescription:
     return _describe(fields, qkv_bias=bias, output_bias=bias, qk_norm=True)
 
 
+def describe_qwen3_moe(fields: ConfigFields) -> ModelDescription:
+    """Qwen3's mixtures of experts: softmax scores, no groups, no shared expert."""
+    bias = fields.flag("attention_bias", False)
+    # `transformers` 5 saves the second name.
+    count = "num_experts" if fields.get("num_experts") is not None else "num_local_experts"
+    experts = MixtureOfExperts(
+        experts=fields.count(count),
+        experts_per_token=fields.count("num_experts_per_tok"),
+        inner=fields.count("moe_intermediate_size"),
+        shared_inner=0,
+        scoring=Scoring.SOFTMAX,
+        correction_bias=False,
+        normalise=fields.flag("norm_topk_prob", False),
+        scale=1.0,
+    )
+    if experts.experts_per_token > experts.experts:
+        raise fields.error(
+            f"num_experts_per_tok {experts.experts_per_token} is above {count} {experts.experts}.",
+            "lower it.",
+        )
+    fields.only("decoder_sparse_step", 1)
+    fields.only("mlp_only_layers", [])
+    return _describe(fields, experts, qkv_bias=bias, output_bias=bias, qk_norm=True)
+
+
 def _describe(
     fields: ConfigFields,
+    feed_forward: FeedForward | None = None,
     *,
     qkv_bias: bool = False,
     output_bias: bool = False,
@@ -49,7 +78,7 @@ def _describe(
     check_common_fields(fields)
     hidden = fields.count("hidden_size")
     attention = _attention(fields, hidden, qkv_bias, output_bias, qk_norm)
-    layer = Layer(attention, DenseFeedForward(fields.count("intermediate_size")))
+    layer = Layer(attention, feed_forward or DenseFeedForward(fields.count("intermediate_size")))
     return ModelDescription(
         family=fields.family,
         vocab_size=fields.count("vocab_size"),

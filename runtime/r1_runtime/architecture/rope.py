@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from r1_runtime.architecture.description import Rope
-from r1_runtime.architecture.fields import ConfigFields
+from r1_runtime.architecture.fields import ConfigFields, is_number
 
 Frequencies = NDArray[np.float32]
 
@@ -61,8 +61,8 @@ class Yarn:
     original_max_position_embeddings: int
     beta_fast: float = 32.0
     beta_slow: float = 1.0
-    mscale: float | None = None
-    mscale_all_dim: float | None = None
+    mscale: float = 0.0
+    mscale_all_dim: float = 0.0
     attention_factor: float | None = None
     truncate: bool = True
 
@@ -115,7 +115,7 @@ def parse_rope(fields: ConfigFields, dim: int, *, interleaved: bool) -> tuple[Ro
         ModelLoadError: the type is not implemented, or a parameter is missing or malformed.
     """
     merged = _merged(fields)
-    base = _number(fields, merged, "rope_theta", 10000.0)
+    base = _number(fields, merged, "rope_theta", 10000.0, least=1.001)
     kind = merged["rope_type"]
     scale = softmax = 1.0
     if kind == "default":
@@ -162,14 +162,20 @@ def _merged(fields: ConfigFields) -> dict[str, Any]:
 
 
 def _number(
-    fields: ConfigFields, merged: Mapping[str, Any], name: str, default: float | None = None
+    fields: ConfigFields,
+    merged: Mapping[str, Any],
+    name: str,
+    default: float | None = None,
+    *,
+    least: float = 1e-6,
 ) -> float:
+    """A finite number of at least `least`, which excludes 0 by default."""
     value = merged.get(name)
     value = default if value is None else value
-    if isinstance(value, bool) or not isinstance(value, int | float) or value <= 0:
-        kind = merged["rope_type"]
+    if not is_number(value) or not least <= value < math.inf:
         raise fields.error(
-            f"{name} of the {kind} rope parameters is {value!r}.", "use a number above 0."
+            f"{name} of the {merged['rope_type']} rope parameters is {value!r}.",
+            f"use a number of at least {least:g}.",
         )
     return float(value)
 
@@ -192,26 +198,20 @@ def _llama3(fields: ConfigFields, merged: Mapping[str, Any]) -> Llama3:
 
 
 def _yarn(fields: ConfigFields, merged: Mapping[str, Any]) -> Yarn:
-    try:
-        original = int(merged["original_max_position_embeddings"])
-        factor = merged.get("factor")
-        positions = fields.count("max_position_embeddings")
-        return Yarn(
-            factor=float(positions / original if factor is None else factor),
-            original_max_position_embeddings=original,
-            beta_fast=float(merged.get("beta_fast") or 32),
-            beta_slow=float(merged.get("beta_slow") or 1),
-            mscale=_optional(merged, "mscale"),
-            mscale_all_dim=_optional(merged, "mscale_all_dim"),
-            attention_factor=_optional(merged, "attention_factor"),
-            truncate=bool(merged.get("truncate", True)),
-        )
-    except (KeyError, TypeError, ValueError, ZeroDivisionError) as error:
-        raise fields.error(
-            f"the yarn rope parameters do not parse ({error!r}).", "copy the model again."
-        ) from error
-
-
-def _optional(merged: Mapping[str, Any], name: str) -> float | None:
-    value = merged.get(name)
-    return None if value is None else float(value)
+    original = _number(fields, merged, "original_max_position_embeddings")
+    attention_factor = merged.get("attention_factor")
+    return Yarn(
+        # DeepSeek's first files have no factor: it is then the ratio of the lengths.
+        factor=_number(
+            fields, merged, "factor", fields.count("max_position_embeddings") / original
+        ),
+        original_max_position_embeddings=int(original),
+        beta_fast=_number(fields, merged, "beta_fast", 32.0),
+        beta_slow=_number(fields, merged, "beta_slow", 1.0),
+        mscale=_number(fields, merged, "mscale", 0.0, least=0.0),
+        mscale_all_dim=_number(fields, merged, "mscale_all_dim", 0.0, least=0.0),
+        attention_factor=(
+            None if attention_factor is None else _number(fields, merged, "attention_factor")
+        ),
+        truncate=merged.get("truncate") is not False,
+    )

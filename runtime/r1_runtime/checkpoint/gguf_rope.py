@@ -84,6 +84,6 @@ def _yarn(fields: ConfigFields, factor: float) -> Yarn:
         ),
         beta_fast=fields.number("rope.scaling.yarn_beta_fast", 32.0),
         beta_slow=fields.number("rope.scaling.yarn_beta_slow", 1.0),
-        mscale=mscale or None,
-        mscale_all_dim=multiplier or None,
+        mscale=mscale,
+        mscale_all_dim=multiplier,
     )

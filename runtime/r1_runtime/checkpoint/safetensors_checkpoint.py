@@ -149,11 +149,16 @@ _OTHER_CONFIG = "use the config.json that belongs to these weights."
 
 
 def is_unused(name: str, description: ModelDescription) -> bool:
-    """Whether the network does not use a tensor: a tied head, a rotary table, an MTP layer."""
+    """Whether the network does not use a tensor.
+
+    That is a tied head, a rotary table, DeepSeek's layer for a second token, and V3.2's indexer.
+    """
     if name == "lm_head.weight":
         return description.tied_head
     if name.endswith("rotary_emb.inv_freq"):
         return True
+    if ".self_attn.indexer." in name:
+        return description.family == "deepseek_v32"
     layer = re.match(r"layers\.(\d+)\.", name)
     further = layer is not None and int(layer[1]) >= len(description.layers)
     return further and description.family.startswith("deepseek")

@@ -131,6 +131,8 @@ def _file_tensors(file: MappedFile) -> dict[str, FileTensor]:
 def _tensor(name: str, file: MappedFile, entry: Mapping[str, Any], start: int) -> FileTensor:
     dtype, shape = entry["dtype"], tuple(entry["shape"])
     begin, end = (start + offset for offset in entry["data_offsets"])
+    if not all(isinstance(size, int) and size >= 0 for size in (*shape, begin, end)):
+        raise ValueError(f"{name} has a shape or an offset that is no whole number")
     if not start <= begin <= end <= file.bytes.size:
         raise ValueError(f"{name} ends at byte {end} of {file.bytes.size}")
     if dtype not in _BITS:

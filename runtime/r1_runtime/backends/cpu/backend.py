@@ -31,6 +31,7 @@ from r1_runtime.backends.cpu.library import (
     load_library,
 )
 from r1_runtime.backends.step_plan import StepPlan, StepResult
+from r1_runtime.checkpoint.decoding import decode
 from r1_runtime.checkpoint.source import Checkpoint, Encoding, StoredTensor
 
 _UNIT = 16  # slots of a key unit: blocks are multiples of it
@@ -218,7 +219,7 @@ class CpuBackend:
         data: NDArray[Any] = tensor.data
         scale = tensor.scale
         if source is None:
-            source, data, scale = Source.F32, tensor.float32(), None
+            source, data, scale = Source.F32, decode(tensor), None
         if codec is Codec.FLOAT8 and source is not Source.F8_E4M3:
             codec = Codec.BFLOAT16
         rows, cols = tensor.shape if len(tensor.shape) == 2 else (1, tensor.shape[0])

@@ -167,6 +167,28 @@ MISTRAL_7B: dict[str, Any] = R1_DISTILL_LLAMA_8B | {
     "sliding_window": None,
     "vocab_size": 32768,
 }
+QWEN3_30B_A3B: dict[str, Any] = QWEN3_0_6B | {
+    "architectures": ["Qwen3MoeForCausalLM"],
+    "model_type": "qwen3_moe",
+    "decoder_sparse_step": 1,
+    "hidden_size": 2048,
+    "mlp_only_layers": [],
+    "moe_intermediate_size": 768,
+    "norm_topk_prob": True,
+    "num_attention_heads": 32,
+    "num_experts": 128,
+    "num_experts_per_tok": 8,
+    "num_hidden_layers": 48,
+    "num_key_value_heads": 4,
+    "tie_word_embeddings": False,
+}
+DEEPSEEK_V32: dict[str, Any] = DEEPSEEK_R1 | {
+    "architectures": ["DeepseekV32ForCausalLM"],
+    "model_type": "deepseek_v32",
+    "index_head_dim": 128,
+    "index_n_heads": 64,
+    "index_topk": 2048,
+}
 PUBLISHED = {
     "deepseek_v3": DEEPSEEK_R1,
     "deepseek_v2": DEEPSEEK_V2_LITE,
@@ -174,6 +196,7 @@ PUBLISHED = {
     "qwen3": QWEN3_0_6B,
     "llama": R1_DISTILL_LLAMA_8B,
     "mistral": MISTRAL_7B,
+    "qwen3_moe": QWEN3_30B_A3B,
 }
 
 
@@ -255,6 +278,8 @@ def test_both_spellings_give_the_same_description(family: str) -> None:
     if family == "deepseek_v3":
         for name in ("scoring_func", "topk_method", "moe_layer_freq"):
             del new[name]
+    if family == "qwen3_moe":
+        new["num_local_experts"] = new.pop("num_experts")
     assert describe(new) == describe(PUBLISHED[family])
 
 
@@ -269,9 +294,14 @@ REFUSED: list[tuple[str, dict[str, Any], str]] = [
     ("deepseek_v3", {"model_type": "deepseek_v32"}, "model_type is 'deepseek_v32'"),
     (
         "deepseek_v3",
-        {"model_type": "deepseek_v32", "architectures": ["DeepseekV32ForCausalLM"]},
-        r"architectures is \['DeepseekV32ForCausalLM'\] and model_type is 'deepseek_v32'",
+        {"architectures": ["DeepseekV32ForCausalLM"]},
+        r"architectures is \['DeepseekV32ForCausalLM'\] and model_type is 'deepseek_v3'",
     ),
+    ("deepseek_v32", {}, "index_topk is 2048, less than the 163840 positions.* 2048 or less"),
+    ("deepseek_v32", {"index_topk": None}, "index_topk is missing"),
+    ("qwen3_moe", {"num_experts_per_tok": 129}, "num_experts_per_tok 129 is above num_experts"),
+    ("qwen3_moe", {"decoder_sparse_step": 2}, "decoder_sparse_step is 2"),
+    ("qwen3_moe", {"mlp_only_layers": [3]}, r"mlp_only_layers is \[3\]"),
     ("deepseek_v3", {"model_type": "gpt_oss", "architectures": None}, "model_type is 'gpt_oss'"),
     ("deepseek_v3", {"model_type": None, "architectures": None}, "model_type is 'none'"),
     ("deepseek_v3", {"architectures": "DeepseekV3ForCausalLM"}, "architectures is 'Deep"),
@@ -317,8 +347,9 @@ REFUSED: list[tuple[str, dict[str, Any], str]] = [
 def test_configuration_that_is_not_implemented_or_malformed_names_the_field(
     family: str, changes: dict[str, Any], words: str
 ) -> None:
+    published = PUBLISHED | {"deepseek_v32": DEEPSEEK_V32}
     with pytest.raises(ModelLoadError, match=words) as caught:
-        describe(PUBLISHED[family] | changes)
+        describe(published[family] | changes)
     assert "Fix: " in str(caught.value)
     assert "\n" not in str(caught.value)
 
@@ -339,6 +370,20 @@ def test_disabled_mechanisms_are_accepted(family: str, changes: dict[str, Any]) 
 def test_sliding_window_is_accepted_where_no_sequence_exceeds_it() -> None:
     windowed = MISTRAL_7B | {"sliding_window": 4096}
     assert describe(windowed, positions=4096).max_positions == 4096
+
+
+def test_deepseek_v32_is_v3_where_no_sequence_exceeds_the_selected_positions() -> None:
+    v3, v32 = (describe(raw, positions=2048) for raw in (DEEPSEEK_R1, DEEPSEEK_V32))
+    assert v32.layers == v3.layers
+    assert (v32.family, v32.max_positions) == ("deepseek_v32", 2048)
+
+
+def test_published_mixture_of_qwen3_is_described() -> None:
+    description = describe(QWEN3_30B_A3B)
+    experts = description.layers[0].feed_forward
+    assert isinstance(experts, MixtureOfExperts)
+    assert (experts.experts, experts.shared_inner, experts.normalise) == (128, 0, True)
+    assert 30e9 < description.parameter_count() < 31e9
 
 
 def test_positions_limit_the_model_s_own_and_never_extend_them() -> None:

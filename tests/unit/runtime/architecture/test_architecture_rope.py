@@ -83,7 +83,10 @@ def test_older_spelling_gives_the_same_frequencies(name: str) -> None:
         ({"rope_scaling": {"type": "linear"}}, "factor of the linear rope parameters is None"),
         ({"rope_scaling": {"type": "linear", "factor": 0}}, "factor of the linear .* is 0"),
         ({"rope_scaling": {"rope_type": "llama3", "factor": 8}}, "low_freq_factor of the llama3"),
-        ({"rope_scaling": {"type": "yarn"}}, "yarn rope parameters do not parse"),
+        (
+            {"rope_scaling": {"type": "yarn"}},
+            "original_max_position_embeddings of the yarn rope parameters is None",
+        ),
         ({"rope_scaling": "linear"}, "rope_scaling is 'linear'"),
         ({"rope_theta": "big"}, "rope_theta of the default rope parameters is 'big'"),
         ({"rope_parameters": {"full_attention": {"rope_type": "default"}}}, "each kind of layer"),
