@@ -14,7 +14,8 @@ from pathlib import Path
 import torch
 from tokenizers import Tokenizer
 
-from r1_runtime.models.loader import load_model
+from r1_runtime.backends.reference.loading import load_network
+from r1_runtime.checkpoint.open import open_checkpoint
 from r1_runtime.training.dialogues import read_corpus
 from r1_runtime.training.train import held_out_batches, loss_of
 
@@ -28,7 +29,7 @@ def held_out(model_folder: Path, corpus: Path, length: int = 256) -> dict[str, f
         return [encoding.ids for encoding in tokenizer.encode_batch_fast(texts)]
 
     batches = held_out_batches(sections, encode, 8, length)
-    model = load_model(model_folder, dtype=torch.float32)
+    model = load_network(open_checkpoint(model_folder))
     with torch.inference_mode():
         loss = sum(float(loss_of(model, batch)) for batch in batches) / len(batches)
     tokens = sum(batch[:, 1:].numel() for batch in batches)

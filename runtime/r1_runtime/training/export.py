@@ -11,33 +11,19 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from r1_runtime.models.deepseek_v3 import DeepseekV3
+from r1_runtime.backends.reference.loading import stored_parts
+from r1_runtime.backends.reference.network import Network
 
 
-def checkpoint_tensors(model: DeepseekV3) -> Iterator[tuple[str, Tensor]]:
+def checkpoint_tensors(model: Network) -> Iterator[tuple[str, Tensor]]:
     """(published name, tensor) of all tensors of a checkpoint."""
     for name, tensor in model.state_dict().items():
-        if name == "lm_head.weight":
-            if not model.config.tie_word_embeddings:
-                yield name, tensor
-            continue
-        published = f"model.{name}"
-        if name.endswith("experts.gate_up_proj"):
-            stem = published.removesuffix("gate_up_proj")
-            for expert, both in enumerate(tensor):
-                gate, up = both.chunk(2)
-                yield f"{stem}{expert}.gate_proj.weight", gate
-                yield f"{stem}{expert}.up_proj.weight", up
-        elif name.endswith("experts.down_proj"):
-            stem = published.removesuffix("down_proj")
-            for expert, down in enumerate(tensor):
-                yield f"{stem}{expert}.down_proj.weight", down
-        else:
-            yield published, tensor
+        for stored, part in stored_parts(name, tensor):
+            yield stored if stored == "lm_head.weight" else f"model.{stored}", part
 
 
 def save_checkpoint(
-    model: DeepseekV3, config: Mapping[str, Any], folder: Path, dtype: torch.dtype = torch.bfloat16
+    model: Network, config: Mapping[str, Any], folder: Path, dtype: torch.dtype = torch.bfloat16
 ) -> None:
     """Write config.json and model.safetensors; the routers' biases stay float32."""
     folder.mkdir(parents=True, exist_ok=True)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
 
-from r1_runtime.config import ModelConfig, parse_config
-from r1_runtime.models.deepseek_v3 import DeepseekV3
+from r1_runtime.architecture.families import describe
+from r1_runtime.backends.reference.network import Network
 from r1_runtime.training.tokenizer import BEGIN_ID, END_ID
 
 DEMO_CONFIG: dict[str, Any] = {
@@ -54,10 +55,15 @@ DEMO_CONFIG: dict[str, Any] = {
 }
 
 
-def initial_model(config: ModelConfig, seed: int) -> DeepseekV3:
-    """A float32 model with normal weights; layers that write to the residual stream start smaller."""
+def initial_model(config: Mapping[str, Any], seed: int) -> Network:
+    """A float32 model with normal weights; layers that write to the residual stream start smaller.
+
+    Args:
+        config: the fields of config.json.
+        seed: of the weights.
+    """
     generator = torch.Generator().manual_seed(seed)
-    model = DeepseekV3(config)
+    model = Network(describe(config))
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             if name.endswith("norm.weight"):
@@ -65,12 +71,12 @@ def initial_model(config: ModelConfig, seed: int) -> DeepseekV3:
             elif parameter.dim() == 1:
                 parameter.zero_()
             else:
-                deviation = config.initializer_range
+                deviation = config["initializer_range"]
                 if "o_proj" in name or "down_proj" in name:
-                    deviation /= (2 * config.num_hidden_layers) ** 0.5
+                    deviation /= (2 * config["num_hidden_layers"]) ** 0.5
                 parameter.normal_(0.0, deviation, generator=generator)
     return model
 
 
-def demo_model(seed: int = 0) -> DeepseekV3:
-    return initial_model(parse_config(DEMO_CONFIG), seed)
+def demo_model(seed: int = 0) -> Network:
+    return initial_model(DEMO_CONFIG, seed)

@@ -14,8 +14,7 @@ from typing import Any
 
 import torch
 
-from r1_runtime.config import parse_config
-from r1_runtime.layers.moe import Router
+from r1_runtime.backends.reference.mixture import Router
 from r1_runtime.training.export import save_checkpoint
 from r1_runtime.training.initial import DEMO_CONFIG, initial_model
 from r1_runtime.training.tokenizer import train_tokenizer, write_tokenizer
@@ -49,7 +48,7 @@ def write_random_model(folder: Path, seed: int = 0) -> None:
     """Write config, weights, tokenizer and chat template to `folder`."""
     tokenizer = train_tokenizer(_TEXT, TINY_CONFIG["vocab_size"])
     config = TINY_CONFIG | {"vocab_size": tokenizer.get_vocab_size()}
-    model = initial_model(parse_config(config), seed)
+    model = initial_model(config, seed)
     generator = torch.Generator().manual_seed(seed)
     for module in model.modules():
         if isinstance(module, Router):

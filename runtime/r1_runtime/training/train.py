@@ -28,9 +28,11 @@ from tokenizers import Tokenizer
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from r1_runtime.layers.moe import FeedForward, Router
-from r1_runtime.models.deepseek_v3 import DeepseekV3
-from r1_runtime.models.loader import load_model
+from r1_runtime.backends.reference.loading import load_network
+from r1_runtime.backends.reference.mixture import Router
+from r1_runtime.backends.reference.modules import SwiGLU
+from r1_runtime.backends.reference.network import Network
+from r1_runtime.checkpoint.open import open_checkpoint
 from r1_runtime.training.corpus import Section
 from r1_runtime.training.dialogues import as_document, read_corpus, training_texts
 from r1_runtime.training.export import save_checkpoint
@@ -94,7 +96,7 @@ class Balancer:
         return worst
 
 
-def loss_of(model: DeepseekV3, batch: Tensor) -> Tensor:
+def loss_of(model: Network, batch: Tensor) -> Tensor:
     """Mean next-token cross-entropy in nats."""
     logits = model(batch[:, :-1])
     return F.cross_entropy(logits.float().flatten(0, 1), batch[:, 1:].flatten())
@@ -106,21 +108,19 @@ def schedule(share: float, step: int) -> float:
     return warm * min(1.0, max(0.0, (1 - share) / DECAY_SHARE))
 
 
-def prepare(model: DeepseekV3, compile_parts: bool) -> DeepseekV3:
-    """Convert to bfloat16 weights and float32 tables; compile parts without data-dependent shapes."""
+def prepare(model: Network, compile_parts: bool) -> Network:
+    """Convert to bfloat16 weights and float32 biases; compile parts without data-dependent shapes."""
     biases = [m.e_score_correction_bias for m in model.modules() if isinstance(m, Router)]
     saved = [bias.clone() for bias in biases]
-    table = model.rotary
     model = model.bfloat16().train()
-    model.rotary = table
     routers = [module for module in model.modules() if isinstance(module, Router)]
     for router, bias in zip(routers, saved, strict=True):
         router.e_score_correction_bias = nn.Buffer(bias)
     if compile_parts:
-        for layer in model.layers:
-            layer.self_attn.compile(dynamic=False)  # type: ignore[union-attr]
+        for layer in model.decoder_layers():
+            layer.self_attn.compile(dynamic=False)
         for module in model.modules():
-            if isinstance(module, FeedForward):
+            if isinstance(module, SwiGLU):
                 module.compile(dynamic=False)
     return model
 
@@ -130,7 +130,7 @@ def threads_by_load() -> int:
     return 2 if os.getloadavg()[0] < 2.5 else 1
 
 
-def evaluate(model: DeepseekV3, batches: list[Tensor]) -> float:
+def evaluate(model: Network, batches: list[Tensor]) -> float:
     """Mean loss over held-out batches with the current weights."""
     # Gradients stay enabled: disabling them would cause another compilation.
     losses = [float(loss_of(model, batch).detach()) for batch in batches]
@@ -165,7 +165,7 @@ def train(options: argparse.Namespace) -> None:
 
     rows, length = options.rows, options.length
     validation = held_out_batches(held_out, encode, rows, length)
-    fresh = demo_model() if start is None else load_model(start, dtype=torch.float32)
+    fresh = demo_model() if start is None else load_network(open_checkpoint(start))
     model = prepare(fresh.requires_grad_(), options.compile)
     weights = MasterWeights(model.named_parameters())
     balancer = Balancer(model)
@@ -211,9 +211,7 @@ def train(options: argparse.Namespace) -> None:
     log.close()
 
 
-def checkpoint(
-    model: DeepseekV3, weights: MasterWeights, batches: list[Tensor], out: Path
-) -> float:
+def checkpoint(model: Network, weights: MasterWeights, batches: list[Tensor], out: Path) -> float:
     """Write the averaged weights and return their held-out loss; training continues unchanged."""
     weights.load_into_model(weights.averaged)
     loss = evaluate(model, batches)

@@ -1,0 +1,62 @@
+"""From a checkpoint to a network of the reference backend."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
+from r1_runtime.backends.reference.network import Network
+from r1_runtime.checkpoint.decoding import decode
+from r1_runtime.checkpoint.source import Checkpoint
+
+_STACKED = re.compile(r"(.*\.experts\.)(gate_up|down)_proj")
+
+
+def load_network(
+    checkpoint: Checkpoint, *, dtype: torch.dtype = torch.float32, device: str = "cpu"
+) -> Network:
+    """The network with the checkpoint's weights, ready for inference.
+
+    Args:
+        checkpoint: an open checkpoint.
+        dtype: data type of weights and computation; the routers' biases stay float32.
+        device: torch device.
+
+    Raises:
+        ModelLoadError: the checkpoint lacks a tensor.
+    """
+    network = Network(checkpoint.description)
+    state: dict[str, Tensor] = {}
+    for name, parameter in network.state_dict().items():
+        kept = torch.float32 if name.endswith("e_score_correction_bias") else dtype
+        target = torch.empty(parameter.shape, dtype=kept, device=device)
+        for source, part in stored_parts(name, target):
+            _copy(checkpoint, source, part)
+        state[name] = target
+    network.load_state_dict(state, strict=True, assign=True)
+    return network.requires_grad_(False).eval()
+
+
+def stored_parts(name: str, value: Tensor) -> Iterator[tuple[str, Tensor]]:
+    """(name in a checkpoint, view) of the matrices that a parameter of the network stacks."""
+    match = _STACKED.fullmatch(name)
+    if match is None:
+        yield name, value
+        return
+    for expert, matrix in enumerate(value):
+        stem = f"{match[1]}{expert}"
+        if match[2] == "down":
+            yield f"{stem}.down_proj.weight", matrix
+        else:
+            gate, up = matrix.chunk(2)
+            yield f"{stem}.gate_proj.weight", gate
+            yield f"{stem}.up_proj.weight", up
+
+
+def _copy(checkpoint: Checkpoint, name: str, target: Tensor) -> None:
+    stored = checkpoint.tensor(name)
+    target.copy_(torch.from_numpy(decode(stored)))
+    checkpoint.release(stored)

@@ -1,0 +1,126 @@
+"""Drives a backend by plans of chosen shape: prompts in chunks, single tokens, several sequences."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from r1_runtime.backends.sampling_plan import greedy_plan
+from r1_runtime.backends.step_plan import Backend, StepPlan, StepResult
+
+BLOCK_SIZE = 16
+BLOCK_COUNT = 64
+
+Float32 = NDArray[np.float32]
+
+
+@dataclass(slots=True)
+class PagedSequence:
+    """Tokens of a sequence, of which the first `computed` are in the cache, and its blocks."""
+
+    tokens: list[int]
+    blocks: list[int]
+    computed: int = 0
+    logprobs: list[Float32] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """The next `count` tokens of a sequence; `outputs` of them, from the last, have logits."""
+
+    sequence: PagedSequence
+    count: int
+    outputs: int
+
+
+def step_plan(parts: Sequence[Rows], vocabulary: int) -> StepPlan:
+    """A greedy plan that returns the log-probabilities of all tokens in each output row."""
+    tokens: list[int] = []
+    positions: list[int] = []
+    contexts: list[int] = []
+    blocks: list[int] = []
+    outputs: list[int] = []
+    starts, block_starts = [0], [0]
+    for rows in parts:
+        sequence, begin = rows.sequence, rows.sequence.computed
+        end = begin + rows.count
+        tokens += sequence.tokens[begin:end]
+        positions += range(begin, end)
+        starts.append(len(tokens))
+        contexts.append(end)
+        blocks += sequence.blocks[: -(-end // BLOCK_SIZE)]
+        block_starts.append(len(blocks))
+        outputs += range(len(tokens) - rows.outputs, len(tokens))
+    return StepPlan(
+        tokens=np.array(tokens, np.int32),
+        positions=np.array(positions, np.int32),
+        query_starts=np.array(starts, np.int32),
+        context_lengths=np.array(contexts, np.int32),
+        block_starts=np.array(block_starts, np.int32),
+        blocks=np.array(blocks, np.int32),
+        output_rows=np.array(outputs, np.int32),
+        sampling=replace(
+            greedy_plan(len(outputs)), top_counts=np.full(len(outputs), vocabulary, np.int32)
+        ),
+    )
+
+
+class PagedDriver:
+    """A backend and the free blocks of its cache, in an order that is not that of their numbers."""
+
+    def __init__(self, backend: Backend, vocabulary: int) -> None:
+        self.backend = backend
+        self._vocabulary = vocabulary
+        order = np.random.default_rng(3).permutation(BLOCK_COUNT)
+        self._free = [int(block) for block in order]
+
+    def sequence(self, prompt: Sequence[int], longest: int) -> PagedSequence:
+        """A sequence with blocks for `longest` tokens."""
+        blocks = [self._free.pop() for _ in range(-(-longest // BLOCK_SIZE))]
+        return PagedSequence(list(prompt), blocks)
+
+    def free(self, sequence: PagedSequence) -> None:
+        self._free += sequence.blocks
+
+    def step(self, parts: Sequence[Rows]) -> StepResult:
+        """Compute the rows; each sequence collects the log-probabilities [vocab] of its outputs."""
+        result = self.backend.step(step_plan(parts, self._vocabulary))
+        output = 0
+        for rows in parts:
+            rows.sequence.computed += rows.count
+            for _ in range(rows.outputs):
+                logprobs = np.empty(self._vocabulary, np.float32)
+                logprobs[result.top_tokens[output]] = result.top_logprobs[output]
+                rows.sequence.logprobs.append(logprobs)
+                output += 1
+        return result
+
+    def generate(
+        self, prompts: Sequence[Sequence[int]], new_tokens: int, budget: int
+    ) -> list[PagedSequence]:
+        """Greedy generation of `new_tokens` after each prompt, all together.
+
+        A step has one row of every sequence that decodes and the next rows of prompts, at most
+        `budget` rows in all.
+        """
+        sequences = [self.sequence(prompt, len(prompt) + new_tokens) for prompt in prompts]
+        lengths = [len(prompt) + new_tokens for prompt in prompts]
+        while True:
+            parts: list[Rows] = []
+            room = budget
+            for sequence, length in zip(sequences, lengths, strict=True):
+                count = min(room, len(sequence.tokens) - sequence.computed)
+                if len(sequence.tokens) < length and count:
+                    last = sequence.computed + count == len(sequence.tokens)
+                    parts.append(Rows(sequence, count, int(last)))
+                    room -= count
+            if not parts:
+                return sequences
+            result = self.step(parts)
+            sampled = iter(result.tokens)
+            for rows in parts:
+                if rows.outputs:
+                    rows.sequence.tokens.append(int(next(sampled)))
