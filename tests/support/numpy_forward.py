@@ -65,13 +65,6 @@ class NumpyModel:
         result: Array = _norm(x, weights["norm.weight"], description.norm_eps) @ head.T
         return result
 
-    def greedy(self, tokens: list[int], count: int) -> list[int]:
-        """The `count` most probable next tokens, one after another."""
-        result = list(tokens)
-        for _ in range(count):
-            result.append(int(self.logits(result)[-1].argmax()))
-        return result[len(tokens) :]
-
 
 def _norm(x: Array, weight: Array, eps: float) -> Array:
     result: Array = x / np.sqrt((x * x).mean(-1, keepdims=True) + np.float32(eps)) * weight

@@ -13,6 +13,24 @@ from gguf import GGMLQuantizationType, GGUFWriter, quantize
 HIDDEN, INNER, LAYERS = 64, 96, 2
 POSITIONS = 256
 
+
+@dataclass(frozen=True)
+class BytePairs:
+    """A byte-level vocabulary, followed by two control tokens."""
+
+    tokens: tuple[str, ...]
+    merges: tuple[tuple[str, str], ...]
+    rule: str = "gpt-2"
+
+
+@dataclass(frozen=True)
+class Pieces:
+    """A SentencePiece vocabulary: <unk>, <s>, </s>, 256 bytes, and pieces."""
+
+    pieces: tuple[str, ...]
+    scores: tuple[float, ...]
+
+
 Shapes = dict[str, tuple[int, ...]]
 
 
@@ -28,10 +46,11 @@ class TinyGguf:
     layers: int = LAYERS
 
 
-def _vocabulary() -> list[str]:
-    """Pairs of letters and two control tokens: any sequence of them is valid UTF-8."""
+def _letter_pairs() -> BytePairs:
+    """Pairs of letters: any sequence of them is valid UTF-8."""
     letters = "abcdefghijklmnop"
-    return [first + second for first in letters for second in letters] + ["a", "b", "<s>", "</s>"]
+    pairs = [first + second for first in letters for second in letters]
+    return BytePairs((*pairs, "a", "b"), (("a", "b"),))
 
 
 def _layers(make: Mapping[str, tuple[int, ...]], start: int = 0, end: int = LAYERS) -> Shapes:
@@ -209,6 +228,8 @@ def write_tiny_gguf(
     *,
     seed: int = 0,
     tensors_per_part: int = 0,
+    vocabulary: BytePairs | Pieces | None = None,
+    template: str | None = None,
 ) -> None:
     """Write random weights; matrices in `kind`, vectors and routers in float32.
 
@@ -218,8 +239,9 @@ def write_tiny_gguf(
         kind: encoding of the matrices.
         seed: of the weights.
         tensors_per_part: write numbered parts of so many tensors; 0 for one file.
+        vocabulary: None for 258 tokens of letters and two control tokens.
+        template: the chat template.
     """
-    vocabulary = _vocabulary()
     writer = GGUFWriter(path, model.architecture, split_max_tensors=tensors_per_part)
     values = {
         "block_count": model.layers,
@@ -231,17 +253,13 @@ def write_tiny_gguf(
     }
     for name, value in values.items():
         _add(writer, f"{model.architecture}.{name}", value)
-    writer.add_tokenizer_model("gpt2")
-    writer.add_tokenizer_pre("gpt-2")
-    writer.add_token_list(vocabulary)
-    writer.add_token_types([1] * (len(vocabulary) - 2) + [3, 3])
-    writer.add_token_merges(["a b"])
-    writer.add_bos_token_id(len(vocabulary) - 2)
-    writer.add_eos_token_id(len(vocabulary) - 1)
+    count = _add_vocabulary(writer, vocabulary or _letter_pairs())
+    if template is not None:
+        writer.add_chat_template(template)
     shapes: Shapes = {
-        "token_embd.weight": (len(vocabulary), HIDDEN),
+        "token_embd.weight": (count, HIDDEN),
         "output_norm.weight": (HIDDEN,),
-        **({} if model.tied else {"output.weight": (len(vocabulary), HIDDEN)}),
+        **({} if model.tied else {"output.weight": (count, HIDDEN)}),
         **_layers({"attn_norm.weight": (HIDDEN,), "ffn_norm.weight": (HIDDEN,)}, end=model.layers),
         **model.shapes,
     }
@@ -262,6 +280,29 @@ def write_tiny_gguf(
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
     writer.close()
+
+
+def _add_vocabulary(writer: GGUFWriter, vocabulary: BytePairs | Pieces) -> int:
+    """Add the metadata of a vocabulary; the number of tokens."""
+    if isinstance(vocabulary, Pieces):
+        pieces = list(vocabulary.pieces)
+        writer.add_tokenizer_model("llama")
+        writer.add_token_list(pieces)
+        writer.add_token_scores(list(vocabulary.scores))
+        writer.add_token_types([2, 3, 3] + [6] * 256 + [1] * (len(pieces) - 259))
+        writer.add_bos_token_id(1)
+        writer.add_eos_token_id(2)
+        writer.add_unk_token_id(0)
+        return len(pieces)
+    tokens = [*vocabulary.tokens, "<s>", "</s>"]
+    writer.add_tokenizer_model("gpt2")
+    writer.add_tokenizer_pre(vocabulary.rule)
+    writer.add_token_list(tokens)
+    writer.add_token_types([1] * len(vocabulary.tokens) + [3, 3])
+    writer.add_token_merges([f"{left} {right}" for left, right in vocabulary.merges])
+    writer.add_bos_token_id(len(tokens) - 2)
+    writer.add_eos_token_id(len(tokens) - 1)
+    return len(tokens)
 
 
 def _add(writer: GGUFWriter, name: str, value: Any) -> None:

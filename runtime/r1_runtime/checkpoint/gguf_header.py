@@ -180,9 +180,13 @@ class _Cursor:
             return np.frombuffer(self.take(count * dtype.itemsize), dtype)
         if kind != _STRING:
             raise ModelLoadError(self.path, f"metadata has an array of type {kind}.", _FIX_COPY)
-        start = self.at
+        start, at, end = self.at, self.at, len(self._data)
         for _ in range(count):
-            self.take(_LENGTH.unpack(self.take(8))[0])
+            # Beyond the end, `take` refuses.
+            at += 8 + (_LENGTH.unpack_from(self._data, at)[0] if at + 8 <= end else end)
+            if at > end:
+                break
+        self.take(at - start)
         return GgufStrings(self._data, start, count)
 
 

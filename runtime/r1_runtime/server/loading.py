@@ -82,11 +82,11 @@ def load(options: ServeOptions, deliver: Deliver, phases: StartupTimes) -> Loade
     from r1_runtime.engine.scheduler import Scheduler
     from r1_runtime.models.loader import load_model
     from r1_runtime.server.measure import measure_threads
-    from r1_runtime.tokenizer.chat_tokenizer import ChatTokenizer
+    from r1_runtime.tokenizer.open import open_tokenizer
 
     torch.set_num_threads(options.threads or options.cpus)
     device = _device(options.device)
-    tokenizer = ChatTokenizer(folder, config)
+    tokenizer = open_tokenizer(folder, config.vocab_size, config.eos_token_ids)
     phases.end("tokenizer")
     available = _available(device)
     dtype = _dtype(options.dtype, device, config, sizes, available)

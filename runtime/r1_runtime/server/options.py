@@ -12,6 +12,7 @@ from pathlib import Path
 
 from r1_common.listen import EVERY_ADDRESS
 from r1_runtime.errors import ModelLoadError, OptionError
+from r1_runtime.server.packaged_models import PACKAGED_MODELS, packaged_model
 
 BUNDLED = "bundled:"
 _DTYPES = ("auto", "float32", "bfloat16")
@@ -49,7 +50,7 @@ def parse_options(arguments: Sequence[str] | None = None) -> ServeOptions:
     add(
         "--model-path",
         required=True,
-        help="checkpoint folder, or bundled:NAME for a model of this package",
+        help="checkpoint folder, GGUF file, or bundled:NAME for a bundled model",
     )
     add(
         "--served-model-name",
@@ -151,20 +152,20 @@ def _at_least(name: str, value: float, least: int) -> None:
 
 
 def resolve_model(path: str) -> Path:
-    """The folder of a model path; `bundled:NAME` is a folder of this package.
+    """The folder or file of a model path; `bundled:NAME` comes with this or an optional package.
 
     Raises:
-        ModelLoadError: no model of that name is bundled.
+        ModelLoadError: no model of that name is bundled, or its package is not installed.
     """
     if not path.startswith(BUNDLED):
         return Path(path)
     name = path.removeprefix(BUNDLED)
+    if name in PACKAGED_MODELS:
+        return packaged_model(name)
     root = Path(str(resources.files("r1_runtime") / "models_bundled"))
-    known = sorted(entry.parent.name for entry in root.glob("*/config.json"))
+    known = sorted([*PACKAGED_MODELS, *(file.parent.name for file in root.glob("*/config.json"))])
     if name not in known:
-        raise ModelLoadError(
-            path, "no such bundled model.", f"choose one of: {', '.join(known) or 'none'}."
-        )
+        raise ModelLoadError(path, "no such bundled model.", f"choose one of: {', '.join(known)}.")
     return root / name
 
 

@@ -1,0 +1,1 @@
+"""Tokenizers and chat templates of checkpoints, from any of their formats."""

@@ -1,19 +1,19 @@
-"""The checkpoint's tokenizer and chat template: `tokenizer.json`, `tokenizer_config.json`, Jinja."""
+"""Text to tokens and back, and messages to a prompt, by a checkpoint's tokenizer and template."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from itertools import chain
-from pathlib import Path
 from typing import Any
 
 from tokenizers import Tokenizer
 
-from r1_runtime.config import ModelConfig
 from r1_runtime.errors import ModelLoadError, RequestError
 from r1_runtime.tokenizer.chat_template import ChatTemplate
 from r1_runtime.tokenizer.control_tokens import ControlTokens
+from r1_runtime.tokenizer.definition import TokenizerDefinition
 
 _BYTE_VALUES = 256
 _USUAL_BYTES = 4  # of text per token, in English
@@ -25,45 +25,51 @@ class ChatTokenizer:
 
     The methods are thread-safe and release the interpreter lock while they tokenise.
 
+    Args:
+        definition: vocabulary, rules and chat template.
+        vocab_size: rows of the embedding matrix.
+        eos_token_ids: tokens that end an output by the model's configuration.
+
     Raises:
-        ModelLoadError: tokenizer.json is missing or unreadable, its vocabulary is too large, or the
-            chat template does not compile.
+        ModelLoadError: the tokenizer does not parse, its vocabulary is too large, or the chat
+            template does not compile.
     """
 
-    def __init__(self, folder: Path, config: ModelConfig) -> None:
-        path = folder / "tokenizer.json"
-        if not path.is_file():
-            raise ModelLoadError(
-                folder, "tokenizer.json is missing.", "copy it from the model's repository."
-            )
+    def __init__(
+        self,
+        definition: TokenizerDefinition,
+        vocab_size: int,
+        eos_token_ids: Sequence[int] = (),
+    ) -> None:
+        raw = definition.raw
         try:
-            text = path.read_text(encoding="utf-8")
-            self._tokenizer = Tokenizer.from_str(text)
-            raw = json.loads(text)
+            self._tokenizer = Tokenizer.from_str(json.dumps(raw))
         except Exception as error:  # the library raises plain Exception
             raise ModelLoadError(
-                path, f"not a readable tokenizer ({error}).", "copy it again."
+                definition.where, f"not a readable tokenizer ({error}).", "copy it again."
             ) from error
-        if self._tokenizer.get_vocab_size() > config.vocab_size:
+        if self._tokenizer.get_vocab_size() > vocab_size:
             raise ModelLoadError(
-                path,
+                definition.where,
                 f"the tokenizer has {self._tokenizer.get_vocab_size()} entries, but vocab_size is"
-                f" {config.vocab_size}.",
+                f" {vocab_size}.",
                 "use the tokenizer that belongs to these weights.",
             )
         self._control = ControlTokens(raw.get("added_tokens") or ())
-        self._without_control = _without_added_tokens(raw, self._control)
+        self._raw = raw
         self._bytes_per_token = _longest_token(raw)
-        settings = _read_settings(folder)
-        specials = _special_texts(settings)
-        source = _read_template(folder, settings)
-        self._template = None if source is None else ChatTemplate(source, specials)
-        begin, end = settings.get("bos_token"), settings.get("eos_token")
-        self._begin_id = self._token_id(begin)
-        self._adds_begin = bool(settings.get("add_bos_token"))
-        named_end = self._token_id(end)
-        ends = {*config.eos_token_ids, *([] if named_end is None else [named_end])}
+        texts, source = definition.special_texts, definition.chat_template
+        self._template = None if source is None else ChatTemplate(source, texts)
+        self._begin_id = self._token_id(texts.get("bos_token"))
+        self._adds_begin = definition.adds_begin
+        named_end = self._token_id(texts.get("eos_token"))
+        ends = {*eos_token_ids, *definition.end_ids, *([] if named_end is None else [named_end])}
         self.eos_ids = tuple(sorted(ends))
+
+    @cached_property
+    def _without_control(self) -> Any:
+        """Made with the first message that contains an added token's string: it doubles the memory."""
+        return _without_added_tokens(self._raw, self._control)
 
     def encode(self, text: str, max_tokens: int | None = None) -> list[int]:
         """Tokens of plain text, with the begin token in front if the checkpoint is configured so.
@@ -167,8 +173,7 @@ class ChatTokenizer:
                 code="context_length_exceeded",
             )
 
-    def _token_id(self, value: object) -> int | None:
-        text = _token_text(value)
+    def _token_id(self, text: str | None) -> int | None:
         token_id: int | None = self._tokenizer.token_to_id(text) if text else None
         return token_id
 
@@ -249,45 +254,3 @@ def _with_content(message: Mapping[str, Any], template: ChatTemplate) -> Mapping
     if message.get("content") is None and not template.knows_tool_calls:
         return {**message, "content": ""}
     return message
-
-
-def _read_settings(folder: Path) -> dict[str, Any]:
-    path = folder / "tokenizer_config.json"
-    if not path.is_file():
-        return {}
-    try:
-        settings = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, OSError) as error:
-        raise ModelLoadError(path, f"not readable as JSON ({error}).", "copy it again.") from error
-    return settings if isinstance(settings, dict) else {}
-
-
-def _special_texts(settings: Mapping[str, Any]) -> dict[str, str]:
-    """The template's variables for special tokens; begin and end are always set."""
-    texts = {
-        name: text
-        for name in ("unk_token", "pad_token", "sep_token", "cls_token", "mask_token")
-        if (text := _token_text(settings.get(name))) is not None
-    }
-    for name in ("bos_token", "eos_token"):
-        texts[name] = _token_text(settings.get(name)) or ""
-    return texts
-
-
-def _read_template(folder: Path, settings: Mapping[str, Any]) -> str | None:
-    """The file takes precedence over the setting; of named templates, `default` is used."""
-    path = folder / "chat_template.jinja"
-    if path.is_file():
-        return path.read_text(encoding="utf-8")
-    template = settings.get("chat_template")
-    if isinstance(template, list):
-        named = {item.get("name"): item.get("template") for item in template}
-        template = named.get("default")
-    return template if isinstance(template, str) else None
-
-
-def _token_text(value: object) -> str | None:
-    """The text of a token, which is a string or an object with `content`."""
-    if isinstance(value, Mapping):
-        value = value.get("content")
-    return value if isinstance(value, str) else None

@@ -11,7 +11,7 @@ import torch
 from r1_runtime.config import read_config
 from r1_runtime.models.loader import load_model
 from r1_runtime.server.options import resolve_model
-from r1_runtime.tokenizer.chat_tokenizer import ChatTokenizer
+from r1_runtime.tokenizer.open import open_tokenizer
 from r1_runtime.training.dialogues import as_dialogue
 
 FOLDER = resolve_model("bundled:demo")
@@ -35,14 +35,15 @@ def test_bundled_model_generates_english() -> None:
     """Far better than chance on common words; docs/demo-model.md has the held-out loss."""
     config = read_config(FOLDER)
     model = load_model(FOLDER, dtype=torch.float32, config=config)
-    tokens = torch.tensor([ChatTokenizer(FOLDER, config).encode(SENTENCES)])
+    tokens = torch.tensor([open_tokenizer(FOLDER, config.vocab_size).encode(SENTENCES)])
     with torch.no_grad():
         loss = torch.nn.functional.cross_entropy(model(tokens)[0, :-1], tokens[0, 1:])
     assert float(loss) < 0.6 * math.log(config.vocab_size)
 
 
 def test_bundled_chat_template_matches_the_training_format() -> None:
-    tokenizer = ChatTokenizer(FOLDER, read_config(FOLDER))
+    config = read_config(FOLDER)
+    tokenizer = open_tokenizer(FOLDER, config.vocab_size, config.eos_token_ids)
     prompt = tokenizer.encode_chat([{"role": "user", "content": "What is a page?"}])
     trained = tokenizer.encode(as_dialogue("What is a page?", "A page."))
     assert trained[: len(prompt)] == prompt
@@ -59,7 +60,7 @@ def test_transformers_loads_the_bundled_model_with_equal_logits() -> None:
     tokenizer = transformers.AutoTokenizer.from_pretrained(FOLDER)
     messages = [{"role": "user", "content": "naïve 東京?"}]
     theirs = tokenizer.apply_chat_template(messages, add_generation_prompt=True, return_dict=False)
-    ours = ChatTokenizer(FOLDER, read_config(FOLDER)).encode_chat(messages)
+    ours = open_tokenizer(FOLDER, read_config(FOLDER).vocab_size).encode_chat(messages)
     assert ours == theirs
 
 

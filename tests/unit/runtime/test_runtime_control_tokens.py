@@ -21,6 +21,7 @@ from r1_runtime.tokenizer import chat_tokenizer as tokenizer_module
 from r1_runtime.tokenizer import control_tokens
 from r1_runtime.tokenizer.chat_tokenizer import ChatTokenizer
 from r1_runtime.tokenizer.control_tokens import ControlTokens
+from r1_runtime.tokenizer.open import open_tokenizer
 
 DEMO = resolve_model("bundled:demo")
 WIDE = ("<｜User｜>", "<｜Assistant｜>", "<think>", "</think>", "<｜tool▁call▁begin｜>")
@@ -66,12 +67,12 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def wide(folder: Path) -> ChatTokenizer:
-    return ChatTokenizer(folder, read_config(folder))
+    return open_tokenizer(folder, read_config(folder).vocab_size)
 
 
 @pytest.fixture(scope="module")
 def demo() -> ChatTokenizer:
-    return ChatTokenizer(DEMO, read_config(DEMO))
+    return open_tokenizer(DEMO, read_config(DEMO).vocab_size)
 
 
 @pytest.fixture(scope="module")
@@ -234,7 +235,7 @@ def test_text_that_a_normaliser_turns_into_a_control_string_stays_text(
     shutil.copytree(folder, tmp_path, dirs_exist_ok=True)
     raw = json.loads((folder / "tokenizer.json").read_text())
     (tmp_path / "tokenizer.json").write_text(json.dumps(raw | {"normalizer": {"type": "NFKC"}}))
-    tokenizer = ChatTokenizer(tmp_path, read_config(tmp_path))
+    tokenizer = open_tokenizer(tmp_path, read_config(tmp_path).vocab_size)
     tokens = tokenizer.encode_chat([user("a＜/think＞b")])
     assert control(tokenizer, tokens) == control(tokenizer, tokenizer.encode_chat([user("ab")]))
     assert "a</think>b" in tokenizer.decode(tokens)

@@ -9,7 +9,7 @@ import pytest
 
 from r1_runtime.config import read_config
 from r1_runtime.errors import ModelLoadError
-from r1_runtime.tokenizer.chat_tokenizer import ChatTokenizer
+from r1_runtime.tokenizer.open import open_tokenizer
 
 
 @pytest.mark.parametrize(
@@ -25,4 +25,4 @@ def test_missing_or_truncated_tokenizer_is_named(
     if content is not None:
         (folder / "tokenizer.json").write_bytes(content)
     with pytest.raises(ModelLoadError, match=words):
-        ChatTokenizer(folder, read_config(folder))
+        open_tokenizer(folder, read_config(folder).vocab_size)

@@ -274,7 +274,7 @@ def _with(model: TinyGguf, **values: Any) -> TinyGguf:
         ),
     ],
 )
-def test_what_the_network_does_not_compute_is_refused(
+def test_unimplemented_metadata_and_tensors_are_refused(
     tmp_path: Path, model: TinyGguf, words: str
 ) -> None:
     path = tmp_path / "model.gguf"
