@@ -162,6 +162,7 @@ class Engine:
             params=request.params,
             arrived=request.arrived,
             priority=request.priority,
+            salt=request.cache_salt,
         )
         detokenizer = Detokenizer(self._decode, request.prompt, request.params.stop)
         self._jobs[request.id] = _Job(sequence, detokenizer)
@@ -231,7 +232,7 @@ class Engine:
             text += job.detokenizer.flush()
             reason = Finish.STOP if job.detokenizer.stopped else Finish.LENGTH
             return self._end(job, reason, text, new_tokens=1)
-        return Output(sequence.id, text, 1, job.generated)
+        return Output(sequence.id, text, 1, job.generated, cached_tokens=sequence.cached_tokens)
 
     def _end(
         self,
@@ -255,6 +256,7 @@ class Engine:
             finish=reason,
             timing=timing,
             error=error,
+            cached_tokens=sequence.cached_tokens,
         )
 
     def _state(self, step: Step) -> EngineState:
@@ -265,6 +267,8 @@ class Engine:
             cache_usage=scheduler.pool.usage,
             preemptions=scheduler.preemptions,
             step_tokens=step.tokens,
+            prefix_cache_queries=scheduler.prefix_queries,
+            prefix_cache_hits=scheduler.prefix_hits,
         )
 
 

@@ -17,6 +17,7 @@ class Request:
     params: SamplingParams
     arrived: float  # seconds, `time.monotonic`
     priority: int = 1  # the smaller, the sooner its prompt is computed
+    cache_salt: str = ""  # only requests of the same salt share cached prefixes
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,17 +42,20 @@ class Output:
     finish: Finish | None = None
     timing: Timing | None = None  # with the last output
     error: str | None = None
+    cached_tokens: int = 0  # prompt tokens found in the prefix cache
 
 
 @dataclass(frozen=True, slots=True)
 class EngineState:
-    """State of the engine after a step."""
+    """State of the engine after a step. Counters never decrease."""
 
     running: int = 0
     waiting: int = 0
     cache_usage: float = 0.0
     preemptions: int = 0
     step_tokens: int = 0
+    prefix_cache_queries: int = 0  # prompt tokens of admitted requests
+    prefix_cache_hits: int = 0  # those of them that were in the cache
 
 
 Deliver = Callable[[list[Output], EngineState], None]

@@ -7,7 +7,10 @@ token each. Prompts follow by priority and then by arrival, running and waiting 
 prompt of batch work therefore does not block an urgent one; it gets the rest of the step's budget, at
 least one token. When a running sequence finds no free block, the victim is the youngest sequence of
 the lowest priority: it releases all of its blocks, waits at the head of its priority, and is computed
-again from its tokens.
+again from its tokens, except for those whose blocks are still in the cache.
+
+A new sequence uses the cached blocks of the same prefix (`engine/blocks.py`). Its last token is always
+computed, because the next token is sampled from that row.
 
 A sequence that fits into the cache finishes once no request of higher priority arrives: the oldest
 sequence of the highest priority is never preempted. A sequence that does not fit into the whole cache
@@ -16,7 +19,7 @@ is rejected before it is queued (`fits`).
 
 from __future__ import annotations
 
-from collections import deque
+from collections import Counter, deque
 from dataclasses import dataclass, field
 
 from r1_runtime.engine.blocks import BlockPool
@@ -69,9 +72,21 @@ class Scheduler:
         pool: the cache's blocks.
         max_sequences: sequences that run at once (seats).
         max_step_tokens: token budget of a step; also the longest prefill chunk.
+        prefix_caching: use blocks of earlier sequences with the same prefix.
+
+    Attributes:
+        prefix_queries: prompt tokens of admitted sequences, each sequence once.
+        prefix_hits: those of them that were in the cache.
     """
 
-    def __init__(self, pool: BlockPool, max_sequences: int, max_step_tokens: int) -> None:
+    def __init__(
+        self,
+        pool: BlockPool,
+        max_sequences: int,
+        max_step_tokens: int,
+        *,
+        prefix_caching: bool = True,
+    ) -> None:
         if max_step_tokens < max_sequences:
             raise ValueError("max_step_tokens must be at least max_sequences")
         self.pool = pool
@@ -80,6 +95,9 @@ class Scheduler:
         self.waiting: deque[Sequence] = deque()
         self.running: list[Sequence] = []
         self.preemptions = 0
+        self.prefix_queries = 0
+        self.prefix_hits = 0
+        self._prefix_caching = prefix_caching
 
     @property
     def idle(self) -> bool:
@@ -133,24 +151,66 @@ class Scheduler:
             if above is not None and sequence.priority >= above:
                 return
             # Blocks for the whole prompt, because partly computed prompts would starve each other.
-            if not self._extend(sequence, len(sequence.tokens)):
+            if not self._start(sequence, now):
                 return
             self.waiting.popleft()
             self.running.append(sequence)
-            if sequence.first_scheduled is None:
-                sequence.first_scheduled = now
-            plan.add(Chunk(sequence, 0, min(sequence.uncomputed, plan.budget - keep)))
+            count = min(sequence.uncomputed, plan.budget - keep)
+            plan.add(Chunk(sequence, sequence.computed, count))
+
+    def _start(self, sequence: Sequence, now: float) -> bool:
+        """Give a sequence its cached blocks and blocks for its other tokens, if there are enough."""
+        cached = self._cached_prefix(sequence)
+        number = sequence.blocks_for(len(sequence.tokens), self.pool.block_size) - len(cached)
+        blocks = self.pool.take(number, cached)
+        if blocks is None:
+            return False
+        sequence.blocks = blocks
+        sequence.computed = len(cached) * self.pool.block_size
+        if sequence.first_scheduled is None:
+            sequence.first_scheduled = now
+            sequence.cached_tokens = sequence.computed
+            self.prefix_queries += len(sequence.tokens)
+            self.prefix_hits += sequence.computed
+        return True
+
+    def _cached_prefix(self, sequence: Sequence) -> list[int]:
+        """Blocks of the sequence's first tokens that are in the cache, without its last token."""
+        blocks: list[int] = []
+        if not self._prefix_caching:
+            return blocks
+        size = self.pool.block_size
+        for index in range((len(sequence.tokens) - 1) // size):
+            block = self.pool.find(sequence.identity(index, size))
+            if block is None:
+                break
+            # The pool's own object: the next comparison then ends at the parent.
+            sequence.identities[index] = self.pool.identity(block) or sequence.identities[index]
+            blocks.append(block)
+        return blocks
 
     def advance(self, step: Step) -> None:
-        """Mark the step's chunks as computed."""
+        """Mark the step's chunks as computed; their full blocks can be shared from now on."""
+        size = self.pool.block_size
         for chunk in step.chunks:
-            chunk.sequence.computed = chunk.start + chunk.count
+            sequence = chunk.sequence
+            sequence.computed = chunk.start + chunk.count
+            if self._prefix_caching:
+                for index in range(chunk.start // size, sequence.computed // size):
+                    identity = sequence.identity(index, size)
+                    known = self.pool.register(sequence.blocks[index], identity)
+                    sequence.identities[index] = known
 
     def finish(self, sequence: Sequence, reason: Finish) -> bool:
-        """End a sequence and free its blocks; False when it has already ended."""
+        """End a sequence and free its blocks; False when it has already ended.
+
+        After an error, its blocks may have wrong content and are removed from the cache.
+        """
         if sequence.finish is not None:
             return False
         sequence.finish = reason
+        if reason is Finish.ERROR:
+            self.pool.forget(sequence.blocks)
         if sequence in self.running:
             self.running.remove(sequence)
         else:
@@ -161,14 +221,27 @@ class Scheduler:
     def check_integrity(self) -> None:
         """Raise AssertionError when blocks, seats or states do not add up (for tests)."""
         self.pool.check_integrity()
-        in_use = [block for sequence in self.running for block in sequence.blocks]
-        if len(in_use) != len(set(in_use)) or len(in_use) != self.pool.count - self.pool.free:
-            raise AssertionError("blocks are shared, lost or in use by no running sequence")
+        uses = Counter(block for sequence in self.running for block in sequence.blocks)
+        if any(uses[block] != self.pool.references(block) for block in range(self.pool.count)):
+            raise AssertionError("references do not equal the uses by running sequences")
+        for sequence in self.running:
+            self._check_content(sequence)
         if len(self.running) > self.max_sequences:
             raise AssertionError("more sequences run than there are seats")
         for sequence in self.waiting:
             if sequence.blocks or sequence.computed:
                 raise AssertionError("a waiting sequence has blocks")
+
+    def _check_content(self, sequence: Sequence) -> None:
+        size = self.pool.block_size
+        for index, block in enumerate(sequence.blocks):
+            identity = self.pool.identity(block)
+            if identity is None:
+                continue
+            if index >= sequence.computed // size or identity != sequence.identity(index, size):
+                raise AssertionError(
+                    "a block is registered with other tokens than its sequence has"
+                )
 
     def _extend(self, sequence: Sequence, length: int) -> bool:
         blocks = self.pool.take(sequence.blocks_for(length, self.pool.block_size))

@@ -142,6 +142,22 @@ def test_last_output_has_timing_and_first_output_has_time_to_first_token() -> No
     assert timing.arrived < timing.scheduled <= timing.first_token <= timing.finished
 
 
+def test_outputs_have_the_cached_tokens_of_the_prompt_and_the_state_counts_them() -> None:
+    desk = Desk()
+    for name in ("a", "b"):
+        desk.engine.submit(Request(name, (2, *[65] * 9), SamplingParams(max_tokens=3), 0.0))
+        desk.result(name)
+    desk.engine.submit(
+        Request("c", (2, *[65] * 9), SamplingParams(max_tokens=3), 0.0, cache_salt="other")
+    )
+    desk.result("c")
+    desk.engine.stop()
+    cached = {o.request_id: o.cached_tokens for o in desk.outputs}
+    assert cached == {"a": 0, "b": 8, "c": 0}
+    assert desk.states[-1].prefix_cache_queries == 30
+    assert desk.states[-1].prefix_cache_hits == 8
+
+
 def test_failed_step_ends_its_requests_only() -> None:
     desk = Desk()
     desk.runner.broken.add("bad")

@@ -10,12 +10,16 @@ from r1_runtime.engine.sequence import Finish, SamplingParams, Sequence
 
 
 def sequence(name: str, prompt: int, priority: int = 1) -> Sequence:
-    tokens = list(range(prompt))
+    first = 1000 * int.from_bytes(name.encode())  # no two sequences share a prefix
+    tokens = list(range(first, first + prompt))
     return Sequence(name, tokens, prompt, SamplingParams(), arrived=0.0, priority=priority)
 
 
-def scheduler(blocks: int = 16, seats: int = 4, budget: int = 8) -> Scheduler:
-    return Scheduler(BlockPool(blocks, block_size=4), seats, budget)
+def scheduler(
+    blocks: int = 16, seats: int = 4, budget: int = 8, prefix_caching: bool = True
+) -> Scheduler:
+    pool = BlockPool(blocks, block_size=4)
+    return Scheduler(pool, seats, budget, prefix_caching=prefix_caching)
 
 
 def run(engine: Scheduler, now: float = 0.0) -> Step:
@@ -72,8 +76,12 @@ def test_seats_limit_running_sequences_and_the_rest_waits_in_order() -> None:
     assert [name for name, _, _ in chunks_of(run(engine))] == ["b", "c"]
 
 
-def test_youngest_sequence_is_preempted_and_computed_again() -> None:
-    engine = scheduler(blocks=4, seats=2, budget=16)
+@pytest.mark.parametrize(("prefix_caching", "start"), [(False, 0), (True, 4)])
+def test_youngest_sequence_is_preempted_and_continues_from_its_cached_blocks(
+    prefix_caching: bool, start: int
+) -> None:
+    """Its second block was overwritten, its first block is still in the cache."""
+    engine = scheduler(blocks=4, seats=2, budget=16, prefix_caching=prefix_caching)
     a, b = sequence("a", 7), sequence("b", 7)
     engine.add(a)
     engine.add(b)
@@ -84,7 +92,7 @@ def test_youngest_sequence_is_preempted_and_computed_again() -> None:
     assert chunks_of(step) == [("a", 8, 1)]
     assert (b.computed, b.blocks, list(engine.waiting)) == (0, [], [b])
     engine.finish(a, Finish.STOP)
-    assert chunks_of(run(engine)) == [("b", 0, 9)]
+    assert chunks_of(run(engine)) == [("b", start, 9 - start)]
     assert engine.preemptions == 1
 
 
