@@ -40,7 +40,7 @@ class BlockIdentity:
         self.tokens = tuple(tokens)
         self.salt = salt
         before = _salt_digest(salt) if parent is None else parent.digest
-        self.digest = content_digest(before, self.tokens)
+        self.digest: bytes = content_digest(before, self.tokens)
         self._hash = hash(self.digest)
 
     def __hash__(self) -> int:

@@ -1,16 +1,21 @@
 """Scheduler of engine steps: selects the tokens to compute in each step.
 
 One rule covers chunked prefill, decode and recomputation, as in vLLM's V1 scheduler. Each running
-sequence gets as many of its uncomputed tokens as the step's token budget allows. Waiting sequences
-are admitted while seats, blocks and budget last. Sequences that only decode come first: they need one
-token each. Prompts follow by priority and then by arrival, running and waiting ones alike. A long
-prompt of batch work therefore does not block an urgent one; it gets the rest of the step's budget, at
-least one token. When a running sequence finds no free block, the victim is the youngest sequence of
-the lowest priority: it releases all of its blocks, waits at the head of its priority, and is computed
-again from its tokens, except for those whose blocks are still in the cache.
+sequence gets as many of its uncomputed tokens as the step's budget allows, and at least one. Waiting
+sequences are admitted while seats, blocks and budget last. Sequences that only decode come first:
+they need one token each. Prompts follow by priority and then by arrival, running and waiting ones
+alike. A long prompt of batch work therefore does not block an urgent one.
 
-A new sequence uses the cached blocks of the same prefix (`engine/blocks.py`). Its last token is always
-computed, because the next token is sampled from that row.
+The budget is a number of tokens and, while any sequence decodes, a duration (`engine/step_budget.py`).
+
+A waiting sequence is admitted when its prompt fits into the cache and the running sequences are
+expected to fit until they end (`engine/admission.py`). It uses the cached blocks of the same prefix
+(`engine/blocks.py`). Its last token is always computed, because the next token is sampled from that
+row.
+
+When a running sequence finds no free block all the same, the victim is the youngest sequence of the
+lowest priority: it releases all of its blocks, waits at the head of its priority, and is computed
+again from its tokens, except for those whose blocks are still in the cache.
 
 A sequence that fits into the cache finishes once no request of higher priority arrives: the oldest
 sequence of the highest priority is never preempted. A sequence that does not fit into the whole cache
@@ -19,9 +24,11 @@ is rejected before it is queued (`fits`).
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections import Counter, deque
 from dataclasses import dataclass, field
 
+from r1_runtime.engine.admission import Growth, OutputLengths, growth_fits
 from r1_runtime.engine.blocks import BlockPool
 from r1_runtime.engine.sequence import Finish, Sequence
 
@@ -39,10 +46,15 @@ class Chunk:
         """Whether this chunk ends at the sequence's last token, so that the next one is sampled."""
         return self.start + self.count == len(self.sequence.tokens)
 
+    @property
+    def decodes(self) -> bool:
+        """Whether this chunk computes one token and all others are in the cache."""
+        return self.count == 1 and self.start > 0
+
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One engine step: decode chunks (one token, all others computed) come first."""
+    """One engine step; decode chunks come first."""
 
     chunks: tuple[Chunk, ...]
     preempted: int = 0
@@ -54,15 +66,15 @@ class Step:
 
 @dataclass(slots=True)
 class _Plan:
-    """An incomplete step: the remaining budget and the chunks so far."""
+    """An incomplete step.
 
-    budget: int
+    Attributes:
+        extra: tokens that the step may have beside one per running sequence.
+    """
+
+    extra: int
     chunks: list[Chunk] = field(default_factory=list)
     preempted: int = 0
-
-    def add(self, chunk: Chunk) -> None:
-        self.chunks.append(chunk)
-        self.budget -= chunk.count
 
 
 class Scheduler:
@@ -98,6 +110,8 @@ class Scheduler:
         self.prefix_queries = 0
         self.prefix_hits = 0
         self._prefix_caching = prefix_caching
+        self._output_lengths = OutputLengths()
+        self._full = False  # the first waiting sequence does not fit until a sequence ends
 
     @property
     def idle(self) -> bool:
@@ -113,41 +127,42 @@ class Scheduler:
         while place and self.waiting[place - 1].priority > sequence.priority:
             place -= 1
         self.waiting.insert(place, sequence)
+        self._full = self._full and place > 0
 
     def schedule(self, now: float) -> Step:
         """Select the chunks of the next step and allocate their blocks."""
-        plan = _Plan(self.max_step_tokens)
+        plan = _Plan(self.max_step_tokens - len(self.running))
         pending = sorted(self.running, key=lambda one: (one.uncomputed > 1, one.priority))
         while pending:
             sequence = pending.pop(0)
             if sequence.uncomputed > 1:
-                # At least one token each stays for the running sequences.
-                self._admit(plan, now, keep=len(pending) + 1, above=sequence.priority)
-            # One token each also stays for the sequences behind, so that decoding never starves.
-            count = min(sequence.uncomputed, max(1, plan.budget - len(pending)))
+                self._admit(plan, now, above=sequence.priority)
+            count = min(sequence.uncomputed, 1 + plan.extra)
             while not self._extend(sequence, sequence.computed + count):
                 plan.preempted += 1
+                plan.extra += 1
                 victim = self._victim(pending, sequence)
                 self._preempt(victim)
                 if victim is sequence:
                     break
                 pending.remove(victim)
             else:
-                plan.add(Chunk(sequence, sequence.computed, count))
+                plan.extra -= count - 1
+                plan.chunks.append(Chunk(sequence, sequence.computed, count))
         self._admit(plan, now)
         self.preemptions += plan.preempted
-        plan.chunks.sort(key=lambda chunk: not (chunk.count == 1 and chunk.start > 0))
+        plan.chunks.sort(key=lambda chunk: not chunk.decodes)
         return Step(tuple(plan.chunks), plan.preempted)
 
-    def _admit(self, plan: _Plan, now: float, keep: int = 0, above: int | None = None) -> None:
-        """Start waiting sequences while the step has more than `keep` tokens left.
+    def _admit(self, plan: _Plan, now: float, above: int | None = None) -> None:
+        """Start waiting sequences while the step has tokens left.
 
         `above` admits only sequences of a higher priority than that.
         """
-        while self.waiting and plan.budget > keep and len(self.running) < self.max_sequences:
+        while self.waiting and plan.extra and len(self.running) < self.max_sequences:
             sequence = self.waiting[0]
-            if plan.preempted:
-                return  # the cache has just been full
+            if plan.preempted or self._full:
+                return
             if above is not None and sequence.priority >= above:
                 return
             # Blocks for the whole prompt, because partly computed prompts would starve each other.
@@ -155,17 +170,20 @@ class Scheduler:
                 return
             self.waiting.popleft()
             self.running.append(sequence)
-            count = min(sequence.uncomputed, plan.budget - keep)
-            plan.add(Chunk(sequence, sequence.computed, count))
+            count = min(sequence.uncomputed, plan.extra)
+            plan.extra -= count
+            plan.chunks.append(Chunk(sequence, sequence.computed, count))
 
     def _start(self, sequence: Sequence, now: float) -> bool:
-        """Give a sequence its cached blocks and blocks for its other tokens, if there are enough."""
+        """Give a sequence its cached blocks and blocks for its other tokens, if there is room."""
         cached = self._cached_prefix(sequence)
         number = sequence.blocks_for(len(sequence.tokens), self.pool.block_size) - len(cached)
-        blocks = self.pool.take(number, cached)
-        if blocks is None:
+        if number > self.pool.available(cached):
+            self._full = True
             return False
-        sequence.blocks = blocks
+        if not self._growth_fits(sequence, cached, number):
+            return False
+        sequence.blocks = self.pool.take(number, cached) or []
         sequence.computed = len(cached) * self.pool.block_size
         if sequence.first_scheduled is None:
             sequence.first_scheduled = now
@@ -189,6 +207,28 @@ class Scheduler:
             blocks.append(block)
         return blocks
 
+    def _growth_fits(self, sequence: Sequence, cached: list[int], number: int) -> bool:
+        """Whether this sequence and the running ones are expected to fit until they end."""
+        if not self.running:
+            return True
+        pool, size = self.pool, self.pool.block_size
+        growths = [self._growth(one, len(one.blocks), self._own(one)) for one in self.running]
+        growths.append(self._growth(sequence, len(cached) + number, number))
+        in_use = pool.count - pool.available(cached) + number
+        return growth_fits(in_use, pool.count, growths, size)
+
+    def _own(self, sequence: Sequence) -> int:
+        """Blocks that are free after the sequence's end. Shared blocks are the first ones."""
+        uses = self.pool.references
+        return len(sequence.blocks) - bisect_left(
+            sequence.blocks, True, key=lambda block: uses(block) == 1
+        )
+
+    def _growth(self, sequence: Sequence, blocks: int, own: int) -> Growth:
+        limit = sequence.params.max_tokens
+        remaining = self._output_lengths.remaining(sequence.generated, limit)
+        return Growth(len(sequence.tokens), remaining, blocks, own)
+
     def advance(self, step: Step) -> None:
         """Mark the step's chunks as computed; their full blocks can be shared from now on."""
         size = self.pool.block_size
@@ -211,6 +251,8 @@ class Scheduler:
         sequence.finish = reason
         if reason is Finish.ERROR:
             self.pool.forget(sequence.blocks)
+        if reason in (Finish.STOP, Finish.LENGTH):
+            self._output_lengths.note(sequence.generated, limited=reason is Finish.LENGTH)
         if sequence in self.running:
             self.running.remove(sequence)
         else:
@@ -267,3 +309,4 @@ class Scheduler:
         self.pool.release(sequence.blocks)
         sequence.blocks = []
         sequence.computed = 0
+        self._full = False

@@ -189,6 +189,7 @@ def test_blocks_of_a_step_that_failed_are_not_registered() -> None:
 def test_sequence_that_was_admitted_again_is_counted_once() -> None:
     engine = scheduler(blocks=4, seats=2)
     a, b = sequence("a", list(range(7))), sequence("b", list(range(50, 57)))
+    a.params = b.params = SamplingParams(max_tokens=1)  # expected to end soon
     engine.add(a)
     engine.add(b)
     while not engine.preemptions:
