@@ -170,7 +170,8 @@ class Engine:
 
     def step(self) -> None:
         """Run one step of the scheduler and the model; deliver the outputs."""
-        step = self._scheduler.schedule(self._clock())
+        started = self._clock()
+        step = self._scheduler.schedule(started)
         if not step.chunks:
             return
         try:
@@ -181,6 +182,7 @@ class Engine:
         self._scheduler.advance(step)
         outputs = [self._output(self._jobs[sequence.id], token) for sequence, token in sampled]
         self._deliver(outputs, self._state(step))
+        self._scheduler.note_duration(step, self._clock() - started)
 
     def _fail(self, step: Step, error: Exception) -> None:
         """End the requests of a step that raised; other requests continue."""

@@ -6,7 +6,8 @@ sequences are admitted while seats, blocks and budget last. Sequences that only 
 they need one token each. Prompts follow by priority and then by arrival, running and waiting ones
 alike. A long prompt of batch work therefore does not block an urgent one.
 
-The budget is a number of tokens and, while any sequence decodes, a duration (`engine/step_budget.py`).
+The budget is a number of tokens and, while any sequence decodes, a duration (`engine/step_cost.py`).
+Prompts get at least 16 tokens of a step together, so that they progress on any machine.
 
 A waiting sequence is admitted when its prompt fits into the cache and the running sequences are
 expected to fit until they end (`engine/admission.py`). It uses the cached blocks of the same prefix
@@ -31,6 +32,10 @@ from dataclasses import dataclass, field
 from r1_runtime.engine.admission import Growth, OutputLengths, growth_fits
 from r1_runtime.engine.blocks import BlockPool
 from r1_runtime.engine.sequence import Finish, Sequence
+from r1_runtime.engine.step_cost import StepCost, chunk_attended
+
+STEP_SECONDS = 0.05
+_LEAST_PREFILL_TOKENS = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,18 +68,55 @@ class Step:
     def tokens(self) -> int:
         return sum(chunk.count for chunk in self.chunks)
 
+    @property
+    def attended(self) -> int:
+        """Sum over the step's rows of the cache entries that each one reads."""
+        return sum(chunk_attended(chunk.start, chunk.count) for chunk in self.chunks)
+
 
 @dataclass(slots=True)
 class _Plan:
-    """An incomplete step.
+    """An incomplete step. One row per running sequence is reserved from the beginning.
 
     Attributes:
-        extra: tokens that the step may have beside one per running sequence.
+        extra: rows that the step may have beside the reserved ones.
+        rows: rows of the step, the reserved ones included.
+        attended: cache entries that these rows read.
+        seconds: limit of the step's duration, or None.
+        cost: predicts the duration.
+        least_prefill: rows that prompts still get beyond the duration.
     """
 
     extra: int
+    rows: int
+    attended: int
+    seconds: float | None
+    cost: StepCost
+    least_prefill: int = _LEAST_PREFILL_TOKENS
     chunks: list[Chunk] = field(default_factory=list)
     preempted: int = 0
+
+    def room(self, start: int, most: int) -> int:
+        """Tokens of a prompt from position `start` that the budget allows, up to `most`."""
+        most = min(most, self.extra)
+        if self.seconds is None or most <= 0:
+            return most
+        timed = self.cost.most_tokens(self.rows, self.attended, start, most, self.seconds)
+        return min(most, max(timed, self.least_prefill))
+
+    def use(self, start: int, count: int) -> None:
+        """Take rows from the budget."""
+        self.extra -= count
+        self.rows += count
+        self.attended += chunk_attended(start, count)
+        self.least_prefill = max(0, self.least_prefill - count)
+
+    def drop(self, sequence: Sequence) -> None:
+        """Return the reserved row of a sequence that is preempted."""
+        self.preempted += 1
+        self.extra += 1
+        self.rows -= 1
+        self.attended -= sequence.computed + 1
 
 
 class Scheduler:
@@ -85,8 +127,10 @@ class Scheduler:
         max_sequences: sequences that run at once (seats).
         max_step_tokens: token budget of a step; also the longest prefill chunk.
         prefix_caching: use blocks of earlier sequences with the same prefix.
+        step_seconds: longest step while a sequence decodes; None for no limit.
 
     Attributes:
+        step_cost: the learned durations of steps.
         prefix_queries: prompt tokens of admitted sequences, each sequence once.
         prefix_hits: those of them that were in the cache.
     """
@@ -98,6 +142,7 @@ class Scheduler:
         max_step_tokens: int,
         *,
         prefix_caching: bool = True,
+        step_seconds: float | None = STEP_SECONDS,
     ) -> None:
         if max_step_tokens < max_sequences:
             raise ValueError("max_step_tokens must be at least max_sequences")
@@ -109,7 +154,9 @@ class Scheduler:
         self.preemptions = 0
         self.prefix_queries = 0
         self.prefix_hits = 0
+        self.step_cost = StepCost()
         self._prefix_caching = prefix_caching
+        self._step_seconds = step_seconds
         self._output_lengths = OutputLengths()
         self._full = False  # the first waiting sequence does not fit until a sequence ends
 
@@ -131,28 +178,38 @@ class Scheduler:
 
     def schedule(self, now: float) -> Step:
         """Select the chunks of the next step and allocate their blocks."""
-        plan = _Plan(self.max_step_tokens - len(self.running))
+        plan = self._empty_plan()
         pending = sorted(self.running, key=lambda one: (one.uncomputed > 1, one.priority))
         while pending:
             sequence = pending.pop(0)
             if sequence.uncomputed > 1:
                 self._admit(plan, now, above=sequence.priority)
-            count = min(sequence.uncomputed, 1 + plan.extra)
-            while not self._extend(sequence, sequence.computed + count):
-                plan.preempted += 1
-                plan.extra += 1
+            start = sequence.computed
+            more = plan.room(start + 1, sequence.uncomputed - 1)
+            while not self._extend(sequence, start + 1 + more):
                 victim = self._victim(pending, sequence)
+                plan.drop(victim)
                 self._preempt(victim)
                 if victim is sequence:
                     break
                 pending.remove(victim)
             else:
-                plan.extra -= count - 1
-                plan.chunks.append(Chunk(sequence, sequence.computed, count))
+                plan.use(start + 1, more)
+                plan.chunks.append(Chunk(sequence, start, 1 + more))
         self._admit(plan, now)
         self.preemptions += plan.preempted
         plan.chunks.sort(key=lambda chunk: not chunk.decodes)
         return Step(tuple(plan.chunks), plan.preempted)
+
+    def _empty_plan(self) -> _Plan:
+        decoding = any(one.uncomputed == 1 and one.computed for one in self.running)
+        return _Plan(
+            extra=self.max_step_tokens - len(self.running),
+            rows=len(self.running),
+            attended=sum(one.computed + 1 for one in self.running),
+            seconds=self._step_seconds if decoding else None,
+            cost=self.step_cost,
+        )
 
     def _admit(self, plan: _Plan, now: float, above: int | None = None) -> None:
         """Start waiting sequences while the step has tokens left.
@@ -165,18 +222,19 @@ class Scheduler:
                 return
             if above is not None and sequence.priority >= above:
                 return
+            cached = self._cached_prefix(sequence)
+            start = len(cached) * self.pool.block_size
+            count = plan.room(start, len(sequence.tokens) - start)
             # Blocks for the whole prompt, because partly computed prompts would starve each other.
-            if not self._start(sequence, now):
+            if not count or not self._start(sequence, cached, now):
                 return
             self.waiting.popleft()
             self.running.append(sequence)
-            count = min(sequence.uncomputed, plan.extra)
-            plan.extra -= count
-            plan.chunks.append(Chunk(sequence, sequence.computed, count))
+            plan.use(start, count)
+            plan.chunks.append(Chunk(sequence, start, count))
 
-    def _start(self, sequence: Sequence, now: float) -> bool:
+    def _start(self, sequence: Sequence, cached: list[int], now: float) -> bool:
         """Give a sequence its cached blocks and blocks for its other tokens, if there is room."""
-        cached = self._cached_prefix(sequence)
         number = sequence.blocks_for(len(sequence.tokens), self.pool.block_size) - len(cached)
         if number > self.pool.available(cached):
             self._full = True
@@ -240,6 +298,10 @@ class Scheduler:
                     identity = sequence.identity(index, size)
                     known = self.pool.register(sequence.blocks[index], identity)
                     sequence.identities[index] = known
+
+    def note_duration(self, step: Step, seconds: float) -> None:
+        """Learn the duration of a step that was computed."""
+        self.step_cost.observe(step.tokens, step.attended, seconds)
 
     def finish(self, sequence: Sequence, reason: Finish) -> bool:
         """End a sequence and free its blocks; False when it has already ended.
