@@ -47,19 +47,22 @@ class FakeModel:
         self._slots: list[int | None] = [None] * (blocks * block_size)
         self.computed_tokens = 0
 
-    def execute(self, step: Step) -> list[tuple[Sequence, int]]:
-        """Compute the step; the next token of each chunk that samples."""
-        sampled = []
+    def execute(self, step: Step) -> list[tuple[Sequence, int | None]]:
+        """Compute the step; the tokens sampled after each last token and each draft."""
+        sampled: list[tuple[Sequence, int | None]] = []
         for chunk in step.chunks:
             sequence = chunk.sequence
             state = self._read(sequence, chunk.start)
-            for at in range(chunk.start, chunk.start + chunk.count):
-                state = _after(state, sequence.tokens[at])
-                self._slots[self._slot(sequence, at)] = state
-            self.computed_tokens += chunk.count
-            if chunk.samples:
-                sampled.append((sequence, next_token(state, self._vocabulary)))
+            for row, token in enumerate(chunk.tokens):
+                state = _after(state, token)
+                self._slots[self._slot(sequence, chunk.start + row)] = state
+                if chunk.samples and row >= chunk.count - 1:
+                    sampled.append((sequence, next_token(state, self._vocabulary)))
+            self.computed_tokens += chunk.rows
         return sampled
+
+    def release(self, sequence: Sequence) -> None:
+        """The model has no state of a sequence beside the cache."""
 
     def _slot(self, sequence: Sequence, position: int) -> int:
         return sequence.blocks[position // self._size] * self._size + position % self._size

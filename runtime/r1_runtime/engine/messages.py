@@ -17,7 +17,7 @@ class Request:
     params: SamplingParams
     arrived: float  # seconds, `time.monotonic`
     priority: int = 1  # the smaller, the sooner its prompt is computed
-    cache_salt: str = ""  # only requests of the same salt share cached prefixes
+    cache_salt: str | None = None  # only requests of the same salt share cached prefixes
 
 
 @dataclass(frozen=True, slots=True)

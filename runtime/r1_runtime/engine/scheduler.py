@@ -7,7 +7,7 @@ they need one token each. Prompts follow by priority and then by arrival, runnin
 alike. A long prompt of batch work therefore does not block an urgent one.
 
 The budget is a number of tokens and, while any sequence decodes, a duration (`engine/step_cost.py`).
-Prompts get at least 16 tokens of a step together, so that they progress on any machine.
+Draft tokens (`engine/speculation.py`) get what prompts leave. Prompts get at least 16 tokens of a step together, so that they progress on any machine.
 
 A waiting sequence is admitted when its prompt fits into the cache and the running sequences are
 expected to fit until they end (`engine/admission.py`). It uses the cached blocks of the same prefix
@@ -27,11 +27,13 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections import Counter, deque
-from dataclasses import dataclass, field
+from collections.abc import Sequence as Rows
+from dataclasses import dataclass, field, replace
 
 from r1_runtime.engine.admission import Growth, OutputLengths, growth_fits
 from r1_runtime.engine.blocks import BlockPool
 from r1_runtime.engine.sequence import Finish, Sequence
+from r1_runtime.engine.speculation import Drafter
 from r1_runtime.engine.step_cost import StepCost, chunk_attended
 
 STEP_SECONDS = 0.05
@@ -40,11 +42,27 @@ _LEAST_PREFILL_TOKENS = 16
 
 @dataclass(frozen=True, slots=True)
 class Chunk:
-    """Tokens [start, start + count) of one sequence, to be computed in this step."""
+    """Tokens [start, start + count) of one sequence, to be computed in this step.
+
+    Attributes:
+        drafts: further tokens after the sequence's last one, to be verified. Each has a row and a
+            sampled token of its own.
+    """
 
     sequence: Sequence
     start: int
     count: int
+    drafts: tuple[int, ...] = ()
+
+    @property
+    def rows(self) -> int:
+        """Tokens to compute, drafts included."""
+        return self.count + len(self.drafts)
+
+    @property
+    def tokens(self) -> list[int]:
+        """[rows] the tokens to compute, drafts included."""
+        return [*self.sequence.tokens[self.start : self.start + self.count], *self.drafts]
 
     @property
     def samples(self) -> bool:
@@ -66,12 +84,13 @@ class Step:
 
     @property
     def tokens(self) -> int:
-        return sum(chunk.count for chunk in self.chunks)
+        """Rows of the step, drafts included."""
+        return sum(chunk.rows for chunk in self.chunks)
 
     @property
     def attended(self) -> int:
         """Sum over the step's rows of the cache entries that each one reads."""
-        return sum(chunk_attended(chunk.start, chunk.count) for chunk in self.chunks)
+        return sum(chunk_attended(chunk.start, chunk.rows) for chunk in self.chunks)
 
 
 @dataclass(slots=True)
@@ -104,6 +123,13 @@ class _Plan:
         timed = self.cost.most_tokens(self.rows, self.attended, start, most, self.seconds)
         return min(most, max(timed, self.least_prefill))
 
+    def spare(self, start: int, most: int) -> int:
+        """Drafts after position `start` that the budget allows, up to `most`."""
+        most = min(most, self.extra)
+        if self.seconds is None or most <= 0:
+            return max(0, most)
+        return self.cost.most_tokens(self.rows, self.attended, start, most, self.seconds)
+
     def use(self, start: int, count: int) -> None:
         """Take rows from the budget."""
         self.extra -= count
@@ -128,6 +154,8 @@ class Scheduler:
         max_step_tokens: token budget of a step; also the longest prefill chunk.
         prefix_caching: use blocks of earlier sequences with the same prefix.
         step_seconds: longest step while a sequence decodes; None for no limit.
+        drafter: proposes draft tokens for decoding sequences; None for no speculation.
+        max_drafts: draft tokens per sequence and step.
 
     Attributes:
         step_cost: the learned durations of steps.
@@ -143,6 +171,8 @@ class Scheduler:
         *,
         prefix_caching: bool = True,
         step_seconds: float | None = STEP_SECONDS,
+        drafter: Drafter | None = None,
+        max_drafts: int = 4,
     ) -> None:
         if max_step_tokens < max_sequences:
             raise ValueError("max_step_tokens must be at least max_sequences")
@@ -157,6 +187,8 @@ class Scheduler:
         self.step_cost = StepCost()
         self._prefix_caching = prefix_caching
         self._step_seconds = step_seconds
+        self._drafter = drafter
+        self._max_drafts = max_drafts
         self._output_lengths = OutputLengths()
         self._full = False  # the first waiting sequence does not fit until a sequence ends
 
@@ -197,9 +229,29 @@ class Scheduler:
                 plan.use(start + 1, more)
                 plan.chunks.append(Chunk(sequence, start, 1 + more))
         self._admit(plan, now)
+        if self._drafter is not None and not plan.preempted:
+            plan.chunks = [self._with_drafts(plan, chunk, self._drafter) for chunk in plan.chunks]
         self.preemptions += plan.preempted
         plan.chunks.sort(key=lambda chunk: not chunk.decodes)
         return Step(tuple(plan.chunks), plan.preempted)
+
+    def _with_drafts(self, plan: _Plan, chunk: Chunk, drafter: Drafter) -> Chunk:
+        """The chunk with the drafts that budget, blocks and the output's limit allow.
+
+        Prompts have taken their part before, and drafts never preempt a sequence.
+        """
+        if not chunk.decodes:
+            return chunk
+        sequence, end = chunk.sequence, chunk.start + chunk.count
+        left = sequence.params.max_tokens - sequence.generated - 1  # the sampled token is the last
+        most = plan.spare(end, min(self._max_drafts, left))
+        if most < 1:
+            return chunk
+        drafts = tuple(drafter(sequence, most))[:most]
+        if not self._extend(sequence, end + len(drafts)):
+            drafts = drafts[: len(sequence.blocks) * self.pool.block_size - end]
+        plan.use(end, len(drafts))
+        return replace(chunk, drafts=drafts)
 
     def _empty_plan(self) -> _Plan:
         decoding = any(one.uncomputed == 1 and one.computed for one in self.running)
@@ -246,14 +298,15 @@ class Scheduler:
         if sequence.first_scheduled is None:
             sequence.first_scheduled = now
             sequence.cached_tokens = sequence.computed
-            self.prefix_queries += len(sequence.tokens)
+            if not sequence.skip_reading_prefix_cache:
+                self.prefix_queries += len(sequence.tokens)
             self.prefix_hits += sequence.computed
         return True
 
     def _cached_prefix(self, sequence: Sequence) -> list[int]:
         """Blocks of the sequence's first tokens that are in the cache, without its last token."""
         blocks: list[int] = []
-        if not self._prefix_caching:
+        if not self._prefix_caching or sequence.skip_reading_prefix_cache:
             return blocks
         size = self.pool.block_size
         for index in range((len(sequence.tokens) - 1) // size):
@@ -287,12 +340,22 @@ class Scheduler:
         remaining = self._output_lengths.remaining(sequence.generated, limit)
         return Growth(len(sequence.tokens), remaining, blocks, own)
 
-    def advance(self, step: Step) -> None:
-        """Mark the step's chunks as computed; their full blocks can be shared from now on."""
+    def advance(self, step: Step, accepted: Rows[int] = ()) -> None:
+        """Mark the step's chunks as computed; their full blocks can be shared from now on.
+
+        Accepted drafts become tokens of their sequences. The token sampled after them is not appended
+        here. So each sequence that samples has no uncomputed token until then.
+
+        Args:
+            step: the computed step.
+            accepted: number of accepted drafts of each chunk; empty for none.
+        """
         size = self.pool.block_size
-        for chunk in step.chunks:
+        counts = accepted or [0] * len(step.chunks)
+        for chunk, count in zip(step.chunks, counts, strict=True):
             sequence = chunk.sequence
-            sequence.computed = chunk.start + chunk.count
+            sequence.tokens += chunk.drafts[:count]
+            sequence.computed = chunk.start + chunk.count + count
             if self._prefix_caching:
                 for index in range(chunk.start // size, sequence.computed // size):
                     identity = sequence.identity(index, size)

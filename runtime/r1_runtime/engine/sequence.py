@@ -57,6 +57,7 @@ class Sequence:
     finish: Finish | None = None
     priority: int = 1  # the smaller, the sooner its prompt is computed
     salt: str = ""  # only sequences of the same salt share cache blocks
+    skip_reading_prefix_cache: bool = False  # every prompt token needs its row, for its logits
     cached_tokens: int = 0  # prompt tokens found in the cache at the first admission
     identities: list[BlockIdentity] = field(default_factory=list)  # of the first full blocks
 

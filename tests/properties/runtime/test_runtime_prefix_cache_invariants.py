@@ -93,6 +93,7 @@ def test_cached_prefixes_do_not_change_the_generated_tokens(
         engine.advance(step)
         engine.check_integrity()
         for one, token in sampled:
+            assert token is not None
             one.tokens.append(token)
             if one.generated == one.params.max_tokens:
                 request = requests[int(one.id)]

@@ -169,6 +169,43 @@ def test_failed_step_ends_its_requests_only() -> None:
     desk.engine.stop()
 
 
+def test_request_that_makes_a_step_fail_ends_alone() -> None:
+    desk = Desk(seats=8, started=False)
+    desk.runner.broken.add("bad")
+    names = ["a", "b", "bad", "c", "d"]
+    for name in names:
+        desk.submit(name, 5)
+    desk.engine.start()
+    results = {name: desk.result(name) for name in names}
+    desk.engine.stop()
+    assert results.pop("bad")[1] is Finish.ERROR
+    assert set(results.values()) == {("abcde", Finish.STOP, 6)}
+    assert not any("broken" in (o.error or "") for o in desk.outputs if o.request_id != "bad")
+
+
+def test_request_whose_prompt_cannot_be_decoded_ends_alone() -> None:
+    desk = Desk(started=False)
+    params = SamplingParams(max_tokens=50)
+    desk.engine.submit(Request("bad", (3, 10**9), params, 0.0))
+    desk.submit("good", 3)
+    desk.engine.start()
+    assert desk.result("bad")[1] is Finish.ERROR
+    assert desk.result("good") == ("abc", Finish.STOP, 4)
+    desk.engine.stop()
+
+
+def test_request_that_grows_beyond_the_cache_ends_with_an_error_and_the_next_one_runs() -> None:
+    desk = Desk()
+    desk.submit("large", 10**6, max_tokens=10**6)
+    desk.submit("small", 3)
+    text, finish, generated = desk.result("large")
+    assert finish is Finish.ERROR
+    assert len(text) == generated == 64 * 4 + 1 - 2
+    assert "the cache holds 256" in str(desk.outputs[-1].error) or desk.result("small")
+    assert desk.result("small")[1] is Finish.STOP
+    desk.engine.stop()
+
+
 def test_request_can_be_aborted_in_any_state() -> None:
     desk = Desk()
     desk.submit("a", 10**6, max_tokens=10**6)

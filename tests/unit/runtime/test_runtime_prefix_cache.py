@@ -17,8 +17,11 @@ def sequence(name: str, tokens: list[int], salt: str = "") -> Sequence:
     return Sequence(name, list(tokens), len(tokens), SamplingParams(), arrived=0.0, salt=salt)
 
 
-def scheduler(blocks: int = 16, seats: int = 4, budget: int = 32, **options: bool) -> Scheduler:
-    return Scheduler(BlockPool(blocks, SIZE), seats, budget, **options)
+def scheduler(
+    blocks: int = 16, seats: int = 4, budget: int = 32, prefix_caching: bool = True
+) -> Scheduler:
+    pool = BlockPool(blocks, SIZE)
+    return Scheduler(pool, seats, budget, prefix_caching=prefix_caching)
 
 
 def run(engine: Scheduler) -> Step:
@@ -99,6 +102,16 @@ def test_without_prefix_caching_every_prompt_is_computed() -> None:
     engine.add(one := sequence("b", list(range(10))))
     (chunk,) = run(engine).chunks
     assert (chunk.start, one.cached_tokens, engine.pool.cached) == (0, 0, 0)
+
+
+def test_sequence_that_needs_all_of_its_rows_reads_nothing_from_the_cache() -> None:
+    engine = scheduler()
+    computed(engine, sequence("a", list(range(10))))
+    scored = sequence("b", list(range(10)))
+    scored.skip_reading_prefix_cache = True
+    engine.add(scored)
+    (chunk,) = run(engine).chunks
+    assert (chunk.start, chunk.count, engine.prefix_queries) == (0, 10, 10)
 
 
 def test_block_without_a_reference_for_longest_is_evicted_first_and_tails_before_heads() -> None:
