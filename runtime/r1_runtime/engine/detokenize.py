@@ -40,6 +40,8 @@ class Detokenizer:
         self._window = list(prompt[-_CONTEXT:])
         self._complete = len(self._window)  # tokens of the window whose text is complete
         self._emitted = len(decode(self._window)) if self._window else 0  # characters of the window
+        self._has_context = self._emitted > 0  # whether the complete tokens have text
+        self._cut_at = _WINDOW  # tokens of incomplete text before the next search for a cut
         self._stops = StopStrings(stop)
 
     @property
@@ -57,14 +59,19 @@ class Detokenizer:
         unfinished = len(tail) - len(tail.rstrip(_REPLACEMENT))
         stable = max(len(text) - unfinished, self._emitted)
         fresh, self._emitted = text[self._emitted : stable], stable
-        if not unfinished:
+        if not unfinished and not fresh and self._has_context:
+            # Tokens without text: the tokens before them stay the context of the next ones.
+            del self._window[len(self._window) - len(tokens) :]
+        elif not unfinished:
+            self._cut_at = _WINDOW
+            self._has_context = bool(fresh)
             del self._window[: self._complete]
             self._complete = len(self._window)
             self._emitted = len(self._decode(self._window))
         elif not self._decode(tokens):
             # Tokens without text, such as special tokens, would let the window grow.
             del self._window[len(self._window) - len(tokens) :]
-        elif len(self._window) - self._complete > _WINDOW:
+        elif len(self._window) - self._complete > self._cut_at:
             fresh += self._shorten(text)
         return self._stops.release(fresh)
 
@@ -93,9 +100,12 @@ class Detokenizer:
                 self._emitted = max(0, self._emitted - len(head))
                 del self._window[:start]
                 self._complete = 0
+                self._cut_at = _WINDOW
                 return late
         if size < _LONGEST_WINDOW:
+            self._cut_at *= 2  # rarely, because each search decodes the window a dozen times
             return ""
+        self._cut_at = _WINDOW
         # A decoder without such a place: the text so far counts as complete.
         late = text[self._emitted :]
         del self._window[:-_CONTEXT]

@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Callable
 from collections.abc import Sequence as Rows
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
@@ -26,6 +27,7 @@ from r1_runtime.engine.messages import (
 )
 from r1_runtime.engine.scheduler import Scheduler, Step
 from r1_runtime.engine.sequence import Finish, Sequence
+from r1_runtime.engine.speculation import accepted_length
 
 _log = logging.getLogger("r1_runtime")
 
@@ -36,8 +38,10 @@ class StepRunner(Protocol):
     def execute(self, step: Step) -> list[SampledRow]:
         """Compute the step; return its output rows.
 
-        A chunk that ends at the sequence's last token has a row with the next token. A prompt whose
-        log-probabilities are requested has a row for each of its tokens after the first, before it.
+        A chunk that ends at the sequence's last token has a row with the next token, and then one for
+        each draft. A prompt whose log-probabilities are requested has a row for each of its tokens
+        after the first, before it. A step that raised is repeated in parts, so a repetition must have
+        the same result.
         """
 
     def release(self, sequence: Sequence) -> None:
@@ -91,6 +95,7 @@ class Engine:
         self._clock = clock
         self._inbox = _Inbox()
         self._jobs: dict[str, _Job] = {}
+        self._undelivered: dict[str, Output] = {}  # last outputs of requests that have ended
         self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
 
     def start(self) -> None:
@@ -134,17 +139,33 @@ class Engine:
                 self.step()
         except Exception:  # noqa: BLE001  (a failure of the engine, not of one request)
             _log.exception("The engine has stopped; the pod must be restarted")
-        self._end_all()
+        finally:
+            self._end_all()
 
     def _end_all(self) -> None:
-        """End every request: running, waiting, or still in the inbox."""
+        """End every request: running, waiting, still in the inbox, or ended but not yet delivered."""
         with self._inbox.ready:
             self._inbox.closed = True
             requests, self._inbox.requests = self._inbox.requests, []
-        outputs = [_stopped(name, job.generated) for name, job in self._jobs.items()]
-        outputs += [_stopped(request.id) for request in requests if request.id not in self._jobs]
-        if outputs:
-            self._deliver(outputs, EngineState())
+        outputs = dict(self._undelivered)
+        for name, job in self._jobs.items():
+            outputs.setdefault(name, _stopped(name, job.generated))
+        for request in requests:
+            outputs.setdefault(request.id, _stopped(request.id))
+        if not outputs:
+            return
+        try:
+            self._deliver(list(outputs.values()), EngineState())
+        except Exception:  # noqa: BLE001  (one bad output must not keep the others)
+            _log.exception("Delivering the last outputs failed; delivering them one by one")
+            for output in outputs.values():
+                with suppress(Exception):
+                    self._deliver([output], EngineState())
+
+    def _send(self, outputs: list[Output], step: Step) -> None:
+        """Deliver outputs. Until then, `_end_all` would deliver the last ones among them."""
+        self._deliver(outputs, self._state(step))
+        self._undelivered.clear()
 
     def _take_commands(self) -> bool:
         with self._inbox.ready:
@@ -155,16 +176,16 @@ class Engine:
             requests = list(self._inbox.requests)
             aborts, self._inbox.aborts = self._inbox.aborts, []
             stop = self._inbox.stop
-        for request in requests:
-            self._admit(request)
+        refused = [output for request in requests if (output := self._admit(request)) is not None]
         with self._inbox.ready:  # after the loop: an error in it must end all requests of the inbox
             del self._inbox.requests[: len(requests)]
         ended = [self._end(self._jobs[name], Finish.ABORT) for name in aborts if name in self._jobs]
-        if ended:
-            self._deliver(ended, self._state(Step(())))
+        if refused or ended:
+            self._send([*refused, *ended], Step(()))
         return not stop
 
-    def _admit(self, request: Request) -> None:
+    def _admit(self, request: Request) -> Output | None:
+        """Queue a request. Returns its last output when it cannot be computed."""
         sequence = Sequence(
             id=request.id,
             tokens=list(request.prompt),
@@ -173,39 +194,92 @@ class Engine:
             arrived=request.arrived,
             priority=request.priority,
             constraint=request.constraint,
+            salt=request.cache_salt or "",
+            skip_reading_prefix_cache=request.params.prompt_logprobs is not None,
         )
-        decode = request.decode or self._decode
-        detokenizer = Detokenizer(decode, request.prompt, request.params.stop)
+        try:
+            decode = request.decode or self._decode
+            detokenizer = Detokenizer(decode, request.prompt, request.params.stop)
+        except Exception as error:  # noqa: BLE001  (a failure of this request only)
+            _log.exception("Request %s failed", request.id)
+            output = _failed(request.id, error)
+            self._undelivered[request.id] = output
+            return output
         self._jobs[request.id] = _Job(sequence, detokenizer)
         self._scheduler.add(sequence)
+        return None
 
     def step(self) -> None:
         """Run one step of the scheduler and the model; deliver the outputs."""
-        step = self._scheduler.schedule(self._clock())
+        started = self._clock()
+        step = self._scheduler.schedule(started)
         if not step.chunks:
+            self._end_larger_than_the_cache()
             return
+        results, failed = self._compute(step)
+        computed = Step(tuple(chunk for chunk in step.chunks if chunk.sequence.id not in failed))
+        accepted = [
+            accepted_length(
+                chunk.drafts,
+                [row.token for row in results.get(chunk.sequence.id, ()) if row.scored is None],
+            )
+            for chunk in computed.chunks
+        ]
+        self._scheduler.advance(computed, accepted)
+        outputs = [
+            self._end(self._jobs[name], Finish.ERROR, error=_text(error))
+            for name, error in failed.items()
+        ]
+        for chunk, count in zip(computed.chunks, accepted, strict=True):
+            outputs += self._outputs(chunk.sequence, results.get(chunk.sequence.id, ()), count + 1)
+        self._send(outputs, step)
+        if not failed:
+            self._scheduler.note_duration(step, self._clock() - started)
+
+    def _end_larger_than_the_cache(self) -> None:
+        """End a sequence that can never run: it is alone and nothing was scheduled."""
+        waiting = self._scheduler.waiting
+        if waiting and not self._scheduler.fits(len(waiting[0].tokens)):
+            pool, sequence = self._scheduler.pool, waiting[0]
+            message = (
+                f"the request has {len(sequence.tokens)} tokens, and the cache holds "
+                f"{pool.count * pool.block_size}"
+            )
+            output = self._end(self._jobs[sequence.id], Finish.ERROR, error=message)
+            self._send([output], Step(()))
+
+    def _compute(self, step: Step) -> tuple[dict[str, list[SampledRow]], dict[str, Exception]]:
+        """Compute a step; the output rows by sequence, and the errors of the sequences that failed.
+
+        A step that raises is computed again in halves, until the failure is that of one sequence.
+        """
         try:
             rows = self._runner.execute(step)
         except Exception as error:  # noqa: BLE001  (a failed step must not end the server)
-            self._fail(step, error)
-            return
-        self._scheduler.advance(step)
-        outputs = [
-            output
-            for row in rows
-            if row.sequence.id in self._jobs  # a scored row may have ended its request
-            and (output := self._output(self._jobs[row.sequence.id], row)) is not None
-        ]
-        self._deliver(outputs, self._state(step))
+            names = [chunk.sequence.id for chunk in step.chunks]
+            _log.exception("A step of %d requests failed: %s", len(names), ", ".join(names[:8]))
+            if len(names) == 1:
+                return {}, {names[0]: error}
+            half = len(names) // 2
+            results, failed = self._compute(Step(step.chunks[:half]))
+            others, more = self._compute(Step(step.chunks[half:]))
+            return results | others, failed | more
+        by_sequence: dict[str, list[SampledRow]] = {}
+        for row in rows:
+            by_sequence.setdefault(row.sequence.id, []).append(row)
+        return by_sequence, {}
 
-    def _fail(self, step: Step, error: Exception) -> None:
-        """End the requests of a step that raised; other requests continue."""
-        message = f"{type(error).__name__}: {error}"
-        outputs = [
-            self._end(self._jobs[chunk.sequence.id], Finish.ERROR, error=message)
-            for chunk in step.chunks
-        ]
-        self._deliver(outputs, self._state(step))
+    def _outputs(self, sequence: Sequence, rows: Rows[SampledRow], most: int) -> list[Output]:
+        """Outputs of a sequence's rows, up to its end: scored ones, and `most` sampled tokens."""
+        outputs: list[Output] = []
+        for row in rows:
+            if sequence.finish is not None or not most:
+                break
+            most -= row.scored is None
+            output = self._output(self._jobs[sequence.id], row)
+            if output is not None:
+                outputs.append(output)
+        return outputs
 
     def _output(self, job: _Job, row: SampledRow) -> Output | None:
         """The output of one row, if any; an error ends this request only."""
@@ -224,7 +298,7 @@ class Engine:
             if job.sequence.id not in self._jobs:
                 raise  # the request has ended already: the engine's state is inconsistent
             _log.exception("Request %s failed", job.sequence.id)
-            return self._end(job, Finish.ERROR, error=f"{type(error).__name__}: {error}")
+            return self._end(job, Finish.ERROR, error=_text(error))
 
     def _append(self, job: _Job, token: int, logprobs: TokenLogprobs | None) -> Output:
         sequence = job.sequence
@@ -253,7 +327,8 @@ class Engine:
         ends = token in self._eos and not params.ignore_eos
         if ends or token in params.stop_token_ids:
             return self._end(job, Finish.STOP, job.detokenizer.flush(), new_tokens=1)
-        sequence.tokens.append(token)
+        if sequence.generated < job.generated:  # else an accepted draft
+            sequence.tokens.append(token)
         if sequence.constraint is not None:
             sequence.constraint.accept(token)
         text = job.detokenizer.push((token,))
@@ -265,7 +340,7 @@ class Engine:
             text += job.detokenizer.flush()
             reason = Finish.STOP if job.detokenizer.stopped else Finish.LENGTH
             return self._end(job, reason, text, new_tokens=1)
-        return Output(sequence.id, text, 1, job.generated)
+        return Output(sequence.id, text, 1, job.generated, cached_tokens=sequence.cached_tokens)
 
     def _end(
         self,
@@ -279,9 +354,8 @@ class Engine:
         sequence = job.sequence
         self._scheduler.finish(sequence, reason)
         self._runner.release(sequence)
-        del self._jobs[sequence.id]
         timing = Timing(sequence.arrived, sequence.first_scheduled, job.first_token, self._clock())
-        return Output(
+        output = Output(
             sequence.id,
             text,
             new_tokens,
@@ -289,7 +363,11 @@ class Engine:
             finish=reason,
             timing=timing,
             error=error,
+            cached_tokens=sequence.cached_tokens,
         )
+        self._undelivered[sequence.id] = output
+        del self._jobs[sequence.id]
+        return output
 
     def _state(self, step: Step) -> EngineState:
         scheduler = self._scheduler
@@ -299,7 +377,18 @@ class Engine:
             cache_usage=scheduler.pool.usage,
             preemptions=scheduler.preemptions,
             step_tokens=step.tokens,
+            prefix_cache_queries=scheduler.prefix_queries,
+            prefix_cache_hits=scheduler.prefix_hits,
         )
+
+
+def _text(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}"
+
+
+def _failed(request_id: str, error: Exception) -> Output:
+    """The only output of a request that cannot be computed."""
+    return Output(request_id, "", 0, 0, finish=Finish.ERROR, error=_text(error))
 
 
 def _stopped(request_id: str, generated: int = 0) -> Output:

@@ -33,11 +33,11 @@ class Request:
     id: str
     prompt: tuple[int, ...]
     params: SamplingParams
-    arrived: float
-    priority: int = 1
+    arrived: float  # seconds, `time.monotonic`
+    priority: int = 1  # the smaller, the sooner its prompt is computed
     constraint: TokenConstraint | None = None
     decode: Decode | None = None
-    cache_salt: str | None = None
+    cache_salt: str | None = None  # only requests of the same salt share cached prefixes
 
 
 class TokenLogprobs(NamedTuple):
@@ -105,18 +105,20 @@ class Output:
     token_ids: tuple[int, ...] = ()
     logprobs: tuple[TokenLogprobs, ...] = ()
     prompt_logprobs: tuple[TokenLogprobs, ...] = ()
-    cached_tokens: int = 0
+    cached_tokens: int = 0  # prompt tokens found in the prefix cache
 
 
 @dataclass(frozen=True, slots=True)
 class EngineState:
-    """State of the engine after a step."""
+    """State of the engine after a step. Counters never decrease."""
 
     running: int = 0
     waiting: int = 0
     cache_usage: float = 0.0
     preemptions: int = 0
     step_tokens: int = 0
+    prefix_cache_queries: int = 0  # prompt tokens of admitted requests
+    prefix_cache_hits: int = 0  # those of them that were in the cache
 
 
 Deliver = Callable[[list[Output], EngineState], None]

@@ -9,6 +9,7 @@ from __future__ import annotations
 import enum
 from dataclasses import dataclass, field
 
+from r1_runtime.engine.block_identity import BlockIdentity
 from r1_runtime.engine.constraint import TokenConstraint
 from r1_runtime.engine.sampling_params import SamplingParams
 
@@ -37,7 +38,10 @@ class Sequence:
     finish: Finish | None = None
     priority: int = 1  # the smaller, the sooner its prompt is computed
     constraint: TokenConstraint | None = None
-    cached_tokens: int = 0  # prompt tokens that were read from the prefix cache
+    salt: str = ""  # only sequences of the same salt share cache blocks
+    skip_reading_prefix_cache: bool = False  # every prompt token needs its row, for its logits
+    cached_tokens: int = 0  # prompt tokens found in the cache at the first admission
+    identities: list[BlockIdentity] = field(default_factory=list)  # of the first full blocks
 
     @property
     def uncomputed(self) -> int:
@@ -51,3 +55,17 @@ class Sequence:
     def blocks_for(self, length: int, block_size: int) -> int:
         """Number of blocks to add so that `length` tokens fit."""
         return max(0, -(-length // block_size) - len(self.blocks))
+
+    def identity(self, index: int, block_size: int) -> BlockIdentity:
+        """Identity of the full block `index`."""
+        while len(self.identities) <= index:
+            start = len(self.identities) * block_size
+            parent = self.identities[-1] if self.identities else None
+            tokens = self.tokens[start : start + block_size]
+            salt = self.salt if parent is None else ""
+            self.identities.append(BlockIdentity(parent, tokens, salt))
+        identity = self.identities[index]
+        if index:
+            # An equal object of the pool may have replaced the parent.
+            identity.parent = self.identities[index - 1]
+        return identity

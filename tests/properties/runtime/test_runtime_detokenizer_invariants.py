@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -53,6 +53,93 @@ def test_any_bytes_detokenize_like_the_whole_text_at_linear_cost(
     out.append(detokenizer.flush())
     assert "".join(out) == data.decode("utf-8", errors="replace")
     assert decoded <= 400 * (len(data) + 1)
+
+
+SPECIAL = 300  # tokens from here on have no text
+
+
+def _joined(tokens: Sequence[int]) -> bytes:
+    return bytes(token for token in tokens if token < SPECIAL)
+
+
+def _whole(tokens: Sequence[int]) -> str:
+    return _joined(tokens).decode("utf-8", errors="replace")
+
+
+def _one_replacement_per_byte(tokens: Sequence[int]) -> str:
+    try:
+        return _joined(tokens).decode()
+    except UnicodeDecodeError:
+        return "\ufffd" * len(_joined(tokens))
+
+
+def _one_replacement_for_all(tokens: Sequence[int]) -> str:
+    """No place to cut: the parts of an invalid text have more characters than the whole."""
+    try:
+        return _joined(tokens).decode()
+    except UnicodeDecodeError:
+        return "\ufffd"
+
+
+def _without_leading_space(tokens: Sequence[int]) -> str:
+    """Like SentencePiece: the space of a text's first token is removed."""
+    return _whole(tokens).removeprefix(" ")
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    decode=st.sampled_from(
+        [_whole, _one_replacement_per_byte, _one_replacement_for_all, _without_leading_space]
+    ),
+    pattern=st.lists(
+        st.one_of(
+            st.sampled_from([0x80, 0xE6, 0xF0, 0xFF, SPECIAL, SPECIAL + 1, 0x20, 0x61]),
+            st.integers(0, 255),
+        ),
+        min_size=1,
+        max_size=8,
+    ),
+    prompt=st.lists(st.sampled_from([0x61, 0xE6, SPECIAL]), max_size=6),
+    length=st.integers(1, 400),
+    cut=st.integers(1, 4),
+)
+def test_detokenizing_decodes_a_bounded_number_of_tokens_per_token(
+    decode: Callable[[Sequence[int]], str],
+    pattern: list[int],
+    prompt: list[int],
+    length: int,
+    cut: int,
+) -> None:
+    decoded = 0
+
+    def counting(tokens: Sequence[int]) -> str:
+        nonlocal decoded
+        decoded += len(tokens)
+        return decode(tokens)
+
+    tokens = (pattern * length)[:length]
+    detokenizer = Detokenizer(counting, prompt)
+    for at in range(0, length, cut):
+        detokenizer.push(tokens[at : at + cut])
+    detokenizer.flush()
+    assert decoded <= 80 * (length + 10)
+
+
+@settings(max_examples=300)
+@given(
+    words=st.lists(st.sampled_from([" a", "b", " 村", " ", "é"]), max_size=20),
+    specials=st.lists(st.booleans(), min_size=1, max_size=5),
+)
+def test_tokens_without_text_do_not_change_the_text(words: list[str], specials: list[bool]) -> None:
+    tokens: list[int] = [0x61]
+    for index, byte in enumerate("".join(words).encode()):
+        tokens.append(byte)
+        if specials[index % len(specials)]:
+            tokens.append(SPECIAL)
+    detokenizer = Detokenizer(_without_leading_space)
+    out = [detokenizer.push([token]) for token in tokens]
+    out.append(detokenizer.flush())
+    assert "".join(out) == "a" + "".join(words)
 
 
 @settings(max_examples=300)

@@ -143,6 +143,22 @@ def test_last_output_has_timing_and_first_output_has_time_to_first_token() -> No
     assert timing.arrived < timing.scheduled <= timing.first_token <= timing.finished
 
 
+def test_outputs_have_the_cached_tokens_of_the_prompt_and_the_state_counts_them() -> None:
+    desk = Desk()
+    for name in ("a", "b"):
+        desk.engine.submit(Request(name, (2, *[65] * 9), SamplingParams(max_tokens=3), 0.0))
+        desk.result(name)
+    desk.engine.submit(
+        Request("c", (2, *[65] * 9), SamplingParams(max_tokens=3), 0.0, cache_salt="other")
+    )
+    desk.result("c")
+    desk.engine.stop()
+    cached = {o.request_id: o.cached_tokens for o in desk.outputs}
+    assert cached == {"a": 0, "b": 8, "c": 0}
+    assert desk.states[-1].prefix_cache_queries == 30
+    assert desk.states[-1].prefix_cache_hits == 8
+
+
 def test_failed_step_ends_its_requests_only() -> None:
     desk = Desk()
     desk.runner.broken.add("bad")
@@ -151,6 +167,44 @@ def test_failed_step_ends_its_requests_only() -> None:
     assert desk.outputs[-1].error == "RuntimeError: broken step"
     desk.submit("good", 2)
     assert desk.result("good") == ("ab", Finish.STOP, 3)
+    desk.engine.stop()
+
+
+def test_request_that_makes_a_step_fail_ends_alone() -> None:
+    desk = Desk(seats=8, started=False)
+    desk.runner.broken.add("bad")
+    names = ["a", "b", "bad", "c", "d"]
+    for name in names:
+        desk.submit(name, 5)
+    desk.engine.start()
+    results = {name: desk.result(name) for name in names}
+    desk.engine.stop()
+    assert results.pop("bad")[1] is Finish.ERROR
+    assert set(results.values()) == {("abcde", Finish.STOP, 6)}
+    assert not any("broken" in (o.error or "") for o in desk.outputs if o.request_id != "bad")
+
+
+def test_request_whose_prompt_cannot_be_decoded_ends_alone() -> None:
+    desk = Desk(started=False)
+    params = SamplingParams(max_tokens=50)
+    desk.engine.submit(Request("bad", (3, 10**9), params, 0.0))
+    desk.submit("good", 3)
+    desk.engine.start()
+    assert desk.result("bad")[1] is Finish.ERROR
+    assert desk.result("good") == ("abc", Finish.STOP, 4)
+    desk.engine.stop()
+
+
+def test_request_that_grows_beyond_the_cache_ends_with_an_error_and_the_next_one_runs() -> None:
+    desk = Desk()
+    desk.submit("large", 10**6, max_tokens=10**6)
+    desk.submit("small", 3)
+    text, finish, generated = desk.result("large")
+    assert finish is Finish.ERROR
+    assert len(text) == generated == 64 * 4 + 1 - 2
+    errors = [output.error for output in desk.outputs if output.request_id == "large"]
+    assert "the cache holds 256" in str(errors[-1])
+    assert desk.result("small")[1] is Finish.STOP
     desk.engine.stop()
 
 

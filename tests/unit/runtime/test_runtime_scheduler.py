@@ -10,13 +10,20 @@ from r1_runtime.engine.scheduler import Scheduler, Step
 from r1_runtime.engine.sequence import Finish, Sequence
 
 
-def sequence(name: str, prompt: int, priority: int = 1) -> Sequence:
-    tokens = list(range(prompt))
-    return Sequence(name, tokens, prompt, SamplingParams(), arrived=0.0, priority=priority)
+def sequence(name: str, prompt: int, priority: int = 1, limit: int = 16) -> Sequence:
+    """A limit of 1 makes the scheduler expect the end soon; these tests continue nevertheless."""
+    first = 1000 * int.from_bytes(name.encode())  # no two sequences share a prefix
+    tokens = list(range(first, first + prompt))
+    return Sequence(
+        name, tokens, prompt, SamplingParams(max_tokens=limit), arrived=0.0, priority=priority
+    )
 
 
-def scheduler(blocks: int = 16, seats: int = 4, budget: int = 8) -> Scheduler:
-    return Scheduler(BlockPool(blocks, block_size=4), seats, budget)
+def scheduler(
+    blocks: int = 16, seats: int = 4, budget: int = 8, prefix_caching: bool = True
+) -> Scheduler:
+    pool = BlockPool(blocks, block_size=4)
+    return Scheduler(pool, seats, budget, prefix_caching=prefix_caching)
 
 
 def run(engine: Scheduler, now: float = 0.0) -> Step:
@@ -73,9 +80,13 @@ def test_seats_limit_running_sequences_and_the_rest_waits_in_order() -> None:
     assert [name for name, _, _ in chunks_of(run(engine))] == ["b", "c"]
 
 
-def test_youngest_sequence_is_preempted_and_computed_again() -> None:
-    engine = scheduler(blocks=4, seats=2, budget=16)
-    a, b = sequence("a", 7), sequence("b", 7)
+@pytest.mark.parametrize(("prefix_caching", "start"), [(False, 0), (True, 4)])
+def test_youngest_sequence_is_preempted_and_continues_from_its_cached_blocks(
+    prefix_caching: bool, start: int
+) -> None:
+    """Its second block was overwritten, its first block is still in the cache."""
+    engine = scheduler(blocks=4, seats=2, budget=16, prefix_caching=prefix_caching)
+    a, b = sequence("a", 7, limit=1), sequence("b", 7, limit=1)
     engine.add(a)
     engine.add(b)
     run(engine)  # both prompts: two blocks each, all four are in use
@@ -85,16 +96,16 @@ def test_youngest_sequence_is_preempted_and_computed_again() -> None:
     assert chunks_of(step) == [("a", 8, 1)]
     assert (b.computed, b.blocks, list(engine.waiting)) == (0, [], [b])
     engine.finish(a, Finish.STOP)
-    assert chunks_of(run(engine)) == [("b", 0, 9)]
+    assert chunks_of(run(engine)) == [("b", start, 9 - start)]
     assert engine.preemptions == 1
 
 
 def test_oldest_sequence_is_never_preempted_for_a_younger_one() -> None:
     engine = scheduler(blocks=4, seats=4, budget=16)
-    first = sequence("first", 3)
+    first = sequence("first", 3, limit=1)
     engine.add(first)
     for name in ("x", "y", "z"):
-        engine.add(sequence(name, 3))
+        engine.add(sequence(name, 3, limit=1))
     while len(first.tokens) < 16:
         run(engine)
         assert first in engine.running
@@ -123,7 +134,7 @@ def test_waiting_sequence_can_be_aborted() -> None:
 
 def test_preemption_keeps_the_time_of_the_first_step() -> None:
     engine = scheduler(blocks=4, seats=2, budget=16)
-    a, b = sequence("a", 7), sequence("b", 7)
+    a, b = sequence("a", 7, limit=1), sequence("b", 7, limit=1)
     engine.add(a)
     engine.add(b)
     for now in (1.0, 2.0, 3.0):
@@ -172,13 +183,15 @@ def test_waiting_sequences_are_ordered_by_priority_then_arrival() -> None:
 
 
 def test_lowest_priority_is_preempted_even_when_it_is_older() -> None:
-    engine = scheduler(blocks=4, seats=2, budget=16)
-    old, urgent = sequence("old", 7, priority=2), sequence("urgent", 7, priority=0)
+    engine = scheduler(blocks=5, seats=2, budget=16)
+    old = sequence("old", 7, priority=2, limit=1)
+    urgent = sequence("urgent", 7, priority=0, limit=1)
     engine.add(old)
     run(engine)
     engine.add(urgent)
-    run(engine)  # the old one has 8 tokens in the cache
-    step = run(engine)  # and finds no block for a ninth
+    for _ in range(2):
+        run(engine)  # all five blocks are in use
+    step = run(engine)  # the urgent one finds no block for its ninth token
     assert step.preempted == 1
     assert list(engine.waiting) == [old]
     assert engine.running == [urgent]
