@@ -65,11 +65,6 @@ def load(options: ServeOptions, deliver: Deliver, phases: StartupTimes) -> Loade
     folder = resolve_model(options.model_path)
     config = read_config(folder)
     defaults = read_generation_defaults(folder)
-    if defaults.not_applied:
-        _log.warning(
-            "Ignoring parameters of generation_config.json that are not implemented: %s",
-            ", ".join(defaults.not_applied),
-        )
     config = replace(config, eos_token_ids=(*config.eos_token_ids, *defaults.eos_ids))
     sizes = _sizes(options, config)
     _prepare_environment(options.threads or options.cpus)
