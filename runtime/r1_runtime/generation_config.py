@@ -58,9 +58,7 @@ def read_generation_defaults(folder: Path) -> GenerationDefaults:
         top_p=_number(raw, "top_p", 1.0, (math.ulp(0.0), 1.0), path),
         top_k=max(0, int(_number(raw, "top_k", 0, (-1, 2**31 - 1), path))),
         min_p=_number(raw, "min_p", 0.0, (0.0, 1.0), path),
-        repetition_penalty=_number(
-            raw, "repetition_penalty", 1.0, (math.ulp(0.0), 10.0), path
-        ),
+        repetition_penalty=_number(raw, "repetition_penalty", 1.0, (math.ulp(0.0), 10.0), path),
         max_tokens=_count(raw, "max_new_tokens", path),
         eos_ids=_token_ids(raw.get("eos_token_id"), path),
     )

@@ -107,9 +107,10 @@ class JsonCall:
     def _between(self, character: str) -> None:
         """A character at depth 1 that is in no string and no bracket."""
         if character == ":" and self._key is None:
-            self._key = self._decoded(self.raw[:-1])
+            key = self._decoded(self.raw[:-1])
+            self._key = key if isinstance(key, str) else None
             self._start = None
-            self.failed = not isinstance(self._key, str)
+            self.failed = self._key is None
         elif character == ",":
             self._end_value(self.raw[:-1])
         elif self._start is None and not character.isspace():

@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING
 from r1_runtime.config import ModelConfig, read_config
 from r1_runtime.errors import OptionError
 from r1_runtime.generation_config import GenerationDefaults, read_generation_defaults
+from r1_runtime.server.limits import Limits
 from r1_runtime.server.memory import Sizes, available_memory, choose_block_count, estimate_memory
 from r1_runtime.server.options import ServeOptions, resolve_model
-from r1_runtime.server.prompts import Limits
 
 if TYPE_CHECKING:
     from r1_runtime.engine.engine import Engine

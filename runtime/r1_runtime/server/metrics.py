@@ -10,6 +10,7 @@ from prometheus_client.exposition import generate_latest
 
 from r1_runtime.engine.messages import EngineState, Output, Timing
 from r1_runtime.engine.sequence import Finish
+from r1_runtime.server.limits import Limits
 
 _LABELS = ("model_name", "engine")
 _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120)
@@ -98,7 +99,13 @@ class RuntimeMetrics:
         if state.step_tokens:
             self.step_tokens.observe(state.step_tokens)
 
-    def note_admitted(self, prompt_tokens: int) -> None:
+    def note_limits(self, limits: Limits) -> None:
+        """Set the constants of the loaded model."""
+
+    def note_request(self, n: int) -> None:
+        """Count a request of `n` outputs per prompt."""
+
+    def note_admitted(self, prompt_tokens: int, max_tokens: int) -> None:
         self.prompt_tokens.inc(prompt_tokens)
         self.prompt_length.observe(prompt_tokens)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from functools import partial
+from itertools import pairwise
 
 import pytest
 from hypothesis import given, settings
@@ -27,7 +28,12 @@ MAKERS: dict[str, Make] = {
 CALL = '{"name": "f", "arguments": {"a": "}\\"<", "b": [1, {"c": 2}]}}'
 PIECES = st.sampled_from(
     ["<think>", "</think>", "<tool_call>", "</tool_call>", "\n", " ", "a", "{", "}", "[", "]", '"']
-    + ["<｜tool▁calls▁begin｜>", "<｜tool▁calls▁end｜>", "<｜tool▁call▁begin｜>", "<｜tool▁call▁end｜>"]
+    + [
+        "<｜tool▁calls▁begin｜>",
+        "<｜tool▁calls▁end｜>",
+        "<｜tool▁call▁begin｜>",
+        "<｜tool▁call▁end｜>",
+    ]
     + ["<｜tool▁sep｜>", "function", "```json\n", "\n```", "<|python_tag|>", ";", "<", "</th", CALL]
     + ['{"name": "g"}', '{"parameters": 5, "name": "h"}', "\\", ":", ",", "f(a=1)", "日", "🙂"]
 )
@@ -44,11 +50,11 @@ def parsed(make: Make, chunks: list[str]) -> Delta:
 
 def cut(text: str, places: list[int]) -> list[str]:
     borders = sorted({0, len(text), *(place % (len(text) + 1) for place in places)})
-    return [text[a:b] for a, b in zip(borders, borders[1:], strict=False)]
+    return [text[a:b] for a, b in pairwise(borders)]
 
 
 @pytest.mark.parametrize("name", MAKERS)
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=120, deadline=None)
 @given(text=TEXTS, places=st.lists(st.integers(0, 400), max_size=12))
 def test_result_does_not_depend_on_the_chunks(name: str, text: str, places: list[int]) -> None:
     make = MAKERS[name]
@@ -58,7 +64,7 @@ def test_result_does_not_depend_on_the_chunks(name: str, text: str, places: list
 
 
 @pytest.mark.parametrize("name", MAKERS)
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(text=st.text("ab .,é日\n", min_size=1, max_size=30))
 def test_text_without_markers_is_unchanged(name: str, text: str) -> None:
     delta = parsed(MAKERS[name], list(text))
@@ -110,7 +116,7 @@ def written(name: str, calls: list[tuple[str, str]]) -> str:
 
 
 @pytest.mark.parametrize("name", ["hermes", "llama3_json", "deepseek_v3", "deepseek_v31", "listed"])
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(
     calls=st.lists(st.tuples(st.sampled_from(["f", "get_weather", "a.b"]), arguments), min_size=1),
     places=st.lists(st.integers(0, 2000), max_size=12),

@@ -108,5 +108,3 @@ def output_format(values: Mapping[str, Any]) -> OutputFormat | None:
         fields = ", ".join(one.param for one in formats)
         raise bad_field(formats[1].param, f"only one output format is possible; given: {fields}")
     return formats[0] if formats else None
-
-

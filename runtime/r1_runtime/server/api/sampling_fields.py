@@ -144,7 +144,7 @@ def sampling_params(
     )
 
 
-def stream_values(values: Mapping[str, Any]) -> dict[str, bool]:
+def stream_values(values: Mapping[str, Any]) -> dict[str, Any]:
     """`stream` and its options, as arguments of `GenerationRequest`.
 
     Raises:

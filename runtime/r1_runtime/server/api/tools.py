@@ -133,4 +133,6 @@ def call_format(tools: ToolRequest) -> OutputFormat | None:
         definitions |= schema.pop("$defs", {})
     array: dict[str, Any] = {"type": "array", "minItems": 1, "items": {"anyOf": calls}}
     array |= {} if tools.parallel else {"maxItems": 1}
-    return OutputFormat("json_schema", array | ({"$defs": definitions} if definitions else {}), "tools")
+    return OutputFormat(
+        "json_schema", array | ({"$defs": definitions} if definitions else {}), "tools"
+    )
