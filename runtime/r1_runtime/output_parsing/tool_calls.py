@@ -64,7 +64,7 @@ class HermesCalls:
         self._buffer = MarkerBuffer()
         self._reader = _CallReader()
         self._inside = False
-        self._begun = False  # whether content before the first call exists
+        self._raw = ""  # text of the current call
         self._space = ""  # white space that is content only if further content follows
         self._called = False
 
@@ -80,6 +80,7 @@ class HermesCalls:
                 delta += self._end(marker)
             else:
                 self._reader.next()
+                self._raw = ""
             self._inside = not self._inside
             self._called = True
         return delta
@@ -93,14 +94,14 @@ class HermesCalls:
         return delta + self._end("")
 
     def _call(self, text: str) -> Delta:
+        self._raw += text
         return self._reader.push(text)[0]
 
     def _end(self, marker: str) -> Delta:
         """The end of a call: one that was not read is content."""
-        unread = self._reader.unread
-        if not unread.strip() or self._reader.call.name is not None:
+        if not self._raw.strip() or not self._reader.unread:
             return Delta()
-        return self._content(self._BEGIN + unread + marker)
+        return self._content(self._BEGIN + self._raw + marker)
 
     def _content(self, text: str) -> Delta:
         """Content, without the white space that separates calls."""

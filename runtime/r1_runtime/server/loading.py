@@ -121,6 +121,8 @@ def load(options: ServeOptions, deliver: Deliver, phases: StartupTimes) -> Loade
         max_model_len=sizes.max_model_len,
         max_in_flight=options.max_num_seqs + options.max_waiting,
         vocabulary=config.vocab_size,
+        block_count=blocks,
+        block_size=options.block_size,
     )
     description = (
         f"{folder.name}: {config.parameter_count() / 1e6:.1f} M parameters, {dtype} on {device}, "

@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from llguidance import LLMatcher, LLTokenizer
 
 _CACHED = 64
+# A weak model may write white space without end where JSON allows any.
+_JSON_SPACE = {"whitespace_pattern": r"[\x20\x0A\x0D\x09]{1,64}"}
+_CALL_SPACE = {"whitespace_flexible": False, "item_separator": ", ", "key_separator": ": "}
 _SHOWN = 400  # characters of the library's message
 
 
@@ -46,7 +49,8 @@ class GrammarCompiler:
         """The constraint of one output.
 
         Args:
-            kind: `json_schema`, `regex`, `choice` or `grammar`.
+            kind: `json_schema`, `call` (JSON of a call, without optional white space), `regex`,
+                `choice` or `grammar`.
             value: a JSON schema, an expression, a list of texts, or a grammar in Lark or GBNF.
             param: the request's field, for errors.
 
@@ -110,9 +114,9 @@ def _source(kind: str, value: Any, param: str) -> str:
     import llguidance
 
     try:
-        if kind == "json_schema":
-            schema = {"type": "object"} if value is True else value
-            return llguidance.LLMatcher.grammar_from_json_schema(json.dumps(schema))
+        if kind in ("json_schema", "call"):
+            options: Any = _JSON_SPACE if kind == "json_schema" else _CALL_SPACE
+            return llguidance.LLMatcher.grammar_from_json_schema(json.dumps(value), options)
         if kind == "regex":
             return llguidance.LLMatcher.grammar_from_regex(value)
         if kind == "choice":

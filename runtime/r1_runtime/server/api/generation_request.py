@@ -27,12 +27,12 @@ class OutputFormat:
     """A format that the output must have.
 
     Attributes:
-        kind: how `value` describes it.
+        kind: how `value` describes it; `call` is the JSON schema of a call.
         value: a JSON schema, a regular expression, a list of texts, or a grammar in Lark or GBNF.
         param: the field that it came from.
     """
 
-    kind: Literal["json_schema", "regex", "choice", "grammar"]
+    kind: Literal["json_schema", "call", "regex", "choice", "grammar"]
     value: Any
     param: str
 

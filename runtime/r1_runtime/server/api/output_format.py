@@ -18,7 +18,7 @@ _FORMATS = ("text", "json_object", "json_schema")
 _MAX_BYTES = 256 * 2**10  # of a schema or grammar
 
 
-def read_schema(value: object, param: str) -> Mapping[str, Any] | bool:
+def read_schema(value: object, param: str) -> Mapping[str, Any]:
     """A JSON schema, as an object or as JSON text.
 
     Raises:
@@ -29,7 +29,7 @@ def read_schema(value: object, param: str) -> Mapping[str, Any] | bool:
             value = orjson.loads(value)
         except orjson.JSONDecodeError as error:
             raise bad_field(param, f"{param} must be a JSON schema: {error}") from error
-    if not isinstance(value, Mapping | bool):
+    if not isinstance(value, Mapping):
         raise bad_field(param, f"{param} must be a JSON schema, an object")
     return value
 
@@ -52,7 +52,7 @@ def _read_response_format(value: object, param: str) -> OutputFormat | None:
 
 _CHOICES = listing("choice", string("choice", empty=False), least=1, most=_MAX_CHOICES)
 _GRAMMAR = string("grammar", empty=False, longest=_MAX_BYTES)
-_SCHEMA = Field("json", {"type": ["object", "string", "boolean"]}, read_schema)
+_SCHEMA = Field("json", {"type": ["object", "string"]}, read_schema)
 _STRUCTURED = table(
     _SCHEMA,
     string("regex", empty=False, longest=_MAX_BYTES),

@@ -117,7 +117,7 @@ def call_format(tools: ToolRequest) -> OutputFormat | None:
         for tool in tools.definitions
     }
     if tools.named:
-        return OutputFormat("json_schema", schemas[tools.choice], "tools")
+        return OutputFormat("call", schemas[tools.choice], "tools")
     calls = [
         {
             "type": "object",
@@ -133,6 +133,4 @@ def call_format(tools: ToolRequest) -> OutputFormat | None:
         definitions |= schema.pop("$defs", {})
     array: dict[str, Any] = {"type": "array", "minItems": 1, "items": {"anyOf": calls}}
     array |= {} if tools.parallel else {"maxItems": 1}
-    return OutputFormat(
-        "json_schema", array | ({"$defs": definitions} if definitions else {}), "tools"
-    )
+    return OutputFormat("call", array | ({"$defs": definitions} if definitions else {}), "tools")
