@@ -14,9 +14,6 @@ from typing import Any
 from r1_common.untrusted_json import InvalidJson, parse_json
 from r1_runtime.errors import ModelLoadError
 
-# Sampling parameters that are not implemented, with their no-op values.
-_NOT_APPLIED = {"repetition_penalty": (1,), "top_k": (0, -1, 50), "min_p": (0,)}
-
 
 @dataclass(frozen=True, slots=True)
 class GenerationDefaults:
@@ -25,16 +22,20 @@ class GenerationDefaults:
     Attributes:
         temperature: 0 to 2.
         top_p: above 0, at most 1.
+        top_k: 0 for all tokens.
+        min_p: 0 to 1.
+        repetition_penalty: above 0, at most 10.
         max_tokens: limit of a chat; None is the rest of the context.
         eos_ids: further tokens that end an output.
-        not_applied: recommended parameters that are not implemented, as `name=value`.
     """
 
     temperature: float = 1.0
     top_p: float = 1.0
+    top_k: int = 0
+    min_p: float = 0.0
+    repetition_penalty: float = 1.0
     max_tokens: int | None = None
     eos_ids: tuple[int, ...] = ()
-    not_applied: tuple[str, ...] = ()
 
 
 def read_generation_defaults(folder: Path) -> GenerationDefaults:
@@ -52,29 +53,26 @@ def read_generation_defaults(folder: Path) -> GenerationDefaults:
         raise ModelLoadError(path, f"not readable as JSON ({error}).", "copy it again.") from error
     if not isinstance(raw, Mapping):
         raise ModelLoadError(path, "not a JSON object.", "copy it again.")
-    temperature = _number(raw, "temperature", 0.0, 2.0, path)
-    top_p = _number(raw, "top_p", math.ulp(0.0), 1.0, path)
     return GenerationDefaults(
-        temperature=1.0 if temperature is None else temperature,
-        top_p=1.0 if top_p is None else top_p,
+        temperature=_number(raw, "temperature", 1.0, (0.0, 2.0), path),
+        top_p=_number(raw, "top_p", 1.0, (math.ulp(0.0), 1.0), path),
+        top_k=max(0, int(_number(raw, "top_k", 0, (-1, 2**31 - 1), path))),
+        min_p=_number(raw, "min_p", 0.0, (0.0, 1.0), path),
+        repetition_penalty=_number(raw, "repetition_penalty", 1.0, (math.ulp(0.0), 10.0), path),
         max_tokens=_count(raw, "max_new_tokens", path),
         eos_ids=_token_ids(raw.get("eos_token_id"), path),
-        not_applied=tuple(
-            f"{name}={raw[name]!r}"
-            for name, neutral in _NOT_APPLIED.items()
-            if raw.get(name) is not None and raw[name] not in neutral
-        ),
     )
 
 
 def _number(
-    raw: Mapping[str, Any], name: str, least: float, most: float, path: Path
-) -> float | None:
+    raw: Mapping[str, Any], name: str, default: float, limits: tuple[float, float], path: Path
+) -> float:
     value = raw.get(name)
     if value is None:
-        return None
+        return default
+    least, most = limits
     if isinstance(value, bool) or not isinstance(value, int | float) or not least <= value <= most:
-        fix = "use a value that requests may have: temperature 0 to 2, top_p above 0 and at most 1."
+        fix = f"use a value that requests may have: {least:.3g} to {most:.3g}."
         raise ModelLoadError(path, f"{name} is {value!r}.", fix)
     return float(value)
 

@@ -55,13 +55,17 @@ async def serve(options: ServeOptions) -> None:
     from r1_runtime.server.http_errors import JsonErrorRunner
     from r1_runtime.server.loading import StartupTimes, load
     from r1_runtime.server.metrics import RuntimeMetrics
+    from r1_runtime.server.served_model import ServedModel
     from r1_runtime.server.service import Service
 
     phases = StartupTimes({"python": round(_PYTHON_SECONDS, 3)}, _STARTED)
     service = Service(options.names, RuntimeMetrics(options.names[0]))
     # Without an access log, which would be most of the log.
     runner = JsonErrorRunner(
-        build_app(service), handler_cancellation=True, access_log=None, shutdown_timeout=5
+        build_app(service, options.api_keys),
+        handler_cancellation=True,
+        access_log=None,
+        shutdown_timeout=5,
     )
     await runner.setup()
     try:
@@ -86,7 +90,8 @@ async def serve(options: ServeOptions) -> None:
             _log.info("Stopped while loading the model")
             _exit_now()
         loaded = loading.result()
-        service.open(loaded.engine, loaded.tokenizer, loaded.limits, loaded.defaults)
+        model = ServedModel(loaded.tokenizer, loaded.limits, loaded.defaults, options.parsers)
+        service.open(loaded.engine, model)
         _log.info("Ready: %s; start-up seconds: %s", loaded.description, phases.line())
         await stopped
         await _drain(service, options.drain_seconds)

@@ -53,6 +53,7 @@ class _Job:
     sequence: Sequence
     detokenizer: Detokenizer
     first_token: float | None = None
+    last_token: float | None = None
     generated: int = 0
     prompt_logprobs: dict[int, TokenLogprobs] = field(default_factory=dict)  # by position
 
@@ -303,9 +304,11 @@ class Engine:
     def _append(self, job: _Job, token: int, logprobs: TokenLogprobs | None) -> Output:
         sequence = job.sequence
         job.generated += 1
+        now = self._clock()
         first = job.first_token is None
-        if job.first_token is None:
-            job.first_token = self._clock()
+        job.first_token = now if job.first_token is None else job.first_token
+        gap = None if job.last_token is None else now - job.last_token
+        job.last_token = now
         output = self._text_of(job, token)
         if first:
             scored = sorted(job.prompt_logprobs.items())
@@ -319,6 +322,7 @@ class Engine:
             token_ids=(token,),
             logprobs=() if logprobs is None else (logprobs,),
             cached_tokens=sequence.cached_tokens,
+            token_gap=gap,
         )
 
     def _text_of(self, job: _Job, token: int) -> Output:

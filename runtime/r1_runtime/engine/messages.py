@@ -92,6 +92,7 @@ class Output:
         logprobs: one entry per new token, where requested.
         prompt_logprobs: one entry per prompt token after the first, with the first token.
         cached_tokens: prompt tokens that were read from the prefix cache.
+        token_gap: seconds since the previous token of this request; None for the first one.
     """
 
     request_id: str
@@ -106,19 +107,30 @@ class Output:
     logprobs: tuple[TokenLogprobs, ...] = ()
     prompt_logprobs: tuple[TokenLogprobs, ...] = ()
     cached_tokens: int = 0  # prompt tokens found in the prefix cache
+    token_gap: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class EngineState:
-    """State of the engine after a step. Counters never decrease."""
+    """State of the engine after a step.
+
+    Attributes:
+        running: sequences with a seat.
+        waiting: sequences without one.
+        cache_usage: fraction of cache blocks in use, 0 to 1.
+        preemptions: since the start.
+        step_tokens: tokens computed in the step.
+        prefix_cache_queries: prompt tokens looked up in the prefix cache since the start.
+        prefix_cache_hits: those found.
+    """
 
     running: int = 0
     waiting: int = 0
     cache_usage: float = 0.0
     preemptions: int = 0
     step_tokens: int = 0
-    prefix_cache_queries: int = 0  # prompt tokens of admitted requests
-    prefix_cache_hits: int = 0  # those of them that were in the cache
+    prefix_cache_queries: int = 0
+    prefix_cache_hits: int = 0
 
 
 Deliver = Callable[[list[Output], EngineState], None]

@@ -14,9 +14,20 @@ from aiohttp.http_exceptions import ContentEncodingError, HttpProcessingError
 from aiohttp.web_protocol import RequestHandler
 
 from r1_runtime.errors import RequestError
-from r1_runtime.server.responses import error_object
 
 _CLIENT_FAULTS = (HttpProcessingError, ClientPayloadError, web.RequestPayloadError, ConnectionError)
+
+
+def error_object(error: RequestError) -> dict[str, Any]:
+    """OpenAI's error object."""
+    return {
+        "error": {
+            "message": str(error),
+            "type": error.kind,
+            "param": error.param,
+            "code": error.code,
+        }
+    }
 
 
 class JsonErrorRunner(web.AppRunner):

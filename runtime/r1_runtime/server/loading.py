@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING
 from r1_runtime.config import ModelConfig, read_config
 from r1_runtime.errors import OptionError
 from r1_runtime.generation_config import GenerationDefaults, read_generation_defaults
+from r1_runtime.server.limits import Limits
 from r1_runtime.server.memory import Sizes, available_memory, choose_block_count, estimate_memory
 from r1_runtime.server.options import ServeOptions, resolve_model
-from r1_runtime.server.prompts import Limits
 
 if TYPE_CHECKING:
     from r1_runtime.engine.engine import Engine
@@ -65,11 +65,6 @@ def load(options: ServeOptions, deliver: Deliver, phases: StartupTimes) -> Loade
     folder = resolve_model(options.model_path)
     config = read_config(folder)
     defaults = read_generation_defaults(folder)
-    if defaults.not_applied:
-        _log.warning(
-            "Ignoring parameters of generation_config.json that are not implemented: %s",
-            ", ".join(defaults.not_applied),
-        )
     config = replace(config, eos_token_ids=(*config.eos_token_ids, *defaults.eos_ids))
     sizes = _sizes(options, config)
     _prepare_environment(options.threads or options.cpus)
@@ -126,6 +121,8 @@ def load(options: ServeOptions, deliver: Deliver, phases: StartupTimes) -> Loade
         max_model_len=sizes.max_model_len,
         max_in_flight=options.max_num_seqs + options.max_waiting,
         vocabulary=config.vocab_size,
+        block_count=blocks,
+        block_size=options.block_size,
     )
     description = (
         f"{folder.name}: {config.parameter_count() / 1e6:.1f} M parameters, {dtype} on {device}, "

@@ -5,102 +5,143 @@ Dashboards, autoscalers and endpoint pickers for vLLM work with this server with
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.exposition import generate_latest
 
 from r1_runtime.engine.messages import EngineState, Output, Timing
 from r1_runtime.engine.sequence import Finish
+from r1_runtime.server.limits import Limits
 
 _LABELS = ("model_name", "engine")
 _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120)
 _TOKEN_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5)
 _TOKENS = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10000)
+_OUTPUTS = (1, 2, 5, 10, 20)
+_WAITING_REASONS = ("capacity", "deferred")
 
 
 class RuntimeMetrics:
-    """All series of one served model."""
+    """All series of one served model.
+
+    Args:
+        model: value of the label `model_name`.
+    """
 
     def __init__(self, model: str) -> None:
         self.registry = CollectorRegistry()
         self._labels = (model, "0")
-
-        def gauge(name: str, text: str) -> Gauge:
-            return Gauge(name, text, _LABELS, registry=self.registry).labels(*self._labels)
-
-        def counter(name: str, text: str) -> Counter:
-            return Counter(name, text, _LABELS, registry=self.registry).labels(*self._labels)
-
-        def histogram(name: str, text: str, buckets: tuple[float, ...]) -> Histogram:
-            made = Histogram(name, text, _LABELS, registry=self.registry, buckets=buckets)
-            return made.labels(*self._labels)
-
-        self.running = gauge("vllm:num_requests_running", "Requests in the running batch.")
-        self.waiting = gauge(
-            "vllm:num_requests_waiting", "Requests that wait for a seat or for cache blocks."
+        self._state = EngineState()
+        self.running = self._gauge("num_requests_running", "Requests in the running batch.")
+        self.waiting = self._gauge(
+            "num_requests_waiting", "Requests that wait for a seat or for cache blocks."
         )
-        self.cache_usage = gauge(
-            "vllm:kv_cache_usage_perc", "Fraction of cache blocks in use, 0 to 1."
-        )
-        self.preemptions = counter(
-            "vllm:num_preemptions",
-            "Preemptions of running sequences because of missing cache blocks.",
-        )
-        self.prompt_tokens = counter("vllm:prompt_tokens", "Prompt tokens of admitted requests.")
-        self.generation_tokens = counter("vllm:generation_tokens", "Generated tokens.")
-        self.finished = Counter(
-            "vllm:request_success",
-            "Finished requests, by reason.",
-            (*_LABELS, "finished_reason"),
-            registry=self.registry,
-        )
-        self.rejected = Counter(
-            "vllm:admission_rejections",
-            "Requests rejected before admission, by reason.",
+        by_reason = Gauge(
+            "vllm:num_requests_waiting_by_reason",
+            "Waiting requests, by reason.",
             (*_LABELS, "reason"),
             registry=self.registry,
         )
+        self.waiting_by_reason = {
+            reason: by_reason.labels(*self._labels, reason) for reason in _WAITING_REASONS
+        }
+        self.cache_usage = self._gauge(
+            "kv_cache_usage_perc", "Fraction of cache blocks in use, 0 to 1."
+        )
+        self.cache_config = Gauge(
+            "vllm:cache_config_info",
+            "Size of the cache; the value is 1.",
+            (*_LABELS, "block_size", "num_gpu_blocks"),
+            registry=self.registry,
+        )
+        self.preemptions = self._counter(
+            "num_preemptions", "Preemptions of running sequences because of missing cache blocks."
+        )
+        self.cache_queries = self._counter(
+            "prefix_cache_queries", "Prompt tokens looked up in the prefix cache."
+        )
+        self.cache_hits = self._counter(
+            "prefix_cache_hits", "Prompt tokens found in the prefix cache."
+        )
+        self.prompt_tokens = self._counter("prompt_tokens", "Prompt tokens of admitted requests.")
+        self.generation_tokens = self._counter("generation_tokens", "Generated tokens.")
+        self.finished = self._by_label(
+            "request_success", "Finished requests, by reason.", "finished_reason"
+        )
         for reason in Finish:
             self.finished.labels(*self._labels, reason.value)
-        self.first_token = histogram(
-            "vllm:time_to_first_token_seconds", "Seconds from arrival to the first token.", _SECONDS
+        self.rejected = self._by_label(
+            "admission_rejections", "Requests rejected before admission, by reason.", "reason"
         )
-        self.per_token = histogram(
-            "vllm:request_time_per_output_token_seconds",
+        self.first_token = self._seconds(
+            "time_to_first_token_seconds", "Seconds from arrival to the first token."
+        )
+        self.token_gap = self._histogram(
+            "inter_token_latency_seconds", "Seconds between two tokens.", _TOKEN_SECONDS
+        )
+        self.per_token = self._histogram(
+            "request_time_per_output_token_seconds",
             "Mean seconds per output token after the first.",
             _TOKEN_SECONDS,
         )
-        self.latency = histogram(
-            "vllm:e2e_request_latency_seconds", "Seconds from arrival to the last token.", _SECONDS
+        self.latency = self._seconds(
+            "e2e_request_latency_seconds", "Seconds from arrival to the last token."
         )
-        self.queue_time = histogram(
-            "vllm:request_queue_time_seconds",
-            "Seconds from arrival to the first scheduled step.",
-            _SECONDS,
+        self.queue_time = self._seconds(
+            "request_queue_time_seconds", "Seconds from arrival to the first scheduled step."
         )
-        self.prompt_length = histogram(
-            "vllm:request_prompt_tokens", "Prompt tokens per request.", _TOKENS
+        self.prefill_time = self._seconds(
+            "request_prefill_time_seconds", "Seconds from the first step to the first token."
         )
-        self.output_length = histogram(
-            "vllm:request_generation_tokens", "Generated tokens per request.", _TOKENS
+        self.decode_time = self._seconds(
+            "request_decode_time_seconds", "Seconds from the first token to the last."
         )
-        self.step_tokens = histogram(
-            "vllm:iteration_tokens_total", "Tokens computed per step.", _TOKENS
+        self.inference_time = self._seconds(
+            "request_inference_time_seconds", "Seconds from the first step to the last token."
         )
-        self._reported_preemptions = 0
+        self.prompt_length = self._histogram(
+            "request_prompt_tokens", "Prompt tokens per request.", _TOKENS
+        )
+        self.output_length = self._histogram(
+            "request_generation_tokens", "Generated tokens per request.", _TOKENS
+        )
+        self.max_tokens = self._histogram(
+            "request_params_max_tokens", "Limit of the output per request.", _TOKENS
+        )
+        self.outputs = self._histogram("request_params_n", "Outputs per prompt.", _OUTPUTS)
+        self.step_tokens = self._histogram(
+            "iteration_tokens_total", "Tokens computed per step.", _TOKENS
+        )
+
+    def note_limits(self, limits: Limits) -> None:
+        """Set the constants of the loaded model."""
+        sizes = (str(limits.block_size), str(limits.block_count))
+        self.cache_config.labels(*self._labels, *sizes).set(1)
 
     def note_state(self, state: EngineState) -> None:
-        """Update the gauges after a step."""
+        """Update gauges and totals after a step."""
+        before, self._state = self._state, state
         self.running.set(state.running)
         self.waiting.set(state.waiting)
+        self.waiting_by_reason["capacity"].set(state.waiting)
         self.cache_usage.set(state.cache_usage)
-        self.preemptions.inc(state.preemptions - self._reported_preemptions)
-        self._reported_preemptions = state.preemptions
+        # A state after the engine's end has no totals.
+        self.preemptions.inc(max(0, state.preemptions - before.preemptions))
+        self.cache_queries.inc(max(0, state.prefix_cache_queries - before.prefix_cache_queries))
+        self.cache_hits.inc(max(0, state.prefix_cache_hits - before.prefix_cache_hits))
         if state.step_tokens:
             self.step_tokens.observe(state.step_tokens)
 
-    def note_admitted(self, prompt_tokens: int) -> None:
+    def note_request(self, n: int) -> None:
+        """Count a request of `n` outputs per prompt."""
+        self.outputs.observe(n)
+
+    def note_admitted(self, prompt_tokens: int, max_tokens: int) -> None:
+        """Count one output that the engine will generate."""
         self.prompt_tokens.inc(prompt_tokens)
         self.prompt_length.observe(prompt_tokens)
+        self.max_tokens.observe(max_tokens)
 
     def note_rejected(self, reason: str) -> None:
         self.rejected.labels(*self._labels, reason).inc()
@@ -110,20 +151,47 @@ class RuntimeMetrics:
         self.generation_tokens.inc(output.new_tokens)
         if output.time_to_first_token is not None:
             self.first_token.observe(output.time_to_first_token)
+        if output.token_gap is not None:
+            self.token_gap.observe(output.token_gap)
         if output.finish is not None:
             self.finished.labels(*self._labels, output.finish.value).inc()
             self.output_length.observe(output.generated)
         if output.timing is not None:
             self._note_timing(output.timing, output.generated)
 
-    def _note_timing(self, timing: Timing, generated: int) -> None:
-        self.latency.observe(timing.finished - timing.arrived)
-        if timing.scheduled is not None:
-            self.queue_time.observe(timing.scheduled - timing.arrived)
-        if timing.first_token is not None and generated > 1:
-            gap = (timing.finished - timing.first_token) / (generated - 1)
-            self.per_token.observe(gap)
-
     def render(self) -> bytes:
         """The text exposition format."""
         return bytes(generate_latest(self.registry))
+
+    def _note_timing(self, timing: Timing, generated: int) -> None:
+        self.latency.observe(timing.finished - timing.arrived)
+        if timing.scheduled is None:
+            return
+        self.queue_time.observe(timing.scheduled - timing.arrived)
+        self.inference_time.observe(timing.finished - timing.scheduled)
+        if timing.first_token is None:
+            return
+        decode = timing.finished - timing.first_token
+        self.prefill_time.observe(timing.first_token - timing.scheduled)
+        self.decode_time.observe(decode)
+        if generated > 1:
+            self.per_token.observe(decode / (generated - 1))
+
+    def _gauge(self, name: str, text: str) -> Gauge:
+        return Gauge(f"vllm:{name}", text, _LABELS, registry=self.registry).labels(*self._labels)
+
+    def _counter(self, name: str, text: str) -> Counter:
+        made = Counter(f"vllm:{name}", text, _LABELS, registry=self.registry)
+        return made.labels(*self._labels)
+
+    def _by_label(self, name: str, text: str, label: str) -> Counter:
+        return Counter(f"vllm:{name}", text, (*_LABELS, label), registry=self.registry)
+
+    def _seconds(self, name: str, text: str) -> Histogram:
+        return self._histogram(name, text, _SECONDS)
+
+    def _histogram(self, name: str, text: str, buckets: Iterable[float]) -> Histogram:
+        made = Histogram(
+            f"vllm:{name}", text, _LABELS, registry=self.registry, buckets=tuple(buckets)
+        )
+        return made.labels(*self._labels)

@@ -12,9 +12,12 @@ from pathlib import Path
 
 from r1_common.listen import EVERY_ADDRESS
 from r1_runtime.errors import ModelLoadError, OptionError
+from r1_runtime.output_parsing.tool_calls import PARSERS
 from r1_runtime.server.packaged_models import PACKAGED_MODELS, packaged_model
+from r1_runtime.server.parser_options import ParserOptions
 
 BUNDLED = "bundled:"
+_KEY_VARIABLE = "R1_API_KEY"
 _DTYPES = ("auto", "float32", "bfloat16")
 
 
@@ -37,6 +40,8 @@ class ServeOptions:
     drain_seconds: float
     threads: int | None
     cpus: int
+    parsers: ParserOptions
+    api_keys: tuple[str, ...]
 
 
 def parse_options(arguments: Sequence[str] | None = None) -> ServeOptions:
@@ -110,6 +115,24 @@ def parse_options(arguments: Sequence[str] | None = None) -> ServeOptions:
         default=0,
         help="CPU threads (default: chosen by a measurement at start)",
     )
+    add(
+        "--tool-call-parser",
+        choices=("auto", "none", *PARSERS),
+        default="auto",
+        help="format of the model's tool calls (default: auto, by the chat template)",
+    )
+    add(
+        "--reasoning-parser",
+        choices=("auto", "none", "think"),
+        default="auto",
+        help="separate <think>...</think> from the content (default: auto, if the model knows it)",
+    )
+    add(
+        "--api-key",
+        action="append",
+        default=[],
+        help=f"key of the endpoints under /v1; repeat the option for several (or {_KEY_VARIABLE})",
+    )
     given = parser.parse_args(arguments)
     for name in ("max_num_seqs", "block_size", "max_step_tokens"):
         _at_least(name, getattr(given, name), 1)
@@ -135,7 +158,15 @@ def parse_options(arguments: Sequence[str] | None = None) -> ServeOptions:
         drain_seconds=given.drain_seconds,
         threads=given.threads or None,
         cpus=cpu_limit(),
+        parsers=ParserOptions(given.tool_call_parser, given.reasoning_parser),
+        api_keys=_api_keys(given.api_key),
     )
+
+
+def _api_keys(given: Sequence[str]) -> tuple[str, ...]:
+    """Keys of the command line, or of the environment (separated by commas)."""
+    keys = given or os.environ.get(_KEY_VARIABLE, "").split(",")
+    return tuple(key.strip() for key in keys if key.strip())
 
 
 class _Parser(argparse.ArgumentParser):

@@ -1,4 +1,4 @@
-"""Tokenisation of prompts outside the event loop.
+"""Preparation of requests outside the event loop: tokens, constraints, checks against the model.
 
 Tokenising takes about one second per megabyte, and the event loop also serves the kubelet's probes.
 Long prompts are tokenised one at a time in a thread of their own: they delay no short prompt and use
@@ -8,34 +8,19 @@ memory once.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeVar
+from typing import Any, TypeVar
 
+from r1_runtime.engine.constraint import TokenConstraint
 from r1_runtime.errors import RequestError
-from r1_runtime.server.requests import GenerationRequest
-
-if TYPE_CHECKING:
-    from r1_runtime.tokenizer.chat_tokenizer import ChatTokenizer
+from r1_runtime.output_parsing.delta import OutputParser
+from r1_runtime.server.api.generation_request import GenerationRequest, Prompt, ToolRequest
+from r1_runtime.server.served_model import ServedModel
 
 _LONG_BYTES = 64 * 2**10
 _T = TypeVar("_T")
-
-
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """Limits of one request and of the server.
-
-    Attributes:
-        max_model_len: tokens of prompt and output together.
-        max_in_flight: requests running or waiting.
-        vocabulary: number of tokens; valid token numbers are below it.
-    """
-
-    max_model_len: int
-    max_in_flight: int
-    vocabulary: int
 
 
 class PromptThreads:
@@ -51,25 +36,65 @@ class PromptThreads:
         return await asyncio.get_running_loop().run_in_executor(pool, work)
 
 
+@dataclass(frozen=True, slots=True)
+class PreparedOutput:
+    """One output of a request, ready for the engine.
+
+    Attributes:
+        prompt: tokens.
+        constraint: on the output's tokens.
+        parser: of the output's text; chats only.
+    """
+
+    prompt: tuple[int, ...]
+    constraint: TokenConstraint | None
+    parser: OutputParser | None
+
+
+def prepare(request: GenerationRequest, model: ServedModel) -> list[PreparedOutput]:
+    """The outputs of a request: `n` of each prompt, in this order.
+
+    Raises:
+        RequestError: 400, naming the field.
+    """
+    _check_tokens(request, model)
+    outputs = []
+    for prompt in request.prompts:
+        tokens = prompt_tokens(prompt, request.template_variables, request.tools, model)
+        inside = prompt.messages is not None and model.begins_inside(tokens)
+        for _ in range(request.n):
+            parser = model.parser(request, inside=inside) if prompt.messages is not None else None
+            constraint = model.constraint(request, inside=inside)
+            outputs.append(PreparedOutput(tuple(tokens), constraint, parser))
+    return outputs
+
+
 def prompt_tokens(
-    request: GenerationRequest, tokenizer: ChatTokenizer, limits: Limits
+    prompt: Prompt,
+    template_variables: Mapping[str, Any],
+    tools: ToolRequest | None,
+    model: ServedModel,
 ) -> list[int]:
-    """The prompt's tokens.
+    """The tokens of one prompt.
 
     Raises:
         RequestError: 400: the prompt is empty or too long, or has a token outside the vocabulary.
     """
-    longest = limits.max_model_len
-    if request.messages is not None:
+    longest, tokenizer = model.limits.max_model_len, model.tokenizer
+    if prompt.messages is not None:
         field = "messages"
-        tokens = tokenizer.encode_chat(request.messages, request.template_variables, longest)
-    elif request.text is not None:
-        field, tokens = "prompt", tokenizer.encode(request.text, longest)
+        variables = dict(template_variables)
+        if tools is not None:
+            variables["tools"] = [dict(tool) for tool in tools.definitions]
+        messages = model.history(prompt.messages)
+        tokens = tokenizer.encode_chat(messages, variables, longest)
+    elif prompt.text is not None:
+        field, tokens = "prompt", tokenizer.encode(prompt.text, longest)
     else:
-        field, tokens = "prompt", list(request.tokens or ())
-        if max(tokens, default=0) >= limits.vocabulary:
+        field, tokens = "prompt", list(prompt.tokens or ())
+        if max(tokens, default=0) >= model.limits.vocabulary:
             raise RequestError(
-                f"prompt has a token number of {limits.vocabulary} or more", param="prompt"
+                f"prompt has a token number of {model.limits.vocabulary} or more", param="prompt"
             )
     if not tokens:
         raise RequestError(f"{field} is empty", param=field)
@@ -81,3 +106,17 @@ def prompt_tokens(
             code="context_length_exceeded",
         )
     return tokens
+
+
+def _check_tokens(request: GenerationRequest, model: ServedModel) -> None:
+    """Reject token numbers outside of the vocabulary."""
+    params = request.params
+    numbers = {
+        "logit_bias": [token for token, _ in params.logit_bias],
+        "stop_token_ids": params.stop_token_ids,
+    }
+    for field, tokens in numbers.items():
+        if max(tokens, default=0) >= model.limits.vocabulary:
+            raise RequestError(
+                f"{field} has a token number of {model.limits.vocabulary} or more", param=field
+            )

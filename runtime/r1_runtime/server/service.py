@@ -17,17 +17,17 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from r1_runtime.engine.messages import EngineState, Output, Request
-from r1_runtime.engine.sampling_params import SamplingParams
 from r1_runtime.engine.sequence import Finish
 from r1_runtime.errors import RequestError
 from r1_runtime.generation_config import GenerationDefaults
+from r1_runtime.server.api.generation_request import GenerationRequest
+from r1_runtime.server.limits import Limits
 from r1_runtime.server.metrics import RuntimeMetrics
-from r1_runtime.server.prompts import Limits, PromptThreads, prompt_tokens
-from r1_runtime.server.requests import GenerationRequest
+from r1_runtime.server.prompts import PreparedOutput, PromptThreads, prepare
+from r1_runtime.server.served_model import ServedModel
 
 if TYPE_CHECKING:  # the engine imports torch, which loads while the server already responds
     from r1_runtime.engine.engine import Engine
-    from r1_runtime.tokenizer.chat_tokenizer import ChatTokenizer
 
 _BUSY_RETRY_SECONDS = 1
 _LOADING_RETRY_SECONDS = 2
@@ -43,13 +43,34 @@ class Phase(enum.StrEnum):
 
 
 @dataclass(slots=True, eq=False)
-class Generation:
-    """An admitted request and its pending outputs."""
+class Choice:
+    """One output of a request: a sequence of the engine."""
 
     id: str
-    outputs: asyncio.Queue[Output] = field(default_factory=asyncio.Queue)
-    prompt_tokens: int = 0
+    index: int
+    generation: Generation
     finished: bool = False
+
+
+@dataclass(slots=True, eq=False)
+class Generation:
+    """An admitted request and its pending outputs.
+
+    Attributes:
+        id: the response's identifier.
+        choices: one for each output.
+        prepared: prompt, constraint and parser of each output, once the request is admitted.
+        pending: outputs of the engine that no handler has read.
+    """
+
+    id: str
+    choices: list[Choice] = field(default_factory=list)
+    prepared: list[PreparedOutput] = field(default_factory=list)
+    pending: asyncio.Queue[tuple[int, Output]] = field(default_factory=asyncio.Queue)
+
+    @property
+    def finished(self) -> bool:
+        return all(choice.finished for choice in self.choices)
 
 
 class Service:
@@ -64,30 +85,38 @@ class Service:
         self.names = names
         self.metrics = metrics
         self.phase = Phase.LOADING
-        self.limits: Limits | None = None
-        self.defaults = GenerationDefaults()
+        self.model: ServedModel | None = None
         self.threads = PromptThreads()
         self._loop = asyncio.get_running_loop()
         self._engine: Engine | None = None
-        self._tokenizer: ChatTokenizer | None = None
-        self._live: dict[str, Generation] = {}
+        self._live: dict[str, Choice] = {}
         self._empty = asyncio.Event()
         self._empty.set()
 
-    def open(
-        self,
-        engine: Engine,
-        tokenizer: ChatTokenizer,
-        limits: Limits,
-        defaults: GenerationDefaults,
-    ) -> None:
+    def open(self, engine: Engine, model: ServedModel) -> None:
         """Admit requests from now on, unless a drain has started: the model is loaded."""
         self._engine = engine
-        self._tokenizer = tokenizer
-        self.limits = limits
-        self.defaults = defaults
+        self.model = model
+        self.metrics.note_limits(model.limits)
         if self.phase is Phase.LOADING:
             self.phase = Phase.READY
+
+    @property
+    def defaults(self) -> GenerationDefaults:
+        """Sampling parameters of requests that leave them out."""
+        return GenerationDefaults() if self.model is None else self.model.defaults
+
+    def loaded(self) -> ServedModel:
+        """The model.
+
+        Raises:
+            RequestError: 503: it is still loading.
+        """
+        if self.model is None:
+            raise self._unavailable(
+                "the model is still loading; retry later", _LOADING_RETRY_SECONDS
+            )
+        return self.model
 
     def begin_drain(self) -> None:
         """Reject new requests; requests in flight continue."""
@@ -104,7 +133,8 @@ class Service:
 
     @property
     def in_flight(self) -> int:
-        return len(self._live)
+        """Requests in flight."""
+        return len({id(choice.generation) for choice in self._live.values()})
 
     def deliver(self, outputs: list[Output], state: EngineState) -> None:
         """Accept the outputs of a step; called in the engine's thread."""
@@ -114,12 +144,11 @@ class Service:
         self.metrics.note_state(state)
         for output in outputs:
             self.metrics.note_output(output)
-            generation = self._live.get(output.request_id)
-            if generation is None or generation.finished:
+            choice = self._live.get(output.request_id)
+            if choice is None or choice.finished:
                 continue  # the client disconnected, or has received its error
-            generation.outputs.put_nowait(output)
-            if output.finish is not None:
-                generation.finished = True
+            choice.finished = output.finish is not None
+            choice.generation.pending.put_nowait((choice.index, output))
 
     async def admit(self, request: GenerationRequest, prefix: str, size: int) -> Generation:
         """Check a request against model, state and limits, and submit it to the engine.
@@ -132,22 +161,50 @@ class Service:
         Raises:
             RequestError: 400, 404, 429 or 503.
         """
-        if request.model not in self.names:
-            raise model_not_found(request.model, self.names)
+        self.check_model(request.model)
         if self.phase is Phase.DRAINING:
             raise self._unavailable(
                 "the server is shutting down; send the request to another replica",
                 _DRAINING_RETRY_SECONDS,
             )
-        if self._engine is None or self._tokenizer is None or self.limits is None:
-            raise self._unavailable(
-                "the model is still loading; retry later", _LOADING_RETRY_SECONDS
-            )
-        if not self._engine.alive:
+        model = self.loaded()
+        if self._engine is None or not self._engine.alive:
             raise self._unavailable(
                 "the engine has stopped; the pod must be restarted", _LOADING_RETRY_SECONDS
             )
-        if len(self._live) >= self.limits.max_in_flight:
+        generation = self._reserve(request, model.limits, prefix)
+        arrived = time.monotonic()
+        try:
+            prepared = await self.threads.run(size, partial(prepare, request, model))
+        except BaseException:
+            self.release(generation)
+            raise
+        generation.prepared = prepared
+        for choice, output in zip(generation.choices, prepared, strict=True):
+            if not choice.finished:  # aborted while the prompt was tokenised
+                self._submit(choice, output, request, model, arrived)
+        return generation
+
+    def check_model(self, name: str) -> None:
+        """Raise RequestError (404) for a model that is not served."""
+        if name not in self.names:
+            raise model_not_found(name, self.names)
+
+    def _reserve(self, request: GenerationRequest, limits: Limits, prefix: str) -> Generation:
+        """A generation whose outputs count as in flight.
+
+        Raises:
+            RequestError: 400: more outputs than ever fit; 429: too many now.
+        """
+        count = request.n * len(request.prompts)
+        if count > limits.max_in_flight:
+            field = "n" if request.n > 1 else "prompt"
+            raise RequestError(
+                f"{field}: the request has {count} outputs; this server runs and queues at most "
+                f"{limits.max_in_flight}",
+                param=field,
+            )
+        if len(self._live) + count > limits.max_in_flight:
             self.metrics.note_rejected("queue_full")
             raise RequestError(
                 "too many requests are waiting; retry later",
@@ -157,58 +214,81 @@ class Service:
                 retry_after=_BUSY_RETRY_SECONDS,
             )
         generation = Generation(prefix + uuid.uuid4().hex)
-        self._live[generation.id] = generation
+        for index in range(count):
+            name = generation.id if count == 1 else f"{generation.id}-{index}"
+            choice = Choice(name, index, generation)
+            generation.choices.append(choice)
+            self._live[name] = choice
         self._empty.clear()
-        arrived = time.monotonic()
-        try:
-            work = partial(prompt_tokens, request, self._tokenizer, self.limits)
-            prompt = await self.threads.run(size, work)
-        except BaseException:
-            self.release(generation)
-            raise
-        generation.prompt_tokens = len(prompt)
-        if not generation.finished:  # aborted while the prompt was tokenised
-            self.metrics.note_admitted(len(prompt))
-            params = self._params(request, len(prompt), self.limits)
-            self._engine.submit(
-                Request(generation.id, tuple(prompt), params, arrived, request.priority)
-            )
+        self.metrics.note_request(request.n)
         return generation
 
-    async def outputs(self, generation: Generation) -> AsyncIterator[Output]:
-        """Yield the outputs as they arrive; queued outputs are merged into one."""
-        while True:
-            output = await generation.outputs.get()
-            while output.finish is None and not generation.outputs.empty():
-                later = generation.outputs.get_nowait()
-                output = replace(
-                    later,
-                    text=output.text + later.text,
-                    new_tokens=output.new_tokens + later.new_tokens,
-                )
-            yield output
-            if output.finish is not None:
-                return
+    def _submit(
+        self,
+        choice: Choice,
+        output: PreparedOutput,
+        request: GenerationRequest,
+        model: ServedModel,
+        arrived: float,
+    ) -> None:
+        assert self._engine is not None  # noqa: S101
+        remaining = model.limits.max_model_len - len(output.prompt)
+        # A request without a limit may use the rest of the context.
+        most = min(remaining, request.params.max_tokens) if request.limited else remaining
+        seed = request.params.seed
+        params = replace(
+            request.params,
+            max_tokens=most,
+            # Outputs of one prompt differ, also with a seed.
+            seed=None if seed is None else seed + choice.index % request.n,
+        )
+        self.metrics.note_admitted(len(output.prompt), most)
+        self._engine.submit(
+            Request(
+                choice.id,
+                output.prompt,
+                params,
+                arrived,
+                request.priority,
+                output.constraint,
+                model.decoder(request),
+                request.cache_salt,
+            )
+        )
+
+    async def outputs(self, generation: Generation) -> AsyncIterator[dict[int, Output]]:
+        """Yield new outputs by index as they arrive; queued outputs of a choice are joined."""
+        running = len(generation.choices)
+        while running:
+            index, output = await generation.pending.get()
+            batch = {index: output}
+            while not generation.pending.empty():
+                index, output = generation.pending.get_nowait()
+                batch[index] = joined(batch[index], output) if index in batch else output
+            running -= sum(output.finish is not None for output in batch.values())
+            yield batch
 
     def release(self, generation: Generation) -> None:
         """Forget a request whose handler has ended, and abort its unfinished work."""
-        self._live.pop(generation.id, None)
+        for choice in generation.choices:
+            self._live.pop(choice.id, None)
+            if not choice.finished and self._engine is not None:
+                self._engine.abort(choice.id)
         if not self._live:
             self._empty.set()
-        if not generation.finished and self._engine is not None:
-            self._engine.abort(generation.id)
 
     def abort_all(self) -> None:
         """End the remaining requests with an error, after a drain that exceeded its time.
 
         The error does not wait for the engine, which may be in the middle of a long step.
         """
-        for generation in list(self._live.values()):
-            if not generation.finished:
-                generation.outputs.put_nowait(Output(generation.id, "", 0, 0, finish=Finish.ABORT))
-                generation.finished = True
+        for choice in list(self._live.values()):
+            if not choice.finished:
+                choice.finished = True
+                aborted = Output(choice.id, "", 0, 0, finish=Finish.ABORT)
+                choice.generation.pending.put_nowait((choice.index, aborted))
                 if self._engine is not None:
-                    self._engine.abort(generation.id)
+                    self._engine.abort(choice.id)
 
     async def stop(self, seconds: float) -> bool:
         """End the engine's thread; False when its current step takes longer than `seconds`."""
@@ -225,12 +305,6 @@ class Service:
             code="service_unavailable",
             retry_after=retry_after,
         )
-
-    def _params(self, request: GenerationRequest, prompt: int, limits: Limits) -> SamplingParams:
-        """Limit the output to the rest of the context; a request without a limit may use all of it."""
-        remaining = limits.max_model_len - prompt
-        most = min(remaining, request.params.max_tokens) if request.limited else remaining
-        return replace(request.params, max_tokens=most)
 
 
 def model_not_found(name: str, served: tuple[str, ...]) -> RequestError:
@@ -254,3 +328,15 @@ def failure_of(output: Output) -> RequestError | None:
             "the request was aborted", status=503, kind="server_error", code="aborted"
         )
     return None
+
+
+def joined(output: Output, later: Output) -> Output:
+    """Two outputs of one sequence as one."""
+    return replace(
+        later,
+        text=output.text + later.text,
+        new_tokens=output.new_tokens + later.new_tokens,
+        token_ids=output.token_ids + later.token_ids,
+        logprobs=output.logprobs + later.logprobs,
+        prompt_logprobs=output.prompt_logprobs + later.prompt_logprobs,
+    )

@@ -24,6 +24,7 @@ class ChatTemplate:
     def __init__(self, source: str, specials: Mapping[str, str]) -> None:
         import jinja2
 
+        self.source = source
         self._specials = dict(specials)
         self.reserved = frozenset({"messages", "add_generation_prompt", *specials})
         self.knows_tool_calls = "tool_calls" in source

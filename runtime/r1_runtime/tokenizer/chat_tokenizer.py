@@ -91,6 +91,26 @@ class ChatTokenizer:
         text: str = self._tokenizer.decode(list(tokens), skip_special_tokens=True)
         return text
 
+    def decode_all(self, tokens: Sequence[int]) -> str:
+        """Text of tokens, special ones included."""
+        text: str = self._tokenizer.decode(list(tokens), skip_special_tokens=False)
+        return text
+
+    def token_id(self, text: str) -> int | None:
+        """The number of the token with this text, if the vocabulary has one."""
+        number: int | None = self._tokenizer.token_to_id(text)
+        return number
+
+    def as_json(self) -> str:
+        """The tokenizer in the format of tokenizer.json."""
+        text: str = self._tokenizer.to_str()
+        return text
+
+    @property
+    def template(self) -> str:
+        """The source of the chat template; empty without one."""
+        return "" if self._template is None else self._template.source
+
     def encode_chat(
         self,
         messages: Sequence[Mapping[str, Any]],

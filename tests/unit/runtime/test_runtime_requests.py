@@ -10,20 +10,18 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from r1_runtime.engine.sampling_params import SamplingParams
 from r1_runtime.errors import RequestError
 from r1_runtime.generation_config import GenerationDefaults
-from r1_runtime.server.parameters import CHAT as CHAT_TABLE
-from r1_runtime.server.parameters import COMPLETION as COMPLETION_TABLE
-from r1_runtime.server.requests import (
-    _CHAT_FIELDS,
-    _COMPLETION_FIELDS,
-    parse_chat,
-    parse_completion,
-)
+from r1_runtime.server.api.chat import CHAT_FIELDS, parse_chat
+from r1_runtime.server.api.completion import COMPLETION_FIELDS, parse_completion
+from r1_runtime.server.api.generation_request import Prompt
 
 CHAT = {"model": "m", "messages": [{"role": "user", "content": "hi"}]}
 TEXT = {"model": "m", "prompt": "hi"}
 CALL = {"id": "1", "type": "function", "function": {"name": "f", "arguments": "{}"}}
+
+TOOL = {"type": "function", "function": {"name": "f"}}
 
 REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"model": None}, "model"),
@@ -85,30 +83,56 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"stream": True, "stream_options": {"include_usage": 1}}, "stream_options.include_usage"),
     ({"stream": True, "stream_options": {"usage": True}}, "stream_options.usage"),
     (
-        {"stream": True, "stream_options": {"continuous_usage_stats": True}},
-        "stream_options.continuous_usage_stats",
+        {"stream": True, "stream_options": {"include_obfuscation": True}},
+        "stream_options.include_obfuscation",
     ),
-    ({"n": 2}, "n"),
+    ({"n": 0}, "n"),
+    ({"n": 129}, "n"),
     ({"n": True}, "n"),
     ({"logprobs": 0}, "logprobs"),
     ({"presence_penalty": False}, "presence_penalty"),
     ({"parallel_tool_calls": 1}, "parallel_tool_calls"),
     ({"store": 0}, "store"),
-    ({"top_k": 20}, "top_k"),
-    ({"min_p": 0.1}, "min_p"),
-    ({"min_tokens": 5}, "min_tokens"),
-    ({"repetition_penalty": 1.2}, "repetition_penalty"),
     ({"skip_special_tokens": False}, "skip_special_tokens"),
-    ({"stop_token_ids": [5]}, "stop_token_ids"),
     ({"chat_template_kwargs": 5}, "chat_template_kwargs"),
     ({"stop": "x" * 5000}, "stop"),
-    ({"logprobs": True}, "logprobs"),
     ({"top_logprobs": 3}, "top_logprobs"),
-    ({"presence_penalty": 0.5}, "presence_penalty"),
-    ({"frequency_penalty": 0.5}, "frequency_penalty"),
-    ({"logit_bias": {"5": 1}}, "logit_bias"),
-    ({"tools": [{"type": "function"}]}, "tools"),
-    ({"response_format": {"type": "json_object"}}, "response_format"),
+    ({"top_k": -2}, "top_k"),
+    ({"top_k": 2.5}, "top_k"),
+    ({"min_p": 1.1}, "min_p"),
+    ({"min_tokens": -1}, "min_tokens"),
+    ({"min_tokens": 9, "max_tokens": 8}, "min_tokens"),
+    ({"repetition_penalty": 0}, "repetition_penalty"),
+    ({"presence_penalty": 2.5}, "presence_penalty"),
+    ({"frequency_penalty": -3}, "frequency_penalty"),
+    ({"stop_token_ids": 5}, "stop_token_ids"),
+    ({"stop_token_ids": [5, "x"]}, "stop_token_ids[1]"),
+    ({"logit_bias": {"x": 1}}, "logit_bias"),
+    ({"logit_bias": {"5": 101}}, "logit_bias"),
+    ({"logit_bias": {"-5": 1}}, "logit_bias"),
+    ({"logit_bias": [5]}, "logit_bias"),
+    ({"logprobs": True, "top_logprobs": 21}, "top_logprobs"),
+    ({"logprobs": 5}, "logprobs"),
+    ({"tools": [{"type": "function"}]}, "tools[0].function"),
+    ({"tools": [{"type": "function", "function": {"name": "a b"}}]}, "tools[0].function.name"),
+    ({"tools": [TOOL], "tool_choice": "always"}, "tool_choice"),
+    ({"tool_choice": "required"}, "tool_choice"),
+    (
+        {"tools": [TOOL], "tool_choice": {"type": "function", "function": {"name": "g"}}},
+        "tool_choice",
+    ),
+    ({"response_format": {"type": "xml"}}, "response_format.type"),
+    ({"response_format": {"type": "json_schema"}}, "response_format.json_schema"),
+    (
+        {"response_format": {"type": "json_schema", "json_schema": {"schema": 5}}},
+        "response_format.json_schema.schema",
+    ),
+    ({"guided_choice": []}, "guided_choice"),
+    ({"guided_json": "{"}, "guided_json"),
+    ({"guided_json": {}, "guided_regex": "a"}, "guided_regex"),
+    ({"structured_outputs": {"xml": "a"}}, "structured_outputs.xml"),
+    ({"thinking_token_budget": -1}, "thinking_token_budget"),
+    ({"cache_salt": ""}, "cache_salt"),
     ({"temprature": 0.5}, "temprature"),
 ]
 
@@ -121,14 +145,14 @@ def test_invalid_chat_body_names_the_field(change: dict[str, Any], field: str) -
     assert field.split("[")[0] in str(caught.value)
 
 
-@pytest.mark.parametrize("prompt", [None, [], 5, ["a", "b"], [1, -2], [[]], [1, "a"], {"a": 1}])
+@pytest.mark.parametrize("prompt", [None, [], 5, ["a", 1], [1, -2], [[]], [1, "a"], {"a": 1}])
 def test_invalid_prompt_is_rejected(prompt: object) -> None:
     with pytest.raises(RequestError) as caught:
         parse_completion(TEXT | {"prompt": prompt})
     assert caught.value.param == "prompt"
 
 
-@pytest.mark.parametrize("field", ["best_of", "echo", "suffix", "logprobs"])
+@pytest.mark.parametrize("field", ["best_of", "suffix", "prompt_logprobs"])
 def test_unsupported_completion_parameters_are_rejected_by_name(field: str) -> None:
     with pytest.raises(RequestError, match=f"{field} is not implemented"):
         parse_completion(TEXT | {field: 3})
@@ -153,8 +177,9 @@ def test_body_must_be_a_json_object(body: object) -> None:
 def test_an_assistant_message_without_content_is_empty(message: dict[str, Any]) -> None:
     history = [*CHAT["messages"], {"role": "assistant"} | message, *CHAT["messages"]]
     request = parse_chat(CHAT | {"messages": history})
-    assert request.messages is not None
-    assert request.messages[1]["content"] == ""
+    messages = request.prompts[0].messages
+    assert messages is not None
+    assert messages[1]["content"] == ""
 
 
 def test_parameters_with_no_op_values_are_accepted() -> None:
@@ -205,7 +230,7 @@ def test_a_history_with_tool_calls_and_absent_content_is_accepted() -> None:
         {"role": "tool", "content": "sunny", "tool_call_id": "1"},
         {"role": "assistant", "content": "It is sunny.", "tool_calls": None},
     ]
-    messages = parse_chat({"model": "m", "messages": history}).messages
+    messages = parse_chat({"model": "m", "messages": history}).prompts[0].messages
     assert messages is not None
     assert messages[1] == {"role": "assistant", "content": None, "tool_calls": [CALL]}
     assert messages[2]["tool_call_id"] == "1"
@@ -244,7 +269,7 @@ json_values = st.recursive(
     ),
     max_leaves=8,
 )
-NAMES = sorted({*CHAT_TABLE, *COMPLETION_TABLE, *_CHAT_FIELDS, *_COMPLETION_FIELDS, "unknown"})
+NAMES = sorted({*CHAT_FIELDS, *COMPLETION_FIELDS, "unknown"})
 
 
 @settings(max_examples=1500, deadline=None)
@@ -282,14 +307,92 @@ def test_every_field_of_a_chat_body_is_parsed() -> None:
 def test_text_parts_are_joined_and_role_developer_becomes_system() -> None:
     parts = [{"type": "text", "text": "a"}, {"type": "text", "text": "b"}]
     request = parse_chat({"model": "m", "messages": [{"role": "developer", "content": parts}]})
-    assert request.messages == ({"role": "system", "content": "ab"},)
+    assert request.prompts[0].messages == ({"role": "system", "content": "ab"},)
 
 
-def test_prompt_may_be_text_or_tokens() -> None:
-    assert parse_completion(TEXT).text == "hi"
-    assert parse_completion(TEXT | {"prompt": ["hi"]}).text == "hi"
-    assert parse_completion(TEXT | {"prompt": [1, 2]}).tokens == (1, 2)
-    assert parse_completion(TEXT | {"prompt": [[1, 2]]}).tokens == (1, 2)
+@pytest.mark.parametrize(
+    ("prompt", "expected"),
+    [
+        ("hi", [Prompt(text="hi")]),
+        (["hi"], [Prompt(text="hi")]),
+        ([1, 2], [Prompt(tokens=(1, 2))]),
+        ([[1, 2]], [Prompt(tokens=(1, 2))]),
+        (["a", "b", [3]], [Prompt(text="a"), Prompt(text="b"), Prompt(tokens=(3,))]),
+    ],
+)
+def test_prompts_may_be_text_tokens_or_lists_of_both(
+    prompt: object, expected: list[Prompt]
+) -> None:
+    assert list(parse_completion(TEXT | {"prompt": prompt}).prompts) == expected
+
+
+def test_max_tokens_0_needs_echo() -> None:
+    with pytest.raises(RequestError, match="echo"):
+        parse_completion(TEXT | {"max_tokens": 0})
+    request = parse_completion(TEXT | {"max_tokens": 0, "echo": True, "logprobs": 1})
+    assert (request.no_output, request.params.max_tokens) == (True, 1)
+    assert request.params.prompt_logprobs == 1
+
+
+def test_every_sampling_parameter_is_parsed() -> None:
+    params = parse_chat(
+        CHAT
+        | {"min_tokens": 2, "top_k": 5, "min_p": 0.1, "stop_token_ids": [7], "max_tokens": 9}
+        | {"presence_penalty": 1, "frequency_penalty": -1, "repetition_penalty": 1.5}
+        | {"logit_bias": {"5": -100}, "logprobs": True, "top_logprobs": 3}
+    ).params
+    assert params == SamplingParams(
+        max_tokens=9,
+        min_tokens=2,
+        top_k=5,
+        min_p=0.1,
+        stop_token_ids=(7,),
+        presence_penalty=1.0,
+        frequency_penalty=-1.0,
+        repetition_penalty=1.5,
+        logit_bias=((5, -100.0),),
+        logprobs=3,
+    )
+    assert parse_chat(CHAT | {"top_k": -1, "logprobs": True}).params.top_k == 0
+    assert parse_chat(CHAT | {"logprobs": True}).params.logprobs == 0
+
+
+@pytest.mark.parametrize(
+    ("fields", "kind", "value"),
+    [
+        ({"response_format": {"type": "json_object"}}, "json_schema", {"type": "object"}),
+        (
+            {"response_format": {"type": "json_schema", "json_schema": {"schema": {"a": 1}}}},
+            "json_schema",
+            {"a": 1},
+        ),
+        ({"structured_outputs": {"regex": "a+"}}, "regex", "a+"),
+        ({"structured_outputs": {"json_object": True}}, "json_schema", {"type": "object"}),
+        ({"guided_json": '{"a": 1}'}, "json_schema", {"a": 1}),
+        ({"guided_choice": ["a", "b"]}, "choice", ("a", "b")),
+        ({"guided_grammar": "start: /a/"}, "grammar", "start: /a/"),
+    ],
+)
+def test_output_formats_of_openai_and_vllm_are_parsed(
+    fields: dict[str, Any], kind: str, value: object
+) -> None:
+    chat, text = parse_chat(CHAT | fields).format, parse_completion(TEXT | fields).format
+    assert chat == text
+    assert chat is not None
+    assert (chat.kind, chat.value) == (kind, value)
+
+
+def test_required_and_named_calls_have_a_format_of_their_own() -> None:
+    required = parse_chat(CHAT | {"tools": [TOOL], "tool_choice": "required"}).format
+    assert required is not None
+    assert required.value["type"] == "array"
+    named = {"type": "function", "function": {"name": "f"}}
+    request = parse_chat(CHAT | {"tools": [TOOL], "tool_choice": named})
+    assert request.format is not None
+    assert request.format.value == {"type": "object"}
+    assert request.tools is not None
+    assert (request.tools.choice, request.tools.named) == ("f", True)
+    assert parse_chat(CHAT | {"tools": [TOOL], "tool_choice": "none"}).tools is None
 
 
 def test_max_completion_tokens_has_precedence_over_max_tokens() -> None:

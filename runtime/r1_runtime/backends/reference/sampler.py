@@ -40,7 +40,7 @@ def sample_rows(logits: Float32, plan: SamplingPlan) -> StepResult:
         is allowed.
     """
     rows = len(logits)
-    finite = np.isfinite(logits).all(axis=1)
+    finite = np.asarray(np.isfinite(logits).all(axis=1))
     draws = uniform(plan.seeds, plan.counters)
     tokens = np.full(rows, _NONE, np.int32)
     logprobs = np.full(rows, np.nan, np.float32)

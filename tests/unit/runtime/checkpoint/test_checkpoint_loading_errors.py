@@ -72,7 +72,7 @@ def test_generation_config_is_read_and_unimplemented_parameters_are_listed(folde
     recommended |= {"bos_token_id": 0, "top_k": 40, "repetition_penalty": 1.0, "min_p": None}
     (folder / "generation_config.json").write_text(json.dumps(recommended))
     assert read_generation_defaults(folder) == GenerationDefaults(
-        0.6, 0.95, eos_ids=(1, 5), not_applied=("top_k=40",)
+        0.6, 0.95, top_k=40, eos_ids=(1, 5)
     )
 
 

@@ -10,7 +10,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
-from scipy import stats
 
 from r1_runtime.backends.reference.philox import philox, uniform
 from r1_runtime.backends.reference.sampler import sample_rows
@@ -63,7 +62,9 @@ def test_draws_are_uniform_over_positions_and_over_seeds() -> None:
     for drawn in (uniform(numbers * 0 + 5, numbers), uniform(numbers, numbers * 0 + 9)):
         assert drawn.min() >= 0
         assert drawn.max() < 1
-        assert stats.kstest(drawn, "uniform").pvalue > 1e-3
+        # Kolmogorov-Smirnov: 1.95 / sqrt(n) is exceeded once in a thousand times.
+        distance = np.abs(np.sort(drawn) - (np.arange(20000) + 0.5) / 20000).max()
+        assert distance < 1.95 / np.sqrt(20000)
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
@@ -85,14 +86,8 @@ def test_frequencies_follow_the_tempered_distribution(temperature: float) -> Non
     weights = np.exp(LOGITS.astype(float) / temperature)
     expected = 20000 * weights / weights.sum()
     seen = np.bincount(drawn, minlength=4)
-    usual = expected > 5
-    assert (
-        stats.chisquare(
-            [*seen[usual], seen[~usual].sum() + 1e-9],
-            [*expected[usual], expected[~usual].sum() + 1e-9],
-        ).pvalue
-        > 1e-3
-    )
+    chi_square = ((seen - expected) ** 2 / expected)[expected > 5].sum()
+    assert chi_square < 16.3  # exceeded once in a thousand times with 3 degrees of freedom
 
 
 def test_result_does_not_depend_on_the_batch() -> None:

@@ -1,4 +1,4 @@
-"""Numbers and flags of a JSON body; an invalid value is a 400 that names the field.
+"""Numbers of a JSON body; an invalid value is a 400 that names the field.
 
 As in vLLM, a number may be a string (`"5"`), and a whole number may have a zero fraction (`5.0`).
 A boolean is never a number.
@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping
-from typing import Any
 
 from r1_runtime.errors import RequestError
 
@@ -46,35 +44,3 @@ def as_number(value: object) -> float | None:
     except OverflowError:
         return None
     return number if math.isfinite(number) else None
-
-
-def read_flag(fields: Mapping[str, Any], name: str, prefix: str = "") -> bool:
-    """True or false; an absent field is false. Raises RequestError (400)."""
-    value = fields.get(name)
-    if value is not None and not isinstance(value, bool):
-        raise bad_field(prefix + name, f"{prefix}{name} must be true or false")
-    return bool(value)
-
-
-def read_number(
-    fields: Mapping[str, Any], name: str, default: float, least: float, most: float
-) -> float:
-    """A number in [least, most]; the default for an absent field. Raises RequestError (400)."""
-    if fields.get(name) is None:
-        return default
-    number = as_number(fields[name])
-    if number is None or not least <= number <= most:
-        raise bad_field(name, f"{name} must be a number between {least:g} and {most:g}")
-    return number
-
-
-def read_whole(fields: Mapping[str, Any], name: str, least: int | None = None) -> int | None:
-    """A whole number of 64 bits; None for an absent field. Raises RequestError (400)."""
-    if fields.get(name) is None:
-        return None
-    number = as_whole(fields[name])
-    if number is None:
-        raise bad_field(name, f"{name} must be a whole number")
-    if least is not None and number < least:
-        raise bad_field(name, f"{name} must be at least {least}")
-    return number

@@ -5,23 +5,39 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from r1_runtime.server.fields import bad_field
+from r1_runtime.server.api.fields import bad_field
 
 _ROLES = frozenset({"system", "user", "assistant", "developer", "tool"})
 # Optional text fields that templates read.
-_TEXTS = ("name", "tool_call_id", "reasoning_content")
+_TEXTS = ("name", "tool_call_id", "reasoning_content", "reasoning")
 _NOT_IMPLEMENTED = ("function_call", "audio", "prefix")
 
 
-def parse_messages(messages: object) -> tuple[Mapping[str, Any], ...]:
+MESSAGES_SCHEMA: Mapping[str, Any] = {
+    "type": "array",
+    "minItems": 1,
+    "items": {
+        "type": "object",
+        "properties": {
+            "role": {"enum": sorted(_ROLES)},
+            "content": {"type": ["string", "array", "null"]},
+            "tool_calls": {"type": ["array", "null"]},
+            **{name: {"type": ["string", "null"]} for name in _TEXTS},
+        },
+        "required": ["role"],
+    },
+}
+
+
+def parse_messages(messages: object, param: str = "messages") -> tuple[Mapping[str, Any], ...]:
     """Return role, content and tool calls of each message.
 
     Raises:
         RequestError: 400, naming the field.
     """
     if not isinstance(messages, list) or not messages:
-        raise bad_field("messages", "messages must be a list with at least one message")
-    return tuple(_message(message, f"messages[{at}]") for at, message in enumerate(messages))
+        raise bad_field(param, f"{param} must be a list with at least one message")
+    return tuple(_message(message, f"{param}[{at}]") for at, message in enumerate(messages))
 
 
 def _message(message: object, where: str) -> Mapping[str, Any]:

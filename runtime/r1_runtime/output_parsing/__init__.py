@@ -1,0 +1,1 @@
+"""Incremental parsers of output text: reasoning and tool calls. The chunking has no effect."""

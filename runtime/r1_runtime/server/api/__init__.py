@@ -1,0 +1,1 @@
+"""Request bodies: field tables that validate them and describe them in the OpenAPI document."""

@@ -1,0 +1,89 @@
+"""Bodies of `/v1/completions`."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from r1_runtime.generation_config import GenerationDefaults
+from r1_runtime.server.api import neutral_fields, output_format
+from r1_runtime.server.api.field_table import Field, flag, read_fields, required, table, whole
+from r1_runtime.server.api.fields import bad_field
+from r1_runtime.server.api.generation_request import GenerationRequest, Prompt
+from r1_runtime.server.api.sampling_fields import (
+    MAX_LOGPROBS,
+    SAMPLING,
+    sampling_params,
+    stream_values,
+)
+
+_DEFAULT_TOKENS = 16  # OpenAI's default
+_MAX_PROMPTS = 2048
+_NO_DEFAULTS = GenerationDefaults()
+_TOKENS = {"type": "array", "items": {"type": "integer", "minimum": 0}, "minItems": 1}
+_TEXT = {"type": "string"}
+_PROMPT = {
+    "anyOf": [
+        _TEXT,
+        _TOKENS,
+        {"type": "array", "items": {"anyOf": [_TEXT, _TOKENS]}, "minItems": 1},
+    ]
+}
+
+
+def _read_prompt(value: object, param: str) -> tuple[Prompt, ...]:
+    """One prompt or a list of them; a prompt is text or a list of token numbers."""
+    if isinstance(value, list) and value and isinstance(value[0], str | list):
+        if len(value) > _MAX_PROMPTS:
+            raise bad_field(param, f"{param} may have at most {_MAX_PROMPTS} prompts")
+        return tuple(_one_prompt(one, param) for one in value)
+    return (_one_prompt(value, param),)
+
+
+def _one_prompt(value: object, param: str) -> Prompt:
+    if isinstance(value, str):
+        return Prompt(text=value)
+    if not isinstance(value, list) or not value or not all(type(one) is int for one in value):
+        raise bad_field(param, f"{param} must be text, token numbers, or a list of such prompts")
+    if min(value) < 0:
+        raise bad_field(param, f"{param} has a negative token number")
+    return Prompt(tokens=tuple(value))
+
+
+COMPLETION_FIELDS = table(
+    *neutral_fields.COMMON,
+    *neutral_fields.COMPLETION,
+    *SAMPLING,
+    required(Field("prompt", _PROMPT, _read_prompt, "One prompt or several.")),
+    whole("max_tokens", 0, text="Tokens to generate at most; 0 needs echo."),
+    whole("logprobs", 0, MAX_LOGPROBS, "Most probable tokens to return at each position."),
+    flag("echo", "Return the prompt before the output."),
+    *output_format.FIELDS,
+)
+
+
+def parse_completion(
+    body: object, defaults: GenerationDefaults = _NO_DEFAULTS
+) -> GenerationRequest:
+    """Parse a body.
+
+    Raises:
+        RequestError: 400, naming the field.
+    """
+    values = read_fields(body, COMPLETION_FIELDS)
+    limit = values.get("max_tokens", _DEFAULT_TOKENS)
+    echo, logprobs = values.get("echo", False), values.get("logprobs")
+    if limit == 0 and not echo:
+        raise bad_field("max_tokens", "max_tokens must be at least 1, or 0 with echo: true")
+    params = sampling_params(values, defaults, max(1, limit), logprobs)
+    request = GenerationRequest(
+        model=values["model"],
+        prompts=values["prompt"],
+        params=replace(params, prompt_logprobs=logprobs if echo else None),
+        limited=True,
+        n=values.get("n", 1),
+        echo=echo,
+        no_output=limit == 0,
+        format=output_format.output_format(values),
+        cache_salt=values.get("cache_salt"),
+    )
+    return replace(request, **stream_values(values))

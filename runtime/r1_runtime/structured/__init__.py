@@ -1,0 +1,1 @@
+"""Constraints on output tokens: grammars, and a budget for reasoning."""
