@@ -1,4 +1,4 @@
-"""Texts on which tokenizers differ: scripts, white space, digits, contractions, code, odd Unicode."""
+"""Texts on which tokenizers differ: scripts, white space, digits, contractions, code, rare Unicode."""
 
 from __future__ import annotations
 

@@ -12,6 +12,8 @@ from gguf import GGMLQuantizationType
 
 from llama_cpp import LlamaCpp
 from numpy_forward import NumpyModel
+from paged_steps import PagedDriver
+from parity_cases import BACKENDS
 from r1_bench.f32_gguf import write_f32
 from r1_runtime.checkpoint.open import open_checkpoint
 from r1_runtime.tokenizer.open import open_tokenizer
@@ -110,18 +112,25 @@ def test_sentencepiece_tokens_equal_those_of_llama_cpp(tmp_path: Path) -> None:
     assert different == []
 
 
-def test_greedy_text_of_the_real_model_equals_that_of_llama_cpp(smollm2_f32: Path) -> None:
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_greedy_text_of_the_real_model_equals_that_of_llama_cpp(
+    smollm2_f32: Path, backend: str
+) -> None:
     """Ours reads the quantised file, llama.cpp the decoded one: it would quantise activations too."""
     file = smollm2_file()
-    tokenizer, model = open_tokenizer(file, 49152), NumpyModel(open_checkpoint(file))
+    checkpoint = open_checkpoint(file)
+    tokenizer = open_tokenizer(file, checkpoint.description.vocab_size)
+    driver = PagedDriver(BACKENDS[backend](checkpoint, 1), checkpoint.description.vocab_size)
+    prompts = [tokenizer.encode(prompt) for prompt in PROMPTS]
     peer = LlamaCpp(smollm2_f32)
-    for prompt in PROMPTS:
-        tokens = tokenizer.encode(prompt)
-        expected = [token for token, _ in peer.greedy(tokens, 12)]
-        logits = model.logits([*tokens, *expected])[len(tokens) - 1 : -1]
-        assert logits.argmax(-1).tolist() == expected
-        if "France" in prompt:
-            assert tokenizer.decode(expected).startswith(" Paris.")
+    expected = [[token for token, _ in peer.greedy(prompt, 16)] for prompt in prompts]
+    sequences = driver.generate(prompts, new_tokens=16, budget=8)
+    texts = [
+        tokenizer.decode(sequence.tokens[len(prompt) :])
+        for sequence, prompt in zip(sequences, prompts, strict=True)
+    ]
+    assert texts == [tokenizer.decode(tokens) for tokens in expected]
+    assert texts[0].startswith(" Paris.")
 
 
 def test_f32_copy_of_a_model_has_the_decoded_values(tmp_path: Path) -> None:
