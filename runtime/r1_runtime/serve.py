@@ -150,7 +150,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     # Until the event loop handles SIGTERM: process 1 of a container has no default action for it.
     signal.signal(signal.SIGTERM, lambda *_: _exit_now())
     try:
-        asyncio.run(serve(parse_options(arguments)))
+        options = parse_options(arguments)
+        if options.explain_plan:
+            from r1_runtime.server.loading import explain_plan
+
+            sys.stdout.write(explain_plan(options) + "\n")
+            return 0
+        asyncio.run(serve(options))
     except RuntimeFault as error:
         report(error)
         return 2

@@ -1,88 +1,51 @@
-"""Model runner: computes a scheduler's step and samples tokens. The only engine module with tensors."""
+"""Model runner: a scheduler's step becomes a `StepPlan`, and its result becomes the engine's rows."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from itertools import accumulate
 
-import torch
-from torch import Tensor
+import numpy as np
+from numpy.typing import NDArray
 
-from r1_runtime.backends.reference.sampler import sample_rows
-from r1_runtime.backends.step_plan import StepResult
+from r1_runtime.backends.step_plan import Backend, StepPlan, StepResult
 from r1_runtime.engine.messages import SampledRow, TokenLogprobs
 from r1_runtime.engine.sampling_arrays import SamplingRow, SequenceSampling, build_sampling_plan
 from r1_runtime.engine.sampling_params import SamplingParams
 from r1_runtime.engine.scheduler import Chunk, Step
 from r1_runtime.engine.sequence import Sequence
-from r1_runtime.layers.context import PrefillChunk, StepContext
-from r1_runtime.models.deepseek_v3 import DeepseekV3
 
 
 class Runner:
-    """The model and its paged cache.
+    """Computes steps by a backend and keeps the sampling state of the sequences.
 
     Args:
-        model: in inference mode, on its device.
-        block_count: blocks of the cache.
-        block_size: tokens per block.
+        backend: a loaded model with its cache.
+        block_size: tokens per cache block.
         end_tokens: tokens that end an output; `min_tokens` excludes them.
     """
 
-    def __init__(
-        self,
-        model: DeepseekV3,
-        block_count: int,
-        block_size: int,
-        end_tokens: Iterable[int] = (),
-    ) -> None:
-        self.model = model
+    def __init__(self, backend: Backend, block_size: int, end_tokens: Iterable[int] = ()) -> None:
+        self.backend = backend
         self.block_size = block_size
-        weight = model.embed_tokens.weight
-        self.device = weight.device
-        config = model.config
-        slots = block_count * block_size
-        shape = (config.num_hidden_layers, slots, config.latent_dim)
-        self.caches = torch.zeros(shape, dtype=weight.dtype, device=self.device)
         self._end_tokens = tuple(end_tokens)
         self._sampling: dict[str, SequenceSampling] = {}
-        self._in_block = torch.arange(block_size)
 
     def execute(self, step: Step) -> list[SampledRow]:
-        """Compute the step; return its output rows.
-
-        The step's decode chunks come first, as `Scheduler.schedule` orders them.
-        """
-        tokens, context = self.prepare(step)
-        logits = self.model.forward_paged(tokens, self.caches, context)
-        places = [place for chunk in step.chunks for place in self._output_rows(chunk)]
-        if not places:
-            return []
-        plan = build_sampling_plan([self._sampling_row(*place) for place in places])
-        result = sample_rows(logits.cpu().numpy(), plan)
+        """Compute the step; return its output rows in the order of its chunks."""
+        places = [place for chunk in step.chunks for place in output_rows(chunk)]
+        result = self.backend.step(self._plan(step, places))
         return [_sampled(result, row, *place) for row, place in enumerate(places)]
 
-    def warm_up(self) -> None:
-        """Run one prefill and one decode step, so that no request waits for first-time set-up."""
-        sequence = Sequence(
-            "warm-up",
-            [0, 0],
-            2,
-            SamplingParams(temperature=0),
-            0.0,
-            [0, 1][: -(-2 // self.block_size)],
-        )
-        self.execute(Step((Chunk(sequence, 0, 1),)))
-        self.execute(Step((Chunk(sequence, 1, 1),)))
-        self.release(sequence)
-
-    def dummy_run(self, prefill: int, decode: int) -> None:
+    def dummy_run(self, prefill: int, decode: int, limit: int) -> None:
         """Compute a prompt and `decode` tokens after it, on the cache's first blocks.
 
-        The prompt has at most `prefill` tokens, fewer where cache or model are smaller.
+        Args:
+            prefill: tokens of the prompt.
+            decode: single steps after it.
+            limit: tokens that cache and model allow; the prompt is shortened to it.
         """
-        length = min(
-            prefill + decode, self.caches.shape[1], self.model.config.max_position_embeddings
-        )
+        length = min(prefill + decode, limit)
         blocks = list(range(-(-length // self.block_size)))
         greedy = SamplingParams(temperature=0)
         sequence = Sequence("dummy-run", [0] * length, length, greedy, 0.0, blocks)
@@ -96,6 +59,33 @@ class Runner:
         """Free the state of a sequence that has ended."""
         self._sampling.pop(sequence.id, None)
 
+    def _plan(self, step: Step, places: list[tuple[Sequence, int]]) -> StepPlan:
+        rows = [chunk.rows for chunk in step.chunks]
+        starts = [0, *accumulate(rows)]
+        contexts = [chunk.start + chunk.rows for chunk in step.chunks]
+        tokens: list[int] = []
+        positions: list[int] = []
+        blocks: list[list[int]] = []
+        outputs: list[int] = []
+        for chunk, context, row in zip(step.chunks, contexts, starts, strict=False):
+            end = chunk.start + chunk.count
+            tokens += chunk.sequence.tokens[chunk.start : end]
+            tokens += chunk.drafts
+            positions += range(chunk.start, context)
+            blocks.append(chunk.sequence.blocks[: -(-context // self.block_size)])
+            first = row - chunk.start - 1
+            outputs += [first + position for _, position in output_rows(chunk)]
+        return StepPlan(
+            tokens=_ints(tokens),
+            positions=_ints(positions),
+            query_starts=_ints(starts),
+            context_lengths=_ints(contexts),
+            block_starts=_ints([0, *accumulate(len(each) for each in blocks)]),
+            blocks=_ints([block for each in blocks for block in each]),
+            output_rows=_ints(outputs),
+            sampling=build_sampling_plan([self._sampling_row(*place) for place in places]),
+        )
+
     def _sampling_row(self, sequence: Sequence, position: int) -> SamplingRow:
         state = self._sampling.get(sequence.id)
         if state is None:
@@ -106,71 +96,22 @@ class Runner:
             return SamplingRow(state, position, target, sequence.params.prompt_logprobs or 0)
         state.advance(sequence.tokens)
         mask = None if sequence.constraint is None else sequence.constraint.mask()
-        top_count = sequence.params.logprobs or 0
-        return SamplingRow(state, position, top_count=top_count, mask=mask)
-
-    def _output_rows(self, chunk: Chunk) -> list[tuple[Sequence, int]]:
-        """(sequence, position of the token) of each output row of a chunk."""
-        sequence, end = chunk.sequence, chunk.start + chunk.count
-        scored = 0 if sequence.params.prompt_logprobs is None else sequence.prompt_length
-        positions = range(chunk.start + 1, min(end + 1, scored))
-        rows = [(sequence, position) for position in positions]
-        return [*rows, (sequence, end)] if chunk.samples else rows
-
-    def prepare(self, step: Step) -> tuple[Tensor, StepContext]:
-        """The step's tokens [T] and its context for the layers."""
-        tokens: list[int] = []
-        positions: list[int] = []
-        slots: list[Tensor] = []
-        prefill: list[PrefillChunk] = []
-        decode: list[Tensor] = []
-        rows: list[int] = []
-        for chunk in step.chunks:
-            end = chunk.start + chunk.count
-            known = self._slots(chunk.sequence, end)
-            row = len(tokens)
-            tokens += chunk.sequence.tokens[chunk.start : end]
-            positions += range(chunk.start, end)
-            slots.append(known[chunk.start :])
-            if _decodes(chunk):
-                decode.append(known)
-            else:
-                prefill.append(PrefillChunk(row, len(tokens), known.to(self.device)))
-            first = row - chunk.start - 1
-            rows += [first + position for _, position in self._output_rows(chunk)]
-        context, mask = self._decode_context(decode)
-        return torch.tensor(tokens, device=self.device), StepContext(
-            positions=torch.tensor(positions, device=self.device),
-            slots=torch.cat(slots).to(self.device),
-            decode=len(decode),
-            decode_context=context,
-            decode_mask=mask,
-            prefill=tuple(prefill),
-            sample_rows=torch.tensor(rows, device=self.device, dtype=torch.long),
-        )
-
-    def _slots(self, sequence: Sequence, length: int) -> Tensor:
-        """Cache slots of the sequence's first `length` tokens."""
-        blocks = torch.tensor(sequence.blocks[: -(-length // self.block_size)])
-        return (blocks.unsqueeze(1) * self.block_size + self._in_block).flatten()[:length]
-
-    def _decode_context(self, known: list[Tensor]) -> tuple[Tensor | None, Tensor | None]:
-        if not known:
-            return None, None
-        lengths = torch.tensor([len(slots) for slots in known])
-        longest = int(lengths.max())
-        context = torch.nn.utils.rnn.pad_sequence(known, batch_first=True)
-        if bool((lengths == longest).all()):
-            return context.to(self.device), None
-        mask = torch.arange(longest) < lengths.unsqueeze(1)
-        # Padded with a slot of the same sequence: a non-finite value passes through a mask, so the
-        # padding must not come from another sequence.
-        context = torch.where(mask, context, context[:, :1])
-        return context.to(self.device), mask[:, None, None, :].to(self.device)
+        return SamplingRow(state, position, top_count=sequence.params.logprobs or 0, mask=mask)
 
 
-def _decodes(chunk: Chunk) -> bool:
-    return chunk.count == 1 and chunk.start > 0
+def output_rows(chunk: Chunk) -> list[tuple[Sequence, int]]:
+    """(sequence, position of the token) of each output row of a chunk."""
+    sequence, end = chunk.sequence, chunk.start + chunk.count
+    scored = 0 if sequence.params.prompt_logprobs is None else sequence.prompt_length
+    positions = range(chunk.start + 1, min(end + 1, scored))
+    rows = [(sequence, position) for position in positions]
+    if chunk.samples:
+        rows += [(sequence, position) for position in range(end, end + 1 + len(chunk.drafts))]
+    return rows
+
+
+def _ints(values: list[int]) -> NDArray[np.int32]:
+    return np.array(values, np.int32)
 
 
 def _sampled(result: StepResult, row: int, sequence: Sequence, position: int) -> SampledRow:
@@ -182,7 +123,9 @@ def _sampled(result: StepResult, row: int, sequence: Sequence, position: int) ->
     params = sequence.params
     if (params.logprobs if scored is None else params.prompt_logprobs) is None:
         return SampledRow(sequence, token, scored=scored)
-    tops = zip(result.top_tokens[row].tolist(), result.top_logprobs[row].tolist(), strict=True)
-    return SampledRow(
-        sequence, token, TokenLogprobs(token, float(result.logprobs[row]), tuple(tops)), scored
-    )
+    tops: tuple[tuple[int, float], ...] = ()
+    if result.top_tokens:
+        values = (result.top_tokens[row].tolist(), result.top_logprobs[row].tolist())
+        tops = tuple(zip(*values, strict=True))
+    logprobs = TokenLogprobs(token, float(result.logprobs[row]), tops)
+    return SampledRow(sequence, token, logprobs, scored)

@@ -59,7 +59,7 @@ def _compile(program: str, flags: Iterable[str], path: Path) -> None:
     with tempfile.NamedTemporaryFile(dir=path.parent, suffix=".so", delete=False) as file:
         temporary = Path(file.name)
     command = [program, *_FLAGS, *flags, str(SOURCES / "interface.cpp"), "-o", str(temporary)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603
     if done.returncode:
         temporary.unlink()
         raise RuntimeError(f"{' '.join(command)} failed:\n{done.stderr[-4000:]}")

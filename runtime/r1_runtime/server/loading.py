@@ -1,7 +1,6 @@
 """Start of the engine from the options, in the background while the server already listens.
 
-torch is imported here and nowhere earlier: the import is most of a pod's start-up time, and `/health`
-must respond during it.
+torch is imported for the reference backend only: the import takes seconds and hundreds of MiB.
 """
 
 from __future__ import annotations
@@ -9,20 +8,37 @@ from __future__ import annotations
 import logging
 import os
 import time
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from r1_runtime.config import ModelConfig, read_config
+from r1_runtime.architecture.description import ModelDescription
+from r1_runtime.backends.cpu.backend import CpuBackend, packed_bytes
+from r1_runtime.backends.selection import BackendChoice, choose_backend
+from r1_runtime.backends.step_plan import Backend
+from r1_runtime.checkpoint.open import open_checkpoint
+from r1_runtime.checkpoint.source import Checkpoint
+from r1_runtime.engine.blocks import BlockPool
+from r1_runtime.engine.engine import Engine
+from r1_runtime.engine.runner import Runner
+from r1_runtime.engine.scheduler import Scheduler
 from r1_runtime.errors import OptionError
 from r1_runtime.generation_config import GenerationDefaults, read_generation_defaults
 from r1_runtime.server.limits import Limits
-from r1_runtime.server.memory import Sizes, available_memory, choose_block_count, estimate_memory
+from r1_runtime.server.measure import measure_threads
+from r1_runtime.server.memory import (
+    MemoryEstimate,
+    Sizes,
+    available_memory,
+    choose_block_count,
+    estimate_memory,
+)
 from r1_runtime.server.options import ServeOptions, resolve_model
+from r1_runtime.tokenizer.chat_tokenizer import ChatTokenizer
+from r1_runtime.tokenizer.open import open_tokenizer
 
 if TYPE_CHECKING:
-    from r1_runtime.engine.engine import Engine
     from r1_runtime.engine.messages import Deliver
-    from r1_runtime.tokenizer.chat_tokenizer import ChatTokenizer
 
 _log = logging.getLogger("r1_runtime")
 
@@ -55,6 +71,9 @@ class LoadedModel:
     description: str
 
 
+_PREFILL_TOKENS, _DECODE_STEPS = 64, 4  # of the measured steps
+
+
 def load(options: ServeOptions, deliver: Deliver, phases: StartupTimes) -> LoadedModel:
     """Load the model and start its engine.
 
@@ -62,30 +81,19 @@ def load(options: ServeOptions, deliver: Deliver, phases: StartupTimes) -> Loade
         ModelLoadError: the checkpoint does not load.
         OptionError: an option does not fit the model or the machine.
     """
-    folder = resolve_model(options.model_path)
-    config = read_config(folder)
-    defaults = read_generation_defaults(folder)
-    config = replace(config, eos_token_ids=(*config.eos_token_ids, *defaults.eos_ids))
-    sizes = _sizes(options, config)
-    _prepare_environment(options.threads or options.cpus)
-    import torch
-
-    phases.end("torch")
-    from r1_runtime.engine.blocks import BlockPool
-    from r1_runtime.engine.engine import Engine
-    from r1_runtime.engine.runner import Runner
-    from r1_runtime.engine.scheduler import Scheduler
-    from r1_runtime.models.loader import load_model
-    from r1_runtime.server.measure import measure_threads
-    from r1_runtime.tokenizer.open import open_tokenizer
-
-    torch.set_num_threads(options.threads or options.cpus)
-    device = _device(options.device)
-    tokenizer = open_tokenizer(folder, config.vocab_size, config.eos_token_ids)
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    path, checkpoint, choice = open_and_choose(options)
+    description = checkpoint.description
+    defaults = read_generation_defaults(path)
+    for reason in choice.reasons:
+        _log.info("%s", reason)
+    phases.end("checkpoint")
+    ends = (*description.eos_token_ids, *defaults.eos_ids)
+    tokenizer = open_tokenizer(path, description.vocab_size, ends)
     phases.end("tokenizer")
-    available = _available(device)
-    dtype = _dtype(options.dtype, device, config, sizes, available)
-    blocks = choose_block_count(estimate_memory(config, sizes, dtype), sizes, available)
+    sizes = _sizes(options, description)
+    need = _memory(checkpoint, sizes, choice)
+    blocks = choose_block_count(need, sizes, _available(choice))
     if blocks < sizes.requested_blocks:
         _log.warning(
             "The cache has %d blocks, the most that memory allows; %d blocks would hold a full-length"
@@ -94,42 +102,114 @@ def load(options: ServeOptions, deliver: Deliver, phases: StartupTimes) -> Loade
             sizes.requested_blocks,
             sizes.max_num_seqs,
         )
-    phases.end("measure")
-    model = load_model(
-        folder,
-        dtype=getattr(torch, dtype),
-        device=device,
-        max_length=sizes.max_model_len,
-        config=config,
-    )
+    threads = options.threads or options.cpus
+    backend = _backend(checkpoint, choice, sizes, blocks, threads)
     phases.end("weights")
-    runner = Runner(model, blocks, options.block_size, tokenizer.eos_ids)
-    pool = BlockPool(blocks, options.block_size)
-    scheduler = Scheduler(pool, options.max_num_seqs, options.max_step_tokens)
-    runner.warm_up()
-    threads = options.threads
-    if not threads:
-        if device == "cpu":
-            threads, line = measure_threads(runner, options.cpus)
-            _log.info("%s", line)
-        else:
-            threads = options.cpus
+    runner = Runner(backend, options.block_size, tokenizer.eos_ids)
+    limit = min(sizes.max_model_len, blocks * options.block_size)
+    runner.dummy_run(1, 1, limit)  # so that no request waits for first-time set-up
+    if not options.threads and choice.device == "cpu":
+        threads, line = measure_threads(
+            backend.set_threads,
+            lambda: runner.dummy_run(_PREFILL_TOKENS, _DECODE_STEPS, limit),
+            options.cpus,
+        )
+        _log.info("%s", line)
     phases.end("warm-up")
+    scheduler = Scheduler(
+        BlockPool(blocks, options.block_size),
+        options.max_num_seqs,
+        options.max_step_tokens,
+        prefix_caching=options.prefix_caching,
+    )
     engine = Engine(scheduler, runner, tokenizer.decode, tokenizer.eos_ids, deliver)
     engine.start()
     limits = Limits(
         max_model_len=sizes.max_model_len,
         max_in_flight=options.max_num_seqs + options.max_waiting,
-        vocabulary=config.vocab_size,
+        vocabulary=description.vocab_size,
         block_count=blocks,
         block_size=options.block_size,
     )
-    description = (
-        f"{folder.name}: {config.parameter_count() / 1e6:.1f} M parameters, {dtype} on {device}, "
+    text = (
+        f"{path.name}: {description.parameter_count() / 1e6:.1f} M parameters, "
+        f"{need.weights / 2**20:.0f} MiB of weights, {choice.backend} backend on {choice.device}, "
         f"{threads} threads, {blocks} cache blocks of {options.block_size} tokens, "
         f"at most {sizes.max_model_len} tokens per request"
     )
-    return LoadedModel(engine, tokenizer, limits, defaults, description)
+    return LoadedModel(engine, tokenizer, limits, defaults, text)
+
+
+def open_and_choose(options: ServeOptions) -> tuple[Path, Checkpoint, BackendChoice]:
+    """The model's path, its open checkpoint, and what will compute it."""
+    path = resolve_model(options.model_path)
+    checkpoint = open_checkpoint(path, positions=options.max_model_len)
+    choice = choose_backend(
+        checkpoint,
+        backend=options.backend,
+        device=options.device,
+        dtype=options.dtype,
+        quantization=options.quantization,
+        cache_dtype=options.kv_cache_dtype,
+    )
+    return path, checkpoint, choice
+
+
+def explain_plan(options: ServeOptions) -> str:
+    """What would compute the model, and why; the weights are not read."""
+    path, checkpoint, choice = open_and_choose(options)
+    description, sizes = checkpoint.description, _sizes(options, checkpoint.description)
+    need = _memory(checkpoint, sizes, choice)
+    gib = 2**30
+    lines = [
+        f"{path.name}: {description.family}, {description.parameter_count() / 1e6:.1f} M parameters, "
+        f"{len(description.layers)} layers",
+        *choice.reasons,
+        f"Weights need {need.weights / gib:.2f} GiB, a cache of {sizes.requested_blocks} blocks "
+        f"{sizes.requested_blocks * need.block / gib:.2f} GiB, a step {need.step / gib:.2f} GiB.",
+        f"Threads: {options.threads} by --threads."
+        if options.threads
+        else f"Threads: measured at start, at most {options.cpus}.",
+    ]
+    return "\n".join(lines)
+
+
+def _backend(
+    checkpoint: Checkpoint, choice: BackendChoice, sizes: Sizes, blocks: int, threads: int
+) -> Backend:
+    if choice.backend == "cpu":
+        return CpuBackend(
+            checkpoint,
+            codecs=choice.codecs,
+            cache_type=choice.cache_type,
+            blocks=blocks,
+            block_size=sizes.block_size,
+            max_positions=sizes.max_model_len,
+            threads=threads,
+        )
+    _prepare_environment(threads)
+    import torch
+
+    from r1_runtime.backends.reference.backend import ReferenceBackend
+    from r1_runtime.backends.reference.loading import load_network
+
+    if choice.device != "cpu" and not torch.cuda.is_available():
+        raise OptionError(
+            f"command line: --device {choice.device} is not available here. Fix: --device cpu."
+        )
+    torch.set_num_threads(threads)
+    dtype = getattr(torch, choice.dtype)
+    network = load_network(checkpoint, dtype=dtype, device=choice.device)
+    return ReferenceBackend(network, blocks, sizes.block_size)
+
+
+def _memory(checkpoint: Checkpoint, sizes: Sizes, choice: BackendChoice) -> MemoryEstimate:
+    if choice.backend == "cpu":
+        weights = packed_bytes(checkpoint, choice.codecs)
+        return estimate_memory(checkpoint.description, sizes, weights, choice.cache_type.size)
+    size = 4 if choice.dtype == "float32" else 2
+    weights = checkpoint.description.parameter_count() * size
+    return estimate_memory(checkpoint.description, sizes, weights, size)
 
 
 def _prepare_environment(threads: int) -> None:
@@ -146,11 +226,11 @@ def _prepare_environment(threads: int) -> None:
     if "OMP_WAIT_POLICY" not in os.environ:
         os.environ.setdefault("GOMP_SPINCOUNT", "1000")
         os.environ.setdefault("KMP_BLOCKTIME", "0")
-    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 
-def _sizes(options: ServeOptions, config: ModelConfig) -> Sizes:
-    positions = config.max_position_embeddings
+def _sizes(options: ServeOptions, description: ModelDescription) -> Sizes:
+    """The sizes of cache and steps."""
+    positions = description.max_positions
     if options.max_model_len is not None and options.max_model_len > positions:
         raise OptionError(
             f"command line: --max-model-len is {options.max_model_len}, but this model has "
@@ -158,52 +238,17 @@ def _sizes(options: ServeOptions, config: ModelConfig) -> Sizes:
         )
     return Sizes(
         max_num_seqs=options.max_num_seqs,
-        max_model_len=options.max_model_len or positions,
+        max_model_len=description.max_positions,
         max_step_tokens=options.max_step_tokens,
         block_size=options.block_size,
         num_blocks=options.num_blocks,
     )
 
 
-def _available(device: str) -> int | None:
+def _available(choice: BackendChoice) -> int | None:
     """Available bytes for weights and cache: of the GPU, or of this process."""
-    if device == "cpu":
+    if choice.device == "cpu":
         return available_memory()
     import torch
 
-    return int(torch.cuda.mem_get_info(device)[0])
-
-
-def _device(wanted: str) -> str:
-    import torch
-
-    if wanted == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    if wanted == "cpu":
-        return "cpu"
-    if wanted.split(":")[0] != "cuda" or not torch.cuda.is_available():
-        raise OptionError(f"command line: --device {wanted} is not available here. Fix: use auto.")
-    return wanted
-
-
-def _dtype(
-    wanted: str, device: str, config: ModelConfig, sizes: Sizes, available: int | None
-) -> str:
-    if wanted != "auto":
-        return wanted
-    if config.dtype == "float32" or device != "cpu":
-        chosen = "float32" if config.dtype == "float32" else "bfloat16"
-    else:
-        from r1_runtime.server.measure import measure_dtype
-
-        choice = measure_dtype(config)
-        _log.info("%s", choice.line())
-        chosen = choice.dtype
-    least = estimate_memory(config, sizes, "float32").total(sizes.blocks_per_sequence)
-    if chosen == "float32" and available is not None and least > available:
-        _log.info(
-            "Using bfloat16: float32 needs %.2f GiB of memory, more than is available",
-            least / 2**30,
-        )
-        return "bfloat16"
-    return chosen
+    return int(torch.cuda.mem_get_info(choice.device)[0])

@@ -10,13 +10,17 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from r1_runtime.config import ModelConfig
+from r1_runtime.architecture.description import (
+    LatentAttention,
+    Layer,
+    MixtureOfExperts,
+    ModelDescription,
+)
 from r1_runtime.errors import OptionError
 
 _GIB = 2**30
 _MARGIN_BYTES = 192 * 2**20  # threads, HTTP, allocator; the imported libraries are in use already
-_BYTES = {"float32": 4, "bfloat16": 2}
-_LOGIT_COPIES = 3  # logits, probabilities and their sorted copy, float32
+_LOGIT_COPIES = 3  # logits, changed logits and weights, float32
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +54,7 @@ class Sizes:
 
 @dataclass(frozen=True, slots=True)
 class MemoryEstimate:
-    """Bytes of the weights while they load, of the tensors of a step, and of one cache block."""
+    """Bytes of the weights, of the arrays of a step, and of one cache block."""
 
     weights: int
     step: int
@@ -60,27 +64,38 @@ class MemoryEstimate:
         return self.weights + self.step + blocks * self.block + _MARGIN_BYTES
 
 
-def estimate_memory(config: ModelConfig, sizes: Sizes, dtype: str) -> MemoryEstimate:
-    """Estimate the bytes that a model of this shape needs in `dtype`.
+def estimate_memory(
+    description: ModelDescription, sizes: Sizes, weights: int, cache_bytes: int
+) -> MemoryEstimate:
+    """Estimate the bytes that a model of this shape needs.
 
-    A step's largest tensors are, of one layer: the cache of all decoding sequences, gathered and
-    padded to the longest, or the expanded keys and values of one sequence that is prefilled.
+    Args:
+        description: the network.
+        sizes: the sizes of the cache and of a step.
+        weights: bytes of the packed weights.
+        cache_bytes: bytes per value in the cache.
     """
-    size = _BYTES[dtype]
-    parameters = config.parameter_count()
-    stored = parameters * _BYTES.get(config.dtype or "", 2)
-    heads = config.num_attention_heads * (config.qk_head_dim + config.v_head_dim)
-    decode = sizes.max_num_seqs * sizes.max_model_len * config.latent_dim * size
-    prefill = sizes.max_model_len * (2 * heads * size + sizes.max_step_tokens)
-    logits = _LOGIT_COPIES * 4 * sizes.max_num_seqs * config.vocab_size
-    widest = max(config.intermediate_size, heads, config.num_experts_per_tok * config.hidden_size)
-    rows = 4 * sizes.max_step_tokens * widest * size
+    widest = max(_widest(layer, description.hidden_size) for layer in description.layers)
+    logits = _LOGIT_COPIES * 4 * sizes.max_num_seqs * description.vocab_size
     return MemoryEstimate(
-        # Stored tensors are converted one by one, so the two copies overlap by one tensor.
-        weights=max(stored, parameters * size),
-        step=max(decode, prefill) + logits + rows,
-        block=config.num_hidden_layers * sizes.block_size * config.latent_dim * size,
+        weights=weights,
+        step=logits + 4 * sizes.max_step_tokens * widest,
+        block=sizes.block_size * description.cache_values_per_token() * cache_bytes,
     )
+
+
+def _widest(layer: Layer, hidden: int) -> int:
+    """Floats per row of a step's arrays of one layer."""
+    attention, feed_forward = layer.attention, layer.feed_forward
+    if isinstance(attention, LatentAttention):
+        heads = 2 * attention.heads * (attention.qk_head_dim + attention.v_head_dim)
+    else:
+        heads = 3 * attention.heads * attention.head_dim
+    if isinstance(feed_forward, MixtureOfExperts):
+        inner = feed_forward.experts_per_token * feed_forward.inner + feed_forward.shared_inner
+    else:
+        inner = feed_forward.inner
+    return 3 * hidden + heads + 2 * inner
 
 
 def choose_block_count(need: MemoryEstimate, sizes: Sizes, available: int | None) -> int:

@@ -18,7 +18,9 @@ from r1_runtime.server.parser_options import ParserOptions
 
 BUNDLED = "bundled:"
 _KEY_VARIABLE = "R1_API_KEY"
-_DTYPES = ("auto", "float32", "bfloat16")
+_DTYPES = ("auto", "float32", "float16", "bfloat16")
+_BACKENDS = ("auto", "cpu", "reference")
+_QUANTIZATIONS = ("none", "int8", "int4")
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,8 +31,13 @@ class ServeOptions:
     names: tuple[str, ...]
     host: str
     port: int
+    backend: str
     dtype: str
+    quantization: str
+    kv_cache_dtype: str
     device: str
+    prefix_caching: bool
+    explain_plan: bool
     max_num_seqs: int
     max_model_len: int | None
     num_blocks: int | None
@@ -73,7 +80,26 @@ def parse_options(arguments: Sequence[str] | None = None) -> ServeOptions:
         choices=_DTYPES,
         type=str.lower,
         default="auto",
-        help="data type of the weights (default: auto, the faster one on a CPU)",
+        help="data type of the weights (default: auto, as stored)",
+    )
+    add(
+        "--quantization",
+        choices=_QUANTIZATIONS,
+        default="none",
+        help="pack the weights with fewer bits while they load (default: none)",
+    )
+    add(
+        "--kv-cache-dtype",
+        choices=_DTYPES,
+        type=str.lower,
+        default="auto",
+        help="data type of the cache (default: auto, float16 unless the weights are float32)",
+    )
+    add(
+        "--backend",
+        choices=_BACKENDS,
+        default="auto",
+        help="cpu: the native library; reference: torch (default: auto, the faster one)",
     )
     add("--device", default="auto", help="auto, cpu or cuda (default: auto)")
     add(
@@ -90,7 +116,22 @@ def parse_options(arguments: Sequence[str] | None = None) -> ServeOptions:
         type=int,
         help="cache blocks (default: full length in every seat, or what fits)",
     )
-    add("--block-size", type=int, default=16, help="tokens per cache block (default: 16)")
+    add(
+        "--block-size",
+        type=int,
+        default=16,
+        help="tokens per cache block, a multiple of 16 (default: 16)",
+    )
+    add(
+        "--no-prefix-caching",
+        action="store_true",
+        help="compute every prompt as a whole, also where an earlier one began in the same way",
+    )
+    add(
+        "--explain-plan",
+        action="store_true",
+        help="print what computes the model, and why, and exit",
+    )
     add(
         "--max-step-tokens",
         type=int,
@@ -136,6 +177,10 @@ def parse_options(arguments: Sequence[str] | None = None) -> ServeOptions:
     given = parser.parse_args(arguments)
     for name in ("max_num_seqs", "block_size", "max_step_tokens"):
         _at_least(name, getattr(given, name), 1)
+    if given.block_size % 16:
+        raise OptionError(
+            f"command line: --block-size is {given.block_size}; it must be a multiple of 16."
+        )
     for name in ("port", "max_waiting", "drain_seconds", "threads"):
         _at_least(name, getattr(given, name), 0)
     for name in ("num_blocks", "max_model_len"):
@@ -147,8 +192,13 @@ def parse_options(arguments: Sequence[str] | None = None) -> ServeOptions:
         names=tuple(dict.fromkeys(names)),
         host=given.host,
         port=given.port,
+        backend=given.backend,
         dtype=given.dtype,
+        quantization=given.quantization,
+        kv_cache_dtype=given.kv_cache_dtype,
         device=given.device,
+        prefix_caching=not given.no_prefix_caching,
+        explain_plan=given.explain_plan,
         max_num_seqs=given.max_num_seqs,
         max_model_len=given.max_model_len,
         num_blocks=given.num_blocks,

@@ -68,6 +68,17 @@ def stored_codec(encoding: Encoding) -> Codec:
     return _STORED.get(encoding, Codec.INT8)
 
 
+def packed_bytes(checkpoint: Checkpoint, codecs: Codecs) -> int:
+    """Bytes that the matrices of a checkpoint need when packed; vectors are not counted."""
+    total = 0.0
+    for place in _places(checkpoint.description, checkpoint.names(), codecs):
+        tensor = checkpoint.tensor(place.name)
+        if len(tensor.shape) == 2:
+            rows, cols = -(-tensor.shape[0] // _UNIT) * _UNIT, -(-tensor.shape[1] // 32) * 32
+            total += rows * cols * _codec(place, tensor).bits / 8
+    return int(total)
+
+
 class CpuBackend:
     """A model in the native library.
 
@@ -215,13 +226,11 @@ class CpuBackend:
 
     def _put(self, place: _Place, tensor: StoredTensor) -> None:
         source = _SOURCES.get(tensor.encoding)
-        codec = place.codec if place.codec is not None else stored_codec(tensor.encoding)
+        codec = _codec(place, tensor)
         data: NDArray[Any] = tensor.data
         scale = tensor.scale
         if source is None:
             source, data, scale = Source.F32, decode(tensor), None
-        if codec is Codec.FLOAT8 and source is not Source.F8_E4M3:
-            codec = Codec.BFLOAT16
         rows, cols = tensor.shape if len(tensor.shape) == 2 else (1, tensor.shape[0])
         if not data.flags.c_contiguous:
             data = np.ascontiguousarray(data)
@@ -232,6 +241,13 @@ class CpuBackend:
                 *(place.offset, place.total, address(data), address(scale)),
             )
         )
+
+
+def _codec(place: _Place, tensor: StoredTensor) -> Codec:
+    codec = place.codec if place.codec is not None else stored_codec(tensor.encoding)
+    if codec is Codec.FLOAT8 and tensor.encoding is not Encoding.F8_E4M3:
+        return Codec.BFLOAT16
+    return codec
 
 
 @dataclass(frozen=True, slots=True)

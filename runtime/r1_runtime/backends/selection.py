@@ -1,0 +1,138 @@
+"""Choice of backend, device, packed form of the weights and cache type, each with its reason."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from r1_runtime.backends.cpu.backend import Codecs
+from r1_runtime.backends.cpu.library import (
+    CacheType,
+    Codec,
+    NativeLibraryMissing,
+    load_library,
+)
+from r1_runtime.checkpoint.source import Checkpoint, Encoding
+from r1_runtime.errors import OptionError
+
+_DTYPES = {"float32": Codec.FLOAT32, "bfloat16": Codec.BFLOAT16, "float16": Codec.FLOAT16}
+_QUANTIZATIONS = {"int8": Codec.INT8, "int4": Codec.INT4_MIN}
+_CACHES = {
+    "float32": CacheType.FLOAT32,
+    "float16": CacheType.FLOAT16,
+    "bfloat16": CacheType.BFLOAT16,
+}
+_NVIDIA = Path("/dev/nvidiactl")
+
+
+@dataclass(frozen=True, slots=True)
+class BackendChoice:
+    """What computes the model.
+
+    Attributes:
+        backend: `cpu` (native) or `reference` (torch).
+        device: `cpu`, `cuda` or `cuda:N`.
+        codecs: packed forms of the native backend; None keeps the stored precision.
+        dtype: data type of the reference backend: `float32` or `bfloat16`.
+        cache_type: element type of the native backend's cache.
+        reasons: one sentence per choice, for the log and `--explain-plan`.
+    """
+
+    backend: str
+    device: str
+    codecs: Codecs
+    dtype: str
+    cache_type: CacheType
+    reasons: tuple[str, ...]
+
+
+def choose_backend(
+    checkpoint: Checkpoint,
+    *,
+    backend: str = "auto",
+    device: str = "auto",
+    dtype: str = "auto",
+    quantization: str = "none",
+    cache_dtype: str = "auto",
+    native: Callable[[], object] = load_library,
+    has_gpu: Callable[[], bool] = _NVIDIA.exists,
+) -> BackendChoice:
+    """Choose what computes the model.
+
+    Args:
+        checkpoint: the model.
+        backend: `auto`, `cpu` or `reference`.
+        device: `auto`, `cpu`, `cuda` or `cuda:N`.
+        dtype: `auto` keeps the stored precision.
+        quantization: `none`, or the packed form of all matrices but the routers: `int8`, `int4`.
+        cache_dtype: `auto`, `float32`, `float16` or `bfloat16`.
+        native: raises `NativeLibraryMissing` where the native library cannot be loaded.
+        has_gpu: whether this machine has an NVIDIA device.
+
+    Raises:
+        OptionError: the options exclude each other or what this machine has.
+    """
+    reasons: list[str] = []
+    chosen, where = _place(backend, device, native, has_gpu, reasons)
+    if chosen == "reference" and quantization != "none":
+        raise OptionError(
+            f"command line: --quantization {quantization} needs the native CPU backend, but the"
+            " reference backend serves. Fix: remove --quantization."
+        )
+    stored = checkpoint.tensor("layers.0.self_attn.o_proj.weight").encoding
+    codec = _QUANTIZATIONS.get(quantization, _DTYPES.get(dtype))
+    reference = dtype if dtype in ("float32", "bfloat16") else "float32"
+    if chosen == "reference":
+        if dtype == "auto" and where != "cpu":
+            reference = "bfloat16"
+        reasons.append(f"Weights are computed as {reference} by torch.")
+    elif codec is None:
+        reasons.append(f"Weights keep their stored precision ({stored}).")
+    else:
+        option = "--quantization" if quantization != "none" else "--dtype"
+        reasons.append(f"Weights are packed as {codec.name.lower()} because of {option}.")
+    cache = _cache_type(cache_dtype, codec, stored)
+    if chosen == "cpu":
+        reasons.append(f"The cache stores {cache.name.lower()}.")
+    return BackendChoice(
+        chosen, where, Codecs(codec, codec, codec, codec), reference, cache, tuple(reasons)
+    )
+
+
+def _place(
+    backend: str,
+    device: str,
+    native: Callable[[], object],
+    has_gpu: Callable[[], bool],
+    reasons: list[str],
+) -> tuple[str, str]:
+    """Backend and device."""
+    gpu = device.startswith("cuda") or (device == "auto" and backend != "cpu" and has_gpu())
+    if gpu and backend == "cpu":
+        raise OptionError(
+            f"command line: --backend cpu excludes --device {device}. Fix: --device cpu."
+        )
+    if gpu:
+        where = "cuda" if device == "auto" else device
+        reasons.append(f"The reference backend serves on {where}: there are no GPU kernels yet.")
+        return "reference", where
+    if backend == "reference":
+        reasons.append("The reference backend serves because of --backend.")
+        return "reference", "cpu"
+    try:
+        native()
+    except NativeLibraryMissing as error:
+        if backend == "cpu":
+            raise OptionError(f"command line: --backend cpu: {error}") from error
+        reasons.append(f"The reference backend serves, several times slower: {error}.")
+        return "reference", "cpu"
+    reasons.append("The native CPU backend serves.")
+    return "cpu", "cpu"
+
+
+def _cache_type(wanted: str, codec: Codec | None, stored: Encoding) -> CacheType:
+    if wanted != "auto":
+        return _CACHES[wanted]
+    full = codec is Codec.FLOAT32 or (codec is None and stored is Encoding.F32)
+    return CacheType.FLOAT32 if full else CacheType.FLOAT16

@@ -1,1 +1,0 @@
-"""Networks, checkpoint loading, tokenizer and chat template."""
