@@ -14,7 +14,7 @@ from llama_cpp import LlamaCpp
 from numpy_forward import NumpyModel
 from paged_steps import PagedDriver
 from parity_cases import BACKENDS
-from r1_bench.f32_gguf import write_f32
+from r1_bench.runtime.requantise import write_as
 from r1_runtime.checkpoint.open import open_checkpoint
 from r1_runtime.tokenizer.open import open_tokenizer
 from r1_runtime.tokenizer.split_patterns import SPLIT_RULES
@@ -41,7 +41,7 @@ def _plain(count: int = 300) -> list[str]:
 def smollm2_f32(tmp_path_factory: pytest.TempPathFactory) -> Path:
     pytest.importorskip("xllamacpp", reason="the peer xllamacpp is not installed")
     path = tmp_path_factory.mktemp("smollm2") / "smollm2.f32.gguf"
-    write_f32(smollm2_file(), path)
+    write_as(smollm2_file(), path)
     return path
 
 
@@ -136,7 +136,7 @@ def test_greedy_text_of_the_real_model_equals_that_of_llama_cpp(
 def test_f32_copy_of_a_model_has_the_decoded_values(tmp_path: Path) -> None:
     quantised, copy = tmp_path / "q8.gguf", tmp_path / "f32.gguf"
     write_tiny_gguf(quantised, LLAMA3, GGMLQuantizationType.Q8_0)
-    write_f32(quantised, copy)
+    write_as(quantised, copy)
     one, other = open_checkpoint(quantised), open_checkpoint(copy)
     assert one.description == other.description
     tokens = [1, 2, 3]

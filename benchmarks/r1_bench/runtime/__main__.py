@@ -1,0 +1,3 @@
+from r1_bench.runtime.benchmark import main
+
+main()

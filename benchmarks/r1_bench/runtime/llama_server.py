@@ -1,0 +1,31 @@
+"""llama.cpp's server: `python -m r1_bench.runtime.llama_server MODEL.gguf THREADS PORT CONTEXT`."""
+
+from __future__ import annotations
+
+import sys
+import threading
+from typing import Any
+
+_SLOTS = 8
+
+
+def main(path: str, threads: int, port: int, context: int) -> None:
+    """Serve until the process ends."""
+    import xllamacpp
+
+    parameters: Any = xllamacpp.CommonParams()
+    parameters.model.path = path
+    parameters.n_ctx = context
+    parameters.n_parallel = _SLOTS
+    parameters.cpuparams.n_threads = parameters.cpuparams_batch.n_threads = threads
+    parameters.n_gpu_layers = 0
+    parameters.hostnames = ["127.0.0.1"]
+    parameters.port = port
+    parameters.verbosity = 0
+    server = xllamacpp.Server(parameters)
+    threading.Event().wait()
+    del server
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), int(sys.argv[4]))
