@@ -122,7 +122,8 @@ def paged_greedy(
     """Tokens and their logits of each prompt through scheduler, paged cache and batching."""
     runner = Runner(model, blocks, block_size=4)
     scheduler = Scheduler(BlockPool(blocks, 4), seats, budget)
-    greedy = SamplingParams(temperature=0)
+    # The limit is not applied here: the scheduler expects short outputs and admits early.
+    greedy = SamplingParams(temperature=0, max_tokens=1)
     sequences = [
         Sequence(str(i), list(prompt), len(prompt), greedy, 0.0) for i, prompt in enumerate(wanted)
     ]
