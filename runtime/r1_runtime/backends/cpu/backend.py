@@ -30,11 +30,20 @@ from r1_runtime.backends.cpu.library import (
     address,
     load_library,
 )
+from r1_runtime.backends.sampling_plan import SamplingPlan
 from r1_runtime.backends.step_plan import StepPlan, StepResult
 from r1_runtime.checkpoint.decoding import decode
 from r1_runtime.checkpoint.source import Checkpoint, Encoding, StoredTensor
 
 _UNIT = 16  # slots of a key unit: blocks are multiples of it
+_INPUTS = (
+    *("tokens", "positions", "query_starts", "context_lengths", "block_starts", "blocks"),
+    "output_rows",
+)
+_SAMPLING = (
+    *("temperatures", "top_p", "min_p", "top_k", "targets", "top_counts", "masks", "seeds"),
+    *("counters", "adjust_starts", "adjust_tokens", "adjust_values", "mask_bits"),
+)
 _SOURCES = {Encoding(source.name): source for source in Source}
 
 
@@ -124,6 +133,10 @@ class CpuBackend:
             norm_eps=description.norm_eps,
             tied_head=description.tied_head,
         )
+        self._plan = Plan()
+        self._sampling: SamplingPlan | None = None
+        self._tokens = self._top_tokens = np.empty(0, np.int32)
+        self._logprobs = self._top_logprobs = np.empty(0, np.float32)
         self._model = ctypes.c_void_p(self._library.r1_create(ctypes.byref(shape), threads))
         try:
             for layer in description.layers:
@@ -161,53 +174,62 @@ class CpuBackend:
     def _step(self, plan: StepPlan, logits: NDArray[np.float32] | None) -> StepResult:
         sampling = plan.sampling
         outputs = len(plan.output_rows)
-        width = int(sampling.top_counts.max(initial=0))
-        tokens = np.empty(outputs, np.int32)
-        logprobs = np.empty(outputs, np.float32)
-        top_tokens = np.empty((outputs, width), np.int32)
-        top_logprobs = np.empty((outputs, width), np.float32)
-        native = Plan(
-            rows=len(plan.tokens),
-            sequences=len(plan.context_lengths),
-            outputs=outputs,
-            tokens=address(plan.tokens),
-            positions=address(plan.positions),
-            query_starts=address(plan.query_starts),
-            context_lengths=address(plan.context_lengths),
-            block_starts=address(plan.block_starts),
-            blocks=address(plan.blocks),
-            output_rows=address(plan.output_rows),
-            temperatures=address(sampling.temperatures),
-            top_p=address(sampling.top_p),
-            min_p=address(sampling.min_p),
-            top_k=address(sampling.top_k),
-            targets=address(sampling.targets),
-            top_counts=address(sampling.top_counts),
-            masks=address(sampling.masks),
-            seeds=address(sampling.seeds),
-            counters=address(sampling.counters),
-            adjust_starts=address(sampling.adjust_starts),
-            adjust_tokens=address(sampling.adjust_tokens),
-            adjust_values=address(sampling.adjust_values),
-            mask_bits=address(sampling.mask_bits),
-            mask_words=sampling.mask_bits.shape[1] if sampling.mask_bits.size else 0,
-            out_tokens=address(tokens),
-            out_top_tokens=address(top_tokens),
-            out_logprobs=address(logprobs),
-            out_top_logprobs=address(top_logprobs),
-            top_width=width,
-            out_logits=address(logits),
-        )
+        native = self._plan
+        native.rows = len(plan.tokens)
+        native.sequences = len(plan.context_lengths)
+        native.outputs = outputs
+        inputs = self._set_inputs(plan)
+        if sampling is not self._sampling:
+            self._set_sampling(sampling)
+        self._reserve_results(outputs, native.top_width)
+        native.out_logits = address(logits)
         self._check(self._library.r1_step(self._model, ctypes.byref(native)))
+        del inputs  # the native step has read it
+        tokens, logprobs = self._tokens[:outputs].copy(), self._logprobs[:outputs].copy()
+        width = native.top_width
         if not width:
             return StepResult(tokens, logprobs)
         counts = np.minimum(sampling.top_counts, self.description.vocab_size).tolist()
+        top_tokens = self._top_tokens[: outputs * width].reshape(outputs, width)
+        top_logprobs = self._top_logprobs[: outputs * width].reshape(outputs, width)
         return StepResult(
             tokens,
             logprobs,
-            tuple(row[:count] for row, count in zip(top_tokens, counts, strict=True)),
-            tuple(row[:count] for row, count in zip(top_logprobs, counts, strict=True)),
+            tuple(row[:count].copy() for row, count in zip(top_tokens, counts, strict=True)),
+            tuple(row[:count].copy() for row, count in zip(top_logprobs, counts, strict=True)),
         )
+
+    def _set_inputs(self, plan: StepPlan) -> NDArray[np.int32]:
+        """Put the plan's arrays behind each other: one address instead of seven look-ups."""
+        arrays = [getattr(plan, name) for name in _INPUTS]
+        joined = np.concatenate(arrays)
+        at = address(joined) or 0
+        for name, array in zip(_INPUTS, arrays, strict=True):
+            setattr(self._plan, name, at)
+            at += 4 * len(array)
+        return joined
+
+    def _set_sampling(self, sampling: SamplingPlan) -> None:
+        """Set the addresses of the sampling arrays. A step of greedy rows has the last step's plan."""
+        self._sampling = sampling  # also keeps the arrays alive
+        for name in _SAMPLING:
+            setattr(self._plan, name, address(getattr(sampling, name)))
+        bits = sampling.mask_bits
+        self._plan.mask_words = bits.shape[1] if bits.size else 0
+        self._plan.top_width = int(sampling.top_counts.max(initial=0))
+
+    def _reserve_results(self, outputs: int, width: int) -> None:
+        """Grow the arrays that the native step writes."""
+        if outputs > len(self._tokens):
+            self._tokens = np.empty(outputs, np.int32)
+            self._logprobs = np.empty(outputs, np.float32)
+            self._plan.out_tokens = address(self._tokens)
+            self._plan.out_logprobs = address(self._logprobs)
+        if outputs * width > len(self._top_tokens):
+            self._top_tokens = np.empty(outputs * width, np.int32)
+            self._top_logprobs = np.empty(outputs * width, np.float32)
+            self._plan.out_top_tokens = address(self._top_tokens)
+            self._plan.out_top_logprobs = address(self._top_logprobs)
 
     def _check(self, status: int) -> None:
         if status:
@@ -317,7 +339,6 @@ def _latent_places(
         yield _Place(f"{prefix}{first}.bias", index, Part.INPUT_BIAS)
     if attention.bias:
         yield _Place(second + "bias", index, Part.INPUT_BIAS, offset=rows)
-        yield _Place(prefix + "o_proj.bias", index, Part.OUTPUT_BIAS)
     if rank is not None:
         yield _Place(prefix + "q_a_layernorm.weight", index, Part.Q_A_NORM)
         yield _Place(prefix + "q_b_proj.weight", index, Part.Q_B, codec)
@@ -326,6 +347,8 @@ def _latent_places(
     wide = codec if codec in (Codec.FLOAT32, None) else Codec.BFLOAT16
     yield _Place(prefix + "kv_b_proj.weight", index, Part.KV_B, wide)
     yield _Place(prefix + "o_proj.weight", index, Part.OUTPUT, codec)
+    if attention.bias:
+        yield _Place(prefix + "o_proj.bias", index, Part.OUTPUT_BIAS)
 
 
 def _feed_forward_places(layer: Layer, index: int, codecs: Codecs) -> Iterator[_Place]:

@@ -1,5 +1,5 @@
 // The C interface. Functions return 0, or -1 with a message in r1_error.
-#include <thread>
+#include <stdexcept>
 
 #include "step.h"
 
@@ -36,6 +36,7 @@ void put_vector(std::vector<float>& to, const Stored& s) {
 }
 
 void put_bias(Matrix& m, const Stored& s, int offset) {
+  if (offset + s.cols > m.rows) throw std::runtime_error("a bias comes before its matrix, or is longer");
   if (!m.bias) m.bias = static_cast<float*>(std::calloc(m.width(), sizeof(float)));
   std::vector<float> values;
   put_vector(values, s);
