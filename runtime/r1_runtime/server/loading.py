@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from r1_runtime.architecture.description import ModelDescription
+from r1_runtime.backends.adaptive_threads import AdaptiveThreads, ThreadChoice
 from r1_runtime.backends.cpu.backend import CpuBackend, packed_bytes
 from r1_runtime.backends.selection import BackendChoice, choose_backend
 from r1_runtime.backends.step_plan import Backend
@@ -25,7 +26,7 @@ from r1_runtime.engine.scheduler import Scheduler
 from r1_runtime.errors import OptionError
 from r1_runtime.generation_config import GenerationDefaults, read_generation_defaults
 from r1_runtime.server.limits import Limits
-from r1_runtime.server.measure import measure_threads
+from r1_runtime.server.measure import measure_threads, thread_candidates
 from r1_runtime.server.memory import (
     MemoryEstimate,
     Sizes,
@@ -115,6 +116,8 @@ def load(options: ServeOptions, deliver: Deliver, phases: StartupTimes) -> Loade
             options.cpus,
         )
         _log.info("%s", line)
+        counts = thread_candidates(options.cpus)
+        runner.backend = AdaptiveThreads(backend, ThreadChoice(counts, threads))
     phases.end("warm-up")
     scheduler = Scheduler(
         BlockPool(blocks, options.block_size),

@@ -7,9 +7,9 @@ import math
 
 import pytest
 import torch
-
 from r1_runtime.config import read_config
 from r1_runtime.models.loader import load_model
+
 from r1_runtime.server.options import resolve_model
 from r1_runtime.tokenizer.open import open_tokenizer
 from r1_runtime.training.dialogues import as_dialogue

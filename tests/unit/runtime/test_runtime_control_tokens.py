@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from r1_runtime.config import read_config
 from tokenizers import AddedToken, Tokenizer, models
 
-from r1_runtime.config import read_config
 from r1_runtime.errors import RequestError
 from r1_runtime.server.options import resolve_model
 from r1_runtime.tokenizer import chat_tokenizer as tokenizer_module

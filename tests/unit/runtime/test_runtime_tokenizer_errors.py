@@ -6,8 +6,8 @@ import shutil
 from pathlib import Path
 
 import pytest
-
 from r1_runtime.config import read_config
+
 from r1_runtime.errors import ModelLoadError
 from r1_runtime.tokenizer.open import open_tokenizer
 
