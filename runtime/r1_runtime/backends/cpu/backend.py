@@ -84,7 +84,7 @@ def packed_bytes(checkpoint: Checkpoint, codecs: Codecs) -> int:
         tensor = checkpoint.tensor(place.name)
         if len(tensor.shape) == 2:
             rows, cols = -(-tensor.shape[0] // _UNIT) * _UNIT, -(-tensor.shape[1] // 32) * 32
-            total += rows * cols * _codec(place, tensor).bits / 8
+            total += rows * cols * _codec(place, tensor, checkpoint).bits / 8
     return int(total)
 
 
@@ -239,16 +239,15 @@ class CpuBackend:
     def _load(self, checkpoint: Checkpoint, codecs: Codecs) -> None:
         for place in _places(self.description, checkpoint.names(), codecs):
             tensor = checkpoint.tensor(place.name)
-            self._put(place, tensor)
+            self._put(place, tensor, _codec(place, tensor, checkpoint))
             checkpoint.release(tensor)
         for index, layer in enumerate(self.description.layers):
             table = np.array(layer.attention.rope.inverse_frequencies, np.float32)
             stored = StoredTensor("rope", table.shape, Encoding.F32, table.view(np.uint8))
-            self._put(_Place("rope", index, Part.ROPE), stored)
+            self._put(_Place("rope", index, Part.ROPE), stored, Codec.FLOAT32)
 
-    def _put(self, place: _Place, tensor: StoredTensor) -> None:
+    def _put(self, place: _Place, tensor: StoredTensor, codec: Codec) -> None:
         source = _SOURCES.get(tensor.encoding)
-        codec = _codec(place, tensor)
         data: NDArray[Any] = tensor.data
         scale = tensor.scale
         if source is None:
@@ -265,9 +264,11 @@ class CpuBackend:
         )
 
 
-def _codec(place: _Place, tensor: StoredTensor) -> Codec:
-    codec = place.codec if place.codec is not None else stored_codec(tensor.encoding)
-    if codec is Codec.FLOAT8 and tensor.encoding is not Encoding.F8_E4M3:
+def _codec(place: _Place, tensor: StoredTensor, checkpoint: Checkpoint) -> Codec:
+    encoding = tensor.encoding if place.like is None else checkpoint.tensor(place.like).encoding
+    codec = place.codec if place.codec is not None else stored_codec(encoding)
+    # The blocks of float8 do not fit a transposed part, and no other encoding becomes float8.
+    if codec is Codec.FLOAT8 and (place.like or tensor.encoding is not Encoding.F8_E4M3):
         return Codec.BFLOAT16
     return codec
 
@@ -283,6 +284,7 @@ class _Place:
     expert: int = 0
     offset: int = 0  # first row in the matrix
     total: int = 0  # rows of the matrix; 0 for those of the tensor
+    like: str | None = None  # a tensor whose encoding decides where `codec` is None
 
 
 def _places(
@@ -343,10 +345,10 @@ def _latent_places(
         yield _Place(prefix + "q_a_layernorm.weight", index, Part.Q_A_NORM)
         yield _Place(prefix + "q_b_proj.weight", index, Part.Q_B, codec)
     yield _Place(prefix + "kv_a_layernorm.weight", index, Part.KV_A_NORM)
-    # An integer form would round twice: W_UK and W_UV are stored apart from each other.
-    wide = codec if codec in (Codec.FLOAT32, None) else Codec.BFLOAT16
-    yield _Place(prefix + "kv_b_proj.weight", index, Part.KV_B, wide)
-    yield _Place(prefix + "o_proj.weight", index, Part.OUTPUT, codec)
+    output = prefix + "o_proj.weight"
+    # GGUF files have W_UK and W_UV apart, which the reader joins: their own encoding is lost.
+    yield _Place(prefix + "kv_b_proj.weight", index, Part.KV_B, codec, like=output)
+    yield _Place(output, index, Part.OUTPUT, codec)
     if attention.bias:
         yield _Place(prefix + "o_proj.bias", index, Part.OUTPUT_BIAS)
 

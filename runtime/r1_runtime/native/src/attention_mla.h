@@ -92,16 +92,28 @@ inline void dot_scores(const typename E::type* const* slots, int count, const fl
   }
 }
 
-// Per-head outputs of latent space [value][kv_lora] to the layer's mixed rows.
+// Products of rows with one head's part of W_UK or W_UV.
+inline void head_product(const Matrix& m, int h, int head_ld, const float* const* x, int rows, Scratch& own, float* y,
+                         int ldy) {
+  own.second.x.assign(x, x + rows);
+  own.second.q.resize(rows);
+  if (m.integer()) {
+    const size_t bytes = int_row_bytes(m.cols);
+    uint8_t* ints = own.quantised[1].need(rows * bytes);
+    for (int t = 0; t < rows; t++) {
+      quantise_row(x[t], m.cols, ints + t * bytes);
+      own.second.q[t] = int_row(ints + t * bytes, m.cols);
+    }
+  }
+  const int panels = head_ld / LANES;
+  multiply(m, h * panels, (h + 1) * panels, own.second, 0, rows, y, ldy);
+}
+
+// A head's output in latent space [kv_lora] to the layer's mixed rows.
 inline void mla_to_value(Model& model, Layer& layer, Scratch& own, int t, int h, const float* latent) {
   const R1LayerShape& l = layer.shape;
-  const int ld = layer.value_ld(), panels = ld / LANES;
-  float* result = own.result.need(ld);
-  const Matrix& m = layer.to_value;
-  if (m.codec == CODEC_F32)
-    float_few<F32>(reinterpret_cast<const float*>(m.panel(h * panels)), m.stride / 4, LANES, panels, &latent, 1, l.kv_lora, result, ld, true);
-  else
-    float_few<BF16>(reinterpret_cast<const uint16_t*>(m.panel(h * panels)), m.stride / 2, LANES, panels, &latent, 1, l.kv_lora, result, ld, true);
+  float* result = own.result.need(layer.value_ld());
+  head_product(layer.to_value, h, layer.value_ld(), &latent, 1, own, result, layer.value_ld());
   memcpy(model.mixed.data + size_t(t) * layer.output_ld() + h * l.v_dim, result, size_t(l.v_dim) * 4);
 }
 
@@ -117,13 +129,12 @@ inline void mla_part(Model& model, Layer& layer, const R1Plan& plan, Scratch& ow
   own.pointers.resize(rows);
   own.valid.resize(rows);
   for (int h = h0; h < h1; h++) {
-    const float* to_key = layer.to_key.data() + size_t(h) * l.nope * key_ld;
     for (int t = first; t < last; t += FLOAT_TILE) {
       const int some = last - t < FLOAT_TILE ? last - t : FLOAT_TILE;
       const float* x[FLOAT_TILE];
       for (int i = 0; i < some; i++) x[i] = mla_query(model, layer, t + i, h);
       float* y = queries + size_t((t - first) * heads + h - h0) * query_ld;
-      float_few<F32>(to_key, LANES, key_ld, key_ld / LANES, x, some, l.nope, y, heads * query_ld, true);
+      head_product(layer.to_key, h, key_ld, x, some, own, y, heads * query_ld);
       for (int i = 0; i < some; i++) {
         float* q = y + size_t(i) * heads * query_ld;
         for (int d = 0; d < l.kv_lora; d++) q[d] *= l.softmax_scale;
@@ -187,7 +198,7 @@ inline void mla_expanded(Model& model, Layer& layer, const R1Plan& plan, Scratch
                          int to) {
   const R1LayerShape& l = layer.shape;
   const int rows = last - first, dim = layer.latent_dim(), qk = layer.qk_dim(), key_ld = layer.key_ld();
-  const int value_ld = layer.value_ld(), value_panels = value_ld / LANES;
+  const int value_ld = layer.value_ld();
   float* queries = own.queries.need(size_t(rows) * qk);
   own.pointers.resize(rows);
   own.valid.resize(rows);
@@ -203,9 +214,14 @@ inline void mla_expanded(Model& model, Layer& layer, const R1Plan& plan, Scratch
   float* scores = own.scores.need(size_t(rows) * CHUNK);
   // Per chunk: latents transposed [dim][16], latents as rows [16][dim], keys [qk][16], values [16][value_ld].
   const size_t unit_floats = size_t(UNIT) * (2 * dim + qk + value_ld);
-  float* units = own.keys.need(CHUNK / UNIT * unit_floats);
+  float* units = own.keys.need(CHUNK / UNIT * unit_floats + size_t(l.nope) * (key_ld + 1));
   const typename E::type* cache = reinterpret_cast<const typename E::type*>(layer.cache.data());
-  const float* to_key = layer.to_key.data() + size_t(h) * l.nope * key_ld;
+  float* to_key = units + CHUNK / UNIT * unit_floats;  // this head's W_UK as floats [nope][key_ld]
+  float* column = to_key + size_t(l.nope) * key_ld;
+  for (int c = 0; c < l.kv_lora; c++) {
+    unpack_row(layer.to_key, h * key_ld + c, column);
+    for (int d = 0; d < l.nope; d++) to_key[size_t(d) * key_ld + c] = column[d];
+  }
   for (int at = 0; at < to; at += CHUNK) {
     const int slots = to - at < CHUNK ? to - at : CHUNK;
     const float* keys[CHUNK / UNIT];
@@ -238,11 +254,7 @@ inline void mla_expanded(Model& model, Layer& layer, const R1Plan& plan, Scratch
         float_few<F32>(latent_t, 0, UNIT, 1, x, some, l.kv_lora, key + size_t(d) * UNIT, UNIT, true);
       }
       memcpy(key + size_t(l.nope) * UNIT, latent_t + size_t(l.kv_lora) * UNIT, size_t(l.rope_dim) * UNIT * 4);
-      const Matrix& m = layer.to_value;
-      if (m.codec == CODEC_F32)
-        float_many<F32>(reinterpret_cast<const float*>(m.panel(h * value_panels)), m.stride / 4, LANES, value_panels, rows_of, UNIT, l.kv_lora, value, value_ld);
-      else
-        float_many<BF16>(reinterpret_cast<const uint16_t*>(m.panel(h * value_panels)), m.stride / 2, LANES, value_panels, rows_of, UNIT, l.kv_lora, value, value_ld);
+      head_product(layer.to_value, h, value_ld, rows_of, UNIT, own, value, value_ld);
       keys[u] = key;
       values[u] = value;
     }

@@ -47,14 +47,17 @@ void put_bias(Matrix& m, const Stored& s, int offset) {
 void put_kv_b(Layer& layer, const Stored& s, Codec codec) {
   const R1LayerShape& l = layer.shape;
   const int key_ld = layer.key_ld(), value_ld = layer.value_ld(), per_head = l.nope + l.v_dim;
-  layer.to_key.assign(size_t(l.heads) * l.nope * key_ld + LANES, 0.0f);
-  layer.to_value.allocate(codec == CODEC_F32 ? CODEC_F32 : CODEC_BF16, l.heads * value_ld, l.kv_lora);
-  std::vector<float> row(l.kv_lora);
+  layer.to_key.allocate(codec, l.heads * key_ld, l.nope);
+  layer.to_value.allocate(codec, l.heads * value_ld, l.kv_lora);
+  std::vector<float> row(l.kv_lora), turned(size_t(l.kv_lora) * l.nope);
   for (int h = 0; h < l.heads; h++) {
-    for (int d = 0; d < l.nope; d++)
-      decode_row(s, h * per_head + d, layer.to_key.data() + (size_t(h) * l.nope + d) * key_ld);
-    std::vector<float> values(l.kv_lora);
-    for (int d = 0; d < l.v_dim; d++) pack_row(layer.to_value, h * value_ld + d, s, h * per_head + l.nope + d, values);
+    for (int d = 0; d < l.nope; d++) {
+      decode_row(s, h * per_head + d, row.data());
+      for (int c = 0; c < l.kv_lora; c++) turned[size_t(c) * l.nope + d] = row[c];
+    }
+    const Stored keys{SOURCE_F32, l.kv_lora, l.nope, reinterpret_cast<const uint8_t*>(turned.data()), nullptr};
+    pack_rows(layer.to_key, keys, h * key_ld, LANES, 0, l.kv_lora);
+    for (int d = 0; d < l.v_dim; d++) pack_row(layer.to_value, h * value_ld + d, s, h * per_head + l.nope + d, row);
   }
 }
 

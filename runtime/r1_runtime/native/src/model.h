@@ -58,8 +58,8 @@ struct Layer {
   Matrix input;        // q | k | v, or q_a | kv_a, or q | kv_a
   Matrix q_b;          // latent attention with q_lora
   Matrix output;       // o_proj
-  std::vector<float> to_key;  // W_UK [heads][nope][key_ld]
-  Matrix to_value;     // W_UV: heads x padded v rows
+  Matrix to_key;       // W_UK, transposed: heads x key_ld rows of nope inputs
+  Matrix to_value;     // W_UV: heads x value_ld rows of kv_lora inputs
   Matrix gate_up, down;
   Matrix router;
   std::vector<float> correction;

@@ -96,8 +96,8 @@ def test_chunks_of_a_prompt_and_threads_give_the_same_logits(
     whole = logits_by_chunks(backend(network, codec), prompt, 90)
     for threads, chunk in ((1, 1), (1, 7), (2, 90), (3, 13)):
         parts = logits_by_chunks(backend(network, codec, threads), prompt, chunk)
-        # Latent attention has two forms, whose last bits may turn a rounding to 8 bits.
-        np.testing.assert_allclose(parts, whole, atol=2e-4 if codec is Codec.FLOAT32 else 0.05)
+        # One of the two forms of latent attention rounds queries and outputs to 8 bits.
+        np.testing.assert_allclose(parts, whole, atol=2e-4 if codec is Codec.FLOAT32 else 0.3)
 
 
 @pytest.mark.parametrize("network", NETWORKS.values(), ids=NETWORKS)
