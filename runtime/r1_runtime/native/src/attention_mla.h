@@ -11,7 +11,7 @@ namespace r1 {
 
 // From this number of heads on, transposing a chunk costs less than horizontal sums. Heads and not rows
 // decide, so that a row's result does not depend on the rows beside it.
-constexpr int TRANSPOSE_HEADS = 12;
+constexpr int TRANSPOSE_HEADS = 24;
 
 // Rows of one sequence from which the expanded form needs fewer multiplications.
 inline int expanded_rows(const R1LayerShape& l) {

@@ -134,14 +134,16 @@ inline void add_values(FlashState& state, const typename E::type* const* values,
 // [count][dim] rows at the given pointers to [dim][16] units, as floats; missing slots become 0.
 template <class E>
 inline void transpose_unit(const typename E::type* const* rows, int count, int dim, float* out) {
-  for (int s = 0; s < UNIT; s++) {
-    if (s >= count) {
-      for (int d = 0; d < dim; d++) out[size_t(d) * UNIT + s] = 0;
-      continue;
+  const int whole = dim / 8 * 8;
+  for (int half = 0; half < UNIT; half += 8)
+    for (int d = 0; d < whole; d += 8) {
+      v8 square[8];
+      for (int s = 0; s < 8; s++) square[s] = half + s < count ? E::load(rows[half + s] + d) : v8{};
+      transpose8(square);
+      for (int i = 0; i < 8; i++) store8(out + size_t(d + i) * UNIT + half, square[i]);
     }
-    const typename E::type* row = rows[s];
-    for (int d = 0; d < dim; d++) out[size_t(d) * UNIT + s] = E::get(row + d);
-  }
+  for (int s = 0; s < UNIT; s++)
+    for (int d = whole; d < dim; d++) out[size_t(d) * UNIT + s] = s < count ? E::get(rows[s] + d) : 0.0f;
 }
 
 }  // namespace r1

@@ -27,7 +27,7 @@ NETWORKS = {
     "grouped, experts": description(grouped(4, 4, 16), EXPERTS),
     "latent": description(latent()),
     "latent, full query matrix, experts": description(latent(q_lora=None), EXPERTS),
-    "latent, 16 heads": description(latent(heads=16)),
+    "latent, 26 heads": description(latent(heads=26)),
 }
 FLOATS = [Codec.FLOAT32, Codec.BFLOAT16, Codec.FLOAT16]
 CODECS = [*FLOATS, Codec.INT8, Codec.INT4, Codec.INT4_MIN]
