@@ -6,6 +6,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from r1_common.contracts.unavailable import Unavailable
+from r1_operator.api.class_policies import slo_targets
 from r1_operator.api.scaling import LATENCY_TYPES, ClassName, ForecastSpec
 from r1_operator.api.v1 import R1Inference, Spec
 from r1_operator.kube.store import StoredObject
@@ -26,7 +27,6 @@ from r1_operator.plan.signals.latency_histograms import (
     LatencyWindow,
 )
 from r1_operator.plan.signals.lead_time import LeadTime
-from r1_operator.plan.workload.route import slo_targets_of
 from r1_operator.sources.lead_time import StartTimes
 from r1_operator.sources.nodes import NodeSnapshot
 from r1_operator.sources.signals import NO_GATEWAY
@@ -65,7 +65,7 @@ def scaling_config(
         policy=policy_of(autoscaling, ceilings(resource.spec)),
         forecast=autoscaling.forecast,
         seats=resource.spec.runtime.max_concurrent_sequences,
-        slo_targets=slo_targets_of(resource),
+        slo_targets=slo_targets(resource.class_policies),
         backtest_target=target_of(resource),
     )
 
