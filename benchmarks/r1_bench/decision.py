@@ -15,7 +15,8 @@ from r1_operator.plan.scaling.decide import decide
 from r1_operator.plan.scaling.inputs import ScalingInputs
 from r1_operator.plan.scaling.policy import MetricTarget, ScalingPolicy
 from r1_operator.plan.scaling.scaling_state import ScalingState
-from r1_operator.plan.signals.demand import CounterSample, DemandWindow
+from r1_operator.plan.signals.counter_sample import CounterSample
+from r1_operator.plan.signals.counter_store import CounterStore
 
 ROUNDS = 5
 SECONDS = 3_600
@@ -30,7 +31,7 @@ def one_round(metrics: int) -> tuple[float, float, float]:
     """CPU microseconds of (taking in a sample, reading the window, deciding), mean per decision."""
     types = [MetricType.REQUESTS_PER_SECOND, MetricType.TOKENS_PER_SECOND, MetricType.CONCURRENCY]
     policy = ScalingPolicy(2, 10, tuple(MetricTarget(kind, 1_000.0) for kind in types[:metrics]))
-    window, history, current, offered = DemandWindow(), ScalingState(), 2, 0.0
+    counters, history, current, offered = CounterStore(), ScalingState(), 2, 0.0
     spent = [0, 0, 0]
     for second in range(0, SECONDS, 2):
         offered += 2 * load(second)
@@ -51,9 +52,9 @@ def one_round(metrics: int) -> tuple[float, float, float]:
             ready_endpoints=current,
         )
         marks = [time.process_time_ns()]
-        window.observe(sample)
+        counters.observe(sample)
         marks.append(time.process_time_ns())
-        demand = window.read(float(second), ("gateway-0",))
+        demand = counters.demand(float(second), ("gateway-0",))
         marks.append(time.process_time_ns())
         decision, history = decide(
             policy, ScalingInputs(current, current, demand), history, float(second)

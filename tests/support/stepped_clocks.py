@@ -21,7 +21,7 @@ from r1_operator.kube.kinds import DEPLOYMENT, POD, Json, Key
 from r1_operator.kube.store import Stores
 from r1_operator.metrics import OperatorMetrics
 from r1_operator.plan.scaling.decision import Decision
-from r1_operator.plan.signals.demand import CounterSample
+from r1_operator.plan.signals.counter_sample import CounterSample
 from r1_operator.plan.signals.gateway_signals import read_signals
 from r1_operator.plan.status.conditions import rfc3339
 from r1_operator.sources.external import ExternalMetrics

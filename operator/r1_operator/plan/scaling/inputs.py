@@ -10,7 +10,7 @@ from r1_operator.plan.scaling.forecast_approval import ForecastApproval
 from r1_operator.plan.signals.class_arrivals import ClassArrivals
 from r1_operator.plan.signals.demand import Demand
 from r1_operator.plan.signals.forecast import ReceivedForecast
-from r1_operator.plan.signals.latency_histograms import NOT_REPORTED, Latencies
+from r1_operator.plan.signals.latencies import NOT_REPORTED, Latencies
 from r1_operator.plan.signals.lead_time import LeadTime
 from r1_operator.plan.unavailable import LowerBound
 

@@ -30,7 +30,7 @@ from r1_operator.plan.scaling.policy import MetricTarget
 from r1_operator.plan.scaling.reasons import DecisionReason
 from r1_operator.plan.scaling.recommendations import Recommendation, count_of, figure, whole
 from r1_operator.plan.signals.demand import Demand
-from r1_operator.plan.signals.latency_histograms import FEW, LONG_SECONDS, Latencies, Recent
+from r1_operator.plan.signals.latencies import FEW, LONG_SECONDS, Latencies, Recent
 from r1_operator.plan.signals.lead_time import drain_horizon
 
 LARGEST_STEP = 2.0

@@ -9,8 +9,8 @@ from collections.abc import Mapping, Sequence
 
 from r1_common.contracts.unavailable import Unavailable
 from r1_operator.api.scaling import ClassName
-from r1_operator.plan.signals.demand import CounterSample
-from r1_operator.plan.signals.latency_histograms import LatencyHistogram, LatencySample
+from r1_operator.plan.signals.counter_sample import CounterSample
+from r1_operator.plan.signals.latency_histograms import GatewayLatencies, LatencyHistogram
 
 
 def read_signals(
@@ -80,9 +80,7 @@ def _by_pod(route: Mapping[str, object]) -> Mapping[str, float] | None:
     return found
 
 
-def read_latencies(
-    response: Mapping[str, object], name: str, received_at: float
-) -> LatencySample | None:
+def read_latencies(response: Mapping[str, object], name: str) -> GatewayLatencies | None:
     """Return the histograms of the resource `name` in a response that `read_signals` accepted.
 
     None where the gateway sends none (an older release) or they do not parse: the latencies are then
@@ -94,11 +92,7 @@ def read_latencies(
             _number(bound, "secondsBuckets") for bound in _sequence(response, "secondsBuckets")
         )
         waits = _mapping(route.get("oldestWaitSeconds"), "oldestWaitSeconds")
-        return LatencySample(
-            gateway=str(response["gateway"]),
-            started_at=_number(response.get("startedAt"), "startedAt"),
-            at=_number(response.get("at"), "at"),
-            received_at=received_at,
+        return GatewayLatencies(
             first_token=_histograms(route, "timeToFirstToken", bounds),
             whole=_histograms(route, "latency", bounds),
             oldest_wait={
@@ -106,9 +100,8 @@ def read_latencies(
                 for name in ClassName
                 if name.value in waits
             },
-            uptime=_optional(response, "uptimeSeconds"),
         )
-    except (KeyError, TypeError):
+    except TypeError:
         return None
 
 

@@ -20,9 +20,12 @@ from r1_operator.plan.scaling.policy import (
     UpBehavior,
 )
 from r1_operator.plan.scaling.reasons import DecisionReason
-from r1_operator.plan.signals.demand import CounterSample, Demand, DemandWindow
+from r1_operator.plan.signals.counter_sample import CounterSample
+from r1_operator.plan.signals.counter_store import CounterStore
+from r1_operator.plan.signals.demand import Demand
 from r1_operator.plan.signals.forecast import ForecastGate, ReceivedForecast, ReceivedForecastPoint
-from r1_operator.plan.signals.latency_histograms import Latencies, LatencyHistogram, Recent
+from r1_operator.plan.signals.latencies import Latencies, Recent
+from r1_operator.plan.signals.latency_histograms import LatencyHistogram
 
 GONE = Unavailable("StaleSignals", "Gone.")
 START = 1_700_000_000.0
@@ -331,16 +334,16 @@ def test_a_forecast_only_ever_raises(
 
 
 @given(st.lists(st.tuples(st.floats(0.01, 30), wild, st.booleans()), max_size=40))
-def test_a_window_reads_any_counters(steps: list[tuple[float, float, bool]]) -> None:
-    window, at, started = DemandWindow(), 1000.0, 0.0
+def test_demand_of_any_counters_is_not_negative(steps: list[tuple[float, float, bool]]) -> None:
+    counters, at, started = CounterStore(), 1000.0, 0.0
     for pause, figure, restarts in steps:
         at += pause
         started = at if restarts else started
-        window.observe(
+        counters.observe(
             CounterSample(
                 "gw-0", started, at, at, figure, figure, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 8.0, 1.0
             )
         )
-    demand = window.read(at)
+    demand = counters.demand(at)
     if isinstance(demand, Demand) and not isinstance(demand.requests_per_second, Unavailable):
         assert demand.requests_per_second >= 0

@@ -22,7 +22,7 @@ from r1_operator.metrics import OperatorMetrics
 from r1_operator.plan.placement.schedulable import Node
 from r1_operator.plan.scaling.decide import fixed
 from r1_operator.plan.scaling.decision import Decision
-from r1_operator.plan.signals.demand import CounterSample
+from r1_operator.plan.signals.counter_sample import CounterSample
 from r1_operator.sources.external import ExternalMetrics
 from r1_operator.sources.nodes import NodeSnapshot
 from r1_operator.sources.signals import SignalSnapshot, SignalsResponse

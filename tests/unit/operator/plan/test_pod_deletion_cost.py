@@ -15,7 +15,7 @@ from r1_operator.plan.placement.pod_deletion_cost import (
     plan_deletion_costs,
     pod_loads,
 )
-from r1_operator.plan.signals.demand import CounterSample
+from r1_operator.plan.signals.counter_sample import CounterSample
 from r1_operator.plan.snapshot import Pod
 
 HASH = "pod-template-hash"

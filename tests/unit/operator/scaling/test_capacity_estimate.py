@@ -15,7 +15,9 @@ from r1_operator.plan.scaling.capacity_estimate import (
     with_learned,
 )
 from r1_operator.plan.scaling.policy import MetricTarget, ScalingPolicy
-from r1_operator.plan.signals.demand import CounterSample, Demand, DemandWindow
+from r1_operator.plan.signals.counter_sample import CounterSample
+from r1_operator.plan.signals.counter_store import CounterStore
+from r1_operator.plan.signals.demand import Demand
 
 NOW = 1_700_000_000.0
 RATE = MetricType.REQUESTS_PER_SECOND
@@ -156,9 +158,9 @@ def test_gateways_that_share_the_seats_are_full_together_or_not_at_all() -> None
             gateway, 0.0, at, at, 20.0 * at, 0.0, 5.0 * at, 0.0, 4.0, 0.0, 0.0, 0.0, 8.0, 2.0
         )
 
-    window, learned = DemandWindow(), LearnedCapacity()
+    counters, learned = CounterStore(), LearnedCapacity()
     for second in range(1000, 1240, 2):
         for gateway in ("a", "b"):
-            window.observe(told(gateway, float(second)))
-        learned = learned.with_observation(window.read(float(second)), 2, float(second))
+            counters.observe(told(gateway, float(second)))
+        learned = learned.with_observation(counters.demand(float(second)), 2, float(second))
     assert learned.samples == ()

@@ -19,12 +19,8 @@ from r1_operator.plan.scaling.policy import MetricTarget
 from r1_operator.plan.scaling.reasons import DecisionReason
 from r1_operator.plan.scaling.recommendations import Recommendation
 from r1_operator.plan.signals.demand import Demand
-from r1_operator.plan.signals.latency_histograms import (
-    NOT_REPORTED,
-    Latencies,
-    LatencyHistogram,
-    Recent,
-)
+from r1_operator.plan.signals.latencies import NOT_REPORTED, Latencies, Recent
+from r1_operator.plan.signals.latency_histograms import LatencyHistogram
 
 NOW = 1_700_000_000.0
 Q1, Q2 = ClassName.Q1, ClassName.Q2

@@ -17,7 +17,8 @@ from r1_operator.plan.scaling.latency_objectives import (
 from r1_operator.plan.scaling.policy import MetricTarget, ScalingPolicy
 from r1_operator.plan.scaling.recommendations import Recommendation, backlog_recommendation
 from r1_operator.plan.signals.demand import Demand
-from r1_operator.plan.signals.latency_histograms import Latencies, LatencyHistogram, Recent
+from r1_operator.plan.signals.latencies import Latencies, Recent
+from r1_operator.plan.signals.latency_histograms import LatencyHistogram
 from r1_operator.plan.snapshot import Pod, read_pod
 from r1_operator.sources.lead_time import (
     DEFAULT_SECONDS,
