@@ -126,11 +126,11 @@ class TestRestartsOfAGateway:
         """Its counters are from before: the series begins anew once the first one is stale."""
         counters = fed(*(sample(1000.0 + t, 5.0 * t) for t in range(60)))
         for t in range(60, 75):
-            other = {"started_at": 1.0, "received_at": 1000.0 + t + OURS}
+            other: dict[str, Any] = {"started_at": 1.0, "received_at": 1000.0 + t + OURS}
             counters.observe(sample(500.0 + t, 9e6 + 5.0 * t, **other))
             assert rate(counters, 1000.0 + t) == pytest.approx(5.0)
         for t in range(75, 100):
-            other = {"started_at": 1.0, "received_at": 1000.0 + t + OURS}
+            other: dict[str, Any] = {"started_at": 1.0, "received_at": 1000.0 + t + OURS}
             counters.observe(sample(500.0 + t, 9e6 + 5.0 * t, **other))
         assert rate(counters, 1099.0) == pytest.approx(5.0)
 
