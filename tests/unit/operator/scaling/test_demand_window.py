@@ -130,7 +130,7 @@ class TestRestartsOfAGateway:
             counters.observe(sample(500.0 + t, 9e6 + 5.0 * t, **other))
             assert rate(counters, 1000.0 + t) == pytest.approx(5.0)
         for t in range(75, 100):
-            other: dict[str, Any] = {"started_at": 1.0, "received_at": 1000.0 + t + OURS}
+            other = {"started_at": 1.0, "received_at": 1000.0 + t + OURS}
             counters.observe(sample(500.0 + t, 9e6 + 5.0 * t, **other))
         assert rate(counters, 1099.0) == pytest.approx(5.0)
 
