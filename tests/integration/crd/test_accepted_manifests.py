@@ -17,8 +17,8 @@ from r1_cluster.binaries import ensure_binaries
 from r1_operator.api.declare import to_json
 from r1_operator.api.schema import without_empty
 from r1_operator.api.v1 import parse
-from r1_operator.plan.resource_plan import plan
 from r1_operator.plan.snapshot import Defaults, Observed
+from r1_operator.plan.status.resource_status import plan_status
 from r1_operator.plan.workload import plan_children
 
 pytestmark = pytest.mark.apiserver
@@ -147,7 +147,7 @@ def test_scale_sets_replicas_and_status_fills_the_columns(
     assert found["spec"]["replicas"] == 3
     assert found["metadata"]["generation"] == 2
 
-    status = plan(Observed(parse(found), DEFAULTS), None, now=1_800_000_000.0).status
+    status = plan_status(Observed(parse(found), DEFAULTS), None, now=1_800_000_000.0)
     body = {key: found[key] for key in ("apiVersion", "kind")} | {
         "metadata": {"name": "production-r1", "namespace": "default"},
         "status": status,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+from dataclasses import replace
 from typing import Any
 
 import kubernetes_validate
@@ -21,6 +22,7 @@ from r1_operator.plan.scaling.decision import Decision
 from r1_operator.plan.scaling.reasons import DecisionMode
 from r1_operator.plan.scaling.reasons import DecisionReason as Why
 from r1_operator.plan.snapshot import Defaults, Observed, Pod
+from r1_operator.plan.status.resource_status import plan_status
 from r1_operator.plan.workload import plan_children
 
 DEFAULTS = Defaults(runtime_image="registry.example/runtime:1")
@@ -216,8 +218,9 @@ def test_there_is_a_status_for_whatever_is_found(
     deployment: dict[str, Any] = {}
     if exists:
         deployment = {"deployment": stored(children_of(spec)[-1])}
-    planned = plan(Observed(made, DEFAULTS, pods=tuple(found), **deployment), decision, NOW)
-    status = planned.status
+    seen = Observed(made, DEFAULTS, pods=tuple(found), **deployment)
+    problem = plan(seen, decision, NOW).problem
+    status = plan_status(seen, decision, NOW, unplannable=problem)
     kinds = [one["type"] for one in status["conditions"]]
     assert len(kinds) == len(set(kinds))
     assert kinds[:4] == ["Ready", "Available", "Progressing", "ScalingActive"]
@@ -229,9 +232,9 @@ def test_there_is_a_status_for_whatever_is_found(
         assert one["reason"].isalnum()
         assert one["message"]
 
-    again = resource(spec, status=status)
-    later = plan(Observed(again, DEFAULTS, pods=tuple(found), **deployment), decision, NOW + 99)
-    assert later.status == status, "a settled status is not written again"
+    again = replace(seen, resource=resource(spec, status=status))
+    later = plan_status(again, decision, NOW + 99, unplannable=problem)
+    assert later == status, "a settled status is not written again"
 
 
 json_values = st.recursive(
