@@ -18,6 +18,7 @@ from functools import partial
 
 from r1_bench.request_traces import bench
 from r1_bench.rows import BenchmarkRow
+from r1_common import seat_reservation
 from r1_evaluation.simulator.reservation_study import (
     BATCH_RATE,
     CASES,
@@ -29,7 +30,6 @@ from r1_evaluation.simulator.reservation_study import (
     play,
 )
 from r1_evaluation.traces.load import RequestTrace
-from r1_gateway.admission import seat_reservation
 
 REPLICAS = 8
 ALONE = "gateways alone"
