@@ -59,6 +59,9 @@ def _print_newest(out: Console, decision: Decision) -> None:
             escape(step["message"]),
         )
     out.print(table)
+    wait = decision.get("nextScaleDownSeconds")
+    if wait is not None:
+        out.print(f"Next scale-down: in {wait:.0f} s at the earliest.")
     note = decision.get("forecast")
     if note:
         acted = "applied" if note["acting"] else "not applied"

@@ -41,9 +41,9 @@ from r1_operator.plan.scaling.recommendations import (
     capacity,
     count_of,
     external_recommendations,
+    filled_replicas,
     metric_recommendations,
     metric_value,
-    replicas_without_headroom,
 )
 from r1_operator.plan.scaling.scaling_state import ScalingState
 from r1_operator.plan.scaling.seat_reservation import reservation_of
@@ -69,7 +69,7 @@ def decide(
     recommendations, missing = [*recommendations, *objectives], (*missing, *unknown)
     forecast = apply_approval(observed.forecast, observed.forecast_approval)
     if forecast is not None:  # recent peaks matter beside a forecast only
-        state = state.with_demand(now, replicas_without_headroom(policy, observed.demand))
+        state = state.with_demand(now, *filled_replicas(policy, observed.demand))
     predictive = predictive_recommendation(
         policy, forecast, observed.demand, recommendations, state, now
     )
@@ -100,11 +100,13 @@ def decide(
         observed.placement,
     )
     steps = [demand_step]
+    wait: float | None = None
     for name, limiter in LIMITERS:
         limit = limiter(limiter_input, desired)
         if limit is not None:
             steps.append(DecisionStep(name, desired, limit.replicas, limit.reason, limit.message))
             desired = limit.replicas
+            wait = limit.scale_down_in
 
     state = state.with_decision(
         now,
@@ -130,6 +132,7 @@ def decide(
             observed.class_arrivals, observed.slo_targets, observed.ready, desired
         ),
         forecast_approval=observed.forecast_approval,
+        next_scale_down_seconds=wait if desired > demand_step.after else None,
     )
     return decision, state
 

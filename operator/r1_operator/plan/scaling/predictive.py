@@ -128,7 +128,7 @@ def predictive_recommendation(
         recommendation,
         ForecastContribution(True, recommendation.replicas, f"{forecast.model}: {text}."),
         confirms_scale_down=confirms,
-        recent_peak_floor=RecentPeakFloor(state.recent_peak(now, span), span, forecast.lead_seconds)
+        recent_peak_floor=state.recent_peak(now, span, forecast.lead_seconds)
         if confirms
         else NO_FLOOR,
         overforecast_since=since,

@@ -26,20 +26,21 @@ class ReplicaChange:
 
 @dataclass(frozen=True, slots=True)
 class TimedCount:
-    """A count at a time."""
+    """A count at a time; `load`: the demand behind it, such as "4.1 requests/s" (empty where unused)."""
 
     at: float
     replicas: int
+    load: str = ""
 
 
 def record_highest(
-    window: tuple[TimedCount, ...], now: float, replicas: int
+    window: tuple[TimedCount, ...], now: float, replicas: int, load: str = ""
 ) -> tuple[TimedCount, ...]:
     """Append a count to a monotone queue whose head is the maximum of the window."""
     end = len(window)
     while end and window[end - 1].replicas <= replicas:
         end -= 1
-    return (*window[:end], TimedCount(now, replicas))
+    return (*window[:end], TimedCount(now, replicas, load))
 
 
 def record_lowest(
@@ -58,6 +59,17 @@ def recent(window: tuple[TimedCount, ...], now: float, seconds: float) -> tuple[
     while old < len(window) - 1 and now - window[old].at >= seconds:
         old += 1
     return window[old:]
+
+
+def seconds_until_below(
+    window: Sequence[TimedCount], replicas: int, now: float, seconds: float
+) -> float | None:
+    """Return when the maximum of a window of `seconds` falls below `replicas` (seconds from `now`).
+
+    None where it is below now. Counts of the future are not known: this is the earliest time.
+    """
+    last = max((one.at for one in window if one.replicas >= replicas), default=None)
+    return None if last is None else max(0.0, last + seconds - now)
 
 
 def highest_allowed(
@@ -93,6 +105,18 @@ def lowest_allowed(
         else:
             reach.append(math.floor(start * (1 - limit.value / 100)))
     return min(current, max(0, min(reach)))
+
+
+def seconds_until_lower(
+    current: int, changes: Sequence[ReplicaChange], limits: Sequence[RateLimit], now: float
+) -> float | None:
+    """Return the seconds from `now` until the limits allow a count below `current`; None: never."""
+    moments = {now} | {one.at + limit.period_seconds for one in changes for limit in limits}
+    for moment in sorted(moment for moment in moments if moment >= now):
+        lowest = lowest_allowed(current, changes, limits, moment)
+        if lowest is None or lowest < current:
+            return moment - now
+    return None
 
 
 def _period_start(

@@ -103,14 +103,24 @@ def metric_recommendations(
     return found
 
 
-def replicas_without_headroom(policy: ScalingPolicy, demand: Demand | Unavailable) -> int:
-    """Return how many replicas the counted demand fills completely; 0 if unknown."""
+def filled_replicas(policy: ScalingPolicy, demand: Demand | Unavailable) -> tuple[int, str]:
+    """Return how many replicas the counted demand fills completely, and the demand in words.
+
+    0 if unknown. The words are of the metric that fills the most, such as "4.1 requests/s".
+    """
     if isinstance(demand, Unavailable):
-        return 0
+        return 0, ""
     utilization = max(1.0, policy.target_utilization)
     values = [(m, metric_value(m.type, demand)) for m in policy.metrics if m.counted]
-    filled = (replicas_for(v, m, utilization) for m, v in values if not isinstance(v, Unavailable))
-    return min(max(filled, default=0), policy.effective_max)
+    filled = [
+        (replicas_for(value, metric, utilization), metric, value)
+        for metric, value in values
+        if not isinstance(value, Unavailable)
+    ]
+    if not filled:
+        return 0, ""
+    replicas, metric, value = max(filled, key=lambda one: one[0])
+    return min(replicas, policy.effective_max), f"{figure(value)} {_UNITS[metric.type]}"
 
 
 def external_recommendations(

@@ -229,10 +229,10 @@ class TestRecentPeakFloor:
         self, stage: Build, forecast: Build
     ) -> None:
         story = self.after_a_burst(stage, forecast(14.0), 330)
-        assert (story.replicas, story.decisions[-1].reason) == (7, DecisionReason.STABILIZED)
+        assert (story.replicas, story.decisions[-1].reason) == (7, DecisionReason.RECENT_PEAK)
         assert story.decisions[-1].message == (
-            "Keeping 7 replicas: the peak of the last 10 min needed 7, and a replica takes 200 s to "
-            "start (current demand needs 2)."
+            "Keeping 7 replicas: demand reached 70 requests/s in the last 10 min, which fills 7 "
+            "replicas, and a replica takes 200 s to start (current demand needs 2)."
         )
 
     def test_a_recent_peak_counts_for_three_lead_times(self, stage: Build, forecast: Build) -> None:
