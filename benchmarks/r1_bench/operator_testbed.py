@@ -16,7 +16,7 @@ from typing import Any
 from kubernetes.aio.client import Configuration
 from kubernetes.aio.config import load_kube_config
 
-from r1_operator.api.backtest_schema import backtest_crd
+from r1_operator.api.backtest.schema import backtest_crd
 from r1_operator.api.schema import crd
 from r1_operator.controller.manager import Manager
 from r1_operator.kube.client import Api, NotFound

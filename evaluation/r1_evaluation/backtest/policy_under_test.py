@@ -9,13 +9,13 @@ from typing import Any
 
 import yaml
 
-from r1_operator.api.parsing import Invalid
+from r1_operator.api.fields.parsing import Invalid
 from r1_operator.api.scaling import ForecastSpec, MetricType
 from r1_operator.api.v1 import R1Inference, parse
 from r1_operator.cli.output import FAILED, NOT_FOUND, USAGE, CommandFailed
 from r1_operator.kube.client import Api, KubeApiError
 from r1_operator.kube.kinds import R1INFERENCE, Key
-from r1_operator.plan.scaling.budgets import ceilings_of
+from r1_operator.plan.scaling.limits.budgets import ceilings_of
 from r1_operator.plan.scaling.policy import MetricTarget, ScalingPolicy, policy_of
 from r1_operator.sources.forecast import build_forecast_query, forecast_metric
 

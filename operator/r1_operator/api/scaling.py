@@ -6,9 +6,9 @@ from enum import StrEnum
 from typing import Annotated, ClassVar
 
 from r1_operator.api.budget import Budget, Capacity
-from r1_operator.api.declare import Doc, Rule
+from r1_operator.api.fields.declare import Doc, Rule
+from r1_operator.api.fields.quantity import Quantity
 from r1_operator.api.names import LONGEST_NAME, NAME
-from r1_operator.api.quantity import Quantity
 
 
 class ClassName(StrEnum):

@@ -14,8 +14,8 @@ from r1_common.contracts.priority_classes import ClassPolicy
 from r1_operator.api import names
 from r1_operator.api.budget import BUDGET_RULES
 from r1_operator.api.class_policies import resolve_class_policies
-from r1_operator.api.declare import Doc, Rule
-from r1_operator.api.parsing import FieldError, Invalid, matches, read
+from r1_operator.api.fields.declare import Doc, Rule
+from r1_operator.api.fields.parsing import FieldError, Invalid, matches, read
 from r1_operator.api.scaling import Autoscaling, Priority
 from r1_operator.api.serving import EngineSpec, Model, PodTemplate, Resources, Rollout, Runtime
 

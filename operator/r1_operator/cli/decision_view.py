@@ -10,7 +10,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from r1_operator.cli.output import clock
-from r1_operator.plan.scaling.recommendations import count_of
+from r1_operator.plan.scaling.real_time.recommendations import count_of
 
 Decision = dict[str, Any]
 

@@ -18,9 +18,9 @@ from typing import Any
 
 from r1_common.clock import PROCESS_CLOCK
 from r1_common.contracts.unavailable import Unavailable
-from r1_operator.api.backtest import R1Backtest, parse_backtest
+from r1_operator.api.backtest.spec import R1Backtest, parse_backtest
+from r1_operator.api.fields.parsing import Invalid
 from r1_operator.api.names import BacktestPhase, Label
-from r1_operator.api.parsing import Invalid
 from r1_operator.api.v1 import R1Inference, parse
 from r1_operator.controller.liveness import Liveness
 from r1_operator.controller.reconcile.child_backoff import ChildBackoff, ChildWrite

@@ -41,7 +41,7 @@ from r1_operator.kube.lease import LeaderElector, LeaseLost
 from r1_operator.kube.store import Stores
 from r1_operator.metrics import OperatorMetrics
 from r1_operator.plan.backtest.observed import BacktestSite
-from r1_operator.plan.scaling.budgets import ceilings_of
+from r1_operator.plan.scaling.limits.budgets import ceilings_of
 from r1_operator.plan.snapshot import Defaults
 from r1_operator.settings import OperatorSettings
 from r1_operator.sources.external import ExternalMetrics

@@ -17,7 +17,7 @@ from r1_common.clock import PROCESS_CLOCK
 from r1_common.contracts.unavailable import Unavailable
 from r1_operator.api.scaling import ClassName, ForecastSpec, MetricType
 from r1_operator.kube.kinds import Json, Key
-from r1_operator.plan.scaling.peak_quantile import peak_quantile, waste_seconds
+from r1_operator.plan.scaling.forecast_rules.peak_quantile import peak_quantile, waste_seconds
 from r1_operator.plan.scaling.policy import DownBehavior, MetricTarget
 from r1_operator.plan.signals.forecast import ReceivedForecast, parse_forecast
 from r1_operator.sources.cached_poller import CachedPoller

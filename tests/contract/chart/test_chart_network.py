@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from r1_operator.api.backtest import BacktestSpec, R1Backtest
+from r1_operator.api.backtest.spec import BacktestSpec, R1Backtest
 from r1_operator.plan.backtest.job import labels
 
 Manifest = dict[str, Any]

@@ -12,7 +12,7 @@ import pytest
 
 from r1_common.prometheus.client_config import PrometheusConfig, load_config
 from r1_forecasting.options import parse_options
-from r1_operator.api.backtest import BacktestSpec, R1Backtest
+from r1_operator.api.backtest.spec import BacktestSpec, R1Backtest
 from r1_operator.api.v1 import parse
 from r1_operator.plan.backtest.job import build_job
 from r1_operator.plan.backtest.observed import BacktestObservation, BacktestSite

@@ -1,8 +1,8 @@
 """CustomResourceDefinition of R1Backtest, generated from its types."""
 
 from r1_operator.api import names
-from r1_operator.api.backtest import IMMUTABLE_RULE, NAME_RULE, BacktestSpec
-from r1_operator.api.backtest_status import BACKTEST_STATUS
+from r1_operator.api.backtest.spec import IMMUTABLE_RULE, NAME_RULE, BacktestSpec
+from r1_operator.api.backtest.status import BACKTEST_STATUS
 from r1_operator.api.schema import NAME_CEL, Schema, as_file, column, schema_of
 
 

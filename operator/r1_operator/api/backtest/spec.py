@@ -12,8 +12,8 @@ from enum import StrEnum
 from typing import Annotated, Any
 
 from r1_operator.api import names
-from r1_operator.api.declare import Doc, to_json
-from r1_operator.api.parsing import FieldError, Invalid, read
+from r1_operator.api.fields.declare import Doc, to_json
+from r1_operator.api.fields.parsing import FieldError, Invalid, read
 from r1_operator.api.scaling import Autoscaling
 from r1_operator.api.v1 import LONGEST_NAME, NAME, read_metadata, unix_seconds
 

@@ -21,7 +21,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from r1_common.clock import PROCESS_CLOCK, AnchoredClock
-from r1_operator.api.parsing import Invalid
+from r1_operator.api.fields.parsing import Invalid
 from r1_operator.api.v1 import R1Inference, parse
 from r1_operator.controller.reconcile.child_backoff import ChildBackoff, ChildWrite
 from r1_operator.controller.reconcile.conflict_backoff import ConflictBackoff

@@ -12,7 +12,7 @@ from r1_operator.kube.store import StoredObject
 from r1_operator.plan.placement.node_parsing import read_shape
 from r1_operator.plan.placement.schedulable import SchedulableCapacity, schedulable_replicas
 from r1_operator.plan.scaling.decision import Decision
-from r1_operator.plan.scaling.forecast_approval import BacktestTarget, target_of
+from r1_operator.plan.scaling.forecast_rules.forecast_approval import BacktestTarget, target_of
 from r1_operator.plan.scaling.inputs import ScalingInputs
 from r1_operator.plan.scaling.policy import Ceiling, ScalingPolicy, policy_of
 from r1_operator.plan.scaling.scaling_state import ScalingState

@@ -38,15 +38,15 @@ from r1_operator.plan.placement.schedulable import (
     UNKNOWN_PLACEMENT,
     Placement,
 )
-from r1_operator.plan.scaling.budgets import ceilings_of
 from r1_operator.plan.scaling.decide import decide, fixed
 from r1_operator.plan.scaling.decision import Decision
-from r1_operator.plan.scaling.forecast_approval import (
+from r1_operator.plan.scaling.forecast_rules.forecast_approval import (
     NOT_READ,
     ForecastApproval,
     approval_of,
 )
 from r1_operator.plan.scaling.inputs import ScalingInputs
+from r1_operator.plan.scaling.limits.budgets import ceilings_of
 from r1_operator.plan.scaling.policy import Ceiling, ScalingPolicy
 from r1_operator.plan.signals.forecast import ReceivedForecast
 from r1_operator.plan.signals.latencies import NOT_REPORTED

@@ -15,7 +15,6 @@ from dataclasses import replace
 from r1_common.contracts.unavailable import Unavailable
 from r1_operator.api.scaling import LATENCY_TYPES
 from r1_operator.plan.scaling import hpa_simulation
-from r1_operator.plan.scaling.capacity_estimate import with_learned
 from r1_operator.plan.scaling.decision import (
     Decision,
     DecisionStep,
@@ -23,19 +22,19 @@ from r1_operator.plan.scaling.decision import (
     Json,
 )
 from r1_operator.plan.scaling.decision_inputs import decision_inputs
-from r1_operator.plan.scaling.forecast_approval import apply_approval
-from r1_operator.plan.scaling.forecast_budget import ForecastBudget, baseline
+from r1_operator.plan.scaling.forecast_rules.forecast_approval import apply_approval
+from r1_operator.plan.scaling.forecast_rules.forecast_budget import ForecastBudget, baseline
 from r1_operator.plan.scaling.inputs import ScalingInputs
-from r1_operator.plan.scaling.latency_objectives import (
+from r1_operator.plan.scaling.limiters import LIMITERS, LimiterInput
+from r1_operator.plan.scaling.policy import ScalingPolicy
+from r1_operator.plan.scaling.predictive import predictive_recommendation
+from r1_operator.plan.scaling.real_time.capacity_estimate import with_learned
+from r1_operator.plan.scaling.real_time.latency_objectives import (
     LatencyMemory,
     ServiceModel,
     latency_recommendation,
 )
-from r1_operator.plan.scaling.limiters import LIMITERS, LimiterInput
-from r1_operator.plan.scaling.policy import ScalingPolicy
-from r1_operator.plan.scaling.predictive import predictive_recommendation
-from r1_operator.plan.scaling.reasons import DecisionMode, DecisionReason
-from r1_operator.plan.scaling.recommendations import (
+from r1_operator.plan.scaling.real_time.recommendations import (
     Recommendation,
     backlog_recommendation,
     capacity,
@@ -45,6 +44,7 @@ from r1_operator.plan.scaling.recommendations import (
     metric_recommendations,
     metric_value,
 )
+from r1_operator.plan.scaling.reasons import DecisionMode, DecisionReason
 from r1_operator.plan.scaling.scaling_state import ScalingState
 from r1_operator.plan.scaling.seat_reservation import reservation_of
 from r1_operator.plan.signals.demand import Demand

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import TypeAlias
 
 from r1_common.contracts.unavailable import Unavailable
-from r1_operator.plan.scaling.forecast_approval import ForecastApproval
+from r1_operator.plan.scaling.forecast_rules.forecast_approval import ForecastApproval
 from r1_operator.plan.scaling.reasons import DecisionMode, DecisionReason
 from r1_operator.plan.scaling.seat_reservation import ClassReservation
 

@@ -12,8 +12,7 @@ from dataclasses import dataclass
 from r1_common.contracts.unavailable import Unavailable
 from r1_operator.api.scaling import DownPolicy
 from r1_operator.plan.placement.schedulable import NODES_PENDING, UNKNOWN_PLACEMENT, Placement
-from r1_operator.plan.scaling.policy import ScalingPolicy, tightest
-from r1_operator.plan.scaling.rate_limits import (
+from r1_operator.plan.scaling.limits.rate_limits import (
     ReplicaChange,
     highest_allowed,
     lowest_allowed,
@@ -21,8 +20,9 @@ from r1_operator.plan.scaling.rate_limits import (
     seconds_until_below,
     seconds_until_lower,
 )
+from r1_operator.plan.scaling.policy import ScalingPolicy, tightest
+from r1_operator.plan.scaling.real_time.recommendations import count_of, duration
 from r1_operator.plan.scaling.reasons import DecisionReason
-from r1_operator.plan.scaling.recommendations import count_of, duration
 from r1_operator.plan.scaling.scaling_state import NO_FLOOR, RecentPeakFloor, ScalingState
 
 STEADY_SECONDS = 60.0

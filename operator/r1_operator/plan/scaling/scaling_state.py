@@ -8,18 +8,18 @@ scale-down window.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from r1_operator.plan.scaling.capacity_estimate import LearnedCapacity
-from r1_operator.plan.scaling.forecast_budget import ForecastBudget
+from r1_operator.plan.scaling.forecast_rules.forecast_budget import ForecastBudget
 from r1_operator.plan.scaling.hpa_simulation import HpaState
-from r1_operator.plan.scaling.latency_objectives import LatencyMemory
-from r1_operator.plan.scaling.policy import RateLimit, ScalingPolicy
-from r1_operator.plan.scaling.rate_limits import (
+from r1_operator.plan.scaling.limits.rate_limits import (
     ReplicaChange,
     TimedCount,
     recent,
     record_highest,
     record_lowest,
 )
+from r1_operator.plan.scaling.policy import RateLimit, ScalingPolicy
+from r1_operator.plan.scaling.real_time.capacity_estimate import LearnedCapacity
+from r1_operator.plan.scaling.real_time.latency_objectives import LatencyMemory
 
 LOOK_BACK_SECONDS = 3600.0
 """Retention of recent peaks."""

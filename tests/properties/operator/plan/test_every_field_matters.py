@@ -12,12 +12,12 @@ from typing import Any, get_args, get_origin
 
 import pytest
 
-from r1_operator.api.declare import Member, members
-from r1_operator.api.quantity import Quantity
+from r1_operator.api.fields.declare import Member, members
+from r1_operator.api.fields.quantity import Quantity
 from r1_operator.api.v1 import R1Inference, Spec, parse
 from r1_operator.kube.kinds import Key
-from r1_operator.plan.scaling.budgets import ceilings_of
-from r1_operator.plan.scaling.forecast_approval import target_of
+from r1_operator.plan.scaling.forecast_rules.forecast_approval import target_of
+from r1_operator.plan.scaling.limits.budgets import ceilings_of
 from r1_operator.plan.scaling.policy import policy_of
 from r1_operator.plan.snapshot import Defaults
 from r1_operator.plan.workload import plan_children

@@ -11,9 +11,9 @@ import kubernetes_validate
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
-from r1_operator.api.declare import to_json
+from r1_operator.api.fields.declare import to_json
+from r1_operator.api.fields.parsing import Invalid
 from r1_operator.api.names import ConditionReason, ConditionType
-from r1_operator.api.parsing import Invalid
 from r1_operator.api.v1 import parse
 from r1_operator.plan.container_state import Container, Ended, Role
 from r1_operator.plan.problem import Unplannable

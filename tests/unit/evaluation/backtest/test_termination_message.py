@@ -18,8 +18,8 @@ from r1_evaluation.backtest.termination_message import (
 )
 from r1_evaluation.backtest.verdict import BacktestVerdict, Finding
 from r1_evaluation.leaderboard.scoring import TARGETS, CurvePoint, Leaderboard, LeaderboardRow
-from r1_operator.api.backtest import Policy
-from r1_operator.api.backtest_schema import backtest_crd
+from r1_operator.api.backtest.schema import backtest_crd
+from r1_operator.api.backtest.spec import Policy
 
 VERDICT = BacktestVerdict(
     Finding.CHEAPER, 0.959, None, "Ours costs 4.1% less.", 75, "RequireBacktest"

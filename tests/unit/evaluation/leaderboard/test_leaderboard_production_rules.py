@@ -14,11 +14,12 @@ from r1_evaluation.policies.inputs import PolicyInputs
 from r1_evaluation.traces.load import RateTrace
 from r1_evaluation.traces.scenario import STEP_SECONDS, Floats, Ints, scenario_of
 from r1_operator.api.scaling import Activation, DownPolicy
-from r1_operator.plan.scaling import forecast_budget, hpa_simulation
+from r1_operator.plan.scaling import hpa_simulation
 from r1_operator.plan.scaling.decide import decide
+from r1_operator.plan.scaling.forecast_rules import forecast_budget
 from r1_operator.plan.scaling.inputs import ScalingInputs
+from r1_operator.plan.scaling.limits.rate_limits import TimedCount
 from r1_operator.plan.scaling.policy import DownBehavior, ForecastPolicy
-from r1_operator.plan.scaling.rate_limits import TimedCount
 from r1_operator.plan.scaling.scaling_state import ScalingState
 from r1_operator.plan.signals.demand import Demand
 from r1_operator.plan.signals.forecast import ForecastGate, ReceivedForecast

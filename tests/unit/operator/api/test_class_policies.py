@@ -10,7 +10,7 @@ from r1_operator.api.class_policies import slo_targets
 from r1_operator.api.scaling import ClassName, Priority
 from r1_operator.api.v1 import parse
 from r1_operator.controller.scaling.scaled_resource import scaling_config
-from r1_operator.plan.scaling.budgets import ceilings_of
+from r1_operator.plan.scaling.limits.budgets import ceilings_of
 from r1_operator.plan.workload.route import build_route, route
 
 SPEC: dict[str, Any] = {

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from r1_operator.api.declare import to_json
+from r1_operator.api.fields.declare import to_json
+from r1_operator.api.fields.parsing import Invalid
 from r1_operator.api.names import ScalingMode
-from r1_operator.api.parsing import Invalid
 from r1_operator.api.scaling import Activation, ClassName, DownPolicy, MetricType
 from r1_operator.api.serving import Dtype, EngineType
 from r1_operator.api.v1 import parse

@@ -9,7 +9,7 @@ import pytest
 from r1_common.contracts.unavailable import Unavailable
 from r1_common.prometheus.client_config import PrometheusConfig
 from r1_operator.api.accelerators import GPU
-from r1_operator.api.backtest import autoscaling_hash
+from r1_operator.api.backtest.spec import autoscaling_hash
 from r1_operator.api.names import Label
 from r1_operator.api.scaling import ClassName
 from r1_operator.api.v1 import R1Inference, parse

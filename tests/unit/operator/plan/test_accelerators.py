@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from r1_operator.api.names import ConditionReason
 from r1_operator.api.v1 import Spec, parse
 from r1_operator.plan.problem import Unplannable
-from r1_operator.plan.scaling.budgets import ceilings_of
+from r1_operator.plan.scaling.limits.budgets import ceilings_of
 from r1_operator.plan.snapshot import Defaults
 from r1_operator.plan.workload import plan_children
 from r1_operator.plan.workload.accelerators import accelerators_of

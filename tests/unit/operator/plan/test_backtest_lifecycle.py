@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from r1_evaluation.backtest.policy_under_test import policy_of_resource
-from r1_operator.api.backtest import (
+from r1_operator.api.backtest.spec import (
     BacktestSpec,
     Policy,
     R1Backtest,

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from r1_common.contracts.unavailable import Unavailable
-from r1_operator.api.backtest import autoscaling_hash
+from r1_operator.api.backtest.spec import autoscaling_hash
 from r1_operator.api.v1 import R1Inference, parse
-from r1_operator.plan.scaling.forecast_approval import (
+from r1_operator.plan.scaling.forecast_rules.forecast_approval import (
     APPROVING_FINDINGS,
     MAX_AGE_SECONDS,
     NOT_READ,

@@ -9,7 +9,11 @@ import pytest
 from r1_common.contracts.unavailable import Unavailable
 from r1_operator.api.names import ForecastApprovalReason
 from r1_operator.plan.scaling.decision import Decision, DecisionStep, ForecastContribution
-from r1_operator.plan.scaling.forecast_approval import BacktestTarget, ForecastApproval, approval_of
+from r1_operator.plan.scaling.forecast_rules.forecast_approval import (
+    BacktestTarget,
+    ForecastApproval,
+    approval_of,
+)
 from r1_operator.plan.scaling.reasons import DecisionMode
 from r1_operator.plan.scaling.reasons import DecisionReason as Why
 from r1_operator.plan.snapshot import Observed

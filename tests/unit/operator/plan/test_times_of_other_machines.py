@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from r1_operator.api.backtest import BacktestSpec, R1Backtest
+from r1_operator.api.backtest.spec import BacktestSpec, R1Backtest
 from r1_operator.api.names import BacktestReason, Label
 from r1_operator.kube.kinds import Json, Key
 from r1_operator.kube.store import PodStore

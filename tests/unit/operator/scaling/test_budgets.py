@@ -7,7 +7,7 @@ import pytest
 
 from r1_common.contracts.unavailable import Unavailable
 from r1_operator.api.v1 import Spec, parse
-from r1_operator.plan.scaling.budgets import ceilings_of, gpus_per_replica
+from r1_operator.plan.scaling.limits.budgets import ceilings_of, gpus_per_replica
 from r1_operator.plan.scaling.policy import Ceiling, UpBehavior, policy_of
 from r1_operator.plan.scaling.reasons import DecisionReason
 

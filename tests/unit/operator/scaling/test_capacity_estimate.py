@@ -8,13 +8,13 @@ import pytest
 
 from queueing_service import QueueingService
 from r1_operator.api.scaling import MetricType
-from r1_operator.plan.scaling.capacity_estimate import (
+from r1_operator.plan.scaling.policy import MetricTarget, ScalingPolicy
+from r1_operator.plan.scaling.real_time.capacity_estimate import (
     CapacitySample,
     Estimate,
     LearnedCapacity,
     with_learned,
 )
-from r1_operator.plan.scaling.policy import MetricTarget, ScalingPolicy
 from r1_operator.plan.signals.counter_sample import CounterSample
 from r1_operator.plan.signals.counter_store import CounterStore
 from r1_operator.plan.signals.demand import Demand

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from r1_operator.api.scaling import MetricType
-from r1_operator.plan.scaling.forecast_budget import (
+from r1_operator.plan.scaling.forecast_rules.forecast_budget import (
     MAX_BALANCE_SECONDS,
     RESUME_SHARE,
     SHARE,

@@ -10,14 +10,14 @@ from r1_common.contracts.unavailable import Unavailable
 from r1_operator.api.scaling import ClassName, MetricType
 from r1_operator.plan.scaling.decide import decide
 from r1_operator.plan.scaling.inputs import ScalingInputs
-from r1_operator.plan.scaling.latency_objectives import (
+from r1_operator.plan.scaling.policy import MetricTarget
+from r1_operator.plan.scaling.real_time.latency_objectives import (
     LatencyMemory,
     ServiceModel,
     latency_recommendation,
 )
-from r1_operator.plan.scaling.policy import MetricTarget
+from r1_operator.plan.scaling.real_time.recommendations import Recommendation
 from r1_operator.plan.scaling.reasons import DecisionReason
-from r1_operator.plan.scaling.recommendations import Recommendation
 from r1_operator.plan.signals.demand import Demand
 from r1_operator.plan.signals.latencies import NOT_REPORTED, Latencies, Recent
 from r1_operator.plan.signals.latency_histograms import LatencyHistogram

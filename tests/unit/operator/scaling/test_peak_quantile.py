@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
-from r1_operator.plan.scaling.peak_quantile import peak_quantile
+from r1_operator.plan.scaling.forecast_rules.peak_quantile import peak_quantile
 from r1_operator.plan.scaling.policy import DownBehavior, ForecastPolicy, ScalingPolicy
-from r1_operator.plan.scaling.recommendations import within_tolerance
+from r1_operator.plan.scaling.real_time.recommendations import within_tolerance
 
 Build = Callable[..., Any]
 

@@ -9,12 +9,12 @@ import pytest
 from r1_common.contracts.unavailable import Unavailable
 from r1_operator.api.scaling import MetricType
 from r1_operator.plan.scaling.policy import MetricTarget, ScalingPolicy, UpBehavior
-from r1_operator.plan.scaling.reasons import DecisionReason
-from r1_operator.plan.scaling.recommendations import (
+from r1_operator.plan.scaling.real_time.recommendations import (
     backlog_recommendation,
     figure,
     metric_recommendations,
 )
+from r1_operator.plan.scaling.reasons import DecisionReason
 
 type_ = MetricType
 

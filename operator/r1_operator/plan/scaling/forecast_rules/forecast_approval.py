@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from r1_common.contracts.unavailable import Unavailable
-from r1_operator.api.backtest import autoscaling_hash
+from r1_operator.api.backtest.spec import autoscaling_hash
 from r1_operator.api.names import BacktestPhase, ForecastApprovalReason
 from r1_operator.api.v1 import R1Inference, unix_seconds
 from r1_operator.plan.signals.forecast import ForecastGate, ReceivedForecast

@@ -27,8 +27,13 @@ from dataclasses import dataclass, replace
 from r1_common.contracts.unavailable import Unavailable
 from r1_operator.api.scaling import ClassName, MetricType
 from r1_operator.plan.scaling.policy import MetricTarget
+from r1_operator.plan.scaling.real_time.recommendations import (
+    Recommendation,
+    count_of,
+    figure,
+    whole,
+)
 from r1_operator.plan.scaling.reasons import DecisionReason
-from r1_operator.plan.scaling.recommendations import Recommendation, count_of, figure, whole
 from r1_operator.plan.signals.demand import Demand
 from r1_operator.plan.signals.latencies import FEW, LONG_SECONDS, Latencies, Recent
 from r1_operator.plan.signals.lead_time import drain_horizon
