@@ -31,12 +31,12 @@ from r1_operator.plan.signals.counter_sample import (
     fell,
     increase_between,
 )
-from r1_operator.plan.signals.demand import Demand, DemandHistory, demand_of, first_history
+from r1_operator.plan.signals.demand import Demand, DemandSums, demand_of, first_sums
 from r1_operator.plan.signals.gateway_time import Order, age, elapsed, is_clock_set, order
 from r1_operator.plan.signals.latencies import (
     NOT_REPORTED,
     Latencies,
-    LatencyHistory,
+    LatencySums,
     latencies_of,
 )
 from r1_operator.plan.signals.latency_histograms import GatewayLatencies
@@ -55,9 +55,9 @@ class _Series:
     """Sums of one gateway, and its newest accepted sample."""
 
     newest: CounterSample
-    demand: DemandHistory = field(default_factory=first_history)
+    demand: DemandSums = field(default_factory=first_sums)
     arrivals: ArrivalRates = field(default_factory=ArrivalRates)
-    latencies: LatencyHistory = field(default_factory=LatencyHistory)
+    latencies: LatencySums = field(default_factory=LatencySums)
     ignored: CounterSample | None = None
     """newest sample that was ignored since `newest`"""
     replaced: tuple[float, ...] = ()

@@ -2,7 +2,7 @@
 
 Scaling follows the *offered* load, never the completed one: an under-scaled service completes less, which
 would look like less demand. The counter store (`counter_store.py`) adds up what each gateway counts; the
-history here keeps the last minute of it.
+sums here keep the last minute of it.
 
 A rate over a minute is late, and a rate over ten seconds is noisy. So the demand is the largest of three
 rates. The rates over 10 s and 30 s count with their lower bound under a Poisson count
@@ -48,7 +48,7 @@ class Demand:
 
 
 @dataclass(slots=True)
-class DemandHistory:
+class DemandSums:
     """Counts of one gateway over the window.
 
     Point times and counts are sums since the first sample. At most about thirty points are kept, so that
@@ -81,16 +81,16 @@ class DemandHistory:
     def add_since_start(self, increase: CounterIncrease) -> None:
         """Add what a gateway counted since its start, where that is within the window.
 
-        The first sample of a young gateway then gives a rate. `completed` is not part of it, because
-        Demand counts completions from the first sample.
+        The first sample of a young gateway then gives a rate. Sums are 0 at the first sample, so they
+        are negative at the start of the gateway.
         """
         if 0 < increase.seconds <= WINDOW_SECONDS:
             self.points.insert(0, _start_of(increase))
 
 
-def first_history() -> DemandHistory:
-    """Return the history of a first sample: the point with which the next one is compared."""
-    return DemandHistory([CounterPoint(0.0, 0.0, 0.0, 0.0, 0.0, 0.0)])
+def first_sums() -> DemandSums:
+    """Return the sums of a first sample: the point with which the next one is compared."""
+    return DemandSums([CounterPoint(0.0, 0.0, 0.0, 0.0, 0.0, 0.0)])
 
 
 def _start_of(increase: CounterIncrease) -> CounterPoint:
@@ -105,7 +105,7 @@ def _start_of(increase: CounterIncrease) -> CounterPoint:
 
 
 def demand_of(
-    reporting: Collection[tuple[CounterSample, DemandHistory]],
+    reporting: Collection[tuple[CounterSample, DemandSums]],
     missing: tuple[str, ...],
     lead_seconds: float,
 ) -> Demand:
@@ -130,11 +130,9 @@ def demand_of(
     )
 
 
-def _rates(
-    histories: Collection[DemandHistory], lead_seconds: float
-) -> tuple[float | Unavailable, ...]:
+def _rates(sums: Collection[DemandSums], lead_seconds: float) -> tuple[float | Unavailable, ...]:
     """Return offered requests and tokens, completions per replica, and rejections, per second."""
-    means = [rates_over(each.points, WINDOW_SECONDS) for each in histories]
+    means = [rates_over(each.points, WINDOW_SECONDS) for each in sums]
     known = [each for each in means if each is not None]
     if len(known) < len(means):
         return (_WARMING_UP,) * 4
@@ -143,7 +141,7 @@ def _rates(
     for span in BURST_SECONDS:
         if span < lead_seconds:
             continue
-        burst = [rates_over(each.points, span) for each in histories]
+        burst = [rates_over(each.points, span) for each in sums]
         known_bursts = [each for each in burst if each is not None]
         certain = _certain_share(known_bursts)
         requests = max(requests, certain * sum(each.requests for each in known_bursts))

@@ -1,7 +1,7 @@
 """Recent request latencies from the gateways' histograms.
 
 A gateway counts latencies in buckets since its own start. The counter store (`counter_store.py`) takes the
-differences; the history here keeps two minutes of them. They give an exact mean and a percentile to
+differences; the sums here keep two minutes of them. They give an exact mean and a percentile to
 within its bucket (linear interpolation, as in Prometheus).
 """
 
@@ -53,7 +53,7 @@ class _Point:
 
 
 @dataclass(slots=True)
-class LatencyHistory:
+class LatencySums:
     """Latencies of one gateway over the last two minutes.
 
     The last 30 s count, so that a step up shows as soon as it takes effect. With fewer than `FEW`
@@ -131,17 +131,17 @@ class LatencyHistory:
 NOT_REPORTED = Unavailable("NotReported", "No gateway has reported latencies of this resource yet.")
 
 
-def latencies_of(histories: Mapping[str, LatencyHistory | None]) -> Latencies | Unavailable:
+def latencies_of(by_gateway: Mapping[str, LatencySums | None]) -> Latencies | Unavailable:
     """Return the recent latencies of the expected gateways (None: stale or never reported).
 
     A gateway that does not answer makes the result `Unavailable`, because its requests may be the slow
     ones.
     """
-    reporting: list[LatencyHistory] = []
-    for name, history in sorted(histories.items()):
-        if history is None or not history.reported:
+    reporting: list[LatencySums] = []
+    for name, sums in sorted(by_gateway.items()):
+        if sums is None or not sums.reported:
             return Unavailable("StaleLatency", f"Gateway {name} reports no latencies.")
-        reporting.append(history)
+        reporting.append(sums)
     try:
         return Latencies(
             _recent(reporting, lambda point: point.first_token),
@@ -156,7 +156,7 @@ def latencies_of(histories: Mapping[str, LatencyHistory | None]) -> Latencies | 
 
 
 def _recent(
-    reporting: Sequence[LatencyHistory], part: Callable[[_Point], Histograms]
+    reporting: Sequence[LatencySums], part: Callable[[_Point], Histograms]
 ) -> dict[ClassName, Recent]:
     """Merge the gateways' counts, over the short span where it has enough requests."""
     short, long = (
