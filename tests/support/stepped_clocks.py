@@ -138,6 +138,7 @@ class SteppedWorld:
                     "completed": {"Q2": self.completed / 2},
                     "failed": {},
                     "rejected": {},
+                    "cancelled": {},
                     "queued": {"Q2": self.queued / 2},
                     "oldestWaitSeconds": {"Q2": self.queued / 40},
                     "inFlight": {"Q2": min(self.rate, 8.0 * self.ready) / 2},

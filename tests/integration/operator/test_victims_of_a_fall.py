@@ -34,8 +34,8 @@ class FakeGateway:
     in_flight: dict[str, int] = field(default_factory=dict)
 
     async def signals(self, _: web.Request) -> web.Response:
-        by_class = ("offeredRequests", "offeredTokens", "completed", "failed", "rejected", "queued",
-                    "oldestWaitSeconds")  # fmt: skip
+        by_class = ("offeredRequests", "offeredTokens", "completed", "failed", "rejected",
+                    "cancelled", "queued", "oldestWaitSeconds")  # fmt: skip
         figures: Json = {name: {"Q2": 0} for name in by_class}
         figures |= {
             "inFlight": {"Q2": sum(self.in_flight.values())},

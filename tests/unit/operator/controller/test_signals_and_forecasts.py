@@ -26,6 +26,7 @@ ROUTE = {
     "completed": {"Q1": 1},
     "failed": {},
     "rejected": {},
+    "cancelled": {},
     "queued": {"Q2": 3},
     "oldestWaitSeconds": {"Q1": 1.5, "Q2": 4.0},
     "inFlight": {"Q1": 2},

@@ -7,7 +7,7 @@ import json
 import pytest
 
 from r1_common.contracts.priority_classes import PriorityClass
-from r1_gateway.admission.reservation_request import InvalidReservation, parse_reservations
+from r1_common.contracts.seat_reservations import InvalidReservation, parse_reservations
 
 
 def test_a_reservation_request_names_seats_by_route_and_class() -> None:

@@ -1,13 +1,15 @@
-"""Body of ``PUT /seat-reservations``: seats to reserve by route and class, and their validity.
+"""Body of ``PUT /seat-reservations``, written by the operator and read by every gateway.
 
-ARCHITECTURE.md has the contract.  An invalid body is rejected whole and leaves the earlier
-reservations in force.  Routes that this gateway does not know are ignored.
+It holds the seats to reserve by route and class, and their validity. ARCHITECTURE.md has the
+contract. An invalid body is rejected whole and leaves the earlier reservations in force. Routes that
+a gateway does not know are ignored.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from r1_common.contracts.priority_classes import BY_NAME, PriorityClass
 from r1_common.untrusted_json import InvalidJson, parse_json
@@ -51,6 +53,17 @@ def parse_reservations(body: bytes) -> ReservationRequest:
     return ReservationRequest(
         float(valid), {key: _seats(key, seats) for key, seats in routes.items()}
     )
+
+
+def reservations_document(request: ReservationRequest) -> dict[str, Any]:
+    """The JSON body that `parse_reservations` parses into an equal request."""
+    return {
+        "validSeconds": request.valid_seconds,
+        "routes": {
+            key: {klass.name: count for klass, count in seats.items()}
+            for key, seats in request.routes.items()
+        },
+    }
 
 
 def _seats(key: str, seats: object) -> dict[PriorityClass, int]:
