@@ -55,7 +55,8 @@ from r1_bench.forecaster_rounds import rounds
 from r1_bench.forecaster_shards import measure_shards
 from r1_bench.gateway import cpu_seconds, free_port, process, rss_mb
 from r1_bench.rows import BenchmarkRow, write
-from r1_forecasting.request import parse_request
+from r1_common.contracts.forecast_request import parse_forecast_request
+from r1_forecasting.series.shape import shape_of
 from r1_forecasting.training.fit import fit_one
 from r1_forecasting.unavailable import ForecastUnavailable
 
@@ -77,7 +78,7 @@ def fit_here(model: str, folder: Path, subject: int) -> Fit:
     os.environ["OMP_NUM_THREADS"] = "1"
     now = int(time.time()) // STEP
     series = RecordedPast.of(folder).series(subject, now - HISTORY // STEP, now)
-    outcome = fit_one(model, series, parse_request(question(subject)).shape)
+    outcome = fit_one(model, series, shape_of(parse_forecast_request(question(subject))))
     match outcome.result:
         case ForecastUnavailable(message=said):
             raise RuntimeError(f"{model} could not be fitted: {said}")

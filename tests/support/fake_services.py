@@ -78,6 +78,8 @@ class FakeSites:
                 "gate": gate,
                 "points": [{"at": now + 60, "quantiles": quantiles}],
                 "peakOverLead": quantiles,
+                "coverage": {},
+                "lastObserved": {"at": now, "value": self.peak},
             }
         )
 

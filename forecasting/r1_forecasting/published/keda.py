@@ -16,13 +16,13 @@ from typing import Any, NoReturn
 import grpc
 import grpc.aio
 
+from r1_common.contracts.forecast_request import InvalidForecastRequest
 from r1_common.listen import EVERY_ADDRESS, host_port
 from r1_forecasting.published import keda_messages as messages
 from r1_forecasting.published.keda_trigger import KedaTrigger, parse_trigger
 from r1_forecasting.published.publication import INFERENCE_METRIC
 from r1_forecasting.published.published_value import PublishedValue
 from r1_forecasting.published.publisher import Publisher
-from r1_forecasting.request import InvalidRequest
 from r1_forecasting.unavailable import ForecastUnavailable
 
 LOG = logging.getLogger(__name__)
@@ -118,7 +118,7 @@ class KedaScaler:
 async def _parse(ref: Any, context: Any) -> KedaTrigger:
     try:
         return parse_trigger(ref.namespace, ref.name, dict(ref.scalerMetadata))
-    except InvalidRequest as error:
+    except InvalidForecastRequest as error:
         await _refuse(context, grpc.StatusCode.INVALID_ARGUMENT, str(error))
 
 

@@ -12,13 +12,13 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from r1_common.contracts.forecast_request import InvalidForecastRequest
 from r1_forecasting.published.publication import (
     FORECAST_FIELDS,
     InferenceName,
     Publication,
     parse_publication,
 )
-from r1_forecasting.request import InvalidRequest
 
 KEDA_KEYS = frozenset(
     {
@@ -60,17 +60,23 @@ def parse_trigger(namespace: str, name: str, metadata: Mapping[str, str]) -> Ked
     for key, value in metadata.items():
         field = key.removesuffix(FROM_ENVIRONMENT)
         if field in given:
-            raise InvalidRequest(f"{field}: is set twice, once with {FROM_ENVIRONMENT}; remove one")
+            raise InvalidForecastRequest(
+                f"{field}: is set twice, once with {FROM_ENVIRONMENT}; remove one"
+            )
         if field not in KEDA_KEYS:
             given[field] = value
     unknown = sorted(given.keys() - KNOWN)
     if unknown:
-        raise InvalidRequest(f"{unknown[0]}: unknown field; known are {', '.join(sorted(KNOWN))}")
+        raise InvalidForecastRequest(
+            f"{unknown[0]}: unknown field; known are {', '.join(sorted(KNOWN))}"
+        )
     if "threshold" not in given:
-        raise InvalidRequest("threshold: is missing; set the load of one replica, such as '100'")
+        raise InvalidForecastRequest(
+            "threshold: is missing; set the load of one replica, such as '100'"
+        )
     target = _number("threshold", given["threshold"])
     if target <= 0:
-        raise InvalidRequest(f"threshold: {target:g} needs to be more than 0")
+        raise InvalidForecastRequest(f"threshold: {target:g} needs to be more than 0")
     active_above = _number("activationThreshold", given.get("activationThreshold", "0"))
     return KedaTrigger(_wanted(namespace, name, given), target, active_above)
 
@@ -80,21 +86,23 @@ def _wanted(namespace: str, name: str, given: Mapping[str, str]) -> Publication 
     inference = given.get("inference")
     if inference is not None:
         if fields:
-            raise InvalidRequest(
+            raise InvalidForecastRequest(
                 f"{min(fields)}: conflicts with inference, whose R1Inference sets it; remove one"
             )
         if not inference.strip():
-            raise InvalidRequest("inference: needs to be the name of an R1Inference")
+            raise InvalidForecastRequest("inference: needs to be the name of an R1Inference")
         priority_class = given.get("class")
         if priority_class is not None and not priority_class.strip():
-            raise InvalidRequest("class: needs to be a class such as Q1")
+            raise InvalidForecastRequest("class: needs to be a class such as Q1")
         return InferenceName(
             namespace, inference.strip(), priority_class and priority_class.strip()
         )
     if "class" in given:
-        raise InvalidRequest("class: needs inference as well; select a class in the query instead")
+        raise InvalidForecastRequest(
+            "class: needs inference as well; select a class in the query instead"
+        )
     if "query" not in fields:
-        raise InvalidRequest("query: is missing; set a PromQL query, or inference: NAME")
+        raise InvalidForecastRequest("query: is missing; set a PromQL query, or inference: NAME")
     body: dict[str, object] = {key: _read(key, value) for key, value in fields.items()}
     # Several triggers of one ScaledObject are several series, each with its own evaluation.
     identity = json.dumps({**fields, "activation": ""}, sort_keys=True)
@@ -109,7 +117,7 @@ def _read(field: str, text: str) -> object:
     if field == "weekly":
         words = {"true": True, "false": False}
         if text.lower() not in words:
-            raise InvalidRequest(f"weekly: {text!r} needs to be 'true' or 'false'")
+            raise InvalidForecastRequest(f"weekly: {text!r} needs to be 'true' or 'false'")
         return words[text.lower()]
     return _number(field, text)
 
@@ -118,7 +126,9 @@ def _number(field: str, text: str) -> float:
     try:
         value = float(text)
     except ValueError:
-        raise InvalidRequest(f"{field}: {text!r} needs to be a number such as '60'") from None
+        raise InvalidForecastRequest(
+            f"{field}: {text!r} needs to be a number such as '60'"
+        ) from None
     if not math.isfinite(value):
-        raise InvalidRequest(f"{field}: {text!r} needs to be a finite number")
+        raise InvalidForecastRequest(f"{field}: {text!r} needs to be a finite number")
     return value

@@ -61,9 +61,7 @@ def _counter_sample(
         seats=route.seats,
         ready_endpoints=route.ready_endpoints,
         in_flight_by_pod=_by_pod(route.in_flight_by_endpoint),
-        offered_by_class={
-            name: route.offered_requests.get(name.value, 0.0) for name in ClassName
-        },
+        offered_by_class={name: route.offered_requests.get(name.value, 0.0) for name in ClassName},
         seat_seconds=route.seat_occupancy_seconds,
         uptime=header.uptime_seconds,
     )

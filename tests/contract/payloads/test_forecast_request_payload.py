@@ -7,7 +7,11 @@ import json
 from hypothesis import given
 from hypothesis import strategies as st
 
-from r1_forecasting.request import ActivationRule, as_body, parse_request
+from r1_common.contracts.forecast_request import (
+    ActivationRule,
+    parse_forecast_request,
+    request_document,
+)
 
 text = st.text(min_size=1, max_size=40).filter(lambda value: value.strip() != "")
 levels = st.lists(st.floats(0.01, 0.999), min_size=1, max_size=16)
@@ -35,7 +39,7 @@ def test_any_request_round_trips_through_json(
     by_class: dict[str, str],
 ) -> None:
     history = 4 * (season + 1) * step
-    request = parse_request(
+    request = parse_forecast_request(
         {
             "series": words,
             "query": words,
@@ -50,4 +54,4 @@ def test_any_request_round_trips_through_json(
             "classQueries": by_class,
         }
     )
-    assert parse_request(json.loads(json.dumps(as_body(request)))) == request
+    assert parse_forecast_request(json.loads(json.dumps(request_document(request)))) == request

@@ -1,4 +1,6 @@
-"""The body of ``POST /v1/forecast``, validated once.
+"""The body of ``POST /v1/forecast``: written by the operator and by other shards, read by the forecaster.
+
+Parsing is the only validation. Unknown fields are ignored, for an operator of a later release.
 
 No length is fixed to minutes or days: a season of 60 s in steps of 1 s is as valid as a day in
 steps of 60 s.
@@ -12,26 +14,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
-from r1_forecasting.series.shape import SeriesShape
-
 MAX_HISTORY_STEPS = 60_000
 MAX_POINTS = 96
 CLASS = re.compile(r"[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?")
 """A priority class: the syntax of a Kubernetes label value."""
-FIELDS = {
-    "series",
-    "query",
-    "stepSeconds",
-    "seasonSeconds",
-    "historySeconds",
-    "leadSeconds",
-    "horizonSeconds",
-    "levels",
-    "decisionLevel",
-    "weekly",
-    "activation",
-    "classQueries",
-}
 
 
 class ActivationRule(StrEnum):
@@ -42,7 +28,7 @@ class ActivationRule(StrEnum):
     ADVISORY = "Advisory"
 
 
-class InvalidRequest(ValueError):
+class InvalidForecastRequest(ValueError):
     """The request is invalid; the message names the field and the fix."""
 
 
@@ -68,32 +54,9 @@ class ForecastRequest:
     class_queries: tuple[tuple[str, str], ...] = ()
 
     @property
-    def shape(self) -> SeriesShape:
-        """The lengths in steps.
-
-        The lead is one step longer, because the newest observation is up to one step old.
-        """
-        return SeriesShape(
-            season=self.season / self.step,
-            lead=math.ceil(self.lead / self.step - 1e-9) + 1,
-            horizon=max(math.ceil(self.horizon / self.step - 1e-9), 1),
-            weekly=self.weekly,
-        )
-
-    @property
     def history_steps(self) -> int:
+        """Length of the history in steps."""
         return math.ceil(self.history / self.step)
-
-    @property
-    def key(self) -> tuple[object, ...]:
-        """Cache key of a response; a lead that changes within its step keeps the key."""
-        return (
-            self.source,
-            self.history_steps,
-            self.shape,
-            self.levels,
-            self.decision_level,
-        )
 
     @property
     def source(self) -> tuple[str, float, float]:
@@ -101,13 +64,10 @@ class ForecastRequest:
         return (self.query, self.step, self.season)
 
 
-def parse_request(body: object) -> ForecastRequest:
+def parse_forecast_request(body: object) -> ForecastRequest:
     """Parse the JSON body of ``POST /v1/forecast``; raises ``InvalidRequest``."""
     if not isinstance(body, Mapping):
-        raise InvalidRequest("the body needs to be a JSON object")
-    unknown = sorted(str(key) for key in body.keys() - FIELDS)
-    if unknown:
-        raise InvalidRequest(f"{unknown[0]}: unknown field; known are {', '.join(sorted(FIELDS))}")
+        raise InvalidForecastRequest("the body needs to be a JSON object")
     # Prometheus counts in milliseconds; with a finer step the grids would drift apart.
     step = round(_seconds(body, "stepSeconds", least=0.1), 3)
     season = _seconds(body, "seasonSeconds", least=4 * step)
@@ -115,20 +75,22 @@ def parse_request(body: object) -> ForecastRequest:
     horizon = _seconds(body, "horizonSeconds", least=0.0, default=max(lead, step))
     history = _seconds(body, "historySeconds", least=step)
     if history / step > MAX_HISTORY_STEPS:
-        raise InvalidRequest(
+        raise InvalidForecastRequest(
             f"historySeconds: is {history / step:.0f} steps of stepSeconds, at most "
             f"{MAX_HISTORY_STEPS}: shorten the history or lengthen the step"
         )
     for name, value in (("leadSeconds", lead), ("horizonSeconds", horizon)):
         if value > history:
-            raise InvalidRequest(f"{name}: {value:g} is longer than historySeconds {history:g}")
+            raise InvalidForecastRequest(
+                f"{name}: {value:g} is longer than historySeconds {history:g}"
+            )
     levels = _levels(body)
     decision = body.get("decisionLevel", 0.9 if 0.9 in levels else levels[-1])
     if isinstance(decision, bool) or decision not in levels:
-        raise InvalidRequest("decisionLevel: needs to be one of levels")
+        raise InvalidForecastRequest("decisionLevel: needs to be one of levels")
     weekly = body.get("weekly", False)
     if not isinstance(weekly, bool):
-        raise InvalidRequest("weekly: needs to be true or false")
+        raise InvalidForecastRequest("weekly: needs to be true or false")
     return ForecastRequest(
         series_name=_text(body, "series", 512),
         query=_text(body, "query", 16_384),
@@ -145,7 +107,7 @@ def parse_request(body: object) -> ForecastRequest:
     )
 
 
-def as_body(request: ForecastRequest) -> dict[str, object]:
+def request_document(request: ForecastRequest) -> dict[str, object]:
     """The JSON body that ``parse_request`` parses into an equal request."""
     return {
         "series": request.series_name,
@@ -170,19 +132,23 @@ def parse_activation(body: Mapping[str, object]) -> ActivationRule:
         return ActivationRule(str(value))
     except ValueError:
         known = ", ".join(ActivationRule)
-        raise InvalidRequest(f"activation: {value!r} needs to be one of {known}") from None
+        raise InvalidForecastRequest(f"activation: {value!r} needs to be one of {known}") from None
 
 
 def _class_queries(body: Mapping[str, object]) -> tuple[tuple[str, str], ...]:
     value = body.get("classQueries", {})
     if not isinstance(value, Mapping) or len(value) > 16:
-        raise InvalidRequest("classQueries: needs to be an object of at most 16 queries by class")
+        raise InvalidForecastRequest(
+            "classQueries: needs to be an object of at most 16 queries by class"
+        )
     found = {}
     for name, query in value.items():
         if not isinstance(name, str) or not CLASS.fullmatch(name):
-            raise InvalidRequest(f"classQueries: {name!r} needs to be a class such as Q1")
+            raise InvalidForecastRequest(f"classQueries: {name!r} needs to be a class such as Q1")
         if not isinstance(query, str) or not query.strip() or len(query) > 16_384:
-            raise InvalidRequest(f"classQueries: {name} needs to be a query that is not empty")
+            raise InvalidForecastRequest(
+                f"classQueries: {name} needs to be a query that is not empty"
+            )
         found[name] = query
     return tuple(sorted(found.items()))
 
@@ -190,14 +156,16 @@ def _class_queries(body: Mapping[str, object]) -> tuple[tuple[str, str], ...]:
 def _text(body: Mapping[str, object], name: str, longest: int) -> str:
     value = body.get(name)
     if not isinstance(value, str) or not value.strip():
-        raise InvalidRequest(f"{name}: needs to be a string that is not empty")
+        raise InvalidForecastRequest(f"{name}: needs to be a string that is not empty")
     if len(value) > longest:
-        raise InvalidRequest(f"{name}: {len(value)} characters, at most {longest}")
+        raise InvalidForecastRequest(f"{name}: {len(value)} characters, at most {longest}")
     try:
         value.encode()
     except UnicodeEncodeError:
         # JSON can hold an unpaired surrogate, which cannot be encoded as UTF-8.
-        raise InvalidRequest(f"{name}: holds an unpaired surrogate; send valid UTF-8") from None
+        raise InvalidForecastRequest(
+            f"{name}: holds an unpaired surrogate; send valid UTF-8"
+        ) from None
     return value
 
 
@@ -206,9 +174,9 @@ def _seconds(
 ) -> float:
     value = body.get(name, default)
     if isinstance(value, bool) or not isinstance(value, int | float):
-        raise InvalidRequest(f"{name}: needs to be a number of seconds")
+        raise InvalidForecastRequest(f"{name}: needs to be a number of seconds")
     if not least <= value <= 1e9:  # excludes NaN and integers beyond a float
-        raise InvalidRequest(
+        raise InvalidForecastRequest(
             f"{name}: {str(value)[:40]} seconds, needs to be from {least:g} to 1e9"
         )
     return float(value)
@@ -217,10 +185,10 @@ def _seconds(
 def _levels(body: Mapping[str, object]) -> tuple[float, ...]:
     value = body.get("levels", [0.5, 0.9, 0.95])
     if not isinstance(value, list) or not 1 <= len(value) <= 16:
-        raise InvalidRequest("levels: needs to be a list of 1 to 16 numbers")
+        raise InvalidForecastRequest("levels: needs to be a list of 1 to 16 numbers")
     for level in value:
         if isinstance(level, bool) or not isinstance(level, int | float):
-            raise InvalidRequest(f"levels: {level!r} is not a number")
+            raise InvalidForecastRequest(f"levels: {level!r} is not a number")
         if not 0.01 <= level <= 0.999:
-            raise InvalidRequest(f"levels: {level} needs to lie from 0.01 to 0.999")
+            raise InvalidForecastRequest(f"levels: {level} needs to lie from 0.01 to 0.999")
     return tuple(sorted({float(level) for level in value}))

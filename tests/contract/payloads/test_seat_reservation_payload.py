@@ -5,9 +5,40 @@ from __future__ import annotations
 import json
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from r1_common.contracts.priority_classes import PriorityClass
-from r1_common.contracts.seat_reservations import InvalidReservation, parse_reservations
+from r1_common.contracts.seat_reservations import (
+    LONGEST_SECONDS,
+    MOST_SEATS,
+    InvalidReservation,
+    ReservationRequest,
+    parse_reservations,
+    reservations_document,
+)
+
+REQUESTS = st.builds(
+    ReservationRequest,
+    st.floats(0, LONGEST_SECONDS, exclude_min=True),
+    st.dictionaries(
+        st.text(),
+        st.dictionaries(st.sampled_from(PriorityClass), st.integers(0, MOST_SEATS)),
+        max_size=4,
+    ),
+)
+
+
+@given(REQUESTS)
+def test_reservation_requests_round_trip_through_json(request: ReservationRequest) -> None:
+    assert parse_reservations(json.dumps(reservations_document(request)).encode()) == request
+
+
+def test_unknown_fields_of_a_reservation_request_are_ignored() -> None:
+    body = {"validSeconds": 10, "routes": {"default/chat": {"Q1": 3}}}
+    assert parse_reservations(json.dumps(body | {"later": [1]}).encode()) == parse_reservations(
+        json.dumps(body).encode()
+    )
 
 
 def test_a_reservation_request_names_seats_by_route_and_class() -> None:
