@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from r1_operator.api.quantity import LARGEST, NotAQuantity, Quantity, parse_quantity
+from r1_common.kube.quantity import LARGEST, NotAQuantity, Quantity, parse_quantity
 
 
 @pytest.mark.parametrize(
