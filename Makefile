@@ -62,7 +62,7 @@ bench-%: setup ## one benchmark, e.g. make bench-gateway (ARGS="..." for options
 	$(BIN)/python -m r1_bench.$(subst -,_,$*) $(ARGS)
 
 knative: setup ## Knative's own autoscaler for the test that checks ours against it (minutes)
-	$(BIN)/python -m r1_cluster.knative
+	$(BIN)/python -m r1_cluster.programs.knative
 
 lock: setup ## rewrite constraints/*.txt
 	tools/lock

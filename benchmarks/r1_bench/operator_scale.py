@@ -39,7 +39,7 @@ import aiohttp
 from r1_bench.operator_testbed import QUICK, connect, install_crd, make_namespace, operating, until
 from r1_bench.operator_testbed import resource as inference
 from r1_bench.rows import BenchmarkRow, write
-from r1_cluster.controlplane import control_plane
+from r1_cluster.control_plane.controlplane import control_plane
 from r1_operator.kube.client import Api
 from r1_operator.kube.kinds import DEPLOYMENT, R1INFERENCE, Key
 

@@ -15,7 +15,7 @@ import numpy as np
 
 from r1_common.contracts.forecast_request import MAX_POINTS, ForecastRequest
 from r1_forecasting.calibration import conformal
-from r1_forecasting.models.last_value import MAX_FILL_STEPS
+from r1_forecasting.models.baselines.last_value import MAX_FILL_STEPS
 from r1_forecasting.models.protocol import Fitted
 from r1_forecasting.selection.backtest import CEILING, ModelScorecard
 from r1_forecasting.selection.gate import LAST_VALUE, Gate, GateReason

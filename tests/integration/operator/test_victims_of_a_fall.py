@@ -16,7 +16,7 @@ from aiohttp import web
 
 from r1_bench.operator_testbed import QUICK, connect, operating, resource, until
 from r1_cluster import providers
-from r1_cluster.binaries import ensure_binaries
+from r1_cluster.programs.binaries import ensure_binaries
 from r1_operator.api.names import POD_DELETION_COST, Label
 from r1_operator.controller.scaling.pod_deletion_costs import MANAGER
 from r1_operator.kube.client import Api

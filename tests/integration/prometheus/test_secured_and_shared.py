@@ -21,7 +21,7 @@ from typing import Any
 import pytest
 
 from prometheus_clients import ask_external, write
-from r1_cluster import certificates
+from r1_cluster.control_plane import certificates
 from r1_common.prometheus.client_config import PrometheusConfig, load_config
 from r1_common.prometheus.selectors import add_matchers
 from r1_forecasting.series.prometheus_history import PrometheusHistory
