@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from r1_bench.operator_testbed import until
+from r1_bench.operator_scale.testbed import until
 from r1_cluster import providers
 from r1_cluster.programs.binaries import ensure_binaries
 from r1_operator.kube.client import Api

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from aiohttp import web
 
-from r1_bench.operator_testbed import QUICK, connect, operating, resource, until
+from r1_bench.operator_scale.testbed import QUICK, connect, operating, resource, until
 from r1_cluster import providers
 from r1_cluster.programs.binaries import ensure_binaries
 from r1_operator.api.names import POD_DELETION_COST, Label

@@ -10,10 +10,10 @@ import sys
 import numpy as np
 import pytest
 
-from r1_bench.forecaster_backfill import STEP, RecordedPast, as_matrix
-from r1_bench.forecaster_requests import Doors, QueryResult, quantile, question
-from r1_bench.forecaster_rounds import rounds
-from r1_bench.forecaster_shards import Release, minute_rows
+from r1_bench.forecaster.backfill import STEP, RecordedPast, as_matrix
+from r1_bench.forecaster.requests import Doors, QueryResult, quantile, question
+from r1_bench.forecaster.rounds import rounds
+from r1_bench.forecaster.shards import Release, minute_rows
 from r1_common.contracts.forecast_request import parse_forecast_request
 from r1_forecasting.series.shape import shape_of
 

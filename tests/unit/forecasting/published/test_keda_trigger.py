@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from r1_common.contracts.forecast_request import ActivationRule, InvalidForecastRequest
-from r1_forecasting.published.keda_trigger import KedaTrigger, parse_trigger
+from r1_forecasting.published.keda.trigger import KedaTrigger, parse_trigger
 from r1_forecasting.published.publication import InferenceName, Publication
 
 METADATA = {

@@ -18,8 +18,8 @@ import grpc.aio
 
 from r1_common.contracts.forecast_request import InvalidForecastRequest
 from r1_common.listen import EVERY_ADDRESS, host_port
-from r1_forecasting.published import keda_messages as messages
-from r1_forecasting.published.keda_trigger import KedaTrigger, parse_trigger
+from r1_forecasting.published.keda import messages
+from r1_forecasting.published.keda.trigger import KedaTrigger, parse_trigger
 from r1_forecasting.published.publication import INFERENCE_METRIC
 from r1_forecasting.published.published_value import PublishedValue
 from r1_forecasting.published.publisher import Publisher

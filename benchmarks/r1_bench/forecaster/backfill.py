@@ -1,6 +1,6 @@
 """History for a thousand series: recorded days, shifted and scaled, served like Prometheus.
 
-`python -m r1_bench.forecaster_backfill --traces FOLDER --port PORT` serves `query_range` alone,
+`python -m r1_bench.forecaster.backfill --traces FOLDER --port PORT` serves `query_range` alone,
 for queries `recorded{subject="N"}`. It stands in for Prometheus, because filling one with 20
 million samples takes longer than the benchmark. The value of a minute is deterministic.
 """

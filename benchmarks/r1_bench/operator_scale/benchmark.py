@@ -36,8 +36,15 @@ from typing import Any
 
 import aiohttp
 
-from r1_bench.operator_testbed import QUICK, connect, install_crd, make_namespace, operating, until
-from r1_bench.operator_testbed import resource as inference
+from r1_bench.operator_scale.testbed import (
+    QUICK,
+    connect,
+    install_crd,
+    make_namespace,
+    operating,
+    until,
+)
+from r1_bench.operator_scale.testbed import resource as inference
 from r1_bench.rows import BenchmarkRow, write
 from r1_cluster.control_plane.controlplane import control_plane
 from r1_operator.kube.client import Api

@@ -1,6 +1,6 @@
 """Both ends of the gateway's benchmark: a model pod that costs little, and clients that measure.
 
-Run as processes of their own (``python -m r1_bench.gateway_load pod|streams|overload ...``), so that
+Run as processes of their own (``python -m r1_bench.gateway.load pod|streams|overload ...``), so that
 neither shares a core's time with the proxy between them.  Results are JSON on standard output.
 """
 

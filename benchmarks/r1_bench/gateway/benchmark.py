@@ -29,7 +29,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from r1_bench.gateway_load import request_bytes
+from r1_bench.gateway.load import request_bytes
 from r1_bench.rows import BenchmarkRow, write
 
 SLOTS = 20
@@ -102,7 +102,7 @@ def process(command: list[str], core: int | None, port: int, log: Path) -> Itera
 
 def load(*arguments: str) -> dict[str, dict[str, float]]:
     """Run a client of ``gateway_load`` and read its JSON."""
-    command = [sys.executable, "-m", "r1_bench.gateway_load", *arguments]
+    command = [sys.executable, "-m", "r1_bench.gateway.load", *arguments]
     done = subprocess.run(
         pinned(OTHER_CORE, command), capture_output=True, text=True, check=False, timeout=120
     )
@@ -210,7 +210,7 @@ def measure_costs(folder: Path, rounds: int, seconds: int) -> dict[str, Figures]
     script = wrk_script(folder)
     with contextlib.ExitStack() as stack:
         pod = free_port()
-        command = [sys.executable, "-m", "r1_bench.gateway_load", "pod", f"--port={pod}"]
+        command = [sys.executable, "-m", "r1_bench.gateway.load", "pod", f"--port={pod}"]
         stack.enter_context(process(command, OTHER_CORE, pod, folder / "pod.log"))
         running = {}
         for name, build in PROXIES.items():
@@ -244,7 +244,7 @@ def measure_overload(
     """Latencies and rates per class in the overload scene."""
     pod, port = free_port(), free_port()
     command = [
-        sys.executable, "-m", "r1_bench.gateway_load", "pod", f"--port={pod}",
+        sys.executable, "-m", "r1_bench.gateway.load", "pod", f"--port={pod}",
         f"--slots={SLOTS}", f"--service-ms={SERVICE_MS}",
     ]  # fmt: skip
     with (

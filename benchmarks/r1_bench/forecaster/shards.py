@@ -23,7 +23,7 @@ from pathlib import Path
 
 import aiohttp
 
-from r1_bench.forecaster_requests import (
+from r1_bench.forecaster.requests import (
     NO_FORECAST,
     Doors,
     QueryResult,
@@ -32,7 +32,7 @@ from r1_bench.forecaster_requests import (
     quantile,
     subject_name,
 )
-from r1_bench.gateway import cpu_seconds, free_port, process, rss_mb
+from r1_bench.gateway.benchmark import cpu_seconds, free_port, process, rss_mb
 from r1_bench.rows import BenchmarkRow
 from r1_forecasting.sharding.ownership import owner_of
 
@@ -67,7 +67,7 @@ async def release(folder: Path, shards: int, models: str) -> AsyncIterator[Relea
     async with contextlib.AsyncExitStack() as stack:
         logs = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="r1-shards-")))
         past = free_port()
-        command = [sys.executable, "-m", "r1_bench.forecaster_backfill", f"--traces={folder}"]
+        command = [sys.executable, "-m", "r1_bench.forecaster.backfill", f"--traces={folder}"]
         stack.enter_context(process([*command, f"--port={past}"], None, past, logs / "past.log"))
         ports = [free_port() for _ in range(shards)]
         names = [f"r1-forecaster-{number}" for number in range(shards)]

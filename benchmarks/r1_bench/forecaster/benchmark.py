@@ -42,8 +42,8 @@ from pathlib import Path
 
 import aiohttp
 
-from r1_bench.forecaster_backfill import STEP, RecordedPast
-from r1_bench.forecaster_requests import (
+from r1_bench.forecaster.backfill import STEP, RecordedPast
+from r1_bench.forecaster.requests import (
     HISTORY,
     Doors,
     first_answers,
@@ -51,9 +51,9 @@ from r1_bench.forecaster_requests import (
     quantile,
     question,
 )
-from r1_bench.forecaster_rounds import rounds
-from r1_bench.forecaster_shards import measure_shards
-from r1_bench.gateway import cpu_seconds, free_port, process, rss_mb
+from r1_bench.forecaster.rounds import rounds
+from r1_bench.forecaster.shards import measure_shards
+from r1_bench.gateway.benchmark import cpu_seconds, free_port, process, rss_mb
 from r1_bench.rows import BenchmarkRow, write
 from r1_common.contracts.forecast_request import parse_forecast_request
 from r1_forecasting.series.shape import shape_of
@@ -108,7 +108,7 @@ async def measure(folder: Path, count: int, minutes: float, models: str) -> list
     with contextlib.ExitStack() as stack:
         logs = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="r1-forecaster-")))
         past, port = free_port(), free_port()
-        command = [sys.executable, "-m", "r1_bench.forecaster_backfill", f"--traces={folder}"]
+        command = [sys.executable, "-m", "r1_bench.forecaster.backfill", f"--traces={folder}"]
         stack.enter_context(process([*command, f"--port={past}"], None, past, logs / "past.log"))
         command = [
             sys.executable, "-m", "r1_forecasting", "--host=127.0.0.1", f"--port={port}",

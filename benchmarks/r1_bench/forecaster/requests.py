@@ -13,7 +13,7 @@ from typing import Any
 
 import aiohttp
 
-from r1_bench.forecaster_backfill import STEP
+from r1_bench.forecaster.backfill import STEP
 
 DAY = 86_400
 HISTORY = 14 * DAY
