@@ -17,7 +17,7 @@ from typing import Any
 from r1_bench.rows import BenchmarkRow, write
 from r1_cluster import cluster as local
 from r1_cluster.errors import ClusterError
-from r1_demo.installation import Installation, install, with_libraries
+from r1_demo.setup.installation import Installation, install, with_libraries
 
 NAME, ROUNDS, GIVE_UP_SECONDS = "bench", 3, 300.0
 RESOURCE = "first-token"

@@ -11,8 +11,8 @@ from openai import OpenAI
 from openai.types.chat import ChatCompletionMessageParam
 
 from e2e_helpers import MODELS, deployment, ready, wait_for
-from r1_cluster import images, site_packages
-from r1_demo.installation import Installation
+from r1_cluster.image_build import images, site_packages
+from r1_demo.setup.installation import Installation
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(600)]
 

@@ -16,7 +16,7 @@ import pytest
 from kubernetes.aio.client import Configuration
 from kubernetes.aio.config import load_kube_config
 
-from r1_bench.operator_testbed import QUICK, operating, resource, until
+from r1_bench.operator_scale.testbed import QUICK, operating, resource, until
 from r1_operator.kube.client import Api, RetryPolicy, Unreachable
 from r1_operator.kube.kinds import (
     CONFIG_MAP,

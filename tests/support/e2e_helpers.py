@@ -17,10 +17,10 @@ import pytest
 
 from r1_cluster.cluster import LocalCluster
 from r1_cluster.providers import Cluster
-from r1_demo.arrivals import ScheduledRequest
-from r1_demo.cluster_setup import SCRAPE_SECONDS
-from r1_demo.installation import Installation
-from r1_demo.load_generator import RequestOutcome, read_outcomes, write_schedule
+from r1_demo.load.arrivals import ScheduledRequest
+from r1_demo.load.load_generator import RequestOutcome, read_outcomes, write_schedule
+from r1_demo.setup.cluster_setup import SCRAPE_SECONDS
+from r1_demo.setup.installation import Installation
 from recurring_ramp import shape
 
 MODELS = "models"
@@ -106,7 +106,7 @@ def load(
     """Send `arrivals` to the gateway, starting at the Unix time `starts_at`."""
     schedule, results = folder / "schedule.jsonl", folder / "results.jsonl"
     write_schedule(schedule, arrivals)
-    argv = [sys.executable, "-m", "r1_demo.load_generator", "--url", url, "--schedule",
+    argv = [sys.executable, "-m", "r1_demo.load.load_generator", "--url", url, "--schedule",
             str(schedule), "--results", str(results), "--starts-at", str(starts_at)]  # fmt: skip
     process = subprocess.Popen(argv)
     try:

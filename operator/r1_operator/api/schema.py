@@ -12,6 +12,7 @@ from typing import Any, get_args, get_origin
 
 import yaml
 
+from r1_common.kube.quantity import Quantity
 from r1_operator.api import names
 from r1_operator.api.fields.declare import (
     Doc,
@@ -23,7 +24,6 @@ from r1_operator.api.fields.declare import (
     rules,
     to_json,
 )
-from r1_operator.api.fields.quantity import Quantity
 from r1_operator.api.status import STATUS
 from r1_operator.api.v1 import NAME_RULE, Spec
 

@@ -15,6 +15,8 @@ from dataclasses import dataclass, field, replace
 import aiohttp
 
 from r1_common.clock import PROCESS_CLOCK
+from r1_common.contracts.priority_classes import BY_NAME
+from r1_common.contracts.seat_reservations import ReservationRequest, reservations_document
 from r1_common.contracts.unavailable import Unavailable
 from r1_common.http_json import read_json
 from r1_common.untrusted_json import InvalidJson
@@ -105,7 +107,15 @@ class GatewaySignals:
 
         A gateway that fails is logged; its own reservations stay in force.
         """
-        body = {"validSeconds": valid_seconds, "routes": seats}
+        body = reservations_document(
+            ReservationRequest(
+                valid_seconds,
+                {
+                    route: {BY_NAME[name]: count for name, count in by_class.items()}
+                    for route, by_class in seats.items()
+                },
+            )
+        )
         if self._session is None:
             self._session = aiohttp.ClientSession(timeout=self._timeout)
         gateways = await self._directory.signal_urls()

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import yaml
 
-from r1_cluster.binaries import ensure_binaries
+from r1_cluster.programs.binaries import ensure_binaries
 
 ROOT = Path(__file__).resolve().parents[3]
 CHART = ROOT / "helm" / "r1-operator"

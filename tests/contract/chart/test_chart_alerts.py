@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import yaml
 
-from r1_cluster import debian
+from r1_cluster.programs import debian
 
 ROOT = Path(__file__).resolve().parents[3]
 RULES = ROOT / "helm" / "r1-operator" / "alerts" / "r1.yaml"

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from r1_cluster import cgroups
 from r1_cluster import cluster as local
-from r1_cluster.node_files import PAUSE_IMAGE
+from r1_cluster.node import cgroups
+from r1_cluster.node.node_files import PAUSE_IMAGE
 from r1_cluster.providers import Cluster
 from r1_cluster.settings import ClusterSettings, cgroup_name, state_folder
 from r1_cluster.waiting import wait_until

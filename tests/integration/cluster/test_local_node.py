@@ -13,9 +13,9 @@ from typing import Any
 
 import pytest
 
-from r1_cluster import images, site_packages
-from r1_cluster.backfill import prometheus_backfill
 from r1_cluster.cluster import LocalCluster
+from r1_cluster.image_build import images, site_packages
+from r1_cluster.monitoring.backfill import prometheus_backfill
 from r1_cluster.providers import Cluster
 from r1_cluster.simulated_nodes import add_kwok_nodes, simulated_pod_settings
 

@@ -13,7 +13,7 @@ import pytest
 import yaml
 from kubernetes import client
 
-from r1_cluster.binaries import ensure_binaries
+from r1_cluster.programs.binaries import ensure_binaries
 from r1_operator.api.fields.declare import to_json
 from r1_operator.api.schema import without_empty
 from r1_operator.api.v1 import parse

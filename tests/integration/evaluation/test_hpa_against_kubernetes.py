@@ -19,9 +19,9 @@ from typing import Any
 import pytest
 import yaml
 
-from r1_cluster import certificates
-from r1_cluster.binaries import ensure_binaries
-from r1_cluster.controlplane import ControlPlane, control_plane, controllers
+from r1_cluster.control_plane import certificates
+from r1_cluster.control_plane.controlplane import ControlPlane, control_plane, controllers
+from r1_cluster.programs.binaries import ensure_binaries
 from r1_operator.api.scaling import PolicyType
 from r1_operator.plan.scaling.hpa_simulation import HpaRules, HpaState, simulate_sync
 from r1_operator.plan.scaling.policy import RateLimit

@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 from kpa_replay import Tick, Verdict, load, means, play
-from r1_cluster import knative
+from r1_cluster.programs import knative
 from r1_evaluation.baselines import knative_kubeai
 
 PROGRAM = knative.program()

@@ -11,7 +11,7 @@ import grpc
 import pytest
 
 from keda_client import generated_client
-from r1_cluster.controlplane import free_ports
+from r1_cluster.control_plane.controlplane import free_ports
 from recurring_ramp import (
     BUSY,
     LEAD,

@@ -19,9 +19,14 @@ from typing import Any
 import pytest
 import yaml
 
-from r1_cluster import certificates
-from r1_cluster.binaries import ensure_binaries
-from r1_cluster.controlplane import ControlPlane, control_plane, controllers, free_ports
+from r1_cluster.control_plane import certificates
+from r1_cluster.control_plane.controlplane import (
+    ControlPlane,
+    control_plane,
+    controllers,
+    free_ports,
+)
+from r1_cluster.programs.binaries import ensure_binaries
 from recurring_ramp import (
     BUSY,
     QUIET,

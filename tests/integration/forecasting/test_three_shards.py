@@ -22,8 +22,8 @@ import grpc
 import pytest
 
 from keda_client import generated_client
-from r1_cluster.controlplane import free_ports
-from r1_forecasting.published.keda_trigger import parse_trigger
+from r1_cluster.control_plane.controlplane import free_ports
+from r1_forecasting.published.keda.trigger import parse_trigger
 from r1_forecasting.published.publication import Publication
 from r1_forecasting.sharding.ownership import owner_of
 from recurring_ramp import BUSY, QUIET, SHAPE, answer_of, forecaster, is_ready, prometheus, wait_for

@@ -11,7 +11,14 @@ from typing import Any
 
 import pytest
 
-from r1_bench.operator_testbed import QUICK, connect, make_namespace, operating, resource, until
+from r1_bench.operator_scale.testbed import (
+    QUICK,
+    connect,
+    make_namespace,
+    operating,
+    resource,
+    until,
+)
 from r1_operator.kube.client import Api
 from r1_operator.kube.kinds import EVENT, JOB, POD, R1BACKTEST, R1INFERENCE, Json, Key
 from r1_operator.plan.backtest import lifecycle

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from r1_bench.operator_testbed import (
+from r1_bench.operator_scale.testbed import (
     QUICK,
     connect,
     operating,

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from r1_bench.operator_testbed import resource
+from r1_bench.operator_scale.testbed import resource
 from r1_operator.cli import main
 from r1_operator.kube.client import Api
 from r1_operator.kube.kinds import R1INFERENCE

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from r1_bench.operator_testbed import QUICK, connect, operating, resource, until
+from r1_bench.operator_scale.testbed import QUICK, connect, operating, resource, until
 from r1_operator.kube.client import Api
 from r1_operator.kube.kinds import DEPLOYMENT, EVENT, POD, R1INFERENCE, SERVICE, Json, Key, Kind
 from r1_operator.settings import OperatorSettings

@@ -9,7 +9,7 @@ import aiohttp
 import pytest
 
 from fake_services import FakeSites, at_least, decisions
-from r1_bench.operator_testbed import QUICK, connect, operating, resource, until
+from r1_bench.operator_scale.testbed import QUICK, connect, operating, resource, until
 from r1_operator.kube.client import Api
 from r1_operator.kube.kinds import DEPLOYMENT, EVENT, R1INFERENCE, Json, Key
 

@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from r1_bench.operator_testbed import until
+from r1_bench.operator_scale.testbed import until
 from r1_cluster import providers
-from r1_cluster.binaries import ensure_binaries
+from r1_cluster.programs.binaries import ensure_binaries
 from r1_operator.kube.client import Api
 from r1_operator.kube.kinds import NODE, POD, Json
 from r1_operator.plan.placement.node_parsing import read_shape

@@ -12,8 +12,8 @@ from pathlib import Path
 import aiohttp
 import pytest
 
-from r1_bench.operator_testbed import resource, until
-from r1_cluster.controlplane import free_ports
+from r1_bench.operator_scale.testbed import resource, until
+from r1_cluster.control_plane.controlplane import free_ports
 from r1_operator.kube.client import Api
 from r1_operator.kube.kinds import DEPLOYMENT, LEASE, R1INFERENCE, Key
 

@@ -14,9 +14,9 @@ from pathlib import Path
 import pytest
 from aiohttp import web
 
-from r1_bench.operator_testbed import QUICK, connect, operating, resource, until
+from r1_bench.operator_scale.testbed import QUICK, connect, operating, resource, until
 from r1_cluster import providers
-from r1_cluster.binaries import ensure_binaries
+from r1_cluster.programs.binaries import ensure_binaries
 from r1_operator.api.names import POD_DELETION_COST, Label
 from r1_operator.controller.scaling.pod_deletion_costs import MANAGER
 from r1_operator.kube.client import Api
@@ -34,8 +34,8 @@ class FakeGateway:
     in_flight: dict[str, int] = field(default_factory=dict)
 
     async def signals(self, _: web.Request) -> web.Response:
-        by_class = ("offeredRequests", "offeredTokens", "completed", "failed", "rejected", "queued",
-                    "oldestWaitSeconds")  # fmt: skip
+        by_class = ("offeredRequests", "offeredTokens", "completed", "failed", "rejected",
+                    "cancelled", "queued", "oldestWaitSeconds")  # fmt: skip
         figures: Json = {name: {"Q2": 0} for name in by_class}
         figures |= {
             "inFlight": {"Q2": sum(self.in_flight.values())},

@@ -21,7 +21,7 @@ from typing import Any
 import pytest
 
 from prometheus_clients import ask_external, write
-from r1_cluster import certificates
+from r1_cluster.control_plane import certificates
 from r1_common.prometheus.client_config import PrometheusConfig, load_config
 from r1_common.prometheus.selectors import add_matchers
 from r1_forecasting.series.prometheus_history import PrometheusHistory
@@ -156,10 +156,10 @@ def wait_until_scraped(store: Store) -> None:
 def question(store: Store, **fields: Any) -> tuple[PrometheusConfig, str]:
     config = store.config(**fields)
     ask = ForecastSpec(step_seconds=1)
-    body = build_forecast_query(
+    request = build_forecast_query(
         Key("default", "r1"), ask, MetricType.REQUESTS_PER_SECOND, 5.0, config.rate_seconds(1)
-    ).body
-    return config, str(body["query"])
+    ).request
+    return config, request.query
 
 
 def test_gateway_scraped_by_two_jobs_counts_once_and_other_clusters_are_excluded(

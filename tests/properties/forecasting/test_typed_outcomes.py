@@ -16,15 +16,15 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from r1_common.contracts.forecast_request import ForecastRequest, parse_forecast_request
 from r1_forecasting.calibration.root_scale import RootScale
 from r1_forecasting.forecast import check_history, issue
-from r1_forecasting.models.gbdt import Gbdt
-from r1_forecasting.models.last_value import MAX_FILL_STEPS
-from r1_forecasting.models.lstm import Lstm
-from r1_forecasting.models.minute_of_hour import FittedMinuteOfHour
+from r1_forecasting.models.baselines.last_value import MAX_FILL_STEPS
+from r1_forecasting.models.baselines.minute_of_hour import FittedMinuteOfHour
+from r1_forecasting.models.boosted_trees.gbdt import Gbdt
+from r1_forecasting.models.neural.lstm import Lstm
 from r1_forecasting.models.protocol import Fitted, Forecaster
 from r1_forecasting.models.registry import learned, quick, season_ahead, training_part
-from r1_forecasting.request import ForecastRequest, parse_request
 from r1_forecasting.selection.evaluation import evaluate
 from r1_forecasting.selection.gate import GateReason
 from r1_forecasting.series.series import Series, from_samples, rates
@@ -135,7 +135,7 @@ def question() -> ForecastRequest:
         "horizonSeconds": 6,
         "levels": list(LEVELS),
     }
-    return parse_request(body)
+    return parse_forecast_request(body)
 
 
 def must_be_sound(fitted: Fitted, series: Series) -> None:

@@ -10,11 +10,12 @@ import sys
 import numpy as np
 import pytest
 
-from r1_bench.forecaster_backfill import STEP, RecordedPast, as_matrix
-from r1_bench.forecaster_requests import Doors, QueryResult, quantile, question
-from r1_bench.forecaster_rounds import rounds
-from r1_bench.forecaster_shards import Release, minute_rows
-from r1_forecasting.request import parse_request
+from r1_bench.forecaster.backfill import STEP, RecordedPast, as_matrix
+from r1_bench.forecaster.requests import Doors, QueryResult, quantile, question
+from r1_bench.forecaster.rounds import rounds
+from r1_bench.forecaster.shards import Release, minute_rows
+from r1_common.contracts.forecast_request import parse_forecast_request
+from r1_forecasting.series.shape import shape_of
 
 MINUTE = 28_000_000
 PAST = RecordedPast((np.array([60.0, np.nan, 120.0, 30.0]), np.full(5, 10.0)))
@@ -39,8 +40,8 @@ def test_gaps_are_absent_from_the_response() -> None:
 
 
 def test_the_forecaster_accepts_the_request() -> None:
-    asked = parse_request(question(3))
-    assert (asked.history_steps, asked.shape.season) == (20_160, 1440)
+    asked = parse_forecast_request(question(3))
+    assert (asked.history_steps, shape_of(asked).season) == (20_160, 1440)
 
 
 def test_latencies_are_grouped_by_shard() -> None:

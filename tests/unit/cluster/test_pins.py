@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from r1_cluster import pins
-from r1_cluster.binaries import ensure_binaries, tools_folder
 from r1_cluster.errors import ClusterError, MissingTool
+from r1_cluster.programs import pins
+from r1_cluster.programs.binaries import ensure_binaries, tools_folder
 
 GO_MOD = """\
 module example

@@ -9,12 +9,13 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from r1_demo.arrivals import Caps
-from r1_demo.bundled_trace import servegen_m_small
-from r1_demo.live_view import clock, live_view, render, sparkline
-from r1_demo.load_generator import RequestOutcome
-from r1_demo.manifests import CHAT, NOTES, SHARES
-from r1_demo.measures import (
+from r1_demo.load.arrivals import Caps
+from r1_demo.load.bundled_trace import servegen_m_small
+from r1_demo.load.load_generator import RequestOutcome
+from r1_demo.load.schedule import LoadSchedule, build_schedule
+from r1_demo.options import parse_duration, parse_options
+from r1_demo.reporting.live_view import clock, live_view, render, sparkline
+from r1_demo.reporting.measures import (
     HPA_TARGETS,
     ReplicaCost,
     SimulatedHpa,
@@ -25,9 +26,8 @@ from r1_demo.measures import (
     simulate_hpa,
     smoothed,
 )
-from r1_demo.observation import ResourceSample, RunSample, resource_sample
-from r1_demo.options import parse_duration, parse_options
-from r1_demo.report import (
+from r1_demo.reporting.observation import ResourceSample, RunSample, resource_sample
+from r1_demo.reporting.report import (
     ResourceSettings,
     RunReport,
     build_report,
@@ -37,7 +37,7 @@ from r1_demo.report import (
     result,
     write,
 )
-from r1_demo.schedule import LoadSchedule, build_schedule
+from r1_demo.setup.manifests import CHAT, NOTES, SHARES
 
 
 def outcome(

@@ -4,11 +4,11 @@ import random
 
 import pytest
 
-from r1_demo.arrivals import Caps, Curve, Share, counted, curve_of, draw, poisson_times, replay
-from r1_demo.backfill import openmetrics
-from r1_demo.bundled_trace import servegen_m_small
-from r1_demo.manifests import SHARES, build_resource
-from r1_demo.schedule import build_schedule
+from r1_demo.load.arrivals import Caps, Curve, Share, counted, curve_of, draw, poisson_times, replay
+from r1_demo.load.bundled_trace import servegen_m_small
+from r1_demo.load.schedule import build_schedule
+from r1_demo.setup.backfill import openmetrics
+from r1_demo.setup.manifests import SHARES, build_resource
 from r1_evaluation.traces.load import RateTrace, RecordedRequest, RequestTrace, UnreadableTrace
 from r1_operator.api.v1 import parse
 

@@ -7,8 +7,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from r1_common.contracts.forecast_request import ForecastRequest, parse_forecast_request
 from r1_forecasting.forecast import Forecast, issue
-from r1_forecasting.request import ForecastRequest, parse_request
 from r1_forecasting.selection.evaluation import Evaluation, evaluate
 from r1_forecasting.selection.gate import GateReason
 from r1_forecasting.series.series import Series
@@ -18,7 +18,7 @@ START = 1_700_000_000.0
 
 
 def question(**changes: object) -> ForecastRequest:
-    return parse_request(
+    return parse_forecast_request(
         {
             "series": "default/r1",
             "query": "demand",

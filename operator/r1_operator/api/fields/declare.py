@@ -12,7 +12,7 @@ from enum import Enum
 from types import NoneType, UnionType
 from typing import Annotated, Any, Union, get_args, get_origin, get_type_hints
 
-from r1_operator.api.fields.quantity import Quantity
+from r1_common.kube.quantity import Quantity
 
 
 @dataclass(frozen=True, slots=True)

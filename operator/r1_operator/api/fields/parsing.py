@@ -11,8 +11,8 @@ from dataclasses import MISSING, dataclass
 from enum import Enum
 from typing import Any, TypeVar
 
+from r1_common.kube.quantity import NotAQuantity, Quantity, parse_quantity
 from r1_operator.api.fields.declare import Doc, Member, members, rules
-from r1_operator.api.fields.quantity import NotAQuantity, Quantity, parse_quantity
 
 T = TypeVar("T")
 

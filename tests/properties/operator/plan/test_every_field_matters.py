@@ -12,8 +12,8 @@ from typing import Any, get_args, get_origin
 
 import pytest
 
+from r1_common.kube.quantity import Quantity
 from r1_operator.api.fields.declare import Member, members
-from r1_operator.api.fields.quantity import Quantity
 from r1_operator.api.v1 import R1Inference, Spec, parse
 from r1_operator.kube.kinds import Key
 from r1_operator.plan.scaling.forecast_rules.forecast_approval import target_of

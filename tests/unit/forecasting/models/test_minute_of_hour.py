@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from r1_forecasting.models.minute_of_hour import MinuteOfHour
+from r1_forecasting.models.baselines.minute_of_hour import MinuteOfHour
 from r1_forecasting.models.protocol import Fitted
 from r1_forecasting.series.series import Series
 from r1_forecasting.series.shape import SeriesShape

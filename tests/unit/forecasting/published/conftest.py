@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from r1_cluster import certificates
+from r1_cluster.control_plane import certificates
 from r1_forecasting.published.publication import InferenceName, Publication
 from r1_forecasting.published.published_value import PublishedValue
 from r1_forecasting.unavailable import ForecastUnavailable, UnavailableReason

@@ -12,7 +12,7 @@ import grpc.aio
 import pytest
 
 from keda_client import generated_client
-from r1_forecasting.published.keda import KedaScaler, start_keda_listener
+from r1_forecasting.published.keda.scaler import KedaScaler, start_keda_listener
 from r1_forecasting.published.publication import InferenceName, Publication
 from r1_forecasting.unavailable import ForecastUnavailable, UnavailableReason
 

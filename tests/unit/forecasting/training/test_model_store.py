@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from r1_forecasting.__main__ import main
-from r1_forecasting.models.damped_trend import FittedDampedTrend
+from r1_forecasting.models.baselines.damped_trend import FittedDampedTrend
 from r1_forecasting.options import parse_options
 from r1_forecasting.series.series import Series
 from r1_forecasting.training import model_store

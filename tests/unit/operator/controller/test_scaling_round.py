@@ -512,7 +512,7 @@ class Asked:
         self.activations: list[str] = []
 
     def latest(self, _: Key, question: Any) -> Unavailable:
-        self.activations.append(question.body["activation"])
+        self.activations.append(str(question.request.activation))
         return Unavailable("Training", "Soon.")
 
 

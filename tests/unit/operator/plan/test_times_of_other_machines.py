@@ -128,10 +128,15 @@ def test_a_finished_backtest_is_kept_no_longer_than_its_ttl() -> None:
 
 
 ANSWER: dict[str, Any] = {
+    "series": "default/r1",
     "state": "Ready",
+    "reason": "r",
+    "message": "m",
     "model": "lstm",
-    "gate": {"open": True, "reason": "r", "message": "m"},
+    "gate": {"open": True, "reason": "r", "message": "m", "scores": {}},
     "peakOverLead": {"0.9": 12.0},
+    "coverage": {},
+    "lastObserved": {"at": 1.0, "value": 9.0},
 }
 
 

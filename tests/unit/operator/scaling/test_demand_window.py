@@ -212,6 +212,7 @@ class TestSignals:
             "completed": {"Q1": 1},
             "failed": {},
             "rejected": {"Q3": 1},
+            "cancelled": {},
             "queued": {"Q1": 1, "Q3": 4},
             "oldestWaitSeconds": {"Q1": 0.1, "Q3": 7.5},
             "inFlight": {"Q1": 2, "Q2": 2},

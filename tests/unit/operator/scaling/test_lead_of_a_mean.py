@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 
 from r1_forecasting.forecast import Forecast, issue
-from r1_forecasting.request import parse_request
 from r1_forecasting.selection.evaluation import evaluate
 from r1_forecasting.series.series import Series
 from r1_operator.api.scaling import ForecastSpec, MetricType
@@ -49,7 +48,7 @@ def test_replicas_are_asked_for_when_there_is_still_time_to_start_them(window: i
         START_SECONDS + DECISION_SECONDS,
         window,
     )
-    request = parse_request(asked.body)
+    request = asked.request
     last_moment = SEASONS * SEASON + PASSES_AT - START_SECONDS - DECISION_SECONDS
     series = trailing_mean(window, last_moment).tail(request.history_steps)
     judged = evaluate(series, request, {}, None)

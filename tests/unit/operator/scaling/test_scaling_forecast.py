@@ -360,9 +360,11 @@ class TestParsing:
         "issuedAt": 100.0,
         "validUntil": 160.0,
         "model": "lstm",
-        "gate": {"open": True, "reason": "BeatsBaselines", "message": "."},
+        "gate": {"open": True, "reason": "BeatsBaselines", "message": ".", "scores": {}},
         "points": [{"at": 160.0, "quantiles": {"0.5": 10.0, "0.9": 14}}],
         "peakOverLead": {"0.5": 11.0, "0.9": 15.0, "0.95": 16.0},
+        "coverage": {"0.9": {"live": None, "samples": 0, "backtest": 0.91}},
+        "lastObserved": {"at": 90.0, "value": 9.0},
     }
 
     def test_the_contract_parses(self) -> None:
@@ -373,6 +375,7 @@ class TestParsing:
 
     def test_unavailable_keeps_its_words(self) -> None:
         answer = {"state": "Unavailable", "reason": "Training", "message": "Wait."}
+        answer["series"] = "default/r1"
         assert parse_forecast(answer, 45.0) == Unavailable("Training", "Wait.")
 
     @pytest.mark.parametrize("key", ["issuedAt", "gate", "points", "peakOverLead", "model"])
