@@ -50,7 +50,7 @@ patienceSeconds AtMin AtMax AwaitingIdle SeatsLeave hour-echo
 WORDS = r"""
 holdback|held back|hold back|vouch(es|ed|ing)?|promis(e|es|ed)|patien(ce|t)|believ(e|es|ed)|foretold|
 foresee(s|n)?|foresight|dear(er|est)?|reckon(s|ed|ing)?|stanzas?|allowance|anticipat\w*|advice|
-advis(e|es|ed)|tally|doors?|nobody|somebody|whoever|whom|told|said|asked|seen|kept|held|worth|odd|
+advis(e|es|ed)|tally|doors?|nobody|somebody|whoever|whom|told|said|asked|seen|kept|held(?!-out)|worth|odd|
 spells?|herd|newcomers?|judgement|lived|played
 """.replace("\n", "")
 """Private dialect in strings that people read."""

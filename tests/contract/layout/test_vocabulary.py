@@ -13,9 +13,7 @@ import pytest
 import vocabulary
 from vocabulary import classes, findings, replaced_in
 
-SHARED_CLASS_NAMES = {
-    "QueryResult": "a response of the forecaster in a benchmark, a result of PromQL in r1_common",
-}
+SHARED_CLASS_NAMES: dict[str, str] = {}
 """Public classes that two packages define on purpose, with the reason."""
 
 

@@ -48,7 +48,7 @@ def found(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Found:
             return {client: {"24h": scored(error, 0.9)} for client in clients}
 
         monkeypatch.setattr(holdout, "score", score)
-        monkeypatch.setattr(holdout, "play", lambda folder, clients: [cell(cost)])
+        monkeypatch.setattr(holdout, "score_costs", lambda folder, clients: [cell(cost)])
 
     return given
 
@@ -84,7 +84,7 @@ def test_one_part_keeps_the_other_parts_table(
     assert run(monkeypatch, "--only", "F") == 0
     assert not (holdout.FOLDER / "costs.md").exists()
     rows = json.loads(Path("out/bench-unseen.json").read_text())
-    assert {row["name"].split(",")[1].strip() for row in rows} >= set(holdout.KEPT[:1])
+    assert {row["name"].split(",")[1].strip() for row in rows} >= set(holdout.HOLDOUT_CLIENTS[:1])
 
 
 def test_a_share_outside_its_band_is_bold_and_a_missing_one_a_dash() -> None:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import yaml
 
-from r1_evaluation.backtest.durations import format_duration, parse_duration
+from r1_evaluation.backtest.duration_text import format_duration, parse_duration
 from r1_evaluation.backtest.policy_under_test import (
     policy_of_query,
     policy_of_resource,
