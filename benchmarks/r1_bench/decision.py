@@ -74,7 +74,7 @@ def run() -> list[BenchmarkRow]:
         observe, read, chosen = (statistics.median(part) for part in zip(*rounds, strict=True))
         what = f"{metrics} metric{'s' if metrics > 1 else ''}"
         rows += [
-            BenchmarkRow(ff"record a sample, {what}", "us CPU", observe),
+            BenchmarkRow(f"record a sample, {what}", "us CPU", observe),
             BenchmarkRow(f"read the window, {what}", "us CPU", read),
             BenchmarkRow(f"decide, {what}", "us CPU", chosen),
             BenchmarkRow(f"whole decision, {what}", "us CPU", observe + read + chosen, bar=100.0),

@@ -25,7 +25,7 @@ HOLDOUT_CLIENTS = (
     *("qwen_m-small/14", "qwen_m-small/26", "qwen_m-small/11"),
     *("qwen_m-large/142", "qwen_m-large/112", "qwen_m-large/21"),
 )
-FOLDER = Path("out") / "unseen"
+FOLDER = Path("out") / "holdout"
 FORECASTS, COSTS = "F", "S1"
 """Values of `--only` besides the name of a client."""
 Scores = Mapping[str, Mapping[str, Scored]]
@@ -115,7 +115,7 @@ def main() -> int:
         rows += [row for cell in cells for row in rows_of(cell)]
         (FOLDER / "costs.md").write_text(costs_table(cells) + "\n")
         (FOLDER / "safety.md").write_text(safety_table(cells) + "\n")
-    write("unseen", rows)
+    write("holdout", rows)
     return 0 if all(row.ok is not False for row in rows) else 1
 
 

@@ -85,6 +85,17 @@ def test_every_alert_has_a_test_case_and_a_runbook() -> None:
         assert rule["annotations"]["summary"].endswith(".")
 
 
+def test_annotations_use_labels_that_the_alert_has() -> None:
+    for rule in ALERTS:
+        shown = set(re.findall(r"\$labels\.(\w+)", " ".join(rule["annotations"].values())))
+        grouped = re.search(r"by \(([^)]*)\)", rule["expr"])
+        if grouped:
+            labels = {label.strip() for label in grouped[1].split(",")}
+        else:
+            labels = set(re.findall(r'(\w+)="', " ".join(STORIES[rule["alert"]][0])))
+        assert shown <= labels, rule["alert"]
+
+
 def test_the_chart_installs_alerts_when_enabled(
     render: Callable[..., list[dict[str, Any]]],
 ) -> None:

@@ -1,4 +1,4 @@
-"""`make bench-unseen`: what it holds the clients to that were kept back, and what it leaves."""
+"""`make bench-holdout`: bars of the holdout clients, and the files that it writes."""
 
 from __future__ import annotations
 
@@ -54,14 +54,14 @@ def found(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Found:
 
 
 def run(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
-    monkeypatch.setattr(sys, "argv", ["unseen", *arguments])
+    monkeypatch.setattr(sys, "argv", ["holdout", *arguments])
     return holdout.main()
 
 
 def test_rows_and_tables_are_written_to_out(found: Found, monkeypatch: pytest.MonkeyPatch) -> None:
     found(0.9, 1.2)
     assert run(monkeypatch, "--only", CLIENT) == 0
-    names = [row["name"] for row in json.loads(Path("out/bench-unseen.json").read_text())]
+    names = [row["name"] for row in json.loads(Path("out/bench-holdout.json").read_text())]
     assert f"error 24h, {CLIENT}" in names
     assert f"cost at SLO, {CLIENT}, 300 s" in names
     assert f"| {CLIENT} | - |" in (holdout.FOLDER / "forecasts.md").read_text()
@@ -83,7 +83,7 @@ def test_one_part_keeps_the_other_parts_table(
     found(0.9, 1.2)
     assert run(monkeypatch, "--only", "F") == 0
     assert not (holdout.FOLDER / "costs.md").exists()
-    rows = json.loads(Path("out/bench-unseen.json").read_text())
+    rows = json.loads(Path("out/bench-holdout.json").read_text())
     assert {row["name"].split(",")[1].strip() for row in rows} >= set(holdout.HOLDOUT_CLIENTS[:1])
 
 
