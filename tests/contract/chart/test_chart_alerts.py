@@ -71,9 +71,9 @@ STORIES: dict[str, tuple[dict[str, str], str]] = {
 def promtool() -> str:
     if shutil.which("promtool") is None:
         debian.ensure_packages({"promtool": "prometheus"})
-    found = shutil.which("promtool")
-    assert found is not None
-    return found
+    program = shutil.which("promtool")
+    assert program is not None
+    return program
 
 
 def test_every_alert_has_a_test_case_and_a_runbook() -> None:

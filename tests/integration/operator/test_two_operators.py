@@ -53,8 +53,8 @@ async def operators(
 async def holder(api: Api, namespace: str) -> str | None:
     """The identity that holds the Lease, without the process' own suffix."""
     lease = await api.get(LEASE, namespace, "r1-operator")
-    found = (lease or {}).get("spec", {}).get("holderIdentity", "")
-    return str(found).rpartition("_")[0] or None
+    identity = (lease or {}).get("spec", {}).get("holderIdentity", "")
+    return str(identity).rpartition("_")[0] or None
 
 
 async def ready_says(port: int) -> str:

@@ -121,8 +121,8 @@ def children_of(spec: dict[str, Any], **more: Any) -> list[dict[str, Any]]:
 
 def stored(child: dict[str, Any]) -> dict[str, Any]:
     """The child as it comes back through JSON."""
-    found: dict[str, Any] = json.loads(json.dumps(child))
-    return found
+    document: dict[str, Any] = json.loads(json.dumps(child))
+    return document
 
 
 @SLOWLY
@@ -210,19 +210,23 @@ decisions = st.one_of(
 @SLOWLY
 @given(specs, st.lists(pods, max_size=4), decisions, st.booleans())
 def test_there_is_a_status_for_whatever_is_found(
-    spec: dict[str, Any], found: list[Pod], decision: Decision | None, exists: bool
+    spec: dict[str, Any], observed_state: list[Pod], decision: Decision | None, exists: bool
 ) -> None:
     made = resource(spec)
     deployment: dict[str, Any] = {}
     if exists:
         deployment = {"deployment": stored(children_of(spec)[-1])}
-    planned = plan(Observed(made, DEFAULTS, pods=tuple(found), **deployment), decision, NOW)
+    planned = plan(
+        Observed(made, DEFAULTS, pods=tuple(observed_state), **deployment), decision, NOW
+    )
     status = planned.status
     kinds = [one["type"] for one in status["conditions"]]
     assert len(kinds) == len(set(kinds))
     assert kinds[:4] == ["Ready", "Available", "Progressing", "ScalingActive"]
     ready = next(one for one in status["conditions"] if one["type"] == ConditionType.READY)
-    available = sum(pod.serves and pod.phase not in ("Failed", "Succeeded") for pod in found)
+    available = sum(
+        pod.serves and pod.phase not in ("Failed", "Succeeded") for pod in observed_state
+    )
     if ready["status"] == "True":
         assert available >= status["desiredReplicas"]
     for one in status["conditions"]:
@@ -230,7 +234,9 @@ def test_there_is_a_status_for_whatever_is_found(
         assert one["message"]
 
     again = resource(spec, status=status)
-    later = plan(Observed(again, DEFAULTS, pods=tuple(found), **deployment), decision, NOW + 99)
+    later = plan(
+        Observed(again, DEFAULTS, pods=tuple(observed_state), **deployment), decision, NOW + 99
+    )
     assert later.status == status, "a settled status is not written again"
 
 

@@ -26,8 +26,8 @@ def test_everything_is_made_and_owned(resource: Any, observed: Any, now: float) 
 
 
 def test_the_monitor_comes_where_its_api_exists(resource: Any, observed: Any, now: float) -> None:
-    seen = observed(resource(), has_service_monitors=True)
-    kinds = [child["kind"] for child in plan(seen, None, now).children]
+    snapshot = observed(resource(), has_service_monitors=True)
+    kinds = [child["kind"] for child in plan(snapshot, None, now).children]
     assert kinds == [*KINDS[:3], "ServiceMonitor", "Deployment"]
 
 

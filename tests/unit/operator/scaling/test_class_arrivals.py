@@ -30,18 +30,22 @@ def sample(at: float, urgent: float, *, gateway: str = "a", **more: object) -> C
 
 
 def known(window: ClassArrivalsWindow, at: float, *gateways: str) -> ClassArrivals:
-    found = window.read(START + at, gateways)
-    assert isinstance(found, ClassArrivals)
-    return found
+    read_arrivals = window.read(START + at, gateways)
+    assert isinstance(read_arrivals, ClassArrivals)
+    return read_arrivals
 
 
 def test_a_steady_stream_is_counted_and_fades_when_it_ends() -> None:
     window = ClassArrivalsWindow()
     for second in range(0, 302, 2):
         window.observe(sample(second, 3.0 * second))
-    found = known(window, 300, "a")
-    assert found.arrivals[Q1] == pytest.approx(3.0, rel=0.1)
-    assert (found.arrivals[Q3], found.seat_seconds, found.seats) == (0.0, 12.0, 16)
+    read_arrivals = known(window, 300, "a")
+    assert read_arrivals.arrivals[Q1] == pytest.approx(3.0, rel=0.1)
+    assert (read_arrivals.arrivals[Q3], read_arrivals.seat_seconds, read_arrivals.seats) == (
+        0.0,
+        12.0,
+        16,
+    )
     for second in range(302, 422, 2):
         window.observe(sample(second, 900.0))
     assert known(window, 420, "a").arrivals[Q1] < 0.1
@@ -52,9 +56,9 @@ def test_gateways_are_added_up_and_share_the_seats() -> None:
     for second in range(0, 302, 2):
         for name, rate in (("a", 1.0), ("b", 2.0)):
             window.observe(sample(second, rate * second, gateway=name))
-    found = known(window, 300, "a", "b")
-    assert found.arrivals[Q1] == pytest.approx(3.0, rel=0.1)
-    assert (found.seats, found.gateways) == (32, 2)
+    read_arrivals = known(window, 300, "a", "b")
+    assert read_arrivals.arrivals[Q1] == pytest.approx(3.0, rel=0.1)
+    assert (read_arrivals.seats, read_arrivals.gateways) == (32, 2)
 
 
 def test_a_restart_is_no_rush_and_no_lull() -> None:
@@ -70,9 +74,9 @@ def test_a_gateway_that_does_not_say_makes_the_whole_unknown() -> None:
     window = ClassArrivalsWindow()
     window.observe(sample(0, 1.0))
     window.observe(sample(0, 1.0, gateway="old", offered_by_class=None))
-    found = window.read(START + 1, ("a", "old"))
-    assert isinstance(found, Unavailable)
-    assert found.message.startswith("1 of 2 gateways")
+    read_arrivals = window.read(START + 1, ("a", "old"))
+    assert isinstance(read_arrivals, Unavailable)
+    assert read_arrivals.message.startswith("1 of 2 gateways")
     assert isinstance(window.read(START + 100, ("a",)), Unavailable), "nobody has answered lately"
     assert isinstance(ClassArrivalsWindow().read(START, ()), Unavailable)
 

@@ -58,7 +58,7 @@ def test_demand_is_the_same_with_and_without_steps_of_the_gateway_clock(
     uptime: bool, steps: list[tuple[int, float]], period: int
 ) -> None:
     def read(steps: list[tuple[int, float]]) -> list[Demand | Unavailable]:
-        window, found = DemandWindow(), []
+        window, readings = DemandWindow(), []
         for t in range(0, 120, period):
             window.observe(
                 silent(
@@ -71,18 +71,18 @@ def test_demand_is_the_same_with_and_without_steps_of_the_gateway_clock(
                     uptime=5000.0 + t if uptime else None,
                 )
             )
-            found.append(window.read(9000.0 + t, {"a"}))
-        return found
+            readings.append(window.read(9000.0 + t, {"a"}))
+        return readings
 
     for plain, stepped in zip(read([]), read(steps), strict=True):
         assert isinstance(plain, Demand)
         assert isinstance(stepped, Demand)
         for name in ("requests_per_second", "completed_per_replica"):
-            expected, seen = getattr(plain, name), getattr(stepped, name)
+            expected, actual = getattr(plain, name), getattr(stepped, name)
             if isinstance(expected, Unavailable):
-                assert seen == expected
+                assert actual == expected
             else:
-                assert seen == pytest.approx(expected, rel=1e-6)
+                assert actual == pytest.approx(expected, rel=1e-6)
 
 
 @pytest.mark.parametrize("uptime", [True, False])
@@ -92,7 +92,7 @@ def test_class_arrivals_are_the_same_with_and_without_steps_of_the_gateway_clock
     uptime: bool, steps: list[tuple[int, float]]
 ) -> None:
     def read(steps: list[tuple[int, float]]) -> list[ClassArrivals | Unavailable]:
-        window, found = ClassArrivalsWindow(), []
+        window, readings = ClassArrivalsWindow(), []
         for t in range(0, 120, 2):
             window.observe(
                 silent(
@@ -103,8 +103,8 @@ def test_class_arrivals_are_the_same_with_and_without_steps_of_the_gateway_clock
                     uptime=5000.0 + t if uptime else None,
                 )
             )
-            found.append(window.read(9000.0 + t, {"a"}))
-        return found
+            readings.append(window.read(9000.0 + t, {"a"}))
+        return readings
 
     for plain, stepped in zip(read([]), read(steps), strict=True):
         assert isinstance(plain, ClassArrivals)
@@ -119,21 +119,21 @@ def test_latencies_are_the_same_with_and_without_steps_of_the_gateway_clock(
     uptime: bool, steps: list[tuple[int, float]]
 ) -> None:
     def read(steps: list[tuple[int, float]]) -> list[Latencies | Unavailable]:
-        window, found = LatencyWindow(), []
+        window, readings = LatencyWindow(), []
         for t in range(0, 240, 2):
-            seen = LatencyHistogram((1.0,), (2.0 * t, float(max(0, t - 100))), 0.5 * t)
+            histogram = LatencyHistogram((1.0,), (2.0 * t, float(max(0, t - 100))), 0.5 * t)
             window.observe(
                 LatencySample(
                     gateway="a",
                     started_at=T - 5000,
                     at=wall(t, steps),
                     received_at=9000.0 + t,
-                    whole={ClassName.Q2: seen},
+                    whole={ClassName.Q2: histogram},
                     uptime=5000.0 + t if uptime else None,
                 )
             )
-            found.append(window.read(9000.0 + t, {"a"}))
-        return found
+            readings.append(window.read(9000.0 + t, {"a"}))
+        return readings
 
     assert read(steps) == read([])
 

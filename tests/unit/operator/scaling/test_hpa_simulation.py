@@ -129,5 +129,7 @@ def test_the_simulated_hpa_never_scales_to_zero() -> None:
 def test_figures_of_the_kubernetes_unit_tests(replicas: int, target: float, expected: int) -> None:
     """A total of 8600 against a target per pod, before any window: kubernetes
     pkg/controller/podautoscaler/replica_calculator_test.go (Apache-2.0), external metrics."""
-    found = simulate_sync(HpaState(replicas), 8600, target, 1, 100, 0.0, HpaRules(down_window=0))
-    assert found.replicas == expected
+    next_state = simulate_sync(
+        HpaState(replicas), 8600, target, 1, 100, 0.0, HpaRules(down_window=0)
+    )
+    assert next_state.replicas == expected

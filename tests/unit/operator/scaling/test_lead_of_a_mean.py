@@ -42,14 +42,14 @@ def test_replicas_are_asked_for_when_there_is_still_time_to_start_them(window: i
     spec = ForecastSpec(
         season_seconds=SEASON, step_seconds=STEP, horizon_seconds=60, history_seconds=7 * SEASON
     )
-    asked = build_forecast_query(
+    forecast_query = build_forecast_query(
         Key("default", "r1"),
         spec,
         MetricType.REQUESTS_PER_SECOND,
         START_SECONDS + DECISION_SECONDS,
         window,
     )
-    request = parse_request(asked.body)
+    request = parse_request(forecast_query.body)
     last_moment = SEASONS * SEASON + PASSES_AT - START_SECONDS - DECISION_SECONDS
     series = trailing_mean(window, last_moment).tail(request.history_steps)
     judged = evaluate(series, request, {}, None)

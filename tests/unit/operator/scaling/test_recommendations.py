@@ -129,14 +129,14 @@ class TestBacklog:
             queue += 4.0 - served
             longest = max(longest, queue)
             wait = queue / max(served, 0.1)
-            seen = demand(
+            reading = demand(
                 4.0,
                 queued=queue,
                 in_flight=8.0 * story.replicas,
                 oldest_wait_seconds=wait,
                 completed_per_replica=served / story.replicas,
             )
-            story.once(seen)
+            story.once(reading)
         assert wait < story.policy.backlog_threshold_seconds
         assert longest < 60
         assert 4 <= story.replicas <= 6

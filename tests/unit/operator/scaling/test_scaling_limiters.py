@@ -28,11 +28,11 @@ class TestBounds:
         decision = story.once(0.0)
         assert (decision.replicas, decision.reason) == (2, DecisionReason.AT_MIN_REPLICAS)
 
-    @pytest.mark.parametrize(("found", "bounded"), [(0, 2), (1, 2), (40, 10)])
+    @pytest.mark.parametrize(("current", "bounded"), [(0, 2), (1, 2), (40, 10)])
     def test_a_count_outside_the_bounds_comes_in_at_once_even_blind(
-        self, stage: Build, found: int, bounded: int
+        self, stage: Build, current: int, bounded: int
     ) -> None:
-        story = stage(replicas=found, min_replicas=2, max_replicas=10)
+        story = stage(replicas=current, min_replicas=2, max_replicas=10)
         assert story.once(GONE).replicas == bounded
 
     def test_an_exact_fit_is_not_a_limit(self, stage: Build) -> None:

@@ -12,8 +12,8 @@ GPU = "nvidia.com/gpu"
 
 
 def container(restart: str | None = None, **requests: Any) -> dict[str, Any]:
-    found: dict[str, Any] = {"name": "c", "resources": {"requests": requests}}
-    return found | ({"restartPolicy": restart} if restart else {})
+    spec: dict[str, Any] = {"name": "c", "resources": {"requests": requests}}
+    return spec | ({"restartPolicy": restart} if restart else {})
 
 
 def pod_spec(gpus: int = 1, **more: Any) -> dict[str, Any]:
