@@ -123,7 +123,7 @@ def test_children_are_accepted_and_pods_are_restricted(
     assert created.spec.containers[0].name == "engine"
 
 
-def test_quantities_are_stored_as_the_children_spell_them(api_client: Any, resources: Any) -> None:
+def test_quantities_are_stored_in_the_form_of_the_children(api_client: Any, resources: Any) -> None:
     manifest = yaml.safe_load(VERBATIM)
     manifest["spec"]["resources"] = {
         "requests": {"cpu": "1500m", "memory": "1.5Gi", "ephemeral-storage": "2000000"},

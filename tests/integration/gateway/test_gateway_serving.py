@@ -60,7 +60,9 @@ async def test_a_completion_passes_through(open_gateway: OpenGateway, new_pod: N
     assert received.headers["x-r1-priority"] == "Q1"  # the engine computes urgent prompts first
 
 
-async def test_the_clients_request_id_is_kept(open_gateway: OpenGateway, new_pod: NewPod) -> None:
+async def test_the_clients_request_id_is_forwarded(
+    open_gateway: OpenGateway, new_pod: NewPod
+) -> None:
     async def echo(conversation: Conversation) -> None:
         conversation.answer(b"{}", "200 OK", "X-Request-Id: engine", "connection: keep-alive")
 

@@ -255,7 +255,7 @@ async def test_a_job_that_is_deleted_is_a_failure_and_a_strange_answer_too(
         await until(phase_is(api, strange, "Failed", "NoResult"), "refused, and said so")
 
 
-async def test_a_pod_that_finds_no_node_is_told_and_given_up_for_the_next_one(
+async def test_an_unschedulable_backtest_is_reported_and_the_next_one_starts(
     api: Api,
     apiserver: Path,
     namespace: str,
@@ -295,7 +295,7 @@ async def test_a_pod_that_finds_no_node_is_told_and_given_up_for_the_next_one(
         await until(has_events, "Events")
 
 
-async def test_the_backtest_that_a_resource_names_has_to_vouch_for_its_forecast(
+async def test_a_forecast_acts_only_with_the_approval_of_its_named_backtest(
     api: Api, apiserver: Path, namespace: str, settings: OperatorSettings
 ) -> None:
     key = Key(namespace, "november")

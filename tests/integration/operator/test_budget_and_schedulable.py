@@ -63,7 +63,7 @@ async def replicas(api: Api, key: Key) -> int:
     return int(deployment["spec"]["replicas"])
 
 
-async def test_a_budget_binds_in_the_same_words_everywhere_and_no_node_is_looked_at(
+async def test_a_budget_has_the_same_message_everywhere_and_reads_no_node(
     api: Api, apiserver: Path, namespace: str, sites: FakeSites, caplog: pytest.LogCaptureFixture
 ) -> None:
     key = Key(namespace, "bounded")
@@ -157,7 +157,7 @@ async def node(api: Api, namespace: str) -> AsyncIterator[str]:
     await api.request("DELETE", NODE.path(None, name))
 
 
-async def test_only_what_finds_a_node_and_one_more_is_asked_for(
+async def test_only_schedulable_replicas_and_one_more_are_requested(
     api: Api, apiserver: Path, namespace: str, sites: FakeSites, node: str
 ) -> None:
     key = Key(namespace, "bindable")

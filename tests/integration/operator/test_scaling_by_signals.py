@@ -23,7 +23,7 @@ AUTOSCALING: Json = {
 }
 
 
-async def test_replicas_follow_what_is_offered_and_every_place_says_why(
+async def test_replicas_follow_offered_load_and_every_place_shows_the_reason(
     api: Api, apiserver: Path, namespace: str, sites: FakeSites
 ) -> None:
     key = Key(namespace, "busy")

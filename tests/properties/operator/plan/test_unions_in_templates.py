@@ -167,7 +167,7 @@ def test_labels_and_selectors_may_have_any_name(values: dict[str, str]) -> None:
         assert values.items() <= merged["spec"]["nodeSelector"].items()
 
 
-def test_device_claims_of_site_and_owner_are_both_kept() -> None:
+def test_device_claims_of_site_and_owner_are_merged() -> None:
     def claim(name: str) -> Json:
         pod = {"name": name, "resourceClaimTemplateName": name}
         fields = {"resources": {"claims": [{"name": name}]}}

@@ -74,7 +74,7 @@ async def test_zero_value_does_not_activate_the_workload(
     assert (await client.IsActive(ref)).result
 
 
-async def test_an_inference_is_asked_for_by_its_name(
+async def test_an_inference_is_requested_by_its_name(
     client: Any, kedas: SimpleNamespace, script: Any
 ) -> None:
     script.says(1.0)

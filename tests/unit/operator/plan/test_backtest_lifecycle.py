@@ -270,7 +270,7 @@ def test_the_pods_last_word_is_awaited_for_half_a_minute() -> None:
     assert failed["reason"] == "JobLost"
 
 
-def test_a_job_that_somebody_deletes_is_not_made_again() -> None:
+def test_a_deleted_job_is_not_created_again() -> None:
     running = observed_run(run=run())
     gone = after(plan_backtest(running, NOW), running, run=None)
     planned = plan_backtest(gone, NOW + 60)
@@ -314,7 +314,7 @@ def test_a_finished_object_goes_when_its_time_is_over() -> None:
     assert plan_backtest(after(done, ended), NOW + 600).delete
 
 
-def test_the_start_is_as_asked_as_measured_or_assumed() -> None:
+def test_the_start_up_time_is_configured_measured_or_assumed() -> None:
     def start(given: BacktestObservation) -> str:
         job = plan_backtest(given, NOW).job
         assert job is not None
@@ -431,7 +431,7 @@ def test_jobs_and_pods_are_read_as_the_api_server_writes_them() -> None:
     )
 
 
-def test_the_answer_is_that_of_the_backtest_and_not_of_a_sidecar() -> None:
+def test_the_result_is_that_of_the_container_backtest_and_not_of_a_sidecar() -> None:
     def ended(name: str, code: int, message: str) -> dict[str, Any]:
         state = {"terminated": {"exitCode": code, "reason": "Error", "message": message}}
         return {"name": name, "state": state}

@@ -339,7 +339,7 @@ def test_an_init_container_that_cannot_start(resource: Any, observed: Any, pod: 
     )
 
 
-def test_a_child_of_somebody_else(resource: Any, observed: Any) -> None:
+def test_a_child_with_another_owner_is_reported(resource: Any, observed: Any) -> None:
     current = observed(resource(SPEC), replicas=1)
     service = {**current.service, "metadata": {"name": "r1", "ownerReferences": [{"uid": "other"}]}}
     check(

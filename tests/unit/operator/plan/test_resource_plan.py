@@ -63,7 +63,9 @@ def test_a_template_that_cannot_be_merged_stops_nothing_that_runs(
     assert reason(made.status, "Available") == "Serving"
 
 
-def test_a_child_of_somebody_else_is_left_alone(resource: Any, observed: Any, now: float) -> None:
+def test_a_child_with_another_owner_is_not_changed(
+    resource: Any, observed: Any, now: float
+) -> None:
     foreign = {"kind": "Service", "metadata": {"name": "r1", "labels": {}}}
     made = plan(observed(resource(), service=foreign), None, now)
     assert made.children == ()

@@ -224,7 +224,7 @@ def test_limits_and_forecasts_speak_only_while_true(
     assert not {"ScalingLimited", "ForecastUnavailable"} & set(truths(calm))
 
 
-def test_a_backtest_that_does_not_vouch_is_a_condition_with_what_to_do(
+def test_a_rejecting_backtest_is_a_condition_with_the_action(
     resource: Any, observed: Any, pod: Any, decision: Any, now: float
 ) -> None:
     current = observed(resource(AUTOSCALED), replicas=5, pods=pods_of(pod, 5, ready=True))
@@ -241,7 +241,7 @@ def test_a_backtest_that_does_not_vouch_is_a_condition_with_what_to_do(
     )
 
 
-def test_the_last_scale_is_kept(
+def test_the_last_scale_stays_in_the_status(
     resource: Any, observed: Any, pod: Any, decision: Any, now: float
 ) -> None:
     pods = pods_of(pod, 2, ready=True)

@@ -118,11 +118,13 @@ def test_a_backtest_is_not_given_up_for_a_time_in_the_future() -> None:
     assert given_up.status["phase"] == "Failed"
 
 
-def test_a_finished_backtest_is_kept_no_longer_than_its_ttl() -> None:
+def test_a_finished_backtest_is_deleted_after_its_ttl() -> None:
     """Its end lies an hour in the future: it ended now, and the hour is not added."""
     run = Run("r1bt-u1", "j", NOW, "h", 60, ended_at=NOW + 3600, end_noticed_at=NOW)
     answer = BacktestReport(1, "Error", "x")
-    kept_run = replace(observed_run(run, report=answer), backtest=backtest(ttl_seconds_after_finished=120))
+    kept_run = replace(
+        observed_run(run, report=answer), backtest=backtest(ttl_seconds_after_finished=120)
+    )
     failed = plan_backtest(kept_run, NOW)
     assert failed.requeue_after == 120
 
@@ -157,9 +159,7 @@ def test_a_forecast_is_read_on_the_operators_clock(skew: float) -> None:
 
 
 @pytest.mark.parametrize(("skew", "issued"), [(0.0, -20.0), *((step, 0.0) for step in STEPS)])
-def test_a_forecaster_that_sends_no_age_is_believed_within_the_validity(
-    skew: float, issued: float
-) -> None:
+def test_a_forecast_without_an_age_is_valid_until_its_end(skew: float, issued: float) -> None:
     forecast = parse_forecast(answer(NOW + skew - 20), 45.0, received_at=NOW)
     assert isinstance(forecast, ReceivedForecast)
     assert forecast.issued_at == NOW + issued

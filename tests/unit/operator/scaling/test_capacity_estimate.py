@@ -103,14 +103,18 @@ class TestObservations:
             learned = learned.with_observation(reading, 2, NOW + second)
         assert learned.samples == ()
 
-    def test_a_replica_that_comes_begins_a_new_spell(self, demand: Callable[..., Demand]) -> None:
+    def test_an_added_replica_begins_a_new_saturation_period(
+        self, demand: Callable[..., Demand]
+    ) -> None:
         learned = LearnedCapacity()
         for second in range(0, 100, 2):
             reading = demand(20.0, completed=16.0 * second, in_flight=16.0, seats=16.0)
             learned = learned.with_observation(reading, 2 + second // 16, NOW + second)
         assert learned.samples == ()
 
-    def test_a_counter_that_falls_begins_a_new_spell(self, demand: Callable[..., Demand]) -> None:
+    def test_a_counter_reset_begins_a_new_saturation_period(
+        self, demand: Callable[..., Demand]
+    ) -> None:
         learned = LearnedCapacity()
         for second in range(0, 100, 2):
             reading = demand(20.0, completed=16.0 * (second % 14), in_flight=16.0, seats=16.0)

@@ -160,7 +160,7 @@ def test_a_restart_of_the_gateway_and_a_step_of_its_clock_at_once_count_from_zer
     assert demand.requests_per_second == pytest.approx(5.0, rel=0.05)
 
 
-def test_a_repeated_answer_with_uptime_is_not_news() -> None:
+def test_a_repeated_response_with_uptime_is_no_new_sample() -> None:
     one = silent(started_at=T, at=T + 5, received_at=9000.0, offered_requests=5.0, uptime=900.0)
     window = DemandWindow()
     for t in range(60):

@@ -92,7 +92,7 @@ def test_a_restart_begins_anew() -> None:
     assert latencies.durations.counts == (0.0, 40.0, 0.0)
 
 
-def test_gateways_add_up_and_a_silent_one_is_no_good_news() -> None:
+def test_gateways_add_up_and_a_silent_one_makes_the_latency_unknown() -> None:
     both = fed(
         *(sample(1000.0 + 2 * t, 10.0 * t, 0.0) for t in range(20)),
         *(sample(1000.0 + 2 * t, 0.0, 10.0 * t, "gw-1") for t in range(20)),

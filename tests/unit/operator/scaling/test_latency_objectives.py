@@ -85,7 +85,7 @@ class TestMissed:
         assert "MeanLatency is" in need.clause
         assert "objective 200 ms" in need.clause
 
-    def test_a_wait_at_the_door_counts_before_anything_has_finished(
+    def test_a_queue_wait_counts_before_any_request_has_finished(
         self, busy: Callable[..., ServiceModel]
     ) -> None:
         answer, _ = latency_recommendation(
@@ -131,7 +131,9 @@ class TestMissed:
         answer, _ = latency_recommendation(MEAN, took(900.0, count=4), busy(), LONG_SERVED, NOW)
         assert recommended(answer).replicas <= 4
 
-    def test_back_to_a_load_that_was_seen_to_hold(self, busy: Callable[..., ServiceModel]) -> None:
+    def test_a_step_up_stops_at_a_load_that_met_the_objective(
+        self, busy: Callable[..., ServiceModel]
+    ) -> None:
         memory = replace(LONG_SERVED, met_at=8.0)
         answer, _ = latency_recommendation(MEAN, took(900.0), busy(), memory, NOW)
         assert recommended(answer).replicas == 5  # 40 / 8, not the double
@@ -176,7 +178,9 @@ class TestMet:
         answer, _ = latency_recommendation(MEAN, took(150.0), busy(current=10, ready=10), ten, NOW)
         assert recommended(answer).replicas == 10
 
-    def test_at_once_to_a_load_that_held_before(self, busy: Callable[..., ServiceModel]) -> None:
+    def test_scale_down_returns_at_once_to_a_load_that_met_the_objective(
+        self, busy: Callable[..., ServiceModel]
+    ) -> None:
         memory = replace(LONG_SERVED, serving=40, met_at=10.0)
         answer, _ = latency_recommendation(
             MEAN, took(150.0), busy(current=40, ready=40), memory, NOW
@@ -215,7 +219,7 @@ class TestMet:
             recommended(answer).replicas == 4
         )  # 40 / (0.9 x 18) would meet it, without a margin to try fewer
 
-    def test_nothing_is_asked_of_an_idle_service(self, demand: Callable[..., Demand]) -> None:
+    def test_an_idle_service_needs_no_replicas(self, demand: Callable[..., Demand]) -> None:
         idle = ServiceModel(demand(0.0), 4, 4)
         answer, _ = latency_recommendation(MEAN, Latencies(), idle, LONG_SERVED, NOW)
         assert recommended(answer).replicas == 0
@@ -249,7 +253,7 @@ class TestUnknown:
             assert answer.reason == "InvalidLatency"
             assert memory == LONG_SERVED
 
-    def test_requests_that_never_finish_are_no_good_news(
+    def test_the_latency_is_unavailable_while_no_request_finishes(
         self, busy: Callable[..., ServiceModel]
     ) -> None:
         answer, _ = latency_recommendation(MEAN, Latencies(), busy(), LONG_SERVED, NOW)

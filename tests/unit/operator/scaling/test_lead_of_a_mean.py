@@ -38,7 +38,7 @@ def trailing_mean(window: int, until: float) -> Series:
 
 
 @pytest.mark.parametrize("window", [9, 60])
-def test_replicas_are_asked_for_when_there_is_still_time_to_start_them(window: int) -> None:
+def test_replicas_are_requested_one_lead_time_before_the_peak(window: int) -> None:
     spec = ForecastSpec(
         season_seconds=SEASON, step_seconds=STEP, horizon_seconds=60, history_seconds=7 * SEASON
     )

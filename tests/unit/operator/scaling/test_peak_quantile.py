@@ -80,7 +80,7 @@ class TestDown:
         story = stage(replicas=10)
         assert story.play(2, 70.1).replicas == 11
 
-    def test_a_kept_count_is_explained(self, stage: Build) -> None:
+    def test_an_unchanged_count_is_explained(self, stage: Build) -> None:
         story = stage(replicas=10)
         decision = story.play(700, 63.0)
         assert decision.message == (

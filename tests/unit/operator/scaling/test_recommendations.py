@@ -72,7 +72,7 @@ def test_an_impossible_figure_is_no_figure(
 class TestBacklog:
     """A queue raises the count even where the target gives fewer replicas."""
 
-    def test_a_patient_queue_is_no_backlog(
+    def test_a_queue_wait_below_5_s_is_no_backlog(
         self, stage: Callable[..., Any], demand: Callable[..., Any]
     ) -> None:
         waiting = demand(1.0, queued=40.0, in_flight=8.0, oldest_wait_seconds=4.9)

@@ -282,7 +282,9 @@ class TestOverforecast:
         story.play(10, 60.0, forecast=forecast(70.0))
         assert story.play(80, 14.0, forecast=forecast(70.0)).mode is DecisionMode.PREDICTIVE
 
-    def test_twice_the_need_is_no_promise(self, stage: Build, forecast: Build) -> None:
+    def test_a_forecast_of_up_to_twice_the_need_is_used(
+        self, stage: Build, forecast: Build
+    ) -> None:
         story = stage(replicas=1, up=AT_ONCE)
         assert story.play(600, 14.0, forecast=forecast(34.0)).replicas == 4
 
@@ -323,7 +325,7 @@ class TestMidTerm:
         assert (decision.replicas, decision.reason) == (6, DecisionReason.FORECAST_DEMAND)
         assert "in time only from 6 now" in decision.message
 
-    def test_points_beyond_the_horizon_are_not_asked(self, stage: Build, forecast: Build) -> None:
+    def test_points_beyond_the_horizon_have_no_effect(self, stage: Build, forecast: Build) -> None:
         story = stage(replicas=5, up=self.SLOW, forecast=ForecastPolicy(horizon_seconds=200))
         assert story.once(35.0, forecast(35.0, points={300.0: 85.0})).replicas == 5
 

@@ -149,7 +149,7 @@ class TestWhichNodes:
         assert not self.suits(node, tolerations=[{"key": GPU, "operator": "Exists"}])
         assert self.suits(node, tolerations=[{"operator": "Exists"}])
 
-    def test_a_preference_keeps_nobody_away(self) -> None:
+    def test_a_prefer_no_schedule_taint_excludes_no_pod(self) -> None:
         assert self.suits(node_object(taints=[{"key": "x", "effect": "PreferNoSchedule"}]))
 
 
