@@ -110,7 +110,7 @@ def test_a_new_spec_is_not_ready_by_the_old_pods(
     assert truths(status)["Available"] == "True Serving"
     assert {one["observedGeneration"] for one in status["conditions"]} == {2}
 
-    unseen = observed(new, replicas=2, pods=pods_of(pod, 2, ready=True), current=False)
+    unseen = observed(new, replicas=2, pods=pods_of(pod, 2, ready=True), generation_observed=False)
     assert truths(plan_status(unseen, None, now))["Ready"] == "False Applying"
 
     rolling = observed(new, replicas=2, pods=pods_of(pod, 3, ready=True), updated=1)
