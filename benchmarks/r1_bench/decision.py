@@ -28,7 +28,7 @@ def load(second: int) -> float:
 
 
 def one_round(metrics: int) -> tuple[float, float, float]:
-    """CPU microseconds of (taking in a sample, reading the window, deciding), mean per decision."""
+    """CPU microseconds of (recording a sample, reading the window, deciding), mean per decision."""
     types = [MetricType.REQUESTS_PER_SECOND, MetricType.TOKENS_PER_SECOND, MetricType.CONCURRENCY]
     policy = ScalingPolicy(2, 10, tuple(MetricTarget(kind, 1_000.0) for kind in types[:metrics]))
     counters, history, current, offered = CounterStore(), ScalingState(), 2, 0.0
@@ -75,7 +75,7 @@ def run() -> list[BenchmarkRow]:
         observe, read, chosen = (statistics.median(part) for part in zip(*rounds, strict=True))
         what = f"{metrics} metric{'s' if metrics > 1 else ''}"
         rows += [
-            BenchmarkRow(f"take in a sample, {what}", "us CPU", observe),
+            BenchmarkRow(f"record a sample, {what}", "us CPU", observe),
             BenchmarkRow(f"read the window, {what}", "us CPU", read),
             BenchmarkRow(f"decide, {what}", "us CPU", chosen),
             BenchmarkRow(f"whole decision, {what}", "us CPU", observe + read + chosen, bar=100.0),

@@ -1,14 +1,14 @@
-"""The runtime beside `transformers.generate`, and where a model pod's start-up time goes.
+"""Speed of the runtime beside `transformers.generate`, and the phases of its start-up.
 
 `python -m r1_bench.runtime [--rounds 3] [--tokens 64] [--model bundled:demo]`
 
-*Tokens per second* are output tokens over the whole time of a batch, prefill included, greedy, the
-same prompts, weights, dtype and thread count on both sides, in one process and taken in turns:
-ours, theirs, ours, theirs. The figures are medians. Ours goes through scheduler and paged cache, as
-in the server, without HTTP and text.
+*Tokens per second* are output tokens divided by the whole time of a batch, prefill included, with
+greedy sampling. Both sides have the same prompts, weights, dtype and thread count, and take turns in
+one process. The figures are medians. Our side uses scheduler and paged cache as in the server, without
+HTTP and without text.
 
-*Start-up* is the log line of a fresh server process: seconds to a port that answers `/health`, to
-torch imported, to weights loaded, to ready. What was read from disk before is warm.
+*Start-up* is read from the log of a new server process: seconds until `/health` responds, torch is
+imported, the weights are loaded, and the server is ready. The files are in the page cache.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ from r1_runtime.server.options import cpu_limit, resolve_model
 
 PROMPT_TOKENS = 64
 PEER = "transformers.generate"
-# What a lean engine owes a general library on a small model; the sparse work is measured elsewhere.
+# Minimum ratio to the general library, by batch size, on a small model.
 BARS = {1: 1.5, 8: 1.5}
 
 
@@ -48,14 +48,14 @@ def prompts(count: int, vocabulary: int) -> list[list[int]]:
     return [row.tolist() for row in drawn]
 
 
-def ours(runner: Runner, wanted: list[list[int]], tokens: int) -> list[list[int]]:
+def ours(runner: Runner, prompt_tokens: list[list[int]], tokens: int) -> list[list[int]]:
     """Greedy outputs of all prompts by continuous batching."""
     pool = BlockPool(runner.caches.shape[1] // runner.block_size, runner.block_size)
     scheduler = Scheduler(pool, max_sequences=8, max_step_tokens=1024)
     greedy = SamplingParams(temperature=0)
     sequences = [
         Sequence(str(index), list(prompt), len(prompt), greedy, 0.0)
-        for index, prompt in enumerate(wanted)
+        for index, prompt in enumerate(prompt_tokens)
     ]
     for sequence in sequences:
         scheduler.add(sequence)
@@ -72,15 +72,15 @@ def ours(runner: Runner, wanted: list[list[int]], tokens: int) -> list[list[int]
     return [sequence.tokens[PROMPT_TOKENS:] for sequence in sequences]
 
 
-def theirs(model: Any, wanted: list[list[int]], tokens: int) -> list[list[int]]:
-    """The same by transformers."""
-    batch = torch.tensor(wanted)
+def theirs(model: Any, prompt_tokens: list[list[int]], tokens: int) -> list[list[int]]:
+    """Greedy outputs of all prompts by transformers."""
+    batch = torch.tensor(prompt_tokens)
     out = model.generate(
         batch,
         attention_mask=torch.ones_like(batch),
         max_new_tokens=tokens,
         do_sample=False,
-        eos_token_id=None,  # as ours here, which has no end either
+        eos_token_id=None,  # as on our side, which stops only at `tokens`
         pad_token_id=0,
     )
     return [row.tolist() for row in out[:, PROMPT_TOKENS:]]
@@ -94,7 +94,7 @@ def speed(work: Callable[[], object], tokens: int) -> float:
 
 
 def decoding_rows(folder: Path, dtype: str, rounds: int, tokens: int) -> list[BenchmarkRow]:
-    """Batch 1 and batch 8 of one dtype, taken in turns with the peer."""
+    """Return the rows of batch 1 and batch 8 of one dtype, measured in turns with the peer."""
     from transformers import DeepseekV3ForCausalLM
 
     model = load_model(folder, dtype=getattr(torch, dtype))
@@ -102,14 +102,18 @@ def decoding_rows(folder: Path, dtype: str, rounds: int, tokens: int) -> list[Be
     peer = DeepseekV3ForCausalLM.from_pretrained(folder, dtype=getattr(torch, dtype)).eval()
     rows = []
     for batch, bar in BARS.items():
-        wanted = prompts(batch, model.config.vocab_size)
-        same = ours(runner, wanted, tokens) == theirs(peer, wanted, tokens)  # and a warm-up
+        prompt_tokens = prompts(batch, model.config.vocab_size)
+        same = ours(runner, prompt_tokens, tokens) == theirs(
+            peer, prompt_tokens, tokens
+        )  # and a warm-up
         if dtype == "float32" and not same:
-            raise SystemExit("the two sides do not write the same tokens: the speeds mean nothing")
+            raise SystemExit(
+                "the outputs of the two sides differ, so their speeds cannot be compared"
+            )
         measured = [
             (
-                speed(partial(ours, runner, wanted, tokens), batch * tokens),
-                speed(partial(theirs, peer, wanted, tokens), batch * tokens),
+                speed(partial(ours, runner, prompt_tokens, tokens), batch * tokens),
+                speed(partial(theirs, peer, prompt_tokens, tokens), batch * tokens),
             )
             for _ in range(rounds)
         ]
@@ -137,7 +141,7 @@ def start_up_rows(model: str, rounds: int) -> list[BenchmarkRow]:
 
 
 def start_up_phases(model: str) -> dict[str, float]:
-    """The phases that one server logs, in seconds."""
+    """Return the phases that one server logs, in seconds."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -151,11 +155,11 @@ def start_up_phases(model: str) -> dict[str, float]:
     finally:
         server.terminate()
         server.communicate()
-    raise SystemExit("the server ended before it was ready")
+    raise SystemExit("the server exited before it was ready")
 
 
 def run(model: str = "bundled:demo", rounds: int = 3, tokens: int = 64) -> list[BenchmarkRow]:
-    """All rows, also written to `out/bench-runtime.json`."""
+    """Return all rows and write them to `out/bench-runtime.json`."""
     torch.set_num_threads(cpu_limit())
     folder = resolve_model(model)
     rows = [

@@ -347,5 +347,5 @@ def _check_routing(config: ModelConfig, where: object) -> None:
         )
     if config.qk_rope_head_dim % 2:
         raise ModelLoadError(
-            where, f"qk_rope_head_dim {config.qk_rope_head_dim} is odd.", "use an even number."
+            where, f"qk_rope_head_dim {config.qk_rope_head_dim} is not even.", "use an even number."
         )

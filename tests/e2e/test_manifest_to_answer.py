@@ -127,8 +127,8 @@ def test_model_that_does_not_load_is_reported_in_the_status(
     def degraded() -> dict[str, Any] | None:
         status = installation.get("r1", "broken", "-n", MODELS).get("status", {})
         conditions = {each["type"]: each for each in status.get("conditions", [])}
-        found: dict[str, Any] | None = conditions.get("Degraded")
-        return found if found and found["reason"] == "ModelLoadFailed" else None
+        condition: dict[str, Any] | None = conditions.get("Degraded")
+        return condition if condition and condition["reason"] == "ModelLoadFailed" else None
 
     condition = wait_for("the condition names the model", 90, degraded)
     assert "/nowhere" in condition["message"]

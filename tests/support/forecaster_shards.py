@@ -28,14 +28,14 @@ class NotingHome:
     """Has no data and records its requests."""
 
     def __init__(self) -> None:
-        self.asked: list[str] = []
+        self.requests: list[str] = []
         self.shown: list[str] = []
         self.operator_requests: dict[str, ForecastRequest] = {}
 
     async def operator_forecast(
         self, request: ForecastRequest, timeout_seconds: float
     ) -> NoForecast:
-        self.asked.append(request.series_name)
+        self.requests.append(request.series_name)
         self.operator_requests[request.series_name] = request
         return self._said(request)
 

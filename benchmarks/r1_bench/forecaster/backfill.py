@@ -1,8 +1,8 @@
-"""History for a thousand series: recorded days, shifted and scaled, served like Prometheus.
+"""Substitute for Prometheus with a thousand series: recorded days, shifted and scaled.
 
-`python -m r1_bench.forecaster.backfill --traces FOLDER --port PORT` serves `query_range` alone,
-for queries `recorded{subject="N"}`. It stands in for Prometheus, because filling one with 20
-million samples takes longer than the benchmark. The value of a minute is deterministic.
+`python -m r1_bench.forecaster.backfill --traces FOLDER --port PORT` serves only `query_range`,
+for queries `recorded{series="N"}`. To fill a real Prometheus with 20 million samples would take
+longer than the benchmark. The value of a minute is deterministic.
 """
 
 from __future__ import annotations
@@ -32,20 +32,20 @@ NOISE = 0.05
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class RecordedPast:
+class RecordedHistory:
     """Requests per second by minute of several services; NaN where nothing was collected."""
 
     services: tuple[FloatArray, ...]
 
     @classmethod
-    def of(cls, folder: Path) -> RecordedPast:
+    def of(cls, folder: Path) -> RecordedHistory:
         """Read the traces with a value for each minute. Raises OSError, UnreadableTrace."""
         return cls(tuple(series_of(read_trace(folder / name)).values / 60 for name in FILES))
 
-    def series(self, subject: int, first: int, last: int) -> Series:
-        """Minutes `first` to `last` (both included, counted since 1970) of one subject."""
-        recorded = self.services[subject % len(self.services)]
-        rng = np.random.default_rng(subject)
+    def series(self, series_number: int, first: int, last: int) -> Series:
+        """Minutes `first` to `last` (both included, counted since 1970) of one series."""
+        recorded = self.services[series_number % len(self.services)]
+        rng = np.random.default_rng(series_number)
         scale, shift = 10 ** rng.uniform(-1, 1), int(rng.integers(0, len(recorded)))
         factors = 1 + NOISE * rng.standard_normal(len(recorded))
         minutes = np.arange(first, last + 1) % len(recorded)
@@ -54,26 +54,26 @@ class RecordedPast:
 
 
 def as_matrix(series: Series) -> bytes:
-    """The answer of `/api/v1/query_range`; gaps are left out, as Prometheus does."""
+    """Return a response of `/api/v1/query_range`; gaps are left out, as by Prometheus."""
     times = series.start + series.step * np.arange(len(series))
-    seen = ~np.isnan(series.values)
-    pairs = zip(times[seen].tolist(), series.values[seen].tolist(), strict=True)
+    present = ~np.isnan(series.values)
+    pairs = zip(times[present].tolist(), series.values[present].tolist(), strict=True)
     values = ",".join(f'[{at:.0f},"{value:.6g}"]' for at, value in pairs)
     result = f'{{"metric":{{}},"values":[{values}]}}' if values else ""
     head = '{"status":"success","data":{"resultType":"matrix","result":['
     return f"{head}{result}]}}}}".encode()
 
 
-def application(past: RecordedPast) -> web.Application:
-    """`query_range`, and `/-/ready` for who waits for it."""
+def application(history: RecordedHistory) -> web.Application:
+    """Return the HTTP application: `query_range` and `/-/ready`."""
 
     async def query_range(request: web.Request) -> web.Response:
-        asked = re.fullmatch(r'recorded\{subject="(\d+)"\}', request.query["query"])
-        if asked is None or float(request.query["step"]) != STEP:
+        match = re.fullmatch(r'recorded\{series="(\d+)"\}', request.query["query"])
+        if match is None or float(request.query["step"]) != STEP:
             return web.json_response({"status": "error", "error": "not recorded"}, status=400)
         first, last = (round(float(request.query[end]) / STEP) for end in ("start", "end"))
         return web.Response(
-            body=as_matrix(past.series(int(asked[1]), first, last)),
+            body=as_matrix(history.series(int(match[1]), first, last)),
             content_type="application/json",
         )
 
@@ -86,12 +86,12 @@ def application(past: RecordedPast) -> web.Application:
 
 
 def main() -> int:
-    """Serve until told to stop."""
+    """Serve until SIGTERM."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--traces", type=Path, required=True)
     parser.add_argument("--port", type=int, required=True)
     given = parser.parse_args()
-    app = application(RecordedPast.of(given.traces))
+    app = application(RecordedHistory.of(given.traces))
     web.run_app(app, host="127.0.0.1", port=given.port, access_log=None, print=None)
     return 0
 

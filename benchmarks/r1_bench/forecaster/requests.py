@@ -1,4 +1,4 @@
-"""The operator's side of the forecaster benchmark: requests, their times and their shards."""
+"""Client side of the forecaster benchmark: requests, their times and their shards."""
 
 from __future__ import annotations
 
@@ -18,53 +18,59 @@ from r1_bench.forecaster.backfill import STEP
 DAY = 86_400
 HISTORY = 14 * DAY
 AT_ONCE = 4
-"""Questions that an operator has under way."""
+"""Concurrent requests of an operator."""
 NO_FORECAST_YET = ("Training", "Unreachable")
-"""Asked again: the history is being read, or the shard that reads it was too busy to say so."""
+"""Repeated: the history is being read, or the shard that reads it was too busy to respond."""
 NO_FORECAST = (*NO_FORECAST_YET, "NoData")
-"""The last where a recording has a gap just now."""
+"""`NoData`: the recording has a gap at this time."""
 
 
 @dataclass(frozen=True, slots=True)
-class QueryResult:
-    """One question: of which subject, at which door (counted from 0), and how it went."""
+class TimedResponse:
+    """Response to one request: number of the series and of the shard (from 0), latency, reason."""
 
-    subject: int
-    door: int
+    series_number: int
+    shard: int
     seconds: float
     reason: str
 
 
 @dataclass(slots=True)
-class Doors:
-    """All doors of a release; without another word each question goes to the next, as a Service
-    spreads them."""
+class ForecasterClients:
+    """HTTP clients of all shards of a release.
+
+    A request without a shard number goes to the next shard, as through a Service.
+    """
 
     sessions: Sequence[aiohttp.ClientSession]
     _turns: Iterator[int] = field(default_factory=itertools.count)
 
-    async def ask(self, subject: int, door: int | None = None) -> QueryResult:
-        """Ask about a subject; raises RuntimeError where that can come to nothing."""
-        at = next(self._turns) % len(self.sessions) if door is None else door
+    async def query(self, series_number: int, shard: int | None = None) -> TimedResponse:
+        """Request a forecast; raises RuntimeError for a reason that no repetition ends."""
+        at = next(self._turns) % len(self.sessions) if shard is None else shard
         began = time.perf_counter()
-        async with self.sessions[at].post("/v1/forecast", json=question(subject)) as reply:
-            answer: dict[str, Any] = await reply.json()
+        async with self.sessions[at].post(
+            "/v1/forecast", json=request_body(series_number)
+        ) as response:
+            forecast: dict[str, Any] = await response.json()
         seconds = time.perf_counter() - began
-        if answer["state"] != "Ready" and answer["reason"] not in NO_FORECAST:
-            raise RuntimeError(f"subject {subject}: {answer['reason']}: {answer['message']}")
-        return QueryResult(subject, at, seconds, str(answer["reason"]))
+        if forecast["state"] != "Ready" and forecast["reason"] not in NO_FORECAST:
+            raise RuntimeError(
+                f"series {series_number}: {forecast['reason']}: {forecast['message']}"
+            )
+        return TimedResponse(series_number, at, seconds, str(forecast["reason"]))
 
 
-def subject_name(subject: int) -> str:
-    """What the operator calls it."""
-    return f"team/model-{subject}"
+def series_name_of(series_number: int) -> str:
+    """Return the operator's name of a series."""
+    return f"team/model-{series_number}"
 
 
-def question(subject: int) -> dict[str, Any]:
-    """What the operator asks about one subject."""
+def request_body(series_number: int) -> dict[str, Any]:
+    """Return the operator's request for one series."""
     return {
-        "series": subject_name(subject),
-        "query": f'recorded{{subject="{subject}"}}',
+        "series": series_name_of(series_number),
+        "query": f'recorded{{series="{series_number}"}}',
         "stepSeconds": STEP,
         "seasonSeconds": DAY,
         "historySeconds": HISTORY,
@@ -74,41 +80,43 @@ def question(subject: int) -> dict[str, Any]:
     }
 
 
-async def first_answers(doors: Doors, count: int) -> list[QueryResult]:
-    """Ask in turn, `AT_ONCE` at a time, until each subject has had a forecast; all that was asked.
+async def first_forecasts(clients: ForecasterClients, count: int) -> list[TimedResponse]:
+    """Request each series, `AT_ONCE` at a time, until it has a forecast; return all responses.
 
-    One whose recording has a gap just now has `NoData` instead, which takes its history as well.
+    A series whose recording has a gap at this time has `NoData` instead; its history is read too.
     """
-    waiting, asked = deque(range(count)), []
+    waiting, responses = deque(range(count)), []
 
-    async def look() -> None:
+    async def request_all() -> None:
         while waiting:
-            asked.append(await doors.ask(waiting.popleft()))
-            if asked[-1].reason in NO_FORECAST_YET:
-                waiting.append(asked[-1].subject)
+            responses.append(await clients.query(waiting.popleft()))
+            if responses[-1].reason in NO_FORECAST_YET:
+                waiting.append(responses[-1].series_number)
             elif len(waiting) % 100 == 0:
-                print(f"{len(waiting):,} wait for an answer", file=sys.stderr, flush=True)
+                print(f"{len(waiting):,} series have no forecast yet", file=sys.stderr, flush=True)
 
-    await asyncio.gather(*(look() for _ in range(AT_ONCE)))
-    return asked
+    await asyncio.gather(*(request_all() for _ in range(AT_ONCE)))
+    return responses
 
 
-async def minutes_of_answers(doors: Doors, count: int, minutes: float) -> list[QueryResult]:
-    """Each subject asked once a minute, evenly spread."""
-    asked: list[QueryResult] = []
+async def minutes_of_requests(
+    clients: ForecasterClients, count: int, minutes: float
+) -> list[TimedResponse]:
+    """Request each series once a minute, evenly spread; return the responses."""
+    responses: list[TimedResponse] = []
     slots = asyncio.Semaphore(AT_ONCE)
 
     async def one(number: int, began: float) -> None:
         await asyncio.sleep(max(began + number * 60 / count - time.monotonic(), 0))
         async with slots:
-            asked.append(await doors.ask(number % count))
+            responses.append(await clients.query(number % count))
 
     began = time.monotonic()
     await asyncio.gather(*(one(number, began) for number in range(round(minutes * count))))
-    return asked
+    return responses
 
 
-def quantile(asked: Sequence[QueryResult], level: float) -> float:
-    """Latency (ms) that the share ``level`` of the questions kept within; NaN without any."""
-    took = sorted(1000 * each.seconds for each in asked)
+def quantile(responses: Sequence[TimedResponse], level: float) -> float:
+    """Return the quantile of the latencies in ms; NaN without responses."""
+    took = sorted(1000 * each.seconds for each in responses)
     return took[min(int(level * len(took)), len(took) - 1)] if took else float("nan")

@@ -26,15 +26,15 @@ class Rounds:
 
 
 def rounds(count: int, cost: float, share: float, days: float) -> Rounds:
-    """Play `days` with `count` subjects whose fits take about `cost` s of CPU (a tenth of noise).
+    """Simulate `days` with `count` series whose fits take about `cost` s of CPU (10 % noise).
 
     `all_fitted` is NaN where the days do not suffice.
     """
     rng = np.random.default_rng(0)
     queue = TrainingQueue(share)
     for number in range(count):
-        worth = float(rng.uniform(0.01, 0.3))
-        queue.put(_order(f"team/model-{number}", worth))
+        saving = float(rng.uniform(0.01, 0.3))
+        queue.put(_order(f"team/model-{number}", saving))
     now, last = 0.0, days * DAY
     fitted: dict[str, float] = {}
     all_fitted, refits, begins = float("nan"), 0.0, []
@@ -52,19 +52,19 @@ def rounds(count: int, cost: float, share: float, days: float) -> Rounds:
             all_fitted = now + spent
         queue.record_fit(order, began=now, spent=spent, season=DAY)
         now += spent
-    played = max(last - begins[0], 1.0) if begins else 1.0
+    refitting = max(last - begins[0], 1.0) if begins else 1.0
     minutes = np.bincount((np.array(begins) % 3600 // 60).astype(np.int64), minlength=60)
     busiest = float(minutes.max() / minutes.mean()) if begins else float("nan")
     oldest = last - min(fitted.values()) if len(fitted) == count else float("nan")
-    return Rounds(all_fitted, refits / played, oldest, busiest)
+    return Rounds(all_fitted, refits / refitting, oldest, busiest)
 
 
-def _order(subject: str, worth: float) -> TrainingOrder:
+def _order(series_name: str, saving: float) -> TrainingOrder:
     return TrainingOrder(
-        subject,
+        series_name,
         series=lambda: None,
         done=lambda _: None,
         requested=lambda: True,
-        potential_saving=lambda: worth,
+        potential_saving=lambda: saving,
         due=0.0,
     )

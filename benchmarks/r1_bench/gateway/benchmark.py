@@ -1,13 +1,13 @@
-"""What the gateway costs per request and per chunk, beside HAProxy, and what its classes are worth.
+"""CPU of the gateway per request and per chunk beside HAProxy, and the effect of priority classes.
 
-Both proxies stand between the same pod and the same clients and are measured in turn, several
-rounds in one run.  The figure is CPU time of the proxy (``/proc/PID/task/*/schedstat``) divided by
-the requests or chunks that passed: it stays put on a busy machine where wall-clock figures do not.
-HAProxy needs ``option http-no-delay``, or it holds a stream's chunks back for 200 ms.
+Both proxies serve the same clients from the same pod and are measured in turn, several rounds in
+one run.  The figure is CPU time of the proxy (``/proc/PID/task/*/schedstat``) divided by the
+requests or chunks: it is comparable on a busy machine, where wall-clock figures are not.  HAProxy
+needs ``option http-no-delay``; without it, HAProxy delays the chunks of a stream by 200 ms.
 
-The overload scene: a pod of 20 slots of 50 ms (400 requests/s); Q1 100/s, Q2 200/s, Q3 from 300
-clients that never tire.  With classes Q1 should hardly notice; first come, first served is the
-gateway itself with everybody in one class; HAProxy's ``set-priority-class`` is the peer.
+The overload scenario: a pod of 20 slots of 50 ms (400 requests/s); Q1 at 100/s, Q2 at 200/s, Q3
+from 300 closed-loop clients.  With classes, the latency of Q1 should hardly rise.  For "first come,
+first served", all requests have one class.  The peer is HAProxy's ``set-priority-class``.
 
     python -m r1_bench.gateway [--quick]        rows in out/bench-gateway.json, under 3 minutes
 """
@@ -66,12 +66,12 @@ def cpu_seconds(pid: int) -> float:
 
 def rss_mb(pid: int) -> float:
     status = Path(f"/proc/{pid}/status").read_text()
-    found = re.search(r"VmRSS:\s+(\d+) kB", status)
-    return int(found[1]) / 1024 if found else 0.0
+    match = re.search(r"VmRSS:\s+(\d+) kB", status)
+    return int(match[1]) / 1024 if match else 0.0
 
 
 def pinned(core: int | None, command: list[str]) -> list[str]:
-    """The command on one core, where one is named and the machine has two and taskset."""
+    """Pin the command to one core if `core` is set and the machine has two cores and taskset."""
     if core is not None and shutil.which("taskset") and (os.cpu_count() or 1) > 1:
         return ["taskset", "-c", str(core), *command]
     return command
@@ -79,7 +79,7 @@ def pinned(core: int | None, command: list[str]) -> list[str]:
 
 @contextlib.contextmanager
 def process(command: list[str], core: int | None, port: int, log: Path) -> Iterator[int]:
-    """A server process that answers on ``port``; its pid.  Ended by SIGTERM, then SIGKILL."""
+    """Start a server that listens on ``port``; yields its pid.  Stopped by SIGTERM, then SIGKILL."""
     with log.open("ab") as sink:
         child = subprocess.Popen(pinned(core, command), stdout=sink, stderr=sink)
     try:
@@ -108,8 +108,8 @@ def load(*arguments: str) -> dict[str, dict[str, float]]:
     )
     if done.returncode:
         raise RuntimeError(f"the clients failed:\n{done.stderr[-2000:]}")
-    found: dict[str, dict[str, float]] = json.loads(done.stdout)
-    return found
+    result: dict[str, dict[str, float]] = json.loads(done.stdout)
+    return result
 
 
 def gateway_command(folder: Path, pod: int, port: int, seats: int) -> list[str]:
@@ -149,7 +149,7 @@ defaults
   timeout client 120s
   timeout server 120s
   timeout queue 120s
-frontend door
+frontend clients
   bind 127.0.0.1:{port}
   http-request set-priority-class int(1) if {{ req.hdr(x-r1-priority) Q1 }}
   http-request set-priority-class int(2) if {{ req.hdr(x-r1-priority) Q2 }}
@@ -188,19 +188,19 @@ def measure_requests(port: int, pid: int, script: Path, seconds: int) -> tuple[f
     )
     spent = cpu_seconds(pid) - before
     if "Non-2xx" in done.stdout:
-        raise RuntimeError(f"the proxy refused requests:\n{done.stdout}")
-    found = re.search(r"(\d+) requests in ([\d.]+)s", done.stdout)
-    if found is None or int(found[1]) == 0:
-        raise RuntimeError(f"wrk measured nothing:\n{done.stdout}{done.stderr}")
-    return spent / int(found[1]) * 1e6, int(found[1]) / float(found[2])
+        raise RuntimeError(f"the proxy rejected requests:\n{done.stdout}")
+    match = re.search(r"(\d+) requests in ([\d.]+)s", done.stdout)
+    if match is None or int(match[1]) == 0:
+        raise RuntimeError(f"wrk reports no request:\n{done.stdout}{done.stderr}")
+    return spent / int(match[1]) * 1e6, int(match[1]) / float(match[2])
 
 
 def measure_streams(port: int, pid: int, seconds: float) -> tuple[float, float]:
     """CPU microseconds per chunk, and p99 of the time to the first chunk in ms, at 100 streams."""
     before = cpu_seconds(pid)
-    found = load("streams", f"--port={port}", f"--seconds={seconds}", "--count=100")
+    result = load("streams", f"--port={port}", f"--seconds={seconds}", "--count=100")
     spent = cpu_seconds(pid) - before
-    chunks, p99 = float(str(found["chunks"])), float(str(found["p99"]))
+    chunks, p99 = float(str(result["chunks"])), float(str(result["p99"]))
     return spent / chunks * 1e6, p99 * 1000
 
 
@@ -241,7 +241,7 @@ def measure_costs(folder: Path, rounds: int, seconds: int) -> dict[str, Figures]
 def measure_overload(
     folder: Path, proxy: str, seconds: float, *, fifo: bool
 ) -> dict[str, dict[str, float]]:
-    """Latencies and rates per class in the overload scene."""
+    """Latencies and rates per class in the overload scenario."""
     pod, port = free_port(), free_port()
     command = [
         sys.executable, "-m", "r1_bench.gateway.load", "pod", f"--port={pod}",
@@ -254,18 +254,18 @@ def measure_overload(
         ),
     ):
         flags = ["--fifo"] if fifo else []
-        found = load("overload", f"--port={port}", f"--seconds={seconds}", *flags)
+        result = load("overload", f"--port={port}", f"--seconds={seconds}", *flags)
     name = f"{proxy}, {'first come first served' if fifo else 'classes'}"
     shown = ", ".join(
         f"{k} p50 {v['p50'] * 1000:.0f} p99 {v['p99'] * 1000:.0f} ms {v['perSecond']:.0f}/s"
         if v["p99"] is not None
         else f"{k} none served"
-        for k, v in found.items()
+        for k, v in result.items()
     )
-    if found["Q1"]["p99"] is None:
-        raise RuntimeError("no Q1 request was served: the machine is too busy for this scene")
+    if result["Q1"]["p99"] is None:
+        raise RuntimeError("no Q1 request was served: the machine is too busy for this scenario")
     print(f"overload, {name}: {shown}", file=sys.stderr)
-    return found
+    return result
 
 
 def build_rows(
@@ -277,7 +277,7 @@ def build_rows(
     """Medians over the rounds, with the project's own bars."""
     ours, theirs = figures["gateway"], figures["haproxy"]
     middle = statistics.median
-    q1, q1_fifo, q1_peer = (found["Q1"]["p99"] * 1000 for found in (classes, fifo, peer))
+    q1, q1_fifo, q1_peer = (result["Q1"]["p99"] * 1000 for result in (classes, fifo, peer))
     return [
         BenchmarkRow(
             "CPU per request",
@@ -307,9 +307,11 @@ def build_rows(
         ),
         BenchmarkRow("memory", "MB", ours.rss_mb, "haproxy", theirs.rss_mb),
         BenchmarkRow("overload: Q1 p99", "ms", q1, "haproxy priority classes", q1_peer, 1.25),
-        BenchmarkRow("overload: Q1 p99 by the service time", "ratio", q1 / SERVICE_MS, bar=1.8),
         BenchmarkRow(
-            "overload: Q1 p99 first come first served, by that with classes",
+            "overload: Q1 p99 relative to the service time", "ratio", q1 / SERVICE_MS, bar=1.8
+        ),
+        BenchmarkRow(
+            "overload: Q1 p99 first come first served, relative to classes",
             "ratio",
             q1_fifo / q1,
             bar=30.0,
@@ -318,9 +320,9 @@ def build_rows(
         BenchmarkRow(
             "overload: goodput of all classes",
             "1/s",
-            sum(found["perSecond"] for found in classes.values()),
+            sum(result["perSecond"] for result in classes.values()),
             "haproxy priority classes",
-            sum(found["perSecond"] for found in peer.values()),
+            sum(result["perSecond"] for result in peer.values()),
             bar=0.98,
             higher_is_better=True,
         ),
@@ -333,12 +335,12 @@ def main() -> int:
     )
     parser.add_argument("--quick", action="store_true", help="one short round: a smoke test")
     parser.add_argument("--rounds", type=int, default=3)
-    given = parser.parse_args()
+    options = parser.parse_args()
     for program in ("haproxy", "wrk"):
         if shutil.which(program) is None:
-            print(f"needs {program}: apt-get install {program}", file=sys.stderr)
+            print(f"{program} is not installed: apt-get install {program}", file=sys.stderr)
             return 2
-    rounds, seconds, long = (1, 2, 8.0) if given.quick else (given.rounds, 5, 15.0)
+    rounds, seconds, long = (1, 2, 8.0) if options.quick else (options.rounds, 5, 15.0)
     with tempfile.TemporaryDirectory(prefix="r1-bench-gateway-") as name:
         folder = Path(name)
         figures = measure_costs(folder, rounds, seconds)

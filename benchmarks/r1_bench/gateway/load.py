@@ -1,7 +1,7 @@
-"""Both ends of the gateway's benchmark: a model pod that costs little, and clients that measure.
+"""Both ends of the gateway benchmark: a model pod that needs little CPU, and clients that measure.
 
-Run as processes of their own (``python -m r1_bench.gateway.load pod|streams|overload ...``), so that
-neither shares a core's time with the proxy between them.  Results are JSON on standard output.
+Run as separate processes (``python -m r1_bench.gateway.load pod|streams|overload ...``), so that
+neither shares a core with the proxy.  Results are JSON on standard output.
 """
 
 import argparse
@@ -15,7 +15,7 @@ from typing import ClassVar, cast
 
 import uvloop
 
-ANSWER_BYTES = 260
+RESPONSE_BYTES = 260
 CHUNK_BYTES = 145
 CHUNKS = 50
 CHUNK_SECONDS = 0.02
@@ -33,13 +33,13 @@ def request_bytes(stream: bool, klass: str = "Q2") -> bytes:
     return head.encode() + body
 
 
-def _answer() -> bytes:
-    body = json.dumps({"object": "chat.completion", "text": "x" * (ANSWER_BYTES - 40)}).encode()
+def _response() -> bytes:
+    body = json.dumps({"object": "chat.completion", "text": "x" * (RESPONSE_BYTES - 40)}).encode()
     head = f"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: {len(body)}"
     return head.encode() + b"\r\n\r\n" + body
 
 
-ANSWER = _answer()
+RESPONSE = _response()
 STREAM_HEAD = (
     b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"
 )
@@ -51,7 +51,7 @@ END = b"0\r\n\r\n"
 
 
 class BenchmarkPod(asyncio.Protocol):
-    """Answers at once, streams on a beat, or (with slots) serves so many at a time, in order."""
+    """Responds at once, streams at a fixed rate, or (with slots) serves that many at a time, in order."""
 
     slots = 0
     service_seconds = 0.0
@@ -90,7 +90,7 @@ class BenchmarkPod(asyncio.Protocol):
             else:
                 BenchmarkPod.waiting.append(self)
         else:
-            self.transport.write(ANSWER)
+            self.transport.write(RESPONSE)
 
     def stream(self) -> None:
         if self.gone:
@@ -109,7 +109,7 @@ class BenchmarkPod(asyncio.Protocol):
     def served(self) -> None:
         BenchmarkPod.busy -= 1
         if not self.gone:
-            self.transport.write(ANSWER)
+            self.transport.write(RESPONSE)
         while BenchmarkPod.waiting and BenchmarkPod.busy < BenchmarkPod.slots:
             following = BenchmarkPod.waiting.popleft()
             if not following.gone:
@@ -125,7 +125,7 @@ async def run_pod(port: int, slots: int, service_ms: float) -> None:
 
 
 class Caller(asyncio.Protocol):
-    """A keep-alive client connection: one request at a time, bytes counted as they come."""
+    """A keep-alive client connection: one request at a time, bytes counted on arrival."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast("asyncio.Transport", transport)
@@ -135,7 +135,7 @@ class Caller(asyncio.Protocol):
         self.streamed = False
         self.buffer = b""
 
-    def ask(self, request: bytes, streamed: bool) -> asyncio.Future[None]:
+    def send(self, request: bytes, streamed: bool) -> asyncio.Future[None]:
         self.first_byte_at, self.streamed, self.buffer = 0.0, streamed, b""
         self.done = asyncio.get_running_loop().create_future()
         self.transport.write(request)
@@ -143,15 +143,15 @@ class Caller(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         if self.streamed:
-            found = data.count(b"data: ")
-            self.events += found
-            if found and not self.first_byte_at:
+            events = data.count(b"data: ")
+            self.events += events
+            if events and not self.first_byte_at:
                 self.first_byte_at = time.perf_counter()
             over = data.endswith(END)
         else:
             self.buffer += data
             end = self.buffer.find(b"\r\n\r\n")
-            over = end > 0 and len(self.buffer) >= end + 4 + len(ANSWER.split(b"\r\n\r\n")[1])
+            over = end > 0 and len(self.buffer) >= end + 4 + len(RESPONSE.split(b"\r\n\r\n")[1])
         if over and self.done is not None and not self.done.done():
             self.done.set_result(None)
 
@@ -170,10 +170,10 @@ def quantile(values: list[float], level: float) -> float:
     """Nearest-rank quantile in the values' unit.
 
     Raises:
-        RuntimeError: there are no values: the run was too short for this machine.
+        RuntimeError: there are no values, because the run was too short for this machine.
     """
     if not values:
-        raise RuntimeError("nothing was measured: give it more --seconds")
+        raise RuntimeError("no request finished: raise --seconds")
     ordered = sorted(values)
     return ordered[min(len(ordered) - 1, int(level * len(ordered)))]
 
@@ -189,7 +189,7 @@ async def run_streams(port: int, count: int, seconds: float) -> dict[str, object
         await asyncio.sleep(random.random() * 0.5)  # noqa: S311
         while time.perf_counter() < end:
             begun = time.perf_counter()
-            await caller.ask(request, streamed=True)
+            await caller.send(request, streamed=True)
             waits.append(caller.first_byte_at - begun)
 
     await asyncio.gather(*(one(caller) for caller in callers))
@@ -203,7 +203,7 @@ async def run_streams(port: int, count: int, seconds: float) -> dict[str, object
 async def run_overload(port: int, seconds: float, classes: bool) -> dict[str, object]:
     """Q1 100/s and Q2 200/s on open loop, Q3 from 300 closed-loop clients; latencies in seconds.
 
-    Without ``classes`` everybody claims Q2: first come, first served.
+    Without ``classes`` all requests are Q2: first come, first served.
     """
     latencies: dict[str, list[float]] = {"Q1": [], "Q2": [], "Q3": []}
     warm = time.perf_counter() + seconds * 0.2
@@ -213,7 +213,7 @@ async def run_overload(port: int, seconds: float, classes: bool) -> dict[str, ob
     async def measure(name: str, caller: Caller) -> None:
         begun = time.perf_counter()
         request = request_bytes(False, name if classes else "Q2")
-        await caller.ask(request, streamed=False)
+        await caller.send(request, streamed=False)
         if warm <= begun and time.perf_counter() <= end:
             latencies[name].append(time.perf_counter() - begun)
 
@@ -242,14 +242,14 @@ async def run_overload(port: int, seconds: float, classes: bool) -> dict[str, ob
     for task in background:
         task.cancel()
     await asyncio.gather(*background, return_exceptions=True)
-    found: dict[str, object] = {}
+    results: dict[str, object] = {}
     for name, values in latencies.items():
-        found[name] = {
+        results[name] = {
             "p50": quantile(values, 0.5) if values else None,
             "p99": quantile(values, 0.99) if values else None,
             "perSecond": len(values) / (seconds * 0.8),
         }
-    return found
+    return results
 
 
 def main() -> None:
@@ -261,15 +261,15 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=5.0)
     parser.add_argument("--count", type=int, default=100)
     parser.add_argument("--fifo", action="store_true")
-    given = parser.parse_args()
-    if given.what == "pod":
-        uvloop.run(run_pod(given.port, given.slots, given.service_ms))
+    options = parser.parse_args()
+    if options.what == "pod":
+        uvloop.run(run_pod(options.port, options.slots, options.service_ms))
         return
 
     async def run() -> dict[str, object]:
-        if given.what == "streams":
-            return await run_streams(given.port, given.count, given.seconds)
-        return await run_overload(given.port, given.seconds, not given.fifo)
+        if options.what == "streams":
+            return await run_streams(options.port, options.count, options.seconds)
+        return await run_overload(options.port, options.seconds, not options.fifo)
 
     print(json.dumps(uvloop.run(run())))
 

@@ -1,20 +1,20 @@
-"""The operator with 1,000 and 10,000 resources on a real API server.
+"""Cost of the operator with 1,000 and 10,000 resources on a real API server.
 
 `python -m r1_bench.operator_scale [--count 1000,10000]`
 
-What is timed is what an operator's owner feels after a restart and in a busy hour:
+Measurements, as after a restart and under changes:
 
-- *settled after*: from the start of the operator's process until every resource was seen and found
-  settled, with no write to any of them (asserted on its own request log);
-- *change to plan*: from the answer to a change of `spec.replicas` until the Deployment with the new
-  count is applied, through API server, watch, queue and plan, p50 and p99 of spaced changes;
-- *CPU of the start*: user and system time of the operator's process until then, which a busy
-  machine stretches less than the wall;
+- *start to settled*: from the start of the operator's process until every resource is reconciled,
+  without a write to any of them (checked in its metrics);
+- *change to Deployment*: from the response to a change of `spec.replicas` until the Deployment with the
+  new count is applied, through API server, watch, queue and plan: p50 and p99 of spaced changes;
+- *CPU of the start*: user and system time of the operator's process until it has settled. It depends
+  less on other load of the machine than wall time does;
 - *memory*: the peak RSS of the operator's process.
 
-The resources are made and settled once by a first operator; the one that is measured is a process of
-its own that starts after it. Half of the resources autoscale. No gateway runs, so the decisions are
-those of missing metrics: the loop goes round, nothing may move.
+A first operator creates the children of all resources. The measured operator is a second process that
+starts afterwards. Half of the resources autoscale. No gateway runs, so every decision has missing metrics
+and keeps the count.
 """
 
 from __future__ import annotations
@@ -53,13 +53,13 @@ from r1_operator.kube.kinds import DEPLOYMENT, R1INFERENCE, Key
 NAMESPACE_SIZE = 500
 CHANGES = 200
 _SPACING_SECONDS = 0.1
-_MAKER = replace(QUICK, decision_seconds=2.0, relist_seconds=300.0)
-"""The first operator looks around seldom: what it does besides making takes time from it."""
+_FIRST_OPERATOR = replace(QUICK, decision_seconds=2.0, relist_seconds=300.0)
+"""The first operator decides and relists rarely, because this delays the creation of children."""
 
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """What one count gave; times and CPU in seconds, memory in MB."""
+    """Result for one number of resources; times and CPU in seconds, memory in MB."""
 
     settled: float
     cpu: float
@@ -70,12 +70,12 @@ class Measured:
 
 
 def keys(count: int) -> list[Key]:
-    """The resources, 500 to a namespace."""
+    """Return the keys of the resources, 500 per namespace."""
     return [Key(f"team-{n // NAMESPACE_SIZE}", f"model-{n}") for n in range(count)]
 
 
-async def make_resources(api: Api, count: int) -> None:
-    """Make what does not exist yet of `count` resources, by 32 connections."""
+async def create_resources(api: Api, count: int) -> None:
+    """Create the missing ones of `count` resources, over 32 connections."""
     existing = {
         Key(item["metadata"]["namespace"], item["metadata"]["name"])
         async for page in api.list_pages(R1INFERENCE, metadata_only=True)
@@ -86,7 +86,7 @@ async def make_resources(api: Api, count: int) -> None:
         with contextlib.suppress(Exception):
             await make_namespace(api, namespace)
 
-    async def make(key: Key, number: int) -> None:
+    async def create(key: Key, number: int) -> None:
         spec: dict[str, Any] = {
             "replicas": 2,
             "resources": {"limits": {"nvidia.com/gpu": 1}, "requests": {"cpu": "2"}},
@@ -96,13 +96,13 @@ async def make_resources(api: Api, count: int) -> None:
             spec["autoscaling"] = {"minReplicas": 1, "maxReplicas": 4, "metrics": metrics}
         await api.create(R1INFERENCE, key.namespace, inference(key.name, key.namespace, **spec))
 
-    await asyncio.gather(*(make(key, n) for n, key in enumerate(missing)))
+    await asyncio.gather(*(create(key, n) for n, key in enumerate(missing)))
 
 
 async def settle(kubeconfig: Path, count: int) -> None:
-    """Let an operator make all children and go away again."""
+    """Run an operator until it has created all children, and stop it."""
     api = await connect(kubeconfig, max_concurrent=32)
-    async with api, operating(_MAKER, api) as operation:
+    async with api, operating(_FIRST_OPERATOR, api) as operation:
         await until(_true_of(operation.synced.is_set), "settled", seconds=1800, pause=0.5)
 
         async def quiet() -> bool:
@@ -114,17 +114,17 @@ async def settle(kubeconfig: Path, count: int) -> None:
 
 
 def _true_of(function: Any) -> Any:
-    async def answer() -> Any:
+    async def check() -> Any:
         return function()
 
-    return answer
+    return check
 
 
 @contextlib.asynccontextmanager
 async def operator_process(
     kubeconfig: Path, log: Path
 ) -> AsyncIterator[tuple[asyncio.subprocess.Process, int]]:
-    """The operator as a process of its own, and its port."""
+    """Start the operator as a separate process; yields it and its port."""
     port = random.randrange(20_000, 30_000)  # noqa: S311
     environment = os.environ | {"KUBECONFIG": str(kubeconfig)}
     flags = ["--http-port", str(port), "--lease-seconds", "15", "--lease-name", f"scale-{port}"]
@@ -158,7 +158,7 @@ async def measure(kubeconfig: Path, count: int, folder: Path) -> Measured:
             stored = int(text.split("stores are complete: ")[1].split(" ", 1)[0])
             if stored != count:
                 raise AssertionError(f"the stores have {stored} of {count} resources")
-            await asyncio.sleep(20)  # past the warm-up, when statuses are looked at again
+            await asyncio.sleep(20)  # after the warm-up, when statuses are compared again
             writes = await _writes_to_resources(port)
             times = sorted(await _changes(api, count))
             rss = _peak_rss_mb(process.pid)
@@ -184,7 +184,7 @@ async def _writes_to_resources(port: int) -> int:
 
 
 async def _changes(api: Api, count: int) -> list[float]:
-    """Seconds from a changed spec to its Deployment, watched from outside, of spaced changes."""
+    """Return the seconds from a change of the spec to its Deployment, as another watch sees it."""
     manual = [key for n, key in enumerate(keys(count)) if n % 2 == 0]
     chosen = random.Random(0).sample(manual, min(CHANGES, len(manual)))  # noqa: S311
     waiting: dict[Key, float] = {}
@@ -224,7 +224,7 @@ async def _changes(api: Api, count: int) -> list[float]:
 
 
 async def _watch_deployments(api: Api, listening: asyncio.Event) -> AsyncIterator[tuple[Key, int]]:
-    """Changes of all Deployments, raw: the watch must cost the measurement little."""
+    """Yield changes of all Deployments from the raw watch, which needs little CPU."""
     page = await api.request("GET", DEPLOYMENT.path(), query={"limit": "1"})
     version = page["metadata"]["resourceVersion"]
     response = await api.stream(
@@ -249,33 +249,35 @@ def _peak_rss_mb(pid: int) -> float:
 
 
 async def bench(kubeconfig: Path, counts: list[int], folder: Path) -> list[BenchmarkRow]:
-    """Rows of all counts, smallest first."""
+    """Return the rows of all counts, smallest first."""
     rows = []
     for count in sorted(counts):
-        print(f"{count:,} resources: making and settling them first", file=sys.stderr, flush=True)
+        print(f"{count:,} resources: creating their children", file=sys.stderr, flush=True)
         async with await connect(kubeconfig, max_concurrent=32) as api:
             await install_crd(api)
-            await make_resources(api, count)
+            await create_resources(api, count)
         await settle(kubeconfig, count)
         print(f"{count:,} resources: measuring", file=sys.stderr, flush=True)
-        found = await measure(kubeconfig, count, folder)
+        result = await measure(kubeconfig, count, folder)
         name = f"{count:,} resources"
         rows += [
-            BenchmarkRow(f"{name}: start to settled", "s", found.settled, bar=60.0),
-            BenchmarkRow(f"{name}: operator's CPU, start to settled", "s CPU", found.cpu),
-            BenchmarkRow(f"{name}: writes to settled resources", "writes", found.writes, bar=0.0),
-            BenchmarkRow(f"{name}: change to Deployment p50", "s", found.change_p50),
-            BenchmarkRow(f"{name}: change to Deployment p99", "s", found.change_p99, bar=1.0),
-            BenchmarkRow(f"{name}: peak RSS", "MB", found.rss, bar=500.0),
+            BenchmarkRow(f"{name}: start to settled", "s", result.settled, bar=60.0),
+            BenchmarkRow(f"{name}: operator's CPU, start to settled", "s CPU", result.cpu),
+            BenchmarkRow(f"{name}: writes to settled resources", "writes", result.writes, bar=0.0),
+            BenchmarkRow(f"{name}: change to Deployment p50", "s", result.change_p50),
+            BenchmarkRow(f"{name}: change to Deployment p99", "s", result.change_p99, bar=1.0),
+            BenchmarkRow(f"{name}: peak RSS", "MB", result.rss, bar=500.0),
         ]
     return rows
 
 
 def main() -> int:
-    """Run on the cluster of `--kubeconfig`, or on an API server made for it."""
+    """Run on the cluster of `--kubeconfig`, or on a new API server."""
     parser = argparse.ArgumentParser(prog="python -m r1_bench.operator_scale", description=__doc__)
     parser.add_argument("--count", default="1000,10000", help="resources, separated by commas")
-    parser.add_argument("--kubeconfig", type=Path, help="a cluster to use instead of an own one")
+    parser.add_argument(
+        "--kubeconfig", type=Path, help="use this cluster instead of a new API server"
+    )
     options = parser.parse_args()
     counts = [int(count) for count in options.count.split(",")]
     with contextlib.ExitStack() as stack:

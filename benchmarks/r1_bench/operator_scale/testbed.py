@@ -34,7 +34,7 @@ QUICK = OperatorSettings(
     decision_seconds=0.5,
     relist_seconds=5.0,
 )
-"""Settings of an operator without a Lease that looks around often."""
+"""Settings of an operator without a Lease that decides and relists often."""
 
 
 async def connect(kubeconfig: Path, **options: Any) -> Api:
@@ -61,11 +61,11 @@ async def _install(api: Api, manifest: Json, kind: Kind) -> None:
     )
 
     async def served() -> bool:
-        found = await api.get(CRD, None, name)
-        conditions = (found or {}).get("status", {}).get("conditions") or ()
+        stored = await api.get(CRD, None, name)
+        conditions = (stored or {}).get("status", {}).get("conditions") or ()
         if not any(one["type"] == "Established" and one["status"] == "True" for one in conditions):
             return False
-        with contextlib.suppress(NotFound):  # said to be established a moment before it is served
+        with contextlib.suppress(NotFound):  # Established precedes the first served request
             async for _ in api.list_pages(kind, page_size=1):
                 return True
         return False
@@ -74,7 +74,7 @@ async def _install(api: Api, manifest: Json, kind: Kind) -> None:
 
 
 async def make_namespace(api: Api, name: str) -> None:
-    """Make a namespace."""
+    """Create a namespace."""
     await api.request(
         "POST",
         NAMESPACE.path(),
@@ -84,7 +84,7 @@ async def make_namespace(api: Api, name: str) -> None:
 
 @contextlib.asynccontextmanager
 async def operating(settings: OperatorSettings, api: Api) -> AsyncIterator[Manager]:
-    """A running operator; stopped, and its errors raised, at the end of the block."""
+    """Run an operator; stop it at the end of the block and raise its errors."""
     operation = Manager(replace(settings, identity=settings.identity or "lab"), api)
     task = asyncio.create_task(operation.run())
     try:
@@ -97,16 +97,16 @@ async def operating(settings: OperatorSettings, api: Api) -> AsyncIterator[Manag
 async def until(
     holds: Callable[[], Awaitable[Any]], what: str, seconds: float = 60.0, pause: float = 0.1
 ) -> Any:
-    """Wait until `holds` gives something true, and return it.
+    """Wait until `holds` returns a true value, and return the value.
 
     Raises:
-        TimeoutError: with what was waited for.
+        TimeoutError: after `seconds`; the message contains `what`.
     """
     deadline = asyncio.get_running_loop().time() + seconds
     while True:
-        found = await holds()
-        if found:
-            return found
+        value = await holds()
+        if value:
+            return value
         if asyncio.get_running_loop().time() > deadline:
             raise TimeoutError(f"not within {seconds:g} s: {what}")
         await asyncio.sleep(pause)
@@ -114,18 +114,18 @@ async def until(
 
 async def play_deployment_controller(api: Api, key: Key) -> Json:
     """Report all pods of a Deployment as ready, as its controller would."""
-    found = await api.get(DEPLOYMENT, *key)
-    if found is None:
+    deployment = await api.get(DEPLOYMENT, *key)
+    if deployment is None:
         raise LookupError(f"no Deployment {key}")
-    count = found["spec"]["replicas"]
-    found["status"] = {
-        "observedGeneration": found["metadata"]["generation"],
+    count = deployment["spec"]["replicas"]
+    deployment["status"] = {
+        "observedGeneration": deployment["metadata"]["generation"],
         "replicas": count,
         "readyReplicas": count,
         "updatedReplicas": count,
         "availableReplicas": count,
     }
-    return await api.request("PUT", DEPLOYMENT.path(*key, "status"), body=found)
+    return await api.request("PUT", DEPLOYMENT.path(*key, "status"), body=deployment)
 
 
 def resource(name: str, namespace: str, **spec: Any) -> Json:

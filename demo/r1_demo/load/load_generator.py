@@ -53,7 +53,7 @@ _WORDS = [
     "the",
     "calm",
     "and",
-    "nobody",
+    "anyone",
     "who",
     "waits",
     "for",

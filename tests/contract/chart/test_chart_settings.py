@@ -45,8 +45,8 @@ def container(manifests: list[Manifest], component: str) -> Manifest:
         if m["kind"] in WORKLOADS
         and m["metadata"]["labels"]["app.kubernetes.io/component"] == component
     ]
-    (found,) = workload["spec"]["template"]["spec"]["containers"]
-    return dict(found)
+    (only_container,) = workload["spec"]["template"]["spec"]["containers"]
+    return dict(only_container)
 
 
 def settings(manifests: list[Manifest], component: str) -> dict[str, str]:

@@ -211,10 +211,10 @@ def story(plane: ControlPlane, keda_port: int) -> tuple[float, float]:
     apply(plane, *workload(keda_port))
 
     def replicas() -> int:
-        found = json.loads(
+        deployment = json.loads(
             kubectl(plane, "get", "deployment", "orders", "-n", "shop", "-o", "json")
         )
-        return int(found["spec"].get("replicas", 0))
+        return int(deployment["spec"].get("replicas", 0))
 
     wait_for(lambda: replicas() >= 1, 2 * SEASON, "KEDA wakes the Deployment")
     woken = time.time()

@@ -205,8 +205,8 @@ async def api_client(kubeconfig: Path, monkeypatch: pytest.MonkeyPatch) -> Async
 
 async def reported(call: Call) -> list[str]:
     """ConfigMaps that an Event is about."""
-    found = await call("GET", "/apis/events.k8s.io/v1/namespaces/default/events")
-    return [e["regarding"]["name"] for e in found["items"] if e["reason"] == "InvalidRoute"]
+    events = await call("GET", "/apis/events.k8s.io/v1/namespaces/default/events")
+    return [e["regarding"]["name"] for e in events["items"] if e["reason"] == "InvalidRoute"]
 
 
 @pytest.mark.apiserver

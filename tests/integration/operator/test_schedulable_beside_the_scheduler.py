@@ -109,10 +109,10 @@ async def made_nodes(api: Api, dice: random.Random, lab: str) -> AsyncIterator[l
 async def room(api: Api, spec: Json) -> SchedulableCapacity:
     nodes = Nodes(api)
     await nodes.refresh()
-    found = nodes.latest()
-    assert isinstance(found, NodeSnapshot), found
+    snapshot = nodes.latest()
+    assert isinstance(snapshot, NodeSnapshot), snapshot
     await nodes.close()
-    return schedulable_replicas(read_shape(spec), found.nodes)
+    return schedulable_replicas(read_shape(spec), snapshot.nodes)
 
 
 async def bound(api: Api, namespace: str) -> tuple[int, bool]:

@@ -87,8 +87,16 @@ def test_any_history_gives_a_sound_forecast_or_a_reason(
     if refused is not None:
         assert refused.message
         return
-    found = evaluate(series, request, {}, None)
-    made = issue(series, found.fitted, found.scorecard, found.gate, found.points, request, now)
+    evaluation = evaluate(series, request, {}, None)
+    made = issue(
+        series,
+        evaluation.fitted,
+        evaluation.scorecard,
+        evaluation.gate,
+        evaluation.points,
+        request,
+        now,
+    )
     if isinstance(made, ForecastUnavailable):
         assert made.message
         return
@@ -238,10 +246,10 @@ def test_samples_of_any_kind_make_a_series_that_ends_in_the_past_or_no_data(
     made = from_samples(samples, step, until=until)
     if isinstance(made, ForecastUnavailable):
         return
-    seen = made.values[~np.isnan(made.values)]
-    assert len(seen) > 0
-    assert (seen >= 0).all()
-    assert np.isfinite(seen).all()
+    known_values = made.values[~np.isnan(made.values)]
+    assert len(known_values) > 0
+    assert (known_values >= 0).all()
+    assert np.isfinite(known_values).all()
     assert made.end <= until + 1e-5
     assert not np.isnan(made.values[[0, -1]]).any()
 

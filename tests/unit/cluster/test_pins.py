@@ -74,8 +74,8 @@ def test_given_assets_are_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     for name in pins.APISERVER_SET:
         (tmp_path / name).touch()
     monkeypatch.setenv("KUBEBUILDER_ASSETS", str(tmp_path))
-    found = ensure_binaries(pins.APISERVER_SET)
-    assert found == {name: tmp_path / name for name in pins.APISERVER_SET}
+    binaries = ensure_binaries(pins.APISERVER_SET)
+    assert binaries == {name: tmp_path / name for name in pins.APISERVER_SET}
 
 
 def test_an_asset_that_is_missing_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

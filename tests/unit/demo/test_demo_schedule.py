@@ -117,8 +117,8 @@ class TestBackfill:
         return list(openmetrics(curve, shares, "default", ends_at=2000.0, every=1.0, seed=5))
 
     def samples(self, model: str) -> list[tuple[float, int]]:
-        found = [line.split() for line in self.lines() if f'inference="{model}"' in line]
-        return [(float(at), int(count)) for _, count, at in found]
+        fields = [line.split() for line in self.lines() if f'inference="{model}"' in line]
+        return [(float(at), int(count)) for _, count, at in fields]
 
     def test_the_backfill_is_the_gateways_counter_in_openmetrics(self) -> None:
         lines = self.lines()

@@ -59,7 +59,7 @@ def change_config(folder: Path, **changes: Any) -> None:
         ({"n_group": 8}, "fewer than 2 experts"),
         ({"topk_group": 5}, "topk_group 5 is above n_group 2"),
         ({"num_experts_per_tok": 8}, "num_experts_per_tok 8 is above"),
-        ({"qk_rope_head_dim": 7}, "qk_rope_head_dim 7 is odd"),
+        ({"qk_rope_head_dim": 7}, "qk_rope_head_dim 7 is not even"),
     ],
 )
 def test_invalid_config_json_names_the_field(

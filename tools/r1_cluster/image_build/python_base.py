@@ -97,6 +97,6 @@ def _bootstrap(archive: Path, image: str, report: Report) -> None:
         finally:
             buildah("rm", container, failure="buildah rm failed")
     partial = archive.with_suffix(".partial")
-    buildah("push", image, f"oci-archive:{partial}", failure="the base image could not be kept")
+    buildah("push", image, f"oci-archive:{partial}", failure="the base image could not be saved")
     partial.rename(archive)
     report(f"Built base image {image} in {time.monotonic() - started:.0f} s.")

@@ -87,6 +87,6 @@ async def ask_through(known: dict[str, list[str]], door: str, series_name: str) 
         )
         hops = {name: len(shard.hops) for name, shard in made.shards.items()}
         assert hops == {name: int(name == owner != door) for name in NAMES}
-        owners = [name for name, shard in made.shards.items() if shard.home.asked]
+        owners = [name for name, shard in made.shards.items() if shard.home.requests]
         assert owners == ([owner] if agreed else [])
         assert response.reason == ("NoData" if agreed else "Unreachable")

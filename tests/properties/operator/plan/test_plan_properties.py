@@ -123,8 +123,8 @@ def children_of(spec: dict[str, Any], **more: Any) -> list[dict[str, Any]]:
 
 def stored(child: dict[str, Any]) -> dict[str, Any]:
     """The child as it comes back through JSON."""
-    found: dict[str, Any] = json.loads(json.dumps(child))
-    return found
+    document: dict[str, Any] = json.loads(json.dumps(child))
+    return document
 
 
 @SLOWLY
@@ -212,27 +212,29 @@ decisions = st.one_of(
 @SLOWLY
 @given(specs, st.lists(pods, max_size=4), decisions, st.booleans())
 def test_there_is_a_status_for_whatever_is_found(
-    spec: dict[str, Any], found: list[Pod], decision: Decision | None, exists: bool
+    spec: dict[str, Any], observed_state: list[Pod], decision: Decision | None, exists: bool
 ) -> None:
     made = resource(spec)
     deployment: dict[str, Any] = {}
     if exists:
         deployment = {"deployment": stored(children_of(spec)[-1])}
-    seen = Observed(made, DEFAULTS, pods=tuple(found), **deployment)
-    problem = plan(seen, decision, NOW).problem
-    status = plan_status(seen, decision, NOW, unplannable=problem)
+    observed = Observed(made, DEFAULTS, pods=tuple(observed_state), **deployment)
+    problem = plan(observed, decision, NOW).problem
+    status = plan_status(observed, decision, NOW, unplannable=problem)
     kinds = [one["type"] for one in status["conditions"]]
     assert len(kinds) == len(set(kinds))
     assert kinds[:4] == ["Ready", "Available", "Progressing", "ScalingActive"]
     ready = next(one for one in status["conditions"] if one["type"] == ConditionType.READY)
-    available = sum(pod.serves and pod.phase not in ("Failed", "Succeeded") for pod in found)
+    available = sum(
+        pod.serves and pod.phase not in ("Failed", "Succeeded") for pod in observed_state
+    )
     if ready["status"] == "True":
         assert available >= status["desiredReplicas"]
     for one in status["conditions"]:
         assert one["reason"].isalnum()
         assert one["message"]
 
-    again = replace(seen, resource=resource(spec, status=status))
+    again = replace(observed, resource=resource(spec, status=status))
     later = plan_status(again, decision, NOW + 99, unplannable=problem)
     assert later == status, "a settled status is not written again"
 

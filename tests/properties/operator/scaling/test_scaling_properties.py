@@ -161,9 +161,9 @@ def test_bounds_and_pace_hold_through_any_story(
 ) -> None:
     now, history = START, ScalingState()
     trail: list[tuple[float, int]] = []
-    for demand, forecast, seen, values, pause in story:
+    for demand, forecast, latencies_read, values, pause in story:
         inputs = ScalingInputs(
-            replicas, replicas, demand, forecast, latencies=seen, external=values
+            replicas, replicas, demand, forecast, latencies=latencies_read, external=values
         )
         decision, history = decide(policy, inputs, history, now)
         assert policy.min_replicas <= decision.replicas <= most(policy)
@@ -206,7 +206,7 @@ def test_invalid_inputs_neither_crash_nor_scale_down(
     replicas: int,
     demand: Demand,
     forecast: ReceivedForecast | Unavailable | None,
-    seen: Latencies | Unavailable,
+    latencies_read: Latencies | Unavailable,
     values: dict[str, float | Unavailable],
     after: float,
 ) -> None:
@@ -223,7 +223,7 @@ def test_invalid_inputs_neither_crash_nor_scale_down(
     decision, _ = decide(policy, inputs, history, START)
     assert decision.replicas >= min(replicas, most(policy))
     decision.to_json()
-    wilder = replace(inputs, demand=demand, latencies=seen, external=values)
+    wilder = replace(inputs, demand=demand, latencies=latencies_read, external=values)
     decide(policy, wilder, history, START)[0].to_json()
 
 
@@ -240,7 +240,7 @@ def test_a_metric_that_is_missing_beside_others_lowers_nothing(
     policy: ScalingPolicy,
     replicas: int,
     demand: Demand,
-    seen: Latencies | Unavailable,
+    latencies_read: Latencies | Unavailable,
     values: dict[str, float | Unavailable],
     kind: MetricType,
     after: float,
@@ -252,7 +252,7 @@ def test_a_metric_that_is_missing_beside_others_lowers_nothing(
         replicas,
         replicas,
         demand,
-        latencies=seen if kind is MetricType.EXTERNAL else GONE,
+        latencies=latencies_read if kind is MetricType.EXTERNAL else GONE,
         external=gone if kind is MetricType.EXTERNAL else values,
     )
     history = ScalingState().started(START - after, replicas)
@@ -275,12 +275,14 @@ def test_a_restart_never_scales_down(
     policy: ScalingPolicy, replicas: int, demand: Demand, pause: float
 ) -> None:
     """With an empty state, until a full window has been observed."""
-    found = min(max(replicas, policy.min_replicas), most(policy))
+    start_replicas = min(max(replicas, policy.min_replicas), most(policy))
     history, now = ScalingState(), START
     window = policy.down.stabilization_window_seconds
     while now - START < window:
-        decision, history = decide(policy, ScalingInputs(found, found, demand), history, now)
-        assert decision.replicas >= found
+        decision, history = decide(
+            policy, ScalingInputs(start_replicas, start_replicas, demand), history, now
+        )
+        assert decision.replicas >= start_replicas
         now += max(pause, 1.0)
 
 
@@ -296,7 +298,7 @@ def test_more_demand_never_means_fewer_replicas(
     policy: ScalingPolicy,
     replicas: int,
     demand: Demand,
-    seen: Latencies | Unavailable,
+    latencies_read: Latencies | Unavailable,
     more: tuple[float, float, float, float],
     after: float,
 ) -> None:
@@ -308,7 +310,7 @@ def test_more_demand_never_means_fewer_replicas(
         queued=demand.queued + more[3],
     )
     history = ScalingState().started(START - after, replicas)
-    inputs = ScalingInputs(replicas, replicas, demand, latencies=seen)
+    inputs = ScalingInputs(replicas, replicas, demand, latencies=latencies_read)
     one, _ = decide(policy, inputs, history, START)
     two, _ = decide(policy, replace(inputs, demand=higher), history, START)
     assert two.replicas >= one.replicas

@@ -58,9 +58,12 @@ def test_several_gateways_account_for_every_request() -> None:
 
 def test_a_perfect_forecast_reserves_at_least_the_observed_need() -> None:
     slo_targets = {ClassName.Q1: 0.5}
-    seen, foreseen = busy(Operator(slo_targets)), busy(Operator(slo_targets, perfect_forecast=True))
-    assert late(foreseen)[1] == late(seen)[1] > 100
-    assert foreseen.utilisation <= seen.utilisation + 0.01
+    observed, perfect = (
+        busy(Operator(slo_targets)),
+        busy(Operator(slo_targets, perfect_forecast=True)),
+    )
+    assert late(perfect)[1] == late(observed)[1] > 100
+    assert perfect.utilisation <= observed.utilisation + 0.01
 
 
 def test_leaving_replicas_accept_no_requests() -> None:

@@ -89,8 +89,8 @@ def test_the_lead_has_no_default() -> None:
 
 def test_a_list_is_found_by_namespace_and_name() -> None:
     text = json.dumps([SHOP, SHOP | {"namespace": "lab"}])
-    found = parse_catalogue(text)
-    assert found.keys() == {("shop", "orders-per-second"), ("lab", "orders-per-second")}
+    catalogue = parse_catalogue(text)
+    assert catalogue.keys() == {("shop", "orders-per-second"), ("lab", "orders-per-second")}
     assert parse_catalogue("[]") == EMPTY
 
 

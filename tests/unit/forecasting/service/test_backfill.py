@@ -211,8 +211,8 @@ class TestPace:
             NOON + 3600 - 1209600, NOON + 3600
         )
         assert watch.due(young, self.DAY, NOON + 3600 + 299) is None
-        found = watch.due(young, self.DAY, NOON + 3600 + 300)
-        assert found == TimeRange(NOON + 3900 - 1209600, NOON - 86400 - 60)
+        reads_due = watch.due(young, self.DAY, NOON + 3600 + 300)
+        assert reads_due == TimeRange(NOON + 3900 - 1209600, NOON - 86400 - 60)
 
     def test_due_read_is_recorded_when_returned(self) -> None:
         young = Series(NOON - 86400, 60.0, np.ones(1441))

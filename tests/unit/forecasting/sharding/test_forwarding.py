@@ -108,7 +108,7 @@ async def test_requests_for_published_values_do_not_extend_the_operators_request
     async with release() as made:
         (door, _), owner = made.others("team-a/x"), made.owner("team-a/x")
         await door.routed.forecast(question("team-a/x"), 1)
-        assert (owner.home.shown, owner.home.asked) == (["team-a/x"], [])
+        assert (owner.home.shown, owner.home.requests) == (["team-a/x"], [])
         assert await door.routed.operator_request("team-a/x") is None
 
 
@@ -148,7 +148,7 @@ async def test_owner_without_a_response_is_reported_and_not_replaced() -> None:
             assert f"{owner.name} owns this series" in response
             shown = await Publisher(door.routed).value_of(InferenceName("team-a", "production-r1"))
             assert owner.name in unreachable(shown)
-            assert (door.home.asked, door.home.shown, door.hops) == ([], [], [])
+            assert (door.home.requests, door.home.shown, door.hops) == ([], [], [])
             counted = door.routed.metrics.forwarded.labels(owner.name, "NoResponse")
             assert counted._value.get() == 2
             refused = door.routed.metrics.responses.labels("Unavailable", "Unreachable")
@@ -172,7 +172,7 @@ async def test_series_of_other_shards_are_served_while_one_shard_is_down() -> No
         for series_name in request:
             response = await made[NAMES[0]].routed.operator_forecast(question(series_name), 1)
             assert (response.reason == "NoData") is (series_name in there)
-        assert sorted(made[NAMES[0]].home.asked + made[NAMES[2]].home.asked) == sorted(there)
+        assert sorted(made[NAMES[0]].home.requests + made[NAMES[2]].home.requests) == sorted(there)
 
 
 async def test_owner_serves_again_after_its_return() -> None:
@@ -266,7 +266,13 @@ async def test_shards_with_different_lists_report_it_and_create_no_forecaster() 
         unreachable(await first.routed.operator_request(series_name))
         unreachable(await first.routed.forecast(question(series_name), 1))
         assert second.hops == [OPERATOR_REQUEST_PATH, FORECAST_PATH]
-        assert first.home.asked == second.home.asked == first.home.shown == second.home.shown == []
+        assert (
+            first.home.requests
+            == second.home.requests
+            == first.home.shown
+            == second.home.shown
+            == []
+        )
         counted = first.routed.metrics.forwarded.labels(second.name, "NotOwner")
         assert counted._value.get() == 3
 

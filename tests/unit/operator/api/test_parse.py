@@ -67,7 +67,7 @@ def test_parsing_serialized_objects_is_idempotent() -> None:
 
 
 def test_metadata_is_parsed() -> None:
-    found = {
+    document = {
         **VERBATIM,
         "metadata": {
             "name": "r1",
@@ -80,7 +80,7 @@ def test_metadata_is_parsed() -> None:
         },
         "status": {"desiredReplicas": 3},
     }
-    resource = parse(found)
+    resource = parse(document)
     assert (resource.key, resource.uid, resource.generation) == ("team/r1", "u", 7)
     assert resource.deleted_at == resource.created_at + 1
     assert resource.status["desiredReplicas"] == 3

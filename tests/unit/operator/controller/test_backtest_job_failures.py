@@ -81,13 +81,13 @@ class World:
     @property
     def status(self) -> Json:
         """The stored status."""
-        found: Json = self.server.objects[PATH]["status"]
-        return found
+        stored_status: Json = self.server.objects[PATH]["status"]
+        return stored_status
 
     def condition(self, kind: str) -> Json:
         """A condition of the status; {} if it is absent."""
-        found = self.status.get("conditions", ())
-        return next((one for one in found if one["type"] == kind), {})
+        conditions = self.status.get("conditions", ())
+        return next((one for one in conditions if one["type"] == kind), {})
 
 
 @pytest.fixture

@@ -203,8 +203,8 @@ class World:
 
     def condition(self, kind: str) -> Json:
         """A condition of the stored status; {} if it is absent."""
-        found = self.server.objects[R1]["status"].get("conditions", ())
-        return next((one for one in found if one["type"] == kind), {})
+        conditions = self.server.objects[R1]["status"].get("conditions", ())
+        return next((one for one in conditions if one["type"] == kind), {})
 
     def only(self, plural: str, fault: Fault, methods: str = "PATCH") -> None:
         """Fail the requests for one kind of child."""

@@ -239,17 +239,17 @@ async def test_an_invalid_forecast_response_has_a_reason(
 ) -> None:
     served.status, served.answer = status, answer
     forecaster = ForecastClient(served.url)
-    found = await settle(forecaster)
-    assert isinstance(found, Unavailable)
-    assert found.reason == reason
+    settled_forecast = await settle(forecaster)
+    assert isinstance(settled_forecast, Unavailable)
+    assert settled_forecast.reason == reason
     await forecaster.close()
 
 
 async def test_an_unreachable_forecaster_is_reported_as_unreachable() -> None:
     forecaster = ForecastClient("http://127.0.0.1:9")
-    found = await settle(forecaster)
-    assert isinstance(found, Unavailable)
-    assert found.reason == "Unreachable"
+    settled_forecast = await settle(forecaster)
+    assert isinstance(settled_forecast, Unavailable)
+    assert settled_forecast.reason == "Unreachable"
     await forecaster.close()
 
 
@@ -269,9 +269,9 @@ FOR_A_MINUTE: dict[str, Any] = {
 }
 
 
-@pytest.mark.parametrize(("later", "kept"), [(50.0, True), (500.0, False)])
+@pytest.mark.parametrize(("later", "is_valid"), [(50.0, True), (500.0, False)])
 async def test_a_forecast_stays_valid_until_it_expires_while_the_forecaster_fails(
-    served: Served, later: float, kept: bool
+    served: Served, later: float, is_valid: bool
 ) -> None:
     served.answer = FOR_A_MINUTE
     clock = [40.0]
@@ -282,13 +282,13 @@ async def test_a_forecast_stays_valid_until_it_expires_while_the_forecaster_fail
     forecaster.expire(KEY)
     forecaster.latest(KEY, question())
     await asyncio.sleep(0.5)
-    assert isinstance(forecaster.latest(KEY, question()), ReceivedForecast) is kept
+    assert isinstance(forecaster.latest(KEY, question()), ReceivedForecast) is is_valid
     await forecaster.close()
 
 
-@pytest.mark.parametrize(("reason", "kept"), [("Unreachable", True), ("NoData", False)])
+@pytest.mark.parametrize(("reason", "is_valid"), [("Unreachable", True), ("NoData", False)])
 async def test_a_forecast_stays_valid_while_its_forecaster_shard_is_down(
-    served: Served, reason: str, kept: bool
+    served: Served, reason: str, is_valid: bool
 ) -> None:
     """The response of another shard about an unreachable shard does not replace the forecast."""
     served.answer = FOR_A_MINUTE
@@ -306,12 +306,12 @@ async def test_a_forecast_stays_valid_while_its_forecaster_shard_is_down(
     for _ in range(200):
         if (
             served.requests > requests
-            and isinstance(forecaster.latest(KEY, question()), ReceivedForecast) is kept
+            and isinstance(forecaster.latest(KEY, question()), ReceivedForecast) is is_valid
         ):
             break
         await asyncio.sleep(0.02)
     await asyncio.sleep(0.1)
-    assert isinstance(forecaster.latest(KEY, question()), ReceivedForecast) is kept
+    assert isinstance(forecaster.latest(KEY, question()), ReceivedForecast) is is_valid
     await forecaster.close()
 
 

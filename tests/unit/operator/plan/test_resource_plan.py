@@ -34,8 +34,8 @@ def test_everything_is_made_and_owned(resource: Any, observed: Any, now: float) 
 
 
 def test_the_monitor_comes_where_its_api_exists(resource: Any, observed: Any, now: float) -> None:
-    seen = observed(resource(), has_service_monitors=True)
-    kinds = [child["kind"] for child in plan(seen, None, now).children]
+    snapshot = observed(resource(), has_service_monitors=True)
+    kinds = [child["kind"] for child in plan(snapshot, None, now).children]
     assert kinds == [*KINDS[:3], "ServiceMonitor", "Deployment"]
 
 
@@ -72,7 +72,9 @@ def test_a_template_that_cannot_be_merged_stops_nothing_that_runs(
     assert reason(status, "Available") == "Serving"
 
 
-def test_a_child_of_somebody_else_is_left_alone(resource: Any, observed: Any, now: float) -> None:
+def test_a_child_with_another_owner_is_not_changed(
+    resource: Any, observed: Any, now: float
+) -> None:
     foreign = {"kind": "Service", "metadata": {"name": "r1", "labels": {}}}
     seen = observed(resource(), service=foreign)
     assert plan(seen, None, now).children == ()

@@ -31,18 +31,22 @@ def sample(at: float, urgent: float, *, gateway: str = "a", **more: object) -> C
 
 
 def known(counters: CounterStore, at: float, *gateways: str) -> ClassArrivals:
-    found = counters.class_arrivals(START + at, gateways)
-    assert isinstance(found, ClassArrivals)
-    return found
+    read_arrivals = counters.class_arrivals(START + at, gateways)
+    assert isinstance(read_arrivals, ClassArrivals)
+    return read_arrivals
 
 
 def test_a_steady_stream_is_counted_and_fades_when_it_ends() -> None:
     counters = CounterStore()
     for second in range(0, 302, 2):
         counters.observe(sample(second, 3.0 * second))
-    found = known(counters, 300, "a")
-    assert found.arrivals[Q1] == pytest.approx(3.0, rel=0.1)
-    assert (found.arrivals[Q3], found.seat_seconds, found.seats) == (0.0, 12.0, 16)
+    read_arrivals = known(counters, 300, "a")
+    assert read_arrivals.arrivals[Q1] == pytest.approx(3.0, rel=0.1)
+    assert (read_arrivals.arrivals[Q3], read_arrivals.seat_seconds, read_arrivals.seats) == (
+        0.0,
+        12.0,
+        16,
+    )
     for second in range(302, 422, 2):
         counters.observe(sample(second, 900.0))
     assert known(counters, 420, "a").arrivals[Q1] < 0.1
@@ -53,9 +57,9 @@ def test_gateways_are_added_up_and_share_the_seats() -> None:
     for second in range(0, 302, 2):
         for name, rate in (("a", 1.0), ("b", 2.0)):
             counters.observe(sample(second, rate * second, gateway=name))
-    found = known(counters, 300, "a", "b")
-    assert found.arrivals[Q1] == pytest.approx(3.0, rel=0.1)
-    assert (found.seats, found.gateways) == (32, 2)
+    read_arrivals = known(counters, 300, "a", "b")
+    assert read_arrivals.arrivals[Q1] == pytest.approx(3.0, rel=0.1)
+    assert (read_arrivals.seats, read_arrivals.gateways) == (32, 2)
 
 
 def test_a_restart_of_a_gateway_changes_no_arrival_rate() -> None:
@@ -71,11 +75,11 @@ def test_a_gateway_that_does_not_say_makes_the_whole_unknown() -> None:
     counters = CounterStore()
     counters.observe(sample(0, 1.0))
     counters.observe(sample(0, 1.0, gateway="old", offered_by_class=None))
-    found = counters.class_arrivals(START + 1, ("a", "old"))
-    assert isinstance(found, Unavailable)
-    assert found.message.startswith("1 of 2 gateways")
+    read_arrivals = counters.class_arrivals(START + 1, ("a", "old"))
+    assert isinstance(read_arrivals, Unavailable)
+    assert read_arrivals.message.startswith("1 of 2 gateways")
     assert isinstance(counters.class_arrivals(START + 100, ("a",)), Unavailable), (
-        "nobody has answered lately"
+        "no recent response"
     )
     assert isinstance(CounterStore().class_arrivals(START, ()), Unavailable)
 

@@ -81,7 +81,7 @@ def test_a_sure_burst_counts_before_the_minute_is_over() -> None:
     assert 45.0 < burst < 50.0  # the mean of the minute would be 10
 
 
-def test_a_burst_is_not_asked_for_when_it_is_over_before_a_replica_serves() -> None:
+def test_a_burst_shorter_than_the_lead_time_adds_no_replicas() -> None:
     calm = [sample(1000.0 + t, 2.0 * t) for t in range(61)]
     storm = [sample(1060.0 + t, 120.0 + 50.0 * t) for t in range(1, 11)]
     counters = fed(*calm, *storm)
@@ -136,7 +136,7 @@ class TestRestartsOfAGateway:
 
 
 class TestSilence:
-    def test_never_heard(self) -> None:
+    def test_demand_without_any_signal_is_unavailable(self) -> None:
         nothing = CounterStore().demand(OURS)
         assert isinstance(nothing, Unavailable)
         assert nothing.reason == "NoSignals"
@@ -149,7 +149,7 @@ class TestSilence:
         assert stale.reason == "StaleSignals"
         assert "for 16 s" in stale.message
 
-    def test_a_repeated_answer_is_not_news(self) -> None:
+    def test_a_repeated_response_is_no_new_sample(self) -> None:
         same = sample(1000.0, 5.0)
         counters = fed(same)
         for t in range(60):

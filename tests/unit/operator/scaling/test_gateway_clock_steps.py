@@ -58,7 +58,7 @@ def test_demand_is_the_same_with_and_without_steps_of_the_gateway_clock(
     uptime: bool, steps: list[tuple[int, float]], period: int
 ) -> None:
     def read(steps: list[tuple[int, float]]) -> list[Demand | Unavailable]:
-        counters, found = CounterStore(), []
+        counters, readings = CounterStore(), []
         for t in range(0, 120, period):
             counters.observe(
                 silent(
@@ -71,18 +71,18 @@ def test_demand_is_the_same_with_and_without_steps_of_the_gateway_clock(
                     uptime=5000.0 + t if uptime else None,
                 )
             )
-            found.append(counters.demand(9000.0 + t, {"a"}))
-        return found
+            readings.append(counters.demand(9000.0 + t, {"a"}))
+        return readings
 
     for plain, stepped in zip(read([]), read(steps), strict=True):
         assert isinstance(plain, Demand)
         assert isinstance(stepped, Demand)
         for name in ("requests_per_second", "completed_per_replica"):
-            expected, seen = getattr(plain, name), getattr(stepped, name)
+            expected, actual = getattr(plain, name), getattr(stepped, name)
             if isinstance(expected, Unavailable):
-                assert seen == expected
+                assert actual == expected
             else:
-                assert seen == pytest.approx(expected, rel=1e-6)
+                assert actual == pytest.approx(expected, rel=1e-6)
 
 
 @pytest.mark.parametrize("uptime", [True, False])
@@ -92,7 +92,7 @@ def test_class_arrivals_are_the_same_with_and_without_steps_of_the_gateway_clock
     uptime: bool, steps: list[tuple[int, float]]
 ) -> None:
     def read(steps: list[tuple[int, float]]) -> list[ClassArrivals | Unavailable]:
-        counters, found = CounterStore(), []
+        counters, readings = CounterStore(), []
         for t in range(0, 120, 2):
             counters.observe(
                 silent(
@@ -103,8 +103,8 @@ def test_class_arrivals_are_the_same_with_and_without_steps_of_the_gateway_clock
                     uptime=5000.0 + t if uptime else None,
                 )
             )
-            found.append(counters.class_arrivals(9000.0 + t, {"a"}))
-        return found
+            readings.append(counters.class_arrivals(9000.0 + t, {"a"}))
+        return readings
 
     for plain, stepped in zip(read([]), read(steps), strict=True):
         assert isinstance(plain, ClassArrivals)
@@ -119,9 +119,9 @@ def test_latencies_are_the_same_with_and_without_steps_of_the_gateway_clock(
     uptime: bool, steps: list[tuple[int, float]]
 ) -> None:
     def read(steps: list[tuple[int, float]]) -> list[Latencies | Unavailable]:
-        counters, found = CounterStore(), []
+        counters, readings = CounterStore(), []
         for t in range(0, 240, 2):
-            seen = LatencyHistogram((1.0,), (2.0 * t, float(max(0, t - 100))), 0.5 * t)
+            histogram = LatencyHistogram((1.0,), (2.0 * t, float(max(0, t - 100))), 0.5 * t)
             counters.observe(
                 silent(
                     started_at=T - 5000,
@@ -129,10 +129,10 @@ def test_latencies_are_the_same_with_and_without_steps_of_the_gateway_clock(
                     received_at=9000.0 + t,
                     uptime=5000.0 + t if uptime else None,
                 ),
-                GatewayLatencies(whole={ClassName.Q2: seen}),
+                GatewayLatencies(whole={ClassName.Q2: histogram}),
             )
-            found.append(counters.latencies(9000.0 + t, {"a"}))
-        return found
+            readings.append(counters.latencies(9000.0 + t, {"a"}))
+        return readings
 
     assert read(steps) == read([])
 
@@ -159,7 +159,7 @@ def test_a_restart_of_the_gateway_and_a_step_of_its_clock_at_once_count_from_zer
     assert demand.requests_per_second == pytest.approx(5.0, rel=0.05)
 
 
-def test_a_repeated_answer_with_uptime_is_not_news() -> None:
+def test_a_repeated_response_with_uptime_is_no_new_sample() -> None:
     one = silent(started_at=T, at=T + 5, received_at=9000.0, offered_requests=5.0, uptime=900.0)
     counters = CounterStore()
     for t in range(60):

@@ -38,9 +38,9 @@ def fed(*samples: Sample) -> CounterStore:
 
 
 def read(counters: CounterStore, at: float, **more: Any) -> Latencies:
-    found = counters.latencies(at + OURS, **more)
-    assert isinstance(found, Latencies), found
-    return found
+    latencies = counters.latencies(at + OURS, **more)
+    assert isinstance(latencies, Latencies), latencies
+    return latencies
 
 
 def test_a_mean_is_exact_and_a_percentile_linear_within_its_bucket() -> None:
@@ -72,14 +72,14 @@ def test_where_little_finishes_two_minutes_count() -> None:
 
 def test_nothing_finished_is_no_latency() -> None:
     still = [sample(1000.0 + 2 * t, 50.0, 50.0) for t in range(100)]
-    found = read(fed(*still), 1198.0)
-    assert found.whole == {}
-    assert found.oldest_wait[Q2] == 1.5
+    latencies = read(fed(*still), 1198.0)
+    assert latencies.whole == {}
+    assert latencies.oldest_wait[Q2] == 1.5
 
 
 def test_a_young_gateway_is_read_from_its_start() -> None:
-    found = read(fed(sample(1010.0, 10.0, 0.0, started=1000.0)), 1010.0)
-    assert found.first_token[Q2].durations.count == 10.0
+    latencies = read(fed(sample(1010.0, 10.0, 0.0, started=1000.0)), 1010.0)
+    assert latencies.first_token[Q2].durations.count == 10.0
 
 
 def test_an_old_one_needs_a_second_look() -> None:
@@ -89,17 +89,19 @@ def test_an_old_one_needs_a_second_look() -> None:
 def test_latencies_before_a_restart_of_the_gateway_still_count() -> None:
     before = [sample(1000.0 + 2 * t, 500.0 + t, 0.0) for t in range(30)]
     after = [sample(1060.0 + 2 * t, 0.0, 10.0 * t, started=1060.0) for t in range(5)]
-    found = read(fed(*before, *after), 1068.0).whole[Q2]
-    assert found.durations.counts == (11.0, 40.0, 0.0), "11 of the last 30 s are before the restart"
+    latencies = read(fed(*before, *after), 1068.0).whole[Q2]
+    assert latencies.durations.counts == (11.0, 40.0, 0.0), (
+        "11 of the last 30 s are before the restart"
+    )
 
 
-def test_gateways_add_up_and_a_silent_one_is_no_good_news() -> None:
+def test_gateways_add_up_and_a_silent_one_makes_the_latency_unknown() -> None:
     both = fed(
         *(sample(1000.0 + 2 * t, 10.0 * t, 0.0) for t in range(20)),
         *(sample(1000.0 + 2 * t, 0.0, 10.0 * t, "gw-1") for t in range(20)),
     )
-    found = read(both, 1038.0, gateways=("gw-0", "gw-1")).whole[Q2]
-    assert found.durations.mean() == pytest.approx(0.275)
+    latencies = read(both, 1038.0, gateways=("gw-0", "gw-1")).whole[Q2]
+    assert latencies.durations.mean() == pytest.approx(0.275)
     unknown = both.latencies(1038.0 + OURS, ("gw-0", "gw-1", "gw-2"))
     assert isinstance(unknown, Unavailable)
     assert "gw-2" in unknown.message
@@ -113,9 +115,9 @@ def test_gateways_of_two_releases_are_not_added() -> None:
         sample(1010.0, 10.0, 0.0, started=1000.0),
         (sample(1010.0, 0.0, 0.0, "gw-1", 1000.0)[0], GatewayLatencies({Q2: other}, {}, {})),
     )
-    found = counters.latencies(1010.0 + OURS)
-    assert isinstance(found, Unavailable)
-    assert found.reason == "InvalidLatency"
+    latencies = counters.latencies(1010.0 + OURS)
+    assert isinstance(latencies, Unavailable)
+    assert latencies.reason == "InvalidLatency"
 
 
 def test_memory_is_bounded() -> None:
@@ -139,11 +141,11 @@ class TestSignals:
         }
 
     def test_the_contract_is_read(self) -> None:
-        found = read_latencies(self.answer(), "default/r1")
-        assert found is not None
-        assert found.first_token == {Q2: LatencyHistogram((0.1, 1.0), (1.0, 2.0, 0.0), 1.5)}
-        assert found.oldest_wait[Q2] == 2.5
-        assert found.whole == {}
+        latencies = read_latencies(self.answer(), "default/r1")
+        assert latencies is not None
+        assert latencies.first_token == {Q2: LatencyHistogram((0.1, 1.0), (1.0, 2.0, 0.0), 1.5)}
+        assert latencies.oldest_wait[Q2] == 2.5
+        assert latencies.whole == {}
 
     @pytest.mark.parametrize(
         "latency",

@@ -45,7 +45,7 @@ def test_the_second_class_reservation_includes_the_first() -> None:
     assert "Q1 requests arrive at 0.5 per second" in held[Q1].message
 
 
-def test_nobody_urgent_and_nothing_promised_keep_nothing() -> None:
+def test_no_seats_are_reserved_without_urgent_arrivals_or_slo_targets() -> None:
     calm = replace(LOAD, arrivals={Q1: 0.0, Q2: 0.0, Q3: 50.0})
     assert [one.seats for one in plan_seat_reservation(situation(calm))] == [0, 0]
     assert plan_seat_reservation(ReservationInput(LOAD, {}, 8, 8)) == ()

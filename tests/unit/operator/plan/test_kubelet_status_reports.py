@@ -25,8 +25,8 @@ SEEN: list[dict[str, Any]] = json.loads(
 def test_the_reason_within_thirty_seconds(
     case: dict[str, Any], resource: Any, observed: Any
 ) -> None:
-    asked = resource({"resources": {"limits": {"nvidia.com/gpu": 1}}}, name=case["name"])
+    inference = resource({"resources": {"limits": {"nvidia.com/gpu": 1}}}, name=case["name"])
     pod = read_pod(case["pod"])
     after = unix_seconds(case["pod"]["metadata"]["creationTimestamp"]) + 30
-    problem = diagnose(observed(asked, replicas=1, pods=(pod,)), after)
+    problem = diagnose(observed(inference, replicas=1, pods=(pod,)), after)
     assert (None if problem is None else problem.reason) == case["reason"]
