@@ -97,7 +97,7 @@ def test_readme_shows_the_present_output_of_explain() -> None:
 
 
 def test_documented_make_targets_exist() -> None:
-    """A target is a rule of the Makefile; `bench-NAME` runs the module `r1_bench.NAME`."""
+    """A target is a rule of the Makefile; `bench-NAME` runs `r1_bench.NAME`, a module or a package."""
     makefile = (ROOT / "Makefile").read_text()
     rules = set(re.findall(r"^([a-z][a-z-]*):", makefile, re.MULTILINE))
     named = {
@@ -117,4 +117,6 @@ def _is_target(target: str, rules: set[str]) -> bool:
     before, _, module = target.partition("bench-")
     if before or not module:
         return target in rules or target == "bench-"  # `make bench-NAME` in prose
-    return (ROOT / f"benchmarks/r1_bench/{module.replace('-', '_')}.py").is_file()
+    name = module.replace("-", "_")
+    files = (f"{name}.py", f"{name}/__main__.py")
+    return any((ROOT / "benchmarks/r1_bench" / file).is_file() for file in files)
