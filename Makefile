@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 DURATION ?= 10m
 TRACE ?=
 ARGS ?=
-BENCHES := gateway runtime operator-scale cluster decision $(if $(R1_TRACES),priorities seat-reservation elastic leaderboard forecast unseen forecaster)
+BENCHES := gateway runtime operator-scale cluster decision $(if $(R1_TRACES),priorities seat-reservation elastic leaderboard forecast holdout forecaster)
 
 help: ## this help
 	@grep -hE '^[a-z][a-z-]*%?:.*##' $(MAKEFILE_LIST) | sort | awk -F':.*## ' '{printf "  \033[1mmake %-14s\033[0m %s\n", $$1, $$2}'
@@ -63,7 +63,7 @@ bench-%: setup ## one benchmark, e.g. make bench-gateway (ARGS="..." for options
 	$(BIN)/python -m r1_bench.$(subst -,_,$*) $(ARGS)
 
 knative: setup ## Knative's own autoscaler for the test that checks ours against it (minutes)
-	$(BIN)/python -m r1_cluster.knative
+	$(BIN)/python -m r1_cluster.programs.knative
 
 lock: setup ## rewrite constraints/*.txt
 	tools/lock

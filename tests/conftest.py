@@ -19,7 +19,7 @@ import hypothesis
 import pytest
 
 from r1_cluster import providers
-from r1_cluster.controlplane import ControlPlane, control_plane
+from r1_cluster.control_plane.controlplane import ControlPlane, control_plane
 from r1_common.cache_folder import cache_root
 from r1_common.file_lock import exclusive
 

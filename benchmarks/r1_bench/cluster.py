@@ -17,9 +17,9 @@ from typing import Any
 from r1_bench.rows import BenchmarkRow, write
 from r1_cluster import cluster as local
 from r1_cluster.errors import ClusterError
-from r1_demo.installation import Installation, install, with_libraries
+from r1_demo.setup.installation import Installation, install, with_libraries
 
-NAME, ROUNDS, GIVE_UP_SECONDS = "bench", 3, 300.0
+NAME, ROUNDS, TIMEOUT_SECONDS = "bench", 3, 300.0
 RESOURCE = "first-token"
 
 
@@ -49,33 +49,33 @@ def first_token(installation: Installation) -> tuple[float, float]:
     }
     started = time.monotonic()
     installation.apply(with_libraries(installation.cluster, manifest))
-    token = _ask(f"{installation.gateway_url}/v1/completions", started)
+    token = _first_token_seconds(f"{installation.gateway_url}/v1/completions", started)
     installation.kubectl("wait", "--for=condition=Ready", f"r1/{RESOURCE}", "--timeout=60s")
     ready = time.monotonic() - started
     installation.kubectl("delete", "r1", RESOURCE, "--timeout=120s")
     gone = time.monotonic() + 120
     while "first-token" in installation.kubectl("get", "pods", "-o", "name"):
         if time.monotonic() > gone:
-            raise ClusterError("the pods of the last round do not go away")
+            raise ClusterError("the pods of the last round still exist after 120 s")
         time.sleep(1)
     return ready, token
 
 
-def _ask(url: str, started: float) -> float:
+def _first_token_seconds(url: str, started: float) -> float:
     """Send a request as soon as the gateway knows the model; the gateway queues it until a pod is ready."""
     body = {"model": RESOURCE, "prompt": "The", "max_tokens": 1, "temperature": 0}
     request = urllib.request.Request(  # noqa: S310
         url, json.dumps(body).encode(), {"content-type": "application/json"}
     )
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-    while time.monotonic() - started < GIVE_UP_SECONDS:
+    while time.monotonic() - started < TIMEOUT_SECONDS:
         try:
-            with opener.open(request, timeout=GIVE_UP_SECONDS) as answer:
-                answer.read()
+            with opener.open(request, timeout=TIMEOUT_SECONDS) as response:
+                response.read()
                 return time.monotonic() - started
         except (urllib.error.URLError, OSError):
             time.sleep(0.25)
-    raise ClusterError(f"no token after {GIVE_UP_SECONDS:.0f} s")
+    raise ClusterError(f"no token after {TIMEOUT_SECONDS:.0f} s")
 
 
 def run() -> list[BenchmarkRow]:
@@ -84,7 +84,7 @@ def run() -> list[BenchmarkRow]:
         boots = [boot() for _ in range(ROUNDS)]
         running = local.find(NAME)
         if running is None:
-            raise ClusterError("the cluster that was booted is gone")
+            raise ClusterError("the booted cluster no longer exists")
         started = time.monotonic()
         installation = install(running, report)
         installed = time.monotonic() - started

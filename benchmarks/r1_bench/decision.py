@@ -15,7 +15,8 @@ from r1_operator.plan.scaling.decide import decide
 from r1_operator.plan.scaling.inputs import ScalingInputs
 from r1_operator.plan.scaling.policy import MetricTarget, ScalingPolicy
 from r1_operator.plan.scaling.scaling_state import ScalingState
-from r1_operator.plan.signals.demand import CounterSample, DemandWindow
+from r1_operator.plan.signals.counter_sample import CounterSample
+from r1_operator.plan.signals.counter_store import CounterStore
 
 ROUNDS = 5
 SECONDS = 3_600
@@ -27,10 +28,10 @@ def load(second: int) -> float:
 
 
 def one_round(metrics: int) -> tuple[float, float, float]:
-    """CPU microseconds of (taking in a sample, reading the window, deciding), mean per decision."""
+    """CPU microseconds of (recording a sample, reading the window, deciding), mean per decision."""
     types = [MetricType.REQUESTS_PER_SECOND, MetricType.TOKENS_PER_SECOND, MetricType.CONCURRENCY]
     policy = ScalingPolicy(2, 10, tuple(MetricTarget(kind, 1_000.0) for kind in types[:metrics]))
-    window, history, current, offered = DemandWindow(), ScalingState(), 2, 0.0
+    counters, history, current, offered = CounterStore(), ScalingState(), 2, 0.0
     spent = [0, 0, 0]
     for second in range(0, SECONDS, 2):
         offered += 2 * load(second)
@@ -51,9 +52,9 @@ def one_round(metrics: int) -> tuple[float, float, float]:
             ready_endpoints=current,
         )
         marks = [time.process_time_ns()]
-        window.observe(sample)
+        counters.observe(sample)
         marks.append(time.process_time_ns())
-        demand = window.read(float(second), ("gateway-0",))
+        demand = counters.demand(float(second), ("gateway-0",))
         marks.append(time.process_time_ns())
         decision, history = decide(
             policy, ScalingInputs(current, current, demand), history, float(second)
@@ -74,7 +75,7 @@ def run() -> list[BenchmarkRow]:
         observe, read, chosen = (statistics.median(part) for part in zip(*rounds, strict=True))
         what = f"{metrics} metric{'s' if metrics > 1 else ''}"
         rows += [
-            BenchmarkRow(f"take in a sample, {what}", "us CPU", observe),
+            BenchmarkRow(f"record a sample, {what}", "us CPU", observe),
             BenchmarkRow(f"read the window, {what}", "us CPU", read),
             BenchmarkRow(f"decide, {what}", "us CPU", chosen),
             BenchmarkRow(f"whole decision, {what}", "us CPU", observe + read + chosen, bar=100.0),

@@ -38,7 +38,7 @@ def rows_of(trace: RequestTrace, start_seconds: float) -> list[BenchmarkRow]:
     print(_table(trace.name, start_seconds, curves), flush=True)
     planned = {name: points[TARGETS.index(PLANNED)] for name, points in curves.items()}
     ours = curves["ours-no-forecast"]
-    # What HPA pays as planned, or the least that ours ever pays.
+    # The HPA's cost at the planned target, or our lowest cost where that is higher.
     cost = max(planned["hpa"].cost, min(point.cost for point in ours))
     about = f"{trace.name}, start {start_seconds:g} s"
     rows = []
@@ -91,7 +91,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "--starts", type=seconds, nargs="+", default=STARTS, metavar="SECONDS",
         help="start-up times, 90 %% quantiles (60 300)",
     )  # fmt: skip
-    parser.add_argument("--only", default="", help="traces whose name holds this text")
+    parser.add_argument("--only", default="", help="traces whose name contains this text")
     options = parser.parse_args(arguments)
     return bench("elastic", partial(rows_at, options.starts), options.only)
 

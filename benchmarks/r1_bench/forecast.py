@@ -39,7 +39,7 @@ HIGHEST_NEAR, MEAN_NEAR = 1.03, 0.90
 HIGHEST_FAR, MEAN_FAR = 1.10, 0.85
 """F2: relative to the seasonal naive; on every trace, and as the mean."""
 BANDS = (("coverage90", 0.90, 0.04), ("coverage95", 0.95, 0.03))
-"""F3: figure, level, and how far the share of outcomes below may be from it."""
+"""F3: figure, level, and largest distance of the share of outcomes below it."""
 BELOW = 1.0
 """F4: relative to each of Dynamo's predictors."""
 ONE_INTERVAL = (
@@ -65,7 +65,7 @@ def horizon_rows(name: str, horizons: Mapping[str, Scored]) -> list[BenchmarkRow
             share = mine[figure]
             if share is not None:
                 what = f"coverage of {level:g} {horizon}, {name}: {share:.3f}, off by"
-                # Rounded: .86 is on the edge of the band around .9, not past it.
+                # Rounded: 0.86 is on the edge of the band around 0.9 and within it.
                 rows.append(BenchmarkRow(what, "share", round(abs(share - level), 9), bar=most))
     return rows
 
@@ -93,9 +93,9 @@ def mean_rows(rows: list[BenchmarkRow]) -> list[BenchmarkRow]:
     return found
 
 
-def interval_rows(name: str, intervals: Intervals, said: Progress) -> list[BenchmarkRow]:
+def interval_rows(name: str, intervals: Intervals, report: Progress) -> list[BenchmarkRow]:
     """F4 of one trace: ours beside each installed predictor of Dynamo."""
-    said("fitting ours")
+    report("fitting ours")
     mine = share_missed(ours(intervals), intervals)
     what = f"error {INTERVAL_SECONDS} s, {name}"
     rows = [
@@ -104,11 +104,11 @@ def interval_rows(name: str, intervals: Intervals, said: Progress) -> list[Bench
         )
     ]
     for predictor in PREDICTORS:
-        said(f"asking Dynamo's {predictor}")
+        report(f"running Dynamo's {predictor}")
         try:
             predicted = predict(predictor, intervals.filled.tolist(), RUN_IN)[:-1]
         except NotInstalled as reason:
-            said(f"left out: {reason}")
+            report(f"skipped: {reason}")
             break
         peer = f"Dynamo {predictor}"
         rows.append(
@@ -118,7 +118,7 @@ def interval_rows(name: str, intervals: Intervals, said: Progress) -> list[Bench
 
 
 def run(folder: Path, only: str = "") -> list[BenchmarkRow]:
-    """All public traces that are there and whose name holds `only`; F4 alone for `F4`."""
+    """Return the rows of all traces in the folder whose name contains `only`; only F4 for `F4`."""
     rows: list[BenchmarkRow] = []
     models = tuple(name for name in ALL_MODELS if name not in OPTIONAL)
     for file, series, _ in TRACES:
@@ -126,15 +126,17 @@ def run(folder: Path, only: str = "") -> list[BenchmarkRow]:
         if not (only in shown and _there(folder / file)):
             continue
         try:
-            scores = score_series(series_of(read_trace(folder / file, series)), models, tell(shown))
+            scores = score_series(
+                series_of(read_trace(folder / file, series)), models, progress(shown)
+            )
         except TooShort as short:
-            tell(shown)(f"left out: {short}")
+            progress(shown)(f"skipped: {short}")
             continue
         for note in scores.notes:
-            tell(shown)(note)
+            progress(shown)(note)
         rows += horizon_rows(shown, scores.horizons)
     if not only:
-        rows += mean_rows(rows)  # over a part they would be held to bars that are not theirs
+        rows += mean_rows(rows)  # the bars are for the means over all traces
     for file in ONE_INTERVAL:
         shown = _named(file)
         if not ((only == "F4" or only in shown) and _there(folder / file)):
@@ -142,15 +144,15 @@ def run(folder: Path, only: str = "") -> list[BenchmarkRow]:
         try:
             intervals = intervals_of(series_of(read_trace(folder / file, None)), INTERVAL_SECONDS)
         except TooShort as short:
-            tell(shown)(f"left out: {short}")
+            progress(shown)(f"skipped: {short}")
             continue
-        rows += interval_rows(shown, intervals, tell(shown))
+        rows += interval_rows(shown, intervals, progress(shown))
     return rows
 
 
-def tell(shown: str) -> Progress:
-    """Return what tells people on stderr how far a trace is."""
-    return lambda said: print(f"{shown}: {said}", file=sys.stderr, flush=True)
+def progress(shown: str) -> Progress:
+    """Return a function that writes the progress of one trace to stderr."""
+    return lambda message: print(f"{shown}: {message}", file=sys.stderr, flush=True)
 
 
 def _named(file: str) -> str:
@@ -159,7 +161,7 @@ def _named(file: str) -> str:
 
 def _there(path: Path) -> bool:
     if not path.is_file():
-        tell(_named(path.name))(f"not in {path.parent}, left out")
+        progress(_named(path.name))(f"skipped: not in {path.parent}")
     return path.is_file()
 
 
@@ -168,20 +170,20 @@ def main() -> int:
     parser = argparse.ArgumentParser(
         prog="python -m r1_bench.forecast",
         description="Error and coverage of the forecaster on recorded load (F1 to F4). R1_TRACES "
-        "names the folder that holds the traces.",
+        "names the folder of the traces.",
     )
     parser.add_argument(
         "--only", default="", metavar="PART",
-        help="traces whose name holds PART; F4: the step of 180 s beside Dynamo, and nothing else",
+        help="traces whose name contains PART; F4: only the step of 180 s beside Dynamo",
     )  # fmt: skip
     options = parser.parse_args()
     folder = os.environ.get("R1_TRACES", "")
     if not folder or not Path(folder).is_dir():
-        print("set R1_TRACES to the folder that holds the traces", file=sys.stderr)
+        print("set R1_TRACES to the folder of the traces", file=sys.stderr)
         return 3
     rows = run(Path(folder), options.only)
     if not rows:
-        print(f"{folder} holds no trace that could be scored", file=sys.stderr)
+        print(f"{folder} contains no trace that can be scored", file=sys.stderr)
         return 1
     write("forecast", rows)
     return 0

@@ -20,11 +20,11 @@ from r1_bench.rows import BenchmarkRow, write
 
 STARTS = (60.0, 120.0, 300.0)
 BARS = {60.0: 1.00, 120.0: 0.97, 300.0: 0.93}
-"""What ours may cost at equal service relative to HPA on the LLM services, by start-up time."""
+"""Upper bounds of our cost relative to the HPA at equal service on LLM services, by start-up time."""
 EVERYWHERE = 1.02
 PLANNED_COST = 1.10
 WRONG_FORECAST_COST, WRONG_FORECAST_OVERLOAD = 2.0, 1.1
-"""What a dead or wrong forecast may come to at a target of .7, relative to HPA."""
+"""Upper bounds of cost and overload with a missing or wrong forecast at a target of 0.7, relative to the HPA."""
 TRACES: tuple[tuple[str, str | None, bool], ...] = (
     ("servegen_qwen_m-large_1min_semi.parquet", None, True),
     ("servegen_qwen_m-small_1min_semi.parquet", None, True),
@@ -38,7 +38,7 @@ TRACES: tuple[tuple[str, str | None, bool], ...] = (
     ("nab_tweets_5min.parquet", "KO", False),
     ("burstgpt1_hourly_days8-37.csv.gz", None, False),
 )
-"""File, series and whether it is an LLM service that the stricter bars are for."""
+"""File, series, and whether it is an LLM service, for which the stricter bars apply."""
 POLICIES = ("ours", "ours-no-forecast", "hpa", "seasonal-naive", "oracle")
 FOLDER = Path("out") / "leaderboard"
 DEAD, WRONG_BY = "dead", (0.1, 10.0)
@@ -78,7 +78,7 @@ class Cell:
         return BARS[self.start] if self.is_llm else EVERYWHERE
 
 
-def play_cell(folder: Path, asked: tuple[str, str | None, bool, float]) -> Cell:
+def score_cell(folder: Path, work: tuple[str, str | None, bool, float]) -> Cell:
     """Score one trace with one start-up time; charts go to `FOLDER`."""
     # The forecaster's libraries read this when they load, and each process has one core.
     os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -91,7 +91,7 @@ def play_cell(folder: Path, asked: tuple[str, str | None, bool, float]) -> Cell:
     from r1_evaluation.traces.readers import read_trace
     from r1_evaluation.traces.scenario import PLANNED_UTILIZATION, scenario_of
 
-    file, series, is_llm, start = asked
+    file, series, is_llm, start = work
     trace = read_trace(folder / file, series)
     name = trace.name if series is None else f"{trace.name} {series}"
     inputs = PolicyInputs(scenario_of(trace, start))
@@ -222,19 +222,19 @@ def _before(figures: tuple[float, float] | None) -> str:
 
 def run(folder: Path, only: str = "", processes: int | None = None) -> list[Cell]:
     """Score all public traces in the folder whose file or series contains `only`."""
-    asked = []
+    work = []
     for file, series, is_llm in TRACES:
         if only not in f"{file} {series}":
             continue
         if not (folder / file).is_file():
-            print(f"{file} is not in {folder}: left out", file=sys.stderr)
+            print(f"skipping {file}: it is not in {folder}", file=sys.stderr)
             continue
-        asked += [(file, series, is_llm, start) for start in STARTS]
+        work += [(file, series, is_llm, start) for start in STARTS]
     cells = []
-    # Spawned: what torch keeps of its threads does not survive a fork.
+    # Spawned: the thread state of torch does not survive a fork.
     with ProcessPoolExecutor(processes or os.cpu_count(), get_context("spawn")) as pool:
-        for cell in pool.map(partial(play_cell, folder), asked):
-            print(f"{cell.name}, {cell.start:g} s: played", file=sys.stderr, flush=True)
+        for cell in pool.map(partial(score_cell, folder), work):
+            print(f"{cell.name}, start-up {cell.start:g} s: scored", file=sys.stderr, flush=True)
             cells.append(cell)
     return cells
 
@@ -242,11 +242,11 @@ def run(folder: Path, only: str = "", processes: int | None = None) -> list[Cell
 def main() -> int:
     """Run over the folder in `R1_TRACES`; returns the exit code."""
     parser = argparse.ArgumentParser(prog="r1_bench.leaderboard", description=__doc__)
-    parser.add_argument("--only", default="", help="traces whose file or series holds this text")
+    parser.add_argument("--only", default="", help="traces whose file or series contains this text")
     options = parser.parse_args()
     given = os.environ.get("R1_TRACES", "")
     if not given or not Path(given).is_dir():
-        print("set R1_TRACES to the folder that holds the traces", file=sys.stderr)
+        print("set R1_TRACES to the folder of the traces", file=sys.stderr)
         return 3
     cells = run(Path(given), options.only)
     FOLDER.mkdir(parents=True, exist_ok=True)

@@ -15,22 +15,22 @@ FEWEST_REQUESTS = 2000
 
 
 def request_traces(folder: Path) -> list[RequestTrace]:
-    """The request-level traces of a folder that are long enough to judge one in a thousand by."""
-    found = []
+    """The request-level traces of a folder with enough requests for a quantile of 99.9 %."""
+    traces = []
     for path in sorted(folder.iterdir()):
         try:
             trace = read_trace(path)
         except UnreadableTrace:
             continue
         if isinstance(trace, RequestTrace) and len(trace.requests) >= FEWEST_REQUESTS:
-            found.append(trace)
-    return found
+            traces.append(trace)
+    return traces
 
 
 def bench(
     name: str, rows_of: Callable[[RequestTrace], Sequence[BenchmarkRow]], only: str = ""
 ) -> int:
-    """Write the rows of every trace in the folder `R1_TRACES` whose name holds `only`.
+    """Write the rows of every trace in the folder `R1_TRACES` whose name contains `only`.
 
     Returns the exit code.
     """
@@ -40,8 +40,8 @@ def bench(
         return 2
     traces = [trace for trace in request_traces(Path(folder)) if only in trace.name]
     if not traces:
-        named = f" whose name holds {only!r}" if only else ""
-        print(f"{name}: {folder} holds no request-level trace{named}", file=sys.stderr)
+        named = f" whose name contains {only!r}" if only else ""
+        print(f"{name}: {folder} contains no request-level trace{named}", file=sys.stderr)
         return 2
     rows = [row for trace in traces for row in rows_of(trace)]
     write(name, rows)

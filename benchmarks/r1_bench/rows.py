@@ -38,8 +38,8 @@ class BenchmarkRow:
         """Whether the bar holds; None where no bar was set."""
         if self.bar is None:
             return None
-        judged = self.ratio if self.ratio is not None else self.ours
-        return judged >= self.bar if self.higher_is_better else judged <= self.bar
+        compared = self.ratio if self.ratio is not None else self.ours
+        return compared >= self.bar if self.higher_is_better else compared <= self.bar
 
     def to_json(self) -> dict[str, object]:
         """The row as `out/bench-*.json` holds it."""

@@ -18,6 +18,7 @@ from functools import partial
 
 from r1_bench.request_traces import bench
 from r1_bench.rows import BenchmarkRow
+from r1_common import seat_reservation
 from r1_evaluation.simulator.reservation_study import (
     BATCH_RATE,
     CASES,
@@ -29,7 +30,6 @@ from r1_evaluation.simulator.reservation_study import (
     play,
 )
 from r1_evaluation.traces.load import RequestTrace
-from r1_gateway.admission import seat_reservation
 
 REPLICAS = 8
 ALONE = "gateways alone"
@@ -37,32 +37,32 @@ ALONE = "gateways alone"
 
 @dataclass(frozen=True, slots=True)
 class StudyArguments:
-    """How much of a recording is played, with how much batch work (requests/s), how often."""
+    """Length of the recording in s, batch load in requests/s, number of seeds."""
 
     seconds: float = 1800.0
     batch_rate: float = BATCH_RATE
     seeds: int = 3
     stricter: float | None = None
-    """a chance of finding no seat that gateways alone are tried with as well, less than theirs"""
+    """a second, lower probability of finding no seat, for the gateways alone"""
 
 
-def rows_of(trace: RequestTrace, asked: StudyArguments | None = None) -> list[BenchmarkRow]:
-    """Two rows for each situation and advice."""
-    asked = asked or StudyArguments()
-    load = load_of(trace.requests, asked.seconds, REPLICAS, asked.batch_rate)
+def rows_of(trace: RequestTrace, arguments: StudyArguments | None = None) -> list[BenchmarkRow]:
+    """Return two rows for each case and kind of reservation."""
+    arguments = arguments or StudyArguments()
+    load = load_of(trace.requests, arguments.seconds, REPLICAS, arguments.batch_rate)
     rows: list[BenchmarkRow] = []
     for case in CASES:
-        alone_late, alone_used = _mean(load, case, "none", asked.seeds)
-        found = {
-            reservations: _mean(load, case, reservations, asked.seeds)
+        alone_late, alone_used = _mean(load, case, "none", arguments.seeds)
+        results = {
+            reservations: _mean(load, case, reservations, arguments.seeds)
             for reservations in RESERVATIONS
             if reservations != "none"
         }
-        if asked.stricter is not None:
-            usual, seat_reservation.MISSES = seat_reservation.MISSES, asked.stricter
-            found["stricter"] = _mean(load, case, "none", asked.seeds)
+        if arguments.stricter is not None:
+            usual, seat_reservation.MISSES = seat_reservation.MISSES, arguments.stricter
+            results["stricter"] = _mean(load, case, "none", arguments.seeds)
             seat_reservation.MISSES = usual
-        for reservations, (share, used) in found.items():
+        for reservations, (share, used) in results.items():
             about = f"{trace.name}, {case.name}, {reservations}"
             rows += [
                 BenchmarkRow(
@@ -88,7 +88,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="python -m r1_bench.seat_reservation", description=__doc__
     )
-    parser.add_argument("--only", default="", help="traces whose name holds this text")
+    parser.add_argument("--only", default="", help="traces whose name contains this text")
     parser.add_argument(
         "--seconds", type=float, default=usual.seconds, help="of each recording (1800)"
     )
@@ -98,12 +98,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )  # fmt: skip
     parser.add_argument("--seeds", type=int, default=usual.seeds, choices=range(1, 21), metavar="N")
     parser.add_argument(
-        "--stricter", type=float, metavar="CHANCE",
-        help=f"gateways alone with this chance of finding no seat as well ({seat_reservation.MISSES:g})",
+        "--stricter", type=float, metavar="PROBABILITY",
+        help=f"also gateways alone with this probability of no seat (theirs: {seat_reservation.MISSES:g})",
     )  # fmt: skip
     options = parser.parse_args(arguments)
-    asked = StudyArguments(options.seconds, options.batch_rate, options.seeds, options.stricter)
-    return bench("seat-reservation", partial(rows_of, asked=asked), options.only)
+    study = StudyArguments(options.seconds, options.batch_rate, options.seeds, options.stricter)
+    return bench("seat-reservation", partial(rows_of, arguments=study), options.only)
 
 
 if __name__ == "__main__":

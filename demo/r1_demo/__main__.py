@@ -19,7 +19,7 @@ from collections.abc import Iterator, Sequence
 from rich.console import Console
 
 from r1_cluster.errors import ClusterError
-from r1_demo.calibration import CalibrationFailed
+from r1_demo.load.calibration import CalibrationFailed
 from r1_demo.options import DemoOptions, parse_options
 from r1_demo.runner import run_demo
 from r1_evaluation.traces.load import UnreadableTrace

@@ -15,21 +15,18 @@ from pathlib import Path
 
 from rich.console import Console
 
-from r1_cluster.backfill import prometheus_backfill
 from r1_cluster.cluster import LocalCluster
 from r1_cluster.errors import ClusterError
-from r1_demo import manifests
-from r1_demo.arrivals import Caps
-from r1_demo.backfill import openmetrics
-from r1_demo.bundled_trace import servegen_m_small
-from r1_demo.calibration import measure_capacity
-from r1_demo.cluster_setup import ClusterSetup, build_values, cluster_of, install_on
-from r1_demo.installation import with_libraries
-from r1_demo.live_view import Show, live_view
-from r1_demo.load_generator import write_schedule
-from r1_demo.observation import Observer, OutcomeFile, RunSample
+from r1_cluster.monitoring.backfill import prometheus_backfill
+from r1_demo.load.arrivals import Caps
+from r1_demo.load.bundled_trace import servegen_m_small
+from r1_demo.load.calibration import measure_capacity
+from r1_demo.load.load_generator import write_schedule
+from r1_demo.load.schedule import DAY, FEWEST_DAYS, LoadSchedule, build_schedule
 from r1_demo.options import DemoOptions
-from r1_demo.report import (
+from r1_demo.reporting.live_view import Show, live_view
+from r1_demo.reporting.observation import Observer, OutcomeFile, RunSample
+from r1_demo.reporting.report import (
     ResourceSettings,
     RunReport,
     build_report,
@@ -38,7 +35,10 @@ from r1_demo.report import (
     to_json,
     write,
 )
-from r1_demo.schedule import DAY, FEWEST_DAYS, LoadSchedule, build_schedule
+from r1_demo.setup import manifests
+from r1_demo.setup.backfill import openmetrics
+from r1_demo.setup.cluster_setup import ClusterSetup, build_values, cluster_of, install_on
+from r1_demo.setup.installation import with_libraries
 from r1_evaluation.traces.load import RateTrace, Trace
 from r1_evaluation.traces.readers import read_trace
 
@@ -244,7 +244,7 @@ def _run_load(
         [
             sys.executable,
             "-m",
-            "r1_demo.load_generator",
+            "r1_demo.load.load_generator",
             f"--url={setup.gateway_url}",
             f"--schedule={schedule_file}",
             f"--results={results.path}",

@@ -13,14 +13,15 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from r1_common.contracts.forecast_request import MAX_POINTS, ForecastRequest
 from r1_forecasting.calibration import conformal
-from r1_forecasting.models.last_value import MAX_FILL_STEPS
+from r1_forecasting.models.baselines.last_value import MAX_FILL_STEPS
 from r1_forecasting.models.protocol import Fitted
-from r1_forecasting.request import MAX_POINTS, ForecastRequest
 from r1_forecasting.selection.backtest import CEILING, ModelScorecard
 from r1_forecasting.selection.gate import LAST_VALUE, Gate, GateReason
 from r1_forecasting.selection.point_calibration import PointCalibration
 from r1_forecasting.series.series import Series
+from r1_forecasting.series.shape import shape_of
 from r1_forecasting.unavailable import ForecastUnavailable, UnavailableReason
 
 MIN_OBSERVATIONS = 40
@@ -64,7 +65,7 @@ def check_history(
             f"the last observation is {now - newest[0]:.0f} s old; at most "
             f"{MAX_FILL_STEPS} steps of {series.step:g} s are allowed: check the query's scrape",
         )
-    need = max(MIN_OBSERVATIONS, 2 * request.shape.lead)
+    need = max(MIN_OBSERVATIONS, 2 * shape_of(request).lead)
     if series.observed < need:
         return ForecastUnavailable(
             UnavailableReason.TOO_LITTLE_HISTORY,

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import os
 from collections.abc import Sequence
-from pathlib import Path
 
 from r1_common.listen import EVERY_ADDRESS
+from r1_common.options import OptionParser, items, number, optional_path, whole_number
 from r1_common.prometheus.client_config import InvalidPrometheusConfig, load_config
 from r1_forecasting.models.registry import learned
 from r1_forecasting.published.options import add_listener_options, check_listeners
@@ -16,68 +15,67 @@ from r1_forecasting.sharding.options import add_shard_options, check_shards
 
 def parse_options(arguments: Sequence[str]) -> argparse.Namespace:
     """Parse the options; exit with a message that names an invalid one."""
-    known = [forecaster.name for forecaster in learned()]
-
-    def env(name: str, default: str) -> str:
-        return os.environ.get(f"R1_FORECASTER_{name}", default)
+    known = tuple(forecaster.name for forecaster in learned())
 
     def models(text: str) -> tuple[str, ...]:
-        chosen = tuple(part.strip() for part in text.split(",") if part.strip())
+        chosen = items(text)
         for name in chosen:
             if name not in known:
-                raise argparse.ArgumentTypeError(
-                    f"{name!r} is unknown; known models: {', '.join(known)}"
-                )
+                raise ValueError(f"{name!r} is unknown; known models: {', '.join(known)}")
         return chosen
 
-    def share(text: str) -> float:
-        value = float(text)
-        if not 0.01 <= value <= 1.0:
-            raise argparse.ArgumentTypeError(f"{text} is out of range; needs 0.01 to 1")
-        return value
-
-    parser = argparse.ArgumentParser(prog="r1-forecaster", description=__doc__)
-    parser.add_argument("--prometheus-url", default=env("PROMETHEUS_URL", "http://127.0.0.1:9090"))
-    parser.add_argument(
+    parser = OptionParser("R1_FORECASTER", prog="r1-forecaster", description=__doc__)
+    parser.add("--prometheus-url", "http://127.0.0.1:9090", "URL of Prometheus", metavar="URL")
+    parser.add(
         "--prometheus-client",
-        default=env("PROMETHEUS_CLIENT", ""),
-        metavar="JSON",
-        help="credentials as file paths, headers, TLS files and label matchers for Prometheus: a "
+        "",
+        "credentials as file paths, headers, TLS files and label matchers for Prometheus: a "
         "JSON object, or the path of a file with it",
+        metavar="JSON",
     )
-    parser.add_argument(
+    parser.add(
         "--host",
-        default=env("HOST", EVERY_ADDRESS),
-        help="bind address of every port; :: is every IPv6 and IPv4 address",
+        EVERY_ADDRESS,
+        "bind address of every port; :: is every IPv6 and IPv4 address",
+        metavar="ADDRESS",
     )
-    parser.add_argument("--port", type=int, default=env("PORT", "8082"))
-    parser.add_argument(
+    parser.add("--port", 8082, "port of the forecasts", whole_number, metavar="PORT")
+    parser.add(
         "--models",
-        type=models,
-        default=env("MODELS", ",".join(known)),
-        help="learned models to train, comma-separated; empty trains none",
+        known,
+        "learned models to train, comma-separated; empty trains none",
+        models,
+        metavar="NAMES",
     )
-    parser.add_argument(
+    parser.add(
         "--training-share",
-        type=share,
-        default=env("TRAINING_SHARE", "0.25"),
-        help="share of one CPU core that refits may use (0.01 to 1)",
+        0.25,
+        "share of one CPU core that refits may use (0.01 to 1)",
+        _share,
+        metavar="SHARE",
     )
-    parser.add_argument(
+    parser.add(
         "--model-store",
-        type=lambda text: Path(text) if text else None,
-        default=env("MODEL_STORE", ""),
-        metavar="DIR",
-        help="folder for fitted models, used by this process alone, so that they outlive a "
+        None,
+        "folder for fitted models, used by this process alone, so that they outlive a "
         "restart; empty stores none",
+        optional_path,
+        metavar="DIR",
     )
-    parser.add_argument("--log-level", default=env("LOG_LEVEL", "INFO"))
-    add_listener_options(parser, env)
-    add_shard_options(parser, env)
-    options = parser.parse_args(arguments)
+    parser.add("--log-level", "INFO", "debug, info, warning or error", metavar="LEVEL")
+    add_listener_options(parser)
+    add_shard_options(parser)
+    options = argparse.Namespace(**parser.parse_or_exit(arguments))
     try:
         options.prometheus = load_config(options.prometheus_url, options.prometheus_client)
     except InvalidPrometheusConfig as error:
         parser.error(f"--prometheus-url, --prometheus-client: {error}")
     check_shards(parser, options)
     return check_listeners(parser, options)
+
+
+def _share(text: str) -> float:
+    value = number(text)
+    if not 0.01 <= value <= 1.0:
+        raise ValueError(f"{text} is out of range; needs 0.01 to 1")
+    return value

@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 from aiohttp import web
 
-from r1_gateway.admission.reservation_request import InvalidReservation, parse_reservations
+from r1_common.contracts.seat_reservations import InvalidReservation, parse_reservations
 from r1_gateway.gateway import Gateway
 from r1_gateway.telemetry.metrics import CONTENT_TYPE, MetricsPage
 from r1_gateway.telemetry.signals import render_signals

@@ -16,8 +16,8 @@ import orjson
 
 from r1_common.contracts.priority_classes import PriorityClass, UnknownClass
 from r1_common.contracts.route import RouteSpec
+from r1_common.contracts.seat_reservations import ReservationRequest
 from r1_gateway.admission.classes import choose_class
-from r1_gateway.admission.reservation_request import ReservationRequest
 from r1_gateway.http.byte_budget import ByteBudget
 from r1_gateway.http.completion_request import parse_completion, with_model
 from r1_gateway.http.errors import ApiError, bad_request

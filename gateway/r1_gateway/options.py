@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from r1_common.listen import EVERY_ADDRESS
+from r1_common.options import OptionParser, number, whole_number
 
 _EXAMPLES = """
 examples:
@@ -58,101 +59,96 @@ def parse_options(
         SystemExit: 2 with the usual message on standard error, or 0 after ``--help``.
     """
     env = os.environ if environment is None else environment
-    # A Service called r1-gateway makes Kubernetes set R1_GATEWAY_PORT=tcp://... in every pod.
-    env = {name: value for name, value in env.items() if not value.startswith("tcp://")}
     default = GatewayOptions()
-    parser = argparse.ArgumentParser(
+    parser = OptionParser(
+        "R1_GATEWAY",
+        env,
+        empty_is_unset=True,
         prog="python -m r1_gateway",
         description="OpenAI-compatible gateway in front of every R1Inference: priority classes, "
         "bounded queues, seats per pod, streaming.",
         epilog=_EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-
-    def add(flag: str, text: str, kind: type, fallback: object, metavar: str) -> None:
-        given = env.get("R1_GATEWAY_" + flag.upper().replace("-", "_")) or fallback
-        shown = "" if fallback in (None, "") else f" (default {fallback})"
-        parser.add_argument(
-            f"--{flag}", type=kind, default=given, metavar=metavar, help=text + shown
-        )
-
-    add(
-        "host",
-        "address of the data listener; :: is every IPv6 and IPv4 address",
-        str,
+    parser.add(
+        "--host",
         default.host,
-        "ADDRESS",
+        "address of the data listener; :: is every IPv6 and IPv4 address",
+        metavar="ADDRESS",
     )
-    add("port", "port of the data listener", int, default.port, "PORT")
-    add(
-        "admin-host",
-        "address of the admin listener; :: is every IPv6 and IPv4 address",
-        str,
+    parser.add("--port", default.port, "port of the data listener", whole_number, metavar="PORT")
+    parser.add(
+        "--admin-host",
         default.admin_host,
-        "ADDRESS",
+        "address of the admin listener; :: is every IPv6 and IPv4 address",
+        metavar="ADDRESS",
     )
-    add(
-        "admin-port",
-        "port of /healthz, /readyz, /metrics, /signals and PUT /seat-reservations",
-        int,
+    parser.add(
+        "--admin-port",
         default.admin_port,
-        "PORT",
+        "port of /healthz, /readyz, /metrics, /signals and PUT /seat-reservations",
+        whole_number,
+        metavar="PORT",
     )
     name = env.get("HOSTNAME") or "r1-gateway"
-    add("name", "this gateway's name in the signals", str, name, "NAME")
-    add("config", "JSON file with routes and pods, instead of Kubernetes", Path, None, "FILE")
-    add(
-        "keys-file",
+    parser.add("--name", name, "this gateway's name in the signals", metavar="NAME")
+    parser.add(
+        "--config",
+        None,
+        "JSON file with routes and pods, instead of Kubernetes",
+        Path,
+        metavar="FILE",
+    )
+    parser.add(
+        "--keys-file",
+        None,
         "API keys: JSON {sha256 of key: {tenant, defaultClass, maxClass}}; a request without a "
         "known key gets 401",
         Path,
-        None,
-        "FILE",
+        metavar="FILE",
     )
-    add("watch-namespace", "watch this namespace only", str, None, "NAMESPACE")
-    add(
-        "gateway-service",
+    parser.add("--watch-namespace", None, "watch this namespace only", metavar="NAMESPACE")
+    parser.add(
+        "--gateway-service",
+        None,
         "NAMESPACE/NAME of the gateways' own Service; seats are divided among its pods",
-        str,
-        None,
-        "SERVICE",
+        metavar="SERVICE",
     )
-    add(
-        "max-body-bytes",
-        "largest request body; a larger one gets 413",
-        int,
+    parser.add(
+        "--max-body-bytes",
         default.max_body_bytes,
-        "BYTES",
+        "largest request body; a larger one gets 413",
+        whole_number,
+        metavar="BYTES",
     )
-    add(
-        "max-buffered-bytes",
-        "bytes of all requests and buffered responses together; beyond, requests get 503",
-        int,
+    parser.add(
+        "--max-buffered-bytes",
         default.max_buffered_bytes,
-        "BYTES",
+        "bytes of all requests and buffered responses together; beyond, requests get 503",
+        whole_number,
+        metavar="BYTES",
     )
-    add(
-        "linger-seconds",
-        "after SIGTERM: time to accept connections while Services and proxies update",
-        float,
+    parser.add(
+        "--linger-seconds",
         default.linger_seconds,
-        "SECONDS",
+        "after SIGTERM: time to accept connections while Services and proxies update",
+        number,
+        metavar="SECONDS",
     )
-    add(
-        "drain-seconds",
-        "after that: time for queued and running requests to finish",
-        float,
+    parser.add(
+        "--drain-seconds",
         default.drain_seconds,
-        "SECONDS",
+        "after that: time for queued and running requests to finish",
+        number,
+        metavar="SECONDS",
     )
-    add("log-level", "debug, info, warning or error", str, default.log_level, "LEVEL")
-    parser.add_argument(
+    parser.add("--log-level", default.log_level, "debug, info, warning or error", metavar="LEVEL")
+    parser.add_switch(
         "--access-log",
-        action=argparse.BooleanOptionalAction,
-        default=env.get("R1_GATEWAY_ACCESS_LOG", "").lower() in ("1", "true", "yes"),
-        help="one JSON line per request, without prompts or keys (default off)",
+        "one JSON line per request, without prompts or keys (default off; --no-access-log)",
+        negatable=True,
     )
-    given = parser.parse_args(arguments)
+    given = GatewayOptions(**parser.parse_or_exit(arguments))
     if given.max_body_bytes < 1:
         parser.error("--max-body-bytes must be at least 1")
     if given.max_buffered_bytes < given.max_body_bytes:
@@ -163,4 +159,4 @@ def parse_options(
         parser.error("--log-level must be debug, info, warning or error")
     if given.gateway_service is not None and given.gateway_service.count("/") != 1:
         parser.error("--gateway-service must be NAMESPACE/NAME")
-    return GatewayOptions(**vars(given))
+    return given

@@ -6,7 +6,6 @@ environment. Lists are separated by commas. Settings of one model are in its R1I
 
 from __future__ import annotations
 
-import argparse
 import os
 import re
 import socket
@@ -16,6 +15,14 @@ from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 from r1_common.listen import EVERY_ADDRESS
+from r1_common.options import (
+    InvalidOption,
+    OptionParser,
+    boolean,
+    items,
+    number,
+    whole_number,
+)
 from r1_common.prometheus.client_config import (
     InvalidPrometheusConfig,
     PrometheusConfig,
@@ -130,19 +137,12 @@ class OperatorSettings:
             BadSetting: a value is invalid.
             SystemExit: of argparse, for an unknown flag or `--help`.
         """
-        environment = os.environ if environment is None else environment
-        values: dict[str, Any] = {}
-        for each in fields(cls):
-            raw = environment.get(variable(each.name))
-            if raw is not None:
-                values[each.name] = _convert(each.name, raw)
-        given = flag_parser().parse_args(list(arguments))
-        for name, raw in vars(given).items():
-            if raw is None:
-                continue
-            joined = ",".join(raw) if isinstance(raw, list) else str(raw)
-            values[name] = _convert(name, joined)
-        return replace(cls(), **values).checked()
+        options = _parser(environment)
+        try:
+            values = options.parse(list(arguments))
+        except InvalidOption as error:
+            raise BadSetting(str(error)) from error
+        return cls(**values).checked()
 
     def checked(self) -> OperatorSettings:
         """Validate the settings and set the identity; raises `BadSetting`."""
@@ -191,45 +191,37 @@ def variable(name: str) -> str:
     return f"R1_{name.upper()}"
 
 
-def flag_parser() -> argparse.ArgumentParser:
+def _parser(environment: Mapping[str, str] | None) -> OptionParser:
     """The parser of `r1-operator run`; `--namespace` may be repeated."""
-    parser = argparse.ArgumentParser(
+    options = OptionParser(
+        "R1",
+        environment,
         prog="r1-operator run",
         description="Run the operator: serve R1Inferences and scale their replicas with the load.",
         epilog="Every flag has an environment variable: --http-port is R1_HTTP_PORT.",
     )
     for each in fields(OperatorSettings):
-        help_text = each.metadata["help"].replace("%", "%%")
+        text, default = each.metadata["help"], each.default
+        flag = "--" + each.name.replace("_", "-")
         if each.name == "namespaces":
-            parser.add_argument(
-                "--namespace", dest="namespaces", action="append", metavar="NAME", help=help_text
+            options.add(
+                "--namespace", default, text, items, metavar="NAME", repeated_as="namespaces"
             )
         elif each.name == "dev":
-            parser.add_argument("--dev", action="store_const", const="true", help=help_text)
+            options.add_switch(flag, text)
         else:
-            flag = "--" + each.name.replace("_", "-")
-            parser.add_argument(
-                flag, metavar="VALUE", help=f"{help_text} Default: {each.default!r}."
-            )
-    return parser
+            options.add(flag, default, text, _converter(default))
+    return options
 
 
-def _convert(name: str, raw: str) -> Any:
-    default = next(each.default for each in fields(OperatorSettings) if each.name == name)
-    convert: Callable[[str], Any] = str.strip
+def _converter(default: object) -> Callable[[str], Any]:
     if isinstance(default, bool):
-        convert = _boolean
-    elif isinstance(default, tuple):
-        convert = _items
-    elif isinstance(default, int | float):
-        convert = type(default)
-    try:
-        return convert(raw)
-    except ValueError as error:
-        expected = type(default).__name__
-        raise BadSetting(
-            f"{variable(name)} is {raw!r}: it must be of type {expected} ({error})"
-        ) from error
+        return boolean
+    if isinstance(default, tuple):
+        return items
+    if isinstance(default, int):
+        return whole_number
+    return number if isinstance(default, float) else str.strip
 
 
 def _json_object(text: str) -> dict[str, Any] | None:
@@ -238,15 +230,3 @@ def _json_object(text: str) -> dict[str, Any] | None:
     except InvalidJson:
         return None
     return value if isinstance(value, dict) else None
-
-
-def _boolean(raw: str) -> bool:
-    words = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
-    try:
-        return words[raw.strip().lower()]
-    except KeyError:
-        raise ValueError("use true or false") from None
-
-
-def _items(raw: str) -> tuple[str, ...]:
-    return tuple(item.strip() for item in raw.split(",") if item.strip())

@@ -12,12 +12,12 @@ from typing import Any
 import pytest
 
 from e2e_helpers import MODELS, VERBATIM, chart_values
-from r1_cluster import site_packages
 from r1_cluster.cluster import LocalCluster
+from r1_cluster.image_build import site_packages
 from r1_cluster.paths import repository_root
 from r1_cluster.providers import Cluster
 from r1_cluster.simulated_nodes import add_kwok_nodes
-from r1_demo.installation import Installation, install, prepare_namespace
+from r1_demo.setup.installation import Installation, install, prepare_namespace
 
 SMALL = {"requests": {"cpu": "50m", "memory": "600Mi"}}
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import pytest
 
 from e2e_helpers import verbatim_pods, wait_for
-from r1_demo.installation import Installation
+from r1_demo.setup.installation import Installation
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(600)]
 

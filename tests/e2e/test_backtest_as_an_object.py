@@ -16,11 +16,11 @@ from pathlib import Path
 import pytest
 
 from e2e_helpers import MODELS, wait_for
-from r1_cluster.backfill import prometheus_backfill
 from r1_cluster.cluster import LocalCluster
+from r1_cluster.monitoring.backfill import prometheus_backfill
 from r1_cluster.providers import Cluster
-from r1_demo.backfill import METRIC
-from r1_demo.installation import NAMESPACE, Installation
+from r1_demo.setup.backfill import METRIC
+from r1_demo.setup.installation import NAMESPACE, Installation
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(900)]
 

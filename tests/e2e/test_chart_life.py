@@ -9,7 +9,7 @@ import pytest
 
 from e2e_helpers import MODELS, chart_values, ready
 from r1_cluster.errors import ClusterError
-from r1_demo.installation import RELEASE, Installation, chart, helm, install
+from r1_demo.setup.installation import RELEASE, Installation, chart, helm, install
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(600)]
 

@@ -20,12 +20,12 @@ from typing import Any
 import pytest
 
 from e2e_helpers import MODELS, load, ready, wait_for
-from r1_cluster.backfill import prometheus_backfill
 from r1_cluster.cluster import LocalCluster
+from r1_cluster.monitoring.backfill import prometheus_backfill
 from r1_cluster.providers import Cluster
-from r1_demo.arrivals import Caps, Curve, Share, draw
-from r1_demo.backfill import openmetrics
-from r1_demo.installation import Installation
+from r1_demo.load.arrivals import Caps, Curve, Share, draw
+from r1_demo.setup.backfill import openmetrics
+from r1_demo.setup.installation import Installation
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(1200)]
 

@@ -19,11 +19,11 @@ import pytest
 
 from e2e_helpers import PUBLISHED, SHOP, SHOP_SEASON, SHOP_STEP, wait_for
 from keda_client import generated_client
-from r1_cluster.backfill import prometheus_backfill
 from r1_cluster.cluster import LocalCluster
-from r1_cluster.node_files import PAUSE_IMAGE
+from r1_cluster.monitoring.backfill import prometheus_backfill
+from r1_cluster.node.node_files import PAUSE_IMAGE
 from r1_cluster.providers import Cluster
-from r1_demo.installation import Installation
+from r1_demo.setup.installation import Installation
 from recurring_ramp import BUSY, Risings, demand
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(900)]

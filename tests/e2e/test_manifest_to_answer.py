@@ -11,8 +11,8 @@ from openai import OpenAI
 from openai.types.chat import ChatCompletionMessageParam
 
 from e2e_helpers import MODELS, deployment, ready, wait_for
-from r1_cluster import images, site_packages
-from r1_demo.installation import Installation
+from r1_cluster.image_build import images, site_packages
+from r1_demo.setup.installation import Installation
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(600)]
 
@@ -127,8 +127,8 @@ def test_model_that_does_not_load_is_reported_in_the_status(
     def degraded() -> dict[str, Any] | None:
         status = installation.get("r1", "broken", "-n", MODELS).get("status", {})
         conditions = {each["type"]: each for each in status.get("conditions", [])}
-        found: dict[str, Any] | None = conditions.get("Degraded")
-        return found if found and found["reason"] == "ModelLoadFailed" else None
+        condition: dict[str, Any] | None = conditions.get("Degraded")
+        return condition if condition and condition["reason"] == "ModelLoadFailed" else None
 
     condition = wait_for("the condition names the model", 90, degraded)
     assert "/nowhere" in condition["message"]

@@ -11,9 +11,9 @@ import pytest
 
 from e2e_helpers import MODELS, deployment, kill, load, pids, ready, wait_for
 from r1_cluster.providers import Cluster
-from r1_demo.arrivals import Caps, Curve, Share, draw
-from r1_demo.installation import NAMESPACE, Installation
-from r1_demo.load_generator import RequestOutcome
+from r1_demo.load.arrivals import Caps, Curve, Share, draw
+from r1_demo.load.load_generator import RequestOutcome
+from r1_demo.setup.installation import NAMESPACE, Installation
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(600)]
 

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from e2e_helpers import VERBATIM, verbatim_pods, wait_for
-from r1_cluster.debian import ensure_packages
-from r1_demo.installation import Installation
+from r1_cluster.programs.debian import ensure_packages
+from r1_demo.setup.installation import Installation
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(900)]
 

@@ -16,7 +16,7 @@ import pytest
 from kubernetes.aio.client import Configuration
 from kubernetes.aio.config import load_kube_config
 
-from r1_bench.operator_testbed import QUICK, operating, resource, until
+from r1_bench.operator_scale.testbed import QUICK, operating, resource, until
 from r1_operator.kube.client import Api, RetryPolicy, Unreachable
 from r1_operator.kube.kinds import (
     CONFIG_MAP,
@@ -81,17 +81,17 @@ async def end_state(api: Api, key: Key) -> dict[str, Any]:
     names = {DEPLOYMENT: key.name, SERVICE: key.name, POD_DISRUPTION_BUDGET: key.name}
     state: dict[str, Any] = {}
     for kind, name in {**names, CONFIG_MAP: f"{key.name}-route"}.items():
-        found = await api.get(kind, key.namespace, name)
-        if found is None:
+        stored = await api.get(kind, key.namespace, name)
+        if stored is None:
             return {}
-        content = {k: v for k, v in found.items() if k not in ("metadata", "status")}
+        content = {k: v for k, v in stored.items() if k not in ("metadata", "status")}
         for volatile in ("clusterIP", "clusterIPs"):
             content.get("spec", {}).pop(volatile, None)
-        metadata = found["metadata"]
+        metadata = stored["metadata"]
         annotations = metadata.get("annotations", {})
         state[kind.name] = (content, metadata["labels"], sorted(annotations))
-    found = await api.get(R1INFERENCE, *key)
-    status = (found or {}).get("status") or {}
+    stored = await api.get(R1INFERENCE, *key)
+    status = (stored or {}).get("status") or {}
     conditions = {one["type"]: one["reason"] for one in status.get("conditions", ())}
     state["status"] = (conditions, status.get("desiredReplicas"), status.get("observedGeneration"))
     return state
@@ -133,8 +133,8 @@ async def until_settled_at(api: Api, key: Key, generation: int) -> dict[str, Any
         await asyncio.sleep(0.5)
         return before if await end_state(api, key) == before else None
 
-    found: dict[str, Any] = await until(settled, f"{key} at generation {generation}")
-    return found
+    status: dict[str, Any] = await until(settled, f"{key} at generation {generation}")
+    return status
 
 
 @pytest.fixture

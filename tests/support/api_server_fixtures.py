@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from r1_bench.operator_testbed import connect, install_crd, make_namespace
+from r1_bench.operator_scale.testbed import connect, install_crd, make_namespace
 from r1_operator.kube.client import Api
 
 

@@ -17,10 +17,10 @@ import pytest
 
 from r1_cluster.cluster import LocalCluster
 from r1_cluster.providers import Cluster
-from r1_demo.arrivals import ScheduledRequest
-from r1_demo.cluster_setup import SCRAPE_SECONDS
-from r1_demo.installation import Installation
-from r1_demo.load_generator import RequestOutcome, read_outcomes, write_schedule
+from r1_demo.load.arrivals import ScheduledRequest
+from r1_demo.load.load_generator import RequestOutcome, read_outcomes, write_schedule
+from r1_demo.setup.cluster_setup import SCRAPE_SECONDS
+from r1_demo.setup.installation import Installation
 from recurring_ramp import shape
 
 MODELS = "models"
@@ -106,7 +106,7 @@ def load(
     """Send `arrivals` to the gateway, starting at the Unix time `starts_at`."""
     schedule, results = folder / "schedule.jsonl", folder / "results.jsonl"
     write_schedule(schedule, arrivals)
-    argv = [sys.executable, "-m", "r1_demo.load_generator", "--url", url, "--schedule",
+    argv = [sys.executable, "-m", "r1_demo.load.load_generator", "--url", url, "--schedule",
             str(schedule), "--results", str(results), "--starts-at", str(starts_at)]  # fmt: skip
     process = subprocess.Popen(argv)
     try:
@@ -119,7 +119,7 @@ def load(
 def pids(cluster: Cluster, program: str) -> list[int]:
     """Process ids on this machine of `program` in the pods of the local cluster."""
     assert isinstance(cluster, LocalCluster)
-    found = []
+    matching = []
     for folder in Path("/proc").glob("[0-9]*"):
         try:
             command = (folder / "cmdline").read_bytes().split(b"\0")
@@ -127,8 +127,8 @@ def pids(cluster: Cluster, program: str) -> list[int]:
         except OSError:
             continue
         if program.encode() in command and cluster.settings.cgroup in group:
-            found.append(int(folder.name))
-    return found
+            matching.append(int(folder.name))
+    return matching
 
 
 def kill(pid: int) -> None:
@@ -139,5 +139,5 @@ def kill(pid: int) -> None:
 def verbatim_pods(installation: Installation) -> list[dict[str, Any]]:
     """The pods of the README's manifest without a deletionTimestamp."""
     selector = f"deepseek.ai/r1inference={VERBATIM}"
-    found = installation.get("pods", "-n", "default", "-l", selector)["items"]
-    return [pod for pod in found if "deletionTimestamp" not in pod["metadata"]]
+    items = installation.get("pods", "-n", "default", "-l", selector)["items"]
+    return [pod for pod in items if "deletionTimestamp" not in pod["metadata"]]

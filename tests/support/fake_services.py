@@ -36,7 +36,8 @@ class FakeSites:
     async def signals(self, _: web.Request) -> web.Response:
         offered = self.advance()
         figures: Json = {"offeredRequests": {"Q2": offered}, "offeredTokens": {"Q2": offered * 100}}
-        for name in ("completed", "failed", "rejected", "queued", "oldestWaitSeconds", "inFlight"):
+        zeros = ("completed", "failed", "rejected", "cancelled", "queued", "oldestWaitSeconds")
+        for name in (*zeros, "inFlight"):
             figures[name] = {"Q2": 0}
         figures |= {
             "queuedWithoutEndpoints": 0,
@@ -77,6 +78,8 @@ class FakeSites:
                 "gate": gate,
                 "points": [{"at": now + 60, "quantiles": quantiles}],
                 "peakOverLead": quantiles,
+                "coverage": {},
+                "lastObserved": {"at": now, "value": self.peak},
             }
         )
 

@@ -13,7 +13,8 @@ from typing import Any
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 
-from r1_forecasting.request import ForecastRequest
+from r1_common.contracts.forecast_request import ForecastRequest
+from r1_common.contracts.forecast_response import NoForecast
 from r1_forecasting.service.metrics import ForecastMetrics
 from r1_forecasting.sharding.ownership import Shards
 from r1_forecasting.sharding.peer_api import LocalSeries, add_peer_api
@@ -27,18 +28,18 @@ class NotingHome:
     """Has no data and records its requests."""
 
     def __init__(self) -> None:
-        self.asked: list[str] = []
+        self.requests: list[str] = []
         self.shown: list[str] = []
         self.operator_requests: dict[str, ForecastRequest] = {}
 
     async def operator_forecast(
         self, request: ForecastRequest, timeout_seconds: float
-    ) -> dict[str, Any]:
-        self.asked.append(request.series_name)
+    ) -> NoForecast:
+        self.requests.append(request.series_name)
         self.operator_requests[request.series_name] = request
         return self._said(request)
 
-    async def forecast(self, request: ForecastRequest, timeout_seconds: float) -> dict[str, Any]:
+    async def forecast(self, request: ForecastRequest, timeout_seconds: float) -> NoForecast:
         self.shown.append(request.series_name)
         return self._said(request)
 
@@ -46,9 +47,8 @@ class NotingHome:
         return self.operator_requests.get(name)
 
     @staticmethod
-    def _said(request: ForecastRequest) -> dict[str, Any]:
-        unavailable = {"state": "Unavailable", "reason": "NoData", "message": "nothing yet"}
-        return {"series": request.series_name} | unavailable
+    def _said(request: ForecastRequest) -> NoForecast:
+        return NoForecast(request.series_name, "NoData", "nothing yet")
 
 
 @dataclass(slots=True)

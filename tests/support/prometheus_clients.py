@@ -30,15 +30,15 @@ def configured(url: str, **fields: Any) -> PrometheusConfig:
 def ask_history(config: PrometheusConfig) -> Outcome:
     """The newest value that the forecaster reads."""
     history = PrometheusHistory(config, timeout_seconds=5.0)
-    found = history.read("sum(demand)", 60.0, NOW - 600, NOW)
+    series = history.read("sum(demand)", 60.0, NOW - 600, NOW)
     if hasattr(history._local, "session"):
         history._local.session.close()
-    if isinstance(found, Series):
-        last = found.last()
+    if isinstance(series, Series):
+        last = series.last()
         assert last is not None
         return last[1]
-    assert isinstance(found, ForecastUnavailable)
-    return found.reason.value, found.message
+    assert isinstance(series, ForecastUnavailable)
+    return series.reason.value, series.message
 
 
 def ask_external(config: PrometheusConfig, query: str = "sum(demand)") -> Outcome:
@@ -49,12 +49,12 @@ def ask_external(config: PrometheusConfig, query: str = "sum(demand)") -> Outcom
         try:
             source.latest(key, query)
             await asyncio.gather(*source._poller._tasks.values())
-            found = source.latest(key, query)
+            value = source.latest(key, query)
         finally:
             await source.close()
-        if isinstance(found, Unavailable):
-            return found.reason, found.message
-        return found
+        if isinstance(value, Unavailable):
+            return value.reason, value.message
+        return value
 
     return asyncio.run(latest())
 

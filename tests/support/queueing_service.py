@@ -20,12 +20,9 @@ from r1_operator.plan.scaling.decision import Decision
 from r1_operator.plan.scaling.inputs import ScalingInputs
 from r1_operator.plan.scaling.policy import ScalingPolicy
 from r1_operator.plan.scaling.scaling_state import ScalingState
-from r1_operator.plan.signals.demand import CounterSample, DemandWindow
-from r1_operator.plan.signals.latency_histograms import (
-    LatencyHistogram,
-    LatencySample,
-    LatencyWindow,
-)
+from r1_operator.plan.signals.counter_sample import CounterSample
+from r1_operator.plan.signals.counter_store import CounterStore
+from r1_operator.plan.signals.latency_histograms import GatewayLatencies, LatencyHistogram
 from r1_operator.plan.signals.lead_time import LeadTime
 
 BOUNDS = (0.05, 0.1, 0.2, 0.3, 0.5, 0.75, 1.0, 1.5, 2.5, 5.0, 10.0, 30.0, 60.0)
@@ -64,7 +61,7 @@ class QueueingService:
         self.first = [0.0] * (len(BOUNDS) + 1)
         self.whole = [0.0] * (len(BOUNDS) + 1)
         self.first_total = self.whole_total = 0.0
-        self.demand, self.window = DemandWindow(), LatencyWindow()
+        self.counters = CounterStore()
         self.history = replace(
             ScalingState().started(START - 3600, self.replicas), highest_recommendations=()
         )
@@ -116,7 +113,8 @@ class QueueingService:
 
     def _decide(self) -> None:
         wait = self.now - self.line[0].arrived if self.line else 0.0
-        self.demand.observe(
+        klass = ClassName.Q2
+        self.counters.observe(
             CounterSample(
                 gateway="gw",
                 started_at=START - 3600,
@@ -132,27 +130,20 @@ class QueueingService:
                 oldest_wait_seconds=wait,
                 seats=self.ready * self.seats,
                 ready_endpoints=self.ready,
-            )
-        )
-        klass = ClassName.Q2
-        self.window.observe(
-            LatencySample(
-                gateway="gw",
-                started_at=START - 3600,
-                at=self.now,
-                received_at=self.now,
+            ),
+            GatewayLatencies(
                 first_token={klass: LatencyHistogram(BOUNDS, tuple(self.first), self.first_total)},
                 whole={klass: LatencyHistogram(BOUNDS, tuple(self.whole), self.whole_total)},
                 oldest_wait={klass: wait},
-            )
+            ),
         )
         lead = LeadTime(self.start_seconds + 2.0, 5)
         observed = ScalingInputs(
             current=self.replicas,
             ready=self.ready,
-            demand=self.demand.read(self.now, lead_seconds=lead.seconds),
+            demand=self.counters.demand(self.now, lead_seconds=lead.seconds),
             seats_per_replica=self.seats,
-            latencies=self.window.read(self.now),
+            latencies=self.counters.latencies(self.now),
             lead_time=lead,
         )
         decision, self.history = decide(self.policy, observed, self.history, self.now)

@@ -21,7 +21,7 @@ from r1_operator.kube.kinds import DEPLOYMENT, POD, Json, Key
 from r1_operator.kube.store import Stores
 from r1_operator.metrics import OperatorMetrics
 from r1_operator.plan.scaling.decision import Decision
-from r1_operator.plan.signals.demand import CounterSample
+from r1_operator.plan.signals.counter_sample import CounterSample
 from r1_operator.plan.signals.gateway_signals import read_signals
 from r1_operator.plan.status.conditions import rfc3339
 from r1_operator.sources.external import ExternalMetrics
@@ -138,6 +138,7 @@ class SteppedWorld:
                     "completed": {"Q2": self.completed / 2},
                     "failed": {},
                     "rejected": {},
+                    "cancelled": {},
                     "queued": {"Q2": self.queued / 2},
                     "oldestWaitSeconds": {"Q2": self.queued / 40},
                     "inFlight": {"Q2": min(self.rate, 8.0 * self.ready) / 2},
@@ -166,14 +167,19 @@ class SteppedWorld:
             for n in range(1, 10)
         ]
         return 200, {
+            "series": str(KEY),
             "state": "Ready",
+            "reason": "r",
+            "message": "m",
             "model": "lstm",
             "issuedAt": issued,
             "validUntil": issued + 3.0 + step,
             "ageSeconds": 3.0,
-            "gate": {"open": True, "reason": "r", "message": "m"},
+            "gate": {"open": True, "reason": "r", "message": "m", "scores": {}},
             "points": points,
             "peakOverLead": {"0.5": peak / 2, "0.91": peak},
+            "coverage": {},
+            "lastObserved": {"at": issued, "value": peak / 2},
         }
 
     @property

@@ -9,10 +9,11 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from r1_cluster import cluster, images
-from r1_cluster.binaries import ensure_binaries
+from r1_cluster import cluster
 from r1_cluster.errors import ClusterError
+from r1_cluster.image_build import images
 from r1_cluster.paths import clusters_root
+from r1_cluster.programs.binaries import ensure_binaries
 from r1_cluster.settings import cgroup_name, check_name, state_folder
 from r1_cluster.simulated_nodes import add_kwok_nodes
 

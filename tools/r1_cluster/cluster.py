@@ -10,19 +10,20 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from r1_cluster import certificates, cgroups, containers, link, node
 from r1_cluster.addresses import choose_index
-from r1_cluster.apiserver_probe import fetch, is_ready
-from r1_cluster.binaries import ensure_binaries, to_stderr
-from r1_cluster.build_progress import Report
 from r1_cluster.commands import run
-from r1_cluster.controlplane import write_certificates
-from r1_cluster.debian import NODE_PROGRAMS, ensure_packages, require_root
+from r1_cluster.control_plane import certificates
+from r1_cluster.control_plane.apiserver_probe import fetch, is_ready
+from r1_cluster.control_plane.controlplane import write_certificates
+from r1_cluster.control_plane.kubeconfigs import write_kubeconfig
 from r1_cluster.errors import ClusterError, NotReady
-from r1_cluster.kubeconfigs import write_kubeconfig
-from r1_cluster.node_files import PAUSE_IMAGE, render_all
-from r1_cluster.node_processes import plan_processes
+from r1_cluster.node import cgroups, containers, link, namespaces
+from r1_cluster.node.node_files import PAUSE_IMAGE, render_all
+from r1_cluster.node.node_processes import plan_processes
 from r1_cluster.paths import clusters_root
+from r1_cluster.programs.binaries import ensure_binaries, to_stderr
+from r1_cluster.programs.build_progress import Report
+from r1_cluster.programs.debian import NODE_PROGRAMS, ensure_packages, require_root
 from r1_cluster.settings import (
     PROMETHEUS_PORT,
     ClusterSettings,
@@ -88,7 +89,7 @@ class LocalCluster:
 
     def processes(self) -> dict[str, int]:
         """Return the host's pid of each program of the node that runs now."""
-        return node.find_processes(self.settings.cgroup)
+        return namespaces.find_processes(self.settings.cgroup)
 
     def load_image(self, archive: Path) -> None:
         """Load an OCI or docker archive into containerd."""
@@ -104,7 +105,7 @@ class LocalCluster:
 def find(name: str) -> LocalCluster | None:
     """Return the cluster called `name` if its node is alive, healthy or not."""
     settings = read_settings(name)
-    pid = node.find_init(cgroup_name(name))
+    pid = namespaces.find_init(cgroup_name(name))
     if settings is None or pid is None:
         return None
     return LocalCluster(settings, pid)
@@ -185,10 +186,10 @@ def _boot(settings: ClusterSettings, programs: Mapping[str, Path]) -> LocalClust
     folder = settings.folder
     _write_files(settings)
     with exclusive(_lock("mount-points")):
-        pid = node.start_node(settings, plan_processes(settings, programs))
+        pid = namespaces.start_node(settings, plan_processes(settings, programs))
     cluster = LocalCluster(settings, pid)
     link.connect(settings.addresses, pid)
-    node.wire(settings)
+    namespaces.wire(settings)
     socket = folder / "run" / "containerd.sock"
     wait_until(socket.exists, lambda: _not_ready(settings, "containerd"), READY_SECONDS)
     pause = folder / "pause.tar"
@@ -288,5 +289,5 @@ def _down(name: str) -> None:
     if state_folder(name).exists():
         raise NotReady(f"{state_folder(name)} could not be removed. Check for a mount below it.")
     with exclusive(_lock("mount-points")):
-        if not any(node.find_init(each.cgroup) for each in known_clusters()):
-            node.remove_mount_points(clusters_root())
+        if not any(namespaces.find_init(each.cgroup) for each in known_clusters()):
+            namespaces.remove_mount_points(clusters_root())

@@ -19,10 +19,10 @@ from pathlib import Path
 from typing import Protocol
 
 from r1_cluster import cluster as local
-from r1_cluster.binaries import ensure_binaries
 from r1_cluster.commands import attempt, run
 from r1_cluster.errors import ClusterError, MissingTool
 from r1_cluster.paths import state_root
+from r1_cluster.programs.binaries import ensure_binaries
 
 
 class Cluster(Protocol):

@@ -10,7 +10,7 @@ import json
 from collections.abc import Callable
 from typing import Any
 
-from r1_cluster.node_files import KWOK_NODE_PREFIX
+from r1_cluster.node.node_files import KWOK_NODE_PREFIX
 
 TAINT_KEY = "kwok.x-k8s.io/node"
 

@@ -13,7 +13,7 @@ from typing import Any, NoReturn
 
 from r1_common.prometheus.client_config import InvalidPrometheusConfig, load_config
 from r1_evaluation.backtest import backtest, text_report, whatif
-from r1_evaluation.backtest.durations import parse_duration
+from r1_evaluation.backtest.duration_text import parse_duration
 from r1_evaluation.backtest.policy_under_test import (
     RATE_SECONDS,
     PolicyUnderTest,

@@ -9,15 +9,15 @@ from typing import Any
 
 import yaml
 
-from r1_operator.api.parsing import Invalid
-from r1_operator.api.scaling import ForecastSpec, MetricType
+from r1_operator.api.fields.parsing import Invalid
+from r1_operator.api.scaling import MetricType
 from r1_operator.api.v1 import R1Inference, parse
 from r1_operator.cli.output import FAILED, NOT_FOUND, USAGE, CommandFailed
 from r1_operator.kube.client import Api, KubeApiError
 from r1_operator.kube.kinds import R1INFERENCE, Key
-from r1_operator.plan.scaling.budgets import ceilings_of
+from r1_operator.plan.scaling.limits.budgets import ceilings_of
 from r1_operator.plan.scaling.policy import MetricTarget, ScalingPolicy, policy_of
-from r1_operator.sources.forecast import build_forecast_query, forecast_metric
+from r1_operator.sources.forecast import forecast_metric, series_query
 
 RATE_SECONDS = 60
 """Rate window, unless the scrape interval needs a longer one."""
@@ -69,7 +69,7 @@ def policy_of_resource(
     chosen = next(metric for metric in policy.metrics if metric.type is kind)
     others = tuple(metric.label for metric in policy.metrics if metric is not chosen)
     key = Key(resource.namespace, resource.name)
-    own = _query(key, autoscaling.forecast, kind, rate_seconds)
+    own = series_query(key, autoscaling.forecast, kind, rate_seconds)
     return PolicyUnderTest(
         resource.key,
         query or own,
@@ -123,7 +123,3 @@ def _parsed(manifest: Mapping[str, Any], where: str) -> R1Inference:
         return parse(manifest)
     except Invalid as error:
         raise CommandFailed(f"{where}: {error}") from error
-
-
-def _query(key: Key, ask: ForecastSpec, kind: MetricType, rate_seconds: int) -> str:
-    return str(build_forecast_query(key, ask, kind, 60.0, rate_seconds).body["query"])

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from r1_evaluation.backtest.backtest import Backtest
-from r1_evaluation.backtest.durations import format_duration
+from r1_evaluation.backtest.duration_text import format_duration
 from r1_evaluation.backtest.policy_under_test import PolicyUnderTest
 from r1_evaluation.backtest.whatif import (
     CANDIDATE_PERCENT,

@@ -17,15 +17,15 @@ from r1_evaluation.forecast_bench.series import (
 )
 from r1_forecasting.arrays import BoolArray, FloatArray
 from r1_forecasting.calibration.root_scale import RootScale
-from r1_forecasting.models.damped_trend import DampedTrend
-from r1_forecasting.models.gbdt import Gbdt
-from r1_forecasting.models.lstm import Lstm
-from r1_forecasting.models.minute_of_hour import MinuteOfHour
+from r1_forecasting.models.baselines.damped_trend import DampedTrend
+from r1_forecasting.models.baselines.minute_of_hour import MinuteOfHour
+from r1_forecasting.models.baselines.seasonal_level import SeasonalLevel
+from r1_forecasting.models.baselines.seasonal_naive import SeasonalNaive
+from r1_forecasting.models.boosted_trees.gbdt import Gbdt
+from r1_forecasting.models.neural.lstm import Lstm
 from r1_forecasting.models.prophet import ProphetForecaster
 from r1_forecasting.models.protocol import Forecaster
 from r1_forecasting.models.seasonal_drift import A_WEEK_AGO, SeasonalDrift
-from r1_forecasting.models.seasonal_level import SeasonalLevel
-from r1_forecasting.models.seasonal_naive import SeasonalNaive
 from r1_forecasting.models.target import Target
 from r1_forecasting.selection.backtest import CEILING
 from r1_forecasting.selection.ensemble import issue_all

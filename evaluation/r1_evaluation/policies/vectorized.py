@@ -15,11 +15,11 @@ import numpy as np
 
 from r1_evaluation.traces.scenario import STEP_SECONDS, Bools, Floats, Ints
 from r1_evaluation.traces.windows import running_max
-from r1_operator.plan.scaling import recommendations
-from r1_operator.plan.scaling.forecast_budget import ForecastBudget, baseline
+from r1_operator.plan.scaling.forecast_rules.forecast_budget import ForecastBudget, baseline
 from r1_operator.plan.scaling.hpa_simulation import DOWN_WINDOW_SECONDS, TOLERANCE
 from r1_operator.plan.scaling.limiters import STEADY_SECONDS
 from r1_operator.plan.scaling.predictive import OVERFORECAST_FACTOR
+from r1_operator.plan.scaling.real_time import recommendations
 
 _STEADY_STEPS = math.ceil(STEADY_SECONDS / STEP_SECONDS)
 

@@ -21,7 +21,7 @@ from r1_evaluation.simulator.fleet import Ending, Fleet, Replica
 from r1_evaluation.simulator.scalers import TICK_SECONDS, Scaler, ScalerInput
 from r1_gateway.admission.admission_queue import Admission, Rejection, Ticket, TicketState
 from r1_gateway.admission.endpoint_pool import EndpointPool
-from r1_operator.plan.signals.demand import CounterSample
+from r1_operator.plan.signals.counter_sample import CounterSample
 
 EPOCH = 1_700_000_000.0
 """The unix time of the simulation's start: the decision code reads clocks that look like clocks."""

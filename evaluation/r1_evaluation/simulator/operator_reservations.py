@@ -18,8 +18,9 @@ from r1_evaluation.simulator.arrivals import Arrival
 from r1_gateway.admission.admission_queue import Admission
 from r1_operator.api.scaling import ClassName
 from r1_operator.plan.scaling.seat_reservation import ReservationInput, plan_seat_reservation
-from r1_operator.plan.signals.class_arrivals import ClassArrivals, ClassArrivalsWindow
-from r1_operator.plan.signals.demand import CounterSample
+from r1_operator.plan.signals.class_arrivals import ClassArrivals
+from r1_operator.plan.signals.counter_sample import CounterSample
+from r1_operator.plan.signals.counter_store import CounterStore
 
 TICK_SECONDS = 2.0
 VALID_SECONDS = 10.0
@@ -34,7 +35,7 @@ class Operator:
     slo_targets: Mapping[ClassName, float]
     perfect_forecast: bool = False
     urgent_at: Sequence[float] = ()
-    _window: ClassArrivalsWindow = field(default_factory=ClassArrivalsWindow)
+    _counters: CounterStore = field(default_factory=CounterStore)
 
     def observe_arrivals(self, arrivals: Sequence[Arrival]) -> None:
         """Record the arrivals of Q1 for the perfect forecast."""
@@ -52,8 +53,8 @@ class Operator:
         """Read the counters (`offered` by gateway and class), decide, and reserve."""
         names = [f"gateway-{n}" for n in range(len(admissions))]
         for name, admission, counts in zip(names, admissions, offered, strict=True):
-            self._window.observe(_sample(name, admission, counts, now, ready))
-        urgency = self._window.read(EPOCH + now, names)
+            self._counters.observe(_sample(name, admission, counts, now, ready))
+        urgency = self._counters.class_arrivals(EPOCH + now, names)
         if isinstance(urgency, Unavailable):
             return
         if self.perfect_forecast and urgency.seat_seconds:

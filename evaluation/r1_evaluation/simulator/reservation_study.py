@@ -13,13 +13,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from r1_common.contracts.priority_classes import DEFAULT_POLICIES, PriorityClass
+from r1_common.seat_reservation import WAIT_SHARE
 from r1_evaluation.simulator.arrivals import Arrival, batch, interactive
 from r1_evaluation.simulator.operator_reservations import TICK_SECONDS, Operator
 from r1_evaluation.simulator.simulation import Pool, PoolOutcome, ScheduledReplicas
 from r1_evaluation.simulator.study import WARM_UP_SHARE, StudyParameters, interactive_factor
 from r1_evaluation.traces.load import RecordedRequest
 from r1_operator.api.scaling import ClassName
-from r1_operator.plan.scaling.seat_reservation import WAIT_SHARE
 
 BATCH_RATE = 12.8
 """Requests a second: more than eight replicas can take beside the recordings."""

@@ -19,7 +19,8 @@ from r1_operator.plan.scaling.decide import decide
 from r1_operator.plan.scaling.inputs import ScalingInputs
 from r1_operator.plan.scaling.policy import MetricTarget, ScalingPolicy
 from r1_operator.plan.scaling.scaling_state import ScalingState
-from r1_operator.plan.signals.demand import CounterSample, DemandWindow
+from r1_operator.plan.signals.counter_sample import CounterSample
+from r1_operator.plan.signals.counter_store import CounterStore
 from r1_operator.plan.signals.lead_time import LeadTime
 
 TICK_SECONDS = 2.0
@@ -50,15 +51,15 @@ class Ours:
         metric = MetricTarget(MetricType.REQUESTS_PER_SECOND, capacity)
         self._policy = ScalingPolicy(1, MAX_REPLICAS, (metric,), target_utilization=target)
         self._lead = LeadTime(lead_seconds + TICK_SECONDS, 5)
-        self._window, self._history = DemandWindow(), ScalingState()
+        self._counters, self._history = CounterStore(), ScalingState()
 
     def tick(self, view: ScalerInput, now: float) -> int:
         """Return the desired replicas at `now`."""
-        self._window.observe(view.sample)
+        self._counters.observe(view.sample)
         observed = ScalingInputs(
             current=view.current,
             ready=view.ready,
-            demand=self._window.read(now, lead_seconds=self._lead.seconds),
+            demand=self._counters.demand(now, lead_seconds=self._lead.seconds),
             seats_per_replica=view.seats,
             lead_time=self._lead,
         )

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from r1_forecasting.arrays import FloatArray, IntArray
-from r1_forecasting.models.last_value import MAX_FILL_STEPS
+from r1_forecasting.models.baselines.last_value import MAX_FILL_STEPS
 from r1_forecasting.models.protocol import Fitted
 from r1_forecasting.series.series import Series
 from r1_forecasting.series.shape import SeriesShape

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from r1_forecasting.models.damped_trend import DampedTrend
-from r1_forecasting.models.gbdt import Gbdt
-from r1_forecasting.models.last_value import LastValue
-from r1_forecasting.models.lstm import Lstm
-from r1_forecasting.models.minute_of_hour import MinuteOfHour
+from r1_forecasting.models.baselines.damped_trend import DampedTrend
+from r1_forecasting.models.baselines.last_value import LastValue
+from r1_forecasting.models.baselines.minute_of_hour import MinuteOfHour
+from r1_forecasting.models.baselines.seasonal_level import SeasonalLevel
+from r1_forecasting.models.baselines.seasonal_naive import SeasonalNaive
+from r1_forecasting.models.boosted_trees.gbdt import Gbdt
+from r1_forecasting.models.neural.lstm import Lstm
 from r1_forecasting.models.prophet import ProphetForecaster
 from r1_forecasting.models.protocol import Fitted, Forecaster
 from r1_forecasting.models.seasonal_drift import A_WEEK_AGO, SeasonalDrift
-from r1_forecasting.models.seasonal_level import SeasonalLevel
-from r1_forecasting.models.seasonal_naive import SeasonalNaive
 from r1_forecasting.series.series import Series
 from r1_forecasting.series.shape import SeriesShape
 from r1_forecasting.unavailable import ForecastUnavailable

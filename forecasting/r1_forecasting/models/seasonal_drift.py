@@ -20,7 +20,7 @@ import numpy as np
 
 from r1_forecasting.arrays import FloatArray, IntArray
 from r1_forecasting.calibration.root_scale import RootScale
-from r1_forecasting.models.gbdt_inputs import PrefixSums
+from r1_forecasting.models.boosted_trees.gbdt_inputs import PrefixSums
 from r1_forecasting.models.protocol import Fitted
 from r1_forecasting.series.series import Series
 from r1_forecasting.series.shape import SeriesShape, too_short

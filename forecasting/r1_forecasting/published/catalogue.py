@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from types import MappingProxyType
 
+from r1_common.contracts.forecast_request import InvalidForecastRequest
 from r1_common.untrusted_json import InvalidJson, convert_errors, parse_json
 from r1_forecasting.published.publication import Publication, parse_publication
-from r1_forecasting.request import InvalidRequest
 
 Catalogue = Mapping[tuple[str, str], Publication]
 EMPTY: Catalogue = MappingProxyType({})
@@ -18,20 +18,20 @@ def parse_catalogue(text: str) -> Catalogue:
     try:
         entries = parse_json(text)
     except InvalidJson as error:
-        raise InvalidRequest(f"is not valid JSON: {error}") from error
+        raise InvalidForecastRequest(f"is not valid JSON: {error}") from error
     if not isinstance(entries, list):
-        raise InvalidRequest("needs to be a JSON list of published forecasts")
+        raise InvalidForecastRequest("needs to be a JSON list of published forecasts")
     publications: dict[tuple[str, str], Publication] = {}
     for index, entry in enumerate(entries):
         try:
-            with convert_errors(InvalidRequest, "the entry"):
+            with convert_errors(InvalidForecastRequest, "the entry"):
                 made = parse_publication(entry)
-        except InvalidRequest as error:
+        except InvalidForecastRequest as error:
             joint = "." if isinstance(entry, Mapping) else " "
-            raise InvalidRequest(f"[{index}]{joint}{error}") from error
+            raise InvalidForecastRequest(f"[{index}]{joint}{error}") from error
         key = (made.namespace, made.name)
         if key in publications:
-            raise InvalidRequest(
+            raise InvalidForecastRequest(
                 f"[{index}].name: {made.namespace}/{made.name} is published twice; rename one"
             )
         publications[key] = made

@@ -10,13 +10,13 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from r1_forecasting.request import (
+from r1_common.contracts.forecast_request import (
     MAX_HISTORY_STEPS,
     ActivationRule,
     ForecastRequest,
-    InvalidRequest,
+    InvalidForecastRequest,
     parse_activation,
-    parse_request,
+    parse_forecast_request,
 )
 
 INFERENCE_METRIC = "r1-forecast"
@@ -65,23 +65,29 @@ def parse_publication(body: object, series_name: str | None = None) -> Publicati
     Raises ``InvalidRequest``, whose message begins with the field and says what it needs.
     """
     if not isinstance(body, Mapping):
-        raise InvalidRequest("needs to be an object with namespace, name, query and leadSeconds")
+        raise InvalidForecastRequest(
+            "needs to be an object with namespace, name, query and leadSeconds"
+        )
     unknown = sorted(str(key) for key in body.keys() - FIELDS)
     if unknown:
-        raise InvalidRequest(f"{unknown[0]}: unknown field; known are {', '.join(sorted(FIELDS))}")
+        raise InvalidForecastRequest(
+            f"{unknown[0]}: unknown field; known are {', '.join(sorted(FIELDS))}"
+        )
     namespace, name = _name(body, "namespace"), _name(body, "name")
     if name == INFERENCE_METRIC:
-        raise InvalidRequest(
+        raise InvalidForecastRequest(
             f"name: {INFERENCE_METRIC} is reserved for R1Inferences; choose another name"
         )
-    request = parse_request(_request_body(body, series_name or f"published/{namespace}/{name}"))
+    request = parse_forecast_request(
+        _request_body(body, series_name or f"published/{namespace}/{name}")
+    )
     return Publication(namespace, name, request, parse_activation(body))
 
 
 def _request_body(body: Mapping[str, object], series_name: str) -> dict[str, object]:
     """The body of ``POST /v1/forecast``; defaults: steps of a minute, a season of a day."""
     if "leadSeconds" not in body:
-        raise InvalidRequest(
+        raise InvalidForecastRequest(
             "leadSeconds: is missing; set the seconds from the request of a replica to its readiness"
         )
     fields: dict[str, object] = {"stepSeconds": 60, "seasonSeconds": 86_400}
@@ -105,16 +111,18 @@ def _history(step: object, season: object) -> float:
 def _level(body: Mapping[str, object]) -> float:
     percent = body.get("quantilePercent", 90)
     if isinstance(percent, bool) or not isinstance(percent, int | float):
-        raise InvalidRequest(f"quantilePercent: {percent!r} needs to be a number such as 90")
+        raise InvalidForecastRequest(
+            f"quantilePercent: {percent!r} needs to be a number such as 90"
+        )
     if not 1 <= percent <= 99.9:
-        raise InvalidRequest(f"quantilePercent: {percent:g} needs to lie from 1 to 99.9")
+        raise InvalidForecastRequest(f"quantilePercent: {percent:g} needs to lie from 1 to 99.9")
     return round(percent / 100, 6)
 
 
 def _name(body: Mapping[str, object], field: str) -> str:
     value = body.get(field)
     if not isinstance(value, str) or not NAME.fullmatch(value):
-        raise InvalidRequest(
+        raise InvalidForecastRequest(
             f"{field}: {value!r} needs to be a Kubernetes name: lower-case letters, digits, - and ."
         )
     return value

@@ -8,11 +8,10 @@ autoscaler keeps its replicas.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
-from r1_forecasting.request import ActivationRule
+from r1_common.contracts.forecast_request import ActivationRule
+from r1_common.contracts.forecast_response import ForecastResponse, NoForecast, shown_level
 from r1_forecasting.unavailable import ForecastUnavailable, UnavailableReason
 
 
@@ -27,32 +26,33 @@ class PublishedValue:
 
 
 def published_value(
-    response: Mapping[str, Any],
-    level: float,
-    activation: ActivationRule,
+    response: ForecastResponse, level: float, activation: ActivationRule
 ) -> PublishedValue | ForecastUnavailable:
     """max(last observed, calibrated peak over the lead time at ``level`` while the gate is open).
 
-    ``response`` is the body of ``POST /v1/forecast``. With too little history for a forecast the
-    value is the newest observation.
+    With too little history for a forecast the value is the newest observation.
     """
-    if response["state"] != "Ready":
-        why = ForecastUnavailable(UnavailableReason(response["reason"]), str(response["message"]))
-        latest = response.get("lastObserved")
+    if isinstance(response, NoForecast):
+        why = ForecastUnavailable(UnavailableReason(response.reason), response.message)
+        latest = response.last_observed
         if why.reason is UnavailableReason.TOO_LITTLE_HISTORY and latest is not None:
-            return _checked(latest["value"], latest["at"], str(why.reason), why.message)
+            return _checked(latest.value, latest.at, str(why.reason), why.message)
         return why
-    observed_at, observed = response["lastObserved"]["at"], response["lastObserved"]["value"]
-    peak = response["peakOverLead"][f"{level:g}"]
-    gate = response["gate"]
+    observed_at, observed = response.last_observed.at, response.last_observed.value
+    peak = response.peak_over_lead.get(shown_level(level))
+    if peak is None:
+        return ForecastUnavailable(
+            UnavailableReason.FAILED, f"the forecast has no quantile {level:g}"
+        )
+    gate = response.gate
     if activation is ActivationRule.ADVISORY:
         message = f"the peak of {peak:g} is not used: activation is Advisory"
         return _checked(observed, observed_at, str(activation), message)
-    if activation is ActivationRule.ALWAYS or gate["open"]:
-        reason = str(activation if activation is ActivationRule.ALWAYS else gate["reason"])
+    if activation is ActivationRule.ALWAYS or gate.open:
+        reason = str(activation if activation is ActivationRule.ALWAYS else gate.reason)
         message = f"last observed {observed:g}, peak over the lead time {peak:g}"
         return _checked(max(observed, peak), observed_at, reason, message)
-    return _checked(observed, observed_at, gate["reason"], gate["message"])
+    return _checked(observed, observed_at, gate.reason, gate.message)
 
 
 def _checked(

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from typing import Protocol
 
+from r1_common.contracts.forecast_request import ActivationRule, ForecastRequest
+from r1_common.contracts.forecast_response import ForecastResponse
 from r1_forecasting.published.publication import InferenceName, Publication
 from r1_forecasting.published.published_value import PublishedValue, published_value
-from r1_forecasting.request import ActivationRule, ForecastRequest
 from r1_forecasting.unavailable import ForecastUnavailable, UnavailableReason
 
 TIMEOUT_SECONDS = 4.0
@@ -19,7 +20,7 @@ class ForecastSource(Protocol):
 
     async def forecast(
         self, request: ForecastRequest, timeout_seconds: float
-    ) -> dict[str, Any]: ...
+    ) -> ForecastResponse: ...
 
     async def operator_request(self, name: str) -> ForecastRequest | ForecastUnavailable | None: ...
 

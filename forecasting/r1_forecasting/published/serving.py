@@ -44,7 +44,7 @@ def _keda(
 ) -> Callable[[web.Application], AsyncIterator[None]]:
     async def run(_: web.Application) -> AsyncIterator[None]:
         # gRPC costs memory and load time, and most installations have no KEDA.
-        from r1_forecasting.published.keda import KedaScaler, start_keda_listener
+        from r1_forecasting.published.keda.scaler import KedaScaler, start_keda_listener
 
         server, _bound = await start_keda_listener(KedaScaler(publisher), host, port)
         with contextlib.suppress(GeneratorExit):

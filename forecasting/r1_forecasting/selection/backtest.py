@@ -20,7 +20,7 @@ import numpy as np
 from r1_forecasting.arrays import FloatArray, IntArray
 from r1_forecasting.calibration import conformal
 from r1_forecasting.calibration.root_scale import RootScale
-from r1_forecasting.models.last_value import MAX_FILL_STEPS
+from r1_forecasting.models.baselines.last_value import MAX_FILL_STEPS
 from r1_forecasting.models.protocol import Fitted, Forecaster
 from r1_forecasting.selection.ensemble import calibrate, window_offset
 from r1_forecasting.selection.gate import Gate, decide
@@ -199,7 +199,7 @@ def run(
 
     Models that could not be fitted are in ``failures``; the last value is always scored.
     """
-    from r1_forecasting.models.last_value import LastValue
+    from r1_forecasting.models.baselines.last_value import LastValue
 
     training = series.head(int(len(series) * train_share))
     fitted: dict[str, Fitted] = {"last-value": LastValue()}

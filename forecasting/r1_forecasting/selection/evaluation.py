@@ -6,14 +6,15 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from r1_common.contracts.forecast_request import ForecastRequest
 from r1_forecasting.models.protocol import Fitted
 from r1_forecasting.models.registry import fit_quick
-from r1_forecasting.request import ForecastRequest
 from r1_forecasting.selection.backtest import ModelScorecard, score
 from r1_forecasting.selection.gate import LAST_VALUE, Gate, decide
 from r1_forecasting.selection.mixture import MIXTURE, mixture_of
 from r1_forecasting.selection.point_calibration import PointCalibration, calibrate_points
 from r1_forecasting.series.series import Series
+from r1_forecasting.series.shape import shape_of
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -38,7 +39,7 @@ class Evaluation:
 
         Evaluations take at most a twentieth of the time.
         """
-        if self.request.shape != request.shape:
+        if shape_of(self.request) != shape_of(request):
             return True
         return until - self.until >= max(request.season / 48, request.step, 20 * self.seconds)
 
@@ -51,7 +52,7 @@ def evaluate(
 ) -> Evaluation:
     """Fit the quick models, score all models, decide the gate; pure but for the timer."""
     started = time.monotonic()
-    shape = request.shape
+    shape = shape_of(request)
     fitted: dict[str, Fitted] = {**fit_quick(series, shape), **learned}
     result = score(series, fitted, shape, request.levels, decision_level=request.decision_level)
     if result.weights:

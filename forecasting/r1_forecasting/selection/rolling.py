@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 
 from r1_forecasting.arrays import FloatArray, IntArray
-from r1_forecasting.models.last_value import LastValue
+from r1_forecasting.models.baselines.last_value import LastValue
 from r1_forecasting.models.protocol import Fitted, Forecaster
 from r1_forecasting.models.target import Target
 from r1_forecasting.selection.gate import LAST_VALUE

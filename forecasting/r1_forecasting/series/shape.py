@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
+from r1_common.contracts.forecast_request import ForecastRequest
 from r1_forecasting.unavailable import ForecastUnavailable, UnavailableReason
 
 
@@ -25,6 +27,19 @@ class SeriesShape:
             raise ValueError(f"season is {self.season} steps long, needs at least 2")
         if self.lead < 1 or self.horizon < 1:
             raise ValueError("lead and horizon need at least one step")
+
+
+def shape_of(request: ForecastRequest) -> SeriesShape:
+    """The lengths of a request in steps.
+
+    The lead is one step longer, because the newest observation is up to one step old.
+    """
+    return SeriesShape(
+        season=request.season / request.step,
+        lead=math.ceil(request.lead / request.step - 1e-9) + 1,
+        horizon=max(math.ceil(request.horizon / request.step - 1e-9), 1),
+        weekly=request.weekly,
+    )
 
 
 def too_short(steps: int, shape: SeriesShape, seasons: int) -> ForecastUnavailable | None:

@@ -12,7 +12,7 @@ import math
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
-from r1_forecasting.request import ForecastRequest
+from r1_common.contracts.forecast_request import ForecastRequest
 from r1_forecasting.series.series import Series
 
 BACKFILL_STEPS: Final = 5

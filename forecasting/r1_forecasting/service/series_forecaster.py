@@ -13,20 +13,20 @@ import logging
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
 
+from r1_common.contracts.forecast_request import ForecastRequest
+from r1_common.contracts.forecast_response import ForecastResponse
 from r1_forecasting.calibration.coverage import CoverageTracker, IssuedPeak
 from r1_forecasting.forecast import Forecast, check_history, issue
 from r1_forecasting.models.protocol import Fitted
-from r1_forecasting.request import ForecastRequest
 from r1_forecasting.selection.evaluation import Evaluation, evaluate
 from r1_forecasting.selection.gate import Gate, GateReason
 from r1_forecasting.series.prometheus_history import DemandHistory
 from r1_forecasting.series.series import Series, merge
-from r1_forecasting.series.shape import SeriesShape
-from r1_forecasting.service import response
+from r1_forecasting.series.shape import SeriesShape, shape_of
 from r1_forecasting.service.backfill import BackfillWatcher, TimeRange, has_grown
 from r1_forecasting.service.executors import Executors
+from r1_forecasting.service.response import cache_key, ready, unavailable
 from r1_forecasting.training.fit import FitOutcome
 from r1_forecasting.unavailable import ForecastUnavailable, UnavailableReason
 
@@ -43,7 +43,7 @@ class CachedForecast:
     """A response and the time until which it is valid."""
 
     request: ForecastRequest
-    body: dict[str, Any]
+    response: ForecastResponse
     until: float
 
 
@@ -71,20 +71,20 @@ class SeriesForecaster:
     _evaluation_task: asyncio.Task[None] | None = None
     _backfill_task: asyncio.Task[None] | None = None
 
-    async def respond(self, request: ForecastRequest, timeout_seconds: float) -> dict[str, Any]:
+    async def respond(self, request: ForecastRequest, timeout_seconds: float) -> ForecastResponse:
         """Return a response within about ``timeout_seconds``; the work continues after it."""
         self.requested_since_fit = True
         if self._response_task is not None:  # one response at a time
             await asyncio.wait({self._response_task}, timeout=timeout_seconds)
-        cached = self._cached_body(request)
+        cached = self._cached_response(request)
         if cached is not None:
             return cached
         if self._response_task is None or self._response_task.done():
             self._response_task = asyncio.create_task(self._respond(request))
         response_task = self._response_task
         await asyncio.wait({response_task}, timeout=timeout_seconds)
-        if response_task.done() and response_task.result().request.key == request.key:
-            return response_task.result().body  # valid even where it took longer than a step
+        if response_task.done() and cache_key(response_task.result().request) == cache_key(request):
+            return response_task.result().response  # valid even where it took longer than a step
         issued = self._forecast_from_known_history(request)
         if isinstance(issued, ForecastUnavailable) or self.evaluation is None:
             message = f"no forecast within {timeout_seconds:g} s: the history is still being read"
@@ -93,10 +93,8 @@ class SeriesForecaster:
                 if self.evaluation is None
                 else UnavailableReason.PROMETHEUS_UNREACHABLE
             )
-            return response.unavailable(request.series_name, ForecastUnavailable(reason, message))
-        return response.ready(
-            request.series_name, issued, self.evaluation.scorecard, self.coverage_tracker
-        )
+            return unavailable(request.series_name, ForecastUnavailable(reason, message))
+        return ready(request.series_name, issued, self.evaluation.scorecard, self.coverage_tracker)
 
     def _forecast_from_known_history(
         self, request: ForecastRequest
@@ -124,7 +122,7 @@ class SeriesForecaster:
         if self.series is None or self.request is None:
             return None
         self.requested_since_fit = False
-        return self.series, self.request.shape
+        return self.series, shape_of(self.request)
 
     def potential_saving(self) -> float:
         """Cost that a perfect model would save, as a share of demand; 0 before a backtest."""
@@ -154,14 +152,14 @@ class SeriesForecaster:
                 task.cancel()
                 await asyncio.wait({task})
 
-    def _cached_body(self, request: ForecastRequest) -> dict[str, Any] | None:
+    def _cached_response(self, request: ForecastRequest) -> ForecastResponse | None:
         cached = self._cached
-        if cached is None or cached.request.key != request.key:
+        if cached is None or cache_key(cached.request) != cache_key(request):
             return None
         # No response is valid for much longer than a step: the clock was set back.
         if not 0 < cached.until - self.clock() <= 2 * request.step:
             return None
-        return cached.body
+        return cached.response
 
     async def _respond(self, request: ForecastRequest) -> CachedForecast:
         try:
@@ -178,14 +176,14 @@ class SeriesForecaster:
                 else ForecastUnavailable(UnavailableReason.FAILED, "")
             )
             newest = None if self.series is None else self.series.last()
-            body = response.unavailable(request.series_name, why, newest)
-            self._cached = CachedForecast(request, body, self.clock() + min(request.step, 1.0))
+            missing = unavailable(request.series_name, why, newest)
+            self._cached = CachedForecast(request, missing, self.clock() + min(request.step, 1.0))
             return self._cached
         self.forecast = issued
-        body = response.ready(
+        response = ready(
             request.series_name, issued, self.evaluation.scorecard, self.coverage_tracker
         )
-        self._cached = CachedForecast(request, body, issued.valid_until)
+        self._cached = CachedForecast(request, response, issued.valid_until)
         return self._cached
 
     async def _forecast_for(self, request: ForecastRequest) -> Forecast | ForecastUnavailable:
@@ -265,7 +263,7 @@ class SeriesForecaster:
     def _with_live_coverage(self, gate: Gate, request: ForecastRequest) -> Gate:
         """Return the gate, closed while live coverage is far below that of the backtest."""
         level = request.decision_level
-        if not gate.open or not self.coverage_tracker.lost(level, request.shape.lead):
+        if not gate.open or not self.coverage_tracker.lost(level, shape_of(request).lead):
             return gate
         share, samples = self.coverage_tracker.live(level)
         return replace(

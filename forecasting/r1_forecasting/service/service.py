@@ -11,16 +11,25 @@ import logging
 import time
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Awaitable, Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Any
 
 from aiohttp import web
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
+from r1_common.contracts.forecast_request import (
+    ForecastRequest,
+    InvalidForecastRequest,
+    parse_forecast_request,
+)
+from r1_common.contracts.forecast_response import (
+    ForecastResponse,
+    NoForecast,
+    ReadyForecast,
+    forecast_document,
+)
 from r1_common.supervision import Supervisor
 from r1_common.untrusted_json import InvalidJson, parse_json
-from r1_forecasting.request import ForecastRequest, InvalidRequest, parse_request
 from r1_forecasting.series.prometheus_history import DemandHistory
 from r1_forecasting.service.executors import Executors
 from r1_forecasting.service.metrics import ForecastMetrics
@@ -32,8 +41,8 @@ from r1_forecasting.training.training_queue import TrainingOrder
 
 LOG = logging.getLogger(__name__)
 
-ForecastHandler = Callable[[ForecastRequest, float], Awaitable[dict[str, Any]]]
-"""Request and timeout (s) -> response body of ``POST /v1/forecast``."""
+ForecastHandler = Callable[[ForecastRequest, float], Awaitable[ForecastResponse]]
+"""Request and timeout (s) -> response of ``POST /v1/forecast``."""
 
 OPERATOR_TIMEOUT_SECONDS, OPERATOR_TIMEOUT_STEPS = 600.0, 5
 """After the longer of the two without a request, the operator no longer scales on the series."""
@@ -83,38 +92,38 @@ class ForecastService:
 
     async def post_forecast(self, handler: ForecastHandler, http: web.Request) -> web.Response:
         try:
-            request = parse_request(await http.json(loads=parse_json))
+            request = parse_forecast_request(await http.json(loads=parse_json))
         except (InvalidJson, UnicodeDecodeError) as error:
             return _refused(f"the body is not valid JSON: {error}")
-        except InvalidRequest as error:
+        except InvalidForecastRequest as error:
             return _refused(str(error))
-        return web.json_response(await handler(request, self.timeout_seconds))
+        return web.json_response(forecast_document(await handler(request, self.timeout_seconds)))
 
     async def operator_forecast(
         self, request: ForecastRequest, timeout_seconds: float
-    ) -> dict[str, Any]:
+    ) -> ForecastResponse:
         """Respond to the operator and store its request for the published forecasts."""
         self._operator_requests[request.series_name] = (request, self.clock())
         return await self.forecast(request, timeout_seconds)
 
-    async def forecast(self, request: ForecastRequest, timeout_seconds: float) -> dict[str, Any]:
+    async def forecast(self, request: ForecastRequest, timeout_seconds: float) -> ForecastResponse:
         """Respond within about ``timeout_seconds``; enqueue the series for training."""
         started = time.perf_counter()
         forecaster = self._forecaster(request.series_name)
-        body = await forecaster.respond(request, timeout_seconds)
+        response = await forecaster.respond(request, timeout_seconds)
         # A series dropped during the request must leave neither an order nor a gauge.
         if self.forecasters.get(request.series_name) is forecaster:
-            if forecaster.series is not None and body["state"] == "Ready":
+            if forecaster.series is not None and isinstance(response, ReadyForecast):
                 self._enqueue(
                     request.series_name, forecaster, (request.source, forecaster.backfills)
                 )
             self.metrics.update(request.series_name, forecaster)
-        self.metrics.responses.labels(body["state"], body["reason"]).inc()
+        self.metrics.responses.labels(response.state, response.reason).inc()
         self.metrics.response_seconds.observe(time.perf_counter() - started)
-        if body["state"] != "Ready":
-            return body
+        if isinstance(response, NoForecast):
+            return response
         # A response is valid for one step. The reader has another clock, so the age is included.
-        return body | {"ageSeconds": max(0.0, forecaster.clock() - body["issuedAt"])}
+        return replace(response, age_seconds=max(0.0, forecaster.clock() - response.issued_at))
 
     async def operator_request(self, name: str) -> ForecastRequest | None:
         """Return the operator's last request for a series, None after its timeout.

@@ -14,8 +14,14 @@ from typing import Any, Protocol
 
 from aiohttp import web
 
+from r1_common.contracts.forecast_request import (
+    ForecastRequest,
+    InvalidForecastRequest,
+    parse_forecast_request,
+    request_document,
+)
+from r1_common.contracts.forecast_response import ForecastResponse, forecast_document
 from r1_common.untrusted_json import InvalidJson, parse_json
-from r1_forecasting.request import ForecastRequest, InvalidRequest, as_body, parse_request
 from r1_forecasting.sharding.ownership import Shards
 
 OPERATOR_FORECAST_PATH = "/v1/owned/operator-forecast"
@@ -31,9 +37,13 @@ Body = dict[str, Any]
 class LocalSeries(Protocol):
     """The series of this shard."""
 
-    async def operator_forecast(self, request: ForecastRequest, timeout_seconds: float) -> Body: ...
+    async def operator_forecast(
+        self, request: ForecastRequest, timeout_seconds: float
+    ) -> ForecastResponse: ...
 
-    async def forecast(self, request: ForecastRequest, timeout_seconds: float) -> Body: ...
+    async def forecast(
+        self, request: ForecastRequest, timeout_seconds: float
+    ) -> ForecastResponse: ...
 
     async def operator_request(self, name: str) -> ForecastRequest | None: ...
 
@@ -47,7 +57,7 @@ def add_peer_api(app: web.Application, local: LocalSeries, shards: Callable[[], 
 
     def owned(series_name: object) -> str:
         if not isinstance(series_name, str):
-            raise InvalidRequest("series: needs to be a string")
+            raise InvalidForecastRequest("series: needs to be a string")
         now = shards()
         if not now.owns(series_name):
             raise NotOwner(
@@ -56,18 +66,18 @@ def add_peer_api(app: web.Application, local: LocalSeries, shards: Callable[[], 
         return series_name
 
     async def operator_forecast(body: Body) -> Body:
-        request = parse_request(body.get("request"))
+        request = parse_forecast_request(body.get("request"))
         owned(request.series_name)
-        return await local.operator_forecast(request, _patience(body))
+        return forecast_document(await local.operator_forecast(request, _patience(body)))
 
     async def forecast(body: Body) -> Body:
-        request = parse_request(body.get("request"))
+        request = parse_forecast_request(body.get("request"))
         owned(request.series_name)
-        return await local.forecast(request, _patience(body))
+        return forecast_document(await local.forecast(request, _patience(body)))
 
     async def operator_request(body: Body) -> Body:
         request = await local.operator_request(owned(body.get("series")))
-        return {"request": None if request is None else as_body(request)}
+        return {"request": None if request is None else request_document(request)}
 
     for path, handler in (
         (OPERATOR_FORECAST_PATH, operator_forecast),
@@ -84,9 +94,9 @@ def _served(
         try:
             body = await http.json(loads=parse_json)
             if not isinstance(body, dict):
-                raise InvalidRequest("the body needs to be a JSON object")
+                raise InvalidForecastRequest("the body needs to be a JSON object")
             return web.json_response(await handler(body))
-        except (InvalidJson, UnicodeDecodeError, InvalidRequest) as error:
+        except (InvalidJson, UnicodeDecodeError, InvalidForecastRequest) as error:
             return web.json_response({"error": str(error)}, status=HTTPStatus.BAD_REQUEST)
         except NotOwner as error:
             return web.json_response({"error": str(error)}, status=HTTPStatus.MISDIRECTED_REQUEST)
@@ -97,5 +107,5 @@ def _served(
 def _patience(body: Body) -> float:
     value = body.get("timeoutSeconds")
     if isinstance(value, bool) or not isinstance(value, int | float):
-        raise InvalidRequest("timeoutSeconds: needs to be a number of seconds")
+        raise InvalidForecastRequest("timeoutSeconds: needs to be a number of seconds")
     return float(min(max(value, 0), MAX_TIMEOUT_SECONDS))

@@ -11,9 +11,20 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
 
-from r1_forecasting.request import ForecastRequest, InvalidRequest, as_body, parse_request
-from r1_forecasting.service import response
+from r1_common.contracts.forecast_request import (
+    ForecastRequest,
+    InvalidForecastRequest,
+    parse_forecast_request,
+    request_document,
+)
+from r1_common.contracts.forecast_response import (
+    ForecastResponse,
+    InvalidForecast,
+    NoForecast,
+    parse_forecast_response,
+)
 from r1_forecasting.service.metrics import ForecastMetrics
+from r1_forecasting.service.response import unavailable
 from r1_forecasting.sharding.ownership import Shards
 from r1_forecasting.sharding.peer_api import (
     FORECAST_PATH,
@@ -28,8 +39,6 @@ ROUND_TRIP_SECONDS = 1.0
 """Time of a forwarded request beyond the owner's timeout. The operator waits 10 s for a response
 with a timeout of 1.5 s; HPA and KEDA wait longer than the 4 s of their listeners."""
 
-READY_FIELDS = ("gate", "peakOverLead", "lastObserved", "points", "coverage")
-
 
 @dataclass(frozen=True, slots=True)
 class ShardRouter:
@@ -42,13 +51,13 @@ class ShardRouter:
 
     async def operator_forecast(
         self, request: ForecastRequest, timeout_seconds: float
-    ) -> dict[str, Any]:
+    ) -> ForecastResponse:
         """Forward the operator's request; the owner stores it."""
         return await self._forecast(
             OPERATOR_FORECAST_PATH, self.local.operator_forecast, request, timeout_seconds
         )
 
-    async def forecast(self, request: ForecastRequest, timeout_seconds: float) -> dict[str, Any]:
+    async def forecast(self, request: ForecastRequest, timeout_seconds: float) -> ForecastResponse:
         """Forward the request of a published forecast."""
         return await self._forecast(FORECAST_PATH, self.local.forecast, request, timeout_seconds)
 
@@ -65,8 +74,8 @@ class ShardRouter:
             return _unavailable(reply, owner)
         request = reply.get("request")
         try:
-            return None if request is None else parse_request(request)
-        except InvalidRequest as error:
+            return None if request is None else parse_forecast_request(request)
+        except InvalidForecastRequest as error:
             return ForecastUnavailable(
                 UnavailableReason.FAILED, f"{owner} returned an invalid request: {error}"
             )
@@ -74,42 +83,44 @@ class ShardRouter:
     async def _forecast(
         self,
         path: str,
-        local: Callable[[ForecastRequest, float], Awaitable[dict[str, Any]]],
+        local: Callable[[ForecastRequest, float], Awaitable[ForecastResponse]],
         request: ForecastRequest,
         timeout_seconds: float,
-    ) -> dict[str, Any]:
+    ) -> ForecastResponse:
         shards = self.shards()
         owner = shards.owner(request.series_name)
         if owner == shards.own:
             return await local(request, timeout_seconds)
-        body = {"request": as_body(request), "timeoutSeconds": timeout_seconds}
+        body = {"request": request_document(request), "timeoutSeconds": timeout_seconds}
         reply = await self.peers.post(
             shards, owner, path, body, timeout_seconds + ROUND_TRIP_SECONDS
         )
-        message = _checked(reply, owner)
-        if not isinstance(message, ForecastUnavailable):
-            return message
-        self.metrics.responses.labels("Unavailable", str(message.reason)).inc()
-        return response.unavailable(request.series_name, message)
+        response = _parsed(reply, owner)
+        if not isinstance(response, ForecastUnavailable):
+            return response
+        missing = unavailable(request.series_name, response)
+        self.metrics.responses.labels(missing.state, missing.reason).inc()
+        return missing
 
 
-def _checked(
+def _parsed(
     reply: dict[str, Any] | NoPeerResponse, owner: str
-) -> dict[str, Any] | ForecastUnavailable:
+) -> ForecastResponse | ForecastUnavailable:
     """Return the owner's response where it is valid, else the cause."""
     if isinstance(reply, NoPeerResponse):
         return _unavailable(reply, owner)
-    state = reply.get("state")
-    if state == "Ready" and all(part in reply for part in READY_FIELDS):
-        return reply
-    if (
-        state == "Unavailable"
-        and reply.get("reason") in set(UnavailableReason)
-        and "message" in reply
-    ):
-        return reply
+    try:
+        response = parse_forecast_response(reply)
+    except InvalidForecast as error:
+        return _invalid(owner, str(error))
+    if isinstance(response, NoForecast) and response.reason not in set(UnavailableReason):
+        return _invalid(owner, f"reason is {response.reason!s:.100}")
+    return response
+
+
+def _invalid(owner: str, cause: str) -> ForecastUnavailable:
     return ForecastUnavailable(
-        UnavailableReason.FAILED, f"{owner} returned an invalid response: {reply!s:.200}"
+        UnavailableReason.FAILED, f"{owner} returned an invalid response: {cause}"
     )
 
 

@@ -1,22 +1,8 @@
 """Seats to reserve for classes with an SLO target, from their recent arrivals.
 
-Strict priority order alone cannot meet a target for the time to first token: when batch requests
-occupy every seat, the next urgent request waits until one of them ends.  So a less urgent request
-takes a free seat only while enough others stay free.
-
-Number of seats: urgent arrivals (rate ``a``) take seats from the reservation.  Every seat that is
-freed (rate ``r``: the pool's seats over the mean time that a request occupies its seat) goes back
-into the reservation first.  The seats that are missing from it are then the customers of an M/M/1
-queue.  With ``n`` reserved seats an urgent request finds none with probability ``(a/r)^n``, and
-still has none after ``w`` seconds with probability ``(a/r)^n exp(-r w)``.  The reservation is the
-smallest ``n`` for which that is at most 0.001.
-
-The reservation follows the load.  It is 0 without urgent arrivals, and 0 in a pool so large that a
-seat is freed within the target anyway.
-
-An operator that scales the same pool may reserve seats too (``PUT /seat-reservations``): it has the
-arrivals at all gateways and the replicas that are about to stop.  The larger number applies until
-the operator's reservation expires.
+The formula is `r1_common.seat_reservation`. An operator that scales the same pool may reserve seats too
+(``PUT /seat-reservations``): it has the arrivals at all gateways and the replicas that are about to
+stop. The larger number applies until the operator's reservation expires.
 """
 
 from __future__ import annotations
@@ -25,13 +11,11 @@ import math
 from collections.abc import Mapping, Sequence
 
 from r1_common.contracts.priority_classes import CLASSES, ClassPolicy, PriorityClass
+from r1_common.seat_reservation import WAIT_SHARE, reserved_seats
 
 MEMORY_SECONDS = 30.0
 OCCUPANCY_WEIGHT = 0.05
 """Weight of the newest request in the mean time that a request occupies its seat."""
-WAIT_SHARE = 0.5
-"""Share of the TTFT target for the wait in the queue; the rest is for the prefill."""
-MISSES = 0.001
 
 
 class SeatReservation:
@@ -104,14 +88,6 @@ class SeatReservation:
             if self._windows[urgent] > 0.0:
                 arrivals += self._rate(urgent, now)
                 window = min(window, self._windows[urgent])
-        if window == math.inf or arrivals * window < MISSES or seats < 2:
+        if window == math.inf:
             return 0
-        if not self.occupancy_seconds:  # no request has ended yet, or all end at once
-            return 0 if self.occupancy_seconds == 0.0 else 1
-        releases = seats / self.occupancy_seconds
-        too_likely = -math.log(MISSES) - releases * window
-        if too_likely <= 0.0:
-            return 0
-        if arrivals >= releases:
-            return seats // 2
-        return math.ceil(too_likely / math.log(releases / arrivals))
+        return reserved_seats(arrivals, window, seats, self.occupancy_seconds)

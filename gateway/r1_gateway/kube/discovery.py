@@ -20,11 +20,12 @@ import aiohttp
 from r1_common.contracts.route import InvalidRoute, RouteSpec, parse_route
 from r1_common.ip_family import choose_address, prefers_ipv6
 from r1_common.kube.access import find_access
+from r1_common.kube.list_watch import KubeObject
 from r1_common.supervision import Supervisor
 from r1_common.untrusted_json import InvalidJson, convert_errors, parse_json
 from r1_gateway.gateway import Gateway
 from r1_gateway.kube.invalid_route_events import InvalidRouteEvents
-from r1_gateway.kube.list_watch import KubeObject, ListWatch
+from r1_gateway.kube.watched_objects import WatchedObjects
 
 logger = logging.getLogger(__name__)
 
@@ -257,7 +258,7 @@ class Discovery:
         self._routes = RouteStore(self._on_invalid)
         self._pods = EndpointSliceStore()
         self._peers = EndpointSliceStore(read_gateway)
-        self._watches: list[ListWatch] = []
+        self._watches: list[WatchedObjects] = []
         self._session: aiohttp.ClientSession | None = None
         self._events: InvalidRouteEvents | None = None
         self._update_timer: asyncio.TimerHandle | None = None
@@ -293,10 +294,10 @@ class Discovery:
         self._events = InvalidRouteEvents(session, access)
         scope = f"/namespaces/{self._namespace}" if self._namespace else ""
         self._watches = [
-            ListWatch(
+            WatchedObjects(
                 session, access, f"/api/v1{scope}/configmaps", ROUTE_SELECTOR, self._on_route
             ),
-            ListWatch(
+            WatchedObjects(
                 session,
                 access,
                 f"/apis/discovery.k8s.io/v1{scope}/endpointslices",
@@ -308,7 +309,7 @@ class Discovery:
             namespace, name = self._gateway_service.split("/")
             path = f"/apis/discovery.k8s.io/v1/namespaces/{namespace}/endpointslices"
             selector = f"{SERVICE_LABEL}={name}"
-            self._watches.append(ListWatch(session, access, path, selector, self._on_peer))
+            self._watches.append(WatchedObjects(session, access, path, selector, self._on_peer))
 
     def start(self, supervisor: Supervisor) -> None:
         """Start one task for each watch, and one for the Events."""

@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 import aiohttp
 
 from r1_common.kube.access import KubeAccess
-from r1_gateway.kube.list_watch import KubeObject
+from r1_common.kube.list_watch import KubeObject
 
 logger = logging.getLogger(__name__)
 

@@ -4,9 +4,9 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Annotated, Any, ClassVar, Final
 
+from r1_common.kube.quantity import Quantity
 from r1_operator.api.accelerators import GPU, NAMES, PREFIXES, is_accelerator
-from r1_operator.api.declare import Doc, Rule
-from r1_operator.api.quantity import Quantity
+from r1_operator.api.fields.declare import Doc, Rule
 
 SLACK: Final = 1e-9
 """Relative tolerance: CEL multiplies quantities as doubles, and 3 x 0.1 has to fit into 0.3."""

@@ -314,8 +314,12 @@ _DECISIONS: Final[Meanings] = {
     "Idle": ("No request came for the scale-down window, so the count is zero.", ""),
     "ScaleToZeroCooldown": ("The load is zero, and the scale-down window has not passed.", ""),
     "Stabilized": (
-        "A lower count waits for the scale-down window or for the recent peak floor.",
+        "A change waits for its stabilization window.",
         "To scale down sooner, shorten scaleDown.stabilizationWindowSeconds.",
+    ),
+    "RecentPeak": (
+        "Demand filled this count in the last three lead times. It may return before a replica starts.",
+        "To scale down sooner, shorten the start-up time of a replica.",
     ),
     "AtMinReplicas": ("The load needs fewer replicas than minReplicas.", "Lower minReplicas."),
     "Manual": ("spec.replicas sets the count.", ""),

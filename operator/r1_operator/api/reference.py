@@ -11,12 +11,12 @@ from enum import Enum
 from pathlib import Path
 from typing import Any, get_args, get_origin
 
+from r1_common.kube.quantity import Quantity
 from r1_operator.api import meanings, names
-from r1_operator.api.backtest import IMMUTABLE_RULE, BacktestSpec
-from r1_operator.api.backtest import NAME_RULE as BACKTEST_NAME_RULE
-from r1_operator.api.backtest_status import BACKTEST_STATUS
-from r1_operator.api.declare import Member, description, members, rules, to_json
-from r1_operator.api.quantity import Quantity
+from r1_operator.api.backtest.spec import IMMUTABLE_RULE, BacktestSpec
+from r1_operator.api.backtest.spec import NAME_RULE as BACKTEST_NAME_RULE
+from r1_operator.api.backtest.status import BACKTEST_STATUS
+from r1_operator.api.fields.declare import Member, description, members, rules, to_json
 from r1_operator.api.status import STATUS
 from r1_operator.api.v1 import NAME_RULE, Spec
 

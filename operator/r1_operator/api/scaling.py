@@ -5,10 +5,10 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Annotated, ClassVar
 
+from r1_common.kube.quantity import Quantity
 from r1_operator.api.budget import Budget, Capacity
-from r1_operator.api.declare import Doc, Rule
+from r1_operator.api.fields.declare import Doc, Rule
 from r1_operator.api.names import LONGEST_NAME, NAME
-from r1_operator.api.quantity import Quantity
 
 
 class ClassName(StrEnum):

@@ -12,8 +12,9 @@ from typing import Any, get_args, get_origin
 
 import yaml
 
+from r1_common.kube.quantity import Quantity
 from r1_operator.api import names
-from r1_operator.api.declare import (
+from r1_operator.api.fields.declare import (
     Doc,
     Member,
     Rule,
@@ -23,7 +24,6 @@ from r1_operator.api.declare import (
     rules,
     to_json,
 )
-from r1_operator.api.quantity import Quantity
 from r1_operator.api.status import STATUS
 from r1_operator.api.v1 import NAME_RULE, Spec
 

@@ -10,10 +10,12 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Annotated, Any, ClassVar
 
+from r1_common.contracts.priority_classes import ClassPolicy
 from r1_operator.api import names
 from r1_operator.api.budget import BUDGET_RULES
-from r1_operator.api.declare import Doc, Rule
-from r1_operator.api.parsing import FieldError, Invalid, matches, read
+from r1_operator.api.class_policies import resolve_class_policies
+from r1_operator.api.fields.declare import Doc, Rule
+from r1_operator.api.fields.parsing import FieldError, Invalid, matches, read
 from r1_operator.api.scaling import Autoscaling, Priority
 from r1_operator.api.serving import EngineSpec, Model, PodTemplate, Resources, Rollout, Runtime
 
@@ -68,7 +70,10 @@ class Spec:
 
 @dataclass(frozen=True, slots=True)
 class R1Inference:
-    """One stored resource. Times are Unix seconds; `status` is the last stored status."""
+    """One stored resource. Times are Unix seconds; `status` is the last stored status.
+
+    `class_policies`: the priority classes with every default filled in, resolved once from the spec.
+    """
 
     name: str
     namespace: str
@@ -80,6 +85,11 @@ class R1Inference:
     labels: Mapping[str, str] = field(default_factory=dict)
     annotations: Mapping[str, str] = field(default_factory=dict)
     status: Mapping[str, Any] = field(default_factory=dict)
+    class_policies: tuple[ClassPolicy, ...] = field(init=False, compare=False, repr=False)
+
+    def __post_init__(self) -> None:
+        # The only way to set a field of a frozen dataclass that follows from another field.
+        object.__setattr__(self, "class_policies", resolve_class_policies(self.spec.priority))
 
     @property
     def key(self) -> str:

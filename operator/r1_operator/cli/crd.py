@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 
 from r1_operator.api import names
-from r1_operator.api.backtest_schema import backtest_crd
+from r1_operator.api.backtest.schema import backtest_crd
 from r1_operator.api.schema import as_file, crd
 from r1_operator.cli.output import OK, print_json
 

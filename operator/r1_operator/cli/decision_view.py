@@ -10,7 +10,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from r1_operator.cli.output import clock
-from r1_operator.plan.scaling.recommendations import count_of
+from r1_operator.plan.scaling.real_time.recommendations import count_of
 
 Decision = dict[str, Any]
 
@@ -59,6 +59,9 @@ def _print_newest(out: Console, decision: Decision) -> None:
             escape(step["message"]),
         )
     out.print(table)
+    wait = decision.get("nextScaleDownSeconds")
+    if wait is not None:
+        out.print(f"Next scale-down: in {wait:.0f} s at the earliest.")
     note = decision.get("forecast")
     if note:
         acted = "applied" if note["acting"] else "not applied"

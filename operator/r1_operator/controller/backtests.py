@@ -1,7 +1,7 @@
 """Controller of R1Backtests: run one Job at a time and write the status.
 
-The controller is independent of that of R1Inferences: it has its own stores, reflectors, queue and one
-worker, so that neither delays the other. With one worker, no two backtests start at the same time: a
+The controller is independent of that of R1Inferences: it has its own stores, queue and one worker, so
+that neither delays the other. kopf watches the R1Backtests, reflectors their Jobs and pods. With one worker, no two backtests start at the same time: a
 created Job is in the store before the next object is processed.
 
 Absence is confirmed with a read, as for children: before the Job of a missing R1Backtest is deleted, and
@@ -12,15 +12,15 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
 from r1_common.clock import PROCESS_CLOCK
 from r1_common.contracts.unavailable import Unavailable
-from r1_operator.api.backtest import R1Backtest, parse_backtest
+from r1_operator.api.backtest.spec import R1Backtest, parse_backtest
+from r1_operator.api.fields.parsing import Invalid
 from r1_operator.api.names import BacktestPhase, Label
-from r1_operator.api.parsing import Invalid
 from r1_operator.api.v1 import R1Inference, parse
 from r1_operator.controller.liveness import Liveness
 from r1_operator.controller.reconcile.child_backoff import ChildBackoff, ChildWrite
@@ -75,7 +75,6 @@ class BacktestController:
         inferences: Stores,
         *,
         site: BacktestSite,
-        namespaces: Sequence[str],
         lead: Callable[[Key], LeadTime | None],
         emit: Callable[[EventSpec], None],
         liveness: Liveness,
@@ -85,7 +84,6 @@ class BacktestController:
         self._api = api
         self._inferences = inferences
         self._site = site
-        self._namespaces = namespaces
         self._lead = lead
         self._emit = emit
         self._metrics = metrics
@@ -93,7 +91,7 @@ class BacktestController:
         self._backoff = ChildBackoff()
         self._stores = BacktestStores()
         self._queue: WorkQueue[Key] = WorkQueue()
-        self._handler = EventHandler(
+        self.event_handler = EventHandler(
             self._stores, enqueue=self._queue.add, liveness=liveness, metrics=metrics
         )
         self._observed_at: dict[str, float] = {}
@@ -115,17 +113,16 @@ class BacktestController:
         return None if stored is None else stored.load()
 
     async def run(self) -> None:
-        """Watch and reconcile until cancelled."""
+        """Watch Jobs and pods, and reconcile until cancelled.
+
+        The events of R1Backtests come to `event_handler`; a relist completes their store.
+        """
         home = (self._site.namespace,)
-        reflectors = (
-            Reflector(
-                self._api, self._handler, R1BACKTEST, selector="", namespaces=self._namespaces
-            ),
-            Reflector(self._api, self._handler, JOB, selector=Label.BACKTEST, namespaces=home),
-            Reflector(self._api, self._handler, POD, selector=Label.BACKTEST, namespaces=home),
-        )
         async with asyncio.TaskGroup() as group:
-            for reflector in reflectors:
+            for kind in (JOB, POD):
+                reflector = Reflector(
+                    self._api, self.event_handler, kind, selector=Label.BACKTEST, namespaces=home
+                )
                 group.create_task(reflector.run())
             for kind in (R1BACKTEST, JOB, POD):
                 await self._stores.of(kind).complete.wait()

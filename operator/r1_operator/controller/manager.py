@@ -29,12 +29,19 @@ from r1_operator.controller.watch.wiring import WATCHED, watch
 from r1_operator.controller.workqueue import WorkQueue
 from r1_operator.kube.client import Api, KubeApiError, NotFound
 from r1_operator.kube.events import EventWriter
-from r1_operator.kube.kinds import R1INFERENCE, SERVICE_MONITOR, Key
+from r1_operator.kube.kinds import (
+    CUSTOM_RESOURCES,
+    R1BACKTEST,
+    R1INFERENCE,
+    SERVICE_MONITOR,
+    Key,
+    Kind,
+)
 from r1_operator.kube.lease import LeaderElector, LeaseLost
 from r1_operator.kube.store import Stores
 from r1_operator.metrics import OperatorMetrics
 from r1_operator.plan.backtest.observed import BacktestSite
-from r1_operator.plan.scaling.budgets import ceilings_of
+from r1_operator.plan.scaling.limits.budgets import ceilings_of
 from r1_operator.plan.snapshot import Defaults
 from r1_operator.settings import OperatorSettings
 from r1_operator.sources.external import ExternalMetrics
@@ -134,7 +141,6 @@ class Manager:
                 defaults,
                 settings.prometheus_client,
             ),
-            namespaces=settings.namespaces,
             lead=self.scaling.lead,
             emit=self.events.emit,
             liveness=self.liveness,
@@ -220,17 +226,22 @@ class Manager:
             self.queue.add(key)
 
     async def _watch(self) -> None:
-        await watch(
-            self.api, self.event_handler, namespaces=self.settings.namespaces, stop=self.stop
-        )
+        await watch(self.api, self._handler_of, namespaces=self.settings.namespaces, stop=self.stop)
         self.stop.set()  # kopf handles SIGTERM and SIGINT while it runs
+
+    def _handler_of(self, kind: Kind) -> EventHandler:
+        return self.backtests.event_handler if kind == R1BACKTEST else self.event_handler
+
+    def _relisted(self) -> tuple[Kind, ...]:
+        kinds = (*WATCHED, R1BACKTEST)
+        return (*kinds, SERVICE_MONITOR) if self.monitors.served else kinds
 
     def _relist(self) -> Relist:
         return Relist(
             self.api,
-            self.event_handler,
-            kinds=lambda: (*WATCHED, SERVICE_MONITOR) if self.monitors.served else WATCHED,
-            initial_kinds=(R1INFERENCE,),
+            self._handler_of,
+            kinds=self._relisted,
+            initial_kinds=CUSTOM_RESOURCES,
             namespaces=self.settings.namespaces,
             liveness=self.liveness,
             metrics=self.metrics,

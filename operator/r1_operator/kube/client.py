@@ -183,6 +183,7 @@ class Api:
 
         Raises:
             NotFound: the API server does not serve the kind (its CRD is not installed).
+            Unreachable: a response is no list.
         """
         query = {"limit": str(page_size)}
         if label_selector:
@@ -194,9 +195,10 @@ class Api:
             accept = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
         while True:
             page = await self.request("GET", kind.path(namespace), query=query, accept=accept)
-            page["items"] = (
-                page.get("items") or []
-            )  # metadata-only lists have null instead of an empty list
+            if "items" not in page:  # not a list: it must not count as one without objects
+                detail = "a list without items"
+                raise Unreachable(f"GET {kind.path(namespace)}: {detail}", detail=detail)
+            page["items"] = page["items"] or []  # metadata-only lists have null for an empty list
             yield page
             token = page.get("metadata", {}).get("continue")
             if not token:

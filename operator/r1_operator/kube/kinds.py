@@ -65,6 +65,9 @@ ENDPOINT_SLICE = Kind("discovery.k8s.io", "v1", "endpointslices", "EndpointSlice
 LEASE = Kind("coordination.k8s.io", "v1", "leases", "Lease")
 EVENT = Kind("events.k8s.io", "v1", "events", "Event")
 
+CUSTOM_RESOURCES = (R1INFERENCE, R1BACKTEST)
+"""Kinds that people write."""
+
 CHILD_KINDS = (DEPLOYMENT, SERVICE, CONFIG_MAP, POD_DISRUPTION_BUDGET, SERVICE_MONITOR)
 """Kinds of children, in the order in which they are applied."""
 

@@ -1,8 +1,11 @@
-"""Plan of one resource: the children to apply and the status to write.
+"""Plan of one resource: the children to apply.
 
 Total: every observation gives a plan. Where the children cannot be built (an invalid template, a child
-with another owner, a fault of a builder), nothing is applied, the running children stay, and the status
-has the reason.
+with another owner, a fault of a builder), nothing is applied, the running children stay, and the plan
+has the problem.
+
+The status is planned once, after the children are applied (`status/resource_status.py`): it shows what
+they have become, and the problem of this plan.
 """
 
 import logging
@@ -14,7 +17,7 @@ from r1_operator.plan.problem import Problem, Unplannable
 from r1_operator.plan.scaling.decision import Decision
 from r1_operator.plan.snapshot import Observed
 from r1_operator.plan.status.diagnosis import foreign_child, requeue_delay
-from r1_operator.plan.status.resource_status import desired_replicas, plan_status
+from r1_operator.plan.status.resource_status import desired_replicas
 from r1_operator.plan.workload import plan_children
 
 logger = logging.getLogger(__name__)
@@ -22,10 +25,9 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class ResourcePlan:
-    """Manifests to apply in this order, and the status to write."""
+    """Manifests to apply, in this order."""
 
     children: tuple[dict[str, Any], ...]
-    status: dict[str, Any]
     problem: Problem | None = None
     """why there are no children; None where there are some"""
     requeue_after: float | None = None
@@ -33,7 +35,7 @@ class ResourcePlan:
 
 
 def plan(observed: Observed, decision: Decision | None, now: float) -> ResourcePlan:
-    """Return children and status for the observed state and the decided count."""
+    """Return the children for the observed state and the decided count. `now`: the process' clock (s)."""
     problem = foreign_child(observed)
     children: list[dict[str, Any]] = []
     if problem is None:
@@ -56,6 +58,4 @@ def plan(observed: Observed, decision: Decision | None, now: float) -> ResourceP
                 f"The operator failed to build the manifests ({type(error).__name__}: {error}): "
                 "undo the last change of the spec and report this message.",
             )
-    status = plan_status(observed, decision, now, unplannable=problem)
-    again = requeue_delay(observed, now)
-    return ResourcePlan(tuple(children), status, problem, again)
+    return ResourcePlan(tuple(children), problem, requeue_delay(observed, now))

@@ -14,10 +14,11 @@ from dataclasses import dataclass
 from functools import partial
 
 from r1_common.clock import PROCESS_CLOCK
+from r1_common.contracts.forecast_request import ActivationRule, ForecastRequest, request_document
 from r1_common.contracts.unavailable import Unavailable
 from r1_operator.api.scaling import ClassName, ForecastSpec, MetricType
-from r1_operator.kube.kinds import Json, Key
-from r1_operator.plan.scaling.peak_quantile import peak_quantile, waste_seconds
+from r1_operator.kube.kinds import Key
+from r1_operator.plan.scaling.forecast_rules.peak_quantile import peak_quantile, waste_seconds
 from r1_operator.plan.scaling.policy import DownBehavior, MetricTarget
 from r1_operator.plan.signals.forecast import ReceivedForecast, parse_forecast
 from r1_operator.sources.cached_poller import CachedPoller
@@ -40,7 +41,7 @@ RETRY_SECONDS = 15.0
 class ForecastQuery:
     """The request to the forecaster for one resource; equal queries are sent once per period."""
 
-    body: Json
+    request: ForecastRequest
     metric: MetricType
     lead_seconds: float
     period_seconds: float
@@ -54,6 +55,17 @@ def forecast_metric(metrics: tuple[MetricTarget, ...]) -> MetricType | None:
     return next((metric.type for metric in metrics if metric.type in _SERIES), None)
 
 
+def series_query(
+    key: Key, spec: ForecastSpec, metric: MetricType, min_rate_seconds: int, *, labels: str = ""
+) -> str:
+    """PromQL of the resource's arrivals; `labels` select a part, such as `class="Q1"`."""
+    selector = f'inference_namespace="{key.namespace}",inference="{key.name}"'
+    return _SERIES[metric] % (
+        f"{selector},{labels}" if labels else selector,
+        max(min_rate_seconds, spec.step_seconds),
+    )
+
+
 def build_forecast_query(
     key: Key,
     spec: ForecastSpec,
@@ -63,14 +75,13 @@ def build_forecast_query(
     *,
     down_window_seconds: float = DownBehavior().stabilization_window_seconds,
 ) -> ForecastQuery:
-    """The request body of `POST /v1/forecast`; the lead time is rounded up to a multiple of 5 s.
+    """The request of `POST /v1/forecast`; the lead time is rounded up to a multiple of 5 s.
 
     `down_window_seconds` of the scaling policy determines the quantile if the spec sets none.
 
     The series is a trailing mean, which lags demand by half its window. The forecast therefore covers
     `lead_seconds` plus half the window.
     """
-    labels = f'inference_namespace="{key.namespace}",inference="{key.name}"'
     window = max(min_rate_seconds, spec.step_seconds)
     lead = 5.0 * math.ceil((lead_seconds + window / 2) / 5.0)
     level = peak_quantile(
@@ -79,23 +90,26 @@ def build_forecast_query(
         waste_seconds(down_window_seconds, lead),
     )
     return ForecastQuery(
-        body={
-            "series": str(key),
-            "query": _SERIES[metric] % (labels, window),
-            "stepSeconds": spec.step_seconds,
-            "seasonSeconds": spec.season_seconds,
-            "historySeconds": spec.history_seconds,
-            "leadSeconds": lead,
-            "horizonSeconds": spec.horizon_seconds,
-            "levels": sorted({0.5, 0.9, 0.95, level}),
-            "decisionLevel": level,
+        request=ForecastRequest(
+            series_name=str(key),
+            query=series_query(key, spec, metric, min_rate_seconds),
+            step=float(spec.step_seconds),
+            season=float(spec.season_seconds),
+            history=float(spec.history_seconds),
+            lead=lead,
+            horizon=float(spec.horizon_seconds),
+            levels=tuple(sorted({0.5, 0.9, 0.95, level})),
+            decision_level=level,
             # Has no effect on the forecast: the forecaster shows it to other clients.
-            "activation": str(spec.activation),
-            "classQueries": {
-                str(name): _SERIES[metric] % (f'{labels},class="{name}"', window)
+            activation=ActivationRule(spec.activation.value),
+            class_queries=tuple(
+                (
+                    str(name),
+                    series_query(key, spec, metric, min_rate_seconds, labels=f'class="{name}"'),
+                )
                 for name in ClassName
-            },
-        },
+            ),
+        ),
         metric=metric,
         lead_seconds=lead,
         period_seconds=float(spec.step_seconds),
@@ -168,7 +182,9 @@ class ForecastClient:
         return forecast
 
     async def _read(self, query: ForecastQuery) -> ReceivedForecast | Unavailable:
-        response = await self._poller.fetch("POST", "/v1/forecast", json=query.body)
+        response = await self._poller.fetch(
+            "POST", "/v1/forecast", json=request_document(query.request)
+        )
         if isinstance(response, Unavailable):
             return response
         status, body = response

@@ -15,19 +15,17 @@ from dataclasses import dataclass, field, replace
 import aiohttp
 
 from r1_common.clock import PROCESS_CLOCK
+from r1_common.contracts.priority_classes import BY_NAME
+from r1_common.contracts.seat_reservations import ReservationRequest, reservations_document
 from r1_common.contracts.unavailable import Unavailable
 from r1_common.http_json import read_json
 from r1_common.untrusted_json import InvalidJson
-from r1_operator.plan.signals.demand import CounterSample
+from r1_operator.plan.signals.counter_sample import CounterSample
 from r1_operator.plan.signals.gateway_signals import read_latencies, read_signals
-from r1_operator.plan.signals.latency_histograms import LatencySample
+from r1_operator.plan.signals.latency_histograms import GatewayLatencies
 from r1_operator.sources.gateways import GatewayDirectory
 
 logger = logging.getLogger(__name__)
-
-NO_GATEWAY = Unavailable(
-    "NoGateway", "The operator finds no gateway: set R1_GATEWAY_SERVICE, or start the gateway."
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,13 +49,10 @@ class SignalSnapshot:
     silent: Mapping[str, str] = field(default_factory=dict)
     answers: Mapping[str, SignalsResponse] = field(default_factory=dict)
 
-    def latencies(self, route: str) -> tuple[LatencySample, ...]:
-        """The latency histograms of one route, from the gateways that send them."""
-        samples = (
-            (name, read_latencies(answer.body, route, answer.received_at))
-            for name, answer in self.answers.items()
-        )
-        return tuple(replace(one, gateway=name) for name, one in samples if one is not None)
+    def latencies(self, route: str, gateway: str) -> GatewayLatencies | None:
+        """The latency histograms of one route at one gateway; None where it sends none."""
+        answer = self.answers.get(gateway)
+        return None if answer is None else read_latencies(answer.body, route)
 
 
 class GatewaySignals:
@@ -112,7 +107,15 @@ class GatewaySignals:
 
         A gateway that fails is logged; its own reservations stay in force.
         """
-        body = {"validSeconds": valid_seconds, "routes": seats}
+        body = reservations_document(
+            ReservationRequest(
+                valid_seconds,
+                {
+                    route: {BY_NAME[name]: count for name, count in by_class.items()}
+                    for route, by_class in seats.items()
+                },
+            )
+        )
         if self._session is None:
             self._session = aiohttp.ClientSession(timeout=self._timeout)
         gateways = await self._directory.signal_urls()

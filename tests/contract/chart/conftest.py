@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import yaml
 
-from r1_cluster.binaries import ensure_binaries
+from r1_cluster.programs.binaries import ensure_binaries
 
 ROOT = Path(__file__).resolve().parents[3]
 CHART = ROOT / "helm" / "r1-operator"
@@ -175,9 +175,9 @@ def manifests(
 @pytest.fixture(scope="session")
 def distinct_manifests(render: Callable[..., list[dict[str, Any]]]) -> list[dict[str, Any]]:
     """Each distinct object of all value sets, for checks of single objects."""
-    found = {
+    distinct = {
         json.dumps(manifest, sort_keys=True, default=str): manifest
         for settings in VALUE_SETS.values()
         for manifest in render(*settings, apis=("monitoring.coreos.com/v1",))
     }
-    return list(found.values())
+    return list(distinct.values())

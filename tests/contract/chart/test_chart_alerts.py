@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import yaml
 
-from r1_cluster import debian
+from r1_cluster.programs import debian
 
 ROOT = Path(__file__).resolve().parents[3]
 RULES = ROOT / "helm" / "r1-operator" / "alerts" / "r1.yaml"
@@ -71,9 +71,9 @@ STORIES: dict[str, tuple[dict[str, str], str]] = {
 def promtool() -> str:
     if shutil.which("promtool") is None:
         debian.ensure_packages({"promtool": "prometheus"})
-    found = shutil.which("promtool")
-    assert found is not None
-    return found
+    program = shutil.which("promtool")
+    assert program is not None
+    return program
 
 
 def test_every_alert_has_a_test_case_and_a_runbook() -> None:
@@ -83,6 +83,17 @@ def test_every_alert_has_a_test_case_and_a_runbook() -> None:
     for rule in ALERTS:
         assert rule["labels"]["severity"] in ("critical", "warning", "info")
         assert rule["annotations"]["summary"].endswith(".")
+
+
+def test_annotations_use_labels_that_the_alert_has() -> None:
+    for rule in ALERTS:
+        shown = set(re.findall(r"\$labels\.(\w+)", " ".join(rule["annotations"].values())))
+        grouped = re.search(r"by \(([^)]*)\)", rule["expr"])
+        if grouped:
+            labels = {label.strip() for label in grouped[1].split(",")}
+        else:
+            labels = set(re.findall(r'(\w+)="', " ".join(STORIES[rule["alert"]][0])))
+        assert shown <= labels, rule["alert"]
 
 
 def test_the_chart_installs_alerts_when_enabled(

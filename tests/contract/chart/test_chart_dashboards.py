@@ -80,8 +80,8 @@ def test_legends_use_labels_that_survive_the_query(path: Path) -> None:
         for target in panel.get("targets", []):
             shown = set(re.findall(r"\{\{(\w+)\}\}", target["legendFormat"]))
             grouped = re.findall(r"\bby\s*\(([^)]*)\)", target["expr"])
-            kept = {name.strip() for group in grouped for name in group.split(",")}
-            assert shown <= kept, panel["title"]
+            grouping_labels = {name.strip() for group in grouped for name in group.split(",")}
+            assert shown <= grouping_labels, panel["title"]
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
@@ -166,13 +166,13 @@ def test_dashboards_have_distinct_uids() -> None:
 
 
 def test_dashboards_are_installed_unchanged(render: Callable[..., list[Manifest]]) -> None:
-    found = {
+    installed = {
         name: text
         for manifest in render()
         if manifest["kind"] == "ConfigMap"
         and manifest["metadata"]["labels"].get("grafana_dashboard") == "1"
         for name, text in manifest["data"].items()
     }
-    assert found.keys() == {path.name for path in FILES}
+    assert installed.keys() == {path.name for path in FILES}
     for path in FILES:
-        assert json.loads(found[path.name]) == load(path)
+        assert json.loads(installed[path.name]) == load(path)

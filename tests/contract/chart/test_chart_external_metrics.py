@@ -20,8 +20,8 @@ ON = "forecaster.externalMetrics.enabled=true"
 
 
 def only(manifests: list[Manifest], kind: str, name: str) -> Manifest:
-    (found,) = [m for m in manifests if (m["kind"], m["metadata"]["name"]) == (kind, name)]
-    return found
+    (manifest,) = [m for m in manifests if (m["kind"], m["metadata"]["name"]) == (kind, name)]
+    return manifest
 
 
 def service_of(manifests: list[Manifest]) -> dict[str, Any]:

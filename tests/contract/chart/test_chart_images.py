@@ -61,14 +61,14 @@ def test_each_image_without_a_repository_is_named(
 
 
 def test_one_registry_gives_all_five_images(render: Callable[..., list[Manifest]]) -> None:
-    found = set(images(render()))
-    assert found == {f"registry.example/r1/r1-{part}:0.1.0" for part in PARTS}
+    image_names = set(images(render()))
+    assert image_names == {f"registry.example/r1/r1-{part}:0.1.0" for part in PARTS}
 
 
 def test_an_image_repository_overrides_the_registry(render: Callable[..., list[Manifest]]) -> None:
-    found = set(images(render("gateway.image.repository=other.example/gateway")))
-    assert "other.example/gateway:0.1.0" in found
-    assert "registry.example/r1/r1-operator:0.1.0" in found
+    image_names = set(images(render("gateway.image.repository=other.example/gateway")))
+    assert "other.example/gateway:0.1.0" in image_names
+    assert "registry.example/r1/r1-operator:0.1.0" in image_names
 
 
 def test_a_forecaster_that_is_off_needs_no_image(helm: Callable[..., Any], chart: Path) -> None:

@@ -118,14 +118,14 @@ def keyed_lists(value: Any, path: str = "", field: str = "") -> Iterator[tuple[s
 
 
 def test_default_manifests_have_no_duplicate_list_keys(repeated: list[Manifest]) -> None:
-    found = 0
+    checked_lists = 0
     for manifest in repeated:
         if manifest["kind"] == "CustomResourceDefinition":
             continue
         for path, keys in keyed_lists(manifest):
-            found += 1
+            checked_lists += 1
             assert len(keys) == len(set(keys)), (manifest["kind"], path, keys)
-    assert found > 40
+    assert checked_lists > 40
 
 
 def test_manifests_have_no_duplicate_list_keys_with_any_values(
@@ -186,8 +186,8 @@ def test_every_object_list_has_a_merge_key(distinct_manifests: list[Manifest]) -
                 yield from lists(inner)
 
     kinds = ("CustomResourceDefinition", "PrometheusRule")
-    found = {
+    fields = {
         field for each in distinct_manifests if each["kind"] not in kinds for field in lists(each)
     }
     affinity = {"preferredDuringSchedulingIgnoredDuringExecution", "matchExpressions"}
-    assert found - KEYS.keys() - NO_KEY - affinity == set()
+    assert fields - KEYS.keys() - NO_KEY - affinity == set()

@@ -56,8 +56,8 @@ def test_every_object_has_namespace_and_labels(manifests: list[Manifest]) -> Non
 
 
 def test_default_values_install_all_three_components(render: Callable[..., list[Manifest]]) -> None:
-    found = {(m["kind"], m["metadata"]["name"]) for m in render()}
-    assert found >= {
+    objects = {(m["kind"], m["metadata"]["name"]) for m in render()}
+    assert objects >= {
         ("CustomResourceDefinition", "r1inferences.deepseek.ai"),
         *(
             (kind, f"r1-{component}")

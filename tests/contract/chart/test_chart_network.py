@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from r1_operator.api.backtest import BacktestSpec, R1Backtest
+from r1_operator.api.backtest.spec import BacktestSpec, R1Backtest
 from r1_operator.plan.backtest.job import labels
 
 Manifest = dict[str, Any]
@@ -20,8 +20,10 @@ def component(manifest: Manifest) -> str:
 
 def templates(manifests: list[Manifest]) -> dict[str, Manifest]:
     """Return pod templates by component, with the test pod."""
-    found = {component(m): m["spec"]["template"] for m in manifests if m["kind"] in WORKLOADS}
-    return found | {component(m): m for m in manifests if m["kind"] == "Pod"}
+    by_component = {
+        component(m): m["spec"]["template"] for m in manifests if m["kind"] in WORKLOADS
+    }
+    return by_component | {component(m): m for m in manifests if m["kind"] == "Pod"}
 
 
 def chosen(selector: dict[str, str], manifests: list[Manifest]) -> set[str]:
@@ -43,14 +45,14 @@ def port_names(template: Manifest) -> dict[str, int]:
 
 def policies(manifests: list[Manifest]) -> dict[str, Manifest]:
     """Return the policies of the chart's pods, without those of backtest Jobs."""
-    found = {component(m): m["spec"] for m in manifests if m["kind"] == "NetworkPolicy"}
-    found.pop("backtest", None)
-    return found
+    by_component = {component(m): m["spec"] for m in manifests if m["kind"] == "NetworkPolicy"}
+    by_component.pop("backtest", None)
+    return by_component
 
 
 def flows(rules: list[Manifest], side: str) -> set[tuple[int, str]]:
     """Return (port, peer): a component, "models", "given" for peers of the values, or "any"."""
-    found = set()
+    allowed = set()
     for rule in rules:
         peers = set()
         for peer in rule.get(side, [{}]):
@@ -61,8 +63,8 @@ def flows(rules: list[Manifest], side: str) -> set[tuple[int, str]]:
                 peers.add(labels["app.kubernetes.io/component"])
             else:
                 peers.add("given" if peer else "any")
-        found |= {(port["port"], peer) for port in rule["ports"] for peer in peers}
-    return found
+        allowed |= {(port["port"], peer) for port in rule["ports"] for peer in peers}
+    return allowed
 
 
 def test_services_select_one_component_and_an_existing_port(manifests: list[Manifest]) -> None:
@@ -110,12 +112,12 @@ def test_network_policies_select_existing_pods_and_peers(manifests: list[Manifes
 def test_default_network_policies_allow_the_documented_flows(
     render: Callable[..., list[Manifest]],
 ) -> None:
-    found = {
+    allowed_flows = {
         name: (flows(policy["ingress"], "from"), flows(policy["egress"], "to"))
         for name, policy in policies(render()).items()
     }
     dns, api = {(53, "any")}, {(443, "any"), (6443, "any")}
-    assert found == {
+    assert allowed_flows == {
         "operator": (
             {(8080, "any")},
             dns | api | {(8081, "gateway"), (8082, "forecaster"), (9090, "any")},
@@ -129,12 +131,12 @@ def test_backtest_pods_reach_prometheus_and_accept_no_connections(
     render: Callable[..., list[Manifest]],
 ) -> None:
     def of(*settings: str) -> Manifest:
-        (found,) = [
+        (spec,) = [
             m["spec"]
             for m in render(*settings)
             if (m["kind"], m["metadata"]["name"]) == ("NetworkPolicy", "r1-backtest")
         ]
-        return dict(found)
+        return dict(spec)
 
     policy = of("forecaster.enabled=false")
     assert policy["policyTypes"] == ["Ingress", "Egress"]
@@ -177,16 +179,19 @@ def test_configured_peers_restrict_ports_except_for_own_components(
         "networkPolicy.prometheusTo[0].podSelector.matchLabels.app=prometheus",
         "networkPolicy.prometheusPorts={9091}",
     )
-    found = policies(manifests)
-    assert flows(found["gateway"]["ingress"], "from") == {
+    by_component = policies(manifests)
+    assert flows(by_component["gateway"]["ingress"], "from") == {
         (8000, "given"),
         (8000, "test"),
         (8081, "given"),
         (8081, "operator"),
     }
-    assert flows(found["forecaster"]["ingress"], "from") == {(8082, "given"), (8082, "operator")}
-    assert flows(found["forecaster"]["egress"], "to") == {(53, "any"), (9091, "given")}
-    assert {(443, "given"), (6443, "given")} <= flows(found["operator"]["egress"], "to")
+    assert flows(by_component["forecaster"]["ingress"], "from") == {
+        (8082, "given"),
+        (8082, "operator"),
+    }
+    assert flows(by_component["forecaster"]["egress"], "to") == {(53, "any"), (9091, "given")}
+    assert {(443, "given"), (6443, "given")} <= flows(by_component["operator"]["egress"], "to")
 
 
 def test_the_gateway_egress_selects_model_pods(

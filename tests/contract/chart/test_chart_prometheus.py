@@ -12,7 +12,7 @@ import pytest
 
 from r1_common.prometheus.client_config import PrometheusConfig, load_config
 from r1_forecasting.options import parse_options
-from r1_operator.api.backtest import BacktestSpec, R1Backtest
+from r1_operator.api.backtest.spec import BacktestSpec, R1Backtest
 from r1_operator.api.v1 import parse
 from r1_operator.plan.backtest.job import build_job
 from r1_operator.plan.backtest.observed import BacktestObservation, BacktestSite
@@ -46,13 +46,13 @@ INFERENCE = parse(
 
 
 def pod(manifests: list[Manifest], component: str) -> Manifest:
-    (found,) = (
+    (pod_spec,) = (
         one["spec"]["template"]["spec"]
         for one in manifests
         if one["kind"] in ("Deployment", "StatefulSet")
         and one["metadata"]["name"] == f"r1-{component}"
     )
-    spec: Manifest = found
+    spec: Manifest = pod_spec
     return spec
 
 
@@ -95,20 +95,20 @@ def configurations(render: Render, *given: str) -> list[PrometheusConfig]:
 
 
 def test_all_components_read_the_same_prometheus_configuration(render: Render) -> None:
-    for found in configurations(render, *AUTH):
-        assert found.bearer_token_file == FOLDER / "token"
-        assert found.ca_file == FOLDER / "ca.crt"
-        assert found.header_files == (("X-Api-Key", FOLDER / "api-key"),)
-        assert found.headers == (("X-Scope-OrgID", "team-a"),)
-        assert found.matchers == (("cluster", "a"),)
-        assert found.rate_seconds(60) == 240
+    for configuration in configurations(render, *AUTH):
+        assert configuration.bearer_token_file == FOLDER / "token"
+        assert configuration.ca_file == FOLDER / "ca.crt"
+        assert configuration.header_files == (("X-Api-Key", FOLDER / "api-key"),)
+        assert configuration.headers == (("X-Scope-OrgID", "team-a"),)
+        assert configuration.matchers == (("cluster", "a"),)
+        assert configuration.rate_seconds(60) == 240
 
 
 def test_defaults_have_no_credentials_and_one_minute_rates(render: Render) -> None:
-    for found in configurations(render):
-        assert found.bearer_token_file is None
-        assert found.matchers == ()
-        assert found.rate_seconds(60) == 60
+    for configuration in configurations(render):
+        assert configuration.bearer_token_file is None
+        assert configuration.matchers == ()
+        assert configuration.rate_seconds(60) == 60
     assert "prometheus-auth" not in json.dumps(render())
 
 
@@ -159,8 +159,8 @@ def pod_annotations(manifests: list[Manifest], component: str) -> dict[str, str]
         if one["kind"] in ("Deployment", "StatefulSet")
         and one["metadata"]["name"] == f"r1-{component}"
     )
-    found: dict[str, str] = template["metadata"].get("annotations", {})
-    return found
+    annotations: dict[str, str] = template["metadata"].get("annotations", {})
+    return annotations
 
 
 @pytest.mark.parametrize("component", ["operator", "gateway", "forecaster"])
@@ -172,11 +172,11 @@ def test_pods_are_scraped_by_annotations_or_by_service_monitors(
 
 
 def test_annotations_of_the_site_replace_those_of_the_chart(render: Render) -> None:
-    found = pod_annotations(
+    annotations = pod_annotations(
         render('gateway.podAnnotations.prometheus\\.io/scrape="false"'), "gateway"
     )
-    assert found["prometheus.io/scrape"] == '"false"'
-    assert found["prometheus.io/port"] == "8081"
+    assert annotations["prometheus.io/scrape"] == '"false"'
+    assert annotations["prometheus.io/port"] == "8081"
 
 
 def test_dashboards_filter_by_the_matchers(render: Render) -> None:

@@ -12,7 +12,7 @@ import pytest
 
 import r1_forecasting.options
 from r1_gateway.options import parse_options
-from r1_operator.api.backtest import BacktestSpec, R1Backtest
+from r1_operator.api.backtest.spec import BacktestSpec, R1Backtest
 from r1_operator.api.v1 import parse
 from r1_operator.controller.reconcile.site_templates import check_site_templates
 from r1_operator.plan.backtest.job import build_job
@@ -45,8 +45,8 @@ def container(manifests: list[Manifest], component: str) -> Manifest:
         if m["kind"] in WORKLOADS
         and m["metadata"]["labels"]["app.kubernetes.io/component"] == component
     ]
-    (found,) = workload["spec"]["template"]["spec"]["containers"]
-    return dict(found)
+    (only_container,) = workload["spec"]["template"]["spec"]["containers"]
+    return dict(only_container)
 
 
 def settings(manifests: list[Manifest], component: str) -> dict[str, str]:

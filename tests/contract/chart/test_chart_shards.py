@@ -18,8 +18,8 @@ FORECASTER = {"app.kubernetes.io/component": "forecaster"}
 
 
 def only(manifests: list[Manifest], kind: str, name: str) -> Manifest:
-    (found,) = [m for m in manifests if (m["kind"], m["metadata"]["name"]) == (kind, name)]
-    return found
+    (manifest,) = [m for m in manifests if (m["kind"], m["metadata"]["name"]) == (kind, name)]
+    return manifest
 
 
 def of_the_forecaster(manifests: list[Manifest]) -> set[tuple[str, str]]:
@@ -139,10 +139,10 @@ def test_shards_reach_each_other_with_restricted_peers(
         ]
         return [peer for rule in rules for peer in rule.get(direction, [{}])]
 
-    def shards(found: list[Any]) -> bool:
+    def shards(shard_count: list[Any]) -> bool:
         return any(
             FORECASTER.items() <= peer.get("podSelector", {}).get("matchLabels", {}).items()
-            for peer in found
+            for peer in shard_count
         )
 
     sharded = (THREE, *given)

@@ -266,5 +266,7 @@ def test_an_absent_value_counts_as_empty(
 
 def _containers(manifest: dict[str, Any]) -> list[dict[str, Any]]:
     spec = manifest.get("spec") or {}
-    found: list[dict[str, Any]] = spec.get("template", {}).get("spec", {}).get("containers", [])
-    return found
+    containers: list[dict[str, Any]] = (
+        spec.get("template", {}).get("spec", {}).get("containers", [])
+    )
+    return containers

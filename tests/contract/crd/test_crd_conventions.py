@@ -15,8 +15,8 @@ import yaml
 
 from r1_evaluation.backtest.backtest import DEFAULT_POLICIES, REQUIRED_POLICIES
 from r1_evaluation.policies.registry import PUBLIC_POLICIES
-from r1_operator.api.backtest import BacktestSpec, Policy
-from r1_operator.api.backtest_schema import backtest_crd, backtest_crd_yaml
+from r1_operator.api.backtest.schema import backtest_crd, backtest_crd_yaml
+from r1_operator.api.backtest.spec import BacktestSpec, Policy
 from r1_operator.api.schema import crd, crd_yaml
 
 FOLDER = Path(__file__).parents[3] / "crds"

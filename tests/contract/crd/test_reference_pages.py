@@ -16,7 +16,7 @@ from r1_operator.api.names import (
 )
 from r1_operator.api.reference import backtest_page, conditions_page, main, resource_page
 from r1_operator.plan.scaling.decision import Decision
-from r1_operator.plan.scaling.forecast_approval import APPROVING_FINDINGS
+from r1_operator.plan.scaling.forecast_rules.forecast_approval import APPROVING_FINDINGS
 from r1_operator.plan.scaling.reasons import DecisionMode
 from r1_operator.plan.scaling.reasons import DecisionReason as Why
 

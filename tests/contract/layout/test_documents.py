@@ -18,6 +18,7 @@ PAGES = [
 ]
 LINK = re.compile(r"\]\(([^)\s]+)\)")
 QUOTED = re.compile(r"`([\w./-]+)`")
+CODE = re.compile(r"```.*?```|`[^`\n]+`", re.DOTALL)
 ROOTS = ("", "tests/", "docs/", *(f"{root}/" for root in PRODUCT))
 FOLDERS = {
     path.name for path in ROOT.iterdir() if path.is_dir() and not path.name.startswith(".")
@@ -93,3 +94,29 @@ def test_readme_shows_the_present_output_of_explain() -> None:
     printed = subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
     clock = re.compile(r"\d\d:\d\d:\d\d")  # shown in the time zone of the machine
     assert clock.sub("", printed) in clock.sub("", (ROOT / "README.md").read_text())
+
+
+def test_documented_make_targets_exist() -> None:
+    """A target is a rule of the Makefile; `bench-NAME` runs `r1_bench.NAME`, a module or a package."""
+    makefile = (ROOT / "Makefile").read_text()
+    rules = set(re.findall(r"^([a-z][a-z-]*):", makefile, re.MULTILINE))
+    named = {
+        (name_of(page), target)
+        for page in PAGES
+        for target in re.findall(r"\bmake ([a-z][a-z-]*)", " ".join(CODE.findall(page.read_text())))
+    }
+    listed = re.search(r"^BENCHES := (.*)$", makefile, re.MULTILINE)
+    assert listed is not None
+    benches = re.findall(r"(?<![$(\w])[a-z][a-z-]+", listed[1].replace("$(if $(R1_TRACES),", " "))
+    named |= {("Makefile", f"bench-{name}") for name in benches}
+    gone = [f"{page}: make {target}" for page, target in named if not _is_target(target, rules)]
+    assert not sorted(gone)
+
+
+def _is_target(target: str, rules: set[str]) -> bool:
+    before, _, module = target.partition("bench-")
+    if before or not module:
+        return target in rules or target == "bench-"  # `make bench-NAME` in prose
+    name = module.replace("-", "_")
+    files = (f"{name}.py", f"{name}/__main__.py")
+    return any((ROOT / "benchmarks/r1_bench" / file).is_file() for file in files)

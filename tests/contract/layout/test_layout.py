@@ -1,13 +1,20 @@
 """Layout of the repository: root folders, file lengths, constraints, numbers of decision records."""
 
+import re
 import subprocess
 import sys
+from collections import Counter
 
 import pytest
 
 from vocabulary import PRODUCT, ROOT, tracked
 
 ROOTS = [*PRODUCT, "tests"]
+MOST_MODULES = 14
+LARGER_FOLDERS = {
+    "runtime": "the runtime is being rebuilt",
+}
+"""Folders that may hold more modules, with the reason; subfolders included."""
 
 
 @pytest.mark.parametrize("root", ROOTS)
@@ -32,6 +39,28 @@ def test_no_source_file_is_longer_than_600_lines() -> None:
     assert not long
 
 
+def test_no_folder_holds_more_than_14_modules() -> None:
+    modules = Counter(
+        str(path.parent.relative_to(ROOT))
+        for root in PRODUCT
+        for path in tracked(f"{root}/**/*.py")
+        if path.name != "__init__.py"
+    )
+    assert modules, "no module is tracked"
+    large = {
+        folder: count
+        for folder, count in modules.items()
+        if count > MOST_MODULES
+        and not any(f"{folder}/".startswith(f"{known}/") for known in LARGER_FOLDERS)
+    }
+    assert not large, "group the modules of these folders in subfolders by subject"
+
+
+@pytest.mark.parametrize("folder", LARGER_FOLDERS)
+def test_folders_with_an_exception_exist(folder: str) -> None:
+    assert (ROOT / folder).is_dir()
+
+
 def test_constraints_carry_hashes_and_no_address() -> None:
     files = sorted((ROOT / "constraints").glob("*.txt"))
     images = {"operator", "gateway", "forecasting", "runtime", "backtest"}
@@ -46,3 +75,15 @@ def test_every_decision_record_has_a_number_of_its_own() -> None:
     numbers = [path.name[:4] for path in (ROOT / "docs/decisions").glob("[0-9]*.md")]
     assert numbers, "docs/decisions is empty"
     assert len(numbers) == len(set(numbers))
+
+
+def test_every_benchmark_of_the_makefile_is_a_module() -> None:
+    [names] = re.findall(r"^BENCHES := (.*)$", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    folder = ROOT / "benchmarks/r1_bench"
+    missing = [
+        name
+        for name in re.sub(r"\$\(if \$\(R1_TRACES\),(.*)\)", r"\1", names).split()
+        if not (folder / f"{name.replace('-', '_')}.py").is_file()
+        and not (folder / name.replace("-", "_") / "__main__.py").is_file()
+    ]
+    assert not missing, "make bench-NAME runs python -m r1_bench.NAME"

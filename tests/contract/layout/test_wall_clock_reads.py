@@ -54,34 +54,34 @@ ALLOWED = {
     "forecasting/r1_forecasting/__main__.py": (1, "age of files, bounded by their last use"),
     "runtime/r1_runtime/tokenizer/chat_template.py": (1, "the date that a chat template prints"),
     "runtime/r1_runtime/server/app.py": (1, "`created` of a completion"),
-    "demo/r1_demo/report.py": (1, "finishedAt of a report"),
-    "demo/r1_demo/load_generator.py": (2, "a start that two processes agree on"),
+    "demo/r1_demo/reporting/report.py": (1, "finishedAt of a report"),
+    "demo/r1_demo/load/load_generator.py": (2, "a start that two processes agree on"),
     "demo/r1_demo/runner.py": (1, "a start that two processes agree on"),
 }
 
 
 def wall_clock_reads(source: str) -> list[str]:
     """`time.time` and its kin, called or passed on, by dotted name."""
-    found: list[str] = []
+    reads: list[str] = []
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Attribute):
             owner = node.value
             name = owner.id if isinstance(owner, ast.Name) else getattr(owner, "attr", "")
             if node.attr in READS.get(name, ()):
-                found.append(f"{name}.{node.attr}")
+                reads.append(f"{name}.{node.attr}")
         elif isinstance(node, ast.ImportFrom) and node.module == "time":
-            found += [f"time.{one.name}" for one in node.names if one.name in READS["time"]]
-    return found
+            reads += [f"time.{one.name}" for one in node.names if one.name in READS["time"]]
+    return reads
 
 
 def test_every_read_of_the_wall_clock_has_a_reason() -> None:
-    found = Counter[str]()
+    counts = Counter[str]()
     for product in PRODUCTS:
         for path in (ROOT / product).rglob("*.py"):
             reads = wall_clock_reads(path.read_text())
             if reads:
-                found[str(path.relative_to(ROOT))] = len(reads)
-    assert dict(found) == {path: count for path, (count, _) in ALLOWED.items()}
+                counts[str(path.relative_to(ROOT))] = len(reads)
+    assert dict(counts) == {path: count for path, (count, _) in ALLOWED.items()}
 
 
 @pytest.mark.parametrize(

@@ -177,7 +177,7 @@ def test_ray_serve_agrees() -> None:
             demand_in_replicas = np.array(drawn(seed, 240)) / 300 + 0.01
             ours = ray_serve.simulate(demand_in_replicas, 1_000_000, start)
             counts = [int(np.ceil(demand_in_replicas[0])), *ours.tolist()]
-            seen = [
+            inputs_by_step = [
                 [
                     min(counts[max(0, step - start) : step + 1]),
                     2 * float(demand_in_replicas[step - 1 : step + 1].mean()),
@@ -186,5 +186,5 @@ def test_ray_serve_agrees() -> None:
                 else [counts[0], 2 * float(demand_in_replicas[0])]
                 for step in range(len(demand_in_replicas))
             ]
-            request = {"period": 15, "target": 2.0, "first": counts[0], "steps": seen}
+            request = {"period": 15, "target": 2.0, "first": counts[0], "steps": inputs_by_step}
             assert process.send(request)["targets"] == ours.tolist()

@@ -14,7 +14,7 @@ import yaml
 
 from r1_forecasting.published.catalogue import Catalogue, parse_catalogue
 from r1_forecasting.published.external_metrics import find_metric
-from r1_forecasting.published.keda_trigger import KNOWN, parse_trigger
+from r1_forecasting.published.keda.trigger import KNOWN, parse_trigger
 from r1_forecasting.published.publication import FIELDS, InferenceName, Publication
 
 ROOT = Path(__file__).resolve().parents[3]

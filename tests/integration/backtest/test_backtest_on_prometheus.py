@@ -44,7 +44,7 @@ def without_forecast(manifest: str, tmp_path: Path) -> str:
     return str(path)
 
 
-def asked(capsys: pytest.CaptureFixture[str], *arguments: str) -> Any:
+def json_of(capsys: pytest.CaptureFixture[str], *arguments: str) -> Any:
     """The JSON of a command that has to succeed."""
     code = main([*arguments, "--json"])
     captured = capsys.readouterr()
@@ -57,26 +57,26 @@ def test_a_backtest_reads_replays_and_compares(
 ) -> None:
     folder = tmp_path / "out"
     message = tmp_path / "message"
-    found = asked(
+    printed = json_of(
         capsys, "backtest", manifest, "--prometheus", prometheus, "--out", str(folder),
         "--message", str(message),
     )  # fmt: skip
     left = json.loads(message.read_text())
-    assert left["verdict"]["finding"] == found["verdict"]["finding"]
-    assert [row["name"] for row in left["policies"]] == [row["name"] for row in found["policies"]]
+    assert left["verdict"]["finding"] == printed["verdict"]["finding"]
+    assert [row["name"] for row in left["policies"]] == [row["name"] for row in printed["policies"]]
     assert message.stat().st_size < 4096
-    assert found["resource"] == "default/production-r1"
-    assert found["notReplayed"] == ["MeanLatency"]
-    rows = {row["name"]: row for row in found["policies"]}
+    assert printed["resource"] == "default/production-r1"
+    assert printed["notReplayed"] == ["MeanLatency"]
+    rows = {row["name"]: row for row in printed["policies"]}
     assert {"ours", "ours-no-forecast", "hpa", "oracle", "static"} <= set(rows)
-    assert found["verdict"]["ratio"] == pytest.approx(
+    assert printed["verdict"]["ratio"] == pytest.approx(
         rows["ours"]["cost_at_slo"] / rows["hpa"]["cost_at_slo"]
     )
     assert rows["oracle"]["cost_at_slo"] <= rows["ours"]["cost_at_slo"]
     assert rows["static"]["cost_at_slo"] > rows["ours"]["cost_at_slo"]
     # The same settings by the controller's own code: as the board's course has it.
     curve = {point["target"]: point for point in rows["ours"]["curve"]}
-    configured = found["configured"]
+    configured = printed["configured"]
     assert configured["ours"]["overload"] == pytest.approx(curve[0.7]["overload"], abs=2e-3)
     per_cost = configured["hpa"]["replicaHours"] / rows["hpa"]["cost_at_u07"]
     assert configured["ours"]["replicaHours"] / per_cost == pytest.approx(
@@ -91,16 +91,16 @@ def test_a_backtest_reads_replays_and_compares(
 def test_whatif_compares_yesterday_with_other_settings(
     prometheus: str, without_forecast: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    found = asked(
+    printed = json_of(
         capsys,
         *("whatif", without_forecast, "--prometheus", prometheus),
         *("--max", "6", "--slo-ms", "300", "--since", "1d"),
     )
-    assert found["hours"] == pytest.approx(24, abs=0.1)
-    assert found["changed"]["highestCount"] == 6
-    assert found["current"]["highestCount"] > 6
-    assert found["changed"]["replicaHours"] < found["current"]["replicaHours"]
-    assert found["changed"]["waitedLonger"] > found["current"]["waitedLonger"]
+    assert printed["hours"] == pytest.approx(24, abs=0.1)
+    assert printed["changed"]["highestCount"] == 6
+    assert printed["current"]["highestCount"] > 6
+    assert printed["changed"]["replicaHours"] < printed["current"]["replicaHours"]
+    assert printed["changed"]["waitedLonger"] > printed["current"]["waitedLonger"]
 
 
 def test_a_query_needs_no_resource_and_prints_a_table(

@@ -31,13 +31,13 @@ async def test_the_endpoint_returns_one_value_or_a_reason(
     prometheus: str, query: str, expected: float | str
 ) -> None:
     source = ExternalMetrics(load_config(prometheus))
-    found = source.latest(KEY, query)
-    assert isinstance(found, Unavailable)
-    assert found.reason == "Pending"
+    value = source.latest(KEY, query)
+    assert isinstance(value, Unavailable)
+    assert value.reason == "Pending"
     for _ in range(1000):
-        found = source.latest(KEY, query)
-        if not (isinstance(found, Unavailable) and found.reason == "Pending"):
+        value = source.latest(KEY, query)
+        if not (isinstance(value, Unavailable) and value.reason == "Pending"):
             break
         await asyncio.sleep(0.02)
     await source.close()
-    assert (found.reason if isinstance(found, Unavailable) else found) == expected
+    assert (value.reason if isinstance(value, Unavailable) else value) == expected

@@ -122,8 +122,8 @@ def query_result(prometheus: tuple[str, int], query: str) -> list[Any]:
     inner = urllib.parse.urlencode({"query": query, "time": at})
     try:
         with urllib.request.urlopen(f"{url}/api/v1/query?{inner}", timeout=30) as reply:
-            found: list[Any] = json.load(reply)["data"]["result"]
-            return found
+            samples: list[Any] = json.load(reply)["data"]["result"]
+            return samples
     except urllib.error.HTTPError as refused:
         raise AssertionError(f"{query}: {refused.read().decode()}") from refused
 

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from r1_cluster.binaries import ensure_binaries
-from r1_cluster.controlplane import ControlPlane, control_plane
+from r1_cluster.control_plane.controlplane import ControlPlane, control_plane
+from r1_cluster.programs.binaries import ensure_binaries
 
 pytestmark = pytest.mark.apiserver
 
@@ -77,5 +77,5 @@ def test_an_existing_metrics_adapter_keeps_its_api_service(plane: ControlPlane) 
     )
     assert done.returncode != 0
     assert API in done.stderr
-    found = json.loads(run(plane, "kubectl", "get", "apiservice", API, "-ojson").stdout)
-    assert found["spec"]["service"]["namespace"] == "keda"
+    api_service = json.loads(run(plane, "kubectl", "get", "apiservice", API, "-ojson").stdout)
+    assert api_service["spec"]["service"]["namespace"] == "keda"

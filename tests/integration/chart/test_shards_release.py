@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from r1_cluster.binaries import ensure_binaries
-from r1_cluster.controlplane import ControlPlane, control_plane
+from r1_cluster.control_plane.controlplane import ControlPlane, control_plane
+from r1_cluster.programs.binaries import ensure_binaries
 
 pytestmark = pytest.mark.apiserver
 
@@ -63,15 +63,15 @@ def test_the_number_of_shards_can_rise_and_fall(plane: ControlPlane) -> None:
 
     templates = []
     for count in (2, 3, 2):
-        found = upgrade(plane, count)
-        assert found.keys() == several
-        workload = found["StatefulSet", "r1-forecaster"]["spec"]
+        objects = upgrade(plane, count)
+        assert objects.keys() == several
+        workload = objects["StatefulSet", "r1-forecaster"]["spec"]
         assert workload["replicas"] == count
         templates.append(workload["template"])
-        listed = found["ConfigMap", "r1-forecaster-shards"]["data"]["shards.json"]
+        listed = objects["ConfigMap", "r1-forecaster-shards"]["data"]["shards.json"]
         assert len(json.loads(listed)) == count
     assert templates[0] == templates[1] == templates[2], "nobody who stays is restarted"
 
-    found = upgrade(plane, 1)
-    assert found.keys() == alone
-    assert found["Service", "r1-forecaster"]["spec"]["clusterIP"] == address
+    objects = upgrade(plane, 1)
+    assert objects.keys() == alone
+    assert objects["Service", "r1-forecaster"]["spec"]["clusterIP"] == address

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from r1_cluster import cgroups
 from r1_cluster import cluster as local
-from r1_cluster.node_files import PAUSE_IMAGE
+from r1_cluster.node import cgroups
+from r1_cluster.node.node_files import PAUSE_IMAGE
 from r1_cluster.providers import Cluster
 from r1_cluster.settings import ClusterSettings, cgroup_name, state_folder
 from r1_cluster.waiting import wait_until
@@ -44,7 +44,7 @@ def remains(name: str, settings: ClusterSettings) -> dict[str, list[str]]:
     links = [line for line in output("ip", "-brief", "link").splitlines() if addresses.link in line]
     prefix = addresses.network.split(".0.0/")[0] + "."
     routes = [line for line in output("ip", "route").splitlines() if prefix in line]
-    found = {
+    leftovers = {
         "processes": processes,
         "mounts": mounts,
         "links": links,
@@ -52,7 +52,7 @@ def remains(name: str, settings: ClusterSettings) -> dict[str, list[str]]:
         "cgroups": [str(path) for path in cgroups.folders(cgroup)],
         "folders": [folder] if Path(folder).exists() else [],
     }
-    return {kind: entries for kind, entries in found.items() if entries}
+    return {kind: entries for kind, entries in leftovers.items() if entries}
 
 
 def iptables() -> str:

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from r1_cluster.binaries import ensure_binaries
-from r1_cluster.controlplane import ControlPlane, control_plane
+from r1_cluster.control_plane.controlplane import ControlPlane, control_plane
+from r1_cluster.programs.binaries import ensure_binaries
 
 pytestmark = pytest.mark.apiserver
 

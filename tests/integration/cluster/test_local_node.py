@@ -13,9 +13,9 @@ from typing import Any
 
 import pytest
 
-from r1_cluster import images, site_packages
-from r1_cluster.backfill import prometheus_backfill
 from r1_cluster.cluster import LocalCluster
+from r1_cluster.image_build import images, site_packages
+from r1_cluster.monitoring.backfill import prometheus_backfill
 from r1_cluster.providers import Cluster
 from r1_cluster.simulated_nodes import add_kwok_nodes, simulated_pod_settings
 
@@ -68,11 +68,11 @@ def eventually(check: Callable[[], Any], seconds: float = 60) -> Any:
     deadline = time.monotonic() + seconds
     while True:
         try:
-            found = check()
+            value = check()
         except OSError:
-            found = None
-        if found or time.monotonic() > deadline:
-            return found
+            value = None
+        if value or time.monotonic() > deadline:
+            return value
         time.sleep(0.2)
 
 
@@ -211,9 +211,9 @@ def query(url: str, text: str) -> list[dict[str, Any]]:
 
 def test_prometheus_scrapes_an_annotated_pod(cluster: Cluster, web: str) -> None:
     url = local_only(cluster).prometheus_url
-    found = eventually(lambda: query(url, f'r1_test_answers{{namespace="{NAMESPACE}"}}'))
-    assert found[0]["metric"]["pod"] == web
-    assert found[0]["value"][1] == "42"
+    samples = eventually(lambda: query(url, f'r1_test_answers{{namespace="{NAMESPACE}"}}'))
+    assert samples[0]["metric"]["pod"] == web
+    assert samples[0]["value"][1] == "42"
 
 
 def test_history_can_be_backfilled_into_prometheus(cluster: Cluster, tmp_path: Path) -> None:
@@ -224,5 +224,7 @@ def test_history_can_be_backfilled_into_prometheus(cluster: Cluster, tmp_path: P
     history = tmp_path / "history.txt"
     history.write_text("\n".join([*lines, "# EOF", ""]))
     prometheus_backfill(local, history)
-    found = eventually(lambda: query(local.prometheus_url, "count_over_time(r1_test_history[14d])"))
-    assert found[0]["value"][1] == str(12 * 144)
+    samples = eventually(
+        lambda: query(local.prometheus_url, "count_over_time(r1_test_history[14d])")
+    )
+    assert samples[0]["value"][1] == str(12 * 144)

@@ -12,7 +12,7 @@ import pytest
 from kubernetes import client, config
 from kubernetes.client.exceptions import ApiException
 
-from r1_operator.api.backtest_schema import backtest_crd
+from r1_operator.api.backtest.schema import backtest_crd
 from r1_operator.api.schema import crd
 
 

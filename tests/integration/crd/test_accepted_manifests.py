@@ -13,12 +13,12 @@ import pytest
 import yaml
 from kubernetes import client
 
-from r1_cluster.binaries import ensure_binaries
-from r1_operator.api.declare import to_json
+from r1_cluster.programs.binaries import ensure_binaries
+from r1_operator.api.fields.declare import to_json
 from r1_operator.api.schema import without_empty
 from r1_operator.api.v1 import parse
-from r1_operator.plan.resource_plan import plan
 from r1_operator.plan.snapshot import Defaults, Observed
+from r1_operator.plan.status.resource_status import plan_status
 from r1_operator.plan.workload import plan_children
 
 pytestmark = pytest.mark.apiserver
@@ -61,8 +61,8 @@ def production(kubectl: Callable[..., str]) -> Iterator[dict[str, Any]]:
     """The documented manifest, applied with kubectl."""
     kubectl("apply", "--validate=strict", "-f", "-", stdin=VERBATIM)
     try:
-        found: dict[str, Any] = json.loads(kubectl("get", "r1", "production-r1", "-o", "json"))
-        yield found
+        inference: dict[str, Any] = json.loads(kubectl("get", "r1", "production-r1", "-o", "json"))
+        yield inference
     finally:
         kubectl("delete", "r1", "production-r1")
 
@@ -123,7 +123,7 @@ def test_children_are_accepted_and_pods_are_restricted(
     assert created.spec.containers[0].name == "engine"
 
 
-def test_quantities_are_stored_as_the_children_spell_them(api_client: Any, resources: Any) -> None:
+def test_quantities_are_stored_in_the_form_of_the_children(api_client: Any, resources: Any) -> None:
     manifest = yaml.safe_load(VERBATIM)
     manifest["spec"]["resources"] = {
         "requests": {"cpu": "1500m", "memory": "1.5Gi", "ephemeral-storage": "2000000"},
@@ -135,20 +135,20 @@ def test_quantities_are_stored_as_the_children_spell_them(api_client: Any, resou
     stored = client.AppsV1Api(api_client).create_namespaced_deployment(
         "default", deployment, dry_run="All"
     )
-    found = stored.spec.template.spec.containers[0].resources
-    assert {"requests": found.requests, "limits": found.limits} == wanted
+    stored_resources = stored.spec.template.spec.containers[0].resources
+    assert {"requests": stored_resources.requests, "limits": stored_resources.limits} == wanted
 
 
 def test_scale_sets_replicas_and_status_fills_the_columns(
     production: dict[str, Any], kubectl: Callable[..., str]
 ) -> None:
     kubectl("scale", "r1/production-r1", "--replicas=3")
-    found = json.loads(kubectl("get", "r1", "production-r1", "-o", "json"))
-    assert found["spec"]["replicas"] == 3
-    assert found["metadata"]["generation"] == 2
+    inference = json.loads(kubectl("get", "r1", "production-r1", "-o", "json"))
+    assert inference["spec"]["replicas"] == 3
+    assert inference["metadata"]["generation"] == 2
 
-    status = plan(Observed(parse(found), DEFAULTS), None, now=1_800_000_000.0).status
-    body = {key: found[key] for key in ("apiVersion", "kind")} | {
+    status = plan_status(Observed(parse(inference), DEFAULTS), None, now=1_800_000_000.0)
+    body = {key: inference[key] for key in ("apiVersion", "kind")} | {
         "metadata": {"name": "production-r1", "namespace": "default"},
         "status": status,
     }

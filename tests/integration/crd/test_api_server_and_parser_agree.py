@@ -16,9 +16,9 @@ import pytest
 import yaml
 from kubernetes.client.exceptions import ApiException
 
-from r1_operator.api.declare import Member, members
-from r1_operator.api.parsing import Invalid
-from r1_operator.api.quantity import Quantity
+from r1_common.kube.quantity import Quantity
+from r1_operator.api.fields.declare import Member, members
+from r1_operator.api.fields.parsing import Invalid
 from r1_operator.api.v1 import Spec, parse
 
 pytestmark = pytest.mark.apiserver

@@ -10,8 +10,8 @@ import pytest
 import yaml
 from kubernetes.client.exceptions import ApiException
 
-from r1_operator.api.backtest import IMMUTABLE_RULE, parse_backtest
-from r1_operator.api.parsing import Invalid
+from r1_operator.api.backtest.spec import IMMUTABLE_RULE, parse_backtest
+from r1_operator.api.fields.parsing import Invalid
 
 TABLE = yaml.safe_load(Path(__file__).with_name("bad_backtests.yaml").read_text())
 GOOD: dict[str, Any] = TABLE["good"]

@@ -15,7 +15,7 @@ import pytest
 import yaml
 from kubernetes.client.exceptions import ApiException
 
-from r1_operator.api.parsing import Invalid
+from r1_operator.api.fields.parsing import Invalid
 from r1_operator.api.v1 import parse
 
 TABLE = yaml.safe_load(Path(__file__).with_name("bad_manifests.yaml").read_text())

@@ -19,9 +19,9 @@ from typing import Any
 import pytest
 import yaml
 
-from r1_cluster import certificates
-from r1_cluster.binaries import ensure_binaries
-from r1_cluster.controlplane import ControlPlane, control_plane, controllers
+from r1_cluster.control_plane import certificates
+from r1_cluster.control_plane.controlplane import ControlPlane, control_plane, controllers
+from r1_cluster.programs.binaries import ensure_binaries
 from r1_operator.api.scaling import PolicyType
 from r1_operator.plan.scaling.hpa_simulation import HpaRules, HpaState, simulate_sync
 from r1_operator.plan.scaling.policy import RateLimit
@@ -50,7 +50,7 @@ class Case:
     """An HPA, the workload that it finds, and the series that it is shown."""
 
     series: Series
-    found: int = 1
+    start_replicas: int = 1
     rules: HpaRules = field(default_factory=lambda: HpaRules(0, 0, DOWN_WINDOW))
     bounds: tuple[int, int] = (1, 100)
 
@@ -62,22 +62,22 @@ WAVES = worth(*([3] * 4 + [9] * 5 + [4] * 12 + [6] * 3 + [20] * 6 + [2] * 16 + [
 CASES = {
     # Doubling, or four more, in any 15 s: the default, which is no window of ours.
     "rise": Case(worth(*[60] * 46)),
-    "rise-from-three": Case(worth(*[60] * 24), found=3),
+    "rise-from-three": Case(worth(*[60] * 24), start_replicas=3),
     "rise-of-one-period-is-over": Case(worth(*[1] * 3, *[3] * 8, *[40] * 40)),
     "tolerance": Case(
         worth(10, 10.9, 11, 11.001, 11, 9.901, 10, 9, 8.999, 9.8, 9.9, 9.901, 10, 20, 22, 18, 17.9),
-        found=10,
+        start_replicas=10,
         rules=FREE,
     ),
-    "down-window": Case(worth(*[8] * 3, *[2] * 10, 7, *[2] * 10, 5, *[1] * 12), found=8),
-    "down-at-once": Case(worth(9, 4, 2, 1, 6, 1, 1), found=9, rules=FREE),
+    "down-window": Case(worth(*[8] * 3, *[2] * 10, 7, *[2] * 10, 5, *[1] * 12), start_replicas=8),
+    "down-at-once": Case(worth(9, 4, 2, 1, 6, 1, 1), start_replicas=9, rules=FREE),
     "up-window": Case(
         worth(*[2] * 3, 9, 9, 2, *[9] * 10, 12, *[6] * 10),
-        found=2,
+        start_replicas=2,
         rules=replace(FREE, up_window=3),
     ),
     "both-windows": Case(
-        WAVES, found=3, rules=HpaRules(0, 2, DOWN_WINDOW, (RateLimit(PODS, 100, 1),))
+        WAVES, start_replicas=3, rules=HpaRules(0, 2, DOWN_WINDOW, (RateLimit(PODS, 100, 1),))
     ),
     "rate-of-pods": Case(
         worth(*[30] * 20, *[1] * 20),
@@ -87,7 +87,7 @@ CASES = {
     ),
     "rate-of-percent": Case(
         worth(*[50] * 20, *[1] * 24),
-        found=4,
+        start_replicas=4,
         rules=replace(
             FREE,
             up_limits=(RateLimit(PERCENT, 50, 3),),
@@ -96,7 +96,7 @@ CASES = {
     ),
     "the-widest-rate": Case(
         worth(*[70] * 16, *[1] * 20),
-        found=2,
+        start_replicas=2,
         rules=replace(
             FREE,
             up_limits=(RateLimit(PODS, 4, 2), RateLimit(PERCENT, 30, 5)),
@@ -106,25 +106,25 @@ CASES = {
     # A rise is forgotten when the next one comes, though a fall's limit would still ask about it.
     "forgotten-rises": Case(
         worth(*[90] * 12, *[1] * 12),
-        found=10,
+        start_replicas=10,
         rules=replace(
             FREE, up_limits=(RateLimit(PODS, 4, 1),), down_limits=(RateLimit(PERCENT, 50, 15),)
         ),
     ),
     "missing": Case(
-        worth(4, 4, None, None, 9, None, 9, *[None] * 5, *[3] * 10, None, *[3] * 3), found=4
+        worth(4, 4, None, None, 9, None, 9, *[None] * 5, *[3] * 10, None, *[3] * 3), start_replicas=4
     ),
-    "missing-at-first": Case(worth(*[None] * 5, *[2] * 8), found=6),
-    "nothing-to-do": Case(worth(*[0] * 10, 3, *[0] * 10), found=3),
-    "at-zero": Case(worth(*[20] * 8), found=0),
-    "bounds": Case(worth(*[50] * 3, *[0] * 10), found=5, rules=FREE, bounds=(3, 9)),
-    "found-below": Case(worth(*[20] * 6), found=1, bounds=(6, 30)),
-    "found-above": Case(worth(*[4] * 12), found=40, bounds=(1, 10)),
-    "waves": Case(WAVES, found=3),
+    "missing-at-first": Case(worth(*[None] * 5, *[2] * 8), start_replicas=6),
+    "nothing-to-do": Case(worth(*[0] * 10, 3, *[0] * 10), start_replicas=3),
+    "at-zero": Case(worth(*[20] * 8), start_replicas=0),
+    "bounds": Case(worth(*[50] * 3, *[0] * 10), start_replicas=5, rules=FREE, bounds=(3, 9)),
+    "found-below": Case(worth(*[20] * 6), start_replicas=1, bounds=(6, 30)),
+    "found-above": Case(worth(*[4] * 12), start_replicas=40, bounds=(1, 10)),
+    "waves": Case(WAVES, start_replicas=3),
     "old-rise": Case(worth(*[1] * 3, *[60] * 10), rules=OLD),
-    "old-climbs-to-what-was": Case(worth(2, 50, *[3] * 16), found=2, rules=OLD),
-    "old-waves": Case(WAVES, found=3, rules=OLD),
-    "old-missing": Case(worth(5, None, None, *[2] * 12), found=5, rules=OLD),
+    "old-climbs-to-what-was": Case(worth(2, 50, *[3] * 16), start_replicas=2, rules=OLD),
+    "old-waves": Case(WAVES, start_replicas=3, rules=OLD),
+    "old-missing": Case(worth(5, None, None, *[2] * 12), start_replicas=5, rules=OLD),
 }  # fmt: skip
 
 
@@ -197,7 +197,9 @@ def apply(plane: ControlPlane, manifests: Sequence[dict[str, Any]]) -> None:
 
 def play(cases: Mapping[str, Case], folder: Path) -> Stage:
     """Play cases side by side, to the end of their series, on a control plane of their own."""
-    stage = Stage({name: Workload(case.series, case.found) for name, case in cases.items()})
+    stage = Stage(
+        {name: Workload(case.series, case.start_replicas) for name, case in cases.items()}
+    )
     flags = [
         f"--horizontal-pod-autoscaler-sync-period={SYNC}s",
         f"--horizontal-pod-autoscaler-downscale-stabilization={DOWN_WINDOW}s",
@@ -224,12 +226,12 @@ def play(cases: Mapping[str, Case], folder: Path) -> Stage:
             def available() -> bool:
                 listed = json.loads(kubectl(plane, "get", "apiservices", "-o", "json"))["items"]
                 ours = [each for each in listed if each["spec"].get("service")]
-                told = [  # nothing at all until the aggregator has looked
+                reported = [  # nothing at all until the aggregator has looked
                     condition
                     for each in ours
                     for condition in each.get("status", {}).get("conditions", ())
                 ]
-                good = [one for one in told if (one["type"], one["status"]) == AVAILABLE]
+                good = [one for one in reported if (one["type"], one["status"]) == AVAILABLE]
                 return len(good) == len(apis)
 
             wait_for(available, 60, "both APIs are available")
@@ -253,14 +255,14 @@ def played(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Workload]:
     stalls between the two an edge moves, and another play moves it elsewhere; where the rules
     differ, every play shows it.
     """
-    told: dict[str, Workload] = {}
+    by_name: dict[str, Workload] = {}
     left = dict(CASES)
     for number in range(PLAYS):
-        told |= play(left, tmp_path_factory.mktemp(f"scaled-{number}")).workloads
-        left = {name: case for name, case in left.items() if not follows(case, told[name])}
+        by_name |= play(left, tmp_path_factory.mktemp(f"scaled-{number}")).workloads
+        left = {name: case for name, case in left.items() if not follows(case, by_name[name])}
         if not left:
             break
-    return told
+    return by_name
 
 
 def follows(case: Case, workload: Workload) -> bool:
@@ -278,7 +280,7 @@ def possible(case: Case, state: HpaState, look: Look) -> dict[HpaState, bool]:
     The stamps of a look are the server's, the owner's own lie some milliseconds beside them: where
     an edge of a window or a period falls between the two, either side of it is right.
     """
-    found: dict[HpaState, bool] = {}
+    next_states: dict[HpaState, bool] = {}
     for off in (-SLACK, SLACK, 0.0):
         at = look.at + off
         after = simulate_sync(state, look.shown, TARGET, *case.bounds, at, case.rules)
@@ -297,13 +299,13 @@ def possible(case: Case, state: HpaState, look: Look) -> dict[HpaState, bool]:
                 for change in after.changes
             ),
         )
-        found[after] = off == 0
-    return found
+        next_states[after] = off == 0
+    return next_states
 
 
 def courses(case: Case, looks: Sequence[Look], moved: Sequence[tuple[float, int]]) -> list[int]:
     """Show ours what the owner was shown and demand its count each time; gives the counts."""
-    state = HpaState(case.found)
+    state = HpaState(case.start_replicas)
     for at, count in moved:  # to a bound, before the first look at the metric
         state = simulate_sync(state, None, TARGET, *case.bounds, at, case.rules)
         assert state.replicas == count

@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 from kpa_replay import Tick, Verdict, load, means, play
-from r1_cluster import knative
+from r1_cluster.programs import knative
 from r1_evaluation.baselines import knative_kubeai
 
 PROGRAM = knative.program()
@@ -37,8 +37,8 @@ def owner() -> Iterator[Callable[[Tick], Verdict]]:
         stdin, stdout = process.stdin, process.stdout
 
         def decide(tick: Tick) -> Verdict:
-            asked = {"at": tick.at, "ready": tick.ready, "values": tick.values}
-            print(json.dumps(asked), file=stdin, flush=True)
+            request = {"at": tick.at, "ready": tick.ready, "values": tick.values}
+            print(json.dumps(request), file=stdin, flush=True)
             return Verdict(**json.loads(stdout.readline()))
 
         yield decide
@@ -53,15 +53,15 @@ def test_every_tick_equals_knatives_autoscaler(seed: int, first: int) -> None:
         ticks = play(values, decide, first)
     state = knative_kubeai.knative_begin(ticks[0][0].ready, 0.0)
     panics = 0
-    for tick, said in ticks:
+    for tick, verdict in ticks:
         stable, panic = means(values, tick.at)
-        assert said.stable == pytest.approx(stable, abs=1e-6)
-        assert said.panic == pytest.approx(panic, abs=1e-6)
+        assert verdict.stable == pytest.approx(stable, abs=1e-6)
+        assert verdict.panic == pytest.approx(panic, abs=1e-6)
         count, state = knative_kubeai.knative_step(state, tick.ready, stable, panic, float(tick.at))
-        assert count == said.desired, f"at {tick.at} s with {tick.ready} ready"
+        assert count == verdict.desired, f"at {tick.at} s with {tick.ready} ready"
         panics += state.at == tick.at
     assert panics > 5, "a series without a panic shows half of the rules"
-    assert len({said.desired for _, said in ticks}) > 8
+    assert len({verdict.desired for _, verdict in ticks}) > 8
 
 
 def test_the_recording_equals_knatives_autoscaler() -> None:
@@ -70,11 +70,11 @@ def test_the_recording_equals_knatives_autoscaler() -> None:
     )
     values = load(600, 7)
     with owner() as decide:
-        said = [
+        rows = [
             [tick.ready, verdict.stable, verdict.panic, verdict.desired]
             for tick, verdict in play(values, decide, 1)
         ]
-    text = {"source": f"{knative.MODULE} {knative.version()}", "values": values, "said": said}
+    text = {"source": f"{knative.MODULE} {knative.version()}", "values": values, "said": rows}
     if "R1_RECORD" in os.environ:
         Path(os.environ["R1_RECORD"]).write_text(json.dumps(text) + "\n")
     assert json.loads(recorded.read_text()) == text

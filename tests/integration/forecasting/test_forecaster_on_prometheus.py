@@ -50,11 +50,11 @@ def wait_for(check: Callable[[], Any], seconds: float, what: str) -> Any:
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         try:
-            found = check()
+            value = check()
         except (OSError, urllib.error.URLError):
-            found = None
-        if found:
-            return found
+            value = None
+        if value:
+            return value
         time.sleep(0.2)
     raise AssertionError(f"not within {seconds:g} s: {what}")
 
@@ -115,7 +115,7 @@ def serving(folder: Path, port: int) -> Iterator[str]:
 
 @contextmanager
 def forecasting(
-    folder: Path, prometheus: str, models: str, kept: Path | None = None
+    folder: Path, prometheus: str, models: str, model_store: Path | None = None
 ) -> Iterator[str]:
     """A forecaster service; its URL."""
     port = free_port()
@@ -123,7 +123,7 @@ def forecasting(
     settings = {
         "R1_FORECASTER_PROMETHEUS_URL": prometheus,
         "R1_FORECASTER_MODELS": models,
-        "R1_FORECASTER_MODEL_STORE": str(kept or ""),
+        "R1_FORECASTER_MODEL_STORE": str(model_store or ""),
     }
     with running(command, folder / "forecaster.log", settings):
         url = f"http://127.0.0.1:{port}"
@@ -180,8 +180,8 @@ def test_ramp_is_forecast_before_its_start(forecaster: str) -> None:
 
     def announced() -> dict[str, Any] | None:
         """An answer in the last seconds before the ramp."""
-        found = ready(forecaster)
-        return found if found and 0.40 <= phase(found["issuedAt"]) < 0.48 else None
+        forecast = ready(forecaster)
+        return forecast if forecast and 0.40 <= phase(forecast["issuedAt"]) < 0.48 else None
 
     answer = wait_for(announced, 3 * SEASON, "an answer shortly before the ramp")
     assert answer["lastObserved"]["value"] < BUSY / 2
@@ -225,15 +225,15 @@ def test_lstm_is_used_after_its_training(forecaster: str) -> None:
 def test_a_restarted_forecaster_has_its_models_without_a_fit(
     prometheus: str, tmp_path: Path
 ) -> None:
-    kept = tmp_path / "models"
+    model_store = tmp_path / "models"
 
     def scored(url: str) -> bool:
         answer = ready(url)
         return answer is not None and "prophet" in answer["gate"]["scores"]
 
-    with forecasting(tmp_path, prometheus, "prophet", kept) as url:
-        wait_for(lambda: ready(url) and list(kept.glob("*.models")), 200, "a model was kept")
-    with forecasting(tmp_path, prometheus, "prophet", kept) as url:
+    with forecasting(tmp_path, prometheus, "prophet", model_store) as url:
+        wait_for(lambda: ready(url) and list(model_store.glob("*.models")), 200, "a model was kept")
+    with forecasting(tmp_path, prometheus, "prophet", model_store) as url:
         wait_for(lambda: scored(url), 20, "Prophet among the scored models")
         assert 'fit_seconds_count{model="prophet"}' not in get(f"{url}/metrics")
 
@@ -271,7 +271,7 @@ def test_late_backfill_in_prometheus_is_used_for_training(tmp_path: Path) -> Non
         stack.enter_context(serving(tmp_path, port))
 
         def learned() -> bool:
-            found = ready(forecaster)
-            return found is not None and found["gate"]["open"] is True
+            forecast = ready(forecaster)
+            return forecast is not None and forecast["gate"]["open"] is True
 
         wait_for(learned, 60, "a forecast from eight seasons")

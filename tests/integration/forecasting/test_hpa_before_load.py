@@ -23,8 +23,13 @@ from typing import Any
 import pytest
 import yaml
 
-from r1_cluster.binaries import ensure_binaries
-from r1_cluster.controlplane import ControlPlane, control_plane, controllers, free_ports
+from r1_cluster.control_plane.controlplane import (
+    ControlPlane,
+    control_plane,
+    controllers,
+    free_ports,
+)
+from r1_cluster.programs.binaries import ensure_binaries
 from recurring_ramp import (
     BUSY,
     QUIET,
@@ -81,10 +86,10 @@ class Stage:
         self.do("apply", "--server-side", "-f", "-", stdin=yaml.safe_dump_all(manifests))
 
     def get(self, kind: str, name: str, namespace: str = SHOP) -> dict[str, Any]:
-        found: dict[str, Any] = json.loads(
+        stored: dict[str, Any] = json.loads(
             self.do("get", kind, name, "-n", namespace, "-o", "json")
         )
-        return found
+        return stored
 
 
 def of_the_chart(port: int) -> list[dict[str, Any]]:
@@ -107,16 +112,16 @@ def of_the_chart(port: int) -> list[dict[str, Any]]:
         ("RoleBinding", "r1-system-r1-forecaster"),
         ("APIService", API),
     }
-    found = [
+    manifests = [
         each
         for each in yaml.safe_load_all(done.stdout)
         if each and (each["kind"], each["metadata"]["name"]) in wanted
     ]
-    assert len(found) == len(wanted)
-    for each in found:
+    assert len(manifests) == len(wanted)
+    for each in manifests:
         if each["kind"] == "APIService":
             each["spec"]["service"]["port"] = port
-    return found
+    return manifests
 
 
 def service() -> dict[str, Any]:
@@ -244,8 +249,8 @@ def test_kubectl_reads_the_value_that_an_hpa_reads(stage: Stage) -> None:
         "r1-forecast",
         *(each["name"] for each in PUBLISHED),
     }
-    found = json.loads(stage.do("get", "--raw", f"{ROOT}/namespaces/{SHOP}/demand-ahead"))
-    assert found["items"][0]["metricName"] == "demand-ahead"
+    metric_list = json.loads(stage.do("get", "--raw", f"{ROOT}/namespaces/{SHOP}/demand-ahead"))
+    assert metric_list["items"][0]["metricName"] == "demand-ahead"
     unknown = stage.kubectl("get", "--raw", f"{ROOT}/namespaces/{SHOP}/orders")
     assert "metric orders is not published in namespace shop" in unknown.stderr
     other = f"{ROOT}/namespaces/{SHOP}/r1-forecast?labelSelector=inference%3Dnobody"
@@ -262,11 +267,11 @@ def test_inference_value_equals_the_operators_forecast(stage: Stage) -> None:
         headers={"Content-Type": "application/json"},
     )
 
-    def asked() -> bool:
+    def has_forecast() -> bool:
         with urllib.request.urlopen(request, timeout=60) as reply:
             return bool(json.load(reply)["state"] == "Ready")
 
-    wait_for(asked, 60, "a forecast for the operator")
+    wait_for(has_forecast, 60, "a forecast for the operator")
     path = f"{ROOT}/namespaces/{SHOP}/r1-forecast?labelSelector=inference%3Dproduction-r1"
     (item,) = json.loads(stage.do("get", "--raw", path))["items"]
     assert item["metricLabels"] == {"inference": "production-r1"}

@@ -11,7 +11,7 @@ import grpc
 import pytest
 
 from keda_client import generated_client
-from r1_cluster.controlplane import free_ports
+from r1_cluster.control_plane.controlplane import free_ports
 from recurring_ramp import (
     BUSY,
     LEAD,
@@ -73,11 +73,11 @@ def test_activity_stream_activates_the_workload_before_its_load(keda: SimpleName
 
 
 def test_the_metric_rises_before_the_load(keda: SimpleNamespace) -> None:
-    asked = keda.pb.GetMetricsRequest(scaledObjectRef=ref(keda), metricName="r1-forecast")
+    metric_request = keda.pb.GetMetricsRequest(scaledObjectRef=ref(keda), metricName="r1-forecast")
 
     def value() -> float:
-        (found,) = keda.scaler.GetMetrics(asked, timeout=60).metricValues
-        return float(found.metricValueFloat)
+        (metric_value,) = keda.scaler.GetMetrics(metric_request, timeout=60).metricValues
+        return float(metric_value.metricValueFloat)
 
     def ahead() -> bool:
         return value() > 0.9 * BUSY and demand(time.time()) == QUIET

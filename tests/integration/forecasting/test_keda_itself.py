@@ -19,9 +19,14 @@ from typing import Any
 import pytest
 import yaml
 
-from r1_cluster import certificates
-from r1_cluster.binaries import ensure_binaries
-from r1_cluster.controlplane import ControlPlane, control_plane, controllers, free_ports
+from r1_cluster.control_plane import certificates
+from r1_cluster.control_plane.controlplane import (
+    ControlPlane,
+    control_plane,
+    controllers,
+    free_ports,
+)
+from r1_cluster.programs.binaries import ensure_binaries
 from recurring_ramp import (
     BUSY,
     QUIET,
@@ -206,10 +211,10 @@ def story(plane: ControlPlane, keda_port: int) -> tuple[float, float]:
     apply(plane, *workload(keda_port))
 
     def replicas() -> int:
-        found = json.loads(
+        deployment = json.loads(
             kubectl(plane, "get", "deployment", "orders", "-n", "shop", "-o", "json")
         )
-        return int(found["spec"].get("replicas", 0))
+        return int(deployment["spec"].get("replicas", 0))
 
     wait_for(lambda: replicas() >= 1, 2 * SEASON, "KEDA wakes the Deployment")
     woken = time.time()

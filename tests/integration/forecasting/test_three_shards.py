@@ -22,8 +22,8 @@ import grpc
 import pytest
 
 from keda_client import generated_client
-from r1_cluster.controlplane import free_ports
-from r1_forecasting.published.keda_trigger import parse_trigger
+from r1_cluster.control_plane.controlplane import free_ports
+from r1_forecasting.published.keda.trigger import parse_trigger
 from r1_forecasting.published.publication import Publication
 from r1_forecasting.sharding.ownership import owner_of
 from recurring_ramp import BUSY, QUIET, SHAPE, answer_of, forecaster, is_ready, prometheus, wait_for
@@ -117,9 +117,9 @@ class Release:
         """The value that KEDA reads at one of the shards; raises grpc.RpcError."""
         pb, ref = self.keda.pb, self.ref(scaled_object, **metadata)
         with self.scaler(door) as scaler:
-            asked = pb.GetMetricsRequest(scaledObjectRef=ref, metricName="r1-forecast")
-            (found,) = scaler.GetMetrics(asked, timeout=60).metricValues
-            return float(found.metricValueFloat)
+            metric_request = pb.GetMetricsRequest(scaledObjectRef=ref, metricName="r1-forecast")
+            (metric_value,) = scaler.GetMetrics(metric_request, timeout=60).metricValues
+            return float(metric_value.metricValueFloat)
 
     def ready(self, door: str, series_name: str) -> dict[str, Any]:
         """The response once it holds a forecast."""
@@ -128,8 +128,8 @@ class Release:
             answer = self.ask(door, series_name)
             return answer if answer["state"] == "Ready" else None
 
-        found: dict[str, Any] = wait_for(there, 60, f"a forecast of {series_name} at {door}")
-        return found
+        forecast: dict[str, Any] = wait_for(there, 60, f"a forecast of {series_name} at {door}")
+        return forecast
 
     def another(self, name: str) -> str:
         """Another shard that is running."""

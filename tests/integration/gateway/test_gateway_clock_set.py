@@ -10,7 +10,8 @@ import aiohttp
 import pytest
 
 from r1_common.contracts.unavailable import Unavailable
-from r1_operator.plan.signals.demand import Demand, DemandWindow
+from r1_operator.plan.signals.counter_store import CounterStore
+from r1_operator.plan.signals.demand import Demand
 from r1_operator.sources.gateways import GatewayDirectory
 from r1_operator.sources.signals import GatewaySignals
 from scripted_pod import ScriptedPod
@@ -46,7 +47,7 @@ async def test_demand_reads_on_while_the_clock_of_the_gateway_process_is_set(
         words = line.decode().replace(",", "").split()
         port, admin = int(words[-5]), int(words[-1])
         urls = (f"http://127.0.0.1:{admin}",)
-        signals, window = GatewaySignals(GatewayDirectory(None, urls=urls)), DemandWindow()
+        signals, counters = GatewaySignals(GatewayDirectory(None, urls=urls)), CounterStore()
         dates: list[float] = []
         began = asyncio.get_running_loop().time()
         async with aiohttp.ClientSession() as session:
@@ -60,11 +61,11 @@ async def test_demand_reads_on_while_the_clock_of_the_gateway_process_is_set(
                 reading = await signals.read()
                 assert not reading.silent
                 (sample,) = reading.routes["default/m"]
-                window.observe(sample)
+                counters.observe(sample)
                 dates.append(sample.at)
                 await asyncio.sleep(0.2)
         lasted = asyncio.get_running_loop().time() - began
-        demand = window.read(sample.received_at, reading.gateways)
+        demand = counters.demand(sample.received_at, reading.gateways)
         await signals.close()
     finally:
         process.kill()

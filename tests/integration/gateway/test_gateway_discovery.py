@@ -13,10 +13,11 @@ import pytest
 from aiohttp import web
 
 from r1_common.kube.access import KubeAccess, find_access
+from r1_common.kube.list_watch import KubeObject
 from r1_common.supervision import Supervisor
 from r1_gateway.gateway import Gateway
 from r1_gateway.kube.discovery import Discovery
-from r1_gateway.kube.list_watch import KubeObject, ListWatch
+from r1_gateway.kube.watched_objects import WatchedObjects
 from scripted_pod import until
 
 
@@ -73,7 +74,7 @@ class ScriptedApiServer:
 @asynccontextmanager
 async def watch_of(
     api: ScriptedApiServer,
-) -> AsyncIterator[tuple[ListWatch, dict[str, KubeObject]]]:
+) -> AsyncIterator[tuple[WatchedObjects, dict[str, KubeObject]]]:
     application = web.Application()
     application.router.add_get("/things", api.answer)
     runner = web.AppRunner(application, access_log=None, shutdown_timeout=0.1)
@@ -92,7 +93,7 @@ async def watch_of(
 
     access = KubeAccess(f"http://127.0.0.1:{runner.addresses[0][1]}", True, headers)
     async with aiohttp.ClientSession() as session:
-        watch = ListWatch(session, access, "/things", "a=b", on_change, pause=lambda _: 0.01)
+        watch = WatchedObjects(session, access, "/things", "a=b", on_change, pause=lambda _: 0.01)
         task = asyncio.create_task(watch.run())
         yield watch, view
         task.cancel()
@@ -204,8 +205,8 @@ async def api_client(kubeconfig: Path, monkeypatch: pytest.MonkeyPatch) -> Async
 
 async def reported(call: Call) -> list[str]:
     """ConfigMaps that an Event is about."""
-    found = await call("GET", "/apis/events.k8s.io/v1/namespaces/default/events")
-    return [e["regarding"]["name"] for e in found["items"] if e["reason"] == "InvalidRoute"]
+    events = await call("GET", "/apis/events.k8s.io/v1/namespaces/default/events")
+    return [e["regarding"]["name"] for e in events["items"] if e["reason"] == "InvalidRoute"]
 
 
 @pytest.mark.apiserver

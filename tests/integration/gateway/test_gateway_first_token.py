@@ -125,7 +125,7 @@ async def first_token_seconds(
     """The client's own measurement: request sent until content is read; None without content."""
     body = {"model": "m", "stream": True, "prompt": "x"}
     begun = time.monotonic()
-    found = None
+    first_token = None
     async with (
         aiohttp.ClientSession() as session,
         session.post(f"http://127.0.0.1:{port}/v1/{path}", json=body) as answer,
@@ -133,17 +133,17 @@ async def first_token_seconds(
         assert answer.status == 200
         async for line in answer.content:
             data = line.strip().removeprefix(b"data: ")
-            if found is not None or not data.startswith(b"{"):
+            if first_token is not None or not data.startswith(b"{"):
                 continue
             for choice in json.loads(data).get("choices", []):
                 delta = choice.get("delta") or choice
                 if any(
                     delta.get(k) for k in ("content", "reasoning_content", "tool_calls", "text")
                 ):
-                    found = time.monotonic() - begun
+                    first_token = time.monotonic() - begun
                     if received is not None:
                         received.set()
-    return found
+    return first_token
 
 
 async def metrics(admin: int) -> dict[str, float]:
@@ -167,8 +167,8 @@ async def signals(admin: int) -> dict[str, Any]:
         session.get(f"http://127.0.0.1:{admin}/signals") as answer,
     ):
         document = await answer.json()
-    found: dict[str, Any] = document["routes"]["default/m"]
-    return found
+    route_signals: dict[str, Any] = document["routes"]["default/m"]
+    return route_signals
 
 
 SLO = {"Q2": {"timeToFirstTokenMilliseconds": 200}}
@@ -183,16 +183,16 @@ async def test_the_gateway_measures_what_the_client_measures(
     pod = await new_pod(streaming(form, received))
     async with gateway_process(tmp_path, pod.address, classes=SLO) as (port, admin):
         mine = await first_token_seconds(port, form.path, received)
-        found = await metrics(admin)
-        seen = (await signals(admin))["timeToFirstToken"]["Q2"]
+        metric_values = await metrics(admin)
+        histogram = (await signals(admin))["timeToFirstToken"]["Q2"]
     assert mine is not None
-    measured = found["r1_gateway_time_to_first_token_seconds_sum"]
-    assert found["r1_gateway_time_to_first_token_seconds_count"] == 1
+    measured = metric_values["r1_gateway_time_to_first_token_seconds_sum"]
+    assert metric_values["r1_gateway_time_to_first_token_seconds_count"] == 1
     assert BEFORE_FIRST <= measured <= mine + 0.001
-    assert seen["sumSeconds"] == pytest.approx(measured)
-    assert found["r1_gateway_slo_missed_total"] == 1
-    assert found["r1_gateway_tokens_generated_total"] == TOKENS
-    each = found["r1_gateway_time_per_output_token_seconds_sum"]
+    assert histogram["sumSeconds"] == pytest.approx(measured)
+    assert metric_values["r1_gateway_slo_missed_total"] == 1
+    assert metric_values["r1_gateway_tokens_generated_total"] == TOKENS
+    each = metric_values["r1_gateway_time_per_output_token_seconds_sum"]
     assert each * (TOKENS - 1) >= BETWEEN
 
 
@@ -212,11 +212,11 @@ async def test_a_stream_without_content_ends_without_a_first_token(
     pod = await new_pod(streaming(Form("chat/completions", stream, [], [])))
     async with gateway_process(tmp_path, pod.address, classes=SLO) as (port, admin):
         assert await first_token_seconds(port, "chat/completions") is None
-        found = await metrics(admin)
+        metric_values = await metrics(admin)
         route = await signals(admin)
-    assert "r1_gateway_time_to_first_token_seconds_count" not in found
-    assert found["r1_gateway_slo_missed_total"] == 0
-    assert found["r1_gateway_in_flight"] == 0
+    assert "r1_gateway_time_to_first_token_seconds_count" not in metric_values
+    assert metric_values["r1_gateway_slo_missed_total"] == 0
+    assert metric_values["r1_gateway_in_flight"] == 0
     assert route["completed"]["Q2"] == 1
     assert route["timeToFirstToken"] == {}
 

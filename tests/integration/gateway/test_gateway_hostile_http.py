@@ -35,7 +35,7 @@ async def exchange(server: GatewayServer, *pieces: bytes) -> bytes:
 def statuses(stream: bytes) -> list[int]:
     """Statuses of all answers in a byte stream, read by another HTTP implementation."""
     connection = h11.Connection(h11.CLIENT)
-    found: list[int] = []
+    codes: list[int] = []
     connection.receive_data(stream)
     connection.receive_data(b"")
     connection.send(h11.Request(method="POST", target="/", headers=[("host", "m")]))
@@ -43,15 +43,15 @@ def statuses(stream: bytes) -> list[int]:
     while True:
         event = connection.next_event()
         if isinstance(event, h11.Response):
-            found.append(event.status_code)
+            codes.append(event.status_code)
         elif isinstance(event, h11.EndOfMessage):
             if connection.their_state is not h11.DONE or not connection.trailing_data[0]:
-                return found
+                return codes
             connection.start_next_cycle()
             connection.send(h11.Request(method="POST", target="/", headers=[("host", "m")]))
             connection.send(h11.EndOfMessage())
         elif isinstance(event, h11.ConnectionClosed) or event in (h11.NEED_DATA, h11.PAUSED):
-            return found
+            return codes
 
 
 SMUGGLING = {

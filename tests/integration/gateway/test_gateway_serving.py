@@ -51,16 +51,18 @@ async def test_a_completion_passes_through(open_gateway: OpenGateway, new_pod: N
     assert headers["x-r1-class"] == "Q1"
     assert headers["x-r1-queue-ms"] == "0"
     assert headers["x-request-id"].startswith("r1-")
-    seen = pod.requests[0]
-    assert seen.target == CHAT
-    assert seen.json == body
-    assert seen.headers["x-custom"] == "kept"
-    assert seen.headers["x-request-id"] == headers["x-request-id"]
-    assert "x-r1-class" not in seen.headers
-    assert seen.headers["x-r1-priority"] == "Q1"  # the engine computes urgent prompts first
+    received = pod.requests[0]
+    assert received.target == CHAT
+    assert received.json == body
+    assert received.headers["x-custom"] == "kept"
+    assert received.headers["x-request-id"] == headers["x-request-id"]
+    assert "x-r1-class" not in received.headers
+    assert received.headers["x-r1-priority"] == "Q1"  # the engine computes urgent prompts first
 
 
-async def test_the_clients_request_id_is_kept(open_gateway: OpenGateway, new_pod: NewPod) -> None:
+async def test_the_clients_request_id_is_forwarded(
+    open_gateway: OpenGateway, new_pod: NewPod
+) -> None:
     async def echo(conversation: Conversation) -> None:
         conversation.answer(b"{}", "200 OK", "X-Request-Id: engine", "connection: keep-alive")
 

@@ -11,7 +11,14 @@ from typing import Any
 
 import pytest
 
-from r1_bench.operator_testbed import QUICK, connect, make_namespace, operating, resource, until
+from r1_bench.operator_scale.testbed import (
+    QUICK,
+    connect,
+    make_namespace,
+    operating,
+    resource,
+    until,
+)
 from r1_operator.kube.client import Api
 from r1_operator.kube.kinds import EVENT, JOB, POD, R1BACKTEST, R1INFERENCE, Json, Key
 from r1_operator.plan.backtest import lifecycle
@@ -63,8 +70,8 @@ async def serve(api: Api, namespace: str) -> None:
 
 def phase_is(api: Api, key: Key, phase: str, reason: str | None = None) -> Any:
     async def check() -> Json | None:
-        found = await api.get(R1BACKTEST, *key)
-        status = (found or {}).get("status") or {}
+        stored = await api.get(R1BACKTEST, *key)
+        status = (stored or {}).get("status") or {}
         conditions = {one["type"]: one for one in status.get("conditions") or ()}
         good = status.get("phase") == phase
         if good and reason in (None, conditions["Complete"]["reason"]):
@@ -80,8 +87,8 @@ async def jobs(api: Api, home: str) -> list[Json]:
 
 def a_job(api: Api, home: str) -> Any:
     async def check() -> Json | None:
-        found = await jobs(api, home)
-        return found[0] if found else None
+        stored = await jobs(api, home)
+        return stored[0] if stored else None
 
     return check
 
@@ -137,10 +144,10 @@ async def play_to_the_end(api: Api, job: Json, exit_code: int, message: str) -> 
 async def end_job(api: Api, job: Json, kind: str) -> None:
     home, name = job["metadata"]["namespace"], job["metadata"]["name"]
     now = rfc3339(time.time())
-    found = await api.get(JOB, home, name)
-    assert found is not None
+    stored = await api.get(JOB, home, name)
+    assert stored is not None
     targets = {"Complete": "SuccessCriteriaMet", "Failed": "FailureTarget"}
-    found["status"] = {
+    stored["status"] = {
         "startTime": now,
         "conditions": [
             {"type": one, "status": "True", "lastProbeTime": now, "lastTransitionTime": now,
@@ -148,10 +155,10 @@ async def end_job(api: Api, job: Json, kind: str) -> None:
         ],
     }  # fmt: skip
     if kind == "Complete":
-        found["status"] |= {"completionTime": now, "succeeded": 1}
+        stored["status"] |= {"completionTime": now, "succeeded": 1}
     else:
-        found["status"] |= {"failed": 1}
-    await api.request("PUT", JOB.path(home, name, "status"), body=found)
+        stored["status"] |= {"failed": 1}
+    await api.request("PUT", JOB.path(home, name, "status"), body=stored)
 
 
 async def test_from_a_question_to_a_verdict(
@@ -180,10 +187,10 @@ async def test_from_a_question_to_a_verdict(
         )  # fmt: skip
 
         async def stale() -> bool:
-            found = await api.get(R1BACKTEST, *key)
-            assert found is not None
-            assert found["status"]["phase"] == "Succeeded"
-            return any(one["type"] == "Stale" for one in found["status"]["conditions"])
+            stored = await api.get(R1BACKTEST, *key)
+            assert stored is not None
+            assert stored["status"]["phase"] == "Succeeded"
+            return any(one["type"] == "Stale" for one in stored["status"]["conditions"])
 
         await until(stale, "another autoscaling makes it stale")
         await asyncio.sleep(2)  # the Job's end may be handled before that write is back
@@ -255,7 +262,7 @@ async def test_a_job_that_is_deleted_is_a_failure_and_a_strange_answer_too(
         await until(phase_is(api, strange, "Failed", "NoResult"), "refused, and said so")
 
 
-async def test_a_pod_that_finds_no_node_is_told_and_given_up_for_the_next_one(
+async def test_an_unschedulable_backtest_is_reported_and_the_next_one_starts(
     api: Api,
     apiserver: Path,
     namespace: str,
@@ -275,9 +282,9 @@ async def test_a_pod_that_finds_no_node_is_told_and_given_up_for_the_next_one(
         await make_pod(api, job, {"phase": "Pending", "conditions": [no_node]})
 
         async def blocked() -> bool:
-            found = await api.get(R1BACKTEST, *stuck)
-            assert found is not None
-            conditions = {one["type"]: one for one in found["status"]["conditions"]}
+            stored = await api.get(R1BACKTEST, *stuck)
+            assert stored is not None
+            conditions = {one["type"]: one for one in stored["status"]["conditions"]}
             return bool(conditions.get("Blocked", {}).get("reason") == "Unschedulable")
 
         await until(blocked, "a condition with the scheduler's words")
@@ -288,14 +295,14 @@ async def test_a_pod_that_finds_no_node_is_told_and_given_up_for_the_next_one(
         (left,) = await jobs(api, settings.own_namespace)
         assert left["metadata"]["labels"]["deepseek.ai/r1backtest"] == "patient"
 
-        async def told() -> bool:
+        async def has_events() -> bool:
             wanted = {"BacktestStarted", "BacktestBlocked", "BacktestFailed"}
             return {("R1Backtest", reason) for reason in wanted} <= set(await events(api, stuck))
 
-        await until(told, "Events")
+        await until(has_events, "Events")
 
 
-async def test_the_backtest_that_a_resource_names_has_to_vouch_for_its_forecast(
+async def test_a_forecast_acts_only_with_the_approval_of_its_named_backtest(
     api: Api, apiserver: Path, namespace: str, settings: OperatorSettings
 ) -> None:
     key = Key(namespace, "november")
@@ -305,10 +312,10 @@ async def test_the_backtest_that_a_resource_names_has_to_vouch_for_its_forecast(
 
     def unproved(reason: str | None) -> Any:
         async def check() -> bool:
-            found = await api.get(R1INFERENCE, namespace, "production-r1")
-            conditions = (found or {}).get("status", {}).get("conditions") or ()
-            said = {one["type"]: one["reason"] for one in conditions}
-            return bool(said) and said.get("ForecastNotApproved") == reason
+            stored = await api.get(R1INFERENCE, namespace, "production-r1")
+            conditions = (stored or {}).get("status", {}).get("conditions") or ()
+            reasons = {one["type"]: one["reason"] for one in conditions}
+            return bool(reasons) and reasons.get("ForecastNotApproved") == reason
 
         return check
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from fake_services import FakeSites, at_least, decisions
-from r1_bench.operator_testbed import QUICK, connect, operating, resource, until
+from r1_bench.operator_scale.testbed import QUICK, connect, operating, resource, until
 from r1_operator.kube.client import Api
 from r1_operator.kube.kinds import DEPLOYMENT, EVENT, NODE, POD, R1INFERENCE, Json, Key
 
@@ -40,8 +40,8 @@ def condition(api: Api, key: Key, kind: str) -> Any:
     """A condition to wait for while True; None where it is not."""
 
     async def check() -> Json | None:
-        found = await api.get(R1INFERENCE, *key) or {}
-        conditions = {one["type"]: one for one in found.get("status", {}).get("conditions", ())}
+        inference = await api.get(R1INFERENCE, *key) or {}
+        conditions = {one["type"]: one for one in inference.get("status", {}).get("conditions", ())}
         return conditions.get(kind)
 
     return check
@@ -58,12 +58,12 @@ def event(api: Api, namespace: str, reason: str) -> Any:
 
 
 async def replicas(api: Api, key: Key) -> int:
-    found = await api.get(DEPLOYMENT, *key)
-    assert found is not None
-    return int(found["spec"]["replicas"])
+    deployment = await api.get(DEPLOYMENT, *key)
+    assert deployment is not None
+    return int(deployment["spec"]["replicas"])
 
 
-async def test_a_budget_binds_in_the_same_words_everywhere_and_no_node_is_looked_at(
+async def test_a_budget_has_the_same_message_everywhere_and_reads_no_node(
     api: Api, apiserver: Path, namespace: str, sites: FakeSites, caplog: pytest.LogCaptureFixture
 ) -> None:
     key = Key(namespace, "bounded")
@@ -73,13 +73,13 @@ async def test_a_budget_binds_in_the_same_words_everywhere_and_no_node_is_looked
     settings = replace(QUICK, namespaces=(namespace,), gateway_urls=(sites.url,))
     async with await connect(apiserver) as own, operating(settings, own) as operation:
         await until(at_least(api, key, 5), "five replicas", seconds=40)
-        found = await until(condition(api, key, "ScalingLimited"), "ScalingLimited")
-        assert found["reason"] == "AtGpuBudget"
+        limited = await until(condition(api, key, "ScalingLimited"), "ScalingLimited")
+        assert limited["reason"] == "AtGpuBudget"
         words = "5 replicas: the budget of 5 GPUs allows 5 at 1 per replica; demand needs "
-        assert found["message"].startswith(words)
+        assert limited["message"].startswith(words)
         written = await until(event(api, namespace, "AtGpuBudget"), "the Event")
-        assert (written["note"], written["type"]) == (found["message"], "Warning")
-        assert f"{key}: limited (AtGpuBudget) {found['message']}" in caplog.text
+        assert (written["note"], written["type"]) == (limited["message"], "Warning")
+        assert f"{key}: limited (AtGpuBudget) {limited['message']}" in caplog.text
         newest = (await decisions(operation.server.port, key))[-1]
         assert newest["message"].startswith(words)
         assert newest["inputs"]["policy"]["budgets"] == {"AtGpuBudget": 5, "AtPowerBudget": 14}
@@ -157,7 +157,7 @@ async def node(api: Api, namespace: str) -> AsyncIterator[str]:
     await api.request("DELETE", NODE.path(None, name))
 
 
-async def test_only_what_finds_a_node_and_one_more_is_asked_for(
+async def test_only_schedulable_replicas_and_one_more_are_requested(
     api: Api, apiserver: Path, namespace: str, sites: FakeSites, node: str
 ) -> None:
     key = Key(namespace, "bindable")
@@ -167,14 +167,14 @@ async def test_only_what_finds_a_node_and_one_more_is_asked_for(
     settings = replace(QUICK, namespaces=(namespace,), gateway_urls=(sites.url,))
     async with await connect(apiserver) as own, operating(settings, own) as operation:
         await until(at_least(api, key, 4), "four replicas", seconds=40)
-        found = await until(condition(api, key, "ScalingLimited"), "ScalingLimited")
-        assert found["reason"] == "InsufficientCapacity"
+        limited = await until(condition(api, key, "ScalingLimited"), "ScalingLimited")
+        assert limited["reason"] == "InsufficientCapacity"
         assert (
             "needed fit on nodes (1 node fits 3). 1 more may wait for a node (pendingReplicas)."
-            in (found["message"])
+            in (limited["message"])
         )
         written = await until(event(api, namespace, "InsufficientCapacity"), "the Event")
-        assert written["note"] == found["message"]
+        assert written["note"] == limited["message"]
         await asyncio.sleep(5)
         assert await replicas(api, key) == 4, "nothing that finds no node is multiplied"
         newest = (await decisions(operation.server.port, key))[-1]

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from r1_bench.operator_testbed import (
+from r1_bench.operator_scale.testbed import (
     QUICK,
     connect,
     operating,
@@ -74,17 +74,17 @@ async def patch(api: Api, kind: Kind, key: Key, body: Json, subresource: str | N
 
 async def find(api: Api, kind: Kind, key: Key) -> Json:
     """The object, which exists."""
-    found = await api.get(kind, *key)
-    assert found is not None, f"{kind.name} {key}"
-    return found
+    stored = await api.get(kind, *key)
+    assert stored is not None, f"{kind.name} {key}"
+    return stored
 
 
 def replicas_are(api: Api, key: Key, count: int) -> Any:
     """A condition to wait for."""
 
     async def check() -> bool:
-        found = await api.get(DEPLOYMENT, *key)
-        return found is not None and found["spec"]["replicas"] == count
+        stored = await api.get(DEPLOYMENT, *key)
+        return stored is not None and stored["spec"]["replicas"] == count
 
     return check
 
@@ -93,8 +93,8 @@ def condition_is(api: Api, key: Key, name: str, status: str, reason: str | None 
     """A condition to wait for; gives the condition."""
 
     async def check() -> Json | None:
-        found = await find(api, R1INFERENCE, key)
-        for one in found.get("status", {}).get("conditions", ()):
+        stored = await find(api, R1INFERENCE, key)
+        for one in stored.get("status", {}).get("conditions", ()):
             good = one["type"] == name and one["status"] == status
             if good and reason in (None, one["reason"]):
                 return dict(one)
@@ -125,12 +125,14 @@ async def test_the_verbatim_manifest_becomes_its_children(
         assert engine["resources"]["requests"]["memory"] == "8Gi"
         route = await find(api, CONFIG_MAP, Key(namespace, "production-r1-route"))
         assert json.loads(route["data"]["route.json"])["models"] == ["production-r1"]
-        found = await find(api, R1INFERENCE, key)
-        assert "finalizers" not in found["metadata"]
-        assert not found["metadata"].get("annotations"), "the operator writes nothing but status"
-        assert found["status"]["observedGeneration"] == 1
-        assert found["status"]["desiredReplicas"] == 4
-        assert found["status"]["selector"] == "deepseek.ai/r1inference=production-r1"
+        inference = await find(api, R1INFERENCE, key)
+        assert "finalizers" not in inference["metadata"]
+        assert not inference["metadata"].get("annotations"), (
+            "the operator writes nothing but status"
+        )
+        assert inference["status"]["observedGeneration"] == 1
+        assert inference["status"]["desiredReplicas"] == 4
+        assert inference["status"]["selector"] == "deepseek.ai/r1inference=production-r1"
 
 
 async def test_a_settled_resource_costs_no_write_and_neither_does_a_restart(
@@ -171,8 +173,8 @@ async def test_edits_reach_the_children_and_removed_fields_leave_them(
     await make(api, key, replicas=1, **node)
 
     async def selector() -> Any:
-        found = await api.get(DEPLOYMENT, *key)
-        return found and found["spec"]["template"]["spec"].get("nodeSelector", "none")
+        deployment = await api.get(DEPLOYMENT, *key)
+        return deployment and deployment["spec"]["template"]["spec"].get("nodeSelector", "none")
 
     async with await connect(apiserver) as own, operating(settings, own):
         assert await until(selector, "the Deployment") == {"disk": "fast"}
@@ -196,8 +198,8 @@ async def test_foreign_edits_of_our_fields_are_undone_and_foreign_fields_stay(
         theirs = {"metadata": {"annotations": {"theirs": "1"}}, "spec": {"replicas": 9}}
         await patch(api, DEPLOYMENT, key, theirs)
         await until(replicas_are(api, key, 2), "the count is put back")
-        found = await find(api, DEPLOYMENT, key)
-        assert found["metadata"]["annotations"]["theirs"] == "1"
+        repaired = await find(api, DEPLOYMENT, key)
+        assert repaired["metadata"]["annotations"]["theirs"] == "1"
         await api.delete(SERVICE, *key)
 
         async def service() -> Any:
@@ -222,10 +224,10 @@ async def test_from_bad_to_good_leaves_no_trace(
         await until(replicas_are(api, key, 1), "the Deployment")
         bad = {"template": {"spec": {"terminationGracePeriodSeconds": -5}}}
         await patch(api, R1INFERENCE, key, {"spec": bad})
-        said = await until(
+        degraded = await until(
             condition_is(api, key, "Degraded", "True", "ChildRejected"), "the refusal", seconds=30
         )
-        assert "terminationGracePeriodSeconds" in said["message"]
+        assert "terminationGracePeriodSeconds" in degraded["message"]
         await patch(api, R1INFERENCE, key, {"spec": {"template": None}})
 
         async def mended() -> bool:
@@ -249,12 +251,12 @@ async def test_a_strangers_object_is_left_alone_and_named(
     await api.create(SERVICE, namespace, theirs)
     await make(api, key, replicas=1)
     async with await connect(apiserver) as own, operating(settings, own):
-        said = await until(
+        degraded = await until(
             condition_is(api, key, "Degraded", "True", "ChildNotOwned"), "the stranger", seconds=30
         )
-        assert "Service taken" in said["message"]
-        found = await find(api, SERVICE, key)
-        assert found["spec"]["selector"] == {"app": "theirs"}
+        assert "Service taken" in degraded["message"]
+        service = await find(api, SERVICE, key)
+        assert service["spec"]["selector"] == {"app": "theirs"}
         assert await api.get(DEPLOYMENT, *key) is None
         await api.delete(SERVICE, *key)
         await until(replicas_are(api, key, 1), "it is made when the stranger has gone", seconds=60)

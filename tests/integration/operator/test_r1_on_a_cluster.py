@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from r1_bench.operator_testbed import resource
+from r1_bench.operator_scale.testbed import resource
 from r1_operator.cli import main
 from r1_operator.kube.client import Api
 from r1_operator.kube.kinds import R1INFERENCE
@@ -37,6 +37,6 @@ async def test_status_lists_what_is_there_and_finds_what_is_not(
     assert "no status yet" in out, "no operator has been here"
     code, _, _ = await r1("status", "other", "-n", namespace)
     assert code == 3
-    code, _, said = await r1("explain", "other", "-n", namespace)
+    code, _, stderr = await r1("explain", "other", "-n", namespace)
     assert code == 3
-    assert "does not exist" in said
+    assert "does not exist" in stderr

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from r1_bench.operator_testbed import QUICK, connect, operating, resource, until
+from r1_bench.operator_scale.testbed import QUICK, connect, operating, resource, until
 from r1_operator.kube.client import Api
 from r1_operator.kube.kinds import DEPLOYMENT, EVENT, POD, R1INFERENCE, SERVICE, Json, Key, Kind
 from r1_operator.settings import OperatorSettings
@@ -36,17 +36,17 @@ async def patch(api: Api, key: Key, body: Json, kind: Kind = R1INFERENCE, sub: A
 
 async def conditions(api: Api, key: Key) -> dict[str, Json]:
     """The conditions by type."""
-    found = await api.get(R1INFERENCE, *key) or {}
-    return {one["type"]: one for one in found.get("status", {}).get("conditions", ())}
+    inference = await api.get(R1INFERENCE, *key) or {}
+    return {one["type"]: one for one in inference.get("status", {}).get("conditions", ())}
 
 
 def is_condition(api: Api, key: Key, kind: str, status: str, words: str = "") -> Any:
     """A condition to wait for; gives it."""
 
     async def check() -> Json | None:
-        found = (await conditions(api, key)).get(kind)
-        if found and found["status"] == status and words in found["message"]:
-            return found
+        condition = (await conditions(api, key)).get(kind)
+        if condition and condition["status"] == status and words in condition["message"]:
+            return condition
         return None
 
     return check
@@ -157,9 +157,9 @@ async def test_a_template_that_replaces_a_handler_is_taken(
     await api.create(R1INFERENCE, namespace, made)
     async with await connect(apiserver) as own, operating(settings, own):
         deployment = await until(exists(api, DEPLOYMENT, key), "the Deployment")
-        (found,) = deployment["spec"]["template"]["spec"]["containers"]
+        (container,) = deployment["spec"]["template"]["spec"]["containers"]
         if handler != "sleep":
-            held = [name for name in handlers if name in found["readinessProbe"]]
+            held = [name for name in handlers if name in container["readinessProbe"]]
             assert held == [handler]
         await until(is_condition(api, key, "Ready", "False"), "a status")
         assert "Degraded" not in await conditions(api, key)
@@ -175,9 +175,9 @@ async def test_a_quota_on_services_holds_up_the_service_alone(
     await patch(api, Key(namespace, "none"), status, QUOTA, "status")
     await api.create(R1INFERENCE, namespace, resource(key.name, namespace, replicas=1))
     async with await connect(apiserver) as own, operating(settings, own):
-        found = await until(is_condition(api, key, "Degraded", "True"), "the quota")
-        assert "exceeded quota: none" in found["message"]
-        assert "Raise the ResourceQuota" in found["message"]
+        condition = await until(is_condition(api, key, "Degraded", "True"), "the quota")
+        assert "exceeded quota: none" in condition["message"]
+        assert "Raise the ResourceQuota" in condition["message"]
         await until(exists(api, DEPLOYMENT, key), "the Deployment")
         await api.delete(QUOTA, namespace, "none")
         await until(exists(api, SERVICE, key), "the Service", 60)
@@ -217,9 +217,9 @@ async def test_a_policy_that_denies_is_quoted(
         await api.create(R1INFERENCE, namespace, resource(key.name, namespace, replicas=1))
         async with await connect(apiserver) as own, operating(settings, own):
             words = "no deployment here"
-            found = await until(is_condition(api, key, "Degraded", "True", words), "the denial")
-            assert found["reason"] == "ChildRejected"
-            assert "policy" in found["message"]
+            condition = await until(is_condition(api, key, "Degraded", "True", words), "the denial")
+            assert condition["reason"] == "ChildRejected"
+            assert "policy" in condition["message"]
     finally:
         await api.delete(BINDING, None, name)  # type: ignore[arg-type]
         await api.delete(POLICY, None, name)  # type: ignore[arg-type]
@@ -256,9 +256,9 @@ async def test_a_webhook_that_does_not_answer_is_named(
     try:
         await api.create(R1INFERENCE, namespace, resource(key.name, namespace, replicas=1))
         async with await connect(apiserver) as own, operating(settings, own):
-            found = await until(is_condition(api, key, "Degraded", "True"), "the webhook")
-            assert found["reason"] == "ChildNotApplied"
-            assert "silent.example.com" in found["message"]
+            condition = await until(is_condition(api, key, "Degraded", "True"), "the webhook")
+            assert condition["reason"] == "ChildNotApplied"
+            assert "silent.example.com" in condition["message"]
             await until(exists(api, DEPLOYMENT, key), "the Deployment")
             await api.delete(WEBHOOK, None, name)  # type: ignore[arg-type]
             await until(exists(api, SERVICE, key), "the Service")

@@ -9,7 +9,7 @@ import aiohttp
 import pytest
 
 from fake_services import FakeSites, at_least, decisions
-from r1_bench.operator_testbed import QUICK, connect, operating, resource, until
+from r1_bench.operator_scale.testbed import QUICK, connect, operating, resource, until
 from r1_operator.kube.client import Api
 from r1_operator.kube.kinds import DEPLOYMENT, EVENT, R1INFERENCE, Json, Key
 
@@ -23,7 +23,7 @@ AUTOSCALING: Json = {
 }
 
 
-async def test_replicas_follow_what_is_offered_and_every_place_says_why(
+async def test_replicas_follow_offered_load_and_every_place_shows_the_reason(
     api: Api, apiserver: Path, namespace: str, sites: FakeSites
 ) -> None:
     key = Key(namespace, "busy")
@@ -34,25 +34,25 @@ async def test_replicas_follow_what_is_offered_and_every_place_says_why(
     async with await connect(apiserver) as own, operating(settings, own) as operation:
         await until(at_least(api, key, 7), "seven replicas", seconds=40)
 
-        async def told() -> Json | None:
-            found = await api.get(R1INFERENCE, *key) or {}
-            status = found["status"]
+        async def scaled_status() -> Json | None:
+            inference = await api.get(R1INFERENCE, *key) or {}
+            status = inference["status"]
             return status if status["desiredReplicas"] == 7 else None
 
-        status = await until(told, "the status")
+        status = await until(scaled_status, "the status")
         assert status["mode"] == "Reactive"
         assert status["lastScale"]["to"] == 7
         conditions = {one["type"]: one for one in status["conditions"]}
         assert conditions["ScalingActive"]["status"] == "True"
 
-        found = await decisions(operation.server.port, key)
-        risen = next(one for one in reversed(found) if one["replicas"] > one["current"])
+        shown_decisions = await decisions(operation.server.port, key)
+        risen = next(one for one in reversed(shown_decisions) if one["replicas"] > one["current"])
         assert risen["message"] == status["lastScale"]["message"], "the same words"
         assert risen["inputs"]["demand"]["requestsPerSecond"] == pytest.approx(45, rel=0.2)
 
         assert status["lastScale"]["seatsReserved"] > 0
-        kept = found[-1]["seatReservations"]["Q2"]
-        assert "are reserved for Q2" in kept["message"]
+        reservation = shown_decisions[-1]["seatReservations"]["Q2"]
+        assert "are reserved for Q2" in reservation["message"]
 
         async def advised() -> bool:
             return any(one["routes"].get(str(key), {}).get("Q2") for one in sites.advice)
@@ -86,14 +86,14 @@ async def test_a_silent_gateway_holds_the_count_and_says_so(
     async with await connect(apiserver) as own, operating(settings, own) as operation:
         await until(at_least(api, key, 5), "the Deployment")
 
-        async def said() -> Json | None:
-            found = await api.get(R1INFERENCE, *key) or {}
-            for one in found.get("status", {}).get("conditions", ()):
+        async def inactive_condition() -> Json | None:
+            inference = await api.get(R1INFERENCE, *key) or {}
+            for one in inference.get("status", {}).get("conditions", ()):
                 if one["type"] == "ScalingActive" and one["status"] == "False":
                     return dict(one)
             return None
 
-        condition = await until(said, "ScalingActive is False")
+        condition = await until(inactive_condition, "ScalingActive is False")
         assert condition["reason"] == "MetricsUnavailable"
         newest = (await decisions(operation.server.port, key))[-1]
         assert newest["replicas"] == 5
@@ -116,12 +116,12 @@ async def test_a_forecast_raises_the_count_before_the_load_does(
         assert question["series"] == str(key)
         assert f'inference="{key.name}"' in question["query"]
         assert 0.9 in question["levels"]
-        found = await decisions(operation.server.port, key)
-        assert json.dumps(found).count("ForecastDemand") >= 1
+        shown_decisions = await decisions(operation.server.port, key)
+        assert json.dumps(shown_decisions).count("ForecastDemand") >= 1
 
         async def predictive() -> bool:
-            found = await api.get(R1INFERENCE, *key) or {}
-            return str(found["status"]["mode"]) == "Predictive"
+            inference = await api.get(R1INFERENCE, *key) or {}
+            return str(inference["status"]["mode"]) == "Predictive"
 
         await until(predictive, "mode Predictive")
         url = f"http://127.0.0.1:{operation.server.port}/metrics"

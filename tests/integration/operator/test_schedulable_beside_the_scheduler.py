@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from r1_bench.operator_testbed import until
+from r1_bench.operator_scale.testbed import until
 from r1_cluster import providers
-from r1_cluster.binaries import ensure_binaries
+from r1_cluster.programs.binaries import ensure_binaries
 from r1_operator.kube.client import Api
 from r1_operator.kube.kinds import NODE, POD, Json
 from r1_operator.plan.placement.node_parsing import read_shape
@@ -109,10 +109,10 @@ async def made_nodes(api: Api, dice: random.Random, lab: str) -> AsyncIterator[l
 async def room(api: Api, spec: Json) -> SchedulableCapacity:
     nodes = Nodes(api)
     await nodes.refresh()
-    found = nodes.latest()
-    assert isinstance(found, NodeSnapshot), found
+    snapshot = nodes.latest()
+    assert isinstance(snapshot, NodeSnapshot), snapshot
     await nodes.close()
-    return schedulable_replicas(read_shape(spec), found.nodes)
+    return schedulable_replicas(read_shape(spec), snapshot.nodes)
 
 
 async def bound(api: Api, namespace: str) -> tuple[int, bool]:

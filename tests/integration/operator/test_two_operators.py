@@ -12,8 +12,8 @@ from pathlib import Path
 import aiohttp
 import pytest
 
-from r1_bench.operator_testbed import resource, until
-from r1_cluster.controlplane import free_ports
+from r1_bench.operator_scale.testbed import resource, until
+from r1_cluster.control_plane.controlplane import free_ports
 from r1_operator.kube.client import Api
 from r1_operator.kube.kinds import DEPLOYMENT, LEASE, R1INFERENCE, Key
 
@@ -53,8 +53,8 @@ async def operators(
 async def holder(api: Api, namespace: str) -> str | None:
     """The identity that holds the Lease, without the process' own suffix."""
     lease = await api.get(LEASE, namespace, "r1-operator")
-    found = (lease or {}).get("spec", {}).get("holderIdentity", "")
-    return str(found).rpartition("_")[0] or None
+    identity = (lease or {}).get("spec", {}).get("holderIdentity", "")
+    return str(identity).rpartition("_")[0] or None
 
 
 async def ready_says(port: int) -> str:
@@ -107,7 +107,7 @@ async def test_the_standby_takes_over_from_one_that_was_killed(
         assert await ready_says(running[second][1]) == "active"
 
 
-async def test_one_that_loses_its_lease_ends_and_one_that_is_told_to_stop_lets_go(
+async def test_an_operator_exits_without_its_lease_and_releases_it_when_stopped(
     api: Api, apiserver: Path, namespace: str, tmp_path: Path
 ) -> None:
     async def held() -> str | None:

@@ -14,9 +14,9 @@ from pathlib import Path
 import pytest
 from aiohttp import web
 
-from r1_bench.operator_testbed import QUICK, connect, operating, resource, until
+from r1_bench.operator_scale.testbed import QUICK, connect, operating, resource, until
 from r1_cluster import providers
-from r1_cluster.binaries import ensure_binaries
+from r1_cluster.programs.binaries import ensure_binaries
 from r1_operator.api.names import POD_DELETION_COST, Label
 from r1_operator.controller.scaling.pod_deletion_costs import MANAGER
 from r1_operator.kube.client import Api
@@ -34,8 +34,8 @@ class FakeGateway:
     in_flight: dict[str, int] = field(default_factory=dict)
 
     async def signals(self, _: web.Request) -> web.Response:
-        by_class = ("offeredRequests", "offeredTokens", "completed", "failed", "rejected", "queued",
-                    "oldestWaitSeconds")  # fmt: skip
+        by_class = ("offeredRequests", "offeredTokens", "completed", "failed", "rejected",
+                    "cancelled", "queued", "oldestWaitSeconds")  # fmt: skip
         figures: Json = {name: {"Q2": 0} for name in by_class}
         figures |= {
             "inFlight": {"Q2": sum(self.in_flight.values())},
@@ -96,8 +96,8 @@ async def make_pod(api: Api, owner: Key, name: str, address: str) -> None:
 
 async def costs(api: Api, owner: Key, *names: str) -> list[str | None]:
     """The deletion costs of the pods, as the ReplicaSet controller would read them."""
-    found = [await api.get(POD, owner.namespace, name) for name in names]
-    metadata = [pod["metadata"] for pod in found if pod is not None]
+    pods = [await api.get(POD, owner.namespace, name) for name in names]
+    metadata = [pod["metadata"] for pod in pods if pod is not None]
     return [(each.get("annotations") or {}).get(POD_DELETION_COST) for each in metadata]
 
 
@@ -119,11 +119,11 @@ async def test_the_idle_pod_is_named_before_the_count_falls(
             content_type="application/merge-patch+json",
         )
 
-        async def asked() -> bool:
-            found = await api.get(DEPLOYMENT, *key)
-            return found is not None and found["spec"]["replicas"] == count
+        async def has_replicas() -> bool:
+            deployment = await api.get(DEPLOYMENT, *key)
+            return deployment is not None and deployment["spec"]["replicas"] == count
 
-        await until(asked, f"{count} replicas")
+        await until(has_replicas, f"{count} replicas")
 
     async with await connect(apiserver) as own, operating(settings, own) as operation:
 
@@ -134,10 +134,10 @@ async def test_the_idle_pod_is_named_before_the_count_falls(
         for name, address in zip(names, gateway.in_flight, strict=True):
             await make_pod(api, key, name, address)
 
-        async def seen() -> bool:
+        async def observed() -> bool:
             return [pod.ready for pod in operation.stores.pods.of(key)] == [True] * 3
 
-        await until(seen, "three pods in view")
+        await until(observed, "three pods in view")
         await wanted(2)
         assert await costs(api, key, *names) == [None, "-1", None]
         writes = [one.path for one in own.log.recent if one.is_write and "status" not in one.path]
@@ -171,11 +171,11 @@ async def test_a_gateway_that_is_silent_does_not_hold_up_the_fall(
     await api.create(R1INFERENCE, namespace, resource(key.name, namespace, replicas=2))
     async with await connect(apiserver) as own, operating(settings, own):
 
-        async def asked(count: int) -> bool:
-            found = await api.get(DEPLOYMENT, *key)
-            return found is not None and found["spec"]["replicas"] == count
+        async def has_replicas(count: int) -> bool:
+            deployment = await api.get(DEPLOYMENT, *key)
+            return deployment is not None and deployment["spec"]["replicas"] == count
 
-        await until(lambda: asked(2), "the Deployment")
+        await until(lambda: has_replicas(2), "the Deployment")
         for number in (1, 2):
             await make_pod(api, key, f"alone-{number}", f"10.9.1.{number}")
         await api.request(
@@ -184,7 +184,7 @@ async def test_a_gateway_that_is_silent_does_not_hold_up_the_fall(
             body={"spec": {"replicas": 1}},
             content_type="application/merge-patch+json",
         )
-        await until(lambda: asked(1), "the fall")
+        await until(lambda: has_replicas(1), "the fall")
         assert await costs(api, key, "alone-1", "alone-2") == [None, None]
 
 
@@ -218,14 +218,14 @@ async def test_the_replica_set_controller_deletes_the_idle_pods_and_no_busy_one(
         return [pod for pod in answer["items"] if "deletionTimestamp" not in pod["metadata"]]
 
     async def made() -> list[Json]:
-        found = await pods()
-        return found if len(found) == 6 else []
+        created = await pods()
+        return created if len(created) == 6 else []
 
     async with await connect(apiserver) as own, operating(settings, own) as operation:
-        found = await until(made, "six pods")
+        six_pods = await until(made, "six pods")
         busy = set()
         # By its own rules the controller would take the youngest, or any: those are busy here.
-        for number, pod in enumerate(sorted(found, key=lambda one: one["metadata"]["name"])):
+        for number, pod in enumerate(sorted(six_pods, key=lambda one: one["metadata"]["name"])):
             name, address = pod["metadata"]["name"], f"10.9.2.{number}"
             target = {"apiVersion": "v1", "kind": "Node", "name": "nowhere"}
             binding = {"metadata": {"name": name}, "target": target}
@@ -235,10 +235,10 @@ async def test_the_replica_set_controller_deletes_the_idle_pods_and_no_busy_one(
             if number % 2:
                 busy.add(name)
 
-        async def seen() -> bool:
+        async def observed() -> bool:
             return all(pod.ready for pod in operation.stores.pods.of(key))
 
-        await until(seen, "six ready pods in view")
+        await until(observed, "six ready pods in view")
         await asyncio.sleep(1)  # one round of the signals
         await api.request(
             "PATCH",

@@ -21,7 +21,7 @@ from typing import Any
 import pytest
 
 from prometheus_clients import ask_external, write
-from r1_cluster import certificates
+from r1_cluster.control_plane import certificates
 from r1_common.prometheus.client_config import PrometheusConfig, load_config
 from r1_common.prometheus.selectors import add_matchers
 from r1_forecasting.series.prometheus_history import PrometheusHistory
@@ -132,9 +132,9 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
         with (folder / "log").open("wb") as log:
             process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT)
         try:
-            found = Store(f"https://127.0.0.1:{port}", folder, authority.certificate)
-            wait_until_scraped(found)
-            yield found
+            prometheus = Store(f"https://127.0.0.1:{port}", folder, authority.certificate)
+            wait_until_scraped(prometheus)
+            yield prometheus
         finally:
             process.terminate()
             process.wait(30)
@@ -146,20 +146,20 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
 def wait_until_scraped(store: Store) -> None:
     deadline = time.monotonic() + 90
     while time.monotonic() < deadline:
-        found = ask_external(store.config(), "count(count_over_time(up[30s]) >= 8)")
-        if found == 5.0:
+        value = ask_external(store.config(), "count(count_over_time(up[30s]) >= 8)")
+        if value == 5.0:
             return
         time.sleep(0.5)
-    raise AssertionError(f"not scraped within 90 s: {found}")
+    raise AssertionError(f"not scraped within 90 s: {value}")
 
 
 def question(store: Store, **fields: Any) -> tuple[PrometheusConfig, str]:
     config = store.config(**fields)
     ask = ForecastSpec(step_seconds=1)
-    body = build_forecast_query(
+    request = build_forecast_query(
         Key("default", "r1"), ask, MetricType.REQUESTS_PER_SECOND, 5.0, config.rate_seconds(1)
-    ).body
-    return config, str(body["query"])
+    ).request
+    return config, request.query
 
 
 def test_gateway_scraped_by_two_jobs_counts_once_and_other_clusters_are_excluded(
@@ -171,10 +171,10 @@ def test_gateway_scraped_by_two_jobs_counts_once_and_other_clusters_are_excluded
     assert ask_external(config, query) == pytest.approx(both_classes_of_two_gateways, rel=0.2)
     history = PrometheusHistory(config)
     now = time.time()
-    found = history.read(query, 1.0, now - 3, now)
+    series = history.read(query, 1.0, now - 3, now)
     history._local.session.close()
-    assert isinstance(found, Series)
-    last = found.last()
+    assert isinstance(series, Series)
+    last = series.last()
     assert last is not None
     assert last[1] == pytest.approx(both_classes_of_two_gateways, rel=0.2)
 

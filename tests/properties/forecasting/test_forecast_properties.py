@@ -10,23 +10,23 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from r1_common.contracts.forecast_request import parse_forecast_request
 from r1_forecasting.calibration.root_scale import RootScale
 from r1_forecasting.forecast import Forecast, check_history, issue
-from r1_forecasting.models.damped_trend import DampedTrend, FittedDampedTrend
-from r1_forecasting.models.gbdt import FittedGbdt
-from r1_forecasting.models.gbdt_inputs import PrefixSums, build_features
-from r1_forecasting.models.last_value import LastValue
-from r1_forecasting.models.lstm import HEADS, FittedLstm, Weights
-from r1_forecasting.models.lstm_inputs import CONTEXT, PATCH
-from r1_forecasting.models.minute_of_hour import FittedMinuteOfHour
+from r1_forecasting.models.baselines.damped_trend import DampedTrend, FittedDampedTrend
+from r1_forecasting.models.baselines.last_value import LastValue
+from r1_forecasting.models.baselines.minute_of_hour import FittedMinuteOfHour
+from r1_forecasting.models.baselines.seasonal_level import SeasonalLevel
+from r1_forecasting.models.baselines.seasonal_naive import FittedSeasonalNaive, SeasonalNaive
+from r1_forecasting.models.boosted_trees.gbdt import FittedGbdt
+from r1_forecasting.models.boosted_trees.gbdt_inputs import PrefixSums, build_features
+from r1_forecasting.models.boosted_trees.trees import Forest
+from r1_forecasting.models.neural.lstm import HEADS, FittedLstm, Weights
+from r1_forecasting.models.neural.lstm_inputs import CONTEXT, PATCH
 from r1_forecasting.models.prophet import FittedProphet
 from r1_forecasting.models.protocol import Fitted
 from r1_forecasting.models.seasonal_drift import FittedSeasonalDrift
-from r1_forecasting.models.seasonal_level import SeasonalLevel
-from r1_forecasting.models.seasonal_naive import FittedSeasonalNaive, SeasonalNaive
 from r1_forecasting.models.target import Target
-from r1_forecasting.models.trees import Forest
-from r1_forecasting.request import parse_request
 from r1_forecasting.selection.evaluation import evaluate
 from r1_forecasting.selection.mixture import FittedMixture
 from r1_forecasting.selection.replay import replay_peaks
@@ -79,14 +79,24 @@ def question(**changes: object) -> dict[str, object]:
 def test_any_history_gives_a_sound_forecast_or_a_reason(
     series: Series, late: float, lead: float, horizon: float, levels: list[float]
 ) -> None:
-    request = parse_request(question(leadSeconds=lead, horizonSeconds=horizon, levels=levels))
+    request = parse_forecast_request(
+        question(leadSeconds=lead, horizonSeconds=horizon, levels=levels)
+    )
     now = series.end + late
     refused = check_history(series, request, now)
     if refused is not None:
         assert refused.message
         return
-    found = evaluate(series, request, {}, None)
-    made = issue(series, found.fitted, found.scorecard, found.gate, found.points, request, now)
+    evaluation = evaluate(series, request, {}, None)
+    made = issue(
+        series,
+        evaluation.fitted,
+        evaluation.scorecard,
+        evaluation.gate,
+        evaluation.points,
+        request,
+        now,
+    )
     if isinstance(made, ForecastUnavailable):
         assert made.message
         return
@@ -236,10 +246,10 @@ def test_samples_of_any_kind_make_a_series_that_ends_in_the_past_or_no_data(
     made = from_samples(samples, step, until=until)
     if isinstance(made, ForecastUnavailable):
         return
-    seen = made.values[~np.isnan(made.values)]
-    assert len(seen) > 0
-    assert (seen >= 0).all()
-    assert np.isfinite(seen).all()
+    known_values = made.values[~np.isnan(made.values)]
+    assert len(known_values) > 0
+    assert (known_values >= 0).all()
+    assert np.isfinite(known_values).all()
     assert made.end <= until + 1e-5
     assert not np.isnan(made.values[[0, -1]]).any()
 

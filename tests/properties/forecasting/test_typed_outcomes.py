@@ -16,15 +16,15 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from r1_common.contracts.forecast_request import ForecastRequest, parse_forecast_request
 from r1_forecasting.calibration.root_scale import RootScale
 from r1_forecasting.forecast import check_history, issue
-from r1_forecasting.models.gbdt import Gbdt
-from r1_forecasting.models.last_value import MAX_FILL_STEPS
-from r1_forecasting.models.lstm import Lstm
-from r1_forecasting.models.minute_of_hour import FittedMinuteOfHour
+from r1_forecasting.models.baselines.last_value import MAX_FILL_STEPS
+from r1_forecasting.models.baselines.minute_of_hour import FittedMinuteOfHour
+from r1_forecasting.models.boosted_trees.gbdt import Gbdt
+from r1_forecasting.models.neural.lstm import Lstm
 from r1_forecasting.models.protocol import Fitted, Forecaster
 from r1_forecasting.models.registry import learned, quick, season_ahead, training_part
-from r1_forecasting.request import ForecastRequest, parse_request
 from r1_forecasting.selection.evaluation import evaluate
 from r1_forecasting.selection.gate import GateReason
 from r1_forecasting.series.series import Series, from_samples, rates
@@ -66,21 +66,21 @@ def clock_set_forward_and_back(seed: int, at: float, size: int) -> Samples:
 
 def restarts(seed: int, at: float, size: int) -> Samples:
     """Away for a while each time, and a counter that begins again at zero."""
-    demand, found = usual(seed), []
+    demand, samples = usual(seed), []
     for part in np.array_split(np.arange(len(demand)), 4):
         away = size if part[0] else 0
-        found += counted([demand[k] for k in part[away:]], START + float(part[0]) + away)
-    return found
+        samples += counted([demand[k] for k in part[away:]], START + float(part[0]) + away)
+    return samples
 
 
 def counter_resets(seed: int, at: float, size: int) -> Samples:
     """Back to zero again and again, missing nothing."""
     every = max(round(at * 50), 2)
-    total, found = 0.0, []
+    total, samples = 0.0, []
     for k, value in enumerate(usual(seed)):
         total = value if k % every == 0 else total + value
-        found.append((START + k, total))
-    return found
+        samples.append((START + k, total))
+    return samples
 
 
 def too_little(seed: int, at: float, size: int) -> Samples:
@@ -135,7 +135,7 @@ def question() -> ForecastRequest:
         "horizonSeconds": 6,
         "levels": list(LEVELS),
     }
-    return parse_request(body)
+    return parse_forecast_request(body)
 
 
 def must_be_sound(fitted: Fitted, series: Series) -> None:
@@ -160,9 +160,17 @@ def must_answer(series: Series, fits: dict[str, Fitted], late: float) -> None:
     if refused is not None:
         assert refused.message
         return
-    found = evaluate(series, request, fits, None)
-    assert found.gate.reason in GateReason
-    made = issue(series, found.fitted, found.scorecard, found.gate, found.points, request, now)
+    evaluation = evaluate(series, request, fits, None)
+    assert evaluation.gate.reason in GateReason
+    made = issue(
+        series,
+        evaluation.fitted,
+        evaluation.scorecard,
+        evaluation.gate,
+        evaluation.points,
+        request,
+        now,
+    )
     if isinstance(made, ForecastUnavailable):
         assert made.message
         return
@@ -249,6 +257,6 @@ def test_generated_histories_train_each_learned_model(forecaster: Forecaster) ->
 def test_gate_reason_is_in_the_response(story: str, reason: GateReason) -> None:
     series = from_samples(rates(STORIES[story](1, 0.5, 3)), 1.0, until=START + 1e6)
     assert isinstance(series, Series)
-    found = evaluate(series, question(), {}, None)
-    assert found.gate.reason in (reason, GateReason.BEATS_BASELINES)
-    assert (found.scorecard.potential_saving > 0) == (story == "gaps")
+    evaluation = evaluate(series, question(), {}, None)
+    assert evaluation.gate.reason in (reason, GateReason.BEATS_BASELINES)
+    assert (evaluation.scorecard.potential_saving > 0) == (story == "gaps")

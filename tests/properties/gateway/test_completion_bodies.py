@@ -12,7 +12,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from r1_common.contracts.route import InvalidRoute, parse_route
-from r1_gateway.admission.reservation_request import InvalidReservation, parse_reservations
+from r1_common.contracts.seat_reservations import InvalidReservation, parse_reservations
 from r1_gateway.http import completion_request
 from r1_gateway.http.completion_request import CompletionRequest, parse_completion, with_model
 from r1_gateway.http.errors import ApiError

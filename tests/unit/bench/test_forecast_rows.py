@@ -104,18 +104,18 @@ class TestOneInterval:
             intervals_of(minutes(days=6), 180)
 
     def test_ours_uses_past_values_only(self) -> None:
-        """What is said up to an interval stays when all from it on is another load."""
+        """Predictions before an interval do not depend on the load from that interval on."""
         whole = minutes()
         intervals = intervals_of(whole, 600)
-        said = ours(intervals)
+        predictions = ours(intervals)
         changed = whole.values.copy()
         begin = (intervals.test_from + RUN_IN + 50) * 10
         changed[begin:] *= 3
         other = ours(intervals_of(Series(0.0, 60.0, changed), 600))
-        assert len(said) == SCORED
-        assert other[:51].tolist() == said[:51].tolist()
-        assert (other[52:60] > 1.5 * said[52:60]).all()
-        assert share_missed(said, intervals) < share_missed(intervals.last, intervals)
+        assert len(predictions) == SCORED
+        assert other[:51].tolist() == predictions[:51].tolist()
+        assert (other[52:60] > 1.5 * predictions[52:60]).all()
+        assert share_missed(predictions, intervals) < share_missed(intervals.last, intervals)
 
 
 class TestPeers:
@@ -141,4 +141,4 @@ class TestPeers:
         monkeypatch.setattr(forecast, "predict", refused)
         rows = forecast.interval_rows("x", intervals, heard.append)
         assert [row.peer for row in rows] == ["last-value"]
-        assert heard[-1] == "left out: ai-dynamo 1.3.1 cannot be had: no such host"
+        assert heard[-1] == "skipped: ai-dynamo 1.3.1 cannot be had: no such host"

@@ -1,4 +1,4 @@
-"""`make bench-unseen`: what it holds the clients to that were kept back, and what it leaves."""
+"""`make bench-holdout`: bars of the holdout clients, and the files that it writes."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ Found = Callable[[float, float], None]
 
 
 @pytest.fixture
-def found(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Found:
+def trace_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Found:
     """Runs in an empty folder, with traces at hand and figures given instead of measured."""
     (tmp_path / holdout.FILE).touch()
     monkeypatch.setenv("R1_TRACES", str(tmp_path))
@@ -48,20 +48,22 @@ def found(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Found:
             return {client: {"24h": scored(error, 0.9)} for client in clients}
 
         monkeypatch.setattr(holdout, "score", score)
-        monkeypatch.setattr(holdout, "play", lambda folder, clients: [cell(cost)])
+        monkeypatch.setattr(holdout, "score_costs", lambda folder, clients: [cell(cost)])
 
     return given
 
 
 def run(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
-    monkeypatch.setattr(sys, "argv", ["unseen", *arguments])
+    monkeypatch.setattr(sys, "argv", ["holdout", *arguments])
     return holdout.main()
 
 
-def test_rows_and_tables_are_written_to_out(found: Found, monkeypatch: pytest.MonkeyPatch) -> None:
-    found(0.9, 1.2)
+def test_rows_and_tables_are_written_to_out(
+    trace_folder: Found, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trace_folder(0.9, 1.2)
     assert run(monkeypatch, "--only", CLIENT) == 0
-    names = [row["name"] for row in json.loads(Path("out/bench-unseen.json").read_text())]
+    names = [row["name"] for row in json.loads(Path("out/bench-holdout.json").read_text())]
     assert f"error 24h, {CLIENT}" in names
     assert f"cost at SLO, {CLIENT}, 300 s" in names
     assert f"| {CLIENT} | - |" in (holdout.FOLDER / "forecasts.md").read_text()
@@ -71,20 +73,20 @@ def test_rows_and_tables_are_written_to_out(found: Found, monkeypatch: pytest.Mo
 
 @pytest.mark.parametrize(("error", "cost"), [(1.2, 1.2), (0.9, 1.39)])
 def test_a_client_beyond_a_bar_fails_the_benchmark(
-    found: Found, monkeypatch: pytest.MonkeyPatch, error: float, cost: float
+    trace_folder: Found, monkeypatch: pytest.MonkeyPatch, error: float, cost: float
 ) -> None:
-    found(error, cost)
+    trace_folder(error, cost)
     assert run(monkeypatch) == 1
 
 
 def test_one_part_keeps_the_other_parts_table(
-    found: Found, monkeypatch: pytest.MonkeyPatch
+    trace_folder: Found, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    found(0.9, 1.2)
+    trace_folder(0.9, 1.2)
     assert run(monkeypatch, "--only", "F") == 0
     assert not (holdout.FOLDER / "costs.md").exists()
-    rows = json.loads(Path("out/bench-unseen.json").read_text())
-    assert {row["name"].split(",")[1].strip() for row in rows} >= set(holdout.KEPT[:1])
+    rows = json.loads(Path("out/bench-holdout.json").read_text())
+    assert {row["name"].split(",")[1].strip() for row in rows} >= set(holdout.HOLDOUT_CLIENTS[:1])
 
 
 def test_a_share_outside_its_band_is_bold_and_a_missing_one_a_dash() -> None:
@@ -93,7 +95,7 @@ def test_a_share_outside_its_band_is_bold_and_a_missing_one_a_dash() -> None:
 
 
 def test_missing_traces_and_unknown_clients_are_errors(
-    found: Found, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    trace_folder: Found, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run(monkeypatch, "--only", "nobody") == 2
     assert "qwen_m-small/14" in capsys.readouterr().err

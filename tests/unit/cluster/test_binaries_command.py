@@ -1,4 +1,4 @@
-"""`python -m r1_cluster.binaries` builds what is missing; it once imported itself and did nothing."""
+"""`python -m r1_cluster.programs.binaries` builds what is missing; it once imported itself and did nothing."""
 
 import os
 import subprocess
@@ -19,7 +19,7 @@ def test_the_command_fails_with_a_message_when_a_build_is_impossible(
     }
     environment.pop("KUBEBUILDER_ASSETS", None)
     done = subprocess.run(
-        [sys.executable, "-m", "r1_cluster.binaries"],
+        [sys.executable, "-m", "r1_cluster.programs.binaries"],
         env=environment,
         capture_output=True,
         text=True,

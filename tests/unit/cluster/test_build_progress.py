@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from r1_cluster.build_progress import BuildProgress, duration, recorded_seconds
+from r1_cluster.programs.build_progress import BuildProgress, duration, recorded_seconds
 
 
 class Clock:

@@ -8,11 +8,14 @@ from pathlib import Path
 import pytest
 import yaml
 
-from r1_cluster import containers, debian, images, providers, site_packages
+from r1_cluster import providers
 from r1_cluster.__main__ import main
 from r1_cluster.errors import ClusterError, MissingTool
-from r1_cluster.node import program_name
+from r1_cluster.image_build import images, site_packages
+from r1_cluster.node import containers
+from r1_cluster.node.namespaces import program_name
 from r1_cluster.paths import repository_root
+from r1_cluster.programs import debian
 from r1_cluster.simulated_nodes import build_kwok_node
 
 
@@ -122,7 +125,7 @@ def test_simulated_nodes_are_tainted_by_default() -> None:
     [
         (["/cache/etcd", "--data-dir=x"], "etcd"),
         (["/usr/bin/python3.11", "-I", "-S", "/x/node_init.py", "/state"], "node_init"),
-        (["/venv/bin/python", "-m", "r1_cluster.pod_targets", "x"], "pod_targets"),
+        (["/venv/bin/python", "-m", "r1_cluster.monitoring.pod_targets", "x"], "pod_targets"),
         (["python3", "-c", "pass"], "python3"),
     ],
 )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from r1_cluster.controlplane import (
+from r1_cluster.control_plane.controlplane import (
     ControlPlane,
     apiserver_arguments,
     controller_manager_arguments,

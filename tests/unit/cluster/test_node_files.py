@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from r1_cluster import node_files
 from r1_cluster.errors import ClusterError
-from r1_cluster.node_processes import node_binds, plan_processes
-from r1_cluster.pins import ALL_BINARIES
+from r1_cluster.node import node_files
+from r1_cluster.node.node_processes import node_binds, plan_processes
+from r1_cluster.programs.pins import ALL_BINARIES
 from r1_cluster.settings import ClusterSettings, check_name
 
 PROGRAMS = {name: Path("/cache") / name for name in ALL_BINARIES}
@@ -117,7 +117,7 @@ def pod(**changes: Any) -> dict[str, Any]:
 
 
 def test_a_pods_annotations_make_it_a_target() -> None:
-    from r1_cluster.pod_targets import build_targets
+    from r1_cluster.monitoring.pod_targets import build_targets
 
     labels = {"app.kubernetes.io/name": "r1inference", "other": "x"}
     assert build_targets([pod(labels=labels)]) == [
@@ -144,6 +144,6 @@ def test_a_pods_annotations_make_it_a_target() -> None:
     ],
 )
 def test_a_pod_without_an_address_is_no_target(unwanted: dict[str, Any]) -> None:
-    from r1_cluster.pod_targets import build_targets
+    from r1_cluster.monitoring.pod_targets import build_targets
 
     assert build_targets([unwanted]) == []

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from r1_cluster import pins
-from r1_cluster.binaries import ensure_binaries, tools_folder
 from r1_cluster.errors import ClusterError, MissingTool
+from r1_cluster.programs import pins
+from r1_cluster.programs.binaries import ensure_binaries, tools_folder
 
 GO_MOD = """\
 module example
@@ -74,8 +74,8 @@ def test_given_assets_are_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     for name in pins.APISERVER_SET:
         (tmp_path / name).touch()
     monkeypatch.setenv("KUBEBUILDER_ASSETS", str(tmp_path))
-    found = ensure_binaries(pins.APISERVER_SET)
-    assert found == {name: tmp_path / name for name in pins.APISERVER_SET}
+    binaries = ensure_binaries(pins.APISERVER_SET)
+    assert binaries == {name: tmp_path / name for name in pins.APISERVER_SET}
 
 
 def test_an_asset_that_is_missing_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

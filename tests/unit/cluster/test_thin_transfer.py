@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from r1_cluster.thin_transfer import NAME_ANNOTATION, pack
+from r1_cluster.image_build.thin_transfer import NAME_ANNOTATION, pack
 
 IMAGE = "localhost/r1-operator:dev"
 

@@ -40,6 +40,6 @@ async def test_kubeconfig_has_precedence_over_the_service_account(tmp_path: Path
         " users: [{name: u, user: {token: secret}}],"
         " contexts: [{name: c, context: {cluster: k, user: u}}]}"
     )
-    found = await access.find_access(POD | {"KUBECONFIG": str(config)})
-    assert (found.url, found.tls) == ("http://127.0.0.1:1", True)
-    assert await found.headers() == {"Authorization": "Bearer secret"}
+    cluster_access = await access.find_access(POD | {"KUBECONFIG": str(config)})
+    assert (cluster_access.url, cluster_access.tls) == ("http://127.0.0.1:1", True)
+    assert await cluster_access.headers() == {"Authorization": "Bearer secret"}

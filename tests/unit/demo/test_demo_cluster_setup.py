@@ -14,14 +14,14 @@ import pytest
 from r1_cluster.cluster import LocalCluster
 from r1_cluster.providers import Cluster, GivenCluster
 from r1_cluster.settings import ClusterSettings
-from r1_demo import manifests
-from r1_demo.arrivals import Curve
-from r1_demo.bundled_trace import servegen_m_small
-from r1_demo.cluster_setup import build_values
-from r1_demo.installation import chart, merged, with_libraries
-from r1_demo.observation import Observer, OutcomeFile
+from r1_demo.load.arrivals import Curve
+from r1_demo.load.bundled_trace import servegen_m_small
+from r1_demo.load.schedule import LoadSchedule
+from r1_demo.reporting.observation import Observer, OutcomeFile
 from r1_demo.runner import UTILIZATION, cpu_limit, has_history, initial_replicas, peak_rate
-from r1_demo.schedule import LoadSchedule
+from r1_demo.setup import manifests
+from r1_demo.setup.cluster_setup import build_values
+from r1_demo.setup.installation import chart, merged, with_libraries
 from r1_evaluation.traces.load import RateTrace, RecordedRequest, RequestTrace
 
 LOCAL = LocalCluster(ClusterSettings(name="demo", index=3), init_pid=1)

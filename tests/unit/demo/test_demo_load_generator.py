@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from r1_demo.arrivals import ScheduledRequest
-from r1_demo.load_generator import (
+from r1_demo.load.arrivals import ScheduledRequest
+from r1_demo.load.load_generator import (
     RequestOutcome,
     carries_token,
     generated_tokens,

@@ -9,12 +9,13 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from r1_demo.arrivals import Caps
-from r1_demo.bundled_trace import servegen_m_small
-from r1_demo.live_view import clock, live_view, render, sparkline
-from r1_demo.load_generator import RequestOutcome
-from r1_demo.manifests import CHAT, NOTES, SHARES
-from r1_demo.measures import (
+from r1_demo.load.arrivals import Caps
+from r1_demo.load.bundled_trace import servegen_m_small
+from r1_demo.load.load_generator import RequestOutcome
+from r1_demo.load.schedule import LoadSchedule, build_schedule
+from r1_demo.options import parse_duration, parse_options
+from r1_demo.reporting.live_view import clock, live_view, render, sparkline
+from r1_demo.reporting.measures import (
     HPA_TARGETS,
     ReplicaCost,
     SimulatedHpa,
@@ -25,9 +26,8 @@ from r1_demo.measures import (
     simulate_hpa,
     smoothed,
 )
-from r1_demo.observation import ResourceSample, RunSample, resource_sample
-from r1_demo.options import parse_duration, parse_options
-from r1_demo.report import (
+from r1_demo.reporting.observation import ResourceSample, RunSample, resource_sample
+from r1_demo.reporting.report import (
     ResourceSettings,
     RunReport,
     build_report,
@@ -37,7 +37,7 @@ from r1_demo.report import (
     result,
     write,
 )
-from r1_demo.schedule import LoadSchedule, build_schedule
+from r1_demo.setup.manifests import CHAT, NOTES, SHARES
 
 
 def outcome(
@@ -168,33 +168,33 @@ class TestComparison:
         return SimulatedHpa(replicas, replicas)
 
     def test_equal_service_is_the_cheapest_target_without_more_overload(self) -> None:
-        found = compare_with_hpa(ReplicaCost(7.0, 0.0), 0.7, self.simulate, self.COUNTS, 1.0)
-        assert found.equal_service is not None
-        assert found.equal_service.cost == ReplicaCost(5.0, 0.0)
-        assert found.same_target.cost == ReplicaCost(3.0, 1.0)
+        comparison = compare_with_hpa(ReplicaCost(7.0, 0.0), 0.7, self.simulate, self.COUNTS, 1.0)
+        assert comparison.equal_service is not None
+        assert comparison.equal_service.cost == ReplicaCost(5.0, 0.0)
+        assert comparison.same_target.cost == ReplicaCost(3.0, 1.0)
 
     def test_equal_cost_is_the_least_overload_for_the_same_replica_minutes(self) -> None:
-        found = compare_with_hpa(ReplicaCost(4.0, 0.0), 0.7, self.simulate, self.COUNTS, 1.0)
-        assert found.equal_cost is not None
-        assert found.equal_cost.cost.replica_minutes <= 4.0
-        assert found.equal_cost.cost.overload == 1.0
+        comparison = compare_with_hpa(ReplicaCost(4.0, 0.0), 0.7, self.simulate, self.COUNTS, 1.0)
+        assert comparison.equal_cost is not None
+        assert comparison.equal_cost.cost.replica_minutes <= 4.0
+        assert comparison.equal_cost.cost.overload == 1.0
 
     def test_targets_that_do_not_reach_the_service_give_none(self) -> None:
-        found = compare_with_hpa(ReplicaCost(0.5, 0.0), 0.7, self.simulate, (20.0,) * 60, 1.0)
-        assert found.equal_service is None
-        assert found.equal_cost is not None
-        assert found.equal_cost.target in HPA_TARGETS
+        comparison = compare_with_hpa(ReplicaCost(0.5, 0.0), 0.7, self.simulate, (20.0,) * 60, 1.0)
+        assert comparison.equal_service is None
+        assert comparison.equal_cost is not None
+        assert comparison.equal_cost.target in HPA_TARGETS
 
     def test_the_result_names_both_costs_and_the_overload_that_an_hpa_leaves(
         self, run_report: RunReport
     ) -> None:
-        found = compare_with_hpa(ReplicaCost(4.0, 0.0), 0.7, self.simulate, self.COUNTS, 1.0)
-        figures = replace(run_report.resources[0], cost=ReplicaCost(4.0, 0.0), hpa=found)
+        comparison = compare_with_hpa(ReplicaCost(4.0, 0.0), 0.7, self.simulate, self.COUNTS, 1.0)
+        figures = replace(run_report.resources[0], cost=ReplicaCost(4.0, 0.0), hpa=comparison)
         assert result(figures) == (
             "demo-chat: 0.0% of requests overloaded with 4.0 replica-minutes. An HPA needs 5.0 for "
             "that (target 54%); with 4.0 it leaves 100.0% overloaded (target 55%)."
         )
-        none = replace(figures, hpa=replace(found, equal_service=None, equal_cost=None))
+        none = replace(figures, hpa=replace(comparison, equal_service=None, equal_cost=None))
         assert result(none).endswith(
             "An HPA overloads at least 0.0%, with 5.0 (target 54%); at no target does it cost 4.0 or "
             "less."
@@ -300,9 +300,9 @@ def test_signals_and_decisions_become_a_sample() -> None:
         "forecast": {"acting": True, "message": "lstm"},
         "inputs": {"forecast": {"peakOverLead": {"0.9": 4.0}}},
     }
-    seen = resource_sample(route, decision)
-    assert (seen.desired, seen.ready, seen.reactive, seen.acting) == (3, 2, 2, True)
-    assert (seen.band, seen.oldest_wait) == ({"0.9": 4.0}, 0.5)
+    sample = resource_sample(route, decision)
+    assert (sample.desired, sample.ready, sample.reactive, sample.acting) == (3, 2, 2, True)
+    assert (sample.band, sample.oldest_wait) == ({"0.9": 4.0}, 0.5)
     assert resource_sample(None, None) == ResourceSample()
 
 

@@ -4,11 +4,11 @@ import random
 
 import pytest
 
-from r1_demo.arrivals import Caps, Curve, Share, counted, curve_of, draw, poisson_times, replay
-from r1_demo.backfill import openmetrics
-from r1_demo.bundled_trace import servegen_m_small
-from r1_demo.manifests import SHARES, build_resource
-from r1_demo.schedule import build_schedule
+from r1_demo.load.arrivals import Caps, Curve, Share, counted, curve_of, draw, poisson_times, replay
+from r1_demo.load.bundled_trace import servegen_m_small
+from r1_demo.load.schedule import build_schedule
+from r1_demo.setup.backfill import openmetrics
+from r1_demo.setup.manifests import SHARES, build_resource
 from r1_evaluation.traces.load import RateTrace, RecordedRequest, RequestTrace, UnreadableTrace
 from r1_operator.api.v1 import parse
 
@@ -117,8 +117,8 @@ class TestBackfill:
         return list(openmetrics(curve, shares, "default", ends_at=2000.0, every=1.0, seed=5))
 
     def samples(self, model: str) -> list[tuple[float, int]]:
-        found = [line.split() for line in self.lines() if f'inference="{model}"' in line]
-        return [(float(at), int(count)) for _, count, at in found]
+        fields = [line.split() for line in self.lines() if f'inference="{model}"' in line]
+        return [(float(at), int(count)) for _, count, at in fields]
 
     def test_the_backfill_is_the_gateways_counter_in_openmetrics(self) -> None:
         lines = self.lines()

@@ -10,7 +10,7 @@ import pyarrow
 import pyarrow.parquet
 import pytest
 
-from r1_demo.bundled_trace import servegen_m_small
+from r1_demo.load.bundled_trace import servegen_m_small
 from r1_evaluation.traces.load import RateTrace, RequestTrace, UnreadableTrace, bridge, inverse
 from r1_evaluation.traces.readers import quantiles_of, read_trace
 

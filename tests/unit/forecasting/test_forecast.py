@@ -7,8 +7,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from r1_common.contracts.forecast_request import ForecastRequest, parse_forecast_request
 from r1_forecasting.forecast import Forecast, issue
-from r1_forecasting.request import ForecastRequest, parse_request
 from r1_forecasting.selection.evaluation import Evaluation, evaluate
 from r1_forecasting.selection.gate import GateReason
 from r1_forecasting.series.series import Series
@@ -18,7 +18,7 @@ START = 1_700_000_000.0
 
 
 def question(**changes: object) -> ForecastRequest:
-    return parse_request(
+    return parse_forecast_request(
         {
             "series": "default/r1",
             "query": "demand",
@@ -39,8 +39,16 @@ def demand(count: int = 500) -> Series:
 
 
 def at(series: Series, now: float, request: ForecastRequest) -> Forecast | ForecastUnavailable:
-    found: Evaluation = evaluate(series, request, {}, None)
-    return issue(series, found.fitted, found.scorecard, found.gate, found.points, request, now)
+    evaluated: Evaluation = evaluate(series, request, {}, None)
+    return issue(
+        series,
+        evaluated.fitted,
+        evaluated.scorecard,
+        evaluated.gate,
+        evaluated.points,
+        request,
+        now,
+    )
 
 
 @pytest.mark.parametrize("late", [0.0, 0.3, 1.99, 2.0, 5.0, 19.9])
@@ -85,13 +93,19 @@ def test_a_long_horizon_is_thinned_to_a_readable_number_of_points() -> None:
 def test_model_without_a_value_after_a_gap_falls_back_to_the_last_value() -> None:
     series = demand()
     request = question()
-    found = evaluate(series, request, {}, None)
-    assert found.gate.model == "seasonal-naive"
+    evaluated = evaluate(series, request, {}, None)
+    assert evaluated.gate.model == "seasonal-naive"
     values = series.values.copy()
     values[:-50] = np.nan  # what earlier seasons held is gone
     broken = Series(series.start, series.step, values)
     made = issue(
-        broken, found.fitted, found.scorecard, found.gate, found.points, request, broken.end
+        broken,
+        evaluated.fitted,
+        evaluated.scorecard,
+        evaluated.gate,
+        evaluated.points,
+        request,
+        broken.end,
     )
     assert isinstance(made, Forecast)
     assert (made.model, made.gate.open) == ("last-value", False)
@@ -131,10 +145,16 @@ def test_constant_zero_demand_is_forecast_as_zero() -> None:
 
 def test_longer_lead_than_evaluated_gets_a_forecast_at_once() -> None:
     series = demand(300 + 20)  # the ramp is 20 steps away
-    found = evaluate(series, question(), {}, None)
+    evaluated = evaluate(series, question(), {}, None)
     longer = replace(question(), lead=44.0)
     made = issue(
-        series, found.fitted, found.scorecard, found.gate, found.points, longer, series.end
+        series,
+        evaluated.fitted,
+        evaluated.scorecard,
+        evaluated.gate,
+        evaluated.points,
+        longer,
+        series.end,
     )
     assert isinstance(made, Forecast)
     assert made.peak_over_lead[1] > 20

@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from prometheus_clients import Ask, ask_external, ask_history
-from r1_cluster import certificates
-from r1_cluster.certificates import KeyPair
+from r1_cluster.control_plane import certificates
+from r1_cluster.control_plane.certificates import KeyPair
 from scripted_prometheus import Script, matrix, scripted, vector
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from prometheus_clients import Ask, configured, write
-from r1_cluster.certificates import KeyPair, create_authority
+from r1_cluster.control_plane.certificates import KeyPair, create_authority
 from r1_common.prometheus.client_config import InvalidPrometheusConfig, load_config
 from scripted_prometheus import Reply, Script, scripted
 

@@ -36,18 +36,18 @@ WHOLE: list[dict[str, Any]] = [
 @pytest.mark.parametrize("more", PARTIAL)
 def test_a_partial_external_value_is_a_lower_bound(server: Script, more: dict[str, Any]) -> None:
     server.reply = Reply(200, vector(40.0, **more))
-    found = ask_external(configured(server.url))
-    assert isinstance(found, LowerBound)
-    assert found.value == 40.0
-    assert "partial data" in found.message
+    read = ask_external(configured(server.url))
+    assert isinstance(read, LowerBound)
+    assert read.value == 40.0
+    assert "partial data" in read.message
 
 
 @pytest.mark.parametrize("more", PARTIAL)
 def test_partial_history_is_unavailable(server: Script, more: dict[str, Any]) -> None:
     server.reply = Reply(200, matrix(40.0, 41.0, **more))
-    found = ask_history(configured(server.url))
-    assert isinstance(found, tuple)
-    assert found[0] == "PartialData"
+    read = ask_history(configured(server.url))
+    assert isinstance(read, tuple)
+    assert read[0] == "PartialData"
 
 
 @pytest.mark.parametrize("more", WHOLE)

@@ -150,14 +150,14 @@ def test_any_response_is_a_result_or_a_typed_failure(
     status: int, body: bytes, kind: str, location: str
 ) -> None:
     response = HttpResponse(status, {"content-type": kind, "Location": location}, body)
-    found: QueryResult | PrometheusError
+    outcome: QueryResult | PrometheusError
     try:
-        found = read_response("http://prometheus:9090", response, ["secret"])
+        outcome = read_response("http://prometheus:9090", response, ["secret"])
     except PrometheusError as failure:
-        found = failure
-    if isinstance(found, QueryResult):
+        outcome = failure
+    if isinstance(outcome, QueryResult):
         assert status == 200
         return
-    assert str(found).isprintable()
-    assert str(found).startswith("Prometheus at http://prometheus:9090 answered ")
-    assert "Expecting value" not in str(found)
+    assert str(outcome).isprintable()
+    assert str(outcome).startswith("Prometheus at http://prometheus:9090 answered ")
+    assert "Expecting value" not in str(outcome)

@@ -280,8 +280,8 @@ def test_the_search_finds_what_the_tokenizer_finds(
     encoding = tokenizer.encode(text)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(control_tokens, "_SLICE", slice_size)
-        found = control.find(text)
-    assert [tuple(each) for each in found] == [
+        matches = control.find(text)
+    assert [tuple(each) for each in matches] == [
         (*span, token) for token, span in zip(encoding.ids, encoding.offsets, strict=True)
     ]
 

@@ -21,8 +21,8 @@ import numpy as np
 from r1_evaluation.traces.scenario import STEP_SECONDS, Floats, Ints
 from r1_operator.api.scaling import PolicyType
 from r1_operator.plan.scaling.hpa_simulation import TOLERANCE
+from r1_operator.plan.scaling.limits.rate_limits import ReplicaChange, highest_allowed
 from r1_operator.plan.scaling.policy import RateLimit
-from r1_operator.plan.scaling.rate_limits import ReplicaChange, highest_allowed
 
 HISTORY, AHEAD_SECONDS = 6, 10.0
 UP_LIMITS = (RateLimit(PolicyType.PERCENT, 100, 60), RateLimit(PolicyType.PODS, 4, 60))

@@ -16,7 +16,7 @@ import json
 from collections.abc import Mapping
 from typing import Any, Final
 
-from r1_operator.api.quantity import NotAQuantity, parse_quantity
+from r1_common.kube.quantity import NotAQuantity, parse_quantity
 from r1_operator.kube.kinds import Json
 
 APPLIED: Final = "deepseek.ai/applied"

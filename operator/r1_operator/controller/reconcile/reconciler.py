@@ -21,7 +21,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from r1_common.clock import PROCESS_CLOCK, AnchoredClock
-from r1_operator.api.parsing import Invalid
+from r1_operator.api.fields.parsing import Invalid
 from r1_operator.api.v1 import R1Inference, parse
 from r1_operator.controller.reconcile.child_backoff import ChildBackoff, ChildWrite
 from r1_operator.controller.reconcile.conflict_backoff import ConflictBackoff
@@ -154,12 +154,10 @@ class Reconciler:
         if planned.problem is None and not observed.write_errors:
             await self._delete_unwanted(context, {one["kind"] for one in planned.children})
         self._update_model_names(context)
-        status = planned.status
-        observed_now = self._observed(context)
-        if context.writes or observed_now.write_errors != observed.write_errors:
-            status = plan_status(
-                observed_now, decision, self._clock.now(), unplannable=planned.problem
-            )
+        # Planned once, after the writes: the status shows what the children have become.
+        status = plan_status(
+            self._observed(context), decision, self._clock.now(), unplannable=planned.problem
+        )
         await self._apply_status(context, stored, status)
         pause = planned.requeue_after
         if pause is not None:

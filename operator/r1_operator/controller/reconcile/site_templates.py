@@ -11,7 +11,7 @@ import json
 from typing import Any
 
 from r1_operator.api import names
-from r1_operator.api.parsing import FieldError, read
+from r1_operator.api.fields.parsing import FieldError, read
 from r1_operator.api.serving import PodTemplate
 from r1_operator.kube.pod_schema import wrong_fields
 from r1_operator.plan.backtest.job import CONTAINER

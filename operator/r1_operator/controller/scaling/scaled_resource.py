@@ -2,34 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
-from r1_common.contracts.unavailable import Unavailable
+from r1_operator.api.class_policies import slo_targets
 from r1_operator.api.scaling import LATENCY_TYPES, ClassName, ForecastSpec
 from r1_operator.api.v1 import R1Inference, Spec
 from r1_operator.kube.store import StoredObject
 from r1_operator.plan.placement.node_parsing import read_shape
 from r1_operator.plan.placement.schedulable import SchedulableCapacity, schedulable_replicas
 from r1_operator.plan.scaling.decision import Decision
-from r1_operator.plan.scaling.forecast_approval import BacktestTarget, target_of
+from r1_operator.plan.scaling.forecast_rules.forecast_approval import BacktestTarget, target_of
 from r1_operator.plan.scaling.inputs import ScalingInputs
 from r1_operator.plan.scaling.policy import Ceiling, ScalingPolicy, policy_of
 from r1_operator.plan.scaling.scaling_state import ScalingState
 from r1_operator.plan.scaling.seat_reservation import ClassReservation
-from r1_operator.plan.signals.class_arrivals import ClassArrivals, ClassArrivalsWindow
-from r1_operator.plan.signals.demand import CounterSample, Demand, DemandWindow
-from r1_operator.plan.signals.latency_histograms import (
-    NOT_REPORTED,
-    Latencies,
-    LatencySample,
-    LatencyWindow,
-)
-from r1_operator.plan.signals.lead_time import LeadTime
-from r1_operator.plan.workload.route import slo_targets_of
+from r1_operator.plan.signals.counter_store import CounterStore
 from r1_operator.sources.lead_time import StartTimes
 from r1_operator.sources.nodes import NodeSnapshot
-from r1_operator.sources.signals import NO_GATEWAY
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,61 +55,8 @@ def scaling_config(
         policy=policy_of(autoscaling, ceilings(resource.spec)),
         forecast=autoscaling.forecast,
         seats=resource.spec.runtime.max_concurrent_sequences,
-        slo_targets=slo_targets_of(resource),
+        slo_targets=slo_targets(resource.class_policies),
         backtest_target=target_of(resource),
-    )
-
-
-@dataclass(slots=True)
-class SignalWindows:
-    """Windows over the gateway signals of one resource."""
-
-    demand: DemandWindow = field(default_factory=DemandWindow)
-    class_arrivals: ClassArrivalsWindow = field(default_factory=ClassArrivalsWindow)
-    latencies: LatencyWindow = field(default_factory=LatencyWindow)
-    last_samples: dict[str, CounterSample] = field(default_factory=dict)
-    last_active_at: float = 0.0
-
-    def observe(self, samples: Iterable[CounterSample], now: float) -> None:
-        """Add the counters of all gateways."""
-        for sample in samples:
-            self.demand.observe(sample)
-            self.class_arrivals.observe(sample)
-            previous = self.last_samples.get(sample.gateway)
-            if previous is None or _is_active(previous, sample):
-                self.last_active_at = now
-            self.last_samples[sample.gateway] = sample
-
-    def observe_latencies(self, samples: Iterable[LatencySample]) -> None:
-        """Add the latency histograms of all gateways."""
-        for sample in samples:
-            self.latencies.observe(sample)
-
-    def read_demand(
-        self, now: float, gateways: Collection[str], lead: LeadTime
-    ) -> Demand | Unavailable:
-        """Return the demand, or the reason without one."""
-        return self.demand.read(now, gateways, lead.seconds) if gateways else NO_GATEWAY
-
-    def read_class_arrivals(
-        self, now: float, gateways: Collection[str]
-    ) -> ClassArrivals | Unavailable:
-        """Return the arrivals by class, or the reason without them."""
-        return self.class_arrivals.read(now, gateways) if gateways else NO_GATEWAY
-
-    def read_latencies(
-        self, now: float, gateways: Collection[str], *, needed: bool
-    ) -> Latencies | Unavailable:
-        """Return the latencies where the policy has a latency metric."""
-        return self.latencies.read(now, gateways) if needed else NOT_REPORTED
-
-
-def _is_active(before: CounterSample, after: CounterSample) -> bool:
-    return (
-        after.in_flight + after.queued + after.buffered > 0
-        or after.offered_requests != before.offered_requests
-        or after.completed != before.completed
-        or after.started_at != before.started_at
     )
 
 
@@ -150,7 +87,7 @@ class ScaledResource:
     """One autoscaled resource."""
 
     config: ScalingConfig
-    signals: SignalWindows = field(default_factory=SignalWindows)
+    counters: CounterStore = field(default_factory=CounterStore)
     scaling_state: ScalingState = field(default_factory=ScalingState)
     start_times: StartTimes = field(default_factory=StartTimes)
     last: LastDecision = field(default_factory=LastDecision)

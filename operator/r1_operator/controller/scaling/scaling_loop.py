@@ -38,17 +38,18 @@ from r1_operator.plan.placement.schedulable import (
     UNKNOWN_PLACEMENT,
     Placement,
 )
-from r1_operator.plan.scaling.budgets import ceilings_of
 from r1_operator.plan.scaling.decide import decide, fixed
 from r1_operator.plan.scaling.decision import Decision
-from r1_operator.plan.scaling.forecast_approval import (
+from r1_operator.plan.scaling.forecast_rules.forecast_approval import (
     NOT_READ,
     ForecastApproval,
     approval_of,
 )
 from r1_operator.plan.scaling.inputs import ScalingInputs
+from r1_operator.plan.scaling.limits.budgets import ceilings_of
 from r1_operator.plan.scaling.policy import Ceiling, ScalingPolicy
 from r1_operator.plan.signals.forecast import ReceivedForecast
+from r1_operator.plan.signals.latencies import NOT_REPORTED
 from r1_operator.plan.signals.lead_time import LeadTime
 from r1_operator.plan.snapshot import Pod
 from r1_operator.plan.unavailable import LowerBound
@@ -212,13 +213,14 @@ class ScalingLoop:
             await self._signals.reserve_seats(reservations, RESERVATION_TTL_SECONDS)
 
     def _observe(self, key: Key, state: ScaledResource) -> None:
-        state.signals.observe(self._snapshot.routes.get(str(key), ()), self._now())
-        if state.config.has_latency_metric:
-            state.signals.observe_latencies(self._snapshot.latencies(str(key)))
+        route, needed = str(key), state.config.has_latency_metric
+        for sample in self._snapshot.routes.get(route, ()):
+            latencies = self._snapshot.latencies(route, sample.gateway) if needed else None
+            state.counters.observe(sample, latencies)
 
     def _is_due(self, state: ScaledResource) -> bool:
         now = self._now()
-        active = now - state.signals.last_active_at < ACTIVE_SECONDS
+        active = now - state.counters.last_active_at < ACTIVE_SECONDS
         return state.last.target is None or active or now - state.last.at >= IDLE_SECONDS
 
     def _decide(self, key: Key, state: ScaledResource, *, requested: bool = False) -> None:
@@ -236,14 +238,16 @@ class ScalingLoop:
         inputs = ScalingInputs(
             current=live if target is None else target,
             ready=sum(pod.serves for pod in pods),
-            demand=state.signals.read_demand(now, gateways, lead),
+            demand=state.counters.demand(now, gateways, lead.seconds),
             forecast=self._forecast(key, config, forecast_approval, lead),
             seats_per_replica=config.seats,
-            latencies=state.signals.read_latencies(now, gateways, needed=config.has_latency_metric),
+            latencies=state.counters.latencies(now, gateways)
+            if config.has_latency_metric
+            else NOT_REPORTED,
             external=self._external_values(key, config.policy),
             lead_time=lead,
             placement=self._placement(key, state, pods),
-            class_arrivals=state.signals.read_class_arrivals(now, gateways),
+            class_arrivals=state.counters.class_arrivals(now, gateways),
             slo_targets=config.slo_targets,
             forecast_approval=forecast_approval,
         )

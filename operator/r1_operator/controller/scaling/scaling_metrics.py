@@ -15,7 +15,7 @@ from prometheus_client.registry import Collector
 from r1_common.contracts.unavailable import Unavailable
 from r1_operator.controller.scaling.scaled_resource import ScaledResource
 from r1_operator.kube.kinds import Key
-from r1_operator.plan.scaling.recommendations import capacity, metric_value
+from r1_operator.plan.scaling.real_time.recommendations import capacity, metric_value
 from r1_operator.plan.signals.forecast import ReceivedForecast, at_level
 
 _RESOURCE = ("inference_namespace", "inference")

@@ -17,13 +17,15 @@ from r1_operator.api.names import Label
 from r1_operator.controller.liveness import Liveness
 from r1_operator.controller.watch.event_handler import EventHandler
 from r1_operator.kube.client import Api, KubeApiError, NotFound
-from r1_operator.kube.kinds import R1INFERENCE, Key, Kind, key_of
+from r1_operator.kube.kinds import CUSTOM_RESOURCES, Key, Kind, key_of
 from r1_operator.kube.store import PodStore, Store, version_of
 from r1_operator.metrics import OperatorMetrics
 
 logger = logging.getLogger(__name__)
 
 _GRACE_SECONDS = 5.0
+_RETRY_SECONDS = 1.0
+_LONGEST_RETRY_SECONDS = 8.0
 
 
 class Relist:
@@ -32,7 +34,7 @@ class Relist:
     def __init__(
         self,
         api: Api,
-        handler: EventHandler,
+        handler_of: Callable[[Kind], EventHandler],
         *,
         kinds: Callable[[], Sequence[Kind]],
         initial_kinds: Sequence[Kind],
@@ -43,8 +45,7 @@ class Relist:
         rng: random.Random | None = None,
     ) -> None:
         self._api = api
-        self._handler = handler
-        self._stores = handler.stores
+        self._handler_of = handler_of
         self._kinds = kinds
         self._initial_kinds = initial_kinds
         self._namespaces: tuple[str | None, ...] = tuple(namespaces) or (None,)
@@ -54,18 +55,26 @@ class Relist:
         self._rng = rng or random.Random()  # noqa: S311 (jitter, not a secret)
 
     async def run(self) -> None:
-        """Complete the stores of `initial_kinds`; then relist all kinds once per period."""
-        while not all(self._stores.of(kind).complete.is_set() for kind in self._initial_kinds):
-            await self._relist_all(self._initial_kinds)
-            await asyncio.sleep(1.0)
-        while True:
-            await asyncio.sleep(self._period * self._rng.uniform(0.9, 1.1))
-            await self._relist_all(self._kinds())
+        """Complete the stores of `initial_kinds`, and relist all kinds once per period."""
+        async with asyncio.TaskGroup() as group:
+            for kind in self._initial_kinds:  # one that cannot be listed must not delay another
+                group.create_task(self._complete(kind))
+            while True:
+                await asyncio.sleep(self._period * self._rng.uniform(0.9, 1.1))
+                for kind in self._kinds():  # sequentially, because pages need the most memory
+                    await self._relist_logged(kind)
+                self._liveness.heartbeat()
 
-    async def _relist_all(self, kinds: Sequence[Kind]) -> None:
-        for kind in kinds:  # sequentially, because pages need the most memory
+    async def _complete(self, kind: Kind) -> None:
+        """Relist one kind until its store is complete."""
+        pause = _RETRY_SECONDS
+        while True:
             await self._relist_logged(kind)
-        self._liveness.heartbeat()
+            self._liveness.heartbeat()
+            if self._handler_of(kind).stores.of(kind).complete.is_set():
+                return
+            await asyncio.sleep(pause)
+            pause = min(2 * pause, _LONGEST_RETRY_SECONDS)
 
     async def _relist_logged(self, kind: Kind) -> None:
         try:
@@ -77,9 +86,10 @@ class Relist:
 
     async def relist(self, kind: Kind) -> int:
         """Relist one kind; the number of objects that the watch had missed."""
-        store = self._stores.of(kind)
+        handler = self._handler_of(kind)
+        store = handler.stores.of(kind)
         listed, as_of = await self._list(kind)
-        self._handler.delete_missing(kind, {key: uid for key, (uid, _) in listed.items()}, as_of)
+        handler.delete_missing(kind, {key: uid for key, (uid, _) in listed.items()}, as_of)
         outdated = await self._wait_for_watch(store, listed)
         repaired = [key for key in outdated if await self._fetch(kind, key)]
         if repaired:
@@ -95,7 +105,7 @@ class Relist:
         return len(repaired)
 
     async def _list(self, kind: Kind) -> tuple[dict[Key, tuple[str, int]], int]:
-        selector = "" if kind == R1INFERENCE else Label.RESOURCE
+        selector = "" if kind in CUSTOM_RESOURCES else Label.RESOURCE
         listed: dict[Key, tuple[str, int]] = {}
         as_of = 2**63
         for namespace in self._namespaces:
@@ -129,4 +139,4 @@ class Relist:
     async def _fetch(self, kind: Kind, key: Key) -> bool:
         """Read an object; whether it exists and is newer than the stored one."""
         obj = await self._api.get(kind, *key)
-        return obj is not None and self._handler.handle_object(kind, obj)
+        return obj is not None and self._handler_of(kind).handle_object(kind, obj)

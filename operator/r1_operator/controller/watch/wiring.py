@@ -1,4 +1,4 @@
-"""Setup of the watches: kopf for R1Inferences, reflectors for children and pods.
+"""Setup of the watches: kopf for the custom resources, reflectors for children and pods.
 
 Only `@kopf.on.event` of kopf is used. Without create, update or timer handlers, kopf adds no finalizers
 and no annotations; `@kopf.index` is not used, because its start-up is worse than quadratic. Reflectors
@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import kopf
@@ -22,6 +22,7 @@ from r1_operator.controller.watch.reflector import Reflector
 from r1_operator.kube.client import Api
 from r1_operator.kube.kinds import (
     CONFIG_MAP,
+    CUSTOM_RESOURCES,
     DEPLOYMENT,
     POD,
     POD_DISRUPTION_BUDGET,
@@ -34,6 +35,7 @@ REFLECTED = (DEPLOYMENT, SERVICE, CONFIG_MAP, POD_DISRUPTION_BUDGET, POD)
 """ServiceMonitors have their own reflector (`service_monitors.py`), because their API is optional."""
 
 WATCHED = (R1INFERENCE, *REFLECTED)
+"""Kinds of the stores of R1Inferences. The stores of R1Backtests are separate (`backtests.py`)."""
 
 
 class _NoDiffBase(kopf.DiffBaseStorage):
@@ -74,20 +76,27 @@ class _NoProgress(kopf.ProgressStorage):
 
 async def watch(
     api: Api,
-    handler: EventHandler,
+    handler_of: Callable[[Kind], EventHandler],
     *,
     namespaces: Sequence[str],
     stop: asyncio.Event,
 ) -> None:
-    """Watch until `stop` is set or the process receives SIGTERM or SIGINT."""
+    """Watch until `stop` is set or the process receives SIGTERM or SIGINT.
+
+    kopf watches the custom resources, reflectors the children of R1Inferences. The handler of a kind
+    gets its events.
+    """
     registry = kopf.OperatorRegistry()
     _login_as(api.configuration, registry)
-    _register_handler(R1INFERENCE, handler, registry)
+    for kind in CUSTOM_RESOURCES:
+        _register_handler(kind, handler_of(kind), registry)
     logging.getLogger("kopf").setLevel(logging.WARNING)
     async with asyncio.TaskGroup() as group:
         reflectors = [
             group.create_task(
-                Reflector(api, handler, kind, selector=Label.RESOURCE, namespaces=namespaces).run(),
+                Reflector(
+                    api, handler_of(kind), kind, selector=Label.RESOURCE, namespaces=namespaces
+                ).run(),
                 name=f"reflector of {kind.plural}",
             )
             for kind in REFLECTED

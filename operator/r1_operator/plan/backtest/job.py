@@ -12,8 +12,8 @@ from typing import Any, Final
 
 from r1_operator.api import names
 from r1_operator.api.accelerators import GPU
-from r1_operator.api.backtest import R1Backtest, autoscaling_hash
-from r1_operator.api.declare import to_json
+from r1_operator.api.backtest.spec import R1Backtest, autoscaling_hash
+from r1_operator.api.fields.declare import to_json
 from r1_operator.api.names import Annotation, Label
 from r1_operator.api.v1 import R1Inference
 from r1_operator.plan.backtest.observed import CONTAINER, BacktestObservation, BacktestSite

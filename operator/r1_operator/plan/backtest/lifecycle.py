@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
-from r1_operator.api.backtest import autoscaling_hash
+from r1_operator.api.backtest.spec import autoscaling_hash
 from r1_operator.api.names import BacktestCondition, BacktestPhase, BacktestReason
 from r1_operator.api.v1 import R1Inference, unix_seconds
 from r1_operator.plan.backtest.job import build_job

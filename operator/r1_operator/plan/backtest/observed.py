@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from r1_common.untrusted_json import InvalidJson, parse_json
-from r1_operator.api.backtest import R1Backtest
+from r1_operator.api.backtest.spec import R1Backtest
 from r1_operator.api.names import Annotation, BacktestReason
 from r1_operator.api.v1 import R1Inference, unix_seconds
 from r1_operator.plan.snapshot import Defaults

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping
 from fractions import Fraction
 from typing import Any
 
-from r1_operator.api.quantity import NotAQuantity, parse_quantity
+from r1_common.kube.quantity import NotAQuantity, parse_quantity
 from r1_operator.plan.placement.schedulable import (
     PODS,
     Amounts,

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from r1_common.contracts.unavailable import Unavailable
-from r1_operator.plan.signals.demand import CounterSample
+from r1_operator.plan.signals.counter_sample import CounterSample
 from r1_operator.plan.snapshot import Pod
 
 VICTIM_COST: Final = -1

@@ -15,7 +15,6 @@ from dataclasses import replace
 from r1_common.contracts.unavailable import Unavailable
 from r1_operator.api.scaling import LATENCY_TYPES
 from r1_operator.plan.scaling import hpa_simulation
-from r1_operator.plan.scaling.capacity_estimate import with_learned
 from r1_operator.plan.scaling.decision import (
     Decision,
     DecisionStep,
@@ -23,28 +22,29 @@ from r1_operator.plan.scaling.decision import (
     Json,
 )
 from r1_operator.plan.scaling.decision_inputs import decision_inputs
-from r1_operator.plan.scaling.forecast_approval import apply_approval
-from r1_operator.plan.scaling.forecast_budget import ForecastBudget, baseline
+from r1_operator.plan.scaling.forecast_rules.forecast_approval import apply_approval
+from r1_operator.plan.scaling.forecast_rules.forecast_budget import ForecastBudget, baseline
 from r1_operator.plan.scaling.inputs import ScalingInputs
-from r1_operator.plan.scaling.latency_objectives import (
+from r1_operator.plan.scaling.limiters import LIMITERS, LimiterInput
+from r1_operator.plan.scaling.policy import ScalingPolicy
+from r1_operator.plan.scaling.predictive import predictive_recommendation
+from r1_operator.plan.scaling.real_time.capacity_estimate import with_learned
+from r1_operator.plan.scaling.real_time.latency_objectives import (
     LatencyMemory,
     ServiceModel,
     latency_recommendation,
 )
-from r1_operator.plan.scaling.limiters import LIMITERS, LimiterInput
-from r1_operator.plan.scaling.policy import ScalingPolicy
-from r1_operator.plan.scaling.predictive import predictive_recommendation
-from r1_operator.plan.scaling.reasons import DecisionMode, DecisionReason
-from r1_operator.plan.scaling.recommendations import (
+from r1_operator.plan.scaling.real_time.recommendations import (
     Recommendation,
     backlog_recommendation,
     capacity,
     count_of,
     external_recommendations,
+    filled_replicas,
     metric_recommendations,
     metric_value,
-    replicas_without_headroom,
 )
+from r1_operator.plan.scaling.reasons import DecisionMode, DecisionReason
 from r1_operator.plan.scaling.scaling_state import ScalingState
 from r1_operator.plan.scaling.seat_reservation import reservation_of
 from r1_operator.plan.signals.demand import Demand
@@ -69,7 +69,7 @@ def decide(
     recommendations, missing = [*recommendations, *objectives], (*missing, *unknown)
     forecast = apply_approval(observed.forecast, observed.forecast_approval)
     if forecast is not None:  # recent peaks matter beside a forecast only
-        state = state.with_demand(now, replicas_without_headroom(policy, observed.demand))
+        state = state.with_demand(now, *filled_replicas(policy, observed.demand))
     predictive = predictive_recommendation(
         policy, forecast, observed.demand, recommendations, state, now
     )
@@ -100,11 +100,13 @@ def decide(
         observed.placement,
     )
     steps = [demand_step]
+    wait: float | None = None
     for name, limiter in LIMITERS:
         limit = limiter(limiter_input, desired)
         if limit is not None:
             steps.append(DecisionStep(name, desired, limit.replicas, limit.reason, limit.message))
             desired = limit.replicas
+            wait = limit.scale_down_in
 
     state = state.with_decision(
         now,
@@ -130,6 +132,7 @@ def decide(
             observed.class_arrivals, observed.slo_targets, observed.ready, desired
         ),
         forecast_approval=observed.forecast_approval,
+        next_scale_down_seconds=wait if desired > demand_step.after else None,
     )
     return decision, state
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import TypeAlias
 
 from r1_common.contracts.unavailable import Unavailable
-from r1_operator.plan.scaling.forecast_approval import ForecastApproval
+from r1_operator.plan.scaling.forecast_rules.forecast_approval import ForecastApproval
 from r1_operator.plan.scaling.reasons import DecisionMode, DecisionReason
 from r1_operator.plan.scaling.seat_reservation import ClassReservation
 
@@ -70,6 +70,8 @@ class Decision:
     before the first demand). `seat_reservations`: seats that the gateways reserve for classes with an
     SLO target (Unavailable: the arrivals are unknown and each gateway uses its own; None: not computed).
     `forecast_approval`: result of the backtest that the resource names (None: it names none).
+    `next_scale_down_seconds`: the earliest time of the next scale-down while demand stays as it is
+    (None: none waits for a time).
     """
 
     at: float
@@ -84,6 +86,7 @@ class Decision:
     hpa_replicas: int | None = None
     seat_reservations: tuple[ClassReservation, ...] | Unavailable | None = None
     forecast_approval: ForecastApproval | None = None
+    next_scale_down_seconds: float | None = None
 
     @property
     def metrics_available(self) -> bool:
@@ -106,6 +109,7 @@ class Decision:
             "message": self.message,
             "mode": self.mode.value,
             "hpaReplicas": self.hpa_replicas,
+            "nextScaleDownSeconds": self.next_scale_down_seconds,
             "forecast": None
             if forecast is None
             else {

@@ -6,11 +6,11 @@ from r1_common.contracts.unavailable import Unavailable
 from r1_operator.api.scaling import LATENCY_TYPES, MetricType
 from r1_operator.plan.placement.schedulable import Placement
 from r1_operator.plan.scaling.decision import Json
+from r1_operator.plan.scaling.forecast_rules.peak_quantile import SHORTAGE_PRICE
 from r1_operator.plan.scaling.inputs import ScalingInputs
-from r1_operator.plan.scaling.latency_objectives import LatencyMemory, milliseconds_of
-from r1_operator.plan.scaling.peak_quantile import SHORTAGE_PRICE
 from r1_operator.plan.scaling.policy import ScalingPolicy
-from r1_operator.plan.scaling.recommendations import metric_value
+from r1_operator.plan.scaling.real_time.latency_objectives import LatencyMemory, milliseconds_of
+from r1_operator.plan.scaling.real_time.recommendations import metric_value
 from r1_operator.plan.scaling.scaling_state import ScalingState
 from r1_operator.plan.signals.demand import Demand
 from r1_operator.plan.signals.forecast import ReceivedForecast, at_level

@@ -13,8 +13,7 @@ import math
 from dataclasses import dataclass
 
 from r1_operator.api.scaling import PolicyType
-from r1_operator.plan.scaling.policy import RateLimit
-from r1_operator.plan.scaling.rate_limits import (
+from r1_operator.plan.scaling.limits.rate_limits import (
     ReplicaChange,
     TimedCount,
     highest_allowed,
@@ -23,6 +22,7 @@ from r1_operator.plan.scaling.rate_limits import (
     record_highest,
     record_lowest,
 )
+from r1_operator.plan.scaling.policy import RateLimit
 
 SYNC_SECONDS = 15.0
 TOLERANCE = 0.1

@@ -6,11 +6,11 @@ from dataclasses import dataclass, field
 from r1_common.contracts.unavailable import Unavailable
 from r1_operator.api.scaling import ClassName
 from r1_operator.plan.placement.schedulable import UNKNOWN_PLACEMENT, Placement
-from r1_operator.plan.scaling.forecast_approval import ForecastApproval
+from r1_operator.plan.scaling.forecast_rules.forecast_approval import ForecastApproval
 from r1_operator.plan.signals.class_arrivals import ClassArrivals
 from r1_operator.plan.signals.demand import Demand
 from r1_operator.plan.signals.forecast import ReceivedForecast
-from r1_operator.plan.signals.latency_histograms import NOT_REPORTED, Latencies
+from r1_operator.plan.signals.latencies import NOT_REPORTED, Latencies
 from r1_operator.plan.signals.lead_time import LeadTime
 from r1_operator.plan.unavailable import LowerBound
 

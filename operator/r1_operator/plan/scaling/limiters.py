@@ -12,10 +12,17 @@ from dataclasses import dataclass
 from r1_common.contracts.unavailable import Unavailable
 from r1_operator.api.scaling import DownPolicy
 from r1_operator.plan.placement.schedulable import NODES_PENDING, UNKNOWN_PLACEMENT, Placement
+from r1_operator.plan.scaling.limits.rate_limits import (
+    ReplicaChange,
+    highest_allowed,
+    lowest_allowed,
+    recent,
+    seconds_until_below,
+    seconds_until_lower,
+)
 from r1_operator.plan.scaling.policy import ScalingPolicy, tightest
-from r1_operator.plan.scaling.rate_limits import highest_allowed, lowest_allowed, recent
+from r1_operator.plan.scaling.real_time.recommendations import count_of, duration
 from r1_operator.plan.scaling.reasons import DecisionReason
-from r1_operator.plan.scaling.recommendations import count_of, duration
 from r1_operator.plan.scaling.scaling_state import NO_FLOOR, RecentPeakFloor, ScalingState
 
 STEADY_SECONDS = 60.0
@@ -45,11 +52,15 @@ class LimiterInput:
 
 @dataclass(frozen=True, slots=True)
 class Limit:
-    """Count that a limiter allows, with reason and message."""
+    """Count that a limiter allows, with reason and message.
+
+    `scale_down_in`: seconds until it may allow a lower count (None: that does not depend on time).
+    """
 
     replicas: int
     reason: DecisionReason
     message: str
+    scale_down_in: float | None = None
 
 
 Limiter = Callable[[LimiterInput, int], Limit | None]
@@ -80,6 +91,7 @@ def hold_until_idle(inputs: LimiterInput, desired: int) -> Limit | None:
         DecisionReason.SCALE_TO_ZERO_COOLDOWN,
         f"Keeping 1 replica: {idle:.0f} s without requests, and scaling to zero takes "
         f"{window:.0f} s.",
+        window - idle,
     )
 
 
@@ -117,6 +129,7 @@ def stabilize_down(inputs: LimiterInput, desired: int) -> Limit | None:
             DecisionReason.STABILIZED,
             f"Keeping {count_of(current)}: the operator has observed {observed:.0f} of the "
             f"{window:.0f} s scale-down window (current demand needs {desired}).",
+            window - observed,
         )
     if down.policy is DownPolicy.THRESHOLD:
         if desired < current * down.threshold_percent / 100:
@@ -141,6 +154,7 @@ def stabilize_down(inputs: LimiterInput, desired: int) -> Limit | None:
         DecisionReason.STABILIZED,
         f"Keeping {count_of(allowed)}: demand in the last {duration(window)} reached at least 90% "
         f"of the planned load of {highest} (current demand needs {desired}).",
+        seconds_until_below(inputs.state.highest_recommendations, allowed, inputs.now, window),
     )
 
 
@@ -162,6 +176,7 @@ def _stabilize_confirmed(
             DecisionReason.STABILIZED,
             f"Keeping {count_of(inputs.current)}: the count rose {since:.0f} s ago, and demand rates "
             f"are averages over {STEADY_SECONDS:.0f} s (current demand needs {desired}).",
+            steady - since,
         )
     floor, peak = min(hpa_floor, highest), inputs.recent_peak_floor
     # A recommendation of 0 follows a full window without requests: no burst is expected back.
@@ -170,16 +185,19 @@ def _stabilize_confirmed(
     if allowed == desired:
         return None
     if peak_floor > floor:
-        why = (
-            f"the peak of the last {duration(peak.seconds)} needed {peak_floor}, and a replica "
-            f"takes {duration(peak.lead_seconds)} to start"
+        return Limit(
+            allowed,
+            DecisionReason.RECENT_PEAK,
+            f"Keeping {count_of(allowed)}: demand reached {peak.load} in the last "
+            f"{duration(peak.seconds)}, which fills {count_of(peak_floor)}, and a replica takes "
+            f"{duration(peak.lead_seconds)} to start (current demand needs {desired}).",
+            peak.ends_in,
         )
-    else:
-        why = f"a HorizontalPodAutoscaler at the same target would still run {floor}"
     return Limit(
         allowed,
         DecisionReason.STABILIZED,
-        f"Keeping {count_of(allowed)}: {why} (current demand needs {desired}).",
+        f"Keeping {count_of(allowed)}: a HorizontalPodAutoscaler at the same target would still run "
+        f"{floor} (current demand needs {desired}).",
     )
 
 
@@ -187,6 +205,7 @@ def limit_rate(inputs: LimiterInput, desired: int) -> Limit | None:
     """Change the count no faster than the behavior's policies allow."""
     current, policy = inputs.current, inputs.policy
     changes, now = inputs.state.changes, inputs.now
+    wait: float | None = None
     if desired > current:
         reach = highest_allowed(current, changes, policy.up.limits, now)
         if reach is None or reach >= desired:
@@ -197,6 +216,8 @@ def limit_rate(inputs: LimiterInput, desired: int) -> Limit | None:
         if reach is None or reach <= desired:
             return None
         direction = "scaleDown"
+        after = (*changes, ReplicaChange(now, reach - current))
+        wait = seconds_until_lower(reach, after, policy.down.limits, now)
     else:
         return None
     return Limit(
@@ -204,6 +225,7 @@ def limit_rate(inputs: LimiterInput, desired: int) -> Limit | None:
         DecisionReason.RATE_LIMITED,
         f"{count_of(reach)} for now, on the way from {current} to {desired}: behavior.{direction} "
         "limits the rate.",
+        wait,
     )
 
 

@@ -18,7 +18,7 @@ from r1_operator.api.scaling import (
     PolicyType,
     ScalingRate,
 )
-from r1_operator.plan.scaling.peak_quantile import peak_quantile, waste_seconds
+from r1_operator.plan.scaling.forecast_rules.peak_quantile import peak_quantile, waste_seconds
 from r1_operator.plan.scaling.reasons import DecisionReason
 
 

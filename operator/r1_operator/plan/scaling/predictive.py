@@ -28,18 +28,18 @@ from dataclasses import dataclass
 from r1_common.contracts.unavailable import Unavailable
 from r1_operator.api.scaling import Activation
 from r1_operator.plan.scaling.decision import ForecastContribution
-from r1_operator.plan.scaling.forecast_budget import SHARE
-from r1_operator.plan.scaling.peak_quantile import shortage_ratio
+from r1_operator.plan.scaling.forecast_rules.forecast_budget import SHARE
+from r1_operator.plan.scaling.forecast_rules.peak_quantile import shortage_ratio
+from r1_operator.plan.scaling.limits.rate_limits import earliest_needed
 from r1_operator.plan.scaling.policy import MetricTarget, ScalingPolicy
-from r1_operator.plan.scaling.rate_limits import earliest_needed
-from r1_operator.plan.scaling.reasons import DecisionReason
-from r1_operator.plan.scaling.recommendations import (
+from r1_operator.plan.scaling.real_time.recommendations import (
     Recommendation,
     clause,
     figure,
     metric_value,
     replicas_for,
 )
+from r1_operator.plan.scaling.reasons import DecisionReason
 from r1_operator.plan.scaling.scaling_state import (
     LOOK_BACK_SECONDS,
     NO_FLOOR,
@@ -128,7 +128,7 @@ def predictive_recommendation(
         recommendation,
         ForecastContribution(True, recommendation.replicas, f"{forecast.model}: {text}."),
         confirms_scale_down=confirms,
-        recent_peak_floor=RecentPeakFloor(state.recent_peak(now, span), span, forecast.lead_seconds)
+        recent_peak_floor=state.recent_peak(now, span, forecast.lead_seconds)
         if confirms
         else NO_FLOOR,
         overforecast_since=since,

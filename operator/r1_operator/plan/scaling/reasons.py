@@ -16,6 +16,7 @@ class DecisionReason(StrEnum):
     IDLE = "Idle"
     SCALE_TO_ZERO_COOLDOWN = "ScaleToZeroCooldown"
     STABILIZED = "Stabilized"
+    RECENT_PEAK = "RecentPeak"
     RATE_LIMITED = "RateLimited"
     METRICS_UNAVAILABLE = "MetricsUnavailable"
     AT_MIN_REPLICAS = "AtMinReplicas"

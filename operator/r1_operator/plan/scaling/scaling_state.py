@@ -8,18 +8,18 @@ scale-down window.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from r1_operator.plan.scaling.capacity_estimate import LearnedCapacity
-from r1_operator.plan.scaling.forecast_budget import ForecastBudget
+from r1_operator.plan.scaling.forecast_rules.forecast_budget import ForecastBudget
 from r1_operator.plan.scaling.hpa_simulation import HpaState
-from r1_operator.plan.scaling.latency_objectives import LatencyMemory
-from r1_operator.plan.scaling.policy import RateLimit, ScalingPolicy
-from r1_operator.plan.scaling.rate_limits import (
+from r1_operator.plan.scaling.limits.rate_limits import (
     ReplicaChange,
     TimedCount,
     recent,
     record_highest,
     record_lowest,
 )
+from r1_operator.plan.scaling.policy import RateLimit, ScalingPolicy
+from r1_operator.plan.scaling.real_time.capacity_estimate import LearnedCapacity
+from r1_operator.plan.scaling.real_time.latency_objectives import LatencyMemory
 
 LOOK_BACK_SECONDS = 3600.0
 """Retention of recent peaks."""
@@ -27,11 +27,17 @@ LOOK_BACK_SECONDS = 3600.0
 
 @dataclass(frozen=True, slots=True)
 class RecentPeakFloor:
-    """Replicas that the peak of the last `seconds` filled; a replica takes `lead_seconds` to start."""
+    """Replicas that the peak of the last `seconds` filled; a replica takes `lead_seconds` to start.
+
+    `load`: the demand that filled them, such as "4.1 requests/s". `ends_in`: seconds until the floor can
+    be lower.
+    """
 
     replicas: int = 0
     seconds: float = 0.0
     lead_seconds: float = 0.0
+    load: str = ""
+    ends_in: float = 0.0
 
 
 NO_FLOOR = RecentPeakFloor()
@@ -98,14 +104,18 @@ class ScalingState:
             lowest_recommendations=recent(lowest, now, up),
         )
 
-    def with_demand(self, now: float, replicas: int) -> "ScalingState":
-        """Record how many replicas the current demand fills completely."""
-        peaks = record_highest(self.recent_peaks, now, replicas)
+    def with_demand(self, now: float, replicas: int, load: str) -> "ScalingState":
+        """Record how many replicas the current demand fills completely; `load`: the demand in words."""
+        peaks = record_highest(self.recent_peaks, now, replicas, load)
         return replace(self, recent_peaks=recent(peaks, now, LOOK_BACK_SECONDS))
 
-    def recent_peak(self, now: float, seconds: float) -> int:
-        """Return the most replicas that demand filled completely within the last `seconds`."""
-        return next((one.replicas for one in self.recent_peaks if now - one.at < seconds), 0)
+    def recent_peak(self, now: float, seconds: float, lead_seconds: float) -> RecentPeakFloor:
+        """Return the floor of the most replicas that demand filled completely in the last `seconds`."""
+        peak = next((one for one in self.recent_peaks if now - one.at < seconds), None)
+        if peak is None:
+            return RecentPeakFloor(0, seconds, lead_seconds)
+        ends_in = peak.at + seconds - now
+        return RecentPeakFloor(peak.replicas, seconds, lead_seconds, peak.load, ends_in)
 
     def with_decision(
         self,

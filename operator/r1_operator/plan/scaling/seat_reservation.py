@@ -1,33 +1,22 @@
 """Seats that the gateways reserve for priority classes with an SLO target.
 
-A gateway reserves seats from its own arrivals (`r1_gateway.admission.seat_reservation`). A decision also
-knows the arrivals at all gateways and the replicas that are about to stop, and computes the same reserve
-from them:
+A gateway reserves seats from its own arrivals. A decision also knows the arrivals at all gateways and the
+replicas that are about to stop. It applies the same formula (`r1_common.seat_reservation`) to them:
 
-- Urgent arrivals (rate `a`) take seats out of a reserve of `n`. Released seats (rate `r`: the seats over
-  the time that a request holds one) return to it first. The missing seats are the customers of an M/M/1
-  queue: an urgent request still waits after `w` seconds with probability `(a/r)^n exp(-r w)`, and `n` is
-  the smallest for which this is one in a thousand. `w` is half of the SLO target; prefill takes the rest.
 - Each gateway has its own share of every replica's seats. So the reserve is computed for one gateway's
   share and counted once per gateway.
 - Before a scale-down the larger reserve of before and after applies. New replicas count once their seats
   exist.
-
-A reserve is at most half of a pool, so that less urgent classes still get seats.
 """
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
 from r1_common.contracts.unavailable import Unavailable
+from r1_common.seat_reservation import WAIT_SHARE, reserved_seats
 from r1_operator.api.scaling import ClassName
 from r1_operator.plan.signals.class_arrivals import ClassArrivals
-
-MISSES = 0.001
-WAIT_SHARE = 0.5
-"""Part of an SLO target (time to first token) that may be spent waiting for a seat."""
 
 
 class ReservationReason(StrEnum):
@@ -91,28 +80,6 @@ def plan_seat_reservation(inputs: ReservationInput) -> tuple[ClassReservation, .
     return tuple(reservations)
 
 
-def reserve(arrivals: float, window: float, seats: float, seat_seconds: float | None) -> int:
-    """Return the reserve of one pool (module docstring): rates per second, times in seconds.
-
-    `window`: how long an urgent request may wait. `seat_seconds`: how long a request holds its seat;
-    while it is unknown (None) the reserve is one seat.
-    """
-    if arrivals * window < MISSES or seats < 2:
-        return 0
-    if seat_seconds is None:
-        return 1
-    if seat_seconds <= 0:
-        return 0
-    half = int(seats) // 2
-    releases = seats / seat_seconds
-    excess = -math.log(MISSES) - releases * window
-    if excess <= 0.0:
-        return 0
-    if arrivals >= releases:
-        return half
-    return min(math.ceil(excess / math.log(releases / arrivals)), half)
-
-
 def _for_class(
     inputs: ReservationInput, name: ClassName, urgent: Sequence[ClassName]
 ) -> ClassReservation:
@@ -123,7 +90,7 @@ def _for_class(
     gateways = max(1, observed.gateways)
 
     def share(seats: int) -> int:
-        return reserve(arrivals / gateways, window, seats / gateways, observed.seat_seconds)
+        return reserved_seats(arrivals / gateways, window, seats / gateways, observed.seat_seconds)
 
     now, after = share(observed.seats), share(inputs.seats_after)
     per_gateway = max(now, after)

@@ -1,12 +1,8 @@
 """Demand from the gateways' counters.
 
 Scaling follows the *offered* load, never the completed one: an under-scaled service completes less, which
-would look like less demand. The gateways publish counters since their own start; a window keeps the last
-minute of them and takes differences.
-
-Two clocks are never mixed. Rates use the gateway's time, which does not step when its wall clock is set
-(`gateway_time.py`). Staleness uses the operator's monotonic time (`received_at`). A counter that falls, or
-a new process, is a restart: all it counts since then is new.
+would look like less demand. The counter store (`counter_store.py`) adds up what each gateway counts; the
+sums here keep the last minute of it.
 
 A rate over a minute is late, and a rate over ten seconds is noisy. So the demand is the largest of three
 rates. The rates over 10 s and 30 s count with their lower bound under a Poisson count
@@ -15,64 +11,17 @@ before a new replica could serve it.
 """
 
 import math
-from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Collection
+from dataclasses import dataclass
 
 from r1_common.contracts.unavailable import Unavailable
-from r1_operator.api.scaling import ClassName
 from r1_operator.plan.signals.counter_rates import SHORTEST_SECONDS, CounterPoint, Rates, rates_over
-from r1_operator.plan.signals.gateway_time import age, elapsed, is_restart
+from r1_operator.plan.signals.counter_sample import CounterIncrease, CounterSample
 
 WINDOW_SECONDS = 60.0
 BURST_SECONDS = (10.0, 30.0)
-STALE_SECONDS = 15.0
 _POINTS_PER_WINDOW = 30
-_LARGEST = 2.0**53  # beyond it a float counter cannot increase by one
 _BURST_DEVIATIONS = 2.0
-
-
-@dataclass(frozen=True, slots=True)
-class CounterSample:
-    """One gateway's figures of one resource: counters since `started_at` and gauges at `at`.
-
-    Sums over the classes. `queued`: requests that wait for a seat; `buffered`: those of them that wait
-    for a first pod. `started_at` and `at`: the gateway's wall clock (unix seconds); `received_at`: the
-    operator's monotonic time (seconds).
-    """
-
-    gateway: str
-    started_at: float
-    at: float
-    received_at: float
-    offered_requests: float
-    offered_tokens: float
-    completed: float
-    rejected: float
-    in_flight: float
-    queued: float
-    buffered: float
-    oldest_wait_seconds: float
-    seats: float
-    ready_endpoints: float
-    in_flight_by_pod: Mapping[str, float] | None = None
-    """by pod address without the port; None where the gateway does not report it"""
-    offered_by_class: Mapping[ClassName, float] | None = None
-    """offered requests by class; None where the gateway does not report it"""
-    seat_seconds: float | None = None
-    """how long a request holds its seat; None before the first completion or where not reported"""
-    uptime: float | None = None
-    """seconds since the gateway's start by its monotonic clock; None from an earlier release"""
-
-    def fault(self) -> str | None:
-        """Return the invalid figure, None without one."""
-        for name in self.__dataclass_fields__:
-            value = getattr(self, name)
-            if isinstance(value, float | int) and not 0 <= value <= _LARGEST:
-                return f"{name} is {value}"
-        for value in (self.offered_by_class or {}).values():
-            if not 0 <= value <= _LARGEST:
-                return f"offered_by_class holds {value}"
-        return None
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,150 +48,113 @@ class Demand:
 
 
 @dataclass(slots=True)
-class _Series:
-    """One gateway's counters, with restarts added up, and its newest gauges.
+class DemandSums:
+    """Counts of one gateway over the window.
 
-    Point times are the gateway's time since its first sample.
+    Point times and counts are sums since the first sample. At most about thirty points are kept, so that
+    ten thousand resources fit in memory.
     """
 
-    newest: CounterSample
     points: list[CounterPoint]
-    completed_before: float
-    fault: str | None = None
 
-
-@dataclass(slots=True)
-class DemandWindow:
-    """The last `seconds` of every gateway's counters of one resource.
-
-    It keeps at most about thirty points per gateway, so that ten thousand resources fit in memory.
-    """
-
-    seconds: float = WINDOW_SECONDS
-    burst_seconds: tuple[float, ...] = BURST_SECONDS
-    stale_seconds: float = STALE_SECONDS
-    _series: dict[str, _Series] = field(default_factory=dict)
-
-    def observe(self, sample: CounterSample) -> None:
-        """Add a sample; a sample with invalid figures is stored as a fault."""
-        series = self._series.get(sample.gateway)
-        fault = sample.fault()
-        if fault is not None:
-            if series is not None:
-                series.fault = fault
-            return
-        if series is None:
-            points = _first_points(sample, self.seconds)
-            self._series[sample.gateway] = _Series(sample, points, sample.completed)
-            return
-        self._append(series, sample)
-
-    def _append(self, series: _Series, sample: CounterSample) -> None:
-        old, last = series.newest, series.points[-1]
-        passed, restarted = elapsed(old, sample), is_restart(old, sample)
-        if passed <= 0 and not restarted:
-            return
-        if passed <= 0:  # another process at the same time: no difference to take
-            series.points = _first_points(sample, self.seconds)
-            series.completed_before = sample.completed
+    def add(self, increase: CounterIncrease) -> None:
+        """Add the counts between two samples."""
+        last = self.points[-1]
+        point = CounterPoint(
+            last.at + increase.seconds,
+            last.requests + increase.requests,
+            last.tokens + increase.tokens,
+            last.completed + increase.completed,
+            last.rejected + increase.rejected,
+            last.replica_seconds + increase.ready_seconds,
+        )
+        # The newest point is replaced until it is far enough from the one before it.
+        spacing = WINDOW_SECONDS / _POINTS_PER_WINDOW
+        if len(self.points) > 1 and last.at - self.points[-2].at < spacing:
+            self.points[-1] = point
         else:
-            point = CounterPoint(
-                last.at + passed,
-                last.requests + _increase(old.offered_requests, sample.offered_requests, restarted),
-                last.tokens + _increase(old.offered_tokens, sample.offered_tokens, restarted),
-                last.completed + _increase(old.completed, sample.completed, restarted),
-                last.rejected + _increase(old.rejected, sample.rejected, restarted),
-                last.replica_seconds + old.ready_endpoints * passed,
-            )
-            # The newest point is replaced until it is far enough from the one before it.
-            spacing = self.seconds / _POINTS_PER_WINDOW
-            if len(series.points) > 1 and last.at - series.points[-2].at < spacing:
-                series.points[-1] = point
-            else:
-                series.points.append(point)
-            # One point at or before the window's start stays, to cover the whole window.
-            while len(series.points) > 2 and series.points[1].at <= point.at - self.seconds:
-                del series.points[0]
-        series.newest = sample
-        series.fault = None
+            self.points.append(point)
+        # One point at or before the window's start stays, to cover the whole window.
+        while len(self.points) > 2 and self.points[1].at <= point.at - WINDOW_SECONDS:
+            del self.points[0]
 
-    def read(
-        self, now: float, gateways: Collection[str] | None = None, lead_seconds: float = 0.0
-    ) -> "Demand | Unavailable":
-        """Return the demand at `now` by the operator's monotonic clock.
+    def add_since_start(self, increase: CounterIncrease) -> None:
+        """Add what a gateway counted since its start, where that is within the window.
 
-        `gateways`: the expected ones, where known. Other gateways are dropped: a gateway that was scaled
-        down is not missing data. `lead_seconds`: lead time of a replica.
+        The first sample of a young gateway then gives a rate. Sums are 0 at the first sample, so they
+        are negative at the start of the gateway.
         """
-        if gateways is not None:
-            for gone in set(self._series) - set(gateways):
-                del self._series[gone]
-        live = {
-            name: series
-            for name, series in self._series.items()
-            if series.fault is None and now - series.newest.received_at <= self.stale_seconds
-        }
-        expected = set(self._series) if gateways is None else set(gateways)
-        missing = tuple(sorted(expected - set(live)))
-        if not live:
-            return self._nothing(now, missing)
-        newest = [series.newest for series in live.values()]
-        requests, tokens, finished, rejected = self._rates(live, lead_seconds)
-        return Demand(
-            requests_per_second=requests,
-            tokens_per_second=tokens,
-            completed_per_replica=finished,
-            rejected_per_second=rejected,
-            in_flight=sum(sample.in_flight for sample in newest),
-            queued=sum(sample.queued for sample in newest),
-            buffered=sum(sample.buffered for sample in newest),
-            seats=sum(sample.seats for sample in newest),  # each gateway has its own share of them
-            oldest_wait_seconds=max(sample.oldest_wait_seconds for sample in newest),
-            missing=missing,
-            completed=sum(s.points[-1].completed - s.completed_before for s in live.values()),
-        )
+        if 0 < increase.seconds <= WINDOW_SECONDS:
+            self.points.insert(0, _start_of(increase))
 
-    def _rates(
-        self, live: Mapping[str, _Series], lead_seconds: float
-    ) -> tuple[float | Unavailable, ...]:
-        """Return offered requests and tokens, completions per replica, and rejections, per second."""
-        means = [rates_over(series.points, self.seconds) for series in live.values()]
-        known = [each for each in means if each is not None]
-        if len(known) < len(means):
-            return (_WARMING_UP,) * 4
-        requests = sum(each.requests for each in known)
-        tokens = sum(each.tokens for each in known)
-        for span in self.burst_seconds:
-            if span < lead_seconds:
-                continue
-            burst = [rates_over(series.points, span) for series in live.values()]
-            known_bursts = [each for each in burst if each is not None]
-            certain = _certain_share(known_bursts)
-            requests = max(requests, certain * sum(each.requests for each in known_bursts))
-            tokens = max(tokens, certain * sum(each.tokens for each in known_bursts))
-        # All gateways route to the same pods; the highest count is the most recent one.
-        replicas = max(each.replicas for each in known)
-        completed = sum(each.completed for each in known)
-        return (
-            requests,
-            tokens,
-            completed / replicas if replicas > 0 else _NO_READY_REPLICA,
-            sum(each.rejected for each in known),
-        )
 
-    def _nothing(self, now: float, missing: tuple[str, ...]) -> Unavailable:
-        faults = [f"{name}: {s.fault}" for name, s in self._series.items() if s.fault is not None]
-        if faults:
-            return Unavailable(
-                "InvalidSignals", f"The gateway reports invalid figures ({faults[0]})."
-            )
-        if self._series:
-            age = now - max(series.newest.received_at for series in self._series.values())
-            return Unavailable(
-                "StaleSignals",
-                f"No gateway has answered for {age:.0f} s ({', '.join(missing) or 'none known'}).",
-            )
-        return Unavailable("NoSignals", "No gateway has reported on this resource yet.")
+def first_sums() -> DemandSums:
+    """Return the sums of a first sample: the point with which the next one is compared."""
+    return DemandSums([CounterPoint(0.0, 0.0, 0.0, 0.0, 0.0, 0.0)])
+
+
+def _start_of(increase: CounterIncrease) -> CounterPoint:
+    return CounterPoint(
+        -increase.seconds,
+        -increase.requests,
+        -increase.tokens,
+        -increase.completed,
+        -increase.rejected,
+        -increase.ready_seconds,
+    )
+
+
+def demand_of(
+    reporting: Collection[tuple[CounterSample, DemandSums]],
+    missing: tuple[str, ...],
+    lead_seconds: float,
+) -> Demand:
+    """Return the demand of the reporting gateways, at least one.
+
+    `lead_seconds`: lead time of a replica.
+    """
+    newest = [sample for sample, _ in reporting]
+    requests, tokens, finished, rejected = _rates([each for _, each in reporting], lead_seconds)
+    return Demand(
+        requests_per_second=requests,
+        tokens_per_second=tokens,
+        completed_per_replica=finished,
+        rejected_per_second=rejected,
+        in_flight=sum(sample.in_flight for sample in newest),
+        queued=sum(sample.queued for sample in newest),
+        buffered=sum(sample.buffered for sample in newest),
+        seats=sum(sample.seats for sample in newest),  # each gateway has its own share of them
+        oldest_wait_seconds=max(sample.oldest_wait_seconds for sample in newest),
+        missing=missing,
+        completed=sum(each.points[-1].completed for _, each in reporting),
+    )
+
+
+def _rates(sums: Collection[DemandSums], lead_seconds: float) -> tuple[float | Unavailable, ...]:
+    """Return offered requests and tokens, completions per replica, and rejections, per second."""
+    means = [rates_over(each.points, WINDOW_SECONDS) for each in sums]
+    known = [each for each in means if each is not None]
+    if len(known) < len(means):
+        return (_WARMING_UP,) * 4
+    requests = sum(each.requests for each in known)
+    tokens = sum(each.tokens for each in known)
+    for span in BURST_SECONDS:
+        if span < lead_seconds:
+            continue
+        burst = [rates_over(each.points, span) for each in sums]
+        known_bursts = [each for each in burst if each is not None]
+        certain = _certain_share(known_bursts)
+        requests = max(requests, certain * sum(each.requests for each in known_bursts))
+        tokens = max(tokens, certain * sum(each.tokens for each in known_bursts))
+    # All gateways route to the same pods; the highest count is the most recent one.
+    replicas = max(each.replicas for each in known)
+    completed = sum(each.completed for each in known)
+    return (
+        requests,
+        tokens,
+        completed / replicas if replicas > 0 else _NO_READY_REPLICA,
+        sum(each.rejected for each in known),
+    )
 
 
 _WARMING_UP = Unavailable(
@@ -258,27 +170,3 @@ def _certain_share(burst: list[Rates]) -> float:
     if arrivals <= _BURST_DEVIATIONS**2:
         return 0.0
     return 1 - _BURST_DEVIATIONS / math.sqrt(arrivals)
-
-
-def _first_points(sample: CounterSample, window: float) -> list[CounterPoint]:
-    """Return the points of a first sample.
-
-    The counters of a gateway younger than the window started at zero within it, so its first sample
-    gives a rate. An older gateway gives the point that the next sample is compared with.
-    """
-    point = CounterPoint(
-        sample.at,
-        sample.offered_requests,
-        sample.offered_tokens,
-        sample.completed,
-        sample.rejected,
-        0.0,
-    )
-    counted_for = age(sample)
-    if 0 < counted_for <= window:
-        return [CounterPoint(sample.at - counted_for, 0.0, 0.0, 0.0, 0.0, 0.0), point]
-    return [point]
-
-
-def _increase(before: float, after: float, restarted: bool) -> float:
-    return after if restarted or after < before else after - before

@@ -9,10 +9,15 @@ from bisect import bisect_left
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
+from r1_common.contracts.forecast_response import (
+    InvalidForecast,
+    NoForecast,
+    Quantiles,
+    parse_forecast_response,
+)
 from r1_common.contracts.unavailable import Unavailable
 from r1_operator.api.scaling import MetricType
 
-Quantiles = Mapping[float, float]
 GRACE = 0.25
 """Grace after the end of a forecast's validity, as a share of its lead time."""
 
@@ -79,29 +84,23 @@ def parse_forecast(
     `received_at`: arrival of the response on the operator's clock. The forecast's times are moved onto
     that clock, because the forecaster's wall clock can be set. None keeps them.
     """
-    if response.get("state") != "Ready":
-        return Unavailable(
-            str(response.get("reason", "Failed")), str(response.get("message", "No forecast."))
-        )
     try:
-        gate = _mapping(response["gate"])
-        forecast = ReceivedForecast(
-            model=str(response["model"]),
-            issued_at=_number(response["issuedAt"]),
-            valid_until=_number(response["validUntil"]),
-            lead_seconds=lead_seconds,
-            peak_over_lead=_quantiles(response["peakOverLead"]),
-            points=tuple(
-                ReceivedForecastPoint(_number(point["at"]), _quantiles(point["quantiles"]))
-                for point in map(_mapping, _sequence(response["points"]))
-            ),
-            gate=ForecastGate(gate["open"] is True, str(gate["reason"]), str(gate["message"])),
-            metric=metric,
-        )
-        age = None if "ageSeconds" not in response else _number(response["ageSeconds"])
-    except (KeyError, TypeError, ValueError) as error:
-        return Unavailable("Invalid", f"The forecaster's response does not parse: {error!r}.")
-    return forecast if received_at is None else _received(forecast, age, received_at)
+        parsed = parse_forecast_response(response)
+    except InvalidForecast as error:
+        return Unavailable("Invalid", f"The forecaster's response does not parse: {error}.")
+    if isinstance(parsed, NoForecast):
+        return Unavailable(parsed.reason, parsed.message)
+    forecast = ReceivedForecast(
+        model=parsed.model,
+        issued_at=parsed.issued_at,
+        valid_until=parsed.valid_until,
+        lead_seconds=lead_seconds,
+        peak_over_lead=parsed.peak_over_lead,
+        points=tuple(ReceivedForecastPoint(one.at, one.quantiles) for one in parsed.points),
+        gate=ForecastGate(parsed.gate.open, parsed.gate.reason, parsed.gate.message),
+        metric=metric,
+    )
+    return forecast if received_at is None else _received(forecast, parsed.age_seconds, received_at)
 
 
 def _received(
@@ -139,25 +138,3 @@ def at_level(quantiles: Quantiles, level: float) -> float:
     low, high = levels[right - 1], levels[right]
     share = (level - low) / (high - low)
     return quantiles[low] + share * (quantiles[high] - quantiles[low])
-
-
-def _quantiles(value: object) -> dict[float, float]:
-    return {float(str(level)): _number(figure) for level, figure in _mapping(value).items()}
-
-
-def _mapping(value: object) -> Mapping[str, object]:
-    if not isinstance(value, Mapping):
-        raise TypeError(f"expected an object, got {type(value).__name__}")
-    return value
-
-
-def _sequence(value: object) -> list[object]:
-    if not isinstance(value, list):
-        raise TypeError(f"expected a list, got {type(value).__name__}")
-    return value
-
-
-def _number(value: object) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise TypeError(f"expected a number, got {value!r}")
-    return float(value)

@@ -1,16 +1,26 @@
-"""Parser of the gateway's `/signals` response.
+"""Samples of counters and latencies from the gateway's `/signals` response.
 
 The response comes from another process and release. An invalid part makes its resource `Unavailable`;
 the other resources keep their figures.
 """
 
-import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
+from r1_common.contracts.signals import (
+    ByClass,
+    HistogramCounts,
+    InvalidSignals,
+    RouteSignals,
+    SignalsHeader,
+    parse_header,
+    parse_latencies,
+    parse_oldest_waits,
+    parse_signals,
+)
 from r1_common.contracts.unavailable import Unavailable
 from r1_operator.api.scaling import ClassName
-from r1_operator.plan.signals.demand import CounterSample
-from r1_operator.plan.signals.latency_histograms import LatencyHistogram, LatencySample
+from r1_operator.plan.signals.counter_sample import CounterSample
+from r1_operator.plan.signals.latency_histograms import GatewayLatencies, LatencyHistogram
 
 
 def read_signals(
@@ -21,143 +31,85 @@ def read_signals(
     `received_at`: the operator's monotonic time at the response (seconds).
     """
     try:
-        document = _mapping(response, "the response")
-        routes = _mapping(document.get("routes"), "routes")
-        gateway = str(document["gateway"])
-        started_at = _number(document.get("startedAt"), "startedAt")
-        at = _number(document.get("at"), "at")
-        uptime = _optional(document, "uptimeSeconds")
-    except (KeyError, TypeError) as error:
+        signals = parse_signals(response)
+    except InvalidSignals as error:
         return Unavailable("InvalidSignals", f"The gateway's signals do not parse: {error}.")
-    samples: dict[str, CounterSample | Unavailable] = {}
-    for name, figures in routes.items():
-        try:
-            route = _mapping(figures, name)
-            samples[name] = CounterSample(
-                gateway=gateway,
-                started_at=started_at,
-                at=at,
-                received_at=received_at,
-                offered_requests=_total(route, "offeredRequests"),
-                offered_tokens=_total(route, "offeredTokens"),
-                completed=_total(route, "completed"),
-                rejected=_total(route, "rejected"),
-                in_flight=_total(route, "inFlight"),
-                queued=_total(route, "queued"),
-                buffered=_number(route.get("queuedWithoutEndpoints"), "queuedWithoutEndpoints"),
-                oldest_wait_seconds=_highest(route, "oldestWaitSeconds"),
-                seats=_number(route.get("seats"), "seats"),
-                ready_endpoints=_number(route.get("readyEndpoints"), "readyEndpoints"),
-                in_flight_by_pod=_by_pod(route),
-                offered_by_class=_by_class(route, "offeredRequests"),
-                seat_seconds=_optional(route, "seatOccupancySeconds"),
-                uptime=uptime,
-            )
-        except TypeError as error:
-            samples[name] = Unavailable("InvalidSignals", f"Signals do not parse: {error}.")
-    return samples
+    return {
+        name: route
+        if isinstance(route, Unavailable)
+        else _counter_sample(signals.header, route, received_at)
+        for name, route in signals.routes.items()
+    }
 
 
-def _by_class(route: Mapping[str, object], key: str) -> Mapping[ClassName, float]:
-    figures = _mapping(route.get(key), key)
-    return {name: _number(figures.get(name.value, 0), key) for name in ClassName}
+def _counter_sample(
+    header: SignalsHeader, route: RouteSignals, received_at: float
+) -> CounterSample:
+    return CounterSample(
+        gateway=header.gateway,
+        started_at=header.started_at,
+        at=header.at,
+        received_at=received_at,
+        offered_requests=_total(route.offered_requests),
+        offered_tokens=_total(route.offered_tokens),
+        completed=_total(route.completed),
+        rejected=_total(route.rejected),
+        in_flight=_total(route.in_flight),
+        queued=_total(route.queued),
+        buffered=route.queued_without_endpoints,
+        oldest_wait_seconds=max(route.oldest_wait_seconds.values(), default=0.0),
+        seats=route.seats,
+        ready_endpoints=route.ready_endpoints,
+        in_flight_by_pod=_by_pod(route.in_flight_by_endpoint),
+        offered_by_class={name: route.offered_requests.get(name.value, 0.0) for name in ClassName},
+        seat_seconds=route.seat_occupancy_seconds,
+        uptime=header.uptime_seconds,
+    )
 
 
-def _optional(route: Mapping[str, object], key: str) -> float | None:
-    value = route.get(key)
-    return None if value is None else _number(value, key)
+def _total(by_class: ByClass) -> float:
+    return sum(by_class.values())
 
 
-def _by_pod(route: Mapping[str, object]) -> Mapping[str, float] | None:
+def _by_pod(by_endpoint: Mapping[str, float] | None) -> Mapping[str, float] | None:
     """Return requests in flight by address; None from a release without this field."""
-    key = "inFlightByEndpoint"
-    if key not in route:
+    if by_endpoint is None:
         return None
-    found: dict[str, float] = {}
-    for endpoint, value in _mapping(route[key], key).items():
+    by_address: dict[str, float] = {}
+    for endpoint, count in by_endpoint.items():
         address = endpoint.rpartition(":")[0].strip("[]")
-        found[address] = found.get(address, 0.0) + _number(value, key)
-    return found
+        by_address[address] = by_address.get(address, 0.0) + count
+    return by_address
 
 
-def read_latencies(
-    response: Mapping[str, object], name: str, received_at: float
-) -> LatencySample | None:
+def read_latencies(response: Mapping[str, object], name: str) -> GatewayLatencies | None:
     """Return the histograms of the resource `name` in a response that `read_signals` accepted.
 
     None where the gateway sends none (an older release) or they do not parse: the latencies are then
     unknown, and nothing else is lost.
     """
+    routes = response.get("routes")
+    entry = routes.get(name) if isinstance(routes, Mapping) else None
     try:
-        route = _mapping(_mapping(response.get("routes"), "routes").get(name), name)
-        bounds = tuple(
-            _number(bound, "secondsBuckets") for bound in _sequence(response, "secondsBuckets")
-        )
-        waits = _mapping(route.get("oldestWaitSeconds"), "oldestWaitSeconds")
-        return LatencySample(
-            gateway=str(response["gateway"]),
-            started_at=_number(response.get("startedAt"), "startedAt"),
-            at=_number(response.get("at"), "at"),
-            received_at=received_at,
-            first_token=_histograms(route, "timeToFirstToken", bounds),
-            whole=_histograms(route, "latency", bounds),
-            oldest_wait={
-                name: _duration(waits[name.value], "oldestWaitSeconds")
-                for name in ClassName
-                if name.value in waits
-            },
-            uptime=_optional(response, "uptimeSeconds"),
-        )
-    except (KeyError, TypeError):
+        header = parse_header(response)
+        latencies = parse_latencies(entry, header.seconds_buckets)
+        waits = parse_oldest_waits(entry)
+    except InvalidSignals:
         return None
+    return GatewayLatencies(
+        first_token=_histograms(latencies.time_to_first_token, header.seconds_buckets),
+        whole=_histograms(latencies.latency, header.seconds_buckets),
+        oldest_wait={name: waits[name.value] for name in ClassName if name.value in waits},
+    )
 
 
 def _histograms(
-    route: Mapping[str, object], key: str, bounds: tuple[float, ...]
+    by_class: Mapping[str, HistogramCounts], bounds: tuple[float, ...]
 ) -> dict[ClassName, LatencyHistogram]:
-    found: dict[ClassName, LatencyHistogram] = {}
-    by_class = _mapping(route.get(key), key)
-    for name in ClassName:
-        if name.value not in by_class:
-            continue
-        histogram = _mapping(by_class[name.value], key)
-        counts = tuple(_duration(count, key) for count in _sequence(histogram, "counts"))
-        if len(counts) != len(bounds) + 1:
-            raise TypeError(f"{key} has {len(counts)} counts for {len(bounds)} bounds")
-        total = _duration(histogram.get("sumSeconds"), key)
-        found[name] = LatencyHistogram(bounds, counts, total)
-    return found
-
-
-def _sequence(document: Mapping[str, object], key: str) -> Sequence[object]:
-    value = document.get(key)
-    if not isinstance(value, list):
-        raise TypeError(f"{key} is no list")
-    return value
-
-
-def _duration(value: object, what: str) -> float:
-    number = _number(value, what)
-    if not 0 <= number < math.inf:
-        raise TypeError(f"{what} is {number}")
-    return number
-
-
-def _total(route: Mapping[str, object], key: str) -> float:
-    return sum(_number(value, key) for value in _mapping(route.get(key), key).values())
-
-
-def _highest(route: Mapping[str, object], key: str) -> float:
-    return max((_number(v, key) for v in _mapping(route.get(key), key).values()), default=0.0)
-
-
-def _mapping(value: object, what: str) -> Mapping[str, object]:
-    if not isinstance(value, Mapping):
-        raise TypeError(f"{what} is no object")
-    return value
-
-
-def _number(value: object, what: str) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise TypeError(f"{what} is no number")
-    return float(value)
+    return {
+        name: LatencyHistogram(
+            bounds, by_class[name.value].counts, by_class[name.value].sum_seconds
+        )
+        for name in ClassName
+        if name.value in by_class
+    }

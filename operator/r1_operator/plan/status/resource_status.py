@@ -8,8 +8,8 @@ from typing import Any
 
 from r1_operator.api.names import ConditionReason, ConditionType
 from r1_operator.plan.problem import Problem
-from r1_operator.plan.scaling.budgets import ceilings_of
 from r1_operator.plan.scaling.decision import Decision
+from r1_operator.plan.scaling.limits.budgets import ceilings_of
 from r1_operator.plan.scaling.policy import tightest
 from r1_operator.plan.scaling.reasons import DecisionMode
 from r1_operator.plan.scaling.reasons import DecisionReason as Why

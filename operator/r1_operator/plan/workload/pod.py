@@ -9,7 +9,7 @@ from typing import Any
 
 from r1_operator.api import names
 from r1_operator.api.accelerators import taint_keys
-from r1_operator.api.declare import to_json
+from r1_operator.api.fields.declare import to_json
 from r1_operator.api.serving import EngineType, ModelSource
 from r1_operator.api.v1 import R1Inference
 from r1_operator.plan.problem import Problem, Unplannable

@@ -17,7 +17,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from r1_operator.api.declare import to_json
+from r1_operator.api.fields.declare import to_json
 from r1_operator.api.names import Annotation
 from r1_operator.api.v1 import R1Inference
 from r1_operator.plan.snapshot import ABSENT, Defaults, Found, Object

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from forecaster_shards import NAMES, release
-from r1_forecasting.request import parse_request
+from r1_common.contracts.forecast_request import parse_forecast_request
 from r1_forecasting.sharding.ownership import owner_of
 
 names = st.lists(
@@ -83,10 +83,10 @@ async def ask_through(known: dict[str, list[str]], door: str, series_name: str) 
         owner = made.seen_from(door).owner(f"x{series_name}")
         agreed = owner == door or made.seen_from(owner).owner(f"x{series_name}") == owner
         response = await asyncio.wait_for(
-            made[door].routed.operator_forecast(parse_request(body), 1), 60
+            made[door].routed.operator_forecast(parse_forecast_request(body), 1), 60
         )
         hops = {name: len(shard.hops) for name, shard in made.shards.items()}
         assert hops == {name: int(name == owner != door) for name in NAMES}
-        owners = [name for name, shard in made.shards.items() if shard.home.asked]
+        owners = [name for name, shard in made.shards.items() if shard.home.requests]
         assert owners == ([owner] if agreed else [])
-        assert response["reason"] == ("NoData" if agreed else "Unreachable")
+        assert response.reason == ("NoData" if agreed else "Unreachable")

@@ -12,12 +12,12 @@ from typing import Any, get_args, get_origin
 
 import pytest
 
-from r1_operator.api.declare import Member, members
-from r1_operator.api.quantity import Quantity
+from r1_common.kube.quantity import Quantity
+from r1_operator.api.fields.declare import Member, members
 from r1_operator.api.v1 import R1Inference, Spec, parse
 from r1_operator.kube.kinds import Key
-from r1_operator.plan.scaling.budgets import ceilings_of
-from r1_operator.plan.scaling.forecast_approval import target_of
+from r1_operator.plan.scaling.forecast_rules.forecast_approval import target_of
+from r1_operator.plan.scaling.limits.budgets import ceilings_of
 from r1_operator.plan.scaling.policy import policy_of
 from r1_operator.plan.snapshot import Defaults
 from r1_operator.plan.workload import plan_children
@@ -171,20 +171,20 @@ def resource(spec: dict[str, Any]) -> R1Inference:
 
 def effects(spec: dict[str, Any]) -> dict[str, Any]:
     """All outputs of a spec: children, count, scaling policy, forecast request, backtest target."""
-    found = resource(spec)
-    autoscaling = found.spec.autoscaling
+    parsed = resource(spec)
+    autoscaling = parsed.spec.autoscaling
     assert autoscaling is not None
-    policy = policy_of(autoscaling, ceilings_of(found.spec))
+    policy = policy_of(autoscaling, ceilings_of(parsed.spec))
     metric = forecast_metric(policy.metrics)
     question = None
     if metric is not None:
         question = build_forecast_query(Key("team", "r1"), autoscaling.forecast, metric, 30.0, 10)
     return {
-        "children": plan_children(found, DEFAULTS, 2),
-        "replicas": found.spec.replicas,
+        "children": plan_children(parsed, DEFAULTS, 2),
+        "replicas": parsed.spec.replicas,
         "policy": policy,
         "question": question,
-        "backtest": target_of(found),
+        "backtest": target_of(parsed),
     }
 
 

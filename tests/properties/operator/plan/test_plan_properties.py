@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import copy
 import json
+from dataclasses import replace
 from typing import Any
 
 import kubernetes_validate
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
-from r1_operator.api.declare import to_json
+from r1_operator.api.fields.declare import to_json
+from r1_operator.api.fields.parsing import Invalid
 from r1_operator.api.names import ConditionReason, ConditionType
-from r1_operator.api.parsing import Invalid
 from r1_operator.api.v1 import parse
 from r1_operator.plan.container_state import Container, Ended, Role
 from r1_operator.plan.problem import Unplannable
@@ -21,6 +22,7 @@ from r1_operator.plan.scaling.decision import Decision
 from r1_operator.plan.scaling.reasons import DecisionMode
 from r1_operator.plan.scaling.reasons import DecisionReason as Why
 from r1_operator.plan.snapshot import Defaults, Observed, Pod
+from r1_operator.plan.status.resource_status import plan_status
 from r1_operator.plan.workload import plan_children
 
 DEFAULTS = Defaults(runtime_image="registry.example/runtime:1")
@@ -121,8 +123,8 @@ def children_of(spec: dict[str, Any], **more: Any) -> list[dict[str, Any]]:
 
 def stored(child: dict[str, Any]) -> dict[str, Any]:
     """The child as it comes back through JSON."""
-    found: dict[str, Any] = json.loads(json.dumps(child))
-    return found
+    document: dict[str, Any] = json.loads(json.dumps(child))
+    return document
 
 
 @SLOWLY
@@ -210,28 +212,31 @@ decisions = st.one_of(
 @SLOWLY
 @given(specs, st.lists(pods, max_size=4), decisions, st.booleans())
 def test_there_is_a_status_for_whatever_is_found(
-    spec: dict[str, Any], found: list[Pod], decision: Decision | None, exists: bool
+    spec: dict[str, Any], observed_state: list[Pod], decision: Decision | None, exists: bool
 ) -> None:
     made = resource(spec)
     deployment: dict[str, Any] = {}
     if exists:
         deployment = {"deployment": stored(children_of(spec)[-1])}
-    planned = plan(Observed(made, DEFAULTS, pods=tuple(found), **deployment), decision, NOW)
-    status = planned.status
+    observed = Observed(made, DEFAULTS, pods=tuple(observed_state), **deployment)
+    problem = plan(observed, decision, NOW).problem
+    status = plan_status(observed, decision, NOW, unplannable=problem)
     kinds = [one["type"] for one in status["conditions"]]
     assert len(kinds) == len(set(kinds))
     assert kinds[:4] == ["Ready", "Available", "Progressing", "ScalingActive"]
     ready = next(one for one in status["conditions"] if one["type"] == ConditionType.READY)
-    available = sum(pod.serves and pod.phase not in ("Failed", "Succeeded") for pod in found)
+    available = sum(
+        pod.serves and pod.phase not in ("Failed", "Succeeded") for pod in observed_state
+    )
     if ready["status"] == "True":
         assert available >= status["desiredReplicas"]
     for one in status["conditions"]:
         assert one["reason"].isalnum()
         assert one["message"]
 
-    again = resource(spec, status=status)
-    later = plan(Observed(again, DEFAULTS, pods=tuple(found), **deployment), decision, NOW + 99)
-    assert later.status == status, "a settled status is not written again"
+    again = replace(observed, resource=resource(spec, status=status))
+    later = plan_status(again, decision, NOW + 99, unplannable=problem)
+    assert later == status, "a settled status is not written again"
 
 
 json_values = st.recursive(

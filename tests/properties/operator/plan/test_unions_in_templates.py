@@ -91,12 +91,12 @@ def test_the_last_handler_is_the_only_one(holder: str, kind: str, data: st.DataO
     for member, period in zip(chosen, extra, strict=True):
         fields = nested(path, {member: values[member], "periodSeconds": period})
         merged = merge_template(merged, container("engine", fields, kind))
-    found = merged["spec"][kind][0]
+    handler = merged["spec"][kind][0]
     for part in path:
-        found = found[part]
-    assert [key for key in found if key in values] == [chosen[-1]]
-    assert found[chosen[-1]] == values[chosen[-1]]
-    assert found["periodSeconds"] == extra[-1], "what belongs to no member is merged"
+        handler = handler[part]
+    assert [key for key in handler if key in values] == [chosen[-1]]
+    assert handler[chosen[-1]] == values[chosen[-1]]
+    assert handler["periodSeconds"] == extra[-1], "what belongs to no member is merged"
 
 
 @given(layers(VOLUME_SOURCES), st.booleans())
@@ -132,15 +132,15 @@ def test_a_profile_keeps_its_path_only_with_localhost(profile: str, chosen: list
         for fields in ({"spec": {"securityContext": {profile: value}}},):
             merged = merge_template(merged, fields)
         merged = merge_template(merged, container("engine", {"securityContext": {profile: value}}))
-    for found in (merged["spec"], merged["spec"]["containers"][0]):
-        assert found["securityContext"][profile] == value
+    for spec_part in (merged["spec"], merged["spec"]["containers"][0]):
+        assert spec_part["securityContext"][profile] == value
 
 
 def test_a_part_of_the_same_member_is_merged_into_it() -> None:
     base = container("engine", {"readinessProbe": {"httpGet": PROBE["httpGet"]}})
     over = container("engine", {"readinessProbe": {"httpGet": {"port": 9000}}})
-    found = merge_template(base, over)["spec"]["containers"][0]["readinessProbe"]
-    assert found == {"httpGet": {"path": "/x", "port": 9000, "scheme": "HTTP"}}
+    probe = merge_template(base, over)["spec"]["containers"][0]["readinessProbe"]
+    assert probe == {"httpGet": {"path": "/x", "port": 9000, "scheme": "HTTP"}}
 
 
 def test_a_handler_that_is_taken_off_by_null_replaces_nothing() -> None:
@@ -167,7 +167,7 @@ def test_labels_and_selectors_may_have_any_name(values: dict[str, str]) -> None:
         assert values.items() <= merged["spec"]["nodeSelector"].items()
 
 
-def test_device_claims_of_site_and_owner_are_both_kept() -> None:
+def test_device_claims_of_site_and_owner_are_merged() -> None:
     def claim(name: str) -> Json:
         pod = {"name": name, "resourceClaimTemplateName": name}
         fields = {"resources": {"claims": [{"name": name}]}}

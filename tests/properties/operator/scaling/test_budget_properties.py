@@ -7,9 +7,9 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from r1_operator.api.parsing import Invalid
+from r1_operator.api.fields.parsing import Invalid
 from r1_operator.api.v1 import parse
-from r1_operator.plan.scaling.budgets import ceilings_of
+from r1_operator.plan.scaling.limits.budgets import ceilings_of
 from r1_operator.plan.scaling.reasons import DecisionReason
 
 amounts = st.decimals("0.001", "1000", places=3)

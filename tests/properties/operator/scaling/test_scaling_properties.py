@@ -20,9 +20,12 @@ from r1_operator.plan.scaling.policy import (
     UpBehavior,
 )
 from r1_operator.plan.scaling.reasons import DecisionReason
-from r1_operator.plan.signals.demand import CounterSample, Demand, DemandWindow
+from r1_operator.plan.signals.counter_sample import CounterSample
+from r1_operator.plan.signals.counter_store import CounterStore
+from r1_operator.plan.signals.demand import Demand
 from r1_operator.plan.signals.forecast import ForecastGate, ReceivedForecast, ReceivedForecastPoint
-from r1_operator.plan.signals.latency_histograms import Latencies, LatencyHistogram, Recent
+from r1_operator.plan.signals.latencies import Latencies, Recent
+from r1_operator.plan.signals.latency_histograms import LatencyHistogram
 
 GONE = Unavailable("StaleSignals", "Gone.")
 START = 1_700_000_000.0
@@ -158,9 +161,9 @@ def test_bounds_and_pace_hold_through_any_story(
 ) -> None:
     now, history = START, ScalingState()
     trail: list[tuple[float, int]] = []
-    for demand, forecast, seen, values, pause in story:
+    for demand, forecast, latencies_read, values, pause in story:
         inputs = ScalingInputs(
-            replicas, replicas, demand, forecast, latencies=seen, external=values
+            replicas, replicas, demand, forecast, latencies=latencies_read, external=values
         )
         decision, history = decide(policy, inputs, history, now)
         assert policy.min_replicas <= decision.replicas <= most(policy)
@@ -203,7 +206,7 @@ def test_invalid_inputs_neither_crash_nor_scale_down(
     replicas: int,
     demand: Demand,
     forecast: ReceivedForecast | Unavailable | None,
-    seen: Latencies | Unavailable,
+    latencies_read: Latencies | Unavailable,
     values: dict[str, float | Unavailable],
     after: float,
 ) -> None:
@@ -220,7 +223,7 @@ def test_invalid_inputs_neither_crash_nor_scale_down(
     decision, _ = decide(policy, inputs, history, START)
     assert decision.replicas >= min(replicas, most(policy))
     decision.to_json()
-    wilder = replace(inputs, demand=demand, latencies=seen, external=values)
+    wilder = replace(inputs, demand=demand, latencies=latencies_read, external=values)
     decide(policy, wilder, history, START)[0].to_json()
 
 
@@ -237,7 +240,7 @@ def test_a_metric_that_is_missing_beside_others_lowers_nothing(
     policy: ScalingPolicy,
     replicas: int,
     demand: Demand,
-    seen: Latencies | Unavailable,
+    latencies_read: Latencies | Unavailable,
     values: dict[str, float | Unavailable],
     kind: MetricType,
     after: float,
@@ -249,7 +252,7 @@ def test_a_metric_that_is_missing_beside_others_lowers_nothing(
         replicas,
         replicas,
         demand,
-        latencies=seen if kind is MetricType.EXTERNAL else GONE,
+        latencies=latencies_read if kind is MetricType.EXTERNAL else GONE,
         external=gone if kind is MetricType.EXTERNAL else values,
     )
     history = ScalingState().started(START - after, replicas)
@@ -272,12 +275,14 @@ def test_a_restart_never_scales_down(
     policy: ScalingPolicy, replicas: int, demand: Demand, pause: float
 ) -> None:
     """With an empty state, until a full window has been observed."""
-    found = min(max(replicas, policy.min_replicas), most(policy))
+    start_replicas = min(max(replicas, policy.min_replicas), most(policy))
     history, now = ScalingState(), START
     window = policy.down.stabilization_window_seconds
     while now - START < window:
-        decision, history = decide(policy, ScalingInputs(found, found, demand), history, now)
-        assert decision.replicas >= found
+        decision, history = decide(
+            policy, ScalingInputs(start_replicas, start_replicas, demand), history, now
+        )
+        assert decision.replicas >= start_replicas
         now += max(pause, 1.0)
 
 
@@ -293,7 +298,7 @@ def test_more_demand_never_means_fewer_replicas(
     policy: ScalingPolicy,
     replicas: int,
     demand: Demand,
-    seen: Latencies | Unavailable,
+    latencies_read: Latencies | Unavailable,
     more: tuple[float, float, float, float],
     after: float,
 ) -> None:
@@ -305,7 +310,7 @@ def test_more_demand_never_means_fewer_replicas(
         queued=demand.queued + more[3],
     )
     history = ScalingState().started(START - after, replicas)
-    inputs = ScalingInputs(replicas, replicas, demand, latencies=seen)
+    inputs = ScalingInputs(replicas, replicas, demand, latencies=latencies_read)
     one, _ = decide(policy, inputs, history, START)
     two, _ = decide(policy, replace(inputs, demand=higher), history, START)
     assert two.replicas >= one.replicas
@@ -331,16 +336,16 @@ def test_a_forecast_only_ever_raises(
 
 
 @given(st.lists(st.tuples(st.floats(0.01, 30), wild, st.booleans()), max_size=40))
-def test_a_window_reads_any_counters(steps: list[tuple[float, float, bool]]) -> None:
-    window, at, started = DemandWindow(), 1000.0, 0.0
+def test_demand_of_any_counters_is_not_negative(steps: list[tuple[float, float, bool]]) -> None:
+    counters, at, started = CounterStore(), 1000.0, 0.0
     for pause, figure, restarts in steps:
         at += pause
         started = at if restarts else started
-        window.observe(
+        counters.observe(
             CounterSample(
                 "gw-0", started, at, at, figure, figure, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 8.0, 1.0
             )
         )
-    demand = window.read(at)
+    demand = counters.demand(at)
     if isinstance(demand, Demand) and not isinstance(demand.requests_per_second, Unavailable):
         assert demand.requests_per_second >= 0

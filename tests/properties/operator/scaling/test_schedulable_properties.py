@@ -54,10 +54,13 @@ def test_schedulable_replicas_match_placing_them_one_by_one(
 
 
 def _placed(requests: dict[str, Fraction], left: dict[str, Fraction]) -> int:
-    asked = {**{name: amount for name, amount in requests.items() if amount}, "pods": Fraction(1)}
+    requested = {
+        **{name: amount for name, amount in requests.items() if amount},
+        "pods": Fraction(1),
+    }
     count = 0
-    while all(left.get(name, Fraction(0)) >= amount for name, amount in asked.items()):
-        left = {name: amount - asked.get(name, 0) for name, amount in left.items()}
+    while all(left.get(name, Fraction(0)) >= amount for name, amount in requested.items()):
+        left = {name: amount - requested.get(name, 0) for name, amount in left.items()}
         count += 1
     return count
 
@@ -94,12 +97,12 @@ def test_bindable_limits_scale_ups_and_never_scales_down(
     demand = Demand(rate, 0.0, float(waiting), 0.0, 0.0)
     inputs = ScalingInputs(current, current, demand, placement=placement)
     history = ScalingState().started(NOW - 3600, current)
-    asked = decide(bindable, inputs, history, NOW)[0]
+    limited = decide(bindable, inputs, history, NOW)[0]
     free_choice = decide(plain, inputs, history, NOW)[0]
-    assert asked.replicas <= free_choice.replicas
-    assert asked.replicas >= min(current, free_choice.replicas)
-    assert asked.replicas >= low
+    assert limited.replicas <= free_choice.replicas
+    assert limited.replicas >= min(current, free_choice.replicas)
+    assert limited.replicas >= low
     if isinstance(placement.schedulable, SchedulableCapacity):
         wake = 1 if waiting and current == 0 else 0
         most = placement.placed + placement.schedulable.replicas + pending
-        assert asked.replicas <= max(current, low, wake, most)
+        assert limited.replicas <= max(current, low, wake, most)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import yaml
 
-from r1_evaluation.backtest.durations import format_duration, parse_duration
+from r1_evaluation.backtest.duration_text import format_duration, parse_duration
 from r1_evaluation.backtest.policy_under_test import (
     policy_of_query,
     policy_of_resource,
@@ -58,13 +58,13 @@ def test_a_resource_is_replayed_on_the_forecasters_query() -> None:
         {"type": "RequestsPerSecond", "target": 12},
         {"type": "Concurrency", "target": 8},
     ]
-    found = policy_of_resource(parse(resource(metrics, runtime={"maxConcurrentSequences": 16})))
-    assert found.name == "team/r1"
-    assert found.metric.target == 12.0
-    assert found.not_replayed == ("MeanLatency", "Concurrency")
-    assert found.seats == 16
-    assert found.policy.max_replicas == 9
-    assert found.query == (
+    candidate = policy_of_resource(parse(resource(metrics, runtime={"maxConcurrentSequences": 16})))
+    assert candidate.name == "team/r1"
+    assert candidate.metric.target == 12.0
+    assert candidate.not_replayed == ("MeanLatency", "Concurrency")
+    assert candidate.seats == 16
+    assert candidate.policy.max_replicas == 9
+    assert candidate.query == (
         "sum(max by (instance, class) (rate(r1_gateway_requests_offered_total"
         '{inference_namespace="team",inference="r1"}[60s])))'
     )
@@ -73,8 +73,8 @@ def test_a_resource_is_replayed_on_the_forecasters_query() -> None:
 
 
 def test_a_query_and_a_capacity_replace_a_resource() -> None:
-    found = policy_of_query("sum(up)", 20.0, 60)
-    assert (found.metric.target, found.policy.max_replicas) == (20.0, 60)
+    candidate = policy_of_query("sum(up)", 20.0, 60)
+    assert (candidate.metric.target, candidate.policy.max_replicas) == (20.0, 60)
 
 
 @pytest.mark.parametrize(
@@ -124,12 +124,12 @@ class Recorded:
 
     def __init__(self, answer: Series | ForecastUnavailable) -> None:
         self.answer = answer
-        self.asked: tuple[Any, ...] = ()
+        self.request: tuple[Any, ...] = ()
 
     def read(
         self, query: str, step: float, since: float, until: float
     ) -> Series | ForecastUnavailable:
-        self.asked = (query, step, since, until)
+        self.request = (query, step, since, until)
         return self.answer
 
 
@@ -139,7 +139,7 @@ class TestHistory:
         values[10] = np.nan
         history = Recorded(Series(6000.0, 60.0, values))
         trace = fetch_trace(history, "sum(up)", "r1", 6000.0, until=12_030.0)
-        assert history.asked == ("sum(up)", 60.0, 6000.0, 12_000.0)
+        assert history.request == ("sum(up)", 60.0, 6000.0, 12_000.0)
         assert trace.per_minute[9:12] == (120.0, None, 120.0)
         assert trace.bucket_seconds == 60.0
 

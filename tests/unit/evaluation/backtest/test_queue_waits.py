@@ -9,10 +9,10 @@ from r1_evaluation.backtest.queue_waits import share_waiting_longer
 def share(
     rate: float, seats: int, seconds: float, queue_seconds: float = 0.0, seat_rate: float = 1.0
 ) -> float:
-    [found] = share_waiting_longer(
+    [share_waiting] = share_waiting_longer(
         np.array([rate]), np.array([seats]), seat_rate, np.array([queue_seconds]), seconds
     )
-    return float(found)
+    return float(share_waiting)
 
 
 @pytest.mark.parametrize(

@@ -82,40 +82,40 @@ def test_a_backtest_has_the_rows_of_its_verdict(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(inputs_module, "replay_forecast", silent)
-    found = run(trace(), candidate(), 60.0, policies=("static",))
-    names = [row.name for row in found.board.policies]
+    result = run(trace(), candidate(), 60.0, policies=("static",))
+    names = [row.name for row in result.board.policies]
     assert names == ["ours", "ours-no-forecast", "hpa", "static"]
-    out = found.to_json()
+    out = result.to_json()
     assert out["trace"] == "wave"
-    assert found.configured.ours.overload <= 0.005
-    assert found.configured.scored_hours == pytest.approx(24.0, rel=0.01)
-    alone = next(row for row in found.board.policies if row.name == "ours-no-forecast")
+    assert result.configured.ours.overload <= 0.005
+    assert result.configured.scored_hours == pytest.approx(24.0, rel=0.01)
+    alone = next(row for row in result.board.policies if row.name == "ours-no-forecast")
     at_target = next(point for point in alone.curve if point.target == 0.7)
-    assert found.configured.ours.overload == pytest.approx(at_target.overload, abs=1e-3)
+    assert result.configured.ours.overload == pytest.approx(at_target.overload, abs=1e-3)
 
 
 class TestWhatIf:
     def test_fewer_replicas_cost_less_and_serve_worse(self) -> None:
-        found = evaluate_change(
+        what_if = evaluate_change(
             trace(3), candidate(), SettingChange(max_replicas=3), 60.0, 86_400.0, 0.3
         )
-        assert found.hours == pytest.approx(24.0, rel=0.01)
-        assert found.changed.replica_hours < found.current.replica_hours
-        assert found.changed.overload > found.current.overload
-        assert found.changed.late is not None
-        assert found.current.late is not None
-        assert found.changed.late > found.current.late
-        assert found.changed.most == 3
-        assert found.changed.at_maximum_share > 0.3
-        assert (found.highest_percent, found.at_highest) == (None, None)
+        assert what_if.hours == pytest.approx(24.0, rel=0.01)
+        assert what_if.changed.replica_hours < what_if.current.replica_hours
+        assert what_if.changed.overload > what_if.current.overload
+        assert what_if.changed.late is not None
+        assert what_if.current.late is not None
+        assert what_if.changed.late > what_if.current.late
+        assert what_if.changed.most == 3
+        assert what_if.changed.at_maximum_share > 0.3
+        assert (what_if.highest_percent, what_if.at_highest) == (None, None)
 
     def test_the_highest_utilization_within_the_objective_is_found(self) -> None:
-        found = evaluate_change(trace(3), candidate(), SettingChange(), 60.0, 86_400.0, 0.3)
-        assert found.highest_percent is not None
-        assert found.at_highest is not None
-        assert found.at_highest.late is not None
-        assert found.at_highest.late <= 0.01
-        assert found.current == found.changed
+        what_if = evaluate_change(trace(3), candidate(), SettingChange(), 60.0, 86_400.0, 0.3)
+        assert what_if.highest_percent is not None
+        assert what_if.at_highest is not None
+        assert what_if.at_highest.late is not None
+        assert what_if.at_highest.late <= 0.01
+        assert what_if.current == what_if.changed
 
     @pytest.mark.parametrize("limit", [30, 35, 60, 90, 95])
     def test_bisection_finds_the_highest_utilization(self, limit: int) -> None:

@@ -18,8 +18,8 @@ from r1_evaluation.backtest.termination_message import (
 )
 from r1_evaluation.backtest.verdict import BacktestVerdict, Finding
 from r1_evaluation.leaderboard.scoring import TARGETS, CurvePoint, Leaderboard, LeaderboardRow
-from r1_operator.api.backtest import Policy
-from r1_operator.api.backtest_schema import backtest_crd
+from r1_operator.api.backtest.schema import backtest_crd
+from r1_operator.api.backtest.spec import Policy
 
 VERDICT = BacktestVerdict(
     Finding.CHEAPER, 0.959, None, "Ours costs 4.1% less.", 75, "RequireBacktest"
@@ -32,13 +32,13 @@ def row(name: str, cost: float | None = 1.19, target: float | None = 0.75) -> Le
 
 
 def rows_of(*rows: LeaderboardRow) -> list[dict[str, Any]]:
-    found: Any = summary(VERDICT, Leaderboard("trace", 120.0, 0.005, rows))["policies"]
-    return list(found)
+    policies: Any = summary(VERDICT, Leaderboard("trace", 120.0, 0.005, rows))["policies"]
+    return list(policies)
 
 
 def test_costs_and_shares_are_thousandths() -> None:
-    (found,) = rows_of(row("ours"))
-    assert found == {
+    (summary_row,) = rows_of(row("ours"))
+    assert summary_row == {
         "name": "ours",
         "costPerMille": 1190,
         "overloadPerMille": 3,
@@ -47,8 +47,8 @@ def test_costs_and_shares_are_thousandths() -> None:
 
 
 def test_a_row_that_never_meets_the_slo_has_no_cost() -> None:
-    (found,) = rows_of(row("static", None, None))
-    assert found == {"name": "static", "overloadPerMille": 2}, "the lowest of the curve"
+    (summary_row,) = rows_of(row("static", None, None))
+    assert summary_row == {"name": "static", "overloadPerMille": 2}, "the lowest of the curve"
 
 
 def test_a_verdict_without_a_target_suggests_none() -> None:
@@ -63,8 +63,8 @@ def test_a_verdict_without_a_target_suggests_none() -> None:
 
 def test_every_public_policy_fits_into_a_termination_message() -> None:
     longest = BacktestVerdict(Finding.ONLY_BASELINE, None, None, "x" * 500, 75, "RequireBacktest")
-    asked = [*REQUIRED_POLICIES, *Policy]  # all that an object can name
-    board = Leaderboard("trace", 120.0, 0.005, tuple(row(name, 123.456, 1.2) for name in asked))
+    names = [*REQUIRED_POLICIES, *Policy]  # all that an object can name
+    board = Leaderboard("trace", 120.0, 0.005, tuple(row(name, 123.456, 1.2) for name in names))
     assert len(summary_text(summary(longest, board)).encode()) <= LARGEST_BYTES
     assert len(error_text("ü" * 10_000).encode()) <= LARGEST_BYTES
 
@@ -81,8 +81,8 @@ def test_termination_message_fields_are_those_of_the_status() -> None:
 
 def test_a_failed_run_writes_its_reason(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     message = tmp_path / "message"
-    asked = ["absent.yaml", "--prometheus", "http://127.0.0.1:9", "--message", str(message)]
-    assert command.main("backtest", [*asked, "--json"]) == 3
+    arguments = ["absent.yaml", "--prometheus", "http://127.0.0.1:9", "--message", str(message)]
+    assert command.main("backtest", [*arguments, "--json"]) == 3
     error = json.loads(capsys.readouterr().out)["error"]
     assert json.loads(message.read_text()) == {"error": error}
 
@@ -90,6 +90,6 @@ def test_a_failed_run_writes_its_reason(tmp_path: Path, capsys: pytest.CaptureFi
 def test_an_unwritable_message_file_is_a_failure_that_names_it(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    asked = ["absent.yaml", "--prometheus", "http://127.0.0.1:9", "--message", str(tmp_path)]
-    assert command.main("backtest", asked) == 3
+    arguments = ["absent.yaml", "--prometheus", "http://127.0.0.1:9", "--message", str(tmp_path)]
+    assert command.main("backtest", arguments) == 3
     assert str(tmp_path) in capsys.readouterr().err

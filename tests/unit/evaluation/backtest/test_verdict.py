@@ -28,9 +28,9 @@ def row(
 def test_each_finding_has_its_sentence(
     ours: float | None, hpa: float | None, finding: Finding, says: str
 ) -> None:
-    found = compare(row("ours", ours), row("ours-no-forecast", 1.0), row("hpa", hpa), 0.005)
-    assert found.finding is finding
-    assert says in found.message
+    verdict = compare(row("ours", ours), row("ours-no-forecast", 1.0), row("hpa", hpa), 0.005)
+    assert verdict.finding is finding
+    assert says in verdict.message
 
 
 def test_the_forecast_is_suggested_only_when_it_lowers_the_cost() -> None:

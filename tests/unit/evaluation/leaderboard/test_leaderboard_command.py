@@ -32,9 +32,9 @@ def test_the_table_goes_to_stdout_and_progress_to_stderr(
     trace: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["--trace", str(trace), *FAST]) == 0
-    said = capsys.readouterr()
-    assert said.out.splitlines()[0].startswith("wave, start-up 60 s, SLO: at most 0.5%")
-    assert said.err.count("...") == 3
+    printed = capsys.readouterr()
+    assert printed.out.splitlines()[0].startswith("wave, start-up 60 s, SLO: at most 0.5%")
+    assert printed.err.count("...") == 3
 
 
 def test_out_writes_markdown_and_a_chart(
@@ -60,7 +60,7 @@ def test_a_request_level_trace_is_accepted(
 
 
 @pytest.mark.parametrize(
-    ("content", "said"),
+    ("content", "message"),
     [
         ("when,load\n1,2\n", "needs timestamp_s with requests_per_minute"),
         ("timestamp_s,requests_per_minute\n0,1\n60,x\n", "requests_per_minute is 'x'"),
@@ -69,14 +69,14 @@ def test_a_request_level_trace_is_accepted(
     ],
 )
 def test_an_unreadable_trace_is_named(
-    content: str, said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    content: str, message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = tmp_path / "bad.csv"
     path.write_text(content)
     assert main(["--trace", str(path), "--json"]) == 1
     heard = capsys.readouterr()
-    assert said in json.loads(heard.out)["error"]
-    assert said in heard.err
+    assert message in json.loads(heard.out)["error"]
+    assert message in heard.err
 
 
 def test_a_file_with_a_wrong_extension_is_refused(
@@ -95,7 +95,7 @@ def test_a_missing_file_exits_with_3(tmp_path: Path, capsys: pytest.CaptureFixtu
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "message"),
     [
         ([], "--trace"),
         (["--trace", "x.csv", "--start", "0"], "seconds from 1 to 3600"),
@@ -104,10 +104,10 @@ def test_a_missing_file_exits_with_3(tmp_path: Path, capsys: pytest.CaptureFixtu
     ],
 )
 def test_invalid_options_exit_with_2(
-    arguments: list[str], said: str, capsys: pytest.CaptureFixture[str]
+    arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(arguments) == 2
-    assert said in capsys.readouterr().err
+    assert message in capsys.readouterr().err
 
 
 def test_r1_leaderboard_runs_the_evaluation_command(
@@ -120,7 +120,7 @@ def test_r1_leaderboard_runs_the_evaluation_command(
 def test_selected_days_equal_a_shorter_file(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def told(rows: int, *more: str) -> dict[str, object]:
+    def figures(rows: int, *more: str) -> dict[str, object]:
         path = tmp_path / str(rows) / "wave.csv"
         path.parent.mkdir(exist_ok=True)
         lines = [f"{600 * n},{600 + 400 * math.sin(n / 20):.3f}" for n in range(rows)]
@@ -129,9 +129,9 @@ def test_selected_days_equal_a_shorter_file(
         board: dict[str, object] = json.loads(capsys.readouterr().out)
         return board
 
-    assert told(432, "--days", "0:2") == told(288)
-    assert told(432, "--days", "1:3") != told(288)
-    assert told(432) == told(432, "--days", "0:99")
+    assert figures(432, "--days", "0:2") == figures(288)
+    assert figures(432, "--days", "1:3") != figures(288)
+    assert figures(432) == figures(432, "--days", "0:99")
 
 
 def test_days_outside_the_trace_are_an_error(

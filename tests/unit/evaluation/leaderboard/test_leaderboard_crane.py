@@ -53,8 +53,8 @@ def test_the_period_of_a_recorded_signal(number: int) -> None:
     seconds = 15.0 if number == 15 else 60.0
     # Its owner cuts all of them to weeks as if they were of one minute.
     week = 7 * 1440
-    kept = values[len(values) - len(values) // week * week :]
-    assert crane.find_period(kept, seconds) == RECORDED[number]
+    whole_weeks = values[len(values) - len(values) // week * week :]
+    assert crane.find_period(whole_weeks, seconds) == RECORDED[number]
 
 
 def days(count: int, seed: int = 1) -> Floats:

@@ -26,12 +26,12 @@ class TestDynamoPredictors:
         assert dynamo.constant(REQUESTS, 10).tolist() == [390, 380, 20]
 
     def test_dynamos_kalman_predictor_ignores_leading_zeros(self) -> None:
-        said = [
+        predictions = [
             0.0, 0.0, 0.0, 100.0, 129.845847837, 62.781292016, 150.271078754, 13.145497629,
             38.369691404, 280.338937712, 389.441272267, 436.338416296, 256.650703605,
         ]  # fmt: skip
-        assert dynamo.kalman(REQUESTS, 0).tolist() == pytest.approx(said, abs=1e-8)
-        assert dynamo.kalman(REQUESTS, 9).tolist() == pytest.approx(said[9:], abs=1e-8)
+        assert dynamo.kalman(REQUESTS, 0).tolist() == pytest.approx(predictions, abs=1e-8)
+        assert dynamo.kalman(REQUESTS, 9).tolist() == pytest.approx(predictions[9:], abs=1e-8)
 
 
 @pytest.mark.parametrize(

@@ -73,7 +73,7 @@ def test_the_table_marks_ours(tmp_path: Path, capsys: pytest.CaptureFixture[str]
 
 
 @pytest.mark.parametrize(
-    ("content", "code", "said"),
+    ("content", "code", "message"),
     [
         (None, 3, "no such file"),
         ("a,b\n1,2\n", 1, "needs timestamp_s"),
@@ -82,15 +82,15 @@ def test_the_table_marks_ours(tmp_path: Path, capsys: pytest.CaptureFixture[str]
     ],
 )
 def test_an_unscorable_trace_error_names_the_cause(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], content: str | None, code: int, said: str
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], content: str | None, code: int, message: str
 ) -> None:
     path = tmp_path / "trace.csv"
     if content is not None:
         path.write_text(content)
     assert command.main(["--trace", str(path), "--json"]) == code
     out = capsys.readouterr()
-    assert said in json.loads(out.out)["error"]
-    assert said in out.err
+    assert message in json.loads(out.out)["error"]
+    assert message in out.err
 
 
 def test_an_unknown_model_exits_with_2(capsys: pytest.CaptureFixture[str]) -> None:

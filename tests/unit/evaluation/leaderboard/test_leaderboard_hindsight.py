@@ -27,18 +27,18 @@ def load(jumpy_days: tuple[int, ...], days: int = 4) -> RateTrace:
 
 def test_daily_headroom_is_cheaper_when_days_differ() -> None:
     # Half of four days is tested: the third flat, the fourth with jumps.
-    found = hindsight_bounds(scenario_of(load((1, 3)), 300.0), (math.inf, 24.0))
-    whole, daily = found.bounds
+    lower_bounds = hindsight_bounds(scenario_of(load((1, 3)), 300.0), (math.inf, 24.0))
+    whole, daily = lower_bounds.bounds
     assert whole.cost is not None
     assert daily.cost is not None
     assert daily.cost < 0.9 * whole.cost
-    assert found.hpa is not None
-    assert whole.cost <= found.hpa
+    assert lower_bounds.hpa is not None
+    assert whole.cost <= lower_bounds.hpa
 
 
 def test_a_bound_never_costs_less_than_the_clairvoyant_minimum() -> None:
-    found = hindsight_bounds(scenario_of(load((1, 2, 3)), 300.0), (math.inf, 12.0))
-    for bound in found.bounds:
+    lower_bounds = hindsight_bounds(scenario_of(load((1, 2, 3)), 300.0), (math.inf, 12.0))
+    for bound in lower_bounds.bounds:
         assert bound.cost is not None
         assert bound.cost >= 1.0
         assert bound.overload is not None
@@ -58,8 +58,8 @@ def test_the_bound_command_prints_a_table_and_json(
     path = tmp_path / "made.csv"
     path.write_text("timestamp_s,requests_per_minute\n" + "\n".join(rows) + "\n")
     assert main(["--trace", str(path), "--json"]) == 0
-    said = json.loads(capsys.readouterr().out)
-    assert [row["hours"] for row in said["bounds"]] == [None, 24.0, 12.0, 6.0]
+    printed = json.loads(capsys.readouterr().out)
+    assert [row["hours"] for row in printed["bounds"]] == [None, 24.0, 12.0, 6.0]
     assert main(["--trace", str(path)]) == 0
     assert "the whole window" in capsys.readouterr().out
 

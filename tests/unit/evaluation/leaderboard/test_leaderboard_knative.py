@@ -46,8 +46,8 @@ def test_knatives_panic_mode(
     ready: int, stable: float, panic: float, highest: int, count: int, over: bool
 ) -> None:
     since = NOW - 30
-    found = knative_step(Panic(since, highest), ready, stable, panic, NOW)
-    assert found == (count, Panic(NOW if over else since, count))
+    state = knative_step(Panic(since, highest), ready, stable, panic, NOW)
+    assert state == (count, Panic(NOW if over else since, count))
 
 
 def test_a_panic_lasts_a_full_stable_window() -> None:
@@ -58,10 +58,10 @@ def test_a_panic_lasts_a_full_stable_window() -> None:
 def test_knative_equals_the_recording_at_every_tick() -> None:
     recorded = json.loads(RECORDED.read_text())
     assert recorded["source"] == "knative.dev/serving v0.49.0"
-    said = recorded["said"]
-    assert len(said) == 300
-    state = knative_begin(said[0][0], 0.0)
-    for number, (ready, stable, panic, desired) in enumerate(said, start=1):
+    rows = recorded["said"]
+    assert len(rows) == 300
+    state = knative_begin(rows[0][0], 0.0)
+    for number, (ready, stable, panic, desired) in enumerate(rows, start=1):
         at = number * TICK
         assert means(recorded["values"], at) == pytest.approx((stable, panic), abs=1e-6)
         count, state = knative_step(state, ready, stable, panic, float(at))

@@ -49,10 +49,10 @@ def test_phpas_linear_model(ahead: float, replicas: int) -> None:
     assert phpa.line_value([1, 2, 3, 4], phpa.line_weights(TIMES, NOW + ahead)) == replicas
 
 
-@pytest.mark.parametrize(("replicas", "said"), SAID)
-def test_phpas_linear_model_equals_its_script(replicas: list[float], said: int) -> None:
+@pytest.mark.parametrize(("replicas", "output"), SAID)
+def test_phpas_linear_model_equals_its_script(replicas: list[float], output: int) -> None:
     weights = phpa.line_weights([15.0 * k for k in range(7)], 100.0)
-    assert phpa.line_value(replicas, weights) == said
+    assert phpa.line_value(replicas, weights) == output
 
 
 def test_one_value_is_its_own_line() -> None:

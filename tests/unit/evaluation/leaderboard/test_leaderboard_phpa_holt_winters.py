@@ -62,15 +62,15 @@ def test_the_row_of_phpas_own_test_table() -> None:
     assert math.ceil(phpa_holt_winters.next_value(series, 3, (0.9, 0.9, 0.3)) - 1e-9) == 3
 
 
-@pytest.mark.parametrize(("series", "season", "gain", "said", "said_as_written"), SAID)
+@pytest.mark.parametrize(("series", "season", "gain", "output", "upstream_output"), SAID)
 def test_holt_winters_equals_recorded_statsmodels_output(
-    series: list[int], season: int, gain: float, said: float, said_as_written: float
+    series: list[int], season: int, gain: float, output: float, upstream_output: float
 ) -> None:
     gains = (gain, gain, gain)
-    assert phpa_holt_winters.next_value(series, season, gains) == pytest.approx(said, abs=1e-6)
+    assert phpa_holt_winters.next_value(series, season, gains) == pytest.approx(output, abs=1e-6)
     handed = phpa_holt_winters.upstream_order(series)
     assert phpa_holt_winters.next_value(handed, season, gains) == pytest.approx(
-        said_as_written, abs=1e-6
+        upstream_output, abs=1e-6
     )
 
 
@@ -103,13 +103,13 @@ def test_incremental_and_full_computation_agree(
     for _ in range(5 * season + 12):
         figure = int(drawn.integers(1, 20))
         history.append(float(figure))
-        said = in_order(figure), as_written(figure)
+        outputs = in_order(figure), as_written(figure)
         if len(history) < phpa_holt_winters.fewest(season):
-            assert said == (0, 0)
+            assert outputs == (0, 0)
         else:
             orders = (history, phpa_holt_winters.upstream_order(history))
             values = (phpa_holt_winters.next_value(order, season, gains) for order in orders)
-            assert said == tuple(math.ceil(value - 1e-9) for value in values)
+            assert outputs == tuple(math.ceil(value - 1e-9) for value in values)
             spoke += 1
         phpa_holt_winters.pruned(history, season)
     assert (spoke > 0) == (season > 2)

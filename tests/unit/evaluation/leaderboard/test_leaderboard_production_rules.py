@@ -14,11 +14,12 @@ from r1_evaluation.policies.inputs import PolicyInputs
 from r1_evaluation.traces.load import RateTrace
 from r1_evaluation.traces.scenario import STEP_SECONDS, Floats, Ints, scenario_of
 from r1_operator.api.scaling import Activation, DownPolicy
-from r1_operator.plan.scaling import forecast_budget, hpa_simulation
+from r1_operator.plan.scaling import hpa_simulation
 from r1_operator.plan.scaling.decide import decide
+from r1_operator.plan.scaling.forecast_rules import forecast_budget
 from r1_operator.plan.scaling.inputs import ScalingInputs
+from r1_operator.plan.scaling.limits.rate_limits import TimedCount
 from r1_operator.plan.scaling.policy import DownBehavior, ForecastPolicy
-from r1_operator.plan.scaling.rate_limits import TimedCount
 from r1_operator.plan.scaling.scaling_state import ScalingState
 from r1_operator.plan.signals.demand import Demand
 from r1_operator.plan.signals.forecast import ForecastGate, ReceivedForecast
@@ -42,7 +43,7 @@ def _load(seed: int, minutes: int, noise: float, low: float) -> RateTrace:
     return RateTrace("drawn", 60.0, tuple(rates.tolist()))
 
 
-def told(inputs: PolicyInputs, seed: int, share: float) -> ReplayedForecast:
+def replayed_forecast(inputs: PolicyInputs, seed: int, share: float) -> ReplayedForecast:
     """A forecast that is right, silent or wrong by any factor, in stretches."""
     drawn = np.random.default_rng(seed)
     steps = len(inputs.reading)
@@ -53,7 +54,7 @@ def told(inputs: PolicyInputs, seed: int, share: float) -> ReplayedForecast:
 
 
 def decided(
-    inputs: PolicyInputs, target: float, said: ReplayedForecast | None, down: DownBehavior
+    inputs: PolicyInputs, target: float, replayed: ReplayedForecast | None, down: DownBehavior
 ) -> Ints:
     """The same by `decide`, step by step, with all that it remembers."""
     scenario = inputs.scenario
@@ -68,8 +69,8 @@ def decided(
         forecast=forecast_use,
     )
     first = vectorized.round_up_replicas(inputs.reading[:1] / (scenario.capacity * target))
-    if said is not None and said.acts[0]:
-        peak = said.at(policy.peak_quantile(inputs.lead_seconds))[:1]
+    if replayed is not None and replayed.acts[0]:
+        peak = replayed.at(policy.peak_quantile(inputs.lead_seconds))[:1]
         first = np.maximum(
             first,
             vectorized.round_up_replicas(peak / (scenario.capacity * policy.peak_utilization)),
@@ -82,7 +83,7 @@ def decided(
     replica_counts = []
     for step, rate in enumerate(inputs.reading.tolist()):
         now = START + step * STEP_SECONDS
-        forecast = None if said is None else _forecast(inputs, said, step, now)
+        forecast = None if replayed is None else _forecast(inputs, replayed, step, now)
         observed = ScalingInputs(current, current, Demand(rate, 0.0, 0.0, 0.0, 0.0), forecast)
         decision, history = decide(policy, observed, history, now)
         current = decision.replicas
@@ -91,11 +92,11 @@ def decided(
 
 
 def _forecast(
-    inputs: PolicyInputs, said: ReplayedForecast, step: int, now: float
+    inputs: PolicyInputs, replayed: ReplayedForecast, step: int, now: float
 ) -> ReceivedForecast:
-    quantiles = dict(zip(LEVELS, said.peaks[step].tolist(), strict=True))
+    quantiles = dict(zip(LEVELS, replayed.peaks[step].tolist(), strict=True))
     lead = inputs.scenario.start_seconds + STEP_SECONDS
-    acts = bool(said.acts[step])
+    acts = bool(replayed.acts[step])
     gate = ForecastGate(acts, "Reason", "Message.")
     return ReceivedForecast("model", now, now + 60, lead, quantiles, (), gate)
 
@@ -112,12 +113,12 @@ def test_ours_equals_decide_at_every_step(
     trace: RateTrace, seed: int, target: float, start: int, saved_seconds: float
 ) -> None:
     inputs = PolicyInputs(scenario_of(trace, start))
-    said = told(inputs, seed, share=0.7)
-    object.__setattr__(inputs, "replayed_forecast", said)
+    replayed = replayed_forecast(inputs, seed, share=0.7)
+    object.__setattr__(inputs, "replayed_forecast", replayed)
     # With little to save up a forecast that asks for much pauses and comes back several times.
     with mock.patch.object(forecast_budget, "MAX_BALANCE_SECONDS", saved_seconds):
         lean = production.ours(inputs, target)
-        assert lean.tolist() == decided(inputs, target, said, DownBehavior()).tolist()
+        assert lean.tolist() == decided(inputs, target, replayed, DownBehavior()).tolist()
 
 
 @given(loads, st.floats(0.2, 1.2))

@@ -73,9 +73,9 @@ def test_a_drained_stream_completes_and_a_stopped_one_is_lost() -> None:
     """A stream of 90 s; the count falls at 20 s."""
     long = [Arrival(1.0, Q2, 10, 4000), Arrival(1.1, Q2, 10, 4000)]
     fall = Scripted(lambda t: 1 if t >= 20 else 2)
-    kept = play(long, fall)
-    assert (kept.completed, kept.lost_on_scale_down) == (2, 0)
-    assert kept.paid_seconds > 600 + 80  # the leaving one was paid until its stream's end
+    drained = play(long, fall)
+    assert (drained.completed, drained.lost_on_scale_down) == (2, 0)
+    assert drained.paid_seconds > 600 + 80  # the leaving one was paid until its stream's end
     cut = play(long, Scripted(fall.script), ending=KUBERNETES)
     assert (cut.completed, cut.lost_on_scale_down) == (1, 1)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from r1_bench import seat_reservation
+from r1_common import seat_reservation as formula
 from r1_common.contracts.priority_classes import DEFAULT_POLICIES, PriorityClass
 from r1_evaluation.simulator.arrivals import Arrival
 from r1_evaluation.simulator.engine import EngineSpeed
@@ -13,7 +14,6 @@ from r1_evaluation.simulator.reservation_study import CASES, Case, Load, late, p
 from r1_evaluation.simulator.simulation import Pool, PoolOutcome, ScheduledReplicas
 from r1_evaluation.simulator.study import StudyParameters
 from r1_evaluation.traces.load import RecordedRequest, RequestTrace
-from r1_gateway.admission import seat_reservation as gateway_holdback
 from r1_operator.api.scaling import ClassName
 
 Q1, Q2, Q3 = PriorityClass
@@ -58,9 +58,12 @@ def test_several_gateways_account_for_every_request() -> None:
 
 def test_a_perfect_forecast_reserves_at_least_the_observed_need() -> None:
     slo_targets = {ClassName.Q1: 0.5}
-    seen, foreseen = busy(Operator(slo_targets)), busy(Operator(slo_targets, perfect_forecast=True))
-    assert late(foreseen)[1] == late(seen)[1] > 100
-    assert foreseen.utilisation <= seen.utilisation + 0.01
+    observed, perfect = (
+        busy(Operator(slo_targets)),
+        busy(Operator(slo_targets, perfect_forecast=True)),
+    )
+    assert late(perfect)[1] == late(observed)[1] > 100
+    assert perfect.utilisation <= observed.utilisation + 0.01
 
 
 def test_leaving_replicas_accept_no_requests() -> None:
@@ -85,10 +88,10 @@ def test_the_rows_hold_waits_and_seats_of_both_sides() -> None:
 
 
 def test_larger_reservations_are_tried_only_on_request() -> None:
-    usual = gateway_holdback.MISSES
+    usual = formula.MISSES
     trace = RequestTrace("small", RECORDED[:200])
     rows = seat_reservation.rows_of(trace, seat_reservation.StudyArguments(seeds=1, stricter=1e-5))
-    assert usual == gateway_holdback.MISSES
+    assert usual == formula.MISSES
     stricter = [row for row in rows if "stricter" in row.name]
     assert len(stricter) == 2 * len(CASES)
     used = [row for row in stricter if row.name.endswith("seats in use")]

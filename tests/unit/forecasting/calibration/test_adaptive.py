@@ -22,8 +22,8 @@ def days_apart(count: int, seed: int, within: float = 0.3) -> FloatArray:
 
 def share_below(errors: FloatArray, offsets: FloatArray) -> FloatArray:
     known = ~np.isnan(offsets).any(axis=1)
-    found: FloatArray = (errors[known] <= offsets[known]).mean(axis=0)
-    return found
+    shares: FloatArray = (errors[known] <= offsets[known]).mean(axis=0)
+    return shares
 
 
 @pytest.mark.parametrize("rebounds", [False, True])
@@ -78,27 +78,27 @@ def test_few_separate_outcomes_widen_and_many_do_not() -> None:
 )
 def test_widening_follows_students_t(free: int, t90: float, t95: float) -> None:
     m = free + 1
-    found = widening(m, LEVELS)
-    assert found[1] == pytest.approx(t90 / 1.2816 * (1 + 1 / m) ** 0.5, rel=0.02)
-    assert found[2] == pytest.approx(t95 / 1.6449 * (1 + 1 / m) ** 0.5, rel=0.02)
+    factors = widening(m, LEVELS)
+    assert factors[1] == pytest.approx(t90 / 1.2816 * (1 + 1 / m) ** 0.5, rel=0.02)
+    assert factors[2] == pytest.approx(t95 / 1.6449 * (1 + 1 / m) ** 0.5, rel=0.02)
 
 
 def test_lower_quantiles_widen_downwards() -> None:
     errors = np.repeat(days_apart(12, 3)[:, :1], 2, axis=1)
-    found = adaptive_offsets(
+    last_offsets = adaptive_offsets(
         errors, np.arange(len(errors)), DAY, window=28 * DAY, levels=(0.1, 0.9)
     )[-1]
-    assert found[0] < np.quantile(errors, 0.25)
-    assert found[1] > np.quantile(errors, 0.75)
+    assert last_offsets[0] < np.quantile(errors, 0.25)
+    assert last_offsets[1] > np.quantile(errors, 0.75)
 
 
 def test_half_of_the_distance_below_the_band_is_added_above() -> None:
     errors = np.array([[-5.0], [-1.0], [0.5], [9.0]]).repeat(3, axis=1)
     offsets = np.array([0.0, 2.0, 3.0])[None].repeat(4, axis=0)
     offsets[3] = np.nan  # nothing was issued there
-    found = rebound(errors, offsets, LEVELS)
-    np.testing.assert_allclose(found, [0.0, REBOUND * 3 / 3, REBOUND * 2 / 3])
-    np.testing.assert_allclose(rebound(-errors, -offsets, (0.5, 0.1, 0.05)), -found)
+    added = rebound(errors, offsets, LEVELS)
+    np.testing.assert_allclose(added, [0.0, REBOUND * 3 / 3, REBOUND * 2 / 3])
+    np.testing.assert_allclose(rebound(-errors, -offsets, (0.5, 0.1, 0.05)), -added)
 
 
 def test_outcome_inside_the_band_gives_no_rebound() -> None:

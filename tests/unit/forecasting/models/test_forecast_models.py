@@ -8,15 +8,15 @@ import numpy as np
 import pytest
 
 from r1_forecasting.calibration.root_scale import RootScale
-from r1_forecasting.models.last_value import LastValue
-from r1_forecasting.models.lstm import FittedLstm, Lstm
-from r1_forecasting.models.lstm_inputs import build_inputs
+from r1_forecasting.models.baselines.last_value import LastValue
+from r1_forecasting.models.baselines.seasonal_level import SeasonalLevel
+from r1_forecasting.models.baselines.seasonal_naive import SeasonalNaive
+from r1_forecasting.models.neural.lstm import FittedLstm, Lstm
+from r1_forecasting.models.neural.lstm_inputs import build_inputs
 from r1_forecasting.models.prophet import FittedProphet, ProphetForecaster
 from r1_forecasting.models.protocol import Fitted, Forecaster
 from r1_forecasting.models.registry import fit_quick
 from r1_forecasting.models.seasonal_drift import A_WEEK_AGO, SeasonalDrift
-from r1_forecasting.models.seasonal_level import SeasonalLevel
-from r1_forecasting.models.seasonal_naive import SeasonalNaive
 from r1_forecasting.series.series import Series
 from r1_forecasting.series.shape import SeriesShape
 from r1_forecasting.unavailable import ForecastUnavailable, UnavailableReason

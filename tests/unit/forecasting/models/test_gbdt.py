@@ -6,10 +6,10 @@ import lightgbm
 import numpy as np
 import pytest
 
-from r1_forecasting.models.damped_trend import DampedTrend, FittedDampedTrend
-from r1_forecasting.models.gbdt import FittedGbdt, Gbdt
+from r1_forecasting.models.baselines.damped_trend import DampedTrend, FittedDampedTrend
+from r1_forecasting.models.boosted_trees.gbdt import FittedGbdt, Gbdt
+from r1_forecasting.models.boosted_trees.trees import forest_of
 from r1_forecasting.models.target import Target
-from r1_forecasting.models.trees import forest_of
 from r1_forecasting.series.series import Series
 from r1_forecasting.series.shape import SeriesShape
 from r1_forecasting.unavailable import ForecastUnavailable, UnavailableReason

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from r1_forecasting.models.minute_of_hour import MinuteOfHour
+from r1_forecasting.models.baselines.minute_of_hour import MinuteOfHour
 from r1_forecasting.models.protocol import Fitted
 from r1_forecasting.series.series import Series
 from r1_forecasting.series.shape import SeriesShape
@@ -25,9 +25,9 @@ def bursts(days: float, start: float) -> Series:
 
 
 def fitted(series: Series) -> Fitted:
-    found = MinuteOfHour().fit(series, CLOCKED)
-    assert not isinstance(found, ForecastUnavailable), found.message
-    return found
+    model = MinuteOfHour().fit(series, CLOCKED)
+    assert not isinstance(model, ForecastUnavailable), model.message
+    return model
 
 
 def test_minute_of_hour_follows_bursts_that_began_half_a_day_ago() -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from r1_cluster import certificates
+from r1_cluster.control_plane import certificates
 from r1_forecasting.published.publication import InferenceName, Publication
 from r1_forecasting.published.published_value import PublishedValue
 from r1_forecasting.unavailable import ForecastUnavailable, UnavailableReason
@@ -20,7 +20,7 @@ class ScriptedPublisher:
         self.now: PublishedValue | ForecastUnavailable = ForecastUnavailable(
             UnavailableReason.NO_DATA, "nothing yet"
         )
-        self.asked: list[Publication | InferenceName] = []
+        self.requests: list[Publication | InferenceName] = []
         self.looks: asyncio.Queue[None] = asyncio.Queue()
 
     def says(self, value: float) -> None:
@@ -29,7 +29,7 @@ class ScriptedPublisher:
     async def value_of(
         self, wanted: Publication | InferenceName
     ) -> PublishedValue | ForecastUnavailable:
-        self.asked.append(wanted)
+        self.requests.append(wanted)
         self.looks.put_nowait(None)
         return self.now
 

@@ -105,7 +105,7 @@ async def test_an_hpa_reads_a_published_metric(door: Door, script: Any) -> None:
         assert answer.status == 200
         (item,) = (await answer.json())["items"]
     assert (item["metricName"], item["value"]) == ("orders", "15250m")
-    assert script.asked == [ORDERS]
+    assert script.requests == [ORDERS]
 
 
 async def test_hpa_reads_the_forecast_of_an_inference(door: Door, script: Any) -> None:
@@ -115,7 +115,7 @@ async def test_hpa_reads_the_forecast_of_an_inference(door: Door, script: Any) -
         (item,) = (await answer.json())["items"]
     assert item["metricLabels"] == {"inference": "production-r1"}
     assert item["value"] == "700000m"
-    assert script.asked == [InferenceName("team-a", "production-r1")]
+    assert script.requests == [InferenceName("team-a", "production-r1")]
 
 
 async def test_no_data_is_an_error_with_the_reason(door: Door) -> None:
@@ -161,14 +161,14 @@ async def test_without_the_front_proxys_certificate_there_is_no_connection(
     with pytest.raises(aiohttp.ClientError):
         async with door.asking(f"{ROOT}/namespaces/shop/orders", client):
             pass
-    assert script.asked == []
+    assert script.requests == []
 
 
 async def test_other_common_name_of_the_same_authority_is_refused(door: Door, script: Any) -> None:
     async with door.asking(f"{ROOT}/namespaces/shop/orders", "somebody") as answer:
         assert answer.status == 401
         assert "'somebody' is not the API server's front proxy" in (await answer.json())["message"]
-    assert script.asked == []
+    assert script.requests == []
 
 
 async def test_front_proxy_request_without_a_user_is_refused(door: Door) -> None:

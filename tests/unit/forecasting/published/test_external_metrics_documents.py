@@ -65,14 +65,14 @@ def test_a_published_metric_is_found_in_its_namespace_alone() -> None:
 
 @pytest.mark.parametrize("selector", ["inference=chat", "inference==chat", " inference = chat "])
 def test_an_inference_is_chosen_by_its_label(selector: str) -> None:
-    found, labels = find_metric(CATALOGUE, "shop", "r1-forecast", selector)
-    assert found == InferenceName("shop", "chat")
+    named_metric, labels = find_metric(CATALOGUE, "shop", "r1-forecast", selector)
+    assert named_metric == InferenceName("shop", "chat")
     assert labels == {"inference": "chat"}
 
 
 def test_a_class_of_an_inference_is_chosen_by_a_second_label() -> None:
-    found, labels = find_metric(CATALOGUE, "shop", "r1-forecast", "class=Q1,inference=chat")
-    assert found == InferenceName("shop", "chat", "Q1")
+    named_metric, labels = find_metric(CATALOGUE, "shop", "r1-forecast", "class=Q1,inference=chat")
+    assert named_metric == InferenceName("shop", "chat", "Q1")
     assert labels == {"inference": "chat", "class": "Q1"}
 
 

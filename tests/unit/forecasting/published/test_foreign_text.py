@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pytest
 
+from r1_common.contracts.forecast_request import InvalidForecastRequest, parse_forecast_request
 from r1_forecasting.file_watcher import FileWatcher
 from r1_forecasting.published.catalogue import parse_catalogue
 from r1_forecasting.published.front_proxy import InvalidFrontProxy, parse_front_proxy
-from r1_forecasting.request import InvalidRequest, parse_request
 from r1_forecasting.sharding.ownership import InvalidShards, parse_shards
 from r1_operator.plan.backtest.observed import read_message
 
@@ -17,7 +17,7 @@ TEXTS = ("", "{", DEEP, "null", "[null]", "[[]]", '[{"query": 1e400}]', "NaN", "
 
 @pytest.mark.parametrize("text", TEXTS)
 def test_lists_of_any_text_raise_their_declared_error(text: str) -> None:
-    with pytest.raises(InvalidRequest):
+    with pytest.raises(InvalidForecastRequest):
         parse_catalogue(text)
     with pytest.raises(InvalidShards):
         parse_shards(text)
@@ -30,8 +30,10 @@ def test_lists_of_any_text_raise_their_declared_error(text: str) -> None:
 
 
 def test_a_period_that_no_float_holds_is_refused() -> None:
-    with pytest.raises(InvalidRequest):
-        parse_request({"series": "a/b", "query": "x", "step": 10**400, "leadTime": 10**400})
+    with pytest.raises(InvalidForecastRequest):
+        parse_forecast_request(
+            {"series": "a/b", "query": "x", "step": 10**400, "leadTime": 10**400}
+        )
 
 
 @pytest.mark.parametrize(

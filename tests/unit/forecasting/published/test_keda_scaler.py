@@ -12,7 +12,7 @@ import grpc.aio
 import pytest
 
 from keda_client import generated_client
-from r1_forecasting.published.keda import KedaScaler, start_keda_listener
+from r1_forecasting.published.keda.scaler import KedaScaler, start_keda_listener
 from r1_forecasting.published.publication import InferenceName, Publication
 from r1_forecasting.unavailable import ForecastUnavailable, UnavailableReason
 
@@ -48,14 +48,14 @@ async def test_keda_metric_equals_the_published_value(
     client: Any, ref: Any, kedas: SimpleNamespace, script: Any
 ) -> None:
     script.says(15.25)
-    asked = kedas.pb.GetMetricsRequest(scaledObjectRef=ref, metricName="r1-forecast")
-    (value,) = (await client.GetMetrics(asked)).metricValues
+    metric_request = kedas.pb.GetMetricsRequest(scaledObjectRef=ref, metricName="r1-forecast")
+    (value,) = (await client.GetMetrics(metric_request)).metricValues
     assert (value.metricName, value.metricValue, value.metricValueFloat) == (
         "r1-forecast",
         16,
         15.25,
     )
-    (wanted,) = script.asked
+    (wanted,) = script.requests
     assert isinstance(wanted, Publication)
     assert wanted.request.query == TRIGGER["query"]
     assert (wanted.namespace, wanted.name) == ("shop", "orders")
@@ -74,14 +74,14 @@ async def test_zero_value_does_not_activate_the_workload(
     assert (await client.IsActive(ref)).result
 
 
-async def test_an_inference_is_asked_for_by_its_name(
+async def test_an_inference_is_requested_by_its_name(
     client: Any, kedas: SimpleNamespace, script: Any
 ) -> None:
     script.says(1.0)
     metadata = {"inference": "production-r1", "threshold": "1000"}
     named = kedas.pb.ScaledObjectRef(namespace="team-a", name="x", scalerMetadata=metadata)
     assert (await client.IsActive(named)).result
-    assert script.asked == [InferenceName("team-a", "production-r1")]
+    assert script.requests == [InferenceName("team-a", "production-r1")]
 
 
 async def test_no_data_is_an_error_that_says_why(

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from r1_forecasting.published.keda_trigger import KedaTrigger, parse_trigger
+from r1_common.contracts.forecast_request import ActivationRule, InvalidForecastRequest
+from r1_forecasting.published.keda.trigger import KedaTrigger, parse_trigger
 from r1_forecasting.published.publication import InferenceName, Publication
-from r1_forecasting.request import ActivationRule, InvalidRequest
 
 METADATA = {
     "scalerAddress": "r1-forecaster.r1-system.svc:8083",
@@ -57,7 +57,7 @@ def test_one_class_of_an_inference_is_named_beside_it() -> None:
     given = {"inference": "production-r1", "class": "Q1", "threshold": "1000"}
     wanted = parse_trigger("team-a", "chat", given).wanted
     assert wanted == InferenceName("team-a", "production-r1", "Q1")
-    with pytest.raises(InvalidRequest, match="^class: needs to be a class"):
+    with pytest.raises(InvalidForecastRequest, match="^class: needs to be a class"):
         parse_trigger("team-a", "chat", given | {"class": " "})
 
 
@@ -84,7 +84,7 @@ def test_values_out_of_the_workloads_environment_are_taken() -> None:
     # KEDA has looked the variable up and keeps the key's ending.
     given = {key: value for key, value in METADATA.items() if key != "threshold"}
     assert parse_trigger("shop", "orders", given | {"thresholdFromEnv": "7"}).target == 7
-    with pytest.raises(InvalidRequest, match="^threshold: is set twice"):
+    with pytest.raises(InvalidForecastRequest, match="^threshold: is set twice"):
         read(thresholdFromEnv="7")
 
 
@@ -107,17 +107,17 @@ def test_values_out_of_the_workloads_environment_are_taken() -> None:
     ],
 )
 def test_a_bad_field_is_named(changes: dict[str, str], field: str) -> None:
-    with pytest.raises(InvalidRequest, match=f"^{field}: "):
+    with pytest.raises(InvalidForecastRequest, match=f"^{field}: "):
         read(**changes)
 
 
 @pytest.mark.parametrize("missing", ["threshold", "query", "leadSeconds"])
 def test_missing_field_is_named_with_the_fix(missing: str) -> None:
     given = {key: value for key, value in METADATA.items() if key != missing}
-    with pytest.raises(InvalidRequest, match=f"^{missing}: is missing; set "):
+    with pytest.raises(InvalidForecastRequest, match=f"^{missing}: is missing; set "):
         parse_trigger("shop", "orders", given)
 
 
 def test_an_inference_without_a_name_is_refused() -> None:
-    with pytest.raises(InvalidRequest, match="^inference: "):
+    with pytest.raises(InvalidForecastRequest, match="^inference: "):
         parse_trigger("shop", "orders", {"inference": " ", "threshold": "1"})

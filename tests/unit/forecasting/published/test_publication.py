@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
+from r1_common.contracts.forecast_request import ActivationRule, InvalidForecastRequest
 from r1_forecasting.published.catalogue import EMPTY, parse_catalogue
 from r1_forecasting.published.publication import InferenceName, parse_publication
-from r1_forecasting.request import ActivationRule, InvalidRequest
 
 SHOP: dict[str, Any] = {
     "namespace": "shop",
@@ -78,19 +78,19 @@ def test_inference_maps_to_the_series_that_the_operator_requests() -> None:
     ],
 )
 def test_a_bad_field_is_named(field: str, value: object) -> None:
-    with pytest.raises(InvalidRequest, match=f"^{field}"):
+    with pytest.raises(InvalidForecastRequest, match=f"^{field}"):
         parse_publication(SHOP | {field: value})
 
 
 def test_the_lead_has_no_default() -> None:
-    with pytest.raises(InvalidRequest, match="^leadSeconds: is missing; set the seconds"):
+    with pytest.raises(InvalidForecastRequest, match="^leadSeconds: is missing; set the seconds"):
         parse_publication({key: SHOP[key] for key in SHOP if key != "leadSeconds"})
 
 
 def test_a_list_is_found_by_namespace_and_name() -> None:
     text = json.dumps([SHOP, SHOP | {"namespace": "lab"}])
-    found = parse_catalogue(text)
-    assert found.keys() == {("shop", "orders-per-second"), ("lab", "orders-per-second")}
+    catalogue = parse_catalogue(text)
+    assert catalogue.keys() == {("shop", "orders-per-second"), ("lab", "orders-per-second")}
     assert parse_catalogue("[]") == EMPTY
 
 
@@ -105,5 +105,5 @@ def test_a_list_is_found_by_namespace_and_name() -> None:
     ],
 )
 def test_a_bad_list_names_entry_and_field(text: str, expected: str) -> None:
-    with pytest.raises(InvalidRequest, match=expected):
+    with pytest.raises(InvalidForecastRequest, match=expected):
         parse_catalogue(text)

@@ -3,35 +3,40 @@
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from r1_common.contracts.forecast_request import ActivationRule
+from r1_common.contracts.forecast_response import GateState, NoForecast, Observation, ReadyForecast
 from r1_forecasting.published.published_value import PublishedValue, published_value
-from r1_forecasting.request import ActivationRule
 from r1_forecasting.unavailable import ForecastUnavailable, UnavailableReason
 
 
-def answer(*, open: bool = True, observed: float = 9.0, peak: float = 15.0) -> dict[str, Any]:
-    return {
-        "state": "Ready",
-        "gate": {"open": open, "reason": "BeatsBaselines", "message": "lstm costs 0.8"},
-        "peakOverLead": {"0.5": observed, "0.9": peak},
-        "lastObserved": {"at": 1000.0, "value": observed},
-    }
+def answer(*, open: bool = True, observed: float = 9.0, peak: float = 15.0) -> ReadyForecast:
+    return ReadyForecast(
+        series_name="shop/orders",
+        reason="BeatsBaselines",
+        message="lstm costs 0.8",
+        issued_at=1000.0,
+        valid_until=1060.0,
+        model="lstm",
+        gate=GateState(open, "BeatsBaselines", "lstm costs 0.8", {}),
+        points=(),
+        peak_over_lead={0.5: observed, 0.9: peak},
+        coverage={},
+        last_observed=Observation(1000.0, observed),
+    )
 
 
-def unavailable(reason: UnavailableReason, observed: float | None = None) -> dict[str, Any]:
-    body = {"state": "Unavailable", "reason": str(reason), "message": "cause"}
-    if observed is None:
-        return body
-    return body | {"lastObserved": {"at": 1000.0, "value": observed}}
+def unavailable(reason: UnavailableReason, observed: float | None = None) -> NoForecast:
+    last = None if observed is None else Observation(1000.0, observed)
+    return NoForecast("shop/orders", str(reason), "cause", last)
 
 
 def shown(
-    given_answer: dict[str, Any], activation: ActivationRule, level: float = 0.9
+    given_answer: ReadyForecast, activation: ActivationRule, level: float = 0.9
 ) -> PublishedValue:
     made = published_value(given_answer, level, activation)
     assert isinstance(made, PublishedValue)
@@ -93,3 +98,9 @@ def test_series_with_little_history_shows_the_current_demand() -> None:
 def test_value_that_is_not_finite_is_an_error(bad: float) -> None:
     made = published_value(answer(peak=bad, observed=bad), 0.9, ActivationRule.ALWAYS)
     assert isinstance(made, ForecastUnavailable)
+
+
+def test_a_forecast_without_the_requested_quantile_is_an_error() -> None:
+    made = published_value(answer(), 0.99, ActivationRule.ALWAYS)
+    assert isinstance(made, ForecastUnavailable)
+    assert "no quantile 0.99" in made.message

@@ -8,10 +8,11 @@ from typing import Any
 import numpy as np
 import pytest
 
+from r1_common.contracts.forecast_request import ForecastRequest, parse_forecast_request
+from r1_common.contracts.forecast_response import ReadyForecast
 from r1_forecasting.published.publication import InferenceName, parse_publication
 from r1_forecasting.published.published_value import PublishedValue
 from r1_forecasting.published.publisher import Publisher
-from r1_forecasting.request import ForecastRequest, parse_request
 from r1_forecasting.series.series import Series, from_samples
 from r1_forecasting.service.service import ForecastService
 from r1_forecasting.training.trainer import Trainer
@@ -81,12 +82,13 @@ async def test_inference_value_uses_the_operators_request(
     assert ramp.queries == [], "nobody but the operator starts a forecast of an R1Inference"
 
     body = {key: ORDERS[key] for key in ORDERS if key not in ("namespace", "name")}
-    request = parse_request(body | {"series": "team-a/production-r1"})
+    request = parse_forecast_request(body | {"series": "team-a/production-r1"})
     answer = await service.operator_forecast(request, 60)
     shown = await publisher.value_of(name)
     assert isinstance(shown, PublishedValue), shown
-    assert shown.value >= answer["lastObserved"]["value"]
-    assert shown.observed_at >= answer["lastObserved"]["at"]
+    assert isinstance(answer, ReadyForecast)
+    assert shown.value >= answer.last_observed.value
+    assert shown.observed_at >= answer.last_observed.at
 
 
 async def test_a_young_service_is_scaled_on_what_is_observed(
@@ -109,7 +111,7 @@ async def test_no_observation_is_no_number(service: ForecastService, ramp: Ramp)
 def operators(**changes: Any) -> ForecastRequest:
     """The operator's request for team-a/production-r1."""
     body = {key: ORDERS[key] for key in ORDERS if key not in ("namespace", "name")}
-    return parse_request(body | {"series": "team-a/production-r1"} | changes)
+    return parse_forecast_request(body | {"series": "team-a/production-r1"} | changes)
 
 
 async def test_activation_of_the_resource_applies_to_the_published_value(

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from r1_forecasting.models.seasonal_level import SeasonalLevel
-from r1_forecasting.models.seasonal_naive import SeasonalNaive
+from r1_forecasting.models.baselines.seasonal_level import SeasonalLevel
+from r1_forecasting.models.baselines.seasonal_naive import SeasonalNaive
 from r1_forecasting.selection.replay import replay_peaks
 from r1_forecasting.series.series import Series
 from r1_forecasting.series.shape import SeriesShape

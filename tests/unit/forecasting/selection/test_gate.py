@@ -32,10 +32,10 @@ def gate(incumbent: str | None = None, **mean_costs: float) -> Gate:
 def test_cheapest_model_opens_the_gate_if_it_beats_both_baselines(
     costs: dict[str, float], open: bool, model: str, reason: GateReason
 ) -> None:
-    found = gate(None, last_value=1.0, **costs)
-    assert (found.open, found.model, found.reason) == (open, model, reason)
-    assert found.message
-    assert found.scores["last-value"] == 1.0
+    gate_state = gate(None, last_value=1.0, **costs)
+    assert (gate_state.open, gate_state.model, gate_state.reason) == (open, model, reason)
+    assert gate_state.message
+    assert gate_state.scores["last-value"] == 1.0
 
 
 def test_current_model_stays_until_another_is_clearly_better() -> None:
@@ -52,17 +52,17 @@ def test_models_are_compared_on_outcomes_they_share() -> None:
 
 
 def test_few_outcomes_keep_the_gate_closed() -> None:
-    found = decide({"last-value": np.ones(5), "lstm": np.zeros(5)})
-    assert (found.open, found.reason) == (False, GateReason.TOO_FEW_OUTCOMES)
-    assert "5 forecasts" in found.message
+    gate_state = decide({"last-value": np.ones(5), "lstm": np.zeros(5)})
+    assert (gate_state.open, gate_state.reason) == (False, GateReason.TOO_FEW_OUTCOMES)
+    assert "5 forecasts" in gate_state.message
 
 
 def test_errorless_last_value_keeps_the_gate_closed() -> None:
-    found = gate(last_value=0.0, lstm=0.0)
-    assert (found.open, found.reason) == (False, GateReason.CONSTANT_DEMAND)
+    gate_state = gate(last_value=0.0, lstm=0.0)
+    assert (gate_state.open, gate_state.reason) == (False, GateReason.CONSTANT_DEMAND)
 
 
 def test_model_against_an_errorless_baseline_has_an_infinite_score() -> None:
-    found = gate(last_value=0.0, lstm=0.1)
-    assert not found.open
-    assert "lstm" not in found.scores
+    gate_state = gate(last_value=0.0, lstm=0.1)
+    assert not gate_state.open
+    assert "lstm" not in gate_state.scores

@@ -42,9 +42,9 @@ def test_a_change_of_regime_is_followed_within_the_window() -> None:
 
 def test_weight_of_a_model_without_a_value_goes_to_the_others() -> None:
     predicted = np.array([[[1.0], [np.nan]], [[np.nan], [np.nan]]])
-    found = mixed(predicted, np.array([[0.3, 0.7], [0.3, 0.7]]))
-    assert found[0, 0] == 1.0
-    assert np.isnan(found[1, 0])
+    mixed_values = mixed(predicted, np.array([[0.3, 0.7], [0.3, 0.7]]))
+    assert mixed_values[0, 0] == 1.0
+    assert np.isnan(mixed_values[1, 0])
 
 
 def test_large_error_of_one_model_moves_the_mixture_little() -> None:
@@ -104,8 +104,8 @@ def test_the_order_in_which_models_are_named_changes_nothing() -> None:
     """Two equal values share the middle of their total weight, in any order."""
     predicted = np.array([[[10.0], [20.0], [20.0], [30.0]]])
     weights = np.array([[0.3, 0.1, 0.4, 0.2]])
-    found = mixed(predicted, weights)
+    mixed_values = mixed(predicted, weights)
     for order in ([0, 2, 1, 3], [3, 2, 1, 0], [1, 0, 3, 2]):
-        np.testing.assert_allclose(mixed(predicted[:, order], weights[:, order]), found)
+        np.testing.assert_allclose(mixed(predicted[:, order], weights[:, order]), mixed_values)
     as_one = mixed(predicted[:, [0, 1, 3]], np.array([[0.3, 0.5, 0.2]]))
-    np.testing.assert_allclose(found, as_one)
+    np.testing.assert_allclose(mixed_values, as_one)

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 
 from r1_forecasting.arrays import FloatArray, IntArray
-from r1_forecasting.models.last_value import LastValue
+from r1_forecasting.models.baselines.last_value import LastValue
+from r1_forecasting.models.baselines.seasonal_level import SeasonalLevel
+from r1_forecasting.models.baselines.seasonal_naive import SeasonalNaive
 from r1_forecasting.models.protocol import Fitted
-from r1_forecasting.models.seasonal_level import SeasonalLevel
-from r1_forecasting.models.seasonal_naive import SeasonalNaive
 from r1_forecasting.selection import backtest
 from r1_forecasting.selection.gate import GateReason, decide
 from r1_forecasting.series.series import Series

@@ -35,9 +35,9 @@ def test_query_times_lie_on_the_grid_within_the_range() -> None:
 def read(server: Script, body: bytes) -> Series | ForecastUnavailable:
     server.reply = Reply(200, body)
     history = PrometheusHistory(load_config(server.url))
-    found = history.read("demand", 4.167, 0, 100)
+    series = history.read("demand", 4.167, 0, 100)
     history._local.session.close()
-    return found
+    return series
 
 
 @pytest.fixture

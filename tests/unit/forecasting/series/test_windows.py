@@ -55,7 +55,7 @@ def test_row_quantiles_agree_with_numpy_and_leave_gaps_out() -> None:
 
 @pytest.mark.parametrize("longest", [1, 2, 7, 60, 1440])
 def test_knots_run_from_one_to_the_longest(longest: int) -> None:
-    found = knots(longest)
-    assert found[0] == 1
-    assert found[-1] == longest
-    assert (np.diff(found) > 0).all()
+    lengths = knots(longest)
+    assert lengths[0] == 1
+    assert lengths[-1] == longest
+    assert (np.diff(lengths) > 0).all()

@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 from aiohttp.test_utils import TestClient, TestServer
 
-from r1_forecasting.request import ForecastRequest, parse_request
+from r1_common.contracts.forecast_request import ForecastRequest, parse_forecast_request
+from r1_common.contracts.forecast_response import forecast_document
 from r1_forecasting.series.series import Series, from_samples
 from r1_forecasting.service.backfill import BACKFILL_STEPS, BackfillWatcher, TimeRange
 from r1_forecasting.service.series_forecaster import SeriesForecaster
@@ -35,7 +36,7 @@ QUESTION: dict[str, Any] = {
 
 
 def question(**changes: object) -> ForecastRequest:
-    return parse_request(QUESTION | changes)
+    return parse_forecast_request(QUESTION | changes)
 
 
 @dataclass
@@ -72,7 +73,7 @@ async def ask(
     forecaster: SeriesForecaster, request: ForecastRequest | None = None
 ) -> dict[str, Any]:
     """One response, and the background tasks it started."""
-    body = await forecaster.respond(request or question(), PATIENCE)
+    body = forecast_document(await forecaster.respond(request or question(), PATIENCE))
     await forecaster.wait_until_idle()
     return body
 
@@ -140,7 +141,7 @@ async def test_backfill_reads_delay_no_response_and_lose_no_new_data() -> None:
     history.since, history.hang = -math.inf, threading.Event()
     for _ in range(BACKFILL_STEPS + 4):
         clock.now += 1
-        body = await forecaster.respond(question(), PATIENCE)
+        body = forecast_document(await forecaster.respond(question(), PATIENCE))
     assert body["lastObserved"]["at"] == math.floor(clock.now), "answered while a read hangs"
     history.hang.set()
     await forecaster.wait_until_idle()
@@ -193,7 +194,7 @@ async def test_learned_models_are_trained_again_after_a_large_backfill() -> None
 
 
 class TestPace:
-    DAY = parse_request(
+    DAY = parse_forecast_request(
         QUESTION
         | {"stepSeconds": 60, "seasonSeconds": 86400, "historySeconds": 1209600, "leadSeconds": 60}
     )
@@ -210,8 +211,8 @@ class TestPace:
             NOON + 3600 - 1209600, NOON + 3600
         )
         assert watch.due(young, self.DAY, NOON + 3600 + 299) is None
-        found = watch.due(young, self.DAY, NOON + 3600 + 300)
-        assert found == TimeRange(NOON + 3900 - 1209600, NOON - 86400 - 60)
+        reads_due = watch.due(young, self.DAY, NOON + 3600 + 300)
+        assert reads_due == TimeRange(NOON + 3900 - 1209600, NOON - 86400 - 60)
 
     def test_due_read_is_recorded_when_returned(self) -> None:
         young = Series(NOON - 86400, 60.0, np.ones(1441))

@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from r1_forecasting.request import ForecastRequest, parse_request
+from r1_common.contracts.forecast_request import ForecastRequest, parse_forecast_request
+from r1_common.contracts.forecast_response import forecast_document
 from r1_forecasting.series.series import Series, from_samples
 from r1_forecasting.series.series_clock import SeriesClock
 from r1_forecasting.service.series_forecaster import SeriesForecaster
@@ -46,7 +47,7 @@ class Machine:
 
 
 def question() -> ForecastRequest:
-    return parse_request(
+    return parse_forecast_request(
         {
             "series": "default/r1",
             "query": "demand",
@@ -60,7 +61,7 @@ def question() -> ForecastRequest:
 
 
 async def ask(forecaster: SeriesForecaster) -> dict[str, Any]:
-    body = await forecaster.respond(question(), 60.0)
+    body = forecast_document(await forecaster.respond(question(), 60.0))
     await forecaster.wait_until_idle()
     return body
 

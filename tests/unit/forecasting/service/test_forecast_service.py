@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,8 +15,9 @@ import pytest
 from aiohttp.test_utils import TestClient, TestServer
 from prometheus_client import generate_latest
 
+from r1_common.contracts.forecast_request import parse_forecast_request
+from r1_common.contracts.forecast_response import ReadyForecast
 from r1_forecasting.options import parse_options
-from r1_forecasting.request import parse_request
 from r1_forecasting.series.series import Series, from_samples
 from r1_forecasting.series.shape import SeriesShape
 from r1_forecasting.service.service import ForecastService
@@ -156,7 +157,7 @@ async def test_series_without_requests_for_a_day_are_dropped() -> None:
     )
     for at, name in ((0.0, "default/a"), (80_000.0, "default/b"), (90_000.0, "default/b")):
         now = at
-        await service.forecast(parse_request(QUESTION | {"series": name}), 60)
+        await service.forecast(parse_forecast_request(QUESTION | {"series": name}), 60)
     assert list(service.forecasters) == ["default/b"]
 
 
@@ -179,11 +180,11 @@ async def test_series_dropped_during_a_request_leaves_no_order_and_no_gauge() ->
     history = Slow()
     trainer = Trainer(("prophet",), TrainingQueue(0.25))
     service = ForecastService(history, trainer, timeout_seconds=60)
-    pending = asyncio.create_task(service.operator_forecast(parse_request(QUESTION), 60))
+    pending = asyncio.create_task(service.operator_forecast(parse_forecast_request(QUESTION), 60))
     await asyncio.to_thread(history.reads.wait, 60)
     assert service.retain_only(lambda _: False) == 1
     history.may_end.set()
-    assert (await pending)["state"] == "Ready", "the pending request still gets a response"
+    assert (await pending).state == "Ready", "the pending request still gets a response"
     assert trainer.queue.orders == {}
     assert "default/r1" not in generate_latest(service.metrics.registry).decode()
 
@@ -191,7 +192,7 @@ async def test_series_dropped_during_a_request_leaves_no_order_and_no_gauge() ->
 async def test_only_owned_series_are_retained() -> None:
     service = ForecastService(Sine(), Trainer((), TrainingQueue(0.25)))
     for name in ("default/a", "default/b"):
-        await service.operator_forecast(parse_request(QUESTION | {"series": name}), 60)
+        await service.operator_forecast(parse_forecast_request(QUESTION | {"series": name}), 60)
     assert service.retain_only(lambda name: name.endswith("b")) == 1
     assert list(service.forecasters) == ["default/b"]
     assert await service.operator_request("default/a") is None
@@ -209,15 +210,14 @@ class InPlace(Trainer):
         return fit_one(model, series, shape)
 
 
-async def scores_after(service: ForecastService, answers: int) -> dict[str, float]:
+async def scores_after(service: ForecastService, answers: int) -> Mapping[str, float]:
     """The gate's scores after a number of steps, with all tasks finished."""
-    body: dict[str, Any] = {}
     for _ in range(answers):
-        body = await service.operator_forecast(parse_request(QUESTION), 60)
+        response = await service.operator_forecast(parse_forecast_request(QUESTION), 60)
         await service.forecasters["default/r1"].wait_until_idle()
         await asyncio.sleep(1.05)
-    scores: dict[str, float] = body["gate"]["scores"]
-    return scores
+    assert isinstance(response, ReadyForecast)
+    return response.gate.scores
 
 
 async def test_restart_restores_models_and_refits_old_ones(
@@ -226,10 +226,10 @@ async def test_restart_restores_models_and_refits_old_ones(
     store = ModelStore(tmp_path)
     first = InPlace(("prophet",), TrainingQueue(0.25))
     service = ForecastService(Sine(), first, model_store=store)
-    await service.operator_forecast(parse_request(QUESTION), 60)
+    await service.operator_forecast(parse_forecast_request(QUESTION), 60)
     first.start()
     for _ in range(300):
-        if store.load("default/r1", parse_request(QUESTION).source) is not None:
+        if store.load("default/r1", parse_forecast_request(QUESTION).source) is not None:
             break
         await asyncio.sleep(0.1)
     await first.stop()
@@ -243,7 +243,7 @@ async def test_restart_restores_models_and_refits_old_ones(
     assert 0 < order.due - time.monotonic() < 60, "a season after it was fitted"
 
     other = ForecastService(Sine(), InPlace(("prophet",), TrainingQueue(0.25)), model_store=store)
-    await other.operator_forecast(parse_request(QUESTION | {"query": "another"}), 60)
+    await other.operator_forecast(parse_forecast_request(QUESTION | {"query": "another"}), 60)
     assert not other.forecasters["default/r1"].learned
 
 

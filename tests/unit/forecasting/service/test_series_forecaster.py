@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from r1_forecasting.request import ForecastRequest, parse_request
+from r1_common.contracts.forecast_request import ForecastRequest, parse_forecast_request
+from r1_common.contracts.forecast_response import forecast_document
 from r1_forecasting.series.series import Series, from_samples
 from r1_forecasting.series.shape import SeriesShape
 from r1_forecasting.service.executors import Executors
@@ -69,7 +70,7 @@ class LooksHang(Recorded):
 
 
 def question(**changes: object) -> ForecastRequest:
-    return parse_request(
+    return parse_forecast_request(
         {
             "series": "default/r1",
             "query": "demand",
@@ -85,7 +86,7 @@ def question(**changes: object) -> ForecastRequest:
 
 async def test_first_response_uses_a_quick_model() -> None:
     forecaster = SeriesForecaster(Recorded(), clock=Clock())
-    body = await forecaster.respond(question(), PATIENCE)
+    body = forecast_document(await forecaster.respond(question(), PATIENCE))
     assert (body["state"], body["reason"]) == ("Ready", "BeatsLastValue")
     assert body["gate"]["open"] is True
     assert set(body["peakOverLead"]) == {"0.5", "0.9", "0.95"}
@@ -107,7 +108,7 @@ async def test_the_next_step_reads_only_what_is_new() -> None:
     forecaster = SeriesForecaster(history, clock=clock)
     await forecaster.respond(question(), PATIENCE)
     clock.now += 1
-    body = await forecaster.respond(question(), PATIENCE)
+    body = forecast_document(await forecaster.respond(question(), PATIENCE))
     since, until = history.reads[-1]
     assert until - since < 6
     assert body["lastObserved"]["at"] == NOON + 1
@@ -124,11 +125,11 @@ async def test_concurrent_requests_share_one_task() -> None:
 async def test_slow_history_reports_training_and_is_served_later() -> None:
     history = Recorded(hang=threading.Event())
     forecaster = SeriesForecaster(history, clock=Clock())
-    body = await forecaster.respond(question(), 0.05)
+    body = forecast_document(await forecaster.respond(question(), 0.05))
     assert (body["state"], body["reason"]) == ("Unavailable", "Training")
     assert history.hang is not None
     history.hang.set()
-    body = await forecaster.respond(question(), PATIENCE)
+    body = forecast_document(await forecaster.respond(question(), PATIENCE))
     assert body["state"] == "Ready"
     assert len(history.reads) == 1
 
@@ -139,12 +140,12 @@ async def test_slow_read_costs_only_the_newest_step() -> None:
     await forecaster.respond(question(), PATIENCE)
     history.hang = threading.Event()
     clock.now += 2
-    body = await forecaster.respond(question(), 0.05)
+    body = forecast_document(await forecaster.respond(question(), 0.05))
     assert body["state"] == "Ready"
     assert body["lastObserved"]["at"] == NOON
     assert min(point["at"] for point in body["points"]) > clock.now
     history.hang.set()
-    body = await forecaster.respond(question(), PATIENCE)
+    body = forecast_document(await forecaster.respond(question(), PATIENCE))
     assert body["lastObserved"]["at"] == NOON + 2
 
 
@@ -154,12 +155,12 @@ async def test_prometheus_may_be_away_for_some_steps() -> None:
     await forecaster.respond(question(), PATIENCE)
     history.failing = ForecastUnavailable(UnavailableReason.PROMETHEUS_UNREACHABLE, "gone")
     clock.now += 4
-    body = await forecaster.respond(question(), PATIENCE)
+    body = forecast_document(await forecaster.respond(question(), PATIENCE))
     assert body["state"] == "Ready"
     assert body["lastObserved"]["at"] == NOON
     assert body["points"][0]["at"] == NOON + 5
     clock.now += 30
-    body = await forecaster.respond(question(), PATIENCE)
+    body = forecast_document(await forecaster.respond(question(), PATIENCE))
     assert (body["state"], body["reason"], body["message"]) == (
         "Unavailable",
         "PrometheusUnreachable",
@@ -167,7 +168,7 @@ async def test_prometheus_may_be_away_for_some_steps() -> None:
     )
     history.failing = None
     clock.now += 1
-    assert (await forecaster.respond(question(), PATIENCE))["state"] == "Ready"
+    assert (await forecaster.respond(question(), PATIENCE)).state == "Ready"
 
 
 async def test_many_first_forecasts_do_not_delay_known_series() -> None:
@@ -178,16 +179,16 @@ async def test_many_first_forecasts_do_not_delay_known_series() -> None:
     assert hanging.hang is not None
     waiting_forecasters = [SeriesForecaster(hanging, executors, clock=clock) for _ in range(20)]
     bodies = await asyncio.gather(*(one.respond(question(), 0.05) for one in waiting_forecasters))
-    assert {body["reason"] for body in bodies} == {"Training"}
+    assert {body.reason for body in bodies} == {"Training"}
     clock.now += 1
-    body = await asyncio.wait_for(known.respond(question(), PATIENCE), 5)
+    body = forecast_document(await asyncio.wait_for(known.respond(question(), PATIENCE), 5))
     assert body["state"] == "Ready"
     assert body["lastObserved"]["at"] == NOON + 1
     hanging.hang.set()
     bodies = await asyncio.gather(
         *(one.respond(question(), PATIENCE) for one in waiting_forecasters)
     )
-    assert {body["state"] for body in bodies} == {"Ready"}
+    assert {body.state for body in bodies} == {"Ready"}
 
 
 async def test_many_backfill_reads_do_not_delay_new_data() -> None:
@@ -202,7 +203,9 @@ async def test_many_backfill_reads_do_not_delay_new_data() -> None:
     for _ in range(2):
         clock.now += 1
         bodies = await asyncio.gather(*(one.respond(question(), 5) for one in forecasters))
-        assert {body["lastObserved"]["at"] for body in bodies} == {int(clock.now)}
+        assert {forecast_document(body)["lastObserved"]["at"] for body in bodies} == {
+            int(clock.now)
+        }
     for history in histories:
         assert history.release is not None
         history.release.set()
@@ -221,9 +224,9 @@ async def test_series_retains_only_the_scorecard_of_its_backtest() -> None:
 async def test_another_series_under_the_same_name_starts_afresh() -> None:
     clock, history = Clock(), Recorded()
     forecaster = SeriesForecaster(history, clock=clock)
-    first = await forecaster.respond(question(), PATIENCE)
+    first = forecast_document(await forecaster.respond(question(), PATIENCE))
     history.scale = 100.0
-    body = await forecaster.respond(question(query="tokens"), PATIENCE)
+    body = forecast_document(await forecaster.respond(question(query="tokens"), PATIENCE))
     assert body["peakOverLead"]["0.5"] > 50 * first["peakOverLead"]["0.5"]
     since, until = history.reads[-1]
     assert until - since == 480
@@ -233,7 +236,7 @@ async def test_issued_peaks_count_as_live_coverage() -> None:
     clock = Clock()
     forecaster = SeriesForecaster(Recorded(), clock=clock)
     for _ in range(90):
-        body = await forecaster.respond(question(), PATIENCE)
+        body = forecast_document(await forecaster.respond(question(), PATIENCE))
         clock.now += 1
     assert body["coverage"]["0.9"]["samples"] == 90 - 6
     assert body["coverage"]["0.9"]["live"] > 0.7
@@ -250,10 +253,10 @@ async def test_learned_model_is_evaluated_when_added() -> None:
     forecaster.add_model(outcome)
     for _ in range(2):
         clock.now += 1
-        body = await forecaster.respond(question(), PATIENCE)
+        body = forecast_document(await forecaster.respond(question(), PATIENCE))
         await asyncio.wait({t for t in (forecaster._evaluation_task,) if t is not None})
     clock.now += 1
-    body = await forecaster.respond(question(), PATIENCE)
+    body = forecast_document(await forecaster.respond(question(), PATIENCE))
     assert "prophet" in body["gate"]["scores"]
     await forecaster.close()
 

@@ -11,10 +11,11 @@ import pytest
 from aiohttp import web
 
 from forecaster_shards import NAMES, Release, Shard, release
+from r1_common.contracts.forecast_request import ForecastRequest, parse_forecast_request
+from r1_common.contracts.forecast_response import NoForecast
 from r1_forecasting.published.publication import InferenceName, Publication, parse_publication
 from r1_forecasting.published.published_value import PublishedValue
 from r1_forecasting.published.publisher import Publisher
-from r1_forecasting.request import ForecastRequest, parse_request
 from r1_forecasting.series.series import Series, from_samples
 from r1_forecasting.service.service import ForecastService
 from r1_forecasting.sharding.peer_api import (
@@ -37,7 +38,7 @@ SHAPE: dict[str, Any] = {
 
 
 def question(series_name: str = "team-a/production-r1", **changes: Any) -> ForecastRequest:
-    return parse_request(SHAPE | {"series": series_name} | changes)
+    return parse_forecast_request(SHAPE | {"series": series_name} | changes)
 
 
 def publication(name: str) -> Publication:
@@ -71,9 +72,9 @@ def unreachable(response: object) -> str:
     if isinstance(response, ForecastUnavailable):
         assert response.reason is UnavailableReason.UNREACHABLE
         return response.message
-    assert isinstance(response, dict)
-    assert (response["state"], response["reason"]) == ("Unavailable", "Unreachable")
-    return str(response["message"])
+    assert isinstance(response, NoForecast)
+    assert response.reason == "Unreachable"
+    return response.message
 
 
 async def test_each_series_has_one_owner_for_requests_at_any_shard() -> None:
@@ -84,8 +85,8 @@ async def test_each_series_has_one_owner_for_requests_at_any_shard() -> None:
                 await s.routed.operator_forecast(question(series_name), 60)
                 for s in made.shards.values()
             ]
-            assert {answer["state"] for answer in answers} == {"Ready"}
-            assert {answer["series"] for answer in answers} == {series_name}
+            assert {answer.state for answer in answers} == {"Ready"}
+            assert {answer.series_name for answer in answers} == {series_name}
         homes = [sorted(shard.home.forecasters) for shard in made.shards.values()]
         assert sorted(name for home in homes for name in home) == forecasters
         assert all(homes), "nine subjects on three shards: none stays empty"
@@ -107,7 +108,7 @@ async def test_requests_for_published_values_do_not_extend_the_operators_request
     async with release() as made:
         (door, _), owner = made.others("team-a/x"), made.owner("team-a/x")
         await door.routed.forecast(question("team-a/x"), 1)
-        assert (owner.home.shown, owner.home.asked) == (["team-a/x"], [])
+        assert (owner.home.shown, owner.home.requests) == (["team-a/x"], [])
         assert await door.routed.operator_request("team-a/x") is None
 
 
@@ -147,7 +148,7 @@ async def test_owner_without_a_response_is_reported_and_not_replaced() -> None:
             assert f"{owner.name} owns this series" in response
             shown = await Publisher(door.routed).value_of(InferenceName("team-a", "production-r1"))
             assert owner.name in unreachable(shown)
-            assert (door.home.asked, door.home.shown, door.hops) == ([], [], [])
+            assert (door.home.requests, door.home.shown, door.hops) == ([], [], [])
             counted = door.routed.metrics.forwarded.labels(owner.name, "NoResponse")
             assert counted._value.get() == 2
             refused = door.routed.metrics.responses.labels("Unavailable", "Unreachable")
@@ -170,17 +171,17 @@ async def test_series_of_other_shards_are_served_while_one_shard_is_down() -> No
         there = [s for s in request if made.owner(s).name != NAMES[1]]
         for series_name in request:
             response = await made[NAMES[0]].routed.operator_forecast(question(series_name), 1)
-            assert (response["reason"] == "NoData") is (series_name in there)
-        assert sorted(made[NAMES[0]].home.asked + made[NAMES[2]].home.asked) == sorted(there)
+            assert (response.reason == "NoData") is (series_name in there)
+        assert sorted(made[NAMES[0]].home.requests + made[NAMES[2]].home.requests) == sorted(there)
 
 
 async def test_owner_serves_again_after_its_return() -> None:
     async with release() as made:
         series_name = "team-a/production-r1"
         door, _ = made.others(series_name)
-        assert (await door.routed.operator_forecast(question(series_name), 1))["reason"] == "NoData"
+        assert (await door.routed.operator_forecast(question(series_name), 1)).reason == "NoData"
         await made.returns(made.owner(series_name).name)
-        assert (await door.routed.operator_forecast(question(series_name), 1))["reason"] == "NoData"
+        assert (await door.routed.operator_forecast(question(series_name), 1)).reason == "NoData"
 
 
 @pytest.mark.parametrize("broken", [1, 2])
@@ -193,7 +194,8 @@ async def test_connection_closed_during_a_request_is_reopened_once(broken: int) 
         tried += 1
         if tried <= broken and http.transport is not None:
             http.transport.abort()
-        response = {"state": "Unavailable", "reason": "NoData", "message": "nothing yet"}
+        response = {"series": series_name, "state": "Unavailable", "reason": "NoData"}
+        response["message"] = "nothing yet"
         return web.json_response(response)
 
     app = web.Application()
@@ -203,7 +205,7 @@ async def test_connection_closed_during_a_request_is_reopened_once(broken: int) 
         owner, (door, _) = made.owner(series_name), made.others(series_name)
         await made.returns(owner.name, app)
         response = await door.routed.operator_forecast(question(series_name), 1)
-        assert response["reason"] == ("NoData" if broken == 1 else "Unreachable")
+        assert response.reason == ("NoData" if broken == 1 else "Unreachable")
         assert tried == 2
 
 
@@ -222,7 +224,7 @@ async def test_shard_without_a_response_is_skipped_for_a_while_and_logged_once(
             await door.routed.operator_forecast(question(series_name), 1)
         )
         made.now = 3 * BACKOFF_SECONDS
-        assert (await door.routed.operator_forecast(question(series_name), 1))["reason"] == "NoData"
+        assert (await door.routed.operator_forecast(question(series_name), 1)).reason == "NoData"
 
 
 async def test_hanging_owner_is_awaited_no_longer_than_the_timeout() -> None:
@@ -264,7 +266,13 @@ async def test_shards_with_different_lists_report_it_and_create_no_forecaster() 
         unreachable(await first.routed.operator_request(series_name))
         unreachable(await first.routed.forecast(question(series_name), 1))
         assert second.hops == [OPERATOR_REQUEST_PATH, FORECAST_PATH]
-        assert first.home.asked == second.home.asked == first.home.shown == second.home.shown == []
+        assert (
+            first.home.requests
+            == second.home.requests
+            == first.home.shown
+            == second.home.shown
+            == []
+        )
         counted = first.routed.metrics.forwarded.labels(second.name, "NotOwner")
         assert counted._value.get() == 3
 
@@ -275,9 +283,7 @@ async def test_shard_with_another_list_is_requested_again_without_a_pause() -> N
         first, second, series_name = disagreeing(made)
         unreachable(await first.routed.operator_forecast(question(series_name), 1))
         second.knows[:] = [second.name]
-        assert (await first.routed.operator_forecast(question(series_name), 1))[
-            "reason"
-        ] == "NoData"
+        assert (await first.routed.operator_forecast(question(series_name), 1)).reason == "NoData"
 
 
 @pytest.mark.parametrize(
@@ -303,9 +309,9 @@ async def test_invalid_owner_response_becomes_a_typed_reason(status: int, body: 
         owner, (door, _) = made.owner(series_name), made.others(series_name)
         await made.returns(owner.name, app)
         response = await door.routed.operator_forecast(question(series_name), 1)
-        assert response["state"] == "Unavailable"
-        assert response["reason"] in ("Unreachable", "Failed")
-        assert owner.name in response["message"]
+        assert response.state == "Unavailable"
+        assert response.reason in ("Unreachable", "Failed")
+        assert owner.name in response.message
         made.now = BACKOFF_SECONDS
         request = await door.routed.operator_request(series_name)
         assert request is None or isinstance(request, ForecastUnavailable)

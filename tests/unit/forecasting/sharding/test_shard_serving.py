@@ -12,10 +12,10 @@ import pytest
 from aiohttp.test_utils import TestServer
 from prometheus_client import generate_latest
 
+from r1_common.contracts.forecast_request import parse_forecast_request
 from r1_forecasting import file_watcher
 from r1_forecasting.file_watcher import FileWatcher
 from r1_forecasting.options import parse_options
-from r1_forecasting.request import parse_request
 from r1_forecasting.service.service import ForecastService
 from r1_forecasting.sharding.ownership import owner_of, parse_shards
 from r1_forecasting.sharding.serving import build_router, open_shard
@@ -122,7 +122,7 @@ async def test_changed_list_drops_moved_series_and_retains_the_rest(
     names = [f"team/model-{number}" for number in range(8)]
     async with TestServer(app):
         for name in names:
-            await routed.operator_forecast(parse_request(QUESTION | {"series": name}), 1)
+            await routed.operator_forecast(parse_forecast_request(QUESTION | {"series": name}), 1)
         assert list(service.forecasters) == names
         retained = {
             name: service.forecasters[name] for name in names if owner_of(name, TWO) == TWO[0]

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from r1_forecasting.__main__ import main
-from r1_forecasting.models.damped_trend import FittedDampedTrend
+from r1_forecasting.models.baselines.damped_trend import FittedDampedTrend
 from r1_forecasting.options import parse_options
 from r1_forecasting.series.series import Series
 from r1_forecasting.training import model_store
@@ -27,12 +27,12 @@ def open_store(path: Path) -> ModelStore:
 
 
 def test_stored_models_predict_the_same(tmp_path: Path) -> None:
-    found = open_store(tmp_path).load("team/chat", SOURCE)
-    assert found is not None
-    assert found.fitted_at == 5_000.0
+    loaded = open_store(tmp_path).load("team/chat", SOURCE)
+    assert loaded is not None
+    assert loaded.fitted_at == 5_000.0
     series, origins = Series(0, 60, np.arange(50.0)), np.array([20, 49])
     np.testing.assert_array_equal(
-        found.models["damped-trend"].peak(series, origins, 3, (0.5,)),
+        loaded.models["damped-trend"].peak(series, origins, 3, (0.5,)),
         MODELS["damped-trend"].peak(series, origins, 3, (0.5,)),
     )
 

@@ -146,7 +146,7 @@ def test_fit_outcome_holds_cpu_time_and_wall_time() -> None:
 
 
 @pytest.mark.parametrize(("seasons", "reserved"), [(3.0, 1.2), (10.0, 3.0), (30.0, 9.0)])
-def test_at_least_a_season_is_kept_back_for_scoring(seasons: float, reserved: float) -> None:
+def test_at_least_a_season_is_reserved_for_scoring(seasons: float, reserved: float) -> None:
     series = Series(0, 1, np.ones(int(seasons * 100)))
     back = len(series) - len(training_part(series, SeriesShape(100, 5, 5)))
     assert back == pytest.approx(reserved * 100 + 5, abs=1)

@@ -38,8 +38,8 @@ def queue(*orders: TrainingOrder, share: float = 0.25) -> TrainingQueue:
 
 
 def chosen(made: TrainingQueue, now: float) -> str | None:
-    found = made.next(now)
-    return None if found is None else found.series_name
+    order = made.next(now)
+    return None if order is None else order.series_name
 
 
 def test_order_with_the_highest_potential_saving_is_first() -> None:

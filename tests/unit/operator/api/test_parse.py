@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from r1_operator.api.declare import to_json
+from r1_operator.api.fields.declare import to_json
+from r1_operator.api.fields.parsing import Invalid
 from r1_operator.api.names import ScalingMode
-from r1_operator.api.parsing import Invalid
 from r1_operator.api.scaling import Activation, ClassName, DownPolicy, MetricType
 from r1_operator.api.serving import Dtype, EngineType
 from r1_operator.api.v1 import parse
@@ -67,7 +67,7 @@ def test_parsing_serialized_objects_is_idempotent() -> None:
 
 
 def test_metadata_is_parsed() -> None:
-    found = {
+    document = {
         **VERBATIM,
         "metadata": {
             "name": "r1",
@@ -80,7 +80,7 @@ def test_metadata_is_parsed() -> None:
         },
         "status": {"desiredReplicas": 3},
     }
-    resource = parse(found)
+    resource = parse(document)
     assert (resource.key, resource.uid, resource.generation) == ("team/r1", "u", 7)
     assert resource.deleted_at == resource.created_at + 1
     assert resource.status["desiredReplicas"] == 3

@@ -40,7 +40,6 @@ class World:
             api,
             self.inferences,
             site=BacktestSite("home", "backtest:1", "http://prometheus", template),
-            namespaces=(),
             lead=lambda key: None,
             emit=self.events.append,
             liveness=Liveness(silent_seconds=60.0),
@@ -63,7 +62,7 @@ class World:
         """Create the R1Backtest in the store, as its watch does."""
         spec = {"inferenceName": "chat"} if spec is None else spec
         obj = self._object("R1Backtest", KEY.name, spec, status)
-        self.backtests._stores.put(R1BACKTEST, self.server.put(PATH, obj))
+        self.backtests.event_handler.handle_event(R1BACKTEST, "ADDED", self.server.put(PATH, obj))
 
     async def reconcile(self, rounds: int = 1, step: float = 31.0) -> float | None:
         """Reconcile several times, with time for the backoff in between."""
@@ -82,13 +81,13 @@ class World:
     @property
     def status(self) -> Json:
         """The stored status."""
-        found: Json = self.server.objects[PATH]["status"]
-        return found
+        stored_status: Json = self.server.objects[PATH]["status"]
+        return stored_status
 
     def condition(self, kind: str) -> Json:
         """A condition of the status; {} if it is absent."""
-        found = self.status.get("conditions", ())
-        return next((one for one in found if one["type"] == kind), {})
+        conditions = self.status.get("conditions", ())
+        return next((one for one in conditions if one["type"] == kind), {})
 
 
 @pytest.fixture

@@ -9,6 +9,7 @@ import pytest
 
 from fake_api_server import HANG, FakeApiServer, Fault, client_of, fake_api_server, status_error
 from r1_common.clock import AnchoredClock
+from r1_operator.controller.reconcile import reconciler
 from r1_operator.controller.reconcile.reconciler import Reconciler
 from r1_operator.kube.client import Api
 from r1_operator.kube.events import EventSpec
@@ -17,6 +18,7 @@ from r1_operator.kube.store import Stores
 from r1_operator.metrics import OperatorMetrics
 from r1_operator.plan.scaling.decide import fixed
 from r1_operator.plan.snapshot import Defaults
+from r1_operator.plan.status.resource_status import plan_status
 
 KEY = Key("ns", "r1")
 R1 = R1INFERENCE.path(*KEY)
@@ -201,8 +203,8 @@ class World:
 
     def condition(self, kind: str) -> Json:
         """A condition of the stored status; {} if it is absent."""
-        found = self.server.objects[R1]["status"].get("conditions", ())
-        return next((one for one in found if one["type"] == kind), {})
+        conditions = self.server.objects[R1]["status"].get("conditions", ())
+        return next((one for one in conditions if one["type"] == kind), {})
 
     def only(self, plural: str, fault: Fault, methods: str = "PATCH") -> None:
         """Fail the requests for one kind of child."""
@@ -218,6 +220,28 @@ async def world() -> AsyncIterator[World]:
     """A client with a short timeout for a hanging server."""
     async with fake_api_server() as server, client_of(server, timeout_seconds=0.5) as api:
         yield World(server, api)
+
+
+async def test_the_status_is_planned_once_per_reconcile(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    planned: list[Json] = []
+
+    def counted(*args: Any, **more: Any) -> Json:
+        planned.append(plan_status(*args, **more))
+        return planned[-1]
+
+    monkeypatch.setattr(reconciler, "plan_status", counted)
+    world.make({"replicas": 1})
+    await world.reconcile()
+    assert len(planned) == 1, "after the children were created"
+    assert world.server.objects[R1]["status"] == planned[0], "the planned status is the written one"
+    world.only("services", TYPED)
+    world.make({"replicas": 2, "runtime": {"maxConcurrentSequences": 3}})
+    await world.reconcile()
+    assert len(planned) == 2, "with a write and a rejected child"
+    await world.reconcile()
+    assert len(planned) == 3, "without a write"
 
 
 @pytest.mark.parametrize("plural", PLURALS)

@@ -10,8 +10,9 @@ from r1_operator.api.names import Label
 from r1_operator.controller.liveness import Liveness
 from r1_operator.controller.watch.event_handler import EventHandler
 from r1_operator.controller.watch.relist import Relist
-from r1_operator.kube.client import Api
-from r1_operator.kube.kinds import DEPLOYMENT, POD, R1INFERENCE, Json, Key, Kind
+from r1_operator.kube.backtest_store import BacktestStores
+from r1_operator.kube.client import Api, RequestRefused
+from r1_operator.kube.kinds import DEPLOYMENT, POD, R1BACKTEST, R1INFERENCE, Json, Key, Kind
 from r1_operator.kube.store import Stores
 from r1_operator.metrics import OperatorMetrics
 
@@ -109,7 +110,7 @@ class Listed:
 def relist_of(world: World, server: Listed) -> Relist:
     return Relist(
         cast(Api, server),
-        world.handler,
+        lambda _: world.handler,
         kinds=lambda: (R1INFERENCE, DEPLOYMENT),
         initial_kinds=(R1INFERENCE,),
         namespaces=(),
@@ -131,6 +132,63 @@ async def test_the_initial_relist_covers_only_initial_kinds(world: World) -> Non
     assert server.listed == [R1INFERENCE, R1INFERENCE, DEPLOYMENT]
     running.cancel()
     await asyncio.gather(running, return_exceptions=True)
+
+
+class OneForbidden(Listed):
+    """An API server that refuses to list R1Inferences."""
+
+    async def list_pages(self, kind: Kind, *_: Any, **__: Any) -> AsyncIterator[Json]:
+        if kind == R1INFERENCE:
+            self.listed.append(kind)
+            raise RequestRefused("r1inferences is forbidden", status=403)
+        async for page in super().list_pages(kind):
+            yield page
+
+
+@pytest.mark.looptime
+async def test_a_custom_resource_that_cannot_be_listed_does_not_delay_the_other(
+    world: World,
+) -> None:
+    server, backtests = OneForbidden(), BacktestStores()
+    enqueued = list[Key]()
+    handler = EventHandler(
+        backtests, enqueue=enqueued.append, liveness=world.liveness, metrics=world.metrics
+    )
+    server.objects[R1BACKTEST] = [an_object("november", 5)]
+    relist = Relist(
+        cast(Api, server),
+        lambda kind: handler if kind == R1BACKTEST else world.handler,
+        kinds=lambda: (R1INFERENCE, R1BACKTEST),
+        initial_kinds=(R1INFERENCE, R1BACKTEST),
+        namespaces=(),
+        liveness=world.liveness,
+        metrics=world.metrics,
+        period_seconds=1000.0,
+    )
+    running = asyncio.create_task(relist.run())
+    await asyncio.sleep(20)
+    assert backtests.of(R1BACKTEST).complete.is_set()
+    assert enqueued == [Key("ns", "november")], "the watch had missed it"
+    assert server.listed.count(R1BACKTEST) == 1
+    assert not world.stores.resources.complete.is_set()
+    assert 3 <= server.listed.count(R1INFERENCE) <= 6, "retried with growing pauses"
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+
+
+@pytest.mark.looptime
+async def test_a_relist_removes_a_backtest_whose_deletion_the_watch_missed(world: World) -> None:
+    server, backtests = Listed(), BacktestStores()
+    enqueued = list[Key]()
+    handler = EventHandler(
+        backtests, enqueue=enqueued.append, liveness=world.liveness, metrics=world.metrics
+    )
+    handler.handle_event(R1BACKTEST, "ADDED", an_object("gone", 5))
+    relist = relist_of(world, server)
+    relist._handler_of = lambda _: handler
+    assert await relist.relist(R1BACKTEST) == 0
+    assert enqueued == [Key("ns", "gone")] * 2
+    assert backtests.of(R1BACKTEST).get(Key("ns", "gone")) is None
 
 
 @pytest.mark.looptime

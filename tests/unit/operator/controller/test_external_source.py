@@ -37,8 +37,8 @@ def vector(*values: str) -> dict[str, Any]:
 )
 def test_a_query_result_is_one_value_or_has_a_reason(answer: Any, expected: float | str) -> None:
     response = HttpResponse(200, {}, json.dumps(answer).encode())
-    found = read_value(read_response("http://prometheus", response))
-    assert (found.reason if isinstance(found, Unavailable) else found) == expected
+    read = read_value(read_response("http://prometheus", response))
+    assert (read.reason if isinstance(read, Unavailable) else read) == expected
 
 
 class Prometheus:

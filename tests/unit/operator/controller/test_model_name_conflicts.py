@@ -151,8 +151,8 @@ class World:
 
     def condition(self, key: Key, kind: str = "ModelNameConflict") -> Json:
         """A condition of the stored status; {} if it is absent."""
-        found = self.server.objects[R1INFERENCE.path(*key)]["status"]["conditions"]
-        return next((one for one in found if one["type"] == kind), {})
+        conditions = self.server.objects[R1INFERENCE.path(*key)]["status"]["conditions"]
+        return next((one for one in conditions if one["type"] == kind), {})
 
 
 @pytest.fixture
@@ -165,9 +165,9 @@ async def test_a_taken_model_name_returns_to_its_owner_and_is_reported(world: Wo
     thief = await world.make("team-b", "x", "production-r1")
     assert world.condition(thief) == {}, "nobody else claims it yet"
     owner = await world.make("team-a", "production-r1")
-    found = world.condition(thief)
-    assert (found["status"], found["reason"]) == ("True", "AliasTaken")
-    assert "production-r1 routes to team-a/production-r1" in found["message"]
+    conflict = world.condition(thief)
+    assert (conflict["status"], conflict["reason"]) == ("True", "AliasTaken")
+    assert "production-r1 routes to team-a/production-r1" in conflict["message"]
     assert world.condition(owner) == {}
     assert [one.reason for one in world.events if one.warning] == ["AliasTaken"]
     await world.remove(owner)
@@ -177,9 +177,9 @@ async def test_a_taken_model_name_returns_to_its_owner_and_is_reported(world: Wo
 async def test_the_newer_of_two_equal_names_reports_its_full_name(world: World) -> None:
     old = await world.make("team-a", "r1")
     young = await world.make("team-b", "r1", "chat")
-    found = world.condition(young)
-    assert found["reason"] == "NameTaken"
-    assert "Use team-b/r1 as the model name" in found["message"]
+    conflict = world.condition(young)
+    assert conflict["reason"] == "NameTaken"
+    assert "Use team-b/r1 as the model name" in conflict["message"]
     assert world.condition(old) == {}
     writes = world.server.sent("PATCH", "/")
     world.restart()

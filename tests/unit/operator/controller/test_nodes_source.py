@@ -57,9 +57,9 @@ class Cluster:
         return self.nodes.latest()
 
 
-def free(found: NodeSnapshot | Unavailable) -> list[int]:
-    assert not isinstance(found, Unavailable), found
-    return [int(node.free[GPU]) for node in found.nodes]
+def free(snapshot: NodeSnapshot | Unavailable) -> list[int]:
+    assert not isinstance(snapshot, Unavailable), snapshot
+    return [int(node.free[GPU]) for node in snapshot.nodes]
 
 
 async def test_nodes_are_not_listed_before_the_first_request() -> None:
@@ -85,10 +85,10 @@ async def test_nodes_and_bound_pods_are_of_one_listing() -> None:
     cluster = Cluster()
     for owner, leaves in (("r1", False), ("r1", False), ("r1", True), ("v3", False), (None, False)):
         cluster.run(1, owner, leaves=leaves)
-    found = await cluster.after(0)
-    assert free(found) == [3], "a pod that leaves holds its device to the end"
-    assert isinstance(found, NodeSnapshot)
-    assert found.placed == {Key("team", "r1"): 2, Key("team", "v3"): 1}
+    snapshot = await cluster.after(0)
+    assert free(snapshot) == [3], "a pod that leaves holds its device to the end"
+    assert isinstance(snapshot, NodeSnapshot)
+    assert snapshot.placed == {Key("team", "r1"): 2, Key("team", "v3"): 1}
 
 
 async def test_a_stale_node_snapshot_is_not_used_after_a_pause() -> None:
@@ -105,9 +105,12 @@ async def test_an_unreachable_server_keeps_the_node_snapshot_for_one_minute() ->
     await cluster.after(0)
     cluster.failure = Unreachable("no answer")
     assert free(await cluster.after(60)) == [8]
-    found = await cluster.after(14)
-    assert isinstance(found, Unavailable)
-    assert (found.reason, found.message) == ("StaleNodes", "The nodes were last listed 74 s ago.")
+    snapshot = await cluster.after(14)
+    assert isinstance(snapshot, Unavailable)
+    assert (snapshot.reason, snapshot.message) == (
+        "StaleNodes",
+        "The nodes were last listed 74 s ago.",
+    )
     cluster.failure = None
     assert free(await cluster.after(10)) == [8]
 
@@ -115,9 +118,9 @@ async def test_an_unreachable_server_keeps_the_node_snapshot_for_one_minute() ->
 async def test_an_unreachable_server_is_reported_after_the_first_listing() -> None:
     cluster = Cluster()
     cluster.failure = Unreachable("no answer")
-    found = await cluster.after(0)
-    assert isinstance(found, Unavailable)
-    assert found.reason == "NodesNotRead"
+    snapshot = await cluster.after(0)
+    assert isinstance(snapshot, Unavailable)
+    assert snapshot.reason == "NodesNotRead"
 
 
 async def test_a_missing_node_permission_names_the_chart_value_and_is_retried_every_minute() -> (
@@ -125,10 +128,10 @@ async def test_a_missing_node_permission_names_the_chart_value_and_is_retried_ev
 ):
     cluster = Cluster()
     cluster.failure = RequestRefused("forbidden", status=403)
-    found = await cluster.after(0)
-    assert isinstance(found, Unavailable)
-    assert found.reason == "NodesForbidden"
-    assert "operator.readNodes" in found.message
+    snapshot = await cluster.after(0)
+    assert isinstance(snapshot, Unavailable)
+    assert snapshot.reason == "NodesForbidden"
+    assert "operator.readNodes" in snapshot.message
     await cluster.after(59)
     assert len(cluster.lists) == 1
     cluster.failure = None
@@ -138,9 +141,9 @@ async def test_a_missing_node_permission_names_the_chart_value_and_is_retried_ev
 async def test_an_expired_listing_is_not_a_missing_permission() -> None:
     cluster = Cluster()
     cluster.failure = RequestRefused("the continue token is too old", status=410)
-    found = await cluster.after(0)
-    assert isinstance(found, Unavailable)
-    assert found.reason == "NodesNotRead"
+    snapshot = await cluster.after(0)
+    assert isinstance(snapshot, Unavailable)
+    assert snapshot.reason == "NodesNotRead"
     cluster.failure = None
     assert free(await cluster.after(15)) == [8]
 

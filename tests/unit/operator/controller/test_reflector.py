@@ -46,6 +46,7 @@ class ApiServer:
         self.events: asyncio.Queue[Json | None] = asyncio.Queue()
         self.answer_lists_with = 200
         self.answer_watches_with = 200
+        self.omit_items = False
 
     async def answer(self, request: web.Request) -> web.StreamResponse:
         self.queries.append(dict(request.query))
@@ -57,6 +58,8 @@ class ApiServer:
         mine = [o for o in self.objects if namespace in (None, o["metadata"]["namespace"])]
         start = int(request.query.get("continue", "0"))
         self.listings += start == 0
+        if self.omit_items:
+            return web.json_response({"metadata": {"resourceVersion": str(self.version)}})
         more = str(start + 2) if start + 2 < len(mine) else ""
         return web.json_response(
             {
@@ -234,6 +237,16 @@ async def test_a_failing_list_is_retried_and_the_store_stays(
         server.end_watch()
         await until(lambda: len(server.watched_from) == 2)
         assert server.listings == 1, "an error is no reason to list again"
+
+
+async def test_a_list_without_items_removes_nothing(server: ApiServer) -> None:
+    server.objects = [deployment("a", 3)]
+    async with reflecting(server) as reflected:
+        await until(lambda: server.watched_from)
+        server.omit_items = True
+        server.tell("ERROR", {"code": 410, "message": "too old"})
+        await until(lambda: server.listings > 2)
+        assert reflected.names() == {"a"}
 
 
 async def test_each_namespace_is_listed_and_all_complete_the_store(

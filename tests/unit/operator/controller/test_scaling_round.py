@@ -9,7 +9,7 @@ import pytest
 from r1_common.contracts.unavailable import Unavailable
 from r1_common.prometheus.client_config import PrometheusConfig
 from r1_operator.api.accelerators import GPU
-from r1_operator.api.backtest import autoscaling_hash
+from r1_operator.api.backtest.spec import autoscaling_hash
 from r1_operator.api.names import Label
 from r1_operator.api.scaling import ClassName
 from r1_operator.api.v1 import R1Inference, parse
@@ -22,7 +22,7 @@ from r1_operator.metrics import OperatorMetrics
 from r1_operator.plan.placement.schedulable import Node
 from r1_operator.plan.scaling.decide import fixed
 from r1_operator.plan.scaling.decision import Decision
-from r1_operator.plan.signals.demand import CounterSample
+from r1_operator.plan.signals.counter_sample import CounterSample
 from r1_operator.sources.external import ExternalMetrics
 from r1_operator.sources.nodes import NodeSnapshot
 from r1_operator.sources.signals import SignalSnapshot, SignalsResponse
@@ -191,8 +191,10 @@ class World:
             self.now += 2.0
             self.offered += 2.0 * self.rate
             await self.loop.round()
-            asked = resource(metrics=self.metrics, capacity=self.capacity, forecast=self.forecast)
-            shown = self.register(asked)
+            inference = resource(
+                metrics=self.metrics, capacity=self.capacity, forecast=self.forecast
+            )
+            shown = self.register(inference)
             if shown is not None:
                 self.deploy(shown.replicas)
 
@@ -216,8 +218,8 @@ def resource(
     return parse({**manifest, "metadata": metadata, "spec": spec})
 
 
-def counts(told: Sequence[EventSpec]) -> list[str]:
-    return [notice.reason for notice in told]
+def counts(events: Sequence[EventSpec]) -> list[str]:
+    return [notice.reason for notice in events]
 
 
 async def test_without_autoscaling_spec_replicas_sets_the_count() -> None:
@@ -237,15 +239,15 @@ async def test_without_a_deployment_there_is_no_decision() -> None:
     assert world.book.of(KEY) == []
 
 
-@pytest.mark.parametrize("found", [1, 7, 20])
-async def test_a_fresh_process_keeps_the_current_count(found: int) -> None:
-    world = World(replicas=found)
+@pytest.mark.parametrize("start_replicas", [1, 7, 20])
+async def test_a_fresh_process_keeps_the_current_count(start_replicas: int) -> None:
+    world = World(replicas=start_replicas)
     await world.loop.prime()
     world.register(resource())
     await world.pass_time(280)  # one default window is 300 s
     stored = world.stores.children["Deployment"].get(KEY)
     assert stored is not None
-    assert stored.replicas == found
+    assert stored.replicas == start_replicas
     assert world.events == []
 
 
@@ -399,13 +401,13 @@ async def test_a_bindable_scale_up_stops_at_schedulable_and_one_pending_replica(
     world.capacity = {"policy": "Bindable"}
     world.gpus, world.rate = 3, 100.0
     await world.pass_time(30)
-    told = "; ".join(notice.note for notice in world.events)
+    notes = "; ".join(notice.note for notice in world.events)
     # What found its place after the look is not counted twice until the next one.
     assert [
         decision["replicas"] for decision in world.book.of(KEY) if decision["replicas"] > 4
     ] == []
-    assert "replicas (InsufficientCapacity): 4 replicas for now: 3 of the " in told
-    assert "needed fit on nodes (1 node fits 1; 1 node without free nvidia.com/gpu)" in told
+    assert "replicas (InsufficientCapacity): 4 replicas for now: 3 of the " in notes
+    assert "needed fit on nodes (1 node fits 1; 1 node without free nvidia.com/gpu)" in notes
     await world.pass_time(60)
     last = world.book.of(KEY)[-1]
     assert (last["replicas"], last["reason"]) == (4, "InsufficientCapacity"), (
@@ -445,9 +447,9 @@ async def test_seat_reservations_reach_the_gateways_and_the_decision() -> None:
     assert seats[str(KEY)]["Q1"] > 0
     assert seats[str(KEY)]["Q2"] >= seats[str(KEY)]["Q1"]
     assert valid > 2 * 2.0, "one lost round does no harm"
-    told = world.book.of(KEY)[-1]["seatReservations"]
-    assert told["Q1"]["perGateway"] == seats[str(KEY)]["Q1"]
-    assert "seats are reserved for Q1" in told["Q1"]["message"]
+    shown = world.book.of(KEY)[-1]["seatReservations"]
+    assert shown["Q1"]["perGateway"] == seats[str(KEY)]["Q1"]
+    assert "seats are reserved for Q1" in shown["Q1"]["message"]
 
 
 async def test_no_seat_reservations_are_sent_without_urgent_load() -> None:
@@ -497,8 +499,8 @@ async def test_a_named_backtest_is_read_at_every_decision() -> None:
     tried = autoscaling_hash(resource().spec.autoscaling)
     verdict = {"finding": "Cheaper", "message": "By 4 %."}
     status = {"phase": "Succeeded", "autoscalingHash": tried, "verdict": verdict}
-    found = {"spec": {"inferenceName": KEY.name}, "status": status}
-    world.backtests = {Key(KEY.namespace, "november"): found}
+    backtest_object = {"spec": {"inferenceName": KEY.name}, "status": status}
+    world.backtests = {Key(KEY.namespace, "november"): backtest_object}
     await world.pass_time(10)
     assert world.book.of(KEY)[-1]["forecastApproval"]["approved"] is True
 
@@ -512,7 +514,7 @@ class Asked:
         self.activations: list[str] = []
 
     def latest(self, _: Key, question: Any) -> Unavailable:
-        self.activations.append(question.body["activation"])
+        self.activations.append(str(question.request.activation))
         return Unavailable("Training", "Soon.")
 
 
@@ -526,7 +528,7 @@ async def test_without_an_approved_backtest_the_forecast_request_is_advisory() -
     assert set(forecaster.activations) == {"Advisory"}
     tried = autoscaling_hash(resource().spec.autoscaling)
     status = {"phase": "Succeeded", "autoscalingHash": tried, "verdict": {"finding": "Equal"}}
-    found = {"spec": {"inferenceName": KEY.name}, "status": status}
-    world.backtests = {Key(KEY.namespace, "november"): found}
+    backtest_object = {"spec": {"inferenceName": KEY.name}, "status": status}
+    world.backtests = {Key(KEY.namespace, "november"): backtest_object}
     await world.pass_time(2)
     assert forecaster.activations[-1] == "RequireBacktest"

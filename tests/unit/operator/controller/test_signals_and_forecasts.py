@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from aiohttp import web
 
+from r1_common.contracts.forecast_request import request_document
 from r1_common.contracts.unavailable import Unavailable
 from r1_operator.api.scaling import Activation, ForecastSpec, MetricType
 from r1_operator.kube.kinds import Key
@@ -26,6 +27,7 @@ ROUTE = {
     "completed": {"Q1": 1},
     "failed": {},
     "rejected": {},
+    "cancelled": {},
     "queued": {"Q2": 3},
     "oldestWaitSeconds": {"Q1": 1.5, "Q2": 4.0},
     "inFlight": {"Q1": 2},
@@ -132,7 +134,7 @@ def question(seconds: float = 45.0) -> Any:
 
 def test_the_forecast_request_matches_the_contract() -> None:
     query = question(42.3)
-    assert query.body == {
+    assert request_document(query.request) == {
         "series": "default/r1",
         "query": (
             "sum(max by (instance, class) (rate(r1_gateway_requests_offered_total"
@@ -145,6 +147,7 @@ def test_the_forecast_request_matches_the_contract() -> None:
         "horizonSeconds": 600,
         "levels": [0.5, 0.9, 0.91, 0.95],
         "decisionLevel": 0.91,
+        "weekly": False,
         "activation": "RequireBacktest",
         "classQueries": {
             name: (
@@ -158,11 +161,11 @@ def test_the_forecast_request_matches_the_contract() -> None:
 
 def test_the_forecast_request_follows_the_spec() -> None:
     ask = ForecastSpec(activation=Activation.ALWAYS, quantile_percent=97)
-    body = build_forecast_query(KEY, ask, MetricType.TOKENS_PER_SECOND, 45.0, 60).body
-    assert body["levels"] == [0.5, 0.9, 0.95, 0.97]
-    assert body["decisionLevel"] == 0.97
-    assert body["activation"] == "Always"
-    assert "tokens_offered" in body["classQueries"]["Q3"]
+    request = build_forecast_query(KEY, ask, MetricType.TOKENS_PER_SECOND, 45.0, 60).request
+    assert request.levels == (0.5, 0.9, 0.95, 0.97)
+    assert request.decision_level == 0.97
+    assert request.activation == "Always"
+    assert "tokens_offered" in dict(request.class_queries)["Q3"]
 
 
 def test_only_arrivals_are_forecast() -> None:
@@ -202,7 +205,12 @@ async def test_reading_a_forecast_never_blocks_and_polls_once_per_step(served: S
 
 
 async def test_a_changed_lead_time_is_polled_at_once(served: Served) -> None:
-    served.answer = {"state": "Unavailable", "reason": "Training", "message": "m"}
+    served.answer = {
+        "series": "default/r1",
+        "state": "Unavailable",
+        "reason": "Training",
+        "message": "m",
+    }
     forecaster = ForecastClient(served.url)
     await settle(forecaster)
     for seconds in (45.0, 44.0, 20.0, 20.0):  # a pod was measured: 20 s instead of 45
@@ -215,7 +223,11 @@ async def test_a_changed_lead_time_is_polled_at_once(served: Served) -> None:
 @pytest.mark.parametrize(
     ("status", "answer", "reason"),
     [
-        (200, {"state": "Unavailable", "reason": "Training", "message": "m"}, "Training"),
+        (
+            200,
+            {"series": "default/r1", "state": "Unavailable", "reason": "Training", "message": "m"},
+            "Training",
+        ),
         (200, {"state": "Ready"}, "Invalid"),
         (200, "nonsense", "Refused"),
         (400, {"error": "levels"}, "Refused"),
@@ -227,34 +239,39 @@ async def test_an_invalid_forecast_response_has_a_reason(
 ) -> None:
     served.status, served.answer = status, answer
     forecaster = ForecastClient(served.url)
-    found = await settle(forecaster)
-    assert isinstance(found, Unavailable)
-    assert found.reason == reason
+    settled_forecast = await settle(forecaster)
+    assert isinstance(settled_forecast, Unavailable)
+    assert settled_forecast.reason == reason
     await forecaster.close()
 
 
 async def test_an_unreachable_forecaster_is_reported_as_unreachable() -> None:
     forecaster = ForecastClient("http://127.0.0.1:9")
-    found = await settle(forecaster)
-    assert isinstance(found, Unavailable)
-    assert found.reason == "Unreachable"
+    settled_forecast = await settle(forecaster)
+    assert isinstance(settled_forecast, Unavailable)
+    assert settled_forecast.reason == "Unreachable"
     await forecaster.close()
 
 
 FOR_A_MINUTE: dict[str, Any] = {
+    "series": "default/r1",
     "state": "Ready",
+    "reason": "r",
+    "message": "m",
     "model": "lstm",
     "issuedAt": 1.0,
     "validUntil": 61.0,
-    "gate": {"open": True, "reason": "r", "message": "m"},
+    "gate": {"open": True, "reason": "r", "message": "m", "scores": {}},
     "points": [],
     "peakOverLead": {"0.9": 12.0},
+    "coverage": {},
+    "lastObserved": {"at": 1.0, "value": 9.0},
 }
 
 
-@pytest.mark.parametrize(("later", "kept"), [(50.0, True), (500.0, False)])
+@pytest.mark.parametrize(("later", "is_valid"), [(50.0, True), (500.0, False)])
 async def test_a_forecast_stays_valid_until_it_expires_while_the_forecaster_fails(
-    served: Served, later: float, kept: bool
+    served: Served, later: float, is_valid: bool
 ) -> None:
     served.answer = FOR_A_MINUTE
     clock = [40.0]
@@ -265,31 +282,36 @@ async def test_a_forecast_stays_valid_until_it_expires_while_the_forecaster_fail
     forecaster.expire(KEY)
     forecaster.latest(KEY, question())
     await asyncio.sleep(0.5)
-    assert isinstance(forecaster.latest(KEY, question()), ReceivedForecast) is kept
+    assert isinstance(forecaster.latest(KEY, question()), ReceivedForecast) is is_valid
     await forecaster.close()
 
 
-@pytest.mark.parametrize(("reason", "kept"), [("Unreachable", True), ("NoData", False)])
+@pytest.mark.parametrize(("reason", "is_valid"), [("Unreachable", True), ("NoData", False)])
 async def test_a_forecast_stays_valid_while_its_forecaster_shard_is_down(
-    served: Served, reason: str, kept: bool
+    served: Served, reason: str, is_valid: bool
 ) -> None:
     """The response of another shard about an unreachable shard does not replace the forecast."""
     served.answer = FOR_A_MINUTE
     forecaster = ForecastClient(served.url, now=lambda: 50.0)
     assert isinstance(await settle(forecaster), ReceivedForecast)
-    served.answer = {"state": "Unavailable", "reason": reason, "message": "r1-forecaster-1 is"}
+    served.answer = {
+        "series": "default/r1",
+        "state": "Unavailable",
+        "reason": reason,
+        "message": "r1-forecaster-1 is",
+    }
     forecaster.expire(KEY)
     requests = served.requests
     forecaster.latest(KEY, question())
     for _ in range(200):
         if (
             served.requests > requests
-            and isinstance(forecaster.latest(KEY, question()), ReceivedForecast) is kept
+            and isinstance(forecaster.latest(KEY, question()), ReceivedForecast) is is_valid
         ):
             break
         await asyncio.sleep(0.02)
     await asyncio.sleep(0.1)
-    assert isinstance(forecaster.latest(KEY, question()), ReceivedForecast) is kept
+    assert isinstance(forecaster.latest(KEY, question()), ReceivedForecast) is is_valid
     await forecaster.close()
 
 

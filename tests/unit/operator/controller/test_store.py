@@ -74,9 +74,9 @@ def test_synced_hash_stays_until_the_desired_state_changes() -> None:
     assert stored is not None
     stored.synced_hash = "hash"
     stores.put(DEPLOYMENT, deployment(2, ready=1))
-    kept = store.get(OWNER)
-    assert kept is not None
-    assert kept.synced_hash == "hash", "a status is no change"
+    entry = store.get(OWNER)
+    assert entry is not None
+    assert entry.synced_hash == "hash", "a status is no change"
     stores.put(DEPLOYMENT, deployment(3, replicas=7))
     changed = store.get(OWNER)
     assert changed is not None

@@ -112,7 +112,7 @@ def observed(defaults: Defaults) -> MakeObserved:
         pods: tuple[Pod, ...] = (),
         updated: int | None = None,
         conditions: list[dict[str, Any]] | None = None,
-        seen: bool = True,
+        generation_observed: bool = True,
         **more: Any,
     ) -> Observed:
         if replicas is None:
@@ -122,7 +122,7 @@ def observed(defaults: Defaults) -> MakeObserved:
         deployment["metadata"]["generation"] = 3
         living = [pod for pod in pods if not pod.terminating]
         deployment["status"] = {
-            "observedGeneration": 3 if seen else 2,
+            "observedGeneration": 3 if generation_observed else 2,
             "updatedReplicas": len(living) if updated is None else updated,
             "conditions": conditions or [],
         }

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from r1_operator.api.names import ConditionReason
 from r1_operator.api.v1 import Spec, parse
 from r1_operator.plan.problem import Unplannable
-from r1_operator.plan.scaling.budgets import ceilings_of
+from r1_operator.plan.scaling.limits.budgets import ceilings_of
 from r1_operator.plan.snapshot import Defaults
 from r1_operator.plan.workload import plan_children
 from r1_operator.plan.workload.accelerators import accelerators_of
@@ -119,9 +119,9 @@ def test_engine_and_others_are_counted_apart(resource: Any) -> None:
     ]
     init = [{"name": "check", "image": "x", "resources": {"limits": {"nvidia.com/gpu": 8}}}]
     template = {"spec": {"containers": containers, "initContainers": init}}
-    found = accelerators_of(spec_of({"template": template}))
-    assert found.engine == {"nvidia.com/gpu": 4}
-    assert found.replica == {"nvidia.com/gpu": 8, "nvidia.com/mig-1g.5gb": 1}, "init peaks"
+    counts = accelerators_of(spec_of({"template": template}))
+    assert counts.engine == {"nvidia.com/gpu": 4}
+    assert counts.replica == {"nvidia.com/gpu": 8, "nvidia.com/mig-1g.5gb": 1}, "init peaks"
     pod = pod_of(resource, {"template": template})
     assert "--tensor-parallel-size 4" in " ".join(pod["containers"][0]["command"])
     keys = [one["key"] for one in pod["tolerations"]]
@@ -167,9 +167,9 @@ CONTAINERS = st.lists(
     )
 )
 def test_any_template_has_a_count(spec: Json) -> None:
-    found = accelerators_of(spec_of({"template": {"spec": spec}}), SITE)
-    assert found.per_replica >= 0
-    assert found.for_engine >= 0
+    counts = accelerators_of(spec_of({"template": {"spec": spec}}), SITE)
+    assert counts.per_replica >= 0
+    assert counts.for_engine >= 0
 
 
 @pytest.mark.parametrize("where", ["limits", "template"])
@@ -214,8 +214,8 @@ def test_device_claims_reach_the_pod(kind: str, resource: Any) -> None:
     spec |= {"engine": {}, "model": {}} if kind == "Bundled" else {}
     pod = pod_of(resource, spec, kind)
     assert pod["resourceClaims"] == CLAIM["spec"]["resourceClaims"]
-    found = pod["containers"][0]["resources"]
-    assert found == {"requests": {"cpu": "2"}, "claims": [{"name": "gpus"}]}
+    resources = pod["containers"][0]["resources"]
+    assert resources == {"requests": {"cpu": "2"}, "claims": [{"name": "gpus"}]}
     assert accelerators_of(spec_of(spec)).claimed
 
 
@@ -243,5 +243,5 @@ def test_a_further_name_has_a_domain(name: str) -> None:
 
 
 def test_further_names_are_read_from_the_environment() -> None:
-    found = OperatorSettings.load((), {"R1_ACCELERATORS": "example.com/npu, other.io/x"})
-    assert found.accelerators == ("example.com/npu", "other.io/x")
+    settings = OperatorSettings.load((), {"R1_ACCELERATORS": "example.com/npu, other.io/x"})
+    assert settings.accelerators == ("example.com/npu", "other.io/x")

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from r1_evaluation.backtest.policy_under_test import policy_of_resource
-from r1_operator.api.backtest import (
+from r1_operator.api.backtest.spec import (
     BacktestSpec,
     Policy,
     R1Backtest,
@@ -57,7 +57,7 @@ def backtest(**spec: Any) -> R1Backtest:
     return R1Backtest("november", "team", BacktestSpec("production-r1", **spec), uid="u1", generation=1)  # fmt: skip
 
 
-def seen(**more: Any) -> BacktestObservation:
+def observed_run(**more: Any) -> BacktestObservation:
     return BacktestObservation(
         **{"backtest": backtest(), "site": SITE, "inference": inference(), **more}
     )
@@ -89,30 +89,30 @@ def waits(planned: BacktestPlan) -> tuple[str, str]:
 
 
 def test_a_pending_backtest_reports_the_cause_and_the_remedy() -> None:
-    reason, message = waits(plan_backtest(seen(inference=None), NOW))
+    reason, message = waits(plan_backtest(observed_run(inference=None), NOW))
     assert reason == "InferenceNotFound"
     assert "team/production-r1" in message
     bare = replace(inference(), spec=replace(inference().spec, autoscaling=None))
-    assert waits(plan_backtest(seen(inference=bare), NOW))[0] == "NoAutoscaling"
-    reason, message = waits(plan_backtest(seen(site=replace(SITE, prometheus_url="")), NOW))
+    assert waits(plan_backtest(observed_run(inference=bare), NOW))[0] == "NoAutoscaling"
+    reason, message = waits(plan_backtest(observed_run(site=replace(SITE, prometheus_url="")), NOW))
     assert reason == "NoPrometheus"
     assert "prometheus.url" in message
-    reason, message = waits(plan_backtest(seen(site=replace(SITE, image="")), NOW))
+    reason, message = waits(plan_backtest(observed_run(site=replace(SITE, image="")), NOW))
     assert reason == "NoImage"
     assert "backtest.image" in message
-    reason, message = waits(plan_backtest(seen(running_backtest="other/earlier"), NOW))
+    reason, message = waits(plan_backtest(observed_run(running_backtest="other/earlier"), NOW))
     assert reason == "Queued"
     assert "other/earlier" in message
-    reason, message = waits(plan_backtest(seen(create_error="exceeded quota"), NOW))
+    reason, message = waits(plan_backtest(observed_run(create_error="exceeded quota"), NOW))
     assert (reason, message) == ("JobRejected", "exceeded quota")
 
 
 def test_its_turn_makes_the_job() -> None:
-    planned = plan_backtest(seen(), NOW)
+    planned = plan_backtest(observed_run(), NOW)
     assert planned.job is not None
     assert planned.job["metadata"]["name"] == "r1bt-u1"
     assert planned.job["metadata"]["namespace"] == "r1-system"
-    running = plan_backtest(seen(run=run()), NOW + 5)
+    running = plan_backtest(observed_run(run=run()), NOW + 5)
     assert running.job is None
     assert running.status["phase"] == "Running"
     assert running.status["startedAt"] == rfc3339(NOW)
@@ -123,7 +123,7 @@ NO_IMAGE = Waiting(BacktestReason.IMAGE_PULL_FAILED, "ImagePullBackOff: no such 
 
 
 def test_a_pod_that_cannot_start_is_a_condition_at_once_and_given_up_in_the_end() -> None:
-    stuck = seen(run=run(), waiting=NO_IMAGE)
+    stuck = observed_run(run=run(), waiting=NO_IMAGE)
     planned = plan_backtest(stuck, NOW + 5)
     assert planned.status["phase"] == "Running"
     blocked = condition(planned, "Blocked")
@@ -164,7 +164,7 @@ def test_a_pod_that_cannot_start_is_a_condition_at_once_and_given_up_in_the_end(
 def test_a_pod_that_is_starting_is_not_reported_as_blocked(
     reason: BacktestReason, patience: float
 ) -> None:
-    waiting = seen(run=run(), waiting=Waiting(reason, "Words", NOW))
+    waiting = observed_run(run=run(), waiting=Waiting(reason, "Words", NOW))
     if patience:
         early = plan_backtest(waiting, NOW + patience - 1)
         assert condition(early, "Blocked") is None
@@ -175,30 +175,30 @@ def test_a_pod_that_is_starting_is_not_reported_as_blocked(
 
 
 def test_events_say_what_the_stored_status_did_not() -> None:
-    first = plan_backtest(seen(run=run()), NOW)
+    first = plan_backtest(observed_run(run=run()), NOW)
     (started,) = events_of({}, first.status)
     assert (started.reason, started.warning) == ("BacktestStarted", False)
     assert events_of(first.status, first.status) == ()
-    stuck = plan_backtest(after(first, seen(run=run(), waiting=NO_IMAGE)), NOW + 5)
+    stuck = plan_backtest(after(first, observed_run(run=run(), waiting=NO_IMAGE)), NOW + 5)
     (blocked,) = events_of(first.status, stuck.status)
     assert (blocked.reason, blocked.warning) == ("BacktestBlocked", True)
     assert blocked.note.startswith("ImagePullFailed: ")
     assert events_of(stuck.status, stuck.status) == ()
-    ended = seen(run=run(ended_at=NOW + 90), report=BacktestReport(0, "Completed", TOLD))
+    ended = observed_run(run=run(ended_at=NOW + 90), report=BacktestReport(0, "Completed", TOLD))
     (done,) = events_of(stuck.status, plan_backtest(ended, NOW + 91).status)
     assert (done.reason, done.warning, done.note) == (
         "BacktestSucceeded",
         False,
         VERDICT["message"],
     )
-    broken = seen(run=run(ended_at=NOW + 90), report=BacktestReport(137, "OOMKilled", ""))
+    broken = observed_run(run=run(ended_at=NOW + 90), report=BacktestReport(137, "OOMKilled", ""))
     (failed,) = events_of(stuck.status, plan_backtest(broken, NOW + 91).status)
     assert (failed.reason, failed.warning) == ("BacktestFailed", True)
     assert failed.note.startswith("Killed: ")
 
 
 def test_a_verdict_ends_it_well_and_stays() -> None:
-    ended = seen(run=run(ended_at=NOW + 90), report=BacktestReport(0, "Completed", TOLD))
+    ended = observed_run(run=run(ended_at=NOW + 90), report=BacktestReport(0, "Completed", TOLD))
     planned = plan_backtest(ended, NOW + 91)
     assert planned.finished
     assert planned.status["phase"] == "Succeeded"
@@ -214,7 +214,7 @@ def test_a_verdict_ends_it_well_and_stays() -> None:
 
 
 @pytest.mark.parametrize(
-    ("answer", "reason", "said"),
+    ("answer", "reason", "expected_message"),
     [
         (
             BacktestReport(3, "Error", '{"error": "only 5 minutes of history"}'),
@@ -240,28 +240,28 @@ def test_a_verdict_ends_it_well_and_stays() -> None:
     ],
 )
 def test_a_run_without_a_verdict_fails_with_its_reason(
-    answer: BacktestReport, reason: str, said: str
+    answer: BacktestReport, reason: str, expected_message: str
 ) -> None:
-    planned = plan_backtest(seen(run=run(ended_at=NOW + 90), report=answer), NOW + 91)
+    planned = plan_backtest(observed_run(run=run(ended_at=NOW + 90), report=answer), NOW + 91)
     assert planned.status["phase"] == "Failed"
     assert "verdict" not in planned.status
     failed = condition(planned, "Failed")
     assert failed is not None
     assert failed["reason"] == reason
-    assert said in failed["message"]
+    assert expected_message in failed["message"]
     assert planned.status["autoscalingHash"]
 
 
 def test_a_deadline_leaves_no_pod_to_ask() -> None:
     late = run(ended_at=NOW + 3600, end_reason="DeadlineExceeded", end_message="Job was active ...")
-    planned = plan_backtest(seen(run=late), NOW + 3601)
+    planned = plan_backtest(observed_run(run=late), NOW + 3601)
     failed = condition(planned, "Failed")
     assert failed is not None
     assert failed["reason"] == "DeadlineExceeded"
 
 
 def test_the_pods_last_word_is_awaited_for_half_a_minute() -> None:
-    ended = seen(run=run(ended_at=NOW + 90))
+    ended = observed_run(run=run(ended_at=NOW + 90))
     first = plan_backtest(ended, NOW + 91)
     assert first.status["phase"] == "Running"
     assert first.requeue_after == 2.0
@@ -270,8 +270,8 @@ def test_the_pods_last_word_is_awaited_for_half_a_minute() -> None:
     assert failed["reason"] == "JobLost"
 
 
-def test_a_job_that_somebody_deletes_is_not_made_again() -> None:
-    running = seen(run=run())
+def test_a_deleted_job_is_not_created_again() -> None:
+    running = observed_run(run=run())
     gone = after(plan_backtest(running, NOW), running, run=None)
     planned = plan_backtest(gone, NOW + 60)
     assert planned.job is None
@@ -280,7 +280,7 @@ def test_a_job_that_somebody_deletes_is_not_made_again() -> None:
 
 
 def test_another_autoscaling_makes_it_stale_and_the_same_one_again_does_not() -> None:
-    ended = seen(run=run(ended_at=NOW + 90), report=BacktestReport(0, "Completed", TOLD))
+    ended = observed_run(run=run(ended_at=NOW + 90), report=BacktestReport(0, "Completed", TOLD))
     done = after(plan_backtest(ended, NOW + 91), ended, run=None, report=None)
     changed = plan_backtest(replace(done, inference=inference(maximum=20)), NOW + 500)
     stale = condition(changed, "Stale")
@@ -304,29 +304,34 @@ def test_only_the_autoscaling_counts_for_that() -> None:
 
 
 def test_a_finished_object_goes_when_its_time_is_over() -> None:
-    asked = backtest(ttl_seconds_after_finished=600)
-    ended = seen(backtest=asked, run=run(ended_at=NOW), report=BacktestReport(0, "Completed", TOLD))
+    spec_of = backtest(ttl_seconds_after_finished=600)
+    ended = observed_run(
+        backtest=spec_of, run=run(ended_at=NOW), report=BacktestReport(0, "Completed", TOLD)
+    )
     done = plan_backtest(ended, NOW + 1)
     assert done.requeue_after == pytest.approx(599)
     assert not plan_backtest(after(done, ended), NOW + 599).delete
     assert plan_backtest(after(done, ended), NOW + 600).delete
 
 
-def test_the_start_is_as_asked_as_measured_or_assumed() -> None:
+def test_the_start_up_time_is_configured_measured_or_assumed() -> None:
     def start(given: BacktestObservation) -> str:
         job = plan_backtest(given, NOW).job
         assert job is not None
         (container,) = job["spec"]["template"]["spec"]["containers"]
         return str(next(arg for arg in container["args"] if arg.startswith("--start")))
 
-    assert start(seen()) == "--start=120s"
-    assert start(seen(lead_seconds=44.6)) == "--start=45s"
-    assert start(seen(backtest=backtest(start_seconds=300), lead_seconds=44.6)) == "--start=300s"
+    assert start(observed_run()) == "--start=120s"
+    assert start(observed_run(lead_seconds=44.6)) == "--start=45s"
+    assert (
+        start(observed_run(backtest=backtest(start_seconds=300), lead_seconds=44.6))
+        == "--start=300s"
+    )
 
 
 def test_the_pod_asks_for_nothing_that_it_does_not_need() -> None:
-    asked = backtest(policies=(Policy.ORACLE,), since_seconds=345_600)
-    job = build_job(seen(backtest=asked), inference())
+    spec_of = backtest(policies=(Policy.ORACLE,), since_seconds=345_600)
+    job = build_job(observed_run(backtest=spec_of), inference())
     assert job["spec"]["backoffLimit"] == 0
     assert job["spec"]["activeDeadlineSeconds"] == 3600
     assert job["spec"]["ttlSecondsAfterFinished"] == 3600
@@ -340,7 +345,7 @@ def test_the_pod_asks_for_nothing_that_it_does_not_need() -> None:
     assert "--policies=ours,oracle" in container["args"]
     assert "--since=345600s" in container["args"]
     assert {"name": "OMP_NUM_THREADS", "value": "1"} in container["env"]
-    assert len(job_name(asked)) <= 63
+    assert len(job_name(spec_of)) <= 63
 
 
 def test_the_resource_rides_along_as_it_is_tried() -> None:
@@ -361,7 +366,7 @@ def test_the_resource_rides_along_as_it_is_tried() -> None:
             },
         }
     )
-    job = build_job(seen(), mine)
+    job = build_job(observed_run(), mine)
     text = job["spec"]["template"]["metadata"]["annotations"]["deepseek.ai/backtest-target"]
     assert policy_of_resource(parse(json.loads(text))) == policy_of_resource(mine)
     assert "nodeSelector" not in text, "where replicas run does not matter to a replay"
@@ -373,9 +378,9 @@ def test_the_resource_rides_along_as_it_is_tried() -> None:
 CREATED = {"creationTimestamp": rfc3339(NOW)}
 
 
-def told(status: dict[str, Any]) -> BacktestReason | None:
-    found = read_waiting({"metadata": CREATED, "status": status})
-    return None if found is None else found.reason
+def waiting_of(status: dict[str, Any]) -> BacktestReason | None:
+    waiting = read_waiting({"metadata": CREATED, "status": status})
+    return None if waiting is None else waiting.reason
 
 
 def test_jobs_and_pods_are_read_as_the_api_server_writes_them() -> None:
@@ -404,13 +409,20 @@ def test_jobs_and_pods_are_read_as_the_api_server_writes_them() -> None:
     )
     assert read_report({}) is None
     creating = {"waiting": {"reason": "ContainerCreating"}}
-    assert told({"containerStatuses": [{"state": creating}]}) == BacktestReason.POD_NOT_STARTED
-    assert told({"containerStatuses": [{"state": creating}], "phase": "Running"}) is None
-    assert told({"phase": "Succeeded"}) is None
+    assert (
+        waiting_of({"containerStatuses": [{"state": creating}]}) == BacktestReason.POD_NOT_STARTED
+    )
+    assert waiting_of({"containerStatuses": [{"state": creating}], "phase": "Running"}) is None
+    assert waiting_of({"phase": "Succeeded"}) is None
     no_image = {"waiting": {"reason": "ErrImagePull", "message": "no such image"}}
-    assert told({"containerStatuses": [{"state": no_image}]}) == BacktestReason.IMAGE_PULL_FAILED
+    assert (
+        waiting_of({"containerStatuses": [{"state": no_image}]}) == BacktestReason.IMAGE_PULL_FAILED
+    )
     no_key = {"waiting": {"reason": "CreateContainerConfigError", "message": "no secret"}}
-    assert told({"containerStatuses": [{"state": no_key}]}) == BacktestReason.CONTAINER_START_FAILED
+    assert (
+        waiting_of({"containerStatuses": [{"state": no_key}]})
+        == BacktestReason.CONTAINER_START_FAILED
+    )
     unplaced = [{"type": "PodScheduled", "status": "False", "reason": "Unschedulable",
                  "message": "0/1 nodes"}]  # fmt: skip
     pod = {"metadata": CREATED, "status": {"conditions": unplaced}}
@@ -419,7 +431,7 @@ def test_jobs_and_pods_are_read_as_the_api_server_writes_them() -> None:
     )
 
 
-def test_the_answer_is_that_of_the_backtest_and_not_of_a_sidecar() -> None:
+def test_the_result_is_that_of_the_container_backtest_and_not_of_a_sidecar() -> None:
     def ended(name: str, code: int, message: str) -> dict[str, Any]:
         state = {"terminated": {"exitCode": code, "reason": "Error", "message": message}}
         return {"name": name, "state": state}
@@ -428,12 +440,14 @@ def test_the_answer_is_that_of_the_backtest_and_not_of_a_sidecar() -> None:
     assert read_report({"status": {"containerStatuses": both}}) == BacktestReport(0, "Error", "{}")
     assert read_report({"status": {"containerStatuses": both[:1]}}) is None
     init = {"phase": "Failed", "initContainerStatuses": [ended("fetch", 7, "no token")]}
-    found = read_report({"status": init})
-    assert found == BacktestReport(None, "Error", "container fetch exited with code 7: no token")
+    parsed_report = read_report({"status": init})
+    assert parsed_report == BacktestReport(
+        None, "Error", "container fetch exited with code 7: no token"
+    )
     evicted = {"phase": "Failed", "reason": "Evicted", "message": "The node was low on memory."}
     assert read_report({"status": evicted}) == BacktestReport(None, "Evicted", evicted["message"])
     answer = BacktestReport(None, "Evicted", evicted["message"])
-    planned = plan_backtest(seen(run=run(ended_at=NOW), report=answer), NOW)
+    planned = plan_backtest(observed_run(run=run(ended_at=NOW), report=answer), NOW)
     assert (
         "failed (Evicted): The node was low on memory."
         in planned.status["conditions"][0]["message"]
@@ -443,13 +457,13 @@ def test_the_answer_is_that_of_the_backtest_and_not_of_a_sidecar() -> None:
 def test_a_container_that_blocks_the_pod_is_named() -> None:
     no_image = {"waiting": {"reason": "ErrImagePull", "message": "no such image"}}
     status = {"initContainerStatuses": [{"name": "fetch", "state": no_image}]}
-    found = read_waiting({"metadata": CREATED, "status": status})
-    assert found is not None
-    assert found.detail == "container fetch: ErrImagePull: no such image"
+    waiting = read_waiting({"metadata": CREATED, "status": status})
+    assert waiting is not None
+    assert waiting.detail == "container fetch: ErrImagePull: no such image"
 
 
 def test_an_object_is_read_with_its_defaults() -> None:
-    found = parse_backtest(
+    parsed = parse_backtest(
         {
             "apiVersion": "deepseek.ai/v1",
             "kind": "R1Backtest",
@@ -457,5 +471,5 @@ def test_an_object_is_read_with_its_defaults() -> None:
             "spec": {"inferenceName": "production-r1"},
         }
     )
-    assert found.spec == BacktestSpec("production-r1")
-    assert found.key == "team/november"
+    assert parsed.spec == BacktestSpec("production-r1")
+    assert parsed.key == "team/november"

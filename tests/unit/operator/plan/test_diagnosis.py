@@ -19,8 +19,8 @@ from r1_operator.plan.status.diagnosis import diagnose as diagnose_at
 NOW = 1_800_000_000.0
 
 
-def diagnose(seen: Observed) -> Problem | None:
-    return diagnose_at(seen, NOW)
+def diagnose(current: Observed) -> Problem | None:
+    return diagnose_at(current, NOW)
 
 
 def waiting(why: str, words: str = "") -> dict[str, Any]:
@@ -250,8 +250,8 @@ def test_containers(
     observed: Any,
     pod: Any,
 ) -> None:
-    seen = observed(resource(SPEC), replicas=1, pods=(pod(container=container),))
-    check(seen, reason, says)
+    current = observed(resource(SPEC), replicas=1, pods=(pod(container=container),))
+    check(current, reason, says)
 
 
 @pytest.mark.parametrize(
@@ -317,14 +317,14 @@ def test_a_pod_that_stays_silent_on_its_node(resource: Any, observed: Any, pod: 
         for kind, truth in (("PodScheduled", "True"), ("PodReadyToStartContainers", "False"))
     ]
     silent = pod(phase="Pending", container=waiting("ContainerCreating"), conditions=conditions)
-    seen = observed(resource(SPEC), replicas=1, pods=(silent,))
-    assert diagnose_at(seen, NOW + 10) is None
-    assert plan(seen, None, NOW + 10).requeue_after == 5
-    problem = diagnose_at(seen, NOW + 16)
+    current = observed(resource(SPEC), replicas=1, pods=(silent,))
+    assert diagnose_at(current, NOW + 10) is None
+    assert plan(current, None, NOW + 10).requeue_after == 5
+    problem = diagnose_at(current, NOW + 16)
     assert problem is not None
     assert problem.reason is ConditionReason.VOLUME_NOT_MOUNTED
     assert "kubectl describe pod r1-1 -n team" in problem.message
-    assert plan(seen, None, NOW + 16).requeue_after is None
+    assert plan(current, None, NOW + 16).requeue_after is None
 
 
 def test_an_init_container_that_cannot_start(resource: Any, observed: Any, pod: Any) -> None:
@@ -339,11 +339,11 @@ def test_an_init_container_that_cannot_start(resource: Any, observed: Any, pod: 
     )
 
 
-def test_a_child_of_somebody_else(resource: Any, observed: Any) -> None:
-    seen = observed(resource(SPEC), replicas=1)
-    service = {**seen.service, "metadata": {"name": "r1", "ownerReferences": [{"uid": "other"}]}}
+def test_a_child_with_another_owner_is_reported(resource: Any, observed: Any) -> None:
+    current = observed(resource(SPEC), replicas=1)
+    service = {**current.service, "metadata": {"name": "r1", "ownerReferences": [{"uid": "other"}]}}
     check(
-        replace(seen, service=service),
+        replace(current, service=service),
         ConditionReason.CHILD_NOT_OWNED,
         ("Service r1", "another name"),
     )
@@ -353,14 +353,14 @@ def test_a_child_that_is_refused(resource: Any, observed: Any) -> None:
     refusal = WriteError(
         "Deployment", "r1", 'Deployment.apps "r1" is invalid: spec.template.spec.x'
     )
-    seen = observed(resource(SPEC), write_errors=(refusal,))
-    check(seen, ConditionReason.CHILD_REJECTED, ("Deployment r1", "spec.template"))
+    current = observed(resource(SPEC), write_errors=(refusal,))
+    check(current, ConditionReason.CHILD_REJECTED, ("Deployment r1", "spec.template"))
 
 
 def test_a_rollout_that_stands_still_for_no_known_reason(resource: Any, observed: Any) -> None:
     stood = {"type": "Progressing", "status": "False", "reason": "ProgressDeadlineExceeded"}
-    seen = observed(resource(SPEC), replicas=1, conditions=[stood])
-    check(seen, ConditionReason.DEADLINE_EXCEEDED, ("600 s",))
+    current = observed(resource(SPEC), replicas=1, conditions=[stood])
+    check(current, ConditionReason.DEADLINE_EXCEEDED, ("600 s",))
 
 
 def test_a_rollout_without_room_says_how_to_go_without(
@@ -374,8 +374,8 @@ def test_a_rollout_without_room_says_how_to_go_without(
         conditions=unscheduled("0/1 nodes are available: 1 Insufficient nvidia.com/gpu."),
         labels={"pod-template-hash": "2"},
     )
-    seen = observed(resource(SPEC), replicas=1, pods=(old, new), updated=1)
-    check(seen, ConditionReason.UNSCHEDULABLE, ("maxSurge 0 and maxUnavailable 1",))
+    current = observed(resource(SPEC), replicas=1, pods=(old, new), updated=1)
+    check(current, ConditionReason.UNSCHEDULABLE, ("maxSurge 0 and maxUnavailable 1",))
 
 
 @pytest.mark.parametrize(
@@ -390,8 +390,10 @@ def test_a_rollout_without_room_says_how_to_go_without(
 def test_a_pod_that_only_needs_time_has_no_problem(
     container: dict[str, Any], resource: Any, observed: Any, pod: Any
 ) -> None:
-    seen = observed(resource(SPEC), replicas=1, pods=(pod(phase="Pending", container=container),))
-    assert diagnose(seen) is None
+    current = observed(
+        resource(SPEC), replicas=1, pods=(pod(phase="Pending", container=container),)
+    )
+    assert diagnose(current) is None
 
 
 def test_pods_that_leave_or_serve_are_not_judged(resource: Any, observed: Any, pod: Any) -> None:
@@ -399,8 +401,8 @@ def test_pods_that_leave_or_serve_are_not_judged(resource: Any, observed: Any, p
     leaving = pod("r1-leaving", container=crash, deleted=True)
     serving = pod("r1-serving", ready=True, container=crash)
     ended = pod("r1-ended", phase="Failed", container=crash)
-    seen = observed(resource(SPEC), replicas=1, pods=(leaving, serving, ended))
-    assert diagnose(seen) is None
+    current = observed(resource(SPEC), replicas=1, pods=(leaving, serving, ended))
+    assert diagnose(current) is None
 
 
 def test_long_texts_are_cut_at_their_start(resource: Any, observed: Any, pod: Any) -> None:
@@ -412,8 +414,8 @@ def test_long_texts_are_cut_at_their_start(resource: Any, observed: Any, pod: An
     assert len(problem.message) < 2_000
 
 
-def check(seen: Observed, reason: ConditionReason, says: tuple[str, ...]) -> None:
-    problem = diagnose(seen)
+def check(current: Observed, reason: ConditionReason, says: tuple[str, ...]) -> None:
+    problem = diagnose(current)
     assert problem is not None
     assert problem.reason is reason, problem.message
     for fragment in says:

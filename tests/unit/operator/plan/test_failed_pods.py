@@ -61,8 +61,8 @@ def living(name: str, *, ready: bool, ago: float = 30.0) -> Pod:
 
 
 def conditions(resource: Any, observed: Any, pods: list[Pod], replicas: int = 2) -> dict[str, Json]:
-    seen = observed(resource({"replicas": replicas}), replicas=replicas, pods=tuple(pods))
-    return {one["type"]: one for one in plan_status(seen, None, NOW)["conditions"]}
+    snapshot = observed(resource({"replicas": replicas}), replicas=replicas, pods=tuple(pods))
+    return {one["type"]: one for one in plan_status(snapshot, None, NOW)["conditions"]}
 
 
 @pytest.mark.parametrize(("reason", "words", "remedy"), CAUSES)
@@ -73,10 +73,10 @@ def test_forty_rejected_pods(
     """Whether or not the ReplicaSet has created the next rejected pod."""
     pods = [failed(n, reason, words) for n in range(40)]
     pods += [living(f"new-{n}", ready=False, ago=1.0) for n in range(pending)]
-    found = conditions(resource, observed, pods)
-    message = found["Degraded"]["message"]
-    assert found["Degraded"]["reason"] == "PodsFailed"
-    assert found["Ready"]["status"] == "False"
+    by_type = conditions(resource, observed, pods)
+    message = by_type["Degraded"]["message"]
+    assert by_type["Degraded"]["reason"] == "PodsFailed"
+    assert by_type["Ready"]["status"] == "False"
     assert f"40 pods have failed (40 {reason})" in message
     assert words.rstrip(".") in message
     assert remedy in message
@@ -96,9 +96,9 @@ def test_kinds_of_failures_are_counted_apart(resource: Any, observed: Any) -> No
 def test_a_resource_that_serves_is_not_degraded_by_the_past(resource: Any, observed: Any) -> None:
     pods = [failed(n, "Evicted", "x", ago=300.0) for n in range(40)]
     pods += [living(name, ready=True) for name in ("a", "b")]
-    found = conditions(resource, observed, pods)
-    assert "Degraded" not in found
-    assert found["Ready"]["status"] == "True"
+    by_type = conditions(resource, observed, pods)
+    assert "Degraded" not in by_type
+    assert by_type["Ready"]["status"] == "True"
 
 
 def test_a_rise_after_the_repair_is_not_degraded_by_the_past(resource: Any, observed: Any) -> None:
@@ -122,9 +122,9 @@ def test_one_eviction_that_is_replaced_is_the_ordinary_repair(resource: Any, obs
 def test_some_replicas_serve_and_the_others_are_rejected(resource: Any, observed: Any) -> None:
     pods = [living("a", ready=True, ago=900.0), living("b", ready=False, ago=1.0)]
     pods += [failed(n, "UnexpectedAdmissionError", PLUGIN) for n in range(12)]
-    found = conditions(resource, observed, pods)
-    assert "12 pods have failed" in found["Degraded"]["message"]
-    assert found["Available"]["status"] == "True"
+    by_type = conditions(resource, observed, pods)
+    assert "12 pods have failed" in by_type["Degraded"]["message"]
+    assert by_type["Available"]["status"] == "True"
 
 
 def test_failed_pods_that_leave_do_not_count(resource: Any, observed: Any) -> None:

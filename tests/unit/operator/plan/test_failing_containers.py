@@ -88,9 +88,9 @@ def pod_of(kind: str, state: Json, *, ready: bool | None = None) -> Pod:
 
 
 def degraded(resource: Any, observed: Any, pod: Pod, now: float = NOW) -> Json:
-    seen = observed(resource({"replicas": 1}), replicas=1, pods=(pod,))
-    found = plan_status(seen, None, now)["conditions"]
-    return next((one for one in found if one["type"] == "Degraded"), {})
+    current = observed(resource({"replicas": 1}), replicas=1, pods=(pod,))
+    conditions = plan_status(current, None, now)["conditions"]
+    return next((one for one in conditions if one["type"] == "Degraded"), {})
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -120,11 +120,11 @@ def test_the_report_does_not_change_between_two_tries(
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_memory_is_named_with_the_container(kind: str, resource: Any, observed: Any) -> None:
-    found = degraded(resource, observed, pod_of(kind, waits(end(137, "OOMKilled", ""))))
-    assert found["reason"] == ConditionReason.OUT_OF_MEMORY
-    assert ("container helper in spec.template" in found["message"]) == (kind != "engine")
+    condition = degraded(resource, observed, pod_of(kind, waits(end(137, "OOMKilled", ""))))
+    assert condition["reason"] == ConditionReason.OUT_OF_MEMORY
+    assert ("container helper in spec.template" in condition["message"]) == (kind != "engine")
     name = "engine" if kind == "engine" else "helper"
-    assert f"-c {name} --previous" in found["message"]
+    assert f"-c {name} --previous" in condition["message"]
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -133,10 +133,10 @@ def test_an_image_is_named_with_the_container(
     kind: str, reason: str, resource: Any, observed: Any
 ) -> None:
     state = {"state": {"waiting": {"reason": reason, "message": "not found"}}}
-    found = degraded(resource, observed, pod_of(kind, state))
-    assert found["reason"] == ConditionReason.IMAGE_PULL_FAILED
-    assert ("helper" in found["message"]) == (kind != "engine")
-    assert ("operator's default" in found["message"]) == (kind == "engine")
+    condition = degraded(resource, observed, pod_of(kind, state))
+    assert condition["reason"] == ConditionReason.IMAGE_PULL_FAILED
+    assert ("helper" in condition["message"]) == (kind != "engine")
+    assert ("operator's default" in condition["message"]) == (kind == "engine")
 
 
 @pytest.mark.parametrize("kind", ["init", "native sidecar", "sidecar"])
@@ -145,9 +145,9 @@ def test_the_engines_own_causes_are_not_those_of_others(
     kind: str, code: int, resource: Any, observed: Any
 ) -> None:
     words = "usage: fetch\nfetch: error: unrecognized arguments: --x"
-    found = degraded(resource, observed, pod_of(kind, waits(end(code, words=words))))
-    assert found["reason"] == ConditionReason.CRASH_LOOPING
-    assert f"exit code {code}" in found["message"]
+    condition = degraded(resource, observed, pod_of(kind, waits(end(code, words=words))))
+    assert condition["reason"] == ConditionReason.CRASH_LOOPING
+    assert f"exit code {code}" in condition["message"]
 
 
 @pytest.mark.parametrize(
@@ -177,8 +177,8 @@ def test_a_sidecar_that_runs_for_long_has_recovered(
 ) -> None:
     pod = pod_of(kind, runs(end(), since=NOW - 3))
     assert degraded(resource, observed, pod) != {}
-    seen = observed(resource({"replicas": 1}), replicas=1, pods=(pod,))
-    again = plan(seen, None, NOW).requeue_after
+    current = observed(resource({"replicas": 1}), replicas=1, pods=(pod,))
+    again = plan(current, None, NOW).requeue_after
     assert again is not None
     assert again <= 597
     assert degraded(resource, observed, pod, NOW + 598) == {}

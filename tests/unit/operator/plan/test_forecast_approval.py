@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from r1_common.contracts.unavailable import Unavailable
-from r1_operator.api.backtest import autoscaling_hash
+from r1_operator.api.backtest.spec import autoscaling_hash
 from r1_operator.api.v1 import R1Inference, parse
-from r1_operator.plan.scaling.forecast_approval import (
+from r1_operator.plan.scaling.forecast_rules.forecast_approval import (
     APPROVING_FINDINGS,
     MAX_AGE_SECONDS,
     NOT_READ,
@@ -38,10 +38,10 @@ def inference(maximum: int = 10, **forecast: Any) -> R1Inference:
     )
 
 
-def asked(**forecast: Any) -> BacktestTarget:
-    found = target_of(inference(**{"backtestName": "november", **forecast}))
-    assert found is not None
-    return found
+def target_named(**forecast: Any) -> BacktestTarget:
+    target = target_of(inference(**{"backtestName": "november", **forecast}))
+    assert target is not None
+    return target
 
 
 def backtest(finding: str = "Cheaper", **status: Any) -> dict[str, Any]:
@@ -63,20 +63,20 @@ def waiting(phase: str, reason: str, message: str) -> dict[str, Any]:
     }
 
 
-def test_without_a_name_nothing_is_to_be_proved() -> None:
+def test_without_a_backtest_name_no_approval_is_required() -> None:
     assert target_of(inference()) is None
     assert target_of(replace(inference(), spec=replace(inference().spec, autoscaling=None))) is None
 
 
 @pytest.mark.parametrize("finding", sorted(APPROVING_FINDINGS))
-def test_a_verdict_for_this_very_policy_lets_the_forecast_act(finding: str) -> None:
-    forecast_approval = approval_of(asked(), backtest(finding), NOW)
+def test_a_verdict_for_the_present_policy_lets_the_forecast_act(finding: str) -> None:
+    forecast_approval = approval_of(target_named(), backtest(finding), NOW)
     assert (forecast_approval.approved, forecast_approval.reason) == (True, "BacktestPassed")
     assert finding in forecast_approval.message
 
 
 @pytest.mark.parametrize(
-    ("found", "reason", "said"),
+    ("stored", "reason", "expected_message"),
     [
         (None, "BacktestMissing", "create it with inferenceName chat"),
         ({"spec": {"inferenceName": "other"}}, "BacktestTargetMismatch", "tested other"),
@@ -99,12 +99,12 @@ def test_a_verdict_for_this_very_policy_lets_the_forecast_act(finding: str) -> N
         ),
     ],
 )
-def test_all_else_keeps_it_from_acting_and_says_what_to_do(
-    found: dict[str, Any] | None, reason: str, said: str
+def test_without_an_approval_the_forecast_does_not_act_and_the_message_has_the_action(
+    stored: dict[str, Any] | None, reason: str, expected_message: str
 ) -> None:
-    forecast_approval = approval_of(asked(), found, NOW)
+    forecast_approval = approval_of(target_named(), stored, NOW)
     assert (forecast_approval.approved, forecast_approval.reason) == (False, reason)
-    assert said in forecast_approval.message
+    assert expected_message in forecast_approval.message
     assert "november" in forecast_approval.message
 
 
@@ -120,8 +120,8 @@ FORECAST = ReceivedForecast(
 )
 
 
-def test_the_gate_of_the_forecaster_is_asked_as_well() -> None:
-    good = approval_of(asked(), backtest(), NOW)
+def test_a_closed_gate_of_the_forecaster_applies_beside_an_approval() -> None:
+    good = approval_of(target_named(), backtest(), NOW)
     assert apply_approval(FORECAST, None) is FORECAST
     assert apply_approval(FORECAST, good) is FORECAST
     shut = replace(FORECAST, gate=ForecastGate(False, "LosesToLastValue", "y"))

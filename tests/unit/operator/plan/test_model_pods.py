@@ -157,7 +157,9 @@ def test_pods_keep_to_the_restricted_level(resource: Any, defaults: Defaults) ->
     }
 
 
-def test_start_up_is_as_patient_as_the_rollout(resource: Any, defaults: Defaults) -> None:
+def test_the_startup_probe_lasts_as_long_as_the_progress_deadline(
+    resource: Any, defaults: Defaults
+) -> None:
     engine = engine_of(resource({"rollout": {"progressDeadlineSeconds": 1801}}), defaults)
     startup = engine["startupProbe"]
     assert startup["periodSeconds"] * startup["failureThreshold"] == 1802

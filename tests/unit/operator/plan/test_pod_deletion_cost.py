@@ -15,7 +15,7 @@ from r1_operator.plan.placement.pod_deletion_cost import (
     plan_deletion_costs,
     pod_loads,
 )
-from r1_operator.plan.signals.demand import CounterSample
+from r1_operator.plan.signals.counter_sample import CounterSample
 from r1_operator.plan.snapshot import Pod
 
 HASH = "pod-template-hash"
@@ -94,7 +94,7 @@ def test_a_mark_from_an_earlier_fall_is_taken_off_a_pod_that_is_busy_now() -> No
     assert planned(pods, 2, loads(_1=5, _3=1)) == {"1": None, "2": VICTIM_COST}
 
 
-def test_a_cost_that_somebody_else_wrote_stays() -> None:
+def test_a_foreign_pod_deletion_cost_stays() -> None:
     assert planned((pod("1", deletion_cost=7), pod("2")), 1, loads(_1=5)) == {"2": VICTIM_COST}
 
 
@@ -103,7 +103,7 @@ def test_during_a_rollout_each_replica_set_gets_its_own_victims() -> None:
     assert planned(pods, 3, loads(_1=2, _4=2)) == {"2": VICTIM_COST, "3": VICTIM_COST}
 
 
-def test_unknown_loads_choose_nobody() -> None:
+def test_unknown_loads_mark_no_pod() -> None:
     silent = Unavailable("GatewayUnreachable", "gw-1 does not answer.")
     assert plan_deletion_costs((pod("1"), pod("2")), silent, 1) == ()
 
@@ -133,7 +133,7 @@ class TestLoads:
     def test_are_not_known_without_a_gateway(self) -> None:
         assert isinstance(pod_loads([], gateways=(), silent=()), Unavailable)
 
-    def test_are_not_known_from_a_gateway_of_before(self) -> None:
+    def test_loads_are_unknown_for_a_gateway_of_an_older_release(self) -> None:
         answer = pod_loads([sample("a", None)], gateways={"a"}, silent=())
         assert isinstance(answer, Unavailable)
         assert answer.reason == "NotReported"

@@ -6,12 +6,20 @@ from dataclasses import replace
 from typing import Any
 
 from r1_operator.plan.resource_plan import plan
+from r1_operator.plan.scaling.decision import Decision
+from r1_operator.plan.snapshot import Observed
+from r1_operator.plan.status.resource_status import plan_status
 
 KINDS = ["ConfigMap", "Service", "PodDisruptionBudget", "Deployment"]
 
 
 def reason(status: dict[str, Any], kind: str) -> str:
     return next(str(one["reason"]) for one in status["conditions"] if one["type"] == kind)
+
+
+def status_of(observed: Observed, decision: Decision | None, now: float) -> dict[str, Any]:
+    """The status after the children of the plan were applied, or its problem."""
+    return plan_status(observed, decision, now, unplannable=plan(observed, decision, now).problem)
 
 
 def test_everything_is_made_and_owned(resource: Any, observed: Any, now: float) -> None:
@@ -26,17 +34,17 @@ def test_everything_is_made_and_owned(resource: Any, observed: Any, now: float) 
 
 
 def test_the_monitor_comes_where_its_api_exists(resource: Any, observed: Any, now: float) -> None:
-    seen = observed(resource(), has_service_monitors=True)
-    kinds = [child["kind"] for child in plan(seen, None, now).children]
+    snapshot = observed(resource(), has_service_monitors=True)
+    kinds = [child["kind"] for child in plan(snapshot, None, now).children]
     assert kinds == [*KINDS[:3], "ServiceMonitor", "Deployment"]
 
 
 def test_the_decision_sets_the_count(
     resource: Any, observed: Any, decision: Any, now: float
 ) -> None:
-    made = plan(observed(resource({"replicas": 3})), decision(7), now)
-    assert made.children[-1]["spec"]["replicas"] == 7
-    assert made.status["desiredReplicas"] == 7
+    seen = observed(resource({"replicas": 3}))
+    assert plan(seen, decision(7), now).children[-1]["spec"]["replicas"] == 7
+    assert status_of(seen, decision(7), now)["desiredReplicas"] == 7
 
 
 def test_before_the_first_decision_the_present_count_stays(
@@ -56,16 +64,20 @@ def test_a_template_that_cannot_be_merged_stops_nothing_that_runs(
 ) -> None:
     bad = resource({"template": {"spec": {"containers": [{"image": "x"}]}}})
     good = observed(resource(), replicas=1, pods=(pod(ready=True),))
-    made = plan(replace(good, resource=bad), None, now)
-    assert made.children == ()
-    assert reason(made.status, "Ready") == "InvalidSpec"
-    assert reason(made.status, "Degraded") == "InvalidSpec"
-    assert reason(made.status, "Available") == "Serving"
+    seen = replace(good, resource=bad)
+    assert plan(seen, None, now).children == ()
+    status = status_of(seen, None, now)
+    assert reason(status, "Ready") == "InvalidSpec"
+    assert reason(status, "Degraded") == "InvalidSpec"
+    assert reason(status, "Available") == "Serving"
 
 
-def test_a_child_of_somebody_else_is_left_alone(resource: Any, observed: Any, now: float) -> None:
+def test_a_child_with_another_owner_is_not_changed(
+    resource: Any, observed: Any, now: float
+) -> None:
     foreign = {"kind": "Service", "metadata": {"name": "r1", "labels": {}}}
-    made = plan(observed(resource(), service=foreign), None, now)
-    assert made.children == ()
-    assert reason(made.status, "Ready") == "ChildNotOwned"
-    assert reason(made.status, "Progressing") == "ChildNotOwned"
+    seen = observed(resource(), service=foreign)
+    assert plan(seen, None, now).children == ()
+    status = status_of(seen, None, now)
+    assert reason(status, "Ready") == "ChildNotOwned"
+    assert reason(status, "Progressing") == "ChildNotOwned"

@@ -62,8 +62,8 @@ def test_an_upgrade_keeps_the_image_until_the_owner_changes_something(
 ) -> None:
     old = plan_children(resource(VERBATIM), defaults, 4)[-1]
     upgraded = replace(defaults, runtime_image="registry.example/runtime:2")
-    kept = plan_children(resource(VERBATIM), upgraded, 4, deployment=old)[-1]
-    assert kept == old
+    child = plan_children(resource(VERBATIM), upgraded, 4, deployment=old)[-1]
+    assert child == old
 
     changed = resource({**VERBATIM, "runtime": {"maxConcurrentSequences": 9}})
     moved = plan_children(changed, upgraded, 4, deployment=old)[-1]
@@ -73,10 +73,10 @@ def test_an_upgrade_keeps_the_image_until_the_owner_changes_something(
 def test_the_owner_can_ask_for_the_newest(resource: Any, defaults: Defaults) -> None:
     old = plan_children(resource(VERBATIM), defaults, 4)[-1]
     upgraded = replace(defaults, runtime_image="registry.example/runtime:2")
-    asked = resource(VERBATIM, annotations={"deepseek.ai/refresh": "2027-01-15"})
-    moved = plan_children(asked, upgraded, 4, deployment=old)[-1]
+    refreshed = resource(VERBATIM, annotations={"deepseek.ai/refresh": "2027-01-15"})
+    moved = plan_children(refreshed, upgraded, 4, deployment=old)[-1]
     assert image(moved) == "registry.example/runtime:2"
-    assert plan_children(asked, upgraded, 4, deployment=moved)[-1] == moved
+    assert plan_children(refreshed, upgraded, 4, deployment=moved)[-1] == moved
 
 
 def test_a_new_way_to_hash_rolls_nothing(
@@ -85,9 +85,9 @@ def test_a_new_way_to_hash_rolls_nothing(
     old = plan_children(resource(VERBATIM), defaults, 4)[-1]
     monkeypatch.setattr(revisions, "HASH_VERSION", "2")
     upgraded = replace(defaults, runtime_image="registry.example/runtime:2")
-    kept = plan_children(resource(VERBATIM), upgraded, 4, deployment=old)[-1]
-    assert kept["spec"] == old["spec"]
-    assert kept["metadata"]["annotations"]["deepseek.ai/revision-version"] == "2"
+    child = plan_children(resource(VERBATIM), upgraded, 4, deployment=old)[-1]
+    assert child["spec"] == old["spec"]
+    assert child["metadata"]["annotations"]["deepseek.ai/revision-version"] == "2"
 
 
 def test_a_site_that_changes_its_default_model_rolls(resource: Any, defaults: Defaults) -> None:

@@ -9,8 +9,8 @@ from r1_operator.plan.workload.route import build_route
 
 
 def content(resource: Any) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads(build_route(resource)["data"]["route.json"])
-    return found
+    route: dict[str, Any] = json.loads(build_route(resource)["data"]["route.json"])
+    return route
 
 
 def test_all_classes_with_every_field(resource: Any) -> None:

@@ -9,7 +9,11 @@ import pytest
 from r1_common.contracts.unavailable import Unavailable
 from r1_operator.api.names import ForecastApprovalReason
 from r1_operator.plan.scaling.decision import Decision, DecisionStep, ForecastContribution
-from r1_operator.plan.scaling.forecast_approval import BacktestTarget, ForecastApproval, approval_of
+from r1_operator.plan.scaling.forecast_rules.forecast_approval import (
+    BacktestTarget,
+    ForecastApproval,
+    approval_of,
+)
 from r1_operator.plan.scaling.reasons import DecisionMode
 from r1_operator.plan.scaling.reasons import DecisionReason as Why
 from r1_operator.plan.snapshot import Observed
@@ -110,7 +114,7 @@ def test_a_new_spec_is_not_ready_by_the_old_pods(
     assert truths(status)["Available"] == "True Serving"
     assert {one["observedGeneration"] for one in status["conditions"]} == {2}
 
-    unseen = observed(new, replicas=2, pods=pods_of(pod, 2, ready=True), seen=False)
+    unseen = observed(new, replicas=2, pods=pods_of(pod, 2, ready=True), generation_observed=False)
     assert truths(plan_status(unseen, None, now))["Ready"] == "False Applying"
 
     rolling = observed(new, replicas=2, pods=pods_of(pod, 3, ready=True), updated=1)
@@ -150,8 +154,10 @@ def test_a_failed_rollout_leaves_the_old_serving(
     crash = {"state": {"waiting": {"reason": "ErrImagePull", "message": "not found"}}}
     stood = {"type": "Progressing", "status": "False", "reason": "ProgressDeadlineExceeded"}
     pods = (*pods_of(pod, 2, ready=True), pod("r1-new", container=crash))
-    seen = observed(resource({"replicas": 2}), replicas=2, pods=pods, updated=1, conditions=[stood])
-    assert truths(plan_status(seen, None, now)) == {
+    current = observed(
+        resource({"replicas": 2}), replicas=2, pods=pods, updated=1, conditions=[stood]
+    )
+    assert truths(plan_status(current, None, now)) == {
         "Ready": "False ImagePullFailed",
         "Available": "True Serving",
         "Progressing": "False DeadlineExceeded",
@@ -203,7 +209,7 @@ def test_missing_metrics_are_a_condition_whose_words_stay(
 def test_limits_and_forecasts_speak_only_while_true(
     resource: Any, observed: Any, pod: Any, decision: Any, now: float
 ) -> None:
-    seen = observed(resource(AUTOSCALED), replicas=5, pods=pods_of(pod, 5, ready=True))
+    current = observed(resource(AUTOSCALED), replicas=5, pods=pods_of(pod, 5, ready=True))
     note = ForecastContribution(
         False, None, "none", Unavailable("Training", "The model is being trained.")
     )
@@ -214,32 +220,32 @@ def test_limits_and_forecasts_speak_only_while_true(
         mode=DecisionMode.PREDICTIVE,
         forecast=note,
     )
-    status = plan_status(seen, made, now)
+    status = plan_status(current, made, now)
     assert truths(status)["ScalingLimited"] == "True AtMaxReplicas"
     assert truths(status)["ForecastUnavailable"] == "True Training"
     assert status["mode"] == "Predictive"
-    calm = plan_status(seen, decision(5), now)
+    calm = plan_status(current, decision(5), now)
     assert not {"ScalingLimited", "ForecastUnavailable"} & set(truths(calm))
 
 
-def test_a_backtest_that_does_not_vouch_is_a_condition_with_what_to_do(
+def test_a_rejecting_backtest_is_a_condition_with_the_action(
     resource: Any, observed: Any, pod: Any, decision: Any, now: float
 ) -> None:
-    seen = observed(resource(AUTOSCALED), replicas=5, pods=pods_of(pod, 5, ready=True))
+    current = observed(resource(AUTOSCALED), replicas=5, pods=pods_of(pod, 5, ready=True))
     missing = approval_of(BacktestTarget("november", "chat", "h"), None, now)
-    status = plan_status(seen, decision(5, forecast_approval=missing), now)
+    status = plan_status(current, decision(5, forecast_approval=missing), now)
     assert truths(status)["ForecastNotApproved"] == "True BacktestMissing"
-    said = next(
+    shown_message = next(
         one["message"] for one in status["conditions"] if one["type"] == "ForecastNotApproved"
     )
-    assert "create it" in said
+    assert "create it" in shown_message
     good = ForecastApproval(True, ForecastApprovalReason.BACKTEST_PASSED, "It found it cheaper.")
     assert "ForecastNotApproved" not in truths(
-        plan_status(seen, decision(5, forecast_approval=good), now)
+        plan_status(current, decision(5, forecast_approval=good), now)
     )
 
 
-def test_the_last_scale_is_kept(
+def test_the_last_scale_stays_in_the_status(
     resource: Any, observed: Any, pod: Any, decision: Any, now: float
 ) -> None:
     pods = pods_of(pod, 2, ready=True)

@@ -36,10 +36,10 @@ def merged(over: dict[str, Any]) -> dict[str, Any]:
 
 
 def engine(over: dict[str, Any]) -> dict[str, Any]:
-    found: dict[str, Any] = merged({"spec": {"containers": [{"name": "engine", **over}]}})["spec"][
-        "containers"
-    ][0]
-    return found
+    container: dict[str, Any] = merged({"spec": {"containers": [{"name": "engine", **over}]}})[
+        "spec"
+    ]["containers"][0]
+    return container
 
 
 def test_nothing_over_something_is_the_same() -> None:
@@ -49,10 +49,10 @@ def test_nothing_over_something_is_the_same() -> None:
 
 def test_a_merge_changes_no_input() -> None:
     before, over = copy.deepcopy(BASE), {"spec": {"volumes": [{"name": "x"}]}}
-    kept = copy.deepcopy(over)
+    original = copy.deepcopy(over)
     merged(over)
     assert before == BASE
-    assert over == kept
+    assert over == original
 
 
 def test_maps_merge_and_null_removes() -> None:

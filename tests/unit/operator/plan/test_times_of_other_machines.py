@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from r1_operator.api.backtest import BacktestSpec, R1Backtest
+from r1_operator.api.backtest.spec import BacktestSpec, R1Backtest
 from r1_operator.api.names import BacktestReason, Label
 from r1_operator.kube.kinds import Json, Key
 from r1_operator.kube.store import PodStore
@@ -53,24 +53,24 @@ def test_a_pod_without_a_sandbox_is_reported_15_s_after_it_was_observed(
     view.put(pod_of(NOW + skew))
     wanted = resource({"replicas": 1})
 
-    def seen() -> Any:
+    def current() -> Any:
         return observed(wanted, replicas=1, pods=view.of(Key("default", "r1")))
 
-    assert diagnose(seen(), clock[0]) is None
-    assert requeue_delay(seen(), clock[0]) == SANDBOX_SECONDS
+    assert diagnose(current(), clock[0]) is None
+    assert requeue_delay(current(), clock[0]) == SANDBOX_SECONDS
     clock[0] += SANDBOX_SECONDS - 1
     view.put(pod_of(NOW + skew, version=2))
-    assert diagnose(seen(), clock[0]) is None
+    assert diagnose(current(), clock[0]) is None
     clock[0] += 2
-    problem = diagnose(seen(), clock[0])
+    problem = diagnose(current(), clock[0])
     assert problem is not None
     assert problem.reason == "VolumeNotMounted"
 
 
 def test_a_time_in_the_future_is_age_zero(resource: Any, observed: Any, pod: Any) -> None:
     early = replace(pod("r1-0"), lacks_sandbox=True, scheduled_at=NOW + 3600)
-    seen = observed(resource({"replicas": 1}), replicas=1, pods=(early,))
-    assert requeue_delay(seen, NOW) == SANDBOX_SECONDS
+    snapshot = observed(resource({"replicas": 1}), replicas=1, pods=(early,))
+    assert requeue_delay(snapshot, NOW) == SANDBOX_SECONDS
 
 
 @pytest.mark.parametrize("offset", STEPS)
@@ -85,9 +85,9 @@ def test_the_status_is_dated_by_the_wall_clock(
         }
     }
     wanted = resource(autoscaled, status={"desiredReplicas": 3})
-    seen = replace(observed(wanted, replicas=3), wall_offset=offset)
+    snapshot = replace(observed(wanted, replicas=3), wall_offset=offset)
     made = replace(fixed(4, 3, NOW - 5), message="m")
-    status = plan_status(seen, made, NOW)
+    status = plan_status(snapshot, made, NOW)
     assert status["lastScale"]["at"] == rfc3339(NOW - 5 + offset)
     assert {one["lastTransitionTime"] for one in status["conditions"]} == {rfc3339(NOW + offset)}
 
@@ -96,7 +96,7 @@ def backtest(**spec: Any) -> R1Backtest:
     return R1Backtest("b", "team", BacktestSpec("r1", **spec), uid="u1", generation=1)
 
 
-def seen(run: Run, **more: Any) -> BacktestObservation:
+def observed_run(run: Run, **more: Any) -> BacktestObservation:
     return BacktestObservation(
         backtest(), BacktestSite("r1-system", "image", "http://p", {}), run=run, **more
     )
@@ -105,33 +105,40 @@ def seen(run: Run, **more: Any) -> BacktestObservation:
 @pytest.mark.parametrize("skew", STEPS)
 def test_the_answer_of_a_backtest_is_awaited_for_30_s_by_our_own_clock(skew: float) -> None:
     run = Run("r1bt-u1", "j", NOW + skew, "h", 60, ended_at=NOW + skew, end_noticed_at=NOW)
-    assert plan_backtest(seen(run), NOW + 29).status["phase"] == "Running"
-    assert plan_backtest(seen(run), NOW + 31).status["phase"] == "Failed"
+    assert plan_backtest(observed_run(run), NOW + 29).status["phase"] == "Running"
+    assert plan_backtest(observed_run(run), NOW + 31).status["phase"] == "Failed"
 
 
 def test_a_backtest_is_not_given_up_for_a_time_in_the_future() -> None:
     waiting = Waiting(BacktestReason.UNSCHEDULABLE, "no node", NOW + 3600)
-    planned = plan_backtest(seen(Run("r1bt-u1", "j", NOW, "h", 60), waiting=waiting), NOW)
+    planned = plan_backtest(observed_run(Run("r1bt-u1", "j", NOW, "h", 60), waiting=waiting), NOW)
     assert planned.status["phase"] == "Running"
     late = replace(waiting, since=NOW - START_TIMEOUT_SECONDS)
-    given_up = plan_backtest(seen(Run("r1bt-u1", "j", NOW, "h", 60), waiting=late), NOW)
+    given_up = plan_backtest(observed_run(Run("r1bt-u1", "j", NOW, "h", 60), waiting=late), NOW)
     assert given_up.status["phase"] == "Failed"
 
 
-def test_a_finished_backtest_is_kept_no_longer_than_its_ttl() -> None:
+def test_a_finished_backtest_is_deleted_after_its_ttl() -> None:
     """Its end lies an hour in the future: it ended now, and the hour is not added."""
     run = Run("r1bt-u1", "j", NOW, "h", 60, ended_at=NOW + 3600, end_noticed_at=NOW)
     answer = BacktestReport(1, "Error", "x")
-    kept = replace(seen(run, report=answer), backtest=backtest(ttl_seconds_after_finished=120))
-    failed = plan_backtest(kept, NOW)
+    kept_run = replace(
+        observed_run(run, report=answer), backtest=backtest(ttl_seconds_after_finished=120)
+    )
+    failed = plan_backtest(kept_run, NOW)
     assert failed.requeue_after == 120
 
 
 ANSWER: dict[str, Any] = {
+    "series": "default/r1",
     "state": "Ready",
+    "reason": "r",
+    "message": "m",
     "model": "lstm",
-    "gate": {"open": True, "reason": "r", "message": "m"},
+    "gate": {"open": True, "reason": "r", "message": "m", "scores": {}},
     "peakOverLead": {"0.9": 12.0},
+    "coverage": {},
+    "lastObserved": {"at": 1.0, "value": 9.0},
 }
 
 
@@ -157,9 +164,7 @@ def test_a_forecast_is_read_on_the_operators_clock(skew: float) -> None:
 
 
 @pytest.mark.parametrize(("skew", "issued"), [(0.0, -20.0), *((step, 0.0) for step in STEPS)])
-def test_a_forecaster_that_sends_no_age_is_believed_within_the_validity(
-    skew: float, issued: float
-) -> None:
+def test_a_forecast_without_an_age_is_valid_until_its_end(skew: float, issued: float) -> None:
     forecast = parse_forecast(answer(NOW + skew - 20), 45.0, received_at=NOW)
     assert isinstance(forecast, ReceivedForecast)
     assert forecast.issued_at == NOW + issued

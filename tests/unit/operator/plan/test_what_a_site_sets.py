@@ -80,8 +80,8 @@ def test_a_change_of_the_site_s_template_rolls_and_takes_the_newest_image(
 
 def monitor_of(resource: Any, defaults: Defaults) -> dict[str, Any]:
     children = plan_children(resource, defaults, 1, service_monitors=True)
-    (found,) = [each for each in children if each["kind"] == "ServiceMonitor"]
-    return found
+    (monitor,) = [each for each in children if each["kind"] == "ServiceMonitor"]
+    return monitor
 
 
 def test_service_monitors_get_the_site_s_labels_and_interval(

@@ -49,8 +49,8 @@ class Stage:
     ) -> Decision:
         if isinstance(demand, float | int):
             demand = demand_of(float(demand))
-        seen = self.replicas if ready is None else ready
-        observed = ScalingInputs(self.replicas, seen, demand, forecast, seats)
+        ready_replicas = self.replicas if ready is None else ready
+        observed = ScalingInputs(self.replicas, ready_replicas, demand, forecast, seats)
         decision, self.history = decide(self.policy, observed, self.history, self.now)
         self.replicas = decision.replicas
         self.decisions.append(decision)

@@ -7,7 +7,7 @@ import pytest
 
 from r1_common.contracts.unavailable import Unavailable
 from r1_operator.api.v1 import Spec, parse
-from r1_operator.plan.scaling.budgets import ceilings_of, gpus_per_replica
+from r1_operator.plan.scaling.limits.budgets import ceilings_of, gpus_per_replica
 from r1_operator.plan.scaling.policy import Ceiling, UpBehavior, policy_of
 from r1_operator.plan.scaling.reasons import DecisionReason
 
@@ -125,7 +125,9 @@ class TestDecisions:
         assert {story.once(140.0).replicas for _ in range(3)} == {7}
 
     @pytest.mark.parametrize("demand", [0.0, 25.0, 140.0, GONE])
-    def test_the_minimum_wins_over_a_budget_and_it_is_said(self, stage: Build, demand: Any) -> None:
+    def test_the_minimum_overrides_a_budget_and_the_message_names_it(
+        self, stage: Build, demand: Any
+    ) -> None:
         """The schema rejects this, except for GPUs that spec.template adds."""
         decision = stage(replicas=4, min_replicas=4, ceilings=(ceiling(2),)).once(demand)
         assert (decision.replicas, decision.reason) == (4, DecisionReason.OVER_BUDGET)

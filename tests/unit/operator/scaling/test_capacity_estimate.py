@@ -8,14 +8,16 @@ import pytest
 
 from queueing_service import QueueingService
 from r1_operator.api.scaling import MetricType
-from r1_operator.plan.scaling.capacity_estimate import (
+from r1_operator.plan.scaling.policy import MetricTarget, ScalingPolicy
+from r1_operator.plan.scaling.real_time.capacity_estimate import (
     CapacitySample,
     Estimate,
     LearnedCapacity,
     with_learned,
 )
-from r1_operator.plan.scaling.policy import MetricTarget, ScalingPolicy
-from r1_operator.plan.signals.demand import CounterSample, Demand, DemandWindow
+from r1_operator.plan.signals.counter_sample import CounterSample
+from r1_operator.plan.signals.counter_store import CounterStore
+from r1_operator.plan.signals.demand import Demand
 
 NOW = 1_700_000_000.0
 RATE = MetricType.REQUESTS_PER_SECOND
@@ -76,8 +78,8 @@ class TestObservations:
         learned = LearnedCapacity()
         plain = {"in_flight": 16.0, "queued": 5.0, "seats": 16.0} | figures
         for second in range(0, seconds, 2):
-            seen = demand(20.0, completed=2 * rate * second, **plain)
-            learned = learned.with_observation(seen, 2, NOW + second)
+            reading = demand(20.0, completed=2 * rate * second, **plain)
+            learned = learned.with_observation(reading, 2, NOW + second)
         return learned
 
     def test_full_seats_are_a_sample_each_turn_over(self, demand: Callable[..., Demand]) -> None:
@@ -97,22 +99,28 @@ class TestObservations:
     def test_a_silent_gateway_teaches_nothing(self, demand: Callable[..., Demand]) -> None:
         learned = LearnedCapacity()
         for second in range(0, 100, 2):
-            seen = demand(1.0, completed=9.0 * second, in_flight=16.0, seats=16.0, missing=("g",))
-            learned = learned.with_observation(seen, 2, NOW + second)
+            reading = demand(
+                1.0, completed=9.0 * second, in_flight=16.0, seats=16.0, missing=("g",)
+            )
+            learned = learned.with_observation(reading, 2, NOW + second)
         assert learned.samples == ()
 
-    def test_a_replica_that_comes_begins_a_new_spell(self, demand: Callable[..., Demand]) -> None:
+    def test_an_added_replica_begins_a_new_saturation_period(
+        self, demand: Callable[..., Demand]
+    ) -> None:
         learned = LearnedCapacity()
         for second in range(0, 100, 2):
-            seen = demand(20.0, completed=16.0 * second, in_flight=16.0, seats=16.0)
-            learned = learned.with_observation(seen, 2 + second // 16, NOW + second)
+            reading = demand(20.0, completed=16.0 * second, in_flight=16.0, seats=16.0)
+            learned = learned.with_observation(reading, 2 + second // 16, NOW + second)
         assert learned.samples == ()
 
-    def test_a_counter_that_falls_begins_a_new_spell(self, demand: Callable[..., Demand]) -> None:
+    def test_a_counter_reset_begins_a_new_saturation_period(
+        self, demand: Callable[..., Demand]
+    ) -> None:
         learned = LearnedCapacity()
         for second in range(0, 100, 2):
-            seen = demand(20.0, completed=16.0 * (second % 14), in_flight=16.0, seats=16.0)
-            learned = learned.with_observation(seen, 2, NOW + second)
+            reading = demand(20.0, completed=16.0 * (second % 14), in_flight=16.0, seats=16.0)
+            learned = learned.with_observation(reading, 2, NOW + second)
         assert learned.samples == ()
 
     def test_capacity_samples_expire(self, demand: Callable[..., Demand]) -> None:
@@ -151,14 +159,14 @@ def test_in_a_closed_loop_a_figure_twice_too_high_heals() -> None:
 def test_gateways_that_share_the_seats_are_full_together_or_not_at_all() -> None:
     """Two gateways with eight of sixteen seats each: eight in flight is half of the capacity."""
 
-    def told(gateway: str, at: float) -> CounterSample:
+    def sample(gateway: str, at: float) -> CounterSample:
         return CounterSample(
             gateway, 0.0, at, at, 20.0 * at, 0.0, 5.0 * at, 0.0, 4.0, 0.0, 0.0, 0.0, 8.0, 2.0
         )
 
-    window, learned = DemandWindow(), LearnedCapacity()
+    counters, learned = CounterStore(), LearnedCapacity()
     for second in range(1000, 1240, 2):
         for gateway in ("a", "b"):
-            window.observe(told(gateway, float(second)))
-        learned = learned.with_observation(window.read(float(second)), 2, float(second))
+            counters.observe(sample(gateway, float(second)))
+        learned = learned.with_observation(counters.demand(float(second)), 2, float(second))
     assert learned.samples == ()

@@ -7,7 +7,9 @@ from typing import Any
 import pytest
 
 from r1_common.contracts.unavailable import Unavailable
-from r1_operator.plan.signals.demand import CounterSample, Demand, DemandWindow
+from r1_operator.plan.signals.counter_sample import CounterSample
+from r1_operator.plan.signals.counter_store import CounterStore
+from r1_operator.plan.signals.demand import Demand
 from r1_operator.plan.signals.gateway_signals import read_signals
 
 OURS = 50_000.0  # the operator's clock differs from the gateway's
@@ -34,23 +36,23 @@ def sample(at: float, requests: float, gateway: str = "gw-0", **figures: Any) ->
     return replace(plain, **figures)
 
 
-def fed(*samples: CounterSample) -> DemandWindow:
-    window = DemandWindow()
+def fed(*samples: CounterSample) -> CounterStore:
+    counters = CounterStore()
     for one in samples:
-        window.observe(one)
-    return window
+        counters.observe(one)
+    return counters
 
 
-def rate(window: DemandWindow, at: float) -> float:
-    demand = window.read(at + OURS)
+def rate(counters: CounterStore, at: float) -> float:
+    demand = counters.demand(at + OURS)
     assert isinstance(demand, Demand)
     assert not isinstance(demand.requests_per_second, Unavailable)
     return demand.requests_per_second
 
 
 def test_a_steady_rate_is_read_exactly() -> None:
-    window = fed(*(sample(1000.0 + t, 7.0 * t) for t in range(120)))
-    demand = window.read(1119.0 + OURS)
+    counters = fed(*(sample(1000.0 + t, 7.0 * t) for t in range(120)))
+    demand = counters.demand(1119.0 + OURS)
     assert isinstance(demand, Demand)
     assert demand.requests_per_second == pytest.approx(7.0)
     assert demand.tokens_per_second == pytest.approx(700.0)
@@ -63,9 +65,13 @@ def test_a_steady_rate_is_read_exactly() -> None:
 def test_the_mean_looks_back_a_minute_and_no_further(every: float) -> None:
     moments = [1000.0 + every * i for i in range(int(240 / every))]
     # Ten a second until 1120, nothing since: half of the minute before 1150 was busy.
-    window = fed(*(sample(at, 10.0 * (min(at, 1120.0) - 1000.0)) for at in moments if at <= 1150.0))
+    counters = fed(
+        *(sample(at, 10.0 * (min(at, 1120.0) - 1000.0)) for at in moments if at <= 1150.0)
+    )
     newest = max(at for at in moments if at <= 1150.0)
-    assert rate(window, newest) == pytest.approx(10.0 * (60.0 - (newest - 1120.0)) / 60.0, abs=0.4)
+    assert rate(counters, newest) == pytest.approx(
+        10.0 * (60.0 - (newest - 1120.0)) / 60.0, abs=0.4
+    )
 
 
 def test_a_sure_burst_counts_before_the_minute_is_over() -> None:
@@ -75,13 +81,13 @@ def test_a_sure_burst_counts_before_the_minute_is_over() -> None:
     assert 45.0 < burst < 50.0  # the mean of the minute would be 10
 
 
-def test_a_burst_is_not_asked_for_when_it_is_over_before_a_replica_serves() -> None:
+def test_a_burst_shorter_than_the_lead_time_adds_no_replicas() -> None:
     calm = [sample(1000.0 + t, 2.0 * t) for t in range(61)]
     storm = [sample(1060.0 + t, 120.0 + 50.0 * t) for t in range(1, 11)]
-    window = fed(*calm, *storm)
+    counters = fed(*calm, *storm)
     rates = []
     for lead in (10.0, 20.0, 60.0):
-        demand = window.read(1070.0 + OURS, lead_seconds=lead)
+        demand = counters.demand(1070.0 + OURS, lead_seconds=lead)
         assert isinstance(demand, Demand)
         rates.append(demand.requests_per_second)
     # Ten seconds of 50/s: full rate, rate over 30 s with its lower bound, rate over a minute.
@@ -106,90 +112,96 @@ class TestRestartsOfAGateway:
         assert rate(fed(*before, *after), 1089.0) == pytest.approx(5.0, rel=0.03)
 
     def test_a_young_gateway_is_read_from_its_first_answer(self) -> None:
-        window = fed(sample(1010.0, 50.0, started_at=1000.0))
-        assert rate(window, 1010.0) == pytest.approx(5.0)
+        counters = fed(sample(1010.0, 50.0, started_at=1000.0))
+        assert rate(counters, 1010.0) == pytest.approx(5.0)
 
     def test_an_old_one_needs_a_second_look(self) -> None:
-        demand = fed(sample(1000.0, 1e6)).read(1000.0 + OURS)
+        demand = fed(sample(1000.0, 1e6)).demand(1000.0 + OURS)
         assert isinstance(demand, Demand)
         assert isinstance(demand.requests_per_second, Unavailable)
         assert demand.requests_per_second.reason == "WarmingUp"
         assert demand.queued == 1.0
 
-    def test_a_clock_set_back_starts_anew(self) -> None:
-        window = fed(*(sample(1000.0 + t, 5.0 * t) for t in range(60)))
-        for t in range(30):
-            window.observe(sample(500.0 + t, 300.0 + 5.0 * t, started_at=1.0))
-        assert rate(window, 529.0) == pytest.approx(5.0)
+    def test_a_second_gateway_behind_the_same_address_is_not_counted_as_new(self) -> None:
+        """Its counters are from before: the series begins anew once the first one is stale."""
+        counters = fed(*(sample(1000.0 + t, 5.0 * t) for t in range(60)))
+        for t in range(60, 75):
+            other: dict[str, Any] = {"started_at": 1.0, "received_at": 1000.0 + t + OURS}
+            counters.observe(sample(500.0 + t, 9e6 + 5.0 * t, **other))
+            assert rate(counters, 1000.0 + t) == pytest.approx(5.0)
+        for t in range(75, 100):
+            other = {"started_at": 1.0, "received_at": 1000.0 + t + OURS}
+            counters.observe(sample(500.0 + t, 9e6 + 5.0 * t, **other))
+        assert rate(counters, 1099.0) == pytest.approx(5.0)
 
 
 class TestSilence:
-    def test_never_heard(self) -> None:
-        nothing = DemandWindow().read(OURS)
+    def test_demand_without_any_signal_is_unavailable(self) -> None:
+        nothing = CounterStore().demand(OURS)
         assert isinstance(nothing, Unavailable)
         assert nothing.reason == "NoSignals"
 
     def test_stale(self) -> None:
-        window = fed(*(sample(1000.0 + t, 5.0 * t) for t in range(60)))
-        assert isinstance(window.read(1059.0 + 15.0 + OURS), Demand)
-        stale = window.read(1059.0 + 16.0 + OURS)
+        counters = fed(*(sample(1000.0 + t, 5.0 * t) for t in range(60)))
+        assert isinstance(counters.demand(1059.0 + 15.0 + OURS), Demand)
+        stale = counters.demand(1059.0 + 16.0 + OURS)
         assert isinstance(stale, Unavailable)
         assert stale.reason == "StaleSignals"
         assert "for 16 s" in stale.message
 
-    def test_a_repeated_answer_is_not_news(self) -> None:
+    def test_a_repeated_response_is_no_new_sample(self) -> None:
         same = sample(1000.0, 5.0)
-        window = fed(same)
+        counters = fed(same)
         for t in range(60):
-            window.observe(replace(same, received_at=same.received_at + t))
-        assert isinstance(window.read(1060.0 + OURS), Unavailable)
+            counters.observe(replace(same, received_at=same.received_at + t))
+        assert isinstance(counters.demand(1060.0 + OURS), Unavailable)
 
     @pytest.mark.parametrize("value", [float("nan"), float("inf"), -1.0])
     def test_impossible_figures_are_not_data(self, value: float) -> None:
-        window = fed(sample(1000.0, 1.0), sample(1001.0, value))
-        broken = window.read(1001.0 + OURS)
+        counters = fed(sample(1000.0, 1.0), sample(1001.0, value))
+        broken = counters.demand(1001.0 + OURS)
         assert isinstance(broken, Unavailable)
         assert broken.reason == "InvalidSignals"
-        window.observe(sample(1010.0, 51.0))
-        assert rate(window, 1010.0) == pytest.approx(5.0)
+        counters.observe(sample(1010.0, 51.0))
+        assert rate(counters, 1010.0) == pytest.approx(5.0)
 
 
 class TestSeveralGateways:
     def test_their_demand_adds_up(self) -> None:
-        window = fed(
+        counters = fed(
             *(sample(1000.0 + t, 3.0 * t) for t in range(60)),
             *(sample(1000.0 + t, 4.0 * t, "gw-1") for t in range(60)),
         )
-        assert rate(window, 1059.0) == pytest.approx(7.0)
-        demand = window.read(1059.0 + OURS)
+        assert rate(counters, 1059.0) == pytest.approx(7.0)
+        demand = counters.demand(1059.0 + OURS)
         assert isinstance(demand, Demand)
         assert (demand.in_flight, demand.queued, demand.seats) == (4.0, 2.0, 32.0)
 
     def test_a_silent_one_is_named(self) -> None:
-        window = fed(
+        counters = fed(
             *(sample(1000.0 + t, 3.0 * t, "gw-1") for t in range(30)),
             *(sample(1000.0 + t, 3.0 * t) for t in range(60)),
         )
-        demand = window.read(1059.0 + OURS, gateways=("gw-0", "gw-1", "gw-2"))
+        demand = counters.demand(1059.0 + OURS, gateways=("gw-0", "gw-1", "gw-2"))
         assert isinstance(demand, Demand)
         assert demand.missing == ("gw-1", "gw-2")
         assert demand.requests_per_second == pytest.approx(3.0)
 
     def test_one_that_was_scaled_away_is_forgotten(self) -> None:
-        window = fed(
+        counters = fed(
             *(sample(1000.0 + t, 3.0 * t, "gw-1") for t in range(30)),
             *(sample(1000.0 + t, 3.0 * t) for t in range(60)),
         )
-        demand = window.read(1059.0 + OURS, gateways=("gw-0",))
+        demand = counters.demand(1059.0 + OURS, gateways=("gw-0",))
         assert isinstance(demand, Demand)
         assert demand.missing == ()
 
 
 def test_memory_is_bounded_however_often_it_is_fed() -> None:
-    window = fed(*(sample(1000.0 + t / 10, t / 2) for t in range(6000)))
-    [series] = window._series.values()
-    assert len(series.points) <= 35
-    assert rate(window, 1599.9) == pytest.approx(5.0, rel=0.02)
+    counters = fed(*(sample(1000.0 + t / 10, t / 2) for t in range(6000)))
+    [series] = counters._series.values()
+    assert len(series.demand.points) <= 35
+    assert rate(counters, 1599.9) == pytest.approx(5.0, rel=0.02)
 
 
 class TestSignals:
@@ -200,6 +212,7 @@ class TestSignals:
             "completed": {"Q1": 1},
             "failed": {},
             "rejected": {"Q3": 1},
+            "cancelled": {},
             "queued": {"Q1": 1, "Q3": 4},
             "oldestWaitSeconds": {"Q1": 0.1, "Q3": 7.5},
             "inFlight": {"Q1": 2, "Q2": 2},

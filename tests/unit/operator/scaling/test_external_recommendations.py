@@ -13,8 +13,11 @@ from r1_operator.plan.scaling.decide import decide
 from r1_operator.plan.scaling.decision import Decision
 from r1_operator.plan.scaling.inputs import ScalingInputs
 from r1_operator.plan.scaling.policy import MetricTarget, ScalingPolicy
+from r1_operator.plan.scaling.real_time.recommendations import (
+    Recommendation,
+    external_recommendations,
+)
 from r1_operator.plan.scaling.reasons import DecisionReason
-from r1_operator.plan.scaling.recommendations import Recommendation, external_recommendations
 from r1_operator.plan.scaling.scaling_state import ScalingState
 from r1_operator.plan.signals.demand import Demand
 from r1_operator.plan.unavailable import LowerBound

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from r1_operator.api.scaling import MetricType
-from r1_operator.plan.scaling.forecast_budget import (
+from r1_operator.plan.scaling.forecast_rules.forecast_budget import (
     MAX_BALANCE_SECONDS,
     RESUME_SHARE,
     SHARE,
@@ -44,7 +44,7 @@ def test_twice_as_many_spend_it_in_an_hour() -> None:
     assert watched(begun, 20, 3765).exhausted
 
 
-def test_a_high_target_is_held_against_a_plain_autoscaler_at_seventy() -> None:
+def test_the_forecast_budget_compares_a_high_target_with_an_hpa_at_70_percent() -> None:
     assert baseline(7, 0.5) == 7
     assert baseline(7, 0.7) == 7
     assert baseline(7, 0.9) == pytest.approx(9)

@@ -71,7 +71,7 @@ def test_at_no_replicas_it_does_nothing() -> None:
     assert simulate_sync(HpaState(0), 700.0, 7.0, 1, 100, 0.0).replicas == 0
 
 
-def test_without_a_behavior_stanza_it_doubles_from_four_at_every_look() -> None:
+def test_an_hpa_without_behavior_doubles_from_four_per_sync() -> None:
     rules = HpaRules(sync_seconds=1, has_behavior=False)
     state = HpaState(1)
     counts = []
@@ -81,7 +81,7 @@ def test_without_a_behavior_stanza_it_doubles_from_four_at_every_look() -> None:
     assert counts == [4, 8, 16, 32, 60]
 
 
-def test_without_a_behavior_stanza_it_climbs_to_what_was_asked_for_long_ago() -> None:
+def test_an_hpa_without_behavior_climbs_to_an_earlier_recommendation() -> None:
     plain, old = HpaRules(1), HpaRules(1, has_behavior=False)
     with_stanza, without = HpaState(2), HpaState(2)
     for t, worth in enumerate([50, 3, 3, 3, 3, 3]):
@@ -90,7 +90,7 @@ def test_without_a_behavior_stanza_it_climbs_to_what_was_asked_for_long_ago() ->
     assert (with_stanza.replicas, without.replicas) == (6, 50)
 
 
-def test_a_rise_takes_the_place_of_one_that_only_falls_would_ask_about() -> None:
+def test_a_rise_drops_an_older_change_that_only_the_down_limit_counts() -> None:
     rules = HpaRules(
         1,
         down_window=0,
@@ -129,5 +129,7 @@ def test_the_simulated_hpa_never_scales_to_zero() -> None:
 def test_figures_of_the_kubernetes_unit_tests(replicas: int, target: float, expected: int) -> None:
     """A total of 8600 against a target per pod, before any window: kubernetes
     pkg/controller/podautoscaler/replica_calculator_test.go (Apache-2.0), external metrics."""
-    found = simulate_sync(HpaState(replicas), 8600, target, 1, 100, 0.0, HpaRules(down_window=0))
-    assert found.replicas == expected
+    next_state = simulate_sync(
+        HpaState(replicas), 8600, target, 1, 100, 0.0, HpaRules(down_window=0)
+    )
+    assert next_state.replicas == expected

@@ -10,21 +10,17 @@ from r1_common.contracts.unavailable import Unavailable
 from r1_operator.api.scaling import ClassName, MetricType
 from r1_operator.plan.scaling.decide import decide
 from r1_operator.plan.scaling.inputs import ScalingInputs
-from r1_operator.plan.scaling.latency_objectives import (
+from r1_operator.plan.scaling.policy import MetricTarget
+from r1_operator.plan.scaling.real_time.latency_objectives import (
     LatencyMemory,
     ServiceModel,
     latency_recommendation,
 )
-from r1_operator.plan.scaling.policy import MetricTarget
+from r1_operator.plan.scaling.real_time.recommendations import Recommendation
 from r1_operator.plan.scaling.reasons import DecisionReason
-from r1_operator.plan.scaling.recommendations import Recommendation
 from r1_operator.plan.signals.demand import Demand
-from r1_operator.plan.signals.latency_histograms import (
-    NOT_REPORTED,
-    Latencies,
-    LatencyHistogram,
-    Recent,
-)
+from r1_operator.plan.signals.latencies import NOT_REPORTED, Latencies, Recent
+from r1_operator.plan.signals.latency_histograms import LatencyHistogram
 
 NOW = 1_700_000_000.0
 Q1, Q2 = ClassName.Q1, ClassName.Q2
@@ -52,7 +48,7 @@ def busy(demand: Callable[..., Demand]) -> Callable[..., ServiceModel]:
     return build
 
 
-def asked(answer: Recommendation | Unavailable) -> Recommendation:
+def recommended(answer: Recommendation | Unavailable) -> Recommendation:
     assert isinstance(answer, Recommendation), answer
     return answer
 
@@ -80,18 +76,18 @@ class TestMissed:
     ) -> None:
         metric = replace(MEAN, step=step)
         answer, _ = latency_recommendation(metric, took(milliseconds), busy(), LONG_SERVED, NOW)
-        need = asked(answer)
+        need = recommended(answer)
         assert (need.replicas, need.reason) == (replicas, DecisionReason.LATENCY_OBJECTIVE)
         assert "MeanLatency is" in need.clause
         assert "objective 200 ms" in need.clause
 
-    def test_a_wait_at_the_door_counts_before_anything_has_finished(
+    def test_a_queue_wait_counts_before_any_request_has_finished(
         self, busy: Callable[..., ServiceModel]
     ) -> None:
         answer, _ = latency_recommendation(
             MEAN, took(100.0, wait=0.4), busy(queued=10.0), LONG_SERVED, NOW
         )
-        need = asked(answer)
+        need = recommended(answer)
         assert need.replicas == 8
         assert "oldest wait" in need.clause
 
@@ -102,7 +98,7 @@ class TestMissed:
             answer, _ = latency_recommendation(
                 MEAN, took(900.0), busy(current=8, ready=ready), LONG_SERVED, NOW
             )
-            assert asked(answer).replicas == 8
+            assert recommended(answer).replicas == 8
 
     def test_the_next_step_waits_for_figures_of_the_new_count(
         self, busy: Callable[..., ServiceModel]
@@ -112,7 +108,7 @@ class TestMissed:
             answer, memory = latency_recommendation(
                 MEAN, took(500.0), busy(current=8, ready=8), memory, NOW + second
             )
-            counts.append(asked(answer).replicas)
+            counts.append(recommended(answer).replicas)
         assert counts == [8] * 6 + [16] * 4
 
     def test_a_queue_that_drains_before_a_replica_would_come_is_left_to_drain(
@@ -121,20 +117,22 @@ class TestMissed:
         # 4 replicas complete 60/s, 40 arrive: 400 queued requests drain in 20 s.
         service = busy(queued=400.0, completed_per_replica=15.0)
         answer, _ = latency_recommendation(MEAN, took(900.0, wait=9.0), service, LONG_SERVED, NOW)
-        assert asked(answer).replicas == 4
-        assert "drains in 20 s" in asked(answer).clause
+        assert recommended(answer).replicas == 4
+        assert "drains in 20 s" in recommended(answer).clause
         slow = busy(queued=4000.0, completed_per_replica=15.0)
         answer, _ = latency_recommendation(MEAN, took(900.0, wait=9.0), slow, LONG_SERVED, NOW)
-        assert asked(answer).replicas == 8
+        assert recommended(answer).replicas == 8
 
     def test_few_late_requests_are_no_miss(self, busy: Callable[..., ServiceModel]) -> None:
         answer, _ = latency_recommendation(MEAN, took(900.0, count=4), busy(), LONG_SERVED, NOW)
-        assert asked(answer).replicas <= 4
+        assert recommended(answer).replicas <= 4
 
-    def test_back_to_a_load_that_was_seen_to_hold(self, busy: Callable[..., ServiceModel]) -> None:
+    def test_a_step_up_stops_at_a_load_that_met_the_objective(
+        self, busy: Callable[..., ServiceModel]
+    ) -> None:
         memory = replace(LONG_SERVED, met_at=8.0)
         answer, _ = latency_recommendation(MEAN, took(900.0), busy(), memory, NOW)
-        assert asked(answer).replicas == 5  # 40 / 8, not the double
+        assert recommended(answer).replicas == 5  # 40 / 8, not the double
 
 
 class TestOutOfReach:
@@ -142,31 +140,31 @@ class TestOutOfReach:
         self, busy: Callable[..., ServiceModel]
     ) -> None:
         answer, _ = latency_recommendation(MEAN, took(900.0), busy(in_flight=5.0), LONG_SERVED, NOW)
-        assert asked(answer).replicas == 5
+        assert recommended(answer).replicas == 5
         answer, _ = latency_recommendation(MEAN, took(900.0), busy(in_flight=4.0), LONG_SERVED, NOW)
-        assert asked(answer).replicas == 4
-        assert "already has its own replica" in asked(answer).clause
+        assert recommended(answer).replicas == 4
+        assert "already has its own replica" in recommended(answer).clause
 
     def test_a_step_that_did_not_help_is_not_repeated_until_it_gets_worse(
         self, busy: Callable[..., ServiceModel]
     ) -> None:
         answer, memory = latency_recommendation(MEAN, took(400.0), busy(), LONG_SERVED, NOW)
-        assert asked(answer).replicas == 8
+        assert recommended(answer).replicas == 8
         doubled = busy(current=8, ready=8)
         latency_recommendation(MEAN, took(400.0), doubled, memory, NOW + 60)
         _, memory = latency_recommendation(MEAN, took(400.0), doubled, memory, NOW + 60)
         answer, memory = latency_recommendation(MEAN, took(390.0), doubled, memory, NOW + 200)
-        assert asked(answer).replicas == 8
-        assert "did not reduce" in asked(answer).clause
+        assert recommended(answer).replicas == 8
+        assert "did not reduce" in recommended(answer).clause
         answer, memory = latency_recommendation(MEAN, took(600.0), doubled, memory, NOW + 300)
-        assert asked(answer).replicas == 16
+        assert recommended(answer).replicas == 16
 
 
 class TestMet:
     def test_down_by_a_fifth_where_there_is_room(self, busy: Callable[..., ServiceModel]) -> None:
         ten = replace(LONG_SERVED, serving=10)
         answer, _ = latency_recommendation(MEAN, took(100.0), busy(current=10, ready=10), ten, NOW)
-        need = asked(answer)
+        need = recommended(answer)
         assert (need.replicas, need.reason) == (8, DecisionReason.REAL_TIME_DEMAND)
 
     def test_not_where_the_latency_would_come_close(
@@ -174,22 +172,24 @@ class TestMet:
     ) -> None:
         ten = replace(LONG_SERVED, serving=10)
         answer, _ = latency_recommendation(MEAN, took(150.0), busy(current=10, ready=10), ten, NOW)
-        assert asked(answer).replicas == 10
+        assert recommended(answer).replicas == 10
 
-    def test_at_once_to_a_load_that_held_before(self, busy: Callable[..., ServiceModel]) -> None:
+    def test_scale_down_returns_at_once_to_a_load_that_met_the_objective(
+        self, busy: Callable[..., ServiceModel]
+    ) -> None:
         memory = replace(LONG_SERVED, serving=40, met_at=10.0)
         answer, _ = latency_recommendation(
             MEAN, took(150.0), busy(current=40, ready=40), memory, NOW
         )
-        assert asked(answer).replicas == 4
+        assert recommended(answer).replicas == 4
 
     def test_never_again_to_a_load_that_was_too_much(
         self, busy: Callable[..., ServiceModel]
     ) -> None:
         memory = replace(LONG_SERVED, met_at=20.0, missed_at=11.0, missed_noted_at=NOW)
         answer, _ = latency_recommendation(MEAN, took(10.0), busy(), memory, NOW)
-        assert asked(answer).replicas == 5  # 40 / (0.9 x 11)
-        assert "missed at 11 requests/s" in asked(answer).clause
+        assert recommended(answer).replicas == 5  # 40 / (0.9 x 11)
+        assert "missed at 11 requests/s" in recommended(answer).clause
 
     def test_a_count_rises_before_the_load_reaches_the_missed_one(
         self, busy: Callable[..., ServiceModel]
@@ -197,7 +197,7 @@ class TestMet:
         memory = replace(LONG_SERVED, serving=9, met_at=9.0, missed_at=10.0, missed_noted_at=NOW)
         nine = busy(current=9, ready=9, requests_per_second=88.0)
         answer, _ = latency_recommendation(MEAN, took(190.0), nine, memory, NOW)
-        assert asked(answer).replicas == 10
+        assert recommended(answer).replicas == 10
 
     def test_a_load_that_does_well_beyond_it_was_not_too_much(
         self, busy: Callable[..., ServiceModel]
@@ -212,13 +212,13 @@ class TestMet:
         memory = replace(LONG_SERVED, missed_at=9.0, missed_noted_at=NOW - 10 * 3600)
         answer, _ = latency_recommendation(MEAN, took(190.0), busy(), memory, NOW)
         assert (
-            asked(answer).replicas == 4
+            recommended(answer).replicas == 4
         )  # 40 / (0.9 x 18) would meet it, without a margin to try fewer
 
-    def test_nothing_is_asked_of_an_idle_service(self, demand: Callable[..., Demand]) -> None:
+    def test_an_idle_service_needs_no_replicas(self, demand: Callable[..., Demand]) -> None:
         idle = ServiceModel(demand(0.0), 4, 4)
         answer, _ = latency_recommendation(MEAN, Latencies(), idle, LONG_SERVED, NOW)
-        assert asked(answer).replicas == 0
+        assert recommended(answer).replicas == 0
 
     def test_a_request_now_and_then_keeps_one_and_holds_nothing(
         self, busy: Callable[..., ServiceModel]
@@ -226,7 +226,7 @@ class TestMet:
         rare = busy(requests_per_second=0.01, in_flight=1.0)
         memory = replace(LONG_SERVED, met_at=5.0)
         answer, _ = latency_recommendation(MEAN, Latencies(), rare, memory, NOW)
-        assert asked(answer).replicas == 1
+        assert recommended(answer).replicas == 1
 
 
 class TestUnknown:
@@ -249,7 +249,7 @@ class TestUnknown:
             assert answer.reason == "InvalidLatency"
             assert memory == LONG_SERVED
 
-    def test_requests_that_never_finish_are_no_good_news(
+    def test_the_latency_is_unavailable_while_no_request_finishes(
         self, busy: Callable[..., ServiceModel]
     ) -> None:
         answer, _ = latency_recommendation(MEAN, Latencies(), busy(), LONG_SERVED, NOW)
@@ -310,15 +310,15 @@ class TestLatencyByClass:
     ) -> None:
         metric = MetricTarget(MetricType.TIME_TO_FIRST_TOKEN, 200.0, priority_class=klass)
         answer, _ = latency_recommendation(metric, self.slow_q2(), busy(), LONG_SERVED, NOW)
-        assert (asked(answer).reason is DecisionReason.LATENCY_OBJECTIVE) is missed
+        assert (recommended(answer).reason is DecisionReason.LATENCY_OBJECTIVE) is missed
 
     def test_a_percentile_sees_what_the_mean_hides(self, busy: Callable[..., ServiceModel]) -> None:
         tail = Recent(LatencyHistogram((0.1, 1.0), (90.0, 10.0, 0.0), 8.0), 30.0)
         latencies = Latencies({Q1: tail})
         mean = MetricTarget(MetricType.TIME_TO_FIRST_TOKEN, 200.0)
         answer, _ = latency_recommendation(mean, latencies, busy(), LONG_SERVED, NOW)
-        assert asked(answer).reason is DecisionReason.REAL_TIME_DEMAND
+        assert recommended(answer).reason is DecisionReason.REAL_TIME_DEMAND
         late = replace(mean, percentile=0.95)
         answer, _ = latency_recommendation(late, latencies, busy(), LONG_SERVED, NOW)
-        assert asked(answer).reason is DecisionReason.LATENCY_OBJECTIVE
-        assert "(p95)" in asked(answer).clause
+        assert recommended(answer).reason is DecisionReason.LATENCY_OBJECTIVE
+        assert "(p95)" in recommended(answer).clause

@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 
 from r1_forecasting.forecast import Forecast, issue
-from r1_forecasting.request import parse_request
 from r1_forecasting.selection.evaluation import evaluate
 from r1_forecasting.series.series import Series
 from r1_operator.api.scaling import ForecastSpec, MetricType
@@ -38,18 +37,18 @@ def trailing_mean(window: int, until: float) -> Series:
 
 
 @pytest.mark.parametrize("window", [9, 60])
-def test_replicas_are_asked_for_when_there_is_still_time_to_start_them(window: int) -> None:
+def test_replicas_are_requested_one_lead_time_before_the_peak(window: int) -> None:
     spec = ForecastSpec(
         season_seconds=SEASON, step_seconds=STEP, horizon_seconds=60, history_seconds=7 * SEASON
     )
-    asked = build_forecast_query(
+    forecast_query = build_forecast_query(
         Key("default", "r1"),
         spec,
         MetricType.REQUESTS_PER_SECOND,
         START_SECONDS + DECISION_SECONDS,
         window,
     )
-    request = parse_request(asked.body)
+    request = forecast_query.request
     last_moment = SEASONS * SEASON + PASSES_AT - START_SECONDS - DECISION_SECONDS
     series = trailing_mean(window, last_moment).tail(request.history_steps)
     judged = evaluate(series, request, {}, None)

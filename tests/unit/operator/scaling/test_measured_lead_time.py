@@ -9,15 +9,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from r1_operator.api.scaling import ClassName, MetricType
-from r1_operator.plan.scaling.latency_objectives import (
+from r1_operator.plan.scaling.policy import MetricTarget, ScalingPolicy
+from r1_operator.plan.scaling.real_time.latency_objectives import (
     LatencyMemory,
     ServiceModel,
     latency_recommendation,
 )
-from r1_operator.plan.scaling.policy import MetricTarget, ScalingPolicy
-from r1_operator.plan.scaling.recommendations import Recommendation, backlog_recommendation
+from r1_operator.plan.scaling.real_time.recommendations import (
+    Recommendation,
+    backlog_recommendation,
+)
 from r1_operator.plan.signals.demand import Demand
-from r1_operator.plan.signals.latency_histograms import Latencies, LatencyHistogram, Recent
+from r1_operator.plan.signals.latencies import Latencies, Recent
+from r1_operator.plan.signals.latency_histograms import LatencyHistogram
 from r1_operator.plan.snapshot import Pod, read_pod
 from r1_operator.sources.lead_time import (
     DEFAULT_SECONDS,

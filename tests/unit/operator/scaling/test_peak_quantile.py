@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
-from r1_operator.plan.scaling.peak_quantile import peak_quantile
+from r1_operator.plan.scaling.forecast_rules.peak_quantile import peak_quantile
 from r1_operator.plan.scaling.policy import DownBehavior, ForecastPolicy, ScalingPolicy
-from r1_operator.plan.scaling.recommendations import within_tolerance
+from r1_operator.plan.scaling.real_time.recommendations import within_tolerance
 
 Build = Callable[..., Any]
 
@@ -35,8 +35,8 @@ def test_the_lead_chooses_the_quantile_and_the_user_overrules_it() -> None:
     assert policy.peak_quantile(1800.0) == 0.97
     brisk = ScalingPolicy(1, 10, (), down=DownBehavior(stabilization_window_seconds=30))
     assert brisk.peak_quantile(300.0) == 0.98
-    told = ScalingPolicy(1, 10, (), forecast=ForecastPolicy(quantile=0.8))
-    assert told.peak_quantile(300.0) == 0.8
+    configured = ScalingPolicy(1, 10, (), forecast=ForecastPolicy(quantile=0.8))
+    assert configured.peak_quantile(300.0) == 0.8
 
 
 def test_a_quantile_of_the_users_own_is_named_without_a_reason(
@@ -58,9 +58,11 @@ def test_the_inputs_contain_the_sources_of_the_quantile(stage: Build, forecast: 
     )
 
 
-@pytest.mark.parametrize(("worth", "kept"), [(9.0, 10), (8.99, 9), (0.9, 1), (0.89, 0), (0.0, 0)])
-def test_demand_within_a_tenth_keeps_the_count(worth: float, kept: int) -> None:
-    assert within_tolerance(worth) == kept
+@pytest.mark.parametrize(
+    ("worth", "retained"), [(9.0, 10), (8.99, 9), (0.9, 1), (0.89, 0), (0.0, 0)]
+)
+def test_demand_within_a_tenth_keeps_the_count(worth: float, retained: int) -> None:
+    assert within_tolerance(worth) == retained
 
 
 class TestDown:
@@ -78,7 +80,7 @@ class TestDown:
         story = stage(replicas=10)
         assert story.play(2, 70.1).replicas == 11
 
-    def test_a_kept_count_is_explained(self, stage: Build) -> None:
+    def test_an_unchanged_count_is_explained(self, stage: Build) -> None:
         story = stage(replicas=10)
         decision = story.play(700, 63.0)
         assert decision.message == (

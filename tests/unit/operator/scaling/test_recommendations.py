@@ -9,12 +9,12 @@ import pytest
 from r1_common.contracts.unavailable import Unavailable
 from r1_operator.api.scaling import MetricType
 from r1_operator.plan.scaling.policy import MetricTarget, ScalingPolicy, UpBehavior
-from r1_operator.plan.scaling.reasons import DecisionReason
-from r1_operator.plan.scaling.recommendations import (
+from r1_operator.plan.scaling.real_time.recommendations import (
     backlog_recommendation,
     figure,
     metric_recommendations,
 )
+from r1_operator.plan.scaling.reasons import DecisionReason
 
 type_ = MetricType
 
@@ -72,7 +72,7 @@ def test_an_impossible_figure_is_no_figure(
 class TestBacklog:
     """A queue raises the count even where the target gives fewer replicas."""
 
-    def test_a_patient_queue_is_no_backlog(
+    def test_a_queue_wait_below_5_s_is_no_backlog(
         self, stage: Callable[..., Any], demand: Callable[..., Any]
     ) -> None:
         waiting = demand(1.0, queued=40.0, in_flight=8.0, oldest_wait_seconds=4.9)
@@ -129,14 +129,14 @@ class TestBacklog:
             queue += 4.0 - served
             longest = max(longest, queue)
             wait = queue / max(served, 0.1)
-            seen = demand(
+            reading = demand(
                 4.0,
                 queued=queue,
                 in_flight=8.0 * story.replicas,
                 oldest_wait_seconds=wait,
                 completed_per_replica=served / story.replicas,
             )
-            story.once(seen)
+            story.once(reading)
         assert wait < story.policy.backlog_threshold_seconds
         assert longest < 60
         assert 4 <= story.replicas <= 6

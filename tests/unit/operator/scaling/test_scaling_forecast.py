@@ -216,23 +216,23 @@ class TestConfirmedScaleDown:
 class TestRecentPeakFloor:
     """The peak of three lead times keeps the replicas that it filled."""
 
-    def after_a_burst(self, stage: Build, told: Any, seconds: int, **changes: Any) -> Any:
+    def after_a_burst(self, stage: Build, prediction: Any, seconds: int, **changes: Any) -> Any:
         """A minute of demand that needs ten replicas and fills seven, then `seconds` of low demand."""
-        told = replace(told, lead_seconds=200.0)
+        prediction = replace(prediction, lead_seconds=200.0)
         story = stage(replicas=1, up=AT_ONCE, **changes)
-        story.play(60, 70.0, forecast=told)
+        story.play(60, 70.0, forecast=prediction)
         assert story.replicas == 10
-        story.play(seconds, 14.0, forecast=told)
+        story.play(seconds, 14.0, forecast=prediction)
         return story
 
     def test_a_recent_peak_keeps_the_replicas_that_it_filled(
         self, stage: Build, forecast: Build
     ) -> None:
         story = self.after_a_burst(stage, forecast(14.0), 330)
-        assert (story.replicas, story.decisions[-1].reason) == (7, DecisionReason.STABILIZED)
+        assert (story.replicas, story.decisions[-1].reason) == (7, DecisionReason.RECENT_PEAK)
         assert story.decisions[-1].message == (
-            "Keeping 7 replicas: the peak of the last 10 min needed 7, and a replica takes 200 s to "
-            "start (current demand needs 2)."
+            "Keeping 7 replicas: demand reached 70 requests/s in the last 10 min, which fills 7 "
+            "replicas, and a replica takes 200 s to start (current demand needs 2)."
         )
 
     def test_a_recent_peak_counts_for_three_lead_times(self, stage: Build, forecast: Build) -> None:
@@ -266,13 +266,13 @@ class TestOverforecast:
 
     def test_an_overforecast_is_ignored_and_reported(self, stage: Build, forecast: Build) -> None:
         story = stage(replicas=1, up=AT_ONCE)
-        told = forecast(70.0)
-        assert story.play(91, 14.0, forecast=told).replicas == 9
-        decision = story.once(14.0, told)
+        prediction = forecast(70.0)
+        assert story.play(91, 14.0, forecast=prediction).replicas == 9
+        decision = story.once(14.0, prediction)
         assert decision.mode is DecisionMode.REACTIVE
         assert decision.forecast is not None
         assert decision.forecast.message.startswith("Ignored: for more than 90 s the forecast")
-        assert story.play(300, 14.0, forecast=told).replicas == 2
+        assert story.play(300, 14.0, forecast=prediction).replicas == 2
 
     def test_a_forecast_acts_again_after_an_overforecast_ends(
         self, stage: Build, forecast: Build
@@ -282,7 +282,9 @@ class TestOverforecast:
         story.play(10, 60.0, forecast=forecast(70.0))
         assert story.play(80, 14.0, forecast=forecast(70.0)).mode is DecisionMode.PREDICTIVE
 
-    def test_twice_the_need_is_no_promise(self, stage: Build, forecast: Build) -> None:
+    def test_a_forecast_of_up_to_twice_the_need_is_used(
+        self, stage: Build, forecast: Build
+    ) -> None:
         story = stage(replicas=1, up=AT_ONCE)
         assert story.play(600, 14.0, forecast=forecast(34.0)).replicas == 4
 
@@ -291,18 +293,18 @@ class TestOverforecast:
     ) -> None:
         story = stage(replicas=2, up=UpBehavior(limits=(RateLimit(PolicyType.PODS, 1, 60),)))
         for _ in range(691):
-            told = forecast(14.0, points={60.0: 85.0}, now=story.now)
-            assert story.once(14.0, told).mode is DecisionMode.PREDICTIVE
-        assert story.once(14.0, told).mode is DecisionMode.REACTIVE
+            prediction = forecast(14.0, points={60.0: 85.0}, now=story.now)
+            assert story.once(14.0, prediction).mode is DecisionMode.PREDICTIVE
+        assert story.once(14.0, prediction).mode is DecisionMode.REACTIVE
 
     def test_the_clock_starts_anew_where_demand_is_unknown(
         self, stage: Build, forecast: Build
     ) -> None:
         gone = Unavailable("StaleSignals", "Gone.")
         story = stage(replicas=1, up=AT_ONCE)
-        told = forecast(70.0)
-        assert story.play(600, gone, forecast=told).replicas == 9
-        assert story.play(60, 14.0, forecast=told).mode is DecisionMode.PREDICTIVE
+        prediction = forecast(70.0)
+        assert story.play(600, gone, forecast=prediction).replicas == 9
+        assert story.play(60, 14.0, forecast=prediction).mode is DecisionMode.PREDICTIVE
 
 
 class TestMidTerm:
@@ -323,7 +325,7 @@ class TestMidTerm:
         assert (decision.replicas, decision.reason) == (6, DecisionReason.FORECAST_DEMAND)
         assert "in time only from 6 now" in decision.message
 
-    def test_points_beyond_the_horizon_are_not_asked(self, stage: Build, forecast: Build) -> None:
+    def test_points_beyond_the_horizon_have_no_effect(self, stage: Build, forecast: Build) -> None:
         story = stage(replicas=5, up=self.SLOW, forecast=ForecastPolicy(horizon_seconds=200))
         assert story.once(35.0, forecast(35.0, points={300.0: 85.0})).replicas == 5
 
@@ -360,9 +362,11 @@ class TestParsing:
         "issuedAt": 100.0,
         "validUntil": 160.0,
         "model": "lstm",
-        "gate": {"open": True, "reason": "BeatsBaselines", "message": "."},
+        "gate": {"open": True, "reason": "BeatsBaselines", "message": ".", "scores": {}},
         "points": [{"at": 160.0, "quantiles": {"0.5": 10.0, "0.9": 14}}],
         "peakOverLead": {"0.5": 11.0, "0.9": 15.0, "0.95": 16.0},
+        "coverage": {"0.9": {"live": None, "samples": 0, "backtest": 0.91}},
+        "lastObserved": {"at": 90.0, "value": 9.0},
     }
 
     def test_the_contract_parses(self) -> None:
@@ -373,6 +377,7 @@ class TestParsing:
 
     def test_unavailable_keeps_its_words(self) -> None:
         answer = {"state": "Unavailable", "reason": "Training", "message": "Wait."}
+        answer["series"] = "default/r1"
         assert parse_forecast(answer, 45.0) == Unavailable("Training", "Wait.")
 
     @pytest.mark.parametrize("key", ["issuedAt", "gate", "points", "peakOverLead", "model"])
@@ -394,5 +399,5 @@ def test_a_forecast_of_tokens_counts_against_the_token_metric(
 ) -> None:
     metrics = (MetricTarget(MetricType.TOKENS_PER_SECOND, 100.0),)
     story = stage(metrics=metrics)
-    told = forecast(210.0, metric=MetricType.TOKENS_PER_SECOND)
-    assert story.once(0.0, told).replicas == 3
+    prediction = forecast(210.0, metric=MetricType.TOKENS_PER_SECOND)
+    assert story.once(0.0, prediction).replicas == 3

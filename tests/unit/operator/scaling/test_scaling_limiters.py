@@ -28,11 +28,11 @@ class TestBounds:
         decision = story.once(0.0)
         assert (decision.replicas, decision.reason) == (2, DecisionReason.AT_MIN_REPLICAS)
 
-    @pytest.mark.parametrize(("found", "bounded"), [(0, 2), (1, 2), (40, 10)])
-    def test_a_count_outside_the_bounds_comes_in_at_once_even_blind(
-        self, stage: Build, found: int, bounded: int
+    @pytest.mark.parametrize(("current", "bounded"), [(0, 2), (1, 2), (40, 10)])
+    def test_a_count_outside_the_bounds_moves_to_the_bound_without_metrics(
+        self, stage: Build, current: int, bounded: int
     ) -> None:
-        story = stage(replicas=found, min_replicas=2, max_replicas=10)
+        story = stage(replicas=current, min_replicas=2, max_replicas=10)
         assert story.once(GONE).replicas == bounded
 
     def test_an_exact_fit_is_not_a_limit(self, stage: Build) -> None:
@@ -126,7 +126,7 @@ class TestThresholdDown:
 class TestStabilizedUp:
     UP = UpBehavior(stabilization_window_seconds=60, limits=())
 
-    def test_a_short_rise_is_not_believed(self, stage: Build) -> None:
+    def test_a_rise_shorter_than_the_scale_up_window_has_no_effect(self, stage: Build) -> None:
         story = stage(up=self.UP)
         story.play(60, 7.0)
         assert story.play(59, 70.0).reason is DecisionReason.STABILIZED
@@ -134,7 +134,7 @@ class TestStabilizedUp:
         story.play(10, 7.0)
         assert story.replicas == 1
 
-    def test_a_lasting_one_is(self, stage: Build) -> None:
+    def test_a_rise_as_long_as_the_scale_up_window_raises_the_count(self, stage: Build) -> None:
         story = stage(up=self.UP)
         story.play(60, 7.0)
         story.play(59, 70.0)

@@ -12,8 +12,8 @@ GPU = "nvidia.com/gpu"
 
 
 def container(restart: str | None = None, **requests: Any) -> dict[str, Any]:
-    found: dict[str, Any] = {"name": "c", "resources": {"requests": requests}}
-    return found | ({"restartPolicy": restart} if restart else {})
+    spec: dict[str, Any] = {"name": "c", "resources": {"requests": requests}}
+    return spec | ({"restartPolicy": restart} if restart else {})
 
 
 def pod_spec(gpus: int = 1, **more: Any) -> dict[str, Any]:
@@ -149,7 +149,7 @@ class TestWhichNodes:
         assert not self.suits(node, tolerations=[{"key": GPU, "operator": "Exists"}])
         assert self.suits(node, tolerations=[{"operator": "Exists"}])
 
-    def test_a_preference_keeps_nobody_away(self) -> None:
+    def test_a_prefer_no_schedule_taint_excludes_no_pod(self) -> None:
         assert self.suits(node_object(taints=[{"key": "x", "effect": "PreferNoSchedule"}]))
 
 

@@ -18,7 +18,6 @@ from r1_operator.plan.scaling.seat_reservation import (
     ReservationReason,
     plan_seat_reservation,
     reservation_of,
-    reserve,
 )
 from r1_operator.plan.signals.class_arrivals import ClassArrivals
 
@@ -46,7 +45,7 @@ def test_the_second_class_reservation_includes_the_first() -> None:
     assert "Q1 requests arrive at 0.5 per second" in held[Q1].message
 
 
-def test_nobody_urgent_and_nothing_promised_keep_nothing() -> None:
+def test_no_seats_are_reserved_without_urgent_arrivals_or_slo_targets() -> None:
     calm = replace(LOAD, arrivals={Q1: 0.0, Q2: 0.0, Q3: 50.0})
     assert [one.seats for one in plan_seat_reservation(situation(calm))] == [0, 0]
     assert plan_seat_reservation(ReservationInput(LOAD, {}, 8, 8)) == ()
@@ -83,7 +82,9 @@ def test_unknown_arrivals_are_reported_and_not_counted_as_zero() -> None:
 @pytest.mark.parametrize("seats", [2, 8, 64, 500])
 @pytest.mark.parametrize("held", [0.5, 5.0, 60.0])
 @pytest.mark.parametrize("per_second", [0.1, 2.0, 20.0])
-def test_gateway_and_operator_reckon_alike(seats: int, held: float, per_second: float) -> None:
+def test_gateway_and_operator_reserve_the_same_on_the_same_load(
+    seats: int, held: float, per_second: float
+) -> None:
     promise = 0.5
     first = replace(DEFAULT_POLICIES[0], time_to_first_token_seconds=promise)
     gateway = SeatReservation((first, *DEFAULT_POLICIES[1:]))
@@ -93,7 +94,9 @@ def test_gateway_and_operator_reckon_alike(seats: int, held: float, per_second: 
     now = (int(300 * per_second) - 1) / per_second
     rate = gateway._rate(PriorityClass.Q1, now)
     theirs = gateway.reserved_against(PriorityClass.Q2, seats, now)
-    assert theirs == reserve(rate, promise / 2, seats, held)
+    arrivals = ClassArrivals({Q1: rate}, held, seats, 1)
+    ours = by_name(plan_seat_reservation(ReservationInput(arrivals, {Q1: promise}, 1, 1)))
+    assert theirs == ours[Q1].per_gateway
 
 
 FIGURES = st.floats(0, 1e6, allow_nan=False)

@@ -1,0 +1,1 @@
+"""Types, schema and status of R1Backtest."""

@@ -1,0 +1,1 @@
+"""Declaration, values and parsing of API fields."""

@@ -1,0 +1,1 @@
+"""Rate limits over past counts, and budgets."""

@@ -1,0 +1,1 @@
+"""Replicas that the measured demand, backlog and latencies need."""
