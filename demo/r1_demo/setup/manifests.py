@@ -7,7 +7,7 @@ from typing import Any
 from r1_demo.load.arrivals import Share
 
 NAMESPACE = "default"
-CHAT, NOTES = "demo-chat", "demo-notes"
+CHAT, NOTES, ANSWER = "demo-chat", "demo-notes", "demo-answer"
 
 # Shares of all requests. Half of the chat is Q1.
 SHARES = (
@@ -78,6 +78,21 @@ def build_resource(
         "kind": "R1Inference",
         "metadata": {"name": name, "namespace": NAMESPACE, "labels": {"r1-demo": "true"}},
         "spec": spec,
+    }
+
+
+def build_answering_resource(memory: str) -> dict[str, Any]:
+    """Return an R1Inference of the real small model, for one question."""
+    return {
+        "apiVersion": "deepseek.ai/v1",
+        "kind": "R1Inference",
+        "metadata": {"name": ANSWER, "namespace": NAMESPACE, "labels": {"r1-demo": "true"}},
+        "spec": {
+            "replicas": 1,
+            "model": {"source": {"bundled": "smollm2"}},
+            "runtime": {"maxModelLength": 1024, "maxConcurrentSequences": 2},
+            "resources": {"requests": {"cpu": "100m", "memory": memory}},
+        },
     }
 
 
