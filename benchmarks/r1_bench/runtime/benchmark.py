@@ -20,7 +20,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from r1_bench.rows import BenchmarkRow, write
-from r1_bench.runtime.load import GREEDY, SAMPLED, Client, Load
+from r1_bench.runtime.load import GREEDY, SAMPLED, Client, RequestGroup
 from r1_bench.runtime.models import FORMATS, RANDOM_MODELS, write_random
 from r1_bench.runtime.requantise import write_as
 from r1_bench.runtime.servers import Server, free_port, llama_cpp, ours, running
@@ -81,7 +81,7 @@ def decode_rows(
         for kind, sampling in (("greedy", GREEDY), ("sampled", SAMPLED)):
             if kind == "sampled" and streams == 4:
                 continue
-            loads: tuple[list[Load], list[Load]] = ([], [])
+            loads: tuple[list[RequestGroup], list[RequestGroup]] = ([], [])
             for _ in range(rounds):
                 for server, results in zip(servers, loads, strict=True):
                     results.append(client.run(server, streams, 16, output, sampling))

@@ -34,7 +34,7 @@ class Stream:
 
 
 @dataclass(frozen=True)
-class Load:
+class RequestGroup:
     """Result of a group of concurrent requests."""
 
     seconds: float
@@ -61,7 +61,7 @@ class Client:
 
     def run(
         self, server: Server, streams: int, prompt: int, output: int, sampling: dict[str, float]
-    ) -> Load:
+    ) -> RequestGroup:
         """Run `streams` concurrent requests."""
         prompts = [self.prompt(prompt) for _ in range(streams)]
         return self.send(server, [(each, output, 0.0) for each in prompts], sampling)
@@ -71,13 +71,13 @@ class Client:
         server: Server,
         requests: list[tuple[list[int], int, float]],
         sampling: dict[str, float],
-    ) -> Load:
+    ) -> RequestGroup:
         """Send (prompt, output tokens, delay in seconds) requests together."""
         cpu = server.cpu_seconds()
         started = time.perf_counter()
         results = asyncio.run(self._send(server, requests, sampling, started))
         seconds = time.perf_counter() - started
-        return Load(seconds, server.cpu_seconds() - cpu, results)
+        return RequestGroup(seconds, server.cpu_seconds() - cpu, results)
 
     async def _send(
         self,

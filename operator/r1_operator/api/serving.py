@@ -48,8 +48,8 @@ class VolumeClaim:
     sub_path: Annotated[
         str | None,
         Doc(
-            "is the folder inside the volume that holds the model. When absent, the root of"
-            " the volume is used.",
+            "is the folder or GGUF file inside the volume that holds the model. When absent,"
+            " the root of the volume is used.",
             min_length=1,
             max_length=512,
         ),
@@ -76,7 +76,7 @@ class ModelSource:
     bundled: Annotated[
         str | None,
         Doc(
-            "is the name of a model that ships with the bundled runtime, such as demo.",
+            "is the name of a model that ships with the bundled runtime: demo or smollm2.",
             min_length=1,
             max_length=63,
             pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$",
@@ -85,8 +85,8 @@ class ModelSource:
     path: Annotated[
         str | None,
         Doc(
-            "is a folder inside the container. The image or a volume of the template has to"
-            " provide it.",
+            "is a folder or a GGUF file inside the container. The image or a volume of the"
+            " template has to provide it.",
             min_length=1,
             max_length=1024,
             pattern=r"^/",
