@@ -61,6 +61,35 @@ void put_kv_b(Layer& layer, const Stored& s, Codec codec) {
   }
 }
 
+// A wrong index would read or write other memory: checked here, once for all kernels.
+const char* wrong_plan(const Model& model, const R1Plan& p) {
+  const R1Shape& shape = model.shape;
+  if (p.rows < 1 || p.sequences < 1 || p.query_starts[0] != 0 || p.query_starts[p.sequences] != p.rows)
+    return "the rows of the sequences are not the rows of the step";
+  for (int t = 0; t < p.rows; t++) {
+    if (p.tokens[t] < 0 || p.tokens[t] >= shape.vocab) return "a token is outside of the vocabulary";
+    if (p.positions[t] < 0 || p.positions[t] >= shape.max_positions) return "a position is beyond the longest sequence";
+  }
+  for (int s = 0; s < p.sequences; s++) {
+    const int first = p.query_starts[s], last = p.query_starts[s + 1];
+    if (last <= first || p.positions[last - 1] + 1 != p.context_lengths[s] ||
+        p.positions[last - 1] - p.positions[first] != last - first - 1)
+      return "the positions of a sequence are not adjacent up to its length";
+    const int blocks = p.block_starts[s + 1] - p.block_starts[s];
+    if (blocks * shape.block_size < p.context_lengths[s]) return "a sequence has too few blocks";
+    for (int b = p.block_starts[s]; b < p.block_starts[s + 1]; b++)
+      if (p.blocks[b] < 0 || p.blocks[b] >= shape.blocks) return "a block is outside of the cache";
+  }
+  for (int i = 0; i < p.outputs; i++) {
+    if (p.output_rows[i] < 0 || p.output_rows[i] >= p.rows) return "an output row is outside of the step";
+    if (p.targets[i] >= shape.vocab) return "a target is outside of the vocabulary";
+    for (int a = p.adjust_starts[i]; a < p.adjust_starts[i + 1]; a++)
+      if (p.adjust_tokens[a] < 0 || p.adjust_tokens[a] >= shape.vocab) return "an adjusted token is outside of the vocabulary";
+    if (p.masks[i] >= 0 && p.mask_words * 32 < shape.vocab) return "a mask is shorter than the vocabulary";
+  }
+  return nullptr;
+}
+
 size_t cache_values(const Model& model, const Layer& layer) {
   const R1LayerShape& l = layer.shape;
   const size_t slots = size_t(model.shape.blocks) * model.shape.block_size;
@@ -181,6 +210,7 @@ int r1_finish(Model* model) try {
 }
 
 int r1_step(Model* model, const R1Plan* plan) try {
+  if (const char* message = wrong_plan(*model, *plan)) return fail(*model, message);
   switch (model->shape.cache_type) {
     case CACHE_F32: step<F32>(*model, *plan); break;
     case CACHE_F16: step<F16>(*model, *plan); break;

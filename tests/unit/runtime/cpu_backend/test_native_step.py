@@ -192,3 +192,21 @@ def test_blocks_of_another_sequence_are_never_read() -> None:
         expected = logits_by_chunks(backend(network), prompt, 20)
         shifted = native.step_with_logits(step_plan([Row(prompt, 0, 20, [8, 3])]))[1]
         np.testing.assert_array_equal(shifted, expected)
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        (Row([131], 0, 1, [0]), "a token is outside of the vocabulary"),
+        (Row([-1], 0, 1, [0]), "a token is outside of the vocabulary"),
+        (Row([5] * 8193, 8192, 8193, range(513)), "beyond the longest sequence"),
+        (Row([5] * 17, 16, 17, [0]), "a sequence has too few blocks"),
+        (Row([5], 0, 1, [400]), "a block is outside of the cache"),
+        (Row([5], 0, 1, [-1]), "a block is outside of the cache"),
+    ],
+)
+def test_a_step_that_would_touch_other_memory_is_refused(row: Row, message: str) -> None:
+    native = CpuBackend(MemoryCheckpoint(NETWORKS["grouped"]), blocks=400, block_size=16)
+    with pytest.raises(RuntimeError, match=message):
+        native.step(step_plan([row]))
+    assert native.step(step_plan([Row([5], 0, 1, [0])])).tokens[0] >= 0
