@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from typing import Any
 
 import numpy as np
@@ -71,11 +72,16 @@ def stored_codec(encoding: Encoding) -> Codec:
 def packed_bytes(checkpoint: Checkpoint, codecs: Codecs) -> int:
     """Bytes that the matrices of a checkpoint need when packed; vectors are not counted."""
     total = 0.0
-    for place in _places(checkpoint.description, checkpoint.names(), codecs):
-        tensor = checkpoint.tensor(place.name)
-        if len(tensor.shape) == 2:
-            rows, cols = -(-tensor.shape[0] // _UNIT) * _UNIT, -(-tensor.shape[1] // 32) * 32
-            total += rows * cols * _codec(place, tensor).bits / 8
+    for places in _matrices(_places(checkpoint.description, checkpoint.names(), codecs)):
+        tensors = [checkpoint.tensor(place.name) for place in places]
+        codec = _codec(places, tensors)
+        bits = codec.bits
+        if places[0].part is Part.KV_B:  # one half is float32, the other at least bfloat16
+            bits = 32 if codec is Codec.FLOAT32 else 24
+        for tensor in tensors:
+            if len(tensor.shape) == 2:
+                rows, cols = -(-tensor.shape[0] // _UNIT) * _UNIT, -(-tensor.shape[1] // 32) * 32
+                total += rows * cols * bits / 8
     return int(total)
 
 
@@ -215,18 +221,19 @@ class CpuBackend:
             raise MemoryError(message) if "bad_alloc" in message else RuntimeError(message)
 
     def _load(self, checkpoint: Checkpoint, codecs: Codecs) -> None:
-        for place in _places(self.description, checkpoint.names(), codecs):
-            tensor = checkpoint.tensor(place.name)
-            self._put(place, tensor)
-            checkpoint.release(tensor)
+        for places in _matrices(_places(self.description, checkpoint.names(), codecs)):
+            tensors = [checkpoint.tensor(place.name) for place in places]
+            codec = _codec(places, tensors)
+            for place, tensor in zip(places, tensors, strict=True):
+                self._put(place, tensor, codec)
+                checkpoint.release(tensor)
         for index, layer in enumerate(self.description.layers):
             table = np.array(layer.attention.rope.inverse_frequencies, np.float32)
             stored = StoredTensor("rope", table.shape, Encoding.F32, table.view(np.uint8))
-            self._put(_Place("rope", index, Part.ROPE), stored)
+            self._put(_Place("rope", index, Part.ROPE), stored, Codec.FLOAT32)
 
-    def _put(self, place: _Place, tensor: StoredTensor) -> None:
+    def _put(self, place: _Place, tensor: StoredTensor, codec: Codec) -> None:
         source = _SOURCES.get(tensor.encoding)
-        codec = _codec(place, tensor)
         data: NDArray[Any] = tensor.data
         scale = tensor.scale
         if source is None:
@@ -243,10 +250,18 @@ class CpuBackend:
         )
 
 
-def _codec(place: _Place, tensor: StoredTensor) -> Codec:
-    codec = place.codec if place.codec is not None else stored_codec(tensor.encoding)
-    if codec is Codec.FLOAT8 and tensor.encoding is not Encoding.F8_E4M3:
-        return Codec.BFLOAT16
+def _codec(places: Sequence[_Place], tensors: Sequence[StoredTensor]) -> Codec:
+    """The packed form of a matrix: the widest that one of its tensors asks for.
+
+    GGUF files often store `v_proj` with more bits than `q_proj` and `k_proj`.
+    """
+    wanted = [
+        place.codec if place.codec is not None else stored_codec(tensor.encoding)
+        for place, tensor in zip(places, tensors, strict=True)
+    ]
+    codec = max(wanted, key=lambda one: one.bits)
+    if codec is Codec.FLOAT8 and any(one.encoding is not Encoding.F8_E4M3 for one in tensors):
+        return Codec.BFLOAT16  # float8 panels need float8 tensors
     return codec
 
 
@@ -261,6 +276,21 @@ class _Place:
     expert: int = 0
     offset: int = 0  # first row in the matrix
     total: int = 0  # rows of the matrix; 0 for those of the tensor
+
+
+_SECOND_HALVES = {
+    Part.UP: Part.GATE,
+    Part.EXPERT_UP: Part.EXPERT_GATE,
+    Part.SHARED_UP: Part.SHARED_GATE,
+}
+
+
+def _matrices(places: Iterator[_Place]) -> Iterator[list[_Place]]:
+    """The places of one matrix together: q, k and v, or gate and up."""
+    for _, group in groupby(
+        places, lambda one: (one.layer, _SECOND_HALVES.get(one.part, one.part), one.expert)
+    ):
+        yield list(group)
 
 
 def _places(
@@ -317,7 +347,6 @@ def _latent_places(
         yield _Place(f"{prefix}{first}.bias", index, Part.INPUT_BIAS)
     if attention.bias:
         yield _Place(second + "bias", index, Part.INPUT_BIAS, offset=rows)
-        yield _Place(prefix + "o_proj.bias", index, Part.OUTPUT_BIAS)
     if rank is not None:
         yield _Place(prefix + "q_a_layernorm.weight", index, Part.Q_A_NORM)
         yield _Place(prefix + "q_b_proj.weight", index, Part.Q_B, codec)
@@ -326,6 +355,8 @@ def _latent_places(
     wide = codec if codec in (Codec.FLOAT32, None) else Codec.BFLOAT16
     yield _Place(prefix + "kv_b_proj.weight", index, Part.KV_B, wide)
     yield _Place(prefix + "o_proj.weight", index, Part.OUTPUT, codec)
+    if attention.bias:
+        yield _Place(prefix + "o_proj.bias", index, Part.OUTPUT_BIAS)
 
 
 def _feed_forward_places(layer: Layer, index: int, codecs: Codecs) -> Iterator[_Place]:

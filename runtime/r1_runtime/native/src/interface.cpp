@@ -1,4 +1,5 @@
 // The C interface. Functions return 0, or -1 with a message in r1_error.
+#include <stdexcept>
 #include <thread>
 
 #include "step.h"
@@ -36,6 +37,7 @@ void put_vector(std::vector<float>& to, const Stored& s) {
 }
 
 void put_bias(Matrix& m, const Stored& s, int offset) {
+  if (m.empty() || offset + s.rows * s.cols > m.width()) throw std::invalid_argument("a bias without its matrix");
   if (!m.bias) m.bias = static_cast<float*>(std::calloc(m.width(), sizeof(float)));
   std::vector<float> values;
   put_vector(values, s);
