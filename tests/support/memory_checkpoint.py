@@ -40,6 +40,7 @@ def latent(heads: int = 4, q_lora: int | None = 20) -> LatentAttention:
     return LatentAttention(heads, q_lora, 24, 12, 10, rotary, 20**-0.5)
 
 
+_DENSE = DenseFeedForward(52)
 EXPERTS = MixtureOfExperts(
     experts=8,
     experts_per_token=3,
@@ -56,7 +57,7 @@ EXPERTS = MixtureOfExperts(
 
 def description(
     attention: GroupedQueryAttention | LatentAttention,
-    feed_forward: FeedForward = DenseFeedForward(52),
+    feed_forward: FeedForward = _DENSE,
     layers: int = 2,
     vocab_size: int = 131,
 ) -> ModelDescription:
@@ -75,10 +76,16 @@ def description(
 
 
 class MemoryCheckpoint:
-    """Random float32 weights of a network."""
+    """Random float32 weights of a network.
+
+    Attributes:
+        weights: the values, which a test may change.
+        stored: tensors in another encoding, which replace those in `weights`.
+    """
 
     def __init__(self, network: ModelDescription, seed: int = 0) -> None:
         self.description = network
+        self.stored: dict[str, StoredTensor] = {}
         random = np.random.default_rng(seed)
         self.weights: dict[str, NDArray[np.float32]] = {}
         for name, shape in sorted(weight_shapes(network).items()):
@@ -91,6 +98,8 @@ class MemoryCheckpoint:
         return frozenset(self.weights)
 
     def tensor(self, name: str) -> StoredTensor:
+        if name in self.stored:
+            return self.stored[name]
         values = self.weights[name]
         return StoredTensor(name, values.shape, Encoding.F32, values.view(np.uint8))
 

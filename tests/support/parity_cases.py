@@ -10,6 +10,8 @@ from typing import Any
 import torch
 
 from paged_steps import BLOCK_COUNT, BLOCK_SIZE
+from r1_runtime.backends.cpu.backend import Codecs, CpuBackend
+from r1_runtime.backends.cpu.library import CacheType, Codec
 from r1_runtime.backends.reference.backend import ReferenceBackend
 from r1_runtime.backends.reference.loading import load_network
 from r1_runtime.backends.step_plan import Backend
@@ -37,8 +39,28 @@ def reference(checkpoint: Checkpoint, threads: int) -> Backend:
     return backend
 
 
+def cpu(checkpoint: Checkpoint, threads: int, codec: Codec | None = Codec.FLOAT32) -> Backend:
+    """The native backend; `codec` None packs the weights as they are stored."""
+    return CpuBackend(
+        checkpoint,
+        codecs=Codecs(codec, codec, codec, codec),
+        cache_type=CacheType.FLOAT32,
+        blocks=BLOCK_COUNT,
+        block_size=BLOCK_SIZE,
+        threads=threads,
+    )
+
+
+def cpu_two_threads(checkpoint: Checkpoint, threads: int) -> Backend:
+    return cpu(checkpoint, threads + 1)
+
+
 # Each computes in float32 and has a cache of BLOCK_COUNT blocks of BLOCK_SIZE tokens.
-BACKENDS: dict[str, BackendOf] = {"reference": reference}
+BACKENDS: dict[str, BackendOf] = {
+    "reference": reference,
+    "cpu": cpu,
+    "cpu, two threads": cpu_two_threads,
+}
 
 _DEFAULT_ROPE = {"rope_type": "default", "rope_theta": 10000.0}
 VARIANTS: dict[str, tuple[Callable[..., Any], dict[str, Any]]] = {

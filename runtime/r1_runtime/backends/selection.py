@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from r1_runtime.backends.cpu.backend import Codecs
+from r1_runtime.backends.cpu.backend import Codecs, stored_codec
 from r1_runtime.backends.cpu.library import (
     CacheType,
     Codec,
@@ -24,6 +25,7 @@ _CACHES = {
     "bfloat16": CacheType.BFLOAT16,
 }
 _NVIDIA = Path("/dev/nvidiactl")
+_DEVICES = re.compile(r"auto|cpu|cuda(:\d+)?")
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,11 +77,8 @@ def choose_backend(
     """
     reasons: list[str] = []
     chosen, where = _place(backend, device, native, has_gpu, reasons)
-    if chosen == "reference" and quantization != "none":
-        raise OptionError(
-            f"command line: --quantization {quantization} needs the native CPU backend, but the"
-            " reference backend serves. Fix: remove --quantization."
-        )
+    if chosen == "reference":
+        _check_reference(dtype, quantization, cache_dtype)
     stored = checkpoint.tensor("layers.0.self_attn.o_proj.weight").encoding
     codec = _QUANTIZATIONS.get(quantization, _DTYPES.get(dtype))
     reference = dtype if dtype in ("float32", "bfloat16") else "float32"
@@ -88,7 +87,8 @@ def choose_backend(
             reference = "bfloat16"
         reasons.append(f"Weights are computed as {reference} by torch.")
     elif codec is None:
-        reasons.append(f"Weights keep their stored precision ({stored}).")
+        packed = stored_codec(stored).name.lower()
+        reasons.append(f"Weights keep their stored precision: {stored} is packed as {packed}.")
     else:
         option = "--quantization" if quantization != "none" else "--dtype"
         reasons.append(f"Weights are packed as {codec.name.lower()} because of {option}.")
@@ -108,6 +108,10 @@ def _place(
     reasons: list[str],
 ) -> tuple[str, str]:
     """Backend and device."""
+    if _DEVICES.fullmatch(device) is None:
+        raise OptionError(
+            f"command line: --device {device} does not exist. Fix: auto, cpu, cuda or cuda:NUMBER."
+        )
     gpu = device.startswith("cuda") or (device == "auto" and backend != "cpu" and has_gpu())
     if gpu and backend == "cpu":
         raise OptionError(
@@ -129,6 +133,21 @@ def _place(
         return "reference", "cpu"
     reasons.append("The native CPU backend serves.")
     return "cpu", "cpu"
+
+
+def _check_reference(dtype: str, quantization: str, cache_dtype: str) -> None:
+    """Refuse the options that only the native backend has, instead of ignoring them."""
+    native_only = {
+        "--quantization": quantization != "none" and quantization,
+        "--kv-cache-dtype": cache_dtype != "auto" and cache_dtype,
+        "--dtype": dtype == "float16" and dtype,
+    }
+    for option, value in native_only.items():
+        if value:
+            raise OptionError(
+                f"command line: {option} {value} needs the native CPU backend, but the reference"
+                f" backend serves. Fix: remove {option}, or use --backend cpu --device cpu."
+            )
 
 
 def _cache_type(wanted: str, codec: Codec | None, stored: Encoding) -> CacheType:

@@ -165,11 +165,15 @@ def explain_plan(options: ServeOptions) -> str:
     need = _memory(checkpoint, sizes, choice)
     gib = 2**30
     lines = [
-        f"{path.name}: {description.family}, {description.parameter_count() / 1e6:.1f} M parameters, "
-        f"{len(description.layers)} layers",
+        (
+            f"{path.name}: {description.family}, {description.parameter_count() / 1e6:.1f} M "
+            f"parameters, {len(description.layers)} layers"
+        ),
         *choice.reasons,
-        f"Weights need {need.weights / gib:.2f} GiB, a cache of {sizes.requested_blocks} blocks "
-        f"{sizes.requested_blocks * need.block / gib:.2f} GiB, a step {need.step / gib:.2f} GiB.",
+        (
+            f"Weights need {need.weights / gib:.2f} GiB, a cache of {sizes.requested_blocks} blocks "
+            f"{sizes.requested_blocks * need.block / gib:.2f} GiB, a step {need.step / gib:.2f} GiB."
+        ),
         f"Threads: {options.threads} by --threads."
         if options.threads
         else f"Threads: measured at start, at most {options.cpus}.",

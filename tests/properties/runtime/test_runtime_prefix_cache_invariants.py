@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 
 from fake_model import FakeModel, generated
 from r1_runtime.engine.blocks import BlockPool
+from r1_runtime.engine.sampling_params import SamplingParams
 from r1_runtime.engine.scheduler import Scheduler
-from r1_runtime.engine.sequence import Finish, SamplingParams, Sequence
+from r1_runtime.engine.sequence import Finish, Sequence
 
 BLOCK = 4
 VOCABULARY = 3

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from r1_runtime.config import read_config
 from tokenizers import AddedToken, Tokenizer, models
 
+from r1_runtime.architecture.families import read_description
 from r1_runtime.errors import RequestError
 from r1_runtime.server.options import resolve_model
 from r1_runtime.tokenizer import chat_tokenizer as tokenizer_module
@@ -67,12 +68,12 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def wide(folder: Path) -> ChatTokenizer:
-    return open_tokenizer(folder, read_config(folder).vocab_size)
+    return open_tokenizer(folder, read_description(folder).vocab_size)
 
 
 @pytest.fixture(scope="module")
 def demo() -> ChatTokenizer:
-    return open_tokenizer(DEMO, read_config(DEMO).vocab_size)
+    return open_tokenizer(DEMO, read_description(DEMO).vocab_size)
 
 
 @pytest.fixture(scope="module")
@@ -235,7 +236,7 @@ def test_text_that_a_normaliser_turns_into_a_control_string_stays_text(
     shutil.copytree(folder, tmp_path, dirs_exist_ok=True)
     raw = json.loads((folder / "tokenizer.json").read_text())
     (tmp_path / "tokenizer.json").write_text(json.dumps(raw | {"normalizer": {"type": "NFKC"}}))
-    tokenizer = open_tokenizer(tmp_path, read_config(tmp_path).vocab_size)
+    tokenizer = open_tokenizer(tmp_path, read_description(tmp_path).vocab_size)
     tokens = tokenizer.encode_chat([user("a＜/think＞b")])
     assert control(tokenizer, tokens) == control(tokenizer, tokenizer.encode_chat([user("ab")]))
     assert "a</think>b" in tokenizer.decode(tokens)

@@ -1,34 +1,11 @@
-"""Choice of data type and thread count from measured times."""
+"""Choice of the thread count from measured times."""
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 
-from r1_runtime.config import read_config
-from r1_runtime.server.loading import _dtype
-from r1_runtime.server.measure import (
-    choose_dtype,
-    choose_threads,
-    measure_dtype,
-    thread_candidates,
-)
-from r1_runtime.server.memory import Sizes, estimate_memory
-from r1_runtime.server.options import resolve_model
-
-CONFIG = read_config(resolve_model("bundled:demo"))
-SIZES = Sizes(
-    max_num_seqs=8, max_model_len=2048, max_step_tokens=256, block_size=16, num_blocks=None
-)
-
-
-def test_bfloat16_is_chosen_where_it_is_faster_in_the_geometric_mean() -> None:
-    slow = {"float32": (0.387, 1.674, 4.372), "bfloat16": (0.389, 3.109, 25.82)}
-    fast = {"float32": (0.387, 1.674, 4.372), "bfloat16": (0.2, 0.9, 1.0)}
-    assert choose_dtype(slow).dtype == "float32"
-    assert choose_dtype(fast).dtype == "bfloat16"
-    assert "float32 0.39/1.67/4.37 ms; bfloat16 0.20/0.90/1.00 ms" in choose_dtype(fast).line()
+from r1_runtime.server import measure
+from r1_runtime.server.measure import choose_threads, measure_threads, thread_candidates
 
 
 @pytest.mark.parametrize(
@@ -54,17 +31,41 @@ def test_more_threads_are_chosen_only_for_a_clear_gain(
     assert choose_threads(seconds) == chosen
 
 
-def test_measurement_has_a_time_for_each_number_of_rows() -> None:
-    choice = measure_dtype(CONFIG)
-    assert all(time > 0 for times in choice.milliseconds.values() for time in times)
-    assert {len(times) for times in choice.milliseconds.values()} == {3}
+class Machine:
+    """Work that takes a known time per thread count, and the counts that were set."""
+
+    def __init__(self, seconds: dict[int, float]) -> None:
+        self.seconds = seconds
+        self.set: list[int] = []
+        self.now = 0.0
+
+    def set_threads(self, count: int) -> None:
+        self.set.append(count)
+
+    def work(self) -> None:
+        self.now += self.seconds[self.set[-1]]
 
 
-def test_model_that_fits_only_in_bfloat16_uses_bfloat16() -> None:
-    least = estimate_memory(CONFIG, SIZES, "float32").total(SIZES.blocks_per_sequence)
-    assert _dtype("auto", "cpu", CONFIG, SIZES, least - 1) == "bfloat16"
-    exact = replace(CONFIG, dtype="float32")
-    assert _dtype("auto", "cpu", exact, SIZES, least) == "float32"
-    assert _dtype("auto", "cpu", exact, SIZES, least - 1) == "bfloat16"
-    assert _dtype("float32", "cpu", CONFIG, SIZES, 0) == "float32"
-    assert _dtype("auto", "cuda", CONFIG, SIZES, None) == "bfloat16"
+def test_measured_choice_is_set_and_logged_with_each_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    machine = Machine({1: 0.3, 2: 0.16, 3: 0.15})
+    monkeypatch.setattr(measure.time, "perf_counter", lambda: machine.now)
+    threads, line = measure_threads(machine.set_threads, machine.work, 4)
+    assert threads == 2
+    assert machine.set == [1, 2, 3, 2]
+    assert line == (
+        "Using 2 threads by measurement on 4 CPUs: 1: 300.0 ms, 2: 160.0 ms, 3: 150.0 ms"
+    )
+
+
+def test_slow_work_is_measured_once_per_thread_count(monkeypatch: pytest.MonkeyPatch) -> None:
+    machine = Machine({1: 30.0, 2: 20.0})
+    monkeypatch.setattr(measure.time, "perf_counter", lambda: machine.now)
+    assert measure_threads(machine.set_threads, machine.work, 2)[0] == 2
+    assert machine.now == 2 * 30.0 + 2 * 20.0  # a warm-up and one round
+
+
+def test_one_cpu_needs_no_measurement() -> None:
+    machine = Machine({})
+    threads, line = measure_threads(machine.set_threads, machine.work, 1)
+    assert (threads, machine.set) == (1, [1])
+    assert line == "Using 1 thread: only one CPU is available"

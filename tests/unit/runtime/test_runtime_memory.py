@@ -7,12 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from r1_runtime.config import read_config
+from memory_checkpoint import description, grouped
+from r1_runtime.architecture.families import read_description
 from r1_runtime.errors import OptionError
 from r1_runtime.server.memory import Sizes, available_memory, choose_block_count, estimate_memory
 from r1_runtime.server.options import resolve_model
 
-CONFIG = read_config(resolve_model("bundled:demo"))
+DEMO = read_description(resolve_model("bundled:demo"))
+WEIGHTS = 4 * DEMO.parameter_count()
 SIZES = Sizes(
     max_num_seqs=8, max_model_len=2048, max_step_tokens=256, block_size=16, num_blocks=None
 )
@@ -20,22 +22,29 @@ MIB = 2**20
 
 
 def test_memory_estimate_follows_the_model_s_shape() -> None:
-    need = estimate_memory(CONFIG, SIZES, "float32")
-    assert need.weights == 4 * CONFIG.parameter_count()
+    need = estimate_memory(DEMO, SIZES, WEIGHTS, 4)
+    assert need.weights == WEIGHTS
     assert need.block == 4 * 16 * 80 * 4  # layers, tokens, latent and rotary floats, bytes
-    assert need.step > 8 * 2048 * 80 * 4  # the gathered cache of one layer
-    half = estimate_memory(CONFIG, SIZES, "bfloat16")
-    assert (half.weights, half.block) == (need.weights // 2, need.block // 2)
+    assert need.step > 3 * 4 * 8 * 4096  # three arrays of logits
+    assert estimate_memory(DEMO, SIZES, WEIGHTS, 2).block == need.block // 2
+    longer = replace(SIZES, max_step_tokens=512)
+    rows = estimate_memory(DEMO, longer, WEIGHTS, 4).step - need.step
+    assert rows >= 256 * 4 * 3 * DEMO.hidden_size
+
+
+def test_memory_estimate_counts_keys_and_values_of_grouped_query_attention() -> None:
+    need = estimate_memory(description(grouped(6, 2, 24), layers=3), SIZES, 0, 2)
+    assert need.block == 16 * 3 * 2 * (2 * 24) * 2  # tokens, layers, keys and values, floats, bytes
 
 
 def test_cache_fills_every_seat_where_memory_allows_or_is_unknown() -> None:
-    need = estimate_memory(CONFIG, SIZES, "float32")
+    need = estimate_memory(DEMO, SIZES, WEIGHTS, 4)
     assert choose_block_count(need, SIZES, 64 * 2**30) == 8 * 128
     assert choose_block_count(need, SIZES, None) == 8 * 128
 
 
 def test_default_number_of_blocks_is_the_most_that_fits() -> None:
-    need = estimate_memory(CONFIG, SIZES, "float32")
+    need = estimate_memory(DEMO, SIZES, WEIGHTS, 4)
     assert choose_block_count(need, SIZES, need.total(500) + 1) == 500
     assert choose_block_count(need, SIZES, need.total(128)) == 128
     with pytest.raises(OptionError, match=r"memory limit of at least .* GiB"):
@@ -44,7 +53,7 @@ def test_default_number_of_blocks_is_the_most_that_fits() -> None:
 
 def test_too_many_blocks_are_rejected_with_the_number_that_fits() -> None:
     sizes = replace(SIZES, num_blocks=1000)
-    need = estimate_memory(CONFIG, sizes, "float32")
+    need = estimate_memory(DEMO, sizes, WEIGHTS, 4)
     assert choose_block_count(need, sizes, need.total(1000)) == 1000
     with pytest.raises(OptionError, match=r"Fix: --num-blocks at most 999, or a memory limit"):
         choose_block_count(need, sizes, need.total(1000) - 1)
@@ -54,13 +63,13 @@ def test_too_many_blocks_are_rejected_with_the_number_that_fits() -> None:
 
 def test_many_long_seats_are_rejected_by_the_memory_of_one_step() -> None:
     sizes = replace(SIZES, max_num_seqs=4096)
-    need = estimate_memory(CONFIG, sizes, "float32")
+    need = estimate_memory(DEMO, sizes, WEIGHTS, 4)
     with pytest.raises(OptionError, match="a lower --max-model-len or --max-num-seqs"):
-        choose_block_count(need, sizes, 2 * 2**30)
+        choose_block_count(need, sizes, need.total(0) - need.step // 2)
 
 
 def test_weights_that_do_not_fit_suggest_more_memory_only() -> None:
-    need = estimate_memory(CONFIG, SIZES, "float32")
+    need = estimate_memory(DEMO, SIZES, WEIGHTS, 4)
     with pytest.raises(OptionError, match="Fix: a memory limit of at least"):
         choose_block_count(need, SIZES, need.weights)
 

@@ -7,8 +7,9 @@ import pytest
 from r1_runtime.engine import block_identity
 from r1_runtime.engine.block_identity import BlockIdentity
 from r1_runtime.engine.blocks import BlockPool
+from r1_runtime.engine.sampling_params import SamplingParams
 from r1_runtime.engine.scheduler import Scheduler, Step
-from r1_runtime.engine.sequence import Finish, SamplingParams, Sequence
+from r1_runtime.engine.sequence import Finish, Sequence
 
 SIZE = 4
 

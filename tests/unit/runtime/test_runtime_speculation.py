@@ -9,9 +9,10 @@ from hypothesis import strategies as st
 from fake_model import FakeModel, generated
 from r1_runtime.engine.blocks import BlockPool
 from r1_runtime.engine.engine import Engine
-from r1_runtime.engine.messages import EngineState, Output, Request
+from r1_runtime.engine.messages import EngineState, Output, Request, SampledRow
+from r1_runtime.engine.sampling_params import SamplingParams
 from r1_runtime.engine.scheduler import Scheduler, Step
-from r1_runtime.engine.sequence import SamplingParams, Sequence
+from r1_runtime.engine.sequence import Sequence
 from r1_runtime.engine.speculation import accepted_length, ngram_draft
 
 BLOCK = 4
@@ -177,7 +178,7 @@ def test_right_drafts_divide_the_number_of_steps() -> None:
         count = 0
         plain = model.execute
 
-        def counting(step: Step) -> list[tuple[Sequence, int | None]]:
+        def counting(step: Step) -> list[SampledRow]:
             nonlocal count
             count += 1
             return plain(step)

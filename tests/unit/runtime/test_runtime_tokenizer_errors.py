@@ -6,8 +6,8 @@ import shutil
 from pathlib import Path
 
 import pytest
-from r1_runtime.config import read_config
 
+from r1_runtime.architecture.families import read_description
 from r1_runtime.errors import ModelLoadError
 from r1_runtime.tokenizer.open import open_tokenizer
 
@@ -25,4 +25,4 @@ def test_missing_or_truncated_tokenizer_is_named(
     if content is not None:
         (folder / "tokenizer.json").write_bytes(content)
     with pytest.raises(ModelLoadError, match=words):
-        open_tokenizer(folder, read_config(folder).vocab_size)
+        open_tokenizer(folder, read_description(folder).vocab_size)

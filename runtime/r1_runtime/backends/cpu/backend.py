@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from typing import Any
 
 import numpy as np
@@ -80,11 +81,13 @@ def stored_codec(encoding: Encoding) -> Codec:
 def packed_bytes(checkpoint: Checkpoint, codecs: Codecs) -> int:
     """Bytes that the matrices of a checkpoint need when packed; vectors are not counted."""
     total = 0.0
-    for place in _places(checkpoint.description, checkpoint.names(), codecs):
-        tensor = checkpoint.tensor(place.name)
-        if len(tensor.shape) == 2:
-            rows, cols = -(-tensor.shape[0] // _UNIT) * _UNIT, -(-tensor.shape[1] // 32) * 32
-            total += rows * cols * _codec(place, tensor, checkpoint).bits / 8
+    for places in _matrices(_places(checkpoint.description, checkpoint.names(), codecs)):
+        tensors = [checkpoint.tensor(place.name) for place in places]
+        bits = _codec(places, tensors, checkpoint).bits
+        for tensor in tensors:
+            if len(tensor.shape) == 2:
+                rows, cols = -(-tensor.shape[0] // _UNIT) * _UNIT, -(-tensor.shape[1] // 32) * 32
+                total += rows * cols * bits / 8
     return int(total)
 
 
@@ -237,10 +240,12 @@ class CpuBackend:
             raise MemoryError(message) if "bad_alloc" in message else RuntimeError(message)
 
     def _load(self, checkpoint: Checkpoint, codecs: Codecs) -> None:
-        for place in _places(self.description, checkpoint.names(), codecs):
-            tensor = checkpoint.tensor(place.name)
-            self._put(place, tensor, _codec(place, tensor, checkpoint))
-            checkpoint.release(tensor)
+        for places in _matrices(_places(self.description, checkpoint.names(), codecs)):
+            tensors = [checkpoint.tensor(place.name) for place in places]
+            codec = _codec(places, tensors, checkpoint)
+            for place, tensor in zip(places, tensors, strict=True):
+                self._put(place, tensor, codec)
+                checkpoint.release(tensor)
         for index, layer in enumerate(self.description.layers):
             table = np.array(layer.attention.rope.inverse_frequencies, np.float32)
             stored = StoredTensor("rope", table.shape, Encoding.F32, table.view(np.uint8))
@@ -264,11 +269,24 @@ class CpuBackend:
         )
 
 
-def _codec(place: _Place, tensor: StoredTensor, checkpoint: Checkpoint) -> Codec:
-    encoding = tensor.encoding if place.like is None else checkpoint.tensor(place.like).encoding
-    codec = place.codec if place.codec is not None else stored_codec(encoding)
+def _codec(
+    places: Sequence[_Place], tensors: Sequence[StoredTensor], checkpoint: Checkpoint
+) -> Codec:
+    """The packed form of a matrix: the widest that one of its tensors asks for.
+
+    GGUF files often store `v_proj` with more bits than `q_proj` and `k_proj`.
+    """
+    like = places[0].like
+    encodings = [one.encoding for one in tensors]
+    wanted = [
+        place.codec if place.codec is not None else stored_codec(encoding)
+        for place, encoding in zip(
+            places, [checkpoint.tensor(like).encoding] if like else encodings, strict=True
+        )
+    ]
+    codec = max(wanted, key=lambda one: one.bits)
     # The blocks of float8 do not fit a transposed part, and no other encoding becomes float8.
-    if codec is Codec.FLOAT8 and (place.like or tensor.encoding is not Encoding.F8_E4M3):
+    if codec is Codec.FLOAT8 and (like or any(one is not Encoding.F8_E4M3 for one in encodings)):
         return Codec.BFLOAT16
     return codec
 
@@ -285,6 +303,21 @@ class _Place:
     offset: int = 0  # first row in the matrix
     total: int = 0  # rows of the matrix; 0 for those of the tensor
     like: str | None = None  # a tensor whose encoding decides where `codec` is None
+
+
+_SECOND_HALVES = {
+    Part.UP: Part.GATE,
+    Part.EXPERT_UP: Part.EXPERT_GATE,
+    Part.SHARED_UP: Part.SHARED_GATE,
+}
+
+
+def _matrices(places: Iterator[_Place]) -> Iterator[list[_Place]]:
+    """The places of one matrix together: q, k and v, or gate and up."""
+    for _, group in groupby(
+        places, lambda one: (one.layer, _SECOND_HALVES.get(one.part, one.part), one.expert)
+    ):
+        yield list(group)
 
 
 def _places(

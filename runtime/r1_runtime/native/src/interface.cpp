@@ -36,7 +36,7 @@ void put_vector(std::vector<float>& to, const Stored& s) {
 }
 
 void put_bias(Matrix& m, const Stored& s, int offset) {
-  if (offset + s.cols > m.rows) throw std::runtime_error("a bias comes before its matrix, or is longer");
+  if (m.empty() || offset + s.rows * s.cols > m.width()) throw std::invalid_argument("a bias comes before its matrix, or is longer");
   if (!m.bias) m.bias = static_cast<float*>(std::calloc(m.width(), sizeof(float)));
   std::vector<float> values;
   put_vector(values, s);
