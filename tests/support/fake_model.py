@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence as Tokens
 
+from r1_runtime.engine.messages import SampledRow
 from r1_runtime.engine.scheduler import Step
 from r1_runtime.engine.sequence import Sequence
 
@@ -47,9 +48,9 @@ class FakeModel:
         self._slots: list[int | None] = [None] * (blocks * block_size)
         self.computed_tokens = 0
 
-    def execute(self, step: Step) -> list[tuple[Sequence, int | None]]:
+    def execute(self, step: Step) -> list[SampledRow]:
         """Compute the step; the tokens sampled after each last token and each draft."""
-        sampled: list[tuple[Sequence, int | None]] = []
+        sampled: list[SampledRow] = []
         for chunk in step.chunks:
             sequence = chunk.sequence
             state = self._read(sequence, chunk.start)
@@ -57,7 +58,7 @@ class FakeModel:
                 state = _after(state, token)
                 self._slots[self._slot(sequence, chunk.start + row)] = state
                 if chunk.samples and row >= chunk.count - 1:
-                    sampled.append((sequence, next_token(state, self._vocabulary)))
+                    sampled.append(SampledRow(sequence, next_token(state, self._vocabulary)))
             self.computed_tokens += chunk.rows
         return sampled
 

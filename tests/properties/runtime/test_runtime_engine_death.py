@@ -14,8 +14,8 @@ from fake_model import FakeModel
 from r1_runtime.engine.blocks import BlockPool
 from r1_runtime.engine.engine import Engine
 from r1_runtime.engine.messages import EngineState, Output, Request
+from r1_runtime.engine.sampling_params import SamplingParams
 from r1_runtime.engine.scheduler import Scheduler
-from r1_runtime.engine.sequence import SamplingParams
 
 P = ParamSpec("P")
 T = TypeVar("T")

@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 
 from fake_model import FakeModel, generated
 from r1_runtime.engine.blocks import BlockPool
+from r1_runtime.engine.sampling_params import SamplingParams
 from r1_runtime.engine.scheduler import Scheduler
-from r1_runtime.engine.sequence import Finish, SamplingParams, Sequence
+from r1_runtime.engine.sequence import Finish, Sequence
 
 BLOCK = 4
 VOCABULARY = 3
@@ -92,7 +93,8 @@ def test_cached_prefixes_do_not_change_the_generated_tokens(
         sampled = model.execute(step)
         engine.advance(step)
         engine.check_integrity()
-        for one, token in sampled:
+        for row in sampled:
+            one, token = row.sequence, row.token
             assert token is not None
             one.tokens.append(token)
             if one.generated == one.params.max_tokens:

@@ -108,6 +108,8 @@ class Counted(TokenConstraint):
         self.invalid = invalid
         self.tokens: list[int] = []
 
+    param = "guided_regex"
+
     def mask(self) -> Any:
         return np.zeros(1, np.uint32)
 

@@ -10,8 +10,9 @@ from fake_model import FakeModel, generated
 from r1_runtime.engine.blocks import BlockPool
 from r1_runtime.engine.engine import Engine
 from r1_runtime.engine.messages import EngineState, Output, Request
+from r1_runtime.engine.sampling_params import SamplingParams
 from r1_runtime.engine.scheduler import Scheduler, Step
-from r1_runtime.engine.sequence import SamplingParams, Sequence
+from r1_runtime.engine.sequence import Sequence
 from r1_runtime.engine.speculation import accepted_length, ngram_draft
 
 BLOCK = 4
