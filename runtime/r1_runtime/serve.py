@@ -91,7 +91,7 @@ async def serve(options: ServeOptions) -> None:
             _exit_now()
         loaded = loading.result()
         model = ServedModel(loaded.tokenizer, loaded.limits, loaded.defaults, options.parsers)
-        service.open(loaded.engine, model)
+        service.open(loaded.engine, model, loaded.sleeper)
         _log.info("Ready: %s; start-up seconds: %s", loaded.description, phases.line())
         await stopped
         await _drain(service, options.drain_seconds)

@@ -19,7 +19,7 @@ from r1_runtime.architecture.description import (
     Rope,
     Scoring,
 )
-from r1_runtime.architecture.weight_names import weight_shapes
+from r1_runtime.architecture.weight_names import draft_weight_shapes, weight_shapes
 from r1_runtime.backends.sampling_plan import SamplingPlan, greedy_plan
 from r1_runtime.backends.step_plan import StepPlan
 from r1_runtime.checkpoint.source import Encoding, StoredTensor
@@ -88,7 +88,8 @@ class MemoryCheckpoint:
         self.stored: dict[str, StoredTensor] = {}
         random = np.random.default_rng(seed)
         self.weights: dict[str, NDArray[np.float32]] = {}
-        for name, shape in sorted(weight_shapes(network).items()):
+        shapes = weight_shapes(network) | draft_weight_shapes(network)
+        for name, shape in sorted(shapes.items()):
             values = random.standard_normal(shape, np.float32)
             if len(shape) == 2:
                 values /= np.float32(shape[1] ** 0.5)

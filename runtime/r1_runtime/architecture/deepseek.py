@@ -1,7 +1,7 @@
 """DeepSeek-V2, V2-Lite, V3, R1 and V3.2: latent attention, dense layers first, then experts.
 
-V2 is arXiv 2405.04434, V3 is arXiv 2412.19437. The layer of V3 that predicts a second token (MTP) is
-no part of the description.
+V2 is arXiv 2405.04434, V3 is arXiv 2412.19437. Of the layers of V3 that predict further tokens (MTP),
+the first one is described as `draft_layer`.
 """
 
 from __future__ import annotations
@@ -118,6 +118,9 @@ def _describe(
         bos_token_id=fields.token_id("bos_token_id"),
         eos_token_ids=fields.token_ids("eos_token_id"),
         dtype=fields.dtype(),
+        draft_layer=Layer(attention, feed_forward(layers))
+        if fields.count("num_nextn_predict_layers", 0, least=0)
+        else None,
     )
 
 

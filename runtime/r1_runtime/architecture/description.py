@@ -154,6 +154,9 @@ class ModelDescription:
         tied_head: the output head is the embedding matrix.
         max_positions: longest sequence in tokens.
         dtype: data type of the stored weights, where the configuration names one.
+        draft_layer: the layer that predicts the token after the next one (DeepSeek-V3's multi-token
+            prediction, arXiv 2412.19437, section 2.2); its weights are `layers.N` with N layers
+            before it. It is no part of the network, and a checkpoint may lack its weights.
     """
 
     family: str
@@ -166,6 +169,7 @@ class ModelDescription:
     bos_token_id: int | None
     eos_token_ids: tuple[int, ...]
     dtype: str | None = None
+    draft_layer: Layer | None = None
 
     def parameter_count(self) -> int:
         """Number of parameters, without norms and biases."""

@@ -32,6 +32,21 @@ def weight_shapes(description: ModelDescription) -> dict[str, Shape]:
     return shapes
 
 
+def draft_weight_shapes(description: ModelDescription) -> dict[str, Shape]:
+    """Shape of each weight of the layer that drafts a token; empty without one."""
+    layer, hidden = description.draft_layer, description.hidden_size
+    if layer is None:
+        return {}
+    prefix = f"layers.{len(description.layers)}."
+    shapes: dict[str, Shape] = {
+        "enorm.weight": (hidden,),
+        "hnorm.weight": (hidden,),
+        "eh_proj.weight": (hidden, 2 * hidden),
+        "shared_head.norm.weight": (hidden,),
+    }
+    return {prefix + name: shape for name, shape in (shapes | dict(_layer(layer, hidden))).items()}
+
+
 def _layer(layer: Layer, hidden: int) -> Iterator[tuple[str, Shape]]:
     yield "input_layernorm.weight", (hidden,)
     yield "post_attention_layernorm.weight", (hidden,)

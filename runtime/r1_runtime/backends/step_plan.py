@@ -16,6 +16,8 @@ from numpy.typing import NDArray
 from r1_runtime.backends.sampling_plan import SamplingPlan
 
 Int32 = NDArray[np.int32]
+_NONE = np.empty(0, np.int32)
+_NO_HIDDEN = np.empty((0, 0), np.float32)
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +33,9 @@ class StepPlan:
         blocks: cache blocks of each sequence, in order of position.
         output_rows: [S] rows whose logits are computed, ascending.
         sampling: how each output row becomes a token; S entries.
+        hidden_rows: [H] rows whose last hidden state is returned, ascending.
+        next_tokens: [T] the token after each row, -1 where the step samples it. Only for a backend
+            that drafts by the model's own layer (`--speculation mtp`); else empty.
     """
 
     tokens: Int32
@@ -41,6 +46,8 @@ class StepPlan:
     blocks: Int32
     output_rows: Int32
     sampling: SamplingPlan
+    hidden_rows: Int32 = field(default_factory=lambda: _NONE)
+    next_tokens: Int32 = field(default_factory=lambda: _NONE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,12 +60,16 @@ class StepResult:
         logprobs: [S] log-probability of that token under the unmodified logits (natural logarithm).
         top_tokens: the most probable tokens of each row that requests them, best first.
         top_logprobs: their log-probabilities, of the same lengths.
+        hidden: [H, hidden_size] last hidden states after the final norm.
+        drafts: [S] for each output row a proposal for the token after its token, or empty.
     """
 
     tokens: Int32
     logprobs: NDArray[np.float32]
     top_tokens: tuple[Int32, ...] = field(default=())
     top_logprobs: tuple[NDArray[np.float32], ...] = field(default=())
+    hidden: NDArray[np.float32] = field(default_factory=lambda: _NO_HIDDEN)
+    drafts: Int32 = field(default_factory=lambda: _NONE)
 
 
 class Backend(Protocol):
@@ -69,3 +80,12 @@ class Backend(Protocol):
 
     def set_threads(self, count: int) -> None:
         """Use `count` CPU threads from the next step on."""
+
+    def close(self) -> None:
+        """Free weights and cache. Nothing else may be called afterwards."""
+
+    def release_cache(self) -> None:
+        """Free the cache. No step can run until `allocate_cache`."""
+
+    def allocate_cache(self) -> None:
+        """Allocate the cache again, without content. Raises MemoryError where it does not fit."""

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from collections.abc import Set as AbstractSet
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from r1_runtime.architecture.description import ModelDescription
-from r1_runtime.architecture.weight_names import weight_shapes
+from r1_runtime.architecture.weight_names import draft_weight_shapes, weight_shapes
 from r1_runtime.checkpoint.decoding import SCALE_BLOCK, decode
 from r1_runtime.checkpoint.fused_experts import ExpertPart, is_fused, split_experts
 from r1_runtime.checkpoint.safetensors_files import COPY_AGAIN, FileTensor, read_tensors
@@ -74,12 +75,15 @@ class SafetensorsCheckpoint:
         source.file.release(tensor.data)
 
     def _find(self, published: Mapping[str, FileTensor]) -> dict[str, Place]:
-        expected = weight_shapes(self._description)
+        optional = draft_weight_shapes(self._description)
+        required = weight_shapes(self._description)
+        expected = required | optional
         places: dict[str, Place] = {}
         fused: dict[str, FileTensor] = {}
         for full_name, tensor in published.items():
             name = full_name.removeprefix("model.")
-            if is_unused(name, self._description):
+            known = name in optional or name.removesuffix(_SCALE) in optional
+            if not known and is_unused(name, self._description):
                 continue
             if name.endswith(_SCALE) and name.removesuffix(_SCALE) in expected:
                 self._scales[name.removesuffix(_SCALE)] = tensor
@@ -90,11 +94,18 @@ class SafetensorsCheckpoint:
             else:
                 raise self._unknown(full_name)
         places |= split_experts(fused, self._description)
-        self._check(places, expected)
+        if not optional.keys() <= places.keys():  # config.json names a layer that was not published
+            places = {name: place for name, place in places.items() if name in required}
+        self._check(places, expected, required.keys() - places.keys())
         return places
 
-    def _check(self, places: Mapping[str, Place], expected: Mapping[str, tuple[int, ...]]) -> None:
-        missing = sorted(expected.keys() - places.keys(), key=_natural)
+    def _check(
+        self,
+        places: Mapping[str, Place],
+        expected: Mapping[str, tuple[int, ...]],
+        lacking: AbstractSet[str],
+    ) -> None:
+        missing = sorted(lacking, key=_natural)
         if missing:
             more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
             raise ModelLoadError(self._folder, f"the weights lack {missing[0]}{more}.", COPY_AGAIN)
@@ -151,7 +162,7 @@ _OTHER_CONFIG = "use the config.json that belongs to these weights."
 def is_unused(name: str, description: ModelDescription) -> bool:
     """Whether the network does not use a tensor.
 
-    That is a tied head, a rotary table, DeepSeek's layer for a second token, and V3.2's indexer.
+    That is a tied head, a rotary table, DeepSeek's further layers, and V3.2's indexer.
     """
     if name == "lm_head.weight":
         return description.tied_head

@@ -11,6 +11,10 @@ from numpy.typing import NDArray
 class TokenConstraint(Protocol):
     """Allows a set of tokens at each position. Used in the engine's thread only."""
 
+    @property
+    def param(self) -> str:
+        """The request's field that it came from, for errors."""
+
     def mask(self) -> NDArray[np.uint32] | None:
         """Allowed next tokens as bits [ceil(vocab / 32)], lowest bit first; None for all tokens."""
 

@@ -49,8 +49,11 @@ class Detokenizer:
         """Whether a stop string has ended the text."""
         return self._stops.found
 
-    def push(self, tokens: Sequence[int]) -> str:
-        """Add tokens; returns the new complete text. A stop string sets `stopped`."""
+    def push(self, tokens: Sequence[int], *, stops: bool = True) -> str:
+        """Add tokens; returns the new complete text. A stop string sets `stopped`.
+
+        Without `stops`, no stop string is searched for in this text.
+        """
         if self.stopped:
             return ""
         self._window += tokens
@@ -73,7 +76,7 @@ class Detokenizer:
             del self._window[len(self._window) - len(tokens) :]
         elif len(self._window) - self._complete > self._cut_at:
             fresh += self._shorten(text)
-        return self._stops.release(fresh)
+        return self._stops.release(fresh) if stops else fresh
 
     def flush(self) -> str:
         """The buffered text at the end of the output; an incomplete character becomes U+FFFD."""

@@ -11,9 +11,13 @@ import threading
 import time
 from collections.abc import Callable
 from collections.abc import Sequence as Rows
+from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
 
 from r1_runtime.engine.detokenize import Detokenizer
 from r1_runtime.engine.messages import (
@@ -26,9 +30,10 @@ from r1_runtime.engine.messages import (
     TokenLogprobs,
 )
 from r1_runtime.engine.scheduler import Scheduler, Step
-from r1_runtime.engine.sequence import Finish, Sequence
+from r1_runtime.engine.sequence import Finish, Pooling, Sequence
 from r1_runtime.engine.speculation import accepted_length
 
+_STOPPED = "the engine has stopped"
 _log = logging.getLogger("r1_runtime")
 
 
@@ -63,8 +68,13 @@ class _Inbox:
     ready: threading.Condition = field(default_factory=threading.Condition)
     requests: list[Request] = field(default_factory=list)
     aborts: list[str] = field(default_factory=list)
+    work: list[tuple[Callable[[], None], Future[None]]] = field(default_factory=list)
     stop: bool = False
     closed: bool = False  # the thread has ended and accepts no commands
+
+    @property
+    def pending(self) -> bool:
+        return bool(self.requests or self.aborts or self.work or self.stop)
 
 
 class Engine:
@@ -129,6 +139,20 @@ class Engine:
             self._inbox.aborts.append(request_id)
             self._inbox.ready.notify()
 
+    def run_between_steps(self, work: Callable[[], None]) -> Future[None]:
+        """Call `work` in the engine's thread, where no step runs; its error is the future's.
+
+        Once the engine has stopped, the future fails with RuntimeError.
+        """
+        done: Future[None] = Future()
+        with self._inbox.ready:
+            if not self._inbox.closed:
+                self._inbox.work.append((work, done))
+                self._inbox.ready.notify()
+                return done
+        done.set_exception(RuntimeError(_STOPPED))
+        return done
+
     @property
     def alive(self) -> bool:
         """Whether the thread runs."""
@@ -148,6 +172,9 @@ class Engine:
         with self._inbox.ready:
             self._inbox.closed = True
             requests, self._inbox.requests = self._inbox.requests, []
+            works, self._inbox.work = self._inbox.work, []
+        for _, done in works:
+            done.set_exception(RuntimeError(_STOPPED))
         outputs = dict(self._undelivered)
         for name, job in self._jobs.items():
             outputs.setdefault(name, _stopped(name, job.generated))
@@ -170,12 +197,11 @@ class Engine:
 
     def _take_commands(self) -> bool:
         with self._inbox.ready:
-            while not (self._inbox.requests or self._inbox.aborts or self._inbox.stop):
-                if not self._scheduler.idle:
-                    break
+            while not self._inbox.pending and self._scheduler.idle:
                 self._inbox.ready.wait()
             requests = list(self._inbox.requests)
             aborts, self._inbox.aborts = self._inbox.aborts, []
+            works = list(self._inbox.work)
             stop = self._inbox.stop
         refused = [output for request in requests if (output := self._admit(request)) is not None]
         with self._inbox.ready:  # after the loop: an error in it must end all requests of the inbox
@@ -183,6 +209,10 @@ class Engine:
         ended = [self._end(self._jobs[name], Finish.ABORT) for name in aborts if name in self._jobs]
         if refused or ended:
             self._send([*refused, *ended], Step(()))
+        for work, done in works:
+            with self._inbox.ready:
+                self._inbox.work.remove((work, done))
+            _call(work, done)
         return not stop
 
     def _admit(self, request: Request) -> Output | None:
@@ -196,7 +226,10 @@ class Engine:
             priority=request.priority,
             constraint=request.constraint,
             salt=request.cache_salt or "",
-            skip_reading_prefix_cache=request.params.prompt_logprobs is not None,
+            # Every prompt token needs its row.
+            skip_reading_prefix_cache=request.params.prompt_logprobs is not None
+            or request.pooling is Pooling.MEAN,
+            pooling=request.pooling,
         )
         try:
             decode = request.decode or self._decode
@@ -285,10 +318,10 @@ class Engine:
     def _output(self, job: _Job, row: SampledRow) -> Output | None:
         """The output of one row, if any; an error ends this request only."""
         token = row.token
+        if row.embedding is not None:
+            return self._embedded(job, row.embedding)
         if token is None:
-            return self._end(
-                job, Finish.ERROR, error="the model computed logits that are not finite"
-            )
+            return self._end(job, Finish.ERROR, error=_no_token(job.sequence))
         if row.scored is not None:
             if row.logprobs is not None:
                 job.prompt_logprobs[row.scored] = row.logprobs
@@ -300,6 +333,15 @@ class Engine:
                 raise  # the request has ended already: the engine's state is inconsistent
             _log.exception("Request %s failed", job.sequence.id)
             return self._end(job, Finish.ERROR, error=_text(error))
+
+    def _embedded(self, job: _Job, embedding: NDArray[np.float32]) -> Output:
+        """The only output of a request with pooling."""
+        if not np.isfinite(embedding).all():
+            error = "the model computed hidden states that are not finite"
+            return self._end(job, Finish.ERROR, error=error)
+        output = replace(self._end(job, Finish.STOP), embedding=embedding)
+        self._undelivered[output.request_id] = output
+        return output
 
     def _append(self, job: _Job, token: int, logprobs: TokenLogprobs | None) -> Output:
         sequence = job.sequence
@@ -335,7 +377,7 @@ class Engine:
             sequence.tokens.append(token)
         if sequence.constraint is not None:
             sequence.constraint.accept(token)
-        text = job.detokenizer.push((token,))
+        text = job.detokenizer.push((token,), stops=job.generated > params.min_tokens)
         if job.detokenizer.stopped:
             return self._end(job, Finish.STOP, text, new_tokens=1)
         if sequence.constraint is not None and sequence.constraint.finished:
@@ -383,7 +425,25 @@ class Engine:
             step_tokens=step.tokens,
             prefix_cache_queries=scheduler.prefix_queries,
             prefix_cache_hits=scheduler.prefix_hits,
+            drafts=scheduler.drafts,
+            draft_tokens=scheduler.draft_tokens,
+            accepted_tokens=scheduler.accepted_tokens,
         )
+
+
+def _no_token(sequence: Sequence) -> str:
+    """Why no token could be sampled."""
+    constraint = sequence.constraint
+    mask = None if constraint is None else constraint.mask()
+    if constraint is not None and mask is not None:
+        if not mask.any():
+            return f"{constraint.param} allows no token after {sequence.generated} tokens"
+        if sequence.generated < sequence.params.min_tokens:
+            return (
+                f"{constraint.param} allows only the end of the output after {sequence.generated}"
+                f" tokens, and min_tokens is {sequence.params.min_tokens}"
+            )
+    return "the model computed logits that are not finite"
 
 
 def _text(error: Exception) -> str:
@@ -397,5 +457,13 @@ def _failed(request_id: str, error: Exception) -> Output:
 
 def _stopped(request_id: str, generated: int = 0) -> Output:
     """The last output of a request after the engine has stopped."""
-    message = "the engine has stopped"
-    return Output(request_id, "", 0, generated, finish=Finish.ERROR, error=message)
+    return Output(request_id, "", 0, generated, finish=Finish.ERROR, error=_STOPPED)
+
+
+def _call(work: Callable[[], None], done: Future[None]) -> None:
+    try:
+        work()
+    except Exception as error:  # noqa: BLE001  (the caller of `run_between_steps` gets it)
+        done.set_exception(error)
+    else:
+        done.set_result(None)

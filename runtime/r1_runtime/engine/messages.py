@@ -7,9 +7,12 @@ from collections.abc import Sequence as Rows
 from dataclasses import dataclass
 from typing import NamedTuple
 
+import numpy as np
+from numpy.typing import NDArray
+
 from r1_runtime.engine.constraint import TokenConstraint
 from r1_runtime.engine.sampling_params import SamplingParams
-from r1_runtime.engine.sequence import Finish, Sequence
+from r1_runtime.engine.sequence import Finish, Pooling, Sequence
 
 Decode = Callable[[Rows[int]], str]
 
@@ -28,6 +31,7 @@ class Request:
         decode: converts output tokens to text; None for the engine's function, which omits special
             tokens.
         cache_salt: requests with different salts share no cached prompt.
+        pooling: pool the hidden states of the prompt instead of generating.
     """
 
     id: str
@@ -38,6 +42,7 @@ class Request:
     constraint: TokenConstraint | None = None
     decode: Decode | None = None
     cache_salt: str | None = None  # only requests of the same salt share cached prefixes
+    pooling: Pooling | None = None
 
 
 class TokenLogprobs(NamedTuple):
@@ -57,12 +62,14 @@ class SampledRow:
         token: the next token, or the scored prompt token; None where the logits are not finite.
         logprobs: for requests with log-probabilities.
         scored: position of the scored prompt token; None for a sampled token.
+        embedding: [hidden] float32, the pooled hidden states of a whole prompt; then no token.
     """
 
     sequence: Sequence
     token: int | None
     logprobs: TokenLogprobs | None = None
     scored: int | None = None
+    embedding: NDArray[np.float32] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +100,7 @@ class Output:
         prompt_logprobs: one entry per prompt token after the first, with the first token.
         cached_tokens: prompt tokens that were read from the prefix cache.
         token_gap: seconds since the previous token of this request; None for the first one.
+        embedding: [hidden] float32, the pooled hidden states, for a request with pooling.
     """
 
     request_id: str
@@ -108,6 +116,7 @@ class Output:
     prompt_logprobs: tuple[TokenLogprobs, ...] = ()
     cached_tokens: int = 0  # prompt tokens found in the prefix cache
     token_gap: float | None = None
+    embedding: NDArray[np.float32] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,6 +131,9 @@ class EngineState:
         step_tokens: tokens computed in the step.
         prefix_cache_queries: prompt tokens looked up in the prefix cache since the start.
         prefix_cache_hits: those found.
+        drafts: chunks with draft tokens, since the start.
+        draft_tokens: their draft tokens.
+        accepted_tokens: those of them that the model sampled too.
     """
 
     running: int = 0
@@ -131,6 +143,9 @@ class EngineState:
     step_tokens: int = 0
     prefix_cache_queries: int = 0
     prefix_cache_hits: int = 0
+    drafts: int = 0
+    draft_tokens: int = 0
+    accepted_tokens: int = 0
 
 
 Deliver = Callable[[list[Output], EngineState], None]

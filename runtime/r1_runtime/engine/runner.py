@@ -10,10 +10,12 @@ from numpy.typing import NDArray
 
 from r1_runtime.backends.step_plan import Backend, StepPlan, StepResult
 from r1_runtime.engine.messages import SampledRow, TokenLogprobs
+from r1_runtime.engine.pooling import PooledStates, hidden_rows
 from r1_runtime.engine.sampling_arrays import SamplingRow, SequenceSampling, build_sampling_plan
 from r1_runtime.engine.sampling_params import SamplingParams
 from r1_runtime.engine.scheduler import Chunk, Step
 from r1_runtime.engine.sequence import Sequence
+from r1_runtime.engine.speculation import accepted_length
 
 
 class Runner:
@@ -23,10 +25,21 @@ class Runner:
         backend: a loaded model with its cache.
         block_size: tokens per cache block.
         end_tokens: tokens that end an output; `min_tokens` excludes them.
+        model_drafts: the backend proposes tokens by the model's own layer; `draft` returns them.
     """
 
-    def __init__(self, backend: Backend, block_size: int, end_tokens: Iterable[int] = ()) -> None:
+    def __init__(
+        self,
+        backend: Backend,
+        block_size: int,
+        end_tokens: Iterable[int] = (),
+        *,
+        model_drafts: bool = False,
+    ) -> None:
         self.backend = backend
+        self._model_drafts = model_drafts
+        self._pooled = PooledStates()
+        self._proposals: dict[str, tuple[int, int]] = {}  # length of the sequence, token after it
         self.block_size = block_size
         self._end_tokens = tuple(end_tokens)
         self._sampling: dict[str, SequenceSampling] = {}
@@ -34,8 +47,34 @@ class Runner:
     def execute(self, step: Step) -> list[SampledRow]:
         """Compute the step; return its output rows in the order of its chunks."""
         places = [place for chunk in step.chunks for place in output_rows(chunk)]
-        result = self.backend.step(self._plan(step, places))
-        return [_sampled(result, row, *place) for row, place in enumerate(places)]
+        plan = self._plan(step, places)
+        result = self.backend.step(plan)
+        rows = [_sampled(result, row, *place) for row, place in enumerate(places)]
+        if self._model_drafts:
+            self._note_proposals(step, places, result)
+        if len(plan.hidden_rows):
+            rows += self._pooled.add(step, result.hidden)
+        return rows
+
+    def draft(self, sequence: Sequence, most: int) -> list[int]:
+        """The model's own proposal for the token after a sequence, as a `Drafter`."""
+        length, token = self._proposals.get(sequence.id, (0, 0))
+        return [token][:most] if length == len(sequence.tokens) else []
+
+    def _note_proposals(
+        self, step: Step, places: list[tuple[Sequence, int]], result: StepResult
+    ) -> None:
+        """Keep the proposal after the last accepted draft of each sequence."""
+        row = {(place[0].id, place[1]): number for number, place in enumerate(places)}
+        for chunk in step.chunks:
+            if not chunk.samples or chunk.sequence.pooling is not None:
+                continue
+            name, end = chunk.sequence.id, chunk.start + chunk.count
+            first = row[name, end]
+            sampled = result.tokens[first : first + 1 + len(chunk.drafts)].tolist()
+            accepted = accepted_length(chunk.drafts, sampled)
+            token = int(result.drafts[first + accepted])
+            self._proposals[name] = (end + accepted + 1, token)
 
     def dummy_run(self, prefill: int, decode: int, limit: int) -> None:
         """Compute a prompt and `decode` tokens after it, on the cache's first blocks.
@@ -58,6 +97,8 @@ class Runner:
     def release(self, sequence: Sequence) -> None:
         """Free the state of a sequence that has ended."""
         self._sampling.pop(sequence.id, None)
+        self._pooled.drop(sequence)
+        self._proposals.pop(sequence.id, None)
 
     def _plan(self, step: Step, places: list[tuple[Sequence, int]]) -> StepPlan:
         rows = [chunk.rows for chunk in step.chunks]
@@ -84,6 +125,8 @@ class Runner:
             blocks=_ints([block for each in blocks for block in each]),
             output_rows=_ints(outputs),
             sampling=build_sampling_plan([self._sampling_row(*place) for place in places]),
+            hidden_rows=_ints(hidden_rows(step)),
+            next_tokens=_ints(_next_tokens(step) if self._model_drafts else []),
         )
 
     def _sampling_row(self, sequence: Sequence, position: int) -> SamplingRow:
@@ -102,12 +145,23 @@ class Runner:
 def output_rows(chunk: Chunk) -> list[tuple[Sequence, int]]:
     """(sequence, position of the token) of each output row of a chunk."""
     sequence, end = chunk.sequence, chunk.start + chunk.count
+    if sequence.pooling is not None:
+        return []
     scored = 0 if sequence.params.prompt_logprobs is None else sequence.prompt_length
     positions = range(chunk.start + 1, min(end + 1, scored))
     rows = [(sequence, position) for position in positions]
     if chunk.samples:
         rows += [(sequence, position) for position in range(end, end + 1 + len(chunk.drafts))]
     return rows
+
+
+def _next_tokens(step: Step) -> list[int]:
+    """The token after each row; -1 where the step samples it."""
+    following: list[int] = []
+    for chunk in step.chunks:
+        tokens = chunk.sequence.tokens[chunk.start + 1 : chunk.start + chunk.count + 1]
+        following += tokens + [-1] * (chunk.rows - len(tokens))
+    return following
 
 
 def _ints(values: list[int]) -> NDArray[np.int32]:

@@ -33,7 +33,7 @@ from dataclasses import dataclass, field, replace
 from r1_runtime.engine.admission import Growth, OutputLengths, growth_fits
 from r1_runtime.engine.blocks import BlockPool
 from r1_runtime.engine.sequence import Finish, Sequence
-from r1_runtime.engine.speculation import Drafter
+from r1_runtime.engine.speculation import Drafter, may_draft
 from r1_runtime.engine.step_cost import StepCost, chunk_attended
 
 STEP_SECONDS = 0.05
@@ -161,6 +161,9 @@ class Scheduler:
         step_cost: the learned durations of steps.
         prefix_queries: prompt tokens of admitted sequences, each sequence once.
         prefix_hits: those of them that were in the cache.
+        drafts: chunks with draft tokens, since the start.
+        draft_tokens: their draft tokens.
+        accepted_tokens: those of them that the model sampled too.
     """
 
     def __init__(
@@ -184,6 +187,9 @@ class Scheduler:
         self.preemptions = 0
         self.prefix_queries = 0
         self.prefix_hits = 0
+        self.drafts = 0
+        self.draft_tokens = 0
+        self.accepted_tokens = 0
         self.step_cost = StepCost()
         self._prefix_caching = prefix_caching
         self._step_seconds = step_seconds
@@ -240,7 +246,7 @@ class Scheduler:
 
         Prompts have taken their part before, and drafts never preempt a sequence.
         """
-        if not chunk.decodes:
+        if not chunk.decodes or not may_draft(chunk.sequence):
             return chunk
         sequence, end = chunk.sequence, chunk.start + chunk.count
         left = sequence.params.max_tokens - sequence.generated - 1  # the sampled token is the last
@@ -248,6 +254,8 @@ class Scheduler:
         if most < 1:
             return chunk
         drafts = tuple(drafter(sequence, most))[:most]
+        if not drafts:
+            return chunk
         if not self._extend(sequence, end + len(drafts)):
             drafts = drafts[: len(sequence.blocks) * self.pool.block_size - end]
         plan.use(end, len(drafts))
@@ -355,6 +363,9 @@ class Scheduler:
         for chunk, count in zip(step.chunks, counts, strict=True):
             sequence = chunk.sequence
             sequence.tokens += chunk.drafts[:count]
+            self.drafts += bool(chunk.drafts)
+            self.draft_tokens += len(chunk.drafts)
+            self.accepted_tokens += count
             sequence.computed = chunk.start + chunk.count + count
             if self._prefix_caching:
                 for index in range(chunk.start // size, sequence.computed // size):

@@ -23,6 +23,13 @@ class Finish(enum.StrEnum):
     ERROR = "error"
 
 
+class Pooling(enum.StrEnum):
+    """How the hidden states of a prompt become one vector."""
+
+    MEAN = "mean"
+    LAST = "last"
+
+
 @dataclass(slots=True, eq=False)
 class Sequence:
     """A waiting or running request. Compared by identity."""
@@ -40,6 +47,7 @@ class Sequence:
     constraint: TokenConstraint | None = None
     salt: str = ""  # only sequences of the same salt share cache blocks
     skip_reading_prefix_cache: bool = False  # every prompt token needs its row, for its logits
+    pooling: Pooling | None = None  # pool hidden states instead of sampling
     cached_tokens: int = 0  # prompt tokens found in the cache at the first admission
     identities: list[BlockIdentity] = field(default_factory=list)  # of the first full blocks
 

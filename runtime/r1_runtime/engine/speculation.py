@@ -18,8 +18,27 @@ from r1_runtime.engine.sequence import Sequence
 Drafter = Callable[[Sequence, int], Tokens[int]]
 """Proposes up to the given number of tokens after a sequence's tokens."""
 
+MODES = ("none", "ngram", "mtp")
 _LONGEST_SUFFIX, _SHORTEST_SUFFIX = 4, 2
 _SEARCHED_TOKENS = 8192
+
+
+def may_draft(sequence: Sequence) -> bool:
+    """Whether all rows of a step can be sampled as single steps would sample them.
+
+    The rows share the sequence's sampling state, so what changes with each token excludes drafts:
+    a constraint, penalties, and end tokens that `min_tokens` still excludes. Log-probabilities are
+    left out because a draft saves little beside them.
+    """
+    params = sequence.params
+    return (
+        sequence.constraint is None
+        and sequence.pooling is None
+        and params.logprobs is None
+        and params.repetition_penalty == 1
+        and not (params.presence_penalty or params.frequency_penalty)
+        and sequence.generated >= params.min_tokens
+    )
 
 
 def accepted_length(drafts: Tokens[int], sampled: Tokens[int | None]) -> int:

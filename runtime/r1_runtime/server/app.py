@@ -10,7 +10,7 @@ from aiohttp import web
 
 from r1_runtime.errors import RequestError
 from r1_runtime.server.auth import ApiKeys
-from r1_runtime.server.endpoints import generation, models, status
+from r1_runtime.server.endpoints import embeddings, generation, models, status
 from r1_runtime.server.endpoints.common import SERVICE, answer_expect, error_response
 from r1_runtime.server.service import Phase, Service
 
@@ -38,6 +38,7 @@ def build_app(service: Service, api_keys: Iterable[str] = ()) -> web.Application
         "/version": status.version,
         "/load": status.load,
         "/openapi.json": status.openapi,
+        "/is_sleeping": status.is_sleeping,
         "/v1/models": models.list_models,
         "/v1/models/{name:.+}": models.one_model,
     }
@@ -45,8 +46,11 @@ def build_app(service: Service, api_keys: Iterable[str] = ()) -> web.Application
         "/v1/chat/completions": generation.chat,
         "/v1/completions": generation.completion,
         "/v1/responses": generation.responses,
+        "/v1/embeddings": embeddings.embeddings,
         "/tokenize": models.tokenize,
         "/detokenize": models.detokenize,
+        "/sleep": status.sleep,
+        "/wake_up": status.wake_up,
     }
     for path, handler in gets.items():
         app.router.add_get(path, handler)

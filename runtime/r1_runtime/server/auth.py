@@ -25,7 +25,7 @@ class ApiKeys:
         Raises:
             RequestError: 401.
         """
-        if not self._digests or not (path == "/v1" or path.startswith("/v1/")):
+        if not self._digests or not _is_protected(path):
             return
         scheme, _, key = (authorization or "").partition(" ")
         given = _digest(key.strip())
@@ -38,6 +38,10 @@ class ApiKeys:
                 param="Authorization",
                 code="invalid_api_key",
             )
+
+
+def _is_protected(path: str) -> bool:
+    return path in ("/v1", "/sleep", "/wake_up") or path.startswith("/v1/")
 
 
 def _digest(key: str) -> bytes:

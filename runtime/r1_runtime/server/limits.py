@@ -15,6 +15,7 @@ class Limits:
         vocabulary: number of tokens; valid token numbers are below it.
         block_count: blocks of the cache.
         block_size: tokens per block.
+        hidden_size: values of an embedding.
     """
 
     max_model_len: int
@@ -22,3 +23,4 @@ class Limits:
     vocabulary: int
     block_count: int = 0
     block_size: int = 0
+    hidden_size: int = 0

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from r1_runtime.architecture.description import ModelDescription
 from r1_runtime.backends.adaptive_threads import AdaptiveThreads, ThreadChoice
+from r1_runtime.architecture.weight_names import draft_weight_shapes
 from r1_runtime.backends.cpu.backend import CpuBackend, packed_bytes
 from r1_runtime.backends.selection import BackendChoice, choose_backend
 from r1_runtime.backends.step_plan import Backend
@@ -23,7 +24,8 @@ from r1_runtime.engine.blocks import BlockPool
 from r1_runtime.engine.engine import Engine
 from r1_runtime.engine.runner import Runner
 from r1_runtime.engine.scheduler import Scheduler
-from r1_runtime.errors import OptionError
+from r1_runtime.engine.speculation import lookup_drafter
+from r1_runtime.errors import ModelLoadError, OptionError
 from r1_runtime.generation_config import GenerationDefaults, read_generation_defaults
 from r1_runtime.server.limits import Limits
 from r1_runtime.server.measure import measure_threads, thread_candidates
@@ -35,6 +37,7 @@ from r1_runtime.server.memory import (
     estimate_memory,
 )
 from r1_runtime.server.options import ServeOptions, resolve_model
+from r1_runtime.server.sleep import Sleeper
 from r1_runtime.tokenizer.chat_tokenizer import ChatTokenizer
 from r1_runtime.tokenizer.open import open_tokenizer
 
@@ -70,6 +73,7 @@ class LoadedModel:
     limits: Limits
     defaults: GenerationDefaults
     description: str
+    sleeper: Sleeper | None = None
 
 
 _PREFILL_TOKENS, _DECODE_STEPS = 64, 4  # of the measured steps
@@ -104,9 +108,16 @@ def load(options: ServeOptions, deliver: Deliver, phases: StartupTimes) -> Loade
             sizes.max_num_seqs,
         )
     threads = options.threads or options.cpus
-    backend = _backend(checkpoint, choice, sizes, blocks, threads)
+    mtp = options.speculation == "mtp"
+    if mtp:
+        _check_draft_layer(checkpoint, choice, path)
+
+    def build() -> Backend:
+        return _backend(checkpoint, choice, sizes, blocks, threads, with_draft_layer=mtp)
+
+    backend = build()
     phases.end("weights")
-    runner = Runner(backend, options.block_size, tokenizer.eos_ids)
+    runner = Runner(backend, options.block_size, tokenizer.eos_ids, model_drafts=mtp)
     limit = min(sizes.max_model_len, blocks * options.block_size)
     runner.dummy_run(1, 1, limit)  # so that no request waits for first-time set-up
     if not options.threads and choice.device == "cpu":
@@ -124,6 +135,8 @@ def load(options: ServeOptions, deliver: Deliver, phases: StartupTimes) -> Loade
         options.max_num_seqs,
         options.max_step_tokens,
         prefix_caching=options.prefix_caching,
+        drafter={"none": None, "ngram": lookup_drafter, "mtp": runner.draft}[options.speculation],
+        max_drafts=1 if mtp else options.max_drafts,
     )
     engine = Engine(scheduler, runner, tokenizer.decode, tokenizer.eos_ids, deliver)
     engine.start()
@@ -133,6 +146,7 @@ def load(options: ServeOptions, deliver: Deliver, phases: StartupTimes) -> Loade
         vocabulary=description.vocab_size,
         block_count=blocks,
         block_size=options.block_size,
+        hidden_size=description.hidden_size,
     )
     text = (
         f"{path.name}: {description.parameter_count() / 1e6:.1f} M parameters, "
@@ -140,7 +154,24 @@ def load(options: ServeOptions, deliver: Deliver, phases: StartupTimes) -> Loade
         f"{threads} threads, {blocks} cache blocks of {options.block_size} tokens, "
         f"at most {sizes.max_model_len} tokens per request"
     )
-    return LoadedModel(engine, tokenizer, limits, defaults, text)
+    sleeper = Sleeper(engine, scheduler.pool, runner, build) if options.sleep_mode else None
+    return LoadedModel(engine, tokenizer, limits, defaults, text, sleeper)
+
+
+def _check_draft_layer(checkpoint: Checkpoint, choice: BackendChoice, path: Path) -> None:
+    """Raise an error where `--speculation mtp` cannot work."""
+    if choice.backend != "reference":
+        raise OptionError(
+            "command line: --speculation mtp needs the reference backend. Fix: --backend reference,"
+            " or --speculation ngram."
+        )
+    lacking = draft_weight_shapes(checkpoint.description).keys() - checkpoint.names()
+    if checkpoint.description.draft_layer is None or lacking:
+        raise ModelLoadError(
+            path,
+            "the checkpoint has no layer that drafts tokens (num_nextn_predict_layers).",
+            "use --speculation ngram.",
+        )
 
 
 def open_and_choose(options: ServeOptions) -> tuple[Path, Checkpoint, BackendChoice]:
@@ -182,7 +213,13 @@ def explain_plan(options: ServeOptions) -> str:
 
 
 def _backend(
-    checkpoint: Checkpoint, choice: BackendChoice, sizes: Sizes, blocks: int, threads: int
+    checkpoint: Checkpoint,
+    choice: BackendChoice,
+    sizes: Sizes,
+    blocks: int,
+    threads: int,
+    *,
+    with_draft_layer: bool = False,
 ) -> Backend:
     if choice.backend == "cpu":
         return CpuBackend(
@@ -206,7 +243,9 @@ def _backend(
         )
     torch.set_num_threads(threads)
     dtype = getattr(torch, choice.dtype)
-    network = load_network(checkpoint, dtype=dtype, device=choice.device)
+    network = load_network(
+        checkpoint, dtype=dtype, device=choice.device, with_draft_layer=with_draft_layer
+    )
     return ReferenceBackend(network, blocks, sizes.block_size)
 
 

@@ -19,6 +19,7 @@ _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120
 _TOKEN_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5)
 _TOKENS = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10000)
 _OUTPUTS = (1, 2, 5, 10, 20)
+_SLEEP_STATES = ("awake", "weights_offloaded", "discard_all")  # vLLM's names, by level
 _WAITING_REASONS = ("capacity", "deferred")
 
 
@@ -55,6 +56,13 @@ class RuntimeMetrics:
             (*_LABELS, "block_size", "num_gpu_blocks"),
             registry=self.registry,
         )
+        self.sleep_state = Gauge(
+            "vllm:engine_sleep_state",
+            "1 for the present state: awake, cache freed (weights_offloaded), weights too (discard_all).",
+            (*_LABELS, "sleep_state"),
+            registry=self.registry,
+        )
+        self.note_sleep(0)
         self.preemptions = self._counter(
             "num_preemptions", "Preemptions of running sequences because of missing cache blocks."
         )
@@ -63,6 +71,13 @@ class RuntimeMetrics:
         )
         self.cache_hits = self._counter(
             "prefix_cache_hits", "Prompt tokens found in the prefix cache."
+        )
+        self.drafts = self._counter(
+            "spec_decode_num_drafts", "Steps of sequences that verified draft tokens."
+        )
+        self.draft_tokens = self._counter("spec_decode_num_draft_tokens", "Draft tokens verified.")
+        self.accepted_tokens = self._counter(
+            "spec_decode_num_accepted_tokens", "Draft tokens that the model sampled too."
         )
         self.prompt_tokens = self._counter("prompt_tokens", "Prompt tokens of admitted requests.")
         self.generation_tokens = self._counter("generation_tokens", "Generated tokens.")
@@ -114,6 +129,11 @@ class RuntimeMetrics:
             "iteration_tokens_total", "Tokens computed per step.", _TOKENS
         )
 
+    def note_sleep(self, level: int) -> None:
+        """Set the state: 0 is awake, 1 without a cache, 2 without weights too."""
+        for number, state in enumerate(_SLEEP_STATES):
+            self.sleep_state.labels(*self._labels, state).set(number == level)
+
     def note_limits(self, limits: Limits) -> None:
         """Set the constants of the loaded model."""
         sizes = (str(limits.block_size), str(limits.block_count))
@@ -130,6 +150,9 @@ class RuntimeMetrics:
         self.preemptions.inc(max(0, state.preemptions - before.preemptions))
         self.cache_queries.inc(max(0, state.prefix_cache_queries - before.prefix_cache_queries))
         self.cache_hits.inc(max(0, state.prefix_cache_hits - before.prefix_cache_hits))
+        self.drafts.inc(max(0, state.drafts - before.drafts))
+        self.draft_tokens.inc(max(0, state.draft_tokens - before.draft_tokens))
+        self.accepted_tokens.inc(max(0, state.accepted_tokens - before.accepted_tokens))
         if state.step_tokens:
             self.step_tokens.observe(state.step_tokens)
 

@@ -11,6 +11,7 @@ from importlib import resources
 from pathlib import Path
 
 from r1_common.listen import EVERY_ADDRESS
+from r1_runtime.engine.speculation import MODES
 from r1_runtime.errors import ModelLoadError, OptionError
 from r1_runtime.output_parsing.tool_calls import PARSERS
 from r1_runtime.server.packaged_models import PACKAGED_MODELS, packaged_model
@@ -37,6 +38,9 @@ class ServeOptions:
     kv_cache_dtype: str
     device: str
     prefix_caching: bool
+    speculation: str
+    max_drafts: int
+    sleep_mode: bool
     explain_plan: bool
     max_num_seqs: int
     max_model_len: int | None
@@ -128,6 +132,24 @@ def parse_options(arguments: Sequence[str] | None = None) -> ServeOptions:
         help="compute every prompt as a whole, also where an earlier one began in the same way",
     )
     add(
+        "--speculation",
+        choices=MODES,
+        default="none",
+        help="draft tokens that one step verifies: ngram from the text so far, mtp by the model's own"
+        " layer (default: none)",
+    )
+    add(
+        "--max-drafts",
+        type=int,
+        default=4,
+        help="draft tokens per request and step (default: 4; mtp drafts one)",
+    )
+    add(
+        "--enable-sleep-mode",
+        action="store_true",
+        help="serve POST /sleep and /wake_up, which free and restore the memory of an idle server",
+    )
+    add(
         "--explain-plan",
         action="store_true",
         help="print what computes the model, and why, and exit",
@@ -175,7 +197,7 @@ def parse_options(arguments: Sequence[str] | None = None) -> ServeOptions:
         help=f"key of the endpoints under /v1; repeat the option for several (or {_KEY_VARIABLE})",
     )
     given = parser.parse_args(arguments)
-    for name in ("max_num_seqs", "block_size", "max_step_tokens"):
+    for name in ("max_num_seqs", "block_size", "max_step_tokens", "max_drafts"):
         _at_least(name, getattr(given, name), 1)
     if given.block_size % 16:
         raise OptionError(
@@ -198,6 +220,9 @@ def parse_options(arguments: Sequence[str] | None = None) -> ServeOptions:
         kv_cache_dtype=given.kv_cache_dtype,
         device=given.device,
         prefix_caching=not given.no_prefix_caching,
+        speculation=given.speculation,
+        max_drafts=given.max_drafts,
+        sleep_mode=given.enable_sleep_mode,
         explain_plan=given.explain_plan,
         max_num_seqs=given.max_num_seqs,
         max_model_len=given.max_model_len,

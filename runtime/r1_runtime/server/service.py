@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 from r1_runtime.engine.messages import EngineState, Output, Request
 from r1_runtime.engine.sequence import Finish
-from r1_runtime.errors import RequestError
+from r1_runtime.errors import RequestError, RuntimeFault
 from r1_runtime.generation_config import GenerationDefaults
 from r1_runtime.server.api.generation_request import GenerationRequest
 from r1_runtime.server.limits import Limits
@@ -26,19 +26,22 @@ from r1_runtime.server.metrics import RuntimeMetrics
 from r1_runtime.server.prompts import PreparedOutput, PromptThreads, prepare
 from r1_runtime.server.served_model import ServedModel
 
-if TYPE_CHECKING:  # the engine imports torch, which loads while the server already responds
+if TYPE_CHECKING:  # loaded while the server already responds
     from r1_runtime.engine.engine import Engine
+    from r1_runtime.server.sleep import Sleeper
 
 _BUSY_RETRY_SECONDS = 1
 _LOADING_RETRY_SECONDS = 2
 _DRAINING_RETRY_SECONDS = 1
+_SLEEPING_RETRY_SECONDS = 5
 
 
 class Phase(enum.StrEnum):
-    """Phases of the server, in order."""
+    """Phases of the server, in order; a server that wakes up is ready again."""
 
     LOADING = "Loading"
     READY = "Ready"
+    SLEEPING = "Sleeping"
     DRAINING = "Draining"
 
 
@@ -89,13 +92,16 @@ class Service:
         self.threads = PromptThreads()
         self._loop = asyncio.get_running_loop()
         self._engine: Engine | None = None
+        self._sleeper: Sleeper | None = None
+        self._changing = asyncio.Lock()  # one change between asleep and awake at a time
         self._live: dict[str, Choice] = {}
         self._empty = asyncio.Event()
         self._empty.set()
 
-    def open(self, engine: Engine, model: ServedModel) -> None:
+    def open(self, engine: Engine, model: ServedModel, sleeper: Sleeper | None = None) -> None:
         """Admit requests from now on, unless a drain has started: the model is loaded."""
         self._engine = engine
+        self._sleeper = sleeper
         self.model = model
         self.metrics.note_limits(model.limits)
         if self.phase is Phase.LOADING:
@@ -125,6 +131,55 @@ class Service:
     async def drained(self) -> None:
         """Wait until no request is in flight."""
         await self._empty.wait()
+
+    async def sleep(self, level: int, *, wait: bool) -> None:
+        """Refuse requests and free memory; see `Sleeper`.
+
+        Args:
+            level: 1 or 2.
+            wait: let the requests in flight finish; otherwise they end with an error.
+
+        Raises:
+            RequestError: 503, the model is not loaded or the server shuts down.
+        """
+        async with self._changing:
+            sleeper = self._awake_or_asleep()
+            self.phase = Phase.SLEEPING
+            if not wait:
+                self.abort_all()
+            await self.drained()
+            await asyncio.to_thread(sleeper.sleep, level)
+            self.metrics.note_sleep(sleeper.level)
+
+    async def wake_up(self) -> None:
+        """Allocate and load what a sleep has freed, and admit requests.
+
+        Raises:
+            RequestError: 503, the model is not loaded, the server shuts down, or memory is missing.
+        """
+        async with self._changing:
+            sleeper = self._awake_or_asleep()
+            try:
+                await asyncio.to_thread(sleeper.wake_up)
+            except (MemoryError, RuntimeFault) as error:
+                raise self._unavailable(
+                    f"the server cannot wake up: {error or 'memory is missing'}",
+                    _LOADING_RETRY_SECONDS,
+                ) from error
+            self.metrics.note_sleep(sleeper.level)
+            if self.phase is Phase.SLEEPING:
+                self.phase = Phase.READY
+
+    def _awake_or_asleep(self) -> Sleeper:
+        """What frees memory, unless the server loads, drains or was started without it."""
+        self.loaded()
+        if self.phase is Phase.DRAINING:
+            raise self._draining()
+        if self._sleeper is None:
+            raise RequestError(
+                "start the server with --enable-sleep-mode", code="unsupported_endpoint"
+            )
+        return self._sleeper
 
     @property
     def alive(self) -> bool:
@@ -163,9 +218,11 @@ class Service:
         """
         self.check_model(request.model)
         if self.phase is Phase.DRAINING:
+            raise self._draining()
+        if self.phase is Phase.SLEEPING:
             raise self._unavailable(
-                "the server is shutting down; send the request to another replica",
-                _DRAINING_RETRY_SECONDS,
+                "the server is asleep; send the request to another replica, or POST /wake_up",
+                _SLEEPING_RETRY_SECONDS,
             )
         model = self.loaded()
         if self._engine is None or not self._engine.alive:
@@ -253,6 +310,7 @@ class Service:
                 output.constraint,
                 model.decoder(request),
                 request.cache_salt,
+                request.pooling,
             )
         )
 
@@ -295,6 +353,12 @@ class Service:
         if self._engine is None:
             return True
         return await asyncio.to_thread(self._engine.stop, seconds)
+
+    def _draining(self) -> RequestError:
+        return self._unavailable(
+            "the server is shutting down; send the request to another replica",
+            _DRAINING_RETRY_SECONDS,
+        )
 
     def _unavailable(self, message: str, retry_after: int) -> RequestError:
         self.metrics.note_rejected(self.phase.value.lower())

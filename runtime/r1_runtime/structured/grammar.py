@@ -79,7 +79,7 @@ class GrammarCompiler:
                 if len(self._compiled) > _CACHED:
                     self._compiled.popitem(last=False)
             self._compiled.move_to_end(key)
-            return GrammarConstraint(matcher.deep_copy())
+            return GrammarConstraint(matcher.deep_copy(), param)
 
     def _get_tokenizer(self) -> LLTokenizer:
         import llguidance
@@ -94,8 +94,13 @@ class GrammarCompiler:
 class GrammarConstraint:
     """The tokens that continue an output by a grammar; a `TokenConstraint`."""
 
-    def __init__(self, matcher: LLMatcher) -> None:
+    def __init__(self, matcher: LLMatcher, param: str) -> None:
         self._matcher = matcher
+        self._param = param
+
+    @property
+    def param(self) -> str:
+        return self._param
 
     def mask(self) -> NDArray[np.uint32]:
         return np.frombuffer(self._matcher.compute_bitmask(), np.uint32)

@@ -39,6 +39,12 @@ class ThinkingConstraint:
         self._only_end = np.zeros(-(-vocabulary // 32), np.uint32)
         self._only_end[end // 32] = 1 << (end % 32)
 
+    @property
+    def param(self) -> str:
+        if self._inside or self._content is None:
+            return "thinking_token_budget"
+        return self._content.param
+
     def mask(self) -> NDArray[np.uint32] | None:
         if not self._inside:
             return None if self._content is None else self._content.mask()

@@ -93,7 +93,8 @@ def test_cached_prefixes_do_not_change_the_generated_tokens(
         sampled = model.execute(step)
         engine.advance(step)
         engine.check_integrity()
-        for one, token in sampled:
+        for row in sampled:
+            one, token = row.sequence, row.token
             assert token is not None
             one.tokens.append(token)
             if one.generated == one.params.max_tokens:

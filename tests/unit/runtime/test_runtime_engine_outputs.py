@@ -52,7 +52,7 @@ def decode(tokens: Rows[int]) -> str:
     return "".join(map(chr, tokens))
 
 
-def outputs(request: Request) -> list[Output]:
+def outputs(request: Request, model: Alphabet | None = None) -> list[Output]:
     """All outputs of one request, step by step."""
     delivered: list[Output] = []
 
@@ -61,7 +61,9 @@ def outputs(request: Request) -> list[Output]:
 
     scheduler = Scheduler(BlockPool(64, 4), 2, max_step_tokens=4)
     times = iter(range(1000))
-    engine = Engine(scheduler, Alphabet(), decode, [END], deliver, lambda: float(next(times)))
+    engine = Engine(
+        scheduler, model or Alphabet(), decode, [END], deliver, lambda: float(next(times))
+    )
     engine.submit(request)
     engine._take_commands()
     for _ in range(50):
@@ -73,6 +75,24 @@ def outputs(request: Request) -> list[Output]:
 def request(**fields: Any) -> Request:
     params = SamplingParams(**({"max_tokens": 4} | fields.pop("params", {})))
     return Request("r", (65, 66, 67, 68, 69, 70), params, 0.0, **fields)
+
+
+@pytest.mark.parametrize(
+    ("stop", "min_tokens", "text"),
+    [
+        ("b", 0, "a"),
+        ("b", 1, "a"),
+        ("b", 2, "abcdef"),  # the text of the first two tokens has it
+        ("bc", 2, "abcdef"),
+        ("d", 3, "abc"),
+    ],
+)
+def test_stop_strings_are_searched_for_after_min_tokens(
+    stop: str, min_tokens: int, text: str
+) -> None:
+    params = {"stop": (stop,), "min_tokens": min_tokens, "max_tokens": 6}
+    given = outputs(request(params=params))
+    assert "".join(output.text for output in given) == text
 
 
 def test_stop_token_ends_the_output_and_is_not_in_its_text() -> None:
@@ -108,6 +128,8 @@ class Counted(TokenConstraint):
         self.invalid = invalid
         self.tokens: list[int] = []
 
+    param = "guided_regex"
+
     def mask(self) -> Any:
         return np.zeros(1, np.uint32)
 
@@ -133,3 +155,33 @@ def test_token_that_a_constraint_rejects_ends_the_request_with_an_error(token: i
     given = outputs(request(constraint=Counted(9, invalid=token)))
     assert given[-1].finish is Finish.ERROR
     assert "not allowed" in (given[-1].error or "")
+
+
+class Nothing(Alphabet):
+    """Samples no token."""
+
+    def execute(self, step: Step) -> list[SampledRow]:
+        return [SampledRow(row.sequence, None) for row in super().execute(step)]
+
+
+@pytest.mark.parametrize(
+    ("mask", "min_tokens", "cause"),
+    [
+        (0, 0, "guided_regex allows no token after 0 tokens"),
+        (
+            1,
+            2,
+            "guided_regex allows only the end of the output after 0 tokens, and min_tokens is 2",
+        ),
+        (1, 0, "the model computed logits that are not finite"),
+    ],
+)
+def test_a_row_without_a_token_names_the_constraint_that_excludes_all(
+    mask: int, min_tokens: int, cause: str
+) -> None:
+    class Masked(Counted):
+        def mask(self) -> Any:
+            return np.full(1, mask, np.uint32)
+
+    wanted = request(constraint=Masked(9), params={"min_tokens": min_tokens})
+    assert outputs(wanted, Nothing())[-1].error == cause

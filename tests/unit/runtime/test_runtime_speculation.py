@@ -13,7 +13,7 @@ from r1_runtime.engine.messages import EngineState, Output, Request, SampledRow
 from r1_runtime.engine.sampling_params import SamplingParams
 from r1_runtime.engine.scheduler import Scheduler, Step
 from r1_runtime.engine.sequence import Sequence
-from r1_runtime.engine.speculation import accepted_length, ngram_draft
+from r1_runtime.engine.speculation import accepted_length, may_draft, ngram_draft
 
 BLOCK = 4
 VOCABULARY = 3
@@ -257,3 +257,47 @@ def test_unlearned_duration_allows_no_drafts() -> None:
     engine.add(one := decoding([1, 2, 3]))
     advance(engine, one)
     assert engine.schedule(0.0).chunks[0].drafts == ()
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"logprobs": 0},
+        {"repetition_penalty": 1.1},
+        {"presence_penalty": 0.5},
+        {"frequency_penalty": -0.5},
+        {"min_tokens": 5},
+    ],
+    ids=str,
+)
+def test_a_sequence_whose_rows_depend_on_each_other_has_no_drafts(
+    changes: dict[str, float],
+) -> None:
+    engine = Scheduler(BlockPool(30, BLOCK), 4, 10, drafter=always, step_seconds=None)
+    params = SamplingParams(max_tokens=100, **changes)  # type: ignore[arg-type]
+    engine.add(one := Sequence("a", [1, 2, 3], 3, params, 0.0))
+    advance(engine, one)
+    assert engine.schedule(0.0).chunks[0].drafts == ()
+
+
+def test_a_constrained_sequence_has_no_drafts() -> None:
+    one = decoding([1, 2])
+    assert may_draft(one)
+    one.constraint = object()  # type: ignore[assignment]
+    assert not may_draft(one)
+
+
+def test_drafts_begin_after_min_tokens() -> None:
+    one = Sequence("a", [1, 2, 3], 3, SamplingParams(max_tokens=9, min_tokens=2), 0.0)
+    assert not may_draft(one)
+    one.tokens += [4, 5]
+    assert may_draft(one)
+
+
+def test_draft_tokens_are_counted() -> None:
+    engine = Scheduler(BlockPool(8, BLOCK), 4, 10, drafter=always, step_seconds=None)
+    engine.add(one := decoding([1, 2, 3]))
+    advance(engine, one)
+    step = engine.schedule(0.0)
+    engine.advance(step, [1])
+    assert (engine.drafts, engine.draft_tokens, engine.accepted_tokens) == (1, 4, 1)

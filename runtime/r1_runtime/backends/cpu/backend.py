@@ -45,6 +45,7 @@ _SAMPLING = (
     *("temperatures", "top_p", "min_p", "top_k", "targets", "top_counts", "masks", "seeds"),
     *("counters", "adjust_starts", "adjust_tokens", "adjust_values", "mask_bits"),
 )
+_NO_HIDDEN = np.empty((0, 0), np.float32)
 _SOURCES = {Encoding(source.name): source for source in Source}
 
 
@@ -165,6 +166,18 @@ class CpuBackend:
         """Use `count` threads from the next step on."""
         self._library.r1_set_threads(self._model, count)
 
+    def release_cache(self) -> None:
+        """Free the cache. No step can run until `allocate_cache`."""
+        self._library.r1_release_cache(self._model)
+
+    def allocate_cache(self) -> None:
+        """Allocate the cache again, without content.
+
+        Raises:
+            MemoryError: it does not fit.
+        """
+        self._check(self._library.r1_allocate_cache(self._model))
+
     def step(self, plan: StepPlan) -> StepResult:
         """Compute a step; the interpreter lock is released meanwhile."""
         return self._step(plan, None)
@@ -186,12 +199,17 @@ class CpuBackend:
             self._set_sampling(sampling)
         self._reserve_results(outputs, native.top_width)
         native.out_logits = address(logits)
+        hidden_count = native.hidden_count = len(plan.hidden_rows)
+        hidden = _NO_HIDDEN
+        if hidden_count:
+            hidden = np.empty((hidden_count, self.description.hidden_size), np.float32)
+            native.hidden_rows, native.out_hidden = address(plan.hidden_rows), address(hidden)
         self._check(self._library.r1_step(self._model, ctypes.byref(native)))
         del inputs  # the native step has read it
         tokens, logprobs = self._tokens[:outputs].copy(), self._logprobs[:outputs].copy()
         width = native.top_width
         if not width:
-            return StepResult(tokens, logprobs)
+            return StepResult(tokens, logprobs, hidden=hidden)
         counts = np.minimum(sampling.top_counts, self.description.vocab_size).tolist()
         top_tokens = self._top_tokens[: outputs * width].reshape(outputs, width)
         top_logprobs = self._top_logprobs[: outputs * width].reshape(outputs, width)
@@ -200,6 +218,7 @@ class CpuBackend:
             logprobs,
             tuple(row[:count].copy() for row, count in zip(top_tokens, counts, strict=True)),
             tuple(row[:count].copy() for row, count in zip(top_logprobs, counts, strict=True)),
+            hidden,
         )
 
     def _set_inputs(self, plan: StepPlan) -> NDArray[np.int32]:

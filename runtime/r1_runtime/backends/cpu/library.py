@@ -16,7 +16,7 @@ import numpy as np
 from r1_runtime.errors import OptionError
 from r1_runtime.native.variants import FOLDER, supported_variants
 
-INTERFACE_VERSION = 1
+INTERFACE_VERSION = 2
 
 
 class NativeLibraryMissing(Exception):
@@ -143,6 +143,8 @@ class Plan(ctypes.Structure):
         *_fields(ctypes.c_void_p, "out_tokens out_top_tokens out_logprobs out_top_logprobs"),
         *_fields(_INT, "top_width"),
         *_fields(ctypes.c_void_p, "out_logits"),
+        *_fields(_INT, "hidden_count"),
+        *_fields(ctypes.c_void_p, "hidden_rows out_hidden"),
     )
 
 
@@ -182,6 +184,9 @@ def _open(path: Path) -> ctypes.CDLL:
         ctypes.c_void_p,
     ]
     library.r1_finish.argtypes = [ctypes.c_void_p]
+    library.r1_release_cache.argtypes = [ctypes.c_void_p]
+    library.r1_release_cache.restype = None
+    library.r1_allocate_cache.argtypes = [ctypes.c_void_p]
     library.r1_step.argtypes = [ctypes.c_void_p, ctypes.c_void_p]
     if library.r1_version() != INTERFACE_VERSION:
         raise OptionError(

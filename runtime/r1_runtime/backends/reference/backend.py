@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
-import torch
+from dataclasses import replace
 
+import numpy as np
+import torch
+from torch import Tensor
+
+from r1_runtime.backends.reference.decoder_layer import DecoderLayer
 from r1_runtime.backends.reference.network import Network
 from r1_runtime.backends.reference.sampler import sample_rows
 from r1_runtime.backends.reference.step_layout import step_layout
@@ -19,25 +24,54 @@ class ReferenceBackend:
         block_size: tokens per block.
 
     Attributes:
-        caches: [slots, values per token] of each layer; a slot is a token's place.
+        caches: [slots, values per token] of each layer; a slot is a token's place. The draft layer's
+            cache is the last one.
     """
 
     def __init__(self, network: Network, block_count: int, block_size: int) -> None:
         self._network = network
+        self._block_count = block_count
         self._block_size = block_size
-        weight = network.embed_tokens.weight
-        self._device = weight.device
-        self.caches = [
-            weight.new_zeros(block_count * block_size, layer.self_attn.cache_width)
-            for layer in network.decoder_layers()
-        ]
+        self._device = network.embed_tokens.weight.device
+        self.caches: list[Tensor] = []
+        self.allocate_cache()
 
     def step(self, plan: StepPlan) -> StepResult:
         """Compute the rows, write their cache entries, and sample."""
+        network, count = self._network, len(self._network.decoder_layers())
         layout = step_layout(plan, self._block_size, self._device)
-        logits = self._network.forward_paged(self.caches, layout)
-        return sample_rows(logits.cpu().numpy(), plan.sampling)
+        state = network.hidden_paged(self.caches[:count], layout)
+        logits = network.logits(state[layout.output_rows])
+        result = sample_rows(logits.cpu().numpy(), plan.sampling)
+        if len(plan.hidden_rows):
+            rows = torch.from_numpy(plan.hidden_rows.astype(np.int64)).to(self._device)
+            result = replace(result, hidden=state[rows].float().cpu().numpy())
+        if network.draft_layer is None or not len(plan.next_tokens):
+            return result
+        following = plan.next_tokens.astype(np.int64)
+        sampled = following[plan.output_rows] < 0
+        following[plan.output_rows[sampled]] = np.maximum(result.tokens[sampled], 0)
+        tokens = torch.from_numpy(np.maximum(following, 0)).to(self._device)
+        drafts = network.draft_paged(state, tokens, self.caches[-1], layout).argmax(-1)
+        return replace(result, drafts=drafts.cpu().numpy().astype(np.int32))
 
     def set_threads(self, count: int) -> None:
         """Use `count` CPU threads from the next step on."""
         torch.set_num_threads(count)
+
+    def close(self) -> None:
+        """Free weights and cache. Nothing else may be called afterwards."""
+        self.caches = []
+        del self._network
+
+    def release_cache(self) -> None:
+        """Free the cache. No step can run until `allocate_cache`."""
+        self.caches = []
+
+    def allocate_cache(self) -> None:
+        """Allocate the cache again, without content."""
+        layers: list[DecoderLayer] = self._network.decoder_layers()
+        if self._network.draft_layer is not None:
+            layers.append(self._network.draft_layer)
+        weight, slots = self._network.embed_tokens.weight, self._block_count * self._block_size
+        self.caches = [weight.new_zeros(slots, layer.self_attn.cache_width) for layer in layers]

@@ -16,7 +16,11 @@ _STACKED = re.compile(r"(.*\.experts\.)(gate_up|down)_proj")
 
 
 def load_network(
-    checkpoint: Checkpoint, *, dtype: torch.dtype = torch.float32, device: str = "cpu"
+    checkpoint: Checkpoint,
+    *,
+    dtype: torch.dtype = torch.float32,
+    device: str = "cpu",
+    with_draft_layer: bool = False,
 ) -> Network:
     """The network with the checkpoint's weights, ready for inference.
 
@@ -24,16 +28,19 @@ def load_network(
         checkpoint: an open checkpoint.
         dtype: data type of weights and computation; the routers' biases stay float32.
         device: torch device.
+        with_draft_layer: load the layer that drafts a token as well.
 
     Raises:
         ModelLoadError: the checkpoint lacks a tensor.
     """
-    network = Network(checkpoint.description)
+    description = checkpoint.description
+    network = Network(description, with_draft_layer=with_draft_layer)
+    draft_prefix = f"layers.{len(description.layers)}."
     state: dict[str, Tensor] = {}
     for name, parameter in network.state_dict().items():
         kept = torch.float32 if name.endswith("e_score_correction_bias") else dtype
         target = torch.empty(parameter.shape, dtype=kept, device=device)
-        for source, part in stored_parts(name, target):
+        for source, part in stored_parts(name.replace("draft_layer.", draft_prefix), target):
             _copy(checkpoint, source, part)
         state[name] = target
     network.load_state_dict(state, strict=True, assign=True)

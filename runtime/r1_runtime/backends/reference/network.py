@@ -12,55 +12,23 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from r1_runtime.architecture.description import (
-    DenseFeedForward,
-    GroupedQueryAttention,
-    Layer,
-    ModelDescription,
-    Rope,
-)
-from r1_runtime.backends.reference.grouped_query_attention import GroupedQueryLayer
-from r1_runtime.backends.reference.latent_attention import LatentLayer
-from r1_runtime.backends.reference.mixture import MixtureLayer
-from r1_runtime.backends.reference.modules import Embedding, Linear, RMSNorm, SwiGLU
+from r1_runtime.architecture.description import ModelDescription, Rope
+from r1_runtime.backends.reference.decoder_layer import DecoderLayer
+from r1_runtime.backends.reference.draft_layer import DraftLayer
+from r1_runtime.backends.reference.modules import Embedding, Linear, RMSNorm
 from r1_runtime.backends.reference.rotary import cos_sin
 from r1_runtime.backends.reference.step_layout import StepLayout
 
 
-class DecoderLayer(nn.Module):
-    """Attention and feed-forward, each on a normed residual stream."""
-
-    def __init__(self, layer: Layer, hidden: int, norm_eps: float) -> None:
-        super().__init__()
-        self.rope = layer.attention.rope
-        self.self_attn: GroupedQueryLayer | LatentLayer = (
-            GroupedQueryLayer(layer.attention, hidden, norm_eps)
-            if isinstance(layer.attention, GroupedQueryAttention)
-            else LatentLayer(layer.attention, hidden)
-        )
-        self.mlp: SwiGLU | MixtureLayer = (
-            SwiGLU(hidden, layer.feed_forward.inner)
-            if isinstance(layer.feed_forward, DenseFeedForward)
-            else MixtureLayer(layer.feed_forward, hidden)
-        )
-        self.input_layernorm = RMSNorm(hidden, norm_eps)
-        self.post_attention_layernorm = RMSNorm(hidden, norm_eps)
-
-    def forward(self, x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-        x = x + self.self_attn(self.input_layernorm(x), cos, sin)
-        return x + self.mlp(self.post_attention_layernorm(x))  # type: ignore[no-any-return]
-
-    def forward_paged(
-        self, x: Tensor, cos: Tensor, sin: Tensor, cache: Tensor, step: StepLayout
-    ) -> Tensor:
-        x = x + self.self_attn.forward_paged(self.input_layernorm(x), cos, sin, cache, step)
-        return x + self.mlp(self.post_attention_layernorm(x))  # type: ignore[no-any-return]
-
-
 class Network(nn.Module):
-    """The network with its output head."""
+    """The network with its output head.
 
-    def __init__(self, description: ModelDescription) -> None:
+    Args:
+        description: of the network.
+        with_draft_layer: add the layer that drafts a token, which the description must have.
+    """
+
+    def __init__(self, description: ModelDescription, *, with_draft_layer: bool = False) -> None:
         super().__init__()
         hidden, eps = description.hidden_size, description.norm_eps
         self.description = description
@@ -71,6 +39,9 @@ class Network(nn.Module):
         self.norm = RMSNorm(hidden, eps)
         if not description.tied_head:
             self.lm_head = Linear(hidden, description.vocab_size)
+        self.draft_layer: DraftLayer | None = None
+        if with_draft_layer and description.draft_layer is not None:
+            self.draft_layer = DraftLayer(description.draft_layer, hidden, eps)
 
     def forward(self, tokens: Tensor) -> Tensor:
         """Logits [batch, length, vocab] of whole sequences [batch, length], without a cache."""
@@ -79,7 +50,7 @@ class Network(nn.Module):
         x = self.embed_tokens(tokens)
         for layer in self.decoder_layers():
             x = layer(x, *tables[layer.rope])
-        return self._logits(x)
+        return F.linear(self.norm(x), self._head())
 
     @torch.inference_mode()
     def forward_paged(self, caches: Sequence[Tensor], step: StepLayout) -> Tensor:
@@ -89,11 +60,38 @@ class Network(nn.Module):
             caches: [slots, cache_width] of each layer, written in place.
             step: the rows.
         """
+        return self.logits(self.hidden_paged(caches, step)[step.output_rows])
+
+    @torch.inference_mode()
+    def hidden_paged(self, caches: Sequence[Tensor], step: StepLayout) -> Tensor:
+        """Last hidden states [T, hidden] of one step, after the final norm; see `forward_paged`."""
         tables = self._rotary_tables(step.positions)
         x = self.embed_tokens(step.tokens)
         for layer, cache in zip(self.decoder_layers(), caches, strict=True):
             x = layer.forward_paged(x, *tables[layer.rope], cache, step)
-        return self._logits(x[step.output_rows]).float()
+        return self.norm(x)  # type: ignore[no-any-return]
+
+    @torch.inference_mode()
+    def draft_paged(
+        self, state: Tensor, next_tokens: Tensor, cache: Tensor, step: StepLayout
+    ) -> Tensor:
+        """Logits [outputs, vocab] of the token after the next one, by the draft layer.
+
+        Args:
+            state: [T, hidden] result of `hidden_paged`.
+            next_tokens: [T] the token after each row.
+            cache: [slots, cache_width] of the draft layer, written in place.
+            step: the rows.
+        """
+        assert self.draft_layer is not None  # noqa: S101
+        rotary = cos_sin(self.draft_layer.rope, step.positions)
+        embedded = self.embed_tokens(next_tokens)
+        x = self.draft_layer.draft_paged(state, embedded, rotary, cache, step)
+        return self.logits(x[step.output_rows])
+
+    def logits(self, normed: Tensor) -> Tensor:
+        """Logits [n, vocab], float32, of normed hidden states [n, hidden]."""
+        return F.linear(normed, self._head()).float()
 
     def decoder_layers(self) -> list[DecoderLayer]:
         return [layer for layer in self.layers if isinstance(layer, DecoderLayer)]
@@ -103,6 +101,5 @@ class Network(nn.Module):
         ropes = {layer.rope for layer in self.decoder_layers()}
         return {rope: cos_sin(rope, positions) for rope in ropes}
 
-    def _logits(self, x: Tensor) -> Tensor:
-        weight = self.embed_tokens.weight if self.description.tied_head else self.lm_head.weight
-        return F.linear(self.norm(x), weight)
+    def _head(self) -> Tensor:
+        return self.embed_tokens.weight if self.description.tied_head else self.lm_head.weight

@@ -97,12 +97,17 @@ size_t cache_values(const Model& model, const Layer& layer) {
   return slots * l.kv_heads * (l.head_dim + layer.head_ld()) + 64;
 }
 
+void allocate_caches(Model& model) {
+  const size_t value = model.shape.cache_type == CACHE_F32 ? 4 : 2;
+  for (auto& layer : model.layers) layer->cache.allocate(cache_values(model, *layer) * value);
+}
+
 }  // namespace
 
 #pragma GCC visibility push(default)
 extern "C" {
 
-int r1_version() { return 1; }
+int r1_version() { return 2; }
 
 Model* r1_create(const R1Shape* shape, int threads) {
   auto model = std::make_unique<Model>();
@@ -181,9 +186,8 @@ int r1_put(Model* model, int at, int part, int expert, int source, int codec_num
 
 // Allocates caches and rotary tables; every tensor has been put.
 int r1_finish(Model* model) try {
-  const size_t value = model->shape.cache_type == CACHE_F32 ? 4 : 2;
+  allocate_caches(*model);
   for (auto& layer : model->layers) {
-    layer->cache.allocate(cache_values(*model, *layer) * value);
     const R1LayerShape& l = layer->shape;
     const Layer* first = model->layers[0].get();
     if (layer.get() != first && layer->inverse_frequencies == first->inverse_frequencies &&
@@ -209,8 +213,21 @@ int r1_finish(Model* model) try {
   return fail(*model, error.what());
 }
 
+// Frees the caches. No step can run until r1_allocate_cache.
+void r1_release_cache(Model* model) {
+  for (auto& layer : model->layers) layer->cache.clear();
+}
+
+int r1_allocate_cache(Model* model) try {
+  allocate_caches(*model);
+  return 0;
+} catch (const std::exception& error) {
+  return fail(*model, error.what());
+}
+
 int r1_step(Model* model, const R1Plan* plan) try {
   if (const char* message = wrong_plan(*model, *plan)) return fail(*model, message);
+  if (!model->layers[0]->cache.data()) return fail(*model, "the cache is released");
   switch (model->shape.cache_type) {
     case CACHE_F32: step<F32>(*model, *plan); break;
     case CACHE_F16: step<F16>(*model, *plan); break;

@@ -43,6 +43,9 @@ struct R1Plan {
   float *out_logprobs, *out_top_logprobs;
   int32_t top_width;
   float* out_logits;  // [outputs][vocab], or null
+  int32_t hidden_count;  // rows whose normed last hidden state is returned
+  const int32_t* hidden_rows;
+  float* out_hidden;  // [hidden_count][hidden]
 };
 
 }  // extern "C"

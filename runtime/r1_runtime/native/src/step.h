@@ -223,7 +223,16 @@ inline void step(Model& model, const R1Plan& plan) {
       if (layer->shape.experts) experts_phase(model, *layer, worker, own, rows);
       else dense_phase(model, *layer, worker, own, rows);
     }
+    if (plan.hidden_count)
+      worker.share(plan.hidden_count, ceil_div(plan.hidden_count, worker.count), [&](int begin, int end) {
+        float* normed = own.rows[0].need(x_ld);
+        for (int i = begin; i < end; i++) {
+          rms_norm(model.x.data + size_t(plan.hidden_rows[i]) * x_ld, model.final_norm.data(), model.shape.norm_eps, hidden, normed);
+          memcpy(plan.out_hidden + size_t(i) * hidden, normed, size_t(hidden) * 4);
+        }
+      });
     if (!plan.outputs) return;
+    worker.barrier();
     const Matrix& head = model.output_head();
     prepare(model, worker, own, {model.x.data, x_ld, plan.outputs, plan.output_rows}, hidden, model.final_norm.data(),
             model.shape.norm_eps, head.integer(), own.operand);

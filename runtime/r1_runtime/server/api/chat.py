@@ -21,8 +21,10 @@ from r1_runtime.server.api.messages import MESSAGES_SCHEMA, parse_messages
 from r1_runtime.server.api.sampling_fields import (
     MAX_LOGPROBS,
     SAMPLING,
+    TOKEN_FIELDS,
     sampling_params,
     stream_values,
+    token_values,
 )
 
 _UNLIMITED = 2**31 - 1  # the rest of the context
@@ -32,6 +34,7 @@ CHAT_FIELDS = table(
     *neutral_fields.COMMON,
     *neutral_fields.CHAT,
     *SAMPLING,
+    *TOKEN_FIELDS,
     required(Field("messages", MESSAGES_SCHEMA, parse_messages, "The conversation.")),
     whole("max_completion_tokens", 1, text="Tokens to generate at most; before max_tokens."),
     json_object("chat_template_kwargs", "Variables of the chat template."),
@@ -81,4 +84,4 @@ def parse_chat(body: object, defaults: GenerationDefaults = _NO_DEFAULTS) -> Gen
         thinking_budget=values.get("thinking_token_budget"),
         cache_salt=values.get("cache_salt"),
     )
-    return replace(request, **stream_values(values))
+    return replace(request, **stream_values(values), **token_values(values))

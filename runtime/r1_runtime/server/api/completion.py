@@ -12,8 +12,10 @@ from r1_runtime.server.api.generation_request import GenerationRequest, Prompt
 from r1_runtime.server.api.sampling_fields import (
     MAX_LOGPROBS,
     SAMPLING,
+    TOKEN_FIELDS,
     sampling_params,
     stream_values,
+    token_values,
 )
 
 _DEFAULT_TOKENS = 16  # OpenAI's default
@@ -21,7 +23,7 @@ _MAX_PROMPTS = 2048
 _NO_DEFAULTS = GenerationDefaults()
 _TOKENS = {"type": "array", "items": {"type": "integer", "minimum": 0}, "minItems": 1}
 _TEXT = {"type": "string"}
-_PROMPT = {
+PROMPT_SCHEMA = {
     "anyOf": [
         _TEXT,
         _TOKENS,
@@ -30,7 +32,7 @@ _PROMPT = {
 }
 
 
-def _read_prompt(value: object, param: str) -> tuple[Prompt, ...]:
+def read_prompts(value: object, param: str) -> tuple[Prompt, ...]:
     """One prompt or a list of them; a prompt is text or a list of token numbers."""
     if isinstance(value, list) and value and isinstance(value[0], str | list):
         if len(value) > _MAX_PROMPTS:
@@ -53,12 +55,17 @@ COMPLETION_FIELDS = table(
     *neutral_fields.COMMON,
     *neutral_fields.COMPLETION,
     *SAMPLING,
-    required(Field("prompt", _PROMPT, _read_prompt, "One prompt or several.")),
+    *TOKEN_FIELDS,
+    required(Field("prompt", PROMPT_SCHEMA, read_prompts, "One prompt or several.")),
     whole("max_tokens", 0, text="Tokens to generate at most; 0 needs echo."),
     whole("logprobs", 0, MAX_LOGPROBS, "Most probable tokens to return at each position."),
     flag("echo", "Return the prompt before the output."),
     *output_format.FIELDS,
 )
+
+
+def _larger(one: int | None, other: int | None) -> int | None:
+    return other if one is None else one if other is None else max(one, other)
 
 
 def parse_completion(
@@ -75,10 +82,11 @@ def parse_completion(
     if limit == 0 and not echo:
         raise bad_field("max_tokens", "max_tokens must be at least 1, or 0 with echo: true")
     params = sampling_params(values, defaults, max(1, limit), logprobs)
+    echoed = logprobs if echo else None
     request = GenerationRequest(
         model=values["model"],
         prompts=values["prompt"],
-        params=replace(params, prompt_logprobs=logprobs if echo else None),
+        params=replace(params, prompt_logprobs=_larger(params.prompt_logprobs, echoed)),
         limited=True,
         n=values.get("n", 1),
         echo=echo,
@@ -86,4 +94,4 @@ def parse_completion(
         format=output_format.output_format(values),
         cache_salt=values.get("cache_salt"),
     )
-    return replace(request, **stream_values(values))
+    return replace(request, **stream_values(values), **token_values(values))

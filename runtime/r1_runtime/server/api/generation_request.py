@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from r1_runtime.engine.sampling_params import SamplingParams
+from r1_runtime.engine.sequence import Pooling
 from r1_runtime.server.api.fields import bad_field
 
 # Rank of each class in the header `x-r1-priority`, which the gateway sets.
@@ -77,6 +78,9 @@ class GenerationRequest:
         thinking_budget: tokens of reasoning at most.
         priority: rank of the request's class; 0 is computed first.
         cache_salt: requests with different salts share no cached prompt.
+        pooling: return a vector of each prompt instead of an output.
+        token_ids: the response has the tokens of prompt and output.
+        prompt_logprobs: the response has log-probabilities of the prompt, in vLLM's form.
     """
 
     model: str
@@ -96,6 +100,9 @@ class GenerationRequest:
     thinking_budget: int | None = None
     priority: int = 1
     cache_salt: str | None = None
+    pooling: Pooling | None = None
+    token_ids: bool = False
+    prompt_logprobs: bool = False
 
 
 def parse_priority(header: str | None) -> int:

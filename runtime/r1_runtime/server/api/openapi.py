@@ -8,6 +8,7 @@ from typing import Any
 
 from r1_runtime.server.api.chat import CHAT_FIELDS
 from r1_runtime.server.api.completion import COMPLETION_FIELDS
+from r1_runtime.server.api.embeddings import EMBEDDING_FIELDS
 from r1_runtime.server.api.field_table import FieldTable, object_schema
 from r1_runtime.server.api.responses import RESPONSES_FIELDS
 from r1_runtime.server.api.tokenization import DETOKENIZE_FIELDS, TOKENIZE_FIELDS
@@ -18,6 +19,7 @@ _POSTS: Mapping[str, tuple[str, FieldTable]] = {
     "/v1/responses": ("Generate a response; nothing is stored.", RESPONSES_FIELDS),
     "/tokenize": ("Tokens of a text or of a conversation.", TOKENIZE_FIELDS),
     "/detokenize": ("Text of tokens.", DETOKENIZE_FIELDS),
+    "/v1/embeddings": ("Vectors of texts.", EMBEDDING_FIELDS),
 }
 _GETS: Mapping[str, str] = {
     "/v1/models": "Served models.",
@@ -26,6 +28,7 @@ _GETS: Mapping[str, str] = {
     "/ready": "Whether the model is loaded.",
     "/version": "Version of the server.",
     "/load": "Requests in flight.",
+    "/is_sleeping": "Whether the server is asleep.",
     "/openapi.json": "This document.",
 }
 _ERROR = {

@@ -87,6 +87,24 @@ _OPTIONS = table(
     *STREAM_OPTIONS,
 )
 
+
+def _prompt_logprobs() -> Field:
+    field = whole("prompt_logprobs", 0, MAX_LOGPROBS)
+
+    def read(value: object, param: str) -> int | None:
+        return None if value is False else int(field.read(value, param))
+
+    schema = {"anyOf": [dict(field.schema), {"enum": [False]}]}
+    text = "Most probable tokens to return at each position of the prompt; not in a stream."
+    return Field("prompt_logprobs", schema, read, text)
+
+
+# vLLM's fields of a response that has tokens.
+TOKEN_FIELDS = (
+    flag("return_token_ids", "Return the tokens of prompt and output."),
+    _prompt_logprobs(),
+)
+
 SAMPLING = (
     required(string("model", "Name of the model.", empty=False)),
     whole("max_tokens", 1, text="Tokens to generate at most."),
@@ -141,7 +159,20 @@ def sampling_params(
         repetition_penalty=given("repetition_penalty", defaults.repetition_penalty),
         logit_bias=given("logit_bias", ()),
         logprobs=logprobs,
+        prompt_logprobs=given("prompt_logprobs", None),
     )
+
+
+def token_values(values: Mapping[str, Any]) -> dict[str, Any]:
+    """`TOKEN_FIELDS`, as arguments of `GenerationRequest`.
+
+    Raises:
+        RequestError: 400: log-probabilities of the prompt in a stream.
+    """
+    scored = values.get("prompt_logprobs") is not None
+    if scored and values.get("stream"):
+        raise bad_field("prompt_logprobs", "prompt_logprobs is not available in a stream")
+    return {"token_ids": bool(values.get("return_token_ids")), "prompt_logprobs": scored}
 
 
 def stream_values(values: Mapping[str, Any]) -> dict[str, Any]:

@@ -38,7 +38,8 @@ async def chat(request: web.Request) -> web.StreamResponse:
 
     def build(generation: Generation, parsed: GenerationRequest) -> ResponseBuilder:
         parsers = [output.parser or PlainText() for output in generation.prepared]
-        return ChatBuilder(_head(generation, parsed), parsed, parsers, service.loaded().token_text)
+        text_of, prompt = service.loaded().token_text, generation.prepared[0].prompt
+        return ChatBuilder(_head(generation, parsed), parsed, parsers, text_of, prompt)
 
     return await _generate(request, replace(parsed, priority=priority), size, "chatcmpl-", build)
 

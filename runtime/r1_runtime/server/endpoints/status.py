@@ -6,7 +6,7 @@ from importlib import metadata
 
 from aiohttp import web
 
-from r1_runtime.server.api.openapi import openapi_document
+from r1_runtime.server.api.fields import bad_field
 from r1_runtime.server.endpoints.common import SERVICE, json_response
 from r1_runtime.server.service import Phase
 
@@ -46,5 +46,28 @@ async def load(request: web.Request) -> web.Response:
     return json_response({"server_load": request.app[SERVICE].in_flight})
 
 
+async def sleep(request: web.Request) -> web.Response:
+    """Free memory: `level` 1 for the cache, 2 for the weights too; `mode` is `abort` or `wait`."""
+    level, mode = request.query.get("level", "1"), request.query.get("mode", "abort")
+    if level not in ("1", "2"):
+        raise bad_field("level", f"level is {level[:40]!r}; it must be 1 or 2")
+    if mode not in ("abort", "wait"):
+        raise bad_field("mode", f"mode is {mode[:40]!r}; it must be abort or wait")
+    await request.app[SERVICE].sleep(int(level), wait=mode == "wait")
+    return web.Response()
+
+
+async def wake_up(request: web.Request) -> web.Response:
+    await request.app[SERVICE].wake_up()
+    return web.Response()
+
+
+async def is_sleeping(request: web.Request) -> web.Response:
+    return json_response({"is_sleeping": request.app[SERVICE].phase is Phase.SLEEPING})
+
+
 async def openapi(request: web.Request) -> web.Response:
+    # Imported by the first request for it: serving needs no document.
+    from r1_runtime.server.api.openapi import openapi_document
+
     return json_response(openapi_document(package_version()))

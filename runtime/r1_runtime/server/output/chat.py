@@ -12,7 +12,7 @@ from r1_runtime.engine.sequence import Finish
 from r1_runtime.output_parsing.delta import Delta, OutputParser, ToolCallDelta
 from r1_runtime.server.api.generation_request import GenerationRequest
 from r1_runtime.server.output.builder import Event, Head
-from r1_runtime.server.output.logprobs import TokenText, chat_logprobs
+from r1_runtime.server.output.logprobs import TokenText, chat_logprobs, prompt_logprobs
 from r1_runtime.server.output.usage import UsageCounter
 
 _CHUNK = "chat.completion.chunk"
@@ -31,6 +31,7 @@ class ChatBuilder:
         request: decides about log-probabilities, reasoning, tools and usage.
         parsers: one for each choice.
         text_of: text of a single token.
+        prompt: tokens of the prompt, for `return_token_ids`.
     """
 
     ends_with_done = True
@@ -41,24 +42,31 @@ class ChatBuilder:
         request: GenerationRequest,
         parsers: Sequence[OutputParser],
         text_of: TokenText,
+        prompt: Sequence[int] = (),
     ) -> None:
         self._head = head
         self._request = request
         self._parsers = parsers
         self._text_of = text_of
+        self._prompt = prompt
         self._started: set[int] = set()
         self._called: set[int] = set()
 
     def events(self, index: int, output: Output, usage: UsageCounter) -> list[Event]:
         objects = []
+        with_tokens = self._request.token_ids
         if index not in self._started:
             self._started.add(index)
             objects.append(self._chunk(index, {"role": "assistant", "content": ""}))
+            if with_tokens:
+                objects[0]["prompt_token_ids"] = list(self._prompt)
         delta = _delta_object(self._parsed(index, output))
         logprobs = self._logprobs(output)
         finish = self._finish(index, output)
-        if delta or finish or logprobs:
+        if delta or finish or logprobs or with_tokens:
             objects.append(self._chunk(index, delta, finish, logprobs))
+            if with_tokens:
+                objects[-1]["choices"][0]["token_ids"] = list(output.token_ids)
         if self._request.include_usage:
             counts = usage.as_json() if self._request.continuous_usage else None
             objects = [each | {"usage": counts} for each in objects]
@@ -71,7 +79,12 @@ class ChatBuilder:
 
     def full(self, outputs: list[Output], usage: UsageCounter) -> dict[str, Any]:
         choices = [self._choice(index, output) for index, output in enumerate(outputs)]
-        return self._head.object("chat.completion", choices) | {"usage": usage.as_json()}
+        body = self._head.object("chat.completion", choices) | {"usage": usage.as_json()}
+        if self._request.prompt_logprobs:
+            body["prompt_logprobs"] = prompt_logprobs(outputs[0].prompt_logprobs, self._text_of)
+        if self._request.token_ids:
+            body["prompt_token_ids"] = list(self._prompt)
+        return body
 
     def _parsed(self, index: int, output: Output) -> Delta:
         """The new parts of the message."""
@@ -100,12 +113,13 @@ class ChatBuilder:
             message |= {"reasoning": delta.reasoning, "reasoning_content": delta.reasoning}
         if delta.calls:
             message["tool_calls"] = _whole_calls(delta.calls)
-        return {
+        choice = {
             "index": index,
             "message": message,
             "finish_reason": self._finish(index, output),
             "logprobs": self._logprobs(output),
         }
+        return choice | ({"token_ids": list(output.token_ids)} if self._request.token_ids else {})
 
     def _finish(self, index: int, output: Output) -> str | None:
         """The finish reason; a call that the model chose itself ends with `tool_calls`."""

@@ -8,7 +8,7 @@ from typing import Any
 from r1_runtime.engine.messages import Output
 from r1_runtime.server.api.generation_request import GenerationRequest
 from r1_runtime.server.output.builder import Event, Head
-from r1_runtime.server.output.logprobs import CompletionLogprobs, TokenText
+from r1_runtime.server.output.logprobs import CompletionLogprobs, TokenText, prompt_logprobs
 from r1_runtime.server.output.usage import UsageCounter
 
 _KIND = "text_completion"
@@ -36,12 +36,14 @@ class CompletionBuilder:
         self._head = head
         self._request = request
         self._prompts = prompts
+        self._text_of = text_of
         self._logprobs = [CompletionLogprobs(text_of) for _ in prompts]
         self._started: set[int] = set()
 
     def events(self, index: int, output: Output, usage: UsageCounter) -> list[Event]:
         choice = self._choice(index, output)
-        if not (choice["text"] or choice["finish_reason"] or choice["logprobs"]):
+        shown = ("text", "finish_reason", "logprobs", "token_ids")
+        if not any(choice.get(name) for name in shown):
             return []
         body = self._head.object(_KIND, [choice])
         if self._request.include_usage:
@@ -67,10 +69,11 @@ class CompletionBuilder:
             prompt, tokens = self._prompts[index]
             text, entries = prompt + text, (*output.prompt_logprobs, *entries)
             first_token = tokens[0]
+        first = index not in self._started
         self._started.add(index)
         with_logprobs = self._request.params.logprobs is not None
         has_entries = bool(entries) or first_token is not None
-        return {
+        choice: dict[str, Any] = {
             "index": index,
             "text": text,
             "finish_reason": None if output.finish is None else output.finish.value,
@@ -78,3 +81,9 @@ class CompletionBuilder:
             if with_logprobs and has_entries
             else None,
         }
+        if self._request.prompt_logprobs:
+            choice["prompt_logprobs"] = prompt_logprobs(output.prompt_logprobs, self._text_of)
+        if self._request.token_ids:
+            choice["prompt_token_ids"] = list(self._prompts[index][1]) if first else None
+            choice["token_ids"] = [] if self._request.no_output else list(output.token_ids)
+        return choice

@@ -30,6 +30,30 @@ def _token_object(token: int, logprob: float, text_of: TokenText) -> dict[str, A
     }
 
 
+def prompt_logprobs(
+    entries: Sequence[TokenLogprobs], text_of: TokenText
+) -> list[dict[str, Any] | None]:
+    """vLLM's `prompt_logprobs`: for each prompt token its value and the most probable ones.
+
+    The first token has none. The rank of a token that is not among the most probable is unknown.
+    """
+    return [None, *(_by_token(entry, text_of) for entry in entries)]
+
+
+def _by_token(entry: TokenLogprobs, text_of: TokenText) -> dict[str, Any]:
+    ranked = [(token, value, rank) for rank, (token, value) in enumerate(entry.top, 1)]
+    if entry.token not in {token for token, _ in entry.top}:
+        ranked.append((entry.token, entry.logprob, 0))
+    return {
+        str(token): {
+            "logprob": max(value, _LEAST),
+            "rank": rank or None,
+            "decoded_token": text_of(token),
+        }
+        for token, value, rank in ranked
+    }
+
+
 class CompletionLogprobs:
     """`logprobs` of a completion's choice, in parts for a stream.
 

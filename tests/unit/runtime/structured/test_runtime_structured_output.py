@@ -125,6 +125,8 @@ class Only:
 
     finished = False
 
+    param = "guided_regex"
+
     def mask(self) -> Any:
         return np.array([1 << 9], np.uint32)
 
