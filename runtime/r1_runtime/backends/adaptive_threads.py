@@ -119,3 +119,15 @@ class AdaptiveThreads:
         """Use `count` threads for the next step."""
         self._backend.set_threads(count)
         self._set = count
+
+    def close(self) -> None:
+        """Free weights and cache."""
+        self._backend.close()
+
+    def release_cache(self) -> None:
+        """Free the cache."""
+        self._backend.release_cache()
+
+    def allocate_cache(self) -> None:
+        """Allocate the cache again."""
+        self._backend.allocate_cache()

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from r1_runtime.architecture.description import ModelDescription
-from r1_runtime.backends.adaptive_threads import AdaptiveThreads, ThreadChoice
 from r1_runtime.architecture.weight_names import draft_weight_shapes
+from r1_runtime.backends.adaptive_threads import AdaptiveThreads, ThreadChoice
 from r1_runtime.backends.cpu.backend import CpuBackend, packed_bytes
 from r1_runtime.backends.selection import BackendChoice, choose_backend
 from r1_runtime.backends.step_plan import Backend
@@ -112,8 +112,11 @@ def load(options: ServeOptions, deliver: Deliver, phases: StartupTimes) -> Loade
     if mtp:
         _check_draft_layer(checkpoint, choice, path)
 
+    counts: ThreadChoice | None = None
+
     def build() -> Backend:
-        return _backend(checkpoint, choice, sizes, blocks, threads, with_draft_layer=mtp)
+        made = _backend(checkpoint, choice, sizes, blocks, threads, with_draft_layer=mtp)
+        return made if counts is None else AdaptiveThreads(made, counts)
 
     backend = build()
     phases.end("weights")
@@ -127,8 +130,8 @@ def load(options: ServeOptions, deliver: Deliver, phases: StartupTimes) -> Loade
             options.cpus,
         )
         _log.info("%s", line)
-        counts = thread_candidates(options.cpus)
-        runner.backend = AdaptiveThreads(backend, ThreadChoice(counts, threads))
+        counts = ThreadChoice(thread_candidates(options.cpus), threads)
+        runner.backend = AdaptiveThreads(backend, counts)
     phases.end("warm-up")
     scheduler = Scheduler(
         BlockPool(blocks, options.block_size),

@@ -138,7 +138,9 @@ def test_native_backend_and_a_gpu_exclude_each_other() -> None:
 
 @pytest.mark.parametrize("device", ["tpu", "cuda:", "cuda:x", "cudax", ""])
 def test_unknown_device_is_refused(device: str) -> None:
-    with pytest.raises(OptionError, match=f"--device {device} does not exist. Fix: auto, cpu, cuda"):
+    with pytest.raises(
+        OptionError, match=f"--device {device} does not exist. Fix: auto, cpu, cuda"
+    ):
         choose(device=device)
 
 

@@ -12,7 +12,6 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from r1_runtime.config import read_config
 from tokenizers import AddedToken, Tokenizer, models
 
 from r1_runtime.architecture.families import read_description
