@@ -28,15 +28,18 @@ from typing import Any
 import torch
 
 from r1_bench.rows import BenchmarkRow, write
+from r1_runtime.backends.cpu.backend import Codecs, CpuBackend
+from r1_runtime.backends.cpu.library import CacheType, Codec
+from r1_runtime.checkpoint.open import open_checkpoint
 from r1_runtime.engine.blocks import BlockPool
 from r1_runtime.engine.runner import Runner
 from r1_runtime.engine.sampling_params import SamplingParams
 from r1_runtime.engine.scheduler import Scheduler
 from r1_runtime.engine.sequence import Finish, Sequence
-from r1_runtime.models.loader import load_model
 from r1_runtime.server.options import cpu_limit, resolve_model
 
 PROMPT_TOKENS = 64
+BLOCKS = 256
 PEER = "transformers.generate"
 # What a lean engine owes a general library on a small model; the sparse work is measured elsewhere.
 BARS = {1: 1.5, 8: 1.5}
@@ -51,7 +54,7 @@ def prompts(count: int, vocabulary: int) -> list[list[int]]:
 
 def ours(runner: Runner, wanted: list[list[int]], tokens: int) -> list[list[int]]:
     """Greedy outputs of all prompts by continuous batching."""
-    pool = BlockPool(runner.caches.shape[1] // runner.block_size, runner.block_size)
+    pool = BlockPool(BLOCKS, runner.block_size)
     scheduler = Scheduler(pool, max_sequences=8, max_step_tokens=1024)
     greedy = SamplingParams(temperature=0)
     sequences = [
@@ -99,12 +102,21 @@ def decoding_rows(folder: Path, dtype: str, rounds: int, tokens: int) -> list[Be
     """Batch 1 and batch 8 of one dtype, taken in turns with the peer."""
     from transformers import DeepseekV3ForCausalLM
 
-    model = load_model(folder, dtype=getattr(torch, dtype))
-    runner = Runner(model, block_count=256, block_size=16)
+    checkpoint = open_checkpoint(folder)
+    codec, cache_type = Codec[dtype.upper()], CacheType[dtype.upper()]
+    backend = CpuBackend(
+        checkpoint,
+        codecs=Codecs(codec, codec, codec, codec),
+        cache_type=cache_type,
+        blocks=BLOCKS,
+        block_size=16,
+        threads=cpu_limit(),
+    )
+    runner = Runner(backend, 16)
     peer = DeepseekV3ForCausalLM.from_pretrained(folder, dtype=getattr(torch, dtype)).eval()
     rows = []
     for batch, bar in BARS.items():
-        wanted = prompts(batch, model.config.vocab_size)
+        wanted = prompts(batch, checkpoint.description.vocab_size)
         same = ours(runner, wanted, tokens) == theirs(peer, wanted, tokens)  # and a warm-up
         if dtype == "float32" and not same:
             raise SystemExit("the two sides do not write the same tokens: the speeds mean nothing")

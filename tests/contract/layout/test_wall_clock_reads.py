@@ -53,7 +53,7 @@ ALLOWED = {
     ),
     "forecasting/r1_forecasting/__main__.py": (1, "age of files, bounded by their last use"),
     "runtime/r1_runtime/tokenizer/chat_template.py": (1, "the date that a chat template prints"),
-    "runtime/r1_runtime/server/app.py": (1, "`created` of a completion"),
+    "runtime/r1_runtime/server/endpoints/generation.py": (1, "`created` of a completion"),
     "demo/r1_demo/report.py": (1, "finishedAt of a report"),
     "demo/r1_demo/load_generator.py": (2, "a start that two processes agree on"),
     "demo/r1_demo/runner.py": (1, "a start that two processes agree on"),

@@ -93,9 +93,10 @@ def test_cached_prefixes_do_not_change_the_generated_tokens(
         sampled = model.execute(step)
         engine.advance(step)
         engine.check_integrity()
-        for one, token in sampled:
-            assert token is not None
-            one.tokens.append(token)
+        for row in sampled:
+            one = row.sequence
+            assert row.token is not None
+            one.tokens.append(row.token)
             if one.generated == one.params.max_tokens:
                 request = requests[int(one.id)]
                 expected = generated(request.prompt, request.output, VOCABULARY)
