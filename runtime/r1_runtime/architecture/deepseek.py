@@ -127,7 +127,7 @@ def _describe(
 def _attention(fields: ConfigFields, interleaved: bool) -> LatentAttention:
     rope_dim = fields.count("qk_rope_head_dim")
     if rope_dim % 2:
-        raise fields.error(f"qk_rope_head_dim {rope_dim} is no even number.", "correct it.")
+        raise fields.error(f"qk_rope_head_dim {rope_dim} is not even.", "use an even number.")
     rope, softmax_factor = parse_rope(fields, rope_dim, interleaved=interleaved)
     nope_dim = fields.count("qk_nope_head_dim")
     return LatentAttention(

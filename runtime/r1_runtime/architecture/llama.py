@@ -105,7 +105,7 @@ def _attention(
         )
     head_dim = fields.count("head_dim", hidden // heads)
     if head_dim % 2:
-        raise fields.error(f"head_dim {head_dim} is no even number.", "correct it.")
+        raise fields.error(f"head_dim {head_dim} is not even.", "use an even number.")
     rope, _ = parse_rope(fields, head_dim, interleaved=False)
     return GroupedQueryAttention(
         heads=heads,

@@ -98,6 +98,9 @@ def load(options: ServeOptions, deliver: Deliver, phases: StartupTimes) -> Loade
     phases.end("tokenizer")
     sizes = _sizes(options, description)
     need = _memory(checkpoint, sizes, choice)
+    threads = options.threads or options.cpus
+    if choice.backend == "reference":
+        _prepare_torch(choice, threads)
     blocks = choose_block_count(need, sizes, _available(choice))
     if blocks < sizes.requested_blocks:
         _log.warning(
@@ -107,7 +110,6 @@ def load(options: ServeOptions, deliver: Deliver, phases: StartupTimes) -> Loade
             sizes.requested_blocks,
             sizes.max_num_seqs,
         )
-    threads = options.threads or options.cpus
     mtp = options.speculation == "mtp"
     if mtp:
         _check_draft_layer(checkpoint, choice, path)
@@ -234,22 +236,34 @@ def _backend(
             max_positions=sizes.max_model_len,
             threads=threads,
         )
-    _prepare_environment(threads)
     import torch
 
     from r1_runtime.backends.reference.backend import ReferenceBackend
     from r1_runtime.backends.reference.loading import load_network
 
-    if choice.device != "cpu" and not torch.cuda.is_available():
-        raise OptionError(
-            f"command line: --device {choice.device} is not available here. Fix: --device cpu."
-        )
-    torch.set_num_threads(threads)
     dtype = getattr(torch, choice.dtype)
     network = load_network(
         checkpoint, dtype=dtype, device=choice.device, with_draft_layer=with_draft_layer
     )
     return ReferenceBackend(network, blocks, sizes.block_size)
+
+
+def _prepare_torch(choice: BackendChoice, threads: int) -> None:
+    """Import torch with its settings; refuse a GPU that it cannot use.
+
+    Raises:
+        OptionError: torch has no such device.
+    """
+    _prepare_environment(threads)
+    import torch
+
+    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if choice.device != "cpu" and int(choice.device.partition(":")[2] or 0) >= count:
+        raise OptionError(
+            f"command line: --device {choice.device} is not available here: torch has {count} GPUs."
+            " Fix: --device cpu."
+        )
+    torch.set_num_threads(threads)
 
 
 def _memory(checkpoint: Checkpoint, sizes: Sizes, choice: BackendChoice) -> MemoryEstimate:

@@ -385,20 +385,41 @@ async def test_openmp_spinning_is_bounded_and_threads_are_measured(
     """libgomp prints its settings when it is loaded."""
     log = tmp_path / "log"
     environment = {"OMP_DISPLAY_ENV": "verbose"}
-    with started(model, log, "--threads", "0", environment=environment) as server:
+    options = ("--backend", "reference", "--threads", "0")
+    with started(model, log, *options, environment=environment) as server:
         await until_ready(server)
     text = log.read_text()
     assert "GOMP_SPINCOUNT = '1000'" in text
     assert cpu_limit() == 1 or "threads by measurement on" in text
-    assert "Using float32 by" in text or "Using bfloat16 by" in text
+    assert "Weights are computed as float32 by torch" in text
 
 
 async def test_openmp_policy_of_the_user_is_unchanged(model: Path, tmp_path: Path) -> None:
     log = tmp_path / "log"
     environment = {"OMP_DISPLAY_ENV": "verbose", "OMP_WAIT_POLICY": "passive"}
-    with started(model, log, environment=environment) as server:
+    with started(model, log, "--backend", "reference", environment=environment) as server:
         await until_ready(server)
     assert "GOMP_SPINCOUNT = '0'" in log.read_text()
+
+
+async def test_native_backend_serves_without_torch_and_measures_its_threads(
+    model: Path, tmp_path: Path
+) -> None:
+    """libgomp, which comes with torch, would print its settings."""
+    log = tmp_path / "log"
+    environment = {"OMP_DISPLAY_ENV": "verbose"}
+    with started(model, log, "--threads", "0", environment=environment) as server:
+        await until_ready(server)
+        mapped = mapped_files(server)
+    text = log.read_text()
+    assert "The native CPU backend serves." in text
+    assert cpu_limit() == 1 or "threads by measurement on" in text
+    assert "OPENMP DISPLAY" not in text
+    assert "libtorch" not in mapped
+
+
+def mapped_files(server: Server) -> str:
+    return Path(f"/proc/{server.process.pid}/maps").read_text()
 
 
 def test_cache_larger_than_memory_is_rejected_before_allocation(

@@ -89,7 +89,7 @@ def test_quantization_takes_precedence_over_the_dtype(quantization: str, codec: 
     ],
 )
 def test_cache_is_float16_unless_the_weights_are_float32_or_an_option_names_it(
-    encoding: Encoding, options: dict[str, str], cache: CacheType
+    encoding: Encoding, options: dict[str, Any], cache: CacheType
 ) -> None:
     choice = choose(encoding, **options)
     assert choice.cache_type is cache
@@ -119,7 +119,7 @@ def test_reference_backend_is_selected_by_its_name() -> None:
     [({}, "cuda"), ({"device": "cuda:1"}, "cuda:1"), ({"backend": "reference"}, "cuda")],
 )
 def test_gpu_selects_the_reference_backend_in_bfloat16(
-    options: dict[str, str], device: str
+    options: dict[str, Any], device: str
 ) -> None:
     choice = choose(gpu=True, **options)
     assert (choice.backend, choice.device, choice.dtype) == ("reference", device, "bfloat16")
@@ -127,7 +127,7 @@ def test_gpu_selects_the_reference_backend_in_bfloat16(
 
 
 @pytest.mark.parametrize("options", [{"backend": "cpu"}, {"device": "cpu"}])
-def test_gpu_stays_unused_where_an_option_selects_the_cpu(options: dict[str, str]) -> None:
+def test_gpu_stays_unused_where_an_option_selects_the_cpu(options: dict[str, Any]) -> None:
     assert choose(gpu=True, **options).device == "cpu"
 
 
@@ -154,7 +154,7 @@ def test_unknown_device_is_refused(device: str) -> None:
     ],
 )
 def test_option_of_the_native_backend_is_refused_by_the_reference_backend(
-    place: dict[str, Any], options: dict[str, str], named: str
+    place: dict[str, Any], options: dict[str, Any], named: str
 ) -> None:
     with pytest.raises(OptionError, match=f"{named} needs the native CPU backend"):
         choose(**place, **options)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 
-from r1_runtime.server import measure
 from r1_runtime.server.measure import choose_threads, measure_threads, thread_candidates
 
 
@@ -48,7 +49,7 @@ class Machine:
 
 def test_measured_choice_is_set_and_logged_with_each_time(monkeypatch: pytest.MonkeyPatch) -> None:
     machine = Machine({1: 0.3, 2: 0.16, 3: 0.15})
-    monkeypatch.setattr(measure.time, "perf_counter", lambda: machine.now)
+    monkeypatch.setattr(time, "perf_counter", lambda: machine.now)
     threads, line = measure_threads(machine.set_threads, machine.work, 4)
     assert threads == 2
     assert machine.set == [1, 2, 3, 2]
@@ -59,7 +60,7 @@ def test_measured_choice_is_set_and_logged_with_each_time(monkeypatch: pytest.Mo
 
 def test_slow_work_is_measured_once_per_thread_count(monkeypatch: pytest.MonkeyPatch) -> None:
     machine = Machine({1: 30.0, 2: 20.0})
-    monkeypatch.setattr(measure.time, "perf_counter", lambda: machine.now)
+    monkeypatch.setattr(time, "perf_counter", lambda: machine.now)
     assert measure_threads(machine.set_threads, machine.work, 2)[0] == 2
     assert machine.now == 2 * 30.0 + 2 * 20.0  # a warm-up and one round
 

@@ -33,6 +33,11 @@ def test_dtype_of_the_resource_is_accepted_in_any_case(dtype: str) -> None:
         (["--model-path", "x", "--port", "http"], "--port"),
         (["--model-path", "x", "--dtype", "int3"], "--dtype"),
         (["--model-path", "x", "--tensor-parallel", "2"], "--tensor-parallel"),
+        (["--model-path", "x", "--block-size", "24"], "--block-size is 24.*multiple of 16"),
+        (["--model-path", "x", "--block-size", "0"], "--block-size is 0; it must be at least 1"),
+        (["--model-path", "x", "--backend", "gpu"], "--backend"),
+        (["--model-path", "x", "--quantization", "fp8"], "--quantization"),
+        (["--model-path", "x", "--kv-cache-dtype", "int8"], "--kv-cache-dtype"),
     ],
 )
 def test_invalid_option_is_named(arguments: list[str], words: str) -> None:

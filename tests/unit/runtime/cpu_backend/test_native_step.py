@@ -52,7 +52,7 @@ def backend(
 
 
 def tokens(count: int, seed: int = 0) -> list[int]:
-    return np.random.default_rng(seed).integers(1, 130, count).tolist()
+    return [int(token) for token in np.random.default_rng(seed).integers(1, 130, count)]
 
 
 def logits_by_chunks(
