@@ -20,9 +20,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from r1_bench.rows import BenchmarkRow, write
-from r1_bench.runtime.requantise import write_as
 from r1_bench.runtime.load import GREEDY, SAMPLED, Client, Load
 from r1_bench.runtime.models import FORMATS, RANDOM_MODELS, write_random
+from r1_bench.runtime.requantise import write_as
 from r1_bench.runtime.servers import Server, free_port, llama_cpp, ours, running
 
 PEER = "llama.cpp"
@@ -134,9 +134,7 @@ def cached_row(label: str, server: Server, client: Client, rounds: int) -> Bench
     for _ in range(rounds):
         prompt = client.prompt(2048)
         first, second = (client.send(server, [(prompt, 1, 0.0)], GREEDY) for _ in range(2))
-        ratios.append(
-            second.streams[0].first_token_seconds / first.streams[0].first_token_seconds
-        )
+        ratios.append(second.streams[0].first_token_seconds / first.streams[0].first_token_seconds)
     return BenchmarkRow(
         f"{label}, first token of a cached prompt over uncached",
         "x",

@@ -67,7 +67,10 @@ class Client:
         return self.send(server, [(each, output, 0.0) for each in prompts], sampling)
 
     def send(
-        self, server: Server, requests: list[tuple[list[int], int, float]], sampling: dict[str, float]
+        self,
+        server: Server,
+        requests: list[tuple[list[int], int, float]],
+        sampling: dict[str, float],
     ) -> Load:
         """Send (prompt, output tokens, delay in seconds) requests together."""
         cpu = server.cpu_seconds()

@@ -56,9 +56,7 @@ SMALL = RandomModel(
     *("random 40 M MLA/MoE", 512, 4, 16, 1536, 3),
     kv_lora=512, nope=64, rope=64, value=64, experts=16, used=4, expert_inner=512, groups=4,
 )  # fmt: skip
-DENSE = RandomModel(
-    "random 1 B dense", 2048, 18, 16, 5632, 4, kv_heads=4, head_dim=128
-)
+DENSE = RandomModel("random 1 B dense", 2048, 18, 16, 5632, 4, kv_heads=4, head_dim=128)
 MIXTURE = RandomModel(
     *("random 3 B / 0.5 B MoE", 1536, 14, 12, 4096, 4),
     kv_lora=256, nope=64, rope=32, value=64, experts=64, used=6, expert_inner=736,
