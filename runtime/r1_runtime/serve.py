@@ -36,6 +36,8 @@ def _seconds_since_start() -> float:
 
 # Start-up time of the interpreter: the process's age minus the time since this module started.
 _PYTHON_SECONDS = max(0.0, _seconds_since_start() - (time.perf_counter() - _STARTED))
+# numpy's matrix library starts a thread per core at its import; serving uses its own threads.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 TERMINATION_LOG = Path("/dev/termination-log")
 _ABORT_SECONDS = 5  # to send the errors of aborted requests
 _STEP_SECONDS = 5  # for the engine to end its current step

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
-import numpy as np
-from numpy.typing import NDArray
+if TYPE_CHECKING:  # numpy's import takes longer than that of all other modules of a message
+    import numpy as np
+    from numpy.typing import NDArray
 
 
 class TokenConstraint(Protocol):

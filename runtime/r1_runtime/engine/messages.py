@@ -5,14 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from collections.abc import Sequence as Rows
 from dataclasses import dataclass
-from typing import NamedTuple
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import TYPE_CHECKING, NamedTuple
 
 from r1_runtime.engine.constraint import TokenConstraint
 from r1_runtime.engine.sampling_params import SamplingParams
 from r1_runtime.engine.sequence import Finish, Pooling, Sequence
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 Decode = Callable[[Rows[int]], str]
 

@@ -17,6 +17,7 @@ from r1_runtime.server.api.field_table import (
     table,
     whole,
 )
+from r1_runtime.server.api.fields import bad_field
 from r1_runtime.server.api.generation_request import GenerationRequest
 
 _MOST = 2**31 - 1
@@ -52,6 +53,8 @@ class EmbeddingRequest:
 def parse_embeddings(body: object) -> EmbeddingRequest:
     """Parse a body. Raises RequestError (400), naming the field."""
     values = read_fields(body, EMBEDDING_FIELDS)
+    if any(prompt.text == "" for prompt in values["input"]):
+        raise bad_field("input", "input must not have an empty text")
     generation = GenerationRequest(
         model=values["model"],
         prompts=values["input"],
