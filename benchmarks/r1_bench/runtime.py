@@ -173,7 +173,7 @@ def run(model: str = "bundled:demo", rounds: int = 3, tokens: int = 64) -> list[
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m r1_bench.runtime", description=__doc__)
     parser.add_argument("--model", default="bundled:demo")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--tokens", type=int, default=64, help="output tokens per request")
