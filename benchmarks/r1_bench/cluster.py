@@ -6,6 +6,7 @@ registry), so the rows are records with the project's own bars.
 
 from __future__ import annotations
 
+import argparse
 import json
 import statistics
 import sys
@@ -100,5 +101,11 @@ def run() -> list[BenchmarkRow]:
         local.down(NAME)
 
 
-if __name__ == "__main__":
+def main() -> None:
+    """Measure on a new local cluster and write the rows."""
+    argparse.ArgumentParser(prog="python -m r1_bench.cluster", description=__doc__).parse_args()
     write("cluster", run())
+
+
+if __name__ == "__main__":
+    main()

@@ -5,6 +5,7 @@ bounds the resources per operator. No peer has a comparable function. The bar is
 each decided every 2 s, on half a core: 100 us a decision.
 """
 
+import argparse
 import math
 import statistics
 import time
@@ -83,5 +84,11 @@ def run() -> list[BenchmarkRow]:
     return rows
 
 
-if __name__ == "__main__":
+def main() -> None:
+    """Measure and write the rows."""
+    argparse.ArgumentParser(prog="python -m r1_bench.decision", description=__doc__).parse_args()
     write("decision", run())
+
+
+if __name__ == "__main__":
+    main()

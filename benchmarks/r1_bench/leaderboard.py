@@ -241,7 +241,7 @@ def run(folder: Path, only: str = "", processes: int | None = None) -> list[Cell
 
 def main() -> int:
     """Run over the folder in `R1_TRACES`; returns the exit code."""
-    parser = argparse.ArgumentParser(prog="r1_bench.leaderboard", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m r1_bench.leaderboard", description=__doc__)
     parser.add_argument("--only", default="", help="traces whose file or series contains this text")
     options = parser.parse_args()
     given = os.environ.get("R1_TRACES", "")

@@ -8,6 +8,7 @@ served.
 
 from __future__ import annotations
 
+import argparse
 import sys
 
 from r1_bench.request_traces import bench
@@ -55,5 +56,11 @@ def rows_of(trace: RequestTrace) -> list[BenchmarkRow]:
     return rows
 
 
+def main() -> int:
+    """Run over the folder in `R1_TRACES`; returns the exit code."""
+    argparse.ArgumentParser(prog="python -m r1_bench.priorities", description=__doc__).parse_args()
+    return bench("priorities", rows_of)
+
+
 if __name__ == "__main__":
-    sys.exit(bench("priorities", rows_of))
+    sys.exit(main())

@@ -87,7 +87,9 @@ def application(history: RecordedHistory) -> web.Application:
 
 def main() -> int:
     """Serve until SIGTERM."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="python -m r1_bench.forecaster.backfill", description=__doc__
+    )
     parser.add_argument("--traces", type=Path, required=True)
     parser.add_argument("--port", type=int, required=True)
     given = parser.parse_args()

@@ -214,7 +214,3 @@ def main() -> int:
         rows += fit_rows(fits(models, folder), given.count)
         write("forecaster", rows)
     return 0 if all(row.ok is not False for row in rows) else 1
-
-
-if __name__ == "__main__":
-    sys.exit(main())

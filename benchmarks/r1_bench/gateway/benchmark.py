@@ -331,7 +331,9 @@ def build_rows(
 
 def main() -> int:
     parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        prog="python -m r1_bench.gateway",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--quick", action="store_true", help="one short round: a smoke test")
     parser.add_argument("--rounds", type=int, default=3)
@@ -349,7 +351,3 @@ def main() -> int:
         fifo = measure_overload(folder, "gateway", long, fifo=True)
     write("gateway", build_rows(figures, classes, fifo, peer))
     return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -253,7 +253,7 @@ async def run_overload(port: int, seconds: float, classes: bool) -> dict[str, ob
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m r1_bench.gateway.load", description=__doc__)
     parser.add_argument("what", choices=["pod", "streams", "overload"])
     parser.add_argument("--port", type=int, required=True)
     parser.add_argument("--slots", type=int, default=0)

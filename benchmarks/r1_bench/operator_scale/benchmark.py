@@ -286,7 +286,3 @@ def main() -> int:
         rows = asyncio.run(bench(kubeconfig, counts, folder))
     write("operator_scale", rows)
     return 0 if all(row.ok is not False for row in rows) else 1
-
-
-if __name__ == "__main__":
-    sys.exit(main())

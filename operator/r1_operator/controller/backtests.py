@@ -46,7 +46,9 @@ from r1_operator.plan.backtest.job import job_name
 from r1_operator.plan.backtest.lifecycle import (
     FINAL,
     BacktestPlan,
+    StartPlan,
     plan_backtest,
+    plan_start,
     plan_unreadable_backtest,
 )
 from r1_operator.plan.backtest.observed import (
@@ -157,11 +159,11 @@ class BacktestController:
                 error,
             )
         observation = await self._observe(key, backtest)
-        planned = plan_backtest(observation, self._now())
-        if planned.job is not None:
-            observation = await self._start(observation, dict(planned.job))
-            planned = plan_backtest(observation, self._now())
-        await self._write_status(key, observation, planned)
+        start = plan_start(observation)
+        if start.job is not None:
+            observation = await self._start(observation, dict(start.job))
+        planned = plan_backtest(observation, start, self._now())
+        await self._write_status(key, observation, start, planned)
         if planned.delete_job:
             await self._delete_jobs(key)
         self._emit_events(key, backtest.uid, backtest.status, planned.status)
@@ -346,7 +348,7 @@ class BacktestController:
         return replace(observation, run=read_run(created))
 
     async def _write_status(
-        self, key: Key, observation: BacktestObservation, planned: BacktestPlan
+        self, key: Key, observation: BacktestObservation, start: StartPlan, planned: BacktestPlan
     ) -> None:
         if _same(planned.status, observation.backtest.status):
             return
@@ -358,7 +360,7 @@ class BacktestController:
                 raise
             logger.warning("R1Backtest %s: the API server rejected the verdict: %s", key, error)
             unread = replace(observation, report=replace(observation.report, message=""))
-            status = plan_backtest(unread, self._now()).status
+            status = plan_backtest(unread, start, self._now()).status
             await self._apply_status(key, observation.backtest.uid, status)
 
     async def _apply_status(self, key: Key, uid: str, status: Mapping[str, Any]) -> None:

@@ -1,4 +1,4 @@
-"""Lifecycle of a backtest: the Job to create and the status to write.
+"""Lifecycle of a backtest: the Job to create, then the status to write.
 
 The status is computed from Job and pod at every reconcile, so a crash between two writes loses nothing.
 A finished status stays as it is stored, because its Job is deleted after an hour.
@@ -45,11 +45,20 @@ FINAL: Final = (BacktestPhase.SUCCEEDED.value, BacktestPhase.FAILED.value)
 
 
 @dataclass(frozen=True, slots=True)
+class StartPlan:
+    """The Job to create, or the reason why there is none to create now."""
+
+    job: Mapping[str, Any] | None = None
+    reason: BacktestReason = BacktestReason.RUNNING
+    message: str = "The Job is being created."
+    blocked: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class BacktestPlan:
-    """Actions (create the Job, delete the object) and the status of one R1Backtest."""
+    """The status of one R1Backtest, and what to delete."""
 
     status: Mapping[str, Any]
-    job: Mapping[str, Any] | None = None
     delete: bool = False
     requeue_after: float | None = None
     delete_job: bool = False
@@ -61,8 +70,44 @@ class BacktestPlan:
         return self.status["phase"] in FINAL
 
 
-def plan_backtest(observation: BacktestObservation, now: float) -> BacktestPlan:
-    """Return actions and status of one R1Backtest."""
+def plan_start(observation: BacktestObservation) -> StartPlan:
+    """Return the Job to create; none for a backtest that has, had or may have a Job."""
+    phase = observation.backtest.status.get("phase")
+    started = phase == BacktestPhase.RUNNING or phase in FINAL
+    if started or observation.run is not None or observation.read_error is not None:
+        return StartPlan()
+    spec, site = observation.backtest.spec, observation.site
+    resource = f"{observation.backtest.namespace}/{spec.inference_name}"
+    if observation.inference is None:
+        message = f"R1Inference {resource} does not exist: create it, or delete this R1Backtest."
+        return StartPlan(None, BacktestReason.INFERENCE_NOT_FOUND, message)
+    if observation.inference.spec.autoscaling is None:
+        message = f"{resource} has no spec.autoscaling to test: set spec.autoscaling."
+        return StartPlan(None, BacktestReason.NO_AUTOSCALING, message)
+    if not site.prometheus_url:
+        message = "The operator has no Prometheus URL: set the chart value prometheus.url."
+        return StartPlan(None, BacktestReason.NO_PROMETHEUS, message)
+    if not site.image:
+        message = "The operator has no backtest image: set the chart value backtest.image."
+        return StartPlan(None, BacktestReason.NO_IMAGE, message)
+    if observation.running_backtest is not None:
+        return StartPlan()
+    try:
+        return StartPlan(build_job(observation, observation.inference))
+    except (
+        Exception
+    ) as error:  # a fault of the template or the operator: the status is still written
+        message = f"The Job cannot be built: {error or type(error).__name__}"
+        if not isinstance(error, Unplannable):
+            logger.exception("%s: the Job cannot be built", observation.backtest.key)
+        return StartPlan(None, BacktestReason.JOB_BUILD_FAILED, message, blocked=True)
+
+
+def plan_backtest(observation: BacktestObservation, start: StartPlan, now: float) -> BacktestPlan:
+    """Return the status of one R1Backtest and what to delete.
+
+    `observation` has what became of the Job of `start`.
+    """
     if observation.backtest.status.get("phase") in FINAL:
         return _finished(observation, now)
     if observation.run is not None:
@@ -76,7 +121,7 @@ def plan_backtest(observation: BacktestObservation, now: float) -> BacktestPlan:
         passing = observation.create_error_temporary
         reason = BacktestReason.JOB_NOT_CREATED if passing else BacktestReason.JOB_REJECTED
         return _pending(observation, now, reason, observation.create_error, blocked=True)
-    return _waiting(observation, now)
+    return _waiting(observation, start, now)
 
 
 def _unread(observation: BacktestObservation, detail: str, now: float) -> BacktestPlan:
@@ -97,47 +142,13 @@ def _unread(observation: BacktestObservation, detail: str, now: float) -> Backte
     )
 
 
-def _waiting(observation: BacktestObservation, now: float) -> BacktestPlan:
-    spec, site = observation.backtest.spec, observation.site
-    resource = f"{observation.backtest.namespace}/{spec.inference_name}"
-    if observation.inference is None:
-        message = f"R1Inference {resource} does not exist: create it, or delete this R1Backtest."
-        return _pending(observation, now, BacktestReason.INFERENCE_NOT_FOUND, message)
-    if observation.inference.spec.autoscaling is None:
-        message = f"{resource} has no spec.autoscaling to test: set spec.autoscaling."
-        return _pending(observation, now, BacktestReason.NO_AUTOSCALING, message)
-    if not site.prometheus_url:
-        message = "The operator has no Prometheus URL: set the chart value prometheus.url."
-        return _pending(observation, now, BacktestReason.NO_PROMETHEUS, message)
-    if not site.image:
-        message = "The operator has no backtest image: set the chart value backtest.image."
-        return _pending(observation, now, BacktestReason.NO_IMAGE, message)
-    if observation.running_backtest is not None:
+def _waiting(observation: BacktestObservation, start: StartPlan, now: float) -> BacktestPlan:
+    if start.reason is BacktestReason.RUNNING and observation.running_backtest is not None:
         message = (
             f"Queued: {observation.running_backtest} is running, and backtests run one at a time."
         )
         return _pending(observation, now, BacktestReason.QUEUED, message)
-    try:
-        job = build_job(observation, observation.inference)
-    except (
-        Exception
-    ) as error:  # a fault of the template or the operator: the status is still written
-        message = f"The Job cannot be built: {error or type(error).__name__}"
-        if not isinstance(error, Unplannable):
-            logger.exception("%s: the Job cannot be built", observation.backtest.key)
-        return _pending(observation, now, BacktestReason.JOB_BUILD_FAILED, message, blocked=True)
-    return BacktestPlan(
-        _status(
-            observation,
-            now,
-            BacktestPhase.PENDING,
-            BacktestReason.RUNNING,
-            "The Job is being created.",
-            {},
-        ),
-        job=job,
-        requeue_after=_REQUEUE_SECONDS,
-    )
+    return _pending(observation, now, start.reason, start.message, blocked=start.blocked)
 
 
 def _pending(

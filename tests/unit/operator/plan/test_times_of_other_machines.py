@@ -9,7 +9,7 @@ from r1_operator.api.backtest.spec import BacktestSpec, R1Backtest
 from r1_operator.api.names import BacktestReason, Label
 from r1_operator.kube.kinds import Json, Key
 from r1_operator.kube.store import PodStore
-from r1_operator.plan.backtest.lifecycle import START_TIMEOUT_SECONDS, plan_backtest
+from r1_operator.plan.backtest.lifecycle import START_TIMEOUT_SECONDS, StartPlan, plan_backtest
 from r1_operator.plan.backtest.observed import (
     BacktestObservation,
     BacktestReport,
@@ -105,16 +105,20 @@ def observed_run(run: Run, **more: Any) -> BacktestObservation:
 @pytest.mark.parametrize("skew", STEPS)
 def test_the_answer_of_a_backtest_is_awaited_for_30_s_by_our_own_clock(skew: float) -> None:
     run = Run("r1bt-u1", "j", NOW + skew, "h", 60, ended_at=NOW + skew, end_noticed_at=NOW)
-    assert plan_backtest(observed_run(run), NOW + 29).status["phase"] == "Running"
-    assert plan_backtest(observed_run(run), NOW + 31).status["phase"] == "Failed"
+    assert plan_backtest(observed_run(run), StartPlan(), NOW + 29).status["phase"] == "Running"
+    assert plan_backtest(observed_run(run), StartPlan(), NOW + 31).status["phase"] == "Failed"
 
 
 def test_a_backtest_is_not_given_up_for_a_time_in_the_future() -> None:
     waiting = Waiting(BacktestReason.UNSCHEDULABLE, "no node", NOW + 3600)
-    planned = plan_backtest(observed_run(Run("r1bt-u1", "j", NOW, "h", 60), waiting=waiting), NOW)
+    planned = plan_backtest(
+        observed_run(Run("r1bt-u1", "j", NOW, "h", 60), waiting=waiting), StartPlan(), NOW
+    )
     assert planned.status["phase"] == "Running"
     late = replace(waiting, since=NOW - START_TIMEOUT_SECONDS)
-    given_up = plan_backtest(observed_run(Run("r1bt-u1", "j", NOW, "h", 60), waiting=late), NOW)
+    given_up = plan_backtest(
+        observed_run(Run("r1bt-u1", "j", NOW, "h", 60), waiting=late), StartPlan(), NOW
+    )
     assert given_up.status["phase"] == "Failed"
 
 
@@ -125,7 +129,7 @@ def test_a_finished_backtest_is_deleted_after_its_ttl() -> None:
     kept_run = replace(
         observed_run(run, report=answer), backtest=backtest(ttl_seconds_after_finished=120)
     )
-    failed = plan_backtest(kept_run, NOW)
+    failed = plan_backtest(kept_run, StartPlan(), NOW)
     assert failed.requeue_after == 120
 
 

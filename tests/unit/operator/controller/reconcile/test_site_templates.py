@@ -19,7 +19,7 @@ from r1_operator.controller.reconcile.site_templates import check_site_templates
 from r1_operator.kube.pod_schema import wrong_fields
 from r1_operator.settings import BadSetting, OperatorSettings
 
-LAYOUT = Path(__file__).parents[1] / "plan" / "layouts" / "1.json"
+LAYOUT = Path(__file__).parents[2] / "plan" / "workload" / "layouts" / "1.json"
 PODS: list[dict[str, Any]] = [pod["spec"] for pod in json.loads(LAYOUT.read_text()).values()]
 MODEL, BACKTEST = "R1_MODEL_POD_TEMPLATE", "R1_BACKTEST_TEMPLATE"
 OPEN = ("nodeSelector", "matchLabels", "limits", "requests")  # their keys are the owner's

@@ -20,7 +20,7 @@ from r1_operator.plan.workload.pod import build_pod_template
 from r1_operator.plan.workload.revision import RENDERERS, Rendering
 
 FOLDER = Path(__file__).parent / "layouts"
-EXAMPLES = Path(__file__).parents[4] / "examples"
+EXAMPLES = Path(__file__).parents[5] / "examples"
 IMAGE = "registry.example/runtime:1"
 
 

@@ -20,7 +20,12 @@ from r1_operator.api.names import BacktestReason
 from r1_operator.api.v1 import R1Inference, parse
 from r1_operator.plan.backtest.events import events_of
 from r1_operator.plan.backtest.job import build_job, job_name
-from r1_operator.plan.backtest.lifecycle import START_TIMEOUT_SECONDS, BacktestPlan, plan_backtest
+from r1_operator.plan.backtest.lifecycle import (
+    START_TIMEOUT_SECONDS,
+    BacktestPlan,
+    plan_backtest,
+    plan_start,
+)
 from r1_operator.plan.backtest.observed import (
     BacktestObservation,
     BacktestReport,
@@ -78,42 +83,48 @@ def condition(planned: BacktestPlan, kind: str) -> dict[str, Any] | None:
     return next((one for one in planned.status["conditions"] if one["type"] == kind), None)
 
 
+def planned_backtest(observation: BacktestObservation, now: float) -> BacktestPlan:
+    """The plan where the Job that `plan_start` returns is not created yet."""
+    return plan_backtest(observation, plan_start(observation), now)
+
+
 def waits(planned: BacktestPlan) -> tuple[str, str]:
     complete = condition(planned, "Complete")
     assert complete is not None
     assert complete["status"] == "False"
     assert planned.status["phase"] == "Pending"
-    assert planned.job is None
     assert planned.requeue_after is not None, "what it waits for may come without an event"
     return complete["reason"], complete["message"]
 
 
 def test_a_pending_backtest_reports_the_cause_and_the_remedy() -> None:
-    reason, message = waits(plan_backtest(observed_run(inference=None), NOW))
+    reason, message = waits(planned_backtest(observed_run(inference=None), NOW))
     assert reason == "InferenceNotFound"
     assert "team/production-r1" in message
     bare = replace(inference(), spec=replace(inference().spec, autoscaling=None))
-    assert waits(plan_backtest(observed_run(inference=bare), NOW))[0] == "NoAutoscaling"
-    reason, message = waits(plan_backtest(observed_run(site=replace(SITE, prometheus_url="")), NOW))
+    assert waits(planned_backtest(observed_run(inference=bare), NOW))[0] == "NoAutoscaling"
+    reason, message = waits(
+        planned_backtest(observed_run(site=replace(SITE, prometheus_url="")), NOW)
+    )
     assert reason == "NoPrometheus"
     assert "prometheus.url" in message
-    reason, message = waits(plan_backtest(observed_run(site=replace(SITE, image="")), NOW))
+    reason, message = waits(planned_backtest(observed_run(site=replace(SITE, image="")), NOW))
     assert reason == "NoImage"
     assert "backtest.image" in message
-    reason, message = waits(plan_backtest(observed_run(running_backtest="other/earlier"), NOW))
+    reason, message = waits(planned_backtest(observed_run(running_backtest="other/earlier"), NOW))
     assert reason == "Queued"
     assert "other/earlier" in message
-    reason, message = waits(plan_backtest(observed_run(create_error="exceeded quota"), NOW))
+    reason, message = waits(planned_backtest(observed_run(create_error="exceeded quota"), NOW))
     assert (reason, message) == ("JobRejected", "exceeded quota")
 
 
 def test_its_turn_makes_the_job() -> None:
-    planned = plan_backtest(observed_run(), NOW)
-    assert planned.job is not None
-    assert planned.job["metadata"]["name"] == "r1bt-u1"
-    assert planned.job["metadata"]["namespace"] == "r1-system"
-    running = plan_backtest(observed_run(run=run()), NOW + 5)
-    assert running.job is None
+    job = plan_start(observed_run()).job
+    assert job is not None
+    assert job["metadata"]["name"] == "r1bt-u1"
+    assert job["metadata"]["namespace"] == "r1-system"
+    assert plan_start(observed_run(run=run())).job is None
+    running = planned_backtest(observed_run(run=run()), NOW + 5)
     assert running.status["phase"] == "Running"
     assert running.status["startedAt"] == rfc3339(NOW)
     assert running.status["startSeconds"] == 120
@@ -124,7 +135,7 @@ NO_IMAGE = Waiting(BacktestReason.IMAGE_PULL_FAILED, "ImagePullBackOff: no such 
 
 def test_a_pod_that_cannot_start_is_a_condition_at_once_and_given_up_in_the_end() -> None:
     stuck = observed_run(run=run(), waiting=NO_IMAGE)
-    planned = plan_backtest(stuck, NOW + 5)
+    planned = planned_backtest(stuck, NOW + 5)
     assert planned.status["phase"] == "Running"
     blocked = condition(planned, "Blocked")
     assert blocked is not None
@@ -134,9 +145,9 @@ def test_a_pod_that_cannot_start_is_a_condition_at_once_and_given_up_in_the_end(
     assert planned.requeue_after is not None
     assert planned.requeue_after <= 30, "the next look is not far"
     assert not planned.delete_job
-    mended = plan_backtest(after(planned, stuck, waiting=None), NOW + 60)
+    mended = planned_backtest(after(planned, stuck, waiting=None), NOW + 60)
     assert condition(mended, "Blocked") is None
-    late = plan_backtest(after(planned, stuck), NOW + START_TIMEOUT_SECONDS)
+    late = planned_backtest(after(planned, stuck), NOW + START_TIMEOUT_SECONDS)
     assert late.status["phase"] == "Failed"
     assert late.delete_job, "it must not begin once nobody waits for it"
     failed = condition(late, "Failed")
@@ -144,9 +155,9 @@ def test_a_pod_that_cannot_start_is_a_condition_at_once_and_given_up_in_the_end(
     assert failed["reason"] == "ImagePullFailed"
     assert "did not start within 10 min" in failed["message"]
     assert condition(late, "Blocked") is None
-    crashed = plan_backtest(after(late, stuck), NOW + START_TIMEOUT_SECONDS + 60)
+    crashed = planned_backtest(after(late, stuck), NOW + START_TIMEOUT_SECONDS + 60)
     assert crashed.delete_job, "a process that ended before it deleted the Job does it now"
-    gone = plan_backtest(
+    gone = planned_backtest(
         after(late, stuck, run=None, waiting=None), NOW + START_TIMEOUT_SECONDS + 60
     )
     assert not gone.delete_job
@@ -166,40 +177,40 @@ def test_a_pod_that_is_starting_is_not_reported_as_blocked(
 ) -> None:
     waiting = observed_run(run=run(), waiting=Waiting(reason, "Words", NOW))
     if patience:
-        early = plan_backtest(waiting, NOW + patience - 1)
+        early = planned_backtest(waiting, NOW + patience - 1)
         assert condition(early, "Blocked") is None
         complete = condition(early, "Complete")
         assert complete is not None
         assert "is waiting: Words" in complete["message"]
-    assert condition(plan_backtest(waiting, NOW + patience), "Blocked") is not None
+    assert condition(planned_backtest(waiting, NOW + patience), "Blocked") is not None
 
 
 def test_events_say_what_the_stored_status_did_not() -> None:
-    first = plan_backtest(observed_run(run=run()), NOW)
+    first = planned_backtest(observed_run(run=run()), NOW)
     (started,) = events_of({}, first.status)
     assert (started.reason, started.warning) == ("BacktestStarted", False)
     assert events_of(first.status, first.status) == ()
-    stuck = plan_backtest(after(first, observed_run(run=run(), waiting=NO_IMAGE)), NOW + 5)
+    stuck = planned_backtest(after(first, observed_run(run=run(), waiting=NO_IMAGE)), NOW + 5)
     (blocked,) = events_of(first.status, stuck.status)
     assert (blocked.reason, blocked.warning) == ("BacktestBlocked", True)
     assert blocked.note.startswith("ImagePullFailed: ")
     assert events_of(stuck.status, stuck.status) == ()
     ended = observed_run(run=run(ended_at=NOW + 90), report=BacktestReport(0, "Completed", TOLD))
-    (done,) = events_of(stuck.status, plan_backtest(ended, NOW + 91).status)
+    (done,) = events_of(stuck.status, planned_backtest(ended, NOW + 91).status)
     assert (done.reason, done.warning, done.note) == (
         "BacktestSucceeded",
         False,
         VERDICT["message"],
     )
     broken = observed_run(run=run(ended_at=NOW + 90), report=BacktestReport(137, "OOMKilled", ""))
-    (failed,) = events_of(stuck.status, plan_backtest(broken, NOW + 91).status)
+    (failed,) = events_of(stuck.status, planned_backtest(broken, NOW + 91).status)
     assert (failed.reason, failed.warning) == ("BacktestFailed", True)
     assert failed.note.startswith("Killed: ")
 
 
 def test_a_verdict_ends_it_well_and_stays() -> None:
     ended = observed_run(run=run(ended_at=NOW + 90), report=BacktestReport(0, "Completed", TOLD))
-    planned = plan_backtest(ended, NOW + 91)
+    planned = planned_backtest(ended, NOW + 91)
     assert planned.finished
     assert planned.status["phase"] == "Succeeded"
     assert planned.status["verdict"] == VERDICT
@@ -210,7 +221,7 @@ def test_a_verdict_ends_it_well_and_stays() -> None:
     assert (complete["status"], complete["message"]) == ("True", VERDICT["message"])
     assert planned.requeue_after is None, "nothing more will happen by itself"
     an_hour_later = after(planned, ended, run=None, report=None)
-    assert plan_backtest(an_hour_later, NOW + 4000).status == planned.status
+    assert planned_backtest(an_hour_later, NOW + 4000).status == planned.status
 
 
 @pytest.mark.parametrize(
@@ -242,7 +253,7 @@ def test_a_verdict_ends_it_well_and_stays() -> None:
 def test_a_run_without_a_verdict_fails_with_its_reason(
     answer: BacktestReport, reason: str, expected_message: str
 ) -> None:
-    planned = plan_backtest(observed_run(run=run(ended_at=NOW + 90), report=answer), NOW + 91)
+    planned = planned_backtest(observed_run(run=run(ended_at=NOW + 90), report=answer), NOW + 91)
     assert planned.status["phase"] == "Failed"
     assert "verdict" not in planned.status
     failed = condition(planned, "Failed")
@@ -254,7 +265,7 @@ def test_a_run_without_a_verdict_fails_with_its_reason(
 
 def test_a_deadline_leaves_no_pod_to_ask() -> None:
     late = run(ended_at=NOW + 3600, end_reason="DeadlineExceeded", end_message="Job was active ...")
-    planned = plan_backtest(observed_run(run=late), NOW + 3601)
+    planned = planned_backtest(observed_run(run=late), NOW + 3601)
     failed = condition(planned, "Failed")
     assert failed is not None
     assert failed["reason"] == "DeadlineExceeded"
@@ -262,36 +273,36 @@ def test_a_deadline_leaves_no_pod_to_ask() -> None:
 
 def test_the_pods_last_word_is_awaited_for_half_a_minute() -> None:
     ended = observed_run(run=run(ended_at=NOW + 90))
-    first = plan_backtest(ended, NOW + 91)
+    first = planned_backtest(ended, NOW + 91)
     assert first.status["phase"] == "Running"
     assert first.requeue_after == 2.0
-    failed = condition(plan_backtest(ended, NOW + 121), "Failed")
+    failed = condition(planned_backtest(ended, NOW + 121), "Failed")
     assert failed is not None
     assert failed["reason"] == "JobLost"
 
 
 def test_a_deleted_job_is_not_created_again() -> None:
     running = observed_run(run=run())
-    gone = after(plan_backtest(running, NOW), running, run=None)
-    planned = plan_backtest(gone, NOW + 60)
-    assert planned.job is None
+    gone = after(planned_backtest(running, NOW), running, run=None)
+    planned = planned_backtest(gone, NOW + 60)
+    assert plan_start(gone).job is None
     assert planned.status["phase"] == "Failed"
     assert planned.status["startedAt"] == rfc3339(NOW)
 
 
 def test_another_autoscaling_makes_it_stale_and_the_same_one_again_does_not() -> None:
     ended = observed_run(run=run(ended_at=NOW + 90), report=BacktestReport(0, "Completed", TOLD))
-    done = after(plan_backtest(ended, NOW + 91), ended, run=None, report=None)
-    changed = plan_backtest(replace(done, inference=inference(maximum=20)), NOW + 500)
+    done = after(planned_backtest(ended, NOW + 91), ended, run=None, report=None)
+    changed = planned_backtest(replace(done, inference=inference(maximum=20)), NOW + 500)
     stale = condition(changed, "Stale")
     assert stale is not None
     assert (stale["status"], stale["reason"]) == ("True", "AutoscalingChanged")
     assert stale["lastTransitionTime"] == rfc3339(NOW + 500)
     assert changed.status["verdict"] == VERDICT, "it stays evidence about what was tried"
-    assert condition(plan_backtest(replace(done, inference=None), NOW + 500), "Stale")
-    back = plan_backtest(after(changed, done), NOW + 600)
+    assert condition(planned_backtest(replace(done, inference=None), NOW + 500), "Stale")
+    back = planned_backtest(after(changed, done), NOW + 600)
     assert condition(back, "Stale") is None
-    again = plan_backtest(after(changed, done, inference=inference(maximum=20)), NOW + 700)
+    again = planned_backtest(after(changed, done, inference=inference(maximum=20)), NOW + 700)
     stale = condition(again, "Stale")
     assert stale is not None
     assert stale["lastTransitionTime"] == rfc3339(NOW + 500)
@@ -308,15 +319,15 @@ def test_a_finished_object_goes_when_its_time_is_over() -> None:
     ended = observed_run(
         backtest=spec_of, run=run(ended_at=NOW), report=BacktestReport(0, "Completed", TOLD)
     )
-    done = plan_backtest(ended, NOW + 1)
+    done = planned_backtest(ended, NOW + 1)
     assert done.requeue_after == pytest.approx(599)
-    assert not plan_backtest(after(done, ended), NOW + 599).delete
-    assert plan_backtest(after(done, ended), NOW + 600).delete
+    assert not planned_backtest(after(done, ended), NOW + 599).delete
+    assert planned_backtest(after(done, ended), NOW + 600).delete
 
 
 def test_the_start_up_time_is_configured_measured_or_assumed() -> None:
     def start(given: BacktestObservation) -> str:
-        job = plan_backtest(given, NOW).job
+        job = plan_start(given).job
         assert job is not None
         (container,) = job["spec"]["template"]["spec"]["containers"]
         return str(next(arg for arg in container["args"] if arg.startswith("--start")))
@@ -447,7 +458,7 @@ def test_the_result_is_that_of_the_container_backtest_and_not_of_a_sidecar() -> 
     evicted = {"phase": "Failed", "reason": "Evicted", "message": "The node was low on memory."}
     assert read_report({"status": evicted}) == BacktestReport(None, "Evicted", evicted["message"])
     answer = BacktestReport(None, "Evicted", evicted["message"])
-    planned = plan_backtest(observed_run(run=run(ended_at=NOW), report=answer), NOW)
+    planned = planned_backtest(observed_run(run=run(ended_at=NOW), report=answer), NOW)
     assert (
         "failed (Evicted): The node was low on memory."
         in planned.status["conditions"][0]["message"]

@@ -11,7 +11,7 @@ from r1_operator.controller.liveness import Liveness
 from r1_operator.controller.watch.event_handler import EventHandler
 from r1_operator.controller.watch.relist import Relist
 from r1_operator.kube.backtest_store import BacktestStores
-from r1_operator.kube.client import Api, RequestRefused
+from r1_operator.kube.client import Api, NotFound, RequestRefused
 from r1_operator.kube.kinds import DEPLOYMENT, POD, R1BACKTEST, R1INFERENCE, Json, Key, Kind
 from r1_operator.kube.store import Stores
 from r1_operator.metrics import OperatorMetrics
@@ -174,6 +174,37 @@ async def test_a_custom_resource_that_cannot_be_listed_does_not_delay_the_other(
     assert 3 <= server.listed.count(R1INFERENCE) <= 6, "retried with growing pauses"
     running.cancel()
     await asyncio.gather(running, return_exceptions=True)
+
+
+class CrdInstalledLater(Listed):
+    """An API server without one CRD until `installed` is set."""
+
+    installed = False
+
+    async def list_pages(self, kind: Kind, *_: Any, **__: Any) -> AsyncIterator[Json]:
+        if not self.installed:
+            raise NotFound("the server could not find the requested resource", status=404)
+        async for page in super().list_pages(kind):
+            yield page
+
+
+@pytest.mark.looptime
+async def test_a_relist_finds_the_backtests_of_a_crd_that_is_installed_after_the_operator(
+    world: World,
+) -> None:
+    server, backtests = CrdInstalledLater(), BacktestStores()
+    enqueued = list[Key]()
+    handler = EventHandler(
+        backtests, enqueue=enqueued.append, liveness=world.liveness, metrics=world.metrics
+    )
+    server.objects[R1BACKTEST] = [an_object("november", 5)]
+    relist = relist_of(world, server)
+    relist._handler_of = lambda _: handler
+    assert await relist.relist(R1BACKTEST) == 0
+    assert backtests.of(R1BACKTEST).complete.is_set(), "the controller does not wait for the CRD"
+    server.installed = True
+    assert await relist.relist(R1BACKTEST) == 1
+    assert enqueued == [Key("ns", "november")]
 
 
 @pytest.mark.looptime
