@@ -89,8 +89,8 @@ def decode_rows(
             wall = [[tokens / load.seconds for load in each] for each in loads]
             cpu = [[tokens / load.cpu_seconds for load in each] for each in loads]
             name = f"{label}, decode, {streams} streams, {kind}"
-            yield compared(name, *wall, 1.0)
-            yield compared(f"{name}, per CPU second", *cpu, None)
+            yield compared(name, wall[0], wall[1], 1.0)
+            yield compared(f"{name}, per CPU second", cpu[0], cpu[1], None)
 
 
 def prefill_rows(

@@ -11,7 +11,7 @@ import numpy as np
 
 from r1_bench.runtime.servers import Server
 
-GREEDY = {"temperature": 0}
+GREEDY = {"temperature": 0.0}
 SAMPLED = {"temperature": 0.8, "top_p": 0.95}
 
 

@@ -45,7 +45,7 @@ class RandomModel:
 
     @property
     def vocabulary(self) -> int:
-        return len(_LETTERS) ** self.letters + 4
+        return int(len(_LETTERS) ** self.letters) + 4
 
 
 DEMO = RandomModel(

@@ -86,7 +86,7 @@ def _wait(process: subprocess.Popen[bytes], url: str) -> None:
             raise SystemExit(f"the server at {url} ended with code {process.returncode}")
         for path in ("/ready", "/health"):
             try:
-                with urllib.request.urlopen(url + path, timeout=5) as response:
+                with urllib.request.urlopen(url + path, timeout=5) as response:  # noqa: S310
                     if response.status == 200:
                         return
             except urllib.error.HTTPError as error:

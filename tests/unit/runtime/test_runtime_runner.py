@@ -40,6 +40,15 @@ class ScriptedBackend:
     def set_threads(self, count: int) -> None:
         """The script has no threads."""
 
+    def close(self) -> None:
+        """The script has no weights."""
+
+    def release_cache(self) -> None:
+        """The script has no cache."""
+
+    def allocate_cache(self) -> None:
+        """The script has no cache."""
+
 
 def sequence(
     name: str,
