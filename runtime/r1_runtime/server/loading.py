@@ -8,12 +8,17 @@ from __future__ import annotations
 import logging
 import os
 import time
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from r1_runtime.architecture.description import ModelDescription
 from r1_runtime.backends.cpu.backend import CpuBackend, packed_bytes
+from r1_runtime.backends.parallel.assignment import Assignment
+from r1_runtime.backends.parallel.group import RankGroup, check_gpus
+from r1_runtime.backends.parallel.layout import check_layout, rank_layers
+from r1_runtime.backends.parallel.slices import weight_slices
 from r1_runtime.backends.selection import BackendChoice, choose_backend
 from r1_runtime.backends.step_plan import Backend
 from r1_runtime.checkpoint.open import open_checkpoint
@@ -22,7 +27,7 @@ from r1_runtime.engine.blocks import BlockPool
 from r1_runtime.engine.engine import Engine
 from r1_runtime.engine.runner import Runner
 from r1_runtime.engine.scheduler import Scheduler
-from r1_runtime.errors import OptionError
+from r1_runtime.errors import OptionError, RankLostError
 from r1_runtime.generation_config import GenerationDefaults, read_generation_defaults
 from r1_runtime.server.limits import Limits
 from r1_runtime.server.measure import measure_threads
@@ -38,6 +43,7 @@ from r1_runtime.tokenizer.chat_tokenizer import ChatTokenizer
 from r1_runtime.tokenizer.open import open_tokenizer
 
 if TYPE_CHECKING:
+    from r1_runtime.backends.parallel.leader import ParallelBackend
     from r1_runtime.engine.messages import Deliver
 
 _log = logging.getLogger("r1_runtime")
@@ -69,15 +75,29 @@ class LoadedModel:
     limits: Limits
     defaults: GenerationDefaults
     description: str
+    close: Callable[[], None]
+    """ends the other ranks of a divided model"""
 
 
 _PREFILL_TOKENS, _DECODE_STEPS = 64, 4  # of the measured steps
 
 
-def load(options: ServeOptions, deliver: Deliver, phases: StartupTimes) -> LoadedModel:
+def load(
+    options: ServeOptions,
+    deliver: Deliver,
+    phases: StartupTimes,
+    lost: Callable[[RankLostError], None],
+) -> LoadedModel:
     """Load the model and start its engine.
 
+    Args:
+        options: the command line.
+        deliver: accepts the engine's outputs.
+        phases: durations of the start-up.
+        lost: called when another rank of a divided model ends.
+
     Raises:
+        RankLostError: another rank of the model did not start or did not load.
         ModelLoadError: the checkpoint does not load.
         OptionError: an option does not fit the model or the machine.
     """
@@ -92,7 +112,7 @@ def load(options: ServeOptions, deliver: Deliver, phases: StartupTimes) -> Loade
     tokenizer = open_tokenizer(path, description.vocab_size, ends)
     phases.end("tokenizer")
     sizes = _sizes(options, description)
-    need = _memory(checkpoint, sizes, choice)
+    need = _memory(checkpoint, sizes, choice, options.group)
     blocks = choose_block_count(need, sizes, _available(choice))
     if blocks < sizes.requested_blocks:
         _log.warning(
@@ -102,13 +122,19 @@ def load(options: ServeOptions, deliver: Deliver, phases: StartupTimes) -> Loade
             sizes.requested_blocks,
             sizes.max_num_seqs,
         )
-    threads = options.threads or options.cpus
-    backend = _backend(checkpoint, choice, sizes, blocks, threads)
+    threads = options.threads or max(1, options.cpus // len(options.group.local_ranks))
+    close: Callable[[], None] = _nothing
+    if options.group.layout.ranks > 1:
+        divided = _divided(path, choice, options, blocks, threads, lost)
+        backend: Backend = divided
+        close = divided.close
+    else:
+        backend = _backend(checkpoint, choice, options.group, sizes, blocks, threads)
     phases.end("weights")
     runner = Runner(backend, options.block_size, tokenizer.eos_ids)
     limit = min(sizes.max_model_len, blocks * options.block_size)
     runner.dummy_run(1, 1, limit)  # so that no request waits for first-time set-up
-    if not options.threads and choice.device == "cpu":
+    if not options.threads and choice.device == "cpu" and options.group.layout.ranks == 1:
         threads, line = measure_threads(
             backend.set_threads,
             lambda: runner.dummy_run(_PREFILL_TOKENS, _DECODE_STEPS, limit),
@@ -137,7 +163,11 @@ def load(options: ServeOptions, deliver: Deliver, phases: StartupTimes) -> Loade
         f"{threads} threads, {blocks} cache blocks of {options.block_size} tokens, "
         f"at most {sizes.max_model_len} tokens per request"
     )
-    return LoadedModel(engine, tokenizer, limits, defaults, text)
+    return LoadedModel(engine, tokenizer, limits, defaults, text, close)
+
+
+def _nothing() -> None:
+    """A model in one process has no other ranks."""
 
 
 def open_and_choose(options: ServeOptions) -> tuple[Path, Checkpoint, BackendChoice]:
@@ -151,7 +181,9 @@ def open_and_choose(options: ServeOptions) -> tuple[Path, Checkpoint, BackendCho
         dtype=options.dtype,
         quantization=options.quantization,
         cache_dtype=options.kv_cache_dtype,
+        ranks=options.group.layout.ranks,
     )
+    check_layout(checkpoint.description, options.group.layout)
     return path, checkpoint, choice
 
 
@@ -159,14 +191,20 @@ def explain_plan(options: ServeOptions) -> str:
     """What would compute the model, and why; the weights are not read."""
     path, checkpoint, choice = open_and_choose(options)
     description, sizes = checkpoint.description, _sizes(options, checkpoint.description)
-    need = _memory(checkpoint, sizes, choice)
+    need = _memory(checkpoint, sizes, choice, options.group)
+    layout = options.group.layout
     gib = 2**30
     lines = [
-        f"{path.name}: {description.family}, {description.parameter_count() / 1e6:.1f} M parameters, "
-        f"{len(description.layers)} layers",
+        (
+            f"{path.name}: {description.family}, {description.parameter_count() / 1e6:.1f} M "
+            f"parameters, {len(description.layers)} layers"
+        ),
         *choice.reasons,
-        f"Weights need {need.weights / gib:.2f} GiB, a cache of {sizes.requested_blocks} blocks "
-        f"{sizes.requested_blocks * need.block / gib:.2f} GiB, a step {need.step / gib:.2f} GiB.",
+        *([layout.describe()] if layout.ranks > 1 else []),
+        (
+            f"Weights need {need.weights / gib:.2f} GiB, a cache of {sizes.requested_blocks} blocks "
+            f"{sizes.requested_blocks * need.block / gib:.2f} GiB, a step {need.step / gib:.2f} GiB."
+        ),
         f"Threads: {options.threads} by --threads."
         if options.threads
         else f"Threads: measured at start, at most {options.cpus}.",
@@ -175,7 +213,12 @@ def explain_plan(options: ServeOptions) -> str:
 
 
 def _backend(
-    checkpoint: Checkpoint, choice: BackendChoice, sizes: Sizes, blocks: int, threads: int
+    checkpoint: Checkpoint,
+    choice: BackendChoice,
+    group: RankGroup,
+    sizes: Sizes,
+    blocks: int,
+    threads: int,
 ) -> Backend:
     if choice.backend == "cpu":
         return CpuBackend(
@@ -187,29 +230,87 @@ def _backend(
             max_positions=sizes.max_model_len,
             threads=threads,
         )
-    _prepare_environment(threads)
+    _prepare_torch(choice, group, threads)
     import torch
 
     from r1_runtime.backends.reference.backend import ReferenceBackend
     from r1_runtime.backends.reference.loading import load_network
 
-    if choice.device != "cpu" and not torch.cuda.is_available():
-        raise OptionError(
-            f"command line: --device {choice.device} is not available here. Fix: --device cpu."
-        )
-    torch.set_num_threads(threads)
     dtype = getattr(torch, choice.dtype)
     network = load_network(checkpoint, dtype=dtype, device=choice.device)
     return ReferenceBackend(network, blocks, sizes.block_size)
 
 
-def _memory(checkpoint: Checkpoint, sizes: Sizes, choice: BackendChoice) -> MemoryEstimate:
+def _divided(
+    path: Path,
+    choice: BackendChoice,
+    options: ServeOptions,
+    blocks: int,
+    threads: int,
+    lost: Callable[[RankLostError], None],
+) -> ParallelBackend:
+    """A model over several ranks, all of them loaded."""
+    _prepare_torch(choice, options.group, threads)
+    from r1_runtime.backends.parallel.leader import start_parallel
+
+    assignment = Assignment(
+        model=str(path),
+        layout=options.group.layout,
+        positions=options.max_model_len,
+        dtype=choice.dtype,
+        device=choice.device,
+        blocks=blocks,
+        block_size=options.block_size,
+        threads=threads,
+    )
+    return start_parallel(options.group, assignment, lost)
+
+
+def _prepare_torch(choice: BackendChoice, group: RankGroup, threads: int) -> None:
+    """Import torch with its thread count, and compare the ranks with the GPUs."""
+    _prepare_environment(threads)
+    import torch
+
+    if choice.device != "cpu":
+        if not torch.cuda.is_available():
+            raise OptionError(
+                f"command line: --device {choice.device} is not available here. Fix: --device cpu."
+            )
+        check_gpus(group, choice.device, torch.cuda.device_count())
+    torch.set_num_threads(threads)
+
+
+def _memory(
+    checkpoint: Checkpoint, sizes: Sizes, choice: BackendChoice, group: RankGroup
+) -> MemoryEstimate:
+    """Memory of this process; on a CPU, of all ranks on this machine."""
     if choice.backend == "cpu":
         weights = packed_bytes(checkpoint, choice.codecs)
         return estimate_memory(checkpoint.description, sizes, weights, choice.cache_type.size)
     size = 4 if choice.dtype == "float32" else 2
-    weights = checkpoint.description.parameter_count() * size
-    return estimate_memory(checkpoint.description, sizes, weights, size)
+    if group.layout.ranks == 1:
+        weights = checkpoint.description.parameter_count() * size
+        return estimate_memory(checkpoint.description, sizes, weights, size)
+    each = [
+        _rank_memory(checkpoint.description, sizes, group, rank, size) for rank in group.local_ranks
+    ]
+    combine = sum if choice.device == "cpu" else max
+    return MemoryEstimate(
+        weights=combine(need.weights for need in each),
+        step=combine(need.step for need in each),
+        block=combine(need.block for need in each),
+    )
+
+
+def _rank_memory(
+    description: ModelDescription, sizes: Sizes, group: RankGroup, rank: int, size: int
+) -> MemoryEstimate:
+    layout = group.layout
+    layers = rank_layers(description, layout, layout.place(rank).stage)
+    weights = sum(piece.size for piece in weight_slices(description, layout, rank).values()) * size
+    return estimate_memory(
+        replace(description, layers=tuple(layers.values())), sizes, weights, size
+    )
 
 
 def _prepare_environment(threads: int) -> None:
