@@ -59,7 +59,9 @@ def parse_options(arguments: Sequence[str] | None = None) -> ServeOptions:
     Raises:
         OptionError: with the option and its valid values.
     """
-    parser = _Parser(prog="python -m r1_runtime.serve", description="Serve one model.")
+    parser = _Parser(
+        prog="python -m r1_runtime.serve", description="Serve one model.", allow_abbrev=False
+    )
     add = parser.add_argument
     add(
         "--model-path",

@@ -41,7 +41,9 @@ class Communication:
             dist.new_group(list(layout.stage_ranks(stage)), timedelta(seconds=STEP_SECONDS))
             for stage in range(layout.pipeline)
         ]
-        self._stage: dist.ProcessGroup = groups[self.place.stage]
+        stage = groups[self.place.stage]
+        assert isinstance(stage, dist.ProcessGroup)  # noqa: S101
+        self._stage = stage
 
     @property
     def first(self) -> bool:

@@ -22,7 +22,7 @@ import numpy as np
 from r1_common import listen
 from r1_runtime.backends.parallel.assignment import Assignment
 from r1_runtime.backends.parallel.group import LEADER_PORT, RankGroup
-from r1_runtime.backends.parallel.link import Kind, Link, Message, read_message
+from r1_runtime.backends.parallel.link import MessageKind, Link, Message, read_message
 from r1_runtime.backends.parallel.plan_bytes import encode_plan
 from r1_runtime.backends.parallel.processes import end_ranks, ending, start_ranks
 from r1_runtime.backends.parallel.rank import LoadedRank, load_rank, rank_store
@@ -91,7 +91,7 @@ class Ranks:
         connection.settimeout(_HELLO_SECONDS)
         try:
             message = read_message(connection)
-            rank = int(message.text) if message.kind is Kind.HELLO else -1
+            rank = int(message.text) if message.kind is MessageKind.HELLO else -1
         except (OSError, ValueError):
             rank = -1
         if rank not in missing:
@@ -103,7 +103,7 @@ class Ranks:
             lambda cause: self._fail(rank, cause),
         )
 
-    def send(self, kind: Kind, payload: bytes = b"") -> None:
+    def send(self, kind: MessageKind, payload: bytes = b"") -> None:
         """Send a message to every other rank. A rank that is gone is reported by its link."""
         for link in self._links.values():
             with suppress(OSError):
@@ -122,9 +122,9 @@ class Ranks:
             raise self.failure
 
     def _receive(self, rank: int, message: Message) -> None:
-        if message.kind is Kind.LOADED:
+        if message.kind is MessageKind.LOADED:
             self._loaded.put(rank)
-        elif message.kind is Kind.FAILED:
+        elif message.kind is MessageKind.FAILED:
             self._fail(rank, message.text)
 
     def _fail(self, rank: int, cause: str) -> None:
@@ -153,7 +153,7 @@ class Ranks:
         """Stop the other ranks and wait for the processes that were started here."""
         with self._lock:
             self._closed = True
-        self.send(Kind.STOP)
+        self.send(MessageKind.STOP)
         end_ranks(list(self._processes.values()))
         for link in self._links.values():
             link.close()
@@ -174,7 +174,7 @@ class ParallelBackend:
         """
         if self.ranks.failure is not None:
             raise self.ranks.failure
-        self.ranks.send(Kind.STEP, encode_plan(plan))
+        self.ranks.send(MessageKind.STEP, encode_plan(plan))
         try:
             logits = self.own.backend.logits(plan)
             assert logits is not None  # noqa: S101
@@ -193,7 +193,7 @@ class ParallelBackend:
         import torch
 
         torch.set_num_threads(count)
-        self.ranks.send(Kind.THREADS, str(count).encode())
+        self.ranks.send(MessageKind.THREADS, str(count).encode())
 
     def close(self) -> None:
         """Stop all ranks."""
@@ -243,7 +243,7 @@ def lead(
         ranks.accept(listeners, _CONNECT_SECONDS)
         store = rank_store("127.0.0.1", 0, total, leader=True)
         assignment = replace(assignment, store_port=store.port)
-        ranks.send(Kind.ASSIGNMENT, assignment.encode())
+        ranks.send(MessageKind.ASSIGNMENT, assignment.encode())
         own = load_rank(assignment, 0, 0, store)
         ranks.wait_until_loaded()
     except BaseException:

@@ -21,7 +21,7 @@ _HEADER = struct.Struct("!BI")
 _LONGEST_BYTES = 1 << 28  # a plan has a few bytes per token and block
 
 
-class Kind(enum.IntEnum):
+class MessageKind(enum.IntEnum):
     """Kinds of messages."""
 
     HELLO = 1  # rank to leader: the rank's number
@@ -34,14 +34,14 @@ class Kind(enum.IntEnum):
     HEARTBEAT = 8
 
 
-_NUMBERS = frozenset(kind.value for kind in Kind)
+_NUMBERS = frozenset(kind.value for kind in MessageKind)
 
 
 @dataclass(frozen=True, slots=True)
 class Message:
     """One message."""
 
-    kind: Kind
+    kind: MessageKind
     payload: bytes = b""
 
     @property
@@ -58,7 +58,7 @@ def read_message(connection: socket.socket) -> Message:
     number, size = _HEADER.unpack(_exactly(connection, _HEADER.size))
     if number not in _NUMBERS or size > _LONGEST_BYTES:
         raise ConnectionError("the bytes are no message")
-    return Message(Kind(number), _exactly(connection, size))
+    return Message(MessageKind(number), _exactly(connection, size))
 
 
 def write_message(connection: socket.socket, message: Message) -> None:
@@ -106,7 +106,7 @@ class Link:
         for work, name in ((self._read, "rank-reader"), (self._beat, "rank-heartbeat")):
             threading.Thread(target=work, name=name, daemon=True).start()
 
-    def send(self, kind: Kind, payload: bytes = b"") -> None:
+    def send(self, kind: MessageKind, payload: bytes = b"") -> None:
         """Send a message, from any thread.
 
         Raises:
@@ -130,9 +130,9 @@ class Link:
                 return self._end(f"no heartbeat for {self._silence_seconds:g} s")
             except OSError as error:
                 return self._end(str(error))
-            if message.kind is not Kind.HEARTBEAT:
+            if message.kind is not MessageKind.HEARTBEAT:
                 self._receive(message)
-            if message.kind in (Kind.STOP, Kind.FAILED):
+            if message.kind in (MessageKind.STOP, MessageKind.FAILED):
                 return self._closed.set()
 
     def _end(self, cause: str) -> None:
@@ -143,4 +143,4 @@ class Link:
     def _beat(self) -> None:
         while not self._closed.wait(self._heartbeat_seconds):
             with suppress(OSError):  # the reading thread reports it
-                self.send(Kind.HEARTBEAT)
+                self.send(MessageKind.HEARTBEAT)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from r1_runtime.backends.parallel.layout import ParallelLayout
-from r1_runtime.backends.parallel.slices import WeightSlice, held_experts, weight_slices
+from r1_runtime.backends.parallel.slices import WeightSlice, local_experts, weight_slices
 from r1_runtime.backends.parallel.stage import Stage
 from r1_runtime.backends.reference.loading import stored_parts
 from r1_runtime.checkpoint.decoding import SCALE_BLOCK, Float32, decode
@@ -48,7 +48,7 @@ def _first_expert(stage: Stage, name: str, layout: ParallelLayout, rank: int) ->
     if ".experts." not in name:
         return 0
     mixture = stage.description.layers[int(name.split(".")[1])].feed_forward
-    return held_experts(getattr(mixture, "experts", 0), layout, layout.place(rank).index).start
+    return local_experts(getattr(mixture, "experts", 0), layout, layout.place(rank).index).start
 
 
 def _copy(checkpoint: Checkpoint, name: str, wanted: WeightSlice, target: Tensor) -> None:

@@ -76,7 +76,7 @@ def stages_of(name: str, description: ModelDescription, layout: ParallelLayout) 
     return (last,)
 
 
-def held_experts(experts: int, layout: ParallelLayout, index: int) -> range:
+def local_experts(experts: int, layout: ParallelLayout, index: int) -> range:
     """The experts of which a rank holds weights, by its index within the stage."""
     return part(experts, layout.tensor, index) if layout.whole_experts else range(experts)
 
@@ -91,7 +91,7 @@ def _slice(
     if "experts" in path and layout.whole_experts:
         mixture = description.layers[int(path[1])].feed_forward
         assert isinstance(mixture, MixtureOfExperts)  # noqa: S101
-        return whole if int(path[-1]) in held_experts(mixture.experts, layout, index) else None
+        return whole if int(path[-1]) in local_experts(mixture.experts, layout, index) else None
     if module in _BY_OUTPUTS:
         parts = layout.tensor
         if module in _KEY_VALUE:

@@ -10,9 +10,9 @@ from torch import Tensor, nn
 
 from r1_runtime.architecture.description import MixtureOfExperts, ModelDescription, Rope
 from r1_runtime.backends.parallel.communication import Communication
-from r1_runtime.backends.parallel.experts import HeldExperts
+from r1_runtime.backends.parallel.experts import LocalExperts
 from r1_runtime.backends.parallel.layout import ParallelLayout, part, rank_layers
-from r1_runtime.backends.parallel.slices import held_experts
+from r1_runtime.backends.parallel.slices import local_experts
 from r1_runtime.backends.reference.modules import Embedding, Linear, RMSNorm
 from r1_runtime.backends.reference.network import DecoderLayer
 from r1_runtime.backends.reference.rotary import cos_sin
@@ -37,8 +37,8 @@ class Stage(nn.Module):
         for number, layer in rank_layers(description, layout, place.stage).items():
             experts = None
             if layout.whole_experts and isinstance(layer.feed_forward, MixtureOfExperts):
-                held = held_experts(layer.feed_forward.experts, layout, place.index)
-                experts = HeldExperts(layer.feed_forward, hidden, held)
+                local = local_experts(layer.feed_forward.experts, layout, place.index)
+                experts = LocalExperts(layer.feed_forward, hidden, local)
             self.layers[str(number)] = DecoderLayer(layer, hidden, eps, experts)
         if place.stage == 0 or (last and description.tied_head):
             self.embed_tokens = Embedding(len(self.vocabulary), hidden)

@@ -20,7 +20,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 
 from r1_runtime.backends.parallel.assignment import Assignment
-from r1_runtime.backends.parallel.link import Kind, Link, Message
+from r1_runtime.backends.parallel.link import MessageKind, Link, Message
 from r1_runtime.backends.parallel.plan_bytes import decode_plan
 
 CONNECT_SECONDS = 600.0  # until a leader on another machine listens
@@ -61,25 +61,25 @@ def run_worker(host: str, port: int, rank: int, local: int, seconds: float) -> N
     messages: queue.SimpleQueue[Message] = queue.SimpleQueue()
     link = Link(connect(host, port, seconds), messages.put, lambda cause: _leader_lost(rank, cause))
     try:
-        link.send(Kind.HELLO, str(rank).encode())
+        link.send(MessageKind.HELLO, str(rank).encode())
         message = messages.get()
-        if message.kind is Kind.STOP:
+        if message.kind is MessageKind.STOP:
             return
         assignment = Assignment.decode(message.payload)
         store = rank_store(host, assignment.store_port, assignment.layout.ranks, leader=False)
         loaded = load_rank(assignment, rank, local, store)
-        link.send(Kind.LOADED)
-        while (message := messages.get()).kind is not Kind.STOP:
-            if message.kind is Kind.STEP:
+        link.send(MessageKind.LOADED)
+        while (message := messages.get()).kind is not MessageKind.STOP:
+            if message.kind is MessageKind.STEP:
                 loaded.backend.logits(decode_plan(message.payload))
-            elif message.kind is Kind.THREADS:
+            elif message.kind is MessageKind.THREADS:
                 _set_threads(int(message.text))
         loaded.communication.close()
     except Exception as error:
         # A failed exchange usually has its cause in another rank, which is reported first.
         time.sleep(_CAUSE_SECONDS)
         with suppress(OSError):
-            link.send(Kind.FAILED, f"{type(error).__name__}: {error}".encode())
+            link.send(MessageKind.FAILED, f"{type(error).__name__}: {error}".encode())
         raise
     finally:
         link.close()
