@@ -22,7 +22,7 @@ import numpy as np
 from r1_common import listen
 from r1_runtime.backends.parallel.assignment import Assignment
 from r1_runtime.backends.parallel.group import LEADER_PORT, RankGroup
-from r1_runtime.backends.parallel.link import MessageKind, Link, Message, read_message
+from r1_runtime.backends.parallel.link import Link, Message, MessageKind, read_message
 from r1_runtime.backends.parallel.plan_bytes import encode_plan
 from r1_runtime.backends.parallel.processes import end_ranks, ending, start_ranks
 from r1_runtime.backends.parallel.rank import LoadedRank, load_rank, rank_store

@@ -20,7 +20,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 
 from r1_runtime.backends.parallel.assignment import Assignment
-from r1_runtime.backends.parallel.link import MessageKind, Link, Message
+from r1_runtime.backends.parallel.link import Link, Message, MessageKind
 from r1_runtime.backends.parallel.plan_bytes import decode_plan
 
 CONNECT_SECONDS = 600.0  # until a leader on another machine listens
