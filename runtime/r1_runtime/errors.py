@@ -3,6 +3,7 @@
 RuntimeFault                 one line: the cause and, where there is one, the fix
 +- ModelLoadError            a checkpoint that does not load (exit code 2)
 +- OptionError               a command line option that cannot be used (exit code 2)
++- RankLostError             a process of a divided model that has ended (exit code 1)
 +- RequestError              a rejected request, with its HTTP status
 """
 
@@ -28,6 +29,10 @@ class ModelLoadError(RuntimeFault):
 
 class OptionError(RuntimeFault):
     """A command line option with a value that cannot work."""
+
+
+class RankLostError(RuntimeFault):
+    """A process of a model that is divided over several has ended or failed."""
 
 
 class RequestError(RuntimeFault):

@@ -1,7 +1,7 @@
 """`python -m r1_runtime.serve`: listen at once, load the model in the background, drain on SIGTERM.
 
 Exit codes: 0 after a drain; 2 for an error that the user can fix (one line on stderr and in the
-container's termination message); 1 for a bug.
+container's termination message); 1 for a bug, and where another rank of a divided model has ended.
 """
 
 from __future__ import annotations
@@ -18,10 +18,14 @@ import sys
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from r1_common.listen import host_port
-from r1_runtime.errors import OptionError, RuntimeFault
+from r1_runtime.errors import OptionError, RankLostError, RuntimeFault
 from r1_runtime.server.options import ServeOptions, parse_options
+
+if TYPE_CHECKING:  # the service is imported once the options are valid
+    from r1_runtime.server.service import Service
 
 
 def _seconds_since_start() -> float:
@@ -85,9 +89,18 @@ async def serve(options: ServeOptions) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     stopped = asyncio.create_task(stop.wait())
+    lost: asyncio.Future[None] = loop.create_future()
+
+    def lose(error: RankLostError) -> None:  # in any thread
+        loop.call_soon_threadsafe(lost.set_exception, error)
+
     try:
-        loading = asyncio.create_task(asyncio.to_thread(load, options, service.deliver, phases))
-        await asyncio.wait({loading, stopped}, return_when=asyncio.FIRST_COMPLETED)
+        loading = asyncio.create_task(
+            asyncio.to_thread(load, options, service.deliver, phases, lose)
+        )
+        await _first(loading, stopped, lost)
+        if lost.done():
+            lost.result()
         if not loading.done():
             _log.info("Stopped while loading the model")
             _exit_now()
@@ -95,30 +108,38 @@ async def serve(options: ServeOptions) -> None:
         model = ServedModel(loaded.tokenizer, loaded.limits, loaded.defaults, options.parsers)
         service.open(loaded.engine, model, loaded.sleeper)
         _log.info("Ready: %s; start-up seconds: %s", loaded.description, phases.line())
-        await stopped
-        await _drain(service, options.drain_seconds)
+        await _first(stopped, lost)
+        if not lost.done():
+            drain = asyncio.create_task(_drain(service, options.drain_seconds))
+            await _first(drain, lost)
+        if lost.done():
+            await _abort(service)
+            lost.result()
         if not await service.stop(_STEP_SECONDS):
             _log.warning("Stopped before the engine finished its current step")
+        await asyncio.to_thread(loaded.close)
     finally:
         stopped.cancel()
         await runner.cleanup()
     _exit_now()
 
 
-def _exit_now() -> None:
-    """Exit with code 0 now, without waiting for threads that load, tokenise or compute.
+def _exit_now(code: int = 0) -> None:
+    """Exit now, without waiting for threads that load, tokenise or compute.
 
     These threads cannot be interrupted, and no request waits for them.
     """
     logging.shutdown()
     sys.stderr.flush()
-    os._exit(0)
+    os._exit(code)
 
 
-async def _drain(service: object, seconds: float) -> None:
-    from r1_runtime.server.service import Service
+async def _first(*futures: asyncio.Future[Any]) -> None:
+    """Wait until one of them is done."""
+    await asyncio.wait(futures, return_when=asyncio.FIRST_COMPLETED)
 
-    assert isinstance(service, Service)  # noqa: S101
+
+async def _drain(service: Service, seconds: float) -> None:
     service.begin_drain()
     _log.info("Draining: %d requests in flight, at most %g s", service.in_flight, seconds)
     try:
@@ -127,10 +148,16 @@ async def _drain(service: object, seconds: float) -> None:
         _log.warning(
             "Aborting %d requests that did not finish within %g s", service.in_flight, seconds
         )
-        service.abort_all()
-        with suppress(TimeoutError):  # clients that do not read their error
-            await asyncio.wait_for(service.drained(), _ABORT_SECONDS)
+        await _abort(service)
     _log.info("Drained")
+
+
+async def _abort(service: Service) -> None:
+    """Refuse new requests, and end those in flight with an error."""
+    service.begin_drain()
+    service.abort_all()
+    with suppress(TimeoutError):  # clients that do not read their error
+        await asyncio.wait_for(service.drained(), _ABORT_SECONDS)
 
 
 def _addresses(runner: object) -> str:
@@ -143,6 +170,16 @@ def report(error: RuntimeFault, termination_log: Path = TERMINATION_LOG) -> None
     sys.stderr.write(line + "\n")
     if termination_log.exists() and os.access(termination_log, os.W_OK):
         termination_log.write_text(line + "\n", encoding="utf-8")
+
+
+def serve_ranks(options: ServeOptions) -> int:
+    """Compute the ranks of a further pod of the group; the exit code.
+
+    The first pod schedules and serves HTTP.
+    """
+    from r1_runtime.backends.parallel.pod import run_pod
+
+    return run_pod(options.group, options.device)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -158,7 +195,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
             sys.stdout.write(explain_plan(options) + "\n")
             return 0
+        if options.group.pod:
+            return serve_ranks(options)
         asyncio.run(serve(options))
+    except RankLostError as error:
+        report(error)
+        _exit_now(1)  # threads may wait for the lost rank
     except RuntimeFault as error:
         report(error)
         return 2

@@ -9,6 +9,9 @@ from typing import Final
 
 GPU: Final = "nvidia.com/gpu"
 
+WHOLE_GPUS: Final = frozenset({GPU, "amd.com/gpu"})
+"""Resources of which one process per device can compute one model together."""
+
 NAMES: Final = (
     GPU,
     "nvidia.com/gpu.shared",

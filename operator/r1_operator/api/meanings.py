@@ -97,10 +97,10 @@ _PROBLEMS: Final[Meanings] = {
     ),
     ConditionReason.TOO_MANY_ACCELERATORS: (
         (
-            "A replica of the engine Bundled requests more than one accelerator, but the "
-            "engine computes on one."
+            "A replica of the engine Bundled requests several accelerators that it cannot use "
+            "together, such as MIG profiles or two kinds."
         ),
-        "Request 1 accelerator and raise the replicas, or set spec.engine.type to vLLM or SGLang.",
+        "Request 1 accelerator, or whole GPUs of one vendor, or set spec.engine.type to vLLM or SGLang.",
     ),
     ConditionReason.CHILD_NOT_OWNED: (
         "An object with the name of a child exists and has another owner.",

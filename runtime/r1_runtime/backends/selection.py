@@ -57,6 +57,7 @@ def choose_backend(
     dtype: str = "auto",
     quantization: str = "none",
     cache_dtype: str = "auto",
+    ranks: int = 1,
     native: Callable[[], object] = load_library,
     has_gpu: Callable[[], bool] = _NVIDIA.exists,
 ) -> BackendChoice:
@@ -69,6 +70,7 @@ def choose_backend(
         dtype: `auto` keeps the stored precision.
         quantization: `none`, or the packed form of all matrices but the routers: `int8`, `int4`.
         cache_dtype: `auto`, `float32`, `float16` or `bfloat16`.
+        ranks: processes that compute the model together; only the reference backend divides it.
         native: raises `NativeLibraryMissing` where the native library cannot be loaded.
         has_gpu: whether this machine has an NVIDIA device.
 
@@ -76,6 +78,8 @@ def choose_backend(
         OptionError: the options exclude each other or what this machine has.
     """
     reasons: list[str] = []
+    if ranks > 1:
+        backend = _dividing(backend, ranks, reasons)
     chosen, where = _place(backend, device, native, has_gpu, reasons)
     if chosen == "reference":
         _check_reference(dtype, quantization, cache_dtype)
@@ -98,6 +102,17 @@ def choose_backend(
     return BackendChoice(
         chosen, where, Codecs(codec, codec, codec, codec), reference, cache, tuple(reasons)
     )
+
+
+def _dividing(backend: str, ranks: int, reasons: list[str]) -> str:
+    """The backend that divides a model over ranks."""
+    if backend not in ("auto", "reference"):
+        raise OptionError(
+            f"command line: --backend {backend} computes a model in one process, but {ranks} ranks are"
+            " wanted. Fix: --backend reference, or no --tensor-parallel-size."
+        )
+    reasons.append("Only the reference backend divides a model over ranks.")
+    return "reference"
 
 
 def _place(

@@ -1,23 +1,20 @@
-"""Start of the engine from the options, in the background while the server already listens.
-
-torch is imported for the reference backend only: the import takes seconds and hundreds of MiB.
-"""
+"""Start of the engine from the options, in the background while the server already listens."""
 
 from __future__ import annotations
 
 import logging
 import os
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from r1_runtime.architecture.description import ModelDescription
 from r1_runtime.architecture.weight_names import draft_weight_shapes
-from r1_runtime.backends.adaptive_threads import AdaptiveThreads, ThreadChoice
-from r1_runtime.backends.cpu.backend import CpuBackend, packed_bytes
+from r1_runtime.backends.adaptive_threads import ThreadChoice
+from r1_runtime.backends.parallel.layout import check_layout
 from r1_runtime.backends.selection import BackendChoice, choose_backend
-from r1_runtime.backends.step_plan import Backend
 from r1_runtime.checkpoint.open import open_checkpoint
 from r1_runtime.checkpoint.source import Checkpoint
 from r1_runtime.engine.blocks import BlockPool
@@ -25,17 +22,19 @@ from r1_runtime.engine.engine import Engine
 from r1_runtime.engine.runner import Runner
 from r1_runtime.engine.scheduler import Scheduler
 from r1_runtime.engine.speculation import lookup_drafter
-from r1_runtime.errors import ModelLoadError, OptionError
+from r1_runtime.errors import ModelLoadError, OptionError, RankLostError
 from r1_runtime.generation_config import GenerationDefaults, read_generation_defaults
+from r1_runtime.server.backend_loading import (
+    BackendLoader,
+    BackendPlan,
+    Lost,
+    available_bytes,
+    prepare_torch,
+)
 from r1_runtime.server.limits import Limits
 from r1_runtime.server.measure import measure_threads, thread_candidates
-from r1_runtime.server.memory import (
-    MemoryEstimate,
-    Sizes,
-    available_memory,
-    choose_block_count,
-    estimate_memory,
-)
+from r1_runtime.server.memory import MemoryEstimate, Sizes, choose_block_count
+from r1_runtime.server.memory_need import memory_need
 from r1_runtime.server.options import ServeOptions, resolve_model
 from r1_runtime.server.sleep import Sleeper
 from r1_runtime.tokenizer.chat_tokenizer import ChatTokenizer
@@ -73,16 +72,31 @@ class LoadedModel:
     limits: Limits
     defaults: GenerationDefaults
     description: str
-    sleeper: Sleeper | None = None
+    sleeper: Sleeper | None
+    close: Callable[[], None]
+    """ends the other ranks of a divided model"""
 
 
 _PREFILL_TOKENS, _DECODE_STEPS = 64, 4  # of the measured steps
 
 
-def load(options: ServeOptions, deliver: Deliver, phases: StartupTimes) -> LoadedModel:
+def _log_loss(error: RankLostError) -> None:
+    _log.error("%s", error)
+
+
+def load(
+    options: ServeOptions, deliver: Deliver, phases: StartupTimes, lost: Lost = _log_loss
+) -> LoadedModel:
     """Load the model and start its engine.
 
+    Args:
+        options: the command line.
+        deliver: accepts the engine's outputs.
+        phases: durations of the start-up.
+        lost: called when another rank of a divided model ends.
+
     Raises:
+        RankLostError: another rank of the model did not start or did not load.
         ModelLoadError: the checkpoint does not load.
         OptionError: an option does not fit the model or the machine.
     """
@@ -96,12 +110,44 @@ def load(options: ServeOptions, deliver: Deliver, phases: StartupTimes) -> Loade
     ends = (*description.eos_token_ids, *defaults.eos_ids)
     tokenizer = open_tokenizer(path, description.vocab_size, ends)
     phases.end("tokenizer")
-    sizes = _sizes(options, description)
-    need = _memory(checkpoint, sizes, choice)
-    threads = options.threads or options.cpus
-    if choice.backend == "reference":
-        _prepare_torch(choice, threads)
-    blocks = choose_block_count(need, sizes, _available(choice))
+    plan, need = _backend_plan(options, path, checkpoint, choice)
+    loader = BackendLoader(plan, lost)
+    backend = loader.load()
+    phases.end("weights")
+    runner = Runner(
+        backend, options.block_size, tokenizer.eos_ids, model_drafts=plan.with_draft_layer
+    )
+    limit = min(plan.sizes.max_model_len, plan.blocks * options.block_size)
+    runner.dummy_run(1, 1, limit)  # so that no request waits for first-time set-up
+    threads = plan.threads
+    if not options.threads and choice.device == "cpu" and options.group.layout.ranks == 1:
+        threads = _measure_threads(runner, loader, options.cpus, limit)
+    phases.end("warm-up")
+    scheduler = _scheduler(options, plan.blocks, runner)
+    engine = Engine(scheduler, runner, tokenizer.decode, tokenizer.eos_ids, deliver)
+    engine.start()
+    sleeper = Sleeper(engine, scheduler.pool, runner, loader.load) if options.sleep_mode else None
+    return LoadedModel(
+        engine,
+        tokenizer,
+        _limits(options, plan),
+        defaults,
+        _described(plan, need, threads),
+        sleeper,
+        loader.end_ranks,
+    )
+
+
+def _backend_plan(
+    options: ServeOptions, path: Path, checkpoint: Checkpoint, choice: BackendChoice
+) -> tuple[BackendPlan, MemoryEstimate]:
+    """What is loaded, with as many cache blocks as the memory allows, and the memory it needs."""
+    sizes = _sizes(options, checkpoint.description)
+    need = memory_need(checkpoint, sizes, choice, options.group)
+    threads = options.threads or max(1, options.cpus // len(options.group.local_ranks))
+    if choice.backend != "cpu":
+        prepare_torch(choice, options.group, threads)
+    blocks = choose_block_count(need, sizes, available_bytes(choice))
     if blocks < sizes.requested_blocks:
         _log.warning(
             "The cache has %d blocks, the most that memory allows; %d blocks would hold a full-length"
@@ -110,57 +156,99 @@ def load(options: ServeOptions, deliver: Deliver, phases: StartupTimes) -> Loade
             sizes.requested_blocks,
             sizes.max_num_seqs,
         )
-    mtp = options.speculation == "mtp"
-    if mtp:
-        _check_draft_layer(checkpoint, choice, path)
+    drafts = options.speculation == "mtp"
+    plan = BackendPlan(path, checkpoint, choice, options.group, sizes, blocks, threads, drafts)
+    return plan, need
 
-    counts: ThreadChoice | None = None
 
-    def build() -> Backend:
-        made = _backend(checkpoint, choice, sizes, blocks, threads, with_draft_layer=mtp)
-        return made if counts is None else AdaptiveThreads(made, counts)
+def _measure_threads(runner: Runner, loader: BackendLoader, cpus: int, limit: int) -> int:
+    """Measure the thread count of the runner's backend, which then follows later measurements."""
+    threads, line = measure_threads(
+        runner.backend.set_threads,
+        lambda: runner.dummy_run(_PREFILL_TOKENS, _DECODE_STEPS, limit),
+        cpus,
+    )
+    _log.info("%s", line)
+    loader.counts = ThreadChoice(thread_candidates(cpus), threads)
+    runner.backend = loader.following_threads(runner.backend)
+    return threads
 
-    backend = build()
-    phases.end("weights")
-    runner = Runner(backend, options.block_size, tokenizer.eos_ids, model_drafts=mtp)
-    limit = min(sizes.max_model_len, blocks * options.block_size)
-    runner.dummy_run(1, 1, limit)  # so that no request waits for first-time set-up
-    if not options.threads and choice.device == "cpu":
-        threads, line = measure_threads(
-            backend.set_threads,
-            lambda: runner.dummy_run(_PREFILL_TOKENS, _DECODE_STEPS, limit),
-            options.cpus,
-        )
-        _log.info("%s", line)
-        counts = ThreadChoice(thread_candidates(options.cpus), threads)
-        runner.backend = AdaptiveThreads(backend, counts)
-    phases.end("warm-up")
-    scheduler = Scheduler(
+
+def _scheduler(options: ServeOptions, blocks: int, runner: Runner) -> Scheduler:
+    return Scheduler(
         BlockPool(blocks, options.block_size),
         options.max_num_seqs,
         options.max_step_tokens,
         prefix_caching=options.prefix_caching,
         drafter={"none": None, "ngram": lookup_drafter, "mtp": runner.draft}[options.speculation],
-        max_drafts=1 if mtp else options.max_drafts,
+        max_drafts=1 if options.speculation == "mtp" else options.max_drafts,
     )
-    engine = Engine(scheduler, runner, tokenizer.decode, tokenizer.eos_ids, deliver)
-    engine.start()
-    limits = Limits(
-        max_model_len=sizes.max_model_len,
+
+
+def _limits(options: ServeOptions, plan: BackendPlan) -> Limits:
+    description = plan.checkpoint.description
+    return Limits(
+        max_model_len=plan.sizes.max_model_len,
         max_in_flight=options.max_num_seqs + options.max_waiting,
         vocabulary=description.vocab_size,
-        block_count=blocks,
+        block_count=plan.blocks,
         block_size=options.block_size,
         hidden_size=description.hidden_size,
     )
-    text = (
-        f"{path.name}: {description.parameter_count() / 1e6:.1f} M parameters, "
+
+
+def _described(plan: BackendPlan, need: MemoryEstimate, threads: int) -> str:
+    """What serves, for the log."""
+    choice, layout = plan.choice, plan.group.layout
+    ranks = f"{layout.ranks} ranks, " if layout.ranks > 1 else ""
+    return (
+        f"{plan.path.name}: {plan.checkpoint.description.parameter_count() / 1e6:.1f} M parameters, "
         f"{need.weights / 2**20:.0f} MiB of weights, {choice.backend} backend on {choice.device}, "
-        f"{threads} threads, {blocks} cache blocks of {options.block_size} tokens, "
-        f"at most {sizes.max_model_len} tokens per request"
+        f"{ranks}{threads} threads, {plan.blocks} cache blocks of {plan.sizes.block_size} tokens, "
+        f"at most {plan.sizes.max_model_len} tokens per request"
     )
-    sleeper = Sleeper(engine, scheduler.pool, runner, build) if options.sleep_mode else None
-    return LoadedModel(engine, tokenizer, limits, defaults, text, sleeper)
+
+
+def open_and_choose(options: ServeOptions) -> tuple[Path, Checkpoint, BackendChoice]:
+    """The model's path, its open checkpoint, and what will compute it.
+
+    Raises:
+        ModelLoadError: the checkpoint does not open, or lacks what an option needs.
+        OptionError: the options exclude each other, the model or this machine.
+    """
+    path = resolve_model(options.model_path)
+    checkpoint = open_checkpoint(path, positions=options.max_model_len)
+    layout = options.group.layout
+    choice = choose_backend(
+        checkpoint,
+        backend=options.backend,
+        device=options.device,
+        dtype=options.dtype,
+        quantization=options.quantization,
+        cache_dtype=options.kv_cache_dtype,
+        ranks=layout.ranks,
+    )
+    check_layout(checkpoint.description, layout)
+    if layout.ranks > 1:
+        _check_divided(options)
+    if options.speculation == "mtp":
+        _check_draft_layer(checkpoint, choice, path)
+    return path, checkpoint, choice
+
+
+def _check_divided(options: ServeOptions) -> None:
+    """Raise an error for options that a model in one process alone has."""
+    ranks = options.group.layout.ranks
+    alone = {
+        "--enable-sleep-mode": (options.sleep_mode, "without --enable-sleep-mode"),
+        "--speculation mtp": (options.speculation == "mtp", "--speculation ngram"),
+    }
+    for option, (given, instead) in alone.items():
+        if given:
+            raise OptionError(
+                f"command line: {option} needs a model in one process, but {ranks} ranks compute it."
+                f" Fix: {instead}, or one rank."
+            )
 
 
 def _check_draft_layer(checkpoint: Checkpoint, choice: BackendChoice, path: Path) -> None:
@@ -179,26 +267,12 @@ def _check_draft_layer(checkpoint: Checkpoint, choice: BackendChoice, path: Path
         )
 
 
-def open_and_choose(options: ServeOptions) -> tuple[Path, Checkpoint, BackendChoice]:
-    """The model's path, its open checkpoint, and what will compute it."""
-    path = resolve_model(options.model_path)
-    checkpoint = open_checkpoint(path, positions=options.max_model_len)
-    choice = choose_backend(
-        checkpoint,
-        backend=options.backend,
-        device=options.device,
-        dtype=options.dtype,
-        quantization=options.quantization,
-        cache_dtype=options.kv_cache_dtype,
-    )
-    return path, checkpoint, choice
-
-
 def explain_plan(options: ServeOptions) -> str:
     """What would compute the model, and why; the weights are not read."""
     path, checkpoint, choice = open_and_choose(options)
     description, sizes = checkpoint.description, _sizes(options, checkpoint.description)
-    need = _memory(checkpoint, sizes, choice)
+    need = memory_need(checkpoint, sizes, choice, options.group)
+    layout = options.group.layout
     gib = 2**30
     lines = [
         (
@@ -206,6 +280,7 @@ def explain_plan(options: ServeOptions) -> str:
             f"parameters, {len(description.layers)} layers"
         ),
         *choice.reasons,
+        *([layout.describe()] if layout.ranks > 1 else []),
         (
             f"Weights need {need.weights / gib:.2f} GiB, a cache of {sizes.requested_blocks} blocks "
             f"{sizes.requested_blocks * need.block / gib:.2f} GiB, a step {need.step / gib:.2f} GiB."
@@ -215,80 +290,6 @@ def explain_plan(options: ServeOptions) -> str:
         else f"Threads: measured at start, at most {options.cpus}.",
     ]
     return "\n".join(lines)
-
-
-def _backend(
-    checkpoint: Checkpoint,
-    choice: BackendChoice,
-    sizes: Sizes,
-    blocks: int,
-    threads: int,
-    *,
-    with_draft_layer: bool = False,
-) -> Backend:
-    if choice.backend == "cpu":
-        return CpuBackend(
-            checkpoint,
-            codecs=choice.codecs,
-            cache_type=choice.cache_type,
-            blocks=blocks,
-            block_size=sizes.block_size,
-            max_positions=sizes.max_model_len,
-            threads=threads,
-        )
-    import torch
-
-    from r1_runtime.backends.reference.backend import ReferenceBackend
-    from r1_runtime.backends.reference.loading import load_network
-
-    dtype = getattr(torch, choice.dtype)
-    network = load_network(
-        checkpoint, dtype=dtype, device=choice.device, with_draft_layer=with_draft_layer
-    )
-    return ReferenceBackend(network, blocks, sizes.block_size)
-
-
-def _prepare_torch(choice: BackendChoice, threads: int) -> None:
-    """Import torch with its settings; refuse a GPU that it cannot use.
-
-    Raises:
-        OptionError: torch has no such device.
-    """
-    _prepare_environment(threads)
-    import torch
-
-    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
-    if choice.device != "cpu" and int(choice.device.partition(":")[2] or 0) >= count:
-        raise OptionError(
-            f"command line: --device {choice.device} is not available here: torch has {count} GPUs."
-            " Fix: --device cpu."
-        )
-    torch.set_num_threads(threads)
-
-
-def _memory(checkpoint: Checkpoint, sizes: Sizes, choice: BackendChoice) -> MemoryEstimate:
-    if choice.backend == "cpu":
-        weights = packed_bytes(checkpoint, choice.codecs)
-        return estimate_memory(checkpoint.description, sizes, weights, choice.cache_type.size)
-    size = 4 if choice.dtype == "float32" else 2
-    weights = checkpoint.description.parameter_count() * size
-    return estimate_memory(checkpoint.description, sizes, weights, size)
-
-
-def _prepare_environment(threads: int) -> None:
-    """Set the environment variables that thread pools read when torch is imported.
-
-    OpenMP threads spin while they wait for work, by default for milliseconds. On cores that other
-    processes use too, the spinning makes a step many times slower. Without spinning, the kernel
-    wakes the threads for each of a step's hundreds of short parallel sections. Threads therefore
-    spin for about the pause between two sections (tens of microseconds). GNU OpenMP (torch's build)
-    reads GOMP_SPINCOUNT; Intel's and LLVM's read KMP_BLOCKTIME in milliseconds. Variables that are
-    already set stay unchanged.
-    """
-    os.environ["OMP_NUM_THREADS"] = os.environ["MKL_NUM_THREADS"] = str(threads)
-    if "OMP_WAIT_POLICY" not in os.environ:
-        os.environ.setdefault("GOMP_SPINCOUNT", "1000")
-        os.environ.setdefault("KMP_BLOCKTIME", "0")
 
 
 def _sizes(options: ServeOptions, description: ModelDescription) -> Sizes:
@@ -306,12 +307,3 @@ def _sizes(options: ServeOptions, description: ModelDescription) -> Sizes:
         block_size=options.block_size,
         num_blocks=options.num_blocks,
     )
-
-
-def _available(choice: BackendChoice) -> int | None:
-    """Available bytes for weights and cache: of the GPU, or of this process."""
-    if choice.device == "cpu":
-        return available_memory()
-    import torch
-
-    return int(torch.cuda.mem_get_info(choice.device)[0])

@@ -11,6 +11,7 @@ from importlib import resources
 from pathlib import Path
 
 from r1_common.listen import EVERY_ADDRESS
+from r1_runtime.backends.parallel.group import RankGroup, rank_group
 from r1_runtime.engine.speculation import MODES
 from r1_runtime.errors import ModelLoadError, OptionError
 from r1_runtime.output_parsing.tool_calls import PARSERS
@@ -37,6 +38,7 @@ class ServeOptions:
     quantization: str
     kv_cache_dtype: str
     device: str
+    group: RankGroup
     prefix_caching: bool
     speculation: str
     max_drafts: int
@@ -61,7 +63,9 @@ def parse_options(arguments: Sequence[str] | None = None) -> ServeOptions:
     Raises:
         OptionError: with the option and its valid values.
     """
-    parser = _Parser(prog="python -m r1_runtime.serve", description="Serve one model.")
+    parser = _Parser(
+        prog="python -m r1_runtime.serve", description="Serve one model.", allow_abbrev=False
+    )
     add = parser.add_argument
     add(
         "--model-path",
@@ -106,6 +110,22 @@ def parse_options(arguments: Sequence[str] | None = None) -> ServeOptions:
         help="cpu: the native library; reference: torch (default: auto, the faster one)",
     )
     add("--device", default="auto", help="auto, cpu or cuda (default: auto)")
+    add(
+        "--tensor-parallel-size",
+        type=int,
+        default=1,
+        help="ranks (processes, one per GPU) that split every matrix (default: 1)",
+    )
+    add(
+        "--pipeline-parallel-size",
+        type=int,
+        help="stages, each with adjacent layers (default: one per pod of a LeaderWorkerSet, else 1)",
+    )
+    add(
+        "--expert-parallel",
+        action="store_true",
+        help="each rank of a stage holds whole experts instead of a part of every expert",
+    )
     add(
         "--max-num-seqs",
         type=int,
@@ -197,7 +217,13 @@ def parse_options(arguments: Sequence[str] | None = None) -> ServeOptions:
         help=f"key of the endpoints under /v1; repeat the option for several (or {_KEY_VARIABLE})",
     )
     given = parser.parse_args(arguments)
-    for name in ("max_num_seqs", "block_size", "max_step_tokens", "max_drafts"):
+    for name in (
+        "max_num_seqs",
+        "block_size",
+        "max_step_tokens",
+        "max_drafts",
+        "tensor_parallel_size",
+    ):
         _at_least(name, getattr(given, name), 1)
     if given.block_size % 16:
         raise OptionError(
@@ -205,7 +231,7 @@ def parse_options(arguments: Sequence[str] | None = None) -> ServeOptions:
         )
     for name in ("port", "max_waiting", "drain_seconds", "threads"):
         _at_least(name, getattr(given, name), 0)
-    for name in ("num_blocks", "max_model_len"):
+    for name in ("num_blocks", "max_model_len", "pipeline_parallel_size"):
         if getattr(given, name) is not None:
             _at_least(name, getattr(given, name), 1)
     names = given.served_model_name or [given.model_path.removeprefix(BUNDLED)]
@@ -219,6 +245,12 @@ def parse_options(arguments: Sequence[str] | None = None) -> ServeOptions:
         quantization=given.quantization,
         kv_cache_dtype=given.kv_cache_dtype,
         device=given.device,
+        group=rank_group(
+            given.tensor_parallel_size,
+            given.pipeline_parallel_size,
+            given.expert_parallel,
+            os.environ,
+        ),
         prefix_caching=not given.no_prefix_caching,
         speculation=given.speculation,
         max_drafts=given.max_drafts,

@@ -66,9 +66,19 @@ def test_length_above_the_positions_of_the_model_is_refused_with_both_numbers(
 def test_gpu_that_torch_does_not_have_is_refused_before_anything_is_allocated(
     tiny_checkpoint: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(loading, "_backend", None)
+    monkeypatch.setattr(loading, "BackendLoader", None)
     with pytest.raises(OptionError, match=r"--device cuda:63 is not available here.*--device cpu"):
         loaded(tiny_checkpoint, "--device", "cuda:63")
+
+
+@pytest.mark.parametrize("option", [("--enable-sleep-mode",), ("--speculation", "mtp")])
+def test_options_of_a_model_in_one_process_are_refused_for_several_ranks(
+    tiny_checkpoint: Path, option: tuple[str, ...]
+) -> None:
+    divided = (*option, "--tensor-parallel-size", "2", "--device", "cpu")
+    for start in (loaded, lambda *given: explain_plan(parse_options(options_for(*given)))):
+        with pytest.raises(OptionError, match=f"{' '.join(option)} needs .* but 2 ranks compute"):
+            start(tiny_checkpoint, *divided)
 
 
 def test_explain_plan_prints_each_choice_and_ends_with_code_0(

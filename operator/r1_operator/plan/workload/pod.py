@@ -8,7 +8,7 @@ from math import ceil
 from typing import Any
 
 from r1_operator.api import names
-from r1_operator.api.accelerators import taint_keys
+from r1_operator.api.accelerators import WHOLE_GPUS, taint_keys
 from r1_operator.api.fields.declare import to_json
 from r1_operator.api.serving import EngineType, ModelSource
 from r1_operator.api.v1 import R1Inference
@@ -69,7 +69,7 @@ def _request(
     resource: R1Inference, source: ModelSource, accelerators: Accelerators
 ) -> EngineStartInput:
     spec = resource.spec
-    if spec.engine.type is EngineType.BUNDLED and accelerators.for_engine > 1:
+    if spec.engine.type is EngineType.BUNDLED and not _divisible(accelerators):
         raise Unplannable(_too_many(resource, accelerators))
     if source.bundled is not None and spec.engine.type is not EngineType.BUNDLED:
         raise Unplannable(
@@ -94,6 +94,12 @@ def _request(
     )
 
 
+def _divisible(accelerators: Accelerators) -> bool:
+    """Whether the engine Bundled uses all of them: one of any kind, or whole GPUs of one vendor."""
+    kinds = set(accelerators.engine)
+    return accelerators.for_engine <= 1 or (len(kinds) == 1 and kinds <= WHOLE_GPUS)
+
+
 def _too_many(resource: R1Inference, accelerators: Accelerators) -> Problem:
     limits = resource.spec.resources.limits
     field = "spec.resources.limits"
@@ -102,9 +108,9 @@ def _too_many(resource: R1Inference, accelerators: Accelerators) -> Problem:
     counts = ", ".join(f"{count} {name}" for name, count in accelerators.engine.items())
     return Problem(
         names.ConditionReason.TOO_MANY_ACCELERATORS,
-        f"{field} gives each replica {counts}, and the engine Bundled uses one: set it to 1 "
-        "and raise spec.replicas (or spec.autoscaling.maxReplicas), or set spec.engine.type to "
-        "vLLM or SGLang, which split a model over several.",
+        f"{field} gives each replica {counts}, and the engine Bundled uses several only of "
+        f"{' or '.join(sorted(WHOLE_GPUS))}: set it to 1 and raise spec.replicas (or "
+        "spec.autoscaling.maxReplicas), or set spec.engine.type to vLLM or SGLang.",
     )
 
 

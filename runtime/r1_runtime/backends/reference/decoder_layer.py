@@ -11,15 +11,24 @@ from r1_runtime.architecture.description import (
 )
 from r1_runtime.backends.reference.grouped_query_attention import GroupedQueryLayer
 from r1_runtime.backends.reference.latent_attention import LatentLayer
-from r1_runtime.backends.reference.mixture import MixtureLayer
+from r1_runtime.backends.reference.mixture import MixtureLayer, RoutedExperts
 from r1_runtime.backends.reference.modules import RMSNorm, SwiGLU
 from r1_runtime.backends.reference.step_layout import StepLayout
 
 
 class DecoderLayer(nn.Module):
-    """Attention and feed-forward, each on a normed residual stream."""
+    """Attention and feed-forward, each on a normed residual stream.
 
-    def __init__(self, layer: Layer, hidden: int, norm_eps: float) -> None:
+    Args:
+        layer: the sizes.
+        hidden: size of a row.
+        norm_eps: epsilon of the norms.
+        experts: the routed experts; None for all of them.
+    """
+
+    def __init__(
+        self, layer: Layer, hidden: int, norm_eps: float, experts: RoutedExperts | None = None
+    ) -> None:
         super().__init__()
         self.rope = layer.attention.rope
         self.self_attn: GroupedQueryLayer | LatentLayer = (
@@ -30,7 +39,7 @@ class DecoderLayer(nn.Module):
         self.mlp: SwiGLU | MixtureLayer = (
             SwiGLU(hidden, layer.feed_forward.inner)
             if isinstance(layer.feed_forward, DenseFeedForward)
-            else MixtureLayer(layer.feed_forward, hidden)
+            else MixtureLayer(layer.feed_forward, hidden, experts)
         )
         self.input_layernorm = RMSNorm(hidden, norm_eps)
         self.post_attention_layernorm = RMSNorm(hidden, norm_eps)

@@ -47,13 +47,13 @@ def load_network(
     return network.requires_grad_(False).eval()
 
 
-def stored_parts(name: str, value: Tensor) -> Iterator[tuple[str, Tensor]]:
+def stored_parts(name: str, value: Tensor, first_expert: int = 0) -> Iterator[tuple[str, Tensor]]:
     """(name in a checkpoint, view) of the matrices that a parameter of the network stacks."""
     match = _STACKED.fullmatch(name)
     if match is None:
         yield name, value
         return
-    for expert, matrix in enumerate(value):
+    for expert, matrix in enumerate(value, first_expert):
         stem = f"{match[1]}{expert}"
         if match[2] == "down":
             yield f"{stem}.down_proj.weight", matrix

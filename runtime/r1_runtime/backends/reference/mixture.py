@@ -113,10 +113,12 @@ def _groupable(rows: Tensor, weight: Tensor) -> bool:
 class MixtureLayer(nn.Module):
     """Routed experts plus the shared ones."""
 
-    def __init__(self, mixture: MixtureOfExperts, hidden: int) -> None:
+    def __init__(
+        self, mixture: MixtureOfExperts, hidden: int, experts: RoutedExperts | None = None
+    ) -> None:
         super().__init__()
         self.gate = Router(mixture, hidden)
-        self.experts = RoutedExperts(mixture, hidden)
+        self.experts = RoutedExperts(mixture, hidden) if experts is None else experts
         self.shared_experts = SwiGLU(hidden, mixture.shared_inner) if mixture.shared_inner else None
 
     def forward(self, x: Tensor) -> Tensor:

@@ -12,6 +12,7 @@ from r1_operator.plan.workload.engines.start import (
 def start_bundled(request: EngineStartInput) -> EngineStart:
     """`python3 -m r1_runtime.serve`."""
     runtime = request.runtime
+    several = request.gpus > 1
     return EngineStart(
         command=(
             *("python3", "-m", "r1_runtime.serve"),
@@ -24,8 +25,12 @@ def start_bundled(request: EngineStartInput) -> EngineStart:
                 ("--max-model-len", runtime.max_model_length),
                 ("--num-blocks", runtime.kv_cache_blocks),
                 ("--drain-seconds", request.drain_seconds),
+                ("--tensor-parallel-size", request.gpus if several else None),
+                # Without a usable GPU, the start fails instead of a CPU that computes alone.
+                ("--device", "cuda" if several else None),
             ),
             *request.args,
         ),
         pre_stop={"sleep": {"seconds": LEAVE_SECONDS}},
+        shared_memory=several,
     )

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from r1_operator.api.accelerators import WHOLE_GPUS
 from r1_operator.api.names import ConditionReason
 from r1_operator.api.v1 import Spec, parse
 from r1_operator.plan.problem import Unplannable
@@ -173,8 +174,26 @@ def test_any_template_has_a_count(spec: Json) -> None:
 
 
 @pytest.mark.parametrize("where", ["limits", "template"])
-@pytest.mark.parametrize("name", NAMES)
-def test_the_bundled_engine_takes_one_accelerator(name: str, where: str, resource: Any) -> None:
+@pytest.mark.parametrize("name", sorted(WHOLE_GPUS))
+def test_the_bundled_engine_is_given_the_number_of_its_gpus(
+    name: str, where: str, resource: Any
+) -> None:
+    def bundled(count: int) -> Json:
+        return pod_of(resource, {"engine": {}, "model": {}, **written({name: count}, where)})
+
+    one, eight = bundled(1), bundled(8)
+    assert "--tensor-parallel-size" not in one["containers"][0]["command"]
+    command = " ".join(eight["containers"][0]["command"])
+    assert "--tensor-parallel-size 8 --device cuda" in command
+    assert [volume["name"] for volume in eight["volumes"]] == ["tmp", "shm"]
+    assert one["volumes"] == [{"name": "tmp", "emptyDir": {}}]
+
+
+@pytest.mark.parametrize("where", ["limits", "template"])
+@pytest.mark.parametrize("name", [name for name in NAMES if name not in WHOLE_GPUS])
+def test_the_bundled_engine_takes_one_accelerator_of_other_kinds(
+    name: str, where: str, resource: Any
+) -> None:
     def bundled(count: int) -> Json:
         return pod_of(resource, {"engine": {}, "model": {}, **written({name: count}, where)})
 
