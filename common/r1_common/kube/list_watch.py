@@ -27,6 +27,9 @@ logger = logging.getLogger(__name__)
 
 KubeObject = dict[str, Any]
 
+ABSENT: Final = object()
+"""Stands for the object of an event that has none; null is an object without the known shape."""
+
 LINE_BYTES: Final = 16 << 20  # etcd stores at most 1.5 MiB per object by default
 FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 0.25, 10.0
 _UNUSABLE_VERSION: Final = (400, 410)
@@ -69,6 +72,8 @@ class Sink(Protocol):
 
     def handle_event(self, event_type: Any, obj: Any) -> None:
         """Store one event other than BOOKMARK and ERROR; its parts may have any shape.
+
+        ``obj`` is `ABSENT` where the event has no object.
 
         An `InvalidEvent` makes the collection be listed again.
         """
@@ -193,10 +198,10 @@ class ListWatch:
             InvalidEvent: the sink cannot use it.
         """
         fields = _fields(event)
-        obj = fields.get("object")
+        obj = fields.get("object", ABSENT)
         if fields.get("type") == "ERROR":
             code = _fields(obj).get("code")
-            message = _fields(obj).get("message") or str(obj)
+            message = _fields(obj).get("message") or ("" if obj is ABSENT else str(obj))
             raise WatchEnded(
                 code if isinstance(code, int) else 0,
                 f"the API server ended the watch: {str(message)[:500]}",

@@ -17,6 +17,7 @@ import aiohttp
 
 from r1_common.kube.access import KubeAccess
 from r1_common.kube.list_watch import (
+    ABSENT,
     InvalidEvent,
     KubeObject,
     ListWatch,
@@ -132,7 +133,7 @@ class WatchedObjects:
 
     def handle_event(self, event_type: Any, obj: Any) -> None:
         """Apply one event."""
-        if event_type is None or obj is None:
+        if event_type is None or obj is ABSENT:
             raise InvalidEvent("an event lacks its type or object")
         key = self._name(obj)
         if key is None:

@@ -175,4 +175,4 @@ def test_a_bias_beyond_its_matrix_is_refused() -> None:
             *(values.ctypes.data, None),
         )
         assert put == status
-    assert b"a bias without its matrix" in native._library.r1_error(native._model)
+    assert b"a bias comes before its matrix" in native._library.r1_error(native._model)
