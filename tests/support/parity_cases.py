@@ -37,8 +37,20 @@ def reference(checkpoint: Checkpoint, threads: int) -> Backend:
     return backend
 
 
+def cuda(checkpoint: Checkpoint, threads: int) -> Backend:
+    from r1_runtime.backends.cuda.backend import CudaBackend
+
+    backend = CudaBackend(
+        checkpoint, blocks=BLOCK_COUNT, block_size=BLOCK_SIZE, dtype=torch.float32
+    )
+    backend.set_threads(threads)
+    return backend
+
+
 # Each computes in float32 and has a cache of BLOCK_COUNT blocks of BLOCK_SIZE tokens.
 BACKENDS: dict[str, BackendOf] = {"reference": reference}
+if torch.cuda.is_available():
+    BACKENDS["cuda"] = cuda
 
 _DEFAULT_ROPE = {"rope_type": "default", "rope_theta": 10000.0}
 VARIANTS: dict[str, tuple[Callable[..., Any], dict[str, Any]]] = {

@@ -1,11 +1,13 @@
 """Start of the engine from the options, in the background while the server already listens.
 
-torch is imported for the reference backend only: the import takes seconds and hundreds of MiB.
+torch is imported for the backends `cuda` and `reference` only: the import takes seconds and hundreds
+of MiB.
 """
 
 from __future__ import annotations
 
 import logging
+import math
 import os
 import time
 from dataclasses import dataclass
@@ -17,7 +19,7 @@ from r1_runtime.backends.cpu.backend import CpuBackend, packed_bytes
 from r1_runtime.backends.selection import BackendChoice, choose_backend
 from r1_runtime.backends.step_plan import Backend
 from r1_runtime.checkpoint.open import open_checkpoint
-from r1_runtime.checkpoint.source import Checkpoint
+from r1_runtime.checkpoint.source import Checkpoint, Encoding, StoredTensor
 from r1_runtime.engine.blocks import BlockPool
 from r1_runtime.engine.engine import Engine
 from r1_runtime.engine.runner import Runner
@@ -190,15 +192,28 @@ def _backend(
     _prepare_environment(threads)
     import torch
 
-    from r1_runtime.backends.reference.backend import ReferenceBackend
-    from r1_runtime.backends.reference.loading import load_network
-
     if choice.device != "cpu" and not torch.cuda.is_available():
         raise OptionError(
             f"command line: --device {choice.device} is not available here. Fix: --device cpu."
         )
     torch.set_num_threads(threads)
     dtype = getattr(torch, choice.dtype)
+    if choice.backend == "cuda":
+        from r1_runtime.backends.cuda.backend import CudaBackend
+
+        return CudaBackend(
+            checkpoint,
+            blocks=blocks,
+            block_size=sizes.block_size,
+            max_positions=sizes.max_model_len,
+            max_sequences=sizes.max_num_seqs,
+            device=choice.device,
+            dtype=dtype,
+            int4_experts=choice.int4_experts,
+        )
+    from r1_runtime.backends.reference.backend import ReferenceBackend
+    from r1_runtime.backends.reference.loading import load_network
+
     network = load_network(checkpoint, dtype=dtype, device=choice.device)
     return ReferenceBackend(network, blocks, sizes.block_size)
 
@@ -209,7 +224,21 @@ def _memory(checkpoint: Checkpoint, sizes: Sizes, choice: BackendChoice) -> Memo
         return estimate_memory(checkpoint.description, sizes, weights, choice.cache_type.size)
     size = 4 if choice.dtype == "float32" else 2
     weights = checkpoint.description.parameter_count() * size
+    if choice.backend == "cuda":
+        weights = sum(
+            _cuda_bytes(checkpoint.tensor(name), size, choice) for name in checkpoint.names()
+        )
     return estimate_memory(checkpoint.description, sizes, weights, size)
+
+
+def _cuda_bytes(stored: StoredTensor, size: int, choice: BackendChoice) -> int:
+    """Bytes of a tensor on the GPU: FP8 and INT4 with float32 factors for 128 and 32 values of a row."""
+    values = math.prod(stored.shape)
+    if stored.encoding is Encoding.F8_E4M3:
+        return values + 4 * -(-values // 128)
+    if choice.int4_experts and ".mlp.experts." in stored.name:
+        return values // 2 + 4 * -(-values // 32)
+    return values * size
 
 
 def _prepare_environment(threads: int) -> None:
