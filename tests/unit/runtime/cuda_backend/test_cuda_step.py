@@ -20,7 +20,6 @@ from memory_checkpoint import (
     step_plan,
     with_last_outputs,
 )
-from r1_runtime.architecture.description import ModelDescription
 from r1_runtime.backends.cuda.backend import CudaBackend
 from r1_runtime.backends.reference.backend import ReferenceBackend
 from r1_runtime.backends.reference.loading import load_network
@@ -90,15 +89,21 @@ def sequences(lengths: Sequence[int]) -> list[tuple[list[int], list[int]]]:
     ]
 
 
-@pytest.mark.parametrize("network", NETWORKS.values(), ids=NETWORKS)
 @pytest.mark.parametrize(
-    ("max_sequences", "expanded_rows"), [(0, 170), (8, 5)], ids=["eager", "buckets, expanded"]
+    ("name", "max_sequences", "expanded_rows"),
+    [
+        ("grouped", 0, 170),
+        ("grouped, experts", 8, 170),
+        ("latent", 8, 5),
+        ("latent, full query matrix, experts", 0, 170),
+        ("latent, full query matrix, experts", 8, 5),
+    ],
 )
 def test_prompts_chunks_and_single_rows_have_the_reference_s_logits(
-    network: ModelDescription, max_sequences: int, expanded_rows: int
+    name: str, max_sequences: int, expanded_rows: int
 ) -> None:
     both = BothBackends(
-        MemoryCheckpoint(network), max_sequences=max_sequences, expanded_rows=expanded_rows
+        MemoryCheckpoint(NETWORKS[name]), max_sequences=max_sequences, expanded_rows=expanded_rows
     )
     parts = sequences((2, 16, 17, 18, 41))
     both.step(step_plan([Row(each, 0, len(each) - 1, blocks) for each, blocks in parts]))
